@@ -1,0 +1,1 @@
+"""Where trials run: processes and Ray clusters that execute any callable; knows nothing of training or tables."""

@@ -1,0 +1,1 @@
+"""What came out: the Parquet store, statistics and the report; knows nothing of torch or Ray."""

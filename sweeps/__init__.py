@@ -1,0 +1,1 @@
+"""Which trials, in which order: specs, plans, the driver, and the command line."""

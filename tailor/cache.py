@@ -1,0 +1,129 @@
+"""Finished stages on disk: immutable folders by key, made under a temporary name and renamed. No locks, no pickle.
+
+    cache/ab/abcd.../stage.json          kind, settings, outcome, who made it, checksum of the tensors
+    cache/ab/abcd.../tensors.safetensors what the stage changed
+
+Two who finish one stage at the same time write the same thing: the second finds the folder there and drops its own.
+"""
+
+import hashlib
+import json
+import os
+import secrets
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+STAGE_FILE, TENSORS_FILE = "stage.json", "tensors.safetensors"
+
+
+class DamagedStage(RuntimeError):
+    """A stage's folder whose bytes are not those that were written."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredStage:
+    """What stands in a stage's folder, without the tensors' bytes."""
+
+    key: str
+    description: dict[str, Any]  # kind, version, settings, parents, info, made_by
+    tensors_bytes: int
+
+
+class Cache:
+    """Finished stages below one folder, which any number of processes on any number of machines may share."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def path(self, key: str) -> Path:
+        """The folder of a stage, whether it is there or not."""
+        return self.folder / key[:2] / key
+
+    def has(self, key: str) -> bool:
+        """Whether the stage is finished."""
+        return (self.path(key) / STAGE_FILE).exists()
+
+    def read(self, key: str) -> StoredStage | None:
+        """The description of a finished stage; None if there is none.
+
+        Raises:
+            DamagedStage: the description is not JSON or not of this stage.
+        """
+        try:
+            content = (self.path(key) / STAGE_FILE).read_bytes()
+        except FileNotFoundError:
+            return None
+        try:
+            stored = json.loads(content)
+            if stored["key"] != key:
+                raise ValueError(f"it describes stage {stored['key']}")
+            return StoredStage(key=key, description=stored["description"], tensors_bytes=stored["tensors_bytes"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise DamagedStage(f"{self.path(key) / STAGE_FILE}: {error}") from error
+
+    def read_tensors(self, key: str) -> bytes:
+        """The tensors of a finished stage as safetensors bytes, their checksum verified.
+
+        Raises:
+            DamagedStage: the bytes are missing or not those that were written.
+        """
+        path = self.path(key)
+        try:
+            content = (path / TENSORS_FILE).read_bytes()
+            expected = json.loads((path / STAGE_FILE).read_bytes())["tensors_sha256"]
+        except (OSError, ValueError, KeyError) as error:
+            raise DamagedStage(f"{path}: {error}") from error
+        if hashlib.sha256(content).hexdigest() != expected:
+            raise DamagedStage(f"{path / TENSORS_FILE}: its SHA-256 is not the one in {STAGE_FILE}")
+        return content
+
+    def write(self, key: str, description: dict[str, Any], tensors: bytes) -> StoredStage:
+        """Store a finished stage, unless somebody was first; either way, what stands there now.
+
+        Writes: the stage's folder, whole or not at all.
+        """
+        final = self.path(key)
+        temporary = final.with_name(f".{key[:16]}.{os.getpid()}.{secrets.token_hex(4)}")
+        temporary.mkdir(parents=True)
+        try:
+            _write_synced(temporary / TENSORS_FILE, tensors)
+            stored = {
+                "key": key,
+                "description": description,
+                "tensors_bytes": len(tensors),
+                "tensors_sha256": hashlib.sha256(tensors).hexdigest(),
+            }
+            _write_synced(temporary / STAGE_FILE, json.dumps(stored, indent=1).encode())
+            _sync_folder(temporary)
+            try:
+                temporary.rename(final)
+            except OSError:
+                if not self.has(key):
+                    raise
+            _sync_folder(final.parent)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+        return self.read(key) or StoredStage(key=key, description=description, tensors_bytes=len(tensors))
+
+    def set_aside(self, key: str) -> Path:
+        """Move a damaged stage out of the way, so that it is computed anew; where it lies now."""
+        target = self.path(key).with_name(f".damaged-{key[:16]}-{secrets.token_hex(4)}")
+        self.path(key).rename(target)
+        return target
+
+
+def _write_synced(path: Path, content: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_folder(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

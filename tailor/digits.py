@@ -1,0 +1,23 @@
+"""The embedded data set: the handwritten digits that scikit-learn ships, cut into a source and a target task."""
+
+import torch
+
+from tailor.data import Samples
+
+TARGET_DIGITS = (5, 6, 7, 8, 9)
+
+
+def load() -> dict[str, Samples]:
+    """Source task (digits 0-4) and target task (digits 5-9, as classes 0-4); images uint8 (N, 1, 8, 8), 0-255."""
+    from sklearn.datasets import load_digits
+
+    scans = load_digits()
+    # The scans have 17 grey levels, 0-16; white is 255 rather than 256.
+    images = torch.from_numpy(scans.images).mul(16).clamp(max=255).to(torch.uint8)[:, None]
+    digits = torch.from_numpy(scans.target).to(torch.int64)
+    ids = torch.arange(len(digits))
+    is_target = digits >= min(TARGET_DIGITS)
+    return {
+        "source": Samples(images=images[~is_target], labels=digits[~is_target], ids=ids[~is_target]),
+        "target": Samples(images=images[is_target], labels=digits[is_target] - min(TARGET_DIGITS), ids=ids[is_target]),
+    }

@@ -1,0 +1,95 @@
+"""The ranks of one trial: joined from torch's own variables, so torchrun, Ray and srun can all start them."""
+
+import os
+from dataclasses import dataclass
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from tailor.errors import ConfigError
+
+COLLECTIVE_TIMEOUT_S = 600
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ranks:
+    """This process among those that train one trial together; a single process is rank 0 of 1."""
+
+    rank: int
+    count: int
+    device: torch.device
+
+    def broadcast_bytes(self, data: bytes | None) -> bytes:
+        """Rank 0's `data` on every rank; the others' is ignored. Bytes, never pickles."""
+        if self.count == 1:
+            return data or b""
+        size = torch.tensor([len(data or b"") if self.rank == 0 else 0])
+        dist.broadcast(size, 0)
+        buffer = torch.empty(int(size), dtype=torch.uint8)
+        if self.rank == 0 and data:
+            buffer = torch.frombuffer(bytearray(data), dtype=torch.uint8)
+        if int(size):
+            dist.broadcast(buffer, 0)
+        return buffer.numpy().tobytes()
+
+    def agree(self, decision: bool) -> bool:
+        """Rank 0's decision on every rank."""
+        return self.broadcast_bytes(b"1" if decision else b"0") == b"1"
+
+    def sum(self, tensor: Tensor) -> Tensor:
+        """The tensor summed over ranks, in place."""
+        if self.count > 1:
+            dist.all_reduce(tensor)
+        return tensor
+
+    def gather_interleaved(self, rows: Tensor, total: int) -> Tensor:
+        """Rows (total, ...) put together from the share of each rank, which holds rows rank, rank + count, ..."""
+        if self.count == 1:
+            return rows
+        longest = -(-total // self.count)
+        padded = torch.zeros((longest, *rows.shape[1:]), dtype=rows.dtype, device=rows.device)
+        padded[: len(rows)] = rows
+        shares = [torch.empty_like(padded) for _ in range(self.count)]
+        dist.all_gather(shares, padded)
+        return torch.stack(shares, dim=1).flatten(0, 1)[:total]
+
+    def parallel(self, model: nn.Module) -> nn.Module:
+        """The model as DistributedDataParallel runs it, its norms synchronised; itself in a single process."""
+        if self.count == 1 or not any(p.requires_grad for p in model.parameters()):
+            return model
+        return DistributedDataParallel(model, broadcast_buffers=False)
+
+
+def join(device: str = "auto") -> Ranks:
+    """Join the process group that RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT describe.
+
+    Without them this is a single process. A process that joined before keeps its group.
+
+    Args:
+        device: "auto" (this rank's GPU if there is one), "cpu" or "cuda".
+
+    Raises:
+        ConfigError: `device` is none of these, or "cuda" on a machine without a GPU.
+    """
+    if device not in {"auto", "cpu", "cuda"}:
+        raise ConfigError(f"no such device: {device!r} (valid: auto, cpu, cuda)")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("device 'cuda' was asked for and torch sees no GPU; use --device cpu")
+    rank, count = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    use_gpu = device == "cuda" or (device == "auto" and torch.cuda.is_available())
+    chosen = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if use_gpu else torch.device("cpu")
+    if use_gpu:
+        torch.cuda.set_device(chosen)
+    if count > 1 and not dist.is_initialized():
+        backend = "cpu:gloo,cuda:nccl" if use_gpu else "gloo"
+        dist.init_process_group(backend, timeout=timedelta(seconds=COLLECTIVE_TIMEOUT_S))
+    return Ranks(rank=rank, count=count, device=chosen)
+
+
+def leave() -> None:
+    """Leave the process group, if this process is in one."""
+    if dist.is_initialized():
+        dist.destroy_process_group()

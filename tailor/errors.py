@@ -1,0 +1,9 @@
+"""The errors that a user of `tailor` can cause."""
+
+
+class ConfigError(ValueError):
+    """The user's mistake in a configuration; its text says what was given, what is valid and what to type next."""
+
+
+class TrainingError(RuntimeError):
+    """Training cannot go on (for example a loss that is no longer finite); the text names stage, epoch and step."""

@@ -1,0 +1,47 @@
+"""Factors at the outputs of filters: attached to a module, and folded into its weights."""
+
+from torch import Tensor, nn
+
+
+
+def attach(model: nn.Module, factors: dict[str, Tensor], *, trainable: bool = False) -> list[nn.Parameter]:
+    """Multiply the output of each site by its factors (filters,), from now on.
+
+    Args:
+        model: changed in place: each site gets a `factor` and a hook that multiplies.
+        factors: site name -> one factor per output channel.
+        trainable: whether the factors are parameters (alpha) or frozen buffers (beta).
+
+    Returns:
+        The trainable parameters, in the order of `factors`; empty for frozen ones.
+    """
+    parameters = []
+    for site, values in factors.items():
+        module = model.get_submodule(site)
+        if trainable:
+            parameter = nn.Parameter(values.clone())
+            module.register_parameter("factor", parameter)
+            parameters.append(parameter)
+        else:
+            module.register_buffer("factor", values.clone())
+        module.register_forward_hook(_multiply)
+    return parameters
+
+
+def _multiply(module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+    factor = module.get_parameter("factor") if "factor" in module._parameters else module.get_buffer("factor")
+    return output * factor.reshape(1, -1, *[1] * (output.dim() - 2))
+
+
+def fold_into(tensors: dict[str, Tensor], factors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors in which each site's weight and bias are multiplied along their filters: f (W x + b) = (fW) x + fb.
+
+    This holds for a convolution and for the affine part of a norm alike.
+    """
+    folded = dict(tensors)
+    for site, values in factors.items():
+        for name in (f"{site}.weight", f"{site}.bias"):
+            if name in folded:
+                tensor = folded[name]
+                folded[name] = tensor * values.reshape(-1, *[1] * (tensor.dim() - 1))
+    return folded

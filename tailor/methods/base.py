@@ -1,0 +1,39 @@
+"""What a method is: settings with a name, and a generator that yields stages and reads like its paper."""
+
+from abc import abstractmethod
+from collections.abc import Generator
+from typing import TYPE_CHECKING, ClassVar, TypeVar
+
+from tailor.registry import Registry
+from tailor.settings import Settings
+from tailor.stage import Outcome, Stage
+
+if TYPE_CHECKING:
+    from tailor.config import TrialConfig
+
+Steps = Generator[Stage, Outcome, None]
+M = TypeVar("M", bound="type[Method]")
+
+
+class Method(Settings):
+    """Settings of one method; subclasses set `name` to a literal and are registered with `register`."""
+
+    version: ClassVar[int] = 1
+    name: str
+
+    @abstractmethod
+    def walk(self, config: "TrialConfig") -> Steps:
+        """Yield the stages of a trial in order; each `yield` gives the stage's outcome back."""
+
+    def label(self) -> str:
+        """The name of this arm in comparisons, unless the spec gives one."""
+        return self.name
+
+
+METHODS: Registry[type[Method]] = Registry("method")
+
+
+def register(method: M) -> M:
+    """Make a method usable by its name (class decorator)."""
+    METHODS.add(method.model_fields["name"].default, method)
+    return method

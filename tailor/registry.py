@@ -1,0 +1,50 @@
+"""Named, frozen records that specs refer to (networks, data sets, methods); importing this never imports torch."""
+
+import difflib
+from collections.abc import Iterator, Mapping
+from typing import Generic, TypeVar
+
+from tailor.errors import ConfigError
+
+T = TypeVar("T")
+
+
+class Registry(Mapping[str, T], Generic[T]):
+    """A mapping from name to record in which a second entry of one name raises and a miss names the nearest one."""
+
+    def __init__(self, noun: str) -> None:
+        self.noun = noun
+        self._records: dict[str, T] = {}
+
+    def add(self, name: str, record: T) -> T:
+        """Register `record` under `name` and return it.
+
+        Raises:
+            ValueError: the name is taken; choose another one.
+        """
+        if name in self._records:
+            raise ValueError(f"{self.noun} {name!r} is registered already; choose another name")
+        self._records[name] = record
+        return record
+
+    def __getitem__(self, name: str) -> T:
+        if name not in self._records:
+            raise ConfigError(f"no such {self.noun}: {name!r}{nearest(name, self._records)}")
+        return self._records[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._records
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._records)
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+
+def nearest(given: str, valid: Mapping[str, object] | list[str]) -> str:
+    """The end of an error message: the nearest valid name if there is one, and all valid names."""
+    names = sorted(valid)
+    close = difflib.get_close_matches(given, names, n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else ""
+    return f"{hint} (valid: {', '.join(names)})"

@@ -1,0 +1,139 @@
+"""The state of a model between stages: everything that makes its function, as plain tensors, and how to rebuild it."""
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from tailor import networks
+from tailor.catalog import NETWORKS
+from tailor.errors import ConfigError
+from tailor.factors import attach
+
+FORMAT_VERSION = 1
+MODEL_FILE, DESCRIPTION_FILE = "model.safetensors", "model.json"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ModelState:
+    """A model as data. A *site* is the module at whose output a filter's factor sits: the norm after it, or itself."""
+
+    network: str
+    classes: int
+    tensors: dict[str, Tensor]  # the state_dict, whose shapes are the widths
+    factors: dict[str, Tensor] = field(default_factory=dict)  # site -> (filters,), frozen, part of the function
+    gradient_factors: dict[str, Tensor] = field(default_factory=dict)  # layer -> (filters,), scale gradients only
+    alpha: dict[str, Tensor] = field(default_factory=dict)  # site -> (filters,), TransTailor's factors, until scored
+    scores: dict[str, Tensor] = field(default_factory=dict)  # site -> (filters,), until attached or dropped
+
+    def build(self, device: torch.device | None = None) -> nn.Module:
+        """A new module with this state, its factors attached; needs no tracing and no Torch-Pruning."""
+        model = networks.build(self.network, self.classes, seed=0)
+        resize(model, self.tensors)
+        model.load_state_dict(self.tensors)
+        attach(model, self.factors)
+        return model.to(device or torch.device("cpu"))
+
+    def with_weights_of(self, model: nn.Module) -> "ModelState":
+        """This state with the parameters and buffers of `model`."""
+        return replace(self, tensors=weights(model))
+
+    def head_names(self) -> list[str]:
+        """Names of the last layer's tensors."""
+        head = NETWORKS[self.network].head
+        return [name for name in self.tensors if name.startswith(head + ".")]
+
+
+def weights(model: nn.Module) -> dict[str, Tensor]:
+    """The state_dict without the attached factors, copied to the CPU."""
+    return {
+        name: tensor.detach().to("cpu", copy=True).contiguous()
+        for name, tensor in model.state_dict().items()
+        if not name.endswith(".factor")
+    }
+
+
+def resize(model: nn.Module, tensors: dict[str, Tensor]) -> None:
+    """Give every layer of `model` the widths that the shapes of `tensors` have."""
+    for name, module in model.named_modules():
+        weight = tensors.get(f"{name}.weight")
+        if weight is None:
+            continue
+        if isinstance(module, nn.Conv2d):
+            depthwise = module.groups > 1 and module.groups == module.in_channels
+            module.groups = weight.shape[0] if depthwise else module.groups
+            module.out_channels, module.in_channels = weight.shape[0], weight.shape[1] * module.groups
+        elif isinstance(module, nn.Linear):
+            module.out_features, module.in_features = weight.shape
+        elif isinstance(module, nn.BatchNorm2d):
+            module.num_features = weight.shape[0]
+        for kind in (module._parameters, module._buffers):
+            for key, old in kind.items():
+                new = tensors.get(f"{name}.{key}")
+                if old is not None and new is not None and old.shape != new.shape:
+                    empty = torch.empty_like(new)
+                    kind[key] = nn.Parameter(empty) if isinstance(old, nn.Parameter) else empty  # type: ignore[assignment]
+
+
+def save_model(state: ModelState, folder: Path) -> None:
+    """Write a model so that `load_model` rebuilds it in a fresh process; no pickle.
+
+    Writes: `model.safetensors` and `model.json` in `folder`, each whole or absent, the description last.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    named = {f"tensors/{n}": t for n, t in state.tensors.items()} | {f"factors/{n}": t for n, t in state.factors.items()}
+    content = safetensors.torch.save(named)
+    description = {
+        "format": FORMAT_VERSION,
+        "network": state.network,
+        "classes": state.classes,
+        "sha256": hashlib.sha256(content).hexdigest(),
+    }
+    write_whole(folder / MODEL_FILE, content)
+    write_whole(folder / DESCRIPTION_FILE, json.dumps(description, indent=1).encode())
+
+
+def load_state(folder: Path) -> ModelState:
+    """The state that `save_model` wrote.
+
+    Raises:
+        ConfigError: the folder holds no whole model, or its bytes changed.
+    """
+    try:
+        description = json.loads((folder / DESCRIPTION_FILE).read_bytes())
+        content = (folder / MODEL_FILE).read_bytes()
+        found, network, classes = description["sha256"], description["network"], description["classes"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f"{folder} holds no saved model ({error}); save one with: python -m tailor run --save") from error
+    if hashlib.sha256(content).hexdigest() != found:
+        raise ConfigError(f"{folder / MODEL_FILE} was changed or is torn: its SHA-256 is not the one in {DESCRIPTION_FILE}")
+    named = safetensors.torch.load(content)
+    parts: dict[str, dict[str, Tensor]] = {"tensors": {}, "factors": {}}
+    for name, tensor in named.items():
+        part, _, rest = name.partition("/")
+        parts[part][rest] = tensor
+    return ModelState(network=network, classes=classes, **parts)
+
+
+def load_model(folder: str | Path) -> nn.Module:
+    """The pruned model saved in `folder`, in evaluation mode.
+
+    Raises:
+        ConfigError: the folder holds no whole model, or its bytes changed.
+    """
+    return load_state(Path(folder)).build().eval()
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file that other processes see whole or not at all, also after a power cut."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with temporary.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
