@@ -1,1 +1,17 @@
 """What a trial does: load, score, prune, fine-tune, evaluate; knows nothing of Ray, SLURM or tables."""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tailor.state import load_model
+
+__all__ = ["load_model"]
+
+
+def __getattr__(name: str) -> Any:
+    # Planning imports this package and must not pay for torch.
+    if name == "load_model":
+        from tailor.state import load_model
+
+        return load_model
+    raise AttributeError(f"module 'tailor' has no attribute {name!r}")

@@ -1,5 +1,6 @@
 """The ranks of one trial: joined from torch's own variables, so torchrun, Ray and srun can all start them."""
 
+import inspect
 import os
 from dataclasses import dataclass
 from datetime import timedelta
@@ -12,6 +13,9 @@ from torch.nn.parallel import DistributedDataParallel
 from tailor.errors import ConfigError
 
 COLLECTIVE_TIMEOUT_S = 600
+# Norms are synchronised, so buffers are equal on all ranks and need no broadcast; torch 2.15 renamed the switch.
+_PARAMETERS = inspect.signature(DistributedDataParallel.__init__).parameters
+_BUFFER_SWITCH = "forward_sync_buffers" if "forward_sync_buffers" in _PARAMETERS else "broadcast_buffers"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +64,7 @@ class Ranks:
         """The model as DistributedDataParallel runs it, its norms synchronised; itself in a single process."""
         if self.count == 1 or not any(p.requires_grad for p in model.parameters()):
             return model
-        return DistributedDataParallel(model, broadcast_buffers=False)
+        return DistributedDataParallel(model, **{_BUFFER_SWITCH: False})
 
 
 def join(device: str = "auto") -> Ranks:

@@ -40,7 +40,7 @@ def taylor(
     over the mini-batch; norms use their running statistics.
     """
     model = state.build(ranks.device).eval().requires_grad_(False)
-    values = state.alpha or {g.site: torch.ones(g.filters) for g in found}
+    values = {g.site: state.alpha.get(g.site, torch.ones(g.filters)) for g in found}
     parameters = attach(model, {site: value.to(ranks.device) for site, value in values.items()}, trainable=True)
     totals = [torch.zeros_like(p) for p in parameters]
     count = 0

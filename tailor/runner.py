@@ -53,15 +53,14 @@ class Result:
         return float(self.info.get("validation_accuracy", math.nan))
 
     @cached_property
-    def tensors(self) -> Tensors:
-        """What the stage stored."""
-        return self._store.tensors(self.key)
-
-    @cached_property
     def state(self) -> ModelState:
         """The model's state after this stage."""
         parent = self.stage.of.state if isinstance(self.stage.of, Result) else None
-        return apply(self.stage, parent, self.tensors)
+        return apply(self.stage, parent, self._store.share_tensors(self.key))
+
+    def read_tensors(self) -> Tensors:
+        """What the stage stored, for rank 0 alone: the other ranks take no part."""
+        return safetensors.torch.load(self._store.cache.read_tensors(self.key))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +100,7 @@ class _Store:
         assert shared is not None
         return shared
 
-    def tensors(self, key: str) -> Tensors:
+    def share_tensors(self, key: str) -> Tensors:
         """The stored tensors, on all ranks."""
         content = self.cache.read_tensors(key) if self.ranks.rank == 0 else None
         return safetensors.torch.load(self.ranks.broadcast_bytes(content))

@@ -293,4 +293,5 @@ def _named(part: str, tensors: Tensors) -> Tensors:
 
 
 def _part(part: str, tensors: Tensors) -> Tensors:
-    return {n.removeprefix(f"{part}/"): t for n, t in tensors.items() if n.startswith(f"{part}/")}
+    # Sorted, because safetensors gives tensors in an order that differs between processes.
+    return {n.removeprefix(f"{part}/"): tensors[n] for n in sorted(tensors) if n.startswith(f"{part}/")}

@@ -1,0 +1,128 @@
+"""One trial on its ranks: tailor's events in, rows out. Lives in each rank process, trial after trial."""
+
+import json
+import logging
+import shutil
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from results.writer import Writer
+from sweeps.run_folder import RunFolder
+from sweeps.trial_rows import TrialRows
+from tailor.cache import Cache
+from tailor.config import TrialConfig
+from tailor.distributed import join, leave
+from tailor.runner import StageEvent, run_trial
+
+TABLES_OF_A_TRIAL = ("stages", "epochs", "layers", "operating_points", "predictions")
+
+
+class TrialRank:
+    """One rank of the trials that run in its process; all ranks get the same calls in the same order.
+
+    Rank 0 alone writes rows and the trial's log; whatever it has returned from `advance` for an operating point is
+    durable.
+    """
+
+    def __init__(self) -> None:
+        self._ranks = join()
+        self._events: Iterator[StageEvent] = iter(())
+        self._rows: TrialRows | None = None
+        self._task: dict[str, Any] = {}
+        self._log: logging.Handler | None = None
+
+    def begin(self, task: dict[str, Any]) -> None:
+        """Take up a trial; it goes on after its last finished stage, and inside a stage from its checkpoint."""
+        self._end_log()
+        self._task = task
+        config = TrialConfig.model_validate(task["config"])
+        folder = RunFolder(Path(task["run"])).trial(task["trial_id"])
+        cache = _private_cache(folder) if task["private_cache"] else Path(task["cache"])
+        self._events = run_trial(
+            config, cache=Cache(cache), ranks=self._ranks, checkpoint_folder=folder / "checkpoint"
+        )
+        if self._ranks.rank == 0:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._begin_log(folder / "log.jsonl")
+            self._rows = TrialRows(task, config)
+            logging.getLogger(__name__).info("trial begins")
+
+    def advance(self) -> dict[str, Any] | None:
+        """Run to the end of the next stage; what it was, or None when the trial is over and its rows are durable."""
+        event = next(self._events, None)
+        if event is None:
+            self._finish()
+            return None
+        if self._rows is not None:
+            self._rows.add(event)
+            if event.point is not None:
+                self._write()
+        return _summary(event)
+
+    def close(self) -> None:
+        """Leave the process group."""
+        self._end_log()
+        leave()
+
+    def _write(self) -> None:
+        assert self._rows is not None
+        writer = Writer(RunFolder(Path(self._task["run"])).tables)
+        rows = self._rows.take()
+        for table in TABLES_OF_A_TRIAL:  # operating_points after the layers and before the predictions they belong to
+            writer.write(table, rows[table])
+
+    def _finish(self) -> None:
+        if self._rows is None:
+            return
+        self._write()
+        logging.getLogger(__name__).info("trial is over")
+        folder = RunFolder(Path(self._task["run"])).trial(self._task["trial_id"])
+        shutil.rmtree(folder / "checkpoint", ignore_errors=True)
+        if self._task["private_cache"]:
+            shutil.rmtree(_private_cache(folder), ignore_errors=True)
+
+    def _begin_log(self, path: Path) -> None:
+        self._log = logging.FileHandler(path)
+        self._log.setFormatter(_JsonLines())
+        for name in ("tailor", __name__):
+            logging.getLogger(name).addHandler(self._log)
+            logging.getLogger(name).setLevel(logging.INFO)
+
+    def _end_log(self) -> None:
+        if self._log is not None:
+            for name in ("tailor", __name__):
+                logging.getLogger(name).removeHandler(self._log)
+            self._log.close()
+            self._log = None
+
+
+class _JsonLines(logging.Formatter):
+    """One JSON object per record: {"at": ..., "level": ..., "text": ...}."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        at = datetime.fromtimestamp(record.created, UTC).isoformat()
+        return json.dumps({"at": at, "level": record.levelname, "text": record.getMessage()})
+
+
+def _private_cache(folder: Path) -> Path:
+    return folder / "private_cache"
+
+
+def _summary(event: StageEvent) -> dict[str, Any]:
+    result = event.result
+    point = None
+    if event.point is not None:
+        point = {
+            "point": event.point,
+            "validation_accuracy_fraction": result.validation_accuracy,
+            "macs": result.info["macs"],
+        }
+    return {
+        "stage_key": result.key,
+        "kind": result.stage.kind,
+        "cached": result.cached,
+        "seconds": float(result.description["made_by"]["compute_s"]),
+        "point": point,
+    }

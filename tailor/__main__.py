@@ -1,0 +1,92 @@
+"""One trial without a sweep: `python -m tailor run trial.toml`, also under `torchrun --nproc-per-node 2 -m tailor`."""
+
+import argparse
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from tailor.config import TrialConfig, parse_trial
+from tailor.errors import ConfigError, TrainingError
+
+USER_ERROR, FAILED = 2, 1
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line; the exit code: 0, 1 if training failed, 2 for the user's mistake."""
+    arguments = _parser().parse_args(argv)
+    try:
+        config = parse_trial(_read(arguments.trial), str(arguments.trial))
+        if arguments.command == "plan":
+            _plan(config)
+        else:
+            _run(config, arguments)
+    except ConfigError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return USER_ERROR
+    except TrainingError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return FAILED
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m tailor", description="One trial without a sweep.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    run = commands.add_parser("run", help="run a trial and print its operating points")
+    plan = commands.add_parser("plan", help="print a trial's id and stages without running it")
+    for command in (run, plan):
+        command.add_argument("trial", type=Path, help="TOML file with the trial's settings, e.g. [method] name = ...")
+    run.add_argument("--cache", type=Path, default=Path("cache"), help="folder of finished stages (default: cache)")
+    run.add_argument("--save", type=Path, help="folder to save each operating point's sub-model in")
+    run.add_argument("--device", default="auto", help="auto (default), cpu or cuda")
+    return parser
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read {path}: {error}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}") from error
+
+
+def _plan(config: TrialConfig) -> None:
+    from tailor.walk import walk
+
+    walked = walk(config)
+    print(f"trial {walked.trial_id}: {len(walked.stages)} stages")
+    for number, stage in enumerate(walked.stages):
+        point = "" if stage.point is None else f"  operating point {stage.point}"
+        print(f"{number:3}  {stage.key[:12]}  {stage.kind}{point}")
+
+
+def _run(config: TrialConfig, arguments: argparse.Namespace) -> None:
+    from tailor.cache import Cache
+    from tailor.distributed import join, leave
+    from tailor.runner import run_trial
+    from tailor.state import save_model
+
+    ranks = join(arguments.device)
+    checkpoints = arguments.cache / "checkpoints"
+    try:
+        for event in run_trial(config, cache=Cache(arguments.cache), ranks=ranks, checkpoint_folder=checkpoints):
+            state = event.result.state if arguments.save and event.point is not None else None  # collective
+            if ranks.rank > 0:
+                continue
+            found, seconds = event.result.info, event.result.description["made_by"]["compute_s"]
+            how = "cached" if event.result.cached else f"{seconds:.2f} s"
+            print(f"{event.order:3}  {event.result.key[:12]}  {event.result.stage.kind:18} {how:>8}", flush=True)
+            if event.point is not None:
+                removed = 1.0 - found["macs"] / found["original_macs"]
+                accuracy = found["validation_accuracy"]
+                print(f"     point {event.point}: {removed:.3f} of the MACs removed, validation accuracy {accuracy:.4f}")
+            if state is not None:
+                save_model(state, arguments.save / f"point_{event.point}")
+    finally:
+        leave()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
