@@ -81,7 +81,7 @@ def _run(config: TrialConfig, arguments: argparse.Namespace) -> None:
             if event.point is not None:
                 removed = 1.0 - found["macs"] / found["original_macs"]
                 accuracy = found["validation_accuracy"]
-                print(f"     point {event.point}: {removed:.3f} of the MACs removed, validation accuracy {accuracy:.4f}")
+                print(f"     point {event.point}: {removed:.3f} of the MACs gone, validation accuracy {accuracy:.4f}")
             if state is not None:
                 save_model(state, arguments.save / f"point_{event.point}")
     finally:

@@ -56,7 +56,7 @@ NETWORKS.add(
 NETWORKS.add(
     "digits_resnet",
     NetworkInfo(
-        description="Residual: a stem and three blocks of two convolutions with BatchNorm, average pooling, one linear.",
+        description="Residual: a stem and three blocks of two convolutions with BatchNorm, pooling, one linear.",
         builder="tailor.networks:digits_resnet",
         head="head",
         image_shape=(1, 8, 8),

@@ -9,7 +9,7 @@ from tailor.catalog import DATASETS, NETWORKS
 from tailor.errors import ConfigError
 from tailor.methods import METHODS, Method
 from tailor.registry import nearest
-from tailor.settings import Count, Fraction, Rate, Seed, Settings
+from tailor.settings import Count, Rate, Seed, Settings
 from tailor.stage import canonical_json
 
 

@@ -3,7 +3,6 @@
 from torch import Tensor, nn
 
 
-
 def attach(model: nn.Module, factors: dict[str, Tensor], *, trainable: bool = False) -> list[nn.Parameter]:
     """Multiply the output of each site by its factors (filters,), from now on.
 

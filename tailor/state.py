@@ -86,7 +86,9 @@ def save_model(state: ModelState, folder: Path) -> None:
     Writes: `model.safetensors` and `model.json` in `folder`, each whole or absent, the description last.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    named = {f"tensors/{n}": t for n, t in state.tensors.items()} | {f"factors/{n}": t for n, t in state.factors.items()}
+    named = {f"tensors/{n}": t for n, t in state.tensors.items()} | {
+        f"factors/{n}": t for n, t in state.factors.items()
+    }
     content = safetensors.torch.save(named)
     description = {
         "format": FORMAT_VERSION,
@@ -109,9 +111,13 @@ def load_state(folder: Path) -> ModelState:
         content = (folder / MODEL_FILE).read_bytes()
         found, network, classes = description["sha256"], description["network"], description["classes"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ConfigError(f"{folder} holds no saved model ({error}); save one with: python -m tailor run --save") from error
+        raise ConfigError(
+            f"{folder} holds no saved model ({error}); save one with: python -m tailor run --save"
+        ) from error
     if hashlib.sha256(content).hexdigest() != found:
-        raise ConfigError(f"{folder / MODEL_FILE} was changed or is torn: its SHA-256 is not the one in {DESCRIPTION_FILE}")
+        raise ConfigError(
+            f"{folder / MODEL_FILE} was changed or is torn: its SHA-256 is not that in {DESCRIPTION_FILE}"
+        )
     named = safetensors.torch.load(content)
     parts: dict[str, dict[str, Tensor]] = {"tensors": {}, "factors": {}}
     for name, tensor in named.items():

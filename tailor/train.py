@@ -111,5 +111,3 @@ def loss_and_accuracy(probabilities: Tensor, labels: Tensor) -> tuple[float, flo
     picked = probabilities.gather(1, labels[:, None]).clamp_min(1e-12)
     correct = (probabilities.argmax(dim=1) == labels).sum().item()
     return float(-picked.log().mean()), correct / len(labels)
-
-

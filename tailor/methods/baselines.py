@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from tailor.methods.base import Method, Steps, register
+from tailor.methods.recipe import Recipe
 from tailor.settings import Fraction
 from tailor.stage import FineTune, OperatingPoint, Prune
-from tailor.methods.recipe import Recipe
 
 if TYPE_CHECKING:
     from tailor.config import TrialConfig

@@ -9,9 +9,9 @@ from pydantic import Field, model_validator
 
 from tailor.catalog import NETWORKS
 from tailor.methods.base import Method, Steps, register
+from tailor.methods.recipe import Recipe
 from tailor.settings import Count, Fraction, Rate
 from tailor.stage import AttachImportance, FineTune, FoldImportance, OperatingPoint, Prune, TrainFactors
-from tailor.methods.recipe import Recipe
 from tailor.stopping import falls_too_far
 
 if TYPE_CHECKING:

@@ -1,0 +1,51 @@
+"""Short trials on the real digits, one thread, so that results can be compared bit for bit."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from tailor.cache import Cache
+from tailor.config import TrialConfig
+from tailor.distributed import Ranks, join
+from tailor.runner import StageEvent, run_trial
+from tailor.state import ModelState
+from tests.tailor.trials import short_trial
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def ranks() -> Ranks:
+    return join("cpu")
+
+
+@pytest.fixture(scope="session")
+def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Cache:
+    """A cache that tests share where they only need a trained network to start from."""
+    return Cache(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture
+def run(ranks: Ranks) -> Callable[..., list[StageEvent]]:
+    def run_to_the_end(config: TrialConfig, cache: Cache, folder: Path | None = None) -> list[StageEvent]:
+        return list(run_trial(config, cache=cache, ranks=ranks, checkpoint_folder=folder, checkpoint_every_s=0.0))
+
+    return run_to_the_end
+
+
+@pytest.fixture
+def fitted(run: Callable[..., list[StageEvent]], shared_cache: Cache) -> Callable[[str], ModelState]:
+    """A network with a fitted head, by name."""
+
+    def state_of(network: str) -> ModelState:
+        return run(short_trial({"name": "head_only"}, network=network), shared_cache)[-1].result.state
+
+    return state_of

@@ -1,0 +1,137 @@
+"""Bad input is named: the key, the value, the nearest valid name."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tailor.config import TrialConfig, parse_trial
+from tailor.errors import ConfigError
+from tailor.registry import Registry
+
+HEAD = {"name": "head_only"}
+MISTAKES: list[tuple[dict[str, Any], str]] = [
+    ({"method": {"name": "transtailr"}}, r"method: no such method: 'transtailr'; did you mean 'transtailor'\?"),
+    ({"method": {}}, r"method: needs a name \(valid: fine_tune, head_only"),
+    ({"method": "transtailor"}, r"method: "),
+    ({}, r"method is missing"),
+    ({"method": HEAD, "netwrk": "digits_vgg"}, r"unknown key 'netwrk'; did you mean 'network'\?"),
+    ({"method": HEAD, "network": "digits_vg"}, r"network: no such network; did you mean 'digits_vgg'\?"),
+    ({"method": HEAD, "data": {"name": "digit"}}, r"no such data set: 'digit'; did you mean 'digits'\?"),
+    ({"method": HEAD, "optimisation": {"epocs": 1}}, r"unknown key 'optimisation.epocs'; did you mean 'epochs'\?"),
+    ({"method": HEAD, "optimisation": {"epochs": "3"}}, r"optimisation.epochs: .*integer \(given: '3'\)"),
+    (
+        {"method": HEAD, "optimisation": {"epochs": 0}},
+        r"optimisation.epochs: .*or equal to 1 \(given: 0\)",
+    ),
+    ({"method": HEAD, "optimisation": {"learning_rate": -1.0}}, r"learning_rate: .* \(given: -1.0\)"),
+    ({"method": HEAD, "optimisation": {"learning_rate": float("nan")}}, r"learning_rate: .*nan"),
+    ({"method": HEAD, "seed": True}, r"seed: .*integer \(given: True\)"),
+    ({"method": HEAD, "seed": -1}, r"seed: "),
+    (
+        {"method": {"name": "one_shot", "removed_macs_fraction": 1.5}},
+        r"fraction: .*less than 1 \(given: 1.5\)",
+    ),
+    ({"method": {"name": "one_shot", "criterion": "l2"}}, r"method.criterion: .*'l1', 'taylor' or 'random'"),
+    ({"method": {"name": "transtailor", "stps": 3}}, r"unknown key 'method.stps'; did you mean 'steps'\?"),
+    ({"method": {"name": "transtailor", "steps": 10}}, r"removes the whole network; choose fewer steps"),
+    ({"method": HEAD, "data": {"train_images": 548}}, r"leaves no validation image.*at most 547"),
+]
+
+
+@pytest.mark.parametrize(("raw", "message"), MISTAKES, ids=[message for _, message in MISTAKES])
+def test_a_mistake_is_named(raw: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        parse_trial(raw, "demo.toml [trial]")
+    assert str(caught.value).startswith("demo.toml [trial]: ")
+
+
+def test_all_mistakes_are_named_at_once() -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_trial({"method": HEAD, "sed": 1, "optimisation": {"epochs": 0}}, "here")
+    assert len(str(caught.value).splitlines()) == 2
+
+
+def test_a_config_survives_json() -> None:
+    config = parse_trial({"method": {"name": "transtailor", "steps": 2}}, "test")
+    assert TrialConfig.model_validate(config.model_dump(mode="json")) == config
+    assert TrialConfig.model_validate_json(config.model_dump_json()) == config
+
+
+def test_a_second_record_of_one_name_is_refused() -> None:
+    registry: Registry[int] = Registry("number")
+    registry.add("one", 1)
+    with pytest.raises(ValueError, match="'one' is registered already"):
+        registry.add("one", 2)
+    with pytest.raises(ConfigError, match=r"no such number: 'on'; did you mean 'one'\? \(valid: one\)"):
+        registry["on"]
+
+
+# --- the command line ---
+
+
+def tailor(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "tailor", *arguments], cwd=folder, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "cannot read trial.toml"),
+        (b"\xff\xfe", "cannot read trial.toml"),
+        (b"method = ", "trial.toml is not valid TOML"),
+        (
+            b"[method]\nname = 'transtailr'",
+            "trial.toml: method: no such method: 'transtailr'; did you mean",
+        ),
+    ],
+)
+def test_bad_input_ends_with_2_and_leaves_nothing(content: bytes | None, message: str, tmp_path: Path) -> None:
+    if content is not None:
+        (tmp_path / "trial.toml").write_bytes(content)
+    before = sorted(tmp_path.rglob("*"))
+    finished = tailor("run", "trial.toml", folder=tmp_path)
+    assert finished.returncode == 2
+    assert finished.stderr.startswith("error: ") and message in finished.stderr
+    assert "Traceback" not in finished.stderr
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_trial_alone(tmp_path: Path) -> None:
+    (tmp_path / "trial.toml").write_text(
+        'source = { epochs = 1 }\noptimisation = { epochs = 1, head_epochs = 1 }\n[method]\nname = "fine_tune"\n'
+    )
+    planned = tailor("plan", "trial.toml", folder=tmp_path)
+    assert planned.returncode == 0 and "4 stages" in planned.stdout
+    assert [path.name for path in tmp_path.iterdir()] == ["trial.toml"]
+    finished = tailor("run", "trial.toml", "--save", "models", folder=tmp_path)
+    assert finished.returncode == 0, finished.stderr
+    assert re.search(r"point 0: 0.000 of the MACs gone, validation accuracy 0\.\d{4}", finished.stdout)
+    assert (tmp_path / "models" / "point_0" / "model.safetensors").exists()
+    again = tailor("run", "trial.toml", folder=tmp_path)
+    assert again.stdout.count("cached") == 4
+
+
+def test_a_diverging_trial_ends_with_1_and_names_the_stage(tmp_path: Path) -> None:
+    (tmp_path / "trial.toml").write_text(
+        'source = { epochs = 20, learning_rate = 1e6 }\n[method]\nname = "head_only"\n'
+    )
+    finished = tailor("run", "trial.toml", folder=tmp_path)
+    assert finished.returncode == 1
+    assert re.search(r"error: stage train_source \(.*\): the loss is (nan|inf) in epoch", finished.stderr)
+
+
+def test_planning_imports_no_torch() -> None:
+    program = (
+        "import sys\n"
+        "from tailor.config import parse_trial\nfrom tailor.walk import walk\n"
+        "walk(parse_trial({'method': {'name': 'transtailor'}}, 'test'))\n"
+        "heavy = {'torch', 'ray', 'sklearn', 'numpy', 'pandas'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)

@@ -1,0 +1,170 @@
+"""The training loop against the same steps written by hand."""
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from tailor import data, networks
+from tailor.checkpoint import Checkpoint
+from tailor.data import Samples
+from tailor.distributed import Ranks
+from tailor.errors import TrainingError
+from tailor.methods.recipe import Recipe
+from tailor.stage import Training
+from tailor.train import group, loss_and_accuracy, predict, train
+from tests.tailor.trials import NETWORKS, assert_equal_tensors, short_trial
+
+ALONE = Ranks(rank=0, count=1, device=torch.device("cpu"))
+
+
+def samples(count: int = 50) -> Samples:
+    return data.splits(Recipe(short_trial({"name": "head_only"})).task).train.take(torch.arange(count))
+
+
+def training(**settings: object) -> Training:
+    defaults = {
+        "epochs": 3,
+        "batch_size": 16,
+        "learning_rate": 0.01,
+        "head_learning_rate": 0.02,
+        "momentum": 0.9,
+        "weight_decay": 0.01,
+        "schedule": "constant",
+        "seed": 7,
+    }
+    return Training(**(defaults | settings))  # type: ignore[arg-type]
+
+
+def no_checkpoint() -> Checkpoint:
+    return Checkpoint(None, 0.0, ALONE)
+
+
+def groups(model: torch.nn.Module, settings: Training) -> list[dict[str, object]]:
+    head = list(model.get_submodule("classifier.2").parameters())
+    rest = [p for name, p in model.named_parameters() if not name.startswith("classifier.2")]
+    return [group(rest, settings.learning_rate), group(head, settings.head_learning_rate)]
+
+
+def all_of(model: torch.nn.Module) -> list[dict[str, object]]:
+    return [group(list(model.parameters()), 0.01)]
+
+
+@pytest.mark.parametrize("schedule", ["constant", "cosine"])
+def test_the_loop_equals_steps_written_by_hand(schedule: str) -> None:
+    settings = training(schedule=schedule)
+    model, by_hand = (networks.build("digits_vgg", 5, seed=0) for _ in range(2))
+    history = train(model, groups(model, settings), samples(), settings, "shift", ALONE, no_checkpoint())
+
+    velocity = {name: torch.zeros_like(p) for name, p in by_hand.named_parameters()}
+    for epoch in range(settings.epochs):
+        scale = 1.0 if schedule == "constant" else 0.5 * (1 + math.cos(math.pi * epoch / settings.epochs))
+        losses, correct = [], 0
+        for batch in data.batches(samples(), 16, 7, epoch, "shift", ALONE):
+            by_hand.zero_grad()
+            logits = by_hand(batch.images)
+            F.cross_entropy(logits, batch.labels).backward()
+            losses += F.cross_entropy(logits, batch.labels, reduction="none").tolist()
+            correct += int((logits.argmax(1) == batch.labels).sum())
+            with torch.no_grad():
+                for name, p in by_hand.named_parameters():
+                    rate = (0.02 if name.startswith("classifier.2") else 0.01) * scale
+                    velocity[name] = 0.9 * velocity[name] + p.grad + 0.01 * p
+                    p -= rate * velocity[name]
+        assert history[epoch]["train_loss"] == pytest.approx(sum(losses) / 50, rel=1e-5)
+        assert history[epoch]["train_accuracy_fraction"] == correct / 50
+        assert history[epoch]["images"] == 50  # the short last batch counts by its images
+        assert history[epoch]["learning_rate"] == pytest.approx(0.02 * scale)
+    for name, p in model.named_parameters():
+        torch.testing.assert_close(p, by_hand.get_parameter(name), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_a_second_epoch_from_a_checkpoint_equals_going_on(network: str, tmp_path: Path) -> None:
+    """Interrupted after each possible epoch; bit for bit, momentum and running statistics included."""
+    settings = training(epochs=4)
+    straight = networks.build(network, 5, seed=0).train()
+    whole = train(
+        straight, [group(list(straight.parameters()), 0.01)], samples(), settings, "none", ALONE, no_checkpoint()
+    )
+    path = tmp_path / "stage.safetensors"
+    for _ in range(settings.epochs - 1):
+        interrupted = networks.build(network, 5, seed=1).train()  # other weights: all must come from the file
+        with pytest.raises(KeyboardInterrupt):
+            checkpoint = InterruptedCheckpoint(path) if path.exists() else FirstCheckpoint(path)
+            train(interrupted, all_of(interrupted), samples(), settings, "none", ALONE, checkpoint)
+    resumed = networks.build(network, 5, seed=1).train()
+    history = train(
+        resumed,
+        [group(list(resumed.parameters()), 0.01)],
+        samples(),
+        settings,
+        "none",
+        ALONE,
+        Checkpoint(path, 0.0, ALONE),
+    )
+    assert_equal_tensors(dict(resumed.state_dict()), dict(straight.state_dict()))
+    assert [e["train_loss"] for e in history] == [e["train_loss"] for e in whole]
+
+
+class InterruptedCheckpoint(Checkpoint):
+    """Ends the training once it has written."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, 0.0, ALONE)
+
+    def save(self, *args: object) -> None:
+        super().save(*args)  # type: ignore[arg-type]
+        raise KeyboardInterrupt
+
+
+class FirstCheckpoint(InterruptedCheckpoint):
+    """The same, and the model starts from the straight run's weights."""
+
+    def restore(self, model: torch.nn.Module, optimiser: torch.optim.Optimizer) -> object:
+        name = "digits_vgg" if hasattr(model, "features") else "digits_resnet"
+        model.load_state_dict(networks.build(name, 5, seed=0).state_dict())
+        return super().restore(model, optimiser)
+
+
+def test_a_checkpoint_inside_an_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tailor.train.CHECK_EVERY_STEPS", 2)  # an epoch has four steps here
+    settings = training(epochs=2)
+    straight = networks.build("digits_vgg", 5, seed=0)
+    whole = train(straight, groups(straight, settings), samples(), settings, "shift", ALONE, no_checkpoint())
+    path = tmp_path / "stage.safetensors"
+    interrupted = networks.build("digits_vgg", 5, seed=0)
+    with pytest.raises(KeyboardInterrupt):
+        train(
+            interrupted, groups(interrupted, settings), samples(), settings, "shift", ALONE, InterruptedCheckpoint(path)
+        )
+    resumed = networks.build("digits_vgg", 5, seed=1)
+    checkpoint = Checkpoint(path, 1e9, ALONE)
+    history = train(resumed, groups(resumed, settings), samples(), settings, "shift", ALONE, checkpoint)
+    assert_equal_tensors(dict(resumed.state_dict()), dict(straight.state_dict()))
+    assert [e["train_loss"] for e in history] == pytest.approx([e["train_loss"] for e in whole], rel=1e-12)
+    assert [e["images"] for e in history] == [50, 50]
+
+
+def test_a_loss_that_is_not_finite_ends_the_training() -> None:
+    model = networks.build("digits_vgg", 5, seed=0)
+    settings = training(learning_rate=1e6, head_learning_rate=1e6, epochs=20)
+    with pytest.raises(TrainingError, match="the loss is .* in epoch"):
+        train(model, groups(model, settings), samples(), settings, "none", ALONE, no_checkpoint())
+
+
+def test_predictions_are_in_the_order_of_the_samples() -> None:
+    model, some = networks.build("digits_resnet", 5, seed=0), samples(20)
+    together = predict(model, some, ALONE)
+    one_by_one = torch.cat([predict(model, some.take(torch.tensor([i])), ALONE) for i in range(20)])
+    torch.testing.assert_close(together, one_by_one, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(together.sum(1), torch.ones(20))
+
+
+def test_loss_and_accuracy_by_hand() -> None:
+    probabilities = torch.tensor([[0.5, 0.5 - 1e-6, 1e-6], [0.1, 0.8, 0.1], [0.25, 0.25, 0.5]])
+    loss, accuracy = loss_and_accuracy(probabilities, torch.tensor([0, 1, 0]))
+    assert loss == pytest.approx(-(math.log(0.5) + math.log(0.8) + math.log(0.25)) / 3)
+    assert accuracy == pytest.approx(2 / 3)
