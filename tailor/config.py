@@ -161,5 +161,5 @@ def _valid_keys(path: list[str], raw: dict[str, Any]) -> list[str]:
         if part == "method":
             model = METHODS[raw["method"]["name"]]
         else:
-            model = type(getattr(TrialConfig(method=METHODS["head_only"]()), part))
+            model = type(getattr(TrialConfig(method=METHODS["head_only"].model_validate({})), part))
     return list(model.model_fields)

@@ -4,6 +4,7 @@ import inspect
 import os
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -15,7 +16,8 @@ from tailor.errors import ConfigError
 COLLECTIVE_TIMEOUT_S = 600
 # Norms are synchronised, so buffers are equal on all ranks and need no broadcast; torch 2.15 renamed the switch.
 _PARAMETERS = inspect.signature(DistributedDataParallel.__init__).parameters
-_BUFFER_SWITCH = "forward_sync_buffers" if "forward_sync_buffers" in _PARAMETERS else "broadcast_buffers"
+_SWITCH = "forward_sync_buffers" if "forward_sync_buffers" in _PARAMETERS else "broadcast_buffers"
+_NO_BUFFER_BROADCAST: dict[str, Any] = {_SWITCH: False}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +66,7 @@ class Ranks:
         """The model as DistributedDataParallel runs it, its norms synchronised; itself in a single process."""
         if self.count == 1 or not any(p.requires_grad for p in model.parameters()):
             return model
-        return DistributedDataParallel(model, **{_BUFFER_SWITCH: False})
+        return DistributedDataParallel(model, **_NO_BUFFER_BROADCAST)
 
 
 def join(device: str = "auto") -> Ranks:

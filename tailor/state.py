@@ -77,7 +77,7 @@ def resize(model: nn.Module, tensors: dict[str, Tensor]) -> None:
                 new = tensors.get(f"{name}.{key}")
                 if old is not None and new is not None and old.shape != new.shape:
                     empty = torch.empty_like(new)
-                    kind[key] = nn.Parameter(empty) if isinstance(old, nn.Parameter) else empty  # type: ignore[assignment]
+                    kind[key] = nn.Parameter(empty) if isinstance(old, nn.Parameter) else empty
 
 
 def save_model(state: ModelState, folder: Path) -> None:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from tailor.config import TrialConfig
 
 Steps = Generator[Stage, Outcome, None]
-M = TypeVar("M", bound="type[Method]")
+M = TypeVar("M", bound="Method")
 
 
 class Method(Settings):
@@ -33,7 +33,7 @@ class Method(Settings):
 METHODS: Registry[type[Method]] = Registry("method")
 
 
-def register(method: M) -> M:
+def register(method: type[M]) -> type[M]:
     """Make a method usable by its name (class decorator)."""
     METHODS.add(method.model_fields["name"].default, method)
     return method

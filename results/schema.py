@@ -1,0 +1,240 @@
+"""The tables of a run: every column with its type, unit and meaning, and the natural key that tells rows apart.
+
+A row of `operating_points`, shortened::
+
+    {"trial_id": "9f2c...", "point": 2, "label": "transtailor", "seed": 0, "asked_removed_macs_fraction": 0.2,
+     "removed_macs_fraction": 0.2031, "validation_accuracy_fraction": 0.912, ...}
+"""
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import pyarrow as pa
+
+SCHEMA_VERSION = 1
+"""Raised by one with every change of a table below; it stands in each file, and a reader refuses newer ones."""
+
+STRING = pa.string()
+INTEGER = pa.int64()
+FLOAT = pa.float64()
+BOOLEAN = pa.bool_()
+STRINGS = pa.list_(pa.string())
+MOMENT = pa.timestamp("us", tz="UTC")
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column: its unit is "" where there is none; `one_of` lists the only values allowed, () means any."""
+
+    name: str
+    type: pa.DataType
+    unit: str
+    meaning: str
+    nullable: bool = False
+    one_of: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table: rows with the same values in the columns of `key` are the same row, and the last written counts."""
+
+    name: str
+    key: tuple[str, ...]
+    columns: tuple[Column, ...]
+
+    def __post_init__(self) -> None:
+        names = [column.name for column in self.columns]
+        if len(set(names)) != len(names):
+            raise ValueError(f"table {self.name}: a column is there twice: {names}")
+        if missing := [name for name in self.key if name not in names]:
+            raise ValueError(f"table {self.name}: key columns {missing} are not among the columns {names}")
+
+
+_TRIAL = Column("trial_id", STRING, "", "hash of the trial's configuration and of the versions of what it uses")
+_POINT = Column("point", INTEGER, "", "number of the operating point on the trial's path, counted from 0")
+_STAGE = Column("stage_key", STRING, "sha256", "key of the stage in the cache")
+_ARM = (
+    Column("label", STRING, "", "name of the arm in comparisons"),
+    Column("method", STRING, "", "name of the method"),
+    Column("network", STRING, "", "name of the network's architecture"),
+    Column("dataset", STRING, "", "name of the target data set"),
+    Column("seed", INTEGER, "", "seed of the trial"),
+)
+_SWEEP = Column("sweep", STRING, "", "name of the sweep")
+_SPAN = (
+    Column("started_at", MOMENT, "UTC", "when it began"),
+    Column("ended_at", MOMENT, "UTC", "when it ended"),
+)
+_EVERY_TABLE = (
+    Column("code_digest", STRING, "sha256", "digest of the code that wrote the row"),
+    Column("written_at", MOMENT, "UTC", "when the row was written; set by the writer, the last row of a key counts"),
+)
+
+_ALL = (
+    Table(
+        "planned",
+        ("trial_id",),
+        (
+            _SWEEP,
+            _TRIAL,
+            *_ARM,
+            Column("ranks", INTEGER, "processes", "ranks that the trial asks for"),
+            Column("points_planned", INTEGER, "operating points", "length of the trial's path as planned"),
+            Column("config_json", STRING, "JSON", "the trial's whole configuration"),
+            Column("stage_keys", STRINGS, "sha256", "keys of the trial's stages in the order of execution"),
+        ),
+    ),
+    Table(
+        "trials",
+        ("trial_id",),
+        (
+            _TRIAL,
+            Column("status", STRING, "", "how the trial ended", one_of=("finished", "failed")),
+            Column("attempts", INTEGER, "attempts", "tries made in all"),
+            *_SPAN,
+            Column("seconds", FLOAT, "s", "time from the start to the end of the trial"),
+            Column("error", STRING, "", "why the trial failed; null unless it failed", nullable=True),
+        ),
+    ),
+    Table(
+        "attempts",
+        ("trial_id", "attempt"),
+        (
+            _TRIAL,
+            Column("attempt", INTEGER, "", "number of the try"),
+            Column("driver", STRING, "", "unique id of the process that launched the try"),
+            Column(
+                "status",
+                STRING,
+                "",
+                "where the try stands or how it ended",
+                one_of=("running", "finished", "failed", "died", "interrupted"),
+            ),
+            Column("cause", STRING, "", "why it ended that way; null where there is nothing to say", nullable=True),
+            Column("log_tail", STRING, "", "last lines of the try's log; null where there are none", nullable=True),
+            Column("host", STRING, "", "name of the machine"),
+            Column("started_at", MOMENT, "UTC", "when it began"),
+            Column("ended_at", MOMENT, "UTC", "when it ended; null while it runs", nullable=True),
+        ),
+    ),
+    Table(
+        "stages",
+        ("trial_id", "stage_key"),
+        (
+            _TRIAL,
+            _STAGE,
+            Column("kind", STRING, "", "kind of the stage"),
+            Column("kind_version", INTEGER, "", "version of the kind"),
+            Column("order", INTEGER, "", "place of the stage in the trial's order of execution, counted from 0"),
+            Column("parents", STRINGS, "sha256", "keys of the stages it is made from"),
+            Column("cached", BOOLEAN, "", "true where this trial found it computed"),
+            Column("compute_s", FLOAT, "s", "time it took, as measured by whoever computed it"),
+            Column("device", STRING, "", "device of whoever computed it"),
+            Column("ranks", INTEGER, "processes", "ranks of whoever computed it"),
+            Column("torch_version", STRING, "", "torch of whoever computed it"),
+            Column("stored_bytes", INTEGER, "bytes", "size of the stage in the cache"),
+        ),
+    ),
+    Table(
+        "epochs",
+        ("trial_id", "stage_key", "epoch"),
+        (
+            _TRIAL,
+            _STAGE,
+            Column("epoch", INTEGER, "", "number of the epoch"),
+            Column("kind", STRING, "", "kind of the stage"),
+            Column("train_loss", FLOAT, "nats", "mean loss over the epoch's training images"),
+            Column("train_accuracy_fraction", FLOAT, "fraction", "share of the epoch's training images named rightly"),
+            Column("learning_rate", FLOAT, "", "learning rate of the epoch"),
+            Column("images", INTEGER, "images", "images seen in the epoch"),
+            Column("seconds", FLOAT, "s", "time the epoch took"),
+        ),
+    ),
+    Table(
+        "layers",
+        ("trial_id", "point", "layer"),
+        (
+            _TRIAL,
+            _POINT,
+            Column("layer", STRING, "", "name of the layer in the network"),
+            Column("order", INTEGER, "", "place of the layer in the network, counted from 0"),
+            Column("width", INTEGER, "filters", "filters that are left"),
+            Column("original_width", INTEGER, "filters", "filters before pruning"),
+            Column("macs", INTEGER, "MACs", "multiply-accumulates of the layer for one image"),
+        ),
+    ),
+    Table(
+        "operating_points",
+        ("trial_id", "point"),
+        (
+            _SWEEP,
+            _TRIAL,
+            _POINT,
+            *_ARM,
+            Column("stage_key", STRING, "sha256", "key of this operating point's own stage"),
+            Column("model_key", STRING, "sha256", "key of the stage that made the model measured here"),
+            Column("protocol", STRING, "", "which split decides inside the trial"),
+            Column("asked_removed_macs_fraction", FLOAT, "fraction", "share of the MACs that was to be removed"),
+            Column("removed_macs_fraction", FLOAT, "fraction", "share of the original MACs that is gone"),
+            Column("macs", INTEGER, "MACs", "multiply-accumulates for one image"),
+            Column("original_macs", INTEGER, "MACs", "the same of the unpruned network with the target's head"),
+            Column("params", INTEGER, "parameters", "weights and biases"),
+            Column("trained_epochs", INTEGER, "epochs", "epochs of training behind this model"),
+            Column("validation_loss", FLOAT, "nats", "mean loss on the validation split"),
+            Column("validation_accuracy_fraction", FLOAT, "fraction", "share of the validation images named rightly"),
+            Column("validation_images", INTEGER, "images", "images in the validation split"),
+        ),
+    ),
+    Table(
+        "predictions",
+        ("trial_id", "point", "split", "image_id"),
+        (
+            _TRIAL,
+            _POINT,
+            Column("split", STRING, "", "split the image belongs to", one_of=("validation", "test")),
+            Column("image_id", INTEGER, "", "number of the image in its data set"),
+            Column("label", INTEGER, "", "class of the image"),
+            Column("prediction", INTEGER, "", "class that the model names"),
+            Column("probability", FLOAT, "fraction", "probability that the model gives to the class it names"),
+        ),
+    ),
+    Table(
+        "events",
+        ("event_id",),
+        (
+            Column("event_id", STRING, "", "unique id of the event"),
+            Column("kind", STRING, "", "kind of event"),
+            Column("text", STRING, "", "what happened, in words"),
+            Column("at", MOMENT, "UTC", "when it happened"),
+        ),
+    ),
+)
+
+TABLES: Mapping[str, Table] = MappingProxyType(
+    {table.name: Table(table.name, table.key, (*table.columns, *_EVERY_TABLE)) for table in _ALL}
+)
+"""All tables by name; read only."""
+
+
+def table_named(name: str) -> Table:
+    """The table of that name.
+
+    Raises:
+        ValueError: there is none; the text names the nearest and all others.
+    """
+    if name in TABLES:
+        return TABLES[name]
+    near = difflib.get_close_matches(name, TABLES, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    raise ValueError(f"there is no table {name!r}: {hint}Tables: {', '.join(TABLES)}")
+
+
+def arrow_schema(table: Table) -> pa.Schema:
+    """The Arrow schema of a table's files: unit and meaning in each field, table and schema version in the whole."""
+    fields = [
+        pa.field(column.name, column.type, column.nullable, {"unit": column.unit, "meaning": column.meaning})
+        for column in table.columns
+    ]
+    return pa.schema(fields, {"table": table.name, "schema_version": str(SCHEMA_VERSION)})

@@ -1,0 +1,226 @@
+"""What the report prints as tables: cells as text, with the query that gives the numbers behind them."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from results.comparison import Arm, Choice, Pairing, Point
+from results.cost import Cost
+from results.statistics import Mean, doubts
+
+NOTHING = "–"
+BUDGET_MISSED_FRACTION = 0.01
+"""Arms that miss their budget by more than this are not at equal budgets any more, and are marked."""
+_MEASURED = ("removed %", "seeds", "models", "validation %", "95%", "test %", "95%")
+
+
+@dataclass(frozen=True)
+class Row:
+    """The cells of one row; `marks` say in words why the row is to be read with care."""
+
+    cells: tuple[str, ...]
+    marks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of text. `numeric` has one flag per column: numbers stand right. `sql` is shown below it."""
+
+    columns: tuple[str, ...]
+    numeric: tuple[bool, ...]
+    rows: list[Row] = field(default_factory=list)
+    sql: str = ""
+    note: str = ""
+
+    @property
+    def footnotes(self) -> list[str]:
+        """What the marks say, each once; a row refers to them by their place, counted from 1."""
+        return list(dict.fromkeys(mark for row in self.rows for mark in row.marks))
+
+    def references(self, row: Row) -> str:
+        """The numbers of a row's footnotes, such as "1,3"."""
+        return ",".join(str(place) for place, note in enumerate(self.footnotes, 1) if note in row.marks)
+
+
+def number(value: float | None, digits: int = 2) -> str:
+    """A number with thousands apart; a dash for None, and "not a number" for NaN."""
+    if value is None:
+        return NOTHING
+    if math.isnan(value):
+        return "not a number"
+    return f"{value:,.{digits}f}"
+
+
+def percent(fraction: float | None, digits: int = 2) -> str:
+    """A fraction in per cent, without the sign."""
+    return number(None if fraction is None else 100 * fraction, digits)
+
+
+def interval(mean: Mean, *, signed: bool = False) -> str:
+    """The 95% interval in per cent; a dash where there is none."""
+    if mean.low is None or mean.high is None:
+        return NOTHING
+    sign = "+" if signed else ""
+    return f"{100 * mean.low:{sign}.2f} … {100 * mean.high:{sign}.2f}"
+
+
+def methods_table(arms: Sequence[Arm], sql: str) -> Table:
+    """The arms of one problem, by rank."""
+    columns = ("rank", "label", "asked %", *_MEASURED)
+    rows = []
+    for arm in arms:
+        marks = _doubtful(arm)
+        if abs(arm.removed - arm.asked) > BUDGET_MISSED_FRACTION:
+            marks.append(f"what is removed is more than {percent(BUDGET_MISSED_FRACTION, 0)} point off what was asked")
+        rank = NOTHING if arm.rank is None else str(arm.rank)
+        rows.append(Row((rank, arm.label, percent(arm.asked, 1), *_measured(arm)), tuple(marks)))
+    return Table(columns, (True, False, *[True] * 8), rows, sql)
+
+
+def chosen_table(arms: Sequence[Arm], sql: str) -> Table:
+    """The means over what the stop rule chose, label by label."""
+    rows = [Row((str(arm.problem), arm.label, *_measured(arm)), tuple(_doubtful(arm))) for arm in arms]
+    return Table(("where", "label", *_MEASURED), (False, False, *[True] * 7), rows, sql)
+
+
+def _doubtful(arm: Arm) -> list[str]:
+    marks = []
+    if arm.not_finite:
+        marks.append(
+            f"validation accuracy is not a number in {arm.not_finite} of {arm.trials} trials, left out of the mean"
+        )
+    if len(arm.environments) > 1:
+        marks.append("computed on mixed hardware, ranks or torch versions")
+    if len(arm.test_images) > 1:
+        marks.append(f"different numbers of test images: {', '.join(map(str, sorted(arm.test_images)))}")
+    return marks
+
+
+def _measured(arm: Arm) -> tuple[str, ...]:
+    return (
+        percent(arm.removed, 1),
+        str(len(arm.models_by_seed)),
+        str(arm.models),
+        percent(arm.validation.mean),
+        interval(arm.validation),
+        percent(arm.test.mean),
+        interval(arm.test),
+    )
+
+
+def pairings_table(pairings: Sequence[Pairing], sql: str, *, where: bool) -> Table:
+    """Paired differences, one comparison per row; `where` adds the column that says in which problem."""
+    columns = ("where", "label", "asked %", "pairs", "difference", "95%", "won–lost–tied", "p", "smallest p", "it says")
+    numeric = (False, False, True, True, True, True, True, True, True, False)
+    start = 0 if where else 1
+    rows = [_pairing_row(pairing) for pairing in pairings]
+    return Table(columns[start:], numeric[start:], [Row(row.cells[start:], row.marks) for row in rows], sql)
+
+
+def _pairing_row(pairing: Pairing) -> Row:
+    found = pairing.result
+    mean = found.difference.mean
+    marks = []
+    if len(pairing.environments) > 1:
+        marks.append("computed on mixed hardware, ranks or torch versions")
+    if pairing.shares_models:
+        models = f"{pairing.first_models} and {pairing.second_models}"
+        marks.append(
+            f"only {models} distinct models stand behind {found.difference.n} pairs: n is smaller than it looks"
+        )
+    if found.unpaired:
+        seeds = "1 seed has" if found.unpaired == 1 else f"{found.unpaired} seeds have"
+        marks.append(f"{seeds} only one of the two: left out")
+    cells = (
+        str(pairing.problem or "pooled"),
+        pairing.label,
+        percent(pairing.asked, 1),
+        str(found.difference.n),
+        NOTHING if mean is None else f"{100 * mean:+.2f}",
+        interval(found.difference, signed=True),
+        f"{found.wins}–{found.losses}–{found.ties}",
+        NOTHING if found.p is None else f"{found.p:.3g}",
+        NOTHING if found.smallest_p is None else f"{found.smallest_p:.3g}",
+        says(pairing),
+    )
+    return Row(cells, tuple(marks))
+
+
+def says(pairing: Pairing) -> str:
+    """One word or two on a comparison: better, worse, cannot settle it."""
+    if pairing.result.difference.mean is None or doubts(pairing.result):
+        return "cannot settle it"
+    return "better" if pairing.result.difference.mean > 0 else "worse"
+
+
+def choices_table(choices: Sequence[Choice], tolerance_fraction: float, unfinished: set[str], sql: str) -> Table:
+    """What the stop rule chose in each trial; a path that is still being walked is marked."""
+    columns = ("where", "label", "seed", "chosen", "removed %", "validation %", "test %", "best point", "its %", "why")
+    numeric = (False, False, True, True, True, True, True, True, True, False)
+    rows = []
+    for choice in choices:
+        chosen, best = choice.chosen, choice.best
+        ended = chosen is choice.last
+        marks = []
+        if chosen.trial_id in unfinished and ended:
+            marks.append("this trial is not finished: more points may follow")
+        if tolerance_fraction < 1 / max(chosen.validation_images, 1):
+            marks.append(f"the tolerance is less than one of {chosen.validation_images} validation images")
+        cells = (
+            str(chosen.problem),
+            chosen.label,
+            str(chosen.seed),
+            str(chosen.point),
+            percent(chosen.removed, 1),
+            percent(chosen.validation),
+            percent(chosen.test),
+            NOTHING if best is None else str(best.point),
+            NOTHING if best is None else percent(best.validation),
+            "end of the path" if ended else "the next point drops too far",
+        )
+        rows.append(Row(cells, tuple(marks)))
+    return Table(columns, numeric, rows, sql)
+
+
+def cost_table(whole: Cost, labels: dict[str, Cost], sql: str) -> Table:
+    """Stage-seconds with and without sharing."""
+    columns = ("label", "stages", "operating points", "computed (s)", "trial by trial (s)", "ratio")
+    rows = [_cost_row("all together", whole), *(_cost_row(label, cost) for label, cost in labels.items())]
+    return Table(columns, (False, *[True] * 5), rows, sql)
+
+
+def _cost_row(name: str, cost: Cost) -> Row:
+    cells = (
+        name,
+        f"{cost.stages:,}",
+        f"{cost.points:,}",
+        number(cost.shared_s, 1),
+        number(cost.separate_s, 1),
+        NOTHING if cost.ratio is None else f"{cost.ratio:.2f}",
+    )
+    marks = (f"{cost.unrecorded} stages have no row and count as 0 s",) if cost.unrecorded else ()
+    return Row(cells, marks)
+
+
+def points_table(points: Sequence[Point], sql: str, most: int = 300) -> Table:
+    """The operating points that a figure draws, at most so many; the query gives them all."""
+    columns = ("label", "seed", "trial", "point", "asked %", "removed %", "validation %", "test %", "test images")
+    rows = [
+        Row(
+            (
+                point.label,
+                str(point.seed),
+                point.trial_id[:12],
+                str(point.point),
+                percent(point.asked, 1),
+                percent(point.removed, 2),
+                percent(point.validation),
+                percent(point.test),
+                str(point.test_images),
+            )
+        )
+        for point in points[:most]
+    ]
+    left = len(points) - len(rows)
+    note = f"{left} more points are left out here; the query gives them." if left else ""
+    return Table(columns, (False, True, False, *[True] * 6), rows, sql, note)

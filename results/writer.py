@@ -1,0 +1,172 @@
+"""Rows that are safe the moment they are written: each call makes one immutable Parquet file, whole or not at all."""
+
+import os
+import uuid
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from numbers import Integral, Real
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from results.schema import BOOLEAN, FLOAT, INTEGER, MOMENT, STRING, STRINGS, Column, Table, arrow_schema, table_named
+
+WRITTEN_AT = "written_at"
+
+
+class Writer:
+    """Writes parts of tables below one folder.
+
+    Any number of writers, in any processes on any machines, may write to the same folder at once: no part is ever
+    changed, and each has a name of its own. One writer may be used by several threads.
+    """
+
+    def __init__(self, tables: str | os.PathLike[str]) -> None:
+        """Remembers the folder that holds one folder per table; folders are made when the first rows come."""
+        self.tables = Path(tables)
+        self._clock = Lock()
+        self._last = datetime.min.replace(tzinfo=UTC)
+
+    def write(self, table: str, rows: Sequence[Mapping[str, Any]]) -> Path | None:
+        """The path of the new part, which will survive a loss of power; None where there are no rows.
+
+        Args:
+            table: a name from `results.schema.TABLES`.
+            rows: exactly the table's columns, but `written_at`, which is filled in here (strictly increasing within
+                one writer, also when the machine's clock is set back).
+
+        Raises:
+            ValueError: unknown table; missing, extra or null column; a value of the wrong type. Nothing is written.
+            OSError: the disk refuses; nothing is left that a reader would see.
+
+        Writes:
+            `<tables>/<table>/<time>-<random>.parquet`; a reader sees all of it or nothing.
+        """
+        description = table_named(table)
+        if not rows:
+            return None
+        columns = _columns(description, rows)
+        moment = self._now()
+        columns[WRITTEN_AT] = pa.array([moment] * len(rows), MOMENT)
+        schema = arrow_schema(description)
+        part = pa.Table.from_arrays([columns[name] for name in schema.names], schema=schema)
+        folder = self.tables / table
+        _make_durable_folder(folder)
+        return _write_durably(part, folder, f"{moment:%Y%m%dT%H%M%S.%f}-{uuid.uuid4().hex}.parquet")
+
+    def _now(self) -> datetime:
+        with self._clock:
+            self._last = max(datetime.now(UTC), self._last + timedelta(microseconds=1))
+            return self._last
+
+
+def _columns(table: Table, rows: Sequence[Mapping[str, Any]]) -> dict[str, pa.Array]:
+    """One array per column that the caller gives.
+
+    Raises:
+        ValueError: the rows do not fit the table.
+    """
+    given = [column for column in table.columns if column.name != WRITTEN_AT]
+    names = {column.name for column in given}
+    for number, row in enumerate(rows):
+        if missing := names - set(row):
+            raise ValueError(f"table {table.name}, row {number}: missing column {_listed(missing)}")
+        if WRITTEN_AT in row:
+            raise ValueError(
+                f"table {table.name}, row {number}: column {WRITTEN_AT} is set by the writer: leave it out"
+            )
+        if extra := set(row) - names:
+            raise ValueError(
+                f"table {table.name}, row {number}: extra column {_listed(extra)}; columns: {', '.join(sorted(names))}"
+            )
+    return {column.name: _array(table.name, column, rows) for column in given}
+
+
+def _listed(names: set[str]) -> str:
+    return ", ".join(sorted(str(name) for name in names))
+
+
+def _array(table: str, column: Column, rows: Sequence[Mapping[str, Any]]) -> pa.Array:
+    values = [row[column.name] for row in rows]
+    for number, value in enumerate(values):
+        if problem := _problem(column, value):
+            raise ValueError(f"table {table}, row {number}, column {column.name}: {problem}, given {_shown(value)}")
+    if column.type == INTEGER:  # numbers of other libraries pass the check above and not Arrow's
+        values = [None if value is None else int(value) for value in values]
+    elif column.type == FLOAT:
+        values = [None if value is None else float(value) for value in values]
+    try:
+        return pa.array(values, column.type)
+    except (pa.ArrowException, ValueError, OverflowError) as error:
+        raise ValueError(f"table {table}, column {column.name}: cannot be stored as {column.type}: {error}") from error
+
+
+def _problem(column: Column, value: object) -> str:
+    """What is wrong with a value of a column; empty where nothing is."""
+    if value is None:
+        return "" if column.nullable else f"expected {column.type}, and null is not allowed"
+    if not _fits(column.type, value):
+        zone = " with a time zone" if column.type == MOMENT else ""
+        return f"expected {column.type}{zone}"
+    if column.one_of and value not in column.one_of:
+        return f"expected one of {', '.join(column.one_of)}"
+    return ""
+
+
+def _fits(kind: pa.DataType, value: object) -> bool:
+    """Whether a value may stand in a column of a type; a bool is no number, and an integer may stand for a float."""
+    if kind == STRING:
+        return isinstance(value, str)
+    if kind == INTEGER:
+        return isinstance(value, Integral) and not isinstance(value, bool)
+    if kind == FLOAT:
+        return isinstance(value, Real) and not isinstance(value, bool)
+    if kind == BOOLEAN:
+        return isinstance(value, bool)
+    if kind == STRINGS:
+        return isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value)
+    return isinstance(value, datetime) and value.tzinfo is not None
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return f"{text if len(text) <= 80 else text[:77] + '...'} ({type(value).__name__})"
+
+
+def _make_durable_folder(folder: Path) -> None:
+    """Makes the folder and those above it, so that they survive a loss of power."""
+    if folder.is_dir():
+        return
+    made = [folder]
+    while not made[-1].parent.is_dir():
+        made.append(made[-1].parent)
+    folder.mkdir(parents=True, exist_ok=True)
+    for new in made:
+        _sync_folder(new.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _write_durably(part: pa.Table, folder: Path, name: str) -> Path:
+    """The path of the part; readers leave names that begin with a dot alone, so none sees half a file."""
+    temporary, final = folder / f".{name}.tmp", folder / name
+    try:
+        with temporary.open("xb") as stream:
+            pq.write_table(part, stream, compression="zstd")
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(final)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    _sync_folder(folder)
+    return final

@@ -1,0 +1,179 @@
+"""Spec -> trials: every variant crossed with its axes, less the exclusions."""
+
+import itertools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sweeps.errors import SpecError
+from sweeps.spec import Spec, Variant, merged, put
+from sweeps.toml_text import toml_value
+from tailor.config import TrialConfig, parse_trial
+from tailor.errors import ConfigError
+from tailor.registry import nearest
+
+
+@dataclass(frozen=True, kw_only=True)
+class Expanded:
+    """A trial and where in the spec it comes from."""
+
+    label: str
+    config: TrialConfig
+    settings: dict[str, Any]  # the configuration as plain JSON values, defaults included
+    origin: str
+
+
+def expand(spec: Spec) -> list[Expanded]:
+    """All trials of a spec, variants outermost, the last axis innermost.
+
+    Raises:
+        ConfigError: a trial that cannot be (unknown key, impossible value).
+        SpecError: no trial at all, an exclusion that matches nothing, a `--set` that reaches no trial.
+    """
+    exclusions = [_Exclusion(pattern, number) for number, pattern in enumerate(spec.exclude, start=1)]
+    trials = []
+    seen: list[dict[str, Any]] = []
+    for number, variant in enumerate(spec.variants or [Variant()], start=1):
+        for raw, origin in _crossed(spec, variant, number if spec.variants else None):
+            # As written first: an impossible combination is a reason to exclude it.
+            is_excluded = _any_matches(exclusions, raw, variant.label)
+            try:
+                trial = _parsed(spec, raw, variant.label, origin)
+            except ConfigError:
+                if is_excluded:
+                    continue
+                raise
+            seen.append(trial.settings | {"label": trial.label})
+            if not _any_matches(exclusions, trial.settings, trial.label) and not is_excluded:
+                trials.append(trial)
+    for exclusion in exclusions:
+        exclusion.check_used(spec.where, seen)
+    if not trials:
+        raise SpecError(f"{spec.where} [[exclude]]: every trial is excluded, so nothing is left to run; take one out")
+    _check_reached(spec, trials)
+    return trials
+
+
+def _crossed(spec: Spec, variant: Variant, number: int | None) -> Iterator[tuple[dict[str, Any], str]]:
+    """Each combination of the axes as raw settings, with a description of where it comes from."""
+    name = f"[[variants]] {number}" + (f" ({variant.label!r})" if variant.label else "")
+    origin = "[trial]" if number is None else name
+    _check_axes_apart(spec, variant, f"{spec.where} {origin}")
+    base = merged(spec.trial, variant.settings)
+    axes = {**spec.axes, **variant.axes}
+    for values in itertools.product(*axes.values()):
+        over: dict[str, Any] = {}
+        for key, value in zip(axes, values, strict=True):
+            put(over, key.split("."), value)
+        point = ", ".join(f"{key} = {toml_value(value)}" for key, value in zip(axes, values, strict=True))
+        yield merged(base, over), f"{origin} at {point}" if point else origin
+
+
+def _check_axes_apart(spec: Spec, variant: Variant, where: str) -> None:
+    """No setting is set in two places, of which one would silently be without effect."""
+    for key in variant.axes:
+        rival = next((other for other in spec.axes if f"{other}.".startswith(f"{key}.")), None)
+        rival = rival or next((other for other in spec.axes if f"{key}.".startswith(f"{other}.")), None)
+        if rival:
+            raise SpecError(f"{where} axes {key}: [axes] {rival} sets it too; leave one out")
+    for key in [*spec.axes, *variant.axes]:
+        if _value_at(variant.settings, key) is not _ABSENT:
+            raise SpecError(f"{where} {key}: is an axis too, so what the variant gives has no effect; leave one out")
+
+
+def _parsed(spec: Spec, raw: dict[str, Any], label: str | None, origin: str) -> Expanded:
+    where = f"{spec.where} {origin}"
+    if spec.assignments:
+        where += " with " + " ".join(f"--set {assignment}" for assignment in spec.assignments)
+    config = parse_trial(raw, where)
+    return Expanded(
+        label=label or config.method.label(), config=config, settings=config.model_dump(mode="json"), origin=origin
+    )
+
+
+class _Exclusion:
+    """A partial trial; counts whether it was of any use."""
+
+    def __init__(self, pattern: dict[str, Any], number: int) -> None:
+        self.pattern = pattern
+        self.number = number
+        self.used = False
+
+    def matches(self, settings: Mapping[str, Any]) -> bool:
+        found = _matches(self.pattern, settings)
+        self.used |= found
+        return found
+
+    def check_used(self, where: str, trials: list[dict[str, Any]]) -> None:
+        """Raise SpecError, with the nearest name, if no trial was excluded by this."""
+        if self.used:
+            return
+        where = f"{where} [[exclude]] {self.number}"
+        for key, wanted in leaves(self.pattern):
+            values = {toml_value(value) for trial in trials if (value := _value_at(trial, key)) not in (_ABSENT, None)}
+            if not values:
+                known = {name for trial in trials for name, _ in leaves(trial)}
+                raise SpecError(f"{where}: no trial has a setting {key!r}{nearest(key, sorted(known))}")
+            if not any(_matches(wanted, _value_at(trial, key)) for trial in trials):
+                raise SpecError(
+                    f"{where} {key}: matches no trial; given {toml_value(wanted)}"
+                    f"{nearest(toml_value(wanted), sorted(values))}"
+                )
+        raise SpecError(f"{where}: matches no trial, though each of its settings alone does; correct it or take it out")
+
+
+def _any_matches(exclusions: list[_Exclusion], settings: Mapping[str, Any], label: str | None) -> bool:
+    named = settings if label is None else {**settings, "label": label}
+    return any([exclusion.matches(named) for exclusion in exclusions])  # a list: each one counts its uses
+
+
+def _matches(pattern: Any, value: Any) -> bool:
+    """Whether `value` has all that `pattern` asks for; a list in the pattern stands for any of its values."""
+    if isinstance(pattern, Mapping):
+        return isinstance(value, Mapping) and all(
+            key in value and _matches(inner, value[key]) for key, inner in pattern.items()
+        )
+    if isinstance(pattern, list) and not isinstance(value, list):
+        return any(_matches(choice, value) for choice in pattern)
+    return type(pattern) is type(value) and pattern == value or _both_numbers(pattern, value) and pattern == value
+
+
+def _both_numbers(*values: Any) -> bool:
+    return all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
+
+
+def leaves(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted key and value of every setting in nested tables, in their order."""
+    for key, value in table.items():
+        if isinstance(value, Mapping):
+            yield from leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+_ABSENT = object()
+
+
+def _value_at(table: Any, dotted: str) -> Any:
+    for key in dotted.split("."):
+        if not isinstance(table, Mapping) or key not in table:
+            return _ABSENT
+        table = table[key]
+    return table
+
+
+def _check_reached(spec: Spec, trials: list[Expanded]) -> None:
+    """Raise SpecError for a `--set trial.` that axes or variants override everywhere."""
+    for assignment in spec.assignments:
+        key = assignment.partition("=")[0].strip()
+        setting = key.removeprefix("trial.")
+        wanted = _value_at(spec.trial, setting)
+        if setting == key or isinstance(wanted, Mapping):
+            continue
+        if not any(_matches(wanted, _value_at(trial.settings, setting)) for trial in trials):
+            axis = setting in spec.axes
+            advice = f"type --set axes.{setting}=[{toml_value(wanted)}]" if axis else "change the spec's [[variants]]"
+            raise SpecError(
+                f"--set {assignment}: has no effect, because {'[axes]' if axis else 'every variant'} of {spec.where} "
+                f"sets {setting} itself; {advice}"
+            )

@@ -1,0 +1,180 @@
+"""The command that runs a sweep: read the spec, plan, show, run, report; launched again it goes on.
+
+    python sweeps/launch.py                                   # the embedded sweep, on this machine
+    python sweeps/launch.py my.toml --plan                    # what would run, and its cost; runs and writes nothing
+    python sweeps/launch.py my.toml --set trial.optimisation.epochs=5 --set 'axes.seed=[0,1]' --name quick
+
+Ends with 0 when all trials are finished, 1 when some failed, 2 for a mistake in what was typed, 130 when interrupted.
+torch and Ray are imported by what runs trials, not here: `--plan` and `--help` are instant.
+"""
+
+import sys
+
+if __name__ == "__main__" and not sys.flags.safe_path:
+    # Python put the folder of this script first; a module in it must never stand before a library of the same name.
+    del sys.path[0]
+
+import argparse
+import os
+import shlex
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sweeps.errors import RunFolderError, SpecError
+from sweeps.plan import ONE_MACHINE_SITES, Plan, check_resources, make_plan, no_sharing
+from sweeps.spec import EMBEDDED_SPEC, load_spec
+from tailor.errors import ConfigError
+
+if TYPE_CHECKING:
+    from sweeps.run_folder import RunFolder
+
+SUCCESS, FAILED_TRIALS, MISTAKE, INTERRUPTED = 0, 1, 2, 130
+FAILURES_SHOWN = 10
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Launch what the command line says and return the exit code."""
+    from results.errors import ResultsError
+
+    options = _parser().parse_args(arguments)
+    try:
+        plan = _planned(options)
+        if options.plan:
+            return _show(plan, options)
+        return _run(plan, options)
+    except (SpecError, ConfigError, RunFolderError, ResultsError, PermissionError) as error:
+        print(error, file=sys.stderr)
+        return MISTAKE
+    except BrokenPipeError:  # `--plan | head`: whoever read has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return SUCCESS
+    except KeyboardInterrupt:
+        print("interrupted; nothing is lost: the same command goes on", file=sys.stderr)
+        return INTERRUPTED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python sweeps/launch.py", description="Run a sweep; launched again, it goes on.", allow_abbrev=False
+    )
+    parser.add_argument(
+        "spec", nargs="?", type=Path, default=EMBEDDED_SPEC, help="TOML file (default: the embedded sweep)"
+    )
+    parser.add_argument(
+        "--site", choices=ONE_MACHINE_SITES, default="local",
+        help="where trials run: local = Ray on this machine, serial = one after the other without Ray",
+    )  # fmt: skip
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", dest="assignments",
+        help="change the spec: trial.optimisation.epochs=3, axes.seed=[0,1], resources.ranks=1 (repeatable)",
+    )  # fmt: skip
+    parser.add_argument("--name", help="name of the sweep and its run folder, instead of the spec's")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of the run folders (default: runs)")
+    parser.add_argument("--cache", type=Path, default=Path("cache"), help="folder of finished stages (default: cache)")
+    parser.add_argument("--plan", action="store_true", help="show trials and cost; run and write nothing")
+    parser.add_argument("--extend", action="store_true", help="add trials to a run that has all its old ones still")
+    parser.add_argument("--update-code", action="store_true", help="go on with a run although the code has changed")
+    parser.add_argument(
+        "--no-sharing", action="store_true",
+        help="each operating point as a trial of its own from the start, to measure what sharing saves",
+    )  # fmt: skip
+    return parser
+
+
+def _planned(options: argparse.Namespace) -> Plan:
+    spec = load_spec(options.spec, options.assignments, options.name)
+    check_resources(spec, options.site)
+    plan = make_plan(spec)
+    return no_sharing(plan) if options.no_sharing else plan
+
+
+def _show(plan: Plan, options: argparse.Namespace) -> int:
+    from sweeps.preview import preview
+
+    for line in preview(plan, runs=options.runs, cache=options.cache, site=options.site):
+        print(line)
+    sys.stdout.flush()
+    return SUCCESS
+
+
+def _run(plan: Plan, options: argparse.Namespace) -> int:
+    from results.reader import finished_trial_ids
+    from sweeps.relaunch import start
+
+    _check_folder(options.cache, "--cache")
+    _check_folder(options.runs, "--runs")
+    try:
+        run, lock, what = start(plan, options.runs, extend=options.extend, update_code=options.update_code)
+    except OSError as error:
+        raise RunFolderError(f"the run folder cannot be written: {error}; type another --runs") from error
+    with lock:
+        print(f"{run.path}: {what}", flush=True)
+        if {trial.trial_id for trial in plan.trials} <= finished_trial_ids(run.path):
+            print(f"all {len(plan.trials)} trials are finished", flush=True)
+        elif _is_interrupted(plan, run, options):
+            return _say_how_to_go_on(plan, run.path)
+        return _finish(plan, run)
+
+
+def _is_interrupted(plan: Plan, run: "RunFolder", options: argparse.Namespace) -> bool:
+    """Run the trials that are not finished; whether that was cut off."""
+    from sweeps.driver import run_sweep
+
+    try:
+        return run_sweep(plan, run, options.cache, options.site).interrupted
+    except KeyboardInterrupt:  # the second Ctrl-C, which does not wait for a clean stop
+        return True
+
+
+def _check_folder(folder: Path, option: str) -> None:
+    """Raise RunFolderError unless `folder` is, or can be made, a folder to write to; leaves nothing behind."""
+    existing = folder.absolute()
+    while not existing.exists():
+        existing = existing.parent
+    try:
+        with tempfile.TemporaryFile(dir=existing):
+            pass
+    except OSError as error:
+        why = f"{existing} cannot be written to ({error.strerror})"
+        raise RunFolderError(f"{option} {folder}: {why}; type {option} with a folder of yours") from error
+
+
+def _say_how_to_go_on(plan: Plan, run: Path) -> int:
+    from results.reader import finished_trial_ids
+
+    done = len(finished_trial_ids(run) & {trial.trial_id for trial in plan.trials})
+    print(f"interrupted: {done} of {len(plan.trials)} trials are finished, and every finished stage is kept")
+    print(f"to go on, type: {shlex.join(['python', *sys.argv])}")
+    print(f"to see what is there: python -m sweeps status {shlex.quote(str(run))}", flush=True)
+    return INTERRUPTED
+
+
+def _finish(plan: Plan, run: "RunFolder") -> int:
+    """Write the report, name what failed, say what to type next; the last line is the report's path."""
+    from results.reader import failed_trials, load
+    from results.report import write_report
+
+    report = write_report(run.path)
+    folder = shlex.quote(str(run.path))
+    with load(run.path) as rows:
+        planned = {trial.trial_id for trial in plan.trials}
+        failed = [trial for trial in failed_trials(rows) if trial["trial_id"] in planned]
+    for trial in failed[:FAILURES_SHOWN]:
+        print(f"failed: trial {trial['trial_id']} ({trial['label']}, seed {trial['seed']}): {trial['error']}")
+        print(f"        its log: {run.log(trial['trial_id'])}")
+    if len(failed) > FAILURES_SHOWN:
+        print(f"... and {len(failed) - FAILURES_SHOWN} more; python -m sweeps status {folder}")
+    if failed:
+        print(f"to try them again, type: {shlex.join(['python', *sys.argv])}")
+    print(f"{len(plan.trials) - len(failed)} of {len(plan.trials)} trials finished, {len(failed)} failed; next:")
+    print(f"  python -m sweeps status {folder}")
+    print(f"  python -m results report {folder}")
+    print(f"  python -m results query {folder} 'SELECT * FROM operating_points'")
+    print(report, flush=True)
+    return FAILED_TRIALS if failed else SUCCESS
+
+
+if __name__ == "__main__":
+    sys.exit(main())

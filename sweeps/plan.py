@@ -1,0 +1,168 @@
+"""Spec -> Plan: every trial with its id and its tree of stages, what they share, and what it all costs. No torch."""
+
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from sweeps.errors import SpecError
+from sweeps.expand import Expanded, expand
+from sweeps.spec import Resources, Spec
+from tailor.config import TrialConfig
+from tailor.walk import PlannedStage, walk
+
+ONE_MACHINE_SITES = ("local", "serial")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedTrial:
+    """A trial that is to run."""
+
+    trial_id: str
+    label: str  # name of its arm in comparisons
+    config: dict[str, Any]  # of a TrialConfig, as plain JSON values, defaults included
+    stages: tuple[PlannedStage, ...]  # in the order of execution
+
+    @property
+    def points(self) -> tuple[PlannedStage, ...]:
+        """The stages that are operating points, in order; a trial that stops early reaches fewer."""
+        return tuple(stage for stage in self.stages if stage.point is not None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """All that a sweep is to run."""
+
+    name: str  # of the sweep and its run folder
+    trials: tuple[PlannedTrial, ...]
+    resources: Resources
+    spec_text: str  # the resolved spec as TOML
+    private_cache: bool = False  # each trial starts from an empty cache of its own: for measuring what sharing saves
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """What a plan asks for; work is in forward passes of one image x MACs, a relative cost."""
+
+    stages_asked: int  # summed over trials
+    stages_distinct: int
+    stages_cached: int  # of the distinct ones, finished already
+    points_distinct: int
+    work_without_sharing: float  # each distinct operating point computed from the start
+    work_shared: float  # each distinct stage once
+    work_left: float  # each distinct stage that is not cached
+    stored_bytes: int  # of the distinct stages, cached or not
+    new_bytes: int  # of those that are not cached
+
+    @property
+    def sharing_factor(self) -> float:
+        """How many times less work than running every operating point as a trial of its own."""
+        return self.work_without_sharing / self.work_shared if self.work_shared else 1.0
+
+
+def make_plan(spec: Spec) -> Plan:
+    """Expand a spec and walk its trials.
+
+    Raises:
+        ConfigError: a trial that cannot be.
+        SpecError: two trials with one id, or a spec that expands to nothing.
+    """
+    trials: dict[str, PlannedTrial] = {}
+    origins: dict[str, Expanded] = {}
+    for expanded in expand(spec):
+        trial = _planned(expanded.config, expanded.settings, expanded.label)
+        if trial.trial_id in trials:
+            first = origins[trial.trial_id]
+            raise SpecError(
+                f"{spec.where}: two trials with one id {trial.trial_id}, because they have the same settings:\n"
+                f"  {first.origin} ({first.label})\n  {expanded.origin} ({expanded.label})\n"
+                "leave one out, or make them differ in a setting that counts"
+            )
+        trials[trial.trial_id] = trial
+        origins[trial.trial_id] = expanded
+    return Plan(name=spec.name, trials=tuple(trials.values()), resources=spec.resources, spec_text=spec.to_toml())
+
+
+def no_sharing(plan: Plan) -> Plan:
+    """The same operating points, each as a trial of its own that is run from the start, under `<name>_no_sharing`.
+
+    An operating point that several trials of `plan` reach is run once, for the first of them: what is saved by not
+    running it again would be saved without a cache too.
+    """
+    trials: dict[str, PlannedTrial] = {}
+    seen: set[str] = set()
+    for trial in plan.trials:
+        config = TrialConfig.model_validate(trial.config)
+        for point in trial.points:
+            if point.key not in seen:
+                seen.add(point.key)
+                alone = config.model_copy(update={"last_point": point.point})
+                planned = _planned(alone, alone.model_dump(mode="json"), trial.label)
+                trials[planned.trial_id] = planned
+    return replace(plan, name=f"{plan.name}_no_sharing", trials=tuple(trials.values()), private_cache=True)
+
+
+def cost_of(trials: Iterable[PlannedTrial], is_cached: Callable[[str], bool]) -> Cost:
+    """Count the stages of trials.
+
+    Args:
+        trials: of one plan.
+        is_cached: whether the stage with a key is finished; asked once per distinct stage.
+    """
+    distinct: dict[str, PlannedStage] = {}
+    asked = 0
+    for trial in trials:
+        asked += len(trial.stages)
+        for stage in trial.stages:
+            distinct.setdefault(stage.key, stage)
+    missing = [stage for stage in distinct.values() if not is_cached(stage.key)]
+    points = [stage for stage in distinct.values() if stage.point is not None]
+    return Cost(
+        stages_asked=asked,
+        stages_distinct=len(distinct),
+        stages_cached=len(distinct) - len(missing),
+        points_distinct=len(points),
+        work_without_sharing=sum(_work_from_the_start(point, distinct) for point in points),
+        work_shared=sum(stage.work for stage in distinct.values()),
+        work_left=sum(stage.work for stage in missing),
+        stored_bytes=sum(stage.stored_bytes for stage in distinct.values()),
+        new_bytes=sum(stage.stored_bytes for stage in missing),
+    )
+
+
+def check_resources(spec: Spec, site: str) -> None:
+    """Raise SpecError if a trial needs more cores than this process may use, on a site that is this machine alone."""
+    if site not in ONE_MACHINE_SITES:
+        return
+    cores = usable_cores()
+    ranks, threads = spec.resources.ranks, spec.resources.threads_per_rank
+    if ranks * threads > cores:
+        advice = f"type --set resources.ranks={max(1, cores // threads)}"
+        if threads > cores:
+            advice = "type --set resources.ranks=1 --set resources.threads_per_rank=1"
+        raise SpecError(
+            f"{spec.where} [resources] ranks = {ranks} with threads_per_rank = {threads}: a trial needs "
+            f"{ranks * threads} cores, this machine lends {cores}; {advice}, or choose a site with more"
+        )
+
+
+def usable_cores() -> int:
+    """Cores that this process may use: those of the job's allocation, not all that the machine has."""
+    return len(os.sched_getaffinity(0))
+
+
+def _planned(config: TrialConfig, settings: dict[str, Any], label: str) -> PlannedTrial:
+    walked = walk(config)
+    return PlannedTrial(trial_id=walked.trial_id, label=label, config=settings, stages=walked.stages)
+
+
+def _work_from_the_start(point: PlannedStage, stages: dict[str, PlannedStage]) -> float:
+    """Work of a stage and of all that it is made from, each counted once."""
+    needed: set[str] = set()
+    waiting = [point.key]
+    while waiting:
+        key = waiting.pop()
+        if key not in needed:
+            needed.add(key)
+            waiting.extend(stages[key].parents)
+    return sum(stages[key].work for key in needed)

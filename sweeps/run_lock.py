@@ -1,0 +1,99 @@
+"""One launcher per run: a file lock that the kernel releases when the process ends, however it ends."""
+
+import fcntl
+import json
+import os
+import socket
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from sweeps.errors import RunFolderError
+
+# `status` holds the lock shared for an instant to see whether it is free; a launch must not fail because of that.
+PATIENCE_S = 1.0
+POLL_S = 0.05
+
+
+class RunLock:
+    """The lock of a run, held until `release` or the end of the process; its file says who holds it."""
+
+    def __init__(self, path: Path) -> None:
+        """Take the lock.
+
+        Args:
+            path: the lock file; it is made where it is not there.
+
+        Raises:
+            RunFolderError: another process holds it; the text says which one.
+        """
+        # Not inherited by programs that this process starts: a left-over child must not keep the run locked.
+        self._handle: int | None = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            _wait_for(self._handle, path)
+        except BaseException:
+            self.release()
+            raise
+        holder = {
+            "pid": os.getpid(),
+            "host": socket.gethostname(),
+            "since": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+        os.ftruncate(self._handle, 0)
+        os.pwrite(self._handle, json.dumps(holder).encode(), 0)
+
+    def release(self) -> None:
+        """Let the next one in; does nothing the second time."""
+        if self._handle is not None:
+            os.close(self._handle)
+            self._handle = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.release()
+
+
+def holder_of(path: Path) -> dict[str, Any] | None:
+    """Who holds a lock: pid, host and since (each may be missing for an instant); None if nobody does."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return _said_in(handle)
+    finally:
+        os.close(handle)
+    return None
+
+
+def _wait_for(handle: int, path: Path) -> None:
+    give_up_at = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() > give_up_at:
+                holder = _said_in(handle)
+                raise RunFolderError(
+                    f"{path.parent} is being run already, by process {holder.get('pid', '?')} on "
+                    f"{holder.get('host', '?')} since {holder.get('since', '?')}; wait for it, or stop it there with "
+                    f"Ctrl-C; to look at it, type: python -m sweeps status {path.parent}"
+                ) from None
+        time.sleep(POLL_S)
+
+
+def _said_in(handle: int) -> dict[str, Any]:
+    try:
+        said = json.loads(os.pread(handle, 4096, 0))
+    except ValueError:  # read between the holder's truncation and its writing
+        return {}
+    return said if isinstance(said, dict) else {}

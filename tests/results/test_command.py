@@ -1,0 +1,66 @@
+"""The command line, as it is typed."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from results.__main__ import aligned
+
+
+def command(*words: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "results", *map(str, words)], capture_output=True, text=True, check=False, timeout=120
+    )
+
+
+def test_report_prints_where_it_is(tmp_path: Path, synthetic: Any) -> None:
+    run = synthetic(seeds=(0,)).write(tmp_path / "my run's")
+    done = command("report", run)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"{run / 'report.html'}\n"
+    assert (run / "report.html").is_file()
+
+
+def test_query_prints_an_aligned_table(tmp_path: Path, synthetic: Any) -> None:
+    synthetic(seeds=(0, 1)).write(tmp_path)
+    done = command("query", tmp_path, "SELECT label, count(*) AS trials, NULL AS x FROM planned GROUP BY 1 ORDER BY 1")
+    assert done.returncode == 0
+    assert done.stdout == "label        trials  x\n-----------  ------  -\nfine_tune         2\ntranstailor       2\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (("report", "RUN/nowhere"), "there is no folder"),
+        (("report", "RUN/empty"), "is no run"),
+        (("query", "RUN", "SELECT * FROM trails"), "trials"),
+        (("query", "RUN", "SELEC"), "the query failed"),
+        (("query", "RUN", ""), "expected one query"),
+        (("query", "RUN"), "SQL"),
+        (("repot", "RUN"), "report"),
+        ((), "command"),
+    ],
+)
+def test_mistakes_say_why_exit_2_and_write_nothing(tmp_path: Path, words: tuple[str, ...], reason: str) -> None:
+    (tmp_path / "tables").mkdir()
+    (tmp_path / "empty").mkdir()
+    done = command(*(word.replace("RUN", str(tmp_path)) for word in words))
+    assert done.returncode == 2
+    assert reason in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["empty", "tables"]
+
+
+def test_columns_line_up_whatever_the_values_hold() -> None:
+    text = aligned(["name", "n"], [["a\nb", 1], ["\x1b[31m", 20], ["网络", None]])
+    assert text.split("\n") == [
+        "name       n",
+        "--------  --",
+        "a\\nb       1",
+        "\\x1b[31m  20",
+        "网络",
+    ]

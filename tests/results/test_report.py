@@ -1,0 +1,288 @@
+"""The report: right numbers, nothing from outside, nothing unescaped, at any moment of a sweep."""
+
+import html
+import math
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import pytest
+
+from results.comparison import arms_of, points_of
+from results.errors import ResultsError
+from results.reader import load
+from results.report import write_report
+from results.writer import Writer
+
+EVIL = "<script>alert('x')</script>\"&$a_b$"
+
+
+def text_of(page: str) -> str:
+    """What a reader sees: the page without its tags, in single spaces."""
+    body = re.sub(r"<style>.*?</style>", "", page, flags=re.DOTALL)
+    return html.unescape(re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", body)))
+
+
+class Tags(HTMLParser):
+    """Collects tags, and every attribute that could fetch something."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.links: list[str] = []
+        self.ids: list[str] = []
+        self.open: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        if tag not in ("meta", "br", "link", "img", "input"):
+            self.open.append(tag)
+        for name, value in attrs:
+            if name in ("src", "href", "xlink:href", "action", "data") and value:
+                self.links.append(value)
+            if name == "id" and value:
+                self.ids.append(value)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        if self.open and self.open[-1] == tag:
+            self.open.pop()
+
+
+def parsed(page: str) -> Tags:
+    tags = Tags()
+    tags.feed(page)
+    return tags
+
+
+def test_one_page_that_fetches_nothing_and_whose_tags_and_ids_are_sound(tmp_path: Path, synthetic: Any) -> None:
+    path = write_report(synthetic(networks=("vgg11", "resnet18")).write(tmp_path))
+    assert path == tmp_path / "report.html"
+    page = path.read_text()
+    found = parsed(page)
+    assert found.open == []
+    assert all(link.startswith(("#", "data:")) for link in found.links)
+    assert "script" not in found.tags
+    assert "link" not in found.tags
+    assert "@import" not in page
+    assert not re.search(r"url\((?!#)", page)
+    assert found.tags.count("svg") == 4
+    assert len(found.ids) == len(set(found.ids))
+    assert {link[1:] for link in found.links if link.startswith("#")} <= set(found.ids)
+    assert "<title>transtailor at 20% fewer MACs" in page
+    assert "#010203" not in page
+
+
+def test_every_figure_has_its_numbers_and_its_query(tmp_path: Path, synthetic: Any) -> None:
+    page = write_report(synthetic().write(tmp_path)).read_text()
+    figures = re.findall(r"<figure>.*?</figure>", page, flags=re.DOTALL)
+    assert len(figures) == 2
+    for figure in figures:
+        assert "<summary>Numbers</summary>" in figure
+        assert "<summary>SQL</summary>" in figure
+        assert "FROM measured_points" in figure
+
+
+def test_every_query_that_is_printed_runs(tmp_path: Path, synthetic: Any) -> None:
+    page = write_report(synthetic().write(tmp_path)).read_text()
+    queries = {html.unescape(query) for query in re.findall(r"<pre>(.*?)</pre>", page, flags=re.DOTALL)}
+    assert len(queries) >= 6
+    with load(tmp_path) as run:
+        for query in queries:
+            for statement in query.split(";"):
+                run.rows(statement)
+
+
+def test_the_same_rows_give_the_same_bytes_and_global_settings_stay(tmp_path: Path, synthetic: Any) -> None:
+    synthetic().write(tmp_path)
+    first = write_report(tmp_path).read_bytes()
+    mine = {"svg.hashsalt": "mine", "svg.fonttype": "path", "text.color": "red", "lines.linewidth": 9, "font.size": 30}
+    with matplotlib.rc_context(mine):
+        before = dict(matplotlib.rcParams)
+        assert write_report(tmp_path).read_bytes() == first
+        assert dict(matplotlib.rcParams) == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["report.html", "tables"]
+
+
+def test_the_numbers_are_those_of_the_tables(tmp_path: Path, synthetic: Any) -> None:
+    synthetic(seeds=(0, 1, 2), test_images=50).write(tmp_path)
+    with load(tmp_path) as run:
+        rows = run.rows(
+            "SELECT avg(ok) AS mean FROM (SELECT trial_id, avg(CAST(label = prediction AS INTEGER)) AS ok"
+            " FROM predictions WHERE split = 'test' AND point = 2 GROUP BY trial_id)"
+        )
+        (arm,) = [arm for arm in arms_of(points_of(run), {}) if (arm.label, arm.asked) == ("transtailor", 0.2)]
+    assert arm.test.mean == pytest.approx(rows[0]["mean"])
+    text = text_of(write_report(tmp_path).read_text())
+    assert f"{100 * rows[0]['mean']:.2f} {100 * (arm.test.low or 0):.2f} … {100 * (arm.test.high or 0):.2f}" in text
+
+
+def test_few_seeds_are_called_unable_to_settle_it(tmp_path: Path, synthetic: Any) -> None:
+    synthetic(seeds=range(3), gain_fraction=0.1).write(tmp_path)
+    text = text_of(write_report(tmp_path).read_text())
+    assert "3 pairs cannot reach a p below 0.25, whatever they show (6 or more could)" in text
+    assert "is better" not in text
+
+
+def test_many_clear_seeds_settle_it_also_pooled(tmp_path: Path, synthetic: Any) -> None:
+    synthetic(networks=("vgg11", "resnet18"), seeds=range(6), gain_fraction=0.15).write(tmp_path)
+    text = text_of(write_report(tmp_path).read_text())
+    assert text.count("transtailor at 20% fewer MACs is better, by") == 3
+    assert "over 12 pairs" in text
+
+
+def test_the_ranking_says_that_validation_ranks(tmp_path: Path, synthetic: Any) -> None:
+    def validation(label: str, _seed: int, point: int) -> float:
+        return 0.99 if (label, point) == ("transtailor", 3) else 0.5
+
+    text = text_of(write_report(synthetic(validation=validation).write(tmp_path)).read_text())
+    assert "Ranked by accuracy on the validation split" in text
+    ranking = text[text.index("Methods at each budget") :]
+    assert re.search(r"95% 1 transtailor 30\.0 30\.9 3 3 99\.00", ranking)
+
+
+def test_markup_in_labels_errors_and_provenance_is_text(tmp_path: Path, synthetic: Any) -> None:
+    run = synthetic(
+        labels=((EVIL, "transtailor"), ("fine_tune", "fine_tune")),
+        networks=(EVIL,),
+        error=EVIL,
+        device=lambda _label, seed: f"{EVIL}{seed}",
+        end=lambda _label, seed: "failed" if seed == 2 else "finished",
+        provenance={EVIL: {EVIL: [EVIL]}, "nested": {"a": {"b": 1}}},
+    ).write(tmp_path)
+    page = write_report(run).read_text()
+    found = parsed(page)
+    assert found.open == []
+    assert "script" not in found.tags
+    text = text_of(page)
+    assert text.count(EVIL) > 10
+    assert "nested.a.b 1" in text
+    drawn = re.findall(r"<text[^>]*>(.*?)</text>", page)
+    assert f"{EVIL}, 20%" in [html.unescape(words) for words in drawn]  # and no formula is made of $a_b$
+
+
+@pytest.mark.parametrize(("content", "words"), [("{", "cannot be read"), ("[1]", "expected a JSON object")])
+def test_provenance_that_cannot_be_read_is_told(tmp_path: Path, synthetic: Any, content: str, words: str) -> None:
+    synthetic(seeds=(0,)).write(tmp_path)
+    (tmp_path / "provenance.json").write_text(content)
+    assert words in text_of(write_report(tmp_path).read_text())
+
+
+def test_missing_and_failed_trials_stand_with_their_error(tmp_path: Path, synthetic: Any) -> None:
+    ends = {("transtailor", 0): "missing", ("fine_tune", 1): "failed"}
+    synthetic(end=lambda label, seed: ends.get((label, seed), "finished")).write(tmp_path)
+    text = text_of(write_report(tmp_path).read_text())
+    assert "6 trials planned 4 trials finished 1 trials failed 1 trials missing" in text
+    assert "Planned trials that have neither finished nor failed: 1 of 6." in text
+    assert "RuntimeError: out of memory" in text[text.index("Missing and failed trials") :]
+
+
+def test_mixed_hardware_and_code_are_marked(tmp_path: Path, synthetic: Any) -> None:
+    synthetic(device=lambda label, _seed: "NVIDIA H200" if label == "fine_tune" else "cpu").write(tmp_path)
+    text = text_of(write_report(tmp_path).read_text())
+    assert (
+        "The stages were computed on mixed hardware, ranks or torch versions (NVIDIA H200, ranks: 1, torch 2.11.0"
+        in text
+    )
+    assert "⚠ computed on mixed hardware, ranks or torch versions" in text
+    assert "different code" not in text
+    assert "⚠" not in text[text.index("Methods at each budget") : text.index("All arms against")]
+    mixed = synthetic(device=lambda _label, seed: f"cpu {seed}").write(tmp_path / "by seed")
+    text = text_of(write_report(mixed).read_text())
+    methods = text[text.index("Methods at each budget") : text.index("All arms against")]
+    assert "⚠ computed on mixed hardware, ranks or torch versions" in methods
+    with load(tmp_path) as run:
+        (row, *_) = run.rows("SELECT * EXCLUDE (written_at) FROM operating_points")
+    Writer(tmp_path / "tables").write("operating_points", [row | {"code_digest": "other"}])
+    assert "measured by different code: c0dec0dec0de (14 points), other (1 points)" in text_of(
+        write_report(tmp_path).read_text()
+    )
+
+
+def test_a_missed_budget_and_another_protocol_are_marked(tmp_path: Path, synthetic: Any) -> None:
+    synthetic(seeds=(0,), budgets=(0.0, 0.1, 0.4)).write(tmp_path)  # 0.412 is removed where 0.4 is asked
+    text = text_of(write_report(tmp_path).read_text())
+    assert text.count("more than 1 point off what was asked") == 1
+    assert "protocol" not in text[: text.index("What was run")]
+    with load(tmp_path) as run:
+        (row, *_) = run.rows("SELECT * EXCLUDE (written_at) FROM operating_points")
+    Writer(tmp_path / "tables").write("operating_points", [row | {"protocol": "paper"}])
+    assert "Operating points that follow the protocol 'paper': 1;" in text_of(write_report(tmp_path).read_text())
+
+
+def test_a_validation_accuracy_that_is_not_a_number_is_told(tmp_path: Path, synthetic: Any) -> None:
+    def validation(_label: str, seed: int, point: int) -> float | None:
+        return math.nan if (seed, point) == (1, 2) else None
+
+    text = text_of(write_report(synthetic(validation=validation).write(tmp_path)).read_text())
+    assert "Operating points whose validation accuracy is not a number: 1;" in text
+    assert "⚠ validation accuracy is not a number in 1 of 3 trials, left out of the mean" in text
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"seeds": (0,)},
+        {"seeds": (0,), "labels": (("transtailor", "transtailor"),)},
+        {"seeds": (0,), "budgets": (0.0,)},
+        {"end": lambda _label, _seed: "missing"},
+        {"end": lambda _label, _seed: "failed"},
+        {"validation": lambda _label, _seed, _point: math.nan},
+        {"test_images": 0},
+        {"seeds": range(14), "budgets": (0.2,), "test_images": 10},
+    ],
+)
+def test_odd_runs_have_a_report(tmp_path: Path, synthetic: Any, changes: dict[str, Any]) -> None:
+    page = write_report(synthetic(**changes).write(tmp_path)).read_text()
+    assert parsed(page).open == []
+
+
+def test_a_run_without_rows_has_a_report(tmp_path: Path) -> None:
+    (tmp_path / "tables").mkdir()
+    assert "0 trials planned" in text_of(write_report(tmp_path).read_text())
+
+
+def test_a_run_that_grows_has_a_report_each_time(tmp_path: Path, synthetic: Any) -> None:
+    """All parts of a run, brought in one after the other in the order of writing, with a report now and then."""
+    source = synthetic(seeds=(0, 1), budgets=(0.0, 0.2), test_images=5).write(tmp_path / "source")
+    parts = sorted(source.glob("tables/*/*.parquet"), key=lambda part: part.name)
+    growing = tmp_path / "growing"
+    for number, part in enumerate(parts):
+        target = growing / part.relative_to(source)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(part.read_bytes())
+        if number % 5 == 0:
+            write_report(growing)
+    assert text_of(write_report(growing).read_text()).removeprefix("growing") != ""
+
+
+def test_who_reads_the_old_report_keeps_all_of_it(tmp_path: Path, synthetic: Any) -> None:
+    before = write_report(synthetic(seeds=(0,)).write(tmp_path)).read_text()
+    with (tmp_path / "report.html").open() as old:
+        write_report(synthetic(seeds=(1,)).write(tmp_path))
+        assert old.read() == before
+    assert (tmp_path / "report.html").read_text() != before
+
+
+@pytest.mark.parametrize("break_it", [lambda run: (run / "tables").rename(run / "other"), lambda run: _tear(run)])
+def test_what_cannot_be_read_leaves_the_old_report(
+    tmp_path: Path, synthetic: Any, break_it: Callable[[Path], None]
+) -> None:
+    synthetic(seeds=(0,)).write(tmp_path)
+    before = write_report(tmp_path).read_bytes()
+    break_it(tmp_path)
+    with pytest.raises(ResultsError):
+        write_report(tmp_path)
+    assert (tmp_path / "report.html").read_bytes() == before
+    assert not list(tmp_path.glob(".report*"))
+
+
+def _tear(run: Path) -> None:
+    part = next(run.glob("tables/trials/*.parquet"))
+    part.write_bytes(part.read_bytes()[:100])

@@ -1,0 +1,189 @@
+"""Statistics against numbers worked out by hand and against scipy, which goes another way."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from results.statistics import (
+    DRAWS,
+    EXACT_UP_TO,
+    PathPoint,
+    doubts,
+    mean_interval,
+    paired,
+    pairs_needed,
+    sign_flip_p,
+    smallest_p,
+    stop_rule,
+    verdict,
+)
+
+
+def rng(seed: int = 0) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+def test_mean_and_interval_of_three_values_by_hand() -> None:
+    found = mean_interval([1.0, 2.0, 3.0])
+    half = 4.302652729911275 / math.sqrt(3)  # t(0.975, 2 degrees) from a printed table, deviation 1
+    assert (found.n, found.mean, found.deviation) == (3, 2.0, 1.0)
+    assert found.low == pytest.approx(2 - half)
+    assert found.high == pytest.approx(2 + half)
+
+
+def test_interval_agrees_with_scipy() -> None:
+    values = rng().normal(0.8, 0.05, 7)
+    found = mean_interval(list(values))
+    expected = stats.ttest_1samp(values, 0).confidence_interval(0.95)
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
+
+
+def test_one_value_has_no_interval_and_none_has_no_mean() -> None:
+    assert mean_interval([0.5]) == mean_interval([0.5])
+    one, none = mean_interval([0.5]), mean_interval([])
+    assert (one.n, one.mean, one.deviation, one.low, one.high) == (1, 0.5, None, None, None)
+    assert (none.n, none.mean, none.low) == (0, None, None)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_what_is_not_finite_is_refused(bad: float) -> None:
+    with pytest.raises(ValueError, match="finite"):
+        mean_interval([0.5, bad])
+    with pytest.raises(ValueError, match="finite"):
+        paired({0: 0.5, 1: bad}, {0: 0.5, 1: 0.5}, rng())
+
+
+def test_pairs_are_formed_by_block_and_counted_by_hand() -> None:
+    first = {0: 0.9, 1: 0.8, 2: 0.7, 3: 0.5, 9: 0.1}
+    second = {3: 0.5, 2: 0.75, 1: 0.7, 0: 0.8, 8: 0.2}
+    found = paired(first, second, rng())
+    assert found.difference.n == 4
+    assert found.difference.mean == pytest.approx((0.1 + 0.1 - 0.05 + 0.0) / 4)
+    assert (found.wins, found.losses, found.ties, found.unpaired) == (2, 1, 1, 2)
+    # |sum| of (±10 ±10 ±5 ±0) is at least 15 for: ++-, +++ and their opposites, each twice for the zero: 8 of 16.
+    assert found.p == 8 / 16
+    assert found.smallest_p == 2 / 16
+    assert found.exact
+
+
+def test_differences_that_only_rounding_tells_from_0_are_ties() -> None:
+    found = paired({0: 0.1 + 0.2}, {0: 0.3}, rng())
+    assert (found.wins, found.losses, found.ties) == (0, 0, 1)
+
+
+def test_no_common_block_gives_no_numbers() -> None:
+    found = paired({0: 0.5}, {1: 0.5}, rng())
+    assert (found.difference.n, found.p, found.smallest_p, found.unpaired) == (0, None, None, 2)
+    assert "no seed has both A and B" in verdict(found, "A", "B")
+
+
+@pytest.mark.parametrize("n", [1, 2, 5, 9, 12])
+def test_sign_flips_equal_all_patterns_written_out_and_scipy(n: int) -> None:
+    differences = rng(n).normal(0.3, 1, n)
+    patterns = itertools.product((1, -1), repeat=n)
+    sums = [abs(sum(sign * value for sign, value in zip(pattern, differences, strict=True))) for pattern in patterns]
+    slow = sum(value >= abs(sum(differences)) - 1e-12 for value in sums) / 2**n
+    assert sign_flip_p(differences, rng()) == slow
+    if n > 1:
+        scipys = stats.permutation_test(
+            (differences,), np.mean, permutation_type="samples", alternative="two-sided", n_resamples=math.inf
+        )
+        assert sign_flip_p(differences, rng()) == pytest.approx(scipys.pvalue)
+
+
+@pytest.mark.parametrize("n", [1, 3, 5, 6, 10, 12])
+def test_equal_signs_reach_the_smallest_p(n: int) -> None:
+    assert sign_flip_p([0.1] * n, rng()) == smallest_p(n) == min(1.0, 2 / 2**n)
+
+
+def test_above_the_exact_limit_patterns_are_drawn_from_the_given_generator_alone() -> None:
+    differences = rng(3).normal(0.2, 1, EXACT_UP_TO + 4)
+    assert sign_flip_p(differences, rng(1)) == sign_flip_p(differences, rng(1))
+    assert sign_flip_p(differences, rng(1)) != sign_flip_p(differences, rng(2))
+    exact = stats.permutation_test(
+        (differences,), np.mean, permutation_type="samples", alternative="two-sided", n_resamples=math.inf
+    ).pvalue
+    assert sign_flip_p(differences, rng(1)) == pytest.approx(exact, abs=0.02)
+    assert sign_flip_p([1.0] * 40, rng(1)) == 1 / (DRAWS + 1) == smallest_p(40)
+    assert not paired(dict(enumerate(differences)), dict.fromkeys(range(99), 0.0), rng()).exact
+
+
+def test_six_pairs_are_the_fewest_that_can_settle_anything() -> None:
+    assert pairs_needed() == 6
+    assert smallest_p(5) > 0.05 >= smallest_p(6)
+
+
+def _of(differences: list[float]) -> str:
+    found = paired(dict(enumerate(differences)), dict.fromkeys(range(len(differences)), 0.0), rng())
+    return verdict(found, "A", "B")
+
+
+def test_five_seeds_cannot_settle_it_however_clear_they_look() -> None:
+    words = _of([0.10, 0.11, 0.10, 0.09, 0.10])
+    assert words.startswith("Cannot settle it: 5 pairs cannot reach a p below 0.0625")
+    assert "contains 0" not in words
+    assert words.endswith("So far A is ahead by 10.00 points on average over 5 pairs.")
+
+
+def test_a_wide_interval_cannot_settle_it_however_many_pairs() -> None:
+    words = _of([0.1, -0.1, 0.2, -0.15, 0.02, -0.01, 0.03, -0.1])
+    assert words.startswith("Cannot settle it: the 95% interval of the difference contains 0")
+    assert "cannot reach" not in words
+
+
+def test_interval_and_test_must_agree() -> None:
+    differences = [0.3] * 5 + [-0.05] * 2 + [0.01] * 1
+    found = paired(dict(enumerate(differences)), dict.fromkeys(range(8), 0.0), rng())
+    assert found.difference.low is not None
+    assert found.difference.low > 0
+    assert found.p is not None
+    assert found.p > 0.05
+    assert doubts(found) == [f"the sign-flip test gives p = {found.p:.3g}"]
+
+
+def test_one_pair_and_all_equal_are_not_settled() -> None:
+    assert "one pair has no interval" in _of([0.1])
+    words = _of([0.0] * 8)
+    assert words.startswith("Cannot settle it: the 95% interval of the difference contains 0")
+    assert "the two are equal on average" in words
+
+
+def test_six_clear_pairs_settle_it_either_way() -> None:
+    clear = [0.10, 0.11, 0.10, 0.09, 0.10, 0.12]
+    assert _of(clear).startswith("A is better, by 10.33 points on average over 6 pairs (p = 0.0312; the smallest")
+    assert _of([-value for value in clear]).startswith("B is better, by 10.33 points")
+
+
+def _path(*accuracies: float) -> list[PathPoint]:
+    return [PathPoint(point, accuracy) for point, accuracy in enumerate(accuracies)]
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "tolerance", "chosen"),
+    [
+        ((0.9,), 0.003, 0),
+        ((0.9, 0.897), 0.003, 1),  # exactly the tolerance does not stop, though 0.9 - 0.897 > 0.003 in floating point
+        ((0.9, 0.896999), 0.003, 0),  # a little more does
+        ((0.1, 0.097), 0.003, 1),
+        ((0.9, 0.9), 0.0, 1),  # equal is no drop
+        ((0.9, 0.8999), 0.0, 0),
+        ((0.9, 0.898, 0.896, 0.894), 0.003, 3),  # each step is within: it replaces although slightly lower
+        ((0.9, 0.898, 0.8949), 0.003, 1),  # measured from the point held, not from the best ever
+        ((0.8, 0.9, 0.85, 0.95), 0.003, 1),  # what comes after the stop is never seen
+        ((0.837, 0.858, 0.853, 0.847), 0.003, 1),  # the paper's figure 3, Caltech256-30: 10%
+        ((0.645, 0.791, 0.795, 0.807, 0.801, 0.794), 0.003, 3),  # CUB-200: 30%, as its table 1
+        ((0.894, 0.907, 0.910, 0.899), 0.003, 2),  # Stanford Dogs: 20%
+        ((0.9, math.nan, 0.9), 0.003, 0),
+        ((math.nan, 0.5), 0.003, 1),
+    ],
+)
+def test_the_stop_rule_by_hand(accuracies: tuple[float, ...], tolerance: float, chosen: int) -> None:
+    assert stop_rule(_path(*accuracies), tolerance).point == chosen
+
+
+def test_the_stop_rule_needs_a_point() -> None:
+    with pytest.raises(ValueError, match="at least one"):
+        stop_rule([], 0.003)

@@ -1,0 +1,77 @@
+"""What the tests of the command line share: specs on disk, and the real commands in processes of their own."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from results.writer import Writer
+from sweeps.run_folder import RunFolder
+
+ROOT = Path(__file__).resolve().parents[2]
+Command = Callable[..., subprocess.CompletedProcess[str]]
+
+SMALL_SPEC = """
+name = "small"
+[axes]
+seed = [0, 1]
+[[variants]]
+method.name = "head_only"
+[[variants]]
+method.name = "one_shot"
+axes.method.criterion = ["l1", "random"]
+"""
+
+
+@pytest.fixture
+def write_spec(tmp_path: Path) -> Callable[..., Path]:
+    """Write a spec (by default one of six trials) below the test's folder; returns its path."""
+
+    def write(text: str = SMALL_SPEC, name: str = "spec.toml") -> Path:
+        path = tmp_path / name
+        path.write_text(text)
+        return path
+
+    return write
+
+
+@pytest.fixture
+def launch(tmp_path: Path) -> Command:
+    """Run `python sweeps/launch.py ...` in the test's folder, in a process of its own."""
+
+    def run(*arguments: object, folder: Path = tmp_path) -> subprocess.CompletedProcess[str]:
+        return _run([str(ROOT / "sweeps" / "launch.py"), *map(str, arguments)], folder)
+
+    return run
+
+
+@pytest.fixture
+def sweeps_command(tmp_path: Path) -> Command:
+    """Run `python -m sweeps ...` in the test's folder, in a process of its own."""
+
+    def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+        return _run(["-m", "sweeps", *map(str, arguments)], tmp_path)
+
+    return run
+
+
+@pytest.fixture
+def write_ends() -> Callable[..., None]:
+    """Write rows that say how trials ended, as the driver does."""
+
+    def write(run: RunFolder, trial_ids: list[str], status: str = "finished", error: str | None = None) -> None:
+        now = datetime.now(UTC)
+        ends = {"status": status, "attempts": 1, "started_at": now, "ended_at": now, "seconds": 1.0, "error": error}
+        rows = [{"trial_id": trial_id, **ends, "code_digest": "0" * 64} for trial_id in trial_ids]
+        Writer(run.tables).write("trials", rows)
+
+    return write
+
+
+def _run(arguments: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=folder, capture_output=True, text=True, timeout=120, check=False
+    )
