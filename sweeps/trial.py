@@ -40,9 +40,7 @@ class TrialRank:
         config = TrialConfig.model_validate(task["config"])
         folder = RunFolder(Path(task["run"])).trial(task["trial_id"])
         cache = _private_cache(folder) if task["private_cache"] else Path(task["cache"])
-        self._events = run_trial(
-            config, cache=Cache(cache), ranks=self._ranks, checkpoint_folder=folder / "checkpoint"
-        )
+        self._events = run_trial(config, cache=Cache(cache), ranks=self._ranks, checkpoint_folder=folder / "checkpoint")
         if self._ranks.rank == 0:
             folder.mkdir(parents=True, exist_ok=True)
             self._begin_log(folder / "log.jsonl")

@@ -1,0 +1,140 @@
+"""What a set of ranks is: N processes that act as one, whoever starts them; without torch at import."""
+
+import importlib
+import os
+import socket
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+START_LIMIT_S = 300.0  # a first import of torch from a busy shared file system takes minutes
+CLOSE_LIMIT_S = 10.0
+# A rank that dies breaks its neighbours' collectives: their errors may arrive first, the death shortly after.
+DEATH_GRACE_S = 1.0
+LOG_TAIL_LINES = 20
+
+
+class RankDied(Exception):  # noqa: N818  # an event, named like the status `died` in the tables
+    """A rank's process ended or no longer answers; the text names the rank and the cause."""
+
+    def __init__(self, text: str, log_tail: str = "") -> None:
+        super().__init__(text)
+        self.log_tail = log_tail
+
+
+class RankFailed(Exception):  # noqa: N818  # an event, named like the status `failed` in the tables
+    """A rank raised; the text is type and message of its exception, `traceback` the rank's own."""
+
+    def __init__(self, text: str, traceback: str) -> None:
+        super().__init__(text)
+        self.traceback = traceback
+
+
+class Ranks(Protocol):
+    """N processes with one target object each, that get the same calls in the same order."""
+
+    def call(self, method: str, *args: Any, timeout_s: float | None = None) -> list[Any]:
+        """Calls `method` on all ranks; returns their answers, ordered by rank.
+
+        Raises:
+            RankFailed: a rank raised. All ranks are ended: they are out of step and never used again.
+            RankDied: a rank's process ended or `timeout_s` passed (None: no limit). All ranks are ended.
+        """
+
+    def close(self) -> None:
+        """Calls the targets' `close` if nothing failed, then ends exactly the processes that this set started."""
+
+    def kill(self) -> None:
+        """Ends the processes at once."""
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What a rank answers; an exception travels as text, since not every exception survives pickling."""
+
+    value: Any = None
+    error: str | None = None  # "ValueError: ..."
+    traceback: str = ""
+
+
+class RankHost:
+    """The inside of one rank's process: its environment, the store all ranks meet at, and the target object."""
+
+    def __init__(self) -> None:
+        self._make: Callable[[], Any] | None = None
+        self._target: Any = None
+        self._store: Any = None
+
+    def enter(self, environment: dict[str, str]) -> None:
+        """Sets what the ranks' libraries read when they are imported."""
+        os.environ.update(environment)
+
+    def load(self, target: str) -> None:
+        """Imports the target's class, "module:Class"; the slow part, done by all ranks side by side."""
+        module, _, name = target.partition(":")
+        self._make = getattr(importlib.import_module(module), name)
+
+    def host_store(self, address: str) -> int:
+        """Rank 0 only: serves the store that torch's env:// rendezvous meets at; returns its port.
+
+        The socket listens before its port is told to anyone, so that nobody else can take the port meanwhile,
+        and it listens on `address` alone.
+        """
+        from torch.distributed import TCPStore  # type: ignore[attr-defined]  # public, though missing in its __all__
+
+        listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        listener.bind((address, 0))
+        listener.listen(socket.SOMAXCONN)
+        port = int(listener.getsockname()[1])
+        self._store = TCPStore(
+            address, port, is_master=True, wait_for_workers=False, master_listen_fd=listener.detach()
+        )
+        return port
+
+    def make(self, meeting: dict[str, str]) -> None:
+        """Makes the target object, once it is known where the ranks meet (nothing for a rank alone)."""
+        os.environ.update(meeting)
+        assert self._make is not None, "load comes first"
+        self._target = self._make()
+
+    def call(self, method: str, args: tuple[Any, ...]) -> Any:
+        """What the target's method returns."""
+        return getattr(self._target, method)(*args)
+
+    def close(self) -> None:
+        """Calls the target's `close`, where it has one."""
+        close = getattr(self._target, "close", None)
+        if close is not None:
+            close()
+
+    def answer(self, command: str, args: tuple[Any, ...]) -> Reply:
+        """Runs one of the methods above; an exception becomes part of the reply."""
+        try:
+            return Reply(value=getattr(self, command)(*args))
+        except Exception as error:  # noqa: BLE001  # whatever the target raises is told to the caller, who raises it
+            return Reply(error=f"{type(error).__name__}: {error}", traceback=traceback.format_exc())
+
+
+def rank_environment(*, rank: int, ranks: int, local_rank: int, local_ranks: int, threads: int) -> dict[str, str]:
+    """torch's variables of one rank that are known before the ranks have met."""
+    return {
+        "RANK": str(rank),
+        "WORLD_SIZE": str(ranks),
+        "LOCAL_RANK": str(local_rank),
+        "LOCAL_WORLD_SIZE": str(local_ranks),
+        "OMP_NUM_THREADS": str(threads),
+    }
+
+
+def meeting_environment(address: str, port: int) -> dict[str, str]:
+    """torch's variables of the store at `address`: rank 0 hosts it already, so all ranks join as clients."""
+    environment = {
+        "MASTER_ADDR": address,
+        "MASTER_PORT": str(port),
+        # torch's env:// rendezvous then lets rank 0, too, be a client of a store that is there already
+        "TORCHELASTIC_USE_AGENT_STORE": "True",
+    }
+    if address == "127.0.0.1":
+        environment["GLOO_SOCKET_IFNAME"] = "lo"
+    return environment

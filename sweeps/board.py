@@ -1,0 +1,185 @@
+"""The state of a running sweep: hands out trials, takes reports, keeps tables and display up to date."""
+
+import time
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from sweeps.display import Best, Display, Progress, RunningTrial
+from sweeps.ledger import Ending, Ledger
+from sweeps.order import Queue, Step, Wait, Waiting
+from sweeps.plan import Plan, PlannedTrial
+from sweeps.run_folder import RunFolder
+from sweeps.slot import Report
+from sweeps.stop import StopSignals
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """A trial to run now."""
+
+    task: dict[str, Any]  # what the ranks' `begin` gets
+    attempts: int  # how many times it may still be tried
+
+    @property
+    def trial_id(self) -> str:
+        """Of the trial."""
+        return str(self.task["trial_id"])
+
+
+class Site(Protocol):
+    """Where trials run: takes jobs from the board and reports on them until none waits."""
+
+    def run(self, board: "Board", stop: StopSignals) -> None:
+        """Runs all trials.
+
+        Raises:
+            Interrupted: `stop` was asked for; nothing that was started here is left.
+        """
+
+
+class Board:
+    """What a site talks to; the same for all sites."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        run: RunFolder,
+        cache: Path,
+        *,
+        ledger: Ledger,
+        finished_trials: Collection[str],
+        finished_stages: Collection[str],
+        slots: int,
+        display: Display,
+        code_digest: str,
+        max_attempts: int,
+        best: Iterable[Best],
+    ) -> None:
+        self._plan, self._run, self._cache = plan, run, cache
+        self._ledger, self._display = ledger, display
+        self._code_digest, self._max_attempts = code_digest, max_attempts
+        self._trials = {trial.trial_id: trial for trial in plan.trials if trial.trial_id not in finished_trials}
+        waiting = [self._as_waiting(trial) for trial in self._trials.values()]
+        self._queue = Queue(waiting, finished_stages, slots=slots)
+        self._work = {stage.key: stage.work for trial in self._trials.values() for stage in trial.stages}
+        self._reached: dict[str, int] = {}  # running trial -> how many of its stages it has passed
+        self._work_done = 0.0
+        self._started_s: float | None = None
+        self._best = {point.label: point for point in best}
+
+    @property
+    def waiting(self) -> int:
+        """How many trials wait."""
+        return self._queue.waiting
+
+    def next(self, warm_ranks: int | None = None) -> Job | Wait | None:
+        """The trial to start now on a place where `warm_ranks` ranks are warm; what to wait for; None: none waits."""
+        choice = self._queue.next(warm_ranks)
+        if not isinstance(choice, Waiting):
+            return choice
+        self._started_s = time.monotonic() if self._started_s is None else self._started_s
+        trial_id = choice.trial_id
+        self._reached[trial_id] = 0
+        attempts = self._max_attempts - self._ledger.attempts_made(trial_id)
+        self._ledger.started(trial_id)
+        self._show()
+        return Job(task=self._task(self._trials[trial_id]), attempts=attempts)
+
+    def report(self, trial_id: str, report: Report) -> None:
+        """Takes a report on a running trial."""
+        if report.stage is not None:
+            self._stage(trial_id, report.stage)
+        elif report.kind != "stage":
+            self._ended(trial_id, report.kind, report.cause, report.log_tail, over=report.over)
+            if not report.over:
+                self._reached[trial_id] = 0
+                self._ledger.started(trial_id)
+        self._show()
+
+    def lost(self, trial_id: str, cause: str) -> None:
+        """The place of a running trial is gone: the trial waits again, unless it was tried too often."""
+        over = self._ledger.attempts_made(trial_id) >= self._max_attempts
+        self._ended(trial_id, "died", cause, None, over=over)
+        if not over:
+            self._queue.trial_ended(trial_id, finished=False)
+        self._show()
+
+    def stages_there(self, keys: Collection[str]) -> None:
+        """Stages that were seen in the cache."""
+        for key in keys:
+            self._queue.stage_finished(key)
+
+    def interrupt(self, cause: str) -> None:
+        """Notes that the running attempts were cut off; their trials go on at the next launch."""
+        for trial_id in self._ledger.running:
+            self._ledger.ended(trial_id, "interrupted", cause, over=False)
+
+    def close(self) -> None:
+        """Shows the end."""
+        self._display.close(self.progress())
+
+    def progress(self) -> Progress:
+        """How the sweep stands now."""
+        return Progress(
+            sweep=self._plan.name,
+            counts=self._ledger.counts(),
+            work_done=self._work_done,
+            work_left=self._queue.work_left,
+            elapsed_s=0.0 if self._started_s is None else time.monotonic() - self._started_s,
+            best=tuple(self._best.values()),
+            running=tuple(self._running_trial(trial_id) for trial_id in self._ledger.running),
+        )
+
+    def _stage(self, trial_id: str, stage: dict[str, Any]) -> None:
+        key = stage["stage_key"]
+        self._queue.stage_finished(self._key(trial_id, key))
+        self._ledger.stage_done(trial_id, stage)
+        self._reached[trial_id] += 1
+        if not stage["cached"]:
+            self._work_done += self._work.get(key, 0.0)
+        point, label = stage["point"], self._trials[trial_id].label
+        if point is not None:
+            accuracy = point["validation_accuracy_fraction"]
+            if label not in self._best or accuracy > self._best[label].validation_accuracy_fraction:
+                self._best[label] = Best(label=label, validation_accuracy_fraction=accuracy, macs=point["macs"])
+
+    def _ended(self, trial_id: str, status: Ending, cause: str | None, log_tail: str | None, *, over: bool) -> None:
+        self._ledger.ended(trial_id, status, cause, log_tail, over=over)
+        if over:
+            self._queue.trial_ended(trial_id, finished=True)  # or failed: not to be run again in this launch
+        if status != "finished":
+            again = "" if over else "; it is tried again"
+            self._display.note(f"trial {trial_id} ({self._trials[trial_id].label}) {status}: {cause}{again}")
+
+    def _running_trial(self, trial_id: str) -> RunningTrial:
+        trial = self._trials[trial_id]
+        number = self._reached[trial_id]
+        kind = trial.stages[number].kind if number < len(trial.stages) else "end"
+        return RunningTrial(
+            trial_id=trial_id, label=trial.label, stage=kind, stage_number=number, stages=len(trial.stages)
+        )
+
+    def _show(self) -> None:
+        self._display.show(self.progress())
+
+    def _as_waiting(self, trial: PlannedTrial) -> Waiting:
+        steps = {stage.key: Step(key=self._key(trial.trial_id, stage.key), work=stage.work) for stage in trial.stages}
+        return Waiting(trial_id=trial.trial_id, ranks=self._plan.resources.ranks, steps=tuple(steps.values()))
+
+    def _key(self, trial_id: str, key: str) -> str:
+        """The key under which the queue knows a stage; with a cache of its own a trial shares no stage."""
+        return f"{trial_id}/{key}" if self._plan.private_cache else key
+
+    def _task(self, trial: PlannedTrial) -> dict[str, Any]:
+        return {
+            "trial_id": trial.trial_id,
+            "config": trial.config,
+            "label": trial.label,
+            "sweep": self._plan.name,
+            "run": str(self._run.path),
+            "cache": str(self._cache),
+            "private_cache": self._plan.private_cache,
+            "code_digest": self._code_digest,
+        }

@@ -1,0 +1,89 @@
+"""Targets for the tests of ranks: importable by 'rank_target:Name' in the ranks' own processes."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+
+class Plain:
+    """A target without torch."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def environment(self) -> dict[str, str]:
+        return dict(os.environ)
+
+    def process_id(self) -> int:
+        return os.getpid()
+
+    def count(self) -> int:
+        self.calls += 1
+        return self.calls
+
+    def fail_on(self, rank: int) -> None:
+        if int(os.environ["RANK"]) == rank:
+            raise ValueError(f"rank {rank} does not like this")
+        time.sleep(600)  # stands for a collective that waits for the rank that failed
+
+    def die_on(self, rank: int) -> None:
+        if int(os.environ["RANK"]) == rank:
+            os.write(1, b"the last words of a rank\n")
+            os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(600)
+
+    def die_and_neighbour_fails(self, rank: int) -> None:
+        """What a collective does: the neighbour raises because the other end is gone."""
+        if int(os.environ["RANK"]) == rank:
+            time.sleep(0.3)
+            os.kill(os.getpid(), signal.SIGKILL)
+        raise RuntimeError("Connection closed by peer")
+
+    def hang(self) -> None:
+        time.sleep(600)
+
+
+class Unmakeable:
+    def __init__(self) -> None:
+        raise OSError("no such weights")
+
+
+class Gloo(Plain):
+    """A target that joins torch's process group from the variables alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        import torch.distributed
+
+        torch.distributed.init_process_group("gloo")
+
+    def reduce(self) -> float:
+        import torch
+
+        value = torch.tensor([1.0 + torch.distributed.get_rank()])
+        torch.distributed.all_reduce(value)
+        return float(value)
+
+    def listening_addresses(self) -> list[str]:
+        """Local addresses (hex, as the kernel writes them) on which this process listens."""
+        inodes = set()
+        for descriptor in Path("/proc/self/fd").iterdir():
+            try:
+                link = str(descriptor.readlink())
+            except FileNotFoundError:  # the listing's own descriptor
+                continue
+            if link.startswith("socket:["):
+                inodes.add(link[len("socket:[") : -1])
+        addresses = []
+        for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+            for line in Path(table).read_text().splitlines()[1:]:
+                fields = line.split()
+                if fields[3] == "0A" and fields[9] in inodes:
+                    addresses.append(fields[1].split(":")[0])
+        return addresses
+
+    def close(self) -> None:
+        import torch.distributed
+
+        torch.distributed.destroy_process_group()

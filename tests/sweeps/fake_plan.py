@@ -1,0 +1,83 @@
+"""Plans of made-up trials for `fake_rank.FakeRank`, and run folders for them."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from sweeps.plan import Plan, PlannedTrial
+from sweeps.provenance import provenance
+from sweeps.run_folder import RunFolder, create_run
+from sweeps.spec import Resources
+from tailor.walk import PlannedStage
+
+SOURCES = {Path("fake.py"): b""}
+
+
+def key_of(name: str) -> str:
+    """A stage key, as long as a real one."""
+    return hashlib.sha256(name.encode()).hexdigest()
+
+
+def trial(name: str, stages: Iterable[str | Mapping[str, Any]], label: str = "fake") -> PlannedTrial:
+    """A trial whose stages run in order: a name, or {"name", "seconds", "raises", "deaths", "accuracy"}."""
+    planned, made = [], []
+    for number, stage in enumerate(stages):
+        settings: dict[str, Any] = {"name": stage} if isinstance(stage, str) else dict(stage)
+        key = key_of(settings.pop("name"))
+        point = number if "accuracy" in settings else None
+        made.append({"key": key, "kind": "fake", "point": point, **settings})
+        planned.append(
+            PlannedStage(
+                key=key,
+                kind="fake",
+                version=1,
+                parents=(),
+                work=settings.get("seconds", 0.0) + 0.001,
+                stored_bytes=2,
+                point=point,
+            )
+        )
+    config = {
+        "network": "none",
+        "data": {"name": "none"},
+        "method": {"name": "fake"},
+        "seed": 0,
+        "fake": {"stages": made},
+    }
+    return PlannedTrial(trial_id=name, label=label, config=config, stages=tuple(planned))
+
+
+def plan_of(trials: Iterable[PlannedTrial], *, ranks: int = 1, private_cache: bool = False) -> Plan:
+    """A plan of these trials."""
+    return Plan(
+        name="fake",
+        trials=tuple(trials),
+        resources=Resources(ranks=ranks),
+        spec_text='name = "fake"\n',
+        private_cache=private_cache,
+    )
+
+
+def families(count: int, size: int, seconds: float = 0.0) -> list[PlannedTrial]:
+    """`count` families of `size` trials each: a common root, a common second stage for each pair, own ends."""
+    made = []
+    for family in range(count):
+        for member in range(size):
+            names = [f"{family}", f"{family}-{member // 2}", f"{family}-{member}-end"]
+            stages: list[str | Mapping[str, Any]] = [{"name": name, "seconds": seconds} for name in names]
+            made.append(trial(f"trial-{family}-{member}", stages))
+    return made
+
+
+def make_run(plan: Plan, folder: Path) -> RunFolder:
+    """A new run folder for the plan."""
+    with create_run(plan, folder / "runs", provenance(SOURCES), SOURCES):
+        return RunFolder(folder / "runs" / plan.name)
+
+
+def computed(cache: Path) -> list[dict[str, Any]]:
+    """What FakeRank computed, in order."""
+    log = cache / "computed.log"
+    return [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []

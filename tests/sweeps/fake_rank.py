@@ -1,0 +1,69 @@
+"""A stand-in for the trial that runs in a rank's process: made-up stages in the cache's layout, no torch.
+
+What a stage does is written in its trial's configuration: {"fake": {"stages": [{"key", "kind", "seconds", ...}]}}.
+Each computation leaves a line in <cache>/computed.log, so that a test sees what was computed, by whom and when.
+"""
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+
+class FakeRank:
+    """begin / advance / close, as sweeps.trial.TrialRank."""
+
+    def __init__(self) -> None:
+        self._rank = int(os.environ["RANK"])
+        self._task: dict[str, Any] = {}
+        self._stages: list[dict[str, Any]] = []
+
+    def begin(self, task: dict[str, Any]) -> None:
+        self._task = task
+        self._stages = list(task["config"]["fake"]["stages"])
+
+    def advance(self) -> dict[str, Any] | None:
+        if not self._stages:
+            return None
+        stage = self._stages.pop(0)
+        begin = time.time()
+        folder = Path(self._task["cache"]) / stage["key"][:2] / stage["key"]
+        cached = (folder / "stage.json").exists()
+        if not cached and self._rank == 0:
+            self._compute(stage, folder)
+        point = None
+        if stage.get("point") is not None:
+            point = {"point": stage["point"], "validation_accuracy_fraction": stage["accuracy"], "macs": 1_000_000}
+        return {
+            "stage_key": stage["key"],
+            "kind": stage["kind"],
+            "cached": cached,
+            "seconds": time.time() - begin,
+            "point": point,
+        }
+
+    def close(self) -> None:
+        """Nothing to let go of."""
+
+    def _compute(self, stage: dict[str, Any], folder: Path) -> None:
+        begin = time.time()
+        if stage.get("raises"):
+            raise ValueError(stage["raises"])
+        deaths = stage.get("deaths", 0)
+        if deaths:
+            seen = Path(self._task["cache"]) / f"deaths-{stage['key']}"
+            seen.parent.mkdir(parents=True, exist_ok=True)
+            count = int(seen.read_text()) if seen.exists() else 0
+            if count < deaths:
+                seen.write_text(str(count + 1))
+                os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(stage.get("seconds", 0.0))  # stands for work
+        folder.mkdir(parents=True, exist_ok=True)
+        temporary = folder / f"temporary-{os.getpid()}"
+        temporary.write_text("{}")
+        temporary.rename(folder / "stage.json")
+        record = {"key": stage["key"], "trial": self._task["trial_id"], "begin": begin, "end": time.time()}
+        with (Path(self._task["cache"]) / "computed.log").open("a") as log:
+            log.write(json.dumps(record | {"process": os.getpid()}) + "\n")

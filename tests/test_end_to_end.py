@@ -1,0 +1,179 @@
+"""Real sweeps through the real command line: serial == Ray, shared == alone, killed and relaunched == undisturbed."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from results.reader import load
+
+LAUNCH = Path(__file__).parents[1] / "sweeps" / "launch.py"
+SPEC = """
+name = "small"
+[trial]
+source = { epochs = 1 }
+data = { train_images = 64 }
+optimisation = { epochs = 2, head_epochs = 2 }
+[axes]
+network = ["digits_vgg", "digits_resnet"]
+[[variants]]
+method = { name = "transtailor", steps = 2, alpha_epochs = 1 }
+[[variants]]
+method.name = "fine_tune"
+[[variants]]
+method.name = "one_shot"
+axes.method.criterion = ["l1", "random"]
+[resources]
+ranks = 2
+"""
+TRIALS = 8
+KILLS = 10
+# What may differ between two runs of the same sweep: when, where, how long, and who happened to compute a stage.
+MAY_DIFFER = {
+    "planned": ["written_at", "sweep"],
+    "stages": ["written_at", "compute_s", "cached"],
+    "epochs": ["written_at", "seconds"],
+    "layers": ["written_at"],
+    "operating_points": ["written_at", "sweep"],
+    "predictions": ["written_at"],
+}
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A folder with a spec, a run of it and its cache."""
+
+    folder: Path
+
+    @property
+    def run(self) -> Path:
+        return self.folder / "runs" / "small"
+
+    def command(self, *options: str) -> list[str]:
+        spec = self.folder / "spec.toml"
+        spec.write_text(SPEC)
+        places = ["--runs", str(self.folder / "runs"), "--cache", str(self.folder / "cache")]
+        return [sys.executable, str(LAUNCH), str(spec), *places, *options]
+
+    def launch(self, *options: str) -> str:
+        finished = subprocess.run(
+            self.command(*options), cwd=self.folder, capture_output=True, text=True, check=False, timeout=250
+        )
+        assert finished.returncode == 0, finished.stdout + finished.stderr
+        return finished.stdout
+
+
+def tables_of(run: Path) -> dict[str, list[dict[str, Any]]]:
+    """All rows that must not depend on how the sweep went, each exactly once."""
+    found = {}
+    with load(run) as tables:
+        for table, columns in MAY_DIFFER.items():
+            found[table] = tables.rows(f"SELECT * EXCLUDE ({', '.join(columns)}) FROM {table} ORDER BY ALL")
+        ended = tables.rows("SELECT trial_id, status FROM trials ORDER BY ALL")
+    found["trials"] = ended
+    return found
+
+
+def same(left: dict[str, list[dict[str, Any]]], right: dict[str, list[dict[str, Any]]]) -> None:
+    for table in left:
+        assert len(right[table]) == len(left[table]), table
+        assert right[table] == left[table], table
+
+
+@pytest.fixture(scope="module")
+def serial(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
+    """The obvious reference: one trial after the other, without Ray."""
+    sweep = Sweep(tmp_path_factory.mktemp("serial"))
+    sweep.launch("--site", "serial")
+    return sweep
+
+
+@pytest.mark.slow
+def test_every_trial_has_its_rows(serial: Sweep) -> None:
+    tables = tables_of(serial.run)
+    assert [row["status"] for row in tables["trials"]] == ["finished"] * TRIALS
+    points = {(row["label"], row["network"]): 0 for row in tables["operating_points"]}
+    for row in tables["operating_points"]:
+        points[row["label"], row["network"]] += 1
+    assert points == {
+        (label, network): 3 if label == "transtailor" else 1
+        for label in ("transtailor", "fine_tune", "one_shot l1", "one_shot random")
+        for network in ("digits_vgg", "digits_resnet")
+    }
+    assert len(tables["predictions"]) == 12 * (896 - 64)
+    assert len({row["stage_key"] for row in tables["stages"]}) < len(tables["stages"])  # stages are shared
+
+
+@pytest.mark.slow
+def test_a_finished_sweep_says_so(serial: Sweep) -> None:
+    before = tables_of(serial.run)
+    start_s = time.monotonic()
+    text = serial.launch("--site", "serial")
+    assert time.monotonic() - start_s < 20
+    assert "all 8 trials are finished" in text.lower()
+    assert text.splitlines()[-1] == str(serial.run / "report.html")
+    same(before, tables_of(serial.run))
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+def test_ray_equals_serial(serial: Sweep, tmp_path: Path) -> None:
+    ray = Sweep(tmp_path)
+    text = ray.launch("--site", "local")
+    assert text.splitlines()[-1] == str(ray.run / "report.html")
+    assert (ray.run / "report.html").stat().st_size > 10_000
+    same(tables_of(serial.run), tables_of(ray.run))
+
+
+@pytest.mark.slow
+def test_without_sharing_the_results_are_equal(serial: Sweep, tmp_path: Path) -> None:
+    alone = Sweep(tmp_path)
+    alone.launch("--site", "serial", "--no-sharing", "--set", 'axes.network=["digits_vgg"]')
+    columns = "stage_key, macs, validation_loss, validation_accuracy_fraction"
+    query = f"SELECT DISTINCT {columns} FROM operating_points WHERE network = 'digits_vgg' ORDER BY ALL"
+    with load(serial.run) as shared, load(tmp_path / "runs" / "small_no_sharing") as separate:
+        assert separate.rows(query) == shared.rows(query)
+        (computed,) = separate.rows(
+            "SELECT count(*) AS n, count(DISTINCT stage_key) AS d, sum(cached::INT) c FROM stages"
+        )
+    assert computed["n"] > computed["d"]  # every trial computed its stages from the start
+    assert computed["c"] == 0
+    assert not list((tmp_path / "runs").rglob("private_cache"))
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+@pytest.mark.timeout(900)
+def test_killed_at_random_moments_and_relaunched_equals_undisturbed(serial: Sweep, tmp_path: Path) -> None:
+    """SIGKILL of the launcher's process group; when a sweep gets through in between, a fresh one takes its place."""
+    expected, seed = tables_of(serial.run), random.randrange(10**6)
+    print(f"seed {seed}")
+    moments = random.Random(seed)  # noqa: S311
+    kills = finished = 0
+    sweep = Sweep(tmp_path / "0")
+    while kills < KILLS:
+        sweep.folder.mkdir(exist_ok=True)
+        with (sweep.folder / "log").open("a") as log:
+            process = subprocess.Popen(
+                sweep.command(), cwd=sweep.folder, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+            )
+        try:
+            code = process.wait(timeout=moments.uniform(0.3, 14.0))
+            assert code == 0, (sweep.folder / "log").read_text()
+            same(expected, tables_of(sweep.run))
+            finished += 1
+            sweep = Sweep(tmp_path / str(finished))
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            kills += 1
+    sweep.folder.mkdir(exist_ok=True)
+    sweep.launch()
+    same(expected, tables_of(sweep.run))
