@@ -208,8 +208,13 @@ def against_baseline(arms: Sequence[Arm]) -> list[tuple[Arm, Arm]]:
 
 def baseline_of(arms: Sequence[Arm], problem: Problem) -> Arm | None:
     """Full fine-tuning: the label of that name, else the first with that method, at the smallest budget."""
+    return next(iter(baselines_of(arms, problem)), None)
+
+
+def baselines_of(arms: Sequence[Arm], problem: Problem) -> list[Arm]:
+    """All arms of full fine-tuning (with other epochs, say), the label of that name first."""
     found = [arm for arm in arms if arm.problem == problem and arm.method == BASELINE]
-    return min(found, key=lambda arm: (arm.label != BASELINE, arm.label, arm.asked), default=None)
+    return sorted(found, key=lambda arm: (arm.label != BASELINE, arm.label, arm.asked))
 
 
 def transtailor_at(arms: Sequence[Arm], asked: float) -> list[Arm]:

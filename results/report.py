@@ -223,14 +223,13 @@ def _compare(page: Page, arms: Sequence[Arm]) -> None:
 
 
 def _named(page: Page, arms: Sequence[Arm]) -> None:
-    """TransTailor at the budget against full fine-tuning, in each problem and pooled."""
-    pairs_by_label: dict[str, list[tuple[Arm, Arm]]] = {}
+    """TransTailor at the budget against each arm of full fine-tuning, in each problem and pooled."""
+    pairs_by_labels: dict[tuple[str, str], list[tuple[Arm, Arm]]] = {}
     for arm in comparison.transtailor_at(arms, BUDGET):
-        baseline = comparison.baseline_of(arms, arm.problem)
-        if baseline is not None:
-            pairs_by_label.setdefault(arm.label, []).append((arm, baseline))
+        for baseline in comparison.baselines_of(arms, arm.problem):
+            pairs_by_labels.setdefault((arm.label, baseline.label), []).append((arm, baseline))
     pairings: list[Pairing] = []
-    for pairs in pairs_by_label.values():
+    for pairs in pairs_by_labels.values():
         pairings += [comparison.compare([pair]) for pair in pairs]
         if len(pairs) > 1:
             pairings.append(comparison.compare(pairs))

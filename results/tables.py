@@ -110,8 +110,20 @@ def _measured(arm: Arm) -> tuple[str, ...]:
 
 def pairings_table(pairings: Sequence[Pairing], sql: str, *, where: bool) -> Table:
     """Paired differences, one comparison per row; `where` adds the column that says in which problem."""
-    columns = ("where", "label", "asked %", "pairs", "difference", "95%", "won–lost–tied", "p", "smallest p", "it says")
-    numeric = (False, False, True, True, True, True, True, True, True, False)
+    columns = (
+        "where",
+        "label",
+        "asked %",
+        "against",
+        "pairs",
+        "difference",
+        "95%",
+        "won–lost–tied",
+        "p",
+        "smallest p",
+        "it says",
+    )
+    numeric = (False, False, True, False, True, True, True, True, True, True, False)
     start = 0 if where else 1
     rows = [_pairing_row(pairing) for pairing in pairings]
     return Table(columns[start:], numeric[start:], [Row(row.cells[start:], row.marks) for row in rows], sql)
@@ -135,6 +147,7 @@ def _pairing_row(pairing: Pairing) -> Row:
         str(pairing.problem or "pooled"),
         pairing.label,
         percent(pairing.asked, 1),
+        pairing.second,
         str(found.difference.n),
         NOTHING if mean is None else f"{100 * mean:+.2f}",
         interval(found.difference, signed=True),

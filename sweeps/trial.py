@@ -27,7 +27,7 @@ class TrialRank:
     """
 
     def __init__(self) -> None:
-        self._ranks = join()
+        self._ranks = join("cpu")  # the sites of this version lend no GPUs
         self._events: Iterator[StageEvent] = iter(())
         self._rows: TrialRows | None = None
         self._task: dict[str, Any] = {}

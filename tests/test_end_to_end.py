@@ -154,7 +154,7 @@ def test_without_sharing_the_results_are_equal(serial: Sweep, tmp_path: Path) ->
 def test_killed_at_random_moments_and_relaunched_equals_undisturbed(serial: Sweep, tmp_path: Path) -> None:
     """SIGKILL of the launcher's process group; when a sweep gets through in between, a fresh one takes its place."""
     expected, seed = tables_of(serial.run), random.randrange(10**6)
-    print(f"seed {seed}")
+    print(f"seed {seed}")  # noqa: T201  # pytest shows it when the test fails, to repeat the kills
     moments = random.Random(seed)  # noqa: S311
     kills = finished = 0
     sweep = Sweep(tmp_path / "0")

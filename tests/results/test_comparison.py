@@ -12,6 +12,7 @@ from results.comparison import (
     against_baseline,
     arms_of,
     baseline_of,
+    baselines_of,
     choices_of,
     chosen_arms,
     compare,
@@ -154,3 +155,11 @@ def test_chosen_points_of_a_label_are_taken_together_over_seeds_whatever_their_b
     assert arm.removed == pytest.approx(0.2)
     assert arm.test_by_seed == {0: 0.6, 1: 0.7}
     assert arm.validation.mean == pytest.approx(0.805)
+
+
+def test_every_arm_of_full_fine_tuning_is_a_baseline() -> None:
+    labels = ("longer", "fine_tune", "other")
+    points = [point(label=label, method="fine_tune", asked=0.0) for label in labels] + [point()]
+    found = baselines_of(arms_of(points, {}), VGG)
+    assert [arm.label for arm in found] == ["fine_tune", "longer", "other"]
+    assert baseline_of(arms_of(points, {}), VGG) == found[0]

@@ -53,10 +53,10 @@ def test_plan_of_the_embedded_sweep_from_another_folder(launch: Command, tmp_pat
     done = launch("--plan")
     assert (done.returncode, done.stderr) == (0, "")
     assert list(tmp_path.iterdir()) == []
-    assert "sweep     demo: 54 trials, each on 2 ranks" in done.stdout
-    assert "480 asked for, 356 distinct, 0 already cached" in done.stdout
+    assert "sweep     demo: 60 trials, each on 2 ranks" in done.stdout
+    assert "504 asked for, 368 distinct, 0 already cached" in done.stdout
     assert "runs/demo is not there yet" in done.stdout
-    assert sum("digits_resnet" in line for line in done.stdout.splitlines()) == 27
+    assert sum("digits_resnet" in line for line in done.stdout.splitlines()) == 30
 
 
 def test_plan_takes_less_than_a_second(launch: Command) -> None:

@@ -1,0 +1,39 @@
+# `make demo` and `make test` need Python >= 3.11, git and make; they set up .venv themselves.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: demo test test-fast check format lint types bench clean
+
+demo: $(READY)  ## run the embedded sweep and write its report (about four minutes on two cores)
+	$(BIN)/python sweeps/launch.py
+
+test: $(READY)  ## all tests
+	$(BIN)/python -m pytest
+
+test-fast: $(READY)  ## the tests that take neither Ray nor more than a few seconds each
+	$(BIN)/python -m pytest -m "not slow and not ray"
+
+check: format lint types test  ## what a change has to pass
+
+format: $(READY)
+	$(BIN)/ruff format --check .
+
+lint: $(READY)
+	$(BIN)/ruff check .
+
+types: $(READY)
+	$(BIN)/mypy
+
+bench: $(READY)  ## measure ourselves beside the alternatives; writes docs/results/
+	$(BIN)/python benchmarks/training_loop.py
+	$(BIN)/python benchmarks/empty_trial.py
+	$(BIN)/python benchmarks/sharing.py
+
+clean:  ## remove the environment and what tools left; runs/ and cache/ stay
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache *.egg-info
+
+$(READY): pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $@
