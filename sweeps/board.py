@@ -58,7 +58,7 @@ class Board:
         best: Iterable[Best],
     ) -> None:
         self._plan, self._run, self._cache = plan, run, cache
-        self._ledger, self._display = ledger, display
+        self.ledger, self._display = ledger, display
         self._code_digest, self._max_attempts = code_digest, max_attempts
         self._trials = {trial.trial_id: trial for trial in plan.trials if trial.trial_id not in finished_trials}
         waiting = [self._as_waiting(trial) for trial in self._trials.values()]
@@ -82,8 +82,8 @@ class Board:
         self._started_s = time.monotonic() if self._started_s is None else self._started_s
         trial_id = choice.trial_id
         self._reached[trial_id] = 0
-        attempts = self._max_attempts - self._ledger.attempts_made(trial_id)
-        self._ledger.started(trial_id)
+        attempts = self._max_attempts - self.ledger.attempts_made(trial_id)
+        self.ledger.started(trial_id)
         self._show()
         return Job(task=self._task(self._trials[trial_id]), attempts=attempts)
 
@@ -95,12 +95,12 @@ class Board:
             self._ended(trial_id, report.kind, report.cause, report.log_tail, over=report.over)
             if not report.over:
                 self._reached[trial_id] = 0
-                self._ledger.started(trial_id)
+                self.ledger.started(trial_id)
         self._show()
 
     def lost(self, trial_id: str, cause: str) -> None:
         """The place of a running trial is gone: the trial waits again, unless it was tried too often."""
-        over = self._ledger.attempts_made(trial_id) >= self._max_attempts
+        over = self.ledger.attempts_made(trial_id) >= self._max_attempts
         self._ended(trial_id, "died", cause, None, over=over)
         if not over:
             self._queue.trial_ended(trial_id, finished=False)
@@ -113,8 +113,8 @@ class Board:
 
     def interrupt(self, cause: str) -> None:
         """Notes that the running attempts were cut off; their trials go on at the next launch."""
-        for trial_id in self._ledger.running:
-            self._ledger.ended(trial_id, "interrupted", cause, over=False)
+        for trial_id in self.ledger.running:
+            self.ledger.ended(trial_id, "interrupted", cause, over=False)
 
     def close(self) -> None:
         """Shows the end."""
@@ -124,18 +124,18 @@ class Board:
         """How the sweep stands now."""
         return Progress(
             sweep=self._plan.name,
-            counts=self._ledger.counts(),
+            counts=self.ledger.counts(),
             work_done=self._work_done,
             work_left=self._queue.work_left,
             elapsed_s=0.0 if self._started_s is None else time.monotonic() - self._started_s,
             best=tuple(self._best.values()),
-            running=tuple(self._running_trial(trial_id) for trial_id in self._ledger.running),
+            running=tuple(self._running_trial(trial_id) for trial_id in self.ledger.running),
         )
 
     def _stage(self, trial_id: str, stage: dict[str, Any]) -> None:
         key = stage["stage_key"]
         self._queue.stage_finished(self._key(trial_id, key))
-        self._ledger.stage_done(trial_id, stage)
+        self.ledger.stage_done(trial_id, stage)
         self._reached[trial_id] += 1
         if not stage["cached"]:
             self._work_done += self._work.get(key, 0.0)
@@ -146,7 +146,7 @@ class Board:
                 self._best[label] = Best(label=label, validation_accuracy_fraction=accuracy, macs=point["macs"])
 
     def _ended(self, trial_id: str, status: Ending, cause: str | None, log_tail: str | None, *, over: bool) -> None:
-        self._ledger.ended(trial_id, status, cause, log_tail, over=over)
+        self.ledger.ended(trial_id, status, cause, log_tail, over=over)
         if over:
             self._queue.trial_ended(trial_id, finished=True)  # or failed: not to be run again in this launch
         if status != "finished":

@@ -56,19 +56,41 @@ def run_sweep(
     Raises:
         ValueError: no such site.
     """
-    code_digest = open_run(run).code_digest
     finished = finished_trial_ids(run.path)
-    with load(run.path) as tables:
-        ledger = _open_ledger(plan, run, tables, finished, code_digest)
-        best = _best_before(tables)
     waiting = sum(trial.trial_id not in finished for trial in plan.trials)
     slots = 1 if site == "serial" else _slots(plan, slots, waiting)
     place = _site(site, plan, slots, target, cache)
-    if display is None:
-        display = display_for_terminal()
-    keys = {stage.key for trial in plan.trials for stage in trial.stages} if not plan.private_cache else set()
+    board = _open_board(plan, run, cache, finished, slots, max_attempts, display or display_for_terminal())
+    interrupted = False
+    with StopSignals() as stop:
+        try:
+            if waiting:
+                place.run(board, stop)
+        except Interrupted as signal_name:
+            board.interrupt(f"the launch was stopped by {signal_name}")
+            interrupted = True
+        finally:
+            board.close()
+    counts = board.ledger.counts()
+    return SweepOutcome(
+        finished=counts.finished,
+        failed=counts.failed,
+        interrupted=interrupted,
+        stages_computed=board.ledger.stages_computed,
+    )
+
+
+def _open_board(
+    plan: Plan, run: RunFolder, cache: Path, finished: set[str], slots: int, max_attempts: int, display: Display
+) -> Board:
+    """The board at the start of this launch: what earlier ones finished is read from the tables and the cache."""
+    code_digest = open_run(run).code_digest
+    with load(run.path) as tables:
+        ledger = _open_ledger(plan, run, tables, finished, code_digest)
+        best = _best_before(tables)
+    keys = set() if plan.private_cache else {stage.key for trial in plan.trials for stage in trial.stages}
     is_there = Cache(cache).has
-    board = Board(
+    return Board(
         plan,
         run,
         cache,
@@ -80,23 +102,6 @@ def run_sweep(
         code_digest=code_digest,
         max_attempts=max_attempts,
         best=best,
-    )
-    interrupted = False
-    with StopSignals() as stop:
-        try:
-            if waiting:
-                place.run(board, stop)
-        except Interrupted as signal_name:
-            board.interrupt(f"the launch was stopped by {signal_name}")
-            interrupted = True
-        finally:
-            board.close()
-    counts = ledger.counts()
-    return SweepOutcome(
-        finished=counts.finished,
-        failed=counts.failed,
-        interrupted=interrupted,
-        stages_computed=ledger.stages_computed,
     )
 
 

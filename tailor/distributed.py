@@ -1,5 +1,6 @@
 """The ranks of one trial: joined from torch's own variables, so torchrun, Ray and srun can all start them."""
 
+import gc
 import inspect
 import os
 from dataclasses import dataclass
@@ -98,4 +99,5 @@ def join(device: str = "auto") -> Ranks:
 def leave() -> None:
     """Leave the process group, if this process is in one."""
     if dist.is_initialized():
+        gc.collect()  # a DDP model in a reference cycle would outlive the group, and abort the process at its end
         dist.destroy_process_group()
