@@ -121,14 +121,16 @@ def batches(
     order = torch.randperm(len(samples), generator=generator(seed, "order", epoch)).to(samples.images.device)
     for start in range(first_step * batch_size, len(samples), batch_size):
         together = order[start : start + batch_size]
-        mine = samples.take(together[ranks.rank :: ranks.count])
-        images = shift(mine.images, mine.ids, seed, epoch) if augmentation == "shift" else mine.images
-        yield Batch(images=normalise(images), labels=mine.labels, global_count=len(together))
+        mine = together[ranks.rank :: ranks.count]
+        images, labels = samples.images.index_select(0, mine), samples.labels.index_select(0, mine)
+        if augmentation == "shift":
+            images = shift(images, samples.ids.index_select(0, mine), seed, epoch)
+        yield Batch(images=normalise(images), labels=labels, global_count=len(together))
 
 
 def normalise(images: Tensor) -> Tensor:
     """Float images in [-1, 1] of uint8 images in [0, 255]."""
-    return images.to(torch.float32).div_(127.5).sub_(1.0)
+    return images.div(127.5).sub_(1.0)  # dividing integers gives float32
 
 
 def shift(images: Tensor, ids: Tensor, seed: int, epoch: int) -> Tensor:

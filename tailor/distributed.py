@@ -44,13 +44,21 @@ class Ranks:
 
     def agree(self, decision: bool) -> bool:
         """Rank 0's decision on every rank."""
-        return self.broadcast_bytes(b"1" if decision else b"0") == b"1"
+        if self.count == 1:
+            return decision
+        told = torch.tensor([decision])
+        dist.broadcast(told, 0)
+        return bool(told)
 
     def sum(self, tensor: Tensor) -> Tensor:
         """The tensor summed over ranks, in place."""
         if self.count > 1:
             dist.all_reduce(tensor)
         return tensor
+
+    def wait(self) -> None:
+        """Return when all ranks are here."""
+        self.sum(torch.zeros(1))
 
     def gather_interleaved(self, rows: Tensor, total: int) -> Tensor:
         """Rows (total, ...) put together from the share of each rank, which holds rows rank, rank + count, ..."""

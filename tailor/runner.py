@@ -10,13 +10,14 @@ import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
 import safetensors.torch
 import torch
 
+from tailor import data
 from tailor.cache import Cache, DamagedStage, StoredStage
 from tailor.config import TrialConfig
 from tailor.distributed import Ranks
@@ -142,18 +143,20 @@ def run_trial(
             stage = steps.send(result)  # type: ignore[arg-type]  # None starts a generator
         except StopIteration:
             return
-        result = _run_stage(stage, store, place)
+        result = _run_stage(stage, store, place, config.data.name)
         is_point = isinstance(stage, OperatingPoint)
         yield StageEvent(order=order, result=result, point=points if is_point else None)
         points += is_point
 
 
-def _run_stage(stage: Stage, store: _Store, place: Workplace) -> Result:
+def _run_stage(stage: Stage, store: _Store, place: Workplace, data_name: str) -> Result:
     key = stage.key()
     stored = store.find(key)
     if stored is not None:
         return Result(stage, stored, True, store)
     parent = stage.of.state if isinstance(stage.of, Result) else None
+    _warm_up(data_name)
+    place.ranks.wait()
     start_s = time.perf_counter()
     try:
         made = compute(stage, parent, place)
@@ -178,6 +181,13 @@ def _run_stage(stage: Stage, store: _Store, place: Workplace) -> Result:
     stored = store.write(key, description, made.tensors)
     place.checkpoint(key).remove()
     return Result(stage, stored, False, store)
+
+
+@lru_cache(maxsize=4)
+def _warm_up(data_name: str) -> None:
+    """Do what a process does once, so that its seconds stand in no stage: a shared one would count them many times."""
+    data.load(data_name)
+    torch.optim.SGD([torch.zeros(1)], lr=0.0)  # the first optimiser imports a second's worth of torch
 
 
 def _device_name(device: torch.device) -> str:

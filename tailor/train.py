@@ -49,28 +49,30 @@ def train(
         epoch, epoch_start_s = progress.epoch, time.perf_counter()
         rates = set_learning_rates(optimiser, training, epoch)
         sums = torch.tensor(progress.sums if ranks.rank == 0 else [0.0] * 3, dtype=torch.float64, device=ranks.device)
+        loss_sum, correct, images = sums.unbind()  # views: what is added to them is in `sums`
         for batch in batches(samples, training.batch_size, training.seed, epoch, augmentation, ranks, progress.step):
             logits = parallel(batch.images)
             loss = F.cross_entropy(logits, batch.labels, reduction="sum")
             optimiser.zero_grad()
-            (loss * (ranks.count / batch.global_count)).backward()  # DDP averages over ranks
+            loss.backward(torch.full_like(loss, ranks.count / batch.global_count))  # DDP averages over ranks
             optimiser.step()
-            correct = (logits.detach().argmax(dim=1) == batch.labels).sum()
-            sums += torch.stack([loss.detach(), correct, torch.full_like(correct, len(batch.labels))])
+            loss_sum += loss.detach()
+            correct += (logits.detach().argmax(dim=1) == batch.labels).sum()
+            images += len(batch.labels)
             progress.step += 1
             if progress.step % CHECK_EVERY_STEPS == 0 and checkpoint.due():
                 progress.sums, progress.elapsed_s = ranks.sum(sums.clone()).tolist(), time.perf_counter() - start_s
                 checkpoint.save(progress, model, optimiser)
-        loss_sum, correct_count, images = ranks.sum(sums).tolist()
-        if not math.isfinite(loss_sum):
-            raise TrainingError(f"the loss is {loss_sum} in epoch {epoch}; a smaller learning rate may help")
+        total_loss, total_correct, total_images = ranks.sum(sums).tolist()
+        if not math.isfinite(total_loss):
+            raise TrainingError(f"the loss is {total_loss} in epoch {epoch}; a smaller learning rate may help")
         progress.history.append(
             {
                 "epoch": epoch,
-                "train_loss": loss_sum / images,
-                "train_accuracy_fraction": correct_count / images,
+                "train_loss": total_loss / total_images,
+                "train_accuracy_fraction": total_correct / total_images,
                 "learning_rate": max(rates),
-                "images": int(images),
+                "images": int(total_images),
                 "seconds": time.perf_counter() - epoch_start_s,
             }
         )

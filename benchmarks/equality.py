@@ -1,0 +1,99 @@
+"""Whether two runs reached the same results: operating points matched by the key of their stage."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from results.reader import Run
+
+POINTS = """
+SELECT stage_key, trial_id, validation_accuracy_fraction, validation_loss, macs, predictions
+FROM operating_points LEFT JOIN (
+    SELECT trial_id, point, list(image_id || ':' || prediction ORDER BY image_id) AS predictions
+    FROM predictions WHERE split = 'test' GROUP BY trial_id, point
+) USING (trial_id, point)
+ORDER BY stage_key, trial_id
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    """What one trial found out at one operating point."""
+
+    stage_key: str
+    trial_id: str
+    validation_accuracy_fraction: float
+    validation_loss: float
+    macs: int
+    test_predictions: tuple[str, ...]  # "image:class", by image
+
+    @property
+    def found(self) -> tuple[float, float, int, tuple[str, ...]]:
+        """All that has to be equal."""
+        return self.validation_accuracy_fraction, self.validation_loss, self.macs, self.test_predictions
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """How the points of one run stand in another."""
+
+    points: int  # distinct ones, of both runs
+    pairs: int  # compared: each row of the one with each row of the other that has the same key
+    missing: tuple[str, ...]  # stage keys that one of the runs has not
+    different: tuple[str, ...]  # stage keys of which some pair differs
+    largest_loss_difference: float  # of any pair, in nats
+
+    @property
+    def is_equal(self) -> bool:
+        """Whether there is something to compare, nothing is missing and nothing differs."""
+        return bool(self.pairs) and not self.missing and not self.different
+
+    def __str__(self) -> str:
+        if self.is_equal:
+            return f"yes: {self.points} points, {self.pairs} pairs"
+        return (
+            f"no: of {self.points} points {len(self.missing)} are missing and {len(self.different)} differ "
+            f"(loss by up to {self.largest_loss_difference:.3g})"
+        )
+
+
+def points_of(run: Run) -> list[Point]:
+    """All operating points of a run, one for each trial that reached it.
+
+    Raises:
+        ValueError: a point has no test predictions, so there is nothing to compare.
+    """
+    found = []
+    for row in run.rows(POINTS):
+        if not row["predictions"]:
+            raise ValueError(f"{run.path}: trial {row['trial_id']} has a point without test predictions")
+        predictions = tuple(row.pop("predictions"))
+        found.append(Point(**row, test_predictions=predictions))
+    return found
+
+
+def compare(one: Iterable[Point], other: Iterable[Point]) -> Comparison:
+    """Every point of one run beside the same points of the other; equal means equal to the last bit."""
+    ours, theirs = _by_key(one), _by_key(other)
+    different = set()
+    pairs, largest = 0, 0.0
+    for key in ours.keys() & theirs.keys():
+        for a in ours[key]:
+            for b in theirs[key]:
+                pairs += 1
+                largest = max(largest, abs(a.validation_loss - b.validation_loss))
+                if a.found != b.found:
+                    different.add(key)
+    return Comparison(
+        points=len(ours.keys() | theirs.keys()),
+        pairs=pairs,
+        missing=tuple(sorted(ours.keys() ^ theirs.keys())),
+        different=tuple(sorted(different)),
+        largest_loss_difference=largest,
+    )
+
+
+def _by_key(points: Iterable[Point]) -> dict[str, list[Point]]:
+    found: dict[str, list[Point]] = {}
+    for point in points:
+        found.setdefault(point.stage_key, []).append(point)
+    return found

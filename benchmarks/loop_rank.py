@@ -1,0 +1,142 @@
+"""One rank of the training benchmark: tailor's loop and the same loop written bare, on the same work."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from tailor import networks
+from tailor.catalog import DATASETS
+from tailor.checkpoint import Checkpoint
+from tailor.config import DataConfig, Optimisation
+from tailor.data import Samples, normalise, splits
+from tailor.distributed import Ranks, join, leave
+from tailor.norm import synchronise_norms
+from tailor.seeds import stream
+from tailor.stage import Task, Training
+from tailor.train import group, train
+
+SEED = 0
+CHECKPOINT_EVERY_S = 30.0  # what a sweep's trials have
+
+
+class LoopRank:
+    """Times one loop at a time; all ranks get the same calls in the same order."""
+
+    def __init__(self) -> None:
+        self._ranks = join("cpu")
+        data = DataConfig()
+        task = Task(
+            name=data.name,
+            sha256=DATASETS[data.name].sha256,
+            train_images=data.train_images,
+            images_per_class=None,
+            split_seed=data.split_seed,
+            subset_seed=None,
+            augmentation=data.augmentation,
+        )
+        self._samples: Samples = splits(task).train
+        self._classes = DATASETS[data.name].target_classes
+        # Whoever writes a loop by hand for a small set normalises it once, so that is not timed.
+        self._images, self._labels = normalise(self._samples.images), self._samples.labels
+
+    def images(self) -> int:
+        """Training images of one epoch, over all ranks."""
+        return len(self._samples)
+
+    def seconds(self, loop: str, network: str, epochs: int, batch_size: int, folder: str) -> tuple[float, float]:
+        """Wall time, as the slowest rank sees it, and this rank's CPU time of `epochs` epochs on a new network.
+
+        `loop` is "ours" or "bare".
+        """
+        model = self._network(network)
+        self._meet()
+        wall_s, cpu_s = time.perf_counter(), time.process_time()
+        self._train(loop, model, self._training(epochs, batch_size), Path(folder))
+        cpu_s = time.process_time() - cpu_s
+        self._meet()
+        return time.perf_counter() - wall_s, cpu_s
+
+    def difference(self, network: str, batch_size: int, folder: str) -> float:
+        """Largest difference of a weight after one epoch of each loop, as a share of how far the weights moved."""
+        training = self._training(1, batch_size)
+        before, ours, bare = (self._network(network) for _ in range(3))
+        self._train("ours", ours, training, Path(folder))
+        self._train("bare", bare, training, Path(folder))
+        moved = max(_distances(before, ours))
+        return max(_distances(ours, bare)) / moved
+
+    def close(self) -> None:
+        """Leave the process group."""
+        leave()
+
+    def _train(self, loop: str, model: nn.Module, training: Training, folder: Path) -> None:
+        if loop == "ours":
+            checkpoint = Checkpoint(folder / "benchmark.safetensors", CHECKPOINT_EVERY_S, self._ranks)
+            parameters = [group(list(model.parameters()), training.learning_rate)]
+            train(model, parameters, self._samples, training, "none", self._ranks, checkpoint)
+            checkpoint.remove()
+        elif loop == "bare":
+            seeds = [stream(training.seed, "order", epoch) for epoch in range(training.epochs)]
+            train_bare(model, self._images, self._labels, training, seeds, self._ranks)
+        else:
+            raise ValueError(f"no loop {loop!r}; type ours or bare")
+
+    def _network(self, name: str) -> nn.Module:
+        """The network in training mode, its norms synchronised: the same for both loops."""
+        return synchronise_norms(networks.build(name, self._classes, seed=SEED).train(), self._ranks)
+
+    def _training(self, epochs: int, batch_size: int) -> Training:
+        """As the trials of a sweep fine-tune by default."""
+        usual = Optimisation()
+        return Training(
+            epochs=epochs,
+            batch_size=batch_size,
+            learning_rate=usual.head_learning_rate,
+            head_learning_rate=usual.head_learning_rate,
+            momentum=usual.momentum,
+            weight_decay=usual.weight_decay,
+            schedule=usual.schedule,
+            seed=SEED,
+        )
+
+    def _meet(self) -> None:
+        if self._ranks.count > 1:
+            dist.barrier()
+
+
+def train_bare(
+    model: nn.Module, images: Tensor, labels: Tensor, training: Training, seeds: Sequence[int], ranks: Ranks
+) -> None:
+    """The loop as one would write it by hand: no metrics, no checkpoints, nothing checked.
+
+    Args:
+        model: trained in place.
+        images: (N, C, H, W) float32, normalised.
+        labels: (N,) int64.
+        training: batch size (over all ranks), learning rate, momentum and weight decay are read.
+        seeds: one per epoch, for the order of the images.
+        ranks: the processes that train together.
+    """
+    optimiser = torch.optim.SGD(
+        model.parameters(), lr=training.learning_rate, momentum=training.momentum, weight_decay=training.weight_decay
+    )
+    parallel = ranks.parallel(model)  # DDP without its broadcast of buffers, which the norms have made equal already
+    for seed in seeds:
+        order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
+        for start in range(0, len(labels), training.batch_size):
+            mine = order[start : start + training.batch_size][ranks.rank :: ranks.count]
+            logits = parallel(images.index_select(0, mine))
+            loss = F.cross_entropy(logits, labels.index_select(0, mine))
+            optimiser.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimiser.step()
+
+
+def _distances(one: nn.Module, other: nn.Module) -> list[float]:
+    pairs = zip(one.parameters(), other.parameters(), strict=True)
+    return [float((a.detach() - b.detach()).abs().max()) for a, b in pairs]

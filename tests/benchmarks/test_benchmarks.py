@@ -1,0 +1,109 @@
+"""The benchmarks run and write their tables; what they compare is compared rightly. How fast is not tested here."""
+
+import csv
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from benchmarks.empty_trial import Run
+from benchmarks.equality import Point, compare
+from benchmarks.record import Measured, write
+from benchmarks.sharing import separate
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def point(key: str, trial: str = "a") -> Point:
+    return Point(
+        stage_key=key,
+        trial_id=trial,
+        validation_accuracy_fraction=0.5,
+        validation_loss=1.25,
+        macs=1000,
+        test_predictions=("7:1", "8:0"),
+    )
+
+
+@pytest.mark.slow
+def test_the_training_loop_is_measured_for_both_networks_and_both_numbers_of_ranks(tmp_path: Path) -> None:
+    script = ROOT / "benchmarks" / "training_loop.py"
+    command = [sys.executable, str(script), "--quick", "--out", str(tmp_path / "table")]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stderr
+    with (tmp_path / "table.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    found = {(row["network"], row["ranks"]) for row in rows}
+    assert found == {(name, ranks) for name in ("digits_vgg", "digits_resnet") for ranks in "12"}
+    for row in rows:
+        assert float(row["ratio"]) > 0.5
+        assert row["verdict"] == ("met" if float(row["ratio"]) >= 0.95 else "missed")
+        assert row["command"].startswith("python benchmarks/training_loop.py --quick")
+    text = (tmp_path / "table.md").read_text()
+    assert text.count("| digits_") == 4 and "torch" in text and "cores" in text
+
+
+def test_equal_points_are_equal_wherever_they_were_reached() -> None:
+    found = compare([point("x"), point("y")], [point("x"), point("x", "b"), point("y", "c")])
+    assert found.is_equal
+    assert (found.points, found.pairs) == (2, 3)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"validation_accuracy_fraction": 0.25},
+        {"validation_loss": 1.25 + 2**-40},
+        {"macs": 1001},
+        {"test_predictions": ("7:1", "8:1")},
+    ],
+)
+def test_any_difference_in_any_of_the_trials_is_found(change: dict[str, object]) -> None:
+    other = [point("x"), replace(point("x", "b"), **change), point("y")]  # type: ignore[arg-type]
+    found = compare([point("x"), point("y")], other)
+    assert found.different == ("x",)
+    assert not found.is_equal
+    assert found.largest_loss_difference == abs(other[1].validation_loss - 1.25)
+
+
+def test_missing_points_and_nothing_at_all_are_not_equal() -> None:
+    assert compare([point("x"), point("y")], [point("x"), point("z")]).missing == ("y", "z")
+    assert not compare([point("x"), point("y")], [point("x")]).is_equal
+    assert not compare([], []).is_equal
+
+
+def test_seconds_without_sharing_count_each_trials_own_and_tell_passed_points_apart() -> None:
+    def row(trial: str, key: str, seconds: float, *parents: str) -> dict[str, object]:
+        return {"trial_id": trial, "stage_key": key, "compute_s": seconds, "parents": list(parents)}
+
+    stages = [
+        row("a", "source", 8.0), row("a", "first", 0.5, "source"),
+        row("b", "source", 9.0), row("b", "first", 0.25, "source"), row("b", "tune", 2.0, "source"),
+        row("b", "second", 0.125, "tune"),
+    ]  # fmt: skip
+    found = separate(stages, {"a": "first", "b": "second"})
+    assert found.needed_s == (8.0 + 0.5) + (9.0 + 2.0 + 0.125)
+    assert found.passed_s == 0.25
+
+
+def test_the_rate_of_empty_trials_is_that_of_the_last_two_thirds() -> None:
+    run = Run(ends_s=(10.0, 12.0, 20.0, 21.0, 22.0, 23.0), wall_s=20.0)
+    assert run.per_trial_s == 1.0
+    assert run.outside_s == 7.0
+
+
+def test_a_table_is_written_whole_for_people_and_for_programs(tmp_path: Path) -> None:
+    measured = Measured(title="T", columns=("what", "ratio"), rows=(("a", 1 / 3), ("b", None)), notes=("left out: c",))
+    markdown, table = write(measured, tmp_path / "new" / "v1.0")
+    assert (markdown.name, table.name) == ("v1.0.md", "v1.0.csv")
+    assert "| a    | 0.3333 |" in markdown.read_text()
+    assert "- left out: c" in markdown.read_text()
+    with table.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert float(rows[0]["ratio"]) == 1 / 3
+    assert rows[1]["ratio"] == ""
+    assert {"date", "command", "cpu", "cores", "python", "torch", "ray"} <= rows[0].keys()
+    with pytest.raises(ValueError, match="1 cells for 2 columns"):
+        Measured(title="T", columns=("what", "ratio"), rows=(("a",),), notes=())
