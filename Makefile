@@ -28,7 +28,7 @@ types: $(READY)
 bench: $(READY)  ## measure ourselves beside the alternatives; writes docs/results/
 	$(BIN)/python benchmarks/training_loop.py
 	$(BIN)/python benchmarks/empty_trial.py
-	$(BIN)/python benchmarks/sharing.py
+	$(BIN)/python benchmarks/sharing.py --seeds 1
 
 clean:  ## remove the environment and what tools left; runs/ and cache/ stay
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache *.egg-info

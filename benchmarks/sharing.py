@@ -59,10 +59,13 @@ class Separate:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print and write the table; 1 where results differ."""
     parser = argparse.ArgumentParser(description="the embedded sweep with sharing beside the same with sharing off")
+    parser.add_argument("--seeds", type=int, help="only the first so many seeds of the sweep, for the sake of time")
     parser.add_argument("--quick", action="store_true", help="one network, one seed, few epochs: for a look")
     parser.add_argument("--out", type=Path, default=RESULTS / "sharing", help="path of the table, without suffix")
     options = parser.parse_args(arguments)
     assignments = QUICK if options.quick else ()
+    if options.seeds is not None:
+        assignments = (*assignments, f"axes.seed={list(range(options.seeds))}")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         before = launch(folder / "before", assignments)

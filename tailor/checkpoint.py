@@ -39,10 +39,10 @@ class Checkpoint:
         self._last_s = time.monotonic()
 
     def due(self) -> bool:
-        """Whether it is time to write: rank 0's clock decides for all ranks, so all must ask at the same step."""
-        if self.path is None:
+        """Whether it is time to write, as rank 0 sees it; never on other ranks."""
+        if self.path is None or self.ranks.rank > 0:
             return False
-        return self.ranks.agree(time.monotonic() - self._last_s >= self.every_s)
+        return time.monotonic() - self._last_s >= self.every_s
 
     def save(self, progress: Progress, model: nn.Module, optimiser: torch.optim.Optimizer) -> None:
         """Write the state of this moment (rank 0 alone); the old checkpoint stays until the new one is whole."""

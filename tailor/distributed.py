@@ -42,14 +42,6 @@ class Ranks:
             dist.broadcast(buffer, 0)
         return buffer.numpy().tobytes()
 
-    def agree(self, decision: bool) -> bool:
-        """Rank 0's decision on every rank."""
-        if self.count == 1:
-            return decision
-        told = torch.tensor([decision])
-        dist.broadcast(told, 0)
-        return bool(told)
-
     def sum(self, tensor: Tensor) -> Tensor:
         """The tensor summed over ranks, in place."""
         if self.count > 1:

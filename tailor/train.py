@@ -60,10 +60,12 @@ def train(
             correct += (logits.detach().argmax(dim=1) == batch.labels).sum()
             images += len(batch.labels)
             progress.step += 1
-            if progress.step % CHECK_EVERY_STEPS == 0 and checkpoint.due():
-                progress.sums, progress.elapsed_s = ranks.sum(sums.clone()).tolist(), time.perf_counter() - start_s
-                checkpoint.save(progress, model, optimiser)
-        total_loss, total_correct, total_images = ranks.sum(sums).tolist()
+            if progress.step % CHECK_EVERY_STEPS == 0:
+                totals, due = add_up(sums, checkpoint, ranks)
+                if due:
+                    progress.sums, progress.elapsed_s = totals, time.perf_counter() - start_s
+                    checkpoint.save(progress, model, optimiser)
+        (total_loss, total_correct, total_images), due = add_up(sums, checkpoint, ranks)
         if not math.isfinite(total_loss):
             raise TrainingError(f"the loss is {total_loss} in epoch {epoch}; a smaller learning rate may help")
         progress.history.append(
@@ -77,10 +79,16 @@ def train(
             }
         )
         progress.epoch, progress.step, progress.sums = epoch + 1, 0, [0.0] * 3
-        if progress.epoch < training.epochs and checkpoint.due():
+        if progress.epoch < training.epochs and due:
             progress.elapsed_s = time.perf_counter() - start_s
             checkpoint.save(progress, model, optimiser)
     return progress.history
+
+
+def add_up(sums: Tensor, checkpoint: Checkpoint, ranks: Ranks) -> tuple[list[float], bool]:
+    """The sums over all ranks, and whether rank 0's clock says that a checkpoint is due: one message for both."""
+    *totals, due = ranks.sum(torch.cat([sums, sums.new_tensor([checkpoint.due()])])).tolist()
+    return totals, due > 0
 
 
 def set_learning_rates(optimiser: torch.optim.Optimizer, training: Training, epoch: int) -> list[float]:
