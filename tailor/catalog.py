@@ -56,14 +56,14 @@ NETWORKS.add(
 NETWORKS.add(
     "digits_resnet",
     NetworkInfo(
-        description="Residual: a stem and three blocks of two convolutions with BatchNorm, pooling, one linear.",
+        description="Residual: a stem and two blocks of two convolutions with BatchNorm, pooling, one linear.",
         builder="tailor.networks:digits_resnet",
         head="head",
         image_shape=(1, 8, 8),
         has_norm=True,
-        macs=2_139_456,
-        params_count=77_429,
-        head_params_count=325,
+        macs=1_193_712,
+        params_count=43_517,
+        head_params_count=245,
     ),
 )
 DATASETS.add(

@@ -73,15 +73,13 @@ class Block(nn.Module):
 
 
 class DigitsResNet(nn.Module):
-    """A stem and three residual blocks with BatchNorm; average pooling before one linear layer."""
+    """A stem and two residual blocks with BatchNorm; average pooling before one linear layer."""
 
-    def __init__(self, classes: int, width: int = 16) -> None:
+    def __init__(self, classes: int, width: int = 24) -> None:
         super().__init__()
         self.stem = nn.Sequential(conv(1, width), nn.BatchNorm2d(width), nn.ReLU())
-        self.blocks = nn.Sequential(
-            Block(width, width, stride=1), Block(width, 2 * width, stride=1), Block(2 * width, 4 * width, stride=2)
-        )
-        self.head = nn.Linear(4 * width, classes)
+        self.blocks = nn.Sequential(Block(width, width, stride=1), Block(width, 2 * width, stride=2))
+        self.head = nn.Linear(2 * width, classes)
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (B, classes) of images (B, 1, 8, 8)."""

@@ -163,7 +163,7 @@ def test_each_step_just_reaches_its_budget_of_the_original_network(run: Run, sha
         assert asked == [0.0, 0.1, 0.2, 0.3]
         assert removed[0] == 0.0
         for wanted, measured in zip(asked[1:], removed[1:], strict=True):
-            assert wanted <= measured < wanted + 0.02  # one filter is at most 1.5% of these networks
+            assert wanted <= measured < wanted + 0.025  # one filter is at most 2.4% of these networks
         prunes = [event.result.info["removed_macs_fraction"] for event in by_kind(events, "prune")]
         assert prunes == pytest.approx(removed[1:])
 
