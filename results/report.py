@@ -20,6 +20,7 @@ from results.statistics import doubts, verdict
 from results.tables import Row, Table
 
 BUDGET = 0.20
+OF_ONE_MACHINE = ("folder", "host", "pid")  # facts of provenance.json that a page to be shown around leaves out
 """The budget of the named comparison: so much of the MACs is removed."""
 TOLERANCE_FRACTION = 0.003
 """TransTailor's printed tau, 0.3 percentage points."""
@@ -238,7 +239,7 @@ def _named(page: Page, arms: Sequence[Arm]) -> None:
         words = verdict(pairing.result, pairing.first, pairing.second)
         if pairing.shares_models:
             words += " Several pairs rest on one model, so n is smaller than it looks."
-        page.verdicts.append((where, words))
+        page.verdicts.append((f"{where}, against {pairing.second}", words))
     page.named = tables.pairings_table(pairings, comparison.POINTS, where=True)
 
 
@@ -285,6 +286,10 @@ def _flat(facts: dict[str, Any], before: str = "") -> list[tuple[str, str]]:
     """A JSON object as lines of key and value; the keys of objects inside it are joined by dots."""
     lines: list[tuple[str, str]] = []
     for key, value in facts.items():
+        if key in OF_ONE_MACHINE:
+            continue
+        if isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
+            value = {str(number): item for number, item in enumerate(value)}
         if isinstance(value, dict) and value:
             lines += _flat(value, f"{before}{key}.")
         else:

@@ -134,6 +134,7 @@ def test_many_clear_seeds_settle_it_also_pooled(tmp_path: Path, synthetic: Any) 
     synthetic(networks=("vgg11", "resnet18"), seeds=range(6), gain_fraction=0.15).write(tmp_path)
     text = text_of(write_report(tmp_path).read_text())
     assert text.count("transtailor at 20% fewer MACs is better, by") == 3
+    assert text.count(", against fine_tune") == 3  # each verdict says against what
     assert "over 12 pairs" in text
 
 
@@ -165,6 +166,14 @@ def test_markup_in_labels_errors_and_provenance_is_text(tmp_path: Path, syntheti
     assert "nested.a.b 1" in text
     drawn = re.findall(r"<text[^>]*>(.*?)</text>", page)
     assert f"{EVIL}, 20%" in [html.unescape(words) for words in drawn]  # and no formula is made of $a_b$
+
+
+def test_where_it_was_computed_stays_out_of_the_page(tmp_path: Path, synthetic: Any) -> None:
+    facts = {"folder": "/home/somebody", "host": "node7", "pid": 4711, "cores": 2}
+    run = synthetic(seeds=(0,), provenance={"created": facts, "history": [facts, facts]}).write(tmp_path)
+    text = text_of(write_report(run).read_text())
+    assert not {"/home/somebody", "node7", "4711"} & set(text.split())
+    assert "created.cores 2" in text and "history.1.cores 2" in text
 
 
 @pytest.mark.parametrize(("content", "words"), [("{", "cannot be read"), ("[1]", "expected a JSON object")])
