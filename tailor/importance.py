@@ -16,7 +16,7 @@ from tailor.factors import attach, fold_into
 from tailor.state import ModelState
 from tailor.surgery import Group
 
-CLIP = (0.1, 10.0)  # METHODS A1 e: a safeguard of ours
+CLIP = (0.1, 10.0)  # a safeguard of ours, see docs/methods/transtailor.md
 
 
 def l1(state: ModelState, found: tuple[Group, ...]) -> dict[str, Tensor]:

@@ -2,7 +2,8 @@
 
 A group is one convolution whose filters can be removed alone; with filter j go some indices of other tensors: the
 norm's channel, the next layers' inputs, several columns of a linear layer behind a flattened feature map. Layers
-whose outputs are added to others (the ends of residual branches) are not prunable: METHODS' choice for ResNets.
+whose outputs are added to others (the ends of residual branches) are not prunable: our choice, see
+docs/methods/transtailor.md.
 """
 
 from dataclasses import dataclass, replace

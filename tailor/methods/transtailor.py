@@ -54,7 +54,7 @@ class TransTailor(Method):
         return self
 
     def mode(self, network: str) -> Literal["fold", "sqrt", "grad", "raw", "off"]:
-        """The mode of beta for a network, `auto` resolved: see METHODS' measurements in docs/methods/transtailor.md."""
+        """The mode of beta for a network, `auto` resolved; see docs/methods/transtailor.md."""
         if self.beta == "auto":
             return "sqrt" if NETWORKS[network].has_norm else "fold"
         return self.beta
