@@ -65,19 +65,8 @@ def train(
                 if due:
                     progress.sums, progress.elapsed_s = totals, time.perf_counter() - start_s
                     checkpoint.save(progress, model, optimiser)
-        (total_loss, total_correct, total_images), due = add_up(sums, checkpoint, ranks)
-        if not math.isfinite(total_loss):
-            raise TrainingError(f"the loss is {total_loss} in epoch {epoch}; a smaller learning rate may help")
-        progress.history.append(
-            {
-                "epoch": epoch,
-                "train_loss": total_loss / total_images,
-                "train_accuracy_fraction": total_correct / total_images,
-                "learning_rate": max(rates),
-                "images": int(total_images),
-                "seconds": time.perf_counter() - epoch_start_s,
-            }
-        )
+        totals, due = add_up(sums, checkpoint, ranks)
+        progress.history.append(epoch_row(epoch, totals, max(rates), time.perf_counter() - epoch_start_s))
         progress.epoch, progress.step, progress.sums = epoch + 1, 0, [0.0] * 3
         if progress.epoch < training.epochs and due:
             progress.elapsed_s = time.perf_counter() - start_s
@@ -89,6 +78,25 @@ def add_up(sums: Tensor, checkpoint: Checkpoint, ranks: Ranks) -> tuple[list[flo
     """The sums over all ranks, and whether rank 0's clock says that a checkpoint is due: one message for both."""
     *totals, due = ranks.sum(torch.cat([sums, sums.new_tensor([checkpoint.due()])])).tolist()
     return totals, due > 0
+
+
+def epoch_row(epoch: int, totals: list[float], learning_rate: float, seconds: float) -> dict[str, Any]:
+    """What is written down of an epoch; `totals` are the sums of loss, right answers and images.
+
+    Raises:
+        TrainingError: the loss is not finite.
+    """
+    loss, correct, images = totals
+    if not math.isfinite(loss):
+        raise TrainingError(f"the loss is {loss} in epoch {epoch}; a smaller learning rate may help")
+    return {
+        "epoch": epoch,
+        "train_loss": loss / images,
+        "train_accuracy_fraction": correct / images,
+        "learning_rate": learning_rate,
+        "images": int(images),
+        "seconds": seconds,
+    }
 
 
 def set_learning_rates(optimiser: torch.optim.Optimizer, training: Training, epoch: int) -> list[float]:
