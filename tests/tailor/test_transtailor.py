@@ -45,23 +45,46 @@ def test_trained_factors_lower_the_training_loss(network: str, run: Run, shared_
     assert losses[-1] < losses[0]
 
 
-def slow_beta(state: ModelState, batch_size: int, site: str, filter_index: int) -> float:
-    """|dL/dalpha x alpha| of one filter, averaged over mini-batches; the derivative by differences in float64."""
-    task = Recipe(short_trial({"name": "head_only"})).task
-    samples, total, count = data.splits(task).train, 0.0, 0
+def slow_derivative(
+    state: ModelState, alpha: dict[str, torch.Tensor], site: str, index: int, batch: data.Batch
+) -> float:
+    """dL/dalpha of one filter by central differences in float64, every norm with its running statistics."""
+    losses = []
+    for step in (1e-5, -1e-5):
+        moved = {name: value.double().clone() for name, value in alpha.items()}
+        moved[site][index] += step
+        model = state.build().double().eval()
+        attach(model, moved)
+        with torch.no_grad():
+            losses.append(F.cross_entropy(model(batch.images.double()), batch.labels).item())
+    return (losses[0] - losses[1]) / 2e-5
+
+
+def train_batches(batch_size: int) -> list[data.Batch]:
+    samples = data.splits(Recipe(short_trial({"name": "head_only"})).task).train
     alone = Ranks(rank=0, count=1, device=torch.device("cpu"))
-    for batch in data.batches(samples, batch_size, 0, 0, "none", alone):
-        losses = []
-        for step in (1e-5, -1e-5):
-            alpha = {name: value.double().clone() for name, value in state.alpha.items()}
-            alpha[site][filter_index] += step
-            model = state.build().double().eval()
-            attach(model, alpha)
-            with torch.no_grad():
-                losses.append(F.cross_entropy(model(batch.images.double()), batch.labels).item())
-        total += abs((losses[0] - losses[1]) / 2e-5 * state.alpha[site][filter_index].item())
-        count += 1
-    return total / count
+    return list(data.batches(samples, batch_size, 0, 0, "none", alone))
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_one_step_of_alpha_by_hand(network: str, run: Run, shared_cache: Cache) -> None:
+    """One batch of all images and one epoch: alpha = 1 - rate x dL/dalpha."""
+    method = {"name": "transtailor", "steps": 1, "alpha_epochs": 1, "alpha_learning_rate": 0.5}
+    one_batch = {"epochs": 1, "head_epochs": 2, "batch_size": 200}
+    events = run(short_trial(method, network=network, optimisation=one_batch), shared_cache)
+    head, trained = (by_kind(events, kind)[0].result.state for kind in ("fit_head", "train_factors"))
+    ones = {site: torch.ones_like(alpha) for site, alpha in trained.alpha.items()}
+    (batch,) = train_batches(200)
+    for site, alpha in trained.alpha.items():
+        for index in (0, len(alpha) - 1):
+            expected = 1 - 0.5 * slow_derivative(head, ones, site, index, batch)
+            assert alpha[index].item() == pytest.approx(expected, abs=1e-5)
+
+
+def slow_beta(state: ModelState, batch_size: int, site: str, index: int) -> float:
+    """|dL/dalpha x alpha| of one filter, averaged over mini-batches."""
+    factor, batches = state.alpha[site][index].item(), train_batches(batch_size)
+    return sum(abs(slow_derivative(state, state.alpha, site, index, b) * factor) for b in batches) / len(batches)
 
 
 @pytest.mark.parametrize("network", NETWORKS)
