@@ -160,16 +160,16 @@ sys.path.insert(0, sys.argv[1])
 from fake_plan import make_run, plan_of, trial
 from sweeps.driver import run_sweep
 folder = Path(sys.argv[2])
-plan = plan_of([trial(f"t{i}", [f"quick{i}", {"name": f"long{i}", "seconds": 600}]) for i in range(3)])
+plan = plan_of([trial(f"t{i}", [f"quick{i}", {"name": f"long{i}", "seconds": 600}]) for i in range(int(sys.argv[4]))])
 outcome = run_sweep(plan, make_run(plan, folder), folder / "cache", sys.argv[3], target="fake_rank:FakeRank")
 print("interrupted" if outcome.interrupted else "not interrupted", flush=True)
 """
 
 
-def start_sweep(folder: Path, site: str) -> tuple[subprocess.Popen[str], list[psutil.Process]]:
+def start_sweep(folder: Path, site: str, trials: int = 3) -> tuple[subprocess.Popen[str], list[psutil.Process]]:
     """A process (and group) that runs a long sweep, once its first stage is computed, and all its descendants."""
     process = subprocess.Popen(
-        [sys.executable, "-c", SWEEP_PROGRAM, str(HERE), str(folder), site],
+        [sys.executable, "-c", SWEEP_PROGRAM, str(HERE), str(folder), site, str(trials)],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -225,7 +225,8 @@ def test_a_killed_launch_leaves_no_process_and_the_next_goes_on(tmp_path: Path, 
 @pytest.mark.ray
 @pytest.mark.slow
 def test_a_trial_whose_slot_is_killed_is_tried_again(tmp_path: Path) -> None:
-    process, started = start_sweep(tmp_path, "local")
+    # Two trials for two slots: a third one that waits may rightly take the place of the one that died.
+    process, started = start_sweep(tmp_path, "local", trials=2)
     slots = [each for each in started if "TuneTrial" in each.name()]
     assert slots
     slots[0].kill()
