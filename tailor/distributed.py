@@ -64,7 +64,7 @@ class Ranks:
         return torch.stack(shares, dim=1).flatten(0, 1)[:total]
 
     def parallel(self, model: nn.Module) -> nn.Module:
-        """The model as DistributedDataParallel runs it, its norms synchronised; itself in a single process."""
+        """The model as DistributedDataParallel runs it; itself in a single process or with nothing to train."""
         if self.count == 1 or not any(p.requires_grad for p in model.parameters()):
             return model
         return DistributedDataParallel(model, **_NO_BUFFER_BROADCAST)
