@@ -6,10 +6,14 @@ from dataclasses import dataclass
 from results.reader import Run
 
 POINTS = """
-SELECT stage_key, trial_id, validation_accuracy_fraction, validation_loss, macs, predictions
+SELECT stage_key, trial_id, validation_score, validation_loss, macs, predictions
 FROM operating_points LEFT JOIN (
-    SELECT trial_id, point, list(image_id || ':' || prediction ORDER BY image_id) AS predictions
-    FROM predictions WHERE split = 'test' GROUP BY trial_id, point
+    SELECT trial_id, point, list(sample || ':' || predicted ORDER BY sample) AS predictions
+    FROM (
+        SELECT trial_id, point, split, image_id AS sample, CAST(prediction AS VARCHAR) AS predicted FROM predictions
+        UNION ALL
+        SELECT trial_id, point, split, sample_id, CAST(estimate AS VARCHAR) FROM estimates
+    ) WHERE split = 'test' GROUP BY trial_id, point
 ) USING (trial_id, point)
 ORDER BY stage_key, trial_id
 """
@@ -21,15 +25,15 @@ class Point:
 
     stage_key: str
     trial_id: str
-    validation_accuracy_fraction: float
+    validation_score: float
     validation_loss: float
     macs: int
-    test_predictions: tuple[str, ...]  # "image:class", by image
+    test_predictions: tuple[str, ...]  # "image:class" or "sample:estimate", in their order
 
     @property
     def found(self) -> tuple[float, float, int, tuple[str, ...]]:
         """All that has to be equal."""
-        return self.validation_accuracy_fraction, self.validation_loss, self.macs, self.test_predictions
+        return self.validation_score, self.validation_loss, self.macs, self.test_predictions
 
 
 @dataclass(frozen=True, kw_only=True)

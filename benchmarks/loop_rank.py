@@ -17,7 +17,7 @@ from tailor.data import Samples, normalise, splits
 from tailor.distributed import Ranks, join, leave
 from tailor.norm import synchronise_norms
 from tailor.seeds import stream
-from tailor.stage import Task, Training
+from tailor.stages import Task, Training
 from tailor.train import group, train
 
 SEED = 0

@@ -3,12 +3,13 @@
 import os
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from results.errors import ResultsError
+from results.older import OLDER, columns_of, expressions_of
 from results.schema import (
     BOOLEAN,
     FLOAT,
@@ -19,7 +20,6 @@ from results.schema import (
     STRINGS,
     TABLES,
     Table,
-    arrow_schema,
     table_named,
 )
 
@@ -38,14 +38,28 @@ _SQL_TYPES = {
 
 MEASURED_POINTS = """
 CREATE VIEW measured_points AS
-SELECT point.*, test.test_accuracy_fraction, coalesce(test.test_images, 0) AS test_images
+SELECT point.*, coalesce(classes.score, amounts.score) AS test_score,
+    coalesce(classes.images, amounts.images, 0) AS test_images
 FROM operating_points AS point
 LEFT JOIN (
-    SELECT trial_id, point, avg(CAST(label = prediction AS DOUBLE)) AS test_accuracy_fraction, count(*) AS test_images
+    SELECT trial_id, point, avg(CAST(label = prediction AS DOUBLE)) AS score, count(*) AS images
     FROM predictions WHERE split = 'test' GROUP BY trial_id, point
-) AS test USING (trial_id, point)
+) AS classes USING (trial_id, point)
+LEFT JOIN (
+    SELECT trial_id, point, count(*) AS images,
+        1 - sum((target - estimate) ** 2) / nullif(var_pop(target) * count(*), 0) AS score
+    FROM estimates WHERE split = 'test' GROUP BY trial_id, point
+) AS amounts USING (trial_id, point)
 """
-"""`operating_points` with the accuracy on the test split (a fraction, null without test predictions) beside it."""
+"""`operating_points` with the score on the test split beside it: the accuracy of `predictions`, or R squared of
+`estimates` (1 less the squared errors over the squared distances from the mean target); null without test rows."""
+
+
+class Part(NamedTuple):
+    """One file of a table, and the schema version that it was written with."""
+
+    path: Path
+    version: int
 
 
 class Run:
@@ -54,7 +68,7 @@ class Run:
     `connection` is a DuckDB connection in memory with the views, one per table, and `measured_points`.
     """
 
-    def __init__(self, path: Path, connection: "duckdb.DuckDBPyConnection", parts: dict[str, list[Path]]) -> None:
+    def __init__(self, path: Path, connection: "duckdb.DuckDBPyConnection", parts: dict[str, list[Part]]) -> None:
         self.path = path
         self.connection = connection
         self.parts = parts
@@ -136,7 +150,7 @@ def finished_trial_ids(run: str | os.PathLike[str]) -> set[str]:
     table = table_named("trials")
     last: dict[str, tuple[int, str]] = {}
     for part in _parts(_tables_folder(Path(run)), table):
-        rows = pq.ParquetFile(part).read(columns=["trial_id", "status", "written_at"])
+        rows = pq.ParquetFile(part.path).read(columns=["trial_id", "status", "written_at"])
         moments = rows["written_at"].cast(INTEGER).to_pylist()  # as numbers: Arrow's moments bring pandas in
         for trial_id, status, moment in zip(
             rows["trial_id"].to_pylist(), rows["status"].to_pylist(), moments, strict=True
@@ -189,7 +203,7 @@ def _tables_folder(run: Path) -> Path:
     return tables
 
 
-def _parts(tables: Path, table: Table) -> list[Path]:
+def _parts(tables: Path, table: Table) -> list[Part]:
     """The parts of a table, sorted by name; all have been looked at, and fit.
 
     Raises:
@@ -197,43 +211,48 @@ def _parts(tables: Path, table: Table) -> list[Path]:
     """
     folder = tables / table.name
     try:
-        parts = sorted(part for part in folder.iterdir() if part.suffix == ".parquet" and not part.name.startswith("."))
+        paths = sorted(path for path in folder.iterdir() if path.suffix == ".parquet" and not path.name.startswith("."))
     except FileNotFoundError:
         return []
-    expected = arrow_schema(table)
-    for part in parts:
-        _look_at(part, expected)
-    return parts
+    columns = {version: columns_of(table, version) for version in (*OLDER, SCHEMA_VERSION)}
+    return [Part(path, _version_of(path, table, columns)) for path in paths]
 
 
-def _look_at(part: Path, expected: pa.Schema) -> None:
+def _version_of(path: Path, table: Table, columns: dict[int, dict[str, pa.DataType]]) -> int:
     """Reads the end of a part, where its columns and its version stand.
+
+    Args:
+        path: of the part.
+        table: that it should belong to.
+        columns: known version -> the columns that it has, with their types.
 
     Raises:
         ResultsError: the part is torn, belongs to something else, or is newer than this program.
     """
     try:
-        schema = pq.read_schema(part)
+        schema = pq.read_schema(path)
     except (pa.ArrowException, OSError) as error:
         raise ResultsError(
-            f"{str(part)!r} is torn or no Parquet file ({error}); move it out of the folder to read the rest"
+            f"{str(path)!r} is torn or no Parquet file ({error}); move it out of the folder to read the rest"
         ) from error
     facts = schema.metadata or {}
-    table = expected.metadata[b"table"]
     version = facts.get(b"schema_version", b"")
-    if facts.get(b"table") != table or not version.isdigit():
+    if facts.get(b"table") != table.name.encode() or not version.isdigit() or int(version) < min(columns):
         raise ResultsError(
-            f"{str(part)!r} was not written by this program as a part of {table.decode()}; move it out of the folder"
+            f"{str(path)!r} was not written by this program as a part of {table.name}; move it out of the folder"
         )
     if int(version) > SCHEMA_VERSION:
         raise ResultsError(
-            f"{str(part)!r} has schema version {int(version)}, this program knows up to {SCHEMA_VERSION}: update it"
+            f"{str(path)!r} has schema version {int(version)}, this program knows up to {SCHEMA_VERSION}: update it"
         )
-    if not schema.equals(expected, check_metadata=False):
-        raise ResultsError(f"{str(part)!r}: expected the columns\n{expected.to_string(show_field_metadata=False)}")
+    expected = columns[int(version)]
+    if dict(zip(schema.names, schema.types, strict=True)) != expected:
+        listed = "\n".join(f"{name}: {kind}" for name, kind in expected.items())
+        raise ResultsError(f"{str(path)!r}: expected the columns\n{listed}")
+    return int(version)
 
 
-def _view(table: Table, parts: list[Path]) -> str:
+def _view(table: Table, parts: list[Part]) -> str:
     """The SQL that makes a table's view."""
     name = _quoted(table.name)
     if not parts:
@@ -243,12 +262,24 @@ def _view(table: Table, parts: list[Path]) -> str:
         return f"CREATE VIEW {name} AS SELECT {empty} WHERE false"
     columns = ", ".join(_quoted(column.name) for column in table.columns)
     key = ", ".join(_quoted(column) for column in table.key)
-    files = ", ".join(_file(part) for part in parts)
+    versions = sorted({part.version for part in parts})
+    rows = " UNION ALL ".join(
+        _rows(table, version, [part.path for part in parts if part.version == version]) for version in versions
+    )
     return (
-        f"CREATE VIEW {name} AS SELECT {columns}"
-        f" FROM read_parquet([{files}], filename = '_part', file_row_number = true, hive_partitioning = false)"
+        f"CREATE VIEW {name} AS SELECT {columns} FROM ({rows})"
         f" QUALIFY row_number() OVER (PARTITION BY {key}"
         " ORDER BY written_at DESC, parse_filename(_part) DESC, file_row_number DESC) = 1"
+    )
+
+
+def _rows(table: Table, version: int, paths: list[Path]) -> str:
+    """The SQL for all rows of a table's parts of one version, under today's columns."""
+    columns = ", ".join(f"{sql} AS {_quoted(name)}" for name, sql in expressions_of(table, version).items())
+    files = ", ".join(_file(path) for path in paths)
+    return (
+        f"SELECT {columns}, _part, file_row_number"
+        f" FROM read_parquet([{files}], filename = '_part', file_row_number = true, hive_partitioning = false)"
     )
 
 

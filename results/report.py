@@ -3,7 +3,7 @@
 import json
 import os
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,18 +12,20 @@ from jinja2 import Environment as Templates
 from jinja2 import PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from results import comparison, cost, figures, tables
-from results.comparison import Arm, EnvironmentsByTrial, Pairing, Point, Problem
+from results import comparison, cost, figures, tables, tuning
+from results.comparison import Arm, EnvironmentsByTrial, Pairing, Point, Problem, Setting
 from results.errors import ResultsError
 from results.reader import FAILED, MISSING, Run, load
-from results.statistics import doubts, verdict
+from results.scale import NOTHING, number
 from results.tables import Row, Table
+from results.tuning import Tried
+from results.verdict import verdict
 
-BUDGET = 0.20
 OF_ONE_MACHINE = ("folder", "host", "pid")  # facts of provenance.json that a page to be shown around leaves out
+BUDGET = 0.20
 """The budget of the named comparison: so much of the MACs is removed."""
-TOLERANCE_FRACTION = 0.003
-"""TransTailor's printed tau, 0.3 percentage points."""
+TOLERANCE = 0.003
+"""TransTailor's printed tau, 0.3 percentage points of accuracy; the same number for R squared is our choice."""
 _HELD = ("planned", "trials", "attempts", "stages", "operating_points", "measured_points")
 
 COUNTS = """
@@ -79,6 +81,9 @@ class Page:
     verdicts: list[tuple[str, str]] = field(default_factory=list)
     named: Table | None = None
     methods: list[tuple[str, Table]] = field(default_factory=list)
+    tuned: str = ""
+    settings: Table | None = None
+    untuned: list[tuple[str, Table]] = field(default_factory=list)
     against: list[Drawing] = field(default_factory=list)
     comparisons: int = 0
     drawings: list[Drawing] = field(default_factory=list)
@@ -89,7 +94,7 @@ class Page:
     missing: Table | None = None
     failed: Table | None = None
     budget_percent: float = 100 * BUDGET
-    tolerance_points: float = 100 * TOLERANCE_FRACTION
+    tolerance_points: float = 100 * TOLERANCE
 
 
 def write_report(run: str | os.PathLike[str]) -> Path:
@@ -138,17 +143,20 @@ def page_of(run: Run) -> Page:
     _what_ran(page, run)
     points = comparison.points_of(run)
     environments = comparison.environments_of(run)
-    arms = comparison.arms_of(points, environments)
+    ended = tuning.ended_settings(run)
+    best = tuning.best_settings(points, ended)
+    arms = comparison.arms_of(best, environments)
+    _tune(page, best, tuning.first_setting(points), environments)
     _compare(page, arms)
     _named(page, arms)
     _draw(page, points, arms)
-    _choose(page, run, points, environments)
+    _choose(page, run, points, ended, environments)
     whole, labels = cost.cost_of_run(run)
     page.cost = tables.cost_table(whole, labels, f"{cost.STAGES.strip()};\n{cost.POINTS_OF_LABELS}")
     if whole.ratio is not None:
         page.saved = (
-            f"{tables.number(whole.shared_s, 1)} stage-seconds were computed; trial by trial, without sharing, the"
-            f" {whole.points} distinct operating points would have taken {tables.number(whole.separate_s, 1)},"
+            f"{number(whole.shared_s, 1)} stage-seconds were computed; trial by trial, without sharing, the"
+            f" {whole.points} distinct operating points would have taken {number(whole.separate_s, 1)},"
             f" {whole.ratio:.2f} times as many."
         )
     page.missing = _listing(run, MISSING)
@@ -183,7 +191,7 @@ def _what_ran(page: Page, run: Run) -> None:
         if row["protocol"] != "validation":
             page.warnings.append(
                 f"Operating points that follow the protocol {row['protocol']!r}: {row['points']};"
-                " inside their trials the test split may decide, so their test accuracy flatters them."
+                " their trials decided by the training images, not by the validation split."
             )
     _read_provenance(page, run)
 
@@ -200,6 +208,33 @@ def _read_provenance(page: Page, run: Run) -> None:
             page.warnings.append(f"provenance.json cannot be read: {error}")
 
 
+def _tune(page: Page, best: Sequence[Point], first: Sequence[Point], environments: EnvironmentsByTrial) -> None:
+    """What was chosen from the settings of [tuning], and what the first of them alone would say."""
+    counts = tuning.counts_of(best)
+    if not counts:
+        return
+    page.settings = tables.settings_table(counts, tuning.CHOSEN_SETTINGS)
+    numbers = sorted({point.best_of for point in best})
+    if len(numbers) == 1:
+        page.tuned = (
+            f"Every arm stands with the best of {numbers[0]} settings by validation, chosen for each seed and asked"
+            " budget anew: all arms have the same tuning budget."
+        )
+    else:
+        page.tuned = (
+            f"The arms stand with the best of {', '.join(map(str, numbers))} settings by validation: their tuning"
+            " budgets are not equal."
+        )
+        page.warnings.append(f"{page.tuned} Comparisons of such arms are marked and settle nothing.")
+    untuned = ", ".join(sorted({tuning.in_words(point.setting) for point in first if point.setting is not None}))
+    pairs = comparison.against_baseline(comparison.arms_of(first, environments))
+    pairings = [comparison.compare([pair]) for pair in pairs]
+    for problem in sorted({pairing.problem for pairing in pairings if pairing.problem}):
+        of_problem = [pairing for pairing in pairings if pairing.problem == problem]
+        table = tables.pairings_table(of_problem, comparison.POINTS, where=False)
+        page.untuned.append((f"{problem}, all at the first setting: {untuned}", table))
+
+
 def _compare(page: Page, arms: Sequence[Arm]) -> None:
     """The tables of methods, and all arms against full fine-tuning."""
     problems = sorted({arm.problem for arm in arms})
@@ -208,7 +243,7 @@ def _compare(page: Page, arms: Sequence[Arm]) -> None:
         page.methods.append((str(problem), tables.methods_table(its_arms, comparison.POINTS)))
     if lost := sum(arm.not_finite for arm in arms):
         page.warnings.append(
-            f"Operating points whose validation accuracy is not a number: {lost}; the means leave them out, so their"
+            f"Operating points whose validation score is not a number: {lost}; the means leave them out, so their"
             " arms look better than they are."
         )
     pairings = [comparison.compare([pair]) for pair in comparison.against_baseline(arms)]
@@ -217,7 +252,7 @@ def _compare(page: Page, arms: Sequence[Arm]) -> None:
         of_problem = [pairing for pairing in pairings if pairing.problem == problem]
         shown = [pairing for pairing in of_problem if pairing.result.difference.mean is not None]
         if shown:
-            svg = figures.differences(f"against{place}", shown, [not doubts(pairing.result) for pairing in shown])
+            svg = figures.differences(f"against{place}", shown)
             table = tables.pairings_table(of_problem, comparison.POINTS, where=False)
             title = f"{problem}: difference to {shown[0].second}"
             page.against.append(Drawing(title, Markup(svg), [], table, open=True))
@@ -225,10 +260,10 @@ def _compare(page: Page, arms: Sequence[Arm]) -> None:
 
 def _named(page: Page, arms: Sequence[Arm]) -> None:
     """TransTailor at the budget against each arm of full fine-tuning, in each problem and pooled."""
-    pairs_by_labels: dict[tuple[str, str], list[tuple[Arm, Arm]]] = {}
+    pairs_by_labels: dict[tuple[str, str, str], list[tuple[Arm, Arm]]] = {}
     for arm in comparison.transtailor_at(arms, BUDGET):
         for baseline in comparison.baselines_of(arms, arm.problem):
-            pairs_by_labels.setdefault((arm.label, baseline.label), []).append((arm, baseline))
+            pairs_by_labels.setdefault((arm.label, baseline.label, arm.metric), []).append((arm, baseline))
     pairings: list[Pairing] = []
     for pairs in pairs_by_labels.values():
         pairings += [comparison.compare([pair]) for pair in pairs]
@@ -236,7 +271,7 @@ def _named(page: Page, arms: Sequence[Arm]) -> None:
             pairings.append(comparison.compare(pairs))
     for pairing in pairings:
         where = str(pairing.problem) if pairing.problem else "Pooled over networks and seeds"
-        words = verdict(pairing.result, pairing.first, pairing.second)
+        words = verdict(pairing)
         if pairing.shares_models:
             words += " Several pairs rest on one model, so n is smaller than it looks."
         page.verdicts.append((f"{where}, against {pairing.second}", words))
@@ -244,25 +279,36 @@ def _named(page: Page, arms: Sequence[Arm]) -> None:
 
 
 def _draw(page: Page, points: Sequence[Point], arms: Sequence[Arm]) -> None:
-    """One figure of accuracy against MACs per problem that has test predictions."""
+    """One figure of the score against MACs per problem that has been tested."""
     styles = figures.styles_of(arm.label for arm in arms)
     tested: list[Problem] = sorted({point.problem for point in points if point.test is not None})
     for place, problem in enumerate(tested):
         of_problem = [point for point in points if point.problem == problem]
         its_arms = [arm for arm in arms if arm.problem == problem]
-        svg = figures.accuracy_against_macs(f"macs{place}", of_problem, its_arms, styles)
+        svg = figures.score_against_macs(f"macs{place}", of_problem, its_arms, styles)
         labels = sorted({arm.label for arm in its_arms})
         legend = [(label, styles[label].colour, styles[label].letter) for label in labels]
         table = tables.points_table(of_problem, comparison.POINTS)
         page.drawings.append(Drawing(str(problem), Markup(svg), legend, table))
 
 
-def _choose(page: Page, run: Run, points: Sequence[Point], environments: EnvironmentsByTrial) -> None:
+def _choose(
+    page: Page,
+    run: Run,
+    points: Sequence[Point],
+    ended: Mapping[Tried, set[Setting]],
+    environments: EnvironmentsByTrial,
+) -> None:
+    """What the stop rule chose on each path; with [tuning], on the paths of the best setting."""
     done = {row["trial_id"] for row in run.rows("SELECT trial_id FROM trials WHERE status = 'finished'")}
     unfinished = {point.trial_id for point in points} - done
-    choices = comparison.choices_of(points, TOLERANCE_FRACTION)
-    page.choices = tables.choices_table(choices, TOLERANCE_FRACTION, unfinished, comparison.POINTS)
-    page.chosen = tables.chosen_table(comparison.chosen_arms(choices, environments), comparison.POINTS)
+    choices = comparison.choices_of(points, TOLERANCE)
+    best = tuning.best_settings(comparison.chosen_points(choices), ended)
+    trials = {point.trial_id for point in best}
+    shown = [choice for choice in choices if choice.chosen.trial_id in trials]
+    arms = sorted(comparison.arms_of(best, environments), key=lambda arm: (arm.problem, arm.label))
+    page.choices = tables.choices_table(shown, TOLERANCE, unfinished, comparison.POINTS)
+    page.chosen = tables.chosen_table(arms, comparison.POINTS)
 
 
 def _listing(run: Run, sql: str) -> Table:
@@ -276,7 +322,7 @@ def _listing(run: Run, sql: str) -> Table:
 
 def _cell(value: object) -> str:
     if value is None:
-        return tables.NOTHING
+        return NOTHING
     if isinstance(value, list):
         return ", ".join(str(item) for item in value)
     return str(value)

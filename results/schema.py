@@ -3,7 +3,7 @@
 A row of `operating_points`, shortened::
 
     {"trial_id": "9f2c...", "point": 2, "label": "transtailor", "seed": 0, "asked_removed_macs_fraction": 0.2,
-     "removed_macs_fraction": 0.2031, "validation_accuracy_fraction": 0.912, ...}
+     "removed_macs_fraction": 0.2031, "metric": "accuracy", "validation_score": 0.912, ...}
 """
 
 import difflib
@@ -13,8 +13,9 @@ from types import MappingProxyType
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 1
-"""Raised by one with every change of a table below; it stands in each file, and a reader refuses newer ones."""
+SCHEMA_VERSION = 2
+"""Raised by one with every change of a table below; it stands in each file. A reader refuses newer ones, and reads
+older ones by way of `results.older`."""
 
 STRING = pa.string()
 INTEGER = pa.int64()
@@ -22,6 +23,11 @@ FLOAT = pa.float64()
 BOOLEAN = pa.bool_()
 STRINGS = pa.list_(pa.string())
 MOMENT = pa.timestamp("us", tz="UTC")
+
+METRICS = ("accuracy", "r_squared")
+"""What a score can be: accuracy, a fraction of images; or R squared, 1 at best and without a lower end."""
+_SCORE = "fraction, or R squared"
+_LOSS = "nats, or squared units of the target"
 
 
 @dataclass(frozen=True)
@@ -60,6 +66,7 @@ _ARM = (
     Column("method", STRING, "", "name of the method"),
     Column("network", STRING, "", "name of the network's architecture"),
     Column("dataset", STRING, "", "name of the target data set"),
+    Column("train_images", INTEGER, "images", "training images that the trial uses; null if not known", nullable=True),
     Column("seed", INTEGER, "", "seed of the trial"),
 )
 _SWEEP = Column("sweep", STRING, "", "name of the sweep")
@@ -84,6 +91,20 @@ _ALL = (
             Column("points_planned", INTEGER, "operating points", "length of the trial's path as planned"),
             Column("config_json", STRING, "JSON", "the trial's whole configuration"),
             Column("stage_keys", STRINGS, "sha256", "keys of the trial's stages in the order of execution"),
+            Column(
+                "tuning_json",
+                STRING,
+                "JSON",
+                "the trial's values of the spec's [tuning]; null without it",
+                nullable=True,
+            ),
+            Column(
+                "tuning_order",
+                INTEGER,
+                "",
+                "place of these values among the settings of [tuning], counted from 0; null without it",
+                nullable=True,
+            ),
         ),
     ),
     Table(
@@ -145,8 +166,14 @@ _ALL = (
             _STAGE,
             Column("epoch", INTEGER, "", "number of the epoch"),
             Column("kind", STRING, "", "kind of the stage"),
-            Column("train_loss", FLOAT, "nats", "mean loss over the epoch's training images"),
-            Column("train_accuracy_fraction", FLOAT, "fraction", "share of the epoch's training images named rightly"),
+            Column("train_loss", FLOAT, _LOSS, "mean loss over the epoch's training images"),
+            Column(
+                "train_accuracy_fraction",
+                FLOAT,
+                "fraction",
+                "share of the epoch's training images named rightly; null where there are no classes",
+                nullable=True,
+            ),
             Column("learning_rate", FLOAT, "", "learning rate of the epoch"),
             Column("images", INTEGER, "images", "images seen in the epoch"),
             Column("seconds", FLOAT, "s", "time the epoch took"),
@@ -175,15 +202,35 @@ _ALL = (
             *_ARM,
             Column("stage_key", STRING, "sha256", "key of this operating point's own stage"),
             Column("model_key", STRING, "sha256", "key of the stage that made the model measured here"),
-            Column("protocol", STRING, "", "which split decides inside the trial"),
-            Column("asked_removed_macs_fraction", FLOAT, "fraction", "share of the MACs that was to be removed"),
+            Column(
+                "protocol",
+                STRING,
+                "",
+                "which split decides inside the trial: validation, or paper for the training images",
+            ),
+            Column(
+                "asked_removed_macs_fraction",
+                FLOAT,
+                "fraction",
+                "share of the MACs that was to be removed; null where a rule of the method decided that",
+                nullable=True,
+            ),
             Column("removed_macs_fraction", FLOAT, "fraction", "share of the original MACs that is gone"),
             Column("macs", INTEGER, "MACs", "multiply-accumulates for one image"),
             Column("original_macs", INTEGER, "MACs", "the same of the unpruned network with the target's head"),
             Column("params", INTEGER, "parameters", "weights and biases"),
-            Column("trained_epochs", INTEGER, "epochs", "epochs of training behind this model"),
-            Column("validation_loss", FLOAT, "nats", "mean loss on the validation split"),
-            Column("validation_accuracy_fraction", FLOAT, "fraction", "share of the validation images named rightly"),
+            Column("trained_epochs", INTEGER, "epochs", "epochs of training on the target behind this model"),
+            Column(
+                "trained_macs",
+                FLOAT,
+                "MACs",
+                "work of all training on the target behind this model; null where it was not written down (version 1)",
+                nullable=True,
+            ),
+            Column("metric", STRING, "", "what the scores are, the larger the better", one_of=METRICS),
+            Column("validation_score", FLOAT, _SCORE, "the model's score on the validation split"),
+            Column("deciding_score", FLOAT, _SCORE, "what the trial decided by; `protocol` says on which split"),
+            Column("validation_loss", FLOAT, _LOSS, "mean loss on the validation split"),
             Column("validation_images", INTEGER, "images", "images in the validation split"),
         ),
     ),
@@ -198,6 +245,18 @@ _ALL = (
             Column("label", INTEGER, "", "class of the image"),
             Column("prediction", INTEGER, "", "class that the model names"),
             Column("probability", FLOAT, "fraction", "probability that the model gives to the class it names"),
+        ),
+    ),
+    Table(
+        "estimates",
+        ("trial_id", "point", "split", "sample_id"),
+        (
+            _TRIAL,
+            _POINT,
+            Column("split", STRING, "", "split the sample belongs to", one_of=("validation", "test")),
+            Column("sample_id", INTEGER, "", "number of the sample in its data set"),
+            Column("target", FLOAT, "the data set's", "true value of the sample"),
+            Column("estimate", FLOAT, "the data set's", "value that the model gives"),
         ),
     ),
     Table(

@@ -20,7 +20,7 @@ EXACT_UP_TO = 12
 """Up to so many pairs all 2^n sign patterns are counted; above, patterns are drawn."""
 DRAWS = 9_999
 _ROUNDING = 1e-12
-"""Differences of accuracies this close are equal: they only differ by the order of additions."""
+"""Differences of scores this close are equal: they only differ by the order of additions."""
 
 
 @dataclass(frozen=True)
@@ -58,10 +58,10 @@ class Paired:
 
 @dataclass(frozen=True)
 class PathPoint:
-    """One operating point on a trial's path, and its accuracy on the validation split."""
+    """One operating point on a trial's path, and its score on the validation split."""
 
     point: int
-    validation_accuracy_fraction: float
+    validation_score: float
 
 
 def mean_interval(values: Sequence[float]) -> Mean:
@@ -150,7 +150,7 @@ def doubts(result: Paired) -> list[str]:
         reasons.append("the 95% interval of the difference contains 0")
     if result.smallest_p > SIGNIFICANCE:
         reasons.append(
-            f"{_pairs(centre.n)} cannot reach a p below {result.smallest_p:.3g}, whatever they show"
+            f"{pairs_in_words(centre.n)} cannot reach a p below {result.smallest_p:.3g}, whatever they show"
             f" ({pairs_needed()} or more could)"
         )
     elif result.p > SIGNIFICANCE:
@@ -158,38 +158,21 @@ def doubts(result: Paired) -> list[str]:
     return reasons
 
 
-def verdict(result: Paired, first: str, second: str) -> str:
-    """One or two sentences: which is better, or that this cannot settle it, and why."""
-    mean = result.difference.mean
-    reasons = doubts(result)
-    if mean is None:
-        return f"Cannot settle it: no seed has both {first} and {second}."
-    if reasons:
-        side = "ahead" if mean > 0 else "behind"
-        lean = (
-            f"{first} is {side} by {100 * abs(mean):.2f} points on average" if mean else "the two are equal on average"
-        )
-        return f"Cannot settle it: {'; '.join(reasons)}. So far {lean} over {_pairs(result.difference.n)}."
-    return (
-        f"{first if mean > 0 else second} is better, by {100 * abs(mean):.2f} points on average over"
-        f" {_pairs(result.difference.n)} (p = {result.p:.3g}; the smallest they can reach is {result.smallest_p:.3g})."
-    )
-
-
-def _pairs(n: int) -> str:
+def pairs_in_words(n: int) -> str:
+    """So many pairs, such as "1 pair" and "6 pairs"."""
     return f"{n} pair{'' if n == 1 else 's'}"
 
 
-def stop_rule(points: Sequence[PathPoint], tolerance_fraction: float) -> PathPoint:
+def stop_rule(points: Sequence[PathPoint], tolerance: float) -> PathPoint:
     """The point that TransTailor's Algorithm 1 ends with on a recorded path.
 
     It walks the points in order and stops at the first that lies more than the tolerance below the one held so far.
     Else the new point is held, also when it is slightly worse, so small steps down add up unnoticed: that is how the
-    paper's rule is printed. A point whose accuracy is not a number ends the walk.
+    paper's rule is printed. A point whose score is not a number ends the walk.
 
     Args:
         points: the path in order, at least one point.
-        tolerance_fraction: a drop of exactly so much does not stop; the paper's 0.3 percentage points are 0.003.
+        tolerance: a drop of exactly so much does not stop; the paper's 0.3 percentage points are 0.003.
 
     Raises:
         ValueError: there is no point.
@@ -198,11 +181,11 @@ def stop_rule(points: Sequence[PathPoint], tolerance_fraction: float) -> PathPoi
         raise ValueError("the stop rule needs at least one operating point, given none")
     best = points[0]
     for point in points[1:]:
-        accuracy = point.validation_accuracy_fraction
-        if math.isnan(accuracy):
+        score = point.validation_score
+        if math.isnan(score):
             break
         # Rounded, for 0.9 - 0.897 is 0.0030000000000000027 in floating point and is no more than 0.003.
-        if round(best.validation_accuracy_fraction - accuracy, 9) > tolerance_fraction:
+        if round(best.validation_score - score, 9) > tolerance:
             break
         best = point
     return best

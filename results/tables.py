@@ -1,17 +1,16 @@
 """What the report prints as tables: cells as text, with the query that gives the numbers behind them."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from results.comparison import Arm, Choice, Pairing, Point
 from results.cost import Cost
-from results.statistics import Mean, doubts
+from results.scale import NOTHING, SCALES, mark_of, number, percent
+from results.tuning import Count, in_words
+from results.verdict import says
 
-NOTHING = "–"
 BUDGET_MISSED_FRACTION = 0.01
 """Arms that miss their budget by more than this are not at equal budgets any more, and are marked."""
-_MEASURED = ("removed %", "seeds", "models", "validation %", "95%", "test %", "95%")
 
 
 @dataclass(frozen=True)
@@ -42,35 +41,13 @@ class Table:
         return ",".join(str(place) for place, note in enumerate(self.footnotes, 1) if note in row.marks)
 
 
-def number(value: float | None, digits: int = 2) -> str:
-    """A number with thousands apart; a dash for None, and "not a number" for NaN."""
-    if value is None:
-        return NOTHING
-    if math.isnan(value):
-        return "not a number"
-    return f"{value:,.{digits}f}"
-
-
-def percent(fraction: float | None, digits: int = 2) -> str:
-    """A fraction in per cent, without the sign."""
-    return number(None if fraction is None else 100 * fraction, digits)
-
-
-def interval(mean: Mean, *, signed: bool = False) -> str:
-    """The 95% interval in per cent; a dash where there is none."""
-    if mean.low is None or mean.high is None:
-        return NOTHING
-    sign = "+" if signed else ""
-    return f"{100 * mean.low:{sign}.2f} … {100 * mean.high:{sign}.2f}"
-
-
 def methods_table(arms: Sequence[Arm], sql: str) -> Table:
     """The arms of one problem, by rank."""
-    columns = ("rank", "label", "asked %", *_MEASURED)
+    columns = ("rank", "label", "asked %", *_measured_columns(arms))
     rows = []
     for arm in arms:
         marks = _doubtful(arm)
-        if abs(arm.removed - arm.asked) > BUDGET_MISSED_FRACTION:
+        if arm.asked is not None and abs(arm.removed - arm.asked) > BUDGET_MISSED_FRACTION:
             marks.append(f"what is removed is more than {percent(BUDGET_MISSED_FRACTION, 0)} point off what was asked")
         rank = NOTHING if arm.rank is None else str(arm.rank)
         rows.append(Row((rank, arm.label, percent(arm.asked, 1), *_measured(arm)), tuple(marks)))
@@ -80,14 +57,14 @@ def methods_table(arms: Sequence[Arm], sql: str) -> Table:
 def chosen_table(arms: Sequence[Arm], sql: str) -> Table:
     """The means over what the stop rule chose, label by label."""
     rows = [Row((str(arm.problem), arm.label, *_measured(arm)), tuple(_doubtful(arm))) for arm in arms]
-    return Table(("where", "label", *_MEASURED), (False, False, *[True] * 7), rows, sql)
+    return Table(("where", "label", *_measured_columns(arms)), (False, False, *[True] * 7), rows, sql)
 
 
 def _doubtful(arm: Arm) -> list[str]:
     marks = []
     if arm.not_finite:
         marks.append(
-            f"validation accuracy is not a number in {arm.not_finite} of {arm.trials} trials, left out of the mean"
+            f"validation score is not a number in {arm.not_finite} of {arm.trials} trials, left out of the mean"
         )
     if len(arm.environments) > 1:
         marks.append("computed on mixed hardware, ranks or torch versions")
@@ -96,15 +73,21 @@ def _doubtful(arm: Arm) -> list[str]:
     return marks
 
 
+def _measured_columns(arms: Sequence[Arm]) -> tuple[str, ...]:
+    mark = mark_of(arm.metric for arm in arms)
+    return ("removed %", "seeds", "models", f"validation {mark}", "95%", f"test {mark}", "95%")
+
+
 def _measured(arm: Arm) -> tuple[str, ...]:
+    scale = SCALES[arm.metric]
     return (
         percent(arm.removed, 1),
         str(len(arm.models_by_seed)),
         str(arm.models),
-        percent(arm.validation.mean),
-        interval(arm.validation),
-        percent(arm.test.mean),
-        interval(arm.test),
+        scale.value(arm.validation.mean),
+        scale.interval(arm.validation),
+        scale.value(arm.test.mean),
+        scale.interval(arm.test),
     )
 
 
@@ -130,9 +113,10 @@ def pairings_table(pairings: Sequence[Pairing], sql: str, *, where: bool) -> Tab
 
 
 def _pairing_row(pairing: Pairing) -> Row:
-    found = pairing.result
-    mean = found.difference.mean
+    found, scale = pairing.result, SCALES[pairing.metric]
     marks = []
+    if pairing.tuning_budgets_differ:
+        marks.append(pairing.doubts[0])
     if len(pairing.environments) > 1:
         marks.append("computed on mixed hardware, ranks or torch versions")
     if pairing.shares_models:
@@ -149,8 +133,8 @@ def _pairing_row(pairing: Pairing) -> Row:
         percent(pairing.asked, 1),
         pairing.second,
         str(found.difference.n),
-        NOTHING if mean is None else f"{100 * mean:+.2f}",
-        interval(found.difference, signed=True),
+        scale.difference(found.difference.mean),
+        scale.interval(found.difference, signed=True),
         f"{found.wins}–{found.losses}–{found.ties}",
         NOTHING if found.p is None else f"{found.p:.3g}",
         NOTHING if found.smallest_p is None else f"{found.smallest_p:.3g}",
@@ -159,25 +143,42 @@ def _pairing_row(pairing: Pairing) -> Row:
     return Row(cells, tuple(marks))
 
 
-def says(pairing: Pairing) -> str:
-    """One word or two on a comparison: better, worse, cannot settle it."""
-    if pairing.result.difference.mean is None or doubts(pairing.result):
-        return "cannot settle it"
-    return "better" if pairing.result.difference.mean > 0 else "worse"
+def settings_table(counts: Sequence[Count], sql: str) -> Table:
+    """How often each setting of [tuning] was chosen, arm by arm."""
+    columns = ("where", "label", "asked %", "setting", "chosen in seeds", "best of")
+    rows = [
+        Row(
+            (
+                str(count.problem),
+                count.label,
+                percent(count.asked, 1),
+                in_words(count.setting),
+                str(count.seeds),
+                " or ".join(str(several) for several in sorted(count.best_of)),
+            ),
+            ("chosen from different numbers of settings: some trials are missing",) if len(count.best_of) > 1 else (),
+        )
+        for count in counts
+    ]
+    return Table(columns, (False, False, True, False, True, True), rows, sql)
 
 
-def choices_table(choices: Sequence[Choice], tolerance_fraction: float, unfinished: set[str], sql: str) -> Table:
+def choices_table(choices: Sequence[Choice], tolerance: float, unfinished: set[str], sql: str) -> Table:
     """What the stop rule chose in each trial; a path that is still being walked is marked."""
-    columns = ("where", "label", "seed", "chosen", "removed %", "validation %", "test %", "best point", "its %", "why")
+    mark = mark_of(choice.chosen.metric for choice in choices)
+    columns = (
+        *("where", "label", "seed", "chosen", "removed %"),
+        *(f"validation {mark}", f"test {mark}", "best point", f"its {mark}", "why"),
+    )
     numeric = (False, False, True, True, True, True, True, True, True, False)
     rows = []
     for choice in choices:
-        chosen, best = choice.chosen, choice.best
+        chosen, best, scale = choice.chosen, choice.best, SCALES[choice.chosen.metric]
         ended = chosen is choice.last
         marks = []
         if chosen.trial_id in unfinished and ended:
             marks.append("this trial is not finished: more points may follow")
-        if tolerance_fraction < 1 / max(chosen.validation_images, 1):
+        if chosen.metric == "accuracy" and tolerance < 1 / max(chosen.validation_images, 1):
             marks.append(f"the tolerance is less than one of {chosen.validation_images} validation images")
         cells = (
             str(chosen.problem),
@@ -185,10 +186,10 @@ def choices_table(choices: Sequence[Choice], tolerance_fraction: float, unfinish
             str(chosen.seed),
             str(chosen.point),
             percent(chosen.removed, 1),
-            percent(chosen.validation),
-            percent(chosen.test),
+            scale.value(chosen.validation),
+            scale.value(chosen.test),
             NOTHING if best is None else str(best.point),
-            NOTHING if best is None else percent(best.validation),
+            scale.value(None if best is None else best.validation),
             "end of the path" if ended else "the next point drops too far",
         )
         rows.append(Row(cells, tuple(marks)))
@@ -217,7 +218,11 @@ def _cost_row(name: str, cost: Cost) -> Row:
 
 def points_table(points: Sequence[Point], sql: str, most: int = 300) -> Table:
     """The operating points that a figure draws, at most so many; the query gives them all."""
-    columns = ("label", "seed", "trial", "point", "asked %", "removed %", "validation %", "test %", "test images")
+    mark = mark_of(point.metric for point in points)
+    columns = (
+        *("label", "seed", "trial", "point", "asked %", "removed %"),
+        *(f"validation {mark}", f"test {mark}", "test images"),
+    )
     rows = [
         Row(
             (
@@ -227,8 +232,8 @@ def points_table(points: Sequence[Point], sql: str, most: int = 300) -> Table:
                 str(point.point),
                 percent(point.asked, 1),
                 percent(point.removed, 2),
-                percent(point.validation),
-                percent(point.test),
+                SCALES[point.metric].value(point.validation),
+                SCALES[point.metric].value(point.test),
                 str(point.test_images),
             )
         )

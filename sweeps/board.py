@@ -67,7 +67,7 @@ class Board:
         self._reached: dict[str, int] = {}  # running trial -> how many of its stages it has passed
         self._work_done = 0.0
         self._started_s: float | None = None
-        self._best = {point.label: point for point in best}
+        self._best = {(point.label, point.metric): point for point in best}
 
     @property
     def waiting(self) -> int:
@@ -141,9 +141,10 @@ class Board:
             self._work_done += self._work.get(key, 0.0)
         point, label = stage["point"], self._trials[trial_id].label
         if point is not None:
-            accuracy = point["validation_accuracy_fraction"]
-            if label not in self._best or accuracy > self._best[label].validation_accuracy_fraction:
-                self._best[label] = Best(label=label, validation_accuracy_fraction=accuracy, macs=point["macs"])
+            best = Best(label=label, **{name: point[name] for name in ("metric", "validation_score", "macs")})
+            before = self._best.setdefault((label, best.metric), best)
+            if best.validation_score > before.validation_score:
+                self._best[label, best.metric] = best
 
     def _ended(self, trial_id: str, status: Ending, cause: str | None, log_tail: str | None, *, over: bool) -> None:
         self.ledger.ended(trial_id, status, cause, log_tail, over=over)
@@ -182,4 +183,5 @@ class Board:
             "cache": str(self._cache),
             "private_cache": self._plan.private_cache,
             "code_digest": self._code_digest,
+            "imports": [str(self._run.imports / module.file) for module in self._plan.imports],
         }

@@ -28,7 +28,8 @@ class Best:
     """The best operating point of an arm so far, by the validation split."""
 
     label: str
-    validation_accuracy_fraction: float
+    metric: str
+    validation_score: float
     macs: int
 
 
@@ -121,9 +122,10 @@ def line(progress: Progress) -> str:
 
 def best_lines(progress: Progress) -> list[str]:
     """The best operating point per arm, the best arm first."""
-    ranked = sorted(progress.best, key=lambda best: -best.validation_accuracy_fraction)
+    ranked = sorted(progress.best, key=lambda best: -best.validation_score)
     return [
-        f"{best.label}: validation accuracy {best.validation_accuracy_fraction:.4f} at {best.macs / 1e6:.4g} M MACs"
+        f"{best.label}: validation {best.metric.replace('_', ' ')} {best.validation_score:.4f}"
+        f" at {best.macs / 1e6:.4g} M MACs"
         for best in ranked
     ]
 

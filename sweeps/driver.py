@@ -145,7 +145,7 @@ def _open_ledger(plan: Plan, run: RunFolder, tables: Run, finished: set[str], co
 def _best_before(tables: Run) -> list[Best]:
     """The best operating point of each arm that earlier launches reached, by the validation split."""
     rows = tables.rows(
-        "SELECT label, max(validation_accuracy_fraction) AS accuracy, "
-        "arg_max(macs, validation_accuracy_fraction) AS macs FROM operating_points GROUP BY label ORDER BY label"
+        "SELECT label, metric, max(validation_score) AS validation_score, arg_max(macs, validation_score) AS macs "
+        "FROM operating_points GROUP BY label, metric ORDER BY label, metric"
     )
-    return [Best(label=row["label"], validation_accuracy_fraction=row["accuracy"], macs=row["macs"]) for row in rows]
+    return [Best(**row) for row in rows]

@@ -1,16 +1,25 @@
 """Spec -> trials: every variant crossed with its axes, less the exclusions."""
 
 import itertools
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from sweeps.errors import SpecError
-from sweeps.spec import Spec, Variant, merged, put
+from sweeps.spec import Spec, Variant, merged, overlap, put
 from sweeps.toml_text import toml_value
 from tailor.config import TrialConfig, parse_trial
 from tailor.errors import ConfigError
 from tailor.registry import nearest
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tuning:
+    """One setting of a spec's [tuning]."""
+
+    order: int  # its place among them, from 0
+    values: dict[str, Any]  # dotted key -> value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,24 +30,27 @@ class Expanded:
     config: TrialConfig
     settings: dict[str, Any]  # the configuration as plain JSON values, defaults included
     origin: str
+    tuning: Tuning | None  # None without [tuning]
 
 
 def expand(spec: Spec) -> list[Expanded]:
-    """All trials of a spec, variants outermost, the last axis innermost.
+    """All trials of a spec, variants outermost, the last axis innermost, and inside it the settings of [tuning].
 
     Raises:
         ConfigError: a trial that cannot be (unknown key, impossible value).
-        SpecError: no trial at all, an exclusion that matches nothing, a `--set` that reaches no trial.
+        SpecError: no trial at all, an exclusion that matches nothing or takes some settings of [tuning] alone, a
+            `--set` that reaches no trial.
     """
     exclusions = [_Exclusion(pattern, number) for number, pattern in enumerate(spec.exclude, start=1)]
     trials = []
+    kept: Counter[str] = Counter()
     seen: list[dict[str, Any]] = []
     for number, variant in enumerate(spec.variants or [Variant()], start=1):
-        for raw, origin in _crossed(spec, variant, number if spec.variants else None):
+        for crossed in _crossed(spec, variant, number if spec.variants else None):
             # As written first: an impossible combination is a reason to exclude it.
-            is_excluded = _any_matches(exclusions, raw, variant.label)
+            is_excluded = _any_matches(exclusions, crossed.raw, variant.label)
             try:
-                trial = _parsed(spec, raw, variant.label, origin)
+                trial = _parsed(spec, crossed, variant.label)
             except ConfigError:
                 if is_excluded:
                     continue
@@ -46,48 +58,102 @@ def expand(spec: Spec) -> list[Expanded]:
             seen.append(trial.settings | {"label": trial.label})
             if not _any_matches(exclusions, trial.settings, trial.label) and not is_excluded:
                 trials.append(trial)
+                kept[crossed.untuned] += 1
     for exclusion in exclusions:
         exclusion.check_used(spec.where, seen)
     if not trials:
         raise SpecError(f"{spec.where} [[exclude]]: every trial is excluded, so nothing is left to run; take one out")
+    _check_equal_tuning(spec, kept)
     _check_reached(spec, trials)
     return trials
 
 
-def _crossed(spec: Spec, variant: Variant, number: int | None) -> Iterator[tuple[dict[str, Any], str]]:
-    """Each combination of the axes as raw settings, with a description of where it comes from."""
+@dataclass(frozen=True, kw_only=True)
+class _Crossed:
+    """One combination of the axes."""
+
+    raw: dict[str, Any]  # the settings as written
+    untuned: str  # where it comes from, without its setting of [tuning]
+    tuning: Tuning | None
+
+    @property
+    def origin(self) -> str:
+        """Where in the spec it comes from."""
+        return self.untuned if self.tuning is None else f"{self.untuned} tuned with {_listed(self.tuning.values)}"
+
+
+def _crossed(spec: Spec, variant: Variant, number: int | None) -> Iterator[_Crossed]:
+    """Each combination of the axes and the settings of [tuning]."""
     name = f"[[variants]] {number}" + (f" ({variant.label!r})" if variant.label else "")
     origin = "[trial]" if number is None else name
     _check_axes_apart(spec, variant, f"{spec.where} {origin}")
     base = merged(spec.trial, variant.settings)
-    axes = {**spec.axes, **variant.axes}
+    settings: list[Tuning | None] = [*_settings_of_tuning(spec)] or [None]
+    for point in _product({**spec.axes, **variant.axes}):
+        untuned = f"{origin} at {_listed(point)}" if point else origin
+        for tuning in settings:
+            over: dict[str, Any] = {}
+            for key, value in (point | (tuning.values if tuning else {})).items():
+                put(over, key.split("."), value)
+            yield _Crossed(raw=merged(base, over), untuned=untuned, tuning=tuning)
+
+
+def _product(axes: Mapping[str, list[Any]]) -> Iterator[dict[str, Any]]:
+    """Each combination of the axes' values, the last axis innermost."""
     for values in itertools.product(*axes.values()):
-        over: dict[str, Any] = {}
-        for key, value in zip(axes, values, strict=True):
-            put(over, key.split("."), value)
-        point = ", ".join(f"{key} = {toml_value(value)}" for key, value in zip(axes, values, strict=True))
-        yield merged(base, over), f"{origin} at {point}" if point else origin
+        yield dict(zip(axes, values, strict=True))
+
+
+def _settings_of_tuning(spec: Spec) -> list[Tuning]:
+    """The settings of [tuning] in order; none without it."""
+    if not spec.tuning:
+        return []
+    return [Tuning(order=order, values=values) for order, values in enumerate(_product(spec.tuning))]
+
+
+def _listed(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key} = {toml_value(value)}" for key, value in values.items())
+
+
+def _check_equal_tuning(spec: Spec, kept: Mapping[str, int]) -> None:
+    """Raise SpecError where exclusions left some of the settings of [tuning]; `kept` counts them by origin."""
+    wanted = len(_settings_of_tuning(spec))
+    for untuned, count in kept.items():
+        if wanted and count < wanted:
+            raise SpecError(
+                f"{spec.where} [[exclude]]: leaves {count} of the {wanted} settings of [tuning] to {untuned}; every "
+                "arm needs all of them, so exclude it whole or not at all"
+            )
 
 
 def _check_axes_apart(spec: Spec, variant: Variant, where: str) -> None:
     """No setting is set in two places, of which one would silently be without effect."""
+    common = dict.fromkeys(spec.axes, "[axes]") | dict.fromkeys(spec.tuning, "[tuning]")
     for key in variant.axes:
-        rival = next((other for other in spec.axes if f"{other}.".startswith(f"{key}.")), None)
-        rival = rival or next((other for other in spec.axes if f"{key}.".startswith(f"{other}.")), None)
+        rival = next((other for other in common if overlap(key, other)), None)
         if rival:
-            raise SpecError(f"{where} axes {key}: [axes] {rival} sets it too; leave one out")
+            raise SpecError(f"{where} axes {key}: {common[rival]} {rival} sets it too; leave one out")
+    for key in spec.tuning:
+        if _value_at(variant.settings, key) is not _ABSENT:
+            raise SpecError(
+                f"{where} {key}: [tuning] sets it, for all arms alike; leave it out here, or make it an axis"
+            )
     for key in [*spec.axes, *variant.axes]:
         if _value_at(variant.settings, key) is not _ABSENT:
             raise SpecError(f"{where} {key}: is an axis too, so what the variant gives has no effect; leave one out")
 
 
-def _parsed(spec: Spec, raw: dict[str, Any], label: str | None, origin: str) -> Expanded:
-    where = f"{spec.where} {origin}"
+def _parsed(spec: Spec, crossed: _Crossed, label: str | None) -> Expanded:
+    where = f"{spec.where} {crossed.origin}"
     if spec.assignments:
         where += " with " + " ".join(f"--set {assignment}" for assignment in spec.assignments)
-    config = parse_trial(raw, where)
+    config = parse_trial(crossed.raw, where)
     return Expanded(
-        label=label or config.method.label(), config=config, settings=config.model_dump(mode="json"), origin=origin
+        label=label or config.method.label(),
+        config=config,
+        settings=config.model_dump(mode="json"),
+        origin=crossed.origin,
+        tuning=crossed.tuning,
     )
 
 

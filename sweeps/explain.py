@@ -11,6 +11,7 @@ from sweeps.run_folder import RunFolder, open_run
 from sweeps.toml_text import toml_value
 from tailor.config import parse_trial
 from tailor.errors import ConfigError
+from tailor.imports import load
 from tailor.walk import Walk, walk
 
 
@@ -22,6 +23,7 @@ class KnownTrial:
     run: Path
     label: str
     config: dict[str, Any]
+    imports: tuple[Path, ...]  # copies of the user's own modules that it may use
 
 
 def find_trial(prefix: str, runs: Sequence[Path]) -> KnownTrial:
@@ -32,9 +34,17 @@ def find_trial(prefix: str, runs: Sequence[Path]) -> KnownTrial:
     """
     found: dict[str, KnownTrial] = {}
     for path in runs:
-        for trial_id, trial in open_run(RunFolder(path)).trials.items():
+        run = RunFolder(path)
+        record = open_run(run)
+        for trial_id, trial in record.trials.items():
             if trial_id.startswith(prefix):
-                known = KnownTrial(trial_id=trial_id, run=path, label=trial["label"], config=dict(trial["config"]))
+                known = KnownTrial(
+                    trial_id=trial_id,
+                    run=path,
+                    label=trial["label"],
+                    config=dict(trial["config"]),
+                    imports=tuple(run.imports / module for module in record.imports),
+                )
                 found.setdefault(trial_id, known)
     where = ", ".join(str(path) for path in runs) or "no run folder"
     if not found:
@@ -76,6 +86,8 @@ def _shared_stages(first: KnownTrial, second: KnownTrial) -> Iterator[str]:
     walks: list[Walk] = []
     for trial in (first, second):
         try:
+            for module in trial.imports:
+                load(module)
             walks.append(walk(parse_trial(trial.config, f"trial {trial.trial_id}")))
         except ConfigError as error:
             yield f"this version of the code cannot read its settings, so stages are not compared: {error}"

@@ -41,6 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         plan = _planned(options)
+        for text in plan.warnings:
+            print(f"warning: {text}", file=sys.stderr)
         if options.plan:
             return _show(plan, options)
         return _run(plan, options)
@@ -70,6 +72,10 @@ def _parser() -> argparse.ArgumentParser:
         "--set", action="append", default=[], metavar="KEY=VALUE", dest="assignments",
         help="change the spec: trial.optimisation.epochs=3, axes.seed=[0,1], resources.ranks=1 (repeatable)",
     )  # fmt: skip
+    parser.add_argument(
+        "--import", action="append", default=[], type=Path, metavar="FILE", dest="imports",
+        help="a module of your own with a method, criterion, network, data set, ... (repeatable)",
+    )  # fmt: skip
     parser.add_argument("--name", help="name of the sweep and its run folder, instead of the spec's")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of the run folders (default: runs)")
     parser.add_argument("--cache", type=Path, default=Path("cache"), help="folder of finished stages (default: cache)")
@@ -84,7 +90,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _planned(options: argparse.Namespace) -> Plan:
-    spec = load_spec(options.spec, options.assignments, options.name)
+    spec = load_spec(options.spec, options.assignments, options.name, options.imports)
     check_resources(spec, options.site)
     plan = make_plan(spec)
     return no_sharing(plan) if options.no_sharing else plan

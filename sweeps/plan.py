@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from sweeps.errors import SpecError
-from sweeps.expand import Expanded, expand
+from sweeps.expand import Expanded, Tuning, expand
 from sweeps.spec import Resources, Spec
+from sweeps.user_modules import UserModule, load_modules
 from tailor.config import TrialConfig
 from tailor.walk import PlannedStage, walk
 
@@ -22,6 +23,7 @@ class PlannedTrial:
     label: str  # name of its arm in comparisons
     config: dict[str, Any]  # of a TrialConfig, as plain JSON values, defaults included
     stages: tuple[PlannedStage, ...]  # in the order of execution
+    tuning: Tuning | None = None  # its setting of [tuning]; None without one
 
     @property
     def points(self) -> tuple[PlannedStage, ...]:
@@ -38,6 +40,8 @@ class Plan:
     resources: Resources
     spec_text: str  # the resolved spec as TOML
     private_cache: bool = False  # each trial starts from an empty cache of its own: for measuring what sharing saves
+    imports: tuple[UserModule, ...] = ()
+    warnings: tuple[str, ...] = ()  # what a user should know before she starts it, each once
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,16 +65,19 @@ class Cost:
 
 
 def make_plan(spec: Spec) -> Plan:
-    """Expand a spec and walk its trials.
+    """Import the user's modules, expand a spec and walk its trials.
 
     Raises:
-        ConfigError: a trial that cannot be.
+        ConfigError: a trial that cannot be, or a module that cannot be imported.
         SpecError: two trials with one id, or a spec that expands to nothing.
     """
+    imports = load_modules(spec.imports)
     trials: dict[str, PlannedTrial] = {}
     origins: dict[str, Expanded] = {}
+    warnings: dict[str, None] = {}
     for expanded in expand(spec):
-        trial = _planned(expanded.config, expanded.settings, expanded.label)
+        trial = _planned(expanded.config, expanded.settings, expanded.label, expanded.tuning)
+        warnings |= dict.fromkeys(expanded.config.warnings())
         if trial.trial_id in trials:
             first = origins[trial.trial_id]
             raise SpecError(
@@ -80,7 +87,14 @@ def make_plan(spec: Spec) -> Plan:
             )
         trials[trial.trial_id] = trial
         origins[trial.trial_id] = expanded
-    return Plan(name=spec.name, trials=tuple(trials.values()), resources=spec.resources, spec_text=spec.to_toml())
+    return Plan(
+        name=spec.name,
+        trials=tuple(trials.values()),
+        resources=spec.resources,
+        spec_text=spec.to_toml([f"code/imports/{module.file.as_posix()}" for module in imports]),
+        imports=imports,
+        warnings=tuple(warnings),
+    )
 
 
 def no_sharing(plan: Plan) -> Plan:
@@ -97,7 +111,7 @@ def no_sharing(plan: Plan) -> Plan:
             if point.key not in seen:
                 seen.add(point.key)
                 alone = config.model_copy(update={"last_point": point.point})
-                planned = _planned(alone, alone.model_dump(mode="json"), trial.label)
+                planned = _planned(alone, alone.model_dump(mode="json"), trial.label, trial.tuning)
                 trials[planned.trial_id] = planned
     return replace(plan, name=f"{plan.name}_no_sharing", trials=tuple(trials.values()), private_cache=True)
 
@@ -151,9 +165,9 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def _planned(config: TrialConfig, settings: dict[str, Any], label: str) -> PlannedTrial:
+def _planned(config: TrialConfig, settings: dict[str, Any], label: str, tuning: Tuning | None) -> PlannedTrial:
     walked = walk(config)
-    return PlannedTrial(trial_id=walked.trial_id, label=label, config=settings, stages=walked.stages)
+    return PlannedTrial(trial_id=walked.trial_id, label=label, config=settings, stages=walked.stages, tuning=tuning)
 
 
 def _work_from_the_start(point: PlannedStage, stages: dict[str, PlannedStage]) -> float:

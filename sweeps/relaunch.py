@@ -9,8 +9,18 @@ from typing import Any
 from sweeps.errors import RunFolderError
 from sweeps.expand import leaves
 from sweeps.plan import Plan, PlannedTrial
+from sweeps.planned_rows import tuning_of
 from sweeps.provenance import code_digest, provenance, sources
-from sweeps.run_folder import Record, RunFolder, add_launch, add_trials, create_run, open_run, save_code
+from sweeps.run_folder import (
+    Record,
+    RunFolder,
+    add_launch,
+    add_trials,
+    create_run,
+    open_run,
+    save_code,
+    save_imports,
+)
 from sweeps.run_lock import RunLock
 
 SHOWN = 8  # lines of a difference; the rest is counted
@@ -133,10 +143,21 @@ def _go_on(run: RunFolder, record: Record, plan: Plan, launch: Mapping[str, Any]
     if plan.resources.model_dump() != record.resources:
         what.append("with other resources")
     save_code(run, digest, files)
-    if added:
-        add_trials(run, plan, added, digest)
+    save_imports(run, plan)
+    if changed := [*added, *_tuned_otherwise(record, plan)]:
+        add_trials(run, plan, changed, digest)
     add_launch(run, record, ", ".join(what), launch)
     return ", ".join(what)
+
+
+def _tuned_otherwise(record: Record, plan: Plan) -> list[PlannedTrial]:
+    """Old trials with another place among the settings of [tuning] than they had; they are the same trials still."""
+    return [
+        trial
+        for trial in plan.trials
+        if (old := record.trials.get(trial.trial_id)) is not None
+        and any(old[name] != value for name, value in tuning_of(trial).items())
+    ]
 
 
 def _changes(old: list[dict[str, Any]], new: list[dict[str, Any]]) -> Iterator[str]:

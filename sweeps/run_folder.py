@@ -4,6 +4,7 @@ runs/<sweep>/spec.toml            the spec with `extends` and `--set` worked in
              plan.json            trial id -> label and configuration; what a relaunch is compared with
              provenance.json      command, machine, packages, commit; one entry per launch
              code/<digest>/       the sources that ran, one copy for each digest in the rows
+             code/imports/        the user's own modules that ran, <first 8 digits of the SHA-256>/<name>.py
              tables/<table>/      the rows
              trials/<id>/         what a trial needs while it runs
              launch.lock          held by the launching process
@@ -23,9 +24,10 @@ from typing import Any
 
 from sweeps.errors import RunFolderError
 from sweeps.plan import Plan, PlannedTrial
+from sweeps.planned_rows import tuning_of, write_planned
 from sweeps.run_lock import RunLock, holder_of
 
-FORMAT = 1  # of plan.json and provenance.json
+FORMAT = 2  # 2 added imports and tuning; of plan.json and provenance.json
 _TEMPORARY = re.compile(r"\.[^@]+@(?P<host>[^@]+)@(?P<pid>\d+)@[0-9a-f]{8}\.creating")
 
 
@@ -59,6 +61,11 @@ class RunFolder:
     def code(self) -> Path:
         """Copies of the sources, one folder per digest."""
         return self.path / "code"
+
+    @property
+    def imports(self) -> Path:
+        """Copies of the user's own modules."""
+        return self.code / "imports"
 
     @property
     def tables(self) -> Path:
@@ -98,7 +105,8 @@ class Record:
     """What plan.json and provenance.json of a run say."""
 
     name: str
-    trials: Mapping[str, Mapping[str, Any]]  # id -> {"label", "config"}
+    trials: Mapping[str, Mapping[str, Any]]  # id -> {"label", "config", "tuning_json", "tuning_order"}
+    imports: tuple[Path, ...]  # the user's modules, as paths below the folder of imports
     resources: Mapping[str, int]
     private_cache: bool
     code_digest: str  # of the code that may go on with the run
@@ -163,9 +171,8 @@ def open_run(run: RunFolder) -> Record:
     try:
         record = Record(
             name=plan["name"],
-            trials={
-                str(key): {"label": value["label"], "config": value["config"]} for key, value in plan["trials"].items()
-            },
+            trials={str(key): _known_trial(value) for key, value in plan["trials"].items()},
+            imports=tuple(Path(name) for name in plan.get("imports", [])),
             resources=dict(plan["resources"]),
             private_cache=plan["private_cache"],
             code_digest=provenance["code_digest"],
@@ -184,7 +191,7 @@ def add_trials(run: RunFolder, plan: Plan, trials: Iterable[PlannedTrial], code_
     Writes:
         the rows first, then spec.toml, then plan.json, each at once; cut off in between, the same call completes it.
     """
-    _write_planned(run, plan, trials, code_digest)
+    write_planned(run.tables, plan, trials, code_digest)
     write_durably(run.spec, plan.spec_text)
     write_durably(run.plan, _plan_text(plan))
 
@@ -205,17 +212,28 @@ def add_launch(run: RunFolder, record: Record, what: str, launch: Mapping[str, A
 
 def save_code(run: RunFolder, digest: str, sources: Mapping[Path, bytes]) -> None:
     """Keep a copy of the sources under their digest, unless it is there."""
-    final = run.code_of(digest)
+    _save_tree(run.code_of(digest), sources)
+
+
+def save_imports(run: RunFolder, plan: Plan) -> None:
+    """Keep copies of the user's modules, for the ranks to import, unless they are there."""
+    for module in plan.imports:
+        run.imports.mkdir(exist_ok=True)
+        _save_tree(run.imports / module.file.parent, {Path(module.file.name): module.content})
+
+
+def _save_tree(final: Path, files: Mapping[Path, bytes]) -> None:
+    """Write a folder of files under another name, fsynced and then renamed, unless it is there."""
     if final.exists():
         return
     temporary = final.with_name(f".{final.name}.{uuid.uuid4().hex[:8]}")
-    for path, content in sources.items():
+    for path, content in files.items():
         (temporary / path).parent.mkdir(parents=True, exist_ok=True)
         _write_synced(temporary / path, content)
     for folder in [*(path for path in temporary.rglob("*") if path.is_dir()), temporary]:
         sync_folder(folder)
     temporary.rename(final)
-    sync_folder(run.code)
+    sync_folder(final.parent)
 
 
 def remove_abandoned(runs: Path) -> None:
@@ -255,7 +273,8 @@ def _fill(run: RunFolder, plan: Plan, launch: Mapping[str, Any], sources: Mappin
     run.code.mkdir()
     run.trials.mkdir()
     save_code(run, digest, sources)
-    _write_planned(run, plan, plan.trials, digest)
+    save_imports(run, plan)
+    write_planned(run.tables, plan, plan.trials, digest)
     write_durably(run.spec, plan.spec_text)
     history = [_entry(f"created with {len(plan.trials)} trials", launch, launch)]
     provenance = {"format": FORMAT, "name": plan.name, "code_digest": digest, "created": launch, "history": history}
@@ -274,40 +293,25 @@ def _entry(what: str, launch: Mapping[str, Any], first: Mapping[str, Any]) -> di
     }
 
 
-def _write_planned(run: RunFolder, plan: Plan, trials: Iterable[PlannedTrial], code_digest: str) -> None:
-    from results.writer import Writer  # pyarrow takes 0.2 s: not for `--plan` and `--help`
-
-    rows = [
-        {
-            "sweep": plan.name,
-            "trial_id": trial.trial_id,
-            "label": trial.label,
-            "method": trial.config["method"]["name"],
-            "network": trial.config["network"],
-            "dataset": trial.config["data"]["name"],
-            "seed": trial.config["seed"],
-            "ranks": plan.resources.ranks,
-            "points_planned": len(trial.points),
-            "config_json": json.dumps(trial.config, sort_keys=True),
-            "stage_keys": [stage.key for stage in trial.stages],
-            "code_digest": code_digest,
-        }
-        for trial in trials
-    ]
-    Writer(run.tables).write("planned", rows)
-
-
 def _plan_text(plan: Plan) -> str:
-    trials = {trial.trial_id: {"label": trial.label, "config": trial.config} for trial in plan.trials}
+    trials = {
+        trial.trial_id: {"label": trial.label, "config": trial.config} | tuning_of(trial) for trial in plan.trials
+    }
     return _json_text(
         {
             "format": FORMAT,
             "name": plan.name,
             "resources": plan.resources.model_dump(),
             "private_cache": plan.private_cache,
+            "imports": [module.file.as_posix() for module in plan.imports],
             "trials": trials,
         }
     )
+
+
+def _known_trial(value: Mapping[str, Any]) -> dict[str, Any]:
+    tuning = {"tuning_json": value.get("tuning_json"), "tuning_order": value.get("tuning_order")}  # None in format 1
+    return {"label": value["label"], "config": value["config"]} | tuning
 
 
 def _read_json(run: RunFolder, path: Path) -> dict[str, Any]:

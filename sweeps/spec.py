@@ -2,18 +2,21 @@
 
 name = "paper"                          # the run folder: runs/paper
 extends = "demo.toml"                   # optional: start from that spec, relative to this one
+imports = ["my_method.py"]              # optional: modules of one's own, relative to this spec
 [trial]                                 # the base trial; what is left out has tailor's defaults
 network = "digits_vgg"
 [axes]                                  # each value of each axis with each value of all others
 seed = [0, 1, 2]
 optimisation.epochs = [10, 20]
+[tuning]                                # crossed like axes, with every variant; the report takes the best by validation
+optimisation.learning_rate = [0.0005, 0.005]
 [[variants]]                            # settings merged on the base; without variants the base alone
-label = "one_shot l1"                   # optional: the name of the arm in comparisons
-method = { name = "one_shot", criterion = "l1" }
+label = "prune l1"                   # optional: the name of the arm in comparisons
+method = { name = "prune", criterion = "l1" }
 axes.method.removed_macs_fraction = [0.2, 0.4]      # axes of this variant alone
 [[exclude]]                             # trials that have all of these settings are left out
 network = "digits_vgg"
-label = "one_shot l1"
+label = "prune l1"
 [resources]                             # for each trial; part of no id
 ranks = 2
 """
@@ -35,7 +38,7 @@ SPECS = Path(__file__).resolve().parent / "specs"
 EMBEDDED_SPEC = SPECS / "demo.toml"
 _RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _TRIAL_KEYS = tuple(TrialConfig.model_fields)
-_SPEC_KEYS = ("name", "extends", "trial", "axes", "variants", "exclude", "resources")
+_SPEC_KEYS = ("name", "extends", "imports", "trial", "axes", "tuning", "variants", "exclude", "resources")
 _STRICT = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
@@ -71,19 +74,27 @@ class Spec(BaseModel):
     """The base trial, partial, as nested tables."""
     axes: dict[str, list[Any]] = {}
     """Dotted key -> the values to cross."""
+    tuning: dict[str, list[Any]] = {}
+    """The same, for values that are only there to be chosen among: each arm has as many settings as any other."""
     variants: list[Variant] = []
     exclude: list[dict[str, Any]] = []
     """Partial trials (and `label`); a list stands for any of its values."""
     resources: Resources = Resources()
+    imports: list[str] = []
+    """Absolute paths of the user's own modules."""
     where: str = Field(default="", exclude=True)
     """The file, for messages."""
     assignments: list[str] = Field(default=[], exclude=True)
     """The `--set`s as typed, for messages."""
 
-    def to_toml(self) -> str:
-        """The spec as TOML text, complete in itself; `load_spec` reads it back as an equal spec."""
+    def to_toml(self, imports: Sequence[str] | None = None) -> str:
+        """The spec as TOML text, complete in itself; `load_spec` reads it back as an equal spec.
+
+        `imports` are the paths to write in the place of the spec's own.
+        """
+        document: dict[str, Any] = {"name": self.name, "imports": self.imports if imports is None else list(imports)}
         # Axes keep their dotted keys, in quotes: as nested tables they would change their order.
-        document: dict[str, Any] = {"name": self.name, "trial": self.trial, "axes": self.axes}
+        document |= {"trial": self.trial, "axes": self.axes, "tuning": self.tuning}
         document["variants"] = [
             ({} if variant.label is None else {"label": variant.label})
             | ({"axes": variant.axes} if variant.axes else {})
@@ -95,20 +106,25 @@ class Spec(BaseModel):
         return to_toml({key: value for key, value in document.items() if value})
 
 
-def load_spec(path: Path, assignments: Sequence[str] = (), name: str | None = None) -> Spec:
+def load_spec(
+    path: Path, assignments: Sequence[str] = (), name: str | None = None, imports: Sequence[Path] = ()
+) -> Spec:
     """Read a spec file.
 
     Args:
         path: a TOML file.
         assignments: `key=value` each, as typed behind `--set`; they are worked in last.
         name: takes the place of the spec's name.
+        imports: modules of the user's own, beside those that the spec names; nothing is imported here.
 
     Raises:
         SpecError: no such file, not TOML, an unknown key, a value of the wrong type; the text says what to type.
     """
     where = path.name
     document = _read_document(path, ())
-    document.setdefault("axes", {})
+    document["imports"] += [
+        str(module.resolve()) for module in imports if str(module.resolve()) not in document["imports"]
+    ]
     for assignment in assignments:
         _assign(document, assignment)
     if name is not None:
@@ -120,6 +136,8 @@ def load_spec(path: Path, assignments: Sequence[str] = (), name: str | None = No
         _check_trial_keys(raw, ("label",), f"{where} [[exclude]] {number}")
     _check_trial_keys(_table(document, "trial", where), (), f"{where} [trial]")
     _check_axes(document["axes"], f"{where} [axes]")
+    _check_axes(document["tuning"], f"{where} [tuning]")
+    _check_tuning_apart(document["axes"], document["tuning"], where)
     try:
         spec = Spec(
             **{**document, "variants": variants, "exclude": exclude, "where": where, "assignments": [*assignments]}
@@ -164,7 +182,9 @@ def _read_document(path: Path, extended_by: tuple[Path, ...]) -> dict[str, Any]:
     if path in extended_by:
         raise SpecError(f"{path.name}: extends itself, by way of {', '.join(other.name for other in extended_by)}")
     document = _read_toml(path)
-    document["axes"] = _flat_axes(document.get("axes", {}), f"{path.name} [axes]")
+    for table in ("axes", "tuning"):
+        document[table] = _flat_axes(document.get(table, {}), f"{path.name} [{table}]")
+    document["imports"] = _absolute(document.get("imports", []), path)
     if "extends" not in document:
         return document
     base_name = document.pop("extends")
@@ -175,8 +195,15 @@ def _read_document(path: Path, extended_by: tuple[Path, ...]) -> dict[str, Any]:
     if "name" not in document:
         raise SpecError(f'{path.name}: has no name of its own; type name = "{path.stem}" (its run folder) at the top')
     base = _read_document(path.parent / base_name, (*extended_by, path))
-    axes = base["axes"] | document["axes"]
-    return merged(base, document) | {"axes": axes}
+    tables = {table: base[table] | document[table] for table in ("axes", "tuning")}
+    return merged(base, document) | tables | {"imports": list(dict.fromkeys(base["imports"] + document["imports"]))}
+
+
+def _absolute(imports: Any, spec: Path) -> list[str]:
+    """The paths of modules that a spec names, which are relative to it."""
+    if not isinstance(imports, list) or not all(isinstance(name, str) for name in imports):
+        raise SpecError(f'{spec.name} imports: given {imports!r}; type a list, as in imports = ["my_method.py"]')
+    return [str((spec.parent / name).resolve()) for name in imports]
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
@@ -236,6 +263,19 @@ def _check_axes(axes: Mapping[str, Any], where: str, typed: str = "{key} = {valu
         above = next((other for other in axes if key.startswith(f"{other}.")), None)
         if above is not None:
             raise SpecError(f"{where} {key}: {above} is an axis too and both would set {key}; leave one out")
+
+
+def _check_tuning_apart(axes: Mapping[str, Any], tuning: Mapping[str, Any], where: str) -> None:
+    """Raise SpecError where an axis and a tuned setting would set the same."""
+    for key in tuning:
+        rival = next((axis for axis in axes if overlap(axis, key)), None)
+        if rival is not None:
+            raise SpecError(f"{where} [tuning] {key}: [axes] {rival} sets it too; leave one out")
+
+
+def overlap(one: str, other: str) -> bool:
+    """Whether of two dotted keys one is the other, or the table that it stands in."""
+    return f"{one}.".startswith(f"{other}.") or f"{other}.".startswith(f"{one}.")
 
 
 def put(table: dict[str, Any], path: Sequence[str], value: Any) -> None:
@@ -300,15 +340,15 @@ def _assign(document: dict[str, Any], assignment: str) -> None:
     if not equals or not all(path):
         raise SpecError(f"{where}: is not key=value; type for example --set trial.seed=3 or --set axes.seed=[0,1]")
     value = _literal(text.strip())
-    tables = ("trial", "axes", "resources")
+    tables = ("trial", "axes", "tuning", "resources")
     if path[0] not in tables or len(path) < 2:
         hint = f"; did you mean --set trial.{assignment}?" if path[0] in _TRIAL_KEYS else nearest(path[0], list(tables))
         raise SpecError(
-            f"{where}: {dotted!r} cannot be set; type a key that begins with trial., axes. or resources.{hint}"
+            f"{where}: {dotted!r} cannot be set; type a key that begins with trial., axes., tuning. or resources.{hint}"
         )
-    if path[0] == "axes":
-        document["axes"][".".join(path[1:])] = value
-        _check_axes(document["axes"], where, "--set axes.{key}={values}")
+    if path[0] in ("axes", "tuning"):
+        document[path[0]][".".join(path[1:])] = value
+        _check_axes(document[path[0]], where, f"--set {path[0]}.{{key}}={{values}}")
         return
     over: dict[str, Any] = {}
     put(over, path, value)

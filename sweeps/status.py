@@ -12,11 +12,11 @@ FAILURES_SHOWN = 10
 
 BEST = """
 SELECT network, dataset, label, count(*) OVER arm AS points, trial_id, point, seed,
-       validation_accuracy_fraction AS accuracy, removed_macs_fraction AS removed
+       replace(metric, '_', ' ') AS metric, validation_score AS score, removed_macs_fraction AS removed
 FROM operating_points
 WINDOW arm AS (PARTITION BY network, dataset, label)
-QUALIFY row_number() OVER (arm ORDER BY validation_accuracy_fraction DESC, macs, trial_id, point) = 1
-ORDER BY network, dataset, accuracy DESC, label
+QUALIFY row_number() OVER (arm ORDER BY validation_score DESC, macs, trial_id, point) = 1
+ORDER BY network, dataset, score DESC, label
 """
 
 # Moments as microseconds since 1970: turning Arrow's own into Python's imports pandas, which takes most of a second.
@@ -90,11 +90,11 @@ def _best(rows: Run) -> Iterator[str]:
     best = rows.rows(BEST)
     if not best:
         return
-    yield "best so far, by validation accuracy:"
+    yield "best so far, by validation:"
     width = max(len(row["label"]) for row in best)
     for row in best:
         yield (
-            f"  {row['network']}  {row['dataset']}  {row['label'].ljust(width)}  {row['accuracy']:.4f}"
+            f"  {row['network']}  {row['dataset']}  {row['label'].ljust(width)}  {row['metric']} {row['score']:.4f}"
             f"  with {row['removed']:.3f} of the MACs removed"
             f"  (trial {row['trial_id']}, seed {row['seed']}, point {row['point']}; of {row['points']} points)"
         )

@@ -11,12 +11,13 @@ from typing import Any
 from results.writer import Writer
 from sweeps.run_folder import RunFolder
 from sweeps.trial_rows import TrialRows
+from tailor import imports
 from tailor.cache import Cache
 from tailor.config import TrialConfig
 from tailor.distributed import join, leave
 from tailor.runner import StageEvent, run_trial
 
-TABLES_OF_A_TRIAL = ("stages", "epochs", "layers", "operating_points", "predictions")
+TABLES_OF_A_TRIAL = ("stages", "epochs", "layers", "operating_points", "predictions", "estimates")
 
 
 class TrialRank:
@@ -37,6 +38,8 @@ class TrialRank:
         """Take up a trial; it goes on after its last finished stage, and inside a stage from its checkpoint."""
         self._end_log()
         self._task = task
+        for module in task["imports"]:
+            imports.load(Path(module))
         config = TrialConfig.model_validate(task["config"])
         folder = RunFolder(Path(task["run"])).trial(task["trial_id"])
         cache = _private_cache(folder) if task["private_cache"] else Path(task["cache"])
@@ -68,7 +71,7 @@ class TrialRank:
         assert self._rows is not None
         writer = Writer(RunFolder(Path(self._task["run"])).tables)
         rows = self._rows.take()
-        for table in TABLES_OF_A_TRIAL:  # operating_points after the layers and before the predictions they belong to
+        for table in TABLES_OF_A_TRIAL:  # operating_points after the layers and before what was predicted there
             writer.write(table, rows[table])
 
     def _finish(self) -> None:
@@ -114,7 +117,8 @@ def _summary(event: StageEvent) -> dict[str, Any]:
     if event.point is not None:
         point = {
             "point": event.point,
-            "validation_accuracy_fraction": result.validation_accuracy,
+            "metric": result.info["metric"],
+            "validation_score": result.info["validation_score"],
             "macs": result.info["macs"],
         }
     return {

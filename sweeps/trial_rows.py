@@ -1,10 +1,12 @@
 """The rows of one trial: what its stages found, as the store's tables want it."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from tailor.config import TrialConfig
 from tailor.runner import Result, StageEvent
-from tailor.stage import OperatingPoint, TrainSource
+from tailor.stages import BACKWARD_WORK, FitHead, OperatingPoint
 
 Row = dict[str, Any]
 
@@ -21,20 +23,24 @@ class TrialRows:
             "method": config.method.name,
             "network": config.network,
             "dataset": config.data.name,
+            "train_images": config.train_images,
             "seed": config.seed,
         }
         self._protocol = config.protocol
+        self._passed: dict[str, Passed] = {}
         self._rows = _empty()
 
     def add(self, event: StageEvent) -> None:
-        """Collect the rows of a finished stage."""
+        """Collect the rows of a finished stage; the stages that it is made from come before it."""
+        self._passed[event.result.key] = passed(event.result)
         self._rows["stages"].append(self._stage(event))
         self._rows["epochs"] += self._epochs(event.result)
         if event.point is not None:
             point = self._trial | {"point": event.point}
             self._rows["layers"] += [point | {"order": n} | row for n, row in enumerate(event.result.info["layers"])]
             self._rows["operating_points"].append(point | self._operating_point(event.result))
-            self._rows["predictions"] += [point | row for row in _predictions(event.result)]
+            table = "estimates" if event.result.info["metric"] == "r_squared" else "predictions"
+            self._rows[table] += [point | row for row in _predicted(event.result, table)]
 
     def take(self) -> dict[str, list[Row]]:
         """The rows collected since the last call, by table."""
@@ -64,6 +70,7 @@ class TrialRows:
     def _operating_point(self, result: Result) -> Row:
         info, stage = result.info, result.stage
         assert isinstance(stage, OperatingPoint)
+        epochs, macs = trained(result.key, self._passed)
         return self._arm | {
             "stage_key": result.key,
             "model_key": stage.parents[0],
@@ -73,32 +80,70 @@ class TrialRows:
             "macs": info["macs"],
             "original_macs": info["original_macs"],
             "params": info["params"],
-            "trained_epochs": _trained_epochs(result),
+            "trained_epochs": epochs,
+            "trained_macs": macs,
+            "metric": info["metric"],
+            "validation_score": info["validation_score"],
+            "deciding_score": info["deciding_score"],
             "validation_loss": info["validation_loss"],
-            "validation_accuracy_fraction": info["validation_accuracy"],
             "validation_images": info["validation_images"],
         }
 
 
+@dataclass(frozen=True, kw_only=True)
+class Passed:
+    """What a stage of the trial adds to the training behind the models that are made from it."""
+
+    parents: tuple[str, ...]
+    epochs: int  # on the target
+    macs: float  # of these epochs
+
+
+def passed(result: Result) -> Passed:
+    """What a finished stage adds: nothing, unless it trained on the target.
+
+    A training stage's info has its epochs and the MACs of one image forward. Backward counts as two forward passes;
+    fitting a head on frozen features has none. A stage that trains on the target names its task; source training
+    names none.
+    """
+    epochs = result.info.get("epochs", []) if getattr(result.stage, "task", None) is not None else []
+    passes = 1.0 if isinstance(result.stage, FitHead) else 1.0 + BACKWARD_WORK
+    images = sum(epoch["images"] for epoch in epochs)
+    return Passed(
+        parents=result.stage.parents, epochs=len(epochs), macs=images * passes * result.info["macs"] if epochs else 0.0
+    )
+
+
+def trained(key: str, stages: Mapping[str, Passed]) -> tuple[int, float]:
+    """Epochs and MACs of all training on the target behind a stage, each of its ancestors counted once."""
+    ancestors, waiting = {key}, [key]
+    while waiting:
+        for parent in stages[waiting.pop()].parents:
+            if parent not in ancestors:
+                ancestors.add(parent)
+                waiting.append(parent)
+    return sum(stages[stage].epochs for stage in ancestors), sum(stages[stage].macs for stage in sorted(ancestors))
+
+
 def _empty() -> dict[str, list[Row]]:
-    return {"stages": [], "epochs": [], "layers": [], "operating_points": [], "predictions": []}
+    return {
+        "stages": [], "epochs": [], "layers": [], "operating_points": [], "predictions": [], "estimates": []
+    }  # fmt: skip
 
 
-def _trained_epochs(result: Result) -> int:
-    """Epochs on the target data behind an operating point: head, factors and fine-tunings of its whole chain."""
-    epochs = 0
-    while isinstance(result.stage.of, Result):
-        result = result.stage.of
-        if not isinstance(result.stage, TrainSource):
-            epochs += len(result.info.get("epochs", []))
-    return epochs
+_COLUMNS = {
+    "predictions": {"image_id": "image_id", "label": "label", "prediction": "prediction", "probability": "probability"},
+    "estimates": {"sample_id": "image_id", "target": "label", "estimate": "prediction"},
+}
+"""Table -> its columns -> the tensors of an operating point that fill them."""
 
 
-def _predictions(result: Result) -> list[Row]:
+def _predicted(result: Result, table: str) -> list[Row]:
+    """The rows of what a model said of each image of the validation and test splits."""
     tensors = result.read_tensors()
+    columns = _COLUMNS[table]
     rows: list[Row] = []
     for split in ("validation", "test"):
-        names = ("image_id", "label", "prediction", "probability")
-        columns = [tensors[f"{split}/{name}"].tolist() for name in names]
-        rows += [{"split": split} | dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
+        values = [tensors[f"{split}/{name}"].tolist() for name in columns.values()]
+        rows += [{"split": split} | dict(zip(columns, row, strict=True)) for row in zip(*values, strict=True)]
     return rows

@@ -1,4 +1,7 @@
-"""One trial without a sweep: `python -m tailor run trial.toml`, also under `torchrun --nproc-per-node 2 -m tailor`."""
+"""One trial without a sweep: `python -m tailor run trial.toml`, also under `torchrun --nproc-per-node 2 -m tailor`.
+
+`python -m tailor data prepare | check` makes data sets of folders and archives of images.
+"""
 
 import argparse
 import sys
@@ -8,6 +11,8 @@ from typing import Any
 
 from tailor.config import TrialConfig, parse_trial
 from tailor.errors import ConfigError, TrainingError
+from tailor.imports import load
+from tailor.prepare import command as data_command
 
 USER_ERROR, FAILED = 2, 1
 
@@ -16,6 +21,10 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command line; the exit code: 0, 1 if training failed, 2 for the user's mistake."""
     arguments = _parser().parse_args(argv)
     try:
+        if arguments.command == "data":
+            return data_command.run(arguments)
+        for module in arguments.imports:
+            load(module)
         config = parse_trial(_read(arguments.trial), str(arguments.trial))
         if arguments.command == "plan":
             _plan(config)
@@ -37,6 +46,11 @@ def _parser() -> argparse.ArgumentParser:
     plan = commands.add_parser("plan", help="print a trial's id and stages without running it")
     for command in (run, plan):
         command.add_argument("trial", type=Path, help="TOML file with the trial's settings, e.g. [method] name = ...")
+        command.add_argument(
+            "--import", action="append", default=[], type=Path, metavar="FILE", dest="imports",
+            help="a module of your own with a method, criterion, network, data set, ... (repeatable)",
+        )  # fmt: skip
+    data_command.add_to(commands.add_parser("data", help="prepare images for training, and check what was prepared"))
     run.add_argument("--cache", type=Path, default=Path("cache"), help="folder of finished stages (default: cache)")
     run.add_argument("--save", type=Path, help="folder to save each operating point's sub-model in")
     run.add_argument("--device", default="auto", help="auto (default), cpu or cuda")
@@ -80,8 +94,8 @@ def _run(config: TrialConfig, arguments: argparse.Namespace) -> None:
             print(f"{event.order:3}  {event.result.key[:12]}  {event.result.stage.kind:18} {how:>8}", flush=True)
             if event.point is not None:
                 removed = 1.0 - found["macs"] / found["original_macs"]
-                accuracy = found["validation_accuracy"]
-                print(f"     point {event.point}: {removed:.3f} of the MACs gone, validation accuracy {accuracy:.4f}")
+                score, metric = found["validation_score"], found["metric"].replace("_", " ")
+                print(f"     point {event.point}: {removed:.3f} of the MACs gone, validation {metric} {score:.4f}")
             if state is not None:
                 save_model(state, arguments.save / f"point_{event.point}")
     finally:

@@ -1,87 +1,197 @@
-"""How much from which layer: the filters that a budget leaves, from one score per filter."""
+"""How much from which layer: the filters that a budget leaves.
+
+A *ranking* gives one score per filter of each group, the smaller the sooner it goes; F: filters of a group.
+"""
 
 import math
+from collections import Counter
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from tailor import cost
+from tailor.budget import original_macs
 from tailor.errors import ConfigError
 from tailor.state import ModelState
 from tailor.surgery import Group, Kept
 
+Ranking = dict[str, Tensor]  # group name -> (F,)
+Minimum = dict[str, int]  # group name -> filters that stay at the least
+
+
+def combined(scores: dict[str, Tensor], found: tuple[Group, ...], grouping: str) -> Ranking:
+    """Group name -> (F,): the scores of a group's layers made one by `sum`, `mean` or `max`."""
+    ranking = {}
+    for group in found:
+        rows = torch.stack([scores[member.layer] for member in group.members])
+        ranking[group.name] = {"sum": rows.sum(dim=0), "mean": rows.mean(dim=0), "max": rows.amax(dim=0)}[grouping]
+    return ranking
+
+
+def minimums(state: ModelState, found: tuple[Group, ...], minimum_filters_fraction: float) -> Minimum:
+    """What stays of each group: a share of its ORIGINAL filters, rounded up, at least one."""
+    original = cost.original_shapes(state.network, state.classes)
+    return {g.name: max(1, math.ceil(minimum_filters_fraction * original[f"{g.name}.weight"][0])) for g in found}
+
 
 def lowest_of_all(
-    state: ModelState, found: tuple[Group, ...], removed_macs_fraction: float, minimum_filters_fraction: float
+    state: ModelState, found: tuple[Group, ...], removed_macs_fraction: float, minimum: Minimum, ranking: Ranking
 ) -> Kept:
-    """The filters that stay when the lowest-scored of the whole network go, one after the other, until the budget.
+    """The filters that stay when the lowest-ranked of the whole network go, one after the other, until the budget.
 
     The removal that reaches the budget is the last one: MACs are counted anew after each.
 
     Args:
-        state: a scored model.
+        state: the model to be pruned.
         found: its prunable groups.
         removed_macs_fraction: of the original network with this head; what earlier steps removed counts.
-        minimum_filters_fraction: of each layer's ORIGINAL filters that stay, rounded up, at least one.
+        minimum: what every group keeps.
+        ranking: which filters go first.
+
+    Raises:
+        ConfigError: the layers cannot lose so much; the text says how much they can.
+    """
+    order = removal_order(ranking, minimum)
+    gone: dict[str, list[int]] = {g.name: [] for g in found}
+
+    def counts(removals: int) -> dict[str, int]:
+        removed = Counter(name for name, _ in order[:removals])
+        return {name: removed[name] for name in gone}
+
+    removals = _fewest(state, found, removed_macs_fraction, len(order), counts)
+    for name, index in order[:removals]:
+        gone[name].append(index)
+    return {g.name: _all_but(gone[g.name], g.filters) for g in found}
+
+
+def uniform(
+    state: ModelState, found: tuple[Group, ...], removed_macs_fraction: float, minimum: Minimum, ranking: Ranking
+) -> Kept:
+    """The filters that stay when every group loses the same share of its filters, its lowest-ranked ones.
+
+    The share is the smallest multiple of 1/1000 that reaches the budget; a group at its minimum keeps what it has.
 
     Raises:
         ConfigError: the layers cannot lose so much; the text says how much they can.
     """
     original = cost.original_shapes(state.network, state.classes)
-    original_macs = cost.macs(state.network, state.classes, original)
-    allowed = original_macs * (1.0 - removed_macs_fraction)
-    minimum = {g.site: max(1, math.ceil(minimum_filters_fraction * original[f"{g.layer}.weight"][0])) for g in found}
-    order = removal_order(state.scores, minimum)
-    weight_shapes = {name: tensor.shape for name, tensor in state.tensors.items()}
 
-    def macs_after(removals: int) -> int:
-        counts = {g.site: 0 for g in found}
-        for site, _ in order[:removals]:
-            counts[site] += 1
-        return cost.macs(state.network, state.classes, shapes_after(weight_shapes, found, counts))
+    def counts(thousandths: int) -> dict[str, int]:
+        widths = {g.name: round(original[f"{g.name}.weight"][0] * (1000 - thousandths) / 1000) for g in found}
+        return {g.name: g.filters - min(g.filters, max(minimum[g.name], widths[g.name])) for g in found}
 
-    if macs_after(len(order)) > allowed:
-        possible = 1.0 - macs_after(len(order)) / original_macs
-        raise ConfigError(
-            f"removed_macs_fraction = {removed_macs_fraction:g} is more than {state.network} can lose: its prunable "
-            f"layers ({', '.join(g.layer for g in found)}) hold {possible:.3f} of the MACs above their minimum of "
-            f"{minimum_filters_fraction:g} of the filters; choose a smaller budget or a smaller minimum"
-        )
-    removals = _smallest(len(order), lambda n: macs_after(n) <= allowed)
-    gone: dict[str, list[int]] = {g.site: [] for g in found}
-    for site, index in order[:removals]:
-        gone[site].append(index)
-    return {g.site: _all_but(gone[g.site], g.filters) for g in found}
+    share = _fewest(state, found, removed_macs_fraction, 1000, counts)
+    return lowest_in_each(found, counts(share), ranking)
 
 
-def removal_order(scores: dict[str, Tensor], minimum: dict[str, int]) -> list[tuple[str, int]]:
-    """(site, filter) from the lowest score to the highest; a layer at its minimum keeps what it has.
+def random_widths(
+    state: ModelState,
+    found: tuple[Group, ...],
+    removed_macs_fraction: float,
+    minimum: Minimum,
+    ranking: Ranking,
+    numbers: torch.Generator,
+) -> Kept:
+    """Random shares per group, scaled together until the budget is met; the lowest-ranked of each group go.
+
+    Raises:
+        ConfigError: the layers cannot lose so much; the text says how much they can.
+    """
+    drawn = {g.name: float(torch.rand((), generator=numbers)) for g in found}
+
+    def counts(thousandths: int) -> dict[str, int]:
+        # Up to 1000 every group loses its drawn share; beyond, what is left of each shrinks until all are at minimum.
+        part, beyond = min(thousandths, 1000) / 1000, max(thousandths - 1000, 0) / 1000
+        shares = {name: share * part + (1.0 - share) * beyond for name, share in drawn.items()}
+        return {g.name: min(round(g.filters * shares[g.name]), max(0, g.filters - minimum[g.name])) for g in found}
+
+    share = _fewest(state, found, removed_macs_fraction, 2000, counts)
+    return lowest_in_each(found, counts(share), ranking)
+
+
+def lowest_in_each(found: tuple[Group, ...], removed: dict[str, int], ranking: Ranking) -> Kept:
+    """The filters that stay when each group loses its `removed[name]` lowest-ranked ones; ties go by position."""
+    kept = {}
+    for group in found:
+        order = torch.sort(ranking[group.name], stable=True).indices if group.name in ranking else None
+        lowest = torch.arange(group.filters) if order is None else order
+        kept[group.name] = _all_but(lowest[: removed[group.name]].tolist(), group.filters)
+    return kept
+
+
+def _fewest(
+    state: ModelState,
+    found: tuple[Group, ...],
+    removed_macs_fraction: float,
+    most: int,
+    counts: Callable[[int], dict[str, int]],
+) -> int:
+    """The smallest n in [0, most] for which `counts(n)` filters less meet the budget.
+
+    It is 0 only where the budget is met already, so a surgery that removes nothing has nothing to remove.
+
+    Raises:
+        ConfigError: not even `counts(most)` filters less meet it.
+    """
+    allowed = original_macs(state) * (1.0 - removed_macs_fraction)
+    shapes = {name: tensor.shape for name, tensor in state.tensors.items()}
+
+    def macs_by_layer(n: int) -> dict[str, int]:
+        after = shapes_after(shapes, found, counts(n))
+        return cost.macs_by_layer(state.network, state.classes, after, state.input_shape)
+
+    def meets(n: int) -> bool:
+        return sum(macs_by_layer(n).values()) <= allowed
+
+    if not meets(most):
+        raise _impossible(state, found, removed_macs_fraction, macs_by_layer(most))
+    return _smallest(most, meets)
+
+
+def _impossible(
+    state: ModelState, found: tuple[Group, ...], removed_macs_fraction: float, least: dict[str, int]
+) -> ConfigError:
+    """The error for a budget out of reach, which names the layer in the way; `least`: MACs that stay, by layer."""
+    whole = original_macs(state)
+    largest = max(least, key=least.__getitem__)
+    prunable = ", ".join(group.name for group in found) or "none"
+    return ConfigError(
+        f"removed_macs_fraction = {removed_macs_fraction:g} is more than {state.network} can lose, which is "
+        f"{1.0 - sum(least.values()) / whole:.3f} with its prunable layers ({prunable}) at their minimum; most of what "
+        f"stays is in {largest.removesuffix('.weight')}, {least[largest] / whole:.3f} of the original MACs; choose a "
+        "smaller budget or pruning.minimum_filters_fraction, or let more layers lose filters: pruning.residual = "
+        "'coupled', pruning.linear = true"
+    )
+
+
+def removal_order(scores: Ranking, minimum: Minimum) -> list[tuple[str, int]]:
+    """(group name, filter) from the lowest score to the highest; a layer at its minimum keeps what it has.
 
     Equal scores go in the order of layers and filters, so that the order never depends on the sort.
     """
     ranked = sorted(
-        (value, layer, index, site)
-        for layer, (site, values) in enumerate(scores.items())
+        (value, layer, index, name)
+        for layer, (name, values) in enumerate(scores.items())
         for index, value in enumerate(values.tolist())
     )
-    left = {site: len(values) for site, values in scores.items()}
+    left = {name: len(values) for name, values in scores.items()}
     order = []
-    for _, _, index, site in ranked:
-        if left[site] > minimum[site]:
-            left[site] -= 1
-            order.append((site, index))
+    for _, _, index, name in ranked:
+        if left[name] > minimum[name]:
+            left[name] -= 1
+            order.append((name, index))
     return order
 
 
 def shapes_after(
     shapes: dict[str, torch.Size], found: tuple[Group, ...], removed: dict[str, int]
 ) -> dict[str, torch.Size]:
-    """Shapes of all tensors when each group lost `removed[site]` filters, whichever they are."""
+    """Shapes of all tensors when each group lost `removed[name]` filters, whichever they are."""
     after = {name: list(shape) for name, shape in shapes.items()}
     for group in found:
         for part in group.slices:
-            after[part.tensor][part.dim] -= removed[group.site] * part.indices.shape[1]
+            after[part.tensor][part.dim] -= removed[group.name] * part.indices.shape[1]
     return {name: torch.Size(shape) for name, shape in after.items()}
 
 

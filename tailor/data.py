@@ -4,39 +4,42 @@ Shapes: N images, B images of one rank in a step, C channels, H height, W width.
 """
 
 import hashlib
-import importlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import torch
 from torch import Tensor
 
+from tailor import datasets
+from tailor.augmentation import augmented
 from tailor.catalog import DATASETS
 from tailor.distributed import Ranks
 from tailor.errors import ConfigError
+from tailor.registry import function_of
 from tailor.seeds import stream
-from tailor.stage import Task
+from tailor.stages import Task
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Samples:
     """Images with labels, resident in memory."""
 
-    images: Tensor  # (N, C, H, W) uint8
-    labels: Tensor  # (N,) int64, from 0
+    images: Tensor  # (N, C, H, W) uint8, or rows of numbers (N, inputs) float32
+    labels: Tensor  # (N,) int64, from 0, or real values float32
     ids: Tensor  # (N,) int64, the image's number in its data set
+    crop_px: int | None = None  # a network sees a square of so many pixels of each image; None: all of it
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def take(self, indices: Tensor) -> "Samples":
         """The samples at `indices`, in that order."""
-        return Samples(images=self.images[indices], labels=self.labels[indices], ids=self.ids[indices])
+        return replace(self, images=self.images[indices], labels=self.labels[indices], ids=self.ids[indices])
 
     def to(self, device: torch.device) -> "Samples":
         """The same samples on a device."""
-        return Samples(images=self.images.to(device), labels=self.labels.to(device), ids=self.ids.to(device))
+        return replace(self, images=self.images.to(device), labels=self.labels.to(device), ids=self.ids.to(device))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -52,25 +55,30 @@ class Splits:
 class Batch:
     """One rank's share of a global batch; it may be empty where the global batch has fewer images than ranks."""
 
-    images: Tensor  # (B, C, H, W) float32, normalised
+    images: Tensor  # (B, C, H, W) or (B, inputs) float32, normalised
     labels: Tensor  # (B,)
     global_count: int  # images of this step over all ranks
 
 
 @lru_cache(maxsize=4)
-def load(name: str) -> dict[str, Samples]:
-    """Source and target of a data set by name, its arrays verified against the digest that stands in every key.
+def load(name: str, root: str | None = None) -> dict[str, Samples]:
+    """Source and target of a data set, and `test` where its test images are fixed.
+
+    Arrays of the catalog's are verified against the digest that stands in every key; prepared ones were when they were
+    written, and `python -m tailor data check` does it again.
 
     Raises:
-        ConfigError: the arrays are not those that the catalog describes.
+        ConfigError: no such data set, or its arrays are not those that it is described with.
     """
-    info = DATASETS[name]
-    module, function = info.loader.split(":")
-    loaded: dict[str, Samples] = getattr(importlib.import_module(module), function)()
-    found = digest(loaded)
-    if found != info.sha256:
+    loader = function_of(datasets.info(name, root).loader)
+    if root is not None:
+        prepared: dict[str, Samples] = loader(root, name)
+        return prepared
+    loaded: dict[str, Samples] = loader()
+    found, expected = digest(loaded), DATASETS[name].sha256
+    if expected is not None and found != expected:
         raise ConfigError(
-            f"data set {name!r} has SHA-256 {found}, expected {info.sha256}: "
+            f"data set {name!r} has SHA-256 {found}, expected {expected}: "
             "its files differ from those that results are compared on"
         )
     return loaded
@@ -86,24 +94,31 @@ def digest(tasks: dict[str, Samples]) -> str:
     return sha256.hexdigest()
 
 
-def source(name: str) -> Samples:
+def source(name: str, root: str | None = None, crop_px: int | None = None) -> Samples:
     """All images of the source task."""
-    return load(name)["source"]
+    return replace(load(name, root)["source"], crop_px=crop_px)
 
 
 @lru_cache(maxsize=16)
-def splits(task: Task) -> Splits:
-    """The target's three splits: a permutation by the split seed, whose end is the test split.
+def splits(task: Task, root: str | None = None) -> Splits:
+    """The target's three splits: a permutation by the split seed, whose end is the test split unless that is fixed.
 
-    The test split has the catalog's size whatever `train_images` is, so it never moves between trials.
+    The test split has the data set's size whatever `train_images` is, so it never moves between trials.
     """
-    target, info = load(task.name)["target"], DATASETS[task.name]
+    loaded = load(task.name, root)
+    target, fixed_test = loaded["target"], loaded.get("test")
     order = torch.randperm(len(target), generator=generator(task.split_seed, "split"))
     train, rest = order[: task.train_images], order[task.train_images :]
-    validation, test = rest[: -info.test_images], rest[-info.test_images :]
+    test_images = 0 if fixed_test is not None else datasets.info(task.name, root).test_images
+    validation, test = rest[: len(rest) - test_images], rest[len(rest) - test_images :]
     if task.images_per_class is not None and task.subset_seed is not None:
         train = _draw_per_class(train, target.labels, task.images_per_class, task.subset_seed)
-    return Splits(train=target.take(train), validation=target.take(validation), test=target.take(test))
+    parts = {
+        "train": target.take(train),
+        "validation": target.take(validation),
+        "test": target.take(test) if fixed_test is None else fixed_test,
+    }
+    return Splits(**{name: replace(part, crop_px=task.crop_px) for name, part in parts.items()})
 
 
 def generator(seed: int, purpose: str, *counters: int) -> torch.Generator:
@@ -123,41 +138,23 @@ def batches(
         together = order[start : start + batch_size]
         mine = together[ranks.rank :: ranks.count]
         images, labels = samples.images.index_select(0, mine), samples.labels.index_select(0, mine)
-        if augmentation == "shift":
-            images = shift(images, samples.ids.index_select(0, mine), seed, epoch)
+        if images.dim() == 4:
+            ids = samples.ids.index_select(0, mine)
+            images = augmented(images, ids, augmentation, seed, epoch, samples.crop_px)
         yield Batch(images=normalise(images), labels=labels, global_count=len(together))
 
 
 def normalise(images: Tensor) -> Tensor:
-    """Float images in [-1, 1] of uint8 images in [0, 255]."""
+    """Float images in [-1, 1] of uint8 images in [0, 255]; what is float already, as it is."""
+    if images.is_floating_point():
+        return images
     return images.div(127.5).sub_(1.0)  # dividing integers gives float32
 
 
-def shift(images: Tensor, ids: Tensor, seed: int, epoch: int) -> Tensor:
-    """Images (B, C, H, W) each moved by -1, 0 or 1 pixel in both directions, black coming in at the border.
-
-    The move is a hash of (seed, epoch, image id), so no generator's state decides what an image looks like.
-    """
-    height, width = images.shape[-2:]
-    draw = mix(ids + (stream(seed, "shift", epoch) & 0x7FFFFFFF))
-    padded = torch.nn.functional.pad(images, (1, 1, 1, 1))
-    rows = (draw % 3)[:, None] + torch.arange(height, device=images.device)
-    columns = (draw // 3 % 3)[:, None] + torch.arange(width, device=images.device)
-    which = torch.arange(len(images), device=images.device)[:, None, None]
-    return padded.permute(0, 2, 3, 1)[which, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
-
-
-def mix(numbers: Tensor) -> Tensor:
-    """A 31-bit hash of each non-negative integer (two multiply-and-shift rounds on 32 bits)."""
-    mask = 0xFFFFFFFF
-    mixed = numbers & mask
-    for multiplier in (0x45D9F3B, 0x119DE1F3):
-        mixed = ((mixed ^ (mixed >> 16)) * multiplier) & mask
-    return (mixed ^ (mixed >> 16)) >> 1
-
-
 def _draw_per_class(indices: Tensor, labels: Tensor, per_class: int, seed: int) -> Tensor:
-    """`per_class` of the indices for each class, or all that there are, drawn by `seed`."""
+    """`per_class` of the indices for each class, or all that there are, drawn by `seed`; real values are one class."""
     shuffled = indices[torch.randperm(len(indices), generator=generator(seed, "draw"))]
+    if labels.is_floating_point():
+        return shuffled[:per_class]
     drawn = [shuffled[labels[shuffled] == label][:per_class] for label in labels.unique()]
     return torch.cat(drawn)

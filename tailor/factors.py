@@ -29,7 +29,9 @@ def attach(model: nn.Module, factors: dict[str, Tensor], *, trainable: bool = Fa
 
 def _multiply(module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
     factor = module.get_parameter("factor") if "factor" in module._parameters else module.get_buffer("factor")
-    return output * factor.reshape(1, -1, *[1] * (output.dim() - 2))
+    shape = [1] * output.dim()
+    shape[1 if output.dim() > 3 and not isinstance(module, nn.Linear) else -1] = -1  # tokens have their channels last
+    return output * factor.reshape(shape)
 
 
 def fold_into(tensors: dict[str, Tensor], factors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -1,12 +1,15 @@
-"""Networks by name, built at their original widths or at the widths of a pruned state."""
+"""Networks by name, built at their original widths or at the widths of given tensors."""
 
-import importlib
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.overrides import TorchFunctionMode
 
 from tailor.catalog import NETWORKS
+from tailor.errors import ConfigError
+from tailor.registry import function_of
 
 
 def build(name: str, classes: int, *, seed: int) -> nn.Module:
@@ -14,84 +17,72 @@ def build(name: str, classes: int, *, seed: int) -> nn.Module:
 
     Torch initialises layers from its global generator, so that is put aside and restored.
     """
-    module, function = NETWORKS[name].builder.split(":")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model: nn.Module = getattr(importlib.import_module(module), function)(classes)
+        return _built(name, classes)
+
+
+def rebuild(name: str, classes: int, tensors: dict[str, Tensor]) -> nn.Module:
+    """The network `name` with copies of these tensors as its state_dict, and with their widths; nothing is drawn.
+
+    Raises:
+        ConfigError: the tensors are not those of this network.
+    """
+    with torch.random.fork_rng(devices=[]), _WithoutMemory():
+        model = _built(name, classes)
+    expected = set(model.state_dict())
+    if wrong := sorted(expected ^ set(tensors)):
+        which = "missing" if wrong[0] in expected else "not its own"
+        raise ConfigError(
+            f"these tensors are no state of {name}: {wrong[0]!r} is {which} ({len(wrong)} such names); "
+            "name the network that they were saved from"
+        )
+    fill(model, tensors)
     return model
 
 
-def conv(in_channels: int, out_channels: int, *, stride: int = 1, bias: bool = False) -> nn.Conv2d:
-    """A 3 x 3 convolution that keeps height and width at stride 1."""
-    return nn.Conv2d(in_channels, out_channels, 3, stride=stride, padding=1, bias=bias)
+def fill(model: nn.Module, tensors: dict[str, Tensor]) -> None:
+    """Give `model` copies of these tensors, in place of those of their names, and their widths to its layers."""
+    copied: dict[int, Tensor] = {}  # by the old tensor's id, so that tied weights stay tied
+    for name, module in model.named_modules():
+        weight = tensors.get(f"{name}.weight")
+        if weight is not None:
+            _widen(module, weight)
+        for kind in (module._parameters, module._buffers):
+            for key, old in kind.items():
+                new = tensors.get(f"{name}.{key}" if name else key)
+                if old is not None and new is not None:
+                    if id(old) not in copied:
+                        copy = new.clone()
+                        copied[id(old)] = nn.Parameter(copy) if isinstance(old, nn.Parameter) else copy
+                    kind[key] = copied[id(old)]
 
 
-class DigitsVGG(nn.Module):
-    """Four plain convolutions with biases; the first linear layer reads a flattened feature map, as in VGG."""
-
-    def __init__(self, classes: int, width: int = 24) -> None:
-        super().__init__()
-        self.features = nn.Sequential(
-            conv(1, width, bias=True),
-            nn.ReLU(),
-            conv(width, 2 * width, bias=True),
-            nn.ReLU(),
-            nn.MaxPool2d(2),
-            conv(2 * width, 2 * width, bias=True),
-            nn.ReLU(),
-            conv(2 * width, 2 * width, bias=True),
-            nn.ReLU(),
-            nn.MaxPool2d(2),
-        )
-        self.classifier = nn.Sequential(nn.Linear(2 * width * 4, 64), nn.ReLU(), nn.Linear(64, classes))
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Logits (B, classes) of images (B, 1, 8, 8)."""
-        logits: Tensor = self.classifier(self.features(images).flatten(1))
-        return logits
+def _widen(module: nn.Module, weight: Tensor) -> None:
+    """Set the numbers of channels that a layer says it has to those of its weight."""
+    if isinstance(module, nn.Conv2d):
+        if module.groups > 1 and module.groups == module.in_channels:  # depthwise
+            module.groups = weight.shape[0] * module.in_channels // module.out_channels
+        module.out_channels, module.in_channels = weight.shape[0], weight.shape[1] * module.groups
+    elif isinstance(module, nn.Linear):
+        module.out_features, module.in_features = weight.shape
+    elif isinstance(module, _BatchNorm):
+        module.num_features = weight.shape[0]
 
 
-class Block(nn.Module):
-    """The basic residual block: two convolutions with BatchNorm and a skip, projected where the shape changes."""
-
-    def __init__(self, in_channels: int, out_channels: int, *, stride: int) -> None:
-        super().__init__()
-        self.conv1 = conv(in_channels, out_channels, stride=stride)
-        self.bn1 = nn.BatchNorm2d(out_channels)
-        self.conv2 = conv(out_channels, out_channels)
-        self.bn2 = nn.BatchNorm2d(out_channels)
-        self.skip: nn.Module = nn.Identity()
-        if stride != 1 or in_channels != out_channels:
-            self.skip = nn.Sequential(
-                nn.Conv2d(in_channels, out_channels, 1, stride=stride, bias=False), nn.BatchNorm2d(out_channels)
-            )
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Features (B, out_channels, H / stride, W / stride) of features (B, in_channels, H, W)."""
-        inside = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(features)))))
-        return F.relu(inside + self.skip(features))
+def skeleton(name: str, classes: int) -> nn.Module:
+    """The network `name` without memory for its weights (on torch's device `meta`): for shapes and structure alone."""
+    with torch.random.fork_rng(devices=[]), _WithoutMemory():
+        return _built(name, classes).to("meta")
 
 
-class DigitsResNet(nn.Module):
-    """A stem and two residual blocks with BatchNorm; average pooling before one linear layer."""
+class _WithoutMemory(TorchFunctionMode):
+    """Makes layers' weights on `meta`; small tensors that a network computes its own widths with stay real."""
 
-    def __init__(self, classes: int, width: int = 24) -> None:
-        super().__init__()
-        self.stem = nn.Sequential(conv(1, width), nn.BatchNorm2d(width), nn.ReLU())
-        self.blocks = nn.Sequential(Block(width, width, stride=1), Block(width, 2 * width, stride=2))
-        self.head = nn.Linear(2 * width, classes)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Logits (B, classes) of images (B, 1, 8, 8)."""
-        logits: Tensor = self.head(self.blocks(self.stem(images)).mean(dim=(2, 3)))
-        return logits
+    def __torch_function__(self, func: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return func(*args, **(kwargs or {}) | ({"device": "meta"} if func is torch.empty else {}))
 
 
-def digits_vgg(classes: int) -> nn.Module:
-    """The embedded network that stands for those without a norm."""
-    return DigitsVGG(classes)
-
-
-def digits_resnet(classes: int) -> nn.Module:
-    """The embedded network that stands for residual ones with BatchNorm."""
-    return DigitsResNet(classes)
+def _built(name: str, classes: int) -> nn.Module:
+    model: nn.Module = function_of(NETWORKS[name].builder)(num_classes=classes)
+    return model

@@ -1,8 +1,9 @@
 """Named, frozen records that specs refer to (networks, data sets, methods); importing this never imports torch."""
 
 import difflib
-from collections.abc import Iterator, Mapping
-from typing import Generic, TypeVar
+import importlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Generic, TypeVar
 
 from tailor.errors import ConfigError
 
@@ -40,6 +41,15 @@ class Registry(Mapping[str, T], Generic[T]):
 
     def __len__(self) -> int:
         return len(self._records)
+
+
+def function_of(given: str | Callable[..., Any]) -> Callable[..., Any]:
+    """The function in a record: itself, or imported now if it is given as "module:function"."""
+    if not isinstance(given, str):
+        return given
+    module, name = given.split(":")
+    found: Callable[..., Any] = getattr(importlib.import_module(module), name)
+    return found
 
 
 def nearest(given: str, valid: Mapping[str, object] | list[str]) -> str:

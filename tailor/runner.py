@@ -22,7 +22,7 @@ from tailor.cache import Cache, DamagedStage, StoredStage
 from tailor.config import TrialConfig
 from tailor.distributed import Ranks
 from tailor.errors import TrainingError
-from tailor.stage import OperatingPoint, Stage
+from tailor.stages import OperatingPoint, Stage
 from tailor.state import ModelState
 from tailor.steps import Tensors, Workplace, apply, compute
 from tailor.walk import steps_of
@@ -49,9 +49,14 @@ class Result:
         return found
 
     @property
-    def validation_accuracy(self) -> float:
-        """Of an operating point, in [0, 1]; NaN for other stages."""
-        return float(self.info.get("validation_accuracy", math.nan))
+    def deciding_score(self) -> float:
+        """Of an operating point, what the trial decides by; NaN for other stages."""
+        return float(self.info.get("deciding_score", math.nan))
+
+    @property
+    def removed_macs_fraction(self) -> float:
+        """Of a pruning, the share of the original MACs that is gone, in [0, 1]; NaN for other stages."""
+        return float(self.info.get("removed_macs_fraction", math.nan))
 
     @cached_property
     def state(self) -> ModelState:
@@ -134,7 +139,14 @@ def run_trial(
         TrainingError: training diverged; the text names the stage.
     """
     store = _Store(cache, ranks)
-    place = Workplace(ranks=ranks, checkpoint_folder=checkpoint_folder, checkpoint_every_s=checkpoint_every_s)
+    place = Workplace(
+        ranks=ranks,
+        checkpoint_folder=checkpoint_folder,
+        checkpoint_every_s=checkpoint_every_s,
+        data_root=config.data.root,
+        crop_px=config.data.crop_px,
+        weights=None if config.source.weights is None else Path(config.source.weights),
+    )
     steps = steps_of(config)
     result: Result | None = None
     points = 0
@@ -155,7 +167,7 @@ def _run_stage(stage: Stage, store: _Store, place: Workplace, data_name: str) ->
     if stored is not None:
         return Result(stage, stored, True, store)
     parent = stage.of.state if isinstance(stage.of, Result) else None
-    _warm_up(data_name)
+    _warm_up(data_name, place.data_root)
     place.ranks.wait()
     start_s = time.perf_counter()
     try:
@@ -184,9 +196,9 @@ def _run_stage(stage: Stage, store: _Store, place: Workplace, data_name: str) ->
 
 
 @lru_cache(maxsize=4)
-def _warm_up(data_name: str) -> None:
+def _warm_up(data_name: str, data_root: str | None) -> None:
     """Do what a process does once, so that its seconds stand in no stage: a shared one would count them many times."""
-    data.load(data_name)
+    data.load(data_name, data_root)
     torch.optim.SGD([torch.zeros(1)], lr=0.0)  # the first optimiser imports a second's worth of torch
 
 

@@ -19,24 +19,44 @@ FORMAT_VERSION = 1
 MODEL_FILE, DESCRIPTION_FILE = "model.safetensors", "model.json"
 
 
+@dataclass(frozen=True, kw_only=True)
+class Pixels:
+    """What a network expects of its input: (pixel - mean) / std of pixels in [0, 1], one number or one per channel."""
+
+    mean: tuple[float, ...] = (0.5,)
+    std: tuple[float, ...] = (0.5,)
+
+    def hook(self, _module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Inputs in [-1, 1], as data come, turned into what the network expects (a forward pre-hook)."""
+        (images,) = inputs
+        mean, std = (torch.tensor(v, dtype=images.dtype, device=images.device) for v in (self.mean, self.std))
+        return ((images * 0.5 + (0.5 - mean[:, None, None])) / std[:, None, None],)
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ModelState:
-    """A model as data. A *site* is the module at whose output a filter's factor sits: the norm after it, or itself."""
+    """A model as data. A *site* is the module at whose output a filter's factor sits: its layer, norm or activation."""
 
     network: str
     classes: int
+    input_shape: tuple[int, ...]  # of one image
+    pixels: Pixels = Pixels()
     tensors: dict[str, Tensor]  # the state_dict, whose shapes are the widths
     factors: dict[str, Tensor] = field(default_factory=dict)  # site -> (filters,), frozen, part of the function
     gradient_factors: dict[str, Tensor] = field(default_factory=dict)  # layer -> (filters,), scale gradients only
     alpha: dict[str, Tensor] = field(default_factory=dict)  # site -> (filters,), TransTailor's factors, until scored
-    scores: dict[str, Tensor] = field(default_factory=dict)  # site -> (filters,), until attached or dropped
+    scores: dict[str, Tensor] = field(default_factory=dict)  # layer -> (filters,), until attached or dropped
+    anchor: dict[str, Tensor] = field(default_factory=dict)  # pre-trained weights beside `tensors`, pruned with them
+    channel_weights: dict[str, Tensor] = field(default_factory=dict)  # site -> (filters,), DELTA's attention
+    momentum: dict[str, Tensor] = field(default_factory=dict)  # by tensor, where the next fine-tuning keeps it
+    essential: dict[str, Tensor] = field(default_factory=dict)  # by tensor, 1 where PAC-Net found a weight essential
 
     def build(self, device: torch.device | None = None) -> nn.Module:
-        """A new module with this state, its factors attached; needs no tracing and no Torch-Pruning."""
-        model = networks.build(self.network, self.classes, seed=0)
-        resize(model, self.tensors)
-        model.load_state_dict(self.tensors)
+        """A new module with this state, its factors attached; needs no tracing."""
+        model = networks.rebuild(self.network, self.classes, self.tensors)
         attach(model, self.factors)
+        if self.pixels != Pixels():
+            model.register_forward_pre_hook(self.pixels.hook)
         return model.to(device or torch.device("cpu"))
 
     def with_weights_of(self, model: nn.Module) -> "ModelState":
@@ -58,28 +78,6 @@ def weights(model: nn.Module) -> dict[str, Tensor]:
     }
 
 
-def resize(model: nn.Module, tensors: dict[str, Tensor]) -> None:
-    """Give every layer of `model` the widths that the shapes of `tensors` have."""
-    for name, module in model.named_modules():
-        weight = tensors.get(f"{name}.weight")
-        if weight is None:
-            continue
-        if isinstance(module, nn.Conv2d):
-            depthwise = module.groups > 1 and module.groups == module.in_channels
-            module.groups = weight.shape[0] if depthwise else module.groups
-            module.out_channels, module.in_channels = weight.shape[0], weight.shape[1] * module.groups
-        elif isinstance(module, nn.Linear):
-            module.out_features, module.in_features = weight.shape
-        elif isinstance(module, nn.BatchNorm2d):
-            module.num_features = weight.shape[0]
-        for kind in (module._parameters, module._buffers):
-            for key, old in kind.items():
-                new = tensors.get(f"{name}.{key}")
-                if old is not None and new is not None and old.shape != new.shape:
-                    empty = torch.empty_like(new)
-                    kind[key] = nn.Parameter(empty) if isinstance(old, nn.Parameter) else empty
-
-
 def save_model(state: ModelState, folder: Path) -> None:
     """Write a model so that `load_model` rebuilds it in a fresh process; no pickle.
 
@@ -94,6 +92,9 @@ def save_model(state: ModelState, folder: Path) -> None:
         "format": FORMAT_VERSION,
         "network": state.network,
         "classes": state.classes,
+        "input_shape": list(state.input_shape),
+        "pixel_mean": list(state.pixels.mean),
+        "pixel_std": list(state.pixels.std),
         "sha256": hashlib.sha256(content).hexdigest(),
     }
     write_whole(folder / MODEL_FILE, content)
@@ -110,6 +111,8 @@ def load_state(folder: Path) -> ModelState:
         description = json.loads((folder / DESCRIPTION_FILE).read_bytes())
         content = (folder / MODEL_FILE).read_bytes()
         found, network, classes = description["sha256"], description["network"], description["classes"]
+        input_shape = tuple(description["input_shape"])
+        pixels = Pixels(mean=tuple(description["pixel_mean"]), std=tuple(description["pixel_std"]))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(
             f"{folder} holds no saved model ({error}); save one with: python -m tailor run --save"
@@ -123,7 +126,7 @@ def load_state(folder: Path) -> ModelState:
     for name, tensor in named.items():
         part, _, rest = name.partition("/")
         parts[part][rest] = tensor
-    return ModelState(network=network, classes=classes, **parts)
+    return ModelState(network=network, classes=classes, input_shape=input_shape, pixels=pixels, **parts)
 
 
 def load_model(folder: str | Path) -> nn.Module:

@@ -1,129 +1,81 @@
-"""Which filters can go and what goes with them. The only file that knows Torch-Pruning.
+"""Filters removed: slimmed (smaller tensors) or masked (multiplied by zero: slow, obvious, the reference)."""
 
-A group is one convolution whose filters can be removed alone; with filter j go some indices of other tensors: the
-norm's channel, the next layers' inputs, several columns of a linear layer behind a flattened feature map. Layers
-whose outputs are added to others (the ends of residual branches) are not prunable: our choice, see
-docs/methods/transtailor.md.
-"""
-
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
-import torch_pruning
-from torch import Tensor, nn
+from torch import Tensor
 
-from tailor.catalog import NETWORKS
+from tailor.factors import fold_into
+from tailor.groups import Group, Member, Slice, groups
 from tailor.state import ModelState
 
-Kept = dict[str, Tensor]  # site -> sorted indices of the filters that stay
+__all__ = ["Group", "Kept", "Member", "Slice", "groups", "mask", "slim"]
 
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Slice:
-    """The part of one tensor that belongs to a group's filters: row j holds the indices that go with filter j."""
-
-    tensor: str
-    dim: int
-    indices: Tensor  # (filters, indices per filter) int64
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Group:
-    """A convolution whose filters can be removed."""
-
-    layer: str  # the convolution
-    site: str  # where its filters' factors sit: the norm that follows it, else the convolution itself
-    filters: int
-    slices: tuple[Slice, ...]
-
-
-def groups(model: nn.Module, network: str) -> tuple[Group, ...]:
-    """The prunable convolutions of a model, in the order of its modules; the head's outputs are never among them."""
-    example = torch.zeros(1, *NETWORKS[network].image_shape)
-    names = {id(module): name for name, module in model.named_modules()}
-    graph = torch_pruning.DependencyGraph().build_dependency(model, example)
-    found = []
-    for name, module in model.named_modules():
-        if isinstance(module, nn.Conv2d) and module.groups == 1:
-            members = graph.get_pruning_group(
-                module, torch_pruning.prune_conv_out_channels, idxs=list(range(module.out_channels))
-            )
-            group = _group(name, module.out_channels, members, names)
-            if group is not None:
-                found.append(group)
-    return tuple(found)
-
-
-def _group(layer: str, filters: int, members: list, names: dict[int, str]) -> Group | None:  # type: ignore[type-arg]
-    """The group of one convolution; None if other layers' outputs have to go with its own."""
-    slices: list[Slice] = []
-    site = layer
-    for item in members:
-        module = item.dep.target.module
-        name = names.get(id(module))
-        if name is None:  # an operation without parameters
-            continue
-        removes_outputs = "out_channels" in item.dep.handler.__name__
-        if removes_outputs and isinstance(module, nn.Conv2d | nn.Linear) and name != layer:
-            return None
-        if removes_outputs and isinstance(module, nn.BatchNorm2d):
-            site = name
-        dim = 0 if removes_outputs else 1
-        table = _by_filter(filters, item.idxs, item.root_idxs)
-        tensors = _tensors_with_channels(module) if removes_outputs else ["weight"]
-        slices += [Slice(tensor=f"{name}.{t}", dim=dim, indices=table) for t in tensors]
-    return Group(layer=layer, site=site, filters=filters, slices=tuple(slices))
-
-
-def _by_filter(filters: int, indices: list[int], roots: list[int]) -> Tensor:
-    rows: list[list[int]] = [[] for _ in range(filters)]
-    for index, root in zip(indices, roots, strict=True):
-        rows[root].append(index)
-    return torch.tensor(rows)
-
-
-def _tensors_with_channels(module: nn.Module) -> list[str]:
-    names = [*dict(module.named_parameters(recurse=False)), *dict(module.named_buffers(recurse=False))]
-    return [name for name in names if getattr(module, name).dim() > 0]
+Kept = dict[str, Tensor]  # name of a group -> sorted indices of the filters that stay
 
 
 def slim(state: ModelState, kept: Kept, found: tuple[Group, ...]) -> ModelState:
-    """The state without the filters that are not kept: smaller tensors, the same function as `mask`."""
-    tensors = dict(state.tensors)
-    keep_of: dict[tuple[str, int], Tensor] = {}
+    """The state without the filters that are not kept: smaller tensors, the same function as `mask`.
+
+    Args:
+        state: of the model that the groups were found in; all that it knows of filters is slimmed alike.
+        kept: groups that are not in it keep all filters.
+        found: the model's groups.
+    """
+    stays = _stays(state, kept, found)
+    at_site = {name.removesuffix(".weight"): keep for (name, dim), keep in stays.items() if dim == 0}
     for group in found:
-        if group.site not in kept:
-            continue
-        gone = torch.ones(group.filters, dtype=torch.bool)
-        gone[kept[group.site]] = False
-        for part in group.slices:
-            key = (part.tensor, part.dim)
-            stays = keep_of.setdefault(key, torch.ones(state.tensors[part.tensor].shape[part.dim], dtype=torch.bool))
-            stays[part.indices[gone].flatten()] = False
-    for (name, dim), stays in keep_of.items():
-        tensors[name] = tensors[name].index_select(dim, stays.nonzero().flatten()).contiguous()
+        for member in group.members:
+            if group.name in kept and member.activation is not None:
+                at_site[member.activation] = at_site[member.layer]
 
-    def slimmed(values: dict[str, Tensor], key_of: dict[str, str]) -> dict[str, Tensor]:
-        return {name: value[kept[key_of[name]]] if key_of[name] in kept else value for name, value in values.items()}
+    def weights(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        slimmed = dict(tensors)
+        for (name, dim), keep in stays.items():
+            if name in slimmed:
+                slimmed[name] = slimmed[name].index_select(dim, keep.nonzero().flatten()).contiguous()
+        return slimmed
 
-    by_site = {group.site: group.site for group in found}
-    by_layer = {group.layer: group.site for group in found}
+    def filters(values: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {name: value[at_site[name]] if name in at_site else value for name, value in values.items()}
+
     return replace(
         state,
-        tensors=tensors,
-        factors=slimmed(state.factors, by_site),
-        gradient_factors=slimmed(state.gradient_factors, by_layer),
-        alpha=slimmed(state.alpha, by_site),
-        scores=slimmed(state.scores, by_site),
+        tensors=weights(state.tensors),
+        anchor=weights(state.anchor),
+        momentum=weights(state.momentum),
+        essential=weights(state.essential),
+        factors=filters(state.factors),
+        gradient_factors=filters(state.gradient_factors),
+        alpha=filters(state.alpha),
+        scores=filters(state.scores),
+        channel_weights=filters(state.channel_weights),
     )
 
 
 def mask(state: ModelState, kept: Kept, found: tuple[Group, ...]) -> ModelState:
-    """The state with the outputs of the filters that are not kept multiplied by zero: slow, obvious, the reference."""
-    factors = dict(state.factors)
+    """The state in which filters that are not kept put out zero, and so do the norms and all else behind them.
+
+    Zero is multiplied into the weights and biases of each layer that has a part of a removed filter: the members of
+    its group, their norms, depthwise convolutions and gates.
+    """
+    factors = {
+        name.removesuffix(".weight"): keep.float()
+        for (name, dim), keep in _stays(state, kept, found).items()
+        if dim == 0 and name.endswith(".weight")
+    }
+    return replace(state, tensors=fold_into(state.tensors, factors))
+
+
+def _stays(state: ModelState, kept: Kept, found: tuple[Group, ...]) -> dict[tuple[str, int], Tensor]:
+    """(tensor, dim) -> which of its indices stay, bool."""
+    stays: dict[tuple[str, int], Tensor] = {}
     for group in found:
-        if group.site in kept:
-            stays = torch.zeros(group.filters)
-            stays[kept[group.site]] = 1.0
-            factors[group.site] = factors.get(group.site, torch.ones(group.filters)) * stays
-    return replace(state, factors=factors)
+        if group.name in kept:
+            gone = torch.ones(group.filters, dtype=torch.bool)
+            gone[kept[group.name]] = False
+            for part in group.slices:
+                size = state.tensors[part.tensor].shape[part.dim]
+                of_tensor = stays.setdefault((part.tensor, part.dim), torch.ones(size, dtype=torch.bool))
+                of_tensor[part.indices[gone].flatten()] = False
+    return stays

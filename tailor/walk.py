@@ -3,23 +3,20 @@
 import math
 from dataclasses import dataclass
 
-from tailor import stage as stages
-from tailor.catalog import DATASETS, NETWORKS, NetworkInfo
+from tailor import stages
+from tailor.catalog import NETWORKS
 from tailor.config import TrialConfig, trial_id
 from tailor.methods import Steps
-from tailor.stage import Outcome, Stage
-
-BACKWARD_WORK = 2.0  # a backward pass costs about two forward passes
-STAGE_JSON_BYTES = 2_000
-PREDICTION_BYTES = 16
+from tailor.stages import Outcome, Size
 
 
 @dataclass(frozen=True)
 class PlannedOutcome:
-    """The outcome of a stage that was not run: its accuracy is NaN, so that no rule stops the walk early."""
+    """The outcome of a stage that was not run: its numbers are NaN, so that no rule stops the walk early."""
 
     key: str
-    validation_accuracy: float = math.nan
+    deciding_score: float = math.nan
+    removed_macs_fraction: float = math.nan
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +65,7 @@ def walk(config: TrialConfig) -> Walk:
     """The trial's id and its planned stages; a method that may stop early is walked to its end."""
     planned: list[PlannedStage] = []
     versions: dict[str, int] = {}
-    cost = _Cost(config)
+    kept_fraction = 1.0
     steps = steps_of(config)
     points = 0
     outcome: Outcome | None = None
@@ -80,15 +77,16 @@ def walk(config: TrialConfig) -> Walk:
         versions[stage.kind] = stage.version
         is_point = isinstance(stage, stages.OperatingPoint)
         key = stage.key()
-        work, stored_bytes = cost.of(stage)
+        kept_fraction = stage.kept_fraction(kept_fraction)
+        cost = stage.cost(_size(config, kept_fraction))
         planned.append(
             PlannedStage(
                 key=key,
                 kind=stage.kind,
                 version=stage.version,
                 parents=stage.parents,
-                work=work,
-                stored_bytes=stored_bytes,
+                work=cost.work,
+                stored_bytes=cost.stored_bytes,
                 point=points if is_point else None,
             )
         )
@@ -96,36 +94,14 @@ def walk(config: TrialConfig) -> Walk:
         outcome = PlannedOutcome(key)
 
 
-class _Cost:
-    """Expected work and bytes of stages, following the width of the network along the path."""
-
-    def __init__(self, config: TrialConfig) -> None:
-        self.network: NetworkInfo = NETWORKS[config.network]
-        self.data = DATASETS[config.data.name]
-        self.train_images = config.data.train_images
-        if config.data.images_per_class is not None:
-            self.train_images = min(self.train_images, config.data.images_per_class * self.data.target_classes)
-        self.kept_fraction = 1.0
-
-    def of(self, stage: Stage) -> tuple[float, int]:
-        """Work and stored bytes of one stage; surgery changes the width for those that follow."""
-        if isinstance(stage, stages.Prune):
-            self.kept_fraction = 1.0 - stage.removed_macs_fraction
-        macs = self.network.macs * self.kept_fraction
-        weights_bytes = int(4 * self.network.params_count * self.kept_fraction)
-        forward, both = macs, macs * (1.0 + BACKWARD_WORK)
-        if isinstance(stage, stages.TrainSource):
-            return stage.training.epochs * self.data.source_images * both, STAGE_JSON_BYTES + weights_bytes
-        if isinstance(stage, stages.FitHead):
-            head_bytes = 4 * self.network.head_params_count
-            return stage.training.epochs * self.train_images * forward, STAGE_JSON_BYTES + head_bytes
-        if isinstance(stage, stages.TrainFactors):
-            return stage.training.epochs * self.train_images * both, STAGE_JSON_BYTES
-        if isinstance(stage, stages.ScoreFilters):
-            return (self.train_images * both if stage.task else 0.0), STAGE_JSON_BYTES
-        if isinstance(stage, stages.FineTune):
-            return stage.training.epochs * self.train_images * both, STAGE_JSON_BYTES + weights_bytes
-        if isinstance(stage, stages.OperatingPoint):
-            measured = self.data.target_images - self.train_images
-            return measured * forward, STAGE_JSON_BYTES + measured * PREDICTION_BYTES
-        return 0.0, STAGE_JSON_BYTES
+def _size(config: TrialConfig, kept_fraction: float) -> Size:
+    """What stages cost by, when a share of the network's MACs is left."""
+    network, data = NETWORKS[config.network], config.data.info
+    return Size(
+        macs=network.macs * kept_fraction * math.prod(config.data.input_shape[1:]) / math.prod(network.input_shape[1:]),
+        weights_bytes=int(4 * network.params_count * kept_fraction),
+        head_bytes=4 * network.head_params_count,
+        train_images=config.train_images,
+        source_images=data.source_images,
+        measured_images=data.target_images - config.data.train_images,
+    )

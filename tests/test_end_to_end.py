@@ -28,7 +28,7 @@ method = { name = "transtailor", steps = 2, alpha_epochs = 1 }
 [[variants]]
 method.name = "fine_tune"
 [[variants]]
-method.name = "one_shot"
+method.name = "prune"
 axes.method.criterion = ["l1", "random"]
 [resources]
 ranks = 2
@@ -104,7 +104,7 @@ def test_every_trial_has_its_rows(serial: Sweep) -> None:
         points[row["label"], row["network"]] += 1
     assert points == {
         (label, network): 3 if label == "transtailor" else 1
-        for label in ("transtailor", "fine_tune", "one_shot l1", "one_shot random")
+        for label in ("transtailor", "fine_tune", "prune l1", "prune random")
         for network in ("digits_vgg", "digits_resnet")
     }
     assert len(tables["predictions"]) == 12 * (896 - 64)
@@ -136,7 +136,7 @@ def test_ray_equals_serial(serial: Sweep, tmp_path: Path) -> None:
 def test_without_sharing_the_results_are_equal(serial: Sweep, tmp_path: Path) -> None:
     alone = Sweep(tmp_path)
     alone.launch("--site", "serial", "--no-sharing", "--set", 'axes.network=["digits_vgg"]')
-    columns = "stage_key, macs, validation_loss, validation_accuracy_fraction"
+    columns = "stage_key, macs, validation_loss, validation_score"
     query = f"SELECT DISTINCT {columns} FROM operating_points WHERE network = 'digits_vgg' ORDER BY ALL"
     with load(serial.run) as shared, load(tmp_path / "runs" / "small_no_sharing") as separate:
         assert separate.rows(query) == shared.rows(query)

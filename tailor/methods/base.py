@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from tailor.registry import Registry
 from tailor.settings import Settings
-from tailor.stage import Outcome, Stage
+from tailor.stages import Outcome, Stage
 
 if TYPE_CHECKING:
     from tailor.config import TrialConfig
@@ -24,6 +24,13 @@ class Method(Settings):
     @abstractmethod
     def walk(self, config: "TrialConfig") -> Steps:
         """Yield the stages of a trial in order; each `yield` gives the stage's outcome back."""
+
+    def check(self, config: "TrialConfig") -> None:
+        """Raise ValueError for a combination of settings that cannot be, before anything is trained."""
+
+    def warnings(self, config: "TrialConfig") -> tuple[str, ...]:  # noqa: ARG002
+        """What a user should know before she starts such a trial; nothing by default."""
+        return ()
 
     def label(self) -> str:
         """The name of this arm in comparisons, unless the spec gives one."""

@@ -1,17 +1,39 @@
-"""The stages and training settings that all methods share, so that whatever fine-tunes, tunes alike."""
+"""The stages and settings that all methods share, so that whatever prunes, prunes alike and what tunes, tunes alike."""
 
+from collections.abc import Generator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from tailor.catalog import DATASETS
+from tailor.allocations import Allocation, Cut
+from tailor.catalog import NETWORKS
+from tailor.criteria import CRITERIA
+from tailor.imports import digest_of
+from tailor.regularisation import Delta, Regulariser
 from tailor.seeds import stream
-from tailor.stage import FitHead, Outcome, ScoreFilters, Task, Training, TrainSource
+from tailor.stages import (
+    FineTune,
+    FitHead,
+    Grouping,
+    GroupRule,
+    LoadWeights,
+    MeasureNorms,
+    OperatingPoint,
+    Outcome,
+    Placement,
+    RememberWeights,
+    ScoreFilters,
+    Stage,
+    Task,
+    TrainFactors,
+    Training,
+    TrainSource,
+    WeighChannels,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
-
     from tailor.config import TrialConfig
-    from tailor.stage import Stage
+
+Steps = Generator[Stage, Outcome, Outcome]
 
 
 class Recipe:
@@ -19,25 +41,40 @@ class Recipe:
 
     def __init__(self, config: "TrialConfig") -> None:
         self.config = config
-        data = config.data
+        data, pruning = config.data, config.pruning
         self.task = Task(
             name=data.name,
-            sha256=DATASETS[data.name].sha256,
+            sha256=data.sha256,
             train_images=data.train_images,
             images_per_class=data.images_per_class,
             split_seed=data.split_seed,
             subset_seed=None if data.images_per_class is None else stream(config.seed, "subset"),
             augmentation=data.augmentation,
+            crop_px=data.crop_px,
         )
+        self.rule = GroupRule(residual=pruning.residual, linear=pruning.linear)
 
-    def head(self) -> "Generator[Stage, Outcome, Outcome]":
-        """Yield the pre-trained network and the fitted head; return the latter's outcome."""
-        config, source = self.config, self.config.source
-        pretrained = yield TrainSource(
+    def source(self, removed_macs_fraction: float = 0.0) -> TrainSource | LoadWeights:
+        """The pre-trained network; above 0, a narrower one from the start."""
+        source = self.config.source
+        if source.weights_sha256 is not None:
+            return LoadWeights(
+                of=None,
+                network=self.config.network,
+                network_sha256=digest_of(NETWORKS, self.config.network),
+                input_shape=self.config.data.input_shape,
+                weights_sha256=source.weights_sha256,
+                pixel_mean=source.pixel_mean,
+                pixel_std=source.pixel_std,
+            )
+        return TrainSource(
             of=None,
-            network=config.network,
-            data_name=config.data.name,
+            network=self.config.network,
+            network_sha256=digest_of(NETWORKS, self.config.network),
+            input_shape=self.config.data.input_shape,
+            data_name=self.config.data.name,
             data_sha256=self.task.sha256,
+            removed_macs_fraction=removed_macs_fraction,
             initial_seed=stream(source.seed, "source"),
             training=Training(
                 epochs=source.epochs,
@@ -50,16 +87,34 @@ class Recipe:
                 seed=stream(source.seed, "source order"),
             ),
         )
-        fitted = yield FitHead(
-            of=pretrained,
-            task=self.task,
-            head_seed=stream(config.seed, "head"),
-            training=replace(self.fine_tuning(0), epochs=config.optimisation.head_epochs),
-        )
+
+    def head(self, removed_macs_fraction: float = 0.0) -> Steps:
+        """Yield the pre-trained network and the fitted head; return the latter's outcome."""
+        pretrained = yield self.source(removed_macs_fraction)
+        fitted = yield self.fit_head(pretrained)
+        regulariser = self.config.optimisation.regulariser
+        if regulariser is not None and regulariser.needs_anchor:
+            fitted = yield RememberWeights(of=fitted)
+        if isinstance(regulariser, Delta):
+            fitted = yield WeighChannels(
+                of=fitted,
+                task=self.task,
+                images=regulariser.attention_images,
+                seed=stream(self.config.seed, "attention"),
+            )
         return fitted
 
-    def fine_tuning(self, step: int) -> Training:
-        """How iteration `step` of a method fine-tunes (0: the head's fit); only the order of images depends on it."""
+    def fit_head(self, model: Outcome) -> FitHead:
+        """The new head on frozen features."""
+        return FitHead(
+            of=model,
+            task=self.task,
+            head_seed=stream(self.config.seed, "head"),
+            training=replace(self.tuning(0), epochs=self.config.optimisation.head_epochs),
+        )
+
+    def tuning(self, number: int) -> Training:
+        """How the trial's tuning `number` trains (0: the head's fit); only the order of images depends on it."""
         optimisation = self.config.optimisation
         return Training(
             epochs=optimisation.epochs,
@@ -69,28 +124,115 @@ class Recipe:
             momentum=optimisation.momentum,
             weight_decay=optimisation.weight_decay,
             schedule=optimisation.schedule,
-            seed=stream(self.config.seed, "order", step),
+            seed=stream(self.config.seed, "order", number),
+            optimiser=optimisation.optimiser,
         )
 
-    def factor_training(self, epochs: int, learning_rate: float, step: int) -> Training:
-        """How TransTailor's factors are trained in iteration `step`: constant rate, no weight decay (C)."""
-        return replace(
-            self.fine_tuning(step),
+    def fine_tune(self, model: Outcome, number: int, regulariser: Regulariser | None = None) -> FineTune:
+        """Fine-tuning `number` (from 1) of all weights; `regulariser` stands in for the trial's own."""
+        return FineTune(
+            of=model,
+            task=self.task,
+            training=self.tuning(number),
+            regulariser=regulariser or self.config.optimisation.regulariser,
+            optimiser_state=self.config.pruning.optimiser_state,
+        )
+
+    def train_factors(
+        self,
+        model: Outcome,
+        number: int,
+        *,
+        epochs: int,
+        learning_rate: float,
+        placement: Placement = "after_norm",
+        start: float = 1.0,
+        noise: float = 0.0,
+    ) -> TrainFactors:
+        """TransTailor's factors before tuning `number`: constant rate, momentum of the trial, no weight decay (C)."""
+        training = replace(
+            self.tuning(number),
             epochs=epochs,
             learning_rate=learning_rate,
             head_learning_rate=0.0,
             weight_decay=0.0,
             schedule="constant",
-            seed=stream(self.config.seed, "factor order", step),
+            optimiser="sgd",
+            seed=stream(self.config.seed, "factor order", number),
+        )
+        return TrainFactors(
+            of=model,
+            task=self.task,
+            training=training,
+            rule=self.rule,
+            placement=placement,
+            start=start,
+            noise=noise,
+            seed=stream(self.config.seed, "factors", number) if noise else None,
         )
 
-    def scores(self, model: Outcome, criterion: str) -> ScoreFilters:
+    def scores(self, model: Outcome, criterion: str, placement: Placement = "after_norm") -> ScoreFilters:
         """The scoring of `model` by a criterion; only what the criterion reads is part of the stage."""
-        reads_data = criterion == "taylor"
+        known = CRITERIA[criterion]
         return ScoreFilters(
             of=model,
             criterion=criterion,
-            task=self.task if reads_data else None,
-            batch_size=self.config.optimisation.batch_size if reads_data else None,
-            seed=stream(self.config.seed, "scores") if criterion == "random" else None,
+            criterion_sha256=digest_of(CRITERIA, criterion),
+            rule=self.rule,
+            task=self.task if known.reads_data else None,
+            batch_size=self.config.optimisation.batch_size if known.reads_data else None,
+            placement=placement if known.has_gates else None,
+            seed=stream(self.config.seed, "scores") if known.draws else None,
+        )
+
+    def prune(
+        self,
+        scores: Outcome,
+        removed_macs_fraction: float,
+        allocation: Allocation,
+        grouping: Grouping = "sum",
+        *,
+        at_random: bool = False,
+    ) -> Steps:
+        """Yield the surgery and, where the trial asks for it, the norms measured again; return the last outcome.
+
+        `at_random` removes random filters whatever the scores say, which stay with the model.
+        """
+        cut = Cut(
+            rule=self.rule,
+            grouping=grouping,
+            removed_macs_fraction=round(removed_macs_fraction, 9),
+            minimum_filters_fraction=self.config.pruning.minimum_filters_fraction,
+            task=self.task,
+            batch_size=self.config.optimisation.batch_size,
+            seed=stream(self.config.seed, "allocation"),
+            at_random=at_random,
+        )
+        pruned = yield from allocation.stages(scores, cut)
+        return (yield from self.norms(pruned))
+
+    def norms(self, pruned: Outcome) -> Steps:
+        """Yield the norms' new measurement where the trial asks for it and there are any; return the last outcome."""
+        if not (self.config.pruning.measure_norms and NETWORKS[self.config.network].has_norm):
+            return pruned
+        return (
+            yield MeasureNorms(
+                of=pruned,
+                task=self.task,
+                batch_size=self.config.optimisation.batch_size,
+                seed=stream(self.config.seed, "norms"),
+            )
+        )
+
+    def point(self, model: Outcome, asked_removed_macs_fraction: float | None = 0.0) -> OperatingPoint:
+        """The measurement of a model; `protocol` says which split the trial's decisions read.
+
+        `asked_removed_macs_fraction` is None where no budget was asked for: a rule says what goes.
+        """
+        asked = asked_removed_macs_fraction
+        return OperatingPoint(
+            of=model,
+            task=self.task,
+            asked_removed_macs_fraction=None if asked is None else round(asked, 9),
+            decides_on="train" if self.config.protocol == "paper" else "validation",
         )

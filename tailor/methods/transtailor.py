@@ -1,23 +1,24 @@
 """TransTailor (Liu, Cai, Guo, Chen; AAAI 2021; arXiv 2103.01542), Algorithm 1.
 
-Marks: P = printed in the paper, C = our choice where the paper is silent.
+Marks: P = printed in the paper, T = third-party code, C = our choice where the paper is silent.
 """
 
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from tailor.allocations import Global
 from tailor.catalog import NETWORKS
 from tailor.methods.base import Method, Steps, register
 from tailor.methods.recipe import Recipe
+from tailor.possible import refuse_impossible
+from tailor.seeds import stream
 from tailor.settings import Count, Fraction, Rate
-from tailor.stage import AttachImportance, FineTune, FoldImportance, OperatingPoint, Prune, TrainFactors
+from tailor.stages import AttachImportance, BetaMode, FoldImportance, Grouping, Normalisation, Placement
 from tailor.stopping import falls_too_far
 
 if TYPE_CHECKING:
     from tailor.config import TrialConfig
-
-BetaMode = Literal["auto", "fold", "sqrt", "grad", "raw", "off"]
 
 
 @register
@@ -26,19 +27,30 @@ class TransTailor(Method):
 
     name: Literal["transtailor"] = "transtailor"
     steps: Count = 5
-    """Iterations of the path; each removes `step_macs_fraction` more and ends in an operating point (C)."""
+    """Iterations of the path; each removes `step_macs_fraction` more and ends in an operating point (C); 1: once."""
     step_macs_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1
     """Share of the ORIGINAL network's MACs that one iteration removes (P: 10%)."""
+    prune_by: Literal["beta", "random", "nothing"] = "beta"
+    """The controls of the loop (C): random filters in place of the lowest beta, or no filter at all."""
     alpha_epochs: Annotated[int, Field(ge=0)] = 10
-    """Epochs of training the factors (C); 0 scores with factors of one, which is plain Taylor."""
+    """Epochs of training the factors (C); 0 scores with untrained factors, which at 1 is plain Taylor."""
     alpha_learning_rate: Rate = 0.01
     """Learning rate of the factors (C); their momentum is the trial's, they have no weight decay."""
-    beta: BetaMode = "auto"
+    alpha_start: Annotated[float, Field(gt=0.0)] = 1.0
+    """Value that every factor starts from (C; the paper says randomly)."""
+    alpha_noise: Rate = 0.0
+    """Standard deviation of the normal noise added to that value (C)."""
+    placement: Placement = "after_norm"
+    """Where the factor sits: at the layer's output, behind its norm (if any), or behind its activation (C)."""
+    beta: Literal["auto", "fold", "sqrt", "grad", "raw", "off"] = "auto"
     """How the importance enters fine-tuning (C): `fold` keeps the function and scales the step; `sqrt` multiplies its
     root; `grad` multiplies gradients only; `raw` is Eq. 6 to the letter; `off`; `auto` is `sqrt` with a norm, else
     `fold`."""
-    minimum_filters_fraction: Fraction = 0.1
-    """Share of each layer's original filters that always stay, at least one (C)."""
+    beta_normalisation: Literal["auto", "layer_mean", "rms", "none", "permuted"] = "auto"
+    """By what beta is divided in each layer (C); `permuted` deals the normalised values out among the layer's filters
+    at random, the placebo. `auto` is `layer_mean`, and nothing for `raw` and `off`."""
+    grouping: Grouping = "sum"
+    """How the scores of layers that lose filters together become one (T: summed)."""
     stop_early: bool = False
     """Stop at the paper's rule (P) instead of walking the whole path and asking the table for it (C)."""
     tolerance_fraction: Fraction = 0.003
@@ -53,33 +65,87 @@ class TransTailor(Method):
             )
         return self
 
-    def mode(self, network: str) -> Literal["fold", "sqrt", "grad", "raw", "off"]:
+    def mode(self, network: str) -> BetaMode:
         """The mode of beta for a network, `auto` resolved; see docs/methods/transtailor.md."""
         if self.beta == "auto":
             return "sqrt" if NETWORKS[network].has_norm else "fold"
         return self.beta
 
+    def normalisation(self, network: str) -> Normalisation:
+        """The normalisation of beta for a network, `auto` resolved."""
+        if self.beta_normalisation == "auto":
+            return "none" if self.mode(network) in ("raw", "off") else "layer_mean"
+        return self.beta_normalisation
+
+    def check(self, config: "TrialConfig") -> None:
+        """Refuse a budget that the network cannot lose, and factors that cannot do what their settings say."""
+        if self.prune_by != "nothing":
+            refuse_impossible(config, self.steps * self.step_macs_fraction)
+        mode, info = self.mode(config.network), NETWORKS[config.network]
+        if mode in ("raw", "off") and self.beta_normalisation != "auto":
+            raise ValueError(
+                f"beta = {mode!r} multiplies no normalised importance, so beta_normalisation = "
+                f"{self.beta_normalisation!r} has no effect; leave it out, or choose beta = 'sqrt', 'fold' or 'grad'"
+            )
+        if self.placement == "before_norm" and info.has_norm and mode in ("sqrt", "raw"):
+            raise ValueError(
+                f"beta = {mode!r} with placement = 'before_norm': the norm of {config.network} cancels a factor in "
+                "front of it; choose placement = 'after_norm', or beta = 'grad'"
+            )
+        if self.placement == "after_activation" and mode == "fold" and info.activation != "ReLU":
+            raise ValueError(
+                f"beta = 'fold' with placement = 'after_activation': a factor cannot be moved through the "
+                f"{info.activation} of {config.network} without changing the function; choose beta = 'sqrt'"
+            )
+
+    def warnings(self, config: "TrialConfig") -> tuple[str, ...]:
+        """Whether the stop rule asks for less than one image of the split that decides."""
+        images = config.deciding_images
+        if not self.stop_early or self.tolerance_fraction * images >= 1.0:
+            return ()
+        return (
+            f"tolerance_fraction = {self.tolerance_fraction:g} is less than one of the {images} images that decide "
+            f"({1.0 / images:.4f} each): a single image more or less stops the path",
+        )
+
+    def label(self) -> str:
+        """One arm, and one for each control of the loop."""
+        return self.name if self.prune_by == "beta" else f"{self.name} pruning {self.prune_by}"
+
     def walk(self, config: "TrialConfig") -> Steps:
         """Algorithm 1; line numbers are the paper's, the validation split stands for its Acc (C)."""
         recipe = Recipe(config)
+        mode, normalisation = self.mode(config.network), self.normalisation(config.network)
         model = yield from recipe.head()  # line 1: W_o, only the new classifier trained
-        point = yield OperatingPoint(of=model, task=recipe.task, asked_removed_macs_fraction=0.0)
+        point = yield recipe.point(model)
         for step in range(1, self.steps + 1):
-            budget = round(step * self.step_macs_fraction, 9)
-            accuracy = point.validation_accuracy
+            budget, score = step * self.step_macs_fraction, point.deciding_score
             if step > 1:
-                model = yield FoldImportance(of=model)  # the factors into the weights; the function stays (C)
-            alpha = recipe.factor_training(self.alpha_epochs, self.alpha_learning_rate, step)
-            factors = yield TrainFactors(of=model, task=recipe.task, training=alpha)  # Eq. 3: alpha*, weights frozen
-            importance = yield recipe.scores(factors, "taylor")  # Eq. 5: beta
-            pruned = yield Prune(
-                of=importance,
-                removed_macs_fraction=budget,
-                minimum_filters_fraction=self.minimum_filters_fraction,
+                model = yield FoldImportance(of=model, rule=recipe.rule)  # into the weights; the function stays (C)
+            factors = yield recipe.train_factors(  # Eq. 3: alpha*, all weights frozen
+                model,
+                step,
+                epochs=self.alpha_epochs,
+                learning_rate=self.alpha_learning_rate,
+                placement=self.placement,
+                start=self.alpha_start,
+                noise=self.alpha_noise,
             )
-            aware = yield AttachImportance(of=pruned, mode=self.mode(config.network))
-            tuned = yield FineTune(of=aware, task=recipe.task, training=recipe.fine_tuning(step))  # Eq. 6: W_p
-            point = yield OperatingPoint(of=tuned, task=recipe.task, asked_removed_macs_fraction=budget)
-            if self.stop_early and falls_too_far(accuracy, point.validation_accuracy, self.tolerance_fraction):
+            importance = yield recipe.scores(factors, "beta", self.placement)  # Eq. 5: beta
+            pruned = importance
+            if self.prune_by != "nothing":
+                at_random = self.prune_by == "random"
+                pruned = yield from recipe.prune(importance, budget, Global(), self.grouping, at_random=at_random)
+            aware = yield AttachImportance(
+                of=pruned,
+                rule=recipe.rule,
+                mode=mode,
+                normalisation=normalisation,
+                placement=self.placement,
+                seed=stream(config.seed, "placebo", step) if normalisation == "permuted" else None,
+            )
+            tuned = yield recipe.fine_tune(aware, step)  # Eq. 6: W_p
+            point = yield recipe.point(tuned, 0.0 if self.prune_by == "nothing" else budget)
+            if self.stop_early and falls_too_far(score, point.deciding_score, self.tolerance_fraction):
                 return
             model = tuned  # W_o = W_p

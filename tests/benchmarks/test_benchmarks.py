@@ -20,7 +20,7 @@ def point(key: str, trial: str = "a") -> Point:
     return Point(
         stage_key=key,
         trial_id=trial,
-        validation_accuracy_fraction=0.5,
+        validation_score=0.5,
         validation_loss=1.25,
         macs=1000,
         test_predictions=("7:1", "8:0"),
@@ -54,7 +54,7 @@ def test_equal_points_are_equal_wherever_they_were_reached() -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"validation_accuracy_fraction": 0.25},
+        {"validation_score": 0.25},
         {"validation_loss": 1.25 + 2**-40},
         {"macs": 1001},
         {"test_predictions": ("7:1", "8:1")},

@@ -52,12 +52,20 @@ class Synthetic:
 
     def _trial(self, writer: Writer, network: str, label: str, method: str, seed: int) -> None:
         trial_id = sha("trial", network, label, seed)[:16]
-        arm = {"label": label, "method": method, "network": network, "dataset": "digits", "seed": seed}
+        arm = {
+            "label": label,
+            "method": method,
+            "network": network,
+            "dataset": "digits",
+            "seed": seed,
+            "train_images": None,
+        }
         budgets = self.budgets if method != "fine_tune" else (0.0,)
         source, head = sha("source", network), sha("head", network, seed)
         keys = [sha("point", network, label, seed, point) for point in range(len(budgets))]
         common = {"trial_id": trial_id, "code_digest": CODE}
         plan = {"sweep": "demo", "ranks": 1, "points_planned": len(budgets), "config_json": "{}"}
+        plan |= {"tuning_json": None, "tuning_order": None}
         writer.write("planned", [{**common, **arm, **plan, "stage_keys": [source, head, *keys]}])
         end = self.end(label, seed)
         if end == "missing":
@@ -91,8 +99,9 @@ class Synthetic:
                 **common, **arm, "sweep": "demo", "point": point, "stage_key": key, "model_key": sha("model", key),
                 "protocol": "validation", "asked_removed_macs_fraction": budget, "removed_macs_fraction": budget * 1.03,
                 "macs": int(1e6 * (1 - budget)), "original_macs": 1_000_000, "params": 1000, "trained_epochs": 3,
-                "validation_loss": 0.4, "validation_images": 100,
-                "validation_accuracy_fraction": drawn if accuracy is None else accuracy,
+                "trained_macs": 3e9, "validation_loss": 0.4, "validation_images": 100, "metric": "accuracy",
+                "validation_score": drawn if accuracy is None else accuracy,
+                "deciding_score": drawn if accuracy is None else accuracy,
             }])  # fmt: skip
             writer.write(
                 "predictions",

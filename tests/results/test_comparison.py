@@ -14,7 +14,7 @@ from results.comparison import (
     baseline_of,
     baselines_of,
     choices_of,
-    chosen_arms,
+    chosen_points,
     compare,
     transtailor_at,
 )
@@ -30,7 +30,7 @@ def point(**changes: Any) -> Point:
     trial_id = f"{problem}-{label}-{seed}"
     facts: dict[str, Any] = {
         "problem": problem, "label": label, "method": label, "seed": seed, "trial_id": trial_id, "point": 0,
-        "asked": asked, "removed": asked, "model_key": f"{trial_id}-{asked}", "validation": 0.9,
+        "asked": asked, "removed": asked, "model_key": f"{trial_id}-{asked}", "validation": 0.9, "metric": "accuracy",
         "validation_images": 100, "test": 0.9, "test_images": 50,
     }  # fmt: skip
     return Point(**(facts | changes))
@@ -151,7 +151,8 @@ def test_chosen_points_of_a_label_are_taken_together_over_seeds_whatever_their_b
             point(seed=seed, point=0, asked=0.1, validation=0.80, test=0.6),
             point(seed=seed, point=1, asked=0.3, validation=second, test=0.7),
         ]
-    (arm,) = chosen_arms(choices_of(points, 0.003), {})
+    (arm,) = arms_of(chosen_points(choices_of(points, 0.003)), {})
+    assert arm.asked is None
     assert arm.removed == pytest.approx(0.2)
     assert arm.test_by_seed == {0: 0.6, 1: 0.7}
     assert arm.validation.mean == pytest.approx(0.805)

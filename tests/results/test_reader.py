@@ -1,5 +1,6 @@
 """The reader: the last row of a key, at any moment, from any folder, and clear words where it cannot."""
 
+import shutil
 import subprocess
 import sys
 import time
@@ -14,6 +15,7 @@ import pytest
 
 from results.errors import ResultsError
 from results.reader import failed_trials, finished_trial_ids, load, missing_trials
+from results.report import write_report
 from results.schema import SCHEMA_VERSION, TABLES, arrow_schema
 from results.writer import Writer
 
@@ -227,8 +229,8 @@ def test_measured_points_count_the_test_split_alone(tmp_path: Path, synthetic: A
     rows += [common | {"split": "validation", "image_id": i, "label": 1, "prediction": 1} for i in range(9)]
     Writer(tmp_path / "tables").write("predictions", rows)
     with load(tmp_path) as run:
-        (measured,) = run.rows("SELECT test_accuracy_fraction, test_images FROM measured_points")
-    assert measured == {"test_accuracy_fraction": 0.25, "test_images": 4}
+        (measured,) = run.rows("SELECT test_score, test_images FROM measured_points")
+    assert measured == {"test_score": 0.25, "test_images": 4}
 
 
 def test_holding_a_view_changes_no_answer(tmp_path: Path, synthetic: Any) -> None:
@@ -262,3 +264,94 @@ def test_asking_what_finished_imports_nothing_heavy(tmp_path: Path, trial_row: R
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout == "{'a'}\n[]\n"
+
+
+def test_r_squared_of_estimates_is_that_of_a_slow_loop(tmp_path: Path, synthetic: Any) -> None:
+    synthetic(seeds=(0,), budgets=(0.0,), labels=(("fine_tune", "fine_tune"),), test_images=0).write(tmp_path)
+    with load(tmp_path) as run:
+        (point,) = run.rows("SELECT * EXCLUDE (written_at) FROM operating_points")
+    targets, estimates = [1e6 + 1.0, 1e6 + 2.0, 1e6 + 4.0], [1e6 + 1.5, 1e6 + 2.0, 1e6 + 3.0]
+    common = {"trial_id": point["trial_id"], "point": 0, "code_digest": "c"}
+    rows = [
+        common | {"split": "test", "sample_id": number, "target": target, "estimate": estimate}
+        for number, (target, estimate) in enumerate(zip(targets, estimates, strict=True))
+    ]
+    rows += [common | {"split": "validation", "sample_id": 9, "target": 0.0, "estimate": 7.0}]
+    writer = Writer(tmp_path / "tables")
+    writer.write("estimates", rows)
+    writer.write("operating_points", [point | {"metric": "r_squared"}])
+    mean = sum(targets) / 3
+    errors = sum((target - estimate) ** 2 for target, estimate in zip(targets, estimates, strict=True))
+    expected = 1 - errors / sum((target - mean) ** 2 for target in targets)
+    with load(tmp_path) as run:
+        (measured,) = run.rows("SELECT metric, test_score, test_images FROM measured_points")
+    assert measured == {"metric": "r_squared", "test_score": pytest.approx(expected, rel=1e-9), "test_images": 3}
+
+
+def test_estimates_of_one_value_have_no_r_squared(tmp_path: Path, synthetic: Any) -> None:
+    synthetic(seeds=(0,), budgets=(0.0,), labels=(("fine_tune", "fine_tune"),), test_images=0).write(tmp_path)
+    with load(tmp_path) as run:
+        (point,) = run.rows("SELECT * FROM operating_points")
+    row = {"trial_id": point["trial_id"], "point": 0, "split": "test", "sample_id": 0, "target": 1.0, "estimate": 2.0}
+    Writer(tmp_path / "tables").write("estimates", [row | {"code_digest": "c"}])
+    with load(tmp_path) as run:
+        assert run.rows("SELECT test_score, test_images FROM measured_points") == [
+            {"test_score": None, "test_images": 1}
+        ]
+
+
+VERSION_1 = Path(__file__).parent / "data" / "v1"
+"""Written by version 1 of this package: two arms, two seeds, of which fine_tune's second failed."""
+
+
+def test_version_1_is_read_under_the_names_of_today() -> None:
+    part = pq.ParquetFile(VERSION_1 / "tables" / "operating_points" / "part.parquet")
+    assert part.schema_arrow.metadata[b"schema_version"] == b"1"
+    raw = {(row["trial_id"], row["point"]): row for row in part.read().to_pylist()}
+    assert "validation_accuracy_fraction" in part.schema_arrow.names
+    with load(VERSION_1) as run:
+        rows = run.rows("SELECT * FROM operating_points")
+        assert [row["tuning_json"] for row in run.rows("SELECT * FROM planned")] == [None] * 4
+        assert len(run.rows("SELECT * FROM epochs WHERE train_accuracy_fraction = 0.75")) == 1
+        tested = run.rows("SELECT trial_id, point, metric, test_score, test_images FROM measured_points")
+    assert len(rows) == len(raw) == 5
+    for row in rows:
+        old = raw[row["trial_id"], row["point"]]
+        assert row["metric"] == "accuracy"
+        assert row["validation_score"] == row["deciding_score"] == old["validation_accuracy_fraction"]
+        assert row["trained_macs"] is None
+        assert row["asked_removed_macs_fraction"] == old["asked_removed_macs_fraction"]
+    assert {row["test_images"] for row in tested} == {5}
+    assert all(0.0 <= row["test_score"] <= 1.0 for row in tested)
+    assert len(finished_trial_ids(VERSION_1)) == 3
+
+
+def test_a_run_may_have_parts_of_both_versions_and_the_last_row_stands(tmp_path: Path) -> None:
+    shutil.copytree(VERSION_1, tmp_path / "run")
+    with load(VERSION_1) as run:
+        first, *_ = run.rows("SELECT * EXCLUDE (written_at) FROM operating_points ORDER BY trial_id, point")
+    Writer(tmp_path / "run" / "tables").write("operating_points", [first | {"validation_score": 0.125}])
+    with load(tmp_path / "run") as run:
+        rows = run.rows("SELECT validation_score FROM operating_points ORDER BY trial_id, point")
+    assert rows[0] == {"validation_score": 0.125}
+    assert len(rows) == 5
+
+
+def test_version_1_has_a_report(tmp_path: Path) -> None:
+    shutil.copytree(VERSION_1, tmp_path / "run")
+    assert "transtailor" in write_report(tmp_path / "run").read_text()
+
+
+def test_version_1_with_other_columns_is_refused(tmp_path: Path) -> None:
+    shutil.copytree(VERSION_1, tmp_path / "run")
+    part = tmp_path / "run" / "tables" / "operating_points" / "part.parquet"
+    pq.write_table(pq.ParquetFile(part).read().drop_columns(["macs"]), part)
+    with pytest.raises(ResultsError, match="expected the columns"):
+        load(tmp_path / "run")
+
+
+def test_version_0_was_never_written(tmp_path: Path) -> None:
+    schema = arrow_schema(TABLES["trials"])
+    _write(tmp_path / "tables" / "trials", schema.with_metadata(schema.metadata | {b"schema_version": b"0"}))
+    with pytest.raises(ResultsError, match="was not written by this program"):
+        load(tmp_path)

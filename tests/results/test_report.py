@@ -11,7 +11,7 @@ from typing import Any
 import matplotlib
 import pytest
 
-from results.comparison import arms_of, points_of
+from results.comparison import arms_of, compare, points_of
 from results.errors import ResultsError
 from results.reader import load
 from results.report import write_report
@@ -143,7 +143,7 @@ def test_the_ranking_says_that_validation_ranks(tmp_path: Path, synthetic: Any) 
         return 0.99 if (label, point) == ("transtailor", 3) else 0.5
 
     text = text_of(write_report(synthetic(validation=validation).write(tmp_path)).read_text())
-    assert "Ranked by accuracy on the validation split" in text
+    assert "Ranked by the score on the validation split" in text
     ranking = text[text.index("Methods at each budget") :]
     assert re.search(r"95% 1 transtailor 30\.0 30\.9 3 3 99\.00", ranking)
 
@@ -230,8 +230,8 @@ def test_a_validation_accuracy_that_is_not_a_number_is_told(tmp_path: Path, synt
         return math.nan if (seed, point) == (1, 2) else None
 
     text = text_of(write_report(synthetic(validation=validation).write(tmp_path)).read_text())
-    assert "Operating points whose validation accuracy is not a number: 1;" in text
-    assert "⚠ validation accuracy is not a number in 1 of 3 trials, left out of the mean" in text
+    assert "Operating points whose validation score is not a number: 1;" in text
+    assert "⚠ validation score is not a number in 1 of 3 trials, left out of the mean" in text
 
 
 @pytest.mark.parametrize(
@@ -295,3 +295,55 @@ def test_what_cannot_be_read_leaves_the_old_report(
 def _tear(run: Path) -> None:
     part = next(run.glob("tables/trials/*.parquet"))
     part.write_bytes(part.read_bytes()[:100])
+
+
+def test_r_squared_stands_as_it_is_and_accuracies_in_per_cent(tmp_path: Path, synthetic: Any) -> None:
+    """The same run with the scores read as R squared: no per cent sign comes near them, in tables and figures."""
+    synthetic(seeds=range(6), gain_fraction=0.2, test_images=0).write(tmp_path)
+    writer = Writer(tmp_path / "tables")
+    with load(tmp_path) as run:
+        points = run.rows("SELECT * EXCLUDE (written_at) FROM operating_points")
+    for place, row in enumerate(points):
+        writer.write("operating_points", [row | {"metric": "r_squared", "validation_score": -0.25}])
+        error = 0.1 if row["method"] == "transtailor" else 1.0 + place / 1000
+        rows = [
+            {"trial_id": row["trial_id"], "point": row["point"], "split": "test", "sample_id": number,
+             "target": float(number), "estimate": number + error, "code_digest": "c"}
+            for number in range(3)
+        ]  # fmt: skip
+        writer.write("estimates", rows)
+    page = write_report(tmp_path).read_text()
+    text = text_of(page)
+    assert "-0.2500 -0.2500 … -0.2500 0.9850 0.9850 … 0.9850" in text
+    assert "validation R²" in text and "test R²" in text
+    assert "test accuracy" not in page and "validation %" not in text
+    assert re.search(r"transtailor at 20% fewer MACs is better, by 1\.5\d\d\d in R² on average over 6 pairs", text)
+    drawn = [html.unescape(words) for words in re.findall(r"<text[^>]*>(.*?)</text>", page)]
+    assert "test R²" in drawn and "difference in test R²" in drawn
+
+
+def test_a_budget_that_a_rule_decided_has_no_number(tmp_path: Path, synthetic: Any) -> None:
+    synthetic(seeds=(0, 1)).write(tmp_path)
+    with load(tmp_path) as run:
+        rows = run.rows(
+            "SELECT * EXCLUDE (written_at) FROM operating_points WHERE method = 'transtailor' AND point = 3"
+        )
+    asked = [None, math.nan]
+    for row, value in zip(rows, asked, strict=True):
+        changes = {"label": "by rule", "method": "by_rule", "trial_id": row["trial_id"] + "x"}
+        Writer(tmp_path / "tables").write("operating_points", [row | changes | {"asked_removed_macs_fraction": value}])
+    text = text_of(write_report(tmp_path).read_text())
+    assert re.search(r"\d by rule – 30\.9 2 2", text)  # one arm of two seeds
+
+
+def test_differences_of_two_metrics_are_not_pooled(tmp_path: Path, synthetic: Any) -> None:
+    synthetic(networks=("vgg11", "mlp"), seeds=range(2)).write(tmp_path)
+    with load(tmp_path) as run:
+        rows = run.rows("SELECT * EXCLUDE (written_at) FROM operating_points WHERE network = 'mlp'")
+    Writer(tmp_path / "tables").write("operating_points", [row | {"metric": "r_squared"} for row in rows])
+    text = text_of(write_report(tmp_path).read_text())
+    assert "Pooled over networks" not in text
+    with load(tmp_path) as run:
+        arms = arms_of(points_of(run), {})
+    with pytest.raises(ValueError, match="pairs of one metric, given accuracy, r_squared"):
+        compare([(arms[0], arms[0]), (arms[-1], arms[-1])])

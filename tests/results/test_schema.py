@@ -14,6 +14,7 @@ KEYS = {
     "layers": ("trial_id", "point", "layer"),
     "operating_points": ("trial_id", "point"),
     "predictions": ("trial_id", "point", "split", "image_id"),
+    "estimates": ("trial_id", "point", "split", "sample_id"),
     "events": ("event_id",),
 }
 

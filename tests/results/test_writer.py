@@ -83,7 +83,7 @@ def test_a_missing_column_is_named(tmp_path: Path, trial_row: Row) -> None:
 
 def test_lists_hold_only_text(tmp_path: Path) -> None:
     row: dict[str, Any] = {column.name: "x" for column in TABLES["planned"].columns if column.name != "written_at"}
-    row |= {"seed": 0, "ranks": 1, "points_planned": 1}
+    row |= {"seed": 0, "train_images": 200, "ranks": 1, "points_planned": 1, "tuning_order": None}
     for wrong in ("abc", ["a", 1], None):
         with pytest.raises(ValueError, match="column stage_keys"):
             Writer(tmp_path).write("planned", [row | {"stage_keys": wrong}])

@@ -21,7 +21,7 @@ seed = [0, 1]
 [[variants]]
 method.name = "head_only"
 [[variants]]
-method.name = "one_shot"
+method.name = "prune"
 axes.method.criterion = ["l1", "random"]
 """
 

@@ -35,7 +35,8 @@ class FakeRank:
             self._compute(stage, folder)
         point = None
         if stage.get("point") is not None:
-            point = {"point": stage["point"], "validation_accuracy_fraction": stage["accuracy"], "macs": 1_000_000}
+            scores = {"metric": "accuracy", "validation_score": stage["accuracy"]}
+            point = {"point": stage["point"], "macs": 1_000_000, **scores}
         return {
             "stage_key": stage["key"],
             "kind": stage["kind"],

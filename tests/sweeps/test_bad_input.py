@@ -12,7 +12,7 @@ WriteSpec = Callable[..., Path]
 
 HEAD = 'name = "bad"\n'
 TRIAL = HEAD + '[trial]\nmethod.name = "head_only"\n'
-ONE_SHOT = HEAD + '[trial]\nmethod.name = "one_shot"\n'
+ONE_SHOT = HEAD + '[trial]\nmethod.name = "prune"\n'
 
 BAD_SPECS = {
     "not TOML": ("name = \n[trial]\n", ["spec.toml", "not valid TOML", "line 1"]),
@@ -127,7 +127,7 @@ BAD_ASSIGNMENTS = {
     "axes.sead=[3]": ["--set axes.sead=[3]", "did you mean 'seed'"],
     "resources.ranks=0": ["[resources] ranks", "0"],
     "resources.rank=1": ["'rank'", "did you mean 'ranks'"],
-    "name=other": ["--set name=other", "trial., axes. or resources."],
+    "name=other": ["--set name=other", "trial., axes., tuning. or resources."],
 }
 
 

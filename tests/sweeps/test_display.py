@@ -27,8 +27,8 @@ def progress(done: float, left: float, elapsed_s: float, *, failed: int = 0) -> 
         work_left=left,
         elapsed_s=elapsed_s,
         best=(
-            Best(label="one_shot l1", validation_accuracy_fraction=0.81, macs=2_000_000),
-            Best(label="transtailor", validation_accuracy_fraction=0.9, macs=1_500_000),
+            Best(label="prune l1", metric="accuracy", validation_score=0.81, macs=2_000_000),
+            Best(label="transtailor", metric="accuracy", validation_score=0.9, macs=1_500_000),
         ),
         running=(RunningTrial(trial_id="a" * 16, label="transtailor", stage="FineTune", stage_number=4, stages=9),),
     )
@@ -81,7 +81,7 @@ def test_plain_lines_are_sparse_but_failures_are_not() -> None:
         "trial x failed: ValueError",
         line(progress(100, 0, 100)),
         "  transtailor: validation accuracy 0.9000 at 1.5 M MACs",
-        "  one_shot l1: validation accuracy 0.8100 at 2 M MACs",
+        "  prune l1: validation accuracy 0.8100 at 2 M MACs",
     ]
 
 

@@ -119,7 +119,7 @@ def test_what_raises_fails_and_what_dies_is_tried_again(tmp_path: Path, recorder
     assert finished_trial_ids(tmp_path / "runs" / "fake") == {"dies-once", "good"}
     assert len(recorder.notes) == 5
     (best,) = recorder.states[-1].best
-    assert (best.label, best.validation_accuracy_fraction) == ("arm", 0.75)
+    assert (best.label, best.validation_score) == ("arm", 0.75)
     keys = [entry["key"] for entry in computed(tmp_path / "cache")]
     assert sorted(keys) == sorted(key_of(name) for name in "acdegh")  # resumed, not begun anew
 

@@ -1,6 +1,8 @@
 """The command line: `--plan` is instant and writes nothing, launching again goes on, exit codes and last lines."""
 
+import html
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -11,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from results.reader import load
 from sweeps.plan import Plan, make_plan
 from sweeps.relaunch import start
 from sweeps.run_folder import RunFolder
@@ -202,6 +205,35 @@ def test_failed_trials_are_named_with_their_log_and_end_with_one(launch: Command
         assert (write_spec().parent / log).is_file()
     assert any(line.startswith("to try them again, type: python ") for line in lines)
     assert lines[-1] == "runs/small/report.html"
+    with load(write_spec().parent / "runs/small") as tables:
+        ended = tables.rows("SELECT status, attempts, error FROM trials")
+        tries = tables.rows("SELECT status, cause FROM attempts")
+    assert [(row["status"], row["attempts"]) for row in ended] == [("failed", 1)] * len(plan.trials)  # not tried again
+    assert [(row["status"], row["cause"]) for row in tries] == [("failed", row["error"]) for row in ended]
+    text = html.unescape((write_spec().parent / lines[-1]).read_text())
+    report = text[text.index('id="failures"') :]
+    for row in ended:
+        assert re.fullmatch(r"TrainingError: stage fit_head \([0-9a-f]{12}\): .*\bepoch 0\b.*", row["error"])
+        assert row["error"] in report
+
+
+def test_each_warning_is_printed_once_and_stops_nothing(launch: Command, write_spec: WriteSpec) -> None:
+    """A stop rule finer than one image, in two seeds and two tolerances: two texts."""
+    spec = write_spec("""
+name = "warned"
+[axes]
+seed = [0, 1]
+method.tolerance_fraction = [0.0001, 0.0002]
+[trial]
+method = { name = "transtailor", steps = 1, stop_early = true }
+""")
+    done = launch(spec, "--plan")
+    assert done.returncode == 0
+    lines = done.stderr.splitlines()
+    assert len(lines) == 2
+    assert lines[0].startswith("warning: tolerance_fraction = 0.0001 is less than one of the ")
+    assert lines[1].startswith("warning: tolerance_fraction = 0.0002 is less than one of the ")
+    assert "4 trials" in done.stdout
 
 
 @pytest.mark.slow

@@ -78,10 +78,10 @@ def test_two_trials_with_one_id_name_both(write_spec: WriteSpec) -> None:
 name = "twice"
 [[variants]]
 label = "a"
-method.name = "one_shot"
+method.name = "prune"
 [[variants]]
 label = "b"
-method = { name = "one_shot", criterion = "l1" }
+method = { name = "prune", criterion = "l1" }
 """)
     with pytest.raises(
         SpecError, match=r"one id [0-9a-f]{16}(.|\n)*\[\[variants\]\] 1 \('a'\)(.|\n)*\[\[variants\]\] 2"

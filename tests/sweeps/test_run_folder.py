@@ -16,7 +16,7 @@ from sweeps.errors import RunFolderError
 from sweeps.plan import Plan, make_plan
 from sweeps.provenance import ROOT, code_digest, provenance, sources
 from sweeps.relaunch import described, difference, start
-from sweeps.run_folder import RunFolder, create_run, open_run, remove_abandoned, save_code
+from sweeps.run_folder import FORMAT, RunFolder, create_run, open_run, remove_abandoned, save_code
 from sweeps.run_lock import RunLock, holder_of
 from sweeps.spec import load_spec
 
@@ -183,7 +183,7 @@ def _plan_of_another_program(run: RunFolder) -> None:
 
 
 def _newer(run: RunFolder) -> None:
-    run.plan.write_text(run.plan.read_text().replace('"format": 1', '"format": 99'))
+    run.plan.write_text(run.plan.read_text().replace(f'"format": {FORMAT}', '"format": 99'))
 
 
 def _torn_rows(run: RunFolder) -> None:

@@ -33,13 +33,13 @@ seed = [0, 3]
 label = "all layers"
 method.name = "fine_tune"
 [[variants]]
-method = { name = "one_shot", criterion = "taylor" }
+method = { name = "prune", criterion = "taylor" }
 axes.method.removed_macs_fraction = [0.2, 0.4]
 [[exclude]]
 network = "digits_vgg"
 seed = 3
 [[exclude]]
-label = "one_shot taylor"
+label = "prune taylor"
 seed = [3]
 method.removed_macs_fraction = 0.4
 """)
@@ -51,11 +51,11 @@ method.removed_macs_fraction = 0.4
         ("all layers", "digits_vgg", 0, None),
         ("all layers", "digits_resnet", 0, None),
         ("all layers", "digits_resnet", 3, None),
-        ("one_shot taylor", "digits_vgg", 0, 0.2),
-        ("one_shot taylor", "digits_vgg", 0, 0.4),
-        ("one_shot taylor", "digits_resnet", 0, 0.2),
-        ("one_shot taylor", "digits_resnet", 0, 0.4),
-        ("one_shot taylor", "digits_resnet", 3, 0.2),
+        ("prune taylor", "digits_vgg", 0, 0.2),
+        ("prune taylor", "digits_vgg", 0, 0.4),
+        ("prune taylor", "digits_resnet", 0, 0.2),
+        ("prune taylor", "digits_resnet", 0, 0.4),
+        ("prune taylor", "digits_resnet", 3, 0.2),
     ]
     assert {trial.config.optimisation.epochs for trial in trials} == {7}
 
@@ -98,18 +98,14 @@ def test_extends_takes_over_what_it_does_not_say(write_spec: WriteSpec, tmp_path
     )
     spec = load_spec(path)
     assert (spec.name, spec.resources.ranks) == ("more", 2)
-    assert trials_of(spec) == [(label, "digits_vgg", 5) for label in ("head_only", "one_shot l1", "one_shot random")]
+    assert trials_of(spec) == [(label, "digits_vgg", 5) for label in ("head_only", "prune l1", "prune random")]
 
 
 def test_ten_seeds_are_the_embedded_sweep_and_seven_seeds_more() -> None:
-    three = {
-        tuple(t.settings["method"].items()) + (t.config.network, t.config.seed)
-        for t in expand(load_spec(EMBEDDED_SPEC))
-    }
-    ten = {
-        tuple(t.settings["method"].items()) + (t.config.network, t.config.seed)
-        for t in expand(load_spec(SPECS / "demo_10_seeds.toml"))
-    }
+    three, ten = (
+        {(t.config.method.model_dump_json(), t.config.network, t.config.seed) for t in expand(load_spec(spec))}
+        for spec in (EMBEDDED_SPEC, SPECS / "demo_10_seeds.toml")
+    )
     assert three < ten
     assert {trial[-1] for trial in ten} == set(range(10))
     assert len(ten) * 3 == len(three) * 10
@@ -118,8 +114,8 @@ def test_ten_seeds_are_the_embedded_sweep_and_seven_seeds_more() -> None:
 def test_the_embedded_sweep_is_what_the_readme_promises() -> None:
     trials = expand(load_spec(EMBEDDED_SPEC))
     labels = {trial.label for trial in trials}
-    one_shots = {f"one_shot {criterion}" for criterion in ("l1", "taylor", "random")}
-    assert labels == {"transtailor", "fine_tune", "fine_tune 70 epochs", "head_only"} | one_shots
+    prunes = {f"prune {criterion}" for criterion in ("l1", "taylor", "random")}
+    assert labels == {"transtailor", "fine_tune", "fine_tune 70 epochs", "head_only"} | prunes
     for label in labels:
         arms = {(trial.config.network, trial.config.seed) for trial in trials if trial.label == label}
         assert arms == {(network, seed) for network in ("digits_vgg", "digits_resnet") for seed in (0, 1, 2)}
@@ -161,7 +157,7 @@ data = [{ train_images = 100 }, { name = "digits", train_images = 200 }]
 label = 'quote " backslash \\ and ü'
 method.name = "fine_tune"
 [[variants]]
-method = { name = "one_shot", minimum_filters_fraction = 0.0 }
+method = { name = "prune", alpha_learning_rate = 0.0 }
 axes.method.removed_macs_fraction = [0.2, 0.4]
 [[exclude]]
 source.seed = 1
@@ -211,9 +207,9 @@ method.step_macs_fraction = [0.1, 0.3]
 
 
 def test_a_default_can_be_excluded_too(write_spec: WriteSpec) -> None:
-    text = 'name = "d"\n[trial]\nmethod.name = "one_shot"\n[axes]\nmethod.criterion = ["l1", "random"]\n'
+    text = 'name = "d"\n[trial]\nmethod.name = "prune"\n[axes]\nmethod.criterion = ["l1", "random"]\n'
     spec = load_spec(write_spec(text + "[[exclude]]\nmethod.removed_macs_fraction = 0.2\nmethod.criterion='l1'\n"))
-    assert [trial.label for trial in expand(spec)] == ["one_shot random"]
+    assert [trial.label for trial in expand(spec)] == ["prune random"]
 
 
 def test_numbers_and_truth_values_are_told_apart(write_spec: WriteSpec) -> None:

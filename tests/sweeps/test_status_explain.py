@@ -21,7 +21,7 @@ WriteSpec = Callable[..., Path]
 
 @pytest.fixture
 def plan(write_spec: WriteSpec) -> Plan:
-    """The plan of a small sweep: head_only, one_shot l1, one_shot random, each with seeds 0 and 1."""
+    """The plan of a small sweep: head_only, prune l1, prune random, each with seeds 0 and 1."""
     return make_plan(load_spec(write_spec()))
 
 
@@ -37,11 +37,12 @@ def write_point(run: RunFolder, trial: PlannedTrial, accuracy: float, removed: f
     """One operating point of a trial."""
     row = {
         "sweep": "small", "trial_id": trial.trial_id, "point": 0, "label": trial.label, "method": "m",
-        "network": "digits_vgg", "dataset": "digits", "seed": trial.config["seed"], "stage_key": "0" * 64,
+        "network": "digits_vgg", "dataset": "digits", "train_images": 200, "seed": trial.config["seed"],
+        "stage_key": "0" * 64,
         "model_key": "1" * 64, "protocol": "validation", "asked_removed_macs_fraction": removed,
         "removed_macs_fraction": removed, "macs": int(1000 * (1 - removed)), "original_macs": 1000, "params": 10,
-        "trained_epochs": 1, "validation_loss": 0.1, "validation_accuracy_fraction": accuracy,
-        "validation_images": 100, "code_digest": "0" * 64,
+        "trained_epochs": 1, "trained_macs": 1.0, "validation_loss": 0.1, "validation_images": 100,
+        "metric": "accuracy", "validation_score": accuracy, "deciding_score": accuracy, "code_digest": "0" * 64,
     }  # fmt: skip
     Writer(run.tables).write("operating_points", [row])
 
@@ -78,13 +79,13 @@ def test_status_while_it_runs(
         shown = sweeps_command("status", "runs/small").stdout
     assert "is being run by process" in shown
     assert "trials    6: 1 finished, 1 running, 3 waiting, 1 failed" in shown
-    assert f"running   {pruned.trial_id}  one_shot l1  for 5 min" in shown
+    assert f"running   {pruned.trial_id}  prune l1  for 5 min" in shown
     assert f"failed    {other_head.trial_id}  head_only: loss is not finite" in shown
     assert f"log: runs/small/trials/{other_head.trial_id}" in shown
     best = [" ".join(line.split()) for line in shown.splitlines() if line.startswith("  digits_vgg")]
     assert [line.partition(" with ")[0] for line in best] == [
-        "digits_vgg digits one_shot l1 0.7500",
-        "digits_vgg digits head_only 0.5000",
+        "digits_vgg digits prune l1 accuracy 0.7500",
+        "digits_vgg digits head_only accuracy 0.5000",
     ]
     # Equal accuracies: the one with fewer MACs is the better.
     assert f"0.7500  with 0.400 of the MACs removed  (trial {plan.trials[4].trial_id}" in shown
@@ -117,11 +118,11 @@ def test_status_imports_nothing_heavy(run: RunFolder) -> None:
 
 
 def test_explain_shows_each_setting_and_what_is_shared(sweeps_command: Command, run: RunFolder, plan: Plan) -> None:
-    first = next(trial for trial in plan.trials if (trial.label, trial.config["seed"]) == ("one_shot l1", 0))
-    second = next(trial for trial in plan.trials if (trial.label, trial.config["seed"]) == ("one_shot random", 1))
+    first = next(trial for trial in plan.trials if (trial.label, trial.config["seed"]) == ("prune l1", 0))
+    second = next(trial for trial in plan.trials if (trial.label, trial.config["seed"]) == ("prune random", 1))
     done = sweeps_command("explain", first.trial_id[:10], second.trial_id, "--run", run.path)
     assert (done.returncode, done.stderr) == (0, "")
-    assert f"{first.trial_id}  one_shot l1" in done.stdout
+    assert f"{first.trial_id}  prune l1" in done.stdout
     lines = [" ".join(line.split()) for line in done.stdout.splitlines()]
     assert 'method.criterion "l1" | "random"' in lines
     assert "seed 0 | 1" in lines
@@ -134,7 +135,7 @@ def test_explain_names_settings_that_only_one_has(sweeps_command: Command, run: 
     done = sweeps_command("explain", plan.trials[0].trial_id, plan.trials[2].trial_id)
     lines = [" ".join(line.split()) for line in done.stdout.splitlines()]
     assert 'method.criterion (does not have it) | "l1"' in lines
-    assert 'method.name "head_only" | "one_shot"' in lines
+    assert 'method.name "head_only" | "prune"' in lines
     assert any(line.endswith(": train_source, fit_head") for line in lines)
 
 

@@ -6,18 +6,25 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from tailor import cost, data, digits, networks
 from tailor.catalog import DATASETS, NETWORKS
+from tailor.groups import groups
+from tailor.stages import GroupRule
+
+EMBEDDED = sorted(name for name, info in NETWORKS.items() if info.builder.startswith("tailor.embedded_networks:"))
 
 
-@pytest.mark.parametrize("name", sorted(NETWORKS))
+@pytest.mark.parametrize("name", EMBEDDED)
 def test_macs_and_parameters_are_those_of_the_network(name: str) -> None:
+    """Torchvision's are held by test_torchvision.py."""
     info, model = NETWORKS[name], networks.build(name, 5, seed=0).eval()
     with FlopCounterMode(display=False) as counter:  # an independent count; two operations per multiply-accumulate
-        model(torch.zeros(1, *info.image_shape))
+        model(torch.zeros(1, *info.input_shape))
     assert info.macs == counter.get_total_flops() // 2
-    assert info.macs == cost.macs(name, 5, cost.original_shapes(name, 5))
+    assert info.macs == cost.macs(name, 5, cost.original_shapes(name, 5), info.input_shape)
     assert info.params_count == sum(p.numel() for p in model.parameters())
     assert info.head_params_count == sum(p.numel() for p in model.get_submodule(info.head).parameters())
-    assert info.has_norm == any(isinstance(module, torch.nn.BatchNorm2d) for module in model.modules())
+    members = [m for g in groups(model, info.input_shape, GroupRule(linear=True)) for m in g.members]
+    assert info.has_norm == any(member.norm is not None for member in members)
+    assert {info.activation} == {member.activation_kind for member in members}
 
 
 def test_digits_are_what_the_catalog_says() -> None:
@@ -27,7 +34,7 @@ def test_digits_are_what_the_catalog_says() -> None:
     assert len(loaded["target"]) == info.target_images
     assert sorted(loaded["target"].labels.unique().tolist()) == list(range(info.target_classes))
     assert sorted(loaded["source"].labels.unique().tolist()) == list(range(info.source_classes))
-    assert loaded["target"].images.shape[1:] == info.image_shape
+    assert loaded["target"].images.shape[1:] == info.input_shape
     assert not set(loaded["source"].ids.tolist()) & set(loaded["target"].ids.tolist())
 
 

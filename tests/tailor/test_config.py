@@ -15,8 +15,8 @@ from tailor.registry import Registry
 HEAD = {"name": "head_only"}
 MISTAKES: list[tuple[dict[str, Any], str]] = [
     ({"method": {"name": "transtailr"}}, r"method: no such method: 'transtailr'; did you mean 'transtailor'\?"),
-    ({"method": {}}, r"method: needs a name \(valid: fine_tune, head_only"),
-    ({"method": "transtailor"}, r"method: "),
+    ({"method": {}}, r"method: needs a name \(valid: fine_tune, gbn, head_only"),
+    ({"method": 3}, r"method: "),
     ({}, r"method is missing"),
     ({"method": HEAD, "netwrk": "digits_vgg"}, r"unknown key 'netwrk'; did you mean 'network'\?"),
     ({"method": HEAD, "network": "digits_vg"}, r"network: no such network; did you mean 'digits_vgg'\?"),
@@ -32,10 +32,36 @@ MISTAKES: list[tuple[dict[str, Any], str]] = [
     ({"method": HEAD, "seed": True}, r"seed: .*integer \(given: True\)"),
     ({"method": HEAD, "seed": -1}, r"seed: "),
     (
-        {"method": {"name": "one_shot", "removed_macs_fraction": 1.5}},
+        {"method": {"name": "prune", "removed_macs_fraction": 1.5}},
         r"fraction: .*less than 1 \(given: 1.5\)",
     ),
-    ({"method": {"name": "one_shot", "criterion": "l2"}}, r"method.criterion: .*'l1', 'taylor' or 'random'"),
+    (
+        {"method": {"name": "prune", "criterion": "randm"}},
+        r"method.criterion: no such criterion; did you mean 'random'\?",
+    ),
+    ({"method": {"name": "prune", "allocation": "globl"}}, r"allocation: no such allocation: 'globl'; did you mean"),
+    (
+        {"method": {"name": "prune", "allocation": {"name": "uniform", "draws": 3}}},
+        r"unknown key 'method.allocation.draws'.*valid: name",
+    ),
+    ({"method": HEAD, "optimisation": {"regulariser": "l2sp"}}, r"no such regulariser: 'l2sp'; did you mean 'l2_sp'\?"),
+    (
+        {"method": HEAD, "optimisation": {"regulariser": {"name": "l2_sp", "strenght": 1.0}}},
+        r"unknown key 'optimisation.regulariser.strenght'; did you mean 'strength'\?",
+    ),
+    ({"method": {"name": "transtailor", "tolerance_fraction": -0.1}}, r"tolerance_fraction: .*\(given: -0.1\)"),
+    (
+        {"method": {"name": "transtailor", "beta": "off", "beta_normalisation": "rms"}},
+        r"beta_normalisation = 'rms' has no effect; leave it out",
+    ),
+    (
+        {"network": "digits_resnet", "method": {"name": "transtailor", "beta": "sqrt", "placement": "before_norm"}},
+        r"the norm of digits_resnet cancels a factor in front of it",
+    ),
+    (
+        {"method": {"name": "prune", "first_regulariser": "slimming"}},
+        r"first_regulariser has no effect with order = 'head_first'",
+    ),
     ({"method": {"name": "transtailor", "stps": 3}}, r"unknown key 'method.stps'; did you mean 'steps'\?"),
     ({"method": {"name": "transtailor", "steps": 10}}, r"removes the whole network; choose fewer steps"),
     ({"method": HEAD, "data": {"train_images": 548}}, r"leaves no validation image.*at most 547"),

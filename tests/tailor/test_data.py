@@ -5,12 +5,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from tailor import data
+from tailor import augmentation, data
 from tailor.catalog import DATASETS
 from tailor.distributed import Ranks
 from tailor.errors import ConfigError
 from tailor.methods.recipe import Recipe
-from tailor.stage import Task
+from tailor.stages import Task
 from tests.tailor.trials import short_trial
 
 
@@ -54,12 +54,12 @@ def test_a_subset_is_drawn_per_class_by_the_seed() -> None:
     assert subsets[0] != subsets[1]
 
 
-@pytest.mark.parametrize("augmentation", ["none", "shift"])
+@pytest.mark.parametrize("how", ["none", "shift"])
 @pytest.mark.parametrize("images", [33, 32])
-def test_two_ranks_see_what_one_sees(augmentation: str, images: int) -> None:
+def test_two_ranks_see_what_one_sees(how: str, images: int) -> None:
     samples = data.splits(task()).train.take(torch.arange(images))
-    alone = list(data.batches(samples, 8, 3, 1, augmentation, rank(0, 1)))
-    shares = [list(data.batches(samples, 8, 3, 1, augmentation, rank(r, 2))) for r in (0, 1)]
+    alone = list(data.batches(samples, 8, 3, 1, how, rank(0, 1)))
+    shares = [list(data.batches(samples, 8, 3, 1, how, rank(r, 2))) for r in (0, 1)]
     assert [batch.global_count for batch in alone] == [batch.global_count for batch in shares[1]]
     for whole, even, odd in zip(alone, *shares, strict=True):
         assert torch.equal(whole.images[0::2], even.images)
@@ -81,14 +81,14 @@ def test_epochs_differ_in_order_and_shift() -> None:
     samples = data.splits(task()).train
     orders = [torch.cat([b.labels for b in data.batches(samples, 32, 0, e, "none", rank(0, 1))]) for e in (0, 1)]
     assert not torch.equal(orders[0], orders[1])
-    shifted = [data.shift(samples.images, samples.ids, 0, epoch) for epoch in (0, 1)]
+    shifted = [augmentation.shift(samples.images, samples.ids, 0, epoch) for epoch in (0, 1)]
     assert not torch.equal(shifted[0], shifted[1])
 
 
 def test_shift_moves_by_up_to_one_pixel_and_all_moves_occur() -> None:
     """Against the slow and obvious way: cut each window out of the padded image."""
     images = torch.arange(1, 65, dtype=torch.uint8).reshape(1, 1, 8, 8).repeat(500, 1, 1, 1)
-    moved = data.shift(images, torch.arange(500), 0, 0)
+    moved = augmentation.shift(images, torch.arange(500), 0, 0)
     padded = torch.nn.functional.pad(images[:1], (1, 1, 1, 1))[0]
     windows = {(r, c): padded[:, r : r + 8, c : c + 8] for r in range(3) for c in range(3)}
     found = [next(key for key, window in windows.items() if torch.equal(window, image)) for image in moved]

@@ -25,7 +25,7 @@ from tests.tailor.trials import NETWORKS, assert_equal_tensors, short_trial
 Run = Callable[..., list[StageEvent]]
 METHODS = [
     {"name": "transtailor", "steps": 2, "alpha_epochs": 1},
-    {"name": "one_shot", "criterion": "random"},
+    {"name": "prune", "criterion": "random"},
     {"name": "fine_tune"},
 ]
 
@@ -218,4 +218,5 @@ def test_only_the_operating_point_names_the_test_split() -> None:
             text = isinstance(node, ast.Constant) and node.value == "test"
             if attribute or text:
                 found.add(path.relative_to(folder).as_posix())
-    assert found == {"steps.py"}  # Workplace.splits moves it to the device, OperatingPoint measures it
+    in_trials = {name for name in found if not name.startswith("prepare/")}  # preparation cuts the splits
+    assert in_trials == {"data.py", "steps/base.py", "steps/tuning.py"}  # cut, moved to the device, and measured

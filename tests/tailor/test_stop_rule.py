@@ -72,9 +72,9 @@ def test_stop_early_ends_where_the_query_says(
         for method in (path, early)
     )
     assert [result.key for result in stopped] == [result.key for result in whole[: len(stopped)]]
-    accuracies = [result.validation_accuracy for result in stopped]
+    accuracies = [result.deciding_score for result in stopped]
     fell = falls_too_far(accuracies[-2], accuracies[-1], tolerance)
     assert fell == stops
     assert fell or len(stopped) == len(whole)
-    chosen = chosen_by_query([result.validation_accuracy for result in whole], tolerance)
+    chosen = chosen_by_query([result.deciding_score for result in whole], tolerance)
     assert chosen == len(stopped) - 1 - fell

@@ -1,125 +1,167 @@
-"""Which filters can go, what goes with them, and that nothing else changes."""
+"""Masked equals slimmed on the embedded networks, and all that a state knows of filters is slimmed alike."""
 
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from tailor import cost, surgery
+from tailor import cost, networks, surgery
+from tailor.catalog import NETWORKS
 from tailor.data import generator
 from tailor.errors import ConfigError
-from tailor.importance import attach_importance, fold_importance
+from tailor.networks_table import with_statistics
+from tailor.stages import GroupRule
 from tailor.state import ModelState, load_model, load_state, save_model
-from tests.tailor.trials import NETWORKS
 
+EMBEDDED = ("digits_vgg", "digits_vgg_bn", "digits_resnet", "friedman_mlp")
+INSIDE, ALL = GroupRule(), GroupRule(residual="coupled", linear=True)
 PRUNABLE = {
-    "digits_vgg": [f"features.{n}" for n in (0, 2, 5, 7)],
-    "digits_resnet": [f"blocks.{n}.conv1" for n in range(2)],  # inside the branches alone
+    ("digits_vgg", INSIDE): [f"features.{n}" for n in (0, 2, 5, 7)],
+    ("digits_vgg", ALL): [*(f"features.{n}" for n in (0, 2, 5, 7)), "classifier.0"],
+    ("digits_vgg_bn", INSIDE): [f"features.{n}" for n in (0, 3, 7, 10)],
+    ("digits_resnet", INSIDE): [f"blocks.{n}.conv1" for n in range(2)],
+    ("digits_resnet", ALL): ["stem.0", "blocks.0.conv1", "blocks.1.conv1", "blocks.1.conv2"],
+    ("friedman_mlp", INSIDE): [],
+    ("friedman_mlp", ALL): ["hidden.0", "hidden.2"],
 }
 
 
-def images(count: int = 16) -> torch.Tensor:
-    return torch.randn(count, 1, 8, 8, generator=generator(0, "test images"))
+def state_of(network: str) -> ModelState:
+    shape = NETWORKS[network].input_shape
+    tensors = with_statistics(networks.build(network, 5, seed=0).state_dict())
+    return ModelState(network=network, classes=5, input_shape=shape, tensors=tensors)
 
 
-def outputs(state: ModelState) -> torch.Tensor:
+def outputs(state: ModelState) -> Tensor:
+    images = torch.randn(16, *state.input_shape, generator=generator(0, "test images"))
     with torch.no_grad():
-        return state.build().eval()(images())
+        logits: Tensor = state.build().eval()(images)
+    return logits
+
+
+def groups_of(state: ModelState, rule: GroupRule) -> tuple[surgery.Group, ...]:
+    return surgery.groups(state.build(), state.input_shape, rule)
 
 
 def random_kept(found: tuple[surgery.Group, ...]) -> surgery.Kept:
     draw = generator(1, "test kept")
-    kept = {g.site: torch.rand(g.filters, generator=draw) < 0.6 for g in found}
-    return {site: stays.nonzero().flatten() for site, stays in kept.items()}
+    kept = {g.name: torch.rand(g.filters, generator=draw) < 0.6 for g in found}
+    return {name: stays.nonzero().flatten() for name, stays in kept.items()}
 
 
-@pytest.mark.parametrize("network", NETWORKS)
-def test_prunable_layers(network: str, fitted: Callable[[str], ModelState]) -> None:
-    state = fitted(network)
-    found = surgery.groups(state.build(), network)
-    assert [g.layer for g in found] == PRUNABLE[network]
-    assert [g.filters for g in found] == [state.tensors[f"{name}.weight"].shape[0] for name in PRUNABLE[network]]
-    expected_site = (lambda layer: layer.replace("conv", "bn")) if network == "digits_resnet" else (lambda layer: layer)
-    assert [g.site for g in found] == [expected_site(g.layer) for g in found]
+@pytest.mark.parametrize(("network", "rule"), PRUNABLE)
+def test_prunable_layers(network: str, rule: GroupRule) -> None:
+    state = state_of(network)
+    found = groups_of(state, rule)
+    assert [g.name for g in found] == PRUNABLE[network, rule]
+    assert [g.filters for g in found] == [state.tensors[f"{g.name}.weight"].shape[0] for g in found]
 
 
-@pytest.mark.parametrize("network", NETWORKS)
-@pytest.mark.parametrize("with_factors", [False, True])
-def test_masked_equals_slimmed(network: str, with_factors: bool, fitted: Callable[[str], ModelState]) -> None:
-    state = fitted(network)
-    found = surgery.groups(state.build(), network)
-    if with_factors:
+@pytest.mark.parametrize("rule", [INSIDE, ALL], ids=["inside", "all"])
+@pytest.mark.parametrize("network", EMBEDDED)
+@pytest.mark.parametrize("placement", ["none", "before_norm", "after_norm", "after_activation"])
+def test_masked_equals_slimmed(network: str, rule: GroupRule, placement: str) -> None:
+    state = state_of(network)
+    found = groups_of(state, rule)
+    if placement != "none":
         draw = generator(2, "test factors")
-        scored = {g.site: torch.rand(g.filters, generator=draw) + 0.1 for g in found}
-        state = attach_importance(replace(state, scores=scored), "sqrt", {})
+        members = [(m, g.filters) for g in found for m in g.members if m.activation or placement != "after_activation"]
+        factors = {m.site(placement): torch.rand(n, generator=draw) + 0.1 for m, n in members}
+        state = replace(state, factors=factors)
     kept = random_kept(found)
     masked, slimmed = surgery.mask(state, kept, found), surgery.slim(state, kept, found)
     # Sums over fewer terms round differently: some 1e-6 of outputs of order one.
     torch.testing.assert_close(outputs(slimmed), outputs(masked), rtol=1e-5, atol=1e-5)
-    assert not torch.allclose(outputs(slimmed), outputs(state), atol=1e-2)
+    assert torch.allclose(outputs(slimmed), outputs(state), atol=1e-3) == (not found)
     for group in found:
-        assert slimmed.tensors[f"{group.layer}.weight"].shape[0] == len(kept[group.site])
+        for member in group.members:
+            assert slimmed.tensors[f"{member.layer}.weight"].shape[0] == len(kept[group.name])
 
 
-@pytest.mark.parametrize("network", NETWORKS)
-def test_macs_of_a_slimmed_network_agree_with_an_independent_count(
-    network: str, fitted: Callable[[str], ModelState]
-) -> None:
-    state = fitted(network)
-    found = surgery.groups(state.build(), network)
-    slimmed = surgery.slim(state, random_kept(found), found)
-    model = slimmed.build().eval()
-    with FlopCounterMode(display=False) as counter:
-        model(torch.zeros(1, 1, 8, 8))
-    shapes = {name: tensor.shape for name, tensor in slimmed.tensors.items()}
-    assert cost.macs(network, 5, shapes) == counter.get_total_flops() // 2
-    assert cost.params_count(slimmed.tensors, model) == sum(p.numel() for p in model.parameters())
+def test_what_is_masked_puts_out_zero_also_behind_the_sum_of_a_skip() -> None:
+    state = state_of("digits_resnet")
+    found = groups_of(state, ALL)
+    kept = random_kept(found)
+    model = surgery.mask(state, kept, found).build().eval()
+    images = torch.randn(4, 1, 8, 8, generator=generator(0, "test images"))
+    last = next(g for g in found if g.name == "blocks.1.conv2")
+    assert [member.layer for member in last.members] == ["blocks.1.conv2", "blocks.1.skip.0"]
+    with torch.no_grad():
+        features = model.blocks(model.stem(images))
+    removed = sorted(set(range(last.filters)) - set(kept[last.name].tolist()))
+    assert removed and not features[:, removed].any()
+    assert features[:, kept[last.name]].flatten(2).any(dim=2).any(dim=0).float().mean() > 0.9
 
 
-@pytest.mark.parametrize("network", NETWORKS)
-def test_slimming_twice_is_slimming_once(network: str, fitted: Callable[[str], ModelState]) -> None:
-    state = fitted(network)
-    found = surgery.groups(state.build(), network)
-    first = {g.site: torch.arange(1, g.filters) for g in found}
-    once = surgery.slim(state, {g.site: torch.arange(2, g.filters) for g in found}, found)
-    between = surgery.slim(state, first, found)
-    again = surgery.groups(between.build(), network)
-    twice = surgery.slim(between, {g.site: torch.arange(1, g.filters) for g in again}, again)
+@pytest.mark.parametrize("network", EMBEDDED)
+def test_slimming_twice_is_slimming_once(network: str) -> None:
+    state = state_of(network)
+    found = groups_of(state, ALL)
+    once = surgery.slim(state, {g.name: torch.arange(2, g.filters) for g in found}, found)
+    between = surgery.slim(state, {g.name: torch.arange(1, g.filters) for g in found}, found)
+    again = groups_of(between, ALL)
+    twice = surgery.slim(between, {g.name: torch.arange(1, g.filters) for g in again}, again)
     assert all(torch.equal(once.tensors[name], twice.tensors[name]) for name in once.tensors)
 
 
-@pytest.mark.parametrize("network", NETWORKS)
-@pytest.mark.parametrize("mode", ["fold", "sqrt", "raw", "grad", "off"])
-def test_folding_keeps_the_function(network: str, mode: str, fitted: Callable[[str], ModelState]) -> None:
-    state = fitted(network)
-    found = surgery.groups(state.build(), network)
-    draw = generator(3, "test scores")
-    scores = {g.site: torch.rand(g.filters, generator=draw) + 0.01 for g in found}
-    scored = replace(state, scores=scores)
-    attached = attach_importance(scored, mode, {g.site: g.layer for g in found})
-    folded = fold_importance(attached)
-    assert folded.factors == {} and folded.gradient_factors == {}
-    torch.testing.assert_close(outputs(folded), outputs(attached), rtol=1e-4, atol=1e-5)
-    same_as_before = torch.allclose(outputs(attached), outputs(state), rtol=1e-4, atol=1e-5)
-    assert same_as_before == (mode in {"fold", "grad", "off"})
+def test_all_that_a_state_knows_of_filters_is_slimmed_alike() -> None:
+    plain = state_of("digits_resnet")
+    found = groups_of(plain, ALL)
+    members = {member.layer: (member, group) for group in found for member in group.members}
+    first, conv1 = members["stem.0"][0], members["blocks.0.conv1"][0]
+    sites = {"before": first.layer, "norm": first.norm or "", "activation": conv1.activation or ""}
+    numbers = {site: torch.arange(24.0) for site in sites.values()}
+    per_layer = {layer: torch.arange(float(group.filters)) for layer, (_, group) in members.items()}
+    state = replace(
+        plain,
+        scores=per_layer,
+        gradient_factors=per_layer,
+        factors=numbers,
+        alpha=numbers,
+        channel_weights=numbers,
+        anchor=plain.tensors,
+        momentum={"stem.0.weight": plain.tensors["stem.0.weight"]},
+        essential={"stem.0.weight": plain.tensors["stem.0.weight"]},
+    )
+    kept = {"stem.0": torch.tensor([3, 5]), "blocks.0.conv1": torch.tensor([1, 2, 7])}
+    slimmed = surgery.slim(state, kept, found)
+    stays = {sites["before"]: [3, 5], sites["norm"]: [3, 5], sites["activation"]: [1, 2, 7]}
+    for part in (slimmed.factors, slimmed.alpha, slimmed.channel_weights):
+        assert {site: values.tolist() for site, values in part.items()} == stays
+    for part in (slimmed.scores, slimmed.gradient_factors):
+        assert part["stem.0"].tolist() == part["blocks.0.conv2"].tolist() == [3, 5]
+        assert part["blocks.0.conv1"].tolist() == [1, 2, 7]
+        assert part["blocks.1.conv1"].tolist() == list(range(48))
+    assert all(torch.equal(slimmed.anchor[name], tensor) for name, tensor in slimmed.tensors.items())
+    for part in (slimmed.momentum, slimmed.essential):
+        assert torch.equal(part["stem.0.weight"], slimmed.tensors["stem.0.weight"])
 
 
-def test_a_saved_model_is_rebuilt_in_a_fresh_process(tmp_path: Path, fitted: Callable[[str], ModelState]) -> None:
-    for network in NETWORKS:
-        state = fitted(network)
-        found = surgery.groups(state.build(), network)
+@pytest.mark.parametrize("network", EMBEDDED)
+def test_macs_of_a_slimmed_network_agree_with_an_independent_count(network: str) -> None:
+    state = state_of(network)
+    found = groups_of(state, ALL)
+    slimmed = surgery.slim(state, random_kept(found), found)
+    model = slimmed.build().eval()
+    with FlopCounterMode(display=False) as counter:
+        model(torch.zeros(1, *state.input_shape))
+    shapes = {name: tensor.shape for name, tensor in slimmed.tensors.items()}
+    assert cost.macs(network, 5, shapes, state.input_shape) == counter.get_total_flops() // 2
+    assert cost.params_count(slimmed.tensors, model) == sum(p.numel() for p in model.parameters())
+
+
+def test_a_saved_model_is_rebuilt_in_a_fresh_process(tmp_path: Path) -> None:
+    for network in ("digits_vgg", "digits_resnet"):
+        state = state_of(network)
+        found = groups_of(state, ALL)
         slimmed = surgery.slim(state, random_kept(found), found)
-        with_factors = ModelState(
-            **(
-                vars(slimmed)
-                | {"factors": {g.site: torch.full((len(random_kept(found)[g.site]),), 0.5) for g in found}}
-            )
-        )
+        factors = {g.name: torch.full((len(random_kept(found)[g.name]),), 0.5) for g in found}
+        with_factors = replace(slimmed, factors=factors)
         folder = tmp_path / network
         save_model(with_factors, folder)
         program = (
@@ -127,16 +169,16 @@ def test_a_saved_model_is_rebuilt_in_a_fresh_process(tmp_path: Path, fitted: Cal
             f"model = tailor.load_model({str(folder)!r})\n"
             f"images = torch.load({str(tmp_path / 'images.pt')!r}, weights_only=True)\n"
             f"torch.save(model(images).detach(), {str(tmp_path / 'logits.pt')!r})\n"
-            "assert 'torch_pruning' not in sys.modules\n"
+            "assert not {'tailor.groups', 'torch_pruning'} & set(sys.modules)\n"
         )
-        torch.save(images(), tmp_path / "images.pt")
+        torch.save(torch.randn(16, 1, 8, 8, generator=generator(0, "test images")), tmp_path / "images.pt")
         subprocess.run([sys.executable, "-c", program], check=True)
         logits = torch.load(tmp_path / "logits.pt", weights_only=True)
         torch.testing.assert_close(logits, outputs(with_factors))
 
 
-def test_a_changed_model_file_is_refused(tmp_path: Path, fitted: Callable[[str], ModelState]) -> None:
-    save_model(fitted("digits_vgg"), tmp_path / "model")
+def test_a_changed_model_file_is_refused(tmp_path: Path) -> None:
+    save_model(state_of("digits_vgg"), tmp_path / "model")
     file = tmp_path / "model" / "model.safetensors"
     content = bytearray(file.read_bytes())
     content[-1] ^= 1

@@ -3,12 +3,13 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch.nn import functional as F
 
-from tailor import data, importance, stage, surgery
+from tailor import data, importance, networks, stages, surgery
 from tailor.cache import Cache
 from tailor.config import parse_trial
 from tailor.distributed import Ranks
@@ -16,10 +17,12 @@ from tailor.factors import attach
 from tailor.methods.recipe import Recipe
 from tailor.methods.transtailor import TransTailor
 from tailor.runner import StageEvent
+from tailor.stages import GroupRule
 from tailor.state import ModelState
 from tests.tailor.trials import NETWORKS, assert_equal_tensors, short_trial
 
 Run = Callable[..., list[StageEvent]]
+RULE = GroupRule()
 
 
 def by_kind(events: list[StageEvent], kind: str) -> list[StageEvent]:
@@ -34,7 +37,7 @@ def test_alpha_trains_while_all_else_is_unchanged(network: str, run: Run, shared
     assert factors.factors == head.factors == {}
     assert all((alpha != 1).any() for alpha in factors.alpha.values())
     assert {len(alpha) for alpha in factors.alpha.values()} == {
-        g.filters for g in surgery.groups(head.build(), network)
+        g.filters for g in surgery.groups(head.build(), head.input_shape, RULE)
     }
 
 
@@ -95,11 +98,12 @@ def test_beta_is_the_mean_over_batches_of_the_absolute_gradient_times_factor(
     trained = by_kind(events, "train_factors")[0].result.state
     scored = by_kind(events, "score_filters")[0].result.state
     assert scored.alpha == {}  # discarded after scoring
-    for group in surgery.groups(trained.build(), network)[:2]:
+    for group in surgery.groups(trained.build(), trained.input_shape, RULE)[:2]:
+        (member,) = group.members
         for index in (0, group.filters - 1):
-            expected = slow_beta(trained, 32, group.site, index)
+            expected = slow_beta(trained, 32, member.site("after_norm"), index)
             # Float32 gradients against float64 differences: 1e-4 of the value, 1e-6 near a kink of a ReLU.
-            assert scored.scores[group.site][index].item() == pytest.approx(expected, rel=1e-3, abs=1e-6)
+            assert scored.scores[member.layer][index].item() == pytest.approx(expected, rel=1e-3, abs=1e-6)
 
 
 @pytest.mark.parametrize("mode", ["fold", "sqrt", "raw"])
@@ -120,33 +124,100 @@ def test_beta_is_frozen_and_in_the_model_at_inference(mode: str, network: str, r
     assert not torch.allclose(with_beta, without, atol=1e-4)
 
 
-def beta_state(mode: str) -> ModelState:
+def beta_state(mode: str, **how: Any) -> ModelState:
     """A state whose beta is known: the first layer's filters score 1, 2, 3, ... and the others 1."""
-    from tailor import networks
-
     model = networks.build("digits_vgg", 5, seed=0)
-    found = surgery.groups(model, "digits_vgg")
-    scores = {g.site: torch.ones(g.filters) for g in found}
-    scores[found[0].site] = torch.arange(1, found[0].filters + 1, dtype=torch.float32)
-    state = ModelState(network="digits_vgg", classes=5, tensors=model.state_dict(), scores=scores)
-    return importance.attach_importance(state, mode, {g.site: g.layer for g in found})
+    found = surgery.groups(model, (1, 8, 8), RULE)
+    scores = {g.name: torch.ones(g.filters) for g in found}
+    scores[found[0].name] = torch.arange(1, found[0].filters + 1, dtype=torch.float32)
+    state = ModelState(
+        network="digits_vgg", classes=5, input_shape=(1, 8, 8), tensors=model.state_dict(), scores=scores
+    )
+    settings = {"normalisation": "layer_mean", "placement": "after_norm", "seed": None} | how
+    attach = stages.AttachImportance(of=None, rule=RULE, mode=mode, **settings)  # type: ignore[arg-type]
+    return importance.attach_importance(state, found, attach)
+
+
+NUMBERS = torch.arange(1, 25, dtype=torch.float32)  # mean 12.5
 
 
 def test_the_modes_of_beta_by_hand() -> None:
-    numbers = torch.arange(1, 25, dtype=torch.float32)  # mean 12.5
-    expected = (numbers / 12.5).clamp(0.1, 10)
+    expected = (NUMBERS / 12.5).clamp(0.1, 10)
     assert expected[0] == pytest.approx(0.1)  # 0.08, clipped
     torch.testing.assert_close(beta_state("fold").factors["features.0"], expected)
     torch.testing.assert_close(beta_state("grad").gradient_factors["features.0"], expected)
-    root = numbers.sqrt()
+    root = NUMBERS.sqrt()
     torch.testing.assert_close(beta_state("sqrt").factors["features.0"], (root / root.mean()).clamp(0.1, 10))
-    torch.testing.assert_close(beta_state("raw").factors["features.0"], numbers)
+    torch.testing.assert_close(beta_state("raw").factors["features.0"], NUMBERS)
     assert beta_state("off").factors == {} and beta_state("grad").factors == {}
     assert all(beta_state(mode).scores == {} for mode in ("fold", "sqrt", "grad", "raw", "off"))
 
 
+def test_the_normalisations_of_beta_by_hand() -> None:
+    mean = (NUMBERS / 12.5).clamp(0.1, 10)
+    rms = (NUMBERS / (sum(n * n for n in range(1, 25)) / 24) ** 0.5).clamp(0.1, 10)
+    torch.testing.assert_close(beta_state("grad", normalisation="rms").gradient_factors["features.0"], rms)
+    torch.testing.assert_close(beta_state("grad", normalisation="none").gradient_factors["features.0"], NUMBERS)
+    dealt = [beta_state("grad", normalisation="permuted", seed=seed).gradient_factors["features.0"] for seed in (0, 1)]
+    for values in dealt:  # the same values, at other filters
+        torch.testing.assert_close(values.sort().values, mean)
+        assert not torch.equal(values, mean)
+    assert not torch.equal(*dealt)
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("placement", ["before_norm", "after_norm", "after_activation"])
+def test_folding_keeps_the_function_wherever_the_factor_sits(
+    placement: str, network: str, run: Run, shared_cache: Cache
+) -> None:
+    method = {"name": "transtailor", "steps": 2, "alpha_epochs": 1, "beta": "fold", "placement": placement}
+    events = run(short_trial(method, network=network), shared_cache)
+    images = data.normalise(data.source("digits").images[:8])
+
+    def outputs(kind: str, number: int) -> torch.Tensor:
+        with torch.no_grad():
+            return by_kind(events, kind)[number].result.state.build().eval()(images)
+
+    pruned, attached = outputs("prune", 0), outputs("attach_importance", 0)  # W / beta under beta
+    tuned, folded = outputs("fine_tune", 0), outputs("fold_importance", 0)
+    torch.testing.assert_close(attached, pruned, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(folded, tuned, rtol=1e-4, atol=1e-5)
+    sites = by_kind(events, "attach_importance")[0].result.state.factors
+    found = surgery.groups(by_kind(events, "fit_head")[0].result.state.build(), (1, 8, 8), RULE)
+    assert set(sites) == {member.site(placement) for group in found for member in group.members}
+
+
+@pytest.mark.parametrize(("prune_by", "expected"), [("random", "at random"), ("nothing", "none at all")])
+def test_the_controls_of_the_loop(prune_by: str, expected: str, run: Run, shared_cache: Cache) -> None:
+    """Random filters go, and the importance still belongs to those that stay; or no filter goes."""
+    method = {"name": "transtailor", "steps": 1, "alpha_epochs": 1}
+    loop = run(short_trial(method), shared_cache)
+    control = run(short_trial(method | {"prune_by": prune_by}), shared_cache)
+    scored = by_kind(loop, "score_filters")[0].result
+    assert by_kind(control, "score_filters")[0].result.key == scored.key  # the same factors and scores
+    if prune_by == "nothing":
+        assert by_kind(control, "prune") == []
+        assert control[-1].result.info["macs"] == control[-1].result.info["original_macs"]
+        return
+    kept = [by_kind(events, "prune")[0].result.read_tensors() for events in (loop, control)]
+    assert any(not torch.equal(kept[0][name], kept[1][name]) for name in kept[0]), expected
+    random_state = by_kind(control, "prune")[0].result.state
+    for group_name, indices in kept[1].items():
+        layer = group_name.removeprefix("kept/")
+        torch.testing.assert_close(random_state.scores[layer], scored.state.scores[layer][indices])
+
+
+@pytest.mark.parametrize(("start", "noise"), [(0.5, 0.0), (1.0, 0.1)])
+def test_factors_start_where_the_settings_say(start: float, noise: float, run: Run, shared_cache: Cache) -> None:
+    method = {"name": "transtailor", "steps": 1, "alpha_epochs": 0, "alpha_start": start, "alpha_noise": noise}
+    alpha = by_kind(run(short_trial(method), shared_cache), "train_factors")[0].result.state.alpha
+    values = torch.cat(list(alpha.values()))
+    assert values.mean().item() == pytest.approx(start, abs=0.05)
+    assert values.std().item() == pytest.approx(noise, abs=0.03)
+
+
 def test_a_layer_that_scores_zero_gets_factors_of_one() -> None:
-    assert importance.normalised(torch.zeros(3)).tolist() == [1.0, 1.0, 1.0]
+    assert importance.normalised(torch.zeros(3), "layer_mean").tolist() == [1.0, 1.0, 1.0]
 
 
 def test_grad_scales_the_gradients_of_each_filter(run: Run, tmp_path: Path) -> None:
@@ -172,7 +243,7 @@ def test_auto_chooses_by_the_network() -> None:
 
 def test_zero_alpha_epochs_score_like_plain_taylor(run: Run, shared_cache: Cache) -> None:
     path = run(short_trial({"name": "transtailor", "steps": 1, "alpha_epochs": 0}), shared_cache)
-    plain = run(short_trial({"name": "one_shot", "criterion": "taylor"}), shared_cache)
+    plain = run(short_trial({"name": "prune", "criterion": "beta", "alpha_epochs": 0}), shared_cache)
     scores = [by_kind(events, "score_filters")[0].result.state.scores for events in (path, plain)]
     assert_equal_tensors(*scores)
 
@@ -208,8 +279,8 @@ def test_algorithm_1_in_order() -> None:
 
 class _Outcome:
     def __init__(self, key: str) -> None:
-        self.key, self.validation_accuracy = key, float("nan")
+        self.key, self.deciding_score, self.removed_macs_fraction = key, float("nan"), float("nan")
 
 
 def test_a_stage_names_its_parent() -> None:
-    assert stage.FoldImportance(of=_Outcome("a" * 64)).parents == ("a" * 64,)
+    assert stages.FoldImportance(of=_Outcome("a" * 64), rule=RULE).parents == ("a" * 64,)

@@ -10,6 +10,15 @@ import json
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, ClassVar, Literal, Protocol
 
+from tailor.imports import digest_of_class
+from tailor.settings import Settings
+
+BACKWARD_WORK = 2.0  # a backward pass costs about two forward passes
+STAGE_JSON_BYTES = 2_000
+
+Placement = Literal["before_norm", "after_norm", "after_activation"]
+"""Where a filter's factor sits: at its layer's output, behind the norm after it (if any), or behind the activation."""
+
 
 class Outcome(Protocol):
     """What a method gets back for a stage: its key and, for an operating point, what decisions may read."""
@@ -20,9 +29,47 @@ class Outcome(Protocol):
         ...
 
     @property
-    def validation_accuracy(self) -> float:
-        """Accuracy on the validation split, in [0, 1]; NaN where it is not known (planning, other stages)."""
+    def deciding_score(self) -> float:
+        """What the trial decides by, the larger the better; NaN where it is not known (planning, other stages)."""
         ...
+
+    @property
+    def removed_macs_fraction(self) -> float:
+        """Of a pruning, the share of the original MACs that is gone; NaN where it is not known."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupRule:
+    """Which filters can be removed, the same for every method of a comparison."""
+
+    residual: Literal["inside", "coupled"] = "inside"  # coupled: layers whose outputs are added lose filters together
+    linear: bool = False  # whether hidden linear layers lose outputs, too
+
+
+@dataclass(frozen=True, kw_only=True)
+class Size:
+    """What the cost of a stage depends on, as a plan knows it."""
+
+    macs: float  # of one image at the model's present width
+    weights_bytes: int
+    head_bytes: int
+    train_images: int
+    source_images: int
+    measured_images: int  # of validation and test together
+
+    @property
+    def both_passes(self) -> float:
+        """Work of one image forward and backward."""
+        return self.macs * (1.0 + BACKWARD_WORK)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """Expected work (forward passes of one image x MACs) and bytes on disk of a stage."""
+
+    work: float = 0.0
+    stored_bytes: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +83,7 @@ class Task:
     split_seed: int
     subset_seed: int | None  # None unless a subset is drawn
     augmentation: str
+    crop_px: int | None = None  # side of the square that a network sees of each image; None: all of it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +98,7 @@ class Training:
     weight_decay: float
     schedule: str
     seed: int  # order of the images and augmentation
+    optimiser: Literal["sgd", "adam"] = "sgd"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +118,14 @@ class Stage:
         """Keys of the stages that this one starts from."""
         return () if self.of is None else (self.of.key,)
 
+    def cost(self, size: Size) -> Cost:  # noqa: ARG002
+        """What the stage is expected to cost; by default nothing but its description on disk."""
+        return Cost(stored_bytes=STAGE_JSON_BYTES)
+
+    def kept_fraction(self, before: float) -> float:
+        """Share of the original MACs that a model has after this stage, if it had `before`."""
+        return before
+
     def key(self) -> str:
         """SHA-256 over kind, version, settings and parents' keys, 64 hexadecimal digits."""
         identity = {
@@ -77,91 +134,11 @@ class Stage:
             "settings": self.settings(),
             "parents": list(self.parents),
         }
+        values = (getattr(self, field.name) for field in fields(self))
+        kinds = {type(self), *(type(value) for value in values if isinstance(value, Settings))}
+        if brought := sorted(digest for kind in kinds if (digest := digest_of_class(kind)) is not None):
+            identity["imports"] = brought  # code of a user's own modules
         return hashlib.sha256(canonical_json(identity).encode()).hexdigest()
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainSource(Stage):
-    """The network trained from scratch on the source task; the pre-trained network of the embedded data set."""
-
-    kind = "train_source"
-    network: str
-    data_name: str
-    data_sha256: str
-    initial_seed: int
-    training: Training
-
-
-@dataclass(frozen=True, kw_only=True)
-class FitHead(Stage):
-    """A new last layer for the target's classes, trained on frozen features (Algorithm 1, line 1)."""
-
-    kind = "fit_head"
-    task: Task
-    head_seed: int
-    training: Training
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainFactors(Stage):
-    """Scaling factors alpha at the filters' outputs, trained while every weight is frozen (Eq. 3)."""
-
-    kind = "train_factors"
-    task: Task
-    training: Training
-
-
-@dataclass(frozen=True, kw_only=True)
-class ScoreFilters(Stage):
-    """One score per prunable filter; the smaller, the sooner it goes."""
-
-    kind = "score_filters"
-    criterion: str
-    task: Task | None  # None: the criterion reads no data
-    batch_size: int | None
-    seed: int | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Prune(Stage):
-    """The lowest-scored filters of the whole network removed until a budget is reached."""
-
-    kind = "prune"
-    removed_macs_fraction: float  # of the original network with the target's head
-    minimum_filters_fraction: float  # of each layer's original filters that stay, at least one
-
-
-@dataclass(frozen=True, kw_only=True)
-class AttachImportance(Stage):
-    """The scores put into the model as frozen factors for importance-aware fine-tuning (Eq. 6)."""
-
-    kind = "attach_importance"
-    mode: Literal["fold", "sqrt", "grad", "raw", "off"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class FoldImportance(Stage):
-    """The factors multiplied into the weights, so that the function stays and the next iteration starts plain."""
-
-    kind = "fold_importance"
-
-
-@dataclass(frozen=True, kw_only=True)
-class FineTune(Stage):
-    """All weights trained on the target."""
-
-    kind = "fine_tune"
-    task: Task
-    training: Training
-
-
-@dataclass(frozen=True, kw_only=True)
-class OperatingPoint(Stage):
-    """A sub-model that the trial reached: its cost, its validation accuracy, its predictions."""
-
-    kind = "operating_point"
-    task: Task
-    asked_removed_macs_fraction: float
 
 
 def canonical_json(value: Any) -> str:
@@ -170,6 +147,8 @@ def canonical_json(value: Any) -> str:
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, Settings):
+        return value.identity()
     if is_dataclass(value) and not isinstance(value, type):
         return {f.name: _plain(getattr(value, f.name)) for f in fields(value)}
     return value

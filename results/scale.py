@@ -1,0 +1,96 @@
+"""How numbers are written for people: accuracies in per cent, R squared as it is, shares of MACs in per cent."""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from results.statistics import Mean
+
+NOTHING = "–"
+
+
+def number(value: float | None, digits: int = 2, *, signed: bool = False) -> str:
+    """A number with thousands apart; a dash for None, and "not a number" for NaN."""
+    if value is None:
+        return NOTHING
+    if math.isnan(value):
+        return "not a number"
+    return f"{value:{'+' if signed else ''},.{digits}f}"
+
+
+def percent(fraction: float | None, digits: int = 2) -> str:
+    """A fraction in per cent, without the sign."""
+    return number(None if fraction is None else 100 * fraction, digits)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scale:
+    """How the scores of one metric are written.
+
+    Attributes:
+        noun: what a score is called.
+        factor: what a score is multiplied with before it is shown.
+        digits: behind the point.
+        mark: what stands in a table's head, behind "validation" or "test".
+        unit: what stands behind a value in a text.
+        difference_unit: what stands behind a difference in a text.
+        axis_unit, difference_axis_unit: the same on a figure's axes, in brackets.
+    """
+
+    noun: str
+    factor: float
+    digits: int
+    mark: str
+    unit: str
+    difference_unit: str
+    axis_unit: str
+    difference_axis_unit: str
+
+    def value(self, score: float | None) -> str:
+        """A score, without its unit."""
+        return number(None if score is None else self.factor * score, self.digits)
+
+    def difference(self, difference: float | None) -> str:
+        """A difference of scores, with its sign and without its unit."""
+        return number(None if difference is None else self.factor * difference, self.digits, signed=True)
+
+    def interval(self, mean: Mean, *, signed: bool = False) -> str:
+        """The 95% interval of a mean; a dash where there is none."""
+        if mean.low is None or mean.high is None:
+            return NOTHING
+        write = self.difference if signed else self.value
+        return f"{write(mean.low)} … {write(mean.high)}"
+
+
+SCALES: Mapping[str, Scale] = MappingProxyType(
+    {
+        "accuracy": Scale(
+            noun="accuracy",
+            factor=100.0,
+            digits=2,
+            mark="%",
+            unit="%",
+            difference_unit=" points",
+            axis_unit=" (%)",
+            difference_axis_unit=" (percentage points)",
+        ),
+        "r_squared": Scale(
+            noun="R²",
+            factor=1.0,
+            digits=4,
+            mark="R²",
+            unit="",
+            difference_unit=" in R²",
+            axis_unit="",
+            difference_axis_unit="",
+        ),
+    }
+)
+"""Metric (as `operating_points` names it) -> how its scores are written."""
+
+
+def mark_of(metrics: Iterable[str]) -> str:
+    """The mark of a column that holds scores of these metrics: "%", "R²" or both."""
+    found = set(metrics)
+    return " or ".join(scale.mark for metric, scale in SCALES.items() if metric in found) or "score"

@@ -1,0 +1,100 @@
+"""The rules of target-aware network adaptation on plain numbers: how much each layer can lose, which layers go first,
+and which point of the path is kept. Without torch.
+
+Zhong, Li, Okada, Maki: "Target Aware Network Adaptation for Efficient Representation Learning" (arXiv 1810.01104). The
+frame is the paper's; the formulas are our choice within it, see docs/methods/target_aware_adaptation.md.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from tailor.stages import CumulativeSum
+
+ROUNDING = 1e-9
+"""Of a layer's sum: a partial sum that is exactly the share asked for counts as such whatever the binary fractions."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layer:
+    """A layer, or layers that lose filters together, before the rule."""
+
+    name: str
+    statistics: Sequence[float]  # one per filter, not negative; the larger, the more the target uses it
+    macs_fraction: float  # of the present model's MACs that the layer has
+    minimum: int  # filters that always stay
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerCut:
+    """What the rule says of a layer."""
+
+    name: str
+    filters: int  # before
+    kept_by_rule: int  # k*
+    removable_fraction: float  # r = 1 - k* / n
+    priority: float
+    removed: int  # filters that go now
+
+
+def kept_count(statistics: Sequence[float], kept_cumulative_fraction: float) -> int:
+    """k* = min{k >= 1: s_1 + ... + s_k >= c (s_1 + ... + s_n)}, the statistics s sorted from the largest on.
+
+    Written without a division, so that a layer whose statistics are all zero keeps one filter.
+
+    Args:
+        statistics: one per filter, not negative.
+        kept_cumulative_fraction: c in (0, 1].
+
+    Raises:
+        ValueError: no filter, or a statistic that is negative or not finite.
+    """
+    if not statistics or not all(math.isfinite(value) and value >= 0.0 for value in statistics):
+        raise ValueError(f"a cumulative sum needs finite statistics from 0 on, at least one; given {list(statistics)}")
+    total, held = math.fsum(statistics), 0.0
+    for k, value in enumerate(sorted(statistics, reverse=True), start=1):
+        held += value
+        if held >= (kept_cumulative_fraction - ROUNDING) * total:
+            return k
+    return len(statistics)
+
+
+def cut_layers(layers: Sequence[Layer], cut: CumulativeSum) -> tuple[LayerCut, ...]:
+    """What goes from each layer in one iteration, in the order of `layers`.
+
+    Of the layers that can lose a filter, those of the highest priority lose what they can; equal ones go in order.
+    """
+    judged = [_judge(layer, cut) for layer in layers]
+    able = [number for number, layer in enumerate(judged) if layer.removed]
+    first = sorted(able, key=lambda number: -judged[number].priority)[: cut.layers_per_iteration]
+    return tuple(layer if number in first else replace(layer, removed=0) for number, layer in enumerate(judged))
+
+
+def _judge(layer: Layer, cut: CumulativeSum) -> LayerCut:
+    """What the layer would lose if it were among the first."""
+    filters = len(layer.statistics)
+    kept = kept_count(layer.statistics, cut.kept_cumulative_fraction)
+    removable_fraction = 1.0 - kept / filters
+    at_once = max(1, math.floor(cut.most_filters_fraction * filters + ROUNDING))
+    return LayerCut(
+        name=layer.name,
+        filters=filters,
+        kept_by_rule=kept,
+        removable_fraction=removable_fraction,
+        priority=removable_fraction * (layer.macs_fraction if cut.priority == "removable_x_macs" else 1.0),
+        removed=max(0, min(filters - kept, at_once, filters - layer.minimum)),
+    )
+
+
+def best_point(path: Sequence[tuple[float, float]]) -> int:
+    """The number of the point that is kept: the best validation score, among equal ones the smallest network.
+
+    Args:
+        path: (score, removed share of the MACs) of each point, at least one; a score that is NaN is the worst.
+    """
+
+    def worth(number: int) -> tuple[float, float]:
+        score, removed = path[number]
+        return (-math.inf if math.isnan(score) else score), removed
+
+    return max(range(len(path)), key=worth)

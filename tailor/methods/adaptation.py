@@ -1,0 +1,98 @@
+"""Target-aware network adaptation (Zhong et al., 2018), our design within the frame that is known of it.
+
+Marks: P = the paper's frame, C = our choice; statistic, threshold and priority of the paper are not known.
+"""
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
+
+from tailor.adaptation import best_point
+from tailor.catalog import NETWORKS
+from tailor.methods.base import Method, Steps, register
+from tailor.methods.recipe import Recipe
+from tailor.settings import Count, Fraction
+from tailor.stages import CumulativeSum, Grouping, Outcome, Priority, PruneByCumulativeSum
+from tailor.stopping import falls_too_far
+
+if TYPE_CHECKING:
+    from tailor.config import TrialConfig
+
+Share = Annotated[float, Field(gt=0.0, le=1.0)]
+NEVER_NEGATIVE = ("ReLU", "ReLU6", "none")  # none: no activation modules, so a ReLU is read in their place
+
+
+@register
+class TargetAwareAdaptation(Method):
+    """Fine-tune; then drop filters that the target's activations hardly use, a few layers at a time, and tune again."""
+
+    name: Literal["target_aware_adaptation"] = "target_aware_adaptation"
+    statistic: Literal["mean_activation", "mean_absolute_activation", "apoz"] = "mean_activation"
+    """What is summed up per filter over the target's training images (C): a criterion that reads activations."""
+    kept_cumulative_fraction: Share = 0.99
+    """Share of a layer's summed statistic that the filters which stay hold (C)."""
+    priority: Priority = "removable"
+    """Which layers go first (C): by the share of filters beyond the cumulative sum, or by that times their MACs."""
+    layers_per_iteration: Count = 3
+    """Layers that lose filters in one iteration, at the most (C)."""
+    most_filters_fraction: Share = 0.1
+    """Share of a layer's filters that go in one iteration, at the most but at least one (C)."""
+    grouping: Grouping = "sum"
+    """How the statistics of layers that lose filters together become one (C)."""
+    iterations: Count = 8
+    """Length of the path (C); it ends before where nothing can be removed (C)."""
+    stop_early: bool = False
+    """Stop at the rule below instead of walking the whole path and asking the table for it (C)."""
+    tolerance_fraction: Fraction = 0.01
+    """Fall of the score below the best so far that the rule tolerates (C)."""
+
+    def check(self, config: "TrialConfig") -> None:
+        """Refuse a statistic that may be negative on this network."""
+        activation = NETWORKS[config.network].activation
+        if self.statistic != "mean_absolute_activation" and activation not in NEVER_NEGATIVE:
+            raise ValueError(
+                f"statistic = {self.statistic!r} needs activations from 0 on, and {config.network} has {activation}; "
+                "choose statistic = 'mean_absolute_activation'"
+            )
+
+    def label(self) -> str:
+        """One arm per statistic and priority."""
+        parts: list[str] = [self.name]
+        parts += [] if self.statistic == "mean_activation" else [self.statistic]
+        parts += [] if self.priority == "removable" else [self.priority]
+        return " ".join(parts)
+
+    def walk(self, config: "TrialConfig") -> Steps:
+        """Statistics, cumulative sums, priorities, surgery, optimisation (P: their order), once per iteration."""
+        recipe = Recipe(config)
+        fitted = yield from recipe.head()
+        model = yield recipe.fine_tune(fitted, 1)  # the network taken over, tuned on the target
+        point = yield recipe.point(model)
+        path = [(point.deciding_score, 0.0)]  # with the share of the MACs that is gone
+        for iteration in range(1, self.iterations + 1):
+            statistics = yield recipe.scores(model, self.statistic)
+            pruned = yield self._surgery(statistics, config, recipe)
+            if pruned.removed_macs_fraction <= path[-1][1]:
+                return  # no layer has a filter to lose; never so in a plan, which does not know
+            smaller = yield from recipe.norms(pruned)
+            model = yield recipe.fine_tune(smaller, iteration + 1)
+            point = yield recipe.point(model, None)
+            path.append((point.deciding_score, pruned.removed_macs_fraction))
+            if self.stop_early and falls_too_far(
+                path[best_point(path)][0], point.deciding_score, self.tolerance_fraction
+            ):
+                return
+
+    def _surgery(self, statistics: Outcome, config: "TrialConfig", recipe: Recipe) -> PruneByCumulativeSum:
+        return PruneByCumulativeSum(
+            of=statistics,
+            rule=recipe.rule,
+            grouping=self.grouping,
+            cut=CumulativeSum(
+                kept_cumulative_fraction=self.kept_cumulative_fraction,
+                priority=self.priority,
+                layers_per_iteration=self.layers_per_iteration,
+                most_filters_fraction=self.most_filters_fraction,
+            ),
+            minimum_filters_fraction=config.pruning.minimum_filters_fraction,
+        )

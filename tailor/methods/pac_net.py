@@ -1,0 +1,90 @@
+"""PAC-Net (Myung, Huh, Jang, Joo, Lee, Ryu, Yi; ICML 2022; arXiv 2206.05703): prune, allocate, calibrate.
+
+Marks: P = printed in the paper, C = our choice where the paper is silent or could not be read.
+"""
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
+
+from tailor.methods.base import Method, Steps, register
+from tailor.methods.recipe import Recipe
+from tailor.seeds import stream
+from tailor.settings import Count, Rate
+from tailor.stages import Allocate, Calibrate, FindEssential, Training
+
+if TYPE_CHECKING:
+    from tailor.config import TrialConfig
+
+
+@register
+class PACNet(Method):
+    """Keep the weights that the source needs as they are, and learn the target with the others."""
+
+    name: Literal["pac_net"] = "pac_net"
+    prune_ratio: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.8
+    """Share of the weights of all convolution and linear layers that is redundant (P: 0.8)."""
+    penalty_strength: Rate = 0.01
+    """lambda, of the sum of the squared redundant weights in Calibrate's loss (P: 0.01)."""
+    optimiser: Literal["adam", "sgd"] = "adam"
+    """Of Allocate and Calibrate (P: Adam); SGD takes its momentum from `source` and `optimisation`."""
+    allocate_epochs: Count = 6
+    """Epochs of the essential weights on the source (C: half of the source's own)."""
+    allocate_learning_rate: Rate = 0.001
+    """Their rate, falling as the source's does (C)."""
+    calibrate_learning_rate: Rate = 0.001
+    """Of the redundant weights (C); the head's rate, epochs, batch size and schedule are `optimisation`'s."""
+
+    def check(self, config: "TrialConfig") -> None:
+        """Refuse a target without a source task to train on, and a regulariser that nothing would read."""
+        if not config.data.info.source_images:
+            raise ValueError(
+                f"pac_net trains the essential weights on the source task, and {config.data.name} has no source task; "
+                "choose data with one, or another method"
+            )
+        if config.optimisation.regulariser is not None:
+            raise ValueError(
+                f"optimisation.regulariser = {config.optimisation.regulariser.name!r} has no effect with pac_net, "
+                "whose penalty is penalty_strength; leave the regulariser out"
+            )
+
+    def walk(self, config: "TrialConfig") -> Steps:
+        """Prune and Allocate know the source alone, so all targets and seeds share them; then head and Calibrate."""
+        recipe = Recipe(config)
+        pretrained = yield recipe.source()
+        essential = yield FindEssential(of=pretrained, prune_ratio=self.prune_ratio)  # Prune
+        allocated = yield Allocate(  # Allocate: w_S
+            of=essential,
+            data_name=config.data.name,
+            data_sha256=recipe.task.sha256,
+            training=self._allocating(config),
+        )
+        fitted = yield recipe.fit_head(allocated)
+        calibrated = yield Calibrate(
+            of=fitted,
+            task=recipe.task,
+            training=self._calibrating(recipe.tuning(1)),
+            penalty_strength=self.penalty_strength,
+        )
+        yield recipe.point(calibrated)
+
+    def _allocating(self, config: "TrialConfig") -> Training:
+        """As the embedded source networks are trained, but for what is PAC-Net's own."""
+        source, rate = config.source, self.allocate_learning_rate
+        return Training(
+            epochs=self.allocate_epochs,
+            batch_size=source.batch_size,
+            learning_rate=rate,
+            head_learning_rate=rate,
+            momentum=source.momentum,
+            weight_decay=0.0,  # it would move weights whose gradient is masked (C)
+            schedule="cosine",
+            seed=stream(source.seed, "allocate order"),
+            optimiser=self.optimiser,
+        )
+
+    def _calibrating(self, tuning: Training) -> Training:
+        """As all methods tune, but for what is PAC-Net's own."""
+        rate, optimiser = self.calibrate_learning_rate, self.optimiser
+        return replace(tuning, learning_rate=rate, weight_decay=0.0, optimiser=optimiser)

@@ -1,0 +1,141 @@
+"""Pruning by a simple criterion, the rivals of every method: criterion, allocation and grouping are three axes."""
+
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field, SerializeAsAny, field_validator
+
+from tailor.allocations import ALLOCATIONS, Allocation, Global
+from tailor.catalog import NETWORKS
+from tailor.criteria import CRITERIA
+from tailor.methods.base import Method, Steps, register
+from tailor.methods.recipe import Recipe
+from tailor.named import by_name
+from tailor.possible import refuse_impossible
+from tailor.registry import nearest
+from tailor.regularisation import REGULARISERS, Regulariser
+from tailor.seeds import stream
+from tailor.settings import Count, Rate
+from tailor.stages import Grouping, Reinitialise
+
+if TYPE_CHECKING:
+    from tailor.config import TrialConfig
+
+
+@register
+class Pruning(Method):
+    """Score, prune, fine-tune: once or in several steps, before or after a first fine-tuning."""
+
+    name: Literal["prune"] = "prune"
+    criterion: str = "l1"
+    """Which filters go: a name of `tailor.criteria.CRITERIA`."""
+    allocation: SerializeAsAny[Allocation] = Global()
+    """From which layers they go."""
+    grouping: Grouping = "sum"
+    """How the scores of layers that lose filters together become one."""
+    steps: Count = 1
+    """1 is one-shot; more prune equal shares of the budget, each followed by scoring anew and fine-tuning."""
+    removed_macs_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.2
+    """Share of the original network's MACs that is gone after the last step."""
+    order: Literal["head_first", "tune_first"] = "head_first"
+    """`head_first` scores with the new head alone; `tune_first` fine-tunes all layers before the first scoring."""
+    first_regulariser: SerializeAsAny[Regulariser] | None = None
+    """Of the tuning before the first scoring alone, slimming's penalty for instance; None: the trial's own."""
+    weights: Literal["kept", "reinitialised"] = "kept"
+    """`reinitialised` trains the widths found from scratch."""
+    alpha_epochs: Annotated[int, Field(ge=0)] = 10
+    """Epochs of training factors before scoring; read by the criterion `beta` alone."""
+    alpha_learning_rate: Rate = 0.01
+    """Learning rate of those factors."""
+
+    @field_validator("allocation", mode="before")
+    @classmethod
+    def _allocation_by_name(cls, allocation: Any) -> Any:
+        return by_name(ALLOCATIONS, allocation)
+
+    @field_validator("first_regulariser", mode="before")
+    @classmethod
+    def _regulariser_by_name(cls, regulariser: Any) -> Any:
+        return by_name(REGULARISERS, regulariser)
+
+    @field_validator("criterion")
+    @classmethod
+    def _criterion_exists(cls, criterion: str) -> str:
+        if criterion not in CRITERIA:
+            raise ValueError(f"no such criterion{nearest(criterion, CRITERIA)}")
+        return criterion
+
+    def check(self, config: "TrialConfig") -> None:
+        """Refuse a criterion that the network cannot have, and settings without effect."""
+        needs, info = CRITERIA[self.criterion].needs, NETWORKS[config.network]
+        if needs == "norm" and not info.has_norm:
+            raise ValueError(
+                f"criterion {self.criterion!r} reads BatchNorm's factors, and {config.network} has no norm"
+            )
+        if needs == "relu" and info.activation not in ("ReLU", "ReLU6", "none"):  # none: a plain function
+            raise ValueError(
+                f"criterion {self.criterion!r} counts zeros behind a ReLU, and {config.network} has {info.activation}"
+            )
+        if self.first_regulariser is not None and self.order == "head_first":
+            raise ValueError("first_regulariser has no effect with order = 'head_first'; set order = 'tune_first'")
+        if self.first_regulariser is not None:
+            self.first_regulariser.check(config.network)
+            if self.first_regulariser.needs_anchor:
+                raise ValueError(
+                    f"first_regulariser = {self.first_regulariser.name!r} compares with the pre-trained weights, which "
+                    "are kept for the trial's own alone; set optimisation.regulariser instead"
+                )
+        refuse_impossible(config, self.removed_macs_fraction)
+
+    def label(self) -> str:
+        """One arm per criterion, allocation and order; its budgets are points of that arm."""
+        parts = ["prune", self.criterion]
+        parts += [] if self.allocation.name == "global" else [self.allocation.name]
+        parts += [] if self.order == "head_first" else [self.order]
+        parts += [] if self.steps == 1 else ["iterative"]
+        parts += [] if self.weights == "kept" else ["from scratch"]
+        return " ".join(parts)
+
+    def walk(self, config: "TrialConfig") -> Steps:
+        """Head, perhaps a first tuning; then scores, surgery, fine-tuning and measurement for every step."""
+        recipe = Recipe(config)
+        model = yield from recipe.head()
+        tunings = 0
+        if self.order == "tune_first":
+            tunings += 1
+            model = yield recipe.fine_tune(model, tunings, self.first_regulariser)
+        for step in range(1, self.steps + 1):
+            budget = self.removed_macs_fraction * step / self.steps
+            tunings += 1
+            if self.criterion == "beta":
+                epochs, rate = self.alpha_epochs, self.alpha_learning_rate
+                model = yield recipe.train_factors(model, tunings, epochs=epochs, learning_rate=rate)
+            scores = yield recipe.scores(model, self.criterion)
+            model = yield from recipe.prune(scores, budget, self.allocation, self.grouping)
+            if self.weights == "reinitialised":
+                model = yield Reinitialise(of=model, seed=stream(config.seed, "reinitialise"))
+            model = yield recipe.fine_tune(model, tunings)
+            yield recipe.point(model, budget)
+
+
+@register
+class SmallerDense(Method):
+    """A narrower network of the same MACs, pre-trained on the source and fine-tuned: is pruning worth its while?"""
+
+    name: Literal["smaller_dense"] = "smaller_dense"
+    removed_macs_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.2
+    """Share of the original network's MACs that it lacks; every layer is narrower by the same share."""
+
+    def check(self, config: "TrialConfig") -> None:
+        """Refuse weights from a file: they fit the whole network alone."""
+        if config.source.weights is not None:
+            raise ValueError(
+                "smaller_dense trains a narrower network on the source task, and source.weights fits the whole one "
+                "alone; leave source.weights out, or compare with fine_tune of a smaller network"
+            )
+
+    def walk(self, config: "TrialConfig") -> Steps:
+        """The narrower source network, its head, full fine-tuning, measurement."""
+        recipe = Recipe(config)
+        model = yield from recipe.head(self.removed_macs_fraction)
+        tuned = yield recipe.fine_tune(model, 1)
+        yield recipe.point(tuned, self.removed_macs_fraction)

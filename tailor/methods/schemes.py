@@ -1,0 +1,124 @@
+"""Two published schemes of pruning while training, which TransTailor is compared with: SFP and GBN.
+
+Marks: P = printed in the paper, T = the authors' code, C = our choice; see docs/methods/sfp.md and gbn.md.
+"""
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from tailor.allocations import Global, Uniform
+from tailor.catalog import NETWORKS
+from tailor.methods.base import Method, Steps, register
+from tailor.methods.recipe import Recipe
+from tailor.possible import refuse_impossible
+from tailor.regularisation import Slimming
+from tailor.seeds import stream
+from tailor.settings import Count, Rate
+from tailor.stages import FineTuneSoftly, Grouping, TrainGates, Training
+
+if TYPE_CHECKING:
+    from tailor.config import TrialConfig
+
+
+@register
+class SoftFilterPruning(Method):
+    """Zero the smallest filters of every layer after each epoch, keep training them, remove them at the end.
+
+    He et al., IJCAI 2018.
+    """
+
+    name: Literal["sfp"] = "sfp"
+    removed_macs_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.2
+    """Share of the original network's MACs that is gone at the end (C: the paper gives the share of filters); every
+    layer loses the same share of its filters (P)."""
+
+    def check(self, config: "TrialConfig") -> None:
+        """Refuse a budget that the network cannot lose."""
+        refuse_impossible(config, self.removed_macs_fraction)
+
+    def walk(self, config: "TrialConfig") -> Steps:
+        """Head, one fine-tuning with zeroing, removal, measurement; nothing is tuned after the removal (P)."""
+        recipe = Recipe(config)
+        model = yield from recipe.head()
+        tuned = yield FineTuneSoftly(
+            **vars(recipe.fine_tune(model, 1)),
+            rule=recipe.rule,
+            removed_macs_fraction=self.removed_macs_fraction,
+            minimum_filters_fraction=config.pruning.minimum_filters_fraction,
+        )
+        scores = yield recipe.scores(tuned, "l2")  # 0 for what the last epoch zeroed, and for nothing else
+        pruned = yield from recipe.prune(scores, self.removed_macs_fraction, Uniform())
+        yield recipe.point(pruned, self.removed_macs_fraction)
+
+
+@register
+class GateDecorator(Method):
+    """Train the gates and score the filters (tick), prune the lowest of all layers; after some, tune all (tock).
+
+    You et al., NeurIPS 2019, "Gate Decorator".
+    """
+
+    name: Literal["gbn"] = "gbn"
+    steps: Count = 5
+    """Tocks of the path; each removes `step_macs_fraction` more before it and ends in an operating point (C)."""
+    step_macs_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1
+    """Share of the ORIGINAL network's MACs that goes between two tocks (C: as TransTailor's)."""
+    ticks: Count = 10
+    """Ticks before each tock, each with an equal share of the step's pruning (T)."""
+    tick_epochs: Count = 1
+    """Epochs of one tick (P)."""
+    tick_learning_rate: Rate = 0.001
+    """Of the gates in a tick (T); momentum is the trial's, no weight decay (C)."""
+    sparsity_strength: Rate = 0.001
+    """Of the penalty on |phi| in the tock (T)."""
+    grouping: Grouping = "sum"
+    """How the scores of layers that lose filters together become one (P: summed)."""
+
+    @model_validator(mode="after")
+    def _budget_is_possible(self) -> "GateDecorator":
+        if self.steps * self.step_macs_fraction >= 1.0:
+            raise ValueError(
+                f"steps x step_macs_fraction = {self.steps * self.step_macs_fraction:g} removes the whole network; "
+                "choose fewer steps or a smaller step, so that the product stays below 1"
+            )
+        return self
+
+    def check(self, config: "TrialConfig") -> None:
+        """Refuse a network without gates, and a second regulariser."""
+        if not NETWORKS[config.network].has_norm:
+            raise ValueError(f"method 'gbn' prunes by the factors of BatchNorm, and {config.network} has no norm")
+        if config.optimisation.regulariser is not None:
+            raise ValueError(
+                "method 'gbn' has a penalty of its own, so optimisation.regulariser = "
+                f"{config.optimisation.regulariser.name!r} has no effect; leave it out"
+            )
+        refuse_impossible(config, self.steps * self.step_macs_fraction)
+
+    def walk(self, config: "TrialConfig") -> Steps:
+        """Head; then ticks with pruning, tock and measurement for every step."""
+        recipe, penalty = Recipe(config), Slimming(strength=self.sparsity_strength)
+        model = yield from recipe.head()
+        yield recipe.point(model)
+        for step in range(1, self.steps + 1):
+            for tick in range(1, self.ticks + 1):
+                budget = (step - 1 + tick / self.ticks) * self.step_macs_fraction
+                training = self.tick_training(recipe, step, tick)
+                scores = yield TrainGates(of=model, task=recipe.task, training=training, rule=recipe.rule)
+                model = yield from recipe.prune(scores, budget, Global(), self.grouping)
+            model = yield recipe.fine_tune(model, step, penalty)  # the tock
+            yield recipe.point(model, step * self.step_macs_fraction)
+
+    def tick_training(self, recipe: Recipe, step: int, tick: int) -> Training:
+        """How the gates train in one tick."""
+        return replace(
+            recipe.tuning(step),
+            epochs=self.tick_epochs,
+            learning_rate=self.tick_learning_rate,
+            head_learning_rate=0.0,
+            weight_decay=0.0,
+            schedule="constant",
+            optimiser="sgd",
+            seed=stream(recipe.config.seed, "gate order", step, tick),
+        )

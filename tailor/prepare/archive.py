@@ -1,0 +1,170 @@
+"""Archives of images unpacked safely: all members are looked at before the first byte is written.
+
+Refused are members that lead out of the folder (`..`, absolute paths), links and devices, and archives that would
+unpack to more than a stated number of bytes or members. Modes and owners in the archive are ignored.
+"""
+
+import hashlib
+import shutil
+import stat
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+from tailor.errors import ConfigError
+
+SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz")
+LIMIT_BYTES = 256 * 2**30  # of one archive, unpacked; ImageNet's training images are 150 GB
+LIMIT_MEMBERS = 5_000_000
+UNREADABLE = (OSError, tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Member:
+    """What a member of an archive claims to be."""
+
+    name: str
+    kind: str  # "file", "folder", or what it is instead
+    size_bytes: int
+
+
+def is_archive(path: Path) -> bool:
+    """Whether a file is named like an archive that can be unpacked."""
+    return path.name.lower().endswith(SUFFIXES)
+
+
+def unpack(archive: Path, parent: Path, limit_bytes: int = LIMIT_BYTES) -> Path:
+    """The folder below `parent` with the archive's files; one that an earlier call finished is used again.
+
+    Args:
+        archive: a .zip, .tar, .tar.gz or .tgz file.
+        parent: an existing folder.
+        limit_bytes: an archive of more bytes, unpacked, is refused.
+
+    Raises:
+        ConfigError: not an archive, damaged, or with members that must not be unpacked; then nothing is left.
+    """
+    status = archive.stat()
+    identity = f"{archive.resolve()} {status.st_size} {status.st_mtime_ns}"
+    final = parent / f"unpacked-{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
+    if final.is_dir():
+        return final
+    partial = final.with_suffix(".partial")
+    shutil.rmtree(partial, ignore_errors=True)  # what an interrupted call left
+    partial.mkdir()
+    try:
+        free_bytes = shutil.disk_usage(parent).free
+        _look(archive, limit_bytes, free_bytes)
+        _write(archive, partial)
+    except ConfigError:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    except UNREADABLE as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise ConfigError(
+            f"{archive} cannot be unpacked: {error}; expected a whole {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]} "
+            "file: compare its size with the original's, or unpack it yourself and give the folder"
+        ) from error
+    return partial.rename(final)
+
+
+def _look(archive: Path, limit_bytes: int, free_bytes: int) -> None:
+    """Refuses an archive by what its members claim to be; a size is believed because no more than it is written."""
+    total_bytes, names = 0, set[PurePosixPath]()
+    for count, member in enumerate(_members(archive), start=1):
+        path = _inside(archive, member)
+        total_bytes += member.size_bytes
+        if total_bytes > limit_bytes or count > LIMIT_MEMBERS:
+            raise ConfigError(
+                f"{archive} unpacks to more than {limit_bytes:,} bytes or {LIMIT_MEMBERS:,} members, the limits "
+                "against archives that are made to fill a disk; if you trust it, unpack it yourself and give the folder"
+            )
+        if member.kind == "file":
+            if path in names:
+                raise ConfigError(f"{archive}: member {member.name!r} stands in it twice; make the archive again")
+            names.add(path)
+    if not names:
+        raise ConfigError(f"{archive} has no files in it; give an archive of images")
+    if total_bytes > free_bytes:
+        raise ConfigError(
+            f"{archive} unpacks to {total_bytes:,} bytes and {free_bytes:,} are free; make room, or give another --to"
+        )
+
+
+def _inside(archive: Path, member: Member) -> PurePosixPath:
+    """The member's path, which stays below the folder that it is unpacked to."""
+    path = PurePosixPath(member.name)
+    leads_out = path.is_absolute() or ".." in path.parts or "\\" in member.name or member.name[1:2] == ":"
+    if leads_out or "\0" in member.name or member.kind not in ("file", "folder"):
+        what = "a path that leads out of its folder" if member.kind in ("file", "folder") else member.kind
+        raise ConfigError(
+            f"{archive}: member {member.name!r} is {what}; nothing was unpacked. Expected files and folders below "
+            "one folder; if you trust the archive, unpack it yourself and give the folder"
+        )
+    return path
+
+
+def _members(archive: Path) -> Iterator[Member]:
+    if archive.name.lower().endswith(".zip"):
+        with zipfile.ZipFile(archive) as opened:
+            for info in opened.infolist():
+                yield Member(name=info.filename, kind=_zip_kind(info), size_bytes=info.file_size)
+        return
+    with tarfile.open(archive, "r:*") as tar:
+        for entry in tar:
+            yield Member(name=entry.name, kind=_tar_kind(entry), size_bytes=entry.size if entry.isfile() else 0)
+            tar.members.clear()  # type: ignore[attr-defined]  # else it keeps a record of every member
+        _expect_end(tar)
+
+
+def _expect_end(tar: tarfile.TarFile) -> None:
+    """A tar archive ends with a block of zeros; without it, `tarfile` takes one that was cut off for a whole one."""
+    if tar.fileobj is not None:
+        tar.fileobj.seek(tar.offset)
+        if tar.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+            raise tarfile.ReadError("it was cut off: its end is missing")
+
+
+def _zip_kind(info: zipfile.ZipInfo) -> str:
+    mode = info.external_attr >> 16  # Unix's mode where the archive was made on Unix, else 0
+    if stat.S_ISLNK(mode):
+        return "a link"
+    if stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR):
+        return "neither a file nor a folder"
+    return "folder" if info.is_dir() else "file"
+
+
+def _tar_kind(entry: tarfile.TarInfo) -> str:
+    if entry.issym() or entry.islnk():
+        return "a link"
+    if entry.isdir():
+        return "folder"
+    return "file" if entry.isfile() else "neither a file nor a folder"
+
+
+def _write(archive: Path, folder: Path) -> None:
+    for name, content in _contents(archive):
+        target = folder / PurePosixPath(name)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with target.open("xb") as file:
+            shutil.copyfileobj(content, file, 1 << 20)
+
+
+def _contents(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
+    """Name and content of every file in the archive, to be read before the next one is asked for."""
+    if archive.name.lower().endswith(".zip"):
+        with zipfile.ZipFile(archive) as opened:
+            for info in opened.infolist():
+                if not info.is_dir():
+                    with opened.open(info) as member:
+                        yield info.filename, member
+        return
+    with tarfile.open(archive, "r:*") as tar:
+        for entry in tar:
+            if entry.isfile() and (content := tar.extractfile(entry)) is not None:
+                yield entry.name, content
+            tar.members.clear()  # type: ignore[attr-defined]

@@ -1,0 +1,162 @@
+"""The arrays of a prepared data set: mapped into memory for training, verified against the manifest.
+
+Shapes: N images of a task, C channels, H height, W width.
+"""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tailor.errors import ConfigError
+from tailor.prepare import manifest
+from tailor.prepare.manifest import ARRAY_FILES, SOURCE, TARGET, Manifest
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+BLOCK_BYTES = 1 << 24
+DTYPES = {"images": np.uint8, "labels": np.int64, "ids": np.int64, "is_test": np.bool_}
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Arrays:
+    """A task of a prepared data set."""
+
+    images: NDArray[np.uint8]  # (N, C, H, W), a read-only memory map
+    labels: NDArray[np.int64]  # (N,), from 0; the classes' order is the manifest's
+    ids: NDArray[np.int64]  # (N,), the image's number in its data set; source and target share none
+    is_test: NDArray[np.bool_]  # (N,), whether the image belongs to the test split; all False for the source
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+def load(root: Path, name: str) -> dict[str, Arrays]:
+    """Both tasks of data set `name` below `root`: "source" (perhaps of no images) and "target".
+
+    Labels, ids and splits are verified against the manifest; of the images only shape and length are, because they
+    are read when they are needed. `verify` reads them all.
+
+    Raises:
+        ConfigError: no such data set, or its files are not those that the manifest describes.
+    """
+    found, folder = manifest.read(root, name), manifest.folder_of(root, name)
+    small = [file for file in ARRAY_FILES if not file.endswith(".images.npy")]
+    for file in small:
+        _verify_file(folder, file, found)
+    arrays = {file: open_array(folder, file, found) for file in ARRAY_FILES}
+    tasks = {}
+    for task in (SOURCE, TARGET):
+        labels = arrays[f"{task}.labels.npy"]
+        tasks[task] = Arrays(
+            images=arrays[f"{task}.images.npy"],
+            labels=labels,
+            ids=arrays[f"{task}.ids.npy"],
+            is_test=arrays[f"{task}.is_test.npy"] if task == TARGET else np.zeros(len(labels), np.bool_),
+        )
+    return tasks
+
+
+def image_tensor(images: NDArray[np.uint8]) -> "Tensor":
+    """The images of `Arrays` as a tensor over the same pages of memory, nothing copied.
+
+    The map is private: were the tensor ever written to, the file would not change.
+    """
+    import torch
+
+    if not isinstance(images, np.memmap) or images.filename is None or images.size == 0:
+        return torch.from_numpy(np.array(images))
+    private = np.memmap(images.filename, np.uint8, "c", offset=images.offset, shape=images.shape)
+    return torch.from_numpy(private)
+
+
+def verify(root: Path, name: str, advance: Callable[[int], None] | None = None) -> Manifest:
+    """The manifest, after every byte of its files was read and compared with it.
+
+    Args:
+        root, name: the data set.
+        advance: called with the bytes that were read since the last call.
+
+    Raises:
+        ConfigError: a file is not the one that was written; it is named.
+    """
+    found, folder = manifest.read(root, name), manifest.folder_of(root, name)
+    for file in found.files:
+        _verify_file(folder, file, found, advance)
+    arrays = {file: open_array(folder, file, found) for file in ARRAY_FILES}
+    if digest(arrays) != found.digest:
+        raise ConfigError(f"{folder}: the manifest's digest is not that of its arrays; {manifest.remedy(folder)}")
+    _verify_meaning(folder, found, arrays)
+    return found
+
+
+def digest(arrays: dict[str, NDArray[Any]]) -> str:
+    """SHA-256 over names, types, shapes and bytes of arrays by file name, in the order of the names."""
+    sha256 = hashlib.sha256()
+    for name, array in sorted(arrays.items()):
+        sha256.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
+        flat = array.reshape(-1).view(np.uint8)
+        for start in range(0, len(flat), BLOCK_BYTES):
+            sha256.update(flat[start : start + BLOCK_BYTES].data)
+    return sha256.hexdigest()
+
+
+def file_sha256(path: Path, advance: Callable[[int], None] | None = None) -> str:
+    """SHA-256 of a file's bytes."""
+    sha256 = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(BLOCK_BYTES):
+            sha256.update(block)
+            if advance is not None:
+                advance(len(block))
+    return sha256.hexdigest()
+
+
+def open_array(folder: Path, file: str, found: Manifest) -> NDArray[Any]:
+    """An array of the data set as a read-only memory map.
+
+    Raises:
+        ConfigError: the file does not hold an array of the type and shape that the manifest gives it.
+    """
+    column = file.split(".")[1]
+    try:
+        array: NDArray[Any] = np.load(folder / file, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise ConfigError(f"{folder / file} is not an array: {error}; {manifest.remedy(folder)}") from error
+    if array.dtype != DTYPES[column] or array.shape != found.files[file].shape or not array.flags.c_contiguous:
+        raise ConfigError(
+            f"{folder / file} holds {array.dtype} of shape {array.shape}, the manifest says "
+            f"{np.dtype(DTYPES[column])} of shape {found.files[file].shape}; {manifest.remedy(folder)}"
+        )
+    return array
+
+
+def _verify_file(folder: Path, file: str, found: Manifest, advance: Callable[[int], None] | None = None) -> None:
+    if file_sha256(folder / file, advance) != found.files[file].sha256:
+        raise ConfigError(
+            f"{folder / file} is not the file that the manifest describes: its SHA-256 differs; "
+            f"{manifest.remedy(folder)}"
+        )
+
+
+def _verify_meaning(folder: Path, found: Manifest, arrays: dict[str, NDArray[Any]]) -> None:
+    """Labels fit the class names, the test split has its size, and no id stands twice."""
+    labels = ((arrays["source.labels.npy"], found.source_classes), (arrays["target.labels.npy"], found.target_classes))
+    ids = np.concatenate([arrays["source.ids.npy"], arrays["target.ids.npy"]])
+    problems = {
+        "a label is beyond the class names": any(
+            len(of) and not 0 <= int(of.min()) <= int(of.max()) < count for of, count in labels
+        ),
+        "the test split has another size than the manifest says": (
+            int(arrays["target.is_test.npy"].sum()) != found.test_images
+        ),
+        "an image id stands twice": len(np.unique(ids)) != len(ids),
+    }
+    for problem, is_there in problems.items():
+        if is_there:
+            raise ConfigError(f"{folder}: {problem}; {manifest.remedy(folder)}")

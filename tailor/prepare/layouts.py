@@ -1,0 +1,206 @@
+"""The official layouts of data sets that papers use, as their archives are unpacked: one function each.
+
+Class names, splits and counts are the archives' own; where an archive has no split, preparation draws one.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tailor.errors import ConfigError
+from tailor.prepare.folder import list_folder
+from tailor.prepare.listing import TEST, TRAIN, VALIDATION, Listing, from_lists, in_class_folders, is_hidden, subfolders
+from tailor.registry import Registry
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """How a data set lies on disk."""
+
+    description: str
+    expects: str  # the archives or files to give, for error messages
+    list_images: Callable[[tuple[Path, ...]], Listing]  # of the folders given
+    images: int | None  # in the complete official data set; None: any number
+    training_images_per_class: int | None = None  # without an official split: all others are test images
+
+
+LAYOUTS: Registry[Layout] = Registry("layout")
+
+
+def caltech256(roots: tuple[Path, ...]) -> Listing:
+    """256_ObjectCategories/001.ak47/001_0001.jpg; 257.clutter is left out; there is no official split.
+
+    Griffin, Holub, Perona: "Caltech-256 Object Category Dataset", 2007.
+    """
+    folder = _find(roots, "256_ObjectCategories", "caltech256")
+    classes = [path for path in subfolders(folder) if path.name != "257.clutter"]
+    if wrong := [path.name for path in classes if not re.fullmatch(r"\d{3}\..+", path.name)]:
+        raise ConfigError(f"{folder} has folders that are no classes of Caltech-256: {wrong[0]!r}; remove them")
+    return in_class_folders(folder, folder, classes=classes)
+
+
+def cub200(roots: tuple[Path, ...]) -> Listing:
+    """CUB_200_2011/{images.txt, train_test_split.txt, images/}; lines "<id> <name>" and "<id> <1 for training>".
+
+    Wah et al.: "The Caltech-UCSD Birds-200-2011 Dataset", 2011.
+    """
+    names_file = _find(roots, "images.txt", "cub200")
+    names, is_training = _pairs(names_file), _pairs(_find(roots, "train_test_split.txt", "cub200"))
+    if names.keys() != is_training.keys():
+        raise ConfigError(f"{names_file} and train_test_split.txt list different images; get the archive anew")
+    splits = {"1": TRAIN, "0": TEST}
+    if wrong := set(is_training.values()) - splits.keys():
+        raise ConfigError(f"train_test_split.txt says {sorted(wrong)[0]!r} where 0 or 1 is expected")
+    listed = [(name, _class_of(name), splits[is_training[number]]) for number, name in names.items()]
+    return from_lists(names_file.parent / "images", listed)
+
+
+def stanford_dogs(roots: tuple[Path, ...]) -> Listing:
+    """Images/n02085620-Chihuahua/*.jpg (images.tar) and train_list.mat, test_list.mat (lists.tar).
+
+    Khosla et al.: "Novel Dataset for Fine-Grained Image Categorization", FGVC 2011. Its images are part of ImageNet's.
+    """
+    listed = []
+    for split in (TRAIN, TEST):
+        path = _find(roots, f"{split}_list.mat", "stanford_dogs", "lists")
+        names = [str(cell.item()) for cell in _matlab(path, "file_list")]
+        listed += [(name, _class_of(name), split) for name in names]
+    return from_lists(_find(roots, "Images", "stanford_dogs"), listed)
+
+
+def indoor67(roots: tuple[Path, ...]) -> Listing:
+    """Images/airport_inside/*.jpg (indoorCVPR_09.tar) and TrainImages.txt, TestImages.txt; others are left out.
+
+    Quattoni, Torralba: "Recognizing Indoor Scenes", CVPR 2009.
+    """
+    listed = []
+    for split, file in ((TRAIN, "TrainImages.txt"), (TEST, "TestImages.txt")):
+        listed += [(name, _class_of(name), split) for name in _lines(_find(roots, file, "indoor67"))]
+    return from_lists(_find(roots, "Images", "indoor67"), listed)
+
+
+def flowers102(roots: tuple[Path, ...]) -> Listing:
+    """jpg/image_00001.jpg (102flowers.tgz), imagelabels.mat and setid.mat; classes are called 001 to 102.
+
+    Nilsback, Zisserman: "Automated Flower Classification over a Large Number of Classes", ICVGIP 2008.
+    """
+    labels = _matlab(_find(roots, "imagelabels.mat", "flowers102"), "labels")
+    sets = _find(roots, "setid.mat", "flowers102")
+    listed = []
+    for split, field in ((TRAIN, "trnid"), (VALIDATION, "valid"), (TEST, "tstid")):
+        for number in map(int, _matlab(sets, field)):
+            if not 1 <= number <= len(labels):
+                raise ConfigError(f"{sets} names image {number}, and imagelabels.mat has {len(labels)} labels")
+            listed.append((f"image_{number:05d}.jpg", f"{int(labels[number - 1]):03d}", split))
+    return from_lists(_find(roots, "jpg", "flowers102"), listed)
+
+
+def stanford40(roots: tuple[Path, ...]) -> Listing:
+    """JPEGImages/applauding_001.jpg and ImageSplits/applauding_{train,test}.txt.
+
+    Yao et al.: "Human Action Recognition by Learning Bases of Action Attributes and Parts", ICCV 2011.
+    """
+    lists = _find(roots, "ImageSplits", "stanford40")
+    actions = sorted(path.name.removesuffix("_train.txt") for path in lists.glob("*_train.txt"))
+    if not actions:
+        raise ConfigError(f"{lists} has no lists <action>_train.txt; give {LAYOUTS['stanford40'].expects}")
+    listed = []
+    for action in actions:
+        for split in (TRAIN, TEST):
+            path = _find((lists,), f"{action}_{split}.txt", "stanford40")
+            listed += [(name, action, split) for name in _lines(path)]
+    return from_lists(_find(roots, "JPEGImages", "stanford40"), listed)
+
+
+def _find(roots: tuple[Path, ...], name: str, layout: str, *beside: str) -> Path:
+    """The file or folder `name` in one of the roots, in a folder `beside` there, or up to two folders down."""
+    for pattern in (*(f"{folder}/{name}" for folder in beside), name, f"*/{name}", f"*/*/{name}"):
+        found = [
+            path
+            for root in roots
+            for path in root.glob(pattern)
+            if not any(map(is_hidden, path.relative_to(root).parents))
+        ]
+        if len(found) > 1:
+            raise ConfigError(f"{name} is there more than once: {found[0]} and {found[1]}; give one data set")
+        if found:
+            return found[0]
+    if itself := [root for root in roots if root.name == name]:
+        return itself[0]
+    raise ConfigError(
+        f"layout {layout} needs {name}, and there is none in {', '.join(map(str, roots))}; "
+        f"give {LAYOUTS[layout].expects}"
+    )
+
+
+def _class_of(name: str) -> str:
+    folder, _, file = name.rpartition("/")
+    if not folder or not file or "/" in folder:
+        raise ConfigError(f"an official list names {name!r} where <class>/<image> is expected; get the lists anew")
+    return folder
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} cannot be read: {error}; get the lists anew") from error
+
+
+def _pairs(path: Path) -> dict[str, str]:
+    """The second word of each line by the first."""
+    pairs: dict[str, str] = {}
+    for line in _lines(path):
+        key, _, value = line.partition(" ")
+        if not value or key in pairs:
+            raise ConfigError(f"{path} has the line {line!r} where a new id and a word are expected; get it anew")
+        pairs[key] = value.strip()
+    return pairs
+
+
+def _matlab(path: Path, field: str) -> NDArray[Any]:
+    """A field of a MATLAB file as a flat array."""
+    from scipy.io import loadmat
+    from scipy.io.matlab import MatReadError
+
+    try:
+        return np.asarray(loadmat(path)[field]).ravel()
+    except (OSError, ValueError, KeyError, TypeError, NotImplementedError, MatReadError) as error:
+        raise ConfigError(f"{path} is not a MATLAB file with {field!r}: {error!r}; get the lists anew") from error
+
+
+def _add_official(
+    function: Callable[[tuple[Path, ...]], Listing], expects: str, images: int, training_images_per_class: int | None
+) -> None:
+    LAYOUTS.add(
+        function.__name__,
+        Layout(
+            description=(function.__doc__ or "").partition("\n")[0],
+            expects=expects,
+            list_images=function,
+            images=images,
+            training_images_per_class=training_images_per_class,
+        ),
+    )
+
+
+LAYOUTS.add(
+    "folder",
+    Layout(
+        description="root/<class>/*.jpg, or root/{train,val,test}/<class>/*.jpg",
+        expects="a folder or an archive with a folder for each class",
+        list_images=list_folder,
+        images=None,
+    ),
+)
+_add_official(caltech256, "256_ObjectCategories.tar, or the folder of that name", 29_780, 60)
+_add_official(cub200, "CUB_200_2011.tgz, or the folder CUB_200_2011", 11_788, None)
+_add_official(stanford_dogs, "images.tar and lists.tar, or a folder with both unpacked", 20_580, None)
+_add_official(indoor67, "indoorCVPR_09.tar, TrainImages.txt and TestImages.txt", 6_700, None)
+_add_official(flowers102, "102flowers.tgz, imagelabels.mat and setid.mat", 8_189, None)
+_add_official(stanford40, "Stanford40_JPEGImages.zip and Stanford40_ImageSplits.zip", 9_532, None)

@@ -1,0 +1,203 @@
+"""A data set made of image files: unpacked, listed, cut into tasks, decoded, described, at the end given its name."""
+
+import csv
+import shutil
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TextIO
+
+import numpy as np
+
+from tailor.errors import ConfigError
+from tailor.prepare import archive, arrays, chunks, decode, manifest, progress
+from tailor.prepare.folder import list_folder
+from tailor.prepare.layouts import LAYOUTS, Layout
+from tailor.prepare.listing import TEST, Listing, some
+from tailor.prepare.manifest import ARRAY_FILES, COLUMNS, IMAGES_FILE, SOURCE, TARGET, Manifest, StoredFile
+from tailor.prepare.tasks import SplitRule, TaskFiles, cut, has_test_split
+from tailor.prepare.workspace import publish, workspace
+
+CSV_COLUMNS = ("id", "task", "split", "class", "label", "name", "file_sha256")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What the user asks for."""
+
+    name: str
+    origins: tuple[Path, ...]  # folders, archives, and the lists that belong to them
+    root: Path
+    layout: str
+    image_px: int
+    source_classes: tuple[str, ...]
+    source_from: Path | None
+    test_fraction: float | None
+    split_seed: int
+    threads: int
+
+
+def prepare(request: Request, out: TextIO) -> Manifest:
+    """Makes the data set `request.name` below `request.root`; an interrupted call is gone on with by the same call.
+
+    Args:
+        request: what to make.
+        out: where progress is shown.
+
+    Raises:
+        ConfigError: the user's mistake or a fault in the files; nothing is left of the data set then.
+
+    Writes:
+        the data set's folder, whole or not at all.
+    """
+    final = manifest.folder_of(request.root, request.name)
+    layout = LAYOUTS[request.layout]
+    decode.check_image_px(request.image_px)
+    for origin in (*request.origins, *filter(None, [request.source_from])):
+        if not origin.exists():
+            raise ConfigError(f"{origin} does not exist; give {layout.expects} in --from")
+    with workspace(final) as work:
+        listing = layout.list_images(_roots(request.origins, work, out))
+        source = None if request.source_from is None else list_folder(_roots((request.source_from,), work, out))
+        _tell(listing, layout, out)
+        test = SplitRule(
+            fraction=request.test_fraction,
+            seed=request.split_seed,
+            training_images_per_class=layout.training_images_per_class,
+        )
+        tasks = cut(listing, source, request.source_classes, test)
+        prepared = work / "prepared"
+        prepared.mkdir(exist_ok=True)
+        hashes = _decode(tasks, request, prepared, work, out)
+        if layout.images is None and has_test_split(listing.files):
+            _refuse_overlap(tasks[TARGET], hashes[TARGET])
+        _write_columns(prepared, tasks)
+        _write_images(prepared / IMAGES_FILE, tasks, hashes)
+        _describe(prepared, request, tasks, test.described(listing))
+        publish(prepared, final)
+    return manifest.read(request.root, request.name)
+
+
+def _roots(origins: Sequence[Path], work: Path, out: TextIO) -> tuple[Path, ...]:
+    """The folders to look for images and lists in; archives are unpacked below `work`."""
+    roots: list[Path] = []
+    lists = [path for path in origins if path.suffix.lower() in (".txt", ".mat")]
+    for origin in origins:
+        if origin.is_dir():
+            roots.append(origin)
+        elif archive.is_archive(origin):
+            out.write(f"unpacking {origin}\n")
+            out.flush()
+            roots.append(archive.unpack(origin, work))
+        elif origin not in lists:
+            raise ConfigError(
+                f"{origin} is neither a folder nor an archive; expected a folder, a {', '.join(archive.SUFFIXES)} "
+                "file, or a list (.txt, .mat) of an official data set"
+            )
+    if lists:
+        folder = work / "lists"
+        folder.mkdir(exist_ok=True)
+        for path in lists:
+            shutil.copyfile(path, folder / path.name)
+        roots.append(folder)
+    return tuple(roots)
+
+
+def _tell(listing: Listing, layout: Layout, out: TextIO) -> None:
+    """Says what is unusual, and not wrong, about the files found."""
+    if listing.left_out:
+        out.write(f"left out, as no images of a class: {some(listing.left_out)}\n")
+    if layout.images is not None and len(listing.files) != layout.images:
+        out.write(f"note: {len(listing.files)} images; the complete official data set has {layout.images}\n")
+    out.flush()
+
+
+def _decode(
+    tasks: dict[str, TaskFiles], request: Request, prepared: Path, work: Path, out: TextIO
+) -> dict[str, tuple[str, ...]]:
+    """Writes the images of both tasks; SHA-256 of each image's file by task."""
+    count = sum(len(task.files) for task in tasks.values())
+    needed_bytes = count * 3 * request.image_px**2
+    there_bytes = sum(path.stat().st_size for path in prepared.iterdir())  # by a call that was interrupted
+    free_bytes = shutil.disk_usage(prepared).free
+    if needed_bytes - there_bytes > free_bytes:
+        raise ConfigError(
+            f"{count} images of {request.image_px} x {request.image_px} pixels take {needed_bytes:,} bytes, and "
+            f"{free_bytes:,} are free in {request.root}; make room, or give a smaller --image-px or another --to"
+        )
+    hashes: dict[str, tuple[str, ...]] = {}
+    kept_images = 0
+    with progress.shown(out, f"decoding {request.name}", count, "images") as advance:
+        for task, cutting in tasks.items():
+            images, journal = prepared / f"{task}.images.npy", work / f"{task}.journal"
+            done = chunks.decode_files(cutting.files, request.image_px, images, journal, request.threads, advance)
+            hashes[task] = done.files_sha256
+            kept_images += done.kept_images
+    if kept_images:
+        out.write(f"{kept_images} of them were decoded before an interruption, verified and kept\n")
+    return hashes
+
+
+def _refuse_overlap(task: TaskFiles, hashes: Sequence[str]) -> None:
+    """Refuses a folder whose own splits share an image, byte for byte."""
+    names: dict[str, dict[str, str]] = defaultdict(dict)  # SHA-256 -> split -> name
+    for file, sha256 in zip(task.files, hashes, strict=True):
+        names[sha256].setdefault(file.split, file.name)
+    if shared := [" = ".join(sorted(by_split.values())) for by_split in names.values() if len(by_split) > 1]:
+        raise ConfigError(
+            f"splits overlap: {len(shared)} file(s) stand in more than one split: {some(shared)}; remove them from one"
+        )
+
+
+def _write_columns(prepared: Path, tasks: dict[str, TaskFiles]) -> None:
+    """Writes labels, ids and the test split."""
+    first_id = 0
+    for task, cutting in tasks.items():
+        count = len(cutting.files)
+        columns = {
+            "labels": np.array(cutting.labels, np.int64),
+            "ids": np.arange(first_id, first_id + count, dtype=np.int64),
+            "is_test": np.array([file.split == TEST for file in cutting.files], np.bool_),
+        }
+        first_id += count
+        for column in COLUMNS[task][1:]:
+            np.save(prepared / f"{task}.{column}.npy", columns[column], allow_pickle=False)
+
+
+def _write_images(path: Path, tasks: dict[str, TaskFiles], hashes: dict[str, tuple[str, ...]]) -> None:
+    """Writes which image is which: one line each, in the order of their ids."""
+    with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+        lines = csv.writer(file, lineterminator="\n")
+        lines.writerow(CSV_COLUMNS)
+        number = 0
+        for task, cutting in tasks.items():
+            for image, label, sha256 in zip(cutting.files, cutting.labels, hashes[task], strict=True):
+                lines.writerow((number, task, image.split, image.class_name, label, image.name, sha256))
+                number += 1
+
+
+def _describe(prepared: Path, request: Request, tasks: dict[str, TaskFiles], test_split: str) -> None:
+    """Writes the manifest."""
+    opened = {name: np.load(prepared / name, mmap_mode="r", allow_pickle=False) for name in ARRAY_FILES}
+    shapes: dict[str, tuple[int, ...]] = {name: array.shape for name, array in opened.items()} | {IMAGES_FILE: ()}
+    files = {
+        name: StoredFile(
+            sha256=arrays.file_sha256(prepared / name), size_bytes=(prepared / name).stat().st_size, shape=shape
+        )
+        for name, shape in shapes.items()
+    }
+    described = Manifest(
+        name=request.name,
+        digest=arrays.digest(opened),
+        input_shape=(3, request.image_px, request.image_px),
+        source_class_names=tasks[SOURCE].classes,
+        target_class_names=tasks[TARGET].classes,
+        source_images=len(tasks[SOURCE].files),
+        target_images=len(tasks[TARGET].files),
+        test_images=int(opened["target.is_test.npy"].sum()),
+        files=files,
+    )
+    made = {"layout": request.layout, "image_px": request.image_px, "test_split": test_split}
+    splits = {task: dict(sorted(Counter(file.split for file in of.files).items())) for task, of in tasks.items()}
+    manifest.write(prepared, described, made | decode.versions() | {"numpy": np.__version__}, splits)

@@ -1,0 +1,75 @@
+"""The kinds of stages, nodes of a trial's tree; torch-free, so that plans are instant. `tailor.steps` does the work."""
+
+from tailor.stages.adaptation import CumulativeSum, Priority, PruneByCumulativeSum
+from tailor.stages.attention import WeighChannels
+from tailor.stages.base import (
+    BACKWARD_WORK,
+    STAGE_JSON_BYTES,
+    Cost,
+    GroupRule,
+    Outcome,
+    Placement,
+    Size,
+    Stage,
+    Task,
+    Training,
+    canonical_json,
+)
+from tailor.stages.legr import LearnRanking
+from tailor.stages.pac_net import Allocate, Calibrate, FindEssential
+from tailor.stages.preparing import FitHead, LoadWeights, Reinitialise, RememberWeights, TrainSource
+from tailor.stages.pruning import (
+    AttachImportance,
+    BetaMode,
+    FoldImportance,
+    Grouping,
+    MeasureNorms,
+    Normalisation,
+    Prune,
+    PruneBestOfRandom,
+    ScoreFilters,
+    TrainFactors,
+)
+from tailor.stages.schemes import FineTuneSoftly, TrainGates
+from tailor.stages.tuning import FineTune, OperatingPoint
+
+__all__ = [
+    "BACKWARD_WORK",
+    "STAGE_JSON_BYTES",
+    "Allocate",
+    "AttachImportance",
+    "BetaMode",
+    "Calibrate",
+    "Cost",
+    "CumulativeSum",
+    "FindEssential",
+    "FineTune",
+    "FineTuneSoftly",
+    "FitHead",
+    "FoldImportance",
+    "GroupRule",
+    "Grouping",
+    "LearnRanking",
+    "LoadWeights",
+    "MeasureNorms",
+    "Normalisation",
+    "OperatingPoint",
+    "Outcome",
+    "Placement",
+    "Priority",
+    "Prune",
+    "PruneBestOfRandom",
+    "PruneByCumulativeSum",
+    "Reinitialise",
+    "RememberWeights",
+    "ScoreFilters",
+    "Size",
+    "Stage",
+    "Task",
+    "TrainFactors",
+    "TrainGates",
+    "TrainSource",
+    "Training",
+    "WeighChannels",
+    "canonical_json",
+]

@@ -1,0 +1,47 @@
+"""PAC-Net's stages: which weights the source task needs, those trained alone, then the others on the target."""
+
+from dataclasses import dataclass
+
+from tailor.stages.base import STAGE_JSON_BYTES, Cost, Size, Stage, Task, Training
+
+
+@dataclass(frozen=True, kw_only=True)
+class FindEssential(Stage):
+    """The weights of largest magnitude in the whole network, its head included; all others are redundant (Prune)."""
+
+    kind = "find_essential"
+    prune_ratio: float  # share of the weights that is redundant
+
+    def cost(self, size: Size) -> Cost:
+        """One byte per weight on disk."""
+        return Cost(stored_bytes=STAGE_JSON_BYTES + size.weights_bytes // 4)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Allocate(Stage):
+    """The essential weights trained on the source task, the redundant ones exactly 0 (Allocate)."""
+
+    kind = "allocate"
+    data_name: str
+    data_sha256: str
+    training: Training
+
+    def cost(self, size: Size) -> Cost:
+        """Every image of the source, forward and backward, in every epoch."""
+        work = self.training.epochs * size.source_images * size.both_passes
+        return Cost(work=work, stored_bytes=STAGE_JSON_BYTES + size.weights_bytes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibrate(Stage):
+    """The redundant weights and the new head trained on the target, the essential ones frozen (Calibrate)."""
+
+    kind = "calibrate"
+    task: Task
+    training: Training
+    penalty_strength: float  # of the sum of the squared redundant weights
+
+    def cost(self, size: Size) -> Cost:
+        """Every training image, forward and backward, in every epoch."""
+        work = self.training.epochs * size.train_images * size.both_passes
+        return Cost(work=work, stored_bytes=STAGE_JSON_BYTES + size.weights_bytes)

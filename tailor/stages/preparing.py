@@ -1,0 +1,76 @@
+"""The model before anything is pruned: the pre-trained network, the head for the target, what is remembered of both."""
+
+from dataclasses import dataclass
+
+from tailor.stages.base import STAGE_JSON_BYTES, Cost, Size, Stage, Task, Training
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainSource(Stage):
+    """The network trained from scratch on the source task; the pre-trained network of the embedded data sets."""
+
+    kind = "train_source"
+    network: str
+    network_sha256: str | None  # of the module that defines the network, where a user brought it
+    input_shape: tuple[int, ...]
+    data_name: str
+    data_sha256: str
+    removed_macs_fraction: float  # above 0: every layer is narrower from the start (a smaller dense network)
+    initial_seed: int
+    training: Training
+
+    def cost(self, size: Size) -> Cost:
+        """Every image of the source, forward and backward, in every epoch."""
+        work = self.training.epochs * size.source_images * size.both_passes
+        return Cost(work=work, stored_bytes=STAGE_JSON_BYTES + size.weights_bytes)
+
+    def kept_fraction(self, before: float) -> float:
+        """What the narrower layers leave."""
+        return before * (1.0 - self.removed_macs_fraction)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadWeights(Stage):
+    """A network with the weights of a file, known by their SHA-256; where the file lies is no part of it."""
+
+    kind = "load_weights"
+    network: str
+    network_sha256: str | None
+    input_shape: tuple[int, ...]
+    weights_sha256: str
+    pixel_mean: tuple[float, ...]  # of pixels in [0, 1], one per channel: what the weights were trained with
+    pixel_std: tuple[float, ...]
+
+    def cost(self, size: Size) -> Cost:
+        """Nothing to compute; a copy of the weights."""
+        return Cost(stored_bytes=STAGE_JSON_BYTES + size.weights_bytes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitHead(Stage):
+    """A new last layer for the target, trained on frozen features (TransTailor, Algorithm 1, line 1)."""
+
+    kind = "fit_head"
+    task: Task
+    head_seed: int
+    training: Training
+
+    def cost(self, size: Size) -> Cost:
+        """Every training image, forward only, in every epoch."""
+        work = self.training.epochs * size.train_images * size.macs
+        return Cost(work=work, stored_bytes=STAGE_JSON_BYTES + size.head_bytes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RememberWeights(Stage):
+    """The present weights but the head's kept beside the model as its anchor, pruned with it (L2-SP, DELTA)."""
+
+    kind = "remember_weights"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reinitialise(Stage):
+    """Fresh weights at the widths found: the control that asks whether the inherited weights matter."""
+
+    kind = "reinitialise"
+    seed: int

@@ -1,0 +1,44 @@
+"""Training on the target, and the measurement of what came out."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from tailor.regularisation import Regulariser
+from tailor.stages.base import STAGE_JSON_BYTES, Cost, Size, Stage, Task, Training
+
+PREDICTION_BYTES = 16
+
+Deciding = Literal["validation", "train"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FineTune(Stage):
+    """All weights trained on the target."""
+
+    kind = "fine_tune"
+    task: Task
+    training: Training
+    regulariser: Regulariser | None
+    optimiser_state: Literal["reset", "kept"]  # kept: momentum goes on where the fine-tuning before ended, pruned alike
+
+    def cost(self, size: Size) -> Cost:
+        """Every training image, forward and backward, in every epoch; a regulariser that runs the anchor adds to it."""
+        passes = size.both_passes + (size.macs if self.regulariser and self.regulariser.runs_anchor else 0.0)
+        copies = 2 if self.optimiser_state == "kept" else 1
+        work = self.training.epochs * size.train_images * passes
+        return Cost(work=work, stored_bytes=STAGE_JSON_BYTES + copies * size.weights_bytes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OperatingPoint(Stage):
+    """A sub-model that the trial reached: its cost, its quality on the validation split, its predictions."""
+
+    kind = "operating_point"
+    task: Task
+    asked_removed_macs_fraction: float | None  # None: what is removed follows from a rule
+    decides_on: Deciding  # the split whose score the trial's decisions read
+
+    def cost(self, size: Size) -> Cost:
+        """Every image of the validation and test splits once, forward."""
+        stored_bytes = STAGE_JSON_BYTES + size.measured_images * PREDICTION_BYTES
+        return Cost(work=size.measured_images * size.macs, stored_bytes=stored_bytes)

@@ -1,0 +1,52 @@
+"""The surgery of target-aware network adaptation."""
+
+import logging
+from dataclasses import asdict
+
+from tailor import adaptation, allocation, cost, stages, surgery
+from tailor.errors import ConfigError
+from tailor.state import ModelState
+from tailor.steps.base import Made, Tensors, Workplace, apply, compute, part
+from tailor.steps.pruning import groups_of, surgery_made
+
+log = logging.getLogger(__name__)
+
+
+@compute.register
+def _(todo: stages.PruneByCumulativeSum, parent: ModelState, _place: Workplace) -> Made:
+    found = groups_of(parent, todo.rule)
+    if not found:
+        raise ConfigError(
+            f"no layer of {parent.network} can lose filters with pruning.residual = {todo.rule.residual!r} and "
+            f"pruning.linear = {str(todo.rule.linear).lower()}; set pruning.linear = true or residual = 'coupled'"
+        )
+    ranking = allocation.combined(parent.scores, found, todo.grouping)
+    layers = layers_of(parent, found, ranking, allocation.minimums(parent, found, todo.minimum_filters_fraction))
+    cuts = adaptation.cut_layers(layers, todo.cut)
+    if not any(cut.removed for cut in cuts):
+        log.warning("nothing can be removed any more: no layer has a filter beyond its cumulative sum and its minimum")
+    kept = allocation.lowest_in_each(found, {cut.name: cut.removed for cut in cuts}, ranking)
+    return surgery_made(parent, kept, found, {"layers": [asdict(cut) for cut in cuts]})
+
+
+@apply.register
+def _(done: stages.PruneByCumulativeSum, parent: ModelState, tensors: Tensors) -> ModelState:
+    return surgery.slim(parent, part("kept", tensors), groups_of(parent, done.rule))
+
+
+def layers_of(
+    state: ModelState, found: tuple[surgery.Group, ...], ranking: allocation.Ranking, minimum: allocation.Minimum
+) -> list[adaptation.Layer]:
+    """The groups as the rule sees them; the MACs of a group are those of its members at their present widths."""
+    shapes = {name: tensor.shape for name, tensor in state.tensors.items()}
+    macs = cost.macs_by_layer(state.network, state.classes, shapes, state.input_shape)
+    whole = sum(macs.values())
+    return [
+        adaptation.Layer(
+            name=group.name,
+            statistics=ranking[group.name].tolist(),
+            macs_fraction=sum(macs[f"{member.layer}.weight"] for member in group.members) / whole,
+            minimum=minimum[group.name],
+        )
+        for group in found
+    ]

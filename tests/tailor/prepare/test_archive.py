@@ -1,0 +1,126 @@
+"""Archives: unpacked as packed; what leads out, links or would fill the disk is refused before a byte is written."""
+
+import io
+import os
+import shutil
+import tarfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tailor.errors import ConfigError
+from tailor.prepare import archive
+from tests.tailor.prepare.pictures import class_folders, pack
+
+KINDS = ("a.zip", "a.tar", "a.tar.gz", "a.tgz")
+
+
+def tar_with(path: Path, name: str, kind: bytes = tarfile.REGTYPE, size: int = 3, target: str = "") -> Path:
+    """A tar archive of a good file and one member as described."""
+    with tarfile.open(path, "w:gz" if path.suffix in (".gz", ".tgz") else "w") as tar:
+        for member_name, member_kind, length in (("good.jpg", tarfile.REGTYPE, 3), (name, kind, size)):
+            member = tarfile.TarInfo(member_name)
+            member.type, member.linkname, member.size = member_kind, target, length
+            tar.addfile(member, io.BytesIO(b"x" * length) if member_kind == tarfile.REGTYPE else None)
+    return path
+
+
+def zip_with(path: Path, name: str, mode: int = 0o100644, size: int = 3) -> Path:
+    """A zip archive of a good file and one member as described."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as zipped:
+        zipped.writestr("good.jpg", b"abc")
+        member = zipfile.ZipInfo(name)
+        member.filename = name  # the constructor cuts what it takes for illegal
+        member.external_attr = mode << 16
+        member.compress_type = zipfile.ZIP_DEFLATED
+        zipped.writestr(member, b"x" * size)
+    return path
+
+
+def files_below(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_was_packed_is_unpacked_once(tmp_path: Path, kind: str) -> None:
+    folder = class_folders(tmp_path / "images", per_class=2)
+    packed = pack(folder, tmp_path / kind)
+    parent = tmp_path / "parent"
+    parent.mkdir()
+    unpacked = archive.unpack(packed, parent)
+    assert files_below(unpacked) == files_below(folder)
+    before = unpacked.stat().st_mtime_ns
+    assert archive.unpack(packed, parent) == unpacked and unpacked.stat().st_mtime_ns == before
+    assert list(parent.iterdir()) == [unpacked]
+
+
+BAD: dict[str, Callable[[Path], Path]] = {
+    "tar ..": lambda folder: tar_with(folder / "a.tar", "../out.jpg"),
+    "tar .. inside": lambda folder: tar_with(folder / "a.tgz", "images/../../out.jpg"),
+    "tar absolute": lambda folder: tar_with(folder / "a.tar", f"{folder}/out.jpg"),
+    "tar symlink": lambda folder: tar_with(folder / "a.tar.gz", "in", tarfile.SYMTYPE, 0, "/"),
+    "tar hard link": lambda folder: tar_with(folder / "a.tar", "in", tarfile.LNKTYPE, 0, "good.jpg"),
+    "tar fifo": lambda folder: tar_with(folder / "a.tar", "in", tarfile.FIFOTYPE, 0),
+    "tar device": lambda folder: tar_with(folder / "a.tar", "in", tarfile.CHRTYPE, 0),
+    "zip ..": lambda folder: zip_with(folder / "a.zip", "../out.jpg"),
+    "zip absolute": lambda folder: zip_with(folder / "a.zip", "/out.jpg"),
+    "zip backslash": lambda folder: zip_with(folder / "a.zip", "..\\out.jpg"),
+    "zip drive": lambda folder: zip_with(folder / "a.zip", "C:/out.jpg"),
+    "zip symlink": lambda folder: zip_with(folder / "a.zip", "in", 0o120777),
+}
+
+
+ODD = ("tar fifo", "tar device")
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_members_that_lead_out_are_refused_before_anything_is_unpacked(tmp_path: Path, what: str) -> None:
+    packed = BAD[what](tmp_path)
+    parent = tmp_path / "parent"
+    parent.mkdir()
+    expected = (
+        "is a link; " if "link" in what else "is neither a file nor" if what in ODD else "is a path that leads out"
+    )
+    with pytest.raises(ConfigError, match=f"{expected}.*nothing was unpacked"):
+        archive.unpack(packed, parent)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([packed.name, "parent"])
+    assert list(parent.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["a.zip", "a.tar.gz"])
+def test_a_bomb_is_refused_by_its_size_unpacked(tmp_path: Path, name: str) -> None:
+    make = zip_with if name.endswith(".zip") else tar_with
+    packed = make(tmp_path / name, "zeros.jpg", size=5_000_000)
+    assert packed.stat().st_size < 50_000
+    with pytest.raises(ConfigError, match="more than 1,000,000 bytes"):
+        archive.unpack(packed, tmp_path, limit_bytes=1_000_000)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert (archive.unpack(packed, tmp_path, limit_bytes=6_000_000) / "zeros.jpg").stat().st_size == 5_000_000
+
+
+def test_an_archive_that_does_not_fit_on_the_disk_is_refused(tmp_path: Path) -> None:
+    packed = tmp_path / "huge.tar"
+    member = tarfile.TarInfo("huge.jpg")
+    member.size = shutil.disk_usage(tmp_path).free + 2**30
+    packed.write_bytes(member.tobuf())
+    os.truncate(packed, 512 + member.size + 10_240)  # zeros that take no room
+    with pytest.raises(ConfigError, match="are free"):
+        archive.unpack(packed, tmp_path, limit_bytes=2 * member.size)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_damaged_archives_leave_nothing(tmp_path: Path, name: str) -> None:
+    packed = pack(class_folders(tmp_path / "images", per_class=4), tmp_path / name)
+    content = packed.read_bytes()
+    for damaged in (content[: len(content) // 2], b"", b"something else" * 100):
+        packed.write_bytes(damaged)
+        with pytest.raises(ConfigError, match="cannot be unpacked|has no files"):
+            archive.unpack(packed, tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([name, "images"])
+
+
+def test_a_member_that_stands_twice_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="twice"):
+        archive.unpack(tar_with(tmp_path / "a.tar", "good.jpg"), tmp_path)

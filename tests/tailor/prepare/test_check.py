@@ -1,0 +1,162 @@
+"""`data check`: every byte verified, faults named; pairs of images that look alike found, and no others."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tailor.errors import ConfigError
+from tailor.prepare import arrays, manifest
+from tailor.prepare.decode import decode
+from tailor.prepare.duplicates import Pair, fingerprints, pairs
+from tailor.prepare.manifest import ARRAY_FILES, IMAGES_FILE
+from tests.tailor.prepare.pictures import class_folders, data, encoded, picture, prepare
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A prepared data set with a source task."""
+    origin = class_folders(tmp_path / "images", per_class=5, classes=("cat", "cow", "dog", "eel"))
+    prepare("animals", origin, tmp_path, "--source-classes", "dog,eel")
+    return tmp_path / "animals"
+
+
+def test_an_undamaged_data_set_passes(folder: Path) -> None:
+    said = data("check", folder)
+    assert "all files are those that were written" in said
+    assert "train and test: 0 pair(s)" in said and "source and target: 0 pair(s)" in said
+
+
+def test_it_may_be_moved_with_its_root(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    folder.rename(tmp_path / "elsewhere" / "animals")
+    assert "all files" in data("check", tmp_path / "elsewhere" / "animals")
+
+
+@pytest.mark.parametrize("name", [*ARRAY_FILES, IMAGES_FILE])
+def test_one_changed_bit_in_any_file_is_found(folder: Path, name: str) -> None:
+    content = bytearray((folder / name).read_bytes())
+    content[-3] ^= 1
+    (folder / name).write_bytes(content)
+    with pytest.raises(ConfigError, match=f"{name} is not the file that the manifest describes"):
+        data("check", folder)
+    if name.endswith(("labels.npy", "ids.npy", "is_test.npy")):  # training verifies these whenever it reads them
+        with pytest.raises(ConfigError, match=name):
+            arrays.load(folder.parent, "animals")
+
+
+@pytest.mark.parametrize("name", [*ARRAY_FILES, IMAGES_FILE])
+def test_a_file_that_is_cut_off_or_missing_is_found_when_planning(folder: Path, name: str) -> None:
+    content = (folder / name).read_bytes()
+    (folder / name).write_bytes(content[:-1])
+    with pytest.raises(ConfigError, match=rf"{name} has {len(content) - 1} bytes, the manifest says {len(content)}"):
+        manifest.read(folder.parent, "animals")
+    (folder / name).unlink()
+    with pytest.raises(ConfigError, match=name):
+        manifest.read(folder.parent, "animals")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("format_version", 2, "version 2, this program reads 1"),
+        ("digest", "0" * 64, "digest is not that of its arrays"),
+        ("input_shape", [3, 8, 8], "shape"),
+        ("classes", {"source": ["dog", "eel"], "target": ["cat"]}, "beyond the class names"),
+        ("test_images", 3, "test split has another size"),
+        ("name", "others", "is of data set 'others'"),
+        ("files", {}, "lists the files"),
+    ],
+)
+def test_a_manifest_that_does_not_fit_its_files_is_refused(folder: Path, key: str, value: object, said: str) -> None:
+    path = folder / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}))
+    with pytest.raises(ConfigError, match=said):
+        data("check", folder)
+
+
+def test_a_manifest_that_is_none_is_refused(folder: Path) -> None:
+    for content in ("", "[]", "{}", '{"format_version": 1}'):
+        (folder / "manifest.json").write_text(content)
+        with pytest.raises(ConfigError, match="is not a manifest"):
+            manifest.read(folder.parent, "animals")
+
+
+def test_a_missing_data_set_names_the_nearest(folder: Path) -> None:
+    with pytest.raises(ConfigError, match="did you mean 'animals'.*data prepare animal "):
+        manifest.read(folder.parent, "animal")
+
+
+def test_copies_between_splits_and_tasks_are_found(tmp_path: Path) -> None:
+    """The copies are compressed anew or enlarged, so no checksum would find them."""
+    origin = tmp_path / "images"
+    for number, split in enumerate(("train", "val", "test")):
+        class_folders(origin / split, per_class=4, classes=("cat", "cow", "dog", "eel"), first=100 * number)
+    (origin / "test" / "cat" / "again.jpg").write_bytes(encoded(1, quality=60))  # train/cat/1.jpg
+    picture(105).resize((80, 64)).save(origin / "train" / "cow" / "large.png")  # val/cow/1.jpg
+    (origin / "train" / "eel" / "cat.jpg").write_bytes(encoded(2, quality=60))  # train/cat/2.jpg
+    prepare("animals", origin, tmp_path, "--image-px", 32, "--source-classes", "dog,eel")
+    said = data("check", tmp_path / "animals").splitlines()
+    found = {line.split(" (")[0].strip() for line in said if " = " in line}
+    assert found == {
+        "train/cat/1.jpg = test/cat/again.jpg",
+        "train/cow/large.png = val/cow/1.jpg",
+        "train/eel/cat.jpg = train/cat/2.jpg",
+    }
+    assert {line for line in said if "pair(s)" in line} == {
+        "source and target: 1 pair(s) of images look alike",
+        "train and val: 1 pair(s) of images look alike",
+        "train and test: 1 pair(s) of images look alike",
+        "val and test: 0 pair(s) of images look alike",
+    }
+
+
+def slow_fingerprint(image: np.ndarray) -> list[bool]:
+    """Bits of one image (3, H, W), H and W multiples of 72: the definition, cell by cell."""
+    grey = 0.299 * image[0] + 0.587 * image[1] + 0.114 * image[2]
+    rows = np.array_split(grey, 8, axis=0)
+    grid = [[float(cell.mean()) for cell in np.array_split(row, 8, axis=1)] for row in rows]
+    wide = [[float(cell.mean()) for cell in np.array_split(row, 9, axis=1)] for row in rows]
+    mean = float(np.mean(grid))
+    return [
+        bit
+        for cells, wider in zip(grid, wide, strict=True)
+        for bit in (
+            *(cell > mean for cell in cells),
+            *(right > left for left, right in zip(wider, wider[1:], strict=False)),
+        )
+    ]
+
+
+def test_fingerprints_are_as_defined() -> None:
+    images = np.stack([np.asarray(picture(number, (72, 72))).transpose(2, 0, 1) for number in range(200)])
+    assert fingerprints(images).tolist() == [slow_fingerprint(image) for image in images]
+
+
+def test_pairs_are_those_whose_hashes_both_differ_in_two_bits_or_fewer() -> None:
+    draw = np.random.default_rng(0)
+    left = draw.random((1500, 128)) < 0.5
+    right = left[::3].copy()
+    flips = {0: [3], 1: [3, 4], 2: [3, 4, 5], 3: [3, 4, 11, 12], 4: [3, 11, 12, 13]}  # bits 0-7 of 16: mean hash
+    for row, bits in flips.items():
+        right[row, bits] ^= True
+    found = {(pair.left, pair.right): pair.bits for pair in pairs(left, right)}
+    expected = {(3 * row, row): 0 for row in range(500)}
+    expected |= {(0, 0): 1, (3, 1): 2, (9, 3): 2}
+    for row in (2, 4):
+        del expected[3 * row, row]
+    assert found == expected
+    assert pairs(left, right)[0] == Pair(bits=0, left=15, right=5)
+    assert pairs(left[:0], right) == [] == pairs(left, right[:0])
+
+
+def test_a_photograph_compressed_anew_is_alike_and_another_is_not(tmp_path: Path) -> None:
+    pixels = []
+    for number in range(20):
+        for quality in (95, 50):
+            path = tmp_path / f"{number}_{quality}.jpg"
+            picture(number, (200, 160)).save(path, quality=quality)
+            pixels.append(decode(path, 64).pixels)
+    found = fingerprints(np.stack([one for one in pixels if one is not None]))
+    assert {(pair.left, pair.right) for pair in pairs(found[::2], found[1::2])} == {(n, n) for n in range(20)}

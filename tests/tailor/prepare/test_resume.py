@@ -1,0 +1,144 @@
+"""An interrupted preparation goes on where it was, believes nothing unseen, and ends as an undisturbed one."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tailor.errors import ConfigError
+from tailor.prepare import manifest
+from tailor.prepare.chunks import CHUNK_IMAGES, Decoding, decode_files
+from tailor.prepare.listing import ImageFile
+from tailor.prepare.workspace import workspace
+from tests.tailor.prepare.pictures import class_folders, encoded, fill, pack, prepare
+
+IMAGES = 2 * CHUNK_IMAGES + 10
+
+
+class Interrupted(Exception):
+    pass
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> list[ImageFile]:
+    names = [f"a/{number}.jpg" for number in range(IMAGES)]
+    fill(tmp_path / "images", names)
+    return [ImageFile(path=tmp_path / "images" / name, name=name, class_name="a", split="") for name in names]
+
+
+def decode_all(files: list[ImageFile], folder: Path, stop_after: int = IMAGES) -> Decoding:
+    """Decodes the files, interrupted once `stop_after` images are done."""
+    done = 0
+
+    def advance(count: int) -> None:
+        nonlocal done
+        done += count
+        if done > stop_after:
+            raise Interrupted
+
+    return decode_files(files, 16, folder / "images.npy", folder / "journal", 2, advance)
+
+
+def straight(files: list[ImageFile], tmp_path: Path) -> bytes:
+    (tmp_path / "straight").mkdir()
+    assert decode_all(files, tmp_path / "straight").kept_images == 0
+    return (tmp_path / "straight" / "images.npy").read_bytes()
+
+
+def interrupted(files: list[ImageFile], tmp_path: Path) -> Path:
+    """A folder in which two chunks are finished."""
+    folder = tmp_path / "interrupted"
+    folder.mkdir()
+    with pytest.raises(Interrupted):
+        decode_all(files, folder, stop_after=CHUNK_IMAGES)
+    return folder
+
+
+def test_finished_chunks_are_kept_and_the_end_is_the_same(files: list[ImageFile], tmp_path: Path) -> None:
+    expected, folder = straight(files, tmp_path), interrupted(files, tmp_path)
+    again = decode_all(files, folder)
+    assert again.kept_images == 2 * CHUNK_IMAGES and len(again.files_sha256) == IMAGES
+    assert (folder / "images.npy").read_bytes() == expected
+    assert np.load(folder / "images.npy").shape == (IMAGES, 3, 16, 16)
+    assert decode_all(files, folder) == Decoding(files_sha256=again.files_sha256, kept_images=IMAGES)
+
+
+def test_a_chunk_whose_pixels_were_damaged_is_decoded_anew(files: list[ImageFile], tmp_path: Path) -> None:
+    expected, folder = straight(files, tmp_path), interrupted(files, tmp_path)
+    with (folder / "images.npy").open("r+b") as stream:
+        stream.seek(5000)
+        stream.write(b"damage")
+    assert decode_all(files, folder).kept_images == CHUNK_IMAGES
+    assert (folder / "images.npy").read_bytes() == expected
+
+
+def test_a_chunk_whose_image_file_changed_is_decoded_anew(files: list[ImageFile], tmp_path: Path) -> None:
+    folder = interrupted(files, tmp_path)
+    files[3].path.write_bytes(encoded(7000))
+    assert decode_all(files, folder).kept_images == CHUNK_IMAGES
+    assert (folder / "images.npy").read_bytes() == straight(files, tmp_path)
+
+
+def test_a_line_that_was_cut_off_counts_for_nothing(files: list[ImageFile], tmp_path: Path) -> None:
+    expected, folder = straight(files, tmp_path), interrupted(files, tmp_path)
+    journal = folder / "journal"
+    journal.write_bytes(journal.read_bytes()[:-20])
+    assert decode_all(files, folder).kept_images == CHUNK_IMAGES
+    assert (folder / "images.npy").read_bytes() == expected
+    assert decode_all(files, folder).kept_images == IMAGES
+
+
+def test_other_work_begins_anew(files: list[ImageFile], tmp_path: Path) -> None:
+    folder = interrupted(files, tmp_path)
+    assert decode_all(files[:-1], folder).kept_images == 0
+    assert np.load(folder / "images.npy").shape == (IMAGES - 1, 3, 16, 16)
+
+
+PROGRAM = """
+import sys
+from tests.tailor.prepare.pictures import prepare
+from pathlib import Path
+prepare("animals", Path(sys.argv[1]), Path(sys.argv[2]), "--threads", 1)
+"""
+
+
+def start(origin: Path, root: Path) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-c", PROGRAM, str(origin), str(root)], cwd=Path(__file__).parents[3])
+
+
+def wait_for_a_chunk(process: subprocess.Popen[bytes], journal: Path) -> None:
+    give_up_at = time.monotonic() + 60
+    while not (journal.exists() and journal.read_text().count("\n") >= 2):
+        assert process.poll() is None and time.monotonic() < give_up_at
+        time.sleep(0.001)
+
+
+def test_killed_and_typed_again_it_ends_as_if_nothing_had_happened(tmp_path: Path) -> None:
+    archive = pack(class_folders(tmp_path / "images", per_class=6 * CHUNK_IMAGES), tmp_path / "images.tar")
+    root = tmp_path / "root"
+    process = start(archive, root)
+    wait_for_a_chunk(process, root / ".animals.preparing" / "target.journal")
+    with pytest.raises(ConfigError, match="prepared by another process"):
+        prepare("animals", archive, root)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (root / "animals").exists()
+    with pytest.raises(ConfigError, match="no data set 'animals' is prepared"):
+        manifest.read(root, "animals")
+    assert "decoded before an interruption, verified and kept" in prepare("animals", archive, root)
+    assert [path.name for path in root.iterdir()] == ["animals"]
+    prepare("straight", tmp_path / "images", root)
+    assert manifest.read(root, "animals").digest == manifest.read(root, "straight").digest
+
+
+def test_a_workspace_is_kept_when_interrupted_and_gone_after_a_mistake(tmp_path: Path) -> None:
+    for raised, is_kept in ((KeyboardInterrupt, True), (ConfigError, False), (MemoryError, True)):
+        with pytest.raises(raised), workspace(tmp_path / "name") as work:
+            (work / "file").touch()
+            raise raised
+        assert work.exists() == is_kept

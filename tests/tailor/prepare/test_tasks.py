@@ -1,0 +1,88 @@
+"""Source and target task, and the test split that is drawn where there is none."""
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tailor.errors import ConfigError
+from tailor.prepare.listing import ImageFile, Listing
+from tailor.prepare.tasks import SplitRule, TaskFiles, cut
+
+DRAWN = SplitRule(fraction=0.2, seed=0, training_images_per_class=None)
+
+
+def listing(per_class: dict[str, int], split: str = "") -> Listing:
+    return Listing(
+        files=tuple(
+            ImageFile(path=Path(f"{name}/{number}"), name=f"{name}/{number}", class_name=name, split=split)
+            for name, count in per_class.items()
+            for number in range(count)
+        )
+    )
+
+
+def names_of_tests(task: TaskFiles) -> set[str]:
+    return {file.name for file in task.files if file.split == "test"}
+
+
+def test_the_test_split_is_stratified_and_moves_with_its_seed_alone() -> None:
+    found = cut(listing({"cat": 10, "dog": 20, "eel": 3}), None, (), DRAWN)["target"]
+    assert Counter(name.split("/")[0] for name in names_of_tests(found)) == {"cat": 2, "dog": 4, "eel": 1}
+    assert names_of_tests(cut(listing({"dog": 20, "eel": 3, "cat": 10}), None, (), DRAWN)["target"]) == names_of_tests(
+        found
+    )
+    other = SplitRule(fraction=0.2, seed=1, training_images_per_class=None)
+    assert names_of_tests(cut(listing({"cat": 10, "dog": 20, "eel": 3}), None, (), other)["target"]) != names_of_tests(
+        found
+    )
+
+
+def test_a_class_keeps_its_test_images_when_another_one_becomes_source() -> None:
+    sizes = {"cat": 10, "cow": 10, "dog": 10, "eel": 10}
+    whole = names_of_tests(cut(listing(sizes), None, (), DRAWN)["target"])
+    tasks = cut(listing(sizes), None, ("cat", "cow"), DRAWN)
+    assert tasks["source"].classes == ("cat", "cow") and tasks["target"].classes == ("dog", "eel")
+    assert names_of_tests(tasks["target"]) == {name for name in whole if name[:3] in ("dog", "eel")}
+    assert tasks["target"].labels == [0] * 10 + [1] * 10
+
+
+def test_a_layout_may_ask_for_all_but_so_many_training_images() -> None:
+    rule = SplitRule(fraction=None, seed=0, training_images_per_class=6)
+    found = cut(listing({"cat": 10, "dog": 7}), None, (), rule)["target"]
+    assert Counter(name.split("/")[0] for name in names_of_tests(found)) == {"cat": 4, "dog": 1}
+    with pytest.raises(ConfigError, match="class 'dog' has 6 image"):
+        cut(listing({"cat": 10, "dog": 6}), None, (), rule)
+
+
+def test_a_second_folder_is_the_source() -> None:
+    tasks = cut(listing({"cat": 2, "dog": 2}), listing({"dog": 3, "yak": 3}), (), DRAWN)
+    assert tasks["source"].classes == ("dog", "yak") and len(tasks["source"].files) == 6
+    assert tasks["target"].classes == ("cat", "dog") and len(tasks["target"].files) == 4
+
+
+@pytest.mark.parametrize(
+    ("given", "source", "source_classes", "fraction", "said"),
+    [
+        ({"cat": 2, "dog": 2}, None, ("cta",), 0.2, "no such class: 'cta'; did you mean 'cat'"),
+        ({"cat": 2, "dog": 2}, {"a": 1, "b": 1}, ("cat",), 0.2, "given twice"),
+        ({"cat": 2, "dog": 2}, None, ("cat", "dog"), 0.2, "no classes left"),
+        ({"cat": 2, "dog": 2, "eel": 2}, None, ("cat", "dog"), 0.2, "target task has one class, 'eel'"),
+        ({"cat": 2, "dog": 2, "eel": 2}, None, ("cat",), 0.2, "source task has one class, 'cat'"),
+        ({"cat": 1, "dog": 2}, None, (), 0.2, "class 'cat' has 1 image"),
+        ({"cat": 2, "dog": 2}, None, (), 0.0, "--test-fraction is 0.0"),
+        ({"cat": 2, "dog": 2}, None, (), 1.0, "--test-fraction is 1.0"),
+    ],
+)
+def test_tasks_that_cannot_be_cut_are_refused(
+    given: dict[str, int], source: dict[str, int] | None, source_classes: tuple[str, ...], fraction: float, said: str
+) -> None:
+    test = SplitRule(fraction=fraction, seed=0, training_images_per_class=None)
+    with pytest.raises(ConfigError, match=said):
+        cut(listing(given), None if source is None else listing(source), source_classes, test)
+
+
+def test_a_test_fraction_beside_a_test_split_is_refused() -> None:
+    files = (*listing({"cat": 2, "dog": 2}, "train").files, *listing({"cow": 2}, "test").files)
+    with pytest.raises(ConfigError, match="leave --test-fraction out"):
+        cut(Listing(files=files), None, (), DRAWN)

@@ -1,0 +1,119 @@
+"""The pages on criteria and extensions: their code is run as it stands there, their tables are the registries."""
+
+import re
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tailor import surgery
+from tailor.allocations import ALLOCATIONS
+from tailor.budget import original_macs
+from tailor.cache import Cache
+from tailor.catalog import DATASETS, NETWORKS
+from tailor.config import parse_trial
+from tailor.criteria import CRITERIA, Criterion
+from tailor.imports import load
+from tailor.methods import METHODS
+from tailor.runner import StageEvent
+from tailor.walk import walk
+from tests.tailor.trials import SHORT
+
+Run = Callable[..., list[StageEvent]]
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+
+
+def block(page: str, language: str) -> str:
+    (found,) = re.findall(rf"^```{language}\n(.*?)^```", (DOCS / page).read_text(), re.MULTILINE | re.DOTALL)
+    return str(found)
+
+
+@pytest.fixture
+def bring(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str, str], dict[str, Any]]:
+    """Import a page's module as `--import` does and return its trial; the registries are as before after the test."""
+
+    def load_page(page: str, file: str) -> dict[str, Any]:
+        for registry in (CRITERIA, METHODS, NETWORKS, DATASETS):
+            monkeypatch.setattr(registry, "_records", dict(registry._records))  # type: ignore[attr-defined]
+        (tmp_path / file).write_text(block(page, "python"))
+        load(tmp_path / file)
+        assert f"--import {file}\n" in block(page, "console")
+        return SHORT | tomllib.loads(block(page, "toml"))
+
+    return load_page
+
+
+def test_the_page_on_criteria_adds_one(
+    bring: Callable[[str, str], dict[str, Any]], run: Run, shared_cache: Cache
+) -> None:
+    events = run(parse_trial(bring("extend/criterion.md", "mean_weight.py"), "test"), shared_cache)
+    (scored,) = (event.result for event in events if event.result.stage.kind == "score_filters")
+    found = surgery.groups(scored.state.build(), scored.state.input_shape, scored.stage.rule)  # type: ignore[attr-defined]
+    assert scored.state.scores.keys() == {member.layer for group in found for member in group.members}
+    for layer, scores in scored.state.scores.items():
+        weight = scored.state.tensors[f"{layer}.weight"]
+        torch.testing.assert_close(scores, torch.stack([filter_.abs().mean() for filter_ in weight]))
+    assert events[-1].point == 0
+
+
+def test_the_page_on_methods_adds_one(
+    bring: Callable[[str, str], dict[str, Any]], run: Run, shared_cache: Cache
+) -> None:
+    config = parse_trial(bring("extend/method.md", "gradual.py"), "test")
+    events = run(config, shared_cache)
+    assert [event.result.key for event in events] == [stage.key for stage in walk(config).stages]
+    removed = [e.result.removed_macs_fraction for e in events if e.result.stage.kind == "prune"]
+    assert removed == pytest.approx([0.3 * 7 / 8, 0.3], abs=0.03)
+    assert [event.point for event in events if event.point is not None] == [0, 1]
+
+
+def test_the_page_on_networks_adds_one(
+    bring: Callable[[str, str], dict[str, Any]], run: Run, shared_cache: Cache
+) -> None:
+    config = parse_trial(bring("extend/network.md", "wide_net.py"), "test")
+    events = run(config, shared_cache)
+    info, point = NETWORKS["wide_net"], events[0]
+    state = point.result.state
+    assert events[0].result.stage.network_sha256 is not None  # type: ignore[attr-defined]
+    assert info.macs == original_macs(state)
+    assert info.params_count == sum(tensor.numel() for tensor in state.tensors.values())
+    assert info.head_params_count == sum(state.tensors[name].numel() for name in state.head_names())
+    assert events[-1].result.info["macs"] <= 0.9 * info.macs
+
+
+def test_the_page_on_data_sets_adds_one(
+    bring: Callable[[str, str], dict[str, Any]], run: Run, shared_cache: Cache
+) -> None:
+    config = parse_trial(bring("extend/data_set.md", "stripes.py"), "test")
+    events = run(config, shared_cache)
+    info = events[-1].result.info
+    assert info["validation_images"] == 400 - 150 - 100
+    assert info["validation_score"] > 0.9  # of two classes
+    assert events[1].result.stage.task.sha256 == config.data.info.sha256 is not None  # type: ignore[attr-defined]
+
+
+def what_it_reads(known: Criterion) -> str:
+    if known.reads_data:
+        return "images and labels" if known.reads_labels else "images"
+    return "nothing" if known.draws else "weights"
+
+
+def test_the_table_of_criteria_is_the_registry() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| (.*) \|$", (DOCS / "criteria.md").read_text(), re.MULTILINE)
+    stated = {name: cells.split(" | ")[1:] for name, cells in rows}
+    assert stated == {name: [known.source, what_it_reads(known), known.needs] for name, known in CRITERIA.items()}
+
+
+def test_the_tables_of_allocations_are_the_registry() -> None:
+    names, settings = (DOCS / "allocations.md").read_text().split("## LeGR")
+    assert re.findall(r"^\| `(\w+)` \|", names, re.MULTILINE) == list(ALLOCATIONS)
+    stated: dict[str, float | None] = {}
+    for left, default in re.findall(r"^\| (`.*`) \| ([^|;:]*).*\|$", settings, re.MULTILINE):
+        numbers = re.findall(r"[\d.]+", default) or [None]
+        stated |= zip(re.findall(r"`(\w+)`", left), numbers, strict=True)
+    fields = ALLOCATIONS["legr"].model_fields
+    defaults = {name: field.default for name, field in fields.items() if name != "name"}
+    assert {name: number and float(number) for name, number in stated.items()} == defaults

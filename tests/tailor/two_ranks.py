@@ -1,0 +1,71 @@
+"""Trials on two ranks, real DistributedDataParallel over gloo, beside the same trials in this process."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+
+from tailor.cache import Cache
+from tailor.config import TrialConfig
+from tailor.distributed import join
+from tailor.runner import StageEvent, run_trial
+
+PROGRAM = """
+import sys
+from pathlib import Path
+import torch
+from tailor.cache import Cache
+from tailor.config import TrialConfig
+from tailor.distributed import join, leave
+from tailor.runner import run_trial
+
+torch.set_num_threads(1)
+ranks = join("cpu")
+assert ranks.count == 2
+for text in sys.argv[2:]:
+    for _ in run_trial(TrialConfig.model_validate_json(text), cache=Cache(Path(sys.argv[1])), ranks=ranks):
+        pass
+leave()
+"""
+
+
+def on_one_and_two_ranks(configs: list[TrialConfig], folder: Path) -> list[tuple[list[StageEvent], list[StageEvent]]]:
+    """The events of each trial on one rank and on two; both start from the same source network."""
+    one, two, program = Cache(folder / "one"), Cache(folder / "two"), folder / "program.py"
+    alone = [list(run_trial(config, cache=one, ranks=join("cpu"))) for config in configs]
+    for key in {events[0].result.key for events in alone}:
+        shutil.copytree(one.path(key), two.path(key))
+    program.write_text(PROGRAM)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(program)]
+    command += [str(folder / "two"), *(config.model_dump_json() for config in configs)]
+    here = str(Path(__file__).parents[2])
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo", "PYTHONPATH": here}
+    finished = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert finished.returncode == 0, finished.stderr
+    together = [list(run_trial(config, cache=two, ranks=join("cpu"))) for config in configs]
+    assert all(event.result.cached for events in together for event in events)
+    return list(zip(alone, together, strict=True))
+
+
+def assert_same(alone: list[StageEvent], together: list[StageEvent]) -> None:
+    """Equal stages, equal up to the order in which ranks add up float32 numbers.
+
+    Some 1e-7 of a sum, up to 1e-4 of it after a few steps of training; a mistake (a sample twice, a mean of means, a
+    gradient of one rank) is 1e-2 and more.
+    """
+    assert [event.result.key for event in alone] == [event.result.key for event in together]
+    for one, two in zip(alone, together, strict=True):
+        computed_by = two.result.description["made_by"]["ranks"]
+        assert computed_by == (1 if one.result.stage.of is None else 2)
+        others = two.result.read_tensors()
+        for name, tensor in one.result.read_tensors().items():
+            where = f"{one.result.stage.kind} {name}"
+            if tensor.is_floating_point():
+                torch.testing.assert_close(
+                    others[name], tensor, rtol=2e-3, atol=2e-4, msg=lambda m, w=where: f"{w}: {m}"
+                )
+            else:
+                assert torch.equal(others[name], tensor), where
