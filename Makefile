@@ -29,6 +29,9 @@ bench: $(READY)  ## measure ourselves beside the alternatives; writes docs/resul
 	$(BIN)/python benchmarks/training_loop.py
 	$(BIN)/python benchmarks/empty_trial.py
 	$(BIN)/python benchmarks/sharing.py --seeds 1
+	$(BIN)/python benchmarks/scoring.py
+	$(BIN)/python benchmarks/legr.py
+	$(BIN)/python benchmarks/preparation.py
 
 clean:  ## remove the environment and what tools left; runs/ and cache/ stay
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache *.egg-info

@@ -45,6 +45,26 @@ def test_the_training_loop_is_measured_for_both_networks_and_both_numbers_of_ran
     assert text.count("| digits_") == 4 and "torch" in text and "cores" in text
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("script", "named"),
+    [
+        ("scoring.py", {"digits_vgg", "digits_resnet", "mobilenet_v2", "beta", "taylor", "apoz", "fpgm"}),
+        ("legr.py", {"digits_vgg", "digits_resnet"}),
+        ("preparation.py", {"images"}),
+    ],
+)
+def test_a_quick_look_writes_a_table(script: str, named: set[str], tmp_path: Path) -> None:
+    command = [sys.executable, str(ROOT / "benchmarks" / script), "--quick", "--out", str(tmp_path / "table")]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=280, check=False)
+    assert done.returncode == 0, done.stderr
+    text = (tmp_path / "table.md").read_text()
+    assert [name for name in named if name not in text] == []
+    assert "torch" in text and "--quick" in text
+    with (tmp_path / "table.csv").open(newline="") as file:
+        assert list(csv.DictReader(file))
+
+
 def test_equal_points_are_equal_wherever_they_were_reached() -> None:
     found = compare([point("x"), point("y")], [point("x"), point("x", "b"), point("y", "c")])
     assert found.is_equal

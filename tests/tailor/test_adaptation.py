@@ -44,7 +44,7 @@ def test_a_plan_walks_to_the_end_and_starts_with_full_fine_tuning() -> None:
     kinds = [stage.kind for stage in planned]
     assert kinds == ["train_source", "fit_head", "fine_tune", "operating_point", *loop, *loop]
     assert [stage.key for stage in planned[:4]] == [s.key for s in walk(short_trial({"name": "fine_tune"})).stages]
-    measured = short_trial(METHOD | {"iterations": 1}, pruning={"measure_norms": True})
+    measured = short_trial(METHOD | {"iterations": 1}, network="digits_resnet", pruning={"measure_norms": True})
     assert [stage.kind for stage in walk(measured).stages][4:7] == [*loop[:2], "measure_norms"]
 
 

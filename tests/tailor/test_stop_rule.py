@@ -40,7 +40,7 @@ def test_boundary_cases(accuracies: list[float], expected: int) -> None:
 
 
 def chosen_by_query(accuracies: list[float], tolerance: float) -> int:
-    points = [PathPoint(point=n, validation_accuracy_fraction=a) for n, a in enumerate(accuracies)]
+    points = [PathPoint(point=n, validation_score=a) for n, a in enumerate(accuracies)]
     return stop_rule(points, tolerance).point
 
 
