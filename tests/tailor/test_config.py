@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tailor.catalog import DATASETS, DataInfo
 from tailor.config import TrialConfig, parse_trial
 from tailor.errors import ConfigError
 from tailor.registry import Registry
@@ -66,6 +67,72 @@ MISTAKES: list[tuple[dict[str, Any], str]] = [
     ({"method": {"name": "transtailor", "steps": 10}}, r"removes the whole network; choose fewer steps"),
     ({"method": HEAD, "data": {"train_images": 548}}, r"leaves no validation image.*at most 547"),
 ]
+
+
+PHOTOGRAPHS = DataInfo(
+    description="Planned and never loaded.",
+    loader="nowhere:load",
+    sha256="0" * 64,
+    input_shape=(3, 64, 64),
+    source_classes=0,
+    target_classes=5,
+    source_images=0,
+    target_images=1000,
+    test_images=300,
+)
+WEIGHTS = {"weights": "net.safetensors", "weights_sha256": "1" * 64}
+ON_PHOTOGRAPHS = {"network": "efficientnet_b0", "data": {"name": "photographs"}, "source": WEIGHTS}
+IMPOSSIBLE: list[tuple[dict[str, Any], str]] = [
+    (ON_PHOTOGRAPHS | {"method": HEAD, "source": {}}, r"photographs has no source task to pre-train on; give source"),
+    ({"method": {"name": "sfp", "removed_macs_fraction": 0.99}}, r"0.99 of the MACs is more than digits_vgg can lose"),
+    (
+        {"network": "digits_resnet", "method": {"name": "transtailor", "steps": 9}},
+        r"0.9 of the MACs is more than digits_resnet can lose, which is 0\.\d+ with pruning.residual = 'inside'",
+    ),
+    ({"method": {"name": "prune", "criterion": "bn_gamma"}}, r"reads BatchNorm's factors, and digits_vgg has no norm"),
+    ({"method": {"name": "gbn"}}, r"by the factors of BatchNorm, and digits_vgg has no norm"),
+    ({"method": HEAD, "optimisation": {"regulariser": "slimming"}}, r"slimming.*digits_vgg.*no norm"),
+    (
+        ON_PHOTOGRAPHS | {"method": {"name": "prune", "criterion": "apoz"}},
+        r"counts zeros behind a ReLU, and efficientnet_b0 has SiLU",
+    ),
+    (
+        ON_PHOTOGRAPHS | {"method": {"name": "transtailor", "beta": "fold", "placement": "after_activation"}},
+        r"a factor cannot be moved through the SiLU of efficientnet_b0",
+    ),
+    (ON_PHOTOGRAPHS | {"method": {"name": "pac_net"}}, r"pac_net trains .* and photographs has no source task"),
+    (ON_PHOTOGRAPHS | {"method": HEAD, "source": {}}, r"photographs has no source task to pre-train on; give source.w"),
+    (ON_PHOTOGRAPHS | {"method": {"name": "smaller_dense"}}, r"source.weights fits the whole one alone"),
+    ({"method": {"name": "pac_net", "prune_ratio": 1.0}}, r"prune_ratio: .*less than 1 \(given: 1.0\)"),
+    ({"method": {"name": "pac_net", "prune_ratio": -0.1}}, r"prune_ratio: .*\(given: -0.1\)"),
+    ({"method": HEAD, "source": {"weights": "net.pth"}}, r"weights and weights_sha256 belong together.*sha256sum"),
+    ({"method": HEAD, "data": {"name": "photographs", "root": "nowhere"}}, r"no data set 'photographs' is prepared in"),
+    (
+        {"method": HEAD, "optimisation": {"momentum": 0.0}, "pruning": {"optimiser_state": "kept"}},
+        r"optimiser_state = 'kept' keeps the momentum of SGD",
+    ),
+]
+
+
+@pytest.mark.parametrize(("raw", "message"), IMPOSSIBLE, ids=[message for _, message in IMPOSSIBLE])
+def test_what_cannot_be_is_refused_before_anything_is_trained(
+    raw: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(DATASETS._records, "photographs", PHOTOGRAPHS)  # type: ignore[attr-defined]
+    with pytest.raises(ConfigError, match=message):
+        parse_trial(raw, "test")
+
+
+@pytest.mark.parametrize(("protocol", "images"), [("validation", 348), ("paper", 200)])
+def test_a_tolerance_below_one_image_warns(protocol: str, images: int) -> None:
+    def warnings(**settings: Any) -> tuple[str, ...]:
+        method = {"name": "transtailor", "stop_early": True} | settings
+        return parse_trial({"method": method, "protocol": protocol}, "test").warnings()
+
+    (warning,) = warnings(tolerance_fraction=0.999 / images)
+    assert f"less than one of the {images} images that decide" in warning
+    assert warnings(tolerance_fraction=1.001 / images) == ()
+    assert warnings(tolerance_fraction=0.0, stop_early=False) == ()  # nothing reads it
 
 
 @pytest.mark.parametrize(("raw", "message"), MISTAKES, ids=[message for _, message in MISTAKES])
