@@ -145,7 +145,7 @@ class TransTailor(Method):
                 seed=stream(config.seed, "placebo", step) if normalisation == "permuted" else None,
             )
             tuned = yield recipe.fine_tune(aware, step)  # Eq. 6: W_p
-            point = yield recipe.point(tuned, 0.0 if self.prune_by == "nothing" else budget)
+            point = yield recipe.point(tuned, budget)  # of the control, too: the step that it stands beside
             if self.stop_early and falls_too_far(score, point.deciding_score, self.tolerance_fraction):
                 return
             model = tuned  # W_o = W_p
