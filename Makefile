@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test test-fast check format lint types bench clean
+.PHONY: demo test test-fast check format lint types bench slurm-testbed slurm-testbed-down clean
 
 demo: $(READY)  ## run the embedded sweep and write its report (about four minutes on two cores)
 	$(BIN)/python sweeps/launch.py
@@ -12,7 +12,7 @@ test: $(READY)  ## all tests
 	$(BIN)/python -m pytest
 
 test-fast: $(READY)  ## the tests that take neither Ray nor more than a few seconds each
-	$(BIN)/python -m pytest -m "not slow and not ray"
+	$(BIN)/python -m pytest -m "not slow and not ray and not slurm"
 
 check: format lint types test  ## what a change has to pass
 
@@ -32,6 +32,13 @@ bench: $(READY)  ## measure ourselves beside the alternatives; writes docs/resul
 	$(BIN)/python benchmarks/scoring.py
 	$(BIN)/python benchmarks/legr.py
 	$(BIN)/python benchmarks/preparation.py
+
+slurm-testbed: $(READY)  ## a real SLURM of several nodes on this machine, for trying and testing (root, Debian-like)
+	apt-get install -y --no-install-recommends slurm-wlm munge slurmdbd slurm-wlm-mysql-plugin mariadb-server iproute2
+	$(BIN)/python tests/slurm/testbed.py up
+
+slurm-testbed-down: $(READY)  ## end exactly what that started
+	$(BIN)/python tests/slurm/testbed.py down
 
 clean:  ## remove the environment and what tools left; runs/ and cache/ stay
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache *.egg-info

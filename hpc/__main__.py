@@ -1,0 +1,123 @@
+"""`python -m hpc`: the sites, a first site file for a cluster, and the text of a job; nothing is submitted."""
+
+import argparse
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from hpc.errors import SiteError, SlurmError
+from hpc.site import Need, SiteFile, explained, find_site, read_site, site_files, users_folder
+
+SUCCESS, MISTAKE = 0, 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print what was asked for; returns the exit code, which for `sites` says whether one is broken."""
+    before, words = _split_at_dashes(sys.argv[1:] if arguments is None else arguments)
+    options = _parser().parse_args(before, argparse.Namespace(words=words))
+    try:
+        if options.command == "sites":
+            return _sites()
+        for line in _init(options) if options.command == "init" else _script(options):
+            print(line)
+        sys.stdout.flush()
+    except BrokenPipeError:  # `| head`: whoever read has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (SiteError, SlurmError, OSError) as error:
+        print(error, file=sys.stderr)
+        return MISTAKE
+    return SUCCESS
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m hpc", description="Clusters and their jobs.", allow_abbrev=False)
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("sites", help="the sites that have a name, where they stand, and what is wrong with them")
+    init = commands.add_parser("init", help="ask this cluster and write a first site file to edit")
+    init.add_argument("--name", help="of the site (default: the cluster's)")
+    init.add_argument("--to", type=Path, metavar="FILE", help="write this file, not NAME.toml among your sites")
+    init.add_argument("--partition", help="for jobs of this partition (default: the cluster's default)")
+    script = commands.add_parser(
+        "script",
+        help="the text that sbatch would get for a job",
+        usage="python -m hpc script SITE [options] -- COMMAND",
+    )
+    script.add_argument("site", metavar="SITE", help="name of a site, or the path of its file")
+    script.add_argument("--cpus", type=int, help="per node (default: all; so are the next two)")
+    script.add_argument("--memory-gb", type=float)
+    script.add_argument("--gpus", type=int)
+    script.add_argument("--nodes", type=int)
+    script.add_argument("--walltime-min", type=int, help="(default: the site's longest)")
+    script.add_argument("--signal-before-s", type=int, help="how long before its walltime the job gets USR2")
+    script.add_argument("--job-name")
+    script.add_argument("--log-folder", type=lambda text: Path(text).absolute(), default=Path.cwd())
+    script.add_argument("--dependency", help="such as afterany:123")
+    script.add_argument("--array-size", type=int, help="elements of a job array")
+    script.add_argument("--no-requeue", dest="requeue", action="store_false", help="a lost job is not started again")
+    return parser
+
+
+def _split_at_dashes(arguments: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
+    """What stands before the first `--`, and the words of the command after it."""
+    place = arguments.index("--") if "--" in arguments else len(arguments)
+    return arguments[:place], arguments[place + 1 :]
+
+
+def _sites() -> int:
+    files = site_files()
+    faults = 0
+    for site_file in files.values():
+        lines, sound = _described(site_file)
+        faults += not sound
+        print("\n".join(lines))
+    print(f"your own sites: {users_folder()} (python -m hpc init writes one)", flush=True)
+    return MISTAKE if faults else SUCCESS
+
+
+def _described(site_file: SiteFile) -> tuple[list[str], bool]:
+    """Lines about one site, and whether its file is sound."""
+    lines = [f"{site_file.name}  {site_file.path}"]
+    if site_file.hides:
+        lines.append(f"    hides {site_file.hides}")
+    try:
+        site = read_site(site_file.path)
+    except SiteError as error:
+        return [*lines, *(f"    BROKEN: {line}" for line in str(error).splitlines())], False
+    memory = "" if site.memory_gb is None else f", {site.memory_gb:g} GB"
+    lines += [f"    {site.description}"] if site.description else []
+    lines.append(f"    {site.cpus_per_node} CPUs, {site.gpus_per_node} GPUs{memory}, {site.walltime_min} min")
+    return lines, True
+
+
+def _init(options: argparse.Namespace) -> Iterator[str]:
+    from hpc.init import ask_cluster, site_text, write_new
+
+    cluster = ask_cluster()
+    name = options.name or cluster.name
+    path = options.to or users_folder() / f"{name}.toml"
+    if options.to is None and Path(name).name != name:
+        raise SiteError(f"--name {name!r} is no name of a file; use --to FILE for another folder")
+    write_new(path, site_text(cluster, options.partition))
+    yield f"wrote {path}"
+    yield from (f"missing: {text}" for text in cluster.missing)
+    yield f"edit it, then type: python -m hpc script {name if options.to is None else path}"
+
+
+def _script(options: argparse.Namespace) -> Iterator[str]:
+    from hpc.slurm import script
+
+    if not options.words:
+        raise SiteError("which command? Type it after --, such as: python -m hpc script SITE -- nvidia-smi")
+    given = {key: value for key in Need.model_fields if (value := getattr(options, key)) is not None}
+    try:
+        need = Need.model_validate(given)
+    except ValidationError as error:
+        raise SiteError("the job cannot be asked for:\n" + "\n".join(explained(error, Need))) from error
+    yield script(find_site(options.site), need, options.words)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

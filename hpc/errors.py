@@ -1,0 +1,71 @@
+"""What can go wrong between a site file and SLURM, and SLURM's own words for it in plain ones."""
+
+# SLURM's code of why a job waits or how it ended, in plain words (squeue's manual, JOB REASON CODES).
+REASONS = {
+    "None": "nothing keeps it: it runs or has ended, or the scheduler has not looked at it yet",
+    "Priority": "jobs with a higher priority are first",
+    "Resources": "its turn has come; the nodes that it needs are still busy",
+    "Dependency": "a job that it depends on has not ended",
+    "DependencyNeverSatisfied": "the job that it depends on ended otherwise than asked for: it will never start",
+    "BeginTime": "its earliest start is ahead, as for some seconds (up to minutes) after it was requeued",
+    "JobHeldUser": "it is held by its owner; scontrol release lets it go",
+    "JobHeldAdmin": "it is held by an administrator; ask them",
+    "launch failed requeued held": "it failed to start and is held; scontrol release tries again",
+    "ReqNodeNotAvail": "a node that it needs is down, drained or reserved",
+    "Nodes required for job are DOWN, DRAINED or reserved for jobs in higher priority partitions":
+        "the nodes that it needs are down, drained, or kept for partitions with a higher priority",
+    "Reservation": "its reservation has not begun",
+    "PartitionConfig": "it asks for more than its partition allows: walltime, nodes or memory",
+    "PartitionDown": "its partition is down",
+    "PartitionInactive": "its partition starts no jobs at present",
+    "PartitionNodeLimit": "it asks for more nodes than its partition allows, or they are down: ask for fewer",
+    "PartitionTimeLimit": "its walltime is longer than its partition allows: lower walltime_min",
+    "JobArrayTaskLimit": "as many elements of its array run as may at a time",
+    "AssociationJobLimit": "the account has as many jobs as it may",
+    "AssocGrpGRES": "the account holds as many GPUs as it may",
+    "AssocGrpCpuLimit": "the account holds as many CPUs as it may",
+    "AssocMaxJobsLimit": "you have as many jobs in this account as you may",
+    "AssocGrpGRESMinutes": "the account has used up its GPU time",
+    "AssocGrpCPUMinutesLimit": "the account has used up its CPU time",
+    "QOSMaxJobsPerUserLimit": "you have as many jobs of this quality of service as you may",
+    "QOSMaxGRESPerUser": "you hold as many GPUs as this quality of service allows",
+    "QOSMaxCpuPerUserLimit": "you hold as many CPUs as this quality of service allows",
+    "QOSGrpGRES": "all users together hold as many GPUs as this quality of service allows",
+    "QOSResourceLimit": "a limit of its quality of service is reached",
+    "InvalidAccount": "its account does not exist or may not be used: set account",
+    "InvalidQOS": "its quality of service may not be used: set qos",
+    "BadConstraints": "no node has what it asks for: see constraint, gres and memory_gb",
+    "Licenses": "a licence that it needs is taken",
+    "NonZeroExitCode": "its command ended with an error: see its log",
+    "TimeLimit": "it reached its walltime",
+    "NodeDown": "its node went down",
+    "OutOfMemory": "it used more memory than it had asked for: raise memory_gb",
+    "RaisedSignal": "a signal ended it: see its log",
+    "Cleaning": "its earlier run is still being cleaned up",
+    "Vanished": "SLURM has forgotten it, and accounting (sacct) is absent or does not know it either",
+}  # fmt: skip
+# What sbatch says when it refuses, and which key of the site to look at.
+REFUSALS = {
+    "Invalid account": "account is missing or wrong: sacctmgr show associations user=$USER lists yours",
+    "Invalid partition": "partition is wrong: sinfo --summarize lists them",
+    "Invalid qos": "qos is wrong or not open to this account: sacctmgr show associations user=$USER format=account,qos",
+    "Invalid feature": "constraint names a feature that no node has: sinfo --format='%P %f' lists them",
+    "Invalid generic resource": "gres names what no node has: sinfo --format='%P %G' lists them",
+    "time limit": "walltime_min is longer than the partition allows: sinfo --format='%P %l' lists the limits",
+    "Memory specification": "memory_gb is more than a node has: sinfo --format='%P %m' lists it in MB",
+    "node configuration is not available": "no node has so many CPUs, GPUs or so much memory: see sinfo --long --Node",
+    "Node count": "more nodes than the partition has or allows",
+    "job array": "the array is larger than MaxArraySize: set limits.array_size to that",
+    "violates accounting/QOS policy": "a limit of your account is reached, or the account is missing: set account and "
+    "qos, ask for less, or wait for jobs to end",
+    "QOSMaxSubmitJobPerUserLimit": "as many jobs as you may have are in the queue: set limits.max_jobs",
+    "Access/permission denied": "you may not submit here: is partition or account right?",
+}
+
+
+class SiteError(ValueError):
+    """The user's mistake in a site or in what is asked of it; the text says what was given, expected, and to do."""
+
+
+class SlurmError(RuntimeError):
+    """SLURM refused, did not answer in time, or answered what cannot be read; the text says which and what to do."""

@@ -1,0 +1,55 @@
+"""Fake SLURM commands on PATH, for what a real SLURM will not do at will."""
+
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ANSWER = Path(__file__).with_name("answer.py")
+
+
+class FakeSlurm:
+    """A folder of commands that is all of PATH: only what `says` was called for is there."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.folder = folder
+        (folder / "bin").mkdir()
+        monkeypatch.setenv("PATH", str(folder / "bin"))
+
+    def says(self, name: str, *answers: str | dict[str, Any]) -> None:
+        """`name` prints these one call after the other; a dict may set out, error, returncode and hang."""
+        entries = [{"out": answer} if isinstance(answer, str) else answer for answer in answers]
+        (self.folder / f"{name}.json").write_text(json.dumps(entries))
+        command = self.folder / "bin" / name
+        words = shlex.join([sys.executable, "-SI", str(ANSWER), name, str(self.folder)])
+        # A process that starts another one, as the wrappers that some sites put around SLURM's commands.
+        command.write_text(f'#!/bin/sh\n{words} "$@"\nexit $?\n')
+        command.chmod(0o755)
+
+    def calls(self, name: str) -> list[list[str]]:
+        """The arguments of each call of `name`."""
+        return [call["arguments"] for call in self._calls() if call["name"] == name]
+
+    def environment(self, name: str) -> dict[str, str]:
+        """SLURM's variables in the last call of `name`."""
+        found: dict[str, str] = [call["environment"] for call in self._calls() if call["name"] == name][-1]
+        return found
+
+    def _calls(self) -> list[dict[str, Any]]:
+        path = self.folder / "calls.jsonl"
+        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def without_hanging_on(folder: Path) -> bool:
+    """Whether no process that was started from the fakes in `folder` still runs."""
+    return not any(str(folder) in _command(Path(entry)) for entry in Path("/proc").glob("[0-9]*"))
+
+
+def _command(process: Path) -> str:
+    try:
+        return (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    except OSError:  # it ended meanwhile
+        return ""

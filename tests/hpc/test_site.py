@@ -1,0 +1,348 @@
+"""Sites: found by name or path, faults said with key, value and nearest name; and the text of a job at one."""
+
+import shlex
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hpc.__main__ import main
+from hpc.errors import SiteError
+from hpc.site import SHIPPED, Limits, Need, Site, find_site, read_site, site_files
+from hpc.slurm import sbatch_parameters, script
+
+SMALL = "cpus_per_node = 4\nwalltime_min = 60\n"
+SITE = Site(cpus_per_node=8, memory_gb=32, gpus_per_node=4, walltime_min=120)
+NEED = Need(log_folder=Path("/shared/run/logs"))
+HOSTILE = """it's "x" $(touch pwned) `touch pwned` ; touch pwned # é"""
+
+
+@pytest.fixture
+def own_sites(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of the user's own sites, empty."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    folder = tmp_path / "transtailor" / "sites"
+    folder.mkdir(parents=True)
+    return folder
+
+
+def fault(folder: Path, text: str) -> str:
+    """What is said of a site file of that text."""
+    path = folder / "broken.toml"
+    path.write_text(text)
+    with pytest.raises(SiteError) as raised:
+        read_site(path)
+    assert str(path) in str(raised.value)
+    return str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (SMALL + 'acount = "x"', ["unknown key acount", "did you mean 'account'", "walltime_min"]),
+        (SMALL + "[limits]\nmax_job = 2", ["unknown key limits.max_job", "did you mean 'max_jobs'", "array_size"]),
+        ("cpus_per_node = 4", ["walltime_min is missing", "walltime_min = ..."]),
+        (SMALL + 'gpus_per_node = "2"', ["gpus_per_node = '2'", "integer"]),
+        (SMALL + "memory_gb = 0", ["memory_gb = 0", "greater than 0"]),
+        (SMALL + "memory_gb = inf", ["memory_gb = inf", "finite"]),
+        (SMALL + "exclusive = 1", ["exclusive = 1", "boolean"]),
+        (SMALL + 'setup = "module load x"', ["setup = 'module load x'", "a list, in [ ]"]),
+        (SMALL + "partition = gpu", ["no TOML", "line 3", "quotes"]),
+        (SMALL + 'gpus_per_node = 4\ngres = "gpu:4"', ["gres = 'gpu:4'", '"gpu:a100"', "gpus_per_node"]),
+        (SMALL + 'gpus_per_node = 4\ngres = "gpu:a100:4"', ["gres = 'gpu:a100:4'", '"gpu:a100"']),
+        (SMALL + 'gres = "gpu:a100"', ["gpu:a100", "needs gpus_per_node"]),
+        (SMALL + 'shared_folder = "runs"', ["shared_folder = 'runs'", "beginning with /"]),
+        (SMALL + 'scratch_folder = "~/tmp"', ["scratch_folder = '~/tmp'", "$TMPDIR"]),
+        (SMALL + '[sbatch]\nmem = "4G"', ["'mem' is not free", "use memory_gb"]),
+        (SMALL + '[sbatch]\nwrap = "touch x"', ["'wrap' is not free", "each job"]),
+        (SMALL + '[sbatch]\n"--nice" = 1', ["'--nice' is no flag"]),
+        (SMALL + '[sbatch]\n"a b" = 1', ["'a b' is no flag"]),
+        (SMALL + "[sbatch]\nhold = false", ["hold = false", "leave it out"]),
+        (SMALL + '[sbatch]\ncomment = "a\\nb"', ["sbatch.comment", "one line"]),
+    ],
+)
+def test_a_fault_names_key_value_and_what_to_write(tmp_path: Path, text: str, said: list[str]) -> None:
+    message = fault(tmp_path, text)
+    assert [part for part in said if part not in message] == []
+
+
+def test_all_faults_are_said_at_once(tmp_path: Path) -> None:
+    message = fault(tmp_path, "walltime_min = 0\nacount = 'x'")
+    assert len(message.splitlines()) == 4  # the file, and one line each
+
+
+@pytest.mark.parametrize("key", ["partition", "account", "qos", "constraint", "network_interface", "description"])
+@pytest.mark.parametrize("hostile", ["a\\nb", "a\\u2028b", "a\\rb", "a\\tb", "\\u0000", "a\\\\b", "", " "])
+def test_texts_that_would_leave_their_line_are_refused(tmp_path: Path, key: str, hostile: str) -> None:
+    assert f"{key} = " in fault(tmp_path, f'{SMALL}{key} = "{hostile}"')
+
+
+@pytest.mark.parametrize("line", ["module load a\\ntouch x", "#SBATCH --time=9", "  #SBATCH --time=9"])
+def test_a_setup_line_is_one_line_and_no_flag(tmp_path: Path, line: str) -> None:
+    assert "setup.0" in fault(tmp_path, f'{SMALL}setup = ["{line}"]')
+
+
+def test_a_site_cannot_be_changed() -> None:
+    site = Site(cpus_per_node=1, walltime_min=1)
+    with pytest.raises(ValueError, match="frozen"):
+        site.partition = "other"
+
+
+def test_the_example_shows_every_key() -> None:
+    example = find_site("example")
+    assert example.model_fields_set == set(Site.model_fields)
+    assert example.limits.model_fields_set == set(Limits.model_fields)
+
+
+def test_the_page_on_slurm_explains_every_key() -> None:
+    page = Path(__file__).parents[2].joinpath("docs", "slurm.md").read_text()
+    keys = {key for key in Site.model_fields if key not in ("limits", "sbatch")}
+    keys |= {f"limits.{key}" for key in Limits.model_fields} | {"[sbatch]"}
+    assert {key for key in keys if f"| `{key}` |" not in page} == set()
+
+
+def test_a_name_is_found_in_the_users_folder_first(own_sites: Path) -> None:
+    assert site_files()["example"].path.parent == SHIPPED
+    (own_sites / "example.toml").write_text(SMALL)
+    (own_sites / "mine.toml").write_text(SMALL)
+    found = site_files()
+    assert {"example", "mine"} <= set(found)
+    assert (found["example"].path, found["example"].hides) == (own_sites / "example.toml", SHIPPED / "example.toml")
+    assert find_site("example").cpus_per_node == 4
+    assert find_site(str(own_sites / "mine.toml")) == find_site("mine")
+
+
+def test_without_xdg_the_users_folder_is_below_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    folder = tmp_path / ".config" / "transtailor" / "sites"
+    folder.mkdir(parents=True)
+    (folder / "home.toml").write_text(SMALL)
+    assert site_files()["home"].path == folder / "home.toml"
+
+
+def test_an_unknown_name_gets_the_nearest_and_the_way_to_a_site(own_sites: Path) -> None:
+    (own_sites / "alps.toml").write_text(SMALL)
+    with pytest.raises(SiteError, match=r"no site 'alp'; did you mean 'alps'.*valid: alps, example.*hpc init"):
+        find_site("alp")
+    with pytest.raises(SiteError, match="cannot be read"):
+        find_site(str(own_sites / "none.toml"))
+
+
+def test_the_listing_says_where_sites_are_and_what_is_wrong(
+    own_sites: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["sites"]) == 0
+    (own_sites / "alps.toml").write_text(SMALL + 'acount = "x"')
+    (own_sites / "example.toml").write_text(SMALL)
+    assert main(["sites"]) == 2
+    listing = capsys.readouterr().out
+    assert f"alps  {own_sites / 'alps.toml'}" in listing
+    assert "BROKEN:   unknown key acount; did you mean 'account'?" in listing
+    assert f"hides {SHIPPED / 'example.toml'}" in listing
+    assert "4 CPUs, 0 GPUs, 60 min" in listing  # the others are still described
+
+
+# Each field of a site: another value, and the lines that it takes from the text and adds to it.
+SITE_CHANGES: dict[str, tuple[Any, set[str], set[str]]] = {
+    "description": ("a site", set(), set()),
+    "partition": ("gpu", set(), {"#SBATCH --partition=gpu"}),
+    "account": ("lab", set(), {"#SBATCH --account=lab"}),
+    "qos": ("high", set(), {"#SBATCH --qos=high"}),
+    "constraint": ("a100|h100", set(), {"#SBATCH --constraint='a100|h100'"}),
+    "gpus_per_node": (2, {"#SBATCH --gpus-per-node=4"}, {"#SBATCH --gpus-per-node=2"}),
+    "gres": ("gpu:a100", {"#SBATCH --gpus-per-node=4"}, {"#SBATCH --gres=gpu:a100:4"}),
+    "cpus_per_node": (16, {"#SBATCH --cpus-per-task=8", "srun 8"}, {"#SBATCH --cpus-per-task=16", "srun 16"}),
+    "memory_gb": (1.5, {"#SBATCH --mem=32768MB"}, {"#SBATCH --mem=1536MB"}),
+    "walltime_min": (90, {"#SBATCH --time=120"}, {"#SBATCH --time=90"}),
+    "exclusive": (True, set(), {"#SBATCH --exclusive"}),
+    "setup": (("module load cuda", "x=$(hostname)"), set(), {"module load cuda", "x=$(hostname)"}),
+    "container": (("run", "a b"), {"echo hi"}, {"run 'a b' echo hi"}),
+    "network_interface": ("ib0", set(), {"export GLOO_SOCKET_IFNAME=ib0 NCCL_SOCKET_IFNAME=ib0"}),
+    "shared_folder": ("/shared", set(), {"#SBATCH --chdir=/shared"}),
+    "scratch_folder": (
+        "/scratch/$USER/a b",
+        set(),
+        {"""export TMPDIR=/scratch/"${USER:?is not set on this node}"'/a b'""", 'mkdir -p -- "$TMPDIR" || exit 1'},
+    ),
+    "limits": (Limits(max_jobs=9, array_size=9, gpu_hours_per_sweep=9), set(), set()),
+    "sbatch": (
+        {"reservation": "a b", "nice": 3, "hold": True},
+        set(),
+        {"#SBATCH --reservation='a b'", "#SBATCH --nice=3", "#SBATCH --hold"},
+    ),
+}
+NEED_CHANGES: dict[str, tuple[Any, set[str], set[str]]] = {
+    "job_name": ("a b", {"#SBATCH --job-name=transtailor"}, {"#SBATCH --job-name='a b'"}),
+    "nodes": (2, {"#SBATCH --nodes=1"}, {"#SBATCH --nodes=2"}),
+    "cpus": (3, {"#SBATCH --cpus-per-task=8", "srun 8"}, {"#SBATCH --cpus-per-task=3", "srun 3"}),
+    "memory_gb": (4, {"#SBATCH --mem=32768MB"}, {"#SBATCH --mem=4096MB"}),
+    "gpus": (0, {"#SBATCH --gpus-per-node=4"}, set()),
+    "walltime_min": (7, {"#SBATCH --time=120"}, {"#SBATCH --time=7"}),
+    "signal_before_s": (60, {"#SBATCH --signal=USR2@90"}, {"#SBATCH --signal=USR2@60"}),
+    "requeue": (False, {"#SBATCH --requeue"}, {"#SBATCH --no-requeue"}),
+    "dependency": ("afterany:12:13", set(), {"#SBATCH --dependency=afterany:12:13"}),
+}
+
+
+TEXT = """\
+#!/bin/bash
+
+# Parameters
+#SBATCH --cpus-per-task=8
+#SBATCH --error={logs}/%j_0_log.err
+#SBATCH --gpus-per-node=4
+#SBATCH --job-name=transtailor
+#SBATCH --mem=32768MB
+#SBATCH --nodes=1
+#SBATCH --ntasks-per-node=1
+#SBATCH --open-mode=append
+#SBATCH --output={logs}/%j_0_log.out
+#SBATCH --requeue
+#SBATCH --signal=USR2@90
+#SBATCH --time=120
+
+# setup
+
+# command
+export SUBMITIT_EXECUTOR=slurm
+srun --unbuffered --output {logs}/%j_%t_log.out --error {logs}/%j_%t_log.err --cpus-per-task=8 echo hi
+"""
+
+
+def test_the_text_of_a_plain_site_is_this() -> None:
+    assert script(SITE, NEED, ["echo", "hi"]) == TEXT.format(logs=NEED.log_folder)
+
+
+def lines_of(text: str) -> set[str]:
+    """The lines, with the last one as its parts that can change: the step's CPUs and the command."""
+    *lines, last = text.strip().splitlines()
+    start, _, rest = last.partition(" --cpus-per-task=")
+    cpus, _, command = rest.partition(" ")
+    return {line for line in lines if line and line != "# setup"} | {start, f"srun {cpus}", command}
+
+
+def changed(base: tuple[Site, Need], other: tuple[Site, Need]) -> tuple[set[str], set[str]]:
+    """What the text loses and gains."""
+    before, after = (lines_of(script(*pair, ["echo", "hi"])) for pair in (base, other))
+    return before - after, after - before
+
+
+def test_the_changes_are_of_all_fields() -> None:
+    assert set(SITE_CHANGES) == set(Site.model_fields)
+    assert set(NEED_CHANGES) | {"log_folder", "array_size"} == set(Need.model_fields)
+
+
+@pytest.mark.parametrize("field", SITE_CHANGES)
+def test_each_field_of_a_site_changes_its_lines_and_no_other(field: str) -> None:
+    value, lost, gained = SITE_CHANGES[field]
+    other = Site.model_validate(dict(SITE) | {field: value})
+    assert other != SITE
+    assert changed((SITE, NEED), (other, NEED)) == (lost, gained)
+
+
+@pytest.mark.parametrize("field", NEED_CHANGES)
+def test_each_field_of_a_need_changes_its_lines_and_no_other(field: str) -> None:
+    value, lost, gained = NEED_CHANGES[field]
+    assert changed((SITE, NEED), (SITE, Need.model_validate(dict(NEED) | {field: value}))) == (lost, gained)
+
+
+def test_an_array_runs_as_many_elements_as_the_site_allows_jobs() -> None:
+    need = Need.model_validate(dict(NEED) | {"array_size": 5})
+    site = Site.model_validate(dict(SITE) | {"limits": Limits(max_jobs=2)})
+    text = script(site, need, ["true"])
+    assert "#SBATCH --array=0-4%2\n" in text
+    assert "#SBATCH --output=/shared/run/logs/%A_%a_0_log.out\n" in text
+
+
+@pytest.mark.parametrize(
+    ("need", "said"),
+    [
+        ({"cpus": 9}, "9 CPUs, and a node has cpus_per_node = 8"),
+        ({"memory_gb": 33}, "33 GB, and jobs may use memory_gb = 32"),
+        ({"gpus": 5}, "5 GPUs, and a node has gpus_per_node = 4"),
+        ({"walltime_min": 121}, "121 minutes, and walltime_min = 120"),
+        ({"walltime_min": 1, "signal_before_s": 60}, "a signal 60 s before a walltime of 1 min"),
+        ({"array_size": 4}, "an array of 4, and limits.array_size = 3"),
+        ({"nodes": 3}, "24 GPU-hours, and limits.gpu_hours_per_sweep = 16"),
+        ({"array_size": 3, "gpus": 4}, "24 GPU-hours"),
+        ({"log_folder": Path("/sharedX/logs")}, "not below shared_folder = /shared"),
+    ],
+)
+def test_what_a_site_cannot_give_is_refused(need: dict[str, Any], said: str) -> None:
+    limits = Limits(array_size=3, gpu_hours_per_sweep=16)
+    site = Site.model_validate(dict(SITE) | {"shared_folder": "/shared", "limits": limits})
+    assert sbatch_parameters(site, NEED)
+    with pytest.raises(SiteError) as raised:
+        sbatch_parameters(site, Need.model_validate(dict(NEED) | need))
+    assert said in str(raised.value)
+    assert "ask for less, or edit the site" in str(raised.value)
+
+
+@pytest.mark.parametrize("folder", ["logs", "/a/%j", "/a\nb", "/a\\b"])
+def test_log_folders_that_slurm_would_read_otherwise_are_refused(folder: str) -> None:
+    with pytest.raises(ValueError, match="absolute path of one line"):
+        Need(log_folder=Path(folder))
+
+
+@pytest.mark.parametrize("dependency", ["after 12", "12", "afterok:x", "afterok:1;touch x"])
+def test_a_dependency_is_in_slurms_words(dependency: str) -> None:
+    with pytest.raises(ValueError, match="afterany:123"):
+        Need(log_folder=Path("/a"), dependency=dependency)
+
+
+def test_hostile_values_stay_one_word_and_run_nothing(tmp_path: Path) -> None:
+    """The text is run by bash with an `srun` that writes down its words."""
+    fields = dict.fromkeys(["partition", "account", "qos", "constraint", "network_interface", "description"], HOSTILE)
+    folder = tmp_path / HOSTILE.replace("/", "")
+    scratch = tmp_path / "scratch"
+    site = Site(
+        cpus_per_node=1, walltime_min=60, shared_folder=str(folder), scratch_folder=f"$SCRATCH/{HOSTILE}",
+        sbatch={"comment": HOSTILE}, container=("run", HOSTILE), **fields,
+    )  # fmt: skip
+    text = script(site, Need(log_folder=folder, job_name=HOSTILE), ["echo", HOSTILE, "a\nb"])
+    flags = [line.removeprefix("#SBATCH ") for line in text.splitlines() if line.startswith("#SBATCH")]
+    assert {"--comment=" + HOSTILE, "--chdir=" + str(folder), "--job-name=" + HOSTILE} <= {
+        word for flag in flags for word in shlex.split(flag)
+    }
+    (tmp_path / "srun").write_text(
+        f'#!/bin/sh\nprintf "%s\\0" "$TMPDIR" "$NCCL_SOCKET_IFNAME" "$@" > {tmp_path}/words\n'
+    )
+    (tmp_path / "srun").chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "SCRATCH": f"{scratch} $(touch pwned)", "LC_ALL": "C.UTF-8"}
+    subprocess.run(["bash", "-c", text], cwd=tmp_path, env=environment, check=True)
+    temporary, interface, *words = (tmp_path / "words").read_text().split("\0")[:-1]
+    assert temporary == f"{scratch} $(touch pwned)/{HOSTILE}"
+    assert Path(temporary).is_dir()
+    assert interface == HOSTILE
+    assert words[-6:] == ["--cpus-per-task=1", "run", HOSTILE, "echo", HOSTILE, "a\nb"]
+    assert words[words.index("--output") + 1] == f"{folder}/%j_%t_log.out"
+    assert not (tmp_path / "pwned").exists()
+
+
+def test_an_unset_variable_of_the_scratch_folder_ends_the_job_with_its_name(tmp_path: Path) -> None:
+    site = Site(cpus_per_node=1, walltime_min=60, scratch_folder="/scratch/$NOT_SET_HERE")
+    run = subprocess.run(
+        ["bash", "-c", script(site, NEED, ["true"])], cwd=tmp_path, env={"PATH": "/usr/bin:/bin"},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert run.returncode != 0
+    assert "NOT_SET_HERE: is not set on this node" in run.stderr
+
+
+def test_the_command_prints_the_text_that_would_be_submitted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "")  # no SLURM is needed
+    path = tmp_path / "mine.toml"
+    path.write_text("cpus_per_node = 8\nwalltime_min = 60\n")
+    words = ["script", str(path), "--cpus", "2", "--walltime-min", "5", "--log-folder", str(tmp_path)]
+    assert main([*words, "--", "echo", "a  b"]) == 0
+    need = Need(log_folder=tmp_path, cpus=2, walltime_min=5)
+    site = Site(cpus_per_node=8, walltime_min=60)
+    assert capsys.readouterr().out == script(site, need, ["echo", "a  b"]) + "\n"
+    assert main([*words, "--nodes", "0", "--", "true"]) == 2
+    assert "nodes = 0: Input should be greater than or equal to 1" in capsys.readouterr().err
+    assert main(words) == 2
+    assert "after --" in capsys.readouterr().err

@@ -1,0 +1,20 @@
+#!/bin/bash
+# A node of the test bed, as process 1 of its own namespaces: its end is the end of all that runs on the node.
+# Arguments: folder of the test bed, name, address, gateway.
+set -eu
+folder=$1 name=$2 address=$3 gateway=$4
+hostname "$name"
+mount -t proc proc /proc
+mount -t tmpfs -o size=1g,mode=1777 tmpfs /dev/shm
+mount --bind "$folder/etc/hosts" /etc/hosts
+mount --bind "$folder/etc/nsswitch.conf" /etc/nsswitch.conf # the names above only: looking elsewhere takes seconds
+for _ in $(seq 200); do
+    ip link show eth0 >/dev/null 2>&1 && break
+    sleep 0.05
+done
+ip address add "$address/24" dev eth0
+ip link set lo up
+ip link set eth0 up
+ip route add default via "$gateway" # so that "which address is mine" is answered with the node's
+slurmd -D -N "$name" &              # bash stays process 1 and waits for orphans
+wait $!

@@ -1,0 +1,154 @@
+"""On a real SLURM: a site from `init`, a job from `submit`, watched and cancelled, and nothing left behind."""
+
+import fcntl
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from hpc.errors import SlurmError
+from hpc.site import Need, Site, read_site
+from hpc.slurm import JobState, cancel, jobs, submit
+from tests.slurm.testbed import BRIDGE, Testbed, missing
+
+REASON = missing()
+pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.skipif(REASON is not None, reason=REASON or "")]
+HOSTILE = """it's "x" $(touch pwned) # é"""
+
+
+@pytest.fixture(scope="module", params=[True, False], ids=["accounting", "no accounting"])
+def slurm(request: pytest.FixtureRequest) -> Iterator[Testbed]:
+    """Two nodes; SLURM_CONF points to them."""
+    with (
+        Path(tempfile.gettempdir(), "sweeps-slurm.lock").open("w") as lock,
+        tempfile.TemporaryDirectory(prefix="slurm-") as folder,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        fcntl.flock(lock, fcntl.LOCK_EX)  # one test bed on a machine: other runs of the tests wait
+        testbed = Testbed(Path(folder), nodes=2, accounting=request.param)
+        testbed.up()
+        patch.setenv("SLURM_CONF", testbed.environment["SLURM_CONF"])
+        try:
+            yield testbed
+        finally:
+            testbed.down()
+        assert processes_of(folder) == []
+        assert not Path("/sys/class/net", BRIDGE).exists()
+
+
+@pytest.fixture(scope="module")
+def site(slurm: Testbed) -> Site:
+    """What `init` writes, as it stands."""
+    path = slurm.folder / "site.toml"
+    words = [sys.executable, "-m", "hpc", "init", "--to", str(path)]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith(f"wrote {path}\n")
+    return read_site(path)
+
+
+def processes_of(folder: str) -> list[str]:
+    """The command lines of processes that name the folder, in them or in their environment."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            command, environment = ((process / name).read_bytes() for name in ("cmdline", "environ"))
+        except OSError:  # it ended meanwhile
+            continue
+        if folder.encode() in command + environment and int(process.name) != os.getpid():
+            found.append(command.replace(b"\0", b" ").decode(errors="replace"))
+    return found
+
+
+def states_when(ids: tuple[str, ...], condition: Callable[[list[JobState]], bool]) -> list[JobState]:
+    """The jobs' states as soon as they meet the condition."""
+    end = time.monotonic() + 60.0
+    while not condition(states := list(jobs(ids).values())):
+        assert time.monotonic() < end, states
+        time.sleep(0.2)
+    return states
+
+
+def all_ended(states: list[JobState]) -> bool:
+    return all(state.ended for state in states)
+
+
+def test_a_second_test_bed_is_refused_and_the_first_one_named(slurm: Testbed, tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match=f"down --folder {slurm.folder}$"):
+        Testbed(tmp_path).up()
+    assert "slurmctld" in slurm.running()
+
+
+def test_init_asks_the_cluster(slurm: Testbed, site: Site) -> None:
+    assert (site.partition, site.walltime_min, site.cpus_per_node, site.memory_gb) == ("main", 60, 2, 3.9)
+    assert (site.gres, site.gpus_per_node, site.limits.array_size) == ("gpu", 2, 1001)
+    text = (slurm.folder / "site.toml").read_text()
+    assert f"Your accounts: {'root' if slurm.accounting else 'unknown'}\n" in text
+    assert ("# MISSING: accounts and qos are unknown: sacctmgr failed" in text) != slurm.accounting
+
+
+def test_a_job_runs_as_it_was_asked_for(slurm: Testbed, site: Site) -> None:
+    logs = slurm.folder / HOSTILE.replace("/", "") / "logs"
+    hostile = Site.model_validate(
+        dict(site)
+        | {
+            "shared_folder": str(slurm.folder), "scratch_folder": f"{slurm.folder}/$SLURMD_NODENAME {HOSTILE}",
+            "sbatch": {"comment": HOSTILE}, "setup": ("export FROM_SETUP=here",), "network_interface": "eth0",
+        }
+    )  # fmt: skip
+    show = 'printf "%s\\n" "$PWD" "$TMPDIR" "$FROM_SETUP" "$NCCL_SOCKET_IFNAME" "$CUDA_VISIBLE_DEVICES" "$1"; hostname'
+    job = submit(hostile, Need(log_folder=logs, gpus=1, walltime_min=5), ["bash", "-c", show, "x", HOSTILE])
+    (state,) = states_when(job.ids, all_ended)
+    assert state.state == "COMPLETED", (logs / f"{job.number}_0_log.err").read_text()
+    folder, scratch, setup, interface, gpu, word, node = (logs / f"{job.number}_0_log.out").read_text().splitlines()
+    assert (folder, scratch) == (str(slurm.folder), f"{slurm.folder}/{node} {HOSTILE}")
+    assert (setup, interface, gpu, word) == ("here", "eth0", "0", HOSTILE)
+    shown = subprocess.run(["scontrol", "show", "job", job.ids[0]], capture_output=True, text=True, check=True).stdout
+    assert f"Comment={HOSTILE}" in shown
+    assert "TimeLimit=00:05:00" in shown
+    assert not list(slurm.folder.rglob("pwned"))
+
+
+def test_a_command_that_fails_and_an_unknown_job_are_told_apart(slurm: Testbed, site: Site) -> None:
+    job = submit(site, Need(log_folder=slurm.folder / "logs"), ["false"])
+    states_when(job.ids, all_ended)
+    states = jobs([*job.ids, "99999"])
+    assert states[job.ids[0]].state == "FAILED"
+    assert "see its log" in states[job.ids[0]].explanation
+    assert states["99999"].state == "UNKNOWN"
+
+
+def test_cancel_ends_exactly_the_jobs_named(slurm: Testbed, site: Site) -> None:
+    need = Need(log_folder=slurm.folder / "logs", gpus=0, cpus=1, memory_gb=0.5, array_size=3)
+    array = submit(site, need, ["sleep", "300"])
+    waiting = submit(
+        site, Need(log_folder=slurm.folder / "logs", dependency=f"afterany:{array.number}"), ["sleep", "300"]
+    )
+    states_when(array.ids, lambda states: all(state.state == "RUNNING" for state in states))
+    (state,) = states_when(waiting.ids, lambda states: states[0].reason != "None")
+    assert (state.state, state.reason) == ("PENDING", "Dependency")
+    cancel(array.ids[1:2])
+    states_when(array.ids[1:2], all_ended)
+    assert [state.state for state in jobs(array.ids).values()] == ["RUNNING", "CANCELLED", "RUNNING"]
+    cancel([*array.ids, *waiting.ids])  # one of them has ended before
+    states_when((*array.ids, *waiting.ids), all_ended)
+    cancel(["99999"])
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "advice"),
+    [
+        ("partition", "none", "partition is wrong"),
+        ("constraint", "none", "constraint names a feature"),
+        ("gres", "gpu:none", "no node has so many"),
+        ("memory_gb", 900, "memory_gb is more"),
+    ],
+)
+def test_refusals_say_which_key(slurm: Testbed, site: Site, key: str, value: object, advice: str) -> None:
+    other = Site.model_validate(dict(site) | {key: value})
+    with pytest.raises(SlurmError, match=advice):
+        submit(other, Need(log_folder=slurm.folder / "logs"), ["true"])

@@ -1,0 +1,323 @@
+"""A real SLURM on this machine: slurmctld, accounting, and nodes that are network, PID and mount namespaces.
+
+`python tests/slurm/testbed.py up|status|down [--folder F] [--nodes N] [--no-accounting]` on a Debian-like machine, as
+root, with PACKAGES installed. The daemons are processes of ours; no service, no file of the system is touched. `down`
+ends exactly what `up` started: each process is known by its id and its start time.
+"""
+
+import argparse
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+PACKAGES = "slurm-wlm munge slurmdbd slurm-wlm-mysql-plugin mariadb-server iproute2"
+COMMANDS = ("munged", "slurmctld", "slurmd", "sbatch", "slurmdbd", "mariadbd", "mariadb-install-db", "ip", "unshare")
+NODE_INIT = Path(__file__).with_name("node_init.sh")
+# Others than SLURM's own, which something else on this machine may hold.
+CONTROLLER_PORT, NODE_PORT, ACCOUNTING_PORT, DATABASE_PORT = 16817, 16818, 16819, 16820
+NETWORK, BRIDGE, CABLE = "10.78.0", "sweepsbr", "sweepsv"
+CPUS, MEMORY_MB, GPUS = 2, 4000, 2
+DAEMONS = ("slurmctld", "slurmdbd", "mariadbd", "munged")  # in the order that lets each put its things away
+
+SLURM_CONF = """\
+ClusterName=testbed
+SlurmctldHost={host}({network}.1)
+SlurmctldPort={controller_port}
+SlurmdPort={node_port}
+SlurmUser=root
+SlurmdUser=root
+AuthType=auth/munge
+# A requeued job waits for as long as a credential lasts; the default is two minutes.
+AuthInfo=socket={folder}/munge.socket,cred_expire=5
+CredType=cred/munge
+StateSaveLocation={folder}/state
+SlurmdSpoolDir={folder}/spool/%n
+SlurmctldPidFile={folder}/run/slurmctld.pid
+SlurmdPidFile={folder}/run/slurmd.%n.pid
+SlurmctldLogFile={folder}/log/slurmctld.log
+SlurmdLogFile={folder}/log/slurmd.%n.log
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+MpiDefault=none
+PropagateResourceLimits=NONE
+SlurmdParameters=config_overrides
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core_Memory
+DefMemPerCPU=500
+GresTypes=gpu
+SchedulerType=sched/backfill
+SchedulerParameters=batch_sched_delay=0,sched_interval=2,sched_min_interval=0,bf_interval=1
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
+JobRequeue=1
+ReturnToService=2
+SlurmdTimeout=5
+MessageTimeout=5
+BatchStartTimeout=10
+KillWait=3
+{accounting}
+NodeName=DEFAULT CPUs={cpus} Boards=1 SocketsPerBoard=1 CoresPerSocket={cpus} ThreadsPerCore=1
+NodeName=DEFAULT RealMemory={memory_mb} Gres=gpu:{gpus} State=UNKNOWN
+{nodes}
+PartitionName=DEFAULT Nodes=ALL DefaultTime=10 MaxTime=60 State=UP
+PartitionName=main Default=YES PriorityTier=10 PreemptMode=OFF
+PartitionName=preempt PriorityTier=1 PreemptMode=REQUEUE GraceTime=0
+"""
+ACCOUNTING_CONF = """\
+AccountingStorageType=accounting_storage/slurmdbd
+AccountingStorageHost=127.0.0.1
+AccountingStoragePort={accounting_port}
+AccountingStoragePass={folder}/munge.socket
+AccountingStorageTRES=gres/gpu
+JobAcctGatherType=jobacct_gather/linux
+"""
+DATABASE_DAEMON_CONF = """\
+AuthType=auth/munge
+AuthInfo=socket={folder}/munge.socket
+DbdHost=localhost
+DbdAddr=127.0.0.1
+DbdPort={accounting_port}
+SlurmUser=root
+LogFile={folder}/log/slurmdbd.log
+PidFile={folder}/run/slurmdbd.pid
+StorageType=accounting_storage/mysql
+StorageHost=127.0.0.1
+StoragePort={database_port}
+StorageUser=slurm
+StoragePass={password}
+StorageLoc=slurm_acct_db
+"""
+
+
+def missing() -> str | None:
+    """Why no test bed can be raised here, and what to type; None where it can."""
+    if os.geteuid() != 0:
+        return "the SLURM test bed needs root"
+    absent = [command for command in COMMANDS if shutil.which(command) is None]
+    return f"no {', '.join(absent)}: apt-get install -y --no-install-recommends {PACKAGES}" if absent else None
+
+
+@dataclass(frozen=True)
+class Testbed:
+    """One cluster in one folder (of at most some 60 characters: sockets lie in it)."""
+
+    __test__ = False  # no test, whatever pytest makes of its name
+    folder: Path
+    nodes: int = 3
+    accounting: bool = True
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What SLURM's commands need to find this cluster."""
+        return os.environ | {"SLURM_CONF": str(self.folder / "etc" / "slurm.conf")}
+
+    def up(self) -> None:
+        """Raises the cluster and returns when all nodes are idle.
+
+        Raises:
+            RuntimeError: something did not come up; the text names its log, and what ran is ended again.
+        """
+        if reason := missing():
+            raise RuntimeError(reason)
+        if running := self.running():
+            raise RuntimeError(f"{self.folder} runs already: {', '.join(running)}")
+        if (alias := Path("/sys/class/net", BRIDGE, "ifalias")).exists():
+            other = alias.read_text().strip()
+            raise RuntimeError(f"a test bed is up; to end it, type: python {__file__} down --folder {other}")
+        try:
+            self._write()
+            self._run("ip", "link", "add", BRIDGE, "type", "bridge")
+            (self.folder / "bridge").touch()  # from here on it is ours
+            self._run("ip", "link", "set", BRIDGE, "alias", str(self.folder))
+            self._run("ip", "address", "add", f"{NETWORK}.1/24", "dev", BRIDGE)
+            self._run("ip", "link", "set", BRIDGE, "up")
+            self._start_munge()
+            if self.accounting:
+                self._start_accounting()
+            self._start("slurmctld", "slurmctld", "-D")
+            self._wait("slurmctld", lambda: self._answers("scontrol", "ping"))
+            for number in range(1, self.nodes + 1):  # last: a slurmd without its controller tries again after 10 s
+                self._start_node(number)
+            idle = ["sinfo", "--noheader", "--Node", "--partition=main", "--states=idle", "--format=%N"]
+            self._wait("node1", lambda: len(self._run(*idle).split()) == self.nodes)
+        except BaseException:
+            self.down()
+            raise
+
+    def down(self) -> None:
+        """Ends the processes of this cluster, and takes the bridge away."""
+        running = self.running()
+        for name in [name for name in running if name not in DAEMONS]:
+            self._stop(name, signal.SIGKILL)  # a node's namespaces end with it, and all that runs in them
+        for name in [name for name in DAEMONS if name in running]:
+            self._stop(name, signal.SIGTERM)
+        if (self.folder / "bridge").exists():
+            self._run("ip", "link", "delete", BRIDGE)
+            (self.folder / "bridge").unlink()
+        if (self.folder / "etc" / "slurm.conf").exists():
+            for name in ("database", "pid", "run", "spool", "state"):  # configuration and logs stay
+                if (self.folder / name).exists():
+                    shutil.rmtree(self.folder / name)
+
+    def running(self) -> list[str]:
+        """The names of those of its processes that run."""
+        return [path.name for path in sorted(self.folder.glob("pid/*")) if self._pid(path.name) is not None]
+
+    def _write(self) -> None:
+        for name in ("etc", "log", "pid", "run", "spool", "state", "dev"):
+            (self.folder / name).mkdir(parents=True, exist_ok=True)
+        self.folder.chmod(0o755)
+        host = socket.gethostname().split(".")[0]
+        addresses = {f"node{number}": f"{NETWORK}.{10 + number}" for number in range(1, self.nodes + 1)}
+        values = {
+            "folder": self.folder, "host": host, "network": NETWORK, "controller_port": CONTROLLER_PORT,
+            "node_port": NODE_PORT, "accounting_port": ACCOUNTING_PORT, "database_port": DATABASE_PORT,
+            "password": secrets.token_hex(16), "cpus": CPUS, "memory_mb": MEMORY_MB, "gpus": GPUS,
+            "nodes": "\n".join(f"NodeName={name} NodeAddr={at} NodeHostname={name}" for name, at in addresses.items()),
+        }  # fmt: skip
+        accounting = ACCOUNTING_CONF.format(**values) if self.accounting else "JobAcctGatherType=jobacct_gather/none"
+        etc = self.folder / "etc"
+        (etc / "slurm.conf").write_text(SLURM_CONF.format(accounting=accounting, **values))
+        (etc / "slurmdbd.conf").touch(mode=0o600)  # slurmdbd refuses to read it otherwise
+        (etc / "slurmdbd.conf").write_text(DATABASE_DAEMON_CONF.format(**values))
+        (etc / "password").touch(mode=0o600)
+        (etc / "password").write_text(str(values["password"]))
+        (etc / "cgroup.conf").write_text("CgroupPlugin=cgroup/v1\n")  # none is used, but the file is looked for
+        devices = f"{self.folder}/dev/nvidia[0-{GPUS - 1}]"
+        (etc / "gres.conf").write_text(f"AutoDetect=off\nNodeName=node[1-{self.nodes}] Name=gpu File={devices}\n")
+        for number in range(GPUS):
+            if not (device := self.folder / "dev" / f"nvidia{number}").exists():
+                os.mknod(device, 0o600 | 0o020000, os.makedev(1, 3))  # a second /dev/null: SLURM wants a device
+        names = {"localhost": "127.0.0.1", host: f"{NETWORK}.1"} | addresses
+        (etc / "hosts").write_text("".join(f"{at} {name}\n" for name, at in names.items()))
+        (etc / "nsswitch.conf").write_text("passwd: files\ngroup: files\nhosts: files\n")
+
+    def _start_munge(self) -> None:
+        key = self.folder / "munge.key"
+        key.touch(mode=0o600)
+        key.write_bytes(secrets.token_bytes(1024))
+        paths = [f"--{name}-file={self.folder}/munge.{name}" for name in ("key", "pid", "log", "seed")]
+        self._start("munged", "munged", "--foreground", f"--socket={self.folder}/munge.socket", *paths)
+        self._wait("munged", lambda: self._answers("munge", "--no-input", f"--socket={self.folder}/munge.socket"))
+
+    def _start_accounting(self) -> None:
+        data, at = self.folder / "database", f"--socket={self.folder}/run/database.socket"
+        self._run(
+            "mariadb-install-db", "--no-defaults", "--user=root", f"--datadir={data}", "--skip-test-db",
+            "--auth-root-authentication-method=normal",
+        )  # fmt: skip
+        self._start(
+            "mariadbd", "mariadbd", "--no-defaults", "--user=root", f"--datadir={data}", at,
+            f"--pid-file={self.folder}/run/database.pid", "--bind-address=127.0.0.1", f"--port={DATABASE_PORT}",
+            "--skip-name-resolve", "--performance-schema=OFF", "--skip-log-bin", "--innodb-buffer-pool-size=64M",
+            "--innodb-log-file-size=16M", "--innodb-flush-log-at-trx-commit=0", "--innodb-lock-wait-timeout=900",
+        )  # fmt: skip
+        client = ["mariadb", "--no-defaults", at, "--user=root", "--execute"]
+        self._wait("mariadbd", lambda: self._answers(*client, "select 1"))
+        password = (self.folder / "etc" / "password").read_text()
+        user = f"slurm@'127.0.0.1' identified by '{password}'"
+        self._run(
+            *client,
+            f"create database slurm_acct_db; create user {user}; grant all on slurm_acct_db.* to slurm@'127.0.0.1'",
+        )
+        self._start("slurmdbd", "slurmdbd", "-D")
+        self._wait("slurmdbd", lambda: self._answers("sacctmgr", "--noheader", "show", "cluster"))
+        self._run("sacctmgr", "--immediate", "add", "cluster", "testbed")
+
+    def _start_node(self, number: int) -> None:
+        name = f"node{number}"
+        self._start(
+            name, "unshare", "--net", "--uts", "--ipc", "--mount", "--propagation", "private", "--pid", "--fork",
+            "--kill-child", "bash", str(NODE_INIT), str(self.folder), name, f"{NETWORK}.{10 + number}", f"{NETWORK}.1",
+        )  # fmt: skip
+        here, there = Path("/proc/self/ns/net"), Path(f"/proc/{self._pid(name)}/ns/net")
+        self._wait(name, lambda: there.readlink() != here.readlink())  # or eth0 would be put into our own network
+        cable = f"{CABLE}{number}"
+        self._run("ip", "link", "add", cable, "type", "veth", "peer", "name", "eth0", "netns", str(self._pid(name)))
+        self._run("ip", "link", "set", cable, "master", BRIDGE, "up")
+
+    def _run(self, *words: str) -> str:
+        done = subprocess.run(words, env=self.environment, capture_output=True, text=True, check=False, timeout=60)
+        if done.returncode != 0:
+            raise RuntimeError(f"{' '.join(words[:4])} failed: {(done.stderr or done.stdout).strip()}")
+        return done.stdout
+
+    def _answers(self, *words: str) -> bool:
+        done = subprocess.run(words, env=self.environment, capture_output=True, check=False, timeout=60)
+        return done.returncode == 0
+
+    def _start(self, name: str, *words: str) -> None:
+        with (self.folder / "log" / f"{name}.out").open("ab") as log:
+            process = subprocess.Popen(
+                words, env=self.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            )
+        (self.folder / "pid" / name).write_text(f"{process.pid} {_started(process.pid)}")
+
+    def _pid(self, name: str) -> int | None:
+        """The id of a process of ours that runs; another one with a reused id has another start time."""
+        path = self.folder / "pid" / name
+        pid, started = path.read_text().split() if path.exists() else ("0", "")
+        return int(pid) if started and _started(int(pid)) == started else None
+
+    def _stop(self, name: str, how: signal.Signals) -> None:
+        for by in (how, signal.SIGKILL):
+            if (pid := self._pid(name)) is not None:
+                os.kill(pid, by)
+                _until(lambda: self._pid(name) is None, limit_s=15.0)
+        (self.folder / "pid" / name).unlink()
+
+    def _wait(self, name: str, condition: Callable[[], bool]) -> None:
+        if not _until(condition, limit_s=30.0):
+            log = self.folder / "log" / f"{name}.out"
+            raise RuntimeError(f"{name} did not come up in 30 s; its log {log} ends: {log.read_text()[-1000:]}")
+
+
+def _started(pid: int) -> str | None:
+    """When a process started, in clock ticks since boot (field 22 of /proc/PID/stat); None if it has ended."""
+    try:
+        state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return None if state == "Z" else fields[18]
+
+
+def _until(condition: Callable[[], bool], limit_s: float) -> bool:
+    """Whether the condition came true in time."""
+    end = time.monotonic() + limit_s
+    while not condition():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def main() -> int:
+    """Does what the command line says; returns the exit code."""
+    parser = argparse.ArgumentParser(description="A real SLURM on this machine.", allow_abbrev=False)
+    parser.add_argument("do", choices=["up", "status", "down"])
+    parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "sweeps-slurm")
+    parser.add_argument("--nodes", type=int, default=3)
+    parser.add_argument("--no-accounting", dest="accounting", action="store_false")
+    options = parser.parse_args()
+    testbed = Testbed(options.folder.absolute(), options.nodes, options.accounting)
+    if options.do == "status":
+        sys.stdout.write(f"runs: {', '.join(testbed.running()) or 'nothing'}\n")
+    elif options.do == "down":
+        testbed.down()
+    else:
+        testbed.up()
+        sys.stdout.write(f"export SLURM_CONF={testbed.environment['SLURM_CONF']}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
