@@ -1,39 +1,140 @@
-"""The command line: `python -m results report RUN` and `python -m results query RUN "SELECT ..."`."""
+"""The command line: `python -m results report | query | best | compare | diff | compact | columns`."""
 
 import argparse
+import shlex
 import sys
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from numbers import Number
+from pathlib import Path
 
 from results.errors import ResultsError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The exit status: 0, or 2 where the user can mend it; the reason then stands on standard error."""
-    parser = argparse.ArgumentParser(prog="python -m results", description="Reads what a sweep wrote.")
-    commands = parser.add_subparsers(dest="command", required=True)
-    report = commands.add_parser("report", help="write RUN/report.html and print its path")
-    report.add_argument("run", metavar="RUN", help="folder of the run, such as runs/demo")
-    query = commands.add_parser("query", help="print the answer to a query on the run's tables")
-    query.add_argument("run", metavar="RUN", help="folder of the run")
-    query.add_argument("sql", metavar="SQL", help='such as "SELECT status, count(*) FROM trials GROUP BY ALL"')
-    given = parser.parse_args(arguments)
+    given = _parser().parse_args(arguments)
     try:
-        if given.command == "report":
-            from results.report import write_report
-
-            print(write_report(given.run))
-        else:
-            from results.reader import load
-
-            with load(given.run) as run:
-                answer = run.arrow(given.sql)
-            print(aligned(answer.column_names, [list(row.values()) for row in answer.to_pylist()]))
+        for line in given.lines(given):
+            print(line)
     except ResultsError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m results", description="Reads what a sweep wrote.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    report = commands.add_parser("report", help="write RUN/report.html and print its path")
+    report.add_argument("run", metavar="RUN", help="folder of the run, such as runs/demo")
+    report.set_defaults(lines=_report)
+    query = commands.add_parser("query", help="print the answer to a query on the tables of one run or more")
+    query.add_argument(
+        "runs", nargs="+", metavar="RUN", help="folder of a run; of several, the column `run` says which"
+    )
+    query.add_argument("sql", metavar="SQL", help='such as "SELECT status, count(*) FROM trials GROUP BY ALL"')
+    query.set_defaults(lines=_query)
+    best = commands.add_parser("best", help="the best operating point under a limit, and how to save its sub-model")
+    best.add_argument("run", metavar="RUN", help="folder of the run")
+    best.add_argument(
+        "--by", default="validation_score", metavar="SCORE",
+        help="validation_score (default), or test_score, which warns",
+    )  # fmt: skip
+    best.add_argument(
+        "--under", action="append", default=[], metavar="COLUMN=LIMIT",
+        help="macs=0.8 (up to 1: of the original's), macs=2e6, params=100000 (repeatable)",
+    )  # fmt: skip
+    best.set_defaults(lines=_best)
+    diff = commands.add_parser("diff", help="what is different between two trials of a run, or between two runs")
+    diff.add_argument("first", metavar="A", help="folder of a run; with --run: id of a trial, or its first digits")
+    diff.add_argument("second", metavar="B", help="another one")
+    diff.add_argument("--run", metavar="RUN", help="folder of the run that the two trials are in")
+    diff.set_defaults(lines=_diff)
+    compare = commands.add_parser("compare", help="print every arm against one of them as Markdown, paired by seed")
+    compare.add_argument("run", metavar="RUN", help="folder of the run")
+    compare.add_argument("--against", required=True, metavar="LABEL", help="the arm that all others are compared with")
+    compare.add_argument(
+        "--at", type=float, metavar="FRACTION",
+        help="its budget, such as 0.2, and the others' beside what prunes nothing; without it all budgets are shown",
+    )  # fmt: skip
+    compare.set_defaults(lines=_compare)
+    merge = commands.add_parser("compact", help="merge the many parts of a run into few files; removes nothing")
+    merge.add_argument("run", metavar="RUN", help="folder of the run, which may be running")
+    merge.set_defaults(lines=_compact)
+    columns = commands.add_parser("columns", help="print every table, key, column, type and unit as Markdown")
+    columns.set_defaults(lines=_columns)
+    return parser
+
+
+def _report(given: argparse.Namespace) -> Iterator[str]:
+    from results.report import write_report
+
+    yield str(write_report(given.run))
+
+
+def _query(given: argparse.Namespace) -> Iterator[str]:
+    from results.reader import load
+
+    with load(given.runs if len(given.runs) > 1 else given.runs[0]) as run:
+        answer = run.arrow(given.sql)
+    yield aligned(answer.column_names, [list(row.values()) for row in answer.to_pylist()])
+
+
+def _best(given: argparse.Namespace) -> Iterator[str]:
+    from results.best import Limit, best_lines
+    from results.reader import load
+
+    if given.by == "test_score":
+        print(
+            "warning: chosen by the test split, the test score is too good and says nothing of new images;"
+            " choose by validation_score to know that",
+            file=sys.stderr,
+        )
+    limits = [Limit.parsed(text) for text in given.under]
+    with load(given.run) as run:
+        yield from best_lines(run, given.by, limits)
+
+
+def _diff(given: argparse.Namespace) -> Iterator[str]:
+    from results.diff import run_lines, trial_lines
+    from results.reader import load
+
+    if given.run is None:
+        for name in (given.first, given.second):
+            if not Path(name).is_dir():
+                raise ResultsError(f"there is no folder {name!r}; for two trials, type: diff A B --run RUN")
+        yield from run_lines(Path(given.first), Path(given.second))
+        return
+    with load(given.run) as run:
+        yield from trial_lines(run, given.first, given.second)
+
+
+def _compare(given: argparse.Namespace) -> Iterator[str]:
+    from results.against import against_lines
+    from results.reader import load
+
+    with load(given.run) as run:
+        yield from against_lines(run, given.against, given.at)
+
+
+def _compact(given: argparse.Namespace) -> Iterator[str]:
+    from results.compact import compact
+
+    made = compact(given.run)
+    for new in made:
+        sizes = f"{new.parts_bytes:,} bytes -> {new.merged_bytes:,} bytes"
+        yield f"{new.table}: {len(new.parts)} parts, {new.rows:,} rows, {sizes}, in {new.path}"
+    if not made:
+        yield "nothing to merge"
+        return
+    yield f"the parts are there still; to remove them, type: python -m sweeps clean {shlex.quote(given.run)}"
+
+
+def _columns(given: argparse.Namespace) -> Iterator[str]:  # noqa: ARG001  # every command is called alike
+    from results.columns import columns_page
+
+    yield columns_page().rstrip("\n")
 
 
 def aligned(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

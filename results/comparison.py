@@ -21,7 +21,9 @@ POINTS = """
 SELECT network, dataset, train_images, label, method, seed, trial_id, point, asked_removed_macs_fraction,
     removed_macs_fraction, model_key,
     metric, validation_score, validation_images, test_score, test_images, tuning_json, tuning_order
-FROM measured_points LEFT JOIN (SELECT trial_id, tuning_json, tuning_order FROM planned) USING (trial_id)
+FROM measured_points LEFT JOIN (
+    SELECT DISTINCT ON (trial_id) trial_id, tuning_json, tuning_order FROM planned ORDER BY trial_id, written_at DESC
+) USING (trial_id)
 ORDER BY network, dataset, label, method, seed, trial_id, point
 """
 

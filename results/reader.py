@@ -1,27 +1,18 @@
-"""Reads a run at any moment: one view per table, in which the last row of each natural key stands."""
+"""Reads runs at any moment: one view per table, in which the last row of each natural key stands."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from results.errors import ResultsError
-from results.older import OLDER, columns_of, expressions_of
-from results.schema import (
-    BOOLEAN,
-    FLOAT,
-    INTEGER,
-    MOMENT,
-    SCHEMA_VERSION,
-    STRING,
-    STRINGS,
-    TABLES,
-    Table,
-    table_named,
-)
+from results.older import expressions_of
+from results.parts import Part, parts_of
+from results.schema import BOOLEAN, FLOAT, INTEGER, MOMENT, STRING, STRINGS, TABLES, Table
 
 if TYPE_CHECKING:
     import duckdb
@@ -42,36 +33,50 @@ SELECT point.*, coalesce(classes.score, amounts.score) AS test_score,
     coalesce(classes.images, amounts.images, 0) AS test_images
 FROM operating_points AS point
 LEFT JOIN (
-    SELECT trial_id, point, avg(CAST(label = prediction AS DOUBLE)) AS score, count(*) AS images
-    FROM predictions WHERE split = 'test' GROUP BY trial_id, point
-) AS classes USING (trial_id, point)
+    SELECT {key}, avg(CAST(label = prediction AS DOUBLE)) AS score, count(*) AS images
+    FROM predictions WHERE split = 'test' GROUP BY {key}
+) AS classes USING ({key})
 LEFT JOIN (
-    SELECT trial_id, point, count(*) AS images,
+    SELECT {key}, count(*) AS images,
         1 - sum((target - estimate) ** 2) / nullif(var_pop(target) * count(*), 0) AS score
-    FROM estimates WHERE split = 'test' GROUP BY trial_id, point
-) AS amounts USING (trial_id, point)
+    FROM estimates WHERE split = 'test' GROUP BY {key}
+) AS amounts USING ({key})
 """
 """`operating_points` with the score on the test split beside it: the accuracy of `predictions`, or R squared of
 `estimates` (1 less the squared errors over the squared distances from the mean target); null without test rows."""
 
-
-class Part(NamedTuple):
-    """One file of a table, and the schema version that it was written with."""
-
-    path: Path
-    version: int
+LAST_OF_ALL_RUNS = """
+QUALIFY row_number() OVER (PARTITION BY point.trial_id, point.point ORDER BY point.written_at DESC, point.run) = 1
+"""
+"""Of a trial that stands in several runs, each operating point once: as it was written last."""
 
 
 class Run:
-    """The tables of a run as they were when it was loaded; load again to see what was written since.
+    """The tables of one run, or of several, as they were when they were loaded; load again to see what came since.
 
-    `connection` is a DuckDB connection in memory with the views, one per table, and `measured_points`.
+    Attributes:
+        paths: name -> folder of each run; the name is what the column `run` says where there are several.
+        connection: to DuckDB in memory, with one view per table, and `measured_points`.
+        parts: table -> the files that its view reads.
     """
 
-    def __init__(self, path: Path, connection: "duckdb.DuckDBPyConnection", parts: dict[str, list[Part]]) -> None:
-        self.path = path
+    def __init__(
+        self, paths: dict[str, Path], connection: "duckdb.DuckDBPyConnection", parts: dict[str, list[Part]]
+    ) -> None:
+        self.paths = paths
         self.connection = connection
         self.parts = parts
+
+    @property
+    def path(self) -> Path:
+        """The folder of the one run.
+
+        Raises:
+            ResultsError: there are several.
+        """
+        if len(self.paths) > 1:
+            raise ResultsError(f"expected one run, given {', '.join(self.paths)}; load that run alone")
+        return next(iter(self.paths.values()))
 
     def df(self, sql: str, parameters: list[Any] | None = None) -> "pandas.DataFrame":
         """The answer to a query as a pandas table; `?` in the query stand for `parameters`, one by one.
@@ -102,12 +107,21 @@ class Run:
             ) from error
 
     def hold(self, *views: str) -> None:
-        """Reads each of these views once and keeps its rows in memory, so that many queries read no file again."""
-        for view in views:
-            name = _quoted(view)
-            self.connection.execute(f"CREATE TEMP TABLE held AS SELECT * FROM {name}")
-            self.connection.execute(f"DROP VIEW {name}")
-            self.connection.execute(f"ALTER TABLE held RENAME TO {name}")
+        """Reads each of these views once and keeps its rows in memory, so that many queries read no file again.
+
+        Raises:
+            ResultsError: a file cannot be read any more.
+        """
+        import duckdb
+
+        try:
+            for view in views:
+                name = _quoted(view)
+                self.connection.execute(f"CREATE TEMP TABLE held AS SELECT * FROM {name}")
+                self.connection.execute(f"DROP VIEW {name}")
+                self.connection.execute(f"ALTER TABLE held RENAME TO {name}")
+        except duckdb.IOException as error:
+            raise ResultsError(f"a part is gone since the run was loaded: load it again ({error})") from error
 
     def close(self) -> None:
         """Closes the connection."""
@@ -122,23 +136,32 @@ class Run:
         self.close()
 
 
-def load(run: str | os.PathLike[str]) -> Run:
-    """The run in a folder, opened for reading; nothing is written.
+def load(run: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> Run:
+    """The run in a folder, or all runs in a list of folders as one, opened for reading; nothing is written.
+
+    Of a list, each table begins with a column `run`: the folder's name, or its path as given where two have one name.
+    A table then has the rows of every run, also of a trial that stands in several. `measured_points`, which
+    comparisons read, counts such a trial once: each of its operating points as it was written last.
 
     Raises:
-        ResultsError: the folder is no run, or one of its parts is torn, foreign or from a newer version.
+        ResultsError: a folder is no run, or stands in the list twice, or the list is empty; or one of the parts is
+            torn, foreign or from a newer version.
     """
     import duckdb
 
-    path = Path(run)
-    tables = _tables_folder(path)
-    parts = {name: _parts(tables, table) for name, table in TABLES.items()}
-    connection = duckdb.connect(":memory:", config={"autoinstall_known_extensions": "false"})
-    connection.execute("SET TimeZone = 'UTC'")
-    for name, table in TABLES.items():
-        connection.execute(_view(table, parts[name]))
-    connection.execute(MEASURED_POINTS)
-    return Run(path, connection, parts)
+    if isinstance(run, str | os.PathLike):
+        paths, several = _named([Path(run)]), False
+    else:
+        paths, several = _named([Path(one) for one in run]), True
+    while True:
+        found = {name: parts_of(path) for name, path in paths.items()}
+        try:
+            connection = _connected(found, several=several)
+        except duckdb.IOException as error:  # DuckDB looks at the first file; merged parts may have just been removed
+            if all(part.path.exists() for tables in found.values() for parts in tables.values() for part in parts):
+                raise ResultsError(f"a part cannot be read: {error}") from error
+            continue
+        return Run(paths, connection, {name: [p for tables in found.values() for p in tables[name]] for name in TABLES})
 
 
 def finished_trial_ids(run: str | os.PathLike[str]) -> set[str]:
@@ -147,9 +170,8 @@ def finished_trial_ids(run: str | os.PathLike[str]) -> set[str]:
     Raises:
         ResultsError: as `load`.
     """
-    table = table_named("trials")
     last: dict[str, tuple[int, str]] = {}
-    for part in _parts(_tables_folder(Path(run)), table):
+    for part in parts_of(Path(run), ["trials"])["trials"]:
         rows = pq.ParquetFile(part.path).read(columns=["trial_id", "status", "written_at"])
         moments = rows["written_at"].cast(INTEGER).to_pylist()  # as numbers: Arrow's moments bring pandas in
         for trial_id, status, moment in zip(
@@ -162,7 +184,7 @@ def finished_trial_ids(run: str | os.PathLike[str]) -> set[str]:
 
 
 def missing_trials(run: Run) -> list[dict[str, Any]]:
-    """Planned trials that have neither finished nor failed: what they are, and how their last attempt stands.
+    """What trials of one run are that were planned and have neither finished nor failed, and their last attempt.
 
     Each record has trial_id, label, network, dataset, seed, attempt, attempt_status and cause (the last three None
     where no attempt was made).
@@ -171,7 +193,10 @@ def missing_trials(run: Run) -> list[dict[str, Any]]:
 
 
 def failed_trials(run: Run) -> list[dict[str, Any]]:
-    """Trials that failed for good: trial_id, label, network, dataset, seed (None if never planned), attempts, error."""
+    """Trials of one run that failed for good.
+
+    Each record has trial_id, label, network, dataset, seed (None if it was never planned), attempts and error.
+    """
     return run.rows(FAILED)
 
 
@@ -192,74 +217,51 @@ ORDER BY network, dataset, label, seed, trial_id
 """
 
 
-def _tables_folder(run: Path) -> Path:
-    """The folder of the run's tables, which need not be there yet."""
-    if not run.is_dir():
-        raise ResultsError(f"there is no folder {str(run)!r}: expected the folder of a run, such as runs/demo")
-    tables = run / "tables"
-    if not tables.is_dir() and not (run / "spec.toml").is_file():
-        hint = f"; did you mean {str(run.parent)!r}?" if run.name == "tables" else ""
-        raise ResultsError(f"{str(run)!r} is no run: it has neither tables/ nor spec.toml{hint}")
-    return tables
-
-
-def _parts(tables: Path, table: Table) -> list[Part]:
-    """The parts of a table, sorted by name; all have been looked at, and fit.
+def _named(paths: Sequence[Path]) -> dict[str, Path]:
+    """The runs by their names.
 
     Raises:
-        ResultsError: a part does not.
+        ResultsError: there are none, or one is there twice.
     """
-    folder = tables / table.name
-    try:
-        paths = sorted(path for path in folder.iterdir() if path.suffix == ".parquet" and not path.name.startswith("."))
-    except FileNotFoundError:
-        return []
-    columns = {version: columns_of(table, version) for version in (*OLDER, SCHEMA_VERSION)}
-    return [Part(path, _version_of(path, table, columns)) for path in paths]
+    if not paths:
+        raise ResultsError("expected at least one run, given none; type a folder such as runs/demo")
+    resolved = [path.resolve() for path in paths]
+    names = [path.name for path in resolved]
+    for number, path in enumerate(resolved):
+        if path in resolved[:number]:
+            raise ResultsError(f"{str(paths[number])!r} is there twice; name each run once")
+    return {name if names.count(name) == 1 else str(path): path for name, path in zip(names, paths, strict=True)}
 
 
-def _version_of(path: Path, table: Table, columns: dict[int, dict[str, pa.DataType]]) -> int:
-    """Reads the end of a part, where its columns and its version stand.
+def _connected(found: dict[str, dict[str, list[Part]]], *, several: bool) -> "duckdb.DuckDBPyConnection":
+    """A connection with all views over these runs: name -> table -> parts."""
+    import duckdb
 
-    Args:
-        path: of the part.
-        table: that it should belong to.
-        columns: known version -> the columns that it has, with their types.
-
-    Raises:
-        ResultsError: the part is torn, belongs to something else, or is newer than this program.
-    """
-    try:
-        schema = pq.read_schema(path)
-    except (pa.ArrowException, OSError) as error:
-        raise ResultsError(
-            f"{str(path)!r} is torn or no Parquet file ({error}); move it out of the folder to read the rest"
-        ) from error
-    facts = schema.metadata or {}
-    version = facts.get(b"schema_version", b"")
-    if facts.get(b"table") != table.name.encode() or not version.isdigit() or int(version) < min(columns):
-        raise ResultsError(
-            f"{str(path)!r} was not written by this program as a part of {table.name}; move it out of the folder"
-        )
-    if int(version) > SCHEMA_VERSION:
-        raise ResultsError(
-            f"{str(path)!r} has schema version {int(version)}, this program knows up to {SCHEMA_VERSION}: update it"
-        )
-    expected = columns[int(version)]
-    if dict(zip(schema.names, schema.types, strict=True)) != expected:
-        listed = "\n".join(f"{name}: {kind}" for name, kind in expected.items())
-        raise ResultsError(f"{str(path)!r}: expected the columns\n{listed}")
-    return int(version)
+    connection = duckdb.connect(":memory:", config={"autoinstall_known_extensions": "false"})
+    connection.execute("SET TimeZone = 'UTC'")
+    for name, table in TABLES.items():
+        by_run = {run: parts[name] for run, parts in found.items() if parts[name]}
+        connection.execute(f"CREATE VIEW {_quoted(name)} AS {_select(table, by_run, several=several)}")
+    points = MEASURED_POINTS.format(key="run, trial_id, point" if several else "trial_id, point")
+    connection.execute(points + LAST_OF_ALL_RUNS if several else points)
+    return connection
 
 
-def _view(table: Table, parts: list[Part]) -> str:
-    """The SQL that makes a table's view."""
-    name = _quoted(table.name)
+def _select(table: Table, parts: dict[str, list[Part]], *, several: bool) -> str:
+    """The SQL for the last row of each key, over runs (name -> parts, none empty); `several` adds the column `run`."""
     if not parts:
         empty = ", ".join(
             f"CAST(NULL AS {_SQL_TYPES[column.type]}) AS {_quoted(column.name)}" for column in table.columns
         )
-        return f"CREATE VIEW {name} AS SELECT {empty} WHERE false"
+        run = "CAST(NULL AS VARCHAR) AS run, " if several else ""
+        return f"SELECT {run}{empty} WHERE false"
+    return " UNION ALL ".join(
+        _last_rows(table, found, f"{_text(name)} AS run, " if several else "") for name, found in parts.items()
+    )
+
+
+def _last_rows(table: Table, parts: list[Part], run: str) -> str:
+    """The SQL for the rows of one run; `run` is the column that names it, or nothing."""
     columns = ", ".join(_quoted(column.name) for column in table.columns)
     key = ", ".join(_quoted(column) for column in table.key)
     versions = sorted({part.version for part in parts})
@@ -267,7 +269,7 @@ def _view(table: Table, parts: list[Part]) -> str:
         _rows(table, version, [part.path for part in parts if part.version == version]) for version in versions
     )
     return (
-        f"CREATE VIEW {name} AS SELECT {columns} FROM ({rows})"
+        f"SELECT {run}{columns} FROM ({rows})"
         f" QUALIFY row_number() OVER (PARTITION BY {key}"
         " ORDER BY written_at DESC, parse_filename(_part) DESC, file_row_number DESC) = 1"
     )
@@ -289,5 +291,8 @@ def _quoted(name: str) -> str:
 
 def _file(path: Path) -> str:
     """A path as DuckDB's text literal; DuckDB takes it for a pattern, so a pattern's signs stand in brackets."""
-    plain = "".join(f"[{sign}]" if sign in "*?[" else sign for sign in str(path.absolute()))
-    return "'" + plain.replace("'", "''") + "'"
+    return _text("".join(f"[{sign}]" if sign in "*?[" else sign for sign in str(path.absolute())))
+
+
+def _text(value: str) -> str:
+    return "'" + value.replace("'", "''") + "'"

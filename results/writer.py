@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from results.durable import make_durable_folder, write_durably
 from results.schema import BOOLEAN, FLOAT, INTEGER, MOMENT, STRING, STRINGS, Column, Table, arrow_schema, table_named
 
 WRITTEN_AT = "written_at"
@@ -54,8 +55,9 @@ class Writer:
         schema = arrow_schema(description)
         part = pa.Table.from_arrays([columns[name] for name in schema.names], schema=schema)
         folder = self.tables / table
-        _make_durable_folder(folder)
-        return _write_durably(part, folder, f"{moment:%Y%m%dT%H%M%S.%f}-{uuid.uuid4().hex}.parquet")
+        make_durable_folder(folder)
+        path = folder / f"{moment:%Y%m%dT%H%M%S.%f}-{uuid.uuid4().hex}.parquet"
+        return write_durably(path, lambda stream: pq.write_table(part, stream, compression="zstd"))
 
     def _now(self) -> datetime:
         with self._clock:
@@ -134,39 +136,3 @@ def _fits(kind: pa.DataType, value: object) -> bool:
 def _shown(value: object) -> str:
     text = repr(value)
     return f"{text if len(text) <= 80 else text[:77] + '...'} ({type(value).__name__})"
-
-
-def _make_durable_folder(folder: Path) -> None:
-    """Makes the folder and those above it, so that they survive a loss of power."""
-    if folder.is_dir():
-        return
-    made = [folder]
-    while not made[-1].parent.is_dir():
-        made.append(made[-1].parent)
-    folder.mkdir(parents=True, exist_ok=True)
-    for new in made:
-        _sync_folder(new.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _write_durably(part: pa.Table, folder: Path, name: str) -> Path:
-    """The path of the part; readers leave names that begin with a dot alone, so none sees half a file."""
-    temporary, final = folder / f".{name}.tmp", folder / name
-    try:
-        with temporary.open("xb") as stream:
-            pq.write_table(part, stream, compression="zstd")
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(final)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    _sync_folder(folder)
-    return final

@@ -1,4 +1,7 @@
-"""`python -m sweeps`: look at runs from any terminal, while they run too; nothing is started or changed."""
+"""`python -m sweeps`: look at runs from any terminal, while they run too; run one trial again; clean up.
+
+`status` and `explain` start and change nothing.
+"""
 
 import argparse
 import os
@@ -8,8 +11,9 @@ from pathlib import Path
 
 from results.errors import ResultsError
 from sweeps.errors import RunFolderError
+from tailor.errors import ConfigError, TrainingError
 
-SUCCESS, MISTAKE = 0, 2
+SUCCESS, FAILED, MISTAKE = 0, 1, 2
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -19,9 +23,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for line in _lines(options):
             print(line)
         sys.stdout.flush()
-    except (RunFolderError, ResultsError, PermissionError) as error:
+    except (RunFolderError, ResultsError, ConfigError, PermissionError) as error:
         print(error, file=sys.stderr)
         return MISTAKE
+    except TrainingError as error:
+        print(error, file=sys.stderr)
+        return FAILED
     except BrokenPipeError:  # `| head`: whoever read has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return SUCCESS
@@ -39,6 +46,23 @@ def _parser() -> argparse.ArgumentParser:
         "--run", type=Path, action="append", dest="runs", metavar="RUN",
         help="folder of the run that they are in (repeatable; default: every run in runs/)",
     )  # fmt: skip
+    again = commands.add_parser("reproduce", help="run one trial again, compare it with the rows, save its sub-model")
+    again.add_argument("run", type=Path, metavar="RUN", help="folder of its run")
+    again.add_argument("trial", metavar="TRIAL", help="its id, or the first digits")
+    again.add_argument("--point", type=int, metavar="N", help="end with operating point N (default: the last)")
+    again.add_argument("--save", type=Path, metavar="FOLDER", help="save the sub-model of that point here")
+    again.add_argument(
+        "--cache", type=Path, default=Path("cache"), help="folder of finished stages; an empty one computes all anew"
+    )
+    clean = commands.add_parser("clean", help="remove what is not needed any more")
+    clean.add_argument("folder", type=Path, metavar="RUN|CACHE", help="folder of a run, or of finished stages")
+    clean.add_argument("--dry-run", action="store_true", help="say what would be removed; remove nothing")
+    clean.add_argument(
+        "--runs",
+        type=Path,
+        metavar="RUNS",
+        help="for a cache: folder of all runs that may need its stages",
+    )
     return parser
 
 
@@ -48,8 +72,17 @@ def _lines(options: argparse.Namespace) -> Iterator[str]:
         from sweeps.status import status
 
         return status(RunFolder(options.run))
+    if options.command == "clean":
+        from sweeps.clean import clean
+
+        return clean(options.folder, options.runs, dry_run=options.dry_run)
     from sweeps.explain import explain, find_trial
 
+    if options.command == "reproduce":
+        from sweeps.reproduce import reproduce
+
+        trial = find_trial(options.trial, [options.run])
+        return reproduce(trial, cache=options.cache, point=options.point, save=options.save)
     runs = options.runs or sorted(path.parent for path in Path("runs").glob("[!.]*/plan.json"))
     return explain(find_trial(options.first, runs), find_trial(options.second, runs))
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from results.settings import leaves
 from sweeps.errors import SpecError
 from sweeps.spec import Spec, Variant, merged, overlap, put
 from sweeps.toml_text import toml_value
@@ -206,15 +207,6 @@ def _matches(pattern: Any, value: Any) -> bool:
 
 def _both_numbers(*values: Any) -> bool:
     return all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
-
-
-def leaves(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted key and value of every setting in nested tables, in their order."""
-    for key, value in table.items():
-        if isinstance(value, Mapping):
-            yield from leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 _ABSENT = object()

@@ -5,10 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from results.settings import setting_lines
 from sweeps.errors import RunFolderError
-from sweeps.expand import leaves
 from sweeps.run_folder import RunFolder, open_run
-from sweeps.toml_text import toml_value
 from tailor.config import parse_trial
 from tailor.errors import ConfigError
 from tailor.imports import load
@@ -66,20 +65,8 @@ def explain(first: KnownTrial, second: KnownTrial) -> Iterator[str]:
     if first.trial_id == second.trial_id:
         yield "one and the same trial"
         return
-    old, new = dict(leaves(first.config)), dict(leaves(second.config))
-    keys = list(dict.fromkeys([*old, *new]))
-    different = [key for key in keys if key not in old or key not in new or old[key] != new[key]]
-    width = max((len(key) for key in different), default=0)
-    for key in different:
-        yield f"  {key.ljust(width)}  {_shown(old, key)}  |  {_shown(new, key)}"
-    yield f"  all other settings ({len(keys) - len(different)}) are the same"
+    yield from setting_lines(first.config, second.config)
     yield from _shared_stages(first, second)
-
-
-def _shown(settings: dict[str, Any], key: str) -> str:
-    if key not in settings:
-        return "(does not have it)"
-    return "none" if settings[key] is None else toml_value(settings[key])
 
 
 def _shared_stages(first: KnownTrial, second: KnownTrial) -> Iterator[str]:

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+from results.settings import leaves
 from sweeps.errors import RunFolderError
-from sweeps.expand import leaves
 from sweeps.plan import Cost, Plan, PlannedTrial, cost_of
 from sweeps.relaunch import check_may_go_on, this_code_digest
 from sweeps.run_folder import RunFolder, open_run

@@ -14,7 +14,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("hpc", "results", "sweeps", "tailor")
-CODE_SUFFIXES = (".py", ".toml", ".j2")
+CODE_SUFFIXES = (".py", ".toml", ".j2", ".json")
 # What a run was asked to do and where it ran is written down by itself; a new spec or site is no change of the code.
 NOT_CODE = (Path("sweeps/specs"), Path("hpc/sites"))
 

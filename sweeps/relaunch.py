@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from results.settings import leaves
 from sweeps.errors import RunFolderError
-from sweeps.expand import leaves
 from sweeps.plan import Plan, PlannedTrial
 from sweeps.planned_rows import tuning_of
 from sweeps.provenance import code_digest, provenance, sources

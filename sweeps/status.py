@@ -15,7 +15,7 @@ SELECT network, dataset, label, count(*) OVER arm AS points, trial_id, point, se
        replace(metric, '_', ' ') AS metric, validation_score AS score, removed_macs_fraction AS removed
 FROM operating_points
 WINDOW arm AS (PARTITION BY network, dataset, label)
-QUALIFY row_number() OVER (arm ORDER BY validation_score DESC, macs, trial_id, point) = 1
+QUALIFY row_number() OVER (arm ORDER BY isnan(validation_score), validation_score DESC, macs, trial_id, point) = 1
 ORDER BY network, dataset, score DESC, label
 """
 

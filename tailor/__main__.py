@@ -1,35 +1,46 @@
 """One trial without a sweep: `python -m tailor run trial.toml`, also under `torchrun --nproc-per-node 2 -m tailor`.
 
+`python -m tailor export | time` takes a saved sub-model out of this package and says what it costs;
 `python -m tailor data prepare | check` makes data sets of folders and archives of images.
 """
 
 import argparse
+import shlex
 import sys
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from tailor import model_command
 from tailor.config import TrialConfig, parse_trial
 from tailor.errors import ConfigError, TrainingError
 from tailor.imports import load
 from tailor.prepare import command as data_command
+
+if TYPE_CHECKING:
+    from tailor.runner import StageEvent
+    from tailor.state import ModelState
 
 USER_ERROR, FAILED = 2, 1
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; the exit code: 0, 1 if training failed, 2 for the user's mistake."""
-    arguments = _parser().parse_args(argv)
+    typed = sys.argv[1:] if argv is None else argv
+    arguments = _parser().parse_args(typed)
     try:
         if arguments.command == "data":
             return data_command.run(arguments)
         for module in arguments.imports:
             load(module)
+        if arguments.command in model_command.RUN:
+            model_command.RUN[arguments.command](arguments, sys.stdout)
+            return 0
         config = parse_trial(_read(arguments.trial), str(arguments.trial))
         if arguments.command == "plan":
             _plan(config)
         else:
-            _run(config, arguments)
+            _run(config, arguments, shlex.join(["python", "-m", "tailor", *typed]))
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
         return USER_ERROR
@@ -44,8 +55,13 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     run = commands.add_parser("run", help="run a trial and print its operating points")
     plan = commands.add_parser("plan", help="print a trial's id and stages without running it")
+    export = commands.add_parser("export", help="write a saved sub-model as a program for torch alone, or as ONNX")
+    timed = commands.add_parser("time", help="measure a saved sub-model's latency, throughput and memory here")
+    model_command.add_export_to(export)
+    model_command.add_time_to(timed)
     for command in (run, plan):
         command.add_argument("trial", type=Path, help="TOML file with the trial's settings, e.g. [method] name = ...")
+    for command in (run, plan, export, timed):
         command.add_argument(
             "--import", action="append", default=[], type=Path, metavar="FILE", dest="imports",
             help="a module of your own with a method, criterion, network, data set, ... (repeatable)",
@@ -53,6 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     data_command.add_to(commands.add_parser("data", help="prepare images for training, and check what was prepared"))
     run.add_argument("--cache", type=Path, default=Path("cache"), help="folder of finished stages (default: cache)")
     run.add_argument("--save", type=Path, help="folder to save each operating point's sub-model in")
+    run.add_argument("--licence", metavar="TEXT", help="the line on the licence in each saved sub-model's card")
     run.add_argument("--device", default="auto", help="auto (default), cpu or cuda")
     return parser
 
@@ -76,11 +93,12 @@ def _plan(config: TrialConfig) -> None:
         print(f"{number:3}  {stage.key[:12]}  {stage.kind}{point}")
 
 
-def _run(config: TrialConfig, arguments: argparse.Namespace) -> None:
+def _run(config: TrialConfig, arguments: argparse.Namespace, command: str) -> None:
+    if arguments.licence is not None and arguments.save is None:
+        raise ConfigError("--licence stands in the card of a saved sub-model; give --save FOLDER, too")
     from tailor.cache import Cache
     from tailor.distributed import join, leave
     from tailor.runner import run_trial
-    from tailor.state import save_model
 
     ranks = join(arguments.device)
     checkpoints = arguments.cache / "checkpoints"
@@ -97,9 +115,25 @@ def _run(config: TrialConfig, arguments: argparse.Namespace) -> None:
                 score, metric = found["validation_score"], found["metric"].replace("_", " ")
                 print(f"     point {event.point}: {removed:.3f} of the MACs gone, validation {metric} {score:.4f}")
             if state is not None:
-                save_model(state, arguments.save / f"point_{event.point}")
+                _save(event, state, config, arguments, command)
     finally:
         leave()
+
+
+def _save(
+    event: "StageEvent", state: "ModelState", config: TrialConfig, arguments: argparse.Namespace, command: str
+) -> None:
+    """Write an operating point's sub-model with its card."""
+    from tailor.card import facts_of, save_with_card, score_of
+
+    result = event.result
+    point = result.info | {
+        "point": event.point,
+        "stage_key": result.key,
+        "test_score": score_of(result.read_tensors(), "test"),
+    }
+    facts = facts_of(config, point, command=command, licence=arguments.licence)
+    save_with_card(state, facts, arguments.save / f"point_{event.point}")
 
 
 if __name__ == "__main__":

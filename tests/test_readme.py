@@ -19,7 +19,7 @@ def blocks(kind: str) -> list[str]:
 
 
 def tree() -> dict[str, str]:
-    """Path -> comment, of every file in the README's tree, and of every folder below a room that stands for its files."""
+    """Path -> comment, of every file in the tree, and of every folder below a room that stands for its files."""
     room, found = "", {}
     for line in blocks("text")[0].splitlines():
         name, comment = re.fullmatch(r" *(\S+) {2,}(.+)", line).groups()  # type: ignore[union-attr]

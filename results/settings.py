@@ -1,0 +1,31 @@
+"""The settings of two trials side by side; imports nothing heavy, so that plans can use it."""
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+
+def leaves(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted key and value of every setting in nested tables, in their order."""
+    for key, value in table.items():
+        if isinstance(value, Mapping):
+            yield from leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def setting_lines(first: Mapping[str, Any], second: Mapping[str, Any]) -> Iterator[str]:
+    """One line for each setting in which two configurations differ, and how many are the same."""
+    old, new = dict(leaves(first)), dict(leaves(second))
+    keys = list(dict.fromkeys([*old, *new]))
+    different = [key for key in keys if key not in old or key not in new or old[key] != new[key]]
+    width = max((len(key) for key in different), default=0)
+    for key in different:
+        yield f"  {key.ljust(width)}  {_shown(old, key)}  |  {_shown(new, key)}"
+    yield f"  all other settings ({len(keys) - len(different)}) are the same"
+
+
+def _shown(settings: Mapping[str, Any], key: str) -> str:
+    if key not in settings:
+        return "(does not have it)"
+    return "none" if settings[key] is None else json.dumps(settings[key], ensure_ascii=False)

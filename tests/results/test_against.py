@@ -1,0 +1,52 @@
+"""Every arm against one of them, as Markdown: the numbers are those of the comparison, the rows those asked for."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from results.against import against_lines
+from results.errors import ResultsError
+from results.reader import load
+
+LABELS = (("transtailor", "transtailor"), ("rival | one", "prune"), ("fine_tune", "fine_tune"))
+
+
+def lines(run: Path, label: str, asked: float | None) -> list[str]:
+    with load(run) as opened:
+        return list(against_lines(opened, label, asked))
+
+
+def cells(line: str) -> list[str]:
+    return [cell.strip() for cell in line.replace("\\|", "/").strip("|").split("|")]
+
+
+def test_differences_are_paired_by_seed(tmp_path: Path, synthetic: Any) -> None:
+    run = synthetic(labels=LABELS, seeds=range(6)).write(tmp_path / "run")
+    found = lines(run, "fine_tune", 0.0)
+    with load(run) as opened:
+        tests = opened.rows("SELECT label, seed, asked_removed_macs_fraction AS asked, test_score FROM measured_points")
+    score = {(row["label"], row["seed"], row["asked"]): row["test_score"] for row in tests}
+    expected = sum(score["transtailor", s, 0.0] - score["fine_tune", s, 0.0] for s in range(6)) / 6
+    (row,) = [cells(line) for line in found if line.startswith("| 0.0 ") and "transtailor" in line]
+    assert float(row[4]) == pytest.approx(100 * expected, abs=0.006)
+    mean = sum(score["transtailor", s, 0.0] for s in range(6)) / 6
+    assert float(row[3]) == pytest.approx(100 * mean, abs=0.006)
+
+
+def test_a_budget_shows_its_arms_and_what_prunes_nothing(tmp_path: Path, synthetic: Any) -> None:
+    run = synthetic(labels=LABELS).write(tmp_path / "run")
+    rows = [cells(line)[:3] for line in lines(run, "transtailor", 0.2) if line.startswith("| ")]
+    shown = [row for row in rows if row[0] not in ("asked %", "---")]
+    assert {row[0] for row in shown} == {"0.0", "20.0"}
+    assert ["20.0", "20.6", "rival / one"] in shown  # a sign that Markdown would take for a column
+    assert not any(row[0] == "20.0" and row[2] == "transtailor" for row in shown)  # not against itself
+    assert len(lines(run, "transtailor", None)) > len(lines(run, "transtailor", 0.2))
+
+
+def test_an_unknown_arm_is_named_with_those_there_are(tmp_path: Path, synthetic: Any) -> None:
+    run = synthetic(labels=LABELS).write(tmp_path / "run")
+    with pytest.raises(ResultsError, match="no tested arm is called 'transtailr'; arms: fine_tune, rival"):
+        lines(run, "transtailr", None)
+    with pytest.raises(ResultsError, match=r"'transtailor' at 25.0% fewer MACs"):
+        lines(run, "transtailor", 0.25)
