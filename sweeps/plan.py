@@ -24,6 +24,7 @@ class PlannedTrial:
     config: dict[str, Any]  # of a TrialConfig, as plain JSON values, defaults included
     stages: tuple[PlannedStage, ...]  # in the order of execution
     tuning: Tuning | None = None  # its setting of [tuning]; None without one
+    train_images: int | None = None  # training images of the target that it uses; None: not known
 
     @property
     def points(self) -> tuple[PlannedStage, ...]:
@@ -167,7 +168,14 @@ def usable_cores() -> int:
 
 def _planned(config: TrialConfig, settings: dict[str, Any], label: str, tuning: Tuning | None) -> PlannedTrial:
     walked = walk(config)
-    return PlannedTrial(trial_id=walked.trial_id, label=label, config=settings, stages=walked.stages, tuning=tuning)
+    return PlannedTrial(
+        trial_id=walked.trial_id,
+        label=label,
+        config=settings,
+        stages=walked.stages,
+        tuning=tuning,
+        train_images=config.train_images,
+    )
 
 
 def _work_from_the_start(point: PlannedStage, stages: dict[str, PlannedStage]) -> float:

@@ -5,7 +5,6 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from sweeps.plan import Plan, PlannedTrial
-from tailor.config import TrialConfig
 
 
 def write_planned(tables: Path, plan: Plan, trials: Iterable[PlannedTrial], code_digest: str) -> None:
@@ -20,7 +19,7 @@ def write_planned(tables: Path, plan: Plan, trials: Iterable[PlannedTrial], code
             "method": trial.config["method"]["name"],
             "network": trial.config["network"],
             "dataset": trial.config["data"]["name"],
-            "train_images": TrialConfig.model_validate(trial.config).train_images,
+            "train_images": trial.train_images,
             "seed": trial.config["seed"],
             "ranks": plan.resources.ranks,
             "points_planned": len(trial.points),

@@ -7,6 +7,8 @@ from typing import Any, Generic, TypeVar
 
 from tailor.errors import ConfigError
 
+NAMES_SHOWN = 30
+
 T = TypeVar("T")
 
 
@@ -53,8 +55,9 @@ def function_of(given: str | Callable[..., Any]) -> Callable[..., Any]:
 
 
 def nearest(given: str, valid: Mapping[str, object] | list[str]) -> str:
-    """The end of an error message: the nearest valid name if there is one, and all valid names."""
+    """The end of an error message: the nearest valid name if there is one, and the valid names, the first of many."""
     names = sorted(valid)
     close = difflib.get_close_matches(given, names, n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ""
-    return f"{hint} (valid: {', '.join(names)})"
+    rest = f", ... {len(names)} in all" if len(names) > NAMES_SHOWN else ""
+    return f"{hint} (valid: {', '.join(names[:NAMES_SHOWN])}{rest})"
