@@ -1,6 +1,7 @@
 """The command line: `python -m results report | query | best | compare | diff | compact | columns`."""
 
 import argparse
+import os
 import shlex
 import sys
 import unicodedata
@@ -17,6 +18,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         for line in given.lines(given):
             print(line)
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader (`head`, say) has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python's own last flush would complain
     except ResultsError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

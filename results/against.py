@@ -18,8 +18,8 @@ def against_lines(run: Run, label: str, asked: float | None) -> Iterator[str]:
     Args:
         run: an opened run.
         label: the arm that all others are compared with.
-        asked: its budget as a fraction of the MACs, and the only one of the others that is shown, beside what prunes
-            nothing; None takes its smallest and shows all.
+        asked: its budget as a fraction of the MACs, and the only one of the others that is shown; what has no point
+            there (no pruning, or as a rule says) is shown as it is. None takes its smallest and shows all.
 
     Raises:
         ResultsError: no such arm has been tested.
@@ -39,7 +39,7 @@ def against_lines(run: Run, label: str, asked: float | None) -> Iterator[str]:
         yield ""
         yield f"Against {base}: {SCALES[base.metric].value(base.test.mean)} over {base.test.n} seeds."
         yield ""
-        yield from _table([arm for arm in arms if arm.problem == problem and _is_shown(arm, asked)], base)
+        yield from _table(_shown([arm for arm in arms if arm.problem == problem], asked), base)
         yield ""
 
 
@@ -50,8 +50,13 @@ def _base(arms: Sequence[Arm], problem: object, label: str, asked: float | None)
     return min(found, key=lambda arm: budget_order(arm.asked), default=None)
 
 
-def _is_shown(arm: Arm, asked: float | None) -> bool:
-    return asked is None or not arm.asked or math.isclose(arm.asked, asked, abs_tol=1e-6)
+def _shown(arms: Sequence[Arm], asked: float | None) -> list[Arm]:
+    """The arms at a budget, and those without any point there that prune nothing or as a rule says."""
+    if asked is None:
+        return list(arms)
+    there = [arm for arm in arms if arm.asked is not None and math.isclose(arm.asked, asked, abs_tol=1e-6)]
+    pruned = {arm.label for arm in arms if arm.asked}
+    return there + [arm for arm in arms if not arm.asked and arm.label not in pruned]
 
 
 def _table(arms: Sequence[Arm], base: Arm) -> Iterator[str]:

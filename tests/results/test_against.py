@@ -40,7 +40,8 @@ def test_a_budget_shows_its_arms_and_what_prunes_nothing(tmp_path: Path, synthet
     shown = [row for row in rows if row[0] not in ("asked %", "---")]
     assert {row[0] for row in shown} == {"0.0", "20.0"}
     assert ["20.0", "20.6", "rival / one"] in shown  # a sign that Markdown would take for a column
-    assert not any(row[0] == "20.0" and row[2] == "transtailor" for row in shown)  # not against itself
+    assert [row[2] for row in shown if row[0] == "0.0"] == ["fine_tune"]  # the others' paths begin there, too
+    assert not any(row[2] == "transtailor" for row in shown)  # not against itself
     assert len(lines(run, "transtailor", None)) > len(lines(run, "transtailor", 0.2))
 
 

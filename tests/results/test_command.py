@@ -64,3 +64,9 @@ def test_columns_line_up_whatever_the_values_hold() -> None:
         "\\x1b[31m  20",
         "网络",
     ]
+
+
+def test_a_reader_that_has_had_enough_is_no_error(tmp_path: Path) -> None:
+    shell = f"{sys.executable} -m results columns | head -1"
+    done = subprocess.run(["bash", "-c", f"set -o pipefail; {shell}"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
