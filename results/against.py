@@ -44,10 +44,9 @@ def against_lines(run: Run, label: str, asked: float | None) -> Iterator[str]:
 
 
 def _base(arms: Sequence[Arm], problem: object, label: str, asked: float | None) -> Arm | None:
-    found = [arm for arm in arms if arm.problem == problem and arm.label == label]
-    if asked is not None:
-        found = [arm for arm in found if arm.asked is not None and math.isclose(arm.asked, asked, abs_tol=1e-6)]
-    return min(found, key=lambda arm: budget_order(arm.asked), default=None)
+    """The arm that others are compared with, of those that would be shown."""
+    shown = _shown([arm for arm in arms if arm.problem == problem], asked)
+    return min((arm for arm in shown if arm.label == label), key=lambda arm: budget_order(arm.asked), default=None)
 
 
 def _shown(arms: Sequence[Arm], asked: float | None) -> list[Arm]:

@@ -42,6 +42,8 @@ def test_a_budget_shows_its_arms_and_what_prunes_nothing(tmp_path: Path, synthet
     assert ["20.0", "20.6", "rival / one"] in shown  # a sign that Markdown would take for a column
     assert [row[2] for row in shown if row[0] == "0.0"] == ["fine_tune"]  # the others' paths begin there, too
     assert not any(row[2] == "transtailor" for row in shown)  # not against itself
+    against_tuning = [cells(line)[2] for line in lines(run, "fine_tune", 0.2) if line.startswith("| 20.0")]
+    assert sorted(against_tuning) == ["rival / one", "transtailor"]  # what prunes nothing can be the base, too
     assert len(lines(run, "transtailor", None)) > len(lines(run, "transtailor", 0.2))
 
 

@@ -66,7 +66,7 @@ def test_columns_line_up_whatever_the_values_hold() -> None:
     ]
 
 
-def test_a_reader_that_has_had_enough_is_no_error(tmp_path: Path) -> None:
+def test_a_reader_that_has_had_enough_is_no_error() -> None:
     shell = f"{sys.executable} -m results columns | head -1"
     done = subprocess.run(["bash", "-c", f"set -o pipefail; {shell}"], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
