@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tailor import networks
-from tailor.catalog import DATASETS
 from tailor.checkpoint import Checkpoint
 from tailor.config import DataConfig, Optimisation
 from tailor.data import Samples, normalise, splits
@@ -18,7 +17,7 @@ from tailor.distributed import Ranks, join, leave
 from tailor.norm import synchronise_norms
 from tailor.seeds import stream
 from tailor.stages import Task, Training
-from tailor.train import group, train
+from tailor.train import group, optimiser_for, train
 
 SEED = 0
 CHECKPOINT_EVERY_S = 30.0  # what a sweep's trials have
@@ -32,7 +31,7 @@ class LoopRank:
         data = DataConfig()
         task = Task(
             name=data.name,
-            sha256=DATASETS[data.name].sha256,
+            sha256=data.sha256,
             train_images=data.train_images,
             images_per_class=None,
             split_seed=data.split_seed,
@@ -40,7 +39,7 @@ class LoopRank:
             augmentation=data.augmentation,
         )
         self._samples: Samples = splits(task).train
-        self._classes = DATASETS[data.name].target_classes
+        self._classes = data.info.target_classes
         # Whoever writes a loop by hand for a small set normalises it once, so that is not timed.
         self._images, self._labels = normalise(self._samples.images), self._samples.labels
 
@@ -77,8 +76,8 @@ class LoopRank:
     def _train(self, loop: str, model: nn.Module, training: Training, folder: Path) -> None:
         if loop == "ours":
             checkpoint = Checkpoint(folder / "benchmark.safetensors", CHECKPOINT_EVERY_S, self._ranks)
-            parameters = [group(list(model.parameters()), training.learning_rate)]
-            train(model, parameters, self._samples, training, "none", self._ranks, checkpoint)
+            optimiser = optimiser_for([group(list(model.parameters()), training.learning_rate)], training)
+            train(model, optimiser, self._samples, training, "none", self._ranks, checkpoint)
             checkpoint.remove()
         elif loop == "bare":
             seeds = [stream(training.seed, "order", epoch) for epoch in range(training.epochs)]
