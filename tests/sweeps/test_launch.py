@@ -62,15 +62,6 @@ def test_plan_of_the_embedded_sweep_from_another_folder(launch: Command, tmp_pat
     assert sum("digits_resnet" in line for line in done.stdout.splitlines()) == 30
 
 
-def test_plan_takes_less_than_a_second(launch: Command) -> None:
-    def seconds() -> float:
-        began = time.monotonic()
-        assert launch("--plan").returncode == 0
-        return time.monotonic() - began
-
-    assert min(seconds() for _ in range(3)) < 1.0  # the best of three: the machine may be busy
-
-
 @pytest.mark.parametrize("arguments", [["--plan"], ["--help"]])
 def test_plan_and_help_import_nothing_heavy(tmp_path: Path, arguments: list[str]) -> None:
     command = [sys.executable, "-c", LIST_IMPORTS.format(heavy=HEAVY), str(ROOT / "sweeps/launch.py"), *arguments]
