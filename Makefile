@@ -5,7 +5,7 @@ READY := .venv/.ready
 
 .PHONY: demo test test-fast check format lint types bench slurm-testbed slurm-testbed-down clean
 
-demo: $(READY)  ## run the embedded sweep and write its report (about four minutes on two cores)
+demo: $(READY)  ## run the embedded sweep and write its report (about five minutes on two cores)
 	$(BIN)/python sweeps/launch.py
 
 test: $(READY)  ## all tests
