@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from results.durable import sync_folder, write_durably
 from sweeps.errors import RunFolderError
 from sweeps.plan import Plan, PlannedTrial
 from sweeps.planned_rows import tuning_of, write_planned
@@ -192,8 +193,8 @@ def add_trials(run: RunFolder, plan: Plan, trials: Iterable[PlannedTrial], code_
         the rows first, then spec.toml, then plan.json, each at once; cut off in between, the same call completes it.
     """
     write_planned(run.tables, plan, trials, code_digest)
-    write_durably(run.spec, plan.spec_text)
-    write_durably(run.plan, _plan_text(plan))
+    write_text(run.spec, plan.spec_text)
+    write_text(run.plan, _plan_text(plan))
 
 
 def add_launch(run: RunFolder, record: Record, what: str, launch: Mapping[str, Any]) -> None:
@@ -207,7 +208,7 @@ def add_launch(run: RunFolder, record: Record, what: str, launch: Mapping[str, A
     """
     history = [*record.provenance["history"], _entry(what, launch, record.provenance["created"])]
     provenance = {**record.provenance, "code_digest": launch["code_digest"], "history": history}
-    write_durably(run.provenance, _json_text(provenance))
+    write_text(run.provenance, _json_text(provenance))
 
 
 def save_code(run: RunFolder, digest: str, sources: Mapping[Path, bytes]) -> None:
@@ -247,25 +248,9 @@ def remove_abandoned(runs: Path) -> None:
             shutil.rmtree(path, ignore_errors=True)  # another launch may be removing it at this moment
 
 
-def write_durably(path: Path, text: str) -> None:
+def write_text(path: Path, text: str) -> None:
     """Put `text` into a file; a reader, and a loss of power, see the old content or the new one, never half."""
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-    try:
-        _write_synced(temporary, text.encode())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    write_durably(path, lambda stream: stream.write(text.encode()))
 
 
 def _fill(run: RunFolder, plan: Plan, launch: Mapping[str, Any], sources: Mapping[Path, bytes]) -> None:
@@ -275,11 +260,11 @@ def _fill(run: RunFolder, plan: Plan, launch: Mapping[str, Any], sources: Mappin
     save_code(run, digest, sources)
     save_imports(run, plan)
     write_planned(run.tables, plan, plan.trials, digest)
-    write_durably(run.spec, plan.spec_text)
+    write_text(run.spec, plan.spec_text)
     history = [_entry(f"created with {len(plan.trials)} trials", launch, launch)]
     provenance = {"format": FORMAT, "name": plan.name, "code_digest": digest, "created": launch, "history": history}
-    write_durably(run.provenance, _json_text(provenance))
-    write_durably(run.plan, _plan_text(plan))
+    write_text(run.provenance, _json_text(provenance))
+    write_text(run.plan, _plan_text(plan))
 
 
 def _entry(what: str, launch: Mapping[str, Any], first: Mapping[str, Any]) -> dict[str, Any]:

@@ -47,15 +47,13 @@ class Checkpoint:
     def save(self, progress: Progress, model: nn.Module, optimiser: torch.optim.Optimizer) -> None:
         """Write the state of this moment (rank 0 alone); the old checkpoint stays until the new one is whole."""
         if self.path is not None and self.ranks.rank == 0:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
             tensors = {f"model/{n}": t for n, t in model.state_dict().items()} | _optimiser_tensors(optimiser)
             content = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-            write_whole(self.path, safetensors.torch.save(content, {"progress": json.dumps(vars(progress))}))
-        self._last_s = time.monotonic()
+            self.write(safetensors.torch.save(content, {"progress": json.dumps(vars(progress))}))
 
     def restore(self, model: nn.Module, optimiser: torch.optim.Optimizer) -> Progress:
         """Load the checkpoint into model and optimiser, if there is a whole one; how far it had come."""
-        content = self.ranks.broadcast_bytes(self._read() if self.ranks.rank == 0 else None)
+        content = self.read()
         if not content:
             return Progress()
         tensors = safetensors.torch.load(content)
@@ -69,8 +67,17 @@ class Checkpoint:
         if self.path is not None and self.ranks.rank == 0:
             self.path.unlink(missing_ok=True)
 
-    def _read(self) -> bytes:
-        return self.path.read_bytes() if self.path is not None and self.path.exists() else b""
+    def write(self, content: bytes) -> None:
+        """Write what the stage goes on from (rank 0 alone); the old file stays until the new one is whole."""
+        if self.path is not None and self.ranks.rank == 0:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(self.path, content)
+        self._last_s = time.monotonic()
+
+    def read(self) -> bytes:
+        """What was written last, on all ranks; empty at a fresh start."""
+        is_there = self.ranks.rank == 0 and self.path is not None and self.path.exists()
+        return self.ranks.broadcast_bytes(self.path.read_bytes() if is_there and self.path is not None else None)
 
 
 def _parameters(optimiser: torch.optim.Optimizer) -> list[Tensor]:

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 
 from tailor.allocations import Global, Uniform
 from tailor.catalog import NETWORKS
-from tailor.methods.base import Method, Steps, register
+from tailor.methods.base import Method, Steps, check_path, register
 from tailor.methods.recipe import Recipe
 from tailor.possible import refuse_impossible
 from tailor.regularisation import Slimming
@@ -78,11 +78,7 @@ class GateDecorator(Method):
 
     @model_validator(mode="after")
     def _budget_is_possible(self) -> "GateDecorator":
-        if self.steps * self.step_macs_fraction >= 1.0:
-            raise ValueError(
-                f"steps x step_macs_fraction = {self.steps * self.step_macs_fraction:g} removes the whole network; "
-                "choose fewer steps or a smaller step, so that the product stays below 1"
-            )
+        check_path(self.steps, self.step_macs_fraction)
         return self
 
     def check(self, config: "TrialConfig") -> None:

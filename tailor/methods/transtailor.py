@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from tailor.allocations import Global
 from tailor.catalog import NETWORKS
-from tailor.methods.base import Method, Steps, register
+from tailor.methods.base import Method, Steps, check_path, register
 from tailor.methods.recipe import Recipe
 from tailor.possible import refuse_impossible
 from tailor.seeds import stream
@@ -58,11 +58,7 @@ class TransTailor(Method):
 
     @model_validator(mode="after")
     def _budget_is_possible(self) -> "TransTailor":
-        if self.steps * self.step_macs_fraction >= 1.0:
-            raise ValueError(
-                f"steps x step_macs_fraction = {self.steps * self.step_macs_fraction:g} removes the whole network; "
-                "choose fewer steps or a smaller step, so that the product stays below 1"
-            )
+        check_path(self.steps, self.step_macs_fraction)
         return self
 
     def mode(self, network: str) -> BetaMode:

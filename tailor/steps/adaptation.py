@@ -6,7 +6,7 @@ from dataclasses import asdict
 from tailor import adaptation, allocation, cost, stages, surgery
 from tailor.errors import ConfigError
 from tailor.state import ModelState
-from tailor.steps.base import Made, Tensors, Workplace, apply, compute, part
+from tailor.steps.base import Made, Workplace, compute
 from tailor.steps.pruning import groups_of, surgery_made
 
 log = logging.getLogger(__name__)
@@ -27,11 +27,6 @@ def _(todo: stages.PruneByCumulativeSum, parent: ModelState, _place: Workplace) 
         log.warning("nothing can be removed any more: no layer has a filter beyond its cumulative sum and its minimum")
     kept = allocation.lowest_in_each(found, {cut.name: cut.removed for cut in cuts}, ranking)
     return surgery_made(parent, kept, found, {"layers": [asdict(cut) for cut in cuts]})
-
-
-@apply.register
-def _(done: stages.PruneByCumulativeSum, parent: ModelState, tensors: Tensors) -> ModelState:
-    return surgery.slim(parent, part("kept", tensors), groups_of(parent, done.rule))
 
 
 def layers_of(

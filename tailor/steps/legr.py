@@ -15,7 +15,7 @@ from tailor import allocation, stages, surgery
 from tailor.checkpoint import Checkpoint
 from tailor.data import Samples, generator
 from tailor.objective import quality
-from tailor.state import ModelState, write_whole
+from tailor.state import ModelState
 from tailor.steps.base import Made, Tensors, Workplace, apply, compute, named, part
 from tailor.steps.pruning import groups_of
 from tailor.steps.tuning import train_all
@@ -139,16 +139,12 @@ def newborn(todo: stages.LearnRanking, spread: dict[str, float], history: Sequen
 
 def recalled(checkpoint: Checkpoint) -> list[float]:
     """The losses that an interrupted search had found, on all ranks; none at a fresh start."""
-    content, ranks = b"", checkpoint.ranks
-    if ranks.rank == 0 and checkpoint.path is not None and checkpoint.path.exists():
-        content = checkpoint.path.read_bytes()
-    content = ranks.broadcast_bytes(content)
+    content = checkpoint.read()
     return safetensors.torch.load(content)["losses"].tolist() if content else []
 
 
 def remember(checkpoint: Checkpoint, history: Sequence[Individual]) -> None:
     """Write the losses found so far, if it is time to."""
-    if checkpoint.due() and checkpoint.path is not None:
-        checkpoint.path.parent.mkdir(parents=True, exist_ok=True)
+    if checkpoint.due():
         losses = torch.tensor([individual.loss for individual in history], dtype=torch.float64)
-        write_whole(checkpoint.path, safetensors.torch.save({"losses": losses}))
+        checkpoint.write(safetensors.torch.save({"losses": losses}))

@@ -86,7 +86,7 @@ def _(todo: stages.Allocate, parent: ModelState, place: Workplace) -> Made:
 
 
 @apply.register
-def _(_done: stages.Allocate, parent: ModelState, tensors: Tensors) -> ModelState:
+def _(_done: stages.Allocate | stages.Calibrate, parent: ModelState, tensors: Tensors) -> ModelState:
     return replace(parent, tensors=part("tensors", tensors))
 
 
@@ -114,11 +114,6 @@ def _(todo: stages.Calibrate, parent: ModelState, place: Workplace) -> Made:
         penalty=sum_of_squares(model, redundant, todo.penalty_strength),
     )
     return made(model, history, parent)
-
-
-@apply.register
-def _(_done: stages.Calibrate, parent: ModelState, tensors: Tensors) -> ModelState:
-    return replace(parent, tensors=part("tensors", tensors))
 
 
 def redundant_of(state: ModelState) -> Tensors:

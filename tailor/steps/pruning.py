@@ -94,7 +94,9 @@ def _(todo: stages.Prune, parent: ModelState, _place: Workplace) -> Made:
 
 
 @apply.register
-def _(done: stages.Prune, parent: ModelState, tensors: Tensors) -> ModelState:
+def _(
+    done: stages.Prune | stages.PruneBestOfRandom | stages.PruneByCumulativeSum, parent: ModelState, tensors: Tensors
+) -> ModelState:
     return surgery.slim(parent, part("kept", tensors), groups_of(parent, done.rule))
 
 
@@ -113,11 +115,6 @@ def _(todo: stages.PruneBestOfRandom, parent: ModelState, place: Workplace) -> M
         scores.append(score)
     assert best is not None
     return surgery_made(parent, best, found, {"drawn_scores": scores})
-
-
-@apply.register
-def _(done: stages.PruneBestOfRandom, parent: ModelState, tensors: Tensors) -> ModelState:
-    return surgery.slim(parent, part("kept", tensors), groups_of(parent, done.rule))
 
 
 def surgery_made(
