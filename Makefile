@@ -3,12 +3,13 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test test-fast check format lint types bench slurm-testbed slurm-testbed-down clean
+.PHONY: demo test test-fast check format lint types bench bench-long slurm-testbed slurm-testbed-down clean
 
 demo: $(READY)  ## run the embedded sweep and write its report (about five minutes on two cores)
 	$(BIN)/python sweeps/launch.py
 
-test: $(READY)  ## all tests
+test: $(READY)  ## all tests; with CI set, those on a real SLURM are required wherever its packages can be installed
+	@if [ -n "$$CI" ] && $(BIN)/python -m tests.slurm.install; then export SLURM_TESTS=required; fi; \
 	$(BIN)/python -m pytest
 
 test-fast: $(READY)  ## the tests that take neither Ray nor more than a few seconds each
@@ -32,9 +33,25 @@ bench: $(READY)  ## measure ourselves beside the alternatives; writes docs/resul
 	$(BIN)/python benchmarks/scoring.py
 	$(BIN)/python benchmarks/legr.py
 	$(BIN)/python benchmarks/preparation.py
+	$(BIN)/python benchmarks/prepared_memory.py
+	$(BIN)/python benchmarks/input_path.py
+	$(BIN)/python benchmarks/pruned_model.py
+	$(BIN)/python benchmarks/planning.py
+	$(BIN)/python benchmarks/simulation.py
+	$(BIN)/python benchmarks/coverage.py
+	$(BIN)/python benchmarks/read_while_writing.py
+	$(BIN)/python benchmarks/large_run.py
+	$(BIN)/python benchmarks/store.py
+
+bench-long: $(READY)  ## two hours and more: faults, hostile input, sweeps on a real SLURM (root, the packages of slurm-testbed)
+	$(BIN)/python benchmarks/faults.py
+	$(BIN)/python benchmarks/fuzzing.py
+	$(BIN)/python benchmarks/chaos.py
+	$(BIN)/python benchmarks/cluster_start.py
+	$(BIN)/python benchmarks/utilisation.py
 
 slurm-testbed: $(READY)  ## a real SLURM of several nodes on this machine, for trying and testing (root, Debian-like)
-	apt-get install -y --no-install-recommends slurm-wlm munge slurmdbd slurm-wlm-mysql-plugin mariadb-server iproute2
+	$(BIN)/python -m tests.slurm.install
 	$(BIN)/python tests/slurm/testbed.py up
 
 slurm-testbed-down: $(READY)  ## end exactly what that started

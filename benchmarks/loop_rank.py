@@ -11,10 +11,11 @@ from torch.nn import functional as F
 
 from tailor import networks
 from tailor.checkpoint import Checkpoint
-from tailor.config import DataConfig, Optimisation
+from tailor.config import DataConfig
 from tailor.data import Samples, normalise, splits
 from tailor.distributed import Ranks, join, leave
 from tailor.norm import synchronise_norms
+from tailor.optimisation import Optimisation
 from tailor.seeds import stream
 from tailor.stages import Task, Training
 from tailor.train import group, optimiser_for, train
@@ -41,7 +42,7 @@ class LoopRank:
         self._samples: Samples = splits(task).train
         self._classes = data.info.target_classes
         # Whoever writes a loop by hand for a small set normalises it once, so that is not timed.
-        self._images, self._labels = normalise(self._samples.images), self._samples.labels
+        self._images, self._labels = normalise(self._samples.fetch().images), self._samples.labels
 
     def images(self) -> int:
         """Training images of one epoch, over all ranks."""

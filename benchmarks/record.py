@@ -34,12 +34,12 @@ class Measured:
                 raise ValueError(f"{self.title}: {len(row)} cells for {len(self.columns)} columns: {row}")
 
 
-def write(measured: Measured, out: Path) -> tuple[Path, Path]:
+def write(measured: Measured, out: Path, packages: Sequence[str] = PACKAGES) -> tuple[Path, Path]:
     """Prints the table and writes it as `out`.md and `out`.csv; returns both paths. Folders are made as needed.
 
     The CSV has every number in full and the circumstances in columns of their own; the Markdown rounds.
     """
-    facts = circumstances()
+    facts = circumstances(packages)
     text = "\n".join(markdown(measured, facts)) + "\n"
     out.parent.mkdir(parents=True, exist_ok=True)
     markdown_path, csv_path = (out.parent / f"{out.name}{suffix}" for suffix in (".md", ".csv"))
@@ -53,8 +53,8 @@ def write(measured: Measured, out: Path) -> tuple[Path, Path]:
     return markdown_path, csv_path
 
 
-def circumstances() -> dict[str, str]:
-    """When, where and with what this process measures."""
+def circumstances(packages: Sequence[str] = PACKAGES) -> dict[str, str]:
+    """When, where and with what this process measures; of these packages the versions."""
     arguments = [str(_shown(Path(sys.argv[0]))), *sys.argv[1:]]
     return {
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
@@ -63,7 +63,7 @@ def circumstances() -> dict[str, str]:
         "cores": str(len(os.sched_getaffinity(0))),
         "load_1_min_at_the_end": f"{os.getloadavg()[0]:.1f}",
         "python": platform.python_version(),
-    } | {package: importlib.metadata.version(package) for package in PACKAGES}
+    } | {package: importlib.metadata.version(package) for package in packages}
 
 
 def show_to_ranks() -> None:

@@ -1,7 +1,9 @@
-"""`python -m hpc`: the sites, a first site file for a cluster, and the text of a job; nothing is submitted."""
+"""`python -m hpc`: the sites, a first site file for a cluster, the text of a job, and what a cluster lacks."""
 
 import argparse
+import math
 import os
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,7 +13,8 @@ from pydantic import ValidationError
 from hpc.errors import SiteError, SlurmError
 from hpc.site import Need, SiteFile, explained, find_site, read_site, site_files, users_folder
 
-SUCCESS, MISTAKE = 0, 2
+SUCCESS, MISSING, MISTAKE = 0, 1, 2
+STOPPED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -21,6 +24,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if options.command == "sites":
             return _sites()
+        if options.command == "doctor":
+            return _doctor(options)
         for line in _init(options) if options.command == "init" else _script(options):
             print(line)
         sys.stdout.flush()
@@ -57,7 +62,21 @@ def _parser() -> argparse.ArgumentParser:
     script.add_argument("--dependency", help="such as afterany:123")
     script.add_argument("--array-size", type=int, help="elements of a job array")
     script.add_argument("--no-requeue", dest="requeue", action="store_false", help="a lost job is not started again")
+    doctor = commands.add_parser("doctor", help="try, with tiny jobs, what a sweep needs at a site")
+    doctor.add_argument("--site", required=True, metavar="SITE", help="name of a site, or the path of its file")
+    doctor.add_argument("--folder", type=Path, help="one that all nodes see (default: shared_folder, or else this one)")
+    doctor.add_argument("--limit-s", type=_seconds, default=300.0, help="how long a job may wait in the queue (300)")
+    doctor.add_argument(
+        "--thorough", action="store_true", help="all GPUs of two nodes, a real walltime's signal: some minutes more"
+    )
     return parser
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 < seconds < math.inf:
+        raise ValueError(text)
+    return seconds
 
 
 def _split_at_dashes(arguments: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
@@ -106,8 +125,30 @@ def _init(options: argparse.Namespace) -> Iterator[str]:
     yield f"edit it, then type: python -m hpc script {name if options.to is None else path}"
 
 
+def _doctor(options: argparse.Namespace) -> int:
+    from hpc.doctor.board import Board
+    from hpc.doctor.login import Doctor
+
+    site = find_site(options.site)
+    parent = (options.folder or Path(site.shared_folder or Path.cwd())).absolute()
+    if site.shared_folder is not None and not parent.is_relative_to(site.shared_folder):
+        raise SiteError(f"--folder {parent} is not below the site's shared_folder = {site.shared_folder}")
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup wants it
+            signal.signal(number, signal.default_int_handler)
+    board = Board()
+    board.lines(f"site {options.site}; its files are in {parent}")
+    try:
+        is_sound = Doctor(site, parent, board, options.limit_s, options.thorough).run()
+    except KeyboardInterrupt:
+        return STOPPED
+    unchecked = f"; {board.unknowns} not checked or not needed (–)" if board.unknowns else ""
+    board.lines(("nothing is missing" if is_sound else f"{board.misses} missing: see what follows ->") + unchecked)
+    return SUCCESS if is_sound else MISSING
+
+
 def _script(options: argparse.Namespace) -> Iterator[str]:
-    from hpc.slurm import script
+    from hpc.script import script
 
     if not options.words:
         raise SiteError("which command? Type it after --, such as: python -m hpc script SITE -- nvidia-smi")

@@ -44,9 +44,13 @@ REASONS = {
     "Cleaning": "its earlier run is still being cleaned up",
     "Vanished": "SLURM has forgotten it, and accounting (sacct) is absent or does not know it either",
 }  # fmt: skip
+_ACCOUNTS = "sacctmgr show associations user=$USER lists yours"
 # What sbatch says when it refuses, and which key of the site to look at.
 REFUSALS = {
-    "Invalid account": "account is missing or wrong: sacctmgr show associations user=$USER lists yours",
+    "Invalid account": f"account is missing or wrong: {_ACCOUNTS}",
+    # The words of a site's own plugin, which differ.
+    "specify an account": f"this cluster wants an account: set account; {_ACCOUNTS}",
+    "--account": f"this cluster wants an account: set account; {_ACCOUNTS}",
     "Invalid partition": "partition is wrong: sinfo --summarize lists them",
     "Invalid qos": "qos is wrong or not open to this account: sacctmgr show associations user=$USER format=account,qos",
     "Invalid feature": "constraint names a feature that no node has: sinfo --format='%P %f' lists them",
@@ -69,3 +73,11 @@ class SiteError(ValueError):
 
 class SlurmError(RuntimeError):
     """SLURM refused, did not answer in time, or answered what cannot be read; the text says which and what to do."""
+
+
+class ClusterError(RuntimeError):
+    """The processes of a Ray cluster did not come together; the text says which was waited for, and where to look."""
+
+
+class GpuHoursSpentError(ClusterError):
+    """A sweep has used up what the site's `limits.gpu_hours_per_sweep` allows it."""

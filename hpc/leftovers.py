@@ -1,4 +1,4 @@
-"""Folders below /tmp with processes that belong to them: how both are told from others' and removed. Without Ray.
+"""Temporary folders with processes that belong to them: how both are told from others' and removed. Without Ray.
 
 As a program it is a guard: it waits until its owner has ended, however that came, and then clears the owner's folder.
 """
@@ -20,18 +20,25 @@ from pathlib import Path
 MARK = "TRANSTAILOR_RAY_FOLDER"
 PREFIX = "transtailor-ray-"
 OWNER = "owner"  # file in the folder: machine, process id and its start, one per line
+SHORT = Path("/tmp")
+LONGEST_BYTES = 16  # Ray adds r/session_<date>_<time>_<process id>/sockets/plasma_store
 END_LIMIT_S = 5.0
 CLEARED = b"cleared"  # what the owner tells its guard when there is nothing left to do
 
 
 @contextmanager
-def guarded_folder() -> Iterator[Path]:
+def guarded_folder(below: Path = SHORT) -> Iterator[Path]:
     """A new folder; on leaving, it is gone and processes that carry its mark have ended, also when this one is killed.
 
     What is left when the guard is killed too is removed by the next call, if its owner was of this user and has ended.
+
+    Args:
+        below: where to make it. Ray puts sockets into it, whose paths are limited to 107 bytes: where `below` is too
+            long for that, it is made in /tmp.
     """
-    remove_abandoned()
-    folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir="/tmp"))  # short: paths of sockets are limited to 107 bytes
+    below = below if len(os.fsencode(below)) <= LONGEST_BYTES else SHORT
+    remove_abandoned(below)
+    folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=below))
     (folder / OWNER).write_text("\n".join([_machine(), str(os.getpid()), str(_started_at(os.getpid()))]))
     guard = subprocess.Popen(
         [sys.executable, "-P", "-m", "hpc.leftovers", str(folder)],
@@ -52,6 +59,11 @@ def guarded_folder() -> Iterator[Path]:
             guard.communicate(CLEARED)
 
 
+def rays_own(folder: Path) -> Path:
+    """The part of a guarded folder that Ray may have: it lets everybody read and write there, the outer one nobody."""
+    return folder / "r"
+
+
 def clear(folder: Path) -> None:
     """Waits a moment until the processes with the folder's mark have ended, kills the rest, removes the folder."""
     deadline = time.monotonic() + END_LIMIT_S
@@ -63,16 +75,17 @@ def clear(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)  # the owner and its guard may both be at it
 
 
-def remove_abandoned() -> None:
+def remove_abandoned(below: Path = SHORT) -> None:
     """Clears folders of this user whose owner has ended without clearing them."""
-    for folder in Path("/tmp").glob(f"{PREFIX}*"):
+    for folder in below.glob(f"{PREFIX}*"):
         try:
             if folder.stat().st_uid != os.getuid():
                 continue
             machine, process_id, started_at = (folder / OWNER).read_text().splitlines()
         except (FileNotFoundError, ValueError):  # somebody is making or removing it at this moment
             continue
-        if machine == _machine() and str(_started_at(int(process_id))) != started_at:
+        has_ended = machine == _machine() and str(_started_at(int(process_id))) != started_at
+        if has_ended or _was_switched_off_since(machine):
             clear(folder)
 
 
@@ -104,6 +117,13 @@ def _machine() -> str:
     return f"{socket.gethostname()} {boot} {Path('/proc/self/ns/pid').readlink()}"
 
 
+def _was_switched_off_since(machine: str) -> bool:
+    """Whether the owner of a folder ran on this very machine before its last start."""
+    host, boot, _ = machine.split(" ")
+    own_host, own_boot, _ = _machine().split(" ")
+    return host == own_host and boot != own_boot
+
+
 def _kill(process_id: int) -> None:
     try:
         os.kill(process_id, signal.SIGKILL)
@@ -121,5 +141,8 @@ def _started_at(process_id: int) -> int | None:
 
 
 if __name__ == "__main__":
+    # A scheduler that ends a job tells all of its processes to end; the guard has to do its work then.
+    for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)
     if sys.stdin.buffer.read() != CLEARED:
         clear(Path(sys.argv[1]))

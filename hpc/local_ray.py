@@ -8,7 +8,7 @@ from pathlib import Path
 
 import ray
 
-from hpc.leftovers import MARK, guarded_folder
+from hpc.leftovers import MARK, guarded_folder, rays_own
 
 OBJECT_STORE_BYTES = 100_000_000  # results travel through tables and the cache, Ray carries small messages only
 
@@ -41,5 +41,5 @@ def _start(folder: Path, cpus: int) -> None:
         log_to_driver=False,
         logging_level=logging.ERROR,
         object_store_memory=OBJECT_STORE_BYTES,
-        _temp_dir=str(folder),
+        _temp_dir=str(rays_own(folder)),
     )

@@ -1,16 +1,21 @@
 """Ranks as Ray actors in the current placement group: rank i in bundle i."""
 
 import contextlib
+import os
+import socket
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import ray
 from ray.exceptions import RayError
-from ray.util import get_current_placement_group
+from ray.util import get_current_placement_group, placement_group_table
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
+from hpc.drain import draining_nodes
+from hpc.errors import ClusterError
 from hpc.ranks import (
     CLOSE_LIMIT_S,
     DEATH_GRACE_S,
@@ -22,9 +27,21 @@ from hpc.ranks import (
     meeting_environment,
     rank_environment,
 )
+from hpc.ray_node import own_address
 
 LOOPBACK = "127.0.0.1"
+WATCH_S = 1.0
 LOG_TAIL_CHARACTERS = 2_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class RankPlace:
+    """Where a rank runs."""
+
+    node: str  # Ray's id
+    host: str  # the machine's name
+    address: str
+    interface: str | None  # of that address; None: not found
 
 
 class _RankActor:
@@ -33,14 +50,19 @@ class _RankActor:
     def __init__(self) -> None:
         self._host = RankHost()
 
-    def place(self) -> tuple[str, str]:
-        """Node id and IP address of the node that this rank runs on."""
+    def place(self) -> RankPlace:
+        """Where this rank runs."""
         address = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
-        return ray.get_runtime_context().get_node_id(), address
+        node = ray.get_runtime_context().get_node_id()
+        return RankPlace(node=node, host=socket.gethostname(), address=address, interface=interface_of(address))
 
     def answer(self, command: str, args: tuple[Any, ...]) -> Reply:
         """See RankHost.answer: what the target raises comes back as text."""
         return self._host.answer(command, args)
+
+    def interrupt(self, method: str) -> None:
+        """Calls a method of the target while another one runs, in a thread of its own."""
+        self._host.call(method, ())
 
 
 class RayRanks:
@@ -50,29 +72,50 @@ class RayRanks:
     MASTER_PORT are set for two ranks and more.
     """
 
-    def __init__(self, target: str, ranks: int, *, threads_per_rank: int = 1) -> None:
+    def __init__(
+        self,
+        target: str,
+        ranks: int,
+        *,
+        threads_per_rank: int = 1,
+        gpus_per_rank: float = 0.0,
+        watch: Callable[[], None] | None = None,
+    ) -> None:
         """Starts the actors and makes one `target` object ("module:Class") in each.
+
+        Args:
+            target: "module:Class".
+            ranks: how many.
+            threads_per_rank: CPUs of each.
+            gpus_per_rank: GPUs of each, also a part of one; Ray shows a rank its own GPUs alone.
+            watch: called about once a second while answers are waited for; what it raises ends the ranks.
 
         Raises:
             RankFailed, RankDied: the target could not be made, or the group has no room for the actors in time.
         """
         group = get_current_placement_group()
-        actor_class = ray.remote(max_restarts=0)(_RankActor)
+        self._watch = watch
+        # `interrupt` has a thread of its own; all else runs in one thread, one after the other.
+        groups: Any = {"concurrency_groups": {"interrupt": 1}}  # public, though missing in the stubs
+        actor_class: Any = ray.remote(max_restarts=0, **groups)(_RankActor)
         self._actors: list[Any] = []
         try:
             for rank in range(ranks):
-                options: dict[str, Any] = {"num_cpus": threads_per_rank}
+                options: dict[str, Any] = {"num_cpus": threads_per_rank, "num_gpus": gpus_per_rank}
                 if group is not None:
                     options["scheduling_strategy"] = PlacementGroupSchedulingStrategy(group, rank)
                 self._actors.append(actor_class.options(**options).remote())
             deadline = time.monotonic() + START_LIMIT_S
-            places = self._gather([actor.place.remote() for actor in self._actors], "place", deadline)
-            environments = _environments([node for node, _ in places], threads_per_rank)
+            self.places: list[RankPlace] = self._gather(
+                [actor.place.remote() for actor in self._actors], "place", deadline
+            )
+            environments = _environments(self.places, threads_per_rank)
             self._ask("enter", [(environment,) for environment in environments], deadline)
             self._ask("load", [(target,)] * ranks, deadline)
             meeting: dict[str, str] = {}
             if ranks > 1:
-                address = LOOPBACK if len({node for node, _ in places}) == 1 else places[0][1]
+                is_one_node = len({place.node for place in self.places}) == 1
+                address = LOOPBACK if is_one_node else self.places[0].address
                 reply = self._gather([self._actors[0].answer.remote("host_store", (address,))], "host_store", deadline)
                 meeting = meeting_environment(address, _value(reply[0]))
             self._ask("make", [(meeting,)] * ranks, deadline)
@@ -90,6 +133,11 @@ class RayRanks:
         except BaseException:
             self.kill()
             raise
+
+    def interrupt(self, method: str) -> None:
+        """Lets all ranks call a method of their targets while another one runs; does not wait for it."""
+        for actor in self._actors:
+            actor.interrupt.options(concurrency_group="interrupt").remote(method)
 
     def close(self) -> None:
         """Calls the targets' `close`, bounded in time, then ends the actors."""
@@ -115,8 +163,12 @@ class RayRanks:
         values: dict[Any, Any] = {}
         left = answers
         while left:
-            limit_s = None if deadline is None else max(0.0, deadline - time.monotonic())
-            ready, left = ray.wait(left, num_returns=1, timeout=limit_s)
+            left_s = WATCH_S if deadline is None else max(0.0, deadline - time.monotonic())
+            ready, left = ray.wait(left, num_returns=1, timeout=min(WATCH_S, left_s))
+            if not ready and left_s >= WATCH_S:
+                if self._watch is not None:
+                    self._watch()
+                continue
             if not ready:
                 late = ", ".join(str(answers.index(answer)) for answer in left)
                 raise RankDied(f"rank {late} of {len(self._actors)}: no answer to {command} in time")
@@ -146,16 +198,53 @@ def _value(reply: Reply) -> Any:
     return reply.value
 
 
-def _environments(nodes: Sequence[str], threads: int) -> list[dict[str, str]]:
+def _environments(places: Sequence[RankPlace], threads: int) -> list[dict[str, str]]:
     """torch's variables per rank, from the node that each rank runs on."""
-    ranks_on = Counter(nodes)
+    ranks_on = Counter(place.node for place in places)
     seen: Counter[str] = Counter()
     environments = []
-    for rank, node in enumerate(nodes):
-        environments.append(
-            rank_environment(
-                rank=rank, ranks=len(nodes), local_rank=seen[node], local_ranks=ranks_on[node], threads=threads
-            )
+    for rank, place in enumerate(places):
+        local_rank, local_ranks = seen[place.node], ranks_on[place.node]
+        environment = rank_environment(
+            rank=rank, ranks=len(places), local_rank=local_rank, local_ranks=local_ranks, threads=threads
         )
-        seen[node] += 1
+        if len(ranks_on) > 1 and place.interface is not None and "GLOO_SOCKET_IFNAME" not in os.environ:
+            environment["GLOO_SOCKET_IFNAME"] = place.interface  # gloo would ask for the address of the host's name
+        environments.append(environment)
+        seen[place.node] += 1
     return environments
+
+
+def interface_of(address: str) -> str | None:
+    """The interface of this machine that has an IPv4 address; None if there is none."""
+    for _, name in socket.if_nameindex():
+        with contextlib.suppress(ClusterError):
+            if own_address(name) == address:
+                return name
+    return None
+
+
+class GroupNodes:
+    """The nodes of this process's placement group: whether one of them has died or is to be left."""
+
+    def __init__(self) -> None:
+        self._group = get_current_placement_group()
+
+    def ids(self) -> frozenset[str]:
+        """Ray's ids of the nodes; empty while the group is being placed."""
+        if self._group is None:
+            return frozenset()
+        table = placement_group_table(self._group)
+        return frozenset(node for node in table.get("bundles_to_node_id", {}).values() if node)
+
+    def check(self) -> bool:
+        """Whether a node of the group is being drained.
+
+        Raises:
+            RankDied: one of them has died.
+        """
+        mine = self.ids()
+        alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]}  # type: ignore[no-untyped-call]
+        if dead := mine - alive:
+            raise RankDied(f"{len(dead)} of the {len(mine)} nodes of the trial died")
+        return bool(mine & draining_nodes())

@@ -81,6 +81,17 @@ class Limits(Record):
     """GPUs times hours of walltime that one sweep may ask for."""
 
 
+class Controller(Record):
+    """What the job asks for that drives a sweep and trains nothing; None is as for all jobs of the site."""
+
+    partition: OneLine | None = None
+    qos: OneLine | None = None
+    constraint: OneLine | None = None
+    cpus: Count = 1
+    memory_gb: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 4.0
+    walltime_min: Count | None = None
+
+
 class Site(Record):
     """How jobs are asked for at one cluster, and what a node there has."""
 
@@ -112,6 +123,11 @@ class Site(Record):
     """A folder that all nodes see: jobs start there, and their logs must lie below it."""
     scratch_folder: ScratchFolder | None = None
     """A folder of the node for temporary files; `$NAME` is a variable of the job's environment."""
+    drain_before_s: Count = 120
+    """How long before its walltime a worker gets no more work, and what runs there moves on."""
+    idle_s: Annotated[float, Field(ge=0)] = 60.0
+    """How long a worker without work is kept."""
+    controller: Controller = Controller()
     limits: Limits = Limits()
     sbatch: dict[str, OneLine | int | bool] = {}
     """Any further flag of sbatch: `reservation = "spring"` is `--reservation=spring`, `flag = true` is `--flag`."""
@@ -134,6 +150,21 @@ class Site(Record):
             if value is False:
                 raise ValueError(f"{flag} = false says nothing; leave it out")
         return flags
+
+    def for_controller(self) -> "Site":
+        """This site as the controller's job sees it: its own partition, qos and constraint, and no GPUs."""
+        own = {name: value for name in ("partition", "qos", "constraint") if (value := getattr(self.controller, name))}
+        if "partition" in own:  # a qos and features of another partition would be refused there
+            own = {"qos": None, "constraint": None} | own
+        return self.model_copy(
+            update=own
+            | {
+                "gpus_per_node": 0,
+                "gres": None,
+                "exclusive": False,
+                "walltime_min": self.controller.walltime_min or self.walltime_min,
+            }
+        )
 
     @model_validator(mode="after")
     def _gres_counts_something(self) -> "Site":
@@ -205,7 +236,8 @@ def _fault(fault: dict[str, Any], model: type[BaseModel]) -> str:
     keys = [str(part) for part in fault["loc"] if not re.search(r"[\[(]|^(int|bool|str)$", str(part))]
     key = ".".join(keys)
     if fault["type"] == "extra_forbidden":
-        valid = Limits if keys[0] == "limits" and len(keys) > 1 else model
+        below: dict[str, type[BaseModel]] = {"limits": Limits, "controller": Controller}
+        valid = below.get(keys[0], model) if len(keys) > 1 else model
         return f"unknown key {key}{nearest(keys[-1], valid.model_fields)}"
     if fault["type"] == "missing":
         return f"{key} is missing; add a line: {key} = ..."

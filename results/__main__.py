@@ -1,6 +1,7 @@
-"""The command line: `python -m results report | query | best | compare | diff | compact | columns`."""
+"""The command line: `python -m results report | query | best | compare | table | export | diff | compact | ...`."""
 
 import argparse
+import math
 import os
 import shlex
 import sys
@@ -10,20 +11,23 @@ from numbers import Number
 from pathlib import Path
 
 from results.errors import ResultsError
+from results.statistics_commands import add_statistics
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The exit status: 0, or 2 where the user can mend it; the reason then stands on standard error."""
+    """The exit status: 0, or 2 where the user can mend it (the reason then stands on standard error), or 130."""
     given = _parser().parse_args(arguments)
     try:
         for line in given.lines(given):
-            print(line)
-        sys.stdout.flush()
+            print(line, flush=True)  # what follows a sweep speaks now and then
     except BrokenPipeError:  # the reader (`head`, say) has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python's own last flush would complain
     except ResultsError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on", file=sys.stderr)
+        return 130
     return 0
 
 
@@ -32,6 +36,10 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     report = commands.add_parser("report", help="write RUN/report.html and print its path")
     report.add_argument("run", metavar="RUN", help="folder of the run, such as runs/demo")
+    report.add_argument(
+        "--watch", nargs="?", type=float, const=30.0, metavar="SECONDS",
+        help="renew it every so many seconds (default: 30) until the sweep has ended; the page follows by itself",
+    )  # fmt: skip
     report.set_defaults(lines=_report)
     query = commands.add_parser("query", help="print the answer to a query on the tables of one run or more")
     query.add_argument(
@@ -47,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     best.add_argument(
         "--under", action="append", default=[], metavar="COLUMN=LIMIT",
-        help="macs=0.8 (up to 1: of the original's), macs=2e6, params=100000 (repeatable)",
+        help="macs=0.8 (up to 1: of the original's), macs=2e6, params=100000, latency_ms=2 (repeatable)",
     )  # fmt: skip
     best.set_defaults(lines=_best)
     diff = commands.add_parser("diff", help="what is different between two trials of a run, or between two runs")
@@ -63,25 +71,42 @@ def _parser() -> argparse.ArgumentParser:
         help="its budget, such as 0.2, and the others' beside what prunes nothing; without it all budgets are shown",
     )  # fmt: skip
     compare.set_defaults(lines=_compare)
+    add_statistics(commands)
     merge = commands.add_parser("compact", help="merge the many parts of a run into few files; removes nothing")
     merge.add_argument("run", metavar="RUN", help="folder of the run, which may be running")
     merge.set_defaults(lines=_compact)
+    export = commands.add_parser("export", help="a run as CSV files, or in TensorBoard, MLflow or Weights & Biases")
+    export.add_argument("run", metavar="RUN", help="folder of the run, which may be running")
+    export.add_argument("--to", required=True, choices=("csv", "tensorboard", "mlflow", "wandb"))
+    export.add_argument("--out", type=Path, metavar="FOLDER", help="where it goes (default: RUN/export/TOOL)")
+    export.add_argument("--follow", action="store_true", help="go on until the sweep has ended")
+    export.set_defaults(lines=_export)
     columns = commands.add_parser("columns", help="print every table, key, column, type and unit as Markdown")
     columns.set_defaults(lines=_columns)
     return parser
 
 
 def _report(given: argparse.Namespace) -> Iterator[str]:
-    from results.report import write_report
+    from results.report import watch, write_report
 
-    yield str(write_report(given.run))
+    if given.watch is None:
+        yield str(write_report(given.run))
+        return
+    if not 0 < given.watch < math.inf:
+        raise ResultsError(f"--watch {given.watch:g}: expected seconds above 0; type one such as --watch 30")
+    for path in watch(given.run, given.watch):
+        yield str(path)
 
 
 def _query(given: argparse.Namespace) -> Iterator[str]:
-    from results.reader import load
+    from results.reader import load, refuse_gaps
 
     with load(given.runs if len(given.runs) > 1 else given.runs[0]) as run:
         answer = run.arrow(given.sql)
+        try:
+            refuse_gaps(run)
+        except ResultsError as error:
+            print(f"warning: {error}", file=sys.stderr)
     yield aligned(answer.column_names, [list(row.values()) for row in answer.to_pylist()])
 
 
@@ -116,9 +141,10 @@ def _diff(given: argparse.Namespace) -> Iterator[str]:
 
 def _compare(given: argparse.Namespace) -> Iterator[str]:
     from results.against import against_lines
-    from results.reader import load
+    from results.reader import load, refuse_gaps
 
     with load(given.run) as run:
+        refuse_gaps(run)
         yield from against_lines(run, given.against, given.at)
 
 
@@ -133,6 +159,12 @@ def _compact(given: argparse.Namespace) -> Iterator[str]:
         yield "nothing to merge"
         return
     yield f"the parts are there still; to remove them, type: python -m sweeps clean {shlex.quote(given.run)}"
+
+
+def _export(given: argparse.Namespace) -> Iterator[str]:
+    from results.export.command import export_lines
+
+    yield from export_lines(Path(given.run), given.to, given.out, follow=given.follow)
 
 
 def _columns(given: argparse.Namespace) -> Iterator[str]:  # noqa: ARG001  # every command is called alike

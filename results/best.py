@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from results.errors import ResultsError
-from results.reader import Run
+from results.reader import Run, refuse_gaps
 
 SCORES = ("validation_score", "test_score")
 """What a point may be chosen by, the larger the better."""
-LIMITED = ("macs", "params")
-"""What may be limited."""
+LIMITED = {"macs": "MACs", "params": "parameters", "latency_ms": "ms"}
+"""What may be limited, and in what."""
 
 BEST = """
 SELECT network, dataset, train_images, metric, label, seed, trial_id, point, model_key, macs, original_macs, params,
@@ -44,7 +44,7 @@ class Limit:
             ResultsError: it is no limit, or of something that cannot be limited.
         """
         column, sign, most = text.partition("=")
-        advice = "type one such as macs=0.8 (of the original's), macs=2e6 or params=100000"
+        advice = "type one such as macs=0.8 (of the original's), macs=2e6, params=100000 or latency_ms=2"
         if column not in LIMITED or not sign:
             raise ResultsError(f"--under {text}: expected one of {', '.join(LIMITED)} with a number; {advice}")
         try:
@@ -68,7 +68,7 @@ class Limit:
     def __str__(self) -> str:
         if self.is_fraction:
             return f"at most {self.most:g} of the original's MACs"
-        return f"at most {self.most:,.0f} {'MACs' if self.column == 'macs' else 'parameters'}"
+        return f"at most {self.most:{'g' if self.column == 'latency_ms' else ',.0f'}} {LIMITED[self.column]}"
 
 
 def best_points(run: Run, by: str = "validation_score", limits: Sequence[Limit] = ()) -> list[dict[str, Any]]:
@@ -97,8 +97,9 @@ def best_lines(run: Run, by: str, limits: Sequence[Limit]) -> Iterator[str]:
     """Lines to print: each problem's best point, where its sub-model lies, and the command that saves it.
 
     Raises:
-        ResultsError: as `best_points`; or no point keeps the limits.
+        ResultsError: as `best_points`; rows are lost; or no point keeps the limits.
     """
+    refuse_gaps(run)
     found = best_points(run, by, limits)
     under = f" with {' and '.join(map(str, limits))}" if limits else ""
     if not found:

@@ -25,13 +25,21 @@ def _lines() -> Iterator[str]:
     yield ""
     yield "## measured_points"
     yield ""
-    yield "A view: `operating_points` with the score on the test split beside it. Over several runs it has each trial's"
-    yield "point once: the row that was written last."
+    yield "A view: `operating_points` with the score on the test split beside it, and what a forward pass takes. Over"
+    yield "several runs it has each trial's point once: the row that was written last. `python -m sweeps time RUN`"
+    yield "times the models; here is one circumstance, that in which most were timed, and the view `timed_on` names it"
+    yield "(`device_name`, `threads`, `precision`, `batch`, and how many `models`)."
     yield ""
     yield "| column | type | unit | meaning |"
     yield "| --- | --- | --- | --- |"
     yield "| `test_score` | double? | fraction, or R squared | score on the test split; null without its rows |"
     yield "| `test_images` | int64 | images | images (samples) of the test split that were counted |"
+    yield "| `latency_ms` | double? | ms | median time of a forward pass; null where the model was not timed |"
+    yield "| `peak_memory_bytes` | int64? | bytes | most memory that such passes held; null where it is not known |"
+    yield (
+        "| `removed_nothing` | bool |  | whether more was to be removed than at the trial's point before, and nothing "
+        "was: an earlier step had removed enough for both, or the method prunes nothing |"
+    )
 
 
 def _table(table: Table) -> Iterator[str]:

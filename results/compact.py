@@ -4,11 +4,10 @@ The order makes it safe to be killed at any point: merged files are whole and du
 and the manifest is replaced at once. Until then every reader reads the parts, from then on the merged files.
 """
 
-import fcntl
 import json
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from results.durable import make_durable_folder, write_durably
+from results.durable import held, make_durable_folder, write_durably
 from results.errors import ResultsError
 from results.parts import (
     MANIFEST_FORMAT,
@@ -56,15 +55,12 @@ def only_one(run: Path) -> Iterator[None]:
         ResultsError: another process holds it.
     """
     make_durable_folder(merged_folder(run))
-    handle = os.open(merged_folder(run) / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
+    with ExitStack() as stack:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            stack.enter_context(held(merged_folder(run) / "lock"))
         except BlockingIOError:
             raise ResultsError(f"{str(run)!r} is being compacted or cleaned by another process; wait for it") from None
         yield
-    finally:
-        os.close(handle)
 
 
 def compact(run: str | os.PathLike[str]) -> list[Merged]:
@@ -139,19 +135,19 @@ def _merge(run: Path, table: str, parts: Sequence[Part]) -> Merged:
 
 def _copy_rows(parts: Sequence[Path], stream: BinaryIO) -> None:
     schema = pq.read_schema(parts[-1])
-    held: list[pa.Table] = []
-    held_rows = 0
+    tables: list[pa.Table] = []
+    waiting_rows = 0
     with pq.ParquetWriter(stream, schema, compression="zstd") as writer:
         for path in parts:
             rows = pq.ParquetFile(path).read()
             # Units and meanings in the schema may have been worded otherwise; the columns are the same.
-            held.append(pa.Table.from_arrays([rows[name] for name in schema.names], schema=schema))
-            held_rows += rows.num_rows
-            if held_rows >= GROUP_ROWS:
-                writer.write_table(pa.concat_tables(held))
-                held, held_rows = [], 0
-        if held:
-            writer.write_table(pa.concat_tables(held))
+            tables.append(pa.Table.from_arrays([rows[name] for name in schema.names], schema=schema))
+            waiting_rows += rows.num_rows
+            if waiting_rows >= GROUP_ROWS:
+                writer.write_table(pa.concat_tables(tables))
+                tables, waiting_rows = [], 0
+        if tables:
+            writer.write_table(pa.concat_tables(tables))
 
 
 def _write_manifest(run: Path, old: Manifest, made: Sequence[Merged]) -> None:

@@ -1,8 +1,10 @@
 """Files that are whole or not there, also for a reader at that moment and after a loss of power."""
 
+import fcntl
 import os
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -45,3 +47,29 @@ def write_durably(path: Path, fill: Callable[[BinaryIO], object]) -> Path:
         raise
     sync_folder(path.parent)
     return path
+
+
+def put_in_place(made: Path, path: Path) -> None:
+    """Gives a file that somebody else's code has made its name in the same folder, once its content is durable."""
+    with made.open("rb") as stream:
+        os.fsync(stream.fileno())
+    made.replace(path)
+    sync_folder(path.parent)
+
+
+@contextmanager
+def held(lock: Path) -> Iterator[None]:
+    """Holds a lock on a file, which the kernel releases when the process ends, however it ends.
+
+    Args:
+        lock: made where it is not there; its folder is there.
+
+    Raises:
+        BlockingIOError: another process holds it.
+    """
+    handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(handle)

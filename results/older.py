@@ -6,7 +6,7 @@ from types import MappingProxyType
 
 import pyarrow as pa
 
-from results.schema import FLOAT, SCHEMA_VERSION, Table
+from results.schema import FLOAT, MOMENT, SCHEMA_VERSION, STRING, Table
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,26 @@ class Older:
 
 _SAME = Older()
 
+_VERSION_3: dict[str, Older] = {}  # it had no timings; all other tables are as today
+
+_VERSION_2 = _VERSION_3 | {
+    "attempts": Older(made={"nodes": "CAST(NULL AS VARCHAR[])"}),
+    "events": Older(
+        gone={"event_id": STRING, "text": STRING, "at": MOMENT},
+        made={
+            "happened_at": '"at"',  # a reserved word of SQL
+            "driver": "event_id",  # it had no numbers, and ids that were never twice
+            "number": "CAST(0 AS BIGINT)",
+            "job": "CAST(NULL AS VARCHAR)",
+            "node": "CAST(NULL AS VARCHAR)",
+            "slots": "CAST(NULL AS BIGINT)",
+            "detail": "text",
+        },
+    ),
+}
+
 _UNKNOWN = {"train_images": "CAST(NULL AS BIGINT)"}
-_VERSION_1 = {
+_VERSION_1 = _VERSION_2 | {
     "planned": Older(made=_UNKNOWN | {"tuning_json": "CAST(NULL AS VARCHAR)", "tuning_order": "CAST(NULL AS BIGINT)"}),
     "operating_points": Older(
         gone={"validation_accuracy_fraction": FLOAT},
@@ -39,7 +57,7 @@ _VERSION_1 = {
     ),
 }
 
-OLDER: Mapping[int, Mapping[str, Older]] = MappingProxyType({1: _VERSION_1})
+OLDER: Mapping[int, Mapping[str, Older]] = MappingProxyType({1: _VERSION_1, 2: _VERSION_2, 3: _VERSION_3})
 """Schema version -> table -> what is different there; tables that are not named are as today."""
 
 

@@ -21,6 +21,7 @@ from results.older import OLDER, columns_of
 from results.schema import SCHEMA_VERSION, TABLES, Table
 
 MANIFEST_FORMAT = 1
+REFUSED_SHOWN = 3
 
 
 class Part(NamedTuple):
@@ -125,8 +126,18 @@ def _fitting(run: Path, table: Table, listed: list[Path], manifest: Manifest) ->
     merged = [merged_folder(run) / table.name / name for name in manifest.merged.get(table.name, {})]
     paths = [path for path in listed if path.name not in hidden] + merged
     columns = {version: columns_of(table, version) for version in (*OLDER, SCHEMA_VERSION)}
+    parts, refused = [], []
     # By name also over both folders: rows of one key and one moment go by the names of their files.
-    return [Part(path, _version_of(path, table, columns)) for path in sorted(paths, key=lambda path: path.name)]
+    for path in sorted(paths, key=lambda path: path.name):
+        try:
+            parts.append(Part(path, _version_of(path, table, columns)))
+        except ResultsError as error:
+            refused.append(str(error))
+    if refused:
+        head = f"{len(refused)} of {len(paths)} files of the table {table.name} cannot be read:\n"
+        more = f"\n... and {len(refused) - REFUSED_SHOWN} more" if len(refused) > REFUSED_SHOWN else ""
+        raise ResultsError((head if len(refused) > 1 else "") + "\n".join(refused[:REFUSED_SHOWN]) + more)
+    return parts
 
 
 def _version_of(path: Path, table: Table, columns: dict[int, dict[str, pa.DataType]]) -> int:

@@ -1,7 +1,8 @@
 """Reads runs at any moment: one view per table, in which the last row of each natural key stands."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -27,10 +28,15 @@ _SQL_TYPES = {
     MOMENT: "TIMESTAMPTZ",
 }
 
+ABOUT_TRIALS = ("planned", "trials", "attempts", "stages", "operating_points")
+"""Tables of which one gets a row whenever a trial comes a step further."""
+
 MEASURED_POINTS = """
 CREATE VIEW measured_points AS
 SELECT point.*, coalesce(classes.score, amounts.score) AS test_score,
-    coalesce(classes.images, amounts.images, 0) AS test_images
+    coalesce(classes.images, amounts.images, 0) AS test_images, latency_ms, peak_memory_bytes,
+    coalesce(point.macs = lag(point.macs) OVER path AND
+        point.asked_removed_macs_fraction > lag(point.asked_removed_macs_fraction) OVER path, false) AS removed_nothing
 FROM operating_points AS point
 LEFT JOIN (
     SELECT {key}, avg(CAST(label = prediction AS DOUBLE)) AS score, count(*) AS images
@@ -41,9 +47,24 @@ LEFT JOIN (
         1 - sum((target - estimate) ** 2) / nullif(var_pop(target) * count(*), 0) AS score
     FROM estimates WHERE split = 'test' GROUP BY {key}
 ) AS amounts USING ({key})
+LEFT JOIN (
+    SELECT model_key, arg_max(latency_ms, written_at) AS latency_ms,
+        arg_max(peak_memory_bytes, written_at) AS peak_memory_bytes
+    FROM timings JOIN timed_on USING (device_name, threads, precision, batch) GROUP BY model_key
+) AS timed USING (model_key)
+WINDOW path AS (PARTITION BY {trial} ORDER BY point.point)
 """
 """`operating_points` with the score on the test split beside it: the accuracy of `predictions`, or R squared of
-`estimates` (1 less the squared errors over the squared distances from the mean target); null without test rows."""
+`estimates` (1 less the squared errors over the squared distances from the mean target); null without test rows. With
+what a forward pass takes, timed as `timed_on` says; null where the model was not. And whether more was asked than at
+the point before and nothing went: a pruning never leaves the MACs as they were."""
+
+TIMED_ON = """
+CREATE VIEW timed_on AS
+SELECT device_name, threads, precision, batch, count(DISTINCT model_key) AS models FROM timings
+GROUP BY ALL ORDER BY models DESC, max(written_at) DESC LIMIT 1
+"""
+"""The one circumstance of which `measured_points` has the times: that in which most models were timed."""
 
 LAST_OF_ALL_RUNS = """
 QUALIFY row_number() OVER (PARTITION BY point.trial_id, point.point ORDER BY point.written_at DESC, point.run) = 1
@@ -56,7 +77,7 @@ class Run:
 
     Attributes:
         paths: name -> folder of each run; the name is what the column `run` says where there are several.
-        connection: to DuckDB in memory, with one view per table, and `measured_points`.
+        connection: to DuckDB in memory, with one view per table, `measured_points` and `timed_on`.
         parts: table -> the files that its view reads.
     """
 
@@ -94,16 +115,32 @@ class Run:
 
     def arrow(self, sql: str, parameters: list[Any] | None = None) -> pa.Table:
         """The answer to a query as an Arrow table. Raises as `df`."""
+        with self._asking(sql):
+            return self.connection.sql(sql, params=parameters).to_arrow_table()
+
+    def write_csv(self, sql: str, path: Path) -> int:
+        """Writes the answer to a query, with a head, into a CSV file; returns how many rows it has. Raises as `df`."""
+        with self._asking(sql):
+            copied = self.connection.execute(f"COPY ({sql}) TO {_text(str(path))} (FORMAT csv, HEADER)").fetchone()
+        return 0 if copied is None else int(copied[0])
+
+    @contextmanager
+    def _asking(self, sql: str) -> Iterator[None]:
+        """Refuses what is not one SELECT, and says in words why DuckDB refuses it.
+
+        Raises:
+            ResultsError: one of them refuses.
+        """
         import duckdb
 
         try:
             statements = self.connection.extract_statements(sql)
             if [statement.type for statement in statements] != [duckdb.StatementType.SELECT]:
                 raise ResultsError(f"expected one query, given {sql!r}; type one such as SELECT * FROM trials")
-            return self.connection.sql(sql, params=parameters).to_arrow_table()
+            yield
         except duckdb.Error as error:
             raise ResultsError(
-                f"the query failed: {error}\nTables: {', '.join((*TABLES, 'measured_points'))}"
+                f"the query failed: {error}\nTables: {', '.join((*TABLES, 'measured_points', 'timed_on'))}"
             ) from error
 
     def hold(self, *views: str) -> None:
@@ -122,6 +159,10 @@ class Run:
                 self.connection.execute(f"ALTER TABLE held RENAME TO {name}")
         except duckdb.IOException as error:
             raise ResultsError(f"a part is gone since the run was loaded: load it again ({error})") from error
+
+    def is_outdated(self) -> bool:
+        """Whether one of its files is gone, because it was merged and cleaned away: then load again."""
+        return any(not part.path.exists() for parts in self.parts.values() for part in parts)
 
     def close(self) -> None:
         """Closes the connection."""
@@ -183,6 +224,24 @@ def finished_trial_ids(run: str | os.PathLike[str]) -> set[str]:
     return {trial_id for trial_id, (_, status) in last.items() if status == "finished"}
 
 
+def last_written_us(run: Run) -> int | None:
+    """When the last row about trials was written, in microseconds since 1970; None where there is none.
+
+    It asks all rows, those too that later ones replaced, which is cheap: the row that is written last replaces.
+    """
+    asked = " UNION ALL ".join(
+        f"SELECT max(written_at) AS written_at FROM ({_all_rows(TABLES[name], run.parts[name])})"
+        for name in ABOUT_TRIALS
+        if run.parts[name]
+    )
+    if not asked:
+        return None
+    # A number: turning Arrow's own moments into Python's imports pandas, which takes most of a second.
+    (row,) = run.rows(f"SELECT epoch_us(max(written_at)) AS last_us FROM ({asked})")
+    last_us: int | None = row["last_us"]
+    return last_us
+
+
 def missing_trials(run: Run) -> list[dict[str, Any]]:
     """What trials of one run are that were planned and have neither finished nor failed, and their last attempt.
 
@@ -199,6 +258,47 @@ def failed_trials(run: Run) -> list[dict[str, Any]]:
     """
     return run.rows(FAILED)
 
+
+def is_over(run: Run) -> bool:
+    """Whether nothing more is to come of one run: each trial has ended and is not tried again, or the cluster stopped.
+
+    What was interrupted without a word, and may go on, is not over.
+    """
+    (row,) = run.rows(OPEN)
+    return bool((row["planned"] > 0 and row["open"] == 0) or row["last_event"] == "stopped")
+
+
+def refuse_gaps(run: Run) -> None:
+    """Refuses a run of which rows are lost: a trial's own rows are there before the row that says it has finished.
+
+    Raises:
+        ResultsError: a finished trial was not planned, or has no stages or no operating points.
+    """
+    (row,) = run.rows(GAPS)
+    gaps = [f"{count} of {row['finished']} finished trials have no row in {table}" for table, count in row.items()
+            if table != "finished" and count]  # fmt: skip
+    if gaps:
+        raise ResultsError(
+            f"rows are lost: {'; '.join(gaps)}. Put the missing files of {', '.join(map(str, run.paths.values()))} back"
+            " from a copy; to look at what is there, type: python -m results query"
+        )
+
+
+GAPS = """
+SELECT count(*) AS finished,
+    count(*) FILTER (trial_id NOT IN (SELECT trial_id FROM planned)) AS planned,
+    count(*) FILTER (trial_id NOT IN (SELECT trial_id FROM stages)) AS stages,
+    count(*) FILTER (trial_id NOT IN (SELECT trial_id FROM operating_points)) AS operating_points
+FROM trials WHERE status = 'finished'
+"""
+
+OPEN = """
+SELECT count(*) AS planned,
+    count(*) FILTER (trials.trial_id IS NULL OR last.attempt > trials.attempts) AS open,
+    (SELECT arg_max(kind, (written_at, number)) FROM events) AS last_event
+FROM planned LEFT JOIN trials USING (trial_id)
+LEFT JOIN (SELECT trial_id, max(attempt) AS attempt FROM attempts GROUP BY trial_id) AS last USING (trial_id)
+"""
 
 MISSING = """
 SELECT trial_id, label, network, dataset, seed, attempt, attempts.status AS attempt_status, cause
@@ -242,7 +342,11 @@ def _connected(found: dict[str, dict[str, list[Part]]], *, several: bool) -> "du
     for name, table in TABLES.items():
         by_run = {run: parts[name] for run, parts in found.items() if parts[name]}
         connection.execute(f"CREATE VIEW {_quoted(name)} AS {_select(table, by_run, several=several)}")
-    points = MEASURED_POINTS.format(key="run, trial_id, point" if several else "trial_id, point")
+    connection.execute(TIMED_ON)
+    trial = ["run", "trial_id"] if several else ["trial_id"]
+    points = MEASURED_POINTS.format(
+        key=", ".join([*trial, "point"]), trial=", ".join(f"point.{name}" for name in trial)
+    )
     connection.execute(points + LAST_OF_ALL_RUNS if several else points)
     return connection
 
@@ -264,14 +368,18 @@ def _last_rows(table: Table, parts: list[Part], run: str) -> str:
     """The SQL for the rows of one run; `run` is the column that names it, or nothing."""
     columns = ", ".join(_quoted(column.name) for column in table.columns)
     key = ", ".join(_quoted(column) for column in table.key)
-    versions = sorted({part.version for part in parts})
-    rows = " UNION ALL ".join(
-        _rows(table, version, [part.path for part in parts if part.version == version]) for version in versions
-    )
     return (
-        f"SELECT {run}{columns} FROM ({rows})"
+        f"SELECT {run}{columns} FROM ({_all_rows(table, parts)})"
         f" QUALIFY row_number() OVER (PARTITION BY {key}"
         " ORDER BY written_at DESC, parse_filename(_part) DESC, file_row_number DESC) = 1"
+    )
+
+
+def _all_rows(table: Table, parts: list[Part]) -> str:
+    """The SQL for all rows of these parts, none left out, under today's columns; for one part at least."""
+    versions = sorted({part.version for part in parts})
+    return " UNION ALL ".join(
+        _rows(table, version, [part.path for part in parts if part.version == version]) for version in versions
     )
 
 

@@ -13,7 +13,7 @@ from types import MappingProxyType
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 4
 """Raised by one with every change of a table below; it stands in each file. A reader refuses newer ones, and reads
 older ones by way of `results.older`."""
 
@@ -26,6 +26,20 @@ MOMENT = pa.timestamp("us", tz="UTC")
 
 METRICS = ("accuracy", "r_squared")
 """What a score can be: accuracy, a fraction of images; or R squared, 1 at best and without a lower end."""
+EVENT_KINDS = (
+    "controller_started",
+    "worker_submitted",
+    "worker_joined",
+    "worker_draining",
+    "worker_lost",
+    "worker_ended",
+    "worker_refused",
+    "handed_over",
+    "paused",
+    "resumed",
+    "stopped",
+)
+"""What a cluster can do."""
 _SCORE = "fraction, or R squared"
 _LOSS = "nats, or squared units of the target"
 
@@ -44,7 +58,10 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """One table: rows with the same values in the columns of `key` are the same row, and the last written counts."""
+    """One table: rows with the same values in the columns of `key` are the same row, and the last written counts.
+
+    Nulls in a key are equal to one another.
+    """
 
     name: str
     key: tuple[str, ...]
@@ -135,7 +152,14 @@ _ALL = (
             ),
             Column("cause", STRING, "", "why it ended that way; null where there is nothing to say", nullable=True),
             Column("log_tail", STRING, "", "last lines of the try's log; null where there are none", nullable=True),
-            Column("host", STRING, "", "name of the machine"),
+            Column("host", STRING, "", "name of the machine that launched the try"),
+            Column(
+                "nodes",
+                STRINGS,
+                "",
+                "names of the machines of its ranks, by rank; null where they are not known",
+                nullable=True,
+            ),
             Column("started_at", MOMENT, "UTC", "when it began"),
             Column("ended_at", MOMENT, "UTC", "when it ended; null while it runs", nullable=True),
         ),
@@ -260,13 +284,68 @@ _ALL = (
         ),
     ),
     Table(
-        "events",
-        ("event_id",),
+        "timings",
+        ("model_key", "device_name", "threads", "precision", "batch"),
         (
-            Column("event_id", STRING, "", "unique id of the event"),
-            Column("kind", STRING, "", "kind of event"),
-            Column("text", STRING, "", "what happened, in words"),
-            Column("at", MOMENT, "UTC", "when it happened"),
+            Column("model_key", STRING, "sha256", "key of the stage that made the model, as in operating_points"),
+            Column("device_name", STRING, "", "model of the processor or GPU that it was timed on"),
+            Column("threads", INTEGER, "threads", "threads of the processor"),
+            Column("precision", STRING, "", "type of the weights' and images' numbers"),
+            Column("batch", INTEGER, "images", "images of one forward pass"),
+            Column("repeats", INTEGER, "forward passes", "passes that were timed, each alone"),
+            Column("latency_ms", FLOAT, "ms", "median time of a forward pass"),
+            Column("latency_lower_quartile_ms", FLOAT, "ms", "lower quartile of the same"),
+            Column("latency_upper_quartile_ms", FLOAT, "ms", "upper quartile of the same"),
+            Column(
+                "peak_memory_bytes",
+                INTEGER,
+                "bytes",
+                "most memory that the passes held, weights included; null where the system does not tell",
+                nullable=True,
+            ),
+            Column("torch_version", STRING, "", "torch that timed it"),
+        ),
+    ),
+    Table(
+        "events",
+        ("driver", "number"),
+        (
+            Column("driver", STRING, "", "unique id of the process that saw the event"),
+            Column("number", INTEGER, "", "number of the event among those of its driver, counted from 0"),
+            Column("happened_at", MOMENT, "UTC", "when it happened"),
+            Column("kind", STRING, "", "what the cluster did", one_of=EVENT_KINDS),
+            Column("job", STRING, "", "id of the job in SLURM; null without one", nullable=True),
+            Column("node", STRING, "", "name of the machine; null where it concerns none", nullable=True),
+            Column(
+                "slots",
+                INTEGER,
+                "trials",
+                "trials that can run at once after the event; null where that is not known",
+                nullable=True,
+            ),
+            Column("detail", STRING, "", "more about it, in words; null where there is nothing to say", nullable=True),
+        ),
+    ),
+    Table(
+        "printed",
+        ("paper", "place", "label", "network", "dataset", "asked_removed_macs_fraction"),
+        (
+            Column("paper", STRING, "", "short name of the paper, such as TransTailor (AAAI 2021)"),
+            Column("place", STRING, "", "where the paper prints it, such as Table 1"),
+            Column("label", STRING, "", "name of the arm that the number stands beside"),
+            Column("method", STRING, "", "the method's name here; null where there is none", nullable=True),
+            Column("network", STRING, "", "name of the network's architecture"),
+            Column("dataset", STRING, "", "name of the target data set"),
+            Column(
+                "asked_removed_macs_fraction",
+                FLOAT,
+                "fraction",
+                "share of the MACs that was to be removed; null where the paper does not say",
+                nullable=True,
+            ),
+            Column("metric", STRING, "", "what the value is", one_of=METRICS),
+            Column("value", FLOAT, _SCORE, "the number that is printed"),
+            Column("note", STRING, "", "what is to be known of it; null where there is nothing to say", nullable=True),
         ),
     ),
 )

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from results.comparison import Arm, Choice, Pairing, Point
+from results.comparison import Arm, Choice, Pairing
 from results.cost import Cost
 from results.scale import NOTHING, SCALES, mark_of, number, percent
 from results.tuning import Count, in_words
@@ -52,12 +52,6 @@ def methods_table(arms: Sequence[Arm], sql: str) -> Table:
         rank = NOTHING if arm.rank is None else str(arm.rank)
         rows.append(Row((rank, arm.label, percent(arm.asked, 1), *_measured(arm)), tuple(marks)))
     return Table(columns, (True, False, *[True] * 8), rows, sql)
-
-
-def chosen_table(arms: Sequence[Arm], sql: str) -> Table:
-    """The means over what the stop rule chose, label by label."""
-    rows = [Row((str(arm.problem), arm.label, *_measured(arm)), tuple(_doubtful(arm))) for arm in arms]
-    return Table(("where", "label", *_measured_columns(arms)), (False, False, *[True] * 7), rows, sql)
 
 
 def _doubtful(arm: Arm) -> list[str]:
@@ -214,31 +208,3 @@ def _cost_row(name: str, cost: Cost) -> Row:
     )
     marks = (f"{cost.unrecorded} stages have no row and count as 0 s",) if cost.unrecorded else ()
     return Row(cells, marks)
-
-
-def points_table(points: Sequence[Point], sql: str, most: int = 300) -> Table:
-    """The operating points that a figure draws, at most so many; the query gives them all."""
-    mark = mark_of(point.metric for point in points)
-    columns = (
-        *("label", "seed", "trial", "point", "asked %", "removed %"),
-        *(f"validation {mark}", f"test {mark}", "test images"),
-    )
-    rows = [
-        Row(
-            (
-                point.label,
-                str(point.seed),
-                point.trial_id[:12],
-                str(point.point),
-                percent(point.asked, 1),
-                percent(point.removed, 2),
-                SCALES[point.metric].value(point.validation),
-                SCALES[point.metric].value(point.test),
-                str(point.test_images),
-            )
-        )
-        for point in points[:most]
-    ]
-    left = len(points) - len(rows)
-    note = f"{left} more points are left out here; the query gives them." if left else ""
-    return Table(columns, (False, True, False, *[True] * 6), rows, sql, note)

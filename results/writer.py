@@ -25,22 +25,28 @@ class Writer:
     changed, and each has a name of its own. One writer may be used by several threads.
     """
 
-    def __init__(self, tables: str | os.PathLike[str]) -> None:
-        """Remembers the folder that holds one folder per table; folders are made when the first rows come."""
+    def __init__(self, tables: str | os.PathLike[str], after: datetime | None = None) -> None:
+        """Remembers the folder that holds one folder per table; folders are made when the first rows come.
+
+        Args:
+            tables: the folder.
+            after: rows are written later than that, whatever the clock says: so that they replace those of a machine
+                whose clock is ahead of this one's.
+        """
         self.tables = Path(tables)
         self._clock = Lock()
-        self._last = datetime.min.replace(tzinfo=UTC)
+        self._last = after or datetime.min.replace(tzinfo=UTC)
 
     def write(self, table: str, rows: Sequence[Mapping[str, Any]]) -> Path | None:
         """The path of the new part, which will survive a loss of power; None where there are no rows.
 
         Args:
             table: a name from `results.schema.TABLES`.
-            rows: exactly the table's columns, but `written_at`, which is filled in here (strictly increasing within
-                one writer, also when the machine's clock is set back).
+            rows: exactly the table's columns, of which those that may be null may be left out; `written_at` is
+                filled in here (strictly increasing within one writer, also when the machine's clock is set back).
 
         Raises:
-            ValueError: unknown table; missing, extra or null column; a value of the wrong type. Nothing is written.
+            ValueError: unknown table; a missing, extra or null column; a value of the wrong type. Nothing is written.
             OSError: the disk refuses; nothing is left that a reader would see.
 
         Writes:
@@ -73,8 +79,9 @@ def _columns(table: Table, rows: Sequence[Mapping[str, Any]]) -> dict[str, pa.Ar
     """
     given = [column for column in table.columns if column.name != WRITTEN_AT]
     names = {column.name for column in given}
+    needed = {column.name for column in given if not column.nullable}
     for number, row in enumerate(rows):
-        if missing := names - set(row):
+        if missing := needed - set(row):
             raise ValueError(f"table {table.name}, row {number}: missing column {_listed(missing)}")
         if WRITTEN_AT in row:
             raise ValueError(
@@ -92,7 +99,7 @@ def _listed(names: set[str]) -> str:
 
 
 def _array(table: str, column: Column, rows: Sequence[Mapping[str, Any]]) -> pa.Array:
-    values = [row[column.name] for row in rows]
+    values = [row.get(column.name) for row in rows]
     for number, value in enumerate(values):
         if problem := _problem(column, value):
             raise ValueError(f"table {table}, row {number}, column {column.name}: {problem}, given {_shown(value)}")

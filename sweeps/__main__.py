@@ -1,4 +1,4 @@
-"""`python -m sweeps`: look at runs from any terminal, while they run too; run one trial again; clean up.
+"""`python -m sweeps`: look at runs from any terminal, while they run too; stop them; run one trial again; time; clean.
 
 `status` and `explain` start and change nothing.
 """
@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from hpc.errors import SlurmError
 from results.errors import ResultsError
 from sweeps.errors import RunFolderError
 from tailor.errors import ConfigError, TrainingError
@@ -21,9 +22,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         for line in _lines(options):
-            print(line)
+            print(line, flush=True)
         sys.stdout.flush()
-    except (RunFolderError, ResultsError, ConfigError, PermissionError) as error:
+    except (RunFolderError, ResultsError, ConfigError, SlurmError, PermissionError) as error:
         print(error, file=sys.stderr)
         return MISTAKE
     except TrainingError as error:
@@ -54,6 +55,8 @@ def _parser() -> argparse.ArgumentParser:
     again.add_argument(
         "--cache", type=Path, default=Path("cache"), help="folder of finished stages; an empty one computes all anew"
     )
+    _add_time(commands)
+    _add_control(commands)
     clean = commands.add_parser("clean", help="remove what is not needed any more")
     clean.add_argument("folder", type=Path, metavar="RUN|CACHE", help="folder of a run, or of finished stages")
     clean.add_argument("--dry-run", action="store_true", help="say what would be removed; remove nothing")
@@ -66,12 +69,58 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_time(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    time = commands.add_parser("time", help="latency and peak memory of each sub-model of a run on this machine")
+    time.add_argument("run", type=Path, metavar="RUN", help="folder of a run")
+    time.add_argument("--cache", type=Path, default=Path("cache"), help="folder of finished stages (default: cache)")
+    time.add_argument("--batch", type=int, default=1, metavar="N", help="images of a forward pass (default: 1)")
+    time.add_argument("--device", default="auto", help="auto (default), cpu or cuda")
+    time.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: as many as torch takes)")
+    time.add_argument("--repeats", type=int, default=50, metavar="N", help="forward passes timed (default: 50)")
+
+
+def _add_control(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    for name, text in (
+        ("stop", "end a run cleanly, wherever it runs; launching goes on with it"),
+        ("cancel", "end all SLURM jobs of a run at once; launching goes on with it"),
+        ("retry", "launch a run again as it was launched last: what failed or never ended is tried again"),
+    ):
+        command = commands.add_parser(name, help=text)
+        command.add_argument("run", type=Path, metavar="RUN", help="folder of a run")
+        if name == "retry":
+            command.add_argument("--failed", action="store_true", help="only if one of its trials has failed")
+    logs = commands.add_parser("logs", help="the last lines of a trial's log, or of a run's jobs")
+    logs.add_argument("run", type=Path, metavar="RUN", help="folder of a run")
+    logs.add_argument("trial", nargs="?", metavar="TRIAL", help="id of a trial (default: the logs of the jobs)")
+    logs.add_argument("--lines", type=int, default=20, help="how many of each (default: 20)")
+
+
+def _control(options: argparse.Namespace) -> Iterator[str]:
+    from sweeps import control
+    from sweeps.run_folder import RunFolder
+
+    run = RunFolder(options.run)
+    if options.command == "retry":
+        return control.retry(run, failed=options.failed)
+    if options.command == "logs":
+        return control.logs(run, options.trial, options.lines)
+    return control.stop(run) if options.command == "stop" else control.cancel(run)
+
+
 def _lines(options: argparse.Namespace) -> Iterator[str]:
     if options.command == "status":
         from sweeps.run_folder import RunFolder
         from sweeps.status import status
 
         return status(RunFolder(options.run))
+    if options.command in ("stop", "cancel", "retry", "logs"):
+        return _control(options)
+    if options.command == "time":
+        from sweeps.latencies import How, time_models
+        from sweeps.run_folder import RunFolder
+
+        how = How(batch=options.batch, device=options.device, threads=options.threads, repeats=options.repeats)
+        return time_models(RunFolder(options.run), options.cache, how)
     if options.command == "clean":
         from sweeps.clean import clean
 

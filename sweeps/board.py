@@ -1,16 +1,19 @@
 """The state of a running sweep: hands out trials, takes reports, keeps tables and display up to date."""
 
 import time
+import uuid
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from sweeps.display import Best, Display, Progress, RunningTrial
+from sweeps.events import EventLog
 from sweeps.ledger import Ending, Ledger
 from sweeps.order import Queue, Step, Wait, Waiting
 from sweeps.plan import Plan, PlannedTrial
-from sweeps.run_folder import RunFolder
+from sweeps.quota import DiskGuard
+from sweeps.run_folder import RunFolder, write_text
 from sweeps.slot import Report
 from sweeps.stop import StopSignals
 
@@ -56,6 +59,9 @@ class Board:
         code_digest: str,
         max_attempts: int,
         best: Iterable[Best],
+        events: EventLog,
+        disk: DiskGuard,
+        new_bytes: int,
     ) -> None:
         self._plan, self._run, self._cache = plan, run, cache
         self.ledger, self._display = ledger, display
@@ -68,11 +74,30 @@ class Board:
         self._work_done = 0.0
         self._started_s: float | None = None
         self._best = {(point.label, point.metric): point for point in best}
+        self._events, self._disk, self._new_bytes = events, disk, new_bytes
+        self._why_paused: str | None = None
 
     @property
     def waiting(self) -> int:
         """How many trials wait."""
         return self._queue.waiting
+
+    @property
+    def could_run(self) -> int:
+        """How many trials could run now, were there slots for all; those that run are among them."""
+        return len(self.ledger.running) + self._queue.could_start
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether nothing more may be started now, because the disk is nearly full; said once, and when it goes on."""
+        left = self._queue.work_left
+        left_fraction = left / (self._work_done + left) if left > 0 else 0.0
+        why = self._disk.why_paused(int(self._new_bytes * left_fraction))
+        if (why is None) != (self._why_paused is None):
+            self._events("resumed" if why is None else "paused", detail=why)
+            self._display.note("there is room again: going on" if why is None else f"paused: {why}")
+        self._why_paused = why
+        return why is not None
 
     def next(self, warm_ranks: int | None = None) -> Job | Wait | None:
         """The trial to start now on a place where `warm_ranks` ranks are warm; what to wait for; None: none waits."""
@@ -85,23 +110,32 @@ class Board:
         attempts = self._max_attempts - self.ledger.attempts_made(trial_id)
         self.ledger.started(trial_id)
         self._show()
-        return Job(task=self._task(self._trials[trial_id]), attempts=attempts)
+        return Job(task=self._task(self._trials[trial_id]) | {"holder": self._hold(trial_id)}, attempts=attempts)
 
     def report(self, trial_id: str, report: Report) -> None:
         """Takes a report on a running trial."""
         if report.stage is not None:
             self._stage(trial_id, report.stage)
-        elif report.kind != "stage":
+        elif report.kind == "placed":
+            self.ledger.placed(trial_id, report.hosts)
+        elif report.kind in ("died", "failed", "finished"):
             self._ended(trial_id, report.kind, report.cause, report.log_tail, over=report.over)
             if not report.over:
                 self._reached[trial_id] = 0
                 self.ledger.started(trial_id)
         self._show()
 
-    def lost(self, trial_id: str, cause: str) -> None:
-        """The place of a running trial is gone: the trial waits again, unless it was tried too often."""
-        over = self.ledger.attempts_made(trial_id) >= self._max_attempts
-        self._ended(trial_id, "died", cause, None, over=over)
+    def lost(self, trial_id: str, cause: str, log_tail: str | None = None, *, counts: bool = True) -> None:
+        """The place of a running trial is gone: the trial waits again, unless it was tried too often.
+
+        Args:
+            trial_id: of the trial.
+            cause: what happened.
+            log_tail: last lines of its ranks, where there are any.
+            counts: as one of the trial's attempts; not where a node was lost or is to be left, which no trial can help.
+        """
+        over = counts and self.ledger.attempts_made(trial_id) >= self._max_attempts
+        self._ended(trial_id, "died" if counts else "interrupted", cause, log_tail, over=over, counts=counts)
         if not over:
             self._queue.trial_ended(trial_id, finished=False)
         self._show()
@@ -146,13 +180,30 @@ class Board:
             if best.validation_score > before.validation_score:
                 self._best[label, best.metric] = best
 
-    def _ended(self, trial_id: str, status: Ending, cause: str | None, log_tail: str | None, *, over: bool) -> None:
-        self.ledger.ended(trial_id, status, cause, log_tail, over=over)
+    def _ended(
+        self,
+        trial_id: str,
+        status: Ending,
+        cause: str | None,
+        log_tail: str | None,
+        *,
+        over: bool,
+        counts: bool = True,
+    ) -> None:
+        self.ledger.ended(trial_id, status, cause, log_tail, over=over, counts=counts)
         if over:
             self._queue.trial_ended(trial_id, finished=True)  # or failed: not to be run again in this launch
         if status != "finished":
             again = "" if over else "; it is tried again"
             self._display.note(f"trial {trial_id} ({self._trials[trial_id].label}) {status}: {cause}{again}")
+
+    def _hold(self, trial_id: str) -> str:
+        """Makes whoever gets the trial now the only one who may write its rows; returns what proves it."""
+        holder = uuid.uuid4().hex
+        path = self._run.holder(trial_id)
+        path.parent.mkdir(exist_ok=True)
+        write_text(path, holder)
+        return holder
 
     def _running_trial(self, trial_id: str) -> RunningTrial:
         trial = self._trials[trial_id]
@@ -183,5 +234,6 @@ class Board:
             "cache": str(self._cache),
             "private_cache": self._plan.private_cache,
             "code_digest": self._code_digest,
+            "device": "cuda" if self._plan.resources.gpus_per_rank else "cpu",
             "imports": [str(self._run.imports / module.file) for module in self._plan.imports],
         }

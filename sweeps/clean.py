@@ -7,6 +7,7 @@ Of a cache: stages that no run below a given folder has planned or run.
 import json
 import secrets
 import shutil
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ OF_FINISHED_TRIALS = ("checkpoint", "private_cache")
 """Folders below a trial's that are of use only until it has finished."""
 
 CUT_OFF = "left by a command that was cut off"
+ABANDONED_AFTER_S = 24 * 3600.0
+"""Since when nobody has written into a half-made stage; another run may be making it, which takes minutes at most."""
 
 REACHED = """
 SELECT DISTINCT unnest(stage_keys) AS key FROM planned
@@ -92,7 +95,8 @@ def _of_run(run: RunFolder, held: ExitStack, *, dry_run: bool) -> list[Waste]:
     for trial_id in sorted(finished):
         folders = (run.trial(trial_id) / name for name in OF_FINISHED_TRIALS)
         found += [Waste(f"{path.name} of finished trials", path) for path in folders if path.is_dir()]
-    return found + [Waste(CUT_OFF, path) for path in sorted(run.trials.glob("*/.removed-*"))]
+    halves = [path for place in (".", "tables/*", "trials/*") for path in run.path.glob(f"{place}/.*.tmp")]
+    return found + [Waste(CUT_OFF, path) for path in sorted([*halves, *run.trials.glob("*/.removed-*")])]
 
 
 def _kind_of(path: Path, run: RunFolder) -> str:
@@ -113,7 +117,16 @@ def _of_cache(cache: Path, runs: Path | None) -> list[Waste]:
             f"no run below {runs} needs any stage of {cache}: is it the cache of other runs? To remove it all, "
             f"remove the folder {cache} yourself"
         )
-    return found + [Waste(CUT_OFF, path) for path in sorted(cache.glob("*/.removed-*"))]
+    halves = [path for path in cache.glob("??/.[0-9a-f]*") if _age_s(path) > ABANDONED_AFTER_S]
+    return found + [Waste(CUT_OFF, path) for path in sorted([*halves, *cache.glob("*/.removed-*")])]
+
+
+def _age_s(path: Path) -> float:
+    """Since when a folder was not written to; 0 for one that has just got its name."""
+    try:
+        return time.time() - path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
 
 
 def _reached(runs: Path) -> set[str]:

@@ -46,6 +46,7 @@ def expand(spec: Spec) -> list[Expanded]:
     trials = []
     kept: Counter[str] = Counter()
     seen: list[dict[str, Any]] = []
+    written: list[dict[str, Any]] = []
     for number, variant in enumerate(spec.variants or [Variant()], start=1):
         for crossed in _crossed(spec, variant, number if spec.variants else None):
             # As written first: an impossible combination is a reason to exclude it.
@@ -59,13 +60,14 @@ def expand(spec: Spec) -> list[Expanded]:
             seen.append(trial.settings | {"label": trial.label})
             if not _any_matches(exclusions, trial.settings, trial.label) and not is_excluded:
                 trials.append(trial)
+                written.append(crossed.raw)
                 kept[crossed.untuned] += 1
     for exclusion in exclusions:
         exclusion.check_used(spec.where, seen)
     if not trials:
         raise SpecError(f"{spec.where} [[exclude]]: every trial is excluded, so nothing is left to run; take one out")
     _check_equal_tuning(spec, kept)
-    _check_reached(spec, trials)
+    _check_reached(spec, written)
     return trials
 
 
@@ -220,15 +222,19 @@ def _value_at(table: Any, dotted: str) -> Any:
     return table
 
 
-def _check_reached(spec: Spec, trials: list[Expanded]) -> None:
-    """Raise SpecError for a `--set trial.` that axes or variants override everywhere."""
+def _check_reached(spec: Spec, written: list[dict[str, Any]]) -> None:
+    """Raise SpecError for a `--set trial.` that axes or variants override everywhere.
+
+    `written` are the trials' settings as they stand in the spec: what is read from them may look otherwise (a relative
+    path becomes an absolute one).
+    """
     for assignment in spec.assignments:
         key = assignment.partition("=")[0].strip()
         setting = key.removeprefix("trial.")
         wanted = _value_at(spec.trial, setting)
         if setting == key or isinstance(wanted, Mapping):
             continue
-        if not any(_matches(wanted, _value_at(trial.settings, setting)) for trial in trials):
+        if not any(_matches(wanted, _value_at(raw, setting)) for raw in written):
             axis = setting in spec.axes
             advice = f"type --set axes.{setting}=[{toml_value(wanted)}]" if axis else "change the spec's [[variants]]"
             raise SpecError(

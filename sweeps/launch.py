@@ -15,6 +15,7 @@ if __name__ == "__main__" and not sys.flags.safe_path:
     del sys.path[0]
 
 import argparse
+import errno
 import os
 import shlex
 import tempfile
@@ -22,16 +23,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hpc.errors import ClusterError, SiteError, SlurmError
+from hpc.site import find_site
 from sweeps.errors import RunFolderError, SpecError
-from sweeps.plan import ONE_MACHINE_SITES, Plan, check_resources, make_plan, no_sharing
+from sweeps.plan import ONE_MACHINE_SITES, Plan, check_resources, make_plan, no_sharing, only, refuse_missing_weights
 from sweeps.spec import EMBEDDED_SPEC, load_spec
 from tailor.errors import ConfigError
 
 if TYPE_CHECKING:
+    from sweeps.forecast import Capacity
     from sweeps.run_folder import RunFolder
 
 SUCCESS, FAILED_TRIALS, MISTAKE, INTERRUPTED = 0, 1, 2, 130
 FAILURES_SHOWN = 10
+DISK_REFUSES = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -45,13 +50,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"warning: {text}", file=sys.stderr)
         if options.plan:
             return _show(plan, options)
+        refuse_missing_weights(plan)
+        if options.site not in ONE_MACHINE_SITES:
+            return _run_on_slurm(plan, options)
         return _run(plan, options)
-    except (SpecError, ConfigError, RunFolderError, ResultsError, PermissionError) as error:
+    except (
+        SpecError, ConfigError, RunFolderError, ResultsError, SiteError, SlurmError, ClusterError, PermissionError,
+    ) as error:  # fmt: skip
         print(error, file=sys.stderr)
         return MISTAKE
     except BrokenPipeError:  # `--plan | head`: whoever read has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return SUCCESS
+    except OSError as error:
+        if error.errno not in DISK_REFUSES:
+            raise
+        print(f"{error}; nothing that was finished is lost: mend that, and the same command goes on", file=sys.stderr)
+        return MISTAKE
     except KeyboardInterrupt:
         print("interrupted; nothing is lost: the same command goes on", file=sys.stderr)
         return INTERRUPTED
@@ -65,9 +80,13 @@ def _parser() -> argparse.ArgumentParser:
         "spec", nargs="?", type=Path, default=EMBEDDED_SPEC, help="TOML file (default: the embedded sweep)"
     )
     parser.add_argument(
-        "--site", choices=ONE_MACHINE_SITES, default="local",
-        help="where trials run: local = Ray on this machine, serial = one after the other without Ray",
+        "--site", default="local",
+        help="where trials run: local = Ray on this machine, serial = one after the other without Ray, or the name "
+        "or file of a SLURM site (python -m hpc sites)",
     )  # fmt: skip
+    parser.add_argument(
+        "--detach", action="store_true", help="on SLURM: submit and return; the same command attaches again"
+    )
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", dest="assignments",
         help="change the spec: trial.optimisation.epochs=3, axes.seed=[0,1], resources.ranks=1 (repeatable)",
@@ -79,6 +98,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--name", help="name of the sweep and its run folder, instead of the spec's")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of the run folders (default: runs)")
     parser.add_argument("--cache", type=Path, default=Path("cache"), help="folder of finished stages (default: cache)")
+    parser.add_argument(
+        "--only", metavar="TRIAL", help="one trial of the spec; with --name, so that it is a run of its own"
+    )
+    parser.add_argument(
+        "--max-disk-gb", type=float, metavar="GB", help="start nothing more while the cache holds nearly so much"
+    )
     parser.add_argument("--plan", action="store_true", help="show trials and cost; run and write nothing")
     parser.add_argument("--extend", action="store_true", help="add trials to a run that has all its old ones still")
     parser.add_argument("--update-code", action="store_true", help="go on with a run although the code has changed")
@@ -89,17 +114,48 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _check_site(name: str) -> None:
+    """Raise SiteError unless trials can run there; asked before anything else is done."""
+    if name not in ONE_MACHINE_SITES:
+        try:
+            find_site(name)
+        except SiteError as error:
+            also = " (local and serial are this machine)"
+            raise SiteError(f"--site {name}: {error}{also}") from error
+
+
 def _planned(options: argparse.Namespace) -> Plan:
+    _check_site(options.site)
     spec = load_spec(options.spec, options.assignments, options.name, options.imports)
     check_resources(spec, options.site)
     plan = make_plan(spec)
+    plan = plan if options.only is None else only(plan, options.only)
     return no_sharing(plan) if options.no_sharing else plan
 
 
 def _show(plan: Plan, options: argparse.Namespace) -> int:
     from sweeps.preview import preview
+    from sweeps.relaunch import this_code_digest
+    from sweeps.run_folder import RunFolder
 
-    for line in preview(plan, runs=options.runs, cache=options.cache, site=options.site):
+    capacity: Capacity | None = None
+    scripts: list[tuple[str, str]] = []
+    if options.site not in ONE_MACHINE_SITES:
+        from sweeps.cluster_run import capacity_of, job_texts
+
+        site = find_site(options.site)
+        run = RunFolder(options.runs / plan.name)
+        scripts = job_texts(run, site, plan.resources, run.code_of(this_code_digest()))
+        capacity = capacity_of(site, plan.resources, len(plan.trials))
+    for line in preview(
+        plan,
+        runs=options.runs,
+        cache=options.cache,
+        site=options.site,
+        capacity=capacity,
+        command=sys.argv,
+        scripts=scripts,
+    ):
         print(line)
     sys.stdout.flush()
     return SUCCESS
@@ -124,12 +180,61 @@ def _run(plan: Plan, options: argparse.Namespace) -> int:
         return _finish(plan, run)
 
 
+def _run_on_slurm(plan: Plan, options: argparse.Namespace) -> int:
+    """Submit the controller, or find the one that is there; follow it until it has ended, unless told not to."""
+    from sweeps.attach import follow, submit_or_find
+    from sweeps.cluster_run import Caching
+
+    _check_folder(options.cache, "--cache")
+    _check_folder(options.runs, "--runs")
+    if _is_complete(plan, options.runs / plan.name):
+        return _run(plan, options)  # nothing is left to submit
+    cluster, what = submit_or_find(
+        plan,
+        options.runs,
+        Caching(cache=options.cache.resolve(), max_disk_gb=options.max_disk_gb),
+        options.site,
+        extend=options.extend,
+        update_code=options.update_code,
+    )
+    print(f"{cluster.run.path}: {what}", flush=True)
+    folder = shlex.quote(str(cluster.run.path))
+    if options.detach and cluster.outcome is None:
+        print(f"it goes on without this command; to look: python -m sweeps status {folder}")
+        print(f"to stop it: python -m sweeps stop {folder}", flush=True)
+        return SUCCESS
+    try:
+        outcome = follow(cluster)
+    except KeyboardInterrupt:
+        print("detached: the sweep goes on; the same command attaches again", flush=True)
+        print(f"to stop it: python -m sweeps stop {folder}", flush=True)
+        return INTERRUPTED
+    if outcome.code == INTERRUPTED:
+        return _say_how_to_go_on(plan, cluster.run.path)
+    if outcome.code == MISTAKE:
+        print(outcome.text, file=sys.stderr)
+        return MISTAKE
+    return _finish(plan, cluster.run)
+
+
+def _is_complete(plan: Plan, run: Path) -> bool:
+    """Whether all trials are finished and no controller is there that still writes the report."""
+    from results.reader import finished_trial_ids
+    from sweeps.cluster_run import ClusterRun
+    from sweeps.run_folder import RunFolder
+
+    if not run.is_dir() or not {trial.trial_id for trial in plan.trials} <= finished_trial_ids(run):
+        return False
+    cluster = ClusterRun(RunFolder(run))
+    return not cluster.exists or cluster.controller() is None
+
+
 def _is_interrupted(plan: Plan, run: "RunFolder", options: argparse.Namespace) -> bool:
     """Run the trials that are not finished; whether that was cut off."""
     from sweeps.driver import run_sweep
 
     try:
-        return run_sweep(plan, run, options.cache, options.site).interrupted
+        return run_sweep(plan, run, options.cache, options.site, max_disk_gb=options.max_disk_gb).interrupted
     except KeyboardInterrupt:  # the second Ctrl-C, which does not wait for a clean stop
         return True
 

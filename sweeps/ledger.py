@@ -1,8 +1,9 @@
 """What became of each trial: writes the tables `attempts` and `trials`, and counts. Nothing is written twice."""
 
 import socket
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Literal, Protocol
 
@@ -35,6 +36,7 @@ class Counts:
 class _Attempt:
     number: int
     started_at: datetime
+    nodes: tuple[str, ...] | None = None  # names of its ranks' machines, by rank
 
 
 class Ledger:
@@ -66,6 +68,7 @@ class Ledger:
         self._failed: set[str] = set()
         self._attempts = dict(attempts_before)
         self._before = dict(attempts_before)
+        self._not_its_fault: Counter[str] = Counter()  # attempts of this launch that ended by the cluster's doing
         self._first_start: dict[str, datetime] = {}
         self._running: dict[str, _Attempt] = {}
         self._code_digest = code_digest
@@ -80,8 +83,9 @@ class Ledger:
         return Counts(finished=len(self._finished), failed=len(self._failed), running=running, waiting=waiting)
 
     def attempts_made(self, trial_id: str) -> int:
-        """Attempts of this launch, the running one included."""
-        return self._attempts.get(trial_id, 0) - self._before.get(trial_id, 0)
+        """Attempts of this launch, the running one included; those that the cluster cut off do not count."""
+        made = self._attempts.get(trial_id, 0) - self._before.get(trial_id, 0)
+        return made - self._not_its_fault[trial_id]
 
     @property
     def running(self) -> list[str]:
@@ -99,6 +103,11 @@ class Ledger:
         self._first_start.setdefault(trial_id, now)
         self._write_attempt(trial_id, attempt, "running", None, None, None)
 
+    def placed(self, trial_id: str, nodes: tuple[str, ...]) -> None:
+        """Notes on which machines the ranks of a running trial are."""
+        self._running[trial_id] = replace(self._running[trial_id], nodes=nodes)
+        self._write_attempt(trial_id, self._running[trial_id], "running", None, None, None)
+
     def stage_done(self, trial_id: str, stage: Mapping[str, Any]) -> None:
         """Counts a stage that a running trial reached; its rows are written by the trial itself."""
         if trial_id not in self._running:
@@ -106,7 +115,14 @@ class Ledger:
         self.stages_computed += not stage["cached"]
 
     def ended(
-        self, trial_id: str, status: Ending, cause: str | None = None, log_tail: str | None = None, *, over: bool
+        self,
+        trial_id: str,
+        status: Ending,
+        cause: str | None = None,
+        log_tail: str | None = None,
+        *,
+        over: bool,
+        counts: bool = True,
     ) -> None:
         """Notes the end of the running attempt.
 
@@ -116,8 +132,10 @@ class Ledger:
             cause: why, unless it finished.
             log_tail: last lines of its log, where there are any.
             over: the trial is finished, or failed and not tried again in this launch.
+            counts: as one of the attempts that a trial has; not where a node was lost or left.
         """
         attempt = self._running.pop(trial_id)
+        self._not_its_fault[trial_id] += not counts
         now = datetime.now(UTC)
         self._write_attempt(trial_id, attempt, status, cause, log_tail or None, now)
         if not over:
@@ -170,6 +188,7 @@ class Ledger:
             "cause": cause,
             "log_tail": log_tail,
             "host": socket.gethostname(),
+            "nodes": None if attempt.nodes is None else list(attempt.nodes),
             "started_at": attempt.started_at,
             "ended_at": ended_at,
             "code_digest": self._code_digest,

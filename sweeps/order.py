@@ -1,7 +1,7 @@
 """Which trial next: no two running trials compute the same stage, and the longest work goes first. Pure bookkeeping."""
 
 import heapq
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
@@ -50,6 +50,8 @@ class Queue:
         self._claims_on: dict[str, int] = {}  # waiting trial -> how many of its stages others claim
         self._sharing: dict[str, list[str]] = defaultdict(list)  # stage key -> live trials that have it
         self._startable: dict[int, list[tuple[float, int, str]]] = defaultdict(list)  # ranks -> heap
+        self._begins_with: dict[str, str] = {}  # waiting trial that nothing holds back -> its first unfinished stage
+        self._beginnings: Counter[str] = Counter()  # the same, counted by stage
         for trial in trials:
             self._number[trial.trial_id] = len(self._number)
             self._trials[trial.trial_id] = trial
@@ -67,6 +69,14 @@ class Queue:
     def waiting(self) -> int:
         """How many trials wait."""
         return len(self._waiting)
+
+    @property
+    def could_start(self) -> int:
+        """How many waiting trials could run beside the running ones and each other, were there slots for all.
+
+        Of trials that begin with the same stage one can; those that meet in a later stage are counted each.
+        """
+        return len(self._beginnings)
 
     @property
     def work_left(self) -> float:
@@ -133,13 +143,24 @@ class Queue:
     def _start(self, trial_id: str) -> Waiting:
         del self._waiting[trial_id]
         self._running[trial_id] = None
+        self._hold_back(trial_id)
         trial = self._trials[trial_id]
         for step in trial.steps:
             if step.key not in self._finished:
                 self._claimed[step.key] = trial_id
                 for other in self._sharing[step.key]:
-                    self._claims_on[other] += other in self._waiting
+                    if other in self._waiting:
+                        self._claims_on[other] += 1
+                        self._hold_back(other)
         return trial
+
+    def _hold_back(self, trial_id: str) -> None:
+        """Counts a trial no more among those that could start."""
+        key = self._begins_with.pop(trial_id, None)
+        if key is not None:
+            self._beginnings[key] -= 1
+            if not self._beginnings[key]:
+                del self._beginnings[key]
 
     def _release(self, key: str) -> None:
         del self._claimed[key]
@@ -155,8 +176,13 @@ class Queue:
     def _line_up(self, trial_id: str) -> None:
         """Enters a trial with its present priority, if nothing holds it back."""
         if self._claims_on[trial_id] == 0:
+            trial = self._trials[trial_id]
             entry = (self._priority(trial_id), self._number[trial_id], trial_id)
-            heapq.heappush(self._startable[self._trials[trial_id].ranks], entry)
+            heapq.heappush(self._startable[trial.ranks], entry)
+            self._hold_back(trial_id)  # as it was counted before
+            first = next((step.key for step in trial.steps if step.key not in self._finished), trial_id)
+            self._begins_with[trial_id] = first
+            self._beginnings[first] += 1
 
     def _priority(self, trial_id: str) -> float:
         """Smaller goes first: minus the work that hangs on this trial, see `work_behind`."""

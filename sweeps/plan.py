@@ -1,16 +1,21 @@
 """Spec -> Plan: every trial with its id and its tree of stages, what they share, and what it all costs. No torch."""
 
+import gc
 import os
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sweeps.errors import SpecError
 from sweeps.expand import Expanded, Tuning, expand
+from sweeps.printed_rows import Printed
 from sweeps.spec import Resources, Spec
 from sweeps.user_modules import UserModule, load_modules
 from tailor.config import TrialConfig
+from tailor.stages import canonical_json
 from tailor.walk import PlannedStage, walk
+from tailor.weights import refuse_missing
 
 ONE_MACHINE_SITES = ("local", "serial")
 
@@ -42,6 +47,8 @@ class Plan:
     spec_text: str  # the resolved spec as TOML
     private_cache: bool = False  # each trial starts from an empty cache of its own: for measuring what sharing saves
     imports: tuple[UserModule, ...] = ()
+    printed: tuple[Printed, ...] = ()  # numbers of papers, to be shown beside the measured ones
+    data_sha256: Mapping[str, str] = field(default_factory=dict)  # of the data sets, by name
     warnings: tuple[str, ...] = ()  # what a user should know before she starts it, each once
 
 
@@ -72,11 +79,30 @@ def make_plan(spec: Spec) -> Plan:
         ConfigError: a trial that cannot be, or a module that cannot be imported.
         SpecError: two trials with one id, or a spec that expands to nothing.
     """
+    with _no_garbage_collected():
+        return _made(spec)
+
+
+@contextmanager
+def _no_garbage_collected() -> Iterator[None]:
+    """Nothing of a plan is garbage; looking for some among all that it makes took an eighth of the time."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+def _made(spec: Spec) -> Plan:
     imports = load_modules(spec.imports)
     trials: dict[str, PlannedTrial] = {}
     origins: dict[str, Expanded] = {}
     warnings: dict[str, None] = {}
+    data_sha256: dict[str, str] = {}
     for expanded in expand(spec):
+        data_sha256[expanded.config.data.name] = expanded.config.data.sha256
         trial = _planned(expanded.config, expanded.settings, expanded.label, expanded.tuning)
         warnings |= dict.fromkeys(expanded.config.warnings())
         if trial.trial_id in trials:
@@ -94,6 +120,8 @@ def make_plan(spec: Spec) -> Plan:
         resources=spec.resources,
         spec_text=spec.to_toml([f"code/imports/{module.file.as_posix()}" for module in imports]),
         imports=imports,
+        printed=tuple(spec.printed),
+        data_sha256=data_sha256,
         warnings=tuple(warnings),
     )
 
@@ -115,6 +143,40 @@ def no_sharing(plan: Plan) -> Plan:
                 planned = _planned(alone, alone.model_dump(mode="json"), trial.label, trial.tuning)
                 trials[planned.trial_id] = planned
     return replace(plan, name=f"{plan.name}_no_sharing", trials=tuple(trials.values()), private_cache=True)
+
+
+def only(plan: Plan, trial_id: str) -> Plan:
+    """One trial of a plan.
+
+    Raises:
+        SpecError: the plan has no such trial.
+    """
+    chosen = tuple(trial for trial in plan.trials if trial.trial_id == trial_id)
+    if not chosen:
+        raise SpecError(f"--only {trial_id}: {plan.name} has no such trial; type --plan to see the ids of all")
+    return replace(plan, trials=chosen)
+
+
+def refuse_missing_weights(plan: Plan) -> None:
+    """Do nothing if all weights that the trials read are where they are looked for.
+
+    Raises:
+        ConfigError: some are not, are other files, or have a head that their method cannot go on with; the text says
+            what to type.
+    """
+    weights: dict[str, PlannedTrial] = {}
+    for trial in plan.trials:
+        config = trial.config
+        source = config.get("source", {})
+        if source.get("weights") is not None:
+            reads = [source, config.get("network"), config.get("data"), config["method"]["name"]]
+            weights.setdefault(canonical_json(reads), trial)
+    refuse_missing(TrialConfig.model_validate(trial.config) for trial in weights.values())
+
+
+def most_telling(trials: Sequence[PlannedTrial]) -> PlannedTrial:
+    """The trial with the most kinds of stages, and of those the one of least work: what a probe should run."""
+    return min(trials, key=lambda t: (-len({stage.kind for stage in t.stages}), sum(stage.work for stage in t.stages)))
 
 
 def cost_of(trials: Iterable[PlannedTrial], is_cached: Callable[[str], bool]) -> Cost:

@@ -5,10 +5,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from sweeps.plan import Plan, PlannedTrial
+from sweeps.printed_rows import write_printed
 
 
 def write_planned(tables: Path, plan: Plan, trials: Iterable[PlannedTrial], code_digest: str) -> None:
-    """Write a row for each of these trials of a plan; the last row of a trial counts."""
+    """Write a row for each of these trials of a plan, and the papers' numbers; the last row of a trial counts."""
     from results.writer import Writer  # pyarrow takes 0.2 s: not for `--plan` and `--help`
 
     rows = [
@@ -31,6 +32,7 @@ def write_planned(tables: Path, plan: Plan, trials: Iterable[PlannedTrial], code
         for trial in trials
     ]
     Writer(tables).write("planned", rows)
+    write_printed(tables, plan.printed, code_digest)
 
 
 def tuning_of(trial: PlannedTrial) -> dict[str, str | int | None]:

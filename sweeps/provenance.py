@@ -14,7 +14,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("hpc", "results", "sweeps", "tailor")
-CODE_SUFFIXES = (".py", ".toml", ".j2", ".json")
+CODE_SUFFIXES = (".py", ".toml", ".j2", ".css", ".js", ".json")
 # What a run was asked to do and where it ran is written down by itself; a new spec or site is no change of the code.
 NOT_CODE = (Path("sweeps/specs"), Path("hpc/sites"))
 
@@ -50,12 +50,34 @@ def provenance(files: dict[Path, bytes]) -> dict[str, Any]:
         "host": socket.gethostname(),
         "pid": os.getpid(),
         "cores": len(os.sched_getaffinity(0)),
+        "cpu": _cpu(),
+        "memory_bytes": os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
+        "gpus": _gpus(),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "packages": _packages(),
         "git": _git(),
         "code_digest": code_digest(files),
     }
+
+
+def _cpu() -> str | None:
+    """The processor's name, where Linux says it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return None
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), None)
+
+
+def _gpus() -> list[str]:
+    """Name, memory and driver of each GPU of this machine; empty without any."""
+    words = ["nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return []
+    return done.stdout.splitlines() if done.returncode == 0 else []
 
 
 def _packages() -> dict[str, str]:

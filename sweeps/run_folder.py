@@ -8,6 +8,7 @@ runs/<sweep>/spec.toml            the spec with `extends` and `--set` worked in
              tables/<table>/      the rows
              trials/<id>/         what a trial needs while it runs
              launch.lock          held by the launching process
+             cluster/             on SLURM: where its jobs meet
              report.html
 """
 
@@ -96,6 +97,15 @@ class RunFolder:
         """What a trial says while it runs: one JSON object per line, in the order of its attempts."""
         return self.trial(trial_id) / "log.jsonl"
 
+    def holder(self, trial_id: str) -> Path:
+        """Says who may write rows of a trial: the last one to whom it was given."""
+        return self.trial(trial_id) / "holder"
+
+    @property
+    def cluster(self) -> Path:
+        """Where the jobs of a run on SLURM meet (0700)."""
+        return self.path / "cluster"
+
     def code_of(self, digest: str) -> Path:
         """The copy of the sources with a digest, as rows name it in `code_digest`."""
         return self.code / digest[:12]
@@ -108,7 +118,7 @@ class Record:
     name: str
     trials: Mapping[str, Mapping[str, Any]]  # id -> {"label", "config", "tuning_json", "tuning_order"}
     imports: tuple[Path, ...]  # the user's modules, as paths below the folder of imports
-    resources: Mapping[str, int]
+    resources: Mapping[str, Any]
     private_cache: bool
     code_digest: str  # of the code that may go on with the run
     provenance: Mapping[str, Any]
@@ -289,6 +299,7 @@ def _plan_text(plan: Plan) -> str:
             "resources": plan.resources.model_dump(),
             "private_cache": plan.private_cache,
             "imports": [module.file.as_posix() for module in plan.imports],
+            "data_sha256": dict(plan.data_sha256),
             "trials": trials,
         }
     )

@@ -20,11 +20,12 @@ POLL_S = 0.05
 class RunLock:
     """The lock of a run, held until `release` or the end of the process; its file says who holds it."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, patience_s: float = PATIENCE_S) -> None:
         """Take the lock.
 
         Args:
             path: the lock file; it is made where it is not there.
+            patience_s: how long to wait for whoever holds it.
 
         Raises:
             RunFolderError: another process holds it; the text says which one.
@@ -32,7 +33,7 @@ class RunLock:
         # Not inherited by programs that this process starts: a left-over child must not keep the run locked.
         self._handle: int | None = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
-            _wait_for(self._handle, path)
+            _wait_for(self._handle, path, patience_s)
         except BaseException:
             self.release()
             raise
@@ -74,8 +75,8 @@ def holder_of(path: Path) -> dict[str, Any] | None:
     return None
 
 
-def _wait_for(handle: int, path: Path) -> None:
-    give_up_at = time.monotonic() + PATIENCE_S
+def _wait_for(handle: int, path: Path, patience_s: float) -> None:
+    give_up_at = time.monotonic() + patience_s
     while True:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,11 +1,15 @@
 """One trial after the other on this machine, without Ray: the obvious reference for all other sites."""
 
+import time
+
 from hpc.process_ranks import ProcessRanks
-from sweeps.board import Board
+from sweeps.board import Board, Job
 from sweeps.order import Wait
 from sweeps.slot import Slot
 from sweeps.spec import Resources
 from sweeps.stop import StopSignals
+
+LOOK_S = 1.0  # while the disk is full
 
 
 class SerialSite:
@@ -18,7 +22,7 @@ class SerialSite:
         """Runs all trials; raises Interrupted when `stop` was asked for."""
         slot = Slot(self._make_ranks)
         try:
-            while (job := board.next(self._resources.ranks)) is not None:
+            while (job := self._next(board, stop)) is not None:
                 assert not isinstance(job, Wait), "nothing else runs, so there is nothing to wait for"
                 slot.take(job.task, job.attempts)
                 over = False
@@ -30,6 +34,12 @@ class SerialSite:
             slot.close()
         finally:
             slot.kill()
+
+    def _next(self, board: Board, stop: StopSignals) -> Job | Wait | None:
+        while board.waiting and board.is_paused:
+            with stop.interruptible():
+                time.sleep(LOOK_S)
+        return board.next(self._resources.ranks)
 
     def _make_ranks(self) -> ProcessRanks:
         return ProcessRanks(self._target, self._resources.ranks, threads_per_rank=self._resources.threads_per_rank)

@@ -13,11 +13,13 @@ from hpc.ranks import LOG_TAIL_LINES, RankDied, RankFailed, Ranks
 class Report:
     """What one step of a trial came to."""
 
-    kind: Literal["stage", "died", "failed", "finished"]
+    kind: Literal["placed", "stage", "died", "failed", "moved", "finished"]
     over: bool  # the trial takes no further step here
     stage: dict[str, Any] | None = None  # of kind "stage": what the trial's `advance` returned
-    cause: str | None = None  # of kinds "died" and "failed"
+    cause: str | None = None  # of kinds "died", "failed" and "moved"
     log_tail: str | None = None
+    nodes: tuple[str, ...] = ()  # of kind "placed": Ray's ids of the nodes of its ranks, by rank
+    hosts: tuple[str, ...] = ()  # and the names of these machines
 
     def to_json(self) -> str:
         """For the way through a scheduler that flattens nested records."""
@@ -26,7 +28,8 @@ class Report:
     @classmethod
     def from_json(cls, text: str) -> "Report":
         """The report that `to_json` wrote."""
-        return cls(**json.loads(text))
+        read = json.loads(text)
+        return cls(**read | {name: tuple(read[name]) for name in ("nodes", "hosts")})
 
 
 class Slot:
@@ -61,7 +64,20 @@ class Slot:
             return Report(kind="failed", cause=str(failure), log_tail=tail, over=True)
         if stage is None:
             return Report(kind="finished", over=True)
+        if stage.get("paused"):
+            self._drop()
+            return Report(kind="moved", cause="a node of its ranks is to be left", over=False)
         return Report(kind="stage", stage=stage, over=False)
+
+    def start(self) -> Ranks:
+        """The ranks, which are started if there are none.
+
+        Raises:
+            RankDied, RankFailed: they did not start.
+        """
+        if self._ranks is None:
+            self._ranks = self._make_ranks()
+        return self._ranks
 
     def close(self) -> None:
         """Ends the ranks; what the trials stored is durable already, so how they end does not matter."""
@@ -74,12 +90,11 @@ class Slot:
         self._drop()
 
     def _advance(self) -> dict[str, Any] | None:
-        if self._ranks is None:
-            self._ranks = self._make_ranks()
+        ranks = self.start()
         if not self._begun:
-            self._ranks.call("begin", self._task)
+            ranks.call("begin", self._task)
             self._begun = True
-        stage: dict[str, Any] | None = self._ranks.call("advance")[0]
+        stage: dict[str, Any] | None = ranks.call("advance")[0]
         return stage
 
     def _drop(self) -> None:

@@ -19,17 +19,20 @@ network = "digits_vgg"
 label = "prune l1"
 [resources]                             # for each trial; part of no id
 ranks = 2
+[[printed]]                             # optional: numbers that a paper prints, see printed_rows.py
+paper = "..."
 """
 
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from sweeps.errors import SpecError
+from sweeps.printed_rows import Printed, parse_printed
 from sweeps.toml_text import to_toml, toml_value
 from tailor.config import TrialConfig
 from tailor.registry import nearest
@@ -38,7 +41,7 @@ SPECS = Path(__file__).resolve().parent / "specs"
 EMBEDDED_SPEC = SPECS / "demo.toml"
 _RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _TRIAL_KEYS = tuple(TrialConfig.model_fields)
-_SPEC_KEYS = ("name", "extends", "imports", "trial", "axes", "tuning", "variants", "exclude", "resources")
+_SPEC_KEYS = ("name", "extends", "imports", "trial", "axes", "tuning", "variants", "exclude", "resources", "printed")
 _STRICT = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
@@ -50,6 +53,19 @@ class Resources(BaseModel):
     """Processes that train one trial together (DDP)."""
     threads_per_rank: int = Field(default=1, ge=1)
     """Threads (and cores) of each rank."""
+    gpus_per_rank: float = Field(default=0.0, ge=0.0, allow_inf_nan=False)
+    """GPUs of each rank; below 1 several ranks share one. 0 trains on CPUs."""
+    placement: Literal["pack", "spread"] = "pack"
+    """Whether the ranks of a trial stand on as few nodes as possible, or on as many."""
+
+    @field_validator("gpus_per_rank", mode="before")
+    @classmethod
+    def _gpus_are_whole_or_less_than_one(cls, gpus: Any) -> Any:
+        if isinstance(gpus, int) and not isinstance(gpus, bool):
+            gpus = float(gpus)
+        if isinstance(gpus, float) and gpus > 1 and gpus != int(gpus):
+            raise ValueError("a rank has a part of one GPU, or whole ones: give 0.25, 0.5, 1, 2, ...")
+        return gpus
 
 
 class Variant(BaseModel):
@@ -82,6 +98,8 @@ class Spec(BaseModel):
     resources: Resources = Resources()
     imports: list[str] = []
     """Absolute paths of the user's own modules."""
+    printed: list[Printed] = []
+    """Numbers of papers that the report shows beside the measured ones; they change no trial."""
     where: str = Field(default="", exclude=True)
     """The file, for messages."""
     assignments: list[str] = Field(default=[], exclude=True)
@@ -103,6 +121,7 @@ class Spec(BaseModel):
         ]
         document["exclude"] = self.exclude
         document["resources"] = self.resources.model_dump()
+        document["printed"] = [row.model_dump(exclude_none=True) for row in self.printed]
         return to_toml({key: value for key, value in document.items() if value})
 
 
@@ -138,10 +157,10 @@ def load_spec(
     _check_axes(document["axes"], f"{where} [axes]")
     _check_axes(document["tuning"], f"{where} [tuning]")
     _check_tuning_apart(document["axes"], document["tuning"], where)
+    document |= {"variants": variants, "exclude": exclude}
+    document["printed"] = parse_printed([raw for _, raw in _tables(document, "printed", where)], where)
     try:
-        spec = Spec(
-            **{**document, "variants": variants, "exclude": exclude, "where": where, "assignments": [*assignments]}
-        )
+        spec = Spec(**document, where=where, assignments=[*assignments])
     except ValidationError as error:
         raise SpecError(_explained(error, where)) from None
     check_name(spec.name, f"{where} name")

@@ -4,7 +4,9 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
-from results.reader import Run, failed_trials, load
+from hpc.errors import SlurmError
+from results.reader import Run, failed_trials, last_written_us, load
+from sweeps.cluster_run import ClusterRun
 from sweeps.run_folder import Record, RunFolder, open_run
 from sweeps.run_lock import holder_of
 
@@ -21,13 +23,7 @@ ORDER BY network, dataset, score DESC, label
 
 # Moments as microseconds since 1970: turning Arrow's own into Python's imports pandas, which takes most of a second.
 RUNNING = """
-SELECT trial_id, epoch_us(started_at) AS started_us FROM attempts WHERE status = 'running' ORDER BY started_at
-"""
-
-LAST_WRITTEN = """
-SELECT epoch_us(max(written_at)) AS last_us FROM (
-    SELECT written_at FROM operating_points UNION ALL SELECT written_at FROM stages UNION ALL
-    SELECT written_at FROM attempts UNION ALL SELECT written_at FROM trials UNION ALL SELECT written_at FROM planned)
+SELECT trial_id, epoch_us(started_at) AS started_us, nodes FROM attempts WHERE status = 'running' ORDER BY started_at
 """
 
 
@@ -47,14 +43,26 @@ def status(run: RunFolder) -> Iterator[str]:
         counts = _counts(record, ended, running)
         yield _headline(run, record, holder, counts, now)
         yield f"trials    {len(record.trials)}: " + ", ".join(f"{count} {state}" for state, count in counts.items())
-        last_us = rows.rows(LAST_WRITTEN)[0]["last_us"]
+        last_us = last_written_us(rows)
         if last_us is not None:
             yield f"last row  written {_age(_moment(last_us), now)} ago"
+        yield from _jobs(run)
         for attempt in running:
             label = record.trials[attempt["trial_id"]]["label"] if attempt["trial_id"] in record.trials else "?"
-            yield f"running   {attempt['trial_id']}  {label}  for {_age(_moment(attempt['started_us']), now)}"
+            where = f"  on {', '.join(attempt['nodes'])}" if attempt["nodes"] else ""
+            yield f"running   {attempt['trial_id']}  {label}{where}  for {_age(_moment(attempt['started_us']), now)}"
         yield from _best(rows)
         yield from _failures(run, rows)
+
+
+def _jobs(run: RunFolder) -> Iterator[str]:
+    """The run's jobs on SLURM; where that does not answer, its words."""
+    from sweeps.control import job_lines
+
+    try:
+        yield from job_lines(run)
+    except SlurmError as error:
+        yield f"jobs      unknown: {error}"
 
 
 def _running(rows: Run, ended: dict[str, str]) -> list[dict[str, Any]]:
@@ -77,6 +85,9 @@ def _headline(
     if holder is not None:
         since = f", for {_age(datetime.fromisoformat(holder['since']), now)}" if "since" in holder else ""
         return f"{run.path}: is being run by process {holder.get('pid', '?')} on {holder.get('host', '?')}{since}"
+    place = ClusterRun(run)
+    if place.exists and place.outcome is None and counts["waiting"]:
+        return f"{run.path}: was launched on SLURM; between two controllers, or stopped without a word"
     launch = record.provenance["history"][-1]
     command = f"type in {launch['folder']}: {launch['command']}"
     if counts["waiting"]:

@@ -2,11 +2,14 @@
 
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Self
 
+LOOK_EVERY_S = 1.0
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -20,8 +23,11 @@ class StopSignals:
     Outside the main thread, where Python sets no handlers, nothing is held.
     """
 
-    def __init__(self) -> None:
-        self.received: str | None = None  # name of the first signal
+    def __init__(self, file: Path | None = None) -> None:
+        """Takes a file that asks to stop as soon as it is there; None: signals alone do."""
+        self.received: str | None = None  # name of the first signal, or the file
+        self._file = file
+        self._looked_s = 0.0
         self._interruptible = False
         self._previous: dict[signal.Signals, Any] = {}
 
@@ -43,7 +49,11 @@ class StopSignals:
             signal.signal(number, self._receive)
 
     def check(self) -> None:
-        """Raises Interrupted if a signal has come."""
+        """Raises Interrupted if a signal has come, or the file is there."""
+        if self._file is not None and time.monotonic() - self._looked_s > LOOK_EVERY_S:
+            self._looked_s = time.monotonic()
+            if self._file.exists():
+                self.received = self.received or f"the file {self._file.name}"
         if self.received is not None:
             raise Interrupted(self.received)
 

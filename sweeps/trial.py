@@ -14,10 +14,15 @@ from sweeps.trial_rows import TrialRows
 from tailor import imports
 from tailor.cache import Cache
 from tailor.config import TrialConfig
-from tailor.distributed import join, leave
+from tailor.distributed import Ranks, join, leave
+from tailor.errors import Paused
 from tailor.runner import StageEvent, run_trial
 
 TABLES_OF_A_TRIAL = ("stages", "epochs", "layers", "operating_points", "predictions", "estimates")
+
+
+class Superseded(Exception):  # noqa: N818  # an event
+    """The trial was given to somebody else, while these ranks were out of reach and taken for dead."""
 
 
 class TrialRank:
@@ -28,7 +33,8 @@ class TrialRank:
     """
 
     def __init__(self) -> None:
-        self._ranks = join("cpu")  # the sites of this version lend no GPUs
+        self._ranks: Ranks | None = None  # joined with the first trial, which says on which device
+        self._is_paused = False
         self._events: Iterator[StageEvent] = iter(())
         self._rows: TrialRows | None = None
         self._task: dict[str, Any] = {}
@@ -38,12 +44,20 @@ class TrialRank:
         """Take up a trial; it goes on after its last finished stage, and inside a stage from its checkpoint."""
         self._end_log()
         self._task = task
+        self._is_paused = False
         for module in task["imports"]:
             imports.load(Path(module))
+        self._ranks = self._ranks or join(task["device"])
         config = TrialConfig.model_validate(task["config"])
         folder = RunFolder(Path(task["run"])).trial(task["trial_id"])
         cache = _private_cache(folder) if task["private_cache"] else Path(task["cache"])
-        self._events = run_trial(config, cache=Cache(cache), ranks=self._ranks, checkpoint_folder=folder / "checkpoint")
+        self._events = run_trial(
+            config,
+            cache=Cache(cache),
+            ranks=self._ranks,
+            checkpoint_folder=folder / "checkpoint",
+            pause=lambda: self._is_paused,
+        )
         if self._ranks.rank == 0:
             folder.mkdir(parents=True, exist_ok=True)
             self._begin_log(folder / "log.jsonl")
@@ -51,8 +65,14 @@ class TrialRank:
             logging.getLogger(__name__).info("trial begins")
 
     def advance(self) -> dict[str, Any] | None:
-        """Run to the end of the next stage; what it was, or None when the trial is over and its rows are durable."""
-        event = next(self._events, None)
+        """Run to the end of the next stage; what it was, or None when the trial is over and its rows are durable.
+
+        After `pause` it is {"paused": True}: the trial is where it can go on elsewhere.
+        """
+        try:
+            event = next(self._events, None)
+        except Paused:
+            return {"paused": True}
         if event is None:
             self._finish()
             return None
@@ -62,6 +82,10 @@ class TrialRank:
                 self._write()
         return _summary(event)
 
+    def pause(self) -> None:
+        """Let the running stage write a checkpoint and come to an end; called from another thread."""
+        self._is_paused = True
+
     def close(self) -> None:
         """Leave the process group."""
         self._end_log()
@@ -69,7 +93,10 @@ class TrialRank:
 
     def _write(self) -> None:
         assert self._rows is not None
-        writer = Writer(RunFolder(Path(self._task["run"])).tables)
+        run = RunFolder(Path(self._task["run"]))
+        if run.holder(self._task["trial_id"]).read_text() != self._task["holder"]:
+            raise Superseded(f"trial {self._task['trial_id']} was given to other ranks meanwhile: these write no rows")
+        writer = Writer(run.tables)
         rows = self._rows.take()
         for table in TABLES_OF_A_TRIAL:  # operating_points after the layers and before what was predicted there
             writer.write(table, rows[table])

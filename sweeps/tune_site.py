@@ -1,4 +1,4 @@
-"""Trials on a private Ray on this machine: Ray Tune runs them, the board decides which one comes next.
+"""Trials on a Ray, of this machine or of a cluster: Ray Tune runs them, the board decides which one comes next.
 
 What Tune keeps about trials is never read: the tables and the cache say what is finished.
 """
@@ -7,18 +7,18 @@ import json
 import logging
 import os
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from ray import tune
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
-from hpc.local_ray import local_ray
-from hpc.ray_ranks import RayRanks
+from hpc.ranks import RankDied
+from hpc.ray_ranks import GroupNodes, RayRanks
 from sweeps.board import Board
 from sweeps.order import Wait
 from sweeps.slot import Report, Slot
@@ -42,40 +42,65 @@ _SETTINGS = {
 }
 
 
-class TuneSite:
-    """Several slots on this machine, each with ranks that stay warm from trial to trial."""
+class Place(Protocol):
+    """The Ray that trials run on."""
 
-    def __init__(self, target: str, resources: Resources, slots: int, cache: Path) -> None:
-        self._resources, self._slots = resources, slots
-        self._place = {
+    storage: Path
+    """A folder for Tune's own files, seen by all nodes; removed with the place."""
+    most_slots: int
+    """Trials at once, when all nodes are there."""
+    comes_and_goes: bool
+    """Whether nodes do: then a trial whose node is lost or left gives up its process, and starts on another one."""
+
+    def slots(self, could_run: int) -> int:
+        """Trials that can run at once now, where so many could be used; asked several times a second.
+
+        Raises what has ended the place, if something has.
+        """
+
+    def lost(self, nodes: tuple[str, ...]) -> bool:
+        """Whether one of these nodes (Ray's ids) has died or is being left; of none, whether any has, lately."""
+
+
+class TuneSite:
+    """Several slots, each with ranks that stay warm from trial to trial."""
+
+    def __init__(
+        self, target: str, resources: Resources, cache: Path, place: Callable[[], AbstractContextManager[Place]]
+    ) -> None:
+        """Takes what lives in each rank, what a trial runs on, the cache, and what opens the Ray to run on."""
+        self._resources, self._place = resources, place
+        self._order = {
             "target": target,
             "ranks": resources.ranks,
             "threads_per_rank": resources.threads_per_rank,
+            "gpus_per_rank": resources.gpus_per_rank,
             "cache": str(cache),
         }
 
     def run(self, board: Board, stop: StopSignals) -> None:
         """Runs all trials; raises Interrupted when `stop` was asked for."""
-        with local_ray(self._slots * self._resources.ranks * self._resources.threads_per_rank) as folder:
+        with self._place() as place:
             stop.rearm()
-            with _tune_settings(self._slots):
+            with _tune_settings(place.most_slots):
                 while board.waiting:  # a round ends early for trials that were lost while the last ones ran
                     stop.check()
-                    self._round(board, stop, folder / "tune")
+                    self._round(board, stop, place)
 
-    def _round(self, board: Board, stop: StopSignals, storage: Path) -> None:
+    def _round(self, board: Board, stop: StopSignals, place: Place) -> None:
         head: dict[str, float] = {}
-        rank: dict[str, float] = {"CPU": self._resources.threads_per_rank}
+        rank = {"CPU": float(self._resources.threads_per_rank), "GPU": self._resources.gpus_per_rank}
+        bundles = [head] + [{name: count for name, count in rank.items() if count}] * self._resources.ranks
         tune.run(
             _TuneTrial,
             # The trainable itself only waits for its ranks. Tune drops the empty bundle, so rank i is in bundle i.
-            resources_per_trial=tune.PlacementGroupFactory([head] + [rank] * self._resources.ranks),
-            search_alg=_BoardSearcher(board, self._place, self._slots),
+            resources_per_trial=tune.PlacementGroupFactory(bundles, strategy=self._resources.placement.upper()),
+            search_alg=_BoardSearcher(board, self._order | {"comes_and_goes": place.comes_and_goes}, place),
             scheduler=_LiveFIFO(stop),
             num_samples=-1,
             reuse_actors=True,
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-            storage_path=str(storage),
+            storage_path=str(place.storage),
             trial_dirname_creator=_directory_name,
             verbose=0,
             raise_on_failed_trial=False,
@@ -91,6 +116,10 @@ class _TuneTrial(tune.Trainable):
     def setup(self, config: dict[str, Any]) -> None:
         """Called once per process."""
         self._slot: Slot | None = None
+        self._ranks: RayRanks | None = None
+        self._nodes = GroupNodes()
+        self._asked_to_pause = False
+        self._gives_up = ""  # why, once the nodes of this process are lost or to be left
         self._take(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -103,9 +132,35 @@ class _TuneTrial(tune.Trainable):
         if "keys" in self._order:
             found = wait_for_any(Cache(Path(self._order["cache"])), self._order["keys"], self._order["limit_s"])
             return {"found": json.dumps(found), "done": True}
+        if self._gives_up:  # an error, so that Tune gives up this process and its nodes
+            raise _GivenUpError(self._gives_up)
         assert self._slot is not None
-        report = self._slot.step()
-        return {"report": report.to_json(), "done": report.over}
+        report = self._slot.step() if self._is_placed else self._start(self._slot)
+        if self._order["comes_and_goes"] and report.kind in ("died", "moved"):
+            self._gives_up = report.cause or report.kind
+        return {"report": report.to_json(), "done": report.over and not self._gives_up}
+
+    def _start(self, slot: Slot) -> Report:
+        """Starts the ranks, or finds them warm, and says where they are."""
+        self._is_placed = True
+        try:
+            ranks = slot.start()
+        except RankDied as death:
+            return Report(kind="died", cause=str(death), log_tail=death.log_tail, over=True)
+        assert isinstance(ranks, RayRanks)
+        nodes, hosts = zip(*[(place.node, place.host) for place in ranks.places], strict=True)
+        return Report(kind="placed", nodes=nodes, hosts=hosts, over=False)
+
+    def _watch(self) -> None:
+        """While the ranks work: lets them pause once a node of theirs is to be left.
+
+        Raises:
+            RankDied: a node of theirs has died.
+        """
+        if self._nodes.check() and not self._asked_to_pause:
+            self._asked_to_pause = True
+            if self._ranks is not None:
+                self._ranks.interrupt("pause")
 
     def cleanup(self) -> None:
         """Ends the ranks."""
@@ -116,11 +171,27 @@ class _TuneTrial(tune.Trainable):
         self._order = order = json.loads(config["order"])
         if "keys" in order:
             return
+        self._gives_up = ""
+        self._is_placed = not order["comes_and_goes"]
         if self._slot is None:
-            self._slot = Slot(
-                lambda: RayRanks(order["target"], order["ranks"], threads_per_rank=order["threads_per_rank"])
-            )
-        self._slot.take(order["task"], order["attempts"])
+            self._slot = Slot(self._make_ranks)
+        self._slot.take(order["task"], 1 if order["comes_and_goes"] else order["attempts"])
+
+    def _make_ranks(self) -> RayRanks:
+        order = self._order
+        self._ranks = None
+        self._ranks = RayRanks(
+            order["target"],
+            order["ranks"],
+            threads_per_rank=order["threads_per_rank"],
+            gpus_per_rank=order["gpus_per_rank"],
+            watch=self._watch if order["comes_and_goes"] else None,
+        )
+        return self._ranks
+
+
+class _GivenUpError(Exception):
+    """What a trial's process ends with whose nodes are lost or to be left."""
 
 
 def wait_for_any(cache: Cache, keys: list[str], limit_s: float) -> list[str]:
@@ -140,29 +211,36 @@ class _BoardSearcher(Searcher):
     would give the slot away for good otherwise, and its warm ranks with it.
     """
 
-    def __init__(self, board: Board, place: Mapping[str, Any], slots: int) -> None:
+    def __init__(self, board: Board, order: Mapping[str, Any], place: Place) -> None:
         super().__init__()
-        self._board, self._place, self._slots = board, place, slots
+        self._board, self._order, self._place = board, order, place
+        self._nodes: dict[str, tuple[str, ...]] = {}  # of running trials that said where they are
+        self._gave_up: dict[str, Report] = {}  # last words of trials that give up their process
         self._running: dict[str, str | None] = {}  # Tune's id -> ours; None holds a slot
         self._given = 0
         self._hold_s = FIRST_HOLD_S
 
     def suggest(self, trial_id: str) -> Any:
         """The configuration of a trial for Tune; None: not now; Searcher.FINISHED: no more in this round."""
-        if len(self._running) >= self._slots:
+        could_run = self._board.could_run
+        if len(self._running) >= self._place.slots(could_run):
             return None  # the choice falls when a slot is free: then more is known
         if self._given >= ROUND_TRIALS:
             return Searcher.FINISHED
-        choice = self._board.next(self._place["ranks"])
+        if self._board.waiting and self._board.is_paused:
+            return None
+        choice = self._board.next(self._order["ranks"])
         if choice is None:
             return Searcher.FINISHED
+        if isinstance(choice, Wait) and self._place.comes_and_goes and len(self._running) >= could_run:
+            return None  # the slot's node may be given back
         self._given += 1
         if isinstance(choice, Wait):
-            order = {**self._place, "keys": sorted(choice.keys), "limit_s": self._hold_s}
+            order = {**self._order, "keys": sorted(choice.keys), "limit_s": self._hold_s}
             self._running[trial_id] = None
             self._hold_s = min(2 * self._hold_s, LONGEST_HOLD_S)
         else:
-            order = {**self._place, "task": choice.task, "attempts": choice.attempts}
+            order = {**self._order, "task": choice.task, "attempts": choice.attempts}
             self._running[trial_id] = choice.trial_id
             self._hold_s = FIRST_HOLD_S
         return {"order": json.dumps(order)}  # as text: Tune flattens and copies nested configurations
@@ -170,16 +248,28 @@ class _BoardSearcher(Searcher):
     def on_trial_result(self, trial_id: str, result: Mapping[str, Any]) -> None:
         """A step that is not the last one."""
         ours = self._running[trial_id]
-        if ours is not None:
-            self._board.report(ours, Report.from_json(result["report"]))
+        if ours is None:
+            return
+        report = Report.from_json(result["report"])
+        if report.kind == "placed":
+            self._nodes[trial_id] = report.nodes
+        if self._order["comes_and_goes"] and report.kind in ("died", "moved"):
+            self._gave_up[trial_id] = report
+        else:
+            self._board.report(ours, report)
 
     def on_trial_complete(self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False) -> None:
         """The last step, or the end of the slot's process."""
         ours = self._running.pop(trial_id)
+        nodes, last = self._nodes.pop(trial_id, ()), self._gave_up.pop(trial_id, None)
         if ours is None:
-            self._board.stages_there(json.loads(result["found"]) if result else [])
+            self._board.stages_there(json.loads(result["found"]) if result and not error else [])
+        elif last is not None:
+            is_fault = last.kind == "died" and not self._place.lost(nodes)
+            self._board.lost(ours, last.cause or last.kind, last.log_tail, counts=is_fault)
         elif error or result is None:
-            self._board.lost(ours, "the process that held the trial's ranks ended")
+            cause = "the process that held the trial's ranks ended"
+            self._board.lost(ours, cause, counts=not self._place.lost(nodes))
         else:
             self._board.report(ours, Report.from_json(result["report"]))
 

@@ -1,7 +1,8 @@
 """One trial without a sweep: `python -m tailor run trial.toml`, also under `torchrun --nproc-per-node 2 -m tailor`.
 
 `python -m tailor export | time` takes a saved sub-model out of this package and says what it costs;
-`python -m tailor data prepare | check` makes data sets of folders and archives of images.
+`python -m tailor data prepare | check` makes data sets of folders and archives of images;
+`python -m tailor fetch` brings weights by name to this machine, before trials run where there is no network.
 """
 
 import argparse
@@ -11,11 +12,12 @@ import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tailor import model_command
+from tailor import fetch, model_command
 from tailor.config import TrialConfig, parse_trial
 from tailor.errors import ConfigError, TrainingError
 from tailor.imports import load
 from tailor.prepare import command as data_command
+from tailor.weights import refuse_missing
 
 if TYPE_CHECKING:
     from tailor.runner import StageEvent
@@ -31,12 +33,15 @@ def main(argv: list[str] | None = None) -> int:
     try:
         if arguments.command == "data":
             return data_command.run(arguments)
+        if arguments.command == "fetch":
+            return fetch.run(arguments, sys.stdout)
         for module in arguments.imports:
             load(module)
         if arguments.command in model_command.RUN:
             model_command.RUN[arguments.command](arguments, sys.stdout)
             return 0
         config = parse_trial(_read(arguments.trial), str(arguments.trial))
+        refuse_missing([config])
         if arguments.command == "plan":
             _plan(config)
         else:
@@ -66,6 +71,7 @@ def _parser() -> argparse.ArgumentParser:
             "--import", action="append", default=[], type=Path, metavar="FILE", dest="imports",
             help="a module of your own with a method, criterion, network, data set, ... (repeatable)",
         )  # fmt: skip
+    fetch.add_to(commands.add_parser("fetch", help="bring weights by name to this machine, and check what trials read"))
     data_command.add_to(commands.add_parser("data", help="prepare images for training, and check what was prepared"))
     run.add_argument("--cache", type=Path, default=Path("cache"), help="folder of finished stages (default: cache)")
     run.add_argument("--save", type=Path, help="folder to save each operating point's sub-model in")
@@ -101,23 +107,32 @@ def _run(config: TrialConfig, arguments: argparse.Namespace, command: str) -> No
     from tailor.runner import run_trial
 
     ranks = join(arguments.device)
+    macs_before: int | None = None  # of the operating point before
     checkpoints = arguments.cache / "checkpoints"
     try:
         for event in run_trial(config, cache=Cache(arguments.cache), ranks=ranks, checkpoint_folder=checkpoints):
             state = event.result.state if arguments.save and event.point is not None else None  # collective
             if ranks.rank > 0:
                 continue
-            found, seconds = event.result.info, event.result.description["made_by"]["compute_s"]
+            seconds = event.result.description["made_by"]["compute_s"]
             how = "cached" if event.result.cached else f"{seconds:.2f} s"
             print(f"{event.order:3}  {event.result.key[:12]}  {event.result.stage.kind:18} {how:>8}", flush=True)
             if event.point is not None:
-                removed = 1.0 - found["macs"] / found["original_macs"]
-                score, metric = found["validation_score"], found["metric"].replace("_", " ")
-                print(f"     point {event.point}: {removed:.3f} of the MACs gone, validation {metric} {score:.4f}")
+                print(f"     {_point(event, macs_before)}")
+                macs_before = event.result.info["macs"]
             if state is not None:
                 _save(event, state, config, arguments, command)
     finally:
         leave()
+
+
+def _point(event: "StageEvent", macs_before: int | None) -> str:
+    """An operating point in a line; `macs_before`: of the one before it on the path, if any."""
+    found = event.result.info
+    nothing = ", none since the point before" if found["macs"] == macs_before else ""
+    removed = 1.0 - found["macs"] / found["original_macs"]
+    score, metric = found["validation_score"], found["metric"].replace("_", " ")
+    return f"point {event.point}: {removed:.3f} of the MACs gone{nothing}, validation {metric} {score:.4f}"
 
 
 def _save(

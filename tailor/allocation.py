@@ -16,6 +16,9 @@ from tailor.errors import ConfigError
 from tailor.state import ModelState
 from tailor.surgery import Group, Kept
 
+BUDGET_MARGIN = 0.05
+"""Share of the original network's MACs by which a pruning may remove more than asked for (C)."""
+
 Ranking = dict[str, Tensor]  # group name -> (F,)
 Minimum = dict[str, int]  # group name -> filters that stay at the least
 
@@ -36,7 +39,12 @@ def minimums(state: ModelState, found: tuple[Group, ...], minimum_filters_fracti
 
 
 def lowest_of_all(
-    state: ModelState, found: tuple[Group, ...], removed_macs_fraction: float, minimum: Minimum, ranking: Ranking
+    state: ModelState,
+    found: tuple[Group, ...],
+    removed_macs_fraction: float,
+    minimum: Minimum,
+    ranking: Ranking,
+    width_multiple: int = 1,
 ) -> Kept:
     """The filters that stay when the lowest-ranked of the whole network go, one after the other, until the budget.
 
@@ -48,32 +56,35 @@ def lowest_of_all(
         removed_macs_fraction: of the original network with this head; what earlier steps removed counts.
         minimum: what every group keeps.
         ranking: which filters go first.
+        width_multiple: see `rounded`.
 
     Raises:
-        ConfigError: the layers cannot lose so much; the text says how much they can.
+        ConfigError: the layers cannot lose so much, or only much more; the text names the layer in the way.
     """
     order = removal_order(ranking, minimum)
-    gone: dict[str, list[int]] = {g.name: [] for g in found}
 
     def counts(removals: int) -> dict[str, int]:
         removed = Counter(name for name, _ in order[:removals])
-        return {name: removed[name] for name in gone}
+        return {g.name: removed[g.name] for g in found}
 
-    removals = _fewest(state, found, removed_macs_fraction, len(order), counts)
-    for name, index in order[:removals]:
-        gone[name].append(index)
-    return {g.name: _all_but(gone[g.name], g.filters) for g in found}
+    removed = _fewest(state, found, removed_macs_fraction, len(order), counts, width_multiple)
+    return lowest_in_each(found, removed, ranking)
 
 
 def uniform(
-    state: ModelState, found: tuple[Group, ...], removed_macs_fraction: float, minimum: Minimum, ranking: Ranking
+    state: ModelState,
+    found: tuple[Group, ...],
+    removed_macs_fraction: float,
+    minimum: Minimum,
+    ranking: Ranking,
+    width_multiple: int = 1,
 ) -> Kept:
     """The filters that stay when every group loses the same share of its filters, its lowest-ranked ones.
 
     The share is the smallest multiple of 1/1000 that reaches the budget; a group at its minimum keeps what it has.
 
     Raises:
-        ConfigError: the layers cannot lose so much; the text says how much they can.
+        ConfigError: as of `lowest_of_all`.
     """
     original = cost.original_shapes(state.network, state.classes)
 
@@ -81,8 +92,8 @@ def uniform(
         widths = {g.name: round(original[f"{g.name}.weight"][0] * (1000 - thousandths) / 1000) for g in found}
         return {g.name: g.filters - min(g.filters, max(minimum[g.name], widths[g.name])) for g in found}
 
-    share = _fewest(state, found, removed_macs_fraction, 1000, counts)
-    return lowest_in_each(found, counts(share), ranking)
+    removed = _fewest(state, found, removed_macs_fraction, 1000, counts, width_multiple)
+    return lowest_in_each(found, removed, ranking)
 
 
 def random_widths(
@@ -92,11 +103,12 @@ def random_widths(
     minimum: Minimum,
     ranking: Ranking,
     numbers: torch.Generator,
+    width_multiple: int = 1,
 ) -> Kept:
     """Random shares per group, scaled together until the budget is met; the lowest-ranked of each group go.
 
     Raises:
-        ConfigError: the layers cannot lose so much; the text says how much they can.
+        ConfigError: as of `lowest_of_all`.
     """
     drawn = {g.name: float(torch.rand((), generator=numbers)) for g in found}
 
@@ -106,8 +118,20 @@ def random_widths(
         shares = {name: share * part + (1.0 - share) * beyond for name, share in drawn.items()}
         return {g.name: min(round(g.filters * shares[g.name]), max(0, g.filters - minimum[g.name])) for g in found}
 
-    share = _fewest(state, found, removed_macs_fraction, 2000, counts)
-    return lowest_in_each(found, counts(share), ranking)
+    removed = _fewest(state, found, removed_macs_fraction, 2000, counts, width_multiple)
+    return lowest_in_each(found, removed, ranking)
+
+
+def rounded(found: tuple[Group, ...], removed: dict[str, int], width_multiple: int) -> dict[str, int]:
+    """At most as many removals, after which each group has a multiple of so many filters, or all that it has.
+
+    Widths are rounded up, so no group is emptied, and none gets below a minimum that it kept.
+    """
+
+    def stays(group: Group) -> int:
+        return width_multiple * math.ceil((group.filters - removed[group.name]) / width_multiple)
+
+    return {g.name: max(0, g.filters - stays(g)) for g in found}
 
 
 def lowest_in_each(found: tuple[Group, ...], removed: dict[str, int], ranking: Ranking) -> Kept:
@@ -126,27 +150,59 @@ def _fewest(
     removed_macs_fraction: float,
     most: int,
     counts: Callable[[int], dict[str, int]],
-) -> int:
-    """The smallest n in [0, most] for which `counts(n)` filters less meet the budget.
+    width_multiple: int,
+) -> dict[str, int]:
+    """`counts(n)`, rounded to the multiple, of the smallest n in [0, most] with which the budget is met.
 
-    It is 0 only where the budget is met already, so a surgery that removes nothing has nothing to remove.
+    n is 0 only where the budget is met already, so a surgery that removes nothing has nothing to remove. Where many
+    groups lose filters at n, and with them more than BUDGET_MARGIN too much would go, they lose them one after the
+    other in the network's order, until the budget is met.
 
     Raises:
-        ConfigError: not even `counts(most)` filters less meet it.
+        ConfigError: not even `counts(most)` filters less meet it, or one group alone makes it go too far.
     """
-    allowed = original_macs(state) * (1.0 - removed_macs_fraction)
+    whole = original_macs(state)
+    allowed = whole * (1.0 - removed_macs_fraction)
     shapes = {name: tensor.shape for name, tensor in state.tensors.items()}
 
-    def macs_by_layer(n: int) -> dict[str, int]:
-        after = shapes_after(shapes, found, counts(n))
+    def removed(n: int) -> dict[str, int]:
+        return rounded(found, counts(n), width_multiple)
+
+    def macs_by_layer(removed: dict[str, int]) -> dict[str, int]:
+        after = shapes_after(shapes, found, removed)
         return cost.macs_by_layer(state.network, state.classes, after, state.input_shape)
 
-    def meets(n: int) -> bool:
-        return sum(macs_by_layer(n).values()) <= allowed
+    def too_much(removed: dict[str, int]) -> float:
+        """Share of the MACs that is gone beyond the budget; below 0 it is not met."""
+        return (allowed - sum(macs_by_layer(removed).values())) / whole
 
-    if not meets(most):
-        raise _impossible(state, found, removed_macs_fraction, macs_by_layer(most))
-    return _smallest(most, meets)
+    if too_much(removed(most)) < 0.0:
+        raise _impossible(state, found, removed_macs_fraction, macs_by_layer(removed(most)))
+    fewest = _smallest(most, lambda n: too_much(removed(n)) >= 0.0)
+    if too_much(removed(fewest)) <= BUDGET_MARGIN:
+        return removed(fewest)
+    before, after = removed(max(0, fewest - 1)), removed(fewest)
+    changed = [name for name in after if after[name] > before[name]]
+    parts = [before | {name: after[name] for name in changed[:number]} for number in range(len(changed) + 1)]
+    number = _smallest(len(changed), lambda number: too_much(parts[number]) >= 0.0)
+    if too_much(parts[number]) > BUDGET_MARGIN:
+        last = (changed[number - 1], too_much(parts[number - 1])) if number else None
+        raise _missed(state, removed_macs_fraction, too_much(parts[number]), last)
+    return parts[number]
+
+
+def _missed(
+    state: ModelState, removed_macs_fraction: float, too_much: float, last: tuple[str, float] | None
+) -> ConfigError:
+    """The error for a budget that is overshot; `last`: the group that was cut last, and what was too much before."""
+    removed, way = removed_macs_fraction + too_much, "earlier steps did so"
+    if last is not None:
+        way = f"the next filters of {last[0]} lead there from {max(0.0, removed_macs_fraction + last[1]):.3f}"
+    return ConfigError(
+        f"removed_macs_fraction = {removed_macs_fraction:g} is missed by more than {BUDGET_MARGIN:g}: {removed:.3f} of "
+        f"the MACs of {state.network} are gone, and {way}; choose another budget, larger steps or a smaller "
+        "pruning.width_multiple"
+    )
 
 
 def _impossible(
@@ -160,8 +216,8 @@ def _impossible(
         f"removed_macs_fraction = {removed_macs_fraction:g} is more than {state.network} can lose, which is "
         f"{1.0 - sum(least.values()) / whole:.3f} with its prunable layers ({prunable}) at their minimum; most of what "
         f"stays is in {largest.removesuffix('.weight')}, {least[largest] / whole:.3f} of the original MACs; choose a "
-        "smaller budget or pruning.minimum_filters_fraction, or let more layers lose filters: pruning.residual = "
-        "'coupled', pruning.linear = true"
+        "smaller budget, pruning.minimum_filters_fraction or pruning.width_multiple, or let more layers lose filters: "
+        "pruning.residual = 'coupled', pruning.linear = true"
     )
 
 

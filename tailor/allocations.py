@@ -3,7 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Generator
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -17,6 +17,7 @@ from tailor.stages import (
     Outcome,
     Prune,
     PruneBestOfRandom,
+    PruneToLatency,
     Stage,
     Task,
     Training,
@@ -34,6 +35,7 @@ class Cut:
     task: Task
     batch_size: int
     seed: int  # of whatever is drawn
+    width_multiple: int
     at_random: bool  # random filters go, whatever the scores say
 
 
@@ -41,6 +43,16 @@ class Allocation(Settings):
     """Settings of an allocation; subclasses set `name` to a literal and are added to ALLOCATIONS."""
 
     name: str
+    in_steps: ClassVar[bool] = True
+    """Whether it can prune in several steps, each with a share of the budget."""
+
+    def label(self) -> str:
+        """What tells it from others in the names of arms."""
+        return self.name
+
+    def asked(self, removed_macs_fraction: float) -> float | None:
+        """The budget in MACs that its points answer to; None: they answer to another one."""
+        return removed_macs_fraction
 
     @abstractmethod
     def stages(self, scores: Outcome, cut: Cut) -> Generator[Stage, Outcome, Outcome]:
@@ -89,6 +101,7 @@ class RandomBest(Allocation):
                 draws=self.draws,
                 task=cut.task,
                 seed=cut.seed,
+                width_multiple=cut.width_multiple,
             )
         )
 
@@ -150,6 +163,7 @@ class LeGR(Allocation):
             tuning_steps=self.tuning_steps,
             training=self._training(cut) if self.tuning_steps else None,
             seed=cut.seed,
+            width_multiple=cut.width_multiple,
         )
         return (yield _prune(learned, cut, "global"))
 
@@ -166,6 +180,56 @@ class LeGR(Allocation):
         )
 
 
+class ToLatency(Allocation):
+    """As little goes as suffices for a latency, measured where the trial runs; the method's budget is the most to go.
+
+    A forward pass in evaluation mode on images that lie on the device; of its repeats the lower quartile counts (C:
+    what else runs on the machine only ever adds).
+    """
+
+    name: Literal["latency"] = "latency"
+    in_steps: ClassVar[bool] = False
+    latency_ms: Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
+    """Of a forward pass of one batch."""
+    device: Literal["cpu", "cuda"] = "cpu"
+    batch_size: Count = 1
+    threads: Count = 1
+    """Of the CPU."""
+    precision: Literal["float32", "bf16"] = "float32"
+    repeats: Annotated[int, Field(ge=2)] = 50
+    within: Literal["global", "uniform"] = "global"
+    """From which layers it goes."""
+
+    def label(self) -> str:
+        """Each latency is an arm of its own, since its points answer to no budget in MACs."""
+        return f"{self.latency_ms:g} ms on {self.device}"
+
+    def asked(self, _removed_macs_fraction: float) -> float | None:
+        """None."""
+        return None
+
+    def stages(self, scores: Outcome, cut: Cut) -> Generator[Stage, Outcome, Outcome]:
+        """One surgery that measures."""
+        return (
+            yield PruneToLatency(
+                of=scores,
+                rule=cut.rule,
+                allocation=self.within,
+                grouping=cut.grouping,
+                removed_macs_fraction=cut.removed_macs_fraction,
+                minimum_filters_fraction=cut.minimum_filters_fraction,
+                width_multiple=cut.width_multiple,
+                latency_ms=self.latency_ms,
+                device=self.device,
+                batch_size=self.batch_size,
+                threads=self.threads,
+                precision=self.precision,
+                repeats=self.repeats,
+                seed=cut.seed if cut.at_random else None,
+            )
+        )
+
+
 def _prune(scores: Outcome, cut: Cut, allocation: Literal["global", "uniform"]) -> Prune:
     return Prune(
         of=scores,
@@ -175,9 +239,10 @@ def _prune(scores: Outcome, cut: Cut, allocation: Literal["global", "uniform"]) 
         removed_macs_fraction=cut.removed_macs_fraction,
         minimum_filters_fraction=cut.minimum_filters_fraction,
         seed=cut.seed if cut.at_random else None,
+        width_multiple=cut.width_multiple,
     )
 
 
 ALLOCATIONS: Registry[type[Allocation]] = Registry("allocation")
-for _settings in (Global, Uniform, RandomBest, LeGR):
+for _settings in (Global, Uniform, RandomBest, LeGR, ToLatency):
     ALLOCATIONS.add(_settings.model_fields["name"].default, _settings)

@@ -1,6 +1,6 @@
 """Finished stages on disk: immutable folders by key, made under a temporary name and renamed. No locks, no pickle.
 
-    cache/ab/abcd.../stage.json          kind, settings, outcome, who made it, checksum of the tensors
+    cache/ab/abcd.../stage.json          kind, settings, outcome, who made it, checksum of the tensors and of all this
     cache/ab/abcd.../tensors.safetensors what the stage changed
 
 Two who finish one stage at the same time write the same thing: the second finds the folder there and drops its own.
@@ -49,7 +49,7 @@ class Cache:
         """The description of a finished stage; None if there is none.
 
         Raises:
-            DamagedStage: the description is not JSON or not of this stage.
+            DamagedStage: the description is not JSON, not of this stage, or not what was written.
         """
         try:
             content = (self.path(key) / STAGE_FILE).read_bytes()
@@ -59,6 +59,8 @@ class Cache:
             stored = json.loads(content)
             if stored["key"] != key:
                 raise ValueError(f"it describes stage {stored['key']}")
+            if stored.pop("sha256", None) not in (None, _checksum(stored)):  # None: of before it was written
+                raise ValueError("its SHA-256 is not the one in it")
             return StoredStage(key=key, description=stored["description"], tensors_bytes=stored["tensors_bytes"])
         except (ValueError, KeyError, TypeError) as error:
             raise DamagedStage(f"{self.path(key) / STAGE_FILE}: {error}") from error
@@ -95,7 +97,10 @@ class Cache:
                 "tensors_bytes": len(tensors),
                 "tensors_sha256": hashlib.sha256(tensors).hexdigest(),
             }
-            _write_synced(temporary / STAGE_FILE, json.dumps(stored, indent=1).encode())
+            stored = json.loads(json.dumps(stored))  # as it will be read
+            _write_synced(
+                temporary / STAGE_FILE, json.dumps({"sha256": _checksum(stored), **stored}, indent=1).encode()
+            )
             _sync_folder(temporary)
             try:
                 temporary.rename(final)
@@ -112,6 +117,11 @@ class Cache:
         target = self.path(key).with_name(f".damaged-{key[:16]}-{secrets.token_hex(4)}")
         self.path(key).rename(target)
         return target
+
+
+def _checksum(stored: dict[str, Any]) -> str:
+    """SHA-256 of a description without its own checksum, whatever the order and layout of its JSON."""
+    return hashlib.sha256(json.dumps(stored, sort_keys=True).encode()).hexdigest()
 
 
 def _write_synced(path: Path, content: bytes) -> None:

@@ -45,7 +45,32 @@ class DataInfo:
     test_images: int  # of the target, fixed by the split seed and independent of `train_images`
 
 
-NETWORKS: Registry[NetworkInfo] = Registry("network")
+class _Networks(Registry[NetworkInfo]):
+    """Networks by name; one of timm's, "timm/...", is described when it is first asked for, which imports torch."""
+
+    def __getitem__(self, name: str) -> NetworkInfo:
+        self._bring(name)
+        return super().__getitem__(name)
+
+    def __contains__(self, name: object) -> bool:
+        self._bring(name)
+        return super().__contains__(name)
+
+    def _bring(self, name: object) -> None:
+        if not isinstance(name, str) or not name.startswith("timm/") or name in self._records:
+            return
+        from tailor.network_facts import described
+        from tailor.timm_networks import first_record
+
+        self._records[name] = first_record(name)
+        try:
+            self._records[name] = described(name)
+        except BaseException:
+            del self._records[name]  # what cannot be followed is no network of ours
+            raise
+
+
+NETWORKS: Registry[NetworkInfo] = _Networks("network")
 DATASETS: Registry[DataInfo] = Registry("data set")
 
 NETWORKS.add(

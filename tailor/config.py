@@ -6,15 +6,16 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, SerializeAsAny, ValidationError, field_validator, model_validator
 
-from tailor import datasets
+from tailor import datasets, optimisation, weights
 from tailor.allocations import ALLOCATIONS
 from tailor.catalog import NETWORKS, DataInfo
 from tailor.errors import ConfigError
 from tailor.imports import digests_in
 from tailor.methods import METHODS, Method
 from tailor.named import by_name
+from tailor.optimisation import Optimisation
 from tailor.registry import nearest
-from tailor.regularisation import REGULARISERS, Regulariser
+from tailor.regularisation import REGULARISERS
 from tailor.settings import Count, Fraction, Rate, Seed, Settings
 from tailor.stages import canonical_json
 
@@ -96,11 +97,15 @@ class SourceConfig(Settings):
     """The pre-trained network: trained on the data set's source task once per network and seed, or read from a file."""
 
     weights: Annotated[str | None, Field(json_schema_extra={"in_no_id": True})] = None
-    """A `.safetensors` or `.pth` file of a state_dict; None trains on the source task, and the settings below count."""
+    """A `.safetensors` or `.pth` file of a state_dict, or torchvision's by their exact name, such as
+    "MobileNet_V2_Weights.IMAGENET1K_V2"; None trains on the source task, and the settings from `seed` on count."""
     weights_sha256: Annotated[str | None, Field(json_schema_extra={"neutral": None})] = None
-    """The file's SHA-256, by which it is known."""
+    """The file's SHA-256, by which it is known; of weights by name, the first digits are known."""
+    weights_folder: Annotated[str | None, Field(json_schema_extra={"in_no_id": True})] = None
+    """Where weights by name lie, "weights" where nothing is said: `python -m tailor fetch` puts them there."""
     pixel_mean: Annotated[tuple[float, ...], Field(json_schema_extra={"neutral": (0.5,)}, strict=False)] = (0.5,)
-    """What the weights expect of pixels in [0, 1], one number or one per channel: (pixel - mean) / std."""
+    """What the weights expect of pixels in [0, 1], one number or one per channel: (pixel - mean) / std. Weights by name
+    bring theirs."""
     pixel_std: Annotated[tuple[float, ...], Field(json_schema_extra={"neutral": (0.5,)}, strict=False)] = (0.5,)
     seed: Seed = 0
     epochs: Count = 12
@@ -109,38 +114,44 @@ class SourceConfig(Settings):
     momentum: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.9
     weight_decay: Rate = 0.0005
 
+    @property
+    def weights_file(self) -> Path | None:
+        """The file that the weights are read from; None: they are trained."""
+        if self.weights is None or self.weights_folder is None:
+            return None if self.weights is None else Path(self.weights)
+        return Path(self.weights_folder) / weights.find(self.weights).file
+
+    @model_validator(mode="before")
+    @classmethod
+    def _names_stand_for_facts(cls, raw: Any) -> Any:
+        return weights.with_facts(raw) if isinstance(raw, dict) else raw
+
+    @field_validator("weights", "weights_folder")
+    @classmethod
+    def _place_is_absolute(cls, place: str | None) -> str | None:
+        if place is None or weights.is_name(place):
+            return place
+        return str(Path(place).expanduser().resolve())  # ranks run in other folders
+
     @model_validator(mode="after")
     def _weights_are_pinned(self) -> "SourceConfig":
         if (self.weights is None) != (self.weights_sha256 is None):
             raise ValueError(
                 "weights and weights_sha256 belong together: give the file and its SHA-256 (type: sha256sum FILE)"
             )
+        if self.weights is not None and self.weights_sha256 is not None:
+            weights.check_pin(self.weights, self.weights_sha256)
+        if self.weights_folder is not None and (self.weights is None or not weights.is_name(self.weights)):
+            raise ValueError(
+                "weights_folder is where weights by name lie, and source.weights is no such name; leave it out"
+            )
         return self
 
-
-class Optimisation(Settings):
-    """How the target is trained; the same for every method (the printed settings of TransTailor by default)."""
-
-    epochs: Count = 25
-    """Epochs of each fine-tuning."""
-    head_epochs: Count = 40
-    """Epochs of the first fit of the new head."""
-    batch_size: Annotated[int, Field(ge=2)] = 32
-    """Images per step over all ranks together."""
-    learning_rate: Rate = 0.0005
-    """For all layers but the head."""
-    head_learning_rate: Rate = 0.005
-    momentum: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.9
-    weight_decay: Rate = 0.005
-    schedule: Literal["constant", "cosine"] = "constant"
-    optimiser: Literal["sgd", "adam"] = "sgd"
-    regulariser: SerializeAsAny[Regulariser] | None = None
-    """What every fine-tuning of all layers adds to its loss; None adds nothing."""
-
-    @field_validator("regulariser", mode="before")
-    @classmethod
-    def _regulariser_by_name(cls, regulariser: Any) -> Any:
-        return by_name(REGULARISERS, regulariser)
+    @model_validator(mode="after")
+    def _pixels_are_possible(self) -> "SourceConfig":
+        if not all(std > 0.0 for std in self.pixel_std):
+            raise ValueError(f"pixel_std = {list(self.pixel_std)}: pixels are divided by it; give numbers above 0")
+        return self
 
 
 class PruningConfig(Settings):
@@ -152,6 +163,8 @@ class PruningConfig(Settings):
     """Whether hidden linear layers lose outputs, too."""
     minimum_filters_fraction: Fraction = 0.1
     """Share of each layer's original filters that always stay, at least one."""
+    width_multiple: Annotated[Count, Field(json_schema_extra={"neutral": 1})] = 1
+    """Each layer that loses filters keeps a multiple of so many (8 suits GPUs), or all that it has."""
     measure_norms: bool = False
     """Whether the norms' running statistics are measured again after each pruning."""
     optimiser_state: Literal["reset", "kept"] = "reset"
@@ -225,12 +238,29 @@ class TrialConfig(Settings):
                 f"data set {self.data.name} has no source task to pre-train on; give source.weights, or prepare it "
                 "with --source-classes"
             )
+        weights.refuse_other_network(self.source.weights, self.network)
+        return self
+
+    @model_validator(mode="after")
+    def _pixels_fit_the_images(self) -> "TrialConfig":
+        channels = self.data.input_shape[0]
+        for name, values in (("pixel_mean", self.source.pixel_mean), ("pixel_std", self.source.pixel_std)):
+            if len(values) not in (1, channels):
+                raise ValueError(
+                    f"source.{name} has {len(values)} numbers, and {self.data.name} has {channels} channels; give one "
+                    "number, or one per channel"
+                )
         return self
 
     @model_validator(mode="after")
     def _regulariser_is_possible(self) -> "TrialConfig":
         if self.optimisation.regulariser is not None:
             self.optimisation.regulariser.check(self.network)
+        return self
+
+    @model_validator(mode="after")
+    def _optimisation_is_possible(self) -> "TrialConfig":
+        optimisation.check(self)
         return self
 
     @model_validator(mode="after")

@@ -1,6 +1,6 @@
 """Images of a task: loaded and verified once per process, split by a seed, served in batches that ranks share.
 
-Shapes: N images, B images of one rank in a step, C channels, H height, W width.
+Shapes: N samples, M images, B images of one rank in a step, C channels, H height, W width.
 """
 
 import hashlib
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from tailor import datasets
-from tailor.augmentation import augmented
+from tailor.augmentation import augmented, centre
 from tailor.catalog import DATASETS
 from tailor.distributed import Ranks
 from tailor.errors import ConfigError
@@ -20,26 +20,50 @@ from tailor.registry import function_of
 from tailor.seeds import stream
 from tailor.stages import Task
 
+EVALUATION_BATCH = 256
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Samples:
-    """Images with labels, resident in memory."""
+    """Images with labels. What is taken of them shares their images; pixels are copied when they are fetched.
 
-    images: Tensor  # (N, C, H, W) uint8, or rows of numbers (N, inputs) float32
+    All tensors lie together: on the host, the images perhaps in a memory map, or on the device that trains.
+    """
+
+    images: Tensor  # (M, C, H, W) uint8, or rows of numbers (M, inputs) float32
     labels: Tensor  # (N,) int64, from 0, or real values float32
     ids: Tensor  # (N,) int64, the image's number in its data set
+    rows: Tensor | None = None  # (N,) int64, each sample's place in `images`; None: N = M, in their order
     crop_px: int | None = None  # a network sees a square of so many pixels of each image; None: all of it
+    device: torch.device | None = None  # where fetched samples lie; None: where these do
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def take(self, indices: Tensor) -> "Samples":
         """The samples at `indices`, in that order."""
-        return replace(self, images=self.images[indices], labels=self.labels[indices], ids=self.ids[indices])
+        rows = indices if self.rows is None else self.rows[indices]
+        return replace(self, rows=rows, labels=self.labels[indices], ids=self.ids[indices])
 
-    def to(self, device: torch.device) -> "Samples":
-        """The same samples on a device."""
-        return replace(self, images=self.images.to(device), labels=self.labels.to(device), ids=self.ids.to(device))
+    def fetch(self, places: Tensor | None = None) -> "Samples":
+        """Copies of the samples at `places` (B,), None for all of them: images (B, C, H, W), on `device`."""
+        if places is None:
+            places = torch.arange(len(self), device=self.labels.device)
+        rows = places if self.rows is None else self.rows.index_select(0, places)
+        return Samples(
+            images=self._selected(self.images, rows),
+            labels=self._selected(self.labels, places),
+            ids=self._selected(self.ids, places),
+            crop_px=self.crop_px,
+        )
+
+    def _selected(self, whole: Tensor, places: Tensor) -> Tensor:
+        """whole[places] on `device`; from the host to a GPU through pinned memory, beside what the GPU does."""
+        if self.device is None or self.device == whole.device:
+            return whole.index_select(0, places)
+        shape, is_pinned = (len(places), *whole.shape[1:]), self.device.type == "cuda"
+        buffer = torch.empty(shape, dtype=whole.dtype, pin_memory=is_pinned)
+        return torch.index_select(whole, 0, places, out=buffer).to(self.device, non_blocking=True)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -88,7 +112,8 @@ def digest(tasks: dict[str, Samples]) -> str:
     """SHA-256 over shapes, images and labels of all tasks."""
     sha256 = hashlib.sha256()
     for name in sorted(tasks):
-        for tensor in (tasks[name].images, tasks[name].labels):
+        samples = tasks[name].fetch()
+        for tensor in (samples.images, samples.labels):
             sha256.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
             sha256.update(tensor.contiguous().numpy().tobytes())
     return sha256.hexdigest()
@@ -133,22 +158,28 @@ def batches(
 
     Order and augmentation depend on (seed, epoch, image) alone: neither ranks nor resuming change what is seen.
     """
-    order = torch.randperm(len(samples), generator=generator(seed, "order", epoch)).to(samples.images.device)
+    order = torch.randperm(len(samples), generator=generator(seed, "order", epoch)).to(samples.labels.device)
     for start in range(first_step * batch_size, len(samples), batch_size):
         together = order[start : start + batch_size]
-        mine = together[ranks.rank :: ranks.count]
-        images, labels = samples.images.index_select(0, mine), samples.labels.index_select(0, mine)
+        mine = samples.fetch(together[ranks.rank :: ranks.count])
+        images = mine.images
         if images.dim() == 4:
-            ids = samples.ids.index_select(0, mine)
-            images = augmented(images, ids, augmentation, seed, epoch, samples.crop_px)
-        yield Batch(images=normalise(images), labels=labels, global_count=len(together))
+            images = augmented(images, mine.ids, augmentation, seed, epoch, samples.crop_px)
+        yield Batch(images=normalise(images), labels=mine.labels, global_count=len(together))
+
+
+def in_order(samples: Samples) -> Iterator[tuple[Tensor, Tensor]]:
+    """Images (B, ...) as evaluation sees them, normalised, and their labels (B,), batch by batch."""
+    for places in torch.arange(len(samples), device=samples.labels.device).split(EVALUATION_BATCH):
+        some = samples.fetch(places)
+        yield normalise(centre(some.images, samples.crop_px)), some.labels
 
 
 def normalise(images: Tensor) -> Tensor:
     """Float images in [-1, 1] of uint8 images in [0, 255]; what is float already, as it is."""
     if images.is_floating_point():
         return images
-    return images.div(127.5).sub_(1.0)  # dividing integers gives float32
+    return images.float().div_(127.5).sub_(1.0)  # torch divides integers to the same bits, many times slower
 
 
 def _draw_per_class(indices: Tensor, labels: Tensor, per_class: int, seed: int) -> Tensor:

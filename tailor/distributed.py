@@ -87,7 +87,9 @@ def join(device: str = "auto") -> Ranks:
         raise ConfigError("device 'cuda' was asked for and torch sees no GPU; use --device cpu")
     rank, count = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     use_gpu = device == "cuda" or (device == "auto" and torch.cuda.is_available())
-    chosen = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if use_gpu else torch.device("cpu")
+    # A scheduler that shows each rank its own GPU alone leaves it one, whatever its local rank is.
+    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+    chosen = torch.device("cuda", local_rank % torch.cuda.device_count()) if use_gpu else torch.device("cpu")
     if use_gpu:
         torch.cuda.set_device(chosen)
     if count > 1 and not dist.is_initialized():

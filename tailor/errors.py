@@ -5,5 +5,9 @@ class ConfigError(ValueError):
     """The user's mistake in a configuration; its text says what was given, what is valid and what to type next."""
 
 
+class Paused(Exception):  # an event, not a mistake
+    """A trial was asked to pause and did, on all ranks; the same call goes on from exactly there."""
+
+
 class TrainingError(RuntimeError):
     """Training cannot go on (for example a loss that is no longer finite); the text names stage, epoch and step."""

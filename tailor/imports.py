@@ -75,6 +75,11 @@ def load(path: Path) -> str:
     return sha256
 
 
+def anything_is_loaded() -> bool:
+    """Whether a user's module may have been loaded in this process."""
+    return PACKAGE in sys.modules
+
+
 def digest_of(registry: Registry[Any], name: str) -> str | None:
     """The SHA-256 of the user's module that registered `name`; None for what comes with this program."""
     record = (registry.noun, name)
@@ -86,6 +91,8 @@ def digests_in(settings: object) -> dict[str, str]:
 
     Any text that is the name of a user's record counts as a use of it, so that none is overlooked.
     """
+    if not anything_is_loaded():
+        return {}
     named = set(_texts(settings))
     return {
         f"{noun} {name}": brought.sha256

@@ -47,7 +47,15 @@ class Latency:
     peak_memory_is: str
 
 
-def measure(state: ModelState, *, batch: int, device: torch.device, threads: int | None, repeats: int) -> Latency:
+def measure(
+    state: ModelState,
+    *,
+    batch: int,
+    device: torch.device,
+    threads: int | None,
+    repeats: int,
+    precision: torch.dtype = torch.float32,
+) -> Latency:
     """Time a model in evaluation mode, without gradients, on random images that lie on the device already.
 
     A repeat ends when its outputs are there (the GPU is waited for). On the CPU the peak memory is true in a process
@@ -59,13 +67,14 @@ def measure(state: ModelState, *, batch: int, device: torch.device, threads: int
         device: where it runs.
         threads: of the CPU; None: as many as torch takes.
         repeats: forward passes that are timed, at least 2.
+        precision: of weights and images.
     """
     macs = macs_of(state)  # counted first: it imports the network's code, which is no part of a model's memory
     with _threads(threads), torch.inference_mode():
         _wake(device)
         before_bytes = _resident_bytes("VmRSS")
-        model = state.build(device).eval()
-        images = torch.randn(batch, *state.input_shape, generator=generator(0, "images")).to(device)
+        model = state.build(device).eval().to(precision)
+        images = torch.randn(batch, *state.input_shape, generator=generator(0, "images")).to(device, precision)
         can_measure = _forget_peak(device)
         seconds = _timed(model, images, repeats)
         peak_bytes = _peak_bytes(device, before_bytes) if can_measure else None
@@ -79,7 +88,7 @@ def measure(state: ModelState, *, batch: int, device: torch.device, threads: int
             device=device.type,
             device_name=device_name(device),
             threads=torch.get_num_threads(),
-            precision=_precision(images, device),
+            precision=precision_name(precision, device),
             torch_version=torch.__version__,
             warm_up_runs=WARM_UP_RUNS,
             repeats=repeats,
@@ -124,6 +133,13 @@ def device_name(device: torch.device) -> str:
     return names[0] if names else platform.machine()
 
 
+def precision_name(precision: torch.dtype, device: torch.device) -> str:
+    """The numbers' type, and whether the GPU may compute with fewer digits than it has."""
+    name = str(precision).removeprefix("torch.")
+    is_tf32 = device.type == "cuda" and torch.backends.cudnn.allow_tf32
+    return f"{name} (TF32 allowed in convolutions)" if is_tf32 else name
+
+
 @contextmanager
 def _threads(threads: int | None) -> Iterator[None]:
     """This number of CPU threads for a while."""
@@ -156,13 +172,6 @@ def _timed(model: nn.Module, images: Tensor, repeats: int) -> Tensor:
 def _wait(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-
-
-def _precision(images: Tensor, device: torch.device) -> str:
-    """The numbers' type, and whether the GPU may compute with fewer digits than it has."""
-    name = str(images.dtype).removeprefix("torch.")
-    is_tf32 = device.type == "cuda" and torch.backends.cudnn.allow_tf32
-    return f"{name} (TF32 allowed in convolutions)" if is_tf32 else name
 
 
 def _memory_is(device: torch.device) -> str:

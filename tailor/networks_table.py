@@ -4,27 +4,35 @@ Writes tailor/torchvision_networks.json, which plans read without torch, and doc
 """
 
 import argparse
-import json
 import sys
+import tempfile
 from collections import Counter
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import torch
-import torchvision
-from torch import Tensor, nn
+from torch import Tensor
 from torchvision import models
 
 from tailor import cost, networks, surgery
-from tailor.catalog import NETWORKS, TORCHVISION_FILE, NetworkInfo
+from tailor.catalog import NETWORKS, NetworkInfo
 from tailor.data import generator
 from tailor.groups import Group, groups, refusals
+from tailor.network_facts import CLASSES, INPUT_SHAPE, described, undescribed
+from tailor.networks_document import (
+    MOST_USED,
+    NOT_TRIED,
+    REMOVED_MACS_FRACTION,
+    TOLERANCE,
+    Checked,
+    keep,
+    known,
+    spoken,
+)
+from tailor.networks_saved import exported, rebuilt, save_example
 from tailor.stages import GroupRule
 from tailor.state import ModelState
 
-CLASSES, INPUT_SHAPE = 5, (3, 224, 224)
-OTHER_SIZES = (96, 225)
 OWN_BUILDERS = {name: f"tailor.torchvision_networks:{name}" for name in ("googlenet", "inception_v3")}
 RULES = (
     GroupRule(),
@@ -32,117 +40,54 @@ RULES = (
     GroupRule(linear=True),
     GroupRule(residual="coupled", linear=True),
 )
-REMOVED_MACS_FRACTION = 0.3
-TOLERANCE = 1e-5  # masked and slimmed differ by rounding alone
-DOCUMENT = Path(__file__).parent.parent / "docs" / "networks.md"
-COLUMNS = (
-    *("network", "head", "parameters", "MACs", "inside", "coupled", "inside + linear", "coupled + linear"),
-    *("can go", "passes", "rule, or why not", "what keeps all its filters under coupled + linear"),
-)
-VERSION = torchvision.__version__.partition("+")[0]
-HEADING = f"""# Torchvision's classifiers
-
-Made by `python -m tailor.networks_table` with torchvision {VERSION}; all networks are without weights.
-
-- Parameters and MACs are with {CLASSES} classes at the size {INPUT_SHAPE[1:]}. A star: the network reads no other.
-- Groups of filters under each rule. *Inside*: layers that can lose filters alone. *Coupled*: also layers whose outputs
-  are added to each other, together. *+ linear*: also hidden linear layers.
-- *Can go*: most of the MACs that goes, with one filter left in each group, inside and under coupled + linear.
-- *Passes*: random filters with {REMOVED_MACS_FRACTION:.0%} of the MACs are removed under the first rule that allows it;
-  forward and backward run; masked equals slimmed to {TOLERANCE:g} of the largest logit, while pruning moves logits a
-  hundred times as far at least.
-
-| {" | ".join(COLUMNS)} |
-|{" --- |" * len(COLUMNS)}
-"""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Checked:
-    """What pruning a network showed."""
-
-    groups: tuple[int, ...]  # under each of RULES
-    can_go: tuple[float, ...]  # under each of RULES, fraction of the MACs
-    passes: bool
-    note: str  # the rule under which it was pruned, or what went wrong
-    whole: str  # what keeps the other layers from losing filters
 
 
 def main(arguments: list[str]) -> int:
-    """Check the networks that are named (none: all), and write both files.
+    """Check the networks that are named (none: all), and write both files after each.
 
     Returns:
         0; whether a network passes is a fact of the table.
     """
     parser = argparse.ArgumentParser(prog="python -m tailor.networks_table", description=__doc__)
     parser.add_argument("names", nargs="*", help="torchvision's names; the lines of others stay as they are")
-    names = parser.parse_args(arguments).names or models.list_models(module=models)
-    known = json.loads(TORCHVISION_FILE.read_bytes()) if TORCHVISION_FILE.exists() else {}
-    for name in names:
-        info = describe(name)
-        checked = check(name)
-        print(f"{name}: {'passes' if checked.passes else 'fails'}, {checked.note}", flush=True)  # noqa: T201
-        known[name] = {"info": asdict(info), "checked": asdict(checked)}
-        text = json.dumps({key: known[key] for key in sorted(known)}, indent=1) + "\n"
-        TORCHVISION_FILE.write_text(text)
-    rows = [row(name, NetworkInfo(**known[name]["info"]), Checked(**known[name]["checked"])) for name in sorted(known)]
-    DOCUMENT.write_text(HEADING + "\n".join(rows) + "\n")
+    parser.add_argument("--untried", action="store_true", help="leave out those of which everything was tried")
+    asked = parser.parse_args(arguments)
+    for name in asked.names or models.list_models(module=models):
+        if asked.untried and not is_untried(name):
+            continue
+        info, checked = describe(name), check(name)
+        print(f"{name}: {spoken(checked)}", flush=True)  # noqa: T201
+        keep(name, {"info": asdict(info), "checked": asdict(checked)})
     return 0
+
+
+def is_untried(name: str) -> bool:
+    """Whether the table says of something that is asked of a network that it was not tried."""
+    if (line := known().get(name)) is None:
+        return True
+    checked = Checked(**line["checked"])
+    return NOT_TRIED in (checked.rebuilt, checked.torch_export, *([checked.onnx] if name in MOST_USED else []))
 
 
 def describe(name: str) -> NetworkInfo:
     """The facts of one of torchvision's classifiers that a plan needs."""
-    values: dict[str, Any] = {f.name: 0 for f in fields(NetworkInfo)} | {
-        "description": f"torchvision's {name}, without weights.",
-        "builder": OWN_BUILDERS.get(name, f"torchvision.models:{name}"),
-        "input_shape": INPUT_SHAPE,
-    }
     if name not in NETWORKS:
-        NETWORKS.add(name, NetworkInfo(**values))
-    model = networks.skeleton(name, CLASSES)
-    members = [m for g in groups(model, INPUT_SHAPE, GroupRule(linear=True)) for m in g.members]
-    head = head_of(model)
-    values |= {
-        "head": head,
-        "has_norm": any(member.norm for member in members),
-        "activation": "+".join(sorted({m.activation_kind for m in members if m.activation_kind})) or "none",
-        "macs": cost.macs(name, CLASSES, cost.original_shapes(name, CLASSES), INPUT_SHAPE),
-        "params_count": sum(p.numel() for p in model.parameters()),
-        "head_params_count": sum(p.numel() for p in model.get_submodule(head).parameters()),
-        "any_size": all(reads(model, size) for size in OTHER_SIZES),
-    }
-    return NetworkInfo(**values)
-
-
-def reads(model: nn.Module, size: int) -> bool:
-    """Whether a network on `meta` reads images of another size."""
-    try:
-        with torch.no_grad():
-            model.eval()(torch.zeros(1, 3, size, size, device="meta"))
-    except (AssertionError, RuntimeError, ValueError):  # torchvision's networks have no common error for this
-        return False
-    return True
-
-
-def head_of(model: nn.Module) -> str:
-    """Name of the last layer with as many outputs as classes."""
-    weights = [name for name, p in model.named_parameters() if name.endswith(".weight") and p.shape[0] == CLASSES]
-    return weights[-1].removesuffix(".weight")
+        builder = OWN_BUILDERS.get(name, f"torchvision.models:{name}")
+        NETWORKS.add(name, undescribed(f"torchvision's {name}, without weights.", builder))
+    return described(name)
 
 
 def check(name: str) -> Checked:
-    """Prune a network under the first rule that lets it lose enough, and compare."""
+    """Prune a network under the first rule that lets it lose enough, compare, save, rebuild and export it."""
     model = networks.skeleton(name, CLASSES)
     found = [groups(model, INPUT_SHAPE, rule) for rule in RULES]
     can_go = [1.0 - macs_with(name, each, 0.0) / macs_with(name, each, 1.0) for each in found]
     chosen = next((i for i, fraction in enumerate(can_go) if fraction > REMOVED_MACS_FRACTION), None)
     if chosen is None:
-        passes, note = False, "no rule can lose so much"
+        passes, note, taken_home = False, "no rule can lose so much", {}
     else:
-        difference, effect = difference_of_masked(name, found[chosen])
-        passes = difference <= TOLERANCE < effect / 100
-        rule = RULES[chosen].residual + (" + linear" if RULES[chosen].linear else "")
-        note = rule if passes else f"{rule}: masked and slimmed differ by {difference:.1e}, pruning by {effect:.1e}"
+        passes, note = masked_is_slimmed(name, found[chosen], RULES[chosen])
+        taken_home = check_saved(name, found[chosen]) if passes else {}
     whys = Counter(why.partition(": ")[2] or why for why in refusals(model, INPUT_SHAPE, RULES[-1]).values())
     whole = ", ".join(f"{why} ({n})" for why, n in whys.most_common() if why != "the network's output")
     return Checked(
@@ -151,7 +96,32 @@ def check(name: str) -> Checked:
         passes=passes,
         note=note,
         whole=whole,
+        **taken_home,
     )
+
+
+def masked_is_slimmed(name: str, found: tuple[Group, ...], rule: GroupRule) -> tuple[bool, str]:
+    """Whether a pruned network runs and does what the masked one does; and the rule of its groups, or what is wrong."""
+    named = rule.residual + (" + linear" if rule.linear else "")
+    try:
+        difference, effect = difference_of_masked(name, found)
+    except RuntimeError as error:
+        return False, f"{named}: {str(error).partition(chr(10))[0]}"
+    if difference <= TOLERANCE < effect / 100:
+        return True, named
+    return False, f"{named}: masked and slimmed differ by {difference:.1e}, pruning by {effect:.1e}"
+
+
+def check_saved(name: str, found: tuple[Group, ...]) -> dict[str, str]:
+    """What came of saving, rebuilding and exporting the pruned network, by the fields of `Checked`."""
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        save_example(surgery.slim(*with_kept(name, found, INPUT_SHAPE), found), folder)
+        return {
+            "rebuilt": rebuilt(folder),
+            "torch_export": exported(folder, "torch-export"),
+            "onnx": exported(folder, "onnx") if name in MOST_USED else NOT_TRIED,
+        }
 
 
 def macs_with(name: str, found: tuple[Group, ...], kept_fraction: float) -> int:
@@ -179,6 +149,13 @@ def kept_at_random(name: str, found: tuple[Group, ...], removed_macs_fraction: f
     return {g.name: torch.randperm(g.filters, generator=draw)[: filters_left(g, low)].sort().values for g in found}
 
 
+def with_kept(name: str, found: tuple[Group, ...], input_shape: tuple[int, ...]) -> tuple[ModelState, surgery.Kept]:
+    """A network that is not pruned yet, and what is kept of it when REMOVED_MACS_FRACTION goes."""
+    tensors = with_statistics(networks.build(name, CLASSES, seed=0).state_dict())
+    state = ModelState(network=name, classes=CLASSES, input_shape=input_shape, tensors=tensors)
+    return state, kept_at_random(name, found, REMOVED_MACS_FRACTION, seed=0)
+
+
 def difference_of_masked(
     name: str, found: tuple[Group, ...], input_shape: tuple[int, ...] = INPUT_SHAPE
 ) -> tuple[float, float]:
@@ -190,9 +167,7 @@ def difference_of_masked(
     Raises:
         RuntimeError: the slimmed network does not run forward or backward.
     """
-    tensors = with_statistics(networks.build(name, CLASSES, seed=0).state_dict())
-    state = ModelState(network=name, classes=CLASSES, input_shape=input_shape, tensors=tensors)
-    kept = kept_at_random(name, found, REMOVED_MACS_FRACTION, seed=0)
+    state, kept = with_kept(name, found, input_shape)
     images = torch.randn(2, *input_shape, generator=generator(0, "images"))
     slimmed = surgery.slim(state, kept, found).build().eval()(images)
     slimmed.square().sum().backward()
@@ -213,29 +188,13 @@ def with_statistics(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     for name, tensor in tensors.items():
         norm = f"{name.rpartition('.')[0]}.running_mean" in tensors
         low, high = (-0.1, 0.1) if name.endswith(("running_mean", "bias")) else (0.8, 1.2)
-        if name.endswith(("running_mean", "running_var", "layer_scale")) or (norm and tensor.dim()):
+        if name.endswith(("running_mean", "running_var", "layer_scale", "gamma")) or (norm and tensor.dim()):
             drawn[name] = torch.rand(tensor.shape, generator=draw) * (high - low) + low
         elif name.endswith(".weight") and not tensor.any():
             drawn[name] = torch.randn(tensor.shape, generator=draw) * 0.02
         else:
             drawn[name] = tensor
     return drawn
-
-
-def row(name: str, info: NetworkInfo, checked: Checked) -> str:
-    """A line of the table."""
-    cells = (
-        name + ("" if info.any_size else " \\*"),
-        f"`{info.head}`",
-        f"{info.params_count / 1e6:.1f} M",
-        f"{info.macs / 1e9:.2f} G",
-        *map(str, checked.groups),
-        f"{checked.can_go[0]:.0%}, {checked.can_go[-1]:.0%}",
-        "yes" if checked.passes else "no",
-        checked.note,
-        checked.whole,
-    )
-    return f"| {' | '.join(cells)} |"
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 Shapes: B images of this rank, C channels, H height, W width, R ranks.
 """
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.distributed as dist
@@ -36,11 +36,12 @@ class SynchronisedBatchNorm2d(nn.BatchNorm2d):
         """Normalised features (B, C, H, W); B may differ between ranks and be 0."""
         if not self.training:
             return super().forward(features)
-        mean, variance, count = self._statistics(features)
+        mean, variance, count = self._statistics(features.float())
         with torch.no_grad():
             self._remember(mean, variance * (count / (count - 1)))
         scale = self.weight * torch.rsqrt(variance + self.eps)
-        return torch.addcmul((self.bias - mean * scale)[:, None, None], features, scale[:, None, None])
+        normal = torch.addcmul((self.bias - mean * scale)[:, None, None], features, scale[:, None, None])
+        return normal.to(features.dtype)
 
     def _statistics(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Mean (C,), biased variance (C,) and count of values per channel over all ranks (Chan et al., 1979)."""
@@ -63,6 +64,22 @@ class SynchronisedBatchNorm2d(nn.BatchNorm2d):
         momentum = self.momentum if self.momentum is not None else 1.0 / float(self.num_batches_tracked)
         self.running_mean.lerp_(mean, momentum)
         self.running_var.lerp_(unbiased_variance, momentum)
+
+
+def set_norms(model: nn.Module, norm: Literal["synchronised", "local", "frozen"], ranks: Ranks) -> nn.Module:
+    """The model in training mode, its norms computing over all ranks, over each rank's own images, or frozen.
+
+    A frozen norm keeps its running statistics and normalises by them, and keeps its factors and shifts. Of local ones,
+    rank 0's running statistics are those that are stored.
+    """
+    model.train()
+    if norm == "synchronised":
+        return synchronise_norms(model, ranks)
+    if norm == "frozen":
+        for module in model.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.eval().requires_grad_(False)
+    return model
 
 
 def synchronise_norms(model: nn.Module, ranks: Ranks) -> nn.Module:

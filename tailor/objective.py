@@ -24,11 +24,11 @@ class Quality:
     loss: float  # mean cross-entropy in nats, or mean squared error
 
 
-def loss_sum(outputs: Tensor, labels: Tensor) -> Tensor:
-    """The loss of outputs (N, K), summed over samples."""
+def loss_sum(outputs: Tensor, labels: Tensor, label_smoothing: float = 0.0) -> Tensor:
+    """The loss of outputs (N, K), summed over samples; of classes, that share of each label is spread over all."""
     if labels.is_floating_point():
         return (outputs.flatten() - labels).square().sum()
-    return F.cross_entropy(outputs, labels, reduction="sum")
+    return F.cross_entropy(outputs, labels, reduction="sum", label_smoothing=label_smoothing)
 
 
 def right_count(outputs: Tensor, labels: Tensor) -> Tensor:

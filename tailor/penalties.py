@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from tailor import regularisation, surgery
+from tailor.backward import Penalty
 from tailor.catalog import NETWORKS
 from tailor.data import Batch
 from tailor.distributed import Ranks
@@ -21,7 +22,6 @@ from tailor.feature_maps import Caught
 from tailor.regularisation import Regulariser
 from tailor.stages import GroupRule
 from tailor.state import ModelState
-from tailor.train import Penalty
 
 PenaltyOf = Callable[[nn.Module], Penalty]
 """The penalty for a built model, which is bound to its parameters and may hook its modules."""
@@ -113,7 +113,8 @@ def bss(regulariser: regularisation.BSS, model: nn.Module, state: ModelState, ra
     caught: dict[str, Tensor] = {}
 
     def catch(_head: nn.Module, inputs: tuple[Any, ...]) -> None:
-        caught["features"] = inputs[0].flatten(1)
+        features = inputs[0].flatten(1)
+        caught["features"] = features.float() if features.dtype == torch.bfloat16 else features  # for singular values
 
     model.get_submodule(NETWORKS[state.network].head).register_forward_pre_hook(catch)
 

@@ -19,9 +19,11 @@ import torch
 
 from tailor import data
 from tailor.cache import Cache, DamagedStage, StoredStage
+from tailor.checkpoint import Pause, Wish, never
+from tailor.compilation import require_compiler
 from tailor.config import TrialConfig
 from tailor.distributed import Ranks
-from tailor.errors import TrainingError
+from tailor.errors import Paused, TrainingError
 from tailor.stages import OperatingPoint, Stage
 from tailor.state import ModelState
 from tailor.steps import Tensors, Workplace, apply, compute
@@ -124,6 +126,7 @@ def run_trial(
     ranks: Ranks,
     checkpoint_folder: Path | None = None,
     checkpoint_every_s: float = 30.0,
+    pause: Pause = never,
 ) -> Iterator[StageEvent]:
     """Run a trial, one event per finished stage; collective over `ranks`.
 
@@ -133,9 +136,13 @@ def run_trial(
         ranks: from `tailor.distributed.join`.
         checkpoint_folder: where an interrupted stage goes on from; None keeps no checkpoints.
         checkpoint_every_s: least seconds between two checkpoints of one stage.
+        pause: asked on rank 0 alone, about once a second while a stage trains and before each stage that is computed;
+            once it says yes, the checkpoint is written and the trial ends with `Paused`. A later call goes on from
+            exactly there, or without a checkpoint folder from the last finished stage.
 
     Raises:
         ConfigError: a stage is impossible on this model.
+        Paused: `pause` said so; on all ranks.
         TrainingError: training diverged; the text names the stage.
     """
     store = _Store(cache, ranks)
@@ -145,7 +152,8 @@ def run_trial(
         checkpoint_every_s=checkpoint_every_s,
         data_root=config.data.root,
         crop_px=config.data.crop_px,
-        weights=None if config.source.weights is None else Path(config.source.weights),
+        weights=config.source.weights_file,
+        pause=pause,
     )
     steps = steps_of(config)
     result: Result | None = None
@@ -155,19 +163,23 @@ def run_trial(
             stage = steps.send(result)  # type: ignore[arg-type]  # None starts a generator
         except StopIteration:
             return
-        result = _run_stage(stage, store, place, config.data.name)
+        result = _run_stage(stage, store, place, config)
         is_point = isinstance(stage, OperatingPoint)
         yield StageEvent(order=order, result=result, point=points if is_point else None)
         points += is_point
 
 
-def _run_stage(stage: Stage, store: _Store, place: Workplace, data_name: str) -> Result:
+def _run_stage(stage: Stage, store: _Store, place: Workplace, config: TrialConfig) -> Result:
     key = stage.key()
     stored = store.find(key)
     if stored is not None:
         return Result(stage, stored, True, store)
+    if place.checkpoint(key).agree() is Wish.PAUSE:
+        raise Paused
     parent = stage.of.state if isinstance(stage.of, Result) else None
-    _warm_up(data_name, place.data_root)
+    _warm_up(config.data.name, place.data_root)
+    if config.optimisation.compile:
+        require_compiler(place.ranks.device)
     place.ranks.wait()
     start_s = time.perf_counter()
     try:

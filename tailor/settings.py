@@ -1,5 +1,6 @@
 """The base of every settings model: frozen, keyword-only, no unknown keys, no silent conversion of types."""
 
+from functools import cache
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -21,10 +22,22 @@ class Settings(BaseModel):
     def identity(self) -> dict[str, object]:
         """The settings as plain JSON values, without those that count in no id."""
         plain: dict[str, object] = {}
-        for name, field in type(self).model_fields.items():
+        for name, neutral in _counted(type(self)):
             value = getattr(self, name)
-            extra = field.json_schema_extra
-            if isinstance(extra, dict) and (extra.get("in_no_id") or extra.get("neutral", plain) == value):
-                continue
-            plain[name] = value.identity() if isinstance(value, Settings) else value
+            if value != neutral:
+                plain[name] = value.identity() if isinstance(value, Settings) else value
         return plain
+
+
+@cache
+def _counted(kind: type[Settings]) -> tuple[tuple[str, object], ...]:
+    """Name and neutral value of each field that can count; planning asks for them with every trial."""
+    counted = []
+    for name, field in kind.model_fields.items():
+        extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
+        if not extra.get("in_no_id"):
+            counted.append((name, extra.get("neutral", _ALWAYS)))
+    return tuple(counted)
+
+
+_ALWAYS = object()  # unlike every value

@@ -65,7 +65,7 @@ def walk(config: TrialConfig) -> Walk:
     """The trial's id and its planned stages; a method that may stop early is walked to its end."""
     planned: list[PlannedStage] = []
     versions: dict[str, int] = {}
-    kept_fraction = 1.0
+    kept_fraction, size = 1.0, _size(config, 1.0)
     steps = steps_of(config)
     points = 0
     outcome: Outcome | None = None
@@ -77,8 +77,10 @@ def walk(config: TrialConfig) -> Walk:
         versions[stage.kind] = stage.version
         is_point = isinstance(stage, stages.OperatingPoint)
         key = stage.key()
-        kept_fraction = stage.kept_fraction(kept_fraction)
-        cost = stage.cost(_size(config, kept_fraction))
+        before, kept_fraction = kept_fraction, stage.kept_fraction(kept_fraction)
+        if kept_fraction != before:
+            size = _size(config, kept_fraction)
+        cost = stage.cost(size)
         planned.append(
             PlannedStage(
                 key=key,

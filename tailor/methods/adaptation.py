@@ -11,6 +11,7 @@ from tailor.adaptation import best_point
 from tailor.catalog import NETWORKS
 from tailor.methods.base import Method, Steps, register
 from tailor.methods.recipe import Recipe
+from tailor.possible import refuse_unprunable
 from tailor.settings import Count, Fraction
 from tailor.stages import CumulativeSum, Grouping, Outcome, Priority, PruneByCumulativeSum
 from tailor.stopping import falls_too_far
@@ -47,7 +48,14 @@ class TargetAwareAdaptation(Method):
     """Fall of the score below the best so far that the rule tolerates (C)."""
 
     def check(self, config: "TrialConfig") -> None:
-        """Refuse a statistic that may be negative on this network."""
+        """Refuse a statistic that may be negative on this network, widths that the rule knows nothing of, and a network
+        that can lose no filter."""
+        refuse_unprunable(config)
+        if config.pruning.width_multiple > 1:
+            raise ValueError(
+                f"pruning.width_multiple = {config.pruning.width_multiple} has no effect on {self.name}, whose rule "
+                "says how many filters go; leave it out"
+            )
         activation = NETWORKS[config.network].activation
         if self.statistic != "mean_absolute_activation" and activation not in NEVER_NEGATIVE:
             raise ValueError(

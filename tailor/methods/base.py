@@ -19,6 +19,8 @@ class Method(Settings):
     """Settings of one method; subclasses set `name` to a literal and are registered with `register`."""
 
     version: ClassVar[int] = 1
+    keeps_source_head: ClassVar[bool] = False
+    """Whether it trains on the source task with the pre-trained network's own head, which then has to fit that task."""
     name: str
 
     @abstractmethod

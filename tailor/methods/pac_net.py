@@ -4,7 +4,7 @@ Marks: P = printed in the paper, C = our choice where the paper is silent or cou
 """
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 class PACNet(Method):
     """Keep the weights that the source needs as they are, and learn the target with the others."""
 
+    keeps_source_head: ClassVar[bool] = True
     name: Literal["pac_net"] = "pac_net"
     prune_ratio: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.8
     """Share of the weights of all convolution and linear layers that is redundant (P: 0.8)."""

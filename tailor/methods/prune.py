@@ -84,12 +84,17 @@ class Pruning(Method):
                     f"first_regulariser = {self.first_regulariser.name!r} compares with the pre-trained weights, which "
                     "are kept for the trial's own alone; set optimisation.regulariser instead"
                 )
+        if self.steps > 1 and not self.allocation.in_steps:
+            raise ValueError(
+                f"allocation {self.allocation.name!r} reaches its budget in one step, and steps = {self.steps}; leave "
+                "steps out"
+            )
         refuse_impossible(config, self.removed_macs_fraction)
 
     def label(self) -> str:
         """One arm per criterion, allocation and order; its budgets are points of that arm."""
         parts = ["prune", self.criterion]
-        parts += [] if self.allocation.name == "global" else [self.allocation.name]
+        parts += [] if self.allocation.name == "global" else [self.allocation.label()]
         parts += [] if self.order == "head_first" else [self.order]
         parts += [] if self.steps == 1 else ["iterative"]
         parts += [] if self.weights == "kept" else ["from scratch"]
@@ -114,7 +119,7 @@ class Pruning(Method):
             if self.weights == "reinitialised":
                 model = yield Reinitialise(of=model, seed=stream(config.seed, "reinitialise"))
             model = yield recipe.fine_tune(model, tunings)
-            yield recipe.point(model, budget)
+            yield recipe.point(model, self.allocation.asked(budget))
 
 
 @register

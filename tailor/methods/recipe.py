@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 from tailor.allocations import Allocation, Cut
 from tailor.catalog import NETWORKS
 from tailor.criteria import CRITERIA
+from tailor.errors import ConfigError
 from tailor.imports import digest_of
 from tailor.regularisation import Delta, Regulariser
 from tailor.seeds import stream
 from tailor.stages import (
+    Distillation,
     FineTune,
     FitHead,
     Grouping,
@@ -53,6 +55,8 @@ class Recipe:
             crop_px=data.crop_px,
         )
         self.rule = GroupRule(residual=pruning.residual, linear=pruning.linear)
+        self._unpruned: Outcome | None = None  # where there is distillation: the network that its teacher is tuned from
+        self._teacher: Outcome | None = None
 
     def source(self, removed_macs_fraction: float = 0.0) -> TrainSource | LoadWeights:
         """The pre-trained network; above 0, a narrower one from the start."""
@@ -75,6 +79,7 @@ class Recipe:
             data_name=self.config.data.name,
             data_sha256=self.task.sha256,
             removed_macs_fraction=removed_macs_fraction,
+            width_multiple=self.config.pruning.width_multiple if removed_macs_fraction else 1,
             initial_seed=stream(source.seed, "source"),
             training=Training(
                 epochs=source.epochs,
@@ -89,7 +94,19 @@ class Recipe:
         )
 
     def head(self, removed_macs_fraction: float = 0.0) -> Steps:
-        """Yield the pre-trained network and the fitted head; return the latter's outcome."""
+        """Yield the pre-trained network and the fitted head, and a teacher if there is one; return the head's outcome.
+
+        The teacher is the unpruned network fine-tuned as the trial fine-tunes, from labels (C). It is a stage like any
+        other, so that all trials of a comparison share it.
+        """
+        if self.config.optimisation.distillation_weight:
+            self._unpruned = yield from self._fitted(0.0)
+            self._teacher = yield self._fine_tune(self._unpruned, 1)
+            if not removed_macs_fraction:
+                return self._unpruned
+        return (yield from self._fitted(removed_macs_fraction))
+
+    def _fitted(self, removed_macs_fraction: float) -> Steps:
         pretrained = yield self.source(removed_macs_fraction)
         fitted = yield self.fit_head(pretrained)
         regulariser = self.config.optimisation.regulariser
@@ -110,11 +127,30 @@ class Recipe:
             of=model,
             task=self.task,
             head_seed=stream(self.config.seed, "head"),
-            training=replace(self.tuning(0), epochs=self.config.optimisation.head_epochs),
+            training=replace(self.tuning(0), epochs=self.config.optimisation.head_epochs, norm="synchronised"),
         )
 
     def tuning(self, number: int) -> Training:
         """How the trial's tuning `number` trains (0: the head's fit); only the order of images depends on it."""
+        optimisation = self.config.optimisation
+        return replace(
+            self.plain_tuning(number),
+            schedule=optimisation.schedule,
+            optimiser=optimisation.optimiser,
+            milestones=optimisation.milestones,
+            gamma=optimisation.gamma,
+            warm_up_epochs=optimisation.warm_up_epochs,
+            label_smoothing=optimisation.label_smoothing,
+            ema_decay=optimisation.ema_decay,
+            clip_gradient_norm=optimisation.clip_gradient_norm,
+            norm=optimisation.norm,
+        )
+
+    def plain_tuning(self, number: int) -> Training:
+        """The same as far as factors and gates train by it: SGD at constant rates, the loss as the papers print it.
+
+        How a batch is computed is the trial's: accumulation, precision, memory format and compilation.
+        """
         optimisation = self.config.optimisation
         return Training(
             epochs=optimisation.epochs,
@@ -123,13 +159,35 @@ class Recipe:
             head_learning_rate=optimisation.head_learning_rate,
             momentum=optimisation.momentum,
             weight_decay=optimisation.weight_decay,
-            schedule=optimisation.schedule,
+            schedule="constant",
             seed=stream(self.config.seed, "order", number),
-            optimiser=optimisation.optimiser,
+            accumulation_steps=optimisation.accumulation_steps,
+            precision=optimisation.precision,
+            memory_format=optimisation.memory_format,
+            compile=optimisation.compile,
         )
 
     def fine_tune(self, model: Outcome, number: int, regulariser: Regulariser | None = None) -> FineTune:
-        """Fine-tuning `number` (from 1) of all weights; `regulariser` stands in for the trial's own."""
+        """Fine-tuning `number` (from 1) of all weights; `regulariser` stands in for the trial's own.
+
+        Where there is distillation, the teacher teaches all but the very network that it was itself tuned from.
+
+        Raises:
+            ConfigError: there is distillation, and the method took its head from elsewhere than `head`.
+        """
+        tuning = self._fine_tune(model, number, regulariser)
+        weight = self.config.optimisation.distillation_weight
+        if not weight or (self._unpruned is not None and model.key == self._unpruned.key):
+            return tuning
+        if self._teacher is None:
+            raise ConfigError(
+                f"distillation_weight = {weight} needs a teacher, which `Recipe.head` yields, and method "
+                f"{self.config.method.name!r} does not begin with it; set distillation_weight = 0"
+            )
+        distillation = Distillation(weight=weight, temperature=self.config.optimisation.distillation_temperature)
+        return replace(tuning, distillation=distillation, teacher=self._teacher)
+
+    def _fine_tune(self, model: Outcome, number: int, regulariser: Regulariser | None = None) -> FineTune:
         return FineTune(
             of=model,
             task=self.task,
@@ -151,13 +209,11 @@ class Recipe:
     ) -> TrainFactors:
         """TransTailor's factors before tuning `number`: constant rate, momentum of the trial, no weight decay (C)."""
         training = replace(
-            self.tuning(number),
+            self.plain_tuning(number),
             epochs=epochs,
             learning_rate=learning_rate,
             head_learning_rate=0.0,
             weight_decay=0.0,
-            schedule="constant",
-            optimiser="sgd",
             seed=stream(self.config.seed, "factor order", number),
         )
         return TrainFactors(
@@ -206,6 +262,7 @@ class Recipe:
             task=self.task,
             batch_size=self.config.optimisation.batch_size,
             seed=stream(self.config.seed, "allocation"),
+            width_multiple=self.config.pruning.width_multiple,
             at_random=at_random,
         )
         pruned = yield from allocation.stages(scores, cut)

@@ -47,6 +47,7 @@ class SoftFilterPruning(Method):
             rule=recipe.rule,
             removed_macs_fraction=self.removed_macs_fraction,
             minimum_filters_fraction=config.pruning.minimum_filters_fraction,
+            width_multiple=config.pruning.width_multiple,
         )
         scores = yield recipe.scores(tuned, "l2")  # 0 for what the last epoch zeroed, and for nothing else
         pruned = yield from recipe.prune(scores, self.removed_macs_fraction, Uniform())
@@ -109,12 +110,10 @@ class GateDecorator(Method):
     def tick_training(self, recipe: Recipe, step: int, tick: int) -> Training:
         """How the gates train in one tick."""
         return replace(
-            recipe.tuning(step),
+            recipe.plain_tuning(step),
             epochs=self.tick_epochs,
             learning_rate=self.tick_learning_rate,
             head_learning_rate=0.0,
             weight_decay=0.0,
-            schedule="constant",
-            optimiser="sgd",
             seed=stream(recipe.config.seed, "gate order", step, tick),
         )

@@ -11,7 +11,7 @@ from tailor.allocations import Global
 from tailor.catalog import NETWORKS
 from tailor.methods.base import Method, Steps, check_path, register
 from tailor.methods.recipe import Recipe
-from tailor.possible import refuse_impossible
+from tailor.possible import refuse_impossible, refuse_unprunable
 from tailor.seeds import stream
 from tailor.settings import Count, Fraction, Rate
 from tailor.stages import AttachImportance, BetaMode, FoldImportance, Grouping, Normalisation, Placement
@@ -75,7 +75,9 @@ class TransTailor(Method):
 
     def check(self, config: "TrialConfig") -> None:
         """Refuse a budget that the network cannot lose, and factors that cannot do what their settings say."""
-        if self.prune_by != "nothing":
+        if self.prune_by == "nothing":
+            refuse_unprunable(config)  # the factors sit at prunable filters alone
+        else:
             refuse_impossible(config, self.steps * self.step_macs_fraction)
         mode, info = self.mode(config.network), NETWORKS[config.network]
         if mode in ("raw", "off") and self.beta_normalisation != "auto":

@@ -39,8 +39,8 @@ class Arrays:
 def load(root: Path, name: str) -> dict[str, Arrays]:
     """Both tasks of data set `name` below `root`: "source" (perhaps of no images) and "target".
 
-    Labels, ids and splits are verified against the manifest; of the images only shape and length are, because they
-    are read when they are needed. `verify` reads them all.
+    Labels, ids and splits are verified against the manifest, and its numbers against them; of the images only shape and
+    length are, because they are read when they are needed. `verify` reads them all.
 
     Raises:
         ConfigError: no such data set, or its files are not those that the manifest describes.
@@ -50,6 +50,7 @@ def load(root: Path, name: str) -> dict[str, Arrays]:
     for file in small:
         _verify_file(folder, file, found)
     arrays = {file: open_array(folder, file, found) for file in ARRAY_FILES}
+    _verify_meaning(folder, found, arrays)
     tasks = {}
     for task in (SOURCE, TARGET):
         labels = arrays[f"{task}.labels.npy"]

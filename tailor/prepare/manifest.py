@@ -6,6 +6,7 @@ ROOT/NAME/<task>.images.npy  uint8 (N, 3, H, W); <task> is source or target
 ROOT/NAME/<task>.labels.npy  int64 (N,); <task>.ids.npy int64 (N,); target.is_test.npy bool (N,)
 """
 
+import hashlib
 import json
 import re
 from collections.abc import Iterable
@@ -16,7 +17,8 @@ from typing import Any
 from tailor.errors import ConfigError
 from tailor.registry import nearest
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+UNSEALED_VERSION = 1  # had no digest of the manifest itself; still read, what its numbers say is compared on loading
 MANIFEST_FILE, IMAGES_FILE = "manifest.json", "images.csv"
 SOURCE, TARGET = "source", "target"
 COLUMNS = {SOURCE: ("images", "labels", "ids"), TARGET: ("images", "labels", "ids", "is_test")}
@@ -46,6 +48,7 @@ class Manifest:
     target_images: int
     test_images: int  # of the target's
     files: dict[str, StoredFile]
+    is_sealed: bool = True  # whether the manifest vouches for itself; those of version 1 do not
 
     @property
     def source_classes(self) -> int:
@@ -59,12 +62,13 @@ class Manifest:
 
 
 def read(root: Path, name: str) -> Manifest:
-    """The manifest of data set `name` below `root`, its files there and as long as they were written.
+    """The manifest of data set `name` below `root`, as it was written, its files there and as long as they were.
 
     Their content is verified by `python -m tailor data check`, not here.
 
     Raises:
-        ConfigError: no such data set, a manifest that is none, or a file that is missing or of another length.
+        ConfigError: no such data set, a manifest that is none or was changed, or a file that is missing or of another
+            length.
     """
     folder = folder_of(root, name)
     path = folder / MANIFEST_FILE
@@ -130,12 +134,22 @@ def write(folder: Path, manifest: Manifest, made: dict[str, Any], splits: dict[s
         },
         "made": made,
     }
+    content["sha256"] = sealed(content)
     (folder / MANIFEST_FILE).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
+def sealed(content: dict[str, Any]) -> str:
+    """SHA-256 over a manifest's fields and values in canonical JSON, all but `sha256` itself."""
+    vouched = {name: value for name, value in content.items() if name != "sha256"}
+    return hashlib.sha256(json.dumps(vouched, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
 def _parse(content: dict[str, Any]) -> Manifest:
-    if content["format_version"] != FORMAT_VERSION:
-        raise ValueError(f"its format is version {content['format_version']}, this program reads {FORMAT_VERSION}")
+    version = content["format_version"]
+    if version not in (UNSEALED_VERSION, FORMAT_VERSION):
+        raise ValueError(f"its format is version {version}, this program reads {UNSEALED_VERSION} and {FORMAT_VERSION}")
+    if version == FORMAT_VERSION and content["sha256"] != sealed(content):
+        raise ValueError("it was changed after it was written, since its own SHA-256 is another")
     files = {
         name: StoredFile(
             sha256=stored["sha256"], size_bytes=int(stored["size_bytes"]), shape=tuple(map(int, stored["shape"]))
@@ -162,6 +176,7 @@ def _parse(content: dict[str, Any]) -> Manifest:
         target_images=counts[TARGET],
         test_images=int(content["test_images"]),
         files=files,
+        is_sealed=version == FORMAT_VERSION,
     )
 
 

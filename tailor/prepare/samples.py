@@ -1,4 +1,4 @@
-"""A prepared data set as samples for training; the target's pixels are read into memory at once."""
+"""A prepared data set as samples for training; all of a task's samples share its memory map."""
 
 from pathlib import Path
 

@@ -27,11 +27,12 @@ from tailor.stages.pruning import (
     Normalisation,
     Prune,
     PruneBestOfRandom,
+    PruneToLatency,
     ScoreFilters,
     TrainFactors,
 )
 from tailor.stages.schemes import FineTuneSoftly, TrainGates
-from tailor.stages.tuning import FineTune, OperatingPoint
+from tailor.stages.tuning import Distillation, FineTune, OperatingPoint
 
 __all__ = [
     "BACKWARD_WORK",
@@ -42,6 +43,7 @@ __all__ = [
     "Calibrate",
     "Cost",
     "CumulativeSum",
+    "Distillation",
     "FindEssential",
     "FineTune",
     "FineTuneSoftly",
@@ -60,6 +62,7 @@ __all__ = [
     "Prune",
     "PruneBestOfRandom",
     "PruneByCumulativeSum",
+    "PruneToLatency",
     "Reinitialise",
     "RememberWeights",
     "ScoreFilters",

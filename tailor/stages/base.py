@@ -7,14 +7,22 @@ sweep. What does not change the result (ranks, device, paths, logging) is in no 
 
 import hashlib
 import json
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
+from functools import cache
 from typing import Any, ClassVar, Literal, Protocol
 
-from tailor.imports import digest_of_class
+from tailor.imports import anything_is_loaded, digest_of_class
 from tailor.settings import Settings
 
 BACKWARD_WORK = 2.0  # a backward pass costs about two forward passes
 STAGE_JSON_BYTES = 2_000
+PARENTS = ("of", "teacher")  # fields that hold an outcome, in the order of `Stage.parents`
+
+
+def neutral(value: Any) -> Any:
+    """A dataclass field with a default value with which it counts in no key ("as before it existed")."""
+    return field(default=value, metadata={"neutral": value})
+
 
 Placement = Literal["before_norm", "after_norm", "after_activation"]
 """Where a filter's factor sits: at its layer's output, behind the norm after it (if any), or behind the activation."""
@@ -99,24 +107,36 @@ class Training:
     schedule: str
     seed: int  # order of the images and augmentation
     optimiser: Literal["sgd", "adam"] = "sgd"
+    milestones: tuple[float, ...] = neutral(())  # of the schedule "step": shares of the epochs
+    gamma: float = neutral(0.1)  # by which the rates are multiplied there
+    warm_up_epochs: int = neutral(0)
+    label_smoothing: float = neutral(0.0)
+    ema_decay: float | None = neutral(None)  # None: no average of the weights
+    clip_gradient_norm: float | None = neutral(None)
+    norm: Literal["synchronised", "local", "frozen"] = neutral("synchronised")
+    accumulation_steps: int = neutral(1)
+    precision: Literal["float32", "bf16"] = neutral("float32")
+    memory_format: Literal["contiguous", "channels_last"] = neutral("contiguous")
+    compile: bool = neutral(False)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """The base of all stages; `of` is the outcome of the parent, None at a root."""
+    """The base of all stages; `of` is the outcome of the parent, None at a root. A field `teacher` is a parent, too."""
 
     kind: ClassVar[str]
     version: ClassVar[int] = 1
     of: Outcome | None
 
     def settings(self) -> dict[str, Any]:
-        """The stage's own settings as plain JSON values, without its parent."""
-        return {f.name: _plain(getattr(self, f.name)) for f in fields(self) if f.name != "of"}
+        """The stage's own settings as plain JSON values, without its parents."""
+        return _plain_fields(self)
 
     @property
     def parents(self) -> tuple[str, ...]:
         """Keys of the stages that this one starts from."""
-        return () if self.of is None else (self.of.key,)
+        found = [getattr(self, name, None) for name in PARENTS]
+        return tuple([outcome.key for outcome in found if outcome is not None])
 
     def cost(self, size: Size) -> Cost:  # noqa: ARG002
         """What the stage is expected to cost; by default nothing but its description on disk."""
@@ -134,21 +154,53 @@ class Stage:
             "settings": self.settings(),
             "parents": list(self.parents),
         }
+        if brought := self._brought():
+            identity["imports"] = brought
+        return hashlib.sha256(canonical_json(identity).encode()).hexdigest()
+
+    def _brought(self) -> list[str]:
+        """The SHA-256 of the user's own modules whose code this stage is or is set by, sorted."""
+        if not anything_is_loaded():  # as for nearly all of the many stages of a plan
+            return []
         values = (getattr(self, field.name) for field in fields(self))
         kinds = {type(self), *(type(value) for value in values if isinstance(value, Settings))}
-        if brought := sorted(digest for kind in kinds if (digest := digest_of_class(kind)) is not None):
-            identity["imports"] = brought  # code of a user's own modules
-        return hashlib.sha256(canonical_json(identity).encode()).hexdigest()
+        return sorted(digest for kind in kinds if (digest := digest_of_class(kind)) is not None)
 
 
 def canonical_json(value: Any) -> str:
     """JSON with sorted keys and no spaces, in which equal values are equal text; NaN and infinities are refused."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=True)
+    return _CANONICAL.encode(value)
+
+
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=True)
+_SCALARS = frozenset([str, int, float, bool, type(None)])
 
 
 def _plain(value: Any) -> Any:
     if isinstance(value, Settings):
         return value.identity()
     if is_dataclass(value) and not isinstance(value, type):
-        return {f.name: _plain(getattr(value, f.name)) for f in fields(value)}
+        return _plain_fields(value)
     return value
+
+
+def _plain_fields(record: Any) -> dict[str, Any]:
+    """The fields of a record as plain JSON values, without parents and without those that have their neutral value."""
+    kind: type = type(record)
+    names, neutrals = _counting(kind)
+    plain = {name: getattr(record, name) for name in names}
+    for name, neutral in neutrals:
+        if plain[name] == neutral:
+            del plain[name]
+    for name, value in plain.items():
+        if type(value) not in _SCALARS:
+            plain[name] = _plain(value)
+    return plain
+
+
+@cache
+def _counting(kind: type) -> tuple[tuple[str, ...], tuple[tuple[str, Any], ...]]:
+    """Names of the fields that can count, and the neutral values of those that have one; asked for with every stage."""
+    counting = [field for field in fields(kind) if not (issubclass(kind, Stage) and field.name in PARENTS)]
+    names = tuple(field.name for field in counting)
+    return names, tuple((field.name, field.metadata["neutral"]) for field in counting if "neutral" in field.metadata)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from tailor.stages.base import STAGE_JSON_BYTES, Cost, GroupRule, Size, Stage, Task, Training
+from tailor.stages.base import STAGE_JSON_BYTES, Cost, GroupRule, Size, Stage, Task, Training, neutral
 from tailor.stages.pruning import Grouping
 
 
@@ -28,6 +28,7 @@ class LearnRanking(Stage):
     tuning_steps: int  # of SGD before an individual is judged
     training: Training | None  # of those steps; None: there are none
     seed: int
+    width_multiple: int = neutral(1)  # each layer that loses filters keeps a multiple of so many
 
     def cost(self, size: Size) -> Cost:
         """For every individual the validation images forward and the tuning's images forward and backward."""

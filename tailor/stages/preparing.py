@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from tailor.stages.base import STAGE_JSON_BYTES, Cost, Size, Stage, Task, Training
+from tailor.stages.base import STAGE_JSON_BYTES, Cost, Size, Stage, Task, Training, neutral
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,6 +18,7 @@ class TrainSource(Stage):
     removed_macs_fraction: float  # above 0: every layer is narrower from the start (a smaller dense network)
     initial_seed: int
     training: Training
+    width_multiple: int = neutral(1)  # of the narrower layers
 
     def cost(self, size: Size) -> Cost:
         """Every image of the source, forward and backward, in every epoch."""

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from tailor.stages.base import STAGE_JSON_BYTES, Cost, GroupRule, Placement, Size, Stage, Task, Training
+from tailor.stages.base import STAGE_JSON_BYTES, Cost, GroupRule, Placement, Size, Stage, Task, Training, neutral
 
 BetaMode = Literal["fold", "sqrt", "grad", "raw", "off"]
 Normalisation = Literal["layer_mean", "rms", "none", "permuted"]
@@ -58,6 +58,7 @@ class Prune(Stage):
     removed_macs_fraction: float  # of the original network with the target's head
     minimum_filters_fraction: float  # of each layer's original filters that stay, at least one
     seed: int | None  # of random filters that go in place of the lowest-scored ones; None: by the scores
+    width_multiple: int = neutral(1)  # each layer that loses filters keeps a multiple of so many
 
     def kept_fraction(self, before: float) -> float:
         """What the budget leaves."""
@@ -76,6 +77,7 @@ class PruneBestOfRandom(Stage):
     draws: int
     task: Task  # its validation split chooses
     seed: int
+    width_multiple: int = neutral(1)  # each layer that loses filters keeps a multiple of so many
 
     def cost(self, size: Size) -> Cost:
         """The validation images forward for every draw."""
@@ -84,6 +86,29 @@ class PruneBestOfRandom(Stage):
     def kept_fraction(self, before: float) -> float:
         """What the budget leaves."""
         return min(before, 1.0 - self.removed_macs_fraction)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PruneToLatency(Stage):
+    """The lowest-scored filters removed until a forward pass takes so many milliseconds where this stage is computed.
+
+    What was asked is in the key, what was measured and on what is in the result: trials that share the stage share it.
+    """
+
+    kind = "prune_to_latency"
+    rule: GroupRule
+    allocation: Literal["global", "uniform"]
+    grouping: Grouping
+    removed_macs_fraction: float  # at the most
+    minimum_filters_fraction: float
+    width_multiple: int
+    latency_ms: float
+    device: Literal["cpu", "cuda"]
+    batch_size: int  # images of a forward pass
+    threads: int  # of the CPU
+    precision: Literal["float32", "bf16"]
+    repeats: int  # forward passes per measurement; their lower quartile counts
+    seed: int | None  # of random filters; None: by the scores
 
 
 @dataclass(frozen=True, kw_only=True)

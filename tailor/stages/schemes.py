@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from tailor.stages.base import STAGE_JSON_BYTES, Cost, GroupRule, Size, Stage, Task, Training
+from tailor.stages.base import STAGE_JSON_BYTES, Cost, GroupRule, Size, Stage, Task, Training, neutral
 from tailor.stages.tuning import FineTune
 
 
@@ -17,6 +17,7 @@ class FineTuneSoftly(FineTune):
     rule: GroupRule
     removed_macs_fraction: float
     minimum_filters_fraction: float
+    width_multiple: int = neutral(1)  # each layer that loses filters keeps a multiple of so many
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from tailor.regularisation import Regulariser
-from tailor.stages.base import STAGE_JSON_BYTES, Cost, Size, Stage, Task, Training
+from tailor.stages.base import STAGE_JSON_BYTES, Cost, Outcome, Size, Stage, Task, Training, neutral
 
 PREDICTION_BYTES = 16
 
@@ -12,18 +12,32 @@ Deciding = Literal["validation", "train"]
 
 
 @dataclass(frozen=True, kw_only=True)
+class Distillation:
+    """How much a teacher counts beside the labels."""
+
+    weight: float  # in (0, 1]; the labels count 1 - weight
+    temperature: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class FineTune(Stage):
-    """All weights trained on the target."""
+    """All weights trained on the target, from its labels and perhaps from a teacher."""
 
     kind = "fine_tune"
     task: Task
     training: Training
     regulariser: Regulariser | None
     optimiser_state: Literal["reset", "kept"]  # kept: momentum goes on where the fine-tuning before ended, pruned alike
+    distillation: Distillation | None = neutral(None)
+    teacher: Outcome | None = None  # where there is distillation: the unpruned network, fine-tuned
 
     def cost(self, size: Size) -> Cost:
-        """Every training image, forward and backward, in every epoch; a regulariser that runs the anchor adds to it."""
-        passes = size.both_passes + (size.macs if self.regulariser and self.regulariser.runs_anchor else 0.0)
+        """Every training image, forward and backward, in every epoch, and forward through an anchor and a teacher.
+
+        The teacher, which is wider, is counted at the student's width.
+        """
+        others = bool(self.regulariser and self.regulariser.runs_anchor) + bool(self.distillation)
+        passes = size.both_passes + others * size.macs
         copies = 2 if self.optimiser_state == "kept" else 1
         work = self.training.epochs * size.train_images * passes
         return Cost(work=work, stored_bytes=STAGE_JSON_BYTES + copies * size.weights_bytes)

@@ -24,9 +24,18 @@ def _(todo: stages.PruneByCumulativeSum, parent: ModelState, _place: Workplace) 
     layers = layers_of(parent, found, ranking, allocation.minimums(parent, found, todo.minimum_filters_fraction))
     cuts = adaptation.cut_layers(layers, todo.cut)
     if not any(cut.removed for cut in cuts):
-        log.warning("nothing can be removed any more: no layer has a filter beyond its cumulative sum and its minimum")
+        least = {layer.name: layer.minimum for layer in layers}
+        nearest = min(cuts, key=lambda cut: max(cut.kept_by_rule, least[cut.name]) / cut.filters)
+        log.warning(
+            "nothing can be removed any more: no layer has a filter beyond its cumulative sum and its minimum; %s is "
+            "nearest to it, of whose %d filters the sum keeps %d and the minimum %d",
+            nearest.name,
+            nearest.filters,
+            nearest.kept_by_rule,
+            least[nearest.name],
+        )
     kept = allocation.lowest_in_each(found, {cut.name: cut.removed for cut in cuts}, ranking)
-    return surgery_made(parent, kept, found, {"layers": [asdict(cut) for cut in cuts]})
+    return surgery_made(parent, kept, found, None, {"layers": [asdict(cut) for cut in cuts]})
 
 
 def layers_of(

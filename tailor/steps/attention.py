@@ -9,14 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from tailor import stages
-from tailor.augmentation import centre
-from tailor.data import Samples, generator, normalise
+from tailor.data import Samples, generator, in_order
 from tailor.errors import ConfigError
 from tailor.feature_maps import compared_layers
 from tailor.objective import loss_sum
 from tailor.state import ModelState
 from tailor.steps.base import Made, Tensors, Workplace, apply, compute, named, part
-from tailor.train import EVALUATION_BATCH
 
 TEMPERATURE = 5.0  # of the softmax over standardised loss increases, as in the authors' code
 
@@ -25,7 +23,7 @@ TEMPERATURE = 5.0  # of the softmax over standardised loss increases, as in the 
 def _(todo: stages.WeighChannels, parent: ModelState, place: Workplace) -> Made:
     train, ranks = place.splits(todo.task).train, place.ranks
     drawn = torch.randperm(len(train), generator=generator(todo.seed, "attention"))[: todo.images]
-    mine = train.take(drawn[ranks.rank :: ranks.count].to(ranks.device))
+    mine = train.take(drawn[ranks.rank :: ranks.count].to(train.labels.device))
     model = parent.build(ranks.device).eval()
     compared, weights = compared_layers(parent), {}
     if not compared:
@@ -55,10 +53,9 @@ def attention(losses: Tensor) -> Tensor:
 @torch.no_grad()
 def loss_of(model: nn.Module, samples: Samples) -> Tensor:
     """The loss summed over samples, float64."""
-    total = torch.zeros((), dtype=torch.float64, device=samples.labels.device)
-    for start in range(0, len(samples), EVALUATION_BATCH):
-        some = slice(start, start + EVALUATION_BATCH)
-        total += loss_sum(model(normalise(centre(samples.images[some], samples.crop_px))), samples.labels[some])
+    total = torch.zeros((), dtype=torch.float64, device=next(model.parameters()).device)
+    for images, labels in in_order(samples):
+        total += loss_sum(model(images), labels)
     return total
 
 

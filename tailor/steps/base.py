@@ -5,7 +5,7 @@ computed. Both are collective: all ranks call them in the same order.
 """
 
 from dataclasses import dataclass, field
-from functools import singledispatch
+from functools import cached_property, singledispatch
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,10 @@ from torch import Tensor
 
 from tailor import data, datasets
 from tailor.catalog import DataInfo
-from tailor.checkpoint import Checkpoint
+from tailor.checkpoint import Checkpoint, Pause, never
 from tailor.distributed import Ranks
 from tailor.errors import ConfigError
+from tailor.residence import Residence
 from tailor.stages import Stage, Task
 from tailor.state import ModelState
 
@@ -40,26 +41,29 @@ class Workplace:
     data_root: str | None = None  # of prepared data sets
     crop_px: int | None = None  # of the source's images; it stands in the input shape of the stages that read them
     weights: Path | None = None  # the file that `LoadWeights` reads
+    pause: Pause = never
 
     def checkpoint(self, key: str) -> Checkpoint:
         """The checkpoint of the stage with this key."""
-        path = None if self.checkpoint_folder is None else self.checkpoint_folder / f"{key}.safetensors"
-        return Checkpoint(path, self.checkpoint_every_s, self.ranks)
+        path = None if self.checkpoint_folder is None else self.checkpoint_folder / f"{key}.checkpoint"
+        return Checkpoint(path, self.checkpoint_every_s, self.ranks, self.pause)
 
     def info(self, name: str) -> DataInfo:
         """What is known of a data set of the trial."""
         return datasets.info(name, self.data_root)
 
     def source(self, name: str) -> data.Samples:
-        """All samples of the source task, on this rank's device."""
-        return data.source(name, self.data_root, self.crop_px).to(self.ranks.device)
+        """All samples of the source task, fetched to this rank's device."""
+        return self._residence.place(data.source(name, self.data_root, self.crop_px))
 
     def splits(self, task: Task) -> data.Splits:
-        """The target's splits, on this rank's device."""
-        found, device = data.splits(task, self.data_root), self.ranks.device
-        return data.Splits(
-            train=found.train.to(device), validation=found.validation.to(device), test=found.test.to(device)
-        )
+        """The target's splits, fetched to this rank's device."""
+        found, place = data.splits(task, self.data_root), self._residence.place
+        return data.Splits(train=place(found.train), validation=place(found.validation), test=place(found.test))
+
+    @cached_property
+    def _residence(self) -> Residence:
+        return Residence(self.ranks.device)
 
 
 @singledispatch

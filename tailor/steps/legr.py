@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from tailor import allocation, stages, surgery
-from tailor.checkpoint import Checkpoint
+from tailor.checkpoint import Checkpoint, Wish, never
 from tailor.data import Samples, generator
+from tailor.errors import Paused
 from tailor.objective import quality
 from tailor.state import ModelState
 from tailor.steps.base import Made, Tensors, Workplace, apply, compute, named, part
@@ -40,7 +41,9 @@ def _(todo: stages.LearnRanking, parent: ModelState, place: Workplace) -> Made:
 
     def loss_of(affine: Affine) -> float:
         ranking = allocation.combined(moved(parent.scores, affine), found, todo.grouping)
-        kept = allocation.lowest_of_all(parent, found, todo.removed_macs_fraction, minimum, ranking)
+        kept = allocation.lowest_of_all(
+            parent, found, todo.removed_macs_fraction, minimum, ranking, todo.width_multiple
+        )
         judged = tuned(todo, surgery.slim(parent, kept, found), data.train, place)
         outputs = predict(judged.build(place.ranks.device), data.validation, place.ranks)
         return quality(outputs, data.validation.labels.cpu()).loss
@@ -48,9 +51,11 @@ def _(todo: stages.LearnRanking, parent: ModelState, place: Workplace) -> Made:
     spread = {layer: float(scores.std(correction=0)) for layer, scores in parent.scores.items()}
     checkpoint = place.checkpoint(todo.key())
     history: list[Individual] = []
-    for individual in evolve(todo, spread, loss_of, recalled(checkpoint)):
+    known_losses = recalled(checkpoint)
+    for individual in evolve(todo, spread, loss_of, known_losses):
         history.append(individual)
-        remember(checkpoint, history)
+        if len(history) > len(known_losses):
+            remember(checkpoint, history)
     best = min(history, key=lambda individual: individual.loss)
     info = {"losses": [individual.loss for individual in history], "affine": best.affine}
     return Made(info=info, tensors=named("scores", moved(parent.scores, best.affine)))
@@ -71,7 +76,7 @@ def tuned(todo: stages.LearnRanking, state: ModelState, samples: Samples, place:
     if todo.training is None:
         return state
     repeated = samples.take(torch.arange(todo.tuning_steps * todo.training.batch_size) % len(samples))
-    short = replace(place, checkpoint_folder=None)  # the search remembers losses, not steps
+    short = replace(place, checkpoint_folder=None, pause=never)  # the search remembers losses, not steps
     trained = train_all(state, repeated, todo.training, short, key=todo.key(), augmentation=todo.task.augmentation)
     return replace(state, tensors=trained.tensors)
 
@@ -144,7 +149,14 @@ def recalled(checkpoint: Checkpoint) -> list[float]:
 
 
 def remember(checkpoint: Checkpoint, history: Sequence[Individual]) -> None:
-    """Write the losses found so far, if it is time to."""
-    if checkpoint.due():
+    """Write the losses found so far, if it is time to; collective.
+
+    Raises:
+        Paused: rank 0 is asked to; on all ranks.
+    """
+    wish = checkpoint.agree()
+    if wish is not Wish.GO_ON:
         losses = torch.tensor([individual.loss for individual in history], dtype=torch.float64)
         checkpoint.write(safetensors.torch.save({"losses": losses}))
+    if wish is Wish.PAUSE:
+        raise Paused

@@ -6,15 +6,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tailor import cost, stages
+from tailor import cost, pretrained, stages
+from tailor.backward import Penalty
 from tailor.budget import macs_of
 from tailor.catalog import NETWORKS
 from tailor.data import Batch
-from tailor.errors import ConfigError
 from tailor.norm import synchronise_norms
 from tailor.state import ModelState, weights
 from tailor.steps.base import Made, Tensors, Workplace, apply, compute, named, part
-from tailor.train import Penalty, group, optimiser_for, train
+from tailor.train import group, optimiser_for, train
 
 # --- Prune ---
 
@@ -63,12 +63,7 @@ def counts(essential: Tensors) -> dict[str, Any]:
 
 @compute.register
 def _(todo: stages.Allocate, parent: ModelState, place: Workplace) -> Made:
-    classes = place.info(todo.data_name).source_classes
-    if parent.classes != classes:
-        raise ConfigError(
-            f"pac_net goes on with the source task, and the weights' head has {parent.classes} outputs while the "
-            f"source task of {todo.data_name} has {classes} classes; give weights that were trained on it, or none"
-        )
+    pretrained.check_head(parent.classes, todo.data_name, place.info(todo.data_name).source_classes)
     zeroed = {name: parent.tensors[name].where(mask, 0.0) for name, mask in parent.essential.items()}
     state = replace(parent, tensors=parent.tensors | zeroed)
     model = synchronise_norms(state.build(place.ranks.device).train(), place.ranks)

@@ -20,7 +20,7 @@ def _(todo: stages.TrainSource, _parent: None, place: Workplace) -> Made:
     classes = place.info(todo.data_name).source_classes
     state = fresh(todo.network, classes, todo.input_shape, seed=todo.initial_seed)
     if todo.removed_macs_fraction:
-        state = narrower(state, todo.removed_macs_fraction, seed=todo.initial_seed)
+        state = narrower(state, todo.removed_macs_fraction, todo.width_multiple, seed=todo.initial_seed)
     samples = place.source(todo.data_name)
     trained = train_all(state, samples, todo.training, place, key=todo.key())
     return Made(info={"epochs": trained.history, "macs": macs_of(state)}, tensors=named("tensors", trained.tensors))
@@ -59,11 +59,12 @@ def fresh(network: str, classes: int, input_shape: tuple[int, ...], *, seed: int
     return ModelState(network=network, classes=classes, input_shape=tuple(input_shape), tensors=tensors)
 
 
-def narrower(state: ModelState, removed_macs_fraction: float, *, seed: int) -> ModelState:
+def narrower(state: ModelState, removed_macs_fraction: float, width_multiple: int = 1, *, seed: int) -> ModelState:
     """A fresh state in which every layer lost the same share of its filters: a smaller dense network."""
     rule = GroupRule(residual="coupled", linear=True)
     found = surgery.groups(state.build(), state.input_shape, rule)
-    kept = allocation.uniform(state, found, removed_macs_fraction, allocation.minimums(state, found, 0.0), {})
+    least = allocation.minimums(state, found, 0.0)
+    kept = allocation.uniform(state, found, removed_macs_fraction, least, {}, width_multiple)
     return reinitialised(surgery.slim(state, kept, found), seed)
 
 

@@ -27,7 +27,7 @@ LARGEST_SHIFT = 10.0  # of a gated norm, in units of its output's standard devia
 def _(todo: stages.FineTuneSoftly, parent: ModelState, place: Workplace) -> Made:
     found = groups_of(parent, todo.rule)
     minimum = allocation.minimums(parent, found, todo.minimum_filters_fraction)
-    kept = allocation.uniform(parent, found, todo.removed_macs_fraction, minimum, {})
+    kept = allocation.uniform(parent, found, todo.removed_macs_fraction, minimum, {}, todo.width_multiple)
     zeroed = {g.name: g.filters - len(kept[g.name]) for g in found}  # the same counts in every epoch
     return fine_tune(todo, parent, place, lambda model: zero_smallest(model, found, zeroed))
 
@@ -54,9 +54,14 @@ def zero_smallest(model: nn.Module, found: tuple[Group, ...], zeroed: dict[str, 
 
 @compute.register
 def _(todo: stages.TrainGates, parent: ModelState, place: Workplace) -> Made:
-    norm_of = {m.layer: m.norm for g in groups_of(parent, todo.rule) for m in g.members if m.norm is not None}
-    if not norm_of:
-        raise ConfigError(f"gates are the factors of norms, and no prunable layer of {parent.network} has one")
+    norm_of = {}
+    for member in (m for g in groups_of(parent, todo.rule) for m in g.members):
+        if member.norm is None:
+            raise ConfigError(
+                f"gates are the factors of norms, and {member.layer} of {parent.network}, which can lose filters, has "
+                "none behind it; choose another method, or pruning.linear = false if it is linear"
+            )
+        norm_of[member.layer] = member.norm
     shifts = {norm: shift(parent, norm) for norm in norm_of.values()}
     gates = {norm: parent.tensors[f"{norm}.weight"] for norm in norm_of.values()}
     model = with_gates_apart(parent, shifts).build(place.ranks.device).eval().requires_grad_(False)

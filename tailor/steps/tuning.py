@@ -3,21 +3,23 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor, nn
 
 from tailor import cost, penalties, stages
+from tailor.backward import Forward, Penalty
 from tailor.budget import macs_of, original_macs
 from tailor.catalog import NETWORKS
 from tailor.data import Samples, Splits
-from tailor.norm import synchronise_norms
+from tailor.distillation import Teaching
+from tailor.norm import set_norms
 from tailor.objective import quality
 from tailor.stages import Training
 from tailor.state import ModelState, weights
 from tailor.steps.base import Made, Tensors, Workplace, apply, compute, named, part
-from tailor.train import Penalty, group, optimiser_for, predict, train
+from tailor.train import group, optimiser_for, predict, train
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -38,16 +40,17 @@ def train_all(
     key: str,
     augmentation: str = "none",
     penalty_of: "penalties.PenaltyOf | None" = None,
+    teaching: Teaching | None = None,
     after_epoch: Callable[[nn.Module], None] | None = None,
 ) -> Trained:
-    """Train every weight of a state, the head at its own rate, norms over the global batch.
+    """Train every weight of a state, the head at its own rate, the norms as `training` says.
 
     Gradient factors scale gradients, and momentum that the state kept goes on. `after_epoch` may change the model.
     """
     model = state.build(place.ranks.device)
     for layer, factor in state.gradient_factors.items():
         scale_gradients(model.get_submodule(layer), factor.to(place.ranks.device))
-    model = synchronise_norms(model.train(), place.ranks)
+    model = set_norms(model, training.norm, place.ranks)
     head = list(model.get_submodule(NETWORKS[state.network].head).parameters())
     rest = [p for p in model.parameters() if not any(p is h for h in head)]
     groups = [group(rest, training.learning_rate), group(head, training.head_learning_rate)]
@@ -65,6 +68,7 @@ def train_all(
         place.ranks,
         place.checkpoint(key),
         penalty=penalty,
+        teaching=teaching,
         after_epoch=None if after_epoch is None else partial(after_epoch, model),
     )
     buffers = {name: optimiser.state[p].get("momentum_buffer") for name, p in model.named_parameters()}
@@ -99,12 +103,31 @@ def fine_tune(
         key=todo.key(),
         augmentation=todo.task.augmentation,
         penalty_of=penalties.of(todo.regulariser, parent, place.ranks),
+        teaching=teaching_of(todo, place),
         after_epoch=after_epoch,
     )
     tensors = named("tensors", trained.tensors)
     if todo.optimiser_state == "kept":
         tensors |= named("momentum", trained.momentum)
     return Made(info={"epochs": trained.history, "macs": macs_of(parent)}, tensors=tensors)
+
+
+class Finished(Protocol):
+    """What the runner gives for a parent: an outcome with a state."""
+
+    @property
+    def state(self) -> ModelState:
+        """The model's state after that stage; collective."""
+        ...
+
+
+def teaching_of(todo: stages.FineTune, place: Workplace) -> Teaching | None:
+    """The stage's teacher, in evaluation mode; None where labels alone teach. Every rank has all of it."""
+    if todo.distillation is None:
+        return None
+    model = cast(Finished, todo.teacher).state.build(place.ranks.device).eval().requires_grad_(False)
+    teacher = Forward(model, todo.training, place.ranks)
+    return Teaching(teacher=teacher, weight=todo.distillation.weight, temperature=todo.distillation.temperature)
 
 
 @apply.register

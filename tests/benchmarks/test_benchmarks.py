@@ -52,6 +52,9 @@ def test_the_training_loop_is_measured_for_both_networks_and_both_numbers_of_ran
         ("scoring.py", {"digits_vgg", "digits_resnet", "mobilenet_v2", "beta", "taylor", "apoz", "fpgm"}),
         ("legr.py", {"digits_vgg", "digits_resnet"}),
         ("preparation.py", {"images"}),
+        ("prepared_memory.py", {"preparing", "an epoch from the memory map", "an epoch from a copy in memory"}),
+        ("input_path.py", {"map", "loader_workers"}),
+        ("pruned_model.py", {"save", "load", "rebuild from tensors", "30.0% of its MACs removed"}),
     ],
 )
 def test_a_quick_look_writes_a_table(script: str, named: set[str], tmp_path: Path) -> None:

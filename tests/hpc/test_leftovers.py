@@ -2,8 +2,10 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import psutil
@@ -99,3 +101,32 @@ def test_a_folder_of_another_machine_or_without_owner_is_left_alone() -> None:
         assert foreign.exists()
     finally:
         clear(foreign)
+
+
+@pytest.mark.parametrize(
+    ("machine", "stays"),
+    [
+        ("{host} 11111111-1111-1111-1111-111111111111 {space}", False),  # it was switched off meanwhile
+        ("{host} {boot} pid:[1]", True),  # another container, whose processes cannot be seen from here
+        ("elsewhere 11111111-1111-1111-1111-111111111111 {space}", True),
+    ],
+)
+def test_a_folder_of_before_the_last_start_is_cleared(tmp_path: Path, machine: str, stays: bool) -> None:
+    facts = {
+        "host": socket.gethostname(),
+        "boot": Path("/proc/sys/kernel/random/boot_id").read_text().strip(),
+        "space": Path("/proc/self/ns/pid").readlink(),
+    }
+    folder = tmp_path / f"{PREFIX}old"
+    folder.mkdir()
+    (folder / OWNER).write_text("\n".join([machine.format(**facts), "1", "1"]))
+    remove_abandoned(tmp_path)
+    assert folder.exists() == stays
+
+
+def test_a_folder_below_too_long_a_path_is_made_where_sockets_fit(tmp_path: Path) -> None:
+    with guarded_folder(tmp_path / ("x" * 30)) as folder:
+        assert folder.parent == Path("/tmp")
+    with tempfile.TemporaryDirectory(prefix="s", dir="/tmp") as short, guarded_folder(Path(short)) as folder:
+        assert folder.parent == Path(short)
+    assert not folder.exists()

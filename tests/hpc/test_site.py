@@ -9,8 +9,10 @@ import pytest
 
 from hpc.__main__ import main
 from hpc.errors import SiteError
-from hpc.site import SHIPPED, Limits, Need, Site, find_site, read_site, site_files
-from hpc.slurm import sbatch_parameters, script
+from hpc.needs import RankNeed, controller_need, worker_need
+from hpc.rendezvous import ClusterFolder
+from hpc.script import sbatch_parameters, script
+from hpc.site import SHIPPED, Controller, Limits, Need, Site, find_site, read_site, site_files
 
 SMALL = "cpus_per_node = 4\nwalltime_min = 60\n"
 SITE = Site(cpus_per_node=8, memory_gb=32, gpus_per_node=4, walltime_min=120)
@@ -93,6 +95,7 @@ def test_the_example_shows_every_key() -> None:
     example = find_site("example")
     assert example.model_fields_set == set(Site.model_fields)
     assert example.limits.model_fields_set == set(Limits.model_fields)
+    assert example.controller.model_fields_set == set(Controller.model_fields)
 
 
 def test_the_page_on_slurm_explains_every_key() -> None:
@@ -166,6 +169,9 @@ SITE_CHANGES: dict[str, tuple[Any, set[str], set[str]]] = {
         set(),
         {"""export TMPDIR=/scratch/"${USER:?is not set on this node}"'/a b'""", 'mkdir -p -- "$TMPDIR" || exit 1'},
     ),
+    "drain_before_s": (60, set(), set()),  # these say what sweeps do with their jobs
+    "idle_s": (5, set(), set()),
+    "controller": (Controller(partition="cpu", cpus=2), set(), set()),
     "limits": (Limits(max_jobs=9, array_size=9, gpu_hours_per_sweep=9), set(), set()),
     "sbatch": (
         {"reservation": "a b", "nice": 3, "hold": True},
@@ -346,3 +352,56 @@ def test_the_command_prints_the_text_that_would_be_submitted(
     assert "nodes = 0: Input should be greater than or equal to 1" in capsys.readouterr().err
     assert main(words) == 2
     assert "after --" in capsys.readouterr().err
+
+
+CONTROLLER_CHANGES: dict[str, tuple[Any, set[str], set[str]]] = {
+    "partition": ("cpu", set(), {"#SBATCH --partition=cpu"}),
+    "qos": ("long", set(), {"#SBATCH --qos=long"}),
+    "constraint": ("ib", set(), {"#SBATCH --constraint=ib"}),
+    "cpus": (2, {"#SBATCH --cpus-per-task=1", "srun 1"}, {"#SBATCH --cpus-per-task=2", "srun 2"}),
+    "memory_gb": (2.0, {"#SBATCH --mem=4096MB"}, {"#SBATCH --mem=2048MB"}),
+    "walltime_min": (600, {"#SBATCH --time=120"}, {"#SBATCH --time=600"}),
+}
+
+
+NEED_OF_RANK = RankNeed(ranks=1, cpus_per_rank=1, gpus_per_rank=1)
+
+
+def controllers(site: Site) -> set[str]:
+    """The lines of the controller's job at a site, as `lines_of` has them."""
+    need = controller_need(site, ClusterFolder(Path("/shared/cluster")), "demo")
+    return lines_of(script(site.for_controller(), need, ["echo", "hi"]))
+
+
+def test_the_changes_are_of_all_fields_of_a_controller() -> None:
+    assert set(CONTROLLER_CHANGES) == set(Controller.model_fields)
+
+
+@pytest.mark.parametrize("field", CONTROLLER_CHANGES)
+def test_each_field_of_a_controller_changes_its_lines_and_no_workers(field: str) -> None:
+    value, taken, added = CONTROLLER_CHANGES[field]
+    other = SITE.model_copy(update={"controller": Controller(**{field: value})})
+    assert (controllers(SITE) - controllers(other), controllers(other) - controllers(SITE)) == (taken, added)
+    worker = worker_need(SITE, NEED_OF_RANK, ClusterFolder(Path("/shared/cluster")), "demo")
+    assert changed((SITE, worker), (other, worker)) == (set(), set())
+
+
+def test_a_controller_has_no_gpu_and_what_its_partition_may_not_know() -> None:
+    site = SITE.model_copy(update={"qos": "gpu", "constraint": "a100", "controller": Controller(partition="cpu")})
+    lines = controllers(site)
+    assert not [line for line in lines if "gpu" in line or "a100" in line]
+    assert "#SBATCH --requeue" in lines
+    assert "#SBATCH --signal=USR2@120" in lines
+
+
+def test_a_worker_that_is_lost_is_not_started_again_by_slurm() -> None:
+    lines = lines_of(
+        script(SITE, worker_need(SITE, NEED_OF_RANK, ClusterFolder(Path("/shared/cluster")), "demo"), ["echo", "hi"])
+    )
+    assert "#SBATCH --no-requeue" in lines
+    assert "#SBATCH --gpus-per-node=4" in lines
+
+
+def test_a_worker_for_trials_without_gpus_asks_for_none() -> None:
+    need = worker_need(SITE, RankNeed(ranks=2, cpus_per_rank=2), ClusterFolder(Path("/shared/cluster")), "demo")
+    assert not [line for line in lines_of(script(SITE, need, ["echo", "hi"])) if "gpu" in line]

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from hpc.errors import REASONS, SlurmError
+from hpc.script import script
 from hpc.site import Need, Site
-from hpc.slurm import Job, JobState, Patience, cancel, jobs, script, submit
+from hpc.slurm import Job, JobState, Patience, cancel, jobs, submit
 from tests.hpc.fakes.commands import FakeSlurm, without_hanging_on
 
 SITE = Site(cpus_per_node=8, memory_gb=32, gpus_per_node=4, walltime_min=120)

@@ -8,6 +8,7 @@ import pytest
 from results.against import against_lines
 from results.errors import ResultsError
 from results.reader import load
+from tests.results.exact_run import Trial, write_run
 
 LABELS = (("transtailor", "transtailor"), ("rival | one", "prune"), ("fine_tune", "fine_tune"))
 
@@ -53,3 +54,20 @@ def test_an_unknown_arm_is_named_with_those_there_are(tmp_path: Path, synthetic:
         lines(run, "transtailr", None)
     with pytest.raises(ResultsError, match=r"'transtailor' at 25.0% fewer MACs"):
         lines(run, "transtailor", 0.25)
+
+
+def test_every_row_says_what_its_pairs_can_reach_and_what_holms_correction_leaves(tmp_path: Path) -> None:
+    arms = {"base": [90] * 6, "better": range(91, 97), "worse": range(80, 86), "level": [89, 91] * 3}
+    several = [Trial(label=label, seed=seed, right=(of[seed],)) for label, of in arms.items() for seed in range(6)]
+    several.append(Trial(label="lost", seed=0, right=(), ended="failed"))
+    found = lines(write_run(tmp_path, several), "base", 0.2)
+    head, *rows = (dict(enumerate(cells(line))) for line in found if line.startswith("| ") and "---" not in line)
+    columns = {name: place for place, name in head.items()}
+    by_label = {row[columns["arm"]]: row for row in rows}
+    assert by_label["better"][columns["p"]] == by_label["better"][columns["smallest p"]] == "0.0312"
+    assert by_label["better"][columns["p (Holm)"]] == "0.0938"  # three times as large
+    assert (by_label["better"][columns["ahead %"]], by_label["level"][columns["ahead %"]]) == ("100", "50")
+    text = "\n".join(found)
+    assert "Of 2 better or worse, 0 are so with Holm's correction over these 3 comparisons." in text
+    assert "Trials: 25 planned, 24 finished, 1 failed, 0 missing." in text
+    assert "lost, net on digits (50 training images): 1 planned" in text

@@ -110,7 +110,7 @@ def test_by_the_test_split_warns_and_nothing_near_it_is_taken(run_folder: Path) 
 
 
 def test_a_run_without_points_says_so(tmp_path: Path, trial_row: Any) -> None:
-    Writer(tmp_path / "tables").write("trials", [trial_row()])
+    Writer(tmp_path / "tables").write("trials", [trial_row(status="failed", error="it diverged")])
     done = command(tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
     assert "no operating point in" in done.stderr

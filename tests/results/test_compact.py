@@ -17,7 +17,7 @@ from results.errors import ResultsError
 from results.parts import manifest_file, parts_of
 from results.reader import finished_trial_ids, load
 from results.report import write_report
-from results.schema import TABLES
+from results.schema import SCHEMA_VERSION, TABLES
 from results.writer import Writer
 
 Row = Callable[..., dict[str, Any]]
@@ -37,7 +37,7 @@ def rows_read(run: Path) -> dict[str, int]:
 
 def event(number: int) -> dict[str, Any]:
     """A row of `events`, which has a key of its own."""
-    return {"event_id": f"{number:06d}", "kind": "k", "text": "t", "at": datetime.now(UTC), "code_digest": "c"}
+    return {"driver": "d", "number": number, "kind": "paused", "happened_at": datetime.now(UTC), "code_digest": "c"}
 
 
 def parts_on_disk(run: Path) -> dict[Path, bytes]:
@@ -95,7 +95,7 @@ def test_parts_of_each_schema_version_have_their_own_file(tmp_path: Path) -> Non
     rows = all_rows(run)
     assert [one.table for one in compact(run)] == ["operating_points", "operating_points"]
     assert all_rows(run) == rows
-    assert [part.version for part in parts_of(run)["operating_points"]] == [2, 1]
+    assert [part.version for part in parts_of(run)["operating_points"]] == [SCHEMA_VERSION, 1]
 
 
 def test_removing_what_is_superfluous_changes_no_row(tmp_path: Path, synthetic: Any) -> None:
@@ -187,7 +187,7 @@ from datetime import UTC, datetime
 from results.writer import Writer
 writer = Writer(sys.argv[1] + "/tables")
 for number in range(int(sys.argv[2])):
-    row = dict(event_id=f"{number:06d}", kind="k", text="t", at=datetime.now(UTC), code_digest="c")
+    row = dict(driver="d", number=number, kind="paused", happened_at=datetime.now(UTC), code_digest="c")
     writer.write("events", [row])
 """
 MERGES = """
@@ -216,17 +216,17 @@ def test_readers_see_each_row_once_while_parts_come_are_merged_and_go(tmp_path: 
         with load(tmp_path) as run:
             files = [part.path for part in run.parts["events"]]
             try:
-                held = [text for path in files for text in pq.ParquetFile(path).read()["event_id"].to_pylist()]
+                held = [number for path in files for number in pq.ParquetFile(path).read()["number"].to_pylist()]
             except FileNotFoundError:
                 assert what == "remove"  # gone since it was loaded: a reader that is told so loads again
                 continue
-        assert sorted(held) == [f"{number:06d}" for number in range(len(held))]
+        assert sorted(held) == list(range(len(held)))
         assert len(held) >= seen
         seen = len(held)
     (tmp_path / "stop").touch()
     assert (writing.wait(60), merging.wait(60)) == (0, 0)
     with load(tmp_path) as run:  # nothing is removed any more
-        assert run.rows("SELECT count(*) AS n, count(DISTINCT event_id) AS d FROM events") == [{"n": count, "d": count}]
+        assert run.rows("SELECT count(*) AS n, count(DISTINCT number) AS d FROM events") == [{"n": count, "d": count}]
     assert manifest_file(tmp_path).is_file()
 
 

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from results.errors import ResultsError
-from results.reader import failed_trials, finished_trial_ids, load, missing_trials
+from results.reader import failed_trials, finished_trial_ids, last_written_us, load, missing_trials
 from results.report import write_report
 from results.schema import SCHEMA_VERSION, TABLES, arrow_schema
 from results.writer import Writer
@@ -42,6 +42,25 @@ def test_rows_of_one_part_with_the_same_key_count_in_their_order(tmp_path: Path,
     with load(tmp_path) as run:
         assert run.rows("SELECT status FROM trials") == [{"status": "failed"}]
     assert finished_trial_ids(tmp_path) == set()
+
+
+def test_the_last_row_is_the_last_of_any_trial(tmp_path: Path) -> None:
+    """In whichever table and version it is; rows that are about no trial do not count."""
+    (tmp_path / "tables").mkdir()
+    with load(tmp_path) as run:
+        assert last_written_us(run) is None
+    for name, second in (("trials", 2), ("stages", 1), ("layers", 9)):
+        schema = arrow_schema(TABLES[name])
+        nullable = pa.schema([field.with_nullable(True) for field in schema], schema.metadata)
+        row = dict.fromkeys(schema.names) | {"trial_id": "a", "written_at": datetime.fromtimestamp(second, UTC)}
+        (tmp_path / "tables" / name).mkdir()
+        pq.write_table(pa.Table.from_pylist([row], nullable), tmp_path / "tables" / name / "part.parquet")
+    with load(tmp_path) as run:
+        assert last_written_us(run) == 2_000_000
+    shutil.copytree(VERSION_1 / "tables" / "planned", tmp_path / "tables" / "planned")
+    with load(tmp_path) as run:
+        (later,) = run.rows("SELECT max(epoch_us(written_at)) AS moment_us FROM planned")
+        assert last_written_us(run) == later["moment_us"] > 2_000_000
 
 
 def test_parts_of_the_same_moment_go_by_name_in_both_ways_of_reading(tmp_path: Path, trial_row: Row) -> None:
@@ -348,6 +367,82 @@ def test_version_1_with_other_columns_is_refused(tmp_path: Path) -> None:
     pq.write_table(pq.ParquetFile(part).read().drop_columns(["macs"]), part)
     with pytest.raises(ResultsError, match="expected the columns"):
         load(tmp_path / "run")
+
+
+VERSION_2 = Path(__file__).parent / "data" / "v2"
+"""Written by version 2 of this package: every table that it had, with tuning and training images."""
+
+
+def test_version_2_is_read_under_the_names_of_today() -> None:
+    raw = {folder.name: pq.ParquetFile(folder / "part.parquet").read() for folder in (VERSION_2 / "tables").iterdir()}
+    assert set(raw) == set(TABLES) - {"printed", "timings"}
+    assert {table.schema.metadata[b"schema_version"] for table in raw.values()} == {b"2"}
+    with load(VERSION_2) as run:
+        for name, table in raw.items():
+            same = [column for column in table.column_names if column in {one.name for one in TABLES[name].columns}]
+            listed = ", ".join(f'"{column}"' for column in same)
+            rows = run.rows(f"SELECT {listed} FROM {name}")
+            assert sorted(map(str, rows)) == sorted(map(str, table.select(same).to_pylist()))
+        assert [row["nodes"] for row in run.rows("FROM attempts")] == [None] * 4
+        events = run.rows("SELECT driver, number, job, node, slots, detail FROM events ORDER BY driver")
+    assert events == [
+        {"driver": f"e{n}", "number": 0, "job": None, "node": None, "slots": None, "detail": f"node {n}"}
+        for n in range(2)
+    ]
+
+
+VERSION_3 = Path(__file__).parent / "data" / "v3"
+"""Written by version 3 of this package: every table that it had, of eight made-up trials."""
+
+
+def test_version_3_is_read_as_it_is_and_its_models_were_not_timed(tmp_path: Path) -> None:
+    raw = {folder.name: pq.ParquetFile(folder / "part.parquet").read() for folder in (VERSION_3 / "tables").iterdir()}
+    assert set(raw) == set(TABLES) - {"timings"}
+    assert {table.schema.metadata[b"schema_version"] for table in raw.values()} == {b"3"}
+    with load(VERSION_3) as run:
+        for name, table in raw.items():
+            assert sorted(map(str, run.rows(f"FROM {name}"))) == sorted(map(str, table.to_pylist()))
+        assert run.rows("FROM timings") == run.rows("FROM timed_on") == []
+        assert {row["latency_ms"] for row in run.rows("SELECT latency_ms FROM measured_points")} == {None}
+    shutil.copytree(VERSION_3, tmp_path / "run")
+    assert "transtailor" in write_report(tmp_path / "run").read_text()
+
+
+def timing(model_key: str, latency_ms: float, **more: object) -> dict[str, Any]:
+    return {
+        "model_key": model_key, "device_name": "cpu a", "threads": 1, "precision": "float32", "batch": 1, "repeats": 9,
+        "latency_ms": latency_ms, "latency_lower_quartile_ms": 1.0, "latency_upper_quartile_ms": 9.0,
+        "peak_memory_bytes": 1000, "torch_version": "2", "code_digest": "c",
+    } | more  # fmt: skip
+
+
+def test_measured_points_have_the_times_of_the_circumstance_in_which_most_models_were_timed(tmp_path: Path) -> None:
+    shutil.copytree(VERSION_3, tmp_path / "run")
+    with load(tmp_path / "run") as run:
+        first, second, third, *_ = (row["model_key"] for row in run.rows("SELECT model_key FROM operating_points"))
+    writer = Writer(tmp_path / "run" / "tables")
+    writer.write("timings", [timing(first, 3.0), timing(second, 5.0, peak_memory_bytes=None)])
+    writer.write("timings", [timing(third, 0.5, device_name="gpu b"), timing(first, 0.25, batch=8)])
+    writer.write("timings", [timing(first, 4.0)])
+    for runs in (tmp_path / "run", [tmp_path / "run", VERSION_3]):
+        with load(runs) as run:
+            found = run.rows("SELECT model_key, latency_ms, peak_memory_bytes FROM measured_points")
+            timed = {row.pop("model_key"): tuple(row.values()) for row in found if row["latency_ms"]}
+            assert timed == {first: (4.0, 1000), second: (5.0, None)}
+            assert run.rows("FROM timed_on") == [
+                {"device_name": "cpu a", "threads": 1, "precision": "float32", "batch": 1, "models": 2}
+            ]
+            (points,) = run.rows("SELECT count(*) AS n, count(DISTINCT (trial_id, point)) AS d FROM measured_points")
+            assert points["n"] == points["d"] == len(found)
+
+
+def test_printed_numbers_without_a_budget_are_one_row_for_each_key(tmp_path: Path) -> None:
+    row = {"paper": "p", "place": "Table 1", "label": "l", "network": "n", "dataset": "d", "metric": "accuracy",
+           "code_digest": "c"}  # fmt: skip
+    for value in (0.5, 0.75):
+        Writer(tmp_path / "tables").write("printed", [row | {"value": value}])
+    with load(tmp_path) as run:
+        assert run.rows("SELECT value FROM printed") == [{"value": 0.75}]
 
 
 def test_version_0_was_never_written(tmp_path: Path) -> None:

@@ -1,113 +1,98 @@
 """The report: right numbers, nothing from outside, nothing unescaped, at any moment of a sweep."""
 
 import html
+import json
 import math
 import re
 from collections.abc import Callable
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import pytest
 
+from results.__main__ import main
 from results.comparison import arms_of, compare, points_of
 from results.errors import ResultsError
 from results.reader import load
-from results.report import write_report
+from results.report import watch, write_report
 from results.writer import Writer
+from tests.results.report_page import figures_of, parsed, text_of
 
 EVIL = "<script>alert('x')</script>\"&$a_b$"
 
 
-def text_of(page: str) -> str:
-    """What a reader sees: the page without its tags, in single spaces."""
-    body = re.sub(r"<style>.*?</style>", "", page, flags=re.DOTALL)
-    return html.unescape(re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", body)))
-
-
-class Tags(HTMLParser):
-    """Collects tags, and every attribute that could fetch something."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.tags: list[str] = []
-        self.links: list[str] = []
-        self.ids: list[str] = []
-        self.open: list[str] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        if tag not in ("meta", "br", "link", "img", "input"):
-            self.open.append(tag)
-        for name, value in attrs:
-            if name in ("src", "href", "xlink:href", "action", "data") and value:
-                self.links.append(value)
-            if name == "id" and value:
-                self.ids.append(value)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.handle_starttag(tag, attrs)
-        if self.open and self.open[-1] == tag:
-            self.open.pop()
-
-
-def parsed(page: str) -> Tags:
-    tags = Tags()
-    tags.feed(page)
-    return tags
-
-
-def test_one_page_that_fetches_nothing_and_whose_tags_and_ids_are_sound(tmp_path: Path, synthetic: Any) -> None:
-    path = write_report(synthetic(networks=("vgg11", "resnet18")).write(tmp_path))
-    assert path == tmp_path / "report.html"
-    page = path.read_text()
+def test_what_users_wrote_is_text_and_nothing_else(tmp_path: Path, synthetic: Any) -> None:
+    """A label, an error, a setting and a fact that would end the page's script, or begin one of their own."""
+    evil = "</script><script>alert(1)</script><img src=x onerror=alert(2)>"
+    labels = ((f"<script>{evil}", "transtailor"), ("fine_tune", "fine_tune"))
+    synthetic(
+        labels=labels, end=lambda _label, seed: "failed" if seed == 2 else "finished",
+        error=f"first {evil}\nlast {evil}", provenance={evil: evil},
+    ).write(tmp_path)  # fmt: skip
+    with load(tmp_path) as run:
+        planned = run.rows("SELECT * EXCLUDE (written_at) FROM planned")
+    for number, row in enumerate(planned):
+        Writer(tmp_path / "tables").write(
+            "planned", [row | {"config_json": json.dumps({evil: [evil, number], 'a"b': number})}]
+        )
+    page = write_report(tmp_path).read_text()
     found = parsed(page)
     assert found.open == []
-    assert all(link.startswith(("#", "data:")) for link in found.links)
-    assert "script" not in found.tags
-    assert "link" not in found.tags
-    assert "@import" not in page
-    assert not re.search(r"url\((?!#)", page)
-    assert found.tags.count("svg") == 4
-    assert len(found.ids) == len(set(found.ids))
-    assert {link[1:] for link in found.links if link.startswith("#")} <= set(found.ids)
-    assert "<title>transtailor at 20% fewer MACs" in page
-    assert "#010203" not in page
+    assert found.handlers == []
+    assert "img" not in found.tags
+    assert found.tags.count("script") == 2 + len(figures_of(page))
+    assert "alert(1)" in text_of(page)
 
 
-def test_every_figure_has_its_numbers_and_its_query(tmp_path: Path, synthetic: Any) -> None:
-    page = write_report(synthetic().write(tmp_path)).read_text()
-    figures = re.findall(r"<figure>.*?</figure>", page, flags=re.DOTALL)
-    assert len(figures) == 2
-    for figure in figures:
-        assert "<summary>Numbers</summary>" in figure
-        assert "<summary>SQL</summary>" in figure
-        assert "FROM measured_points" in figure
-
-
-def test_every_query_that_is_printed_runs(tmp_path: Path, synthetic: Any) -> None:
-    page = write_report(synthetic().write(tmp_path)).read_text()
-    queries = {html.unescape(query) for query in re.findall(r"<pre>(.*?)</pre>", page, flags=re.DOTALL)}
-    assert len(queries) >= 6
-    with load(tmp_path) as run:
-        for query in queries:
-            for statement in query.split(";"):
-                run.rows(statement)
-
-
-def test_the_same_rows_give_the_same_bytes_and_global_settings_stay(tmp_path: Path, synthetic: Any) -> None:
+def test_the_same_rows_give_the_same_bytes(tmp_path: Path, synthetic: Any) -> None:
     synthetic().write(tmp_path)
     first = write_report(tmp_path).read_bytes()
-    mine = {"svg.hashsalt": "mine", "svg.fonttype": "path", "text.color": "red", "lines.linewidth": 9, "font.size": 30}
-    with matplotlib.rc_context(mine):
-        before = dict(matplotlib.rcParams)
-        assert write_report(tmp_path).read_bytes() == first
-        assert dict(matplotlib.rcParams) == before
+    assert write_report(tmp_path).read_bytes() == first
     assert sorted(path.name for path in tmp_path.iterdir()) == ["report.html", "tables"]
+
+
+def test_a_report_is_renewed_until_the_run_has_ended(tmp_path: Path, synthetic: Any) -> None:
+    """What is missing at the first look is written while the second is waited for."""
+    ends = {("transtailor", 2): "missing"}
+    running = synthetic(end=lambda label, seed: ends.get((label, seed), "finished"))
+    running.write(tmp_path)
+    waited: list[float] = []
+
+    def wait(seconds: float) -> None:
+        waited.append(seconds)
+        ends.clear()
+        running.write(tmp_path)
+
+    pages = [path.read_text() for path in watch(tmp_path, 7.0, wait)]
+    assert waited == [7.0]
+    assert ['data-renew-s="7.0"' in page for page in pages] == [True, False]
+    assert ["1 trials missing" in text_of(page) for page in pages] == [True, False]
+
+
+@pytest.mark.parametrize("seconds", ["0", "-3", "nan", "inf"])
+def test_watching_without_pause_is_refused(
+    tmp_path: Path, synthetic: Any, capsys: pytest.CaptureFixture[str], seconds: str
+) -> None:
+    synthetic(seeds=(0,)).write(tmp_path)
+    assert main(["report", str(tmp_path), f"--watch={seconds}"]) == 2
+    assert "expected seconds above 0; type one such as --watch 30" in capsys.readouterr().err
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_watching_a_run_that_has_ended_writes_it_once(
+    tmp_path: Path, synthetic: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    synthetic(seeds=(0,)).write(tmp_path)
+    assert main(["report", str(tmp_path), "--watch"]) == 0
+    assert capsys.readouterr().out.splitlines() == [str(tmp_path / "report.html")]
+
+
+def test_watching_a_run_that_was_interrupted_ends(tmp_path: Path, synthetic: Any) -> None:
+    synthetic(end=lambda label, _seed: "missing" if label == "fine_tune" else "finished").write(tmp_path)
+    waited: list[float] = []
+    pages = list(watch(tmp_path, 3.0, waited.append))
+    assert len(pages) == 2 and waited == [3.0]
+    assert "data-renew-s" not in pages[-1].read_text()
 
 
 def test_the_numbers_are_those_of_the_tables(tmp_path: Path, synthetic: Any) -> None:
@@ -160,12 +145,12 @@ def test_markup_in_labels_errors_and_provenance_is_text(tmp_path: Path, syntheti
     page = write_report(run).read_text()
     found = parsed(page)
     assert found.open == []
-    assert "script" not in found.tags
+    assert found.tags.count("script") == 2 + len(figures_of(page))
     text = text_of(page)
     assert text.count(EVIL) > 10
     assert "nested.a.b 1" in text
     drawn = re.findall(r"<text[^>]*>(.*?)</text>", page)
-    assert f"{EVIL}, 20%" in [html.unescape(words) for words in drawn]  # and no formula is made of $a_b$
+    assert EVIL in [html.unescape(words) for words in drawn]
 
 
 def test_where_it_was_computed_stays_out_of_the_page(tmp_path: Path, synthetic: Any) -> None:
@@ -319,7 +304,8 @@ def test_r_squared_stands_as_it_is_and_accuracies_in_per_cent(tmp_path: Path, sy
     assert "test accuracy" not in page and "validation %" not in text
     assert re.search(r"transtailor at 20% fewer MACs is better, by 1\.5\d\d\d in R² on average over 6 pairs", text)
     drawn = [html.unescape(words) for words in re.findall(r"<text[^>]*>(.*?)</text>", page)]
-    assert "test R²" in drawn and "difference in test R²" in drawn
+    assert "test R²" in drawn and "20% removed (in R²)" in drawn
+    assert "difference in test R² to fine_tune" in text
 
 
 def test_a_budget_that_a_rule_decided_has_no_number(tmp_path: Path, synthetic: Any) -> None:

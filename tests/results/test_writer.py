@@ -81,6 +81,13 @@ def test_a_missing_column_is_named(tmp_path: Path, trial_row: Row) -> None:
         Writer(tmp_path).write("trials", [trial_row(), row])
 
 
+def test_what_may_be_null_may_be_left_out(tmp_path: Path, trial_row: Row) -> None:
+    row = trial_row()
+    del row["error"]
+    part = Writer(tmp_path).write("trials", [row, trial_row(trial_id="b", error="x")])
+    assert pq.ParquetFile(part).read()["error"].to_pylist() == [None, "x"]
+
+
 def test_lists_hold_only_text(tmp_path: Path) -> None:
     row: dict[str, Any] = {column.name: "x" for column in TABLES["planned"].columns if column.name != "written_at"}
     row |= {"seed": 0, "train_images": 200, "ranks": 1, "points_planned": 1, "tuning_order": None}
@@ -125,13 +132,13 @@ import resource, signal
 from datetime import UTC, datetime
 from results.writer import Writer
 writer, now = Writer({str(tmp_path)!r}), datetime.now(UTC)
-row = dict(event_id="1", kind="k", at=now, code_digest="c")
-writer.write("events", [row | dict(text="short")])
+row = dict(driver="d", number=1, kind="paused", happened_at=now, code_digest="c")
+writer.write("events", [row | dict(detail="short")])
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (8000, 8000))
 import random
 try:
-    writer.write("events", [row | dict(text=random.Random(0).randbytes(40000).hex())])
+    writer.write("events", [row | dict(detail=random.Random(0).randbytes(40000).hex())])
 except OSError as error:
     print("refused")
 """
@@ -146,11 +153,8 @@ from datetime import UTC, datetime
 from results.writer import Writer
 writer, count = Writer(sys.argv[1]), int(sys.argv[3])
 for part in range(count):
-    now = datetime.now(UTC)
-    writer.write("events", [
-        dict(event_id=f"{sys.argv[2]}-{part}-{row}", kind="k", text="x" * 100, at=now, code_digest="c")
-        for row in range(50)
-    ])
+    same = dict(driver=sys.argv[2], kind="paused", detail="x" * 100, happened_at=datetime.now(UTC), code_digest="c")
+    writer.write("events", [same | dict(number=part * 50 + row) for row in range(50)])
 """
 
 
@@ -191,4 +195,6 @@ def test_many_writers_at_once_and_a_reader_that_looks_all_the_while(tmp_path: Pa
     assert counts == sorted(counts)
     assert all(count % 50 == 0 for count in counts)
     with load(tmp_path) as run:
-        assert run.rows("SELECT count(*) AS n, count(DISTINCT event_id) AS d FROM events") == [{"n": 4000, "d": 4000}]
+        assert run.rows("SELECT count(*) AS n, count(DISTINCT (driver, number)) AS d FROM events") == [
+            {"n": 4000, "d": 4000}
+        ]

@@ -1,12 +1,9 @@
 """On a real SLURM: a site from `init`, a job from `submit`, watched and cancelled, and nothing left behind."""
 
-import fcntl
-import os
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,31 +11,9 @@ import pytest
 from hpc.errors import SlurmError
 from hpc.site import Need, Site, read_site
 from hpc.slurm import JobState, cancel, jobs, submit
-from tests.slurm.testbed import BRIDGE, Testbed, missing
+from tests.slurm.testbed import Testbed
 
-REASON = missing()
-pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.skipif(REASON is not None, reason=REASON or "")]
 HOSTILE = """it's "x" $(touch pwned) # é"""
-
-
-@pytest.fixture(scope="module", params=[True, False], ids=["accounting", "no accounting"])
-def slurm(request: pytest.FixtureRequest) -> Iterator[Testbed]:
-    """Two nodes; SLURM_CONF points to them."""
-    with (
-        Path(tempfile.gettempdir(), "sweeps-slurm.lock").open("w") as lock,
-        tempfile.TemporaryDirectory(prefix="slurm-") as folder,
-        pytest.MonkeyPatch.context() as patch,
-    ):
-        fcntl.flock(lock, fcntl.LOCK_EX)  # one test bed on a machine: other runs of the tests wait
-        testbed = Testbed(Path(folder), nodes=2, accounting=request.param)
-        testbed.up()
-        patch.setenv("SLURM_CONF", testbed.environment["SLURM_CONF"])
-        try:
-            yield testbed
-        finally:
-            testbed.down()
-        assert processes_of(folder) == []
-        assert not Path("/sys/class/net", BRIDGE).exists()
 
 
 @pytest.fixture(scope="module")
@@ -49,19 +24,6 @@ def site(slurm: Testbed) -> Site:
     done = subprocess.run(words, capture_output=True, text=True, check=True)
     assert done.stdout.startswith(f"wrote {path}\n")
     return read_site(path)
-
-
-def processes_of(folder: str) -> list[str]:
-    """The command lines of processes that name the folder, in them or in their environment."""
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            command, environment = ((process / name).read_bytes() for name in ("cmdline", "environ"))
-        except OSError:  # it ended meanwhile
-            continue
-        if folder.encode() in command + environment and int(process.name) != os.getpid():
-            found.append(command.replace(b"\0", b" ").decode(errors="replace"))
-    return found
 
 
 def states_when(ids: tuple[str, ...], condition: Callable[[list[JobState]], bool]) -> list[JobState]:

@@ -6,6 +6,7 @@ ends exactly what `up` started: each process is known by its id and its start ti
 """
 
 import argparse
+import fcntl
 import os
 import secrets
 import shutil
@@ -15,7 +16,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,6 +60,8 @@ SchedulerType=sched/backfill
 SchedulerParameters=batch_sched_delay=0,sched_interval=2,sched_min_interval=0,bf_interval=1
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
+# With a GraceTime, whoever is pre-empted hears the signal of its own --signal first, and no SIGTERM.
+SlurmctldParameters=preempt_send_user_signal
 JobRequeue=1
 ReturnToService=2
 SlurmdTimeout=5
@@ -70,7 +74,7 @@ NodeName=DEFAULT RealMemory={memory_mb} Gres=gpu:{gpus} State=UNKNOWN
 {nodes}
 PartitionName=DEFAULT Nodes=ALL DefaultTime=10 MaxTime=60 State=UP
 PartitionName=main Default=YES PriorityTier=10 PreemptMode=OFF
-PartitionName=preempt PriorityTier=1 PreemptMode=REQUEUE GraceTime=0
+PartitionName=preempt PriorityTier=1 PreemptMode=REQUEUE GraceTime=20
 """
 ACCOUNTING_CONF = """\
 AccountingStorageType=accounting_storage/slurmdbd
@@ -102,8 +106,18 @@ def missing() -> str | None:
     """Why no test bed can be raised here, and what to type; None where it can."""
     if os.geteuid() != 0:
         return "the SLURM test bed needs root"
-    absent = [command for command in COMMANDS if shutil.which(command) is None]
-    return f"no {', '.join(absent)}: apt-get install -y --no-install-recommends {PACKAGES}" if absent else None
+    if absent := [command for command in COMMANDS if shutil.which(command) is None]:
+        return f"no {', '.join(absent)}: apt-get install -y --no-install-recommends {PACKAGES}"
+    apart = subprocess.run(["unshare", "--net", "--mount", "--pid", "--fork", "true"], capture_output=True, check=False)
+    return "no namespaces can be made here, as in some containers" if apart.returncode else None
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Waits until nobody else has a test bed on this machine, and keeps others waiting."""
+    with Path(tempfile.gettempdir(), "sweeps-slurm.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 @dataclass(frozen=True)
@@ -130,9 +144,7 @@ class Testbed:
             raise RuntimeError(reason)
         if running := self.running():
             raise RuntimeError(f"{self.folder} runs already: {', '.join(running)}")
-        if (alias := Path("/sys/class/net", BRIDGE, "ifalias")).exists():
-            other = alias.read_text().strip()
-            raise RuntimeError(f"a test bed is up; to end it, type: python {__file__} down --folder {other}")
+        self._refuse_a_second()
         try:
             self._write()
             self._run("ip", "link", "add", BRIDGE, "type", "bridge")
@@ -168,9 +180,53 @@ class Testbed:
                 if (self.folder / name).exists():
                     shutil.rmtree(self.folder / name)
 
+    def kill_node(self, name: str) -> None:
+        """Cuts the power of a node: all that runs there is gone at once."""
+        self._stop(name, signal.SIGKILL)
+
+    def start_node(self, name: str) -> None:
+        """Gives a node its power back; returns when it may run jobs again."""
+        self._start_node(int(name.removeprefix("node")))
+        self._wait(name, lambda: self.state_of(name) in ("idle", "mixed", "allocated"))
+
+    def cut(self, name: str) -> None:
+        """Pulls a node's network cable; what runs there runs on."""
+        self._run("ip", "link", "set", f"{CABLE}{name.removeprefix('node')}", "down")
+
+    def mend(self, name: str) -> None:
+        """Plugs the cable in again."""
+        self._run("ip", "link", "set", f"{CABLE}{name.removeprefix('node')}", "up")
+
+    def drain(self, name: str) -> None:
+        """Lets nothing new start on a node, as an administrator does; what runs there runs on."""
+        self._run("scontrol", "update", f"nodename={name}", "state=drain", "reason=maintenance")
+
+    def resume(self, name: str) -> None:
+        """Takes a drain back; returns when the node may run jobs again."""
+        self._run("scontrol", "update", f"nodename={name}", "state=resume")
+        self._wait(name, lambda: self.state_of(name) in ("idle", "mixed", "allocated"))
+
+    def need(self, name: str, seconds: int) -> str:
+        """Submits a job that takes a whole node for so long, before any that may be pre-empted; its id."""
+        options = ["--partition=main", "--exclusive", f"--nodelist={name}", "--job-name=needs-it", "--output=/dev/null"]
+        return self._run("sbatch", "--parsable", *options, f"--wrap=sleep {seconds}").strip()
+
+    def state_of(self, name: str) -> str:
+        """What SLURM says of a node, such as idle, mixed, down* or draining."""
+        return self._run("sinfo", "--noheader", "--Node", "--partition=main", f"--nodes={name}", "--format=%T").strip()
+
     def running(self) -> list[str]:
         """The names of those of its processes that run."""
         return [path.name for path in sorted(self.folder.glob("pid/*")) if self._pid(path.name) is not None]
+
+    def _refuse_a_second(self) -> None:
+        """Takes away the bridge of a test bed that was killed and of which nothing runs; another one is in the way."""
+        if not (alias := Path("/sys/class/net", BRIDGE, "ifalias")).exists():
+            return
+        other = Path(alias.read_text().strip())
+        if Testbed(other).running():
+            raise RuntimeError(f"a test bed is up; to end it, type: python {__file__} down --folder {other}")
+        self._run("ip", "link", "delete", BRIDGE)
 
     def _write(self) -> None:
         for name in ("etc", "log", "pid", "run", "spool", "state", "dev"):

@@ -1,5 +1,7 @@
 """`python -m sweeps clean`: what nobody needs goes, everything else stays, and looking changes nothing."""
 
+import os
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +11,7 @@ import pytest
 from results.compact import compact
 from results.reader import finished_trial_ids, load
 from results.writer import Writer
+from sweeps.clean import clean
 from sweeps.plan import Plan, make_plan
 from sweeps.relaunch import start
 from sweeps.run_folder import RunFolder, open_run
@@ -138,6 +141,22 @@ def test_what_a_killed_clean_up_left_goes_with_the_next(sweeps_command: Command,
     cache.path(STRAY[0]).rename(cache.path(STRAY[0]).with_name(".removed-0123456789abcdef"))
     assert "left by a command that was cut off" in sweeps_command("clean", "cache", "--runs", "runs").stdout
     assert not (cache.folder / "00" / ".removed-0123456789abcdef").exists()
+
+
+def test_what_a_killed_launch_left_half_made_goes(cache: Cache, merged: RunFolder, plan: Plan) -> None:
+    trial = merged.trial(plan.trials[0].trial_id)
+    halves = [folder / ".x.0a1b2c3d.tmp" for folder in (merged.path, merged.tables / "trials", trial)]
+    for half in halves:
+        half.write_bytes(b"PAR1")
+    said = "\n".join(clean(merged.path, None, dry_run=False))
+    assert re.search(r"left by a command that was cut off +3 +12 bytes", said)
+    assert not any(half.exists() for half in halves)
+    assert merged.log(plan.trials[0].trial_id).exists()
+    young, old = (cache.folder / "00" / name for name in (".0000.1.ab", ".1111.2.cd"))
+    old.mkdir()
+    os.utime(old, (0.0, 0.0))
+    assert "left by a command that was cut off" in "\n".join(clean(cache.folder, merged.path.parent, dry_run=False))
+    assert (young.exists(), old.exists()) == (True, False)
 
 
 @pytest.mark.parametrize(

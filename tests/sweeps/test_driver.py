@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import psutil
 import pytest
 
 from results.reader import finished_trial_ids, load
+from results.writer import Writer
 from sweeps.display import Progress
 from sweeps.driver import SweepOutcome, run_sweep
 from sweeps.plan import Plan
@@ -122,6 +124,25 @@ def test_what_raises_fails_and_what_dies_is_tried_again(tmp_path: Path, recorder
     assert (best.label, best.validation_score) == ("arm", 0.75)
     keys = [entry["key"] for entry in computed(tmp_path / "cache")]
     assert sorted(keys) == sorted(key_of(name) for name in "acdegh")  # resumed, not begun anew
+
+
+def test_rows_of_a_launcher_whose_clock_was_ahead_are_replaced(tmp_path: Path, recorder: Recorder) -> None:
+    plan = plan_of([trial("cut-off", ["a"]), trial("failed", ["b"])])
+    make_run(plan, tmp_path)
+    now = datetime.now(UTC)
+    ahead = Writer(tmp_path / "runs" / "fake" / "tables", after=now + timedelta(hours=1))
+    attempt = {"attempt": 1, "driver": "d", "host": "h", "started_at": now, "code_digest": "c"}
+    end = {"status": "failed", "ended_at": now}
+    ahead.write("attempts", [{**attempt, "trial_id": "cut-off", "status": "running"}])
+    ahead.write("attempts", [{**attempt, **end, "trial_id": "failed", "cause": "x"}])
+    times = {"started_at": now, "seconds": 0.0, "code_digest": "c"}
+    ahead.write("trials", [{**times, **end, "trial_id": "failed", "attempts": 1, "error": "x"}])
+    assert sweep(plan, tmp_path, "serial", recorder).finished == 2
+    assert finished_trial_ids(tmp_path / "runs" / "fake") == {"cut-off", "failed"}
+    told = rows(tmp_path, "SELECT trial_id, attempt, status FROM attempts ORDER BY ALL")
+    assert [tuple(row.values()) for row in told] == [
+        ("cut-off", 1, "died"), ("cut-off", 2, "finished"), ("failed", 1, "failed"), ("failed", 2, "finished"),
+    ]  # fmt: skip
 
 
 @pytest.mark.slow
@@ -244,5 +265,5 @@ def test_a_trial_whose_slot_is_killed_is_tried_again(tmp_path: Path) -> None:
 
 
 def test_an_unknown_site_is_refused(tmp_path: Path, recorder: Recorder) -> None:
-    with pytest.raises(ValueError, match="'moon' is not known; type serial or local"):
+    with pytest.raises(ValueError, match="'moon' is not known; type serial, local or slurm"):
         sweep(plan_of([trial("t", ["s"])]), tmp_path, "moon", recorder)

@@ -71,6 +71,16 @@ def test_trials_for_the_warm_set_of_ranks_go_first() -> None:
     assert started(Queue(trials, set(), slots=1)) == "long"
 
 
+def test_of_trials_that_begin_alike_one_could_start() -> None:
+    trials = [*(waiting(f"f{i}", f"root f{i}") for i in range(5)), waiting("lone", "x"), waiting("done", "y")]
+    queue = Queue(trials, {"y"}, slots=2)
+    assert queue.could_start == 3
+    assert started(queue) == "f0"
+    assert queue.could_start == 2
+    queue.stage_finished("root")
+    assert queue.could_start == 6
+
+
 def test_work_left_counts_each_stage_once() -> None:
     queue = Queue([waiting("A", "root:4 a:1"), waiting("B", "root:4 b:2"), waiting("C", "c:8")], {"c"}, slots=2)
     assert queue.work_left == 7
@@ -117,6 +127,12 @@ class SlowQueue:
     def claims(self, trial: Waiting) -> set[str]:
         return {step.key for step in trial.steps} - self.finished
 
+    def could_start(self) -> int:
+        claimed = set().union(*(self.claims(trial) for trial in self.running))
+        free = [t for t in self.trials if t.trial_id in self.waiting and not self.claims(t) & claimed]
+        lefts = [[step.key for step in trial.steps if step.key not in self.finished] for trial in free]
+        return len({left[0] for left in lefts if left}) + lefts.count([])
+
     def next(self, warm_ranks: int | None) -> str | None:
         claimed = set().union(*(self.claims(trial) for trial in self.running))
         free = [t for t in self.trials if t.trial_id in self.waiting and not self.claims(t) & claimed]
@@ -153,6 +169,7 @@ def test_every_decision_is_that_of_the_slow_queue(seed: int) -> None:
     while slow.waiting or slow.running:
         warm = [None, 1, 2][rng.integers(3)]
         expected = slow.next(warm) if len(slow.running) < slots else None
+        assert fast.could_start == slow.could_start()
         if len(slow.running) < slots:
             choice = fast.next(warm)
             decisions += 1

@@ -4,12 +4,25 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 
 from sweeps.errors import SpecError
-from sweeps.plan import PlannedTrial, check_resources, cost_of, make_plan, no_sharing, usable_cores
+from sweeps.plan import (
+    PlannedTrial,
+    check_resources,
+    cost_of,
+    make_plan,
+    no_sharing,
+    only,
+    refuse_missing_weights,
+    usable_cores,
+)
 from sweeps.spec import EMBEDDED_SPEC, load_spec
+from tailor import networks
 from tailor.config import parse_trial
+from tailor.errors import ConfigError
 from tailor.walk import PlannedStage, walk
+from tailor.weights import sha256_of
 
 WriteSpec = Callable[..., Path]
 
@@ -51,6 +64,23 @@ def test_the_embedded_sweep_shares_what_the_issue_asks_for() -> None:
     cost = cost_of(plan.trials, lambda _: False)
     assert cost.stages_distinct < cost.stages_asked
     assert cost.sharing_factor >= 2.5
+
+
+def test_weights_are_looked_at_with_each_method_that_reads_them(write_spec: WriteSpec, tmp_path: Path) -> None:
+    """The first trial brings a head of its own, the second keeps that of the weights, which is another task's."""
+    safetensors.torch.save_file(networks.build("digits_vgg", 7, seed=0).state_dict(), tmp_path / "net.safetensors")
+    source = {"weights": str(tmp_path / "net.safetensors"), "weights_sha256": sha256_of(tmp_path / "net.safetensors")}
+    text = "\n".join(
+        [
+            'name = "heads"',
+            *(f'trial.source.{key} = "{value}"' for key, value in source.items()),
+            *(f'[[variants]]\nmethod.name = "{method}"' for method in ("head_only", "pac_net")),
+        ]
+    )
+    plan = make_plan(load_spec(write_spec(text)))
+    with pytest.raises(ConfigError, match="head has 7 outputs while the source task of digits has 5 classes"):
+        refuse_missing_weights(plan)
+    refuse_missing_weights(only(plan, next(t.trial_id for t in plan.trials if t.label == "head_only")))
 
 
 def test_resources_are_in_no_id(write_spec: WriteSpec) -> None:

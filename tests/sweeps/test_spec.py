@@ -138,6 +138,13 @@ def test_set_changes_every_trial(write_spec: WriteSpec, assignment: str, reached
     assert all(reached(trial) for trial in expand(load_spec(path, [assignment])))
 
 
+def test_set_reaches_trials_whose_configuration_reads_the_value_otherwise(write_spec: WriteSpec) -> None:
+    path = write_spec('name = "w"\n[trial]\nmethod.name = "head_only"\n')
+    spec = load_spec(path, ["trial.source.weights=w.pth", f"trial.source.weights_sha256={'0' * 63}a"])
+    (trial,) = expand(spec)
+    assert trial.config.source.weights == str(Path("w.pth").resolve())  # relative to where the command is typed
+
+
 def test_set_resources_and_name(write_spec: WriteSpec) -> None:
     spec = load_spec(write_spec(), ["resources.ranks=2"], name="other")
     assert (spec.resources.ranks, spec.name) == (2, "other")

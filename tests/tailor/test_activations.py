@@ -83,7 +83,7 @@ MAPS = {
 def slow_means(model: nn.Module, network: str, reading: Callable[[float], float]) -> dict[str, list[float]]:
     """One image after the other, one position after the other."""
     sums: dict[str, list[float]] = {}
-    for image in normalise(few_samples().images):
+    for image in normalise(few_samples().fetch().images):
         with torch.no_grad():
             maps = MAPS[network](model, image[None])
         for layer, values in maps.items():
@@ -157,7 +157,7 @@ def test_a_shared_activation_and_a_plain_function_are_applied_to_what_the_layers
 ) -> None:
     model = shared_state.build().eval()
     assert isinstance(model, Shared)
-    images = normalise(few_samples().images)
+    images = normalise(few_samples().fetch().images)
     silu = torch.nn.functional.silu
     with torch.no_grad():
         first = silu(model.first(images))

@@ -108,11 +108,15 @@ def test_the_path_ends_where_nothing_can_be_removed(
     pruned = by_kind(events, "prune_by_cumulative_sum")
     assert len(pruned) == 2
     assert pruned[0].result.info["removed_macs_fraction"] == pruned[1].result.info["removed_macs_fraction"] > 0
-    assert [layer["removed"] for layer in pruned[0].result.info["layers"]] == [1, 2, 2, 2]
+    removed = {layer["name"]: layer["removed"] for layer in pruned[0].result.info["layers"]}
+    assert list(removed.values()) == [1, 2, 2, 2]
     assert all(layer["removed"] == 0 for layer in pruned[1].result.info["layers"])
     assert events[-1] is pruned[1]
     assert [event.point for event in events if event.point is not None] == [0, 1]
     assert caplog.text.count("nothing can be removed any more") == 1
+    widths = {layer["name"]: layer["filters"] for layer in pruned[1].result.info["layers"]}
+    nearest = min(widths, key=lambda name: math.ceil(0.95 * (widths[name] + removed[name])) / widths[name])
+    assert f"{nearest} is nearest to it, of whose {widths[nearest]} filters the sum keeps " in caplog.text
     planned = [stage.key for stage in walk(config).stages]
     assert [event.result.key for event in events] == planned[: len(events)]
 

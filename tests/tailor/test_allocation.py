@@ -196,7 +196,7 @@ def test_random_best_is_the_best_on_validation(network: str, run: Run, shared_ca
         drawn.append(allocation.random_widths(scored, found, 0.3, least, ranking, numbers))
         model = surgery.slim(scored, drawn[-1], found).build().eval()
         with torch.no_grad():
-            right = model(data.normalise(validation.images)).argmax(dim=1) == validation.labels
+            right = model(data.normalise(validation.fetch().images)).argmax(dim=1) == validation.labels
         accuracies.append(right.sum().item() / len(right))
     assert event.result.info["drawn_scores"] == pytest.approx(accuracies)
     assert len(set(accuracies)) > 1

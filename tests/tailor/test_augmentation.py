@@ -38,6 +38,18 @@ def test_an_image_is_cropped_alike_whatever_comes_with_it() -> None:
     assert not torch.equal(together, augmentation.crop_flip(IMAGES, IDS, 4, 2, 5))
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("count", [0, 1, 50])
+def test_crops_are_the_same_by_index_and_by_slices(count: int, channels: int) -> None:
+    draw = torch.Generator().manual_seed(count)
+    images = torch.randint(0, 256, (count, channels, 9, 11), dtype=torch.uint8, generator=draw)
+    top, left = torch.randint(0, 4, (count,), generator=draw), torch.randint(0, 6, (count,), generator=draw)
+    flip = torch.randint(0, 2, (count,), generator=draw) == 1
+    fast, slow = (cut(images, top, left, flip, 6) for cut in (augmentation.sliced, augmentation.indexed))
+    assert torch.equal(fast, slow)
+    assert fast.stride() == slow.stride() or not count  # a network's bits can depend on the layout
+
+
 def test_without_augmentation_the_centre_is_seen() -> None:
     assert torch.equal(augmentation.augmented(IMAGES, IDS, "none", 0, 0, 4), IMAGES[..., 2:6, 2:6])
     assert augmentation.augmented(IMAGES, IDS, "none", 0, 0, None) is IMAGES
@@ -51,7 +63,7 @@ def test_batches_show_crops_and_evaluation_the_centre() -> None:
     (plain,) = data.batches(samples, 60, 0, 0, "none", alone)
     order = torch.randperm(60, generator=data.generator(0, "order", 0))
     assert torch.equal(plain.images, data.normalise(IMAGES[order][..., 1:7, 1:7]))
-    assert replace(samples, crop_px=None).take(torch.arange(3)).images.shape[-1] == 8
+    assert replace(samples, crop_px=None).fetch(torch.arange(3)).images.shape == (3, 3, 8, 8)
 
 
 @pytest.mark.parametrize(

@@ -62,6 +62,27 @@ def test_a_damaged_description_is_found(content: bytes, tmp_path: Path) -> None:
     assert aside.exists() and not cache.has(KEY)
 
 
+def test_one_changed_digit_of_a_description_is_found(tmp_path: Path) -> None:
+    cache = Cache(tmp_path)
+    cache.write(KEY, {"info": {"score": 0.915, 2: (1, 2), 10: None}}, b"tensors")
+    assert cache.read(KEY) is not None
+    path = cache.path(KEY) / "stage.json"
+    path.write_text(path.read_text().replace("0.915", "0.975"))
+    with pytest.raises(DamagedStage, match="SHA-256"):
+        cache.read(KEY)
+
+
+def test_a_stage_of_before_descriptions_had_a_checksum_is_read(tmp_path: Path) -> None:
+    cache = Cache(tmp_path)
+    cache.write(KEY, DESCRIPTION, b"tensors")
+    path = cache.path(KEY) / "stage.json"
+    stored = json.loads(path.read_text())
+    del stored["sha256"]
+    path.write_text(json.dumps(stored))
+    read = cache.read(KEY)
+    assert read is not None and read.description == DESCRIPTION
+
+
 def test_damaged_and_missing_tensors_are_found(tmp_path: Path) -> None:
     cache = Cache(tmp_path)
     cache.write(KEY, DESCRIPTION, b"tensors")

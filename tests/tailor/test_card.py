@@ -78,7 +78,7 @@ def test_run_saves_every_point_with_its_card(tmp_path: Path, capsys: pytest.Capt
         for split, score in known["scores"].items():
             samples = getattr(splits, split)
             with torch.no_grad():
-                named = model(data.normalise(samples.images)).argmax(dim=1)
+                named = model(data.normalise(samples.fetch().images)).argmax(dim=1)
             assert score == pytest.approx(float((named == samples.labels).double().mean()), abs=1e-12)
             assert f"| {split} | {score:.4f} |" in (folder / "card.md").read_text()
         assert list(known["scores"]) == ["validation", "test"]

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from tailor.catalog import DATASETS, DataInfo
+from tailor.catalog import DATASETS
 from tailor.config import TrialConfig, parse_trial
 from tailor.errors import ConfigError
 from tailor.registry import Registry
+from tests.tailor.trials import PHOTOGRAPHS
 
 HEAD = {"name": "head_only"}
 MISTAKES: list[tuple[dict[str, Any], str]] = [
@@ -69,17 +70,6 @@ MISTAKES: list[tuple[dict[str, Any], str]] = [
 ]
 
 
-PHOTOGRAPHS = DataInfo(
-    description="Planned and never loaded.",
-    loader="nowhere:load",
-    sha256="0" * 64,
-    input_shape=(3, 64, 64),
-    source_classes=0,
-    target_classes=5,
-    source_images=0,
-    target_images=1000,
-    test_images=300,
-)
 WEIGHTS = {"weights": "net.safetensors", "weights_sha256": "1" * 64}
 ON_PHOTOGRAPHS = {"network": "efficientnet_b0", "data": {"name": "photographs"}, "source": WEIGHTS}
 IMPOSSIBLE: list[tuple[dict[str, Any], str]] = [

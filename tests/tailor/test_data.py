@@ -81,7 +81,7 @@ def test_epochs_differ_in_order_and_shift() -> None:
     samples = data.splits(task()).train
     orders = [torch.cat([b.labels for b in data.batches(samples, 32, 0, e, "none", rank(0, 1))]) for e in (0, 1)]
     assert not torch.equal(orders[0], orders[1])
-    shifted = [augmentation.shift(samples.images, samples.ids, 0, epoch) for epoch in (0, 1)]
+    shifted = [augmentation.shift(samples.fetch().images, samples.ids, 0, epoch) for epoch in (0, 1)]
     assert not torch.equal(shifted[0], shifted[1])
 
 
@@ -93,6 +93,13 @@ def test_shift_moves_by_up_to_one_pixel_and_all_moves_occur() -> None:
     windows = {(r, c): padded[:, r : r + 8, c : c + 8] for r in range(3) for c in range(3)}
     found = [next(key for key, window in windows.items() if torch.equal(window, image)) for image in moved]
     assert {found.count(key) > 25 for key in windows} == {True}  # 55 expected of each of the nine moves
+
+
+def test_normalised_pixels_are_torchs_division_in_every_layout() -> None:
+    every = torch.arange(256, dtype=torch.uint8).reshape(1, 1, 16, 16).repeat(2, 3, 1, 1)
+    for images in (every, every[..., 2:9, 3:8], every.contiguous(memory_format=torch.channels_last)):
+        found, expected = data.normalise(images), images.div(127.5).sub_(1.0)
+        assert torch.equal(found, expected) and found.stride() == expected.stride()
 
 
 def test_normalised_pixels() -> None:

@@ -74,10 +74,24 @@ OTHER_VALUES: dict[str, Any] = {
     "source.pixel_std": (0.229,),
     "optimisation.optimiser": "adam",
     "optimisation.regulariser": "l2_sp",
+    "optimisation.milestones": (0.25, 0.75),
+    "optimisation.gamma": 0.5,
+    "optimisation.warm_up_epochs": 1,
+    "optimisation.label_smoothing": 0.1,
+    "optimisation.clip_gradient_norm": 1.0,
+    "optimisation.ema_decay": 0.9,
+    "optimisation.distillation_weight": 0.5,
+    "optimisation.distillation_temperature": 2.0,
+    "optimisation.norm": "local",
+    "optimisation.accumulation_steps": 2,
+    "optimisation.precision": "bf16",
+    "optimisation.memory_format": "channels_last",
+    "optimisation.compile": True,
     "pruning.residual": "coupled",
     "pruning.linear": True,
     "pruning.minimum_filters_fraction": 0.5,
     "pruning.measure_norms": True,
+    "pruning.width_multiple": 8,
     "pruning.optimiser_state": "kept",
     "protocol": "paper",
     "method.prune_by": "random",
@@ -115,8 +129,18 @@ BESIDE: dict[str, dict[str, Any]] = {
     "method.first_regulariser": {"method": {"order": "tune_first"}},
     "method.placement": {"method": {"beta": "grad"}},
     "method.calibrate_learning_rate": {},
+    "optimisation.milestones": {"optimisation": {"schedule": "step", "milestones": (0.5,)}},
+    "optimisation.gamma": {"optimisation": {"schedule": "step", "milestones": (0.5,)}},
+    "optimisation.distillation_temperature": {"optimisation": {"distillation_weight": 0.5}},
 }
-IN_NO_ID = {"data.root", "source.weights"}  # where something is, not what it is
+# tests/tailor/test_optimisation.py shows that these are refused.
+IMPOSSIBLE = {("sfp", "optimisation.ema_decay"), ("head_only", "optimisation.norm"), ("pac_net", "optimisation.norm")}
+IMPOSSIBLE |= {
+    (method, f"optimisation.distillation_{name}")
+    for method in ("head_only", "fine_tune", "pac_net", "sfp")
+    for name in ("weight", "temperature")
+}
+IN_NO_ID = {"data.root", "source.weights", "source.weights_folder"}  # where something is, not what it is
 # These decide while a trial runs: the id changes, and tests/tailor/test_stop_rule.py shows what they do.
 DECIDE_AT_RUN_TIME = {"method.stop_early": True, "method.tolerance_fraction": 0.1}
 ONE_VALUE_ONLY = {"data.name"}  # no other data set fits the network
@@ -144,6 +168,8 @@ def settings_of_all_methods() -> list[tuple[str, str]]:
             is_possible = leaf != "optimisation.regulariser" or method not in ("pac_net", "gbn")  # which have their own
             is_possible &= method not in ("pac_net", "smaller_dense") or not leaf.startswith("source.pixel")
             is_possible &= method != "smaller_dense" or leaf != "source.weights_sha256"
+            is_possible &= method != "target_aware_adaptation" or leaf != "pruning.width_multiple"
+            is_possible &= (method, leaf) not in IMPOSSIBLE
             if is_possible and leaf not in ONE_VALUE_ONLY | IN_NO_ID | {"method.name"}:
                 found.append((method, leaf))
     return found

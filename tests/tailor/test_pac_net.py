@@ -162,7 +162,7 @@ def test_calibrate_minimises_what_the_paper_says(network: str, optimiser: str, r
     groups = [{"params": [weights[n]], "lr": rate if n in redundant else head_rate} for n in weights]
     stepper = torch.optim.Adam(groups) if optimiser == "adam" else torch.optim.SGD(groups, momentum=0.9)
     for _ in range(2):
-        found = model(normalise(samples.images))
+        found = model(normalise(samples.fetch().images))
         if config.data.name == "friedman1":
             loss = ((found[:, 0] - samples.labels) ** 2).mean()
         else:

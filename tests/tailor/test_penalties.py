@@ -189,7 +189,7 @@ def test_channels_are_weighed_by_the_loss_without_them(network: str, fitted: Fit
     stage = stages.WeighChannels(of=PlannedOutcome("0" * 64), task=recipe.task, images=10_000, seed=3)
     weighed = apply(stage, state, compute(stage, state, place).tensors)
     train = data.splits(recipe.task).train
-    images, labels = data.normalise(train.images).double(), train.labels
+    images, labels = data.normalise(train.fetch().images).double(), train.labels
 
     def loss(tensors: dict[str, Tensor]) -> float:
         model = replace(state, tensors=tensors).build().double().eval()

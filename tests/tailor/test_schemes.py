@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from tailor import data, stages, surgery
 from tailor.cache import Cache
-from tailor.checkpoint import Checkpoint, Progress
+from tailor.checkpoint import Checkpoint
 from tailor.config import parse_trial
 from tailor.distributed import Ranks
 from tailor.errors import ConfigError
@@ -55,8 +55,8 @@ class Interrupted(Exception):
 class OneSave(Checkpoint):
     """A checkpoint behind whose first write the process ends."""
 
-    def save(self, progress: Progress, model: nn.Module, optimiser: torch.optim.Optimizer) -> None:
-        super().save(progress, model, optimiser)
+    def save(self, *state: Any) -> None:
+        super().save(*state)
         raise Interrupted
 
 

@@ -123,14 +123,14 @@ class InterruptedCheckpoint(Checkpoint):
 class FirstCheckpoint(InterruptedCheckpoint):
     """The same, and the model starts from the straight run's weights."""
 
-    def restore(self, model: torch.nn.Module, optimiser: torch.optim.Optimizer) -> object:
+    def restore(self, model: torch.nn.Module, *rest: object) -> object:
         name = "digits_vgg" if hasattr(model, "features") else "digits_resnet"
         model.load_state_dict(networks.build(name, 5, seed=0).state_dict())
-        return super().restore(model, optimiser)
+        return super().restore(model, *rest)  # type: ignore[arg-type]
 
 
 def test_a_checkpoint_inside_an_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tailor.train.CHECK_EVERY_STEPS", 2)  # an epoch has four steps here
+    monkeypatch.setattr("tailor.checkpoint.AGREE_EVERY_STEPS", 2)  # an epoch has four steps here
     settings = training(epochs=2)
     straight = networks.build("digits_vgg", 5, seed=0)
     whole = train(straight, head_apart(straight, settings), samples(), settings, "shift", ALONE, no_checkpoint())

@@ -4,10 +4,23 @@ from typing import Any
 
 import torch
 
+from tailor.catalog import DataInfo
 from tailor.config import TrialConfig, parse_trial
 
 NETWORKS = ("digits_vgg", "digits_resnet")
 SHORT = {"source": {"epochs": 3}, "optimisation": {"epochs": 2, "head_epochs": 2}}
+
+PHOTOGRAPHS = DataInfo(
+    description="Planned and never loaded.",
+    loader="nowhere:load",
+    sha256="0" * 64,
+    input_shape=(3, 64, 64),
+    source_classes=0,
+    target_classes=5,
+    source_images=0,
+    target_images=1000,
+    test_images=300,
+)
 
 
 def short_trial(method: dict[str, Any], **settings: Any) -> TrialConfig:

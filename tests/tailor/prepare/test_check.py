@@ -1,7 +1,9 @@
 """`data check`: every byte verified, faults named; pairs of images that look alike found, and no others."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -57,10 +59,51 @@ def test_a_file_that_is_cut_off_or_missing_is_found_when_planning(folder: Path, 
         manifest.read(folder.parent, "animals")
 
 
+def rewritten(folder: Path, **fields: object) -> None:
+    """Puts values into the manifest by hand."""
+    path = folder / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | fields, indent=1))
+
+
+def unsealed(folder: Path) -> None:
+    """Makes the manifest one of version 1, as it was written before manifests vouched for themselves."""
+    path = folder / "manifest.json"
+    content = json.loads(path.read_text())
+    del content["sha256"]
+    path.write_text(json.dumps(content | {"format_version": 1}))
+
+
+def changed(value: Any) -> Iterator[Any]:
+    """Copies of a JSON value, each with one number or text in it changed, and with one entry less."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield {name: kept for name, kept in value.items() if name != key}
+            yield from (value | {key: other} for other in changed(inner))
+    elif isinstance(value, list):
+        for place, inner in enumerate(value):
+            yield value[:place] + value[place + 1 :]
+            yield from ([*value[:place], other, *value[place + 1 :]] for other in changed(inner))
+    else:
+        yield value + (1 if isinstance(value, int) else "x")
+
+
+def test_whatever_is_changed_in_a_manifest_by_hand_is_noticed_when_planning(folder: Path) -> None:
+    path = folder / "manifest.json"
+    written = json.loads(path.read_text())
+    others = list(changed(written))
+    assert len(others) > 100
+    for content in others:
+        path.write_text(json.dumps(content))
+        with pytest.raises(ConfigError, match="remove .* and prepare the data set again"):
+            manifest.read(folder.parent, "animals")
+    path.write_text(json.dumps(written, sort_keys=True))  # another layout says the same
+    assert manifest.read(folder.parent, "animals").is_sealed
+
+
 @pytest.mark.parametrize(
     ("key", "value", "said"),
     [
-        ("format_version", 2, "version 2, this program reads 1"),
+        ("format_version", 3, "version 3, this program reads 1 and 2"),
         ("digest", "0" * 64, "digest is not that of its arrays"),
         ("input_shape", [3, 8, 8], "shape"),
         ("classes", {"source": ["dog", "eel"], "target": ["cat"]}, "beyond the class names"),
@@ -69,15 +112,31 @@ def test_a_file_that_is_cut_off_or_missing_is_found_when_planning(folder: Path, 
         ("files", {}, "lists the files"),
     ],
 )
-def test_a_manifest_that_does_not_fit_its_files_is_refused(folder: Path, key: str, value: object, said: str) -> None:
-    path = folder / "manifest.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}))
+def test_a_manifest_of_version_1_that_does_not_fit_its_files_is_refused(
+    folder: Path, key: str, value: object, said: str
+) -> None:
+    unsealed(folder)
+    rewritten(folder, **{key: value})
     with pytest.raises(ConfigError, match=said):
         data("check", folder)
+    if key != "digest":  # training reads no images to compare it
+        with pytest.raises(ConfigError, match=said):
+            arrays.load(folder.parent, "animals")
+
+
+def test_a_manifest_of_version_1_is_read_and_said_to_be_one(folder: Path) -> None:
+    digest = manifest.read(folder.parent, "animals").digest
+    assert "note:" not in data("check", folder)
+    unsealed(folder)
+    found = manifest.read(folder.parent, "animals")
+    assert (found.digest, found.is_sealed) == (digest, False)
+    said = data("check", folder)
+    assert "all files are those that were written" in said
+    assert "does not vouch for itself" in said and f"for one that does, remove {folder} and prepare" in said
 
 
 def test_a_manifest_that_is_none_is_refused(folder: Path) -> None:
-    for content in ("", "[]", "{}", '{"format_version": 1}'):
+    for content in ("", "[]", "{}", '{"format_version": 1}', '{"format_version": 2}'):
         (folder / "manifest.json").write_text(content)
         with pytest.raises(ConfigError, match="is not a manifest"):
             manifest.read(folder.parent, "animals")

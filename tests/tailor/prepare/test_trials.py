@@ -1,19 +1,24 @@
-"""From a folder of images with a source task to finished trials, and to weights of a file: the whole way, small."""
+"""From a folder of images or official archives to finished trials: the whole way by the commands, small."""
 
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from scipy.io import savemat
 
 from tailor import networks
+from tailor.__main__ import main
 from tailor.cache import Cache
 from tailor.config import parse_trial
+from tailor.prepare.layouts import LAYOUTS
 from tailor.pretrained import sha256_of
 from tailor.runner import StageEvent
-from tests.tailor.prepare.pictures import class_folders, prepare
+from tests.tailor.prepare.pictures import class_folders, fill, pack, prepare
+from tests.tailor.prepare.test_layouts import matlab_cells
 
 Run = Callable[..., list[StageEvent]]
 SHORT = {
@@ -84,3 +89,114 @@ def test_weights_of_a_file_and_random_crops(root: Path, run: Run, shared_cache: 
         plain = networks.rebuild("resnet18", 7, loaded.tensors).eval()
         mean, std = (torch.tensor(source[name])[:, None, None] for name in ("pixel_mean", "pixel_std"))
         torch.testing.assert_close(found, plain((images - mean) / std), rtol=1e-4, atol=1e-5)
+
+
+# --- the official archives, small: two classes, six training and two test images of each unless there is no split ---
+
+CLASSES = ("001.ant", "002.bee")
+TRAIN, TEST = range(1, 7), range(7, 9)
+
+
+def caltech256(folder: Path) -> list[Path]:
+    names = [f"{name}/{name[:3]}_{number:04d}.jpg" for name in CLASSES for number in range(1, 63)]
+    fill(folder / "unpacked" / "256_ObjectCategories", [*names, "257.clutter/257_0001.jpg"])
+    return [pack(folder / "unpacked", folder / "256_ObjectCategories.tar")]
+
+
+def cub200(folder: Path) -> list[Path]:
+    base = folder / "unpacked" / "CUB_200_2011"
+    names = [f"{name}/{name}_{number}.jpg" for name in CLASSES for number in (*TRAIN, *TEST)]
+    fill(base / "images", names)
+    (base / "images.txt").write_text("".join(f"{number} {name}\n" for number, name in enumerate(names, 1)))
+    is_train = [int(number in TRAIN) for _ in CLASSES for number in (*TRAIN, *TEST)]
+    lines = [f"{number} {split}\n" for number, split in enumerate(is_train, 1)]
+    (base / "train_test_split.txt").write_text("".join(lines))
+    return [pack(folder / "unpacked", folder / "CUB_200_2011.tgz")]
+
+
+def stanford_dogs(folder: Path) -> list[Path]:
+    lists = folder / "lists"
+    lists.mkdir(parents=True)
+    for split, numbers in (("train", TRAIN), ("test", TEST)):
+        names = [f"n0-{name}/n0_{number}.jpg" for name in CLASSES for number in numbers]
+        fill(folder / "unpacked" / "Images", names, first=100 * len(split))
+        savemat(lists / f"{split}_list.mat", {"file_list": matlab_cells(names)})
+    return [pack(folder / "unpacked", folder / "images.tar"), pack(lists, folder / "lists.tar")]
+
+
+def indoor67(folder: Path) -> list[Path]:
+    lists = []
+    for split, numbers in (("Train", TRAIN), ("Test", TEST)):
+        names = [f"{name}/{name}_{number}.jpg" for name in CLASSES for number in numbers]
+        fill(folder / "unpacked" / "Images", names, first=100 * len(split))
+        lists.append(folder / f"{split}Images.txt")
+        lists[-1].write_text("\n".join(names))
+    return [pack(folder / "unpacked", folder / "indoorCVPR_09.tar"), *lists]
+
+
+def flowers102(folder: Path) -> list[Path]:
+    fill(folder / "unpacked" / "jpg", [f"image_{number:05d}.jpg" for number in range(1, 17)])
+    savemat(folder / "imagelabels.mat", {"labels": np.repeat([1, 102], 8)[None].astype(np.uint8)})
+    first, second = np.arange(1, 9), np.arange(9, 17)
+    splits = {"trnid": (0, 3), "valid": (3, 6), "tstid": (6, 8)}
+    cut = {name: np.concatenate([part[slice(*of)] for part in (first, second)])[None] for name, of in splits.items()}
+    savemat(folder / "setid.mat", cut)
+    return [pack(folder / "unpacked", folder / "102flowers.tgz"), folder / "imagelabels.mat", folder / "setid.mat"]
+
+
+def stanford40(folder: Path) -> list[Path]:
+    images, lists = folder / "images", folder / "lists"
+    (lists / "ImageSplits").mkdir(parents=True)
+    for split, numbers in (("train", TRAIN), ("test", TEST)):
+        for place, name in enumerate(("applauding", "waving_hands")):
+            names = [f"{name}_{number:03d}.jpg" for number in numbers]
+            fill(images / "JPEGImages", names, first=100 * len(split) + 10 * place)
+            (lists / "ImageSplits" / f"{name}_{split}.txt").write_text("".join(f"{name}\n" for name in names))
+    return [pack(images, folder / "Stanford40_JPEGImages.zip"), pack(lists, folder / "Stanford40_ImageSplits.zip")]
+
+
+def folder(folder: Path) -> list[Path]:
+    return [class_folders(folder / "photographs", 8, CLASSES)]
+
+
+ARCHIVES = {
+    function.__name__: function
+    for function in (folder, caltech256, cub200, stanford_dogs, indoor67, flowers102, stanford40)
+}
+
+
+def test_every_layout_goes_the_whole_way() -> None:
+    assert set(ARCHIVES) == set(LAYOUTS)
+
+
+@pytest.fixture(scope="module")
+def resnet18_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("weights") / "resnet18.safetensors"
+    safetensors.torch.save_file(networks.build("resnet18", 7, seed=5).state_dict(), path)
+    return path
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("layout", ARCHIVES)
+def test_from_an_archive_to_a_finished_trial_by_the_commands(
+    layout: str, tmp_path: Path, resnet18_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    origins = [str(path) for path in ARCHIVES[layout](tmp_path)]
+    root, file = str(tmp_path / "datasets"), tmp_path / "trial.toml"
+    chosen = [] if layout == "folder" else ["--layout", layout]
+    assert main(["data", "prepare", "mine", *chosen, "--from", *origins, "--to", root, "--image-px", "36"]) == 0
+    assert main(["data", "check", f"{root}/mine"]) == 0
+    file.write_text(f"""
+network = "resnet18"
+data = {{ name = "mine", root = "{root}", train_images = 8, augmentation = "crop_flip", crop_px = 32 }}
+method = {{ name = "transtailor", steps = 1, alpha_epochs = 1 }}
+optimisation = {{ epochs = 1, head_epochs = 1, batch_size = 8 }}
+[source]
+weights = "{resnet18_file}"
+weights_sha256 = "{sha256_of(resnet18_file)}"
+""")
+    capsys.readouterr()
+    assert main(["run", str(file), "--cache", str(tmp_path / "cache"), "--device", "cpu"]) == 0
+    printed = capsys.readouterr().out
+    assert "point 0: 0.000 of the MACs gone" in printed
+    assert "point 1: 0.1" in printed

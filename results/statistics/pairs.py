@@ -1,7 +1,7 @@
-"""Means, paired differences and what they can settle; numbers in, numbers and words out.
+"""Paired differences over seeds or blocks: interval, sign-flip test, Holm's correction, and what they can settle.
 
 The unit of everything here is the seed (or a block that holds one): how well a method does again, not how sure one
-model is of its test images. Intervals are Student's t, because a bootstrap of a mean covers too little at few seeds.
+model is of its test images; `images` has both.
 """
 
 import math
@@ -12,9 +12,10 @@ from typing import TypeVar
 import numpy as np
 from scipy import special
 
+from results.statistics.means import LEVEL, Mean, finite, mean_interval
+
 Block = TypeVar("Block", bound=Hashable)
 
-LEVEL = 0.95
 SIGNIFICANCE = 0.05
 EXACT_UP_TO = 12
 """Up to so many pairs all 2^n sign patterns are counted; above, patterns are drawn."""
@@ -24,12 +25,11 @@ _ROUNDING = 1e-12
 
 
 @dataclass(frozen=True)
-class Mean:
-    """A mean of n values with its 95% t interval; low, high and deviation are None where n = 1, all None at n = 0."""
+class Share:
+    """A share of n with its 95% Wilson interval; all None where n = 0."""
 
     n: int
-    mean: float | None
-    deviation: float | None
+    share: float | None
     low: float | None
     high: float | None
 
@@ -55,31 +55,10 @@ class Paired:
     ties: int
     unpaired: int
 
-
-@dataclass(frozen=True)
-class PathPoint:
-    """One operating point on a trial's path, and its score on the validation split."""
-
-    point: int
-    validation_score: float
-
-
-def mean_interval(values: Sequence[float]) -> Mean:
-    """The mean of independent values with its 95% t interval.
-
-    Raises:
-        ValueError: a value is not finite; leave such runs out and say how many they are.
-    """
-    data = _finite(values)
-    n = len(data)
-    if n == 0:
-        return Mean(0, None, None, None, None)
-    centre = math.fsum(data) / n
-    if n == 1:
-        return Mean(1, centre, None, None, None)
-    deviation = math.sqrt(math.fsum((data - centre) ** 2) / (n - 1))
-    half = float(special.stdtrit(n - 1, (1 + LEVEL) / 2)) * deviation / math.sqrt(n)
-    return Mean(n, centre, deviation, centre - half, centre + half)
+    @property
+    def improvement(self) -> Share:
+        """Probability of improvement: how often the first is ahead on a block of its own kind; a tie counts half."""
+        return wilson(self.wins + self.ties / 2, self.wins + self.losses + self.ties)
 
 
 def paired(first: Mapping[Block, float], second: Mapping[Block, float], generator: np.random.Generator) -> Paired:
@@ -94,7 +73,7 @@ def paired(first: Mapping[Block, float], second: Mapping[Block, float], generato
         ValueError: a value is not finite.
     """
     blocks = [block for block in first if block in second]
-    differences = _finite([first[block] - second[block] for block in blocks])
+    differences = finite([first[block] - second[block] for block in blocks])
     differences[np.abs(differences) < _ROUNDING] = 0.0
     n = len(blocks)
     return Paired(
@@ -117,10 +96,16 @@ def sign_flip_p(differences: Sequence[float] | np.ndarray, generator: np.random.
     """
     data = np.asarray(differences, dtype=float)
     n = len(data)
-    bits = np.arange(2**n)[:, None] >> np.arange(n) & 1 if n <= EXACT_UP_TO else generator.integers(0, 2, (DRAWS, n))
-    sums: np.ndarray = np.abs((1 - 2 * bits) @ data)
+    negated = np.arange(2**n)[:, None] >> np.arange(n) & 1 if n <= EXACT_UP_TO else _drawn_bits(n, generator)
+    sums: np.ndarray = np.abs(data.sum() - 2 * (negated @ data))
     as_large = int(np.count_nonzero(sums >= abs(data.sum()) - _ROUNDING * max(n, 1)))
     return as_large / (1 << n) if n <= EXACT_UP_TO else (as_large + 1) / (DRAWS + 1)
+
+
+def _drawn_bits(n: int, generator: np.random.Generator) -> np.ndarray:
+    """(DRAWS, n) of 0 and 1, equally likely: eight from each byte, for large reports draw thousands of these."""
+    drawn = np.frombuffer(generator.bytes(DRAWS * -(-n // 8)), np.uint8)
+    return np.unpackbits(drawn.reshape(DRAWS, -1), axis=1, count=n)
 
 
 def smallest_p(n: int) -> float:
@@ -132,6 +117,31 @@ def smallest_p(n: int) -> float:
 def pairs_needed(significance: float = SIGNIFICANCE) -> int:
     """The fewest pairs with which a sign-flip test can reach that p: 6 at 0.05."""
     return math.ceil(round(math.log2(2 / significance), 9))
+
+
+def holm(p_values: Sequence[float | None]) -> list[float | None]:
+    """The p values corrected for being a family (Holm, Scandinavian Journal of Statistics 6, 1979).
+
+    Comparing each with a level keeps the chance of any wrong rejection in the family below it, whatever the tests have
+    to do with each other. None, a comparison without a p, is not one of the family.
+    """
+    known = sorted((p, place) for place, p in enumerate(p_values) if p is not None)
+    corrected: list[float | None] = [None] * len(p_values)
+    largest = 0.0
+    for rank, (p, place) in enumerate(known):
+        largest = max(largest, min(1.0, (len(known) - rank) * p))
+        corrected[place] = largest
+    return corrected
+
+
+def wilson(successes: float, n: int) -> Share:
+    """A share with its 95% score interval (Wilson, Journal of the American Statistical Association 22, 1927)."""
+    if not n:
+        return Share(0, None, None, None)
+    share, z2 = successes / n, float(special.ndtri((1 + LEVEL) / 2)) ** 2
+    centre = (share + z2 / (2 * n)) / (1 + z2 / n)
+    half = math.sqrt(z2 * (share * (1 - share) / n + z2 / (4 * n**2))) / (1 + z2 / n)
+    return Share(n, share, max(0.0, centre - half), min(1.0, centre + half))
 
 
 def doubts(result: Paired) -> list[str]:
@@ -161,38 +171,3 @@ def doubts(result: Paired) -> list[str]:
 def pairs_in_words(n: int) -> str:
     """So many pairs, such as "1 pair" and "6 pairs"."""
     return f"{n} pair{'' if n == 1 else 's'}"
-
-
-def stop_rule(points: Sequence[PathPoint], tolerance: float) -> PathPoint:
-    """The point that TransTailor's Algorithm 1 ends with on a recorded path.
-
-    It walks the points in order and stops at the first that lies more than the tolerance below the one held so far.
-    Else the new point is held, also when it is slightly worse, so small steps down add up unnoticed: that is how the
-    paper's rule is printed. A point whose score is not a number ends the walk.
-
-    Args:
-        points: the path in order, at least one point.
-        tolerance: a drop of exactly so much does not stop; the paper's 0.3 percentage points are 0.003.
-
-    Raises:
-        ValueError: there is no point.
-    """
-    if not points:
-        raise ValueError("the stop rule needs at least one operating point, given none")
-    best = points[0]
-    for point in points[1:]:
-        score = point.validation_score
-        if math.isnan(score):
-            break
-        # Rounded, for 0.9 - 0.897 is 0.0030000000000000027 in floating point and is no more than 0.003.
-        if round(best.validation_score - score, 9) > tolerance:
-            break
-        best = point
-    return best
-
-
-def _finite(values: Sequence[float]) -> np.ndarray:
-    data = np.asarray(values, dtype=float)
-    if not np.isfinite(data).all():
-        raise ValueError(f"expected finite numbers, given {list(values)}: leave those runs out and say so")
-    return data

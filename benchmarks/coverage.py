@@ -1,0 +1,343 @@
+"""How often the statistics keep their word: intervals that hold the truth, and tests that err, by simulation.
+
+    python benchmarks/coverage.py            # about two minutes
+    python benchmarks/coverage.py --quick    # about twenty seconds
+
+Each case draws data of which the truth is known at the smallest n from which `results.statistics` gives the number,
+and asks whether the answer was right. docs/statistics.md says what each statistic is.
+"""
+
+import sys
+from pathlib import Path
+
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the repository, instead of the folder of this script
+
+import argparse
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from benchmarks.record import RESULTS, Measured, write
+from results.statistics import (
+    anova,
+    front_shares,
+    holm,
+    iqm_interval,
+    largest_deviation,
+    mcnemar,
+    mean_interval,
+    over_seeds_and_images,
+    pairs_for,
+    sign_flip_p,
+    stratified_mean,
+    wilson,
+)
+from results.statistics.means import iqm
+
+REPEATS = 4_000
+SEED = 20_240_501
+IMAGES = 200
+
+Draw = Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]
+WORLDS: dict[str, Draw] = {
+    "normal": lambda generator, shape: generator.normal(0, 1, shape),
+    "skewed (exponential)": lambda generator, shape: generator.exponential(1, shape),
+    "accuracies near 95%": lambda generator, shape: (
+        generator.binomial(348, np.clip(generator.normal(0.95, 0.01, shape), 0, 1)) / 348
+    ),
+}
+MEANS = {"normal": 0.0, "skewed (exponential)": 1.0, "accuracies near 95%": 0.95}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """One promise.
+
+    Attributes:
+        claimed: the share that is promised; a test's is the chance to err, which may be lower. None: nothing is.
+        hit: draws data and says whether what is counted came true.
+        share_of_repeats: fewer where a draw is slow.
+    """
+
+    what: str
+    n: str
+    world: str
+    claimed: float | None
+    hit: Callable[[np.random.Generator], bool]
+    share_of_repeats: float = 1.0
+
+
+def cases() -> list[Case]:
+    """All promises, each at the n from which it is given and at some above."""
+    return [*_intervals(), *_iqms(), *_paired(), *_of_images(), *_others()]
+
+
+def rate(case: Case, repeats: int) -> tuple[float, int]:
+    """The share of repeats in which it came true, and how many there were; the same seed for each case."""
+    generator = np.random.default_rng(SEED)
+    count = max(1, round(repeats * case.share_of_repeats))
+    return sum(case.hit(generator) for _ in range(count)) / count, count
+
+
+def measured(repeats: int) -> Measured:
+    """All cases as a table."""
+    rows = []
+    for case in cases():
+        found, count = rate(case, repeats)
+        error = (found * (1 - found) / count) ** 0.5
+        rows.append((case.what, case.n, case.world, case.claimed, found, error, count))
+    return Measured(
+        title="How often the statistics keep their word",
+        columns=("what", "n", "drawn from", "claimed", "found", "standard_error", "repeats"),
+        rows=tuple(rows),
+        notes=(
+            "Intervals: how often they hold the truth. Tests: how often they find what is not there; exact tests may"
+            " stay below what is claimed. Power: how often what is there is found.",
+            f"Seed {SEED}; every case begins with it anew.",
+            "A share on the front is no p: of two equal arms, one has 0.95 or more of the resamples this often.",
+            "Skewed values are far worse than scores of trials are; they show where an interval ends to hold.",
+        ),
+    )
+
+
+def _holds(low: float | None, high: float | None, truth: float) -> bool:
+    if low is None or high is None:
+        raise ValueError("expected an interval, given none: the case draws too few values")
+    return low <= truth <= high
+
+
+def _intervals() -> list[Case]:
+    def of_mean(world: str, n: int) -> Callable[[np.random.Generator], bool]:
+        def hit(generator: np.random.Generator) -> bool:
+            found = mean_interval(WORLDS[world](generator, (n,)).tolist())
+            return _holds(found.low, found.high, MEANS[world])
+
+        return hit
+
+    def of_strata(sizes: Sequence[int]) -> Callable[[np.random.Generator], bool]:
+        def hit(generator: np.random.Generator) -> bool:
+            tasks = [place + (place + 1) * generator.normal(0, 1, size) for place, size in enumerate(sizes)]
+            found = stratified_mean(tasks)
+            return _holds(found.low, found.high, (len(sizes) - 1) / 2)
+
+        return hit
+
+    found = [
+        Case(what="mean, t interval", n=str(n), world=world, claimed=0.95, hit=of_mean(world, n))
+        for world in WORLDS
+        for n in (3, 5, 10, 14)
+    ]
+    return found + [
+        Case(
+            what="mean over tasks, Welch's interval",
+            n=" + ".join(map(str, sizes)),
+            world="normal, spreads 1 : 2 : 3",
+            claimed=0.95,
+            hit=of_strata(sizes),
+        )
+        for sizes in ((3, 3), (3, 3, 3), (4, 5, 5))
+    ]
+
+
+def _iqms() -> list[Case]:
+    def hit_of(world: str, tasks: int, runs: int) -> Callable[[np.random.Generator], bool]:
+        truth = float(iqm(WORLDS[world](np.random.default_rng(1), (1_000_000,))))
+
+        def hit(generator: np.random.Generator) -> bool:
+            found = iqm_interval(list(WORLDS[world](generator, (tasks, runs))), generator)
+            return _holds(found.low, found.high, truth)
+
+        return hit
+
+    return [
+        Case(
+            what="IQM, expanded stratified bootstrap",
+            n=f"{tasks} x {runs}",
+            world=world,
+            claimed=0.95,
+            hit=hit_of(world, tasks, runs),
+            share_of_repeats=0.25,
+        )
+        for world in WORLDS
+        for tasks, runs in ((1, 15), (3, 5), (5, 3), (2, 10), (5, 10))
+    ]
+
+
+def _paired() -> list[Case]:
+    def errs(world: str, n: int) -> Callable[[np.random.Generator], bool]:
+        def hit(generator: np.random.Generator) -> bool:
+            first, second = WORLDS[world](generator, (2, n))
+            return sign_flip_p(first - second, generator) <= 0.05
+
+        return hit
+
+    def family(arms: int, n: int) -> Callable[[np.random.Generator], bool]:
+        def hit(generator: np.random.Generator) -> bool:
+            base = generator.normal(0, 1, n)  # one base for all, so that the tests depend on each other
+            p_values = holm([sign_flip_p(generator.normal(0, 1, n) - base, generator) for _ in range(arms)])
+            return any(p is not None and p <= 0.05 for p in p_values)
+
+        return hit
+
+    def share(chance: float, n: int) -> Callable[[np.random.Generator], bool]:
+        def hit(generator: np.random.Generator) -> bool:
+            found = wilson(int(generator.binomial(n, chance)), n)
+            return _holds(found.low, found.high, chance)
+
+        return hit
+
+    found = [
+        Case(what="sign-flip test errs", n=str(n), world=world, claimed=0.05, hit=errs(world, n))
+        for world in ("normal", "accuracies near 95%")
+        for n in (6, 10)
+    ]
+    found.append(
+        Case(
+            what="sign-flip test errs",
+            n="20",
+            world="normal",
+            claimed=0.05,
+            hit=errs("normal", 20),
+            share_of_repeats=0.25,
+        )
+    )
+    found += [
+        Case(
+            what="Holm errs anywhere in 5 comparisons",
+            n="10",
+            world="normal",
+            claimed=0.05,
+            hit=family(5, 10),
+            share_of_repeats=0.5,
+        )
+    ]
+    return found + [
+        Case(
+            what="probability of improvement, Wilson's interval",
+            n=str(n),
+            world=f"ahead in {chance:.0%}",
+            claimed=0.95,
+            hit=share(chance, n),
+        )
+        for n in (6, 10, 20)
+        for chance in (0.5, 0.8)
+    ]
+
+
+def _of_images() -> list[Case]:
+    def crossed(seeds: int, of_seeds: float) -> Callable[[np.random.Generator], bool]:
+        """Every image has a hardness and every seed its luck, for either arm; both arms are equally good."""
+
+        def hit(generator: np.random.Generator) -> bool:
+            hardness = generator.normal(1.5, 1, IMAGES) + generator.normal(0, 0.3, (2, 1, IMAGES))
+            right = hardness + generator.normal(0, of_seeds, (2, seeds, 1)) + generator.normal(0, 1, (2, seeds, IMAGES))
+            first, second = (right > 0).astype(float)
+            found = over_seeds_and_images(first - second)
+            return _holds(found.low, found.high, 0.0)
+
+        return hit
+
+    def errs(kind: str) -> Callable[[np.random.Generator], bool]:
+        def hit(generator: np.random.Generator) -> bool:
+            found = mcnemar(generator.random(IMAGES) < 0.9, generator.random(IMAGES) < 0.9)
+            return (found.p if kind == "exact" else found.mid_p) <= 0.05
+
+        return hit
+
+    return [
+        Case(
+            what="difference over seeds and images",
+            n=f"{seeds} seeds, {IMAGES} images",
+            world="hard images" if not of_seeds else "hard images, lucky seeds",
+            claimed=0.95,
+            hit=crossed(seeds, of_seeds),
+            share_of_repeats=0.5,
+        )
+        for seeds in (3, 5, 10)
+        for of_seeds in (0.0, 0.15)
+    ] + [
+        Case(
+            what=f"McNemar's {kind} p errs",
+            n=f"{IMAGES} images",
+            world="accuracies of 90%",
+            claimed=0.05,
+            hit=errs(kind),
+        )
+        for kind in ("exact", "mid")
+    ]
+
+
+def _others() -> list[Case]:
+    levels = [(one, two, seed) for one in "abc" for two in "xy" for seed in "012"]
+    factors = {"one": [row[0] for row in levels], "two": [row[1] for row in levels]}
+    seeds = [row[2] for row in levels]
+
+    def anova_errs(generator: np.random.Generator) -> bool:
+        luck = generator.normal(0, 1, 3)
+        values = [float(luck[int(seed)]) + float(generator.normal()) for seed in seeds]
+        p = anova(values, factors, ("seed", seeds)).effects[-1].p
+        return p is not None and p <= 0.05
+
+    def spread(generator: np.random.Generator) -> bool:
+        return largest_deviation(float(np.std(generator.normal(0, 1, 6), ddof=1)), 6) >= 1
+
+    planned = pairs_for(0.9) or 0
+
+    def found_by_t(generator: np.random.Generator) -> bool:
+        found = mean_interval(generator.normal(0.9, 1, planned).tolist())
+        return not _holds(found.low, found.high, 0.0)
+
+    def front_errs(count: int) -> Callable[[np.random.Generator], bool]:
+        """Two arms of one cost and one skill: whether a share of at least 0.95 calls one of them alone the front."""
+
+        def hit(generator: np.random.Generator) -> bool:
+            scores = generator.normal(0, 1, (2, count))
+            return bool(front_shares(np.ones((2, count)), scores, generator, draws=400).max() >= 0.95)
+
+        return hit
+
+    return [
+        Case(
+            what="interaction in an analysis of variance errs",
+            n="3 x 2, 3 seeds",
+            world="normal, lucky seeds",
+            claimed=0.05,
+            hit=anova_errs,
+            share_of_repeats=0.25,
+        ),
+        Case(what="upper limit of a deviation", n="6", world="normal", claimed=0.8, hit=spread),
+        Case(
+            what="power of the pairs that were planned",
+            n=str(planned),
+            world="normal, effect 0.9",
+            claimed=0.8,
+            hit=found_by_t,
+        ),
+        *(
+            Case(
+                what="share on the front of 0.95 for one of two equal arms",
+                n=str(count),
+                world="normal",
+                claimed=None,
+                hit=front_errs(count),
+                share_of_repeats=0.1,
+            )
+            for count in (5, 10, 20)
+        ),
+    ]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The exit status."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help=f"a tenth of the {REPEATS} repeats")
+    parser.add_argument("--out", type=Path, default=RESULTS / "coverage", help="path of the table without suffix")
+    given = parser.parse_args(arguments)
+    write(measured(REPEATS // 10 if given.quick else REPEATS), given.out)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,173 @@
+"""What others may have written, mutated, and given to what reads it: no traceback, no hang, no file elsewhere.
+
+    python benchmarks/fuzzing.py                             # 20,000 inputs
+    python benchmarks/fuzzing.py --inputs 500 --seed 7 --only spec
+
+The inputs are those of tests/faults/hostile.py, drawn by hypothesis. A target runs in a process of its own, so that one
+that crashes is a fault like another.
+"""
+
+import sys
+from pathlib import Path
+
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the repository, instead of the folder of this script
+
+import argparse
+import contextlib
+import io
+import json
+import math
+import os
+import shutil
+import signal
+import tempfile
+import traceback
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any
+
+import hypothesis
+from hypothesis import HealthCheck, Phase, settings
+
+from benchmarks.record import RESULTS, Measured, write
+from tests.faults.hostile import Target, targets
+from tests.faults.moments import writes
+from tests.faults.tiny_sweep import warm_up
+
+SHOWN = 600  # characters of an input that broke something; --seed and --only draw it again
+LIMIT_S = 10.0  # of this process's own CPU, for one input; most take milliseconds
+
+
+@dataclass
+class Outcome:
+    """What became of the inputs of a target."""
+
+    target: str
+    inputs: int = 0
+    accepted: int = 0  # damage that changes nothing, or nothing that can be known
+    refused: int = 0
+    fault: str = ""  # the smallest input that broke something, and how
+
+
+class Hangs(BaseException):
+    """An input takes too long; no `except Exception` may take it for its own."""
+
+
+class Attack:
+    """Gives input after input to a target; to be used in a process that ends afterwards."""
+
+    def __init__(self, name: str, target: Target, folder: Path) -> None:
+        self.outcome = Outcome(name)
+        self._target, self._folder = target, folder
+        self._refusals = target.refusals()
+        self._elsewhere: list[str] = []
+        self._is_reading = False
+
+    def run(self, inputs: int, seed: int) -> Outcome:
+        """So many inputs, or fewer where one breaks something."""
+        sys.addaudithook(self._watch)
+        signal.signal(signal.SIGVTALRM, _hangs)
+        attack = hypothesis.given(self._target.inputs)(self._one)
+        attack = hypothesis.seed(seed)(attack)
+        attack = settings(
+            max_examples=inputs, database=None, deadline=None, suppress_health_check=list(HealthCheck),
+            phases=[Phase.generate, Phase.shrink], report_multiple_bugs=False,
+        )(attack)  # fmt: skip
+        try:
+            attack()
+        except (Exception, Hangs) as error:  # noqa: BLE001  # whatever it is, it is a fault
+            given = " ".join(getattr(error, "__notes__", []))
+            self.outcome.fault = f"{given[:SHOWN]}\n{''.join(traceback.format_tb(error.__traceback__)[-3:])}{error!r}"[
+                : 4 * SHOWN
+            ]
+        return self.outcome
+
+    def _one(self, given: Any) -> None:
+        shutil.rmtree(self._folder, ignore_errors=True)
+        self._folder.mkdir()
+        self.outcome.inputs += 1
+        signal.setitimer(signal.ITIMER_VIRTUAL, LIMIT_S)
+        try:
+            with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+                self._is_reading = True
+                accepted = self._target.read(self._folder, given)
+            self.outcome.accepted += accepted
+            self.outcome.refused += not accepted
+        except self._refusals:
+            self.outcome.refused += 1
+        finally:
+            self._is_reading = False
+            signal.setitimer(signal.ITIMER_VIRTUAL, 0.0)
+        assert not self._elsewhere, f"it changed {self._elsewhere}"
+
+    def _watch(self, event: str, arguments: tuple[Any, ...]) -> None:
+        if self._is_reading:
+            self._elsewhere += [path for path in writes(event, arguments) if not path.startswith(str(self._folder))]
+
+
+def _hangs(_number: int, _frame: FrameType | None) -> None:
+    raise Hangs(f"more than {LIMIT_S:g} s of CPU for one input")
+
+
+def in_a_process(name: str, target: Target, folder: Path, inputs: int, seed: int) -> Outcome:
+    """What became of an attack, also when its process crashed."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.write(writing, json.dumps(vars(Attack(name, target, folder).run(inputs, seed))).encode())
+        except BaseException:  # noqa: BLE001  # a fork must not go on as its parent
+            traceback.print_exc()
+            os._exit(1)
+        os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as stream:
+        told = stream.read()
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    return Outcome(**json.loads(told)) if told else Outcome(name, fault=f"the process ended with {code}")
+
+
+def table(outcomes: list[Outcome], seed: int) -> Measured:
+    """What became of all inputs, by target."""
+    rows = [(one.target, one.inputs, one.accepted, one.refused, int(bool(one.fault))) for one in outcomes]
+    sums = [sum(int(row[column]) for row in rows) for column in range(1, 5)]
+    return Measured(
+        title="Hostile input",
+        columns=("what was read", "inputs", "accepted", "refused in words", "faults"),
+        rows=(*rows, ("all", *sums)),
+        notes=(
+            f"Drawn by hypothesis with seed {seed}: one to three places flipped, cut out, doubled, cut off, or with "
+            "something odd in them (tests/faults/hostile.py). Accepted: the change leaves the input a valid one.",
+            f"A fault would be: any error but those that commands print in words, a crash, more than {LIMIT_S:g} s of "
+            "CPU, or a file opened for writing, made, renamed or removed outside the folder that was given.",
+        ),
+    )
+
+
+def main() -> int:
+    """Runs what the command line says; 1 if something broke."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--inputs", type=int, default=20_000, help="of all targets together")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", default="", help="targets whose name begins so")
+    parser.add_argument("--out", type=Path, default=RESULTS / "fuzzing", help="path without suffix")
+    options = parser.parse_args()
+    warm_up()
+    sys.dont_write_bytecode = True  # beside the modules, which is elsewhere
+    with tempfile.TemporaryDirectory(prefix="fuzzing-") as place:
+        found = targets(Path(place) / "whole")
+        chosen = {name: target for name, target in found.items() if name.startswith(options.only)}
+        shares = sum(target.share for target in chosen.values())
+        outcomes = []
+        for name, target in chosen.items():
+            inputs = math.ceil(options.inputs * target.share / shares)
+            outcomes.append(in_a_process(name, target, Path(place) / "given", inputs, options.seed))
+            print(f"{outcomes[-1].inputs} inputs: {name}", outcomes[-1].fault, sep="\n" * bool(outcomes[-1].fault))
+            sys.stdout.flush()
+    write(table(outcomes, options.seed), options.out)
+    return 1 if any(one.fault for one in outcomes) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

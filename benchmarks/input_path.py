@@ -1,0 +1,182 @@
+"""Images per second of our batches, cropped, mirrored and normalised, beside torchvision's transforms in a DataLoader.
+
+    python benchmarks/input_path.py                     # about two minutes
+    python benchmarks/input_path.py --quick             # about half a minute
+    python benchmarks/input_path.py --device cuda       # batches on a GPU: images that lie there, and in the memory map
+
+Both sides read the same uint8 images from the same memory map and take turns; nothing is done with the batches. That
+both normalise alike is checked first, on the images' centres.
+"""
+
+import sys
+from pathlib import Path
+
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the repository, instead of the folder of this script
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from torchvision.transforms import v2
+
+from benchmarks.record import RESULTS, Cell, Measured, spread, write
+from tailor.data import Samples, batches, in_order
+from tailor.distributed import Ranks
+from tailor.prepare.arrays import image_tensor
+from tailor.residence import Residence, free_on
+
+IMAGE_PX, CROP_PX = 176, 160
+BATCH = 64
+CLASSES = 10
+WORKERS = (0, 2)
+SEED = 0
+
+COLUMNS = (
+    "device",
+    "images_lie",
+    "loader_workers",
+    "ours_images_per_s",
+    "loader_images_per_s",
+    "ratio",
+    "ratio_quartiles",
+    "rounds",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Length:
+    """How much to measure."""
+
+    images: int
+    rounds: int
+
+
+USUAL = Length(images=1024, rounds=6)
+QUICK = Length(images=256, rounds=3)
+
+
+class Photographs(Dataset[tuple[Tensor, Tensor]]):
+    """The images as torchvision's users serve them: one after the other, each through the transforms."""
+
+    def __init__(self, samples: Samples, transforms: Callable[[Tensor], Tensor]) -> None:
+        self._images, self._labels, self._transforms = samples.images, samples.labels, transforms
+
+    def __len__(self) -> int:
+        return len(self._labels)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        return self._transforms(self._images[index]), self._labels[index]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, print and write the table."""
+    parser = argparse.ArgumentParser(description="our batches beside torchvision's transforms in a DataLoader")
+    parser.add_argument("--quick", action="store_true", help="fewer images and rounds: for a look, not for a record")
+    parser.add_argument("--device", default="cpu", help="where batches are wanted: cpu (default) or cuda")
+    parser.add_argument("--out", type=Path, default=RESULTS / "input_path", help="path of the table, without suffix")
+    options = parser.parse_args(arguments)
+    length, device = QUICK if options.quick else USUAL, torch.device(options.device)
+    with tempfile.TemporaryDirectory() as folder:
+        samples = draw(Path(folder) / "images.npy", length.images)
+        expect_same_pixels(samples)
+        rows = [
+            measure(samples, where, workers, device, length.rounds)
+            for where in (["map"] if device.type == "cpu" else ["device", "map"])
+            for workers in WORKERS
+        ]
+    measured = Measured(title="Batches for training", columns=COLUMNS, rows=tuple(rows), notes=_notes(length))
+    write(measured, options.out, packages=("torch", "torchvision"))
+    return 0
+
+
+def draw(path: Path, images: int) -> Samples:
+    """Random images with labels, in a memory map as prepared sets have it."""
+    random = np.random.default_rng(SEED)
+    shape = (images, 3, IMAGE_PX, IMAGE_PX)
+    stored = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+    for image in stored:
+        image[:] = random.integers(0, 256, shape[1:], np.uint8)
+    stored.flush()
+    return Samples(
+        images=image_tensor(np.load(path, mmap_mode="r")),
+        labels=torch.arange(images) % CLASSES,
+        ids=torch.arange(images),
+        crop_px=CROP_PX,
+    )
+
+
+def normalised(*crops: v2.Transform) -> v2.Compose:
+    """Torchvision's transforms from uint8 images to what networks see."""
+    return v2.Compose([*crops, v2.ToDtype(torch.float32, scale=True), v2.Normalize([0.5] * 3, [0.5] * 3)])
+
+
+def expect_same_pixels(samples: Samples) -> None:
+    """Compares what both sides make of the images' centres.
+
+    Raises:
+        AssertionError: they differ by more than rounding, so they do not do the same work.
+    """
+    theirs = Photographs(samples, normalised(v2.CenterCrop(CROP_PX)))
+    for number, image in enumerate(next(in_order(samples))[0][:BATCH]):
+        torch.testing.assert_close(theirs[number][0], image, rtol=0.0, atol=1e-6)
+
+
+def measure(samples: Samples, where: str, workers: int, device: torch.device, rounds: int) -> tuple[Cell, ...]:
+    """A row of the table; ratios are medians of the rounds' ratios, each round an epoch of both."""
+    residence = Residence(device, free_on if where == "device" else lambda _: 0)
+    placed, alone = residence.place(samples), Ranks(rank=0, count=1, device=device)
+    augmented = normalised(v2.RandomCrop(CROP_PX), v2.RandomHorizontalFlip())
+    loader: Iterable[Any] = DataLoader(
+        Photographs(samples, augmented),
+        BATCH,
+        shuffle=True,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        pin_memory=device.type == "cuda",
+    )
+    times = []
+    for epoch in range(rounds + 1):
+        ours_s = seconds(
+            ((b.images, b.labels) for b in batches(placed, BATCH, SEED, epoch, "crop_flip", alone)), device
+        )
+        times.append((ours_s, seconds(loader, device)))
+    del times[0]  # workers start, the map is read for the first time, a GPU wakes up
+    ratios = [loader_s / ours_s for ours_s, loader_s in times]
+    ours_per_s, loader_per_s = (statistics.median(len(samples) / pair[side] for pair in times) for side in (0, 1))
+    return (device.type, where, workers, ours_per_s, loader_per_s, statistics.median(ratios), spread(ratios), rounds)
+
+
+def seconds(made: Iterable[Sequence[Tensor]], device: torch.device) -> float:
+    """Wall time until the last of these batches lies on the device."""
+    begun_s = time.perf_counter()
+    for tensor in chain.from_iterable(made):
+        tensor.to(device, non_blocking=True)
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - begun_s
+
+
+def _notes(length: Length) -> tuple[str, ...]:
+    return (
+        f"{length.images} random images of {IMAGE_PX} x {IMAGE_PX} pixels, uint8, in a memory map; batches of {BATCH} "
+        f"random crops of {CROP_PX} x {CROP_PX}, half of them mirrored, float32 in [-1, 1]; an epoch of each in turns.",
+        "ours: `tailor.data.batches`, each batch cropped, mirrored and normalised at once in the process that trains, "
+        f"with torch's {torch.get_num_threads()} threads there.",
+        "loader: torch's DataLoader over torchvision's v2 RandomCrop, RandomHorizontalFlip, ToDtype and Normalize, "
+        "image by image; 0 workers: in the process that trains; they are started before anything is timed.",
+        "ratio: ours / loader in images/s. images_lie: of ours; the loader always reads the memory map.",
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

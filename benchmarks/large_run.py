@@ -1,0 +1,134 @@
+"""Seconds and memory of the report and of the status of a run of 10,000 trials, beside a plain scan of its tables.
+
+python benchmarks/large_run.py            # about five minutes
+python benchmarks/large_run.py --quick    # 500 trials: for a look
+"""
+
+import sys
+from pathlib import Path
+
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the repository, instead of the folder of this script
+
+import argparse
+import os
+import statistics
+import subprocess
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from benchmarks.process import Taken, taken
+from benchmarks.record import RESULTS, ROOT, Cell, Measured, spread, verdict, write
+
+COLUMNS = (
+    "what", "trials", "files", "runs", "wall_s", "wall_s_quartiles", "cpu_s", "times_the_scan", "peak_memory_gb",
+    "goal_s", "goal_gb", "verdict",
+)  # fmt: skip
+SCAN = """
+import sys, duckdb
+for folder in sys.argv[1:]:
+    duckdb.sql(f"SELECT max(hash(one)) FROM read_parquet('{folder}/*.parquet') AS one").fetchall()
+"""
+TABLES_OF_STATUS = ("planned", "trials", "attempts", "stages", "operating_points")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """A command, and what it may take; `tables`: those that it reads, None for all."""
+
+    what: str
+    words: tuple[str, ...]
+    goal_s: float
+    goal_gb: float | None = None
+    tables: tuple[str, ...] | None = None
+
+
+ASKED = (
+    Asked(what="report", words=("-m", "results", "report"), goal_s=60.0, goal_gb=2.0),
+    Asked(what="status", words=("-m", "sweeps", "status"), goal_s=2.0, tables=TABLES_OF_STATUS),
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, print and write the table."""
+    parser = argparse.ArgumentParser(description="seconds and memory of the report and the status of a large run")
+    parser.add_argument("--quick", action="store_true", help="500 trials: for a look, not for a record")
+    parser.add_argument("--out", type=Path, default=RESULTS / "large_run", help="path of the table, without suffix")
+    options = parser.parse_args(arguments)
+    trials, runs = (500, 1) if options.quick else (10_000, 3)
+    with tempfile.TemporaryDirectory() as name:
+        rows = tuple(_rows(Path(name), trials, runs))
+    write(Measured(title="A large run", columns=COLUMNS, rows=rows, notes=NOTES), options.out, ("duckdb", "pyarrow"))
+    return 0
+
+
+def _rows(folder: Path, trials: int, runs: int) -> Iterator[tuple[Cell, ...]]:
+    """The commands on a made-up run, as it was written and compacted.
+
+    Whatever takes memory happens in processes of its own: a command's peak is not counted below that of this one.
+    """
+    _python(folder, str(ROOT / "benchmarks" / "synthetic_run.py"), "run", "--trials", str(trials))
+    for state in ("in parts of 100 trials", "compacted"):
+        if state == "compacted":
+            _python(folder, "-m", "results", "compact", "run")
+        for asked in ASKED:
+            tables = _folders(folder / "run", asked.tables)
+            files = sum(len(list(table.glob("*.parquet"))) for table in tables)
+            found = [_taken(folder, *asked.words, "run") for _ in range(runs)]
+            scans = [_taken(folder, "-c", SCAN, *map(str, tables)) for _ in range(runs)]
+            what = f"{asked.what}, {state}"
+            yield _row(what, (trials, files), found, scans, asked)
+            yield _row(f"DuckDB reads every value of {what}", (trials, files), scans, scans)
+
+
+def _folders(run: Path, tables: Sequence[str] | None) -> list[Path]:
+    """The folders of these tables, or of all: the merged files of a table that has some, else its parts."""
+    found = []
+    for parts in sorted((run / "tables").iterdir()):
+        merged = run / "merged" / parts.name
+        if tables is None or parts.name in tables:
+            found.append(merged if merged.is_dir() else parts)
+    return found
+
+
+def _python(folder: Path, *words: str) -> None:
+    command = [sys.executable, *words]
+    subprocess.run(command, cwd=folder, env=_environment(), check=True, stdout=subprocess.DEVNULL)
+
+
+def _taken(folder: Path, *words: str) -> Taken:
+    return taken([sys.executable, *words], folder, _environment())
+
+
+def _environment() -> dict[str, str]:
+    return os.environ | {"PYTHONPATH": str(ROOT)}
+
+
+def _row(
+    what: str, counts: tuple[int, int], found: Sequence[Taken], scans: Sequence[Taken], asked: Asked | None = None
+) -> tuple[Cell, ...]:
+    """A row of the table: medians over runs, the largest peak; `counts` are trials and files."""
+    walls = [each.wall_s for each in found]
+    cpu_s, scan_s = (statistics.median(each.cpu_s for each in several) for several in (found, scans))
+    peak_gb = max(each.peak_gb for each in found)
+    judged: tuple[Cell, ...] = (None, None, None)
+    if asked is not None:
+        is_met = cpu_s < asked.goal_s and (asked.goal_gb is None or peak_gb < asked.goal_gb)
+        judged = (asked.goal_s, asked.goal_gb, verdict(is_met))
+    wall_s = statistics.median(walls)
+    return (what, *counts, len(found), wall_s, spread(walls), cpu_s, cpu_s / scan_s, peak_gb, *judged)
+
+
+NOTES = (
+    "The run is made up by `python benchmarks/synthetic_run.py`: every table is filled, 20 predictions for each"
+    " operating point. Each command is a process of its own, imports included.",
+    "cpu_s: seconds of processor time, of all threads together. The goals are held against it: on a machine that does"
+    " other things meanwhile it says more than wall_s.",
+    "The scan reads the same files with DuckDB alone and hashes every value, without asking which row of a key is the"
+    " last: the floor for any reader.",
+)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

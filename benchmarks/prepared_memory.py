@@ -1,0 +1,145 @@
+"""Memory of a prepared data set: what preparing it takes, and what a process that trains from it holds of it.
+
+    python benchmarks/prepared_memory.py            # about a minute
+    python benchmarks/prepared_memory.py --quick    # about half a minute
+
+Each figure is a process of its own, and the growth beyond what it held before. Training is measured from the memory
+map, as trials read it, and beside that from a copy of the images in memory.
+"""
+
+import sys
+from pathlib import Path
+
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the repository, instead of the folder of this script
+
+import argparse
+import multiprocessing
+import tempfile
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+
+import torch
+
+from benchmarks.preparation import IMAGE_PX, draw, ours
+from benchmarks.record import RESULTS, Cell, Measured, write
+from tailor.data import Samples, batches, load
+from tailor.distributed import Ranks
+
+NAME = "measured"  # as `preparation.ours` calls it
+BATCH = 16  # small, so that batches do not hide the images
+USUAL_IMAGES, QUICK_IMAGES = (1000, 4000), (200, 400)
+SAMPLE_EVERY_S = 0.005
+MB = 1e6
+
+COLUMNS = ("what", "images", "file_mb", "own_peak_mb", "own_share_of_file", "resident_peak_mb")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Memory:
+    """What a process holds."""
+
+    own_bytes: int  # pages of its own (RssAnon)
+    resident_bytes: int  # these and pages of files, which the system can take back and other processes share (VmRSS)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, print and write the table."""
+    parser = argparse.ArgumentParser(description="memory of preparing a data set, and of training from it")
+    parser.add_argument("--quick", action="store_true", help="fewer images: for a look, not for a record")
+    parser.add_argument("--out", type=Path, default=RESULTS / "prepared_memory", help="path of the table, no suffix")
+    options = parser.parse_args(arguments)
+    rows: list[tuple[Cell, ...]] = []
+    with tempfile.TemporaryDirectory() as folder:
+        for count in QUICK_IMAGES if options.quick else USUAL_IMAGES:
+            images, root = draw(Path(folder) / f"images_{count}", count), Path(folder) / f"root_{count}"
+            rows += [
+                row("preparing", count, root, prepare, images),
+                row("an epoch from the memory map", count, root, from_the_map),
+                row("an epoch from a copy in memory", count, root, from_a_copy),
+            ]
+    write(Measured(title="Memory of a prepared set", columns=COLUMNS, rows=tuple(rows), notes=_notes()), options.out)
+    return 0
+
+
+def row(what: str, count: int, root: Path, work: Callable[..., None], *given: Path) -> tuple[Cell, ...]:
+    """A row of the table, its work done in a process of its own."""
+    spawning = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=spawning) as alone:
+        peak = alone.submit(peak_of, work, root, *given).result()
+    file_bytes = (root / NAME / "target.images.npy").stat().st_size
+    own_share = peak.own_bytes / file_bytes
+    return (what, count, file_bytes / MB, peak.own_bytes / MB, own_share, peak.resident_bytes / MB)
+
+
+def peak_of(work: Callable[..., None], root: Path, *given: Path) -> Memory:
+    """The most that this process held at any sample while it worked, beyond what it held before."""
+    torch.set_num_threads(1)
+    numbers = torch.arange(BATCH)
+    train(Samples(images=torch.zeros(BATCH, 3, 8, 8, dtype=torch.uint8), labels=numbers, ids=numbers))
+    before, samples, is_done = held(), [held()], threading.Event()
+
+    def watch() -> None:
+        while not is_done.wait(SAMPLE_EVERY_S):
+            samples.append(held())
+
+    watching = threading.Thread(target=watch)
+    watching.start()
+    try:
+        work(root, *given)
+    finally:
+        samples.append(held())
+        is_done.set()
+        watching.join()
+    return Memory(
+        own_bytes=max(sample.own_bytes for sample in samples) - before.own_bytes,
+        resident_bytes=max(sample.resident_bytes for sample in samples) - before.resident_bytes,
+    )
+
+
+def held() -> Memory:
+    """What this process holds now, as Linux says."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    kilobytes = {
+        name: int(rest.split()[0]) for name, _, rest in (line.partition(":") for line in lines) if "Rss" in name
+    }
+    own_bytes = kilobytes["RssAnon"] * 1024
+    return Memory(own_bytes=own_bytes, resident_bytes=own_bytes + kilobytes["RssFile"] * 1024)
+
+
+def prepare(root: Path, images: Path) -> None:
+    """Prepares the images, one thread."""
+    ours(images, root, threads=1)
+
+
+def from_the_map(root: Path) -> None:
+    """An epoch of batches as a trial takes them."""
+    train(load(NAME, str(root))["target"])
+
+
+def from_a_copy(root: Path) -> None:
+    """The same, after all images were copied into memory."""
+    train(load(NAME, str(root))["target"].fetch())
+
+
+def train(samples: Samples) -> None:
+    """Takes an epoch of batches and does nothing with them."""
+    for _ in batches(samples, BATCH, 0, 0, "none", Ranks(rank=0, count=1, device=torch.device("cpu"))):
+        pass
+
+
+def _notes() -> tuple[str, ...]:
+    return (
+        f"Images of {IMAGE_PX} x {IMAGE_PX} pixels, of drawn JPEG files; an epoch reads the images that are not test "
+        f"images, 80% of the file, in batches of {BATCH}, float32.",
+        "own: memory that belongs to the process alone (RssAnon). resident: that and the pages of files that it has "
+        "read, which all processes of a machine share and the system can take back. Both are the growth beyond the "
+        f"start, the largest of samples taken every {1000 * SAMPLE_EVERY_S:.0f} ms.",
+        "file: target.images.npy.",
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,35 @@
+"""What a command takes in a process of its own: seconds, processor time and memory."""
+
+import os
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Taken:
+    """What one process took; `cpu_s` is that of all its threads."""
+
+    wall_s: float
+    cpu_s: float
+    peak_gb: float
+
+
+def taken(command: Sequence[str], folder: Path, environment: Mapping[str, str] | None = None) -> Taken:
+    """Runs the command once in a folder, its output thrown away.
+
+    The system counts no peak below that of the process that calls: keep that one small.
+
+    Raises:
+        CalledProcessError: it failed.
+    """
+    start_s = time.perf_counter()
+    with subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL) as process:
+        _, status, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    wall_s = time.perf_counter() - start_s
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, command)
+    return Taken(wall_s=wall_s, cpu_s=used.ru_utime + used.ru_stime, peak_gb=used.ru_maxrss * 1024 / 1e9)

@@ -1,0 +1,220 @@
+"""Readers that look all the while 8 processes write rows and one compacts: does any see a row twice, or lose one?
+
+    python benchmarks/read_while_writing.py                 # two rounds of 60 s
+    python benchmarks/read_while_writing.py --seconds 5     # a look
+
+Each writer numbers its rows and says, once a write has returned, how many of them are durable. So a reader knows before
+it loads the run how many rows of each writer it has to see at the least, and that they have no gap.
+"""
+
+import sys
+from pathlib import Path
+
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the repository, instead of the folder of this script
+
+import argparse
+import multiprocessing
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from benchmarks.record import RESULTS, Measured, verdict, write
+from results.compact import compact, only_one, superfluous
+from results.errors import ResultsError
+from results.reader import Run, load
+from results.writer import Writer
+
+ROWS = 20  # of a part
+START_S = 300.0  # that processes may take to begin
+START = datetime(2024, 5, 1, tzinfo=UTC)
+PACKAGES = ("pyarrow", "duckdb")
+
+
+@dataclass(kw_only=True)
+class Seen:
+    """What one reader found; all but the first two are to be 0, of which being told to load again is no fault."""
+
+    reads: int = 0
+    rows_seen_last: int = 0
+    told_to_load_again: int = 0
+    rows_twice: int = 0
+    rows_missing: int = 0
+    older_rows_shown: int = 0  # of a key that was written again
+    errors: int = 0
+
+    def add(self, other: "Seen") -> None:
+        """Adds what another reader found."""
+        for field in fields(self):
+            setattr(self, field.name, getattr(self, field.name) + getattr(other, field.name))
+
+    @property
+    def is_right(self) -> bool:
+        """Whether it was looked at, and the promise was never broken."""
+        return self.reads > 0 and self.rows_twice + self.rows_missing + self.older_rows_shown + self.errors == 0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, print and write the table; 1 if anything was wrong."""
+    parser = argparse.ArgumentParser(description="do readers see each row once while it is written and compacted?")
+    parser.add_argument("--seconds", type=float, default=60.0, help="of each round")
+    parser.add_argument("--writers", type=int, default=8)
+    parser.add_argument("--readers", type=int, default=2)
+    parser.add_argument("--out", type=Path, default=RESULTS / "read_while_writing", help="path, without suffix")
+    given = parser.parse_args(arguments)
+    rows = []
+    for removes in (False, True):
+        with tempfile.TemporaryDirectory() as folder:
+            run = Path(folder)
+            seen, rows_written, compactions = one_round(
+                run, seconds=given.seconds, writers=given.writers, readers=given.readers, removes=removes
+            )
+        facts = {"seconds": given.seconds, "writers": given.writers, "readers": given.readers}
+        facts |= {"compactions": compactions, "rows_written": rows_written} | vars(seen)
+        del facts["rows_seen_last"]
+        what = "compacts and removes merged parts" if removes else "compacts"
+        rows.append({"one_process": what} | facts | {"verdict": verdict(seen.is_right and compactions > 0)})
+    columns = tuple(rows[0])
+    table = tuple(tuple(row[column] for column in columns) for row in rows)
+    title = "Reading while others write and one compacts"
+    write(Measured(title=title, columns=columns, rows=table, notes=_notes()), given.out, PACKAGES)
+    return int(any(row["verdict"] != verdict(True) for row in rows))
+
+
+def one_round(run: Path, *, seconds: float, writers: int, readers: int, removes: bool) -> tuple[Seen, int, int]:
+    """Writes, compacts and reads at once; what the readers found, rows written, and how often there was a compaction.
+
+    Args:
+        run: an empty folder, which becomes a run.
+        seconds: for which it goes on.
+        writers: processes that write.
+        readers: processes that read.
+        removes: whether merged parts are removed at once, after which a reader may be told to load again.
+
+    Raises:
+        RuntimeError: a process ended with an error of its own.
+    """
+    (run / "tables").mkdir()
+    spawn = multiprocessing.get_context("spawn")
+    durable = spawn.Array("q", writers, lock=False)
+    compactions = spawn.Value("q", 0, lock=False)
+    stop, answers = spawn.Event(), spawn.Queue()
+    ready = spawn.Barrier(writers + 1 + readers + 1)  # or the slowest to start would hardly be there
+    processes: list[BaseProcess] = [
+        spawn.Process(target=_write, args=(run, number, durable, stop, ready)) for number in range(writers)
+    ]
+    processes.append(spawn.Process(target=_compact, args=(run, removes, compactions, stop, ready)))
+    processes += [spawn.Process(target=_read, args=(run, durable, stop, answers, ready)) for _ in range(readers)]
+    for process in processes:
+        process.start()
+    ready.wait(START_S)
+    time.sleep(seconds)
+    stop.set()
+    found = Seen()
+    for _ in range(readers):
+        found.add(answers.get(timeout=120))
+    for process in processes:
+        process.join(120)
+    if bad := [process.exitcode for process in processes if process.exitcode != 0]:
+        raise RuntimeError(f"processes ended with {bad}")
+    last = Seen()
+    with load(run) as tables:
+        _look(tables, list(durable), [0] * writers, last)
+    found.add(Seen(**vars(last) | {"reads": 0, "rows_seen_last": 0}))
+    return found, sum(durable), compactions.value
+
+
+def _write(run: Path, number: int, durable: Any, stop: Any, ready: Any) -> None:
+    """Writes parts of numbered rows, and a row that is written again each time."""
+    writer, rows = Writer(run / "tables"), 0
+    name = f"writer{number}"
+    while rows == 0 or not stop.is_set():
+        row = {"driver": name, "happened_at": START, "kind": "resumed", "detail": "x" * 40, "code_digest": "c"}
+        writer.write("events", [row | {"number": rows + place} for place in range(ROWS)])
+        again = {"trial_id": name, "status": "finished", "started_at": START, "ended_at": START, "code_digest": "c"}
+        writer.write("trials", [again | {"attempts": rows + ROWS, "seconds": 0.0}])
+        rows += ROWS
+        durable[number] = rows
+        if rows == ROWS:  # the first takes as long as the others' hundreds
+            ready.wait(START_S)
+
+
+def _compact(run: Path, removes: bool, compactions: Any, stop: Any, ready: Any) -> None:
+    ready.wait(START_S)
+    while not stop.is_set():
+        compactions.value += bool(compact(run))
+        if removes:
+            with only_one(run):
+                for path in superfluous(run):
+                    path.unlink()
+
+
+def _read(run: Path, durable: Any, stop: Any, answers: Any, ready: Any) -> None:
+    """Reads over and over; at the end says what was found."""
+    seen, before = Seen(), [0] * len(durable)
+    load(run).close()  # imports what reading needs
+    ready.wait(START_S)
+    while not stop.is_set():
+        least = [max(pair) for pair in zip(list(durable), before, strict=True)]
+        try:
+            with load(run) as tables:
+                try:
+                    before = _look(tables, least, before, seen)
+                except (ResultsError, FileNotFoundError):
+                    if not tables.is_outdated():
+                        raise
+                    seen.told_to_load_again += 1
+        except Exception as error:  # noqa: BLE001  # whatever it is, it is counted and shown
+            print(f"a reader met {error!r}", file=sys.stderr, flush=True)
+            seen.errors += 1
+        seen.reads += 1
+    answers.put(seen)
+
+
+def _look(tables: Run, least: Sequence[int], before: list[int], seen: Seen) -> list[int]:
+    """Counts what is wrong in one loaded run; how many rows of each writer there are.
+
+    Args:
+        tables: the run.
+        least: rows of each writer that were durable, or seen, before it was loaded.
+        before: what the last look returned; returned where this one has to be done again.
+        seen: to add to.
+    """
+    # The views show the last row of a key, so a row that is read from two files shows in the files alone.
+    files = [pq.ParquetFile(part.path).read(columns=["driver", "number"]) for part in tables.parts["events"]]
+    sql = "SELECT driver, count(*) AS n, count(DISTINCT number) AS d, max(number) + 1 AS last FROM events GROUP BY ALL"
+    found = {row["driver"]: row for row in tables.rows(sql)}
+    last = {row["trial_id"]: row["attempts"] for row in tables.rows("SELECT trial_id, attempts FROM trials")}
+    in_files = sum(file.num_rows for file in files)
+    seen.rows_seen_last = sum(row["n"] for row in found.values())
+    seen.rows_twice += in_files - sum(row["d"] for row in found.values())
+    counts = list(before)
+    for number, needed in enumerate(least):
+        name = f"writer{number}"
+        row = found.get(name, {"n": 0, "last": 0})
+        counts[number] = row["n"]
+        seen.rows_missing += max(0, needed - row["n"], row["last"] - row["n"])
+        seen.older_rows_shown += last.get(name, 0) < needed
+    return counts
+
+
+def _notes() -> tuple[str, ...]:
+    return (
+        f"Each writer writes parts of {ROWS} rows and rewrites one row of its own, both durable, as fast as it can.",
+        "rows_twice: rows in the files that a reader opens, less distinct ones. rows_missing: rows that were durable,"
+        " or seen by the same reader, before it loaded the run, or gaps in a writer's numbers. older_rows_shown: of a"
+        " key that had been written again.",
+        "told_to_load_again: the loaded run's files were removed by a clean-up, which is said to the reader and is no"
+        " fault; it cannot happen where nothing is removed.",
+        "goal: no row twice or missing, no older row, no error.",
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,237 @@
+"""The store of rows beside what other people use: writing from 8 processes, and asking 1,000,000 rows.
+
+    python -m pip install mlflow trackio      # in an environment of their own: they pin other versions
+    python benchmarks/store.py                # about ten minutes
+    python benchmarks/store.py --quick        # about two minutes: fewer rows
+
+Whoever writes gets the same rows, in the same processes, on the same disk, for the same time.
+"""
+
+import sys
+from pathlib import Path
+
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the repository, instead of the folder of this script
+
+import argparse
+import importlib.util
+import multiprocessing
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from benchmarks.record import RESULTS, Cell, Measured, spread, verdict, write
+from benchmarks.store_writers import PREPARE, STORES, Store, rows_from
+from results.compact import compact, superfluous
+from results.reader import load
+from results.schema import TABLES, arrow_schema
+
+PROCESSES = 8
+START_S = 300.0  # that processes may take to begin
+WRITING_GOAL, COMPACTED_GOAL_S, PARTS_GOAL_S = 5000, 1.0, 5.0
+COLUMNS = (
+    "what", "with", "rows", "files", "rows_per_call", "seconds", "seconds_quartiles", "rows_per_s", "times_ours",
+    "safe_against_the", "rounds", "goal", "verdict",
+)  # fmt: skip
+
+GROUP_BY = """
+SELECT trial_id, point, split, avg(CAST(label = prediction AS DOUBLE)) AS accuracy, count(*) AS images
+FROM predictions GROUP BY ALL
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sizes:
+    """How much is measured."""
+
+    seconds: float  # of writing, in each round
+    rounds: int
+    rows: int  # asked
+    parts: int
+
+
+USUAL = Sizes(seconds=4.0, rounds=3, rows=1_000_000, parts=10_000)
+QUICK = Sizes(seconds=1.0, rounds=2, rows=100_000, parts=1000)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, print and write the table."""
+    parser = argparse.ArgumentParser(description="the store beside others, and how fast it answers")
+    parser.add_argument("--quick", action="store_true", help="fewer rows: for a look, not for a record")
+    parser.add_argument("--out", type=Path, default=RESULTS / "store", help="path of the table, without suffix")
+    given = parser.parse_args(arguments)
+    sizes = QUICK if given.quick else USUAL
+    there = [store for store in STORES if importlib.util.find_spec(store.package)]
+    rows: list[tuple[Cell, ...]] = []
+    for measure in (lambda: _writing(there, sizes), lambda: _asking(sizes)):
+        for row in measure():
+            rows.append(row)
+            print(", ".join(str(cell) for cell in row[:7]), file=sys.stderr, flush=True)
+    missing = [store.name for store in STORES if store not in there]
+    measured = Measured(title="The store of rows", columns=COLUMNS, rows=tuple(rows), notes=tuple(_notes(missing)))
+    write(measured, given.out, ("duckdb", *dict.fromkeys(store.package for store in there)))
+    return 0
+
+
+def _row(what: str, name: str, times_s: Sequence[float], **more: Cell) -> tuple[Cell, ...]:
+    """A row of the table: the median of the times, and what else is given."""
+    cells: dict[str, Cell] = dict.fromkeys(COLUMNS)
+    cells |= {"what": what, "with": name, "seconds": statistics.median(times_s), "rounds": len(times_s)}
+    cells |= {"seconds_quartiles": spread(times_s)} | more
+    return tuple(cells[column] for column in COLUMNS)
+
+
+def _writing(stores: Sequence[Store], sizes: Sizes) -> Iterator[tuple[Cell, ...]]:
+    """How many rows a second come to rest, from all processes together."""
+    ours: dict[int, float] = {}
+    for store in stores:
+        for rows_per_call in store.rows_per_call:
+            rounds = write_rounds(store, rows_per_call, sizes.seconds, sizes.rounds)
+            rate = statistics.median(rows / seconds for rows, seconds in rounds)
+            ours.setdefault(rows_per_call, rate)
+            goal: dict[str, Cell] = {}
+            if store is STORES[0]:
+                goal = {"goal": f"{WRITING_GOAL} rows/s", "verdict": verdict(rate >= WRITING_GOAL)}
+            yield _row(
+                f"write from {PROCESSES} processes", store.name, [seconds for _, seconds in rounds],
+                rows=sum(rows for rows, _ in rounds), rows_per_call=rows_per_call, rows_per_s=rate,
+                times_ours=rate / ours[rows_per_call], safe_against_the=store.safe, **goal,
+            )  # fmt: skip
+
+
+def write_rounds(store: Store, rows_per_call: int, seconds: float, rounds: int) -> list[tuple[int, float]]:
+    """Rows and seconds of each round: all processes write for this time, and the last call is waited for.
+
+    Raises:
+        RuntimeError: a process failed.
+    """
+    spawn = multiprocessing.get_context("spawn")
+    begin, answers = spawn.Barrier(PROCESSES + 1), spawn.Queue()
+    with tempfile.TemporaryDirectory() as folder:
+        if store.name in PREPARE:
+            PREPARE[store.name](Path(folder))
+        arguments = (Path(folder), store.name, rows_per_call, seconds, rounds, begin, answers)
+        processes = [spawn.Process(target=_write, args=(number, *arguments)) for number in range(PROCESSES)]
+        for process in processes:
+            process.start()
+        found = []
+        for _ in range(rounds):
+            begin.wait(START_S)
+            start_s = time.perf_counter()
+            rows = sum(answers.get(timeout=START_S) for _ in processes)
+            found.append((rows, time.perf_counter() - start_s))
+        for process in processes:
+            process.join(60)
+        if any(process.exitcode for process in processes):
+            raise RuntimeError(f"{store.name}: processes ended with {[process.exitcode for process in processes]}")
+        return found
+
+
+def _write(
+    number: int, folder: Path, name: str, rows_per_call: int, seconds: float, rounds: int, begin: Any, answers: Any
+) -> None:
+    """One process: opens the store, writes once, then writes when all are ready."""
+    (store,) = (store for store in STORES if store.name == name)
+    try:
+        with store.open(folder, number) as to_store:
+            to_store(rows_from(number, 0, rows_per_call))  # the first call imports and makes files
+            epoch = rows_per_call
+            for _ in range(rounds):
+                begin.wait(START_S)
+                first, end_s = epoch, time.perf_counter() + seconds
+                while time.perf_counter() < end_s:
+                    to_store(rows_from(number, epoch, rows_per_call))
+                    epoch += rows_per_call
+                answers.put(epoch - first)
+    except BaseException:
+        begin.abort()  # or the others would wait for this one
+        raise
+
+
+def _asking(sizes: Sizes) -> Iterator[tuple[Cell, ...]]:
+    """How long a group-by takes, from the folder to the answer, in parts and compacted."""
+    with tempfile.TemporaryDirectory() as folder:
+        run = Path(folder) / "run"
+        make_parts(run, sizes.rows, sizes.parts)
+        what = f"group by over {sizes.rows:,} rows"
+        for state, goal_s in (("in parts", PARTS_GOAL_S), ("compacted", COMPACTED_GOAL_S)):
+            files = 1 if state == "compacted" else sizes.parts
+            if state == "compacted":
+                yield _row("compact them", "ours", [_timed(lambda: compact(run))], rows=sizes.rows, files=files)
+                for path in superfluous(run):  # as `python -m sweeps clean` does
+                    path.unlink()
+            times_s = [_timed(lambda: _ask(run)) for _ in range(sizes.rounds + 1)][1:]
+            judged = {"goal": f"< {goal_s:g} s", "verdict": verdict(statistics.median(times_s) < goal_s)}
+            yield _row(what, f"ours, {state}: load and ask", times_s, rows=sizes.rows, files=files, **judged)
+            files_sql = f"read_parquet('{run}/*/predictions/*.parquet')"
+            times_s = [_timed(lambda: _ask_duckdb(files_sql)) for _ in range(sizes.rounds + 1)][1:]  # noqa: B023
+            yield _row(what, f"DuckDB alone, {state}, every row counts", times_s, rows=sizes.rows, files=files)
+
+
+def make_parts(run: Path, rows: int, parts: int) -> None:
+    """A run with that many rows of `predictions`, in parts as the writer makes them, but for waiting for the disk."""
+    schema = arrow_schema(TABLES["predictions"])
+    folder = run / "tables" / "predictions"
+    folder.mkdir(parents=True)
+    each = rows // parts
+    moment = datetime(2024, 5, 1, tzinfo=UTC)
+    for number in range(parts):
+        columns: dict[str, list[Any]] = {
+            "trial_id": [f"{number // 5:016x}"] * each, "point": [number % 5] * each, "split": ["test"] * each,
+            "image_id": list(range(each)), "label": [image % 10 for image in range(each)],
+            "prediction": [image * number % 10 for image in range(each)], "probability": [0.9] * each,
+            "code_digest": ["0" * 64] * each, "written_at": [moment] * each,
+        }  # fmt: skip
+        part = pa.table(columns, schema=schema)
+        pq.write_table(part, folder / f"20240501T000000.{number:06d}-{number:032x}.parquet", compression="zstd")
+
+
+def _ask(run: Path) -> None:
+    with load(run) as tables:
+        tables.arrow(GROUP_BY)
+
+
+def _ask_duckdb(files: str) -> None:
+    import duckdb
+
+    with duckdb.connect() as connection:
+        connection.sql(GROUP_BY.replace("FROM predictions", f"FROM {files}")).to_arrow_table()
+
+
+def _timed(work: Callable[[], object]) -> float:
+    start_s = time.perf_counter()
+    work()
+    return time.perf_counter() - start_s
+
+
+def _notes(missing: Sequence[str]) -> Iterator[str]:
+    yield (
+        "Writing: the same rows of five numbers each, one trial for each process, all in one folder on one disk; a"
+        " round is a fixed time, and its last calls are waited for. Medians of the rounds."
+    )
+    yield (
+        "100 rows a call is how the predictions of an operating point come; one row a call is the worst case: each row"
+        " is a file of its own that waits for the disk."
+    )
+    yield (
+        "safe against the loss of power: the file is fsynced when the call returns. End of the process: what was"
+        " written is with the operating system. Ray Tune's loggers take one row a call."
+    )
+    yield (
+        "Trackio's storage is called directly; through its own interface rows pass its server before. times_ours"
+        " compares equal rows per call."
+    )
+    yield "DuckDB alone reads the same files without asking which row of a key is the last: the floor for any reader."
+    if missing:
+        yield f"Not installed, so not measured: {', '.join(missing)}."
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,115 @@
+"""What a check found, and the folder in which the login node and the nodes of the doctor's job tell each other."""
+
+import hashlib
+import json
+import platform
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Literal
+
+import hpc
+from hpc.rendezvous import wait_until, write_whole
+
+State = Literal["fine", "missing", "unknown"]
+PACKAGES = ("torch", "ray", "submitit")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """The end of one check: fine, missing (`advice` says what to do), or unknown as it could not be checked."""
+
+    state: State
+    text: str
+    advice: str = ""
+
+
+def fine(text: str) -> Finding:
+    """A tick."""
+    return Finding(state="fine", text=text)
+
+
+def missing(text: str, advice: str) -> Finding:
+    """A miss, with what to do about it."""
+    return Finding(state="missing", text=text, advice=advice)
+
+
+def unknown(text: str) -> Finding:
+    """What could not be checked, or is not needed."""
+    return Finding(state="unknown", text=text)
+
+
+def together(findings: dict[str, Finding]) -> Finding:
+    """One finding of those of several nodes, by name of the node: the misses if there are any, and otherwise all."""
+    shown = {node: found for node, found in findings.items() if found.state == "missing"} or findings
+    texts = dict.fromkeys(found.text for found in shown.values())
+    first = next(iter(shown.values()))
+    same = len(texts) == 1 and len(shown) == len(findings)
+    text = first.text if same else "; ".join(f"{node}: {found.text}" for node, found in shown.items())
+    advice = "; ".join(dict.fromkeys(found.advice for found in shown.values() if found.advice))
+    return Finding(state=first.state, text=text, advice=advice)
+
+
+@dataclass(frozen=True)
+class DoctorFolder:
+    """Small files, each of them whole or absent, that both sides read by name."""
+
+    path: Path
+
+    def tell(self, name: str, values: dict[str, Any]) -> None:
+        """Writes one file."""
+        write_whole(self.path / f"{name}.json", json.dumps(values), mode=0o600)
+
+    def told(self, name: str) -> dict[str, Any] | None:
+        """What stands in a file; None while it is absent."""
+        list(self.path.iterdir())  # a network file system may remember for a minute that a file was absent
+        try:
+            found: dict[str, Any] = json.loads((self.path / f"{name}.json").read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        return found
+
+    def wait(self, name: str, limit_s: float) -> dict[str, Any]:
+        """What stands in a file as soon as it is there.
+
+        Raises:
+            ClusterError: it is absent after `limit_s`.
+        """
+        return wait_until(lambda: self.told(name), limit_s, f"{name}.json in {self.path}")
+
+    def report(self, check: str, rank: int, finding: Finding) -> None:
+        """Writes what a node found; the first report of a check stays."""
+        if self.told(f"{check}-{rank}") is None:
+            self.tell(f"{check}-{rank}", {"node": platform.node(), **asdict(finding)})
+
+    def found(self, check: str, ranks: Sequence[int]) -> Finding | None:
+        """What the nodes found, as one; None while one of them has not reported."""
+        findings = {}
+        for rank in ranks:
+            if (values := self.told(f"{check}-{rank}")) is None:
+                return None
+            node = values.pop("node")
+            findings[f"{node} (rank {rank})" if node in findings else node] = Finding(**values)
+        return together(findings)
+
+
+def environment() -> dict[str, str]:
+    """What has to be equal on all machines: versions, and a digest of this package's sources."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "absent"
+    return found | {"source of hpc": source_digest()}
+
+
+def source_digest() -> str:
+    """The beginning of a SHA-256 over names and contents of the package's files."""
+    root = Path(next(iter(hpc.__path__)))
+    whole = hashlib.sha256()
+    for path in sorted(root.rglob("*.py")):
+        content = path.read_bytes()
+        whole.update(f"{path.relative_to(root).as_posix()}\0{len(content)}\0".encode() + content)
+    return whole.hexdigest()[:12]

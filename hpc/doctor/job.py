@@ -1,0 +1,299 @@
+"""The program of the doctor's job, once on each node: the checks in their order, each reported as it ends.
+
+    python -m hpc.doctor.job FOLDER
+
+All that is waited for has its limit, so that the job ends by itself when nobody looks after it any more.
+"""
+
+import os
+import platform
+import re
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from hpc.doctor.finding import DoctorFolder, Finding, environment, fine, missing, unknown
+from hpc.errors import ClusterError
+from hpc.head import serve
+from hpc.leftovers import LONGEST_BYTES, SHORT
+from hpc.ray_node import own_address
+from hpc.rendezvous import ClusterFolder, Head, wait_until
+from hpc.worker import Warnings
+
+CLOCK_LIMIT_S = 120.0
+PEER_LIMIT_S = 60.0  # for the other node to come as far as this one
+CONNECT_LIMIT_S = 10.0
+TORCH_LIMIT_S = 120.0  # of it, most is the import of torch
+RAY_LIMIT_S = 300.0  # START_LIMIT_S of the head, then a worker that joins, and a task
+SCRATCH_BYTES = 2**20
+INTERFACE_ADVICE = "set network_interface in the site to one that the nodes share"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Node:
+    """What this process knows of itself."""
+
+    folder: DoctorFolder
+    rank: int
+    ranks: int
+    asked_gpus: int
+    interface: str | None
+
+    def report(self, check: str, finding: Finding) -> None:
+        """See `DoctorFolder.report`."""
+        self.folder.report(check, self.rank, finding)
+
+    @property
+    def others(self) -> list[int]:
+        """The ranks of the other nodes."""
+        return [rank for rank in range(self.ranks) if rank != self.rank]
+
+
+def main() -> int:
+    """Run all checks; returns 0, as what was found stands in the folder."""
+    warnings = Warnings()
+    folder = DoctorFolder(Path(sys.argv[1]))
+    if os.environ.get("SLURM_RESTART_COUNT", "0") != "0":  # this start shows that a job is started again
+        folder.tell("restarted", {})
+        return 0
+    question = folder.wait("question", PEER_LIMIT_S)
+    node = Node(
+        folder=folder,
+        rank=int(os.environ["SLURM_PROCID"]),
+        ranks=int(os.environ["SLURM_NTASKS"]),
+        asked_gpus=question["gpus"],
+        interface=question["interface"],
+    )
+    if question["signal_alone"]:
+        _signal(node, warnings, question["signal_limit_s"])
+        return 0
+    _hello(node)
+    made: list[Path] = []
+    try:
+        _checks(node, question, warnings, made)
+    finally:
+        for path in made:
+            with suppress(OSError):  # somebody else uses it by now
+                path.rmdir()
+    _signal(node, warnings, question["signal_limit_s"])
+    return 0
+
+
+def _checks(node: Node, question: Mapping[str, Any], warnings: Warnings, made: list[Path]) -> None:
+    """All that is reported before the signal; nothing more once the job is told to end."""
+    checks: dict[str, Callable[[], Finding]] = {
+        "environment": lambda: _environment(question["environment"]),
+        "scratch": lambda: _scratch(question["scratch"], made),
+        "ports": lambda: _ports(node),
+    }
+    for check, run in checks.items():
+        if warnings.is_now:
+            return
+        node.report(check, _guarded(run))
+    if _ports_are_closed(node):
+        for check in ("all-reduce", "ray"):
+            node.report(check, unknown("not tried, as the nodes do not reach each other"))
+    _torch(node)
+    if node.folder.told(f"ray-{node.rank}") is None and not warnings.is_now:
+        node.report("ray", _guarded(lambda: _ray(node, warnings)))
+
+
+def _guarded(run: Callable[[], Finding]) -> Finding:
+    try:
+        return run()
+    except (ClusterError, OSError) as error:
+        return missing(str(error), "see the text; the machine's administrator can say more")
+
+
+def _hello(node: Node) -> None:
+    """The rights of what is made here, and after the login node's answer to that the time of this node."""
+    with tempfile.TemporaryDirectory(prefix="rights-", dir=node.folder.path) as made:
+        file = Path(made, "file")
+        file.touch(mode=0o600)
+        rights = [oct(path.stat().st_mode & 0o777) for path in (Path(made), file)]
+    node.folder.tell(f"hello-{node.rank}", {"node": platform.node(), "rights": rights})
+    node.folder.wait("clock", CLOCK_LIMIT_S)
+    node.folder.tell(f"clock-{node.rank}", {"node": platform.node(), "time_s": time.time()})
+
+
+def _environment(expected: Mapping[str, str]) -> Finding:
+    found = environment()
+    wrong = [f"{name} is {found[name]}, on the login node {expected[name]}" for name in expected]
+    if wrong := [text for text, name in zip(wrong, expected, strict=True) if found[name] != expected[name]]:
+        advice = "launch with the environment that the jobs have: see setup and container in the site"
+        return missing("; ".join(wrong), f"{advice}; the nodes run {sys.executable}")
+    return fine(", ".join(f"{name} {value}" for name, value in found.items()))
+
+
+def scratch_path(text: str | None, variables: Mapping[str, str]) -> Path:
+    """The folder for temporary files, as the site's `scratch_folder` (or nothing) names it in a job.
+
+    Raises:
+        ClusterError: it names a variable that is not set.
+    """
+    if text is None:
+        return Path(variables.get("TMPDIR", SHORT))
+    names = re.findall(r"\$([A-Z_][A-Z0-9_]*)", text)
+    if unset := [name for name in names if name not in variables]:
+        raise ClusterError(f"scratch_folder = {text!r}: ${unset[0]} is not set in jobs")
+    return Path(re.sub(r"\$([A-Z_][A-Z0-9_]*)", lambda name: variables[name[1]], text))
+
+
+def _scratch(text: str | None, made: list[Path]) -> Finding:
+    """Makes the folder if it is not there (`made` gets what was made), and writes into it as Ray will."""
+    advice = "set scratch_folder in the site to a folder of the node that you may write to"
+    try:
+        path = scratch_path(text, os.environ)
+        made += [folder for folder in (path, *path.parents) if not folder.exists()]
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path) as file:
+            file.write(bytes(SCRATCH_BYTES))
+            file.flush()
+        short = path if len(os.fsencode(path)) <= LONGEST_BYTES else SHORT
+        with tempfile.TemporaryDirectory(dir=short) as below, socket.socket(socket.AF_UNIX) as listening:
+            listening.bind(f"{below}/socket")
+    except (ClusterError, OSError) as error:
+        return missing(str(error), advice)
+    os.environ["TMPDIR"] = str(path)
+    free_gb = shutil.disk_usage(path).free / 2**30
+    sockets = "it is short enough for Ray's sockets" if short == path else ""
+    sockets = sockets or f"Ray's files lie in {short}, as this has more than {LONGEST_BYTES} bytes"
+    return fine(f"{path} takes files, {free_gb:.0f} GB free; {sockets}")
+
+
+def _ports(node: Node) -> Finding:
+    """Whether each other node is reached on a port that its kernel chose; meanwhile this one can be reached too."""
+    try:
+        address = own_address(node.interface)
+    except ClusterError as error:
+        return missing(str(error), INTERFACE_ADVICE)
+    if not node.others:
+        return unknown(f"not between nodes, as there is one; its address is {address}")
+    with socket.create_server((address, 0)) as listening:
+        own = {"address": address, "port": listening.getsockname()[1], "word": secrets.token_hex(16)}
+        threading.Thread(target=_greet, args=(listening, own["word"], len(node.others)), daemon=True).start()
+        node.folder.tell(f"port-{node.rank}", {"node": platform.node(), **own})
+        reached = []
+        for rank in node.others:
+            other = node.folder.wait(f"port-{rank}", PEER_LIMIT_S)
+            goal = f"{other['node']} at {other['address']} (port {other['port']})"
+            try:
+                _reach(other)
+            except OSError as error:
+                advice = f"{INTERFACE_ADVICE}, or have TCP between the nodes let through"
+                return missing(f"cannot reach {goal} from {address}: {error}", advice)
+            finally:
+                node.folder.tell(f"reached-{node.rank}-{rank}", {})
+            reached.append(goal)
+        for rank in node.others:  # whose way to this node is open only as long as it listens
+            with suppress(ClusterError):  # that is their own finding
+                node.folder.wait(f"reached-{rank}-{node.rank}", 2 * CONNECT_LIMIT_S)
+    return fine(f"reaches {', '.join(reached)}")
+
+
+def _reach(other: Mapping[str, Any]) -> None:
+    """Raises OSError unless the other node answers with its own word."""
+    with socket.create_connection((other["address"], other["port"]), CONNECT_LIMIT_S) as link:
+        if link.recv(len(other["word"]), socket.MSG_WAITALL).decode(errors="replace") != other["word"]:
+            raise ConnectionError("something else answered there")
+
+
+def _greet(listening: socket.socket, word: str, times: int) -> None:
+    listening.settimeout(PEER_LIMIT_S)
+    with suppress(OSError):  # nobody came: that is the finding of whoever did not reach it
+        for _ in range(times):
+            link, _ = listening.accept()
+            with link:
+                link.sendall(word.encode())
+
+
+def _ports_are_closed(node: Node) -> bool:
+    """Whether some node does not reach another, so that both would wait in vain for what comes next."""
+    told = [node.folder.wait(f"ports-{rank}", PEER_LIMIT_S) for rank in range(node.ranks)]
+    return any(one["state"] == "missing" for one in told)
+
+
+def _torch(node: Node) -> None:
+    """GPUs and all-reduce, in a process of their own: what hangs in there can be ended, and its memory comes back."""
+    if not node.others:
+        node.report("all-reduce", unknown("not between nodes, as there is one"))
+    alone = node.folder.told(f"all-reduce-{node.rank}") is not None
+    if alone and not node.asked_gpus:
+        node.report("gpus", fine("none, as the site says"))
+        return
+    ranks = 1 if alone else node.ranks
+    words = [str(node.folder.path), str(node.rank), str(ranks), str(node.asked_gpus), node.interface or ""]
+    text = f"not ended after {TORCH_LIMIT_S:g} s"
+    try:
+        done = subprocess.run(_python("hpc.doctor.torch_check", *words), timeout=TORCH_LIMIT_S, check=False)
+        text = f"its process ended with code {done.returncode}"
+    except subprocess.TimeoutExpired:  # run() has killed it
+        pass
+    node.report("gpus", missing(text, "try `python -c 'import torch; print(torch.cuda.device_count())'` in a job"))
+    node.report("all-reduce", missing(text, INTERFACE_ADVICE))
+
+
+def _ray(node: Node, warnings: Warnings) -> Finding:
+    """As a sweep does it: rank 0 holds the head and a driver beside it, the last one a worker."""
+    cluster = ClusterFolder(node.folder.path / "cluster")
+    if node.rank == 0:
+        command = _python("hpc.doctor.ray_check", str(node.folder.path), *(["--with-worker"] * (not node.others)))
+        code = serve(cluster, command, warnings)
+        told = node.folder.told("ray")
+        if told is not None:
+            return Finding(**told)
+        return missing(f"the driver ended with code {code}", "see the log above; does `ray start --head` work there?")
+
+    def found() -> Head | None:
+        if warnings.is_now or node.folder.told("ray-0") is not None:
+            raise ClusterError("the other node has given up its head")
+        return cluster.head()
+
+    head = wait_until(found, RAY_LIMIT_S, "the Ray head of the other node")
+    worker = subprocess.Popen(_python("hpc.worker", str(cluster.path), head.generation))
+    try:
+        code = worker.wait(RAY_LIMIT_S)
+    except subprocess.TimeoutExpired:
+        return missing(f"the worker did not end in {RAY_LIMIT_S:g} s", "the log of the job says more")
+    finally:
+        if worker.poll() is None:
+            worker.terminate()
+            worker.wait()
+    if code != 0:
+        return missing(f"the worker ended with code {code}", "see the log above")
+    wait_until(lambda: node.folder.told("ray") or node.folder.told("ray-0"), RAY_LIMIT_S, "the driver's word")
+    return Finding(**(node.folder.told("ray") or asdict(unknown("see the head's node"))))
+
+
+def _signal(node: Node, warnings: Warnings, limit_s: float) -> None:
+    node.folder.tell(f"listens-{node.rank}", {})
+    begin_s = time.monotonic()
+    with suppress(ClusterError):  # whoever waits for the report has a limit too
+        wait_until(lambda: warnings.is_near or warnings.is_now or None, limit_s, "USR2")
+    if warnings.is_near:
+        node.report("signal", fine("USR2 came"))
+        node.folder.tell(f"signalled-{node.rank}", {"after_s": time.monotonic() - begin_s})
+    else:
+        advice = "see signal_before_s in the job's text: python -m hpc script"
+        node.report("signal", missing(f"no USR2 in {limit_s:g} s", advice))
+    if not warnings.is_now:  # requeued or cancelled from the login node
+        with suppress(ClusterError):
+            wait_until(lambda: warnings.is_now or None, 60.0, "the end")
+
+
+def _python(module: str, *words: str) -> list[str]:
+    return [sys.executable, "-P", "-m", module, *words]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

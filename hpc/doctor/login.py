@@ -1,0 +1,332 @@
+"""The doctor's side on the login node: what can be tried from there, its jobs, and that nothing of it stays behind."""
+
+import secrets
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import hpc
+from hpc.doctor.board import Board
+from hpc.doctor.finding import DoctorFolder, Finding, environment, fine, missing, unknown
+from hpc.doctor.watch import Stopped, Watch, clock_finding
+from hpc.errors import ClusterError, SiteError, SlurmError
+from hpc.needs import RankNeed, limits_of
+from hpc.rendezvous import ClusterFolder, wait_until
+from hpc.site import Need, Site
+from hpc.slurm import PATIENCE, ask, cancel, jobs, queue, requeue, signal_steps, submit, would_start
+
+NEEDED = ("sbatch", "squeue", "scancel", "scontrol")
+WALLTIME_MIN = 15  # more than all limits below
+MEMORY_GB = 4.0  # torch with CUDA takes most of it
+SIGNAL_BEFORE_S = 30
+ANSWER_LIMIT_S = 120.0  # after SLURM's start of the job: the setup lines, the start of Python, a slow file system
+SIGNAL_LIMIT_S = 30.0
+SIGNAL_WAIT_S = 300.0  # of a node that is done with its checks, until its job ends by itself
+END_LIMIT_S = 90.0
+CLEAN_END_LIMIT_S = 20.0
+REQUEUE_LIMIT_S = 60.0
+RESTART_LIMIT_S = 300.0  # a requeued job waits as long as a credential lasts, by default two minutes
+SHORT_WALLTIME_MIN = 2
+# What the nodes report, in their order, and how long after the one before.
+NODE_CHECKS = {
+    "environment": ("Python environment", 60.0),
+    "scratch": ("scratch folder", 60.0),
+    "ports": ("ports between nodes", 120.0),
+    "gpus": ("GPUs", 150.0),
+    "all-reduce": ("all-reduce between nodes", 150.0),
+    "ray": ("Ray head and worker", 330.0),
+}
+EDIT = "edit the site"
+
+
+@dataclass
+class Doctor:
+    """One examination of a site.
+
+    Args:
+        site: to examine.
+        parent: a folder that all nodes should see; a new one is made in it.
+        board: gets the list.
+        limit_s: how long a job may wait in the queue.
+        thorough: also ask for all GPUs of a node, and wait for a requeued job and for the signal of a real walltime.
+    """
+
+    site: Site
+    parent: Path
+    board: Board
+    limit_s: float
+    thorough: bool = False
+    _name: str = field(default_factory=lambda: f"doctor-{secrets.token_hex(4)}")
+    _path: Path | None = None
+    _jobs: list[str] = field(default_factory=list)
+
+    def run(self) -> bool:
+        """Does all checks, and clears what they made, however they end; whether nothing is missing."""
+        try:
+            self._on_the_login_node()
+            watch = self._started()
+            self._on_the_nodes(watch)
+            self._signal(watch)
+            self._requeue(watch)
+            if self.thorough:
+                self._walltime()
+        except Stopped as stopped:
+            self.board.tell("all further checks", unknown(f"not done, as {stopped}"))
+        finally:
+            self._clear()
+        return not self.board.misses
+
+    def _try(self, title: str, check: Callable[[], Finding], advice: str = EDIT) -> bool:
+        """Whether the check went well; an error is a miss."""
+        try:
+            found = check()
+        except (SiteError, SlurmError, ClusterError, OSError) as error:
+            found = missing(str(error), advice)
+        self.board.tell(title, found)
+        return found.state != "missing"
+
+    # --- without a job ---
+
+    def _on_the_login_node(self) -> None:
+        if absent := [name for name in NEEDED if shutil.which(name) is None]:
+            self.board.tell("commands", missing(f"no {', '.join(absent)} on PATH", "go to a login node of the cluster"))
+            raise Stopped("SLURM's commands are missing")
+        self.board.tell("commands", fine(", ".join(NEEDED)))
+        if not self._try("SLURM answers", _ping, "type: scontrol ping"):
+            raise Stopped("SLURM does not answer")
+        self.board.tell("accounting", _accounting())
+        self._try("site", self._limits)
+        if not self._try("folder", self._make_folder, "give a folder of yours that all nodes see: --folder"):
+            raise Stopped("there is no folder for its files")
+        worker = Need(log_folder=self._logs, signal_before_s=self.site.drain_before_s, requeue=False)
+        accepted = self._try("a worker's job", lambda: fine(would_start(self.site, worker, ["true"])))
+        own = self.site.controller
+        controller = Need(
+            log_folder=self._logs,
+            cpus=min(own.cpus, self.site.cpus_per_node),
+            memory_gb=min(own.memory_gb, self.site.memory_gb or own.memory_gb),
+            walltime_min=own.walltime_min,
+            signal_before_s=self.site.drain_before_s,
+        )
+        site = self.site.for_controller()
+        self._try("the controller's job", lambda: fine(would_start(site, controller, ["true"])))
+        if not accepted:
+            raise Stopped("SLURM takes no such jobs")
+
+    def _limits(self) -> Finding:
+        limits = limits_of(self.site, RankNeed(ranks=1, cpus_per_rank=1, gpus_per_rank=0.0))
+        most = "as many workers as wanted" if self.site.limits.max_jobs is None else f"{limits.max_workers} workers"
+        return fine(f"{self.site.partition or 'default partition'}, {most}, {self.site.walltime_min} min each")
+
+    def _make_folder(self) -> Finding:
+        self._path = path = Path(tempfile.mkdtemp(prefix=f".{self._name}-", dir=self.parent))
+        (path / "file").touch(mode=0o600)
+        rights = [oct(one.stat().st_mode & 0o777) for one in (path, path / "file")]
+        ClusterFolder(path / "main" / "cluster").make(self.site.model_copy(update={"scratch_folder": None}), self._name)
+        self._logs.mkdir()
+        return _rights_finding(rights) or fine(f"{self.parent} is writable, and what is made private there is so")
+
+    @property
+    def _logs(self) -> Path:
+        assert self._path is not None
+        return self._path / "logs"
+
+    # --- the job ---
+
+    def _started(self) -> Watch:
+        """Its job, once it runs: on two nodes, or on one where the site gives no two."""
+        nodes = 2
+        try:
+            would_start(self._small_site, self._need("main", nodes, WALLTIME_MIN, SIGNAL_BEFORE_S), ["true"])
+        except (SiteError, SlurmError) as error:
+            nodes = 1
+            self.board.tell("two nodes", unknown(f"no job gets them, nothing between nodes can be checked: {error}"))
+        watch: Watch | None = None
+
+        def check() -> Finding:
+            nonlocal watch
+            watch = self._submit("main", nodes, WALLTIME_MIN, SIGNAL_BEFORE_S)
+            return watch.until_started(self.limit_s)
+
+        if not self._try("job starts", check) or watch is None:
+            raise Stopped("its job did not start")
+        return watch
+
+    @property
+    def _small_site(self) -> Site:
+        # The folder for temporary files is made by the job on each of its nodes: setup lines run on the first alone.
+        return self.site.model_copy(update={"scratch_folder": None, "exclusive": False})
+
+    @property
+    def _gpus(self) -> int:
+        return self.site.gpus_per_node if self.thorough else min(1, self.site.gpus_per_node)
+
+    def _need(self, part: str, nodes: int, walltime_min: int, signal_before_s: int) -> Need:
+        memory_gb = self.site.memory_gb
+        return Need(
+            log_folder=self._logs,
+            job_name=f"{self._name}-{part}",
+            nodes=nodes,
+            cpus=1,
+            memory_gb=None if memory_gb is None else min(MEMORY_GB, memory_gb),
+            gpus=self._gpus,
+            walltime_min=min(walltime_min, self.site.walltime_min),
+            signal_before_s=signal_before_s,
+        )
+
+    def _submit(self, part: str, nodes: int, walltime_min: int, signal_before_s: int) -> Watch:
+        assert self._path is not None
+        folder = DoctorFolder(self._path / part)
+        folder.path.mkdir(exist_ok=True)
+        question = {
+            "gpus": self._gpus, "interface": self.site.network_interface,
+            "scratch": self.site.scratch_folder, "environment": environment(), "signal_alone": part != "main",
+            "signal_limit_s": SIGNAL_WAIT_S,
+        }  # fmt: skip
+        folder.tell("question", question)
+        code = Path(next(iter(hpc.__path__))).parent
+        command = ["env", f"PYTHONPATH={code}", sys.executable, "-P", "-u", "-m", "hpc.doctor.job", str(folder.path)]
+        job = submit(self._small_site, self._need(part, nodes, walltime_min, signal_before_s), command)
+        self._jobs += job.ids
+        return Watch(job.ids[0], folder, self._logs, self.board, range(nodes))
+
+    def _on_the_nodes(self, watch: Watch) -> None:
+        self._shared(watch)
+        for check, (title, limit_s) in NODE_CHECKS.items():
+            what = f"{title} (at most {limit_s:g} s)"
+            try:
+                found = watch.found(check, limit_s, what)
+            except ClusterError as error:
+                self.board.tell(title, missing(str(error), "its log says why; the text above is its end"))
+                raise Stopped("the job did not go on") from error
+            self.board.tell(title, found)
+            if found.state == "missing":
+                self.board.lines(f"    the ends of the job's logs{watch.log_end()}")
+
+    def _shared(self, watch: Watch) -> None:
+        try:
+            answers = watch.told("hello", ANSWER_LIMIT_S, f"the nodes' answers (at most {ANSWER_LIMIT_S:g} s)")
+        except ClusterError as error:
+            advice = (
+                f"if there is no log: do the nodes see {self.parent}? Set shared_folder in the site, or give --folder; "
+                "otherwise the log says what fails: see setup and container in the site"
+            )
+            self.board.tell("folder shared", missing(str(error), advice))
+            raise Stopped("the nodes do not answer") from error
+        nodes = ", ".join(one["node"] for one in answers)
+        self.board.tell("folder shared", fine(f"{self.parent} is seen by {nodes}, both ways"))
+        wrong = [found for one in answers if (found := _rights_finding(one["rights"], one["node"]))]
+        self.board.tell("rights on the nodes", wrong[0] if wrong else fine("what is made private there is so"))
+        asked_s = time.time()
+        watch.folder.tell("clock", {})
+        try:
+            times = watch.told("clock", ANSWER_LIMIT_S, "the nodes' clocks")
+        except ClusterError as error:
+            self.board.tell("clocks", missing(str(error), "are files seen only late? Try another --folder"))
+            raise Stopped("the nodes do not answer") from error
+        self.board.tell("clocks", clock_finding(times, asked_s, time.time()))
+
+    # --- what SLURM does to jobs ---
+
+    def _signal(self, watch: Watch) -> None:
+        def check() -> Finding:
+            watch.told("listens", ANSWER_LIMIT_S, "the end of the checks on the nodes")
+            signal_steps([watch.id], "USR2")
+            watch.found("signal", SIGNAL_LIMIT_S, f"the signal (at most {SIGNAL_LIMIT_S:g} s)")
+            how = "sent by scancel as SLURM does before a walltime; no walltime was waited for"
+            return fine(f"USR2 reaches the processes ({how}{'' if self.thorough else ': --thorough does'})")
+
+        self._try("signal", check, "does container or setup start the command in a way that keeps signals from it?")
+
+    def _requeue(self, watch: Watch) -> None:
+        def check() -> Finding:
+            requeue(watch.id)
+            if self.thorough:
+                what = f"the requeued job (at most {RESTART_LIMIT_S:g} s)"
+                self.board.waits(what)
+                wait_until(lambda: watch.folder.told("restarted"), RESTART_LIMIT_S, what)
+                return fine("the job was queued again and has started a second time")
+            waits = ("PENDING", "REQUEUED", "REQUEUE_HOLD")
+            wait_until(lambda: watch.state().state in waits or None, REQUEUE_LIMIT_S, "the job to be queued again")
+            return fine("the job was queued again")
+
+        advice = (
+            "may you requeue your own jobs here (JobRequeue, scontrol requeue)? Without, a sweep ends at its walltime"
+        )
+        self._try("requeue", check, advice)
+
+    def _walltime(self) -> None:
+        limit_s = 60 * min(SHORT_WALLTIME_MIN, self.site.walltime_min)
+        before_s = limit_s // 2
+
+        def check() -> Finding:
+            watch = self._submit("walltime", 1, SHORT_WALLTIME_MIN, before_s)
+            if (started := watch.until_started(self.limit_s)).state == "missing":
+                return started
+            begin_s = time.monotonic()
+            watch.found("signal", limit_s, f"the signal before a walltime of {limit_s} s")
+            after_s = time.monotonic() - begin_s
+            return fine(
+                f"USR2 came {after_s:.0f} s after the start, asked for {before_s} s before a walltime of {limit_s} s"
+            )
+
+        self._try("signal before walltime", check, "does this SLURM keep to sbatch --signal? Ask its administrator")
+
+    # --- the end ---
+
+    def _end(self, ids: list[str]) -> None:
+        """Lets jobs end by themselves, so that they clear what they made on the nodes; cancels what does not.
+
+        Raises:
+            SlurmError: SLURM did not do it.
+            ClusterError: they have not ended in time.
+        """
+        if running := [job for job, state in (jobs(ids) if ids else {}).items() if state.state == "RUNNING"]:
+            with suppress(SlurmError, ClusterError):  # then they are cancelled, which SLURM soon makes a kill
+                signal_steps(running, "TERM")
+                wait_until(lambda: _are_over(running), CLEAN_END_LIMIT_S, "a clean end")
+        cancel(ids)
+        wait_until(lambda: _are_over(ids), END_LIMIT_S, f"job {', '.join(ids)} to end; type: scancel {' '.join(ids)}")
+
+    def _clear(self) -> None:
+        def check() -> Finding:
+            named = [job.id for job in queue() if job.name.startswith(f"{self._name}-")]  # sbatch may not have said all
+            self._end(list(dict.fromkeys([*self._jobs, *named])))
+            if self._path is not None:
+                shutil.rmtree(self._path)
+            return fine("no job, no folder")
+
+        if self._path is not None:
+            self._try("nothing left behind", check, f"look yourself: squeue --me; rm -r {self._path}")
+
+
+def _are_over(ids: list[str]) -> bool | None:
+    """True once none of the jobs can still run; for `wait_until`."""
+    return all(state.ended or state.state == "UNKNOWN" for state in jobs(ids).values()) or None
+
+
+def _ping() -> Finding:
+    rows = ask(["scontrol", "ping"], r"(.*)", PATIENCE)
+    text = "; ".join(row[0] for row in rows)
+    return fine(text) if "UP" in text else missing(text, "SLURM's controller is down: ask the administrator")
+
+
+def _accounting() -> Finding:
+    try:
+        ask(["sacct", "--noheader", "--allocations", "--format=JobID"], None, PATIENCE)
+    except SlurmError as error:
+        return unknown(f"none, and none is needed; how old jobs ended cannot be told then ({error})")
+    return fine("sacct answers")
+
+
+def _rights_finding(rights: list[Any], where: str = "") -> Finding | None:
+    if rights == ["0o700", "0o600"]:
+        return None
+    text = f"a private folder and a private file have the rights {' and '.join(rights)}{' on ' * bool(where)}{where}"
+    return missing(text, "expected 0o700 and 0o600: use a file system that keeps rights, see --folder")

@@ -1,0 +1,63 @@
+"""The driver beside the doctor's Ray head: waits for a worker to join and runs a task there.
+
+python -m hpc.doctor.ray_check FOLDER [--with-worker]     (the latter starts a worker on this node)
+"""
+
+import os
+import platform
+import subprocess
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import ray
+from ray.exceptions import RayError
+
+from hpc.cluster import connect, worker_nodes
+from hpc.doctor.finding import DoctorFolder, Finding, fine, missing
+from hpc.errors import ClusterError
+from hpc.needs import RankNeed
+from hpc.ray_node import signals_ignored
+from hpc.rendezvous import ClusterFolder, wait_until
+
+JOIN_LIMIT_S = 120.0
+TASK_LIMIT_S = 45.0
+ADVICE = "are ports between the nodes open, and the clocks equal? The log of the job has Ray's words"
+
+
+def main() -> int:
+    """Write what was found; returns 0, whatever it is."""
+    folder = DoctorFolder(Path(sys.argv[1]))
+    try:
+        found = _meet(ClusterFolder(folder.path / "cluster"), "--with-worker" in sys.argv[2:])
+    except (ClusterError, RayError) as error:
+        found = missing(str(error).splitlines()[0], ADVICE)
+    folder.tell("ray", asdict(found))
+    return 0
+
+
+def _meet(cluster: ClusterFolder, with_worker: bool) -> Finding:
+    head, begin_s = cluster.head(), time.monotonic()
+    if head is None:
+        raise ClusterError("the Ray head is gone")
+    if with_worker:
+        with signals_ignored():  # it ends with its head
+            subprocess.Popen([sys.executable, "-P", "-m", "hpc.worker", str(cluster.path), head.generation])
+    connect(head.address)
+    need = RankNeed(ranks=1, cpus_per_rank=1)
+
+    def joined() -> str | None:
+        return next((node.host for node in worker_nodes(need).values() if node.alive), None)
+
+    host = wait_until(joined, JOIN_LIMIT_S, f"a Ray worker to join the head at {head.address}")
+    joined_s = time.monotonic() - begin_s
+    place = ray.remote(num_cpus=1)(platform.node)
+    ran_on = ray.get(place.remote(), timeout=TASK_LIMIT_S)
+    if ran_on != host:
+        raise ClusterError(f"the task ran on {ran_on}, and the worker is on {host}")
+    return fine(f"head on {os.uname().nodename}, worker on {host} after {joined_s:.0f} s, a task ran there")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,98 @@
+"""GPUs as torch sees them, and an all-reduce between the nodes with its bandwidth.
+
+python -m hpc.doctor.torch_check FOLDER RANK RANKS GPUS INTERFACE
+"""
+
+import os
+import sys
+import time
+from datetime import timedelta
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+
+from hpc.doctor.finding import DoctorFolder, Finding, fine, missing
+from hpc.errors import ClusterError
+from hpc.ranks import RankHost, meeting_environment, rank_environment
+from hpc.ray_node import allocation, own_address
+from hpc.ray_ranks import interface_of
+
+NUMBERS = 2**22  # float32
+REPETITIONS = 5
+MEET_LIMIT_S = 60.0
+ADVICE = "set network_interface in the site to the interface between the nodes; torch's words are in the log"
+
+
+def main() -> int:
+    """Report the first check, and with several ranks the second; returns 0."""
+    folder, rank, ranks = DoctorFolder(Path(sys.argv[1])), int(sys.argv[2]), int(sys.argv[3])
+    asked, interface = int(sys.argv[4]), sys.argv[5] or None
+    torch.set_num_threads(1)
+    folder.report("gpus", rank, _gpus(asked))
+    if ranks == 1:
+        return 0
+    try:
+        found = _all_reduce(folder, rank, ranks, interface)
+    except (ClusterError, RuntimeError, OSError) as error:  # torch's errors are RuntimeErrors
+        found = missing(f"{type(error).__name__}: {str(error).splitlines()[0]}", ADVICE)
+    folder.report("all-reduce", rank, found)
+    return 0
+
+
+def _gpus(asked: int) -> Finding:
+    given, seen = allocation(os.environ).gpus, torch.cuda.device_count()
+    if asked == 0:
+        return fine("none, as the site says")
+    if given != asked:
+        return missing(
+            f"the job asked for {asked} and CUDA_VISIBLE_DEVICES names {given}",
+            "see gpus_per_node and gres in the site",
+        )
+    if seen != asked:
+        advice = "is the driver there (nvidia-smi), does torch fit it, does a container need --nv? See setup, container"
+        return missing(f"the job was given {given} and torch {torch.__version__} sees {seen}", advice)
+    return fine(f"{seen} of {', '.join(sorted({torch.cuda.get_device_name(at) for at in range(seen)}))}")
+
+
+def _all_reduce(folder: DoctorFolder, rank: int, ranks: int, interface: str | None) -> Finding:
+    """Meets as the ranks of a trial do, adds up once to warm up, and then some times against the clock."""
+    address = own_address(interface)
+    gpus = torch.cuda.device_count()
+    host = RankHost()  # holds the store as long as it lives
+    meeting = {"address": address, "port": host.host_store(address)} if rank == 0 else {}
+    folder.tell(f"torch-{rank}", {"gpus": gpus} | meeting)
+    told = [folder.wait(f"torch-{other}", MEET_LIMIT_S) for other in range(ranks)]
+    use_gpu = all(one["gpus"] for one in told)
+    if (name := interface_of(address)) is not None:
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", name)
+    os.environ.update(rank_environment(rank=rank, ranks=ranks, local_rank=0, local_ranks=1, threads=1))
+    os.environ.update(meeting_environment(told[0]["address"], told[0]["port"]))
+    backend, device = ("nccl", "cuda") if use_gpu else ("gloo", "cpu")
+    dist.init_process_group(backend, timeout=timedelta(seconds=MEET_LIMIT_S))
+    try:
+        times_s = [_add_up(device, ranks) for _ in range(1 + REPETITIONS)][1:]
+    finally:
+        dist.destroy_process_group()
+    size_bytes, median_s = 4 * NUMBERS, sorted(times_s)[REPETITIONS // 2]
+    return fine(f"{backend}, {size_bytes / 1e6:.1f} MB in {median_s:.3f} s: {size_bytes / median_s / 1e9:.2f} GB/s")
+
+
+def _add_up(device: str, ranks: int) -> float:
+    """Seconds of one all-reduce.
+
+    Raises:
+        ClusterError: the sum is wrong.
+    """
+    numbers = torch.ones(NUMBERS, device=device)
+    dist.barrier()
+    begin_s = time.perf_counter()
+    dist.all_reduce(numbers)
+    total = float(numbers[-1])  # waits for a GPU
+    if total != ranks:
+        raise ClusterError(f"the sum of {ranks} ones is {total}")
+    return time.perf_counter() - begin_s
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,132 @@
+"""A job of the doctor, followed from the login node: its wait in the queue, what its nodes tell, and its end."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from hpc.doctor.board import Board
+from hpc.doctor.finding import DoctorFolder, Finding, fine, missing
+from hpc.errors import ClusterError
+from hpc.rendezvous import POLL_S
+from hpc.slurm import JobState, jobs
+
+LOOK_EVERY_S = 2.0  # while a person looks on
+LATER_EVERY_S = 15.0
+LATER_S = 30.0
+LOG_LINES = 5
+LOG_COLUMNS = 200
+SKEW_S = 2.0
+Found = TypeVar("Found")
+
+
+class Stopped(Exception):
+    """What comes next cannot be checked."""
+
+
+@dataclass
+class Watch:
+    """One job and its nodes.
+
+    Args:
+        id: SLURM's.
+        folder: where its nodes tell what they found.
+        logs: where its output is.
+        board: gets what is waited for.
+        ranks: of its nodes.
+    """
+
+    id: str
+    folder: DoctorFolder
+    logs: Path
+    board: Board
+    ranks: Sequence[int]
+    _looked_s: float = 0.0
+
+    def until_started(self, limit_s: float) -> Finding:
+        """Waits in the queue, saying why.
+
+        Raises:
+            SlurmError: the queue cannot be read.
+        """
+        begin_s = time.monotonic()
+        while (state := self.state()).state in ("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD"):
+            waited_s = time.monotonic() - begin_s
+            if waited_s > limit_s:
+                advice = "wait for room in the cluster and try again, or give it longer: --limit-s"
+                return missing(f"it did not start in {limit_s:g} s: {state.explanation} ({state.reason})", advice)
+            why = "the scheduler has not looked at it yet" if state.reason == "None" else state.explanation
+            self.board.waits(f"job {self.id} to start, at most {limit_s:g} s (--limit-s): {why} ({state.reason})")
+            time.sleep(LOOK_EVERY_S if waited_s < LATER_S else LATER_EVERY_S)
+        return fine(f"job {self.id} on {len(self.ranks)} node{'s' * (len(self.ranks) > 1)}")
+
+    def state(self) -> JobState:
+        """What SLURM says of it now."""
+        self._looked_s = time.monotonic()
+        return jobs([self.id])[self.id]
+
+    def told(self, name: str, limit_s: float, what: str) -> list[dict[str, Any]]:
+        """What all nodes tell under a name.
+
+        Raises:
+            ClusterError: they did not in time, or the job has ended; the text has the end of its log.
+        """
+
+        def all_told() -> list[dict[str, Any]] | None:
+            found = [self.folder.told(f"{name}-{rank}") for rank in self.ranks]
+            return None if None in found else [one for one in found if one is not None]
+
+        return self._wait(all_told, limit_s, what)
+
+    def found(self, check: str, limit_s: float, what: str) -> Finding:
+        """What all nodes found in a check.
+
+        Raises:
+            ClusterError: see `told`.
+        """
+        return self._wait(lambda: self.folder.found(check, self.ranks), limit_s, what)
+
+    def _wait(self, found: Callable[[], Found | None], limit_s: float, what: str) -> Found:
+        end_s = time.monotonic() + limit_s
+        while (value := found()) is None:
+            self.board.waits(what)
+            if time.monotonic() > end_s:
+                raise ClusterError(f"no answer in {limit_s:g} s{self.log_end()}")
+            if time.monotonic() - self._looked_s > 3 * LOOK_EVERY_S and (state := self.state()).ended:
+                if (value := found()) is not None:  # told just before its end
+                    return value
+                raise ClusterError(f"job {self.id} ended ({state.state}: {state.explanation}){self.log_end()}")
+            time.sleep(POLL_S)
+        return value
+
+    def log_end(self) -> str:
+        """The last lines of what the job printed, for the end of a message."""
+        lines = []
+        for path in sorted(self.logs.glob(f"{self.id}_*")):
+            text = path.read_text(encoding="utf-8", errors="replace")
+            plain = [line for line in text.splitlines() if line[:1].strip()]  # frames of stacks are indented
+            lines += [f"\n      {path.name} | {line[:LOG_COLUMNS]}" for line in plain[-LOG_LINES:]]
+        return f":{''.join(lines)}" if lines else f"; it wrote no log into {self.logs}"
+
+
+def skew_s(asked_s: float, node_s: float, seen_s: float) -> float:
+    """By how much a node's clock must be ahead (behind: negative) if it was read between two moments here; 0: equal.
+
+    Args:
+        asked_s: here, before the node was asked.
+        node_s: what it answered.
+        seen_s: here, after its answer was seen.
+    """
+    return max(0.0, node_s - seen_s) + min(0.0, node_s - asked_s)
+
+
+def clock_finding(answers: Sequence[dict[str, Any]], asked_s: float, seen_s: float) -> Finding:
+    """Whether the nodes' clocks agree with this one's, as far as can be told through files."""
+    skews = {one["node"]: skew_s(asked_s, one["time_s"], seen_s) for one in answers}
+    if wrong := {node: skew for node, skew in skews.items() if abs(skew) > SKEW_S}:
+        text = "; ".join(
+            f"{node} is at least {abs(skew):.1f} s {'ahead' if skew > 0 else 'behind'}" for node, skew in wrong.items()
+        )
+        return missing(text, "have the clocks set by NTP (chronyc tracking): ends of walltimes are judged by them")
+    return fine(f"equal to the login node's within {max(seen_s - asked_s, *map(abs, skews.values())):.1f} s")

@@ -1,0 +1,163 @@
+"""The job of a controller: a Ray head, and beside it the command that uses the cluster.
+
+    python -m hpc.head CLUSTER_FOLDER -- COMMAND
+
+The command finds the cluster by `GENERATION_VARIABLE` and Ray's own variables. When it ends, the cluster ends. Killed,
+or ended with the code AGAIN, it is started again; when the head dies, or the job's walltime is near, the job is queued
+again, and both begin anew.
+"""
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from hpc.errors import ClusterError, SlurmError
+from hpc.leftovers import guarded_folder, rays_own
+from hpc.ray_node import RayNode, allocation, own_address, ray_environment
+from hpc.rendezvous import ClusterFolder, Head, wait_until
+from hpc.slurm import requeue
+from hpc.worker import Warnings
+
+GENERATION_VARIABLE = "TRANSTAILOR_GENERATION"
+START_LIMIT_S = 120.0
+CHECK_S = 0.5
+END_LIMIT_S = 30.0  # for the command to come to a clean end
+RESTART_PAUSE_S = 1.0
+SHORT_S = 60.0
+MAX_SHORT_RUNS = 5  # in a row, of a command that is started again; then starting it is of no use
+MISTAKE = 2
+AGAIN = 75  # EX_TEMPFAIL: of the command, to be started again; of this process, that SLURM will do it
+_PR_SET_PDEATHSIG = 1
+
+
+def main() -> int:
+    """Run head and command; returns the exit code of the command."""
+    place = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
+    if place != 2 or len(sys.argv) < 4:
+        print("type: python -m hpc.head CLUSTER_FOLDER -- COMMAND", file=sys.stderr)
+        return MISTAKE
+    folder, command = ClusterFolder(Path(sys.argv[1])), sys.argv[place + 1 :]
+    warnings = Warnings()
+    try:
+        code = serve(folder, command, warnings)
+    except ClusterError as error:
+        print(error, file=sys.stderr, flush=True)
+        return MISTAKE
+    if code is not None:
+        return code
+    if warnings.is_now:  # SLURM ends this job, or has queued it again already
+        return AGAIN
+    return _queue_again()
+
+
+def serve(folder: ClusterFolder, command: Sequence[str], warnings: Warnings) -> int | None:
+    """Runs head and command; the exit code of the command, None if it was cut off and both have to begin anew.
+
+    Raises:
+        ClusterError: this is no job of SLURM, or the head did not start.
+    """
+    # The controller runs no trials: Ray places nothing on a node without CPUs and GPUs.
+    given = replace(allocation(os.environ), gpus=0)
+    address = own_address(folder.site().network_interface)
+    generation = uuid.uuid4().hex
+    with guarded_folder(Path(os.environ.get("TMPDIR", "/tmp"))) as temporary:
+        options = ["--head", "--port=0", "--num-cpus=0", "--num-gpus=0", "--include-dashboard=false"]
+        node = RayNode(given, temporary, folder.token, address, options, drain_s=0)
+        try:
+            listens_at = _address(node, temporary, folder, warnings)
+            folder.set_head(Head(address=listens_at, generation=generation, job=given.job))
+            print(f"Ray head {generation} listens at {listens_at}", flush=True)
+            environment = os.environ | ray_environment(folder.token) | {GENERATION_VARIABLE: generation}
+            return _run(command, environment, node, warnings)
+        finally:
+            folder.unset_head(generation)
+            node.kill()
+
+
+def _address(node: RayNode, temporary: Path, folder: ClusterFolder, warnings: Warnings) -> str:
+    def found() -> str | None:
+        if warnings.is_now:
+            raise ClusterError("SLURM ended the job while the Ray head started")
+        if node.has_ended():
+            raise ClusterError(f"the Ray head ended while it started; its own words are in this log and in {temporary}")
+        file = rays_own(temporary) / "ray_current_cluster"  # Ray writes it when the head listens
+        return (file.read_text().strip() or None) if file.exists() else None
+
+    return wait_until(found, START_LIMIT_S, f"the Ray head to start; its log is this job's, in {folder.logs}")
+
+
+def _run(command: Sequence[str], environment: dict[str, str], node: RayNode, warnings: Warnings) -> int | None:
+    short_runs = 0
+    while short_runs < MAX_SHORT_RUNS:
+        began_s = time.monotonic()
+        code = _run_once(command, environment, node, warnings)
+        if code is None or 0 <= code != AGAIN:
+            return code
+        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else "cannot go on"
+        print(f"the command {how}: it is started again", flush=True)
+        short_runs = short_runs + 1 if time.monotonic() - began_s < SHORT_S else 0
+        time.sleep(RESTART_PAUSE_S)
+    raise ClusterError(
+        f"the command ended within {SHORT_S:g} s {MAX_SHORT_RUNS} times in a row; see what it said above"
+    )
+
+
+def _run_once(command: Sequence[str], environment: dict[str, str], node: RayNode, warnings: Warnings) -> int | None:
+    """Its exit code, negative if it was killed; None if head or job end before it."""
+    process = _start(command, environment)
+    try:
+        while process.poll() is None:
+            if warnings.is_near or warnings.is_now or node.has_ended():
+                return None
+            time.sleep(CHECK_S)
+    finally:
+        _end(process, at_once=warnings.is_now)
+    return process.returncode
+
+
+def _start(command: Sequence[str], environment: dict[str, str]) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        command, env=environment, stdin=subprocess.DEVNULL, start_new_session=True, preexec_fn=_end_with_parent
+    )
+
+
+def _end_with_parent() -> None:
+    """In the child, before it becomes the command: the kernel kills it when this process ends, however that comes."""
+    for number in (signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)  # SLURM's warning reaches all processes; the parent acts on it
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _end(process: subprocess.Popen[bytes], *, at_once: bool) -> None:
+    """Lets the command come to a clean end, in a limited time."""
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(1.0 if at_once else END_LIMIT_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _queue_again() -> int:
+    """Lets SLURM start this job once more; its number stays."""
+    job = os.environ["SLURM_JOB_ID"]
+    print(f"job {job} is queued again", flush=True)
+    try:
+        requeue(job)
+    except SlurmError as error:
+        print(f"{error}; launch the sweep again to go on", file=sys.stderr, flush=True)
+        return AGAIN
+    time.sleep(END_LIMIT_S)  # SLURM ends this process within that time
+    return AGAIN
+
+
+if __name__ == "__main__":
+    sys.exit(main())

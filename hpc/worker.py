@@ -1,0 +1,98 @@
+"""The job of a worker: one Ray node that serves one head, and ends with it.
+
+    python -m hpc.worker CLUSTER_FOLDER GENERATION
+
+It ends by itself when its head is gone, when it was drained, and some time after SLURM's warning of its end.
+"""
+
+import argparse
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from types import FrameType
+
+from hpc.errors import ClusterError
+from hpc.leftovers import guarded_folder
+from hpc.ray_node import RayNode, allocation, own_address
+from hpc.rendezvous import ClusterFolder, Head, wait_until
+
+HEAD_LIMIT_S = 300.0
+CHECK_S = 1.0
+SUCCESS, FAILED = 0, 1
+
+
+class Warnings:
+    """What SLURM said to this job: that its end is near (USR2), or that it is now (TERM)."""
+
+    def __init__(self) -> None:
+        self.is_near = self.is_now = False
+        signal.signal(signal.SIGUSR2, self._near)
+        signal.signal(signal.SIGTERM, self._now)
+
+    def _near(self, _number: int, _frame: FrameType | None) -> None:
+        self.is_near = True
+
+    def _now(self, _number: int, _frame: FrameType | None) -> None:
+        self.is_now = True
+
+
+def main() -> int:
+    """Serve until one of the ends comes; returns the exit code."""
+    parser = argparse.ArgumentParser(description="The job of a worker.", allow_abbrev=False)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("generation")
+    options = parser.parse_args()
+    folder = ClusterFolder(options.folder)
+    warnings = Warnings()
+    try:
+        serve(folder, options.generation, warnings)
+    except ClusterError as error:
+        print(error, file=sys.stderr, flush=True)
+        return FAILED
+    return SUCCESS
+
+
+def serve(folder: ClusterFolder, generation: str, warnings: Warnings) -> None:
+    """Runs the node until it or its head has ended, or SLURM says that the job ends.
+
+    Raises:
+        ClusterError: there is no such head, or the job cannot have a node.
+    """
+    head, given, site = _head(folder, generation), allocation(os.environ), folder.site()
+    options = [f"--address={head.address}", f"--num-cpus={given.cpus}", f"--num-gpus={given.gpus}"]
+    address = own_address(site.network_interface)
+    drain_s = max(1.0, site.drain_before_s - 5.0)
+    with guarded_folder(Path(os.environ.get("TMPDIR", "/tmp"))) as temporary:
+        node = RayNode(given, temporary, folder.token, address, options, drain_s=drain_s)
+        try:
+            _watch(node, folder, generation, warnings)
+        finally:
+            node.kill()
+
+
+def _head(folder: ClusterFolder, generation: str) -> Head:
+    def found() -> Head | None:
+        head = folder.head()
+        if head is not None and head.generation != generation:
+            raise ClusterError(f"the head that this job was for has ended; now there is one of job {head.job}")
+        return head
+
+    return wait_until(found, HEAD_LIMIT_S, f"the Ray head {generation}; its log is the controller's, in {folder.logs}")
+
+
+def _watch(node: RayNode, folder: ClusterFolder, generation: str, warnings: Warnings) -> None:
+    drained = False
+    while not node.has_ended() and not warnings.is_now:
+        if warnings.is_near and not drained:
+            node.drain()
+            drained = True
+        head = folder.head()
+        if head is None or head.generation != generation:
+            return
+        time.sleep(CHECK_S)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

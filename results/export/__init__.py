@@ -1,0 +1,1 @@
+"""A run's rows in the tools that people have: CSV files, TensorBoard, MLflow, Weights & Biases."""

@@ -1,0 +1,105 @@
+"""`python -m results export`: everything at once, or as it comes while the sweep runs."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import MappingProxyType
+
+from results.durable import held, make_durable_folder
+from results.errors import ResultsError
+from results.export.target import ByTrial, Target
+from results.parts import tables_folder
+from results.reader import is_over, load, refuse_gaps
+
+FOLLOW_EVERY_S = 10.0
+
+
+def _csv(folder: Path) -> Target:
+    from results.export.to_csv import CsvFiles
+
+    return CsvFiles(folder)
+
+
+def _tensorboard(folder: Path) -> Target:
+    from results.export.to_tensorboard import TensorBoard
+
+    return ByTrial(TensorBoard(folder).add)
+
+
+def _mlflow(folder: Path) -> Target:
+    from results.export.to_mlflow import Mlflow
+
+    return ByTrial(Mlflow(folder).add)
+
+
+def _wandb(folder: Path) -> Target:
+    from results.export.to_wandb import WeightsAndBiases
+
+    return ByTrial(WeightsAndBiases(folder).add)
+
+
+TARGETS: Mapping[str, Callable[[Path], Target]] = MappingProxyType(
+    {"csv": _csv, "tensorboard": _tensorboard, "mlflow": _mlflow, "wandb": _wandb}
+)
+"""Name -> what opens the tool's place in a folder; the tool's library is imported only then."""
+
+LOOK: Mapping[str, str] = MappingProxyType(
+    {
+        "csv": "CSV files, one for each table, are in {0}",
+        "tensorboard": "to look at it, type: tensorboard --logdir {0}",
+        "mlflow": "to look at it, type: mlflow server --backend-store-uri sqlite:///{0}/mlflow.db",
+        "wandb": "to send what was written offline, type: wandb sync {0}/*/wandb/offline-run-*",
+    }
+)
+
+
+def export_lines(
+    run: Path, to: str, out: Path | None = None, *, follow: bool = False, every_s: float = FOLLOW_EVERY_S
+) -> Iterator[str]:
+    """Exports a run and says what was done, line by line.
+
+    Typed again it adds what came since, also after it was killed: nothing is exported twice.
+
+    Args:
+        run: folder of the run.
+        to: a name from `TARGETS`.
+        out: folder to write into; None: `<run>/export/<to>`.
+        follow: go on until the sweep has ended.
+        every_s: pause between two looks at a run that is followed.
+
+    Raises:
+        ResultsError: no run, or nothing in it yet; a library that is not installed; somebody else exports there.
+    """
+    tables_folder(run)
+    with load(run) as tables:
+        if not follow and not tables.rows("SELECT 1 FROM planned LIMIT 1"):
+            raise ResultsError(f"{str(run)!r} has no trials yet: nothing to export; type --follow to wait for them")
+        refuse_gaps(tables)
+    folder = (run / "export" / to if out is None else out).absolute()
+    target = TARGETS[to](folder)
+    make_durable_folder(folder)
+    try:
+        with held(folder / ".lock"):
+            yield from _updates(run, target, every_s if follow else None)
+    except BlockingIOError as error:
+        raise ResultsError(f"another process exports to {str(folder)!r}; wait for it, or type another --out") from error
+    yield LOOK[to].format(folder)
+
+
+def _updates(run: Path, target: Target, every_s: float | None) -> Iterator[str]:
+    """One update, or one after the other until the sweep has ended."""
+    is_first = True
+    while True:
+        with load(run) as tables:
+            try:
+                added, over = target.update(tables), is_over(tables)
+            except ResultsError:
+                if tables.is_outdated():  # parts were merged and cleaned away: load again
+                    continue
+                raise
+        if added or is_first:
+            yield f"{added:,} new {target.unit}"
+        if every_s is None or over:
+            return
+        is_first = False
+        time.sleep(every_s)

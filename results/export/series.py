@@ -1,0 +1,105 @@
+"""A run as other tools see it: trials with settings, and values that have a tag and a step."""
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from results.reader import Run
+from results.settings import leaves
+
+BATCH_TRIALS = 200
+"""Trials whose values are held in memory at once."""
+
+TRIALS = """
+SELECT trial_id, sweep, label, network, dataset, seed, config_json, status, error, trials.attempts,
+    epoch_us(trials.started_at) AS started_us, epoch_us(ended_at) AS ended_us
+FROM planned LEFT JOIN trials USING (trial_id)
+ORDER BY trials.ended_at, planned.written_at, trial_id
+"""
+
+EPOCH_COLUMNS = ("train_loss", "train_accuracy_fraction", "learning_rate", "seconds")
+POINT_COLUMNS = (
+    "validation_score", "validation_loss", "test_score", "asked_removed_macs_fraction", "removed_macs_fraction", "macs",
+    "params", "trained_epochs", "trained_macs",
+)  # fmt: skip
+
+VALUES = f"""
+SELECT trial_id, printf('%02d_%s', stages."order", epochs.kind) AS part, epoch AS step,
+    epoch_us(epochs.written_at) AS at_us, {", ".join(EPOCH_COLUMNS)}, {", ".join(f"NULL AS {c}" for c in POINT_COLUMNS)}
+FROM epochs JOIN stages USING (trial_id, stage_key) WHERE trial_id IN (SELECT unnest(?))
+UNION ALL
+SELECT trial_id, 'point', point, epoch_us(written_at), {", ".join("NULL" for _ in EPOCH_COLUMNS)},
+    {", ".join(POINT_COLUMNS)}
+FROM measured_points WHERE trial_id IN (SELECT unnest(?))
+    AND (test_images > 0 OR trial_id IN (SELECT trial_id FROM trials))
+ORDER BY trial_id, part, step
+"""
+"""The curves of each training stage, and the operating points. A point waits for its test rows, which come right after
+it: what was exported once is not changed any more."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """One trial, as far as it has come."""
+
+    trial_id: str
+    name: str  # for people; it has no sign that a file name could not have, and ends with the trial's id
+    sweep: str
+    settings: Mapping[str, str | int | float | bool]  # dotted key -> value
+    status: str | None  # finished or failed; None until then
+    error: str | None
+    attempts: int  # 0 until it has ended
+    started_us: int | None
+    ended_us: int | None  # microseconds since 1970
+
+
+class Value(NamedTuple):
+    """A number of a trial; of one trial, tag and step tell values apart."""
+
+    tag: str  # such as 03_fine_tune/train_loss or point/validation_score
+    step: int  # number of the epoch or of the operating point
+    number: float
+    at_us: int
+
+
+def trials_of(run: Run) -> list[Trial]:
+    """All trials that were planned; those that ended come first, in that order."""
+    return [_trial(row) for row in run.rows(TRIALS)]
+
+
+def values_of(run: Run, trials: Sequence[Trial]) -> Iterator[tuple[Trial, list[Value]]]:
+    """Each of these trials with its values so far, by tag group and step."""
+    for first in range(0, len(trials), BATCH_TRIALS):
+        batch = trials[first : first + BATCH_TRIALS]
+        found: dict[str, list[Value]] = {trial.trial_id: [] for trial in batch}
+        ids = list(found)
+        for row in run.rows(VALUES, [ids, ids]):
+            columns = POINT_COLUMNS if row["part"] == "point" else EPOCH_COLUMNS
+            found[row["trial_id"]] += [
+                Value(f"{row['part']}/{name}", row["step"], float(row[name]), row["at_us"])
+                for name in columns
+                if row[name] is not None
+            ]
+        yield from ((trial, found[trial.trial_id]) for trial in batch)
+
+
+def _trial(row: Mapping[str, Any]) -> Trial:
+    words = (row["label"], row["network"], row["dataset"], f"seed{row['seed']}", row["trial_id"])
+    settings = {"label": row["label"]} | {key: _plain(value) for key, value in leaves(json.loads(row["config_json"]))}
+    return Trial(
+        trial_id=row["trial_id"],
+        name="-".join(re.sub(r"[^A-Za-z0-9._]+", "_", word) for word in words),
+        sweep=row["sweep"],
+        settings=settings,
+        status=row["status"],
+        error=row["error"],
+        attempts=row["attempts"] or 0,
+        started_us=row["started_us"],
+        ended_us=row["ended_us"],
+    )
+
+
+def _plain(value: object) -> str | int | float | bool:
+    return value if isinstance(value, str | int | float | bool) else json.dumps(value)

@@ -1,0 +1,39 @@
+"""Each table, and `measured_points`, as one CSV file of the rows as they are now."""
+
+from pathlib import Path
+
+from results.durable import make_durable_folder, put_in_place
+from results.reader import Run
+from results.schema import TABLES
+
+
+class CsvFiles:
+    """A folder of CSV files; each is replaced at once when its rows have changed, so no reader sees half of one."""
+
+    unit = "rows"
+
+    def __init__(self, folder: Path) -> None:
+        """Remembers the folder, which is made with the first file."""
+        self._folder = folder
+        self._files: dict[str, list[Path]] = {}  # table -> the parts that its CSV file was made from
+
+    def update(self, run: Run) -> int:
+        """Writes the tables that have changed; returns how many rows these have."""
+        make_durable_folder(self._folder)
+        written, changed = 0, []
+        for name, table in TABLES.items():
+            files = [part.path for part in run.parts[name]]
+            if self._files.get(name) != files:
+                written += self._write(run, name, table.key)
+                self._files[name] = files
+                changed.append(name)
+        if {"operating_points", "predictions", "estimates"} & set(changed):
+            written += self._write(run, "measured_points", TABLES["operating_points"].key)
+        return written
+
+    def _write(self, run: Run, view: str, key: tuple[str, ...]) -> int:
+        made = self._folder / f".{view}.tmp"
+        order = ", ".join(f'"{column}"' for column in key)
+        rows = run.write_csv(f"FROM {view} ORDER BY {order}", made)
+        put_in_place(made, self._folder / f"{view}.csv")
+        return rows

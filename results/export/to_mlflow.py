@@ -1,0 +1,112 @@
+"""Each trial as a run of MLflow: in the database of a folder, or wherever MLFLOW_TRACKING_URI says."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from results.durable import make_durable_folder
+from results.errors import ResultsError
+from results.export.series import Trial, Value
+from results.export.target import library
+
+MOST_METRICS, MOST_PARAMS = 1000, 100  # that MLflow takes in one request
+LONGEST = 6000  # signs of a parameter
+TRIAL_TAG = "trial_id"
+STATUS = {"finished": "FINISHED", "failed": "FAILED"}
+
+
+class Mlflow:
+    """An experiment, named like the sweep, with a run for each trial; what it has is asked of MLflow itself."""
+
+    def __init__(self, folder: Path) -> None:
+        """Opens the place; raises ResultsError where MLflow is not installed.
+
+        Writes:
+            `folder`/mlflow.db, unless MLFLOW_TRACKING_URI names another place.
+        """
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # or it tells its makers that it is used
+        self._entities = library("mlflow.entities", "mlflow")
+        client = library("mlflow", "mlflow").MlflowClient
+        self._refusal = library("mlflow.exceptions", "mlflow").MlflowException
+        uri = os.environ.get("MLFLOW_TRACKING_URI")
+        self._artifacts = None
+        if uri is None:
+            make_durable_folder(folder)
+            uri = f"sqlite:///{folder.resolve() / 'mlflow.db'}"
+            self._artifacts = (folder.resolve() / "artifacts").as_uri()
+        self._client = client(uri)
+        self._experiment: str | None = None
+        self._runs: dict[str, tuple[str, str]] = {}  # trial -> id and status of its run
+        self._there: dict[str, set[tuple[str, int]]] = {}
+
+    def add(self, trial: Trial, values: list[Value]) -> int:
+        """Adds to the trial's run what it has not got yet; returns how many values that are.
+
+        Raises:
+            ResultsError: MLflow refuses, or its server does not answer.
+        """
+        try:
+            return self._added(trial, values)
+        except self._refusal as error:
+            raise ResultsError(
+                f"MLflow refused trial {trial.trial_id}: {error}; typed again, it goes on there"
+            ) from error
+
+    def _added(self, trial: Trial, values: list[Value]) -> int:
+        if self._experiment is None:
+            self._experiment = self._open(trial.sweep)
+        run, status = self._runs.get(trial.trial_id) or self._begin(trial)
+        if status == STATUS["finished"]:
+            return 0
+        if trial.trial_id not in self._there:
+            self._there[trial.trial_id] = self._read(run)
+            self._send_settings(run, trial.settings)
+        there = self._there[trial.trial_id]
+        new = [value for value in values if (value.tag, value.step) not in there]
+        metrics = [self._entities.Metric(v.tag, v.number, v.at_us // 1000, v.step) for v in new]
+        for first in range(0, len(metrics), MOST_METRICS):
+            self._client.log_batch(run, metrics=metrics[first : first + MOST_METRICS])
+        there |= {(value.tag, value.step) for value in new}
+        if trial.status is not None and STATUS[trial.status] != status:
+            self._end(run, trial)
+            self._runs[trial.trial_id] = (run, STATUS[trial.status])
+        return len(new)
+
+    def _open(self, name: str) -> str:
+        """The id of the experiment, made if it is not there; its runs are then known."""
+        found = self._client.get_experiment_by_name(name)
+        if found is None:
+            return str(self._client.create_experiment(name, artifact_location=self._artifacts))
+        page = None
+        while True:
+            runs = self._client.search_runs([found.experiment_id], max_results=1000, page_token=page)
+            for run in runs:
+                if TRIAL_TAG in run.data.tags:
+                    self._runs[run.data.tags[TRIAL_TAG]] = (run.info.run_id, run.info.status)
+            page = runs.token
+            if not page:
+                return str(found.experiment_id)
+
+    def _begin(self, trial: Trial) -> tuple[str, str]:
+        began_ms = None if trial.started_us is None else trial.started_us // 1000
+        tags = {TRIAL_TAG: trial.trial_id}
+        run = self._client.create_run(self._experiment, start_time=began_ms, run_name=trial.name, tags=tags)
+        self._runs[trial.trial_id] = (run.info.run_id, run.info.status)
+        return self._runs[trial.trial_id]
+
+    def _read(self, run: str) -> set[tuple[str, int]]:
+        tags = self._client.get_run(run).data.metrics
+        return {(tag, metric.step) for tag in tags for metric in self._client.get_metric_history(run, tag)}
+
+    def _send_settings(self, run: str, settings: Mapping[str, Any]) -> None:
+        there = self._client.get_run(run).data.params
+        params = [self._entities.Param(k, str(value)[:LONGEST]) for k, value in settings.items() if k not in there]
+        for first in range(0, len(params), MOST_PARAMS):
+            self._client.log_batch(run, params=params[first : first + MOST_PARAMS])
+
+    def _end(self, run: str, trial: Trial) -> None:
+        if trial.error is not None:
+            self._client.set_tag(run, "error", trial.error[:LONGEST])
+        ended_ms = None if trial.ended_us is None else trial.ended_us // 1000
+        self._client.set_terminated(run, STATUS[str(trial.status)], end_time=ended_ms)

@@ -1,0 +1,73 @@
+"""Each trial as a run of TensorBoard: a folder of event files, and each file is there whole or not at all."""
+
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from results.durable import make_durable_folder, put_in_place
+from results.export.series import POINT_COLUMNS, Trial, Value
+from results.export.target import library
+
+HEADER, FOOTER = 12, 4
+"""Bytes around a record of an event file: its length with a checksum, and a checksum of its content (TFRecord)."""
+
+
+class TensorBoard:
+    """A folder that `tensorboard --logdir` reads; what it has is read from the event files themselves."""
+
+    def __init__(self, folder: Path) -> None:
+        """Remembers the folder; raises ResultsError where tensorboardX is not installed."""
+        self._events = library("tensorboardX.proto.event_pb2", "tensorboard")
+        self._summaries = library("tensorboardX.proto.summary_pb2", "tensorboard")
+        self._records = library("tensorboardX.record_writer", "tensorboard")
+        self._hparams = library("tensorboardX.summary", "tensorboard").hparams
+        self._folder = folder
+        self._there: dict[str, set[tuple[str, int]]] = {}
+
+    def add(self, trial: Trial, values: list[Value]) -> int:
+        """Adds a file with what is not there yet; returns how many values that are."""
+        folder = self._folder / trial.name
+        files = sorted(folder.glob("events.out.tfevents.*"))
+        if trial.trial_id not in self._there:
+            self._there[trial.trial_id] = set(self._read(files))
+        there = self._there[trial.trial_id]
+        new = [value for value in values if (value.tag, value.step) not in there]
+        if not new and files:
+            return 0
+        make_durable_folder(folder)
+        made = folder / ".being_made"  # "tfevents" in a name is a file to read
+        # A file that is there is finished, and TensorBoard reads files in the order of their names.
+        events = [] if files else list(self._settings(trial))
+        self._write(made, [*events, *(self._scalar(value) for value in new)])
+        put_in_place(made, folder / f"events.out.tfevents.{len(files):06d}")
+        there |= {(value.tag, value.step) for value in new}
+        return len(new)
+
+    def _write(self, path: Path, events: list[Any]) -> None:
+        path.unlink(missing_ok=True)  # of an export that was killed
+        writer = self._records.RecordWriter(str(path))
+        for event in [self._events.Event(file_version="brain.Event:2"), *events]:
+            writer.write(event.SerializeToString())
+        writer.close()
+
+    def _settings(self, trial: Trial) -> Iterator[Any]:
+        """The events that fill the page of settings, with the scores beside them."""
+        shown = {f"point/{name}": 0.0 for name in POINT_COLUMNS}
+        for summary in self._hparams(dict(trial.settings), shown):
+            yield self._events.Event(wall_time=(trial.started_us or 0) / 1e6, summary=summary)
+
+    def _scalar(self, value: Value) -> Any:
+        number = self._summaries.Summary.Value(tag=value.tag, simple_value=value.number)
+        summary = self._summaries.Summary(value=[number])
+        return self._events.Event(wall_time=value.at_us / 1e6, step=value.step, summary=summary)
+
+    def _read(self, files: list[Path]) -> Iterator[tuple[str, int]]:
+        """Tag and step of each value in these files."""
+        for file in files:
+            content, place = file.read_bytes(), 0
+            while place < len(content):
+                (length,) = struct.unpack_from("<Q", content, place)
+                event = self._events.Event.FromString(content[place + HEADER : place + HEADER + length])
+                place += HEADER + length + FOOTER
+                yield from ((value.tag, event.step) for value in event.summary.value)

@@ -1,0 +1,71 @@
+"""Each trial that has ended as a run of Weights & Biases: in a folder, or sent at once where WANDB_MODE=online.
+
+A run that was written offline cannot be gone on with, so a trial is exported whole, when it has ended; one that failed
+and is finished later by a relaunch is another run.
+"""
+
+import itertools
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from results.durable import make_durable_folder, sync_folder
+from results.export.series import Trial, Value
+from results.export.target import library
+
+
+class WeightsAndBiases:
+    """A folder with one folder for each trial, which is there whole or not at all."""
+
+    def __init__(self, folder: Path) -> None:
+        """Remembers the folder; raises ResultsError where wandb is not installed."""
+        self._mode = os.environ.get("WANDB_MODE", "offline")
+        if self._mode == "offline":
+            os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # or it tells its makers of errors
+        self._wandb = library("wandb", "wandb")
+        self._folder = folder
+
+    def add(self, trial: Trial, values: list[Value]) -> int:
+        """Exports the trial if it has ended and is not there; returns how many values it has."""
+        final = self._folder / f"{trial.name}-{trial.attempts}"
+        if trial.status is None or final.exists():
+            return 0
+        temporary = final.with_name(f".{final.name}")
+        shutil.rmtree(temporary, ignore_errors=True)  # of an export that was killed
+        make_durable_folder(temporary)
+        self._send(trial, values, temporary)
+        temporary.rename(final)
+        sync_folder(self._folder)
+        return len(values)
+
+    def _send(self, trial: Trial, values: list[Value], folder: Path) -> None:
+        run = self._begin(trial, folder)
+        try:
+            for tag in dict.fromkeys(value.tag for value in values):
+                run.define_metric(tag, step_metric=_step_metric(tag))
+            groups = itertools.groupby(values, key=lambda value: (_step_metric(value.tag), value.step))
+            # Given their number, rows that were received before an interruption are not taken twice.
+            for number, ((metric, step), row) in enumerate(groups):
+                run.log({metric: step} | {value.tag: value.number for value in row}, step=number)
+            if trial.error is not None:
+                run.summary["error"] = trial.error
+        finally:
+            run.finish(exit_code=0 if trial.status == "finished" else 1)
+
+    def _begin(self, trial: Trial, folder: Path) -> Any:
+        settings = self._wandb.Settings(
+            mode=self._mode, silent=True, console="off", disable_git=True, disable_job_creation=True, save_code=False,
+            x_disable_stats=True, x_disable_meta=True,
+        )  # fmt: skip
+        return self._wandb.init(
+            project=trial.sweep, id=f"{trial.trial_id}-{trial.attempts}", name=trial.name, dir=folder,
+            config=dict(trial.settings), group=str(trial.settings["label"]), settings=settings, reinit="create_new",
+            resume="allow" if self._mode == "online" else None,
+        )  # fmt: skip
+
+
+def _step_metric(tag: str) -> str:
+    """What the values of a tag are drawn against: the epoch of their stage, or the number of the operating point."""
+    part = tag.partition("/")[0]
+    return f"{part}/number" if part == "point" else f"{part}/epoch"

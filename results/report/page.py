@@ -1,0 +1,155 @@
+"""Puts the page together and writes it."""
+
+import base64
+import hashlib
+import os
+import uuid
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment as Templates
+from jinja2 import PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from results.errors import ResultsError
+from results.reader import Run, load
+from results.report import (
+    comparing,
+    costs,
+    effects,
+    failures,
+    learning,
+    pareto,
+    printed,
+    stopping,
+    time_line,
+    trials,
+    what_ran,
+    widths,
+)
+from results.report.blocks import Section, script_json
+from results.report.findings import findings_of
+
+_HELD = ("planned", "trials", "attempts", "stages", "operating_points", "measured_points", "layers")
+
+LAST_ROW = "SELECT strftime(max(written_at), '%Y-%m-%d %H:%M:%S UTC') AS at FROM (" + (
+    " UNION ALL ".join(
+        f"SELECT max(written_at) AS written_at FROM {name}"
+        for name in ("planned", "trials", "attempts", "operating_points")
+    )
+    + ")"
+)
+
+
+@dataclass
+class Page:
+    """What the template prints.
+
+    Attributes:
+        tiles: the large numbers on top, each with what it counts.
+        facts: of provenance.json.
+        trials: what the script needs to show a trial.
+        renew_s: seconds after which the page loads itself anew; None: never.
+    """
+
+    name: str
+    last_row: str
+    tiles: list[tuple[str, str]] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    facts: list[tuple[str, str]] = field(default_factory=list)
+    sections: list[Section] = field(default_factory=list)
+    trials: Markup = Markup("{}")
+    renew_s: float | None = None
+
+
+def write_report(run: str | os.PathLike[str], renew_s: float | None = None) -> Path:
+    """The path of the report, `report.html` in the run's folder; it replaces an older one at once.
+
+    Works at any moment of a sweep, with whatever rows there are.
+
+    Args:
+        run: folder of the run.
+        renew_s: the page loads itself anew after so many seconds, where somebody goes on writing it.
+
+    Raises:
+        ResultsError: the folder is no run, or a part of it cannot be read; nothing is written then.
+
+    Writes:
+        `<run>/report.html`, by a temporary file and a rename, so a reader never sees half of it. The same rows give
+        the same bytes.
+    """
+    with load(run) as loaded:
+        text = render(page_of(loaded, renew_s))
+    path = Path(run) / "report.html"
+    temporary = path.with_name(f".report-{uuid.uuid4().hex}.tmp")
+    try:
+        temporary.write_text(text, encoding="utf-8", errors="replace")
+        temporary.replace(path)
+    except OSError as error:
+        raise ResultsError(f"the report cannot be written to {str(path)!r}: {error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path
+
+
+def render(page: Page) -> str:
+    """The page as HTML; all texts are escaped, and no script runs but the page's own, which its hash names."""
+    templates = Templates(
+        loader=PackageLoader("results"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    folder = resources.files("results") / "templates"
+    style, script = ((folder / name).read_text(encoding="utf-8") for name in ("report.css", "report.js"))
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return templates.get_template("report.html.j2").render(
+        page=page, style=Markup(style), script=Markup(script), script_hash=digest
+    )
+
+
+def page_of(run: Run, renew_s: float | None = None) -> Page:
+    """All that the report says about a run."""
+    run.hold(*_HELD)
+    counts: dict[str, int] = run.rows(what_ran.COUNTS)[0]
+    found = findings_of(run)
+    planned = trials.trial_rows(run)
+    settings = trials.settings_of(planned)
+    page = Page(run.path.resolve().name, run.rows(LAST_ROW)[0]["at"] or "", renew_s=renew_s)
+    page.tiles = _tiles(run, counts)
+    page.warnings = [*what_ran.warnings(run, counts), *comparing.warnings(found)]
+    try:
+        page.facts = what_ran.provenance(run)
+    except (ValueError, OSError, RecursionError) as error:
+        page.warnings.append(f"provenance.json cannot be read: {error}")
+    page.trials = script_json(trials.carried(planned, settings))
+    made = [
+        what_ran.section(run, settings),
+        comparing.named(found),
+        comparing.methods(found),
+        comparing.tuned(found),
+        comparing.against(found),
+        pareto.section(found),
+        effects.section(found, settings),
+        learning.section(found),
+        widths.section(found),
+        stopping.section(found),
+        time_line.section(run),
+        costs.section(run),
+        printed.section(run),
+        failures.section(run),
+    ]
+    page.sections = [section for section in made if section is not None]
+    return page
+
+
+def _tiles(run: Run, counts: dict[str, Any]) -> list[tuple[str, str]]:
+    tiles = [(f"{counts[name]:,}", f"trials {name}") for name in ("planned", "finished", "failed", "missing")]
+    spent, saved = costs.hours(run)
+    for hours, what in ((spent, "computed"), (saved, "saved by sharing")):
+        amount, unit = costs.in_words(hours, "rank-").split(" ")
+        tiles.append((amount, f"{unit} {what}"))
+    return tiles

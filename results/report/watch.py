@@ -1,0 +1,43 @@
+"""Renews a report while its sweep runs."""
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from results.reader import load
+from results.report.page import write_report
+
+STATE = """
+SELECT (SELECT count(*) FROM planned) AS planned,
+    (SELECT count(*) FROM planned WHERE trial_id NOT IN (SELECT trial_id FROM trials)) AS missing,
+    (SELECT count(*) FROM attempts WHERE status = 'running') AS running,
+    (SELECT count(*) FROM attempts) AS attempts
+"""
+
+
+def watch(run: str | os.PathLike[str], period_s: float, wait: Callable[[float], object] = time.sleep) -> Iterator[Path]:
+    """The path of the report each time that it was written, until the run has ended.
+
+    A run has ended when every planned trial has finished or failed; or, where it was interrupted, when no attempt
+    runs at two looks in a row, with trials missing still. Between two looks it waits. The page loads itself anew with
+    the same period; the last one does not any more.
+
+    Args:
+        run: folder of the run.
+        period_s: seconds between two looks.
+        wait: waits so many seconds.
+
+    Raises:
+        ResultsError: as `write_report`.
+    """
+    idle = 0
+    while True:
+        with load(run) as loaded:
+            state = loaded.rows(STATE)[0]
+        idle = idle + 1 if state["attempts"] and not state["running"] else 0
+        ended = state["planned"] > 0 and (state["missing"] == 0 or idle > 1)
+        yield write_report(run, None if ended else period_s)
+        if ended:
+            return
+        wait(period_s)

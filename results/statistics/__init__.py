@@ -1,0 +1,76 @@
+"""Statistics on plain numbers, by subject; what each says and when it may be said is in docs/statistics.md."""
+
+from results.statistics.fronts import FRONT_DRAWS, front_shares, on_front
+from results.statistics.images import Crossed, McNemar, mcnemar, over_seeds_and_images
+from results.statistics.means import (
+    BOOTSTRAP_FROM,
+    LEVEL,
+    Mean,
+    Summary,
+    iqm_interval,
+    mean_interval,
+    stratified_mean,
+    summary,
+)
+from results.statistics.pairs import (
+    DRAWS,
+    EXACT_UP_TO,
+    SIGNIFICANCE,
+    Paired,
+    Share,
+    doubts,
+    holm,
+    paired,
+    pairs_in_words,
+    pairs_needed,
+    sign_flip_p,
+    smallest_p,
+    wilson,
+)
+from results.statistics.paths import PathPoint, best_stop_rule, patience_rule, score_at, stop_rule
+from results.statistics.power import POWER, detectable_effect, largest_deviation, pairs_for, power_of_pairs
+from results.statistics.variance import Anova, Effect, anova
+
+__all__ = [
+    "BOOTSTRAP_FROM",
+    "DRAWS",
+    "EXACT_UP_TO",
+    "FRONT_DRAWS",
+    "LEVEL",
+    "POWER",
+    "SIGNIFICANCE",
+    "Anova",
+    "Crossed",
+    "Effect",
+    "McNemar",
+    "Mean",
+    "Paired",
+    "PathPoint",
+    "Share",
+    "Summary",
+    "anova",
+    "best_stop_rule",
+    "detectable_effect",
+    "doubts",
+    "front_shares",
+    "holm",
+    "iqm_interval",
+    "largest_deviation",
+    "mcnemar",
+    "mean_interval",
+    "on_front",
+    "over_seeds_and_images",
+    "paired",
+    "pairs_for",
+    "pairs_in_words",
+    "pairs_needed",
+    "patience_rule",
+    "power_of_pairs",
+    "score_at",
+    "sign_flip_p",
+    "smallest_p",
+    "stop_rule",
+    "stratified_mean",
+    "summary",
+    "wilson",
+]

@@ -1,0 +1,71 @@
+"""Which points no other beats at once in cost and score, and how sure that is."""
+
+import math
+
+import numpy as np
+
+FRONT_DRAWS = 1_000
+_COMPARED_AT_ONCE = 2_000_000
+"""Pairs of arms of several resamples that are held in memory."""
+
+
+def on_front(costs: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """Whether no other point is at least as cheap and at least as good, and better in one of the two.
+
+    Args:
+        costs: (..., points) the smaller the better; each of several sets of points has its own front.
+        scores: (..., points) the larger the better; a point with NaN in either is on no front.
+
+    Returns:
+        (..., points) of bool. Equal points are on the front together.
+    """
+    known = np.isfinite(costs) & np.isfinite(scores)
+    other_cost, cost = costs[..., None, :], costs[..., :, None]
+    other_score, score = scores[..., None, :], scores[..., :, None]
+    at_least = (other_cost <= cost) & (other_score >= score)
+    strictly = (other_cost < cost) | (other_score > score)
+    beaten: np.ndarray = (at_least & strictly & known[..., None, :]).any(axis=-1)
+    front: np.ndarray = known & ~beaten
+    return front
+
+
+def front_shares(
+    costs: np.ndarray, scores: np.ndarray, generator: np.random.Generator, draws: int = FRONT_DRAWS
+) -> np.ndarray:
+    """In which share of bootstrap resamples of the seeds each arm is on the front of the means.
+
+    All arms are resampled together, seed by seed, so what seeds have in common stays in common. An arm of which a
+    resample has no seed is not on that front.
+
+    Args:
+        costs: (arms, seeds); NaN where an arm has no such seed.
+        scores: the same of the scores.
+        generator: draws the seeds.
+        draws: resamples.
+
+    Returns:
+        (arms,) of shares in [0, 1].
+
+    Raises:
+        ValueError: the shapes differ.
+    """
+    if costs.shape != scores.shape or costs.ndim != 2:
+        raise ValueError(f"expected arms x seeds twice, given {costs.shape} and {scores.shape}")
+    known = np.isfinite(costs) & np.isfinite(scores)
+    arms, seeds = costs.shape
+    found = np.zeros(arms)
+    weights = generator.multinomial(seeds, np.full(seeds, 1 / seeds), draws)
+    for some in np.array_split(weights, math.ceil(draws * arms**2 / _COMPARED_AT_ONCE)):
+        found += on_front(_means(costs, known, some), _means(scores, known, some)).sum(axis=0)
+    return found / draws
+
+
+def _means(values: np.ndarray, known: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """(draws, arms) means over seeds that count so many times, weights (draws, seeds); NaN where none does.
+
+    Not by a matrix product, whose sums of equal rows may differ in their last digit, so that equal arms would not tie.
+    """
+    total = np.einsum("ds,as->da", weights, known.astype(int))
+    sums = np.einsum("ds,as->da", weights.astype(float), np.where(known, values, 0.0))
+    means: np.ndarray = np.divide(sums, total, out=np.full(sums.shape, np.nan), where=total > 0)
+    return means

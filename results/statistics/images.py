@@ -1,0 +1,126 @@
+"""Two methods on the same test images: McNemar's test for one pair of models, and an interval for seeds and images.
+
+McNemar's test says how sure one pair of models is of these images. A claim about methods has to hold for other seeds,
+and for other images, too: `over_seeds_and_images` takes both as drawn.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import special
+
+from results.statistics.means import t_quantile
+
+
+@dataclass(frozen=True)
+class McNemar:
+    """Two models on the same images.
+
+    Attributes:
+        first_only: images that the first alone names rightly.
+        second_only: images that the second alone names rightly.
+        p: exact two-sided p (binomial); 1 without a discordant image.
+        mid_p: the mid-p variant, less conservative (Fagerland, Lydersen and Laake, BMC Medical Research Methodology
+            13, 2013).
+        smallest_p: the smallest exact p that so many discordant images can reach.
+    """
+
+    images: int
+    first_only: int
+    second_only: int
+    p: float
+    mid_p: float
+    smallest_p: float
+
+
+@dataclass(frozen=True)
+class Crossed:
+    """A mean difference over seeds and images with its 95% interval; no interval and no p with one seed or one image.
+
+    Attributes:
+        difference: mean of first - second, a fraction of images.
+        degrees: degrees of freedom of the t distribution; None where nothing varies.
+        p: two-sided; None without an interval.
+    """
+
+    seeds: int
+    images: int
+    difference: float
+    low: float | None
+    high: float | None
+    degrees: float | None
+    p: float | None
+
+
+def mcnemar(first_right: np.ndarray, second_right: np.ndarray) -> McNemar:
+    """McNemar's test on the images that both models were asked (Psychometrika 12, 1947).
+
+    Args:
+        first_right: (images,) whether the first named the image rightly.
+        second_right: the same of the second, in the same order.
+
+    Raises:
+        ValueError: the two have different numbers of images.
+    """
+    first, second = np.asarray(first_right, dtype=bool), np.asarray(second_right, dtype=bool)
+    if first.shape != second.shape or first.ndim != 1:
+        raise ValueError(f"expected the same images of both, given {first.shape} and {second.shape}")
+    b, c = int((first & ~second).sum()), int((second & ~first).sum())
+    return McNemar(len(first), b, c, *_binomial_p(b, c), smallest_p=min(1.0, 2 * 0.5 ** (b + c)))
+
+
+def over_seeds_and_images(differences: np.ndarray) -> Crossed:
+    """The mean difference with an interval that holds for other seeds and for other images.
+
+    The variance is that of a random model with seeds and images crossed, (MS_s + max(MS_i - MS_si, 0)) / (S I), the
+    degrees of freedom are Hillis' (Statistics in Medicine 26, 2007), as for readers and cases in radiology, where the
+    same design is called multi-reader multi-case.
+
+    Args:
+        differences: (seeds, images) first right - second right of one seed's models on one image: -1, 0 or 1.
+
+    Raises:
+        ValueError: it has no such shape.
+    """
+    data = np.asarray(differences, dtype=float)
+    if data.ndim != 2 or not data.size:
+        raise ValueError(f"expected a table of seeds and images, given the shape {data.shape}")
+    seeds, images = data.shape
+    centre = float(data.mean())
+    if min(seeds, images) < 2:
+        return Crossed(seeds, images, centre, None, None, None, None)
+    of_seed, of_image = data.mean(axis=1), data.mean(axis=0)
+    rest = data - of_seed[:, None] - of_image[None, :] + centre
+    ms_seed = images * float(((of_seed - centre) ** 2).sum()) / (seeds - 1)
+    ms_image = seeds * float(((of_image - centre) ** 2).sum()) / (images - 1)
+    ms_rest = float((rest**2).sum()) / ((seeds - 1) * (images - 1))
+    total = ms_seed + max(ms_image - ms_rest, 0.0)
+    if total <= 0 or ms_seed <= 0:
+        return _without_spread_of_seeds(data, total)
+    degrees = total**2 / (ms_seed**2 / (seeds - 1))
+    error = math.sqrt(total / (seeds * images))
+    half = t_quantile(degrees) * error
+    p = float(2 * special.stdtr(degrees, -abs(centre) / error))
+    return Crossed(seeds, images, centre, centre - half, centre + half, degrees, p)
+
+
+def _without_spread_of_seeds(data: np.ndarray, total: float) -> Crossed:
+    """Every seed has the same mean, so that the images alone vary (or nothing does)."""
+    seeds, images = data.shape
+    centre = float(data.mean())
+    if total <= 0:
+        return Crossed(seeds, images, centre, centre, centre, None, None)
+    error = math.sqrt(total / (seeds * images))
+    half = t_quantile(images - 1) * error
+    p = float(2 * special.stdtr(images - 1, -abs(centre) / error))
+    return Crossed(seeds, images, centre, centre - half, centre + half, images - 1, p)
+
+
+def _binomial_p(b: int, c: int) -> tuple[float, float]:
+    """Exact and mid-p of b against c: 2 P(X <= min) up to 1, and the same less P(X = min)."""
+    fewer = min(b, c)
+    below = float(special.bdtr(fewer, b + c, 0.5))
+    ways = math.lgamma(b + c + 1) - math.lgamma(fewer + 1) - math.lgamma(b + c - fewer + 1)
+    there = math.exp(ways - (b + c) * math.log(2))
+    return min(1.0, 2 * below), min(1.0, 2 * below - there)

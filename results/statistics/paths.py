@@ -1,0 +1,106 @@
+"""Recorded paths: which point a stop rule ends with, and the score at a cost that lies between two points."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class PathPoint:
+    """One operating point on a trial's path, and its score on the validation split."""
+
+    point: int
+    validation_score: float
+
+
+def stop_rule(points: Sequence[PathPoint], tolerance: float) -> PathPoint:
+    """The point that TransTailor's Algorithm 1 ends with on a recorded path.
+
+    It walks the points in order and stops at the first that lies more than the tolerance below the one held so far.
+    Else the new point is held, also when it is slightly worse, so small steps down add up unnoticed: that is how the
+    paper's rule is printed. A point whose score is not a number ends the walk.
+
+    Args:
+        points: the path in order, at least one point.
+        tolerance: a drop of exactly so much does not stop; the paper's 0.3 percentage points are 0.003.
+
+    Raises:
+        ValueError: there is no point.
+    """
+    best = _first(points)
+    for point in points[1:]:
+        score = point.validation_score
+        if math.isnan(score):
+            break
+        if _falls(best, point, tolerance):
+            break
+        best = point
+    return best
+
+
+def best_stop_rule(points: Sequence[PathPoint], tolerance: float) -> PathPoint:
+    """The last point before the first that lies more than the tolerance below the best one so far.
+
+    Unlike the printed rule, small steps down do not add up: each is measured from the best. Raises as `stop_rule`.
+    """
+    best = held = _first(points)
+    for point in points[1:]:
+        if math.isnan(point.validation_score) or _falls(best, point, tolerance):
+            break
+        held = point
+        if point.validation_score > best.validation_score:
+            best = point
+    return held
+
+
+def patience_rule(points: Sequence[PathPoint], patience: int) -> PathPoint:
+    """The best point at the moment when so many points in a row were not above it (Prechelt 1998, class UP).
+
+    A score that is not a number is not above anything. Raises as `stop_rule`.
+    """
+    best, waited = _first(points), 0
+    for point in points[1:]:
+        if point.validation_score > best.validation_score or math.isnan(best.validation_score):
+            best, waited = point, 0
+            continue
+        waited += 1
+        if waited >= patience:
+            break
+    return best
+
+
+def score_at(costs: Sequence[float], scores: Sequence[float], cost: float) -> float | None:
+    """The score at a cost, on the straight line between a path's points to both sides of it.
+
+    Nothing is extrapolated: None where the cost lies outside the path, or where a neighbouring score is not finite. Of
+    points at one cost the last counts.
+
+    Args:
+        costs: what each point costs, in any order; the same unit as `cost`.
+        scores: the score of each point.
+    """
+    last = dict(zip(costs, scores, strict=True))
+    known = sorted(last)
+    at = int(np.searchsorted(known, cost))
+    for near in (at, at - 1):  # a point that is there up to rounding needs no neighbour
+        if 0 <= near < len(known) and math.isclose(known[near], cost, rel_tol=1e-9, abs_tol=1e-12):
+            return last[known[near]] if math.isfinite(last[known[near]]) else None
+    if at in (0, len(known)):
+        return None
+    before, after = known[at - 1], known[at]
+    share = (cost - before) / (after - before)
+    score = last[before] + share * (last[after] - last[before])
+    return score if math.isfinite(score) else None
+
+
+def _first(points: Sequence[PathPoint]) -> PathPoint:
+    if not points:
+        raise ValueError("the stop rule needs at least one operating point, given none")
+    return points[0]
+
+
+def _falls(held: PathPoint, point: PathPoint, tolerance: float) -> bool:
+    # Rounded, for 0.9 - 0.897 is 0.0030000000000000027 in floating point and is no more than 0.003.
+    return round(held.validation_score - point.validation_score, 9) > tolerance

@@ -1,0 +1,143 @@
+"""Analysis of variance: how much of a score's spread each setting explains, alone and together with another one."""
+
+import itertools
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import special
+
+from results.statistics.means import finite
+
+
+@dataclass(frozen=True)
+class Effect:
+    """What one factor, or two together, explain.
+
+    Attributes:
+        name: the factor, or two joined by " x ".
+        degrees: degrees of freedom; 0 where the data cannot tell it from the others.
+        sum_of_squares: what it explains beyond all terms that do not contain it (type II).
+        f, p: F ratio and its p; None without residual degrees of freedom.
+        eta_squared: share of the whole sum of squares.
+        partial_eta_squared: share of its own and the residual sum of squares; None where both are 0.
+        omega_squared: the share expected in new data, corrected for chance and not below 0 (Hays 1963; Olejnik and
+            Algina 2003); None without residual degrees of freedom.
+    """
+
+    name: str
+    degrees: int
+    sum_of_squares: float
+    f: float | None
+    p: float | None
+    eta_squared: float | None
+    partial_eta_squared: float | None
+    omega_squared: float | None
+
+
+@dataclass(frozen=True)
+class Anova:
+    """An analysis of variance.
+
+    Attributes:
+        effects: block first, main effects, then interactions.
+        n: values.
+        residual_degrees: of freedom.
+        sum_of_squares: of all values around their mean.
+        cells: distinct combinations of levels that occur, and how many could.
+        fewest, most: values in such a cell, over those that could occur.
+    """
+
+    effects: tuple[Effect, ...]
+    n: int
+    residual_degrees: int
+    residual_sum_of_squares: float
+    sum_of_squares: float
+    cells: tuple[int, int]
+    fewest: int
+    most: int
+
+    @property
+    def is_balanced(self) -> bool:
+        """Whether every combination of levels has as many values; else effects cannot be taken apart cleanly."""
+        return self.fewest == self.most
+
+
+def anova(
+    values: Sequence[float], factors: Mapping[str, Sequence[str]], block: tuple[str, Sequence[str]] | None = None
+) -> Anova:
+    """Main effects and two-way interactions, with sums of squares of type II (Yates 1934; Langsrud 2003).
+
+    In a balanced design all types agree. A block (the seed) is a term of its own: what is the same for all arms of a
+    seed is then no noise. It takes part in no interaction, so the seeds' interactions are the noise.
+
+    Args:
+        values: one score per observation.
+        factors: name -> the level of each observation; at least one.
+        block: name and level of each observation.
+
+    Raises:
+        ValueError: a value is not finite, there is no factor, or a column has another length.
+    """
+    data = finite(values)
+    columns = {**({block[0]: block[1]} if block else {}), **factors}
+    if not factors or any(len(levels) != len(data) for levels in columns.values()):
+        raise ValueError(f"expected factors of {len(data)} levels each, given {list(factors)}")
+    terms: list[tuple[str, ...]] = [(name,) for name in columns]
+    terms += list(itertools.combinations(factors, 2))
+    design = {term: _columns([columns[name] for name in term]) for term in terms}
+    residual, rank = _fitted(data, [design[term] for term in terms])
+    degrees = len(data) - rank
+    whole = float(((data - data.mean()) ** 2).sum())
+    effects = tuple(_effect(term, terms, design, data, (residual, degrees), whole) for term in terms)
+    counts = Counter(zip(*columns.values(), strict=True))
+    possible = int(np.prod([len(set(levels)) for levels in columns.values()]))
+    fewest = min(counts.values()) if len(counts) == possible else 0
+    return Anova(effects, len(data), degrees, residual, whole, (len(counts), possible), fewest, max(counts.values()))
+
+
+def _effect(
+    term: tuple[str, ...],
+    terms: Sequence[tuple[str, ...]],
+    design: Mapping[tuple[str, ...], np.ndarray],
+    data: np.ndarray,
+    residual: tuple[float, int],
+    whole: float,
+) -> Effect:
+    """One term beyond those that do not contain it."""
+    others = [design[other] for other in terms if other != term and not set(term) <= set(other)]
+    without, rank_without = _fitted(data, others)
+    with_it, rank = _fitted(data, [*others, design[term]])
+    explained, degrees = max(0.0, without - with_it), rank - rank_without
+    rest, rest_degrees = residual
+    error = rest / rest_degrees if rest_degrees else None
+    f = explained / degrees / error if degrees and error else None
+    return Effect(
+        name=" x ".join(term),
+        degrees=degrees,
+        sum_of_squares=explained,
+        f=f,
+        p=None if f is None else float(special.fdtrc(degrees, rest_degrees, f)),
+        eta_squared=explained / whole if whole else None,
+        partial_eta_squared=explained / (explained + rest) if explained + rest else None,
+        omega_squared=(
+            None if error is None or not whole + error else max(0.0, (explained - degrees * error) / (whole + error))
+        ),
+    )
+
+
+def _columns(levels: Sequence[Sequence[str]]) -> np.ndarray:
+    """(n, levels) one indicator for each combination that occurs; with the mean they span the term and all below it."""
+    rows = list(zip(*levels, strict=True))
+    known = {row: place for place, row in enumerate(dict.fromkeys(rows))}
+    indicators = np.zeros((len(rows), len(known)))
+    indicators[np.arange(len(rows)), [known[row] for row in rows]] = 1.0
+    return indicators
+
+
+def _fitted(data: np.ndarray, blocks: Sequence[np.ndarray]) -> tuple[float, int]:
+    """Residual sum of squares, and the rank, of least squares on a mean and these columns."""
+    matrix = np.concatenate([np.ones((len(data), 1)), *blocks], axis=1)
+    solution, _, rank, _ = np.linalg.lstsq(matrix, data - data.mean(), rcond=None)
+    return float(((data - data.mean() - matrix @ solution) ** 2).sum()), int(rank)

@@ -1,0 +1,31 @@
+"""A private Ray on this machine as the place of trials: a fixed number of slots, which never go away."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from hpc.local_ray import local_ray
+from sweeps.spec import Resources
+from sweeps.tune_site import Place
+
+
+class _LocalPlace:
+    comes_and_goes = False
+
+    def __init__(self, storage: Path, slots: int) -> None:
+        self.storage, self.most_slots = storage, slots
+
+    def slots(self, could_run: int) -> int:  # noqa: ARG002  # the interface of all places
+        """All of them."""
+        return self.most_slots
+
+    def lost(self, nodes: tuple[str, ...]) -> bool:  # noqa: ARG002
+        """Never: this machine is there as long as this process is."""
+        return False
+
+
+@contextmanager
+def local_place(resources: Resources, slots: int) -> Iterator[Place]:
+    """Ray with as many CPUs as `slots` trials need; gone on leaving."""
+    with local_ray(slots * resources.ranks * resources.threads_per_rank) as folder:
+        yield _LocalPlace(folder / "tune", slots)

@@ -1,0 +1,139 @@
+"""Whether the disk has room for more: submission pauses before a quota is reached, and goes on when there is room.
+
+A sweep that fills the disk loses more than time: whatever is being written at that moment, by anybody, fails.
+"""
+
+import os
+import stat
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+GB = 10**9
+RESERVE_BYTES = 2 * GB  # left free for what runs already: checkpoints, rows, logs
+RESERVE_FILES = 2000
+RESERVE_FRACTION = 0.1  # of a limit that is small
+ROOM_TO_GO_ON = 2  # times the reserve, so that a sweep does not pause and go on at every file
+SLACK_FRACTION, SLACK_BYTES = 0.2, 100 * 10**6  # a plan's bytes are an estimate
+CHECK_EVERY_S = 30.0
+WALK_SHARE = 0.02  # of the time may go into adding up what a folder holds
+
+
+@dataclass(frozen=True, kw_only=True)
+class Room:
+    """What may still be written into a folder."""
+
+    free_bytes: int
+    free_files: int | None  # None where the file system knows no limit
+    where: str  # what sets the limit, in words
+    reserve_bytes: int = RESERVE_BYTES
+
+
+def room_in(folder: Path, max_disk_gb: float | None = None) -> Room:
+    """The room in a folder that is there: of its file system for this user, or what is left of a limit on the folder.
+
+    Quotas of a user or a project are not seen by all file systems; for those there is the limit.
+
+    Args:
+        folder: that is written to.
+        max_disk_gb: the most that it may hold, in units of 10^9 bytes; None without such a limit. All files in it are
+            then looked at.
+
+    Raises:
+        OSError: the folder cannot be read.
+    """
+    system = os.statvfs(folder)
+    free_bytes = system.f_bavail * system.f_frsize
+    free_files = system.f_favail if system.f_files else None
+    if max_disk_gb is not None:
+        left_bytes = int(max_disk_gb * GB) - bytes_in(folder)
+        if left_bytes < free_bytes:
+            return Room(
+                free_bytes=left_bytes,
+                free_files=free_files,
+                where=f"of the {max_disk_gb:g} GB for {folder}",
+                reserve_bytes=min(RESERVE_BYTES, int(max_disk_gb * GB * RESERVE_FRACTION)),
+            )
+    return Room(free_bytes=free_bytes, free_files=free_files, where=f"on the file system of {folder}")
+
+
+def bytes_in(folder: Path) -> int:
+    """Bytes on the disk of all files below a folder; links are not followed, and what vanishes meanwhile is not there.
+
+    Raises:
+        OSError: the folder itself cannot be read.
+    """
+    os.scandir(folder).close()
+    return sum(status.st_blocks * 512 for status in _files_below(folder))
+
+
+def why_pause(room: Room, needed_bytes: int, *, is_paused: bool) -> str | None:
+    """Why nothing more may be started, in words; None where there is room.
+
+    Nothing pauses where all that the plan needs will fit. Otherwise what fits is run, until the reserve is reached;
+    what is paused goes on when there is twice the reserve.
+
+    Args:
+        room: as it is now.
+        needed_bytes: that the plan will still write.
+        is_paused: whether submission is paused already.
+    """
+    times = ROOM_TO_GO_ON if is_paused else 1
+    enough_bytes = int(needed_bytes * (1 + SLACK_FRACTION)) + SLACK_BYTES
+    least_bytes = min(enough_bytes, times * room.reserve_bytes)
+    advice = "make room (python -m sweeps clean says what could go) and it goes on by itself"
+    if room.free_bytes < least_bytes:
+        free, least = max(0, room.free_bytes) / GB, least_bytes / GB
+        return f"{free:.2f} GB are left {room.where}, less than {least:.2f} GB: {advice}"
+    if room.free_files is not None and room.free_files < times * RESERVE_FILES:
+        return f"{room.free_files} files may still be made {room.where}, less than {times * RESERVE_FILES}: {advice}"
+    return None
+
+
+class DiskGuard:
+    """Watches one folder; asked as often as one likes, it looks at the disk now and then."""
+
+    def __init__(self, folder: Path, max_disk_gb: float | None = None) -> None:
+        """Watches `folder`, which is there, and its limit; see `room_in`."""
+        self._folder, self._max_disk_gb = folder, max_disk_gb
+        self._why: str | None = None
+        self._next_s = float("-inf")
+
+    def why_paused(self, needed_bytes: int) -> str | None:
+        """Why nothing more may be started now, in words; None where there is room.
+
+        Looks every half minute, or more rarely where adding up what the folder holds takes long.
+
+        Args:
+            needed_bytes: that the plan will still write into the folder.
+
+        Raises:
+            OSError: the folder cannot be read.
+        """
+        begun_s = time.monotonic()
+        if begun_s >= self._next_s:
+            room = room_in(self._folder, self._max_disk_gb)
+            self._why = why_pause(room, needed_bytes, is_paused=self._why is not None)
+            looked_s = time.monotonic()
+            self._next_s = looked_s + max(CHECK_EVERY_S, (looked_s - begun_s) / WALK_SHARE)
+        return self._why
+
+
+def _files_below(folder: Path) -> Iterator[os.stat_result]:
+    waiting = [str(folder)]
+    while waiting:
+        try:
+            entries = list(os.scandir(waiting.pop()))
+        except (FileNotFoundError, NotADirectoryError):
+            continue  # removed since it was listed
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                waiting.append(entry.path)
+                continue
+            try:
+                status = entry.stat(follow_symlinks=False)
+            except FileNotFoundError:
+                continue
+            if stat.S_ISREG(status.st_mode):
+                yield status

@@ -1,0 +1,66 @@
+"""The benchmarks of planning, a simulated cluster and a large run do run, write their tables, and say what is so."""
+
+import csv
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks.simulation import TRIALS_PER_SEED, plan_of, timed_trials
+from sweeps.plan import no_sharing
+from sweeps.schedule import SimulatedCluster
+from sweeps.simulate import simulate, slots_of
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def rows_of(script: str, folder: Path) -> list[dict[str, str]]:
+    command = [sys.executable, str(ROOT / "benchmarks" / script), "--quick", "--out", str(folder / "table")]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=280, check=False)
+    assert done.returncode == 0, done.stderr
+    with (folder / "table.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.slow
+def test_the_simulated_cluster_loses_more_without_checkpoints_and_takes_longer_without_sharing(tmp_path: Path) -> None:
+    found = {row["what"]: row for row in rows_of("simulation.py", tmp_path)}
+    assert len(found) == 5
+    shared, alone = found["sharing, checkpoints"], found["no sharing, checkpoints"]
+    bare = found["sharing, no checkpoints inside stages"]
+    assert float(bare["lost_fraction"]) > 10 * float(shared["lost_fraction"])
+    assert float(alone["makespan_h"]) > 3 * float(shared["makespan_h"])
+    for row in found.values():
+        assert float(row["makespan_h"]) >= float(row["at_least_h"]) >= float(row["critical_path_h"])
+        assert row["utilisation_goal"] == ("met" if float(row["utilisation"]) >= 0.95 else "missed")
+
+
+@pytest.mark.slow
+def test_planning_is_measured_in_processes_of_its_own(tmp_path: Path) -> None:
+    rows = rows_of("planning.py", tmp_path)
+    assert [row["trials"] for row in rows] == ["", "", "1000"]
+    assert all(float(row["cpu_s"]) > 0 and 0.01 < float(row["peak_memory_gb"]) < 2 for row in rows)
+    assert float(rows[2]["cpu_s"]) > float(rows[0]["cpu_s"])
+
+
+@pytest.mark.slow
+def test_the_report_and_the_status_of_a_large_run_are_measured_beside_a_scan(tmp_path: Path) -> None:
+    rows = rows_of("large_run.py", tmp_path)
+    assert len(rows) == 8
+    assert all(float(row["cpu_s"]) > 0 and 0.01 < float(row["peak_memory_gb"]) < 2 for row in rows)
+    assert [row["verdict"] for row in rows[::2]] == ["met"] * 4
+    assert [float(row["times_the_scan"]) for row in rows[1::2]] == [1.0] * 4
+    files = [int(row["files"]) for row in rows]
+    assert files[0] == files[1] > files[2] > files[4] > files[6] == 5
+
+
+def test_without_sharing_the_simulated_trials_compute_what_each_needs() -> None:
+    plan = plan_of(TRIALS_PER_SEED)
+    assert len(plan.trials) == TRIALS_PER_SEED
+    alone = no_sharing(plan)
+    work_s = [simulate(timed_trials(each), slots_of(1), SimulatedCluster()).work_s for each in (plan, alone)]
+    assert work_s[1] / work_s[0] == pytest.approx(
+        sum(stage.work for trial in alone.trials for stage in trial.stages)
+        / sum({stage.key: stage.work for trial in plan.trials for stage in trial.stages}.values())
+    )

@@ -1,0 +1,237 @@
+"""Which of the promises of docs/promises.md a run breaks: read from its folder, its cache and the list of processes.
+
+It goes by the files and takes none of the product's readers, so that a fault of theirs cannot hide one of a writer.
+Of the product it knows the names of folders and the natural keys alone. The run must not have been compacted.
+"""
+
+import hashlib
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from results.schema import TABLES
+from tests.slurm.disturbances import processes
+
+Row = Mapping[str, Any]
+VOLATILE = frozenset({"written_at", "cached", "compute_s", "seconds", "code_digest", "sweep"})
+"""What may differ between two rows of one key that say the same: when, how long, by whom, under which name."""
+OF_TRIALS = ("stages", "epochs", "layers", "operating_points", "predictions", "estimates")
+OF_POINTS = ("layers", "predictions", "estimates")
+
+
+@dataclass(frozen=True, order=True)
+class Violation:
+    """A promise, by its number, and what breaks it."""
+
+    promise: int
+    what: str
+
+
+class Written:
+    """All rows of a run as they were written, also those that later ones replace."""
+
+    def __init__(self, run: Path) -> None:
+        """Reads every part in full."""
+        self.torn: list[str] = []
+        self.rows: dict[str, list[Row]] = {}
+        self.twice_in_a_part: list[str] = []
+        for table in TABLES:
+            self.rows[table] = [row for part in sorted((run / "tables" / table).glob("*")) for row in self._of(part)]
+
+    def _of(self, part: Path) -> list[Row]:
+        if part.name.startswith("."):  # no reader takes it for whole
+            return []
+        try:
+            rows: list[Row] = pq.ParquetFile(part).read().to_pylist()
+        except (pa.ArrowException, OSError) as error:
+            self.torn.append(f"{part.parent.name}/{part.name} is torn: {error}")
+            return []
+        counts = Counter(key_of(part.parent.name, row) for row in rows)
+        self.twice_in_a_part += [f"{part.parent.name}: {key} twice in one part" for key, n in counts.items() if n > 1]
+        return rows
+
+    @cached_property
+    def last(self) -> dict[str, dict[tuple[Any, ...], Row]]:
+        """Table -> key -> the row that was written last: what counts."""
+        return {
+            table: {key_of(table, row): row for row in sorted(rows, key=lambda row: row["written_at"])}
+            for table, rows in self.rows.items()
+        }
+
+    def of_trial(self, table: str, trial_id: str) -> list[Row]:
+        """The rows that count of one trial."""
+        return [row for row in self.last[table].values() if row["trial_id"] == trial_id]
+
+
+def key_of(table: str, row: Row) -> tuple[Any, ...]:
+    """What tells a row from others of its table."""
+    return tuple(row[name] for name in TABLES[table].key)
+
+
+def violations(run: Path, cache: Path, *, ended: bool) -> list[Violation]:
+    """The promises 1, 3 and 4 that are broken, in order; empty where all are kept.
+
+    Args:
+        run: folder of the run.
+        cache: folder of its stages.
+        ended: nothing runs any more and all trials should have ended; otherwise a launch was just cut off.
+    """
+    written = Written(run)
+    found = [Violation(1, what) for what in (*written.torn, *written.twice_in_a_part)]
+    found += [Violation(1, what) for what in (*_doubled(written), *damaged_stages(cache))]
+    for row in written.last["trials"].values():
+        if row["status"] == "finished":
+            found += [Violation(1, what) for what in _lost(written, row["trial_id"], cache)]
+    found += [Violation(3, what) for what in _untold(written, ended=ended)]
+    if ended:
+        over = {row["trial_id"] for row in written.last["trials"].values()}
+        planned = {row["trial_id"] for row in written.last["planned"].values()}
+        found += [Violation(1, f"trial {trial_id} has no row that says how it ended") for trial_id in planned - over]
+        found += [Violation(4, f"process left: {what}") for what in processes_of(run)]
+    return sorted(found)
+
+
+def differences(run: Path, undisturbed: Path) -> list[Violation]:
+    """Where the rows that count of two runs of one sweep differ (promise 2), but for what cannot be equal."""
+    ours, theirs = (Written(path).last for path in (run, undisturbed))
+    found = []
+    for table in ("planned", *OF_TRIALS):
+        mine, other = ({key: _said(row) for key, row in rows[table].items()} for rows in (ours, theirs))
+        missing = mine.keys() ^ other.keys()
+        unequal = [key for key in mine.keys() & other.keys() if mine[key] != other[key]]
+        found += [Violation(2, f"{table}: {key} is in one of the runs alone") for key in missing]
+        found += [Violation(2, f"{table}: {key} differs") for key in unequal]
+    ends = [{row["trial_id"]: row["status"] for row in rows["trials"].values()} for rows in (ours, theirs)]
+    if ends[0] != ends[1]:
+        found.append(Violation(2, f"trials ended as {ends[0]}, undisturbed as {ends[1]}"))
+    return sorted(found)
+
+
+def processes_of(folder: Path) -> list[str]:
+    """Other processes that name a folder in their words or environment, or stand below it: their ids and words."""
+    mark = str(folder.resolve())
+    return [
+        f"{number} {command}"
+        for number, command, environment in processes()
+        if number != os.getpid() and (mark in command or mark.encode() in environment or _stands_in(number, mark))
+    ]
+
+
+def temporaries(*folders: Path) -> list[Path]:
+    """Files and folders by which something is made whole before it gets its name, that were never finished."""
+    patterns = (".*.tmp", ".*.creating", "??/.[0-9a-f]*")
+    return sorted(path for folder in folders for pattern in patterns for path in folder.rglob(pattern))
+
+
+def damaged_stages(cache: Path) -> Iterator[str]:
+    """Stages under their final name that are not whole, by their checksum and their own key."""
+    for folder in sorted(cache.glob("??/[!.]*")):
+        try:
+            stored = json.loads((folder / "stage.json").read_bytes())
+            digest = hashlib.sha256((folder / "tensors.safetensors").read_bytes()).hexdigest()
+            if (stored["key"], stored["tensors_sha256"]) != (folder.name, digest):
+                yield f"stage {folder.name[:12]} in the cache is not what was written"
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            yield f"stage {folder.name[:12]} in the cache is not whole: {error!r}"
+
+
+def _doubled(written: Written) -> Iterator[str]:
+    """Ends that were counted twice; rows that were written oftener than their trial was tried, or disagree."""
+    finished = Counter(row["trial_id"] for row in written.rows["trials"] if row["status"] == "finished")
+    yield from (f"trial {trial_id} finished {n} times" for trial_id, n in finished.items() if n > 1)
+    tries = Counter(trial_id for trial_id, _ in written.last["attempts"])
+    for table in OF_TRIALS:
+        said: dict[tuple[Any, ...], list[Row]] = {}
+        for row in written.rows[table]:
+            said.setdefault(key_of(table, row), []).append(_said(row))
+        for key, rows in said.items():
+            if len(rows) > tries[key[0]]:
+                yield f"{table}: {key} was written {len(rows)} times in {tries[key[0]]} attempts"
+            if any(row != rows[0] for row in rows):
+                yield f"{table}: rows of {key} disagree"
+
+
+def _lost(written: Written, trial_id: str, cache: Path) -> Iterator[str]:
+    """Rows and stages that a finished trial should have and has not."""
+    planned = next((row for row in written.last["planned"].values() if row["trial_id"] == trial_id), None)
+    if planned is None:
+        yield f"trial {trial_id} finished and was never planned"
+        return
+    stages = {row["stage_key"]: row for row in written.of_trial("stages", trial_id)}
+    points = {row["point"] for row in written.of_trial("operating_points", trial_id)}
+    if points != set(range(planned["points_planned"])):
+        yield f"trial {trial_id} has the points {sorted(points)} of {planned['points_planned']}"
+    for key in set(planned["stage_keys"]) ^ stages.keys():
+        yield f"trial {trial_id}: stage {key[:12]} was planned or run, and not both"
+    for key in stages:
+        yield from _lost_of_stage(written, trial_id, key, cache)
+    for table in OF_POINTS:
+        yield from _uneven(table, trial_id, points, written.of_trial(table, trial_id))
+    if not any(written.of_trial(table, trial_id) for table in ("predictions", "estimates")):
+        yield f"trial {trial_id} predicted nothing"
+
+
+def _lost_of_stage(written: Written, trial_id: str, key: str, cache: Path) -> Iterator[str]:
+    path = cache / key[:2] / key / "stage.json"
+    try:
+        trained = json.loads(path.read_bytes())["description"]["info"].get("epochs", [])
+    except FileNotFoundError:
+        yield f"trial {trial_id}: stage {key[:12]} is not in the cache"
+        return
+    except (ValueError, KeyError, TypeError, AttributeError):  # damaged, which is told of the stage itself
+        return
+    there = [row["epoch"] for row in written.of_trial("epochs", trial_id) if row["stage_key"] == key]
+    if len(there) != len(trained):
+        yield f"trial {trial_id}: {len(there)} rows of {len(trained)} epochs of stage {key[:12]}"
+
+
+def _uneven(table: str, trial_id: str, points: set[int], rows: Iterable[Row]) -> Iterator[str]:
+    """A point that lacks a row which another point of the trial has: all have the same images and layers."""
+    sets: dict[int, set[tuple[Any, ...]]] = {point: set() for point in points}
+    for row in rows:
+        sets.setdefault(row["point"], set()).add(key_of(table, row)[2:])
+    whole = set[tuple[Any, ...]]().union(*sets.values())
+    for point, there in sets.items():
+        if there != whole:
+            yield f"{table}: point {point} of trial {trial_id} has {len(there)} rows of {len(whole)}"
+
+
+def _untold(written: Written, *, ended: bool) -> Iterator[str]:
+    """Attempts that are missing, have no end or no cause; failed trials without an error."""
+    numbers: dict[str, set[int]] = {}
+    for (trial_id, number), row in written.last["attempts"].items():
+        numbers.setdefault(trial_id, set()).add(number)
+        if ended and row["status"] == "running":
+            yield f"attempt {number} of trial {trial_id} has no end"
+        if row["status"] in ("failed", "died", "interrupted") and not row["cause"]:
+            yield f"attempt {number} of trial {trial_id} {row['status']} without a cause"
+    for trial_id, there in numbers.items():
+        if there != set(range(1, len(there) + 1)):
+            yield f"trial {trial_id} has the attempts {sorted(there)}"
+    for row in written.last["trials"].values():
+        if row["attempts"] not in numbers.get(row["trial_id"], set()):
+            yield f"trial {row['trial_id']} ended with attempt {row['attempts']}, of which there is no row"
+        if row["status"] == "failed" and not row["error"]:
+            yield f"trial {row['trial_id']} failed without an error"
+
+
+def _said(row: Row) -> Row:
+    """A row without what may differ between two that say the same."""
+    return {name: value for name, value in row.items() if name not in VOLATILE}
+
+
+def _stands_in(number: int, folder: str) -> bool:
+    """Whether a process has its working folder there; what was forked shows its ancestor's words and environment."""
+    try:
+        place = str(Path(f"/proc/{number}/cwd").readlink())
+    except OSError:  # it ended meanwhile, or is somebody else's
+        return False
+    return place == folder or place.startswith(f"{folder}/")

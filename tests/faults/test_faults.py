@@ -1,0 +1,93 @@
+"""The short version of benchmarks/faults.py, and that its faults do to a file what they say."""
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from results.durable import write_durably
+from tests.faults.moments import Fault, How, Moment, Watch, moments_of
+
+ROOT = Path(__file__).parents[2]
+OLD, NEW = b"old content", b"new content"
+
+
+@pytest.mark.slow
+def test_a_sweep_survives_what_strikes_at_its_writes(tmp_path: Path) -> None:
+    command = [sys.executable, "benchmarks/faults.py", "--faults", "12", "--seed", "1", "--out", str(tmp_path / "f")]
+    done = subprocess.run(
+        command, cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    *_, whole = csv.DictReader((tmp_path / "f.csv").read_text().splitlines())
+    assert (whole["fault"], whole["lives that broke a promise"]) == ("all", "0")
+    assert int(whole["struck"]) >= 12
+    assert len((tmp_path / "f.jsonl").read_text().splitlines()) == int(whole["struck"])
+
+
+def carelessly(path: Path) -> None:
+    temporary = path.with_name("temporary")
+    temporary.write_bytes(NEW)
+    temporary.replace(path)
+    (path.parent / "later").touch()
+
+
+def carefully(path: Path) -> None:
+    write_durably(path, lambda stream: stream.write(NEW))
+    (path.parent / "later").touch()
+
+
+def struck(folder: Path, write: object, how: How, moment: Moment, seed: int) -> int:
+    """How a fork ends that writes a file, struck before a moment."""
+    (folder / "file").write_bytes(OLD)
+    assert callable(write)
+    child = os.fork()
+    if child == 0:
+        try:
+            Watch(folder, folder.with_name(f"{folder.name}.trace"), Fault(how, moment, seed)).install()
+            write(folder / "file")
+        except BaseException:  # noqa: BLE001  # a fork must not go on as the test
+            os._exit(1)
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("moment", [
+    Moment("open", ".file.*.tmp"), Moment("fsync", ".file.*.tmp"), Moment("rename", "file"), Moment("open", "later"),
+])  # fmt: skip
+def test_what_is_written_durably_is_old_or_new_when_power_is_lost(tmp_path: Path, moment: Moment, seed: int) -> None:
+    assert struck(tmp_path, carefully, "loss of power", moment, seed) == -signal.SIGKILL
+    expected = {OLD} if moment.place != "later" else {NEW}
+    assert {(tmp_path / "file").read_bytes()} == expected
+
+
+def test_what_is_not_written_durably_is_torn_or_lost_when_power_is_lost(tmp_path: Path) -> None:
+    found = set()
+    for seed in range(20):
+        folder = tmp_path / f"{seed}"
+        folder.mkdir()
+        struck(folder, carelessly, "loss of power", Moment("open", "later"), seed)
+        found.add((folder / "file").read_bytes())
+    assert OLD in found
+    assert any(content not in (OLD, NEW) for content in found)
+
+
+def test_each_change_is_seen_before_it_happens(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    assert struck(folder, carefully, "SIGKILL", Moment("nothing", "such"), 0) == 0
+    seen = [(moment.event, moment.place) for moment in moments_of(tmp_path / "folder.trace")]
+    before = [("open", ".file.*.tmp"), ("fsync", ".file.*.tmp"), ("rename", "file")]
+    assert seen == [*before, ("fsync", "."), ("open", "later")]
+
+
+@pytest.mark.parametrize("event", ["open", "fsync"])
+def test_on_a_full_disk_the_old_file_stays_and_nothing_else_is_left(tmp_path: Path, event: str) -> None:
+    assert struck(tmp_path, carefully, "full disk", Moment(event, ".file.*.tmp"), 0) == 1
+    assert (tmp_path / "file").read_bytes() == OLD
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]

@@ -1,0 +1,201 @@
+"""A sweep of a second, launched by its real command in forks of a process that has all libraries imported already.
+
+Importing torch takes longer than the sweep, so launcher and ranks are forks instead of fresh programs. All else is the
+product's: the command line, the run's lock and folder, the ranks' loop (hpc.process_ranks.serve) and their pipe.
+"""
+
+import importlib
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, NoReturn
+
+from tests.faults.moments import Fault, Watch
+
+NAME = "tiny"
+SPEC = f"""
+name = "{NAME}"
+[trial]
+network = "friedman_mlp"
+pruning.linear = true
+data = {{ name = "friedman1", train_images = 20 }}
+source.epochs = 1
+optimisation = {{ epochs = 2, head_epochs = 1 }}
+[[variants]]
+method.name = "fine_tune"
+[[variants]]
+method = {{ name = "transtailor", steps = 2, alpha_epochs = 1 }}
+"""
+LIMIT_S = 900.0  # on a busy machine; a launch takes a second
+
+
+@dataclass(frozen=True)
+class Launch:
+    """How a launch ended."""
+
+    code: int  # as subprocess has it: negative is the number of a signal
+    said: str  # both streams
+
+
+@dataclass(frozen=True)
+class TinySweep:
+    """A folder for one sweep; what its launches change is all below `folder`."""
+
+    folder: Path
+    notes: Path  # traces and outputs, beside the folder that faults may hit
+
+    @classmethod
+    def below(cls, place: Path) -> "TinySweep":
+        """A new one."""
+        sweep = cls(place / "sweep", place / "notes")
+        sweep.folder.mkdir(parents=True)
+        sweep.notes.mkdir()
+        (sweep.notes / "spec.toml").write_text(SPEC)
+        return sweep
+
+    @property
+    def run(self) -> Path:
+        """The run's folder."""
+        return self.folder / "runs" / NAME
+
+    @property
+    def cache(self) -> Path:
+        """The cache's folder."""
+        return self.folder / "cache"
+
+    def trace(self, number: int) -> Path:
+        """The moments of a launch."""
+        return self.notes / f"trace{number}"
+
+    def launch(self, number: int, fault: Fault | None = None) -> Launch:
+        """Launches it in a fork and waits for its end.
+
+        Raises:
+            TimeoutError: it did not end; it was killed.
+        """
+        output = self.notes / f"output{number}"
+        child = os.fork()
+        if child == 0:
+            _in_a_fork(lambda: self._be_launched(number, fault), output)
+        handle = os.pidfd_open(child)
+        try:
+            if not select.select([handle], [], [], LIMIT_S)[0]:
+                os.kill(child, signal.SIGKILL)
+                os.waitpid(child, 0)
+                raise TimeoutError(f"launch {number} in {self.folder} did not end: {output.read_text()}")
+        finally:
+            os.close(handle)
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        return Launch(code, output.read_text(errors="replace"))
+
+    def _be_launched(self, number: int, fault: Fault | None) -> int:
+        from hpc import process_ranks
+        from sweeps import launch
+        from tailor import runner
+
+        os.chdir(self.folder)
+        watch = Watch(self.folder, self.trace(number), fault)
+        forked = SimpleNamespace(**vars(subprocess) | {"Popen": _rank_forker(watch)})
+        process_ranks.subprocess = forked  # type: ignore[assignment]
+        runner.run_trial.__kwdefaults__["checkpoint_every_s"] = 0.0  # as after half a minute in a longer one
+        sys.argv = ["sweeps/launch.py", str(self.notes / "spec.toml"), "--site", "serial"]
+        watch.install()
+        return launch.main([*sys.argv[1:], "--runs", str(self.run.parent), "--cache", str(self.cache)])
+
+
+def warm_up() -> None:
+    """Imports what launcher and ranks import, so that forks need not; starts no thread, which a fork would lack."""
+    for name in ("sweeps.driver", "sweeps.serial_site", "sweeps.relaunch", "sweeps.trial", "results.report"):
+        importlib.import_module(name)
+    for name in ("duckdb", "pyarrow.parquet", "tailor.friedman", "tailor.embedded_networks", "tests.faults.invariants"):
+        importlib.import_module(name)
+    import torch
+
+    torch.set_num_threads(1)
+    torch.optim.SGD([torch.zeros(1)], lr=0.0)  # imports more than torch itself
+
+
+class ForkedRank:
+    """The part of subprocess.Popen that ranks need, for a fork that becomes a rank."""
+
+    def __init__(self, command: list[str], environment: dict[str, str], output: int, keep: tuple[int, ...]) -> None:
+        self.args, self.returncode = command, None
+        self.pid = os.fork()
+        if self.pid == 0:
+            _be_rank(int(command[-2]), int(command[-1]), environment, output, keep)
+
+    def poll(self) -> int | None:
+        """The exit status, once it has ended."""
+        if self.returncode is None:
+            process, status = os.waitpid(self.pid, os.WNOHANG)
+            if process:
+                self.returncode = os.waitstatus_to_exitcode(status)
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """The exit status; raises subprocess.TimeoutExpired."""
+        until_s = None if timeout is None else time.monotonic() + timeout
+        while (code := self.poll()) is None:
+            if until_s is not None and time.monotonic() > until_s:
+                raise subprocess.TimeoutExpired(self.args, timeout or 0.0)
+            time.sleep(0.01)
+        return code
+
+
+def _rank_forker(watch: Watch) -> Callable[..., ForkedRank]:
+    def fork(command: list[str], *, env: dict[str, str], pass_fds: list[int], stdout: Any, **_: Any) -> ForkedRank:
+        return ForkedRank(command, env, stdout.fileno(), (*pass_fds, *watch.inherited))
+
+    return fork
+
+
+def _be_rank(pipe: int, parent: int, environment: dict[str, str], output: int, keep: tuple[int, ...]) -> NoReturn:
+    """What a fresh rank's program does, without its imports: nothing of the launcher's is left but its memory."""
+    from hpc.process_ranks import serve
+
+    try:
+        os.setsid()
+        os.dup2(output, 1)
+        os.dup2(output, 2)
+        for number in {int(name) for name in os.listdir("/proc/self/fd")} - {0, 1, 2, *keep}:  # noqa: PTH208
+            try:
+                os.close(number)
+            except OSError:  # the one by which the folder was listed
+                continue
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        os.environ.update(environment)
+        serve(pipe, parent)
+    except BaseException:  # noqa: BLE001  # a fork must never go on as its parent
+        traceback.print_exc()
+        os._exit(1)
+    os._exit(0)
+
+
+def _in_a_fork(act: Callable[[], int], output: Path) -> NoReturn:
+    """Runs a function with its output in a file and ends this process with its result, as a program would."""
+    code = 70
+    try:
+        os.setsid()
+        handle = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+        os.dup2(handle, 1)
+        os.dup2(handle, 2)
+        sys.stdout, sys.stderr = (os.fdopen(number, "w", buffering=1, closefd=False) for number in (1, 2))
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        code = act()
+    except KeyboardInterrupt:
+        code = 130
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else 1
+    except BaseException:  # noqa: BLE001  # as the interpreter does at the end of a program
+        traceback.print_exc()
+        code = 1
+    os._exit(code)

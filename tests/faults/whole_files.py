@@ -1,0 +1,91 @@
+"""Whole files of each kind that the product reads, as small as they can be, for tests to damage."""
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+from results.writer import Writer
+
+TRIALS = ("a" * 16, "b" * 16)
+POINTS, SAMPLES, EPOCHS = 2, 3, 2
+NOW = datetime(2024, 5, 1, tzinfo=UTC)
+KEYS = ("1" * 64, "2" * 64)  # a trial's stages, each of which is a point
+
+
+def write_trial(run: Path, trial: str) -> None:
+    """All rows of one trial that finished at its first attempt, each table in a part of its own."""
+    writer, code = Writer(run / "tables"), {"code_digest": "c", "trial_id": trial}
+    arm = {"label": "x", "method": "x", "network": "n", "dataset": "d", "seed": 0, "sweep": "s"}
+    plan = {"ranks": 1, "points_planned": POINTS, "config_json": "{}", "stage_keys": list(KEYS)}
+    span = {"started_at": NOW, "ended_at": NOW}
+    attempt = {"attempt": 1, "driver": "d", "host": "h", **code}
+    writer.write("planned", [{**arm, **code, **plan}])
+    writer.write("attempts", [{**attempt, "status": "running", "started_at": NOW}])
+    stage = {"kind": "k", "kind_version": 1, "parents": [], "cached": False, "compute_s": 1.0, "device": "cpu"}
+    stage |= {"ranks": 1, "torch_version": "2", "stored_bytes": 1, **code}
+    writer.write("stages", [{**stage, "stage_key": key, "order": order} for order, key in enumerate(KEYS)])
+    epoch = {"kind": "k", "train_loss": 1.0, "learning_rate": 1.0, "images": 1, "seconds": 1.0, **code}
+    writer.write("epochs", [{**epoch, "stage_key": key, "epoch": n} for key in KEYS for n in range(EPOCHS)])
+    point = {"protocol": "validation", "removed_macs_fraction": 0.0, "macs": 1, "original_macs": 1, "params": 1}
+    point |= {"trained_epochs": 1, "metric": "accuracy", "validation_score": 1.0, "deciding_score": 1.0}
+    point |= {"validation_loss": 1.0, "validation_images": 1, **arm, **code}
+    image = {"split": "test", "label": 0, "prediction": 0, "probability": 1.0, **code}
+    layer = {"layer": "l", "order": 0, "width": 1, "original_width": 1, "macs": 1, **code}
+    for number, key in enumerate(KEYS):
+        writer.write("layers", [{**layer, "point": number}])
+        writer.write("operating_points", [{**point, "point": number, "stage_key": key, "model_key": key}])
+        writer.write("predictions", [{**image, "point": number, "image_id": image_id} for image_id in range(SAMPLES)])
+    writer.write("attempts", [{**attempt, "status": "finished", **span}])
+    writer.write("trials", [{"status": "finished", "attempts": 1, "seconds": 1.0, **span, **code}])
+
+
+def write_run(run: Path) -> None:
+    """The folder of a run of two finished trials, as far as it is read again."""
+    for trial in TRIALS:
+        write_trial(run, trial)
+    launch = {"packages": {"torch": "2"}, "command": "launch"}
+    trials = {trial: {"label": "x", "config": {"seed": 0}} for trial in TRIALS}
+    plan = {"format": 2, "name": "run", "trials": trials, "resources": {"ranks": 1}, "private_cache": False}
+    history = [{"what": "created", "command": "launch"}]
+    provenance = {"format": 2, "name": "run", "code_digest": "c", "created": launch, "history": history}
+    (run / "plan.json").write_text(json.dumps(plan))
+    (run / "provenance.json").write_text(json.dumps(provenance))
+    (run / "spec.toml").write_text('name = "run"\n')
+
+
+def write_stage(cache: Path) -> None:
+    """A finished stage in a cache."""
+    import safetensors.torch
+    import torch
+
+    from tailor.cache import Cache
+
+    tensors = safetensors.torch.save({"weight": torch.arange(6.0), "indices": torch.tensor([1, 2])})
+    Cache(cache).write(KEYS[0], {"kind": "k", "info": {"epochs": [{"loss": 1.5}]}, "parents": []}, tensors)
+
+
+def write_checkpoint(folder: Path) -> None:
+    """The checkpoint of a model of one layer after two epochs."""
+    import torch
+
+    from tailor.averaging import WeightAverage
+    from tailor.checkpoint import Checkpoint, Progress
+    from tailor.distributed import join
+
+    model = torch.nn.Linear(3, 2)
+    optimiser = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    model(torch.ones(1, 3)).sum().backward()
+    optimiser.step()
+    checkpoint = Checkpoint(folder / "checkpoint", 0.0, join("cpu"))
+    checkpoint.save(Progress(epoch=2), model, optimiser, WeightAverage(model, 0.9))
+
+
+def write_model(folder: Path) -> None:
+    """A saved sub-model."""
+    from tailor import networks
+    from tailor.catalog import NETWORKS
+    from tailor.state import ModelState, save_model, weights
+
+    model = networks.build("friedman_mlp", 1, seed=0)
+    shape = NETWORKS["friedman_mlp"].input_shape
+    save_model(ModelState(network="friedman_mlp", classes=1, input_shape=shape, tensors=weights(model)), folder)

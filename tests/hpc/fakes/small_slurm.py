@@ -1,0 +1,37 @@
+"""A SLURM of one job, told by files: `small_slurm.py NAME FOLDER ARGUMENTS...`; the test plays the job's nodes.
+
+FOLDER/state is what squeue says of the job ("RUNNING|None"), empty while there is none; FOLDER/refusals.json has what a
+command refuses, by its name: {"sbatch": "text", "--test-only": ..., "requeue": ..., "--signal": ...}.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+command, folder, *arguments = sys.argv[1:]
+state, log = Path(folder, "state"), Path(folder, "calls")
+with log.open("a", encoding="utf-8") as calls:
+    calls.write(json.dumps([command, *arguments]) + "\n")
+refusals = json.loads(Path(folder, "refusals.json").read_text(encoding="utf-8"))
+text = Path(arguments[-1]).read_text(encoding="utf-8") if command == "sbatch" else ""
+for name, said in refusals.items():
+    if name in (command, *(word.partition("=")[0] for word in arguments)):
+        if name == "--test-only" and "--nodes=2" not in text:  # two nodes are refused, and one is not
+            continue
+        sys.exit(f"{command}: error: {said}")
+if command == "sbatch" and "--test-only" not in arguments:
+    Path(folder, "submitted").write_text(text, encoding="utf-8")
+    state.write_text(Path(folder, "first_state").read_text())
+    sys.stdout.write("7\n")
+elif command == "squeue" and state.read_text():
+    job, reason = state.read_text().split("|")
+    many = any("%e" in word for word in arguments)
+    sys.stdout.write(f"7|{job}|N/A|||{reason}\n" if many else f"7|{job}|{reason}\n")
+elif command == "scancel" and "--signal=USR2" in arguments:
+    Path(folder, "signalled").touch()
+elif command == "scancel":
+    state.write_text("CANCELLED|None")
+elif command == "scontrol":
+    sys.stdout.write("Slurmctld(primary) at head is UP\n")
+    if "requeue" in arguments:
+        state.write_text("PENDING|BeginTime")

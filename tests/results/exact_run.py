@@ -1,0 +1,120 @@
+"""Runs whose every score is known: how many of 100 test images each operating point names rightly."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from results.schema import TABLES
+from results.writer import Writer
+
+IMAGES = 100
+START = datetime(2024, 5, 1, 12, 0, tzinfo=UTC)
+COMMON = {"code_digest": "c0de" * 16}
+
+
+def sha(*parts: object) -> str:
+    """A stage key that depends on these words."""
+    return hashlib.sha256("/".join(map(str, parts)).encode()).hexdigest()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """One trial.
+
+    Attributes:
+        right: of each operating point, how many of the images 0..99 are named rightly; or which images.
+        asked: budget of each point; None leaves it to a rule.
+        validation: score of each point; the test score where it is None.
+        ended: finished, failed or missing; what failed or is missing has the points that `right` gives it.
+        shared_source: whether all seeds of the run have one source training.
+        config: settings beside the network, the method and the seed.
+    """
+
+    label: str
+    seed: int
+    right: Sequence[int | Sequence[int]]
+    asked: Sequence[float | None] = (0.2,)
+    removed: Sequence[float] | None = None
+    validation: Sequence[float] | None = None
+    method: str = "prune"
+    network: str = "net"
+    dataset: str = "digits"
+    ended: str = "finished"
+    device: str = "cpu"
+    shared_source: bool = False
+    seconds: float = 3600.0
+    config: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def trial_id(self) -> str:
+        """Depends on all that tells two trials apart here."""
+        return sha(self.label, self.seed, self.network, self.dataset, json.dumps(self.config), self.asked)[:16]
+
+
+def write_run(folder: Path, trials: Sequence[Trial], *, images: Sequence[int] = range(IMAGES)) -> Path:
+    """Writes the run and returns its folder; `images` are the ids of the test images."""
+    rows: dict[str, list[dict[str, Any]]] = {}
+    for trial in trials:
+        for table, several in _rows(trial, images).items():
+            rows.setdefault(table, []).extend(several)
+    (folder / "tables").mkdir(parents=True, exist_ok=True)
+    writer = Writer(folder / "tables")
+    for table, several in rows.items():
+        names = {column.name for column in TABLES[table].columns}
+        writer.write(table, [{name: value for name, value in row.items() if name in names} for row in several])
+    return folder
+
+
+def _rows(trial: Trial, images: Sequence[int]) -> dict[str, list[dict[str, Any]]]:
+    of = {**COMMON, "trial_id": trial.trial_id, "sweep": "exact", "label": trial.label, "method": trial.method,
+          "network": trial.network, "dataset": trial.dataset, "seed": trial.seed, "train_images": 50}  # fmt: skip
+    settings = {"network": trial.network, "method": {"name": trial.method}, "seed": trial.seed, **trial.config}
+    source = sha("source", trial.network, 0 if trial.shared_source else trial.seed)
+    keys = [sha("point", trial.trial_id, point) for point in range(len(trial.right))]
+    planned = {"ranks": 1, "points_planned": len(keys), "config_json": json.dumps(settings),
+               "stage_keys": [source, *keys], "tuning_json": None, "tuning_order": None}  # fmt: skip
+    rows: dict[str, list[dict[str, Any]]] = {"planned": [{**of, **planned}]}
+    if trial.ended != "missing":
+        error = "RuntimeError: no" if trial.ended == "failed" else None
+        times = {"started_at": START, "ended_at": START, "seconds": 1.0, "attempts": 1, "error": error}
+        rows["trials"] = [{**of, **times, "status": trial.ended}]
+    if not keys:
+        return rows
+    how = {"kind_version": 1, "cached": False, "ranks": 2, "torch_version": "2", "stored_bytes": 1}
+    stages = [(source, "train_source", []), *((key, "operating_point", [source]) for key in keys)]
+    rows["stages"] = [
+        {**of, **how, "device": trial.device, "stage_key": key, "kind": kind, "order": order, "parents": parents,
+         "compute_s": trial.seconds}
+        for order, (key, kind, parents) in enumerate(stages)
+    ]  # fmt: skip
+    epoch = {"epoch": 0, "train_loss": 1.0, "train_accuracy_fraction": 0.5, "learning_rate": 0.1, "images": 50}
+    rows["epochs"] = [{**of, **epoch, "stage_key": source, "kind": "train_source", "seconds": 1.0}]
+    for point, key in enumerate(keys):
+        _add_point(rows, trial, of, point, key, images)
+    return rows
+
+
+def _add_point(
+    rows: dict[str, list[dict[str, Any]]], trial: Trial, of: Mapping[str, Any], point: int, key: str,
+    images: Sequence[int],
+) -> None:  # fmt: skip
+    chosen = trial.right[point]
+    right = set(list(images)[:chosen]) if isinstance(chosen, int) else set(chosen)
+    asked = trial.asked[point]
+    removed = (asked or 0.0) if trial.removed is None else trial.removed[point]
+    score = len(right) / len(images) if trial.validation is None else trial.validation[point]
+    rows.setdefault("operating_points", []).append({
+        **of, "point": point, "stage_key": key, "model_key": sha("model", key), "protocol": "validation",
+        "asked_removed_macs_fraction": asked, "removed_macs_fraction": removed, "macs": round(1000 * (1 - removed)),
+        "original_macs": 1000, "params": 10, "trained_epochs": 1, "trained_macs": 1.0, "metric": "accuracy",
+        "validation_score": score, "deciding_score": score, "validation_loss": 1.0, "validation_images": 100,
+    })  # fmt: skip
+    rows.setdefault("predictions", []).extend(
+        {**of, "point": point, "split": "test", "image_id": image, "label": image % 2,
+         "prediction": image % 2 if image in right else 9, "probability": 0.9}
+        for image in images
+    )  # fmt: skip

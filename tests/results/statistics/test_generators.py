@@ -1,0 +1,38 @@
+"""Every draw comes from the generator that was handed over: the global one is neither read nor moved."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from results.statistics import front_shares, iqm_interval, paired, sign_flip_p, summary
+
+VALUES = np.random.default_rng(0).normal(0.5, 1, (3, 20))
+DRAWING: dict[str, Callable[[np.random.Generator], object]] = {
+    "sign_flip_p": lambda generator: sign_flip_p(VALUES[0], generator),
+    "paired": lambda generator: paired(dict(enumerate(VALUES[0])), dict.fromkeys(range(20), 0.0), generator),
+    "iqm_interval": lambda generator: iqm_interval(list(VALUES), generator),
+    "summary": lambda generator: summary(list(VALUES), generator),
+    "front_shares": lambda generator: front_shares(VALUES, -VALUES, generator).tolist(),
+}
+
+
+@pytest.mark.parametrize("name", DRAWING)
+def test_the_global_generator_is_neither_read_nor_moved(name: str) -> None:
+    found = []
+    for seed in (0, 1):
+        np.random.seed(seed)  # noqa: NPY002  # the global generator is what this is about
+        before = np.random.get_state()[1].copy()  # type: ignore[index, union-attr]  # noqa: NPY002
+        found.append(DRAWING[name](np.random.default_rng(7)))
+        assert (np.random.get_state()[1] == before).all()  # type: ignore[index]  # noqa: NPY002
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("name", DRAWING)
+def test_the_given_generator_decides(name: str) -> None:
+    same = [DRAWING[name](np.random.default_rng(7)) for _ in range(2)]
+    assert same[0] == same[1]
+    moved = np.random.default_rng(7)
+    before = moved.bit_generator.state
+    DRAWING[name](moved)
+    assert moved.bit_generator.state != before

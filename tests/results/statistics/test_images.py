@@ -1,0 +1,83 @@
+"""McNemar's test, and differences over seeds and images, by hand and against statsmodels."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+from statsmodels.formula.api import ols
+from statsmodels.stats.anova import anova_lm
+from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar
+
+from results.statistics import mcnemar, mean_interval, over_seeds_and_images
+
+
+def models(both: int, first_only: int, second_only: int, neither: int) -> tuple[np.ndarray, np.ndarray]:
+    first = [True] * (both + first_only) + [False] * (second_only + neither)
+    second = [True] * both + [False] * first_only + [True] * second_only + [False] * neither
+    return np.array(first), np.array(second)
+
+
+def test_mcnemar_by_hand() -> None:
+    found = mcnemar(*models(20, 1, 5, 4))
+    assert (found.images, found.first_only, found.second_only) == (30, 1, 5)
+    assert found.p == pytest.approx(2 * (1 + 6) / 64)
+    assert found.mid_p == pytest.approx((2 + 6) / 64)
+    assert found.smallest_p == 2 / 64
+
+
+@pytest.mark.parametrize(("b", "c"), [(0, 0), (3, 3), (0, 8), (12, 30), (700, 800), (3000, 2500)])
+def test_the_exact_p_is_statsmodels(b: int, c: int) -> None:
+    found = mcnemar(*models(10, b, c, 5))
+    if b + c:
+        assert found.p == pytest.approx(statsmodels_mcnemar([[10, b], [c, 5]], exact=True).pvalue, rel=1e-9)
+    assert found.mid_p <= found.p <= 1
+    assert found.smallest_p <= found.p
+
+
+def test_no_discordant_image_says_nothing() -> None:
+    found = mcnemar(*models(5, 0, 0, 5))
+    assert (found.p, found.mid_p, found.smallest_p) == (1, 1, 1)
+
+
+def test_other_images_are_refused() -> None:
+    with pytest.raises(ValueError, match="same images"):
+        mcnemar(np.array([True]), np.array([True, False]))
+    with pytest.raises(ValueError, match="seeds and images"):
+        over_seeds_and_images(np.zeros(3))
+
+
+def test_the_variance_is_that_of_a_two_way_table() -> None:
+    generator = np.random.default_rng(0)
+    data = generator.normal(0, 1, (4, 6)) + generator.normal(0, 1, (1, 6)) + generator.normal(0, 0.5, (4, 1))
+    seeds, images = np.indices(data.shape)
+    frame = pd.DataFrame({"y": data.ravel(), "seed": seeds.ravel(), "image": images.ravel()})
+    table = anova_lm(ols("y ~ C(seed) + C(image)", frame).fit())
+    ms = table["mean_sq"]
+    variance = (ms["C(seed)"] + max(ms["C(image)"] - ms["Residual"], 0)) / data.size
+    found = over_seeds_and_images(data)
+    assert found.low is not None and found.high is not None and found.degrees is not None
+    degrees = (variance * data.size) ** 2 / (ms["C(seed)"] ** 2 / 3)
+    half = stats.t.ppf(0.975, degrees) * np.sqrt(variance)
+    assert found.degrees == pytest.approx(degrees)
+    assert (found.low, found.high) == pytest.approx((data.mean() - half, data.mean() + half))
+    assert found.p == pytest.approx(2 * stats.t.sf(abs(data.mean()) / np.sqrt(variance), degrees))
+
+
+def test_images_that_do_not_differ_leave_the_t_interval_over_seeds() -> None:
+    of_seed = np.array([0.1, 0.3, 0.2, 0.25])
+    found, mean = over_seeds_and_images(np.tile(of_seed[:, None], 9)), mean_interval(list(of_seed))
+    assert (found.low, found.high) == pytest.approx((mean.low, mean.high))
+    assert found.degrees == pytest.approx(3)
+
+
+def test_seeds_that_do_not_differ_leave_the_interval_over_images() -> None:
+    of_image = np.array([0.0, 1.0, 0.0, -1.0, 1.0])
+    found, mean = over_seeds_and_images(np.tile(of_image, (3, 1))), mean_interval(list(of_image))
+    assert (found.low, found.high) == pytest.approx((mean.low, mean.high))
+
+
+def test_one_seed_has_no_interval_and_no_difference_no_p() -> None:
+    one = over_seeds_and_images(np.ones((1, 5)))
+    assert (one.difference, one.low, one.p) == (1.0, None, None)
+    equal = over_seeds_and_images(np.zeros((3, 5)))
+    assert (equal.difference, equal.low, equal.high, equal.p) == (0, 0, 0, None)

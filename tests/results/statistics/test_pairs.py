@@ -1,0 +1,39 @@
+"""Holm's correction and the probability of improvement, by hand and against statsmodels and SciPy."""
+
+import numpy as np
+import pytest
+from scipy import stats
+from statsmodels.stats.multitest import multipletests
+
+from results.statistics import holm, paired, wilson
+
+
+def test_holm_by_hand() -> None:
+    # Sorted: 0.01 x 4, 0.02 x 3, 0.03 x 2, 0.9 x 1; none may be below the one before it.
+    assert holm([0.9, 0.01, 0.03, 0.02]) == pytest.approx([0.9, 0.04, 0.06, 0.06])
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_holm_agrees_with_statsmodels(seed: int) -> None:
+    p_values = np.random.default_rng(seed).random(12) ** 3
+    assert holm(list(p_values)) == pytest.approx(list(multipletests(p_values, method="holm")[1]))
+
+
+def test_what_has_no_p_is_not_of_the_family() -> None:
+    assert holm([0.02, None, 0.03]) == pytest.approx([0.04, None, 0.04])
+    assert holm([]) == []
+
+
+@pytest.mark.parametrize(("successes", "n"), [(0, 5), (3, 10), (10, 10), (17, 40)])
+def test_wilsons_interval_is_scipys(successes: int, n: int) -> None:
+    found = wilson(successes, n)
+    scipys = stats.binomtest(successes, n).proportion_ci(0.95, method="wilson")
+    assert (found.share, found.low, found.high) == pytest.approx((successes / n, scipys.low, scipys.high))
+
+
+def test_the_probability_of_improvement_counts_ties_for_half() -> None:
+    first = {0: 0.9, 1: 0.8, 2: 0.7, 3: 0.6}
+    second = {0: 0.8, 1: 0.8, 2: 0.6, 3: 0.7}
+    found = paired(first, second, np.random.default_rng(0)).improvement
+    assert (found.share, found.n) == ((2 + 0.5) / 4, 4)
+    assert wilson(0, 0).share is None

@@ -1,0 +1,154 @@
+"""A sweep on the test bed by the real command line, and what one looks at while it runs."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import duckdb
+
+from benchmarks.equality import Comparison, compare, points_of
+from results.reader import load
+from sweeps.cluster_run import ClusterRun
+from sweeps.run_folder import RunFolder
+from tests.slurm.testbed import Testbed
+
+ROOT = Path(__file__).resolve().parents[2]
+SERIAL = ("--runs", "serial_runs", "--cache", "serial_cache")
+SMALL = """
+[trial]
+source.epochs = 2
+optimisation.epochs = 2
+optimisation.head_epochs = 2
+[axes]
+seed = [0, 1]
+[[variants]]
+method.name = "head_only"
+[[variants]]
+method = { name = "prune", criterion = "l1", removed_macs_fraction = 0.3 }
+[[variants]]
+method = { name = "transtailor", steps = 2 }
+"""
+SITE = """
+partition = "{partition}"
+cpus_per_node = {cpus}
+memory_gb = 1.2
+gpus_per_node = {gpus}
+setup = {setup}
+walltime_min = {walltime_min}
+drain_before_s = {drain_before_s}
+idle_s = 10
+exclusive = {exclusive}
+[controller]
+partition = "main"
+memory_gb = 1.2
+walltime_min = {controller_min}
+[limits]
+max_jobs = {max_jobs}
+"""
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A spec and a site in a folder of their own."""
+
+    folder: Path
+    name: str
+    site: Path
+    testbed: Testbed
+
+    @property
+    def run(self) -> RunFolder:
+        """The run on SLURM."""
+        return RunFolder(self.folder / "runs" / self.name)
+
+    @property
+    def place(self) -> ClusterRun:
+        """Its jobs."""
+        return ClusterRun(self.run)
+
+    def launch(self, *options: str, site: str | None = None, limit_s: float = 600) -> subprocess.CompletedProcess[str]:
+        """`python sweeps/launch.py` with the spec, in the folder."""
+        words = [str(ROOT / "sweeps" / "launch.py"), f"{self.name}.toml", "--site", site or str(self.site), *options]
+        return self._call(words, limit_s)
+
+    def command(self, *words: str, limit_s: float = 200) -> subprocess.CompletedProcess[str]:
+        """`python -m sweeps`."""
+        return self._call(["-m", "sweeps", *words], limit_s)
+
+    def start_serial(self, log: IO[str]) -> subprocess.Popen[str]:
+        """The same sweep, one trial after the other, from an empty cache; for `beside_serial` when it has ended."""
+        words = [str(ROOT / "sweeps" / "launch.py"), f"{self.name}.toml", "--site", "serial", *SERIAL]
+        command = ["nice", "-n", "10", sys.executable, *words]
+        return subprocess.Popen(command, cwd=self.folder, env=self._environment, stdout=log, stderr=log, text=True)
+
+    def beside_serial(self) -> Comparison:
+        """The run beside the serial one."""
+        with load(self.run.path) as ours, load(self.folder / "serial_runs" / self.name) as theirs:
+            return compare(points_of(ours), points_of(theirs))
+
+    @property
+    def _environment(self) -> dict[str, str]:
+        return self.testbed.environment | {"PYTHONPATH": str(ROOT)}
+
+    def _call(self, words: list[str], limit_s: float) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, *words], cwd=self.folder, env=self._environment, text=True,
+            capture_output=True, timeout=limit_s, check=False,
+        )  # fmt: skip
+
+    def stages(self) -> int:
+        """How many stages are finished."""
+        return len(list((self.folder / "cache").glob("*/*/stage.json")))
+
+    def like_serial(self, *options: str) -> Comparison:
+        """The run beside the same sweep run one trial after the other, from an empty cache."""
+        done = self.launch(*SERIAL, *options, site="serial")
+        assert done.returncode == 0, done.stderr
+        return self.beside_serial()
+
+    def ends(self) -> dict[str, int]:
+        """How many rows say that a trial finished, by trial: in the parts, of which a loaded run shows the last row."""
+        parts = [str(part) for part in (self.run.tables / "trials").glob("[!.]*.parquet")]
+        query = "SELECT trial_id, count(*) FROM read_parquet(?) WHERE status = 'finished' GROUP BY ALL"
+        return dict(duckdb.execute(query, [parts]).fetchall())
+
+    def rows(self, query: str) -> list[dict[str, object]]:
+        """Rows of the run's tables."""
+        with load(self.run.path) as tables:
+            return tables.rows(query)
+
+
+def make_sweep(testbed: Testbed, folder: Path, name: str, spec: str, **site: int | str) -> Sweep:
+    """Writes a spec and a site; `site` fills the places of SITE."""
+    folder.mkdir(parents=True, exist_ok=True)
+    values: dict[str, int | str] = {
+        "partition": "main",
+        "cpus": 1,
+        "gpus": 0,
+        "setup": "[]",
+        "walltime_min": 10,
+        "drain_before_s": 20,
+        "controller_min": 30,
+        "max_jobs": 4,
+        "exclusive": "false",
+    } | site
+    (folder / f"{name}.toml").write_text(f'name = "{name}"\n{spec}')
+    path = folder / f"{name}_site.toml"
+    path.write_text(SITE.format(**values))
+    return Sweep(folder, name, path, testbed)
+
+
+def until(condition: Callable[[], object], limit_s: float, what: str) -> None:
+    """Returns when the condition is true.
+
+    Raises:
+        AssertionError: it is not, after the limit.
+    """
+    end_s = time.monotonic() + limit_s
+    while not condition():
+        assert time.monotonic() < end_s, f"waited {limit_s:g} s for {what}"
+        time.sleep(0.5)

@@ -1,0 +1,114 @@
+"""A sweep on a real SLURM that is disturbed in all ways: each trial ends once, with a quiet run's tables."""
+
+import random
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tests.slurm.disturbances import Disturber
+from tests.slurm.sweep import Sweep, make_sweep, until
+from tests.slurm.testbed import Testbed
+
+SPEC = """
+[trial]
+source.epochs = 2
+optimisation.epochs = 12
+optimisation.head_epochs = 4
+[axes]
+seed = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]
+[[variants]]
+method.name = "fine_tune"
+[[variants]]
+method = { name = "prune", criterion = "l1", removed_macs_fraction = 0.3 }
+[[variants]]
+method = { name = "transtailor", steps = 3 }
+"""
+RECOVERY_LIMIT_S = 150.0
+LEFT = ["worker_draining", "worker_ended"]
+
+
+@pytest.fixture(scope="module")
+def disturbed(three_nodes: Testbed, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sweep]:
+    """A sweep with walltimes of two minutes; while it runs, the tests below disturb it, one after the other."""
+    folder = tmp_path_factory.mktemp("disturbed")
+    times = {"walltime_min": 2, "drain_before_s": 20, "controller_min": 4}
+    sweep = make_sweep(three_nodes, folder, "disturbed", SPEC, partition="preempt", **times)
+    assert sweep.launch("--detach").returncode == 0
+    yield sweep
+    sweep.command("cancel", str(sweep.run.path))
+
+
+@pytest.mark.parametrize(
+    "what",
+    [
+        "worker_cancelled", "driver_killed", "worker_killed", "controller_warned", "worker_node_killed", "head_killed",
+        "worker_node_cut", "worker_preempted", "controller_requeued", "worker_node_drained", "controller_node_killed",
+    ],
+)  # fmt: skip
+def test_the_sweep_goes_on_after(what: str, disturbed: Sweep, three_nodes: Testbed) -> None:
+    disturber = Disturber(three_nodes, disturbed.run, random.Random(what))
+    until(lambda: disturbed.place.outcome or _runs(disturbed), RECOVERY_LIMIT_S, "a trial to run")
+    assert disturbed.place.outcome is None, "the sweep is too short for what is to be done to it"
+    before, joined = disturbed.stages(), _joined(disturbed)
+    hit = ""
+
+    def done() -> bool:
+        nonlocal hit
+        hit = hit or getattr(disturber, what)() or ""
+        return bool(hit)
+
+    until(done, RECOVERY_LIMIT_S, "something to disturb")
+    try:
+        _see_through(what, hit, disturbed, three_nodes, joined)
+        until(
+            lambda: disturbed.stages() > before + 1 or disturbed.place.outcome,
+            RECOVERY_LIMIT_S,
+            f"work after {what} of {hit}",
+        )
+    finally:
+        if what.endswith("_drained"):
+            three_nodes.resume(hit)
+
+
+def test_at_the_end_the_tables_are_those_of_a_quiet_run(disturbed: Sweep) -> None:
+    done = disturbed.launch(limit_s=600)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert sorted(disturbed.ends().values()) == [1] * 30
+    until(lambda: not disturbed.place.jobs(), 60, "its jobs to end")
+    comparison = disturbed.like_serial()
+    assert comparison.is_equal, str(comparison)
+    killed = disturbed.rows("SELECT * FROM attempts WHERE status IN ('died', 'interrupted')")
+    assert killed, "something was cut off"
+
+
+def _see_through(what: str, hit: str, sweep: Sweep, testbed: Testbed, joined: int) -> None:
+    """Waits for what has to come of it, and mends what does not mend itself; `joined`: workers that had joined then."""
+    if what.endswith("node_killed"):
+        until(lambda: testbed.state_of(hit).startswith(("down", "idle*", "unk")), 60, f"SLURM to miss {hit}")
+        testbed.start_node(hit)
+    if what.endswith("_cut"):
+        time.sleep(20.0)  # a cut of this length is what is tested
+        testbed.mend(hit)
+    if what.endswith("_preempted"):
+        job = hit.split()[1]
+        until(lambda: _events_of(sweep, job)[-1] != "worker_joined", 30, f"{hit} to be left")
+        assert _events_of(sweep, job)[-2:] in (["worker_joined", "worker_draining"], LEFT)
+    if what.endswith("_drained"):
+        until(lambda: testbed.state_of(hit) == "drained", 30, f"{hit} to be empty")
+        until(lambda: _joined(sweep) > joined, RECOVERY_LIMIT_S, "another worker elsewhere")
+        assert testbed.state_of(hit) == "drained"
+
+
+def _events_of(sweep: Sweep, job: str) -> list[object]:
+    """What became of a worker."""
+    return [row["kind"] for row in sweep.rows(f"SELECT kind FROM events WHERE job = '{job}' ORDER BY happened_at")]
+
+
+def _joined(sweep: Sweep) -> int:
+    """How many workers have joined so far."""
+    return len(sweep.rows("SELECT * FROM events WHERE kind = 'worker_joined'"))
+
+
+def _runs(sweep: Sweep) -> bool:
+    return bool(sweep.rows("SELECT * FROM attempts WHERE status = 'running' AND nodes IS NOT NULL"))

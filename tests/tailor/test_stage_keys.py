@@ -1,0 +1,55 @@
+"""A stage's key is the SHA-256 of what is said of it, however quickly that is put together."""
+
+import hashlib
+import json
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+import pytest
+
+from sweeps.plan import make_plan
+from sweeps.spec import SPECS, load_spec
+from tailor.config import TrialConfig
+from tailor.settings import Settings
+from tailor.stages import Stage
+from tailor.stages.base import PARENTS
+from tailor.walk import PlannedOutcome, steps_of
+
+
+def plain(value: Any) -> Any:
+    """Field by field, with everything looked up anew."""
+    if isinstance(value, Settings):
+        kept = {}
+        for name, field in type(value).model_fields.items():
+            extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
+            inner = getattr(value, name)
+            if not extra.get("in_no_id") and not ("neutral" in extra and extra["neutral"] == inner):
+                kept[name] = plain(inner)
+        return kept
+    if is_dataclass(value) and not isinstance(value, type):
+        return {
+            field.name: plain(getattr(value, field.name))
+            for field in fields(value)
+            if not (isinstance(value, Stage) and field.name in PARENTS)
+            and not ("neutral" in field.metadata and field.metadata["neutral"] == getattr(value, field.name))
+        }
+    return value
+
+
+@pytest.mark.parametrize("spec", ["demo", "tour", "methods_on_digits"])
+def test_a_key_is_that_of_the_slow_way(spec: str) -> None:
+    seen: set[str] = set()
+    for trial in make_plan(load_spec(SPECS / f"{spec}.toml")).trials:
+        if trial.config["seed"] != 0:
+            continue
+        config = TrialConfig.model_validate(trial.config)
+        assert config.identity() == plain(config)
+        steps, outcome = steps_of(config), None
+        for planned in trial.stages:
+            stage = steps.send(outcome)  # type: ignore[arg-type]
+            outcome = PlannedOutcome(planned.key)
+            said = {"kind": stage.kind, "version": stage.version, "settings": plain(stage), "parents": [*stage.parents]}
+            text = json.dumps(said, sort_keys=True, separators=(",", ":"), allow_nan=False)
+            assert planned.key == hashlib.sha256(text.encode()).hexdigest()
+            seen.add(stage.kind)
+    assert len(seen) > 3
