@@ -20,6 +20,7 @@ from dataclasses import dataclass
 
 from benchmarks.process import Taken, taken
 from benchmarks.record import RESULTS, ROOT, Cell, Measured, spread, verdict, write
+from results.reader import ABOUT_TRIALS
 
 COLUMNS = (
     "what", "trials", "files", "runs", "wall_s", "wall_s_quartiles", "cpu_s", "times_the_scan", "peak_memory_gb",
@@ -30,7 +31,6 @@ import sys, duckdb
 for folder in sys.argv[1:]:
     duckdb.sql(f"SELECT max(hash(one)) FROM read_parquet('{folder}/*.parquet') AS one").fetchall()
 """
-TABLES_OF_STATUS = ("planned", "trials", "attempts", "stages", "operating_points")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +46,7 @@ class Asked:
 
 ASKED = (
     Asked(what="report", words=("-m", "results", "report"), goal_s=60.0, goal_gb=2.0),
-    Asked(what="status", words=("-m", "sweeps", "status"), goal_s=2.0, tables=TABLES_OF_STATUS),
+    Asked(what="status", words=("-m", "sweeps", "status"), goal_s=2.0, tables=ABOUT_TRIALS),
 )
 
 

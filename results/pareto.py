@@ -37,19 +37,27 @@ class FrontPoint:
 
     Attributes:
         cost: in the unit of the column; hours for `DEVICE_HOURS`.
-        score: its mean, and `interval` that with its 95% interval.
-        seeds: that have both a score and a cost; all means are over these.
+        interval: the mean score with its 95% interval, over the seeds that have both a score and a cost.
         is_on_front: whether no other arm of the problem is as cheap and as good, and better in one.
         share: of the bootstrap resamples of the seeds in which that is so; None where there are fewer than two seeds.
     """
 
     arm: Arm
     cost: float
-    score: float
     interval: Mean
-    seeds: int
     is_on_front: bool
     share: float | None
+
+    @property
+    def score(self) -> float:
+        """The mean score."""
+        assert self.interval.mean is not None  # an arm without a seed has no point
+        return self.interval.mean
+
+    @property
+    def seeds(self) -> int:
+        """Those that all means are over."""
+        return self.interval.n
 
 
 def cost_names(run: Run) -> list[str]:
@@ -189,9 +197,7 @@ def _front(
         FrontPoint(
             arm=arms[place],
             cost=float(mean_cost[row]),
-            score=float(mean_score[row]),
             interval=mean_interval(scores[row][np.isfinite(scores[row])].tolist()),
-            seeds=int(np.isfinite(costs[row]).sum()),
             is_on_front=bool(front[row]),
             share=shares[row],
         )

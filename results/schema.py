@@ -78,12 +78,13 @@ class Table:
 _TRIAL = Column("trial_id", STRING, "", "hash of the trial's configuration and of the versions of what it uses")
 _POINT = Column("point", INTEGER, "", "number of the operating point on the trial's path, counted from 0")
 _STAGE = Column("stage_key", STRING, "sha256", "key of the stage in the cache")
+_TRAIN_IMAGES = "training images that the trial may use; fewer are there if a class has too few; null: not known"
 _ARM = (
     Column("label", STRING, "", "name of the arm in comparisons"),
     Column("method", STRING, "", "name of the method"),
     Column("network", STRING, "", "name of the network's architecture"),
     Column("dataset", STRING, "", "name of the target data set"),
-    Column("train_images", INTEGER, "images", "training images that the trial uses; null if not known", nullable=True),
+    Column("train_images", INTEGER, "images", _TRAIN_IMAGES, nullable=True),
     Column("seed", INTEGER, "", "seed of the trial"),
 )
 _SWEEP = Column("sweep", STRING, "", "name of the sweep")

@@ -33,18 +33,18 @@ def submit_or_find(
     run = RunFolder(runs / plan.name)
     digest = this_code_digest()
     job_texts(run, site, plan.resources, run.code_of(digest))  # refuses what the site cannot give
-    place = ClusterRun(run)
-    if place.exists and (job := place.controller()) is not None:
+    cluster = ClusterRun(run)
+    if cluster.exists and (job := cluster.controller()) is not None:
         check_may_go_on(run, open_run(run), plan, digest, extend=False, update_code=update_code)
-        return place, f"is being run by job {job.id} ({where(job)}); attached"
+        return cluster, f"is being run by job {job.id} ({where(job)}); attached"
     run, lock, what = start(plan, runs, extend=extend, update_code=update_code)
     with lock:
-        place = ClusterRun(run)
-        job_id = place.submit(site, caching)
-    return place, f"{what}; submitted as job {job_id}"
+        cluster = ClusterRun(run)
+        job_id = cluster.submit(site, caching)
+    return cluster, f"{what}; submitted as job {job_id}"
 
 
-def follow(place: ClusterRun, display: Display | None = None) -> Outcome:
+def follow(cluster: ClusterRun, display: Display | None = None) -> Outcome:
     """Shows how the sweep stands until it has ended; how it did.
 
     Raises:
@@ -54,8 +54,8 @@ def follow(place: ClusterRun, display: Display | None = None) -> Outcome:
     display = display or display_for_terminal()
     looked_s, noted, seen = time.monotonic(), 0, None
     said = ""
-    while (outcome := place.outcome) is None:
-        seen = read_progress(place.progress_file) or seen
+    while (outcome := cluster.outcome) is None:
+        seen = read_progress(cluster.progress_file) or seen
         if seen is not None:
             for text in seen.notes[len(seen.notes) - (seen.noted - noted) :] if seen.noted > noted else ():
                 display.note(text)
@@ -63,28 +63,28 @@ def follow(place: ClusterRun, display: Display | None = None) -> Outcome:
             display.show(seen.progress)
         if time.monotonic() - looked_s > LOOK_EVERY_S:
             looked_s = time.monotonic()
-            said = _look(place, display, said, is_silent=seen is not None)
+            said = _look(cluster, display, said, is_silent=seen is not None)
         time.sleep(POLL_S)
     if seen is not None:
         display.close(seen.progress)
     return outcome
 
 
-def _look(place: ClusterRun, display: Display, said: str, *, is_silent: bool) -> str:
+def _look(cluster: ClusterRun, display: Display, said: str, *, is_silent: bool) -> str:
     """Makes sure that there is a controller; says why it waits, as long as nothing runs."""
     try:
-        job = place.controller()
+        job = cluster.controller()
     except SlurmError as error:
         display.note(str(error))
         return said
     if job is None:
         end_s = time.monotonic() + GONE_LIMIT_S
-        while place.outcome is None and time.monotonic() < end_s:
+        while cluster.outcome is None and time.monotonic() < end_s:
             time.sleep(POLL_S)
-        if place.outcome is None and place.controller() is None:
+        if cluster.outcome is None and cluster.controller() is None:
             raise RunFolderError(
-                f"the controller of {place.run.path} has ended without a word; launch again to go on. "
-                f"Its log ends:\n{log_tail(place)}"
+                f"the controller of {cluster.run.path} has ended without a word; launch again to go on. "
+                f"Its log ends:\n{log_tail(cluster)}"
             )
         return said
     text = f"job {job.id}: {where(job)}"
@@ -100,8 +100,8 @@ def where(job: QueuedJob) -> str:
     return f"{job.state.state.lower()}: {job.state.explanation}"
 
 
-def log_tail(place: ClusterRun, lines: int = LOG_LINES) -> str:
+def log_tail(cluster: ClusterRun, lines: int = LOG_LINES) -> str:
     """The last lines of the controller's log."""
-    logs = sorted(place.folder.logs.glob("*_log.out"), key=lambda path: path.stat().st_mtime)
+    logs = sorted(cluster.folder.logs.glob("*_log.out"), key=lambda path: path.stat().st_mtime)
     own = [path for path in logs if "Ray head" in path.read_text(errors="replace")] or logs
     return "\n".join(own[-1].read_text(errors="replace").splitlines()[-lines:]) if own else "(it has none)"

@@ -30,15 +30,15 @@ def stop(run: RunFolder, limit_s: float = STOP_LIMIT_S) -> Iterator[str]:
         SlurmError: SLURM does not answer.
     """
     open_run(run)
-    place = ClusterRun(run)
-    jobs = place.jobs() if place.exists else []
+    cluster = ClusterRun(run)
+    jobs = cluster.jobs() if cluster.exists else []
     if not jobs:
         yield _stop_here(run, limit_s)
         return
-    if place.is_controller(jobs[0]) and jobs[0].state.state == "RUNNING":
-        place.stop_file.touch()
+    if cluster.is_controller(jobs[0]) and jobs[0].state.state == "RUNNING":
+        cluster.stop_file.touch()
         yield f"asked job {jobs[0].id} to stop"
-        _wait(lambda: not place.jobs(), limit_s)
+        _wait(lambda: not cluster.jobs(), limit_s)
     yield from cancel(run)
 
 
@@ -50,13 +50,13 @@ def cancel(run: RunFolder) -> Iterator[str]:
         SlurmError: SLURM does not answer.
     """
     open_run(run)
-    place = ClusterRun(run)
-    if not place.exists:
+    cluster = ClusterRun(run)
+    if not cluster.exists:
         raise RunFolderError(f"{run.path} has no jobs: it was not launched on SLURM; type: python -m sweeps stop")
-    if left := [job.id for job in place.jobs()]:
+    if left := [job.id for job in cluster.jobs()]:
         cancel_jobs(left)
         yield f"cancelled {len(left)} jobs: {', '.join(left)}"
-        _wait(lambda: not place.jobs(), STOP_LIMIT_S)
+        _wait(lambda: not cluster.jobs(), STOP_LIMIT_S)
     yield f"{run.path} has no jobs; to go on, launch it again"
 
 
@@ -125,9 +125,9 @@ def job_lines(run: RunFolder) -> Iterator[str]:
     Raises:
         SlurmError: the queue cannot be read.
     """
-    place = ClusterRun(run)
-    for job in place.jobs() if place.exists else []:
-        kind = "controller" if place.is_controller(job) else "worker"
+    cluster = ClusterRun(run)
+    for job in cluster.jobs() if cluster.exists else []:
+        kind = "controller" if cluster.is_controller(job) else "worker"
         yield f"job       {job.id}  {kind}  {where(job)}"
 
 

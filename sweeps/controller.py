@@ -31,33 +31,33 @@ LOCK_LIMIT_S = 120.0  # a controller that was cut off and taken for dead lets go
 def main() -> int:
     """Run what is not finished, write the outcome into the run's folder, and return the job's exit code."""
     run = RunFolder(Path(sys.argv[1]))
-    place = ClusterRun(run)
+    cluster = ClusterRun(run)
     try:
         with RunLock(run.lock, patience_s=LOCK_LIMIT_S):
-            outcome = _run(run, place)
+            outcome = _run(run, cluster)
     except (GpuHoursSpentError, SiteError, SpecError, ConfigError, RunFolderError, ResultsError) as error:
         outcome = Outcome(code=MISTAKE, text=str(error))
     except Exception:  # noqa: BLE001  # such as a disk or a head that does not answer for a while: not the sweep's end
         traceback.print_exc()
         return AGAIN
     print(outcome.text, flush=True)
-    if outcome.code == INTERRUPTED and not place.stop_file.exists():
+    if outcome.code == INTERRUPTED and not cluster.stop_file.exists():
         return INTERRUPTED  # by whoever started this process, and will start it again
-    place.set_outcome(outcome)
+    cluster.set_outcome(outcome)
     return SUCCESS if outcome.code == INTERRUPTED else outcome.code
 
 
-def _run(run: RunFolder, place: ClusterRun) -> Outcome:
+def _run(run: RunFolder, cluster: ClusterRun) -> Outcome:
     plan = plan_of(run)
-    display = ProgressFile(place.progress_file)
-    caching = place.caching
+    display = ProgressFile(cluster.progress_file)
+    caching = cluster.caching
     ended = run_sweep(
         plan,
         run,
         caching.cache,
         "slurm",
         display=display,
-        stop_file=place.stop_file,
+        stop_file=cluster.stop_file,
         max_disk_gb=caching.max_disk_gb,
     )
     if ended.interrupted:

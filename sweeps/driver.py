@@ -95,7 +95,7 @@ def run_sweep(
     )
     if site != "slurm":  # there the place says so, with its job
         launch.events("controller_started", detail=f"on site {site}")
-    interrupted = _is_interrupted(place, board, stop_file)
+    interrupted = not _run_to_the_end(place, board, stop_file)
     launch.events("stopped", detail="interrupted" if interrupted else None)
     counts = board.ledger.counts()
     return SweepOutcome(
@@ -106,18 +106,18 @@ def run_sweep(
     )
 
 
-def _is_interrupted(place: Site, board: Board, stop_file: Path | None) -> bool:
-    """Runs what waits; whether that was cut off."""
+def _run_to_the_end(place: Site, board: Board, stop_file: Path | None) -> bool:
+    """Runs what waits; False if that was cut off."""
     with StopSignals(stop_file) as stop:
         try:
             if board.waiting:
                 place.run(board, stop)
         except Interrupted as signal_name:
             board.interrupt(f"the launch was stopped by {signal_name}")
-            return True
+            return False
         finally:
             board.close()
-    return False
+    return True
 
 
 def _open_board(

@@ -16,14 +16,14 @@ from sweeps.run_folder import RunFolder, open_run
 from sweeps.run_lock import holder_of
 from tailor import imports
 from tailor.config import parse_trial
-from tailor.errors import ConfigError, Paused
+from tailor.errors import Paused
+from tailor.model_command import refuse_too_few
 
 if TYPE_CHECKING:
     from tailor.distributed import Ranks
     from tailor.latency import Latency
     from tailor.state import ModelState
 
-LEAST_REPEATS = 2
 WAITING = """
 SELECT trial_id, any_value(label) AS label, list(point ORDER BY point) AS points,
     list(model_key ORDER BY point) AS model_keys
@@ -49,10 +49,7 @@ class How:
     repeats: int = 50
 
     def __post_init__(self) -> None:
-        for name, least in (("batch", 1), ("threads", 1), ("repeats", LEAST_REPEATS)):
-            given = getattr(self, name)
-            if given is not None and given < least:
-                raise ConfigError(f"--{name} is {given}; expected {least} or more")
+        refuse_too_few(self)
 
 
 def time_models(run: RunFolder, cache: Path, how: How) -> Iterator[str]:

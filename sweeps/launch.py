@@ -175,7 +175,7 @@ def _run(plan: Plan, options: argparse.Namespace) -> int:
         print(f"{run.path}: {what}", flush=True)
         if {trial.trial_id for trial in plan.trials} <= finished_trial_ids(run.path):
             print(f"all {len(plan.trials)} trials are finished", flush=True)
-        elif _is_interrupted(plan, run, options):
+        elif not _run_to_the_end(plan, run, options):
             return _say_how_to_go_on(plan, run.path)
         return _finish(plan, run)
 
@@ -229,14 +229,14 @@ def _is_complete(plan: Plan, run: Path) -> bool:
     return not cluster.exists or cluster.controller() is None
 
 
-def _is_interrupted(plan: Plan, run: "RunFolder", options: argparse.Namespace) -> bool:
-    """Run the trials that are not finished; whether that was cut off."""
+def _run_to_the_end(plan: Plan, run: "RunFolder", options: argparse.Namespace) -> bool:
+    """Run the trials that are not finished; False if that was cut off."""
     from sweeps.driver import run_sweep
 
     try:
-        return run_sweep(plan, run, options.cache, options.site, max_disk_gb=options.max_disk_gb).interrupted
+        return not run_sweep(plan, run, options.cache, options.site, max_disk_gb=options.max_disk_gb).interrupted
     except KeyboardInterrupt:  # the second Ctrl-C, which does not wait for a clean stop
-        return True
+        return False
 
 
 def _check_folder(folder: Path, option: str) -> None:

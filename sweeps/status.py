@@ -85,8 +85,8 @@ def _headline(
     if holder is not None:
         since = f", for {_age(datetime.fromisoformat(holder['since']), now)}" if "since" in holder else ""
         return f"{run.path}: is being run by process {holder.get('pid', '?')} on {holder.get('host', '?')}{since}"
-    place = ClusterRun(run)
-    if place.exists and place.outcome is None and counts["waiting"]:
+    cluster = ClusterRun(run)
+    if cluster.exists and cluster.outcome is None and counts["waiting"]:
         return f"{run.path}: was launched on SLURM; between two controllers, or stopped without a word"
     launch = record.provenance["history"][-1]
     command = f"type in {launch['folder']}: {launch['command']}"

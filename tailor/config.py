@@ -190,7 +190,7 @@ class TrialConfig(Settings):
 
     @property
     def train_images(self) -> int:
-        """Training images that the trial uses."""
+        """Training images that the trial may use: fewer are used where a class has less than `images_per_class`."""
         data = self.data
         classes = max(1, data.info.target_classes)
         return (

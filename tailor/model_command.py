@@ -12,7 +12,7 @@ from tailor.errors import ConfigError
 if TYPE_CHECKING:
     from tailor.state import ModelState
 
-LEAST_REPEATS = 2
+LEAST = {"batch": 1, "threads": 1, "repeats": 2}  # of what a model is timed with
 
 
 def add_export_to(parser: argparse.ArgumentParser) -> None:
@@ -57,10 +57,7 @@ def run_time(arguments: argparse.Namespace, out: TextIO) -> None:
     Raises:
         ConfigError: the user's mistake.
     """
-    for name, least in (("batch", 1), ("threads", 1), ("repeats", LEAST_REPEATS)):
-        given = getattr(arguments, name)
-        if given is not None and given < least:
-            raise ConfigError(f"--{name} is {given}; expected {least} or more")
+    refuse_too_few(arguments)
     state = _state(arguments.folder)
     from tailor.distributed import join
     from tailor.latency import described, measure
@@ -76,6 +73,18 @@ def run_time(arguments: argparse.Namespace, out: TextIO) -> None:
         out.write(json.dumps(asdict(found)) + "\n")
     else:
         out.writelines(f"{line}\n" for line in described(found))
+
+
+def refuse_too_few(timing: object) -> None:
+    """Do nothing if a model can be timed with these numbers, the attributes named in `LEAST`; None is no number.
+
+    Raises:
+        ConfigError: one is too small.
+    """
+    for name, least in LEAST.items():
+        given = getattr(timing, name)
+        if given is not None and given < least:
+            raise ConfigError(f"--{name} is {given}; expected {least} or more")
 
 
 RUN: dict[str, Callable[[argparse.Namespace, TextIO], None]] = {"export": run_export, "time": run_time}

@@ -1,6 +1,7 @@
-"""The most that a network can lose, known without torch: an impossible budget is refused before anything is trained."""
+"""What a network can lose, known without torch: what is impossible is refused before anything is trained."""
 
 import json
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,11 +18,22 @@ Coefficients = tuple[int, int, int]
 """c such that c0 + c1 k + c2 k^2 MACs are left when each group keeps the fraction k of its filters."""
 
 
+@dataclass(frozen=True)
+class Prunable:
+    """What can go of a network under one rule of groups."""
+
+    macs: Coefficients  # left as groups shrink
+    without_norm: str  # the first layer that can lose filters and has no norm with factors behind it; "": all have one
+
+
 @lru_cache(maxsize=1)
-def table() -> dict[str, dict[str, Coefficients]]:
-    """Network -> name of a rule (see `rule_name`) -> what is left as groups shrink."""
-    found: dict[str, dict[str, Coefficients]] = json.loads(TABLE_FILE.read_bytes())
-    return found
+def table() -> dict[str, dict[str, Prunable]]:
+    """Network -> name of a rule (see `rule_name`) -> what can go under it."""
+    rows = json.loads(TABLE_FILE.read_bytes())
+    return {
+        network: {rule: Prunable(tuple(macs), without_norm) for rule, (macs, without_norm) in rules.items()}
+        for network, rules in rows.items()
+    }
 
 
 def rule_name(residual: str, linear: bool) -> str:
@@ -37,10 +49,10 @@ def most_removable(config: "TrialConfig") -> float:
     """
     name, data, kept = config.network, config.data, config.pruning.minimum_filters_fraction
     info = NETWORKS[name]
-    lines = _lines(name)
-    if lines is None:
+    known = _known(config)
+    if known is None:
         return 1.0
-    c0, c1, c2 = lines[rule_name(config.pruning.residual, config.pruning.linear)]
+    c0, c1, c2 = known.macs
     if not is_prunable(config):
         return 0.0
     if data.input_shape != info.input_shape:
@@ -51,13 +63,19 @@ def most_removable(config: "TrialConfig") -> float:
     return 1.0 - max(0.0, left) / (c0 + c1 + c2 + heads_difference)
 
 
+def _known(config: "TrialConfig") -> Prunable | None:
+    """What can go of the trial's network under its rule; None: nothing is known."""
+    rules = _rules(config.network)
+    return None if rules is None else rules[rule_name(config.pruning.residual, config.pruning.linear)]
+
+
 @lru_cache
-def _lines(network: str) -> dict[str, Coefficients] | None:
+def _rules(network: str) -> dict[str, Prunable] | None:
     """What is known of a network; None: nothing."""
     if network.startswith("timm/"):  # whose facts need torch in any case
-        from tailor.possible_table import lines
+        from tailor.possible_table import rules
 
-        return lines(network)
+        return rules(network)
     return table().get(network)
 
 
@@ -83,8 +101,8 @@ def is_prunable(config: "TrialConfig") -> bool:
 
     Which groups of filters there are is the same for images of any size.
     """
-    lines = _lines(config.network)
-    return lines is None or any(lines[rule_name(config.pruning.residual, config.pruning.linear)][1:])
+    known = _known(config)
+    return known is None or any(known.macs[1:])
 
 
 def refuse_unprunable(config: "TrialConfig") -> None:
@@ -98,4 +116,23 @@ def refuse_unprunable(config: "TrialConfig") -> None:
         raise ValueError(
             f"no layer of {config.network} can lose filters with pruning.residual = {pruning.residual!r} and "
             f"pruning.linear = {str(pruning.linear).lower()}; set pruning.linear = true or residual = 'coupled'"
+        )
+
+
+def refuse_without_norms(config: "TrialConfig", what: str) -> None:
+    """Do nothing if each layer that can lose filters has a norm behind it; for the `check` of a method.
+
+    Args:
+        what: reads the norms' factors, as "method 'gbn'".
+
+    Raises:
+        ValueError: the network has no norm at all, or such a layer has none.
+    """
+    if not NETWORKS[config.network].has_norm:
+        raise ValueError(f"{what} reads BatchNorm's factors, and {config.network} has no norm")
+    known = _known(config)
+    if known is not None and known.without_norm:
+        raise ValueError(
+            f"{what} reads the factor of the norm behind each layer, and {known.without_norm} of {config.network}, "
+            "which can lose filters, has none; choose another, or pruning.linear = false if the layer is linear"
         )

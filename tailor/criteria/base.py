@@ -1,9 +1,11 @@
 """What a criterion gets to see."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from tailor.data import Samples
 from tailor.distributed import Ranks
+from tailor.errors import ConfigError
 from tailor.stages import Placement
 from tailor.state import ModelState
 from tailor.surgery import Group
@@ -26,3 +28,28 @@ class Scoring:
         """The samples of a criterion that declared `reads_data`."""
         assert self.samples is not None
         return self.samples
+
+
+def norms_behind(state: ModelState, found: Iterable[Group], reader: str) -> dict[str, str]:
+    """Layer -> the norm behind it, of all layers of the groups; networks that are not in the table are met here first.
+
+    Args:
+        reader: reads the norms' factors, as "method 'gbn'".
+
+    Raises:
+        ConfigError: a layer has no norm with factors behind it, or there is no layer.
+    """
+    norms = {}
+    for member in (member for group in found for member in group.members):
+        if member.norm is None or f"{member.norm}.weight" not in state.tensors:
+            raise ConfigError(
+                f"{reader} reads the factor of the norm behind each layer, and {member.layer} of {state.network} has "
+                "none; choose another, or pruning.linear = false if it is linear"
+            )
+        norms[member.layer] = member.norm
+    if not norms:
+        raise ConfigError(
+            f"{reader} reads the factor of the norm behind each layer that can lose filters, and {state.network} has "
+            "no such layer; set pruning.residual = 'coupled' or pruning.linear = true"
+        )
+    return norms

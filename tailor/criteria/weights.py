@@ -5,9 +5,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from tailor.criteria.base import Scoring
+from tailor.criteria.base import Scoring, norms_behind
 from tailor.data import generator
-from tailor.errors import ConfigError
 
 
 def l1(scoring: Scoring) -> dict[str, Tensor]:
@@ -40,15 +39,8 @@ def bn_gamma(scoring: Scoring) -> dict[str, Tensor]:
     Raises:
         ConfigError: a prunable layer has no norm with factors behind it.
     """
-    tensors, gamma = scoring.state.tensors, {}
-    for member in (member for group in scoring.found for member in group.members):
-        if member.norm is None or f"{member.norm}.weight" not in tensors:
-            raise ConfigError(
-                f"criterion 'bn_gamma' reads the factor of the norm behind each layer, and {member.layer} of "
-                f"{scoring.state.network} has none; choose another criterion, or pruning.linear = false if it is linear"
-            )
-        gamma[member.layer] = tensors[f"{member.norm}.weight"].abs()
-    return gamma
+    norms = norms_behind(scoring.state, scoring.found, "criterion 'bn_gamma'")
+    return {layer: scoring.state.tensors[f"{norm}.weight"].abs() for layer, norm in norms.items()}
 
 
 def random(scoring: Scoring) -> dict[str, Tensor]:

@@ -10,7 +10,7 @@ from tailor.criteria import CRITERIA
 from tailor.methods.base import Method, Steps, register
 from tailor.methods.recipe import Recipe
 from tailor.named import by_name
-from tailor.possible import refuse_impossible
+from tailor.possible import refuse_impossible, refuse_without_norms
 from tailor.registry import nearest
 from tailor.regularisation import REGULARISERS, Regulariser
 from tailor.seeds import stream
@@ -67,10 +67,8 @@ class Pruning(Method):
     def check(self, config: "TrialConfig") -> None:
         """Refuse a criterion that the network cannot have, and settings without effect."""
         needs, info = CRITERIA[self.criterion].needs, NETWORKS[config.network]
-        if needs == "norm" and not info.has_norm:
-            raise ValueError(
-                f"criterion {self.criterion!r} reads BatchNorm's factors, and {config.network} has no norm"
-            )
+        if needs == "norm":
+            refuse_without_norms(config, f"criterion {self.criterion!r}")
         if needs == "relu" and info.activation not in ("ReLU", "ReLU6", "none"):  # none: a plain function
             raise ValueError(
                 f"criterion {self.criterion!r} counts zeros behind a ReLU, and {config.network} has {info.activation}"

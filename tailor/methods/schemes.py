@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field, model_validator
 
 from tailor.allocations import Global, Uniform
-from tailor.catalog import NETWORKS
 from tailor.methods.base import Method, Steps, check_path, register
 from tailor.methods.recipe import Recipe
-from tailor.possible import refuse_impossible
+from tailor.possible import refuse_impossible, refuse_without_norms
 from tailor.regularisation import Slimming
 from tailor.seeds import stream
 from tailor.settings import Count, Rate
@@ -84,8 +83,7 @@ class GateDecorator(Method):
 
     def check(self, config: "TrialConfig") -> None:
         """Refuse a network without gates, and a second regulariser."""
-        if not NETWORKS[config.network].has_norm:
-            raise ValueError(f"method 'gbn' prunes by the factors of BatchNorm, and {config.network} has no norm")
+        refuse_without_norms(config, "method 'gbn'")
         if config.optimisation.regulariser is not None:
             raise ValueError(
                 "method 'gbn' has a penalty of its own, so optimisation.regulariser = "

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from tailor import allocation, stages
 from tailor.budget import macs_of
-from tailor.errors import ConfigError
+from tailor.criteria.base import norms_behind
 from tailor.factors import attach
 from tailor.state import ModelState
 from tailor.steps.base import Made, Tensors, Workplace, apply, compute, named, part
@@ -54,14 +54,7 @@ def zero_smallest(model: nn.Module, found: tuple[Group, ...], zeroed: dict[str, 
 
 @compute.register
 def _(todo: stages.TrainGates, parent: ModelState, place: Workplace) -> Made:
-    norm_of = {}
-    for member in (m for g in groups_of(parent, todo.rule) for m in g.members):
-        if member.norm is None:
-            raise ConfigError(
-                f"gates are the factors of norms, and {member.layer} of {parent.network}, which can lose filters, has "
-                "none behind it; choose another method, or pruning.linear = false if it is linear"
-            )
-        norm_of[member.layer] = member.norm
+    norm_of = norms_behind(parent, groups_of(parent, todo.rule), "method 'gbn'")
     shifts = {norm: shift(parent, norm) for norm in norm_of.values()}
     gates = {norm: parent.tensors[f"{norm}.weight"] for norm in norm_of.values()}
     model = with_gates_apart(parent, shifts).build(place.ranks.device).eval().requires_grad_(False)

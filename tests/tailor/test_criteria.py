@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from tailor import allocation, networks, stages, surgery
 from tailor.config import parse_trial
 from tailor.criteria import CRITERIA
-from tailor.criteria.base import Scoring
+from tailor.criteria.base import Scoring, norms_behind
 from tailor.data import Samples, batches, generator
 from tailor.distributed import Ranks
 from tailor.errors import ConfigError
@@ -111,6 +111,8 @@ def test_bn_gamma_is_the_absolute_factor_of_the_norm_behind(network: str) -> Non
 def test_bn_gamma_names_the_layer_without_a_norm() -> None:
     with pytest.raises(ConfigError, match=r"classifier\.0 of digits_vgg_bn has none; choose .*linear = false"):
         scores_by("bn_gamma", scoring_of(state_of("digits_vgg_bn")))
+    with pytest.raises(ConfigError, match="'gbn' reads .* and digits_resnet has no such layer; set pruning.residual"):
+        norms_behind(state_of("digits_resnet"), (), "method 'gbn'")
     for network, refused in (("digits_vgg", True), ("digits_resnet", False)):
         trial = SHORT | {"network": network, "method": {"name": "prune", "criterion": "bn_gamma"}}
         if refused:
