@@ -80,7 +80,7 @@ IMPOSSIBLE: list[tuple[dict[str, Any], str]] = [
         r"0.9 of the MACs is more than digits_resnet can lose, which is 0\.\d+ with pruning.residual = 'inside'",
     ),
     ({"method": {"name": "prune", "criterion": "bn_gamma"}}, r"reads BatchNorm's factors, and digits_vgg has no norm"),
-    ({"method": {"name": "gbn"}}, r"by the factors of BatchNorm, and digits_vgg has no norm"),
+    ({"method": {"name": "gbn"}}, r"'gbn' reads BatchNorm's factors, and digits_vgg has no norm"),
     ({"method": HEAD, "optimisation": {"regulariser": "slimming"}}, r"slimming.*digits_vgg.*no norm"),
     (
         ON_PHOTOGRAPHS | {"method": {"name": "prune", "criterion": "apoz"}},

@@ -264,7 +264,7 @@ def test_the_path_of_gbn(run: Run, shared_cache: Cache) -> None:
 @pytest.mark.parametrize(
     ("trial", "message"),
     [
-        ({"network": "digits_vgg"}, "'gbn' prunes by the factors of BatchNorm, and digits_vgg has no norm"),
+        ({"network": "digits_vgg"}, "'gbn' reads BatchNorm's factors, and digits_vgg has no norm"),
         (
             {"network": "digits_resnet", "optimisation": {"regulariser": "l2_sp"}},
             "'gbn' has a penalty of its own, so optimisation.regulariser = 'l2_sp' has no effect",
