@@ -10,7 +10,7 @@ from tailor.methods import Steps
 from tailor.stages import Outcome, Size
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class PlannedOutcome:
     """The outcome of a stage that was not run: its numbers are NaN, so that no rule stops the walk early."""
 
@@ -19,7 +19,7 @@ class PlannedOutcome:
     removed_macs_fraction: float = math.nan
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class PlannedStage:
     """A stage as the plan sees it."""
 

@@ -7,8 +7,11 @@ sweep. What does not change the result (ranks, device, paths, logging) is in no 
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields, is_dataclass
-from functools import cache
+from functools import cache, cached_property
+from json.encoder import encode_basestring_ascii
+from math import isfinite
 from typing import Any, ClassVar, Literal, Protocol
 
 from tailor.imports import anything_is_loaded, digest_of_class
@@ -130,9 +133,10 @@ class Stage:
 
     def settings(self) -> dict[str, Any]:
         """The stage's own settings as plain JSON values, without its parents."""
-        return _plain_fields(self)
+        plain: dict[str, Any] = json.loads(_text_of_fields(self))
+        return plain
 
-    @property
+    @cached_property
     def parents(self) -> tuple[str, ...]:
         """Keys of the stages that this one starts from."""
         found = [getattr(self, name, None) for name in PARENTS]
@@ -148,15 +152,13 @@ class Stage:
 
     def key(self) -> str:
         """SHA-256 over kind, version, settings and parents' keys, 64 hexadecimal digits."""
-        identity = {
-            "kind": self.kind,
-            "version": self.version,
-            "settings": self.settings(),
-            "parents": list(self.parents),
-        }
-        if brought := self._brought():
-            identity["imports"] = brought
-        return hashlib.sha256(canonical_json(identity).encode()).hexdigest()
+        brought = self._brought()
+        parts = [f'"imports":{canonical_json(brought)}'] if brought else []
+        parts.append(f'"kind":{encode_basestring_ascii(self.kind)}')
+        parts.append(f'"parents":[{",".join(map(encode_basestring_ascii, self.parents))}]')
+        parts.append(f'"settings":{_text_of_fields(self)}')
+        parts.append(f'"version":{self.version}')
+        return hashlib.sha256(f"{{{','.join(parts)}}}".encode()).hexdigest()
 
     def _brought(self) -> list[str]:
         """The SHA-256 of the user's own modules whose code this stage is or is set by, sorted."""
@@ -173,34 +175,46 @@ def canonical_json(value: Any) -> str:
 
 
 _CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=True)
-_SCALARS = frozenset([str, int, float, bool, type(None)])
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, Settings):
-        return value.identity()
-    if is_dataclass(value) and not isinstance(value, type):
-        return _plain_fields(value)
-    return value
+def _text_of_fields(record: object) -> str:
+    """Canonical JSON of a record's fields, without parents and without those that have their neutral value.
 
-
-def _plain_fields(record: Any) -> dict[str, Any]:
-    """The fields of a record as plain JSON values, without parents and without those that have their neutral value."""
+    Put together here, since the encoder would have plain values made first, for each of a plan's many stages.
+    """
     kind: type = type(record)
-    names, neutrals = _counting(kind)
-    plain = {name: getattr(record, name) for name in names}
-    for name, neutral in neutrals:
-        if plain[name] == neutral:
-            del plain[name]
-    for name, value in plain.items():
-        if type(value) not in _SCALARS:
-            plain[name] = _plain(value)
-    return plain
+    parts = []
+    for name, start, neutral in _counting(kind):
+        value = getattr(record, name)
+        if value != neutral:
+            parts.append(start + _TEXTS.get(type(value), _text)(value))
+    return f"{{{','.join(parts)}}}"
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, Settings):
+        return canonical_json(value.identity())
+    if is_dataclass(value) and not isinstance(value, type):
+        return _text_of_fields(value)
+    return canonical_json(value)
+
+
+def _text_of_float(value: float) -> str:
+    return float.__repr__(value) if isfinite(value) else canonical_json(value)  # which refuses it
+
+
+_TEXTS: dict[type, Callable[[Any], str]] = {
+    str: encode_basestring_ascii,
+    int: int.__repr__,
+    float: _text_of_float,
+    bool: {False: "false", True: "true"}.__getitem__,
+    type(None): {None: "null"}.__getitem__,
+}
+_ALWAYS = object()  # unlike every value
 
 
 @cache
-def _counting(kind: type) -> tuple[tuple[str, ...], tuple[tuple[str, Any], ...]]:
-    """Names of the fields that can count, and the neutral values of those that have one; asked for with every stage."""
+def _counting(kind: type) -> tuple[tuple[str, str, Any], ...]:
+    """The fields that can count, sorted: name, its text, its neutral value; asked for with every stage of a plan."""
     counting = [field for field in fields(kind) if not (issubclass(kind, Stage) and field.name in PARENTS)]
-    names = tuple(field.name for field in counting)
-    return names, tuple((field.name, field.metadata["neutral"]) for field in counting if "neutral" in field.metadata)
+    return tuple(sorted((field.name, f'"{field.name}":', field.metadata.get("neutral", _ALWAYS)) for field in counting))
