@@ -4,10 +4,11 @@ import os
 import socket
 import uuid
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
-from results.reader import Run, finished_trial_ids, load
+from results.reader import Run, finished_trial_ids, last_written_us, load
 from results.writer import Writer
 from sweeps.board import Board, Site
 from sweeps.display import Best, Display, display_for_terminal
@@ -20,9 +21,7 @@ from sweeps.stop import Interrupted, StopSignals
 from tailor.cache import Cache
 
 TRIAL_TARGET = "sweeps.trial:TrialRank"
-LAST_WRITTEN = (
-    "SELECT max(written_at) AS at FROM (SELECT written_at FROM attempts UNION ALL SELECT written_at FROM trials)"
-)
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MAX_ATTEMPTS = 3  # of a trial in one launch; only attempts whose processes died are repeated
 
 
@@ -192,9 +191,9 @@ def _slots(site: str, plan: Plan, asked: int | None, waiting: int) -> int:
 def _open_ledger(plan: Plan, run: RunFolder, tables: Run, finished: set[str], launch: _Launch) -> Ledger:
     """The book of this launch; attempts that a killed launch left running are ended in it."""
     numbers = tables.rows("SELECT trial_id, max(attempt) AS attempt FROM attempts GROUP BY trial_id")
-    (last,) = tables.rows(LAST_WRITTEN)
+    last_us = last_written_us(tables)
     ledger = Ledger(
-        Writer(run.tables, after=last["at"]),
+        Writer(run.tables, after=None if last_us is None else EPOCH + timedelta(microseconds=last_us)),
         [trial.trial_id for trial in plan.trials],
         finished=finished,
         attempts_before={row["trial_id"]: row["attempt"] for row in numbers},
