@@ -36,6 +36,8 @@ bench: $(READY)  ## measure ourselves beside the alternatives; writes docs/resul
 	$(BIN)/python benchmarks/prepared_memory.py
 	$(BIN)/python benchmarks/input_path.py
 	$(BIN)/python benchmarks/pruned_model.py
+	$(BIN)/python benchmarks/startup.py
+	$(BIN)/python benchmarks/footprint.py
 	$(BIN)/python benchmarks/planning.py
 	$(BIN)/python benchmarks/simulation.py
 	$(BIN)/python benchmarks/coverage.py

@@ -1,4 +1,4 @@
-"""Seconds and memory of `--help`, and of `--plan` for sweeps of 10,000 and 100,000 trials, each in its own process.
+"""Seconds and memory of `--plan` for sweeps of 10,000 and 100,000 trials, each in its own process.
 
 python benchmarks/planning.py            # two to four minutes
 python benchmarks/planning.py --quick    # 1,000 trials in place of the large sweeps
@@ -28,20 +28,17 @@ class Asked:
     """A command to measure."""
 
     what: str
-    trials: int | None  # None: no spec is planned but the embedded one, or none
-    words: tuple[str, ...]
+    trials: int
     runs: int
     goal_s: float
     goal_gb: float | None = None
 
 
 ASKED = (
-    Asked(what="--help", trials=None, words=("--help",), runs=5, goal_s=0.5),
-    Asked(what="--plan of the embedded sweep", trials=None, words=("--plan",), runs=5, goal_s=1.0),
-    Asked(what="--plan", trials=10_000, words=("--plan",), runs=3, goal_s=3.0),
-    Asked(what="--plan", trials=100_000, words=("--plan",), runs=1, goal_s=20.0, goal_gb=2.0),
+    Asked(what="--plan", trials=10_000, runs=3, goal_s=3.0),
+    Asked(what="--plan", trials=100_000, runs=1, goal_s=20.0, goal_gb=2.0),
 )
-QUICK = (*ASKED[:2], Asked(what="--plan", trials=1_000, words=("--plan",), runs=1, goal_s=3.0))
+QUICK = (Asked(what="--plan", trials=1_000, runs=1, goal_s=3.0),)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -64,13 +61,9 @@ def measure(asked: Asked, folder: Path) -> Taken:
     Raises:
         CalledProcessError: it failed.
     """
-    command = [sys.executable, str(LAUNCH)]
-    if asked.trials is not None:
-        spec = folder / f"{asked.trials}.toml"
-        spec.write_text(SPEC.format(seeds=list(range(asked.trials // TRIALS_PER_SEED))))
-        command.append(str(spec))
-    command += asked.words
-    return taken(command, folder)
+    spec = folder / f"{asked.trials}.toml"
+    spec.write_text(SPEC.format(seeds=list(range(asked.trials // TRIALS_PER_SEED))))
+    return taken([sys.executable, str(LAUNCH), str(spec), "--plan"], folder)
 
 
 COLUMNS = (

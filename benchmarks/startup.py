@@ -1,0 +1,151 @@
+"""How soon the command answers: `--help`, `--plan`, and a launch until its first trial computes, beside bare Python.
+
+    python benchmarks/startup.py            # two minutes
+    python benchmarks/startup.py --quick    # each once
+
+The rounds go through all commands in turn, after one that counts for nothing and fills the system's cache of files.
+Beside each stands its processor time, in times of that of `python -c pass`: it depends less on how busy the machine is.
+"""
+
+import sys
+from pathlib import Path
+
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the repository, instead of the folder of this script
+
+import argparse
+import json
+import signal
+import statistics
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from benchmarks.process import taken
+from benchmarks.record import RESULTS, ROOT, Cell, Measured, spread, verdict, write
+
+LAUNCH = (sys.executable, str(ROOT / "sweeps" / "launch.py"))
+ROUNDS, QUICK_ROUNDS = 5, 1
+LOOK_EVERY_S = 0.01
+GIVEN_UP_S = 300.0
+STOPPED_CLEANLY = 130
+COLUMNS = ("what", "runs", "wall_s", "wall_s_quartiles", "cpu_s", "times_bare_python", "goal_s", "verdict")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seconds:
+    """What one run took."""
+
+    wall_s: float
+    cpu_s: float | None = None  # None where the run is cut off before its end
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What is measured."""
+
+    what: str
+    measure: Callable[[Path], Seconds]  # in an empty folder
+    goal_s: float | None = None  # None: a control
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, print and write the table."""
+    parser = argparse.ArgumentParser(description="how soon the command answers")
+    parser.add_argument("--quick", action="store_true", help="each once: for a look, not for a record")
+    parser.add_argument("--out", type=Path, default=RESULTS / "startup", help="path of the table, without suffix")
+    options = parser.parse_args(arguments)
+    rounds = QUICK_ROUNDS if options.quick else ROUNDS
+    found: list[list[Seconds]] = [[] for _ in ASKED]
+    for number in range(rounds + 1):
+        for asked, times in zip(ASKED, found, strict=True):
+            with tempfile.TemporaryDirectory() as folder:
+                seconds = asked.measure(Path(folder))
+            if number:  # the first round warms
+                times.append(seconds)
+    bare_cpu_s = median_cpu_s(found[0])
+    rows = tuple(row(asked, times, bare_cpu_s) for asked, times in zip(ASKED, found, strict=True))
+    write(Measured(title="Start-up", columns=COLUMNS, rows=rows, notes=NOTES), options.out)
+    return 0
+
+
+def row(asked: Asked, times: Sequence[Seconds], bare_cpu_s: float | None) -> tuple[Cell, ...]:
+    """A row of the table; `bare_cpu_s` is the median of bare Python."""
+    walls = [each.wall_s for each in times]
+    wall_s, cpu_s = statistics.median(walls), median_cpu_s(times)
+    ratio = None if cpu_s is None or bare_cpu_s is None else cpu_s / bare_cpu_s
+    met = None if asked.goal_s is None else verdict(wall_s < asked.goal_s)
+    return (asked.what, len(times), wall_s, spread(walls), cpu_s, ratio, asked.goal_s, met)
+
+
+def median_cpu_s(times: Sequence[Seconds]) -> float | None:
+    """Of the runs whose processor time is known; None where there is none."""
+    known = [each.cpu_s for each in times if each.cpu_s is not None]
+    return statistics.median(known) if known else None
+
+
+def command(words: Sequence[str], folder: Path) -> Seconds:
+    """From the start of a process to its end.
+
+    Raises:
+        CalledProcessError: it failed.
+    """
+    found = taken(words, folder)
+    return Seconds(wall_s=found.wall_s, cpu_s=found.cpu_s)
+
+
+def first_step(folder: Path) -> Seconds:
+    """From launching the embedded sweep until the first stage of a trial began to be computed.
+
+    That moment is when the first stage was stored, less the seconds that computing it took; the launch is then stopped
+    as by Ctrl-C.
+
+    Raises:
+        RuntimeError: nothing was computed, or the launch did not stop cleanly.
+    """
+    start_s = time.time()
+    with subprocess.Popen(LAUNCH, cwd=folder, stdout=subprocess.DEVNULL) as process:
+        try:
+            stored = _first_stage(folder / "cache", process)
+            process.send_signal(signal.SIGINT)
+            code = process.wait(GIVEN_UP_S)
+        except BaseException:
+            process.send_signal(signal.SIGINT)
+            raise
+    if code != STOPPED_CLEANLY:
+        raise RuntimeError(f"the launch ended with {code}, expected {STOPPED_CLEANLY}")
+    compute_s: float = json.loads(stored.read_text())["made_by"]["compute_s"]
+    return Seconds(wall_s=stored.stat().st_mtime - compute_s - start_s)
+
+
+def _first_stage(cache: Path, launch: subprocess.Popen[bytes]) -> Path:
+    """The description of the stage that is finished first, once there is one."""
+    end_s = time.monotonic() + GIVEN_UP_S
+    while time.monotonic() < end_s and launch.poll() is None:
+        stored = [*cache.glob("??/*/stage.json")]
+        if stored:
+            return min(stored, key=lambda path: path.stat().st_mtime)
+        time.sleep(LOOK_EVERY_S)
+    raise RuntimeError(f"no stage was computed within {GIVEN_UP_S:.0f} s, or the launch ended (code {launch.poll()})")
+
+
+ASKED = (
+    Asked(what="python -c pass", measure=partial(command, (sys.executable, "-c", "pass"))),
+    Asked(what="python -c 'import torch'", measure=partial(command, (sys.executable, "-c", "import torch"))),
+    Asked(what="--help", measure=partial(command, (*LAUNCH, "--help")), goal_s=0.5),
+    Asked(what="--plan of the embedded sweep", measure=partial(command, (*LAUNCH, "--plan")), goal_s=1.0),
+    Asked(what="launch to the first step of the first trial", measure=first_step, goal_s=15.0),
+)
+NOTES = (
+    "Medians, each run a process of its own in an empty folder; two rows are controls. The goals are of wall "
+    "time; times_bare_python is of processor time, which says more on a machine that does other things meanwhile.",
+    "The last row is the embedded sweep on the site local: planning, the run folder, Ray, the ranks and their imports, "
+    "up to the moment when the first stage of a trial (the training of a source network) begins.",
+)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
