@@ -15,17 +15,16 @@ if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the repository, instead of the folder of this script
 
 import argparse
-import os
 import random
-import tempfile
 import time
 from collections import Counter
 from dataclasses import dataclass
 
 from benchmarks.record import RESULTS, Cell, Measured, write
+from benchmarks.slurm_bed import slurm_bed
 from tests.slurm.disturbances import Disturber, left_behind
 from tests.slurm.sweep import Sweep, make_sweep
-from tests.slurm.testbed import Testbed, alone
+from tests.slurm.testbed import Testbed
 
 SPEC = """
 [trial]
@@ -88,13 +87,9 @@ def disturb(
     return done
 
 
-def measure(folder: Path, seeds: int, epochs: int, pause_s: tuple[float, float], until_s: float, seed: int) -> Measured:
-    """Raises a SLURM, runs the sweep disturbed and then serially, and compares them."""
-    folder.chmod(0o755)  # SLURM's authentication refuses a socket below a private folder
-    testbed = Testbed(folder / "slurm", nodes=3)
-    testbed.up()
-    os.environ["SLURM_CONF"] = testbed.environment["SLURM_CONF"]
-    try:
+def measure(seeds: int, epochs: int, pause_s: tuple[float, float], until_s: float, seed: int) -> Measured:
+    """Raises a SLURM, runs the sweep disturbed and beside it serially, and compares them."""
+    with slurm_bed(accounting=True) as (testbed, folder):
         spec = SPEC.format(seeds=list(range(seeds)), epochs=epochs)
         sweep = make_sweep(
             testbed, folder / "sweep", "chaos", spec, walltime_min=3, drain_before_s=30, controller_min=3
@@ -109,11 +104,9 @@ def measure(folder: Path, seeds: int, epochs: int, pause_s: tuple[float, float],
         took_s = time.monotonic() - began_s
         _wait_for_the_end(sweep)
         left = left_behind(sweep.run.path)
-    finally:
-        testbed.down()
-    if serial.wait():
-        raise RuntimeError((folder / "serial.log").read_text())
-    return _table(sweep, done, took_s, left)
+        if serial.wait():
+            raise RuntimeError((folder / "serial.log").read_text())
+        return _table(sweep, done, took_s, left)
 
 
 def _wait_for_the_end(sweep: Sweep) -> None:
@@ -167,8 +160,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=RESULTS / "chaos", help="files to write, without suffix")
     options = parser.parse_args()
     seeds, epochs, pause_s = (1, 10, (15.0, 30.0)) if options.quick else (options.seeds, options.epochs, (30.0, 60.0))
-    with alone(), tempfile.TemporaryDirectory(prefix="chaos-", ignore_cleanup_errors=True) as folder:
-        measured = measure(Path(folder), seeds, epochs, pause_s, options.minutes * 60, options.seed)
+    measured = measure(seeds, epochs, pause_s, options.minutes * 60, options.seed)
     write(measured, options.out)
     values = dict(measured.rows)
     return 0 if values["exit code"] == 0 and str(values["tables equal to the serial run's"]).startswith("yes") else 1

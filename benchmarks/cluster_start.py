@@ -16,13 +16,14 @@ if __name__ == "__main__":
 
 import argparse
 import json
+import os
 import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from benchmarks.record import RESULTS, Cell, Measured, spread, verdict, write
-from benchmarks.slurm_bed import events, job_times, slurm_bed
+from benchmarks.slurm_bed import computed, events, job_times, slurm_bed
 from hpc.slurm import cancel
 from tests.slurm.sweep import Sweep, make_sweep, until
 from tests.slurm.testbed import Testbed
@@ -63,7 +64,7 @@ def begin(testbed: Testbed, folder: Path, commands: str) -> tuple[Sweep, list[To
     launched = sweep.launch("--detach")
     if launched.returncode:
         raise RuntimeError(launched.stderr)
-    until(lambda: len(events(sweep, "worker_joined")) >= WORKERS and sweep.stages(), LIMIT_S, "the sweep to begin")
+    until(lambda: len(events(sweep, "worker_joined")) >= WORKERS and computed(sweep), LIMIT_S, "the sweep to begin")
     ((ready_s, controller),) = events(sweep, "controller_started")
     joined = events(sweep, "worker_joined")[:WORKERS]
     times = job_times([controller, *(job for _, job in joined)])
@@ -73,14 +74,10 @@ def begin(testbed: Testbed, folder: Path, commands: str) -> tuple[Sweep, list[To
     found = [Took(what=CONTROLLER, value=ready_s - taken_s, slurms_own=began_s - taken_s)]
     found.append(Took(what="first worker joined", value=joined[0][0] - taken_s, slurms_own=waits[0]))
     found.append(Took(what=ALL_WORKERS, value=joined[-1][0] - taken_s, slurms_own=last_wait))
-    found.append(Took(what=TRAINS, value=_first_training_s(sweep) - taken_s, slurms_own=waits[0]))
+    found.append(
+        Took(what=TRAINS, value=min(began for began, _ in computed(sweep).values()) - taken_s, slurms_own=waits[0])
+    )
     return sweep, found
-
-
-def _first_training_s(sweep: Sweep) -> float:
-    """When the first stage that was finished began to train, in seconds since 1970."""
-    stages = [path for path in (sweep.folder / "cache").glob("*/*/stage.json")]
-    return min(path.stat().st_mtime - json.loads(path.read_text())["made_by"]["compute_s"] for path in stages)
 
 
 def lose(sweep: Sweep) -> list[Took]:
@@ -152,9 +149,13 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="each once")
     parser.add_argument("--out", type=Path, default=RESULTS / "cluster_start", help="files to write, without suffix")
     options = parser.parse_args()
+    load = f"The machine's load (1 min) when this began, without it: {os.getloadavg()[0]:.1f}."
     took = measure(*((1, 1, 60.0) if options.quick else (5, 5, 240.0)))
     rows = [row(what, found) for what in GOALS if (found := [each for each in took if each.what == what])]
-    write(Measured(title="How a sweep on SLURM begins", columns=COLUMNS, rows=tuple(rows), notes=NOTES), options.out)
+    write(
+        Measured(title="How a sweep on SLURM begins", columns=COLUMNS, rows=tuple(rows), notes=(*NOTES, load)),
+        options.out,
+    )
     return 0
 
 

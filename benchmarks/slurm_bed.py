@@ -1,30 +1,38 @@
 """A real SLURM for one benchmark, and what stands in a run's tables of events."""
 
 import os
+import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
 from hpc.slurm import Patience, ask
+from tailor.cache import Cache
+from tests.slurm.disturbances import folders_of_nodes
 from tests.slurm.sweep import Sweep
 from tests.slurm.testbed import Testbed, alone
 
+Spans = Mapping[str, tuple[float, float]]
+"""From when to when, in seconds since 1970."""
+
 
 @contextmanager
-def slurm_bed(nodes: int = 3) -> Iterator[tuple[Testbed, Path]]:
+def slurm_bed(nodes: int = 3, *, accounting: bool = False) -> Iterator[tuple[Testbed, Path]]:
     """A SLURM of so many nodes that this process talks to, and a folder; both are gone afterwards."""
     with alone(), tempfile.TemporaryDirectory(prefix="bed-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         folder.chmod(0o755)  # SLURM's authentication refuses a socket below a private folder
-        testbed = Testbed(folder / "slurm", nodes=nodes, accounting=False)
+        testbed = Testbed(folder / "slurm", nodes=nodes, accounting=accounting)
         testbed.up()
         os.environ["SLURM_CONF"] = testbed.environment["SLURM_CONF"]
         try:
             yield testbed, folder
         finally:
             testbed.down()
+            for left in folders_of_nodes():  # a node whose power was cut could not
+                shutil.rmtree(left)
 
 
 def events(sweep: Sweep, kind: str) -> list[tuple[float, str]]:
@@ -33,7 +41,22 @@ def events(sweep: Sweep, kind: str) -> list[tuple[float, str]]:
     return [(float(str(row["at_s"])), str(row["job"])) for row in sweep.rows(query)]
 
 
-def job_times(ids: list[str]) -> dict[str, tuple[float, float]]:
+def computed(sweep: Sweep) -> Spans:
+    """From when to when each finished stage was computed, by its key.
+
+    Of a stage that was cut off and went on from its checkpoint the seconds count that were of use.
+    """
+    cache = Cache(sweep.folder / "cache")
+    spans = {}
+    for path in cache.folder.glob("[!.]*/[!.]*/stage.json"):  # with a dot: being written
+        stored = cache.read(path.parent.name)
+        assert stored is not None
+        made_s = path.stat().st_mtime
+        spans[stored.key] = (made_s - stored.description["made_by"]["compute_s"], made_s)
+    return spans
+
+
+def job_times(ids: list[str]) -> Spans:
     """When SLURM took each job, and when it started it: seconds since 1970, in whole ones."""
     words = ["squeue", "--all", "--noheader", "--states=all", "--format=%i|%V|%S", "--jobs=" + ",".join(ids)]
     return {

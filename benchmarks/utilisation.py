@@ -14,13 +14,11 @@ if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the repository, instead of the folder of this script
 
 import argparse
-import json
 import random
 import time
-from collections.abc import Mapping
 
 from benchmarks.record import RESULTS, Measured, verdict, write
-from benchmarks.slurm_bed import events, slurm_bed
+from benchmarks.slurm_bed import Spans, computed, events, slurm_bed
 from hpc.slurm import queue
 from tests.slurm.disturbances import Disturber
 from tests.slurm.sweep import Sweep, make_sweep, until
@@ -39,8 +37,6 @@ WORKERS = 3
 GOAL_FRACTION = 0.95
 LOOK_EVERY_S = 1.0
 START_LIMIT_S = 300.0
-Spans = Mapping[str, tuple[float, float]]
-"""From when to when, in seconds since 1970."""
 
 
 class Held:
@@ -67,18 +63,6 @@ def usable(sweep: Sweep, until_s: float) -> Spans:
     """From when to when each worker could be used: from its joining to its loss, or that moment."""
     ends = {job: at for kind in ("worker_lost", "worker_ended") for at, job in events(sweep, kind)}
     return {job: (at, ends.get(job, until_s)) for at, job in events(sweep, "worker_joined")}
-
-
-def computed(sweep: Sweep) -> Spans:
-    """From when to when each finished stage was computed, by its folder; all have one rank.
-
-    Of a stage that was cut off and went on from its checkpoint the seconds count that were of use.
-    """
-    spans = {}
-    for path in (sweep.folder / "cache").glob("*/*/stage.json"):
-        made_s = path.stat().st_mtime
-        spans[path.parent.name] = (made_s - json.loads(path.read_text())["made_by"]["compute_s"], made_s)
-    return spans
 
 
 def measure(minutes: float, lose_every_s: float, seed: int) -> Measured:
