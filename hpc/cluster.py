@@ -16,7 +16,7 @@ from hpc.ray_node import JOB_LABEL
 from hpc.rendezvous import ClusterFolder
 from hpc.scaling import Actions, Failures, Limits, Worker, decide
 from hpc.site import Site
-from hpc.slurm import QueuedJob, cancel, queue, submit
+from hpc.slurm import LOOK, PATIENCE, QueuedJob, cancel, queue, submit
 
 TICK_S = 1.0
 LOOK_EVERY_S = 30.0  # two calls of squeue a minute while nothing happens
@@ -91,6 +91,7 @@ class Cluster:
     _gpu_hours_ended: float = 0.0  # of workers that have ended
     _lost_s: float = 0.0  # when a worker was lost last, in seconds since 1970
     _look_at_s: float = 0.0
+    _has_looked: bool = False
     _given_up: set[str] = field(default_factory=set)  # jobs that SLURM may still list
     _error: BaseException | None = None
     _over: threading.Event = field(default_factory=threading.Event)
@@ -220,10 +221,15 @@ class Cluster:
         self._try_cancel([job.id])  # what is left of it holds a node
 
     def _look(self, now_s: float) -> None:
-        """Asks SLURM for the jobs of this cluster; all in one call."""
+        """Asks SLURM for the jobs of this cluster; all in one call.
+
+        The first look is worth some patience: what an earlier driver has submitted is not to be submitted again. The
+        others are not: nodes are not seen meanwhile, and the next look is soon.
+        """
         self._look_at_s = now_s + LOOK_EVERY_S
+        patience, self._has_looked = LOOK if self._has_looked else PATIENCE, True
         try:
-            listed = {job.id: job for job in queue() if job.name.startswith(self.folder.worker_prefix)}
+            listed = {job.id: job for job in queue(patience) if job.name.startswith(self.folder.worker_prefix)}
         except SlurmError as error:  # Ray's own view goes on meanwhile
             self._tell("worker_refused", None, f"the queue cannot be read: {error}")
             return

@@ -12,7 +12,8 @@ from hpc.errors import GpuHoursSpentError, SiteError
 from hpc.needs import RankNeed, limits_of
 from hpc.rendezvous import ClusterFolder
 from hpc.site import Limits, Site
-from tests.hpc.fakes.commands import FakeSlurm
+from hpc.slurm import LOOK
+from tests.hpc.fakes.commands import FakeSlurm, without_hanging_on
 
 SITE = Site(cpus_per_node=2, walltime_min=60, drain_before_s=120, idle_s=50, limits=Limits(max_jobs=4))
 NEED = RankNeed(ranks=1, cpus_per_rank=1)
@@ -205,6 +206,37 @@ def test_a_refused_submission_is_told_and_tried_later(machine: Machine) -> None:
     assert len(machine.events) == 1
     cluster.tick(1100.0)
     assert machine.since(1) == [("worker_submitted", "101")]
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_queue_that_does_not_answer_is_asked_once_and_in_limited_time_and_then_at_the_next_look(
+    machine: Machine,
+) -> None:
+    cluster = machine.cluster
+    cluster.wanted_slots = 2
+    cluster.tick(1000.0)
+    machine.slurm.says("squeue", "", {"hang": True}, f"101|PENDING|N/A||{machine.name}|Priority\n")  # the first is over
+    began_s = time.monotonic()
+    cluster.tick(1040.0)
+    assert time.monotonic() - began_s < LOOK.timeout_s + 15.0  # three patient tries take more than three minutes
+    assert machine.events == [("worker_submitted", "101"), ("worker_refused", None)]
+    assert len(machine.slurm.calls("squeue")) == 2
+    cluster.tick(1080.0)
+    assert len(machine.slurm.calls("squeue")) == 3
+    assert machine.since(2) == []
+    assert without_hanging_on(machine.slurm.folder)
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_the_first_look_is_patient_so_that_nothing_is_submitted_twice(machine: Machine) -> None:
+    busy = {"error": "squeue: error: Socket timed out on send/recv operation", "returncode": 1}
+    machine.slurm.says("squeue", busy, f"77|PENDING|N/A||{machine.name}|Priority\n")
+    machine.cluster.wanted_slots = 2
+    machine.cluster.tick(1000.0)
+    assert machine.events == []
+    assert machine.slurm.calls("sbatch") == []
 
 
 @pytest.mark.ray
