@@ -79,5 +79,9 @@ class ClusterError(RuntimeError):
     """The processes of a Ray cluster did not come together; the text says which was waited for, and where to look."""
 
 
+class HeadStartError(ClusterError):
+    """A Ray head did not start; the text says where its own words are. Another try, on other ports, may succeed."""
+
+
 class GpuHoursSpentError(ClusterError):
     """A sweep has used up what the site's `limits.gpu_hours_per_sweep` allows it."""

@@ -4,11 +4,13 @@
 
 The command finds the cluster by `GENERATION_VARIABLE` and Ray's own variables. When it ends, the cluster ends. Killed,
 or ended with the code AGAIN, it is started again; when the head dies, or the job's walltime is near, the job is queued
-again, and both begin anew.
+again, and both begin anew. A head that does not start is tried `HEAD_TRIES` times; then this ends with AGAIN, and the
+sweep is to be launched again.
 """
 
 import ctypes
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,22 +20,23 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from hpc.errors import ClusterError, SlurmError
+from hpc.errors import ClusterError, HeadStartError, SlurmError
 from hpc.leftovers import guarded_folder, rays_own
-from hpc.ray_node import RayNode, allocation, own_address, ray_environment
+from hpc.ray_node import Allocation, RayNode, allocation, own_address, ray_environment
 from hpc.rendezvous import ClusterFolder, Head, wait_until
 from hpc.slurm import requeue
 from hpc.worker import Warnings
 
 GENERATION_VARIABLE = "TRANSTAILOR_GENERATION"
-START_LIMIT_S = 120.0
+START_LIMIT_S = 120.0  # of a head, in each try
+HEAD_TRIES = 3
 CHECK_S = 0.5
 END_LIMIT_S = 30.0  # for the command to come to a clean end
 RESTART_PAUSE_S = 1.0
 SHORT_S = 60.0
 MAX_SHORT_RUNS = 5  # in a row, of a command that is started again; then starting it is of no use
 MISTAKE = 2
-AGAIN = 75  # EX_TEMPFAIL: of the command, to be started again; of this process, that SLURM will do it
+AGAIN = 75  # EX_TEMPFAIL: of the command, to be started again; of this process, that SLURM or a launch will do it
 _PR_SET_PDEATHSIG = 1
 
 
@@ -47,6 +50,9 @@ def main() -> int:
     warnings = Warnings()
     try:
         code = serve(folder, command, warnings)
+    except HeadStartError as error:
+        print(f"{error}; launch the sweep again to go on", flush=True)  # a launch that follows shows this log's end
+        return AGAIN
     except ClusterError as error:
         print(error, file=sys.stderr, flush=True)
         return MISTAKE
@@ -57,21 +63,45 @@ def main() -> int:
     return _queue_again()
 
 
-def serve(folder: ClusterFolder, command: Sequence[str], warnings: Warnings) -> int | None:
+def serve(folder: ClusterFolder, command: Sequence[str], warnings: Warnings, *, tries: int = HEAD_TRIES) -> int | None:
     """Runs head and command; the exit code of the command, None if it was cut off and both have to begin anew.
 
+    Args:
+        folder: where the jobs meet.
+        command: uses the cluster.
+        warnings: what SLURM says to this job.
+        tries: how often a head may be started until one listens.
+
     Raises:
-        ClusterError: this is no job of SLURM, or the head did not start.
+        HeadStartError: none did.
+        ClusterError: this is no job of SLURM, or it ends.
     """
     # The controller runs no trials: Ray places nothing on a node without CPUs and GPUs.
     given = replace(allocation(os.environ), gpus=0)
     address = own_address(folder.site().network_interface)
+    faults: list[HeadStartError] = []
+    while len(faults) < tries:
+        try:
+            return _serve_once(folder, command, warnings, given, address)
+        except HeadStartError as error:
+            faults.append(error)
+            print(f"start {len(faults)} of at most {tries}: {error}", flush=True)
+            if warnings.is_near:
+                return None
+        time.sleep(RESTART_PAUSE_S)
+    raise HeadStartError(f"no Ray head started in {tries} tries; of the last: {faults[-1]}")
+
+
+def _serve_once(
+    folder: ClusterFolder, command: Sequence[str], warnings: Warnings, given: Allocation, address: str
+) -> int | None:
+    """As `serve`, with one head, on ports that the kernel chooses for it."""
     generation = uuid.uuid4().hex
     with guarded_folder(Path(os.environ.get("TMPDIR", "/tmp"))) as temporary:
         options = ["--head", "--port=0", "--num-cpus=0", "--num-gpus=0", "--include-dashboard=false"]
         node = RayNode(given, temporary, folder.token, address, options, drain_s=0)
         try:
-            listens_at = _address(node, temporary, folder, warnings)
+            listens_at = _address(node, temporary, folder.logs / f"ray-head-{generation[:8]}", warnings)
             folder.set_head(Head(address=listens_at, generation=generation, job=given.job))
             print(f"Ray head {generation} listens at {listens_at}", flush=True)
             environment = os.environ | ray_environment(folder.token) | {GENERATION_VARIABLE: generation}
@@ -81,16 +111,34 @@ def serve(folder: ClusterFolder, command: Sequence[str], warnings: Warnings) -> 
             node.kill()
 
 
-def _address(node: RayNode, temporary: Path, folder: ClusterFolder, warnings: Warnings) -> str:
+def _address(node: RayNode, temporary: Path, logs: Path, warnings: Warnings) -> str:
+    """Where the head listens, as soon as it does; of one that does not, Ray's logs are kept as the folder `logs`."""
+
     def found() -> str | None:
         if warnings.is_now:
             raise ClusterError("SLURM ended the job while the Ray head started")
         if node.has_ended():
-            raise ClusterError(f"the Ray head ended while it started; its own words are in this log and in {temporary}")
+            raise ClusterError("the Ray head ended while it started")
         file = rays_own(temporary) / "ray_current_cluster"  # Ray writes it when the head listens
         return (file.read_text().strip() or None) if file.exists() else None
 
-    return wait_until(found, START_LIMIT_S, f"the Ray head to start; its log is this job's, in {folder.logs}")
+    try:
+        return wait_until(found, START_LIMIT_S, "the Ray head to listen")
+    except ClusterError as error:
+        if warnings.is_now:
+            raise
+        raise HeadStartError(f"{error}; its own words are above and in {_kept(temporary, logs)}") from error
+
+
+def _kept(temporary: Path, logs: Path) -> str:
+    """Copies what Ray wrote down; where that is now, in words."""
+    for session in rays_own(temporary).glob("session_2*/logs"):
+        try:
+            shutil.copytree(session, logs, ignore_dangling_symlinks=True)
+        except OSError as error:  # such as a full disk
+            return f"{logs}, as far as they could be kept ({error})"
+        return str(logs)
+    return "no file: it wrote none"
 
 
 def _run(command: Sequence[str], environment: dict[str, str], node: RayNode, warnings: Warnings) -> int | None:
@@ -160,4 +208,6 @@ def _queue_again() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR2])  # Python gives up its handlers before it has ended
+    sys.exit(code)
