@@ -5,9 +5,13 @@
 It ends by itself when its head is gone, when it was drained, and some time after SLURM's warning of its end.
 """
 
+import signal
+
+if __name__ == "__main__":  # before all that takes time: a warning is kept until `Warnings` listens
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR2])
+
 import argparse
 import os
-import signal
 import sys
 import time
 from pathlib import Path
@@ -30,6 +34,7 @@ class Warnings:
         self.is_near = self.is_now = False
         signal.signal(signal.SIGUSR2, self._near)
         signal.signal(signal.SIGTERM, self._now)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGUSR2])
 
     def _near(self, _number: int, _frame: FrameType | None) -> None:
         self.is_near = True
@@ -60,7 +65,7 @@ def serve(folder: ClusterFolder, generation: str, warnings: Warnings) -> None:
     Raises:
         ClusterError: there is no such head, or the job cannot have a node.
     """
-    head, given, site = _head(folder, generation), allocation(os.environ), folder.site()
+    head, given, site = _head(folder, generation, warnings), allocation(os.environ), folder.site()
     options = [f"--address={head.address}", f"--num-cpus={given.cpus}", f"--num-gpus={given.gpus}"]
     address = own_address(site.network_interface)
     drain_s = max(1.0, site.drain_before_s - 5.0)
@@ -72,8 +77,10 @@ def serve(folder: ClusterFolder, generation: str, warnings: Warnings) -> None:
             node.kill()
 
 
-def _head(folder: ClusterFolder, generation: str) -> Head:
+def _head(folder: ClusterFolder, generation: str, warnings: Warnings) -> Head:
     def found() -> Head | None:
+        if warnings.is_near or warnings.is_now:
+            raise ClusterError("SLURM warned this job of its end before it had joined a head")
         head = folder.head()
         if head is not None and head.generation != generation:
             raise ClusterError(f"the head that this job was for has ended; now there is one of job {head.job}")
@@ -95,4 +102,6 @@ def _watch(node: RayNode, folder: ClusterFolder, generation: str, warnings: Warn
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR2])  # Python gives up its handlers before it has ended
+    sys.exit(code)

@@ -3,6 +3,8 @@
 import sys
 from pathlib import Path
 
+# SLURM's warning may come before Python has begun to listen, and would end the process.
+_DEAF_UNTIL_IT_LISTENS = 'trap "" USR1 USR2; exec "$@"'
 # When the controller's process is killed (and not ended), SLURM would end the job: it is to be queued again.
 _AGAIN_IF_KILLED = (
     """trap "" USR1 USR2; "$@"; code=$?; [ $code -le 128 ] || scontrol requeue "$SLURM_JOB_ID"; exit $code"""
@@ -11,7 +13,7 @@ _AGAIN_IF_KILLED = (
 
 def worker_command(code: Path) -> tuple[str, ...]:
     """What starts a worker, before the cluster's folder and its generation."""
-    return (*_python(code), "-m", "hpc.worker")
+    return ("bash", "-c", _DEAF_UNTIL_IT_LISTENS, "worker", *_python(code), "-m", "hpc.worker")
 
 
 def controller_command(code: Path, cluster: Path, run: Path) -> tuple[str, ...]:
