@@ -88,7 +88,11 @@ def _add_control(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         command = commands.add_parser(name, help=text)
         command.add_argument("run", type=Path, metavar="RUN", help="folder of a run")
         if name == "retry":
-            command.add_argument("--failed", action="store_true", help="only if one of its trials has failed")
+            which = command.add_mutually_exclusive_group()
+            which.add_argument("--failed", action="store_true", help="only if one of its trials has failed")
+            which.add_argument(
+                "trials", nargs="*", default=[], metavar="TRIAL", help="these alone: ids, or their first digits"
+            )
     logs = commands.add_parser("logs", help="the last lines of a trial's log, or of a run's jobs")
     logs.add_argument("run", type=Path, metavar="RUN", help="folder of a run")
     logs.add_argument("trial", nargs="?", metavar="TRIAL", help="id of a trial (default: the logs of the jobs)")
@@ -101,7 +105,7 @@ def _control(options: argparse.Namespace) -> Iterator[str]:
 
     run = RunFolder(options.run)
     if options.command == "retry":
-        return control.retry(run, failed=options.failed)
+        return control.retry(run, failed=options.failed, trials=options.trials)
     if options.command == "logs":
         return control.logs(run, options.trial, options.lines)
     return control.stop(run) if options.command == "stop" else control.cancel(run)

@@ -21,9 +21,24 @@ LOG_LINES = 20
 
 
 def submit_or_find(
-    plan: Plan, runs: Path, caching: Caching, site_name: str, *, extend: bool, update_code: bool
+    plan: Plan,
+    runs: Path,
+    caching: Caching,
+    site_name: str,
+    *,
+    again: tuple[str, ...] = (),
+    extend: bool,
+    update_code: bool,
 ) -> tuple[ClusterRun, str]:
     """The run on SLURM, and what was done, in words: submitted, or found running.
+
+    Args:
+        plan: of the whole sweep.
+        runs: the folder of all runs.
+        caching: where finished stages are.
+        site_name: or the file of the site.
+        again: ids of the trials to run, if not all.
+        extend, update_code: see `start`.
 
     Raises:
         SiteError, SlurmError: there is no such site, or it gives no job.
@@ -36,11 +51,16 @@ def submit_or_find(
     cluster = ClusterRun(run)
     if cluster.exists and (job := cluster.controller()) is not None:
         check_may_go_on(run, open_run(run), plan, digest, extend=False, update_code=update_code)
+        if again:
+            raise RunFolderError(
+                f"{run.path} is being run by job {job.id}, which takes no more trials; wait, or end it first, "
+                f"type: python -m sweeps stop {run.path}"
+            )
         return cluster, f"is being run by job {job.id} ({where(job)}); attached"
     run, lock, what = start(plan, runs, extend=extend, update_code=update_code)
     with lock:
         cluster = ClusterRun(run)
-        job_id = cluster.submit(site, caching)
+        job_id = cluster.submit(site, caching, again)
     return cluster, f"{what}; submitted as job {job_id}"
 
 

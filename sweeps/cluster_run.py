@@ -1,12 +1,13 @@
 """A run on SLURM, as the login node and the controller see it: what stands in its cluster folder beside hpc's files.
 
-cluster/launch.json      where the cache is
+cluster/launch.json      where the cache is, and which trials are to run if not all
         progress.json    how the sweep stands
         outcome.json     how it ended; absent while it has not
         stop             asks it to stop
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -112,15 +113,26 @@ class ClusterRun:
         """The job of the controller, unless it has ended."""
         return next((job for job in self.jobs() if self.is_controller(job)), None)
 
-    def submit(self, site: Site, caching: Caching) -> str:
+    @property
+    def chosen(self) -> list[str]:
+        """Ids of the trials that the last launch is to run; none: all."""
+        return list(json.loads(self._launch_file.read_text()).get("chosen", []))
+
+    def submit(self, site: Site, caching: Caching, chosen: Sequence[str] = ()) -> str:
         """Submits the controller; returns its job's id. The caller has made sure that none is there.
+
+        Args:
+            site: of the jobs.
+            caching: for the controller.
+            chosen: ids of the trials to run; none: all.
 
         Raises:
             SiteError: the site cannot give what is needed.
             SlurmError: sbatch refused or did not answer.
         """
         self.folder.make(site, self.run.name)
-        write_text(self._launch_file, json.dumps(asdict(caching) | {"cache": str(caching.cache)}))
+        launch = asdict(caching) | {"cache": str(caching.cache), "chosen": list(chosen)}
+        write_text(self._launch_file, json.dumps(launch))
         for stale in (self.stop_file, self._outcome_file, self.progress_file):
             stale.unlink(missing_ok=True)
         code = self.run.code_of(open_run(self.run).code_digest).resolve()

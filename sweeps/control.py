@@ -6,14 +6,16 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from hpc.slurm import cancel as cancel_jobs
-from results.reader import failed_trials, load
+from results.reader import failed_trials, finished_trial_ids, load
 from sweeps.attach import where
 from sweeps.cluster_run import ClusterRun
 from sweeps.errors import RunFolderError
+from sweeps.explain import find_trial
+from sweeps.launch import AGAIN
 from sweeps.run_folder import RunFolder, open_run
 from sweeps.run_lock import holder_of
 
@@ -131,23 +133,38 @@ def job_lines(run: RunFolder) -> Iterator[str]:
         yield f"job       {job.id}  {kind}  {where(job)}"
 
 
-def retry(run: RunFolder, *, failed: bool) -> Iterator[str]:
+def retry(run: RunFolder, *, failed: bool = False, trials: Sequence[str] = ()) -> Iterator[str]:
     """Becomes the command that launched the run last: what failed, and what never ended, is tried again.
 
     Args:
         run: its folder.
         failed: do so only if a trial has failed; a line to print says how many have.
+        trials: ids, or their first digits, of the only trials to try; a line to print says which are finished already.
 
     Raises:
-        RunFolderError: no run.
+        RunFolderError: no run, or no such trial.
         ResultsError: one of its parts is torn.
     """
-    launch = open_run(run).provenance["history"][-1]
+    history = open_run(run).provenance["history"]
+    launch = next((entry for entry in reversed(history) if not _names_trials(entry["argv"])), history[0])
     if failed:
         with load(run.path) as rows:
             found = len(failed_trials(rows))
         yield f"{run.path}: {found} failed trials" + (", to be tried again" if found else "; nothing is to be done")
         if not found:
             return
+    wanted = list(dict.fromkeys(find_trial(prefix, [run.path]).trial_id for prefix in trials))
+    done = finished_trial_ids(run.path)
+    for trial_id in wanted:
+        if trial_id in done:
+            yield f"trial {trial_id} is finished; nothing is to be done"
+    again = [f"{AGAIN}={trial_id}" for trial_id in wanted if trial_id not in done]
+    if trials and not again:
+        return
     os.chdir(launch["folder"])
-    os.execv(sys.executable, [sys.executable, *launch["argv"]])
+    os.execv(sys.executable, [sys.executable, *launch["argv"], *again])
+
+
+def _names_trials(argv: Sequence[str]) -> bool:
+    """Whether a launch was of some of the run's trials alone."""
+    return any(word.partition("=")[0] == AGAIN for word in argv)

@@ -18,7 +18,7 @@ from sweeps.cluster_run import ClusterRun, Outcome
 from sweeps.driver import run_sweep
 from sweeps.errors import RunFolderError, SpecError
 from sweeps.launch import FAILED_TRIALS, INTERRUPTED, MISTAKE, SUCCESS
-from sweeps.plan import Plan, make_plan, no_sharing
+from sweeps.plan import Plan, make_plan, no_sharing, only
 from sweeps.progress_file import ProgressFile
 from sweeps.run_folder import RunFolder, open_run
 from sweeps.run_lock import RunLock
@@ -49,8 +49,9 @@ def main() -> int:
 
 def _run(run: RunFolder, cluster: ClusterRun) -> Outcome:
     plan = plan_of(run)
-    display = ProgressFile(cluster.progress_file)
     caching = cluster.caching
+    plan = only(plan, cluster.chosen) if cluster.chosen else plan
+    display = ProgressFile(cluster.progress_file)
     ended = run_sweep(
         plan,
         run,

@@ -11,6 +11,7 @@ from sweeps.run_folder import RunFolder, open_run
 from tailor.config import parse_trial
 from tailor.errors import ConfigError
 from tailor.imports import load
+from tailor.registry import nearest
 from tailor.walk import Walk, walk
 
 
@@ -32,9 +33,11 @@ def find_trial(prefix: str, runs: Sequence[Path]) -> KnownTrial:
         RunFolderError: no trial, or more than one, begins so; or a run cannot be read.
     """
     found: dict[str, KnownTrial] = {}
+    ids: list[str] = []
     for path in runs:
         run = RunFolder(path)
         record = open_run(run)
+        ids += record.trials
         for trial_id, trial in record.trials.items():
             if trial_id.startswith(prefix):
                 known = KnownTrial(
@@ -48,7 +51,7 @@ def find_trial(prefix: str, runs: Sequence[Path]) -> KnownTrial:
     where = ", ".join(str(path) for path in runs) or "no run folder"
     if not found:
         raise RunFolderError(
-            f"no trial whose id begins with {prefix!r} in {where}; "
+            f"no trial whose id begins with {prefix!r} in {where}{nearest(prefix, ids) if ids else ''}; "
             "the ids are in the table `planned` and in what --plan prints; name the folder with --run RUN"
         )
     if len(found) > 1:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from sweeps.run_folder import RunFolder
 
 SUCCESS, FAILED_TRIALS, MISTAKE, INTERRUPTED = 0, 1, 2, 130
+AGAIN = "--again"
 FAILURES_SHOWN = 10
 DISK_REFUSES = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 
@@ -49,8 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for text in plan.warnings:
             print(f"warning: {text}", file=sys.stderr)
         if options.plan:
-            return _show(plan, options)
-        refuse_missing_weights(plan)
+            return _show(_chosen(plan, options), options)
+        refuse_missing_weights(_chosen(plan, options))
         if options.site not in ONE_MACHINE_SITES:
             return _run_on_slurm(plan, options)
         return _run(plan, options)
@@ -102,6 +103,10 @@ def _parser() -> argparse.ArgumentParser:
         "--only", metavar="TRIAL", help="one trial of the spec; with --name, so that it is a run of its own"
     )
     parser.add_argument(
+        AGAIN, action="append", default=[], metavar="TRIAL",
+        help="of a run that is there, run only these trials now (repeatable; python -m sweeps retry RUN TRIAL...)",
+    )  # fmt: skip
+    parser.add_argument(
         "--max-disk-gb", type=float, metavar="GB", help="start nothing more while the cache holds nearly so much"
     )
     parser.add_argument("--plan", action="store_true", help="show trials and cost; run and write nothing")
@@ -129,8 +134,13 @@ def _planned(options: argparse.Namespace) -> Plan:
     spec = load_spec(options.spec, options.assignments, options.name, options.imports)
     check_resources(spec, options.site)
     plan = make_plan(spec)
-    plan = plan if options.only is None else only(plan, options.only)
+    plan = plan if options.only is None else only(plan, [options.only])
     return no_sharing(plan) if options.no_sharing else plan
+
+
+def _chosen(plan: Plan, options: argparse.Namespace) -> Plan:
+    """What of the sweep is to run now: all that is not finished, or of that only what --again names."""
+    return only(plan, options.again) if options.again else plan
 
 
 def _show(plan: Plan, options: argparse.Namespace) -> int:
@@ -171,6 +181,7 @@ def _run(plan: Plan, options: argparse.Namespace) -> int:
         run, lock, what = start(plan, options.runs, extend=options.extend, update_code=options.update_code)
     except OSError as error:
         raise RunFolderError(f"the run folder cannot be written: {error}; type another --runs") from error
+    plan = _chosen(plan, options)
     with lock:
         print(f"{run.path}: {what}", flush=True)
         if {trial.trial_id for trial in plan.trials} <= finished_trial_ids(run.path):
@@ -187,13 +198,15 @@ def _run_on_slurm(plan: Plan, options: argparse.Namespace) -> int:
 
     _check_folder(options.cache, "--cache")
     _check_folder(options.runs, "--runs")
-    if _is_complete(plan, options.runs / plan.name):
+    chosen = _chosen(plan, options)
+    if _is_complete(chosen, options.runs / plan.name):
         return _run(plan, options)  # nothing is left to submit
     cluster, what = submit_or_find(
         plan,
         options.runs,
         Caching(cache=options.cache.resolve(), max_disk_gb=options.max_disk_gb),
         options.site,
+        again=tuple(options.again),
         extend=options.extend,
         update_code=options.update_code,
     )
@@ -210,11 +223,11 @@ def _run_on_slurm(plan: Plan, options: argparse.Namespace) -> int:
         print(f"to stop it: python -m sweeps stop {folder}", flush=True)
         return INTERRUPTED
     if outcome.code == INTERRUPTED:
-        return _say_how_to_go_on(plan, cluster.run.path)
+        return _say_how_to_go_on(chosen, cluster.run.path)
     if outcome.code == MISTAKE:
         print(outcome.text, file=sys.stderr)
         return MISTAKE
-    return _finish(plan, cluster.run)
+    return _finish(chosen, cluster.run)
 
 
 def _is_complete(plan: Plan, run: Path) -> bool:

@@ -13,6 +13,7 @@ from sweeps.printed_rows import Printed
 from sweeps.spec import Resources, Spec
 from sweeps.user_modules import UserModule, load_modules
 from tailor.config import TrialConfig
+from tailor.registry import nearest
 from tailor.stages import canonical_json
 from tailor.walk import PlannedStage, walk
 from tailor.weights import refuse_missing
@@ -145,16 +146,19 @@ def no_sharing(plan: Plan) -> Plan:
     return replace(plan, name=f"{plan.name}_no_sharing", trials=tuple(trials.values()), private_cache=True)
 
 
-def only(plan: Plan, trial_id: str) -> Plan:
-    """One trial of a plan.
+def only(plan: Plan, trial_ids: Sequence[str]) -> Plan:
+    """These trials of a plan, in its order.
 
     Raises:
-        SpecError: the plan has no such trial.
+        SpecError: the plan has no such trial; the text names the nearest one.
     """
-    chosen = tuple(trial for trial in plan.trials if trial.trial_id == trial_id)
-    if not chosen:
-        raise SpecError(f"--only {trial_id}: {plan.name} has no such trial; type --plan to see the ids of all")
-    return replace(plan, trials=chosen)
+    there = [trial.trial_id for trial in plan.trials]
+    for trial_id in trial_ids:
+        if trial_id not in there:
+            raise SpecError(
+                f"{plan.name} has no trial {trial_id!r}{nearest(trial_id, there)}; type --plan to see the ids of all"
+            )
+    return replace(plan, trials=tuple(trial for trial in plan.trials if trial.trial_id in trial_ids))
 
 
 def refuse_missing_weights(plan: Plan) -> None:

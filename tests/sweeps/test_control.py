@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from results.reader import load
+from results.reader import failed_trials, finished_trial_ids, load
 from sweeps.run_folder import RunFolder, open_run
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -123,6 +123,39 @@ def test_retry_of_what_failed(
     nothing = sweeps_command("retry", run.path, "--failed")
     assert (nothing.returncode, nothing.stdout) == (0, f"{run.path}: 0 failed trials; nothing is to be done\n")
     assert len(open_run(run).provenance["history"]) == launches
+
+
+@pytest.mark.slow
+def test_retry_of_named_trials_leaves_the_others(
+    tmp_path: Path, write_spec: Callable[..., Path], launch: Command, sweeps_command: Command
+) -> None:
+    mended = tmp_path / "mended"
+    write_spec(BREAKS.format(mended=str(mended)), "breaks.py")
+    run = RunFolder(tmp_path / "runs" / "breaks")
+    assert launch(write_spec(BREAKING + "[axes]\nseed = [0, 1]\n"), "--site", "serial").returncode == 1
+    with load(run.path) as tables:
+        first, second = (trial["trial_id"] for trial in failed_trials(tables))
+    well, _ = sorted(finished_trial_ids(run.path))
+    wrong = first[:-1] + ("0" if first[-1] != "0" else "1")
+    refused = sweeps_command("retry", run.path, first, wrong)
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert f"no trial whose id begins with {wrong!r}" in refused.stderr
+    assert f"did you mean {first!r}?" in refused.stderr
+    both = sweeps_command("retry", run.path, first, "--failed")
+    assert (both.returncode, both.stdout) == (2, "")
+    mended.touch()
+    one = sweeps_command("retry", run.path, first[:12], well)
+    assert one.returncode == 0, one.stderr
+    assert one.stdout.startswith(f"trial {well} is finished; nothing is to be done\n")
+    assert "1 of 1 trials finished, 0 failed" in one.stdout
+    assert first in finished_trial_ids(run.path)
+    assert second not in finished_trial_ids(run.path)
+    again = sweeps_command("retry", run.path, first)
+    assert (again.returncode, again.stdout) == (0, f"trial {first} is finished; nothing is to be done\n")
+    whole = sweeps_command("retry", run.path)  # as it was launched, not as one of its trials was tried again
+    assert whole.returncode == 0, whole.stderr
+    assert "4 of 4 trials finished, 0 failed" in whole.stdout
+    assert len(open_run(run).provenance["history"]) == 3
 
 
 def _running_trial(run: RunFolder) -> str:

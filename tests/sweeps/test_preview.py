@@ -131,7 +131,7 @@ def test_where_nothing_was_measured_a_probe_of_one_trial_is_offered(tmp_path: Pa
     pruned = next(trial for trial in plan.trials if trial.label == "prune l1")  # the most kinds of stages
     assert f"python sweeps/launch.py 'my spec.toml' --only {pruned.trial_id} --name quick_probe" in said
     assert "ends after" not in said
-    assert [trial.trial_id for trial in only(plan, pruned.trial_id).trials] == [pruned.trial_id]
+    assert [trial.trial_id for trial in only(plan, [pruned.trial_id]).trials] == [pruned.trial_id]
 
 
 def test_jobs_are_printed_as_they_would_be_submitted(tmp_path: Path) -> None:
