@@ -68,7 +68,7 @@ def usable(sweep: Sweep, until_s: float) -> Spans:
 def measure(minutes: float, lose_every_s: float, seed: int) -> Measured:
     """Runs the sweep, disturbs it, stops it, and reads what was computed and what was held."""
     with slurm_bed() as (testbed, folder):
-        spec = SPEC.format(seeds=list(range(10_000)))
+        spec = SPEC.format(seeds=list(range(1_000)))
         sweep = make_sweep(
             testbed, folder, "utilisation", spec, walltime_min=60, controller_min=60, max_jobs=WORKERS + 1
         )
