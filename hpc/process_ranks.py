@@ -1,12 +1,14 @@
 """Ranks as plain child processes of this one; without Ray, and without torch in this process."""
 
 import ctypes
+import faulthandler
 import os
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Sequence
 from multiprocessing.connection import Connection, wait
@@ -16,17 +18,24 @@ from hpc.ranks import (
     CLOSE_LIMIT_S,
     DEATH_GRACE_S,
     LOG_TAIL_LINES,
+    STACKS_LIMIT_S,
     START_LIMIT_S,
+    WATCH_S,
     RankDied,
     RankFailed,
     RankHost,
     Reply,
+    Watchdog,
+    is_suspended,
     meeting_environment,
     rank_environment,
 )
 
 LOOPBACK = "127.0.0.1"
 _PR_SET_PDEATHSIG = 1
+SAY_WHERE = signal.SIGQUIT  # SLURM, submitit and Ray use others
+SAY_WHERE_S = 0.1  # within which a rank that says where it is writes a line
+SIGNS_BYTES = 8
 
 
 class ProcessRanks:
@@ -39,13 +48,22 @@ class ProcessRanks:
     With one rank there is nobody to meet: MASTER_ADDR and MASTER_PORT are set for two ranks and more.
     """
 
-    def __init__(self, target: str, ranks: int, *, threads_per_rank: int = 1) -> None:
+    def __init__(
+        self, target: str, ranks: int, *, threads_per_rank: int = 1, hang_limit_s: float | None = None
+    ) -> None:
         """Starts the ranks and makes one `target` object ("module:Class") in each.
+
+        Args:
+            target: "module:Class"; where it has a method `signs`, it tells how many signs of life it has given.
+            ranks: how many.
+            threads_per_rank: of each.
+            hang_limit_s: how long a call may go on without a sign of life of any rank; None: for ever.
 
         Raises:
             RankFailed, RankDied: the target could not be made.
         """
         self._ranks: list[_RankProcess] = []
+        self._hang_limit_s = hang_limit_s
         try:
             for rank in range(ranks):
                 environment = rank_environment(
@@ -101,10 +119,15 @@ class ProcessRanks:
         for rank in ranks:
             rank.send(command, args)
         answers: dict[int, Any] = {}
+        watchdog = Watchdog(self._hang_limit_s if command == "call" else None)
         while len(answers) < len(ranks):
             asked = [rank for rank in ranks if rank.rank not in answers]
-            limit_s = None if deadline is None else max(0.0, deadline - time.monotonic())
-            ready = _ready(asked, limit_s)
+            left_s = WATCH_S if deadline is None else max(0.0, deadline - time.monotonic())
+            ready = _ready(asked, min(WATCH_S, left_s))
+            if not ready and left_s >= WATCH_S:
+                if watchdog.hangs([rank.signs() for rank in ranks]):
+                    raise watchdog.hung(*self._stacks())
+                continue
             if not ready:
                 raise RankDied(f"{', '.join(map(str, asked))}: no answer to {command}{args[:1]} in time")
             for rank in ready:
@@ -114,6 +137,11 @@ class ProcessRanks:
                     raise RankFailed(reply.error, reply.traceback)
                 answers[rank.rank] = reply.value
         return [answers[rank.rank] for rank in ranks]
+
+    def _stacks(self) -> tuple[list[str], list[int]]:
+        """The stacks of all ranks, and which of them are stopped from outside."""
+        suspended = [rank.rank for rank in self._ranks if is_suspended(rank.process.pid)]
+        return [rank.stacks() for rank in self._ranks], suspended
 
     def _raise_death(self) -> None:
         """Raises RankDied if a rank has died, the cause of its neighbours' errors; waits for it a moment."""
@@ -137,14 +165,15 @@ class _RankProcess:
         self.rank = rank
         self._ranks = ranks
         self._printed: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  # closed in reap
+        self._signs = os.memfd_create("signs")  # the rank writes there how many signs of life it has given
         ours, theirs = socket.socketpair()
         # -P: the rank imports installed code, never a stale copy from the working folder
-        command = [sys.executable, "-P", "-m", "hpc.process_ranks", str(theirs.fileno()), str(os.getpid())]
+        words = ("-P", "-m", "hpc.process_ranks", theirs.fileno(), self._signs, os.getpid())
         with theirs:
             self.process = subprocess.Popen(
-                command,
+                [sys.executable, *map(str, words)],
                 env=os.environ | environment,
-                pass_fds=[theirs.fileno()],
+                pass_fds=[theirs.fileno(), self._signs],
                 stdin=subprocess.DEVNULL,
                 stdout=self._printed,
                 stderr=subprocess.STDOUT,
@@ -182,6 +211,25 @@ class _RankProcess:
         how = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with exit status {status}"
         return RankDied(f"{self} {how}", self._log_tail())
 
+    def signs(self) -> int:
+        """How many signs of life it has given."""
+        return int.from_bytes(os.pread(self._signs, SIGNS_BYTES, 0))
+
+    def stacks(self) -> str:
+        """Where its threads are, in lines; in words, why that is not known."""
+        if is_suspended(self.process.pid):
+            return "stopped from outside (SIGSTOP), so it cannot say where it is"
+        before = len(self._output())
+        self.process.send_signal(SAY_WHERE)
+        limit_s = time.monotonic() + STACKS_LIMIT_S
+        said, last = b"", None
+        while not said or said != last:  # until it has said something, and says no more
+            if time.monotonic() > limit_s:
+                return f"did not say where it is\n{said.decode(errors='replace')}"
+            time.sleep(SAY_WHERE_S)
+            said, last = self._output()[before:], said
+        return said.decode(errors="replace")
+
     def kill(self) -> None:
         if self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGKILL)
@@ -190,11 +238,15 @@ class _RankProcess:
         self.process.wait()
         self.connection.close()
         os.close(self.process_file)
+        os.close(self._signs)
         self._printed.close()
 
     def _log_tail(self) -> str:
-        self._printed.seek(0)
-        return "\n".join(self._printed.read().decode(errors="replace").splitlines()[-LOG_TAIL_LINES:])
+        return "\n".join(self._output().decode(errors="replace").splitlines()[-LOG_TAIL_LINES:])
+
+    def _output(self) -> bytes:
+        """All that it printed; read without moving the place at which it goes on writing."""
+        return os.pread(self._printed.fileno(), os.fstat(self._printed.fileno()).st_size, 0)
 
 
 def _end_with_parent(parent_id: int) -> None:
@@ -205,11 +257,16 @@ def _end_with_parent(parent_id: int) -> None:
         sys.exit(f"the process {parent_id} that started this rank has ended")
 
 
-def serve(file_number: int, parent_id: int) -> None:
-    """A rank's main loop: answers commands from the connection at `file_number` until it is closed."""
+def serve(file_number: int, signs_number: int, parent_id: int) -> None:
+    """A rank's main loop: answers commands from the connection at `file_number` until it is closed.
+
+    Meanwhile it writes into the file `signs_number` how many signs of life it has given.
+    """
     _end_with_parent(parent_id)
+    faulthandler.register(SAY_WHERE, file=2, all_threads=True)
     connection = Connection(file_number)
     host = RankHost()
+    threading.Thread(target=_show_signs, args=(host, signs_number), daemon=True).start()
     while True:
         try:
             command, args = connection.recv()
@@ -218,5 +275,11 @@ def serve(file_number: int, parent_id: int) -> None:
         connection.send(host.answer(command, args))
 
 
+def _show_signs(host: RankHost, number: int) -> None:
+    while True:
+        os.pwrite(number, host.signs().to_bytes(SIGNS_BYTES), 0)
+        time.sleep(WATCH_S)
+
+
 if __name__ == "__main__":
-    serve(int(sys.argv[1]), int(sys.argv[2]))
+    serve(*map(int, sys.argv[1:]))

@@ -3,9 +3,11 @@
 import importlib
 import os
 import socket
+import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 START_LIMIT_S = 300.0  # a first import of torch from a busy shared file system takes minutes
@@ -13,6 +15,8 @@ CLOSE_LIMIT_S = 10.0
 # A rank that dies breaks its neighbours' collectives: their errors may arrive first, the death shortly after.
 DEATH_GRACE_S = 1.0
 LOG_TAIL_LINES = 20
+WATCH_S = 1.0  # between two looks at ranks that work
+STACKS_LIMIT_S = 5.0  # until a rank that hangs has said where
 
 
 class RankDied(Exception):  # noqa: N818  # an event, named like the status `died` in the tables
@@ -21,6 +25,14 @@ class RankDied(Exception):  # noqa: N818  # an event, named like the status `die
     def __init__(self, text: str, log_tail: str = "") -> None:
         super().__init__(text)
         self.log_tail = log_tail
+
+
+class RankHung(RankDied):
+    """No rank gave a sign of life for too long, so all were ended; `log_tail` holds the stacks of all."""
+
+    def __init__(self, text: str, stacks: str, *, is_suspended: bool) -> None:
+        super().__init__(text, stacks)
+        self.is_suspended = is_suspended  # somebody stopped a rank from outside (SIGSTOP)
 
 
 class RankFailed(Exception):  # noqa: N818  # an event, named like the status `failed` in the tables
@@ -40,6 +52,7 @@ class Ranks(Protocol):
         Raises:
             RankFailed: a rank raised. All ranks are ended: they are out of step and never used again.
             RankDied: a rank's process ended or `timeout_s` passed (None: no limit). All ranks are ended.
+            RankHung: none gave a sign of life within the limit that the set was made with. All ranks are ended.
         """
 
     def close(self) -> None:
@@ -102,6 +115,11 @@ class RankHost:
         """What the target's method returns."""
         return getattr(self._target, method)(*args)
 
+    def signs(self) -> int:
+        """How many signs of life the target says it has given, where it says so."""
+        signs = getattr(self._target, "signs", None)
+        return 0 if signs is None else int(signs())
+
     def close(self) -> None:
         """Calls the target's `close`, where it has one."""
         close = getattr(self._target, "close", None)
@@ -138,3 +156,47 @@ def meeting_environment(address: str, port: int) -> dict[str, str]:
     if address == "127.0.0.1":
         environment["GLOO_SOCKET_IFNAME"] = "lo"
     return environment
+
+
+class Watchdog:
+    """Tells, while the ranks work on one call, whether they go on or hang: one that goes on speaks for all.
+
+    Time during which the watcher itself was stopped does not count, since the ranks may have been so too.
+    """
+
+    def __init__(self, limit_s: float | None) -> None:
+        """Takes how long the ranks may be without a sign of life; None: for ever."""
+        self._limit_s = limit_s
+        self._signs: Sequence[int] = ()
+        self._silent_s = 0.0
+        self._looked_s = time.monotonic()
+
+    def hangs(self, signs: Sequence[int]) -> bool:
+        """Whether the limit has passed; to be asked every WATCH_S with the number of signs of each rank."""
+        now = time.monotonic()
+        passed_s, self._looked_s = min(now - self._looked_s, 2 * WATCH_S), now
+        self._silent_s = 0.0 if signs != self._signs else self._silent_s + passed_s
+        self._signs = signs
+        return self._limit_s is not None and self._silent_s > self._limit_s
+
+    def hung(self, stacks: Sequence[str], suspended: Sequence[int]) -> RankHung:
+        """The error to raise then.
+
+        Args:
+            stacks: of each rank, as text.
+            suspended: ranks that somebody has stopped from outside.
+        """
+        text = f"no sign of life of {len(stacks)} rank(s) for {self._limit_s:g} s"
+        if suspended:
+            text += f": rank {', '.join(map(str, suspended))} was stopped from outside (SIGSTOP)"
+        said = "\n".join(f"rank {rank} of {len(stacks)}:\n{stack}" for rank, stack in enumerate(stacks))
+        return RankHung(text, said, is_suspended=bool(suspended))
+
+
+def is_suspended(process_id: int) -> bool:
+    """Whether a process of this machine is stopped by a signal, or by a debugger."""
+    try:
+        status = Path(f"/proc/{process_id}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):  # it has ended
+        return False
+    return status.rpartition(")")[2].split()[0] in "Tt"

@@ -1,8 +1,10 @@
 """Ranks as Ray actors in the current placement group: rank i in bundle i."""
 
 import contextlib
+import faulthandler
 import os
 import socket
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -10,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import ray
-from ray.exceptions import RayError
+from ray.exceptions import GetTimeoutError, RayError
 from ray.util import get_current_placement_group, placement_group_table
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
@@ -19,18 +21,21 @@ from hpc.errors import ClusterError
 from hpc.ranks import (
     CLOSE_LIMIT_S,
     DEATH_GRACE_S,
+    STACKS_LIMIT_S,
     START_LIMIT_S,
+    WATCH_S,
     RankDied,
     RankFailed,
     RankHost,
     Reply,
+    Watchdog,
+    is_suspended,
     meeting_environment,
     rank_environment,
 )
 from hpc.ray_node import own_address
 
 LOOPBACK = "127.0.0.1"
-WATCH_S = 1.0
 LOG_TAIL_CHARACTERS = 2_000
 
 
@@ -42,6 +47,7 @@ class RankPlace:
     host: str  # the machine's name
     address: str
     interface: str | None  # of that address; None: not found
+    process_id: int
 
 
 class _RankActor:
@@ -54,7 +60,13 @@ class _RankActor:
         """Where this rank runs."""
         address = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
         node = ray.get_runtime_context().get_node_id()
-        return RankPlace(node=node, host=socket.gethostname(), address=address, interface=interface_of(address))
+        return RankPlace(
+            node=node,
+            host=socket.gethostname(),
+            address=address,
+            interface=interface_of(address),
+            process_id=os.getpid(),
+        )
 
     def answer(self, command: str, args: tuple[Any, ...]) -> Reply:
         """See RankHost.answer: what the target raises comes back as text."""
@@ -63,6 +75,17 @@ class _RankActor:
     def interrupt(self, method: str) -> None:
         """Calls a method of the target while another one runs, in a thread of its own."""
         self._host.call(method, ())
+
+    def signs(self) -> int:
+        """How many signs of life the target has given; asked while it works."""
+        return self._host.signs()
+
+    def stacks(self) -> str:
+        """Where the threads of this process are."""
+        with tempfile.TemporaryFile() as said:
+            faulthandler.dump_traceback(said, all_threads=True)
+            said.seek(0)
+            return said.read().decode(errors="replace")
 
 
 class RayRanks:
@@ -79,6 +102,7 @@ class RayRanks:
         *,
         threads_per_rank: int = 1,
         gpus_per_rank: float = 0.0,
+        hang_limit_s: float | None = None,
         watch: Callable[[], None] | None = None,
     ) -> None:
         """Starts the actors and makes one `target` object ("module:Class") in each.
@@ -88,13 +112,14 @@ class RayRanks:
             ranks: how many.
             threads_per_rank: CPUs of each.
             gpus_per_rank: GPUs of each, also a part of one; Ray shows a rank its own GPUs alone.
+            hang_limit_s: how long a call may go on without a sign of life of any rank; None: for ever.
             watch: called about once a second while answers are waited for; what it raises ends the ranks.
 
         Raises:
             RankFailed, RankDied: the target could not be made, or the group has no room for the actors in time.
         """
         group = get_current_placement_group()
-        self._watch = watch
+        self._watch, self._hang_limit_s = watch, hang_limit_s
         # `interrupt` has a thread of its own; all else runs in one thread, one after the other.
         groups: Any = {"concurrency_groups": {"interrupt": 1}}  # public, though missing in the stubs
         actor_class: Any = ray.remote(max_restarts=0, **groups)(_RankActor)
@@ -162,12 +187,16 @@ class RayRanks:
         """The values of `answers` once all are there; the first failure raises at once."""
         values: dict[Any, Any] = {}
         left = answers
+        watchdog = Watchdog(self._hang_limit_s if command == "call" else None)
+        signs = _Signs(self._actors)
         while left:
             left_s = WATCH_S if deadline is None else max(0.0, deadline - time.monotonic())
             ready, left = ray.wait(left, num_returns=1, timeout=min(WATCH_S, left_s))
             if not ready and left_s >= WATCH_S:
                 if self._watch is not None:
                     self._watch()
+                if watchdog.hangs(signs.look()):
+                    raise watchdog.hung(self._stacks(), self._suspended())
                 continue
             if not ready:
                 late = ", ".join(str(answers.index(answer)) for answer in left)
@@ -185,11 +214,50 @@ class RayRanks:
             text = f"rank {answers.index(answer)} of {len(self._actors)}: {type(error).__name__}"
             raise RankDied(text, str(error)[-LOG_TAIL_CHARACTERS:]) from error
 
+    def _stacks(self) -> list[str]:
+        """The stacks of all ranks; in words, where one does not answer."""
+        asked = [actor.stacks.options(concurrency_group="interrupt").remote() for actor in self._actors]
+        ray.wait(asked, num_returns=len(asked), timeout=STACKS_LIMIT_S)
+        return [_answer_now(answer, "does not answer: stopped, or out of reach") for answer in asked]
+
+    def _suspended(self) -> list[int]:
+        """Ranks on this machine that are stopped from outside; of those on others that is not known."""
+        here = socket.gethostname()
+        return [n for n, place in enumerate(self.places) if place.host == here and is_suspended(place.process_id)]
+
     def _raise_death(self, left: list[Any], answers: list[Any]) -> None:
         """Raises RankDied if another rank has died, the cause of its neighbours' errors; waits for it a moment."""
         if left:
             for answer in ray.wait(left, num_returns=len(left), timeout=DEATH_GRACE_S)[0]:
                 self._get(answer, answers)
+
+
+class _Signs:
+    """How many signs of life each rank gave when it last answered; it is asked again once it has."""
+
+    def __init__(self, actors: Sequence[Any]) -> None:
+        self._actors = actors
+        self._asked: list[Any] = [None] * len(actors)
+        self._known = [0] * len(actors)
+
+    def look(self) -> list[int]:
+        """Takes what has come and asks anew; waits for nothing."""
+        for rank, actor in enumerate(self._actors):
+            if self._asked[rank] is not None:
+                signs = _answer_now(self._asked[rank], None)
+                if signs is None:
+                    continue
+                self._known[rank] = signs
+            self._asked[rank] = actor.signs.options(concurrency_group="interrupt").remote()
+        return list(self._known)
+
+
+def _answer_now(asked: Any, otherwise: Any) -> Any:
+    """An actor's answer if it is there already."""
+    try:
+        return ray.get(asked, timeout=0)
+    except (GetTimeoutError, RayError):  # a rank that has died is told of by the call that it was to answer
+        return otherwise
 
 
 def _value(reply: Reply) -> Any:

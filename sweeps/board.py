@@ -4,6 +4,7 @@ import time
 import uuid
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,7 +14,7 @@ from sweeps.ledger import Ending, Ledger
 from sweeps.order import Queue, Step, Wait, Waiting
 from sweeps.plan import Plan, PlannedTrial
 from sweeps.quota import DiskGuard
-from sweeps.run_folder import RunFolder, write_text
+from sweeps.run_folder import RunFolder, log_line, write_text
 from sweeps.slot import Report
 from sweeps.stop import StopSignals
 
@@ -118,8 +119,10 @@ class Board:
             self._stage(trial_id, report.stage)
         elif report.kind == "placed":
             self.ledger.placed(trial_id, report.hosts)
-        elif report.kind in ("died", "failed", "finished"):
-            self._ended(trial_id, report.kind, report.cause, report.log_tail, over=report.over)
+        elif report.kind in ("died", "failed", "finished", "suspended"):
+            counts = report.kind != "suspended"
+            status: Ending = "interrupted" if report.kind == "suspended" else report.kind
+            self._ended(trial_id, status, report.cause, report.log_tail, over=report.over, counts=counts)
             if not report.over:
                 self._reached[trial_id] = 0
                 self.ledger.started(trial_id)
@@ -194,8 +197,17 @@ class Board:
         if over:
             self._queue.trial_ended(trial_id, finished=True)  # or failed: not to be run again in this launch
         if status != "finished":
+            self._log(trial_id, f"{status}: {cause}", log_tail)
             again = "" if over else "; it is tried again"
             self._display.note(f"trial {trial_id} ({self._trials[trial_id].label}) {status}: {cause}{again}")
+
+    def _log(self, trial_id: str, *texts: str | None) -> None:
+        """Adds to the log of a trial whose ranks can no longer do so; what they printed last is in no other file."""
+        line = log_line(datetime.now(UTC), "ERROR", "\n".join(text for text in texts if text))
+        path = self._run.log(trial_id)
+        path.parent.mkdir(exist_ok=True)
+        with path.open("a") as log:
+            log.write(f"{line}\n")
 
     def _hold(self, trial_id: str) -> str:
         """Makes whoever gets the trial now the only one who may write its rows; returns what proves it."""

@@ -22,6 +22,7 @@ from sweeps.run_folder import (
     save_imports,
 )
 from sweeps.run_lock import RunLock
+from sweeps.spec import Resources
 
 SHOWN = 8  # lines of a difference; the rest is counted
 
@@ -140,7 +141,7 @@ def _go_on(run: RunFolder, record: Record, plan: Plan, launch: Mapping[str, Any]
     what = [f"extended by {len(added)} trials" if added else "resumed"]
     if digest != record.code_digest:
         what.append(f"with new code {digest[:12]}")
-    if plan.resources.model_dump() != record.resources:
+    if plan.resources.model_dump() != {**Resources().model_dump(), **record.resources}:  # older records lack newer ones
         what.append("with other resources")
     save_code(run, digest, files)
     save_imports(run, plan)

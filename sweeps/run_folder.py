@@ -20,6 +20,7 @@ import socket
 import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -261,6 +262,11 @@ def remove_abandoned(runs: Path) -> None:
 def write_text(path: Path, text: str) -> None:
     """Put `text` into a file; a reader, and a loss of power, see the old content or the new one, never half."""
     write_durably(path, lambda stream: stream.write(text.encode()))
+
+
+def log_line(at: datetime, level: str, text: str) -> str:
+    """A line of a trial's log, without its end."""
+    return json.dumps({"at": at.isoformat(), "level": level, "text": text})
 
 
 def _fill(run: RunFolder, plan: Plan, launch: Mapping[str, Any], sources: Mapping[Path, bytes]) -> None:

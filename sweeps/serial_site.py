@@ -42,4 +42,10 @@ class SerialSite:
         return board.next(self._resources.ranks)
 
     def _make_ranks(self) -> ProcessRanks:
-        return ProcessRanks(self._target, self._resources.ranks, threads_per_rank=self._resources.threads_per_rank)
+        resources = self._resources
+        return ProcessRanks(
+            self._target,
+            resources.ranks,
+            threads_per_rank=resources.threads_per_rank,
+            hang_limit_s=resources.hang_limit_s,
+        )

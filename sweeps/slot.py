@@ -6,17 +6,17 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from hpc.ranks import LOG_TAIL_LINES, RankDied, RankFailed, Ranks
+from hpc.ranks import LOG_TAIL_LINES, RankDied, RankFailed, RankHung, Ranks
 
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
     """What one step of a trial came to."""
 
-    kind: Literal["placed", "stage", "died", "failed", "moved", "finished"]
+    kind: Literal["placed", "stage", "died", "failed", "suspended", "moved", "finished"]
     over: bool  # the trial takes no further step here
     stage: dict[str, Any] | None = None  # of kind "stage": what the trial's `advance` returned
-    cause: str | None = None  # of kinds "died", "failed" and "moved"
+    cause: str | None = None  # of kinds "died", "failed", "suspended" and "moved"
     log_tail: str | None = None
     nodes: tuple[str, ...] = ()  # of kind "placed": Ray's ids of the nodes of its ranks, by rank
     hosts: tuple[str, ...] = ()  # and the names of these machines
@@ -35,7 +35,8 @@ class Report:
 class Slot:
     """Runs trials stage by stage.
 
-    A rank that dies is replaced by a fresh set, on which the trial begins again: it resumes from what is stored.
+    A rank that dies or hangs is replaced by a fresh set, on which the trial begins again: it resumes from what is
+    stored. What was stopped from outside costs the trial no attempt.
     A rank that raises fails the trial: the same call would raise again.
     """
 
@@ -56,6 +57,8 @@ class Slot:
             stage = self._advance()
         except RankDied as death:
             self._drop()
+            if isinstance(death, RankHung) and death.is_suspended:
+                return Report(kind="suspended", cause=str(death), log_tail=death.log_tail, over=False)
             self._attempts_left -= 1
             return Report(kind="died", cause=str(death), log_tail=death.log_tail, over=self._attempts_left == 0)
         except RankFailed as failure:

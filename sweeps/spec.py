@@ -57,6 +57,8 @@ class Resources(BaseModel):
     """GPUs of each rank; below 1 several ranks share one. 0 trains on CPUs."""
     placement: Literal["pack", "spread"] = "pack"
     """Whether the ranks of a trial stand on as few nodes as possible, or on as many."""
+    hang_limit_s: float = Field(default=1800.0, gt=0.0, allow_inf_nan=False)
+    """Seconds without a sign of life (a batch on any rank), after which a trial's ranks are replaced."""
 
     @field_validator("gpus_per_rank", mode="before")
     @classmethod

@@ -1,6 +1,5 @@
 """One trial on its ranks: tailor's events in, rows out. Lives in each rank process, trial after trial."""
 
-import json
 import logging
 import shutil
 from collections.abc import Iterator
@@ -9,15 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from results.writer import Writer
-from sweeps.run_folder import RunFolder
+from sweeps.run_folder import RunFolder, log_line
 from sweeps.trial_rows import TrialRows
-from tailor import imports
+from tailor import imports, life
 from tailor.cache import Cache
 from tailor.config import TrialConfig
 from tailor.distributed import Ranks, join, leave
 from tailor.errors import Paused
 from tailor.runner import StageEvent, run_trial
 
+WATCHED_TIMEOUT_S = 30 * 86_400.0  # of a collective: whoever watches over the ranks finds out before which one hangs
 TABLES_OF_A_TRIAL = ("stages", "epochs", "layers", "operating_points", "predictions", "estimates")
 
 
@@ -47,7 +47,7 @@ class TrialRank:
         self._is_paused = False
         for module in task["imports"]:
             imports.load(Path(module))
-        self._ranks = self._ranks or join(task["device"])
+        self._ranks = self._ranks or join(task["device"], WATCHED_TIMEOUT_S)
         config = TrialConfig.model_validate(task["config"])
         folder = RunFolder(Path(task["run"])).trial(task["trial_id"])
         cache = _private_cache(folder) if task["private_cache"] else Path(task["cache"])
@@ -85,6 +85,10 @@ class TrialRank:
     def pause(self) -> None:
         """Let the running stage write a checkpoint and come to an end; called from another thread."""
         self._is_paused = True
+
+    def signs(self) -> int:
+        """How many signs of life this rank has given; called from another thread."""
+        return life.signs()
 
     def close(self) -> None:
         """Leave the process group."""
@@ -127,11 +131,10 @@ class TrialRank:
 
 
 class _JsonLines(logging.Formatter):
-    """One JSON object per record: {"at": ..., "level": ..., "text": ...}."""
+    """One JSON object per record."""
 
     def format(self, record: logging.LogRecord) -> str:
-        at = datetime.fromtimestamp(record.created, UTC).isoformat()
-        return json.dumps({"at": at, "level": record.levelname, "text": record.getMessage()})
+        return log_line(datetime.fromtimestamp(record.created, UTC), record.levelname, record.getMessage())
 
 
 def _private_cache(folder: Path) -> Path:

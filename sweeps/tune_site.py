@@ -29,6 +29,7 @@ from tailor.cache import Cache
 POLL_S = 0.05
 FIRST_HOLD_S = 0.5
 LONGEST_HOLD_S = 10.0
+GIVES_UP = ("died", "suspended", "moved")  # where nodes come and go: the process then, with its place
 ROUND_TRIALS = 5_000  # Tune's memory, and its state on disk, grow with the trials of one run
 _FOREVER_S = "1000000"
 _SETTINGS = {
@@ -75,6 +76,7 @@ class TuneSite:
             "ranks": resources.ranks,
             "threads_per_rank": resources.threads_per_rank,
             "gpus_per_rank": resources.gpus_per_rank,
+            "hang_limit_s": resources.hang_limit_s,
             "cache": str(cache),
         }
 
@@ -136,7 +138,7 @@ class _TuneTrial(tune.Trainable):
             raise _GivenUpError(self._gives_up)
         assert self._slot is not None
         report = self._slot.step() if self._is_placed else self._start(self._slot)
-        if self._order["comes_and_goes"] and report.kind in ("died", "moved"):
+        if self._order["comes_and_goes"] and report.kind in GIVES_UP:
             self._gives_up = report.cause or report.kind
         return {"report": report.to_json(), "done": report.over and not self._gives_up}
 
@@ -185,6 +187,7 @@ class _TuneTrial(tune.Trainable):
             order["ranks"],
             threads_per_rank=order["threads_per_rank"],
             gpus_per_rank=order["gpus_per_rank"],
+            hang_limit_s=order["hang_limit_s"],
             watch=self._watch if order["comes_and_goes"] else None,
         )
         return self._ranks
@@ -253,7 +256,7 @@ class _BoardSearcher(Searcher):
         report = Report.from_json(result["report"])
         if report.kind == "placed":
             self._nodes[trial_id] = report.nodes
-        if self._order["comes_and_goes"] and report.kind in ("died", "moved"):
+        if self._order["comes_and_goes"] and report.kind in GIVES_UP:
             self._gave_up[trial_id] = report
         else:
             self._board.report(ours, report)

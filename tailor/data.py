@@ -16,6 +16,7 @@ from tailor.augmentation import augmented, centre
 from tailor.catalog import DATASETS
 from tailor.distributed import Ranks
 from tailor.errors import ConfigError
+from tailor.life import sign
 from tailor.registry import function_of
 from tailor.seeds import stream
 from tailor.stages import Task
@@ -161,6 +162,7 @@ def batches(
     order = torch.randperm(len(samples), generator=generator(seed, "order", epoch)).to(samples.labels.device)
     for start in range(first_step * batch_size, len(samples), batch_size):
         together = order[start : start + batch_size]
+        sign()
         mine = samples.fetch(together[ranks.rank :: ranks.count])
         images = mine.images
         if images.dim() == 4:
@@ -171,6 +173,7 @@ def batches(
 def in_order(samples: Samples) -> Iterator[tuple[Tensor, Tensor]]:
     """Images (B, ...) as evaluation sees them, normalised, and their labels (B,), batch by batch."""
     for places in torch.arange(len(samples), device=samples.labels.device).split(EVALUATION_BATCH):
+        sign()
         some = samples.fetch(places)
         yield normalise(centre(some.images, samples.crop_px)), some.labels
 

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from tailor.errors import ConfigError
+from tailor.life import sign
 
-COLLECTIVE_TIMEOUT_S = 600
+COLLECTIVE_TIMEOUT_S = 600.0  # where nobody watches over the ranks
 # Norms are synchronised, so buffers are equal on all ranks and need no broadcast; torch 2.15 renamed the switch.
 _PARAMETERS = inspect.signature(DistributedDataParallel.__init__).parameters
 _SWITCH = "forward_sync_buffers" if "forward_sync_buffers" in _PARAMETERS else "broadcast_buffers"
@@ -31,6 +32,7 @@ class Ranks:
 
     def broadcast_bytes(self, data: bytes | None) -> bytes:
         """Rank 0's `data` on every rank; the others' is ignored. Bytes, never pickles."""
+        sign()
         if self.count == 1:
             return data or b""
         size = torch.tensor([len(data or b"") if self.rank == 0 else 0])
@@ -44,6 +46,7 @@ class Ranks:
 
     def sum(self, tensor: Tensor) -> Tensor:
         """The tensor summed over ranks, in place."""
+        sign()
         if self.count > 1:
             dist.all_reduce(tensor)
         return tensor
@@ -70,13 +73,14 @@ class Ranks:
         return DistributedDataParallel(model, **_NO_BUFFER_BROADCAST)
 
 
-def join(device: str = "auto") -> Ranks:
+def join(device: str = "auto", collective_timeout_s: float = COLLECTIVE_TIMEOUT_S) -> Ranks:
     """Join the process group that RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT describe.
 
     Without them this is a single process. A process that joined before keeps its group.
 
     Args:
         device: "auto" (this rank's GPU if there is one), "cpu" or "cuda".
+        collective_timeout_s: how long a rank waits for the others, after which it raises.
 
     Raises:
         ConfigError: `device` is none of these, or "cuda" on a machine without a GPU.
@@ -94,7 +98,7 @@ def join(device: str = "auto") -> Ranks:
         torch.cuda.set_device(chosen)
     if count > 1 and not dist.is_initialized():
         backend = "cpu:gloo,cuda:nccl" if use_gpu else "gloo"
-        dist.init_process_group(backend, timeout=timedelta(seconds=COLLECTIVE_TIMEOUT_S))
+        dist.init_process_group(backend, timeout=timedelta(seconds=collective_timeout_s))
     return Ranks(rank=rank, count=count, device=chosen)
 
 

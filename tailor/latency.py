@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from tailor.budget import macs_of
 from tailor.cost import params_count
 from tailor.data import generator
+from tailor.life import sign
 from tailor.state import ModelState
 
 WARM_UP_RUNS = 5
@@ -161,6 +162,7 @@ def _timed(model: nn.Module, images: Tensor, repeats: int) -> Tensor:
     """Seconds (repeats,) of each forward pass after the warm-up."""
     seconds = []
     for _ in range(WARM_UP_RUNS + repeats):
+        sign()
         _wait(images.device)
         start_s = perf_counter()
         model(images)

@@ -130,7 +130,7 @@ class ForkedRank:
         self.args, self.returncode = command, None
         self.pid = os.fork()
         if self.pid == 0:
-            _be_rank(int(command[-2]), int(command[-1]), environment, output, keep)
+            _be_rank(tuple(map(int, command[-3:])), environment, output, keep)
 
     def poll(self) -> int | None:
         """The exit status, once it has ended."""
@@ -157,7 +157,7 @@ def _rank_forker(watch: Watch) -> Callable[..., ForkedRank]:
     return fork
 
 
-def _be_rank(pipe: int, parent: int, environment: dict[str, str], output: int, keep: tuple[int, ...]) -> NoReturn:
+def _be_rank(numbers: tuple[int, ...], environment: dict[str, str], output: int, keep: tuple[int, ...]) -> NoReturn:
     """What a fresh rank's program does, without its imports: nothing of the launcher's is left but its memory."""
     from hpc.process_ranks import serve
 
@@ -173,7 +173,7 @@ def _be_rank(pipe: int, parent: int, environment: dict[str, str], output: int, k
         signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         os.environ.update(environment)
-        serve(pipe, parent)
+        serve(*numbers)
     except BaseException:  # noqa: BLE001  # a fork must never go on as its parent
         traceback.print_exc()
         os._exit(1)

@@ -44,6 +44,35 @@ class Plain:
         time.sleep(600)
 
 
+class Watched(Plain):
+    """A target that gives signs of life."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.given = 0
+
+    def signs(self) -> int:
+        return self.given
+
+    def work(self, seconds: float) -> str:
+        until_s = time.monotonic() + seconds
+        while time.monotonic() < until_s:
+            self.given += 1
+            time.sleep(0.1)
+        return "done"
+
+    def work_on(self, rank: int, seconds: float) -> str:
+        """One works, the other waits for it without a sign, as in a collective."""
+        if int(os.environ["RANK"]) == rank:
+            return self.work(seconds)
+        time.sleep(seconds)
+        return "waited"
+
+    def loop_for_ever(self) -> None:
+        while True:
+            pass
+
+
 class Unmakeable:
     def __init__(self) -> None:
         raise OSError("no such weights")

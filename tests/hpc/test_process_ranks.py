@@ -20,7 +20,7 @@ LOOPBACK_IN_PROC = {"0100007F", "0000000000000000FFFF00000100007F"}
 
 @pytest.fixture(autouse=True)
 def _targets_on_path(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(HERE))
+    monkeypatch.setenv("PYTHONPATH", str(HERE), prepend=os.pathsep)
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ def machine() -> Iterator[Any]:
     from hpc.local_ray import local_ray
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(HERE))
+        patch.setenv("PYTHONPATH", str(HERE), prepend=os.pathsep)
         with local_ray(cpus=2):
             import hpc.ray_ranks
 

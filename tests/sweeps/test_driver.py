@@ -46,7 +46,7 @@ class Recorder:
 
 @pytest.fixture(autouse=True)
 def _fakes_on_path(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(HERE))
+    monkeypatch.setenv("PYTHONPATH", str(HERE), prepend=os.pathsep)
 
 
 @pytest.fixture
