@@ -3,9 +3,11 @@
     python benchmarks/faults.py                         # goes on from docs/results/faults.jsonl until there are 1,000
     python benchmarks/faults.py --faults 50 --seed 7 --out /anywhere/faults
     python benchmarks/faults.py --seed 7 --life 3       # one life again, to look at it
+    python benchmarks/faults.py --with ray --faults 100 # goes on from docs/results/faults_ray.jsonl
 
 Each life is a sweep of two trials on the site `serial`. Its first launches are struck once each; then it is launched
 until it ends, and judged by its files: tests/faults/invariants.py, and equal to the run that was left alone.
+With Ray it is a sweep of six trials on the site `local`, of which each process may be struck, several in one launch.
 """
 
 import sys
@@ -17,35 +19,150 @@ if __name__ == "__main__":
 import argparse
 import json
 import tempfile
-from collections.abc import Iterable
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+from functools import cache
 from itertools import count
+from typing import Any
 
 from benchmarks.record import RESULTS, Cell, Measured, write
-from tests.faults.lives import Struck, Undisturbed, leave_alone, live
+from tests.faults import lives, ray_lives
+from tests.faults.lives import Struck
 from tests.faults.moments import HOWS
+from tests.faults.ray_lives import StruckRay
 from tests.faults.tiny_sweep import warm_up
 
 
-def recorded(path: Path) -> list[Struck]:
+class Attack(ABC):
+    """A way to strike a sweep."""
+
+    out: str
+    """The name of its results."""
+    of: type[Any]
+    """What a fault is on record as."""
+
+    def __init__(self, place: Path) -> None:
+        """Takes an empty folder."""
+        self.place = place
+
+    @abstractmethod
+    def live(self, seed: int, number: int, folder: Path) -> list[Any]:
+        """One life in a new folder; its faults."""
+
+    @abstractmethod
+    def table(self, done: list[Any]) -> Measured:
+        """What became of all faults."""
+
+
+class OnWrites(Attack):
+    """At the named writes of a tiny sweep without Ray."""
+
+    out, of = "faults", Struck
+
+    def __init__(self, place: Path) -> None:
+        super().__init__(place)
+        warm_up()
+        self._undisturbed = lives.leave_alone(place / "undisturbed")
+
+    def live(self, seed: int, number: int, folder: Path) -> list[Any]:
+        """See tests/faults/lives.py."""
+        return lives.live(seed, number, self._undisturbed, folder)
+
+    def table(self, done: list[Any]) -> Measured:
+        """How many faults of each kind struck, at how many different moments, and how many lives broke a promise."""
+        rows: list[tuple[Cell, ...]] = []
+        for how in (*HOWS, "all"):
+            mine = [one for one in done if how in (one.how, "all")]
+            places = {(one.event, one.place) for one in mine}
+            moments = {(one.event, one.place, one.nth) for one in mine}
+            rows.append((how, len(mine), len(places), len(moments), *_lives(mine)))
+        return Measured(
+            title="A sweep struck at its writes",
+            columns=("fault", "struck", "kinds of writes", "moments", "lives", "lives that broke a promise"),
+            rows=tuple(rows),
+            notes=(
+                "A moment is the n-th time that a launch is about to open, sync, rename or remove a file, or to make a "
+                "folder; the kinds of writes are these without the n. tests/faults/moments.py says what each fault is.",
+                *_how_judged(done),
+                "Launcher and rank are forks of one process that has imported the libraries, one rank per trial, no "
+                "Ray.",
+            ),
+        )
+
+
+class OnRay(Attack):
+    """On the processes of a small sweep with a Ray of its own."""
+
+    out, of = "faults_ray", StruckRay
+
+    def __init__(self, place: Path) -> None:
+        super().__init__(place)
+        self._undisturbed: Callable[[int], ray_lives.SmallSweep] = cache(
+            lambda ranks: ray_lives.leave_alone(place / f"undisturbed{ranks}", ranks)
+        )
+
+    def live(self, seed: int, number: int, folder: Path) -> list[Any]:
+        """See tests/faults/ray_lives.py; trials have one rank and two in turn."""
+        return ray_lives.live(seed, number, self._undisturbed(1 + number % 2), folder)
+
+    def table(self, done: list[Any]) -> Measured:
+        """How many faults of each kind struck each kind of process, and how many lives broke a promise."""
+        rows: list[tuple[Cell, ...]] = []
+        for target in (*ray_lives.TARGETS, "all"):
+            mine = [one for one in done if target in (one.target, "all")]
+            rows.append((target, *(sum(one.how == how for one in mine) for how in ray_lives.HOWS), *_lives(mine)))
+        return Measured(
+            title="A sweep on Ray whose processes are struck",
+            columns=("process", *ray_lives.HOWS, "lives", "lives that broke a promise"),
+            rows=tuple(rows),
+            notes=(
+                f"A process is struck once a random number of parts of tables is there. SIGSTOP is taken back after "
+                f"{ray_lives.STOPPED_S:g} s; ranks without a sign of life for {ray_lives.HANG_LIMIT_S:g} s are "
+                "taken to hang. The driver lives in the launcher's process.",
+                *_how_judged(done),
+                "The real command line, six trials of one rank or two, `--site local`; the run that was left alone is "
+                "one without Ray.",
+            ),
+        )
+
+
+def _lives(faults: list[Any]) -> tuple[int, int]:
+    """How many lives they are of, and how many of these broke a promise."""
+    return len({(one.seed, one.life) for one in faults}), len({(one.seed, one.life) for one in faults if one.broken})
+
+
+def _how_judged(done: list[Any]) -> tuple[str, str]:
+    return (
+        "Judged after each launch and at the end by tests/faults/invariants.py; at the end each row that counts is "
+        "equal, to the last bit, to that of a run that was left alone.",
+        f"Seeds: {', '.join(str(seed) for seed in sorted({one.seed for one in done}))}. Each fault, with its "
+        "life's seed, is a line of the .jsonl file beside this one.",
+    )
+
+
+ATTACKS: dict[str, type[Attack]] = {"writes": OnWrites, "ray": OnRay}
+
+
+def recorded(path: Path, of: type[Any]) -> list[Any]:
     """The faults of earlier runs."""
     lines = path.read_text().splitlines() if path.exists() else []
-    return [Struck(**record | {"broken": tuple(record["broken"])}) for record in map(json.loads, lines)]
+    return [of(**record | {"broken": tuple(record["broken"])}) for record in map(json.loads, lines)]
 
 
-def record(path: Path, struck: Iterable[Struck]) -> None:
+def record(path: Path, struck: Iterable[Any]) -> None:
     """Adds the faults of one life at once, so that a run that is cut off leaves whole lives."""
     with path.open("a") as stream:
         stream.write("".join(f"{json.dumps(vars(one))}\n" for one in struck))
 
 
-def go_on(path: Path, faults: int, seed: int, undisturbed: Undisturbed, place: Path) -> list[Struck]:
+def go_on(attack: Attack, path: Path, faults: int, seed: int) -> list[Any]:
     """Lives life after life until so many faults are on record."""
-    done = recorded(path)
+    done = recorded(path, attack.of)
     begun = {one.life for one in done if one.seed == seed}
-    lives = count(max(begun, default=-1) + 1)
+    numbers = count(max(begun, default=-1) + 1)
     while len(done) < faults:
-        number = next(lives)
-        struck = live(seed, number, undisturbed, place / f"{number}")
+        number = next(numbers)
+        struck = attack.live(seed, number, attack.place / f"{number}")
         record(path, struck)
         done += struck
         for one in struck:
@@ -53,54 +170,28 @@ def go_on(path: Path, faults: int, seed: int, undisturbed: Undisturbed, place: P
     return done
 
 
-def table(done: list[Struck]) -> Measured:
-    """How many faults of each kind struck, at how many different moments, and how many lives broke a promise."""
-    rows: list[tuple[Cell, ...]] = []
-    for how in (*HOWS, "all"):
-        mine = [one for one in done if how in (one.how, "all")]
-        places = {(one.event, one.place) for one in mine}
-        moments = {(one.event, one.place, one.nth) for one in mine}
-        lives = {(one.seed, one.life) for one in mine}
-        broken = {(one.seed, one.life) for one in mine if one.broken}
-        rows.append((how, len(mine), len(places), len(moments), len(lives), len(broken)))
-    return Measured(
-        title="A sweep struck at its writes",
-        columns=("fault", "struck", "kinds of writes", "moments", "lives", "lives that broke a promise"),
-        rows=tuple(rows),
-        notes=(
-            "A moment is the n-th time that a launch is about to open, sync, rename or remove a file, or to make a "
-            "folder; the kinds of writes are these without the n. tests/faults/moments.py says what each fault is.",
-            "Judged after each launch and at the end by tests/faults/invariants.py; at the end each row that counts is "
-            "equal, to the last bit, to that of a run that was left alone.",
-            f"Seeds: {', '.join(str(seed) for seed in sorted({one.seed for one in done}))}. Each fault, with its "
-            "life's seed, is a line of the .jsonl file beside this one.",
-            "Launcher and rank are forks of one process that has imported the libraries, one rank per trial, no Ray.",
-        ),
-    )
-
-
 def main() -> int:
     """Runs what the command line says; 1 if a promise was broken."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--with", choices=ATTACKS, default="writes", dest="attack", help="what is struck")
     parser.add_argument("--faults", type=int, default=1000, help="how many there are to be, those on record included")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--life", type=int, help="repeat this life alone, and record nothing")
-    parser.add_argument("--out", type=Path, default=RESULTS / "faults", help="path without suffix")
+    parser.add_argument("--out", type=Path, help="path of the results without suffix")
     options = parser.parse_args()
-    warm_up()
     with tempfile.TemporaryDirectory(prefix="faults-") as place:
-        undisturbed = leave_alone(Path(place) / "undisturbed")
+        attack = ATTACKS[options.attack](Path(place))
         if options.life is not None:
             kept = Path(tempfile.mkdtemp(prefix=f"life{options.life}-")) / "life"
-            done = live(options.seed, options.life, undisturbed, kept)
+            done = attack.live(options.seed, options.life, kept)
             for one in done:
                 print(one, *one.broken, sep="\n    ")
             print(f"kept in {kept}" if kept.exists() else "nothing was broken")
         else:
-            options.out.parent.mkdir(parents=True, exist_ok=True)
-            path = options.out.with_name(f"{options.out.name}.jsonl")
-            done = go_on(path, options.faults, options.seed, undisturbed, Path(place))
-            write(table(done), options.out)
+            out = options.out or RESULTS / attack.out
+            out.parent.mkdir(parents=True, exist_ok=True)
+            done = go_on(attack, out.with_name(f"{out.name}.jsonl"), options.faults, options.seed)
+            write(attack.table(done), out)
     return 1 if any(one.broken for one in done) else 0
 
 
