@@ -125,20 +125,26 @@ def leave_alone(place: Path, ranks: int) -> SmallSweep:
 
 
 def live(seed: int, number: int, undisturbed: SmallSweep, place: Path) -> list[StruckRay]:
-    """One life in a new folder, which is gone afterwards if nothing was broken; the faults that struck."""
+    """One life in a new folder, which is gone afterwards if nothing was broken; the faults that struck.
+
+    Raises:
+        RuntimeError: Ray did not start although nothing struck: the machine is too busy to tell anything.
+    """
     chance = random.Random(f"ray/{seed}/{number}")
     sweep = SmallSweep(place, undisturbed.ranks)
     struck: list[StruckRay] = []
     broken: list[str] = []
-    left = chance.randint(*FAULTS)
-    for launch_number in range(left + 2):
+    todo = drawn(chance)
+    for launch_number in range(len(todo) + 2):
         process = sweep.start(launch_number, "local")
         here: list[StruckRay] = []
-        while len(struck) + len(here) < left and process.poll() is None:
-            after = chance.randint(sweep.parts, undisturbed.parts)
-            target, how = chance.choice(list(TARGETS)), chance.choice(HOWS)
+        while todo and process.poll() is None:
+            target, how, fraction = todo[0]
+            there = sweep.parts
+            after = there + int(fraction * max(0, undisturbed.parts - there))
             if not _strike(process, sweep, after, target, how, chance):
                 break
+            todo.pop(0)
             here.append(
                 StruckRay(
                     seed=seed,
@@ -151,19 +157,27 @@ def live(seed: int, number: int, undisturbed: SmallSweep, place: Path) -> list[S
                     code=0,
                 )  # fmt: skip
             )
-        is_last = len(struck) + len(here) >= left and not here
         code, wrong = _end_of(process, sweep, launch_number)
+        said = sweep.output(launch_number).read_text(errors="replace")
+        if not here and "Ray did not start" in said:
+            raise RuntimeError(f"nothing struck and {said}")
         struck += [replace(one, code=code) for one in here]
         broken += [f"launch {launch_number}: {what}" for what in wrong]
         if sweep.run.exists():
             found = violations(sweep.run, sweep.folder / "cache", ended=False)
             broken += [f"launch {launch_number}: {what}" for what in _told(found)]
-        if is_last or (code == 0 and not here):
+        if code == 0 or not (todo or here):
             break
     broken += _judged_at_the_end(sweep, code, undisturbed)
     if not broken:
         shutil.rmtree(place)
     return [replace(one, broken=tuple(broken)) for one in struck]
+
+
+def drawn(chance: random.Random) -> list[tuple[str, str, float]]:
+    """The faults of a life: which process, how, and after which fraction of the parts that are still to come."""
+    count = chance.randint(*FAULTS)
+    return [(chance.choice(list(TARGETS)), chance.choice(HOWS), chance.random()) for _ in range(count)]
 
 
 def _strike(
