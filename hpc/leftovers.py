@@ -39,14 +39,18 @@ def guarded_folder(below: Path = SHORT) -> Iterator[Path]:
     below = below if len(os.fsencode(below)) <= LONGEST_BYTES else SHORT
     remove_abandoned(below)
     folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=below))
-    (folder / OWNER).write_text("\n".join([_machine(), str(os.getpid()), str(_started_at(os.getpid()))]))
-    guard = subprocess.Popen(
-        [sys.executable, "-P", "-m", "hpc.leftovers", str(folder)],
-        stdin=subprocess.PIPE,  # its other end closes when this process ends
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
+    try:
+        (folder / OWNER).write_text("\n".join([_machine(), str(os.getpid()), str(_started_at(os.getpid()))]))
+        guard = subprocess.Popen(
+            [sys.executable, "-P", "-m", "hpc.leftovers", str(folder)],
+            stdin=subprocess.PIPE,  # its other end closes when this process ends
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+    except OSError:  # a full disk, no more processes: without owner and guard nobody would remove it
+        shutil.rmtree(folder)
+        raise
     in_a_hurry = False
     try:
         yield folder

@@ -146,7 +146,12 @@ class signals_ignored:  # noqa: N801  # a context manager, named as it reads
 
 def ray_environment(token: Path) -> dict[str, str]:
     """Variables with which a process belongs to the cluster that has this secret."""
-    return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token), "RAY_USAGE_STATS_ENABLED": "0"}
+    return {
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": "",  # one of the user's, for another cluster, would come before the file
+        "RAY_AUTH_TOKEN_PATH": str(token),
+        "RAY_USAGE_STATS_ENABLED": "0",
+    }
 
 
 def _has_child(process_id: int, name: str) -> bool:

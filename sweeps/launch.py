@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 SUCCESS, FAILED_TRIALS, MISTAKE, INTERRUPTED = 0, 1, 2, 130
 AGAIN = "--again"
 FAILURES_SHOWN = 10
-DISK_REFUSES = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
+MACHINE_REFUSES = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -64,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return SUCCESS
     except OSError as error:
-        if error.errno not in DISK_REFUSES:
+        if error.errno not in MACHINE_REFUSES:
             raise
         print(f"{error}; nothing that was finished is lost: mend that, and the same command goes on", file=sys.stderr)
         return MISTAKE

@@ -1,5 +1,6 @@
 """What a killed owner leaves below /tmp is cleared, what others have is not."""
 
+import errno
 import os
 import signal
 import socket
@@ -130,3 +131,14 @@ def test_a_folder_below_too_long_a_path_is_made_where_sockets_fit(tmp_path: Path
     with tempfile.TemporaryDirectory(prefix="s", dir="/tmp") as short, guarded_folder(Path(short)) as folder:
         assert folder.parent == Path(short)
     assert not folder.exists()
+
+
+def test_where_no_guard_can_be_started_no_folder_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    def too_many(*_: object, **__: object) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with tempfile.TemporaryDirectory(prefix="s", dir="/tmp") as short:
+        monkeypatch.setattr("hpc.leftovers.subprocess.Popen", too_many)
+        with pytest.raises(OSError, match="Too many open files"), guarded_folder(Path(short)):
+            pytest.fail("nobody would remove it")
+        assert not list(Path(short).iterdir())

@@ -1,6 +1,8 @@
 """Where the jobs of a cluster meet: files that are whole or absent, and the secret that nobody else reads."""
 
+import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,9 +18,19 @@ def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
-def test_the_folder_and_the_secret_are_the_users_alone_whatever_the_umask(tmp_path: Path) -> None:
+@pytest.fixture(params=[0o000, 0o077], ids=oct)
+def umask(request: pytest.FixtureRequest) -> Iterator[None]:
+    before = os.umask(request.param)
+    yield
+    os.umask(before)
+
+
+@pytest.mark.usefixtures("umask")
+@pytest.mark.parametrize("is_there", [True, False])
+def test_the_folder_and_the_secret_are_the_users_alone_whatever_the_umask(tmp_path: Path, is_there: bool) -> None:
     folder = ClusterFolder(tmp_path / "cluster")
-    (tmp_path / "cluster").mkdir(mode=0o777)
+    if is_there:
+        (tmp_path / "cluster").mkdir(mode=0o777)
     folder.make(SITE, "demo")
     assert (mode(folder.path), mode(folder.token)) == (0o700, 0o600)
     assert len(folder.token.read_text()) == 64

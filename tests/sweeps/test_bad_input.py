@@ -186,7 +186,9 @@ def test_a_folder_and_a_binary_file_are_no_specs(tmp_path: Path, refused: Callab
     assert "binary.toml: cannot be read" in refused(tmp_path / "binary.toml")
 
 
-@pytest.mark.parametrize("name", ["", ".hidden", "a/b", "x" * 101, "two words", "a\nb"])
+@pytest.mark.parametrize(
+    "name", ["", ".hidden", "a/b", "x" * 101, "two words", "a\nb", "$(touch x)", "it's", '"', "`x`", "a;b"]
+)
 def test_a_name_that_cannot_name_a_folder(write_spec: WriteSpec, refused: Callable[..., str], name: str) -> None:
     assert "cannot name a run folder" in refused(write_spec(), "--name", name)
 
