@@ -1,0 +1,68 @@
+"""Commands on what is nearly a machine of their own: their own processes, network, /tmp and /dev/shm, gone afterwards.
+
+So a test may fill a disk, take a port or leave a folder to somebody else, and nobody outside notices.
+"""
+
+import os
+import shlex
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+HERE = Path("/mnt/here")  # the test's folder, as commands see it
+NEEDS = "namespaces of processes, network and mounts take root, and an environment that is not below /tmp or /root"
+needs_namespaces = pytest.mark.skipif(os.geteuid() != 0 or sys.prefix.startswith(("/tmp/", "/root/")), reason=NEEDS)
+LIMIT_S = 1200.0
+PREPARE = """
+set -u
+ip link set lo up
+mount -t tmpfs tmpfs /mnt
+mkdir /mnt/code /mnt/here /mnt/home /mnt/python
+mount --bind {python} /mnt/python
+mount --bind {code} /mnt/code
+mount --bind {folder} /mnt/here
+mount -t tmpfs -o mode=1777 tmpfs /tmp
+mount -t tmpfs -o mode=1777 tmpfs /dev/shm
+mount -t tmpfs -o mode=755 tmpfs /root
+mkdir -p {python}
+mount --bind /mnt/python {python}
+export HOME=/mnt/home PYTHONPATH=/mnt/code PATH={bin}:$PATH
+cd /mnt/here
+"""
+LEFT = """
+echo "--- left"
+ls -A /tmp /dev/shm
+ps -eo pid=,args= | grep -v -e "^ *1 " -e "ps -eo" -e grep
+exit 0
+"""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What commands said, and what they left."""
+
+    said: str  # both streams
+    left: str  # files in /tmp and /dev/shm, then processes, one per line
+
+
+def on_own_machine(folder: Path, commands: str) -> Ended:
+    """Runs lines of bash there; `folder` is /mnt/here, the repository /mnt/code."""
+    prepare = PREPARE.format(
+        # Python itself, which may lie below /root: all other files there are hidden, and users may pass
+        code=shlex.quote(str(ROOT)),
+        folder=shlex.quote(str(folder)),
+        bin=shlex.quote(str(Path(sys.executable).parent)),
+        python=shlex.quote(sys.base_prefix),
+    )
+    done = subprocess.run(
+        ["unshare", "--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc",
+         "bash", "-c", prepare + commands + LEFT],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, timeout=LIMIT_S,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
+    said, _, left = done.stdout.partition("--- left\n")
+    return Ended(said, left)
