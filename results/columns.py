@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 
-from results.schema import MOMENT, SCHEMA_VERSION, STRINGS, TABLES, Column, Table
+from results.schema import INTEGERS, MOMENT, SCHEMA_VERSION, STRINGS, TABLES, Column, Table
 
-_TYPES = {MOMENT: "timestamp", STRINGS: "list of string"}
+_TYPES = {MOMENT: "timestamp", STRINGS: "list of string", INTEGERS: "list of int32"}
 
 
 def columns_page() -> str:

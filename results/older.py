@@ -24,7 +24,7 @@ class Older:
 
 _SAME = Older()
 
-_VERSION_3: dict[str, Older] = {}  # it had no timings; all other tables are as today
+_VERSION_3: dict[str, Older] = {}  # it had no timings and no kept_filters; all other tables are as today
 
 _VERSION_2 = _VERSION_3 | {
     "attempts": Older(made={"nodes": "CAST(NULL AS VARCHAR[])"}),

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from results.errors import ResultsError
 from results.older import expressions_of
 from results.parts import Part, parts_of
-from results.schema import BOOLEAN, FLOAT, INTEGER, MOMENT, STRING, STRINGS, TABLES, Table
+from results.schema import BOOLEAN, FLOAT, INTEGER, INTEGERS, MOMENT, STRING, STRINGS, TABLES, Table
 
 if TYPE_CHECKING:
     import duckdb
@@ -25,6 +25,7 @@ _SQL_TYPES = {
     FLOAT: "DOUBLE",
     BOOLEAN: "BOOLEAN",
     STRINGS: "VARCHAR[]",
+    INTEGERS: "INTEGER[]",
     MOMENT: "TIMESTAMPTZ",
 }
 

@@ -22,6 +22,7 @@ INTEGER = pa.int64()
 FLOAT = pa.float64()
 BOOLEAN = pa.bool_()
 STRINGS = pa.list_(pa.string())
+INTEGERS = pa.list_(pa.int32())
 MOMENT = pa.timestamp("us", tz="UTC")
 
 METRICS = ("accuracy", "r_squared")
@@ -215,6 +216,23 @@ _ALL = (
             Column("width", INTEGER, "filters", "filters that are left"),
             Column("original_width", INTEGER, "filters", "filters before pruning"),
             Column("macs", INTEGER, "MACs", "multiply-accumulates of the layer for one image"),
+        ),
+    ),
+    Table(
+        "kept_filters",
+        ("trial_id", "point", "layer"),
+        (
+            _TRIAL,
+            _POINT,
+            Column(
+                "layer",
+                STRING,
+                "",
+                "name of a layer that lost filters, as in layers; no row where all are left, where they go with another"
+                " layer's (depthwise convolutions), where they are none of the original's (a narrower network, weights"
+                " made anew), and where the stage was cached before this table was there",
+            ),
+            Column("filters", INTEGERS, "", "places, in the unpruned network, of the filters left, from 0, ascending"),
         ),
     ),
     Table(

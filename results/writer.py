@@ -13,7 +13,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from results.durable import make_durable_folder, write_durably
-from results.schema import BOOLEAN, FLOAT, INTEGER, MOMENT, STRING, STRINGS, Column, Table, arrow_schema, table_named
+from results.schema import (
+    BOOLEAN,
+    FLOAT,
+    INTEGER,
+    INTEGERS,
+    MOMENT,
+    STRING,
+    STRINGS,
+    Column,
+    Table,
+    arrow_schema,
+    table_named,
+)
 
 WRITTEN_AT = "written_at"
 
@@ -137,6 +149,8 @@ def _fits(kind: pa.DataType, value: object) -> bool:
         return isinstance(value, bool)
     if kind == STRINGS:
         return isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value)
+    if kind == INTEGERS:
+        return isinstance(value, (list, tuple)) and all(type(item) is int for item in value)
     return isinstance(value, datetime) and value.tzinfo is not None
 
 

@@ -18,7 +18,7 @@ from tailor.errors import Paused
 from tailor.runner import StageEvent, run_trial
 
 WATCHED_TIMEOUT_S = 30 * 86_400.0  # of a collective: whoever watches over the ranks finds out before which one hangs
-TABLES_OF_A_TRIAL = ("stages", "epochs", "layers", "operating_points", "predictions", "estimates")
+TABLES_OF_A_TRIAL = ("stages", "epochs", "layers", "kept_filters", "operating_points", "predictions", "estimates")
 
 
 class Superseded(Exception):  # noqa: N818  # an event

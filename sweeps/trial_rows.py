@@ -7,6 +7,7 @@ from typing import Any
 from tailor.config import TrialConfig
 from tailor.runner import Result, StageEvent
 from tailor.stages import BACKWARD_WORK, FitHead, OperatingPoint
+from tailor.steps.base import Tensors, part
 
 Row = dict[str, Any]
 
@@ -39,8 +40,12 @@ class TrialRows:
             point = self._trial | {"point": event.point}
             self._rows["layers"] += [point | {"order": n} | row for n, row in enumerate(event.result.info["layers"])]
             self._rows["operating_points"].append(point | self._operating_point(event.result))
+            tensors = event.result.read_tensors()
+            self._rows["kept_filters"] += [
+                point | {"layer": layer, "filters": kept.tolist()} for layer, kept in part("kept", tensors).items()
+            ]
             table = "estimates" if event.result.info["metric"] == "r_squared" else "predictions"
-            self._rows[table] += [point | row for row in _predicted(event.result, table)]
+            self._rows[table] += [point | row for row in _predicted(tensors, table)]
 
     def take(self) -> dict[str, list[Row]]:
         """The rows collected since the last call, by table."""
@@ -127,7 +132,8 @@ def trained(key: str, stages: Mapping[str, Passed]) -> tuple[int, float]:
 
 def _empty() -> dict[str, list[Row]]:
     return {
-        "stages": [], "epochs": [], "layers": [], "operating_points": [], "predictions": [], "estimates": []
+        "stages": [], "epochs": [], "layers": [], "kept_filters": [], "operating_points": [], "predictions": [],
+        "estimates": []
     }  # fmt: skip
 
 
@@ -138,9 +144,8 @@ _COLUMNS = {
 """Table -> its columns -> the tensors of an operating point that fill them."""
 
 
-def _predicted(result: Result, table: str) -> list[Row]:
+def _predicted(tensors: Tensors, table: str) -> list[Row]:
     """The rows of what a model said of each image of the validation and test splits."""
-    tensors = result.read_tensors()
     columns = _COLUMNS[table]
     rows: list[Row] = []
     for split in ("validation", "test"):

@@ -50,6 +50,9 @@ class ModelState:
     channel_weights: dict[str, Tensor] = field(default_factory=dict)  # site -> (filters,), DELTA's attention
     momentum: dict[str, Tensor] = field(default_factory=dict)  # by tensor, where the next fine-tuning keeps it
     essential: dict[str, Tensor] = field(default_factory=dict)  # by tensor, 1 where PAC-Net found a weight essential
+    kept: dict[str, Tensor] | None = field(default_factory=dict)
+    """Layer that lost filters -> indices, in the unpruned network, of those that are left, ascending. None: the filters
+    are none of that network's, because they were made anew or nobody wrote down which they are."""
 
     def build(self, device: torch.device | None = None) -> nn.Module:
         """A new module with this state, its factors attached; needs no tracing."""
@@ -126,7 +129,7 @@ def load_state(folder: Path) -> ModelState:
     for name, tensor in named.items():
         part, _, rest = name.partition("/")
         parts[part][rest] = tensor
-    return ModelState(network=network, classes=classes, input_shape=input_shape, pixels=pixels, **parts)
+    return ModelState(network=network, classes=classes, input_shape=input_shape, pixels=pixels, kept=None, **parts)
 
 
 def load_model(folder: str | Path) -> nn.Module:

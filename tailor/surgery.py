@@ -50,6 +50,7 @@ def slim(state: ModelState, kept: Kept, found: tuple[Group, ...]) -> ModelState:
         alpha=filters(state.alpha),
         scores=filters(state.scores),
         channel_weights=filters(state.channel_weights),
+        kept=None if state.kept is None else state.kept | _left(state.kept, kept, found),
     )
 
 
@@ -65,6 +66,16 @@ def mask(state: ModelState, kept: Kept, found: tuple[Group, ...]) -> ModelState:
         if dim == 0 and name.endswith(".weight")
     }
     return replace(state, tensors=fold_into(state.tensors, factors))
+
+
+def _left(before: Kept, kept: Kept, found: tuple[Group, ...]) -> Kept:
+    """Layers that lose filters -> indices in the unpruned network of what is left, where `before` was left of it."""
+    return {
+        member.layer: before.get(member.layer, torch.arange(group.filters))[kept[group.name]]
+        for group in found
+        if group.name in kept and len(kept[group.name]) < group.filters
+        for member in group.members
+    }
 
 
 def _stays(state: ModelState, kept: Kept, found: tuple[Group, ...]) -> dict[tuple[str, int], Tensor]:

@@ -41,6 +41,7 @@ MAY_DIFFER = {
     "stages": ["written_at", "compute_s", "cached"],
     "epochs": ["written_at", "seconds"],
     "layers": ["written_at"],
+    "kept_filters": ["written_at"],
     "operating_points": ["written_at", "sweep"],
     "predictions": ["written_at"],
 }

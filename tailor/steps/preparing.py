@@ -30,7 +30,13 @@ def _(todo: stages.TrainSource, _parent: None, place: Workplace) -> Made:
 def _(done: stages.TrainSource, _parent: None, tensors: Tensors) -> ModelState:
     found = part("tensors", tensors)
     head = found[f"{NETWORKS[done.network].head}.weight"]
-    return ModelState(network=done.network, classes=len(head), input_shape=tuple(done.input_shape), tensors=found)
+    return ModelState(
+        network=done.network,
+        classes=len(head),
+        input_shape=tuple(done.input_shape),
+        tensors=found,
+        kept=None if done.removed_macs_fraction else {},
+    )
 
 
 @compute.register
@@ -77,7 +83,7 @@ def reinitialised(state: ModelState, seed: int) -> ModelState:
             if callable(reset := getattr(module, "reset_parameters", None)):
                 reset()
     return ModelState(
-        network=state.network, classes=state.classes, input_shape=state.input_shape, tensors=weights(model)
+        network=state.network, classes=state.classes, input_shape=state.input_shape, tensors=weights(model), kept=None
     )
 
 
@@ -125,4 +131,4 @@ def _(todo: stages.Reinitialise, parent: ModelState, _place: Workplace) -> Made:
 
 @apply.register
 def _(_done: stages.Reinitialise, parent: ModelState, tensors: Tensors) -> ModelState:
-    return replace(parent, scores={}, alpha={}, momentum={}, tensors=part("tensors", tensors))
+    return replace(parent, scores={}, alpha={}, momentum={}, kept=None, tensors=part("tensors", tensors))

@@ -153,7 +153,8 @@ def _(todo: stages.OperatingPoint, parent: ModelState, place: Workplace) -> Made
         "validation_loss": found.loss,
         "validation_images": len(data.validation),
     }
-    return Made(info=info, tensors=predictions(outputs, data))
+    kept = {layer: indices.to(torch.int32) for layer, indices in (parent.kept or {}).items()}
+    return Made(info=info, tensors=predictions(outputs, data) | named("kept", kept))
 
 
 @apply.register

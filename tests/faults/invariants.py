@@ -23,7 +23,7 @@ from tests.slurm.disturbances import processes
 Row = Mapping[str, Any]
 VOLATILE = frozenset({"written_at", "cached", "compute_s", "seconds", "code_digest", "sweep"})
 """What may differ between two rows of one key that say the same: when, how long, by whom, under which name."""
-OF_TRIALS = ("stages", "epochs", "layers", "operating_points", "predictions", "estimates")
+OF_TRIALS = ("stages", "epochs", "layers", "kept_filters", "operating_points", "predictions", "estimates")
 OF_POINTS = ("layers", "predictions", "estimates")
 
 
@@ -175,6 +175,12 @@ def _lost(written: Written, trial_id: str, cache: Path) -> Iterator[str]:
         yield from _lost_of_stage(written, trial_id, key, cache)
     for table in OF_POINTS:
         yield from _uneven(table, trial_id, points, written.of_trial(table, trial_id))
+    thinned: set[str] = set()
+    for point in sorted(points):  # what lost filters stays without them
+        there = {row["layer"] for row in written.of_trial("kept_filters", trial_id) if row["point"] == point}
+        if thinned - there:
+            yield f"trial {trial_id}: point {point} has no kept_filters of {', '.join(sorted(thinned - there))}"
+        thinned |= there
     if not any(written.of_trial(table, trial_id) for table in ("predictions", "estimates")):
         yield f"trial {trial_id} predicted nothing"
 

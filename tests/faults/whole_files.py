@@ -30,9 +30,11 @@ def write_trial(run: Path, trial: str) -> None:
     point |= {"trained_epochs": 1, "metric": "accuracy", "validation_score": 1.0, "deciding_score": 1.0}
     point |= {"validation_loss": 1.0, "validation_images": 1, **arm, **code}
     image = {"split": "test", "label": 0, "prediction": 0, "probability": 1.0, **code}
-    layer = {"layer": "l", "order": 0, "width": 1, "original_width": 1, "macs": 1, **code}
+    layer = {"layer": "l", "order": 0, "width": 1, "original_width": 2, "macs": 1, **code}
+    kept = {"layer": "l", "filters": [1], **code}
     for number, key in enumerate(KEYS):
         writer.write("layers", [{**layer, "point": number}])
+        writer.write("kept_filters", [{**kept, "point": number}])
         writer.write("operating_points", [{**point, "point": number, "stage_key": key, "model_key": key}])
         writer.write("predictions", [{**image, "point": number, "image_id": image_id} for image_id in range(SAMPLES)])
     writer.write("attempts", [{**attempt, "status": "finished", **span}])

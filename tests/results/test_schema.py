@@ -12,6 +12,7 @@ KEYS = {
     "stages": ("trial_id", "stage_key"),
     "epochs": ("trial_id", "stage_key", "epoch"),
     "layers": ("trial_id", "point", "layer"),
+    "kept_filters": ("trial_id", "point", "layer"),
     "operating_points": ("trial_id", "point"),
     "predictions": ("trial_id", "point", "split", "image_id"),
     "estimates": ("trial_id", "point", "split", "sample_id"),

@@ -57,6 +57,46 @@ def test_the_work_behind_a_point_is_that_of_a_count_by_hand(tmp_path: Path) -> N
     assert {row["kind"] for row in rows["epochs"]} == {"train_source", "fit_head", "train_factors", "fine_tune"}
 
 
+def test_the_filters_kept_are_those_that_its_prunings_left_one_after_the_other(tmp_path: Path) -> None:
+    method = {"name": "transtailor", "steps": 2, "step_macs_fraction": 0.2, "alpha_epochs": 1}
+    config = parse_trial(SHORT | {"method": method}, "test")
+    events, rows = rows_of(config, tmp_path)
+    left: dict[str, list[int]] = {}
+    by_point: dict[int, dict[str, list[int]]] = {}
+    for event in events:
+        if event.result.stage.kind == "prune":
+            for name, kept in event.result.read_tensors().items():
+                before = left.get(name, range(100))
+                left[name] = [before[place] for place in kept.tolist()]
+        if event.point is not None:
+            by_point[event.point] = dict(left)
+    original = {(row["point"], row["layer"]): row["original_width"] for row in rows["layers"]}
+    expected = {
+        (point, name.removeprefix("kept/")): kept
+        for point, of_point in by_point.items() for name, kept in of_point.items()
+        if len(kept) < original[point, name.removeprefix("kept/")]
+    }  # fmt: skip
+    found = {(row["point"], row["layer"]): row["filters"] for row in rows["kept_filters"]}
+    assert found == expected and {point for point, _ in found} == {1, 2}
+    widths = {(row["point"], row["layer"]): row["width"] for row in rows["layers"]}
+    assert {key: len(kept) for key, kept in found.items()} == {key: widths[key] for key in found}
+    events, again = rows_of(config, tmp_path)
+    assert all(event.result.cached for event in events)
+    assert {(row["point"], row["layer"]): row["filters"] for row in again["kept_filters"]} == found
+
+
+@pytest.mark.parametrize("method", [
+    {"name": "smaller_dense", "removed_macs_fraction": 0.3},
+    {"name": "prune", "removed_macs_fraction": 0.3, "weights": "reinitialised"},
+    {"name": "head_only"},
+], ids=["narrower", "from scratch", "unpruned"])  # fmt: skip
+def test_filters_that_are_none_of_the_pre_trained_network_are_in_no_row(tmp_path: Path, method: dict[str, Any]) -> None:
+    _, rows = rows_of(parse_trial(SHORT | {"method": method}, "test"), tmp_path)
+    is_narrower = any(row["width"] < row["original_width"] for row in rows["layers"])
+    assert is_narrower == (method["name"] != "head_only")
+    assert rows["kept_filters"] == []
+
+
 def test_a_point_of_classes_has_its_accuracy_and_predictions(tmp_path: Path) -> None:
     _, rows = rows_of(parse_trial(SHORT | {"method": "head_only"}, "test"), tmp_path)
     (point,) = rows["operating_points"]

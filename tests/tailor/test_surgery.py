@@ -109,6 +109,37 @@ def test_slimming_twice_is_slimming_once(network: str) -> None:
     assert all(torch.equal(once.tensors[name], twice.tensors[name]) for name in once.tensors)
 
 
+@pytest.mark.parametrize("network", EMBEDDED)
+def test_what_is_kept_is_told_by_the_places_in_the_unpruned_network(network: str) -> None:
+    """Every weight of filter j is j, so that a slimmed layer says itself which filters it has."""
+    plain = state_of(network)
+    found = groups_of(plain, ALL)
+    members = {member.layer for group in found for member in group.members}
+    numbered = {
+        name: torch.arange(float(len(t))).reshape(-1, *[1] * (t.dim() - 1)).expand_as(t).contiguous()
+        for name, t in plain.tensors.items() if name.removesuffix(".weight") in members
+    }  # fmt: skip
+    state = replace(plain, tensors=plain.tensors | numbered)
+    assert state.kept == {}
+    first = surgery.slim(state, {group.name: torch.arange(group.filters)[1::2] for group in found[:1]}, found)
+    again = groups_of(first, ALL)
+    second = surgery.slim(first, random_kept(again), again)
+    for slimmed, groups in ((first, found[:1]), (second, found)):
+        thinned = {member.layer for group in groups for member in group.members}
+        assert slimmed.kept is not None and slimmed.kept.keys() == thinned
+        for layer, kept in slimmed.kept.items():
+            assert kept.tolist() == slimmed.tensors[f"{layer}.weight"].flatten(1)[:, 0].tolist(), layer
+            assert len(kept) < len(plain.tensors[f"{layer}.weight"])
+
+
+def test_filters_of_no_network_stay_unknown(tmp_path: Path) -> None:
+    state = replace(state_of("digits_vgg"), kept=None)
+    found = groups_of(state, INSIDE)
+    assert surgery.slim(state, random_kept(found), found).kept is None
+    save_model(state_of("digits_vgg"), tmp_path)
+    assert load_state(tmp_path).kept is None
+
+
 def test_all_that_a_state_knows_of_filters_is_slimmed_alike() -> None:
     plain = state_of("digits_resnet")
     found = groups_of(plain, ALL)
