@@ -194,7 +194,9 @@ def _rows_of(trial: Trial, sweep: str, seed: int, test_images: int) -> dict[str,
         skill = _skill(trial, budget, seed) + float(numbers.normal(0, 0.004))
         tables.setdefault("operating_points", []).append(_point(trial, sweep, point, budget, stage, skill))
         tables.setdefault("timings", []).append(_timing(budget, stage, numbers))
-        tables.setdefault("layers", []).extend(_layers(trial, point, budget, numbers))
+        layers = list(_layers(trial, point, budget, numbers))
+        tables.setdefault("layers", []).extend(layers)
+        tables.setdefault("kept_filters", []).extend(_kept(trial, layers))
         tables.setdefault("predictions", []).extend(_predictions(trial, point, skill, numbers, test_images))
     if trial.status != "running":
         tables["trials"] = [_ended(trial)]
@@ -308,6 +310,16 @@ def _layers(trial: Trial, point: int, budget: float, numbers: np.random.Generato
             "trial_id": trial.trial_id, "point": point, "layer": f"features.{order}", "order": order, "width": kept,
             "original_width": width, "macs": kept * 100_000,
         }  # fmt: skip
+
+
+def _kept(trial: Trial, layers: Sequence[Row]) -> Iterator[Row]:
+    """What is left of each layer that lost filters: those of the highest scores, which seeds share in part."""
+    for layer in layers:
+        drawn = (np.random.default_rng([*of.encode(), layer["order"]]) for of in (trial.arm.label, trial.trial_id))
+        scores = sum(numbers.random(layer["original_width"]) for numbers in drawn)
+        if removed := layer["original_width"] - layer["width"]:
+            filters = np.sort(np.argsort(scores)[removed:]).tolist()
+            yield {name: layer[name] for name in ("trial_id", "point", "layer")} | {"filters": filters}
 
 
 def _predictions(trial: Trial, point: int, skill: float, numbers: np.random.Generator, images: int) -> Iterator[Row]:

@@ -20,6 +20,7 @@ from results.report import (
     costs,
     effects,
     failures,
+    kept_filters,
     learning,
     pareto,
     printed,
@@ -32,7 +33,7 @@ from results.report import (
 from results.report.blocks import Section, script_json
 from results.report.findings import findings_of
 
-_HELD = ("planned", "trials", "attempts", "stages", "operating_points", "measured_points", "layers")
+_HELD = ("planned", "trials", "attempts", "stages", "operating_points", "measured_points", "layers", "kept_filters")
 
 LAST_ROW = "SELECT strftime(max(written_at), '%Y-%m-%d %H:%M:%S UTC') AS at FROM (" + (
     " UNION ALL ".join(
@@ -136,6 +137,7 @@ def page_of(run: Run, renew_s: float | None = None) -> Page:
         effects.section(found, settings),
         learning.section(found),
         widths.section(found),
+        kept_filters.section(found),
         stopping.section(found),
         time_line.section(run),
         costs.section(run),

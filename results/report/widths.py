@@ -29,8 +29,8 @@ SELECT one.label, other.label AS other_label, count(*) AS layers,
 FROM widths AS one JOIN widths AS other USING (layer)
 GROUP BY ALL ORDER BY ALL
 """
-_MOST_LABELS = 40
-_MOST_IN_MATRIX = 24
+MOST_LABELS = 40
+MOST_IN_MATRIX = 24
 
 
 def section(found: Findings) -> Section:
@@ -40,12 +40,12 @@ def section(found: Findings) -> Section:
         "What is left of each layer",
         "Filters that are left in each layer, in per cent of the original ones: the mean over seeds. The stronger"
         " the colour, the more are gone. Pointing at a cell shows how far the seeds agree. The tables hold"
-        " widths; which filters they are is in each sub-model.",
+        " widths; which filters they are stands below.",
         empty="No layers of pruned networks are written yet.",
         short="Layers",
     )
     for place, problem in enumerate(found.problems):
-        asked = _budget(found, problem)
+        asked = budget_of(found, problem)
         if asked is None:
             continue
         data = answer(found.run, WIDTHS.format(problem=of_problem(problem), asked=repr(asked)))
@@ -54,13 +54,13 @@ def section(found: Findings) -> Section:
         at = f"{100 * asked:g}% fewer MACs, or as many as a rule decided"
         made.blocks.append(_widths(f"widths{place}", f"{problem}: filters left in each layer (%) at {at}", data))
         matrix = answer(found.run, AGREEMENT.format(widths=data.sql))
-        if 1 < len({row[0] for row in data.rows}) <= _MOST_IN_MATRIX:
+        if 1 < len({row[0] for row in data.rows}) <= MOST_IN_MATRIX:
             title = f"{problem}: agreement of two labels on the widths (100 less the mean difference in points)"
             made.blocks.append(_agreement(f"agreement{place}", title, matrix))
     return made
 
 
-def _budget(found: Findings, problem: Problem) -> float | None:
+def budget_of(found: Findings, problem: Problem) -> float | None:
     """The budget at which most labels can be compared; of several, the one closest to a fifth."""
     labels = {(point.asked, point.label) for point in found.points if point.problem == problem and point.asked}
     counts = Counter(asked for asked, _ in labels if asked is not None)
@@ -75,12 +75,12 @@ def _widths(name: str, title: str, data: Answer) -> Figure:
     cells = {
         (labels.index(record["label"]), layers.index(record["layer"])):
             (1 - record["kept_fraction"], f"{100 * record['kept_fraction']:.0f}", row)
-        for row, record in enumerate(records) if labels.index(record["label"]) < _MOST_LABELS
+        for row, record in enumerate(records) if labels.index(record["label"]) < MOST_LABELS
     }  # fmt: skip
-    left = len(labels) - len(labels[:_MOST_LABELS])
+    left = len(labels) - len(labels[:MOST_LABELS])
     note = f"{left} more labels are in the table." if left else ""
     return Figure(
-        name, title, heat(title, labels[:_MOST_LABELS], layers, cells), data, titled_by=("label", "layer"), note=note
+        name, title, heat(title, labels[:MOST_LABELS], layers, cells), data, titled_by=("label", "layer"), note=note
     )
 
 

@@ -147,7 +147,7 @@ def _points(
     chain: list[tuple[str, str, list[str], float]], generator: np.random.Generator,
 ) -> None:  # fmt: skip
     keys = [(key, parents[0]) for key, kind, parents, _ in chain if kind == "operating_point"]
-    rows |= {"operating_points": [], "predictions": [], "layers": []}
+    rows |= {"operating_points": [], "predictions": [], "layers": [], "kept_filters": []}
     quality = 0.9 - len(arm["label"]) / 150 + (0.03 if arm["method"] == "transtailor" else 0.0)
     for point, (asked, (key, model)) in enumerate(zip(path, keys, strict=True)):
         skill = quality - asked**2 / 2 + generator.normal(0, 0.01)
@@ -171,6 +171,11 @@ def _points(
             {**common, "point": point, "layer": layer, "order": order, "width": int(512 * share), "original_width": 512,
              "macs": int(1e9 * share)}
             for order, (layer, share) in enumerate(zip(LAYERS, shares, strict=True))
+        ]  # fmt: skip
+        order_of = np.random.default_rng(int(common["trial_id"], 16) + point).permutation(512)
+        rows["kept_filters"] += [
+            {**common, "point": point, "layer": layer, "filters": sorted(order_of[: int(512 * share)].tolist())}
+            for layer, share in zip(LAYERS, shares, strict=True) if int(512 * share) < 512
         ]  # fmt: skip
 
 

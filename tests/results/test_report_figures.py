@@ -46,7 +46,19 @@ def test_one_page_that_fetches_nothing_and_whose_tags_and_ids_are_sound(many: Pa
 
 def test_every_part_of_a_full_run_has_its_figure(page_of_many: str) -> None:
     names = {re.sub(r"\d+$", "", name) for name in figures_of(page_of_many)}
-    parts = {"against", "pareto", "effects", "learning", "widths", "agreement", "stop", "timeline", "kinds", "printed"}
+    parts = {
+        "against",
+        "pareto",
+        "effects",
+        "learning",
+        "widths",
+        "agreement",
+        "kept",
+        "same-filters",
+        "stop",
+        "timeline",
+    }
+    parts |= {"kinds", "printed"}
     assert names == parts
     for figure in figures_of(page_of_many).values():
         assert figure.data["rows"] > 0 and figure.data["hits"], figure.name
