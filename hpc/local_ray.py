@@ -11,7 +11,7 @@ from pathlib import Path
 
 import ray
 from ray._private import ray_constants
-from ray._raylet import AuthenticationTokenLoader, Config
+from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]  # compiled
 
 from hpc.errors import ClusterError
 from hpc.leftovers import MARK, guarded_folder, rays_own
