@@ -25,7 +25,7 @@ mkdir /mnt/code /mnt/here /mnt/home /mnt/python
 mount --bind {python} /mnt/python
 mount --bind {code} /mnt/code
 mount --bind {folder} /mnt/here
-mount -t tmpfs -o mode=1777 tmpfs /tmp
+mount -t tmpfs -o mode=1777,size=1g tmpfs /tmp  # small enough to be filled by a test
 mount -t tmpfs -o mode=1777 tmpfs /dev/shm
 mount -t tmpfs -o mode=755 tmpfs /root
 mkdir -p {python}
