@@ -135,6 +135,7 @@ BESIDE: dict[str, dict[str, Any]] = {
 }
 # tests/tailor/test_optimisation.py shows that these are refused.
 IMPOSSIBLE = {("sfp", "optimisation.ema_decay"), ("head_only", "optimisation.norm"), ("pac_net", "optimisation.norm")}
+IMPOSSIBLE |= {("gbn", "pruning.linear")}  # there is no norm behind a linear layer
 IMPOSSIBLE |= {
     (method, f"optimisation.distillation_{name}")
     for method in ("head_only", "fine_tune", "pac_net", "sfp")
