@@ -104,7 +104,7 @@ def _serve_once(
             listens_at = _address(node, temporary, folder.logs / f"ray-head-{generation[:8]}", warnings)
             folder.set_head(Head(address=listens_at, generation=generation, job=given.job))
             print(f"Ray head {generation} listens at {listens_at}", flush=True)
-            environment = os.environ | ray_environment(folder.token) | {GENERATION_VARIABLE: generation}
+            environment = os.environ | ray_environment(folder.token, temporary) | {GENERATION_VARIABLE: generation}
             return _run(command, environment, node, warnings)
         finally:
             folder.unset_head(generation)

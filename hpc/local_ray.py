@@ -35,7 +35,7 @@ def local_ray(cpus: int) -> Iterator[Path]:
     with guarded_folder() as folder:
         token = folder / "token"
         write_whole(token, secrets.token_hex(32), mode=0o600)
-        with _environment(ray_environment(token) | {MARK: str(folder)}):
+        with _environment(ray_environment(token, folder) | {MARK: str(folder)}):
             try:
                 _start(folder, cpus)
                 del os.environ[MARK]  # what this process starts from here on is no part of this Ray

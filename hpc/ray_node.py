@@ -93,7 +93,7 @@ class RayNode:
             options: further words for `ray start`: whether it is a head, and what it has.
             drain_s: how long it goes on with what runs there after it was told to end.
         """
-        environment = dict(os.environ) | ray_environment(token) | _HEALTH_CHECKS
+        environment = dict(os.environ) | ray_environment(token, folder) | _HEALTH_CHECKS
         environment |= {
             MARK: str(folder),
             "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": f"{drain_s:g}",
@@ -144,9 +144,11 @@ class signals_ignored:  # noqa: N801  # a context manager, named as it reads
             signal.signal(number, handler)
 
 
-def ray_environment(token: Path) -> dict[str, str]:
-    """Variables with which a process belongs to the cluster that has this secret."""
+def ray_environment(token: Path, folder: Path) -> dict[str, str]:
+    """Variables with which a process belongs to the cluster that has this secret, and keeps its files in its folder."""
     return {
+        # By default torch makes one in /tmp, for all programs of the user, under a name that anybody may have taken.
+        "TORCHINDUCTOR_CACHE_DIR": os.environ.get("TORCHINDUCTOR_CACHE_DIR", str(folder / "inductor")),
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": "",  # one of the user's, for another cluster, would come before the file
         "RAY_AUTH_TOKEN_PATH": str(token),

@@ -27,8 +27,9 @@ SLURM = {"SLURM_CPUS_ON_NODE": "1", "SLURM_MEM_PER_NODE": "2048"}
 def main() -> None:
     """Start both, look, and end both."""
     for words in (
-        "link set lo up", f"link add {INTERFACE} type dummy",
+        "link set lo up", f"link add {INTERFACE} type veth peer name other",
         f"addr add {ADDRESS}/24 dev {INTERFACE}", f"link set {INTERFACE} up",
+        "link set other up",
     ):  # fmt: skip
         subprocess.run(["ip", *words.split()], check=True)
     folder = ClusterFolder(Path(sys.argv[1]))

@@ -25,7 +25,7 @@ network = "friedman_mlp"
 pruning.linear = true
 data = { name = "friedman1", train_images = 20 }
 source.epochs = 1
-optimisation = { epochs = 100000, head_epochs = 1 }
+optimisation = { epochs = 100_000_000, head_epochs = 1 }
 [[variants]]
 method.name = "fine_tune"
 [resources]
