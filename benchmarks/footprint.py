@@ -149,8 +149,8 @@ def disk_rows(seen: Seen, spec: Path, folder: Path) -> Iterator[tuple[Cell, ...]
         yield f"{part}, per trial", "kB", bytes_below(run_folder / part) / trials / 1e3, None, None, None
         yield f"files in {part}, per trial", "files", files[part] / trials, None, None, None
     yield "cache, per trial", "kB", cache_bytes / trials / 1e3, None, None, None
-    met = verdict(cache_bytes <= planned_bytes)
-    yield "cache in all; limit: as planned", "MB", cache_bytes / MB, None, planned_bytes / MB, met
+    yield "cache in all", "MB", cache_bytes / MB, None, None, None
+    yield "cache in all, as the plan estimates it", "MB", planned_bytes / MB, None, None, None
     found = seen.checkpoint_bytes
     yield "checkpoints while it ran", "MB", statistics.median(found) / MB, max(found) / MB, None, None
     yield "checkpoints left at the end", "MB", left_bytes / MB, None, 0, verdict(left_bytes == 0)
@@ -173,7 +173,8 @@ NOTES = (
     "all its own processes together. A slot is the process that keeps one trial going, its rank the one that trains, "
     f"warm from trial to trial. Looked at every {LOOK_EVERY_S:g} s; the median is over all looks, idle ones included.",
     "The sweep: TransTailor of three steps, fine-tuning and pruning to two budgets, 10 epochs, one rank per trial.",
-    "Bytes are those of the files, without what a file system adds. A plan's bytes are an estimate.",
+    "Bytes are those of the files, without what a file system adds. A plan estimates tensors alone, without what is "
+    "written beside them.",
 )
 
 

@@ -117,7 +117,7 @@ def first_step(folder: Path) -> Seconds:
             raise
     if code != STOPPED_CLEANLY:
         raise RuntimeError(f"the launch ended with {code}, expected {STOPPED_CLEANLY}")
-    compute_s: float = json.loads(stored.read_text())["made_by"]["compute_s"]
+    compute_s: float = json.loads(stored.read_text())["description"]["made_by"]["compute_s"]
     return Seconds(wall_s=stored.stat().st_mtime - compute_s - start_s)
 
 

@@ -61,7 +61,11 @@ def test_memory_and_disk_of_a_sweep_are_measured_while_it_runs(tmp_path: Path) -
     for name in ("driver", "slot", "rank", "Ray itself"):
         assert 20 < float(rows[name]["median"]) <= float(rows[name]["most"]), name
     assert float(rows["cache, per trial"]["median"]) > 0 < float(rows["tables, per trial"]["median"])
-    assert rows["checkpoints left at the end"]["verdict"] == rows["cache in all; limit: as planned"]["verdict"] == "met"
+    assert rows["checkpoints left at the end"]["verdict"] == "met"
+    stored_mb, planned_mb = (
+        float(rows[f"cache in all{what}"]["median"]) for what in ("", ", as the plan estimates it")
+    )
+    assert planned_mb < stored_mb < 1.5 * planned_mb
 
 
 @pytest.mark.slow

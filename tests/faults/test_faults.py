@@ -28,7 +28,7 @@ def test_a_sweep_survives_what_strikes_it(tmp_path: Path, attack: str, faults: i
     )
     assert done.returncode == 0, done.stdout + done.stderr
     *_, whole = csv.DictReader((tmp_path / "f.csv").read_text().splitlines())
-    assert (whole["fault"], whole["lives that broke a promise"]) == ("all", "0")
+    assert (next(iter(whole.values())), whole["lives that broke a promise"]) == ("all", "0")
     assert len((tmp_path / "f.jsonl").read_text().splitlines()) >= faults
 
 
