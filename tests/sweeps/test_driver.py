@@ -212,7 +212,10 @@ def test_one_ctrl_c_stops_within_seconds_and_leaves_nothing(
 ) -> None:
     process, started = start_sweep(tmp_path, site)
     begin = time.monotonic()
-    os.killpg(process.pid, number)  # as a terminal does: the whole group gets it
+    if number == signal.SIGINT:
+        os.killpg(process.pid, number)  # as a terminal does: the whole group gets it
+    else:
+        process.send_signal(number)  # as `kill` does
     output = process.communicate(timeout=30)[0]
     assert time.monotonic() - begin < 15
     assert output.splitlines()[-1] == "interrupted", output
