@@ -147,8 +147,9 @@ class signals_ignored:  # noqa: N801  # a context manager, named as it reads
 def ray_environment(token: Path, folder: Path) -> dict[str, str]:
     """Variables with which a process belongs to the cluster that has this secret, and keeps its files in its folder."""
     return {
-        # By default torch makes one in /tmp, for all programs of the user, under a name that anybody may have taken.
-        "TORCHINDUCTOR_CACHE_DIR": os.environ.get("TORCHINDUCTOR_CACHE_DIR", str(folder / "inductor")),
+        # Torch's own choice, which it leaves in the environment, is one folder in /tmp for all programs of the user,
+        # under a name that anybody may have taken.
+        "TORCHINDUCTOR_CACHE_DIR": str(folder / "inductor"),
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": "",  # one of the user's, for another cluster, would come before the file
         "RAY_AUTH_TOKEN_PATH": str(token),
