@@ -1,14 +1,13 @@
 """Reads runs at any moment: one view per table, in which the last row of each natural key stands."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from results.errors import ResultsError
 from results.older import expressions_of
@@ -189,14 +188,30 @@ def load(run: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> Run:
         ResultsError: a folder is no run, or stands in the list twice, or the list is empty; or one of the parts is
             torn, foreign or from a newer version.
     """
-    import duckdb
-
     if isinstance(run, str | os.PathLike):
         paths, several = _named([Path(run)]), False
     else:
         paths, several = _named([Path(one) for one in run]), True
+    return _loaded(paths, TABLES, several=several)
+
+
+def finished_trial_ids(run: str | os.PathLike[str]) -> set[str]:
+    """Ids of the trials whose last row says finished; looks at no other table, so that it is quick in a large run.
+
+    Raises:
+        ResultsError: as `load`.
+    """
+    with _loaded(_named([Path(run)]), ["trials"], several=False) as trials:
+        return {row["trial_id"] for row in trials.rows("SELECT trial_id FROM trials WHERE status = 'finished'")}
+
+
+def _loaded(paths: dict[str, Path], tables: Iterable[str], *, several: bool) -> Run:
+    """These tables of the runs; all others are empty. Raises as `load`."""
+    import duckdb
+
+    nothing: dict[str, list[Part]] = {name: [] for name in TABLES}
     while True:
-        found = {name: parts_of(path) for name, path in paths.items()}
+        found = {name: nothing | parts_of(path, tables) for name, path in paths.items()}
         try:
             connection = _connected(found, several=several)
         except duckdb.IOException as error:  # DuckDB looks at the first file; merged parts may have just been removed
@@ -204,25 +219,6 @@ def load(run: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> Run:
                 raise ResultsError(f"a part cannot be read: {error}") from error
             continue
         return Run(paths, connection, {name: [p for tables in found.values() for p in tables[name]] for name in TABLES})
-
-
-def finished_trial_ids(run: str | os.PathLike[str]) -> set[str]:
-    """Ids of the trials whose last row says finished; reads nothing else and needs neither DuckDB nor pandas.
-
-    Raises:
-        ResultsError: as `load`.
-    """
-    last: dict[str, tuple[int, str]] = {}
-    for part in parts_of(Path(run), ["trials"])["trials"]:
-        rows = pq.ParquetFile(part.path).read(columns=["trial_id", "status", "written_at"])
-        moments = rows["written_at"].cast(INTEGER).to_pylist()  # as numbers: Arrow's moments bring pandas in
-        for trial_id, status, moment in zip(
-            rows["trial_id"].to_pylist(), rows["status"].to_pylist(), moments, strict=True
-        ):
-            # Parts come sorted by name and rows in order, so an equal time goes to the later one, as in the views.
-            if trial_id not in last or moment >= last[trial_id][0]:
-                last[trial_id] = (moment, status)
-    return {trial_id for trial_id, (_, status) in last.items() if status == "finished"}
 
 
 def last_written_us(run: Run) -> int | None:

@@ -2,7 +2,8 @@
 
 from collections.abc import Generator
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from functools import lru_cache
+from typing import TYPE_CHECKING, NamedTuple
 
 from tailor.allocations import Allocation, Cut
 from tailor.catalog import NETWORKS
@@ -33,7 +34,7 @@ from tailor.stages import (
 )
 
 if TYPE_CHECKING:
-    from tailor.config import TrialConfig
+    from tailor.config import SourceConfig, TrialConfig
 
 Steps = Generator[Stage, Outcome, Outcome]
 
@@ -60,38 +61,21 @@ class Recipe:
 
     def source(self, removed_macs_fraction: float = 0.0) -> TrainSource | LoadWeights:
         """The pre-trained network; above 0, a narrower one from the start."""
+        data = self.config.data
+        width_multiple = self.config.pruning.width_multiple if removed_macs_fraction else 1
+        network = _Network(self.config.network, digest_of(NETWORKS, self.config.network), data.input_shape)
         source = self.config.source
         if source.weights_sha256 is not None:
             return LoadWeights(
                 of=None,
-                network=self.config.network,
-                network_sha256=digest_of(NETWORKS, self.config.network),
-                input_shape=self.config.data.input_shape,
+                network=network.name,
+                network_sha256=network.sha256,
+                input_shape=network.input_shape,
                 weights_sha256=source.weights_sha256,
                 pixel_mean=source.pixel_mean,
                 pixel_std=source.pixel_std,
             )
-        return TrainSource(
-            of=None,
-            network=self.config.network,
-            network_sha256=digest_of(NETWORKS, self.config.network),
-            input_shape=self.config.data.input_shape,
-            data_name=self.config.data.name,
-            data_sha256=self.task.sha256,
-            removed_macs_fraction=removed_macs_fraction,
-            width_multiple=self.config.pruning.width_multiple if removed_macs_fraction else 1,
-            initial_seed=stream(source.seed, "source"),
-            training=Training(
-                epochs=source.epochs,
-                batch_size=source.batch_size,
-                learning_rate=source.learning_rate,
-                head_learning_rate=source.learning_rate,
-                momentum=source.momentum,
-                weight_decay=source.weight_decay,
-                schedule="cosine",
-                seed=stream(source.seed, "source order"),
-            ),
-        )
+        return _trained(source, network, data.name, self.task.sha256, removed_macs_fraction, width_multiple)
 
     def head(self, removed_macs_fraction: float = 0.0) -> Steps:
         """Yield the pre-trained network and the fitted head, and a teacher if there is one; return the head's outcome.
@@ -293,3 +277,43 @@ class Recipe:
             asked_removed_macs_fraction=None if asked is None else round(asked, 9),
             decides_on="train" if self.config.protocol == "paper" else "validation",
         )
+
+
+class _Network(NamedTuple):
+    """A network by name, the SHA-256 of its source if that is the user's own, and what it reads."""
+
+    name: str
+    sha256: str | None
+    input_shape: tuple[int, ...]
+
+
+@lru_cache(maxsize=1024)  # thousands of trials start from a few networks: each is one stage, made and hashed once
+def _trained(
+    source: "SourceConfig",
+    network: _Network,
+    data_name: str,
+    data_sha256: str,
+    removed_macs_fraction: float,
+    width_multiple: int,
+) -> TrainSource:
+    return TrainSource(
+        of=None,
+        network=network.name,
+        network_sha256=network.sha256,
+        input_shape=network.input_shape,
+        data_name=data_name,
+        data_sha256=data_sha256,
+        removed_macs_fraction=removed_macs_fraction,
+        width_multiple=width_multiple,
+        initial_seed=stream(source.seed, "source"),
+        training=Training(
+            epochs=source.epochs,
+            batch_size=source.batch_size,
+            learning_rate=source.learning_rate,
+            head_learning_rate=source.learning_rate,
+            momentum=source.momentum,
+            weight_decay=source.weight_decay,
+            schedule="cosine",
+            seed=stream(source.seed, "source order"),
+        ),
+    )

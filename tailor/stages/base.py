@@ -152,6 +152,10 @@ class Stage:
 
     def key(self) -> str:
         """SHA-256 over kind, version, settings and parents' keys, 64 hexadecimal digits."""
+        return self._key
+
+    @cached_property
+    def _key(self) -> str:
         brought = self._brought()
         parts = [f'"imports":{canonical_json(brought)}'] if brought else []
         parts.append(f'"kind":{encode_basestring_ascii(self.kind)}')
