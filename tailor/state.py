@@ -5,9 +5,11 @@ import json
 import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Annotated, Literal
 
 import safetensors.torch
 import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor, nn
 
 from tailor import networks
@@ -15,7 +17,7 @@ from tailor.catalog import NETWORKS
 from tailor.errors import ConfigError
 from tailor.factors import attach
 
-FORMAT_VERSION = 1
+FORMAT_VERSION: Literal[1] = 1
 MODEL_FILE, DESCRIPTION_FILE = "model.safetensors", "model.json"
 
 
@@ -81,6 +83,20 @@ def weights(model: nn.Module) -> dict[str, Tensor]:
     }
 
 
+class _Description(BaseModel):
+    """What `model.json` has to say, and in which ranges; a card may say more."""
+
+    model_config = ConfigDict(frozen=True, strict=True)
+
+    format: Literal[1]
+    network: str
+    classes: Annotated[int, Field(ge=1, lt=2**31)]
+    input_shape: tuple[Annotated[int, Field(ge=1, lt=2**31)], ...]
+    pixel_mean: tuple[Annotated[float, Field(allow_inf_nan=False)], ...]
+    pixel_std: tuple[Annotated[float, Field(gt=0.0, allow_inf_nan=False)], ...]
+    sha256: str
+
+
 def save_model(state: ModelState, folder: Path) -> None:
     """Write a model so that `load_model` rebuilds it in a fresh process; no pickle.
 
@@ -111,16 +127,13 @@ def load_state(folder: Path) -> ModelState:
         ConfigError: the folder holds no whole model, or its bytes changed.
     """
     try:
-        description = json.loads((folder / DESCRIPTION_FILE).read_bytes())
+        description = _Description.model_validate_json((folder / DESCRIPTION_FILE).read_bytes())
         content = (folder / MODEL_FILE).read_bytes()
-        found, network, classes = description["sha256"], description["network"], description["classes"]
-        input_shape = tuple(description["input_shape"])
-        pixels = Pixels(mean=tuple(description["pixel_mean"]), std=tuple(description["pixel_std"]))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValidationError) as error:
         raise ConfigError(
-            f"{folder} holds no saved model ({error}); save one with: python -m tailor run --save"
+            f"{folder} holds no saved model ({_words(error)}); save one with: python -m tailor run --save"
         ) from error
-    if hashlib.sha256(content).hexdigest() != found:
+    if hashlib.sha256(content).hexdigest() != description.sha256:
         raise ConfigError(
             f"{folder / MODEL_FILE} was changed or is torn: its SHA-256 is not that in {DESCRIPTION_FILE}"
         )
@@ -129,7 +142,22 @@ def load_state(folder: Path) -> ModelState:
     for name, tensor in named.items():
         part, _, rest = name.partition("/")
         parts[part][rest] = tensor
-    return ModelState(network=network, classes=classes, input_shape=input_shape, pixels=pixels, kept=None, **parts)
+    return ModelState(
+        network=description.network,
+        classes=description.classes,
+        input_shape=description.input_shape,
+        pixels=Pixels(mean=description.pixel_mean, std=description.pixel_std),
+        kept=None,
+        **parts,
+    )
+
+
+def _words(error: OSError | ValidationError) -> str:
+    """What is wrong with a description, in one line."""
+    if isinstance(error, OSError):
+        return str(error)
+    wrong = [f"{'.'.join(map(str, found['loc']))}: {found['msg']}" for found in error.errors()]
+    return f"{DESCRIPTION_FILE}: {'; '.join(wrong)}".replace(": : ", ": ")
 
 
 def load_model(folder: str | Path) -> nn.Module:
