@@ -98,6 +98,8 @@ def _look(archive: Path, limit_bytes: int, free_bytes: int) -> None:
 def _inside(archive: Path, member: Member) -> PurePosixPath:
     """The member's path, which stays below the folder that it is unpacked to."""
     path = PurePosixPath(member.name)
+    if member.kind == "file" and not path.parts:
+        raise ConfigError(f"{archive}: member {member.name!r} is a file without a name; make the archive again")
     leads_out = path.is_absolute() or ".." in path.parts or "\\" in member.name or member.name[1:2] == ":"
     if leads_out or "\0" in member.name or member.kind not in ("file", "folder"):
         what = "a path that leads out of its folder" if member.kind in ("file", "folder") else member.kind
@@ -135,7 +137,7 @@ def _zip_kind(info: zipfile.ZipInfo) -> str:
         return "a link"
     if stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR):
         return "neither a file nor a folder"
-    return "folder" if info.is_dir() else "file"
+    return "folder" if info.filename.endswith("/") else "file"  # is_dir() fails where there is no name at all
 
 
 def _tar_kind(entry: tarfile.TarInfo) -> str:
@@ -159,7 +161,7 @@ def _contents(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
     if archive.name.lower().endswith(".zip"):
         with zipfile.ZipFile(archive) as opened:
             for info in opened.infolist():
-                if not info.is_dir():
+                if _zip_kind(info) == "file":
                     with opened.open(info) as member:
                         yield info.filename, member
         return

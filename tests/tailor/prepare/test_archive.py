@@ -89,6 +89,14 @@ def test_members_that_lead_out_are_refused_before_anything_is_unpacked(tmp_path:
     assert list(parent.iterdir()) == []
 
 
+@pytest.mark.parametrize("name", ["", "."])
+def test_a_file_without_a_name_is_refused(tmp_path: Path, name: str) -> None:
+    packed = zip_with(tmp_path / "a.zip", name)  # the first was found by benchmarks/fuzzing.py
+    with pytest.raises(ConfigError, match="is a file without a name"):
+        archive.unpack(packed, tmp_path)
+    assert list(tmp_path.iterdir()) == [packed]
+
+
 @pytest.mark.parametrize("name", ["a.zip", "a.tar.gz"])
 def test_a_bomb_is_refused_by_its_size_unpacked(tmp_path: Path, name: str) -> None:
     make = zip_with if name.endswith(".zip") else tar_with
