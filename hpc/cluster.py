@@ -1,26 +1,29 @@
 """The workers of a Ray cluster on SLURM, from the driver's side: asked for, watched, drained, replaced, given back."""
 
-import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
 import ray
 
 from hpc.drain import drain_node, draining_nodes, release_node
-from hpc.errors import ClusterError, GpuHoursSpentError, SlurmError
+from hpc.errors import GpuHoursSpentError, SlurmError
 from hpc.needs import START_LIMIT_S, RankNeed, gpus_of_worker, limits_of, worker_need
-from hpc.ray_node import JOB_LABEL
+from hpc.nodes import WorkerNode, worker_nodes
 from hpc.rendezvous import ClusterFolder
 from hpc.scaling import Actions, Failures, Limits, Worker, decide
 from hpc.site import Site
-from hpc.slurm import LOOK, PATIENCE, QueuedJob, cancel, queue, submit
+from hpc.slurm import ONCE, PATIENCE, Job, QueuedJob, cancel, queue, submit
 
 TICK_S = 1.0
 LOOK_EVERY_S = 30.0  # two calls of squeue a minute while nothing happens
 LOOK_AGAIN_S = 3.0  # after something happened that SLURM knows more of
+SUBMISSION = replace(PATIENCE, tries=1)  # what fails is tried again later anyway, with the back-off of `Failures`
+CLOSE_S = 5.0  # for SLURM's last answers
 PROVEN_S = 10.0  # a worker that was lost earlier after it had joined was of no use
 EventKind = Literal[
     "worker_submitted", "worker_joined", "worker_draining", "worker_lost", "worker_ended", "worker_refused"
@@ -28,7 +31,7 @@ EventKind = Literal[
 
 
 class OnEvent(Protocol):
-    """Told what happens to workers; called from the cluster's own thread."""
+    """Told what happens to workers; called from the cluster's own threads."""
 
     def __call__(
         self, kind: EventKind, *, job: str | None = None, node: str | None = None, detail: str | None = None
@@ -51,20 +54,13 @@ class _Job:
     leaves: bool = False  # drained, released or cancelled
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Node:
-    """A Ray node with a worker's job."""
-
-    id: str
-    host: str
-    alive: bool
-    places: int
-    busy: bool
-
-
 @dataclass
 class Cluster:
     """Keeps as many workers as the work can use, in a thread of its own, from `start` to `close`.
+
+    SLURM's commands are called in further threads, and their answers taken at the next tick: one that hangs delays what
+    it was called for, and nothing else. At most one look at the queue, one submission and one cancellation are under
+    way.
 
     Args:
         folder: where the jobs meet.
@@ -92,6 +88,11 @@ class Cluster:
     _lost_s: float = 0.0  # when a worker was lost last, in seconds since 1970
     _look_at_s: float = 0.0
     _has_looked: bool = False
+    _looked_s: float = 0.0  # when the look that is under way began
+    _look: Future[list[QueuedJob]] | None = None
+    _submission: Future[tuple[list[Job], str | None]] | None = None
+    _cancellation: Future[None] | None = None
+    _to_cancel: set[str] = field(default_factory=set)
     _given_up: set[str] = field(default_factory=set)  # jobs that SLURM may still list
     _error: BaseException | None = None
     _over: threading.Event = field(default_factory=threading.Event)
@@ -100,6 +101,7 @@ class Cluster:
         """Raise SiteError if the site cannot have such workers."""
         self.limits = limits_of(self.site, self.need)
         self._thread = threading.Thread(target=self._keep, name="cluster", daemon=True)
+        self._slurm = ThreadPoolExecutor(max_workers=4, thread_name_prefix="slurm")  # the fourth is for `close`
 
     @property
     def job_name(self) -> str:
@@ -116,11 +118,25 @@ class Cluster:
             raise self._error
 
     def close(self) -> None:
-        """Ends the thread, and the jobs that have not joined; the others end with the head."""
+        """Ends the thread, and the jobs that have not joined; the others end with the head.
+
+        Where SLURM does not answer in time, those that wait in its queue end by themselves once they start.
+        """
         self._over.set()
         if self._thread.is_alive():
             self._thread.join()
-        self._try_cancel([job.id for job in self._jobs.values() if job.joined_s is None])
+        if self._submission is not None:
+            wait([self._submission], CLOSE_S)
+        self._take_submission(time.time())
+        ids = self._to_cancel | {job.id for job in self._jobs.values() if job.joined_s is None}
+        if ids:
+            wait([self._slurm.submit(self._cancel, sorted(ids))], CLOSE_S)
+        self._slurm.shutdown(wait=False)
+
+    @property
+    def waits_for_slurm(self) -> bool:
+        """Whether a command of SLURM was called whose answer has not been taken yet."""
+        return any(call is not None for call in (self._look, self._submission, self._cancellation))
 
     def lost_one_since(self, moment_s: float) -> bool:
         """Whether a worker was lost after that moment, in seconds since 1970."""
@@ -141,9 +157,20 @@ class Cluster:
 
     def tick(self, now_s: float) -> None:
         """Sees what there is and does what is to be done; called about once a second, with the time since 1970."""
-        self._see_nodes(now_s)
-        if now_s >= self._look_at_s:
-            self._look(now_s)
+        self.see(worker_nodes(self.need), draining_nodes(), now_s)
+        self.act(now_s)
+
+    def act(self, now_s: float) -> None:
+        """Does what is to be done about what was seen; waits for no command of SLURM."""
+        self._take_submission(now_s)
+        self._take_look(now_s)
+        if self._look is None and now_s >= self._look_at_s:
+            self._begin_look(now_s)
+        if self._has_looked:
+            self._decide(now_s)
+        self._begin_cancellation()
+
+    def _decide(self, now_s: float) -> None:
         actions = decide(
             [self._as_worker(job) for job in self._jobs.values()],
             self.wanted_slots,
@@ -153,7 +180,7 @@ class Cluster:
             surplus_since_s=self._surplus_since_s,
         )
         self._surplus_since_s = actions.surplus_since_s
-        self._act(actions, now_s)
+        self._carry_out(actions, now_s)
 
     def _limits_now(self) -> Limits:
         """The limits, with what is left of the GPU-hours: workers that are there may use all that they asked for.
@@ -176,9 +203,8 @@ class Cluster:
 
     # --- what there is ---
 
-    def _see_nodes(self, now_s: float) -> None:
-        nodes = worker_nodes(self.need)
-        leaving = draining_nodes()
+    def see(self, nodes: Mapping[str, WorkerNode], leaving: AbstractSet[str], now_s: float) -> None:
+        """Takes what Ray says: the workers' nodes by the ids of their jobs, and the ids of nodes that are drained."""
         for job_id in [job_id for job_id, node in nodes.items() if node.alive and job_id not in self._jobs]:
             self._adopt(job_id, now_s)
         for job in list(self._jobs.values()):
@@ -201,7 +227,7 @@ class Cluster:
         if job_id not in self._given_up:
             self._jobs[job_id] = _Job(id=job_id, submitted_s=now_s)
 
-    def _joined(self, job: _Job, node: _Node, now_s: float) -> None:
+    def _joined(self, job: _Job, node: WorkerNode, now_s: float) -> None:
         job.joined_s, job.node, job.host = now_s, node.id, node.host
         job.started_s = job.started_s or now_s
         self._failures = Failures()
@@ -218,37 +244,42 @@ class Cluster:
         if not job.leaves and (job.joined_s is None or now_s - job.joined_s < PROVEN_S):
             self._failures = self._failures.with_one_more(now_s)
         self._tell("worker_ended" if job.leaves else "worker_lost", job, None if job.leaves else why)
-        self._try_cancel([job.id])  # what is left of it holds a node
+        self._to_cancel.add(job.id)  # what is left of it holds a node
 
-    def _look(self, now_s: float) -> None:
+    def _begin_look(self, now_s: float) -> None:
         """Asks SLURM for the jobs of this cluster; all in one call.
 
-        The first look is worth some patience: what an earlier driver has submitted is not to be submitted again. The
-        others are not: nodes are not seen meanwhile, and the next look is soon.
+        The first look is worth some patience: what an earlier driver has submitted is not to be submitted again, so
+        nothing is decided before it. The others are not: the next one is soon.
         """
-        self._look_at_s = now_s + LOOK_EVERY_S
-        patience, self._has_looked = LOOK if self._has_looked else PATIENCE, True
+        self._looked_s, self._look_at_s = now_s, now_s + LOOK_EVERY_S
+        self._look = self._slurm.submit(queue, ONCE if self._has_looked else PATIENCE)
+
+    def _take_look(self, now_s: float) -> None:
+        if self._look is None or not self._look.done():
+            return
+        look, self._look, self._has_looked = self._look, None, True
         try:
-            listed = {job.id: job for job in queue(patience) if job.name.startswith(self.folder.worker_prefix)}
+            listed = {job.id: job for job in look.result() if job.name.startswith(self.folder.worker_prefix)}
         except SlurmError as error:  # Ray's own view goes on meanwhile
             self._tell("worker_refused", None, f"the queue cannot be read: {error}")
             return
-        self._try_cancel([job.id for job in listed.values() if job.name != self.job_name])  # of an earlier head
+        # Of an earlier head; and those of which a cancellation was called before, and had no effect yet.
+        self._to_cancel |= {job.id for job in listed.values() if job.name != self.job_name or job.id in self._given_up}
         for job_id in [job.id for job in listed.values() if job.name == self.job_name and job.id not in self._jobs]:
             self._adopt(job_id, now_s)
         for job in list(self._jobs.values()):
             found = listed.get(job.id)
             if found is not None:
                 _note(job, found, now_s)
-            elif job.joined_s is None and job.submitted_s < now_s - LOOK_AGAIN_S:
+            elif job.joined_s is None and job.submitted_s < self._looked_s - LOOK_AGAIN_S:
                 self._gone(job, now_s, f"its job ended before it joined; its log is in {self.folder.logs}")
 
     # --- what is to be done ---
 
-    def _act(self, actions: Actions, now_s: float) -> None:
-        for _ in range(actions.submit):
-            if not self._submit(now_s):
-                break
+    def _carry_out(self, actions: Actions, now_s: float) -> None:
+        if actions.submit and self._submission is None:
+            self._submission = self._slurm.submit(self._submit, actions.submit)
         for job_id in actions.drain:
             job = self._jobs[job_id]
             assert job.node is not None
@@ -267,26 +298,47 @@ class Cluster:
                 job.leaves = True
                 self._gone(job, now_s, "")
 
-    def _submit(self, now_s: float) -> bool:
+    def _submit(self, number: int) -> tuple[list[Job], str | None]:
+        """Submits so many workers, until one is refused: those that were submitted, and why the next one was not."""
         need = worker_need(self.site, self.need, self.folder, self.job_name)
+        words = [*self.worker_command, str(self.folder.path), self.generation]
+        submitted: list[Job] = []
         try:
-            job = submit(self.site, need, [*self.worker_command, str(self.folder.path), self.generation])
+            while len(submitted) < number and not self._over.is_set():
+                submitted.append(submit(self.site, need, words, SUBMISSION))
         except SlurmError as error:
+            return submitted, str(error)
+        return submitted, None
+
+    def _take_submission(self, now_s: float) -> None:
+        if self._submission is None or not self._submission.done():
+            return
+        submission, self._submission = self._submission, None
+        submitted, refusal = submission.result()
+        for job in [_Job(id=job.ids[0], submitted_s=now_s) for job in submitted]:
+            if job.id not in self._given_up:  # it may have joined, or ended, while others were submitted
+                self._jobs.setdefault(job.id, job)
+            self._tell("worker_submitted", job)
+        if refusal is not None:
             self._failures = self._failures.with_one_more(now_s)
-            self._tell("worker_refused", None, str(error))
-            return False
-        self._jobs[job.ids[0]] = _Job(id=job.ids[0], submitted_s=now_s)
-        self._tell("worker_submitted", self._jobs[job.ids[0]])
-        return True
+            self._tell("worker_refused", None, refusal)
 
     def _leave(self, job: _Job, why: str) -> None:
         job.leaves = True
         self._tell("worker_draining", job, why)
 
-    def _try_cancel(self, ids: list[str]) -> None:
+    def _begin_cancellation(self) -> None:
+        if self._cancellation is not None and self._cancellation.done():
+            self._cancellation.result()
+            self._cancellation = None
+        if self._to_cancel and self._cancellation is None:
+            self._cancellation = self._slurm.submit(self._cancel, sorted(self._to_cancel))
+            self._to_cancel = set()
+
+    def _cancel(self, ids: list[str]) -> None:
         try:
-            cancel(ids)
-        except SlurmError as error:
+            cancel(ids, ONCE)
+        except SlurmError as error:  # those that the next look still finds are cancelled again
             self._tell("worker_refused", None, f"{', '.join(ids)} cannot be cancelled: {error}")
 
     def _tell(self, kind: EventKind, job: _Job | None, detail: str | None = None) -> None:
@@ -312,27 +364,6 @@ class Cluster:
         )
 
 
-def worker_nodes(need: RankNeed) -> dict[str, _Node]:
-    """The nodes of Ray that hold workers' jobs, dead ones included, by the job's id."""
-    free = ray._private.state.available_resources_per_node()  # type: ignore[no-untyped-call]
-    nodes = {}
-    for node in ray.nodes():  # type: ignore[no-untyped-call]
-        job, whole, left = node["Labels"].get(JOB_LABEL), node["Resources"], free.get(node["NodeID"], {})
-        if job is None or (node["Alive"] and "node:__internal_head__" in whole):
-            continue
-        busy = any(left.get(name, 0.0) < whole.get(name, 0.0) for name in ("CPU", "GPU"))
-        if job in nodes and not node["Alive"]:
-            continue
-        nodes[job] = _Node(
-            id=node["NodeID"],
-            host=node["NodeManagerHostname"],
-            alive=node["Alive"],
-            places=need.places(whole.get("CPU", 0.0), whole.get("GPU", 0.0)),
-            busy=busy,
-        )
-    return nodes
-
-
 def _note(job: _Job, found: QueuedJob, now_s: float) -> None:
     """What SLURM says of a job."""
     if found.state.state == "PENDING":
@@ -340,16 +371,3 @@ def _note(job: _Job, found: QueuedJob, now_s: float) -> None:
     job.started_s = job.started_s or now_s
     if found.ends_at is not None:
         job.ends_at_s = found.ends_at.timestamp()
-
-
-def connect(address: str) -> None:
-    """Makes this process a driver of the cluster at `address`, on whose head it runs.
-
-    Raises:
-        ClusterError: the head does not answer.
-    """
-    try:
-        own = address.rpartition(":")[0]
-        ray.init(address=address, _node_ip_address=own, log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, RuntimeError) as error:
-        raise ClusterError(f"the Ray head at {address} does not answer: {error}") from error

@@ -40,7 +40,7 @@ class Patience:
 
 
 PATIENCE = Patience()
-LOOK = Patience(timeout_s=20.0, tries=1)  # of whoever looks again soon anyway, and has other things to do
+ONCE = Patience(timeout_s=20.0, tries=1)  # of whoever calls again soon anyway
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import ray
 
-from hpc.cluster import Cluster, connect
+from hpc.cluster import Cluster
 from hpc.errors import ClusterError
 from hpc.head import GENERATION_VARIABLE
 from hpc.needs import gpus_of_worker
+from hpc.nodes import connect
 from hpc.rendezvous import ClusterFolder
 from results.reader import load
 from sweeps.cluster_run import rank_need

@@ -14,10 +14,10 @@ from pathlib import Path
 import ray
 from ray.exceptions import RayError
 
-from hpc.cluster import connect, worker_nodes
 from hpc.doctor.finding import DoctorFolder, Finding, fine, missing
 from hpc.errors import ClusterError
 from hpc.needs import RankNeed
+from hpc.nodes import connect, worker_nodes
 from hpc.ray_node import signals_ignored
 from hpc.rendezvous import ClusterFolder, wait_until
 

@@ -12,7 +12,7 @@ from hpc.errors import GpuHoursSpentError, SiteError
 from hpc.needs import RankNeed, limits_of
 from hpc.rendezvous import ClusterFolder
 from hpc.site import Limits, Site
-from hpc.slurm import LOOK
+from hpc.slurm import ONCE
 from tests.hpc.fakes.commands import FakeSlurm, without_hanging_on
 
 SITE = Site(cpus_per_node=2, walltime_min=60, drain_before_s=120, idle_s=50, limits=Limits(max_jobs=4))
@@ -83,12 +83,22 @@ class Machine:
         """A Ray node of that job joins."""
         return self.ray.add_node(num_cpus=2, labels={"slurm-job": job})
 
+    def tick(self, now_s: float, cluster: Any = None) -> None:
+        """Ticks at one moment until SLURM's answers are in, and what follows from them is done."""
+        cluster = cluster or self.cluster
+        end_s = time.monotonic() + 60.0
+        cluster.tick(now_s)
+        while cluster.waits_for_slurm:
+            assert time.monotonic() < end_s, self.events
+            time.sleep(0.01)
+            cluster.tick(now_s)
+
     def tick_until_told(self, now_s: float, events: int) -> None:
         """Ticks at one moment until so many events were told in all: Ray takes a while to see what happened."""
         end_s = time.monotonic() + 60.0
         while len(self.events) < events:
             assert time.monotonic() < end_s, self.events
-            self.cluster.tick(now_s)
+            self.tick(now_s)
 
     def since(self, number: int) -> list[tuple[str, str | None]]:
         """The events after the first `number`."""
@@ -120,11 +130,11 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine
 def test_workers_are_asked_for_join_are_lost_and_replaced(machine: Machine) -> None:
     cluster = machine.cluster
     cluster.wanted_slots = 4  # two CPUs each: two workers
-    cluster.tick(1000.0)
+    machine.tick(1000.0)
     assert machine.events == [("worker_submitted", "101"), ("worker_submitted", "102")]
     assert cluster.slots == 0
     node = machine.join("101")
-    cluster.tick(1001.0)
+    machine.tick(1001.0)
     assert machine.since(2) == [("worker_joined", "101")]
     assert cluster.slots == 2
     machine.slurm.says("squeue", f"102|PENDING|N/A||{machine.name}|Priority\n")
@@ -144,19 +154,19 @@ def test_near_its_walltime_a_worker_is_drained_after_its_successor_was_asked_for
 
     cluster = machine.cluster
     cluster.wanted_slots = 2
-    cluster.tick(1000.0)
+    machine.tick(1000.0)
     machine.join("101")
     end = datetime.fromtimestamp(1000.0 + 3600.0).isoformat()
     running = f"101|RUNNING|{end}|node1|{machine.name}|None\n"
     machine.slurm.says("squeue", running)
-    cluster.tick(1001.0)
-    cluster.tick(1010.0)  # the queue is asked again soon after somebody joined
+    machine.tick(1001.0)
+    machine.tick(1010.0)  # the queue is asked again soon after somebody joined
     assert machine.events == [("worker_submitted", "101"), ("worker_joined", "101")]
-    cluster.tick(1000.0 + 3600.0 - 239.0)
+    machine.tick(1000.0 + 3600.0 - 239.0)
     assert machine.since(2) == [("worker_submitted", "102")]
     assert (cluster.slots, len(draining_nodes())) == (2, 0)
     machine.slurm.says("squeue", f"{running}102|PENDING|N/A||{machine.name}|Priority\n")
-    cluster.tick(1000.0 + 3600.0 - 119.0)
+    machine.tick(1000.0 + 3600.0 - 119.0)
     assert machine.since(3) == [("worker_draining", "101")]
     assert len(draining_nodes()) <= 1  # idle as it is, the node may have gone already
 
@@ -171,12 +181,12 @@ def test_an_idle_worker_is_given_back_and_a_new_driver_takes_over_what_is_there(
     foreign = "60|RUNNING|NONE|node2|demo-00000000-worker-01234567|None\n"
     machine.slurm.says("squeue", running + old + foreign)
     cluster.wanted_slots = 2
-    cluster.tick(1000.0)
+    machine.tick(1000.0)
     assert machine.slurm.calls("sbatch") == []
     assert machine.slurm.calls("scancel") == [["50"]]  # of an earlier head; no other cluster's
     cluster.wanted_slots = 0
-    cluster.tick(1001.0)
-    cluster.tick(1060.0)
+    machine.tick(1001.0)
+    machine.tick(1060.0)
     assert ("worker_draining", "77") in machine.events
     assert ["78"] in machine.slurm.calls("scancel")
 
@@ -188,7 +198,7 @@ def test_a_site_where_workers_die_is_asked_less_and_less(machine: Machine) -> No
     cluster.wanted_slots = 2
     submitted = []
     for second in range(0, 600):
-        cluster.tick(1000.0 + second)
+        machine.tick(1000.0 + second)
         submitted.append(len(machine.slurm.calls("sbatch")))
     assert submitted[-1] <= 9
     assert machine.slurm.calls("squeue").__len__() <= 60
@@ -200,11 +210,11 @@ def test_a_refused_submission_is_told_and_tried_later(machine: Machine) -> None:
     machine.slurm.says("sbatch", {"returncode": 1, "error": "sbatch: error: Invalid qos specification"}, "101\n")
     cluster = machine.cluster
     cluster.wanted_slots = 2
-    cluster.tick(1000.0)
+    machine.tick(1000.0)
     assert machine.events == [("worker_refused", None)]
-    cluster.tick(1001.0)
+    machine.tick(1001.0)
     assert len(machine.events) == 1
-    cluster.tick(1100.0)
+    machine.tick(1100.0)
     assert machine.since(1) == [("worker_submitted", "101")]
 
 
@@ -215,14 +225,14 @@ def test_a_queue_that_does_not_answer_is_asked_once_and_in_limited_time_and_then
 ) -> None:
     cluster = machine.cluster
     cluster.wanted_slots = 2
-    cluster.tick(1000.0)
+    machine.tick(1000.0)
     machine.slurm.says("squeue", "", {"hang": True}, f"101|PENDING|N/A||{machine.name}|Priority\n")  # the first is over
     began_s = time.monotonic()
-    cluster.tick(1040.0)
-    assert time.monotonic() - began_s < LOOK.timeout_s + 15.0  # three patient tries take more than three minutes
+    machine.tick(1040.0)
+    assert time.monotonic() - began_s < ONCE.timeout_s + 15.0  # three patient tries take more than three minutes
     assert machine.events == [("worker_submitted", "101"), ("worker_refused", None)]
     assert len(machine.slurm.calls("squeue")) == 2
-    cluster.tick(1080.0)
+    machine.tick(1080.0)
     assert len(machine.slurm.calls("squeue")) == 3
     assert machine.since(2) == []
     assert without_hanging_on(machine.slurm.folder)
@@ -234,7 +244,7 @@ def test_the_first_look_is_patient_so_that_nothing_is_submitted_twice(machine: M
     busy = {"error": "squeue: error: Socket timed out on send/recv operation", "returncode": 1}
     machine.slurm.says("squeue", busy, f"77|PENDING|N/A||{machine.name}|Priority\n")
     machine.cluster.wanted_slots = 2
-    machine.cluster.tick(1000.0)
+    machine.tick(1000.0)
     assert machine.events == []
     assert machine.slurm.calls("sbatch") == []
 
@@ -247,9 +257,9 @@ def test_a_sweep_asks_for_no_more_gpu_hours_than_it_may(machine: Machine) -> Non
     need = RankNeed(ranks=1, cpus_per_rank=1, gpus_per_rank=0.5)
     cluster = machine.at(site, need, gpu_hours_before=5.0)
     cluster.wanted_slots = 100
-    cluster.tick(1000.0)
+    machine.tick(1000.0, cluster)
     assert [kind for kind, _ in machine.events] == ["worker_submitted"] * 2
     spent = machine.at(site, need, gpu_hours_before=9.0)
     spent.wanted_slots = 1
     with pytest.raises(GpuHoursSpentError, match=r"9.0 of limits.gpu_hours_per_sweep = 10 are used"):
-        spent.tick(1000.0)
+        machine.tick(1000.0, spent)

@@ -1,8 +1,11 @@
 """Fake SLURM commands on PATH, for what a real SLURM will not do at will."""
 
 import json
+import os
 import shlex
+import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +48,18 @@ class FakeSlurm:
 
 def without_hanging_on(folder: Path) -> bool:
     """Whether no process that was started from the fakes in `folder` still runs."""
-    return not any(str(folder) in _command(Path(entry)) for entry in Path("/proc").glob("[0-9]*"))
+    return not _started_from(folder)
+
+
+def end_hanging_on(folder: Path) -> None:
+    """Ends what was started from the fakes in `folder` and still runs."""
+    for process_id in _started_from(folder):
+        with suppress(ProcessLookupError):  # it has ended meanwhile
+            os.kill(process_id, signal.SIGKILL)
+
+
+def _started_from(folder: Path) -> list[int]:
+    return [int(entry.name) for entry in Path("/proc").glob("[0-9]*") if str(folder) in _command(entry)]
 
 
 def _command(process: Path) -> str:
