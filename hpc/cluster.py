@@ -211,7 +211,7 @@ class Cluster:
             node = nodes.get(job.id)
             if node is None or not node.alive:
                 if job.joined_s is not None:
-                    self._gone(job, now_s, "its Ray node died")
+                    self._gone(job, now_s, "its Ray node died" + (f": {node.death}" if node and node.death else ""))
                 continue
             if job.joined_s is None:
                 self._joined(job, node, now_s)
@@ -325,6 +325,7 @@ class Cluster:
 
     def _leave(self, job: _Job, why: str) -> None:
         job.leaves = True
+        self.folder.let_go(job.id)
         self._tell("worker_draining", job, why)
 
     def _begin_cancellation(self) -> None:

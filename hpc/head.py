@@ -10,7 +10,6 @@ sweep is to be launched again.
 
 import ctypes
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -97,15 +96,19 @@ def _serve_once(
 ) -> int | None:
     """As `serve`, with one head, on ports that the kernel chooses for it."""
     generation = uuid.uuid4().hex
+    logs = folder.logs / f"ray-head-{generation[:8]}"
     with guarded_folder(Path(os.environ.get("TMPDIR", "/tmp"))) as temporary:
         options = ["--head", "--port=0", "--num-cpus=0", "--num-gpus=0", "--include-dashboard=false"]
         node = RayNode(given, temporary, folder.token, address, options, drain_s=0)
         try:
-            listens_at = _address(node, temporary, folder.logs / f"ray-head-{generation[:8]}", warnings)
+            listens_at = _address(node, temporary, logs, warnings)
             folder.set_head(Head(address=listens_at, generation=generation, job=given.job))
             print(f"Ray head {generation} listens at {listens_at}", flush=True)
             environment = os.environ | ray_environment(folder.token, temporary) | {GENERATION_VARIABLE: generation}
-            return _run(command, environment, node, warnings)
+            code = _run(command, environment, node, warnings)
+            if code is None and node.has_ended():
+                print(f"the Ray head {node.told_end(logs)}", flush=True)
+            return code
         finally:
             folder.unset_head(generation)
             node.kill()
@@ -127,18 +130,7 @@ def _address(node: RayNode, temporary: Path, logs: Path, warnings: Warnings) -> 
     except ClusterError as error:
         if warnings.is_now:
             raise
-        raise HeadStartError(f"{error}; its own words are above and in {_kept(temporary, logs)}") from error
-
-
-def _kept(temporary: Path, logs: Path) -> str:
-    """Copies what Ray wrote down; where that is now, in words."""
-    for session in rays_own(temporary).glob("session_2*/logs"):
-        try:
-            shutil.copytree(session, logs, ignore_dangling_symlinks=True)
-        except OSError as error:  # such as a full disk
-            return f"{logs}, as far as they could be kept ({error})"
-        return str(logs)
-    return "no file: it wrote none"
+        raise HeadStartError(f"{error}; its own words are above and in {node.keep_logs(logs)}") from error
 
 
 def _run(command: Sequence[str], environment: dict[str, str], node: RayNode, warnings: Warnings) -> int | None:

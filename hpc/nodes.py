@@ -19,6 +19,7 @@ class WorkerNode:
     alive: bool
     places: int
     busy: bool
+    death: str = ""  # what Ray says of it
 
 
 def worker_nodes(need: RankNeed) -> dict[str, WorkerNode]:
@@ -38,6 +39,7 @@ def worker_nodes(need: RankNeed) -> dict[str, WorkerNode]:
             alive=node["Alive"],
             places=need.places(whole.get("CPU", 0.0), whole.get("GPU", 0.0)),
             busy=busy,
+            death=node.get("DeathReasonMessage", ""),
         )
     return nodes
 

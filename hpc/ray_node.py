@@ -2,11 +2,14 @@
 
 import fcntl
 import os
+import re
+import shutil
 import signal
 import socket
 import struct
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +26,12 @@ _HEALTH_CHECKS = {
     "RAY_health_check_timeout_ms": "2000",
     "RAY_health_check_failure_threshold": "5",
 }
+WORDS_LIMIT_S = 3.0  # `ray start` looks about once a second for what has ended, and says so
+LAST_WORDS = 2  # records of each log
+LONGEST_RECORD = 400  # characters; of a crash the rest is its stack
+TAIL_BYTES = 100_000
+# How records begin that are an error (E) or a crash (C), and the words in which a raylet says why it goes.
+_TELLING = re.compile(r"\[[^]]* [EC] \d+ \d+\]|.*graceful shutdown triggered")
 _INTERFACE_ADDRESS = 0x8915  # SIOCGIFADDR
 _NOWHERE = "192.0.2.1"  # kept for documentation; asking for the way there sends nothing
 
@@ -107,21 +116,55 @@ class RayNode:
         if given.memory_bytes is not None:
             words.append(f"--memory={max(0, given.memory_bytes - OBJECT_STORE_BYTES)}")
         self._was_up = False
+        self._own = rays_own(folder)
+        self._began_s = time.monotonic()
+        self._ended_s: float | None = None  # when that was noticed
         with signals_ignored():
             self._process = subprocess.Popen([*words, *options], env=environment, stdin=subprocess.DEVNULL)
 
     def has_ended(self) -> bool:
         """Whether the node has ended; `ray start --block` itself stays when its raylet was drained and has gone."""
-        if self._process.poll() is not None:
-            return True
         is_up = _has_child(self._process.pid, "raylet")
         self._was_up = self._was_up or is_up
-        return self._was_up and not is_up
+        has_ended = self._process.poll() is not None or (self._was_up and not is_up)
+        if has_ended and self._ended_s is None:
+            self._ended_s = time.monotonic()
+        return has_ended
 
     def drain(self) -> None:
         """Takes nothing new, goes on with what runs for as long as `drain_s` allows, and ends."""
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM)
+
+    def told_end(self, logs: Path) -> str:
+        """Of a node that has ended: what did, after how long, and Ray's last words; its logs are kept as `logs`."""
+        ended_s = time.monotonic() if self._ended_s is None else self._ended_s
+        try:
+            code = self._process.wait(max(0.0, ended_s + WORDS_LIMIT_S - time.monotonic()))
+            what = f"`ray start` with code {code}"
+        except subprocess.TimeoutExpired:
+            what = "its raylet"
+        ended = f"ended {ended_s - self._began_s:.0f} s after its start ({what})"
+        return f"{ended}; {self._last_words()}; its logs: {self.keep_logs(logs)}"
+
+    def keep_logs(self, logs: Path) -> str:
+        """Copies what Ray's servers wrote down, as the folder `logs`; where that is now, in words."""
+        for session in self._sessions():
+            try:  # what the ranks printed may be much, and is in the logs of their trials
+                ignored = shutil.ignore_patterns("worker-*", "python-core-*")
+                shutil.copytree(session, logs, ignore=ignored, ignore_dangling_symlinks=True)
+            except OSError as error:  # such as a full disk
+                return f"{logs}, as far as they could be kept ({error})"
+            return str(logs)
+        return "no file: it wrote none"
+
+    def _last_words(self) -> str:
+        files = [session / name for session in self._sessions() for name in ("gcs_server.out", "raylet.out")]
+        words = [f"{file.name}: {said}" for file in files if file.exists() and (said := _last_records(file))]
+        return "; ".join(words) or "it left no last words"
+
+    def _sessions(self) -> list[Path]:
+        return sorted(self._own.glob("session_2*/logs"))
 
     def kill(self) -> None:
         """Ends the process that was started here; what descends from it carries its folder's mark."""
@@ -155,6 +198,15 @@ def ray_environment(token: Path, folder: Path) -> dict[str, str]:
         "RAY_AUTH_TOKEN_PATH": str(token),
         "RAY_USAGE_STATS_ENABLED": "0",
     }
+
+
+def _last_records(log: Path) -> str:
+    """The last records of a server's log that say why it ended, or else the last ones; in one line."""
+    with log.open("rb") as stream:
+        stream.seek(max(0, log.stat().st_size - TAIL_BYTES))
+        records = [record for record in re.split(r"\n(?=\[)", stream.read().decode(errors="replace")) if record.strip()]
+    telling = [record for record in records if _TELLING.match(record)] or records
+    return " | ".join(" ".join(record.split())[:LONGEST_RECORD] for record in telling[-LAST_WORDS:])
 
 
 def _has_child(process_id: int, name: str) -> bool:

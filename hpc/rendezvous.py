@@ -5,6 +5,7 @@ cluster/            mode 0700
     site.json       the site as it was at the launch
     head.json       where the Ray head listens and which start of it this is; absent while there is none
     stop            somebody asked the sweep to stop
+    let_go/JOB      the driver lets that worker's node end
     logs/           what the jobs print
 """
 
@@ -66,6 +67,10 @@ class ClusterFolder:
     @property
     def _name(self) -> Path:
         return self.path / "name"
+
+    @property
+    def _let_go(self) -> Path:
+        return self.path / "let_go"
 
     def make(self, site: Site, name: str) -> None:
         """Makes the folder and its secret; one that is there keeps its secret and its name.
@@ -130,6 +135,15 @@ class ClusterFolder:
         head = self.head()
         if head is not None and head.generation == generation:
             self._head.unlink(missing_ok=True)
+
+    def let_go(self, job: str) -> None:
+        """Tells the worker of that job that the end of its node is wanted."""
+        self._let_go.mkdir(exist_ok=True)
+        (self._let_go / job).touch()
+
+    def is_let_go(self, job: str) -> bool:
+        """Whether the end of that worker's node is wanted."""
+        return (self._let_go / job).exists()
 
     def _read(self, path: Path) -> str:
         try:

@@ -2,7 +2,8 @@
 
     python -m hpc.worker CLUSTER_FOLDER GENERATION
 
-It ends by itself when its head is gone, when it was drained, and some time after SLURM's warning of its end.
+It ends by itself when its head is gone, when it was drained, and some time after SLURM's warning of its end; its last
+line says which. A node that ends otherwise is a fault: the exit code is 1, and Ray's own logs are kept.
 """
 
 import signal
@@ -20,10 +21,11 @@ from types import FrameType
 from hpc.errors import ClusterError
 from hpc.leftovers import guarded_folder
 from hpc.ray_node import RayNode, allocation, own_address
-from hpc.rendezvous import ClusterFolder, Head, wait_until
+from hpc.rendezvous import POLL_S, ClusterFolder, Head, wait_until
 
 HEAD_LIMIT_S = 300.0
 CHECK_S = 1.0
+WANTED_LIMIT_S = 3.0  # between the end of a node and the last sign that it was wanted
 SUCCESS, FAILED = 0, 1
 
 
@@ -52,18 +54,18 @@ def main() -> int:
     folder = ClusterFolder(options.folder)
     warnings = Warnings()
     try:
-        serve(folder, options.generation, warnings)
+        print(f"this worker ends: {serve(folder, options.generation, warnings)}", flush=True)
     except ClusterError as error:
         print(error, file=sys.stderr, flush=True)
         return FAILED
     return SUCCESS
 
 
-def serve(folder: ClusterFolder, generation: str, warnings: Warnings) -> None:
-    """Runs the node until it or its head has ended, or SLURM says that the job ends.
+def serve(folder: ClusterFolder, generation: str, warnings: Warnings) -> str:
+    """Runs the node until its end is wanted; returns by whom and why.
 
     Raises:
-        ClusterError: there is no such head, or the job cannot have a node.
+        ClusterError: there is no such head, the job cannot have a node, or the node ended and nobody wanted that.
     """
     head, given, site = _head(folder, generation, warnings), allocation(os.environ), folder.site()
     options = [f"--address={head.address}", f"--num-cpus={given.cpus}", f"--num-gpus={given.gpus}"]
@@ -72,7 +74,7 @@ def serve(folder: ClusterFolder, generation: str, warnings: Warnings) -> None:
     with guarded_folder(Path(os.environ.get("TMPDIR", "/tmp"))) as temporary:
         node = RayNode(given, temporary, folder.token, address, options, drain_s=drain_s)
         try:
-            _watch(node, folder, generation, warnings)
+            return _watch(node, folder, generation, warnings, given.job)
         finally:
             node.kill()
 
@@ -89,16 +91,35 @@ def _head(folder: ClusterFolder, generation: str, warnings: Warnings) -> Head:
     return wait_until(found, HEAD_LIMIT_S, f"the Ray head {generation}; its log is the controller's, in {folder.logs}")
 
 
-def _watch(node: RayNode, folder: ClusterFolder, generation: str, warnings: Warnings) -> None:
-    drained = False
-    while not node.has_ended() and not warnings.is_now:
-        if warnings.is_near and not drained:
+def _watch(node: RayNode, folder: ClusterFolder, generation: str, warnings: Warnings, job: str) -> str:
+    """As `serve`, for a node that was started."""
+    is_drained = False
+    while not node.has_ended():
+        if why := _why_now(folder, generation, warnings):
+            return why
+        if warnings.is_near and not is_drained:
             node.drain()
-            drained = True
-        head = folder.head()
-        if head is None or head.generation != generation:
-            return
+            is_drained = True
         time.sleep(CHECK_S)
+    if is_drained:
+        return "SLURM warned of the job's end, and the node was drained"
+    end_s = time.monotonic() + WANTED_LIMIT_S
+    while time.monotonic() < end_s:
+        if folder.is_let_go(job):
+            return "the driver has let the node go"
+        if why := _why_now(folder, generation, warnings):
+            return why
+        time.sleep(POLL_S)
+    told = node.told_end(folder.logs / f"ray-worker-{job}")
+    raise ClusterError(f"the Ray node of job {job} was not to end, and {told}")
+
+
+def _why_now(folder: ClusterFolder, generation: str, warnings: Warnings) -> str | None:
+    """Why the worker is to end at once; None if it is not."""
+    head = folder.head()
+    if head is None or head.generation != generation:
+        return "its head has ended"
+    return "SLURM ends the job" if warnings.is_now else None
 
 
 if __name__ == "__main__":

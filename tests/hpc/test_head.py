@@ -4,6 +4,7 @@
 """
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -25,9 +26,11 @@ if [ "$(wc -l < "$STARTS")" -le "$FAILING" ]; then
     echo "the port is taken" > "$folder/session_2026-01-01/logs/gcs_server.err"
     exit 1
 fi
-mkdir -p "$folder"
+mkdir -p "$folder/session_2026-01-01/logs"
+cd "$folder/session_2026-01-01/logs"
+echo "[2026-01-01 00:00:01,000 C 7 7] (gcs_server) main.cc:1: the disk is full" > gcs_server.out
 echo 127.0.0.1:7777 > "$folder/ray_current_cluster"
-exec sleep 600
+exec sleep "$LASTS"
 """
 
 
@@ -39,14 +42,16 @@ class Controller:
         self.folder.make(Site(cpus_per_node=1, walltime_min=10, network_interface="lo"), "demo")
         self._python, self._starts = tmp_path / "bin" / "python", tmp_path / "starts"
         (tmp_path / "bin").mkdir()
-        for name, text in (("python", f'#!/bin/sh\nexec {sys.executable} "$@"\n'), ("ray", RAY)):
+        python, scontrol = f'#!/bin/sh\nexec {sys.executable} "$@"\n', "#!/bin/sh\necho no >&2\nexit 1\n"
+        for name, text in (("python", python), ("ray", RAY), ("scontrol", scontrol)):
             (tmp_path / "bin" / name).write_text(text)
             (tmp_path / "bin" / name).chmod(0o755)
 
-    def run(self, *command: str, failing: int) -> subprocess.CompletedProcess[str]:
-        """The job, with a `ray` that fails so often before it starts a head."""
+    def run(self, *command: str, failing: int, lasts_s: int = 600) -> subprocess.CompletedProcess[str]:
+        """The job, with a `ray` that fails so often before it starts a head, which ends after so long."""
         job = {"SLURM_JOB_ID": "7", "SLURM_CPUS_ON_NODE": "1", "PYTHONPATH": str(ROOT)}
-        fake = {"STARTS": str(self._starts), "FAILING": str(failing)}
+        fake = {"STARTS": str(self._starts), "FAILING": str(failing), "LASTS": str(lasts_s)}
+        fake["PATH"] = f"{self._python.parent}:{os.environ['PATH']}"
         words = ["-c", AS_INSTALLED_IN, str(self._python), str(self.folder.path), "--", *command]
         return subprocess.run(
             [sys.executable, *words], env=os.environ | job | fake, capture_output=True, text=True, timeout=120,
@@ -95,3 +100,17 @@ def test_after_so_many_tries_the_job_ends_and_says_how_to_go_on(controller: Cont
     assert "Traceback" not in done.stderr
     assert not (controller.folder.path / "ran").exists()
     assert not any(Path(start.split()[0]).parent.exists() for start in controller.starts)
+
+
+def test_a_head_that_ends_says_what_it_died_of_and_its_logs_are_kept(controller: Controller) -> None:
+    done = controller.run("sleep", "600", failing=0, lasts_s=2)
+    assert done.returncode == AGAIN, done.stderr
+    said = re.search(
+        r"^the Ray head ended \d s after its start \(`ray start` with code 0\); gcs_server.out: .* the disk is full; "
+        r"its logs: (.*/ray-head-[0-9a-f]{8})$",
+        done.stdout,
+        re.MULTILINE,
+    )
+    assert said, done.stdout
+    assert "the disk is full" in (Path(said[1]) / "gcs_server.out").read_text()
+    assert controller.folder.head() is None
