@@ -1,10 +1,9 @@
 """Which layers the filters went from: the widths of the sub-models, and how far seeds and methods agree on them."""
 
-from collections import Counter
+from typing import Any
 
-from results.comparison import Problem
-from results.figures.heat import heat
-from results.report.blocks import Answer, Figure, Section, answer
+from results.report.blocks import Section, answer
+from results.report.by_layer import MOST_IN_MATRIX, budgets, of_layers, of_pairs
 from results.report.findings import Findings
 from results.report.problems import of_problem
 
@@ -29,8 +28,6 @@ SELECT one.label, other.label AS other_label, count(*) AS layers,
 FROM widths AS one JOIN widths AS other USING (layer)
 GROUP BY ALL ORDER BY ALL
 """
-MOST_LABELS = 40
-MOST_IN_MATRIX = 24
 
 
 def section(found: Findings) -> Section:
@@ -44,52 +41,22 @@ def section(found: Findings) -> Section:
         empty="No layers of pruned networks are written yet.",
         short="Layers",
     )
-    for place, problem in enumerate(found.problems):
-        asked = budget_of(found, problem)
-        if asked is None:
-            continue
+    for place, problem, asked, at in budgets(found):
         data = answer(found.run, WIDTHS.format(problem=of_problem(problem), asked=repr(asked)))
         if not data.rows:
             continue
-        at = f"{100 * asked:g}% fewer MACs, or as many as a rule decided"
-        made.blocks.append(_widths(f"widths{place}", f"{problem}: filters left in each layer (%) at {at}", data))
-        matrix = answer(found.run, AGREEMENT.format(widths=data.sql))
+        title = f"{problem}: filters left in each layer (%) {at}"
+        made.blocks.append(of_layers(f"widths{place}", title, data, _gone))
         if 1 < len({row[0] for row in data.rows}) <= MOST_IN_MATRIX:
+            pairs = answer(found.run, AGREEMENT.format(widths=data.sql))
             title = f"{problem}: agreement of two labels on the widths (100 less the mean difference in points)"
-            made.blocks.append(_agreement(f"agreement{place}", title, matrix))
+            made.blocks.append(of_pairs(f"agreement{place}", title, pairs, _differing))
     return made
 
 
-def budget_of(found: Findings, problem: Problem) -> float | None:
-    """The budget at which most labels can be compared; of several, the one closest to a fifth."""
-    labels = {(point.asked, point.label) for point in found.points if point.problem == problem and point.asked}
-    counts = Counter(asked for asked, _ in labels if asked is not None)
-    return min(counts, key=lambda asked: (-counts[asked], abs(asked - 0.2)), default=None)
+def _gone(record: dict[str, Any]) -> tuple[float, str]:
+    return 1 - record["kept_fraction"], f"{100 * record['kept_fraction']:.0f}"
 
 
-def _widths(name: str, title: str, data: Answer) -> Figure:
-    records = data.records()
-    labels = sorted({record["label"] for record in records})
-    layers = [layer for _, layer in sorted({(record["order"], record["layer"]) for record in records})]
-    layers = list(dict.fromkeys(layers))
-    cells = {
-        (labels.index(record["label"]), layers.index(record["layer"])):
-            (1 - record["kept_fraction"], f"{100 * record['kept_fraction']:.0f}", row)
-        for row, record in enumerate(records) if labels.index(record["label"]) < MOST_LABELS
-    }  # fmt: skip
-    left = len(labels) - len(labels[:MOST_LABELS])
-    note = f"{left} more labels are in the table." if left else ""
-    return Figure(
-        name, title, heat(title, labels[:MOST_LABELS], layers, cells), data, titled_by=("label", "layer"), note=note
-    )
-
-
-def _agreement(name: str, title: str, data: Answer) -> Figure:
-    records = data.records()
-    labels = sorted({record["label"] for record in records})
-    cells = {
-        (labels.index(record["label"]), labels.index(record["other_label"])):
-            (1 - record["agreement"], f"{100 * record['agreement']:.0f}", row)
-        for row, record in enumerate(records)
-    }  # fmt: skip
-    return Figure(name, title, heat(title, labels, labels, cells), data, titled_by=("label", "other_label"))
+def _differing(record: dict[str, Any]) -> tuple[float, str]:
+    return 1 - record["agreement"], f"{100 * record['agreement']:.0f}"

@@ -4,6 +4,7 @@ import html
 import json
 import math
 import re
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,22 @@ def test_every_part_of_a_full_run_has_its_figure(page_of_many: str) -> None:
     for figure in figures_of(page_of_many).values():
         assert figure.data["rows"] > 0 and figure.data["hits"], figure.name
         assert re.search(r"<(path|rect|circle)", figure.svg), figure.name
+
+
+@pytest.mark.parametrize("name", ["agreement0", "same-filters0"])
+def test_a_matrix_of_labels_has_each_pair_in_both_orders(name: str, page_of_many: str) -> None:
+    figure = figures_of(page_of_many)[name]
+    records, hits = _records(figure), figure.data["hits"]
+    labels = sorted({record[side] for record in records for side in ("label", "other_label")})
+    lefts, tops = sorted(set(hits[0::5])), sorted(set(hits[1::5]))
+    assert len(labels) == len(lefts) == len(tops) > 2
+    cells = {
+        (labels[tops.index(top)], labels[lefts.index(left)]): records[row]
+        for left, top, row in zip(hits[0::5], hits[1::5], hits[4::5], strict=True)
+    }
+    assert list(cells) == list(product(labels, labels))
+    for pair, record in cells.items():
+        assert sorted(pair) == sorted((record["label"], record["other_label"]))
 
 
 def test_every_figure_shows_what_its_query_answers(many: Path, page_of_many: str) -> None:
