@@ -14,6 +14,7 @@ from tailor.stages import GroupRule
 
 CLASSES, INPUT_SHAPE = 5, (3, 224, 224)
 OTHER_SIZES = (96, 225)
+UNREAD = (AssertionError, RuntimeError, ValueError)  # networks have no common error for a size that they do not read
 
 
 def undescribed(
@@ -47,7 +48,7 @@ def reads(model: nn.Module, size: int) -> bool:
     try:
         with torch.no_grad():
             model.eval()(torch.zeros(1, 3, size, size, device="meta"))
-    except (AssertionError, RuntimeError, ValueError):  # networks have no common error for this
+    except UNREAD:
         return False
     return True
 

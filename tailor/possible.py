@@ -1,6 +1,7 @@
 """What a network can lose, known without torch: what is impossible is refused before anything is trained."""
 
 import json
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -14,15 +15,17 @@ if TYPE_CHECKING:
 TABLE_FILE = Path(__file__).parent / "possible.json"  # made by `python -m tailor.possible_table`
 TABLE_CLASSES = 5  # outputs of the networks' heads in the table
 
-Coefficients = tuple[int, int, int]
-"""c such that c0 + c1 k + c2 k^2 MACs are left when each group keeps the fraction k of its filters."""
+Part = tuple[int, int, int, int, int]
+"""Layers with the same grid, as stride, offset, c0, c1, c2. Along a side of n pixels they are applied at
+floor((n + offset) / stride) places; a stride of 0 stands for one place, whatever the size. At each place
+c0 + c1 k + c2 k^2 MACs are left when each group keeps the fraction k of its filters."""
 
 
 @dataclass(frozen=True)
 class Prunable:
     """What can go of a network under one rule of groups."""
 
-    macs: Coefficients  # left as groups shrink
+    parts: tuple[Part, ...]  # what is left as groups shrink; of strides 0 alone: for the table's size of images
     without_norm: str  # the first layer that can lose filters and has no norm with factors behind it; "": all have one
 
 
@@ -31,7 +34,7 @@ def table() -> dict[str, dict[str, Prunable]]:
     """Network -> name of a rule (see `rule_name`) -> what can go under it."""
     rows = json.loads(TABLE_FILE.read_bytes())
     return {
-        network: {rule: Prunable(tuple(macs), without_norm) for rule, (macs, without_norm) in rules.items()}
+        network: {rule: Prunable(tuple(map(tuple, parts)), bare) for rule, (parts, bare) in rules.items()}
         for network, rules in rows.items()
     }
 
@@ -41,26 +44,34 @@ def rule_name(residual: str, linear: bool) -> str:
     return f"{residual} + linear" if linear else residual
 
 
+def macs_left(parts: tuple[Part, ...], input_shape: tuple[int, ...], kept_fraction: float) -> float:
+    """The MACs of one input that are left when each group of filters keeps such a fraction, in [0, 1]."""
+    left = 0.0
+    for stride, offset, c0, c1, c2 in parts:
+        places = math.prod(max(0, side + offset) // stride for side in input_shape[1:] if stride)
+        left += places * (c0 + c1 * kept_fraction + c2 * kept_fraction**2)
+    return left
+
+
 def most_removable(config: "TrialConfig") -> float:
     """An upper bound of the fraction of the original MACs that the trial's network can lose, in [0, 1].
 
     Every group keeps `pruning.minimum_filters_fraction`; that it keeps whole filters is not counted. 1.0 where little
-    is known: a user's network, or another size of images than the table's, unless no filter at all can go.
+    is known: a user's network; and one with windows (Swin) at another size of images than the table's.
     """
     name, data, kept = config.network, config.data, config.pruning.minimum_filters_fraction
     info = NETWORKS[name]
     known = _known(config)
     if known is None:
         return 1.0
-    c0, c1, c2 = known.macs
     if not is_prunable(config):
         return 0.0
-    if data.input_shape != info.input_shape:
+    if data.input_shape != info.input_shape and not any(stride for stride, *_ in known.parts):
         return 1.0
     features = info.head_params_count // TABLE_CLASSES  # or one more, where the head has a bias
     heads_difference = (data.info.target_classes - TABLE_CLASSES) * features
-    left = c0 + c1 * kept + c2 * kept**2 + min(0, heads_difference)
-    return 1.0 - max(0.0, left) / (c0 + c1 + c2 + heads_difference)
+    left = macs_left(known.parts, data.input_shape, kept) + min(0, heads_difference)
+    return 1.0 - max(0.0, left) / (macs_left(known.parts, data.input_shape, 1.0) + heads_difference)
 
 
 def _known(config: "TrialConfig") -> Prunable | None:
@@ -102,7 +113,7 @@ def is_prunable(config: "TrialConfig") -> bool:
     Which groups of filters there are is the same for images of any size.
     """
     known = _known(config)
-    return known is None or any(known.macs[1:])
+    return known is None or any(c1 or c2 for *_, c1, c2 in known.parts)
 
 
 def refuse_unprunable(config: "TrialConfig") -> None:

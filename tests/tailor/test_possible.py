@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 import torch
 
-from tailor import allocation, networks, possible, surgery
+from tailor import allocation, cost, networks, possible, surgery
 from tailor.budget import macs_of, removed_macs_fraction
 from tailor.catalog import DATASETS, NETWORKS, TORCHVISION_FILE
 from tailor.config import parse_trial
-from tailor.possible import most_removable, refuse_impossible
+from tailor.errors import ConfigError
+from tailor.methods_table import random_pixels
+from tailor.possible import macs_left, most_removable, refuse_impossible
 from tailor.possible_table import left_under, rules
 from tailor.stages import GroupRule
 from tailor.state import ModelState
@@ -21,6 +23,11 @@ from tests.tailor.trials import SHORT
 
 EMBEDDED = ("digits_resnet", "digits_vgg", "digits_vgg_bn", "friedman_mlp")
 RULES = [{"residual": residual, "linear": linear} for residual, linear in product(("inside", "coupled"), (False, True))]
+
+
+@pytest.fixture(autouse=True)
+def own_data_sets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(DATASETS, "_records", dict(DATASETS._records))
 
 
 def trial(network: str, **pruning: Any) -> dict[str, Any]:
@@ -32,7 +39,7 @@ def trial(network: str, **pruning: Any) -> dict[str, Any]:
 def test_the_table_is_counted_anew(network: str) -> None:
     assert possible.table()[network] == rules(network)
     for known in possible.table()[network].values():
-        assert sum(known.macs) == NETWORKS[network].macs  # nothing removed
+        assert macs_left(known.parts, NETWORKS[network].input_shape, 1.0) == NETWORKS[network].macs
 
 
 def test_all_networks_are_in_the_table() -> None:
@@ -48,8 +55,7 @@ def test_what_is_left_of_a_slimmed_network(network: str, rule: dict[str, Any]) -
     state = ModelState(network=network, classes=5, input_shape=info.input_shape, tensors=tensors)
     found = surgery.groups(state.build(), state.input_shape, GroupRule(**rule))
     slimmed = surgery.slim(state, {g.name: torch.arange(g.filters // 2) for g in found}, found)
-    c0, c1, c2 = left_under(network, found)
-    assert c0 + c1 / 2 + c2 / 4 == macs_of(slimmed)
+    assert macs_left(left_under(network, found), info.input_shape, 0.5) == macs_of(slimmed)
 
 
 @pytest.mark.parametrize("minimum", [0.0, 0.1, 0.5, 1.0])
@@ -68,6 +74,46 @@ def test_the_bound_is_kept_and_nearly_reached(network: str, rule: dict[str, Any]
     if most_removable(config) < 0.99:
         with pytest.raises(ValueError, match=f"0.99 of the MACs is more than {network} can lose, which is "):
             refuse_impossible(config, 0.99)
+
+
+@pytest.mark.parametrize("side_px", [97, 160, 255])
+@pytest.mark.parametrize(
+    "network", ["resnet18", "vgg16", "alexnet", "inception_v3", "densenet121", "shufflenet_v2_x1_0"]
+)
+def test_the_table_holds_for_images_of_any_size(network: str, side_px: int) -> None:
+    shape = (3, side_px, side_px + 31)
+    whole = cost.macs(network, 5, cost.original_shapes(network, 5), shape)
+    for known in possible.table()[network].values():
+        assert macs_left(known.parts, shape, 1.0) == whole
+
+
+@pytest.mark.parametrize("rule", RULES, ids=str)
+def test_what_is_left_of_a_slimmed_network_that_reads_other_images(rule: dict[str, Any]) -> None:
+    tensors = networks.build("mobilenet_v2", 5, seed=0).state_dict()
+    state = ModelState(network="mobilenet_v2", classes=5, input_shape=(3, 97, 97), tensors=tensors)
+    found = surgery.groups(state.build(), state.input_shape, GroupRule(**rule))
+    slimmed = surgery.slim(state, {g.name: torch.arange(g.filters // 2) for g in found}, found)
+    assert macs_left(left_under("mobilenet_v2", found), state.input_shape, 0.5) == macs_of(slimmed)
+
+
+def test_a_budget_that_is_impossible_at_a_size_is_refused_there_alone() -> None:
+    """alexnet's linear layers, which lose nothing here, weigh the more the smaller the images are."""
+    raw = {"network": "alexnet", "method": {"name": "prune", "removed_macs_fraction": 0.9}}
+
+    def parsed(side_px: int) -> None:
+        parse_trial(raw | {"data": {"name": random_pixels(side_px), "train_images": 8}}, "test")
+
+    parsed(224)
+    parsed(160)
+    with pytest.raises(ConfigError, match=r"0\.9 of the MACs is more than alexnet can lose, which is 0\.8"):
+        parsed(97)
+
+
+def test_of_a_network_with_windows_nothing_is_known_at_other_sizes() -> None:
+    raw = {"network": "swin_t", "method": {"name": "prune", "removed_macs_fraction": 0.9}, "pruning": {"linear": True}}
+    with pytest.raises(ConfigError, match=r"0\.9 of the MACs is more than swin_t can lose"):
+        parse_trial(raw | {"data": {"name": random_pixels(224), "train_images": 8}}, "test")
+    parse_trial(raw | {"data": {"name": random_pixels(97), "train_images": 8}}, "test")
 
 
 def test_it_is_known_without_torch() -> None:
