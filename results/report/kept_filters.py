@@ -37,4 +37,4 @@ def section(found: Findings) -> Section:
 
 
 def _agreeing(record: dict[str, Any]) -> tuple[float, str]:
-    return record["kappa"], f"{record['kappa']:.2f}"
+    return record["kappa"], f"{record['kappa']:z.2f}"
