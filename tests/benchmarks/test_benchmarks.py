@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.empty_trial import Run
 from benchmarks.equality import Point, compare
 from benchmarks.record import Measured, write
 from benchmarks.sharing import separate
@@ -109,12 +108,6 @@ def test_seconds_without_sharing_count_each_trials_own_and_tell_passed_points_ap
     found = separate(stages, {"a": "first", "b": "second"})
     assert found.needed_s == (8.0 + 0.5) + (9.0 + 2.0 + 0.125)
     assert found.passed_s == 0.25
-
-
-def test_the_rate_of_empty_trials_is_that_of_the_last_two_thirds() -> None:
-    run = Run(ends_s=(10.0, 12.0, 20.0, 21.0, 22.0, 23.0), wall_s=20.0)
-    assert run.per_trial_s == 1.0
-    assert run.outside_s == 7.0
 
 
 def test_a_table_is_written_whole_for_people_and_for_programs(tmp_path: Path) -> None:

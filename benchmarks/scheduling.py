@@ -1,0 +1,227 @@
+"""What a sweep loses between trials, beside other schedulers, and how soon ranks begin anew, also after one has died.
+
+    python benchmarks/scheduling.py                  # four minutes
+    python benchmarks/scheduling.py --trials 1000    # ten: our trials of one second each, as the goal has them
+    python benchmarks/scheduling.py --quick          # one and a half
+
+The trials of one second only wait, so that schedulers are compared and not what they leave of the processor; each notes
+itself when it began and ended. Parsl is measured where it is installed: `python -m pip install -e '.[bench]'`.
+"""
+
+import sys
+from pathlib import Path
+
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the repository, instead of the folder of this script
+
+import argparse
+import io
+import math
+import multiprocessing
+import statistics
+import tempfile
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+
+from benchmarks.moments import Moment, read_moments
+from benchmarks.record import PACKAGES, RESULTS, Cell, Measured, show_to_ranks, spread, verdict, write
+from benchmarks.schedulers import (
+    LOOK_EVERY_S,
+    OURS,
+    Contender,
+    Run,
+    measure,
+    run_ours,
+    run_parsl,
+    run_stock_defaults,
+    run_stock_reused,
+    run_submitit,
+)
+
+TRIAL_S = 1.0
+RANKS = 2
+TRIALS, QUICK_TRIALS = 200, 20
+WARM_TRIALS, QUICK_WARM_TRIALS = 100, 10
+DEATHS, QUICK_DEATHS = 5, 2
+GOAL_OVERHEAD_FRACTION, GOAL_BETWEEN_S, GOAL_REPLACED_S = 0.03, 0.1, 3.0
+SPEC = """
+name = "warm"
+[resources]
+ranks = {ranks}
+[trial.optimisation]
+head_epochs = 1
+[axes]
+seed = {seeds}
+[[variants]]
+method.name = "head_only"
+"""
+COLUMNS = (
+    "what",
+    "scheduler",
+    "slots",
+    "ranks",
+    "times",
+    "median_s",
+    "quartiles_s",
+    "most_s",
+    "overhead_fraction",
+    "overhead_with_start_fraction",
+    "goal",
+    "verdict",
+)
+WAITING = f"between trials of {TRIAL_S:g} s"
+BEGIN = "a trial's end to the next one's begin"
+FIRST_STEP = "a trial's end to the next one's first step"
+REPLACED = "a rank's death to the trial's begin on new ranks"
+STEPS_AGAIN = "a rank's death to the trial's first step on new ranks"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, print and write the table."""
+    parser = argparse.ArgumentParser(description="what a sweep loses between trials, beside other schedulers")
+    parser.add_argument("--quick", action="store_true", help="fewer trials of all: for a look, not for a record")
+    parser.add_argument("--trials", type=int, default=TRIALS, help="ours of one second each (default: %(default)s)")
+    parser.add_argument("--slots", type=int, default=2, help="of those at once, of one core each (default: 2)")
+    parser.add_argument("--out", type=Path, default=RESULTS / "scheduling", help="path of the table, without suffix")
+    given = parser.parse_args(arguments)
+    if not 0 < given.slots < given.trials:
+        parser.error(f"--trials {given.trials} --slots {given.slots}: give a slot or more, and more trials than slots")
+    rows: list[tuple[Cell, ...]] = []
+    for contender in contenders(given.trials):
+        rows.append(waiting_row(contender, contender.quick_trials if given.quick else contender.trials, given.slots))
+        print(", ".join(str(cell) for cell in rows[-1]), file=sys.stderr, flush=True)
+    warm = moments_of("WarmRank", QUICK_WARM_TRIALS if given.quick else WARM_TRIALS)
+    deaths = moments_of("DyingRank", QUICK_DEATHS if given.quick else DEATHS)
+    rows += [*warm_rows(warm), *death_rows(deaths)]
+    packages = [one.package for one in contenders(given.trials) if one.is_installed]
+    measured = Measured(title="Between trials", columns=COLUMNS, rows=tuple(rows), notes=NOTES)
+    write(measured, given.out, tuple(dict.fromkeys([*PACKAGES, *packages])))
+    return 0
+
+
+def contenders(trials: int) -> tuple[Contender, ...]:
+    """What is compared; so many trials are ours, the others get fewer."""
+    return (
+        Contender(name=OURS, run=run_ours, trials=trials, quick_trials=QUICK_TRIALS),
+        Contender(name="stock Tune, reuse_actors=True", run=run_stock_reused, trials=30, quick_trials=8),
+        Contender(name="stock Tune, defaults", run=run_stock_defaults, trials=10, quick_trials=6),
+        Contender(name="submitit, LocalExecutor", run=run_submitit, trials=16, quick_trials=6, package="submitit"),
+        Contender(name="Parsl, HighThroughput", run=run_parsl, trials=30, quick_trials=8, package="parsl"),
+    )
+
+
+def waiting_row(contender: Contender, trials: int, slots: int) -> tuple[Cell, ...]:
+    """The row of a scheduler, which is measured now if it is installed."""
+    if not contender.is_installed:
+        return _row(WAITING, contender.name, slots, 1, (), verdict="not installed")
+    run = measure(contender, trials, slots, TRIAL_S)
+    overhead = overhead_fraction(run, run.span_s, slots)
+    more: dict[str, Cell] = {}
+    if contender.name == OURS:
+        more = {"goal": f"overhead <= {GOAL_OVERHEAD_FRACTION}", "verdict": verdict(overhead <= GOAL_OVERHEAD_FRACTION)}
+    more["overhead_fraction"] = overhead
+    more["overhead_with_start_fraction"] = overhead_fraction(run, run.wall_s, slots)
+    return _row(WAITING, contender.name, slots, 1, run.gaps_s(slots), **more)
+
+
+def overhead_fraction(run: Run, took_s: float, slots: int) -> float:
+    """By how much longer that is than the trials alone, one after the other in each slot."""
+    return took_s / (math.ceil(len(run.ends_s) / slots) * TRIAL_S) - 1
+
+
+def moments_of(target: str, trials: int) -> list[Moment]:
+    """What so many real trials on RANKS ranks noted, one trial at a time, in a process of its own."""
+    context = multiprocessing.get_context("spawn")
+    with tempfile.TemporaryDirectory() as folder, ProcessPoolExecutor(1, mp_context=context) as process:
+        return process.submit(run_warm, target, trials, Path(folder)).result()
+
+
+def run_warm(target: str, trials: int, folder: Path, site: str = "local") -> list[Moment]:
+    """Runs real trials of one epoch in a folder; `target` is a class of benchmarks.warm_rank.
+
+    Raises:
+        RuntimeError: a trial did not finish.
+    """
+    from benchmarks.idle_sweep import new_run
+    from sweeps.display import PlainDisplay
+    from sweeps.driver import run_sweep
+    from sweeps.plan import make_plan
+    from sweeps.spec import load_spec
+
+    show_to_ranks()
+    spec = folder / "warm.toml"
+    spec.write_text(SPEC.format(ranks=RANKS, seeds=list(range(trials))))
+    plan = make_plan(load_spec(spec))
+    run = new_run(plan, folder / "runs")
+    outcome = run_sweep(
+        plan,
+        run,
+        folder / "cache",
+        site,
+        slots=1,
+        display=PlainDisplay(io.StringIO()),
+        target=f"benchmarks.warm_rank:{target}",
+    )
+    if outcome.finished != trials:
+        raise RuntimeError(f"{outcome.finished} of {trials} trials finished: {outcome}")
+    return read_moments(run.path)
+
+
+def warm_rows(moments: Sequence[Moment]) -> Iterator[tuple[Cell, ...]]:
+    """What lies between two trials on the same ranks."""
+    yield _row(BEGIN, OURS, 1, RANKS, after(moments, "end", "begin"))
+    found = after(moments, "end", "first_step")
+    is_met = statistics.median(found) <= GOAL_BETWEEN_S
+    yield _row(FIRST_STEP, OURS, 1, RANKS, found, goal=f"median <= {GOAL_BETWEEN_S} s", verdict=verdict(is_met))
+
+
+def death_rows(moments: Sequence[Moment]) -> Iterator[tuple[Cell, ...]]:
+    """What lies between the death of a rank and the trial's next attempt."""
+    yield _row(REPLACED, OURS, 1, RANKS, after(moments, "death", "begin"))
+    found = after(moments, "death", "first_step")
+    is_met = max(found) <= GOAL_REPLACED_S
+    yield _row(STEPS_AGAIN, OURS, 1, RANKS, found, goal=f"most <= {GOAL_REPLACED_S:g} s", verdict=verdict(is_met))
+
+
+def after(moments: Sequence[Moment], what: str, then: str) -> list[float]:
+    """Seconds from each moment at which the one happened to the first later one at which the other did."""
+    found, since_s = [], None
+    for moment_s, happened, _ in moments:
+        if happened == what:
+            since_s = moment_s
+        elif happened == then and since_s is not None:
+            found.append(moment_s - since_s)
+            since_s = None
+    return found
+
+
+def _row(what: str, scheduler: str, slots: int, ranks: int, times_s: Sequence[float], **more: Cell) -> tuple[Cell, ...]:
+    """A row of the table: the times' median, quartiles and largest, and what else is given."""
+    cells: dict[str, Cell] = dict.fromkeys(COLUMNS)
+    cells |= {"what": what, "scheduler": scheduler, "slots": slots, "ranks": ranks, "times": len(times_s)}
+    if times_s:
+        cells |= {"median_s": statistics.median(times_s), "quartiles_s": spread(times_s), "most_s": max(times_s)}
+    return tuple((cells | more)[column] for column in COLUMNS)
+
+
+NOTES = (
+    f"Between trials of {TRIAL_S:g} s: from the end of a trial to the begin of the one that gets its slot, as the "
+    "trials note it. They wait (`sleep`) and take no processor time from their scheduler. Each scheduler has a process "
+    "of its own and runs alone, the others with fewer trials.",
+    "overhead_fraction: by how much longer it is from the first trial's begin to the last one's end than the trials "
+    "alone would take; overhead_with_start_fraction: the same with the start and the end of the scheduler, which weigh "
+    "the less the more trials there are.",
+    "ours: `sweeps.driver.run_sweep`, site local, one rank per trial, durable rows in `attempts` and `trials`. Stock "
+    "Tune: its default loggers; a function, or a class with `reset_config`. submitit starts whatever it is given, so "
+    f"it is given a trial when one has ended, which is looked at every {1e3 * LOOK_EVERY_S:g} ms. Parsl: all trials at "
+    "once, one block of workers on this machine.",
+    f"The last four rows are real trials (`head_only` on digits, one epoch) on {RANKS} ranks that train together (DDP, "
+    "gloo), with all their rows and stages, one trial at a time. A trial ends when its rows are durable; it begins "
+    "when rank 0 is told; its first step is when the optimiser is about to change weights, after the first batch.",
+    "Death: the last rank of the running trial is killed (SIGKILL) before the trial's second step; all its ranks are "
+    "replaced, and it begins anew on them. The goal is of the largest.",
+)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,66 @@
+"""Ranks of real trials that note when a trial begins, when it first steps and when it is over."""
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+from torch.optim.optimizer import register_optimizer_step_pre_hook
+
+from benchmarks.moments import add_moment, read_moments
+from sweeps.trial import TrialRank
+
+
+class WarmRank(TrialRank):
+    """A rank as every sweep has it; rank 0 notes the moments of its trials in the run's folder.
+
+    `first_step` is the moment before the optimiser changes weights for the first time in a trial: the ranks have met
+    for the gradients by then.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rank, self.ranks = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+        self.run, self.trial_id = Path(), ""
+        self._steps = 0
+        register_optimizer_step_pre_hook(self._before_step)
+
+    def begin(self, task: dict[str, Any]) -> None:
+        """Take up a trial."""
+        self.run, self.trial_id, self._steps = Path(task["run"]), task["trial_id"], 0
+        self._note("begin")
+        super().begin(task)
+
+    def advance(self) -> dict[str, Any] | None:
+        """Run to the end of the next stage."""
+        stage = super().advance()
+        if stage is None:
+            self._note("end")
+        return stage
+
+    def before_step(self, step: int) -> None:
+        """Called before each step of the optimiser; the first of a trial is 1."""
+        if step == 1:
+            self._note("first_step")
+
+    def _before_step(self, *_: object) -> None:
+        self._steps += 1
+        self.before_step(self._steps)
+
+    def _note(self, what: str) -> None:
+        if self.rank == 0:
+            add_moment(self.run, what, self.trial_id)
+
+
+class DyingRank(WarmRank):
+    """The last rank of each trial is killed at the trial's second step; the second attempt is let alone."""
+
+    def before_step(self, step: int) -> None:
+        """Called before each step of the optimiser; before the second one rank 0 has noted the first."""
+        super().before_step(step)
+        if step == 2 and self.rank == self.ranks - 1 and not self._has_died():
+            add_moment(self.run, "death", self.trial_id)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def _has_died(self) -> bool:
+        return any((what, of) == ("death", self.trial_id) for _, what, of in read_moments(self.run))

@@ -1,0 +1,121 @@
+"""What the benchmark of scheduling stands on: who waits how long, counted from moments that trials note themselves."""
+
+import csv
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from benchmarks.moments import FILE, add_moment, read_moments
+from benchmarks.schedulers import Contender, Run, measure, run_submitit
+from benchmarks.scheduling import (
+    TRIAL_S,
+    after,
+    contenders,
+    death_rows,
+    overhead_fraction,
+    run_warm,
+    waiting_row,
+    warm_rows,
+)
+
+ROOT = Path(__file__).resolve().parents[2]
+TWO_SLOTS = Run(begins_s=(0.0, 0.5, 1.25, 2.0, 3.0), ends_s=(1.0, 1.5, 2.25, 3.0, 4.0), wall_s=9.0)
+
+
+def test_the_rate_of_trials_is_that_of_the_last_two_thirds() -> None:
+    run = Run(begins_s=(0.0,) * 6, ends_s=(10.0, 12.0, 20.0, 21.0, 22.0, 23.0), wall_s=20.0)
+    assert run.per_trial_s == 1.0
+    assert run.outside_s == 7.0
+
+
+def test_a_trial_waited_from_when_its_slot_was_free() -> None:
+    assert TWO_SLOTS.gaps_s(2) == (0.25, 0.5, 0.75)
+    assert TWO_SLOTS.span_s == 4.0
+    with pytest.raises(RuntimeError, match="more than 1 trials ran at once"):
+        TWO_SLOTS.gaps_s(1)
+
+
+def test_overhead_is_counted_from_the_trials_alone_one_after_the_other_in_each_slot() -> None:
+    assert TRIAL_S == 1.0
+    assert overhead_fraction(TWO_SLOTS, TWO_SLOTS.span_s, 2) == pytest.approx(4 / 3 - 1)
+    assert overhead_fraction(TWO_SLOTS, TWO_SLOTS.wall_s, 1) == pytest.approx(9 / 5 - 1)
+
+
+def test_what_follows_is_counted_once_and_from_the_last_time(tmp_path: Path) -> None:
+    moments = [
+        (1.0, "begin", "a"),
+        (2.0, "end", "a"),
+        (2.25, "begin", "b"),
+        (2.5, "first_step", "b"),
+        (3.0, "end", "b"),
+    ]
+    assert after(moments, "end", "begin") == [0.25]
+    assert after(moments, "end", "first_step") == [0.5]
+    assert after(moments, "death", "begin") == []
+    for _, what, of in moments:
+        add_moment(tmp_path, what, of)
+    found = read_moments(tmp_path)
+    assert [moment[1:] for moment in found] == [moment[1:] for moment in moments]
+    assert sorted(found) == found
+
+
+def test_one_that_is_not_installed_is_named_and_not_run() -> None:
+    def never(*_: object) -> float:
+        raise AssertionError("it is not installed")
+
+    row = waiting_row(Contender(name="other", run=never, trials=3, quick_trials=3, package="no_such_package"), 3, 2)
+    assert row[:5] == ("between trials of 1 s", "other", 2, 1, 0)
+    assert row[-1] == "not installed"
+    assert set(row[5:-1]) == {None}
+
+
+def test_trials_of_another_scheduler_are_measured_in_a_process_of_their_own() -> None:
+    (submitit,) = [one for one in contenders(4) if one.run is run_submitit]
+    run = measure(submitit, 3, 2, seconds=0.25)
+    took_s = [end - begin for begin, end in zip(run.begins_s, run.ends_s, strict=True)]
+    assert took_s == pytest.approx([0.25] * 3, abs=0.2)
+    (gap,) = run.gaps_s(2)
+    assert 0 < gap < run.wall_s
+
+
+def test_trials_that_are_lost_are_told() -> None:
+    with pytest.raises(RuntimeError, match="forgets: 0 trials began and 0 ended, expected 3"):
+        measure(Contender(name="forgets", run=_forget, trials=3, quick_trials=3), 3, 2)
+
+
+def _forget(_trials: int, _slots: int, _seconds: float, folder: Path) -> float:
+    (folder / FILE).touch()
+    return 0.0
+
+
+@pytest.mark.slow
+def test_real_trials_note_their_first_steps_and_the_deaths_of_their_ranks(tmp_path: Path) -> None:
+    for target, trials in (("WarmRank", 3), ("DyingRank", 2)):
+        (tmp_path / target).mkdir()
+        moments = run_warm(target, trials, tmp_path / target, site="serial")
+        deaths = trials if target == "DyingRank" else 0
+        expected = Counter(begin=trials + deaths, first_step=trials + deaths, end=trials, death=deaths)
+        assert Counter(what for _, what, _ in moments) == expected
+        rows = [*(death_rows if deaths else warm_rows)(moments)]
+        assert [row[4] for row in rows] == [deaths or trials - 1] * 2
+        assert rows[0][5] < rows[1][5]  # it begins before it steps
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_quick_look_at_scheduling_compares_all_that_is_installed(tmp_path: Path) -> None:
+    command = [sys.executable, str(ROOT / "benchmarks" / "scheduling.py"), "--quick", "--out", str(tmp_path / "table")]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=400, check=False)
+    assert done.returncode == 0, done.stderr
+    with (tmp_path / "table.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["scheduler"] for row in rows] == [one.name for one in contenders(4)] + ["ours"] * 4
+    for row in rows:
+        assert row["verdict"] == "not installed" or float(row["median_s"]) > 0
+    ours, *_, first_step, _, again = rows
+    assert ours["verdict"] == ("met" if float(ours["overhead_fraction"]) <= 0.03 else "missed")
+    assert first_step["verdict"] == ("met" if float(first_step["median_s"]) <= 0.1 else "missed")
+    assert again["verdict"] == ("met" if float(again["most_s"]) <= 3 else "missed")
