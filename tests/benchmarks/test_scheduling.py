@@ -46,15 +46,13 @@ def test_overhead_is_counted_from_the_trials_alone_one_after_the_other_in_each_s
 
 def test_what_follows_is_counted_once_and_from_the_last_time(tmp_path: Path) -> None:
     moments = [
-        (1.0, "begin", "a"),
-        (2.0, "end", "a"),
-        (2.25, "begin", "b"),
-        (2.5, "first_step", "b"),
-        (3.0, "end", "b"),
-    ]
+        (1.0, "begin", "a"), (2.0, "end", "a"), (2.25, "begin", "b"), (2.5, "first_step", "b"), (2.75, "death", "b"),
+        (3.0, "death", "b"), (3.5, "begin", "b"), (4.5, "first_step", "b"), (5.0, "end", "b"),
+    ]  # fmt: skip
     assert after(moments, "end", "begin") == [0.25]
     assert after(moments, "end", "first_step") == [0.5]
-    assert after(moments, "death", "begin") == []
+    assert after(moments, "death", "first_step") == [1.5]
+    assert after(moments, "death", "other") == []
     for _, what, of in moments:
         add_moment(tmp_path, what, of)
     found = read_moments(tmp_path)
