@@ -29,8 +29,8 @@ types: $(READY)
 bench: $(READY)  ## measure ourselves beside the alternatives; writes docs/results/
 	$(BIN)/python benchmarks/training_loop.py
 	$(BIN)/python benchmarks/empty_trial.py
-	$(BIN)/python benchmarks/sharing.py --spec benchmarks/paper_like.toml
 	$(BIN)/python benchmarks/scheduling.py
+	$(BIN)/python benchmarks/sharing.py --spec benchmarks/paper_like.toml
 	$(BIN)/python benchmarks/scoring.py
 	$(BIN)/python benchmarks/legr.py
 	$(BIN)/python benchmarks/preparation.py
