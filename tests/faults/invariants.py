@@ -25,6 +25,7 @@ VOLATILE = frozenset({"written_at", "cached", "compute_s", "seconds", "code_dige
 """What may differ between two rows of one key that say the same: when, how long, by whom, under which name."""
 OF_TRIALS = ("stages", "epochs", "layers", "kept_filters", "operating_points", "predictions", "estimates")
 OF_POINTS = ("layers", "predictions", "estimates")
+AT_ONCE = 100  # trials whose rows are in memory together
 
 
 @dataclass(frozen=True, order=True)
@@ -35,28 +36,46 @@ class Violation:
     what: str
 
 
-class Written:
-    """All rows of a run as they were written, also those that later ones replace."""
+class Parts:
+    """The parts of a run's tables: what is wrong with them as such, and of which trials those are that are whole."""
 
     def __init__(self, run: Path) -> None:
-        """Reads every part in full."""
-        self.torn: list[str] = []
-        self.rows: dict[str, list[Row]] = {}
-        self.twice_in_a_part: list[str] = []
+        """Reads every part in full, one after the other."""
+        self.wrong: list[str] = []
+        self.whole: list[tuple[str, Path, frozenset[str]]] = []
         for table in TABLES:
-            self.rows[table] = [row for part in sorted((run / "tables" / table).glob("*")) for row in self._of(part)]
+            for part in sorted((run / "tables" / table).glob("[!.]*")):  # with a dot: no reader takes it for whole
+                self._look(table, part)
 
-    def _of(self, part: Path) -> list[Row]:
-        if part.name.startswith("."):  # no reader takes it for whole
-            return []
+    @property
+    def trial_ids(self) -> list[str]:
+        """All trials that have a row somewhere."""
+        return sorted(frozenset[str]().union(*(trial_ids for _, _, trial_ids in self.whole)))
+
+    def _look(self, table: str, part: Path) -> None:
+        names = TABLES[table].key
         try:
-            rows: list[Row] = pq.ParquetFile(part).read().to_pylist()
-        except (pa.ArrowException, OSError) as error:
-            self.torn.append(f"{part.parent.name}/{part.name} is torn: {error}")
-            return []
-        counts = Counter(key_of(part.parent.name, row) for row in rows)
-        self.twice_in_a_part += [f"{part.parent.name}: {key} twice in one part" for key, n in counts.items() if n > 1]
-        return rows
+            columns = pq.ParquetFile(part).read()
+            keys = list(zip(*(columns.column(name).to_pylist() for name in names), strict=True))
+        except (pa.ArrowException, OSError, KeyError) as error:
+            self.wrong.append(f"{table}/{part.name} is torn: {error}")
+            return
+        if len(set(keys)) < len(keys):
+            self.wrong += [f"{table}: {key} twice in one part" for key, n in Counter(keys).items() if n > 1]
+        place = names.index("trial_id") if "trial_id" in names else None
+        self.whole.append((table, part, frozenset() if place is None else frozenset(key[place] for key in keys)))
+
+
+class Written:
+    """Rows as they were written, also those that later ones replace: of all trials, or of some."""
+
+    def __init__(self, parts: Parts, trial_ids: frozenset[str] | None = None) -> None:
+        """Reads the parts that have such rows."""
+        self.rows: dict[str, list[Row]] = {table: [] for table in TABLES}
+        for table, part, there in parts.whole:
+            if trial_ids is None or there & trial_ids:
+                rows: list[Row] = pq.ParquetFile(part).read().to_pylist()
+                self.rows[table] += [row for row in rows if trial_ids is None or row["trial_id"] in trial_ids]
 
     @cached_property
     def last(self) -> dict[str, dict[tuple[Any, ...], Row]]:
@@ -66,9 +85,17 @@ class Written:
             for table, rows in self.rows.items()
         }
 
+    @cached_property
+    def _by_trial(self) -> dict[tuple[str, str], list[Row]]:
+        found: dict[tuple[str, str], list[Row]] = {}
+        for table in OF_TRIALS:
+            for row in self.last[table].values():
+                found.setdefault((table, row["trial_id"]), []).append(row)
+        return found
+
     def of_trial(self, table: str, trial_id: str) -> list[Row]:
         """The rows that count of one trial."""
-        return [row for row in self.last[table].values() if row["trial_id"] == trial_id]
+        return self._by_trial.get((table, trial_id), [])
 
 
 def key_of(table: str, row: Row) -> tuple[Any, ...]:
@@ -84,24 +111,32 @@ def violations(run: Path, cache: Path, *, ended: bool) -> list[Violation]:
         cache: folder of its stages.
         ended: nothing runs any more and all trials should have ended; otherwise a launch was just cut off.
     """
-    written = Written(run)
-    found = [Violation(1, what) for what in (*written.torn, *written.twice_in_a_part)]
-    found += [Violation(1, what) for what in (*_doubled(written), *damaged_stages(cache))]
-    for row in written.last["trials"].values():
-        if row["status"] == "finished":
-            found += [Violation(1, what) for what in _lost(written, row["trial_id"], cache)]
-    found += [Violation(3, what) for what in _untold(written, ended=ended)]
+    parts = Parts(run)
+    found = [Violation(1, what) for what in (*parts.wrong, *damaged_stages(cache))]
+    trial_ids = parts.trial_ids
+    for first in range(0, len(trial_ids), AT_ONCE):
+        found += _of_trials(Written(parts, frozenset(trial_ids[first : first + AT_ONCE])), cache, ended=ended)
     if ended:
-        over = {row["trial_id"] for row in written.last["trials"].values()}
-        planned = {row["trial_id"] for row in written.last["planned"].values()}
-        found += [Violation(1, f"trial {trial_id} has no row that says how it ended") for trial_id in planned - over]
         found += [Violation(4, f"process left: {what}") for what in processes_of(run)]
     return sorted(found)
 
 
+def _of_trials(written: Written, cache: Path, *, ended: bool) -> Iterator[Violation]:
+    """What is broken of these trials; a trial's rows say nothing of another's."""
+    yield from (Violation(1, what) for what in _doubled(written))
+    for row in written.last["trials"].values():
+        if row["status"] == "finished":
+            yield from (Violation(1, what) for what in _lost(written, row["trial_id"], cache))
+    yield from (Violation(3, what) for what in _untold(written, ended=ended))
+    if ended:
+        over = {row["trial_id"] for row in written.last["trials"].values()}
+        planned = {row["trial_id"] for row in written.last["planned"].values()}
+        yield from (Violation(1, f"trial {trial_id} has no row that says how it ended") for trial_id in planned - over)
+
+
 def differences(run: Path, undisturbed: Path) -> list[Violation]:
     """Where the rows that count of two runs of one sweep differ (promise 2), but for what cannot be equal."""
-    ours, theirs = (Written(path).last for path in (run, undisturbed))
+    ours, theirs = (Written(Parts(path)).last for path in (run, undisturbed))
     found = []
     for table in ("planned", *OF_TRIALS):
         mine, other = ({key: _said(row) for key, row in rows[table].items()} for rows in (ours, theirs))
@@ -151,11 +186,11 @@ def _doubled(written: Written) -> Iterator[str]:
     for table in OF_TRIALS:
         said: dict[tuple[Any, ...], list[Row]] = {}
         for row in written.rows[table]:
-            said.setdefault(key_of(table, row), []).append(_said(row))
+            said.setdefault(key_of(table, row), []).append(row)
         for key, rows in said.items():
             if len(rows) > tries[key[0]]:
                 yield f"{table}: {key} was written {len(rows)} times in {tries[key[0]]} attempts"
-            if any(row != rows[0] for row in rows):
+            if any(_said(row) != _said(rows[0]) for row in rows[1:]):
                 yield f"{table}: rows of {key} disagree"
 
 

@@ -30,7 +30,7 @@ data = {{ name = "friedman1", train_images = 20 }}
 source.epochs = 1
 optimisation = {{ epochs = 2, head_epochs = 1 }}
 [axes]
-seed = [0, 1, 2]
+seed = {seeds}
 [[variants]]
 method.name = "fine_tune"
 [[variants]]
@@ -83,6 +83,7 @@ class SmallSweep:
 
     folder: Path
     ranks: int
+    seeds: int = 3  # of which each makes two trials
 
     @property
     def run(self) -> Path:
@@ -101,7 +102,9 @@ class SmallSweep:
     def start(self, number: int, site: str) -> subprocess.Popen[bytes]:
         """Starts the real command, in a group of its own."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / "spec.toml").write_text(SPEC.format(ranks=self.ranks, hang_limit_s=HANG_LIMIT_S))
+        (self.folder / "spec.toml").write_text(
+            SPEC.format(ranks=self.ranks, seeds=list(range(self.seeds)), hang_limit_s=HANG_LIMIT_S)
+        )
         command = [sys.executable, str(ROOT / "sweeps" / "launch.py"), "spec.toml", "--site", site]
         path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
         with self.output(number).open("wb") as output:
@@ -201,13 +204,17 @@ def _strike(
     return True
 
 
+def family(launcher: int) -> list[psutil.Process]:
+    """A launcher and all processes below it; empty once it has ended."""
+    try:
+        return [psutil.Process(launcher), *psutil.Process(launcher).children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
+
+
 def _victims(launcher: int, target: str) -> Iterator[psutil.Process]:
     """The processes of one kind below a launcher, and itself."""
-    try:
-        found = [psutil.Process(launcher), *psutil.Process(launcher).children(recursive=True)]
-    except psutil.NoSuchProcess:
-        return
-    for process in found:
+    for process in family(launcher):
         try:
             if TARGETS[target](process):
                 yield process
