@@ -46,8 +46,11 @@ bench: $(READY)  ## measure ourselves beside the alternatives; writes docs/resul
 	$(BIN)/python benchmarks/large_run.py
 	$(BIN)/python benchmarks/store.py
 
-bench-long: $(READY)  ## two hours and more: faults, hostile input, sweeps on a real SLURM (root, the packages of slurm-testbed)
+bench-long: $(READY)  ## three hours and more: faults, hostile input, sweeps on a real SLURM (root, the packages of slurm-testbed)
 	$(BIN)/python benchmarks/faults.py
+	$(BIN)/python benchmarks/faults.py --with ray --faults 100
+	$(BIN)/python benchmarks/faults.py --with slurm --faults 30
+	$(BIN)/python benchmarks/soak.py
 	$(BIN)/python benchmarks/fuzzing.py
 	$(BIN)/python benchmarks/chaos.py
 	$(BIN)/python benchmarks/cluster_start.py

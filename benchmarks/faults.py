@@ -4,10 +4,12 @@
     python benchmarks/faults.py --faults 50 --seed 7 --out /anywhere/faults
     python benchmarks/faults.py --seed 7 --life 3       # one life again, to look at it
     python benchmarks/faults.py --with ray --faults 100 # goes on from docs/results/faults_ray.jsonl
+    python benchmarks/faults.py --with slurm --faults 30 --minutes 20   # root, and the packages of tests/slurm
 
 Each life is a sweep of two trials on the site `serial`. Its first launches are struck once each; then it is launched
 until it ends, and judged by its files: tests/faults/invariants.py, and equal to the run that was left alone.
 With Ray it is a sweep of six trials on the site `local`, of which each process may be struck, several in one launch.
+With SLURM it is one of eight trials on a test bed of three nodes: workers, nodes, controller and driver are struck.
 """
 
 import sys
@@ -18,18 +20,23 @@ if __name__ == "__main__":
 
 import argparse
 import json
+import math
 import tempfile
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from functools import cache
 from itertools import count
 from typing import Any
 
 from benchmarks.record import RESULTS, Cell, Measured, write
-from tests.faults import lives, ray_lives
+from benchmarks.slurm_bed import slurm_bed
+from tests.faults import lives, ray_lives, slurm_lives
 from tests.faults.lives import Struck
 from tests.faults.moments import HOWS
 from tests.faults.ray_lives import StruckRay
+from tests.faults.slurm_lives import StruckSlurm
 from tests.faults.tiny_sweep import warm_up
 
 
@@ -41,9 +48,9 @@ class Attack(ABC):
     of: type[Any]
     """What a fault is on record as."""
 
-    def __init__(self, place: Path) -> None:
-        """Takes an empty folder."""
-        self.place = place
+    def __init__(self, place: Path, end: ExitStack) -> None:
+        """Takes an empty folder, and what undoes at the end what was raised here."""
+        self.place, self.end = place, end
 
     @abstractmethod
     def live(self, seed: int, number: int, folder: Path) -> list[Any]:
@@ -59,8 +66,8 @@ class OnWrites(Attack):
 
     out, of = "faults", Struck
 
-    def __init__(self, place: Path) -> None:
-        super().__init__(place)
+    def __init__(self, place: Path, end: ExitStack) -> None:
+        super().__init__(place, end)
         warm_up()
         self._undisturbed = lives.leave_alone(place / "undisturbed")
 
@@ -95,8 +102,8 @@ class OnRay(Attack):
 
     out, of = "faults_ray", StruckRay
 
-    def __init__(self, place: Path) -> None:
-        super().__init__(place)
+    def __init__(self, place: Path, end: ExitStack) -> None:
+        super().__init__(place, end)
         self._undisturbed: Callable[[int], ray_lives.SmallSweep] = cache(
             lambda ranks: ray_lives.leave_alone(place / f"undisturbed{ranks}", ranks)
         )
@@ -126,6 +133,43 @@ class OnRay(Attack):
         )
 
 
+class OnSlurm(Attack):
+    """On the workers, nodes, controller and driver of a small sweep on a real SLURM."""
+
+    out, of = "faults_slurm", StruckSlurm
+
+    def __init__(self, place: Path, end: ExitStack) -> None:
+        super().__init__(place, end)
+        self._testbed, folder = self.end.enter_context(slurm_bed(accounting=True))
+        self.place = folder / "lives"  # which the nodes may read
+        self._undisturbed = slurm_lives.leave_alone(self._testbed, folder / "undisturbed")
+
+    def live(self, seed: int, number: int, folder: Path) -> list[Any]:
+        """See tests/faults/slurm_lives.py."""
+        return slurm_lives.live(seed, number, self._undisturbed, self._testbed, folder)
+
+    def table(self, done: list[Any]) -> Measured:
+        """How many faults of each kind struck, and how many lives broke a promise."""
+        rows: list[tuple[Cell, ...]] = []
+        for how, target in (*slurm_lives.KINDS.items(), ("all", "")):
+            mine = [one for one in done if how in (one.how, "all")]
+            rows.append((how.replace("_", " "), target, len(mine), *_lives(mine)))
+        return Measured(
+            title="A sweep on SLURM of which anything is struck",
+            columns=("fault", "of", "struck", "lives", "lives that broke a promise"),
+            rows=tuple(rows),
+            notes=(
+                "tests/slurm/disturbances.py says what each fault is. It strikes once a random number of parts of "
+                f"tables is there; a node has its power or its network back after {slurm_lives.DARK_S:g} s.",
+                "Judged at the end of each life by tests/faults/invariants.py; each row that counts is equal, to the "
+                "last bit, to that of a run that was left alone.",
+                _seeds_of(done),
+                "The real command line on three nodes of the test bed (tests/slurm/testbed.py), eight trials of one "
+                "rank; the run that was left alone is one without SLURM and Ray.",
+            ),
+        )
+
+
 def _lives(faults: list[Any]) -> tuple[int, int]:
     """How many lives they are of, and how many of these broke a promise."""
     return len({(one.seed, one.life) for one in faults}), len({(one.seed, one.life) for one in faults if one.broken})
@@ -135,12 +179,16 @@ def _how_judged(done: list[Any]) -> tuple[str, str]:
     return (
         "Judged after each launch and at the end by tests/faults/invariants.py; at the end each row that counts is "
         "equal, to the last bit, to that of a run that was left alone.",
-        f"Seeds: {', '.join(str(seed) for seed in sorted({one.seed for one in done}))}. Each fault, with its "
-        "life's seed, is a line of the .jsonl file beside this one.",
+        _seeds_of(done),
     )
 
 
-ATTACKS: dict[str, type[Attack]] = {"writes": OnWrites, "ray": OnRay}
+def _seeds_of(done: list[Any]) -> str:
+    seeds = ", ".join(str(seed) for seed in sorted({one.seed for one in done}))
+    return f"Seeds: {seeds}. Each fault, with its life's seed, is a line of the .jsonl file beside this one."
+
+
+ATTACKS: dict[str, type[Attack]] = {"writes": OnWrites, "ray": OnRay, "slurm": OnSlurm}
 
 
 def recorded(path: Path, of: type[Any]) -> list[Any]:
@@ -155,12 +203,12 @@ def record(path: Path, struck: Iterable[Any]) -> None:
         stream.write("".join(f"{json.dumps(vars(one))}\n" for one in struck))
 
 
-def go_on(attack: Attack, path: Path, faults: int, seed: int) -> list[Any]:
-    """Lives life after life until so many faults are on record."""
+def go_on(attack: Attack, path: Path, faults: int, seed: int, end_s: float) -> list[Any]:
+    """Lives life after life until so many faults are on record, or it is later than `end_s` (of time.monotonic)."""
     done = recorded(path, attack.of)
     begun = {one.life for one in done if one.seed == seed}
     numbers = count(max(begun, default=-1) + 1)
-    while len(done) < faults:
+    while len(done) < faults and time.monotonic() < end_s:
         number = next(numbers)
         struck = attack.live(seed, number, attack.place / f"{number}")
         record(path, struck)
@@ -175,12 +223,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--with", choices=ATTACKS, default="writes", dest="attack", help="what is struck")
     parser.add_argument("--faults", type=int, default=1000, help="how many there are to be, those on record included")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="begin no life later; the next run goes on")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--life", type=int, help="repeat this life alone, and record nothing")
     parser.add_argument("--out", type=Path, help="path of the results without suffix")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="faults-") as place:
-        attack = ATTACKS[options.attack](Path(place))
+    end_s = time.monotonic() + options.minutes * 60
+    with tempfile.TemporaryDirectory(prefix="faults-") as place, ExitStack() as end:
+        attack = ATTACKS[options.attack](Path(place), end)
         if options.life is not None:
             kept = Path(tempfile.mkdtemp(prefix=f"life{options.life}-")) / "life"
             done = attack.live(options.seed, options.life, kept)
@@ -190,7 +240,7 @@ def main() -> int:
         else:
             out = options.out or RESULTS / attack.out
             out.parent.mkdir(parents=True, exist_ok=True)
-            done = go_on(attack, out.with_name(f"{out.name}.jsonl"), options.faults, options.seed)
+            done = go_on(attack, out.with_name(f"{out.name}.jsonl"), options.faults, options.seed, end_s)
             write(attack.table(done), out)
     return 1 if any(one.broken for one in done) else 0
 

@@ -236,9 +236,9 @@ NOTES = (
     f"Memory is what is resident (RSS), which does not hang on how many others share its pages. Looked at every "
     f"{LOOK_EVERY_S:g} s; the first {WARM_UP_FRACTION:.0%} of the trials are left out as warm-up.",
     f"Growth: least squares over the samples, low and high its 95% interval by Newey and West, for samples that go "
-    f"together up to {RELATED_S} s apart. The goals are for its upper end: a driver of 10,000 trials then grows by less "
-    "than 100 MB, and by less than ten of the 1,024 files that a process may have open unless told otherwise. One file "
-    "left open at each fault is far above that.",
+    f"together up to {RELATED_S} s apart. The goals are for its upper end: a driver of 10,000 trials then grows by "
+    "less than 100 MB, and by less than ten of the 1,024 files that a process may have open unless told otherwise. One "
+    "file left open at each fault is far above that.",
     "Nothing lost: each trial has finished once, and tests/faults/invariants.py finds nothing at the end.",
 )
 

@@ -23,7 +23,10 @@ def seen(mb_per_trial: float, files_per_trial: float) -> list[Sample]:
     chance = random.Random(7)
     return [
         replace(
-            BEFORE, at_s=float(trials), trials=trials, driver_files=40.0 + files_per_trial * trials,
+            BEFORE,
+            at_s=float(trials),
+            trials=trials,
+            driver_files=40.0 + files_per_trial * trials,
             driver_mb=min(200.0, 100.0 + trials) + mb_per_trial * trials + chance.gauss(0.0, 0.5),
         )  # fmt: skip
         for trials in range(0, 2000, 5)

@@ -1,16 +1,24 @@
-"""The short version of benchmarks/faults.py, and that its faults do to a file what they say."""
+"""The short version of benchmarks/faults.py, that its records add up, and that its faults do what they say."""
 
 import csv
 import os
+import random
 import signal
 import subprocess
 import sys
+import time
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from benchmarks.faults import OnRay, go_on, record
 from results.durable import write_durably
+from tests.faults import slurm_lives
 from tests.faults.moments import Fault, How, Moment, Watch, moments_of
+from tests.faults.ray_lives import StruckRay
+from tests.slurm.disturbances import Disturber
 
 ROOT = Path(__file__).parents[2]
 OLD, NEW = b"old content", b"new content"
@@ -30,6 +38,26 @@ def test_a_sweep_survives_what_strikes_it(tmp_path: Path, attack: str, faults: i
     *_, whole = csv.DictReader((tmp_path / "f.csv").read_text().splitlines())
     assert (next(iter(whole.values())), whole["lives that broke a promise"]) == ("all", "0")
     assert len((tmp_path / "f.jsonl").read_text().splitlines()) >= faults
+
+
+def test_faults_add_up_over_runs_and_no_life_begins_when_time_is_up(tmp_path: Path) -> None:
+    one = StruckRay(
+        seed=3, life=0, launch=0, how="SIGKILL", target="rank", parts=7, ranks=1, code=0, broken=("1: a row is lost",)
+    )  # fmt: skip
+    path, attack = tmp_path / "f.jsonl", OnRay(tmp_path, ExitStack())
+    for before in ([], [one]):
+        assert go_on(attack, path, 100, seed=3, end_s=time.monotonic()) == before
+        record(path, [replace(one, life=len(before))])
+    done = go_on(attack, path, 2, seed=3, end_s=time.monotonic() + 600)  # as many as there are to be
+    assert done == [one, replace(one, life=1)]
+    assert attack.table(done).rows[-1] == ("all", 2, 0, 0, 2, 2)
+
+
+def test_a_seed_repeats_the_faults_on_slurm_and_all_of_them_are_known() -> None:
+    drawn = [slurm_lives.drawn(random.Random(f"slurm/0/{number}")) for number in range(40)]
+    assert drawn == [slurm_lives.drawn(random.Random(f"slurm/0/{number}")) for number in range(40)]
+    assert {how for life in drawn for how, _ in life} == slurm_lives.KINDS.keys()
+    assert all(callable(getattr(Disturber, how)) for how in slurm_lives.KINDS)
 
 
 def carelessly(path: Path) -> None:

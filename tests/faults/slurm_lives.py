@@ -1,0 +1,166 @@
+"""Lives of a small sweep on a real SLURM, of which workers, nodes, controller and driver are struck while it runs.
+
+A fault strikes when so many parts of tables are there, and there is something to strike. Nobody looks after the sweep;
+when all have struck it is launched again, which waits for its end, and judged.
+"""
+
+import random
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from tests.faults.invariants import Violation, differences, processes_of, violations
+from tests.slurm.disturbances import Disturber
+from tests.slurm.sweep import SERIAL, Sweep, make_sweep
+from tests.slurm.testbed import Testbed
+
+NAME = "small"
+SPEC = """
+[trial]
+source.epochs = 2
+optimisation.epochs = 12
+optimisation.head_epochs = 4
+[axes]
+seed = [0, 1, 2, 3]
+[[variants]]
+method.name = "fine_tune"
+[[variants]]
+method = { name = "transtailor", steps = 3 }
+"""
+KINDS: Mapping[str, str] = {
+    "worker_cancelled": "worker",
+    "worker_killed": "worker",
+    "worker_node_killed": "node",
+    "worker_node_cut": "node",
+    "controller_node_killed": "node",
+    "controller_warned": "controller",
+    "controller_requeued": "controller",
+    "head_killed": "controller",
+    "driver_killed": "driver",
+}
+"""What tests/slurm/disturbances.py does -> to what."""
+FAULTS = (2, 5)  # of one life, at least and at most
+DARK_S = 20.0  # how long a node has no power, or no network
+STRIKE_LIMIT_S = 200.0  # until there is something to strike: a controller that was killed begins anew
+LAUNCH_LIMIT_S = 600.0
+END_LIMIT_S = 120.0  # after the sweep's end, until its jobs and processes are gone
+POLL_S = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class StruckSlurm:
+    """One fault, and what came of the life that it was part of."""
+
+    seed: int
+    life: int
+    how: str  # a name of KINDS
+    hit: str
+    parts: int  # of tables that were there
+    broken: tuple[str, ...] = ()  # promises that the life broke, in words
+
+    def __str__(self) -> str:
+        return f"life {self.life} of seed {self.seed}: {self.how}, {self.hit}, after {self.parts} parts"
+
+
+@dataclass(frozen=True)
+class Undisturbed:
+    """The same sweep left alone, without SLURM and Ray."""
+
+    run: Path
+    parts: int
+
+
+def leave_alone(testbed: Testbed, place: Path) -> Undisturbed:
+    """Runs it one trial after the other: the obvious reference.
+
+    Raises:
+        AssertionError: already that breaks a promise.
+    """
+    sweep = make_sweep(testbed, place, NAME, SPEC)
+    done = sweep.launch(*SERIAL, site="serial")
+    assert done.returncode == 0, done.stdout + done.stderr
+    run = place / "serial_runs" / NAME
+    assert violations(run, place / "serial_cache", ended=True) == []
+    return Undisturbed(run, parts_of(run))
+
+
+def live(seed: int, number: int, undisturbed: Undisturbed, testbed: Testbed, place: Path) -> list[StruckSlurm]:
+    """One life in a new folder, which is gone afterwards if nothing was broken; the faults that struck.
+
+    Raises:
+        RuntimeError: it could not be submitted.
+    """
+    chance = random.Random(f"slurm/{seed}/{number}")
+    sweep = make_sweep(testbed, place, NAME, SPEC, walltime_min=5, drain_before_s=20, controller_min=10)
+    launched = sweep.launch("--detach")
+    if launched.returncode:
+        raise RuntimeError(launched.stderr)
+    disturber = Disturber(testbed, sweep.run, chance)
+    struck: list[StruckSlurm] = []
+    broken: list[str] = []
+    for how, fraction in drawn(chance):
+        there = parts_of(sweep.run.path)
+        after = there + int(fraction * max(0, undisturbed.parts - there))
+        try:
+            hit = _strike(sweep, disturber, how, after)
+        except TimeoutError as late:
+            broken.append(f"3: {late}")
+            break
+        if hit is None:
+            break
+        struck.append(StruckSlurm(seed=seed, life=number, how=how, hit=hit, parts=after))
+        _give_back(testbed, how, hit)
+    broken += _judged_at_the_end(sweep, undisturbed)
+    if not broken:
+        shutil.rmtree(place)
+    return [replace(one, broken=tuple(broken)) for one in struck]
+
+
+def drawn(chance: random.Random) -> list[tuple[str, float]]:
+    """The faults of a life: what is done, and after which fraction of the parts that are still to come."""
+    return [(chance.choice(list(KINDS)), chance.random()) for _ in range(chance.randint(*FAULTS))]
+
+
+def parts_of(run: Path) -> int:
+    """How many parts of tables are there."""
+    return sum(1 for _ in run.glob("tables/*/[!.]*.parquet"))
+
+
+def _strike(sweep: Sweep, disturber: Disturber, how: str, after: int) -> str | None:
+    """Waits until so many parts are there and something to strike, and strikes; None if the sweep ended before.
+
+    Raises:
+        TimeoutError: it goes on no more.
+    """
+    parts, until_s = -1, time.monotonic() + STRIKE_LIMIT_S
+    while sweep.place.outcome is None:
+        if (there := parts_of(sweep.run.path)) > parts:
+            parts, until_s = there, time.monotonic() + STRIKE_LIMIT_S
+        if time.monotonic() > until_s:
+            raise TimeoutError(f"for {STRIKE_LIMIT_S:g} s there was no progress after {parts} parts")
+        if parts >= after and (hit := getattr(disturber, how)()) is not None:
+            return str(hit)
+        time.sleep(POLL_S)
+    return None
+
+
+def _give_back(testbed: Testbed, how: str, hit: str) -> None:
+    """Gives a node its power or its network back, after a while: so long it lacks that is part of the fault."""
+    if how.endswith(("_node_killed", "_node_cut")):
+        time.sleep(DARK_S)
+        (testbed.mend if how.endswith("_cut") else testbed.start_node)(hit)
+
+
+def _judged_at_the_end(sweep: Sweep, undisturbed: Undisturbed) -> list[str]:
+    done = sweep.launch(limit_s=LAUNCH_LIMIT_S)
+    if done.returncode != 0:
+        return [f"1: the launch after the faults ended with {done.returncode}: {(done.stdout + done.stderr)[-500:]}"]
+    until_s = time.monotonic() + END_LIMIT_S
+    while (sweep.place.jobs() or processes_of(sweep.folder)) and time.monotonic() < until_s:
+        time.sleep(POLL_S)
+    run = sweep.run.path
+    broken = [Violation(4, f"job left: {job.id} {job.name}") for job in sweep.place.jobs()]
+    broken += [*violations(run, sweep.folder / "cache", ended=True), *differences(run, undisturbed.run)]
+    return [f"{one.promise}: {one.what}" for one in broken]
