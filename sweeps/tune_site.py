@@ -303,15 +303,21 @@ class _LiveFIFO(FIFOScheduler):
 
     def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:  # noqa: ARG002
         """A trial ended."""
-        self._live.pop(trial.trial_id, None)
+        self._forget(trial)
 
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:  # noqa: ARG002
         """A trial's process ended."""
-        self._live.pop(trial.trial_id, None)
+        self._forget(trial)
 
     def on_trial_remove(self, tune_controller: Any, trial: Trial) -> None:  # noqa: ARG002
         """A trial was taken back."""
+        self._forget(trial)
+
+    def _forget(self, trial: Trial) -> None:
+        """Tune keeps each trial until its round ends; two thirds of that are statistics that nobody reads."""
         self._live.pop(trial.trial_id, None)
+        trial.metric_analysis.clear()
+        trial.metric_n_steps.clear()
 
     def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:  # noqa: ARG002
         """The first that waits for its process; raises Interrupted when a stop was asked for."""
