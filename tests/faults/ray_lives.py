@@ -197,7 +197,9 @@ def _strike(
     try:
         victim.send_signal(signal.Signals[how])
         if how == "SIGSTOP":
-            time.sleep(STOPPED_S)  # the fault itself: so long nothing moves
+            until_s = time.monotonic() + STOPPED_S  # the fault itself: so long nothing moves, or until it is killed
+            while time.monotonic() < until_s and victim.status() != psutil.STATUS_ZOMBIE:
+                time.sleep(POLL_S)
             victim.send_signal(signal.SIGCONT)
     except psutil.NoSuchProcess:  # it ended meanwhile: a rank that is taken to hang is killed
         return how == "SIGSTOP"
