@@ -189,14 +189,14 @@ def slope_of(trials: Sequence[float], values: Sequence[float], related: int) -> 
 
 
 def growth(samples: Sequence[Sample]) -> list[tuple[Cell, ...]]:
-    """The rows of what may grow, from the samples after the warm-up.
+    """The rows of what may grow, from the samples after the warm-up and before the last trial has finished.
 
     Raises:
         ValueError: there are too few of them.
     """
     last = samples[-1].trials if samples else 0
-    warm = [sample for sample in samples if sample.trials >= WARM_UP_FRACTION * last]
-    if len(warm) < 10 or warm[0].trials == last:
+    warm = [sample for sample in samples if WARM_UP_FRACTION * last <= sample.trials < last]
+    if len(warm) < 10:
         raise ValueError(f"{len(warm)} samples after the warm-up, expected 10 or more: the sweep is too short")
     related = min(int(RELATED_S / LOOK_EVERY_S), len(warm) // 4)
     rows: list[tuple[Cell, ...]] = []
@@ -225,7 +225,7 @@ def table(soak: Soak, trials: int, broken: Sequence[str]) -> Measured:
         ("faults", "", soak.struck.total(), None, None, None, None),
     ]
     rows += [(f"... {how} of {what}", "", n, None, None, None, None) for (how, what), n in sorted(soak.struck.items())]
-    return Measured(title="Two thousand trials under fire", columns=COLUMNS, rows=tuple(rows), notes=NOTES)
+    return Measured(title=f"{trials:,} trials in one launch under fire", columns=COLUMNS, rows=tuple(rows), notes=NOTES)
 
 
 NOTES = (
@@ -234,7 +234,8 @@ NOTES = (
     f"{STOPPED_S:g} s; ranks without a sign of life for {HANG_LIMIT_S:g} s are taken to hang. A process is struck once "
     f"it is {SETTLED_S:g} s old.",
     f"Memory is what is resident (RSS), which does not hang on how many others share its pages. Looked at every "
-    f"{LOOK_EVERY_S:g} s; the first {WARM_UP_FRACTION:.0%} of the trials are left out as warm-up.",
+    f"{LOOK_EVERY_S:g} s; the first {WARM_UP_FRACTION:.0%} of the trials are left out as warm-up, and the writing of the "
+    "report.",
     f"Growth: least squares over the samples, low and high its 95% interval by Newey and West, for samples that go "
     f"together up to {RELATED_S} s apart. The goals are for its upper end: a driver of 10,000 trials then grows by "
     "less than 100 MB, and by less than ten of the 1,024 files that a process may have open unless told otherwise. One "

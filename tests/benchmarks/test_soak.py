@@ -19,7 +19,7 @@ def wandering(chance: random.Random, count: int, memory: float) -> list[float]:
 
 
 def seen(mb_per_trial: float, files_per_trial: float) -> list[Sample]:
-    """Samples of a driver that swells while it warms up, and grows by so much afterwards."""
+    """Samples of a driver that swells while it warms up and when it writes its report, and grows in between."""
     chance = random.Random(7)
     return [
         replace(
@@ -31,6 +31,8 @@ def seen(mb_per_trial: float, files_per_trial: float) -> list[Sample]:
         )  # fmt: skip
         for trials in range(0, 2000, 5)
     ]
+    end = replace(samples[-1], trials=2000)
+    return [*samples, end, replace(end, driver_mb=900.0, driver_files=400.0)]
 
 
 def test_the_slope_of_a_line_is_told_per_1000_trials() -> None:
