@@ -234,8 +234,8 @@ NOTES = (
     f"{STOPPED_S:g} s; ranks without a sign of life for {HANG_LIMIT_S:g} s are taken to hang. A process is struck once "
     f"it is {SETTLED_S:g} s old.",
     f"Memory is what is resident (RSS), which does not hang on how many others share its pages. Looked at every "
-    f"{LOOK_EVERY_S:g} s; the first {WARM_UP_FRACTION:.0%} of the trials are left out as warm-up, and the writing of the "
-    "report.",
+    f"{LOOK_EVERY_S:g} s; the first {WARM_UP_FRACTION:.0%} of the trials are left out as warm-up, and the report's "
+    "writing.",
     f"Growth: least squares over the samples, low and high its 95% interval by Newey and West, for samples that go "
     f"together up to {RELATED_S} s apart. The goals are for its upper end: a driver of 10,000 trials then grows by "
     "less than 100 MB, and by less than ten of the 1,024 files that a process may have open unless told otherwise. One "

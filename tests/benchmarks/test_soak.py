@@ -21,7 +21,7 @@ def wandering(chance: random.Random, count: int, memory: float) -> list[float]:
 def seen(mb_per_trial: float, files_per_trial: float) -> list[Sample]:
     """Samples of a driver that swells while it warms up and when it writes its report, and grows in between."""
     chance = random.Random(7)
-    return [
+    samples = [
         replace(
             BEFORE,
             at_s=float(trials),
