@@ -34,6 +34,8 @@ SEEDS, QUICK_SEEDS = 1000, 40  # each makes two trials
 LOOK_EVERY_S = 1.0
 PAUSE_S = (3.0, 8.0)  # between two faults, at least and at most
 SHORT_STOP_S = 2.0
+STOPS_S = (None, SHORT_STOP_S, STOPPED_S)  # None: it is killed
+WEIGHTS = (4, 4, 1)  # long stops are rare: with many of them both slots would stand still most of the time
 SETTLED_S = (
     10.0  # a process is struck once it is so old: a trial may be tried three times, and tries begin with a start
 )
@@ -113,7 +115,7 @@ class Soak:
         if not targets:
             return False
         what = self.chance.choice(targets)
-        victim, stop_s = self.chance.choice(found[what]), self.chance.choice((None, SHORT_STOP_S, STOPPED_S))
+        victim, stop_s = self.chance.choice(found[what]), self.chance.choices(STOPS_S, WEIGHTS)[0]
         how = "SIGKILL" if stop_s is None else f"SIGSTOP for {stop_s:g} s"
         if stop_s is not None:
             self.stopped[victim] = now_s + stop_s

@@ -296,6 +296,7 @@ class _LiveFIFO(FIFOScheduler):
         super().__init__()  # type: ignore[no-untyped-call]
         self._stop = stop
         self._live: dict[str, Trial] = {}
+        self._ended: list[Trial] = []  # since the last turn
 
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:  # noqa: ARG002  # Tune's interface
         """A trial came in."""
@@ -303,26 +304,36 @@ class _LiveFIFO(FIFOScheduler):
 
     def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:  # noqa: ARG002
         """A trial ended."""
-        self._forget(trial)
+        self._end(trial)
 
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:  # noqa: ARG002
         """A trial's process ended."""
-        self._forget(trial)
+        self._end(trial)
 
     def on_trial_remove(self, tune_controller: Any, trial: Trial) -> None:  # noqa: ARG002
         """A trial was taken back."""
-        self._forget(trial)
+        self._end(trial)
 
-    def _forget(self, trial: Trial) -> None:
-        """Tune keeps each trial until its round ends; two thirds of that are statistics that nobody reads."""
+    def _end(self, trial: Trial) -> None:
         self._live.pop(trial.trial_id, None)
-        trial.metric_analysis.clear()
-        trial.metric_n_steps.clear()
+        self._ended.append(trial)
 
     def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:  # noqa: ARG002
         """The first that waits for its process; raises Interrupted when a stop was asked for."""
         self._stop.check()
+        while self._ended:
+            _forget(self._ended.pop())
         return next((trial for trial in self._live.values() if trial.status in (Trial.PENDING, Trial.PAUSED)), None)
+
+
+def _forget(trial: Trial) -> None:
+    """Empties a trial that has ended and whose end was told: Tune keeps it until its round ends, and reads no more."""
+    trial.metric_analysis.clear()
+    trial.metric_n_steps.clear()
+    trial.last_result.clear()
+    trial.config.clear()
+    trial.evaluated_params.clear()
+    trial.experiment_tag = ""
 
 
 def _directory_name(trial: Trial) -> str:
