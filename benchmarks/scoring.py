@@ -38,7 +38,7 @@ from tailor.walk import PlannedOutcome
 GOAL = 1.5  # epochs of training that a scoring may cost at the most
 EPOCH, ALPHA = "(one epoch of training)", "(training alpha before beta)"
 CLASSES = 5
-PIXELS, IMAGES = 96, 128  # of random images, for networks that read photographs
+PIXELS, IMAGES, IMAGES_QUICK = 96, 128, 32  # of random images, for networks that read photographs
 
 COLUMNS = (
     "network",
@@ -85,21 +85,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     torch.set_num_threads(1)
     rows: list[tuple[Cell, ...]] = []
     for network, usual, quick in (("digits_vgg", 15, 3), ("digits_resnet", 15, 3), ("mobilenet_v2", 3, 1)):
-        rounds = measure(network, quick if options.quick else usual)
+        rounds = measure(network, *((quick, IMAGES_QUICK) if options.quick else (usual, IMAGES)))
         rows += [row(network, name, rounds) for name in rounds[0] if name != EPOCH]
         print(f"{network}: {len(rounds)} rounds", file=sys.stderr, flush=True)
     write(Measured(title="The cost of scoring", columns=COLUMNS, rows=tuple(rows), notes=_notes()), options.out)
     return 0
 
 
-def measure(network: str, rounds: int) -> Rounds:
+def measure(network: str, rounds: int, photographs: int) -> Rounds:
     """Each round's timings; one more round before them is thrown away."""
     usual = NETWORKS[network].input_shape
     shape = (3, PIXELS, PIXELS) if usual[0] == 3 else usual
     tensors = networks.build(network, CLASSES, seed=0).state_dict()
     state = ModelState(network=network, classes=CLASSES, input_shape=shape, tensors=tensors)
     place = GivenSamples(
-        ranks=join("cpu"), checkpoint_folder=None, checkpoint_every_s=30.0, samples=_samples_for(shape)
+        ranks=join("cpu"), checkpoint_folder=None, checkpoint_every_s=30.0, samples=_samples_for(shape, photographs)
     )
     found = [{name: _timed(stage, state, place) for name, stage in _stages(network)} for _ in range(rounds + 1)]
     return found[1:]
@@ -133,23 +133,23 @@ def _timed(stage: Stage, state: ModelState, place: Workplace) -> Timing:
     return Timing(cpu_s=time.process_time() - cpu_s, wall_s=time.perf_counter() - wall_s)
 
 
-def _samples_for(shape: tuple[int, ...]) -> Samples:
+def _samples_for(shape: tuple[int, ...], photographs: int) -> Samples:
     """The training images of the digits task, or random images where the network reads larger ones."""
     digits = splits(Recipe(TrialConfig(method=TransTailor())).task).train
     if digits.images.shape[1:] == shape:
         return digits
     numbers = torch.Generator().manual_seed(0)
     return Samples(
-        images=torch.randint(0, 256, (IMAGES, *shape), generator=numbers, dtype=torch.uint8),
-        labels=torch.randint(0, CLASSES, (IMAGES,), generator=numbers),
-        ids=torch.arange(IMAGES),
+        images=torch.randint(0, 256, (photographs, *shape), generator=numbers, dtype=torch.uint8),
+        labels=torch.randint(0, CLASSES, (photographs,), generator=numbers),
+        ids=torch.arange(photographs),
     )
 
 
 def _notes() -> tuple[str, ...]:
     return (
         "One thread on a CPU, batches of the trial's default; networks at their initial weights. Digits: the "
-        f"{DataConfig().train_images} training images of the target; mobilenet_v2: {IMAGES} random images of "
+        f"{DataConfig().train_images} training images of the target; mobilenet_v2: {IMAGES} random images ({IMAGES_QUICK} with --quick) of "
         f"{PIXELS} x {PIXELS} pixels.",
         "Each is the stage as a trial computes it: the model built, its groups of filters found, then the pass over "
         "the images, if there is one; an epoch is a fine-tuning of one epoch. Medians of the rounds' ratios.",

@@ -59,9 +59,9 @@ SHIPPED = arms()  # as long as no test has brought its own
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("network", "every"), [("resnet18", 1), ("mobilenet_v3_large", 1), ("convnext_tiny", 3)])
+@pytest.mark.parametrize(("network", "every"), [("resnet18", 1), ("mobilenet_v3_large", 1), ("convnext_tiny", 5)])
 def test_every_method_runs_or_was_refused(network: str, every: int) -> None:
-    """Of the large one every third method alone, for the sake of time."""
+    """Of the large one every fifth method alone, for the sake of time."""
     torch.set_num_threads(1)
     tried = dict(list(SHIPPED.items())[::every])
     found = outcomes(network, tried, SIDE_PX)
