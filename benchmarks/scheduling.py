@@ -42,7 +42,7 @@ TRIAL_S = 1.0
 RANKS = 2
 TRIALS, QUICK_TRIALS = 200, 20
 WARM_TRIALS, QUICK_WARM_TRIALS = 100, 10
-DEATHS, QUICK_DEATHS = 5, 2
+DEATHS, QUICK_DEATHS = 3, 2
 GOAL_OVERHEAD_FRACTION, GOAL_BETWEEN_S, GOAL_REPLACED_S = 0.03, 0.1, 3.0
 SPEC = """
 name = "warm"
@@ -103,10 +103,10 @@ def contenders(trials: int) -> tuple[Contender, ...]:
     """What is compared; so many trials are ours, the others get fewer."""
     return (
         Contender(name=OURS, run=run_ours, trials=trials, quick_trials=QUICK_TRIALS),
-        Contender(name="stock Tune, reuse_actors=True", run=run_stock_reused, trials=30, quick_trials=8),
-        Contender(name="stock Tune, defaults", run=run_stock_defaults, trials=10, quick_trials=6),
-        Contender(name="submitit, LocalExecutor", run=run_submitit, trials=16, quick_trials=6, package="submitit"),
-        Contender(name="Parsl, HighThroughput", run=run_parsl, trials=30, quick_trials=8, package="parsl"),
+        Contender(name="stock Tune, reuse_actors=True", run=run_stock_reused, trials=20, quick_trials=8),
+        Contender(name="stock Tune, defaults", run=run_stock_defaults, trials=8, quick_trials=6),
+        Contender(name="submitit, LocalExecutor", run=run_submitit, trials=10, quick_trials=6, package="submitit"),
+        Contender(name="Parsl, HighThroughput", run=run_parsl, trials=20, quick_trials=8, package="parsl"),
     )
 
 
