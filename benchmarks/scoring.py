@@ -149,7 +149,8 @@ def _samples_for(shape: tuple[int, ...], photographs: int) -> Samples:
 def _notes() -> tuple[str, ...]:
     return (
         "One thread on a CPU, batches of the trial's default; networks at their initial weights. Digits: the "
-        f"{DataConfig().train_images} training images of the target; mobilenet_v2: {IMAGES} random images ({IMAGES_QUICK} with --quick) of "
+        f"{DataConfig().train_images} training images of the target; mobilenet_v2: {IMAGES} random images "
+        f"({IMAGES_QUICK} with --quick) of "
         f"{PIXELS} x {PIXELS} pixels.",
         "Each is the stage as a trial computes it: the model built, its groups of filters found, then the pass over "
         "the images, if there is one; an epoch is a fine-tuning of one epoch. Medians of the rounds' ratios.",

@@ -1,8 +1,5 @@
 """What the benchmark of scheduling stands on: who waits how long, counted from moments that trials note themselves."""
 
-import csv
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
@@ -91,7 +88,7 @@ def _forget(_trials: int, _slots: int, _seconds: float, folder: Path) -> float:
 
 @pytest.mark.slow
 def test_real_trials_note_their_first_steps_and_the_deaths_of_their_ranks(tmp_path: Path) -> None:
-    for target, trials in (("WarmRank", 3), ("DyingRank", 2)):
+    for target, trials in (("WarmRank", 2), ("DyingRank", 1)):
         (tmp_path / target).mkdir()
         moments = run_warm(target, trials, tmp_path / target, site="serial")
         deaths = trials if target == "DyingRank" else 0
@@ -100,20 +97,3 @@ def test_real_trials_note_their_first_steps_and_the_deaths_of_their_ranks(tmp_pa
         rows = [*(death_rows if deaths else warm_rows)(moments)]
         assert [row[4] for row in rows] == [deaths or trials - 1] * 2
         assert rows[0][5] < rows[1][5]  # it begins before it steps
-
-
-@pytest.mark.ray
-@pytest.mark.slow
-def test_a_quick_look_at_scheduling_compares_all_that_is_installed(tmp_path: Path) -> None:
-    command = [sys.executable, str(ROOT / "benchmarks" / "scheduling.py"), "--quick", "--out", str(tmp_path / "table")]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=400, check=False)
-    assert done.returncode == 0, done.stderr
-    with (tmp_path / "table.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert [row["scheduler"] for row in rows] == [one.name for one in contenders(4)] + ["ours"] * 4
-    for row in rows:
-        assert row["verdict"] == "not installed" or float(row["median_s"]) > 0
-    ours, *_, first_step, _, again = rows
-    assert ours["verdict"] == ("met" if float(ours["overhead_fraction"]) <= 0.03 else "missed")
-    assert first_step["verdict"] == ("met" if float(first_step["median_s"]) <= 0.1 else "missed")
-    assert again["verdict"] == ("met" if float(again["most_s"]) <= 3 else "missed")
