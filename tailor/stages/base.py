@@ -204,7 +204,8 @@ def _text(value: Any) -> str:
 
 
 def _text_of_float(value: float) -> str:
-    return float.__repr__(value) if isfinite(value) else canonical_json(value)  # which refuses it
+    # -0.0 becomes 0.0: records that are equal have one text, and with it one key.
+    return float.__repr__(value + 0.0) if isfinite(value) else canonical_json(value)  # which refuses it
 
 
 _TEXTS: dict[type, Callable[[Any], str]] = {

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
 import pytest
@@ -11,9 +11,10 @@ from sweeps.plan import make_plan
 from sweeps.spec import SPECS, load_spec
 from tailor.config import TrialConfig
 from tailor.settings import Settings
-from tailor.stages import Stage
+from tailor.stages import Stage, TrainSource
 from tailor.stages.base import PARENTS
 from tailor.walk import PlannedOutcome, steps_of
+from tests.tailor.trials import short_trial
 
 
 def plain(value: Any) -> Any:
@@ -53,3 +54,11 @@ def test_a_key_is_that_of_the_slow_way(spec: str) -> None:
             assert planned.key == hashlib.sha256(text.encode()).hexdigest()
             seen.add(stage.kind)
     assert len(seen) > 3
+
+
+def test_records_that_are_equal_have_one_key() -> None:
+    stage = next(steps_of(short_trial({"name": "fine_tune"})))
+    assert isinstance(stage, TrainSource)
+    zero, negative = (replace(stage, training=replace(stage.training, weight_decay=value)) for value in (0.0, -0.0))
+    assert zero == negative
+    assert zero.key() == negative.key() != stage.key()
