@@ -26,27 +26,28 @@ lint: $(READY)
 types: $(READY)
 	$(BIN)/mypy
 
-bench: $(READY)  ## measure ourselves beside the alternatives; writes docs/results/
+bench: $(READY)  ## half an hour: speed and memory beside the alternatives; writes docs/results/
 	$(BIN)/python benchmarks/training_loop.py
 	$(BIN)/python benchmarks/empty_trial.py
 	$(BIN)/python benchmarks/scheduling.py
 	$(BIN)/python benchmarks/sharing.py --spec benchmarks/paper_like.toml
+	$(BIN)/python benchmarks/startup.py
+	$(BIN)/python benchmarks/footprint.py
+	$(BIN)/python benchmarks/planning.py
+	$(BIN)/python benchmarks/pruned_model.py
+	$(BIN)/python benchmarks/input_path.py
+
+bench-long: $(READY)  ## four hours: the other benchmarks, faults, hostile input, sweeps on a real SLURM (root, the packages of slurm-testbed)
+	$(BIN)/python benchmarks/sharing.py --seeds 1
 	$(BIN)/python benchmarks/scoring.py
 	$(BIN)/python benchmarks/legr.py
 	$(BIN)/python benchmarks/preparation.py
 	$(BIN)/python benchmarks/prepared_memory.py
-	$(BIN)/python benchmarks/input_path.py
-	$(BIN)/python benchmarks/pruned_model.py
-	$(BIN)/python benchmarks/startup.py
-	$(BIN)/python benchmarks/footprint.py
-	$(BIN)/python benchmarks/planning.py
 	$(BIN)/python benchmarks/simulation.py
 	$(BIN)/python benchmarks/coverage.py
 	$(BIN)/python benchmarks/read_while_writing.py
 	$(BIN)/python benchmarks/large_run.py
 	$(BIN)/python benchmarks/store.py
-
-bench-long: $(READY)  ## three hours and more: faults, hostile input, sweeps on a real SLURM (root, the packages of slurm-testbed)
 	$(BIN)/python benchmarks/faults.py
 	$(BIN)/python benchmarks/faults.py --with ray --faults 100
 	$(BIN)/python benchmarks/faults.py --with slurm --faults 30
