@@ -156,7 +156,8 @@ def create_run(plan: Plan, runs: Path, launch: Mapping[str, Any], sources: Mappi
             lock.release()
             raise
     except BaseException:
-        shutil.rmtree(temporary.path)
+        if temporary.path.exists():  # else it has its name already, and is a whole run
+            shutil.rmtree(temporary.path)
         raise
     return lock
 

@@ -129,6 +129,24 @@ def test_killed_while_it_is_made_leaves_no_half_run(write_spec: WriteSpec, plan:
     assert [path.name for path in runs.iterdir()] == ["small"]
 
 
+def test_an_interrupt_right_after_it_has_its_name_leaves_a_whole_run(
+    plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs, synced = tmp_path / "runs", os.fsync
+
+    def interrupted(handle: int) -> None:  # found by benchmarks/faults.py: life 392 of seed 0
+        if (runs / "small").exists():
+            raise KeyboardInterrupt
+        synced(handle)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(os, "fsync", interrupted)
+        start(plan, runs, extend=False, update_code=False)
+    _, lock, what = start(plan, runs, extend=False, update_code=False)
+    lock.release()
+    assert what == "resumed"
+
+
 def test_of_launches_at_the_same_moment_one_makes_the_run(write_spec: WriteSpec, tmp_path: Path) -> None:
     script = KILLED_CREATION.replace("start(plan", "print(start(plan").replace(
         "update_code=False)", "update_code=False)[2])"
