@@ -61,6 +61,11 @@ class Sweep:
     testbed: Testbed
 
     @property
+    def spec(self) -> Path:
+        """Its spec's file."""
+        return self.folder / f"{self.name}.toml"
+
+    @property
     def run(self) -> RunFolder:
         """The run on SLURM."""
         return RunFolder(self.folder / "runs" / self.name)
