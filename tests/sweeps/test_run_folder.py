@@ -361,7 +361,8 @@ def test_the_commit_is_written_down_and_git_is_optional(monkeypatch: pytest.Monk
         assert facts["git"]["commit"] == head
         assert facts["git"]["dirty"] == bool(facts["git"]["changes"])
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert provenance(sources()) == {**facts, "at": provenance(sources())["at"], "git": None}
+    without = provenance(sources())
+    assert without == {**facts, "at": without["at"], "git": None}
 
 
 def test_the_digest_is_of_code_and_not_of_specs(tmp_path: Path) -> None:
