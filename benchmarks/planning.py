@@ -11,7 +11,6 @@ if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the repository, instead of the folder of this script
 
 import argparse
-import os
 import statistics
 import subprocess
 import tempfile
@@ -20,7 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from benchmarks.process import Taken, taken
+from benchmarks.process import Taken, reap, taken, taken_in
 from benchmarks.record import RESULTS, ROOT, Cell, Measured, spread, verdict, write
 from benchmarks.simulation import SPEC, TRIALS_PER_SEED
 from results.writer import Writer
@@ -109,11 +108,10 @@ def launched_again(asked: Asked, folder: Path) -> Taken:
         is_said = any(line.startswith(f"all {asked.trials} trials are finished") for line in process.stdout)
         wall_s = time.perf_counter() - start_s
         process.kill()
-        _, _, used = os.wait4(process.pid, 0)
-        process.returncode = 0
+        used = reap(process)
     if not is_said:
         raise ValueError(f"{command} ended without saying that all trials are finished")
-    return Taken(wall_s=wall_s, cpu_s=used.ru_utime + used.ru_stime, peak_gb=used.ru_maxrss * 1024 / 1e9)
+    return taken_in(wall_s, used)
 
 
 COLUMNS = (

@@ -1,11 +1,13 @@
 """What a command takes in a process of its own: seconds, processor time and memory."""
 
 import os
+import resource
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,9 +29,20 @@ def taken(command: Sequence[str], folder: Path, environment: Mapping[str, str] |
     """
     start_s = time.perf_counter()
     with subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL) as process:
-        _, status, used = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
+        used = reap(process)
     wall_s = time.perf_counter() - start_s
     if process.returncode:
         raise subprocess.CalledProcessError(process.returncode, command)
+    return taken_in(wall_s, used)
+
+
+def reap(process: "subprocess.Popen[Any]") -> resource.struct_rusage:
+    """Waits for the end of a process; what it used."""
+    _, status, used = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    return used
+
+
+def taken_in(wall_s: float, used: resource.struct_rusage) -> Taken:
+    """What a process took in that time."""
     return Taken(wall_s=wall_s, cpu_s=used.ru_utime + used.ru_stime, peak_gb=used.ru_maxrss * 1024 / 1e9)

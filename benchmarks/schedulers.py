@@ -21,6 +21,9 @@ from benchmarks.record import show_to_ranks
 if TYPE_CHECKING:
     from ray.tune import CheckpointConfig, TuneConfig
 
+    from sweeps.plan import Plan
+    from sweeps.run_folder import RunFolder
+
 OURS = "ours"
 LOOK_EVERY_S = 0.005
 
@@ -105,24 +108,26 @@ def measure(contender: Contender, trials: int, slots: int, seconds: float = 0.0)
 def run_ours(trials: int, slots: int, seconds: float, folder: Path) -> float:
     """`sweeps.driver.run_sweep` on the site "local", with its tables; each trial is one stage."""
     from benchmarks.idle_sweep import make_run
+
+    plan, run = make_run(trials, folder / "runs", folder, seconds)
+    return sweep_silently(plan, run, folder / "cache", "local", slots, "benchmarks.idle_rank:IdleRank")
+
+
+def sweep_silently(plan: "Plan", run: "RunFolder", cache: Path, site: str, slots: int, target: str) -> float:
+    """Run a sweep to its end on ranks of a class of the benchmarks, and show nothing; seconds in all.
+
+    Raises:
+        RuntimeError: a trial did not finish.
+    """
     from sweeps.display import PlainDisplay
     from sweeps.driver import run_sweep
 
     show_to_ranks()
-    plan, run = make_run(trials, folder / "runs", folder, seconds)
     start_s = time.perf_counter()
-    outcome = run_sweep(
-        plan,
-        run,
-        folder / "cache",
-        "local",
-        slots=slots,
-        display=PlainDisplay(io.StringIO()),
-        target="benchmarks.idle_rank:IdleRank",
-    )
+    outcome = run_sweep(plan, run, cache, site, slots=slots, display=PlainDisplay(io.StringIO()), target=target)
     wall_s = time.perf_counter() - start_s
-    if outcome.finished != trials:
-        raise RuntimeError(f"{outcome.finished} of {trials} trials finished: {outcome}")
+    if outcome.finished != len(plan.trials):
+        raise RuntimeError(f"{outcome.finished} of {len(plan.trials)} trials finished: {outcome}")
     return wall_s
 
 

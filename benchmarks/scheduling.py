@@ -15,7 +15,6 @@ if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the repository, instead of the folder of this script
 
 import argparse
-import io
 import math
 import multiprocessing
 import statistics
@@ -24,7 +23,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 
 from benchmarks.moments import Moment, read_moments
-from benchmarks.record import PACKAGES, RESULTS, Cell, Measured, show_to_ranks, spread, verdict, write
+from benchmarks.record import PACKAGES, RESULTS, Cell, Measured, spread, verdict, write
 from benchmarks.schedulers import (
     LOOK_EVERY_S,
     OURS,
@@ -36,6 +35,7 @@ from benchmarks.schedulers import (
     run_stock_defaults,
     run_stock_reused,
     run_submitit,
+    sweep_silently,
 )
 
 TRIAL_S = 1.0
@@ -143,27 +143,14 @@ def run_warm(target: str, trials: int, folder: Path, site: str = "local") -> lis
         RuntimeError: a trial did not finish.
     """
     from benchmarks.idle_sweep import new_run
-    from sweeps.display import PlainDisplay
-    from sweeps.driver import run_sweep
     from sweeps.plan import make_plan
     from sweeps.spec import load_spec
 
-    show_to_ranks()
     spec = folder / "warm.toml"
     spec.write_text(SPEC.format(ranks=RANKS, seeds=list(range(trials))))
     plan = make_plan(load_spec(spec))
     run = new_run(plan, folder / "runs")
-    outcome = run_sweep(
-        plan,
-        run,
-        folder / "cache",
-        site,
-        slots=1,
-        display=PlainDisplay(io.StringIO()),
-        target=f"benchmarks.warm_rank:{target}",
-    )
-    if outcome.finished != trials:
-        raise RuntimeError(f"{outcome.finished} of {trials} trials finished: {outcome}")
+    sweep_silently(plan, run, folder / "cache", site, 1, f"benchmarks.warm_rank:{target}")
     return read_moments(run.path)
 
 

@@ -27,7 +27,7 @@ from dataclasses import dataclass, field
 import psutil
 
 from benchmarks.record import RESULTS, Cell, Measured, verdict, write
-from tests.faults.invariants import processes_of, violations
+from tests.faults.invariants import count_parts, processes_of, violations
 from tests.faults.ray_lives import HANG_LIMIT_S, STOPPED_S, TARGETS, SmallSweep, family
 
 SEEDS, QUICK_SEEDS = 1000, 40  # each makes two trials
@@ -36,9 +36,7 @@ PAUSE_S = (3.0, 8.0)  # between two faults, at least and at most
 SHORT_STOP_S = 2.0
 STOPS_S = (None, SHORT_STOP_S, STOPPED_S)  # None: it is killed
 WEIGHTS = (4, 4, 1)  # long stops are rare: with many of them both slots would stand still most of the time
-SETTLED_S = (
-    10.0  # a process is struck once it is so old: a trial may be tried three times, and tries begin with a start
-)
+SETTLED_S = 10.0  # a process is struck once it is so old: a trial has three tries, which begin with a start
 GIVEN_UP_S = 5400.0
 END_LIMIT_S = 60.0  # after the driver's end, until its Ray is gone
 WARM_UP_FRACTION = 0.25
@@ -149,7 +147,7 @@ class Soak:
     @property
     def finished(self) -> int:
         """How many trials have finished, by their rows."""
-        return sum(1 for _ in self.sweep.run.glob("tables/trials/[!.]*.parquet"))
+        return count_parts(self.sweep.run, "trials")
 
 
 def by_kind(launcher: int) -> dict[str, list[psutil.Process]]:

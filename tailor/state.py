@@ -156,8 +156,8 @@ def _words(error: OSError | ValidationError) -> str:
     """What is wrong with a description, in one line."""
     if isinstance(error, OSError):
         return str(error)
-    wrong = [f"{'.'.join(map(str, found['loc']))}: {found['msg']}" for found in error.errors()]
-    return f"{DESCRIPTION_FILE}: {'; '.join(wrong)}".replace(": : ", ": ")
+    wrong = [": ".join(filter(None, (".".join(map(str, found["loc"])), found["msg"]))) for found in error.errors()]
+    return f"{DESCRIPTION_FILE}: {'; '.join(wrong)}"
 
 
 def load_model(folder: str | Path) -> nn.Module:

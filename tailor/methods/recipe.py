@@ -3,7 +3,7 @@
 from collections.abc import Generator
 from dataclasses import replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from tailor.allocations import Allocation, Cut
 from tailor.catalog import NETWORKS
@@ -63,19 +63,28 @@ class Recipe:
         """The pre-trained network; above 0, a narrower one from the start."""
         data = self.config.data
         width_multiple = self.config.pruning.width_multiple if removed_macs_fraction else 1
-        network = _Network(self.config.network, digest_of(NETWORKS, self.config.network), data.input_shape)
+        network, network_sha256 = self.config.network, digest_of(NETWORKS, self.config.network)
         source = self.config.source
         if source.weights_sha256 is not None:
             return LoadWeights(
                 of=None,
-                network=network.name,
-                network_sha256=network.sha256,
-                input_shape=network.input_shape,
+                network=network,
+                network_sha256=network_sha256,
+                input_shape=data.input_shape,
                 weights_sha256=source.weights_sha256,
                 pixel_mean=source.pixel_mean,
                 pixel_std=source.pixel_std,
             )
-        return _trained(source, network, data.name, self.task.sha256, removed_macs_fraction, width_multiple)
+        return _trained(
+            source,
+            network,
+            network_sha256,
+            data.input_shape,
+            data.name,
+            self.task.sha256,
+            removed_macs_fraction,
+            width_multiple,
+        )
 
     def head(self, removed_macs_fraction: float = 0.0) -> Steps:
         """Yield the pre-trained network and the fitted head, and a teacher if there is one; return the head's outcome.
@@ -279,18 +288,12 @@ class Recipe:
         )
 
 
-class _Network(NamedTuple):
-    """A network by name, the SHA-256 of its source if that is the user's own, and what it reads."""
-
-    name: str
-    sha256: str | None
-    input_shape: tuple[int, ...]
-
-
 @lru_cache(maxsize=1024)  # thousands of trials start from a few networks: each is one stage, made and hashed once
 def _trained(
     source: "SourceConfig",
-    network: _Network,
+    network: str,
+    network_sha256: str | None,
+    input_shape: tuple[int, ...],
     data_name: str,
     data_sha256: str,
     removed_macs_fraction: float,
@@ -298,9 +301,9 @@ def _trained(
 ) -> TrainSource:
     return TrainSource(
         of=None,
-        network=network.name,
-        network_sha256=network.sha256,
-        input_shape=network.input_shape,
+        network=network,
+        network_sha256=network_sha256,
+        input_shape=input_shape,
         data_name=data_name,
         data_sha256=data_sha256,
         removed_macs_fraction=removed_macs_fraction,

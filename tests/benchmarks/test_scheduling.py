@@ -18,7 +18,6 @@ from benchmarks.scheduling import (
     warm_rows,
 )
 
-ROOT = Path(__file__).resolve().parents[2]
 TWO_SLOTS = Run(begins_s=(0.0, 0.5, 1.25, 2.0, 3.0), ends_s=(1.0, 1.5, 2.25, 3.0, 4.0), wall_s=9.0)
 
 

@@ -98,6 +98,11 @@ class Written:
         return self._by_trial.get((table, trial_id), [])
 
 
+def count_parts(run: Path, table: str = "*") -> int:
+    """How many parts of a table, or of all, are there whole."""
+    return sum(1 for _ in run.glob(f"tables/{table}/[!.]*.parquet"))
+
+
 def key_of(table: str, row: Row) -> tuple[Any, ...]:
     """What tells a row from others of its table."""
     return tuple(row[name] for name in TABLES[table].key)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import psutil
 
-from tests.faults.invariants import Violation, differences, processes_of, violations
+from tests.faults.invariants import Violation, count_parts, differences, processes_of, violations
 
 ROOT = Path(__file__).resolve().parents[2]
 NAME = "small"
@@ -93,7 +93,7 @@ class SmallSweep:
     @property
     def parts(self) -> int:
         """How many parts of tables are there."""
-        return sum(1 for _ in self.run.glob("tables/*/[!.]*.parquet"))
+        return count_parts(self.run)
 
     def output(self, number: int) -> Path:
         """What a launch printed."""

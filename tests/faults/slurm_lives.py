@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tests.faults.invariants import Violation, differences, processes_of, violations
+from tests.faults.invariants import Violation, count_parts, differences, processes_of, violations
 from tests.slurm.disturbances import Disturber
 from tests.slurm.sweep import SERIAL, Sweep, make_sweep
 from tests.slurm.testbed import Testbed
@@ -83,7 +83,7 @@ def leave_alone(testbed: Testbed, place: Path) -> Undisturbed:
     assert done.returncode == 0, done.stdout + done.stderr
     run = place / "serial_runs" / NAME
     assert violations(run, place / "serial_cache", ended=True) == []
-    return Undisturbed(run, parts_of(run))
+    return Undisturbed(run, count_parts(run))
 
 
 def live(seed: int, number: int, undisturbed: Undisturbed, testbed: Testbed, place: Path) -> list[StruckSlurm]:
@@ -101,7 +101,7 @@ def live(seed: int, number: int, undisturbed: Undisturbed, testbed: Testbed, pla
     struck: list[StruckSlurm] = []
     broken: list[str] = []
     for how, fraction in drawn(chance):
-        there = parts_of(sweep.run.path)
+        there = count_parts(sweep.run.path)
         after = there + int(fraction * max(0, undisturbed.parts - there))
         try:
             hit = _strike(sweep, disturber, how, after)
@@ -123,11 +123,6 @@ def drawn(chance: random.Random) -> list[tuple[str, float]]:
     return [(chance.choice(list(KINDS)), chance.random()) for _ in range(chance.randint(*FAULTS))]
 
 
-def parts_of(run: Path) -> int:
-    """How many parts of tables are there."""
-    return sum(1 for _ in run.glob("tables/*/[!.]*.parquet"))
-
-
 def _strike(sweep: Sweep, disturber: Disturber, how: str, after: int) -> str | None:
     """Waits until so many parts are there and something to strike, and strikes; None if the sweep ended before.
 
@@ -136,7 +131,7 @@ def _strike(sweep: Sweep, disturber: Disturber, how: str, after: int) -> str | N
     """
     parts, until_s = -1, time.monotonic() + STRIKE_LIMIT_S
     while sweep.place.outcome is None:
-        if (there := parts_of(sweep.run.path)) > parts:
+        if (there := count_parts(sweep.run.path)) > parts:
             parts, until_s = there, time.monotonic() + STRIKE_LIMIT_S
         if time.monotonic() > until_s:
             raise TimeoutError(f"for {STRIKE_LIMIT_S:g} s there was no progress after {parts} parts")
