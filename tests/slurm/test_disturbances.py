@@ -48,20 +48,28 @@ def disturbed(three_nodes: Testbed, tmp_path_factory: pytest.TempPathFactory) ->
     ],
 )  # fmt: skip
 def test_the_sweep_goes_on_after(what: str, disturbed: Sweep, three_nodes: Testbed) -> None:
+    while not _is_disturbed(what, disturbed, three_nodes):
+        _extend(disturbed)
+
+
+def _is_disturbed(what: str, disturbed: Sweep, three_nodes: Testbed) -> bool:
+    """Disturbs the sweep and sees it through; False if the sweep was over before that could be seen."""
     disturber = Disturber(three_nodes, disturbed.run, random.Random(what))
+    until(lambda: disturbed.place.outcome or _runs(disturbed), RECOVERY_LIMIT_S, "a trial to run")
     before, joined = disturbed.stages(), _joined(disturbed)
     hit = ""
 
     def done() -> bool:
         nonlocal hit
-        if disturbed.place.outcome is not None:
-            _extend(disturbed)
-        hit = (_runs(disturbed) and getattr(disturber, what)()) or ""
-        return bool(hit)
+        hit = hit or getattr(disturber, what)() or ""
+        return bool(hit) or disturbed.place.outcome is not None
 
-    until(done, 2 * RECOVERY_LIMIT_S, "a trial to run, and something to disturb")
+    until(done, RECOVERY_LIMIT_S, "something to disturb")
+    if not hit:
+        return False
     try:
-        _see_through(what, hit, disturbed, three_nodes, joined)
+        if not _see_through(what, hit, disturbed, three_nodes, joined):
+            return False
         until(
             lambda: disturbed.stages() > before + 1 or disturbed.place.outcome,
             RECOVERY_LIMIT_S,
@@ -70,6 +78,7 @@ def test_the_sweep_goes_on_after(what: str, disturbed: Sweep, three_nodes: Testb
     finally:
         if what.endswith("_drained"):
             three_nodes.resume(hit)
+    return True
 
 
 def test_at_the_end_the_tables_are_those_of_a_quiet_run(disturbed: Sweep) -> None:
@@ -96,8 +105,11 @@ def _extend(sweep: Sweep) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def _see_through(what: str, hit: str, sweep: Sweep, testbed: Testbed, joined: int) -> None:
-    """Waits for what has to come of it, and mends what does not mend itself; `joined`: workers that had joined then."""
+def _see_through(what: str, hit: str, sweep: Sweep, testbed: Testbed, joined: int) -> bool:
+    """Waits for what has to come of it, and mends what does not mend itself; `joined`: workers that had joined then.
+
+    False if the sweep was over before that.
+    """
     if what.endswith("node_killed"):
         until(lambda: testbed.state_of(hit).startswith(("down", "idle*", "unk")), 60, f"SLURM to miss {hit}")
         testbed.start_node(hit)
@@ -107,12 +119,16 @@ def _see_through(what: str, hit: str, sweep: Sweep, testbed: Testbed, joined: in
     if what.endswith("_preempted"):
         job = hit.split()[1]
         until(lambda: sweep.place.outcome or _events_of(sweep, job)[-1] != "worker_joined", 30, f"{hit} to be left")
-        left = _events_of(sweep, job)[-2:] in (["worker_joined", "worker_draining"], LEFT)
-        assert left or sweep.place.outcome  # a sweep that is over lets its workers go without a word
+        if _events_of(sweep, job)[-1] == "worker_joined":  # a sweep that is over lets its workers go without a word
+            return False
+        assert _events_of(sweep, job)[-2:] in (["worker_joined", "worker_draining"], LEFT)
     if what.endswith("_drained"):
         until(lambda: testbed.state_of(hit) == "drained", 30, f"{hit} to be empty")
         until(lambda: sweep.place.outcome or _joined(sweep) > joined, RECOVERY_LIMIT_S, "another worker elsewhere")
+        if _joined(sweep) == joined:
+            return False
         assert testbed.state_of(hit) == "drained"
+    return True
 
 
 def _events_of(sweep: Sweep, job: str) -> list[object]:
