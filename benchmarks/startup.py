@@ -125,7 +125,7 @@ def _first_stage(cache: Path, launch: subprocess.Popen[bytes]) -> Path:
     """The description of the stage that is finished first, once there is one."""
     end_s = time.monotonic() + GIVEN_UP_S
     while time.monotonic() < end_s and launch.poll() is None:
-        stored = [*cache.glob("??/*/stage.json")]
+        stored = [*cache.glob("??/[!.]*/stage.json")]  # with a dot: being written, and about to be renamed
         if stored:
             return min(stored, key=lambda path: path.stat().st_mtime)
         time.sleep(LOOK_EVERY_S)

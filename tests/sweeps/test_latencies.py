@@ -38,7 +38,7 @@ def test_each_sub_model_is_timed_once_and_nothing_is_trained(
     run = RunFolder(tmp_path / "runs" / "timed")
     with load(run.path) as tables:
         models = {row["model_key"] for row in tables.rows("SELECT model_key FROM operating_points")}
-    stages = sorted((tmp_path / "cache").glob("??/*/stage.json"))
+    stages = sorted((tmp_path / "cache").glob("??/[!.]*/stage.json"))
 
     none = sweeps_command("time", "runs/timed", "--cache", "elsewhere", "--device", "cpu")
     assert (none.returncode, none.stdout) == (2, "")
@@ -57,7 +57,7 @@ def test_each_sub_model_is_timed_once_and_nothing_is_trained(
             assert row["peak_memory_bytes"] > 0
         text = "\n".join(front_lines(tables, "latency_ms"))
     assert "one forward pass of 1 image on" in text
-    assert sorted((tmp_path / "cache").glob("??/*/stage.json")) == stages
+    assert sorted((tmp_path / "cache").glob("??/[!.]*/stage.json")) == stages
 
     again = sweeps_command("time", "runs/timed", "--threads", "1", "--device", "cpu")
     assert again.stdout.startswith("nothing to time: ")

@@ -233,7 +233,7 @@ def test_ctrl_c_says_how_to_go_on_and_the_same_command_does(write_spec: WriteSpe
     command = [sys.executable, str(ROOT / "sweeps/launch.py"), *arguments]
     with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as first:
         stages = tmp_path / "cache"
-        while not list(stages.glob("*/*/stage.json")):  # the first stage is finished: in the middle of a trial
+        while not list(stages.glob("??/[!.]*/stage.json")):  # the first stage is finished: in the middle of a trial
             assert first.poll() is None, first.communicate()
             time.sleep(0.02)
         first.send_signal(signal.SIGINT)
