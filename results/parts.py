@@ -104,7 +104,7 @@ def parts_of(run: Path, tables: Iterable[str] = TABLES) -> dict[str, list[Part]]
     """
     folder, names = tables_folder(run), tuple(tables)
     while True:
-        listed = {name: list_parts(folder / name) for name in names}
+        listed = {name: _list_in_order(folder / name) for name in names}
         manifest = read_manifest(run)
         try:
             return {name: _fitting(run, TABLES[name], listed[name], manifest) for name in names}
@@ -119,6 +119,23 @@ def list_parts(folder: Path) -> list[Path]:
         return sorted(path for path in folder.iterdir() if path.suffix == ".parquet" and not path.name.startswith("."))
     except FileNotFoundError:
         return []
+
+
+def _list_in_order(folder: Path) -> list[Path]:
+    """The parts of a table's folder, sorted by name: with a part all those that its writer made before it.
+
+    A listing is no snapshot. Of two parts that are made while it goes on, it may show the later one alone; the earlier
+    one is there for whoever lists again.
+    """
+    parts = list_parts(folder)
+    last = {_writer_of(path): path.name for path in parts}
+    again = [path for path in list_parts(folder) if path.name <= last.get(_writer_of(path), "")]
+    return sorted({*parts, *again}, key=lambda path: path.name)
+
+
+def _writer_of(part: Path) -> str:
+    """The second field of its name, see `results.writer`; in older parts a random one, which no other part has."""
+    return part.stem.split("-")[1] if "-" in part.stem else part.stem
 
 
 def _fitting(run: Path, table: Table, listed: list[Path], manifest: Manifest) -> list[Part]:

@@ -46,6 +46,7 @@ class Writer:
                 whose clock is ahead of this one's.
         """
         self.tables = Path(tables)
+        self._id = uuid.uuid4().hex[:12]
         self._clock = Lock()
         self._last = after or datetime.min.replace(tzinfo=UTC)
 
@@ -62,7 +63,8 @@ class Writer:
             OSError: the disk refuses; nothing is left that a reader would see.
 
         Writes:
-            `<tables>/<table>/<time>-<random>.parquet`; a reader sees all of it or nothing.
+            `<tables>/<table>/<time>-<writer>-<random>.parquet`; a reader sees all of it or nothing. A writer's parts
+            sort by name as they were written, which tells a reader what it has missed (`results.parts`).
         """
         description = table_named(table)
         if not rows:
@@ -74,7 +76,8 @@ class Writer:
         part = pa.Table.from_arrays([columns[name] for name in schema.names], schema=schema)
         folder = self.tables / table
         make_durable_folder(folder)
-        path = folder / f"{moment:%Y%m%dT%H%M%S.%f}-{uuid.uuid4().hex}.parquet"
+        # Random in any case: a writer may have been copied into another process by a fork.
+        path = folder / f"{moment:%Y%m%dT%H%M%S.%f}-{self._id}-{uuid.uuid4().hex[:12]}.parquet"
         return write_durably(path, lambda stream: pq.write_table(part, stream, compression="zstd"))
 
     def _now(self) -> datetime:

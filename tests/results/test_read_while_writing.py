@@ -1,6 +1,8 @@
 """Readers see each row once, none is lost and none meets an error, while others write and one compacts."""
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,10 +20,41 @@ def test_each_row_is_seen_once_while_others_write_and_one_compacts(tmp_path: Pat
     assert seen.told_to_load_again == 0 or removes
 
 
+def row_of(number: int) -> dict[str, Any]:
+    """A row of `events`."""
+    return {"driver": "writer0", "number": number, "happened_at": START, "kind": "resumed", "code_digest": "c"}
+
+
+def test_a_listing_that_misses_a_part_and_shows_a_later_one_of_the_same_writer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As readdir may, while files are made: it has passed the place of the one, and not yet that of the other."""
+    mine, other = Writer(tmp_path / "tables"), Writer(tmp_path / "tables")
+    mine.write("events", [row_of(0)])
+    listed: list[str] = []
+    iterdir = Path.iterdir
+
+    def slow_iterdir(folder: Path) -> Iterator[Path]:
+        before = list(iterdir(folder))
+        if folder.name == "events" and not listed:
+            for number in (1, 2, 3):
+                other.write("events", [row_of(10 + number) | {"driver": "other"}])
+                part = mine.write("events", [row_of(number)])
+                assert part is not None
+                listed.append(part.name)
+            before.append(part)  # 1 and 2 are missed, 3 is shown
+        return iter(before)
+
+    monkeypatch.setattr(Path, "iterdir", slow_iterdir)
+    with load(tmp_path) as run:
+        seen = run.rows("SELECT driver, number FROM events ORDER BY number")
+    assert len(listed) == 3
+    assert seen == [{"driver": "writer0", "number": number} for number in range(4)]
+
+
 def test_the_count_of_what_is_wrong_can_be_other_than_0(tmp_path: Path) -> None:
-    row = {"driver": "writer0", "happened_at": START, "kind": "resumed", "code_digest": "c"}
     writer = Writer(tmp_path / "tables")
-    part = writer.write("events", [row | {"number": number} for number in (0, 1, 3)])
+    part = writer.write("events", [row_of(number) for number in (0, 1, 3)])
     assert part is not None
     part.with_name("copy.parquet").write_bytes(part.read_bytes())
     seen = Seen()
