@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from ray import tune
 from ray.tune.experiment import Trial
+from ray.tune.progress_reporter import TrialProgressCallback
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
@@ -104,6 +105,7 @@ class TuneSite:
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             storage_path=str(place.storage),
             trial_dirname_creator=_directory_name,
+            callbacks=[_SaysNothing()],
             verbose=0,
             raise_on_failed_trial=False,
         )
@@ -318,22 +320,37 @@ class _LiveFIFO(FIFOScheduler):
         self._live.pop(trial.trial_id, None)
         self._ended.append(trial)
 
-    def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:  # noqa: ARG002
+    def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
         """The first that waits for its process; raises Interrupted when a stop was asked for."""
         self._stop.check()
         while self._ended:
-            _forget(self._ended.pop())
+            _let_go(tune_controller, self._ended.pop())
         return next((trial for trial in self._live.values() if trial.status in (Trial.PENDING, Trial.PAUSED)), None)
 
 
-def _forget(trial: Trial) -> None:
-    """Empties a trial that has ended and whose end was told: Tune keeps it until its round ends, and reads no more."""
-    trial.metric_analysis.clear()
-    trial.metric_n_steps.clear()
-    trial.last_result.clear()
-    trial.config.clear()
-    trial.evaluated_params.clear()
-    trial.experiment_tag = ""
+def _let_go(tune_controller: Any, trial: Trial) -> None:
+    """Takes a trial that has ended, and whose end was told, out of Tune's memory, where the round would keep it.
+
+    Tune works on it no more, and would keep some 25 kB of each: the trial, and the last reply of its process.
+    """
+    for kept in ("_live_trials", "_stopped_trials", "_failed_trials", "_trials_to_cache"):
+        getattr(tune_controller, kept).discard(trial)
+    trials = tune_controller.get_trials()
+    if len(trials) > 1 and trial in trials:  # of none at all Tune would read a file back at the end
+        trials.remove(trial)
+
+
+class _SaysNothing(TrialProgressCallback):
+    """In the place of Tune's own, which says nothing either (`verbose=0`) and remembers every trial."""
+
+    def on_trial_result(self, *_: Any, **__: Any) -> None:
+        """A step."""
+
+    def on_trial_error(self, *_: Any, **__: Any) -> None:
+        """A trial's process ended."""
+
+    def on_trial_complete(self, *_: Any, **__: Any) -> None:
+        """A trial ended."""
 
 
 def _directory_name(trial: Trial) -> str:

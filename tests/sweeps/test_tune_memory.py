@@ -1,48 +1,55 @@
-"""What the driver keeps of trials that have ended, without a Ray; benchmarks/soak.py measures it with one."""
+"""What the driver keeps of trials that have ended, on a real Ray; benchmarks/soak.py measures it in megabytes."""
 
-import json
-import tracemalloc
+import gc
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import pytest
 
 pytestmark = pytest.mark.ray
-TRIALS, STAGES = 200, 7
-LIMIT_BYTES = 5_000  # of each; a quarter of what Tune keeps
+TRIALS, SLOTS = 60, 2
+HELD = 8  # trials at once: those that run and wait for a slot, the one that Tune is left with
 
 
-def test_an_ended_trial_leaves_little_in_the_drivers_memory(tmp_path: Path) -> None:
-    from ray import tune
-    from ray.train._internal.storage import StorageContext
+def test_ended_trials_leave_the_drivers_memory(tmp_path: Path) -> None:
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
+        held, references = process.submit(held_by_the_driver, tmp_path).result()
+    assert len(held) == len(references) == TRIALS
+    assert max(held) <= HELD, held
+    assert max(references[TRIALS // 2 :]) <= max(references[: TRIALS // 2]) + HELD, references
+
+
+def held_by_the_driver(folder: Path) -> tuple[list[int], list[int]]:
+    """Runs idle trials; how many of Tune's trials, and of Ray's references, there are as each one has ended."""
+    from ray._private.worker import global_worker
     from ray.tune.experiment import Trial
 
-    from sweeps.stop import StopSignals
-    from sweeps.tune_site import _LiveFIFO
+    from benchmarks.idle_sweep import make_run
+    from benchmarks.record import show_to_ranks
+    from sweeps.display import Progress
+    from sweeps.driver import run_sweep
 
-    storage = StorageContext(storage_path=str(tmp_path), experiment_dir_name="experiment")
-    scheduler = _LiveFIFO(StopSignals(None))
+    class Looks:
+        """A display that looks at the driver's own memory."""
 
-    def ended(number: int) -> Trial:
-        order = json.dumps({"task": {"trial_id": f"{number:01000d}"}})
-        group = tune.PlacementGroupFactory([{}, {"CPU": 1.0}])
-        trial = Trial(
-            "stub", stub=True, config={"order": order}, storage=storage, trial_id=f"{number:08x}",
-            placement_group_factory=group,
-        )  # fmt: skip
-        scheduler.on_trial_add(None, trial)
-        for stage in range(STAGES):
-            result = {"report": f"{number:01000d}", "training_iteration": stage, "timestamp": stage, "done": False}
-            seconds = {"time_this_iter_s": 0.5, "time_total_s": 0.5, "time_since_restore": 0.5}
-            trial.update_last_result(result | seconds | {"iterations_since_restore": stage, "config": trial.config})
-        scheduler.on_trial_complete(None, trial, {})
-        assert trial.last_result["report"] == f"{number:01000d}"  # what the searcher is told only now
-        scheduler.choose_trial_to_run(None)
-        return trial
+        def __init__(self) -> None:
+            self.held: dict[int, int] = {}  # by how many have ended
+            self.references: dict[int, int] = {}
 
-    ended(0)
-    tracemalloc.start()
-    before_bytes, _ = tracemalloc.get_traced_memory()
-    kept = [ended(number) for number in range(TRIALS)]
-    after_bytes, _ = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert (after_bytes - before_bytes) / len(kept) < LIMIT_BYTES
+        def show(self, progress: Progress) -> None:
+            if (ended := progress.counts.finished) and ended not in self.held:
+                self.held[ended] = sum(type(one) is Trial for one in gc.get_objects())
+                self.references[ended] = len(global_worker.core_worker.get_all_reference_counts())
+
+        def note(self, text: str) -> None:
+            raise AssertionError(text)
+
+        def close(self, progress: Progress) -> None:
+            self.show(progress)
+
+    show_to_ranks()
+    plan, run = make_run(TRIALS, folder / "runs", folder, 0.0)
+    looks = Looks()
+    run_sweep(plan, run, folder / "cache", "local", slots=SLOTS, display=looks, target="benchmarks.idle_rank:IdleRank")
+    return list(looks.held.values()), list(looks.references.values())
