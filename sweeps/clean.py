@@ -5,6 +5,7 @@ Of a cache: stages that no run below a given folder has planned or run.
 """
 
 import json
+import os
 import secrets
 import shutil
 import time
@@ -43,7 +44,7 @@ class Waste:
     @property
     def size_bytes(self) -> int:
         """Bytes of all its files; those that are gone already count as nothing."""
-        files = self.path.rglob("*") if self.path.is_dir() else [self.path]
+        files = _below(self.path) if self.path.is_dir() else [self.path]
         return sum(_size_bytes(path) for path in files)
 
     def remove(self) -> None:
@@ -136,9 +137,10 @@ def _reached(runs: Path) -> set[str]:
         RunFolderError: there is no run, or one is being made or run.
         ResultsError: a run cannot be read.
     """
-    if making := sorted(runs.rglob(".*.creating")):
+    below = sorted(_below(runs))
+    if making := [path for path in below if path.match(".*.creating")]:
         raise RunFolderError(f"a run is being made in {making[0]}; wait for it")
-    found = {path.parent for name in ("plan.json", "tables") for path in runs.rglob(name)}
+    found = {path.parent for path in below if path.name in ("plan.json", "tables")}
     if not found:
         raise RunFolderError(f"there is no run below {runs}, so every stage would go; type the folder of your runs")
     keys: set[str] = set()
@@ -148,6 +150,12 @@ def _reached(runs: Path) -> set[str]:
         with load(path) as run:
             keys |= {row["key"] for row in run.rows(REACHED)}
     return keys
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    """Files and folders at any depth; a folder that a sweep removes meanwhile is passed over (`rglob` raises)."""
+    for place, folders, files in os.walk(folder):
+        yield from (Path(place, name) for name in (*folders, *files))
 
 
 def _is_cache(folder: Path) -> bool:

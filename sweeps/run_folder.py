@@ -253,11 +253,19 @@ def remove_abandoned(runs: Path) -> None:
     """Remove what a creation on this host by this user left behind when it was killed; leave all else alone."""
     for path in runs.glob(".*.creating"):
         match = _TEMPORARY.fullmatch(path.name)
-        if not match or match["host"] != socket.gethostname() or path.stat().st_uid != os.getuid():
+        if not match or match["host"] != socket.gethostname() or not _is_mine(path):
             continue
         # The lock tells where the process id alone would not: containers can share a host name and not their ids.
         if not _is_alive(int(match["pid"])) and holder_of(RunFolder(path).lock) is None:
             shutil.rmtree(path, ignore_errors=True)  # another launch may be removing it at this moment
+
+
+def _is_mine(path: Path) -> bool:
+    """Whether it is this user's; one that another launch has just given its name, or removed, is not."""
+    try:
+        return path.stat().st_uid == os.getuid()
+    except FileNotFoundError:
+        return False
 
 
 def write_text(path: Path, text: str) -> None:
