@@ -41,19 +41,19 @@ def test_slurm_is_required_where_it_could_be_installed(
 
 
 @pytest.mark.parametrize(
-    ("apt_get", "said"),
+    ("apt_get", "limit_s", "said"),
     [
-        ("exit 0", "here, its tests are skipped: no munged"),
-        ("echo no route to host >&2; exit 100", "skipped: apt-get install failed: no route to host; no munged"),
-        ("exec sleep 60", "skipped: apt-get update took more than 0.5 s; no munged"),
+        ("exit 0", "60", "here, its tests are skipped: no munged"),
+        ("echo no route to host >&2; exit 100", "60", "skipped: apt-get install failed: no route to host; no munged"),
+        ("exec sleep 60", "0.5", "skipped: apt-get update took more than 0.5 s; no munged"),
     ],
 )
 @pytest.mark.skipif(os.geteuid() != 0, reason="others than root install nothing")
-def test_where_nothing_can_be_installed_one_line_says_so(tmp_path: Path, apt_get: str, said: str) -> None:
+def test_where_nothing_can_be_installed_one_line_says_so(tmp_path: Path, apt_get: str, limit_s: str, said: str) -> None:
     (tmp_path / "apt-get").write_text(f"#!/bin/sh\n{apt_get}\n")
     (tmp_path / "apt-get").chmod(0o755)
     (tmp_path / "sleep").symlink_to("/bin/sleep")
-    words = [sys.executable, "-m", "tests.slurm.install", "--limit-s", "0.5"]
+    words = [sys.executable, "-m", "tests.slurm.install", "--limit-s", limit_s]
     done = subprocess.run(
         words, cwd=ROOT, env={"PATH": str(tmp_path)}, capture_output=True, text=True, timeout=60, check=False
     )

@@ -195,6 +195,7 @@ import sys
 from pathlib import Path
 from results.compact import compact, only_one, superfluous
 run, remove = Path(sys.argv[1]), sys.argv[2] == "remove"
+print("begins", flush=True)
 while not (run / "stop").exists():
     compact(run)
     if remove:
@@ -208,8 +209,9 @@ while not (run / "stop").exists():
 def test_readers_see_each_row_once_while_parts_come_are_merged_and_go(tmp_path: Path, what: str) -> None:
     (tmp_path / "tables").mkdir()
     count = 300
+    merging = subprocess.Popen([sys.executable, "-c", MERGES, str(tmp_path), what], stdout=subprocess.PIPE)
+    assert merging.stdout is not None and merging.stdout.readline()  # else all might be written before it begins
     writing = subprocess.Popen([sys.executable, "-c", WRITES, str(tmp_path), str(count)])
-    merging = subprocess.Popen([sys.executable, "-c", MERGES, str(tmp_path), what])
     seen, over = 0, False
     while not over:
         over = writing.poll() is not None
@@ -224,7 +226,8 @@ def test_readers_see_each_row_once_while_parts_come_are_merged_and_go(tmp_path: 
         assert len(held) >= seen
         seen = len(held)
     (tmp_path / "stop").touch()
-    assert (writing.wait(60), merging.wait(60)) == (0, 0)
+    merging.communicate(timeout=60)
+    assert (writing.wait(60), merging.returncode) == (0, 0)
     with load(tmp_path) as run:  # nothing is removed any more
         assert run.rows("SELECT count(*) AS n, count(DISTINCT number) AS d FROM events") == [{"n": count, "d": count}]
     assert manifest_file(tmp_path).is_file()

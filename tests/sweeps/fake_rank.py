@@ -29,7 +29,7 @@ class FakeRank:
             return None
         stage = self._stages.pop(0)
         begin = time.time()
-        folder = Path(self._task["cache"]) / stage["key"][:2] / stage["key"]
+        folder = self._folder(stage["key"])
         cached = (folder / "stage.json").exists()
         if not cached and self._rank == 0:
             self._compute(stage, folder)
@@ -60,11 +60,24 @@ class FakeRank:
             if count < deaths:
                 seen.write_text(str(count + 1))
                 os.kill(os.getpid(), signal.SIGKILL)
-        time.sleep(stage.get("seconds", 0.0))  # stands for work
+        self._work(stage.get("seconds", 0.0), stage.get("until"))
         folder.mkdir(parents=True, exist_ok=True)
         temporary = folder / f"temporary-{os.getpid()}"
         temporary.write_text("{}")
+        end = time.time()  # before anybody sees the stage, and begins one after it
         temporary.rename(folder / "stage.json")
-        record = {"key": stage["key"], "trial": self._task["trial_id"], "begin": begin, "end": time.time()}
+        record = {"key": stage["key"], "trial": self._task["trial_id"], "begin": begin, "end": end}
         with (Path(self._task["cache"]) / "computed.log").open("a") as log:
             log.write(json.dumps(record | {"process": os.getpid()}) + "\n")
+
+    def _work(self, seconds: float, until: str | None) -> None:
+        """Takes so long; or, where another stage's key is given, until that stage is there, and so long at most."""
+        if until is None:
+            time.sleep(seconds)
+            return
+        limit_s = time.monotonic() + seconds
+        while not (self._folder(until) / "stage.json").exists() and time.monotonic() < limit_s:
+            time.sleep(0.01)
+
+    def _folder(self, key: str) -> Path:
+        return Path(self._task["cache"]) / key[:2] / key

@@ -165,7 +165,7 @@ def _running_trial(run: RunFolder) -> str:
         if run.plan.exists():
             with load(run.path) as tables:
                 rows = tables.rows("SELECT trial_id FROM attempts WHERE status = 'running'")
-            if rows and run.log(str(rows[0]["trial_id"])).exists():
+            if rows and (log := run.log(str(rows[0]["trial_id"]))).exists() and log.stat().st_size:  # its first line
                 return str(rows[0]["trial_id"])
         time.sleep(0.2)
     raise AssertionError("no trial ran")

@@ -164,7 +164,7 @@ def test_trials_with_a_cache_of_their_own_share_nothing(tmp_path: Path, recorder
 def test_a_sibling_starts_as_soon_as_the_shared_stage_is_there(tmp_path: Path, recorder: Recorder) -> None:
     """A holds the second slot's trial back during the root only, not during its own long end."""
     trials = [
-        trial("A", [{"name": "root", "seconds": 0.5}, {"name": "a", "seconds": 3.0}]),
+        trial("A", [{"name": "root", "seconds": 0.5}, {"name": "a", "seconds": 60.0, "until": key_of("b")}]),
         trial("B", [{"name": "root", "seconds": 0.5}, {"name": "b", "seconds": 0.1}]),
     ]
     assert sweep(plan_of(trials), tmp_path, "local", recorder, slots=2).finished == 2
@@ -182,13 +182,13 @@ from fake_plan import make_run, plan_of, trial
 from sweeps.driver import run_sweep
 folder = Path(sys.argv[2])
 plan = plan_of([trial(f"t{i}", [f"quick{i}", {"name": f"long{i}", "seconds": 600}]) for i in range(int(sys.argv[4]))])
-outcome = run_sweep(plan, make_run(plan, folder), folder / "cache", sys.argv[3], target="fake_rank:FakeRank")
+outcome = run_sweep(plan, make_run(plan, folder), folder / "cache", sys.argv[3], slots=2, target="fake_rank:FakeRank")
 print("interrupted" if outcome.interrupted else "not interrupted", flush=True)
 """
 
 
 def start_sweep(folder: Path, site: str, trials: int = 3) -> tuple[subprocess.Popen[str], list[psutil.Process]]:
-    """A process (and group) that runs a long sweep, once its first stage is computed, and all its descendants."""
+    """A process (and group) that runs a long sweep, once each slot has computed a stage, and all its descendants."""
     process = subprocess.Popen(
         [sys.executable, "-c", SWEEP_PROGRAM, str(HERE), str(folder), site, str(trials)],
         stdout=subprocess.PIPE,
@@ -197,11 +197,20 @@ def start_sweep(folder: Path, site: str, trials: int = 3) -> tuple[subprocess.Po
         start_new_session=True,
     )
     limit = time.monotonic() + 60
-    while not computed(folder / "cache"):
+    slots = {"serial": 1, "local": 2}[site]  # all: one killed between its stage and the line of it would not count
+    while len(computed(folder / "cache")) < slots:
         assert process.poll() is None, process.communicate()[0]
         assert time.monotonic() < limit
         time.sleep(0.05)
     return process, psutil.Process(process.pid).children(recursive=True)
+
+
+def name_of(process: psutil.Process) -> str:
+    """Its name; empty once it has ended."""
+    try:
+        return str(process.name())
+    except psutil.NoSuchProcess:
+        return ""
 
 
 @pytest.mark.slow
@@ -251,7 +260,7 @@ def test_a_killed_launch_leaves_no_process_and_the_next_goes_on(tmp_path: Path, 
 def test_a_trial_whose_slot_is_killed_is_tried_again(tmp_path: Path) -> None:
     # Two trials for two slots: a third one that waits may rightly take the place of the one that died.
     process, started = start_sweep(tmp_path, "local", trials=2)
-    slots = [each for each in started if "TuneTrial" in each.name()]
+    slots = [each for each in started if "TuneTrial" in name_of(each)]
     assert slots
     slots[0].kill()
     limit = time.monotonic() + 60
