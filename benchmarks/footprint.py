@@ -13,6 +13,7 @@ if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the repository, instead of the folder of this script
 
 import argparse
+import os
 import signal
 import statistics
 import subprocess
@@ -20,6 +21,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import psutil
@@ -159,12 +161,11 @@ def disk_rows(seen: Seen, spec: Path, folder: Path) -> Iterator[tuple[Cell, ...]
 def bytes_below(folder: Path, part: str | None = None) -> int:
     """Bytes of the files below a folder, of those alone that have a folder `part` on their way; 0 where it is not."""
     size_bytes = 0
-    for path in folder.rglob("*"):
-        try:
-            if path.is_file() and (part is None or part in path.relative_to(folder).parts[:-1]):
-                size_bytes += path.stat().st_size
-        except FileNotFoundError:
-            continue  # the sweep removed it meanwhile
+    for place, _, names in os.walk(folder):  # which passes over a folder that the sweep removed meanwhile; rglob raises
+        if part is None or part in Path(place).relative_to(folder).parts:
+            for name in names:
+                with suppress(FileNotFoundError):  # a file that it removed meanwhile
+                    size_bytes += Path(place, name).stat().st_size
     return size_bytes
 
 

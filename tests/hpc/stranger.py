@@ -84,7 +84,7 @@ def http_status(place: tuple[str, int], token: str | None) -> str:
         f"POST /get_runtime_envs_info HTTP/1.1\r\nHost: x\r\n{shown}Content-Length: 0\r\nConnection: close\r\n\r\n"
     )
     with socket.create_connection(place, LIMIT_S) as connection:
-        connection.settimeout(2.0)
+        connection.settimeout(6.0)
         try:
             connection.sendall(request.encode())
             answer = connection.recv(64)

@@ -106,7 +106,7 @@ def test_a_head_that_ends_says_what_it_died_of_and_its_logs_are_kept(controller:
     done = controller.run("sleep", "600", failing=0, lasts_s=2)
     assert done.returncode == AGAIN, done.stderr
     said = re.search(
-        r"^the Ray head ended \d s after its start \(`ray start` with code 0\); gcs_server.out: .* the disk is full; "
+        r"^the Ray head ended \d+ s after its start \(`ray start` with code 0\); gcs_server.out: .* the disk is full; "
         r"its logs: (.*/ray-head-[0-9a-f]{8})$",
         done.stdout,
         re.MULTILINE,

@@ -37,9 +37,9 @@ def two_ranks() -> Iterator[ProcessRanks]:
     ranks.kill()
 
 
-def ended(process_ids: list[int], limit_s: float = 10.0) -> bool:
+def ended(process_ids: list[int], limit_s: float = 30.0) -> bool:
     """Whether the processes are gone within the limit (not even zombies of ours are left)."""
-    _, alive = psutil.wait_procs([psutil.Process(i) for i in process_ids if psutil.pid_exists(i)], limit_s)
+    _, alive = psutil.wait_procs([one for one in psutil.process_iter() if one.pid in process_ids], limit_s)
     return not alive
 
 
@@ -113,7 +113,8 @@ def test_a_death_shows_at_once_though_the_other_rank_hangs(two_ranks: ProcessRan
 
 
 @pytest.mark.slow
-def test_a_death_is_the_cause_of_its_neighbours_error(two_ranks: ProcessRanks) -> None:
+def test_a_death_is_the_cause_of_its_neighbours_error(two_ranks: ProcessRanks, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hpc.process_ranks.DEATH_GRACE_S", 30.0)  # on a busy machine the death may be late
     with pytest.raises(RankDied, match="rank 1 of 2 was ended by SIGKILL"):
         two_ranks.call("die_and_neighbour_fails", 1)
 

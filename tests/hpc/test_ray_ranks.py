@@ -30,8 +30,8 @@ def machine() -> Iterator[Any]:
             yield hpc.ray_ranks
 
 
-def ended(process_ids: list[int], limit_s: float = 10.0) -> bool:
-    _, alive = psutil.wait_procs([psutil.Process(i) for i in process_ids if psutil.pid_exists(i)], limit_s)
+def ended(process_ids: list[int], limit_s: float = 30.0) -> bool:
+    _, alive = psutil.wait_procs([one for one in psutil.process_iter() if one.pid in process_ids], limit_s)
     return not alive
 
 
@@ -59,7 +59,8 @@ def test_failures_and_deaths_show_at_once(machine: Any) -> None:
     assert ended(started)
 
 
-def test_a_death_is_the_cause_of_its_neighbours_error(machine: Any) -> None:
+def test_a_death_is_the_cause_of_its_neighbours_error(machine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "DEATH_GRACE_S", 30.0)  # on a busy machine Ray may tell the death late
     ranks = machine.RayRanks("rank_target:Plain", 2)
     with pytest.raises(RankDied, match="rank 1 of 2: "):
         ranks.call("die_and_neighbour_fails", 1)

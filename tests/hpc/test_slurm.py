@@ -93,7 +93,7 @@ def test_a_job_that_sbatch_did_not_name_is_found_and_not_submitted_twice(
         f'#!/bin/sh\nfor f in {shlex.quote(str(need.log_folder))}/*; do echo "41|/other.sh"; echo "42|$f"; done\n'
     )
     (slurm.folder / "bin" / "squeue").chmod(0o755)
-    patience = Patience(timeout_s=1.0, tries=3, pause_s=0.0)
+    patience = Patience(timeout_s=2.0, tries=3, pause_s=0.0)
     assert submit(SITE, need, ["true"], patience) == Job(42, ("42_0", "42_1"))
     assert len(slurm.calls("sbatch")) == 1
     assert without_hanging_on(slurm.folder)
@@ -105,8 +105,8 @@ def test_submitting_is_given_up_after_the_stated_tries(
 ) -> None:
     slurm.says("sbatch", answer)
     slurm.says("squeue", "")
-    with pytest.raises(SlurmError, match=f"in 2 tries of 0.5 s, last: .*{said}.*scontrol ping"):
-        submit(SITE, need_in(tmp_path), ["true"], Patience(timeout_s=0.5, tries=2, pause_s=0.0))
+    with pytest.raises(SlurmError, match=f"in 2 tries of 2 s, last: .*{said}.*scontrol ping"):
+        submit(SITE, need_in(tmp_path), ["true"], Patience(timeout_s=2.0, tries=2, pause_s=0.0))
     assert len(slurm.calls("sbatch")) == 2
     assert without_hanging_on(slurm.folder)
 
@@ -183,7 +183,7 @@ def test_without_accounting_the_controller_is_asked_and_unknown_is_said(
 
 def test_garbage_and_time_outs_of_squeue_are_retried_and_then_said(slurm: FakeSlurm) -> None:
     slurm.says("squeue", "%&/ oops\n", {"hang": True}, "1|RUNNING|None\n")
-    patience = Patience(timeout_s=1.0, tries=3, pause_s=0.0)
+    patience = Patience(timeout_s=2.0, tries=3, pause_s=0.0)
     assert jobs(["1"], patience)["1"].state == "RUNNING"
     slurm.says("squeue", "%&/ oops\n")
     with pytest.raises(SlurmError, match="squeue gave no readable answer in 3 tries.*oops.*scontrol ping"):

@@ -39,7 +39,7 @@ def two_ranks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
 
 
 def are_ended(process_ids: list[int], limit_s: float = 30.0) -> bool:
-    return not psutil.wait_procs([psutil.Process(i) for i in process_ids if psutil.pid_exists(i)], limit_s)[1]
+    return not psutil.wait_procs([one for one in psutil.process_iter() if one.pid in process_ids], limit_s)[1]
 
 
 @pytest.mark.slow

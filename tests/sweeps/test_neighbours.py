@@ -42,7 +42,10 @@ def test_three_sweeps_with_one_cache_beside_a_foreign_ray(tmp_path: Path) -> Non
         for name in a b c; do {LAUNCH} --name $name & sweeps="${{sweeps:-}} $!"; done
         for sweep in $sweeps; do wait $sweep; echo "ended with $?"; done
         kill -0 $foreign && echo "the foreign Ray lives"
-        kill $foreign; wait $foreign; rm -r /tmp/foreign
+        kill $foreign; wait $foreign
+        # Its workers and agents notice it a moment later: until none has a file of it open.
+        while ls -l /proc/[0-9]*/fd 2>/dev/null | grep -q /tmp/foreign/; do sleep 0.2; done
+        rm -r /tmp/foreign
         """,
     )
     assert ended.said.count("ended with 0") == 3, ended.said

@@ -82,7 +82,10 @@ def test_a_local_sweep_listens_on_the_loopback_alone(sweep: Sweep) -> None:
 def test_its_token_is_its_own_and_in_no_command_line_or_environment(sweep: Sweep) -> None:
     assert (sweep.ray.stat().st_mode & 0o777, (sweep.ray / "token").stat().st_mode & 0o777) == (0o700, 0o600)
     for process in [sweep.process, *sweep.process.children(recursive=True)]:
-        shown = " ".join([*process.cmdline(), *process.environ().values()])
+        try:
+            shown = " ".join([*process.cmdline(), *process.environ().values()])
+        except psutil.NoSuchProcess:  # it has ended meanwhile
+            continue
         assert sweep.token not in shown
     assert not (sweep.folder / "home" / ".ray").exists()  # where Ray's own token would be, for all of a user's Rays
 

@@ -20,7 +20,8 @@ for name, said in refusals.items():
             continue
         sys.exit(f"{command}: error: {said}")
 if command == "sbatch" and "--test-only" not in arguments:
-    Path(folder, "submitted").write_text(text, encoding="utf-8")
+    Path(folder, "submitted.new").write_text(text, encoding="utf-8")
+    Path(folder, "submitted.new").rename(Path(folder, "submitted"))  # who waits for it reads all of it
     state.write_text(Path(folder, "first_state").read_text())
     sys.stdout.write("7\n")
 elif command == "squeue" and state.read_text():
