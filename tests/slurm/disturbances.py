@@ -74,7 +74,8 @@ class Disturber:
     def worker_preempted(self) -> str | None:
         """A job of a higher partition takes a worker's node, where the controller does not run, for ten seconds."""
         job = self._running("worker", but=self._controllers_node())
-        if job is None or job.id not in self._joined():  # before that it does not hear the warning
+        # Before it has joined it does not hear the warning; without a trial it has gone before its draining is seen.
+        if job is None or job.id not in self._joined() or job.nodes not in self._at_work():
             return None
         self.testbed.need(job.nodes, seconds=10)
         return f"job {job.id} on {job.nodes}"
@@ -82,6 +83,12 @@ class Disturber:
     def _joined(self) -> set[str]:
         with load(self.run.path) as tables:
             return {row["job"] for row in tables.rows("SELECT job FROM events WHERE kind = 'worker_joined'")}
+
+    def _at_work(self) -> set[str]:
+        """The nodes on which trials run."""
+        with load(self.run.path) as tables:
+            rows = tables.rows("SELECT nodes FROM attempts WHERE status = 'running' AND nodes IS NOT NULL")
+        return {node for row in rows for node in row["nodes"]}
 
     def _controllers_node(self) -> str:
         controller = self._running("controller")
@@ -109,7 +116,10 @@ class Disturber:
         if not found:
             return None
         number = self.chance.choice(found)
-        os.kill(number, signal.SIGKILL)
+        try:
+            os.kill(number, signal.SIGKILL)
+        except ProcessLookupError:  # it ended meanwhile
+            return None
         return f"process {number}"
 
     def _node(self, act: Callable[[str], None], kind: str, but: str = "") -> str | None:

@@ -81,6 +81,7 @@ def _is_disturbed(what: str, disturbed: Sweep, three_nodes: Testbed) -> bool:
     return True
 
 
+@pytest.mark.timeout(1500)  # the launch alone may take 600 s
 def test_at_the_end_the_tables_are_those_of_a_quiet_run(disturbed: Sweep) -> None:
     done = disturbed.launch(limit_s=600)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -101,6 +102,8 @@ def _extend(sweep: Sweep) -> None:
     """More seeds for a sweep that is over too early for what is to be done to it: some machines are faster."""
     seeds = _seeds(sweep)
     sweep.spec.write_text(sweep.spec.read_text().replace(f"seed = {seeds}", f"seed = {[*range(len(seeds) + 10)]}"))
+    # While its job is in the queue a launch attaches to it, and then refuses more seeds.
+    until(lambda: sweep.place.controller() is None, RECOVERY_LIMIT_S, "the controller's job to end")
     done = sweep.launch("--detach", "--extend")
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -118,12 +121,12 @@ def _see_through(what: str, hit: str, sweep: Sweep, testbed: Testbed, joined: in
         testbed.mend(hit)
     if what.endswith("_preempted"):
         job = hit.split()[1]
-        until(lambda: sweep.place.outcome or _events_of(sweep, job)[-1] != "worker_joined", 30, f"{hit} to be left")
+        until(lambda: sweep.place.outcome or _events_of(sweep, job)[-1] != "worker_joined", 60, f"{hit} to be left")
         if _events_of(sweep, job)[-1] == "worker_joined":  # a sweep that is over lets its workers go without a word
             return False
         assert _events_of(sweep, job)[-2:] in (["worker_joined", "worker_draining"], LEFT)
     if what.endswith("_drained"):
-        until(lambda: testbed.state_of(hit) == "drained", 30, f"{hit} to be empty")
+        until(lambda: testbed.state_of(hit) == "drained", 60, f"{hit} to be empty")
         until(lambda: sweep.place.outcome or _joined(sweep) > joined, RECOVERY_LIMIT_S, "another worker elsewhere")
         if _joined(sweep) == joined:
             return False

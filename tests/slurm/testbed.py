@@ -298,6 +298,7 @@ class Testbed:
         here, there = Path("/proc/self/ns/net"), Path(f"/proc/{self._pid(name)}/ns/net")
         self._wait(name, lambda: there.readlink() != here.readlink())  # or eth0 would be put into our own network
         cable = f"{CABLE}{number}"
+        self._wait(name, lambda: not Path("/sys/class/net", cable).exists())  # a killed node's goes a moment after it
         self._run("ip", "link", "add", cable, "type", "veth", "peer", "name", "eth0", "netns", str(self._pid(name)))
         self._run("ip", "link", "set", cable, "master", BRIDGE, "up")
 
@@ -332,9 +333,9 @@ class Testbed:
         (self.folder / "pid" / name).unlink()
 
     def _wait(self, name: str, condition: Callable[[], bool]) -> None:
-        if not _until(condition, limit_s=30.0):
+        if not _until(condition, limit_s=60.0):
             log = self.folder / "log" / f"{name}.out"
-            raise RuntimeError(f"{name} did not come up in 30 s; its log {log} ends: {log.read_text()[-1000:]}")
+            raise RuntimeError(f"{name} did not come up in 60 s; its log {log} ends: {log.read_text()[-1000:]}")
 
 
 def _started(pid: int) -> str | None:
