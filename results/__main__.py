@@ -99,7 +99,8 @@ def _report(given: argparse.Namespace) -> Iterator[str]:
 
 
 def _query(given: argparse.Namespace) -> Iterator[str]:
-    from results.reader import load, refuse_gaps
+    from results.completeness import refuse_gaps
+    from results.reader import load
 
     with load(given.runs if len(given.runs) > 1 else given.runs[0]) as run:
         answer = run.arrow(given.sql)
@@ -141,7 +142,8 @@ def _diff(given: argparse.Namespace) -> Iterator[str]:
 
 def _compare(given: argparse.Namespace) -> Iterator[str]:
     from results.against import against_lines
-    from results.reader import load, refuse_gaps
+    from results.completeness import refuse_gaps
+    from results.reader import load
 
     with load(given.run) as run:
         refuse_gaps(run)

@@ -7,8 +7,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
+from results.completeness import refuse_gaps
 from results.errors import ResultsError
-from results.reader import Run, refuse_gaps
+from results.reader import Run
 
 SCORES = ("validation_score", "test_score")
 """What a point may be chosen by, the larger the better."""

@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from hpc.slurm import cancel as cancel_jobs
-from results.reader import failed_trials, finished_trial_ids, load
+from results.completeness import failed_trials
+from results.reader import finished_trial_ids, load
 from sweeps.attach import where
 from sweeps.cluster_run import ClusterRun
 from sweeps.errors import RunFolderError

@@ -277,7 +277,8 @@ def _say_how_to_go_on(plan: Plan, run: Path) -> int:
 
 def _finish(plan: Plan, run: "RunFolder") -> int:
     """Write the report, name what failed, say what to type next; the last line is the report's path."""
-    from results.reader import failed_trials, load
+    from results.completeness import failed_trials
+    from results.reader import load
     from results.report import write_report
 
     report = write_report(run.path)

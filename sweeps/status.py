@@ -5,7 +5,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from hpc.errors import SlurmError
-from results.reader import Run, failed_trials, last_written_us, load
+from results.completeness import failed_trials
+from results.reader import Run, last_written_us, load
 from sweeps.cluster_run import ClusterRun
 from sweeps.run_folder import Record, RunFolder, open_run
 from sweeps.run_lock import holder_of

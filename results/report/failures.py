@@ -2,7 +2,8 @@
 
 from dataclasses import replace
 
-from results.reader import FAILED, MISSING, Run
+from results.completeness import FAILED, MISSING
+from results.reader import Run
 from results.report.blocks import Section, listing
 
 ERRORS = """

@@ -5,7 +5,8 @@ from pathlib import Path
 from benchmarks.store import GROUP_BY, make_parts
 from benchmarks.store_writers import STORES, rows_from
 from benchmarks.synthetic_run import write_synthetic_run
-from results.reader import is_over, load, refuse_gaps
+from results.completeness import is_over, refuse_gaps
+from results.reader import load
 from results.schema import TABLES
 from sweeps.run_folder import RunFolder, open_run
 

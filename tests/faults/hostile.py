@@ -138,7 +138,8 @@ def _of_tailor() -> tuple[type[Exception], ...]:
 
 
 def _run(folder: Path, contents: dict[str, bytes]) -> bool:
-    from results.reader import failed_trials, finished_trial_ids, is_over, load, refuse_gaps
+    from results.completeness import failed_trials, is_over, refuse_gaps
+    from results.reader import finished_trial_ids, load
     from sweeps.run_folder import RunFolder, open_run
 
     put(folder, contents)

@@ -16,10 +16,11 @@ import pytest
 from tensorboardX.proto.event_pb2 import Event
 
 from results.__main__ import main
+from results.completeness import is_over
 from results.errors import ResultsError
 from results.export.command import TARGETS, export_lines
 from results.export.series import POINT_COLUMNS, trials_of, values_of
-from results.reader import is_over, load
+from results.reader import load
 from results.schema import TABLES
 from results.writer import Writer
 from tests.results.conftest import CODE, START, sha

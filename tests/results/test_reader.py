@@ -13,8 +13,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from results.completeness import failed_trials, missing_trials
 from results.errors import ResultsError
-from results.reader import failed_trials, finished_trial_ids, last_written_us, load, missing_trials
+from results.reader import finished_trial_ids, last_written_us, load
 from results.report import write_report
 from results.schema import SCHEMA_VERSION, TABLES, arrow_schema
 from results.writer import Writer

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from results.reader import failed_trials, finished_trial_ids, load
+from results.completeness import failed_trials
+from results.reader import finished_trial_ids, load
 from sweeps.run_folder import RunFolder, open_run
 
 ROOT = Path(__file__).resolve().parents[2]
