@@ -15,7 +15,7 @@ from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-d
 
 from hpc.errors import ClusterError
 from hpc.leftovers import MARK, guarded_folder, rays_own
-from hpc.ray_node import OBJECT_STORE_BYTES, ray_environment
+from hpc.ray_node import OBJECT_STORE_BYTES, has_child, ray_environment
 from hpc.rendezvous import write_whole
 
 SHARED_MEMORY = Path("/dev/shm")
@@ -42,6 +42,11 @@ def local_ray(cpus: int) -> Iterator[Path]:
                 yield folder
             finally:
                 ray.shutdown()
+
+
+def has_raylet() -> bool:
+    """Whether the Ray that this process has started has its raylet still: without it no process starts or ends."""
+    return has_child(os.getpid(), "raylet")
 
 
 def _start(folder: Path, cpus: int) -> None:

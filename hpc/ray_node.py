@@ -124,7 +124,7 @@ class RayNode:
 
     def has_ended(self) -> bool:
         """Whether the node has ended; `ray start --block` itself stays when its raylet was drained and has gone."""
-        is_up = _has_child(self._process.pid, "raylet")
+        is_up = has_child(self._process.pid, "raylet")
         self._was_up = self._was_up or is_up
         has_ended = self._process.poll() is not None or (self._was_up and not is_up)
         if has_ended and self._ended_s is None:
@@ -209,7 +209,7 @@ def _last_records(log: Path) -> str:
     return " | ".join(" ".join(record.split())[:LONGEST_RECORD] for record in telling[-LAST_WORDS:])
 
 
-def _has_child(process_id: int, name: str) -> bool:
+def has_child(process_id: int, name: str) -> bool:
     """Whether a process has a living child of that name."""
     for status in Path("/proc").glob("[0-9]*/stat"):
         try:

@@ -54,6 +54,10 @@ class _SlurmPlace:
     def slots(self, could_run: int) -> int:
         """Those of the workers that are there now."""
         self._cluster.wanted_slots = could_run
+        return self._cluster.slots
+
+    def check(self) -> None:
+        """See `Place.check`; looks once a second."""
         now_s = time.monotonic()
         if now_s - self._checked_s > 1.0:
             self._checked_s = now_s
@@ -61,7 +65,6 @@ class _SlurmPlace:
             head = self._folder.head()
             if head is None or head.generation != self._cluster.generation:
                 raise SupersededError(f"another controller serves {self._folder.path} now; this one ends")
-        return self._cluster.slots
 
     def lost(self, nodes: tuple[str, ...]) -> bool:
         """See `Place.lost`; waits a moment for Ray to notice."""

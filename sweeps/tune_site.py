@@ -55,10 +55,10 @@ class Place(Protocol):
     """Whether nodes do: then a trial whose node is lost or left gives up its process, and starts on another one."""
 
     def slots(self, could_run: int) -> int:
-        """Trials that can run at once now, where so many could be used; asked several times a second.
+        """Trials that can run at once now, where so many could be used; asked several times a second."""
 
-        Raises what has ended the place, if something has.
-        """
+    def check(self) -> None:
+        """Raises what has ended the place, if something has: Tune would wait for it; asked at each turn of its loop."""
 
     def lost(self, nodes: tuple[str, ...]) -> bool:
         """Whether one of these nodes (Ray's ids) has died or is being left; of none, whether any has, lately."""
@@ -99,7 +99,7 @@ class TuneSite:
             # The trainable itself only waits for its ranks. Tune drops the empty bundle, so rank i is in bundle i.
             resources_per_trial=tune.PlacementGroupFactory(bundles, strategy=self._resources.placement.upper()),
             search_alg=_BoardSearcher(board, self._order | {"comes_and_goes": place.comes_and_goes}, place),
-            scheduler=_LiveFIFO(stop),
+            scheduler=_LiveFIFO(stop, place),
             num_samples=-1,
             reuse_actors=True,
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
@@ -291,12 +291,13 @@ class _BoardSearcher(Searcher):
 class _LiveFIFO(FIFOScheduler):
     """First in, first out over the live trials alone: Tune's own walks over all that ever were, at each step.
 
-    It is asked at each turn of Tune's loop, some ten times a second at least, so it is also where a stop takes effect.
+    It is asked at each turn of Tune's loop, some ten times a second at least, so a stop takes effect here, and the end
+    of the place.
     """
 
-    def __init__(self, stop: StopSignals) -> None:
+    def __init__(self, stop: StopSignals, place: Place) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self._stop = stop
+        self._stop, self._place = stop, place
         self._live: dict[str, Trial] = {}
         self._ended: list[Trial] = []  # since the last turn
 
@@ -321,8 +322,9 @@ class _LiveFIFO(FIFOScheduler):
         self._ended.append(trial)
 
     def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
-        """The first that waits for its process; raises Interrupted when a stop was asked for."""
+        """The first that waits for its process; raises Interrupted when a stop was asked for, and see `Place.check`."""
         self._stop.check()
+        self._place.check()
         while self._ended:
             _let_go(tune_controller, self._ended.pop())
         return next((trial for trial in self._live.values() if trial.status in (Trial.PENDING, Trial.PAUSED)), None)

@@ -255,6 +255,19 @@ def test_a_killed_launch_leaves_no_process_and_the_next_goes_on(tmp_path: Path, 
     assert {row["cause"] for row in abandoned} == {"the process that launched it ended without a word"}
 
 
+@pytest.mark.slow
+@pytest.mark.ray
+def test_a_launch_whose_raylet_is_killed_ends_and_says_so(tmp_path: Path) -> None:
+    """Tune would wait for ever."""
+    process, started = start_sweep(tmp_path, "local")
+    (raylet,) = [each for each in started if name_of(each) == "raylet"]
+    raylet.kill()
+    said, _ = process.communicate(timeout=100)
+    assert process.returncode == 1
+    assert "Ray's raylet on this machine has ended" in said.splitlines()[-1]
+    assert not psutil.wait_procs(started, 30)[1]
+
+
 @pytest.mark.ray
 @pytest.mark.slow
 def test_a_trial_whose_slot_is_killed_is_tried_again(tmp_path: Path) -> None:
