@@ -1,6 +1,5 @@
 """A private Ray on this machine as the place of trials: a fixed number of slots, which never go away."""
 
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,22 +15,18 @@ class _LocalPlace:
 
     def __init__(self, storage: Path, slots: int) -> None:
         self.storage, self.most_slots = storage, slots
-        self._checked_s = 0.0
 
     def slots(self, could_run: int) -> int:  # noqa: ARG002  # the interface of all places
         """All of them."""
         return self.most_slots
 
     def check(self) -> None:
-        """See `Place.check`; looks once a second. Where its head has gone, Ray ends this process itself."""
-        now_s = time.monotonic()
-        if now_s - self._checked_s > 1.0:
-            self._checked_s = now_s
-            if not has_raylet():
-                raise ClusterError(
-                    "Ray's raylet on this machine has ended: it was killed, or the memory was full; what is finished "
-                    "is kept: to go on, type the same command again"
-                )
+        """See `Place.check`; where its head has gone, Ray ends this process itself."""
+        if not has_raylet():
+            raise ClusterError(
+                "Ray's raylet on this machine has ended: it was killed, or the memory was full; what is finished "
+                "is kept: to go on, type the same command again"
+            )
 
     def lost(self, nodes: tuple[str, ...]) -> bool:  # noqa: ARG002
         """Never: this machine is there as long as this process is."""

@@ -49,7 +49,6 @@ class _SlurmPlace:
 
     def __init__(self, storage: Path, cluster: Cluster, folder: ClusterFolder) -> None:
         self.storage, self._cluster, self._folder = storage, cluster, folder
-        self._checked_s = 0.0
 
     def slots(self, could_run: int) -> int:
         """Those of the workers that are there now."""
@@ -57,14 +56,11 @@ class _SlurmPlace:
         return self._cluster.slots
 
     def check(self) -> None:
-        """See `Place.check`; looks once a second."""
-        now_s = time.monotonic()
-        if now_s - self._checked_s > 1.0:
-            self._checked_s = now_s
-            self._cluster.check()
-            head = self._folder.head()
-            if head is None or head.generation != self._cluster.generation:
-                raise SupersededError(f"another controller serves {self._folder.path} now; this one ends")
+        """See `Place.check`."""
+        self._cluster.check()
+        head = self._folder.head()
+        if head is None or head.generation != self._cluster.generation:
+            raise SupersededError(f"another controller serves {self._folder.path} now; this one ends")
 
     def lost(self, nodes: tuple[str, ...]) -> bool:
         """See `Place.lost`; waits a moment for Ray to notice."""

@@ -28,6 +28,7 @@ from sweeps.stop import StopSignals
 from tailor.cache import Cache
 
 POLL_S = 0.05
+CHECK_EVERY_S = 1.0  # whether the place is there still
 FIRST_HOLD_S = 0.5
 LONGEST_HOLD_S = 10.0
 GIVES_UP = ("died", "suspended", "moved")  # where nodes come and go: the process then, with its place
@@ -58,7 +59,7 @@ class Place(Protocol):
         """Trials that can run at once now, where so many could be used; asked several times a second."""
 
     def check(self) -> None:
-        """Raises what has ended the place, if something has: Tune would wait for it; asked at each turn of its loop."""
+        """Raises what has ended the place, if something has: Tune would wait for it; asked once a second."""
 
     def lost(self, nodes: tuple[str, ...]) -> bool:
         """Whether one of these nodes (Ray's ids) has died or is being left; of none, whether any has, lately."""
@@ -298,6 +299,7 @@ class _LiveFIFO(FIFOScheduler):
     def __init__(self, stop: StopSignals, place: Place) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._stop, self._place = stop, place
+        self._checked_s = 0.0
         self._live: dict[str, Trial] = {}
         self._ended: list[Trial] = []  # since the last turn
 
@@ -324,7 +326,10 @@ class _LiveFIFO(FIFOScheduler):
     def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
         """The first that waits for its process; raises Interrupted when a stop was asked for, and see `Place.check`."""
         self._stop.check()
-        self._place.check()
+        now_s = time.monotonic()
+        if now_s - self._checked_s > CHECK_EVERY_S:
+            self._checked_s = now_s
+            self._place.check()
         while self._ended:
             _let_go(tune_controller, self._ended.pop())
         return next((trial for trial in self._live.values() if trial.status in (Trial.PENDING, Trial.PAUSED)), None)
