@@ -197,6 +197,8 @@ def ray_environment(token: Path, folder: Path) -> dict[str, str]:
         "RAY_AUTH_TOKEN": "",  # one of the user's, for another cluster, would come before the file
         "RAY_AUTH_TOKEN_PATH": str(token),
         "RAY_USAGE_STATS_ENABLED": "0",
+        # A head would keep an event of each call, up to 100,000, for a dashboard that is not there.
+        "RAY_task_events_report_interval_ms": "0",
     }
 
 
