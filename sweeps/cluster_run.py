@@ -26,7 +26,7 @@ from sweeps.spec import Resources
 # What the forecast takes for granted of a cluster.
 START_S = 30.0  # from the start of a worker's job to its first trial
 NOTICED_AFTER_S = 15.0  # the loss of a node
-CHECKPOINT_EVERY_S = 30.0  # as tailor.runner writes them
+CHECKPOINT_EVERY_S = 30.0  # tailor.runner writes them so often at least
 
 
 @dataclass(frozen=True, kw_only=True)

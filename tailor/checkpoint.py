@@ -26,6 +26,8 @@ from tailor.state import write_whole
 AGREE_EVERY_S = 1.0
 AGREE_EVERY_STEPS = 100  # at most, however fast steps are
 CHECKSUM_BYTES = 32
+SOONEST_S = 5.0  # between two writes, however fast they are
+WRITING_FRACTION = 0.005  # of the time that a stage takes, for its checkpoints
 log = logging.getLogger(__name__)
 
 Pause = Callable[[], bool]
@@ -61,7 +63,8 @@ class Checkpoint:
 
     Args:
         path: the file; None keeps no checkpoints.
-        every_s: least seconds between two writes; 0 writes whenever asked.
+        every_s: most seconds between two writes; 0 writes whenever asked. Where a write is fast the next one comes
+            sooner: a small network whose node is lost then loses seconds.
         ranks: those that train together.
         pause: asked on rank 0, wherever the ranks agree on going on.
     """
@@ -69,6 +72,7 @@ class Checkpoint:
     def __init__(self, path: Path | None, every_s: float, ranks: Ranks, pause: Pause = never) -> None:
         self.path, self.every_s, self.ranks, self.pause = path, every_s, ranks, pause
         self._last_s = time.monotonic()
+        self._pause_s = min(every_s, SOONEST_S)  # until the next write; by how long the last one took
 
     def wish(self) -> Wish:
         """What rank 0 wants; other ranks want nothing of their own."""
@@ -76,7 +80,7 @@ class Checkpoint:
             return Wish.GO_ON
         if self.pause():
             return Wish.PAUSE
-        is_due = self.path is not None and time.monotonic() - self._last_s >= self.every_s
+        is_due = self.path is not None and time.monotonic() - self._last_s >= self._pause_s
         return Wish.KEEP if is_due else Wish.GO_ON
 
     def agree(self) -> Wish:
@@ -130,10 +134,12 @@ class Checkpoint:
 
     def write(self, content: bytes) -> None:
         """Write what the stage goes on from (rank 0 alone); the old file stays until the new one is whole."""
+        begin_s = time.monotonic()
         if self.path is not None and self.ranks.rank == 0:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             write_whole(self.path, hashlib.sha256(content).digest() + content)
         self._last_s = time.monotonic()
+        self._pause_s = min(self.every_s, max(SOONEST_S, (self._last_s - begin_s) / WRITING_FRACTION))
 
     def read(self) -> bytes:
         """What was written last, on all ranks; empty at a fresh start, and where the file is not what was written."""

@@ -135,7 +135,7 @@ def run_trial(
         cache: where finished stages are found and stored.
         ranks: from `tailor.distributed.join`.
         checkpoint_folder: where an interrupted stage goes on from; None keeps no checkpoints.
-        checkpoint_every_s: least seconds between two checkpoints of one stage.
+        checkpoint_every_s: most seconds between two checkpoints of one stage; see `tailor.checkpoint.Checkpoint`.
         pause: asked on rank 0 alone, about once a second while a stage trains and before each stage that is computed;
             once it says yes, the checkpoint is written and the trial ends with `Paused`. A later call goes on from
             exactly there, or without a checkpoint folder from the last finished stage.

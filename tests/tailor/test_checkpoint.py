@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tailor.checkpoint import Checkpoint
+from tailor import checkpoint as checkpoint_module
+from tailor.checkpoint import SOONEST_S, WRITING_FRACTION, Checkpoint, Wish
 from tailor.distributed import Ranks
 
 CONTENT = bytes(range(200))
@@ -35,3 +36,31 @@ def test_a_damaged_one_counts_as_none(tmp_path: Path, ranks: Ranks, caplog: pyte
     with caplog.at_level(logging.WARNING):
         assert checkpoint.read() == b""
     assert f"damaged checkpoint, the stage begins anew: {path}" in caplog.text
+
+
+def test_the_pause_until_the_next_one_grows_with_the_time_that_a_write_takes(
+    tmp_path: Path, ranks: Ranks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now_s, write_s = 0.0, [0.0]
+
+    def slow_disk(_path: Path, _content: bytes) -> None:
+        nonlocal now_s
+        now_s += write_s[0]
+
+    monkeypatch.setattr(checkpoint_module, "write_whole", slow_disk)
+    monkeypatch.setattr(checkpoint_module.time, "monotonic", lambda: now_s)
+
+    def pause_s(checkpoint: Checkpoint) -> float:
+        """Seconds until it is due, in steps of half a second."""
+        nonlocal now_s
+        begin_s = now_s
+        while checkpoint.wish() is not Wish.KEEP:
+            now_s += 0.5
+        return now_s - begin_s
+
+    checkpoint = Checkpoint(tmp_path / "stage", 30.0, ranks)
+    assert pause_s(checkpoint) == SOONEST_S  # nothing is known of the disk
+    for write_s[0], expected_s in ((0.001, SOONEST_S), (0.05, 0.05 / WRITING_FRACTION), (60.0, 30.0)):
+        checkpoint.write(CONTENT)
+        assert pause_s(checkpoint) == pytest.approx(expected_s, abs=0.5)
+    assert pause_s(Checkpoint(tmp_path / "stage", 0.0, ranks)) == 0.0
