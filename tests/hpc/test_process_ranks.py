@@ -8,11 +8,11 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 
 from hpc.process_ranks import ProcessRanks
 from hpc.ranks import RankDied, RankFailed
+from tests.hpc.processes import are_ended
 
 HERE = Path(__file__).parent
 LOOPBACK_IN_PROC = {"0100007F", "0000000000000000FFFF00000100007F"}
@@ -37,12 +37,6 @@ def two_ranks() -> Iterator[ProcessRanks]:
     ranks.kill()
 
 
-def ended(process_ids: list[int], limit_s: float = 30.0) -> bool:
-    """Whether the processes are gone within the limit (not even zombies of ours are left)."""
-    _, alive = psutil.wait_procs([one for one in psutil.process_iter() if one.pid in process_ids], limit_s)
-    return not alive
-
-
 def test_the_target_lives_on_from_call_to_call(one_rank: ProcessRanks) -> None:
     assert one_rank.call("count") == [1]
     assert one_rank.call("count") == [2]
@@ -54,7 +48,7 @@ def test_close_ends_exactly_what_was_started(one_rank: ProcessRanks) -> None:
     bystander = subprocess.Popen(["sleep", "600"])
     started = one_rank.process_ids
     one_rank.close()
-    assert ended(started)
+    assert are_ended(started)
     assert bystander.poll() is None
     bystander.kill()
     bystander.wait()
@@ -72,7 +66,7 @@ def test_no_answer_in_time_ends_the_rank(one_rank: ProcessRanks) -> None:
     started = one_rank.process_ids
     with pytest.raises(RankDied, match="rank 0 of 1: no answer"):
         one_rank.call("hang", timeout_s=0.5)
-    assert ended(started)
+    assert are_ended(started)
 
 
 def test_a_killed_rank_is_told_with_its_last_words(one_rank: ProcessRanks) -> None:
@@ -101,7 +95,7 @@ def test_a_failure_shows_at_once_though_the_other_rank_hangs(two_ranks: ProcessR
         two_ranks.call("fail_on", rank)
     assert time.monotonic() - begin < 10
     assert "fail_on" in failure.value.traceback
-    assert ended(started)
+    assert are_ended(started)
 
 
 @pytest.mark.slow
@@ -109,7 +103,7 @@ def test_a_death_shows_at_once_though_the_other_rank_hangs(two_ranks: ProcessRan
     started = two_ranks.process_ids
     with pytest.raises(RankDied, match="rank 1 of 2 was ended by SIGKILL"):
         two_ranks.call("die_on", 1)
-    assert ended(started)
+    assert are_ended(started)
 
 
 @pytest.mark.slow
@@ -131,7 +125,7 @@ def test_two_ranks_reduce_over_the_loopback_alone() -> None:
         assert [each["GLOO_SOCKET_IFNAME"] for each in ranks.call("environment")] == ["lo", "lo"]
         started = ranks.process_ids
         ranks.close()
-        assert ended(started)
+        assert are_ended(started)
     finally:
         ranks.kill()
 
@@ -151,4 +145,4 @@ def test_ranks_end_with_a_parent_that_was_killed() -> None:
     parent.kill()
     parent.wait()
     parent.stdout.close()
-    assert ended(started)
+    assert are_ended(started)

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from hpc.ranks import RankDied, RankFailed
+from tests.hpc.processes import are_ended
 
 HERE = Path(__file__).parent
 
@@ -30,11 +30,6 @@ def machine() -> Iterator[Any]:
             yield hpc.ray_ranks
 
 
-def ended(process_ids: list[int], limit_s: float = 30.0) -> bool:
-    _, alive = psutil.wait_procs([one for one in psutil.process_iter() if one.pid in process_ids], limit_s)
-    return not alive
-
-
 def test_two_actors_reduce(machine: Any) -> None:
     ranks = machine.RayRanks("rank_target:Gloo", 2)
     try:
@@ -51,12 +46,12 @@ def test_failures_and_deaths_show_at_once(machine: Any) -> None:
         ranks.call("fail_on", 1)
     assert "fail_on" in failure.value.traceback
     assert time.monotonic() - begin < 10
-    assert ended(started)
+    assert are_ended(started)
     ranks = machine.RayRanks("rank_target:Plain", 2)
     started = ranks.call("process_id")
     with pytest.raises(RankDied, match="rank 0 of 2: "):
         ranks.call("die_on", 0)
-    assert ended(started)
+    assert are_ended(started)
 
 
 def test_a_death_is_the_cause_of_its_neighbours_error(machine: Any, monkeypatch: pytest.MonkeyPatch) -> None:

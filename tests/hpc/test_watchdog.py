@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from hpc import ranks as hpc_ranks
 from hpc.process_ranks import ProcessRanks
 from hpc.ranks import RankHung, Watchdog
+from tests.hpc.processes import are_ended
 
 HERE = Path(__file__).parent
 LIMIT_S = 4.0
@@ -36,10 +36,6 @@ def two_ranks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
         ranks = RayRanks("rank_target:Watched", 2, hang_limit_s=LIMIT_S)
         yield ranks
         ranks.kill()
-
-
-def are_ended(process_ids: list[int], limit_s: float = 30.0) -> bool:
-    return not psutil.wait_procs([one for one in psutil.process_iter() if one.pid in process_ids], limit_s)[1]
 
 
 @pytest.mark.slow

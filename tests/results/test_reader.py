@@ -16,11 +16,12 @@ import pytest
 from results.completeness import failed_trials, missing_trials
 from results.errors import ResultsError
 from results.reader import finished_trial_ids, last_written_us, load
-from results.report import write_report
 from results.schema import SCHEMA_VERSION, TABLES, arrow_schema
 from results.writer import Writer
 
 Row = Callable[..., dict[str, Any]]
+VERSION_1 = Path(__file__).parent / "data" / "v1"
+"""Written by version 1 of this package."""
 
 
 def test_the_last_row_of_a_key_stands_whatever_the_parts_are_called(tmp_path: Path, trial_row: Row) -> None:
@@ -318,123 +319,6 @@ def test_estimates_of_one_value_have_no_r_squared(tmp_path: Path, synthetic: Any
         assert run.rows("SELECT test_score, test_images FROM measured_points") == [
             {"test_score": None, "test_images": 1}
         ]
-
-
-VERSION_1 = Path(__file__).parent / "data" / "v1"
-"""Written by version 1 of this package: two arms, two seeds, of which fine_tune's second failed."""
-
-
-def test_version_1_is_read_under_the_names_of_today() -> None:
-    part = pq.ParquetFile(VERSION_1 / "tables" / "operating_points" / "part.parquet")
-    assert part.schema_arrow.metadata[b"schema_version"] == b"1"
-    raw = {(row["trial_id"], row["point"]): row for row in part.read().to_pylist()}
-    assert "validation_accuracy_fraction" in part.schema_arrow.names
-    with load(VERSION_1) as run:
-        rows = run.rows("SELECT * FROM operating_points")
-        assert [row["tuning_json"] for row in run.rows("SELECT * FROM planned")] == [None] * 4
-        assert len(run.rows("SELECT * FROM epochs WHERE train_accuracy_fraction = 0.75")) == 1
-        tested = run.rows("SELECT trial_id, point, metric, test_score, test_images FROM measured_points")
-    assert len(rows) == len(raw) == 5
-    for row in rows:
-        old = raw[row["trial_id"], row["point"]]
-        assert row["metric"] == "accuracy"
-        assert row["validation_score"] == row["deciding_score"] == old["validation_accuracy_fraction"]
-        assert row["trained_macs"] is None
-        assert row["asked_removed_macs_fraction"] == old["asked_removed_macs_fraction"]
-    assert {row["test_images"] for row in tested} == {5}
-    assert all(0.0 <= row["test_score"] <= 1.0 for row in tested)
-    assert len(finished_trial_ids(VERSION_1)) == 3
-
-
-def test_a_run_may_have_parts_of_both_versions_and_the_last_row_stands(tmp_path: Path) -> None:
-    shutil.copytree(VERSION_1, tmp_path / "run")
-    with load(VERSION_1) as run:
-        first, *_ = run.rows("SELECT * EXCLUDE (written_at) FROM operating_points ORDER BY trial_id, point")
-    Writer(tmp_path / "run" / "tables").write("operating_points", [first | {"validation_score": 0.125}])
-    with load(tmp_path / "run") as run:
-        rows = run.rows("SELECT validation_score FROM operating_points ORDER BY trial_id, point")
-    assert rows[0] == {"validation_score": 0.125}
-    assert len(rows) == 5
-
-
-def test_version_1_has_a_report(tmp_path: Path) -> None:
-    shutil.copytree(VERSION_1, tmp_path / "run")
-    assert "transtailor" in write_report(tmp_path / "run").read_text()
-
-
-def test_version_1_with_other_columns_is_refused(tmp_path: Path) -> None:
-    shutil.copytree(VERSION_1, tmp_path / "run")
-    part = tmp_path / "run" / "tables" / "operating_points" / "part.parquet"
-    pq.write_table(pq.ParquetFile(part).read().drop_columns(["macs"]), part)
-    with pytest.raises(ResultsError, match="expected the columns"):
-        load(tmp_path / "run")
-
-
-VERSION_2 = Path(__file__).parent / "data" / "v2"
-"""Written by version 2 of this package: every table that it had, with tuning and training images."""
-
-
-def test_version_2_is_read_under_the_names_of_today() -> None:
-    raw = {folder.name: pq.ParquetFile(folder / "part.parquet").read() for folder in (VERSION_2 / "tables").iterdir()}
-    assert set(raw) == set(TABLES) - {"printed", "timings", "kept_filters"}
-    assert {table.schema.metadata[b"schema_version"] for table in raw.values()} == {b"2"}
-    with load(VERSION_2) as run:
-        for name, table in raw.items():
-            same = [column for column in table.column_names if column in {one.name for one in TABLES[name].columns}]
-            listed = ", ".join(f'"{column}"' for column in same)
-            rows = run.rows(f"SELECT {listed} FROM {name}")
-            assert sorted(map(str, rows)) == sorted(map(str, table.select(same).to_pylist()))
-        assert [row["nodes"] for row in run.rows("FROM attempts")] == [None] * 4
-        events = run.rows("SELECT driver, number, job, node, slots, detail FROM events ORDER BY driver")
-    assert events == [
-        {"driver": f"e{n}", "number": 0, "job": None, "node": None, "slots": None, "detail": f"node {n}"}
-        for n in range(2)
-    ]
-
-
-VERSION_3 = Path(__file__).parent / "data" / "v3"
-"""Written by version 3 of this package: every table that it had, of eight made-up trials."""
-
-
-def test_version_3_is_read_as_it_is_and_its_models_were_not_timed(tmp_path: Path) -> None:
-    raw = {folder.name: pq.ParquetFile(folder / "part.parquet").read() for folder in (VERSION_3 / "tables").iterdir()}
-    assert set(raw) == set(TABLES) - {"timings", "kept_filters"}
-    assert {table.schema.metadata[b"schema_version"] for table in raw.values()} == {b"3"}
-    with load(VERSION_3) as run:
-        for name, table in raw.items():
-            assert sorted(map(str, run.rows(f"FROM {name}"))) == sorted(map(str, table.to_pylist()))
-        assert run.rows("FROM timings") == run.rows("FROM timed_on") == run.rows("FROM kept_filters") == []
-        assert {row["latency_ms"] for row in run.rows("SELECT latency_ms FROM measured_points")} == {None}
-    shutil.copytree(VERSION_3, tmp_path / "run")
-    assert "transtailor" in write_report(tmp_path / "run").read_text()
-
-
-def timing(model_key: str, latency_ms: float, **more: object) -> dict[str, Any]:
-    return {
-        "model_key": model_key, "device_name": "cpu a", "threads": 1, "precision": "float32", "batch": 1, "repeats": 9,
-        "latency_ms": latency_ms, "latency_lower_quartile_ms": 1.0, "latency_upper_quartile_ms": 9.0,
-        "peak_memory_bytes": 1000, "torch_version": "2", "code_digest": "c",
-    } | more  # fmt: skip
-
-
-def test_measured_points_have_the_times_of_the_circumstance_in_which_most_models_were_timed(tmp_path: Path) -> None:
-    shutil.copytree(VERSION_3, tmp_path / "run")
-    with load(tmp_path / "run") as run:
-        first, second, third, *_ = (row["model_key"] for row in run.rows("SELECT model_key FROM operating_points"))
-    writer = Writer(tmp_path / "run" / "tables")
-    writer.write("timings", [timing(first, 3.0), timing(second, 5.0, peak_memory_bytes=None)])
-    writer.write("timings", [timing(third, 0.5, device_name="gpu b"), timing(first, 0.25, batch=8)])
-    writer.write("timings", [timing(first, 4.0)])
-    for runs in (tmp_path / "run", [tmp_path / "run", VERSION_3]):
-        with load(runs) as run:
-            found = run.rows("SELECT model_key, latency_ms, peak_memory_bytes FROM measured_points")
-            timed = {row.pop("model_key"): tuple(row.values()) for row in found if row["latency_ms"]}
-            assert timed == {first: (4.0, 1000), second: (5.0, None)}
-            assert run.rows("FROM timed_on") == [
-                {"device_name": "cpu a", "threads": 1, "precision": "float32", "batch": 1, "models": 2}
-            ]
-            (points,) = run.rows("SELECT count(*) AS n, count(DISTINCT (trial_id, point)) AS d FROM measured_points")
-            assert points["n"] == points["d"] == len(found)
 
 
 def test_printed_numbers_without_a_budget_are_one_row_for_each_key(tmp_path: Path) -> None:

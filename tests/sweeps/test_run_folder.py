@@ -14,7 +14,7 @@ import pytest
 from results.reader import load
 from sweeps.errors import RunFolderError
 from sweeps.plan import Plan, make_plan
-from sweeps.provenance import ROOT, code_digest, provenance, sources
+from sweeps.provenance import code_digest, sources
 from sweeps.relaunch import described, difference, start
 from sweeps.run_folder import FORMAT, RunFolder, create_run, open_run, remove_abandoned, save_code
 from sweeps.run_lock import RunLock, holder_of
@@ -351,34 +351,6 @@ def _made_with_other_code(run: RunFolder) -> None:
     digest = open_run(run).code_digest
     run.provenance.write_text(run.provenance.read_text().replace(digest, "f" * 64))
     run.code_of(digest).rename(run.code_of("f" * 64))
-
-
-def test_the_commit_is_written_down_and_git_is_optional(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    facts = provenance(sources())
-    if (ROOT / ".git").exists():
-        command = ["git", "-C", str(ROOT), "rev-parse", "HEAD"]
-        head = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-        assert facts["git"]["commit"] == head
-        assert facts["git"]["dirty"] == bool(facts["git"]["changes"])
-    monkeypatch.setenv("PATH", str(tmp_path))
-    without = provenance(sources())
-    assert without == {**facts, "at": without["at"], "git": None}
-
-
-def test_the_digest_is_of_code_and_not_of_specs(tmp_path: Path) -> None:
-    for name in ("hpc", "results", "sweeps", "tailor"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "code.py").write_text("x = 1\n")
-    (tmp_path / "sweeps" / "specs").mkdir()
-    first = code_digest(sources(tmp_path))
-    (tmp_path / "sweeps" / "specs" / "paper.toml").write_text("name = 'paper'\n")
-    (tmp_path / "tailor" / "notes.txt").write_text("not code")
-    assert code_digest(sources(tmp_path)) == first
-    assert Path("sweeps/specs/paper.toml") in sources(tmp_path)
-    (tmp_path / "tailor" / "code.py").write_text("x = 2\n")
-    second = code_digest(sources(tmp_path))
-    (tmp_path / "tailor" / "code.py").rename(tmp_path / "tailor" / "renamed.py")
-    assert len({first, second, code_digest(sources(tmp_path))}) == 3
 
 
 def test_a_copy_of_the_code_is_made_once(make_run: RunFolder) -> None:

@@ -125,7 +125,7 @@ def test_ranks_agree_about_once_a_second(ranks: Ranks, monkeypatch: pytest.Monke
         for step in range(1, steps + 1):
             now_s[0] += seconds_of_a_step
             if agreements.after_step():
-                assert agreements.reach(torch.zeros(3)) == ([0.0] * 3, Wish.GO_ON)
+                assert agreements.reach([0.0] * 3) == ([0.0] * 3, Wish.GO_ON)
                 at.append(step)
         return [after - before for before, after in zip(at, at[1:], strict=False)]
 
