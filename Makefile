@@ -35,6 +35,7 @@ bench: $(READY)  ## half an hour: speed and memory beside the alternatives; writ
 	$(BIN)/python benchmarks/footprint.py
 	$(BIN)/python benchmarks/planning.py
 	$(BIN)/python benchmarks/pruned_model.py
+	$(BIN)/python benchmarks/pruned_speed.py
 	$(BIN)/python benchmarks/input_path.py
 
 bench-long: $(READY)  ## four hours: the other benchmarks, faults, hostile input, sweeps on a real SLURM (root, the packages of slurm-testbed)

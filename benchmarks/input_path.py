@@ -117,7 +117,7 @@ def draw(path: Path, images: int) -> Samples:
 
 def normalised(*crops: v2.Transform) -> v2.Compose:
     """Torchvision's transforms from uint8 images to what networks see."""
-    return v2.Compose([*crops, v2.ToDtype(torch.float32, scale=True), v2.Normalize([0.5] * 3, [0.5] * 3)])
+    return v2.Compose([*crops, v2.ToDtype(torch.float32, scale=True), v2.Normalize([0.5], [0.5])])
 
 
 def expect_same_pixels(samples: Samples) -> None:

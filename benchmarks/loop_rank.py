@@ -2,6 +2,8 @@
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -10,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tailor import networks
+from tailor.catalog import NETWORKS
 from tailor.checkpoint import Checkpoint
 from tailor.config import DataConfig
 from tailor.data import Samples, normalise, splits
@@ -18,10 +21,20 @@ from tailor.norm import synchronise_norms
 from tailor.optimisation import Optimisation
 from tailor.seeds import stream
 from tailor.stages import Task, Training
-from tailor.train import group, optimiser_for, train
+from tailor.train import drops, group, optimiser_for, train
 
 SEED = 0
+CLASSES, PIXELS, PHOTOGRAPHS = 5, 96, 96  # of random images, for networks that read photographs
 CHECKPOINT_EVERY_S = 30.0  # what a sweep's trials have
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """What both loops train a network on."""
+
+    samples: Samples
+    classes: int
+    normalised: Tensor  # whoever writes a loop by hand for a small set normalises it once, so that is not timed
 
 
 class LoopRank:
@@ -29,24 +42,10 @@ class LoopRank:
 
     def __init__(self) -> None:
         self._ranks = join("cpu")
-        data = DataConfig()
-        task = Task(
-            name=data.name,
-            sha256=data.sha256,
-            train_images=data.train_images,
-            images_per_class=None,
-            split_seed=data.split_seed,
-            subset_seed=None,
-            augmentation=data.augmentation,
-        )
-        self._samples: Samples = splits(task).train
-        self._classes = data.info.target_classes
-        # Whoever writes a loop by hand for a small set normalises it once, so that is not timed.
-        self._images, self._labels = normalise(self._samples.fetch().images), self._samples.labels
 
-    def images(self) -> int:
+    def images(self, network: str) -> int:
         """Training images of one epoch, over all ranks."""
-        return len(self._samples)
+        return len(work_for(network).samples)
 
     def seconds(self, loop: str, network: str, epochs: int, batch_size: int, folder: str) -> tuple[float, float]:
         """Wall time, as the slowest rank sees it, and this rank's CPU time of `epochs` epochs on a new network.
@@ -56,17 +55,20 @@ class LoopRank:
         model = self._network(network)
         self._meet()
         wall_s, cpu_s = time.perf_counter(), time.process_time()
-        self._train(loop, model, self._training(epochs, batch_size), Path(folder))
+        self._train(loop, network, model, self._training(epochs, batch_size), Path(folder))
         cpu_s = time.process_time() - cpu_s
         self._meet()
         return time.perf_counter() - wall_s, cpu_s
 
     def difference(self, network: str, batch_size: int, folder: str) -> float:
-        """Largest difference of a weight after one epoch of each loop, as a share of how far the weights moved."""
+        """Largest difference of a weight after one epoch of each loop, as a share of how far the weights moved.
+
+        Without dropout: ours draws it step by step from seeds of its own, the bare loop as it comes.
+        """
         training = self._training(1, batch_size)
-        before, ours, bare = (self._network(network) for _ in range(3))
-        self._train("ours", ours, training, Path(folder))
-        self._train("bare", bare, training, Path(folder))
+        before, ours, bare = (_without_dropout(self._network(network)) for _ in range(3))
+        self._train("ours", network, ours, training, Path(folder))
+        self._train("bare", network, bare, training, Path(folder))
         moved = max(_distances(before, ours))
         return max(_distances(ours, bare)) / moved
 
@@ -74,21 +76,22 @@ class LoopRank:
         """Leave the process group."""
         leave()
 
-    def _train(self, loop: str, model: nn.Module, training: Training, folder: Path) -> None:
+    def _train(self, loop: str, network: str, model: nn.Module, training: Training, folder: Path) -> None:
+        work = work_for(network)
         if loop == "ours":
             checkpoint = Checkpoint(folder / "benchmark.safetensors", CHECKPOINT_EVERY_S, self._ranks)
             optimiser = optimiser_for([group(list(model.parameters()), training.learning_rate)], training)
-            train(model, optimiser, self._samples, training, "none", self._ranks, checkpoint)
+            train(model, optimiser, work.samples, training, "none", self._ranks, checkpoint)
             checkpoint.remove()
         elif loop == "bare":
             seeds = [stream(training.seed, "order", epoch) for epoch in range(training.epochs)]
-            train_bare(model, self._images, self._labels, training, seeds, self._ranks)
+            train_bare(model, work.normalised, work.samples.labels, training, seeds, self._ranks)
         else:
             raise ValueError(f"no loop {loop!r}; type ours or bare")
 
     def _network(self, name: str) -> nn.Module:
         """The network in training mode, its norms synchronised: the same for both loops."""
-        return synchronise_norms(networks.build(name, self._classes, seed=SEED).train(), self._ranks)
+        return synchronise_norms(networks.build(name, work_for(name).classes, seed=SEED).train(), self._ranks)
 
     def _training(self, epochs: int, batch_size: int) -> Training:
         """As the trials of a sweep fine-tune by default."""
@@ -107,6 +110,46 @@ class LoopRank:
     def _meet(self) -> None:
         if self._ranks.count > 1:
             dist.barrier()
+
+
+@lru_cache(maxsize=1)
+def work_for(network: str) -> Work:
+    """The training images of the digits task, or random ones where the network reads larger images."""
+    samples, classes = _digits()
+    if samples.images.shape[1:] != NETWORKS[network].input_shape:
+        samples, classes = _photographs(), CLASSES
+    return Work(samples=samples, classes=classes, normalised=normalise(samples.fetch().images))
+
+
+def _digits() -> tuple[Samples, int]:
+    """The training images as trials have them by default, and the number of their classes."""
+    data = DataConfig()
+    task = Task(
+        name=data.name,
+        sha256=data.sha256,
+        train_images=data.train_images,
+        images_per_class=None,
+        split_seed=data.split_seed,
+        subset_seed=None,
+        augmentation=data.augmentation,
+    )
+    return splits(task).train, data.info.target_classes
+
+
+def _photographs() -> Samples:
+    random = torch.Generator().manual_seed(SEED)
+    return Samples(
+        images=torch.randint(0, 256, (PHOTOGRAPHS, 3, PIXELS, PIXELS), generator=random, dtype=torch.uint8),
+        labels=torch.randint(0, CLASSES, (PHOTOGRAPHS,), generator=random),
+        ids=torch.arange(PHOTOGRAPHS),
+    )
+
+
+def _without_dropout(model: nn.Module) -> nn.Module:
+    for module in model.modules():
+        if drops(module):
+            module.p = 0.0  # type: ignore[assignment]
+    return model
 
 
 def train_bare(

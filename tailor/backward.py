@@ -13,7 +13,7 @@ from tailor.compilation import compiled
 from tailor.data import Batch
 from tailor.distillation import Teaching
 from tailor.distributed import Ranks
-from tailor.objective import loss_sum, right_count
+from tailor.objective import is_right, loss_sum
 from tailor.stages import Training
 
 Penalty = Callable[[Batch, Tensor], Tensor]
@@ -73,24 +73,29 @@ class Backward:
         self._penalty, self._teaching = penalty, teaching
 
     def __call__(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Add a batch's gradients to the parameters'; this rank's loss and right answers, summed over its images."""
+        """Add a batch's gradients to the parameters'; this rank's loss, summed over its images, and which are right."""
         *first, last = micro_batches(batch, self._training.accumulation_steps, self._ranks.count)
+        if not first:
+            return self._pass(last, self._penalty)
         passed = []
         for part in first:
             with self._forward.without_message():
                 passed.append(self._pass(part, None))
         passed.append(self._pass(last, self._penalty))
         losses, right = zip(*passed, strict=True)
-        return reduce(torch.add, losses), reduce(torch.add, right)
+        return reduce(torch.add, losses), torch.cat(right)
 
     def _pass(self, part: Batch, penalty: Penalty | None) -> tuple[Tensor, Tensor]:
         outputs = self._forward(part.images)
         loss = loss_sum(outputs, part.labels, self._training.label_smoothing)
         if self._teaching is not None:
             loss = self._teaching.loss_sum(loss, outputs, part.images)
-        objective = loss * (self._ranks.count / part.global_count)  # DDP averages over ranks
-        (objective if penalty is None else objective + penalty(part, outputs)).backward()
-        return loss.detach(), right_count(outputs.detach(), part.labels)
+        share = self._ranks.count / part.global_count  # DDP averages over ranks
+        if penalty is None:
+            loss.backward(torch.full_like(loss, share))  # as if multiplied, for one operation less in each direction
+        else:
+            (loss * share + penalty(part, outputs)).backward()
+        return loss.detach(), is_right(outputs.detach(), part.labels)
 
 
 def micro_batches(batch: Batch, count: int, ranks: int) -> list[Batch]:

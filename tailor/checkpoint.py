@@ -170,9 +170,10 @@ class Agreements:
         self._steps += 1
         return self._steps >= self._until
 
-    def reach(self, sums: Tensor) -> tuple[list[float], Wish]:
-        """The sums (n,) added up over all ranks, and what rank 0 wishes; collective."""
-        message = torch.cat([sums, sums.new_tensor([self._checkpoint.wish(), self._steps_until_next()])])
+    def reach(self, sums: list[float]) -> tuple[list[float], Wish]:
+        """The sums added up over all ranks, and what rank 0 wishes; collective."""
+        numbers = [*sums, self._checkpoint.wish(), self._steps_until_next()]
+        message = torch.tensor(numbers, dtype=torch.float64, device=self._ranks.device)
         *totals, wish, until = self._ranks.sum(message).tolist()
         self._steps, self._until, self._last_s = 0, int(until), time.monotonic()
         return totals, Wish(int(wish))

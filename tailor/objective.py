@@ -31,11 +31,11 @@ def loss_sum(outputs: Tensor, labels: Tensor, label_smoothing: float = 0.0) -> T
     return F.cross_entropy(outputs, labels, reduction="sum", label_smoothing=label_smoothing)
 
 
-def right_count(outputs: Tensor, labels: Tensor) -> Tensor:
-    """How many samples are named rightly; NaN for real values, which have no right and wrong."""
+def is_right(outputs: Tensor, labels: Tensor) -> Tensor:
+    """Which samples (N,) are named rightly; NaN for real values, which have no right and wrong."""
     if labels.is_floating_point():
-        return torch.tensor(float("nan"), device=outputs.device)
-    return (outputs.argmax(dim=1) == labels).sum()
+        return torch.full_like(labels, float("nan"))
+    return outputs.argmax(dim=1) == labels
 
 
 def quality(outputs: Tensor, labels: Tensor) -> Quality:

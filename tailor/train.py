@@ -18,6 +18,7 @@ from tailor.errors import TrainingError
 from tailor.schedule import scale, set_learning_rates
 from tailor.seeds import stream
 from tailor.stages import Training
+from tailor.tally import Tally
 
 
 def train(
@@ -67,32 +68,27 @@ def train(
     agreements = Agreements(checkpoint, ranks)
     while progress.epoch < training.epochs:
         epoch, start_s = progress.epoch, time.perf_counter() - progress.elapsed_s
-        sums = torch.tensor(progress.sums if ranks.rank == 0 else [0.0] * 3, dtype=torch.float64, device=ranks.device)
-        losses: list[Tensor] = []
-        total_loss, right, images = sums.unbind()  # views: what is added to them is in `sums`
+        tally = Tally(progress.sums if ranks.rank == 0 else [0.0] * 3)
         for batch in batches(samples, training.batch_size, training.seed, epoch, augmentation, ranks, progress.step):
             if draws:  # torch's global generator: seeded each step, so that a resumed training draws alike
                 torch.manual_seed(stream(training.seed, "dropout", epoch, progress.step, ranks.rank))
             set_learning_rates(optimiser, scale(training, epoch, progress.step, steps))
             optimiser.zero_grad()
-            loss, right_here = backward(batch)
+            loss, is_right = backward(batch)
             if training.clip_gradient_norm is not None:
                 nn.utils.clip_grad_norm_(parameters_of(optimiser), training.clip_gradient_norm)
             optimiser.step()
             progress.step += 1
             average.update(epoch * steps + progress.step)
-            losses.append(loss)
-            total_loss += loss
-            right += right_here
-            images += len(batch.labels)
+            tally.add(loss, is_right)
             if agreements.after_step():
-                totals, wish = agreements.reach(sums)
+                totals, wish = agreements.reach(tally.read())
                 progress.sums, progress.elapsed_s = totals, time.perf_counter() - start_s
                 checkpoint.follow(wish, progress, model, optimiser, average)
         if after_epoch is not None:
             after_epoch()
-        totals, wish = agreements.reach(sums)
-        check_finite(totals[0], losses, epoch, progress.step)
+        totals, wish = agreements.reach(tally.read())
+        check_finite(totals[0], tally.losses, epoch, progress.step)
         rate = set_learning_rates(optimiser, scale(training, epoch, steps - 1, steps))
         progress.history.append(epoch_row(epoch, totals, rate, time.perf_counter() - start_s))
         progress.epoch, progress.step, progress.sums, progress.elapsed_s = epoch + 1, 0, [0.0] * 3, 0.0
@@ -102,7 +98,7 @@ def train(
     return progress.history
 
 
-def check_finite(total_loss: float, losses: list[Tensor], epoch: int, steps: int) -> None:
+def check_finite(total_loss: float, losses: list[float], epoch: int, steps: int) -> None:
     """Nothing, as long as an epoch's loss is finite.
 
     Args:
@@ -116,7 +112,7 @@ def check_finite(total_loss: float, losses: list[Tensor], epoch: int, steps: int
     """
     if math.isfinite(total_loss):
         return
-    first = next((n for n, loss in enumerate(losses) if not math.isfinite(loss.item())), None)
+    first = next((n for n, loss in enumerate(losses) if not math.isfinite(loss)), None)
     step = "on another rank" if first is None else f"from step {steps - len(losses) + first} on"
     raise TrainingError(f"the loss is {total_loss} in epoch {epoch}, {step}; a smaller learning rate may help")
 

@@ -27,21 +27,21 @@ def point(key: str, trial: str = "a") -> Point:
 
 
 @pytest.mark.slow
-def test_the_training_loop_is_measured_for_both_networks_and_both_numbers_of_ranks(tmp_path: Path) -> None:
+def test_the_training_loop_is_measured_for_three_networks_and_both_numbers_of_ranks(tmp_path: Path) -> None:
     script = ROOT / "benchmarks" / "training_loop.py"
     command = [sys.executable, str(script), "--quick", "--out", str(tmp_path / "table")]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=240, check=False)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=480, check=False)
     assert done.returncode == 0, done.stderr
     with (tmp_path / "table.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     found = {(row["network"], row["ranks"]) for row in rows}
-    assert found == {(name, ranks) for name in ("digits_vgg", "digits_resnet") for ranks in "12"}
+    assert found == {(name, ranks) for name in ("digits_vgg", "digits_resnet", "mobilenet_v2") for ranks in "12"}
     for row in rows:
         assert float(row["ratio"]) > 0.5
-        assert row["verdict"] == ("met" if float(row["ratio"]) >= 0.95 else "missed")
+        assert row["verdict"] == ("met" if float(row["ratio"]) >= 0.98 else "missed")
         assert row["command"].startswith("python benchmarks/training_loop.py --quick")
     text = (tmp_path / "table.md").read_text()
-    assert text.count("| digits_") == 4 and "torch" in text and "cores" in text
+    assert text.count("| digits_") == 4 and text.count("| mobilenet_v2") == 2 and "torch" in text and "cores" in text
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ import torch
 from sklearn.metrics import r2_score
 
 from tailor.errors import ConfigError
-from tailor.objective import loss_sum, quality, right_count
+from tailor.objective import is_right, loss_sum, quality
 
 LOGITS = torch.tensor([[2.0, -1.0, 0.5], [0.0, 0.0, 3.0], [1.0, 4.0, -2.0], [0.1, 0.2, 0.3]])
 CLASSES = torch.tensor([0, 1, 1, 2])
@@ -20,7 +20,7 @@ def test_classes_are_judged_by_cross_entropy_and_accuracy() -> None:
     for row, label in zip(LOGITS.tolist(), CLASSES.tolist(), strict=True):
         losses.append(math.log(sum(math.exp(logit) for logit in row)) - row[label])
     assert float(loss_sum(LOGITS, CLASSES)) == pytest.approx(sum(losses))
-    assert int(right_count(LOGITS, CLASSES)) == 3
+    assert int(is_right(LOGITS, CLASSES).sum()) == 3
     found = quality(LOGITS, CLASSES)
     assert (found.metric, found.score) == ("accuracy", 0.75)
     assert found.loss == pytest.approx(sum(losses) / 4)
@@ -29,7 +29,7 @@ def test_classes_are_judged_by_cross_entropy_and_accuracy() -> None:
 def test_real_values_are_judged_by_squared_error_and_r_squared() -> None:
     squares = [(output - value) ** 2 for (output,), value in zip(OUTPUTS.tolist(), VALUES.tolist(), strict=True)]
     assert float(loss_sum(OUTPUTS, VALUES)) == pytest.approx(sum(squares))
-    assert math.isnan(right_count(OUTPUTS, VALUES))
+    assert math.isnan(is_right(OUTPUTS, VALUES).sum())
     found = quality(OUTPUTS, VALUES)
     assert found.metric == "r_squared"
     assert found.score == pytest.approx(r2_score(VALUES.numpy(), OUTPUTS.flatten().numpy()))

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from tailor.cache import Cache
 from tailor.checkpoint import CHECKSUM_BYTES, Agreements, Checkpoint, Pause, Wish

@@ -1,0 +1,321 @@
+"""A training step on a GPU: ours beside a bare compiled loop, with and without torchvision's DataLoader.
+
+    python benchmarks/gpu_step.py                               # about seven minutes on a large GPU
+    python benchmarks/gpu_step.py --networks resnet50           # one network of the four
+    python benchmarks/gpu_step.py --device cpu --quick          # a tiny network: only to see that it runs
+
+Ours reads random photographs that lie on the GPU as uint8, cuts, mirrors and normalises each batch, and trains as a
+spec with bf16, channels_last and compile asks for. The bare loop takes the same step on batches that lie there ready.
+Each side has the GPU to itself, one after the other.
+"""
+
+import sys
+from pathlib import Path
+
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the repository, instead of the folder of this script
+
+import argparse
+import gc
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import cycle, islice
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.utils.data import DataLoader
+from torchvision.transforms import v2
+
+from benchmarks.input_path import Photographs, normalised
+from benchmarks.record import RESULTS, Cell, Measured, spread, verdict, write
+from tailor import networks
+from tailor.catalog import NETWORKS
+from tailor.checkpoint import Checkpoint
+from tailor.data import Samples, batches
+from tailor.distributed import Ranks, join
+from tailor.residence import Residence
+from tailor.stages import Training
+from tailor.train import group, optimiser_for, train
+
+GOAL, INPUT_GOAL = 0.95, 0.02  # of the bare loop's images per second; of a step
+CLASSES, SEED, RATE, MOMENTUM, WEIGHT_DECAY = 100, 0, 0.0005, 0.9, 0.005
+READY_BATCHES = 2  # of the bare loop, in turns
+
+COLUMNS = (
+    "network",
+    "device",
+    "ours_images_per_s",
+    "bare_images_per_s",
+    "ratio",
+    "goal",
+    "verdict",
+    "ours_epochs_s",
+    "bare_epochs_s",
+    "loader_images_per_s",
+    "input_share_of_step",
+    "input_goal",
+    "input_verdict",
+    "ours_peak_mib",
+    "bare_peak_mib",
+    "first_step_compiled_s",
+    "first_step_eager_s",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """What to measure."""
+
+    networks: tuple[str, ...]
+    image_px: int  # stored
+    crop_px: int  # seen by the network
+    batch: int
+    steps: int  # of an epoch
+    epochs: int  # timed; one more before them is not
+    workers: int  # of the DataLoader
+
+
+@dataclass(frozen=True, kw_only=True)
+class Side:
+    """How one side trained."""
+
+    first_step_s: float
+    epochs_s: list[float]  # of the timed ones
+    peak_mib: float | None  # of the device; None on a CPU
+
+
+USUAL = Setting(
+    networks=("resnet50", "resnet101", "vgg16", "vit_b_16"),
+    image_px=256,
+    crop_px=224,
+    batch=64,
+    steps=32,
+    epochs=6,
+    workers=min(12, len(os.sched_getaffinity(0))),
+)
+QUICK = Setting(networks=("digits_vgg",), image_px=12, crop_px=8, batch=8, steps=3, epochs=2, workers=1)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, print and write the table."""
+    parser = argparse.ArgumentParser(description="our training step beside a bare compiled one, on a GPU")
+    parser.add_argument("--quick", action="store_true", help="a tiny network and few steps: for a look, not a record")
+    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="cpu goes with --quick")
+    parser.add_argument("--networks", nargs="+", metavar="NAME", help="some networks instead of all")
+    parser.add_argument("--out", type=Path, default=RESULTS / "gpu_step", help="path of the table, without suffix")
+    options = parser.parse_args(arguments)
+    if options.device == "cuda" and not torch.cuda.is_available():
+        print("torch sees no GPU; to see that this runs: --device cpu --quick", file=sys.stderr)
+        return 2
+    if options.device == "cpu" and not options.quick:
+        print("on a CPU this takes hours; add --quick", file=sys.stderr)
+        return 2
+    if options.device == "cpu":
+        torch.set_num_threads(1)  # two, on cores that do other things, wait for each other: steps of 3 to 80 ms
+    setting, ranks, rows = QUICK if options.quick else USUAL, join(options.device), []
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = folder  # each network is compiled for the first time
+        for network in options.networks or setting.networks:
+            rows.append(measure(network, setting, ranks))
+            print(f"{network}: ours / bare = {rows[-1][4]:.3f}", file=sys.stderr, flush=True)
+    measured = Measured(title="A step on a GPU", columns=COLUMNS, rows=tuple(rows), notes=_notes(setting, ranks))
+    write(measured, options.out, packages=("torch", "torchvision"))
+    return 0
+
+
+def measure(network: str, setting: Setting, ranks: Ranks) -> tuple[Cell, ...]:
+    """A row of the table, of medians over epochs."""
+    samples = draw(network, setting)
+    warm_up(ranks.device)
+    placed = Residence(ranks.device).place(samples)
+    few = placed.take(torch.arange(setting.batch, device=placed.labels.device))
+    eager = train_ours(network, few, training(setting.batch, 1, compile=False), ranks)
+    ours = train_ours(network, placed, training(setting.batch, 1 + setting.epochs, compile=True), ranks)
+    input_s = statistics.median(input_seconds(placed, setting, ranks, epoch) for epoch in range(1 + setting.epochs))
+    del placed, few
+    bare, loader_s = train_bare(network, samples, setting, ranks.device)
+    ours_s, bare_s = statistics.median(ours.epochs_s), statistics.median(bare.epochs_s)
+    images, ratio, share = setting.batch * setting.steps, bare_s / ours_s, input_s / ours_s
+    is_gpu = ranks.device.type == "cuda"  # the goals are about one
+    return (
+        network,
+        ranks.device.type,
+        images / ours_s,
+        images / bare_s,
+        ratio,
+        GOAL,
+        verdict(ratio >= GOAL) if is_gpu else None,
+        spread(ours.epochs_s),
+        spread(bare.epochs_s),
+        images / loader_s,
+        share,
+        INPUT_GOAL,
+        verdict(share <= INPUT_GOAL) if is_gpu else None,
+        ours.peak_mib,
+        bare.peak_mib,
+        ours.first_step_s,
+        eager.first_step_s,
+    )
+
+
+def draw(network: str, setting: Setting) -> Samples:
+    """Random photographs for an epoch, on the host."""
+    random, count = torch.Generator().manual_seed(SEED), setting.batch * setting.steps
+    shape = (count, NETWORKS[network].input_shape[0], setting.image_px, setting.image_px)
+    return Samples(
+        images=torch.randint(0, 256, shape, generator=random, dtype=torch.uint8),
+        labels=torch.randint(0, CLASSES, (count,), generator=random),
+        ids=torch.arange(count),
+        crop_px=setting.crop_px,
+    )
+
+
+def training(batch: int, epochs: int, *, compile: bool) -> Training:
+    """As a spec asks for it that has bf16, channels_last and, perhaps, compile."""
+    return Training(
+        epochs=epochs,
+        batch_size=batch,
+        learning_rate=RATE,
+        head_learning_rate=RATE,
+        momentum=MOMENTUM,
+        weight_decay=WEIGHT_DECAY,
+        schedule="constant",
+        seed=SEED,
+        precision="bf16",
+        memory_format="channels_last",
+        compile=compile,
+    )
+
+
+def train_ours(network: str, samples: Samples, training: Training, ranks: Ranks) -> Side:
+    """`tailor.train.train`, its epochs as its history has them; the first step ends when the device has finished it."""
+    forget(ranks.device)
+    model = networks.build(network, CLASSES, seed=SEED).to(ranks.device).train()
+    optimiser = optimiser_for([group(list(model.parameters()), training.learning_rate)], training)
+    stepped_s: list[float] = []
+
+    def note(*_: object) -> None:
+        finish(ranks.device)
+        stepped_s.append(time.perf_counter())
+        hook.remove()
+
+    hook = optimiser.register_step_post_hook(note)
+    begun_s, keep_none = time.perf_counter(), Checkpoint(None, 30.0, ranks)
+    history = train(model, optimiser, samples, training, "crop_flip", ranks, keep_none)
+    return Side(
+        first_step_s=stepped_s[0] - begun_s,
+        epochs_s=[epoch["seconds"] for epoch in history[1:]],
+        peak_mib=peak_mib(ranks.device),
+    )
+
+
+def input_seconds(samples: Samples, setting: Setting, ranks: Ranks, epoch: int) -> float:
+    """Our batches of an epoch made one after the other, nothing done with them."""
+    begun_s = time.perf_counter()
+    for _ in batches(samples, setting.batch, SEED, epoch, "crop_flip", ranks):
+        pass
+    finish(ranks.device)
+    return time.perf_counter() - begun_s
+
+
+def train_bare(network: str, samples: Samples, setting: Setting, device: torch.device) -> tuple[Side, float]:
+    """The step written bare, on ready batches; then seconds of an epoch in which a DataLoader feeds it."""
+    forget(device)
+    model = networks.build(network, CLASSES, seed=SEED).to(device).train()
+    model.to(memory_format=torch.channels_last)
+    compiled = torch.compile(model)
+    optimiser = torch.optim.SGD(model.parameters(), lr=RATE, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY)
+
+    def seconds(feed: Iterable[tuple[Tensor, Tensor]]) -> float:
+        begun_s = time.perf_counter()
+        for images, labels in feed:
+            there = images.to(device, non_blocking=True, memory_format=torch.channels_last)
+            with torch.autocast(device.type, torch.bfloat16):
+                logits = compiled(there)
+            loss = F.cross_entropy(logits.float(), labels.to(device, non_blocking=True))
+            optimiser.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimiser.step()
+        finish(device)
+        return time.perf_counter() - begun_s
+
+    shape = (setting.batch, samples.images.shape[1], setting.crop_px, setting.crop_px)
+    labels = samples.labels[: setting.batch].to(device)
+    drawn = (torch.randn(shape, device=device) for _ in range(READY_BATCHES))
+    ready = [(images.to(memory_format=torch.channels_last), labels) for images in drawn]
+    first_step_s = seconds(ready[:1])
+    epochs_s = [seconds(islice(cycle(ready), setting.steps)) for _ in range(1 + setting.epochs)][1:]
+    bare = Side(first_step_s=first_step_s, epochs_s=epochs_s, peak_mib=peak_mib(device))
+    loader = loader_of(samples, setting, device)
+    return bare, statistics.median([seconds(loader) for _ in range(1 + setting.epochs)][1:])
+
+
+def loader_of(samples: Samples, setting: Setting, device: torch.device) -> Iterable[tuple[Tensor, Tensor]]:
+    """The same photographs as torchvision's users serve them, from the host's memory."""
+    augmented = normalised(v2.RandomCrop(setting.crop_px), v2.RandomHorizontalFlip())
+    return DataLoader(
+        Photographs(samples, augmented),
+        setting.batch,
+        shuffle=True,
+        num_workers=setting.workers,
+        persistent_workers=True,
+        pin_memory=device.type == "cuda",
+    )
+
+
+def warm_up(device: torch.device) -> None:
+    """Load the device's libraries, which the first step of a process waits for, whoever takes it."""
+    images = torch.randn(8, 8, 32, 32, device=device, requires_grad=True)
+    weight = torch.randn(8, 8, 3, 3, device=device)
+    with torch.autocast(device.type, torch.bfloat16):
+        F.linear(F.conv2d(images, weight).flatten(1)[:, :8], weight[:, :, 0, 0]).sum().backward()  # type: ignore[no-untyped-call]
+    finish(device)
+
+
+def forget(device: torch.device) -> None:
+    """Leave nothing of the side before: no compiled code, no memory, no peak."""
+    torch.compiler.reset()
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def finish(device: torch.device) -> None:
+    """Wait until the device has done all that it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def peak_mib(device: torch.device) -> float | None:
+    """The most memory that tensors held on a GPU since `forget`."""
+    return torch.cuda.max_memory_allocated(device) / 2**20 if device.type == "cuda" else None
+
+
+def _notes(setting: Setting, ranks: Ranks) -> tuple[str, ...]:
+    is_gpu = ranks.device.type == "cuda"
+    name = torch.cuda.get_device_name(ranks.device) if is_gpu else "no GPU, so this says nothing about speed"
+    stored_mib = setting.batch * setting.steps * setting.image_px**2 * 3 / 2**20
+    return (
+        f"{name}. {setting.batch} images in a step, {setting.crop_px} x {setting.crop_px} pixels, bf16 autocast, "
+        f"channels_last, torch.compile, SGD; medians over {setting.epochs} epochs of {setting.steps} steps, after one "
+        "that is not counted. ratio: ours / bare in images/s. Each side alone on the device, one after the other.",
+        f"ours: `tailor.train.train` on {setting.batch * setting.steps} random photographs of {setting.image_px} x "
+        f"{setting.image_px} pixels, uint8, resident on the device, cut and mirrored at random; with its metrics and "
+        "checks, without checkpoints.",
+        f"bare: the same step on {READY_BATCHES} normalised batches that lie on the device. loader: the bare step fed "
+        f"by torchvision's transforms in a DataLoader with {setting.workers} workers, from the host's memory.",
+        "input_share_of_step: our batches made alone, the device waited for at the end of the epoch, by our epoch: an "
+        "upper bound, since the host makes a batch while the device computes.",
+        f"Peaks are of tensors; ours holds the photographs, too ({stored_mib:.0f} MiB of 3 channels). First step: from "
+        "the call of `train` until the device is done; its libraries are loaded, nothing is in the compiler's cache.",
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,311 @@
+"""How much faster pruned networks are, beside the MACs that they lost: forward passes, and with the backward pass.
+
+    python benchmarks/pruned_speed.py                   # about four minutes
+    python benchmarks/pruned_speed.py --quick           # MobileNetV2 alone, small images: seconds
+    python benchmarks/pruned_speed.py --device cuda     # what the goal is for
+
+ResNet-50, VGG-16 and MobileNetV2 with 20% and 50% fewer MACs: pruned by us, with widths as they come and in multiples
+of 8, and by Torch-Pruning where it is installed: `python -m pip install -e '.[bench]'`. All of a network's models take
+turns; what Torch-Pruning made is rebuilt and counted as ours is, and that this is the same model is checked first.
+"""
+
+import sys
+from pathlib import Path
+
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the repository, instead of the folder of this script
+
+import argparse
+import importlib.util
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from benchmarks.record import RESULTS, Cell, Measured, spread, verdict, write
+from tailor import allocation, networks, surgery
+from tailor.budget import macs_of, original_macs, removed_macs_fraction
+from tailor.catalog import NETWORKS
+from tailor.criteria.base import Scoring
+from tailor.criteria.weights import l1
+from tailor.data import generator
+from tailor.distributed import Ranks
+from tailor.latency import device_name
+from tailor.stages import GroupRule
+from tailor.state import ModelState
+from tailor.steps.preparing import fresh
+
+COMPARED, QUICK_COMPARED, CLASSES = ("resnet50", "vgg16", "mobilenet_v2"), ("mobilenet_v2",), 1000
+REMOVED_MACS_FRACTIONS = (0.2, 0.5)
+RULE = GroupRule(residual="coupled", linear=True)  # all that can lose filters, as Torch-Pruning has it
+GOAL_FRACTION = 0.75
+UNPRUNED, THEIRS = "unpruned", "Torch-Pruning"
+OURS = {"ours": 1, "ours, widths in multiples of 8": 8}
+TOLERANCE, TRIES = 0.01, 10
+CHECKED_PX = 64
+
+COLUMNS = (
+    "network",
+    "device",
+    "what",
+    "model",
+    "asked_removed_macs_fraction",
+    "removed_macs_fraction",
+    "macs_ratio",
+    "median_ms",
+    "quartiles_ms",
+    "speed_up",
+    "speed_up_quartiles",
+    "speed_up_per_macs_ratio",
+    "rounds",
+    "goal",
+    "verdict",
+)
+
+Work = Callable[[nn.Module, Tensor], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Length:
+    """How much to measure."""
+
+    px: int
+    batch: int
+    passes: int  # timed together: one alone is too short on a GPU
+    forward_rounds: int
+    backward_rounds: int
+
+
+USUAL = {
+    "cpu": Length(px=224, batch=4, passes=1, forward_rounds=7, backward_rounds=3),
+    "cuda": Length(px=224, batch=256, passes=10, forward_rounds=20, backward_rounds=10),
+}
+QUICK = {
+    "cpu": Length(px=64, batch=1, passes=1, forward_rounds=3, backward_rounds=1),
+    "cuda": Length(px=224, batch=256, passes=3, forward_rounds=3, backward_rounds=2),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contender:
+    """A model that takes its turns."""
+
+    name: str
+    asked_fraction: float  # of the MACs, to be removed
+    removed_fraction: float
+    macs_ratio: float  # before / after
+    model: nn.Module
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, print and write the table."""
+    parser = argparse.ArgumentParser(description="speed-up of pruned networks beside the MACs that they lost")
+    parser.add_argument("--quick", action="store_true", help="one network, fewer rounds: for a look")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="(default: %(default)s)")
+    parser.add_argument("--batch", type=int, help="images of a pass (default: 4 on a CPU, 256 on a GPU)")
+    parser.add_argument("--out", type=Path, default=RESULTS / "pruned_speed", help="path of the table, without suffix")
+    options = parser.parse_args(arguments)
+    device, length = torch.device(options.device), (QUICK if options.quick else USUAL)[options.device]
+    if options.batch is not None:
+        length = replace(length, batch=options.batch)
+    if not (has_theirs := importlib.util.find_spec("torch_pruning") is not None):
+        print("Torch-Pruning is not installed: its rows are left out", file=sys.stderr, flush=True)
+    rows = []
+    for network in QUICK_COMPARED if options.quick else COMPARED:
+        rows += rows_of(network, list(contenders(network, length, device, has_theirs)), length, device)
+        print(f"{network} is measured", file=sys.stderr, flush=True)
+    measured = Measured(
+        title="The speed of pruned networks",
+        columns=COLUMNS,
+        rows=tuple(rows),
+        notes=_notes(length, device, has_theirs),
+    )
+    write(measured, options.out, ("torch", "torchvision", *(["torch-pruning"] if has_theirs else [])))
+    return 0
+
+
+def contenders(network: str, length: Length, device: torch.device, has_theirs: bool) -> Iterator[Contender]:
+    """The models of a network that take turns, the unpruned one first."""
+    whole = fresh(network, CLASSES, (3, length.px, length.px), seed=0)
+    yield contender(UNPRUNED, 0.0, whole, device)
+    for fraction in REMOVED_MACS_FRACTIONS:
+        for name, width_multiple in OURS.items():
+            yield contender(name, fraction, pruned(whole, fraction, width_multiple), device)
+        if has_theirs:
+            yield contender(THEIRS, fraction, pruned_by_torch_pruning(whole, fraction), device)
+
+
+def contender(name: str, asked_fraction: float, state: ModelState, device: torch.device) -> Contender:
+    """A model where it runs, its MACs counted."""
+    on_gpu = device.type == "cuda"
+    return Contender(
+        name=name,
+        asked_fraction=asked_fraction,
+        removed_fraction=removed_macs_fraction(state),
+        macs_ratio=original_macs(state) / macs_of(state),
+        model=state.build(device).to(memory_format=torch.channels_last if on_gpu else torch.contiguous_format),
+    )
+
+
+def pruned(whole: ModelState, fraction: float, width_multiple: int) -> ModelState:
+    """Pruned by us: the filters of the smallest L1 norm, the same share of each layer's."""
+    found = surgery.groups(networks.skeleton(whole.network, CLASSES), whole.input_shape, RULE)
+    alone = Ranks(rank=0, count=1, device=torch.device("cpu"))
+    scoring = Scoring(
+        state=whole, found=found, ranks=alone, samples=None, batch_size=None, placement=None, seed=None
+    )  # the weights are all that L1 reads
+    ranking = allocation.combined(l1(scoring), found, "sum")
+    least = allocation.minimums(whole, found, 0.0)
+    kept = allocation.uniform(whole, found, fraction, least, ranking, width_multiple)
+    return surgery.slim(whole, kept, found)
+
+
+def pruned_by_torch_pruning(whole: ModelState, fraction: float) -> ModelState:
+    """Pruned by Torch-Pruning with its defaults and L1, its share of filters sought with which as many MACs go.
+
+    Raises:
+        ValueError: none was found.
+    """
+    share = 1.0 - (1.0 - fraction) ** 0.5  # were both sides of each layer to lose it
+    for _ in range(TRIES):
+        state = after_torch_pruning(whole, share)
+        removed = removed_macs_fraction(state)
+        if abs(removed - fraction) <= TOLERANCE:
+            return state
+        share *= fraction / removed
+    raise ValueError(f"{whole.network}: Torch-Pruning removes {removed:.3f} of the MACs where {fraction:g} were asked")
+
+
+def after_torch_pruning(whole: ModelState, share: float) -> ModelState:
+    """What Torch-Pruning leaves when this share of filters goes, as a state of ours.
+
+    Raises:
+        AssertionError: the model that is rebuilt from it gives other outputs.
+    """
+    import torch_pruning
+
+    model = whole.build().eval()
+    images = torch.randn(1, 3, CHECKED_PX, CHECKED_PX, generator=generator(0, "images"))
+    torch_pruning.pruner.BasePruner(
+        model,
+        images,
+        importance=torch_pruning.importance.GroupMagnitudeImportance(p=1),
+        pruning_ratio=share,
+        ignored_layers=[model.get_submodule(NETWORKS[whole.network].head)],
+    ).step()
+    state = replace(whole.with_weights_of(model), kept=None)
+    with torch.no_grad():
+        torch.testing.assert_close(state.build().eval()(images), model(images))
+    return state
+
+
+def rows_of(network: str, turns: list[Contender], length: Length, device: torch.device) -> list[tuple[Cell, ...]]:
+    """The rows of a network: forward alone as in evaluation, and with the backward pass as in training."""
+    images = torch.randn(length.batch, 3, length.px, length.px, generator=generator(0, "images")).to(device)
+    if device.type == "cuda":
+        images = images.contiguous(memory_format=torch.channels_last)
+    rows = []
+    works: dict[str, tuple[Work, int]] = {
+        "forward": (forward, length.forward_rounds),
+        "forward and backward": (forward_and_backward, length.backward_rounds),
+    }
+    for what, (work, rounds) in works.items():
+        for one in turns:
+            one.model.train(work is forward_and_backward)
+        # The first round counts for nothing: libraries choose their algorithms, memory is taken.
+        times = [[seconds(work, one.model, images, length.passes) for one in turns] for _ in range(rounds + 1)][1:]
+        unpruned_s = [taken[0] for taken in times]
+        for one, own_s in zip(turns, zip(*times, strict=True), strict=True):
+            rows.append((network, device.type, what, *cells(one, what, device, own_s, unpruned_s)))
+    return rows
+
+
+def cells(
+    one: Contender, what: str, device: torch.device, own_s: Sequence[float], unpruned_s: Sequence[float]
+) -> tuple[Cell, ...]:
+    """What is said of a model; speed-ups are of each round, so what slows a whole round down cancels out."""
+    speed_ups = [before / after for before, after in zip(unpruned_s, own_s, strict=True)]
+    own_ms = [1e3 * taken_s for taken_s in own_s]
+    part = statistics.median(speed_ups) / one.macs_ratio
+    goal, reached = None, None
+    if one.name in OURS and what == "forward":
+        goal = f">= {GOAL_FRACTION} on a GPU"
+        reached = verdict(part >= GOAL_FRACTION) if device.type == "cuda" else None
+    return (
+        one.name,
+        one.asked_fraction,
+        one.removed_fraction,
+        one.macs_ratio,
+        statistics.median(own_ms),
+        spread(own_ms),
+        statistics.median(speed_ups),
+        spread(speed_ups),
+        part,
+        len(own_s),
+        goal,
+        reached,
+    )
+
+
+def seconds(work: Work, model: nn.Module, images: Tensor, passes: int) -> float:
+    """Wall time of one of so many passes, the GPU waited for before and after all."""
+    _wait(images.device)
+    begun_s = time.perf_counter()
+    for _ in range(passes):
+        work(model, images)
+    _wait(images.device)
+    return (time.perf_counter() - begun_s) / passes
+
+
+def forward(model: nn.Module, images: Tensor) -> None:
+    """A forward pass without gradients."""
+    with torch.inference_mode(), _precision(images.device):
+        model(images)
+
+
+def forward_and_backward(model: nn.Module, images: Tensor) -> None:
+    """A training step without the optimiser's part; gradients are dropped, for all models share the memory."""
+    with _precision(images.device):
+        loss = F.cross_entropy(model(images), torch.zeros(len(images), dtype=torch.int64, device=images.device))
+    torch.autograd.backward(loss)
+    model.zero_grad(set_to_none=True)
+
+
+def _precision(device: torch.device) -> torch.autocast:
+    return torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda")
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _notes(length: Length, device: torch.device, has_theirs: bool) -> tuple[str, ...]:
+    on_gpu = device.type == "cuda"
+    precision = "bfloat16 by autocast, channels last" if on_gpu else f"float32, {torch.get_num_threads()} threads"
+    theirs = (
+        "its BasePruner with its defaults (the same share of each layer's filters, no rounding) and L1, the last layer "
+        "kept; the share is the one that removes the asked MACs. Its tensors are rebuilt as ours are."
+    )
+    return (
+        f"On {device_name(device)}, {precision}; batches of {length.batch} random images of {length.px} x {length.px} "
+        f"pixels that lie on the device, {CLASSES} classes, random weights; torch's own settings, nothing is compiled.",
+        "ours: the filters of the smallest L1 norm go, the same share of each layer's, of layers whose outputs are "
+        "added together and of hidden linear layers too. Multiples of 8: `width_multiple = 8`, widths rounded up and "
+        "more filters taken until the budget is met.",
+        f"Torch-Pruning: {theirs if has_theirs else 'not installed, left out.'}",
+        "MACs of all models are counted by `tailor.budget`, at the size of these images.",
+        f"All models of a network take turns (passes in a turn: {length.passes}). speed_up: milliseconds of the "
+        "unpruned model / of this one in the same round, median of the rounds. speed_up_per_macs_ratio: speed_up / "
+        "macs_ratio, which is MACs before / after; 1: faster by all that was lost. The goal is for that, of forward.",
+        "forward: evaluation mode, no gradients. forward and backward: training mode, with the loss and without the "
+        "optimiser.",
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

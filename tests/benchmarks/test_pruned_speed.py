@@ -1,0 +1,99 @@
+"""The benchmark of pruned networks' speed prunes what it says and divides rightly. How fast they are is not tested."""
+
+import csv
+import importlib.util
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from benchmarks.pruned_speed import (
+    COLUMNS,
+    OURS,
+    QUICK_COMPARED,
+    THEIRS,
+    TOLERANCE,
+    UNPRUNED,
+    Contender,
+    cells,
+    pruned,
+    pruned_by_torch_pruning,
+)
+from tailor.allocation import BUDGET_MARGIN
+from tailor.budget import removed_macs_fraction
+from tailor.cost import original_shapes
+from tailor.steps.preparing import fresh
+
+ROOT = Path(__file__).resolve().parents[2]
+HAS_THEIRS = importlib.util.find_spec("torch_pruning") is not None
+
+
+@pytest.mark.slow
+def test_a_quick_look_has_every_model_twice_and_its_ratios_are_those_of_its_columns(tmp_path: Path) -> None:
+    script = ROOT / "benchmarks" / "pruned_speed.py"
+    command = [sys.executable, str(script), "--quick", "--out", str(tmp_path / "table")]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=560, check=False)
+    assert done.returncode == 0, done.stderr
+    assert ("Torch-Pruning is not installed" in done.stderr) == (not HAS_THEIRS)
+    with (tmp_path / "table.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    found = sorted((row["network"], row["what"], row["model"], row["asked_removed_macs_fraction"]) for row in rows)
+    models = [(name, asked) for name in (*OURS, *([THEIRS] if HAS_THEIRS else [])) for asked in ("0.2", "0.5")]
+    assert found == sorted(
+        (network, what, *model)
+        for network in QUICK_COMPARED
+        for what in ("forward", "forward and backward")
+        for model in [(UNPRUNED, "0.0"), *models]
+    )
+    for row in rows:
+        asked, removed = float(row["asked_removed_macs_fraction"]), float(row["removed_macs_fraction"])
+        assert -TOLERANCE <= removed - asked <= BUDGET_MARGIN, row
+        assert float(row["macs_ratio"]) == pytest.approx(1.0 / (1.0 - removed))
+        part = float(row["speed_up"]) / float(row["macs_ratio"])
+        assert float(row["speed_up_per_macs_ratio"]) == pytest.approx(part)
+        assert float(row["median_ms"]) > 0.0
+        has_goal = row["model"] in OURS and row["what"] == "forward"
+        assert (row["goal"], row["verdict"]) == (">= 0.75 on a GPU" if has_goal else "", "")
+
+
+def test_rounded_widths_are_multiples_and_others_are_not() -> None:
+    whole = fresh("mobilenet_v2", 1000, (3, 64, 64), seed=0)
+    shapes = original_shapes("mobilenet_v2", 1000)
+    odd = {}
+    for multiple in (1, 8):
+        state = pruned(whole, 0.5, multiple)
+        assert 0.0 <= removed_macs_fraction(state) - 0.5 <= BUDGET_MARGIN
+        widths = {name: len(tensor) for name, tensor in state.tensors.items() if len(shapes[name]) == 4}
+        assert any(width < shapes[name][0] for name, width in widths.items())
+        odd[multiple] = [name for name, width in widths.items() if width % 8]
+    assert odd[8] == []
+    assert len(odd[1]) > 10
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not HAS_THEIRS, reason="Torch-Pruning is not installed")
+def test_torch_pruning_removes_the_asked_share_of_the_macs() -> None:
+    whole = fresh("mobilenet_v2", 1000, (3, 64, 64), seed=0)
+    state = pruned_by_torch_pruning(whole, 0.5)
+    assert removed_macs_fraction(state) == pytest.approx(0.5, abs=TOLERANCE)
+    assert len(state.tensors["classifier.1.weight"]) == 1000  # the last layer's outputs are no filters
+
+
+@pytest.mark.parametrize(("own_s", "reached"), [(0.5, "met"), (0.75, "missed")])
+def test_a_verdict_is_of_the_forward_pass_of_ours_on_a_gpu_alone(own_s: float, reached: str) -> None:
+    def row(name: str, what: str, device: str) -> dict[str, object]:
+        one = Contender(name=name, asked_fraction=0.5, removed_fraction=0.5, macs_ratio=2.0, model=nn.Identity())
+        found = cells(one, what, torch.device(device), [own_s, own_s, 9.0], [1.0, 1.0, 1.0])
+        return dict(zip(COLUMNS[3:], found, strict=True))
+
+    ours = next(iter(OURS))
+    found = row(ours, "forward", "cuda")
+    assert found["speed_up"] == statistics.median([1.0 / own_s, 1.0 / own_s, 1.0 / 9.0])
+    assert found["speed_up_per_macs_ratio"] == 1.0 / own_s / 2.0
+    assert found["verdict"] == reached
+    for other in ((ours, "forward", "cpu"), (ours, "forward and backward", "cuda"), (THEIRS, "forward", "cuda")):
+        assert row(*other)["verdict"] is None
