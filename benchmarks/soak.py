@@ -4,7 +4,8 @@
     python benchmarks/soak.py --quick      # a minute: for a look
 
 Ranks, slots and idle workers of Ray are killed and stopped while the driver's memory and open files are looked at from
-outside. The driver lives through all of it; at the end the run is judged by tests/faults/invariants.py.
+outside. The driver lives through all of it. A trial that was struck in each of its tries is given up, as promised: then
+the same command is launched again, in peace. At the end the run is judged by tests/faults/invariants.py.
 """
 
 import sys
@@ -27,6 +28,7 @@ from dataclasses import dataclass, field
 import psutil
 
 from benchmarks.record import RESULTS, Cell, Measured, verdict, write
+from results.reader import finished_trial_ids
 from tests.faults.invariants import count_parts, processes_of, violations
 from tests.faults.ray_lives import HANG_LIMIT_S, STOPPED_S, TARGETS, SmallSweep, family
 
@@ -56,7 +58,7 @@ class Sample:
     """What was seen at one moment; memory is what is resident."""
 
     at_s: float
-    trials: int  # that have finished
+    trials: int  # that have ended
     driver_mb: float
     driver_files: float
     head_mb: float
@@ -134,7 +136,7 @@ class Soak:
         self.samples.append(
             Sample(
                 at_s=at_s,
-                trials=self.finished,
+                trials=self.ended,
                 driver_mb=driver_mb,
                 driver_files=files,
                 head_mb=head_mb,
@@ -145,8 +147,8 @@ class Soak:
             print(self.samples[-1], flush=True)
 
     @property
-    def finished(self) -> int:
-        """How many trials have finished, by their rows."""
+    def ended(self) -> int:
+        """How many trials have ended, by their rows."""
         return count_parts(self.sweep.run, "trials")
 
 
@@ -189,7 +191,7 @@ def slope_of(trials: Sequence[float], values: Sequence[float], related: int) -> 
 
 
 def growth(samples: Sequence[Sample]) -> list[tuple[Cell, ...]]:
-    """The rows of what may grow, from the samples after the warm-up and before the last trial has finished.
+    """The rows of what may grow, from the samples after the warm-up and before the last trial has ended.
 
     Raises:
         ValueError: there are too few of them.
@@ -214,12 +216,14 @@ def growth(samples: Sequence[Sample]) -> list[tuple[Cell, ...]]:
     return rows
 
 
-def table(soak: Soak, trials: int, broken: Sequence[str]) -> Measured:
+def table(soak: Soak, trials: int, given_up: int, broken: Sequence[str]) -> Measured:
     """What came of it."""
-    finished, minutes = soak.finished, (soak.samples[-1].at_s if soak.samples else 0.0) / 60
+    finished = len(finished_trial_ids(soak.sweep.run))
+    minutes = (soak.samples[-1].at_s if soak.samples else 0.0) / 60
     rows: list[tuple[Cell, ...]] = [
         *growth(soak.samples),
         ("trials that finished", "trials", finished, None, None, trials, verdict(finished == trials)),
+        ("... of these by a second launch: struck in each of three tries", "trials", given_up, None, None, None, None),
         ("promises broken", "", len(broken), None, None, 0, verdict(not broken)),
         ("minutes", "min", minutes, None, None, None, None),
         ("faults", "", soak.struck.total(), None, None, None, None),
@@ -257,8 +261,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sweep = SmallSweep(Path(name) / "soak", ranks=1, seeds=seeds)
         soak = Soak(sweep=sweep, chance=random.Random(f"soak/{options.seed}"))
         code = soak.run()
+        given_up = 2 * seeds - len(finished_trial_ids(sweep.run))
+        if code == 1:
+            code = sweep.start(1, "local").wait(GIVEN_UP_S)
         broken = judged(sweep, code)
-        measured = table(soak, 2 * seeds, broken)
+        measured = table(soak, 2 * seeds, given_up, broken)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     write_samples(soak.samples, options.out.with_name(f"{options.out.name}_samples.csv"))
     write(measured, options.out)
@@ -271,7 +278,8 @@ def judged(sweep: SmallSweep, code: int) -> list[str]:
     until_s = time.monotonic() + END_LIMIT_S
     while processes_of(sweep.folder) and time.monotonic() < until_s:
         time.sleep(LOOK_EVERY_S)
-    broken = [] if code == 0 else [f"3: it ended with {code}: {sweep.output(0).read_text(errors='replace')[-1000:]}"]
+    *_, last = sorted(sweep.folder.glob("output*"))
+    broken = [] if code == 0 else [f"3: it ended with {code}: {last.read_text(errors='replace')[-1000:]}"]
     return broken + [f"{one.promise}: {one.what}" for one in violations(sweep.run, sweep.folder / "cache", ended=True)]
 
 
