@@ -28,10 +28,8 @@ from itertools import cycle, islice
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torch.utils.data import DataLoader
-from torchvision.transforms import v2
 
-from benchmarks.input_path import Photographs, normalised
+from benchmarks.images import finish, loader_of, random_images
 from benchmarks.record import RESULTS, Cell, Measured, spread, verdict, write
 from tailor import networks
 from tailor.catalog import NETWORKS
@@ -165,14 +163,8 @@ def measure(network: str, setting: Setting, ranks: Ranks) -> tuple[Cell, ...]:
 
 def draw(network: str, setting: Setting) -> Samples:
     """Random photographs for an epoch, on the host."""
-    random, count = torch.Generator().manual_seed(SEED), setting.batch * setting.steps
-    shape = (count, NETWORKS[network].input_shape[0], setting.image_px, setting.image_px)
-    return Samples(
-        images=torch.randint(0, 256, shape, generator=random, dtype=torch.uint8),
-        labels=torch.randint(0, CLASSES, (count,), generator=random),
-        ids=torch.arange(count),
-        crop_px=setting.crop_px,
-    )
+    shape = (setting.batch * setting.steps, NETWORKS[network].input_shape[0], setting.image_px, setting.image_px)
+    return random_images(shape, CLASSES, setting.crop_px)
 
 
 def training(batch: int, epochs: int, *, compile: bool) -> Training:
@@ -251,21 +243,8 @@ def train_bare(network: str, samples: Samples, setting: Setting, device: torch.d
     first_step_s = seconds(ready[:1])
     epochs_s = [seconds(islice(cycle(ready), setting.steps)) for _ in range(1 + setting.epochs)][1:]
     bare = Side(first_step_s=first_step_s, epochs_s=epochs_s, peak_mib=peak_mib(device))
-    loader = loader_of(samples, setting, device)
+    loader = loader_of(samples, setting.crop_px, setting.batch, setting.workers, device)
     return bare, statistics.median([seconds(loader) for _ in range(1 + setting.epochs)][1:])
-
-
-def loader_of(samples: Samples, setting: Setting, device: torch.device) -> Iterable[tuple[Tensor, Tensor]]:
-    """The same photographs as torchvision's users serve them, from the host's memory."""
-    augmented = normalised(v2.RandomCrop(setting.crop_px), v2.RandomHorizontalFlip())
-    return DataLoader(
-        Photographs(samples, augmented),
-        setting.batch,
-        shuffle=True,
-        num_workers=setting.workers,
-        persistent_workers=True,
-        pin_memory=device.type == "cuda",
-    )
 
 
 def warm_up(device: torch.device) -> None:
@@ -284,12 +263,6 @@ def forget(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)
-
-
-def finish(device: torch.device) -> None:
-    """Wait until the device has done all that it was given."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def peak_mib(device: torch.device) -> float | None:

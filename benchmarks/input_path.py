@@ -18,17 +18,16 @@ import argparse
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
+from benchmarks.images import Photographs, finish, loader_of, normalised
 from benchmarks.record import RESULTS, Cell, Measured, spread, write
 from tailor.data import Samples, batches, in_order
 from tailor.distributed import Ranks
@@ -63,19 +62,6 @@ class Length:
 
 USUAL = Length(images=1024, rounds=6)
 QUICK = Length(images=256, rounds=3)
-
-
-class Photographs(Dataset[tuple[Tensor, Tensor]]):
-    """The images as torchvision's users serve them: one after the other, each through the transforms."""
-
-    def __init__(self, samples: Samples, transforms: Callable[[Tensor], Tensor]) -> None:
-        self._images, self._labels, self._transforms = samples.images, samples.labels, transforms
-
-    def __len__(self) -> int:
-        return len(self._labels)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        return self._transforms(self._images[index]), self._labels[index]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -115,11 +101,6 @@ def draw(path: Path, images: int) -> Samples:
     )
 
 
-def normalised(*crops: v2.Transform) -> v2.Compose:
-    """Torchvision's transforms from uint8 images to what networks see."""
-    return v2.Compose([*crops, v2.ToDtype(torch.float32, scale=True), v2.Normalize([0.5], [0.5])])
-
-
 def expect_same_pixels(samples: Samples) -> None:
     """Compares what both sides make of the images' centres.
 
@@ -135,15 +116,7 @@ def measure(samples: Samples, where: str, workers: int, device: torch.device, ro
     """A row of the table; ratios are medians of the rounds' ratios, each round an epoch of both."""
     residence = Residence(device, free_on if where == "device" else lambda _: 0)
     placed, alone = residence.place(samples), Ranks(rank=0, count=1, device=device)
-    augmented = normalised(v2.RandomCrop(CROP_PX), v2.RandomHorizontalFlip())
-    loader: Iterable[Any] = DataLoader(
-        Photographs(samples, augmented),
-        BATCH,
-        shuffle=True,
-        num_workers=workers,
-        persistent_workers=workers > 0,
-        pin_memory=device.type == "cuda",
-    )
+    loader = loader_of(samples, CROP_PX, BATCH, workers, device)
     times = []
     for epoch in range(rounds + 1):
         ours_s = seconds(
@@ -161,8 +134,7 @@ def seconds(made: Iterable[Sequence[Tensor]], device: torch.device) -> float:
     begun_s = time.perf_counter()
     for tensor in chain.from_iterable(made):
         tensor.to(device, non_blocking=True)
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+    finish(device)
     return time.perf_counter() - begun_s
 
 

@@ -11,20 +11,20 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from benchmarks.images import CLASSES, PIXELS, training_images
 from tailor import networks
 from tailor.catalog import NETWORKS
 from tailor.checkpoint import Checkpoint
-from tailor.config import DataConfig
-from tailor.data import Samples, normalise, splits
+from tailor.data import Samples, normalise
 from tailor.distributed import Ranks, join, leave
 from tailor.norm import synchronise_norms
 from tailor.optimisation import Optimisation
 from tailor.seeds import stream
-from tailor.stages import Task, Training
+from tailor.stages import Training
 from tailor.train import drops, group, optimiser_for, train
 
 SEED = 0
-CLASSES, PIXELS, PHOTOGRAPHS = 5, 96, 96  # of random images, for networks that read photographs
+PHOTOGRAPHS = 96  # random ones, for networks that read photographs
 CHECKPOINT_EVERY_S = 30.0  # what a sweep's trials have
 
 
@@ -33,7 +33,6 @@ class Work:
     """What both loops train a network on."""
 
     samples: Samples
-    classes: int
     normalised: Tensor  # whoever writes a loop by hand for a small set normalises it once, so that is not timed
 
 
@@ -91,7 +90,7 @@ class LoopRank:
 
     def _network(self, name: str) -> nn.Module:
         """The network in training mode, its norms synchronised: the same for both loops."""
-        return synchronise_norms(networks.build(name, work_for(name).classes, seed=SEED).train(), self._ranks)
+        return synchronise_norms(networks.build(name, CLASSES, seed=SEED).train(), self._ranks)
 
     def _training(self, epochs: int, batch_size: int) -> Training:
         """As the trials of a sweep fine-tune by default."""
@@ -115,34 +114,9 @@ class LoopRank:
 @lru_cache(maxsize=1)
 def work_for(network: str) -> Work:
     """The training images of the digits task, or random ones where the network reads larger images."""
-    samples, classes = _digits()
-    if samples.images.shape[1:] != NETWORKS[network].input_shape:
-        samples, classes = _photographs(), CLASSES
-    return Work(samples=samples, classes=classes, normalised=normalise(samples.fetch().images))
-
-
-def _digits() -> tuple[Samples, int]:
-    """The training images as trials have them by default, and the number of their classes."""
-    data = DataConfig()
-    task = Task(
-        name=data.name,
-        sha256=data.sha256,
-        train_images=data.train_images,
-        images_per_class=None,
-        split_seed=data.split_seed,
-        subset_seed=None,
-        augmentation=data.augmentation,
-    )
-    return splits(task).train, data.info.target_classes
-
-
-def _photographs() -> Samples:
-    random = torch.Generator().manual_seed(SEED)
-    return Samples(
-        images=torch.randint(0, 256, (PHOTOGRAPHS, 3, PIXELS, PIXELS), generator=random, dtype=torch.uint8),
-        labels=torch.randint(0, CLASSES, (PHOTOGRAPHS,), generator=random),
-        ids=torch.arange(PHOTOGRAPHS),
-    )
+    channels, *_ = shape = NETWORKS[network].input_shape
+    samples = training_images((channels, PIXELS, PIXELS) if channels == 3 else shape, PHOTOGRAPHS)
+    return Work(samples=samples, normalised=normalise(samples.fetch().images))
 
 
 def _without_dropout(model: nn.Module) -> nn.Module:

@@ -26,9 +26,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from benchmarks.images import finish
 from benchmarks.record import RESULTS, Cell, Measured, spread, verdict, write
 from tailor import allocation, networks, surgery
-from tailor.budget import macs_of, original_macs, removed_macs_fraction
+from tailor.budget import removed_macs_fraction
 from tailor.catalog import NETWORKS
 from tailor.criteria.base import Scoring
 from tailor.criteria.weights import l1
@@ -97,8 +98,12 @@ class Contender:
     name: str
     asked_fraction: float  # of the MACs, to be removed
     removed_fraction: float
-    macs_ratio: float  # before / after
     model: nn.Module
+
+    @property
+    def macs_ratio(self) -> float:
+        """MACs before / after."""
+        return 1.0 / (1.0 - self.removed_fraction)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -146,7 +151,6 @@ def contender(name: str, asked_fraction: float, state: ModelState, device: torch
         name=name,
         asked_fraction=asked_fraction,
         removed_fraction=removed_macs_fraction(state),
-        macs_ratio=original_macs(state) / macs_of(state),
         model=state.build(device).to(memory_format=torch.channels_last if on_gpu else torch.contiguous_format),
     )
 
@@ -253,11 +257,11 @@ def cells(
 
 def seconds(work: Work, model: nn.Module, images: Tensor, passes: int) -> float:
     """Wall time of one of so many passes, the GPU waited for before and after all."""
-    _wait(images.device)
+    finish(images.device)
     begun_s = time.perf_counter()
     for _ in range(passes):
         work(model, images)
-    _wait(images.device)
+    finish(images.device)
     return (time.perf_counter() - begun_s) / passes
 
 
@@ -277,11 +281,6 @@ def forward_and_backward(model: nn.Module, images: Tensor) -> None:
 
 def _precision(device: torch.device) -> torch.autocast:
     return torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda")
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def _notes(length: Length, device: torch.device, has_theirs: bool) -> tuple[str, ...]:

@@ -21,12 +21,13 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from benchmarks.images import CLASSES, PIXELS, training_images
 from benchmarks.record import RESULTS, Cell, Measured, spread, verdict, write
 from tailor import networks
 from tailor.catalog import NETWORKS
 from tailor.config import DataConfig, TrialConfig
 from tailor.criteria import CRITERIA
-from tailor.data import Samples, Splits, splits
+from tailor.data import Samples, Splits
 from tailor.distributed import join
 from tailor.methods.recipe import Recipe
 from tailor.methods.transtailor import TransTailor
@@ -37,8 +38,7 @@ from tailor.walk import PlannedOutcome
 
 GOAL = 1.5  # epochs of training that a scoring may cost at the most
 EPOCH, ALPHA = "(one epoch of training)", "(training alpha before beta)"
-CLASSES = 5
-PIXELS, IMAGES, IMAGES_QUICK = 96, 128, 32  # of random images, for networks that read photographs
+IMAGES, IMAGES_QUICK = 128, 32  # of random images, for networks that read photographs
 
 COLUMNS = (
     "network",
@@ -99,7 +99,7 @@ def measure(network: str, rounds: int, photographs: int) -> Rounds:
     tensors = networks.build(network, CLASSES, seed=0).state_dict()
     state = ModelState(network=network, classes=CLASSES, input_shape=shape, tensors=tensors)
     place = GivenSamples(
-        ranks=join("cpu"), checkpoint_folder=None, checkpoint_every_s=30.0, samples=_samples_for(shape, photographs)
+        ranks=join("cpu"), checkpoint_folder=None, checkpoint_every_s=30.0, samples=training_images(shape, photographs)
     )
     found = [{name: _timed(stage, state, place) for name, stage in _stages(network)} for _ in range(rounds + 1)]
     return found[1:]
@@ -131,19 +131,6 @@ def _timed(stage: Stage, state: ModelState, place: Workplace) -> Timing:
     wall_s, cpu_s = time.perf_counter(), time.process_time()
     compute(stage, state, place)
     return Timing(cpu_s=time.process_time() - cpu_s, wall_s=time.perf_counter() - wall_s)
-
-
-def _samples_for(shape: tuple[int, ...], photographs: int) -> Samples:
-    """The training images of the digits task, or random images where the network reads larger ones."""
-    digits = splits(Recipe(TrialConfig(method=TransTailor())).task).train
-    if digits.images.shape[1:] == shape:
-        return digits
-    numbers = torch.Generator().manual_seed(0)
-    return Samples(
-        images=torch.randint(0, 256, (photographs, *shape), generator=numbers, dtype=torch.uint8),
-        labels=torch.randint(0, CLASSES, (photographs,), generator=numbers),
-        ids=torch.arange(photographs),
-    )
 
 
 def _notes() -> tuple[str, ...]:

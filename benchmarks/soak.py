@@ -22,7 +22,8 @@ import subprocess
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import psutil
@@ -81,13 +82,9 @@ class Soak:
         Raises:
             RuntimeError: it does not end.
         """
-        with self.sweep.start(0, "local") as launch:
-            try:
-                self._accompany(launch)
-            finally:
-                if launch.poll() is None:
-                    launch.send_signal(signal.SIGINT)
-            return launch.returncode
+        with launched(self.sweep, 0) as launch:
+            self._accompany(launch)
+        return launch.returncode
 
     def _accompany(self, launch: "subprocess.Popen[bytes]") -> None:
         began_s = strike_s = time.monotonic()
@@ -163,6 +160,17 @@ def by_kind(launcher: int) -> dict[str, list[psutil.Process]]:
         except psutil.NoSuchProcess:
             continue
     return found
+
+
+@contextmanager
+def launched(sweep: SmallSweep, number: int) -> Iterator["subprocess.Popen[bytes]"]:
+    """A launch, which has ended afterwards: where the caller does not see it to its end, it is interrupted."""
+    with sweep.start(number, "local") as launch:
+        try:
+            yield launch
+        finally:
+            if launch.poll() is None:
+                launch.send_signal(signal.SIGINT)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -263,7 +271,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code = soak.run()
         given_up = 2 * seeds - len(finished_trial_ids(sweep.run))
         if code == 1:
-            code = sweep.start(1, "local").wait(GIVEN_UP_S)
+            with launched(sweep, 1) as again:
+                code = again.wait(GIVEN_UP_S)
         broken = judged(sweep, code)
         measured = table(soak, 2 * seeds, given_up, broken)
     options.out.parent.mkdir(parents=True, exist_ok=True)

@@ -19,7 +19,8 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from benchmarks.loop_rank import PHOTOGRAPHS, PIXELS
+from benchmarks.images import PIXELS
+from benchmarks.loop_rank import PHOTOGRAPHS
 from benchmarks.record import RESULTS, Cell, Measured, show_to_ranks, spread, verdict, write
 from hpc.process_ranks import ProcessRanks
 

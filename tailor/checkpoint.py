@@ -63,8 +63,8 @@ class Checkpoint:
 
     Args:
         path: the file; None keeps no checkpoints.
-        every_s: most seconds between two writes; 0 writes whenever asked. Where a write is fast the next one comes
-            sooner: a small network whose node is lost then loses seconds.
+        every_s: most seconds between two writes; 0 writes whenever asked. The first one comes after `SOONEST_S`,
+            the next ones once `WRITING_FRACTION` allows it: a small network whose node is lost then loses seconds.
         ranks: those that train together.
         pause: asked on rank 0, wherever the ranks agree on going on.
     """

@@ -1,8 +1,6 @@
 """The benchmarks run and write their tables; what they compare is compared rightly. How fast is not tested here."""
 
 import csv
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +9,7 @@ import pytest
 from benchmarks.equality import Point, compare
 from benchmarks.record import Measured, write
 from benchmarks.sharing import separate
+from tests.benchmarks.looks import rows_in, run
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -28,12 +27,9 @@ def point(key: str, trial: str = "a") -> Point:
 
 @pytest.mark.slow
 def test_the_training_loop_is_measured_for_three_networks_and_both_numbers_of_ranks(tmp_path: Path) -> None:
-    script = ROOT / "benchmarks" / "training_loop.py"
-    command = [sys.executable, str(script), "--quick", "--out", str(tmp_path / "table")]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=480, check=False)
+    done = run("training_loop.py", tmp_path, "--quick", limit_s=480.0)
     assert done.returncode == 0, done.stderr
-    with (tmp_path / "table.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = rows_in(tmp_path)
     found = {(row["network"], row["ranks"]) for row in rows}
     assert found == {(name, ranks) for name in ("digits_vgg", "digits_resnet", "mobilenet_v2") for ranks in "12"}
     for row in rows:
@@ -57,14 +53,12 @@ def test_the_training_loop_is_measured_for_three_networks_and_both_numbers_of_ra
     ],
 )
 def test_a_quick_look_writes_a_table(script: str, named: set[str], tmp_path: Path) -> None:
-    command = [sys.executable, str(ROOT / "benchmarks" / script), "--quick", "--out", str(tmp_path / "table")]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=280, check=False)
+    done = run(script, tmp_path, "--quick")
     assert done.returncode == 0, done.stderr
     text = (tmp_path / "table.md").read_text()
     assert [name for name in named if name not in text] == []
     assert "torch" in text and "--quick" in text
-    with (tmp_path / "table.csv").open(newline="") as file:
-        assert list(csv.DictReader(file))
+    assert rows_in(tmp_path)
 
 
 def test_equal_points_are_equal_wherever_they_were_reached() -> None:

@@ -1,8 +1,5 @@
 """The benchmarks of planning, a simulated cluster and a large run do run, write their tables, and say what is so."""
 
-import csv
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,16 +8,15 @@ from benchmarks.simulation import TRIALS_PER_SEED, plan_of, timed_trials
 from sweeps.plan import no_sharing
 from sweeps.schedule import SimulatedCluster
 from sweeps.simulate import simulate, slots_of
+from tests.benchmarks.looks import rows_in, run
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def rows_of(script: str, folder: Path) -> list[dict[str, str]]:
-    command = [sys.executable, str(ROOT / "benchmarks" / script), "--quick", "--out", str(folder / "table")]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=280, check=False)
+    done = run(script, folder, "--quick")
     assert done.returncode == 0, done.stderr
-    with (folder / "table.csv").open(newline="") as file:
-        return list(csv.DictReader(file))
+    return rows_in(folder)
 
 
 @pytest.mark.slow

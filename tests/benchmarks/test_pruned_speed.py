@@ -1,10 +1,7 @@
 """The benchmark of pruned networks' speed prunes what it says and divides rightly. How fast they are is not tested."""
 
-import csv
 import importlib.util
 import statistics
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -27,20 +24,17 @@ from tailor.allocation import BUDGET_MARGIN
 from tailor.budget import removed_macs_fraction
 from tailor.cost import original_shapes
 from tailor.steps.preparing import fresh
+from tests.benchmarks.looks import rows_in, run
 
-ROOT = Path(__file__).resolve().parents[2]
 HAS_THEIRS = importlib.util.find_spec("torch_pruning") is not None
 
 
 @pytest.mark.slow
 def test_a_quick_look_has_every_model_twice_and_its_ratios_are_those_of_its_columns(tmp_path: Path) -> None:
-    script = ROOT / "benchmarks" / "pruned_speed.py"
-    command = [sys.executable, str(script), "--quick", "--out", str(tmp_path / "table")]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=560, check=False)
+    done = run("pruned_speed.py", tmp_path, "--quick", limit_s=560.0)
     assert done.returncode == 0, done.stderr
     assert ("Torch-Pruning is not installed" in done.stderr) == (not HAS_THEIRS)
-    with (tmp_path / "table.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = rows_in(tmp_path)
     found = sorted((row["network"], row["what"], row["model"], row["asked_removed_macs_fraction"]) for row in rows)
     models = [(name, asked) for name in (*OURS, *([THEIRS] if HAS_THEIRS else [])) for asked in ("0.2", "0.5")]
     assert found == sorted(
@@ -86,7 +80,7 @@ def test_torch_pruning_removes_the_asked_share_of_the_macs() -> None:
 @pytest.mark.parametrize(("own_s", "reached"), [(0.5, "met"), (0.75, "missed")])
 def test_a_verdict_is_of_the_forward_pass_of_ours_on_a_gpu_alone(own_s: float, reached: str) -> None:
     def row(name: str, what: str, device: str) -> dict[str, object]:
-        one = Contender(name=name, asked_fraction=0.5, removed_fraction=0.5, macs_ratio=2.0, model=nn.Identity())
+        one = Contender(name=name, asked_fraction=0.5, removed_fraction=0.5, model=nn.Identity())
         found = cells(one, what, torch.device(device), [own_s, own_s, 9.0], [1.0, 1.0, 1.0])
         return dict(zip(COLUMNS[3:], found, strict=True))
 

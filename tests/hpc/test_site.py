@@ -6,12 +6,9 @@ import pytest
 
 from hpc.__main__ import main
 from hpc.errors import SiteError
-from hpc.site import SHIPPED, Controller, Limits, Need, Site, find_site, read_site, site_files
+from hpc.site import SHIPPED, Controller, Limits, Site, find_site, read_site, site_files
 
 SMALL = "cpus_per_node = 4\nwalltime_min = 60\n"
-SITE = Site(cpus_per_node=8, memory_gb=32, gpus_per_node=4, walltime_min=120)
-NEED = Need(log_folder=Path("/shared/run/logs"))
-HOSTILE = """it's "x" $(touch pwned) `touch pwned` ; touch pwned # é"""
 
 
 @pytest.fixture
