@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pyarrow.fs import LocalFileSystem
 
 from results.errors import ResultsError
 from results.older import OLDER, columns_of
@@ -22,6 +23,7 @@ from results.schema import SCHEMA_VERSION, TABLES, Table
 
 MANIFEST_FORMAT = 1
 REFUSED_SHOWN = 3
+_LOCAL = LocalFileSystem()  # without it Arrow asks for each of thousands of files where it may be
 
 
 class Part(NamedTuple):
@@ -170,7 +172,7 @@ def _version_of(path: Path, table: Table, columns: dict[int, dict[str, pa.DataTy
         ResultsError: the part is torn, belongs to something else, or is newer than this program.
     """
     try:
-        schema = pq.read_schema(path)
+        schema = pq.read_schema(str(path), filesystem=_LOCAL)
     except FileNotFoundError:
         raise
     except (pa.ArrowException, OSError) as error:

@@ -16,6 +16,7 @@ from sweeps.run_folder import (
     RunFolder,
     add_launch,
     add_trials,
+    check_is_run,
     create_run,
     open_run,
     save_code,
@@ -90,7 +91,7 @@ def start(plan: Plan, runs: Path, *, extend: bool, update_code: bool) -> tuple[R
             return run, create_run(plan, runs, launch, files), "created"
         except FileExistsError:
             pass  # another launch made it at this moment: go on with that one
-    open_run(run)  # before the lock, which would put a file into a folder that is no run
+    check_is_run(run)  # before the lock, which would put a file into a folder that is none
     lock = RunLock(run.lock)
     try:
         record = open_run(run)

@@ -162,11 +162,11 @@ def create_run(plan: Plan, runs: Path, launch: Mapping[str, Any], sources: Mappi
     return lock
 
 
-def open_run(run: RunFolder) -> Record:
-    """What an existing run was made of; reads only.
+def check_is_run(run: RunFolder) -> None:
+    """Do nothing if a folder has all files of a run, whatever stands in them; reads none.
 
     Raises:
-        RunFolderError: the folder is no run, or damaged; the text says what to do.
+        RunFolderError: it has not; the text says what to do.
     """
     if not run.path.is_dir():
         if run.path.exists():
@@ -180,6 +180,15 @@ def open_run(run: RunFolder) -> Record:
     missing = [path.name for path in (run.spec, run.provenance, run.tables / "planned") if not path.exists()]
     if missing:
         raise _damaged(run, f"it has no {' and no '.join(missing)}")
+
+
+def open_run(run: RunFolder) -> Record:
+    """What an existing run was made of; reads only.
+
+    Raises:
+        RunFolderError: the folder is no run, or damaged; the text says what to do.
+    """
+    check_is_run(run)
     plan, provenance = _read_json(run, run.plan), _read_json(run, run.provenance)
     try:
         record = Record(

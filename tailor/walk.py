@@ -65,7 +65,7 @@ def walk(config: TrialConfig) -> Walk:
     """The trial's id and its planned stages; a method that may stop early is walked to its end."""
     planned: list[PlannedStage] = []
     versions: dict[str, int] = {}
-    kept_fraction, size = 1.0, _size(config, 1.0)
+    kept_fraction, size = 1.0, (whole := _size(config))
     steps = steps_of(config)
     points = 0
     outcome: Outcome | None = None
@@ -79,7 +79,7 @@ def walk(config: TrialConfig) -> Walk:
         key = stage.key()
         before, kept_fraction = kept_fraction, stage.kept_fraction(kept_fraction)
         if kept_fraction != before:
-            size = _size(config, kept_fraction)
+            size = whole.narrowed(kept_fraction)
         cost = stage.cost(size)
         planned.append(
             PlannedStage(
@@ -96,12 +96,12 @@ def walk(config: TrialConfig) -> Walk:
         outcome = PlannedOutcome(key)
 
 
-def _size(config: TrialConfig, kept_fraction: float) -> Size:
-    """What stages cost by, when a share of the network's MACs is left."""
-    network, data = NETWORKS[config.network], config.data.info
+def _size(config: TrialConfig) -> Size:
+    """What stages of the whole network cost by."""
+    network, data, input_shape = NETWORKS[config.network], config.data.info, config.data.input_shape
     return Size(
-        macs=network.macs * kept_fraction * math.prod(config.data.input_shape[1:]) / math.prod(network.input_shape[1:]),
-        weights_bytes=int(4 * network.params_count * kept_fraction),
+        macs=network.macs * math.prod(input_shape[1:]) / math.prod(network.input_shape[1:]),
+        weights_bytes=4 * network.params_count,
         head_bytes=4 * network.head_params_count,
         train_images=config.train_images,
         source_images=data.source_images,

@@ -10,6 +10,7 @@ from tailor.catalog import NETWORKS
 from tailor.criteria import CRITERIA
 from tailor.errors import ConfigError
 from tailor.imports import digest_of
+from tailor.optimisation import GAMMA
 from tailor.regularisation import Delta, Regulariser
 from tailor.seeds import stream
 from tailor.stages import (
@@ -126,9 +127,15 @@ class Recipe:
     def tuning(self, number: int) -> Training:
         """How the trial's tuning `number` trains (0: the head's fit); only the order of images depends on it."""
         optimisation = self.config.optimisation
-        return replace(
-            self.plain_tuning(number),
+        return Training(
+            epochs=optimisation.epochs,
+            batch_size=optimisation.batch_size,
+            learning_rate=optimisation.learning_rate,
+            head_learning_rate=optimisation.head_learning_rate,
+            momentum=optimisation.momentum,
+            weight_decay=optimisation.weight_decay,
             schedule=optimisation.schedule,
+            seed=stream(self.config.seed, "order", number),
             optimiser=optimisation.optimiser,
             milestones=optimisation.milestones,
             gamma=optimisation.gamma,
@@ -137,6 +144,10 @@ class Recipe:
             ema_decay=optimisation.ema_decay,
             clip_gradient_norm=optimisation.clip_gradient_norm,
             norm=optimisation.norm,
+            accumulation_steps=optimisation.accumulation_steps,
+            precision=optimisation.precision,
+            memory_format=optimisation.memory_format,
+            compile=optimisation.compile,
         )
 
     def plain_tuning(self, number: int) -> Training:
@@ -144,20 +155,17 @@ class Recipe:
 
         How a batch is computed is the trial's: accumulation, precision, memory format and compilation.
         """
-        optimisation = self.config.optimisation
-        return Training(
-            epochs=optimisation.epochs,
-            batch_size=optimisation.batch_size,
-            learning_rate=optimisation.learning_rate,
-            head_learning_rate=optimisation.head_learning_rate,
-            momentum=optimisation.momentum,
-            weight_decay=optimisation.weight_decay,
+        return replace(
+            self.tuning(number),
             schedule="constant",
-            seed=stream(self.config.seed, "order", number),
-            accumulation_steps=optimisation.accumulation_steps,
-            precision=optimisation.precision,
-            memory_format=optimisation.memory_format,
-            compile=optimisation.compile,
+            optimiser="sgd",
+            milestones=(),
+            gamma=GAMMA,
+            warm_up_epochs=0,
+            label_smoothing=0.0,
+            ema_decay=None,
+            clip_gradient_norm=None,
+            norm="synchronised",
         )
 
     def fine_tune(self, model: Outcome, number: int, regulariser: Regulariser | None = None) -> FineTune:

@@ -8,8 +8,8 @@ sweep. What does not change the result (ranks, device, paths, logging) is in no 
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields, is_dataclass
-from functools import cache, cached_property
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from functools import cache, lru_cache
 from json.encoder import encode_basestring_ascii
 from math import isfinite
 from typing import Any, ClassVar, Literal, Protocol
@@ -74,6 +74,10 @@ class Size:
         """Work of one image forward and backward."""
         return self.macs * (1.0 + BACKWARD_WORK)
 
+    def narrowed(self, kept_fraction: float) -> "Size":
+        """The same of a network of which a share of the MACs is left, and as much of the weights."""
+        return replace(self, macs=self.macs * kept_fraction, weights_bytes=int(self.weights_bytes * kept_fraction))
+
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
@@ -136,7 +140,7 @@ class Stage:
         plain: dict[str, Any] = json.loads(_text_of_fields(self))
         return plain
 
-    @cached_property
+    @property
     def parents(self) -> tuple[str, ...]:
         """Keys of the stages that this one starts from."""
         found = [getattr(self, name, None) for name in PARENTS]
@@ -152,10 +156,13 @@ class Stage:
 
     def key(self) -> str:
         """SHA-256 over kind, version, settings and parents' keys, 64 hexadecimal digits."""
-        return self._key
+        remembered = self.__dict__  # a cached_property would take a lock for each of a plan's many stages
+        if "_key" not in remembered:
+            remembered["_key"] = self._hashed()
+        known: str = remembered["_key"]
+        return known
 
-    @cached_property
-    def _key(self) -> str:
+    def _hashed(self) -> str:
         brought = self._brought()
         parts = [f'"imports":{canonical_json(brought)}'] if brought else []
         parts.append(f'"kind":{encode_basestring_ascii(self.kind)}')
@@ -208,7 +215,14 @@ def _text_of_float(value: float) -> str:
     return float.__repr__(value + 0.0) if isfinite(value) else canonical_json(value)  # which refuses it
 
 
+# A plan's many stages have few tasks, trainings and rules. Their fields have the types that they declare, so that equal
+# ones have one text.
+_text_of_shared = lru_cache(maxsize=2**16)(_text_of_fields)
+
 _TEXTS: dict[type, Callable[[Any], str]] = {
+    GroupRule: _text_of_shared,
+    Task: _text_of_shared,
+    Training: _text_of_shared,
     str: encode_basestring_ascii,
     int: int.__repr__,
     float: _text_of_float,
