@@ -32,13 +32,13 @@ bench: $(READY)  ## half an hour: speed and memory beside the alternatives; writ
 	$(BIN)/python benchmarks/scheduling.py
 	$(BIN)/python benchmarks/sharing.py --spec benchmarks/paper_like.toml
 	$(BIN)/python benchmarks/startup.py
-	$(BIN)/python benchmarks/footprint.py
 	$(BIN)/python benchmarks/planning.py
 	$(BIN)/python benchmarks/pruned_model.py
-	$(BIN)/python benchmarks/pruned_speed.py
-	$(BIN)/python benchmarks/input_path.py
 
 bench-long: $(READY)  ## four hours: the other benchmarks, faults, hostile input, sweeps on a real SLURM (root, the packages of slurm-testbed)
+	$(BIN)/python benchmarks/footprint.py
+	$(BIN)/python benchmarks/pruned_speed.py
+	$(BIN)/python benchmarks/input_path.py
 	$(BIN)/python benchmarks/sharing.py --seeds 1
 	$(BIN)/python benchmarks/scoring.py
 	$(BIN)/python benchmarks/legr.py
