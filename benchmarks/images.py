@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
+from tailor.catalog import NETWORKS
 from tailor.config import TrialConfig
 from tailor.data import Samples, splits
 from tailor.methods.recipe import Recipe
@@ -17,10 +18,12 @@ CLASSES = 5  # of the digits task; random labels are of as many
 PIXELS = 96  # of photographs where the size does not matter
 
 
-def training_images(input_shape: tuple[int, ...], photographs: int) -> Samples:
-    """The training images of the digits task, or so many random images where the network reads others."""
-    digits = splits(Recipe(TrialConfig(method=TransTailor())).task).train
-    return digits if digits.images.shape[1:] == input_shape else random_images((photographs, *input_shape), CLASSES)
+def training_images(network: str, photographs: int) -> Samples:
+    """The training images of the digits task, or so many random images where the network reads photographs."""
+    channels = NETWORKS[network].input_shape[0]
+    if channels == 3:
+        return random_images((photographs, channels, PIXELS, PIXELS), CLASSES)
+    return splits(Recipe(TrialConfig(method=TransTailor())).task).train
 
 
 def random_images(shape: tuple[int, ...], classes: int, crop_px: int | None = None) -> Samples:

@@ -11,9 +11,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmarks.images import CLASSES, PIXELS, training_images
+from benchmarks.images import CLASSES, training_images
 from tailor import networks
-from tailor.catalog import NETWORKS
 from tailor.checkpoint import Checkpoint
 from tailor.data import Samples, normalise
 from tailor.distributed import Ranks, join, leave
@@ -114,8 +113,7 @@ class LoopRank:
 @lru_cache(maxsize=1)
 def work_for(network: str) -> Work:
     """The training images of the digits task, or random ones where the network reads larger images."""
-    channels, *_ = shape = NETWORKS[network].input_shape
-    samples = training_images((channels, PIXELS, PIXELS) if channels == 3 else shape, PHOTOGRAPHS)
+    samples = training_images(network, PHOTOGRAPHS)
     return Work(samples=samples, normalised=normalise(samples.fetch().images))
 
 

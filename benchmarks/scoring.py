@@ -94,13 +94,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def measure(network: str, rounds: int, photographs: int) -> Rounds:
     """Each round's timings; one more round before them is thrown away."""
-    usual = NETWORKS[network].input_shape
-    shape = (3, PIXELS, PIXELS) if usual[0] == 3 else usual
+    samples = training_images(network, photographs)
+    shape = tuple(samples.images.shape[1:])
     tensors = networks.build(network, CLASSES, seed=0).state_dict()
     state = ModelState(network=network, classes=CLASSES, input_shape=shape, tensors=tensors)
-    place = GivenSamples(
-        ranks=join("cpu"), checkpoint_folder=None, checkpoint_every_s=30.0, samples=training_images(shape, photographs)
-    )
+    place = GivenSamples(ranks=join("cpu"), checkpoint_folder=None, checkpoint_every_s=30.0, samples=samples)
     found = [{name: _timed(stage, state, place) for name, stage in _stages(network)} for _ in range(rounds + 1)]
     return found[1:]
 
