@@ -1,10 +1,19 @@
 """Factors at the outputs of filters: attached to a module, and folded into its weights."""
 
+from functools import partial
+
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
+
+NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm)
+FILTERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 
 
 def attach(model: nn.Module, factors: dict[str, Tensor], *, trainable: bool = False) -> list[nn.Parameter]:
     """Multiply the output of each site by its factors (filters,), from now on.
+
+    A norm that applies its activation itself (timm's `BatchNormAct2d`) is multiplied before the activation, where all
+    other norms put out what they made.
 
     Args:
         model: changed in place: each site gets a `factor` and a hook that multiplies.
@@ -23,8 +32,16 @@ def attach(model: nn.Module, factors: dict[str, Tensor], *, trainable: bool = Fa
             parameters.append(parameter)
         else:
             module.register_buffer("factor", values.clone())
-        module.register_forward_hook(_multiply)
+        _multiply_at(module)
     return parameters
+
+
+def _multiply_at(module: nn.Module) -> None:
+    inner = next(module.children(), None) if isinstance(module, NORMS) else None  # what a norm hands its result to
+    if inner is None:
+        module.register_forward_hook(_multiply)
+    else:
+        inner.register_forward_pre_hook(partial(_multiply_inside, module))  # a copied model has its own factors in it
 
 
 def _multiply(module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
@@ -32,6 +49,15 @@ def _multiply(module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) ->
     shape = [1] * output.dim()
     shape[1 if output.dim() > 3 and not isinstance(module, nn.Linear) else -1] = -1  # tokens have their channels last
     return output * factor.reshape(shape)
+
+
+def _multiply_inside(norm: nn.Module, _inner: nn.Module, inputs: tuple[Tensor]) -> Tensor:
+    return _multiply(norm, inputs, inputs[0])
+
+
+def carries(module: nn.Module) -> bool:
+    """Whether factors at this module's output can be multiplied into its weights; behind an activation they cannot."""
+    return isinstance(module, (*FILTERS, *NORMS)) and module.weight is not None
 
 
 def fold_into(tensors: dict[str, Tensor], factors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -57,7 +57,7 @@ def measure(
     repeats: int,
     precision: torch.dtype = torch.float32,
 ) -> Latency:
-    """Time a model in evaluation mode, without gradients, on random images that lie on the device already.
+    """Time a model as it is saved, its factors folded, in evaluation mode, on random images that lie on the device.
 
     A repeat ends when its outputs are there (the GPU is waited for). On the CPU the peak memory is true in a process
     that did nothing before: one that freed memory gives it to the model again, and less seems needed.
@@ -70,6 +70,7 @@ def measure(
         repeats: forward passes that are timed, at least 2.
         precision: of weights and images.
     """
+    state = state.folded()
     macs = macs_of(state)  # counted first: it imports the network's code, which is no part of a model's memory
     with _threads(threads), torch.inference_mode():
         _wake(device)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from tailor import networks
 from tailor.catalog import NETWORKS
 from tailor.errors import ConfigError
-from tailor.factors import attach
+from tailor.factors import attach, carries, fold_into
 
 FORMAT_VERSION: Literal[1] = 1
 MODEL_FILE, DESCRIPTION_FILE = "model.safetensors", "model.json"
@@ -64,6 +64,17 @@ class ModelState:
             model.register_forward_pre_hook(self.pixels.hook)
         return model.to(device or torch.device("cpu"))
 
+    def folded(self) -> "ModelState":
+        """The same function with its factors multiplied into the weights; those behind an activation stay attached.
+
+        For whoever takes the model home or times it: nothing to train is left in the factors. Of the other parts of a
+        state, `anchor` and `momentum` do not follow.
+        """
+        model = networks.skeleton(self.network, self.classes)
+        moved = {site: values for site, values in self.factors.items() if carries(model.get_submodule(site))}
+        stay = {site: values for site, values in self.factors.items() if site not in moved}
+        return replace(self, tensors=fold_into(self.tensors, moved), factors=stay)
+
     def with_weights_of(self, model: nn.Module) -> "ModelState":
         """This state with the parameters and buffers of `model`."""
         return replace(self, tensors=weights(model))
@@ -98,11 +109,12 @@ class _Description(BaseModel):
 
 
 def save_model(state: ModelState, folder: Path) -> None:
-    """Write a model so that `load_model` rebuilds it in a fresh process; no pickle.
+    """Write a model, its factors folded, so that `load_model` rebuilds it in a fresh process; no pickle.
 
     Writes: `model.safetensors` and `model.json` in `folder`, each whole or absent, the description last.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    state = state.folded()
     named = {f"tensors/{n}": t for n, t in state.tensors.items()} | {
         f"factors/{n}": t for n, t in state.factors.items()
     }
