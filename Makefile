@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test test-fast check format lint types bench bench-long slurm-testbed slurm-testbed-down clean
+.PHONY: demo test test-fast check format lint types bench bench-long bench-faults slurm-testbed slurm-testbed-down clean
 
 demo: $(READY)  ## run the embedded sweep and write its report (about five minutes on two cores)
 	$(BIN)/python sweeps/launch.py
@@ -35,7 +35,7 @@ bench: $(READY)  ## half an hour: speed and memory beside the alternatives; writ
 	$(BIN)/python benchmarks/planning.py
 	$(BIN)/python benchmarks/pruned_model.py
 
-bench-long: $(READY)  ## four hours: the other benchmarks, faults, hostile input, sweeps on a real SLURM (root, the packages of slurm-testbed)
+bench-long: $(READY)  ## two hours: the other benchmarks of speed and scale, two of them on a real SLURM (root, the packages of slurm-testbed)
 	$(BIN)/python benchmarks/footprint.py
 	$(BIN)/python benchmarks/pruned_speed.py
 	$(BIN)/python benchmarks/input_path.py
@@ -49,14 +49,17 @@ bench-long: $(READY)  ## four hours: the other benchmarks, faults, hostile input
 	$(BIN)/python benchmarks/read_while_writing.py
 	$(BIN)/python benchmarks/large_run.py
 	$(BIN)/python benchmarks/store.py
+	$(BIN)/python benchmarks/many_trials.py
+	$(BIN)/python benchmarks/cluster_start.py
+	$(BIN)/python benchmarks/utilisation.py
+
+bench-faults: $(READY)  ## an hour and more: everything is struck, interrupted and fed nonsense; goes on from the faults on record; needs what bench-long does
 	$(BIN)/python benchmarks/faults.py
 	$(BIN)/python benchmarks/faults.py --with ray --faults 100
 	$(BIN)/python benchmarks/faults.py --with slurm --faults 30
 	$(BIN)/python benchmarks/soak.py
 	$(BIN)/python benchmarks/fuzzing.py
 	$(BIN)/python benchmarks/chaos.py
-	$(BIN)/python benchmarks/cluster_start.py
-	$(BIN)/python benchmarks/utilisation.py
 
 slurm-testbed: $(READY)  ## a real SLURM of several nodes on this machine, for trying and testing (root, Debian-like)
 	$(BIN)/python -m tests.slurm.install

@@ -393,8 +393,6 @@ def _json_text(content: Mapping[str, Any]) -> str:
 def _is_alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
+    except OSError as error:
+        return not isinstance(error, ProcessLookupError)  # of somebody else's it says that it may not be asked
     return True
