@@ -5,6 +5,7 @@
 
 import argparse
 import os
+import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -19,9 +20,10 @@ SUCCESS, FAILED, MISTAKE = 0, 1, 2
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print what was asked for; returns the exit code."""
-    options = _parser().parse_args(arguments)
+    typed = list(sys.argv[1:] if arguments is None else arguments)
+    options = _parser().parse_args(typed)
     try:
-        for line in _lines(options):
+        for line in _lines(options, shlex.join(["python", "-m", "sweeps", *typed])):
             print(line, flush=True)
         sys.stdout.flush()
     except (RunFolderError, ResultsError, ConfigError, SlurmError, PermissionError) as error:
@@ -52,6 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     again.add_argument("trial", metavar="TRIAL", help="its id, or the first digits")
     again.add_argument("--point", type=int, metavar="N", help="end with operating point N (default: the last)")
     again.add_argument("--save", type=Path, metavar="FOLDER", help="save the sub-model of that point here")
+    again.add_argument("--licence", metavar="TEXT", help="the line on the licence in its card")
     again.add_argument(
         "--cache", type=Path, default=Path("cache"), help="folder of finished stages; an empty one computes all anew"
     )
@@ -111,7 +114,18 @@ def _control(options: argparse.Namespace) -> Iterator[str]:
     return control.stop(run) if options.command == "stop" else control.cancel(run)
 
 
-def _lines(options: argparse.Namespace) -> Iterator[str]:
+def _reproduce(options: argparse.Namespace, command: str) -> Iterator[str]:
+    from sweeps.explain import find_trial
+    from sweeps.reproduce import Saving, reproduce
+
+    if options.licence is not None and options.save is None:
+        raise ConfigError("--licence stands in the card of a saved sub-model; give --save FOLDER, too")
+    saving = None if options.save is None else Saving(folder=options.save, command=command, licence=options.licence)
+    trial = find_trial(options.trial, [options.run])
+    return reproduce(trial, cache=options.cache, point=options.point, saving=saving)
+
+
+def _lines(options: argparse.Namespace, command: str) -> Iterator[str]:
     if options.command == "status":
         from sweeps.run_folder import RunFolder
         from sweeps.status import status
@@ -129,13 +143,10 @@ def _lines(options: argparse.Namespace) -> Iterator[str]:
         from sweeps.clean import clean
 
         return clean(options.folder, options.runs, dry_run=options.dry_run)
+    if options.command == "reproduce":
+        return _reproduce(options, command)
     from sweeps.explain import explain, find_trial
 
-    if options.command == "reproduce":
-        from sweeps.reproduce import reproduce
-
-        trial = find_trial(options.trial, [options.run])
-        return reproduce(trial, cache=options.cache, point=options.point, save=options.save)
     runs = options.runs or sorted(path.parent for path in Path("runs").glob("[!.]*/plan.json"))
     return explain(find_trial(options.first, runs), find_trial(options.second, runs))
 

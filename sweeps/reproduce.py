@@ -1,6 +1,7 @@
 """One trial of a run again, from the cache or anew: whether it says what the run's rows say, and its sub-model."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,18 @@ SELECT point, macs, metric, validation_score FROM operating_points WHERE trial_i
 """
 
 
-def reproduce(trial: KnownTrial, *, cache: Path, point: int | None = None, save: Path | None = None) -> Iterator[str]:
+@dataclass(frozen=True, kw_only=True)
+class Saving:
+    """Where a sub-model is saved, and what its card says beside what is known of it."""
+
+    folder: Path
+    command: str  # that was typed
+    licence: str | None = None  # the user's line; None: not given
+
+
+def reproduce(
+    trial: KnownTrial, *, cache: Path, point: int | None = None, saving: Saving | None = None
+) -> Iterator[str]:
     """Lines to print: each operating point's score, beside the one that the run has; last, how many are equal.
 
     Args:
@@ -26,20 +38,20 @@ def reproduce(trial: KnownTrial, *, cache: Path, point: int | None = None, save:
         cache: where its stages are taken from; what is missing there is computed and stored. An empty folder makes it
             a trial from the start.
         point: number of the operating point to end with; None for the whole path.
-        save: folder to save the sub-model in, of `point`, or of the last point; None saves none.
+        saving: of the sub-model of `point`, or of the last point; None saves none.
 
     Raises:
         RunFolderError: this code cannot read its settings, or makes another trial of them; or it has no such point.
         TrainingError: training diverged.
 
     Writes:
-        the missing stages, and `model.safetensors` and `model.json` in `save`.
+        the missing stages, and what `tailor.card.save_with_card` writes in the folder of `saving`.
     """
     config = _config(trial)
     with load(trial.run) as run:
         recorded = {row["point"]: row for row in run.rows(RECORDED, [trial.trial_id])}
     equal = reached = 0
-    for number, info in _points(config, cache, point, save):
+    for number, info in _points(config, cache, point, saving):
         reached += 1
         old = recorded.get(number)
         equal += old is not None and (old["macs"], old["validation_score"]) == (info["macs"], info["validation_score"])
@@ -47,8 +59,8 @@ def reproduce(trial: KnownTrial, *, cache: Path, point: int | None = None, save:
     if point is not None and reached <= point:
         raise RunFolderError(f"trial {trial.trial_id} has no point {point}, only {reached}, counted from 0")
     yield f"{equal} of {reached} points are exactly those in {trial.run}"
-    if save is not None:
-        yield f"saved in {save}; to load it: tailor.load_model({str(save)!r})"
+    if saving is not None:
+        yield f"saved in {saving.folder}; to load it: tailor.load_model({str(saving.folder)!r})"
 
 
 def _config(trial: KnownTrial) -> TrialConfig:
@@ -71,13 +83,13 @@ def _config(trial: KnownTrial) -> TrialConfig:
 
 
 def _points(
-    config: TrialConfig, cache: Path, last: int | None, save: Path | None
+    config: TrialConfig, cache: Path, last: int | None, saving: Saving | None
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     """Number and facts of each operating point up to the last; that one's sub-model is saved."""
     from tailor.cache import Cache
+    from tailor.card import save_point
     from tailor.distributed import join, leave
     from tailor.runner import run_trial
-    from tailor.state import save_model
 
     ranks = join("cpu")
     end = None
@@ -88,8 +100,9 @@ def _points(
                 yield event.point, event.result.info
                 if event.point == last:
                     break
-        if save is not None and end is not None and last in (None, end.point):
-            save_model(end.result.state, save)
+        if saving is not None and end is not None and last in (None, end.point):
+            state = end.result.state
+            save_point(config, end, state, saving.folder, command=saving.command, licence=saving.licence)
     finally:
         leave()
 

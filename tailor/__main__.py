@@ -21,7 +21,6 @@ from tailor.weights import refuse_missing
 
 if TYPE_CHECKING:
     from tailor.runner import StageEvent
-    from tailor.state import ModelState
 
 USER_ERROR, FAILED = 2, 1
 
@@ -103,6 +102,7 @@ def _run(config: TrialConfig, arguments: argparse.Namespace, command: str) -> No
     if arguments.licence is not None and arguments.save is None:
         raise ConfigError("--licence stands in the card of a saved sub-model; give --save FOLDER, too")
     from tailor.cache import Cache
+    from tailor.card import save_point
     from tailor.distributed import join, leave
     from tailor.runner import run_trial
 
@@ -121,7 +121,8 @@ def _run(config: TrialConfig, arguments: argparse.Namespace, command: str) -> No
                 print(f"     {_point(event, macs_before)}")
                 macs_before = event.result.info["macs"]
             if state is not None:
-                _save(event, state, config, arguments, command)
+                folder = arguments.save / f"point_{event.point}"
+                save_point(config, event, state, folder, command=command, licence=arguments.licence)
     finally:
         leave()
 
@@ -133,22 +134,6 @@ def _point(event: "StageEvent", macs_before: int | None) -> str:
     removed = 1.0 - found["macs"] / found["original_macs"]
     score, metric = found["validation_score"], found["metric"].replace("_", " ")
     return f"point {event.point}: {removed:.3f} of the MACs gone{nothing}, validation {metric} {score:.4f}"
-
-
-def _save(
-    event: "StageEvent", state: "ModelState", config: TrialConfig, arguments: argparse.Namespace, command: str
-) -> None:
-    """Write an operating point's sub-model with its card."""
-    from tailor.card import facts_of, save_with_card, score_of
-
-    result = event.result
-    point = result.info | {
-        "point": event.point,
-        "stage_key": result.key,
-        "test_score": score_of(result.read_tensors(), "test"),
-    }
-    facts = facts_of(config, point, command=command, licence=arguments.licence)
-    save_with_card(state, facts, arguments.save / f"point_{event.point}")
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from torch import Tensor
 from tailor.config import TrialConfig
 from tailor.imports import digests_in
 from tailor.objective import quality
+from tailor.runner import StageEvent
 from tailor.state import DESCRIPTION_FILE, MODEL_FILE, ModelState, save_model, write_whole
 from tailor.steps.tuning import cost_of
 from tailor.walk import walk
@@ -95,6 +96,25 @@ def save_with_card(state: ModelState, facts: Facts, folder: Path) -> None:
     description |= {"facts": asdict(facts), "cost": cost_of(state, state.build())}
     write_whole(folder / DESCRIPTION_FILE, json.dumps(description, indent=1).encode())
     write_whole(folder / CARD_FILE, card(description).encode())
+
+
+def save_point(
+    config: TrialConfig, event: StageEvent, state: ModelState, folder: Path, *, command: str, licence: str | None
+) -> None:
+    """Write an operating point's sub-model with its card, which is what users take home.
+
+    Args:
+        config: the trial.
+        event: of the point's stage.
+        state: what the stage left, `event.result.state`; asking for it is collective, writing it is not.
+        folder: see `save_with_card` for what is written.
+        command: what was typed to make it.
+        licence: the user's line on the licence; None: not given.
+    """
+    result = event.result
+    test_score = score_of(result.read_tensors(), "test")
+    point = result.info | {"point": event.point, "stage_key": result.key, "test_score": test_score}
+    save_with_card(state, facts_of(config, point, command=command, licence=licence), folder)
 
 
 def card(description: Mapping[str, Any]) -> str:

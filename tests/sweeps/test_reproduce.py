@@ -1,5 +1,6 @@
 """`python -m sweeps reproduce`: one trial again, beside the rows of its run, and its sub-model."""
 
+import json
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -35,12 +36,18 @@ def test_a_trial_again_from_the_cache_and_anew(
     run = RunFolder(tmp_path / "runs" / "one")
     with load(run.path) as tables:
         points = tables.rows("SELECT * EXCLUDE (written_at) FROM operating_points ORDER BY point")
+        (measured,) = tables.rows("SELECT validation_score, test_score FROM measured_points WHERE point = 1")
     trial = points[0]["trial_id"]
     assert len(points) == 2
 
     computed = _stages(tmp_path / "cache")
-    done = sweeps_command("reproduce", "runs/one", trial[:8], "--save", "model")
+    done = sweeps_command("reproduce", "runs/one", trial[:8], "--save", "model", "--licence", "CC BY 4.0")
     assert (done.returncode, done.stderr) == (0, "")
+    facts = json.loads((tmp_path / "model" / "model.json").read_bytes())["facts"]
+    assert (facts["trial_id"], facts["point"], facts["licence"]) == (trial, 1, "CC BY 4.0")
+    assert facts["command"].endswith(f"reproduce runs/one {trial[:8]} --save model --licence 'CC BY 4.0'")
+    assert facts["scores"] == {split: pytest.approx(measured[f"{split}_score"]) for split in ("validation", "test")}
+    assert f"trial | {trial}, operating point 1" in (tmp_path / "model" / "card.md").read_text()
     assert "2 of 2 points are exactly those in runs/one" in done.stdout
     assert _stages(tmp_path / "cache") == computed
     assert _parameters(tmp_path / "model") == points[1]["params"] < points[0]["params"]
@@ -54,6 +61,9 @@ def test_a_trial_again_from_the_cache_and_anew(
     done = sweeps_command("reproduce", "runs/one", trial)
     assert "; the run has " in done.stdout and " and 0.125000" in done.stdout
     assert "1 of 2 points are exactly those" in done.stdout
+
+    done = sweeps_command("reproduce", "runs/one", trial, "--licence", "MIT")
+    assert done.returncode == 2 and "give --save FOLDER, too" in done.stderr
 
     done = sweeps_command("reproduce", "runs/one", trial, "--point", "7", "--save", "none")
     assert done.returncode == 2
