@@ -3,7 +3,7 @@
 from functools import partial
 
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 
 NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm)
 FILTERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
@@ -47,8 +47,15 @@ def _multiply_at(module: nn.Module) -> None:
 def _multiply(module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
     factor = module.get_parameter("factor") if "factor" in module._parameters else module.get_buffer("factor")
     shape = [1] * output.dim()
-    shape[1 if output.dim() > 3 and not isinstance(module, nn.Linear) else -1] = -1  # tokens have their channels last
+    shape[_channels_dim(module, output)] = -1
     return output * factor.reshape(shape)
+
+
+def _channels_dim(module: nn.Module, output: Tensor) -> int:
+    if isinstance(module, nn.Linear):
+        return -1
+    is_first = output.dim() > 3 or isinstance(module, nn.Conv1d | _BatchNorm)
+    return 1 if is_first else -1  # tokens, whose activations say nothing of where they come from, have them last
 
 
 def _multiply_inside(norm: nn.Module, _inner: nn.Module, inputs: tuple[Tensor]) -> Tensor:

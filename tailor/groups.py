@@ -40,7 +40,7 @@ class Member:
         if self.activation is None:
             raise ConfigError(
                 f"placement 'after_activation' was asked for, but behind {self.layer} there is no activation module "
-                "of its own that a factor can follow (it may be a plain function, shared, or "
+                "of its own that a factor can follow (it may be a plain function, shared, behind a Conv1d, or "
                 "behind feature maps with channels last); choose placement 'after_norm'"
             )
         return self.activation
@@ -166,6 +166,7 @@ def _member(model: nn.Module, trace: Trace, layer: str) -> Member:
     norm = trace.norm_of.get(layer)
     activation = trace.activation_of.get(norm or layer)
     kind = None if activation is None else type(model.get_submodule(activation)).__name__
-    # A factor's hook expects channels at dim 1, or last behind tokens: not behind channels-last feature maps.
-    alone = activation is not None and trace.calls[activation] == 1 and layer not in trace.channels_last
+    # A factor's hook expects an activation's channels at dim 1 of feature maps, and last in tokens.
+    elsewhere = layer in trace.channels_last or isinstance(model.get_submodule(layer), nn.Conv1d)
+    alone = activation is not None and trace.calls[activation] == 1 and not elsewhere
     return Member(layer=layer, norm=norm, activation=activation if alone else None, activation_kind=kind)

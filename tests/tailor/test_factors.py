@@ -46,6 +46,17 @@ def test_a_factor_of_a_norm_acts_before_the_activation_also_where_the_norm_appli
     torch.testing.assert_close(model(images), nn.functional.silu(normed * factor[:, None, None]))
 
 
+@pytest.mark.parametrize(("shape", "layer"), [((2, 3, 4), nn.Conv1d(3, 4, 1)), ((2, 4, 3), nn.Linear(3, 4))])
+def test_of_sequences_convolutions_have_their_channels_first_and_linear_layers_last(
+    shape: tuple[int, ...], layer: nn.Module
+) -> None:
+    images, factor = torch.randn(shape), drawn(4)
+    bare = layer(images)
+    attach(layer, {"": factor})
+    expected = bare * (factor[:, None] if isinstance(layer, nn.Conv1d) else factor)
+    torch.testing.assert_close(layer(images), expected)
+
+
 def test_a_copied_model_has_factors_of_its_own() -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 3), NormAct(4)).eval()
     attach(model, {"0": drawn(4), "1": drawn(4, 1)})
