@@ -136,9 +136,10 @@ def group(parameters: list[nn.Parameter], learning_rate: float) -> dict[str, Any
 
 
 def drops(module: nn.Module) -> bool:
-    """Whether a module draws in training: dropout, and torchvision's stochastic depth (known by its name)."""
-    is_dropout = isinstance(module, nn.modules.dropout._DropoutNd)
-    return (is_dropout or type(module).__name__ == "StochasticDepth") and float(getattr(module, "p", 0.0)) > 0.0
+    """Whether a module draws in training: dropout, torchvision's stochastic depth and timm's, known by their names."""
+    name = type(module).__name__
+    chance = getattr(module, "p", getattr(module, "drop_prob", 0.0))
+    return ("Drop" in name or name == "StochasticDepth") and float(chance or 0.0) > 0.0
 
 
 def optimiser_for(parameters: list[dict[str, Any]], training: Training) -> torch.optim.Optimizer:

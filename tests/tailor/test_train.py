@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch.nn import functional as F
+from torchvision.ops import StochasticDepth
 
 from tailor import data, networks
 from tailor.checkpoint import Checkpoint
@@ -15,7 +16,8 @@ from tailor.errors import TrainingError
 from tailor.methods.recipe import Recipe
 from tailor.objective import quality
 from tailor.stages import Training
-from tailor.train import group, optimiser_for, predict, train
+from tailor.train import drops, group, optimiser_for, predict, train
+from tests.tailor.test_timm import needs_timm
 from tests.tailor.trials import NETWORKS, assert_equal_tensors, short_trial
 
 ALONE = Ranks(rank=0, count=1, device=torch.device("cpu"))
@@ -183,6 +185,19 @@ def test_dropout_draws_by_the_seed_of_the_training_and_resumes(tmp_path: Path) -
     undropped = networks.build("digits_vgg", 5, seed=0)
     train(undropped, all_of(undropped, settings), samples(), settings, "none", ALONE, no_checkpoint())
     assert not torch.equal(undropped.features[0].weight, straight["inner.features.0.weight"])
+
+
+def test_all_that_draws_in_training_is_known() -> None:
+    assert all(
+        drops(module) for module in (torch.nn.Dropout(0.1), torch.nn.AlphaDropout(0.1), StochasticDepth(0.1, "row"))
+    )
+    assert not any(drops(module) for module in (torch.nn.Dropout(0.0), StochasticDepth(0.0, "row"), torch.nn.ReLU()))
+
+
+@needs_timm
+def test_timms_swin_draws_in_training() -> None:
+    assert any(drops(module) for module in networks.skeleton("timm/swin_tiny_patch4_window7_224", 5).modules())
+    assert not any(drops(module) for module in networks.skeleton("timm/resnet26", 5).modules())
 
 
 def test_a_loss_that_is_not_finite_ends_the_training() -> None:
