@@ -1,0 +1,96 @@
+"""Trials on a pretended GPU: nothing is forgotten on the CPU, and they say what trials on the CPU say, bit for bit."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.utils import backend_registration
+
+from tailor.cache import Cache
+from tailor.config import parse_trial
+from tailor.distributed import join
+from tailor.runner import run_trial
+from tests.tailor.pretended_gpu import pretended_gpu
+from tests.tailor.trials import assert_equal_tensors
+
+SHORT = {
+    "source": {"epochs": 1},
+    "optimisation": {"epochs": 1, "head_epochs": 1},
+    "data": {"train_images": 40, "augmentation": "shift"},
+}
+EVERYTHING = {"ema_decay": 0.9, "clip_gradient_norm": 1.0, "label_smoothing": 0.1, "accumulation_steps": 2}
+PRUNE = {"name": "prune", "removed_macs_fraction": 0.2}
+TRANSTAILOR = {"name": "transtailor", "steps": 2, "alpha_epochs": 1}
+ARMS: dict[str, dict[str, Any]] = {
+    "transtailor": {"method": TRANSTAILOR},
+    "transtailor with a teacher": {"method": TRANSTAILOR, "optimisation": {"distillation_weight": 0.5}},
+    "transtailor, coupled, l2_sp": {
+        "method": TRANSTAILOR,
+        "optimisation": {"regulariser": "l2_sp"},
+        "pruning": {"residual": "coupled"},
+    },
+    "target_aware_adaptation": {"method": {"name": "target_aware_adaptation", "kept_cumulative_fraction": 0.9}},
+    "pac_net": {"method": {"name": "pac_net", "allocate_epochs": 1}},
+    "head_only": {"method": {"name": "head_only"}},
+    "fine_tune with all that there is": {"method": {"name": "fine_tune"}, "optimisation": EVERYTHING},
+    "fine_tune, Adam, frozen": {
+        "method": {"name": "fine_tune"},
+        "optimisation": {"optimiser": "adam", "norm": "frozen"},
+    },
+    "fine_tune delta": {"method": {"name": "fine_tune"}, "optimisation": {"regulariser": "delta"}},
+    "fine_tune bss": {"method": {"name": "fine_tune"}, "optimisation": {"regulariser": "bss"}},
+    "slimming": {
+        "method": PRUNE | {"criterion": "bn_gamma", "order": "tune_first", "first_regulariser": "slimming"}
+    },
+    "legr": {
+        "method": PRUNE
+        | {"criterion": "l2", "allocation": {"name": "legr", "population": 2, "samples": 1, "generations": 2}}
+    },
+    "random_best": {"method": PRUNE | {"criterion": "l1", "allocation": {"name": "random_best", "draws": 2}}},
+    "sfp": {"method": {"name": "sfp", "removed_macs_fraction": 0.2}},
+    "gbn": {"method": {"name": "gbn", "steps": 1, "ticks": 2}},
+    "smaller_dense": {"method": {"name": "smaller_dense", "removed_macs_fraction": 0.2}},
+} | {
+    f"prune {criterion}": {"method": PRUNE | {"criterion": criterion}}
+    for criterion in ("fpgm", "taylor", "beta", "apoz", "mean_activation", "random")
+}  # fmt: skip
+
+
+def compare(arm: dict[str, Any], folder: Path) -> None:
+    """Run a trial on the CPU and on the pretended GPU, and compare what each stage stored."""
+    tables = {key: SHORT.get(key, {}) | arm.get(key, {}) for key in SHORT | arm}
+    config = parse_trial(tables | {"network": "digits_resnet"}, "test")
+    here = list(run_trial(config, cache=Cache(folder / "here"), ranks=join("cpu")))
+    with pretended_gpu() as ranks:
+        there = list(run_trial(config, cache=Cache(folder / "there"), ranks=ranks))
+    assert not any(event.result.cached for event in there)
+    for one, two in zip(here, there, strict=True):
+        assert_equal_tensors(two.result.read_tensors(), one.result.read_tensors())
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not hasattr(backend_registration, "_setup_privateuseone_for_python_backend"),
+    reason=f"torch {torch.__version__} has no devices that are written in Python",
+)
+def test_every_method_moves_what_it_has_to_move(tmp_path: Path) -> None:
+    """In a process of its own, which knows of the device for good."""
+    command = [sys.executable, "-m", "tests.tailor.test_pretended_gpu", str(tmp_path), json.dumps(ARMS)]
+    here = str(Path(__file__).parents[2])
+    done = subprocess.run(
+        command, env=os.environ | {"PYTHONPATH": here}, capture_output=True, text=True, check=False, timeout=500
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == list(ARMS)
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)  # with more, sums of other layouts may be added up in another order
+    for number, (name, settings) in enumerate(json.loads(sys.argv[2]).items()):
+        compare(settings, Path(sys.argv[1]) / str(number))
+        sys.stdout.write(f"{name}\n")
