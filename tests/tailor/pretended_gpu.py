@@ -1,8 +1,8 @@
 """A GPU that is only pretended: tensors say that they lie on it, and are computed on the CPU.
 
-As on a real one, what lies here and what lies there cannot be combined. So a trial that runs on it moves all that it has
-to move, and says what a trial on the CPU says, to the last bit. Times, memory and torch's own code for GPUs are not
-pretended.
+As on a real one, what lies here and what lies there cannot be combined. So a trial that runs on it moves all that has
+to be moved, and says what a trial on the CPU says, to the last bit. Times, memory and torch's own code for GPUs are
+not pretended.
 """
 
 from collections.abc import Iterator
