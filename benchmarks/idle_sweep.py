@@ -6,8 +6,8 @@ from typing import Any
 
 from sweeps.plan import Plan, PlannedTrial
 from sweeps.provenance import provenance, sources
+from sweeps.resources import Resources
 from sweeps.run_folder import RunFolder, create_run
-from sweeps.spec import Resources
 from tailor.walk import PlannedStage
 
 NAME = "idle"

@@ -19,9 +19,9 @@ from hpc.slurm import QueuedJob, queue, submit
 from sweeps.errors import RunFolderError
 from sweeps.forecast import Capacity
 from sweeps.job_commands import controller_command, worker_command
+from sweeps.resources import Resources
 from sweeps.run_folder import RunFolder, open_run, write_text
 from sweeps.schedule import SimulatedCluster
-from sweeps.spec import Resources
 
 # What the forecast takes for granted of a cluster.
 START_S = 30.0  # from the start of a worker's job to its first trial

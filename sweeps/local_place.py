@@ -6,7 +6,7 @@ from pathlib import Path
 
 from hpc.errors import ClusterError
 from hpc.local_ray import has_raylet, local_ray
-from sweeps.spec import Resources
+from sweeps.resources import Resources
 from sweeps.tune_site import Place
 
 

@@ -10,7 +10,8 @@ from typing import Any
 from sweeps.errors import SpecError
 from sweeps.expand import Expanded, Tuning, expand
 from sweeps.printed_rows import Printed
-from sweeps.spec import Resources, Spec
+from sweeps.resources import Resources
+from sweeps.spec import Spec
 from sweeps.user_modules import UserModule, load_modules
 from tailor.config import TrialConfig
 from tailor.registry import nearest

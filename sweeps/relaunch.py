@@ -11,6 +11,7 @@ from sweeps.errors import RunFolderError
 from sweeps.plan import Plan, PlannedTrial
 from sweeps.planned_rows import tuning_of
 from sweeps.provenance import code_digest, provenance, sources
+from sweeps.resources import Resources
 from sweeps.run_folder import (
     Record,
     RunFolder,
@@ -23,7 +24,6 @@ from sweeps.run_folder import (
     save_imports,
 )
 from sweeps.run_lock import RunLock
-from sweeps.spec import Resources
 
 SHOWN = 8  # lines of a difference; the rest is counted
 

@@ -5,8 +5,8 @@ import time
 from hpc.process_ranks import ProcessRanks
 from sweeps.board import Board, Job
 from sweeps.order import Wait
+from sweeps.resources import Resources
 from sweeps.slot import Slot
-from sweeps.spec import Resources
 from sweeps.stop import StopSignals
 
 LOOK_S = 1.0  # while the disk is full

@@ -19,8 +19,8 @@ from results.reader import load
 from sweeps.cluster_run import rank_need
 from sweeps.events import EventLog
 from sweeps.job_commands import worker_command
+from sweeps.resources import Resources
 from sweeps.run_folder import RunFolder
-from sweeps.spec import Resources
 from sweeps.tune_site import Place
 
 FAULT_LIMIT_S = 2.0  # between the death of a process and Ray's word that its node died

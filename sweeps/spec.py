@@ -27,12 +27,13 @@ import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from sweeps.errors import SpecError
 from sweeps.printed_rows import Printed, parse_printed
+from sweeps.resources import Resources
 from sweeps.toml_text import to_toml, toml_value
 from tailor.config import TrialConfig
 from tailor.registry import nearest
@@ -43,31 +44,6 @@ _RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _TRIAL_KEYS = tuple(TrialConfig.model_fields)
 _SPEC_KEYS = ("name", "extends", "imports", "trial", "axes", "tuning", "variants", "exclude", "resources", "printed")
 _STRICT = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-class Resources(BaseModel):
-    """What one trial runs on; changes how fast, never which trial it is."""
-
-    model_config = _STRICT
-    ranks: int = Field(default=1, ge=1)
-    """Processes that train one trial together (DDP)."""
-    threads_per_rank: int = Field(default=1, ge=1)
-    """Threads (and cores) of each rank."""
-    gpus_per_rank: float = Field(default=0.0, ge=0.0, allow_inf_nan=False)
-    """GPUs of each rank; below 1 several ranks share one. 0 trains on CPUs."""
-    placement: Literal["pack", "spread"] = "pack"
-    """Whether the ranks of a trial stand on as few nodes as possible, or on as many."""
-    hang_limit_s: float = Field(default=1800.0, gt=0.0, allow_inf_nan=False)
-    """Seconds without a sign of life (a batch on any rank), after which a trial's ranks are replaced."""
-
-    @field_validator("gpus_per_rank", mode="before")
-    @classmethod
-    def _gpus_are_whole_or_less_than_one(cls, gpus: Any) -> Any:
-        if isinstance(gpus, int) and not isinstance(gpus, bool):
-            gpus = float(gpus)
-        if isinstance(gpus, float) and gpus > 1 and gpus != int(gpus):
-            raise ValueError("a rank has a part of one GPU, or whole ones: give 0.25, 0.5, 1, 2, ...")
-        return gpus
 
 
 class Variant(BaseModel):
@@ -396,4 +372,7 @@ def _explained(error: ValidationError, where: str) -> str:
     if first["type"] == "extra_forbidden":  # of the resources: all other keys are checked before
         valid = list(Resources.model_fields)
         return f"{table}: no such key: {path[-1]!r} (given {first['input']!r}){nearest(path[-1], valid)}"
-    return f"{table} {path[-1]}: given {first['input']!r}; {first['msg'].lower()}"
+    said = first["msg"].removeprefix("Value error, ")
+    if isinstance(first["input"], Mapping):  # what its values say together is wrong
+        return f"{where} [{'.'.join(path)}]: {said}"
+    return f"{table} {path[-1]}: given {first['input']!r}; {said[0].lower()}{said[1:]}"

@@ -22,8 +22,8 @@ from hpc.ranks import RankDied
 from hpc.ray_ranks import GroupNodes, RayRanks
 from sweeps.board import Board
 from sweeps.order import Wait
+from sweeps.resources import Resources
 from sweeps.slot import Report, Slot
-from sweeps.spec import Resources
 from sweeps.stop import StopSignals
 from tailor.cache import Cache
 

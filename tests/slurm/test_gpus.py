@@ -33,6 +33,8 @@ SPEC = """
 imports = ["sees.py"]
 [trial]
 method = {{ name = "prune", criterion = "sees" }}
+[axes]
+seed = {seeds}
 [resources]
 ranks = {ranks}
 gpus_per_rank = {gpus_per_rank}
@@ -52,19 +54,19 @@ def first_gpus_are_taken(three_nodes: Testbed) -> Iterator[None]:
 
 
 def seen_by_ranks(
-    testbed: Testbed, folder: Path, *, ranks: int, gpus_per_rank: float, gpus: int
+    testbed: Testbed, folder: Path, *, ranks: int, gpus_per_rank: float, gpus: int, trials: int = 1
 ) -> list[dict[str, str]]:
-    """What the ranks of a trial saw, by rank, on nodes of so many GPUs."""
+    """What the ranks of each trial saw, by rank, on nodes of so many GPUs."""
     (folder / "seen").mkdir()
     (folder / "sees.py").write_text(MODULE.format(folder=str(folder / "seen")))
-    spec = SPEC.format(ranks=ranks, gpus_per_rank=gpus_per_rank)
-    sweep = make_sweep(testbed, folder, "gpus", spec, cpus=ranks, gpus=gpus)
+    spec = SPEC.format(ranks=ranks, gpus_per_rank=gpus_per_rank, seeds=list(range(trials)))
+    sweep = make_sweep(testbed, folder, "gpus", spec, cpus=ranks * trials, gpus=gpus)
     done = sweep.launch()
     assert done.returncode == 1, done.stdout + done.stderr
     assert "torch sees no GPU" in done.stdout
     until(lambda: not sweep.place.jobs(), 60, "its jobs to end")
     seen = [json.loads(path.read_text()) for path in (folder / "seen").iterdir()]
-    assert len({one["process"] for one in seen}) == ranks
+    assert len({one["process"] for one in seen}) == ranks * trials
     return sorted(seen, key=lambda one: str(one["rank"]))
 
 
@@ -75,11 +77,10 @@ def test_two_ranks_on_a_node_have_a_gpu_each(three_nodes: Testbed, tmp_path: Pat
     assert {one["ours"] for one in seen} == {"0", "1"}
 
 
-def test_two_ranks_share_a_gpu_by_a_part_of_it(three_nodes: Testbed, tmp_path: Path) -> None:
-    seen = seen_by_ranks(three_nodes, tmp_path, ranks=2, gpus_per_rank=0.5, gpus=2)
+def test_two_trials_share_a_gpu_by_a_part_of_it(three_nodes: Testbed, tmp_path: Path) -> None:
+    seen = seen_by_ranks(three_nodes, tmp_path, ranks=1, gpus_per_rank=0.5, gpus=1, trials=2)
     assert len({one["node"] for one in seen}) == 1
-    assert {one["jobs"] for one in seen} == {"0,1"}
-    assert len({one["ours"] for one in seen}) == 1
+    assert {(one["jobs"], one["ours"]) for one in seen} == {("0", "0")}
 
 
 @pytest.mark.usefixtures("first_gpus_are_taken")

@@ -8,8 +8,8 @@ from typing import Any
 
 from sweeps.plan import Plan, PlannedTrial
 from sweeps.provenance import provenance
+from sweeps.resources import Resources
 from sweeps.run_folder import RunFolder, create_run
-from sweeps.spec import Resources
 from tailor.walk import PlannedStage
 
 SOURCES = {Path("fake.py"): b""}

@@ -46,6 +46,14 @@ BAD_SPECS = {
     "no such data set": (TRIAL + 'data.name = "digit"\n', ["data", "'digit'", "did you mean 'digits'"]),
     "0 ranks": (TRIAL + "[resources]\nranks = 0\n", ["spec.toml [resources] ranks", "0"]),
     "half a rank": (TRIAL + "[resources]\nranks = 1.5\n", ["spec.toml [resources] ranks", "1.5"]),
+    "ranks that share a GPU": (
+        TRIAL + "[resources]\nranks = 2\ngpus_per_rank = 0.5\n",
+        ["spec.toml [resources]", "choose ranks = 1, so that several trials share it, or gpus_per_rank = 1"],
+    ),
+    "two GPUs for a rank": (
+        TRIAL + "[resources]\ngpus_per_rank = 2\n",
+        ["spec.toml [resources] gpus_per_rank", "given 2", "for more GPUs give more ranks"],
+    ),
     "misspelt resource": (TRIAL + "[resources]\nrank = 1\n", ["[resources]", "'rank'", "did you mean 'ranks'"]),
     "more ranks than cores": (
         TRIAL + f"[resources]\nranks = {usable_cores() + 1}\n",

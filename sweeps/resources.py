@@ -1,0 +1,39 @@
+"""What a sweep asks for its trials: ranks, threads, GPUs. The table `[resources]` of a spec."""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+
+class Resources(BaseModel):
+    """What one trial runs on; changes how fast, never which trial it is."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    ranks: int = Field(default=1, ge=1)
+    """Processes that train one trial together (DDP)."""
+    threads_per_rank: int = Field(default=1, ge=1)
+    """Threads (and cores) of each rank."""
+    gpus_per_rank: float = Field(default=0.0, ge=0.0, allow_inf_nan=False)
+    """GPUs of each rank, at most 1; below 1 several trials of one rank share one. 0 trains on CPUs."""
+    placement: Literal["pack", "spread"] = "pack"
+    """Whether the ranks of a trial stand on as few nodes as possible, or on as many."""
+    hang_limit_s: float = Field(default=1800.0, gt=0.0, allow_inf_nan=False)
+    """Seconds without a sign of life (a batch on any rank), after which a trial's ranks are replaced."""
+
+    @field_validator("gpus_per_rank", mode="before")
+    @classmethod
+    def _is_one_or_a_part(cls, gpus: Any) -> Any:
+        if isinstance(gpus, int) and not isinstance(gpus, bool):
+            gpus = float(gpus)
+        if isinstance(gpus, float) and gpus > 1.0:
+            raise ValueError("a rank trains on one GPU or a part of it, such as 0.25; for more GPUs give more ranks")
+        return gpus
+
+    @model_validator(mode="after")
+    def _ranks_of_a_trial_share_no_gpu(self) -> "Resources":
+        if self.ranks > 1 and 0.0 < self.gpus_per_rank < 1.0:
+            raise ValueError(
+                f"ranks = {self.ranks} with gpus_per_rank = {self.gpus_per_rank:g}: ranks of a trial cannot use one "
+                "GPU (NCCL refuses it); choose ranks = 1, so that several trials share it, or gpus_per_rank = 1"
+            )
+        return self
