@@ -76,7 +76,8 @@ class Ranks:
 def join(device: str = "auto", collective_timeout_s: float = COLLECTIVE_TIMEOUT_S) -> Ranks:
     """Join the process group that RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT describe.
 
-    Without them this is a single process. A process that joined before keeps its group.
+    Without them this is a single process. A process that joined before keeps its group. On a GPU deterministic algorithms
+    are asked for, in all that this process computes from then on.
 
     Args:
         device: "auto" (this rank's GPU if there is one), "cpu" or "cuda".
@@ -95,11 +96,23 @@ def join(device: str = "auto", collective_timeout_s: float = COLLECTIVE_TIMEOUT_
     local_rank = int(os.environ.get("LOCAL_RANK", "0"))
     chosen = torch.device("cuda", local_rank % torch.cuda.device_count()) if use_gpu else torch.device("cpu")
     if use_gpu:
+        _compute_alike_again()
         torch.cuda.set_device(chosen)
     if count > 1 and not dist.is_initialized():
         backend = "cpu:gloo,cuda:nccl" if use_gpu else "gloo"
         dist.init_process_group(backend, timeout=timedelta(seconds=collective_timeout_s))
     return Ranks(rank=rank, count=count, device=chosen)
+
+
+def _compute_alike_again() -> None:
+    """Let this process's GPU give the same bits for the same numbers, where torch has a way to; elsewhere it warns.
+
+    Else a trial could not be computed again, and an interrupted one would not go on as if nothing had happened.
+    """
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when the GPU is first used
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    # Filled memory costs time, and nothing here reads what was not written.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # public all the same
 
 
 def leave() -> None:
