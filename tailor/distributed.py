@@ -76,8 +76,8 @@ class Ranks:
 def join(device: str = "auto", collective_timeout_s: float = COLLECTIVE_TIMEOUT_S) -> Ranks:
     """Join the process group that RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT describe.
 
-    Without them this is a single process. A process that joined before keeps its group. On a GPU deterministic algorithms
-    are asked for, in all that this process computes from then on.
+    Without them this is a single process. A process that joined before keeps its group. On a GPU this process computes
+    by deterministic algorithms from then on.
 
     Args:
         device: "auto" (this rank's GPU if there is one), "cpu" or "cuda".

@@ -57,7 +57,9 @@ def measure(
     repeats: int,
     precision: torch.dtype = torch.float32,
 ) -> Latency:
-    """Time a model as it is saved, its factors folded, in evaluation mode, on random images that lie on the device.
+    """Time a model as its user runs it: factors folded, in evaluation mode, by whatever algorithms torch likes best.
+
+    The images are random and lie on the device.
 
     A repeat ends when its outputs are there (the GPU is waited for). On the CPU the peak memory is true in a process
     that did nothing before: one that freed memory gives it to the model again, and less seems needed.
@@ -72,7 +74,7 @@ def measure(
     """
     state = state.folded()
     macs = macs_of(state)  # counted first: it imports the network's code, which is no part of a model's memory
-    with _threads(threads), torch.inference_mode():
+    with _threads(threads), _any_algorithms(), torch.inference_mode():
         _wake(device)
         before_bytes = _resident_bytes("VmRSS")
         model = state.build(device).eval().to(precision)
@@ -140,6 +142,17 @@ def precision_name(precision: torch.dtype, device: torch.device) -> str:
     name = str(precision).removeprefix("torch.")
     is_tf32 = device.type == "cuda" and torch.backends.cudnn.allow_tf32
     return f"{name} (TF32 allowed in convolutions)" if is_tf32 else name
+
+
+@contextmanager
+def _any_algorithms() -> Iterator[None]:
+    """Those that need not give the same bits again, too, for a while; trainings ask for the others on GPUs."""
+    before, warns = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    torch.use_deterministic_algorithms(False)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before, warn_only=warns)
 
 
 @contextmanager

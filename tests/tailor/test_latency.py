@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from tailor import latency
 from tailor.__main__ import main
@@ -51,6 +52,23 @@ def test_threads_are_put_back(state: ModelState) -> None:
     before = torch.get_num_threads()
     assert measure(state, batch=1, device=CPU, threads=before + 1, repeats=2).threads == before + 1
     assert torch.get_num_threads() == before
+
+
+def test_a_model_is_timed_with_any_algorithms_and_trainings_keep_theirs(state: ModelState) -> None:
+    seen: set[bool] = set()
+
+    def note(_module: nn.Module, _inputs: object, _output: object) -> None:
+        seen.add(torch.are_deterministic_algorithms_enabled())
+
+    hook = nn.modules.module.register_module_forward_hook(note)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        measure(state, batch=1, device=CPU, threads=1, repeats=2)
+        assert torch.are_deterministic_algorithms_enabled() and torch.is_deterministic_algorithms_warn_only_enabled()
+    finally:
+        torch.use_deterministic_algorithms(False)
+        hook.remove()
+    assert seen == {False}
 
 
 def test_where_the_peak_cannot_be_read_nothing_is_said_of_it(
