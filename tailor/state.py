@@ -70,6 +70,8 @@ class ModelState:
         For whoever takes the model home or times it: nothing to train is left in the factors. Of the other parts of a
         state, `anchor` and `momentum` do not follow.
         """
+        if not self.factors:
+            return self
         model = networks.skeleton(self.network, self.classes)
         moved = {site: values for site, values in self.factors.items() if carries(model.get_submodule(site))}
         stay = {site: values for site, values in self.factors.items() if site not in moved}

@@ -4,18 +4,26 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
 from torch.utils import backend_registration
 
+from tailor import networks
 from tailor.cache import Cache
+from tailor.checkpoint import Checkpoint
 from tailor.config import parse_trial
 from tailor.distributed import join
+from tailor.residence import Residence
 from tailor.runner import run_trial
+from tailor.state import weights
+from tailor.train import train
 from tests.tailor.pretended_gpu import pretended_gpu
+from tests.tailor.test_train import ALONE, InterruptedCheckpoint, all_of, no_checkpoint, samples, training
 from tests.tailor.trials import assert_equal_tensors
 
 SHORT = {
@@ -24,6 +32,7 @@ SHORT = {
     "data": {"train_images": 40, "augmentation": "shift"},
 }
 EVERYTHING = {"ema_decay": 0.9, "clip_gradient_norm": 1.0, "label_smoothing": 0.1, "accumulation_steps": 2}
+INTERRUPTED = "an interrupted training"
 PRUNE = {"name": "prune", "removed_macs_fraction": 0.2}
 TRANSTAILOR = {"name": "transtailor", "steps": 2, "alpha_epochs": 1}
 ARMS: dict[str, dict[str, Any]] = {
@@ -73,6 +82,22 @@ def compare(arm: dict[str, Any], folder: Path) -> None:
         assert_equal_tensors(two.result.read_tensors(), one.result.read_tensors())
 
 
+def interrupt(folder: Path) -> None:
+    """Train on the CPU in one go, and on the pretended GPU with interruptions inside epochs; compare the weights."""
+    settings = training(epochs=3, optimiser="adam", ema_decay=0.9)
+    straight = networks.build("digits_resnet", 5, seed=0)
+    train(straight, all_of(straight, settings), samples(), settings, "shift", ALONE, no_checkpoint())
+    with pretended_gpu() as ranks, mock.patch("tailor.checkpoint.AGREE_EVERY_STEPS", 2):
+        placed = Residence(ranks.device).place(samples())
+        for interruption in range(4):  # each time another network is at hand, which takes over what was written
+            model = networks.build("digits_resnet", 5, seed=interruption).to(ranks.device)
+            checkpoint = InterruptedCheckpoint(folder) if interruption < 3 else Checkpoint(folder, 1e9, ranks)
+            with suppress(KeyboardInterrupt):
+                train(model, all_of(model, settings), placed, settings, "shift", ranks, checkpoint)
+        found = weights(model)
+    assert_equal_tensors(found, dict(straight.state_dict()))
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(
     not hasattr(backend_registration, "_setup_privateuseone_for_python_backend"),
@@ -86,7 +111,7 @@ def test_every_method_moves_what_it_has_to_move(tmp_path: Path) -> None:
         command, env=os.environ | {"PYTHONPATH": here}, capture_output=True, text=True, check=False, timeout=500
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines() == list(ARMS)
+    assert done.stdout.splitlines() == [*ARMS, INTERRUPTED]
 
 
 if __name__ == "__main__":
@@ -94,3 +119,5 @@ if __name__ == "__main__":
     for number, (name, settings) in enumerate(json.loads(sys.argv[2]).items()):
         compare(settings, Path(sys.argv[1]) / str(number))
         sys.stdout.write(f"{name}\n")
+    interrupt(Path(sys.argv[1]) / "checkpoint")
+    sys.stdout.write(f"{INTERRUPTED}\n")
