@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, fields, is_dataclass, replace
 from functools import cache, lru_cache
 from json.encoder import encode_basestring_ascii
 from math import isfinite
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol, get_args, get_type_hints
 
 from tailor.imports import anything_is_loaded, digest_of_class
 from tailor.settings import Settings
@@ -215,9 +215,22 @@ def _text_of_float(value: float) -> str:
     return float.__repr__(value + 0.0) if isfinite(value) else canonical_json(value)  # which refuses it
 
 
-# A plan's many stages have few tasks, trainings and rules. Their fields have the types that they declare, so that equal
-# ones have one text.
-_text_of_shared = lru_cache(maxsize=2**16)(_text_of_fields)
+def _text_as_declared(record: GroupRule | Task | Training) -> str:
+    """The text of a record whose whole numbers are floats where its class declares floats: 1 and 1.0 are equal."""
+    kind: type = type(record)
+    values = {name: getattr(record, name) for name in _floats(kind)}
+    floats: Any = {name: float(value) for name, value in values.items() if type(value) is int}
+    return _text_of_fields(replace(record, **floats))
+
+
+@cache
+def _floats(kind: type) -> tuple[str, ...]:
+    """The fields that are declared as float, or as float or None."""
+    return tuple(name for name, hint in get_type_hints(kind).items() if hint is float or float in get_args(hint))
+
+
+# A plan's many stages have few tasks, trainings and rules, and equal ones have one text.
+_text_of_shared = lru_cache(maxsize=2**16)(_text_as_declared)
 
 _TEXTS: dict[type, Callable[[Any], str]] = {
     GroupRule: _text_of_shared,

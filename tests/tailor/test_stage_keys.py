@@ -56,6 +56,17 @@ def test_a_key_is_that_of_the_slow_way(spec: str) -> None:
     assert len(seen) > 3
 
 
+@pytest.mark.parametrize("kinds", [(int, float), (float, int)], ids=["whole first", "float first"])
+def test_a_whole_number_in_place_of_a_float_counts_as_one(kinds: tuple[type[int] | type[float], ...]) -> None:
+    """As a user's method may give it. Texts of equal records are kept: it must not hang on which of them came first."""
+    stage = next(steps_of(short_trial({"name": "fine_tune"})))
+    assert isinstance(stage, TrainSource)
+    unseen = 91 if kinds[0] is int else 92
+    records = [replace(stage, training=replace(stage.training, weight_decay=kind(unseen))) for kind in kinds]
+    assert [type(record.settings()["training"]["weight_decay"]) for record in records] == [float, float]
+    assert records[0].key() == records[1].key()
+
+
 def test_records_that_are_equal_have_one_key() -> None:
     stage = next(steps_of(short_trial({"name": "fine_tune"})))
     assert isinstance(stage, TrainSource)
