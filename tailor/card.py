@@ -4,6 +4,7 @@
 """
 
 import json
+import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -13,6 +14,7 @@ from typing import Any
 from torch import Tensor
 
 from tailor.config import TrialConfig
+from tailor.errors import ConfigError
 from tailor.imports import digests_in
 from tailor.objective import quality
 from tailor.runner import StageEvent
@@ -115,6 +117,19 @@ def save_point(
     test_score = score_of(result.read_tensors(), "test")
     point = result.info | {"point": event.point, "stage_key": result.key, "test_score": test_score}
     save_with_card(state, facts_of(config, point, command=command, licence=licence), folder)
+
+
+def refuse_no_folder(folder: Path) -> None:
+    """Do nothing if sub-models can be saved in a folder, which may not be there yet; asked before anything is computed.
+
+    Raises:
+        ConfigError: a file is in the way, or the folder above is not this user's to write in.
+    """
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise ConfigError(f"nothing can be saved in {folder}: {there} is a file; type another --save")
+    if not os.access(there, os.W_OK):
+        raise ConfigError(f"nothing can be saved in {folder}: you may not write in {there}; type another --save")
 
 
 def card(description: Mapping[str, Any]) -> str:

@@ -63,8 +63,12 @@ def _multiply_inside(norm: nn.Module, _inner: nn.Module, inputs: tuple[Tensor]) 
 
 
 def carries(module: nn.Module) -> bool:
-    """Whether factors at this module's output can be multiplied into its weights; behind an activation they cannot."""
-    return isinstance(module, (*FILTERS, *NORMS)) and module.weight is not None
+    """Whether factors at this module's output can be multiplied into its weights.
+
+    Not behind an activation, nor behind a layer of the user's own, which may put out anything.
+    """
+    is_known = type(module).__module__.startswith(("torch.nn.", "timm.layers."))
+    return is_known and isinstance(module, (*FILTERS, *NORMS)) and module.weight is not None
 
 
 def fold_into(tensors: dict[str, Tensor], factors: dict[str, Tensor]) -> dict[str, Tensor]:

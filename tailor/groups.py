@@ -1,6 +1,6 @@
 """Which filters can be removed, and what goes with each of them."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 
 import numpy as np
@@ -143,6 +143,7 @@ def _candidates(
         if layer in trace.first_label:
             together[int(classes[_labels(trace, layer)].min())].append(layer)
     sizes, pinned = np.bincount(classes), _pinned(trace, classes)
+    owners = Counter(id(parameter) for _, parameter in model.named_parameters(remove_duplicate=False))
     candidates = []
     for layers in together.values():
         members = [layer for layer in layers if layer not in trace.gates] or layers
@@ -154,6 +155,8 @@ def _candidates(
             reason = "its outputs are combined with each other, or with a part of another layer's"
         elif any(layer not in trace.calls for layer in layers):
             reason = "its weight is used without calling it, so factors at its output would not act"
+        elif any(owners[id(model.get_parameter(f"{layer}.weight"))] > 1 for layer in layers):
+            reason = "its weight is another layer's, too"
         elif len(members) > 1 and rule.residual == "inside":
             reason = "its outputs are added to another layer's"
         elif not rule.linear and any(isinstance(model.get_submodule(layer), nn.Linear) for layer in members):

@@ -57,7 +57,7 @@ def measure(
     repeats: int,
     precision: torch.dtype = torch.float32,
 ) -> Latency:
-    """Time a model as its user runs it: factors folded, in evaluation mode, by whatever algorithms torch likes best.
+    """Time a model as its user runs it: `ModelState.folded`, in evaluation mode, by the algorithms that torch likes.
 
     The images are random and lie on the device.
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from tailor.distributed import Ranks
-from tailor.errors import ConfigError
+from tailor.errors import ConfigError, TrainingError
 
 TIMMS = "timm.layers.norm_act"  # module of the norms that apply their activation themselves
 
@@ -37,7 +37,11 @@ class SynchronisedBatchNorm(_BatchNorm):
     """BatchNorm whose training statistics are those of the images of all ranks, as if one process held them."""
 
     def forward(self, features: Tensor) -> Tensor:
-        """Normalised features (B, C) or (B, C, ...); B may differ between ranks and be 0."""
+        """Normalised features (B, C) or (B, C, ...); B may differ between ranks and be 0.
+
+        Raises:
+            TrainingError: all ranks together have one value per channel.
+        """
         normal = self._over_all_ranks(features) if self.training else super().forward(features)
         return _applied_behind(self, normal)
 
@@ -46,6 +50,11 @@ class SynchronisedBatchNorm(_BatchNorm):
 
     def _over_all_ranks(self, features: Tensor) -> Tensor:
         mean, variance, count = self._statistics(features.float())
+        if count == 1:
+            raise TrainingError(
+                "a norm got one value per channel, which has no variance: choose a batch_size that leaves more than "
+                "one training image for the last batch"
+            )
         with torch.no_grad():
             self._remember(mean, variance * (count / (count - 1)))
         scale = self.weight * torch.rsqrt(variance + self.eps)
@@ -81,7 +90,8 @@ class _SynchronisedOnGpu(nn.SyncBatchNorm):
     process_group = None  # all ranks
 
     def forward(self, features: Tensor) -> Tensor:
-        return _applied_behind(self, super().forward(features))
+        # A rank without images sends its zeros in their type, and the others send float32 whatever theirs is.
+        return _applied_behind(self, super().forward(features if features.numel() else features.float()))
 
 
 def _applied_behind(norm: _BatchNorm, normal: Tensor) -> Tensor:
@@ -130,5 +140,5 @@ def _refuse_unknown(name: str, norm: _BatchNorm) -> None:
         kind = f"{type(norm).__module__}.{type(norm).__qualname__}"
         raise ConfigError(
             f"{name}, a {kind}, cannot compute over several ranks: it is neither torch's nor timm's, or has no weights "
-            "or running statistics; train on one rank, or with optimisation.norm = 'local' or 'frozen'"
+            "or running statistics; train on one rank (resources.ranks = 1)"
         )

@@ -136,9 +136,12 @@ def group(parameters: list[nn.Parameter], learning_rate: float) -> dict[str, Any
 
 
 def drops(module: nn.Module) -> bool:
-    """Whether a module draws in training: dropout, torchvision's stochastic depth and timm's, known by their names."""
+    """Whether a module draws in training: dropout, torchvision's stochastic depth, timm's kinds, known by their names.
+
+    A network that calls `F.dropout` itself is not seen to.
+    """
     name = type(module).__name__
-    chance = getattr(module, "p", getattr(module, "drop_prob", 0.0))
+    chance = next((getattr(module, kept) for kept in ("p", "drop_prob", "prob") if hasattr(module, kept)), 0.0)
     return ("Drop" in name or name == "StochasticDepth") and float(chance or 0.0) > 0.0
 
 

@@ -229,7 +229,7 @@ def _floats(kind: type) -> tuple[str, ...]:
     return tuple(name for name, hint in get_type_hints(kind).items() if hint is float or float in get_args(hint))
 
 
-# A plan's many stages have few tasks, trainings and rules, and equal ones have one text.
+# A plan's many stages have few tasks, trainings and rules.
 _text_of_shared = lru_cache(maxsize=2**16)(_text_as_declared)
 
 _TEXTS: dict[type, Callable[[Any], str]] = {

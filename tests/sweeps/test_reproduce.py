@@ -62,6 +62,9 @@ def test_a_trial_again_from_the_cache_and_anew(
     assert "; the run has " in done.stdout and " and 0.125000" in done.stdout
     assert "1 of 2 points are exactly those" in done.stdout
 
+    done = sweeps_command("reproduce", "runs/one", trial, "--save", "runs/one/plan.json")
+    assert done.returncode == 2 and "plan.json is a file; type another --save" in done.stderr
+
     done = sweeps_command("reproduce", "runs/one", trial, "--licence", "MIT")
     assert done.returncode == 2 and "give --save FOLDER, too" in done.stderr
 

@@ -166,6 +166,18 @@ class Bypassed(Small):
         return self.third(F.conv2d(x, self.second.weight, self.second.bias, padding=1))
 
 
+class Tied(Small):
+    """Two layers have one weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.second, self.third = (nn.Conv2d(8, 8, 3, padding=1, bias=False) for _ in range(2))
+        self.third.weight = self.second.weight
+
+    def features(self, x: Tensor) -> Tensor:
+        return self.third(F.relu(self.second(x)))
+
+
 class Scaled(Small):
     """A parameter of the network itself multiplies the channels of `second`."""
 

@@ -90,6 +90,17 @@ def test_a_licence_without_a_model_to_save_is_refused(tmp_path: Path, capsys: py
     assert "give --save FOLDER, too" in capsys.readouterr().err
 
 
+def test_a_file_where_the_folder_should_be_is_named_before_anything_is_computed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "trial.toml").write_text(TRIAL)
+    for save in (tmp_path / "trial.toml", tmp_path / "trial.toml" / "models"):
+        typed = ["run", str(tmp_path / "trial.toml"), "--save", str(save), "--cache", str(tmp_path / "cache")]
+        assert main(typed) == 2
+        assert f"{tmp_path / 'trial.toml'} is a file; type another --save" in capsys.readouterr().err
+    assert not (tmp_path / "cache").exists()
+
+
 def test_scores_are_of_the_splits_that_were_measured() -> None:
     validation, paper = short_trial(TRANSTAILOR), short_trial(TRANSTAILOR, protocol="paper")
     said = {"command": "", "licence": None}

@@ -114,6 +114,7 @@ def test_what_a_rule_allows() -> None:
         ("Tokens", "second", "addmm"),
         ("Bypassed", "second", "without calling it"),
         ("Scaled", "second", "values of no filter"),
+        ("Tied", "second", "its weight is another layer's, too"),
         ("Partial", "second", "a part of another layer's"),
     ],
 )

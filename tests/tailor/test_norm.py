@@ -29,7 +29,7 @@ from tailor.norm import synchronise_norms
 torch.set_num_threads(1)
 ranks = join("cpu")
 name = sys.argv[1]
-whole = inputs(name)
+whole = inputs(name)[: int(sys.argv[3])]
 mine = [whole[:5], whole[5:]][ranks.rank]  # shares of different sizes
 model = synchronise_norms(BUILDERS[name](), ranks)
 found = gradients_of(model, mine)
@@ -79,15 +79,27 @@ def gradients_of(model: nn.Module, images: Tensor) -> dict[str, Tensor]:
     return {"outputs": outputs.detach(), "gradient": images.grad, **dict(model.named_buffers()), **parameters}
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", [name if name != "timm" else pytest.param(name, marks=needs_timm) for name in SHAPES])
-def test_two_ranks_compute_what_one_norm_does_with_all_images(name: str, tmp_path: Path) -> None:
-    program = tmp_path / "program.py"
+def on_two_ranks(name: str, images: int, folder: Path) -> "subprocess.CompletedProcess[str]":
+    """Let two ranks write in a folder what they found for so many of the inputs: five of them are the first one's."""
+    program = folder / "program.py"
     program.write_text(PROGRAM)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(program)]
     here = str(Path(__file__).parents[2])
     environment = os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo", "PYTHONPATH": here}
-    done = subprocess.run([*command, name, str(tmp_path)], env=environment, capture_output=True, text=True, check=False)
+    typed = [*command, name, str(folder), str(images)]
+    return subprocess.run(typed, env=environment, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.slow
+def test_one_value_per_channel_over_all_ranks_is_refused(tmp_path: Path) -> None:
+    done = on_two_ranks("rows", 1, tmp_path)
+    assert done.returncode != 0 and "a norm got one value per channel, which has no variance" in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name if name != "timm" else pytest.param(name, marks=needs_timm) for name in SHAPES])
+def test_two_ranks_compute_what_one_norm_does_with_all_images(name: str, tmp_path: Path) -> None:
+    done = on_two_ranks(name, 8, tmp_path)
     assert done.returncode == 0, done.stderr
     ranks = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
     for what, expected in gradients_of(BUILDERS[name](), inputs(name)).items():
@@ -119,7 +131,7 @@ def test_a_norm_of_ones_own_is_refused_by_name() -> None:
         def forward(self, images: Tensor) -> Tensor:
             return super().forward(images - images.mean())
 
-    message = "body.1, a .*Centred, cannot compute over several ranks.* optimisation.norm = 'local' or 'frozen'"
+    message = "body.1, a .*Centred, cannot compute over several ranks.* .resources.ranks = 1"
     for norm in (Centred(4), nn.BatchNorm2d(4, affine=False), nn.BatchNorm2d(4, track_running_stats=False)):
         model = nn.Sequential()
         model.add_module("body", nn.Sequential(nn.Conv2d(3, 4, 3), norm))
