@@ -107,6 +107,24 @@ def groups(model: nn.Module, input_shape: tuple[int, ...], rule: GroupRule) -> t
     )
 
 
+def sites(found: tuple[Group, ...], placement: Placement) -> dict[str, str]:
+    """Layer -> the module at whose output its filters' factors sit, of all layers of the groups.
+
+    Raises:
+        ConfigError: a layer has no such module, or two layers have the same one.
+    """
+    layer_at: dict[str, str] = {}
+    for member in (member for group in found for member in group.members):
+        site = member.site(placement)
+        if site in layer_at:
+            raise ConfigError(
+                f"{site} stands behind {layer_at[site]} and behind {member.layer}, so a factor there is of both; "
+                "choose placement 'before_norm', or a network in which each layer has its own"
+            )
+        layer_at[site] = member.layer
+    return {layer: site for site, layer in layer_at.items()}
+
+
 def refusals(model: nn.Module, input_shape: tuple[int, ...], rule: GroupRule) -> dict[str, str]:
     """Layer -> why its filters cannot be removed, for each layer in no group of `groups`."""
     trace = follow(model, input_shape)

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from tailor.data import generator
 from tailor.factors import fold_into
+from tailor.groups import sites
 from tailor.stages import AttachImportance, Normalisation
 from tailor.state import ModelState
 from tailor.surgery import Group
@@ -27,8 +28,7 @@ def attach_importance(state: ModelState, found: tuple[Group, ...], how: AttachIm
     plain = replace(state, scores={})
     if how.mode == "off":
         return plain
-    members = [member for group in found for member in group.members]
-    site_of = {member.layer: member.site(how.placement) for member in members}
+    site_of = sites(found, how.placement)
     beta = {layer: scores.sqrt() if how.mode == "sqrt" else scores for layer, scores in state.scores.items()}
     if how.mode != "raw":
         numbers = None if how.seed is None else generator(how.seed, "placebo")

@@ -39,12 +39,17 @@ def norms_behind(state: ModelState, found: Iterable[Group], reader: str) -> dict
     Raises:
         ConfigError: a layer has no norm with factors behind it, or there is no layer.
     """
-    norms = {}
+    norms: dict[str, str] = {}
     for member in (member for group in found for member in group.members):
         if member.norm is None or f"{member.norm}.weight" not in state.tensors:
             raise ConfigError(
                 f"{reader} reads the factor of the norm behind each layer, and {member.layer} of {state.network} has "
                 "none; choose another, or pruning.linear = false if it is linear"
+            )
+        if member.norm in norms.values():
+            raise ConfigError(
+                f"{reader} reads the factor of the norm behind each layer, and {member.norm} of {state.network} stands "
+                f"behind {member.layer} and another one; choose another"
             )
         norms[member.layer] = member.norm
     if not norms:

@@ -8,6 +8,7 @@ from torch import Tensor
 from tailor.criteria.base import Scoring
 from tailor.data import batches
 from tailor.factors import attach
+from tailor.groups import sites
 from tailor.objective import loss_sum
 
 
@@ -34,10 +35,9 @@ def _mean_over_batches(
     """
     state, ranks = scoring.state, scoring.ranks
     assert scoring.placement is not None and scoring.batch_size is not None
-    sites, values = {}, {}
+    site_of, values = sites(scoring.found, scoring.placement), {}
     for group in scoring.found:
-        for member in group.members:
-            site = sites[member.layer] = member.site(scoring.placement)
+        for site in (site_of[member.layer] for member in group.members):
             values[site] = gates.get(site, torch.ones(group.filters)).to(ranks.device)
     model = state.build(ranks.device).eval().requires_grad_(False)
     parameters = attach(model, values, trainable=True)
@@ -50,4 +50,4 @@ def _mean_over_batches(
         total += size_of(gradient * point)
         count += 1
     means = (total / count).cpu().split(lengths)
-    return {layer: mean.clone() for layer, mean in zip(sites, means, strict=True)}
+    return {layer: mean.clone() for layer, mean in zip(site_of, means, strict=True)}

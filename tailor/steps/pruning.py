@@ -12,6 +12,7 @@ from tailor.criteria.base import Scoring
 from tailor.data import batches, generator
 from tailor.errors import ConfigError
 from tailor.factors import attach
+from tailor.groups import sites
 from tailor.latency import device_name, measure
 from tailor.latency_budget import least_removal
 from tailor.norm import synchronise_norms
@@ -40,13 +41,14 @@ def groups_of(state: ModelState, rule: GroupRule) -> tuple[Group, ...]:
 def _(todo: stages.TrainFactors, parent: ModelState, place: Workplace) -> Made:
     model = parent.build(place.ranks.device).eval().requires_grad_(False)
     numbers = None if todo.seed is None else generator(todo.seed, "factors")
-    values = {}
-    for found in groups_of(parent, todo.rule):
+    all_found, values = groups_of(parent, todo.rule), {}
+    site_of = sites(all_found, todo.placement)
+    for found in all_found:
         for member in found.members:
             value = torch.full((found.filters,), todo.start)
             if numbers is not None:
                 value += todo.noise * torch.randn(found.filters, generator=numbers)
-            values[member.site(todo.placement)] = value.to(place.ranks.device)
+            values[site_of[member.layer]] = value.to(place.ranks.device)
     parameters = attach(model, values, trainable=True)
     samples = place.splits(todo.task).train
     history = train(

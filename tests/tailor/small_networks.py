@@ -178,6 +178,17 @@ class Tied(Small):
         return self.third(F.relu(self.second(x)))
 
 
+class SharedNorm(Small):
+    """One norm stands behind two layers, whose outputs are added."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shared = nn.BatchNorm2d(8)
+
+    def features(self, x: Tensor) -> Tensor:
+        return F.relu(self.shared(self.second(x)) + self.shared(self.third(x)))
+
+
 class Scaled(Small):
     """A parameter of the network itself multiplies the channels of `second`."""
 

@@ -9,9 +9,10 @@ from torch import Tensor, nn
 
 from tailor import networks, surgery
 from tailor.catalog import NETWORKS
+from tailor.criteria.base import norms_behind
 from tailor.data import generator
 from tailor.errors import ConfigError
-from tailor.groups import Group, Member, groups, refusals
+from tailor.groups import Group, Member, groups, refusals, sites
 from tailor.networks_table import with_statistics
 from tailor.stages import GroupRule
 from tailor.state import ModelState
@@ -133,6 +134,22 @@ def test_members_and_their_sites() -> None:
         second.site("after_activation")
     (up,) = (g.members[0] for g in groups(small("Tokens"), SHAPE, LINEAR) if g.name == "up")
     assert up == Member(layer="up", norm=None, activation="gelu", activation_kind="GELU")
+
+
+def test_a_norm_behind_two_layers_is_no_place_for_factors() -> None:
+    found = groups(small("SharedNorm"), SHAPE, COUPLED)
+    assert ("second", "third") in layers(found)
+    with pytest.raises(
+        ConfigError, match="shared stands behind second and behind third, .* choose placement 'before_norm'"
+    ):
+        sites(found, "after_norm")
+    assert sites(found, "before_norm") == {layer: layer for group in layers(found) for layer in group}
+    model = small("SharedNorm")
+    state = ModelState(network="SharedNorm", classes=5, input_shape=SHAPE, tensors=model.state_dict())
+    with pytest.raises(
+        ConfigError, match="method 'gbn' reads .* shared of SharedNorm stands behind third and another one"
+    ):
+        norms_behind(state, found, "method 'gbn'")
 
 
 def test_an_activation_that_is_called_twice_is_no_site() -> None:
