@@ -35,7 +35,8 @@ print(float((outputs - said["outputs"]).abs().max()))
 
 
 def save_example(state: ModelState, folder: Path, batch: int = 2) -> None:
-    """Save a network, and beside it random images and its outputs for them."""
+    """Save a network, and beside it random images and its outputs for them, by the weights that are saved."""
+    state = state.folded()
     save_model(state, folder)
     images = images_for(state, batch, seed=0)
     with torch.no_grad():
