@@ -87,13 +87,15 @@ def with_factors_of_timms(name: str) -> ModelState:
     """One of timm's networks with drawn statistics, and factors behind the norms of all filters that can go."""
     import timm
 
-    torch.manual_seed(0)
-    model, shape = timm.create_model(name, num_classes=5), (3, 64, 64)
+    draw, shape = generator(0, "test statistics"), (3, 64, 64)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = timm.create_model(name, num_classes=5)
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             assert module.running_mean is not None and module.running_var is not None
-            module.running_mean.normal_()
-            module.running_var.uniform_(0.5, 2.0)
+            module.running_mean.normal_(generator=draw)
+            module.running_var.uniform_(0.5, 2.0, generator=draw)
     found = groups(model, shape, GroupRule())
     factors = {member.site("after_norm"): drawn(group.filters) for group in found for member in group.members}
     return ModelState(network=f"timm/{name}", classes=5, input_shape=shape, tensors=model.state_dict(), factors=factors)
