@@ -15,25 +15,29 @@ from tailor.distributed import Ranks
 from tailor.errors import ConfigError
 from tailor.factors import attach
 from tailor.norm import synchronise_norms
-from tests.tailor.test_timm import needs_timm
+from tests.tailor.test_timm import HAS_TIMM, needs_timm
 
 TWO_ON = {device: Ranks(rank=0, count=2, device=torch.device(device)) for device in ("cpu", "cuda")}
 PROGRAM = """
 import sys
-import torch
 from pathlib import Path
+import torch
 from tailor.distributed import join, leave
-from tests.tailor.test_norm import BUILDERS, gradients_of, inputs
+from tailor.errors import TrainingError
 from tailor.norm import synchronise_norms
+from tests.tailor.test_norm import BUILDERS, gradients_of, inputs
 
 torch.set_num_threads(1)
-ranks = join("cpu")
-name = sys.argv[1]
-whole = inputs(name)[: int(sys.argv[3])]
-mine = [whole[:5], whole[5:]][ranks.rank]  # shares of different sizes
-model = synchronise_norms(BUILDERS[name](), ranks)
-found = gradients_of(model, mine)
-torch.save(found, Path(sys.argv[2]) / f"{ranks.rank}.pt")
+ranks, found = join("cpu"), {}
+for name in sys.argv[2:]:
+    share = inputs(name).tensor_split([5])[ranks.rank]  # of different sizes
+    for what, tensor in gradients_of(synchronise_norms(BUILDERS[name](), ranks), share).items():
+        found[f"{name}/{what}"] = tensor
+torch.save(found, Path(sys.argv[1]) / f"{ranks.rank}.pt")
+try:
+    synchronise_norms(BUILDERS["rows"](), ranks)(inputs("rows")[:1].tensor_split([1])[ranks.rank])
+except TrainingError as error:
+    (Path(sys.argv[1]) / f"{ranks.rank}.txt").write_text(str(error))
 leave()
 """
 
@@ -79,34 +83,38 @@ def gradients_of(model: nn.Module, images: Tensor) -> dict[str, Tensor]:
     return {"outputs": outputs.detach(), "gradient": images.grad, **dict(model.named_buffers()), **parameters}
 
 
-def on_two_ranks(name: str, images: int, folder: Path) -> "subprocess.CompletedProcess[str]":
-    """Let two ranks write in a folder what they found for so many of the inputs: five of them are the first one's."""
+@pytest.fixture(scope="module")
+def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder in which two ranks wrote what their norms computed, five images of eight being the first one's."""
+    folder = tmp_path_factory.mktemp("two_ranks")
     program = folder / "program.py"
     program.write_text(PROGRAM)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(program)]
     here = str(Path(__file__).parents[2])
     environment = os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo", "PYTHONPATH": here}
-    typed = [*command, name, str(folder), str(images)]
-    return subprocess.run(typed, env=environment, capture_output=True, text=True, check=False)
+    names = [name for name in SHAPES if name != "timm" or HAS_TIMM]
+    typed = [*command, str(folder), *names]
+    done = subprocess.run(typed, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return folder
 
 
 @pytest.mark.slow
-def test_one_value_per_channel_over_all_ranks_is_refused(tmp_path: Path) -> None:
-    done = on_two_ranks("rows", 1, tmp_path)
-    assert done.returncode != 0 and "a norm got one value per channel, which has no variance" in done.stderr
+def test_one_value_per_channel_over_all_ranks_is_refused_on_each(two_ranks: Path) -> None:
+    for rank in (0, 1):
+        assert "a norm got one value per channel, which has no variance" in (two_ranks / f"{rank}.txt").read_text()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name if name != "timm" else pytest.param(name, marks=needs_timm) for name in SHAPES])
-def test_two_ranks_compute_what_one_norm_does_with_all_images(name: str, tmp_path: Path) -> None:
-    done = on_two_ranks(name, 8, tmp_path)
-    assert done.returncode == 0, done.stderr
-    ranks = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
+def test_two_ranks_compute_what_one_norm_does_with_all_images(name: str, two_ranks: Path) -> None:
+    ranks = [torch.load(two_ranks / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
     for what, expected in gradients_of(BUILDERS[name](), inputs(name)).items():
+        parts = [rank[f"{name}/{what}"] for rank in ranks]
         if what in ("outputs", "gradient"):
-            found = torch.cat([rank[what] for rank in ranks])
+            found = torch.cat(parts)
         else:  # DDP sums gradients of parameters over ranks; statistics are those of all images on each
-            found = ranks[0][what] + ranks[1][what] if what.startswith("gradient") else ranks[1][what]
+            found = parts[0] + parts[1] if what.startswith("gradient") else parts[1]
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5, msg=lambda m, w=what: f"{w}: {m}")
 
 
