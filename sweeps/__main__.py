@@ -117,9 +117,9 @@ def _control(options: argparse.Namespace) -> Iterator[str]:
 def _reproduce(options: argparse.Namespace, command: str) -> Iterator[str]:
     from sweeps.explain import find_trial
     from sweeps.reproduce import Saving, reproduce
+    from tailor.card import refuse_unsavable
 
-    if options.licence is not None and options.save is None:
-        raise ConfigError("--licence stands in the card of a saved sub-model; give --save FOLDER, too")
+    refuse_unsavable(options.save, options.licence)
     saving = None if options.save is None else Saving(folder=options.save, command=command, licence=options.licence)
     trial = find_trial(options.trial, [options.run])
     return reproduce(trial, cache=options.cache, point=options.point, saving=saving)

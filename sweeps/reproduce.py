@@ -42,7 +42,6 @@ def reproduce(
 
     Raises:
         RunFolderError: this code cannot read its settings, or makes another trial of them; or it has no such point.
-        ConfigError: nothing can be saved there.
         TrainingError: training diverged.
 
     Writes:
@@ -88,12 +87,10 @@ def _points(
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     """Number and facts of each operating point up to the last; that one's sub-model is saved."""
     from tailor.cache import Cache
-    from tailor.card import refuse_no_folder, save_point
+    from tailor.card import save_point
     from tailor.distributed import join, leave
     from tailor.runner import run_trial
 
-    if saving is not None:
-        refuse_no_folder(saving.folder)
     ranks = join("cpu")
     end = None
     try:

@@ -99,15 +99,12 @@ def _plan(config: TrialConfig) -> None:
 
 
 def _run(config: TrialConfig, arguments: argparse.Namespace, command: str) -> None:
-    if arguments.licence is not None and arguments.save is None:
-        raise ConfigError("--licence stands in the card of a saved sub-model; give --save FOLDER, too")
     from tailor.cache import Cache
-    from tailor.card import refuse_no_folder, save_point
+    from tailor.card import refuse_unsavable, save_point
     from tailor.distributed import join, leave
     from tailor.runner import run_trial
 
-    if arguments.save is not None:
-        refuse_no_folder(arguments.save)
+    refuse_unsavable(arguments.save, arguments.licence)
     ranks = join(arguments.device)
     macs_before: int | None = None  # of the operating point before
     checkpoints = arguments.cache / "checkpoints"

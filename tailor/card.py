@@ -119,12 +119,21 @@ def save_point(
     save_with_card(state, facts_of(config, point, command=command, licence=licence), folder)
 
 
-def refuse_no_folder(folder: Path) -> None:
-    """Do nothing if sub-models can be saved in a folder, which may not be there yet; asked before anything is computed.
+def refuse_unsavable(folder: Path | None, licence: str | None) -> None:
+    """Do nothing if sub-models can be saved as it was typed; asked before anything is computed.
+
+    Args:
+        folder: may not be there yet; None: nothing is saved.
+        licence: the user's line on the licence; None: not given.
 
     Raises:
-        ConfigError: a file is in the way, or the folder above is not this user's to write in.
+        ConfigError: a file is in the way, the folder above is not this user's to write in, or there is no folder for
+            the card that the licence stands in.
     """
+    if folder is None:
+        if licence is not None:
+            raise ConfigError("--licence stands in the card of a saved sub-model; give --save FOLDER, too")
+        return
     there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not there.is_dir():
         raise ConfigError(f"nothing can be saved in {folder}: {there} is a file; type another --save")

@@ -162,9 +162,8 @@ def test_auxiliary_heads_go_and_the_pixels_are_the_networks(name: str, tmp_path:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         theirs = builder(weights=None, num_classes=3, aux_logits=True, transform_input=True, init_weights=True)
-    theirs = with_measured_norms(
-        theirs, (3, 96, 96), draw
-    ).eval()  # else the outputs hang on the images hardly, or on rounding
+    # With norms that measured nothing the outputs hardly hang on the images, or hang on rounding.
+    theirs = with_measured_norms(theirs, (3, 96, 96), draw).eval()
     loaded, _ = pretrained.load(*saved(tmp_path / "net.pth", theirs.state_dict()), info.network)
     ours = networks.rebuild(info.network, 3, loaded).eval()
     images = torch.rand(2, 3, 96, 96, generator=draw)

@@ -1,9 +1,6 @@
 """1 rank == 2 ranks: real DistributedDataParallel over gloo, started by torchrun."""
 
-import os
 import shutil
-import subprocess
-import sys
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +12,7 @@ from tailor.cache import Cache
 from tailor.config import parse_trial
 from tailor.runner import StageEvent
 from tests.tailor.trials import NETWORKS
+from tests.tailor.two_ranks import on_two_ranks
 
 # 33 images in batches of 8: the last batch has one image, so one of two ranks gets an empty share of it.
 TOML = """
@@ -40,19 +38,8 @@ def test_two_ranks_equal_one(network: str, run: Callable[..., list[StageEvent]],
     source = alone[0].result.key
     shutil.copytree(Cache(tmp_path / "one").path(source), Cache(tmp_path / "two").path(source))
     (tmp_path / "trial.toml").write_text(text)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command += [
-        "-m",
-        "tailor",
-        "run",
-        str(tmp_path / "trial.toml"),
-        "--cache",
-        str(tmp_path / "two"),
-        "--device",
-        "cpu",
-    ]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
-    finished = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    trial, cache = str(tmp_path / "trial.toml"), str(tmp_path / "two")
+    finished = on_two_ranks("-m", "tailor", "run", trial, "--cache", cache, "--device", "cpu")
     assert finished.returncode == 0, finished.stderr
     assert "point 2: " in finished.stdout
     assert finished.stdout.count("point 2: ") == 1  # rank 0 alone prints

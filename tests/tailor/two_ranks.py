@@ -32,6 +32,14 @@ leave()
 """
 
 
+def on_two_ranks(*words: str) -> "subprocess.CompletedProcess[str]":
+    """What `torchrun` made of these words on two ranks of one thread each, which can import the tests."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *words]
+    here = str(Path(__file__).parents[2])
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo", "PYTHONPATH": here}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
 def on_one_and_two_ranks(configs: list[TrialConfig], folder: Path) -> list[tuple[list[StageEvent], list[StageEvent]]]:
     """The events of each trial on one rank and on two; both start from the same source network."""
     one, two, program = Cache(folder / "one"), Cache(folder / "two"), folder / "program.py"
@@ -39,11 +47,7 @@ def on_one_and_two_ranks(configs: list[TrialConfig], folder: Path) -> list[tuple
     for key in {events[0].result.key for events in alone}:
         shutil.copytree(one.path(key), two.path(key))
     program.write_text(PROGRAM)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(program)]
-    command += [str(folder / "two"), *(config.model_dump_json() for config in configs)]
-    here = str(Path(__file__).parents[2])
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo", "PYTHONPATH": here}
-    finished = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    finished = on_two_ranks(str(program), str(folder / "two"), *(config.model_dump_json() for config in configs))
     assert finished.returncode == 0, finished.stderr
     together = [list(run_trial(config, cache=two, ranks=join("cpu"))) for config in configs]
     assert all(event.result.cached for events in together for event in events)
