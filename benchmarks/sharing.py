@@ -27,7 +27,8 @@ from benchmarks.equality import compare, points_of
 from benchmarks.record import RESULTS, ROOT, Cell, Measured, verdict, write
 from results.cost import Stage, Totals, cost_of_run
 from results.reader import Run, load
-from sweeps.plan import Plan, cost_of, make_plan
+from sweeps.durations import Durations, durations_in
+from sweeps.plan import Plan, cost_of, make_plan, most_telling
 from sweeps.spec import EMBEDDED_SPEC, load_spec
 
 GOAL_FRACTION = 0.15  # the computed and the expected factor's distance from the measured one
@@ -73,10 +74,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     plan = make_plan(load_spec(options.spec, assignments))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
+        probe = launch(folder / "probe", options.spec, assignments, "--only", most_telling(plan.trials).trial_id)
+        durations = durations_in(probe.run.parent, plan.resources.ranks)
+        assert durations is not None
         before = launch(folder / "before", options.spec, assignments)
         alone = launch(folder / "alone", options.spec, assignments, "--no-sharing")
         after = launch(folder / "after", options.spec, assignments)
-        measured, is_equal = _table(plan, before, alone, after)
+        measured, is_equal = _table(plan, durations, before, alone, after)
     suffix = "" if options.spec == EMBEDDED_SPEC else f"_{plan.name}"
     write(measured, options.out or RESULTS / f"sharing{suffix}")
     return 0 if is_equal else 1
@@ -142,7 +146,9 @@ def separate(stages: Iterable[Mapping[str, Any]], last_points: Mapping[str, str]
     return Separate(needed_s=needed_s, passed_s=all_s - needed_s)
 
 
-def _table(plan: Plan, before: Launched, alone: Launched, after: Launched) -> tuple[Measured, bool]:
+def _table(
+    plan: Plan, durations: Durations, before: Launched, alone: Launched, after: Launched
+) -> tuple[Measured, bool]:
     slots = len(os.sched_getaffinity(0)) // plan.resources.ranks
     with load(before.run) as first, load(alone.run) as separate, load(after.run) as second:
         seconds = separate_seconds(separate)
@@ -158,6 +164,7 @@ def _table(plan: Plan, before: Launched, alone: Launched, after: Launched) -> tu
     computed_s = sum(cost.separate_s for cost in costs) / 2
     factor, computed = seconds.needed_s / shared_s, computed_s / shared_s
     expected = cost_of(plan.trials, lambda _: False).sharing_factor
+    probed = cost_of(plan.trials, lambda _: False, durations.seconds).sharing_factor
     wall_s = (before.wall_s + after.wall_s) / 2
     is_paper_like = plan.name == "paper_like"
     rows: list[tuple[Cell, ...]] = [
@@ -170,6 +177,7 @@ def _table(plan: Plan, before: Launched, alone: Launched, after: Launched) -> tu
          (seconds.needed_s + seconds.passed_s) / shared_s, ""),
         ("stage-seconds computed by results.cost", shared_s, computed_s, computed, _near(computed, factor)),
         ("work expected by --plan", None, None, expected, _near(expected, factor)),
+        ("time expected by --plan after one trial", None, None, probed, _near(probed, factor)),
         ("wall time, s", wall_s, alone.wall_s, alone.wall_s / wall_s,
          _at_least(alone.wall_s / wall_s, PAPER_LIKE_WALL) if is_paper_like else ""),
         ("stage-seconds spent / each distinct stage once", max(twice), None, None,
@@ -202,7 +210,8 @@ NOTES = (
     "Stage-seconds without sharing count, for each trial, the stages that its last operating point is made from and "
     "that point, as results.cost does. A trial also measures the points that it passes on its way (the rule that stops "
     "early needs them); they are left out of the factor and stand in a row of their own.",
-    "Computed: from the stages of the sharing runs alone.",
+    "Computed: from the stages of the sharing runs alone. Expected: counted operations where nothing has run yet; after "
+    "the one trial that `--plan` names as a probe (not counted above), its seconds, by kind of stage and network.",
     "Equal: every operating point, matched by its stage key, has the same validation accuracy, validation loss, MACs "
     "and test predictions wherever it was reached, with sharing and without.",
     "Wall time is of the whole command. Spent: of every stage that some trial computed; two may compute one stage "

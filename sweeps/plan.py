@@ -56,7 +56,7 @@ class Plan:
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """What a plan asks for; work is in forward passes of one image x MACs, a relative cost."""
+    """What a plan asks for; work is in forward passes of one image x MACs, or in seconds where stages were measured."""
 
     stages_asked: int  # summed over trials
     stages_distinct: int
@@ -184,19 +184,32 @@ def most_telling(trials: Sequence[PlannedTrial]) -> PlannedTrial:
     return min(trials, key=lambda t: (-len({stage.kind for stage in t.stages}), sum(stage.work for stage in t.stages)))
 
 
-def cost_of(trials: Iterable[PlannedTrial], is_cached: Callable[[str], bool]) -> Cost:
+def planned_work(stage: PlannedStage, _network: str) -> float:
+    """What a stage is expected to cost before anything was measured."""
+    return stage.work
+
+
+def cost_of(
+    trials: Iterable[PlannedTrial],
+    is_cached: Callable[[str], bool],
+    work_of: Callable[[PlannedStage, str], float] = planned_work,
+) -> Cost:
     """Count the stages of trials.
 
     Args:
         trials: of one plan.
         is_cached: whether the stage with a key is finished; asked once per distinct stage.
+        work_of: what a stage of a trial with a network costs, such as the seconds that `Durations` expects; likewise.
     """
     distinct: dict[str, PlannedStage] = {}
+    work: dict[str, float] = {}
     asked = 0
     for trial in trials:
         asked += len(trial.stages)
         for stage in trial.stages:
-            distinct.setdefault(stage.key, stage)
+            if stage.key not in distinct:
+                distinct[stage.key] = stage
+                work[stage.key] = work_of(stage, trial.config["network"])
     missing = [stage for stage in distinct.values() if not is_cached(stage.key)]
     points = [stage for stage in distinct.values() if stage.point is not None]
     return Cost(
@@ -204,9 +217,9 @@ def cost_of(trials: Iterable[PlannedTrial], is_cached: Callable[[str], bool]) ->
         stages_distinct=len(distinct),
         stages_cached=len(distinct) - len(missing),
         points_distinct=len(points),
-        work_without_sharing=sum(_work_from_the_start(point, distinct) for point in points),
-        work_shared=sum(stage.work for stage in distinct.values()),
-        work_left=sum(stage.work for stage in missing),
+        work_without_sharing=sum(_work_from_the_start(point, distinct, work) for point in points),
+        work_shared=sum(work.values()),
+        work_left=sum(work[stage.key] for stage in missing),
         stored_bytes=sum(stage.stored_bytes for stage in distinct.values()),
         new_bytes=sum(stage.stored_bytes for stage in missing),
     )
@@ -245,7 +258,7 @@ def _planned(config: TrialConfig, settings: dict[str, Any], label: str, tuning: 
     )
 
 
-def _work_from_the_start(point: PlannedStage, stages: dict[str, PlannedStage]) -> float:
+def _work_from_the_start(point: PlannedStage, stages: dict[str, PlannedStage], work: dict[str, float]) -> float:
     """Work of a stage and of all that it is made from, each counted once."""
     needed: set[str] = set()
     waiting = [point.key]
@@ -254,4 +267,4 @@ def _work_from_the_start(point: PlannedStage, stages: dict[str, PlannedStage]) -
         if key not in needed:
             needed.add(key)
             waiting.extend(stages[key].parents)
-    return sum(stages[key].work for key in needed)
+    return sum(work[key] for key in needed)

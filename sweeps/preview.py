@@ -10,7 +10,7 @@ from results.settings import leaves
 from sweeps.durations import Durations, durations_in
 from sweeps.errors import RunFolderError
 from sweeps.forecast import Capacity, Forecast, forecasts, one_machine, timed_trials
-from sweeps.plan import Cost, Plan, PlannedTrial, cost_of, most_telling, usable_cores
+from sweeps.plan import Cost, Plan, PlannedTrial, cost_of, most_telling, planned_work, usable_cores
 from sweeps.relaunch import check_may_go_on, this_code_digest
 from sweeps.run_folder import RunFolder, open_run
 from tailor.cache import Cache
@@ -48,13 +48,13 @@ def preview(
     finished, state = _existing(run, plan)
     # Without sharing every trial begins with an empty cache of its own, whatever lies in the common one.
     is_cached = (lambda _: False) if plan.private_cache else _lookup(cache)
-    cost = cost_of(plan.trials, is_cached)
+    durations = durations_in(runs, plan.resources.ranks)
+    cost = cost_of(plan.trials, is_cached, planned_work if durations is None else durations.seconds)
     yield from _table(plan, finished)
     yield ""
-    yield from _summary(plan, cost, site)
+    yield from _summary(plan, cost, site, "work" if durations is None else "time")
     yield _what_can_be_settled(plan)
     yield f"run       {state}"
-    durations = durations_in(runs, plan.resources.ranks)
     if durations is None:
         yield from _probe(plan, runs, command)
     else:
@@ -128,7 +128,8 @@ def _varying(trials: tuple[PlannedTrial, ...]) -> dict[str, set[str]]:
     return {label: found.difference(IN_COLUMNS) for label, found in varying.items()}
 
 
-def _summary(plan: Plan, cost: Cost, site: str) -> Iterator[str]:
+def _summary(plan: Plan, cost: Cost, site: str, unit: str) -> Iterator[str]:
+    """What the plan asks for; `unit` is what its cost counts."""
     resources = plan.resources
     ranks = f"{resources.ranks} rank{'s' if resources.ranks > 1 else ''} of {resources.threads_per_rank} core(s)"
     yield f"sweep     {plan.name}: {len(plan.trials)} trials, each on {ranks}, on site {site}"
@@ -140,8 +141,8 @@ def _summary(plan: Plan, cost: Cost, site: str) -> Iterator[str]:
         return
     left = cost.work_left / cost.work_shared if cost.work_shared else 0.0
     yield (
-        f"sharing   {cost.sharing_factor:.2f} times less work than each of the {cost.points_distinct} distinct "
-        f"operating points from the start (expected); {left:.2f} of the shared work is left to do"
+        f"sharing   {cost.sharing_factor:.2f} times less {unit} than each of the {cost.points_distinct} distinct "
+        f"operating points from the start (expected); {left:.2f} of the shared {unit} is left to do"
     )
     yield f"disk      {megabytes(cost.new_bytes)} more for stages, {megabytes(cost.stored_bytes)} in all (expected)"
 

@@ -38,10 +38,11 @@ def test_cost_by_hand() -> None:
     source, head, first = stage("source", 8.0), stage("head", 4.0, "source"), stage("first", 0.5, "head", point=0)
     tune, second = stage("tune", 2.0, "head"), stage("second", 0.25, "tune", point=1)
     other, third = stage("other", 1.0, "head"), stage("third", 0.125, "other", point=0)
+    config = {"network": "digits_vgg"}
     trials = [
-        PlannedTrial(trial_id="a", label="path", config={}, stages=(source, head, first, tune, second)),
-        PlannedTrial(trial_id="b", label="other", config={}, stages=(source, head, other, third)),
-        PlannedTrial(trial_id="c", label="again", config={}, stages=(source, head, first)),
+        PlannedTrial(trial_id="a", label="path", config=config, stages=(source, head, first, tune, second)),
+        PlannedTrial(trial_id="b", label="other", config=config, stages=(source, head, other, third)),
+        PlannedTrial(trial_id="c", label="again", config=config, stages=(source, head, first)),
     ]
     cost = cost_of(trials, {"source", "first"}.__contains__)
     assert (cost.stages_asked, cost.stages_distinct, cost.stages_cached, cost.points_distinct) == (12, 7, 2, 3)
@@ -50,6 +51,9 @@ def test_cost_by_hand() -> None:
     assert cost.work_left == cost.work_shared - 8 - 0.5
     assert (cost.stored_bytes, cost.new_bytes) == (70, 50)
     assert cost.sharing_factor == cost.work_without_sharing / cost.work_shared
+    in_seconds = cost_of(trials, {"source", "first"}.__contains__, lambda stage, network: 2.0 * (network == "digits_vgg"))
+    assert (in_seconds.work_shared, in_seconds.work_left) == (14.0, 10.0)
+    assert in_seconds.sharing_factor == (3 + 4 + 4) / 7
 
 
 def test_a_planned_trial_is_its_configuration_and_its_walk() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from hpc.scaling import Limits
+from results.cost import cost_of_run
 from results.reader import load
 from results.statistics import pairs_needed, smallest_p
 from results.writer import Writer
@@ -130,7 +131,7 @@ def test_where_nothing_was_measured_a_probe_of_one_trial_is_offered(tmp_path: Pa
     said = lines(plan, tmp_path / "runs", command=["sweeps/launch.py", "my spec.toml", "--plan"])
     pruned = next(trial for trial in plan.trials if trial.label == "prune l1")  # the most kinds of stages
     assert f"python sweeps/launch.py 'my spec.toml' --only {pruned.trial_id} --name quick_probe" in said
-    assert "ends after" not in said
+    assert "ends after" not in said and "times less work than each" in said
     assert [trial.trial_id for trial in only(plan, [pruned.trial_id]).trials] == [pruned.trial_id]
 
 
@@ -197,6 +198,7 @@ def test_the_simulated_makespan_of_a_real_serial_run_is_the_sum_of_what_its_stag
     with load(tmp_path / "runs" / "quick") as run:
         (row,) = run.rows("SELECT sum(compute_s) AS seconds FROM stages WHERE NOT cached")
         (span,) = run.rows("SELECT epoch(max(ended_at) - min(started_at)) AS seconds FROM trials")
+        cost, _ = cost_of_run(run)
     durations = durations_in(tmp_path / "runs", ranks=1)
     assert durations is not None
     left = timed_trials(plan, durations, lambda _: False, lambda _: False)
@@ -206,3 +208,4 @@ def test_the_simulated_makespan_of_a_real_serial_run_is_the_sum_of_what_its_stag
     again = launch(spec, "--site", "serial", "--plan", "--name", "again", "--cache", "empty")
     assert f"time      from {len(durations.measured_s)} stages that quick measured on cpu" in again.stdout
     assert "slots  ends after" in again.stdout
+    assert f"sharing   {cost.separate_s / cost.shared_s:.2f} times less time than each" in again.stdout

@@ -1,0 +1,40 @@
+"""One process of those that share a device: whole trials, one after the other, each from an empty cache."""
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tailor.cache import Cache
+from tailor.config import TrialConfig
+from tailor.distributed import Ranks, join, leave
+from tailor.runner import run_trial
+
+Found = list[tuple[float, float, int]]  # of each operating point: validation score, validation loss, MACs
+
+
+class PackedRank:
+    """Runs the trials that it is given."""
+
+    def __init__(self) -> None:
+        self._ranks: Ranks | None = None
+
+    def run(self, settings: dict[str, Any], device: str) -> Found:
+        """What the trial's operating points found."""
+        self._ranks = self._ranks or join(device)
+        with tempfile.TemporaryDirectory() as cache:
+            events = run_trial(TrialConfig.model_validate(settings), cache=Cache(Path(cache)), ranks=self._ranks)
+            facts = [event.result.info for event in events if event.point is not None]
+        return [(info["validation_score"], info["validation_loss"], info["macs"]) for info in facts]
+
+    def used_gb(self) -> float | None:
+        """Memory of the GPU that is not free, whoever holds it; None on a CPU."""
+        if self._ranks is None or self._ranks.device.type != "cuda":
+            return None
+        free, total = torch.cuda.mem_get_info(self._ranks.device)
+        return float(total - free) / 1e9
+
+    def close(self) -> None:
+        """Leave the process group."""
+        leave()

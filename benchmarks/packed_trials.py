@@ -1,0 +1,204 @@
+"""Trials per hour of a device: several at once, each in a process of its own, beside one after the other.
+
+    python benchmarks/packed_trials.py                            # about ten minutes on a large GPU
+    python benchmarks/packed_trials.py --device cpu --quick       # few and short trials: only to see that it runs
+
+Small networks on small data leave most of a GPU idle. Trials of one rank that ask for a part of one (`gpus_per_rank =
+0.25` in a spec's `[resources]`) are packed on it by Ray; here the processes are started without Ray, so that the device
+alone is measured.
+"""
+
+import sys
+from pathlib import Path
+
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the repository, instead of the folder of this script
+
+import argparse
+import os
+import statistics
+import subprocess
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any, cast
+
+from benchmarks.record import RESULTS, Cell, Measured, show_to_ranks, spread, write
+from hpc.process_ranks import ProcessRanks
+from tailor.config import parse_trial
+
+if TYPE_CHECKING:
+    from benchmarks.packed_rank import Found
+
+HOUR_S = 3600.0
+METHOD = "transtailor"
+
+COLUMNS = (
+    "device",
+    "at_once",
+    "trials",
+    "trials_per_hour",
+    "times_one_after_the_other",
+    "rounds_s",
+    "used_gb",
+    "equal_results",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Length:
+    """How much to measure."""
+
+    trials: int  # of a round
+    at_once: tuple[int, ...]  # the first is 1
+    rounds: int
+    trial: dict[str, Any]  # settings of each, but for the seed
+
+
+@dataclass(frozen=True, kw_only=True)
+class Round:
+    """All trials run once."""
+
+    wall_s: float
+    used_gb: float | None  # of the GPU at the end, by all processes together
+    found: "list[Found]"  # by trial
+
+
+USUAL = Length(
+    trials=16,
+    at_once=(1, 2, 4, 8),
+    rounds=2,
+    trial={"network": "digits_resnet", "method": {"name": METHOD, "steps": 2}},
+)
+QUICK = Length(
+    trials=4,
+    at_once=(1, 2),
+    rounds=1,
+    trial={
+        "network": "digits_vgg",
+        "method": {"name": METHOD, "steps": 1, "alpha_epochs": 1},
+        "optimisation": {"epochs": 2, "head_epochs": 2},
+        "source": {"epochs": 2},
+    },
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, print and write the table."""
+    parser = argparse.ArgumentParser(description="trials per hour of a device, packed beside one after the other")
+    parser.add_argument("--quick", action="store_true", help="few and short trials: for a look, not for a record")
+    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="cpu goes with --quick")
+    parser.add_argument("--out", type=Path, default=RESULTS / "packed_trials", help="path of the table, without suffix")
+    options = parser.parse_args(arguments)
+    if options.device == "cpu" and not options.quick:
+        print("on a CPU processes share no device; to see that this runs, add --quick", file=sys.stderr)
+        return 2
+    name = gpu_name() if options.device == "cuda" else "no GPU, so this says nothing about packing one"
+    if name is None:
+        print("torch sees no GPU; to see that this runs: --device cpu --quick", file=sys.stderr)
+        return 2
+    show_to_ranks()
+    length = QUICK if options.quick else USUAL
+    rounds = measure(length, options.device)
+    measured = Measured(
+        title="Trials packed on a device", columns=COLUMNS, rows=table(rounds, options.device), notes=_notes(length, name)
+    )
+    write(measured, options.out, packages=("torch",))
+    return 0
+
+
+def gpu_name() -> str | None:
+    """The GPU's name, asked for in another process: this one stays without torch; None without a GPU."""
+    ask = "import torch; print(torch.cuda.get_device_name() if torch.cuda.is_available() else '')"
+    said = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=True).stdout.strip()
+    return said or None
+
+
+def measure(length: Length, device: str) -> dict[int, list[Round]]:
+    """The rounds by how many trials ran at once, which take turns, up and down.
+
+    Raises:
+        RankFailed, RankDied: a trial failed; on a GPU perhaps because so many do not fit.
+    """
+    trials = [_settings(length, seed) for seed in range(length.trials)]
+    rounds: dict[int, list[Round]] = {at_once: [] for at_once in length.at_once}
+    for number in range(length.rounds):
+        for at_once in length.at_once if number % 2 == 0 else reversed(length.at_once):
+            rounds[at_once].append(run_packed(trials, at_once, device))
+            print(f"{at_once} at once: {rounds[at_once][-1].wall_s:.1f} s", file=sys.stderr, flush=True)
+    return rounds
+
+
+def run_packed(trials: Sequence[dict[str, Any]], at_once: int, device: str) -> Round:
+    """All trials on so many warm processes; each has run one of them before the clock starts."""
+    processes: list[ProcessRanks] = []
+    try:
+        for _ in range(at_once):
+            processes.append(ProcessRanks("benchmarks.packed_rank:PackedRank", 1))
+        idle: SimpleQueue[ProcessRanks] = SimpleQueue()
+
+        def run(settings: dict[str, Any]) -> "Found":
+            one = idle.get()
+            try:
+                (found,) = one.call("run", settings, device)
+            finally:  # one that has ended, too: whoever gets it next is told, instead of waiting for ever
+                idle.put(one)
+            return cast("Found", found)
+
+        with ThreadPoolExecutor(at_once) as pool:
+            list(pool.map(lambda one: one.call("run", trials[0], device), processes))
+            for one in processes:
+                idle.put(one)
+            begun_s = time.perf_counter()
+            found = list(pool.map(run, trials))
+            wall_s = time.perf_counter() - begun_s
+        (used_gb,) = processes[0].call("used_gb")
+        return Round(wall_s=wall_s, used_gb=used_gb, found=found)
+    finally:
+        for one in processes:
+            one.kill()
+
+
+def table(rounds: dict[int, list[Round]], device: str) -> tuple[tuple[Cell, ...], ...]:
+    """A row for each number of trials at once; times are medians over rounds."""
+    first = rounds[1][0]
+    alone_s = statistics.median(one.wall_s for one in rounds[1])
+    rows: list[tuple[Cell, ...]] = []
+    for at_once, made in rounds.items():
+        wall_s = statistics.median(one.wall_s for one in made)
+        used = [one.used_gb for one in made if one.used_gb is not None]
+        rows.append(
+            (
+                device,
+                at_once,
+                len(first.found),
+                len(first.found) / wall_s * HOUR_S,
+                alone_s / wall_s,
+                spread([one.wall_s for one in made]),
+                max(used) if used else None,
+                "yes" if all(one.found == first.found for one in made) else "no",
+            )
+        )
+    return tuple(rows)
+
+
+def _settings(length: Length, seed: int) -> dict[str, Any]:
+    return parse_trial(length.trial | {"seed": seed}, f"seed {seed}").model_dump(mode="json")
+
+
+def _notes(length: Length, name: str) -> tuple[str, ...]:
+    return (
+        f"{name}. {length.trials} trials a round, whole ones of {METHOD} on {length.trial['network']} and digits, each "
+        "from an empty cache, its source network included; they differ in their seeds. One process and one thread for "
+        f"each trial at once, on {len(os.sched_getaffinity(0))} cores; processes are warm: each has run a trial before.",
+        "times_one_after_the_other: median wall time of the rounds with one at once / of these; the rounds take turns. "
+        "rounds_s: quartiles of the rounds' wall times.",
+        "used_gb: memory of the GPU in use at the end of a round, by all processes together and whoever else is there. "
+        "equal_results: validation score, loss and MACs of each operating point as with one at once, to the last bit.",
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
