@@ -103,7 +103,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     length = QUICK if options.quick else USUAL
     rounds = measure(length, options.device)
     measured = Measured(
-        title="Trials packed on a device", columns=COLUMNS, rows=table(rounds, options.device), notes=_notes(length, name)
+        title="Trials packed on a device",
+        columns=COLUMNS,
+        rows=table(rounds, options.device),
+        notes=_notes(length, name),
     )
     write(measured, options.out, packages=("torch",))
     return 0
@@ -191,8 +194,8 @@ def _settings(length: Length, seed: int) -> dict[str, Any]:
 def _notes(length: Length, name: str) -> tuple[str, ...]:
     return (
         f"{name}. {length.trials} trials a round, whole ones of {METHOD} on {length.trial['network']} and digits, each "
-        "from an empty cache, its source network included; they differ in their seeds. One process and one thread for "
-        f"each trial at once, on {len(os.sched_getaffinity(0))} cores; processes are warm: each has run a trial before.",
+        "from an empty cache, its source network included; they differ in their seeds. One process and one thread "
+        f"for each trial at once, on {len(os.sched_getaffinity(0))} cores; each process has run a trial before.",
         "times_one_after_the_other: median wall time of the rounds with one at once / of these; the rounds take turns. "
         "rounds_s: quartiles of the rounds' wall times.",
         "used_gb: memory of the GPU in use at the end of a round, by all processes together and whoever else is there. "

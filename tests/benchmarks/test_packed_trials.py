@@ -26,7 +26,10 @@ def test_a_quick_look_on_a_cpu_writes_a_table(tmp_path: Path) -> None:
     done = run("packed_trials.py", tmp_path, "--device", "cpu", "--quick")
     assert done.returncode == 0, done.stderr
     rows = rows_in(tmp_path)
-    assert [(row["at_once"], row["trials"], row["equal_results"]) for row in rows] == [("1", "4", "yes"), ("2", "4", "yes")]
+    assert [(row["at_once"], row["trials"], row["equal_results"]) for row in rows] == [
+        ("1", "4", "yes"),
+        ("2", "4", "yes"),
+    ]
     assert all(float(row["trials_per_hour"]) > 0.0 and row["used_gb"] == "" for row in rows)
     assert "no GPU" in (tmp_path / "table.md").read_text()
 
