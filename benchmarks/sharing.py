@@ -211,7 +211,7 @@ NOTES = (
     "that point, as results.cost does. A trial also measures the points that it passes on its way (the rule that stops "
     "early needs them); they are left out of the factor and stand in a row of their own.",
     "Computed: from the stages of the sharing runs alone. Expected: counted operations where nothing has run yet; "
-    "after the one trial that `--plan` names as a probe (not counted above), its seconds, by kind of stage and network.",
+    "after the trial that `--plan` names as a probe (not counted above), its seconds, by kind of stage and network.",
     "Equal: every operating point, matched by its stage key, has the same validation accuracy, validation loss, MACs "
     "and test predictions wherever it was reached, with sharing and without.",
     "Wall time is of the whole command. Spent: of every stage that some trial computed; two may compute one stage "

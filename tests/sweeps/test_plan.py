@@ -51,9 +51,7 @@ def test_cost_by_hand() -> None:
     assert cost.work_left == cost.work_shared - 8 - 0.5
     assert (cost.stored_bytes, cost.new_bytes) == (70, 50)
     assert cost.sharing_factor == cost.work_without_sharing / cost.work_shared
-    in_seconds = cost_of(
-        trials, {"source", "first"}.__contains__, lambda _, network: 2.0 * (network == "digits_vgg")
-    )
+    in_seconds = cost_of(trials, {"source", "first"}.__contains__, lambda _, network: 2.0 * (network == "digits_vgg"))
     assert (in_seconds.work_shared, in_seconds.work_left) == (14.0, 10.0)
     assert in_seconds.sharing_factor == (3 + 4 + 4) / 7
 
