@@ -32,10 +32,10 @@ bench: $(READY)  ## half an hour: speed and memory beside the alternatives; writ
 	$(BIN)/python benchmarks/scheduling.py
 	$(BIN)/python benchmarks/sharing.py --spec benchmarks/paper_like.toml
 	$(BIN)/python benchmarks/startup.py
-	$(BIN)/python benchmarks/planning.py
-	$(BIN)/python benchmarks/pruned_model.py
 
 bench-long: $(READY)  ## one and a half hours: the other benchmarks of speed and scale, two of them on a real SLURM (root, the packages of slurm-testbed)
+	$(BIN)/python benchmarks/planning.py
+	$(BIN)/python benchmarks/pruned_model.py
 	$(BIN)/python benchmarks/footprint.py
 	$(BIN)/python benchmarks/pruned_speed.py
 	$(BIN)/python benchmarks/input_path.py
