@@ -1,4 +1,4 @@
-"""The benchmark of a step on a GPU: without one it says so; its quick look runs on a CPU."""
+"""The benchmark of a step on a GPU: its quick look runs on a CPU; it and that of packed trials refuse to do without."""
 
 from pathlib import Path
 
@@ -21,6 +21,7 @@ def test_a_quick_look_on_a_cpu_writes_a_table(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("script", ["gpu_step.py", "packed_trials.py"])
 @pytest.mark.parametrize(
     ("options", "named"),
     [
@@ -28,7 +29,7 @@ def test_a_quick_look_on_a_cpu_writes_a_table(tmp_path: Path) -> None:
         (("--device", "cpu"), "--quick"),
     ],
 )
-def test_without_a_gpu_nothing_is_measured(options: tuple[str, ...], named: str, tmp_path: Path) -> None:
-    done = run("gpu_step.py", tmp_path, *options)
+def test_without_a_gpu_nothing_is_measured(script: str, options: tuple[str, ...], named: str, tmp_path: Path) -> None:
+    done = run(script, tmp_path, *options)
     assert (done.returncode, list(tmp_path.iterdir())) == (2, [])
     assert named in done.stderr
