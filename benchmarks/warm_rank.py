@@ -31,10 +31,10 @@ class WarmRank(TrialRank):
         self._note("begin")
         super().begin(task)
 
-    def advance(self) -> dict[str, Any] | None:
+    def advance(self) -> dict[str, Any]:
         """Run to the end of the next stage."""
         stage = super().advance()
-        if stage is None:
+        if stage["is_last"]:
             self._note("end")
         return stage
 

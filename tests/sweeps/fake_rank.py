@@ -24,9 +24,7 @@ class FakeRank:
         self._task = task
         self._stages = list(task["config"]["fake"]["stages"])
 
-    def advance(self) -> dict[str, Any] | None:
-        if not self._stages:
-            return None
+    def advance(self) -> dict[str, Any]:
         stage = self._stages.pop(0)
         begin = time.time()
         folder = self._folder(stage["key"])
@@ -43,6 +41,7 @@ class FakeRank:
             "cached": cached,
             "seconds": time.time() - begin,
             "point": point,
+            "is_last": not self._stages,
         }
 
     def close(self) -> None:
