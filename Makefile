@@ -1,6 +1,8 @@
 # `make demo` and `make test` need Python >= 3.11, git and make; they set up .venv themselves.
 PYTHON ?= python3
 BIN := .venv/bin
+# Two at a time, a file's tests one after the other: most tests wait for processes that they started.
+TWO_AT_A_TIME := -n 2 --dist loadgroup --no-loadscope-reorder
 READY := .venv/.ready
 
 .PHONY: demo test test-fast check format lint types bench bench-long bench-faults slurm-testbed slurm-testbed-down clean
@@ -10,10 +12,10 @@ demo: $(READY)  ## run the embedded sweep and write its report (about five minut
 
 test: $(READY)  ## all tests; with CI set, those on a real SLURM are required wherever its packages can be installed
 	@if [ -n "$$CI" ] && $(BIN)/python -m tests.slurm.install; then export SLURM_TESTS=required; fi; \
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(TWO_AT_A_TIME)
 
 test-fast: $(READY)  ## the tests that take neither Ray nor more than a few seconds each
-	$(BIN)/python -m pytest -m "not slow and not ray and not slurm"
+	$(BIN)/python -m pytest $(TWO_AT_A_TIME) -m "not slow and not ray and not slurm"
 
 check: format lint types test  ## what a change has to pass
 

@@ -1,0 +1,9 @@
+"""How tests are shared out between two processes (`make test`): whole files, and all on a real SLURM as one of them."""
+
+import pytest
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A file's tests share what its fixtures make; there is one test bed of SLURM on a machine."""
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group("slurm" if item.get_closest_marker("slurm") else item.path.as_posix()))
