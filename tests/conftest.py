@@ -6,4 +6,5 @@ import pytest
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """A file's tests share what its fixtures make; there is one test bed of SLURM on a machine."""
     for item in items:
-        item.add_marker(pytest.mark.xdist_group("slurm" if item.get_closest_marker("slurm") else item.path.as_posix()))
+        place = item.path.parent if item.path.parent.name == "slurm" else item.path
+        item.add_marker(pytest.mark.xdist_group(place.as_posix()))
