@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 # Two at a time, a file's tests one after the other: most tests wait for processes that they started.
-TWO_AT_A_TIME := -n 2 --dist loadgroup --no-loadscope-reorder
+TWO_AT_A_TIME := -n 2 --no-loadscope-reorder
 READY := .venv/.ready
 
 .PHONY: demo test test-fast check format lint types bench bench-long bench-faults slurm-testbed slurm-testbed-down clean

@@ -1,11 +1,18 @@
-"""How tests are shared out between two processes (`make test`): whole files, and all on a real SLURM as one of them."""
+"""How tests are shared out between processes (`make test` has two): by files, all on a real SLURM as one."""
 
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadFileScheduling
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A file's tests share what its fixtures make; there is one test bed of SLURM on a machine."""
-    for item in items:
-        place = item.path.parent if item.path.parent.name == "slurm" else item.path
-        item.add_marker(pytest.mark.xdist_group(place.as_posix()))
+class _ByPlace(LoadFileScheduling):
+    """A file's tests share what its fixtures make; of SLURM's test bed there is one on a machine."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.split("::", maxsplit=1)[0]
+        return "tests/slurm" if file.startswith("tests/slurm/") else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer | None) -> LoadFileScheduling:
+    """What xdist asks for."""
+    return _ByPlace(config, log)

@@ -19,13 +19,13 @@ echo "python $*, SLURM_TESTS=$SLURM_TESTS"
 @pytest.mark.parametrize(
     ("variables", "code", "called"),
     [
-        ({}, 0, ["python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder, SLURM_TESTS="]),
-        ({"CI": "1"}, 0, ["python -m tests.slurm.install, SLURM_TESTS=", "python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder, SLURM_TESTS=required"]),
-        ({"CI": "1"}, 1, ["python -m tests.slurm.install, SLURM_TESTS=", "python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder, SLURM_TESTS="]),
+        ({}, 0, ["python -m pytest -n 2 --no-loadscope-reorder, SLURM_TESTS="]),
+        ({"CI": "1"}, 0, ["python -m tests.slurm.install, SLURM_TESTS=", "python -m pytest -n 2 --no-loadscope-reorder, SLURM_TESTS=required"]),
+        ({"CI": "1"}, 1, ["python -m tests.slurm.install, SLURM_TESTS=", "python -m pytest -n 2 --no-loadscope-reorder, SLURM_TESTS="]),
         (
             {"CI": "1", "SLURM_TESTS": "required"},
             1,
-            ["python -m tests.slurm.install, SLURM_TESTS=required", "python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder, SLURM_TESTS=required"],
+            ["python -m tests.slurm.install, SLURM_TESTS=required", "python -m pytest -n 2 --no-loadscope-reorder, SLURM_TESTS=required"],
         ),
     ],
 )
