@@ -11,7 +11,7 @@ from tests.slurm.testbed import missing
 
 ROOT = Path(__file__).parents[1]
 PYTHON = """#!/bin/sh
-echo "python $*, SLURM_TESTS=$SLURM_TESTS"
+echo "python $1 $2, SLURM_TESTS=$SLURM_TESTS"
 [ "$2" != tests.slurm.install ] || exit {code}
 """
 
@@ -19,13 +19,13 @@ echo "python $*, SLURM_TESTS=$SLURM_TESTS"
 @pytest.mark.parametrize(
     ("variables", "code", "called"),
     [
-        ({}, 0, ["python -m pytest -n 2 --no-loadscope-reorder, SLURM_TESTS="]),
-        ({"CI": "1"}, 0, ["python -m tests.slurm.install, SLURM_TESTS=", "python -m pytest -n 2 --no-loadscope-reorder, SLURM_TESTS=required"]),
-        ({"CI": "1"}, 1, ["python -m tests.slurm.install, SLURM_TESTS=", "python -m pytest -n 2 --no-loadscope-reorder, SLURM_TESTS="]),
+        ({}, 0, ["python -m pytest, SLURM_TESTS="]),
+        ({"CI": "1"}, 0, ["python -m tests.slurm.install, SLURM_TESTS=", "python -m pytest, SLURM_TESTS=required"]),
+        ({"CI": "1"}, 1, ["python -m tests.slurm.install, SLURM_TESTS=", "python -m pytest, SLURM_TESTS="]),
         (
             {"CI": "1", "SLURM_TESTS": "required"},
             1,
-            ["python -m tests.slurm.install, SLURM_TESTS=required", "python -m pytest -n 2 --no-loadscope-reorder, SLURM_TESTS=required"],
+            ["python -m tests.slurm.install, SLURM_TESTS=required", "python -m pytest, SLURM_TESTS=required"],
         ),
     ],
 )
