@@ -28,12 +28,13 @@ class IdleRank:
         self._data = task["config"]["data"]
         self._keys = list(self._data["stage_keys"])
 
-    def advance(self) -> dict[str, Any]:
-        """Wait for the next stage's time."""
+    def advance(self) -> dict[str, Any] | None:
+        """Wait for the next stage's time; None after the last."""
+        if not self._keys:
+            return None
         seconds = self._data["seconds"]
         idle(Path(self._data["moments"]), seconds)
-        stage = {"stage_key": self._keys.pop(0), "kind": "idle", "cached": False, "seconds": seconds, "point": None}
-        return stage | {"is_last": not self._keys}
+        return {"stage_key": self._keys.pop(0), "kind": "idle", "cached": False, "seconds": seconds, "point": None}
 
     def close(self) -> None:
         """Nothing to let go of."""

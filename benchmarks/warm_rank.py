@@ -31,10 +31,10 @@ class WarmRank(TrialRank):
         self._note("begin")
         super().begin(task)
 
-    def advance(self) -> dict[str, Any]:
+    def advance(self) -> dict[str, Any] | None:
         """Run to the end of the next stage."""
         stage = super().advance()
-        if stage["is_last"]:
+        if stage is None:
             self._note("end")
         return stage
 

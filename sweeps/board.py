@@ -117,7 +117,7 @@ class Board:
         """Takes a report on a running trial."""
         if report.stage is not None:
             self._stage(trial_id, report.stage)
-        if report.kind == "placed":
+        elif report.kind == "placed":
             self.ledger.placed(trial_id, report.hosts)
         elif report.kind in ("died", "failed", "finished", "suspended"):
             counts = report.kind != "suspended"

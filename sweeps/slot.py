@@ -15,7 +15,7 @@ class Report:
 
     kind: Literal["placed", "stage", "died", "failed", "suspended", "moved", "finished"]
     over: bool  # the trial takes no further step here
-    stage: dict[str, Any] | None = None  # of kinds "stage" and "finished": what the trial's `advance` returned
+    stage: dict[str, Any] | None = None  # of kind "stage": what the trial's `advance` returned
     cause: str | None = None  # of kinds "died", "failed", "suspended" and "moved"
     log_tail: str | None = None
     nodes: tuple[str, ...] = ()  # of kind "placed": Ray's ids of the nodes of its ranks, by rank
@@ -65,11 +65,11 @@ class Slot:
             self._drop()
             tail = "\n".join(failure.traceback.splitlines()[-LOG_TAIL_LINES:])
             return Report(kind="failed", cause=str(failure), log_tail=tail, over=True)
+        if stage is None:
+            return Report(kind="finished", over=True)
         if stage.get("paused"):
             self._drop()
             return Report(kind="moved", cause="a node of its ranks is to be left", over=False)
-        if stage["is_last"]:  # told with it: one message less a trial, each of which costs Tune some milliseconds
-            return Report(kind="finished", stage=stage, over=True)
         return Report(kind="stage", stage=stage, over=False)
 
     def start(self) -> Ranks:
@@ -92,12 +92,12 @@ class Slot:
         """Ends the ranks at once."""
         self._drop()
 
-    def _advance(self) -> dict[str, Any]:
+    def _advance(self) -> dict[str, Any] | None:
         ranks = self.start()
         if not self._begun:
             ranks.call("begin", self._task)
             self._begun = True
-        stage: dict[str, Any] = ranks.call("advance")[0]
+        stage: dict[str, Any] | None = ranks.call("advance")[0]
         return stage
 
     def _drop(self) -> None:

@@ -64,21 +64,22 @@ class TrialRank:
             self._rows = TrialRows(task, config)
             logging.getLogger(__name__).info("trial begins")
 
-    def advance(self) -> dict[str, Any]:
-        """Run to the end of the next stage; what it was. With the last one the trial is over and its rows are durable.
+    def advance(self) -> dict[str, Any] | None:
+        """Run to the end of the next stage; what it was, or None when the trial is over and its rows are durable.
 
         After `pause` it is {"paused": True}: the trial is where it can go on elsewhere.
         """
         try:
-            event = next(self._events)
+            event = next(self._events, None)
         except Paused:
             return {"paused": True}
+        if event is None:
+            self._finish()
+            return None
         if self._rows is not None:
             self._rows.add(event)
-            if event.point is not None or event.is_last:
+            if event.point is not None:
                 self._write()
-            if event.is_last:
-                self._finish()
         return _summary(event)
 
     def pause(self) -> None:
@@ -105,6 +106,9 @@ class TrialRank:
             writer.write(table, rows[table])
 
     def _finish(self) -> None:
+        if self._rows is None:
+            return
+        self._write()
         logging.getLogger(__name__).info("trial is over")
         folder = RunFolder(Path(self._task["run"])).trial(self._task["trial_id"])
         shutil.rmtree(folder / "checkpoint", ignore_errors=True)
@@ -153,5 +157,4 @@ def _summary(event: StageEvent) -> dict[str, Any]:
         "cached": result.cached,
         "seconds": float(result.description["made_by"]["compute_s"]),
         "point": point,
-        "is_last": event.is_last,
     }

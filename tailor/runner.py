@@ -11,7 +11,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,6 @@ from tailor.compilation import require_compiler
 from tailor.config import TrialConfig
 from tailor.distributed import Ranks
 from tailor.errors import Paused, TrainingError
-from tailor.methods import Steps
 from tailor.stages import OperatingPoint, Stage
 from tailor.state import ModelState
 from tailor.steps import Tensors, Workplace, apply, compute
@@ -80,7 +78,6 @@ class StageEvent:
     order: int
     result: Result
     point: int | None  # number of the operating point that it is, None for other stages
-    is_last: bool  # of its trial
 
 
 class _Store:
@@ -159,31 +156,17 @@ def run_trial(
         pause=pause,
     )
     steps = steps_of(config)
-    stage, fault = _following(steps, None)
+    result: Result | None = None
     points = 0
-    for order in count():
-        if fault is not None:
-            raise fault
-        if stage is None:
+    for order in range(10**9):
+        try:
+            stage = steps.send(result)  # type: ignore[arg-type]  # None starts a generator
+        except StopIteration:
             return
         result = _run_stage(stage, store, place, config)
-        point = points if isinstance(stage, OperatingPoint) else None
-        points += point is not None
-        stage, fault = _following(steps, result)
-        yield StageEvent(order=order, result=result, point=point, is_last=stage is None and fault is None)
-
-
-def _following(steps: Steps, result: Result | None) -> tuple[Stage | None, Exception | None]:
-    """The stage after the one with this result (None: the first), None if that was the last one.
-
-    What the method raises instead is given back: it is to be raised once the stage before it has been told.
-    """
-    try:
-        return steps.send(result), None  # type: ignore[arg-type]  # None starts a generator
-    except StopIteration:
-        return None, None
-    except Exception as error:  # noqa: BLE001  # a method may be a user's own; raised by the caller
-        return None, error
+        is_point = isinstance(stage, OperatingPoint)
+        yield StageEvent(order=order, result=result, point=points if is_point else None)
+        points += is_point
 
 
 def _run_stage(stage: Stage, store: _Store, place: Workplace, config: TrialConfig) -> Result:

@@ -24,7 +24,9 @@ class FakeRank:
         self._task = task
         self._stages = list(task["config"]["fake"]["stages"])
 
-    def advance(self) -> dict[str, Any]:
+    def advance(self) -> dict[str, Any] | None:
+        if not self._stages:
+            return None
         stage = self._stages.pop(0)
         begin = time.time()
         folder = self._folder(stage["key"])
@@ -41,7 +43,6 @@ class FakeRank:
             "cached": cached,
             "seconds": time.time() - begin,
             "point": point,
-            "is_last": not self._stages,
         }
 
     def close(self) -> None:

@@ -4,7 +4,7 @@ import re
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pytest
 import torch
@@ -14,13 +14,11 @@ from tailor.allocations import ALLOCATIONS
 from tailor.budget import original_macs
 from tailor.cache import Cache
 from tailor.catalog import DATASETS, NETWORKS
-from tailor.config import TrialConfig, parse_trial
+from tailor.config import parse_trial
 from tailor.criteria import CRITERIA, Criterion
-from tailor.distributed import Ranks
 from tailor.imports import load
-from tailor.methods import METHODS, Method, Steps, register
-from tailor.methods.recipe import Recipe
-from tailor.runner import StageEvent, run_trial
+from tailor.methods import METHODS
+from tailor.runner import StageEvent
 from tailor.walk import walk
 from tests.tailor.trials import SHORT
 
@@ -70,29 +68,6 @@ def test_the_page_on_methods_adds_one(
     removed = [e.result.removed_macs_fraction for e in events if e.result.stage.kind == "prune"]
     assert removed == pytest.approx([0.3 * 7 / 8, 0.3], abs=0.03)
     assert [event.point for event in events if event.point is not None] == [0, 1]
-
-
-class Breaks(Method):
-    """Raises after its second stage."""
-
-    name: Literal["breaks"] = "breaks"
-
-    def walk(self, config: TrialConfig) -> Steps:
-        yield from Recipe(config).head()
-        raise KeyError("a mistake")
-
-
-def test_a_stage_is_told_before_what_the_method_raises_after_it(
-    ranks: Ranks, monkeypatch: pytest.MonkeyPatch, shared_cache: Cache
-) -> None:
-    monkeypatch.setattr(METHODS, "_records", dict(METHODS._records))  # type: ignore[attr-defined]
-    register(Breaks)
-    config = parse_trial(SHORT | {"method": {"name": "breaks"}}, "test")
-    told = []
-    with pytest.raises(KeyError, match="a mistake"):
-        for event in run_trial(config, cache=shared_cache, ranks=ranks):
-            told.append((event.result.stage.kind, event.is_last))
-    assert told == [("train_source", False), ("fit_head", False)]
 
 
 def test_the_page_on_networks_adds_one(

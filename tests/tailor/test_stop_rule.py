@@ -63,9 +63,14 @@ def test_stop_early_ends_where_the_query_says(
     path = {"name": "transtailor", "steps": 4, "alpha_epochs": 1, "step_macs_fraction": 0.2, "beta": beta}
     rates = {"epochs": 1, "head_epochs": 40, "learning_rate": 1e-7, "head_learning_rate": 0.005}
     early = path | {"stop_early": True, "tolerance_fraction": tolerance}
-    events = [run(short_trial(method, network=network, optimisation=rates), shared_cache) for method in (path, early)]
-    assert all([event.is_last for event in trial] == [False] * (len(trial) - 1) + [True] for trial in events)
-    whole, stopped = ([event.result for event in trial if event.point is not None] for trial in events)
+    whole, stopped = (
+        [
+            event.result
+            for event in run(short_trial(method, network=network, optimisation=rates), shared_cache)
+            if event.point is not None
+        ]
+        for method in (path, early)
+    )
     assert [result.key for result in stopped] == [result.key for result in whole[: len(stopped)]]
     accuracies = [result.deciding_score for result in stopped]
     fell = falls_too_far(accuracies[-2], accuracies[-1], tolerance)
