@@ -9,7 +9,7 @@ class _ByPlace(LoadFileScheduling):
     """A file's tests share what its fixtures make; of SLURM's test bed there is one on a machine."""
 
     def _split_scope(self, nodeid: str) -> str:
-        file = nodeid.split("::", maxsplit=1)[0]
+        file: str = super()._split_scope(nodeid)
         return "tests/slurm" if file.startswith("tests/slurm/") else file
 
 

@@ -10,8 +10,9 @@ import pytest
 from tests.slurm.testbed import missing
 
 ROOT = Path(__file__).parents[1]
+PYTEST = "python -m pytest -n 2 --no-loadscope-reorder"  # and no test left out
 PYTHON = """#!/bin/sh
-echo "python $1 $2, SLURM_TESTS=$SLURM_TESTS"
+echo "python $*, SLURM_TESTS=$SLURM_TESTS"
 [ "$2" != tests.slurm.install ] || exit {code}
 """
 
@@ -19,13 +20,13 @@ echo "python $1 $2, SLURM_TESTS=$SLURM_TESTS"
 @pytest.mark.parametrize(
     ("variables", "code", "called"),
     [
-        ({}, 0, ["python -m pytest, SLURM_TESTS="]),
-        ({"CI": "1"}, 0, ["python -m tests.slurm.install, SLURM_TESTS=", "python -m pytest, SLURM_TESTS=required"]),
-        ({"CI": "1"}, 1, ["python -m tests.slurm.install, SLURM_TESTS=", "python -m pytest, SLURM_TESTS="]),
+        ({}, 0, [f"{PYTEST}, SLURM_TESTS="]),
+        ({"CI": "1"}, 0, ["python -m tests.slurm.install, SLURM_TESTS=", f"{PYTEST}, SLURM_TESTS=required"]),
+        ({"CI": "1"}, 1, ["python -m tests.slurm.install, SLURM_TESTS=", f"{PYTEST}, SLURM_TESTS="]),
         (
             {"CI": "1", "SLURM_TESTS": "required"},
             1,
-            ["python -m tests.slurm.install, SLURM_TESTS=required", "python -m pytest, SLURM_TESTS=required"],
+            ["python -m tests.slurm.install, SLURM_TESTS=required", f"{PYTEST}, SLURM_TESTS=required"],
         ),
     ],
 )
