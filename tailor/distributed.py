@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+import torch.distributed.nn.functional  # DDP would import it in a group, which its functions' defaults then keep
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -116,7 +117,11 @@ def _compute_alike_again() -> None:
 
 
 def leave() -> None:
-    """Leave the process group, if this process is in one."""
+    """Leave the process group, if this process is in one.
+
+    Its threads end here, unless something keeps the group: one that lets go of a tensor while the interpreter ends
+    aborts the process (pytorch issue 190489).
+    """
     if dist.is_initialized():
-        gc.collect()  # a DDP model in a reference cycle would outlive the group, and abort the process at its end
+        gc.collect()  # a DDP model in a reference cycle keeps the group
         dist.destroy_process_group()

@@ -21,6 +21,7 @@ from tailor.cache import Cache
 from tailor.config import TrialConfig
 from tailor.distributed import join, leave
 from tailor.runner import run_trial
+from tests.tailor.two_ranks import threads_of_the_group
 
 torch.set_num_threads(1)
 ranks = join("cpu")
@@ -28,8 +29,16 @@ assert ranks.count == 2
 for text in sys.argv[2:]:
     for _ in run_trial(TrialConfig.model_validate_json(text), cache=Cache(Path(sys.argv[1])), ranks=ranks):
         pass
+assert threads_of_the_group()
 leave()
+assert not threads_of_the_group(), threads_of_the_group()
 """
+
+
+def threads_of_the_group() -> list[str]:
+    """The names of this process's threads that gloo has started; one left at the end of the process may abort it."""
+    names = [(thread / "comm").read_text().strip() for thread in Path("/proc/self/task").iterdir()]
+    return [name for name in names if "gloo" in name]
 
 
 def on_two_ranks(*words: str) -> "subprocess.CompletedProcess[str]":
