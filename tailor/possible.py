@@ -27,6 +27,7 @@ class Prunable:
 
     parts: tuple[Part, ...]  # what is left as groups shrink; of strides 0 alone: for the table's size of images
     without_norm: str  # the first layer that can lose filters and has no norm with factors behind it; "": all have one
+    without_activation: str  # the same for an activation module of its own, at whose output a factor can sit
 
 
 @lru_cache(maxsize=1)
@@ -34,7 +35,7 @@ def table() -> dict[str, dict[str, Prunable]]:
     """Network -> name of a rule (see `rule_name`) -> what can go under it."""
     rows = json.loads(TABLE_FILE.read_bytes())
     return {
-        network: {rule: Prunable(tuple(map(tuple, parts)), bare) for rule, (parts, bare) in rules.items()}
+        network: {rule: Prunable(tuple(map(tuple, parts)), *bare) for rule, (parts, *bare) in rules.items()}
         for network, rules in rows.items()
     }
 
@@ -146,4 +147,19 @@ def refuse_without_norms(config: "TrialConfig", what: str) -> None:
         raise ValueError(
             f"{what} reads the factor of the norm behind each layer, and {known.without_norm} of {config.network}, "
             "which can lose filters, has none; choose another, or pruning.linear = false if the layer is linear"
+        )
+
+
+def refuse_without_activations(config: "TrialConfig") -> None:
+    """Do nothing if a factor can sit behind the activation of each layer that can lose filters; for a method's `check`.
+
+    Raises:
+        ValueError: such a layer has no activation module of its own.
+    """
+    known = _known(config)
+    if known is not None and known.without_activation:
+        raise ValueError(
+            f"placement = 'after_activation': behind {known.without_activation} of {config.network}, which can lose "
+            "filters, there is no activation module of its own that a factor can follow; choose placement = "
+            "'after_norm', or other layers with pruning.residual and pruning.linear"
         )

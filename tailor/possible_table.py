@@ -7,6 +7,7 @@ import sys
 from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
+from dataclasses import astuple
 from functools import cache, lru_cache
 from itertools import product
 
@@ -27,7 +28,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("names", nargs="*", help="networks; the rows of others stay as they are")
     known = json.loads(TABLE_FILE.read_bytes()) if TABLE_FILE.exists() else {}
     for name in parser.parse_args(arguments).names or list(NETWORKS):
-        known[name] = {rule: (found.parts, found.without_norm) for rule, found in rules(name).items()}
+        known[name] = {rule: astuple(found) for rule, found in rules(name).items()}
         print(name, flush=True)  # noqa: T201
     rows = [f"{json.dumps(name)}: {json.dumps(known[name])}" for name in sorted(known)]
     TABLE_FILE.write_text("{\n" + ",\n".join(rows) + "\n}\n")
@@ -46,10 +47,13 @@ def prunable(network: str, rule: GroupRule) -> Prunable:
     """What can go of a network whose groups are found anew."""
     model = networks.skeleton(network, TABLE_CLASSES)
     found = groups(model, NETWORKS[network].input_shape, rule)
-    members = (member for group in found for member in group.members)
+    members = [member for group in found for member in group.members]
     with_factors = {name.removesuffix(".weight") for name, _ in model.named_parameters()}
-    bare = (member.layer for member in members if member.norm not in with_factors)
-    return Prunable(left_under(network, found), next(bare, ""))
+    return Prunable(
+        parts=left_under(network, found),
+        without_norm=next((member.layer for member in members if member.norm not in with_factors), ""),
+        without_activation=next((member.layer for member in members if member.activation is None), ""),
+    )
 
 
 def left_under(network: str, found: Iterable[Group]) -> tuple[Part, ...]:

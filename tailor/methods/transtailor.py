@@ -11,7 +11,7 @@ from tailor.allocations import Global
 from tailor.catalog import NETWORKS
 from tailor.methods.base import Method, Steps, check_path, register
 from tailor.methods.recipe import Recipe
-from tailor.possible import refuse_impossible, refuse_unprunable
+from tailor.possible import refuse_impossible, refuse_unprunable, refuse_without_activations
 from tailor.seeds import stream
 from tailor.settings import Count, Fraction, Rate
 from tailor.stages import AttachImportance, BetaMode, FoldImportance, Grouping, Normalisation, Placement
@@ -95,6 +95,8 @@ class TransTailor(Method):
                 f"beta = 'fold' with placement = 'after_activation': a factor cannot be moved through the "
                 f"{info.activation} of {config.network} without changing the function; choose beta = 'sqrt'"
             )
+        if self.placement == "after_activation":
+            refuse_without_activations(config)
 
     def warnings(self, config: "TrialConfig") -> tuple[str, ...]:
         """Whether the stop rule asks for less than one image of the split that decides."""

@@ -72,6 +72,7 @@ MISTAKES: list[tuple[dict[str, Any], str]] = [
 
 WEIGHTS = {"weights": "net.safetensors", "weights_sha256": "1" * 64}
 ON_PHOTOGRAPHS = {"network": "efficientnet_b0", "data": {"name": "photographs"}, "source": WEIGHTS}
+BEHIND_ACTIVATIONS = {"name": "transtailor", "beta": "sqrt", "placement": "after_activation"}
 IMPOSSIBLE: list[tuple[dict[str, Any], str]] = [
     (ON_PHOTOGRAPHS | {"method": HEAD, "source": {}}, r"photographs has no source task to pre-train on; give source"),
     ({"method": {"name": "sfp", "removed_macs_fraction": 0.99}}, r"0.99 of the MACs is more than digits_vgg can lose"),
@@ -89,6 +90,14 @@ IMPOSSIBLE: list[tuple[dict[str, Any], str]] = [
     (
         ON_PHOTOGRAPHS | {"method": {"name": "transtailor", "beta": "fold", "placement": "after_activation"}},
         r"a factor cannot be moved through the SiLU of efficientnet_b0",
+    ),
+    (
+        ON_PHOTOGRAPHS | {"network": "mobilenet_v2", "method": BEHIND_ACTIVATIONS},
+        r"behind features\.1\.conv\.1 of mobilenet_v2, .* there is no activation module .*choose placement",
+    ),
+    (
+        {"network": "digits_resnet", "method": BEHIND_ACTIVATIONS, "pruning": {"residual": "coupled"}},
+        r"behind \S+ of digits_resnet, which can lose filters, there is no activation module",
     ),
     (ON_PHOTOGRAPHS | {"method": {"name": "pac_net"}}, r"pac_net trains .* and photographs has no source task"),
     (ON_PHOTOGRAPHS | {"method": HEAD, "source": {}}, r"photographs has no source task to pre-train on; give source.w"),
