@@ -2,10 +2,7 @@
 
 import contextlib
 import math
-import os
 import shutil
-import subprocess
-import sys
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -25,6 +22,7 @@ from tailor.state import ModelState
 from tailor.steps import Workplace, compute
 from tailor.walk import PlannedOutcome, walk
 from tests.tailor.trials import NETWORKS, assert_equal_tensors, short_trial
+from tests.tailor.two_ranks import on_two_ranks
 
 Run = Callable[..., list[StageEvent]]
 METHOD = {"name": "target_aware_adaptation", "iterations": 3}
@@ -227,10 +225,8 @@ def test_two_ranks_equal_one(run: Run, tmp_path: Path) -> None:
     source = alone[0].result.key
     shutil.copytree(Cache(tmp_path / "one").path(source), Cache(tmp_path / "two").path(source))
     (tmp_path / "trial.toml").write_text(TOML)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "tailor"]
-    command += ["run", str(tmp_path / "trial.toml"), "--cache", str(tmp_path / "two"), "--device", "cpu"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
-    finished = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    trial, cache = str(tmp_path / "trial.toml"), str(tmp_path / "two")
+    finished = on_two_ranks("-m", "tailor", "run", trial, "--cache", cache, "--device", "cpu")
     assert finished.returncode == 0, finished.stderr
     together = run(config, Cache(tmp_path / "two"))
     assert all(event.result.cached for event in together)

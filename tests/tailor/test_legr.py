@@ -2,7 +2,6 @@
 
 import hashlib
 import math
-import os
 import shutil
 import signal
 import subprocess
@@ -33,6 +32,7 @@ from tailor.steps.base import Workplace
 from tailor.steps.legr import evolve, tuned
 from tailor.walk import walk
 from tests.tailor.trials import NETWORKS, SHORT, assert_equal_tensors, short_trial
+from tests.tailor.two_ranks import on_two_ranks
 
 Run = Callable[..., list[StageEvent]]
 # --- fitness ---
@@ -270,12 +270,8 @@ def test_two_ranks_equal_one(run: Run, tmp_path: Path) -> None:
     source = alone[0].result.key
     shutil.copytree(Cache(tmp_path / "one").path(source), Cache(tmp_path / "two").path(source))
     (tmp_path / "trial.toml").write_text(TOML)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command += ["-m", "tailor", "run", str(tmp_path / "trial.toml"), "--cache", str(tmp_path / "two")]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
-    finished = subprocess.run(
-        [*command, "--device", "cpu"], env=environment, capture_output=True, text=True, check=False
-    )
+    trial, cache = str(tmp_path / "trial.toml"), str(tmp_path / "two")
+    finished = on_two_ranks("-m", "tailor", "run", trial, "--cache", cache, "--device", "cpu")
     assert finished.returncode == 0, finished.stderr
     together = run(config, Cache(tmp_path / "two"))
     assert all(event.result.cached for event in together)

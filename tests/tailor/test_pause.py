@@ -1,9 +1,6 @@
 """Pausing on request: paused anywhere and gone on with, a trial ends bit for bit as an undisturbed one."""
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +14,7 @@ from tailor.distributed import Ranks
 from tailor.errors import Paused
 from tailor.runner import StageEvent, run_trial
 from tests.tailor.trials import short_trial
+from tests.tailor.two_ranks import on_two_ranks
 
 Run = Callable[..., list[StageEvent]]
 # 20 images in batches of 8: three steps in each of two epochs.
@@ -167,11 +165,7 @@ def test_two_ranks_pause_together_and_go_on(run: Run, tmp_path: Path) -> None:
     config = short_trial(TRANSTAILOR, network="digits_resnet", **SETTINGS)
     program = tmp_path / "program.py"
     program.write_text(PROGRAM)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(program)]
-    command += [str(tmp_path), config.model_dump_json()]
-    here = str(Path(__file__).parents[2])
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo", "PYTHONPATH": here}
-    finished = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    finished = on_two_ranks(str(program), str(tmp_path), config.model_dump_json())
     assert finished.returncode == 0, finished.stderr
     for place in ("in an epoch", "between epochs", "between stages"):
         assert place in finished.stdout
