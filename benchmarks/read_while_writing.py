@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from multiprocessing.process import BaseProcess
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow.parquet as pq
 
@@ -58,6 +58,13 @@ class Seen:
     def is_right(self) -> bool:
         """Whether it was looked at, and the promise was never broken."""
         return self.reads > 0 and self.rows_twice + self.rows_missing + self.older_rows_shown + self.errors == 0
+
+
+class Shown(NamedTuple):
+    """What a loaded run showed of one writer. The two differ while the writer is between its two writes."""
+
+    rows: int = 0
+    attempts: int = 0  # in the row that is written again: the rows there were then
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -125,7 +132,7 @@ def one_round(run: Path, *, seconds: float, writers: int, readers: int, removes:
         raise RuntimeError(f"processes ended with {bad}")
     last = Seen()
     with load(run) as tables:
-        _look(tables, list(durable), [0] * writers, last)
+        _look(tables, list(durable), [Shown()] * writers, last)
     found.add(Seen(**vars(last) | {"reads": 0, "rows_seen_last": 0}))
     return found, sum(durable), compactions.value
 
@@ -157,11 +164,11 @@ def _compact(run: Path, removes: bool, compactions: Any, stop: Any, ready: Any) 
 
 def _read(run: Path, durable: Any, stop: Any, answers: Any, ready: Any) -> None:
     """Reads over and over; at the end says what was found."""
-    seen, before = Seen(), [0] * len(durable)
+    seen, before = Seen(), [Shown()] * len(durable)
     load(run).close()  # imports what reading needs
     ready.wait(START_S)
     while not stop.is_set():
-        least = [max(pair) for pair in zip(list(durable), before, strict=True)]
+        least = list(durable)
         try:
             with load(run) as tables:
                 try:
@@ -177,31 +184,32 @@ def _read(run: Path, durable: Any, stop: Any, answers: Any, ready: Any) -> None:
     answers.put(seen)
 
 
-def _look(tables: Run, least: Sequence[int], before: list[int], seen: Seen) -> list[int]:
-    """Counts what is wrong in one loaded run; how many rows of each writer there are.
+def _look(tables: Run, least: Sequence[int], before: Sequence[Shown], seen: Seen) -> list[Shown]:
+    """Counts what is wrong in one loaded run; what it shows of each writer.
 
     Args:
         tables: the run.
-        least: rows of each writer that were durable, or seen, before it was loaded.
-        before: what the last look returned; returned where this one has to be done again.
+        least: rows of each writer that were durable before it was loaded, and stood in the row that is written again.
+        before: what the last look returned.
         seen: to add to.
     """
     # The views show the last row of a key, so a row that is read from two files shows in the files alone.
     files = [pq.ParquetFile(part.path).read(columns=["driver", "number"]) for part in tables.parts["events"]]
     sql = "SELECT driver, count(*) AS n, count(DISTINCT number) AS d, max(number) + 1 AS last FROM events GROUP BY ALL"
     found = {row["driver"]: row for row in tables.rows(sql)}
-    last = {row["trial_id"]: row["attempts"] for row in tables.rows("SELECT trial_id, attempts FROM trials")}
+    attempts = {row["trial_id"]: row["attempts"] for row in tables.rows("SELECT trial_id, attempts FROM trials")}
     in_files = sum(file.num_rows for file in files)
     seen.rows_seen_last = sum(row["n"] for row in found.values())
     seen.rows_twice += in_files - sum(row["d"] for row in found.values())
-    counts = list(before)
-    for number, needed in enumerate(least):
+    shown = []
+    for number, (durable, earlier) in enumerate(zip(least, before, strict=True)):
         name = f"writer{number}"
         row = found.get(name, {"n": 0, "last": 0})
-        counts[number] = row["n"]
-        seen.rows_missing += max(0, needed - row["n"], row["last"] - row["n"])
-        seen.older_rows_shown += last.get(name, 0) < needed
-    return counts
+        now = Shown(rows=row["n"], attempts=attempts.get(name, 0))
+        seen.rows_missing += max(0, durable - now.rows, earlier.rows - now.rows, row["last"] - now.rows)
+        seen.older_rows_shown += now.attempts < max(durable, earlier.attempts)
+        shown.append(now)
+    return shown
 
 
 def _notes() -> tuple[str, ...]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.read_while_writing import START, Seen, _look, one_round
+from benchmarks.read_while_writing import START, Seen, Shown, _look, one_round
 from results.reader import load
 from results.writer import Writer
 
@@ -59,6 +59,19 @@ def test_the_count_of_what_is_wrong_can_be_other_than_0(tmp_path: Path) -> None:
     part.with_name("copy.parquet").write_bytes(part.read_bytes())
     seen = Seen()
     with load(tmp_path) as run:
-        assert _look(run, [4, 1], [0, 0], seen) == [3, 0]
+        assert _look(run, [4, 1], [Shown(), Shown()], seen) == [Shown(rows=3), Shown()]
     assert (seen.rows_twice, seen.rows_missing, seen.older_rows_shown) == (3, 2, 2)
     assert not seen.is_right
+    with load(run.path) as again:
+        _look(again, [0, 0], [Shown(rows=5), Shown(attempts=20)], seen)
+    assert (seen.rows_twice, seen.rows_missing, seen.older_rows_shown) == (6, 4, 3)
+
+
+def test_a_writer_that_stands_between_its_two_writes_shows_no_older_row(tmp_path: Path) -> None:
+    Writer(tmp_path / "tables").write("events", [row_of(0)])
+    seen, shown = Seen(reads=1), [Shown()]
+    for _ in range(2):
+        with load(tmp_path) as run:
+            shown = _look(run, [0], shown, seen)
+    assert shown == [Shown(rows=1)]
+    assert seen.is_right, seen
