@@ -27,8 +27,8 @@ from benchmarks.moments import FILE, read_moments
 from benchmarks.record import RESULTS, Cell, Measured, verdict, write
 from benchmarks.schedulers import run_ours
 
-TRIALS, QUICK_TRIALS = 10_000, 400
-PARTS, QUICK_PARTS = 10, 4
+TRIALS, QUICK_TRIALS = 10_000, 800
+PARTS, QUICK_PARTS = 10, 2
 LOOK_EVERY_S = 0.25
 GOAL_GB, GOAL_GROWTH = 2.0, 1.1
 HEAD = "gcs_server"

@@ -167,7 +167,7 @@ def _read(run: Path, durable: Any, stop: Any, answers: Any, ready: Any) -> None:
     seen, before = Seen(), [Shown()] * len(durable)
     load(run).close()  # imports what reading needs
     ready.wait(START_S)
-    while not stop.is_set():
+    while seen.reads == 0 or not stop.is_set():
         least = list(durable)
         try:
             with load(run) as tables:

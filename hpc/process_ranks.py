@@ -34,7 +34,8 @@ from hpc.ranks import (
 LOOPBACK = "127.0.0.1"
 _PR_SET_PDEATHSIG = 1
 SAY_WHERE = signal.SIGQUIT  # SLURM, submitit and Ray use others
-SAY_WHERE_S = 0.1  # within which a rank that says where it is writes a line
+SAY_WHERE_S = 0.1  # between two looks at what a rank says of where it is
+OUTERMOST = " in _run_module_as_main\n"  # the last line that it says: the main thread comes last, and ran a module
 SIGNS_BYTES = 8
 
 
@@ -222,13 +223,11 @@ class _RankProcess:
         before = len(self._output())
         self.process.send_signal(SAY_WHERE)
         limit_s = time.monotonic() + STACKS_LIMIT_S
-        said, last = b"", None
-        while not said or said != last:  # until it has said something, and says no more
-            if time.monotonic() > limit_s:
-                return f"did not say where it is\n{said.decode(errors='replace')}"
+        said = ""
+        while OUTERMOST not in said and time.monotonic() < limit_s:  # deep stacks are cut, and have no such line
             time.sleep(SAY_WHERE_S)
-            said, last = self._output()[before:], said
-        return said.decode(errors="replace")
+            said = self._output()[before:].decode(errors="replace")
+        return said or "did not say where it is"
 
     def kill(self) -> None:
         if self.process.poll() is None:

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 START_LIMIT_S = 300.0  # a first import of torch from a busy shared file system takes minutes
 CLOSE_LIMIT_S = 10.0
 # A rank that dies breaks its neighbours' collectives: their errors may arrive first, the death shortly after.
-DEATH_GRACE_S = 1.0
+DEATH_GRACE_S = 5.0
 LOG_TAIL_LINES = 20
 WATCH_S = 1.0  # between two looks at ranks that work
 STACKS_LIMIT_S = 5.0  # until a rank that hangs has said where

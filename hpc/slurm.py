@@ -264,7 +264,8 @@ def _call(words: Sequence[str], timeout_s: float) -> _Answer:
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         out, said = process.communicate()
-        return _Answer(None, out, said)
+        # It may have ended in time and be looked at late, where this process was held: then its answer counts.
+        return _Answer(None if process.returncode == -signal.SIGKILL else process.returncode, out, said)
 
 
 def _checked(ids: Iterable[str]) -> list[str]:

@@ -25,7 +25,7 @@ from hpc.rendezvous import POLL_S, ClusterFolder, Head, wait_until
 
 HEAD_LIMIT_S = 300.0
 CHECK_S = 1.0
-WANTED_LIMIT_S = 3.0  # between the end of a node and the last sign that it was wanted
+WANTED_LIMIT_S = 10.0  # between the end of a node and the last sign that it was wanted
 SUCCESS, FAILED = 0, 1
 
 

@@ -253,7 +253,11 @@ class Doctor:
                 wait_until(lambda: watch.folder.told("restarted"), RESTART_LIMIT_S, what)
                 return fine("the job was queued again and has started a second time")
             waits = ("PENDING", "REQUEUED", "REQUEUE_HOLD")
-            wait_until(lambda: watch.state().state in waits or None, REQUEUE_LIMIT_S, "the job to be queued again")
+
+            def is_queued_again() -> bool | None:  # it may start again between two looks, and then says so
+                return bool(watch.state().state in waits or watch.folder.told("restarted")) or None
+
+            wait_until(is_queued_again, REQUEUE_LIMIT_S, "the job to be queued again")
             return fine("the job was queued again")
 
         advice = (

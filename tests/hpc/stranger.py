@@ -84,7 +84,7 @@ def http_status(place: tuple[str, int], token: str | None) -> str:
         f"POST /get_runtime_envs_info HTTP/1.1\r\nHost: x\r\n{shown}Content-Length: 0\r\nConnection: close\r\n\r\n"
     )
     with socket.create_connection(place, LIMIT_S) as connection:
-        connection.settimeout(6.0)
+        connection.settimeout(20.0)
         try:
             connection.sendall(request.encode())
             answer = connection.recv(64)
@@ -108,7 +108,7 @@ def grpc_status(place: tuple[str, int], call: str, token: str | None) -> str | N
     request = _PREFACE + _frame(_SETTINGS, 0, 0, b"")
     request += _frame(_HEADERS, _END_HEADERS, 1, block) + _frame(_DATA, _END_STREAM, 1, bytes(5))
     with socket.create_connection(place, LIMIT_S) as connection:
-        connection.settimeout(10.0)
+        connection.settimeout(30.0)
         try:
             connection.sendall(request)
             for kind, flags, payload in _frames(connection):

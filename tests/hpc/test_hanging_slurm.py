@@ -9,12 +9,13 @@ import pytest
 from hpc.cluster import CLOSE_S, Cluster
 from hpc.needs import RankNeed
 from hpc.nodes import WorkerNode
-from hpc.rendezvous import ClusterFolder
+from hpc.rendezvous import ClusterFolder, wait_until
 from hpc.site import Limits, Site
+from hpc.slurm import ONCE
 from tests.hpc.fakes.commands import FakeSlurm, end_hanging_on, without_hanging_on
 
 SITE = Site(cpus_per_node=2, walltime_min=60, drain_before_s=120, idle_s=50, limits=Limits(max_jobs=4))
-LIMIT_S = 20.0  # for what takes a fraction of a second on a machine that has nothing else to do
+LIMIT_S = 60.0  # for what takes a fraction of a second on a machine that has nothing else to do
 HANGS = {"hang": True}
 
 
@@ -84,7 +85,7 @@ def test_while_a_command_hangs_workers_are_seen_and_the_other_commands_are_calle
     assert ("worker_joined", "77") in sweep.events
     if command != "sbatch":
         sweep.tick_until(lambda: ("worker_submitted", "102") in sweep.events, 1102.0)
-    assert sweep.longest_tick_s < LIMIT_S / 4
+    assert sweep.longest_tick_s < ONCE.timeout_s / 2  # for which one that waits would be held
     assert not without_hanging_on(slurm.folder)  # all the while
 
 
@@ -109,5 +110,5 @@ def test_a_sweep_ends_in_limited_time_while_scancel_hangs(sweep: Sweep) -> None:
     sweep.tick_until(lambda: ("worker_submitted", "102") in sweep.events, 1002.0)
     began_s = time.monotonic()
     sweep.cluster.close()
-    assert time.monotonic() - began_s < 2 * CLOSE_S
-    assert sweep.slurm.calls("scancel") == [["102"]]
+    assert time.monotonic() - began_s < CLOSE_S + ONCE.timeout_s / 2
+    assert wait_until(lambda: sweep.slurm.calls("scancel") or None, LIMIT_S, "the call") == [["102"]]

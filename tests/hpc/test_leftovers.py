@@ -50,7 +50,7 @@ def test_leaving_ends_marked_processes_and_spares_others(monkeypatch: pytest.Mon
             writer = subprocess.Popen(["sleep", "600"], stdout=log)  # its environment does not tell
         with (folder / "log").open() as log:
             reader = subprocess.Popen(["sleep", "600"], stdin=log)  # somebody who looks
-    assert marked.wait(5) == writer.wait(5) == -signal.SIGKILL
+    assert marked.wait(60) == writer.wait(60) == -signal.SIGKILL
     assert reader.poll() is None
     reader.kill()
     reader.wait()

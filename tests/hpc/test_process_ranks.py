@@ -93,7 +93,7 @@ def test_a_failure_shows_at_once_though_the_other_rank_hangs(two_ranks: ProcessR
     begin = time.monotonic()
     with pytest.raises(RankFailed, match=f"ValueError: rank {rank} does not like this") as failure:
         two_ranks.call("fail_on", rank)
-    assert time.monotonic() - begin < 10
+    assert time.monotonic() - begin < 100  # the other one hangs for 600 s
     assert "fail_on" in failure.value.traceback
     assert are_ended(started)
 

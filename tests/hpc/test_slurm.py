@@ -1,6 +1,9 @@
 """What is said to SLURM's commands, and how often: counted, on fakes."""
 
+import os
 import shlex
+import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,7 @@ from tests.hpc.fakes.commands import FakeSlurm, without_hanging_on
 
 SITE = Site(cpus_per_node=8, memory_gb=32, gpus_per_node=4, walltime_min=120)
 QUICK = Patience(timeout_s=20.0, tries=3, pause_s=0.0)
+LATE = Patience(timeout_s=10.0, tries=3, pause_s=0.0)  # where one hangs; the others are to have answered by then
 HOSTILE = """it's "x" $(touch pwned) `touch pwned` ; touch pwned # é"""
 
 
@@ -93,8 +97,7 @@ def test_a_job_that_sbatch_did_not_name_is_found_and_not_submitted_twice(
         f'#!/bin/sh\nfor f in {shlex.quote(str(need.log_folder))}/*; do echo "41|/other.sh"; echo "42|$f"; done\n'
     )
     (slurm.folder / "bin" / "squeue").chmod(0o755)
-    patience = Patience(timeout_s=2.0, tries=3, pause_s=0.0)
-    assert submit(SITE, need, ["true"], patience) == Job(42, ("42_0", "42_1"))
+    assert submit(SITE, need, ["true"], LATE) == Job(42, ("42_0", "42_1"))
     assert len(slurm.calls("sbatch")) == 1
     assert without_hanging_on(slurm.folder)
 
@@ -105,8 +108,8 @@ def test_submitting_is_given_up_after_the_stated_tries(
 ) -> None:
     slurm.says("sbatch", answer)
     slurm.says("squeue", "")
-    with pytest.raises(SlurmError, match=f"in 2 tries of 2 s, last: .*{said}.*scontrol ping"):
-        submit(SITE, need_in(tmp_path), ["true"], Patience(timeout_s=2.0, tries=2, pause_s=0.0))
+    with pytest.raises(SlurmError, match=f"in 2 tries of 10 s, last: .*{said}.*scontrol ping"):
+        submit(SITE, need_in(tmp_path), ["true"], replace(LATE, tries=2))
     assert len(slurm.calls("sbatch")) == 2
     assert without_hanging_on(slurm.folder)
 
@@ -183,17 +186,34 @@ def test_without_accounting_the_controller_is_asked_and_unknown_is_said(
 
 def test_garbage_and_time_outs_of_squeue_are_retried_and_then_said(slurm: FakeSlurm) -> None:
     slurm.says("squeue", "%&/ oops\n", {"hang": True}, "1|RUNNING|None\n")
-    patience = Patience(timeout_s=2.0, tries=3, pause_s=0.0)
-    assert jobs(["1"], patience)["1"].state == "RUNNING"
+    assert jobs(["1"], LATE)["1"].state == "RUNNING"
     slurm.says("squeue", "%&/ oops\n")
     with pytest.raises(SlurmError, match="squeue gave no readable answer in 3 tries.*oops.*scontrol ping"):
-        jobs(["1"], patience)
+        jobs(["1"], LATE)
     assert len(slurm.calls("squeue")) == 6
     slurm.says("squeue", {"error": "squeue: unrecognized option", "returncode": 1})
     with pytest.raises(SlurmError, match="unrecognized option"):
-        jobs(["1"], patience)
+        jobs(["1"], LATE)
     assert len(slurm.calls("squeue")) == 7  # this will not pass: not tried again
     assert without_hanging_on(slurm.folder)
+
+
+def test_an_answer_that_was_there_in_time_counts_though_it_is_read_late(
+    slurm: FakeSlurm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class HeldMeanwhile(subprocess.Popen[str]):
+        """As where this process gets no processor until long after the command has ended."""
+
+        def communicate(self, input: str | None = None, timeout: float | None = None) -> tuple[str, str]:  # noqa: A002
+            if timeout is not None:
+                os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
+                raise subprocess.TimeoutExpired(self.args, timeout)
+            return super().communicate(input)
+
+    monkeypatch.setattr(subprocess, "Popen", HeldMeanwhile)
+    slurm.says("squeue", "1|RUNNING|None\n")
+    assert jobs(["1"], QUICK)["1"].state == "RUNNING"
+    assert len(slurm.calls("squeue")) == 1
 
 
 def test_cancel_names_exactly_the_jobs(slurm: FakeSlurm) -> None:

@@ -52,7 +52,7 @@ def test_a_worker_that_is_warned_all_the_time_from_its_first_moment_does_not_die
         while process.poll() is None and time.monotonic() < end_s:
             process.send_signal(signal.SIGUSR2)
             time.sleep(0.001)  # so that Python gets on in between
-        out, said = process.communicate(timeout=1.0)
+        out, said = process.communicate(timeout=60.0)
     finally:
         process.kill()
         process.communicate()

@@ -20,11 +20,25 @@ from hpc.worker import FAILED, SUCCESS
 
 ROOT = Path(__file__).resolve().parents[2]
 GENERATION = "0123456789abcdef"
-# It looks often, so that also on a busy machine one look falls into the three seconds of the raylet below.
-AS_INSTALLED_IN = (
-    "import sys; sys.executable = sys.argv.pop(1); from hpc import worker; worker.CHECK_S = 0.1; "
-    "sys.exit(worker.main())"
-)
+# It tells when it has seen its raylet, which ends no sooner.
+AS_INSTALLED_IN = """
+import os, sys
+from pathlib import Path
+
+sys.executable = sys.argv.pop(1)
+from hpc import ray_node, worker
+
+look = ray_node.has_child
+
+def seen(*words):
+    found = look(*words)
+    if found:
+        Path(os.environ["END"] + ".seen").touch()
+    return found
+
+ray_node.has_child, worker.CHECK_S = seen, 0.1
+sys.exit(worker.main())
+"""
 # Like `ray start --block`: it ends when its raylet ended with a code other than 0, and stays otherwise.
 RAY = """#!/bin/sh
 for word in "$@"; do case $word in --temp-dir=*) folder="${word#--temp-dir=}";; esac; done
@@ -42,8 +56,7 @@ exit 1
 """
 RAYLET = """#!/bin/sh
 touch "$END.up"
-sleep 3
-while [ ! -e "$END" ]; do sleep 0.1; kill -0 $PPID || exit 1; done 2>/dev/null
+while [ ! -e "$END" ] || [ ! -e "$END.seen" ]; do sleep 0.1; kill -0 $PPID || exit 1; done 2>/dev/null
 exit "$(cat "$END")"
 """
 # As Ray 2.60 writes them; the clearing away comes last and says nothing.

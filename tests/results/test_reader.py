@@ -273,7 +273,7 @@ def test_two_thousand_parts_open_quickly(tmp_path: Path, trial_row: Row) -> None
     start = time.perf_counter()
     with load(tmp_path) as run:
         assert run.rows("SELECT count(*) AS n FROM trials") == [{"n": 1}]
-    assert time.perf_counter() - start < 10  # 0.5 s on two idle cores; a quadratic way takes minutes
+    assert time.perf_counter() - start < 60  # 0.5 s on two idle cores; a quadratic way takes minutes
 
 
 def test_asking_what_finished_imports_nothing_heavy(tmp_path: Path, trial_row: Row) -> None:

@@ -8,7 +8,7 @@ mount -t proc proc /proc
 mount -t tmpfs -o size=1g,mode=1777 tmpfs /dev/shm
 mount --bind "$folder/etc/hosts" /etc/hosts
 mount --bind "$folder/etc/nsswitch.conf" /etc/nsswitch.conf # the names above only: looking elsewhere takes seconds
-for _ in $(seq 200); do
+for _ in $(seq 2000); do
     ip link show eth0 >/dev/null 2>&1 && break
     sleep 0.05
 done

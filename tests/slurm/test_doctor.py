@@ -5,13 +5,13 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.slurm.disturbances import left_behind
+from tests.slurm.disturbances import folders_of_nodes, left_behind
+from tests.slurm.sweep import until
 from tests.slurm.testbed import Testbed
 
 pytestmark = pytest.mark.parametrize("slurm", [False], ids=["no accounting"], indirect=True, scope="module")
@@ -21,14 +21,11 @@ SITE = {"partition": "main", "cpus_per_node": 1, "memory_gb": 1.5, "walltime_min
 @pytest.fixture
 def folder(slurm: Testbed, tmp_path: Path) -> Iterator[Path]:
     """One that all nodes see; afterwards it is as it was, no job is there, and no process or temporary folder more."""
-    before = set(Path("/tmp").glob("transtailor-ray-*"))
     yield tmp_path
     assert [path.name for path in tmp_path.iterdir()] == ["site.toml"]
     assert queued(slurm) == ""
-    end = time.monotonic() + 15.0
-    while left_behind(tmp_path) or set(Path("/tmp").glob("transtailor-ray-*")) - before:
-        assert time.monotonic() < end, left_behind(tmp_path)
-        time.sleep(0.2)
+    until(lambda: not left_behind(tmp_path), 60.0, "its processes to end")
+    until(lambda: not folders_of_nodes(), 60.0, "the nodes' temporary folders to go")
 
 
 def queued(slurm: Testbed) -> str:

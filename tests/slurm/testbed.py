@@ -28,6 +28,7 @@ NODE_INIT = Path(__file__).with_name("node_init.sh")
 CONTROLLER_PORT, NODE_PORT, ACCOUNTING_PORT, DATABASE_PORT = 16817, 16818, 16819, 16820
 NETWORK, BRIDGE, CABLE = "10.78.0", "sweepsbr", "sweepsv"
 CPUS, MEMORY_MB, GPUS = 2, 4000, 2
+START_LIMIT_S = 300.0  # the accounting's first start writes many small files durably
 DAEMONS = ("slurmctld", "slurmdbd", "mariadbd", "munged")  # in the order that lets each put its things away
 
 SLURM_CONF = """\
@@ -303,7 +304,7 @@ class Testbed:
         self._run("ip", "link", "set", cable, "master", BRIDGE, "up")
 
     def _run(self, *words: str) -> str:
-        done = subprocess.run(words, env=self.environment, capture_output=True, text=True, check=False, timeout=60)
+        done = subprocess.run(words, env=self.environment, capture_output=True, text=True, check=False, timeout=300)
         if done.returncode != 0:
             raise RuntimeError(f"{' '.join(words[:4])} failed: {(done.stderr or done.stdout).strip()}")
         return done.stdout
@@ -333,9 +334,9 @@ class Testbed:
         (self.folder / "pid" / name).unlink()
 
     def _wait(self, name: str, condition: Callable[[], bool]) -> None:
-        if not _until(condition, limit_s=60.0):
+        if not _until(condition, START_LIMIT_S):
             log = self.folder / "log" / f"{name}.out"
-            raise RuntimeError(f"{name} did not come up in 60 s; its log {log} ends: {log.read_text()[-1000:]}")
+            raise RuntimeError(f"{name} did not come up; its log {log} ends: {log.read_text()[-1000:]}")
 
 
 def _started(pid: int) -> str | None:

@@ -36,7 +36,11 @@ cd /mnt/here
 LEFT = """
 echo "--- left"
 ls -A /tmp /dev/shm
+for _ in $(seq 300); do  # one that has closed its files may take a moment more
 ps -eo pid=,args= >/mnt/processes  # no pipe: its other end, before it becomes grep, would be told as left
+grep -q -v -e "^ *1 " -e "ps -eo" /mnt/processes || break
+sleep 0.1
+done
 grep -v -e "^ *1 " -e "ps -eo" /mnt/processes
 exit 0
 """

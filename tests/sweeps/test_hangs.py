@@ -88,13 +88,13 @@ SITES = ["serial", pytest.param("local", marks=pytest.mark.ray)]
 @pytest.mark.slow
 @pytest.mark.parametrize("site", SITES)
 def test_a_rank_that_is_stopped_inside_a_stage_is_replaced(tmp_path: Path, site: str) -> None:
-    asked = {"criterion": "stopped_once", "ranks": 2, "limit_s": 10}
+    asked = {"criterion": "stopped_once", "ranks": 2, "limit_s": 20}
     code, said = launched(tmp_path / "disturbed", site, **asked)
     assert code == 0, said
     run = tmp_path / "disturbed" / "runs" / "hanging"
     first, second = attempts(run)
     assert (first["status"], second["status"]) == ("interrupted", "finished")
-    assert first["cause"] == "no sign of life of 2 rank(s) for 10 s: rank 1 was stopped from outside (SIGSTOP)"
+    assert first["cause"] == "no sign of life of 2 rank(s) for 20 s: rank 1 was stopped from outside (SIGSTOP)"
     assert "it cannot say where it is" in log_of(run, first["trial_id"]) or site == "local"
     (tmp_path / "alone").mkdir()
     (tmp_path / "alone" / "stopped").touch()
@@ -107,12 +107,12 @@ def test_a_rank_that_is_stopped_inside_a_stage_is_replaced(tmp_path: Path, site:
 @pytest.mark.slow
 @pytest.mark.parametrize("site", SITES)
 def test_a_step_without_end_is_given_up_and_the_log_says_where_it_was(tmp_path: Path, site: str) -> None:
-    code, said = launched(tmp_path, site, criterion="searched_for_ever", ranks=1, limit_s=10)
+    code, said = launched(tmp_path, site, criterion="searched_for_ever", ranks=1, limit_s=20)
     assert code == 1, said
     run = tmp_path / "runs" / "hanging"
     told = attempts(run)
     assert [row["status"] for row in told] == ["died"] * 3
-    assert {row["cause"] for row in told} == {"no sign of life of 1 rank(s) for 10 s"}
+    assert {row["cause"] for row in told} == {"no sign of life of 1 rank(s) for 20 s"}
     assert all("in searched_for_ever" in row["log_tail"] for row in told)
     assert log_of(run, told[0]["trial_id"]).count("in searched_for_ever") >= 3
     assert processes_of(tmp_path) == []

@@ -59,15 +59,13 @@ def test_three_sweeps_with_one_cache_beside_a_foreign_ray(tmp_path: Path) -> Non
     [
         "mkdir -m 700 /tmp/ray; chown nobody /tmp/ray; mount -t tmpfs -o size=1m tmpfs /mnt/home; "
         "head -c 2000000 /dev/zero >/mnt/home/full 2>/dev/null",
-        "unset HOME; mount -t tmpfs -o size=64k tmpfs /dev/shm",
+        "unset HOME; mount -o remount,size=64k /dev/shm",
         "mount -t tmpfs -o ro tmpfs /mnt/home; ulimit -n 256",
     ],
     ids=["foreign_tmp_ray_and_full_home", "no_home_and_tiny_shared_memory", "read_only_home_and_256_files"],
 )
 def test_a_machine_that_lacks_something(tmp_path: Path, lack: str) -> None:
-    ended = run_there(
-        tmp_path, f"({lack}\n {LAUNCH}; echo ended with $?)\nrmdir /tmp/ray 2>/dev/null; umount -q /dev/shm"
-    )
+    ended = run_there(tmp_path, f"({lack}\n {LAUNCH}; echo ended with $?)\nrmdir /tmp/ray 2>/dev/null")
     assert "Traceback" not in ended.said, ended.said
     assert "ended with 0" in ended.said, ended.said
     assert len(finished_trial_ids(tmp_path / "runs" / "one")) == 1

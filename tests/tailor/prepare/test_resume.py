@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -100,30 +99,33 @@ def test_other_work_begins_anew(files: list[ImageFile], tmp_path: Path) -> None:
 
 
 PROGRAM = """
-import sys
-from tests.tailor.prepare.pictures import prepare
+import os, signal, sys
 from pathlib import Path
+from tailor.prepare import chunks
+from tests.tailor.prepare.pictures import prepare
+
+write = chunks._write_chunk
+
+def write_and_stop(*given):
+    write(*given)
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+chunks._write_chunk = write_and_stop
 prepare("animals", Path(sys.argv[1]), Path(sys.argv[2]), "--threads", 1)
 """
 
 
 def start(origin: Path, root: Path) -> subprocess.Popen[bytes]:
+    """A preparation in a process of its own, which stops itself after its first chunk."""
     return subprocess.Popen([sys.executable, "-c", PROGRAM, str(origin), str(root)], cwd=Path(__file__).parents[3])
-
-
-def wait_for_a_chunk(process: subprocess.Popen[bytes], journal: Path) -> None:
-    give_up_at = time.monotonic() + 60
-    while not (journal.exists() and journal.read_text().count("\n") >= 2):
-        assert process.poll() is None and time.monotonic() < give_up_at
-        time.sleep(0.001)
 
 
 def test_killed_and_typed_again_it_ends_as_if_nothing_had_happened(tmp_path: Path) -> None:
     archive = pack(class_folders(tmp_path / "images", per_class=6 * CHUNK_IMAGES), tmp_path / "images.tar")
     root = tmp_path / "root"
     process = start(archive, root)
-    wait_for_a_chunk(process, root / ".animals.preparing" / "target.journal")
-    os.kill(process.pid, signal.SIGSTOP)  # or it might be over before it is killed
+    _, status = os.waitpid(process.pid, os.WUNTRACED)
+    assert os.WIFSTOPPED(status)
     with pytest.raises(ConfigError, match="prepared by another process"):
         prepare("animals", archive, root)
     os.kill(process.pid, signal.SIGKILL)
