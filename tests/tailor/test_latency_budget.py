@@ -1,11 +1,11 @@
 """Budgets in milliseconds: the search on latencies that are functions, and a trial that measures."""
 
 import math
-import time
 from collections.abc import Callable
 
 import pytest
 import torch
+from torch import nn
 
 from tailor.allocations import ToLatency
 from tailor.cache import Cache
@@ -103,20 +103,19 @@ def test_it_is_one_step_and_its_points_answer_to_no_budget_in_macs() -> None:
 def test_a_trial_meets_a_latency_that_it_measures(
     run: Run, shared_cache: Cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In time of this thread's processor, of which others take nothing away.
+    """By a clock that goes on by a nanosecond with each multiplication: other programs do not change what it says."""
+    now_s = [0.0]
 
-    Even that jumps on a busy machine, and then the search says that it missed: a few attempts are allowed.
-    """
-    monkeypatch.setattr("tailor.latency.perf_counter", time.thread_time)
+    def work(module: nn.Module, _inputs: object, output: torch.Tensor) -> None:
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            now_s[0] += 1e-9 * output.numel() * module.weight[0].numel()
+
+    monkeypatch.setattr("tailor.latency.perf_counter", lambda: now_s[0])
     whole = run(short_trial({"name": "head_only"}), shared_cache)[-1].result.state
-    for _ in range(8):
+    with nn.modules.module.register_module_forward_hook(work):
         took = measure(whole, batch=16, device=torch.device("cpu"), threads=1, repeats=100)
         asked = round(0.6e3 * took.latency_lower_quartile_s, 6)
-        try:
-            events = run(trial(asked), shared_cache)
-            break
-        except ConfigError as error:
-            assert "latency_ms = " in str(error)  # noqa: PT017
+        events = run(trial(asked), shared_cache)
     (cut,) = (event.result for event in events if event.result.stage.kind == "prune_to_latency")
     assert (1 - MARGIN) * asked <= cut.info["latency_ms"] <= asked == cut.info["asked_latency_ms"]
     assert 0.05 < cut.removed_macs_fraction < 0.85
