@@ -7,6 +7,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+# The first optimiser and DDP import it, seconds of work, a minute on a busy machine: here no sign of life is missed.
+import torch._dynamo  # noqa: F401
+
 from results.writer import Writer
 from sweeps.run_folder import RunFolder, log_line
 from sweeps.trial_rows import TrialRows
