@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-# The first optimiser and DDP import it, seconds of work, a minute on a busy machine: here no sign of life is missed.
+# The first optimiser and DDP import it, which took over 20 s on a busy machine: here nobody waits for signs of life.
 import torch._dynamo  # noqa: F401
 
 from results.writer import Writer

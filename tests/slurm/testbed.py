@@ -304,7 +304,9 @@ class Testbed:
         self._run("ip", "link", "set", cable, "master", BRIDGE, "up")
 
     def _run(self, *words: str) -> str:
-        done = subprocess.run(words, env=self.environment, capture_output=True, text=True, check=False, timeout=300)
+        done = subprocess.run(
+            words, env=self.environment, capture_output=True, text=True, check=False, timeout=START_LIMIT_S
+        )
         if done.returncode != 0:
             raise RuntimeError(f"{' '.join(words[:4])} failed: {(done.stderr or done.stdout).strip()}")
         return done.stdout
