@@ -160,8 +160,9 @@ def processes_of(folder: Path) -> list[str]:
     mark = str(folder.resolve())
     return [
         f"{number} {command}"
-        for number, command, environment in processes()
-        if number != os.getpid() and (mark in command or mark.encode() in environment or _stands_in(number, mark))
+        for number, arguments, environment in processes()
+        if number != os.getpid()
+        and (mark in (command := " ".join(arguments)) or mark.encode() in environment or _stands_in(number, mark))
     ]
 
 

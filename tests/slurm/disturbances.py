@@ -35,11 +35,11 @@ class Disturber:
 
     def driver_killed(self) -> str | None:
         """The driver is killed."""
-        return self._kill("sweeps.controller", without="hpc.head")
+        return self._kill("sweeps.controller")
 
     def head_killed(self) -> str | None:
         """The process that holds head and driver is killed."""
-        return self._kill("hpc.head", without="bash")
+        return self._kill("hpc.head")
 
     def controller_requeued(self) -> str | None:
         """An administrator queues the controller again."""
@@ -106,12 +106,13 @@ class Disturber:
         ]
         return self.chance.choice(jobs) if jobs else None
 
-    def _kill(self, words: str, without: str = "-c") -> str | None:
-        mine = str(self.run.path.resolve())
+    def _kill(self, module: str) -> str | None:
+        """Kills a process of the run that Python was started for with `-m module`; None if there is none."""
+        mine = self.run.path.resolve()
         found = [
             number
-            for number, command, _ in processes()
-            if words in command and mine in command and without not in command and not command.startswith("srun")
+            for number, arguments, _ in processes()
+            if module_run_by(arguments) == module and any(Path(word).is_relative_to(mine) for word in arguments)
         ]
         if not found:
             return None
@@ -129,22 +130,33 @@ class Disturber:
         return job.nodes
 
 
-def processes() -> Iterator[tuple[int, str, bytes]]:
-    """Id, command line and environment of every process on this machine."""
+def module_run_by(arguments: list[str]) -> str | None:
+    """The module that a process was started for by `python ... -m module ...`; None for any other program.
+
+    A shell or srun that carries the same words as its arguments runs something else, wherever the words stand.
+    """
+    if not arguments or not Path(arguments[0]).name.startswith("python") or "-m" not in arguments[:-1]:
+        return None
+    return arguments[arguments.index("-m") + 1]
+
+
+def processes() -> Iterator[tuple[int, list[str], bytes]]:
+    """Id, arguments and environment of every process on this machine."""
     for process in Path("/proc").glob("[0-9]*"):
         try:
             command, environment = ((process / name).read_bytes() for name in ("cmdline", "environ"))
         except OSError:  # it ended meanwhile
             continue
-        yield int(process.name), command.replace(b"\0", b" ").decode(errors="replace"), environment
+        yield int(process.name), command.decode(errors="replace").rstrip("\0").split("\0"), environment
 
 
 def left_behind(folder: Path) -> list[str]:
     """Command lines of processes that have the folder in their words or their environment, this one aside."""
     return [
         command
-        for number, command, environment in processes()
-        if (str(folder) in command or str(folder).encode() in environment) and number != os.getpid()
+        for number, arguments, environment in processes()
+        if (str(folder) in (command := " ".join(arguments)) or str(folder).encode() in environment)
+        and number != os.getpid()
     ]
 
 
