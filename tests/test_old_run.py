@@ -1,0 +1,83 @@
+"""A run of version 0.1.0 stays readable and can be continued: see tests/fixtures/run_0_1/README.md."""
+
+import os
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from results.reader import load
+
+ROOT = Path(__file__).parents[1]
+ARCHIVE = ROOT / "tests" / "fixtures" / "run_0_1" / "run.tar.xz"
+FINISHED = {
+    "63d400a6a52b6ad4", "49da9f77fa7381bb", "132a3ae54df95bab", "3d2d00592be470a6", "8bf82739f8b22ca1",
+    "101315567d7ce08a", "bb393bc59887d647",
+}  # fmt: skip
+FAILED, INTERRUPTED = "9eec299e74ef692f", "ed68f38fb547ad96"
+POINTS = 11  # operating points of the finished trials
+LAUNCH = str(ROOT / "sweeps" / "launch.py")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Where the archive is unpacked: `kept.toml`, `runs/kept` and `cache` are in it."""
+    with tarfile.open(ARCHIVE) as archive:
+        archive.extractall(tmp_path, filter="data")
+    return tmp_path
+
+
+def call(folder: Path, *words: str) -> str:
+    """Runs Python with these words in the folder and returns what it prints; both outputs are shown if it fails."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, *words], cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_its_tables_are_read(folder: Path) -> None:
+    with load(folder / "runs" / "kept") as tables:
+        ends = {str(row["trial_id"]): row["status"] for row in tables.rows("SELECT * FROM trials")}
+        attempts = tables.rows("SELECT * FROM attempts WHERE status = 'interrupted'")
+        planned = {str(row["trial_id"]) for row in tables.rows("SELECT * FROM planned")}
+        points = tables.rows("SELECT * FROM operating_points")
+    assert ends == dict.fromkeys(FINISHED, "finished") | {FAILED: "failed"}
+    assert [row["trial_id"] for row in attempts] == [INTERRUPTED]
+    assert planned == FINISHED | {FAILED, INTERRUPTED}
+    assert len(points) == POINTS
+
+
+def test_it_is_reported_and_queried(folder: Path) -> None:
+    call(folder, "-m", "results", "report", "runs/kept")
+    page = (folder / "runs" / "kept" / "report.html").read_text()
+    assert "TransTailor, digits" in page and FAILED in page
+    found = call(folder, "-m", "results", "query", "runs/kept", "SELECT count(*) AS n FROM operating_points")
+    assert str(POINTS) in found
+    said = call(folder, "-m", "sweeps", "status", "runs/kept")
+    assert "9: 7 finished, 0 running, 1 waiting, 1 failed" in said
+
+
+@pytest.mark.slow
+def test_it_is_continued_and_extended(folder: Path) -> None:
+    """With one seed more: what was finished is not run again, and what was computed is not computed again."""
+    spec = folder / "kept.toml"
+    text = spec.read_text()
+    spec.write_text(text.replace("seed = [0, 1]", "seed = [0, 1, 2]").replace("seed = 1\n", "seed = [1, 2]\n"))
+    stages = {path.parent.name for path in (folder / "cache").glob("??/[!.]*/stage.json")}
+    with load(folder / "runs" / "kept") as tables:
+        before = tables.rows("SELECT * EXCLUDE (written_at) FROM operating_points ORDER BY ALL")
+    words = [LAUNCH, "kept.toml", "--site", "serial", "--extend", "--update-code"]
+    done = subprocess.run([sys.executable, *words], cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 1, done.stdout + done.stderr  # the arm that diverges fails again
+    with load(folder / "runs" / "kept") as tables:
+        ends = {str(row["trial_id"]): row["status"] for row in tables.rows("SELECT * FROM trials")}
+        again = {str(row["trial_id"]) for row in tables.rows("SELECT trial_id FROM attempts WHERE attempt > 1")}
+        after = tables.rows("SELECT * EXCLUDE (written_at) FROM operating_points ORDER BY ALL")
+    assert len(ends) == 13 and [trial for trial, end in ends.items() if end == "failed"] == [FAILED]
+    assert again == {FAILED, INTERRUPTED}
+    assert [row for row in before if row not in after] == []
+    assert stages <= {path.parent.name for path in (folder / "cache").glob("??/[!.]*/stage.json")}
