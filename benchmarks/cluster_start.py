@@ -24,7 +24,7 @@ from dataclasses import dataclass
 
 from benchmarks.record import RESULTS, Cell, Measured, spread, verdict, write
 from benchmarks.slurm_bed import computed, events, job_times, slurm_bed
-from hpc.slurm import cancel
+from hpc.slurm.jobs import cancel
 from tests.slurm.sweep import Sweep, make_sweep, until
 from tests.slurm.testbed import Testbed
 from tests.slurm.unreliable import bad_day, calls

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from results.reader import Run
+from results.store.reader import Run
 
 POINTS = """
 SELECT stage_key, trial_id, validation_score, validation_loss, macs, predictions

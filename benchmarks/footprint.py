@@ -27,8 +27,8 @@ from dataclasses import dataclass, field
 import psutil
 
 from benchmarks.record import RESULTS, ROOT, Cell, Measured, verdict, write
-from sweeps.plan import cost_of, make_plan
-from sweeps.spec import load_spec
+from sweeps.planning.plan import cost_of, make_plan
+from sweeps.spec.spec import load_spec
 
 SPEC = """
 name = "footprint"

@@ -31,14 +31,14 @@ from torch.nn import functional as F
 
 from benchmarks.images import finish, loader_of, random_images
 from benchmarks.record import RESULTS, Cell, Measured, spread, verdict, write
-from tailor import networks
-from tailor.catalog import NETWORKS
-from tailor.checkpoint import Checkpoint
-from tailor.data import Samples, batches
-from tailor.distributed import Ranks, join
-from tailor.residence import Residence
+from tailor.catalogue.networks import NETWORKS
+from tailor.data.device_images import Residence
+from tailor.data.task_data import Samples, batches
+from tailor.networks import building
+from tailor.parallel.process_group import Ranks, join
 from tailor.stages import Training
-from tailor.train import group, optimiser_for, train
+from tailor.training.checkpoint import Checkpoint
+from tailor.training.loop import group, optimiser_for, train
 
 GOAL, INPUT_GOAL = 0.95, 0.02  # of the bare loop's images per second; of a step
 CLASSES, SEED, RATE, MOMENTUM, WEIGHT_DECAY = 100, 0, 0.0005, 0.9, 0.005
@@ -69,7 +69,7 @@ COLUMNS = (
 class Setting:
     """What to measure."""
 
-    networks: tuple[str, ...]
+    building: tuple[str, ...]
     image_px: int  # stored
     crop_px: int  # seen by the network
     batch: int
@@ -185,9 +185,9 @@ def training(batch: int, epochs: int, *, compile: bool) -> Training:
 
 
 def train_ours(network: str, samples: Samples, training: Training, ranks: Ranks) -> Side:
-    """`tailor.train.train`, its epochs as its history has them; the first step ends when the device has finished it."""
+    """`tailor.training.loop.train`, its epochs as its history has them; the first step ends with the device's."""
     forget(ranks.device)
-    model = networks.build(network, CLASSES, seed=SEED).to(ranks.device).train()
+    model = building.build(network, CLASSES, seed=SEED).to(ranks.device).train()
     optimiser = optimiser_for([group(list(model.parameters()), training.learning_rate)], training)
     stepped_s: list[float] = []
 
@@ -218,7 +218,7 @@ def input_seconds(samples: Samples, setting: Setting, ranks: Ranks, epoch: int) 
 def train_bare(network: str, samples: Samples, setting: Setting, device: torch.device) -> tuple[Side, float]:
     """The step written bare, on ready batches; then seconds of an epoch in which a DataLoader feeds it."""
     forget(device)
-    model = networks.build(network, CLASSES, seed=SEED).to(device).train()
+    model = building.build(network, CLASSES, seed=SEED).to(device).train()
     model.to(memory_format=torch.channels_last)
     compiled = torch.compile(model)
     optimiser = torch.optim.SGD(model.parameters(), lr=RATE, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY)
@@ -278,9 +278,9 @@ def _notes(setting: Setting, ranks: Ranks) -> tuple[str, ...]:
         f"{name}. {setting.batch} images in a step, {setting.crop_px} x {setting.crop_px} pixels, bf16 autocast, "
         f"channels_last, torch.compile, SGD; medians over {setting.epochs} epochs of {setting.steps} steps, after one "
         "that is not counted. ratio: ours / bare in images/s. Each side alone on the device, one after the other.",
-        f"ours: `tailor.train.train` on {setting.batch * setting.steps} random photographs of {setting.image_px} x "
-        f"{setting.image_px} pixels, uint8, resident on the device, cut and mirrored at random; with its metrics and "
-        "checks, without checkpoints.",
+        f"ours: `tailor.training.loop.train` on {setting.batch * setting.steps} random photographs of "
+        f"{setting.image_px} x {setting.image_px} pixels, uint8, resident on the device, cut and mirrored at random; "
+        "with its metrics and checks, without checkpoints.",
         f"bare: the same step on {READY_BATCHES} normalised batches that lie on the device. loader: the bare step fed "
         f"by torchvision's transforms in a DataLoader with {setting.workers} workers, from the host's memory.",
         "input_share_of_step: our batches made alone, the device waited for at the end of the epoch, by our epoch: an "

@@ -17,7 +17,7 @@ def idle(folder: Path, seconds: float) -> None:
 
 
 class IdleRank:
-    """begin / advance / close, as sweeps.trial.TrialRank; all about the trial stands in config["data"]."""
+    """begin / advance / close, as sweeps.worker.trial.TrialRank; all about the trial stands in config["data"]."""
 
     def __init__(self) -> None:
         self._data: dict[str, Any] = {}

@@ -4,11 +4,11 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from sweeps.plan import Plan, PlannedTrial
-from sweeps.provenance import provenance, sources
-from sweeps.resources import Resources
-from sweeps.run_folder import RunFolder, create_run
-from tailor.walk import PlannedStage
+from sweeps.planning.plan import Plan, PlannedTrial
+from sweeps.run.provenance import provenance, sources
+from sweeps.run.run_folder import RunFolder, create_run
+from sweeps.spec.resources import Resources
+from tailor.execution.dry_run import PlannedStage
 
 NAME = "idle"
 

@@ -7,9 +7,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
-from tailor.catalog import NETWORKS
-from tailor.config import TrialConfig
-from tailor.data import Samples, splits
+from tailor.catalogue.networks import NETWORKS
+from tailor.config.trial import TrialConfig
+from tailor.data.task_data import Samples, splits
 from tailor.methods.recipe import Recipe
 from tailor.methods.transtailor import TransTailor
 

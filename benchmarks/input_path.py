@@ -29,10 +29,10 @@ from torchvision.transforms import v2
 
 from benchmarks.images import Photographs, finish, loader_of, normalised
 from benchmarks.record import RESULTS, Cell, Measured, spread, write
-from tailor.data import Samples, batches, in_order
-from tailor.distributed import Ranks
+from tailor.data.device_images import Residence, free_on
+from tailor.data.task_data import Samples, batches, in_order
+from tailor.parallel.process_group import Ranks
 from tailor.prepare.arrays import image_tensor
-from tailor.residence import Residence, free_on
 
 IMAGE_PX, CROP_PX = 176, 160
 BATCH = 64
@@ -142,8 +142,8 @@ def _notes(length: Length) -> tuple[str, ...]:
     return (
         f"{length.images} random images of {IMAGE_PX} x {IMAGE_PX} pixels, uint8, in a memory map; batches of {BATCH} "
         f"random crops of {CROP_PX} x {CROP_PX}, half of them mirrored, float32 in [-1, 1]; an epoch of each in turns.",
-        "ours: `tailor.data.batches`, each batch cropped, mirrored and normalised at once in the process that trains, "
-        f"with torch's {torch.get_num_threads()} threads there.",
+        "ours: `tailor.data.task_data.batches`, each batch cropped, mirrored and normalised at once in the process "
+        f"that trains, with torch's {torch.get_num_threads()} threads there.",
         "loader: torch's DataLoader over torchvision's v2 RandomCrop, RandomHorizontalFlip, ToDtype and Normalize, "
         "image by image; 0 workers: in the process that trains; they are started before anything is timed.",
         "ratio: ours / loader in images/s. images_lie: of ours; the loader always reads the memory map.",

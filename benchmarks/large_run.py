@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 from benchmarks.process import Taken, taken
 from benchmarks.record import RESULTS, ROOT, Cell, Measured, spread, verdict, write
-from results.reader import ABOUT_TRIALS
+from results.store.reader import ABOUT_TRIALS
 
 COLUMNS = (
     "what", "trials", "files", "runs", "wall_s", "wall_s_quartiles", "cpu_s", "times_the_scan", "peak_memory_gb",

@@ -20,11 +20,11 @@ from collections.abc import Sequence
 import torch
 
 from benchmarks.record import RESULTS, Cell, Measured, write
-from tailor.allocations import LeGR
-from tailor.cache import Cache
-from tailor.config import parse_trial
-from tailor.distributed import join
-from tailor.runner import run_trial
+from tailor.config.allocations import LeGR
+from tailor.config.parsing import parse_trial
+from tailor.execution.cache import Cache
+from tailor.execution.runner import run_trial
+from tailor.parallel.process_group import join
 
 NETWORKS = ("digits_vgg", "digits_resnet")
 SEARCHES = {

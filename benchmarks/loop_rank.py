@@ -12,15 +12,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmarks.images import CLASSES, training_images
-from tailor import networks
-from tailor.checkpoint import Checkpoint
-from tailor.data import Samples, normalise
-from tailor.distributed import Ranks, join, leave
-from tailor.norm import synchronise_norms
-from tailor.optimisation import Optimisation
-from tailor.seeds import stream
+from tailor.config.optimisation import Optimisation
+from tailor.core.seeds import stream
+from tailor.data.task_data import Samples, normalise
+from tailor.networks import building
+from tailor.parallel.norm import synchronise_norms
+from tailor.parallel.process_group import Ranks, join, leave
 from tailor.stages import Training
-from tailor.train import drops, group, optimiser_for, train
+from tailor.training.checkpoint import Checkpoint
+from tailor.training.loop import drops, group, optimiser_for, train
 
 SEED = 0
 PHOTOGRAPHS = 96  # random ones, for networks that read photographs
@@ -89,7 +89,7 @@ class LoopRank:
 
     def _network(self, name: str) -> nn.Module:
         """The network in training mode, its norms synchronised: the same for both loops."""
-        return synchronise_norms(networks.build(name, CLASSES, seed=SEED).train(), self._ranks)
+        return synchronise_norms(building.build(name, CLASSES, seed=SEED).train(), self._ranks)
 
     def _training(self, epochs: int, batch_size: int) -> Training:
         """As the trials of a sweep fine-tune by default."""

@@ -6,10 +6,10 @@ from typing import Any
 
 import torch
 
-from tailor.cache import Cache
-from tailor.config import TrialConfig
-from tailor.distributed import Ranks, join, leave
-from tailor.runner import run_trial
+from tailor.config.trial import TrialConfig
+from tailor.execution.cache import Cache
+from tailor.execution.runner import run_trial
+from tailor.parallel.process_group import Ranks, join, leave
 
 Found = list[tuple[float, float, int]]  # of each operating point: validation score, validation loss, MACs
 

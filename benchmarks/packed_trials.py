@@ -26,8 +26,8 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, cast
 
 from benchmarks.record import RESULTS, Cell, Measured, show_to_ranks, spread, write
-from hpc.process_ranks import ProcessRanks
-from tailor.config import parse_trial
+from hpc.ranks.process_ranks import ProcessRanks
+from tailor.config.parsing import parse_trial
 
 if TYPE_CHECKING:
     from benchmarks.packed_rank import Found

@@ -22,10 +22,10 @@ from datetime import UTC, datetime
 from benchmarks.process import Taken, reap, taken, taken_in
 from benchmarks.record import RESULTS, ROOT, Cell, Measured, spread, verdict, write
 from benchmarks.simulation import SPEC, TRIALS_PER_SEED
-from results.writer import Writer
-from sweeps.plan import make_plan
-from sweeps.relaunch import start
-from sweeps.spec import load_spec
+from results.store.writer import Writer
+from sweeps.planning.plan import make_plan
+from sweeps.run.relaunch import start
+from sweeps.spec.spec import load_spec
 
 LAUNCH = ROOT / "sweeps" / "launch.py"
 

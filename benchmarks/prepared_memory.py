@@ -25,8 +25,8 @@ import torch
 
 from benchmarks.preparation import IMAGE_PX, draw, ours
 from benchmarks.record import RESULTS, Cell, Measured, write
-from tailor.data import Samples, batches, load
-from tailor.distributed import Ranks
+from tailor.data.task_data import Samples, batches, load
+from tailor.parallel.process_group import Ranks
 
 NAME = "measured"  # as `preparation.ours` calls it
 BATCH = 16  # small, so that batches do not hide the images

@@ -24,10 +24,10 @@ import torch
 from torch import nn
 
 from benchmarks.record import RESULTS, Cell, Measured, spread, write
-from tailor import networks
-from tailor.budget import macs_of, original_macs
-from tailor.state import ModelState, load_model, save_model
-from tailor.steps.preparing import fresh, narrower
+from tailor.model.budget import macs_of, original_macs
+from tailor.model.state import ModelState, load_model, save_model
+from tailor.networks import building
+from tailor.stage_execution.preparing import fresh, narrower
 
 NETWORK, CLASSES, INPUT_SHAPE = "resnet101", 100, (3, 224, 224)
 REMOVED_MACS_FRACTION = 0.3
@@ -76,7 +76,7 @@ def compared(state: ModelState, folder: Path) -> dict[str, tuple[Work, str, Work
         "rebuild from tensors": (
             state.build,
             "building the unpruned network",
-            lambda: networks.build(NETWORK, CLASSES, seed=0),
+            lambda: building.build(NETWORK, CLASSES, seed=0),
         ),
     }
     for one in (found["save"][0], found["save"][2]):

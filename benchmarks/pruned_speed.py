@@ -28,17 +28,18 @@ from torch.nn import functional as F
 
 from benchmarks.images import finish
 from benchmarks.record import RESULTS, Cell, Measured, spread, verdict, write
-from tailor import allocation, networks, surgery
-from tailor.budget import removed_macs_fraction
-from tailor.catalog import NETWORKS
-from tailor.criteria.base import Scoring
-from tailor.criteria.weights import l1
-from tailor.data import generator
-from tailor.distributed import Ranks
-from tailor.latency import device_name
+from tailor.catalogue.networks import NETWORKS
+from tailor.data.task_data import generator
+from tailor.model.budget import removed_macs_fraction
+from tailor.model.latency import device_name
+from tailor.model.state import ModelState
+from tailor.networks import building
+from tailor.parallel.process_group import Ranks
+from tailor.pruning import budget_solver, surgery
+from tailor.pruning.criteria.base import Scoring
+from tailor.pruning.criteria.weights import l1
+from tailor.stage_execution.preparing import fresh
 from tailor.stages import GroupRule
-from tailor.state import ModelState
-from tailor.steps.preparing import fresh
 
 COMPARED, QUICK_COMPARED, CLASSES = ("resnet50", "vgg16", "mobilenet_v2"), ("mobilenet_v2",), 1000
 REMOVED_MACS_FRACTIONS = (0.2, 0.5)
@@ -157,14 +158,14 @@ def contender(name: str, asked_fraction: float, state: ModelState, device: torch
 
 def pruned(whole: ModelState, fraction: float, width_multiple: int) -> ModelState:
     """Pruned by us: the filters of the smallest L1 norm, the same share of each layer's."""
-    found = surgery.groups(networks.skeleton(whole.network, CLASSES), whole.input_shape, RULE)
+    found = surgery.groups(building.skeleton(whole.network, CLASSES), whole.input_shape, RULE)
     alone = Ranks(rank=0, count=1, device=torch.device("cpu"))
     scoring = Scoring(
         state=whole, found=found, ranks=alone, samples=None, batch_size=None, placement=None, seed=None
     )  # the weights are all that L1 reads
-    ranking = allocation.combined(l1(scoring), found, "sum")
-    least = allocation.minimums(whole, found, 0.0)
-    kept = allocation.uniform(whole, found, fraction, least, ranking, width_multiple)
+    ranking = budget_solver.combined(l1(scoring), found, "sum")
+    least = budget_solver.minimums(whole, found, 0.0)
+    kept = budget_solver.uniform(whole, found, fraction, least, ranking, width_multiple)
     return surgery.slim(whole, kept, found)
 
 
@@ -297,7 +298,7 @@ def _notes(length: Length, device: torch.device, has_theirs: bool) -> tuple[str,
         "added together and of hidden linear layers too. Multiples of 8: `width_multiple = 8`, widths rounded up and "
         "more filters taken until the budget is met.",
         f"Torch-Pruning: {theirs if has_theirs else 'not installed, left out.'}",
-        "MACs of all models are counted by `tailor.budget`, at the size of these images.",
+        "MACs of all models are counted by `tailor.model.budget`, at the size of these images.",
         f"All models of a network take turns (passes in a turn: {length.passes}). speed_up: milliseconds of the "
         "unpruned model / of this one in the same round, median of the rounds. speed_up_per_macs_ratio: speed_up / "
         "macs_ratio, which is MACs before / after; 1: faster by all that was lost. The goal is for that, of forward.",

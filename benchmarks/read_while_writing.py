@@ -26,10 +26,10 @@ from typing import Any, NamedTuple
 import pyarrow.parquet as pq
 
 from benchmarks.record import RESULTS, Measured, verdict, write
-from results.compact import compact, only_one, superfluous
 from results.errors import ResultsError
-from results.reader import Run, load
-from results.writer import Writer
+from results.store.compact import compact, only_one, superfluous
+from results.store.reader import Run, load
+from results.store.writer import Writer
 
 ROWS = 20  # of a part
 START_S = 300.0  # that processes may take to begin

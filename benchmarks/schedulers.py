@@ -21,8 +21,8 @@ from benchmarks.record import show_to_ranks
 if TYPE_CHECKING:
     from ray.tune import CheckpointConfig, TuneConfig
 
-    from sweeps.plan import Plan
-    from sweeps.run_folder import RunFolder
+    from sweeps.planning.plan import Plan
+    from sweeps.run.run_folder import RunFolder
 
 OURS = "ours"
 LOOK_EVERY_S = 0.005
@@ -106,7 +106,7 @@ def measure(contender: Contender, trials: int, slots: int, seconds: float = 0.0)
 
 
 def run_ours(trials: int, slots: int, seconds: float, folder: Path) -> float:
-    """`sweeps.driver.run_sweep` on the site "local", with its tables; each trial is one stage."""
+    """`sweeps.driver.driver.run_sweep` on the site "local", with its tables; each trial is one stage."""
     from benchmarks.idle_sweep import make_run
 
     plan, run = make_run(trials, folder / "runs", folder, seconds)
@@ -119,8 +119,8 @@ def sweep_silently(plan: "Plan", run: "RunFolder", cache: Path, site: str, slots
     Raises:
         RuntimeError: a trial did not finish.
     """
-    from sweeps.display import PlainDisplay
-    from sweeps.driver import run_sweep
+    from sweeps.driver.display import PlainDisplay
+    from sweeps.driver.driver import run_sweep
 
     show_to_ranks()
     start_s = time.perf_counter()
@@ -167,7 +167,7 @@ def _run_stock(
     """Stock Tune on a Ray that is started like ours, writing to `folder`; what it prints is thrown away."""
     from ray import tune
 
-    from hpc.local_ray import local_ray
+    from hpc.ray.local import local_ray
 
     show_to_ranks()
     start_s = time.perf_counter()

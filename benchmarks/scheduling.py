@@ -143,8 +143,8 @@ def run_warm(target: str, trials: int, folder: Path, site: str = "local") -> lis
         RuntimeError: a trial did not finish.
     """
     from benchmarks.idle_sweep import new_run
-    from sweeps.plan import make_plan
-    from sweeps.spec import load_spec
+    from sweeps.planning.plan import make_plan
+    from sweeps.spec.spec import load_spec
 
     spec = folder / "warm.toml"
     spec.write_text(SPEC.format(ranks=RANKS, seeds=list(range(trials))))
@@ -198,10 +198,10 @@ NOTES = (
     "overhead_fraction: by how much longer it is from the first trial's begin to the last one's end than the trials "
     "alone would take; overhead_with_start_fraction: the same with the start and the end of the scheduler, which weigh "
     "the less the more trials there are.",
-    "ours: `sweeps.driver.run_sweep`, site local, one rank per trial, durable rows in `attempts` and `trials`. Stock "
-    "Tune: its default loggers; a function, or a class with `reset_config`. submitit starts whatever it is given, so "
-    f"it is given a trial when one has ended, which is looked at every {1e3 * LOOK_EVERY_S:g} ms. Parsl: all trials at "
-    "once, one block of workers on this machine.",
+    "ours: `sweeps.driver.driver.run_sweep`, site local, one rank per trial, durable rows in `attempts` and `trials`. "
+    "Stock Tune: its default loggers; a function, or a class with `reset_config`. submitit starts whatever it is "
+    f"given, so it is given a trial when one has ended, which is looked at every {1e3 * LOOK_EVERY_S:g} ms. Parsl: all "
+    "trials at once, one block of workers on this machine.",
     f"The last four rows are real trials (`head_only` on digits, one epoch) on {RANKS} ranks that train together (DDP, "
     "gloo), with all their rows and stages, one trial at a time. A trial ends when its rows are durable; it begins "
     "when rank 0 is told; its first step is when the optimiser is about to change weights, after the first batch.",

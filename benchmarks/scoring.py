@@ -23,18 +23,19 @@ import torch
 
 from benchmarks.images import CLASSES, PIXELS, training_images
 from benchmarks.record import RESULTS, Cell, Measured, spread, verdict, write
-from tailor import networks
-from tailor.catalog import NETWORKS
-from tailor.config import DataConfig, TrialConfig
-from tailor.criteria import CRITERIA
-from tailor.data import Samples, Splits
-from tailor.distributed import join
+from tailor.catalogue.networks import NETWORKS
+from tailor.config.data import DataConfig
+from tailor.config.trial import TrialConfig
+from tailor.data.task_data import Samples, Splits
+from tailor.execution.dry_run import PlannedOutcome
 from tailor.methods.recipe import Recipe
 from tailor.methods.transtailor import TransTailor
+from tailor.model.state import ModelState
+from tailor.networks import building
+from tailor.parallel.process_group import join
+from tailor.pruning.criteria import CRITERIA
+from tailor.stage_execution import Workplace, compute
 from tailor.stages import Stage, Task
-from tailor.state import ModelState
-from tailor.steps import Workplace, compute
-from tailor.walk import PlannedOutcome
 
 GOAL = 1.5  # epochs of training that a scoring may cost at the most
 EPOCH, ALPHA = "(one epoch of training)", "(training alpha before beta)"
@@ -96,7 +97,7 @@ def measure(network: str, rounds: int, photographs: int) -> Rounds:
     """Each round's timings; one more round before them is thrown away."""
     samples = training_images(network, photographs)
     shape = tuple(samples.images.shape[1:])
-    tensors = networks.build(network, CLASSES, seed=0).state_dict()
+    tensors = building.build(network, CLASSES, seed=0).state_dict()
     state = ModelState(network=network, classes=CLASSES, input_shape=shape, tensors=tensors)
     place = GivenSamples(ranks=join("cpu"), checkpoint_folder=None, checkpoint_every_s=30.0, samples=samples)
     found = [{name: _timed(stage, state, place) for name, stage in _stages(network)} for _ in range(rounds + 1)]

@@ -25,11 +25,11 @@ from typing import Any
 
 from benchmarks.equality import compare, points_of
 from benchmarks.record import RESULTS, ROOT, Cell, Measured, verdict, write
-from results.cost import Stage, Totals, cost_of_run
-from results.reader import Run, load
-from sweeps.durations import Durations, durations_in
-from sweeps.plan import Plan, cost_of, make_plan, most_telling
-from sweeps.spec import EMBEDDED_SPEC, load_spec
+from results.arms.cost import Stage, Totals, cost_of_run
+from results.store.reader import Run, load
+from sweeps.planning.durations import Durations, durations_in
+from sweeps.planning.plan import Plan, cost_of, make_plan, most_telling
+from sweeps.spec.spec import EMBEDDED_SPEC, load_spec
 
 GOAL_FRACTION = 0.15  # the computed and the expected factor's distance from the measured one
 PAPER_LIKE_FACTOR, PAPER_LIKE_WALL = 7.0, 3.6  # goals; Hippo's stage trees reach 6.77 in GPU-hours, 3.53 end to end
@@ -175,7 +175,7 @@ def _table(
          _at_least(factor, PAPER_LIKE_FACTOR) if is_paper_like else ""),
         ("stage-seconds with the points passed on the way", shared_s, seconds.needed_s + seconds.passed_s,
          (seconds.needed_s + seconds.passed_s) / shared_s, ""),
-        ("stage-seconds computed by results.cost", shared_s, computed_s, computed, _near(computed, factor)),
+        ("stage-seconds computed by results.arms.cost", shared_s, computed_s, computed, _near(computed, factor)),
         ("work expected by --plan", None, None, expected, _near(expected, factor)),
         ("time expected by --plan after one trial", None, None, probed, _near(probed, factor)),
         ("wall time, s", wall_s, alone.wall_s, alone.wall_s / wall_s,
@@ -208,8 +208,8 @@ NOTES = (
     "Sharing: the mean of a run before and a run after the one without sharing, each from an empty cache. Without: "
     "`--no-sharing`, every distinct operating point as a trial of its own with a private, empty cache.",
     "Stage-seconds without sharing count, for each trial, the stages that its last operating point is made from and "
-    "that point, as results.cost does. A trial also measures the points that it passes on its way (the rule that stops "
-    "early needs them); they are left out of the factor and stand in a row of their own.",
+    "that point, as results.arms.cost does. A trial also measures the points that it passes on its way (the rule that "
+    "stops early needs them); they are left out of the factor and stand in a row of their own.",
     "Computed: from the stages of the sharing runs alone. Expected: counted operations where nothing has run yet; "
     "after the trial that `--plan` names as a probe (not counted above), its seconds, by kind of stage and network.",
     "Equal: every operating point, matched by its stage key, has the same validation accuracy, validation loss, MACs "

@@ -20,12 +20,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from benchmarks.record import RESULTS, Cell, Measured, verdict, write
-from hpc.scaling import Limits
-from sweeps.plan import Plan, make_plan, no_sharing
-from sweeps.schedule import Schedule, SimulatedCluster
-from sweeps.simulate import simulate
-from sweeps.spec import load_spec
-from sweeps.timed import TimedTrial, joined
+from hpc.cluster.scaling import Limits
+from sweeps.planning.plan import Plan, make_plan, no_sharing
+from sweeps.scheduling.simulate import simulate
+from sweeps.scheduling.simulated_cluster import Schedule, SimulatedCluster
+from sweeps.scheduling.timed import TimedTrial, joined
+from sweeps.spec.spec import load_spec
 
 TRIALS, NODES = 10_000, 200
 GOAL_UTILISATION = 0.95

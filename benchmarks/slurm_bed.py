@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
-from hpc.slurm import Patience, ask
-from tailor.cache import Cache
+from hpc.slurm.jobs import Patience, ask
+from tailor.execution.cache import Cache
 from tests.slurm.disturbances import folders_of_nodes
 from tests.slurm.sweep import Sweep
 from tests.slurm.testbed import Testbed, alone

@@ -29,7 +29,7 @@ from dataclasses import dataclass, field
 import psutil
 
 from benchmarks.record import RESULTS, Cell, Measured, verdict, write
-from results.reader import finished_trial_ids
+from results.store.reader import finished_trial_ids
 from tests.faults.invariants import count_parts, processes_of, violations
 from tests.faults.ray_lives import HANG_LIMIT_S, STOPPED_S, TARGETS, SmallSweep, family
 

@@ -29,9 +29,9 @@ import pyarrow.parquet as pq
 
 from benchmarks.record import RESULTS, Cell, Measured, spread, verdict, write
 from benchmarks.store_writers import PREPARE, STORES, Store, rows_from
-from results.compact import compact, superfluous
-from results.reader import load
-from results.schema import TABLES, arrow_schema
+from results.store.compact import compact, superfluous
+from results.store.reader import load
+from results.store.schema import TABLES, arrow_schema
 
 PROCESSES = 8
 START_S = 300.0  # that processes may take to begin

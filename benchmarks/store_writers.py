@@ -39,7 +39,7 @@ def rows_from(process: int, first: int, count: int) -> list[Row]:
 
 @contextmanager
 def _ours(folder: Path, _process: int) -> Iterator[Write]:
-    from results.writer import Writer
+    from results.store.writer import Writer
 
     writer = Writer(folder / "tables")
     same = {"stage_key": "0" * 64, "kind": "fine_tune", "images": 1000, "code_digest": "0" * 64}

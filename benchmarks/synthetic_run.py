@@ -26,9 +26,9 @@ from typing import Any
 
 import numpy as np
 
-from results.durable import make_durable_folder, write_durably
-from results.schema import TABLES
-from results.writer import Writer
+from results.store.durable import make_durable_folder, write_durably
+from results.store.schema import TABLES
+from results.store.writer import Writer
 
 Row = dict[str, Any]
 

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from benchmarks.images import PIXELS
 from benchmarks.loop_rank import PHOTOGRAPHS
 from benchmarks.record import RESULTS, Cell, Measured, show_to_ranks, spread, verdict, write
-from hpc.process_ranks import ProcessRanks
+from hpc.ranks.process_ranks import ProcessRanks
 
 RANKS = (1, 2)
 BATCH_SIZE = 32
@@ -137,8 +137,8 @@ def _notes(is_quick: bool) -> tuple[str, ...]:
         "in a step over all ranks, one thread per rank; medians over rounds in which both loops take turns.",
         "ratio: ours / bare in images/s, which the goal is about. cpu_time_ratio: bare / ours in CPU seconds of all "
         "ranks, which tells a slow loop from a busy machine.",
-        "ours: `tailor.train.train` with its data path (uint8 images, normalised per batch), its metrics, its checks "
-        "and checkpoints, every 30 s at the latest, as in a trial.",
+        "ours: `tailor.training.loop.train` with its data path (uint8 images, normalised per batch), its metrics, its "
+        "checks and checkpoints, every 30 s at the latest, as in a trial.",
         "bare: float images normalised beforehand, `index_select`, SGD, DDP on two ranks; no metrics, no checkpoints.",
         "Both: the same synchronised BatchNorm on two ranks (torch's own runs on GPUs only). Making the network is not "
         "timed; making the optimiser and DDP is.",

@@ -19,7 +19,7 @@ import time
 
 from benchmarks.record import RESULTS, Measured, verdict, write
 from benchmarks.slurm_bed import Spans, computed, events, slurm_bed
-from hpc.slurm import queue
+from hpc.slurm.jobs import queue
 from tests.slurm.disturbances import Disturber
 from tests.slurm.sweep import Sweep, make_sweep, until
 

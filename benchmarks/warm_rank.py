@@ -8,7 +8,7 @@ from typing import Any
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from benchmarks.moments import add_moment, read_moments
-from sweeps.trial import TrialRank
+from sweeps.worker.trial import TrialRank
 
 
 class WarmRank(TrialRank):

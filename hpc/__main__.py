@@ -11,7 +11,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from hpc.errors import SiteError, SlurmError
-from hpc.site import Need, SiteFile, explained, find_site, read_site, site_files, users_folder
+from hpc.sites.site import Need, SiteFile, explained, find_site, read_site, site_files, users_folder
 
 SUCCESS, MISSING, MISTAKE = 0, 1, 2
 STOPPED = 130
@@ -112,7 +112,7 @@ def _described(site_file: SiteFile) -> tuple[list[str], bool]:
 
 
 def _init(options: argparse.Namespace) -> Iterator[str]:
-    from hpc.init import ask_cluster, site_text, write_new
+    from hpc.slurm.first_site import ask_cluster, site_text, write_new
 
     cluster = ask_cluster()
     name = options.name or cluster.name
@@ -148,7 +148,7 @@ def _doctor(options: argparse.Namespace) -> int:
 
 
 def _script(options: argparse.Namespace) -> Iterator[str]:
-    from hpc.script import script
+    from hpc.slurm.script import script
 
     if not options.words:
         raise SiteError("which command? Type it after --, such as: python -m hpc script SITE -- nvidia-smi")

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from results.reader import load
+    from results.store.reader import load
 
 __all__ = ["load"]
 
@@ -11,7 +11,7 @@ __all__ = ["load"]
 def __getattr__(name: str) -> Any:
     # Whoever writes rows, or prints help, imports this package and must not pay for what reads them.
     if name == "load":
-        from results.reader import load
+        from results.store.reader import load
 
         return load
     raise AttributeError(f"module 'results' has no attribute {name!r}")

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 from numbers import Number
 from pathlib import Path
 
+from results.cli.statistics_commands import add_statistics
 from results.errors import ResultsError
-from results.statistics_commands import add_statistics
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -99,8 +99,8 @@ def _report(given: argparse.Namespace) -> Iterator[str]:
 
 
 def _query(given: argparse.Namespace) -> Iterator[str]:
-    from results.completeness import refuse_gaps
-    from results.reader import load
+    from results.store.completeness import refuse_gaps
+    from results.store.reader import load
 
     with load(given.runs if len(given.runs) > 1 else given.runs[0]) as run:
         answer = run.arrow(given.sql)
@@ -112,8 +112,8 @@ def _query(given: argparse.Namespace) -> Iterator[str]:
 
 
 def _best(given: argparse.Namespace) -> Iterator[str]:
-    from results.best import Limit, best_lines
-    from results.reader import load
+    from results.analysis.best import Limit, best_lines
+    from results.store.reader import load
 
     if given.by == "test_score":
         print(
@@ -127,8 +127,8 @@ def _best(given: argparse.Namespace) -> Iterator[str]:
 
 
 def _diff(given: argparse.Namespace) -> Iterator[str]:
-    from results.diff import run_lines, trial_lines
-    from results.reader import load
+    from results.analysis.diff import run_lines, trial_lines
+    from results.store.reader import load
 
     if given.run is None:
         for name in (given.first, given.second):
@@ -141,9 +141,9 @@ def _diff(given: argparse.Namespace) -> Iterator[str]:
 
 
 def _compare(given: argparse.Namespace) -> Iterator[str]:
-    from results.against import against_lines
-    from results.completeness import refuse_gaps
-    from results.reader import load
+    from results.analysis.against import against_lines
+    from results.store.completeness import refuse_gaps
+    from results.store.reader import load
 
     with load(given.run) as run:
         refuse_gaps(run)
@@ -151,7 +151,7 @@ def _compare(given: argparse.Namespace) -> Iterator[str]:
 
 
 def _compact(given: argparse.Namespace) -> Iterator[str]:
-    from results.compact import compact
+    from results.store.compact import compact
 
     made = compact(given.run)
     for new in made:
@@ -170,7 +170,7 @@ def _export(given: argparse.Namespace) -> Iterator[str]:
 
 
 def _columns(given: argparse.Namespace) -> Iterator[str]:  # noqa: ARG001  # every command is called alike
-    from results.columns import columns_page
+    from results.store.columns import columns_page
 
     yield columns_page().rstrip("\n")
 

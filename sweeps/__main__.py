@@ -13,7 +13,7 @@ from pathlib import Path
 from hpc.errors import SlurmError
 from results.errors import ResultsError
 from sweeps.errors import RunFolderError
-from tailor.errors import ConfigError, TrainingError
+from tailor.core.errors import ConfigError, TrainingError
 
 SUCCESS, FAILED, MISTAKE = 0, 1, 2
 
@@ -103,8 +103,8 @@ def _add_control(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def _control(options: argparse.Namespace) -> Iterator[str]:
-    from sweeps import control
-    from sweeps.run_folder import RunFolder
+    from sweeps.commands import control
+    from sweeps.run.run_folder import RunFolder
 
     run = RunFolder(options.run)
     if options.command == "retry":
@@ -115,9 +115,9 @@ def _control(options: argparse.Namespace) -> Iterator[str]:
 
 
 def _reproduce(options: argparse.Namespace, command: str) -> Iterator[str]:
-    from sweeps.explain import find_trial
-    from sweeps.reproduce import Saving, reproduce
-    from tailor.card import refuse_unsavable
+    from sweeps.commands.explain import find_trial
+    from sweeps.commands.reproduce import Saving, reproduce
+    from tailor.deploy.card import refuse_unsavable
 
     refuse_unsavable(options.save, options.licence)
     saving = None if options.save is None else Saving(folder=options.save, command=command, licence=options.licence)
@@ -127,25 +127,25 @@ def _reproduce(options: argparse.Namespace, command: str) -> Iterator[str]:
 
 def _lines(options: argparse.Namespace, command: str) -> Iterator[str]:
     if options.command == "status":
-        from sweeps.run_folder import RunFolder
-        from sweeps.status import status
+        from sweeps.commands.status import status
+        from sweeps.run.run_folder import RunFolder
 
         return status(RunFolder(options.run))
     if options.command in ("stop", "cancel", "retry", "logs"):
         return _control(options)
     if options.command == "time":
-        from sweeps.latencies import How, time_models
-        from sweeps.run_folder import RunFolder
+        from sweeps.commands.latencies import How, time_models
+        from sweeps.run.run_folder import RunFolder
 
         how = How(batch=options.batch, device=options.device, threads=options.threads, repeats=options.repeats)
         return time_models(RunFolder(options.run), options.cache, how)
     if options.command == "clean":
-        from sweeps.clean import clean
+        from sweeps.commands.clean import clean
 
         return clean(options.folder, options.runs, dry_run=options.dry_run)
     if options.command == "reproduce":
         return _reproduce(options, command)
-    from sweeps.explain import explain, find_trial
+    from sweeps.commands.explain import explain, find_trial
 
     runs = options.runs or sorted(path.parent for path in Path("runs").glob("[!.]*/plan.json"))
     return explain(find_trial(options.first, runs), find_trial(options.second, runs))

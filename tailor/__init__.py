@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tailor.state import load_model
+    from tailor.model.state import load_model
 
 __all__ = ["load_model"]
 
@@ -11,7 +11,7 @@ __all__ = ["load_model"]
 def __getattr__(name: str) -> Any:
     # Planning imports this package and must not pay for torch.
     if name == "load_model":
-        from tailor.state import load_model
+        from tailor.model.state import load_model
 
         return load_model
     raise AttributeError(f"module 'tailor' has no attribute {name!r}")

@@ -12,15 +12,16 @@ import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tailor import fetch, model_command
-from tailor.config import TrialConfig, parse_trial
-from tailor.errors import ConfigError, TrainingError
-from tailor.imports import load
-from tailor.prepare import command as data_command
-from tailor.weights import refuse_missing
+from tailor.commands import data as data_command
+from tailor.commands import fetch, model
+from tailor.config.parsing import parse_trial
+from tailor.config.trial import TrialConfig
+from tailor.core.errors import ConfigError, TrainingError
+from tailor.execution.plugins import load
+from tailor.execution.weights_check import refuse_missing
 
 if TYPE_CHECKING:
-    from tailor.runner import StageEvent
+    from tailor.execution.runner import StageEvent
 
 USER_ERROR, FAILED = 2, 1
 
@@ -36,8 +37,8 @@ def main(argv: list[str] | None = None) -> int:
             return fetch.run(arguments, sys.stdout)
         for module in arguments.imports:
             load(module)
-        if arguments.command in model_command.RUN:
-            model_command.RUN[arguments.command](arguments, sys.stdout)
+        if arguments.command in model.RUN:
+            model.RUN[arguments.command](arguments, sys.stdout)
             return 0
         config = parse_trial(_read(arguments.trial), str(arguments.trial))
         refuse_missing([config])
@@ -61,8 +62,8 @@ def _parser() -> argparse.ArgumentParser:
     plan = commands.add_parser("plan", help="print a trial's id and stages without running it")
     export = commands.add_parser("export", help="write a saved sub-model as a program for torch alone, or as ONNX")
     timed = commands.add_parser("time", help="measure a saved sub-model's latency, throughput and memory here")
-    model_command.add_export_to(export)
-    model_command.add_time_to(timed)
+    model.add_export_to(export)
+    model.add_time_to(timed)
     for command in (run, plan):
         command.add_argument("trial", type=Path, help="TOML file with the trial's settings, e.g. [method] name = ...")
     for command in (run, plan, export, timed):
@@ -89,7 +90,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _plan(config: TrialConfig) -> None:
-    from tailor.walk import walk
+    from tailor.execution.dry_run import walk
 
     walked = walk(config)
     print(f"trial {walked.trial_id}: {len(walked.stages)} stages")
@@ -99,10 +100,10 @@ def _plan(config: TrialConfig) -> None:
 
 
 def _run(config: TrialConfig, arguments: argparse.Namespace, command: str) -> None:
-    from tailor.cache import Cache
-    from tailor.card import refuse_unsavable, save_point
-    from tailor.distributed import join, leave
-    from tailor.runner import run_trial
+    from tailor.deploy.card import refuse_unsavable, save_point
+    from tailor.execution.cache import Cache
+    from tailor.execution.runner import run_trial
+    from tailor.parallel.process_group import join, leave
 
     refuse_unsavable(arguments.save, arguments.licence)
     ranks = join(arguments.device)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from results.reader import load
+from results.store.reader import load
 
 LAUNCH = Path(__file__).parents[1] / "sweeps" / "launch.py"
 SPEC = """

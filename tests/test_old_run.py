@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from results.reader import load
+from results.store.reader import load
 
 ROOT = Path(__file__).parents[1]
 ARCHIVE = ROOT / "tests" / "fixtures" / "run_0_1" / "run.tar.xz"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import hpc
-from hpc.rendezvous import wait_until, write_whole
+from hpc.folders.cluster_folder import wait_until, write_whole
 
 State = Literal["fine", "missing", "unknown"]
 PACKAGES = ("torch", "ray", "submitit")

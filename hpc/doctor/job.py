@@ -22,13 +22,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from hpc.cluster.head import serve
+from hpc.cluster.worker import Warnings
 from hpc.doctor.finding import DoctorFolder, Finding, environment, fine, missing, unknown
 from hpc.errors import ClusterError
-from hpc.head import serve
-from hpc.leftovers import LONGEST_BYTES, SHORT
-from hpc.ray_node import own_address
-from hpc.rendezvous import ClusterFolder, Head, wait_until
-from hpc.worker import Warnings
+from hpc.folders.cluster_folder import ClusterFolder, Head, wait_until
+from hpc.folders.leftovers import LONGEST_BYTES, SHORT
+from hpc.ray.node import own_address
 
 CLOCK_LIMIT_S = 120.0
 PEER_LIMIT_S = 60.0  # for the other node to come as far as this one
@@ -260,7 +260,7 @@ def _ray(node: Node, warnings: Warnings) -> Finding:
         return cluster.head()
 
     head = wait_until(found, RAY_LIMIT_S, "the Ray head of the other node")
-    worker = subprocess.Popen(_python("hpc.worker", str(cluster.path), head.generation))
+    worker = subprocess.Popen(_python("hpc.cluster.worker", str(cluster.path), head.generation))
     try:
         code = worker.wait(RAY_LIMIT_S)
     except subprocess.TimeoutExpired:

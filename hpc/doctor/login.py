@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import hpc
+from hpc.cluster.needs import RankNeed, limits_of
 from hpc.doctor.board import Board
 from hpc.doctor.finding import DoctorFolder, Finding, environment, fine, missing, unknown
 from hpc.doctor.watch import Stopped, Watch, clock_finding
 from hpc.errors import ClusterError, SiteError, SlurmError
-from hpc.needs import RankNeed, limits_of
-from hpc.rendezvous import ClusterFolder, wait_until
-from hpc.site import Need, Site
-from hpc.slurm import PATIENCE, ask, cancel, jobs, queue, requeue, signal_steps, submit, would_start
+from hpc.folders.cluster_folder import ClusterFolder, wait_until
+from hpc.sites.site import Need, Site
+from hpc.slurm.jobs import PATIENCE, ask, cancel, jobs, queue, requeue, signal_steps, submit, would_start
 
 NEEDED = ("sbatch", "squeue", "scancel", "scontrol")
 WALLTIME_MIN = 15  # more than all limits below

@@ -14,12 +14,12 @@ from pathlib import Path
 import ray
 from ray.exceptions import RayError
 
+from hpc.cluster.needs import RankNeed
+from hpc.cluster.nodes import connect, worker_nodes
 from hpc.doctor.finding import DoctorFolder, Finding, fine, missing
 from hpc.errors import ClusterError
-from hpc.needs import RankNeed
-from hpc.nodes import connect, worker_nodes
-from hpc.ray_node import signals_ignored
-from hpc.rendezvous import ClusterFolder, wait_until
+from hpc.folders.cluster_folder import ClusterFolder, wait_until
+from hpc.ray.node import signals_ignored
 
 JOIN_LIMIT_S = 120.0
 TASK_LIMIT_S = 45.0
@@ -43,7 +43,7 @@ def _meet(cluster: ClusterFolder, with_worker: bool) -> Finding:
         raise ClusterError("the Ray head is gone")
     if with_worker:
         with signals_ignored():  # it ends with its head
-            subprocess.Popen([sys.executable, "-P", "-m", "hpc.worker", str(cluster.path), head.generation])
+            subprocess.Popen([sys.executable, "-P", "-m", "hpc.cluster.worker", str(cluster.path), head.generation])
     connect(head.address)
     need = RankNeed(ranks=1, cpus_per_rank=1)
 

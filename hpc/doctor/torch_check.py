@@ -14,9 +14,9 @@ import torch.distributed as dist
 
 from hpc.doctor.finding import DoctorFolder, Finding, fine, missing
 from hpc.errors import ClusterError
-from hpc.ranks import RankHost, meeting_environment, rank_environment
-from hpc.ray_node import allocation, own_address
-from hpc.ray_ranks import interface_of
+from hpc.ranks.ranks import RankHost, meeting_environment, rank_environment
+from hpc.ranks.ray_ranks import interface_of
+from hpc.ray.node import allocation, own_address
 
 NUMBERS = 2**22  # float32
 REPETITIONS = 5

@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 from hpc.doctor.board import Board
 from hpc.doctor.finding import DoctorFolder, Finding, fine, missing
 from hpc.errors import ClusterError
-from hpc.rendezvous import POLL_S
-from hpc.slurm import JobState, jobs
+from hpc.folders.cluster_folder import POLL_S
+from hpc.slurm.jobs import JobState, jobs
 
 LOOK_EVERY_S = 2.0  # while a person looks on
 LATER_EVERY_S = 15.0

@@ -5,12 +5,12 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
-from results.completeness import is_over, refuse_gaps
-from results.durable import held, make_durable_folder
 from results.errors import ResultsError
 from results.export.target import ByTrial, Target
-from results.parts import tables_folder
-from results.reader import load
+from results.store.completeness import is_over, refuse_gaps
+from results.store.durable import held, make_durable_folder
+from results.store.parts import tables_folder
+from results.store.reader import load
 
 FOLLOW_EVERY_S = 10.0
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from results.reader import Run
-from results.settings import leaves
+from results.store.reader import Run
+from results.text.settings import leaves
 
 BATCH_TRIALS = 200
 """Trials whose values are held in memory at once."""

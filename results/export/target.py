@@ -7,7 +7,7 @@ from typing import Protocol
 
 from results.errors import ResultsError
 from results.export.series import Trial, Value, trials_of, values_of
-from results.reader import Run
+from results.store.reader import Run
 
 
 class Target(Protocol):

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from results.durable import make_durable_folder, put_in_place
-from results.reader import Run
-from results.schema import TABLES
+from results.store.durable import make_durable_folder, put_in_place
+from results.store.reader import Run
+from results.store.schema import TABLES
 
 
 class CsvFiles:

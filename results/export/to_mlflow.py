@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from results.durable import make_durable_folder
 from results.errors import ResultsError
 from results.export.series import Trial, Value
 from results.export.target import library
+from results.store.durable import make_durable_folder
 
 MOST_METRICS, MOST_PARAMS = 1000, 100  # that MLflow takes in one request
 LONGEST = 6000  # signs of a parameter

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from results.durable import make_durable_folder, put_in_place
 from results.export.series import POINT_COLUMNS, Trial, Value
 from results.export.target import library
+from results.store.durable import make_durable_folder, put_in_place
 
 HEADER, FOOTER = 12, 4
 """Bytes around a record of an event file: its length with a checksum, and a checksum of its content (TFRecord)."""

@@ -10,9 +10,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from results.durable import make_durable_folder, sync_folder
 from results.export.series import Trial, Value
 from results.export.target import library
+from results.store.durable import make_durable_folder, sync_folder
 
 
 class WeightsAndBiases:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from results.comparison import BASELINE, TRANSTAILOR
+from results.arms.comparison import BASELINE, TRANSTAILOR
 
 COLOURS = 10
 """So many colours are told apart; the style sheet has `c0` to `c9`, and `cx` for what has none."""

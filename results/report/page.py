@@ -14,8 +14,9 @@ from jinja2 import PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from results.errors import ResultsError
-from results.reader import Run, load
-from results.report import (
+from results.report.elements.blocks import Section, script_json
+from results.report.elements.findings import findings_of
+from results.report.sections import (
     comparing,
     costs,
     effects,
@@ -30,8 +31,7 @@ from results.report import (
     what_ran,
     widths,
 )
-from results.report.blocks import Section, script_json
-from results.report.findings import findings_of
+from results.store.reader import Run, load
 
 _HELD = ("planned", "trials", "attempts", "stages", "operating_points", "measured_points", "layers", "kept_filters")
 

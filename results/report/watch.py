@@ -5,8 +5,8 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from results.reader import load
 from results.report.page import write_report
+from results.store.reader import load
 
 STATE = """
 SELECT (SELECT count(*) FROM planned) AS planned,

@@ -3,21 +3,18 @@
 Marks: P = the paper's frame, C = our choice; statistic, threshold and priority of the paper are not known.
 """
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from tailor.adaptation import best_point
-from tailor.catalog import NETWORKS
-from tailor.methods.base import Method, Steps, register
+from tailor.catalogue.networks import NETWORKS
+from tailor.config.trial import Method, Steps, TrialConfig, register
+from tailor.core.settings import Count, Fraction
+from tailor.methods.feasibility import refuse_unprunable
 from tailor.methods.recipe import Recipe
-from tailor.possible import refuse_unprunable
-from tailor.settings import Count, Fraction
+from tailor.methods.stopping import falls_too_far
+from tailor.pruning.adaptation_rules import best_point
 from tailor.stages import CumulativeSum, Grouping, Outcome, Priority, PruneByCumulativeSum
-from tailor.stopping import falls_too_far
-
-if TYPE_CHECKING:
-    from tailor.config import TrialConfig
 
 Share = Annotated[float, Field(gt=0.0, le=1.0)]
 NEVER_NEGATIVE = ("ReLU", "ReLU6", "none")  # none: no activation modules, so a ReLU is read in their place
@@ -47,7 +44,7 @@ class TargetAwareAdaptation(Method):
     tolerance_fraction: Fraction = 0.01
     """Fall of the score below the best so far that the rule tolerates (C)."""
 
-    def check(self, config: "TrialConfig") -> None:
+    def check(self, config: TrialConfig) -> None:
         """Refuse a statistic that may be negative on this network, widths that the rule knows nothing of, and a network
         that can lose no filter."""
         refuse_unprunable(config)
@@ -70,7 +67,7 @@ class TargetAwareAdaptation(Method):
         parts += [] if self.priority == "removable" else [self.priority]
         return " ".join(parts)
 
-    def walk(self, config: "TrialConfig") -> Steps:
+    def walk(self, config: TrialConfig) -> Steps:
         """Statistics, cumulative sums, priorities, surgery, optimisation (P: their order), once per iteration."""
         recipe = Recipe(config)
         fitted = yield from recipe.head()
@@ -91,7 +88,7 @@ class TargetAwareAdaptation(Method):
             ):
                 return
 
-    def _surgery(self, statistics: Outcome, config: "TrialConfig", recipe: Recipe) -> PruneByCumulativeSum:
+    def _surgery(self, statistics: Outcome, config: TrialConfig, recipe: Recipe) -> PruneByCumulativeSum:
         return PruneByCumulativeSum(
             of=statistics,
             rule=recipe.rule,

@@ -1,12 +1,9 @@
 """What every method is measured against without any pruning: the head alone, and all layers."""
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
-from tailor.methods.base import Method, Steps, register
+from tailor.config.trial import Method, Steps, TrialConfig, register
 from tailor.methods.recipe import Recipe
-
-if TYPE_CHECKING:
-    from tailor.config import TrialConfig
 
 
 @register
@@ -15,7 +12,7 @@ class HeadOnly(Method):
 
     name: Literal["head_only"] = "head_only"
 
-    def walk(self, config: "TrialConfig") -> Steps:
+    def walk(self, config: TrialConfig) -> Steps:
         """Fit the head and measure."""
         recipe = Recipe(config)
         model = yield from recipe.head()
@@ -28,7 +25,7 @@ class FullFineTuning(Method):
 
     name: Literal["fine_tune"] = "fine_tune"
 
-    def walk(self, config: "TrialConfig") -> Steps:
+    def walk(self, config: TrialConfig) -> Steps:
         """Fit the head, tune everything, measure."""
         recipe = Recipe(config)
         model = yield from recipe.head()

@@ -4,18 +4,15 @@ Marks: P = printed in the paper, C = our choice where the paper is silent or cou
 """
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from tailor.methods.base import Method, Steps, register
+from tailor.config.trial import Method, Steps, TrialConfig, register
+from tailor.core.seeds import stream
+from tailor.core.settings import Count, Rate
 from tailor.methods.recipe import Recipe
-from tailor.seeds import stream
-from tailor.settings import Count, Rate
 from tailor.stages import Allocate, Calibrate, FindEssential, Training
-
-if TYPE_CHECKING:
-    from tailor.config import TrialConfig
 
 
 @register
@@ -37,7 +34,7 @@ class PACNet(Method):
     calibrate_learning_rate: Rate = 0.001
     """Of the redundant weights (C); the head's rate, epochs, batch size and schedule are `optimisation`'s."""
 
-    def check(self, config: "TrialConfig") -> None:
+    def check(self, config: TrialConfig) -> None:
         """Refuse a target without a source task to train on, and a regulariser that nothing would read."""
         if not config.data.info.source_images:
             raise ValueError(
@@ -50,7 +47,7 @@ class PACNet(Method):
                 "whose penalty is penalty_strength; leave the regulariser out"
             )
 
-    def walk(self, config: "TrialConfig") -> Steps:
+    def walk(self, config: TrialConfig) -> Steps:
         """Prune and Allocate know the source alone, so all targets and seeds share them; then head and Calibrate."""
         recipe = Recipe(config)
         pretrained = yield recipe.source()
@@ -70,7 +67,7 @@ class PACNet(Method):
         )
         yield recipe.point(calibrated)
 
-    def _allocating(self, config: "TrialConfig") -> Training:
+    def _allocating(self, config: TrialConfig) -> Training:
         """As the embedded source networks are trained, but for what is PAC-Net's own."""
         source, rate = config.source, self.allocate_learning_rate
         return Training(

@@ -1,24 +1,21 @@
 """Pruning by a simple criterion, the rivals of every method: criterion, allocation and grouping are three axes."""
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, SerializeAsAny, field_validator
 
-from tailor.allocations import ALLOCATIONS, Allocation, Global
-from tailor.catalog import NETWORKS
-from tailor.criteria import CRITERIA
-from tailor.methods.base import Method, Steps, register
+from tailor.catalogue.networks import NETWORKS
+from tailor.catalogue.regularisation import REGULARISERS, Regulariser
+from tailor.config.allocations import ALLOCATIONS, Allocation, Global
+from tailor.config.trial import Method, Steps, TrialConfig, register
+from tailor.core.named import by_name
+from tailor.core.registry import nearest
+from tailor.core.seeds import stream
+from tailor.core.settings import Count, Rate
+from tailor.methods.feasibility import refuse_impossible, refuse_without_norms
 from tailor.methods.recipe import Recipe
-from tailor.named import by_name
-from tailor.possible import refuse_impossible, refuse_without_norms
-from tailor.registry import nearest
-from tailor.regularisation import REGULARISERS, Regulariser
-from tailor.seeds import stream
-from tailor.settings import Count, Rate
+from tailor.pruning.criteria import CRITERIA
 from tailor.stages import Grouping, Reinitialise
-
-if TYPE_CHECKING:
-    from tailor.config import TrialConfig
 
 
 @register
@@ -27,7 +24,7 @@ class Pruning(Method):
 
     name: Literal["prune"] = "prune"
     criterion: str = "l1"
-    """Which filters go: a name of `tailor.criteria.CRITERIA`."""
+    """Which filters go: a name of `tailor.pruning.criteria.CRITERIA`."""
     allocation: SerializeAsAny[Allocation] = Global()
     """From which layers they go."""
     grouping: Grouping = "sum"
@@ -64,7 +61,7 @@ class Pruning(Method):
             raise ValueError(f"no such criterion{nearest(criterion, CRITERIA)}")
         return criterion
 
-    def check(self, config: "TrialConfig") -> None:
+    def check(self, config: TrialConfig) -> None:
         """Refuse a criterion that the network cannot have, and settings without effect."""
         needs, info = CRITERIA[self.criterion].needs, NETWORKS[config.network]
         if needs == "norm":
@@ -98,7 +95,7 @@ class Pruning(Method):
         parts += [] if self.weights == "kept" else ["from scratch"]
         return " ".join(parts)
 
-    def walk(self, config: "TrialConfig") -> Steps:
+    def walk(self, config: TrialConfig) -> Steps:
         """Head, perhaps a first tuning; then scores, surgery, fine-tuning and measurement for every step."""
         recipe = Recipe(config)
         model = yield from recipe.head()
@@ -128,7 +125,7 @@ class SmallerDense(Method):
     removed_macs_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.2
     """Share of the original network's MACs that it lacks; every layer is narrower by the same share."""
 
-    def check(self, config: "TrialConfig") -> None:
+    def check(self, config: TrialConfig) -> None:
         """Refuse weights from a file: they fit the whole network alone."""
         if config.source.weights is not None:
             raise ValueError(
@@ -136,7 +133,7 @@ class SmallerDense(Method):
                 "alone; leave source.weights out, or compare with fine_tune of a smaller network"
             )
 
-    def walk(self, config: "TrialConfig") -> Steps:
+    def walk(self, config: TrialConfig) -> Steps:
         """The narrower source network, its head, full fine-tuning, measurement."""
         recipe = Recipe(config)
         model = yield from recipe.head(self.removed_macs_fraction)

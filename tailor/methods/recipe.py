@@ -3,16 +3,17 @@
 from collections.abc import Generator
 from dataclasses import replace
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
-from tailor.allocations import Allocation, Cut
-from tailor.catalog import NETWORKS
-from tailor.criteria import CRITERIA
-from tailor.errors import ConfigError
-from tailor.imports import digest_of
-from tailor.optimisation import GAMMA
-from tailor.regularisation import Delta, Regulariser
-from tailor.seeds import stream
+from tailor.catalogue.networks import NETWORKS
+from tailor.catalogue.regularisation import Delta, Regulariser
+from tailor.config.allocations import Allocation, Cut
+from tailor.config.optimisation import GAMMA
+from tailor.config.source import SourceConfig
+from tailor.config.trial import TrialConfig
+from tailor.core.errors import ConfigError
+from tailor.core.plugin_digests import digest_of
+from tailor.core.seeds import stream
+from tailor.pruning.criteria import CRITERIA
 from tailor.stages import (
     Distillation,
     FineTune,
@@ -34,16 +35,13 @@ from tailor.stages import (
     WeighChannels,
 )
 
-if TYPE_CHECKING:
-    from tailor.config import SourceConfig, TrialConfig
-
 Steps = Generator[Stage, Outcome, Outcome]
 
 
 class Recipe:
     """The parts of a trial's stages that follow from its configuration alone."""
 
-    def __init__(self, config: "TrialConfig") -> None:
+    def __init__(self, config: TrialConfig) -> None:
         self.config = config
         data, pruning = config.data, config.pruning
         self.task = Task(
@@ -298,7 +296,7 @@ class Recipe:
 
 @lru_cache(maxsize=1024)  # thousands of trials start from a few networks: each is one stage, made and hashed once
 def _trained(
-    source: "SourceConfig",
+    source: SourceConfig,
     network: str,
     network_sha256: str | None,
     input_shape: tuple[int, ...],

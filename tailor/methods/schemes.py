@@ -4,21 +4,19 @@ Marks: P = printed in the paper, T = the authors' code, C = our choice; see docs
 """
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from tailor.allocations import Global, Uniform
-from tailor.methods.base import Method, Steps, check_path, register
+from tailor.catalogue.regularisation import Slimming
+from tailor.config.allocations import Global, Uniform
+from tailor.config.trial import Method, Steps, TrialConfig, register
+from tailor.core.seeds import stream
+from tailor.core.settings import Count, Rate
+from tailor.methods.feasibility import refuse_impossible, refuse_without_norms
+from tailor.methods.path import check_path
 from tailor.methods.recipe import Recipe
-from tailor.possible import refuse_impossible, refuse_without_norms
-from tailor.regularisation import Slimming
-from tailor.seeds import stream
-from tailor.settings import Count, Rate
 from tailor.stages import FineTuneSoftly, Grouping, TrainGates, Training
-
-if TYPE_CHECKING:
-    from tailor.config import TrialConfig
 
 
 @register
@@ -33,11 +31,11 @@ class SoftFilterPruning(Method):
     """Share of the original network's MACs that is gone at the end (C: the paper gives the share of filters); every
     layer loses the same share of its filters (P)."""
 
-    def check(self, config: "TrialConfig") -> None:
+    def check(self, config: TrialConfig) -> None:
         """Refuse a budget that the network cannot lose."""
         refuse_impossible(config, self.removed_macs_fraction)
 
-    def walk(self, config: "TrialConfig") -> Steps:
+    def walk(self, config: TrialConfig) -> Steps:
         """Head, one fine-tuning with zeroing, removal, measurement; nothing is tuned after the removal (P)."""
         recipe = Recipe(config)
         model = yield from recipe.head()
@@ -81,7 +79,7 @@ class GateDecorator(Method):
         check_path(self.steps, self.step_macs_fraction)
         return self
 
-    def check(self, config: "TrialConfig") -> None:
+    def check(self, config: TrialConfig) -> None:
         """Refuse a network without gates, and a second regulariser."""
         refuse_without_norms(config, "method 'gbn'")
         if config.optimisation.regulariser is not None:
@@ -91,7 +89,7 @@ class GateDecorator(Method):
             )
         refuse_impossible(config, self.steps * self.step_macs_fraction)
 
-    def walk(self, config: "TrialConfig") -> Steps:
+    def walk(self, config: TrialConfig) -> Steps:
         """Head; then ticks with pruning, tock and measurement for every step."""
         recipe, penalty = Recipe(config), Slimming(strength=self.sparsity_strength)
         model = yield from recipe.head()

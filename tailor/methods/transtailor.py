@@ -3,22 +3,20 @@
 Marks: P = printed in the paper, T = third-party code, C = our choice where the paper is silent.
 """
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from tailor.allocations import Global
-from tailor.catalog import NETWORKS
-from tailor.methods.base import Method, Steps, check_path, register
+from tailor.catalogue.networks import NETWORKS
+from tailor.config.allocations import Global
+from tailor.config.trial import Method, Steps, TrialConfig, register
+from tailor.core.seeds import stream
+from tailor.core.settings import Count, Fraction, Rate
+from tailor.methods.feasibility import refuse_impossible, refuse_unprunable, refuse_without_activations
+from tailor.methods.path import check_path
 from tailor.methods.recipe import Recipe
-from tailor.possible import refuse_impossible, refuse_unprunable, refuse_without_activations
-from tailor.seeds import stream
-from tailor.settings import Count, Fraction, Rate
+from tailor.methods.stopping import falls_too_far
 from tailor.stages import AttachImportance, BetaMode, FoldImportance, Grouping, Normalisation, Placement
-from tailor.stopping import falls_too_far
-
-if TYPE_CHECKING:
-    from tailor.config import TrialConfig
 
 
 @register
@@ -73,7 +71,7 @@ class TransTailor(Method):
             return "none" if self.mode(network) in ("raw", "off") else "layer_mean"
         return self.beta_normalisation
 
-    def check(self, config: "TrialConfig") -> None:
+    def check(self, config: TrialConfig) -> None:
         """Refuse a budget that the network cannot lose, and factors that cannot do what their settings say."""
         if self.prune_by == "nothing":
             refuse_unprunable(config)  # the factors sit at prunable filters alone
@@ -98,7 +96,7 @@ class TransTailor(Method):
         if self.placement == "after_activation":
             refuse_without_activations(config)
 
-    def warnings(self, config: "TrialConfig") -> tuple[str, ...]:
+    def warnings(self, config: TrialConfig) -> tuple[str, ...]:
         """Whether the stop rule asks for less than one image of the split that decides."""
         images = config.deciding_images
         if not self.stop_early or self.tolerance_fraction * images >= 1.0:
@@ -112,7 +110,7 @@ class TransTailor(Method):
         """One arm, and one for each control of the loop."""
         return self.name if self.prune_by == "beta" else f"{self.name} pruning {self.prune_by}"
 
-    def walk(self, config: "TrialConfig") -> Steps:
+    def walk(self, config: TrialConfig) -> Steps:
         """Algorithm 1; line numbers are the paper's, the validation split stands for its Acc (C)."""
         recipe = Recipe(config)
         mode, normalisation = self.mode(config.network), self.normalisation(config.network)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from tailor.errors import ConfigError
+from tailor.core.errors import ConfigError
 
 SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz")
 LIMIT_BYTES = 256 * 2**30  # of one archive, unpacked; ImageNet's training images are 150 GB

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tailor.errors import ConfigError
-from tailor.prepare import manifest
-from tailor.prepare.manifest import ARRAY_FILES, SOURCE, TARGET, Manifest
+from tailor.catalogue import manifest
+from tailor.catalogue.manifest import ARRAY_FILES, SOURCE, TARGET, Manifest
+from tailor.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from torch import Tensor

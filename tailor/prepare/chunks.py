@@ -16,7 +16,7 @@ from typing import BinaryIO, TextIO
 
 import numpy as np
 
-from tailor.errors import ConfigError
+from tailor.core.errors import ConfigError
 from tailor.prepare import decode
 from tailor.prepare.arrays import file_sha256
 from tailor.prepare.listing import ImageFile, some

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, features
 
-from tailor.errors import ConfigError
+from tailor.core.errors import ConfigError
 
 HOW = (
     "EXIF orientation applied; transparency over black; converted to RGB; shorter side resized to image_px (bilinear, "

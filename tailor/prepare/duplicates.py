@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tailor.prepare import manifest
+from tailor.catalogue import manifest
+from tailor.catalogue.manifest import IMAGES_FILE, SOURCE, TARGET
 from tailor.prepare.arrays import load
 from tailor.prepare.listing import SPLITS
-from tailor.prepare.manifest import IMAGES_FILE, SOURCE, TARGET
 
 LIMIT_BITS = 2
 HASH_BITS = 64

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from tailor.errors import ConfigError
+from tailor.core.errors import ConfigError
 from tailor.prepare.listing import SPLITS, TEST, TRAIN, Listing, has_images, in_class_folders, some, subfolders
 
 

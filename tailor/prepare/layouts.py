@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tailor.errors import ConfigError
+from tailor.core.errors import ConfigError
+from tailor.core.registry import Registry
 from tailor.prepare.folder import list_folder
 from tailor.prepare.listing import TEST, TRAIN, VALIDATION, Listing, from_lists, in_class_folders, is_hidden, subfolders
-from tailor.registry import Registry
 
 
 @dataclass(frozen=True, kw_only=True)

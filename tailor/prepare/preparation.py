@@ -10,12 +10,13 @@ from typing import TextIO
 
 import numpy as np
 
-from tailor.errors import ConfigError
-from tailor.prepare import archive, arrays, chunks, decode, manifest, progress
+from tailor.catalogue import manifest
+from tailor.catalogue.manifest import ARRAY_FILES, COLUMNS, IMAGES_FILE, SOURCE, TARGET, Manifest, StoredFile
+from tailor.core.errors import ConfigError
+from tailor.prepare import archive, arrays, chunks, decode, progress
 from tailor.prepare.folder import list_folder
 from tailor.prepare.layouts import LAYOUTS, Layout
 from tailor.prepare.listing import TEST, Listing, some
-from tailor.prepare.manifest import ARRAY_FILES, COLUMNS, IMAGES_FILE, SOURCE, TARGET, Manifest, StoredFile
 from tailor.prepare.tasks import SplitRule, TaskFiles, cut, has_test_split
 from tailor.prepare.workspace import publish, workspace
 

@@ -4,9 +4,9 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from tailor.errors import ConfigError
+from tailor.core.errors import ConfigError
+from tailor.core.registry import nearest
 from tailor.prepare.listing import TEST, TRAIN, ImageFile, Listing, some
-from tailor.registry import nearest
 
 TEST_FRACTION = 0.2  # where neither the folder nor the user says
 

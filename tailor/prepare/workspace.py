@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tailor.errors import ConfigError
+from tailor.core.errors import ConfigError
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""The kinds of stages, nodes of a trial's tree; torch-free, so that plans are instant. `tailor.steps` does the work."""
+"""The kinds of stages, nodes of a trial's tree; torch-free; `tailor.stage_execution` does the work."""
 
 from tailor.stages.adaptation import CumulativeSum, Priority, PruneByCumulativeSum
 from tailor.stages.attention import WeighChannels

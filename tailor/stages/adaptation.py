@@ -11,7 +11,7 @@ Priority = Literal["removable", "removable_x_macs"]
 
 @dataclass(frozen=True, kw_only=True)
 class CumulativeSum:
-    """How much goes from which layer; `tailor.adaptation` has the rule as functions."""
+    """How much goes from which layer; `tailor.pruning.adaptation_rules` has the rule as functions."""
 
     kept_cumulative_fraction: float  # of each layer's summed statistic, which the filters that stay hold
     priority: Priority  # which layers go first: by what is removable, or by that times their share of the MACs

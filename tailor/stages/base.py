@@ -14,8 +14,8 @@ from json.encoder import encode_basestring_ascii
 from math import isfinite
 from typing import Any, ClassVar, Literal, Protocol, get_args, get_type_hints
 
-from tailor.imports import anything_is_loaded, digest_of_class
-from tailor.settings import Settings
+from tailor.core.plugin_digests import anything_is_loaded, digest_of_class
+from tailor.core.settings import Settings
 
 BACKWARD_WORK = 2.0  # a backward pass costs about two forward passes
 STAGE_JSON_BYTES = 2_000

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from tailor.regularisation import Regulariser
+from tailor.catalogue.regularisation import Regulariser
 from tailor.stages.base import STAGE_JSON_BYTES, Cost, Outcome, Size, Stage, Task, Training, neutral
 
 PREDICTION_BYTES = 16

@@ -20,10 +20,10 @@ from benchmarks.pruned_speed import (
     pruned,
     pruned_by_torch_pruning,
 )
-from tailor.allocation import BUDGET_MARGIN
-from tailor.budget import removed_macs_fraction
-from tailor.cost import original_shapes
-from tailor.steps.preparing import fresh
+from tailor.model.budget import removed_macs_fraction
+from tailor.model.cost import original_shapes
+from tailor.pruning.budget_solver import BUDGET_MARGIN
+from tailor.stage_execution.preparing import fresh
 from tests.benchmarks.looks import rows_in, run
 
 HAS_THEIRS = importlib.util.find_spec("torch_pruning") is not None

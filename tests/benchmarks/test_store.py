@@ -5,10 +5,10 @@ from pathlib import Path
 from benchmarks.store import GROUP_BY, make_parts
 from benchmarks.store_writers import STORES, rows_from
 from benchmarks.synthetic_run import write_synthetic_run
-from results.completeness import is_over, refuse_gaps
-from results.reader import load
-from results.schema import TABLES
-from sweeps.run_folder import RunFolder, open_run
+from results.store.completeness import is_over, refuse_gaps
+from results.store.reader import load
+from results.store.schema import TABLES
+from sweeps.run.run_folder import RunFolder, open_run
 
 
 def test_the_made_up_run_fills_every_table_and_the_same_seed_makes_the_same_rows(tmp_path: Path) -> None:

@@ -92,8 +92,8 @@ def put(folder: Path, contents: dict[str, bytes]) -> None:
 
 
 def _spec(folder: Path, content: bytes) -> bool:
-    from sweeps.plan import make_plan
-    from sweeps.spec import load_spec
+    from sweeps.planning.plan import make_plan
+    from sweeps.spec.spec import load_spec
 
     (folder / "spec.toml").write_bytes(content)
     make_plan(load_spec(folder / "spec.toml"))
@@ -102,14 +102,14 @@ def _spec(folder: Path, content: bytes) -> bool:
 
 def _of_sweeps() -> tuple[type[Exception], ...]:
     from sweeps.errors import RunFolderError, SpecError
-    from tailor.errors import ConfigError
+    from tailor.core.errors import ConfigError
 
     return SpecError, ConfigError, RunFolderError
 
 
 def _site(folder: Path, content: bytes) -> bool:
-    from hpc.script import script
-    from hpc.site import Need, read_site
+    from hpc.sites.site import Need, read_site
+    from hpc.slurm.script import script
 
     (folder / "site.toml").write_bytes(content)
     script(read_site(folder / "site.toml"), Need(log_folder=Path("/shared/logs")), ["true"])
@@ -132,15 +132,15 @@ def _trial(folder: Path, content: bytes) -> bool:
 
 
 def _of_tailor() -> tuple[type[Exception], ...]:
-    from tailor.errors import ConfigError
+    from tailor.core.errors import ConfigError
 
     return (ConfigError,)
 
 
 def _run(folder: Path, contents: dict[str, bytes]) -> bool:
-    from results.completeness import failed_trials, is_over, refuse_gaps
-    from results.reader import finished_trial_ids, load
-    from sweeps.run_folder import RunFolder, open_run
+    from results.store.completeness import failed_trials, is_over, refuse_gaps
+    from results.store.reader import finished_trial_ids, load
+    from sweeps.run.run_folder import RunFolder, open_run
 
     put(folder, contents)
     with load(folder) as run:
@@ -162,7 +162,7 @@ def _of_runs() -> tuple[type[Exception], ...]:
 def _stage(folder: Path, contents: dict[str, bytes]) -> bool:
     from safetensors.torch import load
 
-    from tailor.cache import Cache
+    from tailor.execution.cache import Cache
 
     put(folder, contents)
     (key,) = {Path(name).parent.name for name in contents}
@@ -174,7 +174,7 @@ def _stage(folder: Path, contents: dict[str, bytes]) -> bool:
 
 
 def _of_stages() -> tuple[type[Exception], ...]:
-    from tailor.cache import DamagedStage
+    from tailor.execution.cache import DamagedStage
 
     return (DamagedStage,)
 
@@ -182,9 +182,9 @@ def _of_stages() -> tuple[type[Exception], ...]:
 def _checkpoint(folder: Path, contents: dict[str, bytes]) -> bool:
     import torch
 
-    from tailor.averaging import WeightAverage
-    from tailor.checkpoint import Checkpoint
-    from tailor.distributed import join
+    from tailor.parallel.process_group import join
+    from tailor.training.checkpoint import Checkpoint
+    from tailor.training.weight_average import WeightAverage
 
     put(folder, contents)
     (name,) = contents
@@ -195,7 +195,7 @@ def _checkpoint(folder: Path, contents: dict[str, bytes]) -> bool:
 
 
 def _model(folder: Path, contents: dict[str, bytes]) -> bool:
-    from tailor.state import load_state
+    from tailor.model.state import load_state
 
     put(folder, contents)
     load_state(folder).build()
@@ -221,8 +221,8 @@ def _image(folder: Path, content: bytes) -> bool:
 
 
 def _slurm(_folder: Path, said: dict[str, bytes]) -> bool:
-    from hpc.init import ask_cluster, site_text
-    from hpc.slurm import Patience, jobs, queue
+    from hpc.slurm.first_site import ask_cluster, site_text
+    from hpc.slurm.jobs import Patience, jobs, queue
 
     patience = Patience(tries=1, pause_s=0.0)
     with _programs(said):
@@ -234,8 +234,8 @@ def _slurm(_folder: Path, said: dict[str, bytes]) -> bool:
 
 @contextmanager
 def _programs(said: dict[str, bytes]) -> Iterator[None]:
-    """SLURM's commands, as hpc.slurm starts them, that print what was drawn."""
-    from hpc import slurm
+    """SLURM's commands, as hpc.slurm.jobs starts them, that print what was drawn."""
+    from hpc.slurm import jobs
 
     class Program:
         returncode = 0
@@ -246,12 +246,12 @@ def _programs(said: dict[str, bytes]) -> Iterator[None]:
         def communicate(self, timeout: float) -> tuple[str, str]:  # noqa: ARG002
             return self.text, ""
 
-    before = slurm.subprocess
-    slurm.subprocess = SimpleNamespace(**vars(subprocess) | {"Popen": Program})  # type: ignore[assignment]
+    before = jobs.subprocess
+    jobs.subprocess = SimpleNamespace(**vars(subprocess) | {"Popen": Program})  # type: ignore[assignment]
     try:
         yield
     finally:
-        slurm.subprocess = before
+        jobs.subprocess = before
 
 
 TRIAL = b"""network = "digits_vgg"

@@ -17,7 +17,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from results.schema import TABLES
+from results.store.schema import TABLES
 from tests.slurm.disturbances import processes
 
 Row = Mapping[str, Any]

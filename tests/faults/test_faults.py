@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.faults import OnRay, go_on, record
-from results.durable import write_durably
+from results.store.durable import write_durably
 from tests.faults import slurm_lives
 from tests.faults.moments import Fault, How, Moment, Watch, moments_of
 from tests.faults.ray_lives import StruckRay

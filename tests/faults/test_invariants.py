@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from tailor.cache import Cache
+from tailor.execution.cache import Cache
 from tests.faults.invariants import OF_TRIALS, Violation, differences, processes_of, temporaries, violations
 from tests.faults.whole_files import EPOCHS, KEYS, TRIALS, write_trial
 

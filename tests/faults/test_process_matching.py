@@ -10,18 +10,18 @@ from tests.slurm.disturbances import module_run_by, processes
 
 FOLDER = "/home/a -c b's/clone-c/run"
 PYTHON = ["/opt/a -c b/bin/python3.11", "-P", "-u"]
-HEAD = [*PYTHON, "-m", "hpc.head", FOLDER, "--", "env", f"PYTHONPATH={FOLDER}/code", *PYTHON]
-DRIVER = ["-m", "sweeps.controller", FOLDER]
+HEAD = [*PYTHON, "-m", "hpc.cluster.head", FOLDER, "--", "env", f"PYTHONPATH={FOLDER}/code", *PYTHON]
+DRIVER = ["-m", "sweeps.commands.controller", FOLDER]
 
 
 @pytest.mark.parametrize(
     ("arguments", "module"),
     [
-        ([*PYTHON, "-m", "hpc.worker", FOLDER], "hpc.worker"),
-        ([*HEAD, *DRIVER], "hpc.head"),
-        ([*PYTHON, *DRIVER], "sweeps.controller"),
-        (["bash", "-c", 'exec "$@"', "worker", *PYTHON, "-m", "hpc.worker", FOLDER], None),
-        (["srun", "--unbuffered", *PYTHON, "-m", "hpc.worker", FOLDER], None),
+        ([*PYTHON, "-m", "hpc.cluster.worker", FOLDER], "hpc.cluster.worker"),
+        ([*HEAD, *DRIVER], "hpc.cluster.head"),
+        ([*PYTHON, *DRIVER], "sweeps.commands.controller"),
+        (["bash", "-c", 'exec "$@"', "worker", *PYTHON, "-m", "hpc.cluster.worker", FOLDER], None),
+        (["srun", "--unbuffered", *PYTHON, "-m", "hpc.cluster.worker", FOLDER], None),
         ([*PYTHON, f"{FOLDER}/-m"], None),
         ([*PYTHON, "-m"], None),
         ([""], None),

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from results.reader import load
+from results.store.reader import load
 from tests.faults.invariants import differences, violations
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -23,7 +23,7 @@ import os
 import subprocess
 from pathlib import Path
 
-from tailor.criteria import CRITERIA, Criterion
+from tailor.extend import CRITERIA, Criterion
 
 PLACE = os.environ["STRUCK_AT"]
 

@@ -1,7 +1,7 @@
 """A sweep of a second, launched by its real command in forks of a process that has all libraries imported already.
 
 Importing torch takes longer than the sweep, so launcher and ranks are forks instead of fresh programs. All else is the
-product's: the command line, the run's lock and folder, the ranks' loop (hpc.process_ranks.serve) and their pipe.
+product's: the command line, the run's lock and folder, the ranks' loop (hpc.ranks.process_ranks.serve) and their pipe.
 """
 
 import importlib
@@ -97,9 +97,9 @@ class TinySweep:
         return Launch(code, output.read_text(errors="replace"))
 
     def _be_launched(self, number: int, fault: Fault | None) -> int:
-        from hpc import process_ranks
-        from sweeps import launch
-        from tailor import runner
+        from hpc.ranks import process_ranks
+        from sweeps.commands import launch
+        from tailor.execution import runner
 
         os.chdir(self.folder)
         watch = Watch(self.folder, self.trace(number), fault)
@@ -113,9 +113,21 @@ class TinySweep:
 
 def warm_up() -> None:
     """Imports what launcher and ranks import, so that forks need not; starts no thread, which a fork would lack."""
-    for name in ("sweeps.driver", "sweeps.serial_site", "sweeps.relaunch", "sweeps.trial", "results.report"):
+    for name in (
+        "sweeps.driver.driver",
+        "sweeps.driver.serial_site",
+        "sweeps.run.relaunch",
+        "sweeps.worker.trial",
+        "results.report",
+    ):
         importlib.import_module(name)
-    for name in ("duckdb", "pyarrow.parquet", "tailor.friedman", "tailor.embedded_networks", "tests.faults.invariants"):
+    for name in (
+        "duckdb",
+        "pyarrow.parquet",
+        "tailor.data.friedman",
+        "tailor.networks.embedded",
+        "tests.faults.invariants",
+    ):
         importlib.import_module(name)
     import torch
 
@@ -159,7 +171,7 @@ def _rank_forker(watch: Watch) -> Callable[..., ForkedRank]:
 
 def _be_rank(numbers: tuple[int, ...], environment: dict[str, str], output: int, keep: tuple[int, ...]) -> NoReturn:
     """What a fresh rank's program does, without its imports: nothing of the launcher's is left but its memory."""
-    from hpc.process_ranks import serve
+    from hpc.ranks.process_ranks import serve
 
     try:
         os.setsid()

@@ -4,7 +4,7 @@ import json
 from datetime import UTC, datetime
 from pathlib import Path
 
-from results.writer import Writer
+from results.store.writer import Writer
 
 TRIALS = ("a" * 16, "b" * 16)
 POINTS, SAMPLES, EPOCHS = 2, 3, 2
@@ -60,7 +60,7 @@ def write_stage(cache: Path) -> None:
     import safetensors.torch
     import torch
 
-    from tailor.cache import Cache
+    from tailor.execution.cache import Cache
 
     tensors = safetensors.torch.save({"weight": torch.arange(6.0), "indices": torch.tensor([1, 2])})
     Cache(cache).write(KEYS[0], {"kind": "k", "info": {"epochs": [{"loss": 1.5}]}, "parents": []}, tensors)
@@ -70,9 +70,9 @@ def write_checkpoint(folder: Path) -> None:
     """The checkpoint of a model of one layer after two epochs."""
     import torch
 
-    from tailor.averaging import WeightAverage
-    from tailor.checkpoint import Checkpoint, Progress
-    from tailor.distributed import join
+    from tailor.parallel.process_group import join
+    from tailor.training.checkpoint import Checkpoint, Progress
+    from tailor.training.weight_average import WeightAverage
 
     model = torch.nn.Linear(3, 2)
     optimiser = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
@@ -84,10 +84,10 @@ def write_checkpoint(folder: Path) -> None:
 
 def write_model(folder: Path) -> None:
     """A saved sub-model."""
-    from tailor import networks
-    from tailor.catalog import NETWORKS
-    from tailor.state import ModelState, save_model, weights
+    from tailor.catalogue.networks import NETWORKS
+    from tailor.model.state import ModelState, save_model, weights
+    from tailor.networks import building
 
-    model = networks.build("friedman_mlp", 1, seed=0)
+    model = building.build("friedman_mlp", 1, seed=0)
     shape = NETWORKS["friedman_mlp"].input_shape
     save_model(ModelState(network="friedman_mlp", classes=1, input_shape=shape, tensors=weights(model)), folder)

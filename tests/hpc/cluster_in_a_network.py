@@ -14,8 +14,8 @@ from pathlib import Path
 
 import psutil
 
-from hpc.rendezvous import ClusterFolder, wait_until
-from hpc.site import Site
+from hpc.folders.cluster_folder import ClusterFolder, wait_until
+from hpc.sites.site import Site
 from tests.hpc.stranger import Port, ask, listening
 
 INTERFACE, ADDRESS = "mesh0", "10.79.0.1"
@@ -34,11 +34,11 @@ def main() -> None:
         subprocess.run(["ip", *words.split()], check=True)
     folder = ClusterFolder(Path(sys.argv[1]))
     folder.make(SITE, "demo")
-    head = _job("1", "hpc.head", str(folder.path), "--", "sleep", "3600")
+    head = _job("1", "hpc.cluster.head", str(folder.path), "--", "sleep", "3600")
     jobs = [head]
     try:
         told = wait_until(folder.head, LIMIT_S, "the head")
-        jobs.append(_job("2", "hpc.worker", str(folder.path), told.generation))
+        jobs.append(_job("2", "hpc.cluster.worker", str(folder.path), told.generation))
         programs = [psutil.Process(job.pid) for job in jobs]
         wait_until(lambda: _node_managers(programs), LIMIT_S, "two nodes that listen")
         token = folder.token.read_text()

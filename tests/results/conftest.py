@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from results.writer import Writer
+from results.store.writer import Writer
 
 CODE = "c0de" * 16
 START = datetime(2024, 5, 1, 12, 0, tzinfo=UTC)

@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from results.schema import TABLES
-from results.writer import Writer
+from results.store.schema import TABLES
+from results.store.writer import Writer
 
 IMAGES = 100
 START = datetime(2024, 5, 1, 12, 0, tzinfo=UTC)

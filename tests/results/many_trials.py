@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from results.writer import Writer
+from results.store.writer import Writer
 from tests.results.conftest import CODE, START, sha
 
 NETWORKS = ("vgg16", "resnet101")

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from hpc.slurm import QueuedJob, cancel, requeue, signal_steps
-from results.reader import load
-from sweeps.cluster_run import ClusterRun
-from sweeps.run_folder import RunFolder
+from hpc.slurm.jobs import QueuedJob, cancel, requeue, signal_steps
+from results.store.reader import load
+from sweeps.run.run_folder import RunFolder
+from sweeps.slurm.cluster_run import ClusterRun
 from tests.slurm.testbed import Testbed
 
 
@@ -31,15 +31,15 @@ class Disturber:
 
     def worker_killed(self) -> str | None:
         """The process of a worker's job is killed."""
-        return self._kill("hpc.worker")
+        return self._kill("hpc.cluster.worker")
 
     def driver_killed(self) -> str | None:
         """The driver is killed."""
-        return self._kill("sweeps.controller")
+        return self._kill("sweeps.commands.controller")
 
     def head_killed(self) -> str | None:
         """The process that holds head and driver is killed."""
-        return self._kill("hpc.head")
+        return self._kill("hpc.cluster.head")
 
     def controller_requeued(self) -> str | None:
         """An administrator queues the controller again."""

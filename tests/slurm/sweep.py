@@ -11,9 +11,9 @@ from typing import IO
 import duckdb
 
 from benchmarks.equality import Comparison, compare, points_of
-from results.reader import load
-from sweeps.cluster_run import ClusterRun
-from sweeps.run_folder import RunFolder
+from results.store.reader import load
+from sweeps.run.run_folder import RunFolder
+from sweeps.slurm.cluster_run import ClusterRun
 from tests.slurm.testbed import Testbed
 
 ROOT = Path(__file__).resolve().parents[2]

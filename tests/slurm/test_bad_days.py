@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from hpc.worker import HEAD_LIMIT_S
+from hpc.cluster.worker import HEAD_LIMIT_S
 from tests.slurm.sweep import SMALL, make_sweep, until
 from tests.slurm.testbed import Testbed
 from tests.slurm.unreliable import bad_day, calls

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from hpc.errors import SlurmError
-from hpc.site import Need, Site, read_site
-from hpc.slurm import JobState, cancel, jobs, submit
+from hpc.sites.site import Need, Site, read_site
+from hpc.slurm.jobs import JobState, cancel, jobs, submit
 from tests.slurm.testbed import Testbed
 
 HOSTILE = """it's "x" $(touch pwned) # é"""

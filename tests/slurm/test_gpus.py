@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from hpc.slurm import cancel, jobs
+from hpc.slurm.jobs import cancel, jobs
 from tests.slurm.sweep import make_sweep, until
 from tests.slurm.testbed import Testbed
 
@@ -21,7 +21,7 @@ import os
 import socket
 from pathlib import Path
 
-from tailor.criteria import CRITERIA, Criterion
+from tailor.extend import CRITERIA, Criterion
 
 CRITERIA.add("sees", Criterion(compute=print, source="a test"))
 if "RANK" in os.environ:  # not where the sweep is planned

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from hpc.slurm import queue
+from hpc.slurm.jobs import queue
 from tests.slurm.disturbances import folders_of_nodes, left_behind
 from tests.slurm.sweep import SMALL, Sweep, make_sweep, until
 from tests.slurm.testbed import Testbed
@@ -72,7 +72,9 @@ def test_secrets_are_the_users_alone(finished: Sweep) -> None:
 def test_what_ran_is_the_runs_own_copy_of_the_code(finished: Sweep) -> None:
     digest = json.loads(finished.run.provenance.read_text())["code_digest"]
     (text,) = [
-        path.read_text() for path in (finished.run.cluster / "logs").glob("*.sh") if "hpc.head" in path.read_text()
+        path.read_text()
+        for path in (finished.run.cluster / "logs").glob("*.sh")
+        if "hpc.cluster.head" in path.read_text()
     ]
     assert f"code/{digest[:12]}" in text
     places = finished.rows("SELECT DISTINCT detail FROM events WHERE kind = 'controller_started'")

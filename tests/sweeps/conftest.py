@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from results.writer import Writer
-from sweeps.run_folder import RunFolder
+from results.store.writer import Writer
+from sweeps.run.run_folder import RunFolder
 
 ROOT = Path(__file__).resolve().parents[2]
 Command = Callable[..., subprocess.CompletedProcess[str]]

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from sweeps.plan import Plan, PlannedTrial
-from sweeps.provenance import provenance
-from sweeps.resources import Resources
-from sweeps.run_folder import RunFolder, create_run
-from tailor.walk import PlannedStage
+from sweeps.planning.plan import Plan, PlannedTrial
+from sweeps.run.provenance import provenance
+from sweeps.run.run_folder import RunFolder, create_run
+from sweeps.spec.resources import Resources
+from tailor.execution.dry_run import PlannedStage
 
 SOURCES = {Path("fake.py"): b""}
 

@@ -13,7 +13,7 @@ from typing import Any
 
 
 class FakeRank:
-    """begin / advance / close, as sweeps.trial.TrialRank."""
+    """begin / advance / close, as sweeps.worker.trial.TrialRank."""
 
     def __init__(self) -> None:
         self._rank = int(os.environ["RANK"])

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from tailor.cache import Cache
-from tailor.config import TrialConfig
-from tailor.distributed import Ranks, join
-from tailor.runner import StageEvent, run_trial
-from tailor.state import ModelState
+from tailor.config.trial import TrialConfig
+from tailor.execution.cache import Cache
+from tailor.execution.runner import StageEvent, run_trial
+from tailor.model.state import ModelState
+from tailor.parallel.process_group import Ranks, join
 from tests.tailor.trials import short_trial
 
 

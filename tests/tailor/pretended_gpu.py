@@ -16,7 +16,7 @@ from torch.utils import backend_registration
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
-from tailor.distributed import Ranks
+from tailor.parallel.process_group import Ranks
 
 aten = torch.ops.aten
 NAME = "pretended"

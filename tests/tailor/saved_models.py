@@ -5,12 +5,13 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from tailor import networks, surgery
-from tailor.catalog import NETWORKS
-from tailor.data import generator
-from tailor.groups import groups
+from tailor.catalogue.networks import NETWORKS
+from tailor.data.task_data import generator
+from tailor.model.state import ModelState, Pixels
+from tailor.networks import building
+from tailor.pruning import surgery
+from tailor.pruning.groups import groups
 from tailor.stages import GroupRule
-from tailor.state import ModelState, Pixels
 
 EMBEDDED = {"digits_vgg": (1, 8, 8), "digits_vgg_bn": (1, 8, 8), "digits_resnet": (1, 8, 8), "friedman_mlp": (10,)}
 TORCHVISION = {"mobilenet_v2": (3, 64, 64), "resnet18": (3, 64, 64)}
@@ -19,11 +20,11 @@ TORCHVISION = {"mobilenet_v2": (3, 64, 64), "resnet18": (3, 64, 64)}
 def pruned(network: str) -> ModelState:
     """A network with about six of ten filters left, a factor at each layer, pixels of its own, and measured norms."""
     shape, draw = (EMBEDDED | TORCHVISION)[network], generator(0, "test saved")
-    tensors = networks.build(network, 5, seed=0).state_dict()
+    tensors = building.build(network, 5, seed=0).state_dict()
     head = f"{NETWORKS[network].head}.weight"
     tensors[head] = torch.randn(tensors[head].shape, generator=draw)
     whole = ModelState(network=network, classes=5, input_shape=shape, tensors=tensors)
-    found = groups(networks.skeleton(network, 5), shape, GroupRule(residual="coupled", linear=True))
+    found = groups(building.skeleton(network, 5), shape, GroupRule(residual="coupled", linear=True))
     stays = {g.name: torch.rand(g.filters, generator=draw) < 0.6 for g in found}
     kept = {name: mask.nonzero().flatten() if mask.any() else torch.tensor([0]) for name, mask in stays.items()}
     slimmed = surgery.slim(whole, kept, found)

@@ -9,17 +9,18 @@ from typing import Any
 import pytest
 import torch
 
-from tailor import surgery
-from tailor.allocations import ALLOCATIONS
-from tailor.budget import original_macs
-from tailor.cache import Cache
-from tailor.catalog import DATASETS, NETWORKS
-from tailor.config import parse_trial
-from tailor.criteria import CRITERIA, Criterion
-from tailor.imports import load
-from tailor.methods import METHODS
-from tailor.runner import StageEvent
-from tailor.walk import walk
+from tailor.catalogue.datasets import DATASETS
+from tailor.catalogue.networks import NETWORKS
+from tailor.config.allocations import ALLOCATIONS
+from tailor.config.parsing import parse_trial
+from tailor.config.trial import METHODS
+from tailor.execution.cache import Cache
+from tailor.execution.dry_run import walk
+from tailor.execution.plugins import load
+from tailor.execution.runner import StageEvent
+from tailor.model.budget import original_macs
+from tailor.pruning import surgery
+from tailor.pruning.criteria import CRITERIA, Criterion
 from tests.tailor.trials import SHORT
 
 Run = Callable[..., list[StageEvent]]
@@ -37,7 +38,7 @@ def bring(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str, str
 
     def load_page(page: str, file: str) -> dict[str, Any]:
         for registry in (CRITERIA, METHODS, NETWORKS, DATASETS):
-            monkeypatch.setattr(registry, "_records", dict(registry._records))  # type: ignore[attr-defined]
+            monkeypatch.setattr(registry, "_records", dict(registry))  # type: ignore[attr-defined]
         (tmp_path / file).write_text(block(page, "python"))
         load(tmp_path / file)
         assert f"--import {file}\n" in block(page, "console")

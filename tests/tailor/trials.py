@@ -4,8 +4,9 @@ from typing import Any
 
 import torch
 
-from tailor.catalog import DataInfo
-from tailor.config import TrialConfig, parse_trial
+from tailor.catalogue.datasets import DataInfo
+from tailor.config.parsing import parse_trial
+from tailor.config.trial import TrialConfig
 
 NETWORKS = ("digits_vgg", "digits_resnet")
 SHORT = {"source": {"epochs": 3}, "optimisation": {"epochs": 2, "head_epochs": 2}}

@@ -10,19 +10,19 @@ from pathlib import Path
 
 import torch
 
-from tailor.cache import Cache
-from tailor.config import TrialConfig
-from tailor.distributed import join
-from tailor.runner import StageEvent, run_trial
+from tailor.config.trial import TrialConfig
+from tailor.execution.cache import Cache
+from tailor.execution.runner import StageEvent, run_trial
+from tailor.parallel.process_group import join
 
 PROGRAM = """
 import sys
 from pathlib import Path
 import torch
-from tailor.cache import Cache
-from tailor.config import TrialConfig
-from tailor.distributed import join, leave
-from tailor.runner import run_trial
+from tailor.execution.cache import Cache
+from tailor.config.trial import TrialConfig
+from tailor.parallel.process_group import join, leave
+from tailor.execution.runner import run_trial
 from tests.tailor.two_ranks import leave_no_thread
 
 torch.set_num_threads(1)

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tailor.errors import ConfigError
-from tailor.prepare import arrays, manifest
+from tailor.catalogue import manifest
+from tailor.catalogue.manifest import ARRAY_FILES, IMAGES_FILE
+from tailor.core.errors import ConfigError
+from tailor.prepare import arrays
 from tailor.prepare.decode import decode
 from tailor.prepare.duplicates import Pair, fingerprints, pairs
-from tailor.prepare.manifest import ARRAY_FILES, IMAGES_FILE
 from tests.tailor.prepare.pictures import class_folders, data, encoded, picture, prepare
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
-from tailor.errors import ConfigError
+from tailor.core.errors import ConfigError
 from tailor.prepare.folder import list_folder
 from tailor.prepare.layouts import LAYOUTS
 from tailor.prepare.listing import Listing

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from tailor.errors import ConfigError
-from tailor.prepare import manifest
+from tailor.catalogue import manifest
+from tailor.core.errors import ConfigError
 from tailor.prepare.arrays import Arrays, image_tensor, load
 from tailor.prepare.decode import decode
 from tests.tailor.prepare.pictures import class_folders, encoded, fill, pack, prepare
@@ -238,7 +238,7 @@ def test_caltech_leaves_60_images_of_each_class_to_train_on(tmp_path: Path) -> N
 
 
 def test_planning_needs_neither_torch_nor_numpy() -> None:
-    program = "import sys; import tailor.prepare.manifest, tailor.prepare.command; print(sorted(sys.modules))"
+    program = "import sys; import tailor.catalogue.manifest, tailor.commands.data; print(sorted(sys.modules))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     for module in ("torch", "numpy", "PIL", "rich", "scipy"):
         assert f"'{module}'" not in done.stdout

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tailor.errors import ConfigError
-from tailor.prepare import manifest
+from tailor.catalogue import manifest
+from tailor.core.errors import ConfigError
 from tailor.prepare.chunks import CHUNK_IMAGES, Decoding, decode_files
 from tailor.prepare.listing import ImageFile
 from tailor.prepare.workspace import workspace

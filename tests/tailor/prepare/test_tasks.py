@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tailor.errors import ConfigError
+from tailor.core.errors import ConfigError
 from tailor.prepare.listing import ImageFile, Listing
 from tailor.prepare.tasks import SplitRule, TaskFiles, cut
 

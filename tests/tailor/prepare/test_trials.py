@@ -10,13 +10,13 @@ import safetensors.torch
 import torch
 from scipy.io import savemat
 
-from tailor import networks
 from tailor.__main__ import main
-from tailor.cache import Cache
-from tailor.config import parse_trial
+from tailor.config.parsing import parse_trial
+from tailor.execution.cache import Cache
+from tailor.execution.runner import StageEvent
+from tailor.networks import building
+from tailor.networks.pretrained import sha256_of
 from tailor.prepare.layouts import LAYOUTS
-from tailor.pretrained import sha256_of
-from tailor.runner import StageEvent
 from tests.tailor.prepare.pictures import class_folders, fill, pack, prepare
 from tests.tailor.prepare.test_layouts import matlab_cells
 
@@ -69,7 +69,7 @@ def test_the_published_systems_run_on_a_folder_of_images(
 
 @pytest.mark.slow
 def test_weights_of_a_file_and_random_crops(root: Path, run: Run, shared_cache: Cache, tmp_path: Path) -> None:
-    weights = networks.build("resnet18", 7, seed=5).state_dict()
+    weights = building.build("resnet18", 7, seed=5).state_dict()
     path = tmp_path / "resnet18.safetensors"
     safetensors.torch.save_file(weights, path)
     source = {
@@ -86,7 +86,7 @@ def test_weights_of_a_file_and_random_crops(root: Path, run: Run, shared_cache: 
     images = torch.rand(2, 3, 28, 28, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         found = loaded.build().eval()(images * 2 - 1)  # data come in [-1, 1]
-        plain = networks.rebuild("resnet18", 7, loaded.tensors).eval()
+        plain = building.rebuild("resnet18", 7, loaded.tensors).eval()
         mean, std = (torch.tensor(source[name])[:, None, None] for name in ("pixel_mean", "pixel_std"))
         torch.testing.assert_close(found, plain((images - mean) / std), rtol=1e-4, atol=1e-5)
 
@@ -172,7 +172,7 @@ def test_every_layout_goes_the_whole_way() -> None:
 @pytest.fixture(scope="module")
 def resnet18_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("weights") / "resnet18.safetensors"
-    safetensors.torch.save_file(networks.build("resnet18", 7, seed=5).state_dict(), path)
+    safetensors.torch.save_file(building.build("resnet18", 7, seed=5).state_dict(), path)
     return path
 
 

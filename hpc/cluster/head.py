@@ -1,0 +1,205 @@
+"""The job of a controller: a Ray head, and beside it the command that uses the cluster.
+
+    python -m hpc.cluster.head CLUSTER_FOLDER -- COMMAND
+
+The command finds the cluster by `GENERATION_VARIABLE` and Ray's own variables. When it ends, the cluster ends. Killed,
+or ended with the code AGAIN, it is started again; when the head dies, or the job's walltime is near, the job is queued
+again, and both begin anew. A head that does not start is tried `HEAD_TRIES` times; then this ends with AGAIN, and the
+sweep is to be launched again.
+"""
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from hpc.cluster.worker import Warnings
+from hpc.errors import ClusterError, HeadStartError, SlurmError
+from hpc.folders.cluster_folder import ClusterFolder, Head, wait_until
+from hpc.folders.leftovers import guarded_folder, rays_own
+from hpc.ray.node import Allocation, RayNode, allocation, own_address, ray_environment
+from hpc.slurm.jobs import requeue
+
+GENERATION_VARIABLE = "TRANSTAILOR_GENERATION"
+START_LIMIT_S = 120.0  # of a head, in each try
+HEAD_TRIES = 3
+CHECK_S = 0.5
+END_LIMIT_S = 30.0  # for the command to come to a clean end
+RESTART_PAUSE_S = 1.0
+SHORT_S = 60.0
+MAX_SHORT_RUNS = 5  # in a row, of a command that is started again; then starting it is of no use
+MISTAKE = 2
+AGAIN = 75  # EX_TEMPFAIL: of the command, to be started again; of this process, that SLURM or a launch will do it
+_PR_SET_PDEATHSIG = 1
+
+
+def main() -> int:
+    """Run head and command; returns the exit code of the command."""
+    place = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
+    if place != 2 or len(sys.argv) < 4:
+        print("type: python -m hpc.cluster.head CLUSTER_FOLDER -- COMMAND", file=sys.stderr)
+        return MISTAKE
+    folder, command = ClusterFolder(Path(sys.argv[1])), sys.argv[place + 1 :]
+    warnings = Warnings()
+    try:
+        code = serve(folder, command, warnings)
+    except HeadStartError as error:
+        print(f"{error}; launch the sweep again to go on", flush=True)  # a launch that follows shows this log's end
+        return AGAIN
+    except ClusterError as error:
+        print(error, file=sys.stderr, flush=True)
+        return MISTAKE
+    if code is not None:
+        return code
+    if warnings.is_now:  # SLURM ends this job, or has queued it again already
+        return AGAIN
+    return _queue_again()
+
+
+def serve(folder: ClusterFolder, command: Sequence[str], warnings: Warnings, *, tries: int = HEAD_TRIES) -> int | None:
+    """Runs head and command; the exit code of the command, None if it was cut off and both have to begin anew.
+
+    Args:
+        folder: where the jobs meet.
+        command: uses the cluster.
+        warnings: what SLURM says to this job.
+        tries: how often a head may be started until one listens.
+
+    Raises:
+        HeadStartError: none did.
+        ClusterError: this is no job of SLURM, or it ends.
+    """
+    # The controller runs no trials: Ray places nothing on a node without CPUs and GPUs.
+    given = replace(allocation(os.environ), gpus=0)
+    address = own_address(folder.site().network_interface)
+    faults: list[HeadStartError] = []
+    while len(faults) < tries:
+        try:
+            return _serve_once(folder, command, warnings, given, address)
+        except HeadStartError as error:
+            faults.append(error)
+            print(f"start {len(faults)} of at most {tries}: {error}", flush=True)
+            if warnings.is_near:
+                return None
+        time.sleep(RESTART_PAUSE_S)
+    raise HeadStartError(f"no Ray head started in {tries} tries; of the last: {faults[-1]}")
+
+
+def _serve_once(
+    folder: ClusterFolder, command: Sequence[str], warnings: Warnings, given: Allocation, address: str
+) -> int | None:
+    """As `serve`, with one head, on ports that the kernel chooses for it."""
+    generation = uuid.uuid4().hex
+    logs = folder.logs / f"ray-head-{generation[:8]}"
+    with guarded_folder(Path(os.environ.get("TMPDIR", "/tmp"))) as temporary:
+        options = ["--head", "--port=0", "--num-cpus=0", "--num-gpus=0", "--include-dashboard=false"]
+        node = RayNode(given, temporary, folder.token, address, options, drain_s=0)
+        try:
+            listens_at = _address(node, temporary, logs, warnings)
+            folder.set_head(Head(address=listens_at, generation=generation, job=given.job))
+            print(f"Ray head {generation} listens at {listens_at}", flush=True)
+            environment = os.environ | ray_environment(folder.token, temporary) | {GENERATION_VARIABLE: generation}
+            code = _run(command, environment, node, warnings)
+            if code is None and node.has_ended():
+                print(f"the Ray head {node.told_end(logs)}", flush=True)
+            return code
+        finally:
+            folder.unset_head(generation)
+            node.kill()
+
+
+def _address(node: RayNode, temporary: Path, logs: Path, warnings: Warnings) -> str:
+    """Where the head listens, as soon as it does; of one that does not, Ray's logs are kept as the folder `logs`."""
+
+    def found() -> str | None:
+        if warnings.is_now:
+            raise ClusterError("SLURM ended the job while the Ray head started")
+        if node.has_ended():
+            raise ClusterError("the Ray head ended while it started")
+        file = rays_own(temporary) / "ray_current_cluster"  # Ray writes it when the head listens
+        return (file.read_text().strip() or None) if file.exists() else None
+
+    try:
+        return wait_until(found, START_LIMIT_S, "the Ray head to listen")
+    except ClusterError as error:
+        if warnings.is_now:
+            raise
+        raise HeadStartError(f"{error}; its own words are above and in {node.keep_logs(logs)}") from error
+
+
+def _run(command: Sequence[str], environment: dict[str, str], node: RayNode, warnings: Warnings) -> int | None:
+    short_runs = 0
+    while short_runs < MAX_SHORT_RUNS:
+        began_s = time.monotonic()
+        code = _run_once(command, environment, node, warnings)
+        if code is None or 0 <= code != AGAIN:
+            return code
+        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else "cannot go on"
+        print(f"the command {how}: it is started again", flush=True)
+        short_runs = short_runs + 1 if time.monotonic() - began_s < SHORT_S else 0
+        time.sleep(RESTART_PAUSE_S)
+    raise ClusterError(
+        f"the command ended within {SHORT_S:g} s {MAX_SHORT_RUNS} times in a row; see what it said above"
+    )
+
+
+def _run_once(command: Sequence[str], environment: dict[str, str], node: RayNode, warnings: Warnings) -> int | None:
+    """Its exit code, negative if it was killed; None if head or job end before it."""
+    process = _start(command, environment)
+    try:
+        while process.poll() is None:
+            if warnings.is_near or warnings.is_now or node.has_ended():
+                return None
+            time.sleep(CHECK_S)
+    finally:
+        _end(process, at_once=warnings.is_now)
+    return process.returncode
+
+
+def _start(command: Sequence[str], environment: dict[str, str]) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        command, env=environment, stdin=subprocess.DEVNULL, start_new_session=True, preexec_fn=_end_with_parent
+    )
+
+
+def _end_with_parent() -> None:
+    """In the child, before it becomes the command: the kernel kills it when this process ends, however that comes."""
+    for number in (signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)  # SLURM's warning reaches all processes; the parent acts on it
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _end(process: subprocess.Popen[bytes], *, at_once: bool) -> None:
+    """Lets the command come to a clean end, in a limited time."""
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(1.0 if at_once else END_LIMIT_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _queue_again() -> int:
+    """Lets SLURM start this job once more; its number stays."""
+    job = os.environ["SLURM_JOB_ID"]
+    print(f"job {job} is queued again", flush=True)
+    try:
+        requeue(job)
+    except SlurmError as error:
+        print(f"{error}; launch the sweep again to go on", file=sys.stderr, flush=True)
+        return AGAIN
+    time.sleep(END_LIMIT_S)  # SLURM ends this process within that time
+    return AGAIN
+
+
+if __name__ == "__main__":
+    code = main()
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR2])  # Python gives up its handlers before it has ended
+    sys.exit(code)

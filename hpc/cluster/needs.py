@@ -1,0 +1,88 @@
+"""What the ranks of a trial take of a node, and what the jobs of a sweep ask for. Without Ray."""
+
+import sys
+from dataclasses import dataclass
+
+from hpc.cluster.scaling import Limits
+from hpc.errors import SiteError
+from hpc.folders.cluster_folder import ClusterFolder
+from hpc.sites.site import Need, Site
+
+START_LIMIT_S = 300.0  # a worker that has started in SLURM and has not joined Ray after that time is given up
+
+
+@dataclass(frozen=True, kw_only=True)
+class RankNeed:
+    """What one rank takes of a node, and how many ranks act together."""
+
+    ranks: int
+    cpus_per_rank: int
+    gpus_per_rank: float = 0.0
+
+    def places(self, cpus: float, gpus: float) -> int:
+        """How many ranks fit where so much is."""
+        by_cpus = int(cpus // self.cpus_per_rank)
+        return by_cpus if self.gpus_per_rank == 0 else min(by_cpus, int(gpus / self.gpus_per_rank + 1e-9))
+
+
+def limits_of(site: Site, need: RankNeed) -> Limits:
+    """What `decide` has to keep to at a site.
+
+    Raises:
+        SiteError: a trial of that need does not fit, or the walltime leaves no time to drain.
+    """
+    places = need.places(site.cpus_per_node, site.gpus_per_node)
+    max_workers = (site.limits.max_jobs or sys.maxsize // 2) - (site.limits.max_jobs is not None)  # less the controller
+    span = 1 if places >= need.ranks else -(-need.ranks // max(places, 1))
+    if places == 0 or span > max_workers:
+        raise SiteError(
+            f"a trial of {need.ranks} ranks, each on {need.cpus_per_rank} CPUs and {need.gpus_per_rank:g} GPUs, does "
+            f"not fit: a node has {site.cpus_per_node} CPUs and {site.gpus_per_node} GPUs, and limits.max_jobs = "
+            f"{site.limits.max_jobs} leaves {max(0, max_workers)} workers; change [resources] of the spec, or the site"
+        )
+    try:
+        return Limits(
+            max_workers=max_workers,
+            walltime_s=site.walltime_min * 60.0,
+            drain_before_s=site.drain_before_s,
+            successor_lead_s=site.drain_before_s,  # the queue's wait is not known
+            idle_s=site.idle_s,
+            start_limit_s=START_LIMIT_S,
+            slots_per_worker=max(1, places // need.ranks),
+            workers_per_slot=span,
+            gpu_hours_left=site.limits.gpu_hours_per_sweep,
+            gpu_hours_per_worker=gpus_of_worker(site, need) * site.walltime_min / 60,
+        )
+    except ValueError as error:
+        raise SiteError(f"the site's walltime_min = {site.walltime_min}: {error}") from error
+
+
+def gpus_of_worker(site: Site, need: RankNeed) -> int:
+    """GPUs of a worker: all of its node, or none for trials that need none."""
+    return site.gpus_per_node if need.gpus_per_rank else 0
+
+
+def worker_need(site: Site, need: RankNeed, folder: ClusterFolder, name: str) -> Need:
+    """What a worker's job asks for: a whole node as the site describes it, without its GPUs where none is needed."""
+    return Need(
+        log_folder=folder.logs,
+        job_name=name,
+        gpus=gpus_of_worker(site, need),
+        signal_before_s=site.drain_before_s,
+        requeue=False,  # a lost one is replaced by a new job: at once, and where there is room
+    )
+
+
+def controller_need(site: Site, folder: ClusterFolder, name: str) -> Need:
+    """What the controller's job asks for."""
+    own = site.controller
+    return Need(
+        log_folder=folder.logs,
+        job_name=name,
+        cpus=min(own.cpus, site.cpus_per_node),
+        memory_gb=min(own.memory_gb, site.memory_gb or own.memory_gb),
+        gpus=0,
+        walltime_min=own.walltime_min or site.walltime_min,
+        signal_before_s=site.drain_before_s,
+        requeue=True,
+    )

@@ -1,0 +1,57 @@
+"""The nodes of a Ray cluster that workers' jobs hold, as a driver of it sees them."""
+
+import logging
+from dataclasses import dataclass
+
+import ray
+
+from hpc.cluster.needs import RankNeed
+from hpc.errors import ClusterError
+from hpc.ray.node import JOB_LABEL
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerNode:
+    """A Ray node with a worker's job."""
+
+    id: str
+    host: str
+    alive: bool
+    places: int
+    busy: bool
+    death: str = ""  # what Ray says of it
+
+
+def worker_nodes(need: RankNeed) -> dict[str, WorkerNode]:
+    """The nodes of Ray that hold workers' jobs, dead ones included, by the job's id."""
+    free = ray._private.state.available_resources_per_node()  # type: ignore[no-untyped-call]
+    nodes = {}
+    for node in ray.nodes():  # type: ignore[no-untyped-call]
+        job, whole, left = node["Labels"].get(JOB_LABEL), node["Resources"], free.get(node["NodeID"], {})
+        if job is None or (node["Alive"] and "node:__internal_head__" in whole):
+            continue
+        busy = any(left.get(name, 0.0) < whole.get(name, 0.0) for name in ("CPU", "GPU"))
+        if job in nodes and not node["Alive"]:
+            continue
+        nodes[job] = WorkerNode(
+            id=node["NodeID"],
+            host=node["NodeManagerHostname"],
+            alive=node["Alive"],
+            places=need.places(whole.get("CPU", 0.0), whole.get("GPU", 0.0)),
+            busy=busy,
+            death=node.get("DeathReasonMessage", ""),
+        )
+    return nodes
+
+
+def connect(address: str) -> None:
+    """Makes this process a driver of the cluster at `address`, on whose head it runs.
+
+    Raises:
+        ClusterError: the head does not answer.
+    """
+    try:
+        own = address.rpartition(":")[0]
+        ray.init(address=address, _node_ip_address=own, log_to_driver=False, logging_level=logging.ERROR)
+    except (ConnectionError, RuntimeError) as error:
+        raise ClusterError(f"the Ray head at {address} does not answer: {error}") from error

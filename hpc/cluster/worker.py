@@ -1,0 +1,128 @@
+"""The job of a worker: one Ray node that serves one head, and ends with it.
+
+    python -m hpc.cluster.worker CLUSTER_FOLDER GENERATION
+
+It ends by itself when its head is gone, when it was drained, and some time after SLURM's warning of its end; its last
+line says which. A node that ends otherwise is a fault: the exit code is 1, and Ray's own logs are kept.
+"""
+
+import signal
+
+if __name__ == "__main__":  # before all that takes time: a warning is kept until `Warnings` listens
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR2])
+
+import argparse
+import os
+import sys
+import time
+from pathlib import Path
+from types import FrameType
+
+from hpc.errors import ClusterError
+from hpc.folders.cluster_folder import POLL_S, ClusterFolder, Head, wait_until
+from hpc.folders.leftovers import guarded_folder
+from hpc.ray.node import RayNode, allocation, own_address
+
+HEAD_LIMIT_S = 300.0
+CHECK_S = 1.0
+WANTED_LIMIT_S = 10.0  # between the end of a node and the last sign that it was wanted
+SUCCESS, FAILED = 0, 1
+
+
+class Warnings:
+    """What SLURM said to this job: that its end is near (USR2), or that it is now (TERM)."""
+
+    def __init__(self) -> None:
+        self.is_near = self.is_now = False
+        signal.signal(signal.SIGUSR2, self._near)
+        signal.signal(signal.SIGTERM, self._now)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGUSR2])
+
+    def _near(self, _number: int, _frame: FrameType | None) -> None:
+        self.is_near = True
+
+    def _now(self, _number: int, _frame: FrameType | None) -> None:
+        self.is_now = True
+
+
+def main() -> int:
+    """Serve until one of the ends comes; returns the exit code."""
+    parser = argparse.ArgumentParser(description="The job of a worker.", allow_abbrev=False)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("generation")
+    options = parser.parse_args()
+    folder = ClusterFolder(options.folder)
+    warnings = Warnings()
+    try:
+        print(f"this worker ends: {serve(folder, options.generation, warnings)}", flush=True)
+    except ClusterError as error:
+        print(error, file=sys.stderr, flush=True)
+        return FAILED
+    return SUCCESS
+
+
+def serve(folder: ClusterFolder, generation: str, warnings: Warnings) -> str:
+    """Runs the node until its end is wanted; returns by whom and why.
+
+    Raises:
+        ClusterError: there is no such head, the job cannot have a node, or the node ended and nobody wanted that.
+    """
+    head, given, site = _head(folder, generation, warnings), allocation(os.environ), folder.site()
+    options = [f"--address={head.address}", f"--num-cpus={given.cpus}", f"--num-gpus={given.gpus}"]
+    address = own_address(site.network_interface)
+    drain_s = max(1.0, site.drain_before_s - 5.0)
+    with guarded_folder(Path(os.environ.get("TMPDIR", "/tmp"))) as temporary:
+        node = RayNode(given, temporary, folder.token, address, options, drain_s=drain_s)
+        try:
+            return _watch(node, folder, generation, warnings, given.job)
+        finally:
+            node.kill()
+
+
+def _head(folder: ClusterFolder, generation: str, warnings: Warnings) -> Head:
+    def found() -> Head | None:
+        if warnings.is_near or warnings.is_now:
+            raise ClusterError("SLURM warned this job of its end before it had joined a head")
+        head = folder.head()
+        if head is not None and head.generation != generation:
+            raise ClusterError(f"the head that this job was for has ended; now there is one of job {head.job}")
+        return head
+
+    return wait_until(found, HEAD_LIMIT_S, f"the Ray head {generation}; its log is the controller's, in {folder.logs}")
+
+
+def _watch(node: RayNode, folder: ClusterFolder, generation: str, warnings: Warnings, job: str) -> str:
+    """As `serve`, for a node that was started."""
+    is_drained = False
+    while not node.has_ended():
+        if why := _why_now(folder, generation, warnings):
+            return why
+        if warnings.is_near and not is_drained:
+            node.drain()
+            is_drained = True
+        time.sleep(CHECK_S)
+    if is_drained:
+        return "SLURM warned of the job's end, and the node was drained"
+    end_s = time.monotonic() + WANTED_LIMIT_S
+    while time.monotonic() < end_s:
+        if folder.is_let_go(job):
+            return "the driver has let the node go"
+        if why := _why_now(folder, generation, warnings):
+            return why
+        time.sleep(POLL_S)
+    told = node.told_end(folder.logs / f"ray-worker-{job}")
+    raise ClusterError(f"the Ray node of job {job} was not to end, and {told}")
+
+
+def _why_now(folder: ClusterFolder, generation: str, warnings: Warnings) -> str | None:
+    """Why the worker is to end at once; None if it is not."""
+    head = folder.head()
+    if head is None or head.generation != generation:
+        return "its head has ended"
+    return "SLURM ends the job" if warnings.is_now else None
+
+
+if __name__ == "__main__":
+    code = main()
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR2])  # Python gives up its handlers before it has ended
+    sys.exit(code)

@@ -1,0 +1,1 @@
+"""Folders that jobs share or leave behind."""

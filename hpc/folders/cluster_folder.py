@@ -1,0 +1,180 @@
+"""Where the jobs of one cluster meet: small files in a shared folder, each of them whole or absent.
+
+cluster/            mode 0700
+    token           the secret that every process of the cluster shows (0600); in no command line, in no job's text
+    site.json       the site as it was at the launch
+    head.json       where the Ray head listens and which start of it this is; absent while there is none
+    stop            somebody asked the sweep to stop
+    let_go/JOB      the driver lets that worker's node end
+    logs/           what the jobs print
+"""
+
+import json
+import os
+import secrets
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from hpc.errors import ClusterError
+from hpc.sites.site import Site
+
+POLL_S = 0.2
+Found = TypeVar("Found")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Head:
+    """A Ray head that listens."""
+
+    address: str  # "ip:port"
+    generation: str  # differs for each start of a head; workers serve one generation alone
+    job: str  # SLURM's id of the job that holds it
+
+
+@dataclass(frozen=True)
+class ClusterFolder:
+    """The files by which the jobs of one cluster find each other."""
+
+    path: Path
+
+    @property
+    def token(self) -> Path:
+        """The cluster's secret."""
+        return self.path / "token"
+
+    @property
+    def logs(self) -> Path:
+        """Where the jobs' outputs and texts are."""
+        return self.path / "logs"
+
+    @property
+    def stop(self) -> Path:
+        """Is there once a stop was asked for."""
+        return self.path / "stop"
+
+    @property
+    def _site(self) -> Path:
+        return self.path / "site.json"
+
+    @property
+    def _head(self) -> Path:
+        return self.path / "head.json"
+
+    @property
+    def _name(self) -> Path:
+        return self.path / "name"
+
+    @property
+    def _let_go(self) -> Path:
+        return self.path / "let_go"
+
+    def make(self, site: Site, name: str) -> None:
+        """Makes the folder and its secret; one that is there keeps its secret and its name.
+
+        Args:
+            site: written down, so that jobs that wait see no later change of its file.
+            name: what the names of the cluster's jobs begin with; some random digits are added.
+        """
+        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.path.chmod(0o700)
+        self.logs.mkdir(exist_ok=True)
+        if not self.token.exists():
+            write_whole(self.token, secrets.token_hex(32), mode=0o600)
+        if not self._name.exists():
+            write_whole(self._name, f"{name}-{uuid.uuid4().hex[:8]}")
+        write_whole(self._site, site.model_dump_json())
+
+    @property
+    def name(self) -> str:
+        """What the names of this cluster's jobs begin with; no other cluster has it.
+
+        Raises:
+            ClusterError: the folder is no cluster's.
+        """
+        return self._read(self._name)
+
+    @property
+    def controller_name(self) -> str:
+        """The name of the controller's job."""
+        return f"{self.name}-controller"
+
+    @property
+    def worker_prefix(self) -> str:
+        """What the names of the workers' jobs begin with, of all generations."""
+        return f"{self.name}-worker-"
+
+    def worker_name(self, generation: str) -> str:
+        """The name of the jobs of workers that serve one generation."""
+        return f"{self.worker_prefix}{generation[:8]}"
+
+    def site(self) -> Site:
+        """The site as it was at the launch.
+
+        Raises:
+            ClusterError: the folder is no cluster's.
+        """
+        return Site.model_validate_json(self._read(self._site))
+
+    def head(self) -> Head | None:
+        """The head that listens now, if there is one."""
+        try:
+            return Head(**json.loads(self._head.read_text()))
+        except FileNotFoundError:
+            return None
+
+    def set_head(self, head: Head) -> None:
+        """Tells where the head listens; what an earlier one told is gone."""
+        write_whole(self._head, json.dumps(asdict(head)))
+
+    def unset_head(self, generation: str) -> None:
+        """Takes back what `set_head` told, unless another head has told its own since."""
+        head = self.head()
+        if head is not None and head.generation == generation:
+            self._head.unlink(missing_ok=True)
+
+    def let_go(self, job: str) -> None:
+        """Tells the worker of that job that the end of its node is wanted."""
+        self._let_go.mkdir(exist_ok=True)
+        (self._let_go / job).touch()
+
+    def is_let_go(self, job: str) -> bool:
+        """Whether the end of that worker's node is wanted."""
+        return (self._let_go / job).exists()
+
+    def _read(self, path: Path) -> str:
+        try:
+            return path.read_text()
+        except FileNotFoundError as error:
+            raise ClusterError(f"{self.path} is no cluster's folder: it has no {path.name}") from error
+
+
+def wait_until(found: Callable[[], Found | None], limit_s: float, what: str) -> Found:
+    """What `found` returns, as soon as that is not None.
+
+    Raises:
+        ClusterError: it is still None after `limit_s`; `what` says what was waited for and where to look.
+    """
+    end_s = time.monotonic() + limit_s
+    while (value := found()) is None:
+        if time.monotonic() > end_s:
+            raise ClusterError(f"waited {limit_s:g} s for {what}")
+        time.sleep(POLL_S)
+    return value
+
+
+def write_whole(path: Path, text: str, mode: int = 0o644) -> None:
+    """Puts `text` into a file; a reader sees the old content or the new one, and a loss of power loses neither."""
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+    try:
+        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise

@@ -1,0 +1,152 @@
+"""Temporary folders with processes that belong to them: how both are told from others' and removed. Without Ray.
+
+As a program it is a guard: it waits until its owner has ended, however that came, and then clears the owner's folder.
+"""
+
+import os
+import shutil
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+# Every process that descends from the owner's servers carries this variable with the folder's path.
+MARK = "TRANSTAILOR_RAY_FOLDER"
+PREFIX = "transtailor-ray-"
+OWNER = "owner"  # file in the folder: machine, process id and its start, one per line
+SHORT = Path("/tmp")
+LONGEST_BYTES = 16  # Ray adds r/session_<date>_<time>_<process id>/sockets/plasma_store
+END_LIMIT_S = 5.0
+CLEARED = b"cleared"  # what the owner tells its guard when there is nothing left to do
+
+
+@contextmanager
+def guarded_folder(below: Path = SHORT) -> Iterator[Path]:
+    """A new folder; on leaving, it is gone and processes that carry its mark have ended, also when this one is killed.
+
+    What is left when the guard is killed too is removed by the next call, if its owner was of this user and has ended.
+
+    Args:
+        below: where to make it. Ray puts sockets into it, whose paths are limited to 107 bytes: where `below` is too
+            long for that, it is made in /tmp.
+    """
+    below = below if len(os.fsencode(below)) <= LONGEST_BYTES else SHORT
+    remove_abandoned(below)
+    folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=below))
+    try:
+        (folder / OWNER).write_text("\n".join([_machine(), str(os.getpid()), str(_started_at(os.getpid()))]))
+        guard = subprocess.Popen(
+            [sys.executable, "-P", "-m", "hpc.folders.leftovers", str(folder)],
+            stdin=subprocess.PIPE,  # its other end closes when this process ends
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+    except OSError:  # a full disk, no more processes: without owner and guard nobody would remove it
+        shutil.rmtree(folder)
+        raise
+    in_a_hurry = False
+    try:
+        yield folder
+    except KeyboardInterrupt:  # a second Ctrl-C: the guard clears when this process has ended
+        in_a_hurry = True
+        raise
+    finally:
+        if not in_a_hurry:
+            clear(folder)
+            guard.communicate(CLEARED)
+
+
+def rays_own(folder: Path) -> Path:
+    """The part of a guarded folder that Ray may have: it lets everybody read and write there, the outer one nobody."""
+    return folder / "r"
+
+
+def clear(folder: Path) -> None:
+    """Waits a moment until the processes with the folder's mark have ended, kills the rest, removes the folder."""
+    deadline = time.monotonic() + END_LIMIT_S
+    while left := _marked(folder):
+        if time.monotonic() > deadline:
+            for process_id in left:
+                _kill(process_id)
+        time.sleep(0.05)
+    shutil.rmtree(folder, ignore_errors=True)  # the owner and its guard may both be at it
+
+
+def remove_abandoned(below: Path = SHORT) -> None:
+    """Clears folders of this user whose owner has ended without clearing them."""
+    for folder in below.glob(f"{PREFIX}*"):
+        try:
+            if folder.stat().st_uid != os.getuid():
+                continue
+            machine, process_id, started_at = (folder / OWNER).read_text().splitlines()
+        except (FileNotFoundError, ValueError):  # somebody is making or removing it at this moment
+            continue
+        has_ended = machine == _machine() and str(_started_at(int(process_id))) != started_at
+        if has_ended or _was_switched_off_since(machine):
+            clear(folder)
+
+
+def _marked(folder: Path) -> list[int]:
+    """Ids of other living processes that belong to the folder."""
+    numbers = (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit())
+    return [number for number in numbers if number != os.getpid() and _belongs(Path(f"/proc/{number}"), folder)]
+
+
+def _belongs(process: Path, folder: Path) -> bool:
+    """Whether a process carries the folder's mark, or has a file below the folder open for writing.
+
+    The second, since a process that gives itself a title may overwrite its environment, as the kernel shows it.
+    """
+    try:
+        if f"{MARK}={folder}".encode() in (process / "environ").read_bytes().split(b"\0"):
+            return True
+        return any(
+            os.lstat(descriptor).st_mode & stat.S_IWUSR and str(descriptor.readlink()).startswith(f"{folder}/")
+            for descriptor in (process / "fd").iterdir()
+        )
+    except (FileNotFoundError, PermissionError, ProcessLookupError):  # it has ended, or is somebody else's
+        return False
+
+
+def _machine() -> str:
+    """Names the space in which process ids mean something: containers may share /tmp and not their processes."""
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return f"{socket.gethostname()} {boot} {Path('/proc/self/ns/pid').readlink()}"
+
+
+def _was_switched_off_since(machine: str) -> bool:
+    """Whether the owner of a folder ran on this very machine before its last start."""
+    host, boot, _ = machine.split(" ")
+    own_host, own_boot, _ = _machine().split(" ")
+    return host == own_host and boot != own_boot
+
+
+def _kill(process_id: int) -> None:
+    try:
+        os.kill(process_id, signal.SIGKILL)
+    except ProcessLookupError:  # it has ended meanwhile
+        return
+
+
+def _started_at(process_id: int) -> int | None:
+    """When a process started, in clock ticks since boot; tells it from a later one with the same id. None: ended."""
+    try:
+        status = Path(f"/proc/{process_id}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return int(status.rpartition(")")[2].split()[19])
+
+
+if __name__ == "__main__":
+    # A scheduler that ends a job tells all of its processes to end; the guard has to do its work then.
+    for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)
+    if sys.stdin.buffer.read() != CLEARED:
+        clear(Path(sys.argv[1]))

@@ -1,0 +1,1 @@
+"""Sets of ranks: what they are, as processes, as Ray actors."""

@@ -1,0 +1,284 @@
+"""Ranks as plain child processes of this one; without Ray, and without torch in this process."""
+
+import ctypes
+import faulthandler
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from multiprocessing.connection import Connection, wait
+from typing import IO, Any
+
+from hpc.ranks.ranks import (
+    CLOSE_LIMIT_S,
+    DEATH_GRACE_S,
+    LOG_TAIL_LINES,
+    STACKS_LIMIT_S,
+    START_LIMIT_S,
+    WATCH_S,
+    RankDied,
+    RankFailed,
+    RankHost,
+    Reply,
+    Watchdog,
+    is_suspended,
+    meeting_environment,
+    rank_environment,
+)
+
+LOOPBACK = "127.0.0.1"
+_PR_SET_PDEATHSIG = 1
+SAY_WHERE = signal.SIGQUIT  # SLURM, submitit and Ray use others
+SAY_WHERE_S = 0.1  # between two looks at what a rank says of where it is
+OUTERMOST = " in _run_module_as_main\n"  # the last line that it says: the main thread comes last, and ran a module
+SIGNS_BYTES = 8
+
+
+class ProcessRanks:
+    """One warm set of processes on this machine; see `hpc.ranks.ranks.Ranks` for what the methods promise.
+
+    The ranks run installed code only (the working folder is not on their path), in sessions of their own: a
+    Ctrl-C at the terminal does not reach them, whoever holds this object decides. They end when the thread that
+    made this object ends, however that happens. What they print is kept apart and shown when one of them dies.
+
+    With one rank there is nobody to meet: MASTER_ADDR and MASTER_PORT are set for two ranks and more.
+    """
+
+    def __init__(
+        self, target: str, ranks: int, *, threads_per_rank: int = 1, hang_limit_s: float | None = None
+    ) -> None:
+        """Starts the ranks and makes one `target` object ("module:Class") in each.
+
+        Args:
+            target: "module:Class"; where it has a method `signs`, it tells how many signs of life it has given.
+            ranks: how many.
+            threads_per_rank: of each.
+            hang_limit_s: how long a call may go on without a sign of life of any rank; None: for ever.
+
+        Raises:
+            RankFailed, RankDied: the target could not be made.
+        """
+        self._ranks: list[_RankProcess] = []
+        self._hang_limit_s = hang_limit_s
+        try:
+            for rank in range(ranks):
+                environment = rank_environment(
+                    rank=rank, ranks=ranks, local_rank=rank, local_ranks=ranks, threads=threads_per_rank
+                )
+                self._ranks.append(_RankProcess(rank, ranks, environment))
+            deadline = time.monotonic() + START_LIMIT_S
+            self._ask(self._ranks, "load", (target,), deadline)
+            meeting: dict[str, str] = {}
+            if ranks > 1:
+                (port,) = self._ask(self._ranks[:1], "host_store", (LOOPBACK,), deadline)
+                meeting = meeting_environment(LOOPBACK, port)
+            self._ask(self._ranks, "make", (meeting,), deadline)
+        except BaseException:
+            self.kill()
+            raise
+
+    @property
+    def process_ids(self) -> list[int]:
+        """The processes' ids, ordered by rank; empty when the set has ended."""
+        return [rank.process.pid for rank in self._ranks]
+
+    def call(self, method: str, *args: Any, timeout_s: float | None = None) -> list[Any]:
+        """Calls `method` on all ranks; returns their answers, ordered by rank."""
+        if not self._ranks:
+            raise RankDied(f"{method} was called on ranks that have ended")
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        try:
+            return self._ask(self._ranks, "call", (method, args), deadline)
+        except BaseException:
+            self.kill()
+            raise
+
+    def close(self) -> None:
+        """Calls the targets' `close`, bounded in time, then ends the processes."""
+        try:
+            if self._ranks:
+                self._ask(self._ranks, "close", (), time.monotonic() + CLOSE_LIMIT_S)
+        finally:
+            self.kill()
+
+    def kill(self) -> None:
+        """Ends the processes, and what they started themselves, at once."""
+        for rank in self._ranks:
+            rank.kill()
+        for rank in self._ranks:
+            rank.reap()
+        self._ranks = []
+
+    def _ask(
+        self, ranks: Sequence["_RankProcess"], command: str, args: tuple[Any, ...], deadline: float | None
+    ) -> list[Any]:
+        for rank in ranks:
+            rank.send(command, args)
+        answers: dict[int, Any] = {}
+        watchdog = Watchdog(self._hang_limit_s if command == "call" else None)
+        while len(answers) < len(ranks):
+            asked = [rank for rank in ranks if rank.rank not in answers]
+            left_s = WATCH_S if deadline is None else max(0.0, deadline - time.monotonic())
+            ready = _ready(asked, min(WATCH_S, left_s))
+            if not ready and left_s >= WATCH_S:
+                if watchdog.hangs([rank.signs() for rank in ranks]):
+                    raise watchdog.hung(*self._stacks())
+                continue
+            if not ready:
+                raise RankDied(f"{', '.join(map(str, asked))}: no answer to {command}{args[:1]} in time")
+            for rank in ready:
+                reply = rank.receive()
+                if reply.error is not None:
+                    self._raise_death()
+                    raise RankFailed(reply.error, reply.traceback)
+                answers[rank.rank] = reply.value
+        return [answers[rank.rank] for rank in ranks]
+
+    def _stacks(self) -> tuple[list[str], list[int]]:
+        """The stacks of all ranks, and which of them are stopped from outside."""
+        suspended = [rank.rank for rank in self._ranks if is_suspended(rank.process.pid)]
+        return [rank.stacks() for rank in self._ranks], suspended
+
+    def _raise_death(self) -> None:
+        """Raises RankDied if a rank has died, the cause of its neighbours' errors; waits for it a moment."""
+        if len(self._ranks) > 1:
+            wait([rank.process_file for rank in self._ranks], DEATH_GRACE_S)
+        for rank in self._ranks:
+            if rank.process.poll() is not None:
+                raise rank.death()
+
+
+def _ready(ranks: Sequence["_RankProcess"], limit_s: float | None) -> list["_RankProcess"]:
+    """The ranks that have answered or ended; empty after `limit_s` seconds (None: no limit)."""
+    ready = set(wait([rank.connection for rank in ranks] + [rank.process_file for rank in ranks], limit_s))
+    return [rank for rank in ranks if rank.connection in ready or rank.process_file in ready]
+
+
+class _RankProcess:
+    """One child process, the pipe to it, and what it printed."""
+
+    def __init__(self, rank: int, ranks: int, environment: dict[str, str]) -> None:
+        self.rank = rank
+        self._ranks = ranks
+        self._printed: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  # closed in reap
+        self._signs = os.memfd_create("signs")  # the rank writes there how many signs of life it has given
+        ours, theirs = socket.socketpair()
+        # -P: the rank imports installed code, never a stale copy from the working folder
+        words = ("-P", "-m", "hpc.ranks.process_ranks", theirs.fileno(), self._signs, os.getpid())
+        with theirs:
+            self.process = subprocess.Popen(
+                [sys.executable, *map(str, words)],
+                env=os.environ | environment,
+                pass_fds=[theirs.fileno(), self._signs],
+                stdin=subprocess.DEVNULL,
+                stdout=self._printed,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # no Ctrl-C from the terminal, and one group to kill with its children
+            )
+        self.connection = Connection(ours.detach())
+        # Ends of pipes are inherited by whatever the rank starts, so only this tells its own end for certain.
+        self.process_file = os.pidfd_open(self.process.pid)
+
+    def __str__(self) -> str:
+        return f"rank {self.rank} of {self._ranks}"
+
+    def send(self, command: str, args: tuple[Any, ...]) -> None:
+        try:
+            self.connection.send((command, args))
+        except BrokenPipeError as error:
+            raise self.death() from error
+
+    def receive(self) -> Reply:
+        """The answer that is ready, or RankDied."""
+        try:
+            if self.connection.poll():
+                reply: Reply = self.connection.recv()
+                return reply
+        except (EOFError, ConnectionResetError) as error:
+            raise self.death() from error
+        raise self.death()
+
+    def death(self) -> RankDied:
+        """The error that says how this rank ended; waits for its end, which is near."""
+        try:
+            status = self.process.wait(CLOSE_LIMIT_S)
+        except subprocess.TimeoutExpired:
+            return RankDied(f"{self} closed its connection and does not end", self._log_tail())
+        how = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with exit status {status}"
+        return RankDied(f"{self} {how}", self._log_tail())
+
+    def signs(self) -> int:
+        """How many signs of life it has given."""
+        return int.from_bytes(os.pread(self._signs, SIGNS_BYTES, 0))
+
+    def stacks(self) -> str:
+        """Where its threads are, in lines; in words, why that is not known."""
+        if is_suspended(self.process.pid):
+            return "stopped from outside (SIGSTOP), so it cannot say where it is"
+        before = len(self._output())
+        self.process.send_signal(SAY_WHERE)
+        limit_s = time.monotonic() + STACKS_LIMIT_S
+        said = ""
+        while OUTERMOST not in said and time.monotonic() < limit_s:  # deep stacks are cut, and have no such line
+            time.sleep(SAY_WHERE_S)
+            said = self._output()[before:].decode(errors="replace")
+        return said or "did not say where it is"
+
+    def kill(self) -> None:
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+
+    def reap(self) -> None:
+        self.process.wait()
+        self.connection.close()
+        os.close(self.process_file)
+        os.close(self._signs)
+        self._printed.close()
+
+    def _log_tail(self) -> str:
+        return "\n".join(self._output().decode(errors="replace").splitlines()[-LOG_TAIL_LINES:])
+
+    def _output(self) -> bytes:
+        """All that it printed; read without moving the place at which it goes on writing."""
+        return os.pread(self._printed.fileno(), os.fstat(self._printed.fileno()).st_size, 0)
+
+
+def _end_with_parent(parent_id: int) -> None:
+    """Lets the kernel kill this process when its parent has ended."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent_id:  # the parent ended before the line above
+        sys.exit(f"the process {parent_id} that started this rank has ended")
+
+
+def serve(file_number: int, signs_number: int, parent_id: int) -> None:
+    """A rank's main loop: answers commands from the connection at `file_number` until it is closed.
+
+    Meanwhile it writes into the file `signs_number` how many signs of life it has given.
+    """
+    _end_with_parent(parent_id)
+    faulthandler.register(SAY_WHERE, file=2, all_threads=True)
+    connection = Connection(file_number)
+    host = RankHost()
+    threading.Thread(target=_show_signs, args=(host, signs_number), daemon=True).start()
+    while True:
+        try:
+            command, args = connection.recv()
+        except EOFError:
+            return
+        connection.send(host.answer(command, args))
+
+
+def _show_signs(host: RankHost, number: int) -> None:
+    while True:
+        os.pwrite(number, host.signs().to_bytes(SIGNS_BYTES), 0)
+        time.sleep(WATCH_S)
+
+
+if __name__ == "__main__":
+    serve(*map(int, sys.argv[1:]))

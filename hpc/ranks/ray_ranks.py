@@ -1,0 +1,318 @@
+"""Ranks as Ray actors in the current placement group: rank i in bundle i."""
+
+import contextlib
+import faulthandler
+import os
+import socket
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+from ray.exceptions import GetTimeoutError, RayError
+from ray.util import get_current_placement_group, placement_group_table
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+from hpc.errors import ClusterError
+from hpc.ranks.ranks import (
+    CLOSE_LIMIT_S,
+    DEATH_GRACE_S,
+    STACKS_LIMIT_S,
+    START_LIMIT_S,
+    WATCH_S,
+    RankDied,
+    RankFailed,
+    RankHost,
+    Reply,
+    Watchdog,
+    is_suspended,
+    meeting_environment,
+    rank_environment,
+)
+from hpc.ray.drain import draining_nodes
+from hpc.ray.node import own_address
+
+LOOPBACK = "127.0.0.1"
+LOG_TAIL_CHARACTERS = 2_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class RankPlace:
+    """Where a rank runs."""
+
+    node: str  # Ray's id
+    host: str  # the machine's name
+    address: str
+    interface: str | None  # of that address; None: not found
+    process_id: int
+
+
+class _RankActor:
+    """A rank's process under Ray."""
+
+    def __init__(self) -> None:
+        self._host = RankHost()
+
+    def place(self) -> RankPlace:
+        """Where this rank runs."""
+        address = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
+        node = ray.get_runtime_context().get_node_id()
+        return RankPlace(
+            node=node,
+            host=socket.gethostname(),
+            address=address,
+            interface=interface_of(address),
+            process_id=os.getpid(),
+        )
+
+    def answer(self, command: str, args: tuple[Any, ...]) -> Reply:
+        """See RankHost.answer: what the target raises comes back as text."""
+        return self._host.answer(command, args)
+
+    def interrupt(self, method: str) -> None:
+        """Calls a method of the target while another one runs, in a thread of its own."""
+        self._host.call(method, ())
+
+    def signs(self) -> int:
+        """How many signs of life the target has given; asked while it works."""
+        return self._host.signs()
+
+    def stacks(self) -> str:
+        """Where the threads of this process are."""
+        with tempfile.TemporaryFile() as said:
+            faulthandler.dump_traceback(said, all_threads=True)
+            said.seek(0)
+            return said.read().decode(errors="replace")
+
+
+class RayRanks:
+    """One warm set of rank actors; see `hpc.ranks.ranks.Ranks` for what the methods promise.
+
+    The actors end with the process that made them. With one rank there is nobody to meet: MASTER_ADDR and
+    MASTER_PORT are set for two ranks and more.
+    """
+
+    def __init__(
+        self,
+        target: str,
+        ranks: int,
+        *,
+        threads_per_rank: int = 1,
+        gpus_per_rank: float = 0.0,
+        hang_limit_s: float | None = None,
+        watch: Callable[[], None] | None = None,
+    ) -> None:
+        """Starts the actors and makes one `target` object ("module:Class") in each.
+
+        Args:
+            target: "module:Class".
+            ranks: how many.
+            threads_per_rank: CPUs of each.
+            gpus_per_rank: GPUs of each, also a part of one; Ray shows a rank its own GPUs alone.
+            hang_limit_s: how long a call may go on without a sign of life of any rank; None: for ever.
+            watch: called about once a second while answers are waited for; what it raises ends the ranks.
+
+        Raises:
+            RankFailed, RankDied: the target could not be made, or the group has no room for the actors in time.
+        """
+        group = get_current_placement_group()
+        self._watch, self._hang_limit_s = watch, hang_limit_s
+        # `interrupt` has a thread of its own; all else runs in one thread, one after the other.
+        groups: Any = {"concurrency_groups": {"interrupt": 1}}  # public, though missing in the stubs
+        actor_class: Any = ray.remote(max_restarts=0, **groups)(_RankActor)
+        self._actors: list[Any] = []
+        try:
+            for rank in range(ranks):
+                options: dict[str, Any] = {"num_cpus": threads_per_rank, "num_gpus": gpus_per_rank}
+                if group is not None:
+                    options["scheduling_strategy"] = PlacementGroupSchedulingStrategy(group, rank)
+                self._actors.append(actor_class.options(**options).remote())
+            deadline = time.monotonic() + START_LIMIT_S
+            self.places: list[RankPlace] = self._gather(
+                [actor.place.remote() for actor in self._actors], "place", deadline
+            )
+            environments = _environments(self.places, threads_per_rank)
+            self._ask("enter", [(environment,) for environment in environments], deadline)
+            self._ask("load", [(target,)] * ranks, deadline)
+            meeting: dict[str, str] = {}
+            if ranks > 1:
+                is_one_node = len({place.node for place in self.places}) == 1
+                address = LOOPBACK if is_one_node else self.places[0].address
+                reply = self._gather([self._actors[0].answer.remote("host_store", (address,))], "host_store", deadline)
+                meeting = meeting_environment(address, _value(reply[0]))
+            self._ask("make", [(meeting,)] * ranks, deadline)
+        except BaseException:
+            self.kill()
+            raise
+
+    def call(self, method: str, *args: Any, timeout_s: float | None = None) -> list[Any]:
+        """Calls `method` on all ranks; returns their answers, ordered by rank."""
+        if not self._actors:
+            raise RankDied(f"{method} was called on ranks that have ended")
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        try:
+            return self._ask("call", [(method, args)] * len(self._actors), deadline)
+        except BaseException:
+            self.kill()
+            raise
+
+    def interrupt(self, method: str) -> None:
+        """Lets all ranks call a method of their targets while another one runs; does not wait for it."""
+        for actor in self._actors:
+            actor.interrupt.options(concurrency_group="interrupt").remote(method)
+
+    def close(self) -> None:
+        """Calls the targets' `close`, bounded in time, then ends the actors."""
+        try:
+            if self._actors:
+                self._ask("close", [()] * len(self._actors), time.monotonic() + CLOSE_LIMIT_S)
+        finally:
+            self.kill()
+
+    def kill(self) -> None:
+        """Ends the actors at once."""
+        for actor in self._actors:
+            with contextlib.suppress(RayError):  # an actor that has died already, or a node that has
+                ray.kill(actor)
+        self._actors = []
+
+    def _ask(self, command: str, args_by_rank: Sequence[tuple[Any, ...]], deadline: float | None) -> list[Any]:
+        answers = [actor.answer.remote(command, args) for actor, args in zip(self._actors, args_by_rank, strict=True)]
+        return [_value(reply) for reply in self._gather(answers, command, deadline)]
+
+    def _gather(self, answers: list[Any], command: str, deadline: float | None) -> list[Any]:
+        """The values of `answers` once all are there; the first failure raises at once."""
+        values: dict[Any, Any] = {}
+        left = answers
+        watchdog = Watchdog(self._hang_limit_s if command == "call" else None)
+        signs = _Signs(self._actors)
+        while left:
+            left_s = WATCH_S if deadline is None else max(0.0, deadline - time.monotonic())
+            ready, left = ray.wait(left, num_returns=1, timeout=min(WATCH_S, left_s))
+            if not ready and left_s >= WATCH_S:
+                if self._watch is not None:
+                    self._watch()
+                if watchdog.hangs(signs.look()):
+                    raise watchdog.hung(self._stacks(), self._suspended())
+                continue
+            if not ready:
+                late = ", ".join(str(answers.index(answer)) for answer in left)
+                raise RankDied(f"rank {late} of {len(self._actors)}: no answer to {command} in time")
+            values[ready[0]] = self._get(ready[0], answers)
+            if isinstance(values[ready[0]], Reply) and values[ready[0]].error is not None:
+                self._raise_death(left, answers)
+                _value(values[ready[0]])
+        return [values[answer] for answer in answers]
+
+    def _get(self, answer: Any, answers: list[Any]) -> Any:
+        try:
+            return ray.get(answer)
+        except RayError as error:
+            text = f"rank {answers.index(answer)} of {len(self._actors)}: {type(error).__name__}"
+            raise RankDied(text, str(error)[-LOG_TAIL_CHARACTERS:]) from error
+
+    def _stacks(self) -> list[str]:
+        """The stacks of all ranks; in words, where one does not answer."""
+        asked = [actor.stacks.options(concurrency_group="interrupt").remote() for actor in self._actors]
+        ray.wait(asked, num_returns=len(asked), timeout=STACKS_LIMIT_S)
+        return [_answer_now(answer, "does not answer: stopped, or out of reach") for answer in asked]
+
+    def _suspended(self) -> list[int]:
+        """Ranks on this machine that are stopped from outside; of those on others that is not known."""
+        here = socket.gethostname()
+        return [n for n, place in enumerate(self.places) if place.host == here and is_suspended(place.process_id)]
+
+    def _raise_death(self, left: list[Any], answers: list[Any]) -> None:
+        """Raises RankDied if another rank has died, the cause of its neighbours' errors; waits for it a moment."""
+        if left:
+            for answer in ray.wait(left, num_returns=len(left), timeout=DEATH_GRACE_S)[0]:
+                self._get(answer, answers)
+
+
+class _Signs:
+    """How many signs of life each rank gave when it last answered; it is asked again once it has."""
+
+    def __init__(self, actors: Sequence[Any]) -> None:
+        self._actors = actors
+        self._asked: list[Any] = [None] * len(actors)
+        self._known = [0] * len(actors)
+
+    def look(self) -> list[int]:
+        """Takes what has come and asks anew; waits for nothing."""
+        for rank, actor in enumerate(self._actors):
+            if self._asked[rank] is not None:
+                signs = _answer_now(self._asked[rank], None)
+                if signs is None:
+                    continue
+                self._known[rank] = signs
+            self._asked[rank] = actor.signs.options(concurrency_group="interrupt").remote()
+        return list(self._known)
+
+
+def _answer_now(asked: Any, otherwise: Any) -> Any:
+    """An actor's answer if it is there already."""
+    try:
+        return ray.get(asked, timeout=0)
+    except (GetTimeoutError, RayError):  # a rank that has died is told of by the call that it was to answer
+        return otherwise
+
+
+def _value(reply: Reply) -> Any:
+    if reply.error is not None:
+        raise RankFailed(reply.error, reply.traceback)
+    return reply.value
+
+
+def _environments(places: Sequence[RankPlace], threads: int) -> list[dict[str, str]]:
+    """torch's variables per rank, from the node that each rank runs on."""
+    ranks_on = Counter(place.node for place in places)
+    seen: Counter[str] = Counter()
+    environments = []
+    for rank, place in enumerate(places):
+        local_rank, local_ranks = seen[place.node], ranks_on[place.node]
+        environment = rank_environment(
+            rank=rank, ranks=len(places), local_rank=local_rank, local_ranks=local_ranks, threads=threads
+        )
+        if len(ranks_on) > 1 and place.interface is not None and "GLOO_SOCKET_IFNAME" not in os.environ:
+            environment["GLOO_SOCKET_IFNAME"] = place.interface  # gloo would ask for the address of the host's name
+        environments.append(environment)
+        seen[place.node] += 1
+    return environments
+
+
+def interface_of(address: str) -> str | None:
+    """The interface of this machine that has an IPv4 address; None if there is none."""
+    for _, name in socket.if_nameindex():
+        with contextlib.suppress(ClusterError):
+            if own_address(name) == address:
+                return name
+    return None
+
+
+class GroupNodes:
+    """The nodes of this process's placement group: whether one of them has died or is to be left."""
+
+    def __init__(self) -> None:
+        self._group = get_current_placement_group()
+
+    def ids(self) -> frozenset[str]:
+        """Ray's ids of the nodes; empty while the group is being placed."""
+        if self._group is None:
+            return frozenset()
+        table = placement_group_table(self._group)
+        return frozenset(node for node in table.get("bundles_to_node_id", {}).values() if node)
+
+    def check(self) -> bool:
+        """Whether a node of the group is being drained.
+
+        Raises:
+            RankDied: one of them has died.
+        """
+        mine = self.ids()
+        alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]}  # type: ignore[no-untyped-call]
+        if dead := mine - alive:
+            raise RankDied(f"{len(dead)} of the {len(mine)} nodes of the trial died")
+        return bool(mine & draining_nodes())

@@ -1,0 +1,1 @@
+"""One node of a Ray cluster, and a private Ray on this machine."""

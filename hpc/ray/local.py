@@ -1,0 +1,103 @@
+"""A private Ray on this machine: started here, ended here, and nothing of it left afterwards."""
+
+import logging
+import os
+import resource
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import ray
+from ray._private import ray_constants
+from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]  # compiled
+
+from hpc.errors import ClusterError
+from hpc.folders.cluster_folder import write_whole
+from hpc.folders.leftovers import MARK, guarded_folder, rays_own
+from hpc.ray.node import OBJECT_STORE_BYTES, has_child, ray_environment
+
+SHARED_MEMORY = Path("/dev/shm")
+
+
+@contextmanager
+def local_ray(cpus: int) -> Iterator[Path]:
+    """Ray with `cpus` CPUs, never somebody's running cluster; gives a folder for temporary files, removed at the end.
+
+    It listens on the loopback alone, and answers who shows its token alone: a new one, in a file of that folder which
+    only this user can read. On leaving, all processes of this Ray have ended. They also end, within seconds, when this
+    process is killed.
+
+    Raises:
+        ClusterError: Ray did not start.
+    """
+    with guarded_folder() as folder:
+        token = folder / "token"
+        write_whole(token, secrets.token_hex(32), mode=0o600)
+        with _environment(ray_environment(token, folder) | {MARK: str(folder)}):
+            try:
+                _start(folder, cpus)
+                del os.environ[MARK]  # what this process starts from here on is no part of this Ray
+                yield folder
+            finally:
+                ray.shutdown()
+
+
+def has_raylet() -> bool:
+    """Whether the Ray that this process has started has its raylet still: without it no process starts or ends."""
+    return has_child(os.getpid(), "raylet")
+
+
+def _start(folder: Path, cpus: int) -> None:
+    clusters, ray_constants.ENABLE_RAY_CLUSTER = ray_constants.ENABLE_RAY_CLUSTER, False  # else no Ray on the loopback
+    try:
+        ray.init(
+            address="local",
+            num_cpus=cpus,
+            num_gpus=0,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            object_store_memory=OBJECT_STORE_BYTES,
+            _temp_dir=str(rays_own(folder)),
+        )
+    except Exception as error:  # Ray raises many kinds, some of them plain Exception
+        raise ClusterError(_why_not(folder, error)) from error
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = clusters
+
+
+def _why_not(folder: Path, error: Exception) -> str:
+    """What Ray said, and what it could be; its own folder goes."""
+    rooms = [
+        f"{shutil.disk_usage(place).free / 1e6:.0f} MB free in {place}" for place in (SHARED_MEMORY, folder.parent)
+    ]
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return (
+        f"Ray did not start on this machine: {str(error).strip() or type(error).__name__}\n"
+        f"it needs room, files and a while ({', '.join(rooms)}; ulimit -n is {files}, load {os.getloadavg()[0]:.0f}): "
+        "mend what is short and type the same command again, or add --site serial, which needs no Ray"
+    )
+
+
+@contextmanager
+def _environment(variables: dict[str, str]) -> Iterator[None]:
+    """These variables for this process and those that it starts; afterwards as before."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    _read_again()
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
+        _read_again()
+
+
+def _read_again() -> None:
+    """Lets Ray, which reads its variables when it is imported, see what they are now."""
+    Config.initialize("")
+    AuthenticationTokenLoader.instance().reset_cache()

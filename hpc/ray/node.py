@@ -1,0 +1,225 @@
+"""One node of a Ray cluster inside a job: what the job's allocation is, and `ray start` with exactly that."""
+
+import fcntl
+import os
+import re
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from hpc.errors import ClusterError
+from hpc.folders.leftovers import MARK, rays_own
+
+JOB_LABEL = "slurm-job"  # a label of each Ray node, by which the driver knows the job that holds it
+OBJECT_STORE_BYTES = 100_000_000  # results travel through tables and the cache, Ray carries small messages only
+LOST_HEAD_S = 10  # how long a node lives on when its head does not answer
+# A head calls a node dead when it has not answered so often: within 14 s, by default it would be 64.
+_HEALTH_CHECKS = {
+    "RAY_health_check_period_ms": "1000",
+    "RAY_health_check_timeout_ms": "2000",
+    "RAY_health_check_failure_threshold": "5",
+}
+WORDS_LIMIT_S = 3.0  # `ray start` looks about once a second for what has ended, and says so
+LAST_WORDS = 2  # records of each log
+LONGEST_RECORD = 400  # characters; of a crash the rest is its stack
+TAIL_BYTES = 100_000
+# How records begin that are an error (E) or a crash (C), and the words in which a raylet says why it goes.
+_TELLING = re.compile(r"\[[^]]* [EC] \d+ \d+\]|.*graceful shutdown triggered")
+_INTERFACE_ADDRESS = 0x8915  # SIOCGIFADDR
+_NOWHERE = "192.0.2.1"  # kept for documentation; asking for the way there sends nothing
+
+
+@dataclass(frozen=True, kw_only=True)
+class Allocation:
+    """What a job was given on this node."""
+
+    job: str
+    cpus: int
+    memory_bytes: int | None  # None: not known
+    gpus: int
+
+
+def allocation(environment: Mapping[str, str]) -> Allocation:
+    """What SLURM says in a job's environment; never what the machine has, which others may be using.
+
+    Raises:
+        ClusterError: this is no job of SLURM.
+    """
+    try:
+        job = environment["SLURM_JOB_ID"]
+        cpus = int(environment.get("SLURM_CPUS_PER_TASK") or environment["SLURM_CPUS_ON_NODE"])
+    except KeyError as error:
+        raise ClusterError(f"this is no job of SLURM: {error} is not set; it is started by sbatch") from error
+    node_mb, cpu_mb = environment.get("SLURM_MEM_PER_NODE"), environment.get("SLURM_MEM_PER_CPU")
+    memory_mb = int(node_mb) if node_mb else int(cpu_mb) * cpus if cpu_mb else None
+    gpus = [name for name in environment.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+    memory_bytes = None if memory_mb is None else memory_mb * 2**20
+    return Allocation(job=job, cpus=cpus, memory_bytes=memory_bytes, gpus=len(gpus))
+
+
+def own_address(interface: str | None = None) -> str:
+    """The IPv4 address of this machine on `interface`, or on the one that leads out where none is given.
+
+    Raises:
+        ClusterError: no such interface, or it has no IPv4 address.
+    """
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+        if interface is None:
+            try:
+                asking.connect((_NOWHERE, 9))
+            except OSError:  # no way out: then what the machine's name stands for
+                return socket.gethostbyname(socket.gethostname())
+            return str(asking.getsockname()[0])
+        try:
+            found = fcntl.ioctl(asking, _INTERFACE_ADDRESS, struct.pack("256s", interface.encode()[:15]))
+        except OSError as error:
+            known = ", ".join(name for _, name in socket.if_nameindex())
+            text = f"network_interface = {interface!r} has no IPv4 address on {socket.gethostname()}: {error.strerror}"
+            raise ClusterError(f"{text} (interfaces here: {known})") from error
+        return socket.inet_ntoa(found[20:24])
+
+
+class RayNode:
+    """A running `ray start --block`, as a child of this process."""
+
+    def __init__(
+        self, given: Allocation, folder: Path, token: Path, address: str, options: Sequence[str], *, drain_s: float
+    ) -> None:
+        """Starts the node.
+
+        Args:
+            given: what it may use.
+            folder: for its temporary files, a guarded one.
+            token: file with the cluster's secret.
+            address: of this machine.
+            options: further words for `ray start`: whether it is a head, and what it has.
+            drain_s: how long it goes on with what runs there after it was told to end.
+        """
+        environment = dict(os.environ) | ray_environment(token, folder) | _HEALTH_CHECKS
+        environment |= {
+            MARK: str(folder),
+            "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": f"{drain_s:g}",
+            "RAY_gcs_rpc_server_reconnect_timeout_s": str(LOST_HEAD_S),
+        }
+        words = [
+            str(Path(sys.executable).with_name("ray")), "start", f"--node-ip-address={address}",
+            f"--object-store-memory={OBJECT_STORE_BYTES}", "--disable-usage-stats", f"--temp-dir={rays_own(folder)}",
+            f"--labels={JOB_LABEL}={given.job}", "--block",
+        ]  # fmt: skip
+        if given.memory_bytes is not None:
+            words.append(f"--memory={max(0, given.memory_bytes - OBJECT_STORE_BYTES)}")
+        self._was_up = False
+        self._own = rays_own(folder)
+        self._began_s = time.monotonic()
+        self._ended_s: float | None = None  # when that was noticed
+        with signals_ignored():
+            self._process = subprocess.Popen([*words, *options], env=environment, stdin=subprocess.DEVNULL)
+
+    def has_ended(self) -> bool:
+        """Whether the node has ended; `ray start --block` itself stays when its raylet was drained and has gone."""
+        is_up = has_child(self._process.pid, "raylet")
+        self._was_up = self._was_up or is_up
+        has_ended = self._process.poll() is not None or (self._was_up and not is_up)
+        if has_ended and self._ended_s is None:
+            self._ended_s = time.monotonic()
+        return has_ended
+
+    def drain(self) -> None:
+        """Takes nothing new, goes on with what runs for as long as `drain_s` allows, and ends."""
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGTERM)
+
+    def told_end(self, logs: Path) -> str:
+        """Of a node that has ended: what did, after how long, and Ray's last words; its logs are kept as `logs`."""
+        ended_s = time.monotonic() if self._ended_s is None else self._ended_s
+        try:
+            code = self._process.wait(max(0.0, ended_s + WORDS_LIMIT_S - time.monotonic()))
+            what = f"`ray start` with code {code}"
+        except subprocess.TimeoutExpired:
+            what = "its raylet"
+        ended = f"ended {ended_s - self._began_s:.0f} s after its start ({what})"
+        return f"{ended}; {self._last_words()}; its logs: {self.keep_logs(logs)}"
+
+    def keep_logs(self, logs: Path) -> str:
+        """Copies what Ray's servers wrote down, as the folder `logs`; where that is now, in words."""
+        for session in self._sessions():
+            try:  # what the ranks printed may be much, and is in the logs of their trials
+                ignored = shutil.ignore_patterns("worker-*", "python-core-*")
+                shutil.copytree(session, logs, ignore=ignored, ignore_dangling_symlinks=True)
+            except OSError as error:  # such as a full disk
+                return f"{logs}, as far as they could be kept ({error})"
+            return str(logs)
+        return "no file: it wrote none"
+
+    def _last_words(self) -> str:
+        files = [session / name for session in self._sessions() for name in ("gcs_server.out", "raylet.out")]
+        words = [f"{file.name}: {said}" for file in files if file.exists() and (said := _last_records(file))]
+        return "; ".join(words) or "it left no last words"
+
+    def _sessions(self) -> list[Path]:
+        return sorted(self._own.glob("session_2*/logs"))
+
+    def kill(self) -> None:
+        """Ends the process that was started here; what descends from it carries its folder's mark."""
+        if self._process.poll() is None:
+            self._process.kill()
+        self._process.wait()
+
+
+class signals_ignored:  # noqa: N801  # a context manager, named as it reads
+    """Children started inside ignore the signals that a scheduler sends to all processes of a job as a warning.
+
+    Their default is to end the process at once; whoever started the children hears the warning and acts on it.
+    """
+
+    def __enter__(self) -> None:
+        self._before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGUSR1, signal.SIGUSR2)}
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+
+def ray_environment(token: Path, folder: Path) -> dict[str, str]:
+    """Variables with which a process belongs to the cluster that has this secret, and keeps its files in its folder."""
+    return {
+        # Torch's own choice, which it leaves in the environment, is one folder in /tmp for all programs of the user,
+        # under a name that anybody may have taken.
+        "TORCHINDUCTOR_CACHE_DIR": str(folder / "inductor"),
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": "",  # one of the user's, for another cluster, would come before the file
+        "RAY_AUTH_TOKEN_PATH": str(token),
+        "RAY_USAGE_STATS_ENABLED": "0",
+        # A head would keep an event of each call, up to 100,000, for a dashboard that is not there.
+        "RAY_task_events_report_interval_ms": "0",
+    }
+
+
+def _last_records(log: Path) -> str:
+    """The last records of a server's log that say why it ended, or else the last ones; in one line."""
+    with log.open("rb") as stream:
+        stream.seek(max(0, log.stat().st_size - TAIL_BYTES))
+        records = [record for record in re.split(r"\n(?=\[)", stream.read().decode(errors="replace")) if record.strip()]
+    telling = [record for record in records if _TELLING.match(record)] or records
+    return " | ".join(" ".join(record.split())[:LONGEST_RECORD] for record in telling[-LAST_WORDS:])
+
+
+def has_child(process_id: int, name: str) -> bool:
+    """Whether a process has a living child of that name."""
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            rest = status.read_text()
+        except (FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
+            continue
+        found, _, fields = rest.partition(" (")[2].rpartition(") ")
+        state, parent = fields.split()[:2]
+        if found == name and int(parent) == process_id and state != "Z":
+            return True
+    return False

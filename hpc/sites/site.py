@@ -1,0 +1,294 @@
+"""What differs between clusters (a site: read from TOML, found by name or path) and what one job needs there."""
+
+import difflib
+import os
+import re
+import tomllib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from hpc.errors import SiteError
+
+SHIPPED = Path(__file__).parent
+# Flags of sbatch that other keys of a site, or the job itself, set; the value says what to use instead.
+GOVERNED_FLAGS = {
+    "partition": "partition", "account": "account", "qos": "qos", "constraint": "constraint", "exclusive": "exclusive",
+    "gres": "gres and gpus_per_node", "gpus-per-node": "gpus_per_node", "cpus-per-task": "cpus_per_node",
+    "mem": "memory_gb", "time": "walltime_min", "chdir": "shared_folder",
+} | dict.fromkeys(
+    ["array", "job-name", "nodes", "ntasks-per-node", "output", "error", "open-mode", "signal", "requeue", "no-requeue",
+     "dependency", "wrap", "wait", "parsable", "test-only"],
+    "nothing: it belongs to each job",
+)  # fmt: skip
+
+
+def one_line(text: str) -> str:
+    """`text`, if it can stand in an `#SBATCH` line: a line break would end it, and what follows would be run.
+
+    Raises:
+        ValueError: it is empty, or has control characters or a backslash (which SLURM and bash read differently).
+    """
+    if not text.strip() or not text.isprintable() or "\\" in text:
+        raise ValueError("write one line of text, not empty, without line breaks, tabs, control characters and \\")
+    return text
+
+
+def _absolute(text: str) -> str:
+    if not text.startswith("/"):
+        raise ValueError("write an absolute path, beginning with /")
+    return text
+
+
+def _absolute_or_variable(text: str) -> str:
+    if not re.match(r"/|\$[A-Z]", text):
+        raise ValueError("write an absolute path, beginning with / or with a variable of the job such as $TMPDIR")
+    return text
+
+
+def _command_line(text: str) -> str:
+    if not text.replace("\t", " ").isprintable():
+        raise ValueError("write one line of bash per entry of the list")
+    if text.lstrip().startswith("#SBATCH"):
+        raise ValueError("flags of sbatch belong into the table [sbatch], as key = value")
+    return text
+
+
+OneLine = Annotated[str, AfterValidator(one_line)]
+AbsoluteFolder = Annotated[OneLine, AfterValidator(_absolute)]
+ScratchFolder = Annotated[OneLine, AfterValidator(_absolute_or_variable)]
+CommandLine = Annotated[str, AfterValidator(_command_line)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Record(BaseModel):
+    """A frozen record without unknown keys and without silent conversion of types."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Limits(Record):
+    """What one sweep may use of a site; None sets no limit."""
+
+    max_jobs: Count | None = None
+    """Jobs of one sweep at a time."""
+    array_size: Count | None = None
+    """Elements of one job array (SLURM's MaxArraySize)."""
+    gpu_hours_per_sweep: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    """GPUs times hours of walltime that one sweep may ask for."""
+
+
+class Controller(Record):
+    """What the job asks for that drives a sweep and trains nothing; None is as for all jobs of the site."""
+
+    partition: OneLine | None = None
+    qos: OneLine | None = None
+    constraint: OneLine | None = None
+    cpus: Count = 1
+    memory_gb: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 4.0
+    walltime_min: Count | None = None
+
+
+class Site(Record):
+    """How jobs are asked for at one cluster, and what a node there has."""
+
+    description: OneLine | None = None
+    """A line for the listing of sites."""
+    partition: OneLine | None = None
+    """None leaves the choice to SLURM, as with all keys that name something of the cluster."""
+    account: OneLine | None = None
+    qos: OneLine | None = None
+    constraint: OneLine | None = None
+    """Features that a node must have, in SLURM's words such as "a100|h100"."""
+    gpus_per_node: Annotated[int, Field(ge=0)] = 0
+    gres: OneLine | None = None
+    """How GPUs are called, such as "gpu:a100": jobs ask `--gres=gpu:a100:N`; None asks `--gpus-per-node=N`."""
+    cpus_per_node: Count
+    memory_gb: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    """Memory of a node that jobs may use (SLURM's GB, 2**30 bytes); None leaves memory to SLURM's default."""
+    walltime_min: Count
+    """The longest walltime of a job, and that of a job that names none."""
+    exclusive: bool = False
+    """Whether a job has its nodes for itself."""
+    setup: Annotated[tuple[CommandLine, ...], Field(strict=False)] = ()
+    """Lines of bash before the command, such as `module load cuda`; these are run as they stand."""
+    container: Annotated[tuple[OneLine, ...], Field(strict=False)] = ()
+    """Words before the command, such as ["apptainer", "exec", "--nv", "/shared/image.sif"]."""
+    network_interface: OneLine | None = None
+    """The interface between nodes, such as "ib0", for gloo and NCCL."""
+    shared_folder: AbsoluteFolder | None = None
+    """A folder that all nodes see: jobs start there, and their logs must lie below it."""
+    scratch_folder: ScratchFolder | None = None
+    """A folder of the node for temporary files; `$NAME` is a variable of the job's environment."""
+    drain_before_s: Count = 120
+    """How long before its walltime a worker gets no more work, and what runs there moves on."""
+    idle_s: Annotated[float, Field(ge=0)] = 60.0
+    """How long a worker without work is kept."""
+    controller: Controller = Controller()
+    limits: Limits = Limits()
+    sbatch: dict[str, OneLine | int | bool] = {}
+    """Any further flag of sbatch: `reservation = "spring"` is `--reservation=spring`, `flag = true` is `--flag`."""
+
+    @field_validator("gres")
+    @classmethod
+    def _gres_is_a_name(cls, gres: str | None) -> str | None:
+        if gres is not None and not re.fullmatch(r"\w+(:(?!\d+$)[\w.-]+)?", gres):
+            raise ValueError('write the name alone, such as "gpu:a100", and the number as gpus_per_node')
+        return gres
+
+    @field_validator("sbatch")
+    @classmethod
+    def _flags_are_free(cls, flags: dict[str, Any]) -> dict[str, Any]:
+        for flag, value in flags.items():
+            if not re.fullmatch(r"[a-z][a-z0-9-]*", flag):
+                raise ValueError(f"{flag!r} is no flag of sbatch: write its long name without --")
+            if flag in GOVERNED_FLAGS:
+                raise ValueError(f"{flag!r} is not free here; use {GOVERNED_FLAGS[flag]}")
+            if value is False:
+                raise ValueError(f"{flag} = false says nothing; leave it out")
+        return flags
+
+    def for_controller(self) -> "Site":
+        """This site as the controller's job sees it: its own partition, qos and constraint, and no GPUs."""
+        own = {name: value for name in ("partition", "qos", "constraint") if (value := getattr(self.controller, name))}
+        if "partition" in own:  # a qos and features of another partition would be refused there
+            own = {"qos": None, "constraint": None} | own
+        return self.model_copy(
+            update=own
+            | {
+                "gpus_per_node": 0,
+                "gres": None,
+                "exclusive": False,
+                "walltime_min": self.controller.walltime_min or self.walltime_min,
+            }
+        )
+
+    @model_validator(mode="after")
+    def _gres_counts_something(self) -> "Site":
+        if self.gres is not None and self.gpus_per_node == 0:
+            raise ValueError(f"gres = {self.gres!r} needs gpus_per_node, the number of GPUs of a node")
+        return self
+
+
+def _log_folder(folder: Path) -> Path:
+    text = str(folder)
+    if not folder.is_absolute() or "%" in text or "\\" in text or not text.isprintable():
+        raise ValueError("give an absolute path of one line, without \\ and without %, which SLURM would replace")
+    return folder
+
+
+class Need(Record):
+    """What one job asks for, per node; None asks for all that the site says a node has."""
+
+    log_folder: Annotated[Path, AfterValidator(_log_folder)]
+    """Where the job's output and its submitted text are written."""
+    job_name: OneLine = "transtailor"
+    nodes: Count = 1
+    cpus: Count | None = None
+    memory_gb: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    gpus: Annotated[int, Field(ge=0)] | None = None
+    walltime_min: Count | None = None
+    signal_before_s: Count = 90
+    """How long before its walltime the job gets USR2."""
+    requeue: bool = True
+    """Whether SLURM may start the job again after a lost node or a pre-emption."""
+    dependency: OneLine | None = None
+    """In SLURM's words, such as "afterany:123"."""
+    array_size: Count | None = None
+    """Elements of a job array; None is a plain job."""
+
+    @field_validator("dependency")
+    @classmethod
+    def _dependency_names_jobs(cls, text: str | None) -> str | None:
+        if text is not None and not re.fullmatch(
+            r"singleton|(after\w*(:\d+(_\d+)?)+)([,?]after\w*(:\d+(_\d+)?)+)*", text
+        ):
+            raise ValueError('write it in the words of sbatch --dependency, such as "afterany:123"')
+        return text
+
+
+def read_site(path: Path) -> Site:
+    """The site in a TOML file.
+
+    Raises:
+        SiteError: the file cannot be read, is no TOML, or has keys or values that no site has; all are named.
+    """
+    try:
+        return Site.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+    except (OSError, UnicodeDecodeError) as error:
+        raise SiteError(f"site file {path} cannot be read: {error}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise SiteError(f"site file {path} is no TOML: {error}; texts stand in quotes") from error
+    except ValidationError as error:
+        raise SiteError(f"site file {path}:\n" + "\n".join(f"  {line}" for line in explained(error, Site))) from error
+
+
+def explained(error: ValidationError, model: type[BaseModel]) -> list[str]:
+    """One line for each fault: the key, what was given, what is expected, and for an unknown key the nearest one."""
+    return [_fault(dict(fault), model) for fault in error.errors()]
+
+
+def _fault(fault: dict[str, Any], model: type[BaseModel]) -> str:
+    # The place also names the branches of a union, which are no keys.
+    keys = [str(part) for part in fault["loc"] if not re.search(r"[\[(]|^(int|bool|str)$", str(part))]
+    key = ".".join(keys)
+    if fault["type"] == "extra_forbidden":
+        below: dict[str, type[BaseModel]] = {"limits": Limits, "controller": Controller}
+        valid = below.get(keys[0], model) if len(keys) > 1 else model
+        return f"unknown key {key}{nearest(keys[-1], valid.model_fields)}"
+    if fault["type"] == "missing":
+        return f"{key} is missing; add a line: {key} = ..."
+    expected = fault["msg"].removeprefix("Value error, ").replace("a valid tuple", "a list, in [ ]")
+    return f"{key} = {fault['input']!r}: {expected}" if key else expected
+
+
+def nearest(given: str, valid: Iterable[str]) -> str:
+    """The end of an error message: the nearest valid name if there is one, and all valid names."""
+    names = sorted(valid)
+    close = difflib.get_close_matches(given, names, n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else ""
+    return f"{hint} (valid: {', '.join(names) or 'none'})"
+
+
+@dataclass(frozen=True)
+class SiteFile:
+    """Where a site stands: its name, its file, and the file of the same name that it hides, if any."""
+
+    name: str
+    path: Path
+    hides: Path | None = None
+
+
+def users_folder() -> Path:
+    """The user's own sites: `transtailor/sites` below $XDG_CONFIG_HOME, or below ~/.config."""
+    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "transtailor" / "sites"
+
+
+def site_files() -> dict[str, SiteFile]:
+    """All sites that have a name, by name; a file of the user hides a shipped one."""
+    shipped = {path.stem: SiteFile(path.stem, path) for path in sorted(SHIPPED.glob("*.toml"))}
+    own = {
+        path.stem: SiteFile(path.stem, path, shipped[path.stem].path if path.stem in shipped else None)
+        for path in sorted(users_folder().glob("*.toml"))
+    }
+    return dict(sorted((shipped | own).items()))
+
+
+def find_site(name_or_path: str) -> Site:
+    """The site of that name, or in that file (what ends in .toml or has a / is a path).
+
+    Raises:
+        SiteError: there is none, or its file is broken.
+    """
+    if name_or_path.endswith(".toml") or "/" in name_or_path:
+        return read_site(Path(name_or_path).expanduser())
+    files = site_files()
+    if name_or_path not in files:
+        raise SiteError(
+            f"no site {name_or_path!r}{nearest(name_or_path, files)}; give a path that ends in .toml, "
+            "or write a site of your cluster on its login node: python -m hpc init"
+        )
+    return read_site(files[name_or_path].path)

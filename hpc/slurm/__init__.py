@@ -1,0 +1,1 @@
+"""SLURM's commands, the text of jobs, and a first site file."""

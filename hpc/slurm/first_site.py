@@ -1,0 +1,276 @@
+"""A first site file for the cluster that this is a login node of, from what SLURM says of itself."""
+
+import getpass
+import json
+import re
+import tomllib
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from hpc.errors import SiteError, SlurmError
+from hpc.sites.site import Site, nearest
+from hpc.slurm.jobs import PATIENCE, Patience, ask
+
+UNLIMITED_WALLTIME_MIN = 24 * 60  # what is written where the partition sets no limit
+
+
+@dataclass(frozen=True)
+class Nodes:
+    """Nodes of one kind in a partition: how many, and what each has. gres: GPUs as (name, number)."""
+
+    number: int
+    cpus: int
+    memory_mb: int
+    gpus: tuple[str, int] | None
+    features: str
+
+    def __str__(self) -> str:
+        gpus = f", {self.gpus[1]} x {self.gpus[0]}" if self.gpus else ""
+        features = f", features {self.features}" if self.features else ""
+        nodes = "node" if self.number == 1 else "nodes"
+        return f"{self.number} {nodes} of {self.cpus} CPUs, {self.memory_mb} MB{gpus}{features}"
+
+
+@dataclass(frozen=True)
+class Partition:
+    """A partition, its kinds of nodes (the most frequent first), and its longest walltime (None: no limit)."""
+
+    name: str
+    default: bool
+    up: bool
+    exclusive: bool
+    walltime_min: int | None
+    kinds: tuple[Nodes, ...]
+
+
+@dataclass(frozen=True)
+class Account:
+    """What a user may charge: account, its partition ("" for all), qualities of service, and jobs at a time."""
+
+    name: str
+    partition: str
+    qos: tuple[str, ...]
+    max_jobs: int | None
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """What a cluster says of itself; `missing` has a line for each thing that it did not say."""
+
+    name: str
+    partitions: tuple[Partition, ...]
+    accounts: tuple[Account, ...]
+    account_needed: bool
+    array_size: int | None
+    missing: tuple[str, ...]
+
+    def partition(self, name: str | None) -> Partition:
+        """The partition of that name; without a name the default one, or else the first that is up.
+
+        Raises:
+            SiteError: there is none of that name.
+        """
+        by_name = {partition.name: partition for partition in self.partitions}
+        if name is not None and name not in by_name:
+            raise SiteError(f"no partition {name!r}{nearest(name, by_name)}")
+        return by_name[name] if name else max(self.partitions, key=lambda one: (one.default, one.up))
+
+    def accounts_for(self, partition: str) -> list[Account]:
+        """Those accounts of the user that are good for the partition."""
+        return [account for account in self.accounts if account.partition in ("", partition)]
+
+
+def ask_cluster(patience: Patience = PATIENCE) -> Cluster:
+    """Asks sinfo, scontrol and sacctmgr, each once or twice; works without the last.
+
+    Raises:
+        SlurmError: sinfo or scontrol is absent or failed, or there is no partition.
+    """
+    config = dict(
+        (key, value.strip())
+        for key, value in ask(["scontrol", "show", "config"], r"(?:(\S+)\s+=(.*)|.*)", patience)
+        if key is not None
+    )
+    accounts, missing = _accounts(patience)
+    needed = config.get("AccountingStorageEnforce", "none") not in ("none", "(null)", "")
+    partitions = _partitions(patience)
+    if not partitions:
+        raise SlurmError("sinfo lists no partition: may you use this cluster? Ask its administrator")
+    if needed and not accounts:
+        missing = (*missing, "the cluster refuses jobs without an account, and none of yours was found: set account")
+    size = config.get("MaxArraySize", "")
+    return Cluster(
+        name=config.get("ClusterName", "cluster"),
+        partitions=partitions,
+        accounts=accounts,
+        account_needed=needed,
+        array_size=int(size) if size.isdecimal() and int(size) else None,
+        missing=missing,
+    )
+
+
+def _partitions(patience: Patience) -> tuple[Partition, ...]:
+    words = ["sinfo", "--noheader", "--all", "--exact", "--format=%P|%a|%l|%D|%c|%m|%G|%f"]
+    line = r"([^|]+)\|([^|]*)\|([^|]*)\|(\d+)\|(\d+)\+?\|(\d+)\+?\|([^|]*)\|(.*)"
+    shown = ask(["scontrol", "--oneliner", "show", "partition"], r".*?PartitionName=(\S+)(.*)|.*", patience)
+    exclusive = {name for name, rest in shown if name and "OverSubscribe=EXCLUSIVE" in rest}
+    rows = defaultdict(list)
+    for name, *rest in ask(words, line, patience):
+        rows[name].append(rest)
+    found = []
+    for name, kinds in rows.items():
+        nodes = [
+            Nodes(int(number), int(cpus), int(memory_mb), gpus_of(gres), features.replace("(null)", ""))
+            for _, _, number, cpus, memory_mb, gres, features in kinds
+        ]
+        plain = name.removesuffix("*")
+        found.append(
+            Partition(
+                name=plain,
+                default=name.endswith("*"),
+                up=kinds[0][0] == "up",
+                exclusive=plain in exclusive,
+                walltime_min=minutes_of(kinds[0][1]),
+                kinds=tuple(sorted(nodes, key=lambda kind: -kind.number)),
+            )
+        )
+    return tuple(found)
+
+
+def _accounts(patience: Patience) -> tuple[tuple[Account, ...], tuple[str, ...]]:
+    """The user's accounts, and what is missing if they cannot be known."""
+    user = getpass.getuser()
+    words = ["sacctmgr", "--noheader", "--parsable2", "show", "associations", f"user={user}"]
+    try:
+        rows = ask(
+            [*words, "format=Account,Partition,QOS,MaxJobs,MaxSubmit"],
+            r"([^|]+)\|([^|]*)\|([^|]*)\|(\d*)\|(\d*)",
+            patience,
+        )
+    except SlurmError as error:
+        return (), (f"accounts and qos are unknown: {error}",)
+    found = []
+    for account, partition, qos, *limits in rows:
+        numbers = [int(limit) for limit in limits if limit]
+        found.append(Account(account, partition, tuple(filter(None, qos.split(","))), min(numbers, default=None)))
+    return tuple(found), () if found else (f"sacctmgr knows no account of {user}",)
+
+
+def gpus_of(gres: str) -> tuple[str, int] | None:
+    """The GPUs in sinfo's list of generic resources, as (name, number): "gpu:a100:4(S:0-1)" is ("gpu:a100", 4)."""
+    for resource in re.sub(r"\([^)]*\)", "", gres).split(","):
+        if found := re.fullmatch(r"(gpu(?::[\w.-]*[A-Za-z_][\w.-]*)?):(\d+)", resource.strip()):
+            return found[1], int(found[2])
+    return None
+
+
+def minutes_of(limit: str) -> int | None:
+    """A time limit as sinfo prints it (D-H:M:S, H:M:S or M:S) in whole minutes; None for none, as "infinite"."""
+    found = re.fullmatch(r"(?:(\d+)-)?(?:(\d+):)?(\d+):\d+", limit)
+    if found is None:
+        return None
+    days, hours, minutes = (int(part or 0) for part in found.groups())
+    return (days * 24 + hours) * 60 + minutes
+
+
+def site_text(cluster: Cluster, partition_name: str | None = None) -> str:
+    """A site file for one partition of the cluster, with comments on what to look at.
+
+    Raises:
+        SiteError: there is no such partition.
+        SlurmError: what the cluster said makes no site.
+    """
+    partition = cluster.partition(partition_name)
+    lines = [
+        f"# Written by `python -m hpc init` from what cluster {cluster.name} says of itself. Edit it: # lines are off.",
+        *(f"# MISSING: {' '.join(text.split())}" for text in cluster.missing),
+        *_partition_lines(cluster, partition),
+        *_account_lines(cluster.accounts_for(partition.name), cluster.account_needed),
+        *_node_lines(partition),
+        "",
+        "# Lines of bash before the command of each job.",
+        'setup = []  # such as ["module load cuda", "source /shared/env/bin/activate"]',
+        "# Words before the command.",
+        '# container = ["apptainer", "exec", "--nv", "/shared/image.sif"]',
+        "# The interface between nodes; on a node, `ip -brief address` lists them.",
+        '# network_interface = "ib0"',
+        "# A folder that all nodes see: jobs start there, their logs lie below it.",
+        f"# shared_folder = {json.dumps(str(Path.home()))}",
+        "# A folder of the node for temporary files.",
+        '# scratch_folder = "/tmp"',
+        "",
+        *_limit_lines(cluster, partition),
+        "",
+        "[sbatch]  # any further flag of sbatch",
+        '# reservation = "spring"  # --reservation=spring',
+    ]
+    text = "\n".join(lines) + "\n"
+    try:
+        Site.model_validate(tomllib.loads(text))
+    except ValueError as error:  # of both: no TOML, no site
+        raise SlurmError(f"what cluster {cluster.name} said makes no site: {error}\n{text}") from error
+    return text
+
+
+def _partition_lines(cluster: Cluster, partition: Partition) -> Iterator[str]:
+    yield f"description = {json.dumps(f'{cluster.name}, partition {partition.name}')}"
+    yield ""
+    yield "# Partitions:"
+    for one in cluster.partitions:
+        marks = ", default" * one.default + ", not up" * (not one.up) + ", whole nodes only" * one.exclusive
+        limit = "no time limit" if one.walltime_min is None else f"at most {one.walltime_min} min"
+        yield f"#   {one.name}{marks}: {limit}; {'; '.join(map(str, one.kinds))}"
+    yield f"partition = {json.dumps(partition.name)}"
+
+
+def _account_lines(accounts: list[Account], needed: bool) -> Iterator[str]:
+    yield "# Your accounts: " + (", ".join(dict.fromkeys(one.name for one in accounts)) or "unknown")
+    if needed and accounts:
+        yield f"account = {json.dumps(accounts[0].name)}  # this cluster refuses jobs without one"
+    else:
+        name = accounts[0].name if accounts else "..."
+        yield f"# account = {json.dumps(name)}  # {'needed here' if needed else 'not needed here'}"
+    qos = dict.fromkeys(qos for one in accounts for qos in one.qos)
+    yield f"# qos = {json.dumps(next(iter(qos), '...'))}  # open to you: {', '.join(qos) or 'unknown'}"
+
+
+def _node_lines(partition: Partition) -> Iterator[str]:
+    kind = partition.kinds[0]
+    limit = partition.walltime_min
+    yield ""
+    yield "# What a node has" + (" (the most frequent kind):" if len(partition.kinds) > 1 else ":")
+    yield f"cpus_per_node = {kind.cpus}"
+    if kind.memory_mb >= 1024:
+        yield f"memory_gb = {kind.memory_mb * 10 // 1024 / 10:g}"
+    if kind.gpus:
+        yield f"gpus_per_node = {kind.gpus[1]}"
+        yield f"gres = {json.dumps(kind.gpus[0])}"
+    yield f'# constraint = "..."  # features of nodes here: {", ".join(sorted({k.features for k in partition.kinds}))}'
+    yield f"exclusive = {str(partition.exclusive).lower()}"
+    yield "# The longest walltime of a job in minutes" + (": the partition sets none." if limit is None else ".")
+    yield f"walltime_min = {UNLIMITED_WALLTIME_MIN if limit is None else max(limit, 1)}"
+
+
+def _limit_lines(cluster: Cluster, partition: Partition) -> Iterator[str]:
+    most = min((one.max_jobs for one in cluster.accounts_for(partition.name) if one.max_jobs), default=None)
+    yield "[limits]  # of one sweep"
+    yield f"max_jobs = {most}" if most else "# max_jobs = 16  # jobs at a time"
+    if cluster.array_size:
+        yield f"array_size = {cluster.array_size}"
+    yield "# gpu_hours_per_sweep = 100"
+
+
+def write_new(path: Path, text: str) -> None:
+    """Writes a file that is not there yet, with the folders above it.
+
+    Raises:
+        SiteError: there is one.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError as error:
+        raise SiteError(f"{path} is there already and stays as it is; choose another --name or --to") from error

@@ -1,0 +1,328 @@
+"""SLURM's own commands: submitting, watching, ending and requeueing jobs."""
+
+import os
+import re
+import shlex
+import signal
+import subprocess
+import tempfile
+import time
+import uuid
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from hpc.errors import REASONS, REFUSALS, SlurmError
+from hpc.sites.site import Need, Site
+from hpc.slurm.script import script
+
+JOB_ID = re.compile(r"[0-9]+(_[0-9]+)?")
+ENDED = frozenset(
+    ["BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "REVOKED"]
+    + ["TIMEOUT"]
+)
+# What SLURM's commands say when the controller is busy or restarts: the same call may succeed a little later.
+PASSING = (
+    "Socket timed out", "Unable to contact slurm controller", "Connection refused", "Connection timed out",
+    "Zero Bytes were transmitted", "temporarily unable to accept job", "Resource temporarily unavailable",
+)  # fmt: skip
+UNKNOWN_JOB = "Invalid job id specified"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Patience:
+    """How long one call of a SLURM command may take, how often it is tried, and the pause in between."""
+
+    timeout_s: float = 60.0
+    tries: int = 3
+    pause_s: float = 5.0
+
+
+PATIENCE = Patience()
+ONCE = Patience(timeout_s=20.0, tries=1)  # of whoever calls again soon anyway
+
+
+@dataclass(frozen=True)
+class Job:
+    """A submitted job: its number, and the ids that `jobs` and `cancel` know (those of its elements for an array)."""
+
+    number: int
+    ids: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class JobState:
+    """What SLURM says of a job: its state and reason in SLURM's words (reason: why it waits, or how it ended)."""
+
+    state: str
+    reason: str
+
+    @property
+    def ended(self) -> bool:
+        """Whether it will not run again, unless somebody requeues it."""
+        return self.state in ENDED
+
+    @property
+    def explanation(self) -> str:
+        """The reason in plain words; SLURM's own where there are none."""
+        words = self.reason.replace("_", " ").strip("()")
+        return REASONS.get(words) or REASONS.get(words.split(",")[0]) or self.reason
+
+
+@dataclass(frozen=True)
+class _Answer:
+    returncode: int | None  # None: no answer in time
+    out: str
+    error: str
+
+    @property
+    def passes(self) -> bool:
+        """Whether the same call may succeed a little later."""
+        return self.returncode is None or (self.returncode != 0 and any(text in self.error for text in PASSING))
+
+
+def submit(site: Site, need: Need, command: Sequence[str], patience: Patience = PATIENCE) -> Job:
+    """Writes `script(...)` into the log folder, gives exactly this to sbatch, and returns the job.
+
+    An sbatch that gives no readable answer may have submitted all the same: the queue is asked for a job of this very
+    file before the next try, so that no job is submitted twice.
+
+    Raises:
+        SiteError: the site cannot give what is needed.
+        SlurmError: sbatch refused (the text says what to do), or did not answer in any of `patience.tries`.
+    """
+    text = script(site, need, command)
+    need.log_folder.mkdir(parents=True, exist_ok=True)
+    path = need.log_folder / f"submission-{uuid.uuid4().hex}.sh"
+    path.touch(mode=0o600)
+    path.write_text(text, encoding="utf-8")
+    for attempt in range(patience.tries):
+        time.sleep(patience.pause_s if attempt else 0.0)
+        answer = _call(["sbatch", "--parsable", str(path)], patience.timeout_s)
+        said = re.fullmatch(r"(\d+)(;\S+)?", answer.out.strip().split("\n")[-1]) if answer.returncode == 0 else None
+        number = int(said[1]) if said else None
+        if number is None and (answer.passes or answer.returncode == 0):
+            number = _number_of(path, patience)
+        if number is not None:
+            elements = [] if need.array_size is None else range(need.array_size)
+            return Job(number, tuple(f"{number}_{index}" for index in elements) or (str(number),))
+        if not answer.passes:
+            raise SlurmError(f"sbatch submitted nothing of {path}: {_refusal(answer)}")
+    raise SlurmError(
+        f"sbatch did not submit {path} in {patience.tries} tries of {patience.timeout_s:g} s, last: {_said(answer)}. "
+        "Is SLURM up? Type: scontrol ping"
+    )
+
+
+def would_start(site: Site, need: Need, command: Sequence[str], patience: Patience = PATIENCE) -> str:
+    """What sbatch says of when and where such a job would start; nothing is submitted, and no file is left.
+
+    Raises:
+        SiteError: the site cannot give what is needed.
+        SlurmError: sbatch would refuse it (the text says what to do), or did not answer.
+    """
+    with tempfile.NamedTemporaryFile("w", suffix=".sh", encoding="utf-8") as file:
+        file.write(script(site, need, command))
+        file.flush()
+        answer = _call(["sbatch", "--test-only", file.name], patience.timeout_s)
+    if answer.returncode != 0:
+        raise SlurmError(_refusal(answer))
+    return answer.error.strip().split("\n")[-1].removeprefix("sbatch: ")
+
+
+def signal_steps(ids: Iterable[str], name: str, patience: Patience = PATIENCE) -> None:
+    """Sends a signal to the processes of running jobs, as SLURM does ahead of their walltime.
+
+    Raises:
+        SlurmError: scancel refused or did not answer in any of `patience.tries`.
+    """
+    if asked := _checked(ids):
+        ask(["scancel", f"--signal={name}", *asked], None, patience)
+
+
+def jobs(ids: Iterable[str], patience: Patience = PATIENCE) -> dict[str, JobState]:
+    """The states of jobs, by id: one call of squeue for all; of those that it does not know, one of sacct for all.
+
+    What neither knows (also because there is no accounting) is looked up with scontrol, and otherwise UNKNOWN.
+
+    Raises:
+        SlurmError: squeue, or scontrol where it was needed, gave no readable answer in any of `patience.tries`.
+    """
+    asked = _checked(ids)
+    if not asked:
+        return {}
+    listed = "--jobs=" + ",".join(asked)
+    words = ["squeue", "--all", "--array", "--noheader", "--states=all", "--format=%i|%T|%r", listed]
+    found = {key: JobState(*rest) for key, *rest in ask(words, r"(\d+\S*)\|([A-Z_]+)\|(.*)", patience)}
+    if missing := [job for job in asked if job not in found]:
+        found |= _accounted(missing, patience)
+    for job in asked:
+        if job not in found:
+            found[job] = _shown(job, patience)
+    return {job: found[job] for job in asked}
+
+
+def cancel(ids: Iterable[str], patience: Patience = PATIENCE) -> None:
+    """Ends exactly these jobs; one that has ended already is fine.
+
+    Raises:
+        SlurmError: scancel refused or did not answer in any of `patience.tries`.
+    """
+    if asked := _checked(ids):
+        ask(["scancel", *asked], None, patience)
+
+
+def requeue(job: str, patience: Patience = PATIENCE) -> None:
+    """Lets SLURM end a job and start it again later, under the same number.
+
+    Raises:
+        SlurmError: scontrol refused or did not answer in any of `patience.tries`.
+    """
+    ask(["scontrol", "requeue", *_checked([job])], None, patience)
+
+
+@dataclass(frozen=True, kw_only=True)
+class QueuedJob:
+    """A job that SLURM has not ended, as one line of the queue."""
+
+    id: str
+    name: str
+    state: JobState
+    ends_at: datetime | None  # when its walltime ends, in the controller's local time; None while it waits
+    nodes: str  # in SLURM's words; empty while it waits
+
+
+def queue(patience: Patience = PATIENCE) -> list[QueuedJob]:
+    """All jobs of this user that have not ended: one call of squeue, however many there are.
+
+    Raises:
+        SlurmError: squeue gave no readable answer in any of `patience.tries`.
+    """
+    words = ["squeue", "--all", "--me", "--noheader", "--format=%i|%T|%e|%N|%j|%r"]
+    rows = ask(words, r"(\d+\S*)\|([A-Z_]+)\|([^|]*)\|([^|]*)\|(.*)\|([^|]*)", patience)
+    return [
+        QueuedJob(id=job, name=name, state=JobState(state, reason), ends_at=_moment(end), nodes=nodes)
+        for job, state, end, nodes, name, reason in rows
+        if state not in ENDED
+    ]
+
+
+def _moment(text: str) -> datetime | None:
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:  # "N/A", "Unknown", "NONE": it has no end yet
+        return None
+
+
+def ask(words: Sequence[str], line: str | None, patience: Patience) -> list[tuple[str, ...]]:
+    """Calls a command that may be called again, and returns what `line`'s groups find in each line that it prints.
+
+    Without `line` nothing is read. That SLURM does not know a job is no fault: it is in no line.
+
+    Raises:
+        SlurmError: the command is absent, refused, or gave no readable answer in any of `patience.tries`.
+    """
+    for attempt in range(patience.tries):
+        time.sleep(patience.pause_s if attempt else 0.0)
+        answer = _call(words, patience.timeout_s)
+        if answer.passes:
+            continue
+        if answer.returncode != 0 and not _knows_not(answer):
+            raise SlurmError(f"{words[0]} failed: {_said(answer)}. It was called as: {shlex.join(words)}")
+        lines = [text.rstrip() for text in answer.out.splitlines() if text.strip()] if line is not None else []
+        read = [re.fullmatch(line or "", text) for text in lines]
+        if all(read):
+            return [found.groups() for found in read if found]
+    raise SlurmError(
+        f"{words[0]} gave no readable answer in {patience.tries} tries of {patience.timeout_s:g} s, last: "
+        f"{_said(answer)}. It was called as: {shlex.join(words)}. Is SLURM up? Type: scontrol ping"
+    )
+
+
+def _call(words: Sequence[str], timeout_s: float) -> _Answer:
+    """Runs one command of SLURM to its end, or kills it (and what it started) after `timeout_s`.
+
+    Variables such as SBATCH_PARTITION or SQUEUE_FORMAT would change what was asked, and those of a job that submits
+    another one would pass to that: none of them reaches the command.
+
+    Raises:
+        SlurmError: there is no such command here.
+    """
+    ours = re.compile(r"(SBATCH|SRUN|SQUEUE|SACCT|SINFO|SCANCEL|SCONTROL|SLURMD?|SUBMITIT)_(?!CONF$)")
+    environment = {name: value for name, value in os.environ.items() if not ours.match(name)}
+    try:
+        process = subprocess.Popen(
+            words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            errors="replace", env=environment, start_new_session=True,
+        )  # fmt: skip
+    except FileNotFoundError as error:
+        raise SlurmError(f"there is no {words[0]} on PATH: is this a login node of a SLURM cluster?") from error
+    try:
+        out, said = process.communicate(timeout=timeout_s)
+        return _Answer(process.returncode, out, said)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        out, said = process.communicate()
+        # It may have ended in time and be looked at late, where this process was held: then its answer counts.
+        return _Answer(None if process.returncode == -signal.SIGKILL else process.returncode, out, said)
+
+
+def _checked(ids: Iterable[str]) -> list[str]:
+    """The ids, each once; what is no id never reaches a command.
+
+    Raises:
+        ValueError: one of them is no id of a job.
+    """
+    asked = list(dict.fromkeys(ids))
+    if wrong := [job for job in asked if not JOB_ID.fullmatch(job)]:
+        raise ValueError(f"{wrong[0]!r} is no id of a job; they look like 123 or 123_4")
+    return asked
+
+
+def _number_of(path: Path, patience: Patience) -> int | None:
+    """The number of the job whose script is `path`, or None if SLURM has none.
+
+    Raises:
+        SlurmError: the queue cannot be read, so that nobody knows.
+    """
+    words = ["squeue", "--all", "--me", "--noheader", "--states=all", "--format=%F|%o"]
+    try:
+        rows = ask(words, r"(\d+)\|(.*)", patience)
+    except SlurmError as error:
+        raise SlurmError(f"whether {path} was submitted is unknown, look before you try again: {error}") from error
+    return min((int(number) for number, script_file in rows if path.name in script_file), default=None)
+
+
+def _accounted(ids: Sequence[str], patience: Patience) -> dict[str, JobState]:
+    """What the accounting says of jobs; empty where there is none."""
+    words = ["sacct", "--noheader", "--parsable2", "--allocations", "--format=JobID,State,ExitCode"]
+    try:
+        rows = ask([*words, "--jobs=" + ",".join(ids)], r"([^|]+)\|([^|]+)\|([^|]*)", patience)
+    except SlurmError:  # most often there is none: then scontrol is asked, and UNKNOWN is said where it fails too
+        return {}
+    # "CANCELLED by 0" is CANCELLED.
+    return {job: JobState(state.split()[0], f"exit code {code}") for job, state, code in rows if job in ids}
+
+
+def _shown(job: str, patience: Patience) -> JobState:
+    """What the controller still says of one job."""
+    rows = ask(["scontrol", "--oneliner", "show", "job", job], r".*\bJobState=(\S+) Reason=(\S+).*", patience)
+    return JobState(*rows[0]) if rows else JobState("UNKNOWN", "Vanished")
+
+
+def _knows_not(answer: _Answer) -> bool:
+    return all(
+        UNKNOWN_JOB in text or "already completing or completed" in text for text in answer.error.splitlines() or [""]
+    )
+
+
+def _said(answer: _Answer) -> str:
+    """What a command answered, in at most 300 characters."""
+    late = "no answer in time" if answer.returncode is None else f"exit code {answer.returncode}"
+    return f"{late}, {(answer.error.strip() or answer.out.strip() or 'no text')[:300]!r}"
+
+
+def _refusal(answer: _Answer) -> str:
+    advice = [text for words, text in REFUSALS.items() if words.lower() in answer.error.lower()]
+    return "; ".join([_said(answer), *advice])

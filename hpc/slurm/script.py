@@ -1,0 +1,125 @@
+"""The exact text of a job: one pure function of a site and what the job needs; nothing is asked, written or sent."""
+
+import re
+import shlex
+from collections.abc import Sequence
+from typing import Any
+
+from submitit import SlurmExecutor
+
+from hpc.errors import SiteError
+from hpc.sites.site import Need, Site
+
+
+def sbatch_parameters(site: Site, need: Need) -> dict[str, Any]:
+    """What sbatch is told, in the names of `submitit.SlurmExecutor.update_parameters`; nothing is asked or written.
+
+    Raises:
+        SiteError: a node of the site has less than the job needs, or the site's limits forbid the job.
+    """
+    cpus, memory_gb, gpus = need.cpus or site.cpus_per_node, need.memory_gb or site.memory_gb, need.gpus
+    gpus = site.gpus_per_node if gpus is None else gpus
+    walltime_min = need.walltime_min or site.walltime_min
+    _check(site, need, gpus, walltime_min)
+    chosen = {
+        "partition": site.partition,
+        "account": site.account,
+        "qos": site.qos,
+        "constraint": site.constraint,
+        "exclusive": site.exclusive or None,
+        "mem": None if memory_gb is None else f"{round(memory_gb * 1024)}MB",
+        "gres": f"{site.gres}:{gpus}" if site.gres and gpus else None,
+        "gpus_per_node": gpus if gpus and not site.gres else None,
+        "dependency": need.dependency,
+        "array_parallelism": site.limits.max_jobs if need.array_size else None,
+    }
+    further: dict[str, Any] = {"requeue" if need.requeue else "no-requeue": True} | site.sbatch
+    if site.shared_folder is not None:
+        further["chdir"] = site.shared_folder
+    return {name: value for name, value in chosen.items() if value is not None} | {
+        "job_name": need.job_name,
+        "nodes": need.nodes,
+        "ntasks_per_node": 1,
+        "cpus_per_task": cpus,
+        "time": walltime_min,
+        "signal_delay_s": need.signal_before_s,
+        "wckey": None,  # submitit would name itself, and sites that account by such keys refuse unknown ones
+        "setup": _setup(site),
+        "srun_args": [f"--cpus-per-task={cpus}"],  # from SLURM 22.05 on a step does not take it over from its job
+        "additional_parameters": further,
+    }
+
+
+def _check(site: Site, need: Need, gpus: int, walltime_min: int) -> None:
+    """Refuses what the site cannot give.
+
+    Raises:
+        SiteError: see `sbatch_parameters`.
+    """
+    limits, elements = site.limits, need.array_size or 1
+    gpu_hours = gpus * need.nodes * elements * walltime_min / 60
+    cpus, memory_gb = need.cpus or 0, need.memory_gb or 0.0
+    shared = site.shared_folder
+    faults = [
+        (cpus > site.cpus_per_node, f"{cpus} CPUs, and a node has cpus_per_node = {site.cpus_per_node}"),
+        (memory_gb > (site.memory_gb or memory_gb), f"{memory_gb:g} GB, and jobs may use memory_gb = {site.memory_gb}"),
+        (gpus > site.gpus_per_node, f"{gpus} GPUs, and a node has gpus_per_node = {site.gpus_per_node}"),
+        (walltime_min > site.walltime_min, f"{walltime_min} minutes, and walltime_min = {site.walltime_min}"),
+        (
+            need.signal_before_s >= walltime_min * 60,
+            f"a signal {need.signal_before_s} s before a walltime of {walltime_min} min",
+        ),
+        (
+            elements > (limits.array_size or elements),
+            f"an array of {elements}, and limits.array_size = {limits.array_size}",
+        ),
+        (
+            gpu_hours > (limits.gpu_hours_per_sweep or gpu_hours),
+            f"{gpu_hours:g} GPU-hours, and limits.gpu_hours_per_sweep = {limits.gpu_hours_per_sweep}",
+        ),
+        (
+            shared is not None and not need.log_folder.is_relative_to(shared),
+            f"logs in {need.log_folder}, which is not below shared_folder = {shared}",
+        ),
+    ]
+    if found := [text for wrong, text in faults if wrong]:
+        raise SiteError(f"job {need.job_name!r} needs {'; and '.join(found)}: ask for less, or edit the site")
+
+
+def _setup(site: Site) -> list[str]:
+    """Lines of bash before the command: the site's own, then the variables that its keys stand for."""
+    lines = list(site.setup)
+    if site.network_interface is not None:
+        interface = shlex.quote(site.network_interface)
+        lines.append(f"export GLOO_SOCKET_IFNAME={interface} NCCL_SOCKET_IFNAME={interface}")
+    if site.scratch_folder is not None:
+        # Only whole $NAMEs are expanded: each stands alone between double quotes, all else is quoted.
+        parts = re.split(r"\$([A-Z_][A-Z0-9_]*)", site.scratch_folder)
+        quoted = [
+            f'"${{{part}:?is not set on this node}}"' if place % 2 else shlex.quote(part) if part else ""
+            for place, part in enumerate(parts)
+        ]
+        lines += [f"export TMPDIR={''.join(quoted)}", 'mkdir -p -- "$TMPDIR" || exit 1']
+    return lines
+
+
+class _Script(SlurmExecutor):
+    """submitit's maker of the text, also where there is no SLURM."""
+
+    @classmethod
+    def affinity(cls) -> int:
+        return 2
+
+
+def script(site: Site, need: Need, command: Sequence[str]) -> str:
+    """The text that `submit` gives to sbatch: submitit's, with `command` as its words, each of them quoted.
+
+    Raises:
+        SiteError: see `sbatch_parameters`.
+    """
+    maker = _Script(folder=need.log_folder)
+    maker.update_parameters(**sbatch_parameters(site, need))
+    if need.array_size is not None:
+        maker.parameters["map_count"] = need.array_size  # as submitit itself does for arrays
+    text: str = maker._make_submission_file_text(shlex.join([*site.container, *command]), uid="")
+    return text

@@ -1,0 +1,141 @@
+"""Every arm of a run against one of them, paired by seed, as a page of Markdown: what goes into a note or a paper."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from results.arms.comparison import Arm, Pairing, Problem, arms_of, budget_order, compare, environments_of, points_of
+from results.arms.counts import count_lines, trial_counts
+from results.arms.draws import draw_lines, shared_draws
+from results.arms.selection import shown
+from results.arms.tuning import best_settings, ended_settings
+from results.arms.verdict import says
+from results.errors import ResultsError
+from results.statistics import SIGNIFICANCE, holm
+from results.store.reader import Run
+from results.text.markdown import escaped, note_lines, table_lines
+from results.text.number_format import NOTHING, SCALES, percent
+
+ARM = ("asked %", "removed %", "arm", "test")
+COMPARISON = ("difference", "95%", "won–lost–tied", "ahead %", "p", "smallest p", "p (Holm)", "it says")
+COLUMNS = (*ARM, *COMPARISON)
+POOLED = ("asked %", "arm", "problems", "pairs", *COMPARISON)
+
+
+def against_lines(run: Run, label: str, asked: float | None) -> Iterator[str]:
+    """The lines of the page: one table per network, data set and number of training images.
+
+    Args:
+        run: an opened run.
+        label: the arm that all others are compared with.
+        asked: its budget as a fraction of the MACs, and the only one of the others that is shown; what has no point
+            there (no pruning, or as a rule says) is shown as it is. None takes its smallest and shows all.
+
+    Raises:
+        ResultsError: no such arm has been tested.
+    """
+    points = best_settings(points_of(run), ended_settings(run))
+    arms = [arm for arm in arms_of(points, environments_of(run)) if arm.test.mean is not None]
+    bases = {
+        problem: base
+        for problem in sorted({arm.problem for arm in arms})
+        if (base := _base(arms, problem, label, asked))
+    }
+    if not bases:
+        labels = ", ".join(sorted({arm.label for arm in arms})) or "none has been tested yet"
+        at = "" if asked is None else f" at {percent(asked, 1)}% fewer MACs"
+        raise ResultsError(f"no tested arm is called {label!r}{at}; arms: {labels}")
+    shown_arms = {problem: shown([arm for arm in arms if arm.problem == problem], asked) for problem in bases}
+    for problem, base in bases.items():
+        yield f"### {problem}"
+        yield ""
+        yield f"Against {base}: {SCALES[base.metric].value(base.test.mean)} over {base.test.n} seeds."
+        yield ""
+        pairings = _pairings(shown_arms[problem], base)
+        yield from table_lines(COLUMNS, _rows(pairings), words=(0, 2, len(COLUMNS) - 1))
+        yield ""
+        notes = [*_notes([pairing for _, pairing in pairings]), *count_lines(trial_counts(run), [problem])]
+        yield from note_lines([*notes, *draw_lines(shared_draws(run), [problem])])
+        yield ""
+    yield from _pooled_lines(bases, shown_arms)
+
+
+def _base(arms: Sequence[Arm], problem: object, label: str, asked: float | None) -> Arm | None:
+    """The arm that others are compared with, of those that would be shown."""
+    its = shown([arm for arm in arms if arm.problem == problem], asked)
+    return min((arm for arm in its if arm.label == label), key=lambda arm: budget_order(arm.asked), default=None)
+
+
+def _pairings(arms: Sequence[Arm], base: Arm) -> list[tuple[Arm, Pairing]]:
+    """Every arm but the base, in the order of the rows, with its comparison."""
+    ordered = sorted(arms, key=lambda arm: (budget_order(arm.asked), -(arm.test.mean or 0.0), arm.label))
+    return [(arm, compare([(arm, base)])) for arm in ordered if arm is not base]
+
+
+def _pooled_lines(bases: Mapping[Problem, Arm], arms: Mapping[Problem, Sequence[Arm]]) -> Iterator[str]:
+    """The same over all problems of one metric, where several have the arm and its base; nothing where none have."""
+    groups: dict[tuple[str, tuple[bool, float], str], list[tuple[Arm, Arm]]] = {}
+    for problem, base in bases.items():
+        for arm in arms[problem]:
+            if arm is not base:
+                groups.setdefault((arm.metric, budget_order(arm.asked), arm.label), []).append((arm, base))
+    pairings = [compare(pairs) for _, pairs in sorted(groups.items()) if len(pairs) > 1]
+    if not pairings:
+        return
+    problems = [len(pairs) for _, pairs in sorted(groups.items()) if len(pairs) > 1]
+    yield "### All together"
+    yield ""
+    yield "Blocks are problems and seeds; each stands against the base of its own problem."
+    yield ""
+    rows = zip(pairings, problems, _compared(pairings), strict=True)
+    yield from table_lines(
+        POOLED,
+        (
+            (percent(one.asked, 1), escaped(one.label), str(count), str(one.result.difference.n), *cells)
+            for one, count, cells in rows
+        ),
+        words=(0, 1, len(POOLED) - 1),
+    )
+    yield ""
+    yield from note_lines(_notes(pairings))
+    yield ""
+
+
+def _rows(pairings: Sequence[tuple[Arm, Pairing]]) -> Iterator[tuple[str, ...]]:
+    for (arm, _), compared in zip(pairings, _compared([pairing for _, pairing in pairings]), strict=True):
+        measured = SCALES[arm.metric].value(arm.test.mean)
+        yield percent(arm.asked, 1), percent(arm.removed, 1), escaped(arm.label), measured, *compared
+
+
+def _compared(pairings: Sequence[Pairing]) -> Iterator[tuple[str, ...]]:
+    """The cells of the columns `COMPARISON`, corrected as one family."""
+    corrected = holm([pairing.result.p for pairing in pairings])
+    for pairing, p in zip(pairings, corrected, strict=True):
+        scale, found = SCALES[pairing.metric], pairing.result
+        yield (
+            scale.difference(found.difference.mean),
+            scale.interval(found.difference, signed=True),
+            f"{found.wins}–{found.losses}–{found.ties}",
+            percent(found.improvement.share, 0),
+            *(NOTHING if one is None else f"{one:.3g}" for one in (found.p, found.smallest_p, p)),
+            says(pairing),
+        )
+
+
+def _notes(pairings: Sequence[Pairing]) -> list[str]:
+    """What the corrected p values leave of the rows' words, and which rows to read with care."""
+    settled = [says(pairing) in ("better", "worse") for pairing in pairings]
+    corrected = holm([pairing.result.p for pairing in pairings])
+    left = sum(
+        is_settled and p is not None and p <= SIGNIFICANCE for is_settled, p in zip(settled, corrected, strict=True)
+    )
+    notes = [
+        "ahead %: probability of improvement, how often the arm is ahead of the other at the same seed, a tie for half."
+        f" It says: each row alone. Of {sum(settled)} better or worse, {left} are so with Holm's correction over these"
+        f" {len(pairings)} comparisons."
+    ]
+    if mixed := sum(len(pairing.environments) > 1 for pairing in pairings):
+        notes.append(f"{mixed} comparisons were computed on mixed hardware, ranks or torch versions.")
+    if unpaired := sum(pairing.result.unpaired > 0 for pairing in pairings):
+        notes.append(f"{unpaired} comparisons have seeds that only one of the two has: left out.")
+    if shares := sum(pairing.shares_models for pairing in pairings):
+        notes.append(f"{shares} comparisons have fewer distinct models than pairs: n is smaller than it looks.")
+    return notes

@@ -1,0 +1,134 @@
+"""The best operating point of a run under a limit: chosen by the validation split, unless somebody insists."""
+
+import difflib
+import math
+import shlex
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+from results.errors import ResultsError
+from results.store.completeness import refuse_gaps
+from results.store.reader import Run
+
+SCORES = ("validation_score", "test_score")
+"""What a point may be chosen by, the larger the better."""
+LIMITED = {"macs": "MACs", "params": "parameters", "latency_ms": "ms"}
+"""What may be limited, and in what."""
+
+BEST = """
+SELECT network, dataset, train_images, metric, label, seed, trial_id, point, model_key, macs, original_macs, params,
+    validation_score, {by} AS score, test_score, test_images,
+    count(*) OVER problem AS points, count(*) FILTER (isfinite({by})) OVER problem AS scored
+FROM measured_points
+WHERE {limits}
+WINDOW problem AS (PARTITION BY network, dataset, train_images, metric)
+QUALIFY row_number() OVER (
+    problem ORDER BY CASE WHEN isfinite({by}) THEN 0 ELSE 1 END, {by} DESC, macs, trial_id, point) = 1
+ORDER BY network, dataset, train_images, metric
+"""
+"""One point for each problem, whose scores alone can be compared; of equal ones the one with fewer MACs."""
+
+
+@dataclass(frozen=True)
+class Limit:
+    """At most so much of a column: a fraction of the original network's MACs, or a number."""
+
+    column: str
+    most: float
+
+    @classmethod
+    def parsed(cls, text: str) -> Self:
+        """The limit that was typed, such as macs=0.8 or params=100000.
+
+        Raises:
+            ResultsError: it is no limit, or of something that cannot be limited.
+        """
+        column, sign, most = text.partition("=")
+        advice = "type one such as macs=0.8 (of the original's), macs=2e6, params=100000 or latency_ms=2"
+        if column not in LIMITED or not sign:
+            raise ResultsError(f"--under {text}: expected one of {', '.join(LIMITED)} with a number; {advice}")
+        try:
+            limit = cls(column, float(most))
+        except ValueError as error:
+            raise ResultsError(f"--under {text}: {most!r} is no number; {advice}") from error
+        if not (math.isfinite(limit.most) and limit.most > 0):
+            raise ResultsError(f"--under {text}: expected a number above 0; {advice}")
+        return limit
+
+    @property
+    def is_fraction(self) -> bool:
+        """Whether it is a share of the original network's MACs: of MACs, a number up to 1 is."""
+        return self.column == "macs" and self.most <= 1
+
+    @property
+    def sql(self) -> str:
+        """The condition on a row."""
+        return f"{self.column} <= {self.most!r}" + (" * original_macs" if self.is_fraction else "")
+
+    def __str__(self) -> str:
+        if self.is_fraction:
+            return f"at most {self.most:g} of the original's MACs"
+        return f"at most {self.most:{'g' if self.column == 'latency_ms' else ',.0f'}} {LIMITED[self.column]}"
+
+
+def best_points(run: Run, by: str = "validation_score", limits: Sequence[Limit] = ()) -> list[dict[str, Any]]:
+    """The best operating point of each problem (network, data set, training images, metric) under all limits.
+
+    Each record has what `BEST` selects: the point, its scores, and among how many `points` it was chosen; `scored` of
+    them have a score that is a number. A score that is not a number never wins against one that is.
+
+    Args:
+        run: to choose from.
+        by: one of `SCORES`. Choosing by the test score makes that score no estimate of anything.
+        limits: all of which a point has to keep.
+
+    Raises:
+        ResultsError: `by` is not one of them.
+    """
+    if by not in SCORES:
+        near = difflib.get_close_matches(by, SCORES, n=1, cutoff=0.3)
+        hint = f"did you mean {near[0]}? " if near else ""
+        raise ResultsError(f"--by {by}: {hint}expected one of {', '.join(SCORES)}")
+    conditions = " AND ".join(limit.sql for limit in limits) or "true"
+    return run.rows(BEST.format(by=by, limits=conditions))
+
+
+def best_lines(run: Run, by: str, limits: Sequence[Limit]) -> Iterator[str]:
+    """Lines to print: each problem's best point, where its sub-model lies, and the command that saves it.
+
+    Raises:
+        ResultsError: as `best_points`; rows are lost; or no point keeps the limits.
+    """
+    refuse_gaps(run)
+    found = best_points(run, by, limits)
+    under = f" with {' and '.join(map(str, limits))}" if limits else ""
+    if not found:
+        raise ResultsError(f"no operating point{under} in {run.path}: raise the limit, or wait for more trials")
+    for row in found:
+        yield from _lines(row, run, by, under)
+
+
+def _lines(row: dict[str, Any], run: Run, by: str, under: str) -> Iterator[str]:
+    images = f" ({row['train_images']} training images)" if row["train_images"] else ""
+    yield f"{row['network']} on {row['dataset']}{images}: the best of {row['points']} operating points{under}, by {by}"
+    metric = row["metric"].replace("_", " ")
+    yield f"  trial {row['trial_id']}, point {row['point']}  ({row['label']}, seed {row['seed']})"
+    yield f"  validation {metric}  {row['validation_score']:.4f}{_optimism(row, by)}"
+    test = "not measured" if row["test_score"] is None else f"{row['test_score']:.4f} on {row['test_images']} images"
+    yield f"  test {metric}        {test}"
+    share = row["macs"] / row["original_macs"]
+    yield f"  MACs {row['macs']:,} ({share:.3f} of the original's), parameters {row['params']:,}"
+    if row["score"] is None or not math.isfinite(row["score"]):
+        yield f"  none of them has a {by} that is a number"
+    key = row["model_key"]
+    yield f"  its sub-model is stage {key[:12]} in the cache: <cache>/{key[:2]}/{key}"
+    words = [str(run.path), row["trial_id"], "--point", str(row["point"])]
+    words += ["--save", f"models/{row['trial_id']}_point_{row['point']}"]
+    yield f"  to save it: python -m sweeps reproduce {shlex.join(words)}"
+
+
+def _optimism(row: dict[str, Any], by: str) -> str:
+    if by == "validation_score" and row["scored"] > 1:
+        return f"  (the largest of {row['scored']}, so probably above what it is on new images)"
+    return ""

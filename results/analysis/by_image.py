@@ -1,0 +1,198 @@
+"""Two arms on the same test images: McNemar's test for each seed, seeds and images together, and class by class."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from results.arms.comparison import Arm, Point, Problem
+from results.arms.counts import count_lines, trial_counts
+from results.arms.draws import draw_lines, shared_draws
+from results.arms.selection import label_named, selected_points, shown
+from results.errors import ResultsError
+from results.statistics import SIGNIFICANCE, Crossed, McNemar, holm, mcnemar, over_seeds_and_images
+from results.store.reader import Run
+from results.text.markdown import escaped, note_lines, table_lines
+from results.text.number_format import NOTHING, SCALES
+
+CLAIMED_FROM_SEEDS = 5
+"""With 3 seeds the interval over seeds and images covers 93% (docs/results/coverage.md)."""
+PREDICTIONS = """
+SELECT image_id, label, label = prediction AS is_right FROM predictions
+WHERE split = 'test' AND trial_id = ? AND point = ? ORDER BY image_id
+"""
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What one model said of the test images: (images,) ids, classes, and whether each was named rightly."""
+
+    images: np.ndarray
+    classes: np.ndarray
+    is_right: np.ndarray
+
+
+@dataclass(frozen=True)
+class ByImage:
+    """Two arms in one problem.
+
+    Attributes:
+        by_seed: McNemar's test of each seed that both have; two models of one seed are a pair.
+        overall: over seeds and images; None where the seeds were not tested on the same images.
+        by_class: the same within each class, as its share of images named rightly.
+        unpaired: seeds that only one of the two has.
+    """
+
+    problem: Problem
+    first: Arm
+    second: Arm
+    by_seed: Mapping[int, McNemar]
+    overall: Crossed | None
+    by_class: Mapping[int, Crossed]
+    unpaired: int
+
+
+def by_image(run: Run, first: str, second: str, asked: float | None = None) -> list[ByImage]:
+    """The first arm against the second in every problem of classes that has both.
+
+    Args:
+        run: an opened run.
+        first, second: labels; each stands at its smallest budget that is shown.
+        asked: share of the MACs that was to be removed, for what has points there.
+
+    Raises:
+        ResultsError: no such arm; a seed of an arm has several trials; or the two of a pair were tested on different
+            images.
+    """
+    points, arms = selected_points(run)
+    for label in (first, second):
+        label_named(arms, label)
+    found = []
+    for problem in sorted({arm.problem for arm in arms}):
+        its = shown([arm for arm in arms if arm.problem == problem and arm.metric == "accuracy"], asked)
+        one, two = (_arm(its, label) for label in (first, second))
+        if one is not None and two is not None:
+            found.append(_compared(run, problem, (one, _points(points, one)), (two, _points(points, two))))
+    if not found:
+        raise ResultsError(f"{first!r} and {second!r} have no problem of classes in common at that budget")
+    return found
+
+
+def by_image_lines(run: Run, first: str, second: str, asked: float | None = None) -> Iterator[str]:
+    """The lines of a page of Markdown: per problem the seeds, the whole, the classes. Raises as `by_image`."""
+    several = by_image(run, first, second, asked)
+    for one in several:
+        yield f"### {escaped(str(one.first))} against {escaped(str(one.second))}, {one.problem}"
+        yield ""
+        columns = ("seed", "images", "first alone right", "second alone right", "p", "mid-p", "smallest p")
+        yield from table_lines(columns, (_seed_row(seed, found) for seed, found in sorted(one.by_seed.items())))
+        yield ""
+        if one.by_class:
+            yield from table_lines(("class", "images", "difference", "95%", "p", "p (Holm)"), _class_rows(one))
+        if one.by_class:
+            yield ""
+        yield from note_lines(_notes(one))
+        yield ""
+    problems = [one.problem for one in several]
+    yield from note_lines([*count_lines(trial_counts(run), problems), *draw_lines(shared_draws(run), problems)])
+
+
+def _arm(arms: Sequence[Arm], label: str) -> Arm | None:
+    its = [arm for arm in arms if arm.label == label]
+    return min(its, key=lambda arm: (arm.asked is None, arm.asked or 0.0), default=None)
+
+
+def _points(points: Sequence[Point], arm: Arm) -> dict[int, Point]:
+    """The one point of each seed.
+
+    Raises:
+        ResultsError: a seed has several.
+    """
+    key = (arm.problem, arm.label, arm.method, arm.asked)
+    its = [point for point in points if (point.problem, point.label, point.method, point.asked) == key]
+    if len({point.seed for point in its}) < len(its):
+        raise ResultsError(f"{arm}, {arm.problem}: several trials have one seed, so images cannot be paired")
+    return {point.seed: point for point in its}
+
+
+def _compared(
+    run: Run, problem: Problem, first: tuple[Arm, dict[int, Point]], second: tuple[Arm, dict[int, Point]]
+) -> ByImage:
+    seeds = sorted(first[1].keys() & second[1].keys())
+    pairs = {seed: (_answers(run, first[1][seed]), _answers(run, second[1][seed])) for seed in seeds}
+    for seed, (one, two) in pairs.items():
+        if not np.array_equal(one.images, two.images):
+            raise ResultsError(
+                f"{problem}, seed {seed}: the two were tested on different images; compare within one split"
+            )
+    overall, by_class = _over_seeds(list(pairs.values()))
+    return ByImage(
+        problem=problem,
+        first=first[0],
+        second=second[0],
+        by_seed={seed: mcnemar(one.is_right, two.is_right) for seed, (one, two) in pairs.items()},
+        overall=overall,
+        by_class=by_class,
+        unpaired=len(first[1].keys() ^ second[1].keys()),
+    )
+
+
+def _answers(run: Run, point: Point) -> Answers:
+    rows = run.rows(PREDICTIONS, [point.trial_id, point.point])
+    return Answers(*(np.array([row[name] for row in rows]) for name in ("image_id", "label", "is_right")))
+
+
+def _over_seeds(pairs: Sequence[tuple[Answers, Answers]]) -> tuple[Crossed | None, dict[int, Crossed]]:
+    """All seeds together, and class by class; nothing where they were not tested on the same images."""
+    images = [one.images for one, _ in pairs]
+    if not images or not images[0].size or any(not np.array_equal(images[0], other) for other in images):
+        return None, {}
+    differences = np.stack([one.is_right.astype(float) - two.is_right.astype(float) for one, two in pairs])
+    classes = pairs[0][0].classes
+    found = {int(number): over_seeds_and_images(differences[:, classes == number]) for number in np.unique(classes)}
+    return over_seeds_and_images(differences), found
+
+
+def _seed_row(seed: int, found: McNemar) -> tuple[str, ...]:
+    counts = (str(found.images), str(found.first_only), str(found.second_only))
+    return (str(seed), *counts, f"{found.p:.3g}", f"{found.mid_p:.3g}", f"{found.smallest_p:.3g}")
+
+
+def _class_rows(one: ByImage) -> Iterator[tuple[str, ...]]:
+    corrected = holm([found.p for found in one.by_class.values()])
+    for (number, found), p in zip(one.by_class.items(), corrected, strict=True):
+        yield str(number), str(found.images), *_crossed_cells(found), NOTHING if p is None else f"{p:.3g}"
+
+
+def _crossed_cells(found: Crossed) -> tuple[str, str, str]:
+    scale = SCALES["accuracy"]
+    interval = NOTHING
+    if found.low is not None and found.high is not None:
+        interval = f"{scale.difference(found.low)} … {scale.difference(found.high)}"
+    return scale.difference(found.difference), interval, NOTHING if found.p is None else f"{found.p:.3g}"
+
+
+def _notes(one: ByImage) -> list[str]:
+    notes = []
+    if one.overall is None:
+        notes.append("The seeds were not tested on the same images: only seed by seed can the two be compared.")
+    elif one.overall.low is None:
+        notes.append("One seed only: McNemar's test says how sure this pair of models is of these images; no interval"
+                     " for the methods can be given.")  # fmt: skip
+    else:
+        difference, interval, p = _crossed_cells(one.overall)
+        settled = one.overall.p is not None and one.overall.p <= SIGNIFICANCE
+        notes.append(
+            f"Over {one.overall.seeds} seeds and {one.overall.images} images, both taken as drawn: {difference} points,"
+            f" 95% {interval}, p = {p}: {'told apart' if settled else 'cannot settle it'}."
+        )
+        if one.overall.seeds < CLAIMED_FROM_SEEDS:
+            notes.append(f"With {one.overall.seeds} seeds that interval covers less than 95%; with 5 or more it holds.")
+    notes.append(
+        "McNemar's p speaks of one pair of models. The seeds share the images, so that their p values do not add up."
+    )
+    if one.unpaired:
+        notes.append(f"{one.unpaired} seeds have only one of the two: left out.")
+    if len(one.first.environments | one.second.environments) > 1:
+        notes.append("Computed on mixed hardware, ranks or torch versions.")
+    return notes

@@ -1,0 +1,206 @@
+"""What is different: two trials (settings, stages, rows), or two runs (specs, trials, code, results)."""
+
+import difflib
+import json
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from results.errors import ResultsError
+from results.store.reader import Run, load
+from results.text.settings import setting_lines
+
+SHOWN = 12
+"""Lines of one kind that are printed; the rest is counted."""
+
+TRIALS = "SELECT trial_id, label, seed, config_json, stage_keys FROM planned WHERE starts_with(trial_id, ?)"
+KINDS = "SELECT stage_key, any_value(kind) AS kind FROM stages GROUP BY stage_key"
+MEASURED = """
+SELECT point, model_key, removed_macs_fraction, macs, metric, validation_score, test_score
+FROM measured_points WHERE trial_id = ? ORDER BY point
+"""
+IN_BOTH = """
+SELECT a.trial_id, a.point, a.label, a.seed, a.macs AS a_macs, b.macs AS b_macs,
+    a.validation_score AS a_score, b.validation_score AS b_score
+FROM operating_points AS a JOIN operating_points AS b USING (trial_id, point)
+WHERE a.run = ? AND b.run = ?
+ORDER BY abs(a.validation_score - b.validation_score) DESC, trial_id, point
+"""
+ENVIRONMENTS = "SELECT DISTINCT device, ranks, torch_version FROM stages WHERE run = ? ORDER BY ALL"
+ENDS = """
+SELECT trial_id, label, coalesce(status, 'not over') AS status
+FROM planned LEFT JOIN trials USING (run, trial_id) WHERE run = ? ORDER BY trial_id
+"""
+
+
+def trial_lines(run: Run, first: str, second: str) -> Iterator[str]:
+    """Lines to print on two trials: settings, the stage from which they part, and their points side by side.
+
+    Args:
+        run: that they are in; one.
+        first: id of a trial, or its first digits.
+        second: of another one.
+
+    Raises:
+        ResultsError: no trial, or more than one, begins so.
+    """
+    trials = [_trial(run, prefix) for prefix in (first, second)]
+    for trial in trials:
+        yield f"{trial['trial_id']}  {trial['label']}, seed {trial['seed']}"
+    if trials[0]["trial_id"] == trials[1]["trial_id"]:
+        yield "one and the same trial"
+        return
+    yield "settings:"
+    yield from setting_lines(*(json.loads(trial["config_json"]) for trial in trials))
+    yield from _parting(run, *(trial["stage_keys"] for trial in trials))
+    yield from _side_by_side(*({row["point"]: row for row in run.rows(MEASURED, [t["trial_id"]])} for t in trials))
+
+
+def run_lines(first: Path, second: Path) -> Iterator[str]:
+    """Lines to print on two runs: specs, code, environments, trials, and the points of trials that both have.
+
+    Raises:
+        ResultsError: one of them is no run, or both are the same.
+    """
+    with load([first, second]) as both:
+        a, b = both.paths
+        yield from _specs(first, second)
+        yield from _codes(first, second)
+        yield from _same_or_both("computed on", _environments(both, a), _environments(both, b))
+        ends = {name: {row["trial_id"]: row for row in both.rows(ENDS, [name])} for name in (a, b)}
+        yield from _trials(ends[a], ends[b], a, b)
+        yield from _results(both.rows(IN_BOTH, [a, b]), a, b)
+
+
+def _trial(run: Run, prefix: str) -> dict[str, Any]:
+    found = run.rows(TRIALS, [prefix])
+    if not found:
+        raise ResultsError(
+            f"no trial of {run.path} has an id that begins with {prefix!r}; to see the ids: "
+            f"python -m results query {run.path} 'SELECT trial_id, label, seed FROM planned'"
+        )
+    if len(found) > 1:
+        raise ResultsError(
+            f"{len(found)} trials begin with {prefix!r}; type more digits: "
+            + ", ".join(row["trial_id"] for row in found[:SHOWN])
+        )
+    return found[0]
+
+
+def _parting(run: Run, first: Sequence[str], second: Sequence[str]) -> Iterator[str]:
+    """Which planned stages two trials share, and the first of each that it has for itself."""
+    kinds = {row["stage_key"]: row["kind"] for row in run.rows(KINDS)}
+    shared = [key for key in dict.fromkeys(second) if key in set(first)]
+    names = ", ".join(kinds.get(key, "not run yet") for key in shared) or "none"
+    yield f"stages in common: {len(shared)} of {len(set(first))} and {len(set(second))}: {names}"
+    own = [next((key for key in keys if key not in shared), None) for keys in (first, second)]
+    if own != [None, None]:
+        says = ["nothing more" if key is None else f"{kinds.get(key, 'not run yet')} {key[:12]}" for key in own]
+        yield f"they part at: {says[0]}  |  {says[1]}"
+
+
+def _side_by_side(first: dict[int, dict[str, Any]], second: dict[int, dict[str, Any]]) -> Iterator[str]:
+    if not first and not second:
+        yield "neither has an operating point yet"
+        return
+    yield "operating points (share of the MACs gone, validation, test):"
+    for point in sorted({*first, *second}):
+        yield f"  {point}  {_point(first.get(point))}  |  {_point(second.get(point))}"
+
+
+def _point(row: dict[str, Any] | None) -> str:
+    if row is None:
+        return "(does not have it)"
+    test = "-" if row["test_score"] is None else f"{row['test_score']:.4f}"
+    return f"{row['removed_macs_fraction']:.4f}  {row['validation_score']:.4f}  {test}"
+
+
+def _specs(first: Path, second: Path) -> Iterator[str]:
+    texts = [path / "spec.toml" for path in (first, second)]
+    if missing := [path for path in texts if not path.is_file()]:
+        yield f"specs: not compared, because there is no {' and no '.join(map(str, missing))}"
+        return
+    old, new = (path.read_text(encoding="utf-8").splitlines() for path in texts)
+    lines = list(difflib.unified_diff(old, new, str(texts[0]), str(texts[1]), n=0, lineterm=""))
+    yield f"specs: {'different' if lines else 'the same'}"
+    for line in lines:
+        yield f"  {line}"
+
+
+def _codes(first: Path, second: Path) -> Iterator[str]:
+    digests = [_digest(path) for path in (first, second)]
+    if None in digests:
+        yield "code: not compared, because one of them has no provenance.json"
+        return
+    a, b = (str(digest) for digest in digests)
+    yield from _same_or_both("code", a[:12], b[:12])
+    if a != b:
+        yield f"  to compare: diff -r {first / 'code' / a[:12]} {second / 'code' / b[:12]}"
+
+
+def _digest(run: Path) -> str | None:
+    """The digest of the code that may go on with a run; None where the run has no provenance.
+
+    Raises:
+        ResultsError: its provenance is damaged.
+    """
+    path = run / "provenance.json"
+    try:
+        return str(json.loads(path.read_text(encoding="utf-8"))["code_digest"])
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ResultsError(f"{str(path)!r} is damaged: {error!r}; put it back from a copy") from error
+
+
+def _environments(both: Run, name: str) -> str:
+    found = both.rows(ENVIRONMENTS, [name])
+    return "; ".join(f"{row['device']}, {row['ranks']} ranks, torch {row['torch_version']}" for row in found) or "-"
+
+
+def _same_or_both(what: str, first: str, second: str) -> Iterator[str]:
+    yield f"{what}: the same, {first}" if first == second else f"{what}: {first}  |  {second}"
+
+
+def _trials(first: dict[str, dict[str, Any]], second: dict[str, dict[str, Any]], a: str, b: str) -> Iterator[str]:
+    common = [trial_id for trial_id in first if trial_id in second]
+    alone = [len(trials) - len(common) for trials in (first, second)]
+    yield f"trials: {len(common)} in both, {alone[0]} in {a} alone, {alone[1]} in {b} alone"
+    for name, own, other in ((a, first, second), (b, second, first)):
+        labels: dict[str, int] = {}
+        for trial_id, row in own.items():
+            if trial_id not in other:
+                labels[row["label"]] = labels.get(row["label"], 0) + 1
+        yield from _some([f"  in {name} alone: {label} ({count})" for label, count in sorted(labels.items())])
+    yield from _some(
+        [
+            f"  {trial_id}: {first[trial_id][column]}  |  {second[trial_id][column]}"
+            for column in ("label", "status")
+            for trial_id in common
+            if first[trial_id][column] != second[trial_id][column]
+        ]
+    )
+
+
+def _results(rows: list[dict[str, Any]], a: str, b: str) -> Iterator[str]:
+    different = [row for row in rows if not _equal(row)]
+    yield f"results: of {len(rows)} operating points in both, {len(different)} differ"
+    yield from _some(
+        [
+            f"  {row['trial_id']} point {row['point']} ({row['label']}, seed {row['seed']}): validation"
+            f" {row['a_score']:.6f} in {a}, {row['b_score']:.6f} in {b}; MACs {row['a_macs']:,}, {row['b_macs']:,}"
+            for row in different
+        ]
+    )
+
+
+def _equal(row: dict[str, Any]) -> bool:
+    both_unknown = math.isnan(row["a_score"]) and math.isnan(row["b_score"])
+    return row["a_macs"] == row["b_macs"] and (both_unknown or row["a_score"] == row["b_score"])
+
+
+def _some(lines: Sequence[str]) -> Iterator[str]:
+    yield from lines[:SHOWN]
+    if len(lines) > SHOWN:
+        yield f"  ... and {len(lines) - SHOWN} more"

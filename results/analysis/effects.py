@@ -1,0 +1,265 @@
+"""Which settings of a sweep matter: main effects and interactions of what was varied, with effect sizes."""
+
+import difflib
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from results.arms.comparison import Environment, Point, environments_of, last_points, points_of
+from results.arms.counts import count_lines, trial_counts
+from results.arms.draws import draw_lines, shared_draws
+from results.errors import ResultsError
+from results.statistics import Anova, anova, holm, mean_interval
+from results.store.reader import Run
+from results.text.markdown import escaped, note_lines, table_lines
+from results.text.number_format import NOTHING, SCALES, number
+from results.text.settings import leaves
+
+SETTINGS = "SELECT trial_id, label, config_json FROM planned"
+BLOCK = "seed"
+LABEL = "label"
+NOT_A_FACTOR = (BLOCK, "last_point")
+"""Settings of which the one is the block, and the other changes no score."""
+MOST_FACTORS = 6
+
+
+@dataclass(frozen=True)
+class Effects:
+    """An analysis of one metric.
+
+    Attributes:
+        factors: name -> the level of each observation.
+        aliases: factor -> other settings that change exactly when it does.
+        points: the observations.
+        result: the analysis.
+        notes: what has to be said.
+    """
+
+    metric: str
+    factors: Mapping[str, Sequence[str]]
+    aliases: Mapping[str, Sequence[str]]
+    points: Sequence[Point]
+    result: Anova
+    notes: Sequence[str]
+
+
+def effects_of(run: Run, asked: float | None = None, of: Sequence[str] = ()) -> list[Effects]:
+    """One analysis per metric, of the test score of each trial at a budget, or at the end of its path.
+
+    Args:
+        run: an opened run.
+        asked: share of the MACs that was to be removed; None takes each trial's last operating point.
+        of: settings to analyse, such as "optimisation.learning_rate", or "label"; all that vary where empty. Where
+            these are not crossed with each other, as in a sweep of variants, the label stands for them.
+
+    Raises:
+        ResultsError: there is one seed only, nothing varies, or no such setting does.
+    """
+    points = _observed(points_of(run), asked)
+    if not points:
+        at = "" if asked is None else f" at {asked:g} of the MACs removed"
+        raise ResultsError(f"no trial has a test score{at}; look at the budgets with: python -m results table RUN")
+    settings = {row["trial_id"]: _settings(row["config_json"], row["label"]) for row in run.rows(SETTINGS)}
+    environments = environments_of(run)
+    found = []
+    for metric in sorted({point.metric for point in points}):
+        its = [point for point in points if point.metric == metric and point.trial_id in settings]
+        finite = [point for point in its if point.test is not None and math.isfinite(point.test)]
+        if not finite:
+            raise ResultsError(f"no test score in {metric} is a number: all {len(its)} are NaN, infinite or missing")
+        if len({point.seed for point in finite}) < 2:
+            raise ResultsError(
+                "one seed only: nothing tells an effect from chance, so no interval and no p can be given;"
+                " add seeds with --set 'axes.seed=[0,1,2]' --extend"
+            )
+        mixed = frozenset[Environment]().union(*(environments.get(point.trial_id, frozenset()) for point in finite))
+        found.append(_analysis(metric, finite, settings, of, len(its) - len(finite), is_mixed=len(mixed) > 1))
+    return found
+
+
+def effects_lines(run: Run, asked: float | None = None, of: Sequence[str] = ()) -> Iterator[str]:
+    """The lines of a page of Markdown: per metric a table of effects, the means of each factor's levels, and notes.
+
+    Raises:
+        ResultsError: as `effects_of`.
+    """
+    several = effects_of(run, asked, of)
+    where = "at the end of each trial's path" if asked is None else f"at {100 * asked:g}% fewer MACs as asked"
+    for effects in several:
+        yield f"### Effects on the test score ({effects.metric.replace('_', ' ')}) {where}"
+        yield ""
+        yield from _effects_table(effects.result)
+        for name, levels in effects.factors.items():
+            yield ""
+            yield from _levels_table(name, levels, effects)
+        problems = {point.problem for point in effects.points}
+        counts = count_lines(trial_counts(run), problems)
+        yield ""
+        yield from note_lines([*effects.notes, *counts, *draw_lines(shared_draws(run), problems)])
+        yield ""
+
+
+def _observed(points: Sequence[Point], asked: float | None) -> list[Point]:
+    """One point per trial."""
+    if asked is not None:
+        there = [
+            point for point in points if point.asked is not None and math.isclose(point.asked, asked, abs_tol=1e-6)
+        ]
+        return last_points(there)
+    return list({point.trial_id: point for point in points}.values())
+
+
+def _settings(config_json: str, label: str) -> dict[str, str]:
+    """The level of every setting of a trial, as text."""
+    texts = {
+        key: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        for key, value in leaves(json.loads(config_json))
+    }
+    return {LABEL: label, **{key: text for key, text in texts.items() if key not in NOT_A_FACTOR}}
+
+
+def _analysis(
+    metric: str,
+    points: Sequence[Point],
+    settings: Mapping[str, Mapping[str, str]],
+    of: Sequence[str],
+    lost: int,
+    *,
+    is_mixed: bool,
+) -> Effects:
+    varying = _varying([settings[point.trial_id] for point in points])
+    factors, aliases, why = _chosen(varying, of)
+    result = anova([point.test or 0.0 for point in points], factors, (BLOCK, [str(point.seed) for point in points]))
+    notes = [why] if why else []
+    if of and (rest := [name for name in _told_apart(varying)[0] if name not in (*of, LABEL)]):
+        notes.append(f"Other settings vary, too, and are in the noise: {', '.join(rest)}.")
+    notes += [f"{name} also stands for {', '.join(others)}, which change with it." for name, others in aliases.items()]
+    notes += _marks(result, lost)
+    if is_mixed:
+        notes.append("Computed on mixed hardware, ranks or torch versions: an effect may come from there.")
+    return Effects(metric, factors, aliases, points, result, notes)
+
+
+def _varying(rows: Sequence[Mapping[str, str]]) -> dict[str, list[str]]:
+    """The levels of each setting that has more than one."""
+    names = dict.fromkeys(name for row in rows for name in row)
+    columns = {name: [row.get(name, "(does not have it)") for row in rows] for name in names}
+    return {name: levels for name, levels in columns.items() if len(set(levels)) > 1}
+
+
+def _chosen(
+    varying: Mapping[str, list[str]], of: Sequence[str]
+) -> tuple[dict[str, list[str]], dict[str, list[str]], str]:
+    """The factors, what else each of them stands for, and why they are not simply all that vary."""
+    for name in of:
+        if name not in varying:
+            near = difflib.get_close_matches(name, varying, n=1, cutoff=0.4)
+            hint = f"did you mean {near[0]}? " if near else ""
+            raise ResultsError(f"--of {name}: {hint}settings that vary here: {', '.join(varying) or 'none'}")
+    if of:
+        return {name: varying[name] for name in of}, {}, ""
+    if not varying:
+        raise ResultsError("nothing varies between these trials but the seed, so there is no effect to look for")
+    factors, aliases = _told_apart({name: levels for name, levels in varying.items() if name != LABEL})
+    if factors and len(factors) <= MOST_FACTORS and _crossed(list(factors.values())):
+        return factors, aliases, ""
+    labels = varying.get(LABEL)
+    if labels is None:
+        return factors, aliases, "Not all combinations of these settings were run: choose with --of."
+    beside = {name: levels for name, levels in factors.items() if _crossed([labels, levels])}
+    kept: dict[str, list[str]] = {LABEL: labels}
+    for name, levels in beside.items():
+        if _crossed([*kept.values(), levels]):
+            kept[name] = levels
+    why = "The variants' settings are not crossed with each other, so the label stands for them; choose with --of."
+    return kept, {name: aliases[name] for name in kept if name in aliases}, why
+
+
+def _told_apart(columns: Mapping[str, list[str]]) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+    """One setting of each set that changes together, and the others of its set."""
+    first: dict[tuple[int, ...], str] = {}
+    factors: dict[str, list[str]] = {}
+    aliases: dict[str, list[str]] = {}
+    for name, levels in columns.items():
+        known = {level: place for place, level in enumerate(dict.fromkeys(levels))}
+        pattern = tuple(known[level] for level in levels)
+        if pattern in first:
+            aliases.setdefault(first[pattern], []).append(name)
+        else:
+            first[pattern] = name
+            factors[name] = levels
+    return factors, aliases
+
+
+def _crossed(columns: Sequence[Sequence[str]]) -> bool:
+    """Whether every combination of these levels occurs."""
+    return len(set(zip(*columns, strict=True))) == math.prod(len(set(levels)) for levels in columns)
+
+
+def _marks(result: Anova, lost: int) -> list[str]:
+    notes = []
+    if lost:
+        notes.append(f"{lost} trials have no finite test score there and are left out.")
+    if not result.is_balanced:
+        there, possible = result.cells
+        notes.append(
+            f"Unbalanced: {there} of {possible} combinations of levels and seeds have a score (from {result.fewest} to"
+            f" {result.most} each). Sums of squares are of type II, and shares do not add up."
+        )
+    if any(not effect.degrees for effect in result.effects):
+        notes.append("What has 0 degrees of freedom cannot be told from the terms above it in these trials.")
+    if not result.residual_degrees:
+        notes.append("No degree of freedom is left for noise: no F and no p can be given.")
+    notes.append(
+        f"{result.n} scores; the seed is a block, and its interactions are the noise ({result.residual_degrees} degrees"
+        " of freedom). p (Holm) is corrected over this table without the seed. F tests take noise for normal and alike."
+    )
+    return notes
+
+
+def _effects_table(result: Anova) -> Iterator[str]:
+    columns = ("effect", "df", "share η²", "partial η²", "ω²", "F", "p", "p (Holm)")
+    corrected = holm([None if effect.name == BLOCK else effect.p for effect in result.effects])
+    rows: list[tuple[str, ...]] = [
+        (
+            escaped(effect.name),
+            str(effect.degrees),
+            number(effect.eta_squared, 3),
+            number(effect.partial_eta_squared, 3),
+            number(effect.omega_squared, 3),
+            number(effect.f, 2),
+            _p(effect.p),
+            _p(p),
+        )
+        for effect, p in zip(result.effects, corrected, strict=True)
+    ]
+    share = result.residual_sum_of_squares / result.sum_of_squares if result.sum_of_squares else None
+    rows.append(("noise", str(result.residual_degrees), number(share, 3), *[NOTHING] * 5))
+    yield from table_lines(columns, rows)
+
+
+def _levels_table(name: str, levels: Sequence[str], effects: Effects) -> Iterator[str]:
+    """The mean of each level: averaged within each seed first, so that n is the number of seeds."""
+    scale = SCALES[effects.metric]
+    values: dict[str, dict[int, list[float]]] = {}
+    for level, point in zip(levels, effects.points, strict=True):
+        values.setdefault(level, {}).setdefault(point.seed, []).append(point.test or 0.0)
+    rows = []
+    for level, by_seed in sorted(values.items(), key=lambda item: _order(item[0])):
+        mean = mean_interval([math.fsum(several) / len(several) for several in by_seed.values()])
+        scores = sum(map(len, by_seed.values()))
+        rows.append((escaped(level), scale.value(mean.mean), scale.interval(mean), str(mean.n), str(scores)))
+    yield from table_lines((escaped(name), f"mean {scale.mark}", "95%", "seeds", "scores"), rows)
+
+
+def _order(level: str) -> tuple[float, str]:
+    """Numbers by size and before words."""
+    try:
+        return float(level), level
+    except ValueError:
+        return math.inf, level
+
+
+def _p(p: float | None) -> str:
+    return NOTHING if p is None else f"{p:.3g}"

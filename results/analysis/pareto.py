@@ -1,0 +1,232 @@
+"""Which arms are worth their cost: the front of score against MACs, parameters, latency, hours, with doubt."""
+
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from results.arms.comparison import Arm, Point, Problem
+from results.arms.cost import STAGES, Stage, Totals
+from results.arms.counts import count_lines, trial_counts
+from results.arms.draws import draw_lines, shared_draws
+from results.arms.selection import selected_points
+from results.errors import ResultsError
+from results.statistics import FRONT_DRAWS, Mean, front_shares, mean_interval, on_front
+from results.store.reader import Run
+from results.text.markdown import escaped, note_lines, table_lines
+from results.text.number_format import SCALES, number
+
+DEVICE_HOURS = "device_hours"
+"""Hours of all ranks from the start of a point's chain, as if nothing were shared: GPU-hours on GPUs."""
+NO_COST = (
+    *("seed", "point", "validation_score", "deciding_score", "validation_loss", "validation_images", "test_score"),
+    *("test_images", "train_images", "asked_removed_macs_fraction", "removed_macs_fraction", "original_macs"),
+)
+"""Columns of numbers that are no cost of a model."""
+TIMED = ("latency_ms", "peak_memory_bytes")
+"""Costs that `python -m sweeps time` writes down, in the circumstance that the view `timed_on` names."""
+WAYS = "SELECT count(*) AS ways FROM (SELECT DISTINCT device_name, threads, precision, batch FROM timings)"
+NUMBERS = "SELECT column_name FROM (DESCRIBE measured_points) WHERE column_type IN ('BIGINT', 'DOUBLE')"
+RANKS = "SELECT stage_key, any_value(ranks) AS ranks FROM stages GROUP BY stage_key"
+
+
+@dataclass(frozen=True)
+class FrontPoint:
+    """One arm: means over its seeds.
+
+    Attributes:
+        cost: in the unit of the column; hours for `DEVICE_HOURS`.
+        interval: the mean score with its 95% interval, over the seeds that have both a score and a cost.
+        is_on_front: whether no other arm of the problem is as cheap and as good, and better in one.
+        share: of the bootstrap resamples of the seeds in which that is so; None where there are fewer than two seeds.
+    """
+
+    arm: Arm
+    cost: float
+    interval: Mean
+    is_on_front: bool
+    share: float | None
+
+    @property
+    def score(self) -> float:
+        """The mean score."""
+        assert self.interval.mean is not None  # an arm without a seed has no point
+        return self.interval.mean
+
+    @property
+    def seeds(self) -> int:
+        """Those that all means are over."""
+        return self.interval.n
+
+
+def cost_names(run: Run) -> list[str]:
+    """What can be a cost in this run."""
+    columns = [row["column_name"] for row in run.rows(NUMBERS)]
+    return [*(name for name in columns if name not in NO_COST), DEVICE_HOURS]
+
+
+def fronts_of(run: Run, cost: str, score: str = "test_score") -> dict[Problem, list[FrontPoint]]:
+    """All arms of each problem with their place, by cost.
+
+    Raises:
+        ResultsError: no such cost was written down, no such score, or no point has both.
+    """
+    points, arms = selected_points(run, score)
+    found = fronts_among(points, arms, costs_of(run, cost))
+    if not found:
+        hint = "; to time the sub-models, type: python -m sweeps time RUN" if cost in TIMED else ""
+        raise ResultsError(f"no operating point has both a {score} and a {cost}{hint}")
+    return found
+
+
+def fronts_among(
+    points: Sequence[Point], arms: Sequence[Arm], known: Mapping[tuple[str, int], float]
+) -> dict[Problem, list[FrontPoint]]:
+    """All arms of each problem with their place, by cost; problems of which no arm has a cost are left out.
+
+    Args:
+        points: that the arms are made of.
+        arms: with a score in `test`.
+        known: the points' costs, from `costs_of`.
+    """
+    of_arms = _by_arm(points, known)
+    problems: dict[Problem, list[Arm]] = {}
+    for arm in arms:
+        problems.setdefault(arm.problem, []).append(arm)
+    fronts = {problem: _front(its, of_arms) for problem, its in sorted(problems.items())}
+    return {problem: front for problem, front in fronts.items() if front}
+
+
+def costs_of(run: Run, cost: str) -> dict[tuple[str, int], float]:
+    """The cost of every operating point, by trial and number of the point; those without one are left out.
+
+    Raises:
+        ResultsError: no such cost was written down.
+    """
+    names = cost_names(run)
+    if cost not in names:
+        near = difflib.get_close_matches(cost, names, n=1, cutoff=0.4)
+        hint = f"did you mean {near[0]}? " if near else ""
+        raise ResultsError(f"--cost {cost}: {hint}costs that this run wrote down: {', '.join(names)}")
+    if cost != DEVICE_HOURS:
+        rows = run.rows(f'SELECT trial_id, point, "{cost}" AS cost FROM measured_points WHERE isfinite("{cost}")')
+        return {(row["trial_id"], row["point"]): float(row["cost"]) for row in rows}
+    ranks = {row["stage_key"]: row["ranks"] for row in run.rows(RANKS)}
+    totals = Totals(
+        {
+            row["stage_key"]: Stage(row["compute_s"] * ranks[row["stage_key"]], tuple(row["parents"]))
+            for row in run.rows(STAGES)
+        }
+    )
+    rows = run.rows("SELECT trial_id, point, stage_key FROM measured_points")
+    seconds = {(row["trial_id"], row["point"]): totals.from_the_start(row["stage_key"]) for row in rows}
+    return {key: value / 3600 for key, value in seconds.items() if value > 0}
+
+
+def front_lines(run: Run, cost: str, score: str = "test_score") -> Iterator[str]:
+    """The lines of a page of Markdown: one table per problem, by cost. Raises as `fronts_of`."""
+    fronts = fronts_of(run, cost, score)
+    for problem, front in fronts.items():
+        scale = SCALES[front[0].arm.metric]
+        yield f"### {problem}: {score.split('_')[0]} {scale.mark} against {cost}"
+        yield ""
+        columns = ("arm", cost, scale.mark, "95%", "seeds", "on the front", "share of resamples")
+        yield from table_lines(columns, (_row(point) for point in front))
+        yield ""
+    yield from note_lines(
+        [
+            "On the front: no other arm is at least as cheap and at least as good, and better in one of the two (means"
+            f" over seeds). The share says in how many of {FRONT_DRAWS} resamples of the seeds that is so. It is no p:"
+            " of two equal arms one has 0.95 or more in 21% of all cases with 5 seeds, in 14% with 10.",
+            *_marks(fronts, cost),
+            *(circumstance_lines(run) if cost in TIMED else []),
+            *count_lines(trial_counts(run), fronts),
+            *draw_lines(shared_draws(run), fronts),
+        ]
+    )
+
+
+def circumstance_lines(run: Run) -> list[str]:
+    """In what circumstance the times of `measured_points` were taken, and whether there are others; a line or none."""
+    (count,) = run.rows(WAYS)
+    return [
+        f"Latency and memory are those of one forward pass of {row['batch']} image{'' if row['batch'] == 1 else 's'} on"
+        f" {row['device_name']}, {row['threads']} thread{'' if row['threads'] == 1 else 's'}, {row['precision']};"
+        f" {row['models']} models were timed so"
+        + (f"; the table timings has {count['ways'] - 1} more of such circumstances." if count["ways"] > 1 else ".")
+        for row in run.rows("FROM timed_on")
+    ]
+
+
+def _by_arm(
+    points: Sequence[Point], known: Mapping[tuple[str, int], float]
+) -> dict[tuple[Problem, str, str, float | None], dict[int, float]]:
+    """Each arm's cost by seed: the mean of the seed's points, where all of them have one."""
+    found: dict[tuple[Problem, str, str, float | None], dict[int, list[float]]] = {}
+    for point in points:
+        cost = known.get((point.trial_id, point.point))
+        if cost is not None:
+            key = (point.problem, point.label, point.method, point.asked)
+            found.setdefault(key, {}).setdefault(point.seed, []).append(cost)
+    return {
+        key: {seed: sum(several) / len(several) for seed, several in by_seed.items()} for key, by_seed in found.items()
+    }
+
+
+def _front(
+    arms: Sequence[Arm], by_arm: Mapping[tuple[Problem, str, str, float | None], dict[int, float]]
+) -> list[FrontPoint]:
+    seeds = sorted({seed for arm in arms for seed in arm.test_by_seed})
+    costs, scores = np.full((len(arms), len(seeds)), np.nan), np.full((len(arms), len(seeds)), np.nan)
+    for place, arm in enumerate(arms):
+        known = by_arm.get((arm.problem, arm.label, arm.method, arm.asked), {})
+        for column, seed in enumerate(seeds):
+            if seed in known and seed in arm.test_by_seed:
+                costs[place, column], scores[place, column] = known[seed], arm.test_by_seed[seed]
+    there = [place for place in range(len(arms)) if np.isfinite(costs[place]).any()]
+    if not there:
+        return []
+    costs, scores = costs[there], scores[there]
+    mean_cost, mean_score = np.nanmean(costs, axis=1), np.nanmean(scores, axis=1)
+    front = on_front(mean_cost, mean_score)
+    shares: list[float | None] = [None] * len(there)
+    if len(seeds) > 1:
+        shares = front_shares(costs, scores, np.random.default_rng(0)).tolist()  # the same rows, the same table
+    found = [
+        FrontPoint(
+            arm=arms[place],
+            cost=float(mean_cost[row]),
+            interval=mean_interval(scores[row][np.isfinite(scores[row])].tolist()),
+            is_on_front=bool(front[row]),
+            share=shares[row],
+        )
+        for row, place in enumerate(there)
+    ]
+    return sorted(found, key=lambda point: (point.cost, -point.score, point.arm.label))
+
+
+def _row(point: FrontPoint) -> tuple[str, ...]:
+    scale = SCALES[point.arm.metric]
+    cost = f"{point.cost:,.0f}" if point.cost >= 1000 else f"{point.cost:.4g}"
+    share = "one seed" if point.share is None else number(point.share, 2)
+    on = "yes" if point.is_on_front else ""
+    name = escaped(str(point.arm))
+    return name, cost, scale.value(point.score), scale.interval(point.interval), str(point.seeds), on, share
+
+
+def _marks(fronts: Mapping[Problem, Sequence[FrontPoint]], cost: str) -> list[str]:
+    notes = []
+    arms = [point.arm for front in fronts.values() for point in front]
+    if cost == DEVICE_HOURS:
+        devices = sorted({environment.device for arm in arms for environment in arm.environments})
+        notes.append(
+            f"{DEVICE_HOURS}: hours x ranks from the start of each chain, nothing shared, on {', '.join(devices)}."
+        )
+        if len(devices) > 1:
+            notes.append("Hours of different devices do not compare.")
+    if any(len(arm.environments) > 1 for arm in arms):
+        notes.append("Some arms were computed on mixed hardware, ranks or torch versions.")
+    if fewer := [point for front in fronts.values() for point in front if point.seeds < len(point.arm.test_by_seed)]:
+        notes.append(f"{len(fewer)} arms have seeds without a {cost}, which are left out of the front.")
+    return notes

@@ -1,0 +1,161 @@
+"""How many more seeds would settle each comparison with one arm, and what the present ones can find at all."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from results.arms.comparison import Arm, Pairing, Problem, budget_order, compare
+from results.arms.counts import count_lines, trial_counts
+from results.arms.draws import draw_lines, shared_draws
+from results.arms.selection import label_named, selected
+from results.errors import ResultsError
+from results.statistics import (
+    POWER,
+    SIGNIFICANCE,
+    detectable_effect,
+    largest_deviation,
+    pairs_for,
+    pairs_in_words,
+)
+from results.store.reader import Run
+from results.text.markdown import escaped, note_lines, table_lines
+from results.text.number_format import NOTHING, SCALES
+
+COLUMNS = (
+    "arm",
+    "pairs",
+    "difference",
+    "95%",
+    "deviation",
+    "these find",
+    "settle it",
+    "with doubt",
+    "in the family",
+    "more",
+)
+
+
+@dataclass(frozen=True)
+class Needed:
+    """What one comparison needs.
+
+    Attributes:
+        detectable: smallest true difference that the present pairs find with `POWER`; None below two pairs.
+        pairs: that would find `difference` with `POWER`, taking the measured deviation for the true one.
+        pairs_with_doubt: the same with the upper 80% limit of that deviation.
+        pairs_in_family: the same as `pairs` at the level that Holm's correction starts with.
+
+    None in the last three where no number of pairs in reach would do, as for a difference of 0.
+    """
+
+    pairing: Pairing
+    difference: float | None
+    detectable: float | None
+    pairs: int | None
+    pairs_with_doubt: int | None
+    pairs_in_family: int | None
+
+
+def needed(pairings: Sequence[Pairing], difference: float | None) -> list[Needed]:
+    """What each comparison of a family needs to settle its own difference, or this one."""
+    family = SIGNIFICANCE / max(len(pairings), 1)
+    found = []
+    for pairing in pairings:
+        mean = pairing.result.difference
+        wanted = mean.mean if difference is None else difference
+        if wanted is None or not mean.deviation:
+            found.append(Needed(pairing, wanted, None, None, None, None))
+            continue
+        effect, careful = wanted / mean.deviation, wanted / largest_deviation(mean.deviation, mean.n)
+        found.append(
+            Needed(
+                pairing,
+                wanted,
+                detectable_effect(mean.n) * mean.deviation,
+                pairs_for(effect),
+                pairs_for(careful),
+                pairs_for(effect, significance=family),
+            )
+        )
+    return found
+
+
+def seeds_needed_lines(run: Run, label: str, asked: float | None, difference: float | None) -> Iterator[str]:
+    """The lines of a page of Markdown: one table per problem, every arm against one.
+
+    Args:
+        run: an opened run.
+        label: the arm that all others are compared with, at its smallest budget that is shown.
+        asked: share of the MACs that was to be removed; None shows all budgets.
+        difference: the difference worth finding, in the metric's own unit (0.01 is one point of accuracy); None takes
+            each measured one for true, which is too hopeful where it was large by luck.
+
+    Raises:
+        ResultsError: no such arm, or all comparisons have fewer than two pairs.
+    """
+    arms = selected(run, asked=asked).arms
+    label_named(arms, label)
+    every = {problem: _pairings(arms, problem, label) for problem in sorted({arm.problem for arm in arms})}
+    family = {problem: pairings for problem, pairings in every.items() if pairings}
+    if not any(pairing.result.difference.n > 1 for pairings in family.values() for pairing in pairings):
+        raise ResultsError(
+            f"no comparison with {label!r} has two seeds or more: with one seed there is no spread, so no interval can"
+            " be given and no number of seeds be planned; add some with --set 'axes.seed=[0,1,2]' --extend"
+        )
+    for problem in family:
+        yield f"### {problem}, against {escaped(family[problem][0].second)}"
+        yield ""
+        rows = needed(family[problem], difference)
+        yield from table_lines(COLUMNS, (_row(one) for one in rows))
+        yield ""
+        yield from note_lines(_notes(rows, difference))
+        yield ""
+    yield from note_lines([*count_lines(trial_counts(run), family), *draw_lines(shared_draws(run), family)])
+
+
+def _base(arms: Sequence[Arm], problem: Problem, label: str) -> Arm | None:
+    its = [arm for arm in arms if arm.problem == problem and arm.label == label]
+    return min(its, key=lambda arm: budget_order(arm.asked), default=None)
+
+
+def _pairings(arms: Sequence[Arm], problem: Problem, label: str) -> list[Pairing]:
+    base = _base(arms, problem, label)
+    others = [arm for arm in arms if arm.problem == problem and arm is not base]
+    others.sort(key=lambda arm: (budget_order(arm.asked), arm.label))
+    return [compare([(arm, base)]) for arm in others] if base else []
+
+
+def _row(one: Needed) -> tuple[str, ...]:
+    scale, found = SCALES[one.pairing.metric], one.pairing.result.difference
+    more = None if one.pairs is None else max(0, one.pairs - found.n)
+    return (
+        escaped(one.pairing.first),
+        str(found.n),
+        scale.difference(found.mean),
+        scale.interval(found, signed=True),
+        scale.value(found.deviation),
+        scale.value(one.detectable),
+        *(NOTHING if count is None else f"{count:,}" for count in (one.pairs, one.pairs_with_doubt)),
+        *(NOTHING if count is None else f"{count:,}" for count in (one.pairs_in_family, more)),
+    )
+
+
+def _notes(rows: Sequence[Needed], difference: float | None) -> list[str]:
+    """What the columns are, and which of the rows to doubt."""
+    what = "the measured difference, taken for true" if difference is None else f"a true difference of {difference:g}"
+    notes = [
+        f"These find: the smallest true difference that the present pairs find with a power of {POWER:g} at"
+        f" {SIGNIFICANCE:g} (paired t test). Settle it: pairs that find {what}; more: how many of them are still to be"
+        " run. With doubt: the same with the upper 80% limit of the deviation. In the family: the same as settle it at"
+        f" {SIGNIFICANCE:g} / {len(rows)}, where Holm's correction over this table starts.",
+    ]
+    if difference is None:
+        notes.append("A difference that was measured and looked large is more often too large: plan with --difference.")
+    if alike := sum(not one.pairing.result.difference.deviation for one in rows):
+        notes.append(f"{alike} comparisons have no spread (equal, or one pair): nothing can be planned from them.")
+    marked = [one.pairing for one in rows]
+    if mixed := sum(len(pairing.environments) > 1 for pairing in marked):
+        notes.append(f"{mixed} comparisons were computed on mixed hardware, ranks or torch versions.")
+    if unpaired := [pairing for pairing in marked if pairing.result.unpaired]:
+        text = ", ".join(f"{one.first} ({pairs_in_words(one.result.difference.n)})" for one in unpaired)
+        notes.append(f"Seeds that only one of the two has are left out: {text}.")
+    return notes

@@ -1,0 +1,190 @@
+"""What each stop rule would have chosen on the recorded paths: the papers' with several tolerances, and others.
+
+Every trial walked its whole path, so a rule is a question to the rows. All rules but the last read the validation
+split alone; the last reads the test split, which nobody may, and shows how much a rule could win at most.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from results.arms.comparison import (
+    Arm,
+    EnvironmentsByTrial,
+    Pairing,
+    Point,
+    Problem,
+    arms_of,
+    compare,
+    environments_of,
+    points_of,
+)
+from results.arms.counts import count_lines, trial_counts
+from results.arms.draws import draw_lines, shared_draws
+from results.arms.tuning import best_settings, ended_settings
+from results.errors import ResultsError
+from results.statistics import PathPoint, best_stop_rule, patience_rule, stop_rule
+from results.store.reader import Run
+from results.text.markdown import escaped, note_lines, table_lines
+from results.text.number_format import NOTHING, SCALES, percent
+
+TOLERANCES = (0.003, 0.0, 0.01, 0.02)
+"""Fractions; the first is the paper's."""
+PAPER = "paper's, tolerance 0.003"
+ORACLE = "oracle: best by test"
+COLUMNS = ("rule", "seeds", "removed %", "validation", "test", "95%", "to the paper's", "95%", "p", "smallest p")
+
+Choose = Callable[[Sequence[Point]], Point]
+
+
+@dataclass(frozen=True)
+class RuleOutcome:
+    """What one rule chose for one label in one problem, over its seeds; `against` compares it with the paper's."""
+
+    rule: str
+    arm: Arm
+    against: Pairing | None
+
+
+def rules_for(budgets: Sequence[float]) -> dict[str, Choose]:
+    """The rules by name; there is one that stops at each of these budgets (asked fractions of removed MACs)."""
+    rules = {f"paper's, tolerance {tolerance:g}": _printed(tolerance) for tolerance in TOLERANCES}
+    rules |= {f"below the best so far, tolerance {tolerance:g}": _below_best(tolerance) for tolerance in (0.003, 0.01)}
+    rules |= {f"patience {points}": _patience(points) for points in (1, 2)}
+    rules |= {f"fixed budget {percent(budget, 0)}%": _within(budget) for budget in budgets}
+    rules["end of the path"] = lambda path: path[-1]
+    rules["best by validation"] = lambda path: _best(path, lambda point: point.validation)
+    rules[ORACLE] = lambda path: _best(path, lambda point: math.nan if point.test is None else point.test)
+    return rules
+
+
+def rule_outcomes(
+    points: Sequence[Point], environments: EnvironmentsByTrial
+) -> dict[tuple[Problem, str], list[RuleOutcome]]:
+    """For each problem and label whose trials walk a path of several points: what each rule chose.
+
+    Args:
+        points: with [tuning], those of the best setting alone.
+        environments: of the trials.
+    """
+    paths: dict[tuple[Problem, str], dict[str, list[Point]]] = {}
+    for point in points:
+        paths.setdefault((point.problem, point.label), {}).setdefault(point.trial_id, []).append(point)
+    found = {}
+    for key, by_trial in sorted(paths.items(), key=lambda item: item[0]):
+        several = [sorted(path, key=lambda point: point.point) for path in by_trial.values()]
+        if max(map(len, several)) > 1:
+            found[key] = _outcomes(several, environments)
+    return found
+
+
+def stops_lines(run: Run, label: str | None = None) -> Iterator[str]:
+    """The lines of a page of Markdown: one table per problem and label.
+
+    Raises:
+        ResultsError: no trial has a path of several points, or none of that label.
+    """
+    points = points_of(run)
+    chosen = {point.trial_id for point in best_settings(_ends(points), ended_settings(run))}
+    outcomes = rule_outcomes([point for point in points if point.trial_id in chosen], environments_of(run))
+    labels = sorted({name for _, name in outcomes})
+    if not outcomes or (label is not None and label not in labels):
+        raise ResultsError(
+            f"no trial{'' if label is None else f' of {label!r}'} has a path of several operating points;"
+            f" labels that have: {', '.join(labels) or 'none'}"
+        )
+    shown = {key: several for key, several in outcomes.items() if label in (None, key[1])}
+    for (problem, name), several in shown.items():
+        yield f"### {escaped(name)}, {problem}"
+        yield ""
+        yield from table_lines(COLUMNS, (_row(one) for one in several))
+        yield ""
+    problems = {problem for problem, _ in shown}
+    yield from note_lines(
+        [
+            f"Rules read the validation split; {ORACLE!r} reads the test split and cannot be had. Tolerances are"
+            " fractions (0.003: 0.3 points). Differences are paired by seed and not corrected for their number.",
+            *_marks(shown),
+            *count_lines(trial_counts(run), problems),
+            *draw_lines(shared_draws(run), problems),
+        ]
+    )
+
+
+def _ends(points: Sequence[Point]) -> list[Point]:
+    """The last point of each trial, as of one budget: settings are compared at the ends of their paths."""
+    return [replace(point, asked=None) for point in {point.trial_id: point for point in points}.values()]
+
+
+def _outcomes(paths: Sequence[Sequence[Point]], environments: EnvironmentsByTrial) -> list[RuleOutcome]:
+    budgets = sorted({point.asked for path in paths for point in path if point.asked})
+    without_budget = [{point.point: replace(point, asked=None) for point in path} for path in paths]
+    arms = {}
+    for name, choose in rules_for(budgets).items():
+        chosen = [known[choose(path).point] for path, known in zip(paths, without_budget, strict=True)]
+        (arms[name],) = arms_of(chosen, environments)
+    paper = arms[PAPER]
+    return [RuleOutcome(name, arm, None if arm is paper else compare([(arm, paper)])) for name, arm in arms.items()]
+
+
+def _printed(tolerance: float) -> Choose:
+    return lambda path: path[stop_rule(_numbered(path), tolerance).point]
+
+
+def _below_best(tolerance: float) -> Choose:
+    return lambda path: path[best_stop_rule(_numbered(path), tolerance).point]
+
+
+def _patience(points: int) -> Choose:
+    return lambda path: path[patience_rule(_numbered(path), points).point]
+
+
+def _within(budget: float) -> Choose:
+    """The last point that was asked for no more than a budget; the first where none was."""
+    return lambda path: [path[0], *(point for point in path if (point.asked or 0.0) <= budget + 1e-9)][-1]
+
+
+def _numbered(path: Sequence[Point]) -> list[PathPoint]:
+    """A path as the rules take it, each point by its place."""
+    return [PathPoint(place, point.validation) for place, point in enumerate(path)]
+
+
+def _best(path: Sequence[Point], score: Callable[[Point], float]) -> Point:
+    """The point with the largest finite score, of equal ones the one with fewer MACs; the first without any."""
+    finite = [point for point in path if math.isfinite(score(point))]
+    return max(finite, key=lambda point: (score(point), point.removed), default=path[0])
+
+
+def _row(one: RuleOutcome) -> tuple[str, ...]:
+    arm, scale = one.arm, SCALES[one.arm.metric]
+    cells = (
+        escaped(one.rule),
+        str(len(arm.models_by_seed)),
+        percent(arm.removed, 1),
+        scale.value(arm.validation.mean),
+        scale.value(arm.test.mean),
+        scale.interval(arm.test),
+    )
+    if one.against is None:
+        return (*cells, *[NOTHING] * 4)
+    found = one.against.result
+    return (
+        *cells,
+        scale.difference(found.difference.mean),
+        scale.interval(found.difference, signed=True),
+        NOTHING if found.p is None else f"{found.p:.3g}",
+        NOTHING if found.smallest_p is None else f"{found.smallest_p:.3g}",
+    )
+
+
+def _marks(shown: Mapping[tuple[Problem, str], Sequence[RuleOutcome]]) -> list[str]:
+    notes = []
+    for (problem, label), several in shown.items():
+        arm = several[0].arm
+        if arm.test.n == 1:
+            notes.append(f"{label}, {problem}: one seed, so that no interval can be given.")
+        if lost := max(one.arm.not_finite for one in several):
+            notes.append(f"{label}, {problem}: up to {lost} trials end on a validation score that is not a number.")
+        if len(arm.environments) > 1:
+            notes.append(f"{label}, {problem}: computed on mixed hardware, ranks or torch versions.")
+    return notes

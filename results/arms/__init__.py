@@ -1,0 +1,1 @@
+"""From rows to arms that are compared: seeds, budgets, pairs, costs."""

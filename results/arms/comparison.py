@@ -1,0 +1,386 @@
+"""From the rows of a run to what is compared: arms at a budget, their seeds, and pairs of arms seed by seed.
+
+The unit is the seed: trials of one arm with the same seed are averaged first, so that n never counts one seed twice.
+The test split is looked at here and only here; ranks come from the validation split.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from results.statistics import Mean, Paired, PathPoint, doubts, mean_interval, paired, stop_rule
+from results.store.reader import Run
+
+BASELINE = "fine_tune"
+TRANSTAILOR = "transtailor"
+
+POINTS = """
+SELECT network, dataset, train_images, label, method, seed, trial_id, point, asked_removed_macs_fraction,
+    removed_macs_fraction, model_key,
+    metric, validation_score, validation_images, test_score, test_images, tuning_json, tuning_order
+FROM measured_points LEFT JOIN (
+    SELECT DISTINCT ON (trial_id) trial_id, tuning_json, tuning_order FROM planned ORDER BY trial_id, written_at DESC
+) USING (trial_id)
+ORDER BY network, dataset, label, method, seed, trial_id, point
+"""
+
+ENVIRONMENTS_OF_TRIALS = "SELECT DISTINCT trial_id, device, ranks, torch_version FROM stages"
+
+
+class Problem(NamedTuple):
+    """What a comparison stays within: one network on one target data set, with so many training images."""
+
+    network: str
+    dataset: str
+    train_images: int = 0  # 0: not known, in rows of schema version 1
+
+    def __str__(self) -> str:
+        images = "" if not self.train_images else f" ({self.train_images} training images)"
+        return f"{self.network} on {self.dataset}{images}"
+
+
+class Environment(NamedTuple):
+    """What computed a stage."""
+
+    device: str
+    ranks: int
+    torch_version: str
+
+
+EnvironmentsByTrial = dict[str, frozenset[Environment]]
+
+
+class Setting(NamedTuple):
+    """One setting of a spec's [tuning]: its place there, from 0, and its values as JSON."""
+
+    order: int
+    values: str
+
+
+@dataclass(frozen=True)
+class Point:
+    """One operating point of one trial.
+
+    Attributes:
+        asked: share of the MACs that was to be removed; None where a rule decided that.
+        metric: what the scores are, as in the table.
+        validation: score on the validation split; may be NaN.
+        test: score on the test split; None where nothing was measured.
+        setting: of the spec's [tuning]; None without it.
+        best_of: how many settings it was chosen from by validation; 1 where nothing was chosen.
+    """
+
+    problem: Problem
+    label: str
+    method: str
+    seed: int
+    trial_id: str
+    point: int
+    asked: float | None
+    removed: float
+    model_key: str
+    metric: str
+    validation: float
+    validation_images: int
+    test: float | None
+    test_images: int
+    setting: Setting | None = None
+    best_of: int = 1
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One label at one asked budget of one problem, over its seeds.
+
+    Attributes:
+        asked: share of the MACs that was to be removed; None where a rule decided that.
+        removed: mean share of the MACs that is really gone.
+        metric: what the scores are.
+        validation: score on the validation split over seeds; seeds where it is not a number are left out.
+        test: the same on the test split.
+        not_finite: trials whose validation score is not a number.
+        models: distinct models behind the trials; fewer than seeds where seeds share a model.
+        best_of: how many settings each of its points was chosen from by validation.
+        rank: place by validation score within the problem, 1 is best; None without a validation score.
+    """
+
+    problem: Problem
+    label: str
+    method: str
+    asked: float | None
+    removed: float
+    metric: str
+    validation: Mean
+    test: Mean
+    test_by_seed: dict[int, float]
+    models_by_seed: dict[int, frozenset[str]]
+    trials: int
+    not_finite: int
+    test_images: frozenset[int]
+    environments: frozenset[Environment]
+    best_of: frozenset[int]
+    rank: int | None = None
+
+    @property
+    def models(self) -> int:
+        """Distinct models behind this arm."""
+        return len(frozenset[str]().union(*self.models_by_seed.values()))
+
+    def __str__(self) -> str:
+        if self.asked is None or (self.method == BASELINE and not self.asked):
+            return self.label
+        return f"{self.label} at {100 * self.asked:g}% fewer MACs"
+
+
+@dataclass(frozen=True)
+class Pairing:
+    """Two arms compared seed by seed, in one problem or in several at once (`problem` is None then).
+
+    `first` and `second` name the arms in words; `label` and `asked` (a fraction or None) are the first's.
+    `first_best_of` and `second_best_of` say from how many settings of [tuning] the points were chosen.
+    """
+
+    problem: Problem | None
+    first: str
+    second: str
+    label: str
+    asked: float | None
+    metric: str
+    result: Paired
+    first_models: int
+    second_models: int
+    first_best_of: frozenset[int]
+    second_best_of: frozenset[int]
+    environments: frozenset[Environment]
+
+    @property
+    def shares_models(self) -> bool:
+        """Whether several pairs rest on one model, so that they are fewer than they look."""
+        return min(self.first_models, self.second_models) < self.result.difference.n
+
+    @property
+    def tuning_budgets_differ(self) -> bool:
+        """Whether the two were chosen from different numbers of settings, so that comparing them is not fair."""
+        return len(self.first_best_of | self.second_best_of) > 1
+
+    @property
+    def doubts(self) -> list[str]:
+        """Why this cannot settle which is better, in words; empty where it can."""
+        unequal = (
+            f"the tuning budgets are not equal: the best of {_counts(self.first_best_of)} settings by validation"
+            f" against the best of {_counts(self.second_best_of)}"
+        )
+        return [*([unequal] if self.tuning_budgets_differ else []), *doubts(self.result)]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What the stop rule chose on the recorded path of one trial, beside the best point by validation."""
+
+    chosen: Point
+    best: Point | None
+    last: Point
+
+
+def points_of(run: Run) -> list[Point]:
+    """All operating points that are written down, those of unfinished trials included."""
+    return [_point(row) for row in run.rows(POINTS)]
+
+
+def environments_of(run: Run) -> EnvironmentsByTrial:
+    """What computed the stages of each trial, by trial id."""
+    found: dict[str, set[Environment]] = {}
+    for row in run.rows(ENVIRONMENTS_OF_TRIALS):
+        found.setdefault(row["trial_id"], set()).add(Environment(row["device"], row["ranks"], row["torch_version"]))
+    return {trial_id: frozenset(several) for trial_id, several in found.items()}
+
+
+def arms_of(points: Iterable[Point], environments: EnvironmentsByTrial) -> list[Arm]:
+    """All arms, problem by problem and by rank within each."""
+    groups: dict[tuple[Problem, str, str, float | None], list[Point]] = {}
+    for point in last_points(points):
+        groups.setdefault((point.problem, point.label, point.method, point.asked), []).append(point)
+    arms = [_arm(group, environments) for group in groups.values()]
+    arms.sort(
+        key=lambda arm: (
+            arm.problem,
+            math.inf if arm.validation.mean is None else -arm.validation.mean,
+            arm.label,
+            budget_order(arm.asked),
+        )
+    )
+    return _ranked(arms)
+
+
+def last_points(points: Iterable[Point]) -> list[Point]:
+    """The last point of each trial at each asked budget, which stands for the trial there."""
+    last = {(point.trial_id, point.asked): point for point in points}
+    return list(last.values())
+
+
+def budget_order(asked: float | None) -> tuple[bool, float]:
+    """Sorts asked budgets; those that a rule decided come last."""
+    return asked is None, asked or 0.0
+
+
+def compare(pairs: Sequence[tuple[Arm, Arm]]) -> Pairing:
+    """The first arms against the second ones, seed by seed on the test split; blocks are problem and seed.
+
+    Args:
+        pairs: at least one; more than one are pooled, and should be the same two labels in different problems.
+
+    Raises:
+        ValueError: the pairs have different metrics, whose differences have no common mean.
+    """
+    metrics = {arm.metric for pair in pairs for arm in pair}
+    if len(metrics) > 1:
+        raise ValueError(f"expected pairs of one metric, given {', '.join(sorted(metrics))}: pool them apart")
+    first = {(one.problem, seed): value for one, _ in pairs for seed, value in one.test_by_seed.items()}
+    second = {(two.problem, seed): value for _, two in pairs for seed, value in two.test_by_seed.items()}
+    blocks = first.keys() & second.keys()
+    models: list[set[str]] = [set(), set()]
+    for pair in pairs:
+        for arm, found in zip(pair, models, strict=True):
+            for seed in (seed for problem, seed in blocks if problem == arm.problem):
+                found |= arm.models_by_seed[seed]
+    one, two = pairs[0]
+    return Pairing(
+        problem=one.problem if len(pairs) == 1 else None,
+        first=str(one),
+        second=str(two),
+        label=one.label,
+        asked=one.asked,
+        metric=one.metric,
+        # The generator is only drawn from above 12 pairs; its seed is fixed, so a report can be made again.
+        result=paired(first, second, np.random.default_rng(0)),
+        first_models=len(models[0]),
+        second_models=len(models[1]),
+        first_best_of=frozenset[int]().union(*(arm.best_of for arm, _ in pairs)),
+        second_best_of=frozenset[int]().union(*(arm.best_of for _, arm in pairs)),
+        environments=frozenset[Environment]().union(*(arm.environments for pair in pairs for arm in pair)),
+    )
+
+
+def against_baseline(arms: Sequence[Arm]) -> list[tuple[Arm, Arm]]:
+    """Each arm beside full fine-tuning of the same problem, by label; problems without it are left out."""
+    return [
+        (arm, baseline)
+        for arm in sorted(arms, key=lambda arm: (arm.problem, arm.label, budget_order(arm.asked)))
+        if (baseline := baseline_of(arms, arm.problem)) is not None and arm is not baseline
+    ]
+
+
+def baseline_of(arms: Sequence[Arm], problem: Problem) -> Arm | None:
+    """Full fine-tuning: the label of that name, else the first with that method, at the smallest budget."""
+    return next(iter(baselines_of(arms, problem)), None)
+
+
+def baselines_of(arms: Sequence[Arm], problem: Problem) -> list[Arm]:
+    """All arms of full fine-tuning (with other epochs, say), the label of that name first."""
+    found = [arm for arm in arms if arm.problem == problem and arm.method == BASELINE]
+    return sorted(found, key=lambda arm: (arm.label != BASELINE, arm.label, budget_order(arm.asked)))
+
+
+def transtailor_at(arms: Sequence[Arm], asked: float) -> list[Arm]:
+    """TransTailor's arms at a budget: those of the label of that name, else of all labels with that method."""
+    of_method = [arm for arm in arms if arm.method == TRANSTAILOR and arm.asked is not None]
+    found = [arm for arm in of_method if math.isclose(arm.asked or 0.0, asked, abs_tol=1e-6)]
+    return [arm for arm in found if arm.label == TRANSTAILOR] or found
+
+
+def choices_of(points: Iterable[Point], tolerance: float) -> list[Choice]:
+    """What the stop rule chose, for each trial of TransTailor's method."""
+    paths: dict[str, list[Point]] = {}
+    for point in points:
+        if point.method == TRANSTAILOR:
+            paths.setdefault(point.trial_id, []).append(point)
+    return [_choice(path, tolerance) for path in paths.values()]
+
+
+def chosen_points(choices: Iterable[Choice]) -> list[Point]:
+    """The chosen points, as points of a budget that a rule decided: over seeds they are one arm."""
+    return [replace(choice.chosen, asked=None) for choice in choices]
+
+
+def _choice(path: list[Point], tolerance: float) -> Choice:
+    by_number = {point.point: point for point in path}
+    chosen = stop_rule([PathPoint(point.point, point.validation) for point in path], tolerance)
+    finite = [point for point in path if math.isfinite(point.validation)]
+    best = max(finite, key=lambda point: (point.validation, point.removed), default=None)
+    return Choice(by_number[chosen.point], best, path[-1])
+
+
+def _point(row: dict[str, Any]) -> Point:
+    asked = row["asked_removed_macs_fraction"]
+    by_rule = asked is None or math.isnan(asked)
+    order = row["tuning_order"]
+    return Point(
+        problem=Problem(row["network"], row["dataset"], row["train_images"] or 0),
+        label=row["label"],
+        method=row["method"],
+        seed=row["seed"],
+        trial_id=row["trial_id"],
+        point=row["point"],
+        asked=None if by_rule else round(asked, 9),
+        removed=row["removed_macs_fraction"],
+        model_key=row["model_key"],
+        metric=row["metric"],
+        validation=row["validation_score"],
+        validation_images=row["validation_images"],
+        test=row["test_score"],
+        test_images=row["test_images"],
+        setting=None if order is None else Setting(order, row["tuning_json"]),
+    )
+
+
+def _arm(points: list[Point], environments: EnvironmentsByTrial) -> Arm:
+    models: dict[int, set[str]] = {}
+    for point in points:
+        models.setdefault(point.seed, set()).add(point.model_key)
+    test = _by_seed((point.seed, point.test) for point in points)
+    return Arm(
+        problem=points[0].problem,
+        label=points[0].label,
+        method=points[0].method,
+        asked=points[0].asked,
+        removed=math.fsum(point.removed for point in points) / len(points),
+        metric=points[0].metric,
+        validation=mean_interval(list(_by_seed((point.seed, point.validation) for point in points).values())),
+        test=mean_interval(list(test.values())),
+        test_by_seed=test,
+        models_by_seed={seed: frozenset(keys) for seed, keys in models.items()},
+        trials=len(points),
+        not_finite=sum(not math.isfinite(point.validation) for point in points),
+        test_images=frozenset(point.test_images for point in points if point.test is not None),
+        environments=frozenset[Environment]().union(
+            *(environments.get(point.trial_id, frozenset()) for point in points)
+        ),
+        best_of=frozenset(point.best_of for point in points),
+    )
+
+
+def _by_seed(values: Iterable[tuple[int, float | None]]) -> dict[int, float]:
+    """The mean of each seed's finite values."""
+    found: dict[int, list[float]] = {}
+    for seed, value in values:
+        if value is not None and math.isfinite(value):
+            found.setdefault(seed, []).append(value)
+    return {seed: math.fsum(several) / len(several) for seed, several in sorted(found.items())}
+
+
+def _ranked(arms: list[Arm]) -> list[Arm]:
+    """The same arms with their ranks; equal scores share a rank."""
+    ranked: list[Arm] = []
+    for arm in arms:
+        peers = [other.validation.mean for other in arms if other.problem == arm.problem]
+        mean = arm.validation.mean
+        rank = None if mean is None else 1 + sum(other is not None and other > mean for other in peers)
+        ranked.append(replace(arm, rank=rank))
+    return ranked
+
+
+def _counts(best_of: frozenset[int]) -> str:
+    return " or ".join(str(count) for count in sorted(best_of))

@@ -1,0 +1,130 @@
+"""What sharing saves: the seconds of stages that were computed, beside those of every operating point on its own."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from results.store.reader import Run
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Stage-seconds of a set of operating points.
+
+    Attributes:
+        shared_s: each stage once, however many trials needed it.
+        separate_s: each distinct operating point as a trial of its own, from the start.
+        ratio: separate_s / shared_s; None where nothing was computed.
+        stages: distinct stages.
+        points: distinct operating points.
+        unrecorded: stages that are named as a parent or as a point and have no row: they count as 0 seconds.
+    """
+
+    shared_s: float
+    separate_s: float
+    ratio: float | None
+    stages: int
+    points: int
+    unrecorded: int
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What cost needs to know of a stage: the time it took, and the keys of the stages it is made from."""
+
+    compute_s: float
+    parents: tuple[str, ...]
+
+
+STAGES = """
+SELECT stage_key, arg_min(compute_s, (cached, written_at)) AS compute_s, any_value(parents) AS parents
+FROM stages GROUP BY stage_key
+"""
+"""Each stage once; its time is that of whoever computed it, and the first of them where two did so at once."""
+
+STAGES_OF_LABELS = """
+SELECT DISTINCT label, stage_key
+FROM stages JOIN (SELECT trial_id, label FROM planned UNION SELECT trial_id, label FROM operating_points)
+    USING (trial_id)
+ORDER BY label, stage_key
+"""
+
+POINTS_OF_LABELS = "SELECT DISTINCT label, stage_key FROM operating_points ORDER BY label, stage_key"
+
+
+def cost_of_run(run: Run) -> tuple[Cost, dict[str, Cost]]:
+    """The cost of the whole run, and of each label alone.
+
+    Labels share stages with each other, so their shared seconds add up to more than the whole's.
+    """
+    stages = {row["stage_key"]: Stage(row["compute_s"], tuple(row["parents"])) for row in run.rows(STAGES)}
+    totals = Totals(stages)
+    of_labels = _by_label(run.rows(STAGES_OF_LABELS))
+    points_of_labels = _by_label(run.rows(POINTS_OF_LABELS))
+    points = set().union(*points_of_labels.values())
+    labels = sorted(of_labels.keys() | points_of_labels.keys())
+    return cost(totals, stages, points), {
+        label: cost(totals, of_labels.get(label, set()), points_of_labels.get(label, set())) for label in labels
+    }
+
+
+def cost(totals: "Totals", stages: Iterable[str], points: Iterable[str]) -> Cost:
+    """The cost of these stages, and of these operating points one by one (keys of stages, both; each counts once)."""
+    keys, ends = set(stages), set(points)
+    shared = sum(totals.stages[key].compute_s for key in sorted(keys) if key in totals.stages)
+    separate = sum(totals.from_the_start(key) for key in sorted(ends))
+    named = keys | ends | {parent for key in keys if key in totals.stages for parent in totals.stages[key].parents}
+    unrecorded = len(named - totals.stages.keys())
+    return Cost(shared, separate, separate / shared if shared else None, len(keys), len(ends), unrecorded)
+
+
+class Totals:
+    """Seconds from the start to the end of any stage; what one question finds out, the next one uses."""
+
+    def __init__(self, stages: Mapping[str, Stage]) -> None:
+        self.stages = stages
+        self._known: dict[str, float] = {}
+
+    def from_the_start(self, key: str) -> float:
+        """Seconds of the stage and all its ancestors, each once; a stage without a row counts 0.
+
+        Chains are followed in a loop, so their length is no matter. Where a stage has several parents, its ancestors
+        are collected, since they may overlap.
+        """
+        chain: list[str] = []
+        seen: set[str] = set()
+        total = 0.0
+        while key in self.stages and key not in self._known and key not in seen:
+            parents = set(self.stages[key].parents)
+            if len(parents) > 1:
+                total = self._collected(key)
+                break
+            chain.append(key)
+            seen.add(key)
+            if not parents:
+                break
+            (key,) = parents
+        else:
+            total = self._known.get(key, 0.0)
+        for link in reversed(chain):
+            total += self.stages[link].compute_s
+            self._known[link] = total
+        return total
+
+    def _collected(self, key: str) -> float:
+        if key not in self._known:
+            ancestors = {key}
+            waiting = [key]
+            while waiting:
+                for parent in self.stages[waiting.pop()].parents:
+                    if parent in self.stages and parent not in ancestors:
+                        ancestors.add(parent)
+                        waiting.append(parent)
+            self._known[key] = sum(self.stages[ancestor].compute_s for ancestor in sorted(ancestors))
+        return self._known[key]
+
+
+def _by_label(rows: list[dict[str, str]]) -> dict[str, set[str]]:
+    found: dict[str, set[str]] = {}
+    for row in rows:
+        found.setdefault(row["label"], set()).add(row["stage_key"])
+    return found

@@ -1,0 +1,73 @@
+"""How many trials stand behind an arm: planned, finished, failed, missing; so that none is dropped in silence."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from results.arms.comparison import Problem
+from results.store.reader import Run
+
+TRIALS_OF_ARMS = """
+SELECT network, dataset, train_images, label, seed, coalesce(status, 'missing') AS status, count(*) AS trials
+FROM planned LEFT JOIN trials USING (trial_id)
+GROUP BY ALL ORDER BY ALL
+"""
+
+
+@dataclass(frozen=True)
+class TrialCounts:
+    """The trials of one label in one problem, and the seeds that were planned for it."""
+
+    planned: int
+    finished: int
+    failed: int
+    seeds: frozenset[int]
+
+    @property
+    def missing(self) -> int:
+        """Planned trials that have neither finished nor failed."""
+        return self.planned - self.finished - self.failed
+
+    def __str__(self) -> str:
+        return f"{self.planned} planned, {self.finished} finished, {self.failed} failed, {self.missing} missing"
+
+
+CountsByArm = dict[tuple[Problem, str], TrialCounts]
+
+
+def trial_counts(run: Run) -> CountsByArm:
+    """The counts of every problem and label that was planned."""
+    found: CountsByArm = {}
+    for row in run.rows(TRIALS_OF_ARMS):
+        key = Problem(row["network"], row["dataset"], row["train_images"] or 0), row["label"]
+        one = TrialCounts(
+            planned=row["trials"],
+            finished=row["trials"] * (row["status"] == "finished"),
+            failed=row["trials"] * (row["status"] == "failed"),
+            seeds=frozenset({row["seed"]}),
+        )
+        found[key] = in_all([found[key], one]) if key in found else one
+    return found
+
+
+def in_all(counts: Iterable[TrialCounts]) -> TrialCounts:
+    """Several counts as one."""
+    several = list(counts)
+    return TrialCounts(
+        planned=sum(one.planned for one in several),
+        finished=sum(one.finished for one in several),
+        failed=sum(one.failed for one in several),
+        seeds=frozenset[int]().union(*(one.seeds for one in several)),
+    )
+
+
+def count_lines(counts: CountsByArm, problems: Iterable[Problem]) -> list[str]:
+    """One sentence for all trials of these problems, and one for each label that lost some."""
+    within = set(problems)
+    shown = {key: count for key, count in counts.items() if key[0] in within}
+    if not shown:
+        return ["Trials: none was planned here, so missing ones cannot be counted."]
+    lines = [f"Trials: {in_all(shown.values())}."]
+    for (problem, label), count in sorted(shown.items()):
+        if count.finished < count.planned:
+            lines.append(f"{label}, {problem}: {count}; means have what each reached.")
+    return lines

@@ -1,0 +1,60 @@
+"""The papers' printed numbers, to stand beside measured ones; they are only ever shown, never averaged or tested."""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from results.store.reader import Run
+from results.store.schema import TABLES
+
+PRINTED = """
+SELECT paper, place, label, method, network, dataset, asked_removed_macs_fraction AS asked, metric, value, note
+FROM printed ORDER BY ALL
+"""
+
+
+@dataclass(frozen=True)
+class Printed:
+    """One number as a paper prints it; `asked` is None where it gives no budget."""
+
+    paper: str
+    place: str
+    label: str
+    method: str
+    network: str
+    dataset: str
+    asked: float | None
+    metric: str
+    value: float
+    note: str | None
+
+    @property
+    def name(self) -> str:
+        """What its row in a table is called."""
+        at = "" if not self.asked else f" at {100 * self.asked:g}% fewer MACs"
+        return f"{self.label}{at}, as printed in {self.paper}, {self.place}"
+
+
+def printed_numbers(run: Run) -> list[Printed]:
+    """All printed numbers that stand in a run; none in runs of a version that had no such table."""
+    if "printed" not in TABLES:
+        return []
+    return [Printed(**row) for row in run.rows(PRINTED)]
+
+
+def at_budget(numbers: Iterable[Printed], asked: float | None) -> list[Printed]:
+    """Those at a budget and those without one; all for None."""
+    return [one for one in numbers if asked is None or not one.asked or math.isclose(one.asked, asked, abs_tol=1e-6)]
+
+
+def is_of(number: Printed, network: str, dataset: str, metric: str) -> bool:
+    """Whether it belongs into a column of that network, data set and metric."""
+    return (number.network, number.dataset, number.metric) == (network, dataset, metric)
+
+
+def rows_of(numbers: Sequence[Printed]) -> dict[str, list[Printed]]:
+    """The numbers by the row of a table that they stand in."""
+    rows: dict[str, list[Printed]] = {}
+    for number in numbers:
+        rows.setdefault(number.name, []).append(number)
+    return rows

@@ -1,0 +1,147 @@
+"""Which arms a comparison is of: chosen by validation where there is [tuning], at a budget or at exactly equal cost."""
+
+import difflib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from results.arms.comparison import Arm, Point, Problem, arms_of, environments_of, last_points, points_of
+from results.arms.equal_cost import at_equal_cost
+from results.arms.tuning import best_settings, ended_settings
+from results.errors import ResultsError
+from results.store.reader import Run
+
+SCORES = ("test_score", "validation_score")
+"""What arms are compared by; the test score is looked at only after all choices were made."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Arms, and how many points did not make it into their means.
+
+    Attributes:
+        arms: with their score in `test`, whatever `score` is.
+        score: one of `SCORES`.
+        not_finite: points whose score is NaN or infinite, per problem and label.
+        unreached: seeds whose path does not come to the cost that was asked for, per problem and label.
+    """
+
+    arms: list[Arm]
+    score: str
+    not_finite: dict[tuple[Problem, str], int]
+    unreached: dict[tuple[Problem, str], int]
+
+
+def selected(run: Run, *, score: str = "test_score", asked: float | None = None, equal_cost: bool = False) -> Selection:
+    """The arms of a run that have the score: at one asked budget, at exactly that cost, or at all budgets.
+
+    What has no point at a budget, because it prunes nothing or as a rule says, is there as it is.
+
+    Args:
+        run: an opened run.
+        score: one of `SCORES`.
+        asked: share of the MACs that was to be removed; None takes all budgets.
+        equal_cost: whether to interpolate at exactly `asked` instead.
+
+    Raises:
+        ResultsError: no such score, no budget to interpolate at, or nothing has a finite score.
+    """
+    check_score(score)
+    points = points_of(run)
+    unreached: dict[tuple[Problem, str], int] = {}
+    if equal_cost:
+        if asked is None:
+            raise ResultsError("--equal-cost needs a cost: type --at with a fraction, such as --at 0.3")
+        points, left = at_equal_cost(points, asked)
+        for problem, label, *_ in left:
+            unreached[problem, label] = unreached.get((problem, label), 0) + 1
+    points = _scored(run, points, score)
+    arms = _tested_arms(run, points)
+    arms = [arm for problem in sorted({arm.problem for arm in arms}) for arm in shown(_of(arms, problem), asked)]
+    if not arms or (asked and not any(_is_at(arm, asked) for arm in arms)):
+        raise ResultsError(_nothing(points, score, asked, equal_cost=equal_cost))
+    return Selection(arms, score, _not_finite(points), unreached)
+
+
+def selected_points(run: Run, score: str = "test_score") -> tuple[list[Point], list[Arm]]:
+    """All arms that have the score, as `selected` without a budget, and the points that they are made of.
+
+    Raises:
+        ResultsError: as `selected`.
+    """
+    check_score(score)
+    points = _scored(run, points_of(run), score)
+    arms = _tested_arms(run, points)
+    if not arms:
+        raise ResultsError(_nothing(points, score, None, equal_cost=False))
+    return last_points(points), arms
+
+
+def shown(arms: Sequence[Arm], asked: float | None) -> list[Arm]:
+    """Of one problem's arms those at a budget, and those without any point there that prune nothing or by a rule."""
+    if asked is None:
+        return list(arms)
+    there = [arm for arm in arms if _is_at(arm, asked)]
+    pruned = {arm.label for arm in arms if arm.asked}
+    return there + [arm for arm in arms if not arm.asked and arm.label not in pruned and arm not in there]
+
+
+def _is_at(arm: Arm, asked: float) -> bool:
+    return arm.asked is not None and math.isclose(arm.asked, asked, abs_tol=1e-6)
+
+
+def check_score(score: str) -> None:
+    """Raises ResultsError with the nearest name where there is no such score."""
+    if score not in SCORES:
+        near = difflib.get_close_matches(score, SCORES, n=1, cutoff=0.3)
+        hint = f"did you mean {near[0]}? " if near else ""
+        raise ResultsError(f"--metric {score}: {hint}expected one of {', '.join(SCORES)}")
+
+
+def label_named(arms: Sequence[Arm], label: str) -> None:
+    """Raises ResultsError with the nearest name where no arm has that label."""
+    labels = sorted({arm.label for arm in arms})
+    if label not in labels:
+        near = difflib.get_close_matches(label, labels, n=1, cutoff=0.4)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise ResultsError(f"no tested arm is called {label!r}: {hint}arms: {', '.join(labels)}")
+
+
+def _scored(run: Run, points: Sequence[Point], score: str) -> list[Point]:
+    """Of each arm, seed and budget the points of the best setting, with the score in the place of the test score."""
+    chosen = best_settings(points, ended_settings(run))
+    if score == "test_score":
+        return chosen
+    return [replace(point, test=point.validation, test_images=point.validation_images) for point in chosen]
+
+
+def _tested_arms(run: Run, points: Sequence[Point]) -> list[Arm]:
+    return [arm for arm in arms_of(points, environments_of(run)) if arm.test.mean is not None]
+
+
+def _of(arms: Sequence[Arm], problem: Problem) -> list[Arm]:
+    return [arm for arm in arms if arm.problem == problem]
+
+
+def _not_finite(points: Sequence[Point]) -> dict[tuple[Problem, str], int]:
+    found: dict[tuple[Problem, str], int] = {}
+    for point in points:
+        if point.test is not None and not math.isfinite(point.test):
+            found[point.problem, point.label] = found.get((point.problem, point.label), 0) + 1
+    return found
+
+
+def _nothing(points: Sequence[Point], score: str, asked: float | None, *, equal_cost: bool) -> str:
+    """Why there is no arm."""
+    if not points:
+        return "there is no operating point yet: wait for the first trials"
+    if any(point.test is not None for point in points) and not any(
+        math.isfinite(point.test or 0.0) for point in points
+    ):
+        return f"no {score} is a number: all {len(points)} are NaN or infinite"
+    if equal_cost:
+        return f"no path comes to {asked:g} of the MACs removed on both sides of it, and nothing is extrapolated"
+    if asked is not None:
+        budgets = ", ".join(f"{budget:g}" for budget in sorted({point.asked for point in points if point.asked}))
+        return f"nothing has a {score} at {asked:g} of the MACs removed; budgets: {budgets or 'none'}"
+    return f"nothing has a {score} yet"

@@ -1,0 +1,125 @@
+"""An equal tuning budget: for each arm, seed and asked budget the best of a spec's [tuning], by validation alone.
+
+All arms have the same number k of settings to choose among. How many there were stands with what was chosen, so that
+a comparison of arms with different numbers can be told.
+"""
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from results.arms.comparison import Point, Problem, Setting, budget_order, last_points
+from results.store.reader import Run
+
+ENDED_SETTINGS = """
+SELECT DISTINCT network, dataset, train_images, label, method, seed, tuning_json, tuning_order
+FROM planned JOIN trials USING (trial_id)
+WHERE tuning_order IS NOT NULL
+ORDER BY ALL
+"""
+
+CHOSEN_SETTINGS = """
+SELECT network, dataset, train_images, label, seed, asked_removed_macs_fraction, tuning_json, validation_score
+FROM measured_points JOIN planned USING (trial_id, network, dataset, train_images, label, method, seed)
+WHERE tuning_order IS NOT NULL
+QUALIFY row_number() OVER (
+    PARTITION BY network, dataset, train_images, label, method, seed, asked_removed_macs_fraction
+    ORDER BY CASE WHEN isnan(validation_score) THEN 1 ELSE 0 END, validation_score DESC, tuning_order) = 1
+ORDER BY ALL
+"""
+"""The same choice in SQL, where a label has one trial for each seed and setting, and a trial one point at a budget."""
+
+
+class Tried(NamedTuple):
+    """What was tuned: one arm at one seed, over all its budgets."""
+
+    problem: Problem
+    label: str
+    method: str
+    seed: int
+
+
+@dataclass(frozen=True)
+class Count:
+    """In how many seeds a setting was chosen for an arm at a budget, of how many settings."""
+
+    problem: Problem
+    label: str
+    asked: float | None
+    setting: Setting
+    seeds: int
+    best_of: frozenset[int]
+
+
+def ended_settings(run: Run) -> dict[Tried, set[Setting]]:
+    """The settings whose trials have ended: those that failed, or stopped before a budget, were tried there, too."""
+    found: dict[Tried, set[Setting]] = {}
+    for row in run.rows(ENDED_SETTINGS):
+        tried = Tried(
+            Problem(row["network"], row["dataset"], row["train_images"] or 0), row["label"], row["method"], row["seed"]
+        )
+        found.setdefault(tried, set()).add(Setting(row["tuning_order"], row["tuning_json"]))
+    return found
+
+
+def best_settings(points: Iterable[Point], ended: Mapping[Tried, set[Setting]]) -> list[Point]:
+    """The points of the best setting for each arm, seed and asked budget, each with the number it was chosen from.
+
+    Best is the largest validation score (the mean where a seed has several trials); of equal ones the first in the
+    spec. A score that is not a number never wins against one that is. Points without a setting are returned as
+    they are.
+
+    Args:
+        points: of any arms, in the order of their paths.
+        ended: from `ended_settings`; with those that have a point there, they are the k.
+    """
+    chosen: list[Point] = []
+    groups: dict[tuple[Tried, float | None], dict[Setting, list[Point]]] = {}
+    for point in last_points(points):
+        if point.setting is None:
+            chosen.append(point)
+            continue
+        tried = Tried(point.problem, point.label, point.method, point.seed)
+        groups.setdefault((tried, point.asked), {}).setdefault(point.setting, []).append(point)
+    for (tried, _), settings in groups.items():
+        best = min(settings, key=lambda setting: (-_validation(settings[setting]), setting.order))
+        count = len(settings.keys() | ended.get(tried, set()))
+        chosen += [replace(point, best_of=count) for point in settings[best]]
+    return chosen
+
+
+def first_setting(points: Iterable[Point]) -> list[Point]:
+    """The points of the first setting of [tuning] alone, for what the same comparison says untuned."""
+    return [point for point in points if point.setting is None or point.setting.order == 0]
+
+
+def counts_of(chosen: Iterable[Point]) -> list[Count]:
+    """How often each setting was chosen, arm by arm, from what `best_settings` returned."""
+    groups: dict[tuple[Problem, str, float | None], dict[Setting, list[Point]]] = {}
+    for point in chosen:
+        if point.setting is not None:
+            arm = (point.problem, point.label, point.asked)
+            groups.setdefault(arm, {}).setdefault(point.setting, []).append(point)
+    arms = sorted(groups, key=lambda arm: (*arm[:2], budget_order(arm[2])))
+    return [
+        Count(
+            *arm,
+            setting,
+            seeds=len({point.seed for point in groups[arm][setting]}),
+            best_of=frozenset(point.best_of for several in groups[arm].values() for point in several),
+        )
+        for arm in arms
+        for setting in sorted(groups[arm])
+    ]
+
+
+def in_words(setting: Setting) -> str:
+    """A setting as one would type it, such as "optimisation.learning_rate = 0.005"."""
+    return ", ".join(f"{key} = {json.dumps(value)}" for key, value in json.loads(setting.values).items())
+
+
+def _validation(points: list[Point]) -> float:
+    mean = math.fsum(point.validation for point in points) / len(points)
+    return mean if math.isfinite(mean) else -math.inf

@@ -1,0 +1,32 @@
+"""What a comparison says in words: which of two is better, or that this cannot settle it, and why."""
+
+from results.arms.comparison import Pairing
+from results.statistics import pairs_in_words
+from results.text.number_format import SCALES
+
+
+def says(pairing: Pairing) -> str:
+    """One word or two on a comparison: better, worse, cannot settle it, or not equally tuned."""
+    if pairing.tuning_budgets_differ:
+        return "not equally tuned"
+    if pairing.result.difference.mean is None or pairing.doubts:
+        return "cannot settle it"
+    return "better" if pairing.result.difference.mean > 0 else "worse"
+
+
+def verdict(pairing: Pairing) -> str:
+    """One or two sentences: which is better, or that this cannot settle it, and why."""
+    result, first, second = pairing.result, pairing.first, pairing.second
+    mean = result.difference.mean
+    if mean is None:
+        return f"Cannot settle it: no seed has both {first} and {second}."
+    scale, pairs = SCALES[pairing.metric], pairs_in_words(result.difference.n)
+    amount = f"{scale.value(abs(mean))}{scale.difference_unit} on average"
+    if pairing.doubts:
+        side = "ahead" if mean > 0 else "behind"
+        lean = f"{first} is {side} by {amount}" if mean else "the two are equal on average"
+        return f"Cannot settle it: {'; '.join(pairing.doubts)}. So far {lean} over {pairs}."
+    return (
+        f"{first if mean > 0 else second} is better, by {amount} over {pairs} (p = {result.p:.3g}; the smallest they"
+        f" can reach is {result.smallest_p:.3g})."
+    )

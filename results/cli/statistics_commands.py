@@ -1,0 +1,129 @@
+"""The commands that speak of many trials at once: table, effects, power, stops, front, images."""
+
+import argparse
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from results.errors import ResultsError
+
+
+def add_statistics(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Adds them to `python -m results`; what they import is imported when they run."""
+    table = _command(
+        commands, "table", "methods x data sets with intervals, the best and its ties marked by test", _table
+    )
+    table.add_argument("--format", choices=("markdown", "latex", "csv"), default="markdown")
+    table.add_argument(
+        "--metric", default="test_score", metavar="SCORE", help="test_score (default) or validation_score"
+    )
+    _at(table)
+    table.add_argument(
+        "--equal-cost", action="store_true",
+        help="at exactly that share of removed MACs, interpolated along each path, not at the budget as asked",
+    )  # fmt: skip
+    effects = _command(commands, "effects", "which settings matter: analysis of variance with effect sizes", _effects)
+    _at(effects)
+    effects.add_argument(
+        "--of", action="append", default=[], metavar="SETTING",
+        help="such as optimisation.learning_rate or label (repeatable; default: all that vary)",
+    )  # fmt: skip
+    power = _command(commands, "power", "how many more seeds would settle each comparison with an arm", _power)
+    power.add_argument("--against", required=True, metavar="LABEL", help="the arm that all others are compared with")
+    _at(power)
+    power.add_argument(
+        "--difference", type=float, metavar="SCORE",
+        help="the difference worth finding, such as 0.01 for a point of accuracy (default: the measured one)",
+    )  # fmt: skip
+    stops = _command(commands, "stops", "what each stop rule would have chosen on the recorded paths", _stops)
+    stops.add_argument("--label", metavar="LABEL", help="this arm alone")
+    front = _command(commands, "front", "which arms are worth their cost, and how sure that is", _front)
+    front.add_argument(
+        "--cost", default="macs", metavar="COLUMN",
+        help="macs (default), params, latency_ms, peak_memory_bytes, device_hours, ...",
+    )  # fmt: skip
+    front.add_argument("--metric", default="test_score", metavar="SCORE", help="test_score or validation_score")
+    images = _command(commands, "images", "two arms on the same test images: McNemar, and class by class", _images)
+    images.add_argument("first", metavar="LABEL", help="an arm")
+    images.add_argument("second", metavar="LABEL", help="another one")
+    _at(images)
+
+
+def _command(
+    commands: Any, name: str, text: str, lines: Callable[[argparse.Namespace], Iterator[str]]
+) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(name, help=text)
+    parser.add_argument("run", metavar="RUN", help="folder of the run")
+    parser.set_defaults(lines=lines)
+    return parser
+
+
+def _at(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--at", type=float, metavar="FRACTION", help="share of the MACs that was to be removed, such as 0.2"
+    )
+
+
+def _asked(given: argparse.Namespace) -> float | None:
+    """The budget that was typed.
+
+    Raises:
+        ResultsError: it is no fraction.
+    """
+    asked: float | None = given.at
+    if asked is not None and not 0 <= asked < 1:
+        raise ResultsError(f"--at {asked:g}: expected a fraction of the MACs from 0 to below 1, such as 0.2")
+    return asked
+
+
+def _table(given: argparse.Namespace) -> Iterator[str]:
+    from results.publish.published_table import published
+    from results.publish.published_text import FORMATS
+    from results.store.reader import load
+
+    with load(given.run) as run:
+        table = published(run, score=given.metric, asked=_asked(given), equal_cost=given.equal_cost)
+    yield from FORMATS[given.format](table)
+
+
+def _effects(given: argparse.Namespace) -> Iterator[str]:
+    from results.analysis.effects import effects_lines
+    from results.store.reader import load
+
+    with load(given.run) as run:
+        yield from effects_lines(run, _asked(given), given.of)
+
+
+def _power(given: argparse.Namespace) -> Iterator[str]:
+    from results.analysis.seeds_needed import seeds_needed_lines
+    from results.store.reader import load
+
+    difference = given.difference
+    if difference is not None and (not math.isfinite(difference) or not difference):
+        raise ResultsError(f"--difference {difference:g}: expected a number other than 0, such as 0.01")
+    with load(given.run) as run:
+        yield from seeds_needed_lines(run, given.against, _asked(given), difference)
+
+
+def _stops(given: argparse.Namespace) -> Iterator[str]:
+    from results.analysis.stopping import stops_lines
+    from results.store.reader import load
+
+    with load(given.run) as run:
+        yield from stops_lines(run, given.label)
+
+
+def _front(given: argparse.Namespace) -> Iterator[str]:
+    from results.analysis.pareto import front_lines
+    from results.store.reader import load
+
+    with load(given.run) as run:
+        yield from front_lines(run, given.cost, given.metric)
+
+
+def _images(given: argparse.Namespace) -> Iterator[str]:
+    from results.analysis.by_image import by_image_lines
+    from results.store.reader import load
+
+    with load(given.run) as run:
+        yield from by_image_lines(run, given.first, given.second, _asked(given))

@@ -1,0 +1,55 @@
+"""What several sections start from, computed once."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from results.arms import comparison, tuning
+from results.arms.comparison import Arm, EnvironmentsByTrial, Point, Problem, Setting
+from results.arms.tuning import Tried
+from results.report.elements.problems import Labels, labels_of
+from results.store.reader import Run
+
+
+@dataclass(frozen=True)
+class Findings:
+    """The operating points of a run and its arms.
+
+    Attributes:
+        points: all of them; `first` those of the first setting of [tuning], `best` those of the best one by validation.
+        ended: the settings whose trials have ended.
+        arms: of `best`.
+        labels: of the plan and of the points.
+        problems: that have been tested, in order.
+    """
+
+    run: Run
+    points: list[Point]
+    first: list[Point]
+    best: list[Point]
+    ended: Mapping[Tried, set[Setting]]
+    environments: EnvironmentsByTrial
+    arms: list[Arm]
+    labels: Labels
+    problems: list[Problem]
+
+
+LABELS = "SELECT label, method FROM planned UNION SELECT label, method FROM operating_points ORDER BY ALL"
+
+
+def findings_of(run: Run) -> Findings:
+    """What a run has so far."""
+    points = comparison.points_of(run)
+    environments = comparison.environments_of(run)
+    ended = tuning.ended_settings(run)
+    best = tuning.best_settings(points, ended)
+    return Findings(
+        run=run,
+        points=points,
+        first=tuning.first_setting(points),
+        best=best,
+        ended=ended,
+        environments=environments,
+        arms=comparison.arms_of(best, environments),
+        labels=labels_of({row["label"]: row["method"] for row in run.rows(LABELS)}),
+        problems=sorted({point.problem for point in points if point.test is not None}),
+    )

@@ -1,0 +1,210 @@
+"""What the report prints as tables: cells as text, with the query that gives the numbers behind them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from results.arms.comparison import Arm, Choice, Pairing
+from results.arms.cost import Cost
+from results.arms.tuning import Count, in_words
+from results.arms.verdict import says
+from results.text.number_format import NOTHING, SCALES, mark_of, number, percent
+
+BUDGET_MISSED_FRACTION = 0.01
+"""Arms that miss their budget by more than this are not at equal budgets any more, and are marked."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """The cells of one row; `marks` say in words why the row is to be read with care."""
+
+    cells: tuple[str, ...]
+    marks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of text. `numeric` has one flag per column: numbers stand right. `sql` is shown below it."""
+
+    columns: tuple[str, ...]
+    numeric: tuple[bool, ...]
+    rows: list[Row] = field(default_factory=list)
+    sql: str = ""
+    note: str = ""
+
+    @property
+    def footnotes(self) -> list[str]:
+        """What the marks say, each once; a row refers to them by their place, counted from 1."""
+        return list(dict.fromkeys(mark for row in self.rows for mark in row.marks))
+
+    def references(self, row: Row) -> str:
+        """The numbers of a row's footnotes, such as "1,3"."""
+        return ",".join(str(place) for place, note in enumerate(self.footnotes, 1) if note in row.marks)
+
+
+def methods_table(arms: Sequence[Arm], sql: str) -> Table:
+    """The arms of one problem, by rank."""
+    columns = ("rank", "label", "asked %", *_measured_columns(arms))
+    rows = []
+    for arm in arms:
+        marks = _doubtful(arm)
+        if arm.asked is not None and abs(arm.removed - arm.asked) > BUDGET_MISSED_FRACTION:
+            marks.append(f"what is removed is more than {percent(BUDGET_MISSED_FRACTION, 0)} point off what was asked")
+        rank = NOTHING if arm.rank is None else str(arm.rank)
+        rows.append(Row((rank, arm.label, percent(arm.asked, 1), *_measured(arm)), tuple(marks)))
+    return Table(columns, (True, False, *[True] * 8), rows, sql)
+
+
+def _doubtful(arm: Arm) -> list[str]:
+    marks = []
+    if arm.not_finite:
+        marks.append(
+            f"validation score is not a number in {arm.not_finite} of {arm.trials} trials, left out of the mean"
+        )
+    if len(arm.environments) > 1:
+        marks.append("computed on mixed hardware, ranks or torch versions")
+    if len(arm.test_images) > 1:
+        marks.append(f"different numbers of test images: {', '.join(map(str, sorted(arm.test_images)))}")
+    return marks
+
+
+def _measured_columns(arms: Sequence[Arm]) -> tuple[str, ...]:
+    mark = mark_of(arm.metric for arm in arms)
+    return ("removed %", "seeds", "models", f"validation {mark}", "95%", f"test {mark}", "95%")
+
+
+def _measured(arm: Arm) -> tuple[str, ...]:
+    scale = SCALES[arm.metric]
+    return (
+        percent(arm.removed, 1),
+        str(len(arm.models_by_seed)),
+        str(arm.models),
+        scale.value(arm.validation.mean),
+        scale.interval(arm.validation),
+        scale.value(arm.test.mean),
+        scale.interval(arm.test),
+    )
+
+
+def pairings_table(pairings: Sequence[Pairing], sql: str, *, where: bool) -> Table:
+    """Paired differences, one comparison per row; `where` adds the column that says in which problem."""
+    columns = (
+        "where",
+        "label",
+        "asked %",
+        "against",
+        "pairs",
+        "difference",
+        "95%",
+        "won–lost–tied",
+        "p",
+        "smallest p",
+        "it says",
+    )
+    numeric = (False, False, True, False, True, True, True, True, True, True, False)
+    start = 0 if where else 1
+    rows = [_pairing_row(pairing) for pairing in pairings]
+    return Table(columns[start:], numeric[start:], [Row(row.cells[start:], row.marks) for row in rows], sql)
+
+
+def _pairing_row(pairing: Pairing) -> Row:
+    found, scale = pairing.result, SCALES[pairing.metric]
+    marks = []
+    if pairing.tuning_budgets_differ:
+        marks.append(pairing.doubts[0])
+    if len(pairing.environments) > 1:
+        marks.append("computed on mixed hardware, ranks or torch versions")
+    if pairing.shares_models:
+        models = f"{pairing.first_models} and {pairing.second_models}"
+        marks.append(
+            f"only {models} distinct models stand behind {found.difference.n} pairs: n is smaller than it looks"
+        )
+    if found.unpaired:
+        seeds = "1 seed has" if found.unpaired == 1 else f"{found.unpaired} seeds have"
+        marks.append(f"{seeds} only one of the two: left out")
+    cells = (
+        str(pairing.problem or "pooled"),
+        pairing.label,
+        percent(pairing.asked, 1),
+        pairing.second,
+        str(found.difference.n),
+        scale.difference(found.difference.mean),
+        scale.interval(found.difference, signed=True),
+        f"{found.wins}–{found.losses}–{found.ties}",
+        NOTHING if found.p is None else f"{found.p:.3g}",
+        NOTHING if found.smallest_p is None else f"{found.smallest_p:.3g}",
+        says(pairing),
+    )
+    return Row(cells, tuple(marks))
+
+
+def settings_table(counts: Sequence[Count], sql: str) -> Table:
+    """How often each setting of [tuning] was chosen, arm by arm."""
+    columns = ("where", "label", "asked %", "setting", "chosen in seeds", "best of")
+    rows = [
+        Row(
+            (
+                str(count.problem),
+                count.label,
+                percent(count.asked, 1),
+                in_words(count.setting),
+                str(count.seeds),
+                " or ".join(str(several) for several in sorted(count.best_of)),
+            ),
+            ("chosen from different numbers of settings: some trials are missing",) if len(count.best_of) > 1 else (),
+        )
+        for count in counts
+    ]
+    return Table(columns, (False, False, True, False, True, True), rows, sql)
+
+
+def choices_table(choices: Sequence[Choice], tolerance: float, unfinished: set[str], sql: str) -> Table:
+    """What the stop rule chose in each trial; a path that is still being walked is marked."""
+    mark = mark_of(choice.chosen.metric for choice in choices)
+    columns = (
+        *("where", "label", "seed", "chosen", "removed %"),
+        *(f"validation {mark}", f"test {mark}", "best point", f"its {mark}", "why"),
+    )
+    numeric = (False, False, True, True, True, True, True, True, True, False)
+    rows = []
+    for choice in choices:
+        chosen, best, scale = choice.chosen, choice.best, SCALES[choice.chosen.metric]
+        ended = chosen is choice.last
+        marks = []
+        if chosen.trial_id in unfinished and ended:
+            marks.append("this trial is not finished: more points may follow")
+        if chosen.metric == "accuracy" and tolerance < 1 / max(chosen.validation_images, 1):
+            marks.append(f"the tolerance is less than one of {chosen.validation_images} validation images")
+        cells = (
+            str(chosen.problem),
+            chosen.label,
+            str(chosen.seed),
+            str(chosen.point),
+            percent(chosen.removed, 1),
+            scale.value(chosen.validation),
+            scale.value(chosen.test),
+            NOTHING if best is None else str(best.point),
+            scale.value(None if best is None else best.validation),
+            "end of the path" if ended else "the next point drops too far",
+        )
+        rows.append(Row(cells, tuple(marks)))
+    return Table(columns, numeric, rows, sql)
+
+
+def cost_table(whole: Cost, labels: dict[str, Cost], sql: str) -> Table:
+    """Stage-seconds with and without sharing."""
+    columns = ("label", "stages", "operating points", "computed (s)", "trial by trial (s)", "ratio")
+    rows = [_cost_row("all together", whole), *(_cost_row(label, cost) for label, cost in labels.items())]
+    return Table(columns, (False, *[True] * 5), rows, sql)
+
+
+def _cost_row(name: str, cost: Cost) -> Row:
+    cells = (
+        name,
+        f"{cost.stages:,}",
+        f"{cost.points:,}",
+        number(cost.shared_s, 1),
+        number(cost.separate_s, 1),
+        NOTHING if cost.ratio is None else f"{cost.ratio:.2f}",
+    )
+    marks = (f"{cost.unrecorded} stages have no row and count as 0 s",) if cost.unrecorded else ()
+    return Row(cells, marks)

@@ -1,0 +1,121 @@
+"""What each setting does on average: the score at the end of the path for each value of what varies."""
+
+import math
+
+from results.analysis.effects import BLOCK, SETTINGS, Effects, effects_of
+from results.arms.comparison import POINTS, Problem
+from results.errors import ResultsError
+from results.figures.rows import Line, Mark, rows_of_dots
+from results.report.elements.blocks import Answer, Figure, Listing, Section, Words, answer, literal
+from results.report.elements.findings import Findings
+from results.report.elements.problems import of_problem, scale_of
+from results.report.elements.tables import Row, Table
+from results.report.sections.trials import Settings
+from results.statistics import holm
+from results.text.number_format import NOTHING, SCALES, number
+
+EFFECTS = """
+WITH ends AS (
+    SELECT trial_id, label, method, test_score FROM measured_points
+    WHERE {problem} QUALIFY row_number() OVER (PARTITION BY trial_id ORDER BY point DESC) = 1
+), settings AS (
+    SELECT trial_id, setting, json_extract(config_json, '$."' || replace(setting, '.', '"."') || '"') AS json
+    FROM planned, (SELECT unnest([{settings}]) AS setting)
+)
+SELECT setting, coalesce(json_extract_string(json, '$'), 'none') AS value, count(*) AS trials,
+    avg(test_score) AS mean_test_score, median(test_score) AS median_test_score,
+    quantile_cont(test_score, 0.25) AS lower_quartile, quantile_cont(test_score, 0.75) AS upper_quartile
+FROM ends JOIN settings USING (trial_id)
+WHERE isfinite(test_score) AND json IS NOT NULL AND json_type(json) <> 'OBJECT'
+GROUP BY setting, value
+QUALIFY count(*) OVER (PARTITION BY setting) BETWEEN 2 AND {most_values}
+ORDER BY setting, try_cast(value AS DOUBLE), value
+"""
+_MOST_VALUES = 12
+_MOST_SETTINGS = 10
+_NO_PATH = frozenset('"\\')
+"""A setting with one of these in its name cannot be asked for; its values stand in the trials' panels."""
+_OF_THE_PROBLEM = ("network", "data.name", "data.train_images")
+
+
+def section(found: Findings, settings: Settings) -> Section:
+    """One figure for each problem, with one group of rows for each setting that varies."""
+    made = Section(
+        "effects",
+        "Effects of the settings",
+        "The test score of each trial's last operating point, for each value of each setting that varies: median"
+        " and quartiles over all trials with that value, whatever else is set. Only where every value meets the same"
+        " others (crossed axes) is the difference of two rows the setting's own. The rows of the seed show what"
+        " chance does.",
+        empty="No setting varies between trials that have been tested, or none has more than one and at most"
+        f" {_MOST_VALUES} values.",
+    )
+    keys = [key for key in settings.varying if key not in _OF_THE_PROBLEM and not set(key) & _NO_PATH]
+    keys = sorted(keys, key=lambda key: (key == "seed", len(set(settings.varying[key])), key))
+    if not keys:
+        return made
+    made.blocks += _analyses(found)
+    shown = ", ".join(literal(key) for key in keys)
+    for place, problem in enumerate(found.problems):
+        sql = EFFECTS.format(problem=of_problem(problem), settings=shown, most_values=_MOST_VALUES)
+        data = answer(found.run, sql)
+        if data.rows:
+            made.blocks.append(_figure(found, f"effects{place}", problem, data))
+    return made
+
+
+def _analyses(found: Findings) -> list[Listing | Words]:
+    """The analysis of variance for each metric; or why there is none."""
+    try:
+        several = effects_of(found.run)
+    except ResultsError as error:
+        return [Words(f"There is no analysis of variance: {error}.")]
+    return [_analysis(effects) for effects in several]
+
+
+def _analysis(effects: Effects) -> Listing:
+    columns = ("effect", "degrees", "share η²", "partial η²", "ω²", "F", "p", "p (Holm)")
+    corrected = holm([None if effect.name == BLOCK else effect.p for effect in effects.result.effects])
+    rows = [
+        Row((
+            effect.name, str(effect.degrees), number(effect.eta_squared, 3), number(effect.partial_eta_squared, 3),
+            number(effect.omega_squared, 3), number(effect.f, 2), _p(effect.p), _p(p),
+        ))
+        for effect, p in zip(effects.result.effects, corrected, strict=True)
+    ]  # fmt: skip
+    title = f"Analysis of variance of the test {SCALES[effects.metric].noun} at the end of each trial's path"
+    table = Table(columns, (False, *[True] * 7), rows, f"{SETTINGS};\n{POINTS}", " ".join(effects.notes))
+    return Listing(table, title, derived=True)
+
+
+def _p(p: float | None) -> str:
+    return NOTHING if p is None else f"{p:.3g}"
+
+
+def _figure(found: Findings, name: str, problem: Problem, data: Answer) -> Figure:
+    scale = scale_of(found.points, problem)
+    records = data.records()
+    settings = list(dict.fromkeys(record["setting"] for record in records))
+    spread = {setting: _spread([r for r in records if r["setting"] == setting]) for setting in settings}
+    settings.sort(key=lambda setting: -spread[setting])
+    lines = []
+    for place, setting in enumerate(settings[:_MOST_SETTINGS]):
+        lines.append(Line(setting))
+        for row, record in enumerate(records):
+            if record["setting"] == setting:
+                mark = Mark(
+                    value=scale.factor * record["median_test_score"], series=place,
+                    colour="cx" if setting == "seed" else "c0", row=row,
+                    low=scale.factor * record["lower_quartile"], high=scale.factor * record["upper_quartile"],
+                )  # fmt: skip
+                lines.append(Line(f"{record['value']} ({record['trials']} trials)", [[mark]]))
+    left = len(settings) - len(settings[:_MOST_SETTINGS])
+    note = f"{left} more settings, whose medians lie closer together, are in the table." if left else ""
+    title = f"{problem}: test {scale.noun} for each value, the setting with the largest range on top"
+    drawing = rows_of_dots(title, [f"test {scale.noun}{scale.axis_unit}"], lines)
+    return Figure(name, title, drawing, data, titled_by=("setting", "value"), note=note)
+
+
+def _spread(records: list[dict[str, float]]) -> float:
+    medians = [record["median_test_score"] for record in records if math.isfinite(record["median_test_score"])]
+    return max(medians, default=0.0) - min(medians, default=0.0)

@@ -1,0 +1,142 @@
+"""What was run and with what: arms, the settings that vary, machines and code, where it came from."""
+
+import json
+from typing import Any
+
+from results.report.elements.blocks import Listing, Section, Words, listing
+from results.report.elements.tables import Row, Table
+from results.report.sections.trials import Settings
+from results.store.reader import Run
+from results.text.number_format import NOTHING
+
+OF_ONE_MACHINE = ("folder", "host", "pid")  # facts of provenance.json that a page to be shown around leaves out
+_MOST_VALUES = 12
+
+COUNTS = """
+SELECT (SELECT count(*) FROM planned) AS planned,
+    (SELECT count(*) FROM trials WHERE status = 'finished') AS finished,
+    (SELECT count(*) FROM trials WHERE status = 'failed') AS failed,
+    (SELECT count(*) FROM planned WHERE trial_id NOT IN (SELECT trial_id FROM trials)) AS missing
+"""
+ARMS = """
+SELECT network, dataset, label, method, count(*) AS planned,
+    count(*) FILTER (status = 'finished') AS finished, count(*) FILTER (status = 'failed') AS failed,
+    list(DISTINCT seed ORDER BY seed) AS seeds
+FROM planned LEFT JOIN trials USING (trial_id)
+GROUP BY ALL ORDER BY ALL
+"""
+ENVIRONMENTS = """
+SELECT device, ranks, torch_version, count(DISTINCT stage_key) AS stages, count(DISTINCT trial_id) AS trials
+FROM stages GROUP BY ALL ORDER BY ALL
+"""
+CODES = "SELECT code_digest, count(*) AS points FROM operating_points GROUP BY ALL ORDER BY ALL"
+PROTOCOLS = "SELECT protocol, count(*) AS points FROM operating_points GROUP BY ALL ORDER BY ALL"
+CONFIGURATIONS = "SELECT trial_id, config_json FROM planned ORDER BY trial_id"
+
+
+def section(run: Run, settings: Settings) -> Section:
+    """The section; long tables are folded."""
+    arms = listing(run, ARMS, "Arms")
+    arms = Listing(arms.table, arms.title, folded=len(arms.table.rows) > 16)
+    found = Section("ran", "What was run")
+    found.blocks.append(Words(_in_a_sentence(arms.table)))
+    if settings.varying:
+        found.blocks.append(_varying(settings))
+    found.blocks += [arms, listing(run, ENVIRONMENTS, "Computed on")]
+    return found
+
+
+def warnings(run: Run, counts: dict[str, int]) -> list[str]:
+    """What a reader must know before anything else."""
+    found = []
+    missing, planned = counts["missing"], counts["planned"]
+    if missing:
+        found.append(
+            f"Planned trials that have neither finished nor failed: {missing} of {planned}."
+            " The sweep is not over, or was ended early; what follows holds for the points written so far."
+        )
+    if counts["failed"]:
+        found.append(f"Trials that failed: {counts['failed']}; see the last section.")
+    machines = run.rows(ENVIRONMENTS)
+    if len(machines) > 1:
+        kinds = "; ".join(f"{row['device']}, ranks: {row['ranks']}, torch {row['torch_version']}" for row in machines)
+        found.append(
+            f"The stages were computed on mixed hardware, ranks or torch versions ({kinds}). Comparisons that mix them"
+            " are marked: a difference may come from there."
+        )
+    codes = run.rows(CODES)
+    if len(codes) > 1:
+        which = ", ".join(f"{row['code_digest'][:12]} ({row['points']} points)" for row in codes)
+        found.append(f"The operating points were measured by different code: {which}.")
+    for row in run.rows(PROTOCOLS):
+        if row["protocol"] != "validation":
+            found.append(
+                f"Operating points that follow the protocol {row['protocol']!r}: {row['points']};"
+                " their trials decided by the training images, not by the validation split."
+            )
+    return found
+
+
+def provenance(run: Run) -> list[tuple[str, str]]:
+    """The facts of provenance.json, line by line; none where there is no such file.
+
+    Raises:
+        ValueError: it is no JSON object.
+        OSError, RecursionError: it cannot be read.
+    """
+    path = run.path / "provenance.json"
+    if not path.is_file():
+        return []
+    facts = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(facts, dict):
+        raise ValueError("expected a JSON object")
+    return _flat(facts)
+
+
+def _in_a_sentence(arms: Table) -> str:
+    networks, datasets, labels, methods = (sorted({row.cells[place] for row in arms.rows}) for place in range(4))
+    if not arms.rows:
+        return "No trial is planned yet."
+    return (
+        f"{_counted(len(labels), 'label')} of {_counted(len(methods), 'method')} ({', '.join(methods)}) on"
+        f" {', '.join(networks)}, with {', '.join(datasets)}."
+    )
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _varying(settings: Settings) -> Listing:
+    """The settings that are not the same in all trials: their values, and how many trials have each."""
+    rows = []
+    for key, values in settings.counts():
+        texts = [f"{text} ({count})" for text, count in values[:_MOST_VALUES]]
+        more = len(values) - len(texts)
+        rows.append(Row((key, str(len(values)), ", ".join([*texts, *([f"and {more} more"] if more else [])]))))
+    note = f"{len(settings.common)} more settings are the same in all trials; a trial's own panel names them."
+    table = Table(
+        ("setting", "values", "which, and in how many trials"), (False, True, False), rows, CONFIGURATIONS, note
+    )
+    return Listing(table, "Settings that vary", derived=True, folded=len(rows) > 16)
+
+
+def _flat(facts: dict[str, Any], before: str = "") -> list[tuple[str, str]]:
+    """A JSON object as lines of key and value; the keys of objects inside it are joined by dots."""
+    lines: list[tuple[str, str]] = []
+    for key, value in facts.items():
+        if key in OF_ONE_MACHINE:
+            continue
+        if isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
+            value = {str(number): item for number, item in enumerate(value)}
+        if isinstance(value, dict) and value:
+            lines += _flat(value, f"{before}{key}.")
+        else:
+            lines.append((before + key, _text(value)))
+    return lines
+
+
+def _text(value: object) -> str:
+    if value is None:
+        return NOTHING
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,63 @@
+"""The page that names every table, key and column, made from the schema: docs/columns.md."""
+
+from collections.abc import Iterator
+
+from results.store.schema import INTEGERS, MOMENT, SCHEMA_VERSION, STRINGS, TABLES, Column, Table
+
+_TYPES = {MOMENT: "timestamp", STRINGS: "list of string", INTEGERS: "list of int32"}
+
+
+def columns_page() -> str:
+    """All tables as Markdown: the key, and each column's type, unit and meaning."""
+    return "\n".join(_lines()) + "\n"
+
+
+def _lines() -> Iterator[str]:
+    yield "# Tables and columns"
+    yield ""
+    yield f"Schema version {SCHEMA_VERSION}. This page is made by `python -m results columns > docs/columns.md`."
+    yield ""
+    yield "Rows with the same key are the same row; of these the one with the last `written_at` counts, and"
+    yield "`results.load` shows no other. A type with `?` may be null. Fractions lie in [0, 1]. With several runs each"
+    yield "table has a first column `run`, which belongs to the key. [How to read them](reading.md)."
+    for table in TABLES.values():
+        yield from _table(table)
+    yield ""
+    yield "## measured_points"
+    yield ""
+    yield "A view: `operating_points` with the score on the test split beside it, and what a forward pass takes. Over"
+    yield "several runs it has each trial's point once: the row that was written last. `python -m sweeps time RUN`"
+    yield "times the models; here is one circumstance, that in which most were timed, and the view `timed_on` names it"
+    yield "(`device_name`, `threads`, `precision`, `batch`, and how many `models`)."
+    yield ""
+    yield "| column | type | unit | meaning |"
+    yield "| --- | --- | --- | --- |"
+    yield "| `test_score` | double? | fraction, or R squared | score on the test split; null without its rows |"
+    yield "| `test_images` | int64 | images | images (samples) of the test split that were counted |"
+    yield "| `latency_ms` | double? | ms | median time of a forward pass; null where the model was not timed |"
+    yield "| `peak_memory_bytes` | int64? | bytes | most memory that such passes held; null where it is not known |"
+    yield (
+        "| `removed_nothing` | bool |  | whether more was to be removed than at the trial's point before, and nothing "
+        "was: an earlier step had removed enough for both, or the method prunes nothing |"
+    )
+
+
+def _table(table: Table) -> Iterator[str]:
+    yield ""
+    yield f"## {table.name}"
+    yield ""
+    yield "Key: " + ", ".join(f"`{name}`" for name in table.key)
+    yield ""
+    yield "| column | type | unit | meaning |"
+    yield "| --- | --- | --- | --- |"
+    for column in table.columns:
+        yield f"| `{column.name}` | {_type(column)} | {column.unit} | {_meaning(column)} |"
+
+
+def _type(column: Column) -> str:
+    return _TYPES.get(column.type, str(column.type)) + ("?" if column.nullable else "")
+
+
+def _meaning(column: Column) -> str:
+    allowed = f" (one of: {', '.join(column.one_of)})" if column.one_of else ""
+    return column.meaning + allowed

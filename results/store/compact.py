@@ -1,0 +1,158 @@
+"""Merges the many small parts of a run into few large files; adds and never removes, so nobody who reads is disturbed.
+
+The order makes it safe to be killed at any point: merged files are whole and durable before the manifest names them,
+and the manifest is replaced at once. Until then every reader reads the parts, from then on the merged files.
+"""
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import BinaryIO
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from results.errors import ResultsError
+from results.store.durable import held, make_durable_folder, write_durably
+from results.store.parts import (
+    MANIFEST_FORMAT,
+    Manifest,
+    Part,
+    list_parts,
+    manifest_file,
+    merged_folder,
+    parts_of,
+    read_manifest,
+    tables_folder,
+)
+from results.store.schema import TABLES
+
+GROUP_ROWS = 2**17
+"""Rows of a row group: enough for a scan to be fast, few enough to be held in memory."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Merged:
+    """What became of some parts of one table."""
+
+    table: str
+    path: Path  # of the new file
+    parts: tuple[Path, ...]
+    rows: int
+    parts_bytes: int
+    merged_bytes: int
+
+
+@contextmanager
+def only_one(run: Path) -> Iterator[None]:
+    """Holds the run's lock on its merged files, which the kernel releases when the process ends, however it ends.
+
+    Raises:
+        ResultsError: another process holds it.
+    """
+    make_durable_folder(merged_folder(run))
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(held(merged_folder(run) / "lock"))
+        except BlockingIOError:
+            raise ResultsError(f"{str(run)!r} is being compacted or cleaned by another process; wait for it") from None
+        yield
+
+
+def compact(run: str | os.PathLike[str]) -> list[Merged]:
+    """Merges all parts that are not merged yet, table by table, and returns what was merged.
+
+    A merged file holds the rows of its parts as they are, those that later rows replaced too, in the order of the
+    parts' names. Parts of different schema versions go to different files; a part alone in its version waits. Earlier
+    merged files stay as they are, so a row is copied once.
+
+    Raises:
+        ResultsError: the folder is no run, a part cannot be read, or another process compacts the run.
+        OSError: the disk refuses; all rows are where they were.
+
+    Writes:
+        `<run>/merged/<table>/<name>.parquet`, then `<run>/merged/manifest.json`, each whole or not at all.
+    """
+    path = Path(run)
+    tables_folder(path)
+    with only_one(path):
+        manifest = read_manifest(path)
+        waiting = {table: _waiting(parts, path) for table, parts in parts_of(path).items()}
+        made = [_merge(path, table, group) for table, groups in waiting.items() for group in groups]
+        if made:
+            _write_manifest(path, manifest, made)
+    return made
+
+
+def superfluous(run: Path) -> list[Path]:
+    """Files that no reader needs: parts that are merged, and what a killed compaction left; the lock is to be held.
+
+    Raises:
+        ResultsError: the run cannot be read, so that nothing of it is superfluous.
+    """
+    parts_of(run)  # the merged files that stand for the parts are there and whole
+    manifest = read_manifest(run)
+    found: list[Path] = []
+    for table in TABLES:
+        hidden, folder = manifest.parts(table), merged_folder(run) / table
+        found += [path for path in list_parts(run / "tables" / table) if path.name in hidden]
+        found += [path for path in list_parts(folder) if path.name not in manifest.merged.get(table, {})]
+        found += sorted(folder.glob(".*.tmp"))
+    return found + sorted(merged_folder(run).glob(".*.tmp"))
+
+
+def _waiting(parts: Sequence[Part], run: Path) -> list[list[Part]]:
+    """The parts to merge now, by schema version."""
+    versions = sorted({part.version for part in parts})
+    new = [part for part in parts if part.path.parent.parent == run / "tables"]
+    groups = [[part for part in new if part.version == version] for version in versions]
+    return [group for group in groups if len(group) > 1]
+
+
+def _merge(run: Path, table: str, parts: Sequence[Part]) -> Merged:
+    """Writes one merged file; its name sorts as that of its last part, and another attempt's is another one."""
+    folder = merged_folder(run) / table
+    make_durable_folder(folder)
+    final = folder / f"{parts[-1].path.stem}-merged-{os.urandom(4).hex()}.parquet"
+    paths = tuple(part.path for part in parts)
+    write_durably(final, partial(_copy_rows, paths))
+    rows = sum(pq.read_metadata(path).num_rows for path in paths)
+    if (copied := pq.read_metadata(final).num_rows) != rows:
+        raise ResultsError(f"{str(final)!r} has {copied} rows, its parts {rows}; a part was changed: compact again")
+    return Merged(
+        table=table,
+        path=final,
+        parts=paths,
+        rows=rows,
+        parts_bytes=sum(path.stat().st_size for path in paths),
+        merged_bytes=final.stat().st_size,
+    )
+
+
+def _copy_rows(parts: Sequence[Path], stream: BinaryIO) -> None:
+    schema = pq.read_schema(parts[-1])
+    tables: list[pa.Table] = []
+    waiting_rows = 0
+    with pq.ParquetWriter(stream, schema, compression="zstd") as writer:
+        for path in parts:
+            rows = pq.ParquetFile(path).read()
+            # Units and meanings in the schema may have been worded otherwise; the columns are the same.
+            tables.append(pa.Table.from_arrays([rows[name] for name in schema.names], schema=schema))
+            waiting_rows += rows.num_rows
+            if waiting_rows >= GROUP_ROWS:
+                writer.write_table(pa.concat_tables(tables))
+                tables, waiting_rows = [], 0
+        if tables:
+            writer.write_table(pa.concat_tables(tables))
+
+
+def _write_manifest(run: Path, old: Manifest, made: Sequence[Merged]) -> None:
+    merged = {table: {name: sorted(parts) for name, parts in files.items()} for table, files in old.merged.items()}
+    for new in made:
+        merged.setdefault(new.table, {})[new.path.name] = [path.name for path in new.parts]
+    text = json.dumps({"format": MANIFEST_FORMAT, "merged": merged}, indent=1) + "\n"
+    write_durably(manifest_file(run), lambda stream: stream.write(text.encode()))

@@ -1,0 +1,81 @@
+"""Which trials of a run are missing or have failed, whether more is to come, and whether rows are lost."""
+
+from typing import Any
+
+from results.errors import ResultsError
+from results.store.reader import Run
+
+
+def missing_trials(run: Run) -> list[dict[str, Any]]:
+    """What trials of one run are that were planned and have neither finished nor failed, and their last attempt.
+
+    Each record has trial_id, label, network, dataset, seed, attempt, attempt_status and cause (the last three None
+    where no attempt was made).
+    """
+    return run.rows(MISSING)
+
+
+def failed_trials(run: Run) -> list[dict[str, Any]]:
+    """Trials of one run that failed for good.
+
+    Each record has trial_id, label, network, dataset, seed (None if it was never planned), attempts and error.
+    """
+    return run.rows(FAILED)
+
+
+def is_over(run: Run) -> bool:
+    """Whether nothing more is to come of one run: each trial has ended and is not tried again, or the cluster stopped.
+
+    What was interrupted without a word, and may go on, is not over.
+    """
+    (row,) = run.rows(OPEN)
+    return bool((row["planned"] > 0 and row["open"] == 0) or row["last_event"] == "stopped")
+
+
+def refuse_gaps(run: Run) -> None:
+    """Refuses a run of which rows are lost: a trial's own rows are there before the row that says it has finished.
+
+    Raises:
+        ResultsError: a finished trial was not planned, or has no stages or no operating points.
+    """
+    (row,) = run.rows(GAPS)
+    gaps = [f"{count} of {row['finished']} finished trials have no row in {table}" for table, count in row.items()
+            if table != "finished" and count]  # fmt: skip
+    if gaps:
+        raise ResultsError(
+            f"rows are lost: {'; '.join(gaps)}. Put the missing files of {', '.join(map(str, run.paths.values()))} back"
+            " from a copy; to look at what is there, type: python -m results query"
+        )
+
+
+GAPS = """
+SELECT count(*) AS finished,
+    count(*) FILTER (trial_id NOT IN (SELECT trial_id FROM planned)) AS planned,
+    count(*) FILTER (trial_id NOT IN (SELECT trial_id FROM stages)) AS stages,
+    count(*) FILTER (trial_id NOT IN (SELECT trial_id FROM operating_points)) AS operating_points
+FROM trials WHERE status = 'finished'
+"""
+
+OPEN = """
+SELECT count(*) AS planned,
+    count(*) FILTER (trials.trial_id IS NULL OR last.attempt > trials.attempts) AS open,
+    (SELECT arg_max(kind, (written_at, number)) FROM events) AS last_event
+FROM planned LEFT JOIN trials USING (trial_id)
+LEFT JOIN (SELECT trial_id, max(attempt) AS attempt FROM attempts GROUP BY trial_id) AS last USING (trial_id)
+"""
+
+MISSING = """
+SELECT trial_id, label, network, dataset, seed, attempt, attempts.status AS attempt_status, cause
+FROM planned
+LEFT JOIN (FROM attempts QUALIFY row_number() OVER (PARTITION BY trial_id ORDER BY attempt DESC) = 1) AS attempts
+    USING (trial_id)
+WHERE trial_id NOT IN (SELECT trial_id FROM trials)
+ORDER BY network, dataset, label, seed, trial_id
+"""
+
+FAILED = """
+SELECT trial_id, label, network, dataset, seed, attempts, error
+FROM trials LEFT JOIN planned USING (trial_id)
+WHERE status = 'failed'
+ORDER BY network, dataset, label, seed, trial_id
+"""

@@ -1,0 +1,196 @@
+"""Which files hold the rows of a run: the parts that writers made, and merged files that stand for many of them.
+
+    tables/<table>/*.parquet   parts; whoever reads Parquet can read them all
+    merged/<table>/*.parquet   the rows of many parts in one file, as `results.store.compact` wrote them
+    merged/manifest.json       which parts each merged file stands for
+
+A part that the manifest names is never opened here, so each row is read once, whether or not the part is there still.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyarrow.fs import LocalFileSystem
+
+from results.errors import ResultsError
+from results.store.older import OLDER, columns_of
+from results.store.schema import SCHEMA_VERSION, TABLES, Table
+
+MANIFEST_FORMAT = 1
+REFUSED_SHOWN = 3
+_LOCAL = LocalFileSystem()  # without it Arrow asks for each of thousands of files where it may be
+
+
+class Part(NamedTuple):
+    """One file of a table, and the schema version that it was written with."""
+
+    path: Path
+    version: int
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Table -> name of a merged file -> names of the parts whose rows it holds."""
+
+    merged: Mapping[str, Mapping[str, frozenset[str]]] = field(default_factory=dict)
+
+    def parts(self, table: str) -> frozenset[str]:
+        """Names of the parts of a table that need not be read."""
+        return frozenset[str]().union(*self.merged.get(table, {}).values())
+
+
+def merged_folder(run: Path) -> Path:
+    """Where a run's merged files are."""
+    return run / "merged"
+
+
+def manifest_file(run: Path) -> Path:
+    """Where a run's manifest is."""
+    return merged_folder(run) / "manifest.json"
+
+
+def tables_folder(run: Path) -> Path:
+    """The folder of the run's tables, which need not be there yet.
+
+    Raises:
+        ResultsError: the folder is no run.
+    """
+    if not run.is_dir():
+        raise ResultsError(f"there is no folder {str(run)!r}: expected the folder of a run, such as runs/demo")
+    tables = run / "tables"
+    if not tables.is_dir() and not (run / "spec.toml").is_file():
+        hint = f"; did you mean {str(run.parent)!r}?" if run.name == "tables" else ""
+        raise ResultsError(f"{str(run)!r} is no run: it has neither tables/ nor spec.toml{hint}")
+    return tables
+
+
+def read_manifest(run: Path) -> Manifest:
+    """What the run's manifest says; empty where nothing was merged.
+
+    Raises:
+        ResultsError: it is damaged or of a newer version.
+    """
+    path = manifest_file(run)
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if content["format"] > MANIFEST_FORMAT:
+            raise ResultsError(
+                f"{str(path)!r} has format {content['format']}, this program knows up to {MANIFEST_FORMAT}: update it"
+            )
+        merged = {
+            table: {str(name): frozenset(parts) for name, parts in files.items()}
+            for table, files in content["merged"].items()
+        }
+    except FileNotFoundError:
+        return Manifest()
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ResultsError(
+            f"{str(path)!r} is damaged ({error!r}): put it back from a copy; if no part was removed by"
+            f" `python -m sweeps clean`, the folder {str(path.parent)!r} may be moved away as well"
+        ) from error
+    return Manifest(merged)
+
+
+def parts_of(run: Path, tables: Iterable[str] = TABLES) -> dict[str, list[Part]]:
+    """Table -> the files to read, sorted by name; each has been looked at, and fits.
+
+    Parts are listed before the manifest is read: one that was removed before it was listed is then named there.
+
+    Raises:
+        ResultsError: the folder is no run, or a file is torn, foreign or from a newer version.
+    """
+    folder, names = tables_folder(run), tuple(tables)
+    while True:
+        listed = {name: _list_in_order(folder / name) for name in names}
+        manifest = read_manifest(run)
+        try:
+            return {name: _fitting(run, TABLES[name], listed[name], manifest) for name in names}
+        except FileNotFoundError as error:  # parts are removed by a clean-up alone, after they are in the manifest
+            if read_manifest(run) == manifest:
+                raise ResultsError(f"a file is gone; put it back from a copy: {error}") from error
+
+
+def list_parts(folder: Path) -> list[Path]:
+    """The Parquet files of a table's folder, sorted by name; temporary ones are left alone."""
+    try:
+        return sorted(path for path in folder.iterdir() if path.suffix == ".parquet" and not path.name.startswith("."))
+    except FileNotFoundError:
+        return []
+
+
+def _list_in_order(folder: Path) -> list[Path]:
+    """The parts of a table's folder, sorted by name: with a part all those that its writer made before it.
+
+    A listing is no snapshot. Of two parts that are made while it goes on, it may show the later one alone; the earlier
+    one is there for whoever lists again.
+    """
+    parts = list_parts(folder)
+    last = {_writer_of(path): path.name for path in parts}
+    again = [path for path in list_parts(folder) if path.name <= last.get(_writer_of(path), "")]
+    return sorted({*parts, *again}, key=lambda path: path.name)
+
+
+def _writer_of(part: Path) -> str:
+    """The second field of its name, see `results.store.writer`; in older parts a random one that no other has."""
+    return part.stem.split("-")[1] if "-" in part.stem else part.stem
+
+
+def _fitting(run: Path, table: Table, listed: list[Path], manifest: Manifest) -> list[Part]:
+    hidden = manifest.parts(table.name)
+    merged = [merged_folder(run) / table.name / name for name in manifest.merged.get(table.name, {})]
+    paths = [path for path in listed if path.name not in hidden] + merged
+    columns = {version: columns_of(table, version) for version in (*OLDER, SCHEMA_VERSION)}
+    parts, refused = [], []
+    # By name also over both folders: rows of one key and one moment go by the names of their files.
+    for path in sorted(paths, key=lambda path: path.name):
+        try:
+            parts.append(Part(path, _version_of(path, table, columns)))
+        except ResultsError as error:
+            refused.append(str(error))
+    if refused:
+        head = f"{len(refused)} of {len(paths)} files of the table {table.name} cannot be read:\n"
+        more = f"\n... and {len(refused) - REFUSED_SHOWN} more" if len(refused) > REFUSED_SHOWN else ""
+        raise ResultsError((head if len(refused) > 1 else "") + "\n".join(refused[:REFUSED_SHOWN]) + more)
+    return parts
+
+
+def _version_of(path: Path, table: Table, columns: dict[int, dict[str, pa.DataType]]) -> int:
+    """Reads the end of a part, where its columns and its version stand.
+
+    Args:
+        path: of the part.
+        table: that it should belong to.
+        columns: known version -> the columns that it has, with their types.
+
+    Raises:
+        FileNotFoundError: it is not there any more.
+        ResultsError: the part is torn, belongs to something else, or is newer than this program.
+    """
+    try:
+        schema = pq.read_schema(str(path), filesystem=_LOCAL)
+    except FileNotFoundError:
+        raise
+    except (pa.ArrowException, OSError) as error:
+        raise ResultsError(
+            f"{str(path)!r} is torn or no Parquet file ({error}); move it out of the folder to read the rest"
+        ) from error
+    facts = schema.metadata or {}
+    version = facts.get(b"schema_version", b"")
+    if facts.get(b"table") != table.name.encode() or not version.isdigit() or int(version) < min(columns):
+        raise ResultsError(
+            f"{str(path)!r} was not written by this program as a part of {table.name}; move it out of the folder"
+        )
+    if int(version) > SCHEMA_VERSION:
+        raise ResultsError(
+            f"{str(path)!r} has schema version {int(version)}, this program knows up to {SCHEMA_VERSION}: update it"
+        )
+    expected = columns[int(version)]
+    if dict(zip(schema.names, schema.types, strict=True)) != expected:
+        listed = "\n".join(f"{name}: {kind}" for name, kind in expected.items())
+        raise ResultsError(f"{str(path)!r}: expected the columns\n{listed}")
+    return int(version)

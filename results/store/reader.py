@@ -1,0 +1,328 @@
+"""Reads runs at any moment: one view per table, in which the last row of each natural key stands."""
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import pyarrow as pa
+
+from results.errors import ResultsError
+from results.store.older import expressions_of
+from results.store.parts import Part, parts_of
+from results.store.schema import BOOLEAN, FLOAT, INTEGER, INTEGERS, MOMENT, STRING, STRINGS, TABLES, Table
+
+if TYPE_CHECKING:
+    import duckdb
+    import pandas
+
+_SQL_TYPES = {
+    STRING: "VARCHAR",
+    INTEGER: "BIGINT",
+    FLOAT: "DOUBLE",
+    BOOLEAN: "BOOLEAN",
+    STRINGS: "VARCHAR[]",
+    INTEGERS: "INTEGER[]",
+    MOMENT: "TIMESTAMPTZ",
+}
+
+ABOUT_TRIALS = ("planned", "trials", "attempts", "stages", "operating_points")
+"""Tables of which one gets a row whenever a trial comes a step further."""
+
+MEASURED_POINTS = """
+CREATE VIEW measured_points AS
+SELECT point.*, coalesce(classes.score, amounts.score) AS test_score,
+    coalesce(classes.images, amounts.images, 0) AS test_images, latency_ms, peak_memory_bytes,
+    coalesce(point.macs = lag(point.macs) OVER path AND
+        point.asked_removed_macs_fraction > lag(point.asked_removed_macs_fraction) OVER path, false) AS removed_nothing
+FROM operating_points AS point
+LEFT JOIN (
+    SELECT {key}, avg(CAST(label = prediction AS DOUBLE)) AS score, count(*) AS images
+    FROM predictions WHERE split = 'test' GROUP BY {key}
+) AS classes USING ({key})
+LEFT JOIN (
+    SELECT {key}, count(*) AS images,
+        1 - sum((target - estimate) ** 2) / nullif(var_pop(target) * count(*), 0) AS score
+    FROM estimates WHERE split = 'test' GROUP BY {key}
+) AS amounts USING ({key})
+LEFT JOIN (
+    SELECT model_key, arg_max(latency_ms, written_at) AS latency_ms,
+        arg_max(peak_memory_bytes, written_at) AS peak_memory_bytes
+    FROM timings JOIN timed_on USING (device_name, threads, precision, batch) GROUP BY model_key
+) AS timed USING (model_key)
+WINDOW path AS (PARTITION BY {trial} ORDER BY point.point)
+"""
+"""`operating_points` with the score on the test split beside it: the accuracy of `predictions`, or R squared of
+`estimates` (1 less the squared errors over the squared distances from the mean target); null without test rows. With
+what a forward pass takes, timed as `timed_on` says; null where the model was not. And whether more was asked than at
+the point before and nothing went: a pruning never leaves the MACs as they were."""
+
+TIMED_ON = """
+CREATE VIEW timed_on AS
+SELECT device_name, threads, precision, batch, count(DISTINCT model_key) AS models FROM timings
+GROUP BY ALL ORDER BY models DESC, max(written_at) DESC LIMIT 1
+"""
+"""The one circumstance of which `measured_points` has the times: that in which most models were timed."""
+
+LAST_OF_ALL_RUNS = """
+QUALIFY row_number() OVER (PARTITION BY point.trial_id, point.point ORDER BY point.written_at DESC, point.run) = 1
+"""
+"""Of a trial that stands in several runs, each operating point once: as it was written last."""
+
+
+class Run:
+    """The tables of one run, or of several, as they were when they were loaded; load again to see what came since.
+
+    Attributes:
+        paths: name -> folder of each run; the name is what the column `run` says where there are several.
+        connection: to DuckDB in memory, with one view per table, `measured_points` and `timed_on`.
+        parts: table -> the files that its view reads.
+    """
+
+    def __init__(
+        self, paths: dict[str, Path], connection: "duckdb.DuckDBPyConnection", parts: dict[str, list[Part]]
+    ) -> None:
+        self.paths = paths
+        self.connection = connection
+        self.parts = parts
+
+    @property
+    def path(self) -> Path:
+        """The folder of the one run.
+
+        Raises:
+            ResultsError: there are several.
+        """
+        if len(self.paths) > 1:
+            raise ResultsError(f"expected one run, given {', '.join(self.paths)}; load that run alone")
+        return next(iter(self.paths.values()))
+
+    def df(self, sql: str, parameters: list[Any] | None = None) -> "pandas.DataFrame":
+        """The answer to a query as a pandas table; `?` in the query stand for `parameters`, one by one.
+
+        Raises:
+            ResultsError: DuckDB refuses the query, or it is not one SELECT (so that asking never writes).
+        """
+        frame: pandas.DataFrame = self.arrow(sql, parameters).to_pandas()
+        return frame
+
+    def rows(self, sql: str, parameters: list[Any] | None = None) -> list[dict[str, Any]]:
+        """The answer to a query as a list of records; null is None. Raises as `df`."""
+        rows: list[dict[str, Any]] = self.arrow(sql, parameters).to_pylist()
+        return rows
+
+    def arrow(self, sql: str, parameters: list[Any] | None = None) -> pa.Table:
+        """The answer to a query as an Arrow table. Raises as `df`."""
+        with self._asking(sql):
+            return self.connection.sql(sql, params=parameters).to_arrow_table()
+
+    def write_csv(self, sql: str, path: Path) -> int:
+        """Writes the answer to a query, with a head, into a CSV file; returns how many rows it has. Raises as `df`."""
+        with self._asking(sql):
+            copied = self.connection.execute(f"COPY ({sql}) TO {_text(str(path))} (FORMAT csv, HEADER)").fetchone()
+        return 0 if copied is None else int(copied[0])
+
+    @contextmanager
+    def _asking(self, sql: str) -> Iterator[None]:
+        """Refuses what is not one SELECT, and says in words why DuckDB refuses it.
+
+        Raises:
+            ResultsError: one of them refuses.
+        """
+        import duckdb
+
+        try:
+            statements = self.connection.extract_statements(sql)
+            if [statement.type for statement in statements] != [duckdb.StatementType.SELECT]:
+                raise ResultsError(f"expected one query, given {sql!r}; type one such as SELECT * FROM trials")
+            yield
+        except duckdb.Error as error:
+            raise ResultsError(
+                f"the query failed: {error}\nTables: {', '.join((*TABLES, 'measured_points', 'timed_on'))}"
+            ) from error
+
+    def hold(self, *views: str) -> None:
+        """Reads each of these views once and keeps its rows in memory, so that many queries read no file again.
+
+        Raises:
+            ResultsError: a file cannot be read any more.
+        """
+        import duckdb
+
+        try:
+            for view in views:
+                name = _quoted(view)
+                self.connection.execute(f"CREATE TEMP TABLE held AS SELECT * FROM {name}")
+                self.connection.execute(f"DROP VIEW {name}")
+                self.connection.execute(f"ALTER TABLE held RENAME TO {name}")
+        except duckdb.IOException as error:
+            raise ResultsError(f"a part is gone since the run was loaded: load it again ({error})") from error
+
+    def is_outdated(self) -> bool:
+        """Whether one of its files is gone, because it was merged and cleaned away: then load again."""
+        return any(not part.path.exists() for parts in self.parts.values() for part in parts)
+
+    def close(self) -> None:
+        """Closes the connection."""
+        self.connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def load(run: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> Run:
+    """The run in a folder, or all runs in a list of folders as one, opened for reading; nothing is written.
+
+    Of a list, each table begins with a column `run`: the folder's name, or its path as given where two have one name.
+    A table then has the rows of every run, also of a trial that stands in several. `measured_points`, which
+    comparisons read, counts such a trial once: each of its operating points as it was written last.
+
+    Raises:
+        ResultsError: a folder is no run, or stands in the list twice, or the list is empty; or one of the parts is
+            torn, foreign or from a newer version.
+    """
+    if isinstance(run, str | os.PathLike):
+        paths, several = _named([Path(run)]), False
+    else:
+        paths, several = _named([Path(one) for one in run]), True
+    return _loaded(paths, TABLES, several=several)
+
+
+def finished_trial_ids(run: str | os.PathLike[str]) -> set[str]:
+    """Ids of the trials whose last row says finished; looks at no other table, so that it is quick in a large run.
+
+    Raises:
+        ResultsError: as `load`.
+    """
+    with _loaded(_named([Path(run)]), ["trials"], several=False) as trials:
+        return {row["trial_id"] for row in trials.rows("SELECT trial_id FROM trials WHERE status = 'finished'")}
+
+
+def _loaded(paths: dict[str, Path], tables: Iterable[str], *, several: bool) -> Run:
+    """These tables of the runs; all others are empty. Raises as `load`."""
+    import duckdb
+
+    nothing: dict[str, list[Part]] = {name: [] for name in TABLES}
+    while True:
+        found = {name: nothing | parts_of(path, tables) for name, path in paths.items()}
+        try:
+            connection = _connected(found, several=several)
+        except duckdb.IOException as error:  # DuckDB looks at the first file; merged parts may have just been removed
+            if all(part.path.exists() for tables in found.values() for parts in tables.values() for part in parts):
+                raise ResultsError(f"a part cannot be read: {error}") from error
+            continue
+        return Run(paths, connection, {name: [p for tables in found.values() for p in tables[name]] for name in TABLES})
+
+
+def last_written_us(run: Run) -> int | None:
+    """When the last row about trials was written, in microseconds since 1970; None where there is none.
+
+    It asks all rows, those too that later ones replaced, which is cheap: the row that is written last replaces.
+    """
+    asked = " UNION ALL ".join(
+        f"SELECT max(written_at) AS written_at FROM ({_all_rows(TABLES[name], run.parts[name])})"
+        for name in ABOUT_TRIALS
+        if run.parts[name]
+    )
+    if not asked:
+        return None
+    # A number: turning Arrow's own moments into Python's imports pandas, which takes most of a second.
+    (row,) = run.rows(f"SELECT epoch_us(max(written_at)) AS last_us FROM ({asked})")
+    last_us: int | None = row["last_us"]
+    return last_us
+
+
+def _named(paths: Sequence[Path]) -> dict[str, Path]:
+    """The runs by their names.
+
+    Raises:
+        ResultsError: there are none, or one is there twice.
+    """
+    if not paths:
+        raise ResultsError("expected at least one run, given none; type a folder such as runs/demo")
+    resolved = [path.resolve() for path in paths]
+    names = [path.name for path in resolved]
+    for number, path in enumerate(resolved):
+        if path in resolved[:number]:
+            raise ResultsError(f"{str(paths[number])!r} is there twice; name each run once")
+    return {name if names.count(name) == 1 else str(path): path for name, path in zip(names, paths, strict=True)}
+
+
+def _connected(found: dict[str, dict[str, list[Part]]], *, several: bool) -> "duckdb.DuckDBPyConnection":
+    """A connection with all views over these runs: name -> table -> parts."""
+    import duckdb
+
+    connection = duckdb.connect(":memory:", config={"autoinstall_known_extensions": "false"})
+    connection.execute("SET TimeZone = 'UTC'")
+    for name, table in TABLES.items():
+        by_run = {run: parts[name] for run, parts in found.items() if parts[name]}
+        connection.execute(f"CREATE VIEW {_quoted(name)} AS {_select(table, by_run, several=several)}")
+    connection.execute(TIMED_ON)
+    trial = ["run", "trial_id"] if several else ["trial_id"]
+    points = MEASURED_POINTS.format(
+        key=", ".join([*trial, "point"]), trial=", ".join(f"point.{name}" for name in trial)
+    )
+    connection.execute(points + LAST_OF_ALL_RUNS if several else points)
+    return connection
+
+
+def _select(table: Table, parts: dict[str, list[Part]], *, several: bool) -> str:
+    """The SQL for the last row of each key, over runs (name -> parts, none empty); `several` adds the column `run`."""
+    if not parts:
+        empty = ", ".join(
+            f"CAST(NULL AS {_SQL_TYPES[column.type]}) AS {_quoted(column.name)}" for column in table.columns
+        )
+        run = "CAST(NULL AS VARCHAR) AS run, " if several else ""
+        return f"SELECT {run}{empty} WHERE false"
+    return " UNION ALL ".join(
+        _last_rows(table, found, f"{_text(name)} AS run, " if several else "") for name, found in parts.items()
+    )
+
+
+def _last_rows(table: Table, parts: list[Part], run: str) -> str:
+    """The SQL for the rows of one run; `run` is the column that names it, or nothing."""
+    columns = ", ".join(_quoted(column.name) for column in table.columns)
+    key = ", ".join(_quoted(column) for column in table.key)
+    return (
+        f"SELECT {run}{columns} FROM ({_all_rows(table, parts)})"
+        f" QUALIFY row_number() OVER (PARTITION BY {key}"
+        " ORDER BY written_at DESC, parse_filename(_part) DESC, file_row_number DESC) = 1"
+    )
+
+
+def _all_rows(table: Table, parts: list[Part]) -> str:
+    """The SQL for all rows of these parts, none left out, under today's columns; for one part at least."""
+    versions = sorted({part.version for part in parts})
+    return " UNION ALL ".join(
+        _rows(table, version, [part.path for part in parts if part.version == version]) for version in versions
+    )
+
+
+def _rows(table: Table, version: int, paths: list[Path]) -> str:
+    """The SQL for all rows of a table's parts of one version, under today's columns."""
+    columns = ", ".join(f"{sql} AS {_quoted(name)}" for name, sql in expressions_of(table, version).items())
+    files = ", ".join(_file(path) for path in paths)
+    return (
+        f"SELECT {columns}, _part, file_row_number"
+        f" FROM read_parquet([{files}], filename = '_part', file_row_number = true, hive_partitioning = false)"
+    )
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _file(path: Path) -> str:
+    """A path as DuckDB's text literal; DuckDB takes it for a pattern, so a pattern's signs stand in brackets."""
+    return _text("".join(f"[{sign}]" if sign in "*?[" else sign for sign in str(path.absolute())))
+
+
+def _text(value: str) -> str:
+    return "'" + value.replace("'", "''") + "'"

@@ -1,0 +1,162 @@
+"""Rows that are safe the moment they are written: each call makes one immutable Parquet file, whole or not at all."""
+
+import os
+import uuid
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from numbers import Integral, Real
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from results.store.durable import make_durable_folder, write_durably
+from results.store.schema import (
+    BOOLEAN,
+    FLOAT,
+    INTEGER,
+    INTEGERS,
+    MOMENT,
+    STRING,
+    STRINGS,
+    Column,
+    Table,
+    arrow_schema,
+    table_named,
+)
+
+WRITTEN_AT = "written_at"
+
+
+class Writer:
+    """Writes parts of tables below one folder.
+
+    Any number of writers, in any processes on any machines, may write to the same folder at once: no part is ever
+    changed, and each has a name of its own. One writer may be used by several threads.
+    """
+
+    def __init__(self, tables: str | os.PathLike[str], after: datetime | None = None) -> None:
+        """Remembers the folder that holds one folder per table; folders are made when the first rows come.
+
+        Args:
+            tables: the folder.
+            after: rows are written later than that, whatever the clock says: so that they replace those of a machine
+                whose clock is ahead of this one's.
+        """
+        self.tables = Path(tables)
+        self._id = uuid.uuid4().hex[:12]
+        self._clock = Lock()
+        self._last = after or datetime.min.replace(tzinfo=UTC)
+
+    def write(self, table: str, rows: Sequence[Mapping[str, Any]]) -> Path | None:
+        """The path of the new part, which will survive a loss of power; None where there are no rows.
+
+        Args:
+            table: a name from `results.store.schema.TABLES`.
+            rows: exactly the table's columns, of which those that may be null may be left out; `written_at` is
+                filled in here (strictly increasing within one writer, also when the machine's clock is set back).
+
+        Raises:
+            ValueError: unknown table; a missing, extra or null column; a value of the wrong type. Nothing is written.
+            OSError: the disk refuses; nothing is left that a reader would see.
+
+        Writes:
+            `<tables>/<table>/<time>-<writer>-<random>.parquet`; a reader sees all of it or nothing. A writer's parts
+            sort by name as they were written, which tells a reader what it has missed (`results.store.parts`).
+        """
+        description = table_named(table)
+        if not rows:
+            return None
+        columns = _columns(description, rows)
+        moment = self._now()
+        columns[WRITTEN_AT] = pa.array([moment] * len(rows), MOMENT)
+        schema = arrow_schema(description)
+        part = pa.Table.from_arrays([columns[name] for name in schema.names], schema=schema)
+        folder = self.tables / table
+        make_durable_folder(folder)
+        # Random in any case: a writer may have been copied into another process by a fork.
+        path = folder / f"{moment:%Y%m%dT%H%M%S.%f}-{self._id}-{uuid.uuid4().hex[:12]}.parquet"
+        return write_durably(path, lambda stream: pq.write_table(part, stream, compression="zstd"))
+
+    def _now(self) -> datetime:
+        with self._clock:
+            self._last = max(datetime.now(UTC), self._last + timedelta(microseconds=1))
+            return self._last
+
+
+def _columns(table: Table, rows: Sequence[Mapping[str, Any]]) -> dict[str, pa.Array]:
+    """One array per column that the caller gives.
+
+    Raises:
+        ValueError: the rows do not fit the table.
+    """
+    given = [column for column in table.columns if column.name != WRITTEN_AT]
+    names = {column.name for column in given}
+    needed = {column.name for column in given if not column.nullable}
+    for number, row in enumerate(rows):
+        if missing := needed - set(row):
+            raise ValueError(f"table {table.name}, row {number}: missing column {_listed(missing)}")
+        if WRITTEN_AT in row:
+            raise ValueError(
+                f"table {table.name}, row {number}: column {WRITTEN_AT} is set by the writer: leave it out"
+            )
+        if extra := set(row) - names:
+            raise ValueError(
+                f"table {table.name}, row {number}: extra column {_listed(extra)}; columns: {', '.join(sorted(names))}"
+            )
+    return {column.name: _array(table.name, column, rows) for column in given}
+
+
+def _listed(names: set[str]) -> str:
+    return ", ".join(sorted(str(name) for name in names))
+
+
+def _array(table: str, column: Column, rows: Sequence[Mapping[str, Any]]) -> pa.Array:
+    values = [row.get(column.name) for row in rows]
+    for number, value in enumerate(values):
+        if problem := _problem(column, value):
+            raise ValueError(f"table {table}, row {number}, column {column.name}: {problem}, given {_shown(value)}")
+    if column.type == INTEGER:  # numbers of other libraries pass the check above and not Arrow's
+        values = [None if value is None else int(value) for value in values]
+    elif column.type == FLOAT:
+        values = [None if value is None else float(value) for value in values]
+    try:
+        return pa.array(values, column.type)
+    except (pa.ArrowException, ValueError, OverflowError) as error:
+        raise ValueError(f"table {table}, column {column.name}: cannot be stored as {column.type}: {error}") from error
+
+
+def _problem(column: Column, value: object) -> str:
+    """What is wrong with a value of a column; empty where nothing is."""
+    if value is None:
+        return "" if column.nullable else f"expected {column.type}, and null is not allowed"
+    if not _fits(column.type, value):
+        zone = " with a time zone" if column.type == MOMENT else ""
+        return f"expected {column.type}{zone}"
+    if column.one_of and value not in column.one_of:
+        return f"expected one of {', '.join(column.one_of)}"
+    return ""
+
+
+def _fits(kind: pa.DataType, value: object) -> bool:
+    """Whether a value may stand in a column of a type; a bool is no number, and an integer may stand for a float."""
+    if kind == STRING:
+        return isinstance(value, str)
+    if kind == INTEGER:
+        return isinstance(value, Integral) and not isinstance(value, bool)
+    if kind == FLOAT:
+        return isinstance(value, Real) and not isinstance(value, bool)
+    if kind == BOOLEAN:
+        return isinstance(value, bool)
+    if kind == STRINGS:
+        return isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value)
+    if kind == INTEGERS:
+        return isinstance(value, (list, tuple)) and all(type(item) is int for item in value)
+    return isinstance(value, datetime) and value.tzinfo is not None
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return f"{text if len(text) <= 80 else text[:77] + '...'} ({type(value).__name__})"

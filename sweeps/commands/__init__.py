@@ -1,0 +1,1 @@
+"""The commands of `python -m sweeps` and `python sweeps/launch.py`."""

@@ -1,0 +1,171 @@
+"""Stopping a run that somebody else's terminal, or no terminal, holds; looking into its logs; trying again."""
+
+import json
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from hpc.slurm.jobs import cancel as cancel_jobs
+from results.store.completeness import failed_trials
+from results.store.reader import finished_trial_ids, load
+from sweeps.commands.attach import where
+from sweeps.commands.explain import find_trial
+from sweeps.commands.launch import AGAIN
+from sweeps.errors import RunFolderError
+from sweeps.run.run_folder import RunFolder, open_run
+from sweeps.run.run_lock import holder_of
+from sweeps.slurm.cluster_run import ClusterRun
+
+STOP_LIMIT_S = 180.0  # for running stages to be cut off, nodes to be left and files to be written
+POLL_S = 1.0
+LOOK_EVERY_S = 5.0
+
+
+def stop(run: RunFolder, limit_s: float = STOP_LIMIT_S) -> Iterator[str]:
+    """Ends a run cleanly; every finished stage is kept, and launching goes on with it. Lines to print.
+
+    Raises:
+        RunFolderError: no run; or it is being run on another machine, where it is to be stopped.
+        SlurmError: SLURM does not answer.
+    """
+    open_run(run)
+    cluster = ClusterRun(run)
+    jobs = cluster.jobs() if cluster.exists else []
+    if not jobs:
+        yield _stop_here(run, limit_s)
+        return
+    if cluster.is_controller(jobs[0]) and jobs[0].state.state == "RUNNING":
+        cluster.stop_file.touch()
+        yield f"asked job {jobs[0].id} to stop"
+        _wait(lambda: not cluster.jobs(), limit_s)
+    yield from cancel(run)
+
+
+def cancel(run: RunFolder) -> Iterator[str]:
+    """Ends all jobs of a run at once, and no others; launching goes on with it. Lines to print.
+
+    Raises:
+        RunFolderError: no run, or it was not launched on SLURM.
+        SlurmError: SLURM does not answer.
+    """
+    open_run(run)
+    cluster = ClusterRun(run)
+    if not cluster.exists:
+        raise RunFolderError(f"{run.path} has no jobs: it was not launched on SLURM; type: python -m sweeps stop")
+    if left := [job.id for job in cluster.jobs()]:
+        cancel_jobs(left)
+        yield f"cancelled {len(left)} jobs: {', '.join(left)}"
+        _wait(lambda: not cluster.jobs(), STOP_LIMIT_S)
+    yield f"{run.path} has no jobs; to go on, launch it again"
+
+
+def _stop_here(run: RunFolder, limit_s: float) -> str:
+    """Ends the process on this machine that runs it."""
+    holder = holder_of(run.lock)
+    if holder is None:
+        return f"{run.path}: nobody runs it"
+    if holder.get("host") != socket.gethostname():
+        raise RunFolderError(
+            f"{run.path} is being run by process {holder.get('pid', '?')} on {holder.get('host', '?')}; stop it there"
+        )
+    os.kill(int(holder["pid"]), signal.SIGTERM)
+    if not _wait(lambda: holder_of(run.lock) is None, limit_s):
+        raise RunFolderError(f"process {holder['pid']} has not stopped {run.path} in {limit_s:g} s")
+    return f"{run.path} was stopped; to go on, launch it again"
+
+
+def _wait(condition: Callable[[], bool], limit_s: float) -> bool:
+    """Whether the condition came true in time; asked gently, since it may ask SLURM."""
+    end_s = time.monotonic() + limit_s
+    while not condition():
+        if time.monotonic() > end_s:
+            return False
+        time.sleep(LOOK_EVERY_S if limit_s > LOOK_EVERY_S else POLL_S)
+    return True
+
+
+def logs(run: RunFolder, trial_id: str | None, lines: int) -> Iterator[str]:
+    """The last lines of a trial's log, or of all logs of the run's jobs.
+
+    Raises:
+        RunFolderError: no run, or no log.
+    """
+    record = open_run(run)
+    if trial_id is not None:
+        if trial_id not in record.trials:
+            raise RunFolderError(f"{run.path} has no trial {trial_id!r}; type: python -m sweeps status {run.path}")
+        yield from _trial_log(run, trial_id, lines)
+        return
+    files = sorted((run.cluster / "logs").glob("*_log.*"), key=lambda path: path.stat().st_mtime)
+    if not files:
+        raise RunFolderError(f"{run.path} has no logs of jobs; for a trial's, type its id after the run")
+    for path in files:
+        if text := _tail(path, lines):
+            yield f"== {path}"
+            yield from text
+
+
+def _trial_log(run: RunFolder, trial_id: str, lines: int) -> Iterator[str]:
+    path = run.log(trial_id)
+    if not path.exists():
+        raise RunFolderError(f"trial {trial_id} has no log yet; it has not been started")
+    for line in _tail(path, lines):
+        said = json.loads(line)
+        yield f"{said['at']} {said['level']} {said['text']}"
+
+
+def _tail(path: Path, lines: int) -> list[str]:
+    return path.read_text(errors="replace").splitlines()[-lines:]
+
+
+def job_lines(run: RunFolder) -> Iterator[str]:
+    """One line for each job of a run on SLURM: what it is, where it runs, or why it waits.
+
+    Raises:
+        SlurmError: the queue cannot be read.
+    """
+    cluster = ClusterRun(run)
+    for job in cluster.jobs() if cluster.exists else []:
+        kind = "controller" if cluster.is_controller(job) else "worker"
+        yield f"job       {job.id}  {kind}  {where(job)}"
+
+
+def retry(run: RunFolder, *, failed: bool = False, trials: Sequence[str] = ()) -> Iterator[str]:
+    """Becomes the command that launched the run last: what failed, and what never ended, is tried again.
+
+    Args:
+        run: its folder.
+        failed: do so only if a trial has failed; a line to print says how many have.
+        trials: ids, or their first digits, of the only trials to try; a line to print says which are finished already.
+
+    Raises:
+        RunFolderError: no run, or no such trial.
+        ResultsError: one of its parts is torn.
+    """
+    history = open_run(run).provenance["history"]
+    launch = next((entry for entry in reversed(history) if not _names_trials(entry["argv"])), history[0])
+    if failed:
+        with load(run.path) as rows:
+            found = len(failed_trials(rows))
+        yield f"{run.path}: {found} failed trials" + (", to be tried again" if found else "; nothing is to be done")
+        if not found:
+            return
+    wanted = list(dict.fromkeys(find_trial(prefix, [run.path]).trial_id for prefix in trials))
+    done = finished_trial_ids(run.path)
+    for trial_id in wanted:
+        if trial_id in done:
+            yield f"trial {trial_id} is finished; nothing is to be done"
+    again = [f"{AGAIN}={trial_id}" for trial_id in wanted if trial_id not in done]
+    if trials and not again:
+        return
+    os.chdir(launch["folder"])
+    os.execv(sys.executable, [sys.executable, *launch["argv"], *again])
+
+
+def _names_trials(argv: Sequence[str]) -> bool:
+    """Whether a launch was of some of the run's trials alone."""
+    return any(word.partition("=")[0] == AGAIN for word in argv)

@@ -1,0 +1,91 @@
+"""The driver of a sweep on SLURM, beside the Ray head in the controller's job.
+
+    python -m sweeps.commands.controller RUN
+
+Everything it needs is in the run's folder. It may be killed and started again at any moment: what is finished is in
+the tables and the cache.
+"""
+
+import sys
+import traceback
+from pathlib import Path
+
+from hpc.cluster.head import AGAIN
+from hpc.errors import GpuHoursSpentError, SiteError
+from results.errors import ResultsError
+from results.report import write_report
+from sweeps.commands.launch import FAILED_TRIALS, INTERRUPTED, MISTAKE, SUCCESS
+from sweeps.driver.driver import run_sweep
+from sweeps.driver.progress_file import ProgressFile
+from sweeps.errors import RunFolderError, SpecError
+from sweeps.planning.plan import Plan, make_plan, no_sharing, only
+from sweeps.run.run_folder import RunFolder, open_run
+from sweeps.run.run_lock import RunLock
+from sweeps.slurm.cluster_run import ClusterRun, Outcome
+from sweeps.spec.spec import load_spec
+from tailor.core.errors import ConfigError
+
+LOCK_LIMIT_S = 120.0  # a controller that was cut off and taken for dead lets go of it when it sees that
+
+
+def main() -> int:
+    """Run what is not finished, write the outcome into the run's folder, and return the job's exit code."""
+    run = RunFolder(Path(sys.argv[1]))
+    cluster = ClusterRun(run)
+    try:
+        with RunLock(run.lock, patience_s=LOCK_LIMIT_S):
+            outcome = _run(run, cluster)
+    except (GpuHoursSpentError, SiteError, SpecError, ConfigError, RunFolderError, ResultsError) as error:
+        outcome = Outcome(code=MISTAKE, text=str(error))
+    except Exception:  # noqa: BLE001  # such as a disk or a head that does not answer for a while: not the sweep's end
+        traceback.print_exc()
+        return AGAIN
+    print(outcome.text, flush=True)
+    if outcome.code == INTERRUPTED and not cluster.stop_file.exists():
+        return INTERRUPTED  # by whoever started this process, and will start it again
+    cluster.set_outcome(outcome)
+    return SUCCESS if outcome.code == INTERRUPTED else outcome.code
+
+
+def _run(run: RunFolder, cluster: ClusterRun) -> Outcome:
+    plan = plan_of(run)
+    caching = cluster.caching
+    plan = only(plan, cluster.chosen) if cluster.chosen else plan
+    display = ProgressFile(cluster.progress_file)
+    ended = run_sweep(
+        plan,
+        run,
+        caching.cache,
+        "slurm",
+        display=display,
+        stop_file=cluster.stop_file,
+        max_disk_gb=caching.max_disk_gb,
+    )
+    if ended.interrupted:
+        return Outcome(code=INTERRUPTED, text=f"stopped; {ended.finished} of {len(plan.trials)} trials are finished")
+    try:
+        write_report(run.path)
+    except Exception:  # noqa: BLE001  # the trials have ended; trying all of this again would not help
+        return Outcome(code=MISTAKE, text=f"all trials have ended, but not the report:\n{traceback.format_exc()}")
+    code = FAILED_TRIALS if ended.failed else SUCCESS
+    return Outcome(code=code, text=f"{ended.finished} of {len(plan.trials)} trials finished, {ended.failed} failed")
+
+
+def plan_of(run: RunFolder) -> Plan:
+    """The plan that a run was made with, from its folder alone.
+
+    Raises:
+        RunFolderError: the code here makes other trials of its spec.
+    """
+    record = open_run(run)
+    plan = make_plan(load_spec(run.spec))
+    plan = no_sharing(plan) if record.private_cache else plan
+    if {trial.trial_id for trial in plan.trials} != set(record.trials):
+        raise RunFolderError(
+            f"{run.spec} makes other trials than those in {run.plan}: was one of them changed by hand?"
+        )
+    return plan
+
+
+if __name__ == "__main__":
+    sys.exit(main())

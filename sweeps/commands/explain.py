@@ -1,0 +1,93 @@
+"""Why two trials are two: setting by setting, and from which stage on they no longer share."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from results.text.settings import setting_lines
+from sweeps.errors import RunFolderError
+from sweeps.run.run_folder import RunFolder, open_run
+from tailor.config.parsing import parse_trial
+from tailor.core.errors import ConfigError
+from tailor.core.registry import nearest
+from tailor.execution.dry_run import Walk, walk
+from tailor.execution.plugins import load
+
+
+@dataclass(frozen=True, kw_only=True)
+class KnownTrial:
+    """A trial of some run."""
+
+    trial_id: str
+    run: Path
+    label: str
+    config: dict[str, Any]
+    imports: tuple[Path, ...]  # copies of the user's own modules that it may use
+
+
+def find_trial(prefix: str, runs: Sequence[Path]) -> KnownTrial:
+    """The one trial of these runs whose id begins with `prefix`; of a trial in several runs, the first.
+
+    Raises:
+        RunFolderError: no trial, or more than one, begins so; or a run cannot be read.
+    """
+    found: dict[str, KnownTrial] = {}
+    ids: list[str] = []
+    for path in runs:
+        run = RunFolder(path)
+        record = open_run(run)
+        ids += record.trials
+        for trial_id, trial in record.trials.items():
+            if trial_id.startswith(prefix):
+                known = KnownTrial(
+                    trial_id=trial_id,
+                    run=path,
+                    label=trial["label"],
+                    config=dict(trial["config"]),
+                    imports=tuple(run.imports / module for module in record.imports),
+                )
+                found.setdefault(trial_id, known)
+    where = ", ".join(str(path) for path in runs) or "no run folder"
+    if not found:
+        raise RunFolderError(
+            f"no trial whose id begins with {prefix!r} in {where}{nearest(prefix, ids) if ids else ''}; "
+            "the ids are in the table `planned` and in what --plan prints; name the folder with --run RUN"
+        )
+    if len(found) > 1:
+        raise RunFolderError(
+            f"{len(found)} trials begin with {prefix!r} in {where}; type more digits: {', '.join(found)}"
+        )
+    return next(iter(found.values()))
+
+
+def explain(first: KnownTrial, second: KnownTrial) -> Iterator[str]:
+    """Lines to print: the settings in which two trials differ, and the stages that they share."""
+    for trial in (first, second):
+        yield f"{trial.trial_id}  {trial.label}  ({trial.run})"
+    if first.trial_id == second.trial_id:
+        yield "one and the same trial"
+        return
+    yield from setting_lines(first.config, second.config)
+    yield from _shared_stages(first, second)
+
+
+def _shared_stages(first: KnownTrial, second: KnownTrial) -> Iterator[str]:
+    walks: list[Walk] = []
+    for trial in (first, second):
+        try:
+            for module in trial.imports:
+                load(module)
+            walks.append(walk(parse_trial(trial.config, f"trial {trial.trial_id}")))
+        except ConfigError as error:
+            yield f"this version of the code cannot read its settings, so stages are not compared: {error}"
+            return
+        if walks[-1].trial_id != trial.trial_id:
+            yield (
+                f"{trial.trial_id} was made by another version of its method or stages; "
+                f"with this code the same settings have the id {walks[-1].trial_id}"
+            )
+    keys = {stage.key for stage in walks[0].stages}
+    shared = [stage for stage in walks[1].stages if stage.key in keys]
+    names = ", ".join(stage.kind for stage in shared) or "none"
+    yield f"stages in common: {len(shared)} of {len(walks[0].stages)} and {len(walks[1].stages)}: {names}"

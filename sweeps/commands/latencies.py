@@ -1,0 +1,188 @@
+"""What the sub-models of a run cost where this runs: each is timed once, in a process that did nothing before."""
+
+import multiprocessing
+import tempfile
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from results.store.reader import load
+from results.store.writer import Writer
+from sweeps.errors import RunFolderError
+from sweeps.run.relaunch import this_code_digest
+from sweeps.run.run_folder import RunFolder, open_run
+from sweeps.run.run_lock import holder_of
+from tailor.commands.model import refuse_too_few
+from tailor.config.parsing import parse_trial
+from tailor.core.errors import Paused
+from tailor.execution import plugins
+
+if TYPE_CHECKING:
+    from tailor.model.latency import Latency
+    from tailor.model.state import ModelState
+    from tailor.parallel.process_group import Ranks
+
+WAITING = """
+SELECT trial_id, any_value(label) AS label, list(point ORDER BY point) AS points,
+    list(model_key ORDER BY point) AS model_keys
+FROM (FROM operating_points QUALIFY row_number() OVER (PARTITION BY model_key ORDER BY trial_id, point) = 1)
+WHERE model_key NOT IN (
+    SELECT model_key FROM timings WHERE device_name = ? AND threads = ? AND precision = ? AND batch = ?)
+GROUP BY trial_id ORDER BY trial_id
+"""
+"""The distinct models that were not timed so, each by one trial that reached it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class How:
+    """How sub-models are timed.
+
+    Raises:
+        ConfigError: a number is too small.
+    """
+
+    batch: int = 1  # images of a forward pass
+    device: str = "auto"  # or cpu, or cuda
+    threads: int | None = None  # of the CPU; None: as many as torch takes
+    repeats: int = 50
+
+    def __post_init__(self) -> None:
+        refuse_too_few(self)
+
+
+def time_models(run: RunFolder, cache: Path, how: How) -> Iterator[str]:
+    """Lines to print: each sub-model as it is timed, then how many were.
+
+    Models that were timed in the same circumstance (device, threads, precision, batch) are not timed again. Nothing is
+    trained: a model of which the cache lacks a stage is left out and counted.
+
+    Raises:
+        RunFolderError: the folder is no run, or the cache has none of its sub-models.
+        ResultsError: a part of the run is torn.
+        ConfigError: there is no such device, or this code cannot read a trial's settings.
+
+    Writes:
+        rows of `timings`, trial by trial: after an interruption the same command goes on.
+    """
+    from tailor.parallel.process_group import join
+
+    record, writer, digest = open_run(run), Writer(run.tables), this_code_digest()
+    if holder_of(run.lock) is not None:
+        yield f"warning: {run.path} is being run; what else a machine computes makes its sub-models look slow"
+    modules = tuple(run.imports / module for module in record.imports)
+    for module in modules:
+        plugins.load(module)
+    ranks = join(how.device)
+    circumstance = _circumstance(ranks, how)
+    with load(run.path) as tables:
+        waiting = tables.rows(WAITING, list(circumstance.values()))
+    timed = 0
+    with tempfile.TemporaryDirectory() as name, _one_process_each() as processes:
+        for row in waiting:
+            wanted = dict(zip(row["points"], row["model_keys"], strict=True))
+            rows = []
+            for point, state in _cached_states(record.trials[row["trial_id"]], row["trial_id"], cache, ranks, wanted):
+                found = processes.submit(_measured, _saved(state, Path(name)), how, modules).result()
+                rows.append(_row(found) | {"model_key": wanted[point], "code_digest": digest})
+                yield f"{row['trial_id']}  {row['label']}, point {point}: {_costs(found)}"
+            writer.write("timings", rows)
+            timed += len(rows)
+    yield from _summary(timed, sum(len(row["points"]) for row in waiting) - timed, cache, circumstance)
+
+
+def _circumstance(ranks: "Ranks", how: How) -> dict[str, Any]:
+    """What tells apart times of one model, as the table's key has it."""
+    import torch
+
+    from tailor.model.latency import device_name, precision_name
+
+    return {
+        "device_name": device_name(ranks.device),
+        "threads": torch.get_num_threads() if how.threads is None else how.threads,
+        "precision": precision_name(torch.float32, ranks.device),
+        "batch": how.batch,
+    }
+
+
+def _cached_states(
+    trial: Mapping[str, Any], trial_id: str, cache: Path, ranks: "Ranks", wanted: Mapping[int, str]
+) -> "Iterator[tuple[int, ModelState]]":
+    """Number and state of the wanted operating points (number -> key of the model) whose stages the cache has."""
+    from tailor.execution.cache import Cache
+    from tailor.execution.runner import Result, run_trial
+
+    config = parse_trial(dict(trial["config"]), f"trial {trial_id}")
+    try:
+        for event in run_trial(config, cache=Cache(cache), ranks=ranks, pause=lambda: True):
+            model = event.result.stage.of
+            if event.point is not None and isinstance(model, Result) and wanted.get(event.point) == model.key:
+                yield event.point, model.state
+            if event.point == max(wanted):
+                return
+    except Paused:  # asked before the first stage that would have to be computed
+        return
+
+
+def _one_process_each() -> ProcessPoolExecutor:
+    """Runs one call after the other, each in a process of its own: what one model freed would be the next one's."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(
+        ["sweeps.commands.latencies", "tailor.model.latency"]
+    )  # or each process would import torch
+    return ProcessPoolExecutor(1, mp_context=context, max_tasks_per_child=1)
+
+
+def _saved(state: "ModelState", folder: Path) -> Path:
+    from tailor.model.state import save_model
+
+    save_model(state, folder)
+    return folder
+
+
+def _measured(folder: Path, how: How, modules: tuple[Path, ...]) -> "Latency":
+    """Times the sub-model that is saved in a folder."""
+    from tailor.model.latency import measure
+    from tailor.model.state import load_state
+    from tailor.parallel.process_group import join
+
+    for module in modules:
+        plugins.load(module)
+    device = join(how.device).device
+    return measure(load_state(folder), batch=how.batch, device=device, threads=how.threads, repeats=how.repeats)
+
+
+def _row(found: "Latency") -> dict[str, Any]:
+    return {
+        "device_name": found.device_name,
+        "threads": found.threads,
+        "precision": found.precision,
+        "batch": found.batch,
+        "repeats": found.repeats,
+        "latency_ms": 1e3 * found.latency_median_s,
+        "latency_lower_quartile_ms": 1e3 * found.latency_lower_quartile_s,
+        "latency_upper_quartile_ms": 1e3 * found.latency_upper_quartile_s,
+        "peak_memory_bytes": found.peak_memory_bytes,
+        "torch_version": found.torch_version,
+    }
+
+
+def _costs(found: "Latency") -> str:
+    latency = f"{1e3 * found.latency_median_s:.4g} ms"
+    return latency if found.peak_memory_bytes is None else f"{latency}, {found.peak_memory_bytes / 2**20:.1f} MiB"
+
+
+def _summary(timed: int, lost: int, cache: Path, circumstance: Mapping[str, Any]) -> Iterator[str]:
+    where = "{device_name}, {threads} CPU thread(s), {precision}, batch {batch}".format_map(circumstance)
+    if lost and not timed:
+        raise RunFolderError(
+            f"{cache} lacks stages of each of the {lost} sub-models that are not timed yet; name the run's cache with"
+            " --cache, or launch the run again, which computes what is missing"
+        )
+    if not timed:
+        yield f"nothing to time: no operating point is written yet, or all their sub-models were timed on {where}"
+        return
+    yield f"{timed} sub-models timed on {where}; see latency_ms and peak_memory_bytes of measured_points"
+    if lost:
+        yield f"{lost} left out: {cache} lacks stages of theirs; launching the run again computes what is missing"

@@ -1,0 +1,306 @@
+"""The command that runs a sweep: read the spec, plan, show, run, report; launched again it goes on.
+
+    python sweeps/launch.py                                   # the embedded sweep, on this machine
+    python sweeps/launch.py my.toml --plan                    # what would run, and its cost; runs and writes nothing
+    python sweeps/launch.py my.toml --set trial.optimisation.epochs=5 --set 'axes.seed=[0,1]' --name quick
+
+Ends with 0 when all trials are finished, 1 when some failed, 2 for a mistake in what was typed, 130 when interrupted.
+torch and Ray are imported by what runs trials, not here: `--plan` and `--help` are instant.
+"""
+
+import argparse
+import errno
+import os
+import shlex
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hpc.errors import ClusterError, SiteError, SlurmError
+from hpc.sites.site import find_site
+from sweeps.errors import RunFolderError, SpecError
+from sweeps.planning.plan import (
+    ONE_MACHINE_SITES,
+    Plan,
+    check_resources,
+    make_plan,
+    no_sharing,
+    only,
+    refuse_missing_weights,
+)
+from sweeps.spec.spec import EMBEDDED_SPEC, load_spec
+from tailor.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from sweeps.planning.forecast import Capacity
+    from sweeps.run.run_folder import RunFolder
+
+SUCCESS, FAILED_TRIALS, MISTAKE, INTERRUPTED = 0, 1, 2, 130
+AGAIN = "--again"
+FAILURES_SHOWN = 10
+MACHINE_REFUSES = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Launch what the command line says and return the exit code."""
+    from results.errors import ResultsError
+
+    options = _parser().parse_args(arguments)
+    try:
+        plan = _planned(options)
+        for text in plan.warnings:
+            print(f"warning: {text}", file=sys.stderr)
+        if options.plan:
+            return _show(_chosen(plan, options), options)
+        refuse_missing_weights(_chosen(plan, options))
+        if options.site not in ONE_MACHINE_SITES:
+            return _run_on_slurm(plan, options)
+        return _run(plan, options)
+    except (
+        SpecError, ConfigError, RunFolderError, ResultsError, SiteError, SlurmError, ClusterError, PermissionError,
+    ) as error:  # fmt: skip
+        print(error, file=sys.stderr)
+        return MISTAKE
+    except BrokenPipeError:  # `--plan | head`: whoever read has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return SUCCESS
+    except OSError as error:
+        if error.errno not in MACHINE_REFUSES:
+            raise
+        print(f"{error}; nothing that was finished is lost: mend that, and the same command goes on", file=sys.stderr)
+        return MISTAKE
+    except KeyboardInterrupt:
+        print("interrupted; nothing is lost: the same command goes on", file=sys.stderr)
+        return INTERRUPTED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python sweeps/launch.py",
+        description="Run a sweep; launched again, it goes on.",
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "spec", nargs="?", type=Path, default=EMBEDDED_SPEC, help="TOML file (default: the embedded sweep)"
+    )
+    parser.add_argument(
+        "--site", default="local",
+        help="where trials run: local = Ray on this machine, serial = one after the other without Ray, or the name "
+        "or file of a SLURM site (python -m hpc sites)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--detach", action="store_true", help="on SLURM: submit and return; the same command attaches again"
+    )
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", dest="assignments",
+        help="change the spec: trial.optimisation.epochs=3, axes.seed=[0,1], resources.ranks=1 (repeatable)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--import", action="append", default=[], type=Path, metavar="FILE", dest="imports",
+        help="a module of your own with a method, criterion, network, data set, ... (repeatable)",
+    )  # fmt: skip
+    parser.add_argument("--name", help="name of the sweep and its run folder, instead of the spec's")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of the run folders (default: runs)")
+    parser.add_argument("--cache", type=Path, default=Path("cache"), help="folder of finished stages (default: cache)")
+    parser.add_argument(
+        "--only", metavar="TRIAL", help="one trial of the spec; with --name, so that it is a run of its own"
+    )
+    parser.add_argument(
+        AGAIN, action="append", default=[], metavar="TRIAL",
+        help="of a run that is there, run only these trials now (repeatable; python -m sweeps retry RUN TRIAL...)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--max-disk-gb", type=float, metavar="GB", help="start nothing more while the cache holds nearly so much"
+    )
+    parser.add_argument("--plan", action="store_true", help="show trials and cost; run and write nothing")
+    parser.add_argument("--extend", action="store_true", help="add trials to a run that has all its old ones still")
+    parser.add_argument("--update-code", action="store_true", help="go on with a run although the code has changed")
+    parser.add_argument(
+        "--no-sharing", action="store_true",
+        help="each operating point as a trial of its own from the start, to measure what sharing saves",
+    )  # fmt: skip
+    return parser
+
+
+def _check_site(name: str) -> None:
+    """Raise SiteError unless trials can run there; asked before anything else is done."""
+    if name not in ONE_MACHINE_SITES:
+        try:
+            find_site(name)
+        except SiteError as error:
+            also = " (local and serial are this machine)"
+            raise SiteError(f"--site {name}: {error}{also}") from error
+
+
+def _planned(options: argparse.Namespace) -> Plan:
+    _check_site(options.site)
+    spec = load_spec(options.spec, options.assignments, options.name, options.imports)
+    check_resources(spec, options.site)
+    plan = make_plan(spec)
+    plan = plan if options.only is None else only(plan, [options.only])
+    return no_sharing(plan) if options.no_sharing else plan
+
+
+def _chosen(plan: Plan, options: argparse.Namespace) -> Plan:
+    """What of the sweep is to run now: all that is not finished, or of that only what --again names."""
+    return only(plan, options.again) if options.again else plan
+
+
+def _show(plan: Plan, options: argparse.Namespace) -> int:
+    from sweeps.commands.preview import preview
+    from sweeps.run.relaunch import this_code_digest
+    from sweeps.run.run_folder import RunFolder
+
+    capacity: Capacity | None = None
+    scripts: list[tuple[str, str]] = []
+    if options.site not in ONE_MACHINE_SITES:
+        from sweeps.slurm.cluster_run import capacity_of, job_texts
+
+        site = find_site(options.site)
+        run = RunFolder(options.runs / plan.name)
+        scripts = job_texts(run, site, plan.resources, run.code_of(this_code_digest()))
+        capacity = capacity_of(site, plan.resources, len(plan.trials))
+    for line in preview(
+        plan,
+        runs=options.runs,
+        cache=options.cache,
+        site=options.site,
+        capacity=capacity,
+        command=sys.argv,
+        scripts=scripts,
+    ):
+        print(line)
+    sys.stdout.flush()
+    return SUCCESS
+
+
+def _run(plan: Plan, options: argparse.Namespace) -> int:
+    from results.store.reader import finished_trial_ids
+    from sweeps.run.relaunch import start
+
+    _check_folder(options.cache, "--cache")
+    _check_folder(options.runs, "--runs")
+    try:
+        run, lock, what = start(plan, options.runs, extend=options.extend, update_code=options.update_code)
+    except OSError as error:
+        raise RunFolderError(f"the run folder cannot be written: {error}; type another --runs") from error
+    plan = _chosen(plan, options)
+    with lock:
+        print(f"{run.path}: {what}", flush=True)
+        if {trial.trial_id for trial in plan.trials} <= finished_trial_ids(run.path):
+            print(f"all {len(plan.trials)} trials are finished", flush=True)
+        elif not _run_to_the_end(plan, run, options):
+            return _say_how_to_go_on(plan, run.path)
+        return _finish(plan, run)
+
+
+def _run_on_slurm(plan: Plan, options: argparse.Namespace) -> int:
+    """Submit the controller, or find the one that is there; follow it until it has ended, unless told not to."""
+    from sweeps.commands.attach import follow, submit_or_find
+    from sweeps.slurm.cluster_run import Caching
+
+    _check_folder(options.cache, "--cache")
+    _check_folder(options.runs, "--runs")
+    chosen = _chosen(plan, options)
+    if _is_complete(chosen, options.runs / plan.name):
+        return _run(plan, options)  # nothing is left to submit
+    cluster, what = submit_or_find(
+        plan,
+        options.runs,
+        Caching(cache=options.cache.resolve(), max_disk_gb=options.max_disk_gb),
+        options.site,
+        again=tuple(options.again),
+        extend=options.extend,
+        update_code=options.update_code,
+    )
+    print(f"{cluster.run.path}: {what}", flush=True)
+    folder = shlex.quote(str(cluster.run.path))
+    if options.detach and cluster.outcome is None:
+        print(f"it goes on without this command; to look: python -m sweeps status {folder}")
+        print(f"to stop it: python -m sweeps stop {folder}", flush=True)
+        return SUCCESS
+    try:
+        outcome = follow(cluster)
+    except KeyboardInterrupt:
+        print("detached: the sweep goes on; the same command attaches again", flush=True)
+        print(f"to stop it: python -m sweeps stop {folder}", flush=True)
+        return INTERRUPTED
+    if outcome.code == INTERRUPTED:
+        return _say_how_to_go_on(chosen, cluster.run.path)
+    if outcome.code == MISTAKE:
+        print(outcome.text, file=sys.stderr)
+        return MISTAKE
+    return _finish(chosen, cluster.run)
+
+
+def _is_complete(plan: Plan, run: Path) -> bool:
+    """Whether all trials are finished and no controller is there that still writes the report."""
+    from results.store.reader import finished_trial_ids
+    from sweeps.run.run_folder import RunFolder
+    from sweeps.slurm.cluster_run import ClusterRun
+
+    if not run.is_dir() or not {trial.trial_id for trial in plan.trials} <= finished_trial_ids(run):
+        return False
+    cluster = ClusterRun(RunFolder(run))
+    return not cluster.exists or cluster.controller() is None
+
+
+def _run_to_the_end(plan: Plan, run: "RunFolder", options: argparse.Namespace) -> bool:
+    """Run the trials that are not finished; False if that was cut off."""
+    from sweeps.driver.driver import run_sweep
+
+    try:
+        return not run_sweep(plan, run, options.cache, options.site, max_disk_gb=options.max_disk_gb).interrupted
+    except KeyboardInterrupt:  # the second Ctrl-C, which does not wait for a clean stop
+        return False
+
+
+def _check_folder(folder: Path, option: str) -> None:
+    """Raise RunFolderError unless `folder` is, or can be made, a folder to write to; leaves nothing behind."""
+    existing = folder.absolute()
+    while not existing.exists():
+        existing = existing.parent
+    try:
+        with tempfile.TemporaryFile(dir=existing):
+            pass
+    except OSError as error:
+        why = f"{existing} cannot be written to ({error.strerror})"
+        raise RunFolderError(f"{option} {folder}: {why}; type {option} with a folder of yours") from error
+
+
+def _say_how_to_go_on(plan: Plan, run: Path) -> int:
+    from results.store.reader import finished_trial_ids
+
+    done = len(finished_trial_ids(run) & {trial.trial_id for trial in plan.trials})
+    print(f"interrupted: {done} of {len(plan.trials)} trials are finished, and every finished stage is kept")
+    print(f"to go on, type: {shlex.join(['python', *sys.argv])}")
+    print(f"to see what is there: python -m sweeps status {shlex.quote(str(run))}", flush=True)
+    return INTERRUPTED
+
+
+def _finish(plan: Plan, run: "RunFolder") -> int:
+    """Write the report, name what failed, say what to type next; the last line is the report's path."""
+    from results.report import write_report
+    from results.store.completeness import failed_trials
+    from results.store.reader import load
+
+    report = write_report(run.path)
+    folder = shlex.quote(str(run.path))
+    with load(run.path) as rows:
+        planned = {trial.trial_id for trial in plan.trials}
+        failed = [trial for trial in failed_trials(rows) if trial["trial_id"] in planned]
+    for trial in failed[:FAILURES_SHOWN]:
+        print(f"failed: trial {trial['trial_id']} ({trial['label']}, seed {trial['seed']}): {trial['error']}")
+        print(f"        its log: {run.log(trial['trial_id'])}")
+    if len(failed) > FAILURES_SHOWN:
+        print(f"... and {len(failed) - FAILURES_SHOWN} more; python -m sweeps status {folder}")
+    if failed:
+        print(f"to try them again, type: {shlex.join(['python', *sys.argv])}")
+    print(f"{len(plan.trials) - len(failed)} of {len(plan.trials)} trials finished, {len(failed)} failed; next:")
+    print(f"  python -m sweeps status {folder}")
+    print(f"  python -m results report {folder}")
+    print(f"  python -m results query {folder} 'SELECT * FROM operating_points'")
+    print(report, flush=True)
+    return FAILED_TRIALS if failed else SUCCESS

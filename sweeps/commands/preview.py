@@ -1,0 +1,204 @@
+"""What `--plan` shows: the trials of a plan, what they share, what they cost, and the run that is there already."""
+
+import shlex
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from results.text.settings import leaves
+from sweeps.errors import RunFolderError
+from sweeps.planning.durations import Durations, durations_in
+from sweeps.planning.forecast import Capacity, Forecast, forecasts, one_machine, timed_trials
+from sweeps.planning.plan import Cost, Plan, PlannedTrial, cost_of, most_telling, planned_work, usable_cores
+from sweeps.run.relaunch import check_may_go_on, this_code_digest
+from sweeps.run.run_folder import RunFolder, open_run
+from tailor.execution.cache import Cache
+
+IN_COLUMNS = ("network", "data.name", "seed")
+SIGNIFICANCE = 0.05
+PAIRS_NEEDED = 6  # with which a sign-flip test can reach it
+
+
+def preview(
+    plan: Plan,
+    *,
+    runs: Path,
+    cache: Path,
+    site: str,
+    capacity: Capacity | None = None,
+    command: Sequence[str] = ("sweeps/launch.py",),
+    scripts: Sequence[tuple[str, str]] = (),
+) -> Iterator[str]:
+    """Lines to print; reads the cache and the runs, writes nothing.
+
+    Args:
+        plan: of the sweep.
+        runs: folder of the run folders; what they measured says how long stages take.
+        cache: folder of finished stages.
+        site: its name.
+        capacity: what the site lends; None: this machine.
+        command: the words that were typed, `--plan` among them.
+        scripts: title and text of each job that would be submitted.
+
+    Raises:
+        RunFolderError: the run is there and damaged.
+    """
+    run = RunFolder(runs / plan.name)
+    finished, state = _existing(run, plan)
+    # Without sharing every trial begins with an empty cache of its own, whatever lies in the common one.
+    is_cached = (lambda _: False) if plan.private_cache else _lookup(cache)
+    durations = durations_in(runs, plan.resources.ranks)
+    cost = cost_of(plan.trials, is_cached, planned_work if durations is None else durations.seconds)
+    yield from _table(plan, finished)
+    yield ""
+    yield from _summary(plan, cost, site, "work" if durations is None else "time")
+    yield _what_can_be_settled(plan)
+    yield f"run       {state}"
+    if durations is None:
+        yield from _probe(plan, runs, command)
+    else:
+        left = timed_trials(plan, durations, lambda trial: trial.trial_id in finished, is_cached)
+        yield from _duration_lines(plan, durations)
+        capacity = capacity or _this_machine(plan, site)
+        yield from _forecast_lines(forecasts(left, capacity), capacity)
+    for title, text in scripts:
+        yield from ("", f"--- {title}", text.rstrip("\n"))
+
+
+def _this_machine(plan: Plan, site: str) -> Capacity:
+    cores = plan.resources.ranks * plan.resources.threads_per_rank
+    return one_machine(1 if site == "serial" else max(1, usable_cores() // cores), cores)
+
+
+def _lookup(folder: Path) -> Callable[[str], bool]:
+    """Whether the stage with a key is finished; lists the cache once, as most of a large plan is not there."""
+    cache = Cache(folder)
+    there = {stage.name for part in folder.glob("??") for stage in part.iterdir()}
+    return lambda key: key in there and cache.has(key)
+
+
+def _existing(run: RunFolder, plan: Plan) -> tuple[set[str], str]:
+    """Ids of the finished trials, and what launching would do."""
+    if not run.path.exists():
+        return set(), f"{run.path} is not there yet"
+    record = open_run(run)
+    from results.store.reader import finished_trial_ids
+
+    finished = finished_trial_ids(run.path) & {trial.trial_id for trial in plan.trials}
+    state = f"{run.path} is there: {len(finished)} of {len(plan.trials)} trials are finished"
+    try:
+        check_may_go_on(run, record, plan, this_code_digest(), extend=False, update_code=False)
+    except RunFolderError as refusal:
+        state += f"\nlaunching would be refused: {refusal}"
+    return finished, state
+
+
+def _table(plan: Plan, finished: set[str]) -> Iterator[str]:
+    rows = [
+        ("trial", "label", "network", "data", "seed", "points", "stages", "state", "settings that vary in its label")
+    ]
+    varying = _varying(plan.trials)
+    tables = {label: {key.partition(".")[0] for key in keys} for label, keys in varying.items()}
+    for trial in plan.trials:
+        config, keys, of_keys = trial.config, varying[trial.label], tables[trial.label]
+        found = leaves({name: value for name, value in config.items() if name in of_keys})
+        settings = " ".join(f"{key}={value}" for key, value in found if key in keys)
+        state = "finished" if trial.trial_id in finished else "to run"
+        names = (trial.trial_id, trial.label, config["network"], config["data"]["name"], str(config["seed"]))
+        rows.append((*names, str(len(trial.points)), str(len(trial.stages)), state, settings))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        yield "  ".join(map(str.ljust, row, widths)).rstrip()
+
+
+def _varying(trials: tuple[PlannedTrial, ...]) -> dict[str, set[str]]:
+    """Label -> dotted keys that have more than one value among its trials and no column of their own."""
+    varying: dict[str, set[str]] = {}
+    values: dict[tuple[str, str], Any] = {}  # label and key -> the first value
+    seen: dict[tuple[str, str], Any] = {}  # label and table -> the one before, which mostly is the same
+    for trial in trials:
+        label = trial.label
+        found = varying.setdefault(label, set())
+        for name, table in trial.config.items():
+            if (label, name) in seen and seen[label, name] == table:
+                continue
+            seen[label, name] = table
+            found.update(key for key, value in leaves({name: table}) if values.setdefault((label, key), value) != value)
+    return {label: found.difference(IN_COLUMNS) for label, found in varying.items()}
+
+
+def _summary(plan: Plan, cost: Cost, site: str, unit: str) -> Iterator[str]:
+    """What the plan asks for; `unit` is what its cost counts."""
+    resources = plan.resources
+    ranks = f"{resources.ranks} rank{'s' if resources.ranks > 1 else ''} of {resources.threads_per_rank} core(s)"
+    yield f"sweep     {plan.name}: {len(plan.trials)} trials, each on {ranks}, on site {site}"
+    asked = f"{cost.stages_asked} asked for, {cost.stages_distinct} distinct, {cost.stages_cached} already cached"
+    yield f"stages    {asked}"
+    if plan.private_cache:
+        yield "sharing   off: every trial computes all of its stages"
+        yield f"disk      {megabytes(sum(stage.stored_bytes for t in plan.trials for stage in t.stages))} at most"
+        return
+    left = cost.work_left / cost.work_shared if cost.work_shared else 0.0
+    yield (
+        f"sharing   {cost.sharing_factor:.2f} times less {unit} than each of the {cost.points_distinct} distinct "
+        f"operating points from the start (expected); {left:.2f} of the shared {unit} is left to do"
+    )
+    yield f"disk      {megabytes(cost.new_bytes)} more for stages, {megabytes(cost.stored_bytes)} in all (expected)"
+
+
+def megabytes(size_bytes: int) -> str:
+    """A size for people, in units of 1,000."""
+    for unit, factor in (("TB", 10**12), ("GB", 10**9), ("MB", 10**6)):
+        if size_bytes >= factor:
+            return f"{size_bytes / factor:.1f} {unit}"
+    return f"{size_bytes / 1000:.1f} kB"
+
+
+def _what_can_be_settled(plan: Plan) -> str:
+    """The smallest p that a sign-flip test of pairs with the same seed can reach: all signs equal, and that twice."""
+    seeds: dict[str, set[int]] = defaultdict(set)
+    for trial in plan.trials:
+        seeds[trial.label].add(trial.config["seed"])
+    fewest = min(len(found) for found in seeds.values())
+    smallest_p = min(1.0, 2 / 2**fewest)
+    most = "" if smallest_p <= SIGNIFICANCE else f"; below {SIGNIFICANCE:g} it takes {PAIRS_NEEDED}"
+    return f"seeds     {fewest} of each arm: a paired comparison can reach p = {smallest_p:.2g} at best{most}"
+
+
+def _probe(plan: Plan, runs: Path, command: Sequence[str]) -> Iterator[str]:
+    """How to learn what stages take, where no run has measured one."""
+    trial = most_telling(plan.trials)
+    words = [word for word in command if word != "--plan"]
+    probe = ["python", *words, "--only", trial.trial_id, "--name", f"{plan.name}_probe"]
+    yield f"time      not known: no run below {runs} has computed a stage; to measure one trial, type:"
+    yield f"          {shlex.join(probe)}"
+
+
+def _duration_lines(plan: Plan, durations: Durations) -> Iterator[str]:
+    distinct = {stage.key for trial in plan.trials for stage in trial.stages}
+    same = len(distinct & durations.measured_s.keys())
+    yield (
+        f"time      from {len(durations.measured_s)} stages that {', '.join(durations.runs)} measured on "
+        f"{durations.device}; {same} of the {len(distinct)} stages here are among them"
+    )
+    if unknown := durations.kinds_not_measured(plan.trials):
+        yield f"          not measured, so taken for as fast as all others together: {', '.join(unknown)}"
+
+
+def _forecast_lines(found: Sequence[Forecast], capacity: Capacity) -> Iterator[str]:
+    """A table: what each number of workers comes to."""
+    from sweeps.driver.display import time_text  # rich: not where nothing is known of times
+
+    rows = [(f"{capacity.worker}s", "ends after", f"{capacity.unit}-hours", "limited by")]
+    for forecast in found:
+        ends = time_text(forecast.latest_s)
+        if forecast.earliest_s != forecast.latest_s:
+            ends = f"{time_text(forecast.earliest_s)} to {ends}"
+        hours = f"{forecast.unit_hours:.3g}" if forecast.unit_hours < 1000 else f"{forecast.unit_hours:,.0f}"
+        rows.append((str(forecast.workers), ends, hours, forecast.limited_by))
+    widths = [max(len(row[column]) for row in rows) for column in range(4)]
+    for row in rows:
+        yield " " * 10 + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+    if capacity.cluster.start_s:
+        yield "          without what jobs wait in the queue"

@@ -1,0 +1,118 @@
+"""One trial of a run again, from the cache or anew: whether it says what the run's rows say, and its sub-model."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from results.store.reader import load
+from sweeps.commands.explain import KnownTrial
+from sweeps.errors import RunFolderError
+from sweeps.run.run_folder import RunFolder, open_run
+from tailor.config.parsing import parse_trial
+from tailor.config.trial import TrialConfig
+from tailor.core.errors import ConfigError
+from tailor.execution import plugins
+from tailor.execution.dry_run import walk
+
+RECORDED = """
+SELECT point, macs, metric, validation_score FROM operating_points WHERE trial_id = ? ORDER BY point
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Saving:
+    """Where a sub-model is saved, and what its card says beside what is known of it."""
+
+    folder: Path
+    command: str  # that was typed
+    licence: str | None = None  # the user's line; None: not given
+
+
+def reproduce(
+    trial: KnownTrial, *, cache: Path, point: int | None = None, saving: Saving | None = None
+) -> Iterator[str]:
+    """Lines to print: each operating point's score, beside the one that the run has; last, how many are equal.
+
+    Args:
+        trial: to run again, on one rank of this process.
+        cache: where its stages are taken from; what is missing there is computed and stored. An empty folder makes it
+            a trial from the start.
+        point: number of the operating point to end with; None for the whole path.
+        saving: of the sub-model of `point`, or of the last point; None saves none.
+
+    Raises:
+        RunFolderError: this code cannot read its settings, or makes another trial of them; or it has no such point.
+        TrainingError: training diverged.
+
+    Writes:
+        the missing stages, and what `tailor.deploy.card.save_with_card` writes in the folder of `saving`.
+    """
+    config = _config(trial)
+    with load(trial.run) as run:
+        recorded = {row["point"]: row for row in run.rows(RECORDED, [trial.trial_id])}
+    equal = reached = 0
+    for number, info in _points(config, cache, point, saving):
+        reached += 1
+        old = recorded.get(number)
+        equal += old is not None and (old["macs"], old["validation_score"]) == (info["macs"], info["validation_score"])
+        yield _line(number, info, old)
+    if point is not None and reached <= point:
+        raise RunFolderError(f"trial {trial.trial_id} has no point {point}, only {reached}, counted from 0")
+    yield f"{equal} of {reached} points are exactly those in {trial.run}"
+    if saving is not None:
+        yield f"saved in {saving.folder}; to load it: tailor.load_model({str(saving.folder)!r})"
+
+
+def _config(trial: KnownTrial) -> TrialConfig:
+    """The trial's settings, which this code knows and takes for the same trial."""
+    run = RunFolder(trial.run)
+    code = f"the code that ran it is in {run.code_of(open_run(run).code_digest)}, and its commit in provenance.json"
+    for module in trial.imports:
+        plugins.load(module)
+    try:
+        config = parse_trial(trial.config, f"trial {trial.trial_id}")
+    except ConfigError as error:
+        raise RunFolderError(f"this version of the code cannot read its settings: {error}\n{code}") from error
+    made = walk(config).trial_id
+    if made != trial.trial_id:
+        raise RunFolderError(
+            f"trial {trial.trial_id} was made by another version of its method or stages: with this code the same "
+            f"settings are trial {made}; {code}"
+        )
+    return config
+
+
+def _points(
+    config: TrialConfig, cache: Path, last: int | None, saving: Saving | None
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Number and facts of each operating point up to the last; that one's sub-model is saved."""
+    from tailor.deploy.card import save_point
+    from tailor.execution.cache import Cache
+    from tailor.execution.runner import run_trial
+    from tailor.parallel.process_group import join, leave
+
+    ranks = join("cpu")
+    end = None
+    try:
+        for event in run_trial(config, cache=Cache(cache), ranks=ranks, checkpoint_folder=cache / "checkpoints"):
+            if event.point is not None:
+                end = event
+                yield event.point, event.result.info
+                if event.point == last:
+                    break
+        if saving is not None and end is not None and last in (None, end.point):
+            state = end.result.state
+            save_point(config, end, state, saving.folder, command=saving.command, licence=saving.licence)
+    finally:
+        leave()
+
+
+def _line(number: int, info: dict[str, Any], old: dict[str, Any] | None) -> str:
+    text = f"point {number}: {info['macs']:,} MACs, validation {info['metric'].replace('_', ' ')} "
+    text += f"{info['validation_score']:.6f}"
+    if old is None:
+        return f"{text}; the run has no row of it"
+    if (old["macs"], old["validation_score"]) == (info["macs"], info["validation_score"]):
+        return f"{text}, as in the run"
+    return f"{text}; the run has {old['macs']:,} MACs and {old['validation_score']:.6f}"

@@ -1,0 +1,134 @@
+"""How a run stands, read from its folder at any moment and from any terminal; starts and changes nothing."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+from hpc.errors import SlurmError
+from results.store.completeness import failed_trials
+from results.store.reader import Run, last_written_us, load
+from sweeps.run.run_folder import Record, RunFolder, open_run
+from sweeps.run.run_lock import holder_of
+from sweeps.slurm.cluster_run import ClusterRun
+
+FAILURES_SHOWN = 10
+
+BEST = """
+SELECT network, dataset, label, count(*) OVER arm AS points, trial_id, point, seed,
+       replace(metric, '_', ' ') AS metric, validation_score AS score, removed_macs_fraction AS removed
+FROM operating_points
+WINDOW arm AS (PARTITION BY network, dataset, label)
+QUALIFY row_number() OVER (arm ORDER BY isnan(validation_score), validation_score DESC, macs, trial_id, point) = 1
+ORDER BY network, dataset, score DESC, label
+"""
+
+# Moments as microseconds since 1970: turning Arrow's own into Python's imports pandas, which takes most of a second.
+RUNNING = """
+SELECT trial_id, epoch_us(started_at) AS started_us, nodes FROM attempts WHERE status = 'running' ORDER BY started_at
+"""
+
+
+def status(run: RunFolder) -> Iterator[str]:
+    """Lines to print: who runs it, the trials by state, the best so far by validation, the failures.
+
+    Raises:
+        RunFolderError: the folder is no run, or damaged.
+        ResultsError: one of its parts is torn.
+    """
+    record = open_run(run)
+    holder = holder_of(run.lock)  # before the rows: what ends in between is then seen as ended
+    now = datetime.now(UTC)
+    with load(run.path) as rows:
+        ended = {row["trial_id"]: row["status"] for row in rows.rows("SELECT trial_id, status FROM trials")}
+        running = _running(rows, ended) if holder is not None else []
+        counts = _counts(record, ended, running)
+        yield _headline(run, record, holder, counts, now)
+        yield f"trials    {len(record.trials)}: " + ", ".join(f"{count} {state}" for state, count in counts.items())
+        last_us = last_written_us(rows)
+        if last_us is not None:
+            yield f"last row  written {_age(_moment(last_us), now)} ago"
+        yield from _jobs(run)
+        for attempt in running:
+            label = record.trials[attempt["trial_id"]]["label"] if attempt["trial_id"] in record.trials else "?"
+            where = f"  on {', '.join(attempt['nodes'])}" if attempt["nodes"] else ""
+            yield f"running   {attempt['trial_id']}  {label}{where}  for {_age(_moment(attempt['started_us']), now)}"
+        yield from _best(rows)
+        yield from _failures(run, rows)
+
+
+def _jobs(run: RunFolder) -> Iterator[str]:
+    """The run's jobs on SLURM; where that does not answer, its words."""
+    from sweeps.commands.control import job_lines
+
+    try:
+        yield from job_lines(run)
+    except SlurmError as error:
+        yield f"jobs      unknown: {error}"
+
+
+def _running(rows: Run, ended: dict[str, str]) -> list[dict[str, Any]]:
+    """Attempts without an end, of trials without an end."""
+    return [attempt for attempt in rows.rows(RUNNING) if attempt["trial_id"] not in ended]
+
+
+def _counts(record: Record, ended: dict[str, str], running: list[dict[str, Any]]) -> dict[str, int]:
+    states = {trial_id: ended.get(trial_id, "waiting") for trial_id in record.trials}
+    for attempt in running:
+        if attempt["trial_id"] in states:
+            states[attempt["trial_id"]] = "running"
+    found = list(states.values())
+    return {state: found.count(state) for state in ("finished", "running", "waiting", "failed")}
+
+
+def _headline(
+    run: RunFolder, record: Record, holder: dict[str, Any] | None, counts: dict[str, int], now: datetime
+) -> str:
+    if holder is not None:
+        since = f", for {_age(datetime.fromisoformat(holder['since']), now)}" if "since" in holder else ""
+        return f"{run.path}: is being run by process {holder.get('pid', '?')} on {holder.get('host', '?')}{since}"
+    cluster = ClusterRun(run)
+    if cluster.exists and cluster.outcome is None and counts["waiting"]:
+        return f"{run.path}: was launched on SLURM; between two controllers, or stopped without a word"
+    launch = record.provenance["history"][-1]
+    command = f"type in {launch['folder']}: {launch['command']}"
+    if counts["waiting"]:
+        return f"{run.path}: nobody runs it; to go on, {command}"
+    if counts["failed"]:
+        return f"{run.path}: has ended with failures; to try them again, {command}"
+    return f"{run.path}: has ended; all trials are finished"
+
+
+def _best(rows: Run) -> Iterator[str]:
+    best = rows.rows(BEST)
+    if not best:
+        return
+    yield "best so far, by validation:"
+    width = max(len(row["label"]) for row in best)
+    for row in best:
+        yield (
+            f"  {row['network']}  {row['dataset']}  {row['label'].ljust(width)}  {row['metric']} {row['score']:.4f}"
+            f"  with {row['removed']:.3f} of the MACs removed"
+            f"  (trial {row['trial_id']}, seed {row['seed']}, point {row['point']}; of {row['points']} points)"
+        )
+
+
+def _failures(run: RunFolder, rows: Run) -> Iterator[str]:
+    failed = failed_trials(rows)
+    for trial in failed[:FAILURES_SHOWN]:
+        yield f"failed    {trial['trial_id']}  {trial['label']}: {trial['error']}"
+        yield f"          attempts: {trial['attempts']}; its log: {run.log(trial['trial_id'])}"
+    if len(failed) > FAILURES_SHOWN:
+        yield f"... and {len(failed) - FAILURES_SHOWN} more failed trials"
+
+
+def _moment(microseconds: int) -> datetime:
+    return datetime.fromtimestamp(microseconds / 1e6, UTC)
+
+
+def _age(moment: datetime, now: datetime) -> str:
+    seconds = max(0, round((now - moment).total_seconds()))
+    if seconds < 120:
+        return f"{seconds} s"
+    if seconds < 2 * 3600:
+        return f"{seconds // 60} min"
+    return f"{seconds // 3600} h {seconds % 3600 // 60:02} min"

@@ -1,0 +1,251 @@
+"""The state of a running sweep: hands out trials, takes reports, keeps tables and display up to date."""
+
+import time
+import uuid
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+from sweeps.driver.display import Best, Display, Progress, RunningTrial
+from sweeps.driver.events import EventLog
+from sweeps.driver.ledger import Ending, Ledger
+from sweeps.driver.quota import DiskGuard
+from sweeps.driver.signals import StopSignals
+from sweeps.driver.slot import Report
+from sweeps.planning.plan import Plan, PlannedTrial
+from sweeps.run.run_folder import RunFolder, log_line, write_text
+from sweeps.scheduling.order import Queue, Step, Wait, Waiting
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """A trial to run now."""
+
+    task: dict[str, Any]  # what the ranks' `begin` gets
+    attempts: int  # how many times it may still be tried
+
+    @property
+    def trial_id(self) -> str:
+        """Of the trial."""
+        return str(self.task["trial_id"])
+
+
+class Site(Protocol):
+    """Where trials run: takes jobs from the board and reports on them until none waits."""
+
+    def run(self, board: "Board", stop: StopSignals) -> None:
+        """Runs all trials.
+
+        Raises:
+            Interrupted: `stop` was asked for; nothing that was started here is left.
+        """
+
+
+class Board:
+    """What a site talks to; the same for all sites."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        run: RunFolder,
+        cache: Path,
+        *,
+        ledger: Ledger,
+        finished_trials: Collection[str],
+        finished_stages: Collection[str],
+        slots: int,
+        display: Display,
+        code_digest: str,
+        max_attempts: int,
+        best: Iterable[Best],
+        events: EventLog,
+        disk: DiskGuard,
+        new_bytes: int,
+    ) -> None:
+        self._plan, self._run, self._cache = plan, run, cache
+        self.ledger, self._display = ledger, display
+        self._code_digest, self._max_attempts = code_digest, max_attempts
+        self._trials = {trial.trial_id: trial for trial in plan.trials if trial.trial_id not in finished_trials}
+        waiting = [self._as_waiting(trial) for trial in self._trials.values()]
+        self._queue = Queue(waiting, finished_stages, slots=slots)
+        self._work = {stage.key: stage.work for trial in self._trials.values() for stage in trial.stages}
+        self._reached: dict[str, int] = {}  # running trial -> how many of its stages it has passed
+        self._work_done = 0.0
+        self._started_s: float | None = None
+        self._best = {(point.label, point.metric): point for point in best}
+        self._events, self._disk, self._new_bytes = events, disk, new_bytes
+        self._why_paused: str | None = None
+
+    @property
+    def waiting(self) -> int:
+        """How many trials wait."""
+        return self._queue.waiting
+
+    @property
+    def could_run(self) -> int:
+        """How many trials could run now, were there slots for all; those that run are among them."""
+        return len(self.ledger.running) + self._queue.could_start
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether nothing more may be started now, because the disk is nearly full; said once, and when it goes on."""
+        left = self._queue.work_left
+        left_fraction = left / (self._work_done + left) if left > 0 else 0.0
+        why = self._disk.why_paused(int(self._new_bytes * left_fraction))
+        if (why is None) != (self._why_paused is None):
+            self._events("resumed" if why is None else "paused", detail=why)
+            self._display.note("there is room again: going on" if why is None else f"paused: {why}")
+        self._why_paused = why
+        return why is not None
+
+    def next(self, warm_ranks: int | None = None) -> Job | Wait | None:
+        """The trial to start now on a place where `warm_ranks` ranks are warm; what to wait for; None: none waits."""
+        choice = self._queue.next(warm_ranks)
+        if not isinstance(choice, Waiting):
+            return choice
+        self._started_s = time.monotonic() if self._started_s is None else self._started_s
+        trial_id = choice.trial_id
+        self._reached[trial_id] = 0
+        attempts = self._max_attempts - self.ledger.attempts_made(trial_id)
+        self.ledger.started(trial_id)
+        self._show()
+        return Job(task=self._task(self._trials[trial_id]) | {"holder": self._hold(trial_id)}, attempts=attempts)
+
+    def report(self, trial_id: str, report: Report) -> None:
+        """Takes a report on a running trial."""
+        if report.stage is not None:
+            self._stage(trial_id, report.stage)
+        elif report.kind == "placed":
+            self.ledger.placed(trial_id, report.hosts)
+        elif report.kind in ("died", "failed", "finished", "suspended"):
+            counts = report.kind != "suspended"
+            status: Ending = "interrupted" if report.kind == "suspended" else report.kind
+            self._ended(trial_id, status, report.cause, report.log_tail, over=report.over, counts=counts)
+            if not report.over:
+                self._reached[trial_id] = 0
+                self.ledger.started(trial_id)
+        self._show()
+
+    def lost(self, trial_id: str, cause: str, log_tail: str | None = None, *, counts: bool = True) -> None:
+        """The place of a running trial is gone: the trial waits again, unless it was tried too often.
+
+        Args:
+            trial_id: of the trial.
+            cause: what happened.
+            log_tail: last lines of its ranks, where there are any.
+            counts: as one of the trial's attempts; not where a node was lost or is to be left, which no trial can help.
+        """
+        over = counts and self.ledger.attempts_made(trial_id) >= self._max_attempts
+        self._ended(trial_id, "died" if counts else "interrupted", cause, log_tail, over=over, counts=counts)
+        if not over:
+            self._queue.trial_ended(trial_id, finished=False)
+        self._show()
+
+    def stages_there(self, keys: Collection[str]) -> None:
+        """Stages that were seen in the cache."""
+        for key in keys:
+            self._queue.stage_finished(key)
+
+    def interrupt(self, cause: str) -> None:
+        """Notes that the running attempts were cut off; their trials go on at the next launch."""
+        for trial_id in self.ledger.running:
+            self.ledger.ended(trial_id, "interrupted", cause, over=False)
+
+    def close(self) -> None:
+        """Shows the end."""
+        self._display.close(self.progress())
+
+    def progress(self) -> Progress:
+        """How the sweep stands now."""
+        return Progress(
+            sweep=self._plan.name,
+            counts=self.ledger.counts(),
+            work_done=self._work_done,
+            work_left=self._queue.work_left,
+            elapsed_s=0.0 if self._started_s is None else time.monotonic() - self._started_s,
+            best=tuple(self._best.values()),
+            running=tuple(self._running_trial(trial_id) for trial_id in self.ledger.running),
+        )
+
+    def _stage(self, trial_id: str, stage: dict[str, Any]) -> None:
+        key = stage["stage_key"]
+        self._queue.stage_finished(self._key(trial_id, key))
+        self.ledger.stage_done(trial_id, stage)
+        self._reached[trial_id] += 1
+        if not stage["cached"]:
+            self._work_done += self._work.get(key, 0.0)
+        point, label = stage["point"], self._trials[trial_id].label
+        if point is not None:
+            best = Best(label=label, **{name: point[name] for name in ("metric", "validation_score", "macs")})
+            before = self._best.setdefault((label, best.metric), best)
+            if best.validation_score > before.validation_score:
+                self._best[label, best.metric] = best
+
+    def _ended(
+        self,
+        trial_id: str,
+        status: Ending,
+        cause: str | None,
+        log_tail: str | None,
+        *,
+        over: bool,
+        counts: bool = True,
+    ) -> None:
+        self.ledger.ended(trial_id, status, cause, log_tail, over=over, counts=counts)
+        if over:
+            self._queue.trial_ended(trial_id, finished=True)  # or failed: not to be run again in this launch
+        if status != "finished":
+            self._log(trial_id, f"{status}: {cause}", log_tail)
+            again = "" if over else "; it is tried again"
+            self._display.note(f"trial {trial_id} ({self._trials[trial_id].label}) {status}: {cause}{again}")
+
+    def _log(self, trial_id: str, *texts: str | None) -> None:
+        """Adds to the log of a trial whose ranks can no longer do so; what they printed last is in no other file."""
+        line = log_line(datetime.now(UTC), "ERROR", "\n".join(text for text in texts if text))
+        path = self._run.log(trial_id)
+        path.parent.mkdir(exist_ok=True)
+        with path.open("a") as log:
+            log.write(f"{line}\n")
+
+    def _hold(self, trial_id: str) -> str:
+        """Makes whoever gets the trial now the only one who may write its rows; returns what proves it."""
+        holder = uuid.uuid4().hex
+        path = self._run.holder(trial_id)
+        path.parent.mkdir(exist_ok=True)
+        write_text(path, holder)
+        return holder
+
+    def _running_trial(self, trial_id: str) -> RunningTrial:
+        trial = self._trials[trial_id]
+        number = self._reached[trial_id]
+        kind = trial.stages[number].kind if number < len(trial.stages) else "end"
+        return RunningTrial(
+            trial_id=trial_id, label=trial.label, stage=kind, stage_number=number, stages=len(trial.stages)
+        )
+
+    def _show(self) -> None:
+        self._display.show(self.progress())
+
+    def _as_waiting(self, trial: PlannedTrial) -> Waiting:
+        steps = {stage.key: Step(key=self._key(trial.trial_id, stage.key), work=stage.work) for stage in trial.stages}
+        return Waiting(trial_id=trial.trial_id, ranks=self._plan.resources.ranks, steps=tuple(steps.values()))
+
+    def _key(self, trial_id: str, key: str) -> str:
+        """The key under which the queue knows a stage; with a cache of its own a trial shares no stage."""
+        return f"{trial_id}/{key}" if self._plan.private_cache else key
+
+    def _task(self, trial: PlannedTrial) -> dict[str, Any]:
+        return {
+            "trial_id": trial.trial_id,
+            "config": trial.config,
+            "label": trial.label,
+            "sweep": self._plan.name,
+            "run": str(self._run.path),
+            "cache": str(self._cache),
+            "private_cache": self._plan.private_cache,
+            "code_digest": self._code_digest,
+            "device": "cuda" if self._plan.resources.gpus_per_rank else "cpu",
+            "imports": [str(self._run.imports / module.file) for module in self._plan.imports],
+        }

@@ -1,0 +1,40 @@
+"""A private Ray on this machine as the place of trials: a fixed number of slots, which never go away."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from hpc.errors import ClusterError
+from hpc.ray.local import has_raylet, local_ray
+from sweeps.driver.tune_site import Place
+from sweeps.spec.resources import Resources
+
+
+class _LocalPlace:
+    comes_and_goes = False
+
+    def __init__(self, storage: Path, slots: int) -> None:
+        self.storage, self.most_slots = storage, slots
+
+    def slots(self, could_run: int) -> int:  # noqa: ARG002  # the interface of all places
+        """All of them."""
+        return self.most_slots
+
+    def check(self) -> None:
+        """See `Place.check`; where its head has gone, Ray ends this process itself."""
+        if not has_raylet():
+            raise ClusterError(
+                "Ray's raylet on this machine has ended: it was killed, or the memory was full; what is finished "
+                "is kept: to go on, type the same command again"
+            )
+
+    def lost(self, nodes: tuple[str, ...]) -> bool:  # noqa: ARG002
+        """Never: this machine is there as long as this process is."""
+        return False
+
+
+@contextmanager
+def local_place(resources: Resources, slots: int) -> Iterator[Place]:
+    """Ray with as many CPUs as `slots` trials need; gone on leaving."""
+    with local_ray(slots * resources.ranks * resources.threads_per_rank) as folder:
+        yield _LocalPlace(folder / "tune", slots)

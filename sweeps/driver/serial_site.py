@@ -1,0 +1,51 @@
+"""One trial after the other on this machine, without Ray: the obvious reference for all other sites."""
+
+import time
+
+from hpc.ranks.process_ranks import ProcessRanks
+from sweeps.driver.board import Board, Job
+from sweeps.driver.signals import StopSignals
+from sweeps.driver.slot import Slot
+from sweeps.scheduling.order import Wait
+from sweeps.spec.resources import Resources
+
+LOOK_S = 1.0  # while the disk is full
+
+
+class SerialSite:
+    """One slot."""
+
+    def __init__(self, target: str, resources: Resources) -> None:
+        self._target, self._resources = target, resources
+
+    def run(self, board: Board, stop: StopSignals) -> None:
+        """Runs all trials; raises Interrupted when `stop` was asked for."""
+        slot = Slot(self._make_ranks)
+        try:
+            while (job := self._next(board, stop)) is not None:
+                assert not isinstance(job, Wait), "nothing else runs, so there is nothing to wait for"
+                slot.take(job.task, job.attempts)
+                over = False
+                while not over:
+                    with stop.interruptible():
+                        report = slot.step()
+                    board.report(job.trial_id, report)
+                    over = report.over
+            slot.close()
+        finally:
+            slot.kill()
+
+    def _next(self, board: Board, stop: StopSignals) -> Job | Wait | None:
+        while board.waiting and board.is_paused:
+            with stop.interruptible():
+                time.sleep(LOOK_S)
+        return board.next(self._resources.ranks)
+
+    def _make_ranks(self) -> ProcessRanks:
+        resources = self._resources
+        return ProcessRanks(
+            self._target,
+            resources.ranks,
+            threads_per_rank=resources.threads_per_rank,
+            hang_limit_s=resources.hang_limit_s,
+        )

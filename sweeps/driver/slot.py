@@ -1,0 +1,106 @@
+"""One place where trials run, one after the other, on ranks that stay warm in between."""
+
+import contextlib
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from hpc.ranks.ranks import LOG_TAIL_LINES, RankDied, RankFailed, RankHung, Ranks
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """What one step of a trial came to."""
+
+    kind: Literal["placed", "stage", "died", "failed", "suspended", "moved", "finished"]
+    over: bool  # the trial takes no further step here
+    stage: dict[str, Any] | None = None  # of kind "stage": what the trial's `advance` returned
+    cause: str | None = None  # of kinds "died", "failed", "suspended" and "moved"
+    log_tail: str | None = None
+    nodes: tuple[str, ...] = ()  # of kind "placed": Ray's ids of the nodes of its ranks, by rank
+    hosts: tuple[str, ...] = ()  # and the names of these machines
+
+    def to_json(self) -> str:
+        """For the way through a scheduler that flattens nested records."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> "Report":
+        """The report that `to_json` wrote."""
+        read = json.loads(text)
+        return cls(**read | {name: tuple(read[name]) for name in ("nodes", "hosts")})
+
+
+class Slot:
+    """Runs trials stage by stage.
+
+    A rank that dies or hangs is replaced by a fresh set, on which the trial begins again: it resumes from what is
+    stored. What was stopped from outside costs the trial no attempt.
+    A rank that raises fails the trial: the same call would raise again.
+    """
+
+    def __init__(self, make_ranks: Callable[[], Ranks]) -> None:
+        self._make_ranks = make_ranks
+        self._ranks: Ranks | None = None
+        self._task: dict[str, Any] = {}
+        self._attempts_left = 0
+        self._begun = False
+
+    def take(self, task: dict[str, Any], attempts: int) -> None:
+        """Takes a trial, to be tried so many times; starts nothing yet."""
+        self._task, self._attempts_left, self._begun = task, attempts, False
+
+    def step(self) -> Report:
+        """Runs the trial to the end of its next stage."""
+        try:
+            stage = self._advance()
+        except RankDied as death:
+            self._drop()
+            if isinstance(death, RankHung) and death.is_suspended:
+                return Report(kind="suspended", cause=str(death), log_tail=death.log_tail, over=False)
+            self._attempts_left -= 1
+            return Report(kind="died", cause=str(death), log_tail=death.log_tail, over=self._attempts_left == 0)
+        except RankFailed as failure:
+            self._drop()
+            tail = "\n".join(failure.traceback.splitlines()[-LOG_TAIL_LINES:])
+            return Report(kind="failed", cause=str(failure), log_tail=tail, over=True)
+        if stage is None:
+            return Report(kind="finished", over=True)
+        if stage.get("paused"):
+            self._drop()
+            return Report(kind="moved", cause="a node of its ranks is to be left", over=False)
+        return Report(kind="stage", stage=stage, over=False)
+
+    def start(self) -> Ranks:
+        """The ranks, which are started if there are none.
+
+        Raises:
+            RankDied, RankFailed: they did not start.
+        """
+        if self._ranks is None:
+            self._ranks = self._make_ranks()
+        return self._ranks
+
+    def close(self) -> None:
+        """Ends the ranks; what the trials stored is durable already, so how they end does not matter."""
+        if self._ranks is not None:
+            with contextlib.suppress(RankDied, RankFailed):
+                self._ranks.close()
+
+    def kill(self) -> None:
+        """Ends the ranks at once."""
+        self._drop()
+
+    def _advance(self) -> dict[str, Any] | None:
+        ranks = self.start()
+        if not self._begun:
+            ranks.call("begin", self._task)
+            self._begun = True
+        stage: dict[str, Any] | None = ranks.call("advance")[0]
+        return stage
+
+    def _drop(self) -> None:
+        if self._ranks is not None:
+            self._ranks.kill()
+        self._ranks, self._begun = None, False

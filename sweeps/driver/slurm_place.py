@@ -1,0 +1,109 @@
+"""A Ray cluster of SLURM jobs as the place of trials: as many workers as the waiting trials can use."""
+
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import ray
+
+from hpc.cluster.cluster import Cluster
+from hpc.cluster.head import GENERATION_VARIABLE
+from hpc.cluster.needs import gpus_of_worker
+from hpc.cluster.nodes import connect
+from hpc.errors import ClusterError
+from hpc.folders.cluster_folder import ClusterFolder
+from results.store.reader import load
+from sweeps.driver.events import EventLog
+from sweeps.driver.tune_site import Place
+from sweeps.run.run_folder import RunFolder
+from sweeps.slurm.cluster_run import rank_need
+from sweeps.slurm.job_commands import worker_command
+from sweeps.spec.resources import Resources
+
+FAULT_LIMIT_S = 2.0  # between the death of a process and Ray's word that its node died
+LATELY_S = 30.0
+MOST_SLOTS = 10_000  # trials that Tune may keep waiting for their places
+
+WORKER_HOURS = """
+WITH drivers AS (SELECT driver, max(happened_at) AS last FROM events GROUP BY driver),
+workers AS (
+    SELECT driver, job, min(happened_at) FILTER (kind = 'worker_joined') AS joined,
+        max(happened_at) FILTER (kind IN ('worker_lost', 'worker_ended')) AS ended
+    FROM events WHERE job IS NOT NULL GROUP BY driver, job
+)
+SELECT sum(epoch(coalesce(ended, last)) - epoch(joined)) / 3600 AS hours
+FROM workers JOIN drivers USING (driver) WHERE joined IS NOT NULL
+"""
+
+
+class SupersededError(ClusterError):
+    """Another controller has taken over the run, while this one was out of reach and taken for dead."""
+
+
+class _SlurmPlace:
+    comes_and_goes = True
+    most_slots = MOST_SLOTS
+
+    def __init__(self, storage: Path, cluster: Cluster, folder: ClusterFolder) -> None:
+        self.storage, self._cluster, self._folder = storage, cluster, folder
+
+    def slots(self, could_run: int) -> int:
+        """Those of the workers that are there now."""
+        self._cluster.wanted_slots = could_run
+        return self._cluster.slots
+
+    def check(self) -> None:
+        """See `Place.check`."""
+        self._cluster.check()
+        head = self._folder.head()
+        if head is None or head.generation != self._cluster.generation:
+            raise SupersededError(f"another controller serves {self._folder.path} now; this one ends")
+
+    def lost(self, nodes: tuple[str, ...]) -> bool:
+        """See `Place.lost`; waits a moment for Ray to notice."""
+        end_s = time.monotonic() + FAULT_LIMIT_S
+        while True:
+            if self._cluster.lost_nodes(nodes) if nodes else self._cluster.lost_one_since(time.time() - LATELY_S):
+                return True
+            if time.monotonic() > end_s:
+                return False
+            time.sleep(0.1)
+
+
+@contextmanager
+def slurm_place(run: RunFolder, resources: Resources, code: Path, events: EventLog) -> Iterator[Place]:
+    """The cluster whose head runs beside this process; its workers end with the head, soon after leaving.
+
+    Raises:
+        ClusterError: there is no head, or it does not answer.
+        SiteError: a trial does not fit on the site's nodes.
+    """
+    folder = ClusterFolder(run.cluster)
+    head = folder.head()
+    generation = os.environ.get(GENERATION_VARIABLE)
+    if head is None or head.generation != generation:
+        raise ClusterError(f"{folder.path}: no Ray head of this job (generation {generation}) listens; see its log")
+    site, need = folder.site(), rank_need(resources)
+    cluster = Cluster(
+        folder, site, head.generation, need, worker_command(code), events,
+        gpu_hours_before=gpus_of_worker(site, need) * _worker_hours(run),
+    )  # fmt: skip
+    connect(head.address)
+    storage = folder.path / f"tune-{head.generation[:8]}"
+    try:
+        events("controller_started", job=head.job, detail=f"Ray head at {head.address}, code {code}")
+        cluster.start()
+        yield _SlurmPlace(storage, cluster, folder)
+    finally:
+        cluster.close()
+        ray.shutdown()
+        shutil.rmtree(storage, ignore_errors=True)
+
+
+def _worker_hours(run: RunFolder) -> float:
+    """Hours that workers of earlier drivers were there; one whose end nobody saw, until its driver's last word."""
+    with load(run.path) as tables:
+        return float(tables.rows(WORKER_HOURS)[0]["hours"] or 0.0)

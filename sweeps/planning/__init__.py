@@ -1,0 +1,1 @@
+"""Spec -> plan: trials, shared stages, expected times."""

@@ -1,0 +1,160 @@
+"""What stages are expected to take: as earlier runs measured them, or fitted to others by their planned work."""
+
+import json
+import statistics
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from sweeps.planning.plan import PlannedTrial
+from tailor.config.trial import TrialConfig
+from tailor.execution.dry_run import PlannedStage, walk
+
+RUNS_READ = 8  # the last ones
+PARTS_READ = 64  # of a run's table of stages, spread evenly: a sample that is read in a moment
+TRIALS_READ = 5  # of each arm, network and data set of a run: enough to know the planned work of its stages
+STAGE_COLUMNS = ("trial_id", "stage_key", "order", "kind", "cached", "compute_s", "device", "ranks")
+ARM_COLUMNS = ("label", "network", "dataset")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasuredStage:
+    """A stage that an earlier run computed."""
+
+    key: str
+    kind: str
+    network: str | None  # None where its trial was not read
+    work: float | None  # as planned; None likewise
+    seconds: float
+    device: str
+    ranks: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Durations:
+    """Seconds of stages, and what they were fitted to."""
+
+    measured_s: Mapping[str, float]  # stage key -> seconds
+    s_per_work: Mapping[tuple[str, str | None], float]  # (kind, network) -> seconds per unit of planned work
+    s_of_kind: Mapping[str, float]  # kind of stages without planned work -> mean seconds
+    runs: tuple[str, ...]
+    device: str
+
+    def seconds(self, stage: PlannedStage, network: str) -> float:
+        """What a planned stage of a trial with this network is expected to take.
+
+        By the same stage if it was measured; else by those of its kind and network; of its kind; or by all.
+        """
+        if stage.key in self.measured_s:
+            return self.measured_s[stage.key]
+        if not stage.work:
+            return self.s_of_kind.get(stage.kind, 0.0)
+        for like in ((stage.kind, network), (stage.kind, None)):
+            if like in self.s_per_work:
+                return self.s_per_work[like] * stage.work
+        return self.s_per_work.get(("", None), 0.0) * stage.work
+
+    def kinds_not_measured(self, trials: Iterable[PlannedTrial]) -> list[str]:
+        """Kinds of stages with planned work that no run computed: for these the mean over all others stands in."""
+        kinds = {stage.kind for trial in trials for stage in trial.stages if stage.work}
+        return sorted(kind for kind in kinds if (kind, None) not in self.s_per_work)
+
+
+def durations_in(runs: Path, ranks: int) -> Durations | None:
+    """What the last runs below a folder say of trials with so many ranks; None where none of them computed a stage.
+
+    Stages count that were computed on the device that was used last, with `ranks` ranks; if there are none of these,
+    others on that device do, as if their ranks had shared the work evenly.
+    """
+    folders = sorted(runs.glob("*/tables/stages"), key=lambda folder: folder.stat().st_mtime)
+    found = {folder.parent.parent.name: _stages_of(folder.parent.parent) for folder in folders[-RUNS_READ:]}
+    names = [name for name, stages in found.items() if stages]
+    return fitted([stage for name in names for stage in found[name]], names, ranks) if names else None
+
+
+def fitted(stages: Sequence[MeasuredStage], runs: Sequence[str], ranks: int) -> Durations:
+    """Durations from measured stages, at least one, the newest last."""
+    device = stages[-1].device
+    stages = [stage for stage in stages if stage.device == device]
+    stages = [stage for stage in stages if stage.ranks == ranks] or stages
+    seconds: dict[tuple[str, str | None], float] = defaultdict(float)
+    work: dict[tuple[str, str | None], float] = defaultdict(float)
+    without_work: dict[str, list[float]] = defaultdict(list)
+    measured_s = {}
+    for stage in stages:
+        took_s = measured_s[stage.key] = stage.seconds * stage.ranks / ranks
+        if stage.work == 0:
+            without_work[stage.kind].append(took_s)
+        elif stage.work is not None:
+            for like in ((stage.kind, stage.network), (stage.kind, None), ("", None)):
+                seconds[like] += took_s
+                work[like] += stage.work
+    return Durations(
+        measured_s=measured_s,
+        s_per_work={like: seconds[like] / work[like] for like in seconds},
+        s_of_kind={kind: statistics.fmean(taken) for kind, taken in without_work.items()},
+        runs=tuple(runs),
+        device=device,
+    )
+
+
+def _stages_of(run: Path) -> list[MeasuredStage]:
+    """A sample of the stages that a run computed, each once."""
+    rows = {row["stage_key"]: row for row in _rows(run, "stages", STAGE_COLUMNS, PARTS_READ) if not row["cached"]}
+    if not rows:
+        return []
+    trials = _some_trials(run, {row["trial_id"] for row in rows.values()})
+    planned = {trial_id: _planned(trial["config_json"]) for trial_id, trial in trials.items()}
+    stages = []
+    for key, row in rows.items():
+        as_planned = planned.get(row["trial_id"], ())[row["order"] : row["order"] + 1]
+        is_known = bool(as_planned) and as_planned[0].kind == row["kind"]
+        stages.append(
+            MeasuredStage(
+                key=key,
+                kind=row["kind"],
+                network=trials[row["trial_id"]]["network"] if is_known else None,
+                work=as_planned[0].work if is_known else None,
+                seconds=row["compute_s"],
+                device=row["device"],
+                ranks=row["ranks"],
+            )
+        )
+    return stages
+
+
+def _some_trials(run: Path, trial_ids: Collection[str]) -> dict[str, dict[str, Any]]:
+    """A few of these trials for each arm, network and data set, by id."""
+    chosen: dict[str, dict[str, Any]] = {}
+    of_arm: Counter[tuple[str, ...]] = Counter()
+    for row in _rows(run, "planned", ("trial_id", "config_json", *ARM_COLUMNS)):
+        arm = tuple(row[column] for column in ARM_COLUMNS)
+        if row["trial_id"] in trial_ids and of_arm[arm] < TRIALS_READ:
+            of_arm[arm] += row["trial_id"] not in chosen
+            chosen[row["trial_id"]] = row
+    return chosen
+
+
+def _rows(run: Path, table: str, columns: Sequence[str], most_parts: int | None = None) -> Iterator[dict[str, Any]]:
+    """Rows of a table's files, merged ones and parts alike; a file that is gone or damaged has none."""
+    import pyarrow as pa  # 0.2 s
+    import pyarrow.parquet as pq
+
+    parts = sorted(path for folder in ("merged", "tables") for path in (run / folder / table).glob("*.parquet"))
+    for path in parts[:: 1 if most_parts is None else -(-len(parts) // most_parts) or 1]:
+        try:
+            yield from pq.ParquetFile(path).read(columns=list(columns)).to_pylist()
+        except (OSError, pa.ArrowInvalid):
+            continue  # cleaned away in this moment, or not whole: others say the same
+
+
+def _planned(config_json: str) -> tuple[PlannedStage, ...]:
+    """The stages of a trial of an earlier run; none if this code has no such trial, or its data are gone."""
+    try:
+        return walk(TrialConfig.model_validate(json.loads(config_json))).stages
+    except ValidationError:
+        return ()

@@ -1,0 +1,100 @@
+"""How long a plan takes on several numbers of nodes and what it uses there, by simulating its schedule."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from hpc.cluster.scaling import Limits
+from sweeps.planning.durations import Durations
+from sweeps.planning.plan import Plan, PlannedTrial
+from sweeps.scheduling.simulate import simulate, slots_of
+from sweeps.scheduling.simulated_cluster import SimulatedCluster
+from sweeps.scheduling.timed import TimedTrial, critical_path_s, joined
+
+SIMULATED_TRIALS = 5_000  # of all rows together: above, the bounds lie near each other, and a plan is to be quick
+ONE_MACHINE = SimulatedCluster(decide_every_s=0.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Capacity:
+    """What a site lends to a sweep."""
+
+    limits: Limits  # with the most workers there
+    units_per_worker: int  # GPUs of a worker, or cores where it has none
+    unit: str = "core"  # what hours are counted of: "GPU" or "core"
+    worker: str = "node"  # what a worker is called there
+    cluster: SimulatedCluster = ONE_MACHINE
+
+
+@dataclass(frozen=True, kw_only=True)
+class Forecast:
+    """What a number of workers comes to."""
+
+    workers: int
+    earliest_s: float  # when the sweep ends; both the same where it was simulated
+    latest_s: float
+    unit_hours: float  # GPU-hours or core-hours held, without what workers wait for at the end
+    limited_by: str
+
+
+def one_machine(trials_at_once: int, cores_per_trial: int) -> Capacity:
+    """This machine, on which so many trials can run at once."""
+    return Capacity(limits=slots_of(trials_at_once), units_per_worker=cores_per_trial, worker="slot")
+
+
+def timed_trials(
+    plan: Plan, durations: Durations, is_done: Callable[[PlannedTrial], bool], is_cached: Callable[[str], bool]
+) -> list[TimedTrial]:
+    """What is left of a plan, with the seconds that each stage is expected to take."""
+    left = []
+    for trial in plan.trials:
+        if is_done(trial):
+            continue
+        network = trial.config["network"]
+        stages = [
+            (f"{trial.trial_id}/{stage.key}" if plan.private_cache else stage.key, stage)
+            for stage in trial.stages
+            if plan.private_cache or not is_cached(stage.key)
+        ]
+        left.append((trial.trial_id, [(key, s.work, durations.seconds(s, network)) for key, s in stages]))
+    return joined(left, plan.resources.ranks)
+
+
+def forecasts(trials: Sequence[TimedTrial], capacity: Capacity) -> list[Forecast]:
+    """One for 1, 2, 4, ... workers up to the most there; a trial that spans workers begins at as many as it takes."""
+    counts = list(_counts(capacity.limits))
+    if len(trials) * len(counts) <= SIMULATED_TRIALS:
+        return [_simulated(trials, capacity, count) for count in counts]
+    work_s = sum({step.key: step.seconds for trial in trials for step in trial.steps}.values())
+    return [_bounded(work_s, critical_path_s(trials), capacity, count) for count in counts]
+
+
+def _counts(limits: Limits) -> Iterator[int]:
+    most = limits.workers_for(limits.max_workers * limits.slots_per_worker)
+    count = limits.workers_per_slot
+    while count < most:
+        yield count
+        count *= 2
+    yield most
+
+
+def _simulated(trials: Sequence[TimedTrial], capacity: Capacity, count: int) -> Forecast:
+    schedule = simulate(trials, replace(capacity.limits, max_workers=count), capacity.cluster)
+    return Forecast(
+        workers=count,
+        earliest_s=schedule.makespan_s,
+        latest_s=schedule.makespan_s,
+        unit_hours=schedule.worker_s / 3600 * capacity.units_per_worker,
+        limited_by=schedule.limited_by,
+    )
+
+
+def _bounded(work_s: float, path_s: float, capacity: Capacity, count: int) -> Forecast:
+    """Between the bounds of Graham (1966) for trials that wait for each other alone."""
+    slots = count // capacity.limits.workers_per_slot * capacity.limits.slots_per_worker
+    earliest_s = capacity.cluster.start_s + max(path_s, work_s / slots)
+    latest_s = capacity.cluster.start_s + path_s + work_s / slots
+    unit_hours = work_s / slots * count / 3600 * capacity.units_per_worker
+    limited_by = "critical path" if path_s > work_s / slots else "slots"
+    return Forecast(
+        workers=count, earliest_s=earliest_s, latest_s=latest_s, unit_hours=unit_hours, limited_by=limited_by
+    )

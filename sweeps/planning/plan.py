@@ -1,0 +1,270 @@
+"""Spec -> Plan: every trial with its id and its tree of stages, what they share, and what it all costs. No torch."""
+
+import gc
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from sweeps.errors import SpecError
+from sweeps.spec.expand import Expanded, Tuning, expand
+from sweeps.spec.printed_rows import Printed
+from sweeps.spec.resources import Resources
+from sweeps.spec.spec import Spec
+from sweeps.spec.user_modules import UserModule, load_modules
+from tailor.config.trial import TrialConfig
+from tailor.core.registry import nearest
+from tailor.execution.dry_run import PlannedStage, walk
+from tailor.execution.weights_check import refuse_missing
+from tailor.stages import canonical_json
+
+ONE_MACHINE_SITES = ("local", "serial")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedTrial:
+    """A trial that is to run."""
+
+    trial_id: str
+    label: str  # name of its arm in comparisons
+    config: dict[str, Any]  # of a TrialConfig, as plain JSON values, defaults included
+    stages: tuple[PlannedStage, ...]  # in the order of execution
+    tuning: Tuning | None = None  # its setting of [tuning]; None without one
+    train_images: int | None = None  # training images of the target that it uses; None: not known
+
+    @property
+    def points(self) -> tuple[PlannedStage, ...]:
+        """The stages that are operating points, in order; a trial that stops early reaches fewer."""
+        return tuple(stage for stage in self.stages if stage.point is not None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """All that a sweep is to run."""
+
+    name: str  # of the sweep and its run folder
+    trials: tuple[PlannedTrial, ...]
+    resources: Resources
+    spec_text: str  # the resolved spec as TOML
+    private_cache: bool = False  # each trial starts from an empty cache of its own: for measuring what sharing saves
+    imports: tuple[UserModule, ...] = ()
+    printed: tuple[Printed, ...] = ()  # numbers of papers, to be shown beside the measured ones
+    data_sha256: Mapping[str, str] = field(default_factory=dict)  # of the data sets, by name
+    warnings: tuple[str, ...] = ()  # what a user should know before she starts it, each once
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """What a plan asks for; work is in forward passes of one image x MACs, or in seconds where stages were measured."""
+
+    stages_asked: int  # summed over trials
+    stages_distinct: int
+    stages_cached: int  # of the distinct ones, finished already
+    points_distinct: int
+    work_without_sharing: float  # each distinct operating point computed from the start
+    work_shared: float  # each distinct stage once
+    work_left: float  # each distinct stage that is not cached
+    stored_bytes: int  # of the distinct stages, cached or not
+    new_bytes: int  # of those that are not cached
+
+    @property
+    def sharing_factor(self) -> float:
+        """How many times less work than running every operating point as a trial of its own."""
+        return self.work_without_sharing / self.work_shared if self.work_shared else 1.0
+
+
+def make_plan(spec: Spec) -> Plan:
+    """Import the user's modules, expand a spec and walk its trials.
+
+    Raises:
+        ConfigError: a trial that cannot be, or a module that cannot be imported.
+        SpecError: two trials with one id, or a spec that expands to nothing.
+    """
+    with _no_garbage_collected():
+        return _made(spec)
+
+
+@contextmanager
+def _no_garbage_collected() -> Iterator[None]:
+    """Nothing of a plan is garbage; looking for some among all that it makes took an eighth of the time."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+def _made(spec: Spec) -> Plan:
+    imports = load_modules(spec.imports)
+    trials: dict[str, PlannedTrial] = {}
+    origins: dict[str, Expanded] = {}
+    warnings: dict[str, None] = {}
+    data_sha256: dict[str, str] = {}
+    for expanded in expand(spec):
+        data_sha256[expanded.config.data.name] = expanded.config.data.sha256
+        trial = _planned(expanded.config, expanded.settings, expanded.label, expanded.tuning)
+        warnings |= dict.fromkeys(expanded.config.warnings())
+        if trial.trial_id in trials:
+            first = origins[trial.trial_id]
+            raise SpecError(
+                f"{spec.where}: two trials with one id {trial.trial_id}, because they have the same settings:\n"
+                f"  {first.origin} ({first.label})\n  {expanded.origin} ({expanded.label})\n"
+                "leave one out, or make them differ in a setting that counts"
+            )
+        trials[trial.trial_id] = trial
+        origins[trial.trial_id] = expanded
+    return Plan(
+        name=spec.name,
+        trials=tuple(trials.values()),
+        resources=spec.resources,
+        spec_text=spec.to_toml([f"code/imports/{module.file.as_posix()}" for module in imports]),
+        imports=imports,
+        printed=tuple(spec.printed),
+        data_sha256=data_sha256,
+        warnings=tuple(warnings),
+    )
+
+
+def no_sharing(plan: Plan) -> Plan:
+    """The same operating points, each as a trial of its own that is run from the start, under `<name>_no_sharing`.
+
+    An operating point that several trials of `plan` reach is run once, for the first of them: what is saved by not
+    running it again would be saved without a cache too.
+    """
+    trials: dict[str, PlannedTrial] = {}
+    seen: set[str] = set()
+    for trial in plan.trials:
+        config = TrialConfig.model_validate(trial.config)
+        for point in trial.points:
+            if point.key not in seen:
+                seen.add(point.key)
+                alone = config.model_copy(update={"last_point": point.point})
+                planned = _planned(alone, alone.model_dump(mode="json"), trial.label, trial.tuning)
+                trials[planned.trial_id] = planned
+    return replace(plan, name=f"{plan.name}_no_sharing", trials=tuple(trials.values()), private_cache=True)
+
+
+def only(plan: Plan, trial_ids: Sequence[str]) -> Plan:
+    """These trials of a plan, in its order.
+
+    Raises:
+        SpecError: the plan has no such trial; the text names the nearest one.
+    """
+    there = [trial.trial_id for trial in plan.trials]
+    for trial_id in trial_ids:
+        if trial_id not in there:
+            raise SpecError(
+                f"{plan.name} has no trial {trial_id!r}{nearest(trial_id, there)}; type --plan to see the ids of all"
+            )
+    return replace(plan, trials=tuple(trial for trial in plan.trials if trial.trial_id in trial_ids))
+
+
+def refuse_missing_weights(plan: Plan) -> None:
+    """Do nothing if all weights that the trials read are where they are looked for.
+
+    Raises:
+        ConfigError: some are not, are other files, or have a head that their method cannot go on with; the text says
+            what to type.
+    """
+    weights: dict[str, PlannedTrial] = {}
+    for trial in plan.trials:
+        config = trial.config
+        source = config.get("source", {})
+        if source.get("weights") is not None:
+            reads = [source, config.get("network"), config.get("data"), config["method"]["name"]]
+            weights.setdefault(canonical_json(reads), trial)
+    refuse_missing(TrialConfig.model_validate(trial.config) for trial in weights.values())
+
+
+def most_telling(trials: Sequence[PlannedTrial]) -> PlannedTrial:
+    """The trial with the most kinds of stages, and of those the one of least work: what a probe should run."""
+    return min(trials, key=lambda t: (-len({stage.kind for stage in t.stages}), sum(stage.work for stage in t.stages)))
+
+
+def planned_work(stage: PlannedStage, _network: str) -> float:
+    """What a stage is expected to cost before anything was measured."""
+    return stage.work
+
+
+def cost_of(
+    trials: Iterable[PlannedTrial],
+    is_cached: Callable[[str], bool],
+    work_of: Callable[[PlannedStage, str], float] = planned_work,
+) -> Cost:
+    """Count the stages of trials.
+
+    Args:
+        trials: of one plan.
+        is_cached: whether the stage with a key is finished; asked once per distinct stage.
+        work_of: what a stage of a trial with a network costs, such as the seconds that `Durations` expects; likewise.
+    """
+    distinct: dict[str, PlannedStage] = {}
+    work: dict[str, float] = {}
+    asked = 0
+    for trial in trials:
+        asked += len(trial.stages)
+        for stage in trial.stages:
+            if stage.key not in distinct:
+                distinct[stage.key] = stage
+                work[stage.key] = work_of(stage, trial.config["network"])
+    missing = [stage for stage in distinct.values() if not is_cached(stage.key)]
+    points = [stage for stage in distinct.values() if stage.point is not None]
+    return Cost(
+        stages_asked=asked,
+        stages_distinct=len(distinct),
+        stages_cached=len(distinct) - len(missing),
+        points_distinct=len(points),
+        work_without_sharing=sum(_work_from_the_start(point, distinct, work) for point in points),
+        work_shared=sum(work.values()),
+        work_left=sum(work[stage.key] for stage in missing),
+        stored_bytes=sum(stage.stored_bytes for stage in distinct.values()),
+        new_bytes=sum(stage.stored_bytes for stage in missing),
+    )
+
+
+def check_resources(spec: Spec, site: str) -> None:
+    """Raise SpecError if a trial needs more cores than this process may use, on a site that is this machine alone."""
+    if site not in ONE_MACHINE_SITES:
+        return
+    cores = usable_cores()
+    ranks, threads = spec.resources.ranks, spec.resources.threads_per_rank
+    if ranks * threads > cores:
+        advice = f"type --set resources.ranks={max(1, cores // threads)}"
+        if threads > cores:
+            advice = "type --set resources.ranks=1 --set resources.threads_per_rank=1"
+        raise SpecError(
+            f"{spec.where} [resources] ranks = {ranks} with threads_per_rank = {threads}: a trial needs "
+            f"{ranks * threads} cores, this machine lends {cores}; {advice}, or choose a site with more"
+        )
+
+
+def usable_cores() -> int:
+    """Cores that this process may use: those of the job's allocation, not all that the machine has."""
+    return len(os.sched_getaffinity(0))
+
+
+def _planned(config: TrialConfig, settings: dict[str, Any], label: str, tuning: Tuning | None) -> PlannedTrial:
+    walked = walk(config)
+    return PlannedTrial(
+        trial_id=walked.trial_id,
+        label=label,
+        config=settings,
+        stages=walked.stages,
+        tuning=tuning,
+        train_images=config.train_images,
+    )
+
+
+def _work_from_the_start(point: PlannedStage, stages: dict[str, PlannedStage], work: dict[str, float]) -> float:
+    """Work of a stage and of all that it is made from, each counted once."""
+    needed: set[str] = set()
+    waiting = [point.key]
+    while waiting:
+        key = waiting.pop()
+        if key not in needed:
+            needed.add(key)
+            waiting.extend(stages[key].parents)
+    return sum(work[key] for key in needed)

@@ -1,0 +1,108 @@
+"""Where a run comes from: the command, the machine, the packages' versions (none is imported) and the code."""
+
+import hashlib
+import importlib.metadata
+import os
+import platform
+import shlex
+import socket
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGES = ("hpc", "results", "sweeps", "tailor", "transtailor")
+CODE_SUFFIXES = (".py", ".toml", ".j2", ".css", ".js", ".json")
+# What a run was asked to do and where it ran is written down by itself; a new spec or site is no change of the code.
+NOT_CODE = (Path("sweeps/specs"), Path("hpc/sites"))
+
+
+def sources(root: Path = ROOT) -> dict[Path, bytes]:
+    """Path relative to `root` -> content of every source file of the four packages, in a fixed order."""
+    found = (
+        path.relative_to(root)
+        for package in PACKAGES
+        for path in (root / package).rglob("*")
+        if path.suffix in CODE_SUFFIXES and path.is_file()
+    )
+    return {path: (root / path).read_bytes() for path in sorted(found)}
+
+
+def code_digest(files: dict[Path, bytes]) -> str:
+    """SHA-256 over the names and contents of `sources`, specs and sites left out; 64 hexadecimal digits."""
+    digest = hashlib.sha256()
+    for path, content in files.items():
+        if path.suffix != ".toml" or path.parent not in NOT_CODE:
+            digest.update(f"{path.as_posix()}\0{len(content)}\0".encode())
+            digest.update(content)
+    return digest.hexdigest()
+
+
+def provenance(files: dict[Path, bytes]) -> dict[str, Any]:
+    """What is true of this launch, as JSON values; `files` are the sources that run."""
+    return {
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": shlex.join([Path(sys.executable).name, *sys.argv]),
+        "argv": list(sys.argv),
+        "folder": str(Path.cwd()),
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "cores": len(os.sched_getaffinity(0)),
+        "cpu": _cpu(),
+        "memory_bytes": os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
+        "gpus": _gpus(),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": _packages(),
+        "git": _git(),
+        "code_digest": code_digest(files),
+    }
+
+
+def _cpu() -> str | None:
+    """The processor's name, where Linux says it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return None
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), None)
+
+
+def _gpus() -> list[str]:
+    """Name, memory and driver of each GPU of this machine; empty without any."""
+    words = ["nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return []
+    return done.stdout.splitlines() if done.returncode == 0 else []
+
+
+def _packages() -> dict[str, str]:
+    """Name -> version of all that is installed, read from its metadata."""
+    versions = {dist.metadata["Name"]: dist.version for dist in importlib.metadata.distributions()}
+    return dict(sorted(versions.items(), key=lambda item: str(item[0]).lower()))
+
+
+def _git() -> dict[str, Any] | None:
+    """Commit of the checkout that the code is and whether it was changed; None without git or a checkout.
+
+    An installed copy inside somebody else's checkout (an environment in its folder) is none of that checkout's commits.
+    """
+    top = _git_output("rev-parse", "--show-toplevel")
+    commit = _git_output("rev-parse", "HEAD")
+    changes = _git_output("status", "--porcelain", "--", *PACKAGES)
+    if top is None or commit is None or changes is None or Path(top).resolve() != ROOT:
+        return None
+    return {"commit": commit, "dirty": bool(changes), "changes": changes.splitlines()}
+
+
+def _git_output(*arguments: str) -> str | None:
+    command = ["git", "--no-optional-locks", "-C", str(ROOT), *arguments]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None  # git is optional: the digest and the copy of the code say what ran
+    return done.stdout.strip() if done.returncode == 0 else None

@@ -1,0 +1,185 @@
+"""Launching a run that is there already: what is different, and whether one may go on with it."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from results.text.settings import leaves
+from sweeps.errors import RunFolderError
+from sweeps.planning.plan import Plan, PlannedTrial
+from sweeps.run.planned_rows import tuning_of
+from sweeps.run.provenance import code_digest, provenance, sources
+from sweeps.run.run_folder import (
+    Record,
+    RunFolder,
+    add_launch,
+    add_trials,
+    check_is_run,
+    create_run,
+    open_run,
+    save_code,
+    save_imports,
+)
+from sweeps.run.run_lock import RunLock
+from sweeps.spec.resources import Resources
+
+SHOWN = 8  # lines of a difference; the rest is counted
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """How the trials of a plan differ from those that a run was made with."""
+
+    added: tuple[PlannedTrial, ...]
+    removed: tuple[str, ...]  # ids
+    relabelled: tuple[str, ...]  # ids of trials that are in both under different labels
+
+    @property
+    def is_extension(self) -> bool:
+        """Whether all old trials are still there, under their labels."""
+        return not self.removed and not self.relabelled
+
+    def __bool__(self) -> bool:
+        return bool(self.added or self.removed or self.relabelled)
+
+
+def difference(record: Record, plan: Plan) -> Difference:
+    """Compare the trials that a run has with those that a plan wants; resources do not count."""
+    wanted = {trial.trial_id: trial for trial in plan.trials}
+    added = tuple(trial for trial_id, trial in wanted.items() if trial_id not in record.trials)
+    removed = tuple(trial_id for trial_id in record.trials if trial_id not in wanted)
+    relabelled = tuple(
+        trial_id
+        for trial_id, old in record.trials.items()
+        if trial_id in wanted and wanted[trial_id].label != old["label"]
+    )
+    return Difference(added=added, removed=removed, relabelled=relabelled)
+
+
+def described(changed: Difference, record: Record, plan: Plan) -> list[str]:
+    """A difference for people: how many trials, then one line per setting, at most `SHOWN` of these."""
+    counts = (len(changed.added), len(changed.removed), len(changed.relabelled))
+    old_settings = [{**old["config"], "label": old["label"]} for old in record.trials.values()]
+    new_settings = [{**trial.config, "label": trial.label} for trial in plan.trials]
+    lines = list(_changes(old_settings, new_settings))
+    if not lines:
+        lines = ["the same values of all settings, but in other combinations or with another version of the methods"]
+    more = [f"... and {len(lines) - SHOWN} more settings"] if len(lines) > SHOWN else []
+    return ["{} trials added, {} removed, {} renamed".format(*counts), *lines[:SHOWN], *more]
+
+
+def start(plan: Plan, runs: Path, *, extend: bool, update_code: bool) -> tuple[RunFolder, RunLock, str]:
+    """Make the run, or go on with it: its folder, its lock (held) and what was done, in words.
+
+    Args:
+        plan: what is to run.
+        runs: the folder of all runs.
+        extend: add trials to a run that has all others already.
+        update_code: go on with code that is not the code the run was made with.
+
+    Raises:
+        RunFolderError: the run may not be gone on with; the text shows the difference and names the option.
+        OSError: the file system refuses.
+    """
+    run = RunFolder(runs / plan.name)
+    files = sources()
+    launch = provenance(files)
+    if not run.path.exists():
+        try:
+            return run, create_run(plan, runs, launch, files), "created"
+        except FileExistsError:
+            pass  # another launch made it at this moment: go on with that one
+    check_is_run(run)  # before the lock, which would put a file into a folder that is none
+    lock = RunLock(run.lock)
+    try:
+        record = open_run(run)
+        check_may_go_on(run, record, plan, launch["code_digest"], extend=extend, update_code=update_code)
+        what = _go_on(run, record, plan, launch, files)
+    except BaseException:
+        lock.release()
+        raise
+    return run, lock, what
+
+
+def check_may_go_on(
+    run: RunFolder, record: Record, plan: Plan, digest: str, *, extend: bool, update_code: bool
+) -> None:
+    """Raise RunFolderError, with the difference and what to type, unless `plan` may go on in `run`."""
+    if record.private_cache != plan.private_cache:
+        kinds = {True: "without sharing", False: "with sharing"}
+        raise RunFolderError(
+            f"{run.path} is a run {kinds[record.private_cache]}, this launch is one {kinds[plan.private_cache]}; "
+            "type another --name"
+        )
+    changed = difference(record, plan)
+    if changed and not (extend and changed.is_extension):
+        shown = "\n".join(f"  {line}" for line in described(changed, record, plan))
+        advice = (
+            "type --extend to add them to this run, or --name NAME for a new one"
+            if changed.is_extension
+            else "type --name NAME for a new run (finished stages are shared by way of the cache)"
+        )
+        also = "; --extend is not enough, because old trials are gone or renamed" if extend else ""
+        raise RunFolderError(f"{run.path} is a run of another spec:\n{shown}\n{advice}{also}")
+    if digest != record.code_digest and not update_code:
+        raise RunFolderError(
+            f"{run.path} was made with other code (digest {record.code_digest[:12]}, now {digest[:12]}; "
+            f"to compare: diff -r {run.code_of(record.code_digest)} <this code>); "
+            "type --update-code to go on with the new code, or --name NAME for a new run"
+        )
+
+
+def this_code_digest() -> str:
+    """The digest of the code as it is on disk."""
+    return code_digest(sources())
+
+
+def _go_on(run: RunFolder, record: Record, plan: Plan, launch: Mapping[str, Any], files: Mapping[Path, bytes]) -> str:
+    digest = launch["code_digest"]
+    added = difference(record, plan).added
+    what = [f"extended by {len(added)} trials" if added else "resumed"]
+    if digest != record.code_digest:
+        what.append(f"with new code {digest[:12]}")
+    if plan.resources.model_dump() != {**Resources().model_dump(), **record.resources}:  # older records lack newer ones
+        what.append("with other resources")
+    save_code(run, digest, files)
+    save_imports(run, plan)
+    if changed := [*added, *_tuned_otherwise(record, plan)]:
+        add_trials(run, plan, changed, digest)
+    add_launch(run, record, ", ".join(what), launch)
+    return ", ".join(what)
+
+
+def _tuned_otherwise(record: Record, plan: Plan) -> list[PlannedTrial]:
+    """Old trials with another place among the settings of [tuning] than they had; they are the same trials still."""
+    return [
+        trial
+        for trial in plan.trials
+        if (old := record.trials.get(trial.trial_id)) is not None
+        and any(old[name] != value for name, value in tuning_of(trial).items())
+    ]
+
+
+def _changes(old: list[dict[str, Any]], new: list[dict[str, Any]]) -> Iterator[str]:
+    """One line for each setting whose values, over all trials, are not the same as before."""
+    before, after = _values(old), _values(new)
+    for key in dict.fromkeys([*before, *after]):
+        if before.get(key) != after.get(key):
+            yield f"{key}: {_listed(before.get(key))} -> {_listed(after.get(key))}"
+
+
+def _values(trials: list[dict[str, Any]]) -> dict[str, dict[str, None]]:
+    values: dict[str, dict[str, None]] = {}
+    for trial in trials:
+        for key, value in leaves(trial):
+            values.setdefault(key, {})[json.dumps(value)] = None
+    return {key: dict.fromkeys(sorted(found)) for key, found in values.items()}
+
+
+def _listed(values: Mapping[str, None] | None) -> str:
+    if not values:
+        return "(none)"
+    texts = list(values)
+    return ", ".join(texts[:SHOWN]) + (f", ... ({len(texts)} values)" if len(texts) > SHOWN else "")

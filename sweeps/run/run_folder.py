@@ -1,0 +1,398 @@
+"""The folder of a run: every file name in it, how it is made (whole or not at all) and how it is read again.
+
+runs/<sweep>/spec.toml            the spec with `extends` and `--set` worked in
+             plan.json            trial id -> label and configuration; what a relaunch is compared with
+             provenance.json      command, machine, packages, commit; one entry per launch
+             code/<digest>/       the sources that ran, one copy for each digest in the rows
+             code/imports/        the user's own modules that ran, <first 8 digits of the SHA-256>/<name>.py
+             tables/<table>/      the rows
+             trials/<id>/         what a trial needs while it runs
+             launch.lock          held by the launching process
+             cluster/             on SLURM: where its jobs meet
+             report.html
+"""
+
+import json
+import os
+import re
+import shutil
+import socket
+import uuid
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from results.store.durable import sync_folder, write_durably
+from sweeps.errors import RunFolderError
+from sweeps.planning.plan import Plan, PlannedTrial
+from sweeps.run.planned_rows import tuning_of, write_planned
+from sweeps.run.run_lock import RunLock, holder_of
+
+FORMAT = 2  # 2 added imports and tuning; of plan.json and provenance.json
+_TEMPORARY = re.compile(r"\.[^@]+@(?P<host>[^@]+)@(?P<pid>\d+)@[0-9a-f]{8}\.creating")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The file names of one run; making one reads and writes nothing."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        """The sweep's name."""
+        return self.path.name
+
+    @property
+    def spec(self) -> Path:
+        """The resolved spec."""
+        return self.path / "spec.toml"
+
+    @property
+    def plan(self) -> Path:
+        """The trials that the run is of."""
+        return self.path / "plan.json"
+
+    @property
+    def provenance(self) -> Path:
+        """Where the run comes from."""
+        return self.path / "provenance.json"
+
+    @property
+    def code(self) -> Path:
+        """Copies of the sources, one folder per digest."""
+        return self.path / "code"
+
+    @property
+    def imports(self) -> Path:
+        """Copies of the user's own modules."""
+        return self.code / "imports"
+
+    @property
+    def tables(self) -> Path:
+        """One folder per table."""
+        return self.path / "tables"
+
+    @property
+    def trials(self) -> Path:
+        """One folder per trial."""
+        return self.path / "trials"
+
+    @property
+    def lock(self) -> Path:
+        """The launcher's lock."""
+        return self.path / "launch.lock"
+
+    @property
+    def report(self) -> Path:
+        """The report."""
+        return self.path / "report.html"
+
+    def trial(self, trial_id: str) -> Path:
+        """The folder of one trial; made by whoever writes there first."""
+        return self.trials / trial_id
+
+    def log(self, trial_id: str) -> Path:
+        """What a trial says while it runs: one JSON object per line, in the order of its attempts."""
+        return self.trial(trial_id) / "log.jsonl"
+
+    def holder(self, trial_id: str) -> Path:
+        """Says who may write rows of a trial: the last one to whom it was given."""
+        return self.trial(trial_id) / "holder"
+
+    @property
+    def cluster(self) -> Path:
+        """Where the jobs of a run on SLURM meet (0700)."""
+        return self.path / "cluster"
+
+    def code_of(self, digest: str) -> Path:
+        """The copy of the sources with a digest, as rows name it in `code_digest`."""
+        return self.code / digest[:12]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """What plan.json and provenance.json of a run say."""
+
+    name: str
+    trials: Mapping[str, Mapping[str, Any]]  # id -> {"label", "config", "tuning_json", "tuning_order"}
+    imports: tuple[Path, ...]  # the user's modules, as paths below the folder of imports
+    resources: Mapping[str, Any]
+    private_cache: bool
+    code_digest: str  # of the code that may go on with the run
+    provenance: Mapping[str, Any]
+
+
+def create_run(plan: Plan, runs: Path, launch: Mapping[str, Any], sources: Mapping[Path, bytes]) -> RunLock:
+    """Make `runs/<name>` and return its lock, held.
+
+    Args:
+        plan: what is to run.
+        runs: the folder of all runs; made where it is not there.
+        launch: `provenance.provenance()` of this launch.
+        sources: relative path -> content of the code.
+
+    Raises:
+        FileExistsError: the run is there already (somebody was first); open that one.
+        OSError: the file system refuses; nothing is left behind.
+
+    Writes:
+        all files of a new run under a temporary name beside it, fsynced and then renamed: no reader sees half of it.
+    """
+    runs.mkdir(parents=True, exist_ok=True)
+    remove_abandoned(runs)
+    name = f".{plan.name}@{socket.gethostname()}@{os.getpid()}@{uuid.uuid4().hex[:8]}.creating"
+    temporary = RunFolder(runs / name)
+    final = runs / plan.name
+    temporary.path.mkdir()
+    try:
+        lock = RunLock(temporary.lock)  # held from the start, so that nobody else can go on with it first
+        try:
+            _fill(temporary, plan, launch, sources)
+            _rename_to_new(temporary.path, final)
+        except BaseException:
+            lock.release()
+            raise
+    except BaseException:
+        if temporary.path.exists():  # else it has its name already, and is a whole run
+            shutil.rmtree(temporary.path)
+        raise
+    return lock
+
+
+def check_is_run(run: RunFolder) -> None:
+    """Do nothing if a folder has all files of a run, whatever stands in them; reads none.
+
+    Raises:
+        RunFolderError: it has not; the text says what to do.
+    """
+    if not run.path.is_dir():
+        if run.path.exists():
+            raise RunFolderError(f"{run.path} is a file, not the folder of a run; move it away, or type another --name")
+        raise RunFolderError(f"there is no run {run.path}; type the folder of a run, such as runs/demo")
+    if not run.plan.exists():
+        raise RunFolderError(
+            f"{run.path} is there but is not a whole run: it has no {run.plan.name}; "
+            "move it away, or type another --name"
+        )
+    missing = [path.name for path in (run.spec, run.provenance, run.tables / "planned") if not path.exists()]
+    if missing:
+        raise _damaged(run, f"it has no {' and no '.join(missing)}")
+
+
+def open_run(run: RunFolder) -> Record:
+    """What an existing run was made of; reads only.
+
+    Raises:
+        RunFolderError: the folder is no run, or damaged; the text says what to do.
+    """
+    check_is_run(run)
+    plan, provenance = _read_json(run, run.plan), _read_json(run, run.provenance)
+    try:
+        record = Record(
+            name=plan["name"],
+            trials={str(key): _known_trial(value) for key, value in plan["trials"].items()},
+            imports=tuple(Path(name) for name in plan.get("imports", [])),
+            resources=dict(plan["resources"]),
+            private_cache=plan["private_cache"],
+            code_digest=provenance["code_digest"],
+            provenance={**provenance, "history": list(provenance["history"]), "created": dict(provenance["created"])},
+        )
+        str(record.provenance["created"]["packages"]), str(record.provenance["history"][-1]["command"])
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise _damaged(run, f"{run.plan.name} or {run.provenance.name} lacks an entry: {error!r}") from None
+    _check_planned_parts(run)
+    return record
+
+
+def add_trials(run: RunFolder, plan: Plan, trials: Iterable[PlannedTrial], code_digest: str) -> None:
+    """Extend a run by trials of `plan`, which holds the old ones too; the caller holds the lock.
+
+    Writes:
+        the rows first, then spec.toml, then plan.json, each at once; cut off in between, the same call completes it.
+    """
+    write_planned(run.tables, plan, trials, code_digest)
+    write_text(run.spec, plan.spec_text)
+    write_text(run.plan, _plan_text(plan))
+
+
+def add_launch(run: RunFolder, record: Record, what: str, launch: Mapping[str, Any]) -> None:
+    """Write a launch into the run's provenance; the caller holds the lock.
+
+    Args:
+        run: the run.
+        record: what `open_run` said.
+        what: happened: "resumed", "extended by 18 trials", ...
+        launch: `provenance.provenance()` of this launch; its code digest is the run's from now on.
+    """
+    history = [*record.provenance["history"], _entry(what, launch, record.provenance["created"])]
+    provenance = {**record.provenance, "code_digest": launch["code_digest"], "history": history}
+    write_text(run.provenance, _json_text(provenance))
+
+
+def save_code(run: RunFolder, digest: str, sources: Mapping[Path, bytes]) -> None:
+    """Keep a copy of the sources under their digest, unless it is there."""
+    _save_tree(run.code_of(digest), sources)
+
+
+def save_imports(run: RunFolder, plan: Plan) -> None:
+    """Keep copies of the user's modules, for the ranks to import, unless they are there."""
+    for module in plan.imports:
+        run.imports.mkdir(exist_ok=True)
+        _save_tree(run.imports / module.file.parent, {Path(module.file.name): module.content})
+
+
+def _save_tree(final: Path, files: Mapping[Path, bytes]) -> None:
+    """Write a folder of files under another name, fsynced and then renamed, unless it is there."""
+    if final.exists():
+        return
+    temporary = final.with_name(f".{final.name}.{uuid.uuid4().hex[:8]}")
+    for path, content in files.items():
+        (temporary / path).parent.mkdir(parents=True, exist_ok=True)
+        _write_synced(temporary / path, content)
+    for folder in [*(path for path in temporary.rglob("*") if path.is_dir()), temporary]:
+        sync_folder(folder)
+    temporary.rename(final)
+    sync_folder(final.parent)
+
+
+def remove_abandoned(runs: Path) -> None:
+    """Remove what a creation on this host by this user left behind when it was killed; leave all else alone."""
+    for path in runs.glob(".*.creating"):
+        match = _TEMPORARY.fullmatch(path.name)
+        if not match or match["host"] != socket.gethostname() or not _is_mine(path):
+            continue
+        # The lock tells where the process id alone would not: containers can share a host name and not their ids.
+        if not _is_alive(int(match["pid"])) and holder_of(RunFolder(path).lock) is None:
+            shutil.rmtree(path, ignore_errors=True)  # another launch may be removing it at this moment
+
+
+def _is_mine(path: Path) -> bool:
+    """Whether it is this user's; one that another launch has just given its name, or removed, is not."""
+    try:
+        return path.stat().st_uid == os.getuid()
+    except FileNotFoundError:
+        return False
+
+
+def write_text(path: Path, text: str) -> None:
+    """Put `text` into a file; a reader, and a loss of power, see the old content or the new one, never half."""
+    write_durably(path, lambda stream: stream.write(text.encode()))
+
+
+def log_line(at: datetime, level: str, text: str) -> str:
+    """A line of a trial's log, without its end."""
+    return json.dumps({"at": at.isoformat(), "level": level, "text": text})
+
+
+def _fill(run: RunFolder, plan: Plan, launch: Mapping[str, Any], sources: Mapping[Path, bytes]) -> None:
+    digest = launch["code_digest"]
+    run.code.mkdir()
+    run.trials.mkdir()
+    save_code(run, digest, sources)
+    save_imports(run, plan)
+    write_planned(run.tables, plan, plan.trials, digest)
+    write_text(run.spec, plan.spec_text)
+    history = [_entry(f"created with {len(plan.trials)} trials", launch, launch)]
+    provenance = {"format": FORMAT, "name": plan.name, "code_digest": digest, "created": launch, "history": history}
+    write_text(run.provenance, _json_text(provenance))
+    write_text(run.plan, _plan_text(plan))
+
+
+def _entry(what: str, launch: Mapping[str, Any], first: Mapping[str, Any]) -> dict[str, Any]:
+    """A launch for the history: its facts, but of the packages only those that differ from the first launch's."""
+    before, now = first["packages"], launch["packages"]
+    differ = {name: now.get(name) for name in sorted({*before, *now}) if before.get(name) != now.get(name)}
+    return {
+        "what": what,
+        **{key: value for key, value in launch.items() if key != "packages"},
+        "other_packages": differ,
+    }
+
+
+def _plan_text(plan: Plan) -> str:
+    trials = {
+        trial.trial_id: {"label": trial.label, "config": trial.config} | tuning_of(trial) for trial in plan.trials
+    }
+    return _json_text(
+        {
+            "format": FORMAT,
+            "name": plan.name,
+            "resources": plan.resources.model_dump(),
+            "private_cache": plan.private_cache,
+            "imports": [module.file.as_posix() for module in plan.imports],
+            "data_sha256": dict(plan.data_sha256),
+            "trials": trials,
+        }
+    )
+
+
+def _known_trial(value: Mapping[str, Any]) -> dict[str, Any]:
+    tuning = {"tuning_json": value.get("tuning_json"), "tuning_order": value.get("tuning_order")}  # None in format 1
+    return {"label": value["label"], "config": value["config"]} | tuning
+
+
+def _read_json(run: RunFolder, path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise _damaged(run, f"{path.name} cannot be read: {error}") from None
+    if not isinstance(content, dict) or not isinstance(content.get("format"), int):
+        raise _damaged(run, f"{path.name} has no format number")
+    if content["format"] > FORMAT:
+        raise RunFolderError(
+            f"{run.path} was made by a newer version of this program ({path.name} has format {content['format']}, "
+            f"known is {FORMAT}); update the program, or type another --name"
+        )
+    return content
+
+
+def _check_planned_parts(run: RunFolder) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    for part in (run.tables / "planned").glob("[!.]*.parquet"):
+        try:
+            pq.read_metadata(part)
+        except (pa.ArrowException, OSError) as error:
+            raise _damaged(run, f"{part.relative_to(run.path)} cannot be read: {error}") from None
+
+
+def _damaged(run: RunFolder, why: str) -> RunFolderError:
+    return RunFolderError(
+        f"{run.path} is damaged: {why}; put that file back from a copy, or move the folder away and launch again "
+        "(finished stages stay in the cache)"
+    )
+
+
+def _rename_to_new(temporary: Path, final: Path) -> None:
+    if final.exists():  # a rename would replace an empty folder without a word
+        raise FileExistsError(f"{final} is there already")
+    try:
+        temporary.rename(final)
+    except OSError as error:
+        if final.exists():
+            raise FileExistsError(f"{final} is there already") from error
+        raise
+    sync_folder(final.parent)
+
+
+def _write_synced(path: Path, content: bytes) -> None:
+    with path.open("xb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def _json_text(content: Mapping[str, Any]) -> str:
+    return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except OSError as error:
+        return not isinstance(error, ProcessLookupError)  # of somebody else's it says that it may not be asked
+    return True

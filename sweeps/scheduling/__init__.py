@@ -1,0 +1,1 @@
+"""Which trial next, and the same on a simulated clock."""

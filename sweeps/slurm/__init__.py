@@ -1,0 +1,1 @@
+"""A run on SLURM: its jobs and the commands that they start."""

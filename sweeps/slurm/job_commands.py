@@ -1,0 +1,28 @@
+"""The words that jobs of a run begin with: its own copy of the code, whatever happens to the checkout meanwhile."""
+
+import sys
+from pathlib import Path
+
+# SLURM's warning may come before Python has begun to listen, and would end the process.
+_DEAF_UNTIL_IT_LISTENS = 'trap "" USR1 USR2; exec "$@"'
+# When the controller's process is killed (and not ended), SLURM would end the job: it is to be queued again.
+_AGAIN_IF_KILLED = (
+    """trap "" USR1 USR2; "$@"; code=$?; [ $code -le 128 ] || scontrol requeue "$SLURM_JOB_ID"; exit $code"""
+)
+
+
+def worker_command(code: Path) -> tuple[str, ...]:
+    """What starts a worker, before the cluster's folder and its generation."""
+    return ("bash", "-c", _DEAF_UNTIL_IT_LISTENS, "worker", *_python(code), "-m", "hpc.cluster.worker")
+
+
+def controller_command(code: Path, cluster: Path, run: Path) -> tuple[str, ...]:
+    """What starts a controller: the head, and beside it the driver of the run."""
+    driver = [*_python(code), "-m", "sweeps.commands.controller", str(run)]
+    head = [*_python(code), "-m", "hpc.cluster.head", str(cluster), "--", *driver]
+    return ("bash", "-c", _AGAIN_IF_KILLED, "controller", *head)
+
+
+def _python(code: Path) -> tuple[str, ...]:
+    # Folders of PYTHONPATH come before installed packages, editable ones included; -P leaves the working folder out.
+    return ("env", f"PYTHONPATH={code}", sys.executable, "-P", "-u")

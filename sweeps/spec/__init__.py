@@ -1,0 +1,1 @@
+"""A sweep as its author writes it, and the trials that it expands to."""

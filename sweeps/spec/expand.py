@@ -1,0 +1,244 @@
+"""Spec -> trials: every variant crossed with its axes, less the exclusions."""
+
+import itertools
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from results.text.settings import leaves
+from sweeps.errors import SpecError
+from sweeps.spec.spec import Spec, Variant, merged, overlap, put
+from sweeps.spec.toml_text import toml_value
+from tailor.config.parsing import parse_trial
+from tailor.config.trial import TrialConfig
+from tailor.core.errors import ConfigError
+from tailor.core.registry import nearest
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tuning:
+    """One setting of a spec's [tuning]."""
+
+    order: int  # its place among them, from 0
+    values: dict[str, Any]  # dotted key -> value
+
+
+@dataclass(frozen=True, kw_only=True)
+class Expanded:
+    """A trial and where in the spec it comes from."""
+
+    label: str
+    config: TrialConfig
+    settings: dict[str, Any]  # the configuration as plain JSON values, defaults included
+    origin: str
+    tuning: Tuning | None  # None without [tuning]
+
+
+def expand(spec: Spec) -> list[Expanded]:
+    """All trials of a spec, variants outermost, the last axis innermost, and inside it the settings of [tuning].
+
+    Raises:
+        ConfigError: a trial that cannot be (unknown key, impossible value).
+        SpecError: no trial at all, an exclusion that matches nothing or takes some settings of [tuning] alone, a
+            `--set` that reaches no trial.
+    """
+    exclusions = [_Exclusion(pattern, number) for number, pattern in enumerate(spec.exclude, start=1)]
+    trials = []
+    kept: Counter[str] = Counter()
+    seen: list[dict[str, Any]] = []
+    written: list[dict[str, Any]] = []
+    for number, variant in enumerate(spec.variants or [Variant()], start=1):
+        for crossed in _crossed(spec, variant, number if spec.variants else None):
+            # As written first: an impossible combination is a reason to exclude it.
+            is_excluded = _any_matches(exclusions, crossed.raw, variant.label)
+            try:
+                trial = _parsed(spec, crossed, variant.label)
+            except ConfigError:
+                if is_excluded:
+                    continue
+                raise
+            seen.append(trial.settings | {"label": trial.label})
+            if not _any_matches(exclusions, trial.settings, trial.label) and not is_excluded:
+                trials.append(trial)
+                written.append(crossed.raw)
+                kept[crossed.untuned] += 1
+    for exclusion in exclusions:
+        exclusion.check_used(spec.where, seen)
+    if not trials:
+        raise SpecError(f"{spec.where} [[exclude]]: every trial is excluded, so nothing is left to run; take one out")
+    _check_equal_tuning(spec, kept)
+    _check_reached(spec, written)
+    return trials
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Crossed:
+    """One combination of the axes."""
+
+    raw: dict[str, Any]  # the settings as written
+    untuned: str  # where it comes from, without its setting of [tuning]
+    tuning: Tuning | None
+
+    @property
+    def origin(self) -> str:
+        """Where in the spec it comes from."""
+        return self.untuned if self.tuning is None else f"{self.untuned} tuned with {_listed(self.tuning.values)}"
+
+
+def _crossed(spec: Spec, variant: Variant, number: int | None) -> Iterator[_Crossed]:
+    """Each combination of the axes and the settings of [tuning]."""
+    name = f"[[variants]] {number}" + (f" ({variant.label!r})" if variant.label else "")
+    origin = "[trial]" if number is None else name
+    _check_axes_apart(spec, variant, f"{spec.where} {origin}")
+    base = merged(spec.trial, variant.settings)
+    settings: list[Tuning | None] = [*_settings_of_tuning(spec)] or [None]
+    for point in _product({**spec.axes, **variant.axes}):
+        untuned = f"{origin} at {_listed(point)}" if point else origin
+        for tuning in settings:
+            over: dict[str, Any] = {}
+            for key, value in (point | (tuning.values if tuning else {})).items():
+                put(over, key.split("."), value)
+            yield _Crossed(raw=merged(base, over), untuned=untuned, tuning=tuning)
+
+
+def _product(axes: Mapping[str, list[Any]]) -> Iterator[dict[str, Any]]:
+    """Each combination of the axes' values, the last axis innermost."""
+    for values in itertools.product(*axes.values()):
+        yield dict(zip(axes, values, strict=True))
+
+
+def _settings_of_tuning(spec: Spec) -> list[Tuning]:
+    """The settings of [tuning] in order; none without it."""
+    if not spec.tuning:
+        return []
+    return [Tuning(order=order, values=values) for order, values in enumerate(_product(spec.tuning))]
+
+
+def _listed(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key} = {toml_value(value)}" for key, value in values.items())
+
+
+def _check_equal_tuning(spec: Spec, kept: Mapping[str, int]) -> None:
+    """Raise SpecError where exclusions left some of the settings of [tuning]; `kept` counts them by origin."""
+    wanted = len(_settings_of_tuning(spec))
+    for untuned, count in kept.items():
+        if wanted and count < wanted:
+            raise SpecError(
+                f"{spec.where} [[exclude]]: leaves {count} of the {wanted} settings of [tuning] to {untuned}; every "
+                "arm needs all of them, so exclude it whole or not at all"
+            )
+
+
+def _check_axes_apart(spec: Spec, variant: Variant, where: str) -> None:
+    """No setting is set in two places, of which one would silently be without effect."""
+    common = dict.fromkeys(spec.axes, "[axes]") | dict.fromkeys(spec.tuning, "[tuning]")
+    for key in variant.axes:
+        rival = next((other for other in common if overlap(key, other)), None)
+        if rival:
+            raise SpecError(f"{where} axes {key}: {common[rival]} {rival} sets it too; leave one out")
+    for key in spec.tuning:
+        if _value_at(variant.settings, key) is not _ABSENT:
+            raise SpecError(
+                f"{where} {key}: [tuning] sets it, for all arms alike; leave it out here, or make it an axis"
+            )
+    for key in [*spec.axes, *variant.axes]:
+        if _value_at(variant.settings, key) is not _ABSENT:
+            raise SpecError(f"{where} {key}: is an axis too, so what the variant gives has no effect; leave one out")
+
+
+def _parsed(spec: Spec, crossed: _Crossed, label: str | None) -> Expanded:
+    where = f"{spec.where} {crossed.origin}"
+    if spec.assignments:
+        where += " with " + " ".join(f"--set {assignment}" for assignment in spec.assignments)
+    config = parse_trial(crossed.raw, where)
+    return Expanded(
+        label=label or config.method.label(),
+        config=config,
+        settings=config.model_dump(mode="json"),
+        origin=crossed.origin,
+        tuning=crossed.tuning,
+    )
+
+
+class _Exclusion:
+    """A partial trial; counts whether it was of any use."""
+
+    def __init__(self, pattern: dict[str, Any], number: int) -> None:
+        self.pattern = pattern
+        self.number = number
+        self.used = False
+
+    def matches(self, settings: Mapping[str, Any]) -> bool:
+        found = _matches(self.pattern, settings)
+        self.used |= found
+        return found
+
+    def check_used(self, where: str, trials: list[dict[str, Any]]) -> None:
+        """Raise SpecError, with the nearest name, if no trial was excluded by this."""
+        if self.used:
+            return
+        where = f"{where} [[exclude]] {self.number}"
+        for key, wanted in leaves(self.pattern):
+            values = {toml_value(value) for trial in trials if (value := _value_at(trial, key)) not in (_ABSENT, None)}
+            if not values:
+                known = {name for trial in trials for name, _ in leaves(trial)}
+                raise SpecError(f"{where}: no trial has a setting {key!r}{nearest(key, sorted(known))}")
+            if not any(_matches(wanted, _value_at(trial, key)) for trial in trials):
+                raise SpecError(
+                    f"{where} {key}: matches no trial; given {toml_value(wanted)}"
+                    f"{nearest(toml_value(wanted), sorted(values))}"
+                )
+        raise SpecError(f"{where}: matches no trial, though each of its settings alone does; correct it or take it out")
+
+
+def _any_matches(exclusions: list[_Exclusion], settings: Mapping[str, Any], label: str | None) -> bool:
+    named = settings if label is None else {**settings, "label": label}
+    return any([exclusion.matches(named) for exclusion in exclusions])  # a list: each one counts its uses
+
+
+def _matches(pattern: Any, value: Any) -> bool:
+    """Whether `value` has all that `pattern` asks for; a list in the pattern stands for any of its values."""
+    if isinstance(pattern, Mapping):
+        return isinstance(value, Mapping) and all(
+            key in value and _matches(inner, value[key]) for key, inner in pattern.items()
+        )
+    if isinstance(pattern, list) and not isinstance(value, list):
+        return any(_matches(choice, value) for choice in pattern)
+    return type(pattern) is type(value) and pattern == value or _both_numbers(pattern, value) and pattern == value
+
+
+def _both_numbers(*values: Any) -> bool:
+    return all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
+
+
+_ABSENT = object()
+
+
+def _value_at(table: Any, dotted: str) -> Any:
+    for key in dotted.split("."):
+        if not isinstance(table, Mapping) or key not in table:
+            return _ABSENT
+        table = table[key]
+    return table
+
+
+def _check_reached(spec: Spec, written: list[dict[str, Any]]) -> None:
+    """Raise SpecError for a `--set trial.` that axes or variants override everywhere.
+
+    `written` are the trials' settings as they stand in the spec: what is read from them may look otherwise (a relative
+    path becomes an absolute one).
+    """
+    for assignment in spec.assignments:
+        key = assignment.partition("=")[0].strip()
+        setting = key.removeprefix("trial.")
+        wanted = _value_at(spec.trial, setting)
+        if setting == key or isinstance(wanted, Mapping):
+            continue
+        if not any(_matches(wanted, _value_at(raw, setting)) for raw in written):
+            axis = setting in spec.axes
+            advice = f"type --set axes.{setting}=[{toml_value(wanted)}]" if axis else "change the spec's [[variants]]"
+            raise SpecError(
+                f"--set {assignment}: has no effect, because {'[axes]' if axis else 'every variant'} of {spec.where} "
+                f"sets {setting} itself; {advice}"
+            )

@@ -1,0 +1,128 @@
+"""The numbers that papers print, as data beside a spec: its [[printed]] tables, and the rows of the table `printed`.
+
+[[printed]]                             # what some printed numbers have in common ...
+paper = "TransTailor (AAAI 2021)"
+place = "Table 1"
+network = "resnet101"
+label = "transtailor"                   # the arm of this spec that the numbers stand beside
+method = "transtailor"
+points = [                              # ... and where they differ; any key may stand in either
+    { dataset = "cub_200", asked_removed_macs_fraction = 0.3, value = 0.807 },
+]
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from sweeps.errors import SpecError
+from tailor.core.registry import nearest
+
+POINTS = "points"
+
+
+class Printed(BaseModel):
+    """One number as a paper prints it; the fields are the columns of the table `printed`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    paper: str = Field(min_length=1)
+    place: str = Field(min_length=1)
+    """Where in the paper: "Table 1"."""
+    label: str = Field(min_length=1)
+    method: str | None = Field(default=None, min_length=1)
+    """Name of the method here; None where there is none."""
+    network: str = Field(min_length=1)
+    dataset: str = Field(min_length=1)
+    asked_removed_macs_fraction: float | None = Field(default=None, ge=0.0, lt=1.0)
+    """None where the paper does not say."""
+    metric: Literal["accuracy", "r_squared"] = "accuracy"
+    value: float = Field(le=1.0, allow_inf_nan=False)
+    """Accuracy as a fraction, or R squared."""
+    note: str | None = Field(default=None, min_length=1)
+
+    @field_validator("asked_removed_macs_fraction", "value", mode="before")
+    @classmethod
+    def _whole_numbers_are_numbers(cls, value: Any) -> Any:
+        return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+    @model_validator(mode="after")
+    def _accuracy_is_a_fraction(self) -> "Printed":
+        if self.metric == "accuracy" and self.value < 0.0:
+            raise ValueError(f"an accuracy is a fraction from 0 to 1, given {self.value!r}")
+        return self
+
+    @property
+    def key(self) -> tuple[str | float | None, ...]:
+        """What tells a printed number apart from all others."""
+        return (self.paper, self.place, self.label, self.network, self.dataset, self.asked_removed_macs_fraction)
+
+
+_KEYS = (*Printed.model_fields, POINTS)
+
+
+def parse_printed(tables: Sequence[Mapping[str, Any]], where: str) -> list[Printed]:
+    """The numbers in a spec's [[printed]] tables, in order.
+
+    Args:
+        tables: as TOML gives them.
+        where: the spec's file, for messages.
+
+    Raises:
+        SpecError: an unknown or missing key, a value of the wrong type or out of its range, a number that stands twice.
+    """
+    found: dict[tuple[str | float | None, ...], str] = {}
+    rows = []
+    for number, table in enumerate(tables, start=1):
+        for place, raw in _points(table, f"{where} [[printed]] {number}"):
+            row = _row(raw, place)
+            if row.key in found:
+                raise SpecError(f"{place}: {found[row.key]} is of the same arm and budget; leave one of them out")
+            found[row.key] = place
+            rows.append(row)
+    return rows
+
+
+def write_printed(tables: Path, printed: Sequence[Printed], code_digest: str) -> None:
+    """Write a row for each printed number; the last row of a key counts, so writing again does no harm.
+
+    Writes:
+        one part of the table `printed`; nothing where there are no numbers.
+    """
+    from results.store.writer import Writer  # pyarrow takes 0.2 s: not for `--plan` and `--help`
+
+    Writer(tables).write("printed", [row.model_dump() | {"code_digest": code_digest} for row in printed])
+
+
+def _points(table: Mapping[str, Any], where: str) -> list[tuple[str, dict[str, Any]]]:
+    """Where it stands and its settings, for each number of a [[printed]] table."""
+    common = {key: value for key, value in table.items() if key != POINTS}
+    if POINTS not in table:
+        return [(where, common)]
+    points = table[POINTS]
+    if not isinstance(points, list) or not points or not all(isinstance(point, Mapping) for point in points):
+        raise SpecError(
+            f"{where} {POINTS}: given {points!r}; type a list of tables, as in "
+            'points = [{ dataset = "cub_200", value = 0.8 }]'
+        )
+    numbered = [(f"{where} {POINTS} {number}", point) for number, point in enumerate(points, start=1)]
+    for place, point in numbered:
+        if both := [key for key in point if key in common]:
+            raise SpecError(f"{place} {both[0]}: stands in the table, too; leave one out")
+    return [(place, common | dict(point)) for place, point in numbered]
+
+
+def _row(raw: Mapping[str, Any], where: str) -> Printed:
+    for key in raw:
+        if key not in Printed.model_fields:
+            raise SpecError(f"{where}: no such key: {key!r}{nearest(key, list(_KEYS))}")
+    try:
+        return Printed(**raw)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "missing":
+            raise SpecError(f"{where}: {key} is missing; every printed number has one") from None
+        problem = first["msg"].removeprefix("Value error, ").lower()
+        raise SpecError(f"{where} {key or 'value'}: given {raw.get(key or 'value')!r}; {problem}") from None

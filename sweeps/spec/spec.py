@@ -1,0 +1,378 @@
+"""A sweep as its author writes it: TOML -> Spec, with `extends` and `--set`. What it expands to is in expand.py.
+
+name = "paper"                          # the run folder: runs/paper
+extends = "demo.toml"                   # optional: start from that spec, relative to this one
+imports = ["my_method.py"]              # optional: modules of one's own, relative to this spec
+[trial]                                 # the base trial; what is left out has tailor's defaults
+network = "digits_vgg"
+[axes]                                  # each value of each axis with each value of all others
+seed = [0, 1, 2]
+optimisation.epochs = [10, 20]
+[tuning]                                # crossed like axes, with every variant; the report takes the best by validation
+optimisation.learning_rate = [0.0005, 0.005]
+[[variants]]                            # settings merged on the base; without variants the base alone
+label = "prune l1"                   # optional: the name of the arm in comparisons
+method = { name = "prune", criterion = "l1" }
+axes.method.removed_macs_fraction = [0.2, 0.4]      # axes of this variant alone
+[[exclude]]                             # trials that have all of these settings are left out
+network = "digits_vgg"
+label = "prune l1"
+[resources]                             # for each trial; part of no id
+ranks = 2
+[[printed]]                             # optional: numbers that a paper prints, see printed_rows.py
+paper = "..."
+"""
+
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from sweeps.errors import SpecError
+from sweeps.spec.printed_rows import Printed, parse_printed
+from sweeps.spec.resources import Resources
+from sweeps.spec.toml_text import to_toml, toml_value
+from tailor.config.trial import TrialConfig
+from tailor.core.registry import nearest
+
+SPECS = Path(__file__).resolve().parents[1] / "specs"
+EMBEDDED_SPEC = SPECS / "demo.toml"
+_RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_TRIAL_KEYS = tuple(TrialConfig.model_fields)
+_SPEC_KEYS = ("name", "extends", "imports", "trial", "axes", "tuning", "variants", "exclude", "resources", "printed")
+_STRICT = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Variant(BaseModel):
+    """Settings that are merged on the base trial, with axes of their own."""
+
+    model_config = _STRICT
+    label: str | None = Field(default=None, min_length=1)
+    """Name of the arm in comparisons; None: the method's name (and criterion)."""
+    axes: dict[str, list[Any]] = {}
+    """Crossed with the common axes, for this variant alone; keys are dotted."""
+    settings: dict[str, Any] = {}
+    """A partial trial, as nested tables."""
+
+
+class Spec(BaseModel):
+    """A sweep before it is expanded, with `extends` and `--set` worked in."""
+
+    model_config = _STRICT
+    name: str
+    """Of the sweep and its run folder."""
+    trial: dict[str, Any] = {}
+    """The base trial, partial, as nested tables."""
+    axes: dict[str, list[Any]] = {}
+    """Dotted key -> the values to cross."""
+    tuning: dict[str, list[Any]] = {}
+    """The same, for values that are only there to be chosen among: each arm has as many settings as any other."""
+    variants: list[Variant] = []
+    exclude: list[dict[str, Any]] = []
+    """Partial trials (and `label`); a list stands for any of its values."""
+    resources: Resources = Resources()
+    imports: list[str] = []
+    """Absolute paths of the user's own modules."""
+    printed: list[Printed] = []
+    """Numbers of papers that the report shows beside the measured ones; they change no trial."""
+    where: str = Field(default="", exclude=True)
+    """The file, for messages."""
+    assignments: list[str] = Field(default=[], exclude=True)
+    """The `--set`s as typed, for messages."""
+
+    def to_toml(self, imports: Sequence[str] | None = None) -> str:
+        """The spec as TOML text, complete in itself; `load_spec` reads it back as an equal spec.
+
+        `imports` are the paths to write in the place of the spec's own.
+        """
+        document: dict[str, Any] = {"name": self.name, "imports": self.imports if imports is None else list(imports)}
+        # Axes keep their dotted keys, in quotes: as nested tables they would change their order.
+        document |= {"trial": self.trial, "axes": self.axes, "tuning": self.tuning}
+        document["variants"] = [
+            ({} if variant.label is None else {"label": variant.label})
+            | ({"axes": variant.axes} if variant.axes else {})
+            | variant.settings
+            for variant in self.variants
+        ]
+        document["exclude"] = self.exclude
+        document["resources"] = self.resources.model_dump()
+        document["printed"] = [row.model_dump(exclude_none=True) for row in self.printed]
+        return to_toml({key: value for key, value in document.items() if value})
+
+
+def load_spec(
+    path: Path, assignments: Sequence[str] = (), name: str | None = None, imports: Sequence[Path] = ()
+) -> Spec:
+    """Read a spec file.
+
+    Args:
+        path: a TOML file.
+        assignments: `key=value` each, as typed behind `--set`; they are worked in last.
+        name: takes the place of the spec's name.
+        imports: modules of the user's own, beside those that the spec names; nothing is imported here.
+
+    Raises:
+        SpecError: no such file, not TOML, an unknown key, a value of the wrong type; the text says what to type.
+    """
+    where = path.name
+    document = _read_document(path, ())
+    document["imports"] += [
+        str(module.resolve()) for module in imports if str(module.resolve()) not in document["imports"]
+    ]
+    for assignment in assignments:
+        _assign(document, assignment)
+    if name is not None:
+        document["name"] = name
+    _check_keys(document, where)
+    variants = [_variant(raw, f"{where} [[variants]] {number}") for number, raw in _tables(document, "variants", where)]
+    exclude = [raw for _, raw in _tables(document, "exclude", where)]
+    for number, raw in enumerate(exclude, start=1):
+        _check_trial_keys(raw, ("label",), f"{where} [[exclude]] {number}")
+    _check_trial_keys(_table(document, "trial", where), (), f"{where} [trial]")
+    _check_axes(document["axes"], f"{where} [axes]")
+    _check_axes(document["tuning"], f"{where} [tuning]")
+    _check_tuning_apart(document["axes"], document["tuning"], where)
+    document |= {"variants": variants, "exclude": exclude}
+    document["printed"] = parse_printed([raw for _, raw in _tables(document, "printed", where)], where)
+    try:
+        spec = Spec(**document, where=where, assignments=[*assignments])
+    except ValidationError as error:
+        raise SpecError(_explained(error, where)) from None
+    check_name(spec.name, f"{where} name")
+    return spec
+
+
+def check_name(name: str, where: str) -> None:
+    """Raise SpecError unless `name` can name a run folder on any file system."""
+    if not _RUN_NAME.fullmatch(name):
+        raise SpecError(
+            f"{where}: {name!r} cannot name a run folder; type a name of letters, digits, '.', '_' and '-' "
+            "that begins with a letter or a digit, of at most 100 characters"
+        )
+
+
+def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """`base` with the settings of `over`: tables are merged key by key, all else is replaced.
+
+    A table that gives another `name` than the base's table (a method, a data set) replaces it, because the settings
+    of one method mean nothing to another.
+    """
+    result = dict(base)
+    for key, value in over.items():
+        old = result.get(key)
+        if isinstance(value, Mapping) and isinstance(old, Mapping) and not _renames(old, value):
+            result[key] = merged(old, value)
+        else:
+            result[key] = value
+    return result
+
+
+def _renames(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    return "name" in new and "name" in old and new["name"] != old["name"]
+
+
+def _read_document(path: Path, extended_by: tuple[Path, ...]) -> dict[str, Any]:
+    path = path.resolve()
+    if path in extended_by:
+        raise SpecError(f"{path.name}: extends itself, by way of {', '.join(other.name for other in extended_by)}")
+    document = _read_toml(path)
+    for table in ("axes", "tuning"):
+        document[table] = _flat_axes(document.get(table, {}), f"{path.name} [{table}]")
+    document["imports"] = _absolute(document.get("imports", []), path)
+    if "extends" not in document:
+        return document
+    base_name = document.pop("extends")
+    if not isinstance(base_name, str):
+        raise SpecError(
+            f'{path.name} extends: given {base_name!r}; type the path of a spec, as in extends = "demo.toml"'
+        )
+    if "name" not in document:
+        raise SpecError(f'{path.name}: has no name of its own; type name = "{path.stem}" (its run folder) at the top')
+    base = _read_document(path.parent / base_name, (*extended_by, path))
+    tables = {table: base[table] | document[table] for table in ("axes", "tuning")}
+    return merged(base, document) | tables | {"imports": list(dict.fromkeys(base["imports"] + document["imports"]))}
+
+
+def _absolute(imports: Any, spec: Path) -> list[str]:
+    """The paths of modules that a spec names, which are relative to it."""
+    if not isinstance(imports, list) or not all(isinstance(name, str) for name in imports):
+        raise SpecError(f'{spec.name} imports: given {imports!r}; type a list, as in imports = ["my_method.py"]')
+    return [str((spec.parent / name).resolve()) for name in imports]
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        names = {str(other.name): other for other in [*path.parent.glob("*.toml"), *SPECS.glob("*.toml")]}
+        close = nearest(path.name, names) if names else ""
+        raise SpecError(f"no such spec: {path}{close}; type the path of a TOML file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise SpecError(f"{path}: cannot be read as a spec: {error}") from None
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise SpecError(f"{path.name}: is not valid TOML: {error}") from None
+    _check_plain(document, path.name)
+    return document
+
+
+def _check_plain(value: Any, where: str) -> None:
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            _check_plain(inner, f"{where} {key}")
+    elif isinstance(value, list):
+        for inner in value:
+            _check_plain(inner, where)
+    elif not isinstance(value, str | int | float | bool):
+        raise SpecError(f"{where}: {value} is a date or time; a spec has none: put it in quotes")
+
+
+def _flat_axes(table: Any, where: str, prefix: str = "") -> dict[str, Any]:
+    """Dotted key -> what stands there, whether it was written dotted, quoted or as nested tables."""
+    if not isinstance(table, Mapping):
+        raise SpecError(f"{where}: given {table!r}; type a table of lists, as in seed = [0, 1, 2]")
+    flat: dict[str, Any] = {}
+    for key, value in table.items():
+        if isinstance(value, Mapping):
+            flat |= _flat_axes(value, where, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def _check_axes(axes: Mapping[str, Any], where: str, typed: str = "{key} = {values}") -> None:
+    """Raise SpecError for an axis that is no axis; `typed` is how one would type it there."""
+    for key, values in axes.items():
+        _check_trial_keys({key.partition(".")[0]: None}, (), where)
+        if not isinstance(values, list):
+            advice = typed.format(key=key, values=f"[{toml_value(values)}]")
+            raise SpecError(f"{where} {key}: given {values!r}; an axis is a list: type {advice}")
+        if not values:
+            raise SpecError(f"{where} {key}: the list is empty, so no trial is left; give it values or leave it out")
+        texts = [toml_value(value) for value in values]
+        twice = next((text for text in texts if texts.count(text) > 1), None)
+        if twice is not None:
+            raise SpecError(f"{where} {key}: the value {twice} stands there twice; leave one out")
+        above = next((other for other in axes if key.startswith(f"{other}.")), None)
+        if above is not None:
+            raise SpecError(f"{where} {key}: {above} is an axis too and both would set {key}; leave one out")
+
+
+def _check_tuning_apart(axes: Mapping[str, Any], tuning: Mapping[str, Any], where: str) -> None:
+    """Raise SpecError where an axis and a tuned setting would set the same."""
+    for key in tuning:
+        rival = next((axis for axis in axes if overlap(axis, key)), None)
+        if rival is not None:
+            raise SpecError(f"{where} [tuning] {key}: [axes] {rival} sets it too; leave one out")
+
+
+def overlap(one: str, other: str) -> bool:
+    """Whether of two dotted keys one is the other, or the table that it stands in."""
+    return f"{one}.".startswith(f"{other}.") or f"{other}.".startswith(f"{one}.")
+
+
+def put(table: dict[str, Any], path: Sequence[str], value: Any) -> None:
+    """Set the value at `path` of nested tables, making the tables that are missing (changes `table`).
+
+    Raises:
+        KeyError: something on the way is there and is no table.
+    """
+    for key in path[:-1]:
+        table = table.setdefault(key, {})
+        if not isinstance(table, dict):
+            raise KeyError(key)
+    table[path[-1]] = value
+
+
+def _variant(raw: Mapping[str, Any], where: str) -> Variant:
+    _check_trial_keys(raw, ("label", "axes"), where)
+    axes = _flat_axes(raw.get("axes", {}), f"{where} axes")
+    _check_axes(axes, f"{where} axes")
+    settings = {key: value for key, value in raw.items() if key not in ("label", "axes")}
+    try:
+        return Variant(label=raw.get("label"), axes=axes, settings=settings)
+    except ValidationError as error:
+        raise SpecError(_explained(error, where)) from None
+
+
+def _table(document: Mapping[str, Any], key: str, where: str) -> Mapping[str, Any]:
+    table = document.get(key, {})
+    if not isinstance(table, Mapping):
+        raise SpecError(f"{where} {key}: given {table!r}; type a table, beginning with a line [{key}]")
+    return table
+
+
+def _tables(document: Mapping[str, Any], key: str, where: str) -> list[tuple[int, Mapping[str, Any]]]:
+    tables = document.get(key, [])
+    if not isinstance(tables, list) or not all(isinstance(table, Mapping) for table in tables):
+        raise SpecError(f"{where} {key}: given {tables!r}; type each one as a table, beginning with a line [[{key}]]")
+    return list(enumerate(tables, start=1))
+
+
+def _check_keys(document: Mapping[str, Any], where: str) -> None:
+    for key, value in document.items():
+        if key not in _SPEC_KEYS:
+            hint = "; it is a setting of the trial: write it under [trial]" if key in _TRIAL_KEYS else ""
+            raise SpecError(f"{where}: no such key: {key!r} (given {value!r}){nearest(key, list(_SPEC_KEYS))}{hint}")
+    if "name" not in document:
+        raise SpecError(f'{where}: has no name; type name = "..." (the run folder) as its first line')
+
+
+def _check_trial_keys(table: Mapping[str, Any], others: tuple[str, ...], where: str) -> None:
+    valid = [*_TRIAL_KEYS, *others]
+    for key in table:
+        if key not in valid:
+            raise SpecError(f"{where}: no such key: {key!r}{nearest(key, valid)}")
+
+
+def _assign(document: dict[str, Any], assignment: str) -> None:
+    """Work one `--set` into the document."""
+    where = f"--set {assignment}"
+    dotted, equals, text = assignment.partition("=")
+    path = dotted.strip().split(".")
+    if not equals or not all(path):
+        raise SpecError(f"{where}: is not key=value; type for example --set trial.seed=3 or --set axes.seed=[0,1]")
+    value = _literal(text.strip())
+    tables = ("trial", "axes", "tuning", "resources")
+    if path[0] not in tables or len(path) < 2:
+        hint = f"; did you mean --set trial.{assignment}?" if path[0] in _TRIAL_KEYS else nearest(path[0], list(tables))
+        raise SpecError(
+            f"{where}: {dotted!r} cannot be set; type a key that begins with trial., axes., tuning. or resources.{hint}"
+        )
+    if path[0] in ("axes", "tuning"):
+        document[path[0]][".".join(path[1:])] = value
+        _check_axes(document[path[0]], where, f"--set {path[0]}.{{key}}={{values}}")
+        return
+    over: dict[str, Any] = {}
+    put(over, path, value)
+    if path[0] == "trial":
+        _check_trial_keys(over["trial"], (), where)
+    document.update(merged({key: _table(document, key, where) for key in (path[0],)}, over))
+
+
+def _literal(text: str) -> Any:
+    """A TOML value where the text is one, else the text itself: `3`, `[0, 1]` and `true`, but also `l1`."""
+    try:
+        parsed = tomllib.loads(f"value = {text}")
+        _check_plain(parsed, "")
+    except (tomllib.TOMLDecodeError, SpecError):
+        return text
+    return parsed["value"] if len(parsed) == 1 else text
+
+
+def _explained(error: ValidationError, where: str) -> str:
+    """The first thing that is wrong, with its key and the value given."""
+    first = error.errors()[0]
+    path = [str(part) for part in first["loc"]]
+    table = f"{where} [{path[0]}]" if len(path) > 1 else where
+    if first["type"] == "extra_forbidden":  # of the resources: all other keys are checked before
+        valid = list(Resources.model_fields)
+        return f"{table}: no such key: {path[-1]!r} (given {first['input']!r}){nearest(path[-1], valid)}"
+    said = first["msg"].removeprefix("Value error, ")
+    if isinstance(first["input"], Mapping):  # what its values say together is wrong
+        return f"{where} [{'.'.join(path)}]: {said}"
+    return f"{table} {path[-1]}: given {first['input']!r}; {said[0].lower()}{said[1:]}"

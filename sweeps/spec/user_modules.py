@@ -1,0 +1,40 @@
+"""The user's own modules of a sweep: imported here for the plan, and copied into the run folder for the ranks."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from sweeps.errors import SpecError
+from tailor.execution.plugins import load
+
+
+@dataclass(frozen=True, kw_only=True)
+class UserModule:
+    """A module as it was when it was imported; later edits of its file do not matter to the run."""
+
+    stem: str  # of its file's name
+    sha256: str
+    content: bytes
+
+    @property
+    def file(self) -> Path:
+        """Where its copy stands, below the run's folder of imports; another content has another path."""
+        return Path(self.sha256[:8]) / f"{self.stem}.py"
+
+
+def load_modules(paths: Sequence[str]) -> tuple[UserModule, ...]:
+    """Import these files, in their order.
+
+    Raises:
+        ConfigError: one of them cannot be imported, or registers a name that is taken.
+        SpecError: one of them was changed in this moment.
+    """
+    modules = []
+    for path in map(Path, paths):
+        sha256 = load(path)
+        content = path.read_bytes()
+        if hashlib.sha256(content).hexdigest() != sha256:
+            raise SpecError(f"{path} was changed while it was imported; launch again")
+        modules.append(UserModule(stem=path.stem, sha256=sha256, content=content))
+    return tuple(modules)

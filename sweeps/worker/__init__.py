@@ -1,0 +1,1 @@
+"""A trial on its ranks: events in, rows out."""

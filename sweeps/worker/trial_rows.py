@@ -1,0 +1,154 @@
+"""The rows of one trial: what its stages found, as the store's tables want it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tailor.config.trial import TrialConfig
+from tailor.execution.runner import Result, StageEvent
+from tailor.stage_execution.base import Tensors, part
+from tailor.stages import BACKWARD_WORK, FitHead, OperatingPoint
+
+Row = dict[str, Any]
+
+
+class TrialRows:
+    """Collects rows from a trial's events until they are taken to be written."""
+
+    def __init__(self, task: dict[str, Any], config: TrialConfig) -> None:
+        self._task = task
+        self._trial = {"trial_id": task["trial_id"], "code_digest": task["code_digest"]}
+        self._arm = {
+            "sweep": task["sweep"],
+            "label": task["label"],
+            "method": config.method.name,
+            "network": config.network,
+            "dataset": config.data.name,
+            "train_images": config.train_images,
+            "seed": config.seed,
+        }
+        self._protocol = config.protocol
+        self._passed: dict[str, Passed] = {}
+        self._rows = _empty()
+
+    def add(self, event: StageEvent) -> None:
+        """Collect the rows of a finished stage; the stages that it is made from come before it."""
+        self._passed[event.result.key] = passed(event.result)
+        self._rows["stages"].append(self._stage(event))
+        self._rows["epochs"] += self._epochs(event.result)
+        if event.point is not None:
+            point = self._trial | {"point": event.point}
+            self._rows["layers"] += [point | {"order": n} | row for n, row in enumerate(event.result.info["layers"])]
+            self._rows["operating_points"].append(point | self._operating_point(event.result))
+            tensors = event.result.read_tensors()
+            self._rows["kept_filters"] += [
+                point | {"layer": layer, "filters": kept.tolist()} for layer, kept in part("kept", tensors).items()
+            ]
+            table = "estimates" if event.result.info["metric"] == "r_squared" else "predictions"
+            self._rows[table] += [point | row for row in _predicted(tensors, table)]
+
+    def take(self) -> dict[str, list[Row]]:
+        """The rows collected since the last call, by table."""
+        taken, self._rows = self._rows, _empty()
+        return taken
+
+    def _stage(self, event: StageEvent) -> Row:
+        result, made_by = event.result, event.result.description["made_by"]
+        return self._trial | {
+            "stage_key": result.key,
+            "kind": result.stage.kind,
+            "kind_version": result.stage.version,
+            "order": event.order,
+            "parents": list(result.stage.parents),
+            "cached": result.cached,
+            "compute_s": float(made_by["compute_s"]),
+            "device": made_by["device"],
+            "ranks": made_by["ranks"],
+            "torch_version": made_by["torch_version"],
+            "stored_bytes": result.tensors_bytes,
+        }
+
+    def _epochs(self, result: Result) -> list[Row]:
+        stage = self._trial | {"stage_key": result.key, "kind": result.stage.kind}
+        return [stage | epoch for epoch in result.info.get("epochs", [])]
+
+    def _operating_point(self, result: Result) -> Row:
+        info, stage = result.info, result.stage
+        assert isinstance(stage, OperatingPoint)
+        epochs, macs = trained(result.key, self._passed)
+        return self._arm | {
+            "stage_key": result.key,
+            "model_key": stage.parents[0],
+            "protocol": self._protocol,
+            "asked_removed_macs_fraction": stage.asked_removed_macs_fraction,
+            "removed_macs_fraction": 1.0 - info["macs"] / info["original_macs"],
+            "macs": info["macs"],
+            "original_macs": info["original_macs"],
+            "params": info["params"],
+            "trained_epochs": epochs,
+            "trained_macs": macs,
+            "metric": info["metric"],
+            "validation_score": info["validation_score"],
+            "deciding_score": info["deciding_score"],
+            "validation_loss": info["validation_loss"],
+            "validation_images": info["validation_images"],
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Passed:
+    """What a stage of the trial adds to the training behind the models that are made from it."""
+
+    parents: tuple[str, ...]
+    epochs: int  # on the target
+    macs: float  # of these epochs
+
+
+def passed(result: Result) -> Passed:
+    """What a finished stage adds: nothing, unless it trained on the target.
+
+    A training stage's info has its epochs and the MACs of one image forward. Backward counts as two forward passes;
+    fitting a head on frozen features has none. A stage that trains on the target names its task; source training
+    names none.
+    """
+    epochs = result.info.get("epochs", []) if getattr(result.stage, "task", None) is not None else []
+    passes = 1.0 if isinstance(result.stage, FitHead) else 1.0 + BACKWARD_WORK
+    images = sum(epoch["images"] for epoch in epochs)
+    return Passed(
+        parents=result.stage.parents, epochs=len(epochs), macs=images * passes * result.info["macs"] if epochs else 0.0
+    )
+
+
+def trained(key: str, stages: Mapping[str, Passed]) -> tuple[int, float]:
+    """Epochs and MACs of all training on the target behind a stage, each of its ancestors counted once."""
+    ancestors, waiting = {key}, [key]
+    while waiting:
+        for parent in stages[waiting.pop()].parents:
+            if parent not in ancestors:
+                ancestors.add(parent)
+                waiting.append(parent)
+    return sum(stages[stage].epochs for stage in ancestors), sum(stages[stage].macs for stage in sorted(ancestors))
+
+
+def _empty() -> dict[str, list[Row]]:
+    return {
+        "stages": [], "epochs": [], "layers": [], "kept_filters": [], "operating_points": [], "predictions": [],
+        "estimates": []
+    }  # fmt: skip
+
+
+_COLUMNS = {
+    "predictions": {"image_id": "image_id", "label": "label", "prediction": "prediction", "probability": "probability"},
+    "estimates": {"sample_id": "image_id", "target": "label", "estimate": "prediction"},
+}
+"""Table -> its columns -> the tensors of an operating point that fill them."""
+
+
+def _predicted(tensors: Tensors, table: str) -> list[Row]:
+    """The rows of what a model said of each image of the validation and test splits."""
+    columns = _COLUMNS[table]
+    rows: list[Row] = []
+    for split in ("validation", "test"):
+        values = [tensors[f"{split}/{name}"].tolist() for name in columns.values()]
+        rows += [{"split": split} | dict(zip(columns, row, strict=True)) for row in zip(*values, strict=True)]
+    return rows

@@ -1,0 +1,98 @@
+"""Data sets by name: those of the catalog, and prepared image folders below a root. Without torch."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from tailor.catalogue import manifest
+from tailor.core.errors import ConfigError
+from tailor.core.plugin_digests import digest_of
+from tailor.core.registry import Registry, nearest
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataInfo:
+    """A data set by name, with a source task and a target task."""
+
+    description: str
+    loader: str | Callable[..., Any]  # a function or "module:function"; -> {"source": Samples, "target": Samples}
+    sha256: str | None  # of the arrays that the loader must return; None: a user's, known by her module
+    input_shape: tuple[int, ...]  # of one image, (channels, height, width), or of one row of numbers
+    source_classes: int  # 0: no source task; 1: real values, for which a network has one output
+    target_classes: int
+    source_images: int
+    target_images: int
+    test_images: int  # of the target, fixed by the split seed and independent of `train_images`
+
+
+DATASETS: Registry[DataInfo] = Registry("data set")
+
+DATASETS.add(
+    "digits",
+    DataInfo(
+        description="scikit-learn's 1,797 scanned digits of 8 x 8 pixels: source task 0-4, target task 5-9.",
+        loader="tailor.data.digits:load",
+        sha256="a7156e1d7f88ade7fbf97f2bca0ef1bc8b7d39b3f5562385c2b83da9e2333679",
+        input_shape=(1, 8, 8),
+        source_classes=5,
+        target_classes=5,
+        source_images=901,
+        target_images=896,
+        test_images=348,
+    ),
+)
+DATASETS.add(
+    "friedman1",
+    DataInfo(
+        description="Friedman #1, regression on ten numbers: the target is the function, the source a relative of it.",
+        loader="tailor.data.friedman:load",
+        sha256="47c21eeddefd9d340d0e9f2c8435aa126cdcab06216df75955cc9c7c3389291a",
+        input_shape=(10,),
+        source_classes=1,
+        target_classes=1,
+        source_images=2000,
+        target_images=1400,
+        test_images=600,
+    ),
+)
+
+
+def info(name: str, root: str | None = None) -> DataInfo:
+    """What is known of a data set before its samples are read.
+
+    Args:
+        name: of the catalog, or of a data set that `python -m tailor data prepare` wrote below `root`.
+        root: the folder of prepared data sets; None looks into the catalog alone.
+
+    A user's data set whose samples have no pinned digest is known by that of the module that brought it.
+
+    Raises:
+        ConfigError: there is no such data set; the text says how to prepare one.
+    """
+    if root is not None:
+        return _prepared(name, root)
+    if name not in DATASETS:
+        raise ConfigError(
+            f"no such data set: {name!r}{nearest(name, DATASETS)}; a folder of images is prepared with: "
+            "python -m tailor data prepare NAME --from FOLDER --to ROOT, and used with data.root"
+        )
+    found = DATASETS[name]
+    return found if found.sha256 is not None else replace(found, sha256=digest_of(DATASETS, name))
+
+
+@lru_cache(maxsize=16)
+def _prepared(name: str, root: str) -> DataInfo:
+    found = manifest.read(Path(root), name)
+    return DataInfo(
+        description=f"prepared images in {found.name}",
+        loader="tailor.data.prepared:load",
+        sha256=found.digest,
+        input_shape=found.input_shape,
+        source_classes=found.source_classes,
+        target_classes=found.target_classes,
+        source_images=found.source_images,
+        target_images=found.target_images,
+        test_images=found.test_images,
+    )

@@ -1,0 +1,197 @@
+"""What is known of a prepared data set before its pixels are touched: its manifest. Planning reads it.
+
+ROOT/NAME/manifest.json      this
+ROOT/NAME/images.csv         every image: id, task, split, class, name, SHA-256 of the file it came from
+ROOT/NAME/<task>.images.npy  uint8 (N, 3, H, W); <task> is source or target
+ROOT/NAME/<task>.labels.npy  int64 (N,); <task>.ids.npy int64 (N,); target.is_test.npy bool (N,)
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tailor.core.errors import ConfigError
+from tailor.core.registry import nearest
+
+FORMAT_VERSION = 2
+UNSEALED_VERSION = 1  # had no digest of the manifest itself; still read, what its numbers say is compared on loading
+MANIFEST_FILE, IMAGES_FILE = "manifest.json", "images.csv"
+SOURCE, TARGET = "source", "target"
+COLUMNS = {SOURCE: ("images", "labels", "ids"), TARGET: ("images", "labels", "ids", "is_test")}
+ARRAY_FILES = tuple(f"{task}.{column}.npy" for task, columns in COLUMNS.items() for column in columns)
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredFile:
+    """A file of a prepared data set as it was written."""
+
+    sha256: str
+    size_bytes: int
+    shape: tuple[int, ...]  # of its array; () for a file that holds none
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """A prepared data set."""
+
+    name: str
+    digest: str  # SHA-256 over all arrays, so over everything that training reads
+    input_shape: tuple[int, int, int]  # channels, height, width
+    source_class_names: tuple[str, ...]  # a label is a place in this
+    target_class_names: tuple[str, ...]
+    source_images: int
+    target_images: int
+    test_images: int  # of the target's
+    files: dict[str, StoredFile]
+    is_sealed: bool = True  # whether the manifest vouches for itself; those of version 1 do not
+
+    @property
+    def source_classes(self) -> int:
+        """How many classes the source task has; 0 where there is no source task."""
+        return len(self.source_class_names)
+
+    @property
+    def target_classes(self) -> int:
+        """How many classes the target task has."""
+        return len(self.target_class_names)
+
+
+def read(root: Path, name: str) -> Manifest:
+    """The manifest of data set `name` below `root`, as it was written, its files there and as long as they were.
+
+    Their content is verified by `python -m tailor data check`, not here.
+
+    Raises:
+        ConfigError: no such data set, a manifest that is none or was changed, or a file that is missing or of another
+            length.
+    """
+    folder = folder_of(root, name)
+    path = folder / MANIFEST_FILE
+    try:
+        manifest = _parse(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError as error:
+        prepared = sorted(found.parent.name for found in root.glob(f"*/{MANIFEST_FILE}"))
+        hint = nearest(name, prepared) if prepared else ""
+        raise ConfigError(
+            f"no data set {name!r} is prepared in {root}{hint}; "
+            f"type: python -m tailor data prepare {name} --from FOLDER_OR_ARCHIVE --to {root}"
+        ) from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f"{path} is not a manifest: {error!r}; {remedy(folder)}") from error
+    if manifest.name != name:
+        raise ConfigError(
+            f"{path} is of data set {manifest.name!r}, found under {name!r}: give the folder its name back"
+        )
+    for file, stored in manifest.files.items():
+        _check_length(folder, file, stored)
+    return manifest
+
+
+def folder_of(root: Path, name: str) -> Path:
+    """The folder of a data set, whether it is there or not.
+
+    Raises:
+        ConfigError: `name` cannot be a folder's name.
+    """
+    if not _NAME.fullmatch(name):
+        raise ConfigError(
+            f"a data set cannot be called {name!r}: use letters, digits, '_', '-' and '.', beginning with "
+            "a letter or a digit, for example birds_176"
+        )
+    return root / name
+
+
+def remedy(folder: Path) -> str:
+    """The end of an error message on a data set that is not what was written."""
+    return f"remove {folder} and prepare the data set again"
+
+
+def write(folder: Path, manifest: Manifest, made: dict[str, Any], splits: dict[str, dict[str, int]]) -> None:
+    """Writes `manifest.json`.
+
+    Args:
+        folder: where the manifest's files lie.
+        manifest: all that `read` returns.
+        made: how the data set was made, for people.
+        splits: images by task and split, for people.
+    """
+    content = {
+        "format_version": FORMAT_VERSION,
+        "name": manifest.name,
+        "digest": manifest.digest,
+        "input_shape": list(manifest.input_shape),
+        "classes": {SOURCE: list(manifest.source_class_names), TARGET: list(manifest.target_class_names)},
+        "test_images": manifest.test_images,
+        "splits": splits,
+        "files": {
+            name: {"sha256": stored.sha256, "size_bytes": stored.size_bytes, "shape": list(stored.shape)}
+            for name, stored in manifest.files.items()
+        },
+        "made": made,
+    }
+    content["sha256"] = sealed(content)
+    (folder / MANIFEST_FILE).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def sealed(content: dict[str, Any]) -> str:
+    """SHA-256 over a manifest's fields and values in canonical JSON, all but `sha256` itself."""
+    vouched = {name: value for name, value in content.items() if name != "sha256"}
+    return hashlib.sha256(json.dumps(vouched, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def _parse(content: dict[str, Any]) -> Manifest:
+    version = content["format_version"]
+    if version not in (UNSEALED_VERSION, FORMAT_VERSION):
+        raise ValueError(f"its format is version {version}, this program reads {UNSEALED_VERSION} and {FORMAT_VERSION}")
+    if version == FORMAT_VERSION and content["sha256"] != sealed(content):
+        raise ValueError("it was changed after it was written, since its own SHA-256 is another")
+    files = {
+        name: StoredFile(
+            sha256=stored["sha256"], size_bytes=int(stored["size_bytes"]), shape=tuple(map(int, stored["shape"]))
+        )
+        for name, stored in content["files"].items()
+    }
+    if set(files) != {*ARRAY_FILES, IMAGES_FILE}:
+        raise ValueError(f"it lists the files {', '.join(sorted(files))}")
+    channels, height, width = map(int, content["input_shape"])
+    counts = {task: files[f"{task}.images.npy"].shape[0] for task in COLUMNS}
+    expected = [
+        (counts[task], channels, height, width) if column == "images" else (counts[task],)
+        for task, columns in COLUMNS.items()
+        for column in columns
+    ]
+    _expect_shapes(files, expected)
+    return Manifest(
+        name=content["name"],
+        digest=content["digest"],
+        input_shape=(channels, height, width),
+        source_class_names=tuple(content["classes"][SOURCE]),
+        target_class_names=tuple(content["classes"][TARGET]),
+        source_images=counts[SOURCE],
+        target_images=counts[TARGET],
+        test_images=int(content["test_images"]),
+        files=files,
+        is_sealed=version == FORMAT_VERSION,
+    )
+
+
+def _expect_shapes(files: dict[str, StoredFile], shapes: Iterable[tuple[int, ...]]) -> None:
+    for name, shape in zip(ARRAY_FILES, shapes, strict=True):
+        if files[name].shape != shape:
+            raise ValueError(f"it gives {name} the shape {files[name].shape} where {shape} fits the rest")
+
+
+def _check_length(folder: Path, file: str, stored: StoredFile) -> None:
+    try:
+        size_bytes = (folder / file).stat().st_size
+    except OSError as error:
+        raise ConfigError(f"{folder / file} cannot be read: {error}; {remedy(folder)}") from error
+    if size_bytes != stored.size_bytes:
+        raise ConfigError(
+            f"{folder / file} has {size_bytes} bytes, the manifest says {stored.size_bytes}; {remedy(folder)}"
+        )

@@ -1,0 +1,132 @@
+"""What is known of networks before torch is imported: enough to check a spec and to plan its cost.
+
+The numbers are facts about the code that builds them; `tests/tailor/catalogue/test_catalog.py` counts them anew.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from tailor.core.registry import Registry, function_of
+
+INPUT_SHAPE = (3, 224, 224)  # of one image, where nothing else is known
+TORCHVISION_FILE = Path(__file__).parent / "torchvision_networks.json"  # made by `python -m tools.networks_table`
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkInfo:
+    """A network by name."""
+
+    description: str
+    builder: str | Callable[..., Any]  # a function or "module:function"; its keyword num_classes -> an nn.Module
+    head: str  # name of the module that a target task replaces
+    input_shape: tuple[int, ...]  # of one image (or row) where nothing else is said; what `macs` counts
+    has_norm: bool  # a norm follows the prunable layers (decides TransTailor's `auto`)
+    activation: str  # class of the activation behind the prunable layers: "ReLU", "ReLU6", "SiLU", ...
+    macs: int  # multiply-accumulates of conv and linear layers for one image of input_shape, with 5 classes
+    params_count: int  # with 5 classes
+    head_params_count: int  # with 5 classes
+    any_size: bool = False  # whether it reads images of other heights and widths, too
+
+
+def undescribed(
+    description: str, builder: str | Callable[..., Any], input_shape: tuple[int, ...] = INPUT_SHAPE
+) -> NetworkInfo:
+    """A record that is enough to build a network, its facts still to be found."""
+    values: dict[str, Any] = {field.name: 0 for field in fields(NetworkInfo)}
+    return NetworkInfo(**values | {"description": description, "builder": builder, "input_shape": input_shape})
+
+
+# Beginning of a name -> what makes a record that is enough to build such a network, and what finds its facts.
+FAMILIES = {"timm/": ("tailor.networks.timm_builders:first_record", "tailor.pruning.network_facts:described")}
+
+
+class _Networks(Registry[NetworkInfo]):
+    """Networks by name; one of a family is described when it is first asked for, which imports torch."""
+
+    def __getitem__(self, name: str) -> NetworkInfo:
+        self._bring(name)
+        return super().__getitem__(name)
+
+    def __contains__(self, name: object) -> bool:
+        self._bring(name)
+        return super().__contains__(name)
+
+    def _bring(self, name: object) -> None:
+        if not isinstance(name, str) or name in self._records:
+            return
+        family = next((makers for prefix, makers in FAMILIES.items() if name.startswith(prefix)), None)
+        if family is None:
+            return
+        first_record, described = map(function_of, family)
+        self._records[name] = first_record(name)
+        try:
+            self._records[name] = described(name)
+        except BaseException:
+            del self._records[name]  # what cannot be followed is no network of ours
+            raise
+
+
+NETWORKS: Registry[NetworkInfo] = _Networks("network")
+
+NETWORKS.add(
+    "digits_vgg",
+    NetworkInfo(
+        description="Like VGG: four convolutions with biases, no norm, two poolings, a hidden and a last linear layer.",
+        builder="tailor.networks.embedded:digits_vgg",
+        head="classifier.2",
+        input_shape=(1, 8, 8),
+        has_norm=False,
+        activation="ReLU",
+        macs=1_353_536,
+        params_count=64_901,
+        head_params_count=325,
+    ),
+)
+NETWORKS.add(
+    "digits_resnet",
+    NetworkInfo(
+        description="Residual: a stem and two blocks of two convolutions with BatchNorm, pooling, one linear.",
+        builder="tailor.networks.embedded:digits_resnet",
+        head="head",
+        input_shape=(1, 8, 8),
+        has_norm=True,
+        activation="ReLU",
+        macs=1_193_712,
+        params_count=43_517,
+        head_params_count=245,
+    ),
+)
+NETWORKS.add(
+    "digits_vgg_bn",
+    NetworkInfo(
+        description="digits_vgg with BatchNorm after each convolution.",
+        builder="tailor.networks.embedded:digits_vgg_bn",
+        head="classifier.2",
+        input_shape=(1, 8, 8),
+        has_norm=True,
+        activation="ReLU",
+        macs=1_353_536,
+        params_count=65_237,
+        head_params_count=325,
+    ),
+)
+NETWORKS.add(
+    "friedman_mlp",
+    NetworkInfo(
+        description="Two hidden linear layers of 64 with ReLU, no norm, for regression on ten numbers.",
+        builder="tailor.networks.embedded:friedman_mlp",
+        head="head",
+        input_shape=(10,),
+        has_norm=False,
+        activation="ReLU",
+        macs=5_056,
+        params_count=5_189,
+        head_params_count=325,
+    ),
+)
+for _name, _found in json.loads(TORCHVISION_FILE.read_bytes()).items():
+    _facts = _found["info"] | {"input_shape": tuple(_found["info"]["input_shape"])}
+    NETWORKS.add(_name, NetworkInfo(**_facts))

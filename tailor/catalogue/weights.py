@@ -1,0 +1,145 @@
+"""Weights by torchvision's exact names, or in files of one's own: what they are and where they lie. Without torch."""
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from tailor.core.errors import ConfigError
+from tailor.core.registry import nearest
+
+TABLE_FILE = Path(__file__).parent / "torchvision_weights.json"  # made by `python -m tools.weights_table`
+FOLDER = "weights"  # beside `runs` and `cache`, where nothing else is said
+SHA256_DIGITS = 64
+NAME = re.compile(r"(\w+_Weights)\.(\w+)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightsInfo:
+    """Weights that torchvision publishes under an exact name."""
+
+    network: str
+    file: str  # its name, which carries the first digits of its SHA-256
+    sha256: str  # those digits
+    pixel_mean: tuple[float, ...]  # of pixels in [0, 1], one per channel: what the weights were trained with
+    pixel_std: tuple[float, ...]
+
+
+@lru_cache(maxsize=1)
+def table() -> dict[str, WeightsInfo]:
+    """Exact name, such as "ResNet18_Weights.IMAGENET1K_V1" -> what is known of the weights."""
+    found = json.loads(TABLE_FILE.read_bytes())
+    return {name: WeightsInfo(**{k: _frozen(v) for k, v in facts.items()}) for name, facts in found.items()}
+
+
+def is_name(weights: str) -> bool:
+    """Whether this is one of torchvision's names (valid or not) and no file."""
+    return NAME.fullmatch(weights) is not None
+
+
+def find(name: str) -> WeightsInfo:
+    """What is known of the weights of this name.
+
+    Raises:
+        ConfigError: there are none; the text names those of the same network, or the nearest.
+    """
+    if name in table():
+        return table()[name]
+    enum = name.partition(".")[0]
+    same = [known for known in table() if known.startswith(f"{enum}.")]
+    if name.endswith(".DEFAULT") and same:
+        raise ConfigError(
+            f"{name} is other weights from one torchvision to the next; give an exact name: {' or '.join(same)}"
+        )
+    valid = f" (valid: {', '.join(same)})" if same else nearest(name, list(table()))
+    raise ConfigError(f"no such weights: {name!r}{valid}")
+
+
+def with_facts(raw: dict[str, Any]) -> dict[str, Any]:
+    """The table `source` of a trial, completed by what belongs to the weights that it names.
+
+    That is the SHA-256 as far as the file's name carries it, the pixels' mean and std, and the folder; what stands in
+    the table already stays.
+
+    Raises:
+        ConfigError: there are no such weights.
+    """
+    weights = raw.get("weights")
+    if not isinstance(weights, str) or not is_name(weights):
+        return raw
+    info = find(weights)
+    facts = {"weights_sha256": info.sha256, "pixel_mean": info.pixel_mean, "pixel_std": info.pixel_std}
+    return facts | {"weights_folder": FOLDER} | {key: value for key, value in raw.items() if value is not None}
+
+
+def check_pin(weights: str, sha256: str) -> None:
+    """Do nothing if these digits can be the SHA-256 of the weights.
+
+    Raises:
+        ConfigError: they are none, or those of other weights.
+    """
+    if re.fullmatch(r"[0-9a-f]+", sha256) is None or len(sha256) > SHA256_DIGITS:
+        raise ConfigError(
+            f"weights_sha256 = {sha256!r}: expected {SHA256_DIGITS} digits of 0-9a-f (type: sha256sum FILE)"
+        )
+    if is_name(weights):
+        if not sha256.startswith(find(weights).sha256):
+            raise ConfigError(
+                f"weights_sha256 = {sha256!r} is not that of {weights}, which begins with {find(weights).sha256}; "
+                "leave it out, or give the whole SHA-256 that `python -m tailor fetch` prints"
+            )
+    elif len(sha256) != SHA256_DIGITS:
+        raise ConfigError(
+            f"weights_sha256 has {len(sha256)} digits; a file of one's own is pinned by all {SHA256_DIGITS} (type: "
+            f"sha256sum {weights})"
+        )
+
+
+def refuse_other_network(weights: str | None, network: str) -> None:
+    """Do nothing unless these are weights by name, of another network.
+
+    Raises:
+        ConfigError: they are.
+    """
+    if weights is not None and is_name(weights) and find(weights).network != network:
+        own = [name for name, info in table().items() if info.network == network]
+        raise ConfigError(
+            f"source.weights = {weights!r} are weights of {find(weights).network}, and the network is {network}; "
+            + (f"choose {' or '.join(own)}" if own else "there are none by name for it: give a file")
+        )
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file, 64 hexadecimal digits.
+
+    Raises:
+        ConfigError: the file cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise ConfigError(f"source.weights: cannot read {path}: {error}") from error
+
+
+def verify(path: Path, sha256: str) -> str:
+    """The SHA-256 of a file that is known by all or the first digits of it.
+
+    Raises:
+        ConfigError: it is another file.
+    """
+    found = sha256_of(path)
+    if not found.startswith(sha256):
+        begins = "" if len(sha256) == SHA256_DIGITS else " begins with"
+        raise ConfigError(
+            f"source.weights: {path} has SHA-256 {found}, expected was one that{begins or ' is'} {sha256}: it is "
+            "another file, or damaged"
+        )
+    return found
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value

@@ -1,0 +1,1 @@
+"""The subcommands of `python -m tailor`: their arguments and what they print."""

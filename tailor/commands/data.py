@@ -1,0 +1,127 @@
+"""`python -m tailor data prepare | check`: its arguments and what it says."""
+
+import argparse
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+from tailor.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from tailor.catalogue.manifest import Manifest
+
+INTERRUPTED = 130
+MOST_THREADS = 4  # unless the user asks for more: a login node is everybody's
+PAIRS_SHOWN = 20
+
+
+def add_to(parser: argparse.ArgumentParser) -> None:
+    """Gives the parser of `data` its two commands."""
+    commands = parser.add_subparsers(dest="data_command", required=True)
+    prepare = commands.add_parser("prepare", help="make a data set of a folder or an archive of images, once")
+    prepare.add_argument("name", metavar="NAME", help="what trials will call it")
+    prepare.add_argument(
+        "--from", dest="origins", type=Path, nargs="+", required=True, metavar="FOLDER_OR_ARCHIVE",
+        help="folder, or .zip, .tar, .tar.gz, .tgz; an official data set's archives and lists together",
+    )  # fmt: skip
+    prepare.add_argument("--to", dest="root", type=Path, required=True, metavar="ROOT", help="folder of data sets")
+    prepare.add_argument("--layout", default="folder", help="folder (default) or an official layout, see docs/data.md")
+    prepare.add_argument("--image-px", type=int, default=176, help="side of the images in pixels (default: 176)")
+    prepare.add_argument("--source-classes", default="", metavar="A,B,...", help="classes that are the source task")
+    prepare.add_argument("--source-from", type=Path, metavar="FOLDER_OR_ARCHIVE", help="images of the source task")
+    prepare.add_argument(
+        "--test-fraction", type=float, help="of each class, where there is no test split (default: 0.2)"
+    )
+    prepare.add_argument("--split-seed", type=int, default=0, help="draws that test split (default: 0)")
+    prepare.add_argument(
+        "--threads",
+        type=int,
+        default=min(MOST_THREADS, len(os.sched_getaffinity(0))),
+        help="images decoded at once (default: cores, at most 4)",
+    )
+    check = commands.add_parser("check", help="verify a prepared data set and look for images that stand in it twice")
+    check.add_argument("folder", type=Path, metavar="ROOT/NAME")
+
+
+def run(arguments: argparse.Namespace, out: TextIO | None = None) -> int:
+    """Does what was typed; the exit code: 0, or 130 where it was interrupted.
+
+    Args:
+        arguments: parsed by what `add_to` made.
+        out: where to write (None: standard output).
+
+    Raises:
+        ConfigError: the user's mistake, or a fault in the files.
+    """
+    out = sys.stdout if out is None else out
+    try:
+        if arguments.data_command == "prepare":
+            _prepare(arguments, out)
+        else:
+            _check(arguments.folder, out)
+    except KeyboardInterrupt:
+        out.write("interrupted; the same command goes on where it was\n")
+        return INTERRUPTED
+    return 0
+
+
+def _prepare(arguments: argparse.Namespace, out: TextIO) -> None:
+    from tailor.prepare.preparation import Request, prepare
+
+    if arguments.threads < 1:
+        raise ConfigError(f"--threads is {arguments.threads}; expected 1 or more")
+    request = Request(
+        name=arguments.name,
+        origins=tuple(arguments.origins),
+        root=arguments.root,
+        layout=arguments.layout,
+        image_px=arguments.image_px,
+        source_classes=tuple(name.strip() for name in arguments.source_classes.split(",") if name.strip()),
+        source_from=arguments.source_from,
+        test_fraction=arguments.test_fraction,
+        split_seed=arguments.split_seed,
+        threads=arguments.threads,
+    )
+    made = prepare(request, out)
+    out.writelines(f"{line}\n" for line in _described(made))
+    out.write(f"to verify it, type: python -m tailor data check {arguments.root / arguments.name}\n")
+
+
+def _check(folder: Path, out: TextIO) -> None:
+    from tailor.catalogue import manifest
+    from tailor.prepare import arrays, duplicates, progress
+
+    root, name = folder.resolve().parent, folder.resolve().name
+    stored = manifest.read(root, name).files.values()
+    with progress.shown(out, f"verifying {name}", sum(file.size_bytes for file in stored), "bytes") as advance:
+        found = arrays.verify(root, name, advance)
+    out.writelines(f"{line}\n" for line in _described(found))
+    out.write("all files are those that were written\n")
+    if not found.is_sealed:
+        out.write(
+            "note: the manifest is of a version that does not vouch for itself, so a digest or a class name changed by "
+            f"hand would not be noticed by trials; for one that does, {manifest.remedy(folder)}\n"
+        )
+    with progress.shown(out, "looking for images that stand in it twice", _images(found), "images") as advance:
+        alike = duplicates.find(root, name, advance)
+    for groups, pairs in alike.items():
+        out.write(f"{groups}: {len(pairs)} pair(s) of images look alike\n")
+        out.writelines(f"  {pair.left} = {pair.right} ({pair.bits} bits differ)\n" for pair in pairs[:PAIRS_SHOWN])
+        if len(pairs) > PAIRS_SHOWN:
+            out.write(f"  and {len(pairs) - PAIRS_SHOWN} more\n")
+
+
+def _described(found: "Manifest") -> Iterator[str]:
+    channels, height, width = found.input_shape
+    yield f"data set {found.name}: {channels} x {height} x {width} pixels, digest {found.digest}"
+    yield f"  source: {found.source_images} images of {found.source_classes} classes"
+    yield (
+        f"  target: {found.target_images} images of {found.target_classes} classes, "
+        f"{found.test_images} of them test images"
+    )
+
+
+def _images(found: "Manifest") -> int:
+    return found.source_images + found.target_images

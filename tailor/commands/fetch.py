@@ -1,0 +1,204 @@
+"""What trials need brought to this machine, for compute nodes without a network: `python -m tailor fetch WHAT...`.
+
+Weights are fetched by name; data sets and weights in files of one's own are checked. Without torch.
+"""
+
+import argparse
+import hashlib
+import os
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any, TextIO
+from urllib.error import HTTPError
+from urllib.request import urlopen
+
+from tailor.catalogue import datasets, weights
+from tailor.core.errors import ConfigError
+
+ORIGIN = "https://download.pytorch.org/models"  # where torchvision's weights are published
+BLOCK_BYTES = 1 << 20
+TIMEOUT_S = 60.0  # without a byte
+INTERRUPTED = 130
+
+
+@dataclass(frozen=True, kw_only=True)
+class Needs:
+    """What stands in TOML files, of trials or of specs."""
+
+    names: tuple[str, ...]  # of weights
+    folders: tuple[str, ...]  # where weights by name are looked for
+    files: tuple[tuple[str, str], ...]  # weights of one's own and their SHA-256
+    data: tuple[tuple[str, str], ...]  # name and root of prepared data sets
+
+
+def add_to(parser: argparse.ArgumentParser) -> None:
+    """Give the parser of `fetch` its arguments."""
+    parser.add_argument(
+        "what", nargs="+", metavar="WHAT",
+        help="a TOML file of a trial or a sweep, or weights by name, such as ResNet18_Weights.IMAGENET1K_V1",
+    )  # fmt: skip
+    parser.add_argument(
+        "--to", type=Path, metavar="FOLDER", help=f"where the weights go (default: weights_folder, or {weights.FOLDER})"
+    )
+    parser.add_argument(
+        "--origin",
+        default=ORIGIN,
+        metavar="URL",
+        help="where the files are: https, http or file (default: %(default)s)",
+    )
+
+
+def run(arguments: argparse.Namespace, out: TextIO) -> int:
+    """Bring the weights and check the rest; a line to `out` for each.
+
+    Returns:
+        The exit code: 0, or 130 if interrupted.
+
+    Raises:
+        ConfigError: something cannot be brought or is not as expected; whatever was brought before is whole.
+    """
+    if not arguments.origin.startswith(("https://", "http://", "file://")):
+        raise ConfigError(f"--origin {arguments.origin}: expected https://..., http://... or file://...")
+    try:
+        _bring(needs_of(arguments.what), arguments.to, arguments.origin, out)
+    except KeyboardInterrupt:
+        out.write("interrupted; nothing is half there: type the same command again\n")
+        return INTERRUPTED
+    return 0
+
+
+def _bring(needs: Needs, to: Path | None, origin: str, out: TextIO) -> None:
+    for name, root in needs.data:
+        found = datasets.info(name, root)
+        out.write(f"data set {name} is there, {found.target_images} images of the target\n")
+    for file, sha256 in needs.files:
+        weights.verify(Path(file), sha256)
+        out.write(f"{file} is there\n")
+    if not needs.names:
+        out.write("no weights by name are asked for\n")
+    for folder in [to] if to else [Path(found) for found in needs.folders or (weights.FOLDER,)]:
+        for name in needs.names:
+            fetch(name, folder.expanduser(), out, origin)
+
+
+def needs_of(what: list[str]) -> Needs:
+    """What these names and TOML files ask for, each once.
+
+    A TOML file is searched for whatever is the name of weights, wherever it stands (a trial, an axis, a variant), for
+    tables `source` and `data`, and so is the file that it `extends`.
+
+    Raises:
+        ConfigError: a file that cannot be read, or a name that there is not.
+    """
+    tables: list[Any] = [given if weights.is_name(given) else _read(Path(given)) for given in what]
+    names = [text for table in tables for text in _texts(table) if weights.is_name(text)]
+    for name in names:
+        weights.find(name)
+    found = list(_tables(tables))
+    return Needs(
+        names=tuple(dict.fromkeys(names)),
+        folders=tuple(dict.fromkeys(str(t["weights_folder"]) for t in found if "weights_folder" in t)),
+        files=tuple(
+            (t["weights"], t["weights_sha256"])
+            for t in found
+            if isinstance(t.get("weights"), str) and isinstance(t.get("weights_sha256"), str)
+            if not weights.is_name(t["weights"])
+        ),
+        data=tuple((t["name"], t["root"]) for t in found if isinstance(t.get("root"), str) and "name" in t),
+    )
+
+
+def fetch(name: str, folder: Path, out: TextIO, origin: str = ORIGIN) -> Path:
+    """The file of the weights of this name in a folder, whole and verified, from the network if need be.
+
+    It appears under its name when it is whole and on the disk; a file there that is damaged is replaced.
+
+    Raises:
+        ConfigError: there are no such weights, they cannot be fetched, or what came is something else.
+    """
+    info = weights.find(name)
+    target, url = folder / info.file, f"{origin.rstrip('/')}/{info.file}"
+    if target.is_file() and (found := weights.sha256_of(target)).startswith(info.sha256):
+        out.write(f"{name} is there already: {target}, SHA-256 {found}\n")
+        return target
+    temporary = folder / f".{info.file}.{os.getpid()}.part"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        found = _download(url, temporary, out)
+        if not found.startswith(info.sha256):
+            raise ConfigError(f"{url} has SHA-256 {found}, expected was one that begins with {info.sha256}; not kept")
+        temporary.replace(target)
+    except (OSError, HTTPException) as error:
+        raise ConfigError(_why(error, url, target)) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+    out.write(f"{name}: {target}, SHA-256 {found}\n")
+    return target
+
+
+def _download(url: str, temporary: Path, out: TextIO) -> str:
+    """Write what is under a URL to a file, on the disk; its SHA-256."""
+    from tailor.prepare.progress import shown  # imports rich, which plans do without
+
+    digest = hashlib.sha256()
+    with urlopen(url, timeout=TIMEOUT_S) as answer, temporary.open("wb") as file:
+        said = answer.headers.get("Content-Length")
+        size_bytes = int(said) if said is not None else None
+        with shown(out, f"fetching {temporary.name[1:].partition('.pth')[0]}", size_bytes or 0, "bytes") as advance:
+            for block in iter(lambda: answer.read(BLOCK_BYTES), b""):
+                file.write(block)
+                digest.update(block)
+                advance(len(block))
+        if size_bytes is not None and file.tell() != size_bytes:
+            raise ConfigError(f"{url} ended after {file.tell()} of {size_bytes} bytes; nothing is kept: type it again")
+        file.flush()
+        os.fsync(file.fileno())
+    return digest.hexdigest()
+
+
+def _why(error: Exception, url: str, target: Path) -> str:
+    said = f"the server says {error.code} {error.reason}" if isinstance(error, HTTPError) else str(error)
+    return (
+        f"cannot fetch {url}: {said}. Where there is a network, type the same command, or download the file by other "
+        f"means, and copy it to {target}"
+    )
+
+
+def _read(path: Path, extended_by: tuple[Path, ...] = ()) -> list[dict[str, Any]]:
+    """The tables of a TOML file and of those that it extends."""
+    if path.resolve() in extended_by:
+        raise ConfigError(f"{path}: extends itself")
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"cannot read {path}: {error}; expected a TOML file, or weights by name such as "
+            "ResNet18_Weights.IMAGENET1K_V1"
+        ) from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}") from error
+    base = document.get("extends")
+    return [document] + (_read(path.parent / base, (*extended_by, path.resolve())) if isinstance(base, str) else [])
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    for part in _parts(value):
+        yield from _texts(part)
+
+
+def _tables(value: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(value, dict):
+        yield value
+    for part in _parts(value):
+        yield from _tables(part)
+
+
+def _parts(value: Any) -> list[Any]:
+    if isinstance(value, dict):
+        return list(value.values())
+    return value if isinstance(value, list) else []

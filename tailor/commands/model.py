@@ -1,0 +1,114 @@
+"""`python -m tailor export | time`: what can be done with a saved sub-model; their arguments and what they say."""
+
+import argparse
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+from tailor.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from tailor.model.state import ModelState
+
+LEAST = {"batch": 1, "threads": 1, "repeats": 2}  # of what a model is timed with
+
+
+def add_export_to(parser: argparse.ArgumentParser) -> None:
+    """Gives the parser of `export` its arguments."""
+    _add_folder_to(parser)
+    parser.add_argument("--to", required=True, metavar="FORMAT", help="torch-export (.pt2) or onnx (.onnx)")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="file to write (default: FOLDER/model.pt2 or .onnx)")
+    parser.add_argument("--batch", default="dynamic", help="images at once: a number, or dynamic (default): any number")
+
+
+def add_time_to(parser: argparse.ArgumentParser) -> None:
+    """Gives the parser of `time` its arguments."""
+    _add_folder_to(parser)
+    parser.add_argument("--batch", type=int, default=1, metavar="N", help="images of a forward pass (default: 1)")
+    parser.add_argument("--device", default="auto", help="auto (default), cpu or cuda")
+    parser.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: as many as torch takes)")
+    parser.add_argument("--repeats", type=int, default=50, metavar="N", help="forward passes timed (default: 50)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def run_export(arguments: argparse.Namespace, out: TextIO) -> None:
+    """Exports a saved sub-model and says what was written.
+
+    Raises:
+        ConfigError: the user's mistake.
+    """
+    batch = None if arguments.batch == "dynamic" else _number(arguments.batch)
+    state = _state(arguments.folder)
+    from tailor.deploy.export import FORMATS, export
+
+    file = arguments.out or arguments.folder / f"model{FORMATS[arguments.to].suffix}"
+    made = export(state, arguments.to, file, batch)
+    out.write(
+        f"{made.file}: {made.size_bytes:,} bytes, for {'any number of' if batch is None else batch} image(s) at once\n"
+        f"read back and compared with the model: outputs differ by {made.difference:.1e} at most\n"
+    )
+
+
+def run_time(arguments: argparse.Namespace, out: TextIO) -> None:
+    """Measures what a saved sub-model costs here and says it.
+
+    Raises:
+        ConfigError: the user's mistake.
+    """
+    refuse_too_few(arguments)
+    state = _state(arguments.folder)
+    from tailor.model.latency import described, measure
+    from tailor.parallel.process_group import join
+
+    found = measure(
+        state,
+        batch=arguments.batch,
+        device=join(arguments.device).device,
+        threads=arguments.threads,
+        repeats=arguments.repeats,
+    )
+    if arguments.json:
+        out.write(json.dumps(asdict(found)) + "\n")
+    else:
+        out.writelines(f"{line}\n" for line in described(found))
+
+
+def refuse_too_few(timing: object) -> None:
+    """Do nothing if a model can be timed with these numbers, the attributes named in `LEAST`; None is no number.
+
+    Raises:
+        ConfigError: one is too small.
+    """
+    for name, least in LEAST.items():
+        given = getattr(timing, name)
+        if given is not None and given < least:
+            raise ConfigError(f"--{name} is {given}; expected {least} or more")
+
+
+RUN: dict[str, Callable[[argparse.Namespace, TextIO], None]] = {"export": run_export, "time": run_time}
+
+
+def _add_folder_to(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="a sub-model as `run --save` wrote it")
+
+
+def _number(given: str) -> int:
+    if not given.isdecimal() or int(given) < 1:
+        raise ConfigError(f"--batch is {given!r}; expected a number from 1 on, or dynamic")
+    return int(given)
+
+
+def _state(folder: Path) -> "ModelState":
+    """The saved model, of a network that is known."""
+    from tailor.catalogue.networks import NETWORKS
+    from tailor.model.state import load_state
+
+    state = load_state(folder)
+    if state.network not in NETWORKS:
+        raise ConfigError(
+            f"{folder} is of network {state.network!r}, which does not come with this program; bring the module that "
+            "registers it: --import FILE"
+        )
+    return state

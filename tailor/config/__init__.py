@@ -1,0 +1,1 @@
+"""A trial's configuration: its settings by subject, the trial itself, and mistakes in words. Without torch."""

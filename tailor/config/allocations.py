@@ -1,0 +1,248 @@
+"""How much is taken from which layer: settings and the stages that they ask for. Without torch."""
+
+from abc import abstractmethod
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from tailor.core.registry import Registry
+from tailor.core.seeds import stream
+from tailor.core.settings import Count, Fraction, Rate, Settings
+from tailor.stages import (
+    Grouping,
+    GroupRule,
+    LearnRanking,
+    Outcome,
+    Prune,
+    PruneBestOfRandom,
+    PruneToLatency,
+    Stage,
+    Task,
+    Training,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cut:
+    """What is to be cut away, whichever allocation does it."""
+
+    rule: GroupRule
+    grouping: Grouping
+    removed_macs_fraction: float
+    minimum_filters_fraction: float
+    task: Task
+    batch_size: int
+    seed: int  # of whatever is drawn
+    width_multiple: int
+    at_random: bool  # random filters go, whatever the scores say
+
+
+class Allocation(Settings):
+    """Settings of an allocation; subclasses set `name` to a literal and are added to ALLOCATIONS."""
+
+    name: str
+    in_steps: ClassVar[bool] = True
+    """Whether it can prune in several steps, each with a share of the budget."""
+
+    def label(self) -> str:
+        """What tells it from others in the names of arms."""
+        return self.name
+
+    def asked(self, removed_macs_fraction: float) -> float | None:
+        """The budget in MACs that its points answer to; None: they answer to another one."""
+        return removed_macs_fraction
+
+    @abstractmethod
+    def stages(self, scores: Outcome, cut: Cut) -> Generator[Stage, Outcome, Outcome]:
+        """Yield the stages from scores to a pruned model; return the last one's outcome."""
+
+
+class Global(Allocation):
+    """The lowest scores of the whole network go first; the floor is the trial's `pruning.minimum_filters_fraction`."""
+
+    name: Literal["global"] = "global"
+
+    def stages(self, scores: Outcome, cut: Cut) -> Generator[Stage, Outcome, Outcome]:
+        """One surgery."""
+        return (yield _prune(scores, cut, "global"))
+
+
+class Uniform(Allocation):
+    """Every layer loses the same share of its filters, its lowest-scored ones."""
+
+    name: Literal["uniform"] = "uniform"
+
+    def stages(self, scores: Outcome, cut: Cut) -> Generator[Stage, Outcome, Outcome]:
+        """One surgery."""
+        return (yield _prune(scores, cut, "uniform"))
+
+
+class RandomBest(Allocation):
+    """The best on validation, before fine-tuning, of random configurations of widths that all meet the budget.
+
+    Li et al., CVPR 2022, "Revisiting random channel pruning".
+    """
+
+    name: Literal["random_best"] = "random_best"
+    draws: Count = 10
+    """Configurations that are judged; of equally good ones the first is taken."""
+
+    def stages(self, scores: Outcome, cut: Cut) -> Generator[Stage, Outcome, Outcome]:
+        """One surgery that chooses among configurations."""
+        return (
+            yield PruneBestOfRandom(
+                of=scores,
+                rule=cut.rule,
+                grouping=cut.grouping,
+                removed_macs_fraction=cut.removed_macs_fraction,
+                minimum_filters_fraction=cut.minimum_filters_fraction,
+                draws=self.draws,
+                task=cut.task,
+                seed=cut.seed,
+                width_multiple=cut.width_multiple,
+            )
+        )
+
+
+class LeGR(Allocation):
+    """The lowest scores of the whole network go, after each layer's were scaled and shifted by a search.
+
+    Chin et al., CVPR 2020, "Towards Efficient Model Compression via Learned Global Ranking". The published search is
+    `population = 64, samples = 16, generations = 400, tuning_steps = 200` on the criterion `l2_squared`; our default is
+    a small one.
+    """
+
+    name: Literal["legr"] = "legr"
+    population: Count = 16
+    """Rankings alive at a time (P: 64)."""
+    samples: Count = 4
+    """Of them, as many are drawn and the best is mutated (P: 16)."""
+    generations: Count = 30
+    """Rankings judged in all (P: 400)."""
+    mutated_fraction: Fraction = 0.1
+    """Share of the layers that a mutation changes (P), at least one (C)."""
+    scale_sigma: Rate = 1.0
+    """Standard deviation of the logarithm of a new scale (P)."""
+    tuning_steps: Annotated[int, Field(ge=0)] = 0
+    """Steps of SGD on the training images before a ranking is judged (P: 200)."""
+    tuning_learning_rate: Rate = 0.001
+    """Of those steps (P), with momentum 0.9 and weight decay 0.0005 (P)."""
+    learned_at: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
+    """Share of the MACs removed while rankings are judged, where it is more than the budget: so all budgets up to it
+    share one ranking, as published. None: each budget has its own."""
+
+    @model_validator(mode="after")
+    def _search_is_possible(self) -> "LeGR":
+        if self.samples > self.population:
+            raise ValueError(
+                f"samples = {self.samples} is more than population = {self.population}; choose at most as many"
+            )
+        if self.generations < self.population:
+            raise ValueError(
+                f"generations = {self.generations} counts the first population, which has {self.population}; choose "
+                "more generations or a smaller population"
+            )
+        return self
+
+    def stages(self, scores: Outcome, cut: Cut) -> Generator[Stage, Outcome, Outcome]:
+        """The search, and one surgery by its ranking."""
+        learned = yield LearnRanking(
+            of=scores,
+            rule=cut.rule,
+            grouping=cut.grouping,
+            removed_macs_fraction=max(self.learned_at or 0.0, cut.removed_macs_fraction),
+            minimum_filters_fraction=cut.minimum_filters_fraction,
+            population=self.population,
+            samples=self.samples,
+            generations=self.generations,
+            mutated_fraction=self.mutated_fraction,
+            scale_sigma=self.scale_sigma,
+            task=cut.task,
+            tuning_steps=self.tuning_steps,
+            training=self._training(cut) if self.tuning_steps else None,
+            seed=cut.seed,
+            width_multiple=cut.width_multiple,
+        )
+        return (yield _prune(learned, cut, "global"))
+
+    def _training(self, cut: Cut) -> Training:
+        return Training(
+            epochs=1,
+            batch_size=cut.batch_size,
+            learning_rate=self.tuning_learning_rate,
+            head_learning_rate=self.tuning_learning_rate,
+            momentum=0.9,
+            weight_decay=0.0005,
+            schedule="constant",
+            seed=stream(cut.seed, "legr order"),
+        )
+
+
+class ToLatency(Allocation):
+    """As little goes as suffices for a latency, measured where the trial runs; the method's budget is the most to go.
+
+    A forward pass in evaluation mode on images that lie on the device; of its repeats the lower quartile counts (C:
+    what else runs on the machine only ever adds).
+    """
+
+    name: Literal["latency"] = "latency"
+    in_steps: ClassVar[bool] = False
+    latency_ms: Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
+    """Of a forward pass of one batch."""
+    device: Literal["cpu", "cuda"] = "cpu"
+    batch_size: Count = 1
+    threads: Count = 1
+    """Of the CPU."""
+    precision: Literal["float32", "bf16"] = "float32"
+    repeats: Annotated[int, Field(ge=2)] = 50
+    within: Literal["global", "uniform"] = "global"
+    """From which layers it goes."""
+
+    def label(self) -> str:
+        """Each latency is an arm of its own, since its points answer to no budget in MACs."""
+        return f"{self.latency_ms:g} ms on {self.device}"
+
+    def asked(self, _removed_macs_fraction: float) -> float | None:
+        """None."""
+        return None
+
+    def stages(self, scores: Outcome, cut: Cut) -> Generator[Stage, Outcome, Outcome]:
+        """One surgery that measures."""
+        return (
+            yield PruneToLatency(
+                of=scores,
+                rule=cut.rule,
+                allocation=self.within,
+                grouping=cut.grouping,
+                removed_macs_fraction=cut.removed_macs_fraction,
+                minimum_filters_fraction=cut.minimum_filters_fraction,
+                width_multiple=cut.width_multiple,
+                latency_ms=self.latency_ms,
+                device=self.device,
+                batch_size=self.batch_size,
+                threads=self.threads,
+                precision=self.precision,
+                repeats=self.repeats,
+                seed=cut.seed if cut.at_random else None,
+            )
+        )
+
+
+def _prune(scores: Outcome, cut: Cut, allocation: Literal["global", "uniform"]) -> Prune:
+    return Prune(
+        of=scores,
+        rule=cut.rule,
+        allocation=allocation,
+        grouping=cut.grouping,
+        removed_macs_fraction=cut.removed_macs_fraction,
+        minimum_filters_fraction=cut.minimum_filters_fraction,
+        seed=cut.seed if cut.at_random else None,
+        width_multiple=cut.width_multiple,
+    )
+
+
+ALLOCATIONS: Registry[type[Allocation]] = Registry("allocation")
+for _settings in (Global, Uniform, RandomBest, LeGR, ToLatency):
+    ALLOCATIONS.add(_settings.model_fields["name"].default, _settings)

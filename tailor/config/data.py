@@ -1,0 +1,84 @@
+"""The target data of a trial, as three splits. Without torch."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from tailor.catalogue import datasets
+from tailor.catalogue.datasets import DataInfo
+from tailor.core.errors import ConfigError
+from tailor.core.settings import Count, Seed, Settings
+
+
+class DataConfig(Settings):
+    """The target data, as three splits of which the test split never moves."""
+
+    name: str = "digits"
+    root: Annotated[str | None, Field(json_schema_extra={"in_no_id": True})] = None
+    """The folder below which `python -m tailor data prepare` put the data set; None for those of the catalog."""
+    train_images: Count = 200
+    """Training images of the target; what is neither these nor test is validation."""
+    images_per_class: Count | None = None
+    """Draw only so many training images of each class, by the trial's seed; None takes all."""
+    split_seed: Seed = 0
+    """Which images are train, validation and test; fixed by default, so that seeds share their test set."""
+    augmentation: Literal["none", "shift", "crop_flip"] = "none"
+    """`shift` moves each training image by up to one pixel; `crop_flip` cuts a random square, mirrors half."""
+    crop_px: Annotated[int | None, Field(ge=1, json_schema_extra={"neutral": None})] = None
+    """Side of the square that the network sees, from the centre unless training augments; None shows all of it."""
+
+    @property
+    def info(self) -> DataInfo:
+        """What is known of the data set."""
+        return datasets.info(self.name, self.root)
+
+    @field_validator("root")
+    @classmethod
+    def _root_is_absolute(cls, root: str | None) -> str | None:
+        return None if root is None else str(Path(root).expanduser().resolve())  # ranks run in other folders
+
+    @model_validator(mode="after")
+    def _data_exists(self) -> "DataConfig":
+        try:
+            datasets.info(self.name, self.root)
+        except ConfigError as error:
+            raise ValueError(str(error)) from error
+        return self
+
+    @property
+    def sha256(self) -> str:
+        """By what the samples are known."""
+        found = self.info.sha256
+        assert found is not None  # or the user's module has it
+        return found
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """What the network sees of a sample."""
+        shape = self.info.input_shape
+        return shape if self.crop_px is None else (shape[0], self.crop_px, self.crop_px)
+
+    @model_validator(mode="after")
+    def _crop_is_possible(self) -> "DataConfig":
+        shape = self.info.input_shape
+        if self.crop_px is None and self.augmentation == "crop_flip":
+            raise ValueError("augmentation = 'crop_flip' needs crop_px, the side of the square in pixels; give it")
+        if self.augmentation != "none" and len(shape) == 1:
+            raise ValueError(
+                f"augmentation = {self.augmentation!r} moves pixels, and {self.name} has rows of numbers; choose 'none'"
+            )
+        if self.crop_px is not None and (len(shape) != 3 or self.crop_px > min(shape[1:])):
+            raise ValueError(f"crop_px = {self.crop_px} does not fit into {self.name}, whose samples are {shape}")
+        return self
+
+    @model_validator(mode="after")
+    def _splits_are_possible(self) -> "DataConfig":
+        info = self.info
+        pool = info.target_images - info.test_images
+        if self.train_images >= pool:
+            raise ValueError(
+                f"train_images = {self.train_images} leaves no validation image: {self.name} has {pool} target images "
+                f"beside its {info.test_images} test images; choose at most {pool - 1}"
+            )
+        return self

@@ -1,0 +1,62 @@
+"""A trial's configuration from nested tables, and its mistakes in words: the key, the value, the nearest name."""
+
+from typing import Any
+
+from pydantic import ValidationError
+
+from tailor.catalogue.regularisation import REGULARISERS
+from tailor.config.allocations import ALLOCATIONS
+from tailor.config.trial import METHODS, TrialConfig
+from tailor.core.errors import ConfigError
+from tailor.core.registry import nearest
+from tailor.core.settings import Settings
+
+
+def parse_trial(raw: dict[str, Any], where: str) -> TrialConfig:
+    """The configuration in `raw`, a nested table as TOML gives it.
+
+    Args:
+        raw: the trial's settings.
+        where: file and table that they come from, for the message.
+
+    Raises:
+        ConfigError: every mistake in `raw`, one per line, each with its key, the value given and what is valid.
+    """
+    try:
+        return TrialConfig.model_validate(raw)
+    except ValidationError as error:
+        lines = [f"{where}: {_explain(mistake, raw)}" for mistake in error.errors()]
+        raise ConfigError("\n".join(lines)) from None
+
+
+def _explain(mistake: Any, raw: dict[str, Any]) -> str:
+    path = [str(part) for part in mistake["loc"]]
+    key = ".".join(path) or "settings"
+    if mistake["type"] == "extra_forbidden":
+        return f"unknown key {key!r}{nearest(path[-1], _valid_keys(path[:-1], raw))}"
+    if mistake["type"] == "missing":
+        return f"{key} is missing"
+    problem = mistake["msg"].removeprefix("Value error, ")
+    given = mistake["input"]
+    return f"{key}: {problem}" + ("" if isinstance(given, dict) else f" (given: {given!r})")
+
+
+def _valid_keys(path: list[str], raw: dict[str, Any]) -> list[str]:
+    """Names of the settings in the table at `path`."""
+    model: type[Settings] = TrialConfig
+    for part in path:
+        raw = raw.get(part, {})
+        model = _model_of(model, part, raw.get("name"))
+    return list(model.model_fields)
+
+
+def _model_of(parent: type[Settings], part: str, name: Any) -> type[Settings]:
+    """The settings model of the table `part` of `parent`; a table with a name is one of a registry's."""
+    if part == "method":
+        return METHODS[name]
+    if part == "allocation":
+        return ALLOCATIONS[name]
+    if part in ("regulariser", "first_regulariser"):
+        return REGULARISERS[name]
+    default: Settings = parent.model_fields[part].get_default()
+    return type(default)

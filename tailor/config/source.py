@@ -1,0 +1,70 @@
+"""The pre-trained network of a trial: trained here, or read from a file. Without torch."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, field_validator, model_validator
+
+from tailor.catalogue import weights
+from tailor.core.settings import Count, Rate, Seed, Settings
+
+
+class SourceConfig(Settings):
+    """The pre-trained network: trained on the data set's source task once per network and seed, or read from a file."""
+
+    weights: Annotated[str | None, Field(json_schema_extra={"in_no_id": True})] = None
+    """A `.safetensors` or `.pth` file of a state_dict, or torchvision's by their exact name, such as
+    "MobileNet_V2_Weights.IMAGENET1K_V2"; None trains on the source task, and the settings from `seed` on count."""
+    weights_sha256: Annotated[str | None, Field(json_schema_extra={"neutral": None})] = None
+    """The file's SHA-256, by which it is known; of weights by name, the first digits are known."""
+    weights_folder: Annotated[str | None, Field(json_schema_extra={"in_no_id": True})] = None
+    """Where weights by name lie, "weights" where nothing is said: `python -m tailor fetch` puts them there."""
+    pixel_mean: Annotated[tuple[float, ...], Field(json_schema_extra={"neutral": (0.5,)}, strict=False)] = (0.5,)
+    """What the weights expect of pixels in [0, 1], one number or one per channel: (pixel - mean) / std. Weights by name
+    bring theirs."""
+    pixel_std: Annotated[tuple[float, ...], Field(json_schema_extra={"neutral": (0.5,)}, strict=False)] = (0.5,)
+    seed: Seed = 0
+    epochs: Count = 12
+    batch_size: Count = 32
+    learning_rate: Rate = 0.05
+    momentum: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.9
+    weight_decay: Rate = 0.0005
+
+    @property
+    def weights_file(self) -> Path | None:
+        """The file that the weights are read from; None: they are trained."""
+        if self.weights is None or self.weights_folder is None:
+            return None if self.weights is None else Path(self.weights)
+        return Path(self.weights_folder) / weights.find(self.weights).file
+
+    @model_validator(mode="before")
+    @classmethod
+    def _names_stand_for_facts(cls, raw: Any) -> Any:
+        return weights.with_facts(raw) if isinstance(raw, dict) else raw
+
+    @field_validator("weights", "weights_folder")
+    @classmethod
+    def _place_is_absolute(cls, place: str | None) -> str | None:
+        if place is None or weights.is_name(place):
+            return place
+        return str(Path(place).expanduser().resolve())  # ranks run in other folders
+
+    @model_validator(mode="after")
+    def _weights_are_pinned(self) -> "SourceConfig":
+        if (self.weights is None) != (self.weights_sha256 is None):
+            raise ValueError(
+                "weights and weights_sha256 belong together: give the file and its SHA-256 (type: sha256sum FILE)"
+            )
+        if self.weights is not None and self.weights_sha256 is not None:
+            weights.check_pin(self.weights, self.weights_sha256)
+        if self.weights_folder is not None and (self.weights is None or not weights.is_name(self.weights)):
+            raise ValueError(
+                "weights_folder is where weights by name lie, and source.weights is no such name; leave it out"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _pixels_are_possible(self) -> "SourceConfig":
+        if not all(std > 0.0 for std in self.pixel_std):
+            raise ValueError(f"pixel_std = {list(self.pixel_std)}: pixels are divided by it; give numbers above 0")
+        return self

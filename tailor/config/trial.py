@@ -1,0 +1,183 @@
+"""What a trial is: one frozen configuration with its method, and the trial's id. Without torch."""
+
+import hashlib
+from abc import abstractmethod
+from collections.abc import Generator
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
+
+from pydantic import Field, SerializeAsAny, field_validator, model_validator
+
+from tailor.catalogue import weights
+from tailor.catalogue.networks import NETWORKS
+from tailor.config import optimisation
+from tailor.config.data import DataConfig
+from tailor.config.optimisation import Optimisation
+from tailor.config.pruning import PruningConfig
+from tailor.config.source import SourceConfig
+from tailor.core.named import by_name
+from tailor.core.plugin_digests import digests_in
+from tailor.core.registry import Registry, nearest
+from tailor.core.settings import Seed, Settings
+from tailor.stages import Outcome, Stage, canonical_json
+
+Steps = Generator[Stage, Outcome, None]
+M = TypeVar("M", bound="Method")
+
+
+class Method(Settings):
+    """Settings of one method, and a generator that yields its stages and reads like its paper.
+
+    Subclasses set `name` to a literal and are registered with `register`.
+    """
+
+    version: ClassVar[int] = 1
+    keeps_source_head: ClassVar[bool] = False
+    """Whether it trains on the source task with the pre-trained network's own head, which then has to fit that task."""
+    name: str
+
+    @abstractmethod
+    def walk(self, config: "TrialConfig") -> Steps:
+        """Yield the stages of a trial in order; each `yield` gives the stage's outcome back."""
+
+    def check(self, config: "TrialConfig") -> None:
+        """Raise ValueError for a combination of settings that cannot be, before anything is trained."""
+
+    def warnings(self, config: "TrialConfig") -> tuple[str, ...]:  # noqa: ARG002
+        """What a user should know before she starts such a trial; nothing by default."""
+        return ()
+
+    def label(self) -> str:
+        """The name of this arm in comparisons, unless the spec gives one."""
+        return self.name
+
+
+METHODS: Registry[type[Method]] = Registry("method", built_in="tailor.methods")
+
+
+def register(method: type[M]) -> type[M]:
+    """Make a method usable by its name (class decorator)."""
+    METHODS.add(method.model_fields["name"].default, method)
+    return method
+
+
+class TrialConfig(Settings):
+    """One complete prune-and-fine-tune trial; everything that changes its result, and nothing else."""
+
+    network: str = "digits_vgg"
+    data: DataConfig = DataConfig()
+    source: SourceConfig = SourceConfig()
+    method: SerializeAsAny[Method]
+    optimisation: Optimisation = Optimisation()
+    pruning: PruningConfig = PruningConfig()
+    seed: Seed = 0
+    """Head, order of the images, augmentation, subset, random scores: one stream each."""
+    protocol: Literal["validation", "paper"] = "validation"
+    """The split that decides inside the trial: `paper` is Acc(D_t) of TransTailor, read as the training images (C).
+    The test split never decides."""
+    last_point: Annotated[int | None, Field(ge=0, json_schema_extra={"neutral": None})] = None
+    """Walk the path no further than this operating point; None walks it all."""
+
+    @property
+    def train_images(self) -> int:
+        """Training images that the trial may use: fewer are used where a class has less than `images_per_class`."""
+        data = self.data
+        classes = max(1, data.info.target_classes)
+        return (
+            data.train_images
+            if data.images_per_class is None
+            else min(data.train_images, data.images_per_class * classes)
+        )
+
+    @property
+    def deciding_images(self) -> int:
+        """Images of the split that the trial's decisions read."""
+        info = self.data.info
+        if self.protocol == "paper":
+            return self.train_images
+        return info.target_images - info.test_images - self.data.train_images
+
+    def warnings(self) -> tuple[str, ...]:
+        """What a user should know before she starts the trial."""
+        return self.method.warnings(self)
+
+    @field_validator("network")
+    @classmethod
+    def _network_exists(cls, name: str) -> str:
+        if name not in NETWORKS:
+            raise ValueError(f"no such network{nearest(name, NETWORKS)}")
+        return name
+
+    @field_validator("method", mode="before")
+    @classmethod
+    def _method_by_name(cls, method: Any) -> Any:
+        return by_name(METHODS, method)
+
+    @model_validator(mode="after")
+    def _images_fit_the_network(self) -> "TrialConfig":
+        wanted, given = NETWORKS[self.network].input_shape, self.data.input_shape
+        is_flexible = NETWORKS[self.network].any_size and wanted[:1] == given[:1] and len(wanted) == len(given)
+        if wanted != given and not is_flexible:
+            raise ValueError(f"network {self.network} reads inputs of shape {wanted}, {self.data.name} has {given}")
+        return self
+
+    @model_validator(mode="after")
+    def _source_is_there(self) -> "TrialConfig":
+        if self.source.weights is None and not self.data.info.source_images:
+            raise ValueError(
+                f"data set {self.data.name} has no source task to pre-train on; give source.weights, or prepare it "
+                "with --source-classes"
+            )
+        weights.refuse_other_network(self.source.weights, self.network)
+        return self
+
+    @model_validator(mode="after")
+    def _pixels_fit_the_images(self) -> "TrialConfig":
+        channels = self.data.input_shape[0]
+        for name, values in (("pixel_mean", self.source.pixel_mean), ("pixel_std", self.source.pixel_std)):
+            if len(values) not in (1, channels):
+                raise ValueError(
+                    f"source.{name} has {len(values)} numbers, and {self.data.name} has {channels} channels; give one "
+                    "number, or one per channel"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _regulariser_is_possible(self) -> "TrialConfig":
+        if self.optimisation.regulariser is not None:
+            self.optimisation.regulariser.check(self.network)
+        return self
+
+    @model_validator(mode="after")
+    def _optimisation_is_possible(self) -> "TrialConfig":
+        regularisers = (self.optimisation.regulariser, getattr(self.method, "first_regulariser", None))
+        optimisation.check(self.optimisation, self.network, self.data, self.method.name, regularisers)
+        return self
+
+    @model_validator(mode="after")
+    def _there_is_momentum_to_keep(self) -> "TrialConfig":
+        if self.pruning.optimiser_state == "kept" and (
+            self.optimisation.optimiser == "adam" or not self.optimisation.momentum
+        ):
+            raise ValueError(
+                "pruning.optimiser_state = 'kept' keeps the momentum of SGD over a pruning, and this trial has none; "
+                "set optimisation.optimiser = 'sgd' and a momentum, or leave optimiser_state out"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _method_is_possible(self) -> "TrialConfig":
+        self.method.check(self)
+        return self
+
+
+def trial_id(config: TrialConfig, stage_versions: dict[str, int]) -> str:
+    """The trial's id, 16 hexadecimal digits: a hash of its settings and of the versions of all that it uses."""
+    identity: dict[str, Any] = {
+        "config": config.identity(),
+        "data_sha256": config.data.sha256,
+        "method_version": config.method.version,
+        "stage_versions": stage_versions,
+    }
+    if brought := digests_in(identity["config"]):  # what of it comes from the user's own modules
+        identity["imports"] = brought
+    return hashlib.sha256(canonical_json(identity).encode()).hexdigest()[:16]

@@ -1,0 +1,27 @@
+"""Settings that are one of several kinds, told apart by their name: validated as the kind that the name says."""
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from tailor.core.registry import Registry, nearest
+from tailor.core.settings import Settings
+
+S = TypeVar("S", bound=Settings)
+
+
+def by_name(kinds: Registry[type[S]], value: Any) -> Any:
+    """The settings in `value`, a table with a `name` or the name alone; settings and None are returned as they are.
+
+    Raises:
+        ValueError: no name, or no such name (pydantic adds where).
+    """
+    if isinstance(value, str):
+        value = {"name": value}
+    if not isinstance(value, Mapping):
+        return value
+    name = value.get("name")
+    if not isinstance(name, str):
+        raise ValueError(f"needs a name (valid: {', '.join(sorted(kinds))})")
+    if name not in kinds:
+        raise ValueError(f"no such {kinds.noun}: {name!r}{nearest(name, kinds)}")
+    return kinds[name].model_validate(dict(value))

@@ -1,0 +1,78 @@
+"""Named, frozen records that specs refer to (networks, data sets, methods); importing this never imports torch."""
+
+import difflib
+import importlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Generic, TypeVar
+
+from tailor.core.errors import ConfigError
+
+NAMES_SHOWN = 30
+
+T = TypeVar("T")
+
+
+class Registry(Mapping[str, T], Generic[T]):
+    """A mapping from name to record in which a second entry of one name raises and a miss names the nearest one.
+
+    Args:
+        noun: what a record is, for messages.
+        built_in: a module that registers the records of this program; it imports what this registry serves, so it is
+            imported when a record is first asked for.
+    """
+
+    def __init__(self, noun: str, built_in: str | None = None) -> None:
+        self.noun = noun
+        self._built_in = built_in
+        self._records: dict[str, T] = {}
+
+    def add(self, name: str, record: T) -> T:
+        """Register `record` under `name` and return it.
+
+        Raises:
+            ValueError: the name is taken; choose another one.
+        """
+        if name in self._records:
+            raise ValueError(f"{self.noun} {name!r} is registered already; choose another name")
+        self._records[name] = record
+        return record
+
+    def __getitem__(self, name: str) -> T:
+        if name not in self:
+            raise ConfigError(f"no such {self.noun}: {name!r}{nearest(name, list(self))}")
+        return self._records[name]
+
+    def __contains__(self, name: object) -> bool:
+        self._import_built_in()
+        return name in self._records
+
+    def __iter__(self) -> Iterator[str]:
+        self._import_built_in()
+        return iter(self._records)
+
+    def __len__(self) -> int:
+        self._import_built_in()
+        return len(self._records)
+
+    def _import_built_in(self) -> None:
+        if self._built_in is not None:
+            name, self._built_in = self._built_in, None  # it registers what this may be asked for meanwhile
+            importlib.import_module(name)
+
+
+def function_of(given: str | Callable[..., Any]) -> Callable[..., Any]:
+    """The function in a record: itself, or imported now if it is given as "module:function"."""
+    if not isinstance(given, str):
+        return given
+    module, name = given.split(":")
+    found: Callable[..., Any] = getattr(importlib.import_module(module), name)
+    return found
+
+
+def nearest(given: str, valid: Mapping[str, object] | list[str]) -> str:
+    """The end of an error message: the nearest valid name if there is one, and the valid names, the first of many."""
+    names = sorted(valid)
+    close = difflib.get_close_matches(given, names, n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else ""
+    rest = f", ... {len(names)} in all" if len(names) > NAMES_SHOWN else ""
+    return f"{hint} (valid: {', '.join(names[:NAMES_SHOWN])}{rest})"

@@ -1,0 +1,68 @@
+"""Where the images of a trial lie while it runs: on its GPU where they fit, else where they are, in the memory map.
+
+Either way a batch is cropped, mirrored and normalised on the device that trains, from the same uint8 pixels by the same
+draws, so where images lie changes no pixel.
+"""
+
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from tailor.data.task_data import Samples
+
+RESIDENT_FRACTION = 0.5  # of what is free on the device; the other half is the networks'
+log = logging.getLogger(__name__)
+
+
+def fits(images_bytes: int, free_bytes: int) -> bool:
+    """Whether images stay on a device that has so much free: they take at most half of it."""
+    return images_bytes <= RESIDENT_FRACTION * free_bytes
+
+
+def free_on(device: torch.device) -> int:
+    """Bytes of a GPU that no tensor holds, this process's or another's."""
+    free_bytes, _ = torch.cuda.mem_get_info(device)
+    return free_bytes + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+
+
+class Residence:
+    """The images of one trial on its device: each tensor of images moves once, when it is first asked for, or never.
+
+    Args:
+        device: where fetched samples lie.
+        free_bytes: of a device, asked for before images move.
+    """
+
+    def __init__(self, device: torch.device, free_bytes: Callable[[torch.device], int] = free_on) -> None:
+        self._device, self._free_bytes = device, free_bytes
+        self._placed: dict[int, tuple[Tensor, Tensor]] = {}  # by the identity of the first, which lives as long as this
+
+    def place(self, samples: Samples) -> Samples:
+        """The same samples, resident or not, fetched to the device."""
+        images = self._home_of(samples.images)
+        home = images.device
+        return replace(
+            samples,
+            images=images,
+            labels=samples.labels.to(home),
+            ids=samples.ids.to(home),
+            rows=None if samples.rows is None else samples.rows.to(home),
+            device=self._device,
+        )
+
+    def _home_of(self, images: Tensor) -> Tensor:
+        if images.device == self._device:
+            return images
+        if id(images) not in self._placed:
+            self._placed[id(images)] = images, self._moved(images)
+        return self._placed[id(images)][1]
+
+    def _moved(self, images: Tensor) -> Tensor:
+        free_bytes = self._free_bytes(self._device)
+        if fits(images.nbytes, free_bytes):
+            return images.to(self._device)
+        log.info("%d bytes of images stay on the host: %s has %d free", images.nbytes, self._device, free_bytes)
+        return images

@@ -1,0 +1,89 @@
+"""Friedman #1, a regression task of known form, as a source task and a shifted target task.
+
+Friedman (1991) takes y = 10 sin(pi x1 x2) + 20 (x3 - 1/2)^2 + 10 x4 + 5 x5 + noise, with ten inputs uniform in [0, 1]
+of which five do nothing. Pardoe and Stone ("Boosting for Regression Transfer", ICML 2010) make related tasks of it:
+every term is scaled, and the inputs in it are scaled and shifted, at random. Here the target is the function itself and
+the source one such relative, fixed by a seed; the sizes of scales and shifts are our choice.
+"""
+
+import math
+import random
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import torch
+
+from tailor.core.seeds import stream
+from tailor.data.task_data import Samples
+
+INPUTS, USED_INPUTS, TERMS = 10, 5, 4
+SOURCE_COUNT, TARGET_COUNT = 2000, 1400
+SCALE_DEVIATION, SHIFT_DEVIATION = 0.2, 0.1  # standard deviations around 1 and around 0
+NOISE_DEVIATION = 1.0
+MEAN, SPREAD = 14.4, 5.0  # about the mean and standard deviation of the original function with noise
+DECIMALS = 4  # what a mathematical library may do to the last bit is not seen in the rounded values
+SEED = 1991
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """A relative of the function: the scales of its four terms, and the scales and shifts of the inputs in them."""
+
+    scales: tuple[float, ...]
+    input_scales: tuple[float, ...]
+    input_shifts: tuple[float, ...]
+
+
+ORIGINAL = Variant(scales=(1.0,) * TERMS, input_scales=(1.0,) * USED_INPUTS, input_shifts=(0.0,) * USED_INPUTS)
+
+
+def friedman1(inputs: list[float], variant: Variant) -> float:
+    """The noiseless value at `inputs`, ten numbers in [0, 1]."""
+    used = zip(inputs[:USED_INPUTS], variant.input_scales, variant.input_shifts, strict=True)
+    moved = [scale * x + shift for x, scale, shift in used]
+    product, square, fourth, fifth = variant.scales
+    return (
+        product * 10.0 * math.sin(math.pi * moved[0] * moved[1])
+        + square * 20.0 * (moved[2] - 0.5) ** 2
+        + fourth * 10.0 * moved[3]
+        + fifth * 5.0 * moved[4]
+    )
+
+
+def relative(seed: int) -> Variant:
+    """A relative of the original, drawn by `seed`."""
+    numbers = random.Random(stream(seed, "friedman variant"))
+
+    def draw(mean: float, deviation: float, count: int) -> tuple[float, ...]:
+        normal = NormalDist(mean, deviation)
+        return tuple(normal.inv_cdf(numbers.random()) for _ in range(count))
+
+    return Variant(
+        scales=draw(1.0, SCALE_DEVIATION, TERMS),
+        input_scales=draw(1.0, SCALE_DEVIATION, USED_INPUTS),
+        input_shifts=draw(0.0, SHIFT_DEVIATION, USED_INPUTS),
+    )
+
+
+def load() -> dict[str, Samples]:
+    """Source (2,000) and target (1,400): inputs 2 x - 1 in [-1, 1], float32 (N, 10); labels (y - 14.4) / 5, float32."""
+    return {
+        "source": draw(relative(SEED), SOURCE_COUNT, stream(SEED, "friedman source"), first_id=0),
+        "target": draw(ORIGINAL, TARGET_COUNT, stream(SEED, "friedman target"), first_id=SOURCE_COUNT),
+    }
+
+
+def draw(variant: Variant, count: int, seed: int, *, first_id: int) -> Samples:
+    """`count` rows with noise; Python promises that a seed's `random()` is the same in all its versions."""
+    numbers, noise = random.Random(seed), NormalDist(0.0, NOISE_DEVIATION)
+    rows, labels = [], []
+    for _ in range(count):
+        inputs = [round(numbers.random(), DECIMALS) for _ in range(INPUTS)]
+        value = friedman1(inputs, variant) + noise.inv_cdf(numbers.random())
+        rows.append([round(2.0 * x - 1.0, DECIMALS) for x in inputs])
+        labels.append(round((value - MEAN) / SPREAD, DECIMALS))
+    return Samples(
+        images=torch.tensor(rows, dtype=torch.float32),
+        labels=torch.tensor(labels, dtype=torch.float32),
+        ids=torch.arange(first_id, first_id + count),
+    )

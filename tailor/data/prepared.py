@@ -1,0 +1,33 @@
+"""A prepared data set as samples for training; all of a task's samples share its memory map."""
+
+from pathlib import Path
+
+import torch
+
+from tailor.data.task_data import Samples
+from tailor.prepare import arrays
+
+
+def load(root: str, name: str) -> dict[str, Samples]:
+    """Source, target without its test images, and these as `test`; images uint8 (N, 3, H, W).
+
+    Raises:
+        ConfigError: no such data set, or files that are not what its manifest says.
+    """
+    found = arrays.load(Path(root), name)
+    tasks = {task: _samples(part) for task, part in found.items()}
+    is_test = torch.from_numpy(found["target"].is_test.copy())
+    target = tasks["target"]
+    return {
+        "source": tasks["source"],
+        "target": target.take((~is_test).nonzero().flatten()),
+        "test": target.take(is_test.nonzero().flatten()),
+    }
+
+
+def _samples(part: arrays.Arrays) -> Samples:
+    return Samples(
+        images=arrays.image_tensor(part.images),
+        labels=torch.from_numpy(part.labels.copy()),
+        ids=torch.from_numpy(part.ids.copy()),
+    )

@@ -1,0 +1,1 @@
+"""A sub-model taken home: its card, and its export."""

@@ -1,0 +1,215 @@
+"""A saved sub-model's card: what it was made of and how, what it scores and costs; for people and for programs.
+
+`card.md` is written from `model.json` alone, so both say the same.
+"""
+
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from tailor.config.trial import TrialConfig
+from tailor.core.errors import ConfigError
+from tailor.core.plugin_digests import digests_in
+from tailor.data.objective import quality
+from tailor.execution.dry_run import walk
+from tailor.execution.runner import StageEvent
+from tailor.model.state import DESCRIPTION_FILE, MODEL_FILE, ModelState, save_model, write_whole
+from tailor.stage_execution.tuning import cost_of
+
+CARD_FILE = "card.md"
+NOT_GIVEN = "not given"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """What is known of a sub-model beside its weights; JSON values."""
+
+    trial_id: str
+    point: int  # number of the operating point on the trial's path
+    stage_key: str  # of the operating point in the cache
+    method: str
+    settings: dict[str, object]  # all that count in the trial's id
+    imports: dict[str, str]  # what of it the user's modules brought -> the module's SHA-256
+    data: str
+    data_sha256: str
+    decides_on: str  # the split that the trial's decisions read
+    metric: str
+    scores: dict[str, float]  # by split, those that were measured
+    command: str  # that made it
+    licence: str | None  # as its user gave it
+
+
+def facts_of(config: TrialConfig, point: Mapping[str, Any], *, command: str, licence: str | None) -> Facts:
+    """The facts of an operating point.
+
+    Args:
+        config: the trial.
+        point: a row of `measured_points`, or a mapping with these of its columns: point, stage_key, metric,
+            validation_score, deciding_score, test_score (None: not measured).
+        command: what was typed to make it.
+        licence: the user's line on the licence; None: not given.
+    """
+    scores = {"validation": point["validation_score"], "test": point["test_score"]}
+    if config.protocol == "paper":
+        scores = {"train": point["deciding_score"]} | scores
+    return Facts(
+        trial_id=walk(config).trial_id,
+        point=point["point"],
+        stage_key=point["stage_key"],
+        method=config.method.name,
+        settings=config.identity(),
+        imports=digests_in(config.identity()),
+        data=config.data.name,
+        data_sha256=config.data.sha256,
+        decides_on="train" if config.protocol == "paper" else "validation",
+        metric=point["metric"],
+        scores={split: float(score) for split, score in scores.items() if score is not None},
+        command=command,
+        licence=licence,
+    )
+
+
+def score_of(predicted: Mapping[str, Tensor], split: str) -> float:
+    """The score on a split, from what an operating point stored of each image: accuracy in [0, 1], or R squared <= 1.
+
+    Args:
+        predicted: the operating point's tensors.
+        split: "validation" or "test".
+    """
+    labels, predictions = predicted[f"{split}/label"], predicted[f"{split}/prediction"]
+    if labels.is_floating_point():
+        return quality(predictions, labels).score
+    return (predictions == labels).sum().item() / len(labels)
+
+
+def save_with_card(state: ModelState, facts: Facts, folder: Path) -> None:
+    """Write a model with all that is known of it.
+
+    Writes: what `save_model` does, with `facts` and the model's cost in `model.json`, and `card.md`.
+    """
+    save_model(state, folder)
+    description = json.loads((folder / DESCRIPTION_FILE).read_bytes())
+    description |= {"facts": asdict(facts), "cost": cost_of(state, state.build())}
+    write_whole(folder / DESCRIPTION_FILE, json.dumps(description, indent=1).encode())
+    write_whole(folder / CARD_FILE, card(description).encode())
+
+
+def save_point(
+    config: TrialConfig, event: StageEvent, state: ModelState, folder: Path, *, command: str, licence: str | None
+) -> None:
+    """Write an operating point's sub-model with its card, which is what users take home.
+
+    Args:
+        config: the trial.
+        event: of the point's stage.
+        state: what the stage left, `event.result.state`; asking for it is collective, writing it is not.
+        folder: see `save_with_card` for what is written.
+        command: what was typed to make it.
+        licence: the user's line on the licence; None: not given.
+    """
+    result = event.result
+    test_score = score_of(result.read_tensors(), "test")
+    point = result.info | {"point": event.point, "stage_key": result.key, "test_score": test_score}
+    save_with_card(state, facts_of(config, point, command=command, licence=licence), folder)
+
+
+def refuse_unsavable(folder: Path | None, licence: str | None) -> None:
+    """Do nothing if sub-models can be saved as it was typed; asked before anything is computed.
+
+    Args:
+        folder: may not be there yet; None: nothing is saved.
+        licence: the user's line on the licence; None: not given.
+
+    Raises:
+        ConfigError: a file is in the way, the folder above is not this user's to write in, or there is no folder for
+            the card that the licence stands in.
+    """
+    if folder is None:
+        if licence is not None:
+            raise ConfigError("--licence stands in the card of a saved sub-model; give --save FOLDER, too")
+        return
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise ConfigError(f"nothing can be saved in {folder}: {there} is a file; type another --save")
+    if not os.access(there, os.W_OK):
+        raise ConfigError(f"nothing can be saved in {folder}: you may not write in {there}; type another --save")
+
+
+def card(description: Mapping[str, Any]) -> str:
+    """The card, as Markdown, of the content of a `model.json` that `save_with_card` wrote."""
+    facts = description["facts"]
+    parts = [
+        f"# {escaped(description['network'])} for {escaped(facts['data'])}",
+        f"A sub-model made by {escaped(facts['method'])}.",
+        "\n".join(_table(("what", ""), _rows(description))),
+        "## Scores",
+        f"The trial's decisions read the {facts['decides_on']} split. The test split decided nothing in it.",
+        "\n".join(_table(("split", escaped(facts["metric"])), ((s, f"{v:.4f}") for s, v in facts["scores"].items()))),
+        "## Use",
+        fenced("import tailor\n\nmodel = tailor.load_model(FOLDER_OF_THIS_FILE)", "python"),
+        _inputs(description),
+        "## Widths",
+        "\n".join(_table(("layer", "width", "original width", "MACs"), _widths(description["cost"]["layers"]))),
+        "## Settings",
+        fenced(json.dumps(facts["settings"], indent=1), "json"),
+        "## Made by",
+        fenced(facts["command"], "text"),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def escaped(text: str) -> str:
+    """A user's text as one line of Markdown that shows it: nothing in it is markup or ends a table's cell."""
+    visible = "".join(letter if letter.isprintable() else " " for letter in text)
+    return re.sub(r"([\\`*_{}\[\]<>()#+!|~&$])", r"\\\1", " ".join(visible.split()))
+
+
+def fenced(text: str, language: str) -> str:
+    """A block of code, in a fence that the text cannot end."""
+    longest = max((len(run) for run in re.findall("`+", text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}{language}\n{text}\n{fence}"
+
+
+def _rows(description: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    facts, cost = description["facts"], description["cost"]
+    removed_fraction = 1.0 - cost["macs"] / cost["original_macs"]
+    yield "network", f"{escaped(description['network'])}, {description['classes']} output(s)"
+    yield "data set", f"{escaped(facts['data'])}, SHA-256 {facts['data_sha256']}"
+    yield "weights", f"{MODEL_FILE}, SHA-256 {description['sha256']}"
+    yield "multiply-accumulates", f"{cost['macs']:,} of {cost['original_macs']:,}, {removed_fraction:.4f} removed"
+    yield "parameters", f"{cost['params']:,}"
+    yield "trial", f"{facts['trial_id']}, operating point {facts['point']}, stage {facts['stage_key']}"
+    for brought, sha256 in facts["imports"].items():
+        yield escaped(brought), f"of a user's module, SHA-256 {sha256}"
+    yield "licence", NOT_GIVEN if facts["licence"] is None else escaped(facts["licence"])
+
+
+def _inputs(description: Mapping[str, Any]) -> str:
+    shape = tuple(description["input_shape"])
+    if len(shape) == 1:
+        return f"Inputs are float32 (batch, {shape[0]}), rows as the data set has them."
+    mean, std = description["pixel_mean"], description["pixel_std"]
+    return (
+        f"Inputs are float32 (batch, {', '.join(map(str, shape))}): pixels / 127.5 - 1 of pixels from 0 to 255. The "
+        f"model itself makes of them what its network expects, (pixel - mean) / std of pixels in 0 to 1 with mean "
+        f"{mean} and std {std}."
+    )
+
+
+def _widths(layers: list[dict[str, Any]]) -> Iterator[tuple[str, ...]]:
+    for one in layers:
+        yield escaped(one["layer"]), str(one["width"]), str(one["original_width"]), f"{one['macs']:,}"
+
+
+def _table(heading: tuple[str, ...], rows: Iterator[tuple[str, ...]]) -> Iterator[str]:
+    yield f"| {' | '.join(heading)} |"
+    yield "|" + " --- |" * len(heading)
+    for row in rows:
+        yield f"| {' | '.join(row)} |"

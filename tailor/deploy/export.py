@@ -1,0 +1,172 @@
+"""A saved sub-model as a program that runs without this package: torch's (.pt2) or ONNX (.onnx).
+
+The program is the whole function: pruned widths, factors and what turns pixels into the network's inputs. It is read
+back and compared with the model before it is written.
+"""
+
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.export import Dim, ExportedProgram
+
+from tailor.core.errors import ConfigError
+from tailor.core.registry import Registry
+from tailor.data.task_data import generator
+from tailor.model.state import ModelState, write_whole
+
+TOLERANCE = 1e-5  # of the outputs' difference, as a share of the largest output (of 1 where all are smaller)
+ROUNDINGS = 4.0  # beside it: another order of sums rounds otherwise, in deep networks by more than the tolerance
+EXAMPLE_BATCH = 2  # what a program for any batch is traced with; torch takes 1 for a constant
+LARGEST_ONNX_BYTES = 2**31 - 2**20  # one protobuf message has less than 2 GiB, and the graph needs some of it
+ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+
+Axes = dict[int, Any]  # axis of the images -> its torch.export.Dim; empty where all sizes are fixed
+
+
+@dataclass(frozen=True, kw_only=True)
+class Format:
+    """A file format of programs."""
+
+    suffix: str
+    written: Callable[[ExportedProgram, Axes], bytes]
+    outputs: Callable[[bytes, Tensor], Tensor]  # of a written program, for a batch of images
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exported:
+    """What was written."""
+
+    file: Path
+    size_bytes: int
+    difference: float  # the largest between an output of the file's program and of the model
+
+
+def export(state: ModelState, to: str, file: Path, batch: int | None = None) -> Exported:
+    """Write a model as a program, on the CPU; the file is whole or absent.
+
+    The program's one input, `images`, is float32 (batch, *input_shape) as this package's data are: pixels / 127.5 - 1.
+
+    Args:
+        state: the model.
+        to: a name in `FORMATS`.
+        file: where to write.
+        batch: how many images the program takes at once; None: any number.
+
+    Raises:
+        ConfigError: no such format, a package is missing, the network cannot be traced, or what would be written does
+            not compute what the model does.
+    """
+    chosen = FORMATS[to]
+    axes: Axes = {} if batch else {0: Dim("batch")}
+    content = chosen.written(program(state, batch or EXAMPLE_BATCH, axes), axes)
+    seen = images_for(state, batch or EXAMPLE_BATCH + 1, seed=1)  # neither the images nor the number traced with
+    expected, rounding = _expected(state, seen)
+    difference = float((chosen.outputs(content, seen) - expected).abs().max())
+    allowed = TOLERANCE * max(1.0, float(expected.abs().max())) + ROUNDINGS * rounding
+    if not difference <= allowed:  # NaN is a difference
+        raise ConfigError(
+            f"the {to} program of {state.network} differs from the model by {difference:.3g}, so {file} was not "
+            f"written; choose the other format of: {', '.join(FORMATS)}"
+        )
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(file, content)
+    return Exported(file=file, size_bytes=len(content), difference=difference)
+
+
+def _expected(state: ModelState, images: Tensor) -> tuple[Tensor, float]:
+    """The model's outputs, and how far rounding to float32 takes them from those in float64."""
+    with torch.no_grad():
+        outputs: Tensor = state.build().eval()(images)
+        exact = state.build().eval().double()(images.double())
+    return outputs, float((outputs - exact).abs().max())
+
+
+def images_for(state: ModelState, batch: int, *, seed: int) -> Tensor:
+    """Random images (batch, *input_shape), standard normal."""
+    return torch.randn(batch, *state.input_shape, generator=generator(seed, "images"))
+
+
+def program(state: ModelState, batch: int, axes: Axes) -> ExportedProgram:
+    """The model in evaluation mode, traced with a batch of images; hooks are traced like all else.
+
+    Raises:
+        ConfigError: the network does what cannot be traced, or fixes the number of images.
+    """
+    images = images_for(state, batch, seed=0)
+    try:
+        # Weights keep requires_grad: without it, torch's attention is one operator that ONNX does not know.
+        traced = torch.export.export(state.build().eval(), (images,), dynamic_shapes=(axes,))
+    except RuntimeError as error:
+        raise ConfigError(
+            f"network {state.network} cannot be exported: {str(error).strip().splitlines()[0]}; "
+            "where only the number of images is the trouble, fix it: --batch 1"
+        ) from error
+    _forget_sources(traced.graph_module)
+    return traced
+
+
+def _forget_sources(traced: nn.Module) -> None:
+    """Take each operation's stack trace away: it names the files of the machine that exported."""
+    for module in traced.modules():
+        if isinstance(module, fx.GraphModule):
+            for node in module.graph.nodes:
+                node.meta.pop("stack_trace", None)
+
+
+def _torch_written(traced: ExportedProgram, _axes: Axes) -> bytes:
+    buffer = io.BytesIO()
+    torch.export.save(traced, buffer)
+    return buffer.getvalue()
+
+
+def _torch_outputs(content: bytes, images: Tensor) -> Tensor:
+    with torch.no_grad():
+        outputs: Tensor = torch.export.load(io.BytesIO(content)).module()(images)
+    return outputs
+
+
+def _onnx_written(traced: ExportedProgram, axes: Axes) -> bytes:
+    if missing := [name for name in ONNX_PACKAGES if find_spec(name) is None]:
+        raise ConfigError(
+            f"ONNX needs packages that are not installed: {', '.join(missing)}; "
+            f"type: python -m pip install {' '.join(ONNX_PACKAGES)}"
+        )
+    weights_bytes = sum(tensor.numel() * tensor.element_size() for tensor in traced.state_dict.values())
+    if weights_bytes > LARGEST_ONNX_BYTES:
+        raise ConfigError(
+            f"one ONNX file holds less than 2 GiB, and the weights are {weights_bytes / 2**30:.2f} GiB; "
+            "type: --to torch-export"
+        )
+    made = torch.onnx.export(
+        traced,
+        (),
+        dynamo=True,
+        input_names=["images"],
+        output_names=["outputs"],
+        dynamic_shapes=(axes,),  # only for the name of the axis
+        verbose=False,
+    )
+    assert made is not None
+    content: bytes = made.model_proto.SerializeToString()
+    return content
+
+
+def _onnx_outputs(content: bytes, images: Tensor) -> Tensor:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    (outputs,) = session.run(None, {"images": images.numpy()})
+    return torch.from_numpy(outputs)
+
+
+FORMATS: Registry[Format] = Registry("format")
+FORMATS.add("torch-export", Format(suffix=".pt2", written=_torch_written, outputs=_torch_outputs))
+FORMATS.add("onnx", Format(suffix=".onnx", written=_onnx_written, outputs=_onnx_outputs))

@@ -1,0 +1,1 @@
+"""Running a trial: its stages walked, read from the cache or computed."""

@@ -1,0 +1,108 @@
+"""Walking a method without running it: its stages, their keys and what they cost. Without torch."""
+
+import math
+from dataclasses import dataclass
+
+from tailor import stages
+from tailor.catalogue.networks import NETWORKS
+from tailor.config.trial import Steps, TrialConfig, trial_id
+from tailor.stages import Outcome, Size
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedOutcome:
+    """The outcome of a stage that was not run: its numbers are NaN, so that no rule stops the walk early."""
+
+    key: str
+    deciding_score: float = math.nan
+    removed_macs_fraction: float = math.nan
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PlannedStage:
+    """A stage as the plan sees it."""
+
+    key: str
+    kind: str
+    version: int
+    parents: tuple[str, ...]
+    work: float  # forward passes of one image x MACs of the network at that stage; a relative cost
+    stored_bytes: int  # expected on disk
+    point: int | None  # number of the operating point, None for other stages
+
+
+@dataclass(frozen=True, kw_only=True)
+class Walk:
+    """A trial's id and its stages in the order of execution."""
+
+    trial_id: str
+    stages: tuple[PlannedStage, ...]
+
+
+def until(steps: Steps, last_point: int | None) -> Steps:
+    """The same stages, ended after operating point number `last_point` (from 0); None: all of them."""
+    point = 0
+    outcome: Outcome | None = None
+    while True:
+        try:
+            stage = steps.send(outcome)  # type: ignore[arg-type]  # None starts a generator
+        except StopIteration:
+            return
+        outcome = yield stage
+        if isinstance(stage, stages.OperatingPoint):
+            if point == last_point:
+                return
+            point += 1
+
+
+def steps_of(config: TrialConfig) -> Steps:
+    """The stages of a trial, as its method yields them, up to its last point."""
+    return until(config.method.walk(config), config.last_point)
+
+
+def walk(config: TrialConfig) -> Walk:
+    """The trial's id and its planned stages; a method that may stop early is walked to its end."""
+    planned: list[PlannedStage] = []
+    versions: dict[str, int] = {}
+    kept_fraction, size = 1.0, (whole := _size(config))
+    steps = steps_of(config)
+    points = 0
+    outcome: Outcome | None = None
+    while True:
+        try:
+            stage = steps.send(outcome)  # type: ignore[arg-type]  # None starts a generator
+        except StopIteration:
+            return Walk(trial_id=trial_id(config, versions), stages=tuple(planned))
+        versions[stage.kind] = stage.version
+        is_point = isinstance(stage, stages.OperatingPoint)
+        key = stage.key()
+        before, kept_fraction = kept_fraction, stage.kept_fraction(kept_fraction)
+        if kept_fraction != before:
+            size = whole.narrowed(kept_fraction)
+        cost = stage.cost(size)
+        planned.append(
+            PlannedStage(
+                key=key,
+                kind=stage.kind,
+                version=stage.version,
+                parents=stage.parents,
+                work=cost.work,
+                stored_bytes=cost.stored_bytes,
+                point=points if is_point else None,
+            )
+        )
+        points += is_point
+        outcome = PlannedOutcome(key)
+
+
+def _size(config: TrialConfig) -> Size:
+    """What stages of the whole network cost by."""
+    network, data, input_shape = NETWORKS[config.network], config.data.info, config.data.input_shape
+    return Size(
+        macs=network.macs * math.prod(input_shape[1:]) / math.prod(network.input_shape[1:]),
+        weights_bytes=4 * network.params_count,
+        head_bytes=4 * network.head_params_count,
+        train_images=config.train_images,
+        source_images=data.source_images,
+        measured_images=data.target_images - config.data.train_images,
+    )

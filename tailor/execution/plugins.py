@@ -1,0 +1,105 @@
+"""Imports a user's own module: one file, under a name that shadows nothing, known by its SHA-256. No torch.
+
+What a module registers (a method, criterion, network, data set, allocation or regulariser) is used by its name like
+any other; the digest of its source counts in ids and keys (see `tailor.core.plugin_digests`).
+"""
+
+import hashlib
+import sys
+import traceback
+from collections.abc import Iterator
+from importlib.abc import InspectLoader
+from importlib.util import module_from_spec, spec_from_loader
+from pathlib import Path
+from types import CodeType, ModuleType
+from typing import Any
+
+from tailor.catalogue.datasets import DATASETS
+from tailor.catalogue.networks import NETWORKS
+from tailor.catalogue.regularisation import REGULARISERS
+from tailor.config.allocations import ALLOCATIONS
+from tailor.config.trial import METHODS
+from tailor.core.errors import ConfigError
+from tailor.core.plugin_digests import PACKAGE, Brought
+from tailor.core.registry import Registry
+from tailor.pruning.criteria import CRITERIA
+
+REGISTRIES: tuple[Registry[Any], ...] = (METHODS, CRITERIA, NETWORKS, DATASETS, ALLOCATIONS, REGULARISERS)
+
+
+class _Source(InspectLoader):
+    """Executes a source that was read already, so that what runs is what was hashed; writes no bytecode."""
+
+    def __init__(self, path: Path, content: bytes) -> None:
+        self._path, self._content = path, content
+
+    def get_source(self, fullname: str) -> str:  # noqa: ARG002  # importlib's interface
+        """The source text."""
+        return self._content.decode()
+
+    def get_code(self, fullname: str) -> CodeType:  # noqa: ARG002
+        """The compiled source; tracebacks name its file."""
+        return self.source_to_code(self._content, str(self._path))
+
+
+def load(path: Path) -> str:
+    """Import a file of Python and return the SHA-256 of its source, 64 hexadecimal digits; once per process.
+
+    It stands alone: files beside it cannot be imported by it.
+
+    Raises:
+        ConfigError: no such file, it raises, it registers nothing, or a name that it registers is taken.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be imported: {error.strerror}; type the path of a .py file") from error
+    sha256 = hashlib.sha256(content).hexdigest()
+    package = sys.modules.setdefault(PACKAGE, ModuleType(PACKAGE, "What users brought."))
+    name = f"{path.stem}_{sha256[:8]}"
+    if hasattr(package, name):
+        return sha256
+    before = set(_records())
+    module = _executed(path, content, f"{PACKAGE}.{name}")
+    registered = frozenset(set(_records()) - before)
+    if not registered:
+        del sys.modules[module.__name__]
+        raise ConfigError(
+            f"{path}: registers nothing; decorate a method with @tailor.extend.register, or add to "
+            "CRITERIA, NETWORKS, DATASETS, ALLOCATIONS or REGULARISERS"
+        )
+    module._BROUGHT = Brought(sha256, registered)  # type: ignore[attr-defined]
+    setattr(package, name, module)
+    return sha256
+
+
+def _executed(path: Path, content: bytes, name: str) -> ModuleType:
+    """The module, in `sys.modules` under its name from its first line on, and gone from there if it raises."""
+    spec = spec_from_loader(name, _Source(path, content), origin=str(path))
+    assert spec is not None and spec.loader is not None
+    spec.has_location = True  # the module knows its __file__
+    module = module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException as error:
+        del sys.modules[name]
+        if isinstance(error, Exception | SystemExit):
+            raise ConfigError(f"{path}{_line_of(error, path)}: {type(error).__name__}: {error}") from error
+        raise
+    return module
+
+
+def _line_of(error: BaseException, path: Path) -> str:
+    """The last line of the user's file that the error went through, such as ", line 3"."""
+    if isinstance(error, SyntaxError) and error.lineno is not None:
+        return f", line {error.lineno}"
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+    return f", line {lines[-1]}" if lines else ""
+
+
+def _records() -> Iterator[tuple[str, str]]:
+    """Noun and name of all that is registered."""
+    for registry in REGISTRIES:
+        for name in registry:
+            yield registry.noun, name

@@ -1,0 +1,219 @@
+"""Runs a trial: walks its method's stages, each one read from the cache or computed and stored.
+
+Rank 0 alone looks into the cache and writes it; it tells the others hit or miss and what a stage stored, so all ranks
+drive the same generator to the same end.
+"""
+
+import json
+import logging
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+
+from tailor.config.trial import TrialConfig
+from tailor.core.errors import Paused, TrainingError
+from tailor.data import task_data
+from tailor.execution.cache import Cache, DamagedStage, StoredStage
+from tailor.execution.dry_run import steps_of
+from tailor.model.state import ModelState
+from tailor.parallel.process_group import Ranks
+from tailor.stage_execution import Tensors, Workplace, apply, compute
+from tailor.stages import OperatingPoint, Stage
+from tailor.training.checkpoint import Pause, Wish, never
+from tailor.training.compilation import require_compiler
+
+log = logging.getLogger(__name__)
+
+
+class Result:
+    """A finished stage: its key, its facts, and on demand the model's state after it.
+
+    The state is made from the parents' only when a later stage is computed, so a trial whose stages are all cached
+    reads no tensors. It is collective: all ranks ask for it at the same moment.
+    """
+
+    def __init__(self, stage: Stage, stored: StoredStage, cached: bool, store: "_Store") -> None:
+        self.stage, self.key, self.cached = stage, stored.key, cached
+        self.description, self.tensors_bytes = stored.description, stored.tensors_bytes
+        self._store = store
+
+    @property
+    def info(self) -> dict[str, Any]:
+        """What the stage found out, as JSON values."""
+        found: dict[str, Any] = self.description["info"]
+        return found
+
+    @property
+    def deciding_score(self) -> float:
+        """Of an operating point, what the trial decides by; NaN for other stages."""
+        return float(self.info.get("deciding_score", math.nan))
+
+    @property
+    def removed_macs_fraction(self) -> float:
+        """Of a pruning, the share of the original MACs that is gone, in [0, 1]; NaN for other stages."""
+        return float(self.info.get("removed_macs_fraction", math.nan))
+
+    @cached_property
+    def state(self) -> ModelState:
+        """The model's state after this stage."""
+        parent = self.stage.of.state if isinstance(self.stage.of, Result) else None
+        return apply(self.stage, parent, self._store.share_tensors(self.key))
+
+    def read_tensors(self) -> Tensors:
+        """What the stage stored, for rank 0 alone: the other ranks take no part."""
+        return safetensors.torch.load(self._store.cache.read_tensors(self.key))
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageEvent:
+    """A stage has finished."""
+
+    order: int
+    result: Result
+    point: int | None  # number of the operating point that it is, None for other stages
+
+
+class _Store:
+    """The cache as all ranks see it through rank 0."""
+
+    def __init__(self, cache: Cache, ranks: Ranks) -> None:
+        self.cache, self.ranks = cache, ranks
+
+    def find(self, key: str) -> StoredStage | None:
+        """The stored stage, None if it has to be computed; a damaged one is set aside and reported."""
+        found = None
+        if self.ranks.rank == 0:
+            try:
+                found = self.cache.read(key)
+                if found is not None:
+                    self.cache.read_tensors(key)
+            except DamagedStage as damage:
+                log.warning("damaged stage, computed anew: %s (moved to %s)", damage, self.cache.set_aside(key))
+                found = None
+        return self._share(found)
+
+    def write(self, key: str, description: dict[str, Any], tensors: Tensors) -> StoredStage:
+        """Store what was computed; what stands in the cache now, on all ranks."""
+        stored = None
+        if self.ranks.rank == 0:
+            stored = self.cache.write(key, description, safetensors.torch.save(tensors))
+        shared = self._share(stored)
+        assert shared is not None
+        return shared
+
+    def share_tensors(self, key: str) -> Tensors:
+        """The stored tensors, on all ranks."""
+        content = self.cache.read_tensors(key) if self.ranks.rank == 0 else None
+        return safetensors.torch.load(self.ranks.broadcast_bytes(content))
+
+    def _share(self, stored: StoredStage | None) -> StoredStage | None:
+        plain = b"" if stored is None else json.dumps(vars(stored)).encode()
+        content = self.ranks.broadcast_bytes(plain)
+        return StoredStage(**json.loads(content)) if content else None
+
+
+def run_trial(
+    config: TrialConfig,
+    *,
+    cache: Cache,
+    ranks: Ranks,
+    checkpoint_folder: Path | None = None,
+    checkpoint_every_s: float = 30.0,
+    pause: Pause = never,
+) -> Iterator[StageEvent]:
+    """Run a trial, one event per finished stage; collective over `ranks`.
+
+    Args:
+        config: the trial.
+        cache: where finished stages are found and stored.
+        ranks: from `tailor.parallel.process_group.join`.
+        checkpoint_folder: where an interrupted stage goes on from; None keeps no checkpoints.
+        checkpoint_every_s: most seconds between two checkpoints of a stage;
+            see `tailor.training.checkpoint.Checkpoint`.
+        pause: asked on rank 0 alone, about once a second while a stage trains and before each stage that is computed;
+            once it says yes, the checkpoint is written and the trial ends with `Paused`. A later call goes on from
+            exactly there, or without a checkpoint folder from the last finished stage.
+
+    Raises:
+        ConfigError: a stage is impossible on this model.
+        Paused: `pause` said so; on all ranks.
+        TrainingError: training diverged; the text names the stage.
+    """
+    store = _Store(cache, ranks)
+    place = Workplace(
+        ranks=ranks,
+        checkpoint_folder=checkpoint_folder,
+        checkpoint_every_s=checkpoint_every_s,
+        data_root=config.data.root,
+        crop_px=config.data.crop_px,
+        weights=config.source.weights_file,
+        pause=pause,
+    )
+    steps = steps_of(config)
+    result: Result | None = None
+    points = 0
+    for order in range(10**9):
+        try:
+            stage = steps.send(result)  # type: ignore[arg-type]  # None starts a generator
+        except StopIteration:
+            return
+        result = _run_stage(stage, store, place, config)
+        is_point = isinstance(stage, OperatingPoint)
+        yield StageEvent(order=order, result=result, point=points if is_point else None)
+        points += is_point
+
+
+def _run_stage(stage: Stage, store: _Store, place: Workplace, config: TrialConfig) -> Result:
+    key = stage.key()
+    stored = store.find(key)
+    if stored is not None:
+        return Result(stage, stored, True, store)
+    if place.checkpoint(key).agree() is Wish.PAUSE:
+        raise Paused
+    parent = stage.of.state if isinstance(stage.of, Result) else None
+    _warm_up(config.data.name, place.data_root)
+    if config.optimisation.compile:
+        require_compiler(place.ranks.device)
+    place.ranks.wait()
+    start_s = time.perf_counter()
+    try:
+        made = compute(stage, parent, place)
+    except TrainingError as error:
+        raise TrainingError(f"stage {stage.kind} ({key[:12]}): {error}") from error
+    seconds = time.perf_counter() - start_s
+    if "epochs" in made.info:  # an interrupted stage counts the epochs of before, too
+        seconds = max(seconds, sum(epoch["seconds"] for epoch in made.info["epochs"]))
+    description = {
+        "kind": stage.kind,
+        "version": stage.version,
+        "settings": stage.settings(),
+        "parents": list(stage.parents),
+        "info": made.info,
+        "made_by": {
+            "compute_s": seconds,
+            "device": _device_name(place.ranks.device),
+            "ranks": place.ranks.count,
+            "torch_version": torch.__version__,
+        },
+    }
+    stored = store.write(key, description, made.tensors)
+    place.checkpoint(key).remove()
+    return Result(stage, stored, False, store)
+
+
+@lru_cache(maxsize=4)
+def _warm_up(data_name: str, data_root: str | None) -> None:
+    """Do what a process does once, so that its seconds stand in no stage: a shared one would count them many times."""
+    task_data.load(data_name, data_root)
+    torch.optim.SGD([torch.zeros(1)], lr=0.0)  # the first optimiser imports a second's worth of torch
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"

@@ -1,0 +1,48 @@
+"""What a module of your own imports: everything that docs/extend shows, from one place that stays where it is.
+
+    from tailor.extend import CRITERIA, Criterion
+
+Importing it imports no torch; `Samples`, `Scoring` and `batches` do, so import those inside a function.
+"""
+
+import importlib
+from typing import Any
+
+from tailor.catalogue.datasets import DATASETS, DataInfo
+from tailor.catalogue.networks import NETWORKS, NetworkInfo
+from tailor.catalogue.regularisation import REGULARISERS, Regulariser
+from tailor.config.allocations import ALLOCATIONS, Allocation, Global
+from tailor.config.trial import METHODS, Method, Steps, TrialConfig, register
+from tailor.methods.recipe import Recipe
+from tailor.pruning.criteria import CRITERIA, Criterion
+
+__all__ = [
+    "ALLOCATIONS",
+    "CRITERIA",
+    "DATASETS",
+    "METHODS",
+    "NETWORKS",
+    "REGULARISERS",
+    "Allocation",
+    "Criterion",
+    "DataInfo",
+    "Global",
+    "Method",
+    "NetworkInfo",
+    "Recipe",
+    "Regulariser",
+    "Steps",
+    "TrialConfig",
+    "register",
+]
+_WITH_TORCH = {
+    "Samples": "tailor.data.task_data",
+    "batches": "tailor.data.task_data",
+    "Scoring": "tailor.pruning.criteria.base",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _WITH_TORCH:
+        return getattr(importlib.import_module(_WITH_TORCH[name]), name)
+    raise AttributeError(f"module 'tailor.extend' has no attribute {name!r}")

@@ -1,0 +1,118 @@
+"""What a trial's network can lose: what is impossible is refused before anything is trained. Without torch."""
+
+from functools import lru_cache
+
+from tailor.catalogue.feasibility_table import TABLE_CLASSES, Prunable, macs_left, rule_name, table
+from tailor.catalogue.networks import NETWORKS
+from tailor.config.trial import TrialConfig
+
+
+def most_removable(config: TrialConfig) -> float:
+    """An upper bound of the fraction of the original MACs that the trial's network can lose, in [0, 1].
+
+    Every group keeps `pruning.minimum_filters_fraction`; that it keeps whole filters is not counted. 1.0 where little
+    is known: a user's network; and one with windows (Swin) at another size of images than the table's.
+    """
+    name, data, kept = config.network, config.data, config.pruning.minimum_filters_fraction
+    info = NETWORKS[name]
+    known = _known(config)
+    if known is None:
+        return 1.0
+    if not is_prunable(config):
+        return 0.0
+    if data.input_shape != info.input_shape and not any(stride for stride, *_ in known.parts):
+        return 1.0
+    features = info.head_params_count // TABLE_CLASSES  # or one more, where the head has a bias
+    heads_difference = (data.info.target_classes - TABLE_CLASSES) * features
+    left = macs_left(known.parts, data.input_shape, kept) + min(0, heads_difference)
+    return 1.0 - max(0.0, left) / (macs_left(known.parts, data.input_shape, 1.0) + heads_difference)
+
+
+def _known(config: TrialConfig) -> Prunable | None:
+    """What can go of the trial's network under its rule; None: nothing is known."""
+    rules = _rules(config.network)
+    return None if rules is None else rules[rule_name(config.pruning.residual, config.pruning.linear)]
+
+
+@lru_cache
+def _rules(network: str) -> dict[str, Prunable] | None:
+    """What is known of a network; None: nothing."""
+    if network.startswith("timm/"):  # whose facts need torch in any case
+        from tailor.pruning.feasibility_count import rules
+
+        return rules(network)
+    return table().get(network)
+
+
+def refuse_impossible(config: TrialConfig, removed_macs_fraction: float) -> None:
+    """Do nothing if the trial's network may be able to lose so much; for a method's `check`.
+
+    Raises:
+        ValueError: it cannot.
+    """
+    most = most_removable(config)
+    if removed_macs_fraction > most:
+        pruning = config.pruning
+        raise ValueError(
+            f"{removed_macs_fraction:g} of the MACs is more than {config.network} can lose, which is {most:.3f} with "
+            f"pruning.residual = {pruning.residual!r}, pruning.linear = {str(pruning.linear).lower()} and "
+            f"pruning.minimum_filters_fraction = {pruning.minimum_filters_fraction:g}; choose a smaller budget, or let "
+            "more filters go with one of these"
+        )
+
+
+def is_prunable(config: TrialConfig) -> bool:
+    """Whether some filter of the trial's network may go; true where nothing is known of it.
+
+    Which groups of filters there are is the same for images of any size.
+    """
+    known = _known(config)
+    return known is None or any(c1 or c2 for *_, c1, c2 in known.parts)
+
+
+def refuse_unprunable(config: TrialConfig) -> None:
+    """Do nothing if some filter of the trial's network may go; for a method's `check`.
+
+    Raises:
+        ValueError: none can, under the trial's rule of groups.
+    """
+    if not is_prunable(config):
+        pruning = config.pruning
+        raise ValueError(
+            f"no layer of {config.network} can lose filters with pruning.residual = {pruning.residual!r} and "
+            f"pruning.linear = {str(pruning.linear).lower()}; set pruning.linear = true or residual = 'coupled'"
+        )
+
+
+def refuse_without_norms(config: TrialConfig, what: str) -> None:
+    """Do nothing if each layer that can lose filters has a norm behind it; for the `check` of a method.
+
+    Args:
+        what: reads the norms' factors, as "method 'gbn'".
+
+    Raises:
+        ValueError: the network has no norm at all, or such a layer has none.
+    """
+    if not NETWORKS[config.network].has_norm:
+        raise ValueError(f"{what} reads BatchNorm's factors, and {config.network} has no norm")
+    known = _known(config)
+    if known is not None and known.without_norm:
+        raise ValueError(
+            f"{what} reads the factor of the norm behind each layer, and {known.without_norm} of {config.network}, "
+            "which can lose filters, has none; choose another, or pruning.linear = false if the layer is linear"
+        )
+
+
+def refuse_without_activations(config: TrialConfig) -> None:
+    """Do nothing if a factor can sit behind the activation of each layer that can lose filters; for a method's `check`.
+
+    Raises:
+        ValueError: such a layer has no activation module of its own.
+    """
+    known = _known(config)
+    if known is not None and known.without_activation:
+        raise ValueError(
+            f"placement = 'after_activation': behind {known.without_activation} of {config.network}, which can lose "
+            "filters, there is no activation module of its own that a factor can follow; choose placement = "
+            "'after_norm', or other layers with pruning.residual and pruning.linear"
+        )

@@ -1,0 +1,21 @@
+"""How much of the original network a state still has, in multiply-accumulates."""
+
+from tailor.model import cost
+from tailor.model.state import ModelState
+
+
+def macs_of(state: ModelState) -> int:
+    """Multiply-accumulates of one input through the state's layers."""
+    shapes = {name: tensor.shape for name, tensor in state.tensors.items()}
+    return cost.macs(state.network, state.classes, shapes, state.input_shape)
+
+
+def original_macs(state: ModelState) -> int:
+    """The same of the unpruned network with the state's head."""
+    original = cost.original_shapes(state.network, state.classes)
+    return cost.macs(state.network, state.classes, original, state.input_shape)
+
+
+def removed_macs_fraction(state: ModelState) -> float:
+    """Share of the original network's MACs that the state no longer has, in [0, 1]."""
+    return 1.0 - macs_of(state) / original_macs(state)

@@ -1,0 +1,219 @@
+"""What a sub-model costs on this machine: latency, throughput and peak memory of a forward pass."""
+
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+
+import torch
+from torch import Tensor, nn
+
+from tailor.core.heartbeat import sign
+from tailor.data.task_data import generator
+from tailor.model.budget import macs_of
+from tailor.model.cost import params_count
+from tailor.model.state import ModelState
+
+WARM_UP_RUNS = 5
+PEAK_SWITCH = Path("/proc/self/clear_refs")
+QUARTILES = (0.25, 0.5, 0.75)
+CUDA_MEMORY = "the most that torch's allocator held at once: weights, inputs and activations"
+RESIDENT_MEMORY = "the most of the process that was resident, less what was before the model was built"
+NO_MEMORY = "not measured: only Linux tells a process the most of it that was resident since a moment"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Latency:
+    """The cost of one forward pass of a batch, and what it was measured on."""
+
+    network: str
+    macs: int  # of one image
+    params: int
+    input_shape: tuple[int, ...]  # of one image
+    batch: int  # images of a forward pass
+    device: str  # "cpu" or "cuda"
+    device_name: str
+    threads: int  # of the CPU
+    precision: str
+    torch_version: str
+    warm_up_runs: int  # before the first repeat, not measured
+    repeats: int
+    latency_lower_quartile_s: float
+    latency_median_s: float
+    latency_upper_quartile_s: float
+    images_per_s: float  # over all repeats
+    peak_memory_bytes: int | None  # None: not measured
+    peak_memory_is: str
+
+
+def measure(
+    state: ModelState,
+    *,
+    batch: int,
+    device: torch.device,
+    threads: int | None,
+    repeats: int,
+    precision: torch.dtype = torch.float32,
+) -> Latency:
+    """Time a model as its user runs it: `ModelState.folded`, in evaluation mode, by the algorithms that torch likes.
+
+    The images are random and lie on the device.
+
+    A repeat ends when its outputs are there (the GPU is waited for). On the CPU the peak memory is true in a process
+    that did nothing before: one that freed memory gives it to the model again, and less seems needed.
+
+    Args:
+        state: the model.
+        batch: images of a forward pass.
+        device: where it runs.
+        threads: of the CPU; None: as many as torch takes.
+        repeats: forward passes that are timed, at least 2.
+        precision: of weights and images.
+    """
+    state = state.folded()
+    macs = macs_of(state)  # counted first: it imports the network's code, which is no part of a model's memory
+    with _threads(threads), _any_algorithms(), torch.inference_mode():
+        _wake(device)
+        before_bytes = _resident_bytes("VmRSS")
+        model = state.build(device).eval().to(precision)
+        images = torch.randn(batch, *state.input_shape, generator=generator(0, "images")).to(device, precision)
+        can_measure = _forget_peak(device)
+        seconds = _timed(model, images, repeats)
+        peak_bytes = _peak_bytes(device, before_bytes) if can_measure else None
+        lower, median, upper = seconds.quantile(torch.tensor(QUARTILES, dtype=torch.float64)).tolist()
+        return Latency(
+            network=state.network,
+            macs=macs,
+            params=params_count(state.tensors, model),
+            input_shape=state.input_shape,
+            batch=batch,
+            device=device.type,
+            device_name=device_name(device),
+            threads=torch.get_num_threads(),
+            precision=precision_name(precision, device),
+            torch_version=torch.__version__,
+            warm_up_runs=WARM_UP_RUNS,
+            repeats=repeats,
+            latency_lower_quartile_s=lower,
+            latency_median_s=median,
+            latency_upper_quartile_s=upper,
+            images_per_s=batch * repeats / float(seconds.sum()),
+            peak_memory_bytes=peak_bytes,
+            peak_memory_is=NO_MEMORY if peak_bytes is None else _memory_is(device),
+        )
+
+
+def described(found: Latency) -> Iterator[str]:
+    """What was measured, in lines for people."""
+    lower, median, upper = (
+        f"{1e3 * seconds:.4g}"
+        for seconds in (found.latency_lower_quartile_s, found.latency_median_s, found.latency_upper_quartile_s)
+    )
+    yield f"{found.network}: {found.macs:,} MACs, {found.params:,} parameters, input {found.input_shape}"
+    yield (
+        f"on {found.device} ({found.device_name}), {found.threads} CPU thread(s), {found.precision}, "
+        f"torch {found.torch_version}, batch {found.batch}"
+    )
+    yield (
+        f"latency      {median} ms median, {lower} to {upper} ms quartiles, "
+        f"{found.repeats} repeats after {found.warm_up_runs} warm-up runs"
+    )
+    yield f"throughput   {found.images_per_s:,.1f} images/s"
+    if found.peak_memory_bytes is None:
+        yield f"peak memory  {found.peak_memory_is}"
+    else:
+        yield f"peak memory  {found.peak_memory_bytes / 2**20:.1f} MiB ({found.peak_memory_is})"
+
+
+def device_name(device: torch.device) -> str:
+    """The model of the GPU, or of the CPU where the system tells it, else the CPU's architecture."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    listed = Path("/proc/cpuinfo")
+    lines = listed.read_text().splitlines() if listed.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def precision_name(precision: torch.dtype, device: torch.device) -> str:
+    """The numbers' type, and whether the GPU may compute with fewer digits than it has."""
+    name = str(precision).removeprefix("torch.")
+    is_tf32 = device.type == "cuda" and torch.backends.cudnn.allow_tf32
+    return f"{name} (TF32 allowed in convolutions)" if is_tf32 else name
+
+
+@contextmanager
+def _any_algorithms() -> Iterator[None]:
+    """Those that need not give the same bits again, too, for a while; trainings ask for the others on GPUs."""
+    before, warns = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    torch.use_deterministic_algorithms(False)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before, warn_only=warns)
+
+
+@contextmanager
+def _threads(threads: int | None) -> Iterator[None]:
+    """This number of CPU threads for a while."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(before if threads is None else threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _wake(device: torch.device) -> None:
+    """Have the libraries of convolutions and matrix products loaded, which are no part of a model's memory."""
+    first = nn.Conv2d(1, 1, 3).to(device)
+    nn.Linear(4, 4).to(device)(first(torch.zeros(1, 1, 6, 6, device=device)))
+
+
+def _timed(model: nn.Module, images: Tensor, repeats: int) -> Tensor:
+    """Seconds (repeats,) of each forward pass after the warm-up."""
+    seconds = []
+    for _ in range(WARM_UP_RUNS + repeats):
+        sign()
+        _wait(images.device)
+        start_s = perf_counter()
+        model(images)
+        _wait(images.device)
+        seconds.append(perf_counter() - start_s)
+    return torch.tensor(seconds[WARM_UP_RUNS:], dtype=torch.float64)
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _memory_is(device: torch.device) -> str:
+    return CUDA_MEMORY if device.type == "cuda" else RESIDENT_MEMORY
+
+
+def _forget_peak(device: torch.device) -> bool:
+    """Begin a new measurement of the peak; whether this system can."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        return True
+    try:
+        PEAK_SWITCH.write_text("5")  # sets the peak of the resident set to what it is now
+    except OSError:  # another system than Linux, or one that forbids it: then it is said that nothing was measured
+        return False
+    return True
+
+
+def _peak_bytes(device: torch.device, before_bytes: int) -> int:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return _resident_bytes("VmHWM") - before_bytes
+
+
+def _resident_bytes(name: str) -> int:
+    """VmRSS, what is resident now, or VmHWM, the most that was; 0 on other systems than Linux."""
+    status = Path("/proc/self/status")
+    lines = status.read_text().splitlines() if status.exists() else []
+    return sum(1024 * int(line.split()[1]) for line in lines if line.startswith(f"{name}:"))

@@ -1,0 +1,193 @@
+"""The state of a model between stages: everything that makes its function, as plain tensors, and how to rebuild it."""
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Literal
+
+import safetensors.torch
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from torch import Tensor, nn
+
+from tailor.catalogue.networks import NETWORKS
+from tailor.core.errors import ConfigError
+from tailor.model.factors import attach, carries, fold_into
+from tailor.networks import building
+
+FORMAT_VERSION: Literal[1] = 1
+MODEL_FILE, DESCRIPTION_FILE = "model.safetensors", "model.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pixels:
+    """What a network expects of its input: (pixel - mean) / std of pixels in [0, 1], one number or one per channel."""
+
+    mean: tuple[float, ...] = (0.5,)
+    std: tuple[float, ...] = (0.5,)
+
+    def hook(self, _module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Inputs in [-1, 1], as data come, turned into what the network expects (a forward pre-hook)."""
+        (images,) = inputs
+        mean, std = (torch.tensor(v, dtype=images.dtype, device=images.device) for v in (self.mean, self.std))
+        return ((images * 0.5 + (0.5 - mean[:, None, None])) / std[:, None, None],)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ModelState:
+    """A model as data. A *site* is the module at whose output a filter's factor sits: its layer, norm or activation."""
+
+    network: str
+    classes: int
+    input_shape: tuple[int, ...]  # of one image
+    pixels: Pixels = Pixels()
+    tensors: dict[str, Tensor]  # the state_dict, whose shapes are the widths
+    factors: dict[str, Tensor] = field(default_factory=dict)  # site -> (filters,), frozen, part of the function
+    gradient_factors: dict[str, Tensor] = field(default_factory=dict)  # layer -> (filters,), scale gradients only
+    alpha: dict[str, Tensor] = field(default_factory=dict)  # site -> (filters,), TransTailor's factors, until scored
+    scores: dict[str, Tensor] = field(default_factory=dict)  # layer -> (filters,), until attached or dropped
+    anchor: dict[str, Tensor] = field(default_factory=dict)  # pre-trained weights beside `tensors`, pruned with them
+    channel_weights: dict[str, Tensor] = field(default_factory=dict)  # site -> (filters,), DELTA's attention
+    momentum: dict[str, Tensor] = field(default_factory=dict)  # by tensor, where the next fine-tuning keeps it
+    essential: dict[str, Tensor] = field(default_factory=dict)  # by tensor, 1 where PAC-Net found a weight essential
+    kept: dict[str, Tensor] | None = field(default_factory=dict)
+    """Layer that lost filters -> indices, in the unpruned network, of those that are left, ascending. None: the filters
+    are none of that network's, because they were made anew or nobody wrote down which they are."""
+
+    def build(self, device: torch.device | None = None) -> nn.Module:
+        """A new module with this state, its factors attached; needs no tracing."""
+        model = building.rebuild(self.network, self.classes, self.tensors)
+        attach(model, self.factors)
+        if self.pixels != Pixels():
+            model.register_forward_pre_hook(self.pixels.hook)
+        return model.to(device or torch.device("cpu"))
+
+    def folded(self) -> "ModelState":
+        """The same function with its factors multiplied into the weights; those behind an activation stay attached.
+
+        For whoever takes the model home or times it: nothing to train is left in the factors. Of the other parts of a
+        state, `anchor` and `momentum` do not follow.
+        """
+        if not self.factors:
+            return self
+        model = building.skeleton(self.network, self.classes)
+        moved = {site: values for site, values in self.factors.items() if carries(model.get_submodule(site))}
+        stay = {site: values for site, values in self.factors.items() if site not in moved}
+        return replace(self, tensors=fold_into(self.tensors, moved), factors=stay)
+
+    def with_weights_of(self, model: nn.Module) -> "ModelState":
+        """This state with the parameters and buffers of `model`."""
+        return replace(self, tensors=weights(model))
+
+    def head_names(self) -> list[str]:
+        """Names of the last layer's tensors."""
+        head = NETWORKS[self.network].head
+        return [name for name in self.tensors if name.startswith(head + ".")]
+
+
+def weights(model: nn.Module) -> dict[str, Tensor]:
+    """The state_dict without the attached factors, copied to the CPU."""
+    return {
+        name: tensor.detach().to("cpu", copy=True).contiguous()
+        for name, tensor in model.state_dict().items()
+        if not name.endswith(".factor")
+    }
+
+
+class _Description(BaseModel):
+    """What `model.json` has to say, and in which ranges; a card may say more."""
+
+    model_config = ConfigDict(frozen=True, strict=True)
+
+    format: Literal[1]
+    network: str
+    classes: Annotated[int, Field(ge=1, lt=2**31)]
+    input_shape: tuple[Annotated[int, Field(ge=1, lt=2**31)], ...]
+    pixel_mean: tuple[Annotated[float, Field(allow_inf_nan=False)], ...]
+    pixel_std: tuple[Annotated[float, Field(gt=0.0, allow_inf_nan=False)], ...]
+    sha256: str
+
+
+def save_model(state: ModelState, folder: Path) -> None:
+    """Write a model, its factors folded, so that `load_model` rebuilds it in a fresh process; no pickle.
+
+    Writes: `model.safetensors` and `model.json` in `folder`, each whole or absent, the description last.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    state = state.folded()
+    named = {f"tensors/{n}": t for n, t in state.tensors.items()} | {
+        f"factors/{n}": t for n, t in state.factors.items()
+    }
+    content = safetensors.torch.save(named)
+    description = {
+        "format": FORMAT_VERSION,
+        "network": state.network,
+        "classes": state.classes,
+        "input_shape": list(state.input_shape),
+        "pixel_mean": list(state.pixels.mean),
+        "pixel_std": list(state.pixels.std),
+        "sha256": hashlib.sha256(content).hexdigest(),
+    }
+    write_whole(folder / MODEL_FILE, content)
+    write_whole(folder / DESCRIPTION_FILE, json.dumps(description, indent=1).encode())
+
+
+def load_state(folder: Path) -> ModelState:
+    """The state that `save_model` wrote.
+
+    Raises:
+        ConfigError: the folder holds no whole model, or its bytes changed.
+    """
+    try:
+        description = _Description.model_validate_json((folder / DESCRIPTION_FILE).read_bytes())
+        content = (folder / MODEL_FILE).read_bytes()
+    except (OSError, ValidationError) as error:
+        raise ConfigError(
+            f"{folder} holds no saved model ({_words(error)}); save one with: python -m tailor run --save"
+        ) from error
+    if hashlib.sha256(content).hexdigest() != description.sha256:
+        raise ConfigError(
+            f"{folder / MODEL_FILE} was changed or is torn: its SHA-256 is not that in {DESCRIPTION_FILE}"
+        )
+    named = safetensors.torch.load(content)
+    parts: dict[str, dict[str, Tensor]] = {"tensors": {}, "factors": {}}
+    for name, tensor in named.items():
+        part, _, rest = name.partition("/")
+        parts[part][rest] = tensor
+    return ModelState(
+        network=description.network,
+        classes=description.classes,
+        input_shape=description.input_shape,
+        pixels=Pixels(mean=description.pixel_mean, std=description.pixel_std),
+        kept=None,
+        **parts,
+    )
+
+
+def _words(error: OSError | ValidationError) -> str:
+    """What is wrong with a description, in one line."""
+    if isinstance(error, OSError):
+        return str(error)
+    wrong = [": ".join(filter(None, (".".join(map(str, found["loc"])), found["msg"]))) for found in error.errors()]
+    return f"{DESCRIPTION_FILE}: {'; '.join(wrong)}"
+
+
+def load_model(folder: str | Path) -> nn.Module:
+    """The pruned model saved in `folder`, in evaluation mode.
+
+    Raises:
+        ConfigError: the folder holds no whole model, or its bytes changed.
+    """
+    return load_state(Path(folder)).build().eval()
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file that other processes see whole or not at all, also after a power cut."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with temporary.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)

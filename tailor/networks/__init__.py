@@ -1,0 +1,1 @@
+"""Networks built from their names, and weights loaded into them."""

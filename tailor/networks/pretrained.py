@@ -1,0 +1,93 @@
+"""Weights from a file: verified against their SHA-256, loaded without pickle, checked against the network."""
+
+import re
+from pathlib import Path
+
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from tailor.catalogue.networks import NETWORKS
+from tailor.catalogue.weights import sha256_of, verify
+from tailor.core.errors import ConfigError
+from tailor.networks import building
+
+__all__ = ["load", "sha256_of"]
+
+# Names in older files of torchvision's -> in its networks of today; its own loaders know the same.
+RENAMED = (
+    (re.compile(r"(\.denselayer\d+\.(?:norm|conv))\.([12]\.)"), r"\1\2"),  # DenseNet
+    (re.compile(r"(\.mlp)\.linear_1\."), r"\1.0."),  # ViT
+    (re.compile(r"(\.mlp)\.linear_2\."), r"\1.3."),
+)
+AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")  # heads of GoogLeNet and Inception that only their training used
+
+
+def load(path: Path, sha256: str, network: str) -> tuple[dict[str, Tensor], int]:
+    """The state_dict in a `.safetensors` or `.pth` file, and how many classes its head has.
+
+    A `.pth` file is read with torch's loader for weights alone, which executes nothing.
+
+    Raises:
+        ConfigError: the file is another one than its SHA-256 (or the first digits of it) says, is damaged, or holds
+            another architecture.
+    """
+    verify(path, sha256)
+    try:
+        if path.suffix == ".safetensors":
+            tensors = safetensors.torch.load_file(path)
+        else:
+            tensors = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # noqa: BLE001  # both readers raise whatever a damaged file makes them raise
+        raise ConfigError(f"source.weights: {path} holds no weights ({type(error).__name__}: {error})") from error
+    if not isinstance(tensors, dict) or not all(isinstance(tensor, Tensor) for tensor in tensors.values()):
+        raise ConfigError(f"source.weights: {path} holds no state_dict; give torch.save(model.state_dict(), ...)")
+    return _checked(_with_todays_names(tensors, set(building.skeleton(network, 1).state_dict())), network, path)
+
+
+def check_head(outputs: int, data_name: str, source_classes: int) -> None:
+    """Do nothing if the head of a pre-trained network is that of the source task.
+
+    Raises:
+        ConfigError: it has other classes, so no training on the source task can go on with it.
+    """
+    if outputs != source_classes:
+        raise ConfigError(
+            f"the method goes on with the source task, and the weights' head has {outputs} outputs while the source "
+            f"task of {data_name} has {source_classes} classes; give weights that were trained on it, or none"
+        )
+
+
+def _with_todays_names(tensors: dict[str, Tensor], known: set[str]) -> dict[str, Tensor]:
+    """The tensors under the names that the network knows, without auxiliary heads where it has none."""
+    renamed = {}
+    for old, tensor in tensors.items():
+        names = (pattern.sub(new, old) for pattern, new in RENAMED)
+        name = old if old in known else next((new for new in names if new in known), old)
+        if name in known or not name.startswith(AUXILIARY):
+            renamed[name] = tensor
+    return renamed
+
+
+def _checked(tensors: dict[str, Tensor], network: str, path: Path) -> tuple[dict[str, Tensor], int]:
+    head = f"{NETWORKS[network].head}.weight"
+    if head not in tensors:
+        raise ConfigError(
+            f"source.weights: {path} has no {head}, the head of {network}; it holds {', '.join(sorted(tensors)[:5])}, "
+            "...: weights of another architecture?"
+        )
+    classes = len(tensors[head])
+    new = building.build(network, classes, seed=0).state_dict()
+    # Weights saved by other programs may lack the norms' counters, which nothing here reads.
+    missing = [name for name in new if name not in tensors and not name.endswith("num_batches_tracked")]
+    wrong = [name for name in new if name in tensors and tensors[name].shape != new[name].shape]
+    extra = sorted(set(tensors) - set(new))
+    if missing or wrong or extra:
+        raise ConfigError(
+            f"source.weights: {path} does not fit {network}: missing {missing[:3]}, of another shape {wrong[:3]}, "
+            f"unknown {extra[:3]}"
+        )
+    whole = new | tensors
+    if broken := [name for name, tensor in whole.items() if not bool(torch.isfinite(tensor).all())]:
+        raise ConfigError(f"source.weights: {path} holds numbers that are not finite, in {', '.join(broken[:3])}")
+    return {name: whole[name].to(tensor.dtype).contiguous() for name, tensor in new.items()}, classes

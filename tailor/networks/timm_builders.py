@@ -1,0 +1,51 @@
+"""timm's networks by name, "timm/resnet26": described when they are first asked for, where timm is installed."""
+
+import importlib
+from functools import partial
+from typing import Any
+
+from torch import nn
+
+from tailor.catalogue.networks import NetworkInfo, undescribed
+from tailor.core.errors import ConfigError
+from tailor.core.registry import nearest
+
+PREFIX = "timm/"
+
+
+def first_record(name: str) -> NetworkInfo:
+    """A record that is enough to build one of timm's networks.
+
+    Raises:
+        ConfigError: timm is not installed, or has no such network.
+    """
+    timm, own = _timm(name), name.removeprefix(PREFIX)
+    if "." in own:
+        raise ConfigError(
+            f"network {name!r} names weights behind the dot; give {name.partition('.')[0]!r}, and the weights' file "
+            "by source.weights"
+        )
+    if not timm.is_model(own):
+        raise ConfigError(f"timm {timm.__version__} has no network {own!r}{nearest(own, timm.list_models())}")
+    known = timm.get_pretrained_cfg(own, allow_unregistered=True)
+    return undescribed(
+        f"timm's {own}, without weights.",
+        partial(build, own),
+        (3, 224, 224) if known is None else tuple(known.input_size),
+    )
+
+
+def build(own_name: str, num_classes: int) -> nn.Module:
+    """One of timm's networks, without its weights."""
+    model: nn.Module = importlib.import_module("timm").create_model(own_name, num_classes=num_classes)
+    return model
+
+
+def _timm(name: str) -> Any:
+    try:
+        return importlib.import_module("timm")
+    except ImportError as error:
+        raise ConfigError(
+            f"network {name!r} is timm's, which is not installed ({error}); type: pip install "
+            "'transtailor-sweeps[timm]'"
+        ) from error

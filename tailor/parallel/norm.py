@@ -1,0 +1,144 @@
+"""BatchNorm over the global batch: torch's own, which runs on GPUs only, and one for CPUs.
+
+Shapes: B images of this rank, C channels, R ranks.
+"""
+
+from typing import Any, Literal
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from tailor.core.errors import ConfigError, TrainingError
+from tailor.parallel.process_group import Ranks
+
+TIMMS = "timm.layers.norm_act"  # module of the norms that apply their activation themselves
+
+
+class _GatherRanks(torch.autograd.Function):
+    """Every rank's vector (n,) as rows (R, n); the gradient of a row is the sum of what all ranks made of it."""
+
+    @staticmethod
+    def forward(_ctx: Any, vector: Tensor) -> Tensor:
+        rows = vector.new_empty(dist.get_world_size(), vector.numel())
+        dist.all_gather(list(rows.unbind()), vector.contiguous())
+        return rows
+
+    @staticmethod
+    def backward(_ctx: Any, *gradients: Tensor) -> Tensor:
+        mine = gradients[0].contiguous()
+        everyone = mine.new_empty(dist.get_world_size(), *mine.shape)
+        dist.all_gather(list(everyone.unbind()), mine)  # with gloo half the latency of all_reduce for small tensors
+        return everyone[:, dist.get_rank()].sum(dim=0)
+
+
+class SynchronisedBatchNorm(_BatchNorm):
+    """BatchNorm whose training statistics are those of the images of all ranks, as if one process held them."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Normalised features (B, C) or (B, C, ...); B may differ between ranks and be 0.
+
+        Raises:
+            TrainingError: all ranks together have one value per channel.
+        """
+        normal = self._over_all_ranks(features) if self.training else super().forward(features)
+        return _applied_behind(self, normal)
+
+    def _check_input_dim(self, features: Tensor) -> None:
+        """The class that it was checked it."""
+
+    def _over_all_ranks(self, features: Tensor) -> Tensor:
+        mean, variance, count = self._statistics(features.float())
+        if count == 1:
+            raise TrainingError(
+                "a norm got one value per channel, which has no variance: choose a batch_size that leaves more than "
+                "one training image for the last batch"
+            )
+        with torch.no_grad():
+            self._remember(mean, variance * (count / (count - 1)))
+        scale = self.weight * torch.rsqrt(variance + self.eps)
+        along = (-1, *[1] * (features.dim() - 2))
+        normal = torch.addcmul((self.bias - mean * scale).reshape(along), features, scale.reshape(along))
+        return normal.to(features.dtype)
+
+    def _statistics(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Mean (C,), biased variance (C,) and count of values per channel over all ranks (Chan et al., 1979)."""
+        channels = features.shape[1]
+        values = features.numel() // channels
+        others = (0, *range(2, features.dim()))
+        if values:
+            own_variance, own_mean = torch.var_mean(features, dim=others, correction=0)
+        else:  # zeros that still belong to the graph, so that this rank takes part in the backward pass
+            own_variance = own_mean = features.sum(dim=others)
+        rows = _GatherRanks.apply(torch.cat([own_mean, own_variance, own_mean.new_full((1,), values)]))
+        means, variances, counts = rows[:, :channels], rows[:, channels:-1], rows[:, -1:].detach()
+        weights = counts / counts.sum()
+        mean = (weights * means).sum(dim=0)
+        variance = (weights * (variances + (means - mean).square())).sum(dim=0)
+        return mean, variance, counts.sum()
+
+    def _remember(self, mean: Tensor, unbiased_variance: Tensor) -> None:
+        assert self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None
+        self.num_batches_tracked.add_(1)
+        momentum = self.momentum if self.momentum is not None else 1.0 / float(self.num_batches_tracked)
+        self.running_mean.lerp_(mean, momentum)
+        self.running_var.lerp_(unbiased_variance, momentum)
+
+
+class _SynchronisedOnGpu(nn.SyncBatchNorm):
+    process_group = None  # all ranks
+
+    def forward(self, features: Tensor) -> Tensor:
+        # A rank without images sends its zeros in their type, and the others send float32 whatever theirs is.
+        return _applied_behind(self, super().forward(features if features.numel() else features.float()))
+
+
+def _applied_behind(norm: _BatchNorm, normal: Tensor) -> Tensor:
+    """What a norm that applies its activation itself (timm's) makes of normalised features; others have no parts."""
+    for part in norm.children():
+        normal = part(normal)
+    return normal
+
+
+def set_norms(model: nn.Module, norm: Literal["synchronised", "local", "frozen"], ranks: Ranks) -> nn.Module:
+    """The model in training mode, its norms computing over all ranks, over each rank's own images, or frozen.
+
+    A frozen norm keeps its running statistics and normalises by them, and keeps its factors and shifts. Of local ones,
+    rank 0's running statistics are those that are stored.
+    """
+    model.train()
+    if norm == "synchronised":
+        return synchronise_norms(model, ranks)
+    if norm == "frozen":
+        for module in model.modules():
+            if isinstance(module, _BatchNorm):
+                module.eval().requires_grad_(False)
+    return model
+
+
+def synchronise_norms(model: nn.Module, ranks: Ranks) -> nn.Module:
+    """The model with every BatchNorm computing over all ranks; unchanged in a single process.
+
+    Raises:
+        ConfigError: a norm is neither torch's nor timm's, or has no weights or no running statistics.
+    """
+    if ranks.count == 1:
+        return model
+    for name, module in model.named_modules():
+        if isinstance(module, _BatchNorm):
+            _refuse_unknown(name, module)
+            # The classes add behaviour alone: parameters, buffers, factors and hooks stay with the module. Torch's own
+            # conversion makes new modules, without them.
+            module.__class__ = _SynchronisedOnGpu if ranks.device.type == "cuda" else SynchronisedBatchNorm
+    return model
+
+
+def _refuse_unknown(name: str, norm: _BatchNorm) -> None:
+    is_known = type(norm).__module__ in (_BatchNorm.__module__, __name__, TIMMS)
+    if not (is_known and norm.affine and norm.track_running_stats):
+        kind = f"{type(norm).__module__}.{type(norm).__qualname__}"
+        raise ConfigError(
+            f"{name}, a {kind}, cannot compute over several ranks: it is neither torch's nor timm's, or has no weights "
+            "or running statistics; train on one rank (resources.ranks = 1)"
+        )

@@ -1,0 +1,1 @@
+"""Which filters can go, how much of each layer goes, and their removal."""

@@ -1,0 +1,75 @@
+"""Criteria that read what comes out of the filters on the target's training images: one forward pass, no labels.
+
+Shapes: B images, F filters of a layer, positions are the pixels or tokens of a feature map.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from tailor.data.task_data import batches
+from tailor.pruning.criteria.base import Scoring
+from tailor.pruning.surgery import Member
+
+Reading = Callable[[Tensor], Tensor]
+"""What is averaged of activations, element by element."""
+
+
+def mean_activation(scoring: Scoring) -> dict[str, Tensor]:
+    """Layer -> (F,) mean activation over images and positions (the criterion "activation" of Molchanov et al.)."""
+    return means(scoring, lambda activations: activations)
+
+
+def mean_absolute_activation(scoring: Scoring) -> dict[str, Tensor]:
+    """Layer -> (F,) mean of the activations' absolute values: for activations that can be negative, too."""
+    return means(scoring, torch.abs)
+
+
+def apoz(scoring: Scoring) -> dict[str, Tensor]:
+    """Layer -> (F,) share of activations that are NOT zero: 1 - APoZ of Hu et al., so that the smaller goes sooner."""
+    return means(scoring, lambda activations: activations != 0)
+
+
+def means(scoring: Scoring, reading: Reading) -> dict[str, Tensor]:
+    """Layer -> (F,) mean over all training images and positions of what `reading` makes of the activations.
+
+    Each image is seen once, by one rank, without augmentation; norms use their running statistics. An activation is
+    read behind the module that makes it. Where the filter's layer has no activation module of its own (a plain
+    function, a module that several layers share, an addition of branches in between), the output of its norm or layer
+    is read and the activation applied to it: one of the shared module's kind, else a ReLU.
+    """
+    ranks = scoring.ranks
+    if not scoring.found:
+        return {}
+    assert scoring.batch_size is not None
+    model = scoring.state.build(ranks.device).eval()
+    totals: dict[str, Tensor] = {}
+    for group in scoring.found:
+        for member in group.members:
+            totals[member.layer] = torch.zeros(group.filters, dtype=torch.float64, device=ranks.device)
+            _add_into(totals[member.layer], model, member, reading)
+    with torch.no_grad():
+        for batch in batches(scoring.data, scoring.batch_size, 0, 0, "none", ranks):
+            if len(batch.images):
+                model(batch.images)
+    together = ranks.sum(torch.cat(list(totals.values()))) / len(scoring.data)  # one message for all layers
+    lengths = [len(total) for total in totals.values()]
+    return {layer: mean.float().cpu() for layer, mean in zip(totals, together.split(lengths), strict=True)}
+
+
+def _add_into(total: Tensor, model: nn.Module, member: Member, reading: Reading) -> None:
+    """From now on, add to `total` (F,) each image's mean reading over the positions behind a layer's filters."""
+    activation: nn.Module = nn.Identity()
+    if member.activation is None:
+        activation = getattr(nn, member.activation_kind or "ReLU")()
+    is_last = member.norm is None and isinstance(model.get_submodule(member.layer), nn.Linear)
+
+    def add(_module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        values = reading(activation(output))
+        channels = values.dim() - 1 if is_last else 1
+        positions = values.numel() // (len(values) * len(total))
+        total.add_(values.sum(dim=[dim for dim in range(values.dim()) if dim != channels]) / positions)
+
+    site = member.activation or member.norm or member.layer
+    model.get_submodule(site).register_forward_hook(add)

@@ -1,0 +1,60 @@
+"""What a criterion gets to see."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from tailor.core.errors import ConfigError
+from tailor.data.task_data import Samples
+from tailor.model.state import ModelState
+from tailor.parallel.process_group import Ranks
+from tailor.pruning.surgery import Group
+from tailor.stages import Placement
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Scoring:
+    """A model to be scored; the fields that a criterion did not declare to need are None."""
+
+    state: ModelState
+    found: tuple[Group, ...]
+    ranks: Ranks
+    samples: Samples | None  # the target's training images
+    batch_size: int | None  # global
+    placement: Placement | None
+    seed: int | None
+
+    @property
+    def data(self) -> Samples:
+        """The samples of a criterion that declared `reads_data`."""
+        assert self.samples is not None
+        return self.samples
+
+
+def norms_behind(state: ModelState, found: Iterable[Group], reader: str) -> dict[str, str]:
+    """Layer -> the norm behind it, of all layers of the groups; networks that are not in the table are met here first.
+
+    Args:
+        reader: reads the norms' factors, as "method 'gbn'".
+
+    Raises:
+        ConfigError: a layer has no norm with factors behind it, or there is no layer.
+    """
+    norms: dict[str, str] = {}
+    for member in (member for group in found for member in group.members):
+        if member.norm is None or f"{member.norm}.weight" not in state.tensors:
+            raise ConfigError(
+                f"{reader} reads the factor of the norm behind each layer, and {member.layer} of {state.network} has "
+                "none; choose another, or pruning.linear = false if it is linear"
+            )
+        if member.norm in norms.values():
+            raise ConfigError(
+                f"{reader} reads the factor of the norm behind each layer, and {member.norm} of {state.network} stands "
+                f"behind {member.layer} and another one; choose another"
+            )
+        norms[member.layer] = member.norm
+    if not norms:
+        raise ConfigError(
+            f"{reader} reads the factor of the norm behind each layer that can lose filters, and {state.network} has "
+            "no such layer; set pruning.residual = 'coupled' or pruning.linear = true"
+        )
+    return norms

@@ -1,0 +1,53 @@
+"""Criteria that differentiate the loss by gates at the filters' outputs. F: filters of a layer."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from tailor.data.objective import loss_sum
+from tailor.data.task_data import batches
+from tailor.model.factors import attach
+from tailor.pruning.criteria.base import Scoring
+from tailor.pruning.groups import sites
+
+
+def beta(scoring: Scoring) -> dict[str, Tensor]:
+    """Layer -> (F,) mean over mini-batches of |dL/dalpha x alpha| (TransTailor, Eq. 5).
+
+    alpha is the state's, or ones where it has none: with those this is first-order Taylor with absolute values. The
+    absolute value is taken per mini-batch, because at a trained alpha the gradient of the whole data vanishes.
+    """
+    return _mean_over_batches(scoring, scoring.state.alpha, torch.abs)
+
+
+def taylor(scoring: Scoring) -> dict[str, Tensor]:
+    """Layer -> (F,) mean over mini-batches of (dL/dz x z)^2 at gates z = 1 (Taylor-FO: Molchanov et al., CVPR 2019)."""
+    return _mean_over_batches(scoring, {}, torch.square)
+
+
+def _mean_over_batches(
+    scoring: Scoring, gates: dict[str, Tensor], size_of: Callable[[Tensor], Tensor]
+) -> dict[str, Tensor]:
+    """Layer -> (F,) mean over mini-batches of size_of(dL/dz x z); z is in `gates` by site, ones where it is not.
+
+    L is the mean loss of the mini-batch over all ranks; norms use their running statistics.
+    """
+    state, ranks = scoring.state, scoring.ranks
+    assert scoring.placement is not None and scoring.batch_size is not None
+    site_of, values = sites(scoring.found, scoring.placement), {}
+    for group in scoring.found:
+        for site in (site_of[member.layer] for member in group.members):
+            values[site] = gates.get(site, torch.ones(group.filters)).to(ranks.device)
+    model = state.build(ranks.device).eval().requires_grad_(False)
+    parameters = attach(model, values, trainable=True)
+    lengths = [len(p) for p in parameters]
+    total, count = torch.zeros(sum(lengths), device=ranks.device), 0
+    point = torch.cat([p.detach() for p in parameters])
+    for batch in batches(scoring.data, scoring.batch_size, 0, 0, "none", ranks):
+        loss = loss_sum(model(batch.images), batch.labels) / batch.global_count
+        gradient = ranks.sum(torch.cat(torch.autograd.grad(loss, parameters)))  # one message for all layers
+        total += size_of(gradient * point)
+        count += 1
+    means = (total / count).cpu().split(lengths)
+    return {layer: mean.clone() for layer, mean in zip(site_of, means, strict=True)}

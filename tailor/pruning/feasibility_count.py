@@ -1,0 +1,109 @@
+"""What a network can lose under each rule of groups, counted by building it without memory."""
+
+import math
+from bisect import bisect_left
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable
+from functools import cache, lru_cache
+from itertools import product
+
+from tailor.catalogue.feasibility_table import TABLE_CLASSES, Part, Prunable, rule_name
+from tailor.catalogue.networks import NETWORKS
+from tailor.model import cost
+from tailor.networks import building
+from tailor.pruning.groups import Group, groups
+from tailor.pruning.network_facts import UNREAD
+from tailor.stages import GroupRule
+
+FAR_PX = 960  # a multiple of all strides
+CHECKED_PX = ((97, 97), (131, 250))  # height and width of images
+
+
+def rules(network: str) -> dict[str, Prunable]:
+    """Name of each rule -> what can go under it."""
+    return {
+        rule_name(residual, linear): prunable(network, GroupRule(residual=residual, linear=linear))  # type: ignore[arg-type]
+        for residual, linear in product(("inside", "coupled"), (False, True))
+    }
+
+
+def prunable(network: str, rule: GroupRule) -> Prunable:
+    """What can go of a network whose groups are found anew."""
+    model = building.skeleton(network, TABLE_CLASSES)
+    found = groups(model, NETWORKS[network].input_shape, rule)
+    members = [member for group in found for member in group.members]
+    with_factors = {name.removesuffix(".weight") for name, _ in model.named_parameters()}
+    return Prunable(
+        parts=left_under(network, found),
+        without_norm=next((member.layer for member in members if member.norm not in with_factors), ""),
+        without_activation=next((member.layer for member in members if member.activation is None), ""),
+    )
+
+
+def left_under(network: str, found: Iterable[Group]) -> tuple[Part, ...]:
+    """What is left when each of these groups keeps a fraction of its filters; see `Part`.
+
+    A weight of (outputs, inputs, ...) is used once per position; of each of its two dimensions, a part shrinks.
+    """
+    shrinks: Counter[tuple[str, int]] = Counter()
+    for group in found:
+        for part in group.slices:
+            shrinks[part.tensor, part.dim] += part.indices.numel()
+    shapes, grid = cost.original_shapes(network, TABLE_CLASSES), grids(network)
+    totals: defaultdict[tuple[int, int], list[int]] = defaultdict(lambda: [0, 0, 0])
+    for weight, count in cost.positions(network, TABLE_CLASSES, NETWORKS[network].input_shape).items():
+        stride, offset = grid.get(weight, (0, 0))
+        outputs, inputs, *kernel = shapes[weight]
+        (o1, i1), times = (shrinks[weight, 0], shrinks[weight, 1]), math.prod(kernel) * (1 if stride else count)
+        o0, i0 = outputs - o1, inputs - i1
+        for power, macs in enumerate((o0 * i0, o0 * i1 + o1 * i0, o1 * i1)):
+            totals[stride, offset][power] += times * macs
+    return tuple((*place, c0, c1, c2) for place, (c0, c1, c2) in sorted(totals.items()))
+
+
+@lru_cache(maxsize=1)
+def grids(network: str) -> dict[str, tuple[int, int]]:
+    """Name of a weight -> stride and offset of the places where it is applied, see `Part`.
+
+    Empty for a network that reads images of one size alone, and for one whose layers are found to be applied
+    otherwise, such as in windows to which images are padded.
+    """
+    if not NETWORKS[network].any_size:
+        return {}
+    channels, side_px, _ = NETWORKS[network].input_shape
+
+    @cache
+    def positions(height_px: int, width_px: int) -> dict[str, int]:
+        return cost.positions(network, TABLE_CLASSES, (channels, height_px, width_px))
+
+    def expected(weight: str, height_px: int, width_px: int) -> int:
+        stride, offset = found[weight]
+        everywhere = positions(side_px, side_px)[weight]
+        return (height_px + offset) // stride * ((width_px + offset) // stride) if stride else everywhere
+
+    try:
+        found = {
+            weight: _grid(lambda px, weight=weight: math.isqrt(positions(px, px)[weight]), side_px)  # type: ignore[misc]
+            for weight in positions(side_px, side_px)
+        }
+        is_so = all(
+            count == expected(weight, *shape) for shape in CHECKED_PX for weight, count in positions(*shape).items()
+        )
+    except UNREAD:
+        return {}
+    return found if is_so else {}
+
+
+def _grid(places: Callable[[int], int], side_px: int) -> tuple[int, int]:
+    """Stride and offset of a layer that is applied at `places(n)` places along a side of n pixels.
+
+    Layers one after the other that are each applied at floor((n + a) / s) places are together again of this form.
+    """
+    here = places(side_px)
+    more = places(side_px + FAR_PX) - here
+    if more <= 0:  # behind a pooling to a fixed size
+        return 0, 0
+    stride = FAR_PX // more
+    larger = range(side_px + 1, side_px + stride)
+    next_px = larger.start + bisect_left(larger, here + 1, key=places)
+    return stride, stride * (here + 1) - next_px

@@ -1,0 +1,193 @@
+"""Which filters can be removed, and what goes with each of them."""
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+from torch import Tensor, nn
+
+from tailor.core.errors import ConfigError
+from tailor.pruning.channel_tracing import follow
+from tailor.pruning.dependency_trace import PINNED, Trace
+from tailor.stages import GroupRule, Placement
+
+Classes = np.ndarray[tuple[int], np.dtype[np.int64]]  # of each label
+
+
+@dataclass(frozen=True, kw_only=True)
+class Member:
+    """A convolution or linear layer whose outputs are a group's filters, in the order of the filters."""
+
+    layer: str
+    norm: str | None  # the norm right behind it
+    activation: str | None  # the activation module right behind norm or layer, if it is called there alone
+    activation_kind: str | None  # its class, "ReLU", also where the module is shared; None: no activation module
+
+    def site(self, placement: Placement) -> str:
+        """The module at whose output a filter's factor sits: the layer, its norm (the layer if it has none), or the
+        activation behind it.
+
+        Raises:
+            ConfigError: no activation module of its own follows this layer.
+        """
+        if placement == "before_norm":
+            return self.layer
+        if placement == "after_norm":
+            return self.norm or self.layer
+        if self.activation is None:
+            raise ConfigError(
+                f"placement 'after_activation' was asked for, but behind {self.layer} there is no activation module "
+                "of its own that a factor can follow (it may be a plain function, shared, behind a Conv1d, or "
+                "behind feature maps with channels last); choose placement 'after_norm'"
+            )
+        return self.activation
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Slice:
+    """The part of one tensor that belongs to a group's filters: row j holds the indices that go with filter j."""
+
+    tensor: str
+    dim: int  # 0: made by the filters (weights, norms); 1: read from them
+    indices: Tensor  # (filters, indices per filter) int64
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Group:
+    """Filters that can be removed: those of one layer, or of several whose outputs are added to each other."""
+
+    members: tuple[Member, ...]  # in the order of the network's modules
+    filters: int
+    slices: tuple[Slice, ...]  # members, norms, depthwise convolutions, gates, and what reads them
+
+    @property
+    def name(self) -> str:
+        """The first member's layer; what is kept of a group is found under this name."""
+        return self.members[0].layer
+
+
+def groups(model: nn.Module, input_shape: tuple[int, ...], rule: GroupRule) -> tuple[Group, ...]:
+    """The groups of filters that can be removed from a model, in the order of its modules.
+
+    Args:
+        model: a network whose code runs on a batch of images; `tailor.pruning.channel_tracing` says what is read.
+        input_shape: of one image.
+        rule: whether layers whose outputs are added to each other, and hidden linear layers, are prunable.
+
+    Returns:
+        Groups without the head's outputs, and without whatever cannot lose single filters: see `refusals`.
+    """
+    trace = follow(model, input_shape)
+    classes = _classes(trace)
+    found = [members for members, reason in _candidates(model, trace, classes, rule) if reason is None]
+    group_of = np.full(classes.max() + 1, -1)
+    filter_of = np.zeros(classes.max() + 1, dtype=np.int64)
+    for number, members in enumerate(found):
+        own = classes[_labels(trace, members[0])]
+        group_of[own], filter_of[own] = number, np.arange(len(own))
+    slices: list[list[Slice]] = [[] for _ in found]
+    for (tensor, dim), labels in trace.uses.items():
+        used = classes[labels.numpy()]
+        for number in np.unique(group_of[used]):
+            if number >= 0:
+                indices = np.flatnonzero(group_of[used] == number)
+                rows = indices[np.argsort(filter_of[used[indices]], kind="stable")]
+                table = torch.from_numpy(rows.reshape(trace.width[found[number][0]], -1))
+                slices[number].append(Slice(tensor=tensor, dim=dim, indices=table))
+    return tuple(
+        Group(
+            members=tuple(_member(model, trace, layer) for layer in members),
+            filters=trace.width[members[0]],
+            slices=tuple(parts),
+        )
+        for members, parts in zip(found, slices, strict=True)
+    )
+
+
+def sites(found: tuple[Group, ...], placement: Placement) -> dict[str, str]:
+    """Layer -> the module at whose output its filters' factors sit, of all layers of the groups.
+
+    Raises:
+        ConfigError: a layer has no such module, or two layers have the same one.
+    """
+    layer_at: dict[str, str] = {}
+    for member in (member for group in found for member in group.members):
+        site = member.site(placement)
+        if site in layer_at:
+            raise ConfigError(
+                f"{site} stands behind {layer_at[site]} and behind {member.layer}, so a factor there is of both; "
+                "choose placement 'before_norm', or a network in which each layer has its own"
+            )
+        layer_at[site] = member.layer
+    return {layer: site for site, layer in layer_at.items()}
+
+
+def refusals(model: nn.Module, input_shape: tuple[int, ...], rule: GroupRule) -> dict[str, str]:
+    """Layer -> why its filters cannot be removed, for each layer in no group of `groups`."""
+    trace = follow(model, input_shape)
+    candidates = _candidates(model, trace, _classes(trace), rule)
+    return {layer: reason for layers, reason in candidates if reason is not None for layer in layers}
+
+
+def _classes(trace: Trace) -> Classes:
+    """Class of each label: labels that were joined, directly or through others, stay or go together."""
+    pairs = torch.cat([torch.zeros(1, 2, dtype=torch.int64), *trace.joins]).numpy()
+    graph = coo_matrix((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(trace.labels, trace.labels))
+    return connected_components(graph, directed=False)[1].astype(np.int64)  # type: ignore[no-any-return]
+
+
+def _pinned(trace: Trace, classes: Classes) -> dict[int, str]:
+    """Classes whose filters have to stay -> the first reason."""
+    found = {int(classes[PINNED]): "values of no filter"}
+    for labels, why in trace.pins:
+        for number in np.unique(classes[labels.numpy()]).tolist():
+            found.setdefault(number, why)
+    return found
+
+
+def _labels(trace: Trace, layer: str) -> slice:
+    return slice(trace.first_label[layer], trace.first_label[layer] + trace.width[layer])
+
+
+def _candidates(
+    model: nn.Module, trace: Trace, classes: Classes, rule: GroupRule
+) -> list[tuple[list[str], str | None]]:
+    """Layers whose outputs belong together (without gates), and why they cannot lose filters, None if they can."""
+    together: dict[int, list[str]] = defaultdict(list)
+    for layer, _ in model.named_modules():
+        if layer in trace.first_label:
+            together[int(classes[_labels(trace, layer)].min())].append(layer)
+    sizes, pinned = np.bincount(classes), _pinned(trace, classes)
+    owners = Counter(id(parameter) for _, parameter in model.named_parameters(remove_duplicate=False))
+    candidates = []
+    for layers in together.values():
+        members = [layer for layer in layers if layer not in trace.gates] or layers
+        own = [classes[_labels(trace, layer)] for layer in layers]
+        reason = None
+        if whys := sorted({pinned[c] for c in own[0].tolist() if c in pinned}):
+            reason = f"all of its outputs are needed behind it: {', '.join(whys)}"
+        elif any(not np.array_equal(other, own[0]) for other in own) or (sizes[own[0]] != len(layers)).any():
+            reason = "its outputs are combined with each other, or with a part of another layer's"
+        elif any(layer not in trace.calls for layer in layers):
+            reason = "its weight is used without calling it, so factors at its output would not act"
+        elif any(owners[id(model.get_parameter(f"{layer}.weight"))] > 1 for layer in layers):
+            reason = "its weight is another layer's, too"
+        elif len(members) > 1 and rule.residual == "inside":
+            reason = "its outputs are added to another layer's"
+        elif not rule.linear and any(isinstance(model.get_submodule(layer), nn.Linear) for layer in members):
+            reason = "it is a linear layer"
+        candidates.append((members, reason))
+    return candidates
+
+
+def _member(model: nn.Module, trace: Trace, layer: str) -> Member:
+    norm = trace.norm_of.get(layer)
+    activation = trace.activation_of.get(norm or layer)
+    kind = None if activation is None else type(model.get_submodule(activation)).__name__
+    # A factor's hook expects an activation's channels at dim 1 of feature maps, and last in tokens.
+    elsewhere = layer in trace.channels_last or isinstance(model.get_submodule(layer), nn.Conv1d)
+    alone = activation is not None and trace.calls[activation] == 1 and not elsewhere
+    return Member(layer=layer, norm=norm, activation=activation if alone else None, activation_kind=kind)

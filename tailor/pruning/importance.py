@@ -1,0 +1,80 @@
+"""TransTailor's importance in the model: attached for fine-tuning, and folded into the weights afterwards (Eq. 6)."""
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from tailor.data.task_data import generator
+from tailor.model.factors import fold_into
+from tailor.model.state import ModelState
+from tailor.pruning.groups import sites
+from tailor.pruning.surgery import Group
+from tailor.stages import AttachImportance, Normalisation
+
+CLIP = (0.1, 10.0)  # a safeguard of ours, see docs/methods/transtailor.md
+
+
+def attach_importance(state: ModelState, found: tuple[Group, ...], how: AttachImportance) -> ModelState:
+    """The scored state ready for importance-aware fine-tuning, its scores used up.
+
+    Args:
+        state: a model with scores beta and no factors attached.
+        found: its prunable groups.
+        how: `fold` multiplies beta / mean and divides the weights by it, so that the function stays; `sqrt`
+            multiplies sqrt(beta) / mean; `raw` multiplies beta itself; `grad` scales the gradients of the filters'
+            weights by beta / mean and nothing else; `off` does nothing. Normalised factors are clipped to [0.1, 10].
+    """
+    plain = replace(state, scores={})
+    if how.mode == "off":
+        return plain
+    site_of = sites(found, how.placement)
+    beta = {layer: scores.sqrt() if how.mode == "sqrt" else scores for layer, scores in state.scores.items()}
+    if how.mode != "raw":
+        numbers = None if how.seed is None else generator(how.seed, "placebo")
+        beta = {layer: normalised(values, how.normalisation, numbers) for layer, values in beta.items()}
+    if how.mode == "grad":
+        return replace(plain, gradient_factors=beta)
+    attached = replace(plain, factors={site_of[layer]: values for layer, values in beta.items()})
+    if how.mode == "fold":
+        inverse = {site: 1.0 / factor for site, factor in attached.factors.items()}
+        return _fold(attached, inverse, found)
+    return attached
+
+
+def fold_importance(state: ModelState, found: tuple[Group, ...]) -> ModelState:
+    """The state with its factors multiplied into the weights: the same function, nothing attached."""
+    return replace(_fold(state, state.factors, found), factors={}, gradient_factors={})
+
+
+def normalised(beta: Tensor, how: Normalisation, numbers: torch.Generator | None = None) -> Tensor:
+    """beta (F,) over its layer's mean or root mean square, clipped to [0.1, 10]; ones where the layer scores zero.
+
+    `none` divides by nothing and only keeps away from 0, by which `fold` would divide; `permuted` deals the
+    mean-normalised values out among the layer's filters at random.
+    """
+    if how == "none":
+        return beta.clamp_min(1e-6)
+    scale = beta.square().mean().sqrt() if how == "rms" else beta.mean()
+    values = torch.ones_like(beta) if scale <= 0 else (beta / scale).clamp(*CLIP)
+    return values[torch.randperm(len(values), generator=numbers)] if how == "permuted" else values
+
+
+def _fold(state: ModelState, factors: dict[str, Tensor], found: tuple[Group, ...]) -> ModelState:
+    """The weights, and the anchor that they are compared with, multiplied by their filters' factors; momentum too."""
+    carrier = {}  # a factor behind a ReLU goes through it, since factors are positive
+    for group in found:
+        for member in group.members:
+            for site in (member.layer, member.norm, member.activation):
+                if site is not None:
+                    carrier[site] = member.norm or member.layer if site == member.activation else site
+    moved = {carrier[site]: values for site, values in factors.items()}
+    inverse = {
+        name: 1.0 / values for name, values in moved.items()
+    }  # of a weight f times as large, gradients are 1 / f
+    return replace(
+        state,
+        tensors=fold_into(state.tensors, moved),
+        anchor=fold_into(state.anchor, moved),
+        momentum=fold_into(state.momentum, inverse),
+    )

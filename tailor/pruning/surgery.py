@@ -1,0 +1,92 @@
+"""Filters removed: slimmed (smaller tensors) or masked (multiplied by zero: slow, obvious, the reference)."""
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from tailor.model.factors import fold_into
+from tailor.model.state import ModelState
+from tailor.pruning.groups import Group, Member, Slice, groups
+
+__all__ = ["Group", "Kept", "Member", "Slice", "groups", "mask", "slim"]
+
+Kept = dict[str, Tensor]  # name of a group -> sorted indices of the filters that stay
+
+
+def slim(state: ModelState, kept: Kept, found: tuple[Group, ...]) -> ModelState:
+    """The state without the filters that are not kept: smaller tensors, the same function as `mask`.
+
+    Args:
+        state: of the model that the groups were found in; all that it knows of filters is slimmed alike.
+        kept: groups that are not in it keep all filters.
+        found: the model's groups.
+    """
+    stays = _stays(state, kept, found)
+    at_site = {name.removesuffix(".weight"): keep for (name, dim), keep in stays.items() if dim == 0}
+    for group in found:
+        for member in group.members:
+            if group.name in kept and member.activation is not None:
+                at_site[member.activation] = at_site[member.layer]
+
+    def weights(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        slimmed = dict(tensors)
+        for (name, dim), keep in stays.items():
+            if name in slimmed:
+                slimmed[name] = slimmed[name].index_select(dim, keep.nonzero().flatten()).contiguous()
+        return slimmed
+
+    def filters(values: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {name: value[at_site[name]] if name in at_site else value for name, value in values.items()}
+
+    return replace(
+        state,
+        tensors=weights(state.tensors),
+        anchor=weights(state.anchor),
+        momentum=weights(state.momentum),
+        essential=weights(state.essential),
+        factors=filters(state.factors),
+        gradient_factors=filters(state.gradient_factors),
+        alpha=filters(state.alpha),
+        scores=filters(state.scores),
+        channel_weights=filters(state.channel_weights),
+        kept=None if state.kept is None else state.kept | _left(state.kept, kept, found),
+    )
+
+
+def mask(state: ModelState, kept: Kept, found: tuple[Group, ...]) -> ModelState:
+    """The state in which filters that are not kept put out zero, and so do the norms and all else behind them.
+
+    Zero is multiplied into the weights and biases of each layer that has a part of a removed filter: the members of
+    its group, their norms, depthwise convolutions and gates.
+    """
+    factors = {
+        name.removesuffix(".weight"): keep.float()
+        for (name, dim), keep in _stays(state, kept, found).items()
+        if dim == 0 and name.endswith(".weight")
+    }
+    return replace(state, tensors=fold_into(state.tensors, factors))
+
+
+def _left(before: Kept, kept: Kept, found: tuple[Group, ...]) -> Kept:
+    """Layers that lose filters -> indices in the unpruned network of what is left, where `before` was left of it."""
+    return {
+        member.layer: before.get(member.layer, torch.arange(group.filters))[kept[group.name]]
+        for group in found
+        if group.name in kept and len(kept[group.name]) < group.filters
+        for member in group.members
+    }
+
+
+def _stays(state: ModelState, kept: Kept, found: tuple[Group, ...]) -> dict[tuple[str, int], Tensor]:
+    """(tensor, dim) -> which of its indices stay, bool."""
+    stays: dict[tuple[str, int], Tensor] = {}
+    for group in found:
+        if group.name in kept:
+            gone = torch.ones(group.filters, dtype=torch.bool)
+            gone[kept[group.name]] = False
+            for part in group.slices:
+                size = state.tensors[part.tensor].shape[part.dim]
+                of_tensor = stays.setdefault((part.tensor, part.dim), torch.ones(size, dtype=torch.bool))
+                of_tensor[part.indices[gone].flatten()] = False
+    return stays

@@ -1,0 +1,110 @@
+"""A batch forward and backward, as the settings of a training say: precision, memory format, accumulation, teacher."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from functools import reduce
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from tailor.data.objective import is_right, loss_sum
+from tailor.data.task_data import Batch
+from tailor.parallel.process_group import Ranks
+from tailor.stages import Training
+from tailor.training.compilation import compiled
+from tailor.training.distillation import Teaching
+
+Penalty = Callable[[Batch, Tensor], Tensor]
+"""Of a rank's batch and outputs, a scalar whose gradient, averaged over ranks, is added to that of the mean loss."""
+
+
+class Forward:
+    """A model as a training runs it: on all ranks, in its precision and memory format.
+
+    Args:
+        model: its parameters stay where they are and are laid out as `training` says.
+        training: precision, memory format and compilation are read.
+        ranks: those that train together.
+    """
+
+    def __init__(self, model: nn.Module, training: Training, ranks: Ranks) -> None:
+        self._is_bf16 = training.precision == "bf16"
+        self._is_channels_last = training.memory_format == "channels_last"
+        self._device_type = ranks.device.type
+        if self._is_channels_last:
+            model.to(memory_format=torch.channels_last)
+        self._parallel = ranks.parallel(compiled(model) if training.compile else model)
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Outputs (B, K), float32 whatever the precision: losses are computed in it."""
+        if self._is_channels_last:
+            images = images.contiguous(memory_format=torch.channels_last)
+        if not self._is_bf16:
+            outputs: Tensor = self._parallel(images)
+            return outputs
+        with torch.autocast(self._device_type, torch.bfloat16):
+            outputs = self._parallel(images)
+        return outputs.float()
+
+    def without_message(self) -> AbstractContextManager[None]:
+        """Within it, gradients are added up on each rank alone."""
+        if isinstance(self._parallel, DistributedDataParallel):
+            return self._parallel.no_sync()
+        return nullcontext()
+
+
+class Backward:
+    """The gradients of the mean loss over a global batch, and of a penalty, on all ranks.
+
+    Args:
+        forward: the model.
+        training: label smoothing and accumulation are read.
+        ranks: those that train together.
+        penalty: added once per step.
+        teaching: None learns from labels alone.
+    """
+
+    def __init__(
+        self, forward: Forward, training: Training, ranks: Ranks, penalty: Penalty | None, teaching: Teaching | None
+    ) -> None:
+        self._forward, self._training, self._ranks = forward, training, ranks
+        self._penalty, self._teaching = penalty, teaching
+
+    def __call__(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Add a batch's gradients to the parameters'; this rank's loss, summed over its images, and which are right."""
+        *first, last = micro_batches(batch, self._training.accumulation_steps, self._ranks.count)
+        if not first:
+            return self._pass(last, self._penalty)
+        passed = []
+        for part in first:
+            with self._forward.without_message():
+                passed.append(self._pass(part, None))
+        passed.append(self._pass(last, self._penalty))
+        losses, right = zip(*passed, strict=True)
+        return reduce(torch.add, losses), torch.cat(right)
+
+    def _pass(self, part: Batch, penalty: Penalty | None) -> tuple[Tensor, Tensor]:
+        outputs = self._forward(part.images)
+        loss = loss_sum(outputs, part.labels, self._training.label_smoothing)
+        if self._teaching is not None:
+            loss = self._teaching.loss_sum(loss, outputs, part.images)
+        share = self._ranks.count / part.global_count  # DDP averages over ranks
+        if penalty is None:
+            loss.backward(torch.full_like(loss, share))  # as if multiplied, for one operation less in each direction
+        else:
+            (loss * share + penalty(part, outputs)).backward()
+        return loss.detach(), is_right(outputs.detach(), part.labels)
+
+
+def micro_batches(batch: Batch, count: int, ranks: int) -> list[Batch]:
+    """A rank's share of a batch in `count` parts that keep its global count; fewer where it has fewer images.
+
+    All ranks get equally many, since norms may compute over the images of all of them.
+    """
+    if count == 1:
+        return [batch]
+    count = min(count, -(-batch.global_count // ranks))
+    shares = zip(batch.images.tensor_split(count), batch.labels.tensor_split(count), strict=True)
+    return [replace(batch, images=images, labels=labels) for images, labels in shares]

@@ -1,0 +1,267 @@
+"""The workers of a cluster: real Ray nodes, SLURM's commands faked, and a clock that the test moves."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hpc.cluster.needs import RankNeed, limits_of
+from hpc.errors import GpuHoursSpentError, SiteError
+from hpc.folders.cluster_folder import ClusterFolder
+from hpc.ray.drain import draining_nodes
+from hpc.sites.site import Limits, Site
+from hpc.slurm.jobs import ONCE
+from tests.hpc.fakes.commands import FakeSlurm, without_hanging_on
+
+SITE = Site(cpus_per_node=2, walltime_min=60, drain_before_s=120, idle_s=50, limits=Limits(max_jobs=4))
+NEED = RankNeed(ranks=1, cpus_per_rank=1)
+GENERATION = "0123456789abcdef"
+
+
+@pytest.mark.parametrize(
+    ("need", "max_jobs", "slots_per_worker", "workers_per_slot"),
+    [
+        (RankNeed(ranks=1, cpus_per_rank=1), 4, 8, 1),
+        (RankNeed(ranks=2, cpus_per_rank=3), 4, 1, 1),
+        (RankNeed(ranks=4, cpus_per_rank=4), 4, 1, 2),
+        (RankNeed(ranks=1, cpus_per_rank=1, gpus_per_rank=0.25), 4, 8, 1),
+        (RankNeed(ranks=1, cpus_per_rank=1, gpus_per_rank=1), 4, 4, 1),
+        (RankNeed(ranks=2, cpus_per_rank=1, gpus_per_rank=4), 4, 1, 2),
+    ],
+)
+def test_how_many_trials_a_node_takes(
+    need: RankNeed, max_jobs: int, slots_per_worker: int, workers_per_slot: int
+) -> None:
+    site = Site(cpus_per_node=8, gpus_per_node=4, walltime_min=60, limits=Limits(max_jobs=max_jobs))
+    limits = limits_of(site, need)
+    assert (limits.slots_per_worker, limits.workers_per_slot) == (slots_per_worker, workers_per_slot)
+    assert limits.max_workers == max_jobs - 1  # the controller is a job, too
+
+
+@pytest.mark.parametrize(
+    "need",
+    [
+        RankNeed(ranks=1, cpus_per_rank=9),
+        RankNeed(ranks=1, cpus_per_rank=1, gpus_per_rank=5),
+        RankNeed(ranks=40, cpus_per_rank=8),
+    ],
+)
+def test_what_does_not_fit_is_refused_with_what_there_is(need: RankNeed) -> None:
+    site = Site(cpus_per_node=8, gpus_per_node=4, walltime_min=60, limits=Limits(max_jobs=4))
+    with pytest.raises(SiteError, match=r"does not fit: a node has 8 CPUs and 4 GPUs, and limits.max_jobs = 4"):
+        limits_of(site, need)
+
+
+def test_a_walltime_that_leaves_no_time_to_drain_is_refused() -> None:
+    with pytest.raises(SiteError, match=r"walltime_min = 4: .*drain_before_s"):
+        limits_of(Site(cpus_per_node=1, walltime_min=4, drain_before_s=120), NEED)
+
+
+class Machine:
+    """A Ray head, a folder, and a `Cluster` whose events are kept."""
+
+    def __init__(self, tmp_path: Path, slurm: FakeSlurm, ray_cluster: Any) -> None:
+        self.slurm, self.ray = slurm, ray_cluster
+        self.folder = ClusterFolder(tmp_path / "cluster")
+        self.folder.make(SITE, "demo")
+        self.events: list[tuple[str, str | None]] = []
+        self.cluster = self.at(SITE)
+        self.name = self.cluster.job_name
+
+    def at(self, site: Site, need: RankNeed = NEED, **more: float) -> Any:
+        """A cluster at another site, or for other trials."""
+        from hpc.cluster.cluster import Cluster
+
+        return Cluster(self.folder, site, GENERATION, need, ("worker",), self._note, **more)
+
+    def _note(self, kind: str, *, job: str | None = None, node: str | None = None, detail: str | None = None) -> None:  # noqa: ARG002
+        self.events.append((kind, job))
+
+    def join(self, job: str) -> Any:
+        """A Ray node of that job joins."""
+        return self.ray.add_node(num_cpus=2, labels={"slurm-job": job})
+
+    def tick(self, now_s: float, cluster: Any = None) -> None:
+        """Ticks at one moment until SLURM's answers are in, and what follows from them is done."""
+        cluster = cluster or self.cluster
+        end_s = time.monotonic() + 60.0
+        cluster.tick(now_s)
+        while cluster.waits_for_slurm:
+            assert time.monotonic() < end_s, self.events
+            time.sleep(0.01)
+            cluster.tick(now_s)
+
+    def tick_until_told(self, now_s: float, events: int) -> None:
+        """Ticks at one moment until so many events were told in all: Ray takes a while to see what happened."""
+        end_s = time.monotonic() + 60.0
+        while len(self.events) < events:
+            assert time.monotonic() < end_s, self.events
+            self.tick(now_s)
+
+    def since(self, number: int) -> list[tuple[str, str | None]]:
+        """The events after the first `number`."""
+        return self.events[number:]
+
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
+    import ray
+    from ray.cluster_utils import Cluster as RayCluster
+
+    ray_cluster = RayCluster()
+    ray_cluster.add_node(num_cpus=0, include_dashboard=False)
+    ray.init(address=ray_cluster.address, log_to_driver=False)
+    slurm = FakeSlurm(tmp_path, monkeypatch)
+    slurm.says("sbatch", *(f"{number}\n" for number in range(101, 110)))
+    slurm.says("squeue", "")
+    slurm.says("scancel", "")
+    try:
+        yield Machine(tmp_path, slurm, ray_cluster)
+    finally:
+        monkeypatch.undo()
+        ray.shutdown()
+        ray_cluster.shutdown()
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_workers_are_asked_for_join_are_lost_and_replaced(machine: Machine) -> None:
+    cluster = machine.cluster
+    cluster.wanted_slots = 4  # two CPUs each: two workers
+    machine.tick(1000.0)
+    assert machine.events == [("worker_submitted", "101"), ("worker_submitted", "102")]
+    assert cluster.slots == 0
+    node = machine.join("101")
+    machine.tick(1001.0)
+    assert machine.since(2) == [("worker_joined", "101")]
+    assert cluster.slots == 2
+    machine.slurm.says("squeue", f"102|PENDING|N/A||{machine.name}|Priority\n")
+    machine.ray.remove_node(node, allow_graceful=False)
+    machine.tick_until_told(1050.0, 5)
+    assert machine.since(3) == [("worker_lost", "101"), ("worker_submitted", "103")]
+    assert cluster.slots == 0
+    assert ["101"] in machine.slurm.calls("scancel")
+    assert cluster.lost_one_since(1049.0)
+    assert not cluster.lost_one_since(1050.0)
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_near_its_walltime_a_worker_is_drained_after_its_successor_was_asked_for(machine: Machine) -> None:
+    from datetime import datetime
+
+    cluster = machine.cluster
+    cluster.wanted_slots = 2
+    machine.tick(1000.0)
+    machine.join("101")
+    end = datetime.fromtimestamp(1000.0 + 3600.0).isoformat()
+    running = f"101|RUNNING|{end}|node1|{machine.name}|None\n"
+    machine.slurm.says("squeue", running)
+    machine.tick(1001.0)
+    machine.tick(1010.0)  # the queue is asked again soon after somebody joined
+    assert machine.events == [("worker_submitted", "101"), ("worker_joined", "101")]
+    machine.tick(1000.0 + 3600.0 - 239.0)
+    assert machine.since(2) == [("worker_submitted", "102")]
+    assert (cluster.slots, len(draining_nodes())) == (2, 0)
+    machine.slurm.says("squeue", f"{running}102|PENDING|N/A||{machine.name}|Priority\n")
+    machine.tick(1000.0 + 3600.0 - 119.0)
+    told = machine.since(3)
+    assert told[0] == ("worker_draining", "101")
+    assert told[1:] in ([], [("worker_ended", "101")])  # idle as it is, the node may have gone already
+    assert len(draining_nodes()) <= 1
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_an_idle_worker_is_given_back_and_a_new_driver_takes_over_what_is_there(machine: Machine) -> None:
+    cluster = machine.cluster
+    machine.join("77")  # a driver that was killed had asked for it
+    running = f"77|RUNNING|NONE|node1|{machine.name}|None\n78|PENDING|N/A||{machine.name}|Priority\n"
+    old = "50|RUNNING|NONE|node2|" + machine.name.replace(GENERATION[:8], "ffffffff") + "|None\n"
+    foreign = "60|RUNNING|NONE|node2|demo-00000000-worker-01234567|None\n"
+    machine.slurm.says("squeue", running + old + foreign)
+    cluster.wanted_slots = 2
+    machine.tick(1000.0)
+    assert machine.slurm.calls("sbatch") == []
+    assert machine.slurm.calls("scancel") == [["50"]]  # of an earlier head; no other cluster's
+    cluster.wanted_slots = 0
+    machine.tick(1001.0)
+    machine.tick(1060.0)
+    assert ("worker_draining", "77") in machine.events
+    assert ["78"] in machine.slurm.calls("scancel")
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_site_where_workers_die_is_asked_less_and_less(machine: Machine) -> None:
+    cluster = machine.cluster
+    cluster.wanted_slots = 2
+    submitted = []
+    for second in range(0, 600):
+        machine.tick(1000.0 + second)
+        submitted.append(len(machine.slurm.calls("sbatch")))
+    assert submitted[-1] <= 9
+    assert machine.slurm.calls("squeue").__len__() <= 60
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_refused_submission_is_told_and_tried_later(machine: Machine) -> None:
+    machine.slurm.says("sbatch", {"returncode": 1, "error": "sbatch: error: Invalid qos specification"}, "101\n")
+    cluster = machine.cluster
+    cluster.wanted_slots = 2
+    machine.tick(1000.0)
+    assert machine.events == [("worker_refused", None)]
+    machine.tick(1001.0)
+    assert len(machine.events) == 1
+    machine.tick(1100.0)
+    assert machine.since(1) == [("worker_submitted", "101")]
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_queue_that_does_not_answer_is_asked_once_and_in_limited_time_and_then_at_the_next_look(
+    machine: Machine,
+) -> None:
+    cluster = machine.cluster
+    cluster.wanted_slots = 2
+    machine.tick(1000.0)
+    machine.slurm.says("squeue", "", {"hang": True}, f"101|PENDING|N/A||{machine.name}|Priority\n")  # the first is over
+    began_s = time.monotonic()
+    machine.tick(1040.0)
+    assert time.monotonic() - began_s < ONCE.timeout_s + 35.0  # three patient tries take more than three minutes
+    assert machine.events == [("worker_submitted", "101"), ("worker_refused", None)]
+    assert len(machine.slurm.calls("squeue")) == 2
+    machine.tick(1080.0)
+    assert len(machine.slurm.calls("squeue")) == 3
+    assert machine.since(2) == []
+    assert without_hanging_on(machine.slurm.folder)
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_the_first_look_is_patient_so_that_nothing_is_submitted_twice(machine: Machine) -> None:
+    busy = {"error": "squeue: error: Socket timed out on send/recv operation", "returncode": 1}
+    machine.slurm.says("squeue", busy, f"77|PENDING|N/A||{machine.name}|Priority\n")
+    machine.cluster.wanted_slots = 2
+    machine.tick(1000.0)
+    assert machine.events == []
+    assert machine.slurm.calls("sbatch") == []
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_sweep_asks_for_no_more_gpu_hours_than_it_may(machine: Machine) -> None:
+    limits = Limits(max_jobs=9, gpu_hours_per_sweep=10.0)
+    site = SITE.model_copy(update={"gpus_per_node": 2, "limits": limits})  # of 60 minutes: 2 GPU-hours a worker
+    need = RankNeed(ranks=1, cpus_per_rank=1, gpus_per_rank=0.5)
+    cluster = machine.at(site, need, gpu_hours_before=5.0)
+    cluster.wanted_slots = 100
+    machine.tick(1000.0, cluster)
+    assert [kind for kind, _ in machine.events] == ["worker_submitted"] * 2
+    spent = machine.at(site, need, gpu_hours_before=9.0)
+    spent.wanted_slots = 1
+    with pytest.raises(GpuHoursSpentError, match=r"9.0 of limits.gpu_hours_per_sweep = 10 are used"):
+        machine.tick(1000.0, spent)

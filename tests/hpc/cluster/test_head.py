@@ -1,0 +1,116 @@
+"""A controller's job whose Ray head does not start: tried again, then given up in a way that a launch can go on from.
+
+`ray` is a script beside a `python` that is the interpreter's own place as `hpc.cluster.head` sees it; no Ray runs.
+"""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hpc.cluster.head import AGAIN, HEAD_TRIES
+from hpc.folders.cluster_folder import ClusterFolder
+from hpc.sites.site import Site
+
+ROOT = Path(__file__).resolve().parents[3]
+AS_INSTALLED_IN = "import sys; sys.executable = sys.argv.pop(1); from hpc.cluster.head import main; sys.exit(main())"
+# The first FAILING heads write a log as Ray does, and end; the next tells an address, and stays.
+RAY = """#!/bin/sh
+for word in "$@"; do case $word in --temp-dir=*) folder="${word#--temp-dir=}";; --port=*) port="$word";; esac; done
+echo "$folder $port" >> "$STARTS"
+if [ "$(wc -l < "$STARTS")" -le "$FAILING" ]; then
+    mkdir -p "$folder/session_2026-01-01/logs"
+    echo "the port is taken" > "$folder/session_2026-01-01/logs/gcs_server.err"
+    exit 1
+fi
+mkdir -p "$folder/session_2026-01-01/logs"
+cd "$folder/session_2026-01-01/logs"
+echo "[2026-01-01 00:00:01,000 C 7 7] (gcs_server) main.cc:1: the disk is full" > gcs_server.out
+echo 127.0.0.1:7777 > "$folder/ray_current_cluster"
+exec sleep "$LASTS"
+"""
+
+
+class Controller:
+    """A cluster's folder, and the job that is to hold its head."""
+
+    def __init__(self, tmp_path: Path) -> None:
+        self.folder = ClusterFolder(tmp_path / "cluster")
+        self.folder.make(Site(cpus_per_node=1, walltime_min=10, network_interface="lo"), "demo")
+        self._python, self._starts = tmp_path / "bin" / "python", tmp_path / "starts"
+        (tmp_path / "bin").mkdir()
+        python, scontrol = f'#!/bin/sh\nexec {sys.executable} "$@"\n', "#!/bin/sh\necho no >&2\nexit 1\n"
+        for name, text in (("python", python), ("ray", RAY), ("scontrol", scontrol)):
+            (tmp_path / "bin" / name).write_text(text)
+            (tmp_path / "bin" / name).chmod(0o755)
+
+    def run(self, *command: str, failing: int, lasts_s: int = 600) -> subprocess.CompletedProcess[str]:
+        """The job, with a `ray` that fails so often before it starts a head, which ends after so long."""
+        job = {"SLURM_JOB_ID": "7", "SLURM_CPUS_ON_NODE": "1", "PYTHONPATH": str(ROOT)}
+        fake = {"STARTS": str(self._starts), "FAILING": str(failing), "LASTS": str(lasts_s)}
+        fake["PATH"] = f"{self._python.parent}:{os.environ['PATH']}"
+        words = ["-c", AS_INSTALLED_IN, str(self._python), str(self.folder.path), "--", *command]
+        return subprocess.run(
+            [sys.executable, *words], env=os.environ | job | fake, capture_output=True, text=True, timeout=120,
+            check=False,
+        )  # fmt: skip
+
+    @property
+    def starts(self) -> list[str]:
+        """The folder and the port of each start of a head."""
+        return self._starts.read_text().splitlines()
+
+    @property
+    def kept_logs(self) -> list[Path]:
+        """What is left of Ray's own logs."""
+        return sorted(self.folder.logs.glob("ray-head-*/gcs_server.err"))
+
+
+@pytest.fixture
+def controller(tmp_path: Path) -> Controller:
+    return Controller(tmp_path)
+
+
+def test_a_head_that_does_not_start_is_tried_again_on_other_ports(controller: Controller) -> None:
+    done = controller.run(sys.executable, "-c", "print('the driver runs'); raise SystemExit(3)", failing=1)
+    assert done.returncode == 3, done.stderr
+    assert "the driver runs" in done.stdout
+    first, second = (start.split() for start in controller.starts)
+    assert first[0] != second[0]
+    assert first[1] == second[1] == "--port=0"  # the kernel chooses
+    (kept,) = controller.kept_logs
+    assert f"start 1 of at most {HEAD_TRIES}: the Ray head ended while it started" in done.stdout
+    assert str(kept.parent) in done.stdout
+    assert kept.read_text() == "the port is taken\n"
+    assert controller.folder.head() is None
+
+
+def test_after_so_many_tries_the_job_ends_and_says_how_to_go_on(controller: Controller) -> None:
+    done = controller.run("touch", str(controller.folder.path / "ran"), failing=99)
+    assert done.returncode == AGAIN
+    assert len(controller.starts) == len(controller.kept_logs) == HEAD_TRIES
+    for kept in controller.kept_logs:
+        assert str(kept.parent) in done.stdout
+    last = done.stdout.splitlines()[-1]
+    assert last.startswith(f"no Ray head started in {HEAD_TRIES} tries")
+    assert last.endswith("; launch the sweep again to go on")
+    assert "Traceback" not in done.stderr
+    assert not (controller.folder.path / "ran").exists()
+    assert not any(Path(start.split()[0]).parent.exists() for start in controller.starts)
+
+
+def test_a_head_that_ends_says_what_it_died_of_and_its_logs_are_kept(controller: Controller) -> None:
+    done = controller.run("sleep", "600", failing=0, lasts_s=2)
+    assert done.returncode == AGAIN, done.stderr
+    said = re.search(
+        r"^the Ray head ended \d+ s after its start \(`ray start` with code 0\); gcs_server.out: .* the disk is full; "
+        r"its logs: (.*/ray-head-[0-9a-f]{8})$",
+        done.stdout,
+        re.MULTILINE,
+    )
+    assert said, done.stdout
+    assert "the disk is full" in (Path(said[1]) / "gcs_server.out").read_text()
+    assert controller.folder.head() is None

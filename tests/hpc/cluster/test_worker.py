@@ -1,0 +1,65 @@
+"""A worker that SLURM warns of its end (USR2) before it is of use: it ends in peace, at whatever moment that comes."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from hpc.cluster.worker import FAILED
+from hpc.folders.cluster_folder import ClusterFolder
+from hpc.sites.site import Site
+from sweeps.slurm.job_commands import worker_command
+
+ROOT = Path(__file__).resolve().parents[3]
+KEPT = """
+import os, signal
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR2])
+os.kill(os.getpid(), signal.SIGUSR2)
+from hpc.cluster.worker import Warnings
+heard = Warnings()
+print(heard.is_near, signal.pthread_sigmask(signal.SIG_BLOCK, []))
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> ClusterFolder:
+    """A cluster's folder in which no head has told where it listens: a worker waits for one, for minutes."""
+    folder = ClusterFolder(tmp_path / "cluster")
+    folder.make(Site(cpus_per_node=1, walltime_min=10), "demo")
+    return folder
+
+
+def _ignores_the_warning(process: subprocess.Popen[str]) -> bool:
+    """Whether the kernel says so: bash has read its first word."""
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    (ignored,) = [int(line.split()[1], 16) for line in status.splitlines() if line.startswith("SigIgn")]
+    return bool(ignored & 1 << (signal.SIGUSR2 - 1))
+
+
+def test_a_worker_that_is_warned_all_the_time_from_its_first_moment_does_not_die_of_it(folder: ClusterFolder) -> None:
+    words = [*worker_command(ROOT), str(folder.path), "0123456789abcdef"]
+    job = {"SLURM_JOB_ID": "7", "SLURM_CPUS_ON_NODE": "1"}
+    process = subprocess.Popen(words, env=os.environ | job, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        end_s = time.monotonic() + 60.0
+        while not _ignores_the_warning(process):
+            assert process.poll() is None
+            assert time.monotonic() < end_s
+        while process.poll() is None and time.monotonic() < end_s:
+            process.send_signal(signal.SIGUSR2)
+            time.sleep(0.001)  # so that Python gets on in between
+        out, said = process.communicate(timeout=60.0)
+    finally:
+        process.kill()
+        process.communicate()
+    assert (process.returncode, out) == (FAILED, "")
+    assert said == "SLURM warned this job of its end before it had joined a head\n"
+
+
+def test_a_warning_that_came_before_anybody_listened_is_heard() -> None:
+    done = subprocess.run([sys.executable, "-c", KEPT], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout == "True set()\n"

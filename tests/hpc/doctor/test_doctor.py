@@ -1,0 +1,328 @@
+"""The doctor's list on a SLURM that does what a real one will not do at will; the test plays the job's nodes."""
+
+import io
+import json
+import os
+import re
+import shlex
+import socket
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from hpc.__main__ import main
+from hpc.doctor import job
+from hpc.doctor.board import Board
+from hpc.doctor.finding import DoctorFolder, Finding, environment, fine, missing, together, unknown
+from hpc.doctor.login import NODE_CHECKS, Doctor
+from hpc.doctor.watch import clock_finding, skew_s
+from hpc.errors import ClusterError
+from hpc.folders.cluster_folder import wait_until
+from hpc.sites.site import Site
+
+SMALL = Path(__file__).parents[1].joinpath("fakes") / "small_slurm.py"
+SITE = Site(cpus_per_node=4, memory_gb=8, gpus_per_node=2, walltime_min=60)
+LIMIT_S = 120.0
+
+
+class SmallSlurm:
+    """Commands on PATH, and a thread that plays the nodes of the doctor's job."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.folder, self.parent = folder / "slurm", folder / "shared"
+        self.found: dict[str, Finding] = {}
+        self.behind_s = 0.0
+        self.is_silent = False
+        self.over = threading.Event()
+        (self.folder / "bin").mkdir(parents=True)
+        self.parent.mkdir()
+        for name in ("sbatch", "squeue", "scancel", "scontrol"):
+            words = shlex.join([sys.executable, "-SI", str(SMALL), name, str(self.folder)])
+            (self.folder / "bin" / name).write_text(f'#!/bin/sh\n{words} "$@"\n')
+            (self.folder / "bin" / name).chmod(0o755)
+        (self.folder / "state").touch()
+        self.first_state("RUNNING|None")
+        self.refuses({})
+        monkeypatch.setenv("PATH", str(self.folder / "bin"))
+
+    def refuses(self, refusals: dict[str, str]) -> None:
+        (self.folder / "refusals.json").write_text(json.dumps(refusals))
+
+    def first_state(self, text: str) -> None:
+        (self.folder / "first_state").write_text(text)
+
+    def calls(self, name: str) -> list[list[str]]:
+        lines = [json.loads(line) for line in (self.folder / "calls").read_text().splitlines()]
+        return [words for command, *words in lines if command == name]
+
+    def examine(self, site: Site = SITE, *, limit_s: float = LIMIT_S) -> tuple[bool, str]:
+        """Whether nothing is missing, and the list."""
+        stream = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
+        nodes = threading.Thread(target=self._play)
+        nodes.start()
+        is_sound = Doctor(site, self.parent, Board(stream), limit_s).run()
+        nodes.join(LIMIT_S)
+        assert not nodes.is_alive()
+        assert list(self.parent.iterdir()) == []
+        assert self.state in ("", "CANCELLED|None", "FAILED|NonZeroExitCode")
+        stream.seek(0)
+        return is_sound, stream.read()
+
+    @property
+    def state(self) -> str:
+        return (self.folder / "state").read_text()
+
+    def _play(self) -> None:
+        """What the job's program tells on two nodes, or on as many as were asked for; ends with the job."""
+        submitted = self.folder / "submitted"
+        if not self._until(submitted) or self.is_silent:
+            return
+        text = submitted.read_text()
+        ranks = range(2 if "--nodes=2" in text else 1)
+        folder = DoctorFolder(Path(shlex.split(text.splitlines()[-1])[-1]))
+        for rank in ranks:
+            folder.tell(f"hello-{rank}", {"node": f"node{rank}", "rights": ["0o700", "0o600"]})
+        if not self._until(folder.path / "clock.json"):
+            return
+        for rank in ranks:
+            folder.tell(f"clock-{rank}", {"node": f"node{rank}", "time_s": time.time() - self.behind_s})
+            for check in NODE_CHECKS:
+                found = self.found.get(check, fine(f"{check} is well"))
+                folder.tell(f"{check}-{rank}", {"node": f"node{rank}", **asdict(found)})
+            folder.tell(f"listens-{rank}", {})
+        if self._until(self.folder / "signalled"):
+            for rank in ranks:
+                folder.tell(f"signal-{rank}", {"node": f"node{rank}", **asdict(fine("USR2 came"))})
+
+    def _until(self, path: Path) -> bool:
+        """Whether the file came before the job's end."""
+
+        def come() -> bool | None:
+            if path.exists():
+                return True
+            ended = self.state.partition("|")[0] in ("CANCELLED", "FAILED")
+            return False if ended or self.over.is_set() else None
+
+        return wait_until(come, LIMIT_S, str(path))
+
+
+@pytest.fixture
+def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SmallSlurm]:
+    small = SmallSlurm(tmp_path, monkeypatch)
+    yield small
+    small.over.set()
+
+
+def marked(out: str, mark: str) -> list[str]:
+    """The titles of the checks with a mark."""
+    return [line[2:].partition(":")[0] for line in out.splitlines() if line.startswith(mark)]
+
+
+def test_all_is_well_and_no_more_is_asked_for_than_needed(slurm: SmallSlurm) -> None:
+    is_sound, out = slurm.examine()
+    assert is_sound, out
+    assert marked(out, "–") == ["accounting"]  # there is no sacct
+    assert marked(out, "✓")[-4:] == ["Ray head and worker", "signal", "requeue", "nothing left behind"]
+    text = (slurm.folder / "submitted").read_text()
+    for line in ("--nodes=2", "--cpus-per-task=1", "--mem=4096MB", "--gpus-per-node=1", "--time=15", "--requeue"):
+        assert f"#SBATCH {line}\n" in text
+    assert slurm.calls("scancel") == [["--signal=USR2", "7"], ["7"]]
+    real = [words for words in slurm.calls("sbatch") if "--test-only" not in words]
+    assert len(real) == 1
+
+
+def test_an_account_that_is_missing_is_said_before_anything_is_submitted(slurm: SmallSlurm) -> None:
+    slurm.refuses({"sbatch": "Batch job submission failed: Invalid account or account/partition combination"})
+    slurm.over.set()
+    is_sound, out = slurm.examine()
+    assert not is_sound
+    assert marked(out, "✗") == ["a worker's job", "the controller's job"]
+    assert "account is missing or wrong: sacctmgr show associations" in out
+    assert "all further checks: not done, as SLURM takes no such jobs" in out
+
+
+def test_without_slurms_commands_there_is_one_line(slurm: SmallSlurm, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(slurm.parent))
+    slurm.over.set()
+    is_sound, out = slurm.examine()
+    assert not is_sound
+    assert marked(out, "✗") == ["commands"]
+    assert "no sbatch, squeue, scancel, scontrol on PATH\n    -> go to a login node" in out
+
+
+def test_where_no_job_gets_two_nodes_one_is_examined(slurm: SmallSlurm) -> None:
+    slurm.refuses({"--test-only": "Requested node configuration is not available"})
+    is_sound, out = slurm.examine()
+    assert is_sound, out
+    assert "two nodes" in marked(out, "–")
+    assert "#SBATCH --nodes=1\n" in (slurm.folder / "submitted").read_text()
+
+
+def test_a_job_that_waits_too_long_is_cancelled_and_its_reason_said(slurm: SmallSlurm) -> None:
+    slurm.first_state("PENDING|AssocGrpGRES")
+    slurm.is_silent = True
+    is_sound, out = slurm.examine(limit_s=0.5)
+    assert not is_sound
+    assert marked(out, "✗") == ["job starts"]
+    assert "did not start in 0.5 s: the account holds as many GPUs as it may (AssocGrpGRES)" in out
+    assert slurm.calls("scancel") == [["7"]]
+
+
+def test_a_job_that_fails_at_once_without_a_log(slurm: SmallSlurm) -> None:
+    slurm.first_state("FAILED|NonZeroExitCode")
+    slurm.is_silent = True
+    is_sound, out = slurm.examine()
+    assert not is_sound
+    assert marked(out, "✗") == ["folder shared"]
+    assert "job 7 ended (FAILED" in out
+    assert f"do the nodes see {slurm.parent}?" in out
+
+
+def test_what_a_node_misses_is_a_miss_and_the_rest_is_still_checked(slurm: SmallSlurm) -> None:
+    slurm.found = {"ports": missing("cannot reach node1", "open them"), "ray": unknown("not tried")}
+    is_sound, out = slurm.examine()
+    assert not is_sound
+    assert marked(out, "✗") == ["ports between nodes"]
+    assert "    -> open them\n" in out
+    assert marked(out, "–") == ["accounting", "Ray head and worker"]
+    assert "requeue" in marked(out, "✓")
+
+
+def test_a_clock_that_is_behind(slurm: SmallSlurm) -> None:
+    slurm.behind_s = 90.0
+    is_sound, out = slurm.examine()
+    assert not is_sound
+    assert marked(out, "✗") == ["clocks"]
+    assert re.search(r"node0 is at least [5-9]\d\.\d s behind; node1 .*\n    -> have the clocks set by NTP", out)
+
+
+@pytest.mark.parametrize(
+    ("refused", "title", "advice"),
+    [("requeue", "requeue", "may you requeue"), ("--signal", "signal", "keeps signals from it")],
+)
+def test_what_slurm_refuses_to_do_to_jobs(slurm: SmallSlurm, refused: str, title: str, advice: str) -> None:
+    slurm.refuses({refused: "Access/permission denied"})
+    is_sound, out = slurm.examine()
+    assert not is_sound
+    assert marked(out, "✗") == [title]
+    assert "permission denied" in out
+    assert advice in out
+
+
+def test_a_mistake_in_typing_is_none_of_the_cluster(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor", "--site", "no-such-site"]) == 2
+    assert "no site 'no-such-site'" in capsys.readouterr().err
+    (tmp_path / "site.toml").write_text('cpus_per_node = 1\nwalltime_min = 5\nshared_folder = "/shared"\n')
+    assert main(["doctor", "--site", str(tmp_path / "site.toml"), "--folder", str(tmp_path)]) == 2
+    assert "not below the site's shared_folder = /shared" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["nan", "inf", "0", "-1", "soon"])
+def test_a_wait_without_an_end_is_a_mistake(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as raised:
+        main(["doctor", "--site", "example", "--limit-s", text])
+    assert raised.value.code == 2
+    assert "--limit-s" in capsys.readouterr().err
+
+
+# --- what runs on the nodes ---
+
+
+@pytest.mark.parametrize(
+    ("asked_s", "node_s", "seen_s", "skew"),
+    [(100, 101, 102, 0), (100, 100, 100, 0), (100, 107, 102, 5), (100, 93, 102, -7)],
+)
+def test_only_what_the_delay_cannot_explain_is_skew(asked_s: float, node_s: float, seen_s: float, skew: float) -> None:
+    assert skew_s(asked_s, node_s, seen_s) == skew
+    found = clock_finding([{"node": "a", "time_s": node_s}], asked_s, seen_s)
+    assert found.state == ("missing" if abs(skew) > 2 else "fine")
+
+
+def test_findings_of_nodes_become_one() -> None:
+    assert together({"a": fine("x"), "b": fine("x")}) == fine("x")
+    assert together({"a": fine("x"), "b": fine("y")}).text == "a: x; b: y"
+    assert together({"a": fine("x"), "b": missing("y", "do")}) == missing("b: y", "do")
+
+
+def test_an_environment_that_differs_is_named() -> None:
+    here = environment()
+    assert job._environment(here).state == "fine"
+    found = job._environment(here | {"torch": "1.0"})
+    assert found.state == "missing"
+    assert found.text == f"torch is {here['torch']}, on the login node 1.0"
+
+
+def test_the_scratch_folder_is_made_and_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMPDIR", "/tmp")
+    monkeypatch.setenv("SLURM_JOB_ID", "5")
+    made: list[Path] = []
+    found = job._scratch(f"{tmp_path}/$SLURM_JOB_ID/x", made)
+    assert found.state == "fine", found.text
+    assert "Ray's files lie in /tmp" in found.text
+    assert made == [tmp_path / "5" / "x", tmp_path / "5"]
+    assert os.environ["TMPDIR"] == str(tmp_path / "5" / "x")
+    assert job._scratch("$NOT_SET_HERE/x", []).text.endswith("$NOT_SET_HERE is not set in jobs")
+    (tmp_path / "file").touch()
+    assert job._scratch(str(tmp_path / "file"), []).state == "missing"
+
+
+def two_nodes(folder: Path, interface: str | None) -> list[Finding]:
+    """What two nodes find that are both this machine."""
+    found: dict[int, Finding] = {}
+
+    def look(rank: int) -> None:
+        node = job.Node(folder=DoctorFolder(folder), rank=rank, ranks=2, asked_gpus=0, interface=interface)
+        found[rank] = job._ports(node)
+
+    threads = [threading.Thread(target=look, args=(rank,)) for rank in (0, 1)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(LIMIT_S)
+    return [found[rank] for rank in (0, 1)]
+
+
+def test_ports_are_tried_in_both_directions(tmp_path: Path) -> None:
+    found = two_nodes(tmp_path, "lo")
+    assert [one.state for one in found] == ["fine", "fine"]
+    assert "127.0.0.1 (port" in found[0].text
+    assert two_nodes(tmp_path, "none0")[0].text.startswith("network_interface = 'none0' has no IPv4 address")
+
+
+def test_whoever_answers_at_a_port_must_be_the_other_node() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        threading.Thread(target=job._greet, args=(other, "some other", 1), daemon=True).start()
+        with pytest.raises(ConnectionError, match="something else answered"):
+            job._reach({"address": "127.0.0.1", "port": other.getsockname()[1], "word": "a" * 10})
+
+
+def test_a_terminal_without_such_signs_gets_words() -> None:
+    raw = io.BytesIO()
+    board = Board(io.TextIOWrapper(raw, encoding="ascii"))
+    board.tell("x", fine("é"))
+    board.tell("y", missing("m", "do\x1b[2J"))
+    assert raw.getvalue().decode("ascii") == "ok   x: \\xe9\nMISS y: m\n    -> do?[2J\n"
+    assert board.misses == 1
+
+
+def test_a_restarted_job_tells_and_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    monkeypatch.setattr(sys, "argv", ["job", str(tmp_path)])
+    monkeypatch.setattr(job, "Warnings", lambda: None)
+    assert job.main() == 0
+    assert DoctorFolder(tmp_path).told("restarted") == {}
+
+
+def test_a_report_that_stands_is_notoverwritten(tmp_path: Path) -> None:
+    folder = DoctorFolder(tmp_path)
+    folder.report("gpus", 0, fine("two"))
+    folder.report("gpus", 0, missing("later", ""))
+    assert folder.found("gpus", [0]) == fine("two")
+    assert folder.found("gpus", [0, 1]) is None
+    with pytest.raises(ClusterError, match=r"waited 0.1 s for none\.json"):
+        folder.wait("none", 0.1)

@@ -1,0 +1,94 @@
+"""Where the jobs of a cluster meet: files that are whole or absent, and the secret that nobody else reads."""
+
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from hpc.errors import ClusterError
+from hpc.folders.cluster_folder import ClusterFolder, Head, wait_until, write_whole
+from hpc.sites.site import Site
+
+SITE = Site(cpus_per_node=2, walltime_min=60, setup=("echo it's",))
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+@pytest.fixture(params=[0o000, 0o077], ids=oct)
+def umask(request: pytest.FixtureRequest) -> Iterator[None]:
+    before = os.umask(request.param)
+    yield
+    os.umask(before)
+
+
+@pytest.mark.usefixtures("umask")
+@pytest.mark.parametrize("is_there", [True, False])
+def test_the_folder_and_the_secret_are_the_users_alone_whatever_the_umask(tmp_path: Path, is_there: bool) -> None:
+    folder = ClusterFolder(tmp_path / "cluster")
+    if is_there:
+        (tmp_path / "cluster").mkdir(mode=0o777)
+    folder.make(SITE, "demo")
+    assert (mode(folder.path), mode(folder.token)) == (0o700, 0o600)
+    assert len(folder.token.read_text()) == 64
+
+
+def test_made_again_it_keeps_secret_and_name_and_takes_the_new_site(tmp_path: Path) -> None:
+    folder = ClusterFolder(tmp_path / "cluster")
+    folder.make(SITE, "demo")
+    before = folder.token.read_text(), folder.name
+    other = SITE.model_copy(update={"partition": "gpu"})
+    folder.make(other, "demo")
+    assert (folder.token.read_text(), folder.name) == before
+    assert folder.site() == other
+    assert folder.name.startswith("demo-")
+
+
+def test_two_clusters_of_one_name_have_different_jobs(tmp_path: Path) -> None:
+    folders = [ClusterFolder(tmp_path / name) for name in ("a", "b")]
+    for folder in folders:
+        folder.make(SITE, "demo")
+    assert folders[0].name != folders[1].name
+    assert folders[0].token.read_text() != folders[1].token.read_text()
+
+
+def test_a_head_takes_back_only_what_it_told(tmp_path: Path) -> None:
+    folder = ClusterFolder(tmp_path)
+    old, new = (Head(address=f"10.0.0.{number}:1", generation=str(number), job=str(number)) for number in (1, 2))
+    assert folder.head() is None
+    folder.set_head(old)
+    folder.set_head(new)
+    folder.unset_head(old.generation)  # it was cut off for a while, and comes to its end now
+    assert folder.head() == new
+    folder.unset_head(new.generation)
+    assert folder.head() is None
+    folder.unset_head(new.generation)
+
+
+def test_a_folder_that_is_no_clusters_says_so(tmp_path: Path) -> None:
+    with pytest.raises(ClusterError, match="no cluster's folder: it has no site.json"):
+        ClusterFolder(tmp_path).site()
+
+
+def test_waiting_is_bounded_and_says_for_what() -> None:
+    answers = iter([None, None, "there"])
+    assert wait_until(lambda: next(answers), 60.0, "it") == "there"
+    with pytest.raises(ClusterError, match=r"waited 0.1 s for the head; its log is in x"):
+        wait_until(lambda: None, 0.1, "the head; its log is in x")
+
+
+def test_a_file_that_cannot_be_written_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "file"
+    write_whole(path, "old")
+
+    def no_space(_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", no_space)
+    with pytest.raises(OSError, match="No space"):
+        write_whole(path, "new")
+    assert path.read_text() == "old"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["file"]

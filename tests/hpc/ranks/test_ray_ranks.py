@@ -1,0 +1,74 @@
+"""RayRanks: N actors that act as one, and end as one. Needs Ray on this machine."""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hpc.ranks.ranks import RankDied, RankFailed
+from tests.hpc.processes import are_ended
+
+HERE = Path(__file__).parents[1]
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+
+
+@pytest.fixture(scope="module")
+def machine() -> Iterator[Any]:
+    """Ray on this machine, and the module under test."""
+    from hpc.ray.local import local_ray
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(HERE), prepend=os.pathsep)
+        with local_ray(cpus=2):
+            import hpc.ray_ranks
+
+            yield hpc.ray_ranks
+
+
+def test_two_actors_reduce(machine: Any) -> None:
+    ranks = machine.RayRanks("rank_target:Gloo", 2)
+    try:
+        assert ranks.call("reduce") == [3.0, 3.0]
+    finally:
+        ranks.close()
+
+
+def test_failures_and_deaths_show_at_once(machine: Any) -> None:
+    ranks = machine.RayRanks("rank_target:Plain", 2)
+    started = ranks.call("process_id")
+    begin = time.monotonic()
+    with pytest.raises(RankFailed, match="ValueError: rank 1 does not like this") as failure:
+        ranks.call("fail_on", 1)
+    assert "fail_on" in failure.value.traceback
+    assert time.monotonic() - begin < 100  # the other one hangs for 600 s
+    assert are_ended(started)
+    ranks = machine.RayRanks("rank_target:Plain", 2)
+    started = ranks.call("process_id")
+    with pytest.raises(RankDied, match="rank 0 of 2: "):
+        ranks.call("die_on", 0)
+    assert are_ended(started)
+
+
+def test_a_death_is_the_cause_of_its_neighbours_error(machine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "DEATH_GRACE_S", 30.0)  # on a busy machine Ray may tell the death late
+    ranks = machine.RayRanks("rank_target:Plain", 2)
+    with pytest.raises(RankDied, match="rank 1 of 2: "):
+        ranks.call("die_and_neighbour_fails", 1)
+
+
+def test_no_answer_in_time_and_a_death_while_idle(machine: Any) -> None:
+    ranks = machine.RayRanks("rank_target:Plain", 1, threads_per_rank=2)
+    (environment,) = ranks.call("environment")
+    assert (environment["RANK"], environment["WORLD_SIZE"], environment["OMP_NUM_THREADS"]) == ("0", "1", "2")
+    with pytest.raises(RankDied, match="no answer"):
+        ranks.call("hang", timeout_s=0.5)
+    ranks = machine.RayRanks("rank_target:Plain", 1)
+    (process_id,) = ranks.call("process_id")
+    os.kill(process_id, signal.SIGKILL)
+    with pytest.raises(RankDied):
+        ranks.call("count")

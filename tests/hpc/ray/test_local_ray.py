@@ -1,0 +1,68 @@
+"""What a Ray on this machine is started with, and what is said where it does not start; none is started here."""
+
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ray._private import services
+from ray._raylet import AuthenticationMode, AuthenticationTokenLoader, get_authentication_mode
+
+from hpc.errors import ClusterError
+from hpc.folders.leftovers import MARK
+from hpc.ray.local import local_ray
+
+
+@pytest.fixture
+def astray(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """A user has another Ray; returns what Ray reads of her environment."""
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "known to others")
+    return environment()
+
+
+def environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name.startswith("RAY_") or name == MARK}
+
+
+def test_it_has_a_token_of_its_own_and_listens_on_the_loopback(
+    monkeypatch: pytest.MonkeyPatch, astray: dict[str, str]
+) -> None:
+    seen: dict[str, Any] = {}
+
+    def init(**settings: Any) -> None:
+        seen.update(settings, mark=os.environ[MARK], address_of_node=services.resolve_ip_for_localhost("127.0.0.1"))
+        seen.update(mode=get_authentication_mode(), token=AuthenticationTokenLoader.instance().get_raw_token())
+
+    monkeypatch.setattr("ray.init", init)
+    tokens = set()
+    for _ in range(2):
+        with local_ray(1) as folder:
+            assert (seen["address"], seen["address_of_node"]) == ("local", "127.0.0.1")
+            assert seen["mode"] == AuthenticationMode.TOKEN
+            assert seen["token"] == (folder / "token").read_text()
+            assert stat.S_IMODE((folder / "token").stat().st_mode) == 0o600
+            assert (seen["mark"], MARK in os.environ) == (str(folder), False)
+            tokens.add(seen["token"])
+        assert not folder.exists()
+    assert len(tokens) == 2
+    assert {len(token) for token in tokens} == {64}
+    assert environment() == astray
+
+
+def test_where_it_does_not_start_the_error_says_what_it_needs(
+    monkeypatch: pytest.MonkeyPatch, astray: dict[str, str]
+) -> None:
+    seen: list[Path] = []
+
+    def init(*, _temp_dir: str, **_: Any) -> None:
+        seen.append(Path(_temp_dir).parent)
+        raise Exception("The current node timed out during startup.")  # as Ray does
+
+    monkeypatch.setattr("ray.init", init)
+    said = r"timed out during startup[\s\S]*/dev/shm.*ulimit -n is \d+.*--site serial"
+    with pytest.raises(ClusterError, match=said), local_ray(1):
+        pytest.fail("there is no Ray")
+    assert not seen[0].exists()
+    assert environment() == astray

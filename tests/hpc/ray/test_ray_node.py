@@ -1,0 +1,58 @@
+"""What a job was given, and the address that its node listens on."""
+
+import signal
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from hpc.errors import ClusterError
+from hpc.ray.node import Allocation, allocation, own_address, signals_ignored
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({"SLURM_CPUS_ON_NODE": "4"}, (4, None, 0)),
+        ({"SLURM_CPUS_ON_NODE": "8", "SLURM_CPUS_PER_TASK": "4"}, (4, None, 0)),
+        ({"SLURM_CPUS_ON_NODE": "4", "SLURM_MEM_PER_NODE": "2048"}, (4, 2**31, 0)),
+        ({"SLURM_CPUS_ON_NODE": "4", "SLURM_MEM_PER_CPU": "512"}, (4, 2**31, 0)),
+        ({"SLURM_CPUS_ON_NODE": "4", "CUDA_VISIBLE_DEVICES": "1,3"}, (4, None, 2)),
+        ({"SLURM_CPUS_ON_NODE": "4", "CUDA_VISIBLE_DEVICES": "GPU-0aa,MIG-1bb,2"}, (4, None, 3)),
+        ({"SLURM_CPUS_ON_NODE": "4", "CUDA_VISIBLE_DEVICES": ""}, (4, None, 0)),
+    ],
+)
+def test_the_allocation_is_what_slurm_says(environment: dict[str, str], expected: tuple[int, int | None, int]) -> None:
+    cpus, memory_bytes, gpus = expected
+    given = allocation({"SLURM_JOB_ID": "7"} | environment)
+    assert given == Allocation(job="7", cpus=cpus, memory_bytes=memory_bytes, gpus=gpus)
+
+
+def test_outside_a_job_there_is_none() -> None:
+    with pytest.raises(ClusterError, match="no job of SLURM: 'SLURM_JOB_ID' is not set"):
+        allocation({"SLURM_CPUS_ON_NODE": "4"})
+
+
+def test_the_address_is_that_of_the_interface() -> None:
+    assert own_address("lo") == "127.0.0.1"
+    assert socket.inet_aton(own_address())
+
+
+def test_an_unknown_interface_is_named_beside_the_known_ones() -> None:
+    with pytest.raises(ClusterError, match=r"'ib7' has no IPv4 address on .*interfaces here: .*lo"):
+        own_address("ib7")
+
+
+def test_children_survive_the_warning_that_reaches_all_processes() -> None:
+    before = signal.getsignal(signal.SIGUSR2)
+    with signals_ignored():
+        child = subprocess.Popen([sys.executable, "-c", "import time; print(1, flush=True); time.sleep(60)"], stdout=-1)
+    assert signal.getsignal(signal.SIGUSR2) == before
+    assert child.stdout is not None
+    child.stdout.read(1)
+    child.send_signal(signal.SIGUSR2)
+    with pytest.raises(subprocess.TimeoutExpired):
+        child.wait(0.3)
+    child.kill()
+    child.communicate()

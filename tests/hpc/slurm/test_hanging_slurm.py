@@ -1,0 +1,114 @@
+"""Commands of SLURM that hang while a cluster runs: what it sees of its workers goes on. Fakes of SLURM, and no Ray."""
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from hpc.cluster.cluster import CLOSE_S, Cluster
+from hpc.cluster.needs import RankNeed
+from hpc.cluster.nodes import WorkerNode
+from hpc.folders.cluster_folder import ClusterFolder, wait_until
+from hpc.sites.site import Limits, Site
+from hpc.slurm.jobs import ONCE
+from tests.hpc.fakes.commands import FakeSlurm, end_hanging_on, without_hanging_on
+
+SITE = Site(cpus_per_node=2, walltime_min=60, drain_before_s=120, idle_s=50, limits=Limits(max_jobs=4))
+LIMIT_S = 60.0  # for what takes a fraction of a second on a machine that has nothing else to do
+HANGS = {"hang": True}
+
+
+class Sweep:
+    """A cluster that wants one worker, and what it was told."""
+
+    def __init__(self, tmp_path: Path, slurm: FakeSlurm) -> None:
+        folder = ClusterFolder(tmp_path / "cluster")
+        folder.make(SITE, "demo")
+        self.slurm = slurm
+        self.events: list[tuple[str, str | None]] = []
+        self.cluster = Cluster(
+            folder, SITE, "0123456789abcdef", RankNeed(ranks=1, cpus_per_rank=1), ("worker",), self._note
+        )
+        self.cluster.wanted_slots = 2
+        self.nodes: dict[str, WorkerNode] = {}
+        self.longest_tick_s = 0.0
+
+    def _note(self, kind: str, *, job: str | None = None, node: str | None = None, detail: str | None = None) -> None:  # noqa: ARG002
+        self.events.append((kind, job))
+
+    def set_node(self, job: str, *, alive: bool = True) -> None:
+        """A node of Ray joins for that job, or is dead."""
+        self.nodes[job] = WorkerNode(id=f"node-{job}", host="node1", alive=alive, places=2, busy=True)
+
+    def tick_until(self, happened: Callable[[], bool], now_s: float) -> None:
+        """Ticks at one moment until that is so."""
+        end_s = time.monotonic() + LIMIT_S
+        while not happened():
+            assert time.monotonic() < end_s, self.events
+            began_s = time.monotonic()
+            self.cluster.see(self.nodes, frozenset(), now_s)
+            self.cluster.act(now_s)
+            self.longest_tick_s = max(self.longest_tick_s, time.monotonic() - began_s)
+
+
+@pytest.fixture
+def sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sweep]:
+    slurm = FakeSlurm(tmp_path, monkeypatch)
+    slurm.says("squeue", "")
+    slurm.says("scancel", "")
+    slurm.says("sbatch", "101\n", "102\n")
+    sweep = Sweep(tmp_path, slurm)
+    sweep.tick_until(lambda: ("worker_submitted", "101") in sweep.events, 1000.0)
+    sweep.set_node("101")
+    sweep.tick_until(lambda: sweep.cluster.slots == 2, 1001.0)
+    yield sweep
+    end_hanging_on(tmp_path)
+
+
+@pytest.mark.parametrize("command", ["squeue", "sbatch", "scancel"])
+def test_while_a_command_hangs_workers_are_seen_and_the_other_commands_are_called(command: str, sweep: Sweep) -> None:
+    slurm, cluster = sweep.slurm, sweep.cluster
+    before = {name: len(slurm.calls(name)) for name in ("squeue", "sbatch", "scancel")}
+    slurm.says(command, *[""] * before[command], HANGS)  # those before are over
+    sweep.set_node("101", alive=False)
+
+    def all_were_called() -> bool:
+        return all(len(slurm.calls(name)) > number for name, number in before.items())
+
+    sweep.tick_until(all_were_called, 1100.0)
+    assert ("worker_lost", "101") in sweep.events
+    assert slurm.calls("scancel")[-1] == ["101"]
+    assert cluster.slots == 0
+    sweep.set_node("77")  # of an earlier driver of the sweep
+    sweep.tick_until(lambda: cluster.slots == 2, 1101.0)
+    assert ("worker_joined", "77") in sweep.events
+    if command != "sbatch":
+        sweep.tick_until(lambda: ("worker_submitted", "102") in sweep.events, 1102.0)
+    assert sweep.longest_tick_s < ONCE.timeout_s / 2  # for which one that waits would be held
+    assert not without_hanging_on(slurm.folder)  # all the while
+
+
+def test_what_cannot_be_cancelled_is_cancelled_again_when_the_queue_still_has_it(sweep: Sweep) -> None:
+    slurm, cluster = sweep.slurm, sweep.cluster
+    slurm.says("scancel", {"error": "scancel: error: Socket timed out on send/recv operation", "returncode": 1}, "")
+    cluster.wanted_slots = 0
+    sweep.set_node("101", alive=False)
+    sweep.tick_until(lambda: ("worker_refused", None) in sweep.events and not cluster.waits_for_slurm, 1100.0)
+    slurm.says("squeue", f"101|RUNNING|NONE|node1|{cluster.job_name}|None\n")
+    sweep.tick_until(lambda: len(slurm.calls("scancel")) == 2 and not cluster.waits_for_slurm, 1140.0)
+    assert slurm.calls("scancel") == [["101"], ["101"]]
+    slurm.says("squeue", "")
+    looks = len(slurm.calls("squeue"))
+    sweep.tick_until(lambda: len(slurm.calls("squeue")) == looks + 1 and not cluster.waits_for_slurm, 1180.0)
+    assert len(slurm.calls("scancel")) == 2
+
+
+def test_a_sweep_ends_in_limited_time_while_scancel_hangs(sweep: Sweep) -> None:
+    sweep.slurm.says("scancel", HANGS)
+    sweep.cluster.wanted_slots = 4
+    sweep.tick_until(lambda: ("worker_submitted", "102") in sweep.events, 1002.0)
+    began_s = time.monotonic()
+    sweep.cluster.close()
+    assert time.monotonic() - began_s < CLOSE_S + ONCE.timeout_s / 2
+    assert wait_until(lambda: sweep.slurm.calls("scancel") or None, LIMIT_S, "the call") == [["102"]]

@@ -1,0 +1,185 @@
+"""A first site file from what a cluster says of itself, on fakes with the outputs of real clusters' kinds."""
+
+import getpass
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from hpc.__main__ import main
+from hpc.errors import SlurmError
+from hpc.sites.site import Site, read_site
+from hpc.slurm.first_site import ask_cluster, gpus_of, minutes_of, site_text
+from hpc.slurm.jobs import Patience
+from tests.hpc.fakes.commands import FakeSlurm
+
+QUICK = Patience(timeout_s=20.0, tries=2, pause_s=0.0)
+SINFO = """\
+cpu*|up|infinite|10|64|256000|(null)|(null)
+gpu|up|2-00:00:00|1|128|1024000|gpu:h100:8(S:0-1)|h100,ib
+gpu|up|2-00:00:00|6|64+|512000+|gpu:a100:4(S:0,1),shard:8|a100,ib
+old|down|30:00|2|16|900|gpu:2|(null)
+"""
+PARTITIONS = """\
+PartitionName=cpu AllowGroups=ALL Default=YES OverSubscribe=NO State=UP
+PartitionName=gpu AllowGroups=ALL Default=NO OverSubscribe=EXCLUSIVE State=UP
+PartitionName=old AllowGroups=ALL Default=NO OverSubscribe=NO State=DOWN
+"""
+ACCOUNTS = "lab||normal,high||40\nteaching|cpu|normal|2|\nlab-gpu|gpu|gpu-short||\n"
+
+
+def config(enforce: str, size: str = "1001") -> str:
+    return f"""\
+Configuration data as of 2026-01-01T00:00:00
+AccountingStorageEnforce = {enforce}
+ClusterName             = alps
+MaxArraySize            = {size}
+SlurmctldHost[0]        = head(10.0.0.1)
+
+Slurmctld(primary) at head is UP
+"""
+
+
+@pytest.fixture
+def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeSlurm:
+    """A cluster with three partitions, accounts, and an account that each job must have."""
+    fake = FakeSlurm(tmp_path, monkeypatch)
+    fake.says("sinfo", SINFO)
+    fake.says("scontrol", config("associations,limits,qos"), PARTITIONS)
+    fake.says("sacctmgr", ACCOUNTS)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    return fake
+
+
+def parsed(text: str) -> Site:
+    return Site.model_validate(tomllib.loads(text))
+
+
+def test_the_site_is_of_the_default_partition(slurm: FakeSlurm) -> None:
+    text = site_text(ask_cluster(QUICK))
+    site = parsed(text)
+    assert (site.partition, site.account, site.qos) == ("cpu", "lab", None)
+    assert (site.cpus_per_node, site.memory_gb, site.gpus_per_node, site.gres) == (64, 250.0, 0, None)
+    assert (site.walltime_min, site.exclusive) == (24 * 60, False)
+    assert "the partition sets none" in text
+    assert (site.limits.max_jobs, site.limits.array_size) == (2, 1001)
+    assert [len(slurm.calls(name)) for name in ("sinfo", "scontrol", "sacctmgr")] == [1, 2, 1]
+    assert f"user={getpass.getuser()}" in slurm.calls("sacctmgr")[0]
+
+
+@pytest.mark.usefixtures("slurm")
+def test_a_partition_with_gpus_is_described_by_its_most_frequent_nodes() -> None:
+    text = site_text(ask_cluster(QUICK), "gpu")
+    site = parsed(text)
+    assert (site.partition, site.gres, site.gpus_per_node, site.cpus_per_node) == ("gpu", "gpu:a100", 4, 64)
+    assert (site.walltime_min, site.exclusive, site.limits.max_jobs) == (2 * 24 * 60, True, 40)
+    assert "Your accounts: lab, lab-gpu\n" in text
+    assert "open to you: normal, high, gpu-short" in text
+    assert "features of nodes here: a100,ib, h100,ib" in text
+    assert "1 node of 128 CPUs, 1024000 MB, 8 x gpu:h100, features h100,ib" in text
+    assert "old, not up: at most 30 min; 2 nodes of 16 CPUs, 900 MB, 2 x gpu" in text
+
+
+@pytest.mark.usefixtures("slurm")
+def test_less_than_a_gigabyte_leaves_memory_to_slurm() -> None:
+    site = parsed(site_text(ask_cluster(QUICK), "old"))
+    assert (site.memory_gb, site.gres, site.gpus_per_node, site.walltime_min) == (None, "gpu", 2, 30)
+
+
+def test_without_accounting_all_else_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    slurm = FakeSlurm(tmp_path, monkeypatch)
+    slurm.says("sinfo", SINFO)
+    slurm.says("scontrol", config("none", "0"), PARTITIONS)
+    cluster = ask_cluster(QUICK)
+    assert len(cluster.missing) == 1
+    assert "no sacctmgr on PATH" in cluster.missing[0]
+    text = site_text(cluster)
+    assert parsed(text).account is None
+    assert parsed(text).limits.array_size is None
+    assert "# MISSING: accounts and qos are unknown" in text
+    assert "not needed here" in text
+
+
+@pytest.mark.parametrize(
+    "accounting", ["", {"error": "sacctmgr: error: Problem talking to the database", "returncode": 1}]
+)
+def test_a_mandatory_account_that_is_not_found_is_said(
+    slurm: FakeSlurm, accounting: str | dict[str, object], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    slurm.says("sacctmgr", accounting)
+    assert main(["init", "--to", str(tmp_path / "alps.toml")]) == 0
+    said = capsys.readouterr().out
+    assert "the cluster refuses jobs without an account, and none of yours was found: set account" in said
+    assert ("Problem talking" in said) == bool(accounting)
+    text = (tmp_path / "alps.toml").read_text()
+    assert '# account = "..."  # needed here' in text
+    assert "# MISSING: the cluster refuses jobs without an account" in text
+
+
+def test_the_file_goes_to_the_users_sites_and_is_never_overwritten(
+    slurm: FakeSlurm, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "config" / "transtailor" / "sites"
+    assert main(["init"]) == 0
+    assert read_site(folder / "alps.toml").partition == "cpu"
+    (folder / "alps.toml").write_text("mine")
+    slurm.says("scontrol", PARTITIONS + config("none"))  # both of its answers at once, from now on
+    assert main(["init"]) == 2
+    assert "stays as it is" in capsys.readouterr().err
+    assert (folder / "alps.toml").read_text() == "mine"
+    assert main(["init", "--name", "alps-gpu", "--partition", "gpu"]) == 0
+    assert read_site(folder / "alps-gpu.toml").partition == "gpu"
+    assert main(["init", "--name", "../x"]) == 2
+    assert main(["init", "--name", "y", "--partition", "gpus"]) == 2
+    assert "no partition 'gpus'; did you mean 'gpu'?" in capsys.readouterr().err
+    assert sorted(path.name for path in folder.iterdir()) == ["alps-gpu.toml", "alps.toml"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        ("", "no partition: may you use this cluster"),
+        ("%&/\n", "sinfo gave no readable answer"),
+        ({"error": "slurm_load_partitions: Unable to contact slurm controller", "returncode": 1}, "scontrol ping"),
+    ],
+)
+def test_a_cluster_that_cannot_be_read_is_said(slurm: FakeSlurm, answer: str | dict[str, object], said: str) -> None:
+    slurm.says("sinfo", answer)
+    with pytest.raises(SlurmError, match=said):
+        ask_cluster(QUICK)
+
+
+def test_hostile_names_of_a_cluster_stay_in_their_place(slurm: FakeSlurm) -> None:
+    slurm.says("sinfo", 'a"]\'$(touch x)#*|up|infinite|1|4|4096|(null)|é"""\n')
+    slurm.says("sacctmgr", 'b"\\n$(x)||q"\'||\n')
+    with pytest.raises(SlurmError, match="makes no site"):  # a backslash is no part of an account's name
+        site_text(ask_cluster(QUICK))
+    slurm.says("sacctmgr", 'b"$(x)||q"\'||\n')
+    slurm.says("scontrol", PARTITIONS + config("associations"))
+    site = parsed(site_text(ask_cluster(QUICK)))
+    assert (site.partition, site.account) == ("a\"]'$(touch x)#", 'b"$(x)')
+
+
+@pytest.mark.parametrize(
+    ("gres", "gpus"),
+    [
+        ("gpu:a100:4(S:0-1)", ("gpu:a100", 4)),
+        ("gpu:2", ("gpu", 2)),
+        ("shard:8,gpu:1g.5gb:7(S:0,2)", ("gpu:1g.5gb", 7)),
+        ("gpu:a100_80:2", ("gpu:a100_80", 2)),
+        ("(null)", None),
+        ("fpga:2", None),
+    ],
+)
+def test_gpus_among_generic_resources(gres: str, gpus: tuple[str, int] | None) -> None:
+    assert gpus_of(gres) == gpus
+    if gpus:
+        assert Site(cpus_per_node=1, walltime_min=1, gres=gpus[0], gpus_per_node=gpus[1]).gres == gpus[0]
+
+
+@pytest.mark.parametrize(
+    ("limit", "minutes"),
+    [("2-01:30:00", 2970), ("1:00:00", 60), ("30:00", 30), ("infinite", None), ("n/a", None), ("", None)],
+)
+def test_time_limits(limit: str, minutes: int | None) -> None:
+    assert minutes_of(limit) == minutes

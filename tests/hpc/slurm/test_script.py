@@ -1,0 +1,278 @@
+"""The text of a job at a site: each field of site, need and controller has its lines, and no value leaves its own."""
+
+import shlex
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hpc.__main__ import main
+from hpc.cluster.needs import RankNeed, controller_need, worker_need
+from hpc.errors import SiteError
+from hpc.folders.cluster_folder import ClusterFolder
+from hpc.sites.site import Controller, Limits, Need, Site
+from hpc.slurm.script import sbatch_parameters, script
+
+SITE = Site(cpus_per_node=8, memory_gb=32, gpus_per_node=4, walltime_min=120)
+NEED = Need(log_folder=Path("/shared/run/logs"))
+HOSTILE = """it's "x" $(touch pwned) `touch pwned` ; touch pwned # é"""
+
+# Each field of a site: another value, and the lines that it takes from the text and adds to it.
+SITE_CHANGES: dict[str, tuple[Any, set[str], set[str]]] = {
+    "description": ("a site", set(), set()),
+    "partition": ("gpu", set(), {"#SBATCH --partition=gpu"}),
+    "account": ("lab", set(), {"#SBATCH --account=lab"}),
+    "qos": ("high", set(), {"#SBATCH --qos=high"}),
+    "constraint": ("a100|h100", set(), {"#SBATCH --constraint='a100|h100'"}),
+    "gpus_per_node": (2, {"#SBATCH --gpus-per-node=4"}, {"#SBATCH --gpus-per-node=2"}),
+    "gres": ("gpu:a100", {"#SBATCH --gpus-per-node=4"}, {"#SBATCH --gres=gpu:a100:4"}),
+    "cpus_per_node": (16, {"#SBATCH --cpus-per-task=8", "srun 8"}, {"#SBATCH --cpus-per-task=16", "srun 16"}),
+    "memory_gb": (1.5, {"#SBATCH --mem=32768MB"}, {"#SBATCH --mem=1536MB"}),
+    "walltime_min": (90, {"#SBATCH --time=120"}, {"#SBATCH --time=90"}),
+    "exclusive": (True, set(), {"#SBATCH --exclusive"}),
+    "setup": (("module load cuda", "x=$(hostname)"), set(), {"module load cuda", "x=$(hostname)"}),
+    "container": (("run", "a b"), {"echo hi"}, {"run 'a b' echo hi"}),
+    "network_interface": ("ib0", set(), {"export GLOO_SOCKET_IFNAME=ib0 NCCL_SOCKET_IFNAME=ib0"}),
+    "shared_folder": ("/shared", set(), {"#SBATCH --chdir=/shared"}),
+    "scratch_folder": (
+        "/scratch/$USER/a b",
+        set(),
+        {"""export TMPDIR=/scratch/"${USER:?is not set on this node}"'/a b'""", 'mkdir -p -- "$TMPDIR" || exit 1'},
+    ),
+    "drain_before_s": (60, set(), set()),  # these say what sweeps do with their jobs
+    "idle_s": (5, set(), set()),
+    "controller": (Controller(partition="cpu", cpus=2), set(), set()),
+    "limits": (Limits(max_jobs=9, array_size=9, gpu_hours_per_sweep=9), set(), set()),
+    "sbatch": (
+        {"reservation": "a b", "nice": 3, "hold": True},
+        set(),
+        {"#SBATCH --reservation='a b'", "#SBATCH --nice=3", "#SBATCH --hold"},
+    ),
+}
+NEED_CHANGES: dict[str, tuple[Any, set[str], set[str]]] = {
+    "job_name": ("a b", {"#SBATCH --job-name=transtailor"}, {"#SBATCH --job-name='a b'"}),
+    "nodes": (2, {"#SBATCH --nodes=1"}, {"#SBATCH --nodes=2"}),
+    "cpus": (3, {"#SBATCH --cpus-per-task=8", "srun 8"}, {"#SBATCH --cpus-per-task=3", "srun 3"}),
+    "memory_gb": (4, {"#SBATCH --mem=32768MB"}, {"#SBATCH --mem=4096MB"}),
+    "gpus": (0, {"#SBATCH --gpus-per-node=4"}, set()),
+    "walltime_min": (7, {"#SBATCH --time=120"}, {"#SBATCH --time=7"}),
+    "signal_before_s": (60, {"#SBATCH --signal=USR2@90"}, {"#SBATCH --signal=USR2@60"}),
+    "requeue": (False, {"#SBATCH --requeue"}, {"#SBATCH --no-requeue"}),
+    "dependency": ("afterany:12:13", set(), {"#SBATCH --dependency=afterany:12:13"}),
+}
+
+
+TEXT = """\
+#!/bin/bash
+
+# Parameters
+#SBATCH --cpus-per-task=8
+#SBATCH --error={logs}/%j_0_log.err
+#SBATCH --gpus-per-node=4
+#SBATCH --job-name=transtailor
+#SBATCH --mem=32768MB
+#SBATCH --nodes=1
+#SBATCH --ntasks-per-node=1
+#SBATCH --open-mode=append
+#SBATCH --output={logs}/%j_0_log.out
+#SBATCH --requeue
+#SBATCH --signal=USR2@90
+#SBATCH --time=120
+
+# setup
+
+# command
+export SUBMITIT_EXECUTOR=slurm
+srun --unbuffered --output {logs}/%j_%t_log.out --error {logs}/%j_%t_log.err --cpus-per-task=8 echo hi
+"""
+
+
+def test_the_text_of_a_plain_site_is_this() -> None:
+    assert script(SITE, NEED, ["echo", "hi"]) == TEXT.format(logs=NEED.log_folder)
+
+
+def lines_of(text: str) -> set[str]:
+    """The lines, with the last one as its parts that can change: the step's CPUs and the command."""
+    *lines, last = text.strip().splitlines()
+    start, _, rest = last.partition(" --cpus-per-task=")
+    cpus, _, command = rest.partition(" ")
+    return {line for line in lines if line and line != "# setup"} | {start, f"srun {cpus}", command}
+
+
+def changed(base: tuple[Site, Need], other: tuple[Site, Need]) -> tuple[set[str], set[str]]:
+    """What the text loses and gains."""
+    before, after = (lines_of(script(*pair, ["echo", "hi"])) for pair in (base, other))
+    return before - after, after - before
+
+
+def test_the_changes_are_of_all_fields() -> None:
+    assert set(SITE_CHANGES) == set(Site.model_fields)
+    assert set(NEED_CHANGES) | {"log_folder", "array_size"} == set(Need.model_fields)
+
+
+@pytest.mark.parametrize("field", SITE_CHANGES)
+def test_each_field_of_a_site_changes_its_lines_and_no_other(field: str) -> None:
+    value, lost, gained = SITE_CHANGES[field]
+    other = Site.model_validate(dict(SITE) | {field: value})
+    assert other != SITE
+    assert changed((SITE, NEED), (other, NEED)) == (lost, gained)
+
+
+@pytest.mark.parametrize("field", NEED_CHANGES)
+def test_each_field_of_a_need_changes_its_lines_and_no_other(field: str) -> None:
+    value, lost, gained = NEED_CHANGES[field]
+    assert changed((SITE, NEED), (SITE, Need.model_validate(dict(NEED) | {field: value}))) == (lost, gained)
+
+
+def test_an_array_runs_as_many_elements_as_the_site_allows_jobs() -> None:
+    need = Need.model_validate(dict(NEED) | {"array_size": 5})
+    site = Site.model_validate(dict(SITE) | {"limits": Limits(max_jobs=2)})
+    text = script(site, need, ["true"])
+    assert "#SBATCH --array=0-4%2\n" in text
+    assert "#SBATCH --output=/shared/run/logs/%A_%a_0_log.out\n" in text
+
+
+@pytest.mark.parametrize(
+    ("need", "said"),
+    [
+        ({"cpus": 9}, "9 CPUs, and a node has cpus_per_node = 8"),
+        ({"memory_gb": 33}, "33 GB, and jobs may use memory_gb = 32"),
+        ({"gpus": 5}, "5 GPUs, and a node has gpus_per_node = 4"),
+        ({"walltime_min": 121}, "121 minutes, and walltime_min = 120"),
+        ({"walltime_min": 1, "signal_before_s": 60}, "a signal 60 s before a walltime of 1 min"),
+        ({"array_size": 4}, "an array of 4, and limits.array_size = 3"),
+        ({"nodes": 3}, "24 GPU-hours, and limits.gpu_hours_per_sweep = 16"),
+        ({"array_size": 3, "gpus": 4}, "24 GPU-hours"),
+        ({"log_folder": Path("/sharedX/logs")}, "not below shared_folder = /shared"),
+    ],
+)
+def test_what_a_site_cannot_give_is_refused(need: dict[str, Any], said: str) -> None:
+    limits = Limits(array_size=3, gpu_hours_per_sweep=16)
+    site = Site.model_validate(dict(SITE) | {"shared_folder": "/shared", "limits": limits})
+    assert sbatch_parameters(site, NEED)
+    with pytest.raises(SiteError) as raised:
+        sbatch_parameters(site, Need.model_validate(dict(NEED) | need))
+    assert said in str(raised.value)
+    assert "ask for less, or edit the site" in str(raised.value)
+
+
+@pytest.mark.parametrize("folder", ["logs", "/a/%j", "/a\nb", "/a\\b"])
+def test_log_folders_that_slurm_would_read_otherwise_are_refused(folder: str) -> None:
+    with pytest.raises(ValueError, match="absolute path of one line"):
+        Need(log_folder=Path(folder))
+
+
+@pytest.mark.parametrize("dependency", ["after 12", "12", "afterok:x", "afterok:1;touch x"])
+def test_a_dependency_is_in_slurms_words(dependency: str) -> None:
+    with pytest.raises(ValueError, match="afterany:123"):
+        Need(log_folder=Path("/a"), dependency=dependency)
+
+
+def test_hostile_values_stay_one_word_and_run_nothing(tmp_path: Path) -> None:
+    """The text is run by bash with an `srun` that writes down its words."""
+    fields = dict.fromkeys(["partition", "account", "qos", "constraint", "network_interface", "description"], HOSTILE)
+    folder = tmp_path / HOSTILE.replace("/", "")
+    scratch = tmp_path / "scratch"
+    site = Site(
+        cpus_per_node=1, walltime_min=60, shared_folder=str(folder), scratch_folder=f"$SCRATCH/{HOSTILE}",
+        sbatch={"comment": HOSTILE}, container=("run", HOSTILE), **fields,
+    )  # fmt: skip
+    text = script(site, Need(log_folder=folder, job_name=HOSTILE), ["echo", HOSTILE, "a\nb"])
+    flags = [line.removeprefix("#SBATCH ") for line in text.splitlines() if line.startswith("#SBATCH")]
+    assert {"--comment=" + HOSTILE, "--chdir=" + str(folder), "--job-name=" + HOSTILE} <= {
+        word for flag in flags for word in shlex.split(flag)
+    }
+    (tmp_path / "srun").write_text(
+        f'#!/bin/sh\nprintf "%s\\0" "$TMPDIR" "$NCCL_SOCKET_IFNAME" "$@" > {tmp_path}/words\n'
+    )
+    (tmp_path / "srun").chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "SCRATCH": f"{scratch} $(touch pwned)", "LC_ALL": "C.UTF-8"}
+    subprocess.run(["bash", "-c", text], cwd=tmp_path, env=environment, check=True)
+    temporary, interface, *words = (tmp_path / "words").read_text().split("\0")[:-1]
+    assert temporary == f"{scratch} $(touch pwned)/{HOSTILE}"
+    assert Path(temporary).is_dir()
+    assert interface == HOSTILE
+    assert words[-6:] == ["--cpus-per-task=1", "run", HOSTILE, "echo", HOSTILE, "a\nb"]
+    assert words[words.index("--output") + 1] == f"{folder}/%j_%t_log.out"
+    assert not (tmp_path / "pwned").exists()
+
+
+def test_an_unset_variable_of_the_scratch_folder_ends_the_job_with_its_name(tmp_path: Path) -> None:
+    site = Site(cpus_per_node=1, walltime_min=60, scratch_folder="/scratch/$NOT_SET_HERE")
+    run = subprocess.run(
+        ["bash", "-c", script(site, NEED, ["true"])], cwd=tmp_path, env={"PATH": "/usr/bin:/bin"},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert run.returncode != 0
+    assert "NOT_SET_HERE: is not set on this node" in run.stderr
+
+
+def test_the_command_prints_the_text_that_would_be_submitted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "")  # no SLURM is needed
+    path = tmp_path / "mine.toml"
+    path.write_text("cpus_per_node = 8\nwalltime_min = 60\n")
+    words = ["script", str(path), "--cpus", "2", "--walltime-min", "5", "--log-folder", str(tmp_path)]
+    assert main([*words, "--", "echo", "a  b"]) == 0
+    need = Need(log_folder=tmp_path, cpus=2, walltime_min=5)
+    site = Site(cpus_per_node=8, walltime_min=60)
+    assert capsys.readouterr().out == script(site, need, ["echo", "a  b"]) + "\n"
+    assert main([*words, "--nodes", "0", "--", "true"]) == 2
+    assert "nodes = 0: Input should be greater than or equal to 1" in capsys.readouterr().err
+    assert main(words) == 2
+    assert "after --" in capsys.readouterr().err
+
+
+CONTROLLER_CHANGES: dict[str, tuple[Any, set[str], set[str]]] = {
+    "partition": ("cpu", set(), {"#SBATCH --partition=cpu"}),
+    "qos": ("long", set(), {"#SBATCH --qos=long"}),
+    "constraint": ("ib", set(), {"#SBATCH --constraint=ib"}),
+    "cpus": (2, {"#SBATCH --cpus-per-task=1", "srun 1"}, {"#SBATCH --cpus-per-task=2", "srun 2"}),
+    "memory_gb": (2.0, {"#SBATCH --mem=4096MB"}, {"#SBATCH --mem=2048MB"}),
+    "walltime_min": (600, {"#SBATCH --time=120"}, {"#SBATCH --time=600"}),
+}
+
+
+NEED_OF_RANK = RankNeed(ranks=1, cpus_per_rank=1, gpus_per_rank=1)
+
+
+def controllers(site: Site) -> set[str]:
+    """The lines of the controller's job at a site, as `lines_of` has them."""
+    need = controller_need(site, ClusterFolder(Path("/shared/cluster")), "demo")
+    return lines_of(script(site.for_controller(), need, ["echo", "hi"]))
+
+
+def test_the_changes_are_of_all_fields_of_a_controller() -> None:
+    assert set(CONTROLLER_CHANGES) == set(Controller.model_fields)
+
+
+@pytest.mark.parametrize("field", CONTROLLER_CHANGES)
+def test_each_field_of_a_controller_changes_its_lines_and_no_workers(field: str) -> None:
+    value, taken, added = CONTROLLER_CHANGES[field]
+    other = SITE.model_copy(update={"controller": Controller(**{field: value})})
+    assert (controllers(SITE) - controllers(other), controllers(other) - controllers(SITE)) == (taken, added)
+    worker = worker_need(SITE, NEED_OF_RANK, ClusterFolder(Path("/shared/cluster")), "demo")
+    assert changed((SITE, worker), (other, worker)) == (set(), set())
+
+
+def test_a_controller_has_no_gpu_and_what_its_partition_may_not_know() -> None:
+    site = SITE.model_copy(update={"qos": "gpu", "constraint": "a100", "controller": Controller(partition="cpu")})
+    lines = controllers(site)
+    assert not [line for line in lines if "gpu" in line or "a100" in line]
+    assert "#SBATCH --requeue" in lines
+    assert "#SBATCH --signal=USR2@120" in lines
+
+
+def test_a_worker_that_is_lost_is_not_started_again_by_slurm() -> None:
+    lines = lines_of(
+        script(SITE, worker_need(SITE, NEED_OF_RANK, ClusterFolder(Path("/shared/cluster")), "demo"), ["echo", "hi"])
+    )
+    assert "#SBATCH --no-requeue" in lines
+    assert "#SBATCH --gpus-per-node=4" in lines
+
+
+def test_a_worker_for_trials_without_gpus_asks_for_none() -> None:
+    need = worker_need(SITE, RankNeed(ranks=2, cpus_per_rank=2), ClusterFolder(Path("/shared/cluster")), "demo")
+    assert not [line for line in lines_of(script(SITE, need, ["echo", "hi"])) if "gpu" in line]

@@ -1,0 +1,256 @@
+"""What is said to SLURM's commands, and how often: counted, on fakes."""
+
+import os
+import shlex
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hpc.errors import REASONS, SlurmError
+from hpc.sites.site import Need, Site
+from hpc.slurm.jobs import Job, JobState, Patience, cancel, jobs, submit
+from hpc.slurm.script import script
+from tests.hpc.fakes.commands import FakeSlurm, without_hanging_on
+
+SITE = Site(cpus_per_node=8, memory_gb=32, gpus_per_node=4, walltime_min=120)
+QUICK = Patience(timeout_s=20.0, tries=3, pause_s=0.0)
+LATE = Patience(timeout_s=10.0, tries=3, pause_s=0.0)  # where one hangs; the others are to have answered by then
+HOSTILE = """it's "x" $(touch pwned) `touch pwned` ; touch pwned # é"""
+
+
+@pytest.fixture
+def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeSlurm:
+    return FakeSlurm(tmp_path, monkeypatch)
+
+
+def need_in(folder: Path, **fields: Any) -> Need:
+    return Need(log_folder=folder / "it's $(logs)", **fields)
+
+
+def test_what_is_submitted_is_the_text_that_is_printed(
+    slurm: FakeSlurm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("SBATCH_PARTITION", "SLURM_JOB_ID", "SLURM_CPUS_PER_TASK", "SQUEUE_FORMAT"):
+        monkeypatch.setenv(name, "other")  # as in a job that submits jobs: they would win over the text
+    monkeypatch.setenv("SLURM_CONF", "/etc/slurm/slurm.conf")
+    slurm.says("sbatch", "sbatch: warning: the cluster is busy\n12;testbed\n")
+    need = need_in(tmp_path)
+    assert submit(SITE, need, ["echo", HOSTILE], QUICK) == Job(12, ("12",))
+    ((flag, path),) = slurm.calls("sbatch")
+    assert flag == "--parsable"
+    assert Path(path).parent == need.log_folder
+    assert Path(path).read_text() == script(SITE, need, ["echo", HOSTILE])
+    assert Path(path).stat().st_mode & 0o777 == 0o600
+    assert slurm.environment("sbatch") == {"SLURM_CONF": "/etc/slurm/slurm.conf"}
+
+
+def test_an_array_has_an_id_for_each_element(slurm: FakeSlurm, tmp_path: Path) -> None:
+    slurm.says("sbatch", "12\n")
+    assert submit(SITE, need_in(tmp_path, array_size=3), ["true"], QUICK) == Job(12, ("12_0", "12_1", "12_2"))
+
+
+@pytest.mark.parametrize(
+    ("said", "advice"),
+    [
+        ("sbatch: error: Batch job submission failed: Invalid account or account/partition combination", "account is"),
+        ("sbatch: error: Batch job submission failed: Invalid partition name specified", "partition is wrong: sinfo"),
+        ("sbatch: error: Batch job submission failed: Invalid qos specification", "qos is wrong"),
+        ("sbatch: error: Batch job submission failed: Invalid feature specification", "constraint names"),
+        ("sbatch: error: Batch job submission failed: Invalid job array specification", "limits.array_size"),
+        ("sbatch: error: Memory specification can not be satisfied", "memory_gb is more"),
+        ("sbatch: error: Batch job submission failed: Requested node configuration is not available", "no node has"),
+        ("sbatch: error: Batch job submission failed: Job violates accounting/QOS policy (…)", "a limit of your"),
+        ("sbatch: error: something new", "something new"),
+    ],
+)
+def test_a_refusal_is_not_retried_and_says_what_to_do(slurm: FakeSlurm, tmp_path: Path, said: str, advice: str) -> None:
+    slurm.says("sbatch", {"error": said, "returncode": 1})
+    with pytest.raises(SlurmError, match="submitted nothing") as raised:
+        submit(SITE, need_in(tmp_path), ["true"], QUICK)
+    assert said[:40] in str(raised.value)
+    assert advice in str(raised.value)
+    assert len(slurm.calls("sbatch")) == 1
+
+
+BUSY = {"error": "sbatch: error: Batch job submission failed: Socket timed out on send/recv operation", "returncode": 1}
+
+
+def test_a_busy_controller_is_asked_again_after_a_look_at_the_queue(slurm: FakeSlurm, tmp_path: Path) -> None:
+    slurm.says("sbatch", BUSY, BUSY, "7\n")
+    slurm.says("squeue", "")
+    assert submit(SITE, need_in(tmp_path), ["true"], QUICK) == Job(7, ("7",))
+    assert (len(slurm.calls("sbatch")), len(slurm.calls("squeue"))) == (3, 2)
+    assert len({path for _, path in slurm.calls("sbatch")}) == 1
+
+
+@pytest.mark.parametrize("answer", [BUSY, {"hang": True}, "Submitted, I think\n"])
+def test_a_job_that_sbatch_did_not_name_is_found_and_not_submitted_twice(
+    slurm: FakeSlurm, tmp_path: Path, answer: Any
+) -> None:
+    slurm.says("sbatch", answer)
+    need = need_in(tmp_path, array_size=2)
+    # The fake queue cannot know the name of the file before it is written: it reads the folder.
+    (slurm.folder / "bin" / "squeue").write_text(
+        f'#!/bin/sh\nfor f in {shlex.quote(str(need.log_folder))}/*; do echo "41|/other.sh"; echo "42|$f"; done\n'
+    )
+    (slurm.folder / "bin" / "squeue").chmod(0o755)
+    assert submit(SITE, need, ["true"], LATE) == Job(42, ("42_0", "42_1"))
+    assert len(slurm.calls("sbatch")) == 1
+    assert without_hanging_on(slurm.folder)
+
+
+@pytest.mark.parametrize(("answer", "said"), [(BUSY, "Socket timed out"), ({"hang": True}, "no answer in time")])
+def test_submitting_is_given_up_after_the_stated_tries(
+    slurm: FakeSlurm, tmp_path: Path, answer: Any, said: str
+) -> None:
+    slurm.says("sbatch", answer)
+    slurm.says("squeue", "")
+    with pytest.raises(SlurmError, match=f"in 2 tries of 10 s, last: .*{said}.*scontrol ping"):
+        submit(SITE, need_in(tmp_path), ["true"], replace(LATE, tries=2))
+    assert len(slurm.calls("sbatch")) == 2
+    assert without_hanging_on(slurm.folder)
+
+
+def test_where_neither_sbatch_nor_squeue_answers_nothing_is_tried_again(slurm: FakeSlurm, tmp_path: Path) -> None:
+    slurm.says("sbatch", BUSY)
+    slurm.says("squeue", BUSY)
+    with pytest.raises(SlurmError, match="was submitted is unknown, look before you try again: squeue gave no"):
+        submit(SITE, need_in(tmp_path), ["true"], QUICK)
+    assert (len(slurm.calls("sbatch")), len(slurm.calls("squeue"))) == (1, 3)
+
+
+def test_garbage_from_sbatch_is_not_taken_for_a_job_and_not_tried_again(slurm: FakeSlurm, tmp_path: Path) -> None:
+    slurm.says("sbatch", "welcome to the cluster\n")
+    slurm.says("squeue", "")
+    with pytest.raises(SlurmError, match="welcome to the cluster"):
+        submit(SITE, need_in(tmp_path), ["true"], QUICK)
+    assert len(slurm.calls("sbatch")) == 1
+
+
+@pytest.mark.usefixtures("slurm")
+def test_without_slurm_the_missing_command_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SlurmError, match="no sbatch on PATH: is this a login node"):
+        submit(SITE, need_in(tmp_path), ["true"], QUICK)
+    with pytest.raises(SlurmError, match="no squeue on PATH"):
+        jobs(["1"], QUICK)
+
+
+def test_all_jobs_are_asked_for_in_one_call(slurm: FakeSlurm) -> None:
+    slurm.says(
+        "squeue", "1|RUNNING|None\n2_0|PENDING|Resources\n2_1|PENDING|(launch_failed_requeued_held)\n9|RUNNING|x\n"
+    )
+    states = jobs(["2_1", "2_0", "1", "1"], QUICK)
+    assert list(states) == ["2_1", "2_0", "1"]
+    assert states["1"] == JobState("RUNNING", "None")
+    assert states["2_0"].explanation == REASONS["Resources"]
+    assert "scontrol release" in states["2_1"].explanation
+    (call,) = slurm.calls("squeue")
+    assert "--jobs=2_1,2_0,1" in call
+    assert jobs([], QUICK) == {}
+    assert len(slurm.calls("squeue")) == 1
+
+
+def test_vanished_jobs_are_looked_up_in_accounting_in_one_call(slurm: FakeSlurm) -> None:
+    slurm.says("squeue", "1|RUNNING|None\n")
+    slurm.says("sacct", "2|COMPLETED|0:0\n3_1|CANCELLED by 0|0:15\n3_[2-3]|PENDING|0:0\n")
+    states = jobs(["1", "2", "3_1"], QUICK)
+    assert states["2"] == JobState("COMPLETED", "exit code 0:0")
+    assert states["3_1"].state == "CANCELLED"
+    assert {job: state.ended for job, state in states.items()} == {"1": False, "2": True, "3_1": True}
+    (call,) = slurm.calls("sacct")
+    assert "--jobs=2,3_1" in call
+
+
+@pytest.mark.parametrize("accounting", [None, {"error": "Slurm accounting storage is disabled", "returncode": 1}])
+def test_without_accounting_the_controller_is_asked_and_unknown_is_said(
+    slurm: FakeSlurm, accounting: dict[str, Any] | None
+) -> None:
+    slurm.says("squeue", {"error": "slurm_load_jobs error: Invalid job id specified", "returncode": 1})
+    slurm.says(
+        "scontrol",
+        "JobId=5 JobName=x Priority=1 JobState=FAILED Reason=NonZeroExitCode Dependency=(null) Requeue=1\n",
+        {"error": "slurm_load_jobs error: Invalid job id specified", "returncode": 1},
+    )
+    if accounting:
+        slurm.says("sacct", accounting)
+    states = jobs(["5", "6"], QUICK)
+    assert states["5"] == JobState("FAILED", "NonZeroExitCode")
+    assert states["6"].state == "UNKNOWN"
+    assert not states["6"].ended
+    assert "forgotten" in states["6"].explanation
+    assert len(slurm.calls("squeue")) == 1
+
+
+def test_garbage_and_time_outs_of_squeue_are_retried_and_then_said(slurm: FakeSlurm) -> None:
+    slurm.says("squeue", "%&/ oops\n", {"hang": True}, "1|RUNNING|None\n")
+    assert jobs(["1"], LATE)["1"].state == "RUNNING"
+    slurm.says("squeue", "%&/ oops\n")
+    with pytest.raises(SlurmError, match="squeue gave no readable answer in 3 tries.*oops.*scontrol ping"):
+        jobs(["1"], LATE)
+    assert len(slurm.calls("squeue")) == 6
+    slurm.says("squeue", {"error": "squeue: unrecognized option", "returncode": 1})
+    with pytest.raises(SlurmError, match="unrecognized option"):
+        jobs(["1"], LATE)
+    assert len(slurm.calls("squeue")) == 7  # this will not pass: not tried again
+    assert without_hanging_on(slurm.folder)
+
+
+def test_an_answer_that_was_there_in_time_counts_though_it_is_read_late(
+    slurm: FakeSlurm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class HeldMeanwhile(subprocess.Popen[str]):
+        """As where this process gets no processor until long after the command has ended."""
+
+        def communicate(self, input: str | None = None, timeout: float | None = None) -> tuple[str, str]:  # noqa: A002
+            if timeout is not None:
+                os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
+                raise subprocess.TimeoutExpired(self.args, timeout)
+            return super().communicate(input)
+
+    monkeypatch.setattr(subprocess, "Popen", HeldMeanwhile)
+    slurm.says("squeue", "1|RUNNING|None\n")
+    assert jobs(["1"], QUICK)["1"].state == "RUNNING"
+    assert len(slurm.calls("squeue")) == 1
+
+
+def test_cancel_names_exactly_the_jobs(slurm: FakeSlurm) -> None:
+    slurm.says("scancel", {"error": "scancel: error: Socket timed out on send/recv operation", "returncode": 1}, "")
+    cancel(["12", "13_4", "12"], QUICK)
+    assert slurm.calls("scancel") == [["12", "13_4"]] * 2
+    cancel([], QUICK)  # scancel without a job could mean others'
+    assert len(slurm.calls("scancel")) == 2
+
+
+def test_cancelling_what_has_ended_is_fine_and_others_jobs_are_not(slurm: FakeSlurm) -> None:
+    ended = "scancel: error: Kill job error on job id 12: Invalid job id specified\n"
+    slurm.says("scancel", {"error": ended, "returncode": 1})
+    cancel(["12"], QUICK)
+    denied = "scancel: error: Kill job error on job id 13: Access/permission denied\n"
+    slurm.says("scancel", {"error": ended + denied, "returncode": 1})
+    with pytest.raises(SlurmError, match="permission denied"):
+        cancel(["12", "13"], QUICK)
+
+
+@pytest.mark.parametrize("hostile", ["", "--user=root", "1,2", "1 2", "-u", "1;2", "12_", "12_x", "١"])
+def test_what_is_no_id_reaches_no_command(slurm: FakeSlurm, hostile: str) -> None:
+    slurm.says("scancel", "")
+    slurm.says("squeue", "")
+    for call in (cancel, jobs):
+        with pytest.raises(ValueError, match="no id of a job"):
+            call(["1", hostile], QUICK)
+    assert slurm.calls("scancel") == slurm.calls("squeue") == []
+
+
+@pytest.mark.parametrize(
+    ("reason", "words"),
+    [
+        ("ReqNodeNotAvail, UnavailableNodes:node1", REASONS["ReqNodeNotAvail"]),
+        ("(AssocGrpGRES)", REASONS["AssocGrpGRES"]),
+        ("SomethingNew", "SomethingNew"),
+    ],
+)
+def test_reasons_are_said_in_plain_words(reason: str, words: str) -> None:
+    assert JobState("PENDING", reason).explanation == words

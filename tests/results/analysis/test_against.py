@@ -1,0 +1,73 @@
+"""Every arm against one of them, as Markdown: the numbers are those of the comparison, the rows those asked for."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from results.analysis.against import against_lines
+from results.errors import ResultsError
+from results.store.reader import load
+from tests.results.exact_run import Trial, write_run
+
+LABELS = (("transtailor", "transtailor"), ("rival | one", "prune"), ("fine_tune", "fine_tune"))
+
+
+def lines(run: Path, label: str, asked: float | None) -> list[str]:
+    with load(run) as opened:
+        return list(against_lines(opened, label, asked))
+
+
+def cells(line: str) -> list[str]:
+    return [cell.strip() for cell in line.replace("\\|", "/").strip("|").split("|")]
+
+
+def test_differences_are_paired_by_seed(tmp_path: Path, synthetic: Any) -> None:
+    run = synthetic(labels=LABELS, seeds=range(6)).write(tmp_path / "run")
+    found = lines(run, "fine_tune", 0.0)
+    with load(run) as opened:
+        tests = opened.rows("SELECT label, seed, asked_removed_macs_fraction AS asked, test_score FROM measured_points")
+    score = {(row["label"], row["seed"], row["asked"]): row["test_score"] for row in tests}
+    expected = sum(score["transtailor", s, 0.0] - score["fine_tune", s, 0.0] for s in range(6)) / 6
+    (row,) = [cells(line) for line in found if line.startswith("| 0.0 ") and "transtailor" in line]
+    assert float(row[4]) == pytest.approx(100 * expected, abs=0.006)
+    mean = sum(score["transtailor", s, 0.0] for s in range(6)) / 6
+    assert float(row[3]) == pytest.approx(100 * mean, abs=0.006)
+
+
+def test_a_budget_shows_its_arms_and_what_prunes_nothing(tmp_path: Path, synthetic: Any) -> None:
+    run = synthetic(labels=LABELS).write(tmp_path / "run")
+    rows = [cells(line)[:3] for line in lines(run, "transtailor", 0.2) if line.startswith("| ")]
+    shown = [row for row in rows if row[0] not in ("asked %", "---")]
+    assert {row[0] for row in shown} == {"0.0", "20.0"}
+    assert ["20.0", "20.6", "rival / one"] in shown  # a sign that Markdown would take for a column
+    assert [row[2] for row in shown if row[0] == "0.0"] == ["fine_tune"]  # the others' paths begin there, too
+    assert not any(row[2] == "transtailor" for row in shown)  # not against itself
+    against_tuning = [cells(line)[2] for line in lines(run, "fine_tune", 0.2) if line.startswith("| 20.0")]
+    assert sorted(against_tuning) == ["rival / one", "transtailor"]  # what prunes nothing can be the base, too
+    assert len(lines(run, "transtailor", None)) > len(lines(run, "transtailor", 0.2))
+
+
+def test_an_unknown_arm_is_named_with_those_there_are(tmp_path: Path, synthetic: Any) -> None:
+    run = synthetic(labels=LABELS).write(tmp_path / "run")
+    with pytest.raises(ResultsError, match="no tested arm is called 'transtailr'; arms: fine_tune, rival"):
+        lines(run, "transtailr", None)
+    with pytest.raises(ResultsError, match=r"'transtailor' at 25.0% fewer MACs"):
+        lines(run, "transtailor", 0.25)
+
+
+def test_every_row_says_what_its_pairs_can_reach_and_what_holms_correction_leaves(tmp_path: Path) -> None:
+    arms = {"base": [90] * 6, "better": range(91, 97), "worse": range(80, 86), "level": [89, 91] * 3}
+    several = [Trial(label=label, seed=seed, right=(of[seed],)) for label, of in arms.items() for seed in range(6)]
+    several.append(Trial(label="lost", seed=0, right=(), ended="failed"))
+    found = lines(write_run(tmp_path, several), "base", 0.2)
+    head, *rows = (dict(enumerate(cells(line))) for line in found if line.startswith("| ") and "---" not in line)
+    columns = {name: place for place, name in head.items()}
+    by_label = {row[columns["arm"]]: row for row in rows}
+    assert by_label["better"][columns["p"]] == by_label["better"][columns["smallest p"]] == "0.0312"
+    assert by_label["better"][columns["p (Holm)"]] == "0.0938"  # three times as large
+    assert (by_label["better"][columns["ahead %"]], by_label["level"][columns["ahead %"]]) == ("100", "50")
+    text = "\n".join(found)
+    assert "Of 2 better or worse, 0 are so with Holm's correction over these 3 comparisons." in text
+    assert "Trials: 25 planned, 24 finished, 1 failed, 0 missing." in text
+    assert "lost, net on digits (50 training images): 1 planned" in text

@@ -1,0 +1,73 @@
+"""Two arms on the same images, by hand from the predictions."""
+
+from pathlib import Path
+
+import pytest
+
+from results.analysis.by_image import by_image, by_image_lines
+from results.errors import ResultsError
+from results.store.reader import load
+from tests.results.exact_run import Trial, write_run
+
+
+def arms(first: list[list[int]], second: list[list[int]]) -> list[Trial]:
+    named = (("first", first), ("second", second))
+    return [Trial(label=label, seed=seed, right=(right,)) for label, of in named for seed, right in enumerate(of)]
+
+
+def test_seeds_whole_and_classes_by_hand(tmp_path: Path) -> None:
+    """The first alone names image 97 and 99 in seed 0, 99 in seed 1; the second alone image 0 in seed 1."""
+    common = list(range(1, 90))
+    run_folder = write_run(tmp_path, arms([[0, *common, 97, 99], [*common, 99]], [[0, *common], [0, *common]]))
+    with load(run_folder) as run:
+        (found,) = by_image(run, "first", "second")
+        text = "\n".join(by_image_lines(run, "first", "second"))
+    counts = {seed: (one.images, one.first_only, one.second_only, one.p) for seed, one in found.by_seed.items()}
+    assert counts == {0: (100, 2, 0, 0.5), 1: (100, 1, 1, 1.0)}
+    assert found.overall is not None
+    assert (found.overall.seeds, found.overall.images) == (2, 100)
+    assert found.overall.difference == pytest.approx((2 + 0) / 200)
+    assert {number: (one.images, one.difference) for number, one in found.by_class.items()} == {
+        0: (50, pytest.approx(-1 / 100)),
+        1: (50, pytest.approx(3 / 100)),
+    }
+    assert "Over 2 seeds and 100 images" in text
+    assert "| 0 | 100 | 2 | 0 | 0.5 |" in text
+
+
+def test_one_seed_has_mcnemar_and_no_interval(tmp_path: Path) -> None:
+    with load(write_run(tmp_path, arms([[0, 1, 2]], [[2, 3]]))) as run:
+        text = "\n".join(by_image_lines(run, "first", "second"))
+    assert "One seed only" in text and "no interval" in text
+
+
+def test_other_images_are_refused_within_a_pair_and_marked_between_seeds(tmp_path: Path) -> None:
+    of_pair = [Trial(label="first", seed=0, right=([0],)), Trial(label="second", seed=0, right=([0],))]
+    write_run(tmp_path / "pair", of_pair[:1])
+    write_run(tmp_path / "pair", of_pair[1:], images=range(50, 150))
+    with load(tmp_path / "pair") as run, pytest.raises(ResultsError, match="tested on different images"):
+        by_image(run, "first", "second")
+    several = arms([[0], [0]], [[1], [1]])
+    write_run(tmp_path / "seeds", [trial for trial in several if trial.seed == 0])
+    write_run(tmp_path / "seeds", [trial for trial in several if trial.seed == 1], images=range(1, 101))
+    with load(tmp_path / "seeds") as run:
+        (found,) = by_image(run, "first", "second")
+        assert "only seed by seed" in "\n".join(by_image_lines(run, "first", "second"))
+    assert (found.overall, found.by_class) == (None, {})
+    assert set(found.by_seed) == {0, 1}
+
+
+def test_unpaired_seeds_several_trials_of_a_seed_and_unknown_arms(tmp_path: Path) -> None:
+    with load(write_run(tmp_path / "a", arms([[0], [0], [1]], [[1], [1]]))) as run:
+        (found,) = by_image(run, "first", "second")
+        assert found.unpaired == 1
+        with pytest.raises(ResultsError, match="did you mean 'second'"):
+            by_image(run, "first", "secnd")
+        with pytest.raises(ResultsError, match="no problem of classes in common"):
+            by_image(run, "first", "second", 0.9)
+    twice = [*arms([[0]], [[1]]), Trial(label="first", seed=0, right=([0],), config={"x": 1})]
+    with (
+        load(write_run(tmp_path / "b", twice)) as run,
+        pytest.raises(ResultsError, match="several trials have one seed"),
+    ):
+        by_image(run, "first", "second")

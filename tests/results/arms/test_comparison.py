@@ -1,0 +1,166 @@
+"""Arms and pairs, worked out by hand from points made here."""
+
+import math
+from typing import Any
+
+import pytest
+
+from results.arms.comparison import (
+    Environment,
+    Point,
+    Problem,
+    against_baseline,
+    arms_of,
+    baseline_of,
+    baselines_of,
+    choices_of,
+    chosen_points,
+    compare,
+    transtailor_at,
+)
+
+VGG = Problem("vgg11", "digits")
+RESNET = Problem("resnet18", "digits")
+
+
+def point(**changes: Any) -> Point:
+    label = changes.get("label", "transtailor")
+    seed, asked = changes.get("seed", 0), changes.get("asked", 0.2)
+    problem = changes.get("problem", VGG)
+    trial_id = f"{problem}-{label}-{seed}"
+    facts: dict[str, Any] = {
+        "problem": problem, "label": label, "method": label, "seed": seed, "trial_id": trial_id, "point": 0,
+        "asked": asked, "removed": asked, "model_key": f"{trial_id}-{asked}", "validation": 0.9, "metric": "accuracy",
+        "validation_images": 100, "test": 0.9, "test_images": 50,
+    }  # fmt: skip
+    return Point(**(facts | changes))
+
+
+def test_seeds_are_the_unit_and_trials_of_one_seed_are_averaged_first() -> None:
+    points = [
+        point(seed=0, test=0.8, trial_id="a"),
+        point(seed=0, test=0.6, trial_id="b"),
+        point(seed=1, test=0.9, trial_id="c"),
+    ]
+    (arm,) = arms_of(points, {})
+    assert arm.test_by_seed == {0: pytest.approx(0.7), 1: 0.9}
+    assert (arm.test.n, arm.trials) == (2, 3)
+    assert arm.test.mean == pytest.approx(0.8)
+
+
+def test_the_last_point_of_a_trial_at_a_budget_stands_for_it() -> None:
+    (arm,) = arms_of([point(point=0, test=0.1), point(point=1, test=0.7)], {})
+    assert arm.test.mean == 0.7
+    assert arm.trials == 1
+
+
+def test_ranks_come_from_validation_within_each_problem_and_ties_share() -> None:
+    points = [
+        point(label="good on test", validation=0.5, test=0.99),
+        point(label="good on validation", validation=0.9, test=0.1),
+        point(label="as good", validation=0.9, test=0.1),
+        point(label="lost", validation=math.nan),
+        point(label="elsewhere", validation=0.2, problem=RESNET),
+    ]
+    ranks = {arm.label: arm.rank for arm in arms_of(points, {})}
+    assert ranks == {"as good": 1, "good on validation": 1, "good on test": 3, "lost": None, "elsewhere": 1}
+
+
+def test_what_is_not_a_number_is_left_out_of_means_and_counted() -> None:
+    (arm,) = arms_of([point(seed=0, validation=math.nan), point(seed=1, validation=0.6)], {})
+    assert (arm.validation.n, arm.validation.mean, arm.not_finite, arm.trials) == (1, 0.6, 1, 2)
+
+
+def test_without_test_predictions_there_is_nothing_to_compare() -> None:
+    arms = arms_of([point(test=None, test_images=0), point(label="fine_tune", asked=0.0)], {})
+    (pair,) = against_baseline(arms)
+    assert compare([pair]).result.difference.n == 0
+
+
+def test_the_baseline_is_full_fine_tuning_of_the_same_problem() -> None:
+    points = [
+        point(),
+        point(label="a longer one", method="fine_tune", asked=0.0),
+        point(label="fine_tune", asked=0.0),
+        point(label="fine_tune", asked=0.3),
+        point(problem=RESNET),
+    ]
+    arms = arms_of(points, {})
+    baseline = baseline_of(arms, VGG)
+    assert baseline is not None
+    assert (baseline.label, baseline.asked) == ("fine_tune", 0.0)
+    assert baseline_of(arms, RESNET) is None
+    assert {first.label for first, _ in against_baseline(arms)} == {"transtailor", "a longer one", "fine_tune"}
+
+
+def test_pooling_takes_problem_and_seed_as_blocks() -> None:
+    points = []
+    for problem, gain in ((VGG, 0.1), (RESNET, 0.3)):
+        for seed in range(3):
+            points += [
+                point(problem=problem, seed=seed, test=0.5 + gain),
+                point(problem=problem, seed=seed, label="fine_tune", asked=0.0, test=0.5),
+            ]
+    arms = arms_of(points, {})
+    pairs = [(arm, baseline_of(arms, arm.problem)) for arm in transtailor_at(arms, 0.2)]
+    pooled = compare([(first, second) for first, second in pairs if second is not None])
+    assert pooled.problem is None
+    assert pooled.result.difference.n == 6
+    assert pooled.result.difference.mean == pytest.approx(0.2)
+    assert pooled.result.smallest_p == 2 / 64
+    assert not pooled.shares_models
+
+
+def test_seeds_that_rest_on_one_model_are_told() -> None:
+    points = [point(seed=seed, test=0.9 - seed / 100) for seed in range(4)]
+    points += [point(seed=seed, label="fine_tune", asked=0.0, model_key="one") for seed in range(4)]
+    arms = arms_of(points, {})
+    pairing = compare(against_baseline(arms))
+    assert (pairing.first_models, pairing.second_models) == (4, 1)
+    assert pairing.shares_models
+
+
+def test_environments_of_both_sides_are_gathered() -> None:
+    cpu, gpu = Environment("cpu", 1, "2.11"), Environment("NVIDIA H200", 1, "2.11")
+    points = [point(trial_id="a"), point(trial_id="b", label="fine_tune", asked=0.0)]
+    arms = arms_of(points, {"a": frozenset({cpu}), "b": frozenset({gpu})})
+    assert compare(against_baseline(arms)).environments == {cpu, gpu}
+
+
+def test_transtailor_at_a_budget_prefers_the_label_of_that_name() -> None:
+    points = [point(label="placebo", method="transtailor"), point(asked=0.2 + 1e-9), point(asked=0.1)]
+    assert [arm.label for arm in transtailor_at(arms_of(points, {}), 0.2)] == ["transtailor"]
+    assert [arm.label for arm in transtailor_at(arms_of(points[:1], {}), 0.2)] == ["placebo"]
+
+
+def test_the_stop_rule_walks_each_trial_by_validation() -> None:
+    path = [(0, 0.80, 0.9), (1, 0.82, 0.1), (2, 0.70, 0.9), (3, 0.95, 0.9)]
+    points = [point(point=number, asked=number / 10, validation=acc, test=test) for number, acc, test in path]
+    points.append(point(label="fine_tune"))
+    (choice,) = choices_of(points, 0.003)
+    assert choice.chosen.point == 1
+    assert choice.best is not None
+    assert choice.best.point == 3
+    assert choice.last.point == 3
+
+
+def test_chosen_points_of_a_label_are_taken_together_over_seeds_whatever_their_budgets() -> None:
+    points = []
+    for seed, second in ((0, 0.79), (1, 0.81)):
+        points += [
+            point(seed=seed, point=0, asked=0.1, validation=0.80, test=0.6),
+            point(seed=seed, point=1, asked=0.3, validation=second, test=0.7),
+        ]
+    (arm,) = arms_of(chosen_points(choices_of(points, 0.003)), {})
+    assert arm.asked is None
+    assert arm.removed == pytest.approx(0.2)
+    assert arm.test_by_seed == {0: 0.6, 1: 0.7}
+    assert arm.validation.mean == pytest.approx(0.805)
+
+
+def test_every_arm_of_full_fine_tuning_is_a_baseline() -> None:
+    labels = ("longer", "fine_tune", "other")
+    points = [point(label=label, method="fine_tune", asked=0.0) for label in labels] + [point()]
+    found = baselines_of(arms_of(points, {}), VGG)
+    assert [arm.label for arm in found] == ["fine_tune", "longer", "other"]
+    assert baseline_of(arms_of(points, {}), VGG) == found[0]

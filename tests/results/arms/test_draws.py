@@ -1,0 +1,38 @@
+"""How many distinct trainings stand behind an n, and how many trials behind an arm."""
+
+from pathlib import Path
+
+from results.arms.counts import count_lines, trial_counts
+from results.arms.draws import draw_lines, shared_draws
+from results.store.reader import load
+from tests.results.exact_run import Trial, write_run
+
+
+def test_a_source_that_seeds_share_is_one_draw(tmp_path: Path) -> None:
+    several = [Trial(label="own", seed=s, right=(90,)) for s in range(3)]
+    several += [Trial(label="shared", seed=s, right=(90,), network="other", shared_source=True) for s in range(3)]
+    several.append(Trial(label="alone", seed=0, right=(90,), network="other", shared_source=True))
+    with load(write_run(tmp_path, several)) as run:
+        draws = shared_draws(run)
+    assert [(draw.label, draw.kind, draw.distinct, draw.seeds) for draw in draws] == [("shared", "train_source", 1, 3)]
+    (line,) = draw_lines(draws, {draws[0].problem})
+    assert line.startswith("train source: one draw stands behind 3 seeds (shared)")
+    assert draw_lines(draws, []) == []
+
+
+def test_every_trial_is_counted_once(tmp_path: Path) -> None:
+    several = [Trial(label="a", seed=seed, right=(90,)) for seed in range(2)]
+    several += [
+        Trial(label="a", seed=2, right=(50,), ended="failed"),
+        Trial(label="a", seed=3, right=(), ended="missing"),
+    ]
+    with load(write_run(tmp_path, several)) as run:
+        counts = trial_counts(run)
+    ((key, count),) = counts.items()
+    assert (count.planned, count.finished, count.failed, count.missing) == (4, 2, 1, 1)
+    assert count.seeds == {0, 1, 2, 3}
+    assert count_lines(counts, [key[0]]) == [
+        "Trials: 4 planned, 2 finished, 1 failed, 1 missing.",
+        f"a, {key[0]}: 4 planned, 2 finished, 1 failed, 1 missing; means have what each reached.",
+    ]
+    assert "none was planned" in count_lines(counts, [])[0]

@@ -1,0 +1,107 @@
+"""The commands on many trials, as they are typed: what they print, and that mistakes exit with 2 and print nothing."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from results.__main__ import main
+from tests.results.exact_run import Trial, write_run
+
+PATH = {"asked": (0.1, 0.2), "removed": (0.1, 0.2)}
+
+
+def command(words: tuple[str, ...], run: Path) -> int:
+    """The exit status of the command in this process, argparse's own included."""
+    try:
+        return main([word.replace("RUN", str(run)) for word in words])
+    except SystemExit as stopped:
+        assert isinstance(stopped.code, int)
+        return stopped.code
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two arms with paths of two points over six seeds."""
+    several = [
+        Trial(label=label, seed=seed, right=(right + seed % 3, right - 2 * (seed % 2)), **PATH)  # type: ignore[arg-type]
+        for label, right in (("ours", 90), ("theirs", 80))
+        for seed in range(6)
+    ]
+    return write_run(tmp_path_factory.mktemp("runs") / "run", several)
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("table", "RUN", "--at", "0.2"), "| ours at 20% fewer MACs | **89.00 ± 1.15 (6)** |"),
+        (("table", "RUN", "--format", "latex"), r"\toprule"),
+        (("table", "RUN", "--format", "csv", "--metric", "validation_score"), "ours at 10% fewer MACs,net,digits,50,"),
+        (("table", "RUN", "--at", "0.15", "--equal-cost"), "| ours at 15% fewer MACs |"),
+        (("effects", "RUN"), "| label | 1 |"),
+        (("effects", "RUN", "--of", "label"), "| theirs | 79.00 |"),
+        (("power", "RUN", "--against", "theirs", "--at", "0.1"), "| ours at 10% fewer MACs | 6 | +10.00 |"),
+        (("stops", "RUN", "--label", "ours"), "### ours, net on digits"),
+        (("front", "RUN", "--cost", "macs"), "| ours at 20% fewer MACs | 800 |"),
+        (("images", "RUN", "ours", "theirs", "--at", "0.2"), "Over 6 seeds and 100 images"),
+    ],
+)
+def test_each_command_prints_its_table(
+    run: Path, words: tuple[str, ...], expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command(words, run) == 0
+    printed = capsys.readouterr()
+    assert printed.err == ""
+    assert expected in printed.out
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (("table", "RUN", "--metric", "test_scor"), "did you mean test_score?"),
+        (("table", "RUN", "--at", "20"), "expected a fraction"),
+        (("table", "RUN", "--at", "0.5"), "budgets: 0.1, 0.2"),
+        (("table", "RUN", "--format", "html"), "invalid choice"),
+        (("table", "RUN/nowhere"), "there is no folder"),
+        (("effects", "RUN", "--of", "labl"), "did you mean label?"),
+        (("power", "RUN", "--against", "their"), "did you mean 'theirs'?"),
+        (("power", "RUN", "--against", "theirs", "--difference", "nan"), "expected a number"),
+        (("stops", "RUN", "--label", "none"), "labels that have: ours, theirs"),
+        (("front", "RUN", "--cost", "latency"), "costs that this run wrote down: macs"),
+        (("images", "RUN", "ours", "nobody"), "no tested arm is called 'nobody'"),
+    ],
+)
+def test_mistakes_exit_2_and_print_nothing(
+    run: Path, words: tuple[str, ...], reason: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = sorted(run.rglob("*"))
+    assert command(words, run) == 2
+    printed = capsys.readouterr()
+    assert reason in printed.err
+    assert printed.out == ""
+    assert sorted(run.rglob("*")) == before
+
+
+def test_help_and_a_table_import_neither_pandas_nor_statsmodels(run: Path) -> None:
+    code = (
+        "import sys; from results.__main__ import main; main(sys.argv[1:]);"
+        "print(sorted({'pandas', 'statsmodels', 'torch', 'ray'} & set(sys.modules)))"
+    )
+    for words in (("table", str(run)), ("effects", str(run))):
+        done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=True)
+        assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_the_page_on_statistics_names_commands_that_run(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "statistics.md").read_text()
+    lines = re.findall(r"^\$ python -m results (.*)$", page, flags=re.MULTILINE)
+    assert {line.split()[0] for line in lines} == {"table", "effects", "power", "stops", "front", "images", "compare"}
+    for line in lines:
+        words = [
+            {"runs/demo": str(run), "transtailor": "ours", "fine_tune": "theirs"}.get(w, w) for w in shlex.split(line)
+        ]
+        assert main(words) == 0, line
+        assert capsys.readouterr().out

@@ -1,0 +1,319 @@
+"""Exports hold what the tables hold, each value once, also when they are killed, typed again or following a sweep."""
+
+import csv
+import re
+import shlex
+import signal
+import struct
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tensorboardX.proto.event_pb2 import Event
+
+from results.__main__ import main
+from results.errors import ResultsError
+from results.export.command import TARGETS, export_lines
+from results.export.series import POINT_COLUMNS, trials_of, values_of
+from results.store.completeness import is_over
+from results.store.reader import load
+from results.store.schema import TABLES
+from results.store.writer import Writer
+from tests.results.conftest import CODE, START, sha
+
+Row = Callable[..., dict[str, Any]]
+
+
+def exported(*words: str | Path, code: str = "") -> subprocess.CompletedProcess[str]:
+    """`python -m results export` in a process of its own, after some code."""
+    program = f"import sys\n{code}\nfrom results.__main__ import main\nsys.exit(main(['export', *sys.argv[1:]]))"
+    words = tuple(map(str, words))
+    return subprocess.run(
+        [sys.executable, "-c", program, *words], capture_output=True, text=True, check=False, timeout=500
+    )
+
+
+def add_epochs(run: Path, count: int = 2) -> None:
+    """Rows of `epochs` for the head of every trial that has stages."""
+    with load(run) as tables:
+        heads = tables.rows("SELECT trial_id, stage_key, kind FROM stages WHERE kind = 'FitHead'")
+    rows = [
+        head | {"epoch": epoch, "train_loss": 1.0 / (epoch + 1), "learning_rate": 0.1, "images": 10, "seconds": 0.5,
+                "train_accuracy_fraction": None, "code_digest": CODE}
+        for head in heads for epoch in range(count)
+    ]  # fmt: skip
+    Writer(run / "tables").write("epochs", rows)
+
+
+def values_in(run: Path) -> dict[str, Counter[tuple[str, int, float]]]:
+    """Trial -> its values as a slow loop over the tables finds them."""
+    found: dict[str, Counter[tuple[str, int, float]]] = {}
+    with load(run) as tables:
+        orders = {(s["trial_id"], s["stage_key"]): s["order"] for s in tables.rows("FROM stages")}
+        for row in tables.rows("FROM epochs"):
+            part = f"{orders[row['trial_id'], row['stage_key']]:02d}_{row['kind']}"
+            for name in ("train_loss", "train_accuracy_fraction", "learning_rate", "seconds"):
+                if row[name] is not None:
+                    found.setdefault(row["trial_id"], Counter())[f"{part}/{name}", row["epoch"], row[name]] += 1
+        for row in tables.rows("FROM measured_points"):
+            for name in POINT_COLUMNS:
+                if row[name] is not None:
+                    found.setdefault(row["trial_id"], Counter())[f"point/{name}", row["point"], float(row[name])] += 1
+    return found
+
+
+def rounded(values: Counter[tuple[str, int, float]]) -> Counter[tuple[str, int, float]]:
+    """With each number as TensorBoard keeps it, in 32 bits."""
+    return Counter({(tag, step, struct.unpack("f", struct.pack("f", x))[0]): n for (tag, step, x), n in values.items()})
+
+
+def events_in(folder: Path) -> Counter[tuple[str, int, float]]:
+    """The values in a trial's event files, counted."""
+    found: Counter[tuple[str, int, float]] = Counter()
+    for file in sorted(folder.glob("*tfevents*")):
+        content = file.read_bytes()
+        while content:
+            length = int.from_bytes(content[:8], "little")
+            event = Event.FromString(content[12 : 12 + length])
+            found.update((v.tag, event.step, v.simple_value) for v in event.summary.value if "_hparams_" not in v.tag)
+            content = content[16 + length :]
+    return found
+
+
+def in_tensorboard(out: Path) -> dict[str, Counter[tuple[str, int, float]]]:
+    """Trial -> the values in its event files; a trial is known by the end of its folder's name."""
+    folders = [folder for folder in out.iterdir() if folder.is_dir()]
+    return {folder.name.rpartition("-")[2]: found for folder in folders if (found := events_in(folder))}
+
+
+@pytest.fixture
+def run(tmp_path: Path, synthetic: Any) -> Path:
+    """A run of four trials, one of which failed."""
+    ends = {("fine_tune", 1): "failed"}
+    run: Path = synthetic(
+        seeds=(0, 1), test_images=5, end=lambda label, seed: ends.get((label, seed), "finished")
+    ).write(tmp_path / "it's a run")
+    add_epochs(run)
+    return run
+
+
+def test_csv_files_hold_every_table_as_it_is_read(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["export", str(run), "--to", "csv"]) == 0
+    out = run / "export" / "csv"
+    assert {path.stem for path in out.glob("*.csv")} == {*TABLES, "measured_points"}
+    assert str(out) in capsys.readouterr().out
+    with load(run) as tables:
+        for name in (*TABLES, "measured_points"):
+            rows = list(csv.DictReader((out / f"{name}.csv").open(newline="")))
+            expected = tables.rows(f"SELECT * FROM {name}")
+            assert len(rows) == len(expected)
+            columns = ["trial_id", "validation_score", "removed_macs_fraction", "macs", "test_score", "error"]
+            same = [column for column in columns if expected and column in expected[0]]
+            kinds = {column: next((type(r[column]) for r in expected if r[column] is not None), str) for column in same}
+            written = [tuple(kinds[c](r[c]) if r[c] != "" else None for c in same) for r in rows]
+            assert Counter(written) == Counter(tuple(r[c] for c in same) for r in expected)
+
+
+def test_csv_files_are_replaced_only_where_rows_came(run: Path, tmp_path: Path, trial_row: Row) -> None:
+    from results.export.to_csv import CsvFiles
+
+    files = CsvFiles(tmp_path / "out")
+    with load(run) as tables:
+        assert files.update(tables) > 0
+        assert files.update(tables) == 0
+    before = {path.name: path.stat().st_ino for path in (tmp_path / "out").iterdir()}
+    Writer(run / "tables").write("trials", [trial_row()])
+    with load(run) as tables:
+        assert files.update(tables) == 5
+    after = {path.name: path.stat().st_ino for path in (tmp_path / "out").iterdir()}
+    assert {name for name in after if before[name] != after[name]} == {"trials.csv"}
+
+
+def test_tensorboard_has_each_value_once_however_often_it_is_typed(run: Path, tmp_path: Path, synthetic: Any) -> None:
+    out = tmp_path / "out"
+    assert (
+        next(export_lines(run, "tensorboard", out)) == f"{sum(c.total() for c in values_in(run).values())} new values"
+    )
+    assert in_tensorboard(out) == {trial: rounded(values) for trial, values in values_in(run).items()}
+    synthetic(seeds=(2,), test_images=5).write(run)
+    add_epochs(run, count=3)  # of older trials too: their two first epochs are there already
+    assert list(export_lines(run, "tensorboard", out))[0] != "0 new values"
+    assert in_tensorboard(out) == {trial: rounded(values) for trial, values in values_in(run).items()}
+    files = {path: path.read_bytes() for path in out.rglob("*tfevents*")}
+    assert list(export_lines(run, "tensorboard", out))[0] == "0 new values"
+    assert {path: path.read_bytes() for path in out.rglob("*tfevents*")} == files
+
+
+KILLED = """
+import os, signal, sys
+left = {0}
+def hook(event, given):
+    global left
+    if event in ("os.rename", "os.mkdir") and "out" in str(given[0]):
+        left -= 1
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+sys.addaudithook(hook)
+"""
+
+
+@pytest.mark.slow
+def test_tensorboard_has_each_value_once_wherever_an_export_is_killed(run: Path, tmp_path: Path) -> None:
+    expected = {trial: rounded(values) for trial, values in values_in(run).items()}
+    for last in (2, 3):  # before the first file has its name, and before the second folder is there
+        out = tmp_path / f"out{last}"
+        assert exported(run, "--to", "tensorboard", "--out", out, code=KILLED.format(last)).returncode == -9
+        assert exported(run, "--to", "tensorboard", "--out", out).returncode == 0
+        assert in_tensorboard(out) == expected
+
+
+def test_a_point_waits_for_its_test_rows_unless_its_trial_has_ended(run: Path) -> None:
+    with load(run) as tables:
+        (point, *_) = tables.rows("SELECT * EXCLUDE (written_at) FROM operating_points WHERE label = 'transtailor'")
+        (planned, *_) = tables.rows(
+            "SELECT * EXCLUDE (written_at) FROM planned WHERE trial_id = ?", [point["trial_id"]]
+        )
+    running = "0123456789abcdef"
+    Writer(run / "tables").write("planned", [planned | {"trial_id": running}])
+    Writer(run / "tables").write("operating_points", [point | {"trial_id": running}])
+
+    def values() -> list[str]:
+        with load(run) as tables:
+            (trial,) = (trial for trial in trials_of(tables) if trial.trial_id == running)
+            ((_, found),) = values_of(tables, [trial])
+            return [value.tag for value in found]
+
+    assert values() == []
+    common = {"trial_id": running, "point": point["point"], "probability": 0.5, "code_digest": CODE}
+    Writer(run / "tables").write(
+        "predictions", [common | {"split": "test", "image_id": 0, "label": 1, "prediction": 1}]
+    )
+    assert "point/test_score" in values()
+
+
+def test_following_ends_with_the_sweep_and_has_everything(tmp_path: Path, synthetic: Any) -> None:
+    run, out = tmp_path / "run", tmp_path / "out"
+    synthetic(seeds=(0, 1), test_images=5, end=lambda _, seed: "missing" if seed else "finished").write(run)
+    lines = export_lines(run, "tensorboard", out, follow=True, every_s=0.01)
+    assert next(lines).endswith("new values")
+    assert set(in_tensorboard(out)) == set(values_in(run))
+    synthetic(seeds=(1,), test_images=5).write(run)
+    assert next(lines).endswith("new values")
+    assert list(lines) == [f"to look at it, type: tensorboard --logdir {out}"]
+    assert in_tensorboard(out) == {trial: rounded(values) for trial, values in values_in(run).items()}
+
+
+def hear_interrupts() -> None:
+    """In a child: SIGINT ends it, also where the tests themselves run in the background, which ignores it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def test_following_can_be_stopped_and_goes_on(tmp_path: Path, synthetic: Any) -> None:
+    run = synthetic(seeds=(0,), test_images=5, end=lambda label, _: "missing" if label == "fine_tune" else "finished")
+    run = run.write(tmp_path / "run")
+    words = [sys.executable, "-m", "results", "export", str(run), "--to", "csv", "--follow"]
+    process = subprocess.Popen(
+        words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=hear_interrupts
+    )
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline().endswith("new rows\n")
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.communicate()
+    assert (process.returncode, said) == (130, "stopped; the same command goes on\n")
+
+
+def event(number: int, kind: str) -> dict[str, Any]:
+    return {"driver": "d", "number": number, "happened_at": START, "kind": kind, "code_digest": CODE}
+
+
+def test_a_run_is_over_when_all_have_ended_and_none_is_tried_again_or_the_cluster_stopped(
+    tmp_path: Path, synthetic: Any
+) -> None:
+    def over() -> bool:
+        with load(tmp_path) as run:
+            return is_over(run)
+
+    writer = Writer(tmp_path / "tables")
+    (tmp_path / "tables").mkdir()
+    assert not over()  # nothing is planned yet
+    synthetic(seeds=(0,), end=lambda label, _: "failed" if label == "fine_tune" else "finished").write(tmp_path)
+    assert over()
+    again = {"trial_id": sha("trial", "vgg11", "fine_tune", 0)[:16], "attempt": 2, "driver": "d", "host": "h"}
+    writer.write("attempts", [again | {"status": "running", "started_at": START, "code_digest": CODE}])
+    assert not over()
+    writer.write("events", [event(0, "controller_started"), event(1, "stopped")])
+    assert over()
+    writer.write("events", [event(2, "controller_started")])
+    assert not over()
+
+
+def test_two_exports_to_one_place_are_refused(run: Path, tmp_path: Path) -> None:
+    first = export_lines(run, "csv", tmp_path / "out", follow=True)
+    next(first)
+    with pytest.raises(ResultsError, match="another process exports to"):
+        list(export_lines(run, "csv", tmp_path / "out"))
+    first.close()
+    assert list(export_lines(run, "csv", tmp_path / "out"))
+
+
+@pytest.mark.parametrize(
+    ("words", "missing", "reason"),
+    [
+        (("RUN/nowhere", "--to", "csv"), None, "there is no folder"),
+        (("RUN/empty", "--to", "csv"), None, "has no trials yet: nothing to export"),
+        (("RUN", "--to", "mlflow"), "mlflow", "python -m pip install 'transtailor-sweeps[mlflow]'"),
+        (("RUN", "--to", "wandb"), "wandb", "python -m pip install 'transtailor-sweeps[wandb]'"),
+        (("RUN", "--to", "tensorboard"), "tensorboardX", "python -m pip install 'transtailor-sweeps[tensorboard]'"),
+    ],
+)
+def test_mistakes_say_why_exit_2_and_write_nothing(
+    run: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    words: tuple[str, ...],
+    missing: str | None,
+    reason: str,
+) -> None:
+    (run / "empty" / "tables").mkdir(parents=True)
+    if missing is not None:
+        for name in [name for name in sys.modules if name.partition(".")[0] == missing]:
+            monkeypatch.delitem(sys.modules, name)
+        monkeypatch.setitem(sys.modules, missing, None)  # type: ignore[arg-type]  # as Python marks what is not there
+    before = sorted(run.rglob("*"))
+    assert main(["export", *(word.replace("RUN", str(run)) for word in words)]) == 2
+    said = capsys.readouterr()
+    assert reason in said.err
+    assert said.out == ""
+    assert sorted(run.rglob("*")) == before
+
+
+@pytest.mark.parametrize(("words", "reason"), [(("--to", "excel"), "invalid choice: 'excel'"), ((), "--to")])
+def test_a_tool_has_to_be_one_of_the_four(
+    run: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], reason: str
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["export", str(run), *words])
+    assert reason in capsys.readouterr().err
+
+
+def test_the_page_names_the_tools_and_its_commands_run(
+    tmp_path: Path, synthetic: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "export_tables.md").read_text()
+    commands = [shlex.split(line[2:]) for line in page.splitlines() if line.startswith("$ ")]
+    assert [words[-1] for words in commands] == list(TARGETS)
+    assert re.findall(r"^\| `(\w+)` \|", page, flags=re.MULTILINE) == list(TARGETS)
+    synthetic(seeds=(0,), test_images=5).write(tmp_path / "runs" / "demo")
+    monkeypatch.chdir(tmp_path)
+    for words in commands[:2]:  # the other two need libraries that may not be there
+        assert words[:3] == ["python", "-m", "results"]
+        assert main(words[3:]) == 0
+        assert list((tmp_path / "runs" / "demo" / "export" / words[-1]).iterdir())

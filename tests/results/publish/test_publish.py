@@ -1,0 +1,195 @@
+"""Tables to publish: numbers worked out by hand, marks made by test, three formats, and nothing lost in silence."""
+
+import csv
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from results.errors import ResultsError
+from results.publish.published_table import Cell, Published, published
+from results.publish.published_text import FORMATS, latex_escaped
+from results.statistics import mean_interval
+from results.store.reader import load
+from results.store.writer import Writer
+from tests.results.exact_run import COMMON, Trial, write_run
+
+BEST = (90, 91, 92, 90, 91, 92, 93)
+CLOSE = (91, 90, 93, 89, 92, 91, 92)
+"""Against BEST: +1 -1 +1 -1 +1 -1 -1."""
+FAR = (80, 82, 81, 80, 82, 81, 80)
+
+
+def trials(**labels: Sequence[int]) -> list[Trial]:
+    return [
+        Trial(label=label, seed=seed, right=(right,)) for label, of in labels.items() for seed, right in enumerate(of)
+    ]
+
+
+def table(folder: Path, several: Sequence[Trial], **how: object) -> Published:
+    with load(write_run(folder, several)) as run:
+        return published(run, **how)  # type: ignore[arg-type]
+
+
+def cell(made: Published, name: str, column: int = 0) -> Cell:
+    (row,) = [row for row in made.rows if row.name.startswith(name)]
+    found = row.cells[column]
+    assert isinstance(found, Cell)
+    return found
+
+
+def test_means_intervals_and_marks_by_hand(tmp_path: Path) -> None:
+    made = table(tmp_path, trials(best=BEST, close=CLOSE, far=FAR))
+    mean = mean_interval([right / 100 for right in BEST])
+    found = cell(made, "best").value
+    assert (found.value, found.low, found.high, found.n) == pytest.approx((mean.mean, mean.low, mean.high, 7))
+    assert [cell(made, name).place for name in ("best", "close", "far")] == ["best", "tie", "behind"]
+    # Seven equal signs: p = 2 / 2^7, and Holm takes it twice; the close one's signs sum to 1, and no pattern to less.
+    assert cell(made, "far").p == pytest.approx(2 * 2 / 2**7)
+    assert cell(made, "close").p == 1
+    assert cell(made, "close").smallest_p == pytest.approx(2 * 2 / 2**7)
+
+
+def test_the_best_and_its_ties_are_bold_in_both_kinds_of_text(tmp_path: Path) -> None:
+    made = table(tmp_path, trials(best=BEST, close=CLOSE, far=FAR))
+    for name, bold in (("markdown", "**91.29 ± 1.03 (7)**"), ("latex", r"\textbf{91.29 $\pm$ 1.03 (7)}")):
+        lines = {line.split(" at ")[0].strip("| "): line for line in FORMATS[name](made) if " at 20" in line}
+        assert bold in lines["best"]
+        assert bold[:3] in lines["close"] and "(7) =" in lines["close"]
+        assert bold[:3] not in lines["far"]
+
+
+def test_nothing_is_marked_where_the_seeds_cannot_settle_anything(tmp_path: Path) -> None:
+    made = table(tmp_path, trials(best=BEST[:5], far=FAR[:5]))
+    assert {cell(made, name).place for name in ("best", "far")} == {"unsettled"}
+    assert "**" not in "\n".join(FORMATS["markdown"](made))
+    assert any("reach p = 0.0625 at the least, so that nothing can be told" in note for note in made.notes)
+    assert any("6 pairs could" in note for note in made.notes)
+
+
+def test_one_seed_has_numbers_and_says_that_there_is_no_interval(tmp_path: Path) -> None:
+    made = table(tmp_path, trials(best=BEST[:1], far=FAR[:1]))
+    assert (cell(made, "best").value.value, cell(made, "best").value.low) == (0.9, None)
+    assert any("no interval can be given" in note for note in made.notes)
+    assert "90.00 (1)" in "\n".join(FORMATS["markdown"](made))
+
+
+def test_missing_and_failed_trials_are_counted(tmp_path: Path) -> None:
+    several = trials(best=BEST, far=FAR[:5])
+    several += [
+        Trial(label="far", seed=5, right=(), ended="failed"),
+        Trial(label="far", seed=6, right=(), ended="missing"),
+    ]
+    made = table(tmp_path, several)
+    assert cell(made, "far").seeds == (5, 7)
+    assert "(5 of 7)" in "\n".join(FORMATS["markdown"](made))
+    assert any(note.startswith("Trials: 14 planned, 12 finished, 1 failed, 1 missing") for note in made.notes)
+    assert any("far, net on digits" in note and "1 failed, 1 missing" in note for note in made.notes)
+    assert any("lack seeds that the other has" in note for note in made.notes)
+
+
+def test_mixed_hardware_and_a_shared_source_are_said(tmp_path: Path) -> None:
+    several = [Trial(label="a", seed=s, right=(90 + s,), shared_source=True) for s in range(6)]
+    several += [Trial(label="b", seed=s, right=(80,), device="cuda", shared_source=True) for s in range(6)]
+    notes = " ".join(table(tmp_path, several).notes)
+    assert "computed on mixed hardware" in notes
+    assert "train source: one draw stands behind 6 seeds" in notes
+
+
+def test_several_problems_have_a_column_for_all_and_an_iqm_from_fifteen_values(tmp_path: Path) -> None:
+    nets = ("net", "other", "third")
+    several = [
+        Trial(label=label, seed=seed, right=(right,), network=net)
+        for net in nets
+        for label, of in (("best", BEST), ("far", FAR))
+        for seed, right in enumerate(of)
+    ]
+    made = table(tmp_path, several)
+    assert [column.title for column in made.columns][-1] == "all together"
+    found = cell(made, "best", 3).value
+    assert (found.statistic, found.n, found.tasks) == ("IQM", 21, 3)
+    pooled = sorted(BEST * 3)[5:-5]  # a quarter of 21 is 5
+    assert found.value == pytest.approx(sum(pooled) / len(pooled) / 100)
+    assert cell(made, "best", 0).value.statistic == "mean"
+    assert cell(made, "far", 3).place == "behind"
+
+
+def test_scores_that_are_no_numbers_are_counted_and_refused_where_there_are_no_others(tmp_path: Path) -> None:
+    nan = [Trial(label="a", seed=s, right=(90,), validation=(math.nan,)) for s in range(2)]
+    with pytest.raises(ResultsError, match="no validation_score is a number: all 2"):
+        table(tmp_path / "all", nan, score="validation_score")
+    made = table(tmp_path / "one", [*nan[:1], *trials(a=(80, 81, 82))[1:]], score="validation_score")
+    assert any("a, net on digits (50 training images): 1 whose score is not a number" in note for note in made.notes)
+
+
+def test_a_score_or_budget_that_is_not_there_names_those_that_are(tmp_path: Path) -> None:
+    with pytest.raises(ResultsError, match="did you mean test_score"):
+        table(tmp_path / "a", trials(a=BEST), score="test_scor")
+    with pytest.raises(ResultsError, match=r"at 0.3 of the MACs removed; budgets: 0.2"):
+        table(tmp_path / "b", trials(a=BEST), asked=0.3)
+    with pytest.raises(ResultsError, match="--equal-cost needs a cost"):
+        table(tmp_path / "c", trials(a=BEST), equal_cost=True)
+
+
+def test_at_equal_cost_scores_lie_between_the_points_of_a_path(tmp_path: Path) -> None:
+    path = [Trial(label="path", seed=s, right=(90, 70), asked=(0.1, 0.3), removed=(0.1, 0.3)) for s in range(3)]
+    apart = [
+        Trial(label="apart", seed=s, right=(right,), asked=(asked,), removed=(asked,))
+        for s in range(3)
+        for asked, right in ((0.2, 80), (0.4, 60))
+    ]
+    short = [Trial(label="short", seed=s, right=(50,), asked=(0.4,), removed=(0.4,)) for s in range(3)]
+    made = table(tmp_path, [*path, *apart, *short], asked=0.25, equal_cost=True)
+    assert cell(made, "path").value.value == pytest.approx(0.75)
+    assert cell(made, "apart").value.value == pytest.approx(0.75)
+    assert not any(row.name.startswith("short") for row in made.rows)
+    assert any(
+        "short, net on digits (50 training images): 3 whose path does not reach this cost" in n for n in made.notes
+    )
+
+
+def test_printed_numbers_stand_beside_and_are_never_the_best(tmp_path: Path) -> None:
+    folder = write_run(tmp_path, trials(best=BEST, far=FAR))
+    row = {**COMMON, "paper": "Paper & Co (2021)", "place": "Table 1", "label": "best", "method": "prune",
+           "network": "net", "dataset": "digits", "asked_removed_macs_fraction": 0.2, "metric": "accuracy",
+           "value": 0.999, "note": None}  # fmt: skip
+    elsewhere = {**row, "dataset": "CUB"}
+    Writer(folder / "tables").write("printed", [row, elsewhere])
+    with load(folder) as run:
+        made = published(run)
+    text = "\n".join(FORMATS["markdown"](made))
+    assert "best at 20% fewer MACs, as printed in Paper & Co (2021), Table 1 | 99.90 |" in text
+    assert any(note.startswith("1 printed numbers") for note in made.notes)
+    records = list(csv.DictReader(FORMATS["csv"](made)))
+    assert [(r["statistic"], r["value"], r["printed_in"]) for r in records if r["printed_in"]] == [
+        ("printed", "0.999", "Paper & Co (2021), Table 1")
+    ]
+
+
+def test_what_users_wrote_is_escaped_in_every_format(tmp_path: Path) -> None:
+    evil = 'a|b_c & $x$ \\input{x} ~^#% <i> "q", *e*\n[z]'
+    made = table(tmp_path, trials(**{evil: BEST, "far": FAR}))
+    latex = "\n".join(FORMATS["latex"](made))
+    assert r"\textbackslash{}input\{x\}" in latex
+    assert r"a\textbar{}b\_c \& \$x\$" in latex
+    body = latex.split(r"\midrule")[1].split(r"\bottomrule")[0].strip().splitlines()
+    assert len(body) == 2  # the line break made no third row
+    assert all(line.count(" & ") == 1 and line.endswith(r" \\") for line in body)
+    markdown = "\n".join(FORMATS["markdown"](made)).splitlines()
+    assert r"a\|b_c & $x$ \\input{x} \~^#% \<i\>" in markdown[2]
+    records = list(csv.DictReader("\n".join(FORMATS["csv"](made)).splitlines(keepends=True)))
+    assert {record["row"] for record in records} >= {f"{evil} at 20% fewer MACs"}
+
+
+def test_latex_knows_every_sign_that_is_a_command() -> None:
+    assert latex_escaped("\\{}$&#_%~^") == (r"\textbackslash{}\{\}\$\&\#\_\%\textasciitilde{}\textasciicircum{}")
+
+
+def test_the_csv_has_all_digits(tmp_path: Path) -> None:
+    made = table(tmp_path, trials(best=BEST, far=FAR))
+    records = {record["row"]: record for record in csv.DictReader(FORMATS["csv"](made))}
+    found = cell(made, "far")
+    assert float(records["far at 20% fewer MACs"]["low"]) == found.value.low
+    assert float(records["far at 20% fewer MACs"]["p_holm"]) == found.p
+    assert records["best at 20% fewer MACs"]["place"] == "best"

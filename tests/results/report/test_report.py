@@ -1,0 +1,335 @@
+"""The report: right numbers, nothing from outside, nothing unescaped, at any moment of a sweep."""
+
+import html
+import json
+import math
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from results.__main__ import main
+from results.arms.comparison import arms_of, compare, points_of
+from results.errors import ResultsError
+from results.report import watch, write_report
+from results.store.reader import load
+from results.store.writer import Writer
+from tests.results.report_page import figures_of, parsed, text_of
+
+EVIL = "<script>alert('x')</script>\"&$a_b$"
+
+
+def test_what_users_wrote_is_text_and_nothing_else(tmp_path: Path, synthetic: Any) -> None:
+    """A label, an error, a setting and a fact that would end the page's script, or begin one of their own."""
+    evil = "</script><script>alert(1)</script><img src=x onerror=alert(2)>"
+    labels = ((f"<script>{evil}", "transtailor"), ("fine_tune", "fine_tune"))
+    synthetic(
+        labels=labels, end=lambda _label, seed: "failed" if seed == 2 else "finished",
+        error=f"first {evil}\nlast {evil}", provenance={evil: evil},
+    ).write(tmp_path)  # fmt: skip
+    with load(tmp_path) as run:
+        planned = run.rows("SELECT * EXCLUDE (written_at) FROM planned")
+    for number, row in enumerate(planned):
+        Writer(tmp_path / "tables").write(
+            "planned", [row | {"config_json": json.dumps({evil: [evil, number], 'a"b': number})}]
+        )
+    page = write_report(tmp_path).read_text()
+    found = parsed(page)
+    assert found.open == []
+    assert found.handlers == []
+    assert "img" not in found.tags
+    assert found.tags.count("script") == 2 + len(figures_of(page))
+    assert "alert(1)" in text_of(page)
+
+
+def test_the_same_rows_give_the_same_bytes(tmp_path: Path, synthetic: Any) -> None:
+    synthetic().write(tmp_path)
+    first = write_report(tmp_path).read_bytes()
+    assert write_report(tmp_path).read_bytes() == first
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["report.html", "tables"]
+
+
+def test_a_report_is_renewed_until_the_run_has_ended(tmp_path: Path, synthetic: Any) -> None:
+    """What is missing at the first look is written while the second is waited for."""
+    ends = {("transtailor", 2): "missing"}
+    running = synthetic(end=lambda label, seed: ends.get((label, seed), "finished"))
+    running.write(tmp_path)
+    waited: list[float] = []
+
+    def wait(seconds: float) -> None:
+        waited.append(seconds)
+        ends.clear()
+        running.write(tmp_path)
+
+    pages = [path.read_text() for path in watch(tmp_path, 7.0, wait)]
+    assert waited == [7.0]
+    assert ['data-renew-s="7.0"' in page for page in pages] == [True, False]
+    assert ["1 trials missing" in text_of(page) for page in pages] == [True, False]
+
+
+@pytest.mark.parametrize("seconds", ["0", "-3", "nan", "inf"])
+def test_watching_without_pause_is_refused(
+    tmp_path: Path, synthetic: Any, capsys: pytest.CaptureFixture[str], seconds: str
+) -> None:
+    synthetic(seeds=(0,)).write(tmp_path)
+    assert main(["report", str(tmp_path), f"--watch={seconds}"]) == 2
+    assert "expected seconds above 0; type one such as --watch 30" in capsys.readouterr().err
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_watching_a_run_that_has_ended_writes_it_once(
+    tmp_path: Path, synthetic: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    synthetic(seeds=(0,)).write(tmp_path)
+    assert main(["report", str(tmp_path), "--watch"]) == 0
+    assert capsys.readouterr().out.splitlines() == [str(tmp_path / "report.html")]
+
+
+def test_watching_a_run_that_was_interrupted_ends(tmp_path: Path, synthetic: Any) -> None:
+    synthetic(end=lambda label, _seed: "missing" if label == "fine_tune" else "finished").write(tmp_path)
+    waited: list[float] = []
+    pages = list(watch(tmp_path, 3.0, waited.append))
+    assert len(pages) == 2 and waited == [3.0]
+    assert "data-renew-s" not in pages[-1].read_text()
+
+
+def test_the_numbers_are_those_of_the_tables(tmp_path: Path, synthetic: Any) -> None:
+    synthetic(seeds=(0, 1, 2), test_images=50).write(tmp_path)
+    with load(tmp_path) as run:
+        rows = run.rows(
+            "SELECT avg(ok) AS mean FROM (SELECT trial_id, avg(CAST(label = prediction AS INTEGER)) AS ok"
+            " FROM predictions WHERE split = 'test' AND point = 2 GROUP BY trial_id)"
+        )
+        (arm,) = [arm for arm in arms_of(points_of(run), {}) if (arm.label, arm.asked) == ("transtailor", 0.2)]
+    assert arm.test.mean == pytest.approx(rows[0]["mean"])
+    text = text_of(write_report(tmp_path).read_text())
+    assert f"{100 * rows[0]['mean']:.2f} {100 * (arm.test.low or 0):.2f} … {100 * (arm.test.high or 0):.2f}" in text
+
+
+def test_few_seeds_are_called_unable_to_settle_it(tmp_path: Path, synthetic: Any) -> None:
+    synthetic(seeds=range(3), gain_fraction=0.1).write(tmp_path)
+    text = text_of(write_report(tmp_path).read_text())
+    assert "3 pairs cannot reach a p below 0.25, whatever they show (6 or more could)" in text
+    assert "is better" not in text
+
+
+def test_many_clear_seeds_settle_it_also_pooled(tmp_path: Path, synthetic: Any) -> None:
+    synthetic(networks=("vgg11", "resnet18"), seeds=range(6), gain_fraction=0.15).write(tmp_path)
+    text = text_of(write_report(tmp_path).read_text())
+    assert text.count("transtailor at 20% fewer MACs is better, by") == 3
+    assert text.count(", against fine_tune") == 3  # each verdict says against what
+    assert "over 12 pairs" in text
+
+
+def test_the_ranking_says_that_validation_ranks(tmp_path: Path, synthetic: Any) -> None:
+    def validation(label: str, _seed: int, point: int) -> float:
+        return 0.99 if (label, point) == ("transtailor", 3) else 0.5
+
+    text = text_of(write_report(synthetic(validation=validation).write(tmp_path)).read_text())
+    assert "Ranked by the score on the validation split" in text
+    ranking = text[text.index("Methods at each budget") :]
+    assert re.search(r"95% 1 transtailor 30\.0 30\.9 3 3 99\.00", ranking)
+
+
+def test_markup_in_labels_errors_and_provenance_is_text(tmp_path: Path, synthetic: Any) -> None:
+    run = synthetic(
+        labels=((EVIL, "transtailor"), ("fine_tune", "fine_tune")),
+        networks=(EVIL,),
+        error=EVIL,
+        device=lambda _label, seed: f"{EVIL}{seed}",
+        end=lambda _label, seed: "failed" if seed == 2 else "finished",
+        provenance={EVIL: {EVIL: [EVIL]}, "nested": {"a": {"b": 1}}},
+    ).write(tmp_path)
+    page = write_report(run).read_text()
+    found = parsed(page)
+    assert found.open == []
+    assert found.tags.count("script") == 2 + len(figures_of(page))
+    text = text_of(page)
+    assert text.count(EVIL) > 10
+    assert "nested.a.b 1" in text
+    drawn = re.findall(r"<text[^>]*>(.*?)</text>", page)
+    assert EVIL in [html.unescape(words) for words in drawn]
+
+
+def test_where_it_was_computed_stays_out_of_the_page(tmp_path: Path, synthetic: Any) -> None:
+    facts = {"folder": "/home/somebody", "host": "node7", "pid": 4711, "cores": 2}
+    run = synthetic(seeds=(0,), provenance={"created": facts, "history": [facts, facts]}).write(tmp_path)
+    text = text_of(write_report(run).read_text())
+    assert not {"/home/somebody", "node7", "4711"} & set(text.split())
+    assert "created.cores 2" in text and "history.1.cores 2" in text
+
+
+@pytest.mark.parametrize(("content", "words"), [("{", "cannot be read"), ("[1]", "expected a JSON object")])
+def test_provenance_that_cannot_be_read_is_told(tmp_path: Path, synthetic: Any, content: str, words: str) -> None:
+    synthetic(seeds=(0,)).write(tmp_path)
+    (tmp_path / "provenance.json").write_text(content)
+    assert words in text_of(write_report(tmp_path).read_text())
+
+
+def test_missing_and_failed_trials_stand_with_their_error(tmp_path: Path, synthetic: Any) -> None:
+    ends = {("transtailor", 0): "missing", ("fine_tune", 1): "failed"}
+    synthetic(end=lambda label, seed: ends.get((label, seed), "finished")).write(tmp_path)
+    text = text_of(write_report(tmp_path).read_text())
+    assert "6 trials planned 4 trials finished 1 trials failed 1 trials missing" in text
+    assert "Planned trials that have neither finished nor failed: 1 of 6." in text
+    assert "RuntimeError: out of memory" in text[text.index("Missing and failed trials") :]
+
+
+def test_mixed_hardware_and_code_are_marked(tmp_path: Path, synthetic: Any) -> None:
+    synthetic(device=lambda label, _seed: "NVIDIA H200" if label == "fine_tune" else "cpu").write(tmp_path)
+    text = text_of(write_report(tmp_path).read_text())
+    assert (
+        "The stages were computed on mixed hardware, ranks or torch versions (NVIDIA H200, ranks: 1, torch 2.11.0"
+        in text
+    )
+    assert "⚠ computed on mixed hardware, ranks or torch versions" in text
+    assert "different code" not in text
+    assert "⚠" not in text[text.index("Methods at each budget") : text.index("All arms against")]
+    mixed = synthetic(device=lambda _label, seed: f"cpu {seed}").write(tmp_path / "by seed")
+    text = text_of(write_report(mixed).read_text())
+    methods = text[text.index("Methods at each budget") : text.index("All arms against")]
+    assert "⚠ computed on mixed hardware, ranks or torch versions" in methods
+    with load(tmp_path) as run:
+        (row, *_) = run.rows("SELECT * EXCLUDE (written_at) FROM operating_points")
+    Writer(tmp_path / "tables").write("operating_points", [row | {"code_digest": "other"}])
+    assert "measured by different code: c0dec0dec0de (14 points), other (1 points)" in text_of(
+        write_report(tmp_path).read_text()
+    )
+
+
+def test_a_missed_budget_and_another_protocol_are_marked(tmp_path: Path, synthetic: Any) -> None:
+    synthetic(seeds=(0,), budgets=(0.0, 0.1, 0.4)).write(tmp_path)  # 0.412 is removed where 0.4 is asked
+    text = text_of(write_report(tmp_path).read_text())
+    assert text.count("more than 1 point off what was asked") == 1
+    assert "protocol" not in text[: text.index("What was run")]
+    with load(tmp_path) as run:
+        (row, *_) = run.rows("SELECT * EXCLUDE (written_at) FROM operating_points")
+    Writer(tmp_path / "tables").write("operating_points", [row | {"protocol": "paper"}])
+    assert "Operating points that follow the protocol 'paper': 1;" in text_of(write_report(tmp_path).read_text())
+
+
+def test_a_validation_accuracy_that_is_not_a_number_is_told(tmp_path: Path, synthetic: Any) -> None:
+    def validation(_label: str, seed: int, point: int) -> float | None:
+        return math.nan if (seed, point) == (1, 2) else None
+
+    text = text_of(write_report(synthetic(validation=validation).write(tmp_path)).read_text())
+    assert "Operating points whose validation score is not a number: 1;" in text
+    assert "⚠ validation score is not a number in 1 of 3 trials, left out of the mean" in text
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"seeds": (0,)},
+        {"seeds": (0,), "labels": (("transtailor", "transtailor"),)},
+        {"seeds": (0,), "budgets": (0.0,)},
+        {"end": lambda _label, _seed: "missing"},
+        {"end": lambda _label, _seed: "failed"},
+        {"validation": lambda _label, _seed, _point: math.nan},
+        {"test_images": 0},
+        {"seeds": range(14), "budgets": (0.2,), "test_images": 10},
+    ],
+)
+def test_odd_runs_have_a_report(tmp_path: Path, synthetic: Any, changes: dict[str, Any]) -> None:
+    page = write_report(synthetic(**changes).write(tmp_path)).read_text()
+    assert parsed(page).open == []
+
+
+def test_a_run_without_rows_has_a_report(tmp_path: Path) -> None:
+    (tmp_path / "tables").mkdir()
+    assert "0 trials planned" in text_of(write_report(tmp_path).read_text())
+
+
+def test_a_run_that_grows_has_a_report_each_time(tmp_path: Path, synthetic: Any) -> None:
+    """All parts of a run, brought in one after the other in the order of writing, with a report now and then."""
+    source = synthetic(seeds=(0, 1), budgets=(0.0, 0.2), test_images=5).write(tmp_path / "source")
+    parts = sorted(source.glob("tables/*/*.parquet"), key=lambda part: part.name)
+    growing = tmp_path / "growing"
+    for number, part in enumerate(parts):
+        target = growing / part.relative_to(source)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(part.read_bytes())
+        if number % 5 == 0:
+            write_report(growing)
+    assert text_of(write_report(growing).read_text()).removeprefix("growing") != ""
+
+
+def test_who_reads_the_old_report_keeps_all_of_it(tmp_path: Path, synthetic: Any) -> None:
+    before = write_report(synthetic(seeds=(0,)).write(tmp_path)).read_text()
+    with (tmp_path / "report.html").open() as old:
+        write_report(synthetic(seeds=(1,)).write(tmp_path))
+        assert old.read() == before
+    assert (tmp_path / "report.html").read_text() != before
+
+
+@pytest.mark.parametrize("break_it", [lambda run: (run / "tables").rename(run / "other"), lambda run: _tear(run)])
+def test_what_cannot_be_read_leaves_the_old_report(
+    tmp_path: Path, synthetic: Any, break_it: Callable[[Path], None]
+) -> None:
+    synthetic(seeds=(0,)).write(tmp_path)
+    before = write_report(tmp_path).read_bytes()
+    break_it(tmp_path)
+    with pytest.raises(ResultsError):
+        write_report(tmp_path)
+    assert (tmp_path / "report.html").read_bytes() == before
+    assert not list(tmp_path.glob(".report*"))
+
+
+def _tear(run: Path) -> None:
+    part = next(run.glob("tables/trials/*.parquet"))
+    part.write_bytes(part.read_bytes()[:100])
+
+
+def test_r_squared_stands_as_it_is_and_accuracies_in_per_cent(tmp_path: Path, synthetic: Any) -> None:
+    """The same run with the scores read as R squared: no per cent sign comes near them, in tables and figures."""
+    synthetic(seeds=range(6), gain_fraction=0.2, test_images=0).write(tmp_path)
+    writer = Writer(tmp_path / "tables")
+    with load(tmp_path) as run:
+        points = run.rows("SELECT * EXCLUDE (written_at) FROM operating_points")
+    for place, row in enumerate(points):
+        writer.write("operating_points", [row | {"metric": "r_squared", "validation_score": -0.25}])
+        error = 0.1 if row["method"] == "transtailor" else 1.0 + place / 1000
+        rows = [
+            {"trial_id": row["trial_id"], "point": row["point"], "split": "test", "sample_id": number,
+             "target": float(number), "estimate": number + error, "code_digest": "c"}
+            for number in range(3)
+        ]  # fmt: skip
+        writer.write("estimates", rows)
+    page = write_report(tmp_path).read_text()
+    text = text_of(page)
+    assert "-0.2500 -0.2500 … -0.2500 0.9850 0.9850 … 0.9850" in text
+    assert "validation R²" in text and "test R²" in text
+    assert "test accuracy" not in page and "validation %" not in text
+    assert re.search(r"transtailor at 20% fewer MACs is better, by 1\.5\d\d\d in R² on average over 6 pairs", text)
+    drawn = [html.unescape(words) for words in re.findall(r"<text[^>]*>(.*?)</text>", page)]
+    assert "test R²" in drawn and "20% removed (in R²)" in drawn
+    assert "difference in test R² to fine_tune" in text
+
+
+def test_a_budget_that_a_rule_decided_has_no_number(tmp_path: Path, synthetic: Any) -> None:
+    synthetic(seeds=(0, 1)).write(tmp_path)
+    with load(tmp_path) as run:
+        rows = run.rows(
+            "SELECT * EXCLUDE (written_at) FROM operating_points WHERE method = 'transtailor' AND point = 3"
+        )
+    asked = [None, math.nan]
+    for row, value in zip(rows, asked, strict=True):
+        changes = {"label": "by rule", "method": "by_rule", "trial_id": row["trial_id"] + "x"}
+        Writer(tmp_path / "tables").write("operating_points", [row | changes | {"asked_removed_macs_fraction": value}])
+    text = text_of(write_report(tmp_path).read_text())
+    assert re.search(r"\d by rule – 30\.9 2 2", text)  # one arm of two seeds
+
+
+def test_differences_of_two_metrics_are_not_pooled(tmp_path: Path, synthetic: Any) -> None:
+    synthetic(networks=("vgg11", "mlp"), seeds=range(2)).write(tmp_path)
+    with load(tmp_path) as run:
+        rows = run.rows("SELECT * EXCLUDE (written_at) FROM operating_points WHERE network = 'mlp'")
+    Writer(tmp_path / "tables").write("operating_points", [row | {"metric": "r_squared"} for row in rows])
+    text = text_of(write_report(tmp_path).read_text())
+    assert "Pooled over networks" not in text
+    with load(tmp_path) as run:
+        arms = arms_of(points_of(run), {})
+    with pytest.raises(ValueError, match="pairs of one metric, given accuracy, r_squared"):
+        compare([(arms[0], arms[0]), (arms[-1], arms[-1])])

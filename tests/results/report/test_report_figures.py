@@ -1,0 +1,198 @@
+"""The report of a run that has everything: every figure is there, and shows what the query under it answers."""
+
+import html
+import json
+import math
+import re
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from results.analysis.pareto import costs_of
+from results.analysis.stopping import rule_outcomes
+from results.arms.comparison import against_baseline, arms_of, compare, points_of
+from results.report import write_report
+from results.report.elements.blocks import cell, packed, plain
+from results.store.reader import Run, load
+from tests.results.many_trials import write_many
+from tests.results.report_page import Shown, figures_of, parsed, tables_of, text_of
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that has everything a report shows."""
+    return write_many(tmp_path_factory.mktemp("many") / "run", 120)
+
+
+@pytest.fixture(scope="module")
+def page_of_many(many: Path) -> str:
+    return write_report(many).read_text()
+
+
+def test_one_page_that_fetches_nothing_and_whose_tags_and_ids_are_sound(many: Path, page_of_many: str) -> None:
+    assert write_report(many) == many / "report.html"
+    found = parsed(page_of_many)
+    assert found.open == []
+    assert all(link.startswith(("#", "data:")) for link in found.links)
+    assert "link" not in found.tags and "iframe" not in found.tags
+    assert found.handlers == []
+    assert "@import" not in page_of_many
+    assert not re.search(r"url\((?!#)", page_of_many)
+    assert "default-src 'none'" in page_of_many
+    assert len(found.ids) == len(set(found.ids))
+    assert {link[1:] for link in found.links if link.startswith("#")} <= set(found.ids)
+
+
+def test_every_part_of_a_full_run_has_its_figure(page_of_many: str) -> None:
+    names = {re.sub(r"\d+$", "", name) for name in figures_of(page_of_many)}
+    parts = {
+        "against",
+        "pareto",
+        "effects",
+        "learning",
+        "widths",
+        "agreement",
+        "kept",
+        "same-filters",
+        "stop",
+        "timeline",
+    }
+    parts |= {"kinds", "printed"}
+    assert names == parts
+    for figure in figures_of(page_of_many).values():
+        assert figure.data["rows"] > 0 and figure.data["hits"], figure.name
+        assert re.search(r"<(path|rect|circle)", figure.svg), figure.name
+
+
+@pytest.mark.parametrize("name", ["agreement0", "same-filters0"])
+def test_a_matrix_of_labels_has_each_pair_in_both_orders(name: str, page_of_many: str) -> None:
+    figure = figures_of(page_of_many)[name]
+    records, hits = _records(figure), figure.data["hits"]
+    labels = sorted({record[side] for record in records for side in ("label", "other_label")})
+    lefts, tops = sorted(set(hits[0::5])), sorted(set(hits[1::5]))
+    assert len(labels) == len(lefts) == len(tops) > 2
+    cells = {
+        (labels[tops.index(top)], labels[lefts.index(left)]): records[row]
+        for left, top, row in zip(hits[0::5], hits[1::5], hits[4::5], strict=True)
+    }
+    assert list(cells) == list(product(labels, labels))
+    for pair, record in cells.items():
+        assert sorted(pair) == sorted((record["label"], record["other_label"]))
+
+
+def test_every_figure_shows_what_its_query_answers(many: Path, page_of_many: str) -> None:
+    figures = figures_of(page_of_many)
+    assert len(figures) >= 14
+    with load(many) as run:
+        for figure in figures.values():
+            answer = run.arrow(figure.query)
+            columns = [
+                {"name": name, **packed([plain(value) for value in column.to_pylist()])}
+                for name, column in zip(answer.column_names, answer.columns, strict=True)
+            ]
+            assert figure.data["columns"] == columns, figure.name
+            rows = {hit for hit in figure.data["hits"][4::5] if hit >= 0}
+            assert rows <= set(range(answer.num_rows)), figure.name
+
+
+def test_every_table_that_is_an_answer_shows_what_its_query_answers(many: Path, page_of_many: str) -> None:
+    tables = tables_of(page_of_many)
+    assert len(tables) >= 5
+    with load(many) as run:
+        for rows, query in tables:
+            assert rows == [[cell(value) for value in row.values()] for row in run.rows(query)], query
+
+
+def test_every_query_that_is_printed_runs(many: Path, page_of_many: str) -> None:
+    queries = {html.unescape(query) for query in re.findall(r"<pre>(.*?)</pre>", page_of_many, flags=re.DOTALL)}
+    assert len(queries) >= 20
+    with load(many) as run:
+        for query in queries:
+            for statement in query.split(";"):
+                run.rows(statement)
+
+
+def _arms(run: Run) -> dict[tuple[str, str, float | None], Any]:
+    return {(arm.problem.network, arm.label, arm.asked): arm for arm in arms_of(points_of(run), {})}
+
+
+def _records(figure: Shown) -> list[dict[str, Any]]:
+    columns = {
+        one["name"]: [one["texts"][place] for place in one["places"]] if "texts" in one else one["values"]
+        for one in figure.data["columns"]
+    }
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def test_the_differences_drawn_are_those_of_the_comparison(many: Path, page_of_many: str) -> None:
+    """The seeds' differences that the query finds have the mean that the comparison computes."""
+    found: dict[tuple[str, float | None], list[float]] = {}
+    for row in _records(figures_of(page_of_many)["against0"]):
+        found.setdefault((row["label"], row["asked_removed_macs_fraction"]), []).append(row["difference"])
+    with load(many) as run:
+        pairings = [compare([pair]) for pair in against_baseline(list(_arms(run).values()))]
+    its = [one for one in pairings if one.problem and one.problem.network == "resnet101" and one.result.difference.n]
+    assert len(its) == len(found) > 10
+    for one in its:
+        differences = found[one.label, one.asked]
+        assert len(differences) == one.result.difference.n
+        assert math.fsum(differences) / len(differences) == pytest.approx(one.result.difference.mean, abs=1e-5)
+
+
+def test_the_hours_behind_a_point_are_those_of_the_fronts(many: Path, page_of_many: str) -> None:
+    with load(many) as run:
+        hours = costs_of(run, "device_hours")
+    rows = _records(figures_of(page_of_many)["pareto0"]) + _records(figures_of(page_of_many)["pareto1"])
+    assert len(rows) == len(hours)
+    for row in rows:
+        assert row["device_hours"] == pytest.approx(hours[row["trial_id"], row["point"]], rel=1e-5)
+
+
+def test_the_stop_rules_drawn_are_those_that_are_compared(many: Path, page_of_many: str) -> None:
+    with load(many) as run:
+        outcomes = rule_outcomes(points_of(run), {})
+    rows = {(row["label"], row["rule"]): row for row in _records(figures_of(page_of_many)["stop0"])}
+    checked = 0
+    for (problem, label), several in outcomes.items():
+        for one in several:
+            if problem.network == "resnet101" and (label, one.rule) in rows:
+                removed = rows[label, one.rule]["removed_macs_fraction"]
+                assert removed == pytest.approx(one.arm.removed, abs=1e-5), (label, one.rule)
+                checked += 1
+    assert checked == len(rows) >= 24
+
+
+def test_lost_and_shared_attempts_stand_on_the_time_line(page_of_many: str) -> None:
+    rows = _records(figures_of(page_of_many)["timeline"])
+    assert {row["status"] for row in rows} == {"finished", "failed", "died"}
+    assert {row["machine"] for row in rows} == {f"node{number}" for number in range(1, 5)}
+    assert any(row["shared_s"] > 0 for row in rows)
+    assert min(row["started_s"] for row in rows) == 0
+    assert re.search(
+        r"on 16 lanes of 4 machines: [\d.]+ hours of work, \d+% of the lanes' time idle", text_of(page_of_many)
+    )
+    assert "worker_lost" in page_of_many
+
+
+def test_printed_numbers_stand_beside_measured_ones(many: Path, page_of_many: str) -> None:
+    (row,) = _records(figures_of(page_of_many)["printed0"])
+    with load(many) as run:
+        arm = _arms(run)["vgg16", "transtailor", 0.3]
+    assert row["printed_value"] == 0.94
+    assert row["measured_test_score"] == pytest.approx(arm.test.mean, abs=0.01)  # seeds have unequal numbers of trials
+
+
+def test_every_trial_can_be_looked_up_with_its_settings(many: Path, page_of_many: str) -> None:
+    (text,) = re.findall(r'<script type="application/json" id="trials">(.*?)</script>', page_of_many, flags=re.DOTALL)
+    carried = json.loads(text)
+    (ids,) = [column["texts"] for column in carried["columns"] if column["name"] == "trial_id"]
+    with load(many) as run:
+        configurations = {row["trial_id"]: json.loads(row["config_json"]) for row in run.rows("FROM planned")}
+    assert set(ids) == configurations.keys()
+    common = {"method.variant": "0", "optimisation.epochs": "30", "optimisation.batch_size": "64"}
+    assert carried["common"] == common
+    (rates,) = [column for column in carried["varying"] if column["name"] == "optimisation.learning_rate"]
+    for trial_id, place in zip(ids, rates["places"], strict=True):
+        assert float(rates["texts"][place]) == configurations[trial_id]["optimisation"]["learning_rate"]

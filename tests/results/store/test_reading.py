@@ -1,0 +1,73 @@
+"""docs/reading.md says what is so: its blocks run, from top to bottom, on a small made-up run."""
+
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import results
+
+PAGE = Path(__file__).parents[3] / "docs" / "reading.md"
+
+
+def steps(page: str) -> list[tuple[str, str]]:
+    """Kind and text of each block, in order."""
+    return re.findall(r"```(\w+)\n(.*?)```", page, flags=re.DOTALL)
+
+
+def run_page(page: str) -> dict[str, Any]:
+    """Run every block in this folder; the names that the Python blocks defined."""
+    names: dict[str, Any] = {}
+    for kind, text in steps(page):
+        if kind == "python":
+            exec(compile(text, str(PAGE), "exec"), names)  # noqa: S102  # our own page
+            continue
+        assert kind == "console"
+        for line in text.splitlines():
+            program, *words = shlex.split(line.removeprefix("$ "))
+            assert (program, words[:2]) == ("python", ["-m", "results"]), line
+            done = subprocess.run([sys.executable, *words], capture_output=True, text=True, check=False, timeout=60)
+            assert (done.returncode, done.stderr) == (0, ""), line
+            assert done.stdout, line
+    return names
+
+
+def test_the_page_runs(
+    tmp_path: Path, synthetic: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    synthetic(seeds=(0, 1)).write(tmp_path / "runs" / "demo")
+    synthetic(seeds=(1, 2)).write(tmp_path / "runs" / "more_seeds")
+    monkeypatch.chdir(tmp_path)
+    names = run_page(PAGE.read_text())
+    assert names["trials"].to_dict("records") == [{"status": "finished", "trials": 4}]
+    assert len(names["its_points"]) == names["table"].num_rows - 2 == 8
+    assert len(names["points"]) == 10
+    assert names["per_run"].to_dict("records") == [{"run": "demo", "trials": 4}, {"run": "more_seeds", "trials": 4}]
+    assert names["seeds"] == [{"seed": 0}, {"seed": 1}, {"seed": 2}]
+    assert {arm.validation.n for arm in names["more"]} == {3}
+    assert (tmp_path / "accuracy_by_macs.svg").stat().st_size > 1000
+    assert "over 2 pairs" in capsys.readouterr().out
+    assert (tmp_path / "runs" / "demo" / "merged" / "manifest.json").is_file()
+
+
+def test_files_named_for_other_readers_have_each_row_once_after_a_clean_up(
+    tmp_path: Path, synthetic: Any, trial_row: Callable[..., dict[str, Any]]
+) -> None:
+    import duckdb
+
+    from results.store.compact import compact, superfluous
+    from results.store.writer import Writer
+
+    run = synthetic(seeds=(0, 1)).write(tmp_path / "run")
+    compact(run)
+    for path in superfluous(run):
+        path.unlink()
+    Writer(run / "tables").write("trials", [trial_row()])
+    (rows,) = duckdb.sql(f"SELECT count(*) FROM '{run}/*/trials/*.parquet'").fetchall()
+    with results.load(run) as loaded:
+        assert loaded.rows("SELECT count(*) AS n FROM trials") == [{"n": rows[0]}] == [{"n": 5}]

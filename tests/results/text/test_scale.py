@@ -1,0 +1,40 @@
+"""How numbers are written: per cent or not, signs, and what is missing."""
+
+import math
+
+import pytest
+
+from results.statistics import Mean
+from results.store.schema import METRICS
+from results.text.number_format import SCALES, mark_of, number, percent
+
+
+def test_every_metric_has_a_scale() -> None:
+    assert set(SCALES) == set(METRICS)
+
+
+@pytest.mark.parametrize(
+    ("metric", "value", "difference", "interval"),
+    [("accuracy", "91.25", "+1.50", "90.00 … 92.50"), ("r_squared", "0.9125", "+0.0150", "0.9000 … 0.9250")],
+)
+def test_accuracies_are_in_per_cent_and_r_squared_is_not(
+    metric: str, value: str, difference: str, interval: str
+) -> None:
+    scale = SCALES[metric]
+    assert scale.value(0.9125) == value
+    assert scale.difference(0.015) == difference
+    assert scale.difference(-0.015) == difference.replace("+", "-")
+    assert scale.interval(Mean(3, 0.9125, 0.1, 0.9, 0.925)) == interval
+    assert scale.interval(Mean(1, 0.9125, None, None, None)) == "–"
+    assert scale.value(None) == "–"
+
+
+def test_numbers_for_people() -> None:
+    assert (number(1234.5678, 1), number(None), number(math.nan)) == ("1,234.6", "–", "not a number")
+    assert (percent(0.125, 1), percent(None)) == ("12.5", "–")
+
+
+def test_a_column_of_both_metrics_says_so() -> None:
+    assert mark_of(["accuracy", "accuracy"]) == "%"
+    assert mark_of(metric for metric in ("r_squared", "accuracy")) == "% or R²"
+    assert mark_of([]) == "score"

@@ -1,0 +1,83 @@
+"""Submitting a sweep where SLURM refuses it: what is said, what is left, and going on once the site is mended."""
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from sweeps.run.run_folder import RunFolder, open_run
+from sweeps.slurm.cluster_run import ClusterRun
+from tests.hpc.fakes.commands import FakeSlurm
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
+SITE = """
+cpus_per_node = 2
+walltime_min = 60
+"""
+
+
+@pytest.mark.parametrize(
+    ("said", "advice"),
+    [
+        ("Batch job submission failed: Invalid account or account/partition combination specified", "is missing or"),
+        ("You must specify an account with -A", "this cluster wants an account: set account"),
+        ("lua: jobs without --account are not accepted here", "this cluster wants an account: set account"),
+    ],
+)
+def test_where_an_account_is_wanted_that_is_said_and_the_same_command_goes_on_with_one(
+    said: str,
+    advice: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    write_spec: Callable[..., Path],
+    launch: Command,
+) -> None:
+    slurm = FakeSlurm(tmp_path, monkeypatch)
+    slurm.says("sbatch", {"error": f"sbatch: error: {said}", "returncode": 1}, "7\n")
+    slurm.says("squeue", "")
+    (tmp_path / "site.toml").write_text(SITE)
+    words = [write_spec(), "--site", "./site.toml", "--detach"]
+    code = f"PYTHONPATH={tmp_path}/runs/small/code/"
+    assert code in launch(*words, "--plan").stdout
+    refused = launch(*words)
+    assert refused.returncode == 2
+    assert said in refused.stderr and advice in refused.stderr and "sacctmgr show associations" in refused.stderr
+    assert "Traceback" not in refused.stderr
+    assert ClusterRun(RunFolder(tmp_path / "runs" / "small")).outcome is None
+    (tmp_path / "site.toml").write_text(f'account = "mine"\n{SITE}')
+    done = launch(*words)
+    assert done.returncode == 0, done.stderr
+    assert "resumed; submitted as job 7" in done.stdout
+    (_, script) = slurm.calls("sbatch")[-1]
+    text = Path(script).read_text()
+    assert "#SBATCH --account=mine" in text and code in text
+
+
+def test_trials_that_are_named_reach_the_controller_and_none_that_runs_already(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write_spec: Callable[..., Path], launch: Command
+) -> None:
+    slurm = FakeSlurm(tmp_path, monkeypatch)
+    slurm.says("sbatch", "7\n", "8\n", "9\n")
+    slurm.says("squeue", "")
+    (tmp_path / "site.toml").write_text(SITE)
+    words = [write_spec(), "--site", "./site.toml", "--detach"]
+    assert launch(*words).returncode == 0
+    run = RunFolder(tmp_path / "runs" / "small")
+    place = ClusterRun(run)
+    assert place.chosen == []
+    trial = list(open_run(run).trials)[3]
+    slurm.says("squeue", f"7|RUNNING|N/A|node1|{place.folder.controller_name}|None\n")
+    refused = launch(*words, "--again", trial)
+    assert refused.returncode == 2
+    assert "is being run by job 7, which takes no more trials; wait, or end it first" in refused.stderr
+    assert "type: python -m sweeps stop runs/small" in refused.stderr
+    slurm.says("squeue", "")
+    wrong = launch(*words, "--again", trial[:-1] + "x")
+    assert (wrong.returncode, wrong.stdout) == (2, "")
+    assert f"did you mean {trial!r}?" in wrong.stderr
+    assert place.chosen == []
+    assert launch(*words, "--again", trial).returncode == 0
+    assert place.chosen == [trial]
+    assert launch(*words).returncode == 0
+    assert place.chosen == []

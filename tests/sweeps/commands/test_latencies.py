@@ -1,0 +1,84 @@
+"""`python -m sweeps time`: each sub-model of a run once, from the cache alone, and the front that comes of it."""
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from results.analysis.pareto import front_lines
+from results.store.reader import load
+from sweeps.commands.latencies import How
+from sweeps.run.run_folder import RunFolder
+from tailor.core.errors import ConfigError
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
+
+SPEC = """
+name = "timed"
+[trial]
+seed = 0
+[trial.source]
+epochs = 1
+[trial.optimisation]
+epochs = 1
+head_epochs = 1
+[[variants]]
+method = {name = "transtailor", steps = 1, step_macs_fraction = 0.2, alpha_epochs = 1}
+[[variants]]
+method.name = "head_only"
+"""
+
+
+@pytest.mark.slow
+def test_each_sub_model_is_timed_once_and_nothing_is_trained(
+    sweeps_command: Command, launch: Command, write_spec: Callable[..., Path], tmp_path: Path
+) -> None:
+    assert launch(write_spec(SPEC), "--site", "serial").returncode == 0
+    run = RunFolder(tmp_path / "runs" / "timed")
+    with load(run.path) as tables:
+        models = {row["model_key"] for row in tables.rows("SELECT model_key FROM operating_points")}
+    stages = sorted((tmp_path / "cache").glob("??/[!.]*/stage.json"))
+
+    none = sweeps_command("time", "runs/timed", "--cache", "elsewhere", "--device", "cpu")
+    assert (none.returncode, none.stdout) == (2, "")
+    assert f"elsewhere lacks stages of each of the {len(models)} sub-models" in none.stderr
+
+    done = sweeps_command("time", "runs/timed", "--threads", "1", "--repeats", "3", "--device", "cpu")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"{len(models)} sub-models timed on " in done.stdout
+    with load(run.path) as tables:
+        rows = tables.rows("FROM timings")
+        assert {row["model_key"] for row in rows} == models
+        assert len(rows) == len(models)
+        for row in rows:
+            assert 0 < row["latency_lower_quartile_ms"] <= row["latency_ms"] <= row["latency_upper_quartile_ms"]
+            assert (row["threads"], row["batch"], row["precision"], row["repeats"]) == (1, 1, "float32", 3)
+            assert row["peak_memory_bytes"] > 0
+        text = "\n".join(front_lines(tables, "latency_ms"))
+    assert "one forward pass of 1 image on" in text
+    assert sorted((tmp_path / "cache").glob("??/[!.]*/stage.json")) == stages
+
+    again = sweeps_command("time", "runs/timed", "--threads", "1", "--device", "cpu")
+    assert again.stdout.startswith("nothing to time: ")
+    more = sweeps_command("time", "runs/timed", "--threads", "1", "--batch", "2", "--repeats", "2", "--device", "cpu")
+    assert f"{len(models)} sub-models timed on " in more.stdout
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"batch": 0}, "--batch is 0; expected 1 or more"),
+        ({"threads": 0}, "--threads is 0; expected 1 or more"),
+        ({"repeats": 1}, "--repeats is 1; expected 2 or more"),
+    ],
+)
+def test_numbers_that_measure_nothing_are_refused(given: dict[str, int], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        How(**given)  # type: ignore[arg-type]
+
+
+def test_no_run_is_no_traceback(sweeps_command: Command) -> None:
+    done = sweeps_command("time", "runs/none")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "there is no run runs/none; type the folder of a run, such as runs/demo\n"

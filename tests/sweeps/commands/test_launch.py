@@ -1,0 +1,258 @@
+"""The command line: `--plan` is instant and writes nothing, launching again goes on, exit codes and last lines."""
+
+import html
+import json
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from results.store.reader import load
+from sweeps.planning.plan import Plan, make_plan
+from sweeps.run.relaunch import start
+from sweeps.run.run_folder import RunFolder
+from sweeps.spec.spec import load_spec
+
+ROOT = Path(__file__).resolve().parents[3]
+Command = Callable[..., subprocess.CompletedProcess[str]]
+WriteSpec = Callable[..., Path]
+
+HEAVY = ("torch", "ray", "pandas", "torch_pruning", "torchvision", "sklearn", "matplotlib")
+LIST_IMPORTS = """
+import runpy, sys
+sys.argv = sys.argv[1:]
+sys.path.insert(0, "")  # runpy does not put the script's folder there, whose removal is tested elsewhere
+try:
+    runpy.run_path(sys.argv[0], run_name="__main__")
+except SystemExit as end:
+    code = end.code
+print("HEAVY", code, *[name for name in {heavy!r} if name in sys.modules])
+"""
+
+
+def make_run(plan: Plan, runs: Path) -> RunFolder:
+    """The run of a plan, not launched."""
+    run, lock, _ = start(plan, runs, extend=False, update_code=False)
+    lock.release()
+    return run
+
+
+@pytest.fixture
+def finished_run(write_spec: WriteSpec, write_ends: Callable[..., None], tmp_path: Path) -> RunFolder:
+    """A run of the small sweep of which all trials are finished."""
+    plan = make_plan(load_spec(write_spec()))
+    run = make_run(plan, tmp_path / "runs")
+    write_ends(run, [trial.trial_id for trial in plan.trials])
+    return run
+
+
+def test_plan_of_the_embedded_sweep_from_another_folder(launch: Command, tmp_path: Path) -> None:
+    done = launch("--plan")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert list(tmp_path.iterdir()) == []
+    assert "sweep     demo: 60 trials, each on 2 ranks" in done.stdout
+    assert "504 asked for, 368 distinct, 0 already cached" in done.stdout
+    assert "runs/demo is not there yet" in done.stdout
+    assert sum("digits_resnet" in line for line in done.stdout.splitlines()) == 30
+
+
+@pytest.mark.parametrize("arguments", [["--plan"], ["--help"]])
+def test_plan_and_help_import_nothing_heavy(tmp_path: Path, arguments: list[str]) -> None:
+    command = [
+        sys.executable,
+        "-c",
+        LIST_IMPORTS.format(heavy=HEAVY),
+        str(ROOT / "sweeps/launch.py"),
+        *arguments,
+    ]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert done.stdout.splitlines()[-1] == "HEAVY 0", done.stdout + done.stderr
+
+
+def test_plan_of_an_existing_run_imports_nothing_heavy(finished_run: RunFolder, write_spec: WriteSpec) -> None:
+    arguments = [str(write_spec()), "--plan", "--runs", str(finished_run.path.parent)]
+    command = [
+        sys.executable,
+        "-c",
+        LIST_IMPORTS.format(heavy=HEAVY),
+        str(ROOT / "sweeps/launch.py"),
+        *arguments,
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.stdout.splitlines()[-1] == "HEAVY 0", done.stdout + done.stderr
+    assert "6 of 6 trials are finished" in done.stdout
+
+
+def test_a_module_beside_the_script_shadows_no_library(tmp_path: Path) -> None:
+    """With a `ray.py` and a `json.py` beside it, the script still gets the libraries of these names."""
+    copy = tmp_path / "sweeps"
+    copy.mkdir()
+    shutil.copy(ROOT / "sweeps" / "launch.py", copy)
+    for name in ("ray", "json", "pydantic", "argparse", "plan"):
+        (copy / f"{name}.py").write_text("raise ImportError('shadowed')\n")
+    done = subprocess.run(
+        [sys.executable, str(copy / "launch.py"), "--plan"],
+        cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_plan_counts_cached_stages(launch: Command, write_spec: WriteSpec, tmp_path: Path) -> None:
+    plan = make_plan(load_spec(write_spec()))
+    keys = sorted({stage.key for trial in plan.trials for stage in trial.stages})
+    for key in keys[:4]:
+        folder = tmp_path / "elsewhere" / key[:2] / key
+        folder.mkdir(parents=True)
+        (folder / "stage.json").write_text("{}")
+    assert f"{len(keys)} distinct, 4 already cached" in launch(write_spec(), "--plan", "--cache", "elsewhere").stdout
+    assert f"{len(keys)} distinct, 0 already cached" in launch(write_spec(), "--plan").stdout
+
+
+def test_plan_lists_every_trial_with_what_varies(launch: Command, write_spec: WriteSpec) -> None:
+    plan = make_plan(load_spec(write_spec(), ["axes.source.seed=[4,5]"]))
+    lines = launch(write_spec(), "--plan", "--set", "axes.source.seed=[4,5]").stdout.splitlines()
+    rows = {line.split()[0]: line for line in lines if line}
+    for trial in plan.trials:
+        assert trial.label in rows[trial.trial_id]
+        assert rows[trial.trial_id].endswith(f"to run  source.seed={trial.config['source']['seed']}")
+
+
+def test_plan_can_be_cut_short(tmp_path: Path) -> None:
+    command = f"{sys.executable} {ROOT}/sweeps/launch.py --plan --set 'axes.seed={list(range(300))}' | head -n 1"
+    done = subprocess.run(command, shell=True, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)  # noqa: S602
+    assert done.stdout.startswith("trial ")
+    assert done.stderr == ""
+
+
+def test_plan_shows_the_difference_to_the_run_that_is_there(
+    launch: Command, finished_run: RunFolder, write_spec: WriteSpec
+) -> None:
+    done = launch(write_spec(), "--plan", "--set", "axes.seed=[0,1,2]")
+    assert done.returncode == 0
+    assert f"runs/{finished_run.name} is there: 6 of 9 trials are finished" in done.stdout
+    assert "launching would be refused" in done.stdout
+    assert "seed: 0, 1 -> 0, 1, 2" in done.stdout
+    assert sum("  finished" in line for line in done.stdout.splitlines()) == 6
+
+
+def test_plan_without_sharing(launch: Command, write_spec: WriteSpec) -> None:
+    done = launch(write_spec(), "--plan", "--no-sharing")
+    assert "sweep     small_no_sharing: 6 trials" in done.stdout
+    assert "sharing   off" in done.stdout
+
+
+def test_all_finished_says_so_and_ends_with_the_report(
+    launch: Command, finished_run: RunFolder, write_spec: WriteSpec
+) -> None:
+    parts = sorted((finished_run.path / "tables" / "attempts").glob("*"))
+    done = launch(write_spec())
+    assert (done.returncode, done.stderr) == (0, "")
+    assert sorted((finished_run.path / "tables" / "attempts").glob("*")) == parts  # no trial was begun again
+    assert "all 6 trials are finished" in done.stdout
+    assert done.stdout.splitlines()[-1] == "runs/small/report.html"
+    assert finished_run.report.is_file()
+    assert "python -m sweeps status runs/small" in done.stdout
+
+
+def test_a_launch_of_another_spec_changes_nothing(
+    launch: Command, finished_run: RunFolder, write_spec: WriteSpec
+) -> None:
+    before = {path: path.read_bytes() for path in finished_run.path.rglob("*") if path.is_file()}
+    done = launch(write_spec(), "--set", "trial.optimisation.epochs=3")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "optimisation.epochs: 25 -> 3" in done.stderr
+    assert "--name" in done.stderr
+    assert "Traceback" not in done.stderr
+    after = {path: path.read_bytes() for path in finished_run.path.rglob("*") if path.is_file()}
+    assert {**after, finished_run.lock: b""} == {**before, finished_run.lock: b""}
+
+
+def test_a_damaged_run_is_named_by_plan_and_launch(
+    launch: Command, finished_run: RunFolder, write_spec: WriteSpec
+) -> None:
+    finished_run.plan.write_text(finished_run.plan.read_text()[:50])
+    for option in ([], ["--plan"]):
+        done = launch(write_spec(), *option)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert "runs/small is damaged: plan.json" in done.stderr
+        assert done.stderr.count("\n") == 1
+
+
+def test_the_command_that_ran_is_kept(launch: Command, finished_run: RunFolder, write_spec: WriteSpec) -> None:
+    assert launch(write_spec(), "--site", "serial").returncode == 0
+    last = json.loads(finished_run.provenance.read_text())["history"][-1]
+    assert last["argv"][1:] == [str(write_spec()), "--site", "serial"]
+    assert last["what"] == "resumed"
+
+
+QUICK = ("--site", "serial", "--set", "trial.source.epochs=1", "--set", "trial.optimisation.head_epochs=1")
+
+
+@pytest.mark.slow
+def test_failed_trials_are_named_with_their_log_and_end_with_one(launch: Command, write_spec: WriteSpec) -> None:
+    diverging = ("--set", "trial.optimisation.epochs=1", "--set", "trial.optimisation.head_learning_rate=1e38")
+    done = launch(write_spec(), *QUICK, *diverging, "--set", "axes.seed=[0]")
+    assert (done.returncode, "Traceback" in done.stderr) == (1, False)
+    plan = make_plan(load_spec(write_spec(), [QUICK[3], QUICK[5], diverging[1], diverging[3], "axes.seed=[0]"]))
+    lines = done.stdout.splitlines()
+    for trial in plan.trials:
+        assert any(line.startswith(f"failed: trial {trial.trial_id} ({trial.label}, seed 0): ") for line in lines)
+        log = f"runs/small/trials/{trial.trial_id}/log.jsonl"
+        assert any(line.endswith(log) for line in lines)
+        assert (write_spec().parent / log).is_file()
+    assert any(line.startswith("to try them again, type: python ") for line in lines)
+    assert lines[-1] == "runs/small/report.html"
+    with load(write_spec().parent / "runs/small") as tables:
+        ended = tables.rows("SELECT status, attempts, error FROM trials")
+        tries = tables.rows("SELECT status, cause FROM attempts")
+    assert [(row["status"], row["attempts"]) for row in ended] == [("failed", 1)] * len(plan.trials)  # not tried again
+    assert [(row["status"], row["cause"]) for row in tries] == [("failed", row["error"]) for row in ended]
+    text = html.unescape((write_spec().parent / lines[-1]).read_text())
+    report = text[text.index('id="failures"') :]
+    for row in ended:
+        assert re.fullmatch(r"TrainingError: stage fit_head \([0-9a-f]{12}\): .*\bepoch 0\b.*", row["error"])
+        assert row["error"] in report
+
+
+def test_each_warning_is_printed_once_and_stops_nothing(launch: Command, write_spec: WriteSpec) -> None:
+    """A stop rule finer than one image, in two seeds and two tolerances: two texts."""
+    spec = write_spec("""
+name = "warned"
+[axes]
+seed = [0, 1]
+method.tolerance_fraction = [0.0001, 0.0002]
+[trial]
+method = { name = "transtailor", steps = 1, stop_early = true }
+""")
+    done = launch(spec, "--plan")
+    assert done.returncode == 0
+    lines = done.stderr.splitlines()
+    assert len(lines) == 2
+    assert lines[0].startswith("warning: tolerance_fraction = 0.0001 is less than one of the ")
+    assert lines[1].startswith("warning: tolerance_fraction = 0.0002 is less than one of the ")
+    assert "4 trials" in done.stdout
+
+
+@pytest.mark.slow
+def test_ctrl_c_says_how_to_go_on_and_the_same_command_does(write_spec: WriteSpec, tmp_path: Path) -> None:
+    arguments = [str(write_spec()), *QUICK, "--set", "axes.seed=[0]", "--set", "trial.optimisation.epochs=40"]
+    command = [sys.executable, str(ROOT / "sweeps/launch.py"), *arguments]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as first:
+        stages = tmp_path / "cache"
+        while not list(stages.glob("??/[!.]*/stage.json")):  # the first stage is finished: in the middle of a trial
+            assert first.poll() is None, first.communicate()
+            time.sleep(0.02)
+        first.send_signal(signal.SIGINT)
+        out, err = first.communicate(timeout=60)
+    assert (first.returncode, "Traceback" in err) == (130, False), err
+    assert "of 3 trials are finished" in out
+    assert f"to go on, type: python {ROOT / 'sweeps/launch.py'} {' '.join(arguments)}" in out.replace("'", "")
+    second = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    assert (second.returncode, second.stdout.splitlines()[0]) == (0, "runs/small: resumed"), second.stderr
+    assert "3 of 3 trials finished, 0 failed" in second.stdout

@@ -1,0 +1,162 @@
+"""`python -m sweeps status` and `explain`, on runs whose rows are written by hand."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from results.store.writer import Writer
+from sweeps.planning.plan import Plan, PlannedTrial, make_plan
+from sweeps.run.relaunch import start
+from sweeps.run.run_folder import RunFolder
+from sweeps.run.run_lock import RunLock
+from sweeps.spec.spec import load_spec
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
+WriteSpec = Callable[..., Path]
+
+
+@pytest.fixture
+def plan(write_spec: WriteSpec) -> Plan:
+    """The plan of a small sweep: head_only, prune l1, prune random, each with seeds 0 and 1."""
+    return make_plan(load_spec(write_spec()))
+
+
+@pytest.fixture
+def run(plan: Plan, tmp_path: Path) -> RunFolder:
+    """Its run, not launched."""
+    folder, lock, _ = start(plan, tmp_path / "runs", extend=False, update_code=False)
+    lock.release()
+    return folder
+
+
+def write_point(run: RunFolder, trial: PlannedTrial, accuracy: float, removed: float) -> None:
+    """One operating point of a trial."""
+    row = {
+        "sweep": "small", "trial_id": trial.trial_id, "point": 0, "label": trial.label, "method": "m",
+        "network": "digits_vgg", "dataset": "digits", "train_images": 200, "seed": trial.config["seed"],
+        "stage_key": "0" * 64,
+        "model_key": "1" * 64, "protocol": "validation", "asked_removed_macs_fraction": removed,
+        "removed_macs_fraction": removed, "macs": int(1000 * (1 - removed)), "original_macs": 1000, "params": 10,
+        "trained_epochs": 1, "trained_macs": 1.0, "validation_loss": 0.1, "validation_images": 100,
+        "metric": "accuracy", "validation_score": accuracy, "deciding_score": accuracy, "code_digest": "0" * 64,
+    }  # fmt: skip
+    Writer(run.tables).write("operating_points", [row])
+
+
+def write_running(run: RunFolder, trial: PlannedTrial) -> None:
+    """The start of an attempt, five minutes ago."""
+    started = datetime.now(UTC) - timedelta(minutes=5)
+    row = {
+        "trial_id": trial.trial_id, "attempt": 1, "driver": "d", "status": "running", "cause": None, "log_tail": None,
+        "host": "h", "started_at": started, "ended_at": None, "code_digest": "0" * 64,
+    }  # fmt: skip
+    Writer(run.tables).write("attempts", [row])
+
+
+def test_status_of_a_run_that_nobody_runs_says_how_to_go_on(sweeps_command: Command, run: RunFolder) -> None:
+    done = sweeps_command("status", "runs/small")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "nobody runs it; to go on, type in " in done.stdout
+    assert "trials    6: 0 finished, 0 running, 6 waiting, 0 failed" in done.stdout
+    assert run.path.name in done.stdout
+
+
+def test_status_while_it_runs(
+    sweeps_command: Command, run: RunFolder, plan: Plan, write_ends: Callable[..., None]
+) -> None:
+    head, other_head, pruned, *_ = plan.trials
+    write_ends(run, [head.trial_id])
+    write_ends(run, [other_head.trial_id], "failed", "loss is not finite")
+    write_running(run, pruned)
+    write_point(run, head, 0.5, 0.0)
+    write_point(run, pruned, 0.75, 0.2)
+    write_point(run, plan.trials[4], 0.75, 0.4)
+    with RunLock(run.lock):
+        shown = sweeps_command("status", "runs/small").stdout
+    assert "is being run by process" in shown
+    assert "trials    6: 1 finished, 1 running, 3 waiting, 1 failed" in shown
+    assert f"running   {pruned.trial_id}  prune l1  for 5 min" in shown
+    assert f"failed    {other_head.trial_id}  head_only: loss is not finite" in shown
+    assert f"log: runs/small/trials/{other_head.trial_id}" in shown
+    best = [" ".join(line.split()) for line in shown.splitlines() if line.startswith("  digits_vgg")]
+    assert [line.partition(" with ")[0] for line in best] == [
+        "digits_vgg digits prune l1 accuracy 0.7500",
+        "digits_vgg digits head_only accuracy 0.5000",
+    ]
+    # Equal accuracies: the one with fewer MACs is the better.
+    assert f"0.7500  with 0.400 of the MACs removed  (trial {plan.trials[4].trial_id}" in shown
+    # The launcher is gone: what it left running waits.
+    assert "0 running, 4 waiting, 1 failed" in sweeps_command("status", "runs/small").stdout
+
+
+def test_status_of_a_run_that_has_ended(
+    sweeps_command: Command, run: RunFolder, plan: Plan, write_ends: Callable[..., None]
+) -> None:
+    write_ends(run, [trial.trial_id for trial in plan.trials])
+    assert "has ended; all trials are finished" in sweeps_command("status", "runs/small").stdout
+
+
+@pytest.mark.parametrize("folder", ["runs/smal", "runs", "spec.toml"])
+def test_status_of_no_run(sweeps_command: Command, run: RunFolder, folder: str) -> None:
+    assert run.path.exists()
+    done = sweeps_command("status", folder)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert folder in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_status_imports_nothing_heavy(run: RunFolder) -> None:
+    heavy = ("torch", "ray", "pandas")
+    script = "import sys; from sweeps.__main__ import main; main(['status', sys.argv[1]])\n"
+    script += f"print('HEAVY', *[name for name in {heavy!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", script, run.path], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "HEAVY"
+
+
+def test_explain_shows_each_setting_and_what_is_shared(sweeps_command: Command, run: RunFolder, plan: Plan) -> None:
+    first = next(trial for trial in plan.trials if (trial.label, trial.config["seed"]) == ("prune l1", 0))
+    second = next(trial for trial in plan.trials if (trial.label, trial.config["seed"]) == ("prune random", 1))
+    done = sweeps_command("explain", first.trial_id[:10], second.trial_id, "--run", run.path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"{first.trial_id}  prune l1" in done.stdout
+    lines = [" ".join(line.split()) for line in done.stdout.splitlines()]
+    assert 'method.criterion "l1" | "random"' in lines
+    assert "seed 0 | 1" in lines
+    assert sum(" | " in line for line in lines) == 2
+    assert "stages in common: 1 of 6 and 6: train_source" in lines
+
+
+def test_explain_names_settings_that_only_one_has(sweeps_command: Command, run: RunFolder, plan: Plan) -> None:
+    assert run.path.exists()
+    done = sweeps_command("explain", plan.trials[0].trial_id, plan.trials[2].trial_id)
+    lines = [" ".join(line.split()) for line in done.stdout.splitlines()]
+    assert 'method.criterion (does not have it) | "l1"' in lines
+    assert 'method.name "head_only" | "prune"' in lines
+    assert any(line.endswith(": train_source, fit_head") for line in lines)
+
+
+def test_explain_a_trial_of_another_version_of_the_code(sweeps_command: Command, run: RunFolder, plan: Plan) -> None:
+    trial = plan.trials[0]
+    run.plan.write_text(run.plan.read_text().replace(trial.trial_id, "ffffffffffffffff"))
+    shown = sweeps_command("explain", "ffff", plan.trials[1].trial_id).stdout
+    assert "ffffffffffffffff was made by another version" in shown
+    assert trial.trial_id in shown
+
+
+def test_explain_one_and_the_same(sweeps_command: Command, run: RunFolder, plan: Plan) -> None:
+    assert run.path.exists()
+    assert "the same trial" in sweeps_command("explain", plan.trials[0].trial_id, plan.trials[0].trial_id[:8]).stdout
+
+
+@pytest.mark.parametrize(
+    ("prefix", "expected"), [("zz", "no trial whose id begins with 'zz'"), ("", "type more digits")]
+)
+def test_explain_refuses_unclear_ids(sweeps_command: Command, run: RunFolder, prefix: str, expected: str) -> None:
+    assert run.path.exists()
+    done = sweeps_command("explain", prefix, prefix)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert expected in done.stderr

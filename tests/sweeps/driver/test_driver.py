@@ -1,0 +1,294 @@
+"""Whole sweeps of made-up trials: each trial ends once, no stage is computed twice, failures and deaths are told."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from results.store.reader import finished_trial_ids, load
+from results.store.writer import Writer
+from sweeps.driver.display import Progress
+from sweeps.driver.driver import SweepOutcome, run_sweep
+from sweeps.planning.plan import Plan
+
+HERE = Path(__file__).parents[1]
+sys.path.insert(0, str(HERE))  # tests are imported by path; the ranks' processes get the same folder
+
+from fake_plan import computed, families, key_of, make_run, plan_of, trial  # noqa: E402
+
+RAY = [pytest.mark.ray, pytest.mark.slow]
+SITES = [pytest.param("serial"), pytest.param("local", marks=RAY)]
+
+
+class Recorder:
+    """A display that remembers."""
+
+    def __init__(self) -> None:
+        self.states: list[Progress] = []
+        self.notes: list[str] = []
+
+    def show(self, progress: Progress) -> None:
+        self.states.append(progress)
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+    def close(self, progress: Progress) -> None:
+        self.states.append(progress)
+
+
+@pytest.fixture(autouse=True)
+def _fakes_on_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(HERE), prepend=os.pathsep)
+
+
+@pytest.fixture
+def recorder() -> Recorder:
+    return Recorder()
+
+
+def sweep(plan: Plan, folder: Path, site: str, display: Recorder, slots: int | None = None) -> SweepOutcome:
+    run = folder / "runs" / plan.name
+    if not run.exists():
+        make_run(plan, folder)
+    from sweeps.run.run_folder import RunFolder
+
+    return run_sweep(
+        plan,
+        RunFolder(run),
+        folder / "cache",
+        site,
+        slots=slots,
+        display=display,
+        target="fake_rank:FakeRank",
+    )
+
+
+def rows(folder: Path, sql: str) -> list[dict[str, Any]]:
+    with load(folder / "runs" / "fake") as tables:
+        return tables.rows(sql)
+
+
+@pytest.mark.parametrize("site", SITES)
+def test_every_trial_ends_once_and_no_stage_is_computed_twice(tmp_path: Path, recorder: Recorder, site: str) -> None:
+    plan = plan_of(families(3, 6, seconds=0.05))
+    outcome = sweep(plan, tmp_path, site, recorder, slots=2)
+    assert outcome == SweepOutcome(finished=18, failed=0, interrupted=False, stages_computed=3 + 9 + 18)
+    keys = [entry["key"] for entry in computed(tmp_path / "cache")]
+    assert len(keys) == len(set(keys)) == 30
+    ended = rows(tmp_path, "SELECT trial_id, status, attempts FROM trials ORDER BY trial_id")
+    ids = sorted(each.trial_id for each in plan.trials)
+    assert ended == [{"trial_id": name, "status": "finished", "attempts": 1} for name in ids]
+    assert len(rows(tmp_path, "SELECT * FROM attempts WHERE status = 'finished'")) == 18
+    assert max(state.counts.running for state in recorder.states) == (2 if site == "local" else 1)
+    assert recorder.states[-1].work_left == pytest.approx(0)
+    again = sweep(plan, tmp_path, site, recorder)
+    assert again == SweepOutcome(finished=18, failed=0, interrupted=False, stages_computed=0)
+    assert len(computed(tmp_path / "cache")) == 30
+
+
+@pytest.mark.parametrize("site", SITES)
+def test_what_raises_fails_and_what_dies_is_tried_again(tmp_path: Path, recorder: Recorder, site: str) -> None:
+    trials = [
+        trial("raises", ["a", {"name": "b", "raises": "the loss is not finite"}]),
+        trial("dies-once", ["c", {"name": "d", "deaths": 1}, "e"]),
+        trial("dies-always", [{"name": "f", "deaths": 99}]),
+        trial("good", [{"name": "g", "accuracy": 0.75}, {"name": "h", "accuracy": 0.5}], label="arm"),
+    ]
+    outcome = sweep(plan_of(trials), tmp_path, site, recorder)
+    assert outcome == SweepOutcome(finished=2, failed=2, interrupted=False, stages_computed=6)
+    ended = {row["trial_id"]: row for row in rows(tmp_path, "SELECT * FROM trials")}
+    assert {name: (row["status"], row["attempts"]) for name, row in ended.items()} == {
+        "raises": ("failed", 1),
+        "dies-once": ("finished", 2),
+        "dies-always": ("failed", 3),
+        "good": ("finished", 1),
+    }
+    assert ended["raises"]["error"] == "ValueError: the loss is not finite"
+    (failed,) = rows(tmp_path, "SELECT * FROM attempts WHERE status = 'failed'")
+    assert "in _compute" in failed["log_tail"]
+    died = rows(tmp_path, "SELECT trial_id, attempt, cause FROM attempts WHERE status = 'died' ORDER BY ALL")
+    tries = [("dies-always", 1), ("dies-always", 2), ("dies-always", 3), ("dies-once", 1)]
+    assert [(row["trial_id"], row["attempt"]) for row in died] == tries
+    assert all("rank 0 of 1" in row["cause"] for row in died)
+    assert finished_trial_ids(tmp_path / "runs" / "fake") == {"dies-once", "good"}
+    assert len(recorder.notes) == 5
+    (best,) = recorder.states[-1].best
+    assert (best.label, best.validation_score) == ("arm", 0.75)
+    keys = [entry["key"] for entry in computed(tmp_path / "cache")]
+    assert sorted(keys) == sorted(key_of(name) for name in "acdegh")  # resumed, not begun anew
+
+
+def test_rows_of_a_launcher_whose_clock_was_ahead_are_replaced(tmp_path: Path, recorder: Recorder) -> None:
+    plan = plan_of([trial("cut-off", ["a"]), trial("failed", ["b"])])
+    make_run(plan, tmp_path)
+    now = datetime.now(UTC)
+    ahead = Writer(tmp_path / "runs" / "fake" / "tables", after=now + timedelta(hours=1))
+    attempt = {"attempt": 1, "driver": "d", "host": "h", "started_at": now, "code_digest": "c"}
+    end = {"status": "failed", "ended_at": now}
+    ahead.write("attempts", [{**attempt, "trial_id": "cut-off", "status": "running"}])
+    ahead.write("attempts", [{**attempt, **end, "trial_id": "failed", "cause": "x"}])
+    times = {"started_at": now, "seconds": 0.0, "code_digest": "c"}
+    ahead.write("trials", [{**times, **end, "trial_id": "failed", "attempts": 1, "error": "x"}])
+    assert sweep(plan, tmp_path, "serial", recorder).finished == 2
+    assert finished_trial_ids(tmp_path / "runs" / "fake") == {"cut-off", "failed"}
+    told = rows(tmp_path, "SELECT trial_id, attempt, status FROM attempts ORDER BY ALL")
+    assert [tuple(row.values()) for row in told] == [
+        ("cut-off", 1, "died"), ("cut-off", 2, "finished"), ("failed", 1, "failed"), ("failed", 2, "finished"),
+    ]  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("site", SITES)
+def test_two_ranks_stay_warm_from_trial_to_trial(tmp_path: Path, recorder: Recorder, site: str) -> None:
+    plan = plan_of([trial(f"t{i}", [f"s{i}"]) for i in range(10)], ranks=2)
+    outcome = sweep(plan, tmp_path, site, recorder, slots=1)
+    assert outcome.finished == 10
+    assert len({entry["process"] for entry in computed(tmp_path / "cache")}) == 1
+
+
+def test_trials_with_a_cache_of_their_own_share_nothing(tmp_path: Path, recorder: Recorder) -> None:
+    plan = plan_of(families(1, 3), private_cache=True)
+    assert sweep(plan, tmp_path, "serial", recorder).finished == 3
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_sibling_starts_as_soon_as_the_shared_stage_is_there(tmp_path: Path, recorder: Recorder) -> None:
+    """A holds the second slot's trial back during the root only, not during its own long end."""
+    trials = [
+        trial("A", [{"name": "root", "seconds": 0.5}, {"name": "a", "seconds": 500.0, "until": key_of("b")}]),
+        trial("B", [{"name": "root", "seconds": 0.5}, {"name": "b", "seconds": 0.1}]),
+    ]
+    assert sweep(plan_of(trials), tmp_path, "local", recorder, slots=2).finished == 2
+    spans = {entry["key"]: entry for entry in computed(tmp_path / "cache")}
+    assert set(spans) == {key_of(name) for name in ("root", "a", "b")}
+    assert spans[key_of("b")]["end"] < spans[key_of("a")]["end"]
+    assert spans[key_of("b")]["begin"] >= spans[key_of("root")]["end"]
+
+
+SWEEP_PROGRAM = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from fake_plan import make_run, plan_of, trial
+from sweeps.driver.driver import run_sweep
+folder = Path(sys.argv[2])
+plan = plan_of([trial(f"t{i}", [f"quick{i}", {"name": f"long{i}", "seconds": 600}]) for i in range(int(sys.argv[4]))])
+outcome = run_sweep(plan, make_run(plan, folder), folder / "cache", sys.argv[3], slots=2, target="fake_rank:FakeRank")
+print("interrupted" if outcome.interrupted else "not interrupted", flush=True)
+"""
+
+
+def start_sweep(folder: Path, site: str, trials: int = 3) -> tuple[subprocess.Popen[str], list[psutil.Process]]:
+    """A process (and group) that runs a long sweep, once each slot has computed a stage, and all its descendants."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", SWEEP_PROGRAM, str(HERE), str(folder), site, str(trials)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    limit = time.monotonic() + 400
+    slots = {"serial": 1, "local": 2}[site]  # all: one killed between its stage and the line of it would not count
+    while len(computed(folder / "cache")) < slots:
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < limit
+        time.sleep(0.05)
+    return process, psutil.Process(process.pid).children(recursive=True)
+
+
+def name_of(process: psutil.Process) -> str:
+    """Its name; empty once it has ended."""
+    try:
+        return str(process.name())
+    except psutil.NoSuchProcess:
+        return ""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("site", SITES)
+def test_one_ctrl_c_stops_within_seconds_and_leaves_nothing(
+    tmp_path: Path, site: str, number: signal.Signals, recorder: Recorder
+) -> None:
+    process, started = start_sweep(tmp_path, site)
+    begin = time.monotonic()
+    if number == signal.SIGINT:
+        os.killpg(process.pid, number)  # as a terminal does: the whole group gets it
+    else:
+        process.send_signal(number)  # as `kill` does
+    output = process.communicate(timeout=120)[0]
+    assert time.monotonic() - begin < 60  # the stage takes 600 s
+    assert output.splitlines()[-1] == "interrupted", output
+    assert "Traceback" not in output
+    assert not psutil.wait_procs(started, 60)[1]
+    ends = rows(tmp_path, "SELECT DISTINCT status, cause FROM attempts")
+    assert ends == [{"status": "interrupted", "cause": f"the launch was stopped by {number.name}"}]
+    assert rows(tmp_path, "SELECT * FROM trials") == []
+    left = computed(tmp_path / "cache")
+    plan = plan_of([trial(f"t{i}", [f"quick{i}", f"long{i}"]) for i in range(3)])
+    assert sweep(plan, tmp_path, "serial", recorder).finished == 3
+    assert computed(tmp_path / "cache")[: len(left)] == left
+    assert len(computed(tmp_path / "cache")) == 6  # nothing was computed again
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("site", SITES)
+def test_a_killed_launch_leaves_no_process_and_the_next_goes_on(tmp_path: Path, site: str, recorder: Recorder) -> None:
+    process, started = start_sweep(tmp_path, site)
+    process.kill()
+    process.communicate()
+    assert not psutil.wait_procs(started, 30)[1]
+    plan = plan_of([trial(f"t{i}", [f"quick{i}", f"long{i}"]) for i in range(3)])
+    assert sweep(plan, tmp_path, "serial", recorder).finished == 3
+    assert len(computed(tmp_path / "cache")) == 6
+    abandoned = rows(tmp_path, "SELECT cause FROM attempts WHERE status = 'died'")
+    assert abandoned
+    assert {row["cause"] for row in abandoned} == {"the process that launched it ended without a word"}
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+def test_a_launch_whose_raylet_is_killed_ends_and_says_so(tmp_path: Path) -> None:
+    """Tune would wait for ever."""
+    process, started = start_sweep(tmp_path, "local")
+    (raylet,) = [each for each in started if name_of(each) == "raylet"]
+    raylet.kill()
+    said, _ = process.communicate(timeout=100)
+    assert process.returncode == 1
+    assert "Ray's raylet on this machine has ended" in said.splitlines()[-1]
+    assert not psutil.wait_procs(started, 30)[1]
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_trial_whose_slot_is_killed_is_tried_again(tmp_path: Path) -> None:
+    # Two trials for two slots: a third one that waits may rightly take the place of the one that died.
+    process, started = start_sweep(tmp_path, "local", trials=2)
+    slots = [each for each in started if "TuneTrial" in name_of(each)]
+    assert slots
+    slots[0].kill()
+    limit = time.monotonic() + 400
+    died, again = [], []
+    while not (died and again):
+        assert time.monotonic() < limit
+        died = rows(tmp_path, "SELECT * FROM attempts WHERE status = 'died'")
+        again = rows(tmp_path, "SELECT * FROM attempts WHERE status = 'running' AND attempt = 2")
+        time.sleep(0.2)
+    assert died[0]["cause"] == "the process that held the trial's ranks ended"
+    assert [row["trial_id"] for row in again] == [row["trial_id"] for row in died]
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.communicate(timeout=120)[0].splitlines()[-1] == "interrupted"
+
+
+def test_an_unknown_site_is_refused(tmp_path: Path, recorder: Recorder) -> None:
+    with pytest.raises(ValueError, match="'moon' is not known; type serial, local or slurm"):
+        sweep(plan_of([trial("t", ["s"])]), tmp_path, "moon", recorder)

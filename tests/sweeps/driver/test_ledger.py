@@ -1,0 +1,101 @@
+"""The ledger writes each start and each end once, through the real writer, and its counts are right."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from results.store.reader import finished_trial_ids, load
+from results.store.writer import Writer
+from sweeps.driver.ledger import Counts, Ledger
+
+DIGEST = "0" * 64
+
+
+def ledger(run: Path, *, finished: set[str] | None = None, before: dict[str, int] | None = None) -> Ledger:
+    return Ledger(
+        Writer(run / "tables"),
+        ["A", "B", "C"],
+        finished=finished or set(),
+        attempts_before=before or {},
+        code_digest=DIGEST,
+        driver="driver-1",
+    )
+
+
+def rows(run: Path, sql: str) -> list[dict[str, Any]]:
+    with load(run) as tables:
+        return tables.rows(sql)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    (tmp_path / "tables").mkdir()
+    return tmp_path
+
+
+def test_a_trial_that_died_once_and_then_finished(run: Path) -> None:
+    book = ledger(run, before={"A": 4})
+    book.started("A")
+    assert rows(run, "SELECT attempt, status, ended_at FROM attempts") == [
+        {"attempt": 5, "status": "running", "ended_at": None}
+    ]
+    book.ended("A", "died", "rank 1 of 2 was ended by SIGKILL", "last words", over=False)
+    assert book.counts() == Counts(finished=0, failed=0, running=0, waiting=3)
+    book.started("A")
+    assert book.attempts_made("A") == 2
+    book.ended("A", "finished", over=True)
+    assert rows(run, "SELECT attempt, status, cause, log_tail, driver FROM attempts ORDER BY attempt") == [
+        {
+            "attempt": 5,
+            "status": "died",
+            "cause": "rank 1 of 2 was ended by SIGKILL",
+            "log_tail": "last words",
+            "driver": "driver-1",
+        },
+        {"attempt": 6, "status": "finished", "cause": None, "log_tail": None, "driver": "driver-1"},
+    ]
+    (trial,) = rows(run, "SELECT * FROM trials")
+    assert (trial["status"], trial["attempts"], trial["error"]) == ("finished", 6, None)
+    (first,) = rows(run, "SELECT min(started_at) AS started_at FROM attempts")
+    assert trial["started_at"] == first["started_at"]
+    assert trial["seconds"] == pytest.approx((trial["ended_at"] - trial["started_at"]).total_seconds())
+    assert finished_trial_ids(run) == {"A"}
+
+
+def test_failed_and_interrupted(run: Path) -> None:
+    book = ledger(run, finished={"C"})
+    book.started("A")
+    book.started("B")
+    assert book.counts() == Counts(finished=1, failed=0, running=2, waiting=0)
+    book.ended("A", "failed", "ValueError: no", "Traceback", over=True)
+    book.ended("B", "interrupted", "SIGINT", over=False)
+    assert book.counts() == Counts(finished=1, failed=1, running=0, waiting=1)
+    assert rows(run, "SELECT trial_id, status, error FROM trials") == [
+        {"trial_id": "A", "status": "failed", "error": "ValueError: no"}
+    ]
+    assert rows(run, "SELECT trial_id, status FROM attempts ORDER BY trial_id") == [
+        {"trial_id": "A", "status": "failed"},
+        {"trial_id": "B", "status": "interrupted"},
+    ]
+
+
+def test_what_cannot_be_is_refused(run: Path) -> None:
+    book = ledger(run, finished={"C"})
+    book.started("A")
+    with pytest.raises(ValueError, match="trial A cannot start"):
+        book.started("A")
+    with pytest.raises(ValueError, match="trial C cannot start"):
+        book.started("C")
+    with pytest.raises(ValueError, match="trial B does not run"):
+        book.stage_done("B", {"stage_key": "x", "cached": False})
+
+
+def test_attempts_that_a_killed_launch_left_running_are_ended(run: Path) -> None:
+    ledger(run).started("A")
+    abandoned = rows(run, "SELECT * FROM attempts WHERE status = 'running'")
+    assert len(abandoned) == 1
+    ledger(run).close_abandoned(abandoned)
+    (attempt,) = rows(run, "SELECT * FROM attempts")
+    assert (attempt["status"], attempt["driver"]) == ("died", "driver-1")
+    assert "without a word" in attempt["cause"]

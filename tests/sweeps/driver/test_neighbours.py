@@ -1,0 +1,109 @@
+"""Sweeps beside others, and on machines that lack something: they finish or say what is missing, and leave nothing."""
+
+from pathlib import Path
+
+import pytest
+
+from results.store.reader import finished_trial_ids
+from tests.sweeps.own_machine import Ended, needs_namespaces, on_own_machine
+
+SPEC = """
+name = "one"
+[trial]
+network = "friedman_mlp"
+pruning.linear = true
+data = { name = "friedman1", train_images = 20 }
+source.epochs = 1
+optimisation = { epochs = 2, head_epochs = 1 }
+[[variants]]
+method.name = "fine_tune"
+"""
+LAUNCH = "python /mnt/code/sweeps/launch.py spec.toml --site local"
+AS_NOBODY = "setpriv --reuid=nobody --regid=nogroup --clear-groups"
+NOTHING_LEFT = "/dev/shm:\n\n/tmp:\n"
+
+pytestmark = [needs_namespaces, pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(1500)]
+
+
+def run_there(folder: Path, commands: str) -> Ended:
+    (folder / "spec.toml").write_text(SPEC)
+    return on_own_machine(folder, commands)
+
+
+def test_three_sweeps_with_one_cache_beside_a_foreign_ray(tmp_path: Path) -> None:
+    """The foreign one has the default port, the default token, and is what RAY_ADDRESS says."""
+    ended = run_there(
+        tmp_path,
+        f"""
+        ray start --head --port=6379 --num-cpus=1 --temp-dir=/tmp/foreign --block >foreign.log 2>&1 &
+        foreign=$!
+        until (echo >/dev/tcp/127.0.0.1/6379) 2>/dev/null; do sleep 0.2; done
+        export RAY_ADDRESS=127.0.0.1:6379
+        for name in a b c; do {LAUNCH} --name $name & sweeps="${{sweeps:-}} $!"; done
+        for sweep in $sweeps; do wait $sweep; echo "ended with $?"; done
+        kill -0 $foreign && echo "the foreign Ray lives"
+        kill $foreign; wait $foreign
+        # Its workers and agents notice it a moment later: until none has a file of it open.
+        while ls -l /proc/[0-9]*/fd 2>/dev/null | grep -q /tmp/foreign/; do sleep 0.2; done
+        rm -r /tmp/foreign
+        """,
+    )
+    assert ended.said.count("ended with 0") == 3, ended.said
+    assert "the foreign Ray lives" in ended.said
+    assert {name: len(finished_trial_ids(tmp_path / "runs" / name)) for name in "abc"} == {"a": 1, "b": 1, "c": 1}
+    assert ended.left == NOTHING_LEFT
+
+
+@pytest.mark.parametrize(
+    "lack",
+    [
+        "mkdir -m 700 /tmp/ray; chown nobody /tmp/ray; mount -t tmpfs -o size=1m tmpfs /mnt/home; "
+        "head -c 2000000 /dev/zero >/mnt/home/full 2>/dev/null",
+        "unset HOME; mount -o remount,size=64k /dev/shm",
+        "mount -t tmpfs -o ro tmpfs /mnt/home; ulimit -n 256",
+    ],
+    ids=["foreign_tmp_ray_and_full_home", "no_home_and_tiny_shared_memory", "read_only_home_and_256_files"],
+)
+def test_a_machine_that_lacks_something(tmp_path: Path, lack: str) -> None:
+    ended = run_there(tmp_path, f"({lack}\n {LAUNCH}; echo ended with $?)\nrmdir /tmp/ray 2>/dev/null")
+    assert "Traceback" not in ended.said, ended.said
+    assert "ended with 0" in ended.said, ended.said
+    assert len(finished_trial_ids(tmp_path / "runs" / "one")) == 1
+    assert ended.left == NOTHING_LEFT
+
+
+def test_where_ray_cannot_start_the_command_says_what_it_needs(tmp_path: Path) -> None:
+    ended = run_there(tmp_path, f"(ulimit -n 40; {LAUNCH}; echo ended with $?)")
+    assert "Traceback" not in ended.said, ended.said
+    assert "ended with 2" in ended.said, ended.said
+    assert "ulimit -n is 40" in ended.said
+    assert "--site serial" in ended.said
+    assert ended.left == NOTHING_LEFT
+
+
+def test_a_full_tmp_is_told(tmp_path: Path) -> None:
+    ended = run_there(
+        tmp_path, f"head -c 100G /dev/zero >/tmp/full 2>/dev/null; {LAUNCH}; echo ended with $?; rm /tmp/full"
+    )
+    assert "Traceback" not in ended.said, ended.said
+    assert "ended with 2" in ended.said, ended.said
+    assert "No space left on device" in ended.said
+    assert ended.left == NOTHING_LEFT
+
+
+def test_two_users_on_one_machine(tmp_path: Path) -> None:
+    ended = run_there(
+        tmp_path,
+        f"""
+        cp spec.toml /tmp/; mkdir -m 755 /tmp/theirs; chown nobody /tmp/theirs
+        {LAUNCH} & mine=$!
+        (cd /tmp/theirs; cp ../spec.toml .; HOME=/tmp/theirs {AS_NOBODY} {LAUNCH}
+        echo "theirs ended with $?")
+        wait $mine; echo "mine ended with $?"
+        cp -r /tmp/theirs/runs theirs; rm -r /tmp/theirs /tmp/spec.toml
+        """,
+    )
+    assert "mine ended with 0" in ended.said, ended.said
+    assert "theirs ended with 0" in ended.said, ended.said
+    assert len(finished_trial_ids(tmp_path / "theirs" / "one")) == 1
+    assert ended.left == NOTHING_LEFT

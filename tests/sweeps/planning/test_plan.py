@@ -1,0 +1,144 @@
+"""Plans: ids, what is shared, what it costs, and the same sweep without sharing."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+
+from sweeps.errors import SpecError
+from sweeps.planning.plan import (
+    PlannedTrial,
+    check_resources,
+    cost_of,
+    make_plan,
+    no_sharing,
+    only,
+    refuse_missing_weights,
+    usable_cores,
+)
+from sweeps.spec.spec import EMBEDDED_SPEC, load_spec
+from tailor.catalogue.weights import sha256_of
+from tailor.config.parsing import parse_trial
+from tailor.core.errors import ConfigError
+from tailor.execution.dry_run import PlannedStage, walk
+from tailor.networks import building
+
+WriteSpec = Callable[..., Path]
+
+
+def stage(key: str, work: float, *parents: str, point: int | None = None) -> PlannedStage:
+    """A stage made by hand."""
+    return PlannedStage(
+        key=key, kind=key, version=1, parents=parents, work=work, stored_bytes=10, point=point
+    )  # fmt: skip
+
+
+def test_cost_by_hand() -> None:
+    source, head, first = stage("source", 8.0), stage("head", 4.0, "source"), stage("first", 0.5, "head", point=0)
+    tune, second = stage("tune", 2.0, "head"), stage("second", 0.25, "tune", point=1)
+    other, third = stage("other", 1.0, "head"), stage("third", 0.125, "other", point=0)
+    config = {"network": "digits_vgg"}
+    trials = [
+        PlannedTrial(trial_id="a", label="path", config=config, stages=(source, head, first, tune, second)),
+        PlannedTrial(trial_id="b", label="other", config=config, stages=(source, head, other, third)),
+        PlannedTrial(trial_id="c", label="again", config=config, stages=(source, head, first)),
+    ]
+    cost = cost_of(trials, {"source", "first"}.__contains__)
+    assert (cost.stages_asked, cost.stages_distinct, cost.stages_cached, cost.points_distinct) == (12, 7, 2, 3)
+    assert cost.work_shared == 8 + 4 + 0.5 + 2 + 0.25 + 1 + 0.125
+    assert cost.work_without_sharing == (8 + 4 + 0.5) + (8 + 4 + 2 + 0.25) + (8 + 4 + 1 + 0.125)
+    assert cost.work_left == cost.work_shared - 8 - 0.5
+    assert (cost.stored_bytes, cost.new_bytes) == (70, 50)
+    assert cost.sharing_factor == cost.work_without_sharing / cost.work_shared
+    in_seconds = cost_of(trials, {"source", "first"}.__contains__, lambda _, network: 2.0 * (network == "digits_vgg"))
+    assert (in_seconds.work_shared, in_seconds.work_left) == (14.0, 10.0)
+    assert in_seconds.sharing_factor == (3 + 4 + 4) / 7
+
+
+def test_a_planned_trial_is_its_configuration_and_its_walk() -> None:
+    plan = make_plan(load_spec(EMBEDDED_SPEC))
+    for trial in plan.trials[:: len(plan.trials) // 6]:
+        walked = walk(parse_trial(trial.config, "plan"))
+        assert (walked.trial_id, walked.stages) == (trial.trial_id, trial.stages)
+
+
+def test_the_embedded_sweep_shares_what_the_issue_asks_for() -> None:
+    plan = make_plan(load_spec(EMBEDDED_SPEC))
+    cost = cost_of(plan.trials, lambda _: False)
+    assert cost.stages_distinct < cost.stages_asked
+    assert cost.sharing_factor >= 2.5
+
+
+def test_weights_are_looked_at_with_each_method_that_reads_them(write_spec: WriteSpec, tmp_path: Path) -> None:
+    """The first trial brings a head of its own, the second keeps that of the weights, which is another task's."""
+    safetensors.torch.save_file(building.build("digits_vgg", 7, seed=0).state_dict(), tmp_path / "net.safetensors")
+    source = {"weights": str(tmp_path / "net.safetensors"), "weights_sha256": sha256_of(tmp_path / "net.safetensors")}
+    text = "\n".join(
+        [
+            'name = "heads"',
+            *(f'trial.source.{key} = "{value}"' for key, value in source.items()),
+            *(f'[[variants]]\nmethod.name = "{method}"' for method in ("head_only", "pac_net")),
+        ]
+    )
+    plan = make_plan(load_spec(write_spec(text)))
+    with pytest.raises(ConfigError, match="head has 7 outputs while the source task of digits has 5 classes"):
+        refuse_missing_weights(plan)
+    refuse_missing_weights(only(plan, [t.trial_id for t in plan.trials if t.label == "head_only"]))
+
+
+def test_resources_are_in_no_id(write_spec: WriteSpec) -> None:
+    path = write_spec()
+    one = make_plan(load_spec(path))
+    two = make_plan(load_spec(path, ["resources.ranks=2", "resources.threads_per_rank=4"], name="other"))
+    assert [trial.trial_id for trial in one.trials] == [trial.trial_id for trial in two.trials]
+
+
+def test_without_sharing_each_distinct_point_is_a_trial() -> None:
+    plan = make_plan(load_spec(EMBEDDED_SPEC, ["axes.seed=[0]", "axes.network=['digits_vgg']"]))
+    alone = no_sharing(plan)
+    assert alone.name == "demo_no_sharing"
+    assert alone.private_cache
+    points = {point.key for trial in plan.trials for point in trial.points}
+    assert len(alone.trials) == len(points)
+    assert {trial.points[-1].key for trial in alone.trials} == points
+    assert {trial.label for trial in alone.trials} <= {trial.label for trial in plan.trials}
+    for trial in alone.trials:
+        assert parse_trial(trial.config, "alone").last_point == trial.points[-1].point == len(trial.points) - 1
+
+
+def test_two_trials_with_one_id_name_both(write_spec: WriteSpec) -> None:
+    path = write_spec("""
+name = "twice"
+[[variants]]
+label = "a"
+method.name = "prune"
+[[variants]]
+label = "b"
+method = { name = "prune", criterion = "l1" }
+""")
+    with pytest.raises(
+        SpecError, match=r"one id [0-9a-f]{16}(.|\n)*\[\[variants\]\] 1 \('a'\)(.|\n)*\[\[variants\]\] 2"
+    ):
+        make_plan(load_spec(path))
+
+
+def test_a_trial_must_fit_this_machine_only_where_it_runs_on_this_machine(write_spec: WriteSpec) -> None:
+    spec = load_spec(write_spec(), [f"resources.ranks={usable_cores() + 1}"])
+    for site in ("local", "serial"):
+        with pytest.raises(
+            SpecError, match=rf"needs {usable_cores() + 1} cores.*--set resources.ranks={usable_cores()}"
+        ):
+            check_resources(spec, site)
+    check_resources(spec, "a_cluster")
+    check_resources(load_spec(write_spec(), [f"resources.ranks={usable_cores()}"]), "local")
+
+
+def test_a_plan_of_thousands_of_trials_is_linear_work() -> None:
+    """Three thousand trials are planned with each distinct stage counted once, not each pair of trials compared."""
+    spec = load_spec(EMBEDDED_SPEC, [f"axes.seed={list(range(180))}"])
+    plan = make_plan(spec)
+    asked: list[str] = []
+    cost = cost_of(plan.trials, lambda key: bool(asked.append(key)))
+    assert len(plan.trials) == 60 * 60
+    assert len(asked) == len(set(asked)) == cost.stages_distinct

@@ -1,0 +1,185 @@
+"""Shipped specs: each plans with data sets of the official sizes, and each of its methods trains for a moment."""
+
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from sweeps.planning.plan import make_plan
+from sweeps.spec.expand import expand
+from sweeps.spec.spec import SPECS, Spec, load_spec
+from tailor.catalogue.datasets import DATASETS
+from tailor.catalogue.manifest import ARRAY_FILES, IMAGES_FILE, Manifest, StoredFile, write
+from tailor.catalogue.networks import NETWORKS
+from tailor.config.parsing import parse_trial
+from tailor.config.trial import TrialConfig
+from tailor.core.errors import ConfigError
+from tailor.execution.cache import Cache
+from tailor.execution.runner import run_trial
+from tailor.execution.weights_check import refuse_missing
+from tailor.parallel.process_group import join
+
+# Target images, test images and classes of the complete official data sets; of those without an official size, enough.
+OFFICIAL = {
+    "caltech256_30": (29_780, 14_420, 256),
+    "caltech256_60": (29_780, 14_420, 256),
+    "cub200": (11_788, 5_794, 200),
+    "stanford_dogs": (20_580, 8_580, 120),
+    "indoor67": (6_700, 1_340, 67),
+    "flowers102": (8_189, 6_149, 102),
+    "stanford40": (9_532, 5_532, 40),
+    "celeba": (6_000, 1_000, 4),
+    "trashnet": (2_522, 501, 6),
+    "trashnet_halves": (1_211, 239, 3),
+}
+SOURCE_IMAGES = 2_000
+PIXELS = (3, 256, 256)
+SHIPPED = sorted(path.name for path in SPECS.glob("*.toml"))
+ONE_EPOCH = {"alpha_epochs": 1, "allocate_epochs": 1}  # of a method's own settings
+DRAWS = {"population": 2, "samples": 1, "generations": 2, "draws": 2}  # of an allocation that searches
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Data sets of the official sizes as a plan sees them, with a source task of ImageNet's 1,000 classes."""
+    return pretend(tmp_path_factory.mktemp("official"), source_classes=1_000)
+
+
+@pytest.fixture(scope="module")
+def sourceless(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same without any source task."""
+    return pretend(tmp_path_factory.mktemp("sourceless"), source_classes=0)
+
+
+def pretend(root: Path, source_classes: int) -> Path:
+    """Write manifests below `root`, and files of the right lengths that hold nothing; returns `root`."""
+    for name, (images, tests, classes) in OFFICIAL.items():
+        counts = {"source": SOURCE_IMAGES if source_classes else 0, "target": images}
+        files = {}
+        (root / name).mkdir()
+        for file in (*ARRAY_FILES, IMAGES_FILE):
+            count = counts.get(file.partition(".")[0], 0)
+            shape = (count, *PIXELS) if file.endswith("images.npy") else (count,)
+            size_bytes = math.prod(shape)
+            with (root / name / file).open("wb") as stream:
+                stream.truncate(size_bytes)
+            files[file] = StoredFile(sha256="0" * 64, size_bytes=size_bytes, shape=shape)
+        found = Manifest(
+            name=name,
+            digest=f"{images:064d}",
+            input_shape=PIXELS,
+            source_class_names=tuple(f"source {number}" for number in range(source_classes)),
+            target_class_names=tuple(f"class {number}" for number in range(classes)),
+            source_images=counts["source"],
+            target_images=images,
+            test_images=tests,
+            files=files,
+        )
+        write(root / name, found, made={}, splits={})
+    return root
+
+
+def needs_data(spec: Spec) -> bool:
+    """Whether some of the spec's data sets are prepared ones."""
+    named = [spec.trial.get("data", {}).get("name", "digits"), *spec.axes.get("data.name", [])]
+    named += [data["name"] for data in spec.axes.get("data", [])]
+    return not set(named) <= set(DATASETS)
+
+
+def given(name: str, root: Path) -> Spec:
+    """The spec with its data's folder given as its first lines say, by `--set`; one of its seeds stands for all."""
+    spec = load_spec(SPECS / name)
+    root_set = [f"trial.data.root={root}"] if needs_data(spec) else []
+    return load_spec(SPECS / name, [*root_set, f"axes.seed={spec.axes['seed'][:1]}"])
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_every_spec_plans_and_its_printed_numbers_stand_beside_trials(name: str, root: Path) -> None:
+    spec = given(name, root)
+    plan = make_plan(spec)
+    assert spec.name == Path(name).stem
+    assert plan.trials
+    arms = {(trial.label, trial.config["method"]["name"]) for trial in plan.trials}
+    places = {(trial.config["network"], trial.config["data"]["name"]) for trial in plan.trials}
+    for row in spec.printed:
+        assert (row.label, row.method) in arms
+        assert (row.network, row.dataset) in places
+
+
+def test_what_a_paper_prints_twice_is_the_same_number() -> None:
+    """Tables and figures were typed in one by one; where they say the same, they must agree."""
+    found: dict[tuple[object, ...], set[float]] = {}
+    places: dict[tuple[object, ...], set[str]] = {}
+    for name in SHIPPED:
+        for row in load_spec(SPECS / name).printed:
+            what = (row.paper, row.label, row.network, row.dataset, row.asked_removed_macs_fraction, row.metric)
+            found.setdefault(what, set()).add(row.value)
+            places.setdefault(what, set()).add(row.place)
+    assert {what: values for what, values in found.items() if len(values) > 1} == {}
+    assert sum(len(where) > 1 for where in places.values()) == 13  # the check has something to check
+
+
+@pytest.mark.parametrize("name", [name for name in SHIPPED if needs_data(load_spec(SPECS / name))])
+def test_data_that_are_not_there_are_asked_for(name: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"no such data set: .* python -m tailor data prepare NAME .* data\.root"):
+        expand(load_spec(SPECS / name))
+    with pytest.raises(ConfigError, match=r"no data set .* is prepared in .* python -m tailor data prepare"):
+        expand(given(name, tmp_path))
+
+
+def test_a_source_task_and_weights_that_are_not_there_are_asked_for(root: Path, sourceless: Path) -> None:
+    for name in ("pac_net_resnet18.toml", "transfer_pruning_bench.toml"):
+        with pytest.raises(ConfigError, match="has no source task"):
+            expand(given(name, sourceless))
+    trials = [trial.config for trial in expand(given("transtailor_vgg16.toml", root))]
+    with pytest.raises(ConfigError, match="python -m tailor fetch VGG16_Weights.IMAGENET1K_V1"):
+        refuse_missing(trials)
+
+
+def shrunk(settings: Mapping[str, Any]) -> TrialConfig:
+    """The same method on embedded data and an embedded network, an epoch of everything, up to its second point."""
+    network = settings["network"]
+    if not network.startswith(("digits_", "friedman_")):
+        network = "digits_resnet" if NETWORKS[network].has_norm else "digits_vgg"
+    method = dict(settings["method"])
+    method |= {key: min(value, method[key]) for key, value in ONE_EPOCH.items() if key in method}
+    if "allocation" in method:
+        method["allocation"] |= {key: value for key, value in DRAWS.items() if key in method["allocation"]}
+    return parse_trial(
+        {
+            "network": network,
+            "data": {"name": "friedman1" if network == "friedman_mlp" else "digits", "train_images": 40},
+            "source": {"epochs": 1},
+            "method": method,
+            "optimisation": settings["optimisation"] | {"epochs": 1, "head_epochs": 1},
+            "pruning": settings["pruning"],
+            "protocol": settings["protocol"],
+            "last_point": 1,
+        },
+        "shrunk",
+    )
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cache]:
+    """One for all specs, so that what two of them have in common is run once; on one thread."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield Cache(tmp_path_factory.mktemp("cache"))
+    torch.set_num_threads(before)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SHIPPED)
+def test_each_distinct_method_of_a_spec_trains(name: str, root: Path, cache: Cache) -> None:
+    ranks = join("cpu")
+    shrunken = [shrunk(trial.config) for trial in make_plan(given(name, root)).trials]
+    distinct = {config.model_dump_json(): config for config in shrunken}
+    for config in distinct.values():
+        events = list(run_trial(config, cache=cache, ranks=ranks, checkpoint_folder=None))
+        points = [event.result.info for event in events if event.point is not None]
+        assert points, config.method
+        assert all(math.isfinite(point["validation_score"]) for point in points)

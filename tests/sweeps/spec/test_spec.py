@@ -1,0 +1,227 @@
+"""Specs: what is read from TOML, `extends`, `--set`, and that the resolved text says the same."""
+
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sweeps.errors import SpecError
+from sweeps.spec.expand import Expanded, expand
+from sweeps.spec.spec import EMBEDDED_SPEC, SPECS, Spec, load_spec, merged
+from sweeps.spec.toml_text import to_toml
+from tailor.core.errors import ConfigError
+
+WriteSpec = Callable[..., Path]
+
+
+def trials_of(spec: Spec) -> list[tuple[str, str, int]]:
+    """Label, network and seed of each trial, in order."""
+    return [(trial.label, trial.config.network, trial.config.seed) for trial in expand(spec)]
+
+
+def test_a_crossing_by_hand(write_spec: WriteSpec) -> None:
+    path = write_spec("""
+name = "hand"
+[trial]
+optimisation.epochs = 7
+[axes]
+network = ["digits_vgg", "digits_resnet"]
+seed = [0, 3]
+[[variants]]
+label = "all layers"
+method.name = "fine_tune"
+[[variants]]
+method = { name = "prune", criterion = "taylor" }
+axes.method.removed_macs_fraction = [0.2, 0.4]
+[[exclude]]
+network = "digits_vgg"
+seed = 3
+[[exclude]]
+label = "prune taylor"
+seed = [3]
+method.removed_macs_fraction = 0.4
+""")
+    trials = expand(load_spec(path))
+    assert [
+        (t.label, t.config.network, t.config.seed, getattr(t.config.method, "removed_macs_fraction", None))
+        for t in trials
+    ] == [
+        ("all layers", "digits_vgg", 0, None),
+        ("all layers", "digits_resnet", 0, None),
+        ("all layers", "digits_resnet", 3, None),
+        ("prune taylor", "digits_vgg", 0, 0.2),
+        ("prune taylor", "digits_vgg", 0, 0.4),
+        ("prune taylor", "digits_resnet", 0, 0.2),
+        ("prune taylor", "digits_resnet", 0, 0.4),
+        ("prune taylor", "digits_resnet", 3, 0.2),
+    ]
+    assert {trial.config.optimisation.epochs for trial in trials} == {7}
+
+
+def test_without_variants_the_base_alone_is_the_sweep(write_spec: WriteSpec) -> None:
+    path = write_spec('name = "one"\n[trial]\nmethod.name = "head_only"\nseed = 4\n')
+    assert trials_of(load_spec(path)) == [("head_only", "digits_vgg", 4)]
+
+
+@pytest.mark.parametrize(
+    "axes",
+    [
+        "[axes]\noptimisation.epochs = [1, 2]",
+        "[axes.optimisation]\nepochs = [1, 2]",
+        '[axes]\n"optimisation.epochs" = [1, 2]',
+        "[axes]\noptimisation = [{epochs = 1}, {epochs = 2}]",
+    ],
+)
+def test_an_axis_may_be_written_dotted_nested_quoted_or_as_tables(write_spec: WriteSpec, axes: str) -> None:
+    path = write_spec(f'name = "a"\n[trial]\nmethod.name = "head_only"\noptimisation.batch_size = 8\n{axes}\n')
+    settings = [trial.config.optimisation for trial in expand(load_spec(path))]
+    assert [(setting.epochs, setting.batch_size) for setting in settings] == [(1, 8), (2, 8)]
+
+
+def test_a_table_of_another_name_replaces_and_one_of_the_same_name_is_merged() -> None:
+    base = {"method": {"name": "transtailor", "steps": 3}, "seed": 1}
+    assert merged(base, {"method": {"name": "head_only"}}) == {"method": {"name": "head_only"}, "seed": 1}
+    assert merged(base, {"method": {"name": "transtailor", "beta": "raw"}}) == {
+        "method": {"name": "transtailor", "steps": 3, "beta": "raw"},
+        "seed": 1,
+    }
+    assert base == {"method": {"name": "transtailor", "steps": 3}, "seed": 1}
+
+
+def test_extends_takes_over_what_it_does_not_say(write_spec: WriteSpec, tmp_path: Path) -> None:
+    write_spec()
+    (tmp_path / "below").mkdir()
+    path = write_spec(
+        'name = "more"\nextends = "../spec.toml"\n[axes]\nseed = [5]\n[resources]\nranks = 2', "below/more.toml"
+    )
+    spec = load_spec(path)
+    assert (spec.name, spec.resources.ranks) == ("more", 2)
+    assert trials_of(spec) == [(label, "digits_vgg", 5) for label in ("head_only", "prune l1", "prune random")]
+
+
+def test_ten_seeds_are_the_embedded_sweep_and_seven_seeds_more() -> None:
+    three, ten = (
+        {(t.config.method.model_dump_json(), t.config.network, t.config.seed) for t in expand(load_spec(spec))}
+        for spec in (EMBEDDED_SPEC, SPECS / "demo_10_seeds.toml")
+    )
+    assert three < ten
+    assert {trial[-1] for trial in ten} == set(range(10))
+    assert len(ten) * 3 == len(three) * 10
+
+
+def test_the_embedded_sweep_is_what_the_readme_promises() -> None:
+    trials = expand(load_spec(EMBEDDED_SPEC))
+    labels = {trial.label for trial in trials}
+    prunes = {f"prune {criterion}" for criterion in ("l1", "taylor", "random")}
+    assert labels == {"transtailor", "fine_tune", "fine_tune 70 epochs", "head_only"} | prunes
+    for label in labels:
+        arms = {(trial.config.network, trial.config.seed) for trial in trials if trial.label == label}
+        assert arms == {(network, seed) for network in ("digits_vgg", "digits_resnet") for seed in (0, 1, 2)}
+    assert load_spec(EMBEDDED_SPEC).resources.ranks == 2
+
+
+@pytest.mark.parametrize(
+    ("assignment", "reached"),
+    [
+        ("trial.optimisation.epochs=3", lambda trial: trial.config.optimisation.epochs == 3),
+        ("trial.optimisation.learning_rate=1e-3", lambda trial: trial.config.optimisation.learning_rate == 0.001),
+        ("trial.network=digits_resnet", lambda trial: trial.config.network == "digits_resnet"),
+        ("axes.seed=[7]", lambda trial: trial.config.seed == 7),
+        ("axes.optimisation.epochs=[4]", lambda trial: trial.config.optimisation.epochs == 4),
+    ],
+)
+def test_set_changes_every_trial(write_spec: WriteSpec, assignment: str, reached: Callable[[Expanded], bool]) -> None:
+    path = write_spec()
+    assert not any(reached(trial) for trial in expand(load_spec(path)))
+    assert all(reached(trial) for trial in expand(load_spec(path, [assignment])))
+
+
+def test_set_reaches_trials_whose_configuration_reads_the_value_otherwise(write_spec: WriteSpec) -> None:
+    path = write_spec('name = "w"\n[trial]\nmethod.name = "head_only"\n')
+    spec = load_spec(path, ["trial.source.weights=w.pth", f"trial.source.weights_sha256={'0' * 63}a"])
+    (trial,) = expand(spec)
+    assert trial.config.source.weights == str(Path("w.pth").resolve())  # relative to where the command is typed
+
+
+def test_set_resources_and_name(write_spec: WriteSpec) -> None:
+    spec = load_spec(write_spec(), ["resources.ranks=2"], name="other")
+    assert (spec.resources.ranks, spec.name) == (2, "other")
+
+
+def test_the_resolved_text_reads_back_as_the_same_spec(write_spec: WriteSpec) -> None:
+    path = write_spec("""
+name = "round"
+[trial]
+data = {}
+optimisation = { epochs = 3, learning_rate = 1e-05 }
+[axes]
+network = ["digits_vgg"]
+source.seed = [0, 1]
+data = [{ train_images = 100 }, { name = "digits", train_images = 200 }]
+[[variants]]
+label = 'quote " backslash \\ and ü'
+method.name = "fine_tune"
+[[variants]]
+method = { name = "prune", alpha_learning_rate = 0.0 }
+axes.method.removed_macs_fraction = [0.2, 0.4]
+[[exclude]]
+source.seed = 1
+data.train_images = [100, 300]
+[resources]
+ranks = 2
+threads_per_rank = 3
+""")
+    spec = load_spec(path, ["axes.seed=[0,1]"])
+    again = load_spec(write_spec(spec.to_toml(), "again.toml"))
+    assert again.model_dump() == spec.model_dump()
+    assert again.to_toml() == spec.to_toml()
+    assert [trial.settings for trial in expand(again)] == [trial.settings for trial in expand(spec)]
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"a": True, "b": 1, "c": 1.0, "d": "x\n\t\x7f\x00é", "e": [1, [2.5, "y"], {"z": []}], "f": 1e300},
+        {"t": {"u": {"v": 1}}, "empty": {}, "odd key": {"a.b": 'c"d'}},
+        {"list": [{"a": 1, "below": {"b": [{"c": 2}]}}, {}]},
+        {"big": float("inf"), "small": -0.0},
+    ],
+)
+def test_toml_text_reads_back(document: dict[str, Any]) -> None:
+    assert tomllib.loads(to_toml(document)) == document
+
+
+def test_toml_has_no_none() -> None:
+    with pytest.raises(TypeError, match="None"):
+        to_toml({"a": None})
+
+
+def test_an_exclusion_keeps_an_impossible_trial_out(write_spec: WriteSpec) -> None:
+    text = """
+name = "impossible"
+[trial]
+method.name = "transtailor"
+[axes]
+method.steps = [2, 4]
+method.step_macs_fraction = [0.1, 0.3]
+"""
+    with pytest.raises(ConfigError, match="steps x step_macs_fraction"):
+        expand(load_spec(write_spec(text)))
+    exclusion = "[[exclude]]\nmethod = { steps = 4, step_macs_fraction = 0.3 }\n"
+    assert len(expand(load_spec(write_spec(text + exclusion)))) == 3
+
+
+def test_a_default_can_be_excluded_too(write_spec: WriteSpec) -> None:
+    text = 'name = "d"\n[trial]\nmethod.name = "prune"\n[axes]\nmethod.criterion = ["l1", "random"]\n'
+    spec = load_spec(write_spec(text + "[[exclude]]\nmethod.removed_macs_fraction = 0.2\nmethod.criterion='l1'\n"))
+    assert [trial.label for trial in expand(spec)] == ["prune random"]
+
+
+def test_numbers_and_truth_values_are_told_apart(write_spec: WriteSpec) -> None:
+    text = (
+        'name = "b"\n[trial]\nmethod.name = "transtailor"\n[axes]\nseed = [0, 1]\n[[exclude]]\nmethod.stop_early = 0\n'
+    )
+    with pytest.raises(SpecError, match="method.stop_early: matches no trial"):
+        expand(load_spec(write_spec(text)))

@@ -1,0 +1,115 @@
+"""[[printed]]: a paper's numbers beside a spec, read strictly, kept in the resolved text, and written as rows."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from results.store.reader import load
+from results.store.schema import TABLES
+from sweeps.errors import SpecError
+from sweeps.planning.plan import make_plan
+from sweeps.spec.printed_rows import Printed, write_printed
+from sweeps.spec.spec import load_spec
+
+WriteSpec = Callable[..., Path]
+
+HEAD = 'name = "p"\n[trial]\nmethod.name = "head_only"\n'
+ARM = '[[printed]]\npaper = "A (2020)"\nplace = "Table 1"\nlabel = "head_only"\nnetwork = "digits_vgg"\n'
+ONE = ARM + 'dataset = "digits"\nvalue = 0.853\n'
+SEVERAL = (
+    ARM
+    + """method = "head_only"
+points = [
+    { dataset = "digits", asked_removed_macs_fraction = 0.0, value = 0.5 },
+    { dataset = "digits", asked_removed_macs_fraction = 0.1, value = 1, note = "read from a figure" },
+    { dataset = "friedman1", metric = "r_squared", value = -0.25 },
+]
+"""
+)
+
+
+def rows_of(path: Path) -> list[Printed]:
+    return load_spec(path).printed
+
+
+def test_one_number_and_what_is_not_said_of_it(write_spec: WriteSpec) -> None:
+    (row,) = rows_of(write_spec(HEAD + ONE))
+    assert row == Printed(
+        paper="A (2020)", place="Table 1", label="head_only", network="digits_vgg", dataset="digits", value=0.853
+    )
+    assert (row.method, row.asked_removed_macs_fraction, row.metric, row.note) == (None, None, "accuracy", None)
+
+
+def test_points_have_what_their_table_has_and_what_is_their_own(write_spec: WriteSpec) -> None:
+    rows = rows_of(write_spec(HEAD + SEVERAL + ONE))
+    assert [(row.dataset, row.asked_removed_macs_fraction, row.metric, row.value) for row in rows] == [
+        ("digits", 0.0, "accuracy", 0.5),
+        ("digits", 0.1, "accuracy", 1.0),
+        ("friedman1", None, "r_squared", -0.25),
+        ("digits", None, "accuracy", 0.853),
+    ]
+    assert [row.note for row in rows] == [None, "read from a figure", None, None]
+    assert [row.method for row in rows] == ["head_only"] * 3 + [None]
+
+
+def test_the_resolved_text_keeps_the_numbers(write_spec: WriteSpec) -> None:
+    spec = load_spec(write_spec(HEAD + SEVERAL))
+    again = load_spec(write_spec(spec.to_toml(), "again.toml"))
+    assert again.model_dump() == spec.model_dump()
+    assert len(again.printed) == 3
+
+
+def test_a_spec_that_extends_another_has_its_numbers_or_its_own(write_spec: WriteSpec) -> None:
+    write_spec(HEAD + SEVERAL)
+    below = 'name = "more"\nextends = "spec.toml"\n'
+    assert len(rows_of(write_spec(below, "more.toml"))) == 3
+    assert len(rows_of(write_spec(below + ONE, "more.toml"))) == 1
+    assert rows_of(write_spec(below + "printed = []\n", "more.toml")) == []
+
+
+def test_printed_numbers_are_in_no_id(write_spec: WriteSpec) -> None:
+    plain, printed = (make_plan(load_spec(write_spec(text))) for text in (HEAD, HEAD + SEVERAL))
+    assert [trial.trial_id for trial in plain.trials] == [trial.trial_id for trial in printed.trials]
+
+
+def test_rows_are_written_and_writing_them_again_changes_nothing(write_spec: WriteSpec, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    rows = rows_of(write_spec(HEAD + SEVERAL))
+    for _ in range(2):
+        write_printed(tmp_path / "run" / "tables", rows, "d" * 64)
+    with load(tmp_path / "run") as run:
+        found = run.rows("SELECT * EXCLUDE (code_digest, written_at) FROM printed ORDER BY value DESC")
+    assert [Printed(**row) for row in found] == [rows[1], rows[0], rows[2]]
+    assert set(Printed.model_fields) == {column.name for column in TABLES["printed"].columns[:-2]}
+
+
+def test_without_numbers_nothing_is_written(tmp_path: Path) -> None:
+    write_printed(tmp_path / "tables", [], "d" * 64)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("printed = 1\n" + HEAD, r"spec.toml printed: given 1; type each one as a table, .* \[\[printed\]\]"),
+        (HEAD + ONE + 'plase = "x"\n', r"\[\[printed\]\] 1: no such key: 'plase'; did you mean 'place'"),
+        (HEAD + ARM + 'dataset = "digits"\n', r"\[\[printed\]\] 1: value is missing"),
+        (HEAD + ARM + 'dataset = "digits"\nvalue = 85.3\n', r"\[\[printed\]\] 1 value: given 85.3; .* 1"),
+        (HEAD + ARM + 'dataset = "digits"\nvalue = -0.5\n', r"\[\[printed\]\] 1.*a fraction from 0 to 1, given -0.5"),
+        (HEAD + ARM + 'dataset = "digits"\nvalue = "0.5"\n', r"\[\[printed\]\] 1 value: given '0.5'"),
+        (HEAD + ARM + 'dataset = "digits"\nvalue = true\n', r"\[\[printed\]\] 1 value: given True"),
+        (HEAD + ARM + 'dataset = "digits"\nvalue = nan\n', r"\[\[printed\]\] 1 value: given nan"),
+        (HEAD + ONE + "asked_removed_macs_fraction = 1.0\n", r"asked_removed_macs_fraction: given 1.0"),
+        (HEAD + ONE + 'metric = "f1"\n', r"\[\[printed\]\] 1 metric: given 'f1'"),
+        (HEAD + ONE + 'note = ""\n', r"\[\[printed\]\] 1 note: given ''"),
+        (HEAD + ONE + "points = []\n", r"\[\[printed\]\] 1 points: given \[\]; type a list of tables"),
+        (HEAD + ONE + "points = [1]\n", r"\[\[printed\]\] 1 points: given \[1\]; type a list of tables"),
+        (HEAD + ONE + 'points = [{ dataset = "a" }]\n', r"points 1 dataset: stands in the table, too; leave one out"),
+        (HEAD + ARM + 'points = [{ datset = "a" }]\n', r"points 1: no such key: 'datset'; did you mean 'dataset'"),
+        (HEAD + ONE + ONE, r"\[\[printed\]\] 2: spec.toml \[\[printed\]\] 1 is of the same arm and budget"),
+    ],
+)
+def test_mistakes_are_named(write_spec: WriteSpec, text: str, said: str) -> None:
+    with pytest.raises(SpecError, match=said):
+        load_spec(write_spec(text))

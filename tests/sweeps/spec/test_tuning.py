@@ -1,0 +1,157 @@
+"""[tuning] in a spec: crossed with every arm alike, written into `planned`, and no arm may have fewer settings."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from results.store.reader import load
+from sweeps.errors import SpecError
+from sweeps.planning.plan import make_plan, no_sharing
+from sweeps.run.relaunch import start
+from sweeps.run.run_folder import RunFolder
+from sweeps.spec.expand import expand
+from sweeps.spec.spec import load_spec
+
+WriteSpec = Callable[..., Path]
+
+SPEC = """
+name = "tuned"
+[axes]
+seed = [0, 1]
+[tuning]
+optimisation.learning_rate = [0.0005, 0.005]
+optimisation.weight_decay = [0.0, 0.005, 0.05]
+[[variants]]
+method.name = "fine_tune"
+[[variants]]
+method.name = "prune"
+axes.method.criterion = ["l1", "random"]
+"""
+SETTINGS = [(rate, decay) for rate in (0.0005, 0.005) for decay in (0.0, 0.005, 0.05)]
+
+
+def test_every_arm_has_every_setting_in_the_same_order(write_spec: WriteSpec) -> None:
+    trials = expand(load_spec(write_spec(SPEC)))
+    assert len(trials) == 3 * 2 * 6
+    arms: dict[tuple[str, int], list[tuple[float, float]]] = {}
+    for trial in trials:
+        assert trial.tuning is not None
+        optimisation = trial.config.optimisation
+        values = (optimisation.learning_rate, optimisation.weight_decay)
+        assert tuple(trial.tuning.values.values()) == values == SETTINGS[trial.tuning.order]
+        arms.setdefault((trial.label, trial.config.seed), []).append(values)
+    assert list(arms.values()) == [SETTINGS] * 6
+
+
+def test_without_tuning_there_is_no_setting(write_spec: WriteSpec) -> None:
+    assert [trial.tuning for trial in expand(load_spec(write_spec()))] == [None] * 6
+
+
+def test_planned_rows_say_which_setting_a_trial_has(write_spec: WriteSpec, tmp_path: Path) -> None:
+    plan = make_plan(load_spec(write_spec(SPEC)))
+    run, lock, _ = start(plan, tmp_path / "runs", extend=False, update_code=False)
+    lock.release()
+    with load(run.path) as tables:
+        rows = {row["trial_id"]: row for row in tables.rows("SELECT * FROM planned")}
+    for trial in plan.trials:
+        row = rows[trial.trial_id]
+        assert json.loads(row["tuning_json"]) == {
+            "optimisation.learning_rate": trial.config["optimisation"]["learning_rate"],
+            "optimisation.weight_decay": trial.config["optimisation"]["weight_decay"],
+        }
+        rate, decay = json.loads(row["tuning_json"]).values()
+        assert SETTINGS[row["tuning_order"]] == (rate, decay)
+
+
+def relaunched(
+    write_spec: WriteSpec, runs: Path, *assignments: str, text: str = SPEC, extend: bool = False
+) -> RunFolder:
+    """The run after a launch of the spec with these assignments."""
+    plan = make_plan(load_spec(write_spec(text), assignments))
+    run, lock, _ = start(plan, runs, extend=extend, update_code=False)
+    lock.release()
+    return run
+
+
+def orders(run: RunFolder) -> dict[float, int | None]:
+    with load(run.path) as tables:
+        rows = tables.rows("SELECT config_json, tuning_order FROM planned")
+    return {json.loads(row["config_json"])["optimisation"]["learning_rate"]: row["tuning_order"] for row in rows}
+
+
+def test_a_setting_put_before_the_others_moves_them_all(write_spec: WriteSpec, tmp_path: Path) -> None:
+    fixed = "tuning.optimisation.weight_decay=[0.005]"
+    run = relaunched(write_spec, tmp_path / "runs", fixed)
+    assert orders(run) == {0.0005: 0, 0.005: 1}
+    more = "tuning.optimisation.learning_rate=[0.0001,0.0005,0.005]"
+    relaunched(write_spec, tmp_path / "runs", fixed, more, extend=True)
+    assert orders(run) == {0.0001: 0, 0.0005: 1, 0.005: 2}
+
+
+def test_an_axis_made_a_tuned_setting_is_the_same_trials(write_spec: WriteSpec, tmp_path: Path) -> None:
+    axis = 'name = "tuned"\n[axes]\noptimisation.learning_rate = [0.0005, 0.005]\n[trial]\nmethod.name = "fine_tune"\n'
+    run = relaunched(write_spec, tmp_path / "runs", text=axis)
+    assert orders(run) == {0.0005: None, 0.005: None}
+    relaunched(write_spec, tmp_path / "runs", text=axis.replace("[axes]", "[tuning]"))
+    assert orders(run) == {0.0005: 0, 0.005: 1}
+
+
+def test_the_resolved_text_and_extends_keep_tuning(write_spec: WriteSpec) -> None:
+    spec = load_spec(write_spec(SPEC), ["tuning.optimisation.weight_decay=[0.0]"])
+    again = load_spec(write_spec(spec.to_toml(), "again.toml"))
+    assert again.tuning == spec.tuning == {
+        "optimisation.learning_rate": [0.0005, 0.005], "optimisation.weight_decay": [0.0],
+    }  # fmt: skip
+    more = 'name = "more"\nextends = "again.toml"\n[tuning]\noptimisation.learning_rate = [0.1]\n'
+    assert load_spec(write_spec(more, "more.toml")).tuning["optimisation.learning_rate"] == [0.1]
+
+
+def test_without_sharing_trials_keep_their_setting(write_spec: WriteSpec) -> None:
+    plan = make_plan(load_spec(write_spec(SPEC)))
+    assert {trial.tuning.order for trial in no_sharing(plan).trials if trial.tuning} == set(range(6))
+
+
+BAD = {
+    "a variant sets it": (
+        SPEC + "optimisation.learning_rate = 0.1\n",
+        r"\[\[variants\]\] 2 optimisation\.learning_rate: \[tuning\] sets it, for all arms alike",
+    ),
+    "a variant has it as an axis": (
+        SPEC + "axes.optimisation.weight_decay = [0.1]\n",
+        r"\[\[variants\]\] 2 axes optimisation\.weight_decay: \[tuning\] optimisation\.weight_decay sets it too",
+    ),
+    "an axis sets it": (
+        SPEC.replace("seed = [0, 1]", "optimisation.learning_rate = [0.1]"),
+        r"\[tuning\] optimisation\.learning_rate: \[axes\] optimisation\.learning_rate sets it too",
+    ),
+    "an axis sets its table": (
+        SPEC.replace("seed = [0, 1]", "optimisation = [{ epochs = 3 }]"),
+        r"\[tuning\] optimisation\.learning_rate: \[axes\] optimisation sets it too",
+    ),
+    "an exclusion drops some settings": (
+        SPEC + "[[exclude]]\nlabel = 'fine_tune'\noptimisation.weight_decay = 0.05\n",
+        r"\[\[exclude\]\]: leaves 4 of the 6 settings of \[tuning\] to \[\[variants\]\] 1 at seed = 0",
+    ),
+    "no list": (
+        SPEC.replace("[0.0005, 0.005]", "0.1"),
+        r"\[tuning\] optimisation\.learning_rate: .* an axis is a list",
+    ),
+    "no setting": (
+        SPEC.replace("optimisation.learning_rate", "learning_rate"),
+        r"\[tuning\]: no such key: 'learning_rate'",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_unequal_tuning_is_refused(write_spec: WriteSpec, case: str) -> None:
+    text, words = BAD[case]
+    with pytest.raises(SpecError, match=words):
+        expand(load_spec(write_spec(text)))
+
+
+def test_an_arm_may_be_excluded_whole(write_spec: WriteSpec) -> None:
+    trials = expand(load_spec(write_spec(SPEC + "[[exclude]]\nmethod.criterion = 'random'\nseed = 1\n")))
+    assert len(trials) == 5 * 6

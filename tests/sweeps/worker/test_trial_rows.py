@@ -1,0 +1,145 @@
+"""The rows of real trials of one epoch: the training behind a point counted by hand, classes and real values apart."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from results.store.reader import load
+from results.store.writer import Writer
+from sweeps.worker.trial import TABLES_OF_A_TRIAL
+from sweeps.worker.trial_rows import Passed, TrialRows, trained
+from tailor.config.parsing import parse_trial
+from tailor.config.trial import TrialConfig
+from tailor.execution.cache import Cache
+from tailor.execution.runner import StageEvent, run_trial
+from tailor.parallel.process_group import join
+
+SHORT = {
+    "source": {"epochs": 1},
+    "optimisation": {"epochs": 2, "head_epochs": 3},
+    "data": {"train_images": 64},
+}
+TASK = {"trial_id": "t", "code_digest": "c", "sweep": "s", "label": "l"}
+
+
+def rows_of(config: TrialConfig, folder: Path) -> tuple[list[StageEvent], dict[str, list[dict[str, Any]]]]:
+    """The events of a trial, and its rows as the store gives them back."""
+    torch.set_num_threads(1)
+    rows, events = TrialRows(TASK, config), []
+    for event in run_trial(config, cache=Cache(folder / "cache"), ranks=join("cpu")):
+        rows.add(event)
+        events.append(event)
+    writer = Writer(folder / "tables")
+    for table, made in rows.take().items():
+        writer.write(table, made)
+    with load(folder) as run:
+        return events, {table: run.rows(f"SELECT * FROM {table}") for table in TABLES_OF_A_TRIAL}
+
+
+def test_the_work_behind_a_point_is_that_of_a_count_by_hand(tmp_path: Path) -> None:
+    method = {"name": "transtailor", "steps": 2, "step_macs_fraction": 0.1, "alpha_epochs": 1}
+    events, rows = rows_of(parse_trial(SHORT | {"method": method}, "test"), tmp_path)
+    macs = {event.result.stage.kind: [] for event in events}  # type: ignore[var-annotated]
+    for event in events:
+        macs[event.result.stage.kind].append(event.result.info.get("macs"))
+    (whole,), first, second = macs["fit_head"], *macs["fine_tune"]
+    factors = macs["train_factors"]
+    head = 3 * 64 * whole  # frozen features: forward alone
+    step_1 = 1 * 64 * 3 * factors[0] + 2 * 64 * 3 * first
+    step_2 = 1 * 64 * 3 * factors[1] + 2 * 64 * 3 * second
+    assert second < first < whole
+    points = sorted(rows["operating_points"], key=lambda row: row["point"])
+    tunings = len(macs["fine_tune"])
+    found = [(row["trained_epochs"], row["trained_macs"]) for row in points]
+    assert tunings == 2
+    assert found[-2:] == [(6, head + step_1), (9, head + step_1 + step_2)]
+    assert {row["kind"] for row in rows["epochs"]} == {"train_source", "fit_head", "train_factors", "fine_tune"}
+
+
+def test_the_filters_kept_are_those_that_its_prunings_left_one_after_the_other(tmp_path: Path) -> None:
+    method = {"name": "transtailor", "steps": 2, "step_macs_fraction": 0.2, "alpha_epochs": 1}
+    config = parse_trial(SHORT | {"method": method}, "test")
+    events, rows = rows_of(config, tmp_path)
+    left: dict[str, list[int]] = {}
+    by_point: dict[int, dict[str, list[int]]] = {}
+    for event in events:
+        if event.result.stage.kind == "prune":
+            for name, kept in event.result.read_tensors().items():
+                before = left.get(name, range(100))
+                left[name] = [before[place] for place in kept.tolist()]
+        if event.point is not None:
+            by_point[event.point] = dict(left)
+    original = {(row["point"], row["layer"]): row["original_width"] for row in rows["layers"]}
+    expected = {
+        (point, name.removeprefix("kept/")): kept
+        for point, of_point in by_point.items() for name, kept in of_point.items()
+        if len(kept) < original[point, name.removeprefix("kept/")]
+    }  # fmt: skip
+    found = {(row["point"], row["layer"]): row["filters"] for row in rows["kept_filters"]}
+    assert found == expected and {point for point, _ in found} == {1, 2}
+    widths = {(row["point"], row["layer"]): row["width"] for row in rows["layers"]}
+    assert {key: len(kept) for key, kept in found.items()} == {key: widths[key] for key in found}
+    events, again = rows_of(config, tmp_path)
+    assert all(event.result.cached for event in events)
+    assert {(row["point"], row["layer"]): row["filters"] for row in again["kept_filters"]} == found
+
+
+@pytest.mark.parametrize("method", [
+    {"name": "smaller_dense", "removed_macs_fraction": 0.3},
+    {"name": "prune", "removed_macs_fraction": 0.3, "weights": "reinitialised"},
+    {"name": "head_only"},
+], ids=["narrower", "from scratch", "unpruned"])  # fmt: skip
+def test_filters_that_are_none_of_the_pre_trained_network_are_in_no_row(tmp_path: Path, method: dict[str, Any]) -> None:
+    _, rows = rows_of(parse_trial(SHORT | {"method": method}, "test"), tmp_path)
+    is_narrower = any(row["width"] < row["original_width"] for row in rows["layers"])
+    assert is_narrower == (method["name"] != "head_only")
+    assert rows["kept_filters"] == []
+
+
+def test_a_point_of_classes_has_its_accuracy_and_predictions(tmp_path: Path) -> None:
+    _, rows = rows_of(parse_trial(SHORT | {"method": "head_only"}, "test"), tmp_path)
+    (point,) = rows["operating_points"]
+    validation = [row for row in rows["predictions"] if row["split"] == "validation"]
+    right = sum(row["label"] == row["prediction"] for row in validation)
+    assert point["metric"] == "accuracy"
+    assert point["validation_score"] == point["deciding_score"] == pytest.approx(right / len(validation))
+    assert point["validation_images"] == len(validation)
+    assert rows["estimates"] == []
+    assert all(0.0 <= row["train_accuracy_fraction"] <= 1.0 for row in rows["epochs"])
+
+
+def test_a_point_of_real_values_has_its_r_squared_and_estimates(tmp_path: Path) -> None:
+    settings = SHORT | {"network": "friedman_mlp", "data": {"name": "friedman1", "train_images": 64}}
+    _, rows = rows_of(parse_trial(settings | {"method": "head_only"}, "test"), tmp_path)
+    (point,) = rows["operating_points"]
+    validation = [row for row in rows["estimates"] if row["split"] == "validation"]
+    mean = sum(row["target"] for row in validation) / len(validation)
+    errors = sum((row["target"] - row["estimate"]) ** 2 for row in validation)
+    spread = sum((row["target"] - mean) ** 2 for row in validation)
+    assert point["metric"] == "r_squared"
+    assert point["validation_score"] == pytest.approx(1 - errors / spread, rel=1e-5)
+    assert rows["predictions"] == []
+    assert {row["train_accuracy_fraction"] for row in rows["epochs"]} == {None}
+
+
+def test_a_trial_that_decides_by_its_training_images_says_so(tmp_path: Path) -> None:
+    _, rows = rows_of(parse_trial(SHORT | {"method": "head_only", "protocol": "paper"}, "test"), tmp_path)
+    (point,) = rows["operating_points"]
+    assert point["protocol"] == "paper"
+    assert point["deciding_score"] != point["validation_score"]
+
+
+def test_an_ancestor_reached_on_two_ways_counts_once() -> None:
+    """source -> head -> {a, b} -> both."""
+    stages = {
+        "source": Passed(parents=(), epochs=0, macs=0.0),
+        "head": Passed(parents=("source",), epochs=1, macs=1.0),
+        "a": Passed(parents=("head",), epochs=2, macs=10.0),
+        "b": Passed(parents=("head",), epochs=4, macs=100.0),
+        "both": Passed(parents=("a", "b"), epochs=8, macs=1000.0),
+    }
+    assert trained("both", stages) == (15, 1111.0)
+    assert trained("a", stages) == (3, 11.0)
+    assert trained("source", stages) == (0, 0.0)

@@ -1,0 +1,149 @@
+"""What a trial reads and is not as it should be: a clear line, exit code 2, and nothing computed."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+
+from tailor.__main__ import main
+from tailor.catalogue.weights import sha256_of
+from tailor.networks import building
+from tests.tailor.prepare.pictures import class_folders, prepare
+
+Run = Callable[[str], str]
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A prepared set of three classes, 32 pixels, without a source task; and weights of resnet18 with 7 classes."""
+    prepare("animals", class_folders(tmp_path / "images", 10), tmp_path / "data", "--image-px", 32)
+    safetensors.torch.save_file(building.build("resnet18", 7, seed=5).state_dict(), tmp_path / "net.safetensors")
+    return tmp_path
+
+
+def trial(root: Path, weights: str = "net.safetensors", **settings: str) -> str:
+    given = {
+        "network": "resnet18",
+        "method.name": "head_only",
+        "data.name": "animals",
+        "data.root": str(root / "data"),
+        "source.weights": str(root / weights),
+        "source.weights_sha256": sha256_of(root / weights) if (root / weights).is_file() else "1" * 64,
+    } | settings
+    return "\n".join(f'{key} = "{value}"' for key, value in given.items()) + "\ndata.train_images = 12\n"
+
+
+@pytest.fixture
+def refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs a trial that is refused, and gives what it said."""
+
+    def run(text: str) -> str:
+        path, cache = tmp_path / "trial.toml", tmp_path / "cache"
+        path.write_text(text)
+        capsys.readouterr()
+        assert main(["run", str(path), "--cache", str(cache), "--device", "cpu"]) == 2
+        assert not list(cache.rglob("stage.json"))  # nothing was computed, nothing stands there half
+        said = capsys.readouterr().err
+        assert said.startswith("error: ")
+        return said
+
+    return run
+
+
+def test_a_missing_data_root_says_how_to_prepare(root: Path, refused: Run) -> None:
+    said = refused(trial(root, **{"data.root": str(root / "nowhere")}))
+    assert "no data set 'animals' is prepared in" in said
+    assert "type: python -m tailor data prepare animals --from FOLDER_OR_ARCHIVE --to" in said
+
+
+def test_weights_of_another_architecture(root: Path, refused: Run) -> None:
+    said = refused(trial(root, network="mobilenet_v2"))
+    assert "net.safetensors has no classifier.1.weight, the head of mobilenet_v2" in said
+    said = refused(trial(root, network="resnet50"))  # whose head has the name of resnet18's
+    assert "does not fit resnet50: missing ['layer1.0.conv3.weight'" in said
+
+
+@pytest.mark.parametrize("command", ["run", "plan"])
+def test_a_head_of_another_source_task_where_the_method_keeps_it(
+    command: str, root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], refused: Run
+) -> None:
+    """Before anything is computed, although stages that come earlier could be."""
+    images = class_folders(tmp_path / "more", 10, ("ant", "bee", "cat", "dog"))
+    prepare("sourced", images, root / "data", "--image-px", 32, "--source-classes", "ant,bee")
+    text = trial(root, **{"method.name": "pac_net", "data.name": "sourced"})
+    expected = "the weights' head has 7 outputs while the source task of sourced has 2 classes"
+    if command == "run":
+        assert expected in refused(text)
+        return
+    (tmp_path / "trial.toml").write_text(text)
+    assert main(["plan", str(tmp_path / "trial.toml")]) == 2
+    assert expected in capsys.readouterr().err
+    (tmp_path / "trial.toml").write_text(trial(root, **{"data.name": "sourced"}))  # which brings a head of its own
+    assert main(["plan", str(tmp_path / "trial.toml")]) == 0
+
+
+def test_weights_that_were_cut_off(root: Path, refused: Run) -> None:
+    text = trial(root)
+    path = root / "net.safetensors"
+    path.write_bytes(path.read_bytes()[:-1])
+    assert "it is another file, or damaged" in refused(text)
+    assert "holds no weights (SafetensorError" in refused(trial(root))
+
+
+def test_weights_that_are_not_there(root: Path, refused: Run) -> None:
+    assert f"no weights at {root / 'gone.pth'}; give source.weights the path of the file" in refused(
+        trial(root, "gone.pth")
+    )
+    by_name = {"source.weights": "ResNet18_Weights.IMAGENET1K_V1", "source.weights_folder": str(root)}
+    text = "\n".join(line for line in trial(root, **by_name).splitlines() if "weights_sha256" not in line)
+    assert f"python -m tailor fetch ResNet18_Weights.IMAGENET1K_V1 --to {root}" in refused(text)
+
+
+@pytest.mark.parametrize("file", ["target.images.npy", "target.labels.npy", "target.is_test.npy"])
+def test_a_file_of_the_data_that_was_cut_off(file: str, root: Path, refused: Run) -> None:
+    path = root / "data" / "animals" / file
+    path.write_bytes(path.read_bytes()[:-1])
+    assert f"{path} has {path.stat().st_size} bytes, the manifest says {path.stat().st_size + 1}" in refused(
+        trial(root)
+    )
+
+
+@pytest.mark.parametrize("file", ["target.labels.npy", "target.ids.npy", "target.is_test.npy"])
+def test_a_file_of_the_data_that_was_changed(file: str, root: Path, refused: Run) -> None:
+    path = root / "data" / "animals" / file
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    assert f"{path} is not the file that the manifest describes: its SHA-256 differs" in refused(trial(root))
+
+
+def test_a_manifest_that_does_not_match(root: Path, refused: Run) -> None:
+    path = root / "data" / "animals" / "manifest.json"
+    whole = path.read_text()
+    path.parent.rename(root / "data" / "plants")
+    said = refused(trial(root, **{"data.name": "plants"}))
+    assert f"{root / 'data' / 'plants' / 'manifest.json'} is of data set 'animals', found under 'plants'" in said
+    (root / "data" / "plants").rename(path.parent)
+    path.write_text(whole.replace('"eel"', '"eel", "fox"').replace("[\n    30\n   ]", "[\n    29\n   ]"))
+    assert f"{path} is not a manifest" in refused(trial(root))
+    path.write_text(whole[:-20])
+    assert f"{path} is not a manifest" in refused(trial(root))
+
+
+def test_a_number_of_the_manifest_that_was_changed_by_hand(root: Path, refused: Run) -> None:
+    path = root / "data" / "animals" / "manifest.json"
+    content = json.loads(path.read_text()) | {"test_images": 3}
+    path.write_text(json.dumps(content))
+    assert f"{path} is not a manifest: ValueError('it was changed after it was written" in refused(trial(root))
+    del content["sha256"]  # as it was written before manifests vouched for themselves
+    path.write_text(json.dumps(content | {"format_version": 1}))
+    said = refused(trial(root))
+    assert "the test split has another size than the manifest says" in said
+    assert f"remove {path.parent} and prepare the data set again" in said
+
+
+def test_another_file_than_the_pinned_one(root: Path, refused: Run) -> None:
+    said = refused(trial(root, **{"source.weights_sha256": "0" * 64}))
+    assert "expected was one that is 0000" in said

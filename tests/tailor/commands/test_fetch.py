@@ -1,0 +1,173 @@
+"""Weights brought from a server of the test's own on the loopback: whole and verified, or not there at all."""
+
+import hashlib
+import http.server
+import io
+import threading
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import pytest
+
+from tailor.__main__ import main
+from tailor.catalogue import weights
+from tailor.catalogue.weights import WeightsInfo
+from tailor.commands.fetch import fetch, needs_of
+from tailor.core.errors import ConfigError
+
+NAME, OTHER = "ResNet18_Weights.IMAGENET1K_V1", "ResNet50_Weights.IMAGENET1K_V2"
+CONTENT = bytes(range(256)) * 10_000  # 2.5 MB, more than two blocks
+
+
+@dataclass
+class Server:
+    """What answers, and what it was asked."""
+
+    origin: str = ""
+    content: bytes = CONTENT
+    says_bytes: int | None = len(CONTENT)  # None: no length is said
+    asked: list[str] = field(default_factory=list)
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    known = Server()
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:  # noqa: N802  # the standard library's name
+            known.asked.append(self.path)
+            if not self.path.endswith(".pth"):
+                self.send_error(404)
+                return
+            self.send_response(200)
+            if known.says_bytes is not None:
+                self.send_header("Content-Length", str(known.says_bytes))
+            self.end_headers()
+            self.wfile.write(known.content)
+
+        def log_message(self, *_: object) -> None:
+            """Write nothing."""
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
+        known.origin = f"http://127.0.0.1:{running.server_port}/models"
+        thread = threading.Thread(target=running.serve_forever)
+        thread.start()
+        yield known
+        running.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def info(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> WeightsInfo:
+    """Weights by NAME, whose file has CONTENT."""
+    monkeypatch.chdir(tmp_path)
+    digits = hashlib.sha256(CONTENT).hexdigest()[:8]
+    facts = asdict(weights.find(NAME)) | {"file": f"resnet18-{digits}.pth", "sha256": digits}
+    monkeypatch.setitem(weights.table(), NAME, WeightsInfo(**facts))
+    return weights.find(NAME)
+
+
+def test_a_file_comes_whole_and_once(server: Server, info: WeightsInfo, tmp_path: Path) -> None:
+    out = io.StringIO()
+    target = fetch(NAME, tmp_path / "w", out, server.origin)
+    assert target == tmp_path / "w" / info.file
+    assert target.read_bytes() == CONTENT
+    assert server.asked == [f"/models/{info.file}"]
+    assert f"SHA-256 {hashlib.sha256(CONTENT).hexdigest()}" in out.getvalue()
+    assert f"fetching {info.file.removesuffix('.pth')}: {len(CONTENT)} bytes" in out.getvalue()
+    assert fetch(NAME, tmp_path / "w", out, server.origin) == target
+    assert len(server.asked) == 1
+    assert "is there already" in out.getvalue()
+    assert [path.name for path in (tmp_path / "w").iterdir()] == [info.file]
+
+
+def test_a_damaged_file_is_replaced(server: Server, info: WeightsInfo, tmp_path: Path) -> None:
+    (tmp_path / info.file).write_bytes(CONTENT[:-1])
+    fetch(NAME, tmp_path, io.StringIO(), server.origin)
+    assert (tmp_path / info.file).read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize(
+    ("content", "says_bytes", "message"),
+    [
+        (CONTENT[:-1], len(CONTENT), rf"ended after {len(CONTENT) - 1} of {len(CONTENT)} bytes; nothing is kept"),
+        (b"", len(CONTENT), rf"ended after 0 of {len(CONTENT)} bytes"),
+        (CONTENT[:-1], None, r"has SHA-256 \w+, expected was one that begins with \w{8}; not kept"),
+        (CONTENT[:-1] + b"x", len(CONTENT), r"has SHA-256 \w+, expected was one that begins with \w{8}; not kept"),
+        (b"<html>log in first</html>", 25, r"expected was one that begins with"),
+    ],
+)
+def test_what_is_not_the_file_is_not_kept(
+    content: bytes, says_bytes: int | None, message: str, server: Server, info: WeightsInfo, tmp_path: Path
+) -> None:
+    server.content, server.says_bytes = content, says_bytes
+    (tmp_path / "w").mkdir()
+    with pytest.raises(ConfigError, match=message):
+        fetch(NAME, tmp_path / "w", io.StringIO(), server.origin)
+    assert list((tmp_path / "w").iterdir()) == []
+    server.content, server.says_bytes = CONTENT, len(CONTENT)
+    assert fetch(NAME, tmp_path / "w", io.StringIO(), server.origin).name == info.file
+
+
+def test_a_file_that_is_not_there(server: Server, info: WeightsInfo, tmp_path: Path) -> None:
+    facts = asdict(info) | {"file": "gone.bin"}
+    weights.table()[NAME] = WeightsInfo(**facts)
+    with pytest.raises(ConfigError, match=r"cannot fetch http://127.*gone.bin: the server says 404 Not Found. Where"):
+        fetch(NAME, tmp_path, io.StringIO(), server.origin)
+
+
+@pytest.mark.usefixtures("info")
+def test_no_network_ends_with_2_and_says_what_to_do(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
+    nobody = server.origin.replace("/models", "").rpartition(":")[0] + ":1"  # no server listens on port 1
+    assert main(["fetch", NAME, "--to", "w", "--origin", nobody]) == 2
+    assert "Where there is a network, type the same command, or download the file" in capsys.readouterr().err
+    assert list(Path("w").iterdir()) == []
+    assert main(["fetch", NAME, "--to", "w", "--origin", "ftp.example"]) == 2
+    assert "expected https://..." in capsys.readouterr().err
+
+
+def test_the_command_reads_trials_and_specs(server: Server, info: WeightsInfo, tmp_path: Path) -> None:
+    """Names stand in a trial, in an axis, and in the spec that another extends."""
+    Path("base.toml").write_text(f'[trial.source]\nweights = "{NAME}"\nweights_folder = "w"\n')
+    Path("spec.toml").write_text(f'extends = "base.toml"\n[axes]\n"source.weights" = ["{OTHER}", "{NAME}"]\n')
+    needs = needs_of(["spec.toml"])
+    assert set(needs.names) == {NAME, OTHER}
+    assert needs.folders == ("w",)
+    Path("trial.toml").write_text(f'[source]\nweights = "{NAME}"\n')
+    assert main(["fetch", "trial.toml", "--origin", server.origin]) == 0
+    assert (tmp_path / "weights" / info.file).read_bytes() == CONTENT
+    assert main(["fetch", "base.toml", "--origin", server.origin]) == 0
+    assert (tmp_path / "w" / info.file).read_bytes() == CONTENT
+
+
+def test_a_mirror_can_be_a_folder(info: WeightsInfo, tmp_path: Path) -> None:
+    (tmp_path / "mirror").mkdir()
+    (tmp_path / "mirror" / info.file).write_bytes(CONTENT)
+    assert main(["fetch", NAME, "--origin", f"file://{tmp_path}/mirror"]) == 0
+    assert (tmp_path / "weights" / info.file).read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('[data]\nname = "birds"\nroot = "datasets"\n', "no data set 'birds' is prepared in"),
+        ('[source]\nweights = "net.pth"\nweights_sha256 = "' + "1" * 64 + '"\n', "cannot read net.pth"),
+        ('[source]\nweights = "ResNet18_Weights.DEFAULT"\n', "give an exact name: ResNet18_Weights.IMAGENET1K_V1"),
+        ("[source\n", "is not valid TOML"),
+        ('extends = "trial.toml"\n', "extends itself"),
+    ],
+)
+@pytest.mark.usefixtures("info")
+def test_what_a_trial_needs_and_is_not_there_is_named(
+    text: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("trial.toml").write_text(text)
+    assert main(["fetch", "trial.toml"]) == 2
+    assert message in capsys.readouterr().err
+    assert not Path("weights").exists()
+
+
+def test_neither_a_file_nor_a_name(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fetch", "nothing"]) == 2
+    assert "expected a TOML file, or weights by name such as" in capsys.readouterr().err

@@ -1,0 +1,230 @@
+"""Bad input is named: the key, the value, the nearest valid name."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tailor.catalogue.datasets import DATASETS
+from tailor.config.parsing import parse_trial
+from tailor.config.trial import TrialConfig
+from tailor.core.errors import ConfigError
+from tailor.core.registry import Registry
+from tests.tailor.trials import PHOTOGRAPHS
+
+HEAD = {"name": "head_only"}
+MISTAKES: list[tuple[dict[str, Any], str]] = [
+    ({"method": {"name": "transtailr"}}, r"method: no such method: 'transtailr'; did you mean 'transtailor'\?"),
+    ({"method": {}}, r"method: needs a name \(valid: fine_tune, gbn, head_only"),
+    ({"method": 3}, r"method: "),
+    ({}, r"method is missing"),
+    ({"method": HEAD, "netwrk": "digits_vgg"}, r"unknown key 'netwrk'; did you mean 'network'\?"),
+    ({"method": HEAD, "network": "digits_vg"}, r"network: no such network; did you mean 'digits_vgg'\?"),
+    ({"method": HEAD, "data": {"name": "digit"}}, r"no such data set: 'digit'; did you mean 'digits'\?"),
+    ({"method": HEAD, "optimisation": {"epocs": 1}}, r"unknown key 'optimisation.epocs'; did you mean 'epochs'\?"),
+    ({"method": HEAD, "optimisation": {"epochs": "3"}}, r"optimisation.epochs: .*integer \(given: '3'\)"),
+    (
+        {"method": HEAD, "optimisation": {"epochs": 0}},
+        r"optimisation.epochs: .*or equal to 1 \(given: 0\)",
+    ),
+    ({"method": HEAD, "optimisation": {"learning_rate": -1.0}}, r"learning_rate: .* \(given: -1.0\)"),
+    ({"method": HEAD, "optimisation": {"learning_rate": float("nan")}}, r"learning_rate: .*nan"),
+    ({"method": HEAD, "seed": True}, r"seed: .*integer \(given: True\)"),
+    ({"method": HEAD, "seed": -1}, r"seed: "),
+    (
+        {"method": {"name": "prune", "removed_macs_fraction": 1.5}},
+        r"fraction: .*less than 1 \(given: 1.5\)",
+    ),
+    (
+        {"method": {"name": "prune", "criterion": "randm"}},
+        r"method.criterion: no such criterion; did you mean 'random'\?",
+    ),
+    ({"method": {"name": "prune", "allocation": "globl"}}, r"allocation: no such allocation: 'globl'; did you mean"),
+    (
+        {"method": {"name": "prune", "allocation": {"name": "uniform", "draws": 3}}},
+        r"unknown key 'method.allocation.draws'.*valid: name",
+    ),
+    ({"method": HEAD, "optimisation": {"regulariser": "l2sp"}}, r"no such regulariser: 'l2sp'; did you mean 'l2_sp'\?"),
+    (
+        {"method": HEAD, "optimisation": {"regulariser": {"name": "l2_sp", "strenght": 1.0}}},
+        r"unknown key 'optimisation.regulariser.strenght'; did you mean 'strength'\?",
+    ),
+    ({"method": {"name": "transtailor", "tolerance_fraction": -0.1}}, r"tolerance_fraction: .*\(given: -0.1\)"),
+    (
+        {"method": {"name": "transtailor", "beta": "off", "beta_normalisation": "rms"}},
+        r"beta_normalisation = 'rms' has no effect; leave it out",
+    ),
+    (
+        {"network": "digits_resnet", "method": {"name": "transtailor", "beta": "sqrt", "placement": "before_norm"}},
+        r"the norm of digits_resnet cancels a factor in front of it",
+    ),
+    (
+        {"method": {"name": "prune", "first_regulariser": "slimming"}},
+        r"first_regulariser has no effect with order = 'head_first'",
+    ),
+    ({"method": {"name": "transtailor", "stps": 3}}, r"unknown key 'method.stps'; did you mean 'steps'\?"),
+    ({"method": {"name": "transtailor", "steps": 10}}, r"removes the whole network; choose fewer steps"),
+    ({"method": HEAD, "data": {"train_images": 548}}, r"leaves no validation image.*at most 547"),
+]
+
+
+WEIGHTS = {"weights": "net.safetensors", "weights_sha256": "1" * 64}
+ON_PHOTOGRAPHS = {"network": "efficientnet_b0", "data": {"name": "photographs"}, "source": WEIGHTS}
+BEHIND_ACTIVATIONS = {"name": "transtailor", "beta": "sqrt", "placement": "after_activation"}
+IMPOSSIBLE: list[tuple[dict[str, Any], str]] = [
+    (ON_PHOTOGRAPHS | {"method": HEAD, "source": {}}, r"photographs has no source task to pre-train on; give source"),
+    ({"method": {"name": "sfp", "removed_macs_fraction": 0.99}}, r"0.99 of the MACs is more than digits_vgg can lose"),
+    (
+        {"network": "digits_resnet", "method": {"name": "transtailor", "steps": 9}},
+        r"0.9 of the MACs is more than digits_resnet can lose, which is 0\.\d+ with pruning.residual = 'inside'",
+    ),
+    ({"method": {"name": "prune", "criterion": "bn_gamma"}}, r"reads BatchNorm's factors, and digits_vgg has no norm"),
+    ({"method": {"name": "gbn"}}, r"'gbn' reads BatchNorm's factors, and digits_vgg has no norm"),
+    ({"method": HEAD, "optimisation": {"regulariser": "slimming"}}, r"slimming.*digits_vgg.*no norm"),
+    (
+        ON_PHOTOGRAPHS | {"method": {"name": "prune", "criterion": "apoz"}},
+        r"counts zeros behind a ReLU, and efficientnet_b0 has SiLU",
+    ),
+    (
+        ON_PHOTOGRAPHS | {"method": {"name": "transtailor", "beta": "fold", "placement": "after_activation"}},
+        r"a factor cannot be moved through the SiLU of efficientnet_b0",
+    ),
+    (
+        ON_PHOTOGRAPHS | {"network": "mobilenet_v2", "method": BEHIND_ACTIVATIONS},
+        r"behind features\.1\.conv\.1 of mobilenet_v2, .* there is no activation module .*choose placement",
+    ),
+    (
+        {"network": "digits_resnet", "method": BEHIND_ACTIVATIONS, "pruning": {"residual": "coupled"}},
+        r"behind \S+ of digits_resnet, which can lose filters, there is no activation module",
+    ),
+    (ON_PHOTOGRAPHS | {"method": {"name": "pac_net"}}, r"pac_net trains .* and photographs has no source task"),
+    (ON_PHOTOGRAPHS | {"method": HEAD, "source": {}}, r"photographs has no source task to pre-train on; give source.w"),
+    (ON_PHOTOGRAPHS | {"method": {"name": "smaller_dense"}}, r"source.weights fits the whole one alone"),
+    ({"method": {"name": "pac_net", "prune_ratio": 1.0}}, r"prune_ratio: .*less than 1 \(given: 1.0\)"),
+    ({"method": {"name": "pac_net", "prune_ratio": -0.1}}, r"prune_ratio: .*\(given: -0.1\)"),
+    ({"method": HEAD, "source": {"weights": "net.pth"}}, r"weights and weights_sha256 belong together.*sha256sum"),
+    ({"method": HEAD, "data": {"name": "photographs", "root": "nowhere"}}, r"no data set 'photographs' is prepared in"),
+    (
+        {"method": HEAD, "optimisation": {"momentum": 0.0}, "pruning": {"optimiser_state": "kept"}},
+        r"optimiser_state = 'kept' keeps the momentum of SGD",
+    ),
+]
+
+
+@pytest.mark.parametrize(("raw", "message"), IMPOSSIBLE, ids=[message for _, message in IMPOSSIBLE])
+def test_what_cannot_be_is_refused_before_anything_is_trained(
+    raw: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(DATASETS._records, "photographs", PHOTOGRAPHS)  # type: ignore[attr-defined]
+    with pytest.raises(ConfigError, match=message):
+        parse_trial(raw, "test")
+
+
+@pytest.mark.parametrize(("protocol", "images"), [("validation", 348), ("paper", 200)])
+def test_a_tolerance_below_one_image_warns(protocol: str, images: int) -> None:
+    def warnings(**settings: Any) -> tuple[str, ...]:
+        method = {"name": "transtailor", "stop_early": True} | settings
+        return parse_trial({"method": method, "protocol": protocol}, "test").warnings()
+
+    (warning,) = warnings(tolerance_fraction=0.999 / images)
+    assert f"less than one of the {images} images that decide" in warning
+    assert warnings(tolerance_fraction=1.001 / images) == ()
+    assert warnings(tolerance_fraction=0.0, stop_early=False) == ()  # nothing reads it
+
+
+@pytest.mark.parametrize(("raw", "message"), MISTAKES, ids=[message for _, message in MISTAKES])
+def test_a_mistake_is_named(raw: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        parse_trial(raw, "demo.toml [trial]")
+    assert str(caught.value).startswith("demo.toml [trial]: ")
+
+
+def test_all_mistakes_are_named_at_once() -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_trial({"method": HEAD, "sed": 1, "optimisation": {"epochs": 0}}, "here")
+    assert len(str(caught.value).splitlines()) == 2
+
+
+def test_a_config_survives_json() -> None:
+    config = parse_trial({"method": {"name": "transtailor", "steps": 2}}, "test")
+    assert TrialConfig.model_validate(config.model_dump(mode="json")) == config
+    assert TrialConfig.model_validate_json(config.model_dump_json()) == config
+
+
+def test_a_second_record_of_one_name_is_refused() -> None:
+    registry: Registry[int] = Registry("number")
+    registry.add("one", 1)
+    with pytest.raises(ValueError, match="'one' is registered already"):
+        registry.add("one", 2)
+    with pytest.raises(ConfigError, match=r"no such number: 'on'; did you mean 'one'\? \(valid: one\)"):
+        registry["on"]
+
+
+# --- the command line ---
+
+
+def tailor(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "tailor", *arguments], cwd=folder, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "cannot read trial.toml"),
+        (b"\xff\xfe", "cannot read trial.toml"),
+        (b"method = ", "trial.toml is not valid TOML"),
+        (
+            b"[method]\nname = 'transtailr'",
+            "trial.toml: method: no such method: 'transtailr'; did you mean",
+        ),
+    ],
+)
+def test_bad_input_ends_with_2_and_leaves_nothing(content: bytes | None, message: str, tmp_path: Path) -> None:
+    if content is not None:
+        (tmp_path / "trial.toml").write_bytes(content)
+    before = sorted(tmp_path.rglob("*"))
+    finished = tailor("run", "trial.toml", folder=tmp_path)
+    assert finished.returncode == 2
+    assert finished.stderr.startswith("error: ") and message in finished.stderr
+    assert "Traceback" not in finished.stderr
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_trial_alone(tmp_path: Path) -> None:
+    (tmp_path / "trial.toml").write_text(
+        'source = { epochs = 1 }\noptimisation = { epochs = 1, head_epochs = 1 }\n[method]\nname = "fine_tune"\n'
+    )
+    planned = tailor("plan", "trial.toml", folder=tmp_path)
+    assert planned.returncode == 0 and "4 stages" in planned.stdout
+    assert [path.name for path in tmp_path.iterdir()] == ["trial.toml"]
+    finished = tailor("run", "trial.toml", "--save", "models", folder=tmp_path)
+    assert finished.returncode == 0, finished.stderr
+    assert re.search(r"point 0: 0.000 of the MACs gone, validation accuracy 0\.\d{4}", finished.stdout)
+    assert (tmp_path / "models" / "point_0" / "model.safetensors").exists()
+    again = tailor("run", "trial.toml", folder=tmp_path)
+    assert again.stdout.count("cached") == 4
+
+
+def test_a_diverging_trial_ends_with_1_and_names_the_stage(tmp_path: Path) -> None:
+    (tmp_path / "trial.toml").write_text(
+        'source = { epochs = 20, learning_rate = 1e6 }\n[method]\nname = "head_only"\n'
+    )
+    finished = tailor("run", "trial.toml", folder=tmp_path)
+    assert finished.returncode == 1
+    assert re.search(r"error: stage train_source \(.*\): the loss is (nan|inf) in epoch", finished.stderr)
+
+
+def test_planning_imports_no_torch() -> None:
+    program = (
+        "import sys\n"
+        "from tailor.config.parsing import parse_trial\nfrom tailor.execution.dry_run import walk\n"
+        "walk(parse_trial({'method': {'name': 'transtailor'}}, 'test'))\n"
+        "heavy = {'torch', 'ray', 'sklearn', 'numpy', 'pandas'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)

@@ -1,0 +1,261 @@
+"""Ids and keys are the identity of all results: if one of the golden values changes, old runs are orphaned.
+
+So a change here is either a mistake or a decision: then the version of the stage or method is raised, these values are
+written anew and CHANGELOG.md says why.
+"""
+
+from typing import Any
+
+import pytest
+
+from tailor.catalogue.datasets import DATASETS
+from tailor.config.parsing import parse_trial
+from tailor.config.trial import METHODS, TrialConfig
+from tailor.core.settings import Settings
+from tailor.execution.dry_run import walk
+from tests.tailor.trials import short_trial
+
+GOLDEN_IDS = {
+    "fine_tune": "e22d6aadfac08494",
+    "gbn": "27c47de132ffbf2a",
+    "head_only": "baae1df8d25cf281",
+    "pac_net": "ce3a8e6d8a6611a6",
+    "prune": "fe1cfec7a3fc1356",
+    "sfp": "936654cac9f15d84",
+    "smaller_dense": "2002e40c10a4331e",
+    "target_aware_adaptation": "31e9af20585dbbc7",
+    "transtailor": "fcd9b3b33061fc21",
+}
+GOLDEN_KEYS = [
+    "3f30f1fd69f4c74d",
+    "9c15e5476963ae68",
+    "2515c74d44b80058",
+    "0090823494656796",
+    "f7346dda34afa21b",
+    "ec987e06e1fe99b4",
+    "f6a0dbe84c1c47bc",
+    "8560f9305f05fe19",
+    "bdca5b934da29153",
+]
+
+NETWORK = {"network": "digits_vgg_bn"}  # with norms and a ReLU behind each: every method can have it
+OTHER_VALUES: dict[str, Any] = {
+    "network": "digits_resnet",
+    "data.train_images": 100,
+    "data.images_per_class": 5,
+    "data.split_seed": 1,
+    "data.augmentation": "shift",
+    "source.seed": 1,
+    "source.epochs": 2,
+    "source.batch_size": 16,
+    "source.learning_rate": 0.1,
+    "source.momentum": 0.5,
+    "source.weight_decay": 0.1,
+    "optimisation.epochs": 3,
+    "optimisation.head_epochs": 3,
+    "optimisation.batch_size": 16,
+    "optimisation.learning_rate": 0.1,
+    "optimisation.head_learning_rate": 0.1,
+    "optimisation.momentum": 0.5,
+    "optimisation.weight_decay": 0.1,
+    "optimisation.schedule": "cosine",
+    "seed": 1,
+    "last_point": 0,
+    "method.steps": 2,
+    "method.step_macs_fraction": 0.05,
+    "method.alpha_epochs": 3,
+    "method.alpha_learning_rate": 0.1,
+    "method.beta": "raw",
+    "method.criterion": "random",
+    "method.removed_macs_fraction": 0.3,
+    "data.crop_px": 8,
+    "source.weights_sha256": "0" * 64,
+    "source.pixel_mean": (0.485,),
+    "source.pixel_std": (0.229,),
+    "optimisation.optimiser": "adam",
+    "optimisation.regulariser": "l2_sp",
+    "optimisation.milestones": (0.25, 0.75),
+    "optimisation.gamma": 0.5,
+    "optimisation.warm_up_epochs": 1,
+    "optimisation.label_smoothing": 0.1,
+    "optimisation.clip_gradient_norm": 1.0,
+    "optimisation.ema_decay": 0.9,
+    "optimisation.distillation_weight": 0.5,
+    "optimisation.distillation_temperature": 2.0,
+    "optimisation.norm": "local",
+    "optimisation.accumulation_steps": 2,
+    "optimisation.precision": "bf16",
+    "optimisation.memory_format": "channels_last",
+    "optimisation.compile": True,
+    "pruning.residual": "coupled",
+    "pruning.linear": True,
+    "pruning.minimum_filters_fraction": 0.5,
+    "pruning.measure_norms": True,
+    "pruning.width_multiple": 8,
+    "pruning.optimiser_state": "kept",
+    "protocol": "paper",
+    "method.prune_by": "random",
+    "method.alpha_start": 0.5,
+    "method.alpha_noise": 0.1,
+    "method.placement": "before_norm",
+    "method.beta_normalisation": "rms",
+    "method.grouping": "max",
+    "method.allocation": "uniform",
+    "method.order": "tune_first",
+    "method.first_regulariser": "slimming",
+    "method.weights": "reinitialised",
+    "method.ticks": 2,
+    "method.tick_epochs": 2,
+    "method.tick_learning_rate": 0.1,
+    "method.sparsity_strength": 0.1,
+    "method.prune_ratio": 0.5,
+    "method.penalty_strength": 0.1,
+    "method.optimiser": "sgd",
+    "method.allocate_epochs": 2,
+    "method.allocate_learning_rate": 0.1,
+    "method.calibrate_learning_rate": 0.1,
+    "method.statistic": "apoz",
+    "method.kept_cumulative_fraction": 0.9,
+    "method.priority": "removable_x_macs",
+    "method.layers_per_iteration": 1,
+    "method.most_filters_fraction": 0.2,
+    "method.iterations": 2,
+}
+# What must stand beside a setting for it to be possible, or to be read.
+BESIDE: dict[str, dict[str, Any]] = {
+    "source.weights_sha256": {"source": {"weights": "net.safetensors", "weights_sha256": "1" * 64}},
+    "source.pixel_mean": {"source": {"weights": "net.safetensors", "weights_sha256": "1" * 64}},
+    "source.pixel_std": {"source": {"weights": "net.safetensors", "weights_sha256": "1" * 64}},
+    "method.first_regulariser": {"method": {"order": "tune_first"}},
+    "method.placement": {"method": {"beta": "grad"}},
+    "method.calibrate_learning_rate": {},
+    "optimisation.milestones": {"optimisation": {"schedule": "step", "milestones": (0.5,)}},
+    "optimisation.gamma": {"optimisation": {"schedule": "step", "milestones": (0.5,)}},
+    "optimisation.distillation_temperature": {"optimisation": {"distillation_weight": 0.5}},
+}
+# tests/tailor/config/test_optimisation.py shows that these are refused.
+IMPOSSIBLE = {("sfp", "optimisation.ema_decay"), ("head_only", "optimisation.norm"), ("pac_net", "optimisation.norm")}
+IMPOSSIBLE |= {("gbn", "pruning.linear")}  # there is no norm behind a linear layer
+IMPOSSIBLE |= {
+    (method, f"optimisation.distillation_{name}")
+    for method in ("head_only", "fine_tune", "pac_net", "sfp")
+    for name in ("weight", "temperature")
+}
+IN_NO_ID = {"data.root", "source.weights", "source.weights_folder"}  # where something is, not what it is
+# These decide while a trial runs: the id changes, and tests/tailor/methods/test_stop_rule.py shows what they do.
+DECIDE_AT_RUN_TIME = {"method.stop_early": True, "method.tolerance_fraction": 0.1}
+ONE_VALUE_ONLY = {"data.name"}  # no other data set fits the network
+
+
+def leaves(settings: Settings, prefix: str = "") -> list[str]:
+    names = []
+    for name in type(settings).model_fields:
+        value = getattr(settings, name)
+        is_table = isinstance(value, Settings) and name not in ("allocation", "regulariser", "first_regulariser")
+        names += leaves(value, f"{prefix}{name}.") if is_table else [f"{prefix}{name}"]
+    return names
+
+
+def changed(raw: dict[str, Any], setting: str, value: Any) -> TrialConfig:
+    table, _, key = setting.rpartition(".")
+    update = {table: raw.get(table, {}) | {key: value}} if table else {key: value}
+    return parse_trial(raw | update, "test")
+
+
+def settings_of_all_methods() -> list[tuple[str, str]]:
+    found = []
+    for method in sorted(METHODS):
+        for leaf in leaves(parse_trial(NETWORK | {"method": {"name": method}}, "test")):
+            is_possible = leaf != "optimisation.regulariser" or method not in ("pac_net", "gbn")  # which have their own
+            is_possible &= method not in ("pac_net", "smaller_dense") or not leaf.startswith("source.pixel")
+            is_possible &= method != "smaller_dense" or leaf != "source.weights_sha256"
+            is_possible &= method != "target_aware_adaptation" or leaf != "pruning.width_multiple"
+            is_possible &= (method, leaf) not in IMPOSSIBLE
+            if is_possible and leaf not in ONE_VALUE_ONLY | IN_NO_ID | {"method.name"}:
+                found.append((method, leaf))
+    return found
+
+
+def beside(method: str, setting: str) -> dict[str, Any]:
+    """A trial of the method in which `setting` is possible and read."""
+    raw: dict[str, Any] = NETWORK | {"method": {"name": method}}
+    for table, settings in BESIDE.get(setting, {}).items():
+        raw = raw | {table: raw.get(table, {}) | settings}
+    return raw
+
+
+@pytest.mark.parametrize("method", sorted(GOLDEN_IDS))
+def test_trial_ids_are_pinned(method: str) -> None:
+    assert walk(parse_trial(NETWORK | {"method": {"name": method}}, "test")).trial_id == GOLDEN_IDS[method]
+
+
+def test_stage_keys_are_pinned() -> None:
+    walked = walk(parse_trial({"method": {"name": "transtailor", "steps": 1}}, "test"))
+    assert [stage.key[:16] for stage in walked.stages] == GOLDEN_KEYS
+
+
+@pytest.mark.parametrize(("method", "setting"), settings_of_all_methods())
+def test_every_setting_changes_the_id(method: str, setting: str) -> None:
+    raw = beside(method, setting)
+    value = (OTHER_VALUES | DECIDE_AT_RUN_TIME)[setting]
+    assert walk(changed(raw, setting, value)).trial_id != walk(parse_trial(raw, "test")).trial_id
+
+
+@pytest.mark.parametrize("setting", sorted(OTHER_VALUES))
+def test_every_setting_changes_the_work_of_some_method(setting: str) -> None:
+    different = []
+    for method in sorted(METHODS):
+        if (method, setting) in settings_of_all_methods():
+            raw = beside(method, setting)
+            before, after = walk(parse_trial(raw, "test")), walk(changed(raw, setting, OTHER_VALUES[setting]))
+            different.append([s.key for s in before.stages] != [s.key for s in after.stages])
+    assert any(different)
+
+
+def test_a_default_written_out_is_the_same_trial() -> None:
+    written_out = {"network": "digits_vgg", "seed": 0, "optimisation": {"epochs": 25}, "last_point": None}
+    short, long = {"method": {"name": "head_only"}}, {"method": {"name": "head_only"}} | written_out
+    assert walk(parse_trial(short, "test")).trial_id == walk(parse_trial(long, "test")).trial_id
+
+
+def test_a_whole_number_for_a_fraction_is_the_same_trial() -> None:
+    one, other = ({"method": {"name": "head_only"}, "optimisation": {"learning_rate": rate}} for rate in (1, 1.0))
+    assert walk(parse_trial(one, "test")).trial_id == walk(parse_trial(other, "test")).trial_id
+
+
+def test_trials_share_what_is_equal() -> None:
+    path = walk(short_trial({"name": "transtailor", "steps": 2}))
+    longer = walk(short_trial({"name": "transtailor", "steps": 3}))
+    assert [s.key for s in longer.stages][: len(path.stages)] == [s.key for s in path.stages]
+    budgets = [
+        walk(short_trial({"name": "prune", "criterion": "taylor", "removed_macs_fraction": b})) for b in (0.2, 0.4)
+    ]
+    keys = [[stage.key for stage in walked.stages] for walked in budgets]
+    kinds = [stage.kind for stage in budgets[0].stages]
+    shared = kinds.index("prune")  # one scoring serves all budgets
+    assert keys[0][:shared] == keys[1][:shared]
+    assert not set(keys[0][shared:]) & set(keys[1][shared:])
+
+
+def test_only_stages_that_draw_carry_the_seed() -> None:
+    walks = [walk(short_trial({"name": "prune", "criterion": "l1"}, seed=seed)) for seed in (0, 1)]
+    same = [a.kind for a, b in zip(walks[0].stages, walks[1].stages, strict=True) if a.key == b.key]
+    assert same == ["train_source"]
+
+
+@pytest.mark.parametrize("network", ["digits_vgg", "digits_vgg_bn", "digits_resnet"])
+def test_last_point_walks_a_prefix(network: str) -> None:
+    whole = walk(short_trial({"name": "transtailor", "steps": 3}, network=network))
+    part = walk(short_trial({"name": "transtailor", "steps": 3}, network=network, last_point=1))
+    keys = [stage.key for stage in part.stages]
+    assert keys == [stage.key for stage in whole.stages][: len(keys)]
+    assert [stage.point for stage in part.stages if stage.point is not None] == [0, 1]
+
+
+def test_the_data_digest_is_in_the_keys_of_stages_that_read_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = walk(short_trial({"name": "prune"}))
+    records = dict(DATASETS)
+    other = type(records["digits"])(**(vars(records["digits"]) | {"sha256": "0" * 64}))
+    monkeypatch.setitem(DATASETS._records, "digits", other)
+    after = walk(short_trial({"name": "prune"}))
+    assert not {s.key for s in before.stages} & {s.key for s in after.stages}

@@ -1,0 +1,78 @@
+"""Crops and flips against the obvious: one image at a time, by slicing."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from tailor.config.parsing import parse_trial
+from tailor.core.errors import ConfigError
+from tailor.data import augmentation, task_data
+from tailor.parallel.process_group import Ranks
+
+IMAGES = torch.arange(60 * 3 * 8 * 8).remainder(251).to(torch.uint8).reshape(60, 3, 8, 8)
+IDS = torch.arange(100, 160)
+
+
+def squares(image: torch.Tensor, side: int) -> list[bytes]:
+    """Every square of an image, as it is and mirrored."""
+    found = []
+    for top in range(image.shape[1] - side + 1):
+        for left in range(image.shape[2] - side + 1):
+            square = image[:, top : top + side, left : left + side]
+            found += [square.contiguous().numpy().tobytes(), square.flip(2).contiguous().numpy().tobytes()]
+    return found
+
+
+def test_a_crop_is_a_square_of_its_image_and_all_squares_occur() -> None:
+    image = IMAGES[:1].expand(4000, -1, -1, -1)
+    seen = {crop.numpy().tobytes() for crop in augmentation.crop_flip(image, torch.arange(4000), 0, 0, 6)}
+    assert seen == set(squares(IMAGES[0], 6))  # 9 places, each mirrored or not
+
+
+def test_an_image_is_cropped_alike_whatever_comes_with_it() -> None:
+    together = augmentation.crop_flip(IMAGES, IDS, 3, 2, 5)
+    alone = torch.cat([augmentation.crop_flip(IMAGES[i : i + 1], IDS[i : i + 1], 3, 2, 5) for i in range(60)])
+    assert torch.equal(together, alone)
+    assert not torch.equal(together, augmentation.crop_flip(IMAGES, IDS, 3, 3, 5))
+    assert not torch.equal(together, augmentation.crop_flip(IMAGES, IDS, 4, 2, 5))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("count", [0, 1, 50])
+def test_crops_are_the_same_by_index_and_by_slices(count: int, channels: int) -> None:
+    draw = torch.Generator().manual_seed(count)
+    images = torch.randint(0, 256, (count, channels, 9, 11), dtype=torch.uint8, generator=draw)
+    top, left = torch.randint(0, 4, (count,), generator=draw), torch.randint(0, 6, (count,), generator=draw)
+    flip = torch.randint(0, 2, (count,), generator=draw) == 1
+    fast, slow = (cut(images, top, left, flip, 6) for cut in (augmentation.sliced, augmentation.indexed))
+    assert torch.equal(fast, slow)
+    assert fast.stride() == slow.stride() or not count  # a network's bits can depend on the layout
+
+
+def test_without_augmentation_the_centre_is_seen() -> None:
+    assert torch.equal(augmentation.augmented(IMAGES, IDS, "none", 0, 0, 4), IMAGES[..., 2:6, 2:6])
+    assert augmentation.augmented(IMAGES, IDS, "none", 0, 0, None) is IMAGES
+
+
+def test_batches_show_crops_and_evaluation_the_centre() -> None:
+    samples = task_data.Samples(images=IMAGES, labels=torch.zeros(60, dtype=torch.int64), ids=IDS, crop_px=6)
+    alone = Ranks(rank=0, count=1, device=torch.device("cpu"))
+    (batch,) = task_data.batches(samples, 60, 0, 0, "crop_flip", alone)
+    assert batch.images.shape == (60, 3, 6, 6)
+    (plain,) = task_data.batches(samples, 60, 0, 0, "none", alone)
+    order = torch.randperm(60, generator=task_data.generator(0, "order", 0))
+    assert torch.equal(plain.images, task_data.normalise(IMAGES[order][..., 1:7, 1:7]))
+    assert replace(samples, crop_px=None).fetch(torch.arange(3)).images.shape == (3, 3, 8, 8)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"augmentation": "crop_flip"}, "needs crop_px"),
+        ({"crop_px": 9}, r"crop_px = 9 does not fit into digits, whose samples are \(1, 8, 8\)"),
+    ],
+)
+def test_an_impossible_crop_is_refused(settings: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        parse_trial({"method": {"name": "head_only"}, "data": settings}, "test")

@@ -1,0 +1,203 @@
+"""Saved sub-models in fresh processes: as modules, as torch's programs without this package, and as ONNX."""
+
+import subprocess
+import sys
+import zipfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from tailor.__main__ import main
+from tailor.catalogue.networks import NETWORKS
+from tailor.core.errors import ConfigError
+from tailor.deploy.export import EXAMPLE_BATCH, FORMATS, export, images_for
+from tailor.model.state import ModelState, Pixels, save_model
+from tests.tailor.saved_models import EMBEDDED, TORCHVISION, outputs, pruned
+
+ROOT = Path(__file__).parents[3]
+BATCHES = (1, EXAMPLE_BATCH, 5)
+AS_MODULES = """
+import sys, torch, tailor
+torch.set_num_threads(1)
+for name in sys.argv[2:]:
+    model = tailor.load_model(f"{sys.argv[1]}/{name}")
+    for batch in (1, 2, 5):
+        images = torch.load(f"{sys.argv[1]}/{name}/images_{batch}.pt", weights_only=True)
+        with torch.no_grad():
+            torch.save(model(images), f"{sys.argv[1]}/{name}/module_{batch}.pt")
+"""
+AS_PROGRAMS = """
+import sys, torch, onnxruntime
+torch.set_num_threads(1)
+for name in sys.argv[2:]:
+    program = torch.export.load(f"{sys.argv[1]}/{name}/model.pt2").module()
+    session = onnxruntime.InferenceSession(f"{sys.argv[1]}/{name}/model.onnx")
+    for batch in (1, 2, 5):
+        images = torch.load(f"{sys.argv[1]}/{name}/images_{batch}.pt", weights_only=True)
+        with torch.no_grad():
+            torch.save(program(images), f"{sys.argv[1]}/{name}/torch-export_{batch}.pt")
+        said = torch.from_numpy(session.run(None, {"images": images.numpy()})[0])
+        torch.save(said, f"{sys.argv[1]}/{name}/onnx_{batch}.pt")
+assert not {"tailor", "torchvision"} & set(sys.modules)
+"""
+
+
+@dataclass(frozen=True)
+class Saved:
+    """Sub-models in folders of their names, and what fresh processes said of the same images."""
+
+    folder: Path
+    states: dict[str, ModelState]
+
+    def images(self, network: str, batch: int) -> Tensor:
+        return self.read(network, "images", batch)
+
+    def read(self, network: str, what: str, batch: int) -> Tensor:
+        tensor: Tensor = torch.load(self.folder / network / f"{what}_{batch}.pt", weights_only=True)
+        return tensor
+
+
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(EMBEDDED, id="embedded"), pytest.param(TORCHVISION, id="torchvision", marks=pytest.mark.slow)],
+)
+def saved(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Saved:
+    folder, states = tmp_path_factory.mktemp("saved"), {name: pruned(name) for name in request.param}
+    for name, state in states.items():
+        save_model(state, folder / name)
+        for to, chosen in FORMATS.items():
+            export(state, to, folder / name / f"model{chosen.suffix}")
+        for batch in BATCHES:
+            torch.save(images_for(state, batch, seed=9), folder / name / f"images_{batch}.pt")
+    for script in (AS_MODULES, AS_PROGRAMS):
+        subprocess.run([sys.executable, "-c", script, str(folder), *states], check=True)
+    return Saved(folder, states)
+
+
+@pytest.fixture(scope="module")
+def small() -> ModelState:
+    return pruned("friedman_mlp")
+
+
+@pytest.mark.parametrize("what", ["module", "torch-export", "onnx"])
+def test_a_fresh_process_says_the_same(saved: Saved, what: str) -> None:
+    for network, state in saved.states.items():
+        for batch in BATCHES:
+            expected = outputs(state, saved.images(network, batch))
+            assert expected.shape == (batch, 5)
+            said = saved.read(network, what, batch)
+            torch.testing.assert_close(said, expected, rtol=0.0, atol=1e-5 * max(1.0, float(expected.abs().max())))
+
+
+def test_leaving_out_factors_pixels_or_the_input_would_be_seen(saved: Saved) -> None:
+    for network, state in saved.states.items():
+        images = saved.images(network, 5)
+        expected = outputs(state, images)
+        others = [outputs(replace(state, factors={}), images), outputs(state, images.flip(0))]
+        if len(state.input_shape) == 3:
+            others.append(outputs(replace(state, pixels=Pixels()), images))
+        for other in others:
+            assert float((other - expected).abs().max()) > 1e-2 * float(expected.abs().max()), network
+        assert sum(tensor.numel() for tensor in state.tensors.values()) < 0.9 * NETWORKS[network].params_count
+
+
+def test_files_name_no_file_of_the_machine_that_wrote_them(saved: Saved) -> None:
+    for network in saved.states:
+        with zipfile.ZipFile(saved.folder / network / "model.pt2") as archive:
+            contents = [archive.read(name) for name in archive.namelist()]
+        contents.append((saved.folder / network / "model.onnx").read_bytes())
+        for place in (str(ROOT), sys.prefix, ".py"):
+            assert [place for content in contents if place.encode() in content] == []
+
+
+def test_a_program_for_one_batch_takes_no_other(tmp_path: Path) -> None:
+    state = pruned("digits_vgg")
+    made = export(state, "torch-export", tmp_path / "new" / "fixed.pt2", batch=3)
+    assert made.size_bytes == made.file.stat().st_size
+    program = torch.export.load(made.file).module()
+    images = images_for(state, 3, seed=9)
+    torch.testing.assert_close(program(images), outputs(state, images))
+    with pytest.raises(AssertionError, match="== 3"):
+        program(images[:2])
+
+
+@pytest.mark.parametrize("to", FORMATS)
+def test_what_computes_no_numbers_is_not_written(small: ModelState, tmp_path: Path, to: str) -> None:
+    broken = replace(small, tensors=small.tensors | {"head.bias": torch.full((5,), float("nan"))})
+    with pytest.raises(ConfigError, match="differs from the model by nan"):
+        export(broken, to, tmp_path / "broken")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_command_writes_beside_the_model(
+    small: ModelState, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_model(small, tmp_path)
+    assert main(["export", str(tmp_path), "--to", "torch-export", "--batch", "4"]) == 0
+    assert "for 4 image(s) at once" in capsys.readouterr().out
+    assert torch.export.load(tmp_path / "model.pt2").module()(torch.zeros(4, 10)).shape == (4, 5)
+    assert main(["export", str(tmp_path), "--to", "onnx", "--out", str(tmp_path / "other.onnx")]) == 0
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["model.json", "model.pt2", "model.safetensors", "other.onnx"]
+
+
+@pytest.mark.parametrize(
+    ("typed", "message"),
+    [
+        (["--to", "onxx"], "did you mean 'onnx'"),
+        (["--to", "onnx", "--batch", "0"], "expected a number from 1 on, or dynamic"),
+        (["--to", "onnx", "--batch", "many"], "expected a number from 1 on, or dynamic"),
+    ],
+)
+def test_mistakes_are_named(
+    small: ModelState, tmp_path: Path, capsys: pytest.CaptureFixture[str], typed: list[str], message: str
+) -> None:
+    save_model(small, tmp_path)
+    assert main(["export", str(tmp_path), *typed]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_missing_packages_are_named(small: ModelState, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnxscript", None)  # as if it were not installed
+    with pytest.raises(ConfigError, match=r"not installed: onnxscript; type: python -m pip install onnx onnxscript"):
+        export(small, "onnx", tmp_path / "model.onnx")
+
+
+OWN_NETWORK = """
+import torch
+from torch import nn
+from tailor.extend import NETWORKS, NetworkInfo
+
+class Undecided(nn.Module):
+    def __init__(self, num_classes):
+        super().__init__()
+        self.head = nn.Linear(10, num_classes)
+    def forward(self, rows):
+        return self.head(rows) if rows.sum() > 0 else -self.head(rows)
+
+NETWORKS.add("undecided", NetworkInfo(
+    description="", builder=Undecided, head="head", input_shape=(10,), has_norm=False, activation="ReLU",
+    macs=50, params_count=55, head_params_count=55))
+"""
+
+
+@pytest.mark.slow
+def test_a_network_of_ones_own_is_brought_and_what_cannot_be_traced_is_refused(tmp_path: Path) -> None:
+    state = ModelState(
+        network="undecided",
+        classes=5,
+        input_shape=(10,),
+        tensors={"head.weight": torch.ones(5, 10), "head.bias": torch.zeros(5)},
+    )
+    save_model(state, tmp_path / "model")
+    (tmp_path / "own.py").write_text(OWN_NETWORK)
+    typed = [sys.executable, "-m", "tailor", "export", str(tmp_path / "model"), "--to", "torch-export"]
+    unknown = subprocess.run(typed, capture_output=True, text=True, check=False)
+    assert unknown.returncode == 2 and "bring the module that registers it: --import FILE" in unknown.stderr
+    refused = subprocess.run(
+        [*typed, "--import", str(tmp_path / "own.py")], capture_output=True, text=True, check=False
+    )
+    assert refused.returncode == 2 and "network undecided cannot be exported" in refused.stderr
+    assert "Traceback" not in refused.stderr

@@ -1,0 +1,228 @@
+"""cached == computed, resumed == straight, same seed same result; and the test split decides nothing."""
+
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tailor.catalogue.datasets import DATASETS
+from tailor.config.trial import TrialConfig
+from tailor.data import task_data
+from tailor.data.task_data import Samples
+from tailor.execution.cache import Cache
+from tailor.execution.runner import StageEvent, run_trial
+from tailor.parallel.process_group import Ranks
+from tests.tailor.trials import NETWORKS, assert_equal_tensors, short_trial
+
+Run = Callable[..., list[StageEvent]]
+METHODS = [
+    {"name": "transtailor", "steps": 2, "alpha_epochs": 1},
+    {"name": "prune", "criterion": "random"},
+    {"name": "fine_tune"},
+]
+
+
+def stored(cache: Cache, events: list[StageEvent]) -> dict[str, bytes]:
+    return {event.result.key: cache.read_tensors(event.result.key) for event in events}
+
+
+def facts(events: list[StageEvent]) -> list[tuple[str, object]]:
+    """What stages found out, without the times they took."""
+    found = []
+    for event in events:
+        info = dict(event.result.info)
+        info["epochs"] = [{k: v for k, v in e.items() if k != "seconds"} for e in info.get("epochs", [])]
+        found.append((event.result.key, info))
+    return found
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("method", METHODS, ids=lambda method: method["name"])
+def test_cached_equals_computed(network: str, method: dict[str, object], run: Run, tmp_path: Path) -> None:
+    config = short_trial(method, network=network)
+    computed = run(config, Cache(tmp_path))
+    assert not any(event.result.cached for event in computed)
+    again = run(config, Cache(tmp_path))
+    assert all(event.result.cached for event in again)
+    assert facts(again) == facts(computed)
+    assert_equal_tensors(again[-1].result.state.tensors, computed[-1].result.state.tensors)
+    assert_equal_tensors(again[-1].result.state.factors, computed[-1].result.state.factors)
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_stopped_between_stages_equals_straight(network: str, run: Run, ranks: Ranks, tmp_path: Path) -> None:
+    config = short_trial(METHODS[0], network=network)
+    straight = run(config, Cache(tmp_path / "straight"))
+    pieces = Cache(tmp_path / "pieces")
+    for stages in range(1, len(straight)):  # each time one stage further, everything else from the disk
+        events = run_trial(config, cache=pieces, ranks=ranks)
+        for _ in range(stages):
+            next(events)
+    resumed = run(config, pieces)
+    assert sum(not event.result.cached for event in resumed) == 1
+    assert facts(resumed) == facts(straight)
+    assert stored(pieces, resumed) == stored(Cache(tmp_path / "straight"), straight)
+
+
+@pytest.mark.slow
+def test_killed_inside_a_stage_equals_straight(run: Run, tmp_path: Path) -> None:
+    config = short_trial(METHODS[0], network="digits_resnet", optimisation={"epochs": 6, "head_epochs": 2})
+    straight = run(config, Cache(tmp_path / "straight"))
+    cache, checkpoints = tmp_path / "killed", tmp_path / "checkpoints"
+    program = (
+        "import os, signal, sys, torch; from pathlib import Path\n"
+        "torch.set_num_threads(1)\n"
+        "written = []\n"
+        "def strike(event, arguments):\n"  # as soon as the stage's third checkpoint stands in its place
+        "    if event == 'os.rename' and Path(arguments[1]).name == sys.argv[4]:\n"
+        "        written.append(event)\n"
+        "        if len(written) == 3:\n"
+        "            os.replace(*arguments[:2])\n"
+        "            os.kill(os.getpid(), signal.SIGKILL)\n"
+        "sys.addaudithook(strike)\n"
+        "from tailor.execution.cache import Cache; from tailor.config.trial import TrialConfig\n"
+        "from tailor.parallel.process_group import join\n"
+        "from tailor.execution.runner import run_trial\n"
+        "config = TrialConfig.model_validate_json(sys.argv[1])\n"
+        "cache, folder = Cache(Path(sys.argv[2])), Path(sys.argv[3])\n"
+        "where = dict(cache=cache, ranks=join('cpu'), checkpoint_folder=folder, checkpoint_every_s=0.0)\n"
+        "for _ in run_trial(config, **where):\n"
+        "    pass\n"
+    )
+    command = [sys.executable, "-c", program, config.model_dump_json(), str(cache), str(checkpoints)]
+    fine_tunes = [event.result.key for event in straight if event.result.stage.kind == "fine_tune"]
+    for key in fine_tunes:  # killed once inside each fine-tuning
+        ended = subprocess.run([*command, f"{key}.checkpoint"], check=False)
+        assert ended.returncode == -signal.SIGKILL
+        assert (checkpoints / f"{key}.checkpoint").exists()
+        assert not Cache(cache).has(key)
+    subprocess.run([*command, "nobody"], check=True)
+    resumed = run(config, Cache(cache))
+    assert all(event.result.cached for event in resumed)
+    assert facts(resumed) == facts(straight)
+    assert stored(Cache(cache), resumed) == stored(Cache(tmp_path / "straight"), straight)
+    assert list(checkpoints.iterdir()) == []
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda method: method["name"])
+def test_same_seed_same_result_whatever_the_global_generators_were(
+    method: dict[str, object], run: Run, tmp_path: Path
+) -> None:
+    results = []
+    for number in (1, 2):
+        torch.manual_seed(number)
+        np.random.seed(number)  # noqa: NPY002  # the global generator is what must not matter
+        cache = Cache(tmp_path / str(number))
+        events = run(short_trial(method, data={"augmentation": "shift", "images_per_class": 20}), cache)
+        results.append((facts(events), stored(cache, events)))
+    assert results[0] == results[1]
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda method: method["name"])
+def test_another_seed_another_result(method: dict[str, object], run: Run, shared_cache: Cache) -> None:
+    last = [run(short_trial(method, seed=seed), shared_cache)[-1].result for seed in (0, 1)]
+    assert last[0].key != last[1].key
+    assert last[0].info["validation_loss"] != last[1].info["validation_loss"]
+
+
+def test_a_damaged_stage_is_computed_anew(run: Run, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    cache, config = Cache(tmp_path), short_trial({"name": "fine_tune"})
+    before = run(config, cache)
+    for name, event in (("tensors.safetensors", before[2]), ("stage.json", before[0])):
+        file = cache.path(event.result.key) / name
+        content = bytearray(file.read_bytes())
+        content[len(content) // 2] ^= 0xFF
+        file.write_bytes(content)
+    after = run(config, cache)
+    assert [event.result.cached for event in after] == [False, True, False, True]
+    assert facts(after) == facts(before)
+    assert caplog.text.count("damaged stage, computed anew") == 2
+
+
+# --- no decision reads the test split ---
+
+
+def register_digits(name: str, change: Callable[[Samples], Samples], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Digits as a data set of another name, its target changed; all else as it is."""
+    module = sys.modules[__name__]
+    target = change(task_data.load("digits")["target"])
+    loaded = {"source": task_data.load("digits")["source"], "target": target}
+    monkeypatch.setattr(module, f"load_{name}", lambda: loaded, raising=False)
+    monkeypatch.setitem(sys.modules, "tests_poisoned_digits", module)
+    info = replace(DATASETS["digits"], loader=f"tests_poisoned_digits:load_{name}", sha256=task_data.digest(loaded))
+    monkeypatch.setitem(DATASETS._records, name, info)
+
+
+def poison(samples: Samples, ids: torch.Tensor) -> Samples:
+    """Wrong labels and noise for pixels where `ids` say."""
+    poisoned = torch.isin(samples.ids, ids)
+    noise = torch.randint(0, 256, samples.images.shape, generator=task_data.generator(0, "noise"), dtype=torch.uint8)
+    return Samples(
+        images=torch.where(poisoned[:, None, None, None], noise, samples.images),
+        labels=torch.where(poisoned, (samples.labels + 1) % 5, samples.labels),
+        ids=samples.ids,
+    )
+
+
+def decided(events: list[StageEvent]) -> list[object]:
+    """All that trials decide by: every fact and tensor but an operating point's test predictions."""
+    found: list[object] = []
+    for event in events:
+        tensors = event.result.read_tensors()
+        kept = {name: value.tolist() for name, value in tensors.items() if not name.startswith("test/")}
+        found.append((facts([event])[0][1], kept))
+    return found
+
+
+@pytest.mark.parametrize(
+    "method",
+    [{"name": "transtailor", "steps": 3, "alpha_epochs": 1, "stop_early": True}, *METHODS[1:]],
+    ids=lambda method: method["name"],
+)
+def test_no_decision_reads_the_test_split(
+    method: dict[str, object], run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def trial(name: str) -> TrialConfig:
+        return short_trial(method, data={"name": name})
+
+    from tailor.methods.recipe import Recipe
+
+    splits = task_data.splits(Recipe(trial("digits")).task)
+    register_digits("same_digits", lambda samples: samples, monkeypatch)
+    register_digits("test_poisoned", lambda samples: poison(samples, splits.test.ids), monkeypatch)
+    register_digits("validation_poisoned", lambda samples: poison(samples, splits.validation.ids), monkeypatch)
+    runs = {
+        name: run(trial(name), Cache(tmp_path / name))
+        for name in ("same_digits", "test_poisoned", "validation_poisoned")
+    }
+    assert decided(runs["test_poisoned"]) == decided(runs["same_digits"])
+    assert decided(runs["validation_poisoned"]) != decided(runs["same_digits"])  # the poison works where it is read
+    poisoned = runs["test_poisoned"][-1].result.read_tensors()["test/label"]
+    assert not torch.equal(poisoned, runs["same_digits"][-1].result.read_tensors()["test/label"])
+
+
+def test_only_the_operating_point_names_the_test_split() -> None:
+    """Read from the code: `.test` and "test" stand in the measurement alone."""
+    import ast
+
+    import tailor
+
+    folder = Path(tailor.__file__).parent
+    found = set()
+    for path in folder.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            attribute = isinstance(node, ast.Attribute) and node.attr == "test"
+            text = isinstance(node, ast.Constant) and node.value == "test"
+            if attribute or text:
+                found.add(path.relative_to(folder).as_posix())
+    card = {"deploy/card.py", "__main__.py"}  # what was measured, written beside a sub-model that is saved
+    splits = {name for name in found if name.startswith("prepare/")} | {"data/prepared.py"}  # preparation cuts them
+    # Cut, moved to the device, and measured:
+    measurement = {"data/task_data.py", "stage_execution/base.py", "stage_execution/tuning.py"}
+    assert found - card - splits == measurement

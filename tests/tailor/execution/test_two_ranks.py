@@ -1,0 +1,60 @@
+"""1 rank == 2 ranks: real DistributedDataParallel over gloo, started by torchrun."""
+
+import shutil
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from tailor.config.parsing import parse_trial
+from tailor.execution.cache import Cache
+from tailor.execution.runner import StageEvent
+from tests.tailor.trials import NETWORKS
+from tests.tailor.two_ranks import on_two_ranks
+
+# 33 images in batches of 8: the last batch has one image, so one of two ranks gets an empty share of it.
+TOML = """
+network = "{network}"
+source = {{ epochs = 3 }}
+data = {{ train_images = 33, augmentation = "shift" }}
+optimisation = {{ epochs = 2, head_epochs = 2, batch_size = 8 }}
+method = {{ name = "transtailor", steps = 2, alpha_epochs = 2 }}
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("network", NETWORKS)
+def test_two_ranks_equal_one(network: str, run: Callable[..., list[StageEvent]], tmp_path: Path) -> None:
+    """Both start from the same source network.
+
+    Ranks add up gradients and statistics in another order, which changes float32 sums by some 1e-7 of their size; ten
+    steps with momentum and the curvature of the loss make up to 1e-4 of it. A mistake (a sample twice, a mean of
+    means, a norm over one rank's share) is 1e-2 and more.
+    """
+    text = TOML.format(network=network)
+    alone = run(parse_trial(tomllib.loads(text), "test"), Cache(tmp_path / "one"))
+    source = alone[0].result.key
+    shutil.copytree(Cache(tmp_path / "one").path(source), Cache(tmp_path / "two").path(source))
+    (tmp_path / "trial.toml").write_text(text)
+    trial, cache = str(tmp_path / "trial.toml"), str(tmp_path / "two")
+    finished = on_two_ranks("-m", "tailor", "run", trial, "--cache", cache, "--device", "cpu")
+    assert finished.returncode == 0, finished.stderr
+    assert "point 2: " in finished.stdout
+    assert finished.stdout.count("point 2: ") == 1  # rank 0 alone prints
+
+    together = run(parse_trial(tomllib.loads(text), "test"), Cache(tmp_path / "two"))
+    assert all(event.result.cached for event in together)
+    assert together[-1].result.description["made_by"]["ranks"] == 2
+    for one, two in zip(alone, together, strict=True):
+        assert one.result.key == two.result.key
+        for left, right in zip(one.result.info.get("epochs", []), two.result.info.get("epochs", []), strict=True):
+            assert right["images"] == left["images"]  # each sample counted once
+            assert right["train_loss"] == pytest.approx(left["train_loss"], rel=1e-4)
+        for name, tensor in one.result.read_tensors().items():
+            other = two.result.read_tensors()[name]
+            if tensor.is_floating_point():
+                torch.testing.assert_close(other, tensor, rtol=2e-3, atol=2e-4, msg=lambda m, n=name: f"{n}: {m}")
+            else:
+                assert torch.equal(other, tensor), name  # the same filters go, the same predictions come

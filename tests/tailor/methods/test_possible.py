@@ -1,0 +1,126 @@
+"""What a network can lose at the most: the table counted anew, and against networks that are really slimmed."""
+
+import json
+import subprocess
+import sys
+from itertools import product
+from typing import Any
+
+import pytest
+import torch
+
+from tailor.catalogue import feasibility_table
+from tailor.catalogue.datasets import DATASETS
+from tailor.catalogue.feasibility_table import macs_left
+from tailor.catalogue.networks import NETWORKS, TORCHVISION_FILE
+from tailor.config.parsing import parse_trial
+from tailor.core.errors import ConfigError
+from tailor.methods.feasibility import most_removable, refuse_impossible
+from tailor.model import cost
+from tailor.model.budget import macs_of, removed_macs_fraction
+from tailor.model.state import ModelState
+from tailor.networks import building
+from tailor.pruning import budget_solver, surgery
+from tailor.pruning.feasibility_count import left_under, rules
+from tailor.stages import GroupRule
+from tests.tailor.trials import SHORT
+from tools.methods_table import random_pixels
+
+EMBEDDED = ("digits_resnet", "digits_vgg", "digits_vgg_bn", "friedman_mlp")
+RULES = [{"residual": residual, "linear": linear} for residual, linear in product(("inside", "coupled"), (False, True))]
+
+
+@pytest.fixture(autouse=True)
+def own_data_sets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(DATASETS, "_records", dict(DATASETS._records))
+
+
+def trial(network: str, **pruning: Any) -> dict[str, Any]:
+    data = {"name": "friedman1" if network == "friedman_mlp" else "digits"}
+    return SHORT | {"network": network, "data": data, "pruning": pruning, "method": {"name": "head_only"}}
+
+
+@pytest.mark.parametrize("network", [*EMBEDDED, "resnet18", "mobilenet_v2"])
+def test_the_table_is_counted_anew(network: str) -> None:
+    assert feasibility_table.table()[network] == rules(network)
+    for known in feasibility_table.table()[network].values():
+        assert macs_left(known.parts, NETWORKS[network].input_shape, 1.0) == NETWORKS[network].macs
+
+
+def test_all_networks_are_in_the_table() -> None:
+    assert {*EMBEDDED, *json.loads(TORCHVISION_FILE.read_bytes())} == feasibility_table.table().keys()
+
+
+@pytest.mark.parametrize("rule", RULES, ids=str)
+@pytest.mark.parametrize("network", EMBEDDED)
+def test_what_is_left_of_a_slimmed_network(network: str, rule: dict[str, Any]) -> None:
+    """Half of each group's filters, which is a whole number of them: exact."""
+    info = NETWORKS[network]
+    tensors = building.build(network, 5, seed=0).state_dict()
+    state = ModelState(network=network, classes=5, input_shape=info.input_shape, tensors=tensors)
+    found = surgery.groups(state.build(), state.input_shape, GroupRule(**rule))
+    slimmed = surgery.slim(state, {g.name: torch.arange(g.filters // 2) for g in found}, found)
+    assert macs_left(left_under(network, found), info.input_shape, 0.5) == macs_of(slimmed)
+
+
+@pytest.mark.parametrize("minimum", [0.0, 0.1, 0.5, 1.0])
+@pytest.mark.parametrize("rule", RULES, ids=str)
+@pytest.mark.parametrize("network", EMBEDDED)
+def test_the_bound_is_kept_and_nearly_reached(network: str, rule: dict[str, Any], minimum: float) -> None:
+    config = parse_trial(trial(network, **rule, minimum_filters_fraction=minimum), "test")
+    classes = DATASETS[config.data.name].target_classes
+    tensors = building.build(network, classes, seed=0).state_dict()
+    state = ModelState(network=network, classes=classes, input_shape=NETWORKS[network].input_shape, tensors=tensors)
+    found = surgery.groups(state.build(), state.input_shape, GroupRule(**rule))
+    least = budget_solver.minimums(state, found, minimum)
+    reached = removed_macs_fraction(surgery.slim(state, {name: torch.arange(n) for name, n in least.items()}, found))
+    assert 0 <= most_removable(config) - reached < 0.06  # whole filters, and the head of other classes
+    refuse_impossible(config, reached)
+    if most_removable(config) < 0.99:
+        with pytest.raises(ValueError, match=f"0.99 of the MACs is more than {network} can lose, which is "):
+            refuse_impossible(config, 0.99)
+
+
+@pytest.mark.parametrize("side_px", [97, 160, 255])
+@pytest.mark.parametrize(
+    "network", ["resnet18", "vgg16", "alexnet", "inception_v3", "densenet121", "shufflenet_v2_x1_0"]
+)
+def test_the_table_holds_for_images_of_any_size(network: str, side_px: int) -> None:
+    shape = (3, side_px, side_px + 31)
+    whole = cost.macs(network, 5, cost.original_shapes(network, 5), shape)
+    for known in feasibility_table.table()[network].values():
+        assert macs_left(known.parts, shape, 1.0) == whole
+
+
+@pytest.mark.parametrize("rule", RULES, ids=str)
+def test_what_is_left_of_a_slimmed_network_that_reads_other_images(rule: dict[str, Any]) -> None:
+    tensors = building.build("mobilenet_v2", 5, seed=0).state_dict()
+    state = ModelState(network="mobilenet_v2", classes=5, input_shape=(3, 97, 97), tensors=tensors)
+    found = surgery.groups(state.build(), state.input_shape, GroupRule(**rule))
+    slimmed = surgery.slim(state, {g.name: torch.arange(g.filters // 2) for g in found}, found)
+    assert macs_left(left_under("mobilenet_v2", found), state.input_shape, 0.5) == macs_of(slimmed)
+
+
+def test_a_budget_that_is_impossible_at_a_size_is_refused_there_alone() -> None:
+    """alexnet's linear layers, which lose nothing here, weigh the more the smaller the images are."""
+    raw = {"network": "alexnet", "method": {"name": "prune", "removed_macs_fraction": 0.9}}
+
+    def parsed(side_px: int) -> None:
+        parse_trial(raw | {"data": {"name": random_pixels(side_px), "train_images": 8}}, "test")
+
+    parsed(224)
+    parsed(160)
+    with pytest.raises(ConfigError, match=r"0\.9 of the MACs is more than alexnet can lose, which is 0\.8"):
+        parsed(97)
+
+
+def test_of_a_network_with_windows_nothing_is_known_at_other_sizes() -> None:
+    raw = {"network": "swin_t", "method": {"name": "prune", "removed_macs_fraction": 0.9}, "pruning": {"linear": True}}
+    with pytest.raises(ConfigError, match=r"0\.9 of the MACs is more than swin_t can lose"):
+        parse_trial(raw | {"data": {"name": random_pixels(224), "train_images": 8}}, "test")
+    parse_trial(raw | {"data": {"name": random_pixels(97), "train_images": 8}}, "test")
+
+
+def test_it_is_known_without_torch() -> None:
+    program = "import sys, tailor.catalogue.feasibility_table as p; p.table(); assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", program], check=True)

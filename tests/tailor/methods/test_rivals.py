@@ -1,0 +1,100 @@
+"""The rivals that are methods of their own right, and what a sweep of all methods shares."""
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from tailor.execution.cache import Cache
+from tailor.execution.dry_run import walk
+from tailor.execution.runner import StageEvent
+from tests.tailor.trials import NETWORKS, short_trial
+
+Run = Callable[..., list[StageEvent]]
+
+
+def result_of(events: list[StageEvent], kind: str, number: int = 0) -> Any:
+    return [event.result for event in events if event.result.stage.kind == kind][number]
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_a_smaller_dense_network_is_narrower_everywhere_by_about_the_same_share(
+    network: str, run: Run, shared_cache: Cache
+) -> None:
+    events = run(short_trial({"name": "smaller_dense", "removed_macs_fraction": 0.5}, network=network), shared_cache)
+    info = events[-1].result.info
+    assert 0.45 <= info["macs"] / info["original_macs"] <= 0.5
+    inner = info["layers"][:-1]  # the head's width is the number of classes
+    shares = [layer["width"] / layer["original_width"] for layer in inner]
+    assert max(shares) - min(shares) < 0.05
+    assert result_of(events, "train_source").state.tensors.keys() == events[-1].result.state.tensors.keys()
+
+
+def test_widths_from_scratch_are_those_of_the_pruned_network_and_nothing_else_is(run: Run, shared_cache: Cache) -> None:
+    method = {"name": "prune", "criterion": "l1", "removed_macs_fraction": 0.3}
+    kept = run(short_trial(method), shared_cache)
+    fresh = run(short_trial(method | {"weights": "reinitialised"}), shared_cache)
+    pruned, made_new = result_of(kept, "prune").state, result_of(fresh, "reinitialise").state
+    assert {n: t.shape for n, t in pruned.tensors.items()} == {n: t.shape for n, t in made_new.tensors.items()}
+    assert all(not torch.equal(t, made_new.tensors[n]) for n, t in pruned.tensors.items() if n.endswith("weight"))
+    other = run(short_trial(method | {"weights": "reinitialised"}, seed=1), shared_cache)
+    assert not torch.equal(
+        result_of(other, "reinitialise").state.tensors["features.0.weight"], made_new.tensors["features.0.weight"]
+    )
+
+
+def test_tune_first_tunes_the_whole_network_as_full_fine_tuning_does(run: Run, shared_cache: Cache) -> None:
+    tuned = run(short_trial({"name": "fine_tune"}), shared_cache)
+    first = run(short_trial({"name": "prune", "order": "tune_first"}), shared_cache)
+    assert result_of(first, "fine_tune").key == result_of(tuned, "fine_tune").key
+    assert result_of(first, "fine_tune", 1).stage.training.seed != result_of(first, "fine_tune").stage.training.seed
+
+
+def test_iterative_pruning_scores_anew_and_reaches_equal_shares_of_the_budget(run: Run, shared_cache: Cache) -> None:
+    method = {"name": "prune", "criterion": "taylor", "steps": 3, "removed_macs_fraction": 0.3}
+    events = run(short_trial(method), shared_cache)
+    asked = [event.result.stage.asked_removed_macs_fraction for event in events if event.point is not None]
+    assert asked == [0.1, 0.2, 0.3]
+    scorings = [event.result.key for event in events if event.result.stage.kind == "score_filters"]
+    assert len(set(scorings)) == 3
+
+
+def all_methods(seed: int) -> list[dict[str, Any]]:
+    """A known sweep: every kind of beginning, several budgets, both orders."""
+    budgets = (0.2, 0.4)
+    rivals = [
+        {"name": "prune", "criterion": criterion, "removed_macs_fraction": budget, "order": order}
+        for criterion in ("l1", "taylor")
+        for budget in budgets
+        for order in ("head_first", "tune_first")
+    ]
+    paths = [{"name": "transtailor", "steps": 2}, {"name": "transtailor", "steps": 3}]
+    methods = [{"name": "head_only"}, {"name": "fine_tune"}, {"name": "pac_net"}, *paths, *rivals]
+    return [{"method": method, "seed": seed} for method in methods]
+
+
+def test_the_distinct_stages_of_a_known_sweep() -> None:
+    """Counted by hand: what does not depend on the seed is there once, what methods have in common once per seed."""
+    walks = [walk(short_trial(**trial)) for seed in (0, 1) for trial in all_methods(seed)]
+    stages = {stage.key: stage.kind for walked in walks for stage in walked.stages}
+    found = Counter(stages.values())
+    assert found["train_source"] == 1  # serves PAC-Net, too
+    assert found["find_essential"] == found["allocate"] == 1  # one Prune and one Allocate for all seeds and targets
+    assert found["fit_head"] == 2 * 2  # per seed one on the source's features, one on PAC-Net's
+    assert found["calibrate"] == 2
+    # Per seed: l1 and taylor, each behind the head and behind the first tuning; three steps of the longer path.
+    assert found["score_filters"] == 2 * (4 + 3)
+    assert found["prune"] == 2 * (2 * 4 + 3)  # both budgets of each scoring; the shorter path is part of the longer
+    # Per seed: full fine-tuning, which is the first tuning of tune_first, too; one behind each pruning.
+    assert found["fine_tune"] == 2 * (1 + 2 * 4 + 3)
+    assert found["train_factors"] == 2 * 3
+    # Per seed: head_only, whose point is the path's first; fine_tune; PAC-Net; one behind each pruning.
+    assert found["operating_point"] == 2 * (3 + 2 * 4 + 3)
+
+
+def test_another_target_shares_the_source_stages_of_pac_net() -> None:
+    walks = [walk(short_trial({"name": "pac_net"}, data={"images_per_class": n})) for n in (5, 10)]
+    shared = [a.kind for a, b in zip(walks[0].stages, walks[1].stages, strict=True) if a.key == b.key]
+    assert shared == ["train_source", "find_essential", "allocate"]

@@ -1,0 +1,47 @@
+"""Multiply-accumulates from shapes, beside a count by hand and torch's own counter."""
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from tailor.model import cost
+from tailor.networks import building
+
+aten = torch.ops.aten
+WITH_WEIGHTS = (aten.convolution, aten.mm, aten.addmm)  # products of activations with each other do not count
+
+
+def macs(name: str, size: int) -> int:
+    return cost.macs(name, 5, cost.original_shapes(name, 5), (3, size, size))
+
+
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [
+        ("mobilenet_v2", 96),  # depthwise convolutions
+        ("regnet_y_400mf", 160),  # grouped convolutions, squeeze and excitation
+        ("shufflenet_v2_x0_5", 65),  # an odd size
+        ("convnext_tiny", 96),  # linear layers at each position
+        ("vit_b_16", 224),  # the projections of attention are parameters of another module
+        ("swin_t", 96),  # linear layers called as functions
+    ],
+)
+def test_macs_agree_with_torchs_counter(name: str, size: int) -> None:
+    model = building.skeleton(name, 5).eval()
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model(torch.zeros(1, 3, size, size, device="meta"))
+    counted = counter.get_flop_counts()["Global"]
+    assert macs(name, size) == sum(counted.get(product, 0) for product in WITH_WEIGHTS) // 2
+
+
+def test_a_depthwise_layer_costs_its_kernel_at_each_position() -> None:
+    by_layer = cost.macs_by_layer("mobilenet_v2", 5, cost.original_shapes("mobilenet_v2", 5), (3, 64, 64))
+    assert by_layer["features.1.conv.0.0.weight"] == 32 * 9 * 32 * 32
+    assert by_layer["classifier.1.weight"] == 1280 * 5
+
+
+def test_the_cost_follows_the_input_size() -> None:
+    assert macs("resnet18", 128) > 3.9 * macs("resnet18", 64) - 4 * 512 * 5
+    before = torch.random.get_rng_state()
+    cost.original_shapes.__wrapped__("swin_t", 5)
+    assert torch.equal(before, torch.random.get_rng_state())

@@ -1,0 +1,248 @@
+"""Widths that are multiples, budgets that are missed, and layers that would be empty."""
+
+import logging
+import math
+from collections.abc import Callable
+from itertools import count, pairwise
+from typing import Any
+
+import pytest
+import torch
+
+from tailor.config.parsing import parse_trial
+from tailor.core.errors import ConfigError
+from tailor.data.task_data import generator
+from tailor.execution.cache import Cache
+from tailor.execution.dry_run import walk
+from tailor.execution.runner import StageEvent
+from tailor.model.budget import macs_of, original_macs, removed_macs_fraction
+from tailor.model.state import ModelState
+from tailor.networks import building
+from tailor.pruning import budget_solver, surgery
+from tailor.pruning.budget_solver import Ranking
+from tailor.stage_execution.pruning import surgery_made
+from tailor.stages import GroupRule
+from tests.tailor.trials import short_trial
+
+Run = Callable[..., list[StageEvent]]
+Found = tuple[surgery.Group, ...]
+INSIDE, COUPLED = GroupRule(), GroupRule(residual="coupled", linear=True)
+ALLOCATIONS = ("lowest_of_all", "uniform", "random_widths")
+
+
+def ranked(state: ModelState, rule: GroupRule) -> tuple[Found, Ranking]:
+    found = surgery.groups(state.build(), state.input_shape, rule)
+    draw = generator(5, "test scores")
+    return found, {g.name: torch.rand(g.filters, generator=draw) for g in found}
+
+
+def pruned(
+    how: str, state: ModelState, found: Found, ranking: Ranking, budget: float, multiple: int, minimum: float = 0.1
+) -> surgery.Kept:
+    least = budget_solver.minimums(state, found, minimum)
+    if how == "random_widths":
+        numbers = generator(1, "test widths")
+        return budget_solver.random_widths(state, found, budget, least, ranking, numbers, multiple)
+    return getattr(budget_solver, how)(state, found, budget, least, ranking, multiple)  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("how", ALLOCATIONS)
+@pytest.mark.parametrize(("network", "multiple"), [("digits_vgg", 4), ("digits_resnet", 2)])
+def test_the_budget_is_met_by_the_fewest_rounded_removals(
+    how: str, network: str, multiple: int, fitted: Callable[[str], ModelState]
+) -> None:
+    """Widths without a multiple that shrink, rounded up and really slimmed; those of the last step one by one."""
+    state = fitted(network)
+    found, ranking = ranked(state, COUPLED)
+    kept = pruned(how, state, found, ranking, 0.3, multiple)
+    least = budget_solver.minimums(state, found, 0.1)
+    whole = original_macs(state)
+
+    def slow(widths: dict[str, int]) -> tuple[dict[str, list[int]], float]:
+        stays = {g.name: ranking[g.name].argsort(stable=True)[max(0, g.filters - widths[g.name]) :] for g in found}
+        slimmed = surgery.slim(state, {name: which.sort().values for name, which in stays.items()}, found)
+        return {name: sorted(which.tolist()) for name, which in stays.items()}, 1 - macs_of(slimmed) / whole
+
+    before = {g.name: g.filters for g in found}
+    for step in count():
+        widths = {n: multiple * math.ceil(w / multiple) for n, w in unrounded(how, found, ranking, least, step).items()}
+        if slow(widths)[1] >= 0.3:
+            break
+        before = widths
+    if slow(widths)[1] > 0.3 + budget_solver.BUDGET_MARGIN:
+        for name in widths:
+            before = before | {name: widths[name]}
+            if slow(before)[1] >= 0.3:
+                widths = before
+                break
+    assert {name: which.tolist() for name, which in kept.items()} == slow(widths)[0]
+
+
+def unrounded(how: str, found: Found, ranking: Ranking, least: budget_solver.Minimum, step: int) -> dict[str, int]:
+    """Widths after so many steps of an allocation, written down once more."""
+    if how == "lowest_of_all":
+        gone = [name for name, _ in budget_solver.removal_order(ranking, least)[:step]]
+        return {g.name: g.filters - gone.count(g.name) for g in found}
+    if how == "uniform":
+        return {g.name: max(least[g.name], round(g.filters * (1000 - step) / 1000)) for g in found}
+    numbers = generator(1, "test widths")
+    shares = {g.name: torch.rand((), generator=numbers).item() for g in found}
+    part, beyond = min(step, 1000) / 1000, max(step - 1000, 0) / 1000
+    taken = {name: share * part + (1 - share) * beyond for name, share in shares.items()}
+    return {g.name: max(least[g.name], g.filters - round(g.filters * taken[g.name])) for g in found}
+
+
+REAL = [
+    ("mobilenet_v2", INSIDE, 8),  # depthwise
+    ("resnet18", COUPLED, 8),  # added outputs
+    ("resnext50_32x4d", COUPLED, 16),  # grouped convolutions between
+    ("densenet121", INSIDE, 8),  # concatenated
+]
+
+
+@pytest.mark.parametrize(("network", "rule", "multiple"), REAL, ids=[name for name, _, _ in REAL])
+@pytest.mark.parametrize("how", ["lowest_of_all", "uniform"])
+def test_every_layer_of_real_networks_is_a_multiple_or_whole(
+    network: str, rule: GroupRule, multiple: int, how: str
+) -> None:
+    tensors = building.build(network, 5, seed=0).state_dict()
+    state = ModelState(network=network, classes=5, input_shape=(3, 64, 64), tensors=tensors)
+    found, ranking = ranked(state, rule)
+    slimmed = surgery.slim(state, pruned(how, state, found, ranking, 0.3, multiple), found)
+    assert 0.3 <= removed_macs_fraction(slimmed) <= 0.3 + budget_solver.BUDGET_MARGIN
+    narrower = 0
+    for name, tensor in slimmed.tensors.items():
+        if name.endswith(".weight") and tensor.dim() > 1 and name != "fc.weight" and "classifier" not in name:
+            width, whole = len(tensor), len(tensors[name])
+            assert width == whole or width % multiple == 0
+            narrower += width < whole
+    assert narrower >= len(found) / 2
+    with torch.no_grad():
+        assert slimmed.build().eval()(torch.zeros(1, 3, 64, 64)).shape == (1, 5)
+
+
+def test_what_is_narrower_than_the_multiple_stays_whole() -> None:
+    found = surgery.groups(building.skeleton("digits_vgg", 5), (1, 8, 8), INSIDE)
+    widths = [g.filters for g in found]
+    assert list(budget_solver.rounded(found, {g.name: g.filters - 1 for g in found}, 64).values()) == [0] * len(widths)
+    assert budget_solver.rounded(found, {g.name: 3 for g in found}, 1) == {g.name: 3 for g in found}
+
+
+def test_a_trial_keeps_multiples_on_its_whole_path(run: Run, shared_cache: Cache) -> None:
+    method = {"name": "prune", "criterion": "l1", "removed_macs_fraction": 0.4, "steps": 2}
+    pruning = {"width_multiple": 2, "residual": "coupled"}
+    events = run(short_trial(method, network="digits_resnet", pruning=pruning), shared_cache)
+    cuts = [event.result for event in events if event.result.stage.kind == "prune"]
+    for cut, asked in zip(cuts, (0.2, 0.4), strict=True):
+        assert asked <= cut.removed_macs_fraction <= asked + budget_solver.BUDGET_MARGIN
+        assert all(len(kept) % 2 == 0 for kept in cut.read_tensors().values())
+
+
+@pytest.mark.parametrize("method", ["prune", "transtailor", "sfp", "smaller_dense"])
+def test_a_multiple_of_one_is_as_before_it_existed(method: str) -> None:
+    def keys(**pruning: Any) -> list[str]:
+        return [stage.key for stage in walk(short_trial({"name": method}, pruning=pruning)).stages]
+
+    assert keys(width_multiple=1) == keys()
+    assert keys(width_multiple=4) != keys()
+
+
+def test_a_rule_without_budget_refuses_it() -> None:
+    raw = {"network": "digits_resnet", "method": {"name": "target_aware_adaptation"}, "pruning": {"width_multiple": 8}}
+    with pytest.raises(ConfigError, match=r"width_multiple = 8 has no effect on target_aware_adaptation"):
+        parse_trial(raw, "test")
+
+
+# --- budgets that are missed, and layers that would be empty ---
+
+
+def test_a_budget_that_is_overshot_names_the_layer_in_the_way(fitted: Callable[[str], ModelState]) -> None:
+    state = fitted("digits_vgg")
+    found, ranking = ranked(state, INSIDE)
+    with pytest.raises(ConfigError) as caught:
+        pruned("lowest_of_all", state, found, ranking, 0.05, 24)
+    text = str(caught.value)
+    assert text.startswith("removed_macs_fraction = 0.05 is missed by more than 0.05: ")
+    named = text.partition("the next filters of ")[2].partition(" ")[0]
+    one_step = {g.name: torch.arange(g.filters - 24) if g.name == named else torch.arange(g.filters) for g in found}
+    share = removed_macs_fraction(surgery.slim(state, one_step, found))
+    assert f"{share:.3f} of the MACs of digits_vgg are gone" in text
+    assert "lead there from 0.000; choose another budget" in text
+    assert share > 0.1
+    with pytest.raises(ConfigError, match=r"are gone, and earlier steps did so; choose another budget, larger"):
+        pruned(
+            "lowest_of_all",
+            surgery.slim(state, one_step, found),
+            *ranked(surgery.slim(state, one_step, found), INSIDE),
+            0.05,
+            1,
+        )
+
+
+def test_a_multiple_that_lets_nothing_go_is_an_impossible_budget(fitted: Callable[[str], ModelState]) -> None:
+    state = fitted("digits_vgg")
+    with pytest.raises(
+        ConfigError, match=r"can lose, which is 0\.000 with its prunable layers .*pruning.width_multiple"
+    ):
+        pruned("uniform", state, *ranked(state, INSIDE), 0.2, 64)
+
+
+def test_an_empty_layer_is_refused_by_name(fitted: Callable[[str], ModelState]) -> None:
+    state = fitted("digits_vgg")
+    found, _ = ranked(state, INSIDE)
+    kept = {g.name: torch.arange(g.filters) for g in found} | {found[1].name: torch.arange(0)}
+    with pytest.raises(ConfigError, match=f"would leave no filter of {found[1].name}; keep one at least"):
+        surgery_made(state, kept, found, 0.2)
+
+
+def coarsest_slowly(state: ModelState, found: tuple[surgery.Group, ...]) -> tuple[str, float]:
+    """The group whose last filter, really slimmed away, takes the most MACs with it, and their share."""
+    shares = {}
+    for g in found:
+        slimmed = surgery.slim(state, {g.name: torch.arange(g.filters - 1)}, found)
+        shares[g.name] = removed_macs_fraction(slimmed) - removed_macs_fraction(state)
+    layer = max(shares, key=shares.__getitem__)
+    return layer, shares[layer]
+
+
+@pytest.mark.parametrize("network", ["digits_vgg", "digits_resnet"])
+def test_a_pruning_that_removes_nothing_names_the_layer_in_the_way(
+    network: str, fitted: Callable[[str], ModelState], caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is an error, unless an earlier step removed enough for it: then it is said."""
+    whole = fitted(network)
+    found, ranking = ranked(whole, INSIDE)
+    layer, share = coarsest_slowly(whole, found)
+    everything = {g.name: torch.arange(g.filters) for g in found}
+    named = rf"{layer.replace('.', '[.]')} has the coarsest filters, {share:.4f} of the MACs each; choose another"
+    with pytest.raises(
+        ConfigError, match=rf"removes nothing: 0\.000 of the MACs of {network} are gone.* = 0\.2 .*{named}"
+    ):
+        surgery_made(whole, everything, found, 0.2)
+    smaller = surgery.slim(whole, pruned("lowest_of_all", whole, found, ranking, 0.2, 1), found)
+    found, ranking = ranked(smaller, INSIDE)
+    everything, present = {g.name: torch.arange(g.filters) for g in found}, removed_macs_fraction(smaller)
+    with pytest.raises(ConfigError, match=rf"removes nothing: {present:.3f} of the MACs"):
+        surgery_made(smaller, everything, found, present + 1e-6)
+    assert caplog.text == ""
+    layer, share = coarsest_slowly(smaller, found)
+    for asked in (present, 0.2):
+        caplog.clear()
+        with caplog.at_level(logging.WARNING):
+            made = surgery_made(smaller, everything, found, asked)
+        assert made.info == {"removed_macs_fraction": present}
+        assert f"nothing is removed: {present:.3f} of the MACs are gone already, where {asked:.3f}" in caplog.text
+        assert f"those of {layer}, {share:.4f} of the MACs each" in caplog.text
+
+
+def test_a_path_finer_than_its_filters_goes_on(run: Run, shared_cache: Cache, caplog: pytest.LogCaptureFixture) -> None:
+    """Two filters are more than a step: points stay within the margin, and some are as wide as the one before."""
+    method = {"name": "prune", "criterion": "l1", "removed_macs_fraction": 0.2, "steps": 20}
+    config = short_trial(method, network="digits_resnet", pruning={"width_multiple": 2}, last_point=5)
+    with caplog.at_level(logging.WARNING):
+        points = [event.result for event in run(config, shared_cache) if event.point is not None]
+    asked = [point.stage.asked_removed_macs_fraction for point in points]
+    removed = [1.0 - point.info["macs"] / point.info["original_macs"] for point in points]
+    assert all(0.0 <= gone - wanted <= budget_solver.BUDGET_MARGIN for gone, wanted in zip(removed, asked, strict=True))
+    repeated = sum(after == before for before, after in pairwise(removed))
+    assert repeated == caplog.text.count("nothing is removed") > 0

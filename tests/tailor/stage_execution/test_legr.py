@@ -1,0 +1,289 @@
+"""LeGR: fitness against networks pruned by hand, what counts in its keys, resuming, several ranks."""
+
+import hashlib
+import math
+import shutil
+import signal
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from torch.nn import functional as F
+
+from tailor import stages
+from tailor.config.allocations import LeGR
+from tailor.config.parsing import parse_trial
+from tailor.core.errors import ConfigError
+from tailor.data import task_data
+from tailor.data.task_data import generator
+from tailor.execution.cache import Cache
+from tailor.execution.dry_run import walk
+from tailor.execution.runner import StageEvent
+from tailor.model.state import ModelState
+from tailor.parallel.process_group import Ranks
+from tailor.pruning import budget_solver, surgery
+from tailor.stage_execution.base import Workplace
+from tailor.stage_execution.legr import evolve, tuned
+from tailor.stages import Task
+from tailor.training.checkpoint import CHECKSUM_BYTES
+from tests.tailor.trials import NETWORKS, SHORT, assert_equal_tensors, short_trial
+from tests.tailor.two_ranks import on_two_ranks
+
+Run = Callable[..., list[StageEvent]]
+# --- fitness ---
+
+LEGR = {"name": "legr", "population": 5, "samples": 2, "generations": 9}
+
+
+def method(**allocation: Any) -> dict[str, Any]:
+    return {
+        "name": "prune",
+        "criterion": "l2_squared",
+        "removed_macs_fraction": 0.3,
+        "allocation": LEGR | allocation,
+    }
+
+
+def learned(events: list[StageEvent]) -> tuple[StageEvent, stages.LearnRanking, ModelState]:
+    """The search, its stage, and the scored state that it started from."""
+    (order,) = (event.order for event in events if event.result.stage.kind == "learn_ranking")
+    stage = events[order].result.stage
+    assert isinstance(stage, stages.LearnRanking)
+    return events[order], stage, events[order - 1].result.state
+
+
+def validation_loss(state: ModelState, task: Task) -> float:
+    samples = task_data.splits(task).validation
+    model = state.build().eval()
+    with torch.no_grad():
+        return F.cross_entropy(model(task_data.normalise(samples.fetch().images)), samples.labels).item()
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_fitness_is_the_validation_loss_after_pruning(network: str, run: Run, shared_cache: Cache) -> None:
+    coupled = {"residual": "coupled", "linear": True}
+    events = run(short_trial(method(), network=network, pruning=coupled), shared_cache)
+    event, stage, scored = learned(events)
+    found = surgery.groups(scored.build(), scored.input_shape, stage.rule)
+    least = budget_solver.minimums(scored, found, 0.1)
+    losses = event.result.info["losses"]
+    spread = {layer: np.std(scores.numpy()).item() for layer, scores in scored.scores.items()}
+    assert len(losses) == 9
+    for number, individual in enumerate(evolve(stage, spread, lambda _: math.nan, losses)):
+        ranking = {
+            g.name: sum(  # type: ignore[misc]
+                scored.scores[m.layer] * individual.affine[m.layer][0] + individual.affine[m.layer][1]
+                for m in g.members
+            )
+            for g in found
+        }
+        pruned = surgery.slim(scored, budget_solver.lowest_of_all(scored, found, 0.3, least, ranking), found)
+        assert losses[number] == pytest.approx(validation_loss(pruned, stage.task), rel=1e-5)
+        if losses[number] == min(losses):
+            best = pruned
+    after = events[event.order + 1].result
+    assert after.stage.kind == "prune"
+    assert validation_loss(after.state, stage.task) == pytest.approx(validation_loss(best, stage.task), rel=1e-6)
+    assert after.removed_macs_fraction >= 0.3
+    affine = {layer: tuple(values) for layer, values in event.result.info["affine"].items()}
+    for layer, scores in event.result.state.scores.items():
+        assert torch.equal(scores, scored.scores[layer] * affine[layer][0] + affine[layer][1])
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_tuning_takes_its_steps_on_the_training_images(
+    network: str, run: Run, ranks: Ranks, shared_cache: Cache
+) -> None:
+    """Nine batches of 32 from 200 images: plain SGD by hand, every image once or twice."""
+    config = short_trial(method(tuning_steps=9, tuning_learning_rate=0.01), network=network)
+    _, stage, scored = learned(run(config, shared_cache))
+    assert stage.training is not None and stage.training.batch_size == 32
+    samples = task_data.splits(stage.task).train
+    place = Workplace(ranks=ranks, checkpoint_folder=None, checkpoint_every_s=0.0)
+    fast = tuned(stage, scored, samples, place)
+
+    repeated = torch.cat([torch.arange(200), torch.arange(88)])
+    order = repeated[torch.randperm(288, generator=generator(stage.training.seed, "order", 0))]
+    model = scored.build().train()
+    optimiser = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4)
+    for step in range(9):
+        batch = order[step * 32 : step * 32 + 32]
+        optimiser.zero_grad()
+        F.cross_entropy(model(task_data.normalise(samples.fetch(batch).images)), samples.labels[batch]).backward()
+        optimiser.step()
+    for name, tensor in model.state_dict().items():
+        torch.testing.assert_close(fast.tensors[name], tensor, rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(fast.tensors[name], scored.tensors[name], atol=1e-3)
+
+
+# --- what counts and what does not ---
+
+
+def keys(kind: str, config: dict[str, Any]) -> list[str]:
+    planned = walk(parse_trial(SHORT | {"method": config}, "test")).stages
+    return [stage.key for stage in planned if stage.kind == kind]
+
+
+def test_one_ranking_serves_all_budgets_up_to_where_it_was_learned() -> None:
+    def ranking_of(budget: float, **allocation: Any) -> list[str]:
+        return keys("learn_ranking", method(**allocation) | {"removed_macs_fraction": budget})
+
+    assert ranking_of(0.2, learned_at=0.4) == ranking_of(0.4, learned_at=0.4) == ranking_of(0.4)
+    assert ranking_of(0.5, learned_at=0.4) == ranking_of(0.5)
+    assert ranking_of(0.2) != ranking_of(0.4)
+    assert keys("prune", method(learned_at=0.4)) != keys("prune", method())
+
+
+def test_a_rate_that_trains_nothing_is_in_no_key() -> None:
+    assert keys("learn_ranking", method(tuning_learning_rate=0.1)) == keys("learn_ranking", method())
+    tuned_keys = [keys("learn_ranking", method(tuning_steps=2, tuning_learning_rate=rate)) for rate in (0.1, 0.2)]
+    assert tuned_keys[0] != tuned_keys[1]
+
+
+def test_a_plan_counts_the_search() -> None:
+    def work(**allocation: Any) -> float:
+        planned = walk(parse_trial(SHORT | {"method": method(**allocation)}, "test")).stages
+        return sum(stage.work for stage in planned if stage.kind == "learn_ranking")
+
+    assert work(generations=18) == 2 * work(generations=9)
+    steps = {"tuning_steps": 10}
+    assert work(**steps) - work() == pytest.approx(9 * 10 * 32 * 3 * work() / 9 / (896 - 200))
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        ({"samples": 6}, r"samples = 6 is more than population = 5; choose at most as many"),
+        ({"generations": 4}, r"generations = 4 counts the first population, which has 5; choose more"),
+        ({"mutated_fraction": 1.5}, r"mutated_fraction: .*less than or equal to 1"),
+    ],
+)
+def test_an_impossible_search_is_refused(given: dict[str, Any], text: str) -> None:
+    with pytest.raises(ConfigError, match=text):
+        parse_trial(SHORT | {"method": method(**given)}, "test")
+
+
+def test_the_published_search_can_be_asked_for() -> None:
+    published = LeGR(population=64, samples=16, generations=400, tuning_steps=200)
+    assert (published.mutated_fraction, published.scale_sigma, published.tuning_learning_rate) == (0.1, 1.0, 0.001)
+
+
+# --- cached == computed, resumed == straight, two ranks == one ---
+
+
+def test_cached_equals_computed(run: Run, tmp_path: Path) -> None:
+    config = short_trial(method(tuning_steps=2))
+    computed, again = run(config, Cache(tmp_path)), run(config, Cache(tmp_path))
+    assert all(event.result.cached for event in again)
+    assert [event.result.info for event in again] == [event.result.info for event in computed]
+    assert_equal_tensors(again[-1].result.state.tensors, computed[-1].result.state.tensors)
+    assert_equal_tensors(learned(again)[0].result.state.scores, learned(computed)[0].result.state.scores)
+
+
+@pytest.mark.slow
+def test_killed_inside_the_search_equals_straight(run: Run, tmp_path: Path) -> None:
+    config = short_trial(method(generations=15, tuning_steps=5), network="digits_resnet")
+    straight = run(config, Cache(tmp_path / "straight"))
+    key = learned(straight)[0].result.key
+    cache, checkpoint = tmp_path / "killed", tmp_path / "checkpoints" / f"{key}.checkpoint"
+    program = (
+        "import os, signal, sys, torch; from pathlib import Path\n"
+        "torch.set_num_threads(1)\n"
+        "written = []\n"
+        "def strike(event, arguments):\n"  # as soon as the search's third checkpoint stands in its place
+        "    if event == 'os.rename' and Path(arguments[1]).name == sys.argv[3]:\n"
+        "        written.append(event)\n"
+        "        if len(written) == 3:\n"
+        "            os.replace(*arguments[:2])\n"
+        "            os.kill(os.getpid(), signal.SIGKILL)\n"
+        "sys.addaudithook(strike)\n"
+        "from tailor.execution.cache import Cache; from tailor.config.trial import TrialConfig\n"
+        "from tailor.parallel.process_group import join\n"
+        "from tailor.execution.runner import run_trial\n"
+        "config = TrialConfig.model_validate_json(sys.argv[1])\n"
+        "folder = Path(sys.argv[2])\n"
+        "where = dict(cache=Cache(folder / 'killed'), ranks=join('cpu'), checkpoint_folder=folder / 'checkpoints')\n"
+        "for _ in run_trial(config, **where, checkpoint_every_s=0.0):\n"
+        "    pass\n"
+    )
+    command = [sys.executable, "-c", program, config.model_dump_json(), str(tmp_path)]
+    assert subprocess.run([*command, checkpoint.name], check=False).returncode == -signal.SIGKILL
+    assert not Cache(cache).has(key)
+    found = losses_in(checkpoint)
+    assert found == learned(straight)[0].result.info["losses"][:3]
+    subprocess.run([*command, "nobody"], check=True)
+    resumed = run(config, Cache(cache))
+    assert all(event.result.cached for event in resumed)
+    assert learned(resumed)[0].result.info == learned(straight)[0].result.info
+    for kind in ("learn_ranking", "prune", "fine_tune"):
+        tensors = [
+            event.result.read_tensors()
+            for events in (resumed, straight)
+            for event in events
+            if event.result.stage.kind == kind
+        ]
+        assert_equal_tensors(*tensors)
+    assert not checkpoint.exists()
+
+
+def losses_in(checkpoint: Path) -> list[float]:
+    losses: list[float] = safetensors.torch.load(checkpoint.read_bytes()[CHECKSUM_BYTES:])["losses"].tolist()
+    return losses
+
+
+@pytest.mark.slow
+def test_a_search_goes_on_from_what_it_recalls(run: Run, tmp_path: Path) -> None:
+    """Losses that no network has: were they judged again, the search would end elsewhere."""
+    config = short_trial(method())
+    event, _, _ = learned(run(config, Cache(tmp_path / "straight")))
+    invented = [float(n) for n in range(4)]
+    folder = tmp_path / "checkpoints"
+    folder.mkdir()
+    content = safetensors.torch.save({"losses": torch.tensor(invented, dtype=torch.float64)})
+    (folder / f"{event.result.key}.checkpoint").write_bytes(hashlib.sha256(content).digest() + content)
+    found, _, _ = learned(run(config, Cache(tmp_path / "resumed"), folder))
+    assert found.result.info["losses"][:4] == invented
+
+
+TOML = """
+network = "digits_resnet"
+source = { epochs = 3 }
+data = { train_images = 33, augmentation = "shift" }
+optimisation = { epochs = 2, head_epochs = 2, batch_size = 8 }
+[method]
+name = "prune"
+criterion = "taylor"
+removed_macs_fraction = 0.3
+allocation = { name = "legr", population = 4, samples = 2, generations = 8, tuning_steps = 3 }
+"""
+
+
+@pytest.mark.slow
+def test_two_ranks_equal_one(run: Run, tmp_path: Path) -> None:
+    """Taylor's scores and the search, from the same source network; ranks add up float32 in another order."""
+    config = parse_trial(tomllib.loads(TOML), "test")
+    alone = run(config, Cache(tmp_path / "one"))
+    source = alone[0].result.key
+    shutil.copytree(Cache(tmp_path / "one").path(source), Cache(tmp_path / "two").path(source))
+    (tmp_path / "trial.toml").write_text(TOML)
+    trial, cache = str(tmp_path / "trial.toml"), str(tmp_path / "two")
+    finished = on_two_ranks("-m", "tailor", "run", trial, "--cache", cache, "--device", "cpu")
+    assert finished.returncode == 0, finished.stderr
+    together = run(config, Cache(tmp_path / "two"))
+    assert all(event.result.cached for event in together)
+    one, two = learned(alone)[0].result, learned(together)[0].result
+    assert two.description["made_by"]["ranks"] == 2
+    assert two.info["losses"] == pytest.approx(one.info["losses"], rel=1e-3)
+    for left, right in zip(alone, together, strict=True):
+        if left.result.stage.kind in ("score_filters", "learn_ranking"):
+            for name, tensor in left.result.read_tensors().items():
+                torch.testing.assert_close(right.result.read_tensors()[name], tensor, rtol=1e-3, atol=1e-6)
+        if left.result.stage.kind == "prune":
+            assert_equal_tensors(right.result.read_tensors(), left.result.read_tensors())

@@ -1,0 +1,75 @@
+"""A stage's key is the SHA-256 of what is said of it, however quickly that is put together."""
+
+import hashlib
+import json
+from dataclasses import fields, is_dataclass, replace
+from typing import Any
+
+import pytest
+
+from sweeps.planning.plan import make_plan
+from sweeps.spec.spec import SPECS, load_spec
+from tailor.config.trial import TrialConfig
+from tailor.core.settings import Settings
+from tailor.execution.dry_run import PlannedOutcome, steps_of
+from tailor.stages import Stage, TrainSource
+from tailor.stages.base import PARENTS
+from tests.tailor.trials import short_trial
+
+
+def plain(value: Any) -> Any:
+    """Field by field, with everything looked up anew."""
+    if isinstance(value, Settings):
+        kept = {}
+        for name, field in type(value).model_fields.items():
+            extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
+            inner = getattr(value, name)
+            if not extra.get("in_no_id") and not ("neutral" in extra and extra["neutral"] == inner):
+                kept[name] = plain(inner)
+        return kept
+    if is_dataclass(value) and not isinstance(value, type):
+        return {
+            field.name: plain(getattr(value, field.name))
+            for field in fields(value)
+            if not (isinstance(value, Stage) and field.name in PARENTS)
+            and not ("neutral" in field.metadata and field.metadata["neutral"] == getattr(value, field.name))
+        }
+    return value
+
+
+@pytest.mark.parametrize("spec", ["demo", "tour", "methods_on_digits"])
+def test_a_key_is_that_of_the_slow_way(spec: str) -> None:
+    seen: set[str] = set()
+    for trial in make_plan(load_spec(SPECS / f"{spec}.toml")).trials:
+        if trial.config["seed"] != 0:
+            continue
+        config = TrialConfig.model_validate(trial.config)
+        assert config.identity() == plain(config)
+        steps, outcome = steps_of(config), None
+        for planned in trial.stages:
+            stage = steps.send(outcome)  # type: ignore[arg-type]
+            outcome = PlannedOutcome(planned.key)
+            said = {"kind": stage.kind, "version": stage.version, "settings": plain(stage), "parents": [*stage.parents]}
+            text = json.dumps(said, sort_keys=True, separators=(",", ":"), allow_nan=False)
+            assert planned.key == hashlib.sha256(text.encode()).hexdigest()
+            seen.add(stage.kind)
+    assert len(seen) > 3
+
+
+@pytest.mark.parametrize("kinds", [(int, float), (float, int)], ids=["whole first", "float first"])
+def test_a_whole_number_in_place_of_a_float_counts_as_one(kinds: tuple[type[int] | type[float], ...]) -> None:
+    """As a user's method may give it. Texts of equal records are kept: it must not hang on which of them came first."""
+    stage = next(steps_of(short_trial({"name": "fine_tune"})))
+    assert isinstance(stage, TrainSource)
+    unseen = 91 if kinds[0] is int else 92
+    records = [replace(stage, training=replace(stage.training, weight_decay=kind(unseen))) for kind in kinds]
+    assert [type(record.settings()["training"]["weight_decay"]) for record in records] == [float, float]
+    assert records[0].key() == records[1].key()
+
+
+def test_records_that_are_equal_have_one_key() -> None:
+    stage = next(steps_of(short_trial({"name": "fine_tune"})))
+    assert isinstance(stage, TrainSource)
+    zero, negative = (replace(stage, training=replace(stage.training, weight_decay=value)) for value in (0.0, -0.0))
+    assert zero == negative
+    assert zero.key() == negative.key() != stage.key()

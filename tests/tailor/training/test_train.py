@@ -1,0 +1,245 @@
+"""The training loop against the same steps written by hand."""
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from torch.nn import functional as F
+from torchvision.ops import StochasticDepth
+
+from tailor.core.errors import TrainingError
+from tailor.data import task_data
+from tailor.data.objective import quality
+from tailor.data.task_data import Samples
+from tailor.methods.recipe import Recipe
+from tailor.networks import building
+from tailor.parallel.process_group import Ranks
+from tailor.stages import Training
+from tailor.training.checkpoint import Checkpoint
+from tailor.training.loop import drops, group, optimiser_for, predict, train
+from tests.tailor.networks.test_timm import needs_timm
+from tests.tailor.trials import NETWORKS, assert_equal_tensors, short_trial
+
+ALONE = Ranks(rank=0, count=1, device=torch.device("cpu"))
+
+
+def samples(count: int = 50) -> Samples:
+    return task_data.splits(Recipe(short_trial({"name": "head_only"})).task).train.take(torch.arange(count))
+
+
+def training(**settings: object) -> Training:
+    defaults = {
+        "epochs": 3,
+        "batch_size": 16,
+        "learning_rate": 0.01,
+        "head_learning_rate": 0.02,
+        "momentum": 0.9,
+        "weight_decay": 0.01,
+        "schedule": "constant",
+        "seed": 7,
+    }
+    return Training(**(defaults | settings))  # type: ignore[arg-type]
+
+
+def no_checkpoint() -> Checkpoint:
+    return Checkpoint(None, 0.0, ALONE)
+
+
+def head_apart(model: torch.nn.Module, settings: Training) -> torch.optim.Optimizer:
+    head = list(model.get_submodule("classifier.2").parameters())
+    rest = [p for name, p in model.named_parameters() if not name.startswith("classifier.2")]
+    return optimiser_for([group(rest, settings.learning_rate), group(head, settings.head_learning_rate)], settings)
+
+
+def all_of(model: torch.nn.Module, settings: Training) -> torch.optim.Optimizer:
+    return optimiser_for([group(list(model.parameters()), 0.01)], settings)
+
+
+@pytest.mark.parametrize("schedule", ["constant", "cosine"])
+def test_the_loop_equals_steps_written_by_hand(schedule: str) -> None:
+    settings = training(schedule=schedule)
+    model, by_hand = (building.build("digits_vgg", 5, seed=0) for _ in range(2))
+    history = train(model, head_apart(model, settings), samples(), settings, "shift", ALONE, no_checkpoint())
+
+    velocity = {name: torch.zeros_like(p) for name, p in by_hand.named_parameters()}
+    for epoch in range(settings.epochs):
+        scale = 1.0 if schedule == "constant" else 0.5 * (1 + math.cos(math.pi * epoch / settings.epochs))
+        losses, correct = [], 0
+        for batch in task_data.batches(samples(), 16, 7, epoch, "shift", ALONE):
+            by_hand.zero_grad()
+            logits = by_hand(batch.images)
+            F.cross_entropy(logits, batch.labels).backward()
+            losses += F.cross_entropy(logits, batch.labels, reduction="none").tolist()
+            correct += int((logits.argmax(1) == batch.labels).sum())
+            with torch.no_grad():
+                for name, p in by_hand.named_parameters():
+                    rate = (0.02 if name.startswith("classifier.2") else 0.01) * scale
+                    velocity[name] = 0.9 * velocity[name] + p.grad + 0.01 * p
+                    p -= rate * velocity[name]
+        assert history[epoch]["train_loss"] == pytest.approx(sum(losses) / 50, rel=1e-5)
+        assert history[epoch]["train_accuracy_fraction"] == correct / 50
+        assert history[epoch]["images"] == 50  # the short last batch counts by its images
+        assert history[epoch]["learning_rate"] == pytest.approx(0.02 * scale)
+    for name, p in model.named_parameters():
+        torch.testing.assert_close(p, by_hand.get_parameter(name), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("optimiser", ["sgd", "adam"])
+@pytest.mark.parametrize("network", NETWORKS)
+def test_a_second_epoch_from_a_checkpoint_equals_going_on(network: str, optimiser: str, tmp_path: Path) -> None:
+    """Interrupted after each possible epoch; bit for bit, optimiser state and running statistics included."""
+    settings = training(epochs=4, optimiser=optimiser)
+    straight = building.build(network, 5, seed=0).train()
+    whole = train(straight, all_of(straight, settings), samples(), settings, "none", ALONE, no_checkpoint())
+    path = tmp_path / "stage.safetensors"
+    for _ in range(settings.epochs - 1):
+        interrupted = building.build(network, 5, seed=1).train()  # other weights: all must come from the file
+        with pytest.raises(KeyboardInterrupt):
+            checkpoint = InterruptedCheckpoint(path) if path.exists() else FirstCheckpoint(path)
+            train(interrupted, all_of(interrupted, settings), samples(), settings, "none", ALONE, checkpoint)
+    resumed = building.build(network, 5, seed=1).train()
+    history = train(
+        resumed,
+        all_of(resumed, settings),
+        samples(),
+        settings,
+        "none",
+        ALONE,
+        Checkpoint(path, 0.0, ALONE),
+    )
+    assert_equal_tensors(dict(resumed.state_dict()), dict(straight.state_dict()))
+    assert [e["train_loss"] for e in history] == [e["train_loss"] for e in whole]
+
+
+class InterruptedCheckpoint(Checkpoint):
+    """Ends the training once it has written."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, 0.0, ALONE)
+
+    def save(self, *args: object) -> None:
+        super().save(*args)  # type: ignore[arg-type]
+        raise KeyboardInterrupt
+
+
+class FirstCheckpoint(InterruptedCheckpoint):
+    """The same, and the model starts from the straight run's weights."""
+
+    def restore(self, model: torch.nn.Module, *rest: object) -> object:
+        name = "digits_vgg" if hasattr(model, "features") else "digits_resnet"
+        model.load_state_dict(building.build(name, 5, seed=0).state_dict())
+        return super().restore(model, *rest)  # type: ignore[arg-type]
+
+
+def test_a_checkpoint_inside_an_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tailor.training.checkpoint.AGREE_EVERY_STEPS", 2)  # an epoch has four steps here
+    settings = training(epochs=2)
+    straight = building.build("digits_vgg", 5, seed=0)
+    whole = train(straight, head_apart(straight, settings), samples(), settings, "shift", ALONE, no_checkpoint())
+    path = tmp_path / "stage.safetensors"
+    interrupted = building.build("digits_vgg", 5, seed=0)
+    with pytest.raises(KeyboardInterrupt):
+        train(
+            interrupted,
+            head_apart(interrupted, settings),
+            samples(),
+            settings,
+            "shift",
+            ALONE,
+            InterruptedCheckpoint(path),
+        )
+    resumed = building.build("digits_vgg", 5, seed=1)
+    checkpoint = Checkpoint(path, 1e9, ALONE)
+    history = train(resumed, head_apart(resumed, settings), samples(), settings, "shift", ALONE, checkpoint)
+    assert_equal_tensors(dict(resumed.state_dict()), dict(straight.state_dict()))
+    assert [e["train_loss"] for e in history] == pytest.approx([e["train_loss"] for e in whole], rel=1e-12)
+    assert [e["images"] for e in history] == [50, 50]
+
+
+class Dropping(torch.nn.Module):
+    """A network that draws in training."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = building.build("digits_vgg", 5, seed=0)
+        self.dropout = torch.nn.Dropout(0.5)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.inner(self.dropout(images))
+
+
+def test_dropout_draws_by_the_seed_of_the_training_and_resumes(tmp_path: Path) -> None:
+    settings, path = training(epochs=2), tmp_path / "stage.safetensors"
+
+    def trained(checkpoint: Checkpoint, global_seed: int, **other: object) -> dict[str, torch.Tensor]:
+        model, how = Dropping(), training(epochs=2, **other)
+        torch.manual_seed(global_seed)
+        train(model, all_of(model, how), samples(), how, "none", ALONE, checkpoint)
+        return dict(model.state_dict())
+
+    straight = trained(no_checkpoint(), 1)
+    assert_equal_tensors(trained(no_checkpoint(), 2), straight)
+    with pytest.raises(KeyboardInterrupt):
+        trained(InterruptedCheckpoint(path), 1)
+    assert_equal_tensors(trained(Checkpoint(path, 1e9, ALONE), 3), straight)
+    undropped = building.build("digits_vgg", 5, seed=0)
+    train(undropped, all_of(undropped, settings), samples(), settings, "none", ALONE, no_checkpoint())
+    assert not torch.equal(undropped.features[0].weight, straight["inner.features.0.weight"])
+
+
+def test_all_that_draws_in_training_is_known() -> None:
+    assert all(
+        drops(module) for module in (torch.nn.Dropout(0.1), torch.nn.AlphaDropout(0.1), StochasticDepth(0.1, "row"))
+    )
+    assert not any(drops(module) for module in (torch.nn.Dropout(0.0), StochasticDepth(0.0, "row"), torch.nn.ReLU()))
+
+
+@needs_timm
+def test_timms_swin_draws_in_training() -> None:
+    assert any(drops(module) for module in building.skeleton("timm/swin_tiny_patch4_window7_224", 5).modules())
+    assert not any(drops(module) for module in building.skeleton("timm/resnet26", 5).modules())
+
+
+def test_a_loss_that_is_not_finite_ends_the_training() -> None:
+    model = building.build("digits_vgg", 5, seed=0)
+    settings = training(learning_rate=1e6, head_learning_rate=1e6, epochs=20)
+    with pytest.raises(TrainingError, match=r"the loss is (nan|inf) in epoch \d+, from step \d+ on"):
+        train(model, head_apart(model, settings), samples(), settings, "none", ALONE, no_checkpoint())
+
+
+def test_predictions_are_in_the_order_of_the_samples() -> None:
+    model, some = building.build("digits_resnet", 5, seed=0), samples(20)
+    together = predict(model, some, ALONE)
+    one_by_one = torch.cat([predict(model, some.take(torch.tensor([i])), ALONE) for i in range(20)])
+    torch.testing.assert_close(together, one_by_one, rtol=1e-5, atol=1e-6)
+
+
+def test_the_quality_of_classes_by_hand() -> None:
+    probabilities = torch.tensor([[0.5, 0.4, 0.1], [0.1, 0.8, 0.1], [0.25, 0.25, 0.5]])
+    found = quality(probabilities.log(), torch.tensor([0, 1, 0]))
+    assert found.metric == "accuracy"
+    assert found.loss == pytest.approx(-(math.log(0.5) + math.log(0.8) + math.log(0.25)) / 3)
+    assert found.score == pytest.approx(2 / 3)
+
+
+def test_a_penalty_is_added_once_per_step_and_after_epoch_called_once_per_epoch() -> None:
+    """The penalty 0.5 x decay x ||w||^2 by hand is what the optimiser's weight decay does."""
+    decayed, penalised = (building.build("digits_vgg", 5, seed=0) for _ in range(2))
+    settings, without = training(weight_decay=0.01), training(weight_decay=0.0)
+    train(decayed, all_of(decayed, settings), samples(), settings, "none", ALONE, no_checkpoint())
+    epochs: list[int] = []
+    train(
+        penalised,
+        all_of(penalised, without),
+        samples(),
+        without,
+        "none",
+        ALONE,
+        no_checkpoint(),
+        penalty=lambda _batch, _outputs: 0.005 * sum(p.square().sum() for p in penalised.parameters()),
+        after_epoch=lambda: epochs.append(len(epochs)),
+    )
+    assert epochs == [0, 1, 2]
+    for name, p in penalised.named_parameters():
+        torch.testing.assert_close(p, decayed.get_parameter(name), rtol=1e-4, atol=1e-6)

@@ -1,0 +1,93 @@
+"""What the table of networks says of saved ones: rebuilt in a fresh process without pickle, exported by the command."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from tailor.catalogue.networks import TORCHVISION_FILE
+from tests.tailor.saved_models import pruned
+from tools import networks_saved
+from tools.networks_document import DOCUMENT, MOST_USED, NOT_TRIED, Checked, counted, methods_section, page
+from tools.networks_saved import SAID_FILE, YES, exported, rebuilt, save_example
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    save_example(pruned("digits_vgg"), tmp_path)
+    return tmp_path
+
+
+@pytest.mark.slow
+def test_a_saved_network_is_rebuilt_and_exported(folder: Path) -> None:
+    assert rebuilt(folder) == YES
+    assert exported(folder, "torch-export") == YES
+    assert (folder / "model.pt2").exists()
+
+
+def test_other_outputs_are_a_difference(folder: Path) -> None:
+    said = load_file(folder / SAID_FILE)
+    for outputs in (said["outputs"] * (1 + 1e-6), said["outputs"] * float("nan")):
+        save_file(said | {"outputs": outputs}, folder / SAID_FILE)
+        assert rebuilt(folder).startswith("outputs differ by ")
+
+
+@pytest.mark.slow
+def test_a_torn_network_is_neither_and_says_why(folder: Path) -> None:
+    (folder / "model.safetensors").write_bytes(b"torn")
+    for said in (rebuilt(folder), exported(folder, "torch-export")):
+        assert "FOLDER/model.safetensors was changed or is torn" in said
+        assert str(folder) not in said
+
+
+@pytest.mark.slow
+def test_what_unpickles_is_not_rebuilt(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = networks_saved.REBUILD.replace("said = ", "import pickle; pickle.loads(pickle.dumps(Exception)); said = ")
+    monkeypatch.setattr(networks_saved, "REBUILD", script)
+    assert "rebuilding it unpickles" in rebuilt(folder)
+
+
+def test_a_saved_example_is_what_the_network_says(folder: Path) -> None:
+    said = load_file(folder / SAID_FILE)
+    with torch.no_grad():
+        assert torch.equal(pruned("digits_vgg").folded().build().eval()(said["images"]), said["outputs"])
+    assert said["outputs"].abs().max() > 0.1
+
+
+# --- the page ---
+
+
+def test_what_was_not_tried_is_said_and_counts_for_nothing() -> None:
+    old = {"groups": (1, 1, 1, 1), "can_go": (0.5,) * 4, "passes": True, "note": "inside", "whole": ""}
+    one = Checked(**old)
+    assert (one.rebuilt, one.torch_export, one.onnx) == (NOT_TRIED,) * 3
+    other = Checked(**old, rebuilt=YES, torch_export="differs", onnx=YES)
+    assert counted([one, other]) == (
+        "Of 2 networks, 2 pass, 1 are rebuilt, 0 exported with torch.export and 1 as ONNX."
+    )
+
+
+def test_the_page_is_what_the_file_says() -> None:
+    assert DOCUMENT.read_text() == page(json.loads(TORCHVISION_FILE.read_bytes()))
+
+
+def test_what_was_tried_went_well() -> None:
+    """The floor of 74 is on what passes; of the rest, whatever was measured."""
+    for name, found in json.loads(TORCHVISION_FILE.read_bytes()).items():
+        checked = Checked(**found["checked"])
+        assert {checked.rebuilt, checked.torch_export} <= {YES, NOT_TRIED}, name
+        assert checked.onnx == NOT_TRIED or name in MOST_USED
+
+
+def test_a_refused_method_has_a_reason_and_a_missing_one_was_not_tried() -> None:
+    lines = methods_section({"a": {"x": YES, "y": "refused: why_y"}, "b": {"x": "refused: why_y"}, "c": {}})
+    assert lines[1:] == [
+        "| method | a | b | c |",
+        "| --- | --- | --- | --- |",
+        "| x | yes | 1 | not tried |",
+        "| y | 1 | not tried | not tried |",
+        "",
+        "1. refused: why\\_y",
+    ]

@@ -1,0 +1,27 @@
+"""Writes tailor/catalogue/possible.json, what every network can lose: `python -m tools.feasibility_table`."""
+
+import argparse
+import json
+import sys
+from dataclasses import astuple
+
+from tailor.catalogue.feasibility_table import TABLE_FILE
+from tailor.catalogue.networks import NETWORKS
+from tailor.pruning.feasibility_count import rules
+
+
+def main(arguments: list[str]) -> int:
+    """Write the rows of the networks that are named (none: all); returns 0."""
+    parser = argparse.ArgumentParser(prog="python -m tools.feasibility_table", description=__doc__)
+    parser.add_argument("names", nargs="*", help="networks; the rows of others stay as they are")
+    known = json.loads(TABLE_FILE.read_bytes()) if TABLE_FILE.exists() else {}
+    for name in parser.parse_args(arguments).names or list(NETWORKS):
+        known[name] = {rule: astuple(found) for rule, found in rules(name).items()}
+        print(name, flush=True)
+    rows = [f"{json.dumps(name)}: {json.dumps(known[name])}" for name in sorted(known)]
+    TABLE_FILE.write_text("{\n" + ",\n".join(rows) + "\n}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,143 @@
+"""Which method runs on which network: `python -m tools.methods_table`.
+
+Every method, and `prune` with every criterion, trains for a moment on a few images of random pixels. The command writes
+after each network into tailor/catalogue/torchvision_networks.json and docs/networks.md.
+"""
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tailor.catalogue.datasets import DATASETS, DataInfo
+from tailor.catalogue.networks import NETWORKS
+from tailor.config.parsing import parse_trial
+from tailor.config.trial import METHODS, TrialConfig
+from tailor.core.errors import ConfigError, TrainingError
+from tailor.data.task_data import Samples, digest, generator
+from tailor.execution.cache import Cache
+from tailor.execution.runner import run_trial
+from tailor.parallel.process_group import Ranks, join
+from tailor.pruning.criteria import CRITERIA
+from tools.networks_document import MOST_USED, Checked, keep, known
+from tools.networks_saved import YES
+
+SIDE_PX = 64  # of the images, where the network reads any size
+IMAGES = {"source": 8, "target": 20}  # of two classes
+WHERE = "trial"  # what parsing names as the place of a mistake
+TRAIN_IMAGES, TEST_IMAGES = 8, 4  # of the target's
+RATE = 1e-4  # of all that is trained: norms know hardly any images, so logits are large
+TRAINING = {"batch_size": 4, "learning_rate": RATE}
+SHORT = {  # of a method's settings, those that it has
+    **{"steps": 1, "ticks": 1, "iterations": 1, "alpha_epochs": 1, "allocate_epochs": 1},
+    **dict.fromkeys(("alpha_learning_rate", "tick_learning_rate"), RATE),
+    "kept_cumulative_fraction": 0.5,  # of random features, 0.99 leaves nothing to remove
+}
+
+
+def main(arguments: list[str]) -> int:
+    """Try all methods on the networks that are named (none: those of the page) and write down what came of it.
+
+    Returns:
+        0; whether a method runs is a fact of the table.
+    """
+    parser = argparse.ArgumentParser(prog="python -m tools.methods_table", description=__doc__)
+    parser.add_argument("names", nargs="*", help="torchvision's names; what is known of others stays as it is")
+    for name in parser.parse_args(arguments).names or MOST_USED:
+        found = outcomes(name, arms(), side_px=SIDE_PX if NETWORKS[name].any_size else NETWORKS[name].input_shape[-1])
+        print(f"{name}: {sum(one == YES for one in found.values())} of {len(found)} run", flush=True)  # noqa: T201
+        keep(name, {"methods": found})
+    return 0
+
+
+def arms() -> dict[str, dict[str, Any]]:
+    """Name -> settings of each method, of `prune` with each criterion, as short as they can be."""
+    found: dict[str, dict[str, Any]] = {name: {"name": name} for name in METHODS if name != "prune"}
+    statistic = "mean_absolute_activation"  # for activations that can be negative
+    found[f"target_aware_adaptation, {statistic}"] = {"name": "target_aware_adaptation", "statistic": statistic}
+    found |= {f"prune, {criterion}": {"name": "prune", "criterion": criterion} for criterion in CRITERIA}
+    return {arm: table | shortened(table["name"]) for arm, table in found.items()}
+
+
+def shortened(method: str) -> dict[str, Any]:
+    """The settings with which a method trains for a moment."""
+    return {key: value for key, value in SHORT.items() if key in METHODS[method].model_fields}
+
+
+def rule_of(network: str) -> dict[str, Any]:
+    """The settings of the rule under which the table prunes a network."""
+    note = Checked(**known()[network]["checked"]).note
+    return {"residual": note.partition(" ")[0], "linear": note.endswith(" + linear")}
+
+
+def trial(network: str, data: str, method: dict[str, Any]) -> TrialConfig:
+    """A trial of one epoch of everything.
+
+    Raises:
+        ConfigError: the method refuses the network.
+    """
+    raw = {
+        "network": network,
+        "data": {"name": data, "train_images": TRAIN_IMAGES},
+        "source": {"epochs": 1} | TRAINING,
+        "method": method,
+        "optimisation": {"epochs": 1, "head_epochs": 1} | TRAINING,
+        "pruning": rule_of(network),
+    }
+    return parse_trial(raw, WHERE)
+
+
+def outcomes(network: str, methods: dict[str, dict[str, Any]], side_px: int) -> dict[str, str]:
+    """Name of each of these arms -> "yes", "refused: why" where its settings are, "fails: why" where it ends later."""
+    data = random_pixels(side_px)
+    with tempfile.TemporaryDirectory() as folder:
+        cache, ranks = Cache(Path(folder)), join("cpu")  # what arms have in common is trained once
+        return {arm: outcome(network, data, method, cache, ranks) for arm, method in methods.items()}
+
+
+def outcome(network: str, data: str, method: dict[str, Any], cache: Cache, ranks: Ranks) -> str:
+    """What came of one arm on one network."""
+    try:
+        config = trial(network, data, method)
+    except ConfigError as error:
+        return f"refused: {str(error).removeprefix(f'{WHERE}: settings: ')}"
+    try:
+        for _ in run_trial(config, cache=cache, ranks=ranks):
+            pass
+    except (ConfigError, TrainingError, RuntimeError) as error:
+        return f"fails: {error}"
+    return YES
+
+
+def random_pixels(side_px: int) -> str:
+    """The name of a data set with images of random pixels, which this process has from now on."""
+    name = f"random_pixels_{side_px}"
+    if name not in DATASETS:
+        samples = {task: random_samples(count, side_px) for task, count in IMAGES.items()}
+        info = DataInfo(
+            description="Random pixels.",
+            loader=lambda: samples,
+            sha256=digest(samples),
+            input_shape=(3, side_px, side_px),
+            source_classes=2,
+            target_classes=2,
+            source_images=IMAGES["source"],
+            target_images=IMAGES["target"],
+            test_images=TEST_IMAGES,
+        )
+        DATASETS.add(name, info)
+    return name
+
+
+def random_samples(count: int, side_px: int) -> Samples:
+    """So many images of random pixels, every other one of the same class."""
+    draw = generator(count, "random pixels")
+    images = torch.randint(0, 256, (count, 3, side_px, side_px), generator=draw, dtype=torch.uint8)
+    return Samples(images=images, labels=torch.arange(count) % 2, ids=torch.arange(count))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

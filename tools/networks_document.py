@@ -1,0 +1,152 @@
+"""The table of torchvision's classifiers: its facts in tailor/catalogue and its page, docs/networks.md.
+
+Plans read the facts without torch; the page is written from them alone.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torchvision
+
+from tailor.catalogue.networks import INPUT_SHAPE, TORCHVISION_FILE, NetworkInfo
+from tailor.deploy.card import escaped
+from tailor.model.state import write_whole
+from tailor.pruning.network_facts import CLASSES
+from tools.networks_saved import YES
+
+REMOVED_MACS_FRACTION = 0.3
+TOLERANCE = 1e-5  # masked and slimmed differ by rounding alone
+NOT_TRIED = "not tried"
+MOST_USED = (  # of these, ONNX and every method are asked, too
+    *("vgg16", "vgg16_bn", "resnet18", "resnet50", "resnet101", "mobilenet_v2", "mobilenet_v3_large"),
+    *("efficientnet_b0", "densenet121", "regnet_y_400mf", "convnext_tiny", "vit_b_16"),
+)
+DOCUMENT = Path(__file__).parent.parent / "docs" / "networks.md"
+COLUMNS = (
+    *("network", "head", "parameters", "MACs", "inside", "coupled", "inside + linear", "coupled + linear"),
+    *("can go", "passes", "rebuilt", "torch.export", "ONNX", "rule, or why not"),
+    "what keeps all its filters under coupled + linear",
+)
+VERSION = torchvision.__version__.partition("+")[0]
+METHODS_HEADING = """## Methods on the networks that many people use
+
+Made by `python -m tools.methods_table`: each method and criterion trains for a moment, on a few images of random
+pixels, with the rule of the table above. *Yes*: it runs to its end. A number: it is refused before anything trains, for
+the reason below.
+"""
+HEADING = f"""# Torchvision's classifiers
+
+Made by `python -m tools.networks_table` with torchvision {VERSION}; all networks are without weights. It writes after
+each network, and `--untried` goes on where it was interrupted.
+
+- Parameters and MACs are with {CLASSES} classes at the size {INPUT_SHAPE[1:]}. A star: the network reads no other.
+- Groups of filters under each rule. *Inside*: layers that can lose filters alone. *Coupled*: also layers whose outputs
+  are added to each other, together. *+ linear*: also hidden linear layers.
+- *Can go*: most of the MACs that goes, with one filter left in each group, inside and under coupled + linear.
+- *Passes*: random filters with {REMOVED_MACS_FRACTION:.0%} of the MACs are removed under the first rule that allows it;
+  forward and backward run; masked equals slimmed to {TOLERANCE:g} of the largest logit, while pruning moves logits a
+  hundred times as far at least.
+- *Rebuilt*: the pruned network is saved, and `tailor.load_model` in a fresh process, in which nothing may be unpickled,
+  gives the same logits, bit for bit.
+- *torch.export*, *ONNX*: `python -m tailor export` takes the saved network, any number of images at once. It reads the
+  program back and compares it with the model before it writes; [export](export.md) says how closely. ONNX is asked of
+  twelve networks that many people use.
+
+What was published for them is loaded by name: [weights](weights.md). timm's networks go the same way by names such as
+`network = "timm/resnet26"`, where timm is installed (`pip install 'transtailor-sweeps[timm]'`); what this table says of
+torchvision's is found out when one of them is first named, which takes seconds.
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checked:
+    """What pruning a network showed, and what came of the pruned one: "yes", "not tried" or what went wrong."""
+
+    groups: tuple[int, ...]  # under each of the rules
+    can_go: tuple[float, ...]  # under each of the rules, fraction of the MACs
+    passes: bool
+    note: str  # the rule under which it was pruned, or what went wrong
+    whole: str  # what keeps the other layers from losing filters
+    rebuilt: str = NOT_TRIED
+    torch_export: str = NOT_TRIED
+    onnx: str = NOT_TRIED
+
+
+def known() -> dict[str, dict[str, Any]]:
+    """Network -> its `NetworkInfo` ("info"), its `Checked` ("checked") and what its methods did ("methods")."""
+    lines: dict[str, dict[str, Any]] = json.loads(TORCHVISION_FILE.read_bytes())
+    return lines
+
+
+def keep(name: str, line: dict[str, Any]) -> None:
+    """Put these parts of what is known of a network in place of what they were, in the file and on the page."""
+    lines = known()
+    lines[name] = lines.get(name, {}) | line
+    write_whole(TORCHVISION_FILE, (json.dumps({key: lines[key] for key in sorted(lines)}, indent=1) + "\n").encode())
+    write_whole(DOCUMENT, page(lines).encode())
+
+
+def page(lines: dict[str, dict[str, Any]]) -> str:
+    """The whole page."""
+    checked = {name: Checked(**lines[name]["checked"]) for name in sorted(lines)}
+    rows = [row(name, NetworkInfo(**lines[name]["info"]), one) for name, one in checked.items()]
+    table = [f"| {' | '.join(COLUMNS)} |", f"|{' --- |' * len(COLUMNS)}", *rows]
+    methods = methods_section({name: lines[name].get("methods", {}) for name in MOST_USED})
+    return "\n".join([HEADING, counted(list(checked.values())), "", *table, "", *methods]) + "\n"
+
+
+def counted(checked: list[Checked]) -> str:
+    """How many networks do what, in a sentence."""
+    exported = sum(one.torch_export == YES for one in checked)
+    return (
+        f"Of {len(checked)} networks, {sum(one.passes for one in checked)} pass, "
+        f"{sum(one.rebuilt == YES for one in checked)} are rebuilt, {exported} exported with torch.export and "
+        f"{sum(one.onnx == YES for one in checked)} as ONNX."
+    )
+
+
+def methods_section(outcomes: dict[str, dict[str, str]]) -> list[str]:
+    """Lines of the page: methods by networks, and why some are refused.
+
+    Args:
+        outcomes: network -> name of each method -> "yes" or why not; what is missing was not tried.
+    """
+    methods = list(dict.fromkeys(method for found in outcomes.values() for method in found))
+    if not methods:
+        return [METHODS_HEADING, "Not tried."]
+    reasons: dict[str, int] = {}  # -> its number
+    lines = [METHODS_HEADING, f"| method | {' | '.join(outcomes)} |", f"|{' --- |' * (len(outcomes) + 1)}"]
+    for method in methods:
+        cells = []
+        for found in outcomes.values():
+            said = found.get(method, NOT_TRIED)
+            short = said in (YES, NOT_TRIED)
+            cells.append(said if short else str(reasons.setdefault(said, len(reasons) + 1)))
+        lines.append(f"| {escaped(method)} | {' | '.join(cells)} |")
+    return [*lines, "", *(f"{number}. {escaped(reason)}" for reason, number in reasons.items())]
+
+
+def spoken(checked: Checked) -> str:
+    """What was found out, in a line."""
+    passes = "passes" if checked.passes else "fails"
+    home = f"rebuilt: {checked.rebuilt}; torch.export: {checked.torch_export}; ONNX: {checked.onnx}"
+    return f"{passes}, {checked.note}; {home}"
+
+
+def row(name: str, info: NetworkInfo, checked: Checked) -> str:
+    """A line of the table."""
+    cells = (
+        name + ("" if info.any_size else " \\*"),
+        f"`{info.head}`",
+        f"{info.params_count / 1e6:.1f} M",
+        f"{info.macs / 1e9:.2f} G",
+        *map(str, checked.groups),
+        f"{checked.can_go[0]:.0%}, {checked.can_go[-1]:.0%}",
+        YES if checked.passes else "no",
+        *map(escaped, (checked.rebuilt, checked.torch_export, checked.onnx)),
+        checked.note,
+        checked.whole,
+    )
+    return f"| {' | '.join(cells)} |"

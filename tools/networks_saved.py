@@ -1,0 +1,78 @@
+"""A pruned network as its user takes it home: saved, rebuilt in a fresh process without pickle, and exported.
+
+Each is done by what users type or call, in a process of its own, whose memory is free again afterwards.
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from tailor.deploy.export import images_for
+from tailor.model.state import ModelState, save_model
+
+YES = "yes"
+SAID_FILE = "said.safetensors"  # images, and what the network said of them when it was saved
+REBUILD = f"""
+import sys
+import tailor, torch
+from safetensors.torch import load_file
+
+def refuse(event, _arguments):
+    if event == "pickle.find_class":
+        raise RuntimeError("rebuilding it unpickles")
+
+load_model = tailor.load_model  # imports all that is needed
+sys.addaudithook(refuse)
+torch.set_num_threads(int(sys.argv[2]))  # with more, sums are added up in another order
+said = load_file(sys.argv[1] + "/{SAID_FILE}")
+with torch.no_grad():
+    outputs = load_model(sys.argv[1])(said["images"])
+print(float((outputs - said["outputs"]).abs().max()))
+"""
+
+
+def save_example(state: ModelState, folder: Path, batch: int = 2) -> None:
+    """Save a network, and beside it random images and its outputs for them, by the weights that are saved."""
+    state = state.folded()
+    save_model(state, folder)
+    images = images_for(state, batch, seed=0)
+    with torch.no_grad():
+        outputs = state.build().eval()(images)
+    save_file({"images": images, "outputs": outputs.contiguous()}, folder / SAID_FILE)
+
+
+def rebuilt(folder: Path) -> str:
+    """Whether a fresh process rebuilds what `save_example` wrote, without pickle and with equal bits.
+
+    Returns:
+        "yes", or what went wrong in one line.
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", REBUILD, str(folder), str(torch.get_num_threads())],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        return _reason(done, folder)
+    difference = float(done.stdout)
+    return YES if difference == 0.0 else f"outputs differ by {difference:.1e}"
+
+
+def exported(folder: Path, to: str) -> str:
+    """Whether `python -m tailor export` takes a saved network: it compares the program with the model.
+
+    Returns:
+        "yes", or what it said in one line.
+    """
+    typed = [sys.executable, "-m", "tailor", "export", str(folder), "--to", to]
+    done = subprocess.run(typed, capture_output=True, text=True, check=False)
+    return _reason(done, folder) if done.returncode else YES
+
+
+def _reason(done: "subprocess.CompletedProcess[str]", folder: Path) -> str:
+    lines = [line for line in done.stderr.strip().splitlines() if line.strip()]
+    return lines[-1].strip().replace(str(folder), "FOLDER") if lines else f"ended with exit code {done.returncode}"

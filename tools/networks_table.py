@@ -1,0 +1,194 @@
+"""What is known of torchvision's classifiers, found by building and pruning each: `python -m tools.networks_table`.
+
+Writes tailor/catalogue/torchvision_networks.json, which plans read without torch, and docs/networks.md.
+"""
+
+import argparse
+import sys
+import tempfile
+from collections import Counter
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torchvision import models
+
+from tailor.catalogue.networks import INPUT_SHAPE, NETWORKS, NetworkInfo, undescribed
+from tailor.data.task_data import generator
+from tailor.model import cost
+from tailor.model.state import ModelState
+from tailor.networks import building
+from tailor.pruning import surgery
+from tailor.pruning.groups import Group, groups, refusals
+from tailor.pruning.network_facts import CLASSES, described
+from tailor.stages import GroupRule
+from tools.networks_document import MOST_USED, NOT_TRIED, REMOVED_MACS_FRACTION, TOLERANCE, Checked, keep, known, spoken
+from tools.networks_saved import exported, rebuilt, save_example
+
+OWN_BUILDERS = {name: f"tailor.networks.torchvision_builders:{name}" for name in ("googlenet", "inception_v3")}
+RULES = (
+    GroupRule(),
+    GroupRule(residual="coupled"),
+    GroupRule(linear=True),
+    GroupRule(residual="coupled", linear=True),
+)
+
+
+def main(arguments: list[str]) -> int:
+    """Check the networks that are named (none: all), and write both files after each.
+
+    Returns:
+        0; whether a network passes is a fact of the table.
+    """
+    parser = argparse.ArgumentParser(prog="python -m tools.networks_table", description=__doc__)
+    parser.add_argument("names", nargs="*", help="torchvision's names; the lines of others stay as they are")
+    parser.add_argument("--untried", action="store_true", help="leave out those of which everything was tried")
+    asked = parser.parse_args(arguments)
+    for name in asked.names or models.list_models(module=models):
+        if asked.untried and not is_untried(name):
+            continue
+        info, checked = describe(name), check(name)
+        print(f"{name}: {spoken(checked)}", flush=True)  # noqa: T201
+        keep(name, {"info": asdict(info), "checked": asdict(checked)})
+    return 0
+
+
+def is_untried(name: str) -> bool:
+    """Whether the table says of something that is asked of a network that it was not tried."""
+    if (line := known().get(name)) is None:
+        return True
+    checked = Checked(**line["checked"])
+    return NOT_TRIED in (checked.rebuilt, checked.torch_export, *([checked.onnx] if name in MOST_USED else []))
+
+
+def describe(name: str) -> NetworkInfo:
+    """The facts of one of torchvision's classifiers that a plan needs."""
+    if name not in NETWORKS:
+        builder = OWN_BUILDERS.get(name, f"torchvision.models:{name}")
+        NETWORKS.add(name, undescribed(f"torchvision's {name}, without weights.", builder))
+    return described(name)
+
+
+def check(name: str) -> Checked:
+    """Prune a network under the first rule that lets it lose enough, compare, save, rebuild and export it."""
+    model = building.skeleton(name, CLASSES)
+    found = [groups(model, INPUT_SHAPE, rule) for rule in RULES]
+    can_go = [1.0 - macs_with(name, each, 0.0) / macs_with(name, each, 1.0) for each in found]
+    chosen = next((i for i, fraction in enumerate(can_go) if fraction > REMOVED_MACS_FRACTION), None)
+    if chosen is None:
+        passes, note, taken_home = False, "no rule can lose so much", {}
+    else:
+        passes, note = masked_is_slimmed(name, found[chosen], RULES[chosen])
+        taken_home = check_saved(name, found[chosen]) if passes else {}
+    whys = Counter(why.partition(": ")[2] or why for why in refusals(model, INPUT_SHAPE, RULES[-1]).values())
+    whole = ", ".join(f"{why} ({n})" for why, n in whys.most_common() if why != "the network's output")
+    return Checked(
+        groups=tuple(map(len, found)),
+        can_go=tuple(round(fraction, 3) for fraction in can_go),
+        passes=passes,
+        note=note,
+        whole=whole,
+        **taken_home,
+    )
+
+
+def masked_is_slimmed(name: str, found: tuple[Group, ...], rule: GroupRule) -> tuple[bool, str]:
+    """Whether a pruned network runs and does what the masked one does; and the rule of its groups, or what is wrong."""
+    named = rule.residual + (" + linear" if rule.linear else "")
+    try:
+        difference, effect = difference_of_masked(name, found)
+    except RuntimeError as error:
+        return False, f"{named}: {str(error).partition(chr(10))[0]}"
+    if difference <= TOLERANCE < effect / 100:
+        return True, named
+    return False, f"{named}: masked and slimmed differ by {difference:.1e}, pruning by {effect:.1e}"
+
+
+def check_saved(name: str, found: tuple[Group, ...]) -> dict[str, str]:
+    """What came of saving, rebuilding and exporting the pruned network, by the fields of `Checked`."""
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        save_example(surgery.slim(*with_kept(name, found, INPUT_SHAPE), found), folder)
+        return {
+            "rebuilt": rebuilt(folder),
+            "torch_export": exported(folder, "torch-export"),
+            "onnx": exported(folder, "onnx") if name in MOST_USED else NOT_TRIED,
+        }
+
+
+def macs_with(name: str, found: tuple[Group, ...], kept_fraction: float) -> int:
+    """MACs when each group keeps this fraction of its filters, at least one."""
+    shapes = {tensor: list(shape) for tensor, shape in cost.original_shapes(name, CLASSES).items()}
+    for group in found:
+        for part in group.slices:
+            gone = group.filters - filters_left(group, kept_fraction)
+            shapes[part.tensor][part.dim] -= gone * part.indices.shape[1]
+    return cost.macs(name, CLASSES, {tensor: torch.Size(shape) for tensor, shape in shapes.items()}, INPUT_SHAPE)
+
+
+def filters_left(group: Group, kept_fraction: float) -> int:
+    """Number of filters of a group that stay, at least one."""
+    return max(1, round(kept_fraction * group.filters))
+
+
+def kept_at_random(name: str, found: tuple[Group, ...], removed_macs_fraction: float, seed: int) -> surgery.Kept:
+    """The same fraction of random filters from each group, so many that about this fraction of the MACs goes."""
+    allowed, low, high = macs_with(name, found, 1.0) * (1.0 - removed_macs_fraction), 0.0, 1.0
+    for _ in range(12):
+        middle = (low + high) / 2
+        low, high = (middle, high) if macs_with(name, found, middle) <= allowed else (low, middle)
+    draw = generator(seed, "kept at random")
+    return {g.name: torch.randperm(g.filters, generator=draw)[: filters_left(g, low)].sort().values for g in found}
+
+
+def with_kept(name: str, found: tuple[Group, ...], input_shape: tuple[int, ...]) -> tuple[ModelState, surgery.Kept]:
+    """A network that is not pruned yet, and what is kept of it when REMOVED_MACS_FRACTION goes."""
+    tensors = with_statistics(building.build(name, CLASSES, seed=0).state_dict())
+    state = ModelState(network=name, classes=CLASSES, input_shape=input_shape, tensors=tensors)
+    return state, kept_at_random(name, found, REMOVED_MACS_FRACTION, seed=0)
+
+
+def difference_of_masked(
+    name: str, found: tuple[Group, ...], input_shape: tuple[int, ...] = INPUT_SHAPE
+) -> tuple[float, float]:
+    """How far the slimmed network is from the masked one, and how far the masked one is from the original.
+
+    Returns:
+        The largest differences between the logits, over the largest logit.
+
+    Raises:
+        RuntimeError: the slimmed network does not run forward or backward.
+    """
+    state, kept = with_kept(name, found, input_shape)
+    images = torch.randn(2, *input_shape, generator=generator(0, "images"))
+    slimmed = surgery.slim(state, kept, found).build().eval()(images)
+    slimmed.square().sum().backward()
+    with torch.no_grad():
+        original = state.build().eval()(images)
+        masked = surgery.mask(state, kept, found).build().eval()(images)
+    scale = float(masked.abs().max())
+    return float((slimmed.detach() - masked).abs().max()) / scale, float((original - masked).abs().max()) / scale
+
+
+def with_statistics(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of a new network, with values in place of those that hide what pruning changes.
+
+    New norms are all alike, so a wrong index would not show; some heads start at zero, some branches at one millionth.
+    """
+    draw = generator(0, "statistics")
+    drawn = {}
+    for name, tensor in tensors.items():
+        norm = f"{name.rpartition('.')[0]}.running_mean" in tensors
+        low, high = (-0.1, 0.1) if name.endswith(("running_mean", "bias")) else (0.8, 1.2)
+        if name.endswith(("running_mean", "running_var", "layer_scale", "gamma")) or (norm and tensor.dim()):
+            drawn[name] = torch.rand(tensor.shape, generator=draw) * (high - low) + low
+        elif name.endswith(".weight") and not tensor.any():
+            drawn[name] = torch.randn(tensor.shape, generator=draw) * 0.02
+        else:
+            drawn[name] = tensor
+    return drawn
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
