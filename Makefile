@@ -1,23 +1,32 @@
-# `make demo` and `make test` need Python >= 3.11, git and make; they set up .venv themselves.
+# `make demo` and `make check` need Python >= 3.11, git and make; they set up .venv themselves.
 PYTHON ?= python3
 BIN := .venv/bin
 # Two at a time, a file's tests one after the other: most tests wait for processes that they started.
-TWO_AT_A_TIME := -n 2 --no-loadscope-reorder
+PYTEST := $(BIN)/python -m pytest -n 2 --no-loadscope-reorder
 READY := .venv/.ready
 
-.PHONY: demo test test-fast check format lint types bench bench-long bench-faults slurm-testbed slurm-testbed-down clean
+# With CI set, tests on a real SLURM and in a real browser fail where they cannot run; otherwise they are skipped, and say so.
+ifdef CI
+export SLURM_TESTS ?= required
+export CHROMIUM_TESTS ?= required
+endif
+
+.PHONY: demo test test-fast test-long check format lint types bench bench-long bench-faults slurm-testbed slurm-testbed-down clean
 
 demo: $(READY)  ## run the embedded sweep and write its report (about five minutes on two cores)
 	$(BIN)/python sweeps/launch.py
 
-test: $(READY)  ## all tests; with CI set, those on a real SLURM are required wherever its packages can be installed
-	@if [ -n "$$CI" ] && $(BIN)/python -m tests.slurm.install; then export SLURM_TESTS=required; fi; \
-	$(BIN)/python -m pytest $(TWO_AT_A_TIME)
+check: format lint types test  ## what a change has to pass, in 20 minutes on two cores: what CI runs
+
+test: $(READY)  ## the tests; with CI set, what they need beside Python is installed (root, Debian-like)
+	@if [ -n "$$CI" ]; then $(BIN)/python -m tests.install || true; fi
+	$(PYTEST) -m "not long"
 
 test-fast: $(READY)  ## the tests that take neither Ray nor more than a few seconds each
-	$(BIN)/python -m pytest $(TWO_AT_A_TIME) -m "not slow and not ray and not slurm"
+	$(PYTEST) -m "not slow and not ray and not slurm and not long"
 
-check: format lint types test  ## what a change has to pass
+test-long: $(READY)  ## all tests in a clone with an awkward name, other Pythons, lowest versions: see docs/testing.md
+	$(BIN)/python -m tests.long
 
 format: $(READY)
 	$(BIN)/ruff format --check .
@@ -64,7 +73,7 @@ bench-faults: $(READY)  ## an hour and more: everything is struck, interrupted a
 	$(BIN)/python benchmarks/chaos.py
 
 slurm-testbed: $(READY)  ## a real SLURM of several nodes on this machine, for trying and testing (root, Debian-like)
-	$(BIN)/python -m tests.slurm.install
+	$(BIN)/python -m tests.install
 	$(BIN)/python tests/slurm/testbed.py up
 
 slurm-testbed-down: $(READY)  ## end exactly what that started
@@ -73,7 +82,10 @@ slurm-testbed-down: $(READY)  ## end exactly what that started
 clean:  ## remove the environment and what tools left; runs/ and cache/ stay
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache *.egg-info
 
+# uv installs in a quarter of pip's time; it does not read pip's own settings, so it is used where nobody has any.
 $(READY): pyproject.toml
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	{ [ -n "$$CI" ] && $(BIN)/python -m pip install --quiet uv \
+	  && $(BIN)/uv pip install --quiet --python $(BIN)/python --editable '.[dev]'; } \
+	  || $(BIN)/python -m pip install --quiet --editable '.[dev]'
 	touch $@

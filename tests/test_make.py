@@ -1,4 +1,4 @@
-"""`make test` with CI set: SLURM's packages are installed in limited time, and then its tests are required."""
+"""What `make test` calls, and what it installs beside Python with CI set."""
 
 import os
 import subprocess
@@ -7,35 +7,35 @@ from pathlib import Path
 
 import pytest
 
-from tests.slurm.testbed import missing
+from tests.install import PARTS
 
 ROOT = Path(__file__).parents[1]
-PYTEST = "python -m pytest -n 2 --no-loadscope-reorder"  # and no test left out
+MISSING = [reason for _, missing in PARTS.values() if (reason := missing()) is not None]
+PYTEST = "python -m pytest -n 2 --no-loadscope-reorder -m not long"
 PYTHON = """#!/bin/sh
-echo "python $*, SLURM_TESTS=$SLURM_TESTS"
-[ "$2" != tests.slurm.install ] || exit {code}
+echo "python $*, SLURM_TESTS=$SLURM_TESTS, CHROMIUM_TESTS=$CHROMIUM_TESTS"
+[ "$2" != tests.install ] || exit 1
 """
+REQUIRED = "SLURM_TESTS=required, CHROMIUM_TESTS=required"
+HALF = "SLURM_TESTS=optional, CHROMIUM_TESTS=required"
 
 
 @pytest.mark.parametrize(
-    ("variables", "code", "called"),
+    ("variables", "called"),
     [
-        ({}, 0, [f"{PYTEST}, SLURM_TESTS="]),
-        ({"CI": "1"}, 0, ["python -m tests.slurm.install, SLURM_TESTS=", f"{PYTEST}, SLURM_TESTS=required"]),
-        ({"CI": "1"}, 1, ["python -m tests.slurm.install, SLURM_TESTS=", f"{PYTEST}, SLURM_TESTS="]),
-        (
-            {"CI": "1", "SLURM_TESTS": "required"},
-            1,
-            ["python -m tests.slurm.install, SLURM_TESTS=required", f"{PYTEST}, SLURM_TESTS=required"],
-        ),
+        ({}, [f"{PYTEST}, SLURM_TESTS=, CHROMIUM_TESTS="]),
+        ({"CI": "1"}, [f"python -m tests.install, {REQUIRED}", f"{PYTEST}, {REQUIRED}"]),
+        ({"CI": "1", "SLURM_TESTS": "optional"}, [f"python -m tests.install, {HALF}", f"{PYTEST}, {HALF}"]),
     ],
 )
-def test_slurm_is_required_where_it_could_be_installed(
-    tmp_path: Path, variables: dict[str, str], code: int, called: list[str]
+def test_with_ci_set_slurm_and_a_browser_are_required(
+    tmp_path: Path, variables: dict[str, str], called: list[str]
 ) -> None:
-    (tmp_path / "python").write_text(PYTHON.format(code=code))
+    (tmp_path / "python").write_text(PYTHON)
     (tmp_path / "python").chmod(0o755)
-    environment = {name: value for name, value in os.environ.items() if name not in ("CI", "SLURM_TESTS")}
+    environment = {
+        name: value for name, value in os.environ.items() if name not in ("CI", "SLURM_TESTS", "CHROMIUM_TESTS")
+    }
     words = ["make", "--silent", "test", f"BIN={tmp_path}", "READY="]
     done = subprocess.run(words, cwd=ROOT, env=environment | variables, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == called
@@ -44,31 +44,37 @@ def test_slurm_is_required_where_it_could_be_installed(
 @pytest.mark.parametrize(
     ("apt_get", "limit_s", "said"),
     [
-        ("exit 0", "60", "here, its tests are skipped: no munged"),
-        ("echo no route to host >&2; exit 100", "60", "skipped: apt-get install failed: no route to host; no munged"),
-        ("exec sleep 60", "0.5", "skipped: apt-get update took more than 0.5 s; no munged"),
+        ("exit 0", "60", "that need a real SLURM cannot run here: no munged"),
+        (
+            "echo no route to host >&2; exit 100",
+            "60",
+            "cannot run here: apt-get install failed: no route to host; no munged",
+        ),
+        ("exec sleep 60", "0.5", "cannot run here: apt-get update took more than 0.5 s; no munged"),
     ],
 )
 @pytest.mark.skipif(os.geteuid() != 0, reason="others than root install nothing")
-def test_where_nothing_can_be_installed_one_line_says_so(tmp_path: Path, apt_get: str, limit_s: str, said: str) -> None:
+def test_where_nothing_can_be_installed_a_line_for_each_part_says_so(
+    tmp_path: Path, apt_get: str, limit_s: str, said: str
+) -> None:
     (tmp_path / "apt-get").write_text(f"#!/bin/sh\n{apt_get}\n")
     (tmp_path / "apt-get").chmod(0o755)
     (tmp_path / "sleep").symlink_to("/bin/sleep")
-    words = [sys.executable, "-m", "tests.slurm.install", "--limit-s", limit_s]
+    words = [sys.executable, "-m", "tests.install", "--limit-s", limit_s]
     done = subprocess.run(
         words, cwd=ROOT, env={"PATH": str(tmp_path)}, capture_output=True, text=True, timeout=60, check=False
     )
     assert done.returncode == 1, done.stderr
-    assert said in done.stdout and done.stdout.count("\n") == 1
+    assert said in done.stdout and done.stdout.count("\n") == len(PARTS)
 
 
-@pytest.mark.skipif(missing() is not None, reason=str(missing()))
+@pytest.mark.skipif(MISSING != [], reason="; ".join(MISSING))
 def test_where_all_is_there_nothing_is_installed(tmp_path: Path) -> None:
     (tmp_path / "apt-get").write_text(f"#!/bin/sh\ntouch {tmp_path}/called\n")
     (tmp_path / "apt-get").chmod(0o755)
     path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(
-        [sys.executable, "-m", "tests.slurm.install"], cwd=ROOT, env=os.environ | {"PATH": path},
+        [sys.executable, "-m", "tests.install"], cwd=ROOT, env=os.environ | {"PATH": path},
         capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert (done.returncode, done.stdout) == (0, "")
