@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 
 @compute.register
-def _(todo: stages.PruneByCumulativeSum, parent: ModelState, _place: Workplace) -> Made:
+def compute_prune_by_cumulative_sum(todo: stages.PruneByCumulativeSum, parent: ModelState, _place: Workplace) -> Made:
     found = groups_of(parent, todo.rule)
     if not found:
         raise ConfigError(

@@ -20,7 +20,7 @@ TEMPERATURE = 5.0  # of the softmax over standardised loss increases, as in the 
 
 
 @compute.register
-def _(todo: stages.WeighChannels, parent: ModelState, place: Workplace) -> Made:
+def compute_weigh_channels(todo: stages.WeighChannels, parent: ModelState, place: Workplace) -> Made:
     train, ranks = place.splits(todo.task).train, place.ranks
     drawn = torch.randperm(len(train), generator=generator(todo.seed, "attention"))[: todo.images]
     mine = train.take(drawn[ranks.rank :: ranks.count].to(train.labels.device))
@@ -35,7 +35,7 @@ def _(todo: stages.WeighChannels, parent: ModelState, place: Workplace) -> Made:
 
 
 @apply.register
-def _(_done: stages.WeighChannels, parent: ModelState, tensors: Tensors) -> ModelState:
+def apply_weigh_channels(_done: stages.WeighChannels, parent: ModelState, tensors: Tensors) -> ModelState:
     return replace(parent, channel_weights=part("channel_weights", tensors))
 
 

@@ -36,7 +36,7 @@ class Individual:
 
 
 @compute.register
-def _(todo: stages.LearnRanking, parent: ModelState, place: Workplace) -> Made:
+def compute_learn_ranking(todo: stages.LearnRanking, parent: ModelState, place: Workplace) -> Made:
     found, data = groups_of(parent, todo.rule), place.splits(todo.task)
     minimum = budget_solver.minimums(parent, found, todo.minimum_filters_fraction)
 
@@ -63,7 +63,7 @@ def _(todo: stages.LearnRanking, parent: ModelState, place: Workplace) -> Made:
 
 
 @apply.register
-def _(_done: stages.LearnRanking, parent: ModelState, tensors: Tensors) -> ModelState:
+def apply_learn_ranking(_done: stages.LearnRanking, parent: ModelState, tensors: Tensors) -> ModelState:
     return replace(parent, scores=part("scores", tensors))
 
 

@@ -22,13 +22,13 @@ from tailor.training.loop import group, optimiser_for, train
 
 
 @compute.register
-def _(todo: stages.FindEssential, parent: ModelState, _place: Workplace) -> Made:
+def compute_find_essential(todo: stages.FindEssential, parent: ModelState, _place: Workplace) -> Made:
     essential = largest(weights_of(parent), todo.prune_ratio)
     return Made(info=counts(essential) | {"macs": macs_of(parent)}, tensors=named("essential", essential))
 
 
 @apply.register
-def _(_done: stages.FindEssential, parent: ModelState, tensors: Tensors) -> ModelState:
+def apply_find_essential(_done: stages.FindEssential, parent: ModelState, tensors: Tensors) -> ModelState:
     return replace(parent, essential=part("essential", tensors))
 
 
@@ -64,7 +64,7 @@ def counts(essential: Tensors) -> dict[str, Any]:
 
 
 @compute.register
-def _(todo: stages.Allocate, parent: ModelState, place: Workplace) -> Made:
+def compute_allocate(todo: stages.Allocate, parent: ModelState, place: Workplace) -> Made:
     pretrained.check_head(parent.classes, todo.data_name, place.info(todo.data_name).source_classes)
     zeroed = {name: parent.tensors[name].where(mask, 0.0) for name, mask in parent.essential.items()}
     state = replace(parent, tensors=parent.tensors | zeroed)
@@ -83,7 +83,9 @@ def _(todo: stages.Allocate, parent: ModelState, place: Workplace) -> Made:
 
 
 @apply.register
-def _(_done: stages.Allocate | stages.Calibrate, parent: ModelState, tensors: Tensors) -> ModelState:
+def apply_trained_weights(
+    _done: stages.Allocate | stages.Calibrate, parent: ModelState, tensors: Tensors
+) -> ModelState:
     return replace(parent, tensors=part("tensors", tensors))
 
 
@@ -91,7 +93,7 @@ def _(_done: stages.Allocate | stages.Calibrate, parent: ModelState, tensors: Te
 
 
 @compute.register
-def _(todo: stages.Calibrate, parent: ModelState, place: Workplace) -> Made:
+def compute_calibrate(todo: stages.Calibrate, parent: ModelState, place: Workplace) -> Made:
     redundant = redundant_of(parent)
     model = parent.build(place.ranks.device).eval().requires_grad_(False)  # norms keep the source's statistics
     head = list(model.get_submodule(NETWORKS[parent.network].head).parameters())

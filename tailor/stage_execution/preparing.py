@@ -18,7 +18,7 @@ from tailor.training.loop import group, optimiser_for, train
 
 
 @compute.register
-def _(todo: stages.TrainSource, _parent: None, place: Workplace) -> Made:
+def compute_train_source(todo: stages.TrainSource, _parent: None, place: Workplace) -> Made:
     classes = place.info(todo.data_name).source_classes
     state = fresh(todo.network, classes, todo.input_shape, seed=todo.initial_seed)
     if todo.removed_macs_fraction:
@@ -29,7 +29,7 @@ def _(todo: stages.TrainSource, _parent: None, place: Workplace) -> Made:
 
 
 @apply.register
-def _(done: stages.TrainSource, _parent: None, tensors: Tensors) -> ModelState:
+def apply_train_source(done: stages.TrainSource, _parent: None, tensors: Tensors) -> ModelState:
     found = part("tensors", tensors)
     head = found[f"{NETWORKS[done.network].head}.weight"]
     return ModelState(
@@ -42,7 +42,7 @@ def _(done: stages.TrainSource, _parent: None, tensors: Tensors) -> ModelState:
 
 
 @compute.register
-def _(todo: stages.LoadWeights, _parent: None, place: Workplace) -> Made:
+def compute_load_weights(todo: stages.LoadWeights, _parent: None, place: Workplace) -> Made:
     if place.weights is None:
         raise ConfigError("source.weights names no file, and its stage is not in the cache")
     tensors, classes = pretrained.load(place.weights, todo.weights_sha256, todo.network)
@@ -50,7 +50,7 @@ def _(todo: stages.LoadWeights, _parent: None, place: Workplace) -> Made:
 
 
 @apply.register
-def _(done: stages.LoadWeights, _parent: None, tensors: Tensors) -> ModelState:
+def apply_load_weights(done: stages.LoadWeights, _parent: None, tensors: Tensors) -> ModelState:
     found = part("tensors", tensors)
     return ModelState(
         network=done.network,
@@ -90,7 +90,7 @@ def reinitialised(state: ModelState, seed: int) -> ModelState:
 
 
 @compute.register
-def _(todo: stages.FitHead, parent: ModelState, place: Workplace) -> Made:
+def compute_fit_head(todo: stages.FitHead, parent: ModelState, place: Workplace) -> Made:
     state = with_new_head(parent, place.info(todo.task.name).target_classes, todo.head_seed)
     model = state.build(place.ranks.device).eval().requires_grad_(False)  # norms keep the source's statistics
     head = model.get_submodule(NETWORKS[state.network].head).requires_grad_(True)
@@ -105,7 +105,7 @@ def _(todo: stages.FitHead, parent: ModelState, place: Workplace) -> Made:
 
 
 @apply.register
-def _(_done: stages.FitHead, parent: ModelState, tensors: Tensors) -> ModelState:
+def apply_fit_head(_done: stages.FitHead, parent: ModelState, tensors: Tensors) -> ModelState:
     head = part("tensors", tensors)
     classes = len(head[f"{NETWORKS[parent.network].head}.weight"])
     return replace(parent, classes=classes, tensors=parent.tensors | head)
@@ -121,16 +121,16 @@ def with_new_head(state: ModelState, classes: int, seed: int) -> ModelState:
 
 
 @apply.register
-def _(_done: stages.RememberWeights, parent: ModelState, _tensors: Tensors) -> ModelState:
+def apply_remember_weights(_done: stages.RememberWeights, parent: ModelState, _tensors: Tensors) -> ModelState:
     head = parent.head_names()
     return replace(parent, anchor={name: t for name, t in parent.tensors.items() if name not in head})
 
 
 @compute.register
-def _(todo: stages.Reinitialise, parent: ModelState, _place: Workplace) -> Made:
+def compute_reinitialise(todo: stages.Reinitialise, parent: ModelState, _place: Workplace) -> Made:
     return Made(tensors=named("tensors", reinitialised(parent, todo.seed).tensors))
 
 
 @apply.register
-def _(_done: stages.Reinitialise, parent: ModelState, tensors: Tensors) -> ModelState:
+def apply_reinitialise(_done: stages.Reinitialise, parent: ModelState, tensors: Tensors) -> ModelState:
     return replace(parent, scores={}, alpha={}, momentum={}, kept=None, tensors=part("tensors", tensors))

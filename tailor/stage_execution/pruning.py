@@ -40,7 +40,7 @@ def groups_of(state: ModelState, rule: GroupRule) -> tuple[Group, ...]:
 
 
 @compute.register
-def _(todo: stages.TrainFactors, parent: ModelState, place: Workplace) -> Made:
+def compute_train_factors(todo: stages.TrainFactors, parent: ModelState, place: Workplace) -> Made:
     model = parent.build(place.ranks.device).eval().requires_grad_(False)
     numbers = None if todo.seed is None else generator(todo.seed, "factors")
     all_found, values = groups_of(parent, todo.rule), {}
@@ -67,12 +67,12 @@ def _(todo: stages.TrainFactors, parent: ModelState, place: Workplace) -> Made:
 
 
 @apply.register
-def _(_done: stages.TrainFactors, parent: ModelState, tensors: Tensors) -> ModelState:
+def apply_train_factors(_done: stages.TrainFactors, parent: ModelState, tensors: Tensors) -> ModelState:
     return replace(parent, alpha=part("alpha", tensors))
 
 
 @compute.register
-def _(todo: stages.ScoreFilters, parent: ModelState, place: Workplace) -> Made:
+def compute_score_filters(todo: stages.ScoreFilters, parent: ModelState, place: Workplace) -> Made:
     scoring = Scoring(
         state=parent,
         found=groups_of(parent, todo.rule),
@@ -86,7 +86,7 @@ def _(todo: stages.ScoreFilters, parent: ModelState, place: Workplace) -> Made:
 
 
 @apply.register
-def _(_done: stages.ScoreFilters, parent: ModelState, tensors: Tensors) -> ModelState:
+def apply_score_filters(_done: stages.ScoreFilters, parent: ModelState, tensors: Tensors) -> ModelState:
     return replace(parent, alpha={}, scores=part("scores", tensors))
 
 
@@ -94,7 +94,7 @@ def _(_done: stages.ScoreFilters, parent: ModelState, tensors: Tensors) -> Model
 
 
 @compute.register
-def _(todo: stages.Prune, parent: ModelState, _place: Workplace) -> Made:
+def compute_prune(todo: stages.Prune, parent: ModelState, _place: Workplace) -> Made:
     found = groups_of(parent, todo.rule)
     kept = kept_within(todo, parent, found, todo.removed_macs_fraction)
     return surgery_made(parent, kept, found, todo.removed_macs_fraction)
@@ -117,7 +117,7 @@ def kept_within(
 
 
 @compute.register
-def _(todo: stages.PruneToLatency, parent: ModelState, place: Workplace) -> Made:
+def compute_prune_to_latency(todo: stages.PruneToLatency, parent: ModelState, place: Workplace) -> Made:
     found, device = groups_of(parent, todo.rule), _device(todo)
 
     def latency_ms_at(fraction: float) -> float:
@@ -163,7 +163,7 @@ def _device(todo: stages.PruneToLatency) -> torch.device:
 
 
 @apply.register
-def _(
+def apply_any_pruning(
     done: stages.Prune | stages.PruneBestOfRandom | stages.PruneByCumulativeSum | stages.PruneToLatency,
     parent: ModelState,
     tensors: Tensors,
@@ -172,7 +172,7 @@ def _(
 
 
 @compute.register
-def _(todo: stages.PruneBestOfRandom, parent: ModelState, place: Workplace) -> Made:
+def compute_prune_best_of_random(todo: stages.PruneBestOfRandom, parent: ModelState, place: Workplace) -> Made:
     found, data = groups_of(parent, todo.rule), place.splits(todo.task)
     ranking = budget_solver.combined(parent.scores, found, todo.grouping)
     minimum = budget_solver.minimums(parent, found, todo.minimum_filters_fraction)
@@ -263,7 +263,7 @@ def coarsest(state: ModelState, found: tuple[Group, ...]) -> tuple[str, float]:
 
 
 @compute.register
-def _(todo: stages.MeasureNorms, parent: ModelState, place: Workplace) -> Made:
+def compute_measure_norms(todo: stages.MeasureNorms, parent: ModelState, place: Workplace) -> Made:
     model = parent.build(place.ranks.device).eval()  # dropout would draw from a generator without a seed
     for norm in model.modules():
         if isinstance(norm, torch.nn.modules.batchnorm._BatchNorm):
@@ -280,7 +280,7 @@ def _(todo: stages.MeasureNorms, parent: ModelState, place: Workplace) -> Made:
 
 
 @apply.register
-def _(_done: stages.MeasureNorms, parent: ModelState, tensors: Tensors) -> ModelState:
+def apply_measure_norms(_done: stages.MeasureNorms, parent: ModelState, tensors: Tensors) -> ModelState:
     return replace(parent, tensors=parent.tensors | part("tensors", tensors))
 
 
@@ -288,10 +288,10 @@ def _(_done: stages.MeasureNorms, parent: ModelState, tensors: Tensors) -> Model
 
 
 @apply.register
-def _(done: stages.AttachImportance, parent: ModelState, _tensors: Tensors) -> ModelState:
+def apply_attach_importance(done: stages.AttachImportance, parent: ModelState, _tensors: Tensors) -> ModelState:
     return importance.attach_importance(parent, groups_of(parent, done.rule), done)
 
 
 @apply.register
-def _(done: stages.FoldImportance, parent: ModelState, _tensors: Tensors) -> ModelState:
+def apply_fold_importance(done: stages.FoldImportance, parent: ModelState, _tensors: Tensors) -> ModelState:
     return importance.fold_importance(parent, groups_of(parent, done.rule))

@@ -25,7 +25,7 @@ LARGEST_SHIFT = 10.0  # of a gated norm, in units of its output's standard devia
 
 
 @compute.register
-def _(todo: stages.FineTuneSoftly, parent: ModelState, place: Workplace) -> Made:
+def compute_fine_tune_softly(todo: stages.FineTuneSoftly, parent: ModelState, place: Workplace) -> Made:
     found = groups_of(parent, todo.rule)
     minimum = budget_solver.minimums(parent, found, todo.minimum_filters_fraction)
     kept = budget_solver.uniform(parent, found, todo.removed_macs_fraction, minimum, {}, todo.width_multiple)
@@ -54,7 +54,7 @@ def zero_smallest(model: nn.Module, found: tuple[Group, ...], zeroed: dict[str, 
 
 
 @compute.register
-def _(todo: stages.TrainGates, parent: ModelState, place: Workplace) -> Made:
+def compute_train_gates(todo: stages.TrainGates, parent: ModelState, place: Workplace) -> Made:
     norm_of = norms_behind(parent, groups_of(parent, todo.rule), "method 'gbn'")
     shifts = {norm: shift(parent, norm) for norm in norm_of.values()}
     gates = {norm: parent.tensors[f"{norm}.weight"] for norm in norm_of.values()}
@@ -77,7 +77,7 @@ def _(todo: stages.TrainGates, parent: ModelState, place: Workplace) -> Made:
 
 
 @apply.register
-def _(_done: stages.TrainGates, parent: ModelState, tensors: Tensors) -> ModelState:
+def apply_train_gates(_done: stages.TrainGates, parent: ModelState, tensors: Tensors) -> ModelState:
     return replace(parent, tensors=parent.tensors | part("tensors", tensors), scores=part("scores", tensors))
 
 

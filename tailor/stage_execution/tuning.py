@@ -86,7 +86,7 @@ def scale_gradients(module: nn.Module, factor: Tensor) -> None:
 
 
 @compute.register
-def _(todo: stages.FineTune, parent: ModelState, place: Workplace) -> Made:
+def compute_fine_tune(todo: stages.FineTune, parent: ModelState, place: Workplace) -> Made:
     return fine_tune(todo, parent, place)
 
 
@@ -133,7 +133,7 @@ def teaching_of(todo: stages.FineTune, place: Workplace) -> Teaching | None:
 
 
 @apply.register
-def _(_done: stages.FineTune, parent: ModelState, tensors: Tensors) -> ModelState:
+def apply_fine_tune(_done: stages.FineTune, parent: ModelState, tensors: Tensors) -> ModelState:
     return replace(parent, scores={}, tensors=part("tensors", tensors), momentum=part("momentum", tensors))
 
 
@@ -141,7 +141,7 @@ def _(_done: stages.FineTune, parent: ModelState, tensors: Tensors) -> ModelStat
 
 
 @compute.register
-def _(todo: stages.OperatingPoint, parent: ModelState, place: Workplace) -> Made:
+def compute_operating_point(todo: stages.OperatingPoint, parent: ModelState, place: Workplace) -> Made:
     model, data = parent.build(place.ranks.device), place.splits(todo.task)
     outputs = {split: predict(model, getattr(data, split), place.ranks) for split in ("validation", "test")}
     found = quality(outputs["validation"], data.validation.labels.cpu())
@@ -160,7 +160,7 @@ def _(todo: stages.OperatingPoint, parent: ModelState, place: Workplace) -> Made
 
 
 @apply.register
-def _(_done: stages.OperatingPoint, parent: ModelState, _tensors: Tensors) -> ModelState:
+def apply_operating_point(_done: stages.OperatingPoint, parent: ModelState, _tensors: Tensors) -> ModelState:
     return parent
 
 
