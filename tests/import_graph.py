@@ -35,14 +35,13 @@ def names_imported(path: Path) -> Iterator[str]:
 def module_imports(root: Path = ROOT) -> Edges:
     """Module -> the modules of ours that it imports, eagerly, lazily or for types."""
     known = modules(root)
+    empty = {name for name, path in known.items() if path.name == "__init__.py" and _is_empty(path)}
     edges: Edges = {}
     for name, path in known.items():
         found = set(names_imported(path))
         # `from tailor.model import state` imports the module `state`, and no name of the package.
         packages = {one.rpartition(".")[0] for one in found if one in known}
-        edges[name] = {one for one in found if one in known and not (one in packages and _is_empty(known[one]))} - {
-            name
-        }
+        edges[name] = {one for one in found if one in known and not (one in packages and one in empty)} - {name}
     return edges
 
 
