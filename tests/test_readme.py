@@ -11,19 +11,50 @@ import pytest
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 TARGET = re.compile(r"^([a-z-]+):", re.MULTILINE)
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *ROOT.glob("*/README.md")])
+# What these say was so when it was written: the changelog, the log, and the records of measurements.
+OF_TODAY = [
+    page
+    for page in PAGES
+    if page.name not in ("CHANGELOG.md", "log.md") and ROOT / "docs" / "results" not in page.parents
+]
+FOLDERS = "transtailor|hpc|tailor|sweeps|results|tools|tests|benchmarks"
+FILE = re.compile(rf"(?<![\w./-])(?:\.\./)*((?:{FOLDERS})/[\w./-]*\w\.py)\b")
+MODULE = re.compile(rf"-m ((?:{FOLDERS})(?:\.\w+)*)")
+TEST = re.compile(r"\btest_\w+\.py\b")
 
 
 def blocks(kind: str) -> list[str]:
     return re.findall(rf"```{kind}\n(.*?)```", README, flags=re.DOTALL)
 
 
-@pytest.mark.parametrize(
-    "page", sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *ROOT.glob("*/README.md")])
-)
+@pytest.mark.parametrize("page", PAGES)
 def test_links_lead_somewhere(page: Path) -> None:
     targets = re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text())
     missing = [target for target in targets if not re.match(r"https?:", target) and not (page.parent / target).exists()]
     assert missing == []
+
+
+@pytest.mark.parametrize("page", OF_TODAY)
+def test_files_and_modules_are_there(page: Path) -> None:
+    """What is named by its path, by `python -m`, as a test, or as the text of a link."""
+    assert gone(page.read_text()) == []
+
+
+def gone(text: str) -> list[str]:
+    missing = [name for name in FILE.findall(text) if not (ROOT / name).is_file()]
+    for name in MODULE.findall(text):
+        place = ROOT / name.replace(".", "/")
+        missing += [name] if not place.with_suffix(".py").is_file() and not (place / "__main__.py").is_file() else []
+    missing += [name for name in TEST.findall(text) if name not in {path.name for path in ROOT.glob("tests/**/*.py")}]
+    links = re.findall(r"\[([\w./-]+\.\w+)\]\(([^)#\s]+)\)", text)
+    return missing + [name for name, target in links if Path(name).name != Path(target).name and ".py" in name]
+
+
+def test_what_is_gone_is_found() -> None:
+    text = "`tailor/train.py` [train.py](../tailor/training/loop.py) `python -m tailor.networks_table` test_gone.py"
+    assert gone(text) == ["tailor/train.py", "tailor.networks_table", "test_gone.py", "train.py"]
+    assert gone("`tailor/training/loop.py` [loop.py](../tailor/training/loop.py) `python -m tailor plan`") == []
 
 
 def test_make_targets_are_there() -> None:
