@@ -1,4 +1,4 @@
-"""What a forward pass on labels found: which filters belong together, and what belongs to them (see `channel_tracing.py`)."""
+"""What a forward pass on labels (`channel_tracing.py`) found: which filters belong together, and what belongs to them."""
 
 from dataclasses import dataclass, field
 

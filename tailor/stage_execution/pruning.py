@@ -224,8 +224,8 @@ def surgery_made(
 def explain_nothing(state: ModelState, found: tuple[Group, ...], asked_removed_macs_fraction: float) -> None:
     """Warn that a step of a path removes nothing, because an earlier one removed enough for both.
 
-    That is no error: its operating point meets its budget within `budget_solver.BUDGET_MARGIN`, and says by its MACs that
-    it is as wide as the one before (C).
+    That is no error: its operating point meets its budget within `budget_solver.BUDGET_MARGIN`, and says by its MACs
+    that it is as wide as the one before (C).
 
     Raises:
         ConfigError: no earlier step did; the text names the layer with the coarsest filters.
