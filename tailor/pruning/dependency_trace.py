@@ -1,4 +1,4 @@
-"""What a forward pass on labels (`channel_tracing.py`) found: which filters belong together, and what belongs to them."""
+"""What a forward pass on labels found (see `channel_tracing`): which filters belong together, and what is theirs."""
 
 from dataclasses import dataclass, field
 
