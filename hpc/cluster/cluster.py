@@ -15,7 +15,7 @@ from hpc.cluster.nodes import WorkerNode, worker_nodes
 from hpc.cluster.scaling import Actions, Failures, Limits, Worker, decide
 from hpc.errors import GpuHoursSpentError, SlurmError
 from hpc.folders.cluster_folder import ClusterFolder
-from hpc.ray.drain import drain_node, draining_nodes, release_node
+from hpc.ray.private import drain_node, draining_nodes, release_node
 from hpc.sites.site import Site
 from hpc.slurm.jobs import ONCE, PATIENCE, Job, QueuedJob, cancel, queue, submit
 

@@ -8,6 +8,7 @@ import ray
 from hpc.cluster.needs import RankNeed
 from hpc.errors import ClusterError
 from hpc.ray.node import JOB_LABEL
+from hpc.ray.private import RAY, free_resources, join_on
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +25,7 @@ class WorkerNode:
 
 def worker_nodes(need: RankNeed) -> dict[str, WorkerNode]:
     """The nodes of Ray that hold workers' jobs, dead ones included, by the job's id."""
-    free = ray._private.state.available_resources_per_node()  # type: ignore[no-untyped-call]
+    free = free_resources()
     nodes = {}
     for node in ray.nodes():  # type: ignore[no-untyped-call]
         job, whole, left = node["Labels"].get(JOB_LABEL), node["Resources"], free.get(node["NodeID"], {})
@@ -49,9 +50,11 @@ def connect(address: str) -> None:
 
     Raises:
         ClusterError: the head does not answer.
+        LibraryError: the installed Ray lacks what is used of it.
     """
+    RAY.check()
     try:
         own = address.rpartition(":")[0]
-        ray.init(address=address, _node_ip_address=own, log_to_driver=False, logging_level=logging.ERROR)
+        join_on(own, address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError) as error:
         raise ClusterError(f"the Ray head at {address} does not answer: {error}") from error

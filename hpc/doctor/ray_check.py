@@ -17,7 +17,7 @@ from ray.exceptions import RayError
 from hpc.cluster.needs import RankNeed
 from hpc.cluster.nodes import connect, worker_nodes
 from hpc.doctor.finding import DoctorFolder, Finding, fine, missing
-from hpc.errors import ClusterError
+from hpc.errors import ClusterError, LibraryError
 from hpc.folders.cluster_folder import ClusterFolder, wait_until
 from hpc.ray.node import signals_ignored
 
@@ -33,6 +33,8 @@ def main() -> int:
         found = _meet(ClusterFolder(folder.path / "cluster"), "--with-worker" in sys.argv[2:])
     except (ClusterError, RayError) as error:
         found = missing(str(error).splitlines()[0], ADVICE)
+    except LibraryError as error:
+        found = missing(str(error), "do that wherever the jobs run")
     folder.tell("ray", asdict(found))
     return 0
 

@@ -32,8 +32,8 @@ from hpc.ranks.ranks import (
     meeting_environment,
     rank_environment,
 )
-from hpc.ray.drain import draining_nodes
 from hpc.ray.node import own_address
+from hpc.ray.private import draining_nodes
 
 LOOPBACK = "127.0.0.1"
 LOG_TAIL_CHARACTERS = 2_000

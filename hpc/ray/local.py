@@ -10,13 +10,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import ray
-from ray._private import ray_constants
-from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]  # compiled
 
 from hpc.errors import ClusterError
 from hpc.folders.cluster_folder import write_whole
 from hpc.folders.leftovers import MARK, guarded_folder, rays_own
 from hpc.ray.node import OBJECT_STORE_BYTES, has_child, ray_environment
+from hpc.ray.private import RAY, read_environment_again, start_on_the_loopback
 
 SHARED_MEMORY = Path("/dev/shm")
 
@@ -31,7 +30,9 @@ def local_ray(cpus: int) -> Iterator[Path]:
 
     Raises:
         ClusterError: Ray did not start.
+        LibraryError: the installed Ray lacks what is used of it.
     """
+    RAY.check()
     with guarded_folder() as folder:
         token = folder / "token"
         write_whole(token, secrets.token_hex(32), mode=0o600)
@@ -50,9 +51,9 @@ def has_raylet() -> bool:
 
 
 def _start(folder: Path, cpus: int) -> None:
-    clusters, ray_constants.ENABLE_RAY_CLUSTER = ray_constants.ENABLE_RAY_CLUSTER, False  # else no Ray on the loopback
     try:
-        ray.init(
+        start_on_the_loopback(
+            rays_own(folder),
             address="local",
             num_cpus=cpus,
             num_gpus=0,
@@ -60,12 +61,9 @@ def _start(folder: Path, cpus: int) -> None:
             log_to_driver=False,
             logging_level=logging.ERROR,
             object_store_memory=OBJECT_STORE_BYTES,
-            _temp_dir=str(rays_own(folder)),
         )
     except Exception as error:  # Ray raises many kinds, some of them plain Exception
         raise ClusterError(_why_not(folder, error)) from error
-    finally:
-        ray_constants.ENABLE_RAY_CLUSTER = clusters
 
 
 def _why_not(folder: Path, error: Exception) -> str:
@@ -86,7 +84,7 @@ def _environment(variables: dict[str, str]) -> Iterator[None]:
     """These variables for this process and those that it starts; afterwards as before."""
     before = {name: os.environ.get(name) for name in variables}
     os.environ.update(variables)
-    _read_again()
+    read_environment_again()
     try:
         yield
     finally:
@@ -94,10 +92,4 @@ def _environment(variables: dict[str, str]) -> Iterator[None]:
             os.environ.pop(name, None)
             if value is not None:
                 os.environ[name] = value
-        _read_again()
-
-
-def _read_again() -> None:
-    """Lets Ray, which reads its variables when it is imported, see what they are now."""
-    Config.initialize("")
-    AuthenticationTokenLoader.instance().reset_cache()
+        read_environment_again()

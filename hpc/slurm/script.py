@@ -9,6 +9,7 @@ from submitit import SlurmExecutor
 
 from hpc.errors import SiteError
 from hpc.sites.site import Need, Site
+from hpc.slurm.submitit_private import SUBMITIT, text_of
 
 
 def sbatch_parameters(site: Site, need: Need) -> dict[str, Any]:
@@ -116,10 +117,11 @@ def script(site: Site, need: Need, command: Sequence[str]) -> str:
 
     Raises:
         SiteError: see `sbatch_parameters`.
+        LibraryError: the installed submitit lacks what is used of it.
     """
+    SUBMITIT.check()
     maker = _Script(folder=need.log_folder)
     maker.update_parameters(**sbatch_parameters(site, need))
     if need.array_size is not None:
         maker.parameters["map_count"] = need.array_size  # as submitit itself does for arrays
-    text: str = maker._make_submission_file_text(shlex.join([*site.container, *command]), uid="")
-    return text
+    return text_of(maker, shlex.join([*site.container, *command]))

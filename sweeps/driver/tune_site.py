@@ -23,6 +23,7 @@ from hpc.ranks.ray_ranks import GroupNodes, RayRanks
 from sweeps.driver.board import Board
 from sweeps.driver.signals import StopSignals
 from sweeps.driver.slot import Report, Slot
+from sweeps.driver.tune_private import TUNE, let_go
 from sweeps.scheduling.order import Wait
 from sweeps.spec.resources import Resources
 from tailor.execution.cache import Cache
@@ -83,7 +84,13 @@ class TuneSite:
         }
 
     def run(self, board: Board, stop: StopSignals) -> None:
-        """Runs all trials; raises Interrupted when `stop` was asked for."""
+        """Runs all trials.
+
+        Raises:
+            Interrupted: `stop` was asked for.
+            LibraryError: the installed Ray Tune lacks what is used of it.
+        """
+        TUNE.check()
         with self._place() as place:
             stop.rearm()
             with _tune_settings(place.most_slots):
@@ -331,20 +338,8 @@ class _LiveFIFO(FIFOScheduler):
             self._checked_s = now_s
             self._place.check()
         while self._ended:
-            _let_go(tune_controller, self._ended.pop())
+            let_go(tune_controller, self._ended.pop())
         return next((trial for trial in self._live.values() if trial.status in (Trial.PENDING, Trial.PAUSED)), None)
-
-
-def _let_go(tune_controller: Any, trial: Trial) -> None:
-    """Takes a trial that has ended, and whose end was told, out of Tune's memory, where the round would keep it.
-
-    Tune works on it no more, and would keep some 25 kB of each: the trial, and the last reply of its process.
-    """
-    for kept in ("_live_trials", "_stopped_trials", "_failed_trials", "_trials_to_cache"):
-        getattr(tune_controller, kept).discard(trial)
-    trials = tune_controller.get_trials()
-    if len(trials) > 1 and trial in trials:  # of none at all Tune would read a file back at the end
-        trials.remove(trial)
 
 
 class _SaysNothing(TrialProgressCallback):

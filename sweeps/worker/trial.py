@@ -7,15 +7,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-# The first optimiser and DDP import it, which took over 20 s on a busy machine: here nobody waits for signs of life.
-import torch._dynamo  # noqa: F401
-
 from results.store.writer import Writer
 from sweeps.run.run_folder import RunFolder, log_line
 from sweeps.worker.trial_rows import TrialRows
 from tailor.config.trial import TrialConfig
 from tailor.core import heartbeat
 from tailor.core.errors import Paused
+from tailor.core.torch_private import import_compiler
 from tailor.execution import plugins
 from tailor.execution.cache import Cache
 from tailor.execution.runner import StageEvent, run_trial
@@ -37,6 +35,7 @@ class TrialRank:
     """
 
     def __init__(self) -> None:
+        import_compiler()  # which took over 20 s on a busy machine: here nobody waits for signs of life yet
         self._ranks: Ranks | None = None  # joined with the first trial, which says on which device
         self._is_paused = False
         self._events: Iterator[StageEvent] = iter(())

@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
+from tailor.core.torch_private import TorchDispatchMode, storage_of
 from tailor.networks import building
 
 aten = torch.ops.aten
@@ -20,14 +20,14 @@ class _Positions(TorchDispatchMode):
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
-        self.name_of = {parameter.untyped_storage()._cdata: name for name, parameter in model.named_parameters()}
+        self.name_of = {storage_of(parameter): name for name, parameter in model.named_parameters()}
         self.outputs: Counter[str] = Counter()
 
     def __torch_dispatch__(self, func: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
         if func.overloadpacket in PRODUCTS:
             factors = [a for a in args if isinstance(a, Tensor) and a.dim() > 1]
-            for name in {self.name_of.get(factor.untyped_storage()._cdata) for factor in factors} - {None}:
+            for name in {self.name_of.get(storage_of(factor)) for factor in factors} - {None}:
                 self.outputs[str(name)] += result.numel()
         return result
 

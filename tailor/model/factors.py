@@ -3,9 +3,10 @@
 from functools import partial
 
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 
-NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm)
+from tailor.core.torch_private import BatchNormBase, NormBase
+
+NORMS = (NormBase, nn.LayerNorm, nn.GroupNorm)
 FILTERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 
 
@@ -45,7 +46,8 @@ def _multiply_at(module: nn.Module) -> None:
 
 
 def _multiply(module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-    factor = module.get_parameter("factor") if "factor" in module._parameters else module.get_buffer("factor")
+    factor = module.factor  # a parameter or a buffer
+    assert isinstance(factor, Tensor)
     shape = [1] * output.dim()
     shape[_channels_dim(module, output)] = -1
     return output * factor.reshape(shape)
@@ -54,7 +56,7 @@ def _multiply(module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) ->
 def _channels_dim(module: nn.Module, output: Tensor) -> int:
     if isinstance(module, nn.Linear):
         return -1
-    is_first = output.dim() > 3 or isinstance(module, nn.Conv1d | _BatchNorm)
+    is_first = output.dim() > 3 or isinstance(module, nn.Conv1d | BatchNormBase)
     return 1 if is_first else -1  # tokens, whose activations say nothing of where they come from, have them last
 
 

@@ -4,12 +4,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.overrides import TorchFunctionMode
 
 from tailor.catalogue.networks import NETWORKS
 from tailor.core.errors import ConfigError
 from tailor.core.registry import function_of
+from tailor.core.torch_private import BatchNormBase
 
 
 def build(name: str, classes: int, *, seed: int) -> nn.Module:
@@ -48,14 +48,14 @@ def fill(model: nn.Module, tensors: dict[str, Tensor]) -> None:
         weight = tensors.get(f"{name}.weight")
         if weight is not None:
             _widen(module, weight)
-        for kind in (module._parameters, module._buffers):
-            for key, old in kind.items():
-                new = tensors.get(f"{name}.{key}" if name else key)
-                if old is not None and new is not None:
-                    if id(old) not in copied:
-                        copy = new.clone()
-                        copied[id(old)] = nn.Parameter(copy) if isinstance(old, nn.Parameter) else copy
-                    kind[key] = copied[id(old)]
+        own = [kind(recurse=False, remove_duplicate=False) for kind in (module.named_parameters, module.named_buffers)]
+        for key, old in [pair for pairs in own for pair in pairs]:
+            new = tensors.get(f"{name}.{key}" if name else key)
+            if new is not None:
+                if id(old) not in copied:
+                    copy = new.clone()
+                    copied[id(old)] = nn.Parameter(copy) if isinstance(old, nn.Parameter) else copy
+                setattr(module, key, copied[id(old)])
 
 
 def _widen(module: nn.Module, weight: Tensor) -> None:
@@ -66,7 +66,7 @@ def _widen(module: nn.Module, weight: Tensor) -> None:
         module.out_channels, module.in_channels = weight.shape[0], weight.shape[1] * module.groups
     elif isinstance(module, nn.Linear):
         module.out_features, module.in_features = weight.shape
-    elif isinstance(module, _BatchNorm):
+    elif isinstance(module, BatchNormBase):
         module.num_features = weight.shape[0]
 
 

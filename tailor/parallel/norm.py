@@ -8,9 +8,9 @@ from typing import Any, Literal
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from tailor.core.errors import ConfigError, TrainingError
+from tailor.core.torch_private import BatchNormBase, UncheckedBatchNorm
 from tailor.parallel.process_group import Ranks
 
 TIMMS = "timm.layers.norm_act"  # module of the norms that apply their activation themselves
@@ -33,7 +33,7 @@ class _GatherRanks(torch.autograd.Function):
         return everyone[:, dist.get_rank()].sum(dim=0)
 
 
-class SynchronisedBatchNorm(_BatchNorm):
+class SynchronisedBatchNorm(UncheckedBatchNorm):
     """BatchNorm whose training statistics are those of the images of all ranks, as if one process held them."""
 
     def forward(self, features: Tensor) -> Tensor:
@@ -44,9 +44,6 @@ class SynchronisedBatchNorm(_BatchNorm):
         """
         normal = self._over_all_ranks(features) if self.training else super().forward(features)
         return _applied_behind(self, normal)
-
-    def _check_input_dim(self, features: Tensor) -> None:
-        """The class that it was checked it."""
 
     def _over_all_ranks(self, features: Tensor) -> Tensor:
         mean, variance, count = self._statistics(features.float())
@@ -94,7 +91,7 @@ class _SynchronisedOnGpu(nn.SyncBatchNorm):
         return _applied_behind(self, super().forward(features if features.numel() else features.float()))
 
 
-def _applied_behind(norm: _BatchNorm, normal: Tensor) -> Tensor:
+def _applied_behind(norm: BatchNormBase, normal: Tensor) -> Tensor:
     """What a norm that applies its activation itself (timm's) makes of normalised features; others have no parts."""
     for part in norm.children():
         normal = part(normal)
@@ -112,7 +109,7 @@ def set_norms(model: nn.Module, norm: Literal["synchronised", "local", "frozen"]
         return synchronise_norms(model, ranks)
     if norm == "frozen":
         for module in model.modules():
-            if isinstance(module, _BatchNorm):
+            if isinstance(module, BatchNormBase):
                 module.eval().requires_grad_(False)
     return model
 
@@ -126,7 +123,7 @@ def synchronise_norms(model: nn.Module, ranks: Ranks) -> nn.Module:
     if ranks.count == 1:
         return model
     for name, module in model.named_modules():
-        if isinstance(module, _BatchNorm):
+        if isinstance(module, BatchNormBase):
             _refuse_unknown(name, module)
             # The classes add behaviour alone: parameters, buffers, factors and hooks stay with the module. Torch's own
             # conversion makes new modules, without them.
@@ -134,8 +131,8 @@ def synchronise_norms(model: nn.Module, ranks: Ranks) -> nn.Module:
     return model
 
 
-def _refuse_unknown(name: str, norm: _BatchNorm) -> None:
-    is_known = type(norm).__module__ in (_BatchNorm.__module__, __name__, TIMMS)
+def _refuse_unknown(name: str, norm: BatchNormBase) -> None:
+    is_known = type(norm).__module__ in (BatchNormBase.__module__, __name__, TIMMS)
     if not (is_known and norm.affine and norm.track_running_stats):
         kind = f"{type(norm).__module__}.{type(norm).__qualname__}"
         raise ConfigError(

@@ -15,6 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from tailor.core.errors import ConfigError
 from tailor.core.heartbeat import sign
+from tailor.core.torch_private import TORCH
 
 COLLECTIVE_TIMEOUT_S = 600.0  # where nobody watches over the ranks
 # Norms are synchronised, so buffers are equal on all ranks and need no broadcast; torch 2.15 renamed the switch.
@@ -86,7 +87,9 @@ def join(device: str = "auto", collective_timeout_s: float = COLLECTIVE_TIMEOUT_
 
     Raises:
         ConfigError: `device` is none of these, or "cuda" on a machine without a GPU.
+        LibraryError: the installed torch lacks what is used of it.
     """
+    TORCH.check()
     if device not in {"auto", "cpu", "cuda"}:
         raise ConfigError(f"no such device: {device!r} (valid: auto, cpu, cuda)")
     if device == "cuda" and not torch.cuda.is_available():

@@ -15,8 +15,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils._pytree import tree_leaves, tree_map
 
+from tailor.core.torch_private import (
+    AVERAGE_POOL,
+    COPY,
+    VIEWS,
+    tree_leaves,
+    tree_map,
+    without_torch_function,
+    works_in_place,
+    wrapper,
+)
 from tailor.pruning.dependency_trace import PINNED, Trace, varies
 
 aten = torch.ops.aten
@@ -31,7 +40,7 @@ class Labels(Tensor):
 
     @staticmethod
     def __new__(cls, ids: Tensor, trace: Trace, maker: str | None = None) -> "Labels":
-        made: Labels = Tensor._make_wrapper_subclass(cls, ids.shape, dtype=torch.float32)
+        made: Labels = wrapper(cls, ids.shape)
         made.ids, made.record, made.maker = ids, trace, maker
         return made
 
@@ -40,7 +49,7 @@ class Labels(Tensor):
         cls, func: Any, _types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         layer = LAYERS.get(func)
-        with torch._C.DisableTorchFunctionSubclass():
+        with without_torch_function():
             if layer is not None and isinstance(args[0], Labels):
                 made = layer(args[0].record, func, *args, **(kwargs or {}))
                 if made is not None:
@@ -206,7 +215,7 @@ def _unknown(given: list[Labels], func: Any, args: Any, kwargs: Any) -> Any:
     """Pin what is read; what comes out is no filter's output."""
     for labels in given:
         labels.record.pin(labels.ids, func.overloadpacket.__name__)
-    if func._schema.is_mutable:
+    if works_in_place(func):
         return args[0]
     trace = given[0].record
     return tree_map(
@@ -228,7 +237,7 @@ def _pointwise(trace: Trace, func: Any, args: Any, kwargs: Any) -> Any:
             trace.gates |= trace.layers_of(small) - trace.layers_of(large)
     for other in combined[1:]:
         trace.join(combined[0], other)
-    if func._schema.is_mutable:
+    if works_in_place(func):
         return args[0]
     largest = max(combined, key=Tensor.numel)
     return Labels(largest.expand(torch.broadcast_shapes(*(ids.shape for ids in combined))), trace)
@@ -317,9 +326,9 @@ def _padded(args: Any, _kwargs: Any) -> list[int]:
 
 
 HANDLERS: dict[Any, Callable[..., Any]] = {
-    **dict.fromkeys((aten.clone, aten.detach, aten.alias, aten._to_copy, aten.hardswish, aten.hardswish_), _same),
+    **dict.fromkeys((aten.clone, aten.detach, aten.alias, COPY, aten.hardswish, aten.hardswish_), _same),
     **dict.fromkeys((aten.permute, aten.transpose, aten.t, aten.expand, aten.unsqueeze, aten.squeeze), _move),
-    **dict.fromkeys((aten.view, aten._unsafe_view, aten._reshape_alias), _view),
+    **dict.fromkeys((aten.view, *VIEWS), _view),
     aten.cat: _cat,
     **dict.fromkeys((aten.slice, aten.select, aten.unbind), _positions(_dim_argument(1, 0))),
     **dict.fromkeys((aten.split, aten.split_with_sizes), _positions(_dim_argument(2, 0))),
@@ -330,7 +339,7 @@ HANDLERS: dict[Any, Callable[..., Any]] = {
         (
             aten.avg_pool2d,
             aten.max_pool2d_with_indices,
-            aten._adaptive_avg_pool2d,
+            AVERAGE_POOL,
             aten.adaptive_max_pool2d,
             aten.upsample_nearest2d,
             aten.upsample_bilinear2d,

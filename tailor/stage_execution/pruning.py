@@ -7,6 +7,7 @@ import torch
 
 from tailor import stages
 from tailor.core.errors import ConfigError
+from tailor.core.torch_private import BatchNormBase
 from tailor.data.task_data import batches, generator
 from tailor.model import cost
 from tailor.model.budget import macs_of, original_macs, removed_macs_fraction
@@ -266,7 +267,7 @@ def coarsest(state: ModelState, found: tuple[Group, ...]) -> tuple[str, float]:
 def compute_measure_norms(todo: stages.MeasureNorms, parent: ModelState, place: Workplace) -> Made:
     model = parent.build(place.ranks.device).eval()  # dropout would draw from a generator without a seed
     for norm in model.modules():
-        if isinstance(norm, torch.nn.modules.batchnorm._BatchNorm):
+        if isinstance(norm, BatchNormBase):
             norm.reset_running_stats()
             norm.momentum = None  # the plain mean over all batches
             norm.train()

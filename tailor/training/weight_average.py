@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from tailor.core.torch_private import move_towards
+
 
 class WeightAverage:
     """The average of all floating-point tensors of a model's state, running statistics included.
@@ -26,7 +28,7 @@ class WeightAverage:
         """Take the weights in after a step, `steps` in all so far."""
         if self.tensors:
             decay = min(self._decay, steps / (steps + 9.0))
-            torch._foreach_lerp_([*self.tensors.values()], [*self._now.values()], 1.0 - decay)
+            move_towards([*self.tensors.values()], [*self._now.values()], 1.0 - decay)
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
         """Go on from what an earlier process had averaged."""

@@ -10,7 +10,7 @@ import pytest
 from hpc.cluster.needs import RankNeed, limits_of
 from hpc.errors import GpuHoursSpentError, SiteError
 from hpc.folders.cluster_folder import ClusterFolder
-from hpc.ray.drain import draining_nodes
+from hpc.ray.private import draining_nodes
 from hpc.sites.site import Limits, Site
 from hpc.slurm.jobs import ONCE
 from tests.hpc.fakes.commands import FakeSlurm, without_hanging_on

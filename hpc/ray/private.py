@@ -1,0 +1,91 @@
+"""What `hpc` uses of Ray that is no part of its public interface; no other file may use such a name.
+
+The names, why each of them is needed, and the version that they were tried with stand in `RAY`. None of them is looked
+up before it is used, so that `RAY.check()` can name the one that an installed version lacks.
+"""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from hpc.errors import LibraryError
+from transtailor.private_names import PrivateNames
+
+RAY = PrivateNames(
+    library="ray[tune]",
+    tried="2.60.0",
+    error=LibraryError,
+    names={
+        "ray._private.worker.init(_temp_dir)": "a local Ray keeps its files in a folder that goes with it",
+        "ray._private.worker.init(_node_ip_address)": "a driver finds its own node by the address that the head has",
+        "ray._private.ray_constants.ENABLE_RAY_CLUSTER": "a local Ray listens on the loopback alone",
+        "ray._raylet.Config.initialize": "Ray reads its variables again, after they were set",
+        "ray._raylet.AuthenticationTokenLoader.instance": "Ray reads its token again",
+        "ray._raylet.AuthenticationTokenLoader.reset_cache": "Ray reads its token again",
+        "ray._private.state.available_resources_per_node": "which nodes work",
+        "ray._private.state.state.get_draining_nodes": "which nodes are being left",
+        "ray._private.worker.global_worker": "nodes are drained through its client",
+        "ray._private.worker.connect(gcs_client)": "nodes are drained through this client",
+        "ray._raylet.InnerGcsClient.drain_node": "a node is left, or given back when nothing runs there",
+    },
+)
+IDLE, PREEMPTION = 1, 2  # Ray's DrainNodeReason
+
+
+def start_on_the_loopback(folder: Path, **options: Any) -> None:
+    """`ray.init` with its files in `folder`; no other machine reaches it."""
+    constants = ray._private.ray_constants
+    clusters, constants.ENABLE_RAY_CLUSTER = constants.ENABLE_RAY_CLUSTER, False
+    try:
+        ray.init(_temp_dir=str(folder), **options)
+    finally:
+        constants.ENABLE_RAY_CLUSTER = clusters
+
+
+def join_on(own_address: str, **options: Any) -> None:
+    """`ray.init` of a driver on the node with this address."""
+    ray.init(_node_ip_address=own_address, **options)
+
+
+def read_environment_again() -> None:
+    """Lets Ray, which reads its variables when it is imported, see what they are now."""
+    compiled: Any = ray._raylet
+    compiled.Config.initialize("")
+    compiled.AuthenticationTokenLoader.instance().reset_cache()
+
+
+def free_resources() -> dict[str, dict[str, float]]:
+    """What is free on each node, by its id."""
+    free: dict[str, dict[str, float]]
+    free = ray._private.state.available_resources_per_node()  # type: ignore[no-untyped-call]
+    return free
+
+
+def draining_nodes() -> frozenset[str]:
+    """Ids of the nodes that take nothing new and end as soon as nothing runs there; in any process of the cluster."""
+    return frozenset(ray._private.state.state.get_draining_nodes())
+
+
+def drain_node(node: str, why: str, within_s: float) -> None:
+    """Lets a node take nothing new, and end as soon as nothing runs there.
+
+    Args:
+        node: its id.
+        why: for Ray's logs.
+        within_s: how long the node will still be there.
+    """
+    deadline_ms = int((time.time() + within_s) * 1000)
+    _gcs().drain_node(node, PREEMPTION, why, deadline_ms)
+
+
+def release_node(node: str) -> bool:
+    """Ends a node if nothing runs there; whether it does. Ray decides, so that nothing can start meanwhile."""
+    accepted, _ = _gcs().drain_node(node, IDLE, "no work is left for it", 0)
+    return bool(accepted)
+
+
+def _gcs() -> Any:
+    worker: Any = ray._private.worker.global_worker
+    return worker.gcs_client

@@ -1,0 +1,25 @@
+"""What `hpc` uses of submitit that is no part of its public interface; no other file may use such a name.
+
+submitit shows the text of a job to nobody: its executors write it, and submit it at once.
+"""
+
+from typing import Any
+
+from submitit import SlurmExecutor
+
+from hpc.errors import LibraryError
+from transtailor.private_names import PrivateNames
+
+SUBMITIT = PrivateNames(
+    library="submitit",
+    tried="1.5.4",  # 1.5.2 and 1.5.3 have it too
+    error=LibraryError,
+    names={"submitit.SlurmExecutor._make_submission_file_text(uid)": "the text of a job, before it is submitted"},
+)
+
+
+def text_of(executor: SlurmExecutor, command: str) -> str:
+    """The script that this executor would submit for a command."""
+    maker: Any = executor
+    text: str = maker._make_submission_file_text(command, uid="")
+    return text

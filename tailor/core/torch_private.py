@@ -1,0 +1,90 @@
+"""What `tailor` uses of torch that is no part of its public interface; no other file may use such a name.
+
+The names, why each of them is needed, and the version that they were tried with stand in `TORCH`. torch documents most
+of them, and has no public ones for what they do.
+"""
+
+import importlib
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tailor.core.errors import LibraryError
+from transtailor.private_names import PrivateNames
+
+_FORMS = "an operation of the dispatcher that moves channels about"
+TORCH = PrivateNames(
+    library="torch",
+    tried="2.15.0",
+    error=LibraryError,
+    names={
+        "torch.nn.modules.batchnorm._BatchNorm": "what all kinds of BatchNorm are",
+        "torch.nn.modules.batchnorm._BatchNorm._check_input_dim": "BatchNorm over ranks takes what any other took",
+        "torch.nn.modules.batchnorm._NormBase": "what all norms with running statistics are",
+        "torch.utils._python_dispatch.TorchDispatchMode": "counts the products of a forward pass",
+        "torch.utils._pytree.tree_leaves": "the tensors among an operation's arguments",
+        "torch.utils._pytree.tree_map": "the tensors among an operation's arguments",
+        "torch.UntypedStorage._cdata": "which weight a tensor is a view of, where there is no memory",
+        "torch.Tensor._make_wrapper_subclass": "tensors of labels that networks take for numbers",
+        "torch._C.DisableTorchFunctionSubclass": "tensors of labels that networks take for numbers",
+        "torch._ops.OpOverload.__init__(_schema)": "whether an operation works in place",
+        "torch._foreach_lerp_": "the moving average of all weights in one call",
+        "torch._dynamo": "imported before anybody waits for a rank's signs of life",
+        "torch.ops.aten._to_copy": _FORMS,
+        "torch.ops.aten._unsafe_view": _FORMS,
+        "torch.ops.aten._reshape_alias": _FORMS,
+        "torch.ops.aten._adaptive_avg_pool2d": _FORMS,
+    },
+)
+try:
+    from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
+    from torch.utils._python_dispatch import TorchDispatchMode as TorchDispatchMode
+    from torch.utils._pytree import tree_leaves as tree_leaves
+    from torch.utils._pytree import tree_map as tree_map
+
+    BatchNormBase = _BatchNorm
+    NormBase = _NormBase
+    COPY = torch.ops.aten._to_copy
+    VIEWS = (torch.ops.aten._unsafe_view, torch.ops.aten._reshape_alias)
+    AVERAGE_POOL = torch.ops.aten._adaptive_avg_pool2d
+except (ImportError, AttributeError):
+    TORCH.check()  # says which one, and what to type
+    raise
+
+
+class UncheckedBatchNorm(BatchNormBase):
+    """Takes features of any shape: the class that it was checks them."""
+
+    def _check_input_dim(self, features: Tensor) -> None: ...
+
+
+def storage_of(tensor: Tensor) -> int:
+    """The same number for all tensors that share their memory, also on `meta`, which has none."""
+    return int(tensor.untyped_storage()._cdata)
+
+
+def wrapper(kind: type[Tensor], shape: Sequence[int]) -> Any:
+    """A tensor of a subclass, without memory."""
+    return Tensor._make_wrapper_subclass(kind, shape, dtype=torch.float32)
+
+
+def without_torch_function() -> Any:
+    """Context in which torch's functions take tensors of subclasses for plain ones."""
+    return torch._C.DisableTorchFunctionSubclass()
+
+
+def works_in_place(operation: Any) -> bool:
+    """Whether an operation of torch's dispatcher changes an argument."""
+    return bool(operation._schema.is_mutable)
+
+
+def move_towards(averages: list[Tensor], tensors: list[Tensor], share: float) -> None:
+    """Moves each average by this share of its way to its tensor, in place."""
+    torch._foreach_lerp_(averages, tensors, share)
+
+
+def import_compiler() -> None:
+    """Imports torch's compiler front end, as the first optimiser and DDP will."""
+    importlib.import_module("torch._dynamo")

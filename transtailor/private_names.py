@@ -1,0 +1,65 @@
+"""Private names of libraries that a room relies on: which of them an installed version lacks, and what to do then."""
+
+import importlib
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from importlib.util import find_spec
+from types import ModuleType
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrivateNames:
+    """What one room uses of one library, and no newer version of it needs to have."""
+
+    library: str
+    """As it is installed, with its extras: "ray[tune]"."""
+    tried: str
+    """The version that the names were tried with."""
+    names: Mapping[str, str]
+    """Dotted name -> what it is used for. "a.f(word)": a keyword or an attribute in the body of f."""
+    error: type[Exception]
+    """What the room tells its user's mistakes with."""
+
+    def missing(self) -> list[str]:
+        """Those of the names that the installed version lacks; takes microseconds once the library is imported."""
+        return [name for name in self.names if not _is_there(name)]
+
+    def check(self) -> None:
+        """Raises `error`, which says what to type, if the installed version lacks one of the names."""
+        if lacking := self.missing():
+            library = self.library.partition("[")[0]
+            parts = "; ".join(f"{name} ({self.names[name]})" for name in lacking)
+            raise self.error(
+                f"{library} {version(library)} lacks what is used of it: {parts}; it was tried with {library} "
+                f"{self.tried}: type: pip install '{self.library}=={self.tried}'"
+            )
+
+
+def _is_there(name: str) -> bool:
+    dotted, _, word = name.removesuffix(")").partition("(")
+    place, *parts = dotted.split(".")
+    found: Any = importlib.import_module(place)
+    for part in parts:
+        place += f".{part}"
+        is_module = part not in vars(found) and _has_module(found, place) if isinstance(found, ModuleType) else False
+        if is_module and place == dotted:
+            return True  # not imported: that may take seconds
+        if is_module:
+            found = importlib.import_module(place)
+        elif hasattr(found, part):
+            found = getattr(found, part)
+        else:
+            return False
+    return not word or word in _words(found)
+
+
+def _has_module(package: ModuleType, place: str) -> bool:
+    return "__path__" in vars(package) and find_spec(place) is not None
+
+
+def _words(function: Any) -> tuple[Any, ...]:
+    code = inspect.unwrap(function).__code__
+    return (*code.co_varnames, *code.co_names, *code.co_consts)
