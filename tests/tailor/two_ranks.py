@@ -1,39 +1,94 @@
-"""Trials on two ranks, real DistributedDataParallel over gloo, beside the same trials in this process."""
+"""Two ranks, real DistributedDataParallel over gloo, and trials on them beside the same trials in this process.
+
+A start of `torchrun` imports torch three times, which takes longer than most trials here. So ranks are forked from a
+process of the standard library's that has imported it, and get what `torchrun` sets; `test_two_ranks.py` has both.
+"""
 
 import contextlib
+import multiprocessing
 import os
 import shutil
-import subprocess
+import socket
 import sys
 import time
+import traceback
+from collections.abc import Callable
+from multiprocessing import forkserver
+from multiprocessing.connection import wait
 from pathlib import Path
+from typing import Any
 
+import pytest
 import torch
 
 from tailor.config.trial import TrialConfig
 from tailor.execution.cache import Cache
 from tailor.execution.runner import StageEvent, run_trial
-from tailor.parallel.process_group import join
-
-PROGRAM = """
-import sys
-from pathlib import Path
-import torch
-from tailor.execution.cache import Cache
-from tailor.config.trial import TrialConfig
 from tailor.parallel.process_group import join, leave
-from tailor.execution.runner import run_trial
-from tests.tailor.two_ranks import leave_no_thread
 
-torch.set_num_threads(1)
-ranks = join("cpu")
-assert ranks.count == 2
-for text in sys.argv[2:]:
-    for _ in run_trial(TrialConfig.model_validate_json(text), cache=Cache(Path(sys.argv[1])), ranks=ranks):
-        pass
-leave()
-leave_no_thread()
-"""
+ENVIRONMENT = {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo", "PYTHONPATH": str(Path(__file__).parents[2])}
+_FORKING = multiprocessing.get_context("forkserver")
+
+
+def on_two_ranks(work: Callable[..., None], *given: Any, folder: Path) -> list[str]:
+    """What each of two ranks of one thread printed while it did the work, which joins the group and leaves it.
+
+    Args:
+        work: a function of a module.
+        given: what it is called with.
+        folder: where the ranks' outputs go.
+    """
+    _start_the_forking_process()
+    said = [folder / f"rank {rank}.txt" for rank in (0, 1)]
+    port = _free_port()
+    ranks = [_FORKING.Process(target=_as_rank, args=(n, port, said[n], work, given), daemon=True) for n in (0, 1)]
+    try:
+        for rank in ranks:
+            rank.start()
+        left = list(ranks)
+        while left and not any(rank.exitcode for rank in ranks):  # the other one would wait for a rank that failed
+            wait([rank.sentinel for rank in left])
+            left = [rank for rank in left if rank.exitcode is None]
+    finally:
+        for rank in ranks:
+            rank.kill()
+            rank.join()
+    outputs = [path.read_text() for path in said]
+    assert [rank.exitcode for rank in ranks] == [0, 0], "\n".join(outputs)
+    return outputs
+
+
+def _start_the_forking_process() -> None:
+    """It starts once in a session of tests, and computes nothing: a process with torch's threads cannot be forked."""
+    _FORKING.set_forkserver_preload([__name__, "torch._dynamo", "torchvision", "sklearn.datasets"])
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in ENVIRONMENT.items():
+            patch.setenv(name, value)
+        forkserver.ensure_running()
+
+
+def _free_port() -> int:
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        port: int = listening.getsockname()[1]
+        return port
+
+
+def _as_rank(rank: int, port: int, said: Path, work: Callable[..., None], given: tuple[Any, ...]) -> None:
+    """Does the work with the variables of a rank; where it fails the process ends with 1 and without `atexit`."""
+    with said.open("w", buffering=1) as output:
+        os.dup2(output.fileno(), 1)
+        os.dup2(output.fileno(), 2)
+        sys.stdout = sys.stderr = output
+        address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+        os.environ.update(address, RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2")
+        torch.set_num_threads(1)
+        try:
+            work(*given)
+            leave_no_thread()
+        except BaseException:
+            traceback.print_exc()
+            raise
 
 
 def leave_no_thread(limit_s: float = 20.0) -> None:
@@ -52,23 +107,23 @@ def _threads_of_the_group() -> list[str]:
     return [name for name in names if "gloo" in name]
 
 
-def on_two_ranks(*words: str) -> "subprocess.CompletedProcess[str]":
-    """What `torchrun` made of these words on two ranks of one thread each, which can import the tests."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *words]
-    here = str(Path(__file__).parents[2])
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo", "PYTHONPATH": here}
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+def run_trials(cache: Path, texts: list[str]) -> None:
+    """Runs trials one after the other, in a rank."""
+    ranks = join("cpu")
+    assert ranks.count == 2
+    for text in texts:
+        for _ in run_trial(TrialConfig.model_validate_json(text), cache=Cache(cache), ranks=ranks):
+            pass
+    leave()
 
 
 def on_one_and_two_ranks(configs: list[TrialConfig], folder: Path) -> list[tuple[list[StageEvent], list[StageEvent]]]:
     """The events of each trial on one rank and on two; both start from the same source network."""
-    one, two, program = Cache(folder / "one"), Cache(folder / "two"), folder / "program.py"
+    one, two = Cache(folder / "one"), Cache(folder / "two")
     alone = [list(run_trial(config, cache=one, ranks=join("cpu"))) for config in configs]
     for key in {events[0].result.key for events in alone}:
         shutil.copytree(one.path(key), two.path(key))
-    program.write_text(PROGRAM)
-    finished = on_two_ranks(str(program), str(folder / "two"), *(config.model_dump_json() for config in configs))
-    assert finished.returncode == 0, finished.stderr
+    on_two_ranks(run_trials, folder / "two", [config.model_dump_json() for config in configs], folder=folder)
     together = [list(run_trial(config, cache=two, ranks=join("cpu"))) for config in configs]
     assert all(event.result.cached for events in together for event in events)
     return list(zip(alone, together, strict=True))

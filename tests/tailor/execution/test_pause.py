@@ -1,7 +1,9 @@
 """Pausing on request: paused anywhere and gone on with, a trial ends bit for bit as an undisturbed one."""
 
 import json
+import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,8 @@ from tailor.config.trial import TrialConfig
 from tailor.core.errors import Paused
 from tailor.execution.cache import Cache
 from tailor.execution.runner import StageEvent, run_trial
-from tailor.parallel.process_group import Ranks
+from tailor.parallel.process_group import Ranks, join, leave
+from tailor.training import checkpoint
 from tailor.training.checkpoint import CHECKSUM_BYTES, Agreements, Checkpoint, Pause, Wish
 from tests.tailor.trials import short_trial
 from tests.tailor.two_ranks import on_two_ranks
@@ -132,43 +135,28 @@ def test_ranks_agree_about_once_a_second(ranks: Ranks, monkeypatch: pytest.Monke
     assert steps_between(2.0**-12, 250) == [1, 100, 100]
 
 
-PROGRAM = """
-import sys
-from pathlib import Path
-import torch
-import tailor.training.checkpoint
-from tailor.execution.cache import Cache
-from tailor.config.trial import TrialConfig
-from tailor.parallel.process_group import join, leave
-from tailor.execution.runner import run_trial
-from tests.tailor.execution.test_pause import AskedAt, pauses_of
-from tests.tailor.two_ranks import leave_no_thread
-
-torch.set_num_threads(1)
-tailor.training.checkpoint.AGREE_EVERY_STEPS = 1
-ranks, folder = join("cpu"), Path(sys.argv[1])
-config = TrialConfig.model_validate_json(sys.argv[2])
-list(run_trial(config, cache=Cache(folder / "straight"), ranks=ranks))
-for n in (4, 5):
-    cache = Cache(folder / f"pieces {n}")
-    # Rank 1 is not asked: calling None would fail.
-    places = pauses_of(config, cache, ranks, folder / "checkpoints", lambda: AskedAt(n) if ranks.rank == 0 else None)
-    if ranks.rank == 0:
-        print("PAUSED", *places, sep="; ")
-leave()
-leave_no_thread()
-"""
+def pause_on_two_ranks(folder: Path, text: str) -> None:
+    """In a rank: a trial without a pause, then with one at the fourth question and at the fifth."""
+    checkpoint.AGREE_EVERY_STEPS = 1
+    ranks, config = join("cpu"), TrialConfig.model_validate_json(text)
+    list(run_trial(config, cache=Cache(folder / "straight"), ranks=ranks))
+    for n in (4, 5):
+        cache = Cache(folder / f"pieces {n}")
+        # Rank 1 is not asked: calling None would fail.
+        asked = partial(AskedAt, n) if ranks.rank == 0 else lambda: None
+        places = pauses_of(config, cache, ranks, folder / "checkpoints", asked)  # type: ignore[arg-type]
+        if ranks.rank == 0:
+            sys.stdout.write("; ".join(["PAUSED", *places]))
+    leave()
 
 
 @pytest.mark.slow
 def test_two_ranks_pause_together_and_go_on(run: Run, tmp_path: Path) -> None:
     config = short_trial(TRANSTAILOR, network="digits_resnet", **SETTINGS)
-    program = tmp_path / "program.py"
-    program.write_text(PROGRAM)
-    finished = on_two_ranks(str(program), str(tmp_path), config.model_dump_json())
-    assert finished.returncode == 0, finished.stderr
+    said, nothing = on_two_ranks(pause_on_two_ranks, tmp_path, config.model_dump_json(), folder=tmp_path)
+    assert nothing == ""
     for place in ("in an epoch", "between epochs", "between stages"):
-        assert place in finished.stdout
+        assert place in said
     of = {name: Cache(tmp_path / name) for name in ("straight", "pieces 4", "pieces 5")}
     expected = found(of["straight"], all_cached(run, config, of["straight"]))
     for n in (4, 5):

@@ -1,6 +1,9 @@
-"""1 rank == 2 ranks: real DistributedDataParallel over gloo, started by torchrun."""
+"""1 rank == 2 ranks: real DistributedDataParallel over gloo, started by torchrun or as if by it."""
 
+import os
 import shutil
+import subprocess
+import sys
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -8,11 +11,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from tailor.__main__ import main
 from tailor.config.parsing import parse_trial
 from tailor.execution.cache import Cache
 from tailor.execution.runner import StageEvent
-from tests.tailor.trials import NETWORKS
-from tests.tailor.two_ranks import on_two_ranks
+from tests.tailor.two_ranks import ENVIRONMENT, on_two_ranks
 
 # 33 images in batches of 8: the last batch has one image, so one of two ranks gets an empty share of it.
 TOML = """
@@ -24,9 +27,29 @@ method = {{ name = "transtailor", steps = 2, alpha_epochs = 2 }}
 """
 
 
+def by_torchrun(*words: str, folder: Path) -> str:
+    """What torchrun's two ranks printed together."""
+    start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "tailor"]
+    environment = os.environ | ENVIRONMENT
+    done = subprocess.run([*start, *words], env=environment, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def forked(*words: str, folder: Path) -> str:
+    """The same of ranks that were forked."""
+    return "".join(on_two_ranks(command, *words, folder=folder))
+
+
+def command(*words: str) -> None:
+    assert main(list(words)) == 0
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("network", NETWORKS)
-def test_two_ranks_equal_one(network: str, run: Callable[..., list[StageEvent]], tmp_path: Path) -> None:
+@pytest.mark.parametrize(("network", "start"), [("digits_resnet", by_torchrun), ("digits_vgg", forked)])
+def test_two_ranks_equal_one(
+    network: str, start: Callable[..., str], run: Callable[..., list[StageEvent]], tmp_path: Path
+) -> None:
     """Both start from the same source network.
 
     Ranks add up gradients and statistics in another order, which changes float32 sums by some 1e-7 of their size; ten
@@ -39,10 +62,8 @@ def test_two_ranks_equal_one(network: str, run: Callable[..., list[StageEvent]],
     shutil.copytree(Cache(tmp_path / "one").path(source), Cache(tmp_path / "two").path(source))
     (tmp_path / "trial.toml").write_text(text)
     trial, cache = str(tmp_path / "trial.toml"), str(tmp_path / "two")
-    finished = on_two_ranks("-m", "tailor", "run", trial, "--cache", cache, "--device", "cpu")
-    assert finished.returncode == 0, finished.stderr
-    assert "point 2: " in finished.stdout
-    assert finished.stdout.count("point 2: ") == 1  # rank 0 alone prints
+    said = start("run", trial, "--cache", cache, "--device", "cpu", folder=tmp_path)
+    assert said.count("point 2: ") == 1  # rank 0 alone prints
 
     together = run(parse_trial(tomllib.loads(text), "test"), Cache(tmp_path / "two"))
     assert all(event.result.cached for event in together)

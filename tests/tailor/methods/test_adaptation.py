@@ -23,7 +23,7 @@ from tailor.parallel.process_group import Ranks
 from tailor.stage_execution import Workplace, compute
 from tailor.stages import CumulativeSum, GroupRule, PruneByCumulativeSum
 from tests.tailor.trials import NETWORKS, assert_equal_tensors, short_trial
-from tests.tailor.two_ranks import on_two_ranks
+from tests.tailor.two_ranks import on_two_ranks, run_trials
 
 Run = Callable[..., list[StageEvent]]
 METHOD = {"name": "target_aware_adaptation", "iterations": 3}
@@ -225,10 +225,7 @@ def test_two_ranks_equal_one(run: Run, tmp_path: Path) -> None:
     alone = run(config, Cache(tmp_path / "one"))
     source = alone[0].result.key
     shutil.copytree(Cache(tmp_path / "one").path(source), Cache(tmp_path / "two").path(source))
-    (tmp_path / "trial.toml").write_text(TOML)
-    trial, cache = str(tmp_path / "trial.toml"), str(tmp_path / "two")
-    finished = on_two_ranks("-m", "tailor", "run", trial, "--cache", cache, "--device", "cpu")
-    assert finished.returncode == 0, finished.stderr
+    on_two_ranks(run_trials, tmp_path / "two", [config.model_dump_json()], folder=tmp_path)
     together = run(config, Cache(tmp_path / "two"))
     assert all(event.result.cached for event in together)
     assert together[-1].result.description["made_by"]["ranks"] == 2

@@ -1,5 +1,6 @@
 """Norms over all ranks: two ranks with a part of the batch each beside one norm with all of it."""
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,37 +8,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tailor.core.errors import ConfigError
+from tailor.core.errors import ConfigError, TrainingError
 from tailor.data.task_data import generator
 from tailor.model.factors import attach
 from tailor.parallel.norm import synchronise_norms
-from tailor.parallel.process_group import Ranks
+from tailor.parallel.process_group import Ranks, join, leave
 from tests.tailor.networks.test_timm import HAS_TIMM, needs_timm
 from tests.tailor.two_ranks import on_two_ranks
 
 TWO_ON = {device: Ranks(rank=0, count=2, device=torch.device(device)) for device in ("cpu", "cuda")}
-PROGRAM = """
-import sys
-from pathlib import Path
-import torch
-from tailor.parallel.process_group import join, leave
-from tailor.core.errors import TrainingError
-from tailor.parallel.norm import synchronise_norms
-from tests.tailor.parallel.test_norm import BUILDERS, gradients_of, inputs
-
-torch.set_num_threads(1)
-ranks, found = join("cpu"), {}
-for name in sys.argv[2:]:
-    share = inputs(name).tensor_split([5])[ranks.rank]  # of different sizes
-    for what, tensor in gradients_of(synchronise_norms(BUILDERS[name](), ranks), share).items():
-        found[f"{name}/{what}"] = tensor
-torch.save(found, Path(sys.argv[1]) / f"{ranks.rank}.pt")
-try:
-    synchronise_norms(BUILDERS["rows"](), ranks)(inputs("rows")[:1].tensor_split([1])[ranks.rank])
-except TrainingError as error:
-    (Path(sys.argv[1]) / f"{ranks.rank}.txt").write_text(str(error))
-leave()
-"""
 
 
 def plain(kind: type[nn.BatchNorm1d | nn.BatchNorm2d]) -> nn.Module:
@@ -82,27 +61,39 @@ def gradients_of(model: nn.Module, images: Tensor) -> dict[str, Tensor]:
     return {"outputs": outputs.detach(), "gradient": images.grad, **dict(model.named_buffers()), **parameters}
 
 
+def norms_on_two_ranks(folder: Path, names: list[str]) -> None:
+    """In a rank: what the norms compute of its share, five images of eight being the first rank's."""
+    ranks, found = join("cpu"), {}
+    for name in names:
+        share = inputs(name).tensor_split([5])[ranks.rank]  # of different sizes
+        for what, tensor in gradients_of(synchronise_norms(BUILDERS[name](), ranks), share).items():
+            found[f"{name}/{what}"] = tensor
+    torch.save(found, folder / f"{ranks.rank}.pt")
+    try:
+        synchronise_norms(BUILDERS["rows"](), ranks)(inputs("rows")[:1].tensor_split([1])[ranks.rank])
+    except TrainingError as error:
+        sys.stdout.write(str(error))
+    leave()
+
+
 @pytest.fixture(scope="module")
-def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder in which two ranks wrote what their norms computed, five images of eight being the first one's."""
+def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+    """The folder in which two ranks wrote what their norms computed, and what they said."""
     folder = tmp_path_factory.mktemp("two_ranks")
-    program = folder / "program.py"
-    program.write_text(PROGRAM)
-    done = on_two_ranks(str(program), str(folder), *(name for name in SHAPES if name != "timm" or HAS_TIMM))
-    assert done.returncode == 0, done.stderr
-    return folder
+    names = [name for name in SHAPES if name != "timm" or HAS_TIMM]
+    return folder, on_two_ranks(norms_on_two_ranks, folder, names, folder=folder)
 
 
 @pytest.mark.slow
-def test_one_value_per_channel_over_all_ranks_is_refused_on_each(two_ranks: Path) -> None:
-    for rank in (0, 1):
-        assert "a norm got one value per channel, which has no variance" in (two_ranks / f"{rank}.txt").read_text()
+def test_one_value_per_channel_over_all_ranks_is_refused_on_each(two_ranks: tuple[Path, list[str]]) -> None:
+    for said in two_ranks[1]:
+        assert "a norm got one value per channel, which has no variance" in said
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
-def test_two_ranks_compute_what_one_norm_does_with_all_images(name: str, two_ranks: Path) -> None:
-    ranks = [torch.load(two_ranks / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
+def test_two_ranks_compute_what_one_norm_does_with_all_images(name: str, two_ranks: tuple[Path, list[str]]) -> None:
+    ranks = [torch.load(two_ranks[0] / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
     for what, expected in gradients_of(BUILDERS[name](), inputs(name)).items():
         parts = [rank[f"{name}/{what}"] for rank in ranks]
         if what in ("outputs", "gradient"):

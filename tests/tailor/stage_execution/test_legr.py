@@ -34,7 +34,7 @@ from tailor.stage_execution.legr import evolve, tuned
 from tailor.stages import Task
 from tailor.training.checkpoint import CHECKSUM_BYTES
 from tests.tailor.trials import NETWORKS, SHORT, assert_equal_tensors, short_trial
-from tests.tailor.two_ranks import on_two_ranks
+from tests.tailor.two_ranks import on_two_ranks, run_trials
 
 Run = Callable[..., list[StageEvent]]
 # --- fitness ---
@@ -272,10 +272,7 @@ def test_two_ranks_equal_one(run: Run, tmp_path: Path) -> None:
     alone = run(config, Cache(tmp_path / "one"))
     source = alone[0].result.key
     shutil.copytree(Cache(tmp_path / "one").path(source), Cache(tmp_path / "two").path(source))
-    (tmp_path / "trial.toml").write_text(TOML)
-    trial, cache = str(tmp_path / "trial.toml"), str(tmp_path / "two")
-    finished = on_two_ranks("-m", "tailor", "run", trial, "--cache", cache, "--device", "cpu")
-    assert finished.returncode == 0, finished.stderr
+    on_two_ranks(run_trials, tmp_path / "two", [config.model_dump_json()], folder=tmp_path)
     together = run(config, Cache(tmp_path / "two"))
     assert all(event.result.cached for event in together)
     one, two = learned(alone)[0].result, learned(together)[0].result
