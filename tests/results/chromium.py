@@ -158,4 +158,4 @@ def chromium(folder: Path) -> Iterator[Browser]:
         os.close(we_write)
         os.close(we_read)
         process.terminate()
-        process.wait(timeout=LIMIT_S)
+        process.wait()

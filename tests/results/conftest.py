@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from results.__main__ import main
 from results.store.writer import Writer
 
 CODE = "c0de" * 16
@@ -111,6 +112,29 @@ class Synthetic:
                     for image, good in enumerate(right)
                 ],
             )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Said:
+    """How a command ended, and what it wrote."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def command(capsys: pytest.CaptureFixture[str]) -> Callable[..., Said]:
+    """`python -m results` with these words, in this process."""
+
+    def called(*words: object) -> Said:
+        try:
+            code = main([str(word) for word in words])
+        except SystemExit as ended:  # what the parser refuses
+            code = int(ended.code or 0)
+        return Said(code, *capsys.readouterr())
+
+    return called
 
 
 @pytest.fixture

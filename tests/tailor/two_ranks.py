@@ -60,7 +60,7 @@ def on_two_ranks(work: Callable[..., None], *given: Any, folder: Path) -> list[s
 
 def _start_the_forking_process() -> None:
     """It starts once in a session of tests, and computes nothing: a process with torch's threads cannot be forked."""
-    _FORKING.set_forkserver_preload([__name__, "torch._dynamo", "torchvision", "sklearn.datasets"])
+    _FORKING.set_forkserver_preload([__name__, "torch._dynamo", "torchvision"])
     with pytest.MonkeyPatch.context() as patch:
         for name, value in ENVIRONMENT.items():
             patch.setenv(name, value)

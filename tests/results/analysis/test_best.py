@@ -1,8 +1,7 @@
 """The best point by validation under a limit; the test split decides nothing unless somebody insists."""
 
 import math
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,9 @@ from results.analysis.best import Limit, best_lines, best_points
 from results.errors import ResultsError
 from results.store.reader import load
 from results.store.writer import Writer
+from tests.results.conftest import Said
+
+Command = Callable[..., Said]
 
 
 def slow_best(rows: list[dict[str, Any]], by: str, most_macs: float = math.inf) -> dict[str, Any]:
@@ -82,13 +84,8 @@ def test_a_limit_that_is_none_is_refused(text: str) -> None:
         Limit.parsed(text)
 
 
-def command(*words: object) -> subprocess.CompletedProcess[str]:
-    arguments = [sys.executable, "-m", "results", "best", *map(str, words)]
-    return subprocess.run(arguments, capture_output=True, text=True, check=False, timeout=60)
-
-
-def test_the_command_names_the_point_its_stage_and_how_to_save_it(run_folder: Path) -> None:
-    done = command(run_folder, "--under", "macs=0.85")
+def test_the_command_names_the_point_its_stage_and_how_to_save_it(run_folder: Path, command: Command) -> None:
+    done = command("best", run_folder, "--under", "macs=0.85")
     assert (done.returncode, done.stderr) == (0, "")
     with load(run_folder) as run:
         (row, _) = best_points(run, limits=[Limit.parsed("macs=0.85")])
@@ -99,18 +96,18 @@ def test_the_command_names_the_point_its_stage_and_how_to_save_it(run_folder: Pa
     assert save in done.stdout
 
 
-def test_by_the_test_split_warns_and_nothing_near_it_is_taken(run_folder: Path) -> None:
-    done = command(run_folder, "--by", "test_score")
+def test_by_the_test_split_warns_and_nothing_near_it_is_taken(run_folder: Path, command: Command) -> None:
+    done = command("best", run_folder, "--by", "test_score")
     assert done.returncode == 0
     assert done.stderr.startswith("warning: chosen by the test split")
     for name in ("test", "test_images", "accuracy", ""):
-        done = command(run_folder, "--by", name)
+        done = command("best", run_folder, "--by", name)
         assert (done.returncode, done.stdout) == (2, "")
         assert "expected one of validation_score, test_score" in done.stderr
 
 
-def test_a_run_without_points_says_so(tmp_path: Path, trial_row: Any) -> None:
+def test_a_run_without_points_says_so(tmp_path: Path, trial_row: Any, command: Command) -> None:
     Writer(tmp_path / "tables").write("trials", [trial_row(status="failed", error="it diverged")])
-    done = command(tmp_path)
+    done = command("best", tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
     assert "no operating point in" in done.stderr

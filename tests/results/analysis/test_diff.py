@@ -1,8 +1,7 @@
 """What is different between two trials of a run, and between two runs."""
 
 import json
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from results.analysis.diff import run_lines, trial_lines
 from results.errors import ResultsError
 from results.store.reader import load
 from results.store.writer import Writer
+from tests.results.conftest import Said
 
 
 def squeezed(lines: Any) -> list[str]:
@@ -118,19 +118,14 @@ def test_runs_without_spec_and_provenance_are_still_compared(tmp_path: Path, syn
         list(run_lines(*paths))
 
 
-def test_the_command_tells_trials_from_runs(run_folder: Path) -> None:
+def test_the_command_tells_trials_from_runs(run_folder: Path, command: Callable[..., Said]) -> None:
     known = ids(run_folder)
-
-    def command(*words: object) -> subprocess.CompletedProcess[str]:
-        arguments = [sys.executable, "-m", "results", "diff", *map(str, words)]
-        return subprocess.run(arguments, capture_output=True, text=True, check=False, timeout=60)
-
-    done = command(known["transtailor", 0], known["transtailor", 1], "--run", run_folder)
+    done = command("diff", known["transtailor", 0], known["transtailor", 1], "--run", run_folder)
     assert (done.returncode, done.stderr) == (0, "")
     assert "operating points" in done.stdout
-    done = command(known["transtailor", 0], known["transtailor", 1])
+    done = command("diff", known["transtailor", 0], known["transtailor", 1])
     assert (done.returncode, done.stdout) == (2, "")
     assert "for two trials, type: diff A B --run RUN" in done.stderr
-    done = command(run_folder, run_folder)
+    done = command("diff", run_folder, run_folder)
     assert done.returncode == 2
     assert "is there twice" in done.stderr

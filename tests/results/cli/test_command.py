@@ -1,30 +1,31 @@
 """The command line, as it is typed."""
 
+import shlex
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from results.__main__ import aligned
+from tests.results.conftest import Said
 
-
-def command(*words: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "results", *map(str, words)], capture_output=True, text=True, check=False, timeout=120
-    )
+Command = Callable[..., Said]
 
 
 def test_report_prints_where_it_is(tmp_path: Path, synthetic: Any) -> None:
+    """In a process of its own; what follows calls the same function in this one."""
     run = synthetic(seeds=(0,)).write(tmp_path / "my run's")
-    done = command("report", run)
+    words = [sys.executable, "-m", "results", "report", run]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == f"{run / 'report.html'}\n"
     assert (run / "report.html").is_file()
 
 
-def test_query_prints_an_aligned_table(tmp_path: Path, synthetic: Any) -> None:
+def test_query_prints_an_aligned_table(tmp_path: Path, synthetic: Any, command: Command) -> None:
     synthetic(seeds=(0, 1)).write(tmp_path)
     done = command("query", tmp_path, "SELECT label, count(*) AS trials, NULL AS x FROM planned GROUP BY 1 ORDER BY 1")
     assert done.returncode == 0
@@ -44,7 +45,9 @@ def test_query_prints_an_aligned_table(tmp_path: Path, synthetic: Any) -> None:
         ((), "command"),
     ],
 )
-def test_mistakes_say_why_exit_2_and_write_nothing(tmp_path: Path, words: tuple[str, ...], reason: str) -> None:
+def test_mistakes_say_why_exit_2_and_write_nothing(
+    tmp_path: Path, words: tuple[str, ...], reason: str, command: Command
+) -> None:
     (tmp_path / "tables").mkdir()
     (tmp_path / "empty").mkdir()
     done = command(*(word.replace("RUN", str(tmp_path)) for word in words))
@@ -67,6 +70,6 @@ def test_columns_line_up_whatever_the_values_hold() -> None:
 
 
 def test_a_reader_that_has_had_enough_is_no_error() -> None:
-    shell = f"{sys.executable} -m results columns | head -1"
+    shell = f"{shlex.quote(sys.executable)} -m results columns | head -1"
     done = subprocess.run(["bash", "-c", f"set -o pipefail; {shell}"], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")

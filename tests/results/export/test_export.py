@@ -32,9 +32,7 @@ def exported(*words: str | Path, code: str = "") -> subprocess.CompletedProcess[
     """`python -m results export` in a process of its own, after some code."""
     program = f"import sys\n{code}\nfrom results.__main__ import main\nsys.exit(main(['export', *sys.argv[1:]]))"
     words = tuple(map(str, words))
-    return subprocess.run(
-        [sys.executable, "-c", program, *words], capture_output=True, text=True, check=False, timeout=500
-    )
+    return subprocess.run([sys.executable, "-c", program, *words], capture_output=True, text=True, check=False)
 
 
 def add_epochs(run: Path, count: int = 2) -> None:
@@ -223,7 +221,7 @@ def test_following_can_be_stopped_and_goes_on(tmp_path: Path, synthetic: Any) ->
         assert process.stdout is not None
         assert process.stdout.readline().endswith("new rows\n")
         process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=60)
+        _, said = process.communicate()
     finally:
         process.kill()
         process.communicate()

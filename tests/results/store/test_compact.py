@@ -19,6 +19,7 @@ from results.store.parts import manifest_file, parts_of
 from results.store.reader import finished_trial_ids, load
 from results.store.schema import SCHEMA_VERSION, TABLES
 from results.store.writer import Writer
+from tests.results.conftest import Said
 
 Row = Callable[..., dict[str, Any]]
 VERSION_1 = Path(__file__).parents[1] / "data" / "v1"
@@ -120,12 +121,13 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 import results.store.compact
-run, last, seen, real = sys.argv[1], int(sys.argv[2]), 0, os.fsync
+runs, seen, real = sys.argv[1:], 0, os.fsync
 
 def step(what, path):
     global seen
     seen += 1
-    print(what, Path(path).name if "-merged-" not in str(path) else "merged file", flush=True)
+    with open(f"{run} said", "a") as said:
+        print(what, Path(path).name if "-merged-" not in str(path) else "merged file", file=said)
     if seen == last:
         os.kill(os.getpid(), signal.SIGKILL)
 
@@ -143,10 +145,17 @@ def fsync(handle):
     real(handle)
     step("after fsync", path)
 
-os.fsync = fsync
-sys.addaudithook(hook)
-results.store.compact.compact(run)
+for last, run in enumerate(runs, 1):  # imported once, forked for each
+    if (child := os.fork()) == 0:
+        os.fsync = fsync
+        sys.addaudithook(hook)
+        results.store.compact.compact(run)
+        os._exit(0)
+    if (code := os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])) != -signal.SIGKILL:
+        print(last, code)
+        break
 """
+MOST_WRITES = 60
 
 
 @pytest.mark.slow
@@ -156,26 +165,26 @@ def test_killed_at_each_write_no_reader_loses_or_doubles_a_row(tmp_path: Path, t
     for number in range(2):
         writer.write("trials", [trial_row(trial_id=str(number))])
         writer.write("events", [event(number)])
-    names: list[str] = []
-    for last in range(1, 100):
-        run = tmp_path / f"run{last}"
+    rows, counts = all_rows(whole), rows_read(whole)
+    files = {path.relative_to(whole): content for path, content in parts_on_disk(whole).items()}
+    runs = [tmp_path / f"run{last}" for last in range(1, MOST_WRITES)]
+    for run in runs:
         shutil.copytree(whole, run)
-        rows, files, counts = all_rows(run), parts_on_disk(run), rows_read(run)
-        done = subprocess.run(
-            [sys.executable, "-c", KILLED, str(run), str(last)], capture_output=True, text=True, timeout=60, check=False
-        )
-        assert (all_rows(run), parts_on_disk(run), rows_read(run)) == (rows, files, counts), done.stdout
+    done = subprocess.run([sys.executable, "-c", KILLED, *map(str, runs)], capture_output=True, text=True, check=True)
+    last, code = map(int, done.stdout.split())  # the first that nobody killed
+    assert code == 0, done.stderr
+    for run in runs[:last]:
+        said = run.with_name(f"{run.name} said").read_text()
+        assert (all_rows(run), rows_read(run)) == (rows, counts), said
+        assert {path.relative_to(run): content for path, content in parts_on_disk(run).items()} == files, said
         Writer(run / "tables").write("events", [event(7)])
         after = all_rows(run)
         assert len(after["events"]) == 3
         compact(run)
         for path in superfluous(run):
             path.unlink()
-        assert all_rows(run) == after, done.stdout
-        if done.returncode == 0:
-            names = done.stdout.splitlines()
-            break
-        assert done.returncode == -9, done.stderr
+        assert all_rows(run) == after, said
+    names = said.splitlines()
     assert names.count("rename merged file") == 2
     assert names[-3:] == ["rename manifest.json", "before fsync merged", "after fsync merged"]
     assert sum(name.startswith("before fsync") for name in names) >= 6
@@ -226,8 +235,8 @@ def test_readers_see_each_row_once_while_parts_come_are_merged_and_go(tmp_path: 
         assert len(held) >= seen
         seen = len(held)
     (tmp_path / "stop").touch()
-    merging.communicate(timeout=60)
-    assert (writing.wait(60), merging.returncode) == (0, 0)
+    merging.communicate()
+    assert (writing.wait(), merging.returncode) == (0, 0)
     with load(tmp_path) as run:  # nothing is removed any more
         assert run.rows("SELECT count(*) AS n, count(DISTINCT number) AS d FROM events") == [{"n": count, "d": count}]
     assert manifest_file(tmp_path).is_file()
@@ -263,7 +272,7 @@ def test_a_reader_that_is_overtaken_by_a_clean_up_loses_nothing(
     for number in range(2):
         Writer(tmp_path / "tables").write("trials", [trial_row(trial_id=str(number))])
     words = [sys.executable, "-c", DISTURBED, str(tmp_path), moment, way]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert (done.stdout, done.stderr) == (said, "")
 
 
@@ -324,16 +333,13 @@ def test_a_merged_file_that_is_gone_or_torn_is_named_and_nothing_is_superfluous(
             read(tmp_path)
 
 
-def test_the_command_says_what_it_did_and_what_to_type_next(tmp_path: Path, synthetic: Any) -> None:
+def test_the_command_says_what_it_did_and_what_to_type_next(
+    tmp_path: Path, synthetic: Any, command: Callable[..., Said]
+) -> None:
     run = synthetic(seeds=(0,)).write(tmp_path / "run")
-
-    def command() -> subprocess.CompletedProcess[str]:
-        words = [sys.executable, "-m", "results", "compact", str(run)]
-        return subprocess.run(words, capture_output=True, text=True, check=False, timeout=60)
-
-    done = command()
+    done = command("compact", run)
     assert (done.returncode, done.stderr) == (0, "")
     assert "trials: 2 parts, 2 rows, " in done.stdout
     assert done.stdout.splitlines()[-1].endswith(f"python -m sweeps clean {run}")
-    assert command().stdout == "nothing to merge\n"
+    assert command("compact", run).stdout == "nothing to merge\n"
     assert json.loads(manifest_file(run).read_text())["format"] == 1

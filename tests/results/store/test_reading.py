@@ -2,8 +2,6 @@
 
 import re
 import shlex
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +9,7 @@ from typing import Any
 import pytest
 
 import results
+from tests.results.conftest import Said
 
 PAGE = Path(__file__).parents[3] / "docs" / "reading.md"
 
@@ -20,30 +19,36 @@ def steps(page: str) -> list[tuple[str, str]]:
     return re.findall(r"```(\w+)\n(.*?)```", page, flags=re.DOTALL)
 
 
-def run_page(page: str) -> dict[str, Any]:
-    """Run every block in this folder; the names that the Python blocks defined."""
+def run_page(page: str, command: Callable[..., Said], capsys: pytest.CaptureFixture[str]) -> tuple[dict[str, Any], str]:
+    """Run every block in this folder; the names that the Python blocks defined, and what they printed."""
     names: dict[str, Any] = {}
+    printed = ""
     for kind, text in steps(page):
         if kind == "python":
             exec(compile(text, str(PAGE), "exec"), names)  # noqa: S102  # our own page
+            printed += capsys.readouterr().out
             continue
         assert kind == "console"
         for line in text.splitlines():
             program, *words = shlex.split(line.removeprefix("$ "))
             assert (program, words[:2]) == ("python", ["-m", "results"]), line
-            done = subprocess.run([sys.executable, *words], capture_output=True, text=True, check=False, timeout=60)
+            done = command(*words[2:])
             assert (done.returncode, done.stderr) == (0, ""), line
             assert done.stdout, line
-    return names
+    return names, printed
 
 
 def test_the_page_runs(
-    tmp_path: Path, synthetic: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    synthetic: Any,
+    command: Callable[..., Said],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     synthetic(seeds=(0, 1)).write(tmp_path / "runs" / "demo")
     synthetic(seeds=(1, 2)).write(tmp_path / "runs" / "more_seeds")
     monkeypatch.chdir(tmp_path)
-    names = run_page(PAGE.read_text())
+    names, printed = run_page(PAGE.read_text(), command, capsys)
     assert names["trials"].to_dict("records") == [{"status": "finished", "trials": 4}]
     assert len(names["its_points"]) == names["table"].num_rows - 2 == 8
     assert len(names["points"]) == 10
@@ -51,7 +56,7 @@ def test_the_page_runs(
     assert names["seeds"] == [{"seed": 0}, {"seed": 1}, {"seed": 2}]
     assert {arm.validation.n for arm in names["more"]} == {3}
     assert (tmp_path / "accuracy_by_macs.svg").stat().st_size > 1000
-    assert "over 2 pairs" in capsys.readouterr().out
+    assert "over 2 pairs" in printed
     assert (tmp_path / "runs" / "demo" / "merged" / "manifest.json").is_file()
 
 

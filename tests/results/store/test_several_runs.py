@@ -13,6 +13,7 @@ from results.arms.comparison import points_of
 from results.errors import ResultsError
 from results.store.schema import TABLES
 from results.store.writer import Writer
+from tests.results.conftest import Said
 
 Runs = Callable[..., tuple[Path, Path]]
 
@@ -75,11 +76,8 @@ def test_a_run_twice_or_none_is_refused(runs: tuple[Path, Path]) -> None:
         results.load([])
 
 
-def test_query_takes_several_runs(runs: tuple[Path, Path]) -> None:
-    words = ("query", *map(str, runs), "SELECT run, count(*) AS n FROM trials GROUP BY ALL ORDER BY ALL")
-    done = subprocess.run(
-        [sys.executable, "-m", "results", *words], capture_output=True, text=True, check=False, timeout=120
-    )
+def test_query_takes_several_runs(runs: tuple[Path, Path], command: Callable[..., Said]) -> None:
+    done = command("query", *runs, "SELECT run, count(*) AS n FROM trials GROUP BY ALL ORDER BY ALL")
     assert (done.stdout, done.stderr) == ("run  n\n---  -\na    4\nb    4\n", "")
 
 
@@ -89,5 +87,5 @@ def test_pandas_is_imported_by_df_alone(runs: tuple[Path, Path]) -> None:
         f"run = results.load([{str(runs[0])!r}, {str(runs[1])!r}]); run.rows('SELECT count(*) FROM trials');"
         "print('pandas' in sys.modules); print(type(run.df('FROM trials')).__name__)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\nDataFrame\n"

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -142,7 +141,7 @@ try:
 except OSError as error:
     print("refused")
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.stdout, done.stderr) == ("refused\n", "")
     assert len(list((tmp_path / "events").iterdir())) == 1
 
@@ -166,9 +165,7 @@ def test_a_killed_writer_leaves_only_whole_parts(tmp_path: Path) -> None:
     (tmp_path / "tables").mkdir()
     process = _start(tmp_path, "a", 10**6)
     try:
-        deadline = time.monotonic() + 60
         while len(list(tmp_path.glob("tables/events/2*.parquet"))) < 5:
-            assert time.monotonic() < deadline
             assert process.poll() is None
     finally:
         process.send_signal(signal.SIGKILL)
