@@ -10,8 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from tests.install import no_chromium
+
 CHROMIUM = shutil.which("chromium")
-LIMIT_S = 60.0
+IS_LEFT_OUT = no_chromium() is not None and os.environ.get("CHROMIUM_TESTS") != "required"
 
 
 class Browser:
@@ -133,7 +135,7 @@ class Browser:
 @contextlib.contextmanager
 def chromium(folder: Path) -> Iterator[Browser]:
     """A browser with one empty page, whose own files lie in the folder; it is gone afterwards."""
-    assert CHROMIUM
+    assert CHROMIUM, no_chromium()
     page_reads, we_write = os.pipe()
     we_read, page_writes = os.pipe()
     command = [

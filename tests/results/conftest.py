@@ -13,6 +13,7 @@ import pytest
 
 from results.__main__ import main
 from results.store.writer import Writer
+from tests.said import Said, said
 
 CODE = "c0de" * 16
 START = datetime(2024, 5, 1, 12, 0, tzinfo=UTC)
@@ -114,27 +115,11 @@ class Synthetic:
             )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Said:
-    """How a command ended, and what it wrote."""
-
-    returncode: int
-    stdout: str
-    stderr: str
-
-
 @pytest.fixture
 def command(capsys: pytest.CaptureFixture[str]) -> Callable[..., Said]:
     """`python -m results` with these words, in this process."""
 
-    def called(*words: object) -> Said:
-        try:
-            code = main([str(word) for word in words])
-        except SystemExit as ended:  # what the parser refuses
-            code = int(ended.code or 0)
-        return Said(code, *capsys.readouterr())
-
-    return called
+    return lambda *words: said(main, words, capsys)
 
 
 @pytest.fixture

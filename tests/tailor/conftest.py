@@ -6,11 +6,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from tailor.__main__ import main
 from tailor.config.trial import TrialConfig
 from tailor.execution.cache import Cache
 from tailor.execution.runner import StageEvent, run_trial
 from tailor.model.state import ModelState
 from tailor.parallel.process_group import Ranks, join
+from tests.said import Said, said
 from tests.tailor.trials import short_trial
 
 
@@ -31,6 +33,17 @@ def ranks() -> Ranks:
 def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Cache:
     """A cache that tests share where they only need a trained network to start from."""
     return Cache(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture
+def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Said]:
+    """`python -m tailor` with these words in this folder, in this process."""
+
+    def called(*words: object, folder: Path) -> Said:
+        monkeypatch.chdir(folder)
+        return said(main, words, capsys)
+
+    return called
 
 
 @pytest.fixture

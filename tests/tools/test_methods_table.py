@@ -60,7 +60,14 @@ SHIPPED = arms()  # as long as no test has brought its own
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("network", ["resnet18", "mobilenet_v3_large", "convnext_tiny"])
+@pytest.mark.parametrize(
+    "network",
+    [
+        "resnet18",
+        pytest.param("mobilenet_v3_large", marks=pytest.mark.long),
+        pytest.param("convnext_tiny", marks=pytest.mark.long),
+    ],
+)
 def test_every_method_runs_or_was_refused(network: str) -> None:
     torch.set_num_threads(1)
     found = outcomes(network, SHIPPED, SIDE_PX)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from results.__main__ import aligned
-from tests.results.conftest import Said
+from tests.said import Said
 
 Command = Callable[..., Said]
 

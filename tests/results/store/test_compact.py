@@ -19,7 +19,7 @@ from results.store.parts import manifest_file, parts_of
 from results.store.reader import finished_trial_ids, load
 from results.store.schema import SCHEMA_VERSION, TABLES
 from results.store.writer import Writer
-from tests.results.conftest import Said
+from tests.said import Said
 
 Row = Callable[..., dict[str, Any]]
 VERSION_1 = Path(__file__).parents[1] / "data" / "v1"
@@ -217,7 +217,7 @@ while not (run / "stop").exists():
 @pytest.mark.parametrize("what", ["keep", "remove"])
 def test_readers_see_each_row_once_while_parts_come_are_merged_and_go(tmp_path: Path, what: str) -> None:
     (tmp_path / "tables").mkdir()
-    count = 300
+    count = 100
     merging = subprocess.Popen([sys.executable, "-c", MERGES, str(tmp_path), what], stdout=subprocess.PIPE)
     assert merging.stdout is not None and merging.stdout.readline()  # else all might be written before it begins
     writing = subprocess.Popen([sys.executable, "-c", WRITES, str(tmp_path), str(count)])

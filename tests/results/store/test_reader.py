@@ -3,7 +3,6 @@
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,6 +17,7 @@ from results.store.completeness import failed_trials, missing_trials
 from results.store.reader import finished_trial_ids, last_written_us, load
 from results.store.schema import SCHEMA_VERSION, TABLES, arrow_schema
 from results.store.writer import Writer
+from tests.lines import at_most
 
 Row = Callable[..., dict[str, Any]]
 VERSION_1 = Path(__file__).parents[1] / "data" / "v1"
@@ -264,16 +264,14 @@ def test_holding_a_view_changes_no_answer(tmp_path: Path, synthetic: Any) -> Non
         assert len(before) == 10
 
 
-def test_two_thousand_parts_open_quickly(tmp_path: Path, trial_row: Row) -> None:
+def test_two_thousand_parts_are_each_looked_at_a_few_times(tmp_path: Path, trial_row: Row) -> None:
     part = Writer(tmp_path / "tables").write("trials", [trial_row()])
     assert part is not None
     content = part.read_bytes()
     for number in range(2000):
         part.with_name(f"{number:05d}.parquet").write_bytes(content)
-    start = time.perf_counter()
-    with load(tmp_path) as run:
+    with at_most(2000 * 100, of="results."), load(tmp_path) as run:  # each with each: four million
         assert run.rows("SELECT count(*) AS n FROM trials") == [{"n": 1}]
-    assert time.perf_counter() - start < 60  # 0.5 s on two idle cores; a quadratic way takes minutes
 
 
 def test_asking_what_finished_imports_nothing_heavy(tmp_path: Path, trial_row: Row) -> None:

@@ -3,6 +3,7 @@
 import hashlib
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from tailor.config.trial import TrialConfig
 from tailor.core.errors import ConfigError
 from tailor.execution.dry_run import walk
 from tailor.execution.weights_check import refuse_missing
+from tests.said import Said
 from tests.tailor.trials import PHOTOGRAPHS
 from tools.weights_table import described, left_out
 
@@ -174,13 +176,12 @@ def test_other_or_damaged_weights_are_refused(tmp_path: Path, monkeypatch: pytes
         refuse_missing([trial(weights=str(file), weights_sha256="1" * 64)])
 
 
-@pytest.mark.parametrize("command", ["plan", "run"])
-def test_a_trial_without_its_weights_ends_with_2(command: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("verb", ["plan", "run"])
+def test_a_trial_without_its_weights_ends_with_2(verb: str, tmp_path: Path, command: Callable[..., Said]) -> None:
     (tmp_path / "trial.toml").write_text(
         '[source]\nweights = "net.pth"\nweights_sha256 = "' + "1" * 64 + '"\n[method]\nname = "head_only"\n'
     )
-    typed = [sys.executable, "-m", "tailor", command, "trial.toml"]
-    done = subprocess.run(typed, capture_output=True, text=True, check=False, cwd=tmp_path)
+    done = command(verb, "trial.toml", folder=tmp_path)
     assert done.returncode == 2
     assert done.stderr.startswith(f"error: no weights at {tmp_path / 'net.pth'}; give source.weights the path")
     assert not (tmp_path / "cache").exists()

@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from tailor.config.parsing import parse_trial
 from tailor.config.trial import TrialConfig
 from tailor.core.errors import ConfigError
 from tailor.core.registry import Registry
+from tests.said import Said
 from tests.tailor.trials import PHOTOGRAPHS
 
 HEAD = {"name": "head_only"}
@@ -166,10 +168,7 @@ def test_a_second_record_of_one_name_is_refused() -> None:
 # --- the command line ---
 
 
-def tailor(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "tailor", *arguments], cwd=folder, capture_output=True, text=True, check=False
-    )
+Command = Callable[..., Said]
 
 
 @pytest.mark.parametrize(
@@ -184,37 +183,41 @@ def tailor(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
         ),
     ],
 )
-def test_bad_input_ends_with_2_and_leaves_nothing(content: bytes | None, message: str, tmp_path: Path) -> None:
+def test_bad_input_ends_with_2_and_leaves_nothing(
+    content: bytes | None, message: str, tmp_path: Path, command: Command
+) -> None:
     if content is not None:
         (tmp_path / "trial.toml").write_bytes(content)
     before = sorted(tmp_path.rglob("*"))
-    finished = tailor("run", "trial.toml", folder=tmp_path)
+    finished = command("run", "trial.toml", folder=tmp_path)
     assert finished.returncode == 2
     assert finished.stderr.startswith("error: ") and message in finished.stderr
     assert "Traceback" not in finished.stderr
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_a_trial_alone(tmp_path: Path) -> None:
+def test_a_trial_alone(tmp_path: Path, command: Command) -> None:
+    """Planned by a process of its own, and run in this one."""
     (tmp_path / "trial.toml").write_text(
         'source = { epochs = 1 }\noptimisation = { epochs = 1, head_epochs = 1 }\n[method]\nname = "fine_tune"\n'
     )
-    planned = tailor("plan", "trial.toml", folder=tmp_path)
+    words = [sys.executable, "-m", "tailor", "plan", "trial.toml"]
+    planned = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert planned.returncode == 0 and "4 stages" in planned.stdout
     assert [path.name for path in tmp_path.iterdir()] == ["trial.toml"]
-    finished = tailor("run", "trial.toml", "--save", "models", folder=tmp_path)
+    finished = command("run", "trial.toml", "--save", "models", folder=tmp_path)
     assert finished.returncode == 0, finished.stderr
     assert re.search(r"point 0: 0.000 of the MACs gone, validation accuracy 0\.\d{4}", finished.stdout)
     assert (tmp_path / "models" / "point_0" / "model.safetensors").exists()
-    again = tailor("run", "trial.toml", folder=tmp_path)
+    again = command("run", "trial.toml", folder=tmp_path)
     assert again.stdout.count("cached") == 4
 
 
-def test_a_diverging_trial_ends_with_1_and_names_the_stage(tmp_path: Path) -> None:
+def test_a_diverging_trial_ends_with_1_and_names_the_stage(tmp_path: Path, command: Command) -> None:
     (tmp_path / "trial.toml").write_text(
         'source = { epochs = 20, learning_rate = 1e6 }\n[method]\nname = "head_only"\n'
     )
-    finished = tailor("run", "trial.toml", folder=tmp_path)
+    finished = command("run", "trial.toml", folder=tmp_path)
     assert finished.returncode == 1
     assert re.search(r"error: stage train_source \(.*\): the loss is (nan|inf) in epoch", finished.stderr)
 

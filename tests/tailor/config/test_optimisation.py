@@ -251,13 +251,18 @@ def gradients_of(model: nn.Module, part: task_data.Batch) -> list[Tensor]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_compiled_equals_eager(run: Run, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("network", "data"),
+    [("friedman_mlp", "friedman1"), pytest.param("digits_vgg_bn", "digits", marks=pytest.mark.long)],
+)
+def test_compiled_equals_eager(network: str, data: str, run: Run, tmp_path: Path) -> None:
     """The head's fit of a whole network, and the tuning of a pruned one."""
     method = {"name": "prune", "removed_macs_fraction": 0.3}
     tunings = []
     for compile_it in (False, True):
         optimisation = {"epochs": 1, "head_epochs": 1, "batch_size": 33, "compile": compile_it}
-        events = run(short_trial(method, network="digits_vgg_bn", data=FEW, optimisation=optimisation), Cache(tmp_path))
+        trial = short_trial(method, network=network, data=FEW | {"name": data}, optimisation=optimisation)
+        events = run(trial, Cache(tmp_path))
         tunings.append([e.result.state.tensors for e in events if e.result.stage.kind in ("fit_head", "fine_tune")])
     for eager, fast in zip(*tunings, strict=True):
         assert eager.keys() == fast.keys()

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from tailor.catalogue.networks import NETWORKS
 from tailor.core.errors import ConfigError
 from tailor.deploy.export import EXAMPLE_BATCH, FORMATS, export, images_for
 from tailor.model.state import ModelState, Pixels, save_model
+from tests.said import Said
 from tests.tailor.saved_models import EMBEDDED, TORCHVISION, outputs, pruned
 
 ROOT = Path(__file__).parents[3]
@@ -62,7 +64,7 @@ class Saved:
 
 @pytest.fixture(
     scope="module",
-    params=[pytest.param(EMBEDDED, id="embedded"), pytest.param(TORCHVISION, id="torchvision", marks=pytest.mark.slow)],
+    params=[pytest.param(EMBEDDED, id="embedded"), pytest.param(TORCHVISION, id="torchvision", marks=pytest.mark.long)],
 )
 def saved(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Saved:
     folder, states = tmp_path_factory.mktemp("saved"), {name: pruned(name) for name in request.param}
@@ -184,7 +186,9 @@ NETWORKS.add("undecided", NetworkInfo(
 
 
 @pytest.mark.slow
-def test_a_network_of_ones_own_is_brought_and_what_cannot_be_traced_is_refused(tmp_path: Path) -> None:
+def test_a_network_of_ones_own_is_brought_and_what_cannot_be_traced_is_refused(
+    tmp_path: Path, command: Callable[..., Said]
+) -> None:
     state = ModelState(
         network="undecided",
         classes=5,
@@ -193,11 +197,10 @@ def test_a_network_of_ones_own_is_brought_and_what_cannot_be_traced_is_refused(t
     )
     save_model(state, tmp_path / "model")
     (tmp_path / "own.py").write_text(OWN_NETWORK)
-    typed = [sys.executable, "-m", "tailor", "export", str(tmp_path / "model"), "--to", "torch-export"]
-    unknown = subprocess.run(typed, capture_output=True, text=True, check=False)
+    typed = ["export", str(tmp_path / "model"), "--to", "torch-export"]
+    unknown = command(*typed, folder=tmp_path)
     assert unknown.returncode == 2 and "bring the module that registers it: --import FILE" in unknown.stderr
-    refused = subprocess.run(
-        [*typed, "--import", str(tmp_path / "own.py")], capture_output=True, text=True, check=False
-    )
+    words = [sys.executable, "-m", "tailor", *typed, "--import", str(tmp_path / "own.py")]
+    refused = subprocess.run(words, capture_output=True, text=True, check=False)
     assert refused.returncode == 2 and "network undecided cannot be exported" in refused.stderr
     assert "Traceback" not in refused.stderr

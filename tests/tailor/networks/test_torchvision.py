@@ -1,4 +1,4 @@
-"""Torchvision's classifiers pruned by 30% of their MACs; the biggest are marked slow. All others: docs/networks.md."""
+"""Torchvision's classifiers pruned by 30% of their MACs, some in `make test-long` alone. All: docs/networks.md."""
 
 import json
 from dataclasses import asdict
@@ -23,24 +23,24 @@ SMALL = {
     "resnet18": (INSIDE, 64),
     "mobilenet_v2": (INSIDE, 96),
     "mobilenet_v3_large": (INSIDE, 64),
-    "efficientnet_b0": (INSIDE, 64),
     "densenet121": (INSIDE, 64),
     "regnet_y_400mf": (COUPLED, 65),
     "shufflenet_v2_x1_0": (INSIDE, 64),
     "resnext50_32x4d": (COUPLED, 64),
+    "swin_t": (LINEAR, 96),
 }
-BIG = {
+MORE = {
+    "efficientnet_b0": (INSIDE, 64),
     "vgg16": (INSIDE, 64),
     "vgg16_bn": (GroupRule(residual="inside", linear=True), 96),
     "resnet50": (COUPLED, 96),
     "resnet101": (INSIDE, 64),
     "convnext_tiny": (LINEAR, 64),
-    "swin_t": (LINEAR, 96),
     "vit_b_16": (LINEAR, 224),
 }
 PRUNED = [
     *(pytest.param(name, *how, id=name) for name, how in SMALL.items()),
-    *(pytest.param(name, *how, id=name, marks=pytest.mark.slow) for name, how in BIG.items()),
+    *(pytest.param(name, *how, id=name, marks=pytest.mark.long) for name, how in MORE.items()),
 ]
 
 
@@ -81,7 +81,7 @@ def test_a_pruned_network_is_saved_and_rebuilt(tmp_path: Path) -> None:
     assert [g.filters for g in again] == [len(kept[g.name]) for g in found]
 
 
-@pytest.mark.parametrize("name", [*SMALL, *(pytest.param(name, marks=pytest.mark.slow) for name in BIG)])
+@pytest.mark.parametrize("name", [*SMALL, *(pytest.param(name, marks=pytest.mark.long) for name in MORE)])
 def test_the_file_says_what_is_found(name: str) -> None:
     assert asdict(describe(name)) == asdict(NETWORKS[name])
     head = building.skeleton(name, 7).get_submodule(NETWORKS[name].head)

@@ -146,8 +146,10 @@ def test_uniform_counts_shares_of_the_original_widths(fitted: Callable[[str], Mo
 # --- random widths, and the best of them ---
 
 
-@pytest.mark.parametrize("network", NETWORKS)
-@pytest.mark.parametrize(("budget", "minimum"), [(0.3, 0.1), (0.45, 0.25), (0.9, 0.05)])
+@pytest.mark.parametrize(
+    ("network", "budget", "minimum"),
+    [("digits_vgg", 0.45, 0.25), ("digits_vgg", 0.9, 0.05), ("digits_resnet", 0.3, 0.1)],
+)
 def test_random_widths_equal_the_slow_reference(
     network: str, budget: float, minimum: float, fitted: Callable[[str], ModelState]
 ) -> None:

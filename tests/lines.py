@@ -1,0 +1,28 @@
+"""Work counted in lines of Python that are run: unlike seconds, as many on a busy machine as on an idle one."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+
+@contextmanager
+def at_most(lines: int, *, of: str) -> Iterator[None]:
+    """Raises AssertionError as soon as the modules of a package have run more lines than that."""
+    left = lines
+
+    def count(frame: FrameType, event: str, _: Any) -> Any:
+        nonlocal left
+        if not frame.f_globals.get("__name__", "").startswith(of):
+            return None
+        left -= event == "line"
+        assert left >= 0, f"{frame.f_code.co_qualname} has run on after {lines:,} lines"
+        return count
+
+    before = sys.gettrace()
+    sys.settrace(count)
+    try:
+        yield
+    finally:
+        sys.settrace(before)
