@@ -92,27 +92,27 @@ class Synthetic:
             ],
         )  # fmt: skip
         generator = np.random.default_rng([seed, self.labels.index((label, method)), self.networks.index(network)])
+        points, predictions = list[dict[str, Any]](), list[dict[str, Any]]()
         for point, (budget, key) in enumerate(zip(budgets, keys, strict=True)):
             skill = 0.85 + (self.gain_fraction if method == "transtailor" else 0.0) - budget**2 / 2
             right = generator.random(self.test_images) < skill
             drawn = float(np.mean(generator.random(100) < skill))
             accuracy = self.validation(label, seed, point)
-            writer.write("operating_points", [{
+            points.append({
                 **common, **arm, "sweep": "demo", "point": point, "stage_key": key, "model_key": sha("model", key),
                 "protocol": "validation", "asked_removed_macs_fraction": budget, "removed_macs_fraction": budget * 1.03,
                 "macs": int(1e6 * (1 - budget)), "original_macs": 1_000_000, "params": 1000, "trained_epochs": 3,
                 "trained_macs": 3e9, "validation_loss": 0.4, "validation_images": 100, "metric": "accuracy",
                 "validation_score": drawn if accuracy is None else accuracy,
                 "deciding_score": drawn if accuracy is None else accuracy,
-            }])  # fmt: skip
-            writer.write(
-                "predictions",
-                [
-                    {**common, "point": point, "split": "test", "image_id": image, "label": image % 10,
-                     "prediction": image % 10 if good else (image + 1) % 10, "probability": 0.9}
-                    for image, good in enumerate(right)
-                ],
-            )  # fmt: skip
+            })  # fmt: skip
+            predictions += [
+                {**common, "point": point, "split": "test", "image_id": image, "label": image % 10,
+                 "prediction": image % 10 if good else (image + 1) % 10, "probability": 0.9}
+                for image, good in enumerate(right)
+            ]  # fmt: skip
+        writer.write("operating_points", points)
+        writer.write("predictions", predictions)
 
 
 @pytest.fixture

@@ -91,7 +91,7 @@ def _as_rank(rank: int, port: int, said: Path, work: Callable[..., None], given:
             raise
 
 
-def leave_no_thread(limit_s: float = 20.0) -> None:
+def leave_no_thread(limit_s: float = 300.0) -> None:
     """Raise AssertionError unless gloo's threads in this process end: one that is left may abort it at its end."""
     end_s = time.monotonic() + limit_s
     while left := _threads_of_the_group():  # one that was joined is listed for a moment more
