@@ -1,33 +1,29 @@
 """Two ranks, real DistributedDataParallel over gloo, and trials on them beside the same trials in this process.
 
-A start of `torchrun` imports torch three times, which takes longer than most trials here. So ranks are forked from a
-process of the standard library's that has imported it, and get what `torchrun` sets; `test_two_ranks.py` has both.
+A start of `torchrun` takes longer than most trials here, so ranks are forked and get what `torchrun` sets;
+`test_two_ranks.py` has both.
 """
 
 import contextlib
-import multiprocessing
 import os
+import random
 import shutil
 import socket
 import sys
 import time
 import traceback
 from collections.abc import Callable
-from multiprocessing import forkserver
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
-import pytest
 import torch
 
 from tailor.config.trial import TrialConfig
 from tailor.execution.cache import Cache
 from tailor.execution.runner import StageEvent, run_trial
 from tailor.parallel.process_group import join, leave
-
-ENVIRONMENT = {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo", "PYTHONPATH": str(Path(__file__).parents[2])}
-_FORKING = multiprocessing.get_context("forkserver")
+from tests.tailor.forking import forked
 
 
 def on_two_ranks(work: Callable[..., None], *given: Any, folder: Path) -> list[str]:
@@ -38,13 +34,10 @@ def on_two_ranks(work: Callable[..., None], *given: Any, folder: Path) -> list[s
         given: what it is called with.
         folder: where the ranks' outputs go.
     """
-    _start_the_forking_process()
     said = [folder / f"rank {rank}.txt" for rank in (0, 1)]
     port = _free_port()
-    ranks = [_FORKING.Process(target=_as_rank, args=(n, port, said[n], work, given), daemon=True) for n in (0, 1)]
+    ranks = [forked(_as_rank, rank, port, said[rank], work, given) for rank in (0, 1)]
     try:
-        for rank in ranks:
-            rank.start()
         left = list(ranks)
         while left and not any(rank.exitcode for rank in ranks):  # the other one would wait for a rank that failed
             wait([rank.sentinel for rank in left])
@@ -58,24 +51,16 @@ def on_two_ranks(work: Callable[..., None], *given: Any, folder: Path) -> list[s
     return outputs
 
 
-def _start_the_forking_process() -> None:
-    """It starts once in a session of tests, and computes nothing: a process with torch's threads cannot be forked."""
-    _FORKING.set_forkserver_preload([__name__, "torch._dynamo", "torchvision"])
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in ENVIRONMENT.items():
-            patch.setenv(name, value)
-        forkserver.ensure_running()
-
-
 def _free_port() -> int:
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        port: int = listening.getsockname()[1]
-        return port
+    """None that the system gives to whoever asks for any port: such a one may be gone before a rank listens on it."""
+    while True:
+        with socket.socket() as listening, contextlib.suppress(OSError):
+            listening.bind(("127.0.0.1", port := random.randrange(20_000, 32_000)))
+            return port
 
 
 def _as_rank(rank: int, port: int, said: Path, work: Callable[..., None], given: tuple[Any, ...]) -> None:
-    """Does the work with the variables of a rank; where it fails the process ends with 1 and without `atexit`."""
+    """Does the work with the variables of a rank; where it fails the process ends with 1."""
     with said.open("w", buffering=1) as output:
         os.dup2(output.fileno(), 1)
         os.dup2(output.fileno(), 2)

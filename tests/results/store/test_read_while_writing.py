@@ -14,10 +14,15 @@ from results.store.writer import Writer
 @pytest.mark.slow
 @pytest.mark.parametrize("removes", [False, True])
 def test_each_row_is_seen_once_while_others_write_and_one_compacts(tmp_path: Path, removes: bool) -> None:
-    seen, rows, _ = one_round(tmp_path, seconds=3, writers=3, readers=1, removes=removes)
-    assert seen.is_right, seen
-    assert rows >= 3 * 20
-    assert seen.told_to_load_again == 0 or removes
+    rows, rounds = 0, 0
+    while rows < 3 * 20:  # a busy machine takes several rounds to write as many
+        rounds += 1
+        run = tmp_path / str(rounds)
+        run.mkdir()
+        seen, written, _ = one_round(run, seconds=2, writers=3, readers=1, removes=removes)
+        assert seen.is_right, seen
+        assert seen.told_to_load_again == 0 or removes
+        rows += written
 
 
 def row_of(number: int) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """cached == computed, resumed == straight, same seed same result; and the test split decides nothing."""
 
 import signal
-import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -18,6 +17,8 @@ from tailor.data.task_data import Samples
 from tailor.execution.cache import Cache
 from tailor.execution.runner import StageEvent, run_trial
 from tailor.parallel.process_group import Ranks
+from tests.tailor.forking import end_of
+from tests.tailor.struck import run_until_struck
 from tests.tailor.trials import NETWORKS, assert_equal_tensors, short_trial
 
 Run = Callable[..., list[StageEvent]]
@@ -75,34 +76,13 @@ def test_killed_inside_a_stage_equals_straight(run: Run, tmp_path: Path) -> None
     config = short_trial(METHODS[0], network="digits_resnet", optimisation={"epochs": 6, "head_epochs": 2})
     straight = run(config, Cache(tmp_path / "straight"))
     cache, checkpoints = tmp_path / "killed", tmp_path / "checkpoints"
-    program = (
-        "import os, signal, sys, torch; from pathlib import Path\n"
-        "torch.set_num_threads(1)\n"
-        "written = []\n"
-        "def strike(event, arguments):\n"  # as soon as the stage's third checkpoint stands in its place
-        "    if event == 'os.rename' and Path(arguments[1]).name == sys.argv[4]:\n"
-        "        written.append(event)\n"
-        "        if len(written) == 3:\n"
-        "            os.replace(*arguments[:2])\n"
-        "            os.kill(os.getpid(), signal.SIGKILL)\n"
-        "sys.addaudithook(strike)\n"
-        "from tailor.execution.cache import Cache; from tailor.config.trial import TrialConfig\n"
-        "from tailor.parallel.process_group import join\n"
-        "from tailor.execution.runner import run_trial\n"
-        "config = TrialConfig.model_validate_json(sys.argv[1])\n"
-        "cache, folder = Cache(Path(sys.argv[2])), Path(sys.argv[3])\n"
-        "where = dict(cache=cache, ranks=join('cpu'), checkpoint_folder=folder, checkpoint_every_s=0.0)\n"
-        "for _ in run_trial(config, **where):\n"
-        "    pass\n"
-    )
-    command = [sys.executable, "-c", program, config.model_dump_json(), str(cache), str(checkpoints)]
+    given = run_until_struck, config.model_dump_json(), cache, checkpoints
     fine_tunes = [event.result.key for event in straight if event.result.stage.kind == "fine_tune"]
     for key in fine_tunes:  # killed once inside each fine-tuning
-        ended = subprocess.run([*command, f"{key}.checkpoint"], check=False)
-        assert ended.returncode == -signal.SIGKILL
+        assert end_of(*given, f"{key}.checkpoint") == -signal.SIGKILL
         assert (checkpoints / f"{key}.checkpoint").exists()
         assert not Cache(cache).has(key)
-    subprocess.run([*command, "nobody"], check=True)
+    assert end_of(*given, "nobody") == 0
     resumed = run(config, Cache(cache))
     assert all(event.result.cached for event in resumed)
     assert facts(resumed) == facts(straight)

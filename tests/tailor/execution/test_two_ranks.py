@@ -15,7 +15,8 @@ from tailor.__main__ import main
 from tailor.config.parsing import parse_trial
 from tailor.execution.cache import Cache
 from tailor.execution.runner import StageEvent
-from tests.tailor.two_ranks import ENVIRONMENT, on_two_ranks
+from tests.tailor.forking import ENVIRONMENT
+from tests.tailor.two_ranks import on_two_ranks
 
 # 33 images in batches of 8: the last batch has one image, so one of two ranks gets an empty share of it.
 TOML = """

@@ -4,8 +4,6 @@ import hashlib
 import math
 import shutil
 import signal
-import subprocess
-import sys
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -33,6 +31,8 @@ from tailor.stage_execution.base import Workplace
 from tailor.stage_execution.legr import evolve, tuned
 from tailor.stages import Task
 from tailor.training.checkpoint import CHECKSUM_BYTES
+from tests.tailor.forking import end_of
+from tests.tailor.struck import run_until_struck
 from tests.tailor.trials import NETWORKS, SHORT, assert_equal_tensors, short_trial
 from tests.tailor.two_ranks import on_two_ranks, run_trials
 
@@ -193,32 +193,12 @@ def test_killed_inside_the_search_equals_straight(run: Run, tmp_path: Path) -> N
     straight = run(config, Cache(tmp_path / "straight"))
     key = learned(straight)[0].result.key
     cache, checkpoint = tmp_path / "killed", tmp_path / "checkpoints" / f"{key}.checkpoint"
-    program = (
-        "import os, signal, sys, torch; from pathlib import Path\n"
-        "torch.set_num_threads(1)\n"
-        "written = []\n"
-        "def strike(event, arguments):\n"  # as soon as the search's third checkpoint stands in its place
-        "    if event == 'os.rename' and Path(arguments[1]).name == sys.argv[3]:\n"
-        "        written.append(event)\n"
-        "        if len(written) == 3:\n"
-        "            os.replace(*arguments[:2])\n"
-        "            os.kill(os.getpid(), signal.SIGKILL)\n"
-        "sys.addaudithook(strike)\n"
-        "from tailor.execution.cache import Cache; from tailor.config.trial import TrialConfig\n"
-        "from tailor.parallel.process_group import join\n"
-        "from tailor.execution.runner import run_trial\n"
-        "config = TrialConfig.model_validate_json(sys.argv[1])\n"
-        "folder = Path(sys.argv[2])\n"
-        "where = dict(cache=Cache(folder / 'killed'), ranks=join('cpu'), checkpoint_folder=folder / 'checkpoints')\n"
-        "for _ in run_trial(config, **where, checkpoint_every_s=0.0):\n"
-        "    pass\n"
-    )
-    command = [sys.executable, "-c", program, config.model_dump_json(), str(tmp_path)]
-    assert subprocess.run([*command, checkpoint.name], check=False).returncode == -signal.SIGKILL
+    given = run_until_struck, config.model_dump_json(), cache, checkpoint.parent
+    assert end_of(*given, checkpoint.name) == -signal.SIGKILL
     assert not Cache(cache).has(key)
     found = losses_in(checkpoint)
     assert found == learned(straight)[0].result.info["losses"][:3]
-    subprocess.run([*command, "nobody"], check=True)
+    assert end_of(*given, "nobody") == 0
     resumed = run(config, Cache(cache))
     assert all(event.result.cached for event in resumed)
     assert learned(resumed)[0].result.info == learned(straight)[0].result.info
