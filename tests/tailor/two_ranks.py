@@ -23,7 +23,7 @@ from tailor.config.trial import TrialConfig
 from tailor.execution.cache import Cache
 from tailor.execution.runner import StageEvent, run_trial
 from tailor.parallel.process_group import join, leave
-from tests.tailor.forking import forked
+from tests.tailor.forking import ENVIRONMENT, forked
 
 
 def on_two_ranks(work: Callable[..., None], *given: Any, folder: Path) -> list[str]:
@@ -66,7 +66,7 @@ def _as_rank(rank: int, port: int, said: Path, work: Callable[..., None], given:
         os.dup2(output.fileno(), 2)
         sys.stdout = sys.stderr = output
         address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-        os.environ.update(address, RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2")
+        os.environ.update(ENVIRONMENT | address, RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2")
         torch.set_num_threads(1)
         try:
             work(*given)
