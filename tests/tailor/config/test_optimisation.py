@@ -252,16 +252,20 @@ def gradients_of(model: nn.Module, part: task_data.Batch) -> list[Tensor]:
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize(
-    ("network", "data"),
-    [("friedman_mlp", "friedman1"), pytest.param("digits_vgg_bn", "digits", marks=pytest.mark.long)],
+    ("network", "settings"),
+    [
+        ("friedman_mlp", {"data": FEW | {"name": "friedman1"}, "pruning": {"linear": True}}),
+        pytest.param("digits_vgg_bn", {"data": FEW}, marks=pytest.mark.long),
+    ],
+    ids=["friedman_mlp", "digits_vgg_bn"],
 )
-def test_compiled_equals_eager(network: str, data: str, run: Run, tmp_path: Path) -> None:
+def test_compiled_equals_eager(network: str, settings: dict[str, Any], run: Run, tmp_path: Path) -> None:
     """The head's fit of a whole network, and the tuning of a pruned one."""
     method = {"name": "prune", "removed_macs_fraction": 0.3}
     tunings = []
     for compile_it in (False, True):
         optimisation = {"epochs": 1, "head_epochs": 1, "batch_size": 33, "compile": compile_it}
-        trial = short_trial(method, network=network, data=FEW | {"name": data}, optimisation=optimisation)
+        trial = short_trial(method, network=network, optimisation=optimisation, **settings)
         events = run(trial, Cache(tmp_path))
         tunings.append([e.result.state.tensors for e in events if e.result.stage.kind in ("fit_head", "fine_tune")])
     for eager, fast in zip(*tunings, strict=True):
