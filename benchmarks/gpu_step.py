@@ -69,7 +69,7 @@ COLUMNS = (
 class Setting:
     """What to measure."""
 
-    building: tuple[str, ...]
+    networks: tuple[str, ...]
     image_px: int  # stored
     crop_px: int  # seen by the network
     batch: int

@@ -5,6 +5,7 @@ import random
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,9 @@ from typing import Any
 import pytest
 
 from results.store.reader import load
+from tests import commands
+from tests.faults.invariants import count_parts
 
-LAUNCH = Path(__file__).parents[1] / "sweeps" / "launch.py"
 SPEC = """
 name = "small"
 [trial]
@@ -33,7 +35,6 @@ axes.method.criterion = ["l1", "random"]
 ranks = 2
 """
 TRIALS = 8
-KILLS = 10
 # What may differ between two runs of the same sweep: when, where, how long, and who happened to compute a stage.
 MAY_DIFFER = {
     "planned": ["written_at", "sweep"],
@@ -56,18 +57,28 @@ class Sweep:
     def run(self) -> Path:
         return self.folder / "runs" / "small"
 
-    def command(self, *options: str) -> list[str]:
+    def launch(self, *options: str) -> str:
+        """Launches it in this process; what it prints."""
+        done = commands.launch(*self._arguments(), *options, folder=self.folder)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def start(self) -> subprocess.Popen[bytes]:
+        """Launches it on Ray in a process and a group of its own, which append what they print to `log`."""
+        command = [sys.executable, str(commands.LAUNCH), *self._arguments()]
+        with self.log.open("a") as log:
+            return subprocess.Popen(
+                command, cwd=self.folder, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+            )
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "log"
+
+    def _arguments(self) -> list[str]:
         spec = self.folder / "spec.toml"
         spec.write_text(SPEC)
-        places = ["--runs", str(self.folder / "runs"), "--cache", str(self.folder / "cache")]
-        return [sys.executable, str(LAUNCH), str(spec), *places, *options]
-
-    def launch(self, *options: str) -> str:
-        finished = subprocess.run(
-            self.command(*options), cwd=self.folder, capture_output=True, text=True, check=False, timeout=250
-        )
-        assert finished.returncode == 0, finished.stdout + finished.stderr
-        return finished.stdout
+        return [str(spec), "--runs", str(self.folder / "runs"), "--cache", str(self.folder / "cache")]
 
 
 def tables_of(run: Path) -> dict[str, list[dict[str, Any]]]:
@@ -121,16 +132,6 @@ def test_a_finished_sweep_says_so(serial: Sweep) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.ray
-def test_ray_equals_serial(serial: Sweep, tmp_path: Path) -> None:
-    ray = Sweep(tmp_path)
-    text = ray.launch("--site", "local")
-    assert text.splitlines()[-1] == str(ray.run / "report.html")
-    assert (ray.run / "report.html").stat().st_size > 10_000
-    same(tables_of(serial.run), tables_of(ray.run))
-
-
-@pytest.mark.slow
 def test_without_sharing_the_results_are_equal(serial: Sweep, tmp_path: Path) -> None:
     alone = Sweep(tmp_path)
     alone.launch("--site", "serial", "--no-sharing", "--set", 'axes.network=["digits_vgg"]')
@@ -148,30 +149,23 @@ def test_without_sharing_the_results_are_equal(serial: Sweep, tmp_path: Path) ->
 
 @pytest.mark.slow
 @pytest.mark.ray
-@pytest.mark.timeout(900)
-def test_killed_at_random_moments_and_relaunched_equals_undisturbed(serial: Sweep, tmp_path: Path) -> None:
-    """SIGKILL of the launcher's process group; when a sweep gets through in between, a fresh one takes its place."""
-    expected, seed = tables_of(serial.run), random.randrange(10**6)
+@pytest.mark.timeout(3000)
+@pytest.mark.parametrize("kills", [2, pytest.param(0, marks=pytest.mark.long), pytest.param(10, marks=pytest.mark.long)])
+def test_on_ray_and_killed_at_random_moments_it_equals_the_undisturbed_serial_one(
+    serial: Sweep, tmp_path: Path, kills: int
+) -> None:
+    """SIGKILL of the launcher's process group, each time some parts of tables further on."""
+    sweep, seed = Sweep(tmp_path), random.randrange(10**6)
     print(f"seed {seed}")  # noqa: T201  # pytest shows it when the test fails, to repeat the kills
-    moments = random.Random(seed)  # noqa: S311
-    kills = finished = 0
-    sweep = Sweep(tmp_path / "0")
-    while kills < KILLS:
-        sweep.folder.mkdir(exist_ok=True)
-        with (sweep.folder / "log").open("a") as log:
-            process = subprocess.Popen(
-                sweep.command(), cwd=sweep.folder, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
-            )
-        try:
-            code = process.wait(timeout=moments.uniform(0.3, 14.0))
-            assert code == 0, (sweep.folder / "log").read_text()
-            same(expected, tables_of(sweep.run))
-            finished += 1
-            sweep = Sweep(tmp_path / str(finished))
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-            kills += 1
-    sweep.folder.mkdir(exist_ok=True)
-    sweep.launch()
-    same(expected, tables_of(sweep.run))
+    moments, parts = random.Random(seed), count_parts(serial.run)  # noqa: S311
+    for after in sorted(moments.randrange(parts // 2) for _ in range(kills)):
+        process = sweep.start()
+        while count_parts(sweep.run) < after:
+            assert process.poll() is None, sweep.log.read_text()
+            time.sleep(0.02)
+        os.killpg(process.pid, signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL, sweep.log.read_text()
+    assert sweep.start().wait() == 0, sweep.log.read_text()
+    assert sweep.log.read_text().splitlines()[-1] == str(sweep.run / "report.html")
+    assert (sweep.run / "report.html").stat().st_size > 10_000
+    same(tables_of(serial.run), tables_of(sweep.run))

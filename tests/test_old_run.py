@@ -1,14 +1,12 @@
 """A run of version 0.1.0 stays readable and can be continued: see tests/fixtures/run_0_1/README.md."""
 
-import os
-import subprocess
-import sys
 import tarfile
 from pathlib import Path
 
 import pytest
 
 from results.store.reader import load
+from tests.commands import launch, results_command, sweeps_command
 
 ROOT = Path(__file__).parents[1]
 ARCHIVE = ROOT / "tests" / "fixtures" / "run_0_1" / "run.tar.xz"
@@ -18,7 +16,6 @@ FINISHED = {
 }  # fmt: skip
 FAILED, INTERRUPTED = "9eec299e74ef692f", "ed68f38fb547ad96"
 POINTS = 11  # operating points of the finished trials
-LAUNCH = str(ROOT / "sweeps" / "launch.py")
 
 
 @pytest.fixture
@@ -27,16 +24,6 @@ def folder(tmp_path: Path) -> Path:
     with tarfile.open(ARCHIVE) as archive:
         archive.extractall(tmp_path, filter="data")
     return tmp_path
-
-
-def call(folder: Path, *words: str) -> str:
-    """Runs Python with these words in the folder and returns what it prints; both outputs are shown if it fails."""
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, *words], cwd=folder, env=environment, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
 
 
 def test_its_tables_are_read(folder: Path) -> None:
@@ -52,13 +39,13 @@ def test_its_tables_are_read(folder: Path) -> None:
 
 
 def test_it_is_reported_and_queried(folder: Path) -> None:
-    call(folder, "-m", "results", "report", "runs/kept")
+    assert results_command("report", "runs/kept", folder=folder).returncode == 0
     page = (folder / "runs" / "kept" / "report.html").read_text()
     assert "TransTailor, digits" in page and FAILED in page
-    found = call(folder, "-m", "results", "query", "runs/kept", "SELECT count(*) AS n FROM operating_points")
-    assert str(POINTS) in found
-    said = call(folder, "-m", "sweeps", "status", "runs/kept")
-    assert "9: 7 finished, 0 running, 1 waiting, 1 failed" in said
+    query = "SELECT count(*) AS n FROM operating_points"
+    assert str(POINTS) in results_command("query", "runs/kept", query, folder=folder).stdout
+    status = sweeps_command("status", "runs/kept", folder=folder)
+    assert "9: 7 finished, 0 running, 1 waiting, 1 failed" in status.stdout
 
 
 @pytest.mark.slow
@@ -70,8 +57,7 @@ def test_it_is_continued_and_extended(folder: Path) -> None:
     stages = {path.parent.name for path in (folder / "cache").glob("??/[!.]*/stage.json")}
     with load(folder / "runs" / "kept") as tables:
         before = tables.rows("SELECT * EXCLUDE (written_at) FROM operating_points ORDER BY ALL")
-    words = [LAUNCH, "kept.toml", "--site", "serial", "--extend", "--update-code"]
-    done = subprocess.run([sys.executable, *words], cwd=folder, capture_output=True, text=True, check=False)
+    done = launch("kept.toml", "--site", "serial", "--extend", "--update-code", folder=folder)
     assert done.returncode == 1, done.stdout + done.stderr  # the arm that diverges fails again
     with load(folder / "runs" / "kept") as tables:
         ends = {str(row["trial_id"]): row["status"] for row in tables.rows("SELECT * FROM trials")}

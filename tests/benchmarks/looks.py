@@ -5,12 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 
 
 def run(script: str, folder: Path, *options: str, limit_s: float = 280.0) -> subprocess.CompletedProcess[str]:
     """Run a script of benchmarks/ in a folder, where it writes `table`.md and `table`.csv."""
-    command = [sys.executable, str(ROOT / "benchmarks" / script), *options, "--out", str(folder / "table")]
+    command = [sys.executable, str(BENCHMARKS / script), *options, "--out", str(folder / "table")]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=limit_s, check=False)
 
 

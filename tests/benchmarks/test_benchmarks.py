@@ -1,6 +1,8 @@
 """The benchmarks run and write their tables; what they compare is compared rightly. How fast is not tested here."""
 
 import csv
+import runpy
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,9 +11,9 @@ import pytest
 from benchmarks.equality import Point, compare
 from benchmarks.record import Measured, write
 from benchmarks.sharing import separate
-from tests.benchmarks.looks import rows_in, run
+from tests.benchmarks.looks import BENCHMARKS, rows_in, run
 
-ROOT = Path(__file__).resolve().parents[2]
+SCRIPTS = [path for path in sorted(BENCHMARKS.glob("*.py")) if "argparse" in path.read_text()]
 
 
 def point(key: str, trial: str = "a") -> Point:
@@ -25,6 +27,19 @@ def point(key: str, trial: str = "a") -> Point:
     )
 
 
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
+def test_each_script_says_what_it_takes(
+    script: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", [str(script), "--help"])
+    monkeypatch.setattr(sys, "path", [str(script.parent), *sys.path])  # as Python does; the script changes it
+    with pytest.raises(SystemExit) as end:
+        runpy.run_path(str(script), run_name="__main__")
+    assert end.value.code == 0
+    assert f"usage: {script.name}" in capsys.readouterr().out
+
+
+@pytest.mark.long
 @pytest.mark.slow
 def test_the_training_loop_is_measured_for_three_networks_and_both_numbers_of_ranks(tmp_path: Path) -> None:
     done = run("training_loop.py", tmp_path, "--quick", limit_s=480.0)
@@ -40,6 +55,7 @@ def test_the_training_loop_is_measured_for_three_networks_and_both_numbers_of_ra
     assert text.count("| digits_") == 4 and text.count("| mobilenet_v2") == 2 and "torch" in text and "cores" in text
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("script", "named"),

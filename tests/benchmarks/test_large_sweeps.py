@@ -32,6 +32,7 @@ def test_the_simulated_cluster_loses_more_without_checkpoints_and_takes_longer_w
         assert row["utilisation_goal"] == ("met" if float(row["utilisation"]) >= 0.95 else "missed")
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_planning_is_measured_in_processes_of_its_own(tmp_path: Path) -> None:
     rows = rows_of("planning.py", tmp_path)
@@ -40,6 +41,7 @@ def test_planning_is_measured_in_processes_of_its_own(tmp_path: Path) -> None:
     assert all(float(row["cpu_s"]) > 0 and 0.01 < float(row["peak_memory_gb"]) < 2 for row in rows)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_start_up_is_measured_beside_bare_python(tmp_path: Path) -> None:
     rows = {row["what"]: row for row in rows_of("startup.py", tmp_path)}
@@ -51,6 +53,7 @@ def test_start_up_is_measured_beside_bare_python(tmp_path: Path) -> None:
         assert row["verdict"] == ("met" if float(row["wall_s"]) < float(row["goal_s"]) else "missed")
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.ray
 def test_memory_and_disk_of_a_sweep_are_measured_while_it_runs(tmp_path: Path) -> None:
@@ -65,6 +68,7 @@ def test_memory_and_disk_of_a_sweep_are_measured_while_it_runs(tmp_path: Path) -
     assert planned_mb < stored_mb < 1.5 * planned_mb
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_the_report_and_the_status_of_a_large_run_are_measured_beside_a_scan(tmp_path: Path) -> None:
     rows = rows_of("large_run.py", tmp_path)

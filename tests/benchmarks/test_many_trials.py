@@ -38,6 +38,7 @@ def test_parts_that_nobody_saw_are_refused() -> None:
         table([Look(trials=n, cpu_s=n, driver_mb=1.0, head_mb=1.0) for n in (1, 99, 250)], range(400), parts=4)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.ray
 def test_a_look_at_a_few_hundred(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ def test_packed_rounds_are_set_against_one_after_the_other_and_other_results_are
     assert (alone["equal_results"], packed["equal_results"]) == ("yes", "no")
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_quick_look_on_a_cpu_writes_a_table(tmp_path: Path) -> None:
     done = run("packed_trials.py", tmp_path, "--device", "cpu", "--quick")

@@ -29,6 +29,7 @@ from tests.benchmarks.looks import rows_in, run
 HAS_THEIRS = importlib.util.find_spec("torch_pruning") is not None
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_quick_look_has_every_model_twice_and_its_ratios_are_those_of_its_columns(tmp_path: Path) -> None:
     done = run("pruned_speed.py", tmp_path, "--quick", limit_s=560.0)

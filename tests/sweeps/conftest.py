@@ -1,17 +1,17 @@
-"""What the tests of the command line share: specs on disk, and the real commands in processes of their own."""
+"""What the tests of the command line share: specs on disk, and the real commands, in this process or in their own."""
 
 import subprocess
-import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from results.store.writer import Writer
 from sweeps.run.run_folder import RunFolder
+from tests import commands
 
-ROOT = Path(__file__).resolve().parents[2]
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
 SMALL_SPEC = """
@@ -40,22 +40,26 @@ def write_spec(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture
 def launch(tmp_path: Path) -> Command:
-    """Run `python sweeps/launch.py ...` in the test's folder, in a process of its own."""
-
-    def run(*arguments: object, folder: Path = tmp_path) -> subprocess.CompletedProcess[str]:
-        return _run([str(ROOT / "sweeps" / "launch.py"), *map(str, arguments)], folder)
-
-    return run
+    """Run `python sweeps/launch.py ...` in the test's folder."""
+    return partial(commands.launch, folder=tmp_path)
 
 
 @pytest.fixture
 def sweeps_command(tmp_path: Path) -> Command:
+    """Run `python -m sweeps ...` in the test's folder."""
+    return partial(commands.sweeps_command, folder=tmp_path)
+
+
+@pytest.fixture
+def launch_process(tmp_path: Path) -> Command:
+    """Run `python sweeps/launch.py ...` in the test's folder, in a process of its own."""
+    return partial(commands.in_own_process, commands.LAUNCH, folder=tmp_path)
+
+
+@pytest.fixture
+def sweeps_process(tmp_path: Path) -> Command:
     """Run `python -m sweeps ...` in the test's folder, in a process of its own."""
-
-    def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-        return _run(["-m", "sweeps", *map(str, arguments)], tmp_path)
-
-    return run
+    return partial(commands.in_own_process, "-m", "sweeps", folder=tmp_path)
 
 
 @pytest.fixture
@@ -70,8 +74,3 @@ def write_ends() -> Callable[..., None]:
 
     return write
 
-
-def _run(arguments: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, *arguments], cwd=folder, capture_output=True, text=True, timeout=500, check=False
-    )
