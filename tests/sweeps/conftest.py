@@ -1,5 +1,6 @@
 """What the tests of the command line share: specs on disk, and the real commands, in this process or in their own."""
 
+import shutil
 import subprocess
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -24,6 +25,35 @@ method.name = "head_only"
 method.name = "prune"
 axes.method.criterion = ["l1", "random"]
 """
+
+
+TRAINED_SPEC = """
+name = "trained"
+[trial]
+source.epochs = 1
+optimisation = { epochs = 1, head_epochs = 1 }
+[[variants]]
+method = { name = "transtailor", steps = 1, step_macs_fraction = 0.2, alpha_epochs = 1 }
+[[variants]]
+method.name = "head_only"
+"""
+
+
+@pytest.fixture(scope="session")
+def trained_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `trained.toml`, its finished run and its cache; for all to look at, and for nobody to change."""
+    folder = tmp_path_factory.mktemp("trained")
+    (folder / "trained.toml").write_text(TRAINED_SPEC)
+    done = commands.launch("trained.toml", "--site", "serial", folder=folder)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+@pytest.fixture
+def trained(trained_once: Path, tmp_path: Path) -> RunFolder:
+    """A copy of that run in the test's folder, beside spec and cache."""
+    shutil.copytree(trained_once, tmp_path, dirs_exist_ok=True)
+    return RunFolder(tmp_path / "runs" / "trained")
 
 
 @pytest.fixture
@@ -73,4 +103,3 @@ def write_ends() -> Callable[..., None]:
         Writer(run.tables).write("trials", rows)
 
     return write
-

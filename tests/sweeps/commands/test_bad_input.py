@@ -1,5 +1,6 @@
 """Every mistake in what was typed: exit code 2, one clear message with file, key and nearest name, nothing created."""
 
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -215,9 +216,11 @@ def test_a_folder_that_may_not_be_written(write_spec: WriteSpec, refused: Callab
     assert f"{option} /proc/below: /proc cannot be written" in refused(write_spec(), option, "/proc/below")
 
 
-def test_the_real_command_line(launch: Callable[..., object], write_spec: WriteSpec, tmp_path: Path) -> None:
+def test_the_real_command_line(
+    launch_process: Callable[..., subprocess.CompletedProcess[str]], write_spec: WriteSpec, tmp_path: Path
+) -> None:
     path = write_spec(TRIAL + "seeed = 1\n")
-    done = launch(path)
+    done = launch_process(path)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.count("\n") == 1
     assert "spec.toml [trial]" in done.stderr
@@ -226,7 +229,9 @@ def test_the_real_command_line(launch: Callable[..., object], write_spec: WriteS
 
 
 @pytest.mark.parametrize("option", [["--site", "locla"], ["--plam"], ["--ext"]])
-def test_bad_options(launch: Callable[..., object], write_spec: WriteSpec, tmp_path: Path, option: list[str]) -> None:
+def test_bad_options(
+    launch: Callable[..., subprocess.CompletedProcess[str]], write_spec: WriteSpec, tmp_path: Path, option: list[str]
+) -> None:
     done = launch(write_spec(), *option)
     assert done.returncode == 2
     assert option[0] in done.stderr

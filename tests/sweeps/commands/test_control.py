@@ -10,9 +10,10 @@ import pytest
 
 from results.store.completeness import failed_trials
 from results.store.reader import finished_trial_ids, load
+from sweeps.commands import control
 from sweeps.run.run_folder import RunFolder, open_run
+from tests.commands import LAUNCH
 
-ROOT = Path(__file__).resolve().parents[3]
 Command = Callable[..., subprocess.CompletedProcess[str]]
 SPEC = """
 name = "long"
@@ -29,6 +30,8 @@ method.name = "fine_tune"
 BREAKING = """
 name = "breaks"
 imports = ["breaks.py"]
+[axes]
+seed = [0, 1]
 [trial]
 source.epochs = 1
 optimisation = { epochs = 1, head_epochs = 1 }
@@ -56,7 +59,7 @@ CRITERIA.add("breaks", Criterion(compute=breaks, source="a test"))
 
 
 def test_what_is_no_run_or_has_no_jobs_is_said(tmp_path: Path, sweeps_command: Command) -> None:
-    for command in ("stop", "cancel", "logs", "retry"):
+    for command in ("stop", "cancel", "logs"):
         done = sweeps_command(command, tmp_path / "none")
         assert (done.returncode, done.stdout) == (2, "")
         assert "there is no run" in done.stderr
@@ -65,10 +68,11 @@ def test_what_is_no_run_or_has_no_jobs_is_said(tmp_path: Path, sweeps_command: C
 
 @pytest.mark.slow
 def test_a_run_is_stopped_from_elsewhere_and_its_logs_are_read(
-    tmp_path: Path, write_spec: Callable[..., Path], sweeps_command: Command
+    tmp_path: Path, write_spec: Callable[..., Path], sweeps_command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(control, "LOOK_EVERY_S", 0.05)
     write_spec(SPEC)
-    words = [sys.executable, str(ROOT / "sweeps" / "launch.py"), "spec.toml", "--site", "serial"]
+    words = [sys.executable, str(LAUNCH), "spec.toml", "--site", "serial"]
     run = RunFolder(tmp_path / "runs" / "long")
     launched = subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.PIPE, text=True)
     try:
@@ -79,7 +83,7 @@ def test_a_run_is_stopped_from_elsewhere_and_its_logs_are_read(
         stopped = sweeps_command("stop", run.path)
         assert (stopped.returncode, stopped.stderr) == (0, "")
         assert "was stopped; to go on, launch it again" in stopped.stdout
-        assert launched.wait(120) == 130
+        assert launched.wait() == 130
     finally:
         launched.kill()
         launched.communicate()
@@ -92,71 +96,50 @@ def test_a_run_is_stopped_from_elsewhere_and_its_logs_are_read(
     assert "no trial '0000'" in unknown.stderr
 
 
-@pytest.mark.slow
-def test_retry_is_the_last_launch_again(
-    tmp_path: Path, write_spec: Callable[..., Path], launch: Command, sweeps_command: Command
-) -> None:
-    short = ["--site", "serial", "--set", "trial.optimisation.epochs=1", "--set", "axes.seed=[0]", "--name", "short"]
-    first = launch(write_spec(SPEC), *short)
-    assert first.returncode == 0, first.stderr
-    again = sweeps_command("retry", tmp_path / "runs" / "short")
-    assert again.returncode == 0, again.stderr
-    assert "all 1 trials are finished" in again.stdout
+def test_retry_of_no_run_is_said(tmp_path: Path, sweeps_process: Command) -> None:
+    done = sweeps_process("retry", tmp_path / "none")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "there is no run" in done.stderr
 
 
 @pytest.mark.slow
-def test_retry_of_what_failed(
-    tmp_path: Path, write_spec: Callable[..., Path], launch: Command, sweeps_command: Command
+def test_retry_of_trials_that_are_named_of_what_failed_and_of_all(
+    tmp_path: Path, write_spec: Callable[..., Path], launch_process: Command, sweeps_process: Command
 ) -> None:
     mended = tmp_path / "mended"
     write_spec(BREAKS.format(mended=str(mended)), "breaks.py")
     run = RunFolder(tmp_path / "runs" / "breaks")
-    first = launch(write_spec(BREAKING), "--site", "serial")
-    assert first.returncode == 1, first.stderr
-    again = sweeps_command("retry", run.path, "--failed")
-    assert (again.returncode, again.stdout.splitlines()[0]) == (1, f"{run.path}: 1 failed trials, to be tried again")
-    mended.touch()
-    last = sweeps_command("retry", run.path, "--failed")
-    assert last.returncode == 0, last.stdout
-    assert "2 of 2 trials finished, 0 failed" in last.stdout
-    launches = len(open_run(run).provenance["history"])
-    assert launches == 3
-    nothing = sweeps_command("retry", run.path, "--failed")
-    assert (nothing.returncode, nothing.stdout) == (0, f"{run.path}: 0 failed trials; nothing is to be done\n")
-    assert len(open_run(run).provenance["history"]) == launches
-
-
-@pytest.mark.slow
-def test_retry_of_named_trials_leaves_the_others(
-    tmp_path: Path, write_spec: Callable[..., Path], launch: Command, sweeps_command: Command
-) -> None:
-    mended = tmp_path / "mended"
-    write_spec(BREAKS.format(mended=str(mended)), "breaks.py")
-    run = RunFolder(tmp_path / "runs" / "breaks")
-    assert launch(write_spec(BREAKING + "[axes]\nseed = [0, 1]\n"), "--site", "serial").returncode == 1
+    assert launch_process(write_spec(BREAKING), "--site", "serial").returncode == 1
     with load(run.path) as tables:
         first, second = (trial["trial_id"] for trial in failed_trials(tables))
     well, _ = sorted(finished_trial_ids(run.path))
     wrong = first[:-1] + ("0" if first[-1] != "0" else "1")
-    refused = sweeps_command("retry", run.path, first, wrong)
+    refused = sweeps_process("retry", run.path, first, wrong)
     assert (refused.returncode, refused.stdout) == (2, "")
     assert f"no trial whose id begins with {wrong!r}" in refused.stderr
     assert f"did you mean {first!r}?" in refused.stderr
-    both = sweeps_command("retry", run.path, first, "--failed")
+    both = sweeps_process("retry", run.path, first, "--failed")
     assert (both.returncode, both.stdout) == (2, "")
+    again = sweeps_process("retry", run.path, "--failed")
+    assert (again.returncode, again.stdout.splitlines()[0]) == (1, f"{run.path}: 2 failed trials, to be tried again")
     mended.touch()
-    one = sweeps_command("retry", run.path, first[:12], well)
+    one = sweeps_process("retry", run.path, first[:12], well)
     assert one.returncode == 0, one.stderr
     assert one.stdout.startswith(f"trial {well} is finished; nothing is to be done\n")
     assert "1 of 1 trials finished, 0 failed" in one.stdout
     assert first in finished_trial_ids(run.path)
     assert second not in finished_trial_ids(run.path)
-    again = sweeps_command("retry", run.path, first)
-    assert (again.returncode, again.stdout) == (0, f"trial {first} is finished; nothing is to be done\n")
-    whole = sweeps_command("retry", run.path)  # as it was launched, not as one of its trials was tried again
+    whole = sweeps_process("retry", run.path)  # as it was launched, not as one of its trials was tried again
     assert whole.returncode == 0, whole.stderr
     assert "4 of 4 trials finished, 0 failed" in whole.stdout
-    assert len(open_run(run).provenance["history"]) == 3
+    assert len(open_run(run).provenance["history"]) == 4
+    for words, said in (
+        ([first], f"trial {first} is finished; nothing is to be done\n"),
+        (["--failed"], f"{run.path}: 0 failed trials; nothing is to be done\n"),
+    ):
+        nothing = sweeps_process("retry", run.path, *words)
+        assert (nothing.returncode, nothing.stdout) == (0, said)
+    assert len(open_run(run).provenance["history"]) == 4
 
 
 def _running_trial(run: RunFolder) -> str:

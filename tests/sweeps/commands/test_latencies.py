@@ -14,37 +14,21 @@ from tailor.core.errors import ConfigError
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
-SPEC = """
-name = "timed"
-[trial]
-seed = 0
-[trial.source]
-epochs = 1
-[trial.optimisation]
-epochs = 1
-head_epochs = 1
-[[variants]]
-method = {name = "transtailor", steps = 1, step_macs_fraction = 0.2, alpha_epochs = 1}
-[[variants]]
-method.name = "head_only"
-"""
-
 
 @pytest.mark.slow
 def test_each_sub_model_is_timed_once_and_nothing_is_trained(
-    sweeps_command: Command, launch: Command, write_spec: Callable[..., Path], tmp_path: Path
+    sweeps_command: Command, trained: RunFolder, tmp_path: Path
 ) -> None:
-    assert launch(write_spec(SPEC), "--site", "serial").returncode == 0
-    run = RunFolder(tmp_path / "runs" / "timed")
+    run = trained
     with load(run.path) as tables:
         models = {row["model_key"] for row in tables.rows("SELECT model_key FROM operating_points")}
     stages = sorted((tmp_path / "cache").glob("??/[!.]*/stage.json"))
 
-    none = sweeps_command("time", "runs/timed", "--cache", "elsewhere", "--device", "cpu")
+    none = sweeps_command("time", "runs/trained", "--cache", "elsewhere", "--device", "cpu")
     assert (none.returncode, none.stdout) == (2, "")
     assert f"elsewhere lacks stages of each of the {len(models)} sub-models" in none.stderr
 
-    done = sweeps_command("time", "runs/timed", "--threads", "1", "--repeats", "3", "--device", "cpu")
+    done = sweeps_command("time", "runs/trained", "--threads", "1", "--repeats", "3", "--device", "cpu")
     assert (done.returncode, done.stderr) == (0, "")
     assert f"{len(models)} sub-models timed on " in done.stdout
     with load(run.path) as tables:
@@ -59,9 +43,9 @@ def test_each_sub_model_is_timed_once_and_nothing_is_trained(
     assert "one forward pass of 1 image on" in text
     assert sorted((tmp_path / "cache").glob("??/[!.]*/stage.json")) == stages
 
-    again = sweeps_command("time", "runs/timed", "--threads", "1", "--device", "cpu")
+    again = sweeps_command("time", "runs/trained", "--threads", "1", "--device", "cpu")
     assert again.stdout.startswith("nothing to time: ")
-    more = sweeps_command("time", "runs/timed", "--threads", "1", "--batch", "2", "--repeats", "2", "--device", "cpu")
+    more = sweeps_command("time", "runs/trained", "--threads", "1", "--batch", "2", "--repeats", "2", "--device", "cpu")
     assert f"{len(models)} sub-models timed on " in more.stdout
 
 

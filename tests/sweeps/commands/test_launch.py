@@ -3,6 +3,7 @@
 import html
 import json
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -18,8 +19,9 @@ from sweeps.planning.plan import Plan, make_plan
 from sweeps.run.relaunch import start
 from sweeps.run.run_folder import RunFolder
 from sweeps.spec.spec import load_spec
+from tests.commands import LAUNCH
+from tests.faults.invariants import count_parts
 
-ROOT = Path(__file__).resolve().parents[3]
 Command = Callable[..., subprocess.CompletedProcess[str]]
 WriteSpec = Callable[..., Path]
 
@@ -68,10 +70,10 @@ def test_plan_and_help_import_nothing_heavy(tmp_path: Path, arguments: list[str]
         sys.executable,
         "-c",
         LIST_IMPORTS.format(heavy=HEAVY),
-        str(ROOT / "sweeps/launch.py"),
+        str(LAUNCH),
         *arguments,
     ]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.stdout.splitlines()[-1] == "HEAVY 0", done.stdout + done.stderr
 
 
@@ -81,10 +83,10 @@ def test_plan_of_an_existing_run_imports_nothing_heavy(finished_run: RunFolder, 
         sys.executable,
         "-c",
         LIST_IMPORTS.format(heavy=HEAVY),
-        str(ROOT / "sweeps/launch.py"),
+        str(LAUNCH),
         *arguments,
     ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.stdout.splitlines()[-1] == "HEAVY 0", done.stdout + done.stderr
     assert "6 of 6 trials are finished" in done.stdout
 
@@ -93,12 +95,12 @@ def test_a_module_beside_the_script_shadows_no_library(tmp_path: Path) -> None:
     """With a `ray.py` and a `json.py` beside it, the script still gets the libraries of these names."""
     copy = tmp_path / "sweeps"
     copy.mkdir()
-    shutil.copy(ROOT / "sweeps" / "launch.py", copy)
+    shutil.copy(LAUNCH, copy)
     for name in ("ray", "json", "pydantic", "argparse", "plan"):
         (copy / f"{name}.py").write_text("raise ImportError('shadowed')\n")
     done = subprocess.run(
         [sys.executable, str(copy / "launch.py"), "--plan"],
-        cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False,
+        cwd=tmp_path, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
 
@@ -124,8 +126,9 @@ def test_plan_lists_every_trial_with_what_varies(launch: Command, write_spec: Wr
 
 
 def test_plan_can_be_cut_short(tmp_path: Path) -> None:
-    command = f"{sys.executable} {ROOT}/sweeps/launch.py --plan --set 'axes.seed={list(range(300))}' | head -n 1"
-    done = subprocess.run(command, shell=True, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)  # noqa: S602
+    words = [sys.executable, str(LAUNCH), "--plan", "--set", f"axes.seed={list(range(300))}"]
+    command = f"{shlex.join(words)} | head -n 1"
+    done = subprocess.run(command, shell=True, cwd=tmp_path, capture_output=True, text=True, check=False)  # noqa: S602
     assert done.stdout.startswith("trial ")
     assert done.stderr == ""
 
@@ -240,19 +243,20 @@ method = { name = "transtailor", steps = 1, stop_early = true }
 
 
 @pytest.mark.slow
-def test_ctrl_c_says_how_to_go_on_and_the_same_command_does(write_spec: WriteSpec, tmp_path: Path) -> None:
-    arguments = [str(write_spec()), *QUICK, "--set", "axes.seed=[0]", "--set", "trial.optimisation.epochs=40"]
-    command = [sys.executable, str(ROOT / "sweeps/launch.py"), *arguments]
+def test_ctrl_c_says_how_to_go_on_and_the_same_command_does(
+    launch: Command, write_spec: WriteSpec, tmp_path: Path
+) -> None:
+    arguments = [str(write_spec()), *QUICK, "--set", "axes.seed=[0]", "--set", "trial.optimisation.epochs=10"]
+    command = [sys.executable, str(LAUNCH), *arguments]
     with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as first:
-        stages = tmp_path / "cache"
-        while not list(stages.glob("??/[!.]*/stage.json")):  # the first stage is finished: in the middle of a trial
+        while not count_parts(tmp_path / "runs" / "small", "attempts"):  # the first trial has begun
             assert first.poll() is None, first.communicate()
             time.sleep(0.02)
         first.send_signal(signal.SIGINT)
-        out, err = first.communicate(timeout=60)
+        out, err = first.communicate()
     assert (first.returncode, "Traceback" in err) == (130, False), err
     assert "of 3 trials are finished" in out
-    assert f"to go on, type: python {ROOT / 'sweeps/launch.py'} {' '.join(arguments)}" in out.replace("'", "")
-    second = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    assert f"to go on, type: {shlex.join(['python', *command[1:]])}" in out
+    second = launch(*arguments)
     assert (second.returncode, second.stdout.splitlines()[0]) == (0, "runs/small: resumed"), second.stderr
     assert "3 of 3 trials finished, 0 failed" in second.stdout

@@ -16,6 +16,7 @@ from sweeps.commands.preview import PAIRS_NEEDED, SIGNIFICANCE, preview
 from sweeps.planning.durations import MeasuredStage, durations_in, fitted
 from sweeps.planning.forecast import Capacity, forecasts, one_machine, timed_trials
 from sweeps.planning.plan import Plan, make_plan, only
+from sweeps.run.run_folder import RunFolder
 from sweeps.scheduling.simulate import simulate, slots_of
 from sweeps.scheduling.simulated_cluster import SimulatedCluster
 from sweeps.spec.spec import load_spec
@@ -189,13 +190,11 @@ def test_without_sharing_every_trial_takes_all_of_its_stages() -> None:
 
 @pytest.mark.slow
 def test_the_simulated_makespan_of_a_real_serial_run_is_the_sum_of_what_its_stages_took(
-    tmp_path: Path, launch: Command
+    tmp_path: Path, trained: RunFolder, launch: Command
 ) -> None:
-    plan = quick_plan(tmp_path)
-    spec = tmp_path / "quick.toml"
-    done = launch(spec, "--site", "serial")
-    assert done.returncode == 0, done.stderr
-    with load(tmp_path / "runs" / "quick") as run:
+    spec = tmp_path / "trained.toml"
+    plan = make_plan(load_spec(spec))
+    with load(trained.path) as run:
         (row,) = run.rows("SELECT sum(compute_s) AS seconds FROM stages WHERE NOT cached")
         (span,) = run.rows("SELECT epoch(max(ended_at) - min(started_at)) AS seconds FROM trials")
         cost, _ = cost_of_run(run)
@@ -206,6 +205,6 @@ def test_the_simulated_makespan_of_a_real_serial_run_is_the_sum_of_what_its_stag
     assert schedule.makespan_s == pytest.approx(row["seconds"], rel=1e-9)
     assert schedule.makespan_s <= span["seconds"]
     again = launch(spec, "--site", "serial", "--plan", "--name", "again", "--cache", "empty")
-    assert f"time      from {len(durations.measured_s)} stages that quick measured on cpu" in again.stdout
+    assert f"time      from {len(durations.measured_s)} stages that trained measured on cpu" in again.stdout
     assert "slots  ends after" in again.stdout
     assert f"sharing   {cost.ratio:.2f} times less time than each" in again.stdout

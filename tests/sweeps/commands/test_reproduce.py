@@ -14,71 +14,57 @@ from tailor.model.state import load_model
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
-SPEC = """
-name = "one"
-[trial]
-seed = 0
-[trial.source]
-epochs = 1
-[trial.optimisation]
-epochs = 1
-head_epochs = 1
-[[variants]]
-method = {name = "transtailor", steps = 1, step_macs_fraction = 0.2, alpha_epochs = 1}
-"""
-
 
 @pytest.mark.slow
-def test_a_trial_again_from_the_cache_and_anew(
-    sweeps_command: Command, launch: Command, write_spec: Callable[..., Path], tmp_path: Path
-) -> None:
-    assert launch(write_spec(SPEC), "--site", "serial").returncode == 0
-    run = RunFolder(tmp_path / "runs" / "one")
+def test_a_trial_again_from_the_cache_and_anew(sweeps_command: Command, trained: RunFolder, tmp_path: Path) -> None:
+    run = trained
     with load(run.path) as tables:
-        points = tables.rows("SELECT * EXCLUDE (written_at) FROM operating_points ORDER BY point")
+        points = tables.rows(
+            "SELECT * EXCLUDE (written_at) FROM operating_points WHERE label = 'transtailor' ORDER BY point"
+        )
         (measured,) = tables.rows("SELECT validation_score, test_score FROM measured_points WHERE point = 1")
     trial = points[0]["trial_id"]
     assert len(points) == 2
 
     computed = _stages(tmp_path / "cache")
-    done = sweeps_command("reproduce", "runs/one", trial[:8], "--save", "model", "--licence", "CC BY 4.0")
+    done = sweeps_command("reproduce", "runs/trained", trial[:8], "--save", "model", "--licence", "CC BY 4.0")
     assert (done.returncode, done.stderr) == (0, "")
     facts = json.loads((tmp_path / "model" / "model.json").read_bytes())["facts"]
     assert (facts["trial_id"], facts["point"], facts["licence"]) == (trial, 1, "CC BY 4.0")
-    assert facts["command"].endswith(f"reproduce runs/one {trial[:8]} --save model --licence 'CC BY 4.0'")
+    assert facts["command"].endswith(f"reproduce runs/trained {trial[:8]} --save model --licence 'CC BY 4.0'")
     assert facts["scores"] == {split: pytest.approx(measured[f"{split}_score"]) for split in ("validation", "test")}
     assert f"trial | {trial}, operating point 1" in (tmp_path / "model" / "card.md").read_text()
-    assert "2 of 2 points are exactly those in runs/one" in done.stdout
+    assert "2 of 2 points are exactly those in runs/trained" in done.stdout
     assert _stages(tmp_path / "cache") == computed
     assert _parameters(tmp_path / "model") == points[1]["params"] < points[0]["params"]
 
-    done = sweeps_command("reproduce", "runs/one", trial, "--point", "0", "--save", "first", "--cache", "new")
+    done = sweeps_command("reproduce", "runs/trained", trial, "--point", "0", "--save", "first", "--cache", "new")
     assert [line for line in done.stdout.splitlines() if line.startswith("point 1")] == []
     assert _parameters(tmp_path / "first") == points[0]["params"]
     assert 0 < len(_stages(tmp_path / "new")) < len(computed)
 
     Writer(run.tables).write("operating_points", [points[1] | {"validation_score": 0.125}])
-    done = sweeps_command("reproduce", "runs/one", trial)
+    done = sweeps_command("reproduce", "runs/trained", trial)
     assert "; the run has " in done.stdout and " and 0.125000" in done.stdout
     assert "1 of 2 points are exactly those" in done.stdout
 
-    done = sweeps_command("reproduce", "runs/one", trial, "--save", "runs/one/plan.json")
+    done = sweeps_command("reproduce", "runs/trained", trial, "--save", "runs/trained/plan.json")
     assert done.returncode == 2 and "plan.json is a file; type another --save" in done.stderr
 
-    done = sweeps_command("reproduce", "runs/one", trial, "--licence", "MIT")
+    done = sweeps_command("reproduce", "runs/trained", trial, "--licence", "MIT")
     assert done.returncode == 2 and "give --save FOLDER, too" in done.stderr
 
-    done = sweeps_command("reproduce", "runs/one", trial, "--point", "7", "--save", "none")
+    done = sweeps_command("reproduce", "runs/trained", trial, "--point", "7", "--save", "none")
     assert done.returncode == 2
     assert "has no point 7, only 2, counted from 0" in done.stderr
     assert not (tmp_path / "none").exists()
 
     run.plan.write_text(run.plan.read_text().replace(trial, "f" * 16))
-    done = sweeps_command("reproduce", "runs/one", "ffff")
+    done = sweeps_command("reproduce", "runs/trained", "ffff")
     assert (done.returncode, done.stdout) == (2, "")
     assert f"with this code the same settings are trial {trial}" in done.stderr
     run.plan.write_text(run.plan.read_text().replace('"steps"', '"stepps"'))
-    assert "cannot read its settings" in sweeps_command("reproduce", "runs/one", "ffff").stderr
+    assert "cannot read its settings" in sweeps_command("reproduce", "runs/trained", "ffff").stderr
 
 
 def _stages(cache: Path) -> set[str]:

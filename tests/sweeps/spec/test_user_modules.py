@@ -1,4 +1,7 @@
-"""Sweeps with a user's own module: planned, copied into the run, imported by every rank, refused in clear words."""
+"""Sweeps with a user's own module: planned, copied into the run, imported by every rank, refused in clear words.
+
+What a module registers is there for good, so each command has a process of its own.
+"""
 
 import subprocess
 from collections.abc import Callable
@@ -69,23 +72,25 @@ def trial_ids(done: subprocess.CompletedProcess[str]) -> dict[str, str]:
 
 
 def test_a_spec_names_its_modules_relative_to_itself(
-    launch: Command, write_spec: WriteSpec, module: Path, tmp_path: Path
+    launch_process: Command, write_spec: WriteSpec, module: Path, tmp_path: Path
 ) -> None:
-    ids = trial_ids(launch(write_spec(SPEC), "--plan", folder=tmp_path.parent))
+    ids = trial_ids(launch_process(write_spec(SPEC), "--plan", folder=tmp_path.parent))
     assert list(ids) == ["just_tune", "prune inverse_l1", "prune l1"]
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["mine.py", "modules", "spec.toml"]
     module.write_text(MODULE + "# another comment\n")
-    changed = trial_ids(launch(write_spec(SPEC), "--plan", folder=tmp_path.parent))
+    changed = trial_ids(launch_process(write_spec(SPEC), "--plan", folder=tmp_path.parent))
     assert {label: ids[label] == changed[label] for label in ids} == {
         "just_tune": False, "prune inverse_l1": False, "prune l1": True,
     }  # fmt: skip
 
 
-def test_the_command_line_imports_too_and_twice_is_once(launch: Command, write_spec: WriteSpec, module: Path) -> None:
-    ids = trial_ids(launch(write_spec(SPEC), "--plan"))
+def test_the_command_line_imports_too_and_twice_is_once(
+    launch_process: Command, write_spec: WriteSpec, module: Path
+) -> None:
+    ids = trial_ids(launch_process(write_spec(SPEC), "--plan"))
     alone = write_spec(SPEC.replace('imports = ["modules/mine.py"]', ""), "alone.toml")
-    assert trial_ids(launch(alone, "--plan", "--import", "modules/mine.py")) == ids
-    assert trial_ids(launch(write_spec(SPEC), "--plan", "--import", module)) == ids
+    assert trial_ids(launch_process(alone, "--plan", "--import", "modules/mine.py")) == ids
+    assert trial_ids(launch_process(write_spec(SPEC), "--plan", "--import", module)) == ids
 
 
 BAD = {
@@ -95,17 +100,16 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize("case", BAD)
-@pytest.mark.parametrize("options", [[], ["--plan"]])
+@pytest.mark.parametrize(("case", "options"), [("missing", ["--plan"]), ("raises", []), ("takes a name", ["--plan"])])
 def test_what_cannot_be_imported_is_a_mistake(
-    launch: Command, write_spec: WriteSpec, module: Path, tmp_path: Path, case: str, options: list[str]
+    launch_process: Command, write_spec: WriteSpec, module: Path, tmp_path: Path, case: str, options: list[str]
 ) -> None:
     text, words = BAD[case]
     if text is None:
         module.unlink()
     else:
         module.write_text(text)
-    done = launch(write_spec(SPEC), *options)
+    done = launch_process(write_spec(SPEC), *options)
     assert (done.returncode, done.stdout) == (2, "")
     assert all(part in done.stderr for part in words), done.stderr
     assert "Traceback" not in done.stderr
@@ -121,9 +125,9 @@ def test_imports_are_a_list_of_paths(launch: Command, write_spec: WriteSpec, val
 
 @pytest.mark.slow
 def test_ranks_import_the_copy_and_later_edits_do_not_matter(
-    launch: Command, sweeps_command: Command, write_spec: WriteSpec, module: Path, tmp_path: Path
+    launch_process: Command, sweeps_process: Command, write_spec: WriteSpec, module: Path, tmp_path: Path
 ) -> None:
-    done = launch(write_spec(SPEC), "--site", "serial", "--set", "resources.ranks=2")
+    done = launch_process(write_spec(SPEC), "--site", "serial", "--set", "resources.ranks=2")
     assert (done.returncode, done.stderr) == (0, ""), done.stdout + done.stderr
     run = RunFolder(tmp_path / "runs" / "own")
     (copy,) = open_run(run).imports
@@ -134,8 +138,8 @@ def test_ranks_import_the_copy_and_later_edits_do_not_matter(
     assert rows["prune inverse_l1"]["model_key"] != rows["prune l1"]["model_key"]
     module.unlink()
     first, second = rows["prune inverse_l1"]["trial_id"], rows["prune l1"]["trial_id"]
-    explained = sweeps_command("explain", first, second)
+    explained = sweeps_process("explain", first, second)
     assert "train_source, fit_head" in explained.stdout, explained.stdout + explained.stderr
-    again = launch("runs/own/spec.toml", "--site", "serial")  # its imports are the copies
+    again = launch_process("runs/own/spec.toml", "--site", "serial")  # its imports are the copies
     assert again.returncode == 0, again.stderr
     assert "all 3 trials are finished" in again.stdout
