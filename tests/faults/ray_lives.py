@@ -42,8 +42,8 @@ hang_limit_s = {hang_limit_s}
 HANG_LIMIT_S = 20.0
 STOPPED_S = 30.0  # longer than that
 FAULTS = (2, 5)  # of one life, at least and at most
-LAUNCH_LIMIT_S = 400.0  # on a busy machine
-END_LIMIT_S = 60.0  # after a launcher's end, until its Ray is gone
+LAUNCH_LIMIT_S = 1500.0  # on a busy machine
+END_LIMIT_S = 300.0  # after a launcher's end, until its Ray is gone
 POLL_S = 0.05
 TARGETS: Mapping[str, Callable[[psutil.Process], bool]] = {
     "launcher": lambda process: "launch.py" in " ".join(process.cmdline()),

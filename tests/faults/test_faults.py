@@ -26,7 +26,9 @@ OLD, NEW = b"old content", b"new content"
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("attack", "faults", "seed"), [
-    ("writes", 12, 1), pytest.param("ray", 2, 48, marks=pytest.mark.ray),
+    ("writes", 6, 1),
+    pytest.param("writes", 60, 2, marks=pytest.mark.long),
+    pytest.param("ray", 2, 48, marks=[pytest.mark.long, pytest.mark.ray]),
 ])  # fmt: skip
 def test_a_sweep_survives_what_strikes_it(tmp_path: Path, attack: str, faults: int, seed: int) -> None:
     command = [sys.executable, "benchmarks/faults.py", "--with", attack, "--out", str(tmp_path / "f")]

@@ -160,6 +160,7 @@ def test_a_disk_that_is_full_is_told_and_the_sweep_goes_on_later(
     assert is_whole(small_disk, undisturbed)
 
 
+@pytest.mark.long
 def test_a_cache_that_becomes_read_only_is_told_and_the_sweep_goes_on_later(
     tmp_path: Path, undisturbed: Path, small_disk: Path
 ) -> None:

@@ -14,15 +14,16 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 HERE = Path("/mnt/here")  # the test's folder, as commands see it
-NEEDS = "namespaces of processes, network and mounts take root, and an environment that is not below /tmp or /root"
-needs_namespaces = pytest.mark.skipif(os.geteuid() != 0 or sys.prefix.startswith(("/tmp/", "/root/")), reason=NEEDS)
+NEEDS = "namespaces of processes, network and mounts take root, and a Python that is not below /tmp"
+needs_namespaces = pytest.mark.skipif(os.geteuid() != 0 or sys.base_prefix.startswith("/tmp/"), reason=NEEDS)
 LIMIT_S = 1200.0
 PREPARE = """
 set -u
 ip link set lo up
 mount -t tmpfs tmpfs /mnt
-mkdir /mnt/code /mnt/here /mnt/home /mnt/python
+mkdir /mnt/code /mnt/here /mnt/home /mnt/python /mnt/environment
 mount --bind {python} /mnt/python
+mount --bind {environment} /mnt/environment
 mount --bind {code} /mnt/code
 mount --bind {folder} /mnt/here
 mount -t tmpfs -o mode=1777,size=1g tmpfs /tmp  # small enough to be filled by a test
@@ -30,7 +31,7 @@ mount -t tmpfs -o mode=1777 tmpfs /dev/shm
 mount -t tmpfs -o mode=755 tmpfs /root
 mkdir -p {python}
 mount --bind /mnt/python {python}
-export HOME=/mnt/home PYTHONPATH=/mnt/code PATH={bin}:$PATH
+export HOME=/mnt/home PYTHONPATH=/mnt/code PATH=/mnt/environment/bin:$PATH
 cd /mnt/here
 """
 LEFT = """
@@ -55,12 +56,14 @@ class Ended:
 
 
 def on_own_machine(folder: Path, commands: str) -> Ended:
-    """Runs lines of bash there; `folder` is /mnt/here, the repository /mnt/code."""
+    """Runs lines of bash there; `folder` is /mnt/here, the repository /mnt/code, what is installed /mnt/environment.
+
+    All three may lie below /tmp or /root, where everything is hidden but Python itself, so that any user may pass.
+    """
     prepare = PREPARE.format(
-        # Python itself, which may lie below /root: all other files there are hidden, and users may pass
         code=shlex.quote(str(ROOT)),
         folder=shlex.quote(str(folder)),
-        bin=shlex.quote(str(Path(sys.executable).parent)),
+        environment=shlex.quote(sys.prefix),
         python=shlex.quote(sys.base_prefix),
     )
     done = subprocess.run(

@@ -44,10 +44,18 @@ def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
-@pytest.mark.parametrize("umask", [0o000, pytest.param(0o027, marks=pytest.mark.long), 0o077])
-def test_tables_report_and_stages_are_read_by_whom_the_umask_allows(tmp_path: Path, umask: int) -> None:
-    launched(tmp_path / "sweep", umask)
-    run, cache = tmp_path / "sweep" / "runs" / "one", tmp_path / "sweep" / "cache"
+@pytest.mark.parametrize(
+    ("umask", "name"), [(0o000, "sweep"), pytest.param(0o027, "sweep", marks=pytest.mark.long), (0o077, HOSTILE)]
+)
+def test_tables_report_and_stages_are_read_by_whom_the_umask_allows(tmp_path: Path, umask: int, name: str) -> None:
+    """A folder and a label that would like to be code are none."""
+    launched(tmp_path / name, umask)
+    run, cache = tmp_path / name / "runs" / "one", tmp_path / name / "cache"
+    assert finished_trial_ids(run)
+    assert not list(tmp_path.rglob("pwned"))
+    report = (run / "report.html").read_text()
+    assert "onerror=alert(2)" in report  # as text
+    assert "<img src=x" not in report
     made = [path for folder in (run, cache) for path in [folder, *folder.rglob("*")]]
     assert {run / "report.html", run / "spec.toml"} <= set(made)
     for kind in ("*.parquet", "*.safetensors", "stage.json"):
@@ -56,13 +64,3 @@ def test_tables_report_and_stages_are_read_by_whom_the_umask_allows(tmp_path: Pa
     for path in made:
         most = (0o777 if path.is_dir() else 0o666) & ~umask
         assert mode(path) == most if path in shown else not mode(path) & umask, (path, oct(mode(path)))
-
-
-def test_a_folder_and_a_label_that_would_like_to_be_code(tmp_path: Path) -> None:
-    folder = tmp_path / HOSTILE
-    launched(folder, 0o022)
-    assert finished_trial_ids(folder / "runs" / "one")
-    assert not list(tmp_path.rglob("pwned"))
-    report = (folder / "runs" / "one" / "report.html").read_text()
-    assert "onerror=alert(2)" in report  # as text
-    assert "<img src=x" not in report

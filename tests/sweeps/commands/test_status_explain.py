@@ -48,8 +48,8 @@ def write_point(run: RunFolder, trial: PlannedTrial, accuracy: float, removed: f
 
 
 def write_running(run: RunFolder, trial: PlannedTrial) -> None:
-    """The start of an attempt, five minutes ago."""
-    started = datetime.now(UTC) - timedelta(minutes=5)
+    """The start of an attempt, five hours ago."""
+    started = datetime.now(UTC) - timedelta(hours=5)
     row = {
         "trial_id": trial.trial_id, "attempt": 1, "driver": "d", "status": "running", "cause": None, "log_tail": None,
         "host": "h", "started_at": started, "ended_at": None, "code_digest": "0" * 64,
@@ -82,7 +82,7 @@ def test_status_while_it_runs(
         shown = sweeps_command("status", "runs/small").stdout
     assert "is being run by process" in shown
     assert "trials    6: 1 finished, 1 running, 3 waiting, 1 failed" in shown
-    assert f"running   {pruned.trial_id}  prune l1  for 5 min" in shown
+    assert f"running   {pruned.trial_id}  prune l1  for 5 h 0" in shown
     assert f"failed    {other_head.trial_id}  head_only: loss is not finite" in shown
     assert f"log: runs/small/trials/{other_head.trial_id}" in shown
     best = [" ".join(line.split()) for line in shown.splitlines() if line.startswith("  digits_vgg")]

@@ -4,6 +4,8 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,6 @@ from results.store.reader import load
 from sweeps.run.run_folder import RunFolder
 from tests.faults.invariants import differences, processes_of, violations
 
-ROOT = Path(__file__).resolve().parents[3]
 MODULE = """
 import os
 import signal
@@ -59,17 +60,47 @@ hang_limit_s = {limit_s}
 """
 
 
-def launched(folder: Path, site: str, **settings: Any) -> tuple[int, str]:
-    """Launches a sweep of one trial in a folder; its exit code and what it printed."""
-    folder.mkdir(exist_ok=True)
-    (folder / "spec.toml").write_text(SPEC.format(**settings))
-    (folder / "hanging.py").write_text(MODULE)
-    done = subprocess.run(
-        [sys.executable, ROOT / "sweeps" / "launch.py", "spec.toml", "--site", site],
-        cwd=folder, env=os.environ | {"STOPPED_ONCE": str(folder / "stopped")},
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    return done.returncode, done.stdout + done.stderr
+# As the real command, but for the number of attempts: each one lasts as long as the limit.
+PROGRAM = """
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from sweeps.driver.driver import run_sweep
+from sweeps.planning.plan import make_plan
+from sweeps.run.relaunch import start
+from sweeps.spec.spec import load_spec
+plan = make_plan(load_spec(Path("spec.toml")))
+run, lock, _ = start(plan, Path("runs"), extend=False, update_code=False)
+outcome = run_sweep(plan, run, Path("cache"), sys.argv[1], max_attempts=2)
+sys.exit(outcome.failed)
+"""
+
+
+@dataclass(frozen=True)
+class Launch:
+    """A sweep of one trial, in a process of its own."""
+
+    folder: Path
+    process: subprocess.Popen[str]
+
+    @classmethod
+    def begun(cls, folder: Path, site: str, **settings: Any) -> "Launch":
+        """Starts it in a folder."""
+        folder.mkdir(exist_ok=True)
+        (folder / "spec.toml").write_text(SPEC.format(**settings))
+        (folder / "hanging.py").write_text(MODULE)
+        process = subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, site], cwd=folder, env=os.environ | {"STOPPED_ONCE": str(folder / "seen")},
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )  # fmt: skip
+        return cls(folder, process)
+
+    def ended(self, failed: int) -> Path:
+        """The folder of its run, once it has ended with so many failed trials."""
+        said, _ = self.process.communicate()
+        assert self.process.returncode == failed, said
+        return self.folder / "runs" / "hanging"
 
 
 def attempts(run: Path) -> list[dict[str, Any]]:
@@ -82,37 +113,73 @@ def log_of(run: Path, trial_id: str) -> str:
     return "\n".join(json.loads(line)["text"] for line in RunFolder(run).log(trial_id).read_text().splitlines())
 
 
-SITES = ["serial", pytest.param("local", marks=pytest.mark.ray)]
+STOPPED_ONCE = {"criterion": "stopped_once", "ranks": 2, "limit_s": 20}
+ENDLESS = {"criterion": "searched_for_ever", "ranks": 1, "limit_s": 20}
+
+
+@pytest.fixture(scope="module")
+def launches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Launch]]:
+    """All at once, since they hang most of the time; "alone" is not stopped."""
+    folder = tmp_path_factory.mktemp("launches")
+    (folder / "alone").mkdir()
+    (folder / "alone" / "seen").touch()
+    begun = {
+        "alone": Launch.begun(folder / "alone", "serial", **STOPPED_ONCE),
+        "stopped once": Launch.begun(folder / "stopped", "local", **STOPPED_ONCE),
+        "endless": Launch.begun(folder / "endless", "serial", **ENDLESS),
+    }
+    yield begun
+    for launch in begun.values():
+        launch.process.kill()
+        launch.process.communicate()
+
+
+@pytest.fixture(scope="module")
+def alone(launches: dict[str, Launch]) -> Path:
+    """The run of the sweep that was not stopped."""
+    return launches["alone"].ended(failed=0)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("site", SITES)
-def test_a_rank_that_is_stopped_inside_a_stage_is_replaced(tmp_path: Path, site: str) -> None:
-    asked = {"criterion": "stopped_once", "ranks": 2, "limit_s": 20}
-    code, said = launched(tmp_path / "disturbed", site, **asked)
-    assert code == 0, said
-    run = tmp_path / "disturbed" / "runs" / "hanging"
+@pytest.mark.ray
+def test_a_rank_that_is_stopped_inside_a_stage_is_replaced(launches: dict[str, Launch], alone: Path) -> None:
+    assert_replaced(launches["stopped once"], alone)
+
+
+@pytest.mark.slow
+def test_a_step_without_end_is_given_up_and_the_log_says_where_it_was(launches: dict[str, Launch]) -> None:
+    assert_given_up(launches["endless"])
+
+
+@pytest.mark.long
+@pytest.mark.slow
+def test_a_rank_of_a_serial_sweep_that_is_stopped_is_replaced(tmp_path: Path, alone: Path) -> None:
+    run = assert_replaced(Launch.begun(tmp_path, "serial", **STOPPED_ONCE), alone)
+    assert "it cannot say where it is" in log_of(run, attempts(run)[0]["trial_id"])
+
+
+@pytest.mark.long
+@pytest.mark.slow
+@pytest.mark.ray
+def test_a_step_without_end_on_ray_is_given_up(tmp_path: Path) -> None:
+    assert_given_up(Launch.begun(tmp_path, "local", **ENDLESS))
+
+
+def assert_replaced(launch: Launch, alone: Path) -> Path:
+    run = launch.ended(failed=0)
     first, second = attempts(run)
     assert (first["status"], second["status"]) == ("interrupted", "finished")
     assert first["cause"] == "no sign of life of 2 rank(s) for 20 s: rank 1 was stopped from outside (SIGSTOP)"
-    assert "it cannot say where it is" in log_of(run, first["trial_id"]) or site == "local"
-    (tmp_path / "alone").mkdir()
-    (tmp_path / "alone" / "stopped").touch()
-    code, said = launched(tmp_path / "alone", "serial", **asked)
-    assert code == 0, said
-    assert differences(run, tmp_path / "alone" / "runs" / "hanging") == []
-    assert violations(run, tmp_path / "disturbed" / "cache", ended=True) == []
+    assert differences(run, alone) == []
+    assert violations(run, launch.folder / "cache", ended=True) == []
+    return run
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("site", SITES)
-def test_a_step_without_end_is_given_up_and_the_log_says_where_it_was(tmp_path: Path, site: str) -> None:
-    code, said = launched(tmp_path, site, criterion="searched_for_ever", ranks=1, limit_s=20)
-    assert code == 1, said
-    run = tmp_path / "runs" / "hanging"
+def assert_given_up(launch: Launch) -> None:
+    run = launch.ended(failed=1)
     told = attempts(run)
-    assert [row["status"] for row in told] == ["died"] * 3
+    assert [row["status"] for row in told] == ["died"] * 2
     assert {row["cause"] for row in told} == {"no sign of life of 1 rank(s) for 20 s"}
     assert all("in searched_for_ever" in row["log_tail"] for row in told)
-    assert log_of(run, told[0]["trial_id"]).count("in searched_for_ever") >= 3
-    assert processes_of(tmp_path) == []
+    assert log_of(run, told[0]["trial_id"]).count("in searched_for_ever") >= 2
+    assert processes_of(launch.folder) == []

@@ -94,7 +94,8 @@ def test_the_guard_pauses_at_a_limit_and_goes_on_after_a_clean_up(
     assert guard.why_paused(TB) is None
 
 
-def test_the_guard_looks_at_the_disk_now_and_then_only(tmp_path: Path) -> None:
+def test_the_guard_looks_at_the_disk_now_and_then_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quota, "CHECK_EVERY_S", 1e9)
     guard = DiskGuard(tmp_path, 1.0)
     assert guard.why_paused(TB) is None
     tmp_path.rmdir()

@@ -19,10 +19,11 @@ from tailor.networks import building, pretrained
 from tailor.parallel.process_group import Ranks
 from tailor.stage_execution import Workplace, apply, compute
 from tailor.stages import LoadWeights
+from tests.shared_data import DATA, needs_data
 from tests.tailor.saved_models import with_measured_norms
 from tests.tailor.trials import assert_equal_tensors
 
-SHARED = os.environ.get("TAILOR_SHARED", "")
+WEIGHTS = "mobilenet_v2_imagenet.safetensors"
 
 
 def saved(path: Path, tensors: Any) -> tuple[Path, str]:
@@ -205,9 +206,9 @@ def test_a_stage_reads_weights_by_name(tmp_path: Path, monkeypatch: pytest.Monke
     assert_equal_tensors(state.tensors, dict(tensors))
 
 
-@pytest.mark.skipif(not SHARED, reason="TAILOR_SHARED names no folder with data/mobilenet_v2_imagenet.safetensors")
+@needs_data(WEIGHTS)
 def test_real_weights() -> None:
-    path = Path(SHARED) / "data" / "mobilenet_v2_imagenet.safetensors"
+    path = DATA / WEIGHTS
     loaded, classes = pretrained.load(path, sha256_of(path), "mobilenet_v2")
     assert classes == 1000
     with pytest.raises(ConfigError, match="the head of resnet18; .*another architecture"):

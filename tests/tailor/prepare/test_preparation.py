@@ -2,7 +2,6 @@
 
 import csv
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -15,9 +14,10 @@ from tailor.catalogue import manifest
 from tailor.core.errors import ConfigError
 from tailor.prepare.arrays import Arrays, image_tensor, load
 from tailor.prepare.decode import decode
+from tests.shared_data import DATA, needs_data
 from tests.tailor.prepare.pictures import class_folders, encoded, fill, pack, prepare
 
-PHOTOGRAPHS = os.environ.get("TAILOR_SHARED", "")
+PHOTOGRAPHS = "trashnet6"
 
 
 def lines_of(folder: Path) -> list[dict[str, str]]:
@@ -244,9 +244,9 @@ def test_planning_needs_neither_torch_nor_numpy() -> None:
         assert f"'{module}'" not in done.stdout
 
 
-@pytest.mark.skipif(not PHOTOGRAPHS, reason="TAILOR_SHARED does not name a folder with data/trashnet6 in it")
+@needs_data(PHOTOGRAPHS)
 def test_real_photographs(tmp_path: Path) -> None:
-    origin = Path(PHOTOGRAPHS) / "data" / "trashnet6"
+    origin = DATA / PHOTOGRAPHS
     command = ("--image-px", 176, "--source-classes", "metal,paper")
     prepare("trashnet", origin, tmp_path, *command)
     found = manifest.read(tmp_path, "trashnet")
