@@ -65,10 +65,14 @@ def ask(ports: list[Port], token: str, wrong: str) -> dict[Port, Answers]:
 def _answers(port: Port, token: str, wrong: str) -> Answers | None:
     """None: it is closed by now."""
     found: Answers = {}
+    asking = {"stranger": None, "guesser": wrong, "owner": token}
     try:
-        is_grpc = grpc_status(port.place, CALLS[0], None) is not None
-        for who, shown in {"stranger": None, "guesser": wrong, "owner": token}.items():
-            found[who] = {"http": http_status(port.place, shown)}
+        with ThreadPoolExecutor() as pool:  # at once: a port of torch's is silent until the limit
+            first = pool.submit(grpc_status, port.place, CALLS[0], None)
+            web = {who: pool.submit(http_status, port.place, shown) for who, shown in asking.items()}
+        is_grpc = first.result() is not None
+        for who, shown in asking.items():
+            found[who] = {"http": web[who].result()}
             if is_grpc:
                 calls = CALLS[:1] if who == "owner" else CALLS  # the owner's would be acted on
                 found[who] |= {call: grpc_status(port.place, call, shown) for call in calls}

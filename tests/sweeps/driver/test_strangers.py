@@ -20,16 +20,30 @@ ROOT = Path(__file__).parents[3]
 LIMIT_S = 500.0
 SPEC = """
 name = "long"
+imports = ["waits.py"]
 [trial]
 network = "friedman_mlp"
 pruning.linear = true
 data = { name = "friedman1", train_images = 20 }
 source.epochs = 1
-optimisation = { epochs = 100_000_000, head_epochs = 1 }
-[[variants]]
-method.name = "fine_tune"
+optimisation = { epochs = 1, head_epochs = 1 }
+method = { name = "prune", criterion = "waits" }
 [resources]
 ranks = 2
+"""
+# Inside a stage, with all that a training has open, and with the cores left to who asks.
+MODULE = """
+import time
+
+from tailor.extend import CRITERIA, Criterion
+
+
+def waits(scoring):
+    while True:
+        time.sleep(1)
+
+
+CRITERIA.add("waits", Criterion(compute=waits, source="a test"))
 """
 KNOWN = "f" * 64  # a token that others have
 LED_ASTRAY = {"RAY_AUTH_MODE": "disabled", "RAY_AUTH_TOKEN": KNOWN, "RAY_ADDRESS": "127.0.0.1:6379"}
@@ -37,11 +51,12 @@ pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(1800)]
 
 
 class Sweep:
-    """A sweep of `--site local` while it trains on two ranks."""
+    """A sweep of `--site local` while two ranks are in a stage."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         (folder / "spec.toml").write_text(SPEC)
+        (folder / "waits.py").write_text(MODULE)
         words = ["--runs", str(folder / "runs"), "--cache", str(folder / "cache")]
         home = folder / "home"
         home.mkdir()
