@@ -24,7 +24,7 @@ source = { epochs = 1 }
 data = { train_images = 64 }
 optimisation = { epochs = 2, head_epochs = 2 }
 [axes]
-network = ["digits_resnet"]
+network = ["digits_vgg"]
 [[variants]]
 method = { name = "transtailor", steps = 2, alpha_epochs = 1 }
 [[variants]]

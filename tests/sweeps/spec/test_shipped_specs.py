@@ -173,7 +173,13 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cache]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.long) if name == "methods_on_digits.toml" else name  # half of all
+        for name in SHIPPED
+    ],
+)
 def test_each_distinct_method_of_a_spec_trains(name: str, root: Path, cache: Cache) -> None:
     ranks = join("cpu")
     shrunken = [shrunk(trial.config) for trial in make_plan(given(name, root)).trials]
