@@ -38,6 +38,7 @@ OFFICIAL = {
 SOURCE_IMAGES = 2_000
 PIXELS = (3, 256, 256)
 SHIPPED = sorted(path.name for path in SPECS.glob("*.toml"))
+MANY_METHODS = ("methods_on_digits.toml", "transfer_pruning_bench.toml")  # most of what all of them train
 ONE_EPOCH = {"alpha_epochs": 1, "allocate_epochs": 1}  # of a method's own settings
 DRAWS = {"population": 2, "samples": 1, "generations": 2, "draws": 2}  # of an allocation that searches
 
@@ -175,10 +176,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cache]:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
-    [
-        pytest.param(name, marks=pytest.mark.long) if name == "methods_on_digits.toml" else name  # half of all
-        for name in SHIPPED
-    ],
+    [pytest.param(name, marks=pytest.mark.long) if name in MANY_METHODS else name for name in SHIPPED],
 )
 def test_each_distinct_method_of_a_spec_trains(name: str, root: Path, cache: Cache) -> None:
     ranks = join("cpu")
