@@ -26,7 +26,7 @@ OLD, NEW = b"old content", b"new content"
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("attack", "faults", "seed"), [
-    ("writes", 6, 1),
+    ("writes", 3, 1),
     pytest.param("writes", 60, 2, marks=pytest.mark.long),
     pytest.param("ray", 2, 48, marks=[pytest.mark.long, pytest.mark.ray]),
 ])  # fmt: skip
