@@ -147,7 +147,7 @@ def test_without_sharing_the_results_are_equal(serial: Sweep, tmp_path: Path) ->
 @pytest.mark.ray
 @pytest.mark.timeout(3000)
 @pytest.mark.parametrize(
-    "kills", [2, pytest.param(0, marks=pytest.mark.long), pytest.param(10, marks=pytest.mark.long)]
+    "kills", [1, pytest.param(0, marks=pytest.mark.long), pytest.param(10, marks=pytest.mark.long)]
 )
 def test_on_ray_and_killed_at_random_moments_it_equals_the_undisturbed_serial_one(
     serial: Sweep, tmp_path: Path, kills: int
