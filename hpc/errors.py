@@ -1,5 +1,7 @@
 """What can go wrong between a site file and SLURM, and SLURM's own words for it in plain ones."""
 
+from transtailor.errors import UserError
+
 # SLURM's code of why a job waits or how it ended, in plain words (squeue's manual, JOB REASON CODES).
 REASONS = {
     "None": "nothing keeps it: it runs or has ended, or the scheduler has not looked at it yet",
@@ -67,7 +69,7 @@ REFUSALS = {
 }
 
 
-class SiteError(ValueError):
+class SiteError(UserError, ValueError):
     """The user's mistake in a site or in what is asked of it; the text says what was given, expected, and to do."""
 
 
@@ -83,7 +85,7 @@ class HeadStartError(ClusterError):
     """A Ray head did not start; the text says where its own words are. Another try, on other ports, may succeed."""
 
 
-class GpuHoursSpentError(ClusterError):
+class GpuHoursSpentError(UserError, ClusterError):
     """A sweep has used up what the site's `limits.gpu_hours_per_sweep` allows it."""
 
 

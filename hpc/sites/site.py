@@ -1,10 +1,8 @@
 """What differs between clusters (a site: read from TOML, found by name or path) and what one job needs there."""
 
-import difflib
 import os
 import re
 import tomllib
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,6 +10,8 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from hpc.errors import SiteError
+from transtailor.names import nearest
+from transtailor.validation import Fault, faults_of
 
 SHIPPED = Path(__file__).parent
 # Flags of sbatch that other keys of a site, or the job itself, set; the value says what to use instead.
@@ -228,29 +228,17 @@ def read_site(path: Path) -> Site:
 
 def explained(error: ValidationError, model: type[BaseModel]) -> list[str]:
     """One line for each fault: the key, what was given, what is expected, and for an unknown key the nearest one."""
-    return [_fault(dict(fault), model) for fault in error.errors()]
+    return [_in_words(fault, model) for fault in faults_of(error)]
 
 
-def _fault(fault: dict[str, Any], model: type[BaseModel]) -> str:
-    # The place also names the branches of a union, which are no keys.
-    keys = [str(part) for part in fault["loc"] if not re.search(r"[\[(]|^(int|bool|str)$", str(part))]
-    key = ".".join(keys)
-    if fault["type"] == "extra_forbidden":
+def _in_words(fault: Fault, model: type[BaseModel]) -> str:
+    if fault.kind == "unknown":
         below: dict[str, type[BaseModel]] = {"limits": Limits, "controller": Controller}
-        valid = below.get(keys[0], model) if len(keys) > 1 else model
-        return f"unknown key {key}{nearest(keys[-1], valid.model_fields)}"
-    if fault["type"] == "missing":
-        return f"{key} is missing; add a line: {key} = ..."
-    expected = fault["msg"].removeprefix("Value error, ").replace("a valid tuple", "a list, in [ ]")
-    return f"{key} = {fault['input']!r}: {expected}" if key else expected
-
-
-def nearest(given: str, valid: Iterable[str]) -> str:
-    """The end of an error message: the nearest valid name if there is one, and all valid names."""
-    names = sorted(valid)
-    close = difflib.get_close_matches(given, names, n=1)
-    hint = f"; did you mean {close[0]!r}?" if close else ""
-    return f"{hint} (valid: {', '.join(names) or 'none'})"
+        valid = below.get(fault.keys[0], model) if len(fault.keys) > 1 else model
+        return f"unknown key {fault.key}{nearest(fault.keys[-1], valid.model_fields)}"
+    if fault.kind == "missing":
+        return f"{fault.key} is missing; add a line: {fault.key} = ..."
+    return f"{fault.key} = {fault.given!r}: {fault.expected}" if fault.keys else fault.expected
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hpc.errors import SiteError, SlurmError
-from hpc.sites.site import Site, nearest
+from hpc.sites.site import Site
 from hpc.slurm.jobs import PATIENCE, Patience, ask
+from transtailor.names import nearest
 
 UNLIMITED_WALLTIME_MIN = 24 * 60  # what is written where the partition sets no limit
 

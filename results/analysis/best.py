@@ -1,6 +1,5 @@
 """The best operating point of a run under a limit: chosen by the validation split, unless somebody insists."""
 
-import difflib
 import math
 import shlex
 from collections.abc import Iterator, Sequence
@@ -10,6 +9,7 @@ from typing import Any, Self
 from results.errors import ResultsError
 from results.store.completeness import refuse_gaps
 from results.store.reader import Run
+from transtailor.names import did_you_mean
 
 SCORES = ("validation_score", "test_score")
 """What a point may be chosen by, the larger the better."""
@@ -87,9 +87,7 @@ def best_points(run: Run, by: str = "validation_score", limits: Sequence[Limit] 
         ResultsError: `by` is not one of them.
     """
     if by not in SCORES:
-        near = difflib.get_close_matches(by, SCORES, n=1, cutoff=0.3)
-        hint = f"did you mean {near[0]}? " if near else ""
-        raise ResultsError(f"--by {by}: {hint}expected one of {', '.join(SCORES)}")
+        raise ResultsError(f"--by {by}: {did_you_mean(by, SCORES)}expected one of {', '.join(SCORES)}")
     conditions = " AND ".join(limit.sql for limit in limits) or "true"
     return run.rows(BEST.format(by=by, limits=conditions))
 

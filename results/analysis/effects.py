@@ -1,6 +1,5 @@
 """Which settings of a sweep matter: main effects and interactions of what was varied, with effect sizes."""
 
-import difflib
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,6 +14,7 @@ from results.store.reader import Run
 from results.text.markdown import escaped, note_lines, table_lines
 from results.text.number_format import NOTHING, SCALES, number
 from results.text.settings import leaves
+from transtailor.names import did_you_mean
 
 SETTINGS = "SELECT trial_id, label, config_json FROM planned"
 BLOCK = "seed"
@@ -154,8 +154,7 @@ def _chosen(
     """The factors, what else each of them stands for, and why they are not simply all that vary."""
     for name in of:
         if name not in varying:
-            near = difflib.get_close_matches(name, varying, n=1, cutoff=0.4)
-            hint = f"did you mean {near[0]}? " if near else ""
+            hint = did_you_mean(name, varying)
             raise ResultsError(f"--of {name}: {hint}settings that vary here: {', '.join(varying) or 'none'}")
     if of:
         return {name: varying[name] for name in of}, {}, ""

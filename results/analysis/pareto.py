@@ -1,6 +1,5 @@
 """Which arms are worth their cost: the front of score against MACs, parameters, latency, hours, with doubt."""
 
-import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -16,6 +15,7 @@ from results.statistics import FRONT_DRAWS, Mean, front_shares, mean_interval, o
 from results.store.reader import Run
 from results.text.markdown import escaped, note_lines, table_lines
 from results.text.number_format import SCALES, number
+from transtailor.names import did_you_mean
 
 DEVICE_HOURS = "device_hours"
 """Hours of all ranks from the start of a point's chain, as if nothing were shared: GPU-hours on GPUs."""
@@ -106,8 +106,7 @@ def costs_of(run: Run, cost: str) -> dict[tuple[str, int], float]:
     """
     names = cost_names(run)
     if cost not in names:
-        near = difflib.get_close_matches(cost, names, n=1, cutoff=0.4)
-        hint = f"did you mean {near[0]}? " if near else ""
+        hint = did_you_mean(cost, names)
         raise ResultsError(f"--cost {cost}: {hint}costs that this run wrote down: {', '.join(names)}")
     if cost != DEVICE_HOURS:
         rows = run.rows(f'SELECT trial_id, point, "{cost}" AS cost FROM measured_points WHERE isfinite("{cost}")')

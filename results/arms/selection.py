@@ -1,6 +1,5 @@
 """Which arms a comparison is of: chosen by validation where there is [tuning], at a budget or at exactly equal cost."""
 
-import difflib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -10,6 +9,7 @@ from results.arms.equal_cost import at_equal_cost
 from results.arms.tuning import best_settings, ended_settings
 from results.errors import ResultsError
 from results.store.reader import Run
+from transtailor.names import did_you_mean
 
 SCORES = ("test_score", "validation_score")
 """What arms are compared by; the test score is looked at only after all choices were made."""
@@ -93,17 +93,14 @@ def _is_at(arm: Arm, asked: float) -> bool:
 def check_score(score: str) -> None:
     """Raises ResultsError with the nearest name where there is no such score."""
     if score not in SCORES:
-        near = difflib.get_close_matches(score, SCORES, n=1, cutoff=0.3)
-        hint = f"did you mean {near[0]}? " if near else ""
-        raise ResultsError(f"--metric {score}: {hint}expected one of {', '.join(SCORES)}")
+        raise ResultsError(f"--metric {score}: {did_you_mean(score, SCORES)}expected one of {', '.join(SCORES)}")
 
 
 def label_named(arms: Sequence[Arm], label: str) -> None:
     """Raises ResultsError with the nearest name where no arm has that label."""
     labels = sorted({arm.label for arm in arms})
     if label not in labels:
-        near = difflib.get_close_matches(label, labels, n=1, cutoff=0.4)
-        hint = f"did you mean {near[0]!r}? " if near else ""
+        hint = did_you_mean(label, labels)
         raise ResultsError(f"no tested arm is called {label!r}: {hint}arms: {', '.join(labels)}")
 
 

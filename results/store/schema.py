@@ -6,12 +6,13 @@ A row of `operating_points`, shortened::
      "removed_macs_fraction": 0.2031, "metric": "accuracy", "validation_score": 0.912, ...}
 """
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
 import pyarrow as pa
+
+from transtailor.names import did_you_mean
 
 SCHEMA_VERSION = 4
 """Raised by one with every change of a table below; it stands in each file. A reader refuses newer ones, and reads
@@ -383,9 +384,7 @@ def table_named(name: str) -> Table:
     """
     if name in TABLES:
         return TABLES[name]
-    near = difflib.get_close_matches(name, TABLES, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    raise ValueError(f"there is no table {name!r}: {hint}Tables: {', '.join(TABLES)}")
+    raise ValueError(f"there is no table {name!r}: {did_you_mean(name, TABLES)}Tables: {', '.join(TABLES)}")
 
 
 def arrow_schema(table: Table) -> pa.Schema:

@@ -10,9 +10,9 @@ from sweeps.errors import RunFolderError
 from sweeps.run.run_folder import RunFolder, open_run
 from tailor.config.parsing import parse_trial
 from tailor.core.errors import ConfigError
-from tailor.core.registry import nearest
 from tailor.execution.dry_run import Walk, walk
 from tailor.execution.plugins import load
+from transtailor.names import nearest
 
 
 @dataclass(frozen=True, kw_only=True)

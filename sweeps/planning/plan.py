@@ -14,10 +14,10 @@ from sweeps.spec.resources import Resources
 from sweeps.spec.spec import Spec
 from sweeps.spec.user_modules import UserModule, load_modules
 from tailor.config.trial import TrialConfig
-from tailor.core.registry import nearest
 from tailor.execution.dry_run import PlannedStage, walk
 from tailor.execution.weights_check import refuse_missing
 from tailor.stages import canonical_json
+from transtailor.names import nearest
 
 ONE_MACHINE_SITES = ("local", "serial")
 

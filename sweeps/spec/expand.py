@@ -13,7 +13,7 @@ from sweeps.spec.toml_text import toml_value
 from tailor.config.parsing import parse_trial
 from tailor.config.trial import TrialConfig
 from tailor.core.errors import ConfigError
-from tailor.core.registry import nearest
+from transtailor.names import nearest
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,7 +18,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from sweeps.errors import SpecError
-from tailor.core.registry import nearest
+from transtailor.names import nearest
+from transtailor.validation import faults_of
 
 POINTS = "points"
 
@@ -120,9 +121,8 @@ def _row(raw: Mapping[str, Any], where: str) -> Printed:
     try:
         return Printed(**raw)
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        if first["type"] == "missing":
-            raise SpecError(f"{where}: {key} is missing; every printed number has one") from None
-        problem = first["msg"].removeprefix("Value error, ").lower()
-        raise SpecError(f"{where} {key or 'value'}: given {raw.get(key or 'value')!r}; {problem}") from None
+        first = faults_of(error)[0]
+        if first.kind == "missing":
+            raise SpecError(f"{where}: {first.key} is missing; every printed number has one") from None
+        key = first.key or "value"
+        raise SpecError(f"{where} {key}: given {raw.get(key)!r}; {first.expected.lower()}") from None

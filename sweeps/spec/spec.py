@@ -36,7 +36,8 @@ from sweeps.spec.printed_rows import Printed, parse_printed
 from sweeps.spec.resources import Resources
 from sweeps.spec.toml_text import to_toml, toml_value
 from tailor.config.trial import TrialConfig
-from tailor.core.registry import nearest
+from transtailor.names import nearest
+from transtailor.validation import faults_of
 
 SPECS = Path(__file__).resolve().parents[1] / "specs"
 EMBEDDED_SPEC = SPECS / "demo.toml"
@@ -366,13 +367,10 @@ def _literal(text: str) -> Any:
 
 def _explained(error: ValidationError, where: str) -> str:
     """The first thing that is wrong, with its key and the value given."""
-    first = error.errors()[0]
-    path = [str(part) for part in first["loc"]]
-    table = f"{where} [{path[0]}]" if len(path) > 1 else where
-    if first["type"] == "extra_forbidden":  # of the resources: all other keys are checked before
-        valid = list(Resources.model_fields)
-        return f"{table}: no such key: {path[-1]!r} (given {first['input']!r}){nearest(path[-1], valid)}"
-    said = first["msg"].removeprefix("Value error, ")
-    if isinstance(first["input"], Mapping):  # what its values say together is wrong
-        return f"{where} [{'.'.join(path)}]: {said}"
-    return f"{table} {path[-1]}: given {first['input']!r}; {said[0].lower()}{said[1:]}"
+    first = faults_of(error)[0]
+    table, key = f"{where} [{first.keys[0]}]" if len(first.keys) > 1 else where, first.keys[-1]
+    if first.kind == "unknown":  # of the resources: all other keys are checked before
+        return f"{table}: no such key: {key!r} (given {first.given!r}){nearest(key, Resources.model_fields)}"
+    if isinstance(first.given, Mapping):  # what its values say together is wrong
+        return f"{where} [{first.key}]: {first.expected}"
+    return f"{table} {key}: given {first.given!r}; {first.expected[0].lower()}{first.expected[1:]}"

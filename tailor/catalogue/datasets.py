@@ -9,7 +9,8 @@ from typing import Any
 from tailor.catalogue import manifest
 from tailor.core.errors import ConfigError
 from tailor.core.plugin_digests import digest_of
-from tailor.core.registry import Registry, nearest
+from tailor.core.registry import Registry
+from transtailor.names import nearest
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tailor.core.errors import ConfigError
-from tailor.core.registry import nearest
+from transtailor.names import nearest
 
 FORMAT_VERSION = 2
 UNSEALED_VERSION = 1  # had no digest of the manifest itself; still read, what its numbers say is compared on loading

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tailor.core.errors import ConfigError
-from tailor.core.registry import nearest
+from transtailor.names import nearest
 
 TABLE_FILE = Path(__file__).parent / "torchvision_weights.json"  # made by `python -m tools.weights_table`
 FOLDER = "weights"  # beside `runs` and `cache`, where nothing else is said

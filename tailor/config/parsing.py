@@ -1,5 +1,6 @@
 """A trial's configuration from nested tables, and its mistakes in words: the key, the value, the nearest name."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic import ValidationError
@@ -8,8 +9,9 @@ from tailor.catalogue.regularisation import REGULARISERS
 from tailor.config.allocations import ALLOCATIONS
 from tailor.config.trial import METHODS, TrialConfig
 from tailor.core.errors import ConfigError
-from tailor.core.registry import nearest
 from tailor.core.settings import Settings
+from transtailor.names import nearest
+from transtailor.validation import Fault, faults_of
 
 
 def parse_trial(raw: dict[str, Any], where: str) -> TrialConfig:
@@ -25,23 +27,20 @@ def parse_trial(raw: dict[str, Any], where: str) -> TrialConfig:
     try:
         return TrialConfig.model_validate(raw)
     except ValidationError as error:
-        lines = [f"{where}: {_explain(mistake, raw)}" for mistake in error.errors()]
+        lines = [f"{where}: {_in_words(fault, raw)}" for fault in faults_of(error)]
         raise ConfigError("\n".join(lines)) from None
 
 
-def _explain(mistake: Any, raw: dict[str, Any]) -> str:
-    path = [str(part) for part in mistake["loc"]]
-    key = ".".join(path) or "settings"
-    if mistake["type"] == "extra_forbidden":
-        return f"unknown key {key!r}{nearest(path[-1], _valid_keys(path[:-1], raw))}"
-    if mistake["type"] == "missing":
+def _in_words(fault: Fault, raw: dict[str, Any]) -> str:
+    key = fault.key or "settings"
+    if fault.kind == "unknown":
+        return f"unknown key {key!r}{nearest(fault.keys[-1], _valid_keys(fault.keys[:-1], raw))}"
+    if fault.kind == "missing":
         return f"{key} is missing"
-    problem = mistake["msg"].removeprefix("Value error, ")
-    given = mistake["input"]
-    return f"{key}: {problem}" + ("" if isinstance(given, dict) else f" (given: {given!r})")
+    return f"{key}: {fault.expected}" + ("" if isinstance(fault.given, dict) else f" (given: {fault.given!r})")
 
 
-def _valid_keys(path: list[str], raw: dict[str, Any]) -> list[str]:
+def _valid_keys(path: Sequence[str], raw: dict[str, Any]) -> list[str]:
     """Names of the settings in the table at `path`."""
     model: type[Settings] = TrialConfig
     for part in path:

@@ -16,9 +16,10 @@ from tailor.config.pruning import PruningConfig
 from tailor.config.source import SourceConfig
 from tailor.core.named import by_name
 from tailor.core.plugin_digests import digests_in
-from tailor.core.registry import Registry, nearest
+from tailor.core.registry import Registry
 from tailor.core.settings import Seed, Settings
 from tailor.stages import Outcome, Stage, canonical_json
+from transtailor.names import nearest
 
 Steps = Generator[Stage, Outcome, None]
 M = TypeVar("M", bound="Method")

@@ -1,7 +1,9 @@
 """The errors that a user of `tailor` can cause."""
 
+from transtailor.errors import UserError
 
-class ConfigError(ValueError):
+
+class ConfigError(UserError, ValueError):
     """The user's mistake in a configuration; its text says what was given, what is valid and what to type next."""
 
 

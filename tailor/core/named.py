@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from tailor.core.registry import Registry, nearest
+from tailor.core.registry import Registry
 from tailor.core.settings import Settings
+from transtailor.names import nearest
 
 S = TypeVar("S", bound=Settings)
 

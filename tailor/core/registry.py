@@ -1,13 +1,11 @@
 """Named, frozen records that specs refer to (networks, data sets, methods); importing this never imports torch."""
 
-import difflib
 import importlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Generic, TypeVar
 
 from tailor.core.errors import ConfigError
-
-NAMES_SHOWN = 30
+from transtailor.names import nearest
 
 T = TypeVar("T")
 
@@ -67,12 +65,3 @@ def function_of(given: str | Callable[..., Any]) -> Callable[..., Any]:
     module, name = given.split(":")
     found: Callable[..., Any] = getattr(importlib.import_module(module), name)
     return found
-
-
-def nearest(given: str, valid: Mapping[str, object] | list[str]) -> str:
-    """The end of an error message: the nearest valid name if there is one, and the valid names, the first of many."""
-    names = sorted(valid)
-    close = difflib.get_close_matches(given, names, n=1)
-    hint = f"; did you mean {close[0]!r}?" if close else ""
-    rest = f", ... {len(names)} in all" if len(names) > NAMES_SHOWN else ""
-    return f"{hint} (valid: {', '.join(names[:NAMES_SHOWN])}{rest})"

@@ -9,13 +9,13 @@ from tailor.catalogue.regularisation import REGULARISERS, Regulariser
 from tailor.config.allocations import ALLOCATIONS, Allocation, Global
 from tailor.config.trial import Method, Steps, TrialConfig, register
 from tailor.core.named import by_name
-from tailor.core.registry import nearest
 from tailor.core.seeds import stream
 from tailor.core.settings import Count, Rate
 from tailor.methods.feasibility import refuse_impossible, refuse_without_norms
 from tailor.methods.recipe import Recipe
 from tailor.pruning.criteria import CRITERIA
 from tailor.stages import Grouping, Reinitialise
+from transtailor.names import nearest
 
 
 @register

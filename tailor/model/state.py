@@ -16,6 +16,7 @@ from tailor.catalogue.networks import NETWORKS
 from tailor.core.errors import ConfigError
 from tailor.model.factors import attach, carries, fold_into
 from tailor.networks import building
+from transtailor.validation import faults_of
 
 FORMAT_VERSION: Literal[1] = 1
 MODEL_FILE, DESCRIPTION_FILE = "model.safetensors", "model.json"
@@ -170,7 +171,7 @@ def _words(error: OSError | ValidationError) -> str:
     """What is wrong with a description, in one line."""
     if isinstance(error, OSError):
         return str(error)
-    wrong = [": ".join(filter(None, (".".join(map(str, found["loc"])), found["msg"]))) for found in error.errors()]
+    wrong = [": ".join(filter(None, (fault.key, fault.expected))) for fault in faults_of(error)]
     return f"{DESCRIPTION_FILE}: {'; '.join(wrong)}"
 
 

@@ -8,7 +8,7 @@ from torch import nn
 
 from tailor.catalogue.networks import NetworkInfo, undescribed
 from tailor.core.errors import ConfigError
-from tailor.core.registry import nearest
+from transtailor.names import nearest
 
 PREFIX = "timm/"
 

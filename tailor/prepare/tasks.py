@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from tailor.core.errors import ConfigError
-from tailor.core.registry import nearest
 from tailor.prepare.listing import TEST, TRAIN, ImageFile, Listing, some
+from transtailor.names import nearest
 
 TEST_FRACTION = 0.2  # where neither the folder nor the user says
 

@@ -1,0 +1,46 @@
+"""What pydantic found wrong, as whoever wrote the TOML sees it: keys of tables, and the value that stands there."""
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
+
+_BRANCH_OF_UNION = re.compile(r"[\[(]|^(int|bool|str)$")  # pydantic names it in the place of a fault; it is no key
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fault:
+    """One mistake.
+
+    Attributes:
+        keys: those of the tables above it and its own; empty where all of the values together are wrong.
+        kind: a key that there is not, a key that has to be there, or another value than expected.
+        expected: what is wrong with the value, in words.
+        given: the value.
+    """
+
+    keys: tuple[str, ...]
+    kind: Literal["unknown", "missing", "wrong"]
+    expected: str
+    given: Any
+
+    @property
+    def key(self) -> str:
+        """As one would type it behind `--set`."""
+        return ".".join(self.keys)
+
+
+def faults_of(error: "ValidationError") -> list[Fault]:
+    """All mistakes, in pydantic's order."""
+    kinds: dict[str, Literal["unknown", "missing"]] = {"extra_forbidden": "unknown", "missing": "missing"}
+    return [
+        Fault(
+            keys=tuple(str(part) for part in fault["loc"] if not _BRANCH_OF_UNION.search(str(part))),
+            kind=kinds.get(fault["type"], "wrong"),
+            expected=fault["msg"].removeprefix("Value error, ").replace("a valid tuple", "a list, in [ ]"),
+            given=fault["input"],
+        )
+        for fault in error.errors()
+    ]
