@@ -2,7 +2,6 @@
 
 import argparse
 import math
-import os
 import signal
 import sys
 from collections.abc import Iterator, Sequence
@@ -12,9 +11,9 @@ from pydantic import ValidationError
 
 from hpc.errors import SiteError, SlurmError
 from hpc.sites.site import Need, SiteFile, explained, find_site, read_site, site_files, users_folder
-
-SUCCESS, MISSING, MISTAKE = 0, 1, 2
-STOPPED = 130
+from transtailor.errors import UserError
+from transtailor.exit_codes import FAILED, INTERRUPTED, MISTAKE, SUCCESS
+from transtailor.pipes import reader_may_leave
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -22,16 +21,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     before, words = _split_at_dashes(sys.argv[1:] if arguments is None else arguments)
     options = _parser().parse_args(before, argparse.Namespace(words=words))
     try:
-        if options.command == "sites":
-            return _sites()
-        if options.command == "doctor":
-            return _doctor(options)
-        for line in _init(options) if options.command == "init" else _script(options):
-            print(line)
-        sys.stdout.flush()
-    except BrokenPipeError:  # `| head`: whoever read has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except (SiteError, SlurmError, OSError) as error:
+        with reader_may_leave():
+            if options.command == "sites":
+                return _sites()
+            if options.command == "doctor":
+                return _doctor(options)
+            for line in _init(options) if options.command == "init" else _script(options):
+                print(line)
+    except (UserError, SlurmError, OSError) as error:
         print(error, file=sys.stderr)
         return MISTAKE
     return SUCCESS
@@ -141,10 +138,10 @@ def _doctor(options: argparse.Namespace) -> int:
     try:
         is_sound = Doctor(site, parent, board, options.limit_s, options.thorough).run()
     except KeyboardInterrupt:
-        return STOPPED
+        return INTERRUPTED
     unchecked = f"; {board.unknowns} not checked or not needed (–)" if board.unknowns else ""
     board.lines(("nothing is missing" if is_sound else f"{board.misses} missing: see what follows ->") + unchecked)
-    return SUCCESS if is_sound else MISSING
+    return SUCCESS if is_sound else FAILED
 
 
 def _script(options: argparse.Namespace) -> Iterator[str]:

@@ -2,7 +2,6 @@
 
 import argparse
 import math
-import os
 import shlex
 import sys
 import unicodedata
@@ -12,23 +11,25 @@ from pathlib import Path
 
 from results.cli.statistics_commands import add_statistics
 from results.errors import ResultsError
+from transtailor.errors import UserError
+from transtailor.exit_codes import INTERRUPTED, MISTAKE, SUCCESS
+from transtailor.pipes import reader_may_leave
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The exit status: 0, or 2 where the user can mend it (the reason then stands on standard error), or 130."""
     given = _parser().parse_args(arguments)
     try:
-        for line in given.lines(given):
-            print(line, flush=True)  # what follows a sweep speaks now and then
-    except BrokenPipeError:  # the reader (`head`, say) has had enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python's own last flush would complain
-    except ResultsError as error:
+        with reader_may_leave():
+            for line in given.lines(given):
+                print(line, flush=True)  # what follows a sweep speaks now and then
+    except UserError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 2
+        return MISTAKE
     except KeyboardInterrupt:
         print("stopped; the same command goes on", file=sys.stderr)
-        return 130
-    return 0
+        return INTERRUPTED
+    return SUCCESS
 
 
 def _parser() -> argparse.ArgumentParser:

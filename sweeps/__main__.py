@@ -4,18 +4,16 @@
 """
 
 import argparse
-import os
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from hpc.errors import SlurmError
-from results.errors import ResultsError
-from sweeps.errors import RunFolderError
-from tailor.core.errors import ConfigError, TrainingError
-
-SUCCESS, FAILED, MISTAKE = 0, 1, 2
+from tailor.core.errors import TrainingError
+from transtailor.errors import UserError
+from transtailor.exit_codes import FAILED, MISTAKE, SUCCESS
+from transtailor.pipes import reader_may_leave
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -23,17 +21,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     typed = list(sys.argv[1:] if arguments is None else arguments)
     options = _parser().parse_args(typed)
     try:
-        for line in _lines(options, shlex.join(["python", "-m", "sweeps", *typed])):
-            print(line, flush=True)
-        sys.stdout.flush()
-    except (RunFolderError, ResultsError, ConfigError, SlurmError, PermissionError) as error:
+        with reader_may_leave():
+            for line in _lines(options, shlex.join(["python", "-m", "sweeps", *typed])):
+                print(line, flush=True)
+    except (UserError, SlurmError, PermissionError) as error:
         print(error, file=sys.stderr)
         return MISTAKE
     except TrainingError as error:
         print(error, file=sys.stderr)
         return FAILED
-    except BrokenPipeError:  # `| head`: whoever read has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return SUCCESS
 
 

@@ -19,11 +19,11 @@ from tailor.config.trial import TrialConfig
 from tailor.core.errors import ConfigError, TrainingError
 from tailor.execution.plugins import load
 from tailor.execution.weights_check import refuse_missing
+from transtailor.errors import UserError
+from transtailor.exit_codes import FAILED, MISTAKE, SUCCESS
 
 if TYPE_CHECKING:
     from tailor.execution.runner import StageEvent
-
-USER_ERROR, FAILED = 2, 1
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -39,20 +39,20 @@ def main(argv: list[str] | None = None) -> int:
             load(module)
         if arguments.command in model.RUN:
             model.RUN[arguments.command](arguments, sys.stdout)
-            return 0
+            return SUCCESS
         config = parse_trial(_read(arguments.trial), str(arguments.trial))
         refuse_missing([config])
         if arguments.command == "plan":
             _plan(config)
         else:
             _run(config, arguments, shlex.join(["python", "-m", "tailor", *typed]))
-    except ConfigError as error:
+    except UserError as error:
         print(f"error: {error}", file=sys.stderr)
-        return USER_ERROR
+        return MISTAKE
     except TrainingError as error:
         print(f"error: {error}", file=sys.stderr)
         return FAILED
-    return 0
+    return SUCCESS
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -3,9 +3,9 @@
     python -m hpc.cluster.head CLUSTER_FOLDER -- COMMAND
 
 The command finds the cluster by `GENERATION_VARIABLE` and Ray's own variables. When it ends, the cluster ends. Killed,
-or ended with the code AGAIN, it is started again; when the head dies, or the job's walltime is near, the job is queued
-again, and both begin anew. A head that does not start is tried `HEAD_TRIES` times; then this ends with AGAIN, and the
-sweep is to be launched again.
+or ended with the code TRY_AGAIN, it is started again; when the head dies, or the job's walltime is near, the job is
+queued again, and both begin anew. A head that does not start is tried `HEAD_TRIES` times; then this ends with
+TRY_AGAIN, and the sweep is to be launched again.
 """
 
 import ctypes
@@ -25,6 +25,7 @@ from hpc.folders.cluster_folder import ClusterFolder, Head, wait_until
 from hpc.folders.leftovers import guarded_folder, rays_own
 from hpc.ray.node import Allocation, RayNode, allocation, own_address, ray_environment
 from hpc.slurm.jobs import requeue
+from transtailor.exit_codes import MISTAKE, TRY_AGAIN
 
 GENERATION_VARIABLE = "TRANSTAILOR_GENERATION"
 START_LIMIT_S = 120.0  # of a head, in each try
@@ -34,8 +35,6 @@ END_LIMIT_S = 30.0  # for the command to come to a clean end
 RESTART_PAUSE_S = 1.0
 SHORT_S = 60.0
 MAX_SHORT_RUNS = 5  # in a row, of a command that is started again; then starting it is of no use
-MISTAKE = 2
-AGAIN = 75  # EX_TEMPFAIL: of the command, to be started again; of this process, that SLURM or a launch will do it
 _PR_SET_PDEATHSIG = 1
 
 
@@ -51,14 +50,14 @@ def main() -> int:
         code = serve(folder, command, warnings)
     except HeadStartError as error:
         print(f"{error}; launch the sweep again to go on", flush=True)  # a launch that follows shows this log's end
-        return AGAIN
+        return TRY_AGAIN
     except ClusterError as error:
         print(error, file=sys.stderr, flush=True)
         return MISTAKE
     if code is not None:
         return code
     if warnings.is_now:  # SLURM ends this job, or has queued it again already
-        return AGAIN
+        return TRY_AGAIN
     return _queue_again()
 
 
@@ -138,7 +137,7 @@ def _run(command: Sequence[str], environment: dict[str, str], node: RayNode, war
     while short_runs < MAX_SHORT_RUNS:
         began_s = time.monotonic()
         code = _run_once(command, environment, node, warnings)
-        if code is None or 0 <= code != AGAIN:
+        if code is None or 0 <= code != TRY_AGAIN:
             return code
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else "cannot go on"
         print(f"the command {how}: it is started again", flush=True)
@@ -194,9 +193,9 @@ def _queue_again() -> int:
         requeue(job)
     except SlurmError as error:
         print(f"{error}; launch the sweep again to go on", file=sys.stderr, flush=True)
-        return AGAIN
+        return TRY_AGAIN
     time.sleep(END_LIMIT_S)  # SLURM ends this process within that time
-    return AGAIN
+    return TRY_AGAIN
 
 
 if __name__ == "__main__":

@@ -22,11 +22,11 @@ from hpc.errors import ClusterError
 from hpc.folders.cluster_folder import POLL_S, ClusterFolder, Head, wait_until
 from hpc.folders.leftovers import guarded_folder
 from hpc.ray.node import RayNode, allocation, own_address
+from transtailor.exit_codes import FAILED, SUCCESS
 
 HEAD_LIMIT_S = 300.0
 CHECK_S = 1.0
 WANTED_LIMIT_S = 10.0  # between the end of a node and the last sign that it was wanted
-SUCCESS, FAILED = 0, 1
 
 
 class Warnings:

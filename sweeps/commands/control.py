@@ -14,7 +14,7 @@ from results.store.completeness import failed_trials
 from results.store.reader import finished_trial_ids, load
 from sweeps.commands.attach import where
 from sweeps.commands.explain import find_trial
-from sweeps.commands.launch import AGAIN
+from sweeps.commands.launch import AGAIN_OPTION
 from sweeps.errors import RunFolderError
 from sweeps.run.run_folder import RunFolder, open_run
 from sweeps.run.run_lock import holder_of
@@ -159,7 +159,7 @@ def retry(run: RunFolder, *, failed: bool = False, trials: Sequence[str] = ()) -
     for trial_id in wanted:
         if trial_id in done:
             yield f"trial {trial_id} is finished; nothing is to be done"
-    again = [f"{AGAIN}={trial_id}" for trial_id in wanted if trial_id not in done]
+    again = [f"{AGAIN_OPTION}={trial_id}" for trial_id in wanted if trial_id not in done]
     if trials and not again:
         return
     os.chdir(launch["folder"])
@@ -168,4 +168,4 @@ def retry(run: RunFolder, *, failed: bool = False, trials: Sequence[str] = ()) -
 
 def _names_trials(argv: Sequence[str]) -> bool:
     """Whether a launch was of some of the run's trials alone."""
-    return any(word.partition("=")[0] == AGAIN for word in argv)
+    return any(word.partition("=")[0] == AGAIN_OPTION for word in argv)

@@ -10,20 +10,17 @@ import sys
 import traceback
 from pathlib import Path
 
-from hpc.cluster.head import AGAIN
-from hpc.errors import GpuHoursSpentError, SiteError
-from results.errors import ResultsError
 from results.report import write_report
-from sweeps.commands.launch import FAILED_TRIALS, INTERRUPTED, MISTAKE, SUCCESS
 from sweeps.driver.driver import run_sweep
 from sweeps.driver.progress_file import ProgressFile
-from sweeps.errors import RunFolderError, SpecError
+from sweeps.errors import RunFolderError
 from sweeps.planning.plan import Plan, make_plan, no_sharing, only
 from sweeps.run.run_folder import RunFolder, open_run
 from sweeps.run.run_lock import RunLock
 from sweeps.slurm.cluster_run import ClusterRun, Outcome
 from sweeps.spec.spec import load_spec
-from tailor.core.errors import ConfigError
+from transtailor.errors import UserError
+from transtailor.exit_codes import FAILED, INTERRUPTED, MISTAKE, SUCCESS, TRY_AGAIN
 
 LOCK_LIMIT_S = 120.0  # a controller that was cut off and taken for dead lets go of it when it sees that
 
@@ -35,11 +32,11 @@ def main() -> int:
     try:
         with RunLock(run.lock, patience_s=LOCK_LIMIT_S):
             outcome = _run(run, cluster)
-    except (GpuHoursSpentError, SiteError, SpecError, ConfigError, RunFolderError, ResultsError) as error:
+    except UserError as error:
         outcome = Outcome(code=MISTAKE, text=str(error))
     except Exception:  # noqa: BLE001  # such as a disk or a head that does not answer for a while: not the sweep's end
         traceback.print_exc()
-        return AGAIN
+        return TRY_AGAIN
     print(outcome.text, flush=True)
     if outcome.code == INTERRUPTED and not cluster.stop_file.exists():
         return INTERRUPTED  # by whoever started this process, and will start it again
@@ -67,7 +64,7 @@ def _run(run: RunFolder, cluster: ClusterRun) -> Outcome:
         write_report(run.path)
     except Exception:  # noqa: BLE001  # the trials have ended; trying all of this again would not help
         return Outcome(code=MISTAKE, text=f"all trials have ended, but not the report:\n{traceback.format_exc()}")
-    code = FAILED_TRIALS if ended.failed else SUCCESS
+    code = FAILED if ended.failed else SUCCESS
     return Outcome(code=code, text=f"{ended.finished} of {len(plan.trials)} trials finished, {ended.failed} failed")
 
 

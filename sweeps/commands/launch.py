@@ -10,7 +10,6 @@ torch and Ray are imported by what runs trials, not here: `--plan` and `--help` 
 
 import argparse
 import errno
-import os
 import shlex
 import sys
 import tempfile
@@ -20,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from hpc.errors import ClusterError, SiteError, SlurmError
 from hpc.sites.site import find_site
-from sweeps.errors import RunFolderError, SpecError
+from sweeps.errors import RunFolderError
 from sweeps.planning.plan import (
     ONE_MACHINE_SITES,
     Plan,
@@ -31,41 +30,29 @@ from sweeps.planning.plan import (
     refuse_missing_weights,
 )
 from sweeps.spec.spec import EMBEDDED_SPEC, load_spec
-from tailor.core.errors import ConfigError
+from transtailor.errors import UserError
+from transtailor.exit_codes import FAILED, INTERRUPTED, MISTAKE, SUCCESS
+from transtailor.pipes import reader_may_leave
 
 if TYPE_CHECKING:
     from sweeps.planning.forecast import Capacity
     from sweeps.run.run_folder import RunFolder
 
-SUCCESS, FAILED_TRIALS, MISTAKE, INTERRUPTED = 0, 1, 2, 130
-AGAIN = "--again"
+AGAIN_OPTION = "--again"
 FAILURES_SHOWN = 10
 MACHINE_REFUSES = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Launch what the command line says and return the exit code."""
-    from results.errors import ResultsError
-
     options = _parser().parse_args(arguments)
     try:
-        plan = _planned(options)
-        for text in plan.warnings:
-            print(f"warning: {text}", file=sys.stderr)
-        if options.plan:
-            return _show(_chosen(plan, options), options)
-        refuse_missing_weights(_chosen(plan, options))
-        if options.site not in ONE_MACHINE_SITES:
-            return _run_on_slurm(plan, options)
-        return _run(plan, options)
-    except (
-        SpecError, ConfigError, RunFolderError, ResultsError, SiteError, SlurmError, ClusterError, PermissionError,
-    ) as error:  # fmt: skip
+        with reader_may_leave():
+            return _launch(options)
+        return SUCCESS
+    except (UserError, SlurmError, ClusterError, PermissionError) as error:
         print(error, file=sys.stderr)
         return MISTAKE
-    except BrokenPipeError:  # `--plan | head`: whoever read has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return SUCCESS
     except OSError as error:
         if error.errno not in MACHINE_REFUSES:
             raise
@@ -74,6 +61,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted; nothing is lost: the same command goes on", file=sys.stderr)
         return INTERRUPTED
+
+
+def _launch(options: argparse.Namespace) -> int:
+    plan = _planned(options)
+    for text in plan.warnings:
+        print(f"warning: {text}", file=sys.stderr)
+    if options.plan:
+        return _show(_chosen(plan, options), options)
+    refuse_missing_weights(_chosen(plan, options))
+    if options.site not in ONE_MACHINE_SITES:
+        return _run_on_slurm(plan, options)
+    return _run(plan, options)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -108,7 +107,7 @@ def _parser() -> argparse.ArgumentParser:
         "--only", metavar="TRIAL", help="one trial of the spec; with --name, so that it is a run of its own"
     )
     parser.add_argument(
-        AGAIN, action="append", default=[], metavar="TRIAL",
+        AGAIN_OPTION, action="append", default=[], metavar="TRIAL",
         help="of a run that is there, run only these trials now (repeatable; python -m sweeps retry RUN TRIAL...)",
     )  # fmt: skip
     parser.add_argument(
@@ -172,7 +171,6 @@ def _show(plan: Plan, options: argparse.Namespace) -> int:
         scripts=scripts,
     ):
         print(line)
-    sys.stdout.flush()
     return SUCCESS
 
 
@@ -303,4 +301,4 @@ def _finish(plan: Plan, run: "RunFolder") -> int:
     print(f"  python -m results report {folder}")
     print(f"  python -m results query {folder} 'SELECT * FROM operating_points'")
     print(report, flush=True)
-    return FAILED_TRIALS if failed else SUCCESS
+    return FAILED if failed else SUCCESS

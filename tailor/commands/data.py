@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from tailor.core.errors import ConfigError
+from transtailor.exit_codes import INTERRUPTED, SUCCESS
 
 if TYPE_CHECKING:
     from tailor.catalogue.manifest import Manifest
 
-INTERRUPTED = 130
 MOST_THREADS = 4  # unless the user asks for more: a login node is everybody's
 PAIRS_SHOWN = 20
 
@@ -64,7 +64,7 @@ def run(arguments: argparse.Namespace, out: TextIO | None = None) -> int:
     except KeyboardInterrupt:
         out.write("interrupted; the same command goes on where it was\n")
         return INTERRUPTED
-    return 0
+    return SUCCESS
 
 
 def _prepare(arguments: argparse.Namespace, out: TextIO) -> None:

@@ -17,11 +17,11 @@ from urllib.request import urlopen
 
 from tailor.catalogue import datasets, weights
 from tailor.core.errors import ConfigError
+from transtailor.exit_codes import INTERRUPTED, SUCCESS
 
 ORIGIN = "https://download.pytorch.org/models"  # where torchvision's weights are published
 BLOCK_BYTES = 1 << 20
 TIMEOUT_S = 60.0  # without a byte
-INTERRUPTED = 130
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +67,7 @@ def run(arguments: argparse.Namespace, out: TextIO) -> int:
     except KeyboardInterrupt:
         out.write("interrupted; nothing is half there: type the same command again\n")
         return INTERRUPTED
-    return 0
+    return SUCCESS
 
 
 def _bring(needs: Needs, to: Path | None, origin: str, out: TextIO) -> None:

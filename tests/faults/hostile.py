@@ -123,11 +123,12 @@ def _of_hpc() -> tuple[type[Exception], ...]:
 
 
 def _trial(folder: Path, content: bytes) -> bool:
-    from tailor.__main__ import USER_ERROR, main
+    from tailor.__main__ import main
+    from transtailor.exit_codes import MISTAKE
 
     (folder / "trial.toml").write_bytes(content)
     code = main(["plan", str(folder / "trial.toml")])
-    assert code in (0, USER_ERROR), code
+    assert code in (0, MISTAKE), code
     return code == 0
 
 

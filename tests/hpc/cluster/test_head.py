@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from hpc.cluster.head import AGAIN, HEAD_TRIES
+from hpc.cluster.head import HEAD_TRIES
 from hpc.folders.cluster_folder import ClusterFolder
 from hpc.sites.site import Site
+from transtailor.exit_codes import TRY_AGAIN
 
 ROOT = Path(__file__).resolve().parents[3]
 AS_INSTALLED_IN = "import sys; sys.executable = sys.argv.pop(1); from hpc.cluster.head import main; sys.exit(main())"
@@ -90,7 +91,7 @@ def test_a_head_that_does_not_start_is_tried_again_on_other_ports(controller: Co
 
 def test_after_so_many_tries_the_job_ends_and_says_how_to_go_on(controller: Controller) -> None:
     done = controller.run("touch", str(controller.folder.path / "ran"), failing=99)
-    assert done.returncode == AGAIN
+    assert done.returncode == TRY_AGAIN
     assert len(controller.starts) == len(controller.kept_logs) == HEAD_TRIES
     for kept in controller.kept_logs:
         assert str(kept.parent) in done.stdout
@@ -104,7 +105,7 @@ def test_after_so_many_tries_the_job_ends_and_says_how_to_go_on(controller: Cont
 
 def test_a_head_that_ends_says_what_it_died_of_and_its_logs_are_kept(controller: Controller) -> None:
     done = controller.run("sleep", "600", failing=0, lasts_s=2)
-    assert done.returncode == AGAIN, done.stderr
+    assert done.returncode == TRY_AGAIN, done.stderr
     said = re.search(
         r"^the Ray head ended \d+ s after its start \(`ray start` with code 0\); gcs_server.out: .* the disk is full; "
         r"its logs: (.*/ray-head-[0-9a-f]{8})$",
