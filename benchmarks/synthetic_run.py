@@ -26,9 +26,9 @@ from typing import Any
 
 import numpy as np
 
-from results.store.durable import make_durable_folder, write_durably
 from results.store.schema import TABLES
 from results.store.writer import Writer
+from transtailor.files import make_folder, write_file
 
 Row = dict[str, Any]
 
@@ -386,13 +386,13 @@ def _write_facts(folder: Path, trials: Sequence[Trial]) -> None:
         "format": 2, "name": folder.name, "resources": {"ranks": 1, "threads_per_rank": 1}, "private_cache": False,
         "imports": [], "trials": {t.trial_id: {"label": t.arm.label, "config": t.config} for t in trials},
     }  # fmt: skip
-    make_durable_folder(folder / "trials")
+    make_folder(folder / "trials")
     for name, text in (
         ("spec.toml", f'name = "{folder.name}"  # made up\n'),
         ("provenance.json", json.dumps(provenance, indent=1)),
         ("plan.json", json.dumps(plan)),
     ):
-        write_durably(folder / name, lambda stream, text=text: stream.write(text.encode()))  # type: ignore[misc]
+        write_file(folder / name, text)
 
 
 if __name__ == "__main__":

@@ -12,9 +12,9 @@ import torchvision
 
 from tailor.catalogue.networks import INPUT_SHAPE, TORCHVISION_FILE, NetworkInfo
 from tailor.deploy.card import escaped
-from tailor.model.state import write_whole
 from tailor.pruning.network_facts import CLASSES
 from tools.networks_saved import YES
+from transtailor.files import write_file
 
 REMOVED_MACS_FRACTION = 0.3
 TOLERANCE = 1e-5  # masked and slimmed differ by rounding alone
@@ -84,8 +84,8 @@ def keep(name: str, line: dict[str, Any]) -> None:
     """Put these parts of what is known of a network in place of what they were, in the file and on the page."""
     lines = known()
     lines[name] = lines.get(name, {}) | line
-    write_whole(TORCHVISION_FILE, (json.dumps({key: lines[key] for key in sorted(lines)}, indent=1) + "\n").encode())
-    write_whole(DOCUMENT, page(lines).encode())
+    write_file(TORCHVISION_FILE, json.dumps({key: lines[key] for key in sorted(lines)}, indent=1) + "\n")
+    write_file(DOCUMENT, page(lines))
 
 
 def page(lines: dict[str, dict[str, Any]]) -> str:

@@ -16,13 +16,13 @@ Content = str | bytes | Callable[[BinaryIO], object]
 """A text (written as UTF-8), bytes, or a function that writes into the stream that it is given."""
 
 
-def write_file(path: Path, content: Content, *, mode: int = 0o666) -> Path:
+def write_file(path: Path, content: Content, *, mode: int | None = None) -> Path:
     """Write a file; what was there before is replaced at once. Returns the path.
 
     Args:
         path: its folder is there.
         content: what the file holds afterwards.
-        mode: who may do what with it; the umask takes bits away, as always. 0o600 keeps it to this user.
+        mode: 0o600 keeps it to this user, from the first moment on; None: as the umask says.
     """
     temporary = _temporary(path)
     try:
@@ -31,19 +31,19 @@ def write_file(path: Path, content: Content, *, mode: int = 0o666) -> Path:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    sync_folder(path.parent)
+    sync(path.parent)
     return path
 
 
-def write_folder(path: Path, files: Mapping[str | Path, Content]) -> None:
+def write_folder(path: Path, files: Mapping[str, bytes] | Mapping[Path, bytes]) -> None:
     """Make a folder of files, and the folders above it; nobody sees a part of it.
 
     Args:
-        path: where it is to be; an empty folder there is replaced.
+        path: where it is to be.
         files: path in the folder -> content.
 
     Raises:
-        OSError: a folder with files in it is there, or the file system refuses; nothing is left behind.
+        FileExistsError: somebody was first; nothing is left behind.
     """
     temporary = _temporary(path)
     try:
@@ -53,29 +53,33 @@ def write_folder(path: Path, files: Mapping[str | Path, Content]) -> None:
             file.parent.mkdir(parents=True, exist_ok=True)
             _write_new(file, content)
         for folder, _, _ in os.walk(temporary):
-            sync_folder(Path(folder))
-        rename(temporary, path)
+            sync(Path(folder))
+        name_folder(temporary, path)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
 
 
-def put_in_place(made: Path, path: Path) -> None:
-    """Give a file, or a folder of files, that other code has made its name, once its content is on the disk.
+def name_file(made: Path, path: Path) -> None:
+    """Give a file in the same folder, that other code has made, its name; what was there before is replaced at once."""
+    sync(made)
+    made.replace(path)
+    sync(path.parent)
 
-    Args:
-        made: in the folder of `path`.
-        path: its name from now on; a file there is replaced at once.
+
+def name_folder(made: Path, path: Path) -> None:
+    """Give a folder its name beside it; what is in the folder is on the disk already.
+
+    Raises:
+        FileExistsError: a folder with something in it has that name.
     """
-    for each in [*made.iterdir(), made] if made.is_dir() else [made]:
-        _sync(each)
-    rename(made, path)
-
-
-def rename(old: Path, new: Path) -> None:
-    """Give something whose content is on the disk another name in its folder; a file there is replaced at once."""
-    old.replace(new)
-    sync_folder(new.parent)
+    try:
+        made.replace(path)
+    except OSError as error:
+        if path.exists():
+            raise FileExistsError(f"{path} is there already") from error
+        raise
+    sync(path.parent)
 
 
 def make_folder(folder: Path) -> None:
@@ -87,32 +91,29 @@ def make_folder(folder: Path) -> None:
         made.append(made[-1].parent)
     folder.mkdir(parents=True, exist_ok=True)
     for new in made:
-        sync_folder(new.parent)
+        sync(new.parent)
 
 
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable."""
-    _sync(folder, os.O_DIRECTORY)
+def sync(path: Path) -> None:
+    """Bring the content of a file, or the names in a folder, to the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _temporary(path: Path) -> Path:
     return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
 
 
-def _write_new(path: Path, content: Content, mode: int = 0o666) -> None:
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-    with os.fdopen(handle, "wb") as stream:
+def _write_new(path: Path, content: Content, mode: int | None = None) -> None:
+    if mode is not None:
+        path.touch(mode, exist_ok=False)
+    with path.open("xb" if mode is None else "wb") as stream:
         if callable(content):
             content(stream)
         else:
             stream.write(content.encode() if isinstance(content, str) else content)
         stream.flush()
         os.fsync(stream.fileno())
-
-
-def _sync(path: Path, flags: int = 0) -> None:
-    handle = os.open(path, os.O_RDONLY | flags)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

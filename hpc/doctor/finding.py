@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 import hpc
-from hpc.folders.cluster_folder import wait_until, write_whole
+from hpc.folders.cluster_folder import wait_until
+from transtailor.files import write_file
 
 State = Literal["fine", "missing", "unknown"]
 PACKAGES = ("torch", "ray", "submitit")
@@ -59,7 +60,7 @@ class DoctorFolder:
 
     def tell(self, name: str, values: dict[str, Any]) -> None:
         """Writes one file."""
-        write_whole(self.path / f"{name}.json", json.dumps(values), mode=0o600)
+        write_file(self.path / f"{name}.json", json.dumps(values), mode=0o600)
 
     def told(self, name: str) -> dict[str, Any] | None:
         """What stands in a file; None while it is absent."""

@@ -10,7 +10,6 @@ cluster/            mode 0700
 """
 
 import json
-import os
 import secrets
 import time
 import uuid
@@ -21,6 +20,7 @@ from typing import TypeVar
 
 from hpc.errors import ClusterError
 from hpc.sites.site import Site
+from transtailor.files import write_file
 
 POLL_S = 0.2
 Found = TypeVar("Found")
@@ -83,10 +83,10 @@ class ClusterFolder:
         self.path.chmod(0o700)
         self.logs.mkdir(exist_ok=True)
         if not self.token.exists():
-            write_whole(self.token, secrets.token_hex(32), mode=0o600)
+            write_file(self.token, secrets.token_hex(32), mode=0o600)
         if not self._name.exists():
-            write_whole(self._name, f"{name}-{uuid.uuid4().hex[:8]}")
-        write_whole(self._site, site.model_dump_json())
+            write_file(self._name, f"{name}-{uuid.uuid4().hex[:8]}")
+        write_file(self._site, site.model_dump_json())
 
     @property
     def name(self) -> str:
@@ -128,7 +128,7 @@ class ClusterFolder:
 
     def set_head(self, head: Head) -> None:
         """Tells where the head listens; what an earlier one told is gone."""
-        write_whole(self._head, json.dumps(asdict(head)))
+        write_file(self._head, json.dumps(asdict(head)))
 
     def unset_head(self, generation: str) -> None:
         """Takes back what `set_head` told, unless another head has told its own since."""
@@ -164,17 +164,3 @@ def wait_until(found: Callable[[], Found | None], limit_s: float, what: str) -> 
             raise ClusterError(f"waited {limit_s:g} s for {what}")
         time.sleep(POLL_S)
     return value
-
-
-def write_whole(path: Path, text: str, mode: int = 0o644) -> None:
-    """Puts `text` into a file; a reader sees the old content or the new one, and a loss of power loses neither."""
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-    try:
-        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise

@@ -12,10 +12,10 @@ from pathlib import Path
 import ray
 
 from hpc.errors import ClusterError
-from hpc.folders.cluster_folder import write_whole
 from hpc.folders.leftovers import MARK, guarded_folder, rays_own
 from hpc.ray.node import OBJECT_STORE_BYTES, has_child, ray_environment
 from hpc.ray.private import RAY, read_environment_again, start_on_the_loopback
+from transtailor.files import write_file
 
 SHARED_MEMORY = Path("/dev/shm")
 
@@ -35,7 +35,7 @@ def local_ray(cpus: int) -> Iterator[Path]:
     RAY.check()
     with guarded_folder() as folder:
         token = folder / "token"
-        write_whole(token, secrets.token_hex(32), mode=0o600)
+        write_file(token, secrets.token_hex(32), mode=0o600)
         with _environment(ray_environment(token, folder) | {MARK: str(folder)}):
             try:
                 _start(folder, cpus)

@@ -16,6 +16,7 @@ from pathlib import Path
 from hpc.errors import REASONS, REFUSALS, SlurmError
 from hpc.sites.site import Need, Site
 from hpc.slurm.script import script
+from transtailor.files import write_file
 
 JOB_ID = re.compile(r"[0-9]+(_[0-9]+)?")
 ENDED = frozenset(
@@ -95,8 +96,7 @@ def submit(site: Site, need: Need, command: Sequence[str], patience: Patience = 
     text = script(site, need, command)
     need.log_folder.mkdir(parents=True, exist_ok=True)
     path = need.log_folder / f"submission-{uuid.uuid4().hex}.sh"
-    path.touch(mode=0o600)
-    path.write_text(text, encoding="utf-8")
+    write_file(path, text, mode=0o600)
     for attempt in range(patience.tries):
         time.sleep(patience.pause_s if attempt else 0.0)
         answer = _call(["sbatch", "--parsable", str(path)], patience.timeout_s)

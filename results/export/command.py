@@ -8,9 +8,10 @@ from types import MappingProxyType
 from results.errors import ResultsError
 from results.export.target import ByTrial, Target
 from results.store.completeness import is_over, refuse_gaps
-from results.store.durable import held, make_durable_folder
+from results.store.lock import held
 from results.store.parts import tables_folder
 from results.store.reader import load
+from transtailor.files import make_folder
 
 FOLLOW_EVERY_S = 10.0
 
@@ -78,7 +79,7 @@ def export_lines(
         refuse_gaps(tables)
     folder = (run / "export" / to if out is None else out).absolute()
     target = TARGETS[to](folder)
-    make_durable_folder(folder)
+    make_folder(folder)
     try:
         with held(folder / ".lock"):
             yield from _updates(run, target, every_s if follow else None)

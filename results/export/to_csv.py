@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from results.store.durable import make_durable_folder, put_in_place
 from results.store.reader import Run
 from results.store.schema import TABLES
+from transtailor.files import make_folder, name_file
 
 
 class CsvFiles:
@@ -19,7 +19,7 @@ class CsvFiles:
 
     def update(self, run: Run) -> int:
         """Writes the tables that have changed; returns how many rows these have."""
-        make_durable_folder(self._folder)
+        make_folder(self._folder)
         written, changed = 0, []
         for name, table in TABLES.items():
             files = [part.path for part in run.parts[name]]
@@ -35,5 +35,5 @@ class CsvFiles:
         made = self._folder / f".{view}.tmp"
         order = ", ".join(f'"{column}"' for column in key)
         rows = run.write_csv(f"FROM {view} ORDER BY {order}", made)
-        put_in_place(made, self._folder / f"{view}.csv")
+        name_file(made, self._folder / f"{view}.csv")
         return rows

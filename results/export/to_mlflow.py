@@ -8,7 +8,7 @@ from typing import Any
 from results.errors import ResultsError
 from results.export.series import Trial, Value
 from results.export.target import library
-from results.store.durable import make_durable_folder
+from transtailor.files import make_folder
 
 MOST_METRICS, MOST_PARAMS = 1000, 100  # that MLflow takes in one request
 LONGEST = 6000  # signs of a parameter
@@ -32,7 +32,7 @@ class Mlflow:
         uri = os.environ.get("MLFLOW_TRACKING_URI")
         self._artifacts = None
         if uri is None:
-            make_durable_folder(folder)
+            make_folder(folder)
             uri = f"sqlite:///{folder.resolve() / 'mlflow.db'}"
             self._artifacts = (folder.resolve() / "artifacts").as_uri()
         self._client = client(uri)

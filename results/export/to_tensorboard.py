@@ -7,7 +7,7 @@ from typing import Any
 
 from results.export.series import POINT_COLUMNS, Trial, Value
 from results.export.target import library
-from results.store.durable import make_durable_folder, put_in_place
+from transtailor.files import make_folder, name_file
 
 HEADER, FOOTER = 12, 4
 """Bytes around a record of an event file: its length with a checksum, and a checksum of its content (TFRecord)."""
@@ -35,12 +35,12 @@ class TensorBoard:
         new = [value for value in values if (value.tag, value.step) not in there]
         if not new and files:
             return 0
-        make_durable_folder(folder)
+        make_folder(folder)
         made = folder / ".being_made"  # "tfevents" in a name is a file to read
         # A file that is there is finished, and TensorBoard reads files in the order of their names.
         events = [] if files else list(self._settings(trial))
         self._write(made, [*events, *(self._scalar(value) for value in new)])
-        put_in_place(made, folder / f"events.out.tfevents.{len(files):06d}")
+        name_file(made, folder / f"events.out.tfevents.{len(files):06d}")
         there |= {(value.tag, value.step) for value in new}
         return len(new)
 

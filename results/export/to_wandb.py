@@ -12,7 +12,7 @@ from typing import Any
 
 from results.export.series import Trial, Value
 from results.export.target import library
-from results.store.durable import make_durable_folder, sync_folder
+from transtailor.files import make_folder, name_folder
 
 
 class WeightsAndBiases:
@@ -33,10 +33,9 @@ class WeightsAndBiases:
             return 0
         temporary = final.with_name(f".{final.name}")
         shutil.rmtree(temporary, ignore_errors=True)  # of an export that was killed
-        make_durable_folder(temporary)
+        make_folder(temporary)
         self._send(trial, values, temporary)
-        temporary.rename(final)
-        sync_folder(self._folder)
+        name_folder(temporary, final)
         return len(values)
 
     def _send(self, trial: Trial, values: list[Value], folder: Path) -> None:

@@ -3,7 +3,6 @@
 import base64
 import hashlib
 import os
-import uuid
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -32,6 +31,7 @@ from results.report.sections import (
     widths,
 )
 from results.store.reader import Run, load
+from transtailor.files import write_file
 
 _HELD = ("planned", "trials", "attempts", "stages", "operating_points", "measured_points", "layers", "kept_filters")
 
@@ -78,21 +78,15 @@ def write_report(run: str | os.PathLike[str], renew_s: float | None = None) -> P
         ResultsError: the folder is no run, or a part of it cannot be read; nothing is written then.
 
     Writes:
-        `<run>/report.html`, by a temporary file and a rename, so a reader never sees half of it. The same rows give
-        the same bytes.
+        `<run>/report.html`, whole or not at all. The same rows give the same bytes.
     """
     with load(run) as loaded:
         text = render(page_of(loaded, renew_s))
     path = Path(run) / "report.html"
-    temporary = path.with_name(f".report-{uuid.uuid4().hex}.tmp")
     try:
-        temporary.write_text(text, encoding="utf-8", errors="replace")
-        temporary.replace(path)
+        return write_file(path, text.encode(errors="replace"))
     except OSError as error:
         raise ResultsError(f"the report cannot be written to {str(path)!r}: {error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
-    return path
 
 
 def render(page: Page) -> str:

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from results.errors import ResultsError
-from results.store.durable import held, make_durable_folder, write_durably
+from results.store.lock import held
 from results.store.parts import (
     MANIFEST_FORMAT,
     Manifest,
@@ -30,6 +30,7 @@ from results.store.parts import (
     tables_folder,
 )
 from results.store.schema import TABLES
+from transtailor.files import make_folder, write_file
 
 GROUP_ROWS = 2**17
 """Rows of a row group: enough for a scan to be fast, few enough to be held in memory."""
@@ -54,7 +55,7 @@ def only_one(run: Path) -> Iterator[None]:
     Raises:
         ResultsError: another process holds it.
     """
-    make_durable_folder(merged_folder(run))
+    make_folder(merged_folder(run))
     with ExitStack() as stack:
         try:
             stack.enter_context(held(merged_folder(run) / "lock"))
@@ -116,10 +117,10 @@ def _waiting(parts: Sequence[Part], run: Path) -> list[list[Part]]:
 def _merge(run: Path, table: str, parts: Sequence[Part]) -> Merged:
     """Writes one merged file; its name sorts as that of its last part, and another attempt's is another one."""
     folder = merged_folder(run) / table
-    make_durable_folder(folder)
+    make_folder(folder)
     final = folder / f"{parts[-1].path.stem}-merged-{os.urandom(4).hex()}.parquet"
     paths = tuple(part.path for part in parts)
-    write_durably(final, partial(_copy_rows, paths))
+    write_file(final, partial(_copy_rows, paths))
     rows = sum(pq.read_metadata(path).num_rows for path in paths)
     if (copied := pq.read_metadata(final).num_rows) != rows:
         raise ResultsError(f"{str(final)!r} has {copied} rows, its parts {rows}; a part was changed: compact again")
@@ -155,4 +156,4 @@ def _write_manifest(run: Path, old: Manifest, made: Sequence[Merged]) -> None:
     for new in made:
         merged.setdefault(new.table, {})[new.path.name] = [path.name for path in new.parts]
     text = json.dumps({"format": MANIFEST_FORMAT, "merged": merged}, indent=1) + "\n"
-    write_durably(manifest_file(run), lambda stream: stream.write(text.encode()))
+    write_file(manifest_file(run), text)

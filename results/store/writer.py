@@ -12,7 +12,6 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from results.store.durable import make_durable_folder, write_durably
 from results.store.schema import (
     BOOLEAN,
     FLOAT,
@@ -26,6 +25,7 @@ from results.store.schema import (
     arrow_schema,
     table_named,
 )
+from transtailor.files import make_folder, write_file
 
 WRITTEN_AT = "written_at"
 
@@ -75,10 +75,10 @@ class Writer:
         schema = arrow_schema(description)
         part = pa.Table.from_arrays([columns[name] for name in schema.names], schema=schema)
         folder = self.tables / table
-        make_durable_folder(folder)
+        make_folder(folder)
         # Random in any case: a writer may have been copied into another process by a fork.
         path = folder / f"{moment:%Y%m%dT%H%M%S.%f}-{self._id}-{uuid.uuid4().hex[:12]}.parquet"
-        return write_durably(path, lambda stream: pq.write_table(part, stream, compression="zstd"))
+        return write_file(path, lambda stream: pq.write_table(part, stream, compression="zstd"))
 
     def _now(self) -> datetime:
         with self._clock:

@@ -15,8 +15,9 @@ from sweeps.driver.quota import DiskGuard
 from sweeps.driver.signals import StopSignals
 from sweeps.driver.slot import Report
 from sweeps.planning.plan import Plan, PlannedTrial
-from sweeps.run.run_folder import RunFolder, log_line, write_text
+from sweeps.run.run_folder import RunFolder, log_line
 from sweeps.scheduling.order import Queue, Step, Wait, Waiting
+from transtailor.files import write_file
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -214,7 +215,7 @@ class Board:
         holder = uuid.uuid4().hex
         path = self._run.holder(trial_id)
         path.parent.mkdir(exist_ok=True)
-        write_text(path, holder)
+        write_file(path, holder)
         return holder
 
     def _running_trial(self, trial_id: str) -> RunningTrial:

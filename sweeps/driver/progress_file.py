@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sweeps.driver.display import Best, PlainDisplay, Progress, RunningTrial
 from sweeps.driver.ledger import Counts
-from sweeps.run.run_folder import write_text
+from transtailor.files import write_file
 
 PERIOD_S = 2.0
 NOTES_KEPT = 50
@@ -44,7 +44,7 @@ class ProgressFile:
     def _write(self, progress: Progress) -> None:
         self._written_s = time.monotonic()
         content = {"progress": dataclasses.asdict(progress), "notes": self._notes, "noted": self._noted}
-        write_text(self._path, json.dumps(content))
+        write_file(self._path, json.dumps(content))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -24,11 +24,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from results.store.durable import sync_folder, write_durably
 from sweeps.errors import RunFolderError
 from sweeps.planning.plan import Plan, PlannedTrial
 from sweeps.run.planned_rows import tuning_of, write_planned
 from sweeps.run.run_lock import RunLock, holder_of
+from transtailor.files import name_folder, write_file, write_folder
 
 FORMAT = 2  # 2 added imports and tuning; of plan.json and provenance.json
 _TEMPORARY = re.compile(r"\.[^@]+@(?P<host>[^@]+)@(?P<pid>\d+)@[0-9a-f]{8}\.creating")
@@ -151,7 +151,9 @@ def create_run(plan: Plan, runs: Path, launch: Mapping[str, Any], sources: Mappi
         lock = RunLock(temporary.lock)  # held from the start, so that nobody else can go on with it first
         try:
             _fill(temporary, plan, launch, sources)
-            _rename_to_new(temporary.path, final)
+            if final.exists():  # an empty folder would be replaced without a word
+                raise FileExistsError(f"{final} is there already")
+            name_folder(temporary.path, final)
         except BaseException:
             lock.release()
             raise
@@ -214,8 +216,8 @@ def add_trials(run: RunFolder, plan: Plan, trials: Iterable[PlannedTrial], code_
         the rows first, then spec.toml, then plan.json, each at once; cut off in between, the same call completes it.
     """
     write_planned(run.tables, plan, trials, code_digest)
-    write_text(run.spec, plan.spec_text)
-    write_text(run.plan, _plan_text(plan))
+    write_file(run.spec, plan.spec_text)
+    write_file(run.plan, _plan_text(plan))
 
 
 def add_launch(run: RunFolder, record: Record, what: str, launch: Mapping[str, Any]) -> None:
@@ -229,33 +231,22 @@ def add_launch(run: RunFolder, record: Record, what: str, launch: Mapping[str, A
     """
     history = [*record.provenance["history"], _entry(what, launch, record.provenance["created"])]
     provenance = {**record.provenance, "code_digest": launch["code_digest"], "history": history}
-    write_text(run.provenance, _json_text(provenance))
+    write_file(run.provenance, _json_text(provenance))
 
 
 def save_code(run: RunFolder, digest: str, sources: Mapping[Path, bytes]) -> None:
     """Keep a copy of the sources under their digest, unless it is there."""
-    _save_tree(run.code_of(digest), sources)
+    if not run.code_of(digest).exists():
+        write_folder(run.code_of(digest), sources)
 
 
 def save_imports(run: RunFolder, plan: Plan) -> None:
     """Keep copies of the user's modules, for the ranks to import, unless they are there."""
     for module in plan.imports:
         run.imports.mkdir(exist_ok=True)
-        _save_tree(run.imports / module.file.parent, {Path(module.file.name): module.content})
-
-
-def _save_tree(final: Path, files: Mapping[Path, bytes]) -> None:
-    """Write a folder of files under another name, fsynced and then renamed, unless it is there."""
-    if final.exists():
-        return
-    temporary = final.with_name(f".{final.name}.{uuid.uuid4().hex[:8]}")
-    for path, content in files.items():
-        (temporary / path).parent.mkdir(parents=True, exist_ok=True)
-        _write_synced(temporary / path, content)
-    for folder in [*(path for path in temporary.rglob("*") if path.is_dir()), temporary]:
-        sync_folder(folder)
-    temporary.rename(final)
-    sync_folder(final.parent)
+        folder = run.imports / module.file.parent
+        if not folder.exists():
+            write_folder(folder, {module.file.name: module.content})
 
 
 def remove_abandoned(runs: Path) -> None:
@@ -277,11 +268,6 @@ def _is_mine(path: Path) -> bool:
         return False
 
 
-def write_text(path: Path, text: str) -> None:
-    """Put `text` into a file; a reader, and a loss of power, see the old content or the new one, never half."""
-    write_durably(path, lambda stream: stream.write(text.encode()))
-
-
 def log_line(at: datetime, level: str, text: str) -> str:
     """A line of a trial's log, without its end."""
     return json.dumps({"at": at.isoformat(), "level": level, "text": text})
@@ -294,11 +280,11 @@ def _fill(run: RunFolder, plan: Plan, launch: Mapping[str, Any], sources: Mappin
     save_code(run, digest, sources)
     save_imports(run, plan)
     write_planned(run.tables, plan, plan.trials, digest)
-    write_text(run.spec, plan.spec_text)
+    write_file(run.spec, plan.spec_text)
     history = [_entry(f"created with {len(plan.trials)} trials", launch, launch)]
     provenance = {"format": FORMAT, "name": plan.name, "code_digest": digest, "created": launch, "history": history}
-    write_text(run.provenance, _json_text(provenance))
-    write_text(run.plan, _plan_text(plan))
+    write_file(run.provenance, _json_text(provenance))
+    write_file(run.plan, _plan_text(plan))
 
 
 def _entry(what: str, launch: Mapping[str, Any], first: Mapping[str, Any]) -> dict[str, Any]:
@@ -365,25 +351,6 @@ def _damaged(run: RunFolder, why: str) -> RunFolderError:
         f"{run.path} is damaged: {why}; put that file back from a copy, or move the folder away and launch again "
         "(finished stages stay in the cache)"
     )
-
-
-def _rename_to_new(temporary: Path, final: Path) -> None:
-    if final.exists():  # a rename would replace an empty folder without a word
-        raise FileExistsError(f"{final} is there already")
-    try:
-        temporary.rename(final)
-    except OSError as error:
-        if final.exists():
-            raise FileExistsError(f"{final} is there already") from error
-        raise
-    sync_folder(final.parent)
-
-
-def _write_synced(path: Path, content: bytes) -> None:
-    with path.open("xb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
 
 
 def _json_text(content: Mapping[str, Any]) -> str:

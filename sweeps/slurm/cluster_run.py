@@ -18,10 +18,11 @@ from hpc.slurm.jobs import QueuedJob, queue, submit
 from hpc.slurm.script import script
 from sweeps.errors import RunFolderError
 from sweeps.planning.forecast import Capacity
-from sweeps.run.run_folder import RunFolder, open_run, write_text
+from sweeps.run.run_folder import RunFolder, open_run
 from sweeps.scheduling.simulated_cluster import SimulatedCluster
 from sweeps.slurm.job_commands import controller_command, worker_command
 from sweeps.spec.resources import Resources
+from transtailor.files import write_file
 
 # What the forecast takes for granted of a cluster.
 START_S = 30.0  # from the start of a worker's job to its first trial
@@ -93,7 +94,7 @@ class ClusterRun:
 
     def set_outcome(self, outcome: Outcome) -> None:
         """Tells everybody how it ended."""
-        write_text(self._outcome_file, json.dumps(asdict(outcome)))
+        write_file(self._outcome_file, json.dumps(asdict(outcome)))
 
     def jobs(self) -> list[QueuedJob]:
         """The jobs of this run that have not ended, the controller's first.
@@ -132,7 +133,7 @@ class ClusterRun:
         """
         self.folder.make(site, self.run.name)
         launch = asdict(caching) | {"cache": str(caching.cache), "chosen": list(chosen)}
-        write_text(self._launch_file, json.dumps(launch))
+        write_file(self._launch_file, json.dumps(launch))
         for stale in (self.stop_file, self._outcome_file, self.progress_file):
             stale.unlink(missing_ok=True)
         code = self.run.code_of(open_run(self.run).code_digest).resolve()

@@ -18,6 +18,7 @@ from urllib.request import urlopen
 from tailor.catalogue import datasets, weights
 from tailor.core.errors import ConfigError
 from transtailor.exit_codes import INTERRUPTED, SUCCESS
+from transtailor.files import name_file
 
 ORIGIN = "https://download.pytorch.org/models"  # where torchvision's weights are published
 BLOCK_BYTES = 1 << 20
@@ -130,7 +131,7 @@ def fetch(name: str, folder: Path, out: TextIO, origin: str = ORIGIN) -> Path:
         found = _download(url, temporary, out)
         if not found.startswith(info.sha256):
             raise ConfigError(f"{url} has SHA-256 {found}, expected was one that begins with {info.sha256}; not kept")
-        temporary.replace(target)
+        name_file(temporary, target)
     except (OSError, HTTPException) as error:
         raise ConfigError(_why(error, url, target)) from error
     finally:
@@ -140,7 +141,7 @@ def fetch(name: str, folder: Path, out: TextIO, origin: str = ORIGIN) -> Path:
 
 
 def _download(url: str, temporary: Path, out: TextIO) -> str:
-    """Write what is under a URL to a file, on the disk; its SHA-256."""
+    """Write what is under a URL to a file; its SHA-256."""
     from tailor.prepare.progress import shown  # imports rich, which plans do without
 
     digest = hashlib.sha256()
@@ -154,8 +155,6 @@ def _download(url: str, temporary: Path, out: TextIO) -> str:
                 advance(len(block))
         if size_bytes is not None and file.tell() != size_bytes:
             raise ConfigError(f"{url} ended after {file.tell()} of {size_bytes} bytes; nothing is kept: type it again")
-        file.flush()
-        os.fsync(file.fileno())
     return digest.hexdigest()
 
 

@@ -19,8 +19,9 @@ from tailor.core.plugin_digests import digests_in
 from tailor.data.objective import quality
 from tailor.execution.dry_run import walk
 from tailor.execution.runner import StageEvent
-from tailor.model.state import DESCRIPTION_FILE, MODEL_FILE, ModelState, save_model, write_whole
+from tailor.model.state import DESCRIPTION_FILE, MODEL_FILE, ModelState, save_model
 from tailor.stage_execution.tuning import cost_of
+from transtailor.files import write_file
 
 CARD_FILE = "card.md"
 NOT_GIVEN = "not given"
@@ -96,8 +97,8 @@ def save_with_card(state: ModelState, facts: Facts, folder: Path) -> None:
     save_model(state, folder)
     description = json.loads((folder / DESCRIPTION_FILE).read_bytes())
     description |= {"facts": asdict(facts), "cost": cost_of(state, state.build())}
-    write_whole(folder / DESCRIPTION_FILE, json.dumps(description, indent=1).encode())
-    write_whole(folder / CARD_FILE, card(description).encode())
+    write_file(folder / DESCRIPTION_FILE, json.dumps(description, indent=1))
+    write_file(folder / CARD_FILE, card(description))
 
 
 def save_point(

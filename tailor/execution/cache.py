@@ -8,12 +8,12 @@ Two who finish one stage at the same time write the same thing: the second finds
 
 import hashlib
 import json
-import os
 import secrets
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from transtailor.files import sync, write_folder
 
 STAGE_FILE, TENSORS_FILE = "stage.json", "tensors.safetensors"
 
@@ -87,29 +87,20 @@ class Cache:
         Writes: the stage's folder, whole or not at all.
         """
         final = self.path(key)
-        temporary = final.with_name(f".{key[:16]}.{os.getpid()}.{secrets.token_hex(4)}")
-        temporary.mkdir(parents=True)
+        stored = {
+            "key": key,
+            "description": description,
+            "tensors_bytes": len(tensors),
+            "tensors_sha256": hashlib.sha256(tensors).hexdigest(),
+        }
+        stored = json.loads(json.dumps(stored))  # as it will be read
+        described = json.dumps({"sha256": _checksum(stored), **stored}, indent=1).encode()
         try:
-            _write_synced(temporary / TENSORS_FILE, tensors)
-            stored = {
-                "key": key,
-                "description": description,
-                "tensors_bytes": len(tensors),
-                "tensors_sha256": hashlib.sha256(tensors).hexdigest(),
-            }
-            stored = json.loads(json.dumps(stored))  # as it will be read
-            _write_synced(
-                temporary / STAGE_FILE, json.dumps({"sha256": _checksum(stored), **stored}, indent=1).encode()
-            )
-            _sync_folder(temporary)
-            try:
-                temporary.rename(final)
-            except OSError:
-                if not self.has(key):
-                    raise
-            _sync_folder(final.parent)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+            write_folder(final, {TENSORS_FILE: tensors, STAGE_FILE: described})
+        except FileExistsError:
+            if not self.has(key):
+                raise
+            sync(final.parent)  # whoever was first may not have come so far
         return self.read(key) or StoredStage(key=key, description=description, tensors_bytes=len(tensors))
 
     def set_aside(self, key: str) -> Path:
@@ -122,18 +113,3 @@ class Cache:
 def _checksum(stored: dict[str, Any]) -> str:
     """SHA-256 of a description without its own checksum, whatever the order and layout of its JSON."""
     return hashlib.sha256(json.dumps(stored, sort_keys=True).encode()).hexdigest()
-
-
-def _write_synced(path: Path, content: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync_folder(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

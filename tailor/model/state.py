@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Literal
@@ -16,6 +15,7 @@ from tailor.catalogue.networks import NETWORKS
 from tailor.core.errors import ConfigError
 from tailor.model.factors import attach, carries, fold_into
 from tailor.networks import building
+from transtailor.files import write_file
 from transtailor.validation import faults_of
 
 FORMAT_VERSION: Literal[1] = 1
@@ -131,8 +131,8 @@ def save_model(state: ModelState, folder: Path) -> None:
         "pixel_std": list(state.pixels.std),
         "sha256": hashlib.sha256(content).hexdigest(),
     }
-    write_whole(folder / MODEL_FILE, content)
-    write_whole(folder / DESCRIPTION_FILE, json.dumps(description, indent=1).encode())
+    write_file(folder / MODEL_FILE, content)
+    write_file(folder / DESCRIPTION_FILE, json.dumps(description, indent=1))
 
 
 def load_state(folder: Path) -> ModelState:
@@ -182,13 +182,3 @@ def load_model(folder: str | Path) -> nn.Module:
         ConfigError: the folder holds no whole model, or its bytes changed.
     """
     return load_state(Path(folder)).build().eval()
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file that other processes see whole or not at all, also after a power cut."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tailor.core.errors import ConfigError
+from transtailor.files import name_folder, sync
 
 
 @contextmanager
@@ -47,12 +48,11 @@ def publish(folder: Path, final: Path) -> None:
         ConfigError: `final` is there by now.
     """
     for path in [*folder.iterdir(), folder]:
-        _sync(path)
+        sync(path)
     try:
-        folder.rename(final)
+        name_folder(folder, final)
     except OSError as error:
         raise ConfigError(f"cannot write {final}: {error}; remove it, or choose another name") from error
-    _sync(final.parent)
 
 
 def _lock(handle: int, final: Path) -> None:
@@ -62,11 +62,3 @@ def _lock(handle: int, final: Path) -> None:
         raise ConfigError(f"{final} is being prepared by another process; wait for it, or stop it") from error
     if os.fstat(handle).st_nlink == 0:  # the other one ended between our opening and locking
         raise ConfigError(f"{final} was being prepared by another process, which ended just now; type it again")
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 
 from benchmarks.faults import OnRay, go_on, record
-from results.store.durable import write_durably
 from tests.faults import slurm_lives
 from tests.faults.moments import Fault, How, Moment, Watch, moments_of
 from tests.faults.ray_lives import StruckRay
 from tests.slurm.disturbances import Disturber
+from transtailor.files import write_file
 
 ROOT = Path(__file__).parents[2]
 OLD, NEW = b"old content", b"new content"
@@ -68,7 +68,7 @@ def carelessly(path: Path) -> None:
 
 
 def carefully(path: Path) -> None:
-    write_durably(path, lambda stream: stream.write(NEW))
+    write_file(path, NEW)
     (path.parent / "later").touch()
 
 

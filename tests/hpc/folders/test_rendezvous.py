@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from hpc.errors import ClusterError
-from hpc.folders.cluster_folder import ClusterFolder, Head, wait_until, write_whole
+from hpc.folders.cluster_folder import ClusterFolder, Head, wait_until
 from hpc.sites.site import Site
 
 SITE = Site(cpus_per_node=2, walltime_min=60, setup=("echo it's",))
@@ -78,17 +78,3 @@ def test_waiting_is_bounded_and_says_for_what() -> None:
     assert wait_until(lambda: next(answers), 60.0, "it") == "there"
     with pytest.raises(ClusterError, match=r"waited 0.1 s for the head; its log is in x"):
         wait_until(lambda: None, 0.1, "the head; its log is in x")
-
-
-def test_a_file_that_cannot_be_written_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "file"
-    write_whole(path, "old")
-
-    def no_space(_: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("os.fsync", no_space)
-    with pytest.raises(OSError, match="No space"):
-        write_whole(path, "new")
-    assert path.read_text() == "old"
-    assert [entry.name for entry in tmp_path.iterdir()] == ["file"]

@@ -93,6 +93,6 @@ def test_bad_input_says_why(tmp_path: Path) -> None:
             effects_of(run, 0.5)
     with (
         load(write_run(tmp_path / "near", crossed())) as run,
-        pytest.raises(ResultsError, match="did you mean network"),
+        pytest.raises(ResultsError, match="did you mean 'network'"),
     ):
         effects_of(run, of=["netwrk"])

@@ -98,5 +98,8 @@ def test_one_seed_has_a_front_and_no_share(tmp_path: Path) -> None:
 
 
 def test_a_cost_that_was_not_written_down_names_those_that_were(tmp_path: Path) -> None:
-    with load(write(tmp_path, seeds=1)) as run, pytest.raises(ResultsError, match="did you mean params.*device_hours"):
+    with (
+        load(write(tmp_path, seeds=1)) as run,
+        pytest.raises(ResultsError, match="mean 'params'.*device_hours"),
+    ):
         fronts_of(run, "parms")

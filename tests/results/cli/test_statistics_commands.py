@@ -61,12 +61,12 @@ def test_each_command_prints_its_table(
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
-        (("table", "RUN", "--metric", "test_scor"), "did you mean test_score?"),
+        (("table", "RUN", "--metric", "test_scor"), "did you mean 'test_score'?"),
         (("table", "RUN", "--at", "20"), "expected a fraction"),
         (("table", "RUN", "--at", "0.5"), "budgets: 0.1, 0.2"),
         (("table", "RUN", "--format", "html"), "invalid choice"),
         (("table", "RUN/nowhere"), "there is no folder"),
-        (("effects", "RUN", "--of", "labl"), "did you mean label?"),
+        (("effects", "RUN", "--of", "labl"), "did you mean 'label'?"),
         (("power", "RUN", "--against", "their"), "did you mean 'theirs'?"),
         (("power", "RUN", "--against", "theirs", "--difference", "nan"), "expected a number"),
         (("stops", "RUN", "--label", "none"), "labels that have: ours, theirs"),

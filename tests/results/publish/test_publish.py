@@ -124,7 +124,7 @@ def test_scores_that_are_no_numbers_are_counted_and_refused_where_there_are_no_o
 
 
 def test_a_score_or_budget_that_is_not_there_names_those_that_are(tmp_path: Path) -> None:
-    with pytest.raises(ResultsError, match="did you mean test_score"):
+    with pytest.raises(ResultsError, match="did you mean 'test_score'"):
         table(tmp_path / "a", trials(a=BEST), score="test_scor")
     with pytest.raises(ResultsError, match=r"at 0.3 of the MACs removed; budgets: 0.2"):
         table(tmp_path / "b", trials(a=BEST), asked=0.3)

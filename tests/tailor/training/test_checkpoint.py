@@ -47,7 +47,7 @@ def test_the_pause_until_the_next_one_grows_with_the_time_that_a_write_takes(
         nonlocal now_s
         now_s += write_s[0]
 
-    monkeypatch.setattr(checkpoint_module, "write_whole", slow_disk)
+    monkeypatch.setattr(checkpoint_module, "write_file", slow_disk)
     monkeypatch.setattr(checkpoint_module.time, "monotonic", lambda: now_s)
 
     def pause_s(checkpoint: Checkpoint) -> float:

@@ -1,0 +1,189 @@
+"""Files and folders that are whole or not there, and that every program writes them by these functions alone."""
+
+import ast
+import errno
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.import_graph import ROOMS, ROOT
+from transtailor.files import make_folder, name_file, name_folder, sync, write_file, write_folder
+
+ALLOWED = {
+    "transtailor/files.py": "this is it",
+    "sweeps/commands/clean.py": "a folder that is removed gets another name first",
+    "tailor/execution/cache.py": "a damaged stage is moved out of the way",
+    "tailor/prepare/archive.py": "in a workspace that an interrupted preparation makes again; syncing a million files "
+    "takes longer than unpacking them",
+    "tailor/prepare/chunks.py": "the one large file of a workspace is synced before it is published",
+}
+"""File -> why it renames or syncs by itself."""
+
+
+@pytest.fixture
+def done(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What reaches the disk, in its order: "sync <name>" and "rename <name>"."""
+    seen: list[str] = []
+    really_sync, really_rename = os.fsync, Path.replace
+
+    def fsync(handle: int) -> None:
+        seen.append(f"sync {Path(f'/proc/self/fd/{handle}').readlink().name}")
+        really_sync(handle)
+
+    def replace(path: Path, target: Path) -> Path:
+        seen.append(f"rename {target.name}")
+        return really_rename(path, target)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(Path, "replace", replace)
+    return seen
+
+
+def is_temporary(name: str, of: str) -> bool:
+    return name.startswith(f".{of}.") and name.endswith(".tmp")
+
+
+@pytest.mark.parametrize("content", ["é", "é".encode(), lambda stream: stream.write("é".encode())])
+def test_a_file_has_the_content_and_replaces_an_older_one(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "file"
+    path.write_text("something longer")
+    assert write_file(path, content) == path
+    assert path.read_bytes() == "é".encode()
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_content_then_name_of_a_file_reach_the_disk(tmp_path: Path, done: list[str]) -> None:
+    write_file(tmp_path / "file", "text")
+    first, *rest = done
+    assert is_temporary(first.removeprefix("sync "), "file")
+    assert rest == ["rename file", f"sync {tmp_path.name}"]
+
+
+def test_a_file_of_others_is_synced_before_it_gets_its_name(tmp_path: Path, done: list[str]) -> None:
+    (tmp_path / "made").write_text("new")
+    (tmp_path / "file").write_text("old")
+    name_file(tmp_path / "made", tmp_path / "file")
+    assert done == ["sync made", "rename file", f"sync {tmp_path.name}"]
+    assert (tmp_path / "file").read_text() == "new"
+
+
+def test_all_of_a_folder_is_on_the_disk_before_it_has_its_name(tmp_path: Path, done: list[str]) -> None:
+    write_folder(tmp_path / "above" / "folder", {Path("a"): b"1", Path("below/b"): b"2"})
+    folder = tmp_path / "above" / "folder"
+    assert ((folder / "a").read_bytes(), (folder / "below" / "b").read_bytes()) == (b"1", b"2")
+    assert list(folder.parent.iterdir()) == [folder]
+    *before, renamed, above = done
+    assert (renamed, above) == ("rename folder", "sync above")
+    assert {"sync a", "sync b", "sync below"} < set(before) and len(before) == 4
+
+
+def test_the_first_one_keeps_a_folder(tmp_path: Path) -> None:
+    write_folder(tmp_path / "folder", {"a": b"first"})
+    with pytest.raises(FileExistsError, match="folder is there already"):
+        write_folder(tmp_path / "folder", {"a": b"second"})
+    made = tmp_path / "made"
+    made.mkdir()
+    with pytest.raises(FileExistsError):
+        name_folder(made, tmp_path / "folder")
+    assert (tmp_path / "folder" / "a").read_bytes() == b"first"
+    assert set(tmp_path.iterdir()) == {tmp_path / "folder", made}
+
+
+def test_another_refusal_of_a_name_is_passed_on(tmp_path: Path) -> None:
+    (tmp_path / "made").mkdir()
+    with pytest.raises(OSError, match="No such file") as caught:
+        name_folder(tmp_path / "made", tmp_path / "absent" / "folder")
+    assert caught.value.errno == errno.ENOENT
+
+
+@pytest.mark.parametrize("write", [
+    lambda folder: write_file(folder / "it", "new"), lambda folder: write_folder(folder / "new", {"a": b"1"}),
+])  # fmt: skip
+def test_on_a_full_disk_the_old_stays_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: Callable[[Path], object]
+) -> None:
+    (tmp_path / "it").write_text("old")
+
+    def no_space(_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", no_space)
+    with pytest.raises(OSError, match="No space"):
+        write(tmp_path)
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("it", "old")]
+
+
+def test_content_that_cannot_be_made_leaves_nothing(tmp_path: Path) -> None:
+    def fail(_: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_file(tmp_path / "file", fail)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_secret_is_readable_by_this_user_alone_from_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    modes: list[int] = []
+    really = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda handle: (modes.append(os.fstat(handle).st_mode), really(handle)))
+    write_file(tmp_path / "token", "secret", mode=0o600)
+    assert stat.S_IMODE(modes[0]) == 0o600 == stat.S_IMODE((tmp_path / "token").stat().st_mode)
+
+
+def test_without_a_mode_the_umask_decides(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        write_file(tmp_path / "file", "text")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o640
+
+
+def test_the_name_of_each_new_folder_reaches_the_disk(tmp_path: Path, done: list[str]) -> None:
+    make_folder(tmp_path / "a" / "b")
+    assert (tmp_path / "a" / "b").is_dir()
+    assert sorted(done) == sorted(["sync a", f"sync {tmp_path.name}"])
+    make_folder(tmp_path / "a" / "b")
+    assert len(done) == 2  # it was there already
+
+
+def test_what_cannot_be_synced_is_told(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        sync(tmp_path / "absent")
+
+
+def renames_or_syncs(code: str) -> bool:
+    """Whether a module gives files other names, or syncs them: `str.replace` has two arguments, `Path.replace` one."""
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            one = len(node.args) == 1 and not node.keywords
+            owner = node.func.value.id if isinstance(node.func.value, ast.Name) else ""
+            if node.func.attr in ("fsync", "fdatasync", "renames") or (owner, node.func.attr) == ("shutil", "move"):
+                return True
+            if node.func.attr in ("rename", "replace") and (one or owner == "os"):
+                return True
+    return False
+
+
+@pytest.mark.parametrize("code", [
+    "import os\nos.replace(a, b)", "os.rename(a, b)", "path.rename(final)", "Path(a).replace(b)", "shutil.move(a, b)",
+    "def f():\n    os.fsync(1)",
+])  # fmt: skip
+def test_a_rename_is_seen(code: str) -> None:
+    assert renames_or_syncs(code)
+
+
+@pytest.mark.parametrize("code", ["text.replace('a', 'b')", "replace(self, a=1)", "frame.rename(columns={})"])
+def test_what_is_no_rename_is_none(code: str) -> None:
+    assert not renames_or_syncs(code)
+
+
+def test_files_get_their_names_in_one_place() -> None:
+    files = [path for room in ROOMS for path in (ROOT / room).rglob("*.py")]
+    found = {path.relative_to(ROOT).as_posix() for path in files if renames_or_syncs(path.read_text())}
+    assert found == set(ALLOWED)

@@ -1,0 +1,36 @@
+"""What is said to somebody who typed a name that there is not."""
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.import_graph import ROOT
+from transtailor.names import NAMES_SHOWN, closest, did_you_mean, nearest
+
+
+@pytest.mark.parametrize(("given", "close"), [("digts", "digits"), ("circle", None), ("", None)])
+def test_the_closest_name_is_found_if_one_is_near(given: str, close: str | None) -> None:
+    assert closest(given, ["photographs", "digits"]) == close
+
+
+def test_the_end_of_a_message_has_the_hint_and_all_valid_names() -> None:
+    assert nearest("digts", {"photos": 1, "digits": 2}) == "; did you mean 'digits'? (valid: digits, photos)"
+    assert nearest("x", ["digits"]) == " (valid: digits)"
+    assert nearest("x", []) == " (valid: none)"
+
+
+def test_of_many_names_the_first_are_shown() -> None:
+    names = [f"n{number:03}" for number in range(NAMES_SHOWN + 5)]
+    said = nearest("zzz", reversed(names))
+    assert said == f" (valid: {', '.join(names[:NAMES_SHOWN])}, ... {len(names)} in all)"
+
+
+def test_the_middle_of_a_message_is_empty_where_nothing_is_near() -> None:
+    assert did_you_mean("labl", ["label", "seed"]) == "did you mean 'label'? "
+    assert did_you_mean("zzz", ["label", "seed"]) == ""
+
+
+def test_who_typed_it_right_does_not_wait_for_difflib() -> None:
+    code = "import sys, transtailor.names; sys.exit('difflib' in sys.modules)"
+    assert subprocess.run([sys.executable, "-S", "-c", code], cwd=ROOT, check=False).returncode == 0
