@@ -1,15 +1,21 @@
 """The doctor's list: a line for each check as it ends, and on a terminal what is waited for meanwhile."""
 
-import shutil
 import sys
 import time
 from dataclasses import dataclass, field
 from typing import TextIO
 
+from rich.console import Console
+from rich.control import Control
+from rich.segment import ControlType
+from rich.text import Text
+
 from hpc.doctor.finding import Finding, State
 
 MARKS: dict[State, str] = {"fine": "✓", "missing": "✗", "unknown": "–"}
 PLAIN_MARKS: dict[State, str] = {"fine": "ok  ", "missing": "MISS", "unknown": "-   "}
+STYLES: dict[State, str] = {"fine": "green", "missing": "bold red", "unknown": "dim"}
+NEW_LINE = Control(ControlType.CARRIAGE_RETURN, (ControlType.ERASE_IN_LINE, 2))
 
 QUIET_S = 5.0  # what ends sooner is not worth a line
 
@@ -25,11 +31,14 @@ class Board:
     _waiting_since_s: float = 0.0
     _said: bool = False
 
+    def __post_init__(self) -> None:
+        self._console = Console(file=self.stream, force_terminal=self.stream.isatty(), highlight=False)
+
     def tell(self, title: str, finding: Finding) -> None:
         """Prints the end of one check."""
         self.misses += finding.state == "missing"
         self.unknowns += finding.state == "unknown"
-        self._line(f"{self._mark(finding.state)} {title}: {finding.text}")
+        self._line(f" {title}: {finding.text}", finding.state)
         if finding.advice and finding.state == "missing":
             self._line(f"    -> {finding.advice}")
 
@@ -43,19 +52,22 @@ class Board:
         now_s = time.monotonic()
         if text != self._waiting:
             self._waiting, self._waiting_since_s, self._said = text, now_s, False
-        if self.stream.isatty():
-            self.stream.write(f"\r\x1b[K… {text}"[: shutil.get_terminal_size().columns + len("\r\x1b[K") - 1])
-            self.stream.flush()
+        if self._console.is_terminal and not self._console.is_dumb_terminal:
+            self._console.control(NEW_LINE)
+            self._console.print(self._printable(f"… {text}"), no_wrap=True, overflow="ellipsis", end="")
         elif not self._said and now_s - self._waiting_since_s >= QUIET_S:
             self._said = True
             self._line(f"  waits for {text}")
 
-    def _line(self, text: str) -> None:
-        printable = "".join(one if one.isprintable() or one == "\n" else "?" for one in text)  # logs may hold anything
-        printable = printable.encode(self._encoding, "backslashreplace").decode(self._encoding)
-        begin = "\r\x1b[K" if self.stream.isatty() else ""
-        self.stream.write(f"{begin}{printable}\n")
-        self.stream.flush()
+    def _line(self, text: str, state: State | None = None) -> None:
+        mark = [] if state is None else [(self._mark(state), STYLES[state])]
+        self._console.control(NEW_LINE)  # nothing where lines cannot be erased
+        self._console.print(Text.assemble(*mark, self._printable(text)), soft_wrap=True)
+
+    def _printable(self, text: str) -> Text:
+        """Logs may hold anything, and the stream may not take all of it."""
+        printable = "".join(one if one.isprintable() or one == "\n" else "?" for one in text)
+        return Text(printable.encode(self._encoding, "backslashreplace").decode(self._encoding))
 
     def _mark(self, state: State) -> str:
         try:

@@ -29,12 +29,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from sweeps.errors import SpecError
 from sweeps.spec.printed_rows import Printed, parse_printed
 from sweeps.spec.resources import Resources
-from sweeps.spec.toml_text import to_toml, toml_value
+from sweeps.spec.toml_text import toml_value
 from tailor.config.trial import TrialConfig
 from transtailor.names import nearest
 from transtailor.validation import faults_of
@@ -101,7 +102,7 @@ class Spec(BaseModel):
         document["exclude"] = self.exclude
         document["resources"] = self.resources.model_dump()
         document["printed"] = [row.model_dump(exclude_none=True) for row in self.printed]
-        return to_toml({key: value for key, value in document.items() if value})
+        return tomli_w.dumps({key: value for key, value in document.items() if value})
 
 
 def load_spec(

@@ -310,6 +310,30 @@ def test_a_terminal_without_such_signs_gets_words() -> None:
     assert board.misses == 1
 
 
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_what_is_waited_for_is_erased_on_a_terminal_and_no_text_is_markup(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "20")
+    board = Board(Terminal())
+    board.waits("a job " * 10)
+    board.tell("x", fine("[red]" * 10))
+    waiting, told = board.stream.getvalue().split("\r\x1b[2K")[1:]  # type: ignore[attr-defined]
+    assert len(waiting) <= 20
+    assert told.replace("\x1b[32m", "").replace("\x1b[0m", "") == f"ok   x: {'[red]' * 10}\n"
+
+
+def test_what_is_not_waited_for_long_is_in_no_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")  # a file stays plain
+    board = Board(io.StringIO())
+    board.waits("a job")
+    board.tell("x", missing("m", "do"))
+    assert board.stream.getvalue() == "MISS x: m\n    -> do\n"  # type: ignore[attr-defined]
+
+
 def test_a_restarted_job_tells_and_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
     monkeypatch.setattr(sys, "argv", ["job", str(tmp_path)])

@@ -10,7 +10,7 @@ import pytest
 from sweeps.errors import SpecError
 from sweeps.spec.expand import Expanded, expand
 from sweeps.spec.spec import EMBEDDED_SPEC, SPECS, Spec, load_spec, merged
-from sweeps.spec.toml_text import to_toml
+from sweeps.spec.toml_text import toml_value
 from tailor.core.errors import ConfigError
 
 WriteSpec = Callable[..., Path]
@@ -181,21 +181,26 @@ threads_per_rank = 3
 
 
 @pytest.mark.parametrize(
-    "document",
+    ("value", "text"),
     [
-        {"a": True, "b": 1, "c": 1.0, "d": "x\n\t\x7f\x00é", "e": [1, [2.5, "y"], {"z": []}], "f": 1e300},
-        {"t": {"u": {"v": 1}}, "empty": {}, "odd key": {"a.b": 'c"d'}},
-        {"list": [{"a": 1, "below": {"b": [{"c": 2}]}}, {}]},
-        {"big": float("inf"), "small": -0.0},
+        (True, "true"),
+        (-0.0, "-0.0"),
+        (1e-05, "1e-05"),
+        (float("inf"), "inf"),
+        ("x\n\x7f\x00é'", '"x\\n\\u007f\\u0000é\'"'),
+        ([1, [2.5, "y"], {"z": []}], '[1, [2.5, "y"], { z = [] }]'),
+        ({"odd key": {"a.b": 'c"d'}, "empty": {}}, '{ "odd key" = { "a.b" = "c\\"d" }, empty = {} }'),
+        (("a",), '["a"]'),
     ],
 )
-def test_toml_text_reads_back(document: dict[str, Any]) -> None:
-    assert tomllib.loads(to_toml(document)) == document
+def test_a_value_is_written_on_one_line_as_it_would_be_typed(value: Any, text: str) -> None:
+    assert toml_value(value) == text
+    assert tomllib.loads(f"value = {text}") == {"value": list(value) if isinstance(value, tuple) else value}
 
 
 def test_toml_has_no_none() -> None:
     with pytest.raises(TypeError, match="None"):
-        to_toml({"a": None})
+        toml_value({"a": None})
 
 
 def test_an_exclusion_keeps_an_impossible_trial_out(write_spec: WriteSpec) -> None:
