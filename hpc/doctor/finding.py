@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import hpc
+import transtailor
 from hpc.folders.cluster_folder import wait_until
 from transtailor.files import write_file
 
@@ -107,10 +108,10 @@ def environment() -> dict[str, str]:
 
 
 def source_digest() -> str:
-    """The beginning of a SHA-256 over names and contents of the package's files."""
-    root = Path(next(iter(hpc.__path__)))
+    """The beginning of a SHA-256 over names and contents of the files of this package and of what it is built on."""
     whole = hashlib.sha256()
-    for path in sorted(root.rglob("*.py")):
-        content = path.read_bytes()
-        whole.update(f"{path.relative_to(root).as_posix()}\0{len(content)}\0".encode() + content)
+    for root in (Path(next(iter(package.__path__))) for package in (hpc, transtailor)):
+        for path in sorted(root.rglob("*.py")):
+            content = path.read_bytes()
+            whole.update(f"{path.relative_to(root).as_posix()}\0{len(content)}\0".encode() + content)
     return whole.hexdigest()[:12]
