@@ -46,8 +46,9 @@ def write_folder(path: Path, files: Mapping[str, bytes] | Mapping[Path, bytes]) 
         FileExistsError: somebody was first; nothing is left behind.
     """
     temporary = _temporary(path)
+    make_folder(path.parent)
     try:
-        temporary.mkdir(parents=True)
+        temporary.mkdir()
         for name, content in files.items():
             file = temporary / name
             file.parent.mkdir(parents=True, exist_ok=True)

@@ -28,7 +28,7 @@ from sweeps.errors import RunFolderError
 from sweeps.planning.plan import Plan, PlannedTrial
 from sweeps.run.planned_rows import tuning_of, write_planned
 from sweeps.run.run_lock import RunLock, holder_of
-from transtailor.files import name_folder, write_file, write_folder
+from transtailor.files import make_folder, name_folder, write_file, write_folder
 
 FORMAT = 2  # 2 added imports and tuning; of plan.json and provenance.json
 _TEMPORARY = re.compile(r"\.[^@]+@(?P<host>[^@]+)@(?P<pid>\d+)@[0-9a-f]{8}\.creating")
@@ -141,7 +141,7 @@ def create_run(plan: Plan, runs: Path, launch: Mapping[str, Any], sources: Mappi
     Writes:
         all files of a new run under a temporary name beside it, fsynced and then renamed: no reader sees half of it.
     """
-    runs.mkdir(parents=True, exist_ok=True)
+    make_folder(runs)
     remove_abandoned(runs)
     name = f".{plan.name}@{socket.gethostname()}@{os.getpid()}@{uuid.uuid4().hex[:8]}.creating"
     temporary = RunFolder(runs / name)

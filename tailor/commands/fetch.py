@@ -18,7 +18,7 @@ from urllib.request import urlopen
 from tailor.catalogue import datasets, weights
 from tailor.core.errors import ConfigError
 from transtailor.exit_codes import INTERRUPTED, SUCCESS
-from transtailor.files import name_file
+from transtailor.files import make_folder, name_file
 
 ORIGIN = "https://download.pytorch.org/models"  # where torchvision's weights are published
 BLOCK_BYTES = 1 << 20
@@ -127,7 +127,7 @@ def fetch(name: str, folder: Path, out: TextIO, origin: str = ORIGIN) -> Path:
         return target
     temporary = folder / f".{info.file}.{os.getpid()}.part"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         found = _download(url, temporary, out)
         if not found.startswith(info.sha256):
             raise ConfigError(f"{url} has SHA-256 {found}, expected was one that begins with {info.sha256}; not kept")

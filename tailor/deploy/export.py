@@ -19,7 +19,7 @@ from tailor.core.errors import ConfigError
 from tailor.core.registry import Registry
 from tailor.data.task_data import generator
 from tailor.model.state import ModelState
-from transtailor.files import write_file
+from transtailor.files import make_folder, write_file
 
 TOLERANCE = 1e-5  # of the outputs' difference, as a share of the largest output (of 1 where all are smaller)
 ROUNDINGS = 4.0  # beside it: another order of sums rounds otherwise, in deep networks by more than the tolerance
@@ -75,7 +75,7 @@ def export(state: ModelState, to: str, file: Path, batch: int | None = None) -> 
             f"the {to} program of {state.network} differs from the model by {difference:.3g}, so {file} was not "
             f"written; choose the other format of: {', '.join(FORMATS)}"
         )
-    file.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(file.parent)
     write_file(file, content)
     return Exported(file=file, size_bytes=len(content), difference=difference)
 

@@ -15,7 +15,7 @@ from tailor.catalogue.networks import NETWORKS
 from tailor.core.errors import ConfigError
 from tailor.model.factors import attach, carries, fold_into
 from tailor.networks import building
-from transtailor.files import write_file
+from transtailor.files import make_folder, write_file
 from transtailor.validation import faults_of
 
 FORMAT_VERSION: Literal[1] = 1
@@ -116,7 +116,7 @@ def save_model(state: ModelState, folder: Path) -> None:
 
     Writes: `model.safetensors` and `model.json` in `folder`, each whole or absent, the description last.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     state = state.folded()
     named = {f"tensors/{n}": t for n, t in state.tensors.items()} | {
         f"factors/{n}": t for n, t in state.factors.items()

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from tailor.core.errors import Paused
 from tailor.parallel.process_group import Ranks
 from tailor.training.weight_average import WeightAverage
-from transtailor.files import write_file
+from transtailor.files import make_folder, write_file
 
 AGREE_EVERY_S = 1.0
 AGREE_EVERY_STEPS = 100  # at most, however fast steps are
@@ -136,7 +136,7 @@ class Checkpoint:
         """Write what the stage goes on from (rank 0 alone); the old file stays until the new one is whole."""
         begin_s = time.monotonic()
         if self.path is not None and self.ranks.rank == 0:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(self.path.parent)
             write_file(self.path, hashlib.sha256(content).digest() + content)
         self._last_s = time.monotonic()
         self._pause_s = min(self.every_s, max(SOONEST_S, (self._last_s - begin_s) / WRITING_FRACTION))

@@ -75,8 +75,8 @@ def test_all_of_a_folder_is_on_the_disk_before_it_has_its_name(tmp_path: Path, d
     folder = tmp_path / "above" / "folder"
     assert ((folder / "a").read_bytes(), (folder / "below" / "b").read_bytes()) == (b"1", b"2")
     assert list(folder.parent.iterdir()) == [folder]
-    *before, renamed, above = done
-    assert (renamed, above) == ("rename folder", "sync above")
+    new, *before, renamed, above = done
+    assert (new, renamed, above) == (f"sync {tmp_path.name}", "rename folder", "sync above")
     assert {"sync a", "sync b", "sync below"} < set(before) and len(before) == 4
 
 
