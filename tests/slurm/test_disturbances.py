@@ -1,9 +1,11 @@
-"""A sweep on a real SLURM that is disturbed in all ways: each trial ends once, with a quiet run's tables."""
+"""A sweep on a real SLURM that is disturbed in all ways: each trial ends once, with a quiet run's tables.
+
+It cannot end before the test lets it: in jobs of SLURM, a module of the user's holds its trials for as long as a file is
+there. Some train slowly, so that they can be paused and go on from checkpoints; the others wait in the middle of a stage.
+"""
 
 import random
-import time
-import tomllib
-from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -11,133 +13,158 @@ from tests.slurm.disturbances import Disturber
 from tests.slurm.sweep import Sweep, make_sweep, until
 from tests.slurm.testbed import Testbed
 
+MODULE = """
+import os
+import time
+from pathlib import Path
+from typing import Literal
+
+from tailor.core import heartbeat
+from tailor.extend import CRITERIA, REGULARISERS, Criterion, Regulariser
+
+
+def held(limit_s=float("inf")):
+    end_s = time.monotonic() + limit_s
+    while "SLURM_JOB_ID" in os.environ and Path({hold!r}).exists() and time.monotonic() < end_s:
+        heartbeat.sign()
+        time.sleep(0.1)
+
+
+def waits(scoring):
+    from tailor.pruning.criteria.weights import l1
+
+    held()
+    return l1(scoring)
+
+
+class Slow(Regulariser):
+    name: Literal["slow"] = "slow"
+
+
+CRITERIA.add("waits", Criterion(compute=waits, source="a test"))
+REGULARISERS.add("slow", Slow)
+if "RANK" in os.environ:  # not where the sweep is planned: this imports torch
+    from tailor.training.penalties import penalty
+
+    @penalty.register
+    def slow(_settings: Slow, _model, _state, _ranks):
+        def value(_batch, outputs):
+            held(1.0)
+            return 0.0 * outputs.sum()
+
+        return value
+"""
 SPEC = """
+imports = ["held.py"]
 [trial]
 source.epochs = 2
 optimisation.epochs = 12
 optimisation.head_epochs = 4
 [axes]
-seed = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]
+seed = [0, 1, 2, 3]
 [[variants]]
 method.name = "fine_tune"
-[[variants]]
-method = { name = "prune", criterion = "l1", removed_macs_fraction = 0.3 }
+optimisation.regulariser = "slow"
 [[variants]]
 method = { name = "transtailor", steps = 3 }
+optimisation.regulariser = "slow"
+[[variants]]
+method = { name = "prune", criterion = "waits", removed_macs_fraction = 0.3 }
 """
-RECOVERY_LIMIT_S = 300.0
+TRIALS = 12
+LIMIT_S = 600.0  # for what takes less than a minute where nothing else runs
 LEFT = ["worker_draining", "worker_ended"]
 LOST = ["worker_joined", "worker_lost"]  # a node that leaves may be gone before the driver looks at it again
+MOST = [
+    ["worker_killed", "worker_node_cut"], ["driver_killed"], ["worker_preempted"], ["head_killed"],
+    ["controller_node_killed"],
+]  # fmt: skip
+ALL = [
+    ["worker_cancelled"], ["driver_killed"], ["worker_killed"], ["controller_warned"], ["worker_node_killed"],
+    ["head_killed"], ["worker_node_cut"], ["worker_preempted"], ["controller_requeued"], ["worker_node_drained"],
+    ["controller_node_killed"],
+]  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def disturbed(three_nodes: Testbed, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sweep]:
-    """A sweep with walltimes of two minutes; while it runs, the tests below disturb it, one after the other."""
-    folder = tmp_path_factory.mktemp("disturbed")
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("rounds", [MOST, pytest.param(ALL, marks=pytest.mark.long)], ids=["most", "all"])
+def test_a_disturbed_sweep_goes_on_and_ends_with_the_tables_of_a_quiet_one(
+    rounds: list[list[str]], three_nodes: Testbed, tmp_path: Path
+) -> None:
+    hold = tmp_path / "hold"
+    hold.touch()
+    (tmp_path / "held.py").write_text(MODULE.format(hold=str(hold)))
     times = {"walltime_min": 2, "drain_before_s": 20, "controller_min": 4}
-    sweep = make_sweep(three_nodes, folder, "disturbed", SPEC, partition="preempt", **times)
-    assert sweep.launch("--detach").returncode == 0
-    yield sweep
-    sweep.command("cancel", str(sweep.run.path))
+    sweep = make_sweep(three_nodes, tmp_path, "disturbed", SPEC, partition="preempt", **times)
+    with (tmp_path / "serial.log").open("w") as log:
+        serial = sweep.start_serial(log)
+    try:
+        done = sweep.launch("--detach")
+        assert done.returncode == 0, done.stdout + done.stderr
+        for kinds in rounds:
+            _disturb(kinds, sweep, three_nodes)
+        hold.unlink()
+        done = sweep.launch(limit_s=1200)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert sorted(sweep.ends().values()) == [1] * TRIALS
+        until(lambda: not sweep.place.jobs(), LIMIT_S, "its jobs to end")
+        assert serial.wait(LIMIT_S) == 0, (tmp_path / "serial.log").read_text()
+        comparison = sweep.beside_serial()
+        assert comparison.is_equal, str(comparison)
+        assert sweep.rows("SELECT * FROM attempts WHERE status IN ('died', 'interrupted')"), "something was cut off"
+    finally:
+        hold.unlink(missing_ok=True)
+        sweep.command("cancel", str(sweep.run.path))
+        serial.kill()
+        serial.wait()
 
 
-@pytest.mark.parametrize(
-    "what",
-    [
-        "worker_cancelled", "driver_killed", "worker_killed", "controller_warned", "worker_node_killed", "head_killed",
-        "worker_node_cut", "worker_preempted", "controller_requeued", "worker_node_drained", "controller_node_killed",
-    ],
-)  # fmt: skip
-def test_the_sweep_goes_on_after(what: str, disturbed: Sweep, three_nodes: Testbed) -> None:
-    while not _is_disturbed(what, disturbed, three_nodes):
-        _extend(disturbed)
+def _disturb(kinds: list[str], sweep: Sweep, testbed: Testbed) -> None:
+    """Does all of that to the sweep, mends what does not mend itself, and sees a trial run that began afterwards."""
+    until(lambda: _running(sweep), LIMIT_S, "a trial to run")
+    before, heads = _attempts(sweep), _heads(sweep)
+    hits = {kind: _hit(kind, sweep, testbed) for kind in kinds}
+    joined = _joined(sweep)
+    for kind, hit in hits.items():
+        _see_through(kind, hit, sweep, testbed, joined, heads)
+    until(lambda: _running(sweep) - before, LIMIT_S, f"a trial that begins after {hits}")
+    assert sweep.place.outcome is None
 
 
-def _is_disturbed(what: str, disturbed: Sweep, three_nodes: Testbed) -> bool:
-    """Disturbs the sweep and sees it through; False if the sweep was over before that could be seen."""
-    disturber = Disturber(three_nodes, disturbed.run, random.Random(what))
-    until(lambda: disturbed.place.outcome or _runs(disturbed), RECOVERY_LIMIT_S, "a trial to run")
-    before, joined = disturbed.stages(), _joined(disturbed)
-    hit = ""
+def _hit(kind: str, sweep: Sweep, testbed: Testbed) -> str:
+    """Disturbs the sweep as soon as there is something to disturb; what that was."""
+    disturber = Disturber(testbed, sweep.run, random.Random(kind))
+    hits: list[str] = []
 
     def done() -> bool:
-        nonlocal hit
-        hit = hit or getattr(disturber, what)() or ""
-        return bool(hit) or disturbed.place.outcome is not None
+        hits.extend(filter(None, [getattr(disturber, kind)()]))
+        return bool(hits)
 
-    until(done, RECOVERY_LIMIT_S, "something to disturb")
-    if not hit:
-        return False
-    try:
-        if not _see_through(what, hit, disturbed, three_nodes, joined):
-            return False
-        until(
-            lambda: disturbed.stages() > before + 1 or disturbed.place.outcome,
-            RECOVERY_LIMIT_S,
-            f"work after {what} of {hit}",
-        )
-    finally:
-        if what.endswith("_drained"):
-            three_nodes.resume(hit)
-    return True
+    until(done, LIMIT_S, f"something for {kind}")
+    return hits[0]
 
 
-@pytest.mark.timeout(1500)  # the launch alone may take 600 s
-def test_at_the_end_the_tables_are_those_of_a_quiet_run(disturbed: Sweep) -> None:
-    done = disturbed.launch(limit_s=600)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert sorted(disturbed.ends().values()) == [1] * 3 * len(_seeds(disturbed))
-    until(lambda: not disturbed.place.jobs(), 60, "its jobs to end")
-    comparison = disturbed.like_serial()
-    assert comparison.is_equal, str(comparison)
-    killed = disturbed.rows("SELECT * FROM attempts WHERE status IN ('died', 'interrupted')")
-    assert killed, "something was cut off"
-
-
-def _seeds(sweep: Sweep) -> list[int]:
-    seeds: list[int] = tomllib.loads(sweep.spec.read_text())["axes"]["seed"]
-    return seeds
-
-
-def _extend(sweep: Sweep) -> None:
-    """More seeds for a sweep that is over too early for what is to be done to it: some machines are faster."""
-    seeds = _seeds(sweep)
-    sweep.spec.write_text(sweep.spec.read_text().replace(f"seed = {seeds}", f"seed = {[*range(len(seeds) + 10)]}"))
-    # While its job is in the queue a launch attaches to it, and then refuses more seeds.
-    until(lambda: sweep.place.controller() is None, RECOVERY_LIMIT_S, "the controller's job to end")
-    done = sweep.launch("--detach", "--extend")
-    assert done.returncode == 0, done.stdout + done.stderr
-
-
-def _see_through(what: str, hit: str, sweep: Sweep, testbed: Testbed, joined: int) -> bool:
-    """Waits for what has to come of it, and mends what does not mend itself; `joined`: workers that had joined then.
-
-    False if the sweep was over before that.
-    """
-    if what.endswith("node_killed"):
-        until(lambda: testbed.state_of(hit).startswith(("down", "idle*", "unk")), 60, f"SLURM to miss {hit}")
+def _see_through(kind: str, hit: str, sweep: Sweep, testbed: Testbed, joined: int, heads: int) -> None:
+    """Waits for what has to come of it, and mends what does not mend itself; workers and heads: so many before."""
+    if kind.endswith("node_killed"):
+        until(lambda: testbed.state_of(hit).startswith(("down", "idle*", "unk")), LIMIT_S, f"SLURM to miss {hit}")
         testbed.start_node(hit)
-    if what.endswith("_cut"):
-        time.sleep(20.0)  # a cut of this length is what is tested
+    if kind.endswith("_cut"):
+        lost = f"SELECT * FROM events WHERE kind = 'worker_lost' AND node = '{hit}'"
+        until(lambda: sweep.rows(lost) or _heads(sweep) > heads, LIMIT_S, f"{hit} to be given up")
         testbed.mend(hit)
-    if what.endswith("_preempted"):
+    if kind.endswith("_preempted"):
         job = hit.split()[1]
-        heads = _heads(sweep)
-
-        def is_left() -> bool:
-            return _events_of(sweep, job)[-1] != "worker_joined" or _heads(sweep) > heads
-
-        until(lambda: sweep.place.outcome or is_left(), 60, f"{hit} to be left")
-        if _events_of(sweep, job)[-1] == "worker_joined":  # a head that ends lets its workers go without a word
-            return _heads(sweep) > heads
-        assert _events_of(sweep, job)[-2:] in (["worker_joined", "worker_draining"], LEFT, LOST)
-    if what.endswith("_drained"):
-        until(lambda: testbed.state_of(hit) == "drained", 60, f"{hit} to be empty")
-        until(lambda: sweep.place.outcome or _joined(sweep) > joined, RECOVERY_LIMIT_S, "another worker elsewhere")
-        if _joined(sweep) == joined:
-            return False
-        assert testbed.state_of(hit) == "drained"
-    return True
+        until(lambda: _events_of(sweep, job)[-1] != "worker_joined" or _heads(sweep) > heads, LIMIT_S, f"{hit} to go")
+        if _heads(sweep) == heads:  # a head that ends lets its workers go without a word
+            assert _events_of(sweep, job)[-2:] in (["worker_joined", "worker_draining"], LEFT, LOST)
+    if kind.endswith("_drained"):
+        try:
+            until(lambda: testbed.state_of(hit) == "drained", LIMIT_S, f"{hit} to be empty")
+            until(lambda: _joined(sweep) > joined, LIMIT_S, "another worker elsewhere")
+            assert testbed.state_of(hit) == "drained"
+        finally:
+            testbed.resume(hit)
 
 
 def _events_of(sweep: Sweep, job: str) -> list[object]:
@@ -155,5 +182,11 @@ def _heads(sweep: Sweep) -> int:
     return len(sweep.rows("SELECT * FROM events WHERE kind = 'controller_started'"))
 
 
-def _runs(sweep: Sweep) -> bool:
-    return bool(sweep.rows("SELECT * FROM attempts WHERE status = 'running' AND nodes IS NOT NULL"))
+def _attempts(sweep: Sweep, where: str = "true") -> set[tuple[object, ...]]:
+    """Trials, and which attempt at them."""
+    return {tuple(row.values()) for row in sweep.rows(f"SELECT trial_id, attempt FROM attempts WHERE {where}")}
+
+
+def _running(sweep: Sweep) -> set[tuple[object, ...]]:
+    """Those that run on a node."""
+    return _attempts(sweep, "status = 'running' AND nodes IS NOT NULL")

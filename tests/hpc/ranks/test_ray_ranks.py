@@ -25,9 +25,9 @@ def machine() -> Iterator[Any]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(HERE), prepend=os.pathsep)
         with local_ray(cpus=2):
-            import hpc.ray_ranks
+            import hpc.ranks.ray_ranks
 
-            yield hpc.ray_ranks
+            yield hpc.ranks.ray_ranks
 
 
 def test_two_actors_reduce(machine: Any) -> None:
