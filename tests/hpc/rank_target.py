@@ -25,13 +25,13 @@ class Plain:
     def fail_on(self, rank: int) -> None:
         if int(os.environ["RANK"]) == rank:
             raise ValueError(f"rank {rank} does not like this")
-        time.sleep(600)  # stands for a collective that waits for the rank that failed
+        time.sleep(3600)  # stands for a collective that waits for the rank that failed
 
     def die_on(self, rank: int) -> None:
         if int(os.environ["RANK"]) == rank:
             os.write(1, b"the last words of a rank\n")
             os.kill(os.getpid(), signal.SIGKILL)
-        time.sleep(600)
+        time.sleep(3600)
 
     def die_and_neighbour_fails(self, rank: int) -> None:
         """What a collective does: the neighbour raises because the other end is gone."""
@@ -41,7 +41,7 @@ class Plain:
         raise RuntimeError("Connection closed by peer")
 
     def hang(self) -> None:
-        time.sleep(600)
+        time.sleep(3600)
 
 
 class Watched(Plain):

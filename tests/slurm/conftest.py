@@ -42,7 +42,7 @@ def raised(nodes: int, *, accounting: bool) -> Iterator[Testbed]:
             testbed.down()
             for path in folders_of_nodes():  # a node whose power was cut could not
                 shutil.rmtree(path)
-        end = time.monotonic() + 15.0
+        end = time.monotonic() + 300.0
         while left := left_behind(Path(folder)):  # what ran on a node ends a moment after the node's first process
             assert time.monotonic() < end, left
             time.sleep(0.2)

@@ -80,7 +80,7 @@ class Sweep:
         words = [str(ROOT / "sweeps" / "launch.py"), f"{self.name}.toml", "--site", site or str(self.site), *options]
         return self._call(words, limit_s)
 
-    def command(self, *words: str, limit_s: float = 200) -> subprocess.CompletedProcess[str]:
+    def command(self, *words: str, limit_s: float = 600) -> subprocess.CompletedProcess[str]:
         """`python -m sweeps`."""
         return self._call(["-m", "sweeps", *words], limit_s)
 

@@ -13,6 +13,7 @@ from tests.slurm.unreliable import bad_day, calls
 pytestmark = [
     pytest.mark.parametrize("slurm", [False], ids=["no accounting"], indirect=True, scope="module"),
     pytest.mark.timeout(1500),
+    pytest.mark.long,
 ]
 MOODS = {"real": 8, "busy": 4, "done but busy": 4, "garbage": 3, "hangs": 1}
 SEED = 10

@@ -29,7 +29,7 @@ def site(slurm: Testbed) -> Site:
 
 def states_when(ids: tuple[str, ...], condition: Callable[[list[JobState]], bool]) -> list[JobState]:
     """The jobs' states as soon as they meet the condition."""
-    end = time.monotonic() + 60.0
+    end = time.monotonic() + 300.0
     while not condition(states := list(jobs(ids).values())):
         assert time.monotonic() < end, states
         time.sleep(0.2)
@@ -88,9 +88,9 @@ def test_a_command_that_fails_and_an_unknown_job_are_told_apart(slurm: Testbed, 
 
 def test_cancel_ends_exactly_the_jobs_named(slurm: Testbed, site: Site) -> None:
     need = Need(log_folder=slurm.folder / "logs", gpus=0, cpus=1, memory_gb=0.5, array_size=3)
-    array = submit(site, need, ["sleep", "300"])
+    array = submit(site, need, ["sleep", "3600"])
     waiting = submit(
-        site, Need(log_folder=slurm.folder / "logs", dependency=f"afterany:{array.number}"), ["sleep", "300"]
+        site, Need(log_folder=slurm.folder / "logs", dependency=f"afterany:{array.number}"), ["sleep", "3600"]
     )
     states_when(array.ids, lambda states: all(state.state == "RUNNING" for state in states))
     (state,) = states_when(waiting.ids, lambda states: states[0].reason != "None")

@@ -45,10 +45,10 @@ gpus_per_rank = {gpus_per_rank}
 def first_gpus_are_taken(three_nodes: Testbed) -> Iterator[None]:
     """Somebody else's job holds a GPU and a CPU of each node."""
     options = ["--parsable", "--nodes=3", "--ntasks-per-node=1", "--gpus-per-node=1", "--mem=100", "--output=/dev/null"]
-    words = ["sbatch", *options, "--wrap=sleep 300"]
+    words = ["sbatch", *options, "--wrap=sleep 3600"]
     done = subprocess.run(words, env=three_nodes.environment, capture_output=True, text=True, check=True)
     job = done.stdout.strip()
-    until(lambda: jobs([job])[job].state == "RUNNING", 60, "the job that takes GPUs")
+    until(lambda: jobs([job])[job].state == "RUNNING", 300, "the job that takes GPUs")
     yield
     cancel([job])
 
@@ -64,7 +64,7 @@ def seen_by_ranks(
     done = sweep.launch()
     assert done.returncode == 1, done.stdout + done.stderr
     assert "torch sees no GPU" in done.stdout
-    until(lambda: not sweep.place.jobs(), 60, "its jobs to end")
+    until(lambda: not sweep.place.jobs(), 300, "its jobs to end")
     seen = [json.loads(path.read_text()) for path in (folder / "seen").iterdir()]
     assert len({one["process"] for one in seen}) == ranks * trials
     return sorted(seen, key=lambda one: str(one["rank"]))
@@ -77,6 +77,7 @@ def test_two_ranks_on_a_node_have_a_gpu_each(three_nodes: Testbed, tmp_path: Pat
     assert {one["ours"] for one in seen} == {"0", "1"}
 
 
+@pytest.mark.long
 def test_two_trials_share_a_gpu_by_a_part_of_it(three_nodes: Testbed, tmp_path: Path) -> None:
     seen = seen_by_ranks(three_nodes, tmp_path, ranks=1, gpus_per_rank=0.5, gpus=1, trials=2)
     assert len({one["node"] for one in seen}) == 1

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from hpc.slurm.jobs import queue
+from results.store.reader import load
 from tests.slurm.disturbances import folders_of_nodes, left_behind
 from tests.slurm.sweep import SMALL, Sweep, make_sweep, until
 from tests.slurm.testbed import Testbed
@@ -29,24 +30,34 @@ def jobs_of(name: str) -> list[str]:
 
 def nothing_is_left(sweep: Sweep) -> None:
     """No job, process or temporary folder of a run, soon after it ended; no other runs at that time."""
-    until(lambda: not sweep.place.jobs(), 60, "its jobs to end")
-    until(lambda: not left_behind(sweep.run.path), 60, "its processes to end")
+    until(lambda: not sweep.place.jobs(), 300, "its jobs to end")
+    until(lambda: not left_behind(sweep.run.path), 300, "its processes to end")
     assert not list(sweep.run.cluster.glob("tune-*"))
-    until(lambda: not folders_of_nodes(), 30, "the nodes' temporary folders to go")
+    until(lambda: not folders_of_nodes(), 300, "the nodes' temporary folders to go")
 
 
 @pytest.fixture(scope="module")
 def finished(three_nodes: Testbed, tmp_path_factory: pytest.TempPathFactory) -> Sweep:
-    """A small sweep that ran in a folder with a hostile name."""
-    sweep = make_sweep(three_nodes, tmp_path_factory.mktemp("sweeps") / HOSTILE, "small", SMALL)
-    planned = sweep.launch("--plan")
+    """A small sweep that ran in a folder with a hostile name, while a long one ran, which has been stopped since."""
+    folder = tmp_path_factory.mktemp("sweeps") / HOSTILE
+    small = make_sweep(three_nodes, folder, "small", SMALL, max_jobs=3)
+    planned = small.launch("--plan")
     assert planned.returncode == 0, planned.stderr
     assert jobs_of("small") == []
-    assert not sweep.run.path.exists()
-    done = sweep.launch()
+    assert not small.run.path.exists()
+    long = make_sweep(three_nodes, folder / "other", "long", LONG, max_jobs=3)
+    begun = long.launch("--detach")
+    assert begun.returncode == 0, begun.stderr
+    done = small.launch()
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.rstrip().endswith("report.html")
-    return sweep
+    until(lambda: long.rows("SELECT * FROM attempts WHERE nodes IS NOT NULL"), 500, "the long sweep to run")
+    assert "controller  running on node" in long.command("status", str(long.run.path)).stdout
+    assert "attached" in long.launch("--detach").stdout
+    stopped = long.command("stop", str(long.run.path))
+    assert stopped.returncode == 0, stopped.stderr
+    nothing_is_left(long)
+    return small
 
 
 def test_the_tables_are_those_of_the_serial_site(finished: Sweep) -> None:
@@ -58,6 +69,13 @@ def test_the_tables_are_those_of_the_serial_site(finished: Sweep) -> None:
 
 def test_nothing_is_left_behind(finished: Sweep) -> None:
     nothing_is_left(finished)
+
+
+def test_one_of_two_sweeps_at_once_is_stopped(finished: Sweep) -> None:
+    with load(finished.folder / "other" / "runs" / "long") as tables:
+        attempts = tables.rows("SELECT status, cause FROM attempts")
+    assert {row["status"] for row in attempts} <= {"finished", "interrupted"}
+    assert "the file stop" in str([row["cause"] for row in attempts if row["status"] == "interrupted"])
 
 
 def test_secrets_are_the_users_alone(finished: Sweep) -> None:
@@ -97,26 +115,3 @@ def test_a_trial_across_nodes(three_nodes: Testbed, tmp_path: Path) -> None:
     assert any(len(set(names)) == 2 for names in nodes if isinstance(names, list)), nodes
     comparison = sweep.like_serial("--set", "axes.seed=[0]")
     assert comparison.is_equal, str(comparison)
-
-
-def test_two_sweeps_at_once_of_which_one_is_stopped(three_nodes: Testbed, tmp_path: Path) -> None:
-    long, small = (
-        make_sweep(three_nodes, tmp_path, "long", LONG, max_jobs=3),
-        make_sweep(three_nodes, tmp_path, "small", SMALL, max_jobs=3),
-    )
-    assert long.launch("--detach").returncode == 0
-    assert small.launch("--detach").returncode == 0
-    until(lambda: small.place.outcome is not None, 400, "the small sweep to end")
-    assert small.place.outcome is not None
-    assert small.place.outcome.code == 0
-    until(lambda: long.rows("SELECT * FROM attempts WHERE nodes IS NOT NULL"), 120, "the long sweep to run")
-    status = long.command("status", str(long.run.path)).stdout
-    assert "controller  running on node" in status
-    attached = long.launch("--detach")
-    assert "attached" in attached.stdout
-    stopped = long.command("stop", str(long.run.path))
-    assert stopped.returncode == 0, stopped.stderr
-    for sweep in (small, long):
-        nothing_is_left(sweep)
-    assert {row["status"] for row in long.rows("SELECT status FROM attempts")} <= {"finished", "interrupted"}
-    assert "the file stop" in str(long.rows("SELECT cause FROM attempts WHERE status = 'interrupted'"))

@@ -332,7 +332,7 @@ class Testbed:
         for by in (how, signal.SIGKILL):
             if (pid := self._pid(name)) is not None:
                 os.kill(pid, by)
-                _until(lambda: self._pid(name) is None, limit_s=15.0)
+                _until(lambda: self._pid(name) is None, limit_s=START_LIMIT_S)
         (self.folder / "pid" / name).unlink()
 
     def _wait(self, name: str, condition: Callable[[], bool]) -> None:

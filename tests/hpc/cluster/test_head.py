@@ -18,7 +18,7 @@ from transtailor.exit_codes import TRY_AGAIN
 
 ROOT = Path(__file__).resolve().parents[3]
 AS_INSTALLED_IN = "import sys; sys.executable = sys.argv.pop(1); from hpc.cluster.head import main; sys.exit(main())"
-# The first FAILING heads write a log as Ray does, and end; the next tells an address, and stays.
+# The first FAILING heads write a log as Ray does, and end; the next tells an address, and stays until END is there.
 RAY = """#!/bin/sh
 for word in "$@"; do case $word in --temp-dir=*) folder="${word#--temp-dir=}";; --port=*) port="$word";; esac; done
 echo "$folder $port" >> "$STARTS"
@@ -31,7 +31,7 @@ mkdir -p "$folder/session_2026-01-01/logs"
 cd "$folder/session_2026-01-01/logs"
 echo "[2026-01-01 00:00:01,000 C 7 7] (gcs_server) main.cc:1: the disk is full" > gcs_server.out
 echo 127.0.0.1:7777 > "$folder/ray_current_cluster"
-exec sleep "$LASTS"
+while [ ! -e "$END" ]; do sleep 0.1; done
 """
 
 
@@ -48,14 +48,14 @@ class Controller:
             (tmp_path / "bin" / name).write_text(text)
             (tmp_path / "bin" / name).chmod(0o755)
 
-    def run(self, *command: str, failing: int, lasts_s: int = 600) -> subprocess.CompletedProcess[str]:
-        """The job, with a `ray` that fails so often before it starts a head, which ends after so long."""
+    def run(self, *command: str, failing: int) -> subprocess.CompletedProcess[str]:
+        """The job, with a `ray` that fails so often before it starts a head."""
         job = {"SLURM_JOB_ID": "7", "SLURM_CPUS_ON_NODE": "1", "PYTHONPATH": str(ROOT)}
-        fake = {"STARTS": str(self._starts), "FAILING": str(failing), "LASTS": str(lasts_s)}
+        fake = {"STARTS": str(self._starts), "FAILING": str(failing), "END": str(self._starts.with_name("end"))}
         fake["PATH"] = f"{self._python.parent}:{os.environ['PATH']}"
         words = ["-c", AS_INSTALLED_IN, str(self._python), str(self.folder.path), "--", *command]
         return subprocess.run(
-            [sys.executable, *words], env=os.environ | job | fake, capture_output=True, text=True, timeout=120,
+            [sys.executable, *words], env=os.environ | job | fake, capture_output=True, text=True, timeout=500,
             check=False,
         )  # fmt: skip
 
@@ -104,7 +104,7 @@ def test_after_so_many_tries_the_job_ends_and_says_how_to_go_on(controller: Cont
 
 
 def test_a_head_that_ends_says_what_it_died_of_and_its_logs_are_kept(controller: Controller) -> None:
-    done = controller.run("sleep", "600", failing=0, lasts_s=2)
+    done = controller.run("sh", "-c", 'touch "$END"; exec sleep 600', failing=0)
     assert done.returncode == TRY_AGAIN, done.stderr
     said = re.search(
         r"^the Ray head ended \d+ s after its start \(`ray start` with code 0\); gcs_server.out: .* the disk is full; "

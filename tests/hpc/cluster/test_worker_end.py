@@ -38,6 +38,7 @@ def seen(*words):
     return found
 
 node.has_child, worker.CHECK_S = seen, 0.1
+worker.WANTED_LIMIT_S, node.WORDS_LIMIT_S = (float(word) for word in os.environ["LIMITS"].split())
 sys.exit(worker.main())
 """
 # Like `ray start --block`: it ends when its raylet ended with a code other than 0, and stays otherwise.
@@ -80,9 +81,12 @@ TOLD = (
 
 
 class Worker:
-    """A cluster's folder with a head that listens, and a worker's job whose raylet is up."""
+    """A cluster's folder with a head that listens, and a worker's job whose raylet is up.
 
-    def __init__(self, tmp_path: Path) -> None:
+    Limits: how many seconds it waits for a sign that its end was wanted, and for the end of `ray start`.
+    """
+
+    def __init__(self, tmp_path: Path, limits: str) -> None:
         self.folder = ClusterFolder(tmp_path / "cluster")
         self.folder.make(Site(cpus_per_node=1, walltime_min=10, network_interface="lo"), "demo")
         self.folder.set_head(Head(address="127.0.0.1:7777", generation=GENERATION, job="6"))
@@ -94,12 +98,12 @@ class Worker:
             (python.parent / name).write_text(text)
             (python.parent / name).chmod(0o755)
         job = {"SLURM_JOB_ID": "7", "SLURM_CPUS_ON_NODE": "1", "PYTHONPATH": str(ROOT)}
-        fake = {"END": str(self._end), "LAST_WORDS": str(words)}
+        fake = {"END": str(self._end), "LAST_WORDS": str(words), "LIMITS": limits}
         self.process = subprocess.Popen(
             [sys.executable, "-c", AS_INSTALLED_IN, str(python), str(self.folder.path), GENERATION],
             env=os.environ | job | fake, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
-        end_s = time.monotonic() + 60.0
+        end_s = time.monotonic() + 300.0
         while not self._end.with_name("end.up").exists():
             assert self.process.poll() is None, self.process.communicate()
             assert time.monotonic() < end_s
@@ -112,7 +116,7 @@ class Worker:
 
     def ended(self) -> tuple[int, str, str]:
         """The job's exit code, and what it wrote to its two logs."""
-        out, said = self.process.communicate(timeout=60.0)
+        out, said = self.process.communicate(timeout=300.0)
         return self.process.returncode, out, said
 
     @property
@@ -122,15 +126,19 @@ class Worker:
 
 
 @pytest.fixture
-def worker(tmp_path: Path) -> Iterator[Worker]:
-    worker = Worker(tmp_path)
+def worker(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Worker]:
+    worker = Worker(tmp_path, getattr(request, "param", "300 300"))
     yield worker
     worker.process.kill()
     worker.process.communicate()
 
 
-@pytest.mark.parametrize(("code", "what"), [(0, "its raylet"), (134, "`ray start` with code 1")])
-def test_a_node_that_ends_by_itself_is_a_fault_and_says_why(code: int, what: str, worker: Worker) -> None:
+@pytest.mark.parametrize(
+    ("worker", "code", "what"),
+    [("0.5 0.5", 0, "its raylet"), ("0.5 300", 134, "`ray start` with code 1")],
+    indirect=["worker"],
+)
+def test_a_node_that_ends_by_itself_is_a_fault_and_says_why(worker: Worker, code: int, what: str) -> None:
     worker.end_raylet(code)
     returned, out, said = worker.ended()
     assert returned == FAILED

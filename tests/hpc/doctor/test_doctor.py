@@ -27,7 +27,7 @@ from hpc.sites.site import Site
 
 SMALL = Path(__file__).parents[1].joinpath("fakes") / "small_slurm.py"
 SITE = Site(cpus_per_node=4, memory_gb=8, gpus_per_node=2, walltime_min=60)
-LIMIT_S = 120.0
+LIMIT_S = 500.0
 
 
 class SmallSlurm:
@@ -49,6 +49,7 @@ class SmallSlurm:
         self.first_state("RUNNING|None")
         self.refuses({})
         monkeypatch.setenv("PATH", str(self.folder / "bin"))
+        monkeypatch.setattr("hpc.doctor.watch.LOOK_EVERY_S", 0.1)
 
     def refuses(self, refusals: dict[str, str]) -> None:
         (self.folder / "refusals.json").write_text(json.dumps(refusals))
@@ -194,11 +195,11 @@ def test_what_a_node_misses_is_a_miss_and_the_rest_is_still_checked(slurm: Small
 
 
 def test_a_clock_that_is_behind(slurm: SmallSlurm) -> None:
-    slurm.behind_s = 90.0
+    slurm.behind_s = 5000.0
     is_sound, out = slurm.examine()
     assert not is_sound
     assert marked(out, "✗") == ["clocks"]
-    assert re.search(r"node0 is at least [5-9]\d\.\d s behind; node1 .*\n    -> have the clocks set by NTP", out)
+    assert re.search(r"node0 is at least 4\d{3}\.\d s behind; node1 .*\n    -> have the clocks set by NTP", out)
 
 
 @pytest.mark.parametrize(
@@ -342,7 +343,7 @@ def test_a_restarted_job_tells_and_ends(tmp_path: Path, monkeypatch: pytest.Monk
     assert DoctorFolder(tmp_path).told("restarted") == {}
 
 
-def test_a_report_that_stands_is_notoverwritten(tmp_path: Path) -> None:
+def test_a_report_that_stands_is_not_overwritten(tmp_path: Path) -> None:
     folder = DoctorFolder(tmp_path)
     folder.report("gpus", 0, fine("two"))
     folder.report("gpus", 0, missing("later", ""))

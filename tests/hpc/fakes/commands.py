@@ -4,7 +4,9 @@ import json
 import os
 import shlex
 import signal
+import subprocess
 import sys
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -31,6 +33,20 @@ class FakeSlurm:
         # A process that starts another one, as the wrappers that some sites put around SLURM's commands.
         command.write_text(f'#!/bin/sh\n{words} "$@"\nexit $?\n')
         command.chmod(0o755)
+
+    def ends_waits_for_what_hangs(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """From now on the limit of a call is over as soon as its command hangs; any other has all the time it needs."""
+        folder = self.folder
+
+        class Hastened(subprocess.Popen[str]):
+            def communicate(self, input: str | None = None, timeout: float | None = None) -> tuple[str, str]:  # noqa: A002
+                while timeout is not None and self.poll() is None:
+                    if (folder / f"hangs-{self.pid}").exists():
+                        raise subprocess.TimeoutExpired(self.args, timeout)
+                    time.sleep(0.01)
+                return super().communicate(input)
+
+        monkeypatch.setattr(subprocess, "Popen", Hastened)
 
     def calls(self, name: str) -> list[list[str]]:
         """The arguments of each call of `name`."""

@@ -37,7 +37,7 @@ def start_owner() -> tuple[subprocess.Popen[str], Path, psutil.Process, psutil.P
 
 
 def gone(*processes: psutil.Process) -> bool:
-    return not psutil.wait_procs(processes, 20)[1]
+    return not psutil.wait_procs(processes, 300)[1]
 
 
 def test_leaving_ends_marked_processes_and_spares_others(monkeypatch: pytest.MonkeyPatch) -> None:

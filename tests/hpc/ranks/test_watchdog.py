@@ -2,9 +2,9 @@
 
 import os
 import signal
-import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -16,57 +16,82 @@ from hpc.ranks.ranks import RankHung, Watchdog
 from tests.hpc.processes import are_ended
 
 HERE = Path(__file__).parents[1]
-LIMIT_S = 8.0
+WORK_LIMIT_S = 8.0  # within which also a busy machine lets a rank that works give one of its signs
+HANG_LIMIT_S = 2.0  # whoever hangs gives none, however busy the machine is
 STACKS_LIMIT_S = 15.0  # is waited for as a whole where a rank of Ray was stopped
 RAY = [pytest.mark.ray, pytest.mark.slow]
+LONG_RAY = pytest.param("ray", marks=[*RAY, pytest.mark.long])
+Start = Callable[[str, float], Any]
 
 
-@pytest.fixture(params=["processes", pytest.param("ray", marks=RAY)])
-def two_ranks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    monkeypatch.setenv("PYTHONPATH", str(HERE), prepend=os.pathsep)
-    for backend in ("hpc.ranks.process_ranks", "hpc.ranks.ray_ranks")[: 1 if request.param == "processes" else 2]:
-        monkeypatch.setattr(f"{backend}.STACKS_LIMIT_S", STACKS_LIMIT_S)
-    if request.param == "processes":
-        ranks: Any = ProcessRanks("rank_target:Watched", 2, hang_limit_s=LIMIT_S)
-        yield ranks
-        ranks.kill()
-        return
-    from hpc.ray.local import local_ray
+@pytest.fixture(scope="module")
+def two_ranks() -> Iterator[Start]:
+    """Starts two ranks, of processes or of one Ray for all, with a limit, and ends them in the end."""
+    with ExitStack() as stack:
+        patch = stack.enter_context(pytest.MonkeyPatch.context())
+        patch.setenv("PYTHONPATH", str(HERE), prepend=os.pathsep)
+        is_up = False
 
-    with local_ray(cpus=2):
-        from hpc.ranks.ray_ranks import RayRanks
+        def start(kind: str, limit_s: float) -> Any:
+            nonlocal is_up
+            patch.setattr("hpc.ranks.process_ranks.STACKS_LIMIT_S", STACKS_LIMIT_S)
+            if kind == "processes":
+                ranks: Any = ProcessRanks("rank_target:Watched", 2, hang_limit_s=limit_s)
+            else:
+                from hpc.ray.local import local_ray
 
-        ranks = RayRanks("rank_target:Watched", 2, hang_limit_s=LIMIT_S)
-        yield ranks
-        ranks.kill()
+                if not is_up:
+                    stack.enter_context(local_ray(cpus=2))
+                    is_up = True
+                from hpc.ranks.ray_ranks import RayRanks
+
+                patch.setattr("hpc.ranks.ray_ranks.STACKS_LIMIT_S", STACKS_LIMIT_S)
+                ranks = RayRanks("rank_target:Watched", 2, hang_limit_s=limit_s)
+            stack.callback(ranks.kill)
+            return ranks
+
+        yield start
+
+
+def process_ids(ranks: Any) -> list[int]:
+    """Of both ranks, without a call to them, which is watched."""
+    return ranks.process_ids if isinstance(ranks, ProcessRanks) else [place.process_id for place in ranks.places]
 
 
 @pytest.mark.slow
-def test_ranks_that_work_for_longer_than_the_limit_are_left_alone(two_ranks: Any) -> None:
-    assert two_ranks.call("work", 1.5 * LIMIT_S) == ["done", "done"]
-    assert two_ranks.call("work_on", 1, 1.5 * LIMIT_S) == ["waited", "done"]
+@pytest.mark.parametrize("kind", ["processes", LONG_RAY])
+def test_ranks_that_work_for_longer_than_the_limit_are_left_alone(two_ranks: Start, kind: str) -> None:
+    ranks = two_ranks(kind, WORK_LIMIT_S)
+    assert ranks.call("work_on", 1, 1.5 * WORK_LIMIT_S) == ["waited", "done"]
+    ranks.kill()
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["hang", "loop_for_ever"])
-def test_ranks_that_hang_say_where_and_are_ended(two_ranks: Any, method: str) -> None:
-    started = two_ranks.call("process_id")
-    with pytest.raises(RankHung, match=f"no sign of life of 2 rank\\(s\\) for {LIMIT_S:g} s") as hung:
-        two_ranks.call(method)
+@pytest.mark.parametrize(
+    ("method", "kind"),
+    [
+        ("hang", "processes"), pytest.param("hang", "ray", marks=RAY), ("loop_for_ever", "processes"),
+        pytest.param("loop_for_ever", "ray", marks=[*RAY, pytest.mark.long]),
+    ],
+)  # fmt: skip
+def test_ranks_that_hang_say_where_and_are_ended(two_ranks: Start, method: str, kind: str) -> None:
+    ranks = two_ranks(kind, HANG_LIMIT_S)
+    with pytest.raises(RankHung, match=f"no sign of life of 2 rank\\(s\\) for {HANG_LIMIT_S:g} s") as hung:
+        ranks.call(method)
     assert not hung.value.is_suspended
     one, other = hung.value.log_tail.split("rank 1 of 2:")
     assert f"in {method}" in one and f"in {method}" in other
-    assert are_ended(started)
+    assert are_ended(process_ids(ranks))
 
 
 @pytest.mark.slow
-def test_a_rank_that_was_stopped_from_outside_is_told_apart(two_ranks: Any) -> None:
-    started = two_ranks.call("process_id")
-    stopper = threading.Timer(1.0, os.kill, (started[1], signal.SIGSTOP))
-    stopper.start()
+@pytest.mark.parametrize("kind", ["processes", LONG_RAY])
+def test_a_rank_that_was_stopped_from_outside_is_told_apart(two_ranks: Start, kind: str) -> None:
+    ranks = two_ranks(kind, HANG_LIMIT_S)
+    started = process_ids(ranks)
+    os.kill(started[1], signal.SIGSTOP)
     with pytest.raises(RankHung, match=r"rank 1 was stopped from outside \(SIGSTOP\)") as hung:
-        two_ranks.call("hang")
-    stopper.join()
+        ranks.call("hang")
     assert hung.value.is_suspended
     one, other = hung.value.log_tail.split("rank 1 of 2:")
     assert "in hang" in one and "stopped" in other and "in hang" not in other

@@ -3,7 +3,6 @@
 import os
 import shlex
 import subprocess
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +15,7 @@ from hpc.slurm.script import script
 from tests.hpc.fakes.commands import FakeSlurm, without_hanging_on
 
 SITE = Site(cpus_per_node=8, memory_gb=32, gpus_per_node=4, walltime_min=120)
-QUICK = Patience(timeout_s=20.0, tries=3, pause_s=0.0)
-LATE = Patience(timeout_s=10.0, tries=3, pause_s=0.0)  # where one hangs; the others are to have answered by then
+QUICK = Patience(timeout_s=300.0, tries=3, pause_s=0.0)
 HOSTILE = """it's "x" $(touch pwned) `touch pwned` ; touch pwned # é"""
 
 
@@ -88,8 +86,9 @@ def test_a_busy_controller_is_asked_again_after_a_look_at_the_queue(slurm: FakeS
 
 @pytest.mark.parametrize("answer", [BUSY, {"hang": True}, "Submitted, I think\n"])
 def test_a_job_that_sbatch_did_not_name_is_found_and_not_submitted_twice(
-    slurm: FakeSlurm, tmp_path: Path, answer: Any
+    slurm: FakeSlurm, tmp_path: Path, answer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    slurm.ends_waits_for_what_hangs(monkeypatch)
     slurm.says("sbatch", answer)
     need = need_in(tmp_path, array_size=2)
     # The fake queue cannot know the name of the file before it is written: it reads the folder.
@@ -97,20 +96,21 @@ def test_a_job_that_sbatch_did_not_name_is_found_and_not_submitted_twice(
         f'#!/bin/sh\nfor f in {shlex.quote(str(need.log_folder))}/*; do echo "41|/other.sh"; echo "42|$f"; done\n'
     )
     (slurm.folder / "bin" / "squeue").chmod(0o755)
-    assert submit(SITE, need, ["true"], LATE) == Job(42, ("42_0", "42_1"))
+    assert submit(SITE, need, ["true"], QUICK) == Job(42, ("42_0", "42_1"))
     assert len(slurm.calls("sbatch")) == 1
     assert without_hanging_on(slurm.folder)
 
 
 @pytest.mark.parametrize(("answer", "said"), [(BUSY, "Socket timed out"), ({"hang": True}, "no answer in time")])
 def test_submitting_is_given_up_after_the_stated_tries(
-    slurm: FakeSlurm, tmp_path: Path, answer: Any, said: str
+    slurm: FakeSlurm, tmp_path: Path, answer: Any, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    slurm.ends_waits_for_what_hangs(monkeypatch)
     slurm.says("sbatch", answer)
     slurm.says("squeue", "")
-    with pytest.raises(SlurmError, match=f"in 2 tries of 10 s, last: .*{said}.*scontrol ping"):
-        submit(SITE, need_in(tmp_path), ["true"], replace(LATE, tries=2))
-    assert len(slurm.calls("sbatch")) == 2
+    with pytest.raises(SlurmError, match=f"in 3 tries of 300 s, last: .*{said}.*scontrol ping"):
+        submit(SITE, need_in(tmp_path), ["true"], QUICK)
+    assert len(slurm.calls("sbatch")) == 3
     assert without_hanging_on(slurm.folder)
 
 
@@ -184,16 +184,26 @@ def test_without_accounting_the_controller_is_asked_and_unknown_is_said(
     assert len(slurm.calls("squeue")) == 1
 
 
-def test_garbage_and_time_outs_of_squeue_are_retried_and_then_said(slurm: FakeSlurm) -> None:
+def test_a_command_that_hangs_is_ended_at_its_limit(slurm: FakeSlurm) -> None:
+    slurm.says("squeue", {"hang": True})
+    with pytest.raises(SlurmError, match=r"in 1 tries of 0\.5 s, last: no answer in time"):
+        jobs(["1"], Patience(timeout_s=0.5, tries=1))
+    assert without_hanging_on(slurm.folder)
+
+
+def test_garbage_and_time_outs_of_squeue_are_retried_and_then_said(
+    slurm: FakeSlurm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slurm.ends_waits_for_what_hangs(monkeypatch)
     slurm.says("squeue", "%&/ oops\n", {"hang": True}, "1|RUNNING|None\n")
-    assert jobs(["1"], LATE)["1"].state == "RUNNING"
+    assert jobs(["1"], QUICK)["1"].state == "RUNNING"
     slurm.says("squeue", "%&/ oops\n")
     with pytest.raises(SlurmError, match="squeue gave no readable answer in 3 tries.*oops.*scontrol ping"):
-        jobs(["1"], LATE)
+        jobs(["1"], QUICK)
     assert len(slurm.calls("squeue")) == 6
     slurm.says("squeue", {"error": "squeue: unrecognized option", "returncode": 1})
     with pytest.raises(SlurmError, match="unrecognized option"):
-        jobs(["1"], LATE)
+        jobs(["1"], QUICK)
     assert len(slurm.calls("squeue")) == 7  # this will not pass: not tried again
     assert without_hanging_on(slurm.folder)
 
