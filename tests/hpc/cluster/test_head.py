@@ -5,6 +5,7 @@
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -43,7 +44,7 @@ class Controller:
         self.folder.make(Site(cpus_per_node=1, walltime_min=10, network_interface="lo"), "demo")
         self._python, self._starts = tmp_path / "bin" / "python", tmp_path / "starts"
         (tmp_path / "bin").mkdir()
-        python, scontrol = f'#!/bin/sh\nexec {sys.executable} "$@"\n', "#!/bin/sh\necho no >&2\nexit 1\n"
+        python, scontrol = f'#!/bin/sh\nexec {shlex.quote(sys.executable)} "$@"\n', "#!/bin/sh\necho no >&2\nexit 1\n"
         for name, text in (("python", python), ("ray", RAY), ("scontrol", scontrol)):
             (tmp_path / "bin" / name).write_text(text)
             (tmp_path / "bin" / name).chmod(0o755)

@@ -5,6 +5,7 @@
 
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -94,7 +95,11 @@ class Worker:
         words.write_text(LAST_WORDS)
         python = tmp_path / "bin" / "python"
         python.parent.mkdir()
-        for name, text in (("python", f'#!/bin/sh\nexec {sys.executable} "$@"\n'), ("ray", RAY), ("raylet", RAYLET)):
+        for name, text in (
+            ("python", f'#!/bin/sh\nexec {shlex.quote(sys.executable)} "$@"\n'),
+            ("ray", RAY),
+            ("raylet", RAYLET),
+        ):
             (python.parent / name).write_text(text)
             (python.parent / name).chmod(0o755)
         job = {"SLURM_JOB_ID": "7", "SLURM_CPUS_ON_NODE": "1", "PYTHONPATH": str(ROOT)}
