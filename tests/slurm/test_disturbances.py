@@ -5,6 +5,8 @@ is there. Some train slowly, so that they can be paused and go on from checkpoin
 """
 
 import random
+from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -124,11 +126,10 @@ def test_a_disturbed_sweep_goes_on_and_ends_with_the_tables_of_a_quiet_one(
 def _disturb(kinds: list[str], sweep: Sweep, testbed: Testbed) -> None:
     """Does all of that to the sweep, mends what does not mend itself, and sees a trial run that began afterwards."""
     until(lambda: _running(sweep), LIMIT_S, "a trial to run")
-    before, heads = _attempts(sweep), _heads(sweep)
+    before, events = _attempts(sweep), _events(sweep)
     hits = {kind: _hit(kind, sweep, testbed) for kind in kinds}
-    joined = _joined(sweep)
     for kind, hit in hits.items():
-        _see_through(kind, hit, sweep, testbed, joined, heads)
+        _see_through(kind, hit, sweep, testbed, events)
     until(lambda: _running(sweep) - before, LIMIT_S, f"a trial that begins after {hits}")
     assert sweep.place.outcome is None
 
@@ -146,24 +147,28 @@ def _hit(kind: str, sweep: Sweep, testbed: Testbed) -> str:
     return hits[0]
 
 
-def _see_through(kind: str, hit: str, sweep: Sweep, testbed: Testbed, joined: int, heads: int) -> None:
-    """Waits for what has to come of it, and mends what does not mend itself; workers and heads: so many before."""
+def _see_through(kind: str, hit: str, sweep: Sweep, testbed: Testbed, before: Counter[str]) -> None:
+    """Waits for what has to come of it, and mends what does not mend itself; before: events until then."""
+
+    def came(event: str) -> bool:
+        return _events(sweep)[event] > before[event]
+
+    has_new_head = partial(came, "controller_started")  # a head that ends lets its workers go without a word
     if kind.endswith("node_killed"):
         until(lambda: testbed.state_of(hit).startswith(("down", "idle*", "unk")), LIMIT_S, f"SLURM to miss {hit}")
         testbed.start_node(hit)
     if kind.endswith("_cut"):
-        lost = f"SELECT * FROM events WHERE kind = 'worker_lost' AND node = '{hit}'"
-        until(lambda: sweep.rows(lost) or _heads(sweep) > heads, LIMIT_S, f"{hit} to be given up")
+        until(lambda: came("worker_lost") or has_new_head(), LIMIT_S, f"{hit} to be given up")
         testbed.mend(hit)
     if kind.endswith("_preempted"):
         job = hit.split()[1]
-        until(lambda: _events_of(sweep, job)[-1] != "worker_joined" or _heads(sweep) > heads, LIMIT_S, f"{hit} to go")
-        if _heads(sweep) == heads:  # a head that ends lets its workers go without a word
+        until(lambda: _events_of(sweep, job)[-1] != "worker_joined" or has_new_head(), LIMIT_S, f"{hit} to go")
+        if not has_new_head():
             assert _events_of(sweep, job)[-2:] in (["worker_joined", "worker_draining"], LEFT, LOST)
     if kind.endswith("_drained"):
         try:
             until(lambda: testbed.state_of(hit) == "drained", LIMIT_S, f"{hit} to be empty")
-            until(lambda: _joined(sweep) > joined, LIMIT_S, "another worker elsewhere")
+            until(lambda: came("worker_joined"), LIMIT_S, "another worker elsewhere")
             assert testbed.state_of(hit) == "drained"
         finally:
             testbed.resume(hit)
@@ -174,14 +179,9 @@ def _events_of(sweep: Sweep, job: str) -> list[object]:
     return [row["kind"] for row in sweep.rows(f"SELECT kind FROM events WHERE job = '{job}' ORDER BY happened_at")]
 
 
-def _joined(sweep: Sweep) -> int:
-    """How many workers have joined so far."""
-    return len(sweep.rows("SELECT * FROM events WHERE kind = 'worker_joined'"))
-
-
-def _heads(sweep: Sweep) -> int:
-    """How many heads have started so far."""
-    return len(sweep.rows("SELECT * FROM events WHERE kind = 'controller_started'"))
+def _events(sweep: Sweep) -> Counter[str]:
+    """How often each kind of event has happened so far."""
+    return Counter(str(row["kind"]) for row in sweep.rows("SELECT kind FROM events"))
 
 
 def _attempts(sweep: Sweep, where: str = "true") -> set[tuple[object, ...]]:
