@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 # Two at a time, a file's tests one after the other: most tests wait for processes that they started.
-PYTEST := $(BIN)/python -m pytest -n 2 --no-loadscope-reorder
+PYTEST := $(BIN)/python -m pytest -n 2 --no-loadscope-reorder --durations=60
 READY := .venv/.ready
 
 # With CI set, tests on a real SLURM and in a real browser fail where they cannot run; otherwise they are skipped, and say so.

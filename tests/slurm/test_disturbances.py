@@ -77,10 +77,7 @@ TRIALS = 12
 LIMIT_S = 600.0  # for what takes less than a minute where nothing else runs
 LEFT = ["worker_draining", "worker_ended"]
 LOST = ["worker_joined", "worker_lost"]  # a node that leaves may be gone before the driver looks at it again
-MOST = [
-    ["worker_killed", "worker_preempted"], ["driver_killed"], ["worker_node_cut"], ["head_killed"],
-    ["controller_node_killed"],
-]  # fmt: skip
+MOST = [["worker_killed", "worker_preempted"], ["worker_node_cut"], ["controller_node_killed"]]
 ALL = [
     ["worker_cancelled"], ["driver_killed"], ["worker_killed"], ["controller_warned"], ["worker_node_killed"],
     ["head_killed"], ["worker_node_cut"], ["worker_preempted"], ["controller_requeued"], ["worker_node_drained"],

@@ -50,9 +50,15 @@ REGULARISERS.add("{name}", Mine)
 Write = Callable[[str], Path]
 
 
+@pytest.fixture(autouse=True)
+def _registries_stay_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    for registry in plugins.REGISTRIES:
+        monkeypatch.setattr(registry, "_records", dict(registry))
+
+
 @pytest.fixture
 def write(tmp_path: Path) -> Write:
-    """Write a module; each test uses names of its own, because what is registered stays in the process."""
+    """Write a module; each test uses names of its own, because an imported module stays in the process."""
 
     def write_module(text: str, stem: str = "mine") -> Path:
         path = tmp_path / f"{stem}.py"
