@@ -46,20 +46,10 @@ FAMILIES = {"timm/": ("tailor.networks.timm_builders:first_record", "tailor.prun
 class _Networks(Registry[NetworkInfo]):
     """Networks by name; one of a family is described when it is first asked for, which imports torch."""
 
-    def __getitem__(self, name: str) -> NetworkInfo:
-        self._bring(name)
-        return super().__getitem__(name)
-
-    def __contains__(self, name: object) -> bool:
-        self._bring(name)
-        return super().__contains__(name)
-
-    def _bring(self, name: object) -> None:
-        if not isinstance(name, str) or name in self._records:
-            return
-        family = next((makers for prefix, makers in FAMILIES.items() if name.startswith(prefix)), None)
-        if family is None:
-            return
+    def _can_be_brought(self, name: object) -> bool:
+        family = next((makers for prefix, makers in FAMILIES.items() if str(name).startswith(prefix)), None)
+        if family is None or not isinstance(name, str):
+            return False
         first_record, described = map(function_of, family)
         self._records[name] = first_record(name)
         try:
@@ -67,6 +57,7 @@ class _Networks(Registry[NetworkInfo]):
         except BaseException:
             del self._records[name]  # what cannot be followed is no network of ours
             raise
+        return True
 
 
 NETWORKS: Registry[NetworkInfo] = _Networks("network")

@@ -36,13 +36,12 @@ class Registry(Mapping[str, T], Generic[T]):
         return record
 
     def __getitem__(self, name: str) -> T:
-        if name not in self:
+        if name not in self._records and not self._can_be_brought(name):  # plans ask this many times for every trial
             raise ConfigError(f"no such {self.noun}: {name!r}{nearest(name, list(self))}")
         return self._records[name]
 
     def __contains__(self, name: object) -> bool:
-        self._import_built_in()
-        return name in self._records
+        return name in self._records or self._can_be_brought(name)
 
     def __iter__(self) -> Iterator[str]:
         self._import_built_in()
@@ -51,6 +50,11 @@ class Registry(Mapping[str, T], Generic[T]):
     def __len__(self) -> int:
         self._import_built_in()
         return len(self._records)
+
+    def _can_be_brought(self, name: object) -> bool:
+        """Whether a record that is not there yet is there afterwards."""
+        self._import_built_in()
+        return name in self._records
 
     def _import_built_in(self) -> None:
         if self._built_in is not None:
