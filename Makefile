@@ -16,7 +16,7 @@ endif
 demo: $(READY)  ## run the embedded sweep and write its report (about five minutes on two cores)
 	$(BIN)/python sweeps/launch.py
 
-check: format lint types test  ## what a change has to pass, in 20 minutes on two cores: what CI runs
+check: format lint types test  ## what a change has to pass, in half an hour on two cores: what CI runs
 
 test: $(READY)  ## the tests; with CI set, what they need beside Python is installed (root, Debian-like)
 	@if [ -n "$$CI" ]; then $(BIN)/python -m tests.install || true; fi
