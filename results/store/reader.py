@@ -28,6 +28,7 @@ _SQL_TYPES = {
     MOMENT: "TIMESTAMPTZ",
 }
 
+NO_EXTENSIONS = {"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"}
 ABOUT_TRIALS = ("planned", "trials", "attempts", "stages", "operating_points")
 """Tables of which one gets a row whenever a trial comes a step further."""
 
@@ -120,8 +121,11 @@ class Run:
 
     def write_csv(self, sql: str, path: Path) -> int:
         """Writes the answer to a query, with a head, into a CSV file; returns how many rows it has. Raises as `df`."""
-        with self._asking(sql):
-            copied = self.connection.execute(f"COPY ({sql}) TO {_text(str(path))} (FORMAT csv, HEADER)").fetchone()
+        import duckdb
+
+        with self._asking(sql), duckdb.connect(":memory:") as writing:  # the connection that queries use writes no file
+            writing.register("answer", self.connection.sql(sql).to_arrow_reader())
+            copied = writing.execute(f"COPY (FROM answer) TO {_text(str(path))} (FORMAT csv, HEADER)").fetchone()
         return 0 if copied is None else int(copied[0])
 
     @contextmanager
@@ -259,7 +263,7 @@ def _connected(found: dict[str, dict[str, list[Part]]], *, several: bool) -> "du
     """A connection with all views over these runs: name -> table -> parts."""
     import duckdb
 
-    connection = duckdb.connect(":memory:", config={"autoinstall_known_extensions": "false"})
+    connection = duckdb.connect(":memory:", config=NO_EXTENSIONS)
     connection.execute("SET TimeZone = 'UTC'")
     for name, table in TABLES.items():
         by_run = {run: parts[name] for run, parts in found.items() if parts[name]}
@@ -270,7 +274,21 @@ def _connected(found: dict[str, dict[str, list[Part]]], *, several: bool) -> "du
         key=", ".join([*trial, "point"]), trial=", ".join(f"point.{name}" for name in trial)
     )
     connection.execute(points + LAST_OF_ALL_RUNS if several else points)
+    _lock(
+        connection,
+        {part.path.absolute().parent for tables in found.values() for parts in tables.values() for part in parts},
+    )
     return connection
+
+
+def _lock(connection: "duckdb.DuckDBPyConnection", folders: set[Path]) -> None:
+    """From here on a query reads files below these folders and no others, writes none, and changes no setting."""
+    # DuckDB compares the names that views have for files, in which a pattern's signs are in brackets, and those it opens.
+    allowed = ", ".join(name for folder in sorted(folders) for name in (_text(str(folder)), _file(folder)))
+    connection.execute("SET python_enable_replacements = false")  # no name in a query is a variable of this process
+    connection.execute(f"SET allowed_directories = [{allowed}]")
+    connection.execute("SET enable_external_access = false")
+    connection.execute("SET lock_configuration = true")
 
 
 def _select(table: Table, parts: dict[str, list[Part]], *, several: bool) -> str:

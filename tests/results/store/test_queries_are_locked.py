@@ -1,0 +1,52 @@
+"""A query reads the run's files and no others, and writes none: tried with what DuckDB can do from a SELECT."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from results.errors import ResultsError
+from results.store.reader import load
+from results.store.writer import Writer
+
+Row = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def run(tmp_path: Path, trial_row: Row) -> Path:
+    """A run with one row in a folder with an awkward name, beside a file that is none of its own."""
+    Writer(tmp_path / "a [b]'s *run" / "tables").write("trials", [trial_row()])
+    pq.write_table(pa.table({"secret": [1]}), tmp_path / "beside.parquet")
+    return tmp_path / "a [b]'s *run"
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT * FROM '{beside}/beside.parquet'",
+        "SELECT * FROM read_text('{beside}/beside.parquet')",
+        "SELECT * FROM glob('{beside}/*')",
+        "SELECT * FROM enable_logging(storage := 'file', storage_path := '{beside}/log')",
+        "SELECT * FROM enable_profiling(save_location := '{beside}/profile.json')",
+        "SELECT * FROM local_table",
+        "SELECT * FROM sqlite_scan('{beside}/x.db', 'x')",
+    ],
+)
+def test_a_select_that_reads_or_writes_other_files_is_refused(sql: str, run: Path) -> None:
+    local_table = pa.table({"secret": [1]})  # a variable of the process that asks
+    before = sorted(run.parent.rglob("*"))
+    with load(run) as tables:
+        assert tables.rows("SELECT count(*) AS n FROM trials") == [{"n": 1}]
+        with pytest.raises(ResultsError, match="the query failed"):
+            tables.rows(sql.format(beside=run.parent))
+    assert sorted(run.parent.rglob("*")) == before
+    assert local_table.num_rows == 1
+
+
+def test_a_csv_is_still_written_where_it_is_asked_for(run: Path, tmp_path: Path) -> None:
+    with load(run) as tables:
+        assert tables.write_csv("SELECT trial_id FROM trials", tmp_path / "out.csv") == 1
+    assert (tmp_path / "out.csv").read_text() == "trial_id\na\n"
