@@ -80,17 +80,21 @@ def clear(folder: Path) -> None:
 
 
 def remove_abandoned(below: Path = SHORT) -> None:
-    """Clears folders of this user whose owner has ended without clearing them."""
+    """Clears folders of this user whose owner has ended without clearing them.
+
+    Everybody may put anything of such a name into /tmp; what is not a folder of this user's is left alone.
+    """
     for folder in below.glob(f"{PREFIX}*"):
         try:
-            if folder.stat().st_uid != os.getuid():
+            status = folder.lstat()
+            if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
                 continue
             machine, process_id, started_at = (folder / OWNER).read_text().splitlines()
-        except (FileNotFoundError, ValueError):  # somebody is making or removing it at this moment
+            has_ended = machine == _machine() and str(_started_at(int(process_id))) != started_at
+            if has_ended or _was_switched_off_since(machine):
+                clear(folder)
+        except (OSError, ValueError):  # somebody is making or removing it at this moment, or its owner's file is odd
             continue
-        has_ended = machine == _machine() and str(_started_at(int(process_id))) != started_at
-        if has_ended or _was_switched_off_since(machine):
-            clear(folder)
 
 
 def _marked(folder: Path) -> list[int]:

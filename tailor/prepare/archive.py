@@ -1,26 +1,43 @@
 """Archives of images unpacked safely: all members are looked at before the first byte is written.
 
 Refused are members that lead out of the folder (`..`, absolute paths), links and devices, and archives that would
-unpack to more than a stated number of bytes or members. Modes and owners in the archive are ignored.
+unpack to more than a stated number of bytes or members. Modes and owners in the archive are ignored. Read are stored
+and deflated zip files and plain and gzipped tar files: their readers need little memory, whatever a file claims.
 """
 
+import gzip
 import hashlib
+import os
 import shutil
 import stat
 import tarfile
 import zipfile
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, cast
 
 from tailor.core.errors import ConfigError
 
 SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz")
 LIMIT_BYTES = 256 * 2**30  # of one archive, unpacked; ImageNet's training images are 150 GB
 LIMIT_MEMBERS = 5_000_000
-UNREADABLE = (OSError, tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError)
+GZIP_MAGIC = b"\x1f\x8b"
+READ_BYTES = 2**20  # at once; a name or an extended header of a tar file that is longer is nobody's
+COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+UNREADABLE = (
+    OSError,
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    zlib.error,
+    EOFError,
+    RuntimeError,
+    NotImplementedError,
+    ValueError,  # among them names that are no text
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,8 +68,8 @@ def unpack(archive: Path, parent: Path, limit_bytes: int = LIMIT_BYTES) -> Path:
     status = archive.stat()
     identity = f"{archive.resolve()} {status.st_size} {status.st_mtime_ns}"
     final = parent / f"unpacked-{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
-    if final.is_dir():
-        return final
+    if os.path.lexists(final):
+        return _own(final)
     partial = final.with_suffix(".partial")
     shutil.rmtree(partial, ignore_errors=True)  # what an interrupted call left
     partial.mkdir()
@@ -70,6 +87,18 @@ def unpack(archive: Path, parent: Path, limit_bytes: int = LIMIT_BYTES) -> Path:
             "file: compare its size with the original's, or unpack it yourself and give the folder"
         ) from error
     return partial.rename(final)
+
+
+def _own(folder: Path) -> Path:
+    """The folder that an earlier call made.
+
+    Raises:
+        ConfigError: somebody else made it, or it is no folder.
+    """
+    status = folder.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
+        raise ConfigError(f"{folder} is there already and was not made by you; remove it, or give another --to")
+    return folder
 
 
 def _look(archive: Path, limit_bytes: int, free_bytes: int) -> None:
@@ -98,6 +127,7 @@ def _look(archive: Path, limit_bytes: int, free_bytes: int) -> None:
 def _inside(archive: Path, member: Member) -> PurePosixPath:
     """The member's path, which stays below the folder that it is unpacked to."""
     path = PurePosixPath(member.name)
+    member.name.encode()  # raises UnicodeEncodeError for a name that is no text
     if member.kind == "file" and not path.parts:
         raise ConfigError(f"{archive}: member {member.name!r} is a file without a name; make the archive again")
     leads_out = path.is_absolute() or ".." in path.parts or "\\" in member.name or member.name[1:2] == ":"
@@ -114,13 +144,52 @@ def _members(archive: Path) -> Iterator[Member]:
     if archive.name.lower().endswith(".zip"):
         with zipfile.ZipFile(archive) as opened:
             for info in opened.infolist():
+                if info.compress_type not in COMPRESSIONS:
+                    raise zipfile.BadZipFile(f"member {info.filename!r} is neither stored nor deflated")
                 yield Member(name=info.filename, kind=_zip_kind(info), size_bytes=info.file_size)
         return
-    with tarfile.open(archive, "r:*") as tar:
+    with _opened(archive) as tar:
         for entry in tar:
             yield Member(name=entry.name, kind=_tar_kind(entry), size_bytes=entry.size if entry.isfile() else 0)
             tar.members.clear()  # type: ignore[attr-defined]  # else it keeps a record of every member
         _expect_end(tar)
+
+
+class _Bounded:
+    """A file of which no more than READ_BYTES are read at once: no header that lies about itself fills the memory."""
+
+    def __init__(self, file: gzip.GzipFile | BufferedReader) -> None:
+        self._file = file
+
+    def read(self, size: int = -1) -> bytes:
+        """The next bytes.
+
+        Raises:
+            ReadError: too many are asked for.
+        """
+        if not 0 <= size <= READ_BYTES:
+            raise tarfile.ReadError(f"a header of {size:,} bytes, more than the limit of {READ_BYTES:,}")
+        return self._file.read(size)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Goes to a place; in a gzipped file by reading on in small pieces."""
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        """The place that is read next."""
+        return self._file.tell()
+
+
+@contextmanager
+def _opened(archive: Path) -> Iterator[tarfile.TarFile]:
+    """A tar file, plain or gzipped as its first bytes say; of other compressions none is read."""
+    with archive.open("rb") as raw:
+        is_gzipped = raw.read(len(GZIP_MAGIC)) == GZIP_MAGIC
+    with (
+        gzip.open(archive) if is_gzipped else archive.open("rb") as file,
+        tarfile.open(fileobj=cast(IO[bytes], _Bounded(file)), mode="r:") as tar,  # all that tarfile reads by
+    ):
+        yield tar
 
 
 def _expect_end(tar: tarfile.TarFile) -> None:
@@ -145,6 +214,8 @@ def _tar_kind(entry: tarfile.TarInfo) -> str:
         return "a link"
     if entry.isdir():
         return "folder"
+    if entry.issparse():
+        return "a sparse file"
     return "file" if entry.isfile() else "neither a file nor a folder"
 
 
@@ -165,7 +236,7 @@ def _contents(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
                     with opened.open(info) as member:
                         yield info.filename, member
         return
-    with tarfile.open(archive, "r:*") as tar:
+    with _opened(archive) as tar:
         for entry in tar:
             if entry.isfile() and (content := tar.extractfile(entry)) is not None:
                 yield entry.name, content

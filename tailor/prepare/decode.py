@@ -22,6 +22,7 @@ HOW = (
 )
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF")  # decoders of their own; none that starts a program
 MODES = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr")  # 8 bits or fewer
+LIMIT_FILE_BYTES = 2**28  # what an image file of that many pixels never reaches
 LIMIT_PIXELS = 89_000_000  # Pillow's own limit, from which on it suspects a file that is made to fill the memory
 UNREADABLE = (
     OSError,
@@ -48,7 +49,10 @@ def decode(path: Path, image_px: int) -> Decoded:
     """An image file as uint8 (3, image_px, image_px); a file that is no whole image is an outcome, not an error."""
     sha256 = ""
     try:
-        content = path.read_bytes()
+        with path.open("rb") as file:
+            content = file.read(LIMIT_FILE_BYTES + 1)
+        if len(content) > LIMIT_FILE_BYTES:
+            raise ValueError(f"more than {LIMIT_FILE_BYTES:,} bytes, which no image needs")
         sha256 = hashlib.sha256(content).hexdigest()
         with Image.open(io.BytesIO(content), formats=FORMATS) as image:
             return Decoded(pixels=_pixels(image, image_px), sha256=sha256, problem="")

@@ -142,3 +142,24 @@ def test_where_no_guard_can_be_started_no_folder_is_left(monkeypatch: pytest.Mon
         with pytest.raises(OSError, match="Too many open files"), guarded_folder(Path(short)):
             pytest.fail("nobody would remove it")
         assert not list(Path(short).iterdir())
+
+
+def test_what_others_put_there_under_such_a_name_stops_nobody(tmp_path: Path) -> None:
+    """Links that lead nowhere, in a circle or to another folder; a file; an owner that cannot be read or understood."""
+    for name, target in (("nowhere", "gone"), ("circle", f"{PREFIX}circle"), ("elsewhere", "kept")):
+        (tmp_path / f"{PREFIX}{name}").symlink_to(target)
+    (tmp_path / f"{PREFIX}file").write_text("")
+    odd = ("a folder", "no number", "too short", "not UTF-8")
+    for name in odd:
+        (tmp_path / f"{PREFIX}{name}").mkdir()
+    (tmp_path / f"{PREFIX}a folder" / OWNER).mkdir()
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    here = f"{socket.gethostname()} {boot} {Path('/proc/self/ns/pid').readlink()}"
+    (tmp_path / f"{PREFIX}no number" / OWNER).write_text(f"{here}\nnumber\n1")
+    (tmp_path / f"{PREFIX}too short" / OWNER).write_text("1")
+    (tmp_path / f"{PREFIX}not UTF-8" / OWNER).write_bytes(b"\xff\n1\n2")
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept" / OWNER).write_text(f"{socket.gethostname()} before pid\n1\n1")  # as before the last start
+    before = sorted(tmp_path.rglob("*"))
+    remove_abandoned(tmp_path)
+    assert sorted(tmp_path.rglob("*")) == before

@@ -1,9 +1,11 @@
 """Archives: unpacked as packed; what leads out, links or would fill the disk is refused before a byte is written."""
 
+import gzip
 import io
 import os
 import shutil
 import tarfile
+import tracemalloc
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -132,3 +134,73 @@ def test_damaged_archives_leave_nothing(tmp_path: Path, name: str) -> None:
 def test_a_member_that_stands_twice_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="twice"):
         archive.unpack(tar_with(tmp_path / "a.tar", "good.jpg"), tmp_path)
+
+
+def huge_header(path: Path, kind: bytes) -> Path:
+    """A gzipped tar archive whose first header claims a name or an extended header of 800 MB, all zeros."""
+    header = tarfile.TarInfo("././@LongLink")
+    header.type, header.size = kind, 800 * 2**20
+    with gzip.open(path, "wb", compresslevel=1) as file:
+        file.write(header.tobuf(tarfile.GNU_FORMAT))
+        for _ in range(4):
+            file.write(bytes(2**20))
+    return path
+
+
+def zipped_by(path: Path, method: int) -> Path:
+    with zipfile.ZipFile(path, "w", method) as zipped:
+        zipped.writestr("a.jpg", bytes(2**20))
+    return path
+
+
+def zip_with_a_name_that_is_no_text(path: Path) -> Path:
+    with zipfile.ZipFile(path, "w") as zipped:
+        zipped.writestr("\u00e4.jpg", b"abc")  # its name is marked as UTF-8
+    path.write_bytes(path.read_bytes().replace("\u00e4".encode(), b"\xff\xfe"))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda folder: huge_header(folder / "a.tgz", tarfile.GNUTYPE_LONGNAME), "a header of"),
+        (lambda folder: huge_header(folder / "a.tgz", tarfile.XHDTYPE), "a header of"),
+        (lambda folder: zipped_by(folder / "a.zip", zipfile.ZIP_BZIP2), "neither stored nor deflated"),
+        (lambda folder: zipped_by(folder / "a.zip", zipfile.ZIP_LZMA), "neither stored nor deflated"),
+        (lambda folder: zip_with_a_name_that_is_no_text(folder / "a.zip"), "cannot be unpacked"),
+    ],
+    ids=["long name", "extended header", "bzip2", "lzma", "no text"],
+)
+def test_what_would_take_much_memory_or_cannot_be_read_is_refused(
+    make: Callable[[Path], Path], said: str, tmp_path: Path
+) -> None:
+    packed = make(tmp_path)
+    parent = tmp_path / "parent"
+    parent.mkdir()
+    tracemalloc.start()
+    with pytest.raises(ConfigError, match=said):
+        archive.unpack(packed, parent, limit_bytes=2**20)
+    _, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak_bytes < 32 * 2**20
+    assert list(parent.iterdir()) == []
+
+
+def test_a_bzip2_tar_is_refused(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "a.tar", "w:bz2") as tar:
+        tar.addfile(tarfile.TarInfo("a.jpg"), io.BytesIO())
+    with pytest.raises(ConfigError, match="cannot be unpacked"):
+        archive.unpack(tmp_path / "a.tar", tmp_path)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
+def test_a_folder_that_somebody_else_unpacked_is_not_taken(tmp_path: Path) -> None:
+    packed = pack(class_folders(tmp_path / "images", per_class=1), tmp_path / "a.zip")
+    unpacked = archive.unpack(packed, tmp_path)
+    os.chown(unpacked, 65534, 65534)
+    with pytest.raises(ConfigError, match="was not made by you"):
+        archive.unpack(packed, tmp_path)
+    unpacked.rename(tmp_path / "elsewhere")
+    unpacked.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ConfigError, match="was not made by you"):
+        archive.unpack(packed, tmp_path)
