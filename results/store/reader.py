@@ -28,7 +28,7 @@ _SQL_TYPES = {
     MOMENT: "TIMESTAMPTZ",
 }
 
-NO_EXTENSIONS = {"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"}
+NO_EXTENSIONS = ("autoinstall_known_extensions", "autoload_known_extensions")
 ABOUT_TRIALS = ("planned", "trials", "attempts", "stages", "operating_points")
 """Tables of which one gets a row whenever a trial comes a step further."""
 
@@ -263,7 +263,7 @@ def _connected(found: dict[str, dict[str, list[Part]]], *, several: bool) -> "du
     """A connection with all views over these runs: name -> table -> parts."""
     import duckdb
 
-    connection = duckdb.connect(":memory:", config=NO_EXTENSIONS)
+    connection = duckdb.connect(":memory:", config=dict.fromkeys(NO_EXTENSIONS, False))
     connection.execute("SET TimeZone = 'UTC'")
     for name, table in TABLES.items():
         by_run = {run: parts[name] for run, parts in found.items() if parts[name]}

@@ -187,7 +187,7 @@ def _opened(archive: Path) -> Iterator[tarfile.TarFile]:
         is_gzipped = raw.read(len(GZIP_MAGIC)) == GZIP_MAGIC
     with (
         gzip.open(archive) if is_gzipped else archive.open("rb") as file,
-        tarfile.open(fileobj=cast(IO[bytes], _Bounded(file)), mode="r:") as tar,  # all that tarfile reads by
+        tarfile.open(fileobj=cast(IO[bytes], _Bounded(file)), mode="r:") as tar,  # it reads by no other
     ):
         yield tar
 
