@@ -283,7 +283,7 @@ def _connected(found: dict[str, dict[str, list[Part]]], *, several: bool) -> "du
 
 def _lock(connection: "duckdb.DuckDBPyConnection", folders: set[Path]) -> None:
     """From here on a query reads files below these folders and no others, writes none, and changes no setting."""
-    # DuckDB compares the names that views have for files, in which a pattern's signs are in brackets, and those it opens.
+    # DuckDB compares the names of files as views have them (with a pattern's signs in brackets) and as it opens them.
     allowed = ", ".join(name for folder in sorted(folders) for name in (_text(str(folder)), _file(folder)))
     connection.execute("SET python_enable_replacements = false")  # no name in a query is a variable of this process
     connection.execute(f"SET allowed_directories = [{allowed}]")
