@@ -87,7 +87,3 @@ class HeadStartError(ClusterError):
 
 class GpuHoursSpentError(UserError, ClusterError):
     """A sweep has used up what the site's `limits.gpu_hours_per_sweep` allows it."""
-
-
-class LibraryError(SiteError):
-    """An installed library lacks what is used of it and is no part of its public interface."""

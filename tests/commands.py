@@ -7,40 +7,48 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 
+Said = subprocess.CompletedProcess[str]
 ROOT = Path(__file__).resolve().parents[1]
 LAUNCH = ROOT / "sweeps" / "launch.py"
 Main = Callable[[Sequence[str]], int]
 
 
-def launch(*arguments: object, folder: Path) -> subprocess.CompletedProcess[str]:
+def launch(*arguments: object, folder: Path) -> Said:
     """`python sweeps/launch.py ...`; not for sweeps with modules of their own, which register for good."""
     from sweeps.commands.launch import main
 
     return _call(main, LAUNCH, arguments, folder)
 
 
-def sweeps_command(*arguments: object, folder: Path) -> subprocess.CompletedProcess[str]:
+def sweeps_command(*arguments: object, folder: Path) -> Said:
     """`python -m sweeps ...`; not for `retry`, which becomes another program."""
     from sweeps.__main__ import main
 
     return _call(main, ROOT / "sweeps" / "__main__.py", arguments, folder)
 
 
-def results_command(*arguments: object, folder: Path) -> subprocess.CompletedProcess[str]:
+def results_command(*arguments: object, folder: Path) -> Said:
     """`python -m results ...`."""
     from results.__main__ import main
 
     return _call(main, ROOT / "results" / "__main__.py", arguments, folder)
 
 
-def in_own_process(*words: object, folder: Path) -> subprocess.CompletedProcess[str]:
+def tailor_command(*arguments: object, folder: Path) -> Said:
+    """`python -m tailor ...`."""
+    from tailor.__main__ import main
+
+    return _call(main, ROOT / "tailor" / "__main__.py", arguments, folder)
+
+
+def in_own_process(*words: object, folder: Path) -> Said:
     """`python ...`, where that it is a process of its own matters."""
     return subprocess.run(
         [sys.executable, *map(str, words)], cwd=folder, capture_output=True, text=True, timeout=500, check=False
     )
 
 
-def _call(main: Main, program: Path, arguments: Sequence[object], folder: Path) -> subprocess.CompletedProcess[str]:
+def _call(main: Main, program: Path, arguments: Sequence[object], folder: Path) -> Said:
     typed = [str(program), *map(str, arguments)]
     out, err = io.StringIO(), io.StringIO()
     with chdir(folder), _argv(typed), redirect_stdout(out), redirect_stderr(err):
@@ -48,7 +56,7 @@ def _call(main: Main, program: Path, arguments: Sequence[object], folder: Path) 
             code = main(typed[1:])
         except SystemExit as end:  # argparse's
             code = end.code if isinstance(end.code, int) else 0 if end.code is None else 1
-    return subprocess.CompletedProcess(typed, code, out.getvalue(), err.getvalue())
+    return Said(typed, code, out.getvalue(), err.getvalue())
 
 
 @contextmanager

@@ -16,7 +16,6 @@ from ray.tune.execution.tune_controller import TuneController
 from submitit.core.core import PicklingExecutor
 
 from hpc.cluster import nodes
-from hpc.errors import LibraryError
 from hpc.ray.local import local_ray
 from hpc.ray.private import RAY
 from hpc.sites.site import Need, Site
@@ -26,12 +25,11 @@ from sweeps.driver.tune_private import TUNE
 from sweeps.driver.tune_site import TuneSite
 from sweeps.spec.resources import Resources
 from tailor.core import torch_private
-from tailor.core.errors import LibraryError as TailorsError
 from tailor.core.torch_private import TORCH
 from tailor.parallel.process_group import join
 from tests.import_graph import PRODUCT, ROOT
 from tests.private_uses import PRIVATE, Use, private_uses
-from transtailor.private_names import PrivateNames
+from transtailor.private_names import LibraryError, PrivateNames
 
 HOLDERS = {
     "hpc.ray.private": RAY,
@@ -125,7 +123,7 @@ def test_each_kind_of_name_can_be_missing() -> None:
         "torch.ops.aten._to_copy",
     ]
     names = dict.fromkeys([*absent, *present[1:]], "nothing")
-    found = PrivateNames(library="torch", tried="1", error=LibraryError, names=names).missing()
+    found = PrivateNames(library="torch", tried="1", names=names).missing()
     assert found == absent
 
 
@@ -174,7 +172,7 @@ def test_a_script_says_what_submitit_lacks(monkeypatch: pytest.MonkeyPatch, tmp_
 
 def test_ranks_that_join_say_what_torch_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(torch, "_foreach_lerp_")
-    with pytest.raises(TailorsError) as told:
+    with pytest.raises(LibraryError) as told:
         join("cpu")
     assert str(told.value) == _text("torch", TORCH, "torch._foreach_lerp_")
 
@@ -182,7 +180,7 @@ def test_ranks_that_join_say_what_torch_lacks(monkeypatch: pytest.MonkeyPatch) -
 def test_a_name_that_is_imported_is_told_in_the_same_words(monkeypatch: pytest.MonkeyPatch) -> None:
     lost = "torch.nn.modules.batchnorm._NormBase"
     monkeypatch.delattr(torch.nn.modules.batchnorm, "_NormBase")
-    with pytest.raises(TailorsError) as told:
+    with pytest.raises(LibraryError) as told:
         runpy.run_path(torch_private.__file__)
     assert str(told.value) == _text("torch", TORCH, lost)
 

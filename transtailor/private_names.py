@@ -9,6 +9,12 @@ from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
 
+from transtailor.errors import UserError
+
+
+class LibraryError(UserError):
+    """An installed library lacks what is used of it and is no part of its public interface."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class PrivateNames:
@@ -20,19 +26,17 @@ class PrivateNames:
     """The version that the names were tried with."""
     names: Mapping[str, str]
     """Dotted name -> what it is used for. "a.f(word)": a keyword or an attribute in the body of f."""
-    error: type[Exception]
-    """What the room tells its user's mistakes with."""
 
     def missing(self) -> list[str]:
         """Those of the names that the installed version lacks; takes microseconds once the library is imported."""
         return [name for name in self.names if not _is_there(name)]
 
     def check(self) -> None:
-        """Raises `error`, which says what to type, if the installed version lacks one of the names."""
+        """Raises LibraryError, which says what to type, if the installed version lacks one of the names."""
         if lacking := self.missing():
             library = self.library.partition("[")[0]
             parts = "; ".join(f"{name} ({self.names[name]})" for name in lacking)
-            raise self.error(
+            raise LibraryError(
                 f"{library} {version(library)} lacks what is used of it: {parts}; it was tried with {library} "
                 f"{self.tried}: type: pip install '{self.library}=={self.tried}'"
             )

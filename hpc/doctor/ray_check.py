@@ -17,9 +17,10 @@ from ray.exceptions import RayError
 from hpc.cluster.needs import RankNeed
 from hpc.cluster.nodes import connect, worker_nodes
 from hpc.doctor.finding import DoctorFolder, Finding, fine, missing
-from hpc.errors import ClusterError, LibraryError
+from hpc.errors import ClusterError
 from hpc.folders.cluster_folder import ClusterFolder, wait_until
 from hpc.ray.node import signals_ignored
+from transtailor.private_names import LibraryError
 
 JOIN_LIMIT_S = 120.0
 TASK_LIMIT_S = 45.0

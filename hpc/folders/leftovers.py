@@ -89,12 +89,22 @@ def remove_abandoned(below: Path = SHORT) -> None:
             status = folder.lstat()
             if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
                 continue
-            machine, process_id, started_at = (folder / OWNER).read_text().splitlines()
-            has_ended = machine == _machine() and str(_started_at(int(process_id))) != started_at
-            if has_ended or _was_switched_off_since(machine):
-                clear(folder)
-        except (OSError, ValueError):  # somebody is making or removing it at this moment, or its owner's file is odd
+            is_left = _has_ended(*(folder / OWNER).read_text().splitlines())
+        except (
+            OSError,
+            TypeError,
+            ValueError,
+        ):  # it is being made or removed now, or its owner is named oddly
             continue
+        if is_left:
+            clear(folder)
+
+
+def _has_ended(machine: str, process_id: str, started_at: str) -> bool:
+    """Whether the owner of a folder, as its file names it, has ended; one on another machine counts as alive."""
+    if machine == _machine():
+        return str(_started_at(int(process_id))) != started_at
+    return _was_switched_off_since(machine)
 
 
 def _marked(folder: Path) -> list[int]:

@@ -10,13 +10,11 @@ from typing import Any
 
 import ray
 
-from hpc.errors import LibraryError
 from transtailor.private_names import PrivateNames
 
 RAY = PrivateNames(
     library="ray[tune]",
     tried="2.60.0",
-    error=LibraryError,
     names={
         "ray._private.worker.init(_temp_dir)": "a local Ray keeps its files in a folder that goes with it",
         "ray._private.worker.init(_node_ip_address)": "a driver finds its own node by the address that the head has",

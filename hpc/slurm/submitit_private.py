@@ -7,13 +7,11 @@ from typing import Any
 
 from submitit import SlurmExecutor
 
-from hpc.errors import LibraryError
 from transtailor.private_names import PrivateNames
 
 SUBMITIT = PrivateNames(
     library="submitit",
     tried="1.5.4",  # 1.5.2 and 1.5.3 have it too
-    error=LibraryError,
     names={"submitit.SlurmExecutor._make_submission_file_text(uid)": "the text of a job, before it is submitted"},
 )
 

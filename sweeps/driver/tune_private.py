@@ -8,7 +8,6 @@ from typing import Any
 
 from ray.tune.experiment import Trial
 
-from hpc.errors import LibraryError
 from transtailor.private_names import PrivateNames
 
 _KEPT = ("_live_trials", "_stopped_trials", "_failed_trials", "_trials_to_cache")
@@ -16,7 +15,6 @@ _CONTROLLER = "ray.tune.execution.tune_controller.TuneController"
 TUNE = PrivateNames(
     library="ray[tune]",
     tried="2.60.0",
-    error=LibraryError,
     names={f"{_CONTROLLER}.__init__({kept})": "a trial that has ended is let go" for kept in _KEPT}
     | {f"{_CONTROLLER}.get_trials": "a trial that has ended is let go"},
 )

@@ -13,7 +13,3 @@ class Paused(Exception):  # an event, not a mistake
 
 class TrainingError(RuntimeError):
     """Training cannot go on (for example a loss that is no longer finite); the text names stage, epoch and step."""
-
-
-class LibraryError(ConfigError):
-    """An installed library lacks what is used of it and is no part of its public interface."""

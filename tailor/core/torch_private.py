@@ -11,14 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tailor.core.errors import LibraryError
 from transtailor.private_names import PrivateNames
 
 _FORMS = "an operation of the dispatcher that moves channels about"
 TORCH = PrivateNames(
     library="torch",
     tried="2.15.0",
-    error=LibraryError,
     names={
         "torch.nn.modules.batchnorm._BatchNorm": "what all kinds of BatchNorm are",
         "torch.nn.modules.batchnorm._BatchNorm._check_input_dim": "BatchNorm over ranks takes what any other took",

@@ -5,15 +5,15 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from results.__main__ import main
 from results.store.writer import Writer
-from tests.said import Said, said
+from tests.commands import Said, results_command
 
 CODE = "c0de" * 16
 START = datetime(2024, 5, 1, 12, 0, tzinfo=UTC)
@@ -116,10 +116,9 @@ class Synthetic:
 
 
 @pytest.fixture
-def command(capsys: pytest.CaptureFixture[str]) -> Callable[..., Said]:
+def command() -> Callable[..., Said]:
     """`python -m results` with these words, in this process."""
-
-    return lambda *words: said(main, words, capsys)
+    return partial(results_command, folder=Path())
 
 
 @pytest.fixture

@@ -6,13 +6,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from tailor.__main__ import main
 from tailor.config.trial import TrialConfig
 from tailor.execution.cache import Cache
 from tailor.execution.runner import StageEvent, run_trial
 from tailor.model.state import ModelState
 from tailor.parallel.process_group import Ranks, join
-from tests.said import Said, said
+from tests.commands import Said, tailor_command
 from tests.tailor.trials import short_trial
 
 
@@ -36,14 +35,9 @@ def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Cache:
 
 
 @pytest.fixture
-def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Said]:
+def command() -> Callable[..., Said]:
     """`python -m tailor` with these words in this folder, in this process."""
-
-    def called(*words: object, folder: Path) -> Said:
-        monkeypatch.chdir(folder)
-        return said(main, words, capsys)
-
-    return called
+    return tailor_command
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from results.analysis.best import Limit, best_lines, best_points
 from results.errors import ResultsError
 from results.store.reader import load
 from results.store.writer import Writer
-from tests.said import Said
+from tests.commands import Said
 
 Command = Callable[..., Said]
 

@@ -11,7 +11,7 @@ from results.analysis.diff import run_lines, trial_lines
 from results.errors import ResultsError
 from results.store.reader import load
 from results.store.writer import Writer
-from tests.said import Said
+from tests.commands import Said
 
 
 def squeezed(lines: Any) -> list[str]:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from results.__main__ import aligned
-from tests.said import Said
+from tests.commands import Said
 
 Command = Callable[..., Said]
 

@@ -19,7 +19,7 @@ from results.store.parts import manifest_file, parts_of
 from results.store.reader import finished_trial_ids, load
 from results.store.schema import SCHEMA_VERSION, TABLES
 from results.store.writer import Writer
-from tests.said import Said
+from tests.commands import Said
 
 Row = Callable[..., dict[str, Any]]
 VERSION_1 = Path(__file__).parents[1] / "data" / "v1"

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import results
-from tests.said import Said
+from tests.commands import Said
 
 PAGE = Path(__file__).parents[3] / "docs" / "reading.md"
 

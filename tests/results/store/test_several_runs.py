@@ -13,7 +13,7 @@ from results.arms.comparison import points_of
 from results.errors import ResultsError
 from results.store.schema import TABLES
 from results.store.writer import Writer
-from tests.said import Said
+from tests.commands import Said
 
 Runs = Callable[..., tuple[Path, Path]]
 

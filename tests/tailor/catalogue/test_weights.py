@@ -19,7 +19,7 @@ from tailor.config.trial import TrialConfig
 from tailor.core.errors import ConfigError
 from tailor.execution.dry_run import walk
 from tailor.execution.weights_check import refuse_missing
-from tests.said import Said
+from tests.commands import Said
 from tests.tailor.trials import PHOTOGRAPHS
 from tools.weights_table import described, left_out
 

@@ -14,7 +14,7 @@ from tailor.config.parsing import parse_trial
 from tailor.config.trial import TrialConfig
 from tailor.core.errors import ConfigError
 from tailor.core.registry import Registry
-from tests.said import Said
+from tests.commands import Said
 from tests.tailor.trials import PHOTOGRAPHS
 
 HEAD = {"name": "head_only"}

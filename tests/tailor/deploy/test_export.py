@@ -16,7 +16,7 @@ from tailor.catalogue.networks import NETWORKS
 from tailor.core.errors import ConfigError
 from tailor.deploy.export import EXAMPLE_BATCH, FORMATS, export, images_for
 from tailor.model.state import ModelState, Pixels, save_model
-from tests.said import Said
+from tests.commands import Said
 from tests.tailor.saved_models import EMBEDDED, TORCHVISION, outputs, pruned
 
 ROOT = Path(__file__).parents[3]
