@@ -1,9 +1,12 @@
 # `make demo` and `make check` need Python >= 3.11, git and make; they set up .venv themselves.
 PYTHON ?= python3
 BIN := .venv/bin
-# Two at a time, a file's tests one after the other: most tests wait for processes that they started.
-PYTEST := $(BIN)/python -m pytest -n 2 --no-loadscope-reorder --durations=60
+# Three at a time, a file's tests one after the other: most tests wait for processes that they started.
+PYTEST := $(BIN)/python -m pytest -n 3 --no-loadscope-reorder --durations=60
 READY := .venv/.ready
+
+# They start hundreds of Pythons; where this is set, each one would compile all that it imports.
+export PYTHONDONTWRITEBYTECODE :=
 
 # With CI set, tests on a real SLURM and in a real browser fail where they cannot run; otherwise they are skipped, and say so.
 ifdef CI
@@ -82,10 +85,10 @@ slurm-testbed-down: $(READY)  ## end exactly what that started
 clean:  ## remove the environment and what tools left; runs/ and cache/ stay
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache *.egg-info
 
-# uv installs in a quarter of pip's time; it does not read pip's own settings, so it is used where nobody has any.
+# uv installs in half of pip's time; it does not read pip's own settings, so it is used where nobody has any.
 $(READY): pyproject.toml
 	$(PYTHON) -m venv .venv
 	{ [ -n "$$CI" ] && $(BIN)/python -m pip install --quiet uv \
-	  && $(BIN)/uv pip install --quiet --python $(BIN)/python --editable '.[dev]'; } \
+	  && $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --editable '.[dev]'; } \
 	  || $(BIN)/python -m pip install --quiet --editable '.[dev]'
 	touch $@

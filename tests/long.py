@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 PYTHONS = ("3.11", "3.12", "3.13")
 PARTS = ("awkward", *PYTHONS, "lowest")
 FAST = ("-m", "not slow and not ray and not slurm and not long")
-TWO_AT_A_TIME = ("-n", "2", "--no-loadscope-reorder", "-q")
+SIDE_BY_SIDE = ("-n", "3", "--no-loadscope-reorder", "-q")
 
 
 def run_awkward(folder: Path) -> int:
@@ -36,12 +36,15 @@ def run_with(folder: Path, python: str, *, lowest: bool) -> int:
     subprocess.run([*uv, "venv", "--quiet", "--python", python, str(made)], check=True)
     versions = ["--resolution", "lowest-direct"] if lowest else []
     into = ["--python", str(made / "bin" / "python")]
-    subprocess.run([*uv, "pip", "install", "--quiet", *into, *versions, "--editable", f"{ROOT}[dev]"], check=True)
+    subprocess.run(
+        [*uv, "pip", "install", "--quiet", "--compile-bytecode", *into, *versions, "--editable", f"{ROOT}[dev]"],
+        check=True,
+    )
     return _pytest(made / "bin" / "python", ROOT, FAST, dict(os.environ))
 
 
 def _pytest(python: Path, where: Path, options: tuple[str, ...], environment: dict[str, str]) -> int:
-    words = [str(python), "-m", "pytest", *TWO_AT_A_TIME, *options]
+    words = [str(python), "-m", "pytest", *SIDE_BY_SIDE, *options]
     return subprocess.run(words, cwd=where, env=environment, check=False).returncode
 
 
