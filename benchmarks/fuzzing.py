@@ -34,6 +34,7 @@ from benchmarks.record import RESULTS, Measured, write
 from tests.faults.hostile import Target, targets
 from tests.faults.moments import writes
 from tests.faults.tiny_sweep import warm_up
+from transtailor.terminal import printable
 
 SHOWN = 600  # characters of an input that broke something; --seed and --only draw it again
 LIMIT_S = 10.0  # of this process's own CPU, for one input; most take milliseconds
@@ -88,8 +89,9 @@ class Attack:
         self._folder.mkdir()
         self.outcome.inputs += 1
         signal.setitimer(signal.ITIMER_VIRTUAL, LIMIT_S)
+        said = io.StringIO()
         try:
-            with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
                 self._is_reading = True
                 accepted = self._target.read(self._folder, given)
             self.outcome.accepted += accepted
@@ -100,6 +102,7 @@ class Attack:
             self._is_reading = False
             signal.setitimer(signal.ITIMER_VIRTUAL, 0.0)
         assert not self._elsewhere, f"it changed {self._elsewhere}"
+        assert said.getvalue() == printable(said.getvalue()), "it showed what acts on a terminal"
 
     def _watch(self, event: str, arguments: tuple[Any, ...]) -> None:
         if self._is_reading:
@@ -138,9 +141,11 @@ def table(outcomes: list[Outcome], seed: int) -> Measured:
         rows=(*rows, ("all", *sums)),
         notes=(
             f"Drawn by hypothesis with seed {seed}: one to three places flipped, cut out, doubled, cut off, or with "
-            "something odd in them (tests/faults/hostile.py). Accepted: the change leaves the input a valid one.",
+            "something odd or deeply nested in them (tests/faults/hostile.py). Accepted: the change leaves the input a "
+            "valid one.",
             f"A fault would be: any error but those that commands print in words, a crash, more than {LIMIT_S:g} s of "
-            "CPU, or a file opened for writing, made, renamed or removed outside the folder that was given.",
+            "CPU, a control character shown, or a file opened for writing, made, renamed or removed outside the folder "
+            "that was given.",
         ),
     )
 

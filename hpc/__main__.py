@@ -14,6 +14,7 @@ from hpc.sites.site import Need, SiteFile, explained, find_site, read_site, site
 from transtailor.errors import UserError
 from transtailor.exit_codes import FAILED, INTERRUPTED, MISTAKE, SUCCESS
 from transtailor.pipes import reader_may_leave
+from transtailor.terminal import say
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -27,9 +28,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if options.command == "doctor":
                 return _doctor(options)
             for line in _init(options) if options.command == "init" else _script(options):
-                print(line)
+                say(line)
     except (UserError, SlurmError, OSError) as error:
-        print(error, file=sys.stderr)
+        say(error, to=sys.stderr)
         return MISTAKE
     return SUCCESS
 
@@ -88,8 +89,8 @@ def _sites() -> int:
     for site_file in files.values():
         lines, sound = _described(site_file)
         faults += not sound
-        print("\n".join(lines))
-    print(f"your own sites: {users_folder()} (python -m hpc init writes one)", flush=True)
+        say("\n".join(lines))
+    say(f"your own sites: {users_folder()} (python -m hpc init writes one)")
     return MISTAKE if faults else SUCCESS
 
 

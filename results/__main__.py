@@ -14,6 +14,7 @@ from results.errors import ResultsError
 from transtailor.errors import UserError
 from transtailor.exit_codes import INTERRUPTED, MISTAKE, SUCCESS
 from transtailor.pipes import reader_may_leave
+from transtailor.terminal import printable, say
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -22,12 +23,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with reader_may_leave():
             for line in given.lines(given):
-                print(line, flush=True)  # what follows a sweep speaks now and then
+                say(line)  # what follows a sweep speaks now and then
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        say(f"error: {error}", to=sys.stderr)
         return MISTAKE
     except KeyboardInterrupt:
-        print("stopped; the same command goes on", file=sys.stderr)
+        say("stopped; the same command goes on", to=sys.stderr)
         return INTERRUPTED
     return SUCCESS
 
@@ -108,7 +109,7 @@ def _query(given: argparse.Namespace) -> Iterator[str]:
         try:
             refuse_gaps(run)
         except ResultsError as error:
-            print(f"warning: {error}", file=sys.stderr)
+            say(f"warning: {error}", to=sys.stderr)
     yield aligned(answer.column_names, [list(row.values()) for row in answer.to_pylist()])
 
 
@@ -117,10 +118,10 @@ def _best(given: argparse.Namespace) -> Iterator[str]:
     from results.store.reader import load
 
     if given.by == "test_score":
-        print(
+        say(
             "warning: chosen by the test split, the test score is too good and says nothing of new images;"
             " choose by validation_score to know that",
-            file=sys.stderr,
+            to=sys.stderr,
         )
     limits = [Limit.parsed(text) for text in given.under]
     with load(given.run) as run:
@@ -189,10 +190,8 @@ def aligned(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 
 
 def _printable(value: object) -> str:
-    """A value in one line; what could move the terminal's cursor is written as its code."""
-    if value is None:
-        return ""
-    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in str(value))
+    """A value in one line."""
+    return "" if value is None else printable(value).replace("\n", "\\n").replace("\t", "\\t")
 
 
 def _width(text: str) -> int:

@@ -14,6 +14,7 @@ from tailor.core.errors import TrainingError
 from transtailor.errors import UserError
 from transtailor.exit_codes import FAILED, MISTAKE, SUCCESS
 from transtailor.pipes import reader_may_leave
+from transtailor.terminal import say
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -23,12 +24,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with reader_may_leave():
             for line in _lines(options, shlex.join(["python", "-m", "sweeps", *typed])):
-                print(line, flush=True)
+                say(line)
     except (UserError, SlurmError, PermissionError) as error:
-        print(error, file=sys.stderr)
+        say(error, to=sys.stderr)
         return MISTAKE
     except TrainingError as error:
-        print(error, file=sys.stderr)
+        say(error, to=sys.stderr)
         return FAILED
     return SUCCESS
 

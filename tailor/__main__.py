@@ -8,7 +8,6 @@
 import argparse
 import shlex
 import sys
-import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +18,10 @@ from tailor.config.trial import TrialConfig
 from tailor.core.errors import ConfigError, TrainingError
 from tailor.execution.plugins import load
 from tailor.execution.weights_check import refuse_missing
+from transtailor.documents import DocumentError, read_toml
 from transtailor.errors import UserError
 from transtailor.exit_codes import FAILED, MISTAKE, SUCCESS
+from transtailor.terminal import say
 
 if TYPE_CHECKING:
     from tailor.execution.runner import StageEvent
@@ -47,10 +48,10 @@ def main(argv: list[str] | None = None) -> int:
         else:
             _run(config, arguments, shlex.join(["python", "-m", "tailor", *typed]))
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        say(f"error: {error}", to=sys.stderr)
         return MISTAKE
     except TrainingError as error:
-        print(f"error: {error}", file=sys.stderr)
+        say(f"error: {error}", to=sys.stderr)
         return FAILED
     return SUCCESS
 
@@ -82,21 +83,21 @@ def _parser() -> argparse.ArgumentParser:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
+        return read_toml(path)
+    except OSError as error:
         raise ConfigError(f"cannot read {path}: {error}") from error
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path} is not valid TOML: {error}") from error
+    except DocumentError as error:
+        raise ConfigError(f"{path} {error}") from error
 
 
 def _plan(config: TrialConfig) -> None:
     from tailor.execution.dry_run import walk
 
     walked = walk(config)
-    print(f"trial {walked.trial_id}: {len(walked.stages)} stages")
+    say(f"trial {walked.trial_id}: {len(walked.stages)} stages")
     for number, stage in enumerate(walked.stages):
         point = "" if stage.point is None else f"  operating point {stage.point}"
-        print(f"{number:3}  {stage.key[:12]}  {stage.kind}{point}")
+        say(f"{number:3}  {stage.key[:12]}  {stage.kind}{point}")
 
 
 def _run(config: TrialConfig, arguments: argparse.Namespace, command: str) -> None:
@@ -116,9 +117,9 @@ def _run(config: TrialConfig, arguments: argparse.Namespace, command: str) -> No
                 continue
             seconds = event.result.description["made_by"]["compute_s"]
             how = "cached" if event.result.cached else f"{seconds:.2f} s"
-            print(f"{event.order:3}  {event.result.key[:12]}  {event.result.stage.kind:18} {how:>8}", flush=True)
+            say(f"{event.order:3}  {event.result.key[:12]}  {event.result.stage.kind:18} {how:>8}")
             if event.point is not None:
-                print(f"     {_point(event, macs_before)}")
+                say(f"     {_point(event, macs_before)}")
                 macs_before = event.result.info["macs"]
             if state is not None:
                 folder = arguments.save / f"point_{event.point}"

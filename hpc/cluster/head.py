@@ -26,6 +26,7 @@ from hpc.folders.leftovers import guarded_folder, rays_own
 from hpc.ray.node import Allocation, RayNode, allocation, own_address, ray_environment
 from hpc.slurm.jobs import requeue
 from transtailor.exit_codes import MISTAKE, TRY_AGAIN
+from transtailor.terminal import say
 
 GENERATION_VARIABLE = "TRANSTAILOR_GENERATION"
 START_LIMIT_S = 120.0  # of a head, in each try
@@ -42,17 +43,17 @@ def main() -> int:
     """Run head and command; returns the exit code of the command."""
     place = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
     if place != 2 or len(sys.argv) < 4:
-        print("type: python -m hpc.cluster.head CLUSTER_FOLDER -- COMMAND", file=sys.stderr)
+        say("type: python -m hpc.cluster.head CLUSTER_FOLDER -- COMMAND", to=sys.stderr)
         return MISTAKE
     folder, command = ClusterFolder(Path(sys.argv[1])), sys.argv[place + 1 :]
     warnings = Warnings()
     try:
         code = serve(folder, command, warnings)
     except HeadStartError as error:
-        print(f"{error}; launch the sweep again to go on", flush=True)  # a launch that follows shows this log's end
+        say(f"{error}; launch the sweep again to go on")  # a launch that follows shows this log's end
         return TRY_AGAIN
     except ClusterError as error:
-        print(error, file=sys.stderr, flush=True)
+        say(error, to=sys.stderr)
         return MISTAKE
     if code is not None:
         return code
@@ -83,7 +84,7 @@ def serve(folder: ClusterFolder, command: Sequence[str], warnings: Warnings, *, 
             return _serve_once(folder, command, warnings, given, address)
         except HeadStartError as error:
             faults.append(error)
-            print(f"start {len(faults)} of at most {tries}: {error}", flush=True)
+            say(f"start {len(faults)} of at most {tries}: {error}")
             if warnings.is_near:
                 return None
         time.sleep(RESTART_PAUSE_S)
@@ -102,11 +103,11 @@ def _serve_once(
         try:
             listens_at = _address(node, temporary, logs, warnings)
             folder.set_head(Head(address=listens_at, generation=generation, job=given.job))
-            print(f"Ray head {generation} listens at {listens_at}", flush=True)
+            say(f"Ray head {generation} listens at {listens_at}")
             environment = os.environ | ray_environment(folder.token, temporary) | {GENERATION_VARIABLE: generation}
             code = _run(command, environment, node, warnings)
             if code is None and node.has_ended():
-                print(f"the Ray head {node.told_end(logs)}", flush=True)
+                say(f"the Ray head {node.told_end(logs)}")
             return code
         finally:
             folder.unset_head(generation)
@@ -140,7 +141,7 @@ def _run(command: Sequence[str], environment: dict[str, str], node: RayNode, war
         if code is None or 0 <= code != TRY_AGAIN:
             return code
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else "cannot go on"
-        print(f"the command {how}: it is started again", flush=True)
+        say(f"the command {how}: it is started again")
         short_runs = short_runs + 1 if time.monotonic() - began_s < SHORT_S else 0
         time.sleep(RESTART_PAUSE_S)
     raise ClusterError(
@@ -188,11 +189,11 @@ def _end(process: subprocess.Popen[bytes], *, at_once: bool) -> None:
 def _queue_again() -> int:
     """Lets SLURM start this job once more; its number stays."""
     job = os.environ["SLURM_JOB_ID"]
-    print(f"job {job} is queued again", flush=True)
+    say(f"job {job} is queued again")
     try:
         requeue(job)
     except SlurmError as error:
-        print(f"{error}; launch the sweep again to go on", file=sys.stderr, flush=True)
+        say(f"{error}; launch the sweep again to go on", to=sys.stderr)
         return TRY_AGAIN
     time.sleep(END_LIMIT_S)  # SLURM ends this process within that time
     return TRY_AGAIN

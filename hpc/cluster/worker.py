@@ -23,6 +23,7 @@ from hpc.folders.cluster_folder import POLL_S, ClusterFolder, Head, wait_until
 from hpc.folders.leftovers import guarded_folder
 from hpc.ray.node import RayNode, allocation, own_address
 from transtailor.exit_codes import FAILED, SUCCESS
+from transtailor.terminal import say
 
 HEAD_LIMIT_S = 300.0
 CHECK_S = 1.0
@@ -54,9 +55,9 @@ def main() -> int:
     folder = ClusterFolder(options.folder)
     warnings = Warnings()
     try:
-        print(f"this worker ends: {serve(folder, options.generation, warnings)}", flush=True)
+        say(f"this worker ends: {serve(folder, options.generation, warnings)}")
     except ClusterError as error:
-        print(error, file=sys.stderr, flush=True)
+        say(error, to=sys.stderr)
         return FAILED
     return SUCCESS
 

@@ -11,6 +11,7 @@ from rich.segment import ControlType
 from rich.text import Text
 
 from hpc.doctor.finding import Finding, State
+from transtailor.terminal import printable
 
 MARKS: dict[State, str] = {"fine": "✓", "missing": "✗", "unknown": "–"}
 PLAIN_MARKS: dict[State, str] = {"fine": "ok  ", "missing": "MISS", "unknown": "-   "}
@@ -66,8 +67,7 @@ class Board:
 
     def _printable(self, text: str) -> Text:
         """Logs may hold anything, and the stream may not take all of it."""
-        printable = "".join(one if one.isprintable() or one == "\n" else "?" for one in text)
-        return Text(printable.encode(self._encoding, "backslashreplace").decode(self._encoding))
+        return Text(printable(text).encode(self._encoding, "backslashreplace").decode(self._encoding))
 
     def _mark(self, state: State) -> str:
         try:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import hpc
 import transtailor
 from hpc.folders.cluster_folder import wait_until
+from transtailor.documents import read_json
 from transtailor.files import write_file
 
 State = Literal["fine", "missing", "unknown"]
@@ -67,7 +68,7 @@ class DoctorFolder:
         """What stands in a file; None while it is absent."""
         list(self.path.iterdir())  # a network file system may remember for a minute that a file was absent
         try:
-            found: dict[str, Any] = json.loads((self.path / f"{name}.json").read_text(encoding="utf-8"))
+            found: dict[str, Any] = read_json(self.path / f"{name}.json")
         except FileNotFoundError:
             return None
         return found

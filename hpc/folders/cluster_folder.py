@@ -20,6 +20,7 @@ from typing import TypeVar
 
 from hpc.errors import ClusterError
 from hpc.sites.site import Site
+from transtailor.documents import read_json
 from transtailor.files import write_file
 
 POLL_S = 0.2
@@ -122,7 +123,7 @@ class ClusterFolder:
     def head(self) -> Head | None:
         """The head that listens now, if there is one."""
         try:
-            return Head(**json.loads(self._head.read_text()))
+            return Head(**read_json(self._head))
         except FileNotFoundError:
             return None
 

@@ -2,7 +2,6 @@
 
 import os
 import re
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,6 +9,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from hpc.errors import SiteError
+from transtailor.documents import DocumentError, read_toml
 from transtailor.names import nearest
 from transtailor.validation import Fault, faults_of
 
@@ -217,11 +217,11 @@ def read_site(path: Path) -> Site:
         SiteError: the file cannot be read, is no TOML, or has keys or values that no site has; all are named.
     """
     try:
-        return Site.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
-    except (OSError, UnicodeDecodeError) as error:
+        return Site.model_validate(read_toml(path))
+    except OSError as error:
         raise SiteError(f"site file {path} cannot be read: {error}") from error
-    except tomllib.TOMLDecodeError as error:
-        raise SiteError(f"site file {path} is no TOML: {error}; texts stand in quotes") from error
+    except DocumentError as error:
+        raise SiteError(f"site file {path} {error}; texts stand in quotes") from error
     except ValidationError as error:
         raise SiteError(f"site file {path}:\n" + "\n".join(f"  {line}" for line in explained(error, Site))) from error
 

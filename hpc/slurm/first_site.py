@@ -3,7 +3,6 @@
 import getpass
 import json
 import re
-import tomllib
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from pathlib import Path
 from hpc.errors import SiteError, SlurmError
 from hpc.sites.site import Site
 from hpc.slurm.jobs import PATIENCE, Patience, ask
+from transtailor.documents import read_toml
 from transtailor.names import nearest
 
 UNLIMITED_WALLTIME_MIN = 24 * 60  # what is written where the partition sets no limit
@@ -209,7 +209,7 @@ def site_text(cluster: Cluster, partition_name: str | None = None) -> str:
     ]
     text = "\n".join(lines) + "\n"
     try:
-        Site.model_validate(tomllib.loads(text))
+        Site.model_validate(read_toml(text))
     except ValueError as error:  # of both: no TOML, no site
         raise SlurmError(f"what cluster {cluster.name} said makes no site: {error}\n{text}") from error
     return text

@@ -1,7 +1,6 @@
 """What is different: two trials (settings, stages, rows), or two runs (specs, trials, code, results)."""
 
 import difflib
-import json
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 from results.errors import ResultsError
 from results.store.reader import Run, load
 from results.text.settings import setting_lines
+from transtailor.documents import read_json
 
 SHOWN = 12
 """Lines of one kind that are printed; the rest is counted."""
@@ -52,7 +52,7 @@ def trial_lines(run: Run, first: str, second: str) -> Iterator[str]:
         yield "one and the same trial"
         return
     yield "settings:"
-    yield from setting_lines(*(json.loads(trial["config_json"]) for trial in trials))
+    yield from setting_lines(*(read_json(trial["config_json"]) for trial in trials))
     yield from _parting(run, *(trial["stage_keys"] for trial in trials))
     yield from _side_by_side(*({row["point"]: row for row in run.rows(MEASURED, [t["trial_id"]])} for t in trials))
 
@@ -147,7 +147,7 @@ def _digest(run: Path) -> str | None:
     """
     path = run / "provenance.json"
     try:
-        return str(json.loads(path.read_text(encoding="utf-8"))["code_digest"])
+        return str(read_json(path)["code_digest"])
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -14,6 +14,7 @@ from results.store.reader import Run
 from results.text.markdown import escaped, note_lines, table_lines
 from results.text.number_format import NOTHING, SCALES, number
 from results.text.settings import leaves
+from transtailor.documents import read_json
 from transtailor.names import did_you_mean
 
 SETTINGS = "SELECT trial_id, label, config_json FROM planned"
@@ -114,7 +115,7 @@ def _settings(config_json: str, label: str) -> dict[str, str]:
     """The level of every setting of a trial, as text."""
     texts = {
         key: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-        for key, value in leaves(json.loads(config_json))
+        for key, value in leaves(read_json(config_json))
     }
     return {LABEL: label, **{key: text for key, text in texts.items() if key not in NOT_A_FACTOR}}
 

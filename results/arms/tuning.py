@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from results.arms.comparison import Point, Problem, Setting, budget_order, last_points
 from results.store.reader import Run
+from transtailor.documents import read_json
 
 ENDED_SETTINGS = """
 SELECT DISTINCT network, dataset, train_images, label, method, seed, tuning_json, tuning_order
@@ -117,7 +118,7 @@ def counts_of(chosen: Iterable[Point]) -> list[Count]:
 
 def in_words(setting: Setting) -> str:
     """A setting as one would type it, such as "optimisation.learning_rate = 0.005"."""
-    return ", ".join(f"{key} = {json.dumps(value)}" for key, value in json.loads(setting.values).items())
+    return ", ".join(f"{key} = {json.dumps(value)}" for key, value in read_json(setting.values).items())
 
 
 def _validation(points: list[Point]) -> float:

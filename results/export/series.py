@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from results.store.reader import Run
 from results.text.settings import leaves
+from transtailor.documents import read_json
 
 BATCH_TRIALS = 200
 """Trials whose values are held in memory at once."""
@@ -87,7 +88,7 @@ def values_of(run: Run, trials: Sequence[Trial]) -> Iterator[tuple[Trial, list[V
 
 def _trial(row: Mapping[str, Any]) -> Trial:
     words = (row["label"], row["network"], row["dataset"], f"seed{row['seed']}", row["trial_id"])
-    settings = {"label": row["label"]} | {key: _plain(value) for key, value in leaves(json.loads(row["config_json"]))}
+    settings = {"label": row["label"]} | {key: _plain(value) for key, value in leaves(read_json(row["config_json"]))}
     return Trial(
         trial_id=row["trial_id"],
         name="-".join(re.sub(r"[^A-Za-z0-9._]+", "_", word) for word in words),

@@ -118,7 +118,7 @@ def page_of(run: Run, renew_s: float | None = None) -> Page:
     page.warnings = [*what_ran.warnings(run, counts), *comparing.warnings(found)]
     try:
         page.facts = what_ran.provenance(run)
-    except (ValueError, OSError, RecursionError) as error:
+    except (ValueError, OSError) as error:
         page.warnings.append(f"provenance.json cannot be read: {error}")
     page.trials = script_json(trials.carried(planned, settings))
     made = [

@@ -7,7 +7,6 @@
 A part that the manifest names is never opened here, so each row is read once, whether or not the part is there still.
 """
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +19,7 @@ from pyarrow.fs import LocalFileSystem
 from results.errors import ResultsError
 from results.store.older import OLDER, columns_of
 from results.store.schema import SCHEMA_VERSION, TABLES, Table
+from transtailor.documents import read_json
 
 MANIFEST_FORMAT = 1
 REFUSED_SHOWN = 3
@@ -77,7 +77,7 @@ def read_manifest(run: Path) -> Manifest:
     """
     path = manifest_file(run)
     try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        content: dict[str, Any] = read_json(path)
         if content["format"] > MANIFEST_FORMAT:
             raise ResultsError(
                 f"{str(path)!r} has format {content['format']}, this program knows up to {MANIFEST_FORMAT}: update it"

@@ -4,7 +4,6 @@ Of a run: parts that `python -m results compact` has merged, checkpoints and pri
 Of a cache: stages that no run below a given folder has planned or run.
 """
 
-import json
 import os
 import secrets
 import shutil
@@ -19,6 +18,7 @@ from results.store.reader import finished_trial_ids, load
 from sweeps.errors import RunFolderError
 from sweeps.run.run_folder import RunFolder, open_run
 from sweeps.run.run_lock import RunLock, holder_of
+from transtailor.documents import read_json
 
 OF_FINISHED_TRIALS = ("checkpoint", "private_cache")
 """Folders below a trial's that are of use only until it has finished."""
@@ -172,7 +172,7 @@ def _stages(cache: Path) -> Iterator[Path]:
 
 def _stage_kind(path: Path) -> str:
     try:
-        return str(json.loads((path / "stage.json").read_bytes())["description"]["kind"])
+        return str(read_json(path / "stage.json")["description"]["kind"])
     except (OSError, ValueError, KeyError, TypeError):
         return "damaged"
 

@@ -1,6 +1,5 @@
 """Stopping a run that somebody else's terminal, or no terminal, holds; looking into its logs; trying again."""
 
-import json
 import os
 import signal
 import socket
@@ -19,6 +18,7 @@ from sweeps.errors import RunFolderError
 from sweeps.run.run_folder import RunFolder, open_run
 from sweeps.run.run_lock import holder_of
 from sweeps.slurm.cluster_run import ClusterRun
+from transtailor.documents import DocumentError, read_json
 
 STOP_LIMIT_S = 180.0  # for running stages to be cut off, nodes to be left and files to be written
 POLL_S = 1.0
@@ -114,8 +114,11 @@ def _trial_log(run: RunFolder, trial_id: str, lines: int) -> Iterator[str]:
     if not path.exists():
         raise RunFolderError(f"trial {trial_id} has no log yet; it has not been started")
     for line in _tail(path, lines):
-        said = json.loads(line)
-        yield f"{said['at']} {said['level']} {said['text']}"
+        try:
+            said = read_json(line)
+            yield f"{said['at']} {said['level']} {said['text']}"
+        except (DocumentError, LookupError, TypeError):  # torn, as by a kill
+            yield line
 
 
 def _tail(path: Path, lines: int) -> list[str]:

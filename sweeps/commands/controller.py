@@ -21,6 +21,7 @@ from sweeps.slurm.cluster_run import ClusterRun, Outcome
 from sweeps.spec.spec import load_spec
 from transtailor.errors import UserError
 from transtailor.exit_codes import FAILED, INTERRUPTED, MISTAKE, SUCCESS, TRY_AGAIN
+from transtailor.terminal import say
 
 LOCK_LIMIT_S = 120.0  # a controller that was cut off and taken for dead lets go of it when it sees that
 
@@ -37,7 +38,7 @@ def main() -> int:
     except Exception:  # noqa: BLE001  # such as a disk or a head that does not answer for a while: not the sweep's end
         traceback.print_exc()
         return TRY_AGAIN
-    print(outcome.text, flush=True)
+    say(outcome.text)
     if outcome.code == INTERRUPTED and not cluster.stop_file.exists():
         return INTERRUPTED  # by whoever started this process, and will start it again
     cluster.set_outcome(outcome)

@@ -33,6 +33,7 @@ from sweeps.spec.spec import EMBEDDED_SPEC, load_spec
 from transtailor.errors import UserError
 from transtailor.exit_codes import FAILED, INTERRUPTED, MISTAKE, SUCCESS
 from transtailor.pipes import reader_may_leave
+from transtailor.terminal import say
 
 if TYPE_CHECKING:
     from sweeps.planning.forecast import Capacity
@@ -51,22 +52,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _launch(options)
         return SUCCESS
     except (UserError, SlurmError, ClusterError, PermissionError) as error:
-        print(error, file=sys.stderr)
+        say(error, to=sys.stderr)
         return MISTAKE
     except OSError as error:
         if error.errno not in MACHINE_REFUSES:
             raise
-        print(f"{error}; nothing that was finished is lost: mend that, and the same command goes on", file=sys.stderr)
+        say(f"{error}; nothing that was finished is lost: mend that, and the same command goes on", to=sys.stderr)
         return MISTAKE
     except KeyboardInterrupt:
-        print("interrupted; nothing is lost: the same command goes on", file=sys.stderr)
+        say("interrupted; nothing is lost: the same command goes on", to=sys.stderr)
         return INTERRUPTED
 
 
 def _launch(options: argparse.Namespace) -> int:
     plan = _planned(options)
     for text in plan.warnings:
-        print(f"warning: {text}", file=sys.stderr)
+        say(f"warning: {text}", to=sys.stderr)
     if options.plan:
         return _show(_chosen(plan, options), options)
     refuse_missing_weights(_chosen(plan, options))
@@ -170,7 +171,7 @@ def _show(plan: Plan, options: argparse.Namespace) -> int:
         command=sys.argv,
         scripts=scripts,
     ):
-        print(line)
+        say(line)
     return SUCCESS
 
 
@@ -186,9 +187,9 @@ def _run(plan: Plan, options: argparse.Namespace) -> int:
         raise RunFolderError(f"the run folder cannot be written: {error}; type another --runs") from error
     plan = _chosen(plan, options)
     with lock:
-        print(f"{run.path}: {what}", flush=True)
+        say(f"{run.path}: {what}")
         if {trial.trial_id for trial in plan.trials} <= finished_trial_ids(run.path):
-            print(f"all {len(plan.trials)} trials are finished", flush=True)
+            say(f"all {len(plan.trials)} trials are finished")
         elif not _run_to_the_end(plan, run, options):
             return _say_how_to_go_on(plan, run.path)
         return _finish(plan, run)
@@ -213,22 +214,22 @@ def _run_on_slurm(plan: Plan, options: argparse.Namespace) -> int:
         extend=options.extend,
         update_code=options.update_code,
     )
-    print(f"{cluster.run.path}: {what}", flush=True)
+    say(f"{cluster.run.path}: {what}")
     folder = shlex.quote(str(cluster.run.path))
     if options.detach and cluster.outcome is None:
-        print(f"it goes on without this command; to look: python -m sweeps status {folder}")
-        print(f"to stop it: python -m sweeps stop {folder}", flush=True)
+        say(f"it goes on without this command; to look: python -m sweeps status {folder}")
+        say(f"to stop it: python -m sweeps stop {folder}")
         return SUCCESS
     try:
         outcome = follow(cluster)
     except KeyboardInterrupt:
-        print("detached: the sweep goes on; the same command attaches again", flush=True)
-        print(f"to stop it: python -m sweeps stop {folder}", flush=True)
+        say("detached: the sweep goes on; the same command attaches again")
+        say(f"to stop it: python -m sweeps stop {folder}")
         return INTERRUPTED
     if outcome.code == INTERRUPTED:
         return _say_how_to_go_on(chosen, cluster.run.path)
     if outcome.code == MISTAKE:
-        print(outcome.text, file=sys.stderr)
+        say(outcome.text, to=sys.stderr)
         return MISTAKE
     return _finish(chosen, cluster.run)
 
@@ -272,9 +273,9 @@ def _say_how_to_go_on(plan: Plan, run: Path) -> int:
     from results.store.reader import finished_trial_ids
 
     done = len(finished_trial_ids(run) & {trial.trial_id for trial in plan.trials})
-    print(f"interrupted: {done} of {len(plan.trials)} trials are finished, and every finished stage is kept")
-    print(f"to go on, type: {shlex.join(['python', *sys.argv])}")
-    print(f"to see what is there: python -m sweeps status {shlex.quote(str(run))}", flush=True)
+    say(f"interrupted: {done} of {len(plan.trials)} trials are finished, and every finished stage is kept")
+    say(f"to go on, type: {shlex.join(['python', *sys.argv])}")
+    say(f"to see what is there: python -m sweeps status {shlex.quote(str(run))}")
     return INTERRUPTED
 
 
@@ -290,15 +291,15 @@ def _finish(plan: Plan, run: "RunFolder") -> int:
         planned = {trial.trial_id for trial in plan.trials}
         failed = [trial for trial in failed_trials(rows) if trial["trial_id"] in planned]
     for trial in failed[:FAILURES_SHOWN]:
-        print(f"failed: trial {trial['trial_id']} ({trial['label']}, seed {trial['seed']}): {trial['error']}")
-        print(f"        its log: {run.log(trial['trial_id'])}")
+        say(f"failed: trial {trial['trial_id']} ({trial['label']}, seed {trial['seed']}): {trial['error']}")
+        say(f"        its log: {run.log(trial['trial_id'])}")
     if len(failed) > FAILURES_SHOWN:
-        print(f"... and {len(failed) - FAILURES_SHOWN} more; python -m sweeps status {folder}")
+        say(f"... and {len(failed) - FAILURES_SHOWN} more; python -m sweeps status {folder}")
     if failed:
-        print(f"to try them again, type: {shlex.join(['python', *sys.argv])}")
-    print(f"{len(plan.trials) - len(failed)} of {len(plan.trials)} trials finished, {len(failed)} failed; next:")
-    print(f"  python -m sweeps status {folder}")
-    print(f"  python -m results report {folder}")
-    print(f"  python -m results query {folder} 'SELECT * FROM operating_points'")
-    print(report, flush=True)
+        say(f"to try them again, type: {shlex.join(['python', *sys.argv])}")
+    say(f"{len(plan.trials) - len(failed)} of {len(plan.trials)} trials finished, {len(failed)} failed; next:")
+    say(f"  python -m sweeps status {folder}")
+    say(f"  python -m results report {folder}")
+    say(f"  python -m results query {folder} 'SELECT * FROM operating_points'")
+    say(report)
     return FAILED if failed else SUCCESS

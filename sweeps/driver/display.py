@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sweeps.driver.ledger import Counts
+from transtailor.terminal import printable, say
 
 LINE_PERIOD_S = 10.0  # plain lines come no more often than this ...
 LINE_FRACTION = 0.05  # ... and not before that much more of the work is done, or a minute has passed
@@ -160,8 +161,7 @@ class PlainDisplay:
             self._write(f"  {text}")
 
     def _write(self, text: str) -> None:
-        self._stream.write(text + "\n")
-        self._stream.flush()
+        say(text, to=self._stream)
 
 
 class LiveDisplay:
@@ -181,13 +181,13 @@ class LiveDisplay:
 
     def note(self, text: str) -> None:
         """Prints the text above the display."""
-        self._console.print(Text(text, style="red"), soft_wrap=True)
+        self._console.print(Text(printable(text), style="red"), soft_wrap=True)
 
     def close(self, progress: Progress) -> None:
         """Leaves the last state as plain text."""
         self._live.stop()
         for text in [line(progress), *(f"  {best}" for best in best_lines(progress))]:
-            self._console.print(Text(text), soft_wrap=True)
+            self._console.print(Text(printable(text)), soft_wrap=True)
 
     def _render(self) -> RenderableType:
         progress = self._progress
@@ -195,8 +195,9 @@ class LiveDisplay:
             return Text("")
         running = Table.grid(padding=(0, 2))
         for trial in progress.running:
-            running.add_row(trial.trial_id[:12], trial.label, trial.stage, f"{trial.stage_number}/{trial.stages}")
-        best = [Text(f"best  {text}", style="green") for text in best_lines(progress)[:BEST_SHOWN]]
+            cells = (trial.trial_id[:12], trial.label, trial.stage, f"{trial.stage_number}/{trial.stages}")
+            running.add_row(*(Text(printable(cell)) for cell in cells))  # of a plain text rich would read marks
+        best = [Text(printable(f"best  {text}"), style="green") for text in best_lines(progress)[:BEST_SHOWN]]
         bar = Table.grid(padding=(0, 1))
         fraction = progress.done_fraction
         bar.add_row(ProgressBar(total=1.0, completed=fraction, width=BAR_WIDTH), f"{fraction:.0%} of the work")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from sweeps.driver.display import Best, PlainDisplay, Progress, RunningTrial
 from sweeps.driver.ledger import Counts
+from transtailor.documents import read_json
 from transtailor.files import write_file
 
 PERIOD_S = 2.0
@@ -59,7 +60,7 @@ class Seen:
 def read_progress(path: Path) -> Seen | None:
     """What the file says; None where there is none yet."""
     try:
-        content = json.loads(path.read_text())
+        content = read_json(path)
     except FileNotFoundError:
         return None
     raw = content["progress"]

@@ -1,6 +1,5 @@
 """What stages are expected to take: as earlier runs measured them, or fitted to others by their planned work."""
 
-import json
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -13,6 +12,7 @@ from pydantic import ValidationError
 from sweeps.planning.plan import PlannedTrial
 from tailor.config.trial import TrialConfig
 from tailor.execution.dry_run import PlannedStage, walk
+from transtailor.documents import DocumentError, read_json
 
 RUNS_READ = 8  # the last ones
 PARTS_READ = 64  # of a run's table of stages, spread evenly: a sample that is read in a moment
@@ -155,6 +155,6 @@ def _rows(run: Path, table: str, columns: Sequence[str], most_parts: int | None 
 def _planned(config_json: str) -> tuple[PlannedStage, ...]:
     """The stages of a trial of an earlier run; none if this code has no such trial, or its data are gone."""
     try:
-        return walk(TrialConfig.model_validate(json.loads(config_json))).stages
-    except ValidationError:
+        return walk(TrialConfig.model_validate(read_json(config_json))).stages
+    except (DocumentError, ValidationError):
         return ()

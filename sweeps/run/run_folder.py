@@ -28,6 +28,7 @@ from sweeps.errors import RunFolderError
 from sweeps.planning.plan import Plan, PlannedTrial
 from sweeps.run.planned_rows import tuning_of, write_planned
 from sweeps.run.run_lock import RunLock, holder_of
+from transtailor.documents import read_json
 from transtailor.files import make_folder, name_folder, write_file, write_folder
 
 FORMAT = 2  # 2 added imports and tuning; of plan.json and provenance.json
@@ -322,7 +323,7 @@ def _known_trial(value: Mapping[str, Any]) -> dict[str, Any]:
 
 def _read_json(run: RunFolder, path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
     except (ValueError, OSError) as error:
         raise _damaged(run, f"{path.name} cannot be read: {error}") from None
     if not isinstance(content, dict) or not isinstance(content.get("format"), int):

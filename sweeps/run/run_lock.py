@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from sweeps.errors import RunFolderError
+from transtailor.documents import read_json
 
 # `status` holds the lock shared for an instant to see whether it is free; a launch must not fail because of that.
 PATIENCE_S = 1.0
@@ -94,7 +95,7 @@ def _wait_for(handle: int, path: Path, patience_s: float) -> None:
 
 def _said_in(handle: int) -> dict[str, Any]:
     try:
-        said = json.loads(os.pread(handle, 4096, 0))
+        said = read_json(os.pread(handle, 4096, 0))
     except ValueError:  # read between the holder's truncation and its writing
         return {}
     return said if isinstance(said, dict) else {}

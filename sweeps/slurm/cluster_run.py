@@ -22,6 +22,7 @@ from sweeps.run.run_folder import RunFolder, open_run
 from sweeps.scheduling.simulated_cluster import SimulatedCluster
 from sweeps.slurm.job_commands import controller_command, worker_command
 from sweeps.spec.resources import Resources
+from transtailor.documents import read_json
 from transtailor.files import write_file
 
 # What the forecast takes for granted of a cluster.
@@ -79,7 +80,7 @@ class ClusterRun:
     def caching(self) -> Caching:
         """The folder of finished stages, as the jobs find it."""
         try:
-            said = json.loads(self._launch_file.read_text())
+            said = read_json(self._launch_file)
             return Caching(cache=Path(said["cache"]), max_disk_gb=said["max_disk_gb"])
         except FileNotFoundError as error:
             raise RunFolderError(f"{self.run.path} was not launched on SLURM: it has no {self._launch_file}") from error
@@ -88,7 +89,7 @@ class ClusterRun:
     def outcome(self) -> Outcome | None:
         """How the sweep ended; None while it has not."""
         try:
-            return Outcome(**json.loads(self._outcome_file.read_text()))
+            return Outcome(**read_json(self._outcome_file))
         except FileNotFoundError:
             return None
 
@@ -117,7 +118,7 @@ class ClusterRun:
     @property
     def chosen(self) -> list[str]:
         """Ids of the trials that the last launch is to run; none: all."""
-        return list(json.loads(self._launch_file.read_text()).get("chosen", []))
+        return list(read_json(self._launch_file).get("chosen", []))
 
     def submit(self, site: Site, caching: Caching, chosen: Sequence[str] = ()) -> str:
         """Submits the controller; returns its job's id. The caller has made sure that none is there.

@@ -24,7 +24,6 @@ paper = "..."
 """
 
 import re
-import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -37,6 +36,7 @@ from sweeps.spec.printed_rows import Printed, parse_printed
 from sweeps.spec.resources import Resources
 from sweeps.spec.toml_text import toml_value
 from tailor.config.trial import TrialConfig
+from transtailor.documents import DEEPEST, DocumentError, read_toml
 from transtailor.names import nearest
 from transtailor.validation import faults_of
 
@@ -207,17 +207,15 @@ def _absolute(imports: Any, spec: Path) -> list[str]:
 
 def _read_toml(path: Path) -> dict[str, Any]:
     try:
-        text = path.read_text(encoding="utf-8")
+        document = read_toml(path)
     except FileNotFoundError:
         names = {str(other.name): other for other in [*path.parent.glob("*.toml"), *SPECS.glob("*.toml")]}
         close = nearest(path.name, names) if names else ""
         raise SpecError(f"no such spec: {path}{close}; type the path of a TOML file") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         raise SpecError(f"{path}: cannot be read as a spec: {error}") from None
-    try:
-        document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise SpecError(f"{path.name}: is not valid TOML: {error}") from None
+    except DocumentError as error:
+        raise SpecError(f"{path.name}: {error}") from None
     _check_plain(document, path.name)
     return document
 
@@ -295,8 +293,11 @@ def _variant(raw: Mapping[str, Any], where: str) -> Variant:
     axes = _flat_axes(raw.get("axes", {}), f"{where} axes")
     _check_axes(axes, f"{where} axes")
     settings = {key: value for key, value in raw.items() if key not in ("label", "axes")}
+    label = raw.get("label")
+    if isinstance(label, str) and not label.isprintable():
+        raise SpecError(f"{where} label: given {label!r}; type a name in one line, of signs that can be printed")
     try:
-        return Variant(label=raw.get("label"), axes=axes, settings=settings)
+        return Variant(label=label, axes=axes, settings=settings)
     except ValidationError as error:
         raise SpecError(_explained(error, where)) from None
 
@@ -336,7 +337,7 @@ def _assign(document: dict[str, Any], assignment: str) -> None:
     where = f"--set {assignment}"
     dotted, equals, text = assignment.partition("=")
     path = dotted.strip().split(".")
-    if not equals or not all(path):
+    if not equals or not all(path) or len(path) > DEEPEST:
         raise SpecError(f"{where}: is not key=value; type for example --set trial.seed=3 or --set axes.seed=[0,1]")
     value = _literal(text.strip())
     tables = ("trial", "axes", "tuning", "resources")
@@ -359,9 +360,9 @@ def _assign(document: dict[str, Any], assignment: str) -> None:
 def _literal(text: str) -> Any:
     """A TOML value where the text is one, else the text itself: `3`, `[0, 1]` and `true`, but also `l1`."""
     try:
-        parsed = tomllib.loads(f"value = {text}")
+        parsed = read_toml(f"value = {text}")
         _check_plain(parsed, "")
-    except (tomllib.TOMLDecodeError, SpecError):
+    except (DocumentError, SpecError):
         return text
     return parsed["value"] if len(parsed) == 1 else text
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tailor.core.errors import ConfigError
+from transtailor.documents import read_json
 from transtailor.names import nearest
 
 FORMAT_VERSION = 2
@@ -73,7 +74,7 @@ def read(root: Path, name: str) -> Manifest:
     folder = folder_of(root, name)
     path = folder / MANIFEST_FILE
     try:
-        manifest = _parse(json.loads(path.read_text(encoding="utf-8")))
+        manifest = _parse(read_json(path))
     except FileNotFoundError as error:
         prepared = sorted(found.parent.name for found in root.glob(f"*/{MANIFEST_FILE}"))
         hint = nearest(name, prepared) if prepared else ""

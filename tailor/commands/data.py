@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from tailor.core.errors import ConfigError
 from transtailor.exit_codes import INTERRUPTED, SUCCESS
+from transtailor.terminal import say
 
 if TYPE_CHECKING:
     from tailor.catalogue.manifest import Manifest
@@ -62,7 +63,7 @@ def run(arguments: argparse.Namespace, out: TextIO | None = None) -> int:
         else:
             _check(arguments.folder, out)
     except KeyboardInterrupt:
-        out.write("interrupted; the same command goes on where it was\n")
+        say("interrupted; the same command goes on where it was", to=out)
         return INTERRUPTED
     return SUCCESS
 
@@ -85,8 +86,9 @@ def _prepare(arguments: argparse.Namespace, out: TextIO) -> None:
         threads=arguments.threads,
     )
     made = prepare(request, out)
-    out.writelines(f"{line}\n" for line in _described(made))
-    out.write(f"to verify it, type: python -m tailor data check {arguments.root / arguments.name}\n")
+    for line in _described(made):
+        say(line, to=out)
+    say(f"to verify it, type: python -m tailor data check {arguments.root / arguments.name}", to=out)
 
 
 def _check(folder: Path, out: TextIO) -> None:
@@ -97,20 +99,23 @@ def _check(folder: Path, out: TextIO) -> None:
     stored = manifest.read(root, name).files.values()
     with progress.shown(out, f"verifying {name}", sum(file.size_bytes for file in stored), "bytes") as advance:
         found = arrays.verify(root, name, advance)
-    out.writelines(f"{line}\n" for line in _described(found))
-    out.write("all files are those that were written\n")
+    for line in _described(found):
+        say(line, to=out)
+    say("all files are those that were written", to=out)
     if not found.is_sealed:
-        out.write(
+        say(
             "note: the manifest is of a version that does not vouch for itself, so a digest or a class name changed by "
-            f"hand would not be noticed by trials; for one that does, {manifest.remedy(folder)}\n"
+            f"hand would not be noticed by trials; for one that does, {manifest.remedy(folder)}",
+            to=out,
         )
     with progress.shown(out, "looking for images that stand in it twice", _images(found), "images") as advance:
         alike = duplicates.find(root, name, advance)
     for groups, pairs in alike.items():
-        out.write(f"{groups}: {len(pairs)} pair(s) of images look alike\n")
-        out.writelines(f"  {pair.left} = {pair.right} ({pair.bits} bits differ)\n" for pair in pairs[:PAIRS_SHOWN])
+        say(f"{groups}: {len(pairs)} pair(s) of images look alike", to=out)
+        for pair in pairs[:PAIRS_SHOWN]:
+            say(f"  {pair.left} = {pair.right} ({pair.bits} bits differ)", to=out)
         if len(pairs) > PAIRS_SHOWN:
-            out.write(f"  and {len(pairs) - PAIRS_SHOWN} more\n")
+            say(f"  and {len(pairs) - PAIRS_SHOWN} more", to=out)
 
 
 def _described(found: "Manifest") -> Iterator[str]:

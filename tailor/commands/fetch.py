@@ -6,7 +6,6 @@ Weights are fetched by name; data sets and weights in files of one's own are che
 import argparse
 import hashlib
 import os
-import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from http.client import HTTPException
@@ -17,8 +16,10 @@ from urllib.request import urlopen
 
 from tailor.catalogue import datasets, weights
 from tailor.core.errors import ConfigError
+from transtailor.documents import DocumentError, read_toml
 from transtailor.exit_codes import INTERRUPTED, SUCCESS
 from transtailor.files import make_folder, name_file
+from transtailor.terminal import say
 
 ORIGIN = "https://download.pytorch.org/models"  # where torchvision's weights are published
 BLOCK_BYTES = 1 << 20
@@ -66,7 +67,7 @@ def run(arguments: argparse.Namespace, out: TextIO) -> int:
     try:
         _bring(needs_of(arguments.what), arguments.to, arguments.origin, out)
     except KeyboardInterrupt:
-        out.write("interrupted; nothing is half there: type the same command again\n")
+        say("interrupted; nothing is half there: type the same command again", to=out)
         return INTERRUPTED
     return SUCCESS
 
@@ -74,12 +75,12 @@ def run(arguments: argparse.Namespace, out: TextIO) -> int:
 def _bring(needs: Needs, to: Path | None, origin: str, out: TextIO) -> None:
     for name, root in needs.data:
         found = datasets.info(name, root)
-        out.write(f"data set {name} is there, {found.target_images} images of the target\n")
+        say(f"data set {name} is there, {found.target_images} images of the target", to=out)
     for file, sha256 in needs.files:
         weights.verify(Path(file), sha256)
-        out.write(f"{file} is there\n")
+        say(f"{file} is there", to=out)
     if not needs.names:
-        out.write("no weights by name are asked for\n")
+        say("no weights by name are asked for", to=out)
     for folder in [to] if to else [Path(found) for found in needs.folders or (weights.FOLDER,)]:
         for name in needs.names:
             fetch(name, folder.expanduser(), out, origin)
@@ -123,7 +124,7 @@ def fetch(name: str, folder: Path, out: TextIO, origin: str = ORIGIN) -> Path:
     info = weights.find(name)
     target, url = folder / info.file, f"{origin.rstrip('/')}/{info.file}"
     if target.is_file() and (found := weights.sha256_of(target)).startswith(info.sha256):
-        out.write(f"{name} is there already: {target}, SHA-256 {found}\n")
+        say(f"{name} is there already: {target}, SHA-256 {found}", to=out)
         return target
     temporary = folder / f".{info.file}.{os.getpid()}.part"
     try:
@@ -136,7 +137,7 @@ def fetch(name: str, folder: Path, out: TextIO, origin: str = ORIGIN) -> Path:
         raise ConfigError(_why(error, url, target)) from error
     finally:
         temporary.unlink(missing_ok=True)
-    out.write(f"{name}: {target}, SHA-256 {found}\n")
+    say(f"{name}: {target}, SHA-256 {found}", to=out)
     return target
 
 
@@ -171,14 +172,14 @@ def _read(path: Path, extended_by: tuple[Path, ...] = ()) -> list[dict[str, Any]
     if path.resolve() in extended_by:
         raise ConfigError(f"{path}: extends itself")
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
+        document = read_toml(path)
+    except OSError as error:
         raise ConfigError(
             f"cannot read {path}: {error}; expected a TOML file, or weights by name such as "
             "ResNet18_Weights.IMAGENET1K_V1"
         ) from error
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path} is not valid TOML: {error}") from error
+    except DocumentError as error:
+        raise ConfigError(f"{path} {error}") from error
     base = document.get("extends")
     return [document] + (_read(path.parent / base, (*extended_by, path.resolve())) if isinstance(base, str) else [])
 

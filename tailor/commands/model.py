@@ -2,12 +2,14 @@
 
 import argparse
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from tailor.core.errors import ConfigError
+from transtailor.terminal import say
 
 if TYPE_CHECKING:
     from tailor.model.state import ModelState
@@ -44,10 +46,12 @@ def run_export(arguments: argparse.Namespace, out: TextIO) -> None:
     from tailor.deploy.export import FORMATS, export
 
     file = arguments.out or arguments.folder / f"model{FORMATS[arguments.to].suffix}"
-    made = export(state, arguments.to, file, batch)
-    out.write(
+    with _refused_in_words(arguments.folder):
+        made = export(state, arguments.to, file, batch)
+    say(
         f"{made.file}: {made.size_bytes:,} bytes, for {'any number of' if batch is None else batch} image(s) at once\n"
-        f"read back and compared with the model: outputs differ by {made.difference:.1e} at most\n"
+        f"read back and compared with the model: outputs differ by {made.difference:.1e} at most",
+        to=out,
     )
 
 
@@ -62,17 +66,16 @@ def run_time(arguments: argparse.Namespace, out: TextIO) -> None:
     from tailor.model.latency import described, measure
     from tailor.parallel.process_group import join
 
-    found = measure(
-        state,
-        batch=arguments.batch,
-        device=join(arguments.device).device,
-        threads=arguments.threads,
-        repeats=arguments.repeats,
-    )
+    device = join(arguments.device).device
+    with _refused_in_words(arguments.folder):
+        found = measure(
+            state, batch=arguments.batch, device=device, threads=arguments.threads, repeats=arguments.repeats
+        )
     if arguments.json:
-        out.write(json.dumps(asdict(found)) + "\n")
+        say(json.dumps(asdict(found)), to=out)
     else:
-        out.writelines(f"{line}\n" for line in described(found))
+        for line in described(found):
+            say(line, to=out)
 
 
 def refuse_too_few(timing: object) -> None:
@@ -98,6 +101,17 @@ def _number(given: str) -> int:
     if not given.isdecimal() or int(given) < 1:
         raise ConfigError(f"--batch is {given!r}; expected a number from 1 on, or dynamic")
     return int(given)
+
+
+@contextmanager
+def _refused_in_words(folder: Path) -> Iterator[None]:
+    """Raises ConfigError for what torch says of a model whose tensors do not fit together."""
+    try:
+        yield
+    except ConfigError:
+        raise
+    except (RuntimeError, ValueError, LookupError, AttributeError) as error:
+        raise ConfigError(f"the model in {folder} does not compute: {error}") from error
 
 
 def _state(folder: Path) -> "ModelState":

@@ -21,6 +21,7 @@ from tailor.execution.dry_run import walk
 from tailor.execution.runner import StageEvent
 from tailor.model.state import DESCRIPTION_FILE, MODEL_FILE, ModelState, save_model
 from tailor.stage_execution.tuning import cost_of
+from transtailor.documents import read_json
 from transtailor.files import write_file
 
 CARD_FILE = "card.md"
@@ -95,7 +96,7 @@ def save_with_card(state: ModelState, facts: Facts, folder: Path) -> None:
     Writes: what `save_model` does, with `facts` and the model's cost in `model.json`, and `card.md`.
     """
     save_model(state, folder)
-    description = json.loads((folder / DESCRIPTION_FILE).read_bytes())
+    description = read_json(folder / DESCRIPTION_FILE)
     description |= {"facts": asdict(facts), "cost": cost_of(state, state.build())}
     write_file(folder / DESCRIPTION_FILE, json.dumps(description, indent=1))
     write_file(folder / CARD_FILE, card(description))

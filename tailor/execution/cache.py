@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from transtailor.documents import read_json
 from transtailor.files import sync, write_folder
 
 STAGE_FILE, TENSORS_FILE = "stage.json", "tensors.safetensors"
@@ -56,7 +57,7 @@ class Cache:
         except FileNotFoundError:
             return None
         try:
-            stored = json.loads(content)
+            stored = read_json(content)
             if stored["key"] != key:
                 raise ValueError(f"it describes stage {stored['key']}")
             if stored.pop("sha256", None) not in (None, _checksum(stored)):  # None: of before it was written
@@ -74,7 +75,7 @@ class Cache:
         path = self.path(key)
         try:
             content = (path / TENSORS_FILE).read_bytes()
-            expected = json.loads((path / STAGE_FILE).read_bytes())["tensors_sha256"]
+            expected = read_json(path / STAGE_FILE)["tensors_sha256"]
         except (OSError, ValueError, KeyError) as error:
             raise DamagedStage(f"{path}: {error}") from error
         if hashlib.sha256(content).hexdigest() != expected:

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import safetensors.torch
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from tailor.catalogue.networks import NETWORKS
@@ -58,9 +59,16 @@ class ModelState:
     are none of that network's, because they were made anew or nobody wrote down which they are."""
 
     def build(self, device: torch.device | None = None) -> nn.Module:
-        """A new module with this state, its factors attached; needs no tracing."""
+        """A new module with this state, its factors attached; needs no tracing.
+
+        Raises:
+            ConfigError: these are no tensors or factors of the network.
+        """
         model = building.rebuild(self.network, self.classes, self.tensors)
-        attach(model, self.factors)
+        try:
+            attach(model, self.factors)
+        except AttributeError as error:
+            raise ConfigError(f"these factors are none of {self.network}: {error}") from error
         if self.pixels != Pixels():
             model.register_forward_pre_hook(self.pixels.hook)
         return model.to(device or torch.device("cpu"))
@@ -139,7 +147,7 @@ def load_state(folder: Path) -> ModelState:
     """The state that `save_model` wrote.
 
     Raises:
-        ConfigError: the folder holds no whole model, or its bytes changed.
+        ConfigError: the folder holds no whole model, its bytes changed, or they are no tensors.
     """
     try:
         description = _Description.model_validate_json((folder / DESCRIPTION_FILE).read_bytes())
@@ -152,11 +160,15 @@ def load_state(folder: Path) -> ModelState:
         raise ConfigError(
             f"{folder / MODEL_FILE} was changed or is torn: its SHA-256 is not that in {DESCRIPTION_FILE}"
         )
-    named = safetensors.torch.load(content)
     parts: dict[str, dict[str, Tensor]] = {"tensors": {}, "factors": {}}
-    for name, tensor in named.items():
-        part, _, rest = name.partition("/")
-        parts[part][rest] = tensor
+    try:
+        for name, tensor in safetensors.torch.load(content).items():
+            part, _, rest = name.partition("/")
+            parts[part][rest] = tensor
+    except (SafetensorError, KeyError) as error:
+        raise ConfigError(
+            f"{folder / MODEL_FILE} has no tensors as `run --save` writes them: {type(error).__name__}: {error}"
+        ) from error
     return ModelState(
         network=description.network,
         classes=description.classes,

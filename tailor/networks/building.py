@@ -37,7 +37,10 @@ def rebuild(name: str, classes: int, tensors: dict[str, Tensor]) -> nn.Module:
             f"these tensors are no state of {name}: {wrong[0]!r} is {which} ({len(wrong)} such names); "
             "name the network that they were saved from"
         )
-    fill(model, tensors)
+    try:
+        fill(model, tensors)
+    except (ValueError, IndexError, RuntimeError) as error:  # wrong dimensions, or numbers that cannot be trained
+        raise ConfigError(f"these tensors are no state of {name}: {error}") from error
     return model
 
 

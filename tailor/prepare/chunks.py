@@ -20,6 +20,7 @@ from tailor.core.errors import ConfigError
 from tailor.prepare import decode
 from tailor.prepare.arrays import file_sha256
 from tailor.prepare.listing import ImageFile, some
+from transtailor.documents import read_json
 
 CHUNK_IMAGES = 128
 
@@ -114,7 +115,7 @@ def _chunk(line: str) -> Chunk | None:
     if not line.endswith("\n"):
         return None
     try:
-        said = json.loads(line)
+        said = read_json(line)
         return Chunk(number=said["number"], files=tuple(said["files"]), pixels=said["pixels"])
     except (ValueError, KeyError, TypeError):
         return None

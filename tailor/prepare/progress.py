@@ -8,6 +8,8 @@ from typing import TextIO
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from transtailor.terminal import printable, say
+
 LINE_PERIOD_S = 10.0  # plain lines come no more often than this
 
 
@@ -15,9 +17,14 @@ LINE_PERIOD_S = 10.0  # plain lines come no more often than this
 def shown(stream: TextIO, what: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
     """Shows progress while the context lasts; yields what to call with the units done since the last call."""
     if stream.isatty():
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        columns = (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+        )
         with Progress(*columns, console=Console(file=stream)) as bar:
-            task = bar.add_task(what, total=total)
+            task = bar.add_task(printable(what), total=total)
             yield lambda done: bar.advance(task, done)
     else:
         lines = _Lines(stream, what, total, unit)
@@ -45,5 +52,4 @@ class _Lines:
         self._write(f"{self._what}: done in {time.monotonic() - self._begun_s:.1f} s")
 
     def _write(self, line: str) -> None:
-        self._stream.write(f"{line}\n")
-        self._stream.flush()
+        say(line, to=self._stream)

@@ -4,7 +4,9 @@ Each target takes an input into an empty folder and reads it as the product does
 with one of the errors that commands print without a traceback; everything else that it raises is a fault.
 """
 
+import hashlib
 import io
+import json
 import re
 import shutil
 import subprocess
@@ -25,7 +27,11 @@ ROOT = Path(__file__).parents[2]
 TOKENS = (
     b"\0", b"\n", b'"', b"'", b"[", b"]]", b"{", b"=", b",", b"|", b"../../x", b"/etc/passwd", b"nan", b"-1", b"1e999",
     b"true", b"9" * 25, b"\xff\xfe", "é".encode(), b"<script>", b"$(touch x)", b"`touch x`", b";", b"null", b"[[a]]",
-    b"0x10", b"1979-05-27", b"(null)", b"UNLIMITED",
+    b"0x10", b"1979-05-27", b"(null)", b"UNLIMITED", b"\x1b[2J\x1b]0;x\x07", "\u202e".encode(), b"[/x]",
+)  # fmt: skip
+NESTED = (
+    b"[" * 3000, b"[" * 500 + b"]" * 500, b"[" * 60 + b"]" * 60, b'{"a":' * 3000, b'{"a":' * 90 + b"1" + b"}" * 90,
+    b"{a = " * 3000, b"\n" + b"a." * 3000 + b"a = 1\n", b"\n[" + b"a." * 3000 + b"a]\n", b"\n[[" + b"a." * 60 + b"a]]",
 )  # fmt: skip
 
 
@@ -50,12 +56,12 @@ class Target:
 
 @st.composite
 def mutated(draw: st.DrawFn, base: bytes) -> bytes:
-    """A text or file of which one to three places are flipped, cut out, doubled, cut off, or something odd."""
+    """A text or file of which one to three places are flipped, cut out, doubled, cut off, odd, or nested deeply."""
     content = bytearray(base)
     for _ in range(draw(st.integers(1, 3))):
         at = draw(st.integers(0, len(content)))
         to = min(len(content), at + draw(st.integers(1, 40)))
-        odd = draw(st.one_of(st.sampled_from(TOKENS), st.binary(min_size=1, max_size=6)))
+        odd = draw(st.one_of(st.sampled_from(TOKENS + NESTED), st.binary(min_size=1, max_size=6)))
         match draw(st.sampled_from(["odd", "value", "number", "flip", "remove", "double", "cut"])):
             case "odd":
                 content[at:at] = odd
@@ -203,6 +209,13 @@ def _model(folder: Path, contents: dict[str, bytes]) -> bool:
     return True
 
 
+def _forged_model(folder: Path, contents: dict[str, bytes]) -> bool:
+    """As `_model`, with a SHA-256 that fits the tensors, which are no others than were written."""
+    described = json.loads(contents["model.json"])
+    described["sha256"] = hashlib.sha256(contents["model.safetensors"]).hexdigest()
+    return _model(folder, contents | {"model.json": json.dumps(described).encode()})
+
+
 def _archive(folder: Path, given: tuple[str, bytes]) -> bool:
     from tailor.prepare.archive import unpack
 
@@ -334,7 +347,10 @@ def targets(place: Path) -> dict[str, Target]:
         lambda suffix: st.tuples(st.just(suffix), mutated(kinds[suffix]))
     )
     pictures = images()
+    model = _files(whole_files.write_model, place)
+    forged = mutated(model["model.safetensors"]).map(lambda content: model | {"model.safetensors": content})
     return {
+        "forged sub-model": Target(model, forged, _forged_model, _of_tailor),
         "spec (TOML)": Target(tour, mutated(tour), _spec, _of_sweeps),
         "site file (TOML)": Target(site, mutated(site), _site, _of_hpc),
         "trial file (TOML)": Target(TRIAL, mutated(TRIAL), _trial, _of_tailor),

@@ -8,6 +8,7 @@ from typing import Any
 from results.report.elements.blocks import packed
 from results.store.reader import Run
 from results.text.settings import leaves
+from transtailor.documents import read_json
 
 TRIALS = """
 SELECT trial_id, label, method, network, dataset, train_images, seed, coalesce(status, 'missing') AS status,
@@ -71,5 +72,5 @@ def _text(value: object) -> str:
 
 
 def _object(row: dict[str, Any]) -> dict[str, Any]:
-    config = json.loads(row["config_json"])
+    config = read_json(row["config_json"])
     return config if isinstance(config, dict) else {"config": config}

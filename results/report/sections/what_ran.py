@@ -8,6 +8,7 @@ from results.report.elements.tables import Row, Table
 from results.report.sections.trials import Settings
 from results.store.reader import Run
 from results.text.number_format import NOTHING
+from transtailor.documents import read_json
 
 OF_ONE_MACHINE = ("folder", "host", "pid")  # facts of provenance.json that a page to be shown around leaves out
 _MOST_VALUES = 12
@@ -82,12 +83,12 @@ def provenance(run: Run) -> list[tuple[str, str]]:
 
     Raises:
         ValueError: it is no JSON object.
-        OSError, RecursionError: it cannot be read.
+        OSError: it cannot be read.
     """
     path = run.path / "provenance.json"
     if not path.is_file():
         return []
-    facts = json.loads(path.read_text(encoding="utf-8"))
+    facts = read_json(path)
     if not isinstance(facts, dict):
         raise ValueError("expected a JSON object")
     return _flat(facts)

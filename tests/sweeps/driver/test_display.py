@@ -1,6 +1,7 @@
 """What the display says, and how often."""
 
 import io
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -108,3 +109,23 @@ def test_the_live_display_shows_stage_best_and_failures() -> None:
 
 def test_a_file_gets_plain_lines() -> None:
     assert isinstance(display_for_terminal(io.StringIO()), PlainDisplay)
+
+
+EVIL = "\x1b]0;x\x07[/x] [bold]b \u202e"
+SHOWN = "\\x1b]0;x\\x07[/x] [bold]b \\u202e"
+
+
+@pytest.mark.parametrize("is_live", [True, False])
+def test_labels_are_text_and_neither_markup_nor_escape_sequences(is_live: bool) -> None:
+    stream = io.StringIO()
+    display = LiveDisplay(Console(file=stream, width=200)) if is_live else PlainDisplay(stream)
+    named = progress(25, 75, 50)
+    running = tuple(replace(trial, label=EVIL) for trial in named.running)
+    named = replace(named, best=tuple(replace(best, label=EVIL) for best in named.best), running=running)
+    display.show(named)
+    display.note(EVIL)
+    if isinstance(display, LiveDisplay):
+        Console(file=stream, width=200).print(display._render())
+    display.close(named)
+    assert stream.getvalue().count(SHOWN) == (3 if not is_live else 6)
+    assert "\x1b" not in stream.getvalue()

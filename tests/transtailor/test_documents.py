@@ -1,0 +1,47 @@
+"""Documents of strangers: what is nested without end is refused in words, however it is written."""
+
+from pathlib import Path
+
+import pytest
+
+from transtailor.documents import DEEPEST, DocumentError, read_json, read_toml
+
+DEEP = 5000
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * DEEP, "[" * DEEP + "]" * DEEP, '{"a":' * DEEP + "1" + "}" * DEEP, 
+        "[" * (DEEPEST + 1) + "]" * (DEEPEST + 1), "", "{", "nul", '"\\ud8"', "9" * DEEP,
+    ],
+)  # fmt: skip
+def test_json_that_cannot_be_read_is_refused(text: str, tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text(text)
+    for given in (text, text.encode(), tmp_path / "a.json"):
+        with pytest.raises(DocumentError, match="is not valid JSON: |is nested more than 64 levels deep"):
+            read_json(given)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a = " + "[" * DEEP, "a = " + "[" * DEEP + "]" * DEEP, "a = " + "{a = " * DEEP + "1" + "}" * DEEP,
+        f"{'a.' * DEEP}a = 1", f"[{'a.' * DEEP}a]", "a =", "a = " + "9" * DEEP, "a = 2020-99-99",
+    ],
+)  # fmt: skip
+def test_toml_that_cannot_be_read_is_refused(text: str) -> None:
+    with pytest.raises(DocumentError, match="is not valid TOML: |is nested more than 64 levels deep"):
+        read_toml(text)
+
+
+def test_bytes_that_are_no_text_are_refused() -> None:
+    for read in (read_json, read_toml):
+        with pytest.raises(DocumentError, match="can't decode"):
+            read(b"\xff\xfe")
+
+
+def test_what_is_nested_as_deep_as_it_may_be_is_read() -> None:
+    assert read_json("[" * DEEPEST + "]" * DEEPEST)
+    assert read_toml("a = " + "[" * (DEEPEST - 1) + "]" * (DEEPEST - 1))
+    assert read_json('{"a": [1, {"b": "é"}]}'.encode()) == {"a": [1, {"b": "é"}]}
