@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from sweeps.planning.plan import Plan, PlannedTrial
-from sweeps.run.provenance import provenance, sources
+from sweeps.run.provenance import provenance
 from sweeps.run.run_folder import RunFolder, create_run
 from sweeps.spec.resources import Resources
 from tailor.execution.dry_run import PlannedStage
+from transtailor.sources import sources
 
 NAME = "idle"
 

@@ -46,6 +46,7 @@ def _parser() -> argparse.ArgumentParser:
         "--run", type=Path, action="append", dest="runs", metavar="RUN",
         help="folder of the run that they are in (repeatable; default: every run in runs/)",
     )  # fmt: skip
+    explain.add_argument("--imports", action="store_true", help="import the modules of your own in the runs, too")
     again = commands.add_parser("reproduce", help="run one trial again, compare it with the rows, save its sub-model")
     again.add_argument("run", type=Path, metavar="RUN", help="folder of its run")
     again.add_argument("trial", metavar="TRIAL", help="its id, or the first digits")
@@ -145,7 +146,7 @@ def _lines(options: argparse.Namespace, command: str) -> Iterator[str]:
     from sweeps.commands.explain import explain, find_trial
 
     runs = options.runs or sorted(path.parent for path in Path("runs").glob("[!.]*/plan.json"))
-    return explain(find_trial(options.first, runs), find_trial(options.second, runs))
+    return explain(find_trial(options.first, runs), find_trial(options.second, runs), imports=options.imports)
 
 
 if __name__ == "__main__":

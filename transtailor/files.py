@@ -8,7 +8,8 @@ names that begin with a dot alone, and what a kill leaves behind is found by the
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -22,7 +23,7 @@ def write_file(path: Path, content: Content, *, mode: int | None = None) -> Path
     Args:
         path: its folder is there.
         content: what the file holds afterwards.
-        mode: 0o600 keeps it to this user, from the first moment on; None: as the umask says.
+        mode: 0o600 keeps it to this user, from the first moment on; None: others may read it, as the umask says.
     """
     temporary = _temporary(path)
     try:
@@ -95,6 +96,17 @@ def make_folder(folder: Path) -> None:
         sync(new.parent)
 
 
+@contextmanager
+def closed_to_others() -> Iterator[None]:
+    """What is made meanwhile can be written to by this user alone, whatever the umask lets others do."""
+    before = os.umask(0o077)
+    os.umask(before | 0o022)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
 def sync(path: Path) -> None:
     """Bring the content of a file, or the names in a folder, to the disk."""
     handle = os.open(path, os.O_RDONLY)
@@ -109,9 +121,9 @@ def _temporary(path: Path) -> Path:
 
 
 def _write_new(path: Path, content: Content, mode: int | None = None) -> None:
-    if mode is not None:
-        path.touch(mode, exist_ok=False)
-    with path.open("xb" if mode is None else "wb") as stream:
+    # Whoever may write to a file decides what it says or does: never a group, whatever the umask lets it do.
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644 if mode is None else mode)
+    with os.fdopen(handle, "wb") as stream:
         if callable(content):
             content(stream)
         else:

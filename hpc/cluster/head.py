@@ -26,6 +26,7 @@ from hpc.folders.leftovers import guarded_folder, rays_own
 from hpc.ray.node import Allocation, RayNode, allocation, own_address, ray_environment
 from hpc.slurm.jobs import requeue
 from transtailor.exit_codes import MISTAKE, TRY_AGAIN
+from transtailor.sources import ForeignCodeError, check_code
 from transtailor.terminal import say
 
 GENERATION_VARIABLE = "TRANSTAILOR_GENERATION"
@@ -48,11 +49,13 @@ def main() -> int:
     folder, command = ClusterFolder(Path(sys.argv[1])), sys.argv[place + 1 :]
     warnings = Warnings()
     try:
+        check_code()
+        folder.check()
         code = serve(folder, command, warnings)
     except HeadStartError as error:
         say(f"{error}; launch the sweep again to go on")  # a launch that follows shows this log's end
         return TRY_AGAIN
-    except ClusterError as error:
+    except (ClusterError, ForeignCodeError) as error:
         say(error, to=sys.stderr)
         return MISTAKE
     if code is not None:

@@ -23,6 +23,7 @@ from hpc.folders.cluster_folder import POLL_S, ClusterFolder, Head, wait_until
 from hpc.folders.leftovers import guarded_folder
 from hpc.ray.node import RayNode, allocation, own_address
 from transtailor.exit_codes import FAILED, SUCCESS
+from transtailor.sources import ForeignCodeError, check_code
 from transtailor.terminal import say
 
 HEAD_LIMIT_S = 300.0
@@ -55,8 +56,10 @@ def main() -> int:
     folder = ClusterFolder(options.folder)
     warnings = Warnings()
     try:
+        check_code()
+        folder.check()
         say(f"this worker ends: {serve(folder, options.generation, warnings)}")
-    except ClusterError as error:
+    except (ClusterError, ForeignCodeError) as error:
         say(error, to=sys.stderr)
         return FAILED
     return SUCCESS

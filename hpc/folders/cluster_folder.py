@@ -22,6 +22,7 @@ from hpc.errors import ClusterError
 from hpc.sites.site import Site
 from transtailor.documents import read_json
 from transtailor.files import write_file
+from transtailor.ownership import refuse_shared
 
 POLL_S = 0.2
 Found = TypeVar("Found")
@@ -79,15 +80,28 @@ class ClusterFolder:
         Args:
             site: written down, so that jobs that wait see no later change of its file.
             name: what the names of the cluster's jobs begin with; some random digits are added.
+
+        Raises:
+            ClusterError: see `check`.
         """
         self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.path.chmod(0o700)
         self.logs.mkdir(exist_ok=True)
+        self.check()
         if not self.token.exists():
             write_file(self.token, secrets.token_hex(32), mode=0o600)
         if not self._name.exists():
             write_file(self._name, f"{name}-{uuid.uuid4().hex[:8]}")
         write_file(self._site, site.model_dump_json())
+
+    def check(self) -> None:
+        """Do nothing if the folder, and what it tells jobs, is this user's alone, and nobody else can read its secret.
+
+        Raises:
+            ClusterError: somebody else could say what the jobs do.
+        """
+        refuse_shared((self._site, self._head, self._name), ClusterError)
+        refuse_shared((self.path, self.token), ClusterError, secret=True)
 
     @property
     def name(self) -> str:

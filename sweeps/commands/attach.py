@@ -11,7 +11,7 @@ from sweeps.driver.progress_file import read_progress
 from sweeps.errors import RunFolderError
 from sweeps.planning.plan import Plan
 from sweeps.run.relaunch import check_may_go_on, start, this_code_digest
-from sweeps.run.run_folder import RunFolder, open_run
+from sweeps.run.run_folder import RunFolder, check_is_own, open_run
 from sweeps.slurm.cluster_run import Caching, ClusterRun, Outcome, job_texts
 
 POLL_S = 1.0
@@ -47,9 +47,10 @@ def submit_or_find(
     site = find_site(site_name)
     run = RunFolder(runs / plan.name)
     digest = this_code_digest()
-    job_texts(run, site, plan.resources, run.code_of(digest))  # refuses what the site cannot give
+    job_texts(run, site, plan.resources, digest)  # refuses what the site cannot give
     cluster = ClusterRun(run)
     if cluster.exists and (job := cluster.controller()) is not None:
+        check_is_own(run)
         check_may_go_on(run, open_run(run), plan, digest, extend=False, update_code=update_code)
         if again:
             raise RunFolderError(

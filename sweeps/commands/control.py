@@ -1,25 +1,31 @@
 """Stopping a run that somebody else's terminal, or no terminal, holds; looking into its logs; trying again."""
 
 import os
+import shlex
 import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
 from pathlib import Path
+from typing import Any
 
 from hpc.slurm.jobs import cancel as cancel_jobs
 from results.store.completeness import failed_trials
 from results.store.reader import finished_trial_ids, load
 from sweeps.commands.attach import where
 from sweeps.commands.explain import find_trial
-from sweeps.commands.launch import AGAIN_OPTION
+from sweeps.commands.launch import AGAIN_OPTION, parser
 from sweeps.errors import RunFolderError
-from sweeps.run.run_folder import RunFolder, open_run
+from sweeps.run.run_folder import RunFolder, check_is_own, open_run
 from sweeps.run.run_lock import holder_of
 from sweeps.slurm.cluster_run import ClusterRun
 from transtailor.documents import DocumentError, read_json
+from transtailor.sources import ROOT
 
+LAUNCHER = ROOT / "sweeps" / "launch.py"
 STOP_LIMIT_S = 180.0  # for running stages to be cut off, nodes to be left and files to be written
 POLL_S = 1.0
 LOOK_EVERY_S = 5.0
@@ -33,6 +39,7 @@ def stop(run: RunFolder, limit_s: float = STOP_LIMIT_S) -> Iterator[str]:
         SlurmError: SLURM does not answer.
     """
     open_run(run)
+    check_is_own(run)  # or it would say which processes and jobs of yours are ended
     cluster = ClusterRun(run)
     jobs = cluster.jobs() if cluster.exists else []
     if not jobs:
@@ -53,6 +60,7 @@ def cancel(run: RunFolder) -> Iterator[str]:
         SlurmError: SLURM does not answer.
     """
     open_run(run)
+    check_is_own(run)  # or it would say which processes and jobs of yours are ended
     cluster = ClusterRun(run)
     if not cluster.exists:
         raise RunFolderError(f"{run.path} has no jobs: it was not launched on SLURM; type: python -m sweeps stop")
@@ -140,17 +148,19 @@ def job_lines(run: RunFolder) -> Iterator[str]:
 def retry(run: RunFolder, *, failed: bool = False, trials: Sequence[str] = ()) -> Iterator[str]:
     """Becomes the command that launched the run last: what failed, and what never ended, is tried again.
 
+    It is shown first. Of what provenance.json says, the options and the folder are taken; the program is this one.
+
     Args:
         run: its folder.
         failed: do so only if a trial has failed; a line to print says how many have.
         trials: ids, or their first digits, of the only trials to try; a line to print says which are finished already.
 
     Raises:
-        RunFolderError: no run, or no such trial.
+        RunFolderError: no run, no such trial, others may have changed the run, or it was not launched here.
         ResultsError: one of its parts is torn.
     """
-    history = open_run(run).provenance["history"]
-    launch = next((entry for entry in reversed(history) if not _names_trials(entry["argv"])), history[0])
+    check_is_own(run)
+    folder, words = _launch_of(run, open_run(run).provenance["history"])
     if failed:
         with load(run.path) as rows:
             found = len(failed_trials(rows))
@@ -165,8 +175,30 @@ def retry(run: RunFolder, *, failed: bool = False, trials: Sequence[str] = ()) -
     again = [f"{AGAIN_OPTION}={trial_id}" for trial_id in wanted if trial_id not in done]
     if trials and not again:
         return
-    os.chdir(launch["folder"])
-    os.execv(sys.executable, [sys.executable, *launch["argv"], *again])
+    yield f"in {folder}: {shlex.join(['python', str(LAUNCHER), *words, *again])}"
+    os.chdir(folder)
+    os.execv(sys.executable, [sys.executable, str(LAUNCHER), *words, *again])
+
+
+def _launch_of(run: RunFolder, history: Sequence[Mapping[str, Any]]) -> tuple[Path, list[str]]:
+    """Folder and options of the last launch of the whole run.
+
+    Raises:
+        RunFolderError: that is no launch, or would not launch this run.
+    """
+    try:
+        launch = next((entry for entry in reversed(history) if not _names_trials(entry["argv"])), history[0])
+        folder, words = Path(launch["folder"]), [str(word) for word in launch["argv"][1:]]
+        with redirect_stderr(StringIO()), redirect_stdout(StringIO()):
+            runs = parser().parse_args(words).runs
+    except (LookupError, TypeError, AttributeError, SystemExit):
+        raise RunFolderError(f"{run.provenance} names no launch; type the command yourself") from None
+    if (folder / runs).resolve() != run.path.resolve().parent or not folder.is_dir():
+        raise RunFolderError(
+            f"{run.path} was launched in {folder}, for runs in {runs}: it has been moved, or comes from somebody else; "
+            "launch it yourself"
+        )
+    return folder, words
 
 
 def _names_trials(argv: Sequence[str]) -> bool:

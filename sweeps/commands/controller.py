@@ -15,12 +15,14 @@ from sweeps.driver.driver import run_sweep
 from sweeps.driver.progress_file import ProgressFile
 from sweeps.errors import RunFolderError
 from sweeps.planning.plan import Plan, make_plan, no_sharing, only
-from sweeps.run.run_folder import RunFolder, open_run
+from sweeps.run.run_folder import RunFolder, check_is_own, modules_of, open_run
 from sweeps.run.run_lock import RunLock
 from sweeps.slurm.cluster_run import ClusterRun, Outcome
 from sweeps.spec.spec import load_spec
+from tailor.execution.plugins import load_copy
 from transtailor.errors import UserError
 from transtailor.exit_codes import FAILED, INTERRUPTED, MISTAKE, SUCCESS, TRY_AGAIN
+from transtailor.sources import check_code
 from transtailor.terminal import say
 
 LOCK_LIMIT_S = 120.0  # a controller that was cut off and taken for dead lets go of it when it sees that
@@ -31,6 +33,8 @@ def main() -> int:
     run = RunFolder(Path(sys.argv[1]))
     cluster = ClusterRun(run)
     try:
+        check_code()
+        check_is_own(run)
         with RunLock(run.lock, patience_s=LOCK_LIMIT_S):
             outcome = _run(run, cluster)
     except UserError as error:
@@ -73,10 +77,17 @@ def plan_of(run: RunFolder) -> Plan:
     """The plan that a run was made with, from its folder alone.
 
     Raises:
-        RunFolderError: the code here makes other trials of its spec.
+        RunFolderError: the code here makes other trials of its spec, or the spec names other modules than the run has.
+        ConfigError: one of its modules was changed.
     """
     record = open_run(run)
-    plan = make_plan(load_spec(run.spec))
+    spec = load_spec(run.spec)
+    modules = modules_of(run, record.imports)
+    if {Path(module) for module in spec.imports} != {module.resolve() for module in modules}:
+        raise RunFolderError(f"{run.spec} names other modules than {run.plan}: was one of them changed by hand?")
+    for module in modules:
+        load_copy(module)
+    plan = make_plan(spec)
     plan = no_sharing(plan) if record.private_cache else plan
     if {trial.trial_id for trial in plan.trials} != set(record.trials):
         raise RunFolderError(

@@ -7,11 +7,11 @@ from typing import Any
 
 from results.text.settings import setting_lines
 from sweeps.errors import RunFolderError
-from sweeps.run.run_folder import RunFolder, open_run
+from sweeps.run.run_folder import RunFolder, modules_of, open_run
 from tailor.config.parsing import parse_trial
 from tailor.core.errors import ConfigError
 from tailor.execution.dry_run import Walk, walk
-from tailor.execution.plugins import load
+from tailor.execution.plugins import load_copy
 from transtailor.names import nearest
 
 
@@ -23,7 +23,7 @@ class KnownTrial:
     run: Path
     label: str
     config: dict[str, Any]
-    imports: tuple[Path, ...]  # copies of the user's own modules that it may use
+    imports: tuple[Path, ...]  # the user's own modules that it may use, as its run's plan names them
 
 
 def find_trial(prefix: str, runs: Sequence[Path]) -> KnownTrial:
@@ -45,7 +45,7 @@ def find_trial(prefix: str, runs: Sequence[Path]) -> KnownTrial:
                     run=path,
                     label=trial["label"],
                     config=dict(trial["config"]),
-                    imports=tuple(run.imports / module for module in record.imports),
+                    imports=record.imports,
                 )
                 found.setdefault(trial_id, known)
     where = ", ".join(str(path) for path in runs) or "no run folder"
@@ -61,25 +61,31 @@ def find_trial(prefix: str, runs: Sequence[Path]) -> KnownTrial:
     return next(iter(found.values()))
 
 
-def explain(first: KnownTrial, second: KnownTrial) -> Iterator[str]:
-    """Lines to print: the settings in which two trials differ, and the stages that they share."""
+def explain(first: KnownTrial, second: KnownTrial, *, imports: bool = False) -> Iterator[str]:
+    """Lines to print: the settings in which two trials differ, and the stages that they share.
+
+    `imports`: the modules of the user's own in the folders of their runs are imported, and so executed.
+    """
     for trial in (first, second):
         yield f"{trial.trial_id}  {trial.label}  ({trial.run})"
     if first.trial_id == second.trial_id:
         yield "one and the same trial"
         return
     yield from setting_lines(first.config, second.config)
-    yield from _shared_stages(first, second)
+    yield from _shared_stages(first, second, imports=imports)
 
 
-def _shared_stages(first: KnownTrial, second: KnownTrial) -> Iterator[str]:
+def _shared_stages(first: KnownTrial, second: KnownTrial, *, imports: bool) -> Iterator[str]:
     walks: list[Walk] = []
     for trial in (first, second):
         try:
-            for module in trial.imports:
-                load(module)
+            for module in modules_of(RunFolder(trial.run), trial.imports) if imports else ():
+                load_copy(module)
             walks.append(walk(parse_trial(trial.config, f"trial {trial.trial_id}")))
         except ConfigError as error:
+            if trial.imports and not imports:
+                yield f"{trial.run} has modules of its own; to import them and compare stages, add --imports"
+                return
             yield f"this version of the code cannot read its settings, so stages are not compared: {error}"
             return
         if walks[-1].trial_id != trial.trial_id:

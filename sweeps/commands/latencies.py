@@ -12,7 +12,7 @@ from results.store.reader import load
 from results.store.writer import Writer
 from sweeps.errors import RunFolderError
 from sweeps.run.relaunch import this_code_digest
-from sweeps.run.run_folder import RunFolder, open_run
+from sweeps.run.run_folder import RunFolder, modules_of, open_run
 from sweeps.run.run_lock import holder_of
 from tailor.commands.model import refuse_too_few
 from tailor.config.parsing import parse_trial
@@ -71,9 +71,9 @@ def time_models(run: RunFolder, cache: Path, how: How) -> Iterator[str]:
     record, writer, digest = open_run(run), Writer(run.tables), this_code_digest()
     if holder_of(run.lock) is not None:
         yield f"warning: {run.path} is being run; what else a machine computes makes its sub-models look slow"
-    modules = tuple(run.imports / module for module in record.imports)
+    modules = modules_of(run, record.imports)
     for module in modules:
-        plugins.load(module)
+        plugins.load_copy(module)
     ranks = join(how.device)
     circumstance = _circumstance(ranks, how)
     with load(run.path) as tables:
@@ -148,7 +148,7 @@ def _measured(folder: Path, how: How, modules: tuple[Path, ...]) -> "Latency":
     from tailor.parallel.process_group import join
 
     for module in modules:
-        plugins.load(module)
+        plugins.load_copy(module)
     device = join(how.device).device
     return measure(load_state(folder), batch=how.batch, device=device, threads=how.threads, repeats=how.repeats)
 

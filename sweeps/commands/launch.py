@@ -46,7 +46,7 @@ MACHINE_REFUSES = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EMF
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Launch what the command line says and return the exit code."""
-    options = _parser().parse_args(arguments)
+    options = parser().parse_args(arguments)
     try:
         with reader_may_leave():
             return _launch(options)
@@ -76,7 +76,8 @@ def _launch(options: argparse.Namespace) -> int:
     return _run(plan, options)
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
+    """What can be typed."""
     parser = argparse.ArgumentParser(
         prog="python sweeps/launch.py",
         description="Run a sweep; launched again, it goes on.",
@@ -160,7 +161,7 @@ def _show(plan: Plan, options: argparse.Namespace) -> int:
 
         site = find_site(options.site)
         run = RunFolder(options.runs / plan.name)
-        scripts = job_texts(run, site, plan.resources, run.code_of(this_code_digest()))
+        scripts = job_texts(run, site, plan.resources, this_code_digest())
         capacity = capacity_of(site, plan.resources, len(plan.trials))
     for line in preview(
         plan,

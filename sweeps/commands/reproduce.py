@@ -8,7 +8,7 @@ from typing import Any
 from results.store.reader import load
 from sweeps.commands.explain import KnownTrial
 from sweeps.errors import RunFolderError
-from sweeps.run.run_folder import RunFolder, open_run
+from sweeps.run.run_folder import RunFolder, modules_of, open_run
 from tailor.config.parsing import parse_trial
 from tailor.config.trial import TrialConfig
 from tailor.core.errors import ConfigError
@@ -68,8 +68,8 @@ def _config(trial: KnownTrial) -> TrialConfig:
     """The trial's settings, which this code knows and takes for the same trial."""
     run = RunFolder(trial.run)
     code = f"the code that ran it is in {run.code_of(open_run(run).code_digest)}, and its commit in provenance.json"
-    for module in trial.imports:
-        plugins.load(module)
+    for module in modules_of(run, trial.imports):
+        plugins.load_copy(module)
     try:
         config = parse_trial(trial.config, f"trial {trial.trial_id}")
     except ConfigError as error:

@@ -172,8 +172,7 @@ def _site(name: str, plan: Plan, run: RunFolder, slots: int, target: str, cache:
         return TuneSite(target, plan.resources, cache, partial(local_place, plan.resources, slots))
     from sweeps.driver.slurm_place import slurm_place
 
-    code = run.code_of(launch.code_digest).resolve()
-    place = partial(slurm_place, run, plan.resources, code, launch.events)
+    place = partial(slurm_place, run, plan.resources, launch.code_digest, launch.events)
     return TuneSite(target, plan.resources, cache, place)
 
 

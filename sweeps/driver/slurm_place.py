@@ -74,7 +74,7 @@ class _SlurmPlace:
 
 
 @contextmanager
-def slurm_place(run: RunFolder, resources: Resources, code: Path, events: EventLog) -> Iterator[Place]:
+def slurm_place(run: RunFolder, resources: Resources, digest: str, events: EventLog) -> Iterator[Place]:
     """The cluster whose head runs beside this process; its workers end with the head, soon after leaving.
 
     Raises:
@@ -86,9 +86,9 @@ def slurm_place(run: RunFolder, resources: Resources, code: Path, events: EventL
     generation = os.environ.get(GENERATION_VARIABLE)
     if head is None or head.generation != generation:
         raise ClusterError(f"{folder.path}: no Ray head of this job (generation {generation}) listens; see its log")
-    site, need = folder.site(), rank_need(resources)
+    site, need, code = folder.site(), rank_need(resources), run.code_of(digest).resolve()
     cluster = Cluster(
-        folder, site, head.generation, need, worker_command(code), events,
+        folder, site, head.generation, need, worker_command(code, digest), events,
         gpu_hours_before=gpus_of_worker(site, need) * _worker_hours(run),
     )  # fmt: skip
     connect(head.address)

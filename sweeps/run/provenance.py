@@ -1,6 +1,5 @@
 """Where a run comes from: the command, the machine, the packages' versions (none is imported) and the code."""
 
-import hashlib
 import importlib.metadata
 import os
 import platform
@@ -12,32 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = ("hpc", "results", "sweeps", "tailor", "transtailor")
-CODE_SUFFIXES = (".py", ".toml", ".j2", ".css", ".js", ".json")
-# What a run was asked to do and where it ran is written down by itself; a new spec or site is no change of the code.
-NOT_CODE = (Path("sweeps/specs"), Path("hpc/sites"))
-
-
-def sources(root: Path = ROOT) -> dict[Path, bytes]:
-    """Path relative to `root` -> content of every source file of the four packages, in a fixed order."""
-    found = (
-        path.relative_to(root)
-        for package in PACKAGES
-        for path in (root / package).rglob("*")
-        if path.suffix in CODE_SUFFIXES and path.is_file()
-    )
-    return {path: (root / path).read_bytes() for path in sorted(found)}
-
-
-def code_digest(files: dict[Path, bytes]) -> str:
-    """SHA-256 over the names and contents of `sources`, specs and sites left out; 64 hexadecimal digits."""
-    digest = hashlib.sha256()
-    for path, content in files.items():
-        if path.suffix != ".toml" or path.parent not in NOT_CODE:
-            digest.update(f"{path.as_posix()}\0{len(content)}\0".encode())
-            digest.update(content)
-    return digest.hexdigest()
+from transtailor.sources import PACKAGES, ROOT, code_digest
 
 
 def provenance(files: dict[Path, bytes]) -> dict[str, Any]:

@@ -10,12 +10,13 @@ from results.text.settings import leaves
 from sweeps.errors import RunFolderError
 from sweeps.planning.plan import Plan, PlannedTrial
 from sweeps.run.planned_rows import tuning_of
-from sweeps.run.provenance import code_digest, provenance, sources
+from sweeps.run.provenance import provenance
 from sweeps.run.run_folder import (
     Record,
     RunFolder,
     add_launch,
     add_trials,
+    check_is_own,
     check_is_run,
     create_run,
     open_run,
@@ -24,6 +25,8 @@ from sweeps.run.run_folder import (
 )
 from sweeps.run.run_lock import RunLock
 from sweeps.spec.resources import Resources
+from transtailor.files import closed_to_others, make_folder
+from transtailor.sources import code_digest, sources
 
 SHOWN = 8  # lines of a difference; the rest is counted
 
@@ -88,15 +91,19 @@ def start(plan: Plan, runs: Path, *, extend: bool, update_code: bool) -> tuple[R
     launch = provenance(files)
     if not run.path.exists():
         try:
-            return run, create_run(plan, runs, launch, files), "created"
+            make_folder(runs)  # as the umask says: it may be for several users
+            with closed_to_others():
+                return run, create_run(plan, runs, launch, files), "created"
         except FileExistsError:
             pass  # another launch made it at this moment: go on with that one
     check_is_run(run)  # before the lock, which would put a file into a folder that is none
+    check_is_own(run)
     lock = RunLock(run.lock)
     try:
         record = open_run(run)
         check_may_go_on(run, record, plan, launch["code_digest"], extend=extend, update_code=update_code)
-        what = _go_on(run, record, plan, launch, files)
+        with closed_to_others():
+            what = _go_on(run, record, plan, launch, files)
     except BaseException:
         lock.release()
         raise
@@ -146,7 +153,8 @@ def _go_on(run: RunFolder, record: Record, plan: Plan, launch: Mapping[str, Any]
         what.append("with other resources")
     save_code(run, digest, files)
     save_imports(run, plan)
-    if changed := [*added, *_tuned_otherwise(record, plan)]:
+    changed = [*added, *_tuned_otherwise(record, plan)]
+    if changed or list(record.imports) != [module.file for module in plan.imports]:
         add_trials(run, plan, changed, digest)
     add_launch(run, record, ", ".join(what), launch)
     return ", ".join(what)

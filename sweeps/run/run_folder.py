@@ -4,7 +4,7 @@ runs/<sweep>/spec.toml            the spec with `extends` and `--set` worked in
              plan.json            trial id -> label and configuration; what a relaunch is compared with
              provenance.json      command, machine, packages, commit; one entry per launch
              code/<digest>/       the sources that ran, one copy for each digest in the rows
-             code/imports/        the user's own modules that ran, <first 8 digits of the SHA-256>/<name>.py
+             code/imports/        the user's own modules that ran, <SHA-256>/<name>.py
              tables/<table>/      the rows
              trials/<id>/         what a trial needs while it runs
              launch.lock          held by the launching process
@@ -18,7 +18,7 @@ import re
 import shutil
 import socket
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -30,8 +30,10 @@ from sweeps.run.planned_rows import tuning_of, write_planned
 from sweeps.run.run_lock import RunLock, holder_of
 from transtailor.documents import read_json
 from transtailor.files import make_folder, name_folder, write_file, write_folder
+from transtailor.ownership import refuse_shared
 
 FORMAT = 2  # 2 added imports and tuning; of plan.json and provenance.json
+_MODULE = re.compile(r"[0-9a-f]{64}/[^/]+\.py")
 _TEMPORARY = re.compile(r"\.[^@]+@(?P<host>[^@]+)@(?P<pid>\d+)@[0-9a-f]{8}\.creating")
 
 
@@ -203,11 +205,40 @@ def open_run(run: RunFolder) -> Record:
             code_digest=provenance["code_digest"],
             provenance={**provenance, "history": list(provenance["history"]), "created": dict(provenance["created"])},
         )
-        str(record.provenance["created"]["packages"]), str(record.provenance["history"][-1]["command"])
+        last = record.provenance["history"][-1]
+        str(record.provenance["created"]["packages"]), str(last["command"]), str(last["folder"])
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise _damaged(run, f"{run.plan.name} or {run.provenance.name} lacks an entry: {error!r}") from None
     _check_planned_parts(run)
     return record
+
+
+def check_is_own(run: RunFolder) -> None:
+    """Do nothing if what is executed of a run, or decides about that, is this user's alone.
+
+    Raises:
+        RunFolderError: somebody else owns or may write to it; the text says what to type.
+    """
+    code = (path for path in (run.code, *run.code.rglob("*")) if path.name != "__pycache__")
+    refuse_shared((run.path, run.spec, run.plan, run.provenance, run.cluster, *code), RunFolderError)
+    refuse_shared((run.cluster / "token",), RunFolderError, secret=True)
+
+
+def modules_of(run: RunFolder, imports: Sequence[Path]) -> tuple[Path, ...]:
+    """The run's copies of the user's own modules, each in a folder named by its SHA-256: for `plugins.load_copy`.
+
+    Raises:
+        RunFolderError: the plan names something else, or others may change them.
+    """
+    for name in imports:
+        if not _MODULE.fullmatch(name.as_posix()):
+            raise RunFolderError(
+                f"{run.plan} names the module {str(name)!r}, expected <64 digits of its SHA-256>/NAME.py below "
+                f"{run.imports}: it is not imported; launch the run again from its spec, which copies its modules anew"
+            )
+    if imports:
+        check_is_own(run)
+    return tuple(run.imports / name for name in imports)
 
 
 def add_trials(run: RunFolder, plan: Plan, trials: Iterable[PlannedTrial], code_digest: str) -> None:

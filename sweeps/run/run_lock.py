@@ -96,6 +96,6 @@ def _wait_for(handle: int, path: Path, patience_s: float) -> None:
 def _said_in(handle: int) -> dict[str, Any]:
     try:
         said = read_json(os.pread(handle, 4096, 0))
-    except ValueError:  # read between the holder's truncation and its writing
+        return {"pid": int(said["pid"]), "host": str(said["host"]), "since": str(datetime.fromisoformat(said["since"]))}
+    except (ValueError, LookupError, TypeError):  # read between the holder's truncation and its writing
         return {}
-    return said if isinstance(said, dict) else {}

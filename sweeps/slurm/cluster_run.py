@@ -137,13 +137,14 @@ class ClusterRun:
         write_file(self._launch_file, json.dumps(launch))
         for stale in (self.stop_file, self._outcome_file, self.progress_file):
             stale.unlink(missing_ok=True)
-        code = self.run.code_of(open_run(self.run).code_digest).resolve()
+        digest = open_run(self.run).code_digest
+        code = self.run.code_of(digest).resolve()
         need = controller_need(site, self.folder, self.folder.controller_name)
-        words = controller_command(code, self.folder.path, self.run.path.resolve())
+        words = controller_command(code, digest, self.folder.path, self.run.path.resolve())
         return submit(site.for_controller(), need, words).ids[0]
 
 
-def job_texts(run: RunFolder, site: Site, resources: Resources, code: Path) -> list[tuple[str, str]]:
+def job_texts(run: RunFolder, site: Site, resources: Resources, digest: str) -> list[tuple[str, str]]:
     """Title and text of the jobs that a run would submit; nothing is submitted or written.
 
     Raises:
@@ -151,14 +152,14 @@ def job_texts(run: RunFolder, site: Site, resources: Resources, code: Path) -> l
     """
     need = rank_need(resources)
     limits_of(site, need)
-    code = code.resolve()
+    code = run.code_of(digest).resolve()
     folder, name = ClusterFolder(run.cluster.resolve()), f"{run.name}-RUN"
     controller = controller_need(site, folder, f"{name}-controller")
     worker = worker_need(site, need, folder, f"{name}-worker-HEAD")
-    words = controller_command(code, folder.path, run.path.resolve())
+    words = controller_command(code, digest, folder.path, run.path.resolve())
     return [
         ("the controller", script(site.for_controller(), controller, words)),
-        ("each worker", script(site, worker, [*worker_command(code), str(folder.path), "HEAD"])),
+        ("each worker", script(site, worker, [*worker_command(code, digest), str(folder.path), "HEAD"])),
     ]
 
 

@@ -20,7 +20,7 @@ class UserModule:
     @property
     def file(self) -> Path:
         """Where its copy stands, below the run's folder of imports; another content has another path."""
-        return Path(self.sha256[:8]) / f"{self.stem}.py"
+        return Path(self.sha256) / f"{self.stem}.py"
 
 
 def load_modules(paths: Sequence[str]) -> tuple[UserModule, ...]:

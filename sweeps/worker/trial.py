@@ -49,7 +49,7 @@ class TrialRank:
         self._task = task
         self._is_paused = False
         for module in task["imports"]:
-            plugins.load(Path(module))
+            plugins.load_copy(Path(module))
         self._ranks = self._ranks or join(task["device"], WATCHED_TIMEOUT_S)
         config = TrialConfig.model_validate(task["config"])
         folder = RunFolder(Path(task["run"])).trial(task["trial_id"])

@@ -42,19 +42,27 @@ class _Source(InspectLoader):
         return self.source_to_code(self._content, str(self._path))
 
 
-def load(path: Path) -> str:
+def load_copy(path: Path) -> None:
+    """Import a copy that stands in a folder named by its SHA-256, if that is the one it has. Raises as `load`."""
+    load(path, path.parent.name)
+
+
+def load(path: Path, expected_sha256: str | None = None) -> str:
     """Import a file of Python and return the SHA-256 of its source, 64 hexadecimal digits; once per process.
 
-    It stands alone: files beside it cannot be imported by it.
+    It stands alone: files beside it cannot be imported by it. One that has another SHA-256 than expected is not run.
 
     Raises:
-        ConfigError: no such file, it raises, it registers nothing, or a name that it registers is taken.
+        ConfigError: no such file, another one than expected, it raises, it registers nothing, or a name that it
+            registers is taken.
     """
     try:
         content = path.read_bytes()
     except OSError as error:
         raise ConfigError(f"{path}: cannot be imported: {error.strerror}; type the path of a .py file") from error
     sha256 = hashlib.sha256(content).hexdigest()
+    if expected_sha256 not in (None, sha256):
+        raise ConfigError(f"{path}: has SHA-256 {sha256}, expected {expected_sha256}: it was changed, and is not run")
     package = sys.modules.setdefault(PACKAGE, ModuleType(PACKAGE, "What users brought."))
     name = f"{path.stem}_{sha256[:8]}"
     if hasattr(package, name):

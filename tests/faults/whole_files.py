@@ -48,7 +48,7 @@ def write_run(run: Path) -> None:
     launch = {"packages": {"torch": "2"}, "command": "launch"}
     trials = {trial: {"label": "x", "config": {"seed": 0}} for trial in TRIALS}
     plan = {"format": 2, "name": "run", "trials": trials, "resources": {"ranks": 1}, "private_cache": False}
-    history = [{"what": "created", "command": "launch"}]
+    history = [{"what": "created", "command": "launch", "folder": "/"}]
     provenance = {"format": 2, "name": "run", "code_digest": "c", "created": launch, "history": history}
     (run / "plan.json").write_text(json.dumps(plan))
     (run / "provenance.json").write_text(json.dumps(provenance))

@@ -13,6 +13,8 @@ from hpc.cluster.worker import FAILED
 from hpc.folders.cluster_folder import ClusterFolder
 from hpc.sites.site import Site
 from sweeps.slurm.job_commands import worker_command
+from transtailor.files import write_folder
+from transtailor.sources import code_digest, sources
 
 ROOT = Path(__file__).resolve().parents[3]
 KEPT = """
@@ -33,6 +35,13 @@ def folder(tmp_path: Path) -> ClusterFolder:
     return folder
 
 
+def worker_words(folder: ClusterFolder) -> list[str]:
+    """What starts a worker of that cluster, on a copy of the code beside it."""
+    files = sources()
+    write_folder(folder.path.parent / "code", files)
+    return [*worker_command(folder.path.parent / "code", code_digest(files)), str(folder.path), "0123456789abcdef"]
+
+
 def _ignores_the_warning(process: subprocess.Popen[str]) -> bool:
     """Whether the kernel says so: bash has read its first word."""
     status = Path(f"/proc/{process.pid}/status").read_text()
@@ -41,7 +50,7 @@ def _ignores_the_warning(process: subprocess.Popen[str]) -> bool:
 
 
 def test_a_worker_that_is_warned_all_the_time_from_its_first_moment_does_not_die_of_it(folder: ClusterFolder) -> None:
-    words = [*worker_command(ROOT), str(folder.path), "0123456789abcdef"]
+    words = worker_words(folder)
     job = {"SLURM_JOB_ID": "7", "SLURM_CPUS_ON_NODE": "1"}
     process = subprocess.Popen(words, env=os.environ | job, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
@@ -58,6 +67,26 @@ def test_a_worker_that_is_warned_all_the_time_from_its_first_moment_does_not_die
         process.communicate()
     assert (process.returncode, out) == (FAILED, "")
     assert said == "SLURM warned this job of its end before it had joined a head\n"
+
+
+@pytest.mark.parametrize("planted", ["torch.py", "hpc/errors.py"])
+def test_a_worker_does_not_run_code_that_was_not_launched(folder: ClusterFolder, planted: str) -> None:
+    words = worker_words(folder)
+    with (folder.path.parent / "code" / planted).open("a") as file:
+        file.write("\n# planted\n")
+    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=300.0)
+    assert (done.returncode, done.stdout) == (FAILED, "")
+    assert "is not the copy of the code that was launched" in done.stderr
+
+
+def test_a_worker_does_not_join_where_others_say_what_it_does(folder: ClusterFolder) -> None:
+    code = folder.path.parent / "code"
+    write_folder(code, sources())
+    folder.token.chmod(0o640)
+    words = [*worker_command(code, code_digest(sources())), str(folder.path), "0123456789abcdef"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=300.0)
+    assert (done.returncode, done.stdout) == (FAILED, "")
+    assert f"others can read {folder.token} (mode 640)" in done.stderr
 
 
 def test_a_warning_that_came_before_anybody_listened_is_heard() -> None:

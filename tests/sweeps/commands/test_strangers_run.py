@@ -1,6 +1,10 @@
 """A run whose files somebody else has written: what it says is shown and not acted on, and none of it is executed."""
 
+import hashlib
 import json
+import os
+import shutil
+import stat
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +16,9 @@ from sweeps.planning.plan import make_plan
 from sweeps.run.relaunch import start
 from sweeps.run.run_folder import RunFolder
 from sweeps.spec.spec import load_spec
+from tests.commands import LAUNCH
+from tests.sweeps.conftest import SMALL_SPEC
+from transtailor.files import write_file
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 WriteSpec = Callable[..., Path]
@@ -20,12 +27,23 @@ EVIL = "\x1b]0;x\x07\x1b[2J[/x] \u202e[bold]"
 SHOWN = "\\x1b]0;x\\x07\\x1b[2J[/x] \\u202e[bold]"
 
 
-@pytest.fixture
-def run(write_spec: WriteSpec, tmp_path: Path) -> RunFolder:
-    """A run that was never launched."""
-    folder, lock, _ = start(make_plan(load_spec(write_spec())), tmp_path / "runs", extend=False, update_code=False)
+@pytest.fixture(scope="module")
+def run_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run that was never launched."""
+    folder = tmp_path_factory.mktemp("strangers")
+    (folder / "spec.toml").write_text(SMALL_SPEC)
+    plan = make_plan(load_spec(folder / "spec.toml"))
+    run, lock, _ = start(plan, folder / "runs", extend=False, update_code=False)
     lock.release()
-    return folder
+    return run.path
+
+
+@pytest.fixture
+def run(run_once: Path, write_spec: WriteSpec, tmp_path: Path) -> RunFolder:
+    """A copy of it, for a test to change, beside its spec."""
+    write_spec()
+    shutil.copytree(run_once, tmp_path / "runs" / "small")
+    return RunFolder(tmp_path / "runs" / "small")
 
 
 def change(path: Path, edit: Callable[[dict[str, Any]], object]) -> None:
@@ -89,3 +107,173 @@ def test_a_torn_line_of_a_log_is_shown_as_it_is(run: RunFolder, sweeps_command: 
     done = sweeps_command("logs", run.path, trial)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == f'now INFO \\x1b[2J begins\n[1]\n{{"at": "n\n{"[" * 5000}\n'
+
+
+MODULE = """
+from pathlib import Path
+from tailor.extend import CRITERIA, Criterion
+Path({mark!r}).touch()
+CRITERIA.add({name!r}, Criterion(compute=len, source="a test"))
+"""
+
+
+def bring(run: RunFolder, tmp_path: Path, name: str) -> Path:
+    """A module of one's own in a run, as a launch copies it; it makes the file `ran` when it is executed."""
+    source = MODULE.format(mark=str(tmp_path / "ran"), name=f"{name} {tmp_path.name}").encode()
+    path = run.imports / hashlib.sha256(source).hexdigest() / "mine.py"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(source)
+    change(run.plan, lambda plan: plan.update(imports=[str(path.relative_to(run.imports))]))
+    return path
+
+
+def _elsewhere(run: RunFolder, path: Path) -> None:
+    other = run.path.parent / path.name
+    path.replace(other)
+    change(run.plan, lambda plan: plan.update(imports=[str(other)]))
+
+
+def _above(run: RunFolder, path: Path) -> None:
+    change(run.plan, lambda plan: plan.update(imports=[f"{path.parent.name}/../{path.parent.name}/mine.py"]))
+
+
+def _first_digits(run: RunFolder, path: Path) -> None:
+    path.parent.rename(run.imports / path.parent.name[:8])
+    change(run.plan, lambda plan: plan.update(imports=[f"{path.parent.name[:8]}/mine.py"]))
+
+
+def _changed(_run: RunFolder, path: Path) -> None:
+    path.write_text(path.read_text() + "# and more\n")
+
+
+def _writable(_run: RunFolder, path: Path) -> None:
+    path.chmod(0o664)
+
+
+PLANTED = {
+    "a path elsewhere": (_elsewhere, "expected <64 digits of its SHA-256>/NAME.py"),
+    "a path with ..": (_above, "expected <64 digits of its SHA-256>/NAME.py"),
+    "the first digits": (_first_digits, "expected <64 digits of its SHA-256>/NAME.py"),
+    "another content": (_changed, "it was changed, and is not run"),
+    "writable by others": (_writable, "others can write to"),
+}
+
+
+@pytest.mark.parametrize("case", PLANTED)
+def test_a_module_that_no_launch_copied_is_not_executed(
+    case: str, run: RunFolder, tmp_path: Path, sweeps_command: Command
+) -> None:
+    plant, words = PLANTED[case]
+    plant(run, bring(run, tmp_path, case))
+    first, second, *_ = json.loads(run.plan.read_text())["trials"]
+    for typed in (["reproduce", run.path, first], ["time", run.path], ["explain", first, second, "--imports"]):
+        done = sweeps_command(*typed)
+        said = done.stdout + done.stderr
+        assert words in said and "Traceback" not in said, said
+        assert done.returncode == 2 or typed[0] == "explain"
+    assert not (tmp_path / "ran").exists()
+
+
+def test_explain_imports_modules_only_when_it_is_asked_to(
+    run: RunFolder, tmp_path: Path, sweeps_process: Command
+) -> None:
+    bring(run, tmp_path, "explained")
+    first, second, *_ = json.loads(run.plan.read_text())["trials"]
+    assert "stages in common" in sweeps_process("explain", first, second).stdout
+    assert not (tmp_path / "ran").exists()
+    change(run.plan, lambda plan: plan["trials"][first]["config"]["method"].update(name="of_my_own"))
+    told = sweeps_process("explain", first, second)
+    assert (told.returncode, "add --imports" in told.stdout) == (0, True), told.stdout + told.stderr
+    assert not (tmp_path / "ran").exists()
+    assert "no such method" in sweeps_process("explain", first, second, "--imports").stdout
+    assert (tmp_path / "ran").exists()
+
+
+def _folder(launch: dict[str, Any], tmp_path: Path) -> None:
+    launch["folder"] = str(tmp_path / "elsewhere")
+
+
+def _options(launch: dict[str, Any], _tmp_path: Path) -> None:
+    launch["argv"] = ["launch.py", "--no-such-option"]
+
+
+def _nothing(launch: dict[str, Any], _tmp_path: Path) -> None:
+    launch["argv"] = None
+
+
+def _runs(launch: dict[str, Any], tmp_path: Path) -> None:
+    launch["argv"] = ["launch.py", "--runs", str(tmp_path / "elsewhere")]
+
+
+@pytest.mark.parametrize(
+    ("edit", "words"),
+    [
+        (_folder, "it has been moved, or comes from somebody else"),
+        (_runs, "it has been moved, or comes from somebody else"),
+        (_options, "names no launch"),
+        (_nothing, "names no launch"),
+    ],
+)
+def test_retry_runs_nothing_but_a_launch_of_this_run(
+    edit: Callable[[dict[str, Any], Path], None], words: str, run: RunFolder, tmp_path: Path, sweeps_command: Command
+) -> None:
+    def edit_all(said: dict[str, Any]) -> None:
+        for launch in said["history"]:
+            launch |= {"argv": ["launch.py", "--plan"], "folder": str(tmp_path)}
+            edit(launch, tmp_path)
+
+    change(run.provenance, edit_all)
+    done = sweeps_command("retry", run.path)
+    assert (done.returncode, words in done.stderr) == (2, True), done.stderr
+
+
+def test_retry_shows_what_it_runs_which_is_this_program(
+    run: RunFolder, tmp_path: Path, sweeps_process: Command
+) -> None:
+    (tmp_path / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    argv = [str(tmp_path / "evil.py"), "spec.toml", "--plan"]
+    change(run.provenance, lambda said: said["history"][0].update(argv=argv, folder=str(tmp_path)))
+    done = sweeps_process("retry", run.path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"in {tmp_path}: python {LAUNCH} spec.toml --plan\n" in done.stdout
+    assert "small" in done.stdout
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("path", ["", "code", "plan.json", "spec.toml", "provenance.json", "cluster", "cluster/token"])
+def test_a_run_that_others_could_have_changed_is_not_gone_on_with(
+    path: str, run: RunFolder, launch: Command, sweeps_command: Command
+) -> None:
+    run.cluster.mkdir(mode=0o700)
+    (run.cluster / "token").touch(mode=0o600)
+    shared = run.path / path
+    shared.chmod(shared.stat().st_mode | 0o060)
+    for done in (launch("spec.toml"), sweeps_command("retry", run.path), sweeps_command("stop", run.path)):
+        assert done.returncode == 2
+        assert f"{Path('runs/small', path)} (mode" in done.stderr
+        assert "type: chmod go-" in done.stderr
+
+
+def test_a_run_of_another_user_is_not_gone_on_with(run: RunFolder, launch: Command) -> None:
+    if os.getuid() != 0:
+        pytest.skip("only root gives a folder away: run the tests as root")
+    os.chown(run.spec, 12345, 12345)
+    done = launch("spec.toml")
+    assert done.returncode == 2
+    assert "runs/small/spec.toml belongs to another user (id 12345)" in done.stderr
+
+
+def test_under_a_lax_umask_no_one_else_may_change_what_is_executed(write_spec: WriteSpec, tmp_path: Path) -> None:
+    before = os.umask(0o002)
+    try:
+        plan = make_plan(load_spec(write_spec()))
+        made, lock, _ = start(plan, tmp_path / "runs", extend=False, update_code=False)
+        lock.release()
+        write_file(made.report, "a report")
+        assert os.umask(0o002) == 0o002
+    finally:
+        os.umask(before)
+    found = {path: stat.S_IMODE(path.stat().st_mode) for path in (made.path, *made.path.rglob("*"))}
+    assert {path: mode for path, mode in found.items() if mode & 0o022} == {}
+    assert stat.S_IMODE((tmp_path / "runs").stat().st_mode) == 0o775  # may be for several users
+    start(plan, tmp_path / "runs", extend=False, update_code=False)[1].release()

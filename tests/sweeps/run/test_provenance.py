@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from sweeps.run.provenance import PACKAGES, ROOT, code_digest, provenance, sources
+from sweeps.run.provenance import provenance
+from transtailor.sources import PACKAGES, ROOT, code_digest, sources
 
 
 def test_the_copy_of_the_code_has_every_file_of_the_packages() -> None:
