@@ -26,7 +26,7 @@ SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz")
 LIMIT_BYTES = 256 * 2**30  # of one archive, unpacked; ImageNet's training images are 150 GB
 LIMIT_MEMBERS = 5_000_000
 GZIP_MAGIC = b"\x1f\x8b"
-READ_BYTES = 2**20  # at once; a name or an extended header of a tar file that is longer is nobody's
+HEADER_BYTES = 2**20  # of a tar file before one member: longer names and extended headers are nobody's
 COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 UNREADABLE = (
     OSError,
@@ -72,8 +72,8 @@ def unpack(archive: Path, parent: Path, limit_bytes: int = LIMIT_BYTES) -> Path:
         return _own(final)
     partial = final.with_suffix(".partial")
     shutil.rmtree(partial, ignore_errors=True)  # what an interrupted call left
-    partial.mkdir()
     try:
+        partial.mkdir()
         free_bytes = shutil.disk_usage(parent).free
         _look(archive, limit_bytes, free_bytes)
         _write(archive, partial)
@@ -148,18 +148,18 @@ def _members(archive: Path) -> Iterator[Member]:
                     raise zipfile.BadZipFile(f"member {info.filename!r} is neither stored nor deflated")
                 yield Member(name=info.filename, kind=_zip_kind(info), size_bytes=info.file_size)
         return
-    with _opened(archive) as tar:
+    with _opened(archive) as (tar, file):
         for entry in tar:
             yield Member(name=entry.name, kind=_tar_kind(entry), size_bytes=entry.size if entry.isfile() else 0)
-            tar.members.clear()  # type: ignore[attr-defined]  # else it keeps a record of every member
+            _forget(tar, file)
         _expect_end(tar)
 
 
 class _Bounded:
-    """A file of which no more than READ_BYTES are read at once: no header that lies about itself fills the memory."""
+    """A file of which `left` bytes may be read: headers that lie about themselves, or never end, fill no memory."""
 
     def __init__(self, file: gzip.GzipFile | BufferedReader) -> None:
-        self._file = file
+        self._file, self.left = file, HEADER_BYTES
 
     def read(self, size: int = -1) -> bytes:
         """The next bytes.
@@ -167,8 +167,9 @@ class _Bounded:
         Raises:
             ReadError: too many are asked for.
         """
-        if not 0 <= size <= READ_BYTES:
-            raise tarfile.ReadError(f"a header of {size:,} bytes, more than the limit of {READ_BYTES:,}")
+        if not 0 <= size <= self.left:
+            raise tarfile.ReadError(f"headers of more than {HEADER_BYTES:,} bytes before one member")
+        self.left -= size
         return self._file.read(size)
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
@@ -181,15 +182,21 @@ class _Bounded:
 
 
 @contextmanager
-def _opened(archive: Path) -> Iterator[tarfile.TarFile]:
+def _opened(archive: Path) -> Iterator[tuple[tarfile.TarFile, _Bounded]]:
     """A tar file, plain or gzipped as its first bytes say; of other compressions none is read."""
     with archive.open("rb") as raw:
         is_gzipped = raw.read(len(GZIP_MAGIC)) == GZIP_MAGIC
-    with (
-        gzip.open(archive) if is_gzipped else archive.open("rb") as file,
-        tarfile.open(fileobj=cast(IO[bytes], _Bounded(file)), mode="r:") as tar,  # it reads by no other
-    ):
-        yield tar
+    with gzip.open(archive) if is_gzipped else archive.open("rb") as raw:
+        file = _Bounded(raw)
+        with tarfile.open(fileobj=cast(IO[bytes], file), mode="r:") as tar:  # it reads by no other
+            yield tar, file
+
+
+def _forget(tar: tarfile.TarFile, file: _Bounded) -> None:
+    """Of the members so far: what `tarfile` remembers of each of them, and of headers that are for all."""
+    tar.members.clear()  # type: ignore[attr-defined]
+    tar.pax_headers.clear()
+    file.left = HEADER_BYTES
 
 
 def _expect_end(tar: tarfile.TarFile) -> None:
@@ -236,8 +243,9 @@ def _contents(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
                     with opened.open(info) as member:
                         yield info.filename, member
         return
-    with _opened(archive) as tar:
+    with _opened(archive) as (tar, file):
         for entry in tar:
             if entry.isfile() and (content := tar.extractfile(entry)) is not None:
+                file.left = entry.size
                 yield entry.name, content
-            tar.members.clear()  # type: ignore[attr-defined]
+            _forget(tar, file)
