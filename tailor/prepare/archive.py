@@ -10,6 +10,7 @@ import hashlib
 import os
 import shutil
 import stat
+import struct
 import tarfile
 import zipfile
 import zlib
@@ -37,6 +38,8 @@ UNREADABLE = (
     RuntimeError,
     NotImplementedError,
     ValueError,  # among them names that are no text
+    LookupError,  # of `tarfile`, where the headers of a sparse file are cut off
+    struct.error,
 )
 
 

@@ -160,7 +160,7 @@ def zip_with_a_name_that_is_no_text(path: Path) -> Path:
     return path
 
 
-def endless_headers(path: Path, kind: bytes) -> Path:
+def endless_headers(path: Path, kind: bytes, blocks: int = 2**17) -> Path:
     """A gzipped tar archive with 64 MB of headers before its first member: of a sparse file, or for all members."""
     with gzip.open(path, "wb", compresslevel=1) as file:
         header = bytearray(tarfile.TarInfo("a.jpg").tobuf(tarfile.GNU_FORMAT))
@@ -168,7 +168,7 @@ def endless_headers(path: Path, kind: bytes) -> Path:
             header[156:157], header[482] = kind, 1  # it goes on in the blocks behind it
             header[148:156] = b"%06o\0 " % (sum(header) - sum(header[148:156]) + 8 * 32)
             file.write(header)
-            file.writelines([b"00000000001\0" * 42 + b"\1" + bytes(7)] * 2**17)
+            file.writelines([b"00000000001\0" * 42 + b"\1" + bytes(7)] * blocks)
         else:
             for number in range(64):
                 file.write(tarfile.TarInfo.create_pax_global_header({f"k{number}": "x" * 2**20}))
@@ -184,12 +184,13 @@ def endless_headers(path: Path, kind: bytes) -> Path:
         ),
         (lambda folder: huge_header(folder / "a.tgz", tarfile.XHDTYPE), "headers of more than 1,048,576 bytes"),
         (lambda folder: endless_headers(folder / "a.tgz", tarfile.GNUTYPE_SPARSE), "headers of more than 1,048,576"),
+        (lambda folder: endless_headers(folder / "a.tgz", tarfile.GNUTYPE_SPARSE, 2), "cannot be unpacked"),
         (lambda folder: endless_headers(folder / "a.tgz", tarfile.XGLTYPE), "headers of more than 1,048,576 bytes"),
         (lambda folder: zipped_by(folder / "a.zip", zipfile.ZIP_BZIP2), "neither stored nor deflated"),
         (lambda folder: zipped_by(folder / "a.zip", zipfile.ZIP_LZMA), "neither stored nor deflated"),
         (lambda folder: zip_with_a_name_that_is_no_text(folder / "a.zip"), "cannot be unpacked"),
     ],
-    ids=["long name", "extended header", "sparse file", "global headers", "bzip2", "lzma", "no text"],
+    ids=["long name", "extended header", "sparse file", "cut off", "global headers", "bzip2", "lzma", "no text"],
 )
 def test_what_would_take_much_memory_or_cannot_be_read_is_refused(
     make: Callable[[Path], Path], said: str, tmp_path: Path
