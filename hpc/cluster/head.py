@@ -24,6 +24,7 @@ from hpc.errors import ClusterError, HeadStartError, SlurmError
 from hpc.folders.cluster_folder import ClusterFolder, Head, wait_until
 from hpc.folders.leftovers import guarded_folder, rays_own
 from hpc.ray.node import Allocation, RayNode, allocation, own_address, ray_environment
+from hpc.ray.stranger import check_closed
 from hpc.slurm.jobs import requeue
 from transtailor.exit_codes import MISTAKE, TRY_AGAIN
 from transtailor.sources import ForeignCodeError, check_code
@@ -105,6 +106,7 @@ def _serve_once(
         node = RayNode(given, temporary, folder.token, address, options, drain_s=0)
         try:
             listens_at = _address(node, temporary, logs, warnings)
+            check_closed(listens_at)
             folder.set_head(Head(address=listens_at, generation=generation, job=given.job))
             say(f"Ray head {generation} listens at {listens_at}")
             environment = os.environ | ray_environment(folder.token, temporary) | {GENERATION_VARIABLE: generation}

@@ -9,6 +9,7 @@ from hpc.cluster.needs import RankNeed
 from hpc.errors import ClusterError
 from hpc.ray.node import JOB_LABEL
 from hpc.ray.private import RAY, free_resources, join_on
+from hpc.ray.stranger import check_driver
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +50,7 @@ def connect(address: str) -> None:
     """Makes this process a driver of the cluster at `address`, on whose head it runs.
 
     Raises:
-        ClusterError: the head does not answer.
+        ClusterError: the head does not answer, or answers who shows no token.
         LibraryError: the installed Ray lacks what is used of it.
     """
     RAY.check()
@@ -58,3 +59,4 @@ def connect(address: str) -> None:
         join_on(own, address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError) as error:
         raise ClusterError(f"the Ray head at {address} does not answer: {error}") from error
+    check_driver(address)

@@ -22,6 +22,7 @@ from hpc.errors import ClusterError
 from hpc.folders.cluster_folder import POLL_S, ClusterFolder, Head, wait_until
 from hpc.folders.leftovers import guarded_folder
 from hpc.ray.node import RayNode, allocation, own_address
+from hpc.ray.stranger import check_closed
 from transtailor.exit_codes import FAILED, SUCCESS
 from transtailor.sources import ForeignCodeError, check_code
 from transtailor.terminal import say
@@ -72,6 +73,7 @@ def serve(folder: ClusterFolder, generation: str, warnings: Warnings) -> str:
         ClusterError: there is no such head, the job cannot have a node, or the node ended and nobody wanted that.
     """
     head, given, site = _head(folder, generation, warnings), allocation(os.environ), folder.site()
+    check_closed(head.address)  # a node joins no cluster that others may use
     options = [f"--address={head.address}", f"--num-cpus={given.cpus}", f"--num-gpus={given.gpus}"]
     address = own_address(site.network_interface)
     drain_s = max(1.0, site.drain_before_s - 5.0)

@@ -22,6 +22,8 @@ RAY = PrivateNames(
         "ray._raylet.Config.initialize": "Ray reads its variables again, after they were set",
         "ray._raylet.AuthenticationTokenLoader.instance": "Ray reads its token again",
         "ray._raylet.AuthenticationTokenLoader.reset_cache": "Ray reads its token again",
+        "ray._raylet.get_authentication_mode": "a driver makes sure that Ray asks for the token",
+        "ray._raylet.AuthenticationMode.TOKEN": "a driver makes sure that Ray asks for the token",
         "ray._private.state.available_resources_per_node": "which nodes work",
         "ray._private.state.state.get_draining_nodes": "which nodes are being left",
         "ray._private.worker.global_worker": "nodes are drained through its client",
@@ -52,6 +54,12 @@ def read_environment_again() -> None:
     compiled: Any = ray._raylet
     compiled.Config.initialize("")
     compiled.AuthenticationTokenLoader.instance().reset_cache()
+
+
+def shows_token() -> bool:
+    """Whether Ray's client in this process takes it that each call shows a token."""
+    compiled: Any = ray._raylet
+    return bool(compiled.get_authentication_mode() == compiled.AuthenticationMode.TOKEN)
 
 
 def free_resources() -> dict[str, dict[str, float]]:

@@ -7,6 +7,7 @@ from types import MappingProxyType
 
 from results.arms.printed import Printed
 from results.publish.published_table import Cell, Column, Published
+from results.text import csv_cells
 from results.text.markdown import escaped, note_lines, table_lines
 from results.text.number_format import NOTHING, SCALES
 
@@ -122,5 +123,5 @@ def _fields(cell: Cell | Printed) -> tuple[object, ...]:
 def _record(values: tuple[object, ...]) -> str:
     """One CSV record, which may have line breaks inside quotes."""
     text = io.StringIO()
-    csv.writer(text, lineterminator="").writerow(["" if value is None else value for value in values])
+    csv.writer(text, lineterminator="").writerow(["" if value is None else csv_cells.cell(value) for value in values])
     return text.getvalue()

@@ -13,6 +13,7 @@ from results.errors import ResultsError
 from results.store.older import expressions_of
 from results.store.parts import Part, parts_of
 from results.store.schema import BOOLEAN, FLOAT, INTEGER, INTEGERS, MOMENT, STRING, STRINGS, TABLES, Table
+from results.text.csv_cells import FORMULA
 
 if TYPE_CHECKING:
     import duckdb
@@ -120,12 +121,23 @@ class Run:
             return self.connection.sql(sql, params=parameters).to_arrow_table()
 
     def write_csv(self, sql: str, path: Path) -> int:
-        """Writes the answer to a query, with a head, into a CSV file; returns how many rows it has. Raises as `df`."""
+        """Writes the answer to a query, with a head, into a CSV file; returns how many rows it has. Raises as `df`.
+
+        Texts that a spreadsheet would compute have an apostrophe before them.
+        """
         import duckdb
 
         with self._asking(sql), duckdb.connect(":memory:") as writing:  # the connection that queries use writes no file
             writing.register("answer", self.connection.sql(sql).to_arrow_reader())
-            copied = writing.execute(f"COPY (FROM answer) TO {_text(str(path))} (FORMAT csv, HEADER)").fetchone()
+            kinds = writing.execute("DESCRIBE answer").fetchall()
+            texts = [_quoted(str(name)) for name, kind, *_ in kinds if kind == "VARCHAR"]
+            signs = f"[{', '.join(_text(sign) for sign in FORMULA)}]"
+            plain = ", ".join(
+                f"CASE WHEN list_contains({signs}, {name}[1]) THEN chr(39) || {name} ELSE {name} END AS {name}"
+                for name in texts
+            )
+            rows = f"SELECT * REPLACE ({plain}) FROM answer" if plain else "FROM answer"
+            copied = writing.execute(f"COPY ({rows}) TO {_text(str(path))} (FORMAT csv, HEADER)").fetchone()
         return 0 if copied is None else int(copied[0])
 
     @contextmanager

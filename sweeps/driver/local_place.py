@@ -4,8 +4,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import ray
+
 from hpc.errors import ClusterError
 from hpc.ray.local import has_raylet, local_ray
+from hpc.ray.stranger import check_driver
 from sweeps.driver.tune_site import Place
 from sweeps.spec.resources import Resources
 
@@ -35,6 +38,11 @@ class _LocalPlace:
 
 @contextmanager
 def local_place(resources: Resources, slots: int) -> Iterator[Place]:
-    """Ray with as many CPUs as `slots` trials need; gone on leaving."""
+    """Ray with as many CPUs as `slots` trials need; gone on leaving.
+
+    Raises:
+        ClusterError: it did not start, or does not ask for its token.
+    """
     with local_ray(slots * resources.ranks * resources.threads_per_rank) as folder:
+        check_driver(ray.get_runtime_context().gcs_address)
         yield _LocalPlace(folder / "tune", slots)

@@ -12,6 +12,7 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import Any, TextIO
 from urllib.error import HTTPError
+from urllib.parse import urlsplit
 from urllib.request import urlopen
 
 from tailor.catalogue import datasets, weights
@@ -21,6 +22,7 @@ from transtailor.exit_codes import INTERRUPTED, SUCCESS
 from transtailor.files import make_folder, name_file
 from transtailor.terminal import say
 
+LIMIT_BYTES = 8 * 2**30  # of one file; the largest weights that torchvision publishes have 2.6 GB
 ORIGIN = "https://download.pytorch.org/models"  # where torchvision's weights are published
 BLOCK_BYTES = 1 << 20
 TIMEOUT_S = 60.0  # without a byte
@@ -49,7 +51,7 @@ def add_to(parser: argparse.ArgumentParser) -> None:
         "--origin",
         default=ORIGIN,
         metavar="URL",
-        help="where the files are: https, http or file (default: %(default)s)",
+        help="where the files are: https, file, or http on this machine (default: %(default)s)",
     )
 
 
@@ -62,14 +64,20 @@ def run(arguments: argparse.Namespace, out: TextIO) -> int:
     Raises:
         ConfigError: something cannot be brought or is not as expected; whatever was brought before is whole.
     """
-    if not arguments.origin.startswith(("https://", "http://", "file://")):
-        raise ConfigError(f"--origin {arguments.origin}: expected https://..., http://... or file://...")
+    _refuse_open(arguments.origin)
     try:
         _bring(needs_of(arguments.what), arguments.to, arguments.origin, out)
     except KeyboardInterrupt:
         say("interrupted; nothing is half there: type the same command again", to=out)
         return INTERRUPTED
     return SUCCESS
+
+
+def _refuse_open(url: str) -> None:
+    """Raises ConfigError where anybody on the way could give another file: a name pins 8 to 10 digits of a SHA-256."""
+    at = urlsplit(url)
+    if at.scheme not in ("https", "file") and not (at.scheme == "http" and at.hostname in ("127.0.0.1", "localhost")):
+        raise ConfigError(f"{url}: expected https://..., file://... or, on this machine alone, http://127.0.0.1...")
 
 
 def _bring(needs: Needs, to: Path | None, origin: str, out: TextIO) -> None:
@@ -147,11 +155,14 @@ def _download(url: str, temporary: Path, out: TextIO) -> str:
 
     digest = hashlib.sha256()
     with urlopen(url, timeout=TIMEOUT_S) as answer, temporary.open("wb") as file:
+        _refuse_open(answer.url)  # where it was sent on to
         said = answer.headers.get("Content-Length")
         size_bytes = int(said) if said is not None else None
         with shown(out, f"fetching {temporary.name[1:].partition('.pth')[0]}", size_bytes or 0, "bytes") as advance:
             for block in iter(lambda: answer.read(BLOCK_BYTES), b""):
                 file.write(block)
+                if file.tell() > LIMIT_BYTES:
+                    raise ConfigError(f"{url} has more than {LIMIT_BYTES:,} bytes, as no weights have; nothing is kept")
                 digest.update(block)
                 advance(len(block))
         if size_bytes is not None and file.tell() != size_bytes:

@@ -198,7 +198,7 @@ def _opened(archive: Path) -> Iterator[tuple[tarfile.TarFile, _Bounded]]:
 def _forget(tar: tarfile.TarFile, file: _Bounded) -> None:
     """Of the members so far: what `tarfile` remembers of each of them, and of headers that are for all."""
     tar.members.clear()  # type: ignore[attr-defined]
-    tar.pax_headers.clear()
+    tar.pax_headers = {}
     file.left = HEADER_BYTES
 
 

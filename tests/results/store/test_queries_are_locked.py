@@ -1,5 +1,6 @@
 """A query reads the run's files and no others, and writes none: tried with what DuckDB can do from a SELECT."""
 
+import csv
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from results.errors import ResultsError
 from results.store.reader import load
 from results.store.writer import Writer
+from results.text.csv_cells import cell
 
 Row = Callable[..., dict[str, Any]]
 
@@ -50,3 +52,15 @@ def test_a_csv_is_still_written_where_it_is_asked_for(run: Path, tmp_path: Path)
     with load(run) as tables:
         assert tables.write_csv("SELECT trial_id FROM trials", tmp_path / "out.csv") == 1
     assert (tmp_path / "out.csv").read_text() == "trial_id\na\n"
+
+
+def test_a_cell_of_a_csv_is_computed_by_no_spreadsheet(run: Path, tmp_path: Path) -> None:
+    texts = ["=1+1", "+1", "-1", "@x", "\t=1", "\r=1", "plain = 1", ""]
+    asked = " UNION ALL ".join(f"SELECT {n} AS n, -{n} AS number, '{text}' AS \"a b\"" for n, text in enumerate(texts))
+    with load(run) as tables:
+        assert tables.write_csv(f"FROM ({asked}) ORDER BY n", tmp_path / "out.csv") == len(texts)
+    with (tmp_path / "out.csv").open(newline="") as file:
+        _, *rows = csv.reader(file)
+    assert [row[2] for row in rows] == [*(f"'{text}" for text in texts[:6]), *texts[6:]]
+    assert [row[1] for row in rows] == [str(-n) for n in range(len(texts))]
+    assert cell("=1") == "'=1" and cell(-1) == -1 and cell("a") == "a"

@@ -13,6 +13,7 @@ import pytest
 from tailor.__main__ import main
 from tailor.catalogue import weights
 from tailor.catalogue.weights import WeightsInfo
+from tailor.commands import fetch as fetching
 from tailor.commands.fetch import fetch, needs_of
 from tailor.core.errors import ConfigError
 
@@ -123,8 +124,18 @@ def test_no_network_ends_with_2_and_says_what_to_do(server: Server, capsys: pyte
     assert main(["fetch", NAME, "--to", "w", "--origin", nobody]) == 2
     assert "Where there is a network, type the same command, or download the file" in capsys.readouterr().err
     assert list(Path("w").iterdir()) == []
-    assert main(["fetch", NAME, "--to", "w", "--origin", "ftp.example"]) == 2
-    assert "expected https://..." in capsys.readouterr().err
+    for open_way in ("ftp.example", "http://mirror.example/models", "ftp://127.0.0.1/"):
+        assert main(["fetch", NAME, "--to", "w", "--origin", open_way]) == 2
+        assert "expected https://..." in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("info")
+def test_a_file_without_end_is_given_up(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetching, "LIMIT_BYTES", len(CONTENT) - 1)
+    server.says_bytes = None
+    with pytest.raises(ConfigError, match="has more than"):
+        fetch(NAME, tmp_path / "w", io.StringIO(), server.origin)
+    assert list((tmp_path / "w").iterdir()) == []
 
 
 def test_the_command_reads_trials_and_specs(server: Server, info: WeightsInfo, tmp_path: Path) -> None:
