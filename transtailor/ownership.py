@@ -30,7 +30,7 @@ def refuse_shared(paths: Iterable[Path], error: type[Exception], *, secret: bool
             if owner not in (os.getuid(), 0):
                 raise error(
                     f"{path} belongs to another user (id {owner}), who would decide what you execute; "
-                    "make your own instead: type another --name or --runs"
+                    "name one of your own instead"
                 )
         if found.st_mode & closed:
             can, change = ("read", "go-rwx") if secret else ("write to", "go-w")

@@ -2,17 +2,34 @@
 
 import os
 import shutil
+import tempfile
 from collections.abc import Callable
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, cast
 
 import torch
 from torch import nn
 
 from tailor.core.errors import ConfigError
+from transtailor.ownership import refuse_shared
 
 # Dropout and stochastic depth draw from the generators that the eager network draws from.
 OPTIONS: dict[str, str | int | bool | Callable[..., Any]] = {"fallback_random": True}
+
+
+def check_cache() -> None:
+    """Make sure that what torch compiles, and loads again as code, lies where nobody else can write.
+
+    Torch's own choice is a folder in /tmp, under a name that anybody may have taken.
+
+    Raises:
+        ConfigError: somebody else owns that folder or can write to it.
+    """
+    own = f"{tempfile.gettempdir()}/transtailor-inductor-{os.getuid()}"
+    folder = Path(os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", own))
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    refuse_shared((folder,), ConfigError)
 
 
 def compiled(model: nn.Module) -> nn.Module:
@@ -21,6 +38,7 @@ def compiled(model: nn.Module) -> nn.Module:
     What was compiled before is forgotten: it belongs to other widths, and after a few of them torch would silently run
     a network as it is.
     """
+    check_cache()
     torch.compiler.reset()
     return cast(nn.Module, torch.compile(model, options=OPTIONS))
 
@@ -30,8 +48,9 @@ def require_compiler(device: torch.device) -> None:
     """Return if this machine can compile for `device`; tried on a function of one line.
 
     Raises:
-        ConfigError: it cannot; the text names what is missing.
+        ConfigError: it cannot, the text names what is missing; or see `check_cache`.
     """
+    check_cache()
     wanted = os.environ.get("CXX", "g++")
     try:
         torch.compile(torch.sin)(torch.ones(8, device=device))

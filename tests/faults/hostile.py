@@ -147,6 +147,8 @@ def _of_tailor() -> tuple[type[Exception], ...]:
 def _run(folder: Path, contents: dict[str, bytes]) -> bool:
     from results.store.completeness import failed_trials, is_over, refuse_gaps
     from results.store.reader import finished_trial_ids, load
+    from sweeps.commands.explain import explain, find_trial
+    from sweeps.commands.status import status
     from sweeps.run.run_folder import RunFolder, open_run
 
     put(folder, contents)
@@ -155,7 +157,10 @@ def _run(folder: Path, contents: dict[str, bytes]) -> bool:
             run.rows(f'SELECT * FROM "{table}"')
         run.rows("SELECT * FROM measured_points")
         failed_trials(run), is_over(run), refuse_gaps(run), finished_trial_ids(folder)
-    open_run(RunFolder(folder))
+    record = open_run(RunFolder(folder))
+    list(status(RunFolder(folder)))
+    first, second = (find_trial(trial, [folder]) for trial in sorted(record.trials)[:2])
+    list(explain(first, second))
     return True
 
 

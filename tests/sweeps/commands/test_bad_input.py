@@ -192,7 +192,7 @@ def test_a_folder_and_a_binary_file_are_no_specs(tmp_path: Path, refused: Callab
     (tmp_path / "folder.toml").mkdir()
     (tmp_path / "binary.toml").write_bytes(b"\xff\xfe\x00")
     assert "folder.toml: cannot be read" in refused(tmp_path / "folder.toml")
-    assert "binary.toml: cannot be read" in refused(tmp_path / "binary.toml")
+    assert "binary.toml: is not valid TOML" in refused(tmp_path / "binary.toml")
 
 
 @pytest.mark.parametrize(
