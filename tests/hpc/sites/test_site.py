@@ -41,7 +41,7 @@ def fault(folder: Path, text: str) -> str:
         (SMALL + "memory_gb = inf", ["memory_gb = inf", "finite"]),
         (SMALL + "exclusive = 1", ["exclusive = 1", "boolean"]),
         (SMALL + 'setup = "module load x"', ["setup = 'module load x'", "a list, in [ ]"]),
-        (SMALL + "partition = gpu", ["no TOML", "line 3", "quotes"]),
+        (SMALL + "partition = gpu", ["not valid TOML", "line 3", "quotes"]),
         (SMALL + 'gpus_per_node = 4\ngres = "gpu:4"', ["gres = 'gpu:4'", '"gpu:a100"', "gpus_per_node"]),
         (SMALL + 'gpus_per_node = 4\ngres = "gpu:a100:4"', ["gres = 'gpu:a100:4'", '"gpu:a100"']),
         (SMALL + 'gres = "gpu:a100"', ["gpu:a100", "needs gpus_per_node"]),
