@@ -202,12 +202,12 @@ def open_run(run: RunFolder) -> Record:
             imports=tuple(Path(name) for name in plan.get("imports", [])),
             resources=dict(plan["resources"]),
             private_cache=plan["private_cache"],
-            code_digest=provenance["code_digest"],
+            code_digest=str(provenance["code_digest"]),
             provenance={**provenance, "history": list(provenance["history"]), "created": dict(provenance["created"])},
         )
         last = record.provenance["history"][-1]
         str(record.provenance["created"]["packages"]), str(last["command"]), str(last["folder"])
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
+    except (LookupError, TypeError, AttributeError, ValueError) as error:
         raise _damaged(run, f"{run.plan.name} or {run.provenance.name} lacks an entry: {error!r}") from None
     _check_planned_parts(run)
     return record
@@ -349,7 +349,7 @@ def _plan_text(plan: Plan) -> str:
 
 def _known_trial(value: Mapping[str, Any]) -> dict[str, Any]:
     tuning = {"tuning_json": value.get("tuning_json"), "tuning_order": value.get("tuning_order")}  # None in format 1
-    return {"label": value["label"], "config": value["config"]} | tuning
+    return {"label": str(value["label"]), "config": dict(value["config"])} | tuning
 
 
 def _read_json(run: RunFolder, path: Path) -> dict[str, Any]:

@@ -7,9 +7,10 @@ cluster/launch.json      where the cache is, and which trials are to run if not 
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from hpc.cluster.needs import RankNeed, controller_need, limits_of, worker_need
 from hpc.folders.cluster_folder import ClusterFolder
@@ -22,7 +23,7 @@ from sweeps.run.run_folder import RunFolder, open_run
 from sweeps.scheduling.simulated_cluster import SimulatedCluster
 from sweeps.slurm.job_commands import controller_command, worker_command
 from sweeps.spec.resources import Resources
-from transtailor.documents import read_json
+from transtailor.documents import DocumentError, read_json
 from transtailor.files import write_file
 
 # What the forecast takes for granted of a cluster.
@@ -79,19 +80,16 @@ class ClusterRun:
     @property
     def caching(self) -> Caching:
         """The folder of finished stages, as the jobs find it."""
-        try:
-            said = read_json(self._launch_file)
-            return Caching(cache=Path(said["cache"]), max_disk_gb=said["max_disk_gb"])
-        except FileNotFoundError as error:
-            raise RunFolderError(f"{self.run.path} was not launched on SLURM: it has no {self._launch_file}") from error
+        said = _said(self._launch_file)
+        if said is None:
+            raise RunFolderError(f"{self.run.path} was not launched on SLURM: it has no {self._launch_file}")
+        return Caching(cache=Path(said["cache"]), max_disk_gb=said["max_disk_gb"])
 
     @property
     def outcome(self) -> Outcome | None:
         """How the sweep ended; None while it has not."""
-        try:
-            return Outcome(**read_json(self._outcome_file))
-        except FileNotFoundError:
-            return None
+        said = _said(self._outcome_file)
+        return None if said is None else Outcome(code=int(said["code"]), text=str(said["text"]))
 
     def set_outcome(self, outcome: Outcome) -> None:
         """Tells everybody how it ended."""
@@ -142,6 +140,23 @@ class ClusterRun:
         need = controller_need(site, self.folder, self.folder.controller_name)
         words = controller_command(code, digest, self.folder.path, self.run.path.resolve())
         return submit(site.for_controller(), need, words).ids[0]
+
+
+def _said(path: Path) -> Mapping[str, Any] | None:
+    """What a file of the cluster's folder says; None where it is not there.
+
+    Raises:
+        RunFolderError: it is not what was written.
+    """
+    try:
+        said = read_json(path)
+    except FileNotFoundError:
+        return None
+    except DocumentError as error:
+        raise RunFolderError(f"{path} {error}; remove it and launch again") from error
+    if not isinstance(said, dict) or not {*said} & {"cache", "code"}:
+        raise RunFolderError(f"{path} is not what was written; remove it and launch again")
+    return said
 
 
 def job_texts(run: RunFolder, site: Site, resources: Resources, digest: str) -> list[tuple[str, str]]:

@@ -99,6 +99,28 @@ def test_a_spec_that_is_nested_without_end_is_refused(deep: str, write_spec: Wri
     assert "is not key=value" in typed.stderr
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("provenance.json", {"format": 2, "code_digest": "c", "created": {"packages": {}}, "history": []}),
+        ("provenance.json", {"format": 2, "code_digest": "c", "created": {"packages": {}}, "history": ["x"]}),
+        ("plan.json", {"format": 2, "name": "x", "trials": {"a": []}, "resources": {}, "private_cache": False}),
+        ("cluster/outcome.json", []),
+        ("cluster/outcome.json", {"x": 1}),
+    ],
+)
+def test_a_run_that_says_something_else_is_refused(
+    name: str, content: object, run: RunFolder, sweeps_command: Command
+) -> None:
+    run.cluster.mkdir(mode=0o700)
+    for part, text in (("launch.json", '{"cache": ""}'), ("name", "n")):
+        (run.cluster / part).write_text(text)
+    (run.path / name).write_text(json.dumps(content))
+    done = sweeps_command("status", run.path)
+    assert (done.returncode, "Traceback" in done.stderr) == (2, False)
+    assert Path(name).name in done.stderr
+
+
 def test_a_torn_line_of_a_log_is_shown_as_it_is(run: RunFolder, sweeps_command: Command) -> None:
     trial = next(iter(json.loads(run.plan.read_text())["trials"]))
     run.log(trial).parent.mkdir()
