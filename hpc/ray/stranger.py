@@ -7,7 +7,7 @@ call is written by hand (HTTP/2 as RFC 9113 and 7541 have it), for Ray's own cli
 import socket
 import struct
 
-from hpc.errors import ClusterError
+from hpc.errors import ClusterError, HeadStartError
 from hpc.ray.private import shows_token
 
 LIMIT_S = 60.0
@@ -22,6 +22,7 @@ def check_closed(address: str) -> None:
     """Do nothing if the head at `address` ("ip:port") refuses a call that shows no token.
 
     Raises:
+        HeadStartError: it is not there.
         ClusterError: it answers, or says something else.
     """
     host, _, port = address.rpartition(":")
@@ -31,7 +32,7 @@ def check_closed(address: str) -> None:
             connection.sendall(_request())
             status = _status(connection)
     except OSError as error:
-        raise ClusterError(f"the Ray head at {address} does not answer: {error}") from error
+        raise HeadStartError(f"the Ray head at {address} does not answer: {error}") from error
     if status != _UNAUTHENTICATED:
         raise ClusterError(
             f"the Ray head at {address} does not ask for its token (status {status.decode(errors='replace')!r}): "

@@ -15,6 +15,7 @@ import pytest
 from hpc.cluster.head import HEAD_TRIES
 from hpc.folders.cluster_folder import ClusterFolder
 from hpc.sites.site import Site
+from tests.hpc.refusing_head import refusing_head
 from transtailor.exit_codes import TRY_AGAIN
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -31,7 +32,7 @@ fi
 mkdir -p "$folder/session_2026-01-01/logs"
 cd "$folder/session_2026-01-01/logs"
 echo "[2026-01-01 00:00:01,000 C 7 7] (gcs_server) main.cc:1: the disk is full" > gcs_server.out
-echo 127.0.0.1:7777 > "$folder/ray_current_cluster"
+echo "$ADDRESS" > "$folder/ray_current_cluster"
 while [ ! -e "$END" ]; do sleep 0.1; done
 """
 
@@ -55,10 +56,11 @@ class Controller:
         fake = {"STARTS": str(self._starts), "FAILING": str(failing), "END": str(self._starts.with_name("end"))}
         fake["PATH"] = f"{self._python.parent}:{os.environ['PATH']}"
         words = ["-c", AS_INSTALLED_IN, str(self._python), str(self.folder.path), "--", *command]
-        return subprocess.run(
-            [sys.executable, *words], env=os.environ | job | fake, capture_output=True, text=True, timeout=500,
-            check=False,
-        )  # fmt: skip
+        with refusing_head() as address:
+            return subprocess.run(
+                [sys.executable, *words], env=os.environ | job | fake | {"ADDRESS": address}, capture_output=True,
+                text=True, timeout=500, check=False,
+            )  # fmt: skip
 
     @property
     def starts(self) -> list[str]:

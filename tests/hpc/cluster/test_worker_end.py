@@ -18,6 +18,7 @@ import pytest
 from hpc.cluster.worker import FAILED, SUCCESS
 from hpc.folders.cluster_folder import ClusterFolder, Head
 from hpc.sites.site import Site
+from tests.hpc.refusing_head import refusing_head
 
 ROOT = Path(__file__).resolve().parents[3]
 GENERATION = "0123456789abcdef"
@@ -87,10 +88,10 @@ class Worker:
     Limits: how many seconds it waits for a sign that its end was wanted, and for the end of `ray start`.
     """
 
-    def __init__(self, tmp_path: Path, limits: str) -> None:
+    def __init__(self, tmp_path: Path, address: str, limits: str) -> None:
         self.folder = ClusterFolder(tmp_path / "cluster")
         self.folder.make(Site(cpus_per_node=1, walltime_min=10, network_interface="lo"), "demo")
-        self.folder.set_head(Head(address="127.0.0.1:7777", generation=GENERATION, job="6"))
+        self.folder.set_head(Head(address=address, generation=GENERATION, job="6"))
         self._end, words = tmp_path / "end", tmp_path / "words"
         words.write_text(LAST_WORDS)
         python = tmp_path / "bin" / "python"
@@ -132,10 +133,11 @@ class Worker:
 
 @pytest.fixture
 def worker(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Worker]:
-    worker = Worker(tmp_path, getattr(request, "param", "300 300"))
-    yield worker
-    worker.process.kill()
-    worker.process.communicate()
+    with refusing_head() as address:
+        worker = Worker(tmp_path, address, getattr(request, "param", "300 300"))
+        yield worker
+        worker.process.kill()
+        worker.process.communicate()
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ import pytest
 from hpc.errors import ClusterError
 from hpc.ray.private import read_environment_again, shows_token
 from hpc.ray.stranger import check_closed, check_driver
+from tests.hpc.refusing_head import REFUSES
 
-REFUSES = b"\0\0\0\4\1\0\0\0\0" + b"\0\0\x0f\1\5\0\0\0\1\x40\x0bgrpc-status\x0216"
 ANSWERS = REFUSES.replace(b"\x0216", b"\x010")
 
 
