@@ -20,7 +20,7 @@ BEST = """
 SELECT network, dataset, train_images, metric, label, seed, trial_id, point, model_key, macs, original_macs, params,
     validation_score, {by} AS score, test_score, test_images,
     count(*) OVER problem AS points, count(*) FILTER (isfinite({by})) OVER problem AS scored
-FROM measured_points
+FROM compared_points
 WHERE {limits}
 WINDOW problem AS (PARTITION BY network, dataset, train_images, metric)
 QUALIFY row_number() OVER (

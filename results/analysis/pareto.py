@@ -109,7 +109,7 @@ def costs_of(run: Run, cost: str) -> dict[tuple[str, int], float]:
         hint = did_you_mean(cost, names)
         raise ResultsError(f"--cost {cost}: {hint}costs that this run wrote down: {', '.join(names)}")
     if cost != DEVICE_HOURS:
-        rows = run.rows(f'SELECT trial_id, point, "{cost}" AS cost FROM measured_points WHERE isfinite("{cost}")')
+        rows = run.rows(f'SELECT trial_id, point, "{cost}" AS cost FROM compared_points WHERE isfinite("{cost}")')
         return {(row["trial_id"], row["point"]): float(row["cost"]) for row in rows}
     ranks = {row["stage_key"]: row["ranks"] for row in run.rows(RANKS)}
     totals = Totals(
@@ -118,7 +118,7 @@ def costs_of(run: Run, cost: str) -> dict[tuple[str, int], float]:
             for row in run.rows(STAGES)
         }
     )
-    rows = run.rows("SELECT trial_id, point, stage_key FROM measured_points")
+    rows = run.rows("SELECT trial_id, point, stage_key FROM compared_points")
     seconds = {(row["trial_id"], row["point"]): totals.from_the_start(row["stage_key"]) for row in rows}
     return {key: value / 3600 for key, value in seconds.items() if value > 0}
 

@@ -21,7 +21,7 @@ POINTS = """
 SELECT network, dataset, train_images, label, method, seed, trial_id, point, asked_removed_macs_fraction,
     removed_macs_fraction, model_key,
     metric, validation_score, validation_images, test_score, test_images, tuning_json, tuning_order
-FROM measured_points LEFT JOIN (
+FROM compared_points LEFT JOIN (
     SELECT DISTINCT ON (trial_id) trial_id, tuning_json, tuning_order FROM planned ORDER BY trial_id, written_at DESC
 ) USING (trial_id)
 ORDER BY network, dataset, label, method, seed, trial_id, point
@@ -186,7 +186,7 @@ class Choice:
 
 
 def points_of(run: Run) -> list[Point]:
-    """All operating points that are written down, those of unfinished trials included."""
+    """All operating points that are written down: those of unfinished trials too, those of failed ones not."""
     return [_point(row) for row in run.rows(POINTS)]
 
 

@@ -69,5 +69,5 @@ def count_lines(counts: CountsByArm, problems: Iterable[Problem]) -> list[str]:
     lines = [f"Trials: {in_all(shown.values())}."]
     for (problem, label), count in sorted(shown.items()):
         if count.finished < count.planned:
-            lines.append(f"{label}, {problem}: {count}; means have what each reached.")
+            lines.append(f"{label}, {problem}: {count}; means are of those that did not fail.")
     return lines

@@ -23,7 +23,7 @@ ORDER BY ALL
 
 CHOSEN_SETTINGS = """
 SELECT network, dataset, train_images, label, seed, asked_removed_macs_fraction, tuning_json, validation_score
-FROM measured_points JOIN planned USING (trial_id, network, dataset, train_images, label, method, seed)
+FROM compared_points JOIN planned USING (trial_id, network, dataset, train_images, label, method, seed)
 WHERE tuning_order IS NOT NULL
 QUALIFY row_number() OVER (
     PARTITION BY network, dataset, train_images, label, method, seed, asked_removed_macs_fraction

@@ -1,11 +1,13 @@
 """A table to publish: methods down, data sets across, mean with interval, the best and its ties marked by test.
 
-The best of a column is the arm with the highest mean; a tie is every arm that the data cannot tell from it. With more
-than one problem of one metric a last column takes all of them together, block by block.
+The best of a column is the arm with the highest mean; a tie is every arm that the data cannot tell from it. An arm that
+lost seeds is shown and compared with nothing. With more than one problem of one metric a last column takes all of them
+together, block by block.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import repeat
 from typing import Literal
 
 import numpy as np
@@ -19,15 +21,18 @@ from results.statistics import (
     BOOTSTRAP_FROM,
     SIGNIFICANCE,
     Summary,
-    holm,
     pairs_needed,
     smallest_p,
     stratified_mean,
     summary,
+    with_best_p,
 )
 from results.store.reader import Run
 
-Place = Literal["best", "tie", "behind", "unsettled"]
+Place = Literal["best", "tie", "behind", "unsettled", "incomplete"]
+
+
+RowModels = frozenset[tuple[Problem, int, frozenset[str]]]
 
 
 @dataclass(frozen=True)
@@ -36,14 +41,17 @@ class Cell:
 
     Attributes:
         seeds: (those in the number, those planned); the second is 0 where nothing was planned.
-        place: best, a tie with it, or behind it; unsettled in a column whose tests cannot reach `SIGNIFICANCE`.
-        p: of the sign-flip test against the best, corrected by Holm over the column; None for the best itself and
-            where no seed has both.
-        smallest_p: the smallest that p could have become, corrected in the same way.
+        failed: of the planned ones, how many failed or gave a score that is not a number.
+        place: best, a tie with it, or behind it; unsettled in a column whose tests cannot reach `SIGNIFICANCE`;
+            incomplete, and in no comparison, where seeds failed.
+        p: against the best, corrected for all comparisons of the column (`with_best_p`); None for the best itself and
+            where nothing is compared.
+        smallest_p: the smallest that p could have become.
     """
 
     value: Summary
     seeds: tuple[int, int]
+    failed: int
     place: Place
     p: float | None
     smallest_p: float | None
@@ -99,7 +107,7 @@ def published(
     cells: dict[tuple[str, Column], Cell] = {}
     notes: list[str] = []
     for column in columns:
-        found, said = _column(column, arms, counts, generator)
+        found, said = _column(column, chosen, counts, generator)
         cells |= {(name, column): cell for name, cell in found.items()}
         notes += said
     names = sorted({_key(arm) for arm in arms}, key=lambda key: (budget_order(key[1]), key[0]))
@@ -128,47 +136,86 @@ def _columns(arms: Sequence[Arm]) -> list[Column]:
 
 
 def _column(
-    column: Column, arms: Sequence[Arm], counts: CountsByArm, generator: np.random.Generator
+    column: Column, chosen: Selection, counts: CountsByArm, generator: np.random.Generator
 ) -> tuple[dict[str, Cell], list[str]]:
     """The cells of a column by the names of their rows, and what has to be said of it."""
+    groups = _groups(column, chosen.arms)
+    if not groups:
+        return {}, []
+    values = _values(groups, generator)
+    failed = {name: _failed(several, chosen, counts) for name, several in groups.items()}
+    cells = {
+        name: Cell(values[name], _seeds(several, counts), failed[name], "incomplete", None, None)
+        for name, several in groups.items()
+    }
+    complete = {name: several for name, several in groups.items() if not failed[name]}
+    notes = _said_of_incomplete(column, sum(map(bool, failed.values())))
+    if not complete:
+        return cells, notes
+    best = max(complete, key=lambda name: (values[name].value or 0.0, name))
+    family = _family(complete, best)
+    p_values, smallest, blocks = _with_best(family, complete, generator)
+    pairings = {name: _against(complete[best], several) for name, several in complete.items() if name != best}
+    settles = len(family) == 1 or smallest <= SIGNIFICANCE
+    cells[best] = replace(cells[best], place="best" if settles else "unsettled")
+    for name, pairing in pairings.items():
+        p = p_values[_row_of(complete[name])]
+        place = _place(pairing, p) if settles else "unsettled"
+        cells[name] = replace(cells[name], place=place, p=p, smallest_p=smallest)
+    return cells, [*notes, *_said_of(column, list(pairings.values()), len(family) - 1, blocks)]
+
+
+def _groups(column: Column, arms: Sequence[Arm]) -> dict[str, list[Arm]]:
+    """The arms of a column by the names of their rows; over all problems only what was measured in each of them."""
     groups: dict[str, list[Arm]] = {}
     for arm in arms:
         if column.problem in (None, arm.problem):
             groups.setdefault(str(arm), []).append(arm)
-    if column.problem is None:  # only what was measured everywhere can be compared over all
-        everywhere = {arm.problem for arm in arms}
-        groups = {name: several for name, several in groups.items() if {arm.problem for arm in several} == everywhere}
-    if not groups:
-        return {}, []
-    values = _values(groups, generator)
-    best = max(groups, key=lambda name: (values[name].value or 0.0, name))
-    others = [name for name in groups if name != best]
-    pairings = [_against(groups[best], groups[name]) for name in others]
-    corrected = holm([pairing.result.p for pairing in pairings])
-    settles = len(others) == 0 or _reach(pairings) <= SIGNIFICANCE
-    cells = {best: Cell(values[best], _seeds(groups[best], counts), "best" if settles else "unsettled", None, None)}
-    for name, pairing, p in zip(others, pairings, corrected, strict=True):
-        smallest = 1.0 if pairing.result.smallest_p is None else pairing.result.smallest_p
-        cells[name] = Cell(
-            values[name],
-            _seeds(groups[name], counts),
-            _place(pairing, p) if settles else "unsettled",
-            p,
-            min(1.0, smallest * len(others)),
-        )
-    return cells, _said_of(column, pairings)
+    if column.problem is not None:
+        return groups
+    everywhere = {arm.problem for arm in arms}
+    return {name: several for name, several in groups.items() if {arm.problem for arm in several} == everywhere}
+
+
+def _failed(arms: Sequence[Arm], chosen: Selection, counts: CountsByArm) -> int:
+    """How many trials of an arm failed or gave no number: its mean is of the seeds that went well."""
+    keys = [(arm.problem, arm.label) for arm in arms]
+    return sum(counts[key].failed for key in keys if key in counts) + sum(map(chosen.not_finite.get, keys, repeat(0)))
+
+
+def _row_of(arms: Sequence[Arm]) -> RowModels:
+    """What a row was measured on; two rows of the same models are one in a family."""
+    return frozenset((arm.problem, seed, models) for arm in arms for seed, models in arm.models_by_seed.items())
+
+
+def _family(complete: Mapping[str, Sequence[Arm]], best: str) -> dict[RowModels, str]:
+    """The rows that are compared, equal ones once: their models -> name of a row. The best comes first."""
+    family = {_row_of(complete[best]): best}
+    for name, several in complete.items():
+        family.setdefault(_row_of(several), name)
+    return family
+
+
+def _with_best(
+    family: Mapping[RowModels, str], complete: Mapping[str, Sequence[Arm]], generator: np.random.Generator
+) -> tuple[dict[RowModels, float | None], float, int]:
+    """The corrected p of each row of a family against its first one, the smallest possible, and the blocks of all."""
+    tables = [
+        {(arm.problem, seed): score for arm in complete[name] for seed, score in arm.test_by_seed.items()}
+        for name in family.values()
+    ]
+    blocks = sorted(set(tables[0]).intersection(*tables[1:]))
+    if not blocks:
+        return dict.fromkeys(family), 1.0, 0
+    scores = np.array([[table[block] for table in tables] for block in blocks])
+    p_values = with_best_p(scores, 0, generator)
+    return dict(zip(family, map(float, p_values), strict=True)), smallest_p(len(blocks)), len(blocks)
 
 
 def _place(pairing: Pairing, p: float | None) -> Place:
     """Where the second of a pairing stands to the first, the best of its column."""
     ahead = (pairing.result.difference.mean or 0.0) > 0  # the best by IQM need not have the higher mean
     return "behind" if ahead and p is not None and p <= SIGNIFICANCE and not pairing.doubts else "tie"
-
-
-def _reach(pairings: Sequence[Pairing]) -> float:
-    """The smallest corrected p that the comparison with most pairs could reach."""
-    n = max(pairing.result.difference.n for pairing in pairings)
-    return min(1.0, smallest_p(n) * len(pairings)) if n else 1.0
 
 
 def _against(best: Sequence[Arm], other: Sequence[Arm]) -> Pairing:
@@ -189,27 +236,31 @@ def _seeds(arms: Sequence[Arm], counts: CountsByArm) -> tuple[int, int]:
     return sum(len(arm.test_by_seed) for arm in arms), sum(map(len, planned))
 
 
-def _said_of(column: Column, pairings: Sequence[Pairing]) -> list[str]:
+def _said_of_incomplete(column: Column, rows: int) -> list[str]:
+    if not rows:
+        return []
+    return [
+        f"{column.title}: {rows} of the rows lost seeds to trials that failed or to scores that are not a number."
+        " Their means are of the seeds that went well, so they are compared with nothing."
+    ]
+
+
+def _said_of(column: Column, pairings: Sequence[Pairing], comparisons: int, blocks: int) -> list[str]:
     """What a column's tests can reach, and why some of them are to be read with care."""
     if not pairings:
         return []
-    notes = []
-    n = max(pairing.result.difference.n for pairing in pairings)
-    reach = _reach(pairings)
-    text = (
-        f"{column.title}: {len(pairings)} comparisons with the best over {n} pairs reach p = {reach:.3g} at the least"
-    )
+    reach = smallest_p(blocks) if blocks else 1.0
+    text = f"{column.title}: {comparisons} comparisons with the best over {blocks} pairs reach p = {reach:.3g} at best"
     if reach > SIGNIFICANCE:
-        needed = pairs_needed(SIGNIFICANCE / len(pairings))
-        text += f", so that nothing can be told from the best and nothing is marked; {needed} pairs could"
-    notes.append(f"{text}.")
+        text += f", so that nothing can be told from the best and nothing is marked; {pairs_needed()} pairs could"
+    notes = [f"{text}."]
     for mark, marked in (
         ("were computed on mixed hardware, ranks or torch versions", [len(one.environments) > 1 for one in pairings]),
         (
             "were chosen from different numbers of settings, so that none of them is called behind",
             [one.tuning_budgets_differ for one in pairings],
         ),
-        ("lack seeds that the other has; the test leaves them out", [one.result.unpaired > 0 for one in pairings]),
+        ("lack seeds that the other has; no test looks at those", [one.result.unpaired > 0 for one in pairings]),
         ("have fewer distinct models than pairs", [one.shares_models for one in pairings]),
     ):
         if any(marked):
@@ -228,9 +279,9 @@ def _notes(chosen: Selection, cells: Iterable[Cell], problems: Sequence[Problem]
             f" given where every arm of a column has {BOOTSTRAP_FROM} values or more."
         )
     notes.append(
-        "Bold: the highest of the column, and (marked =) every arm whose mean the paired sign-flip test with Holm's"
-        " correction over the column and the 95% interval of the difference do not both tell from it at"
-        f" {SIGNIFICANCE}."
+        "Bold: the highest of the column, and (marked =) every arm that cannot be told from it: the sign-flip test,"
+        f" corrected for the choice of the best among all arms of the column (max-T), gives p > {SIGNIFICANCE}, or the"
+        " 95% interval of the difference contains 0."
     )
     if any(cell.value.low is None for cell in shown):
         notes.append("A number without interval stands on a single seed: no interval can be given.")

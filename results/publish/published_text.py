@@ -21,7 +21,7 @@ _LATEX = MappingProxyType(
 )  # fmt: skip
 CSV_COLUMNS = (
     "row", "network", "dataset", "train_images", "metric", "statistic", "n", "planned_seeds", "value", "low", "high",
-    "place", "p_holm", "smallest_p_holm", "printed_in",
+    "place", "p_adjusted", "smallest_p", "failed_seeds", "printed_in",
 )  # fmt: skip
 
 
@@ -99,6 +99,7 @@ def _text(cell: Cell | Printed | None, column: Column) -> str:
         else:
             text += f" IQM, {scale.value(found.low)} … {scale.value(found.high)}"
     counted = f"{seeds} of {planned}" if seeds < planned else str(seeds)
+    counted += f", {cell.failed} failed" if cell.failed else ""
     return f"{text} ({counted}){' =' if cell.place == 'tie' else ''}"
 
 
@@ -112,11 +113,11 @@ def _where(column: Column) -> tuple[object, ...]:
 
 def _fields(cell: Cell | Printed) -> tuple[object, ...]:
     if isinstance(cell, Printed):
-        return ("printed", "", "", cell.value, "", "", "", "", "", f"{cell.paper}, {cell.place}")
+        return ("printed", "", "", cell.value, "", "", "", "", "", "", f"{cell.paper}, {cell.place}")
     found = cell.value
     return (
         found.statistic, found.n, cell.seeds[1], found.value, found.low, found.high,
-        cell.place, cell.p, cell.smallest_p, "",
+        cell.place, cell.p, cell.smallest_p, cell.failed, "",
     )  # fmt: skip
 
 

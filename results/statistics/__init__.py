@@ -30,6 +30,7 @@ from results.statistics.pairs import (
 from results.statistics.paths import PathPoint, best_stop_rule, patience_rule, score_at, stop_rule
 from results.statistics.power import POWER, detectable_effect, largest_deviation, pairs_for, power_of_pairs
 from results.statistics.variance import Anova, Effect, anova
+from results.statistics.with_best import with_best_p
 
 __all__ = [
     "BOOTSTRAP_FROM",
@@ -73,4 +74,5 @@ __all__ = [
     "stratified_mean",
     "summary",
     "wilson",
+    "with_best_p",
 ]

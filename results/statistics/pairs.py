@@ -96,13 +96,13 @@ def sign_flip_p(differences: Sequence[float] | np.ndarray, generator: np.random.
     """
     data = np.asarray(differences, dtype=float)
     n = len(data)
-    negated = np.arange(2**n)[:, None] >> np.arange(n) & 1 if n <= EXACT_UP_TO else _drawn_bits(n, generator)
+    negated = np.arange(2**n)[:, None] >> np.arange(n) & 1 if n <= EXACT_UP_TO else drawn_bits(n, generator)
     sums: np.ndarray = np.abs(data.sum() - 2 * (negated @ data))
     as_large = int(np.count_nonzero(sums >= abs(data.sum()) - _ROUNDING * max(n, 1)))
     return as_large / (1 << n) if n <= EXACT_UP_TO else (as_large + 1) / (DRAWS + 1)
 
 
-def _drawn_bits(n: int, generator: np.random.Generator) -> np.ndarray:
+def drawn_bits(n: int, generator: np.random.Generator) -> np.ndarray:
     """(DRAWS, n) of 0 and 1, equally likely: eight from each byte, for large reports draw thousands of these."""
     drawn = np.frombuffer(generator.bytes(DRAWS * -(-n // 8)), np.uint8)
     return np.unpackbits(drawn.reshape(DRAWS, -1), axis=1, count=n)

@@ -40,6 +40,11 @@ def _lines() -> Iterator[str]:
         "| `removed_nothing` | bool |  | whether more was to be removed than at the trial's point before, and nothing "
         "was: an earlier step had removed enough for both, or the method prunes nothing |"
     )
+    yield ""
+    yield "## compared_points"
+    yield ""
+    yield "A view: `measured_points` without the points of trials that failed. Every command that computes a mean reads"
+    yield "it, since a trial may have failed where it would have scored badly."
 
 
 def _table(table: Table) -> Iterator[str]:

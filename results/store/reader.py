@@ -29,6 +29,7 @@ _SQL_TYPES = {
     MOMENT: "TIMESTAMPTZ",
 }
 
+VIEWS = ("measured_points", "compared_points", "timed_on")
 NO_EXTENSIONS = ("autoinstall_known_extensions", "autoload_known_extensions")
 ABOUT_TRIALS = ("planned", "trials", "attempts", "stages", "operating_points")
 """Tables of which one gets a row whenever a trial comes a step further."""
@@ -61,6 +62,13 @@ WINDOW path AS (PARTITION BY {trial} ORDER BY point.point)
 what a forward pass takes, timed as `timed_on` says; null where the model was not. And whether more was asked than at
 the point before and nothing went: a pruning never leaves the MACs as they were."""
 
+COMPARED_POINTS = """
+CREATE VIEW compared_points AS SELECT * FROM measured_points
+WHERE trial_id NOT IN (SELECT trial_id FROM trials GROUP BY trial_id HAVING bool_and(status = 'failed'))
+"""
+"""The points of which means are made: those of a trial that failed are left out, for it may have failed where it would
+have scored badly. Over several runs a trial has failed where it failed in each of them."""
+
 TIMED_ON = """
 CREATE VIEW timed_on AS
 SELECT device_name, threads, precision, batch, count(DISTINCT model_key) AS models FROM timings
@@ -79,7 +87,7 @@ class Run:
 
     Attributes:
         paths: name -> folder of each run; the name is what the column `run` says where there are several.
-        connection: to DuckDB in memory, with one view per table, `measured_points` and `timed_on`.
+        connection: to DuckDB in memory, with one view per table, and `VIEWS`.
         parts: table -> the files that its view reads.
     """
 
@@ -155,9 +163,7 @@ class Run:
                 raise ResultsError(f"expected one query, given {sql!r}; type one such as SELECT * FROM trials")
             yield
         except duckdb.Error as error:
-            raise ResultsError(
-                f"the query failed: {error}\nTables: {', '.join((*TABLES, 'measured_points', 'timed_on'))}"
-            ) from error
+            raise ResultsError(f"the query failed: {error}\nTables: {', '.join((*TABLES, *VIEWS))}") from error
 
     def hold(self, *views: str) -> None:
         """Reads each of these views once and keeps its rows in memory, so that many queries read no file again.
@@ -197,8 +203,8 @@ def load(run: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> Run:
     """The run in a folder, or all runs in a list of folders as one, opened for reading; nothing is written.
 
     Of a list, each table begins with a column `run`: the folder's name, or its path as given where two have one name.
-    A table then has the rows of every run, also of a trial that stands in several. `measured_points`, which
-    comparisons read, counts such a trial once: each of its operating points as it was written last.
+    A table then has the rows of every run, also of a trial that stands in several. `measured_points` and
+    `compared_points` count such a trial once: each of its operating points as it was written last.
 
     Raises:
         ResultsError: a folder is no run, or stands in the list twice, or the list is empty; or one of the parts is
@@ -286,6 +292,7 @@ def _connected(found: dict[str, dict[str, list[Part]]], *, several: bool) -> "du
         key=", ".join([*trial, "point"]), trial=", ".join(f"point.{name}" for name in trial)
     )
     connection.execute(points + LAST_OF_ALL_RUNS if several else points)
+    connection.execute(COMPARED_POINTS)
     _lock(
         connection,
         {part.path.absolute().parent for tables in found.values() for parts in tables.values() for part in parts},

@@ -30,6 +30,7 @@ class Trial:
         asked: budget of each point; None leaves it to a rule.
         validation: score of each point; the test score where it is None.
         ended: finished, failed or missing; what failed or is missing has the points that `right` gives it.
+        model: names the model of its points; None: each point has one of its own.
         shared_source: whether all seeds of the run have one source training.
         config: settings beside the network, the method and the seed.
     """
@@ -45,6 +46,7 @@ class Trial:
     dataset: str = "digits"
     ended: str = "finished"
     device: str = "cpu"
+    model: str | None = None
     shared_source: bool = False
     seconds: float = 3600.0
     config: Mapping[str, Any] = field(default_factory=dict)
@@ -108,7 +110,7 @@ def _add_point(
     removed = (asked or 0.0) if trial.removed is None else trial.removed[point]
     score = len(right) / len(images) if trial.validation is None else trial.validation[point]
     rows.setdefault("operating_points", []).append({
-        **of, "point": point, "stage_key": key, "model_key": sha("model", key), "protocol": "validation",
+        **of, "point": point, "stage_key": key, "model_key": sha("model", trial.model or key), "protocol": "validation",
         "asked_removed_macs_fraction": asked, "removed_macs_fraction": removed, "macs": round(1000 * (1 - removed)),
         "original_macs": 1000, "params": 10, "trained_epochs": 1, "trained_macs": 1.0, "metric": "accuracy",
         "validation_score": score, "deciding_score": score, "validation_loss": 1.0, "validation_images": 100,

@@ -22,7 +22,7 @@ _FOLDED_ABOVE = 24
 
 DIFFERENCES = """
 WITH one_setting AS (
-    SELECT point.* FROM measured_points AS point
+    SELECT point.* FROM compared_points AS point
     LEFT JOIN (SELECT DISTINCT ON (trial_id) trial_id, tuning_order FROM planned ORDER BY trial_id, written_at DESC)
         USING (trial_id)
     WHERE {problem}

@@ -32,7 +32,7 @@ WITH RECURSIVE each AS (
 SELECT label, seed, trial_id, point, round(asked_removed_macs_fraction, 9) AS asked_removed_macs_fraction,
     removed_macs_fraction, macs, params, device_hours, latency_ms, peak_memory_bytes, validation_score, test_score,
     test_images
-FROM measured_points LEFT JOIN hours USING (stage_key)
+FROM compared_points LEFT JOIN hours USING (stage_key)
 WHERE {problem}
 ORDER BY label, seed, trial_id, point
 """

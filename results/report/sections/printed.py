@@ -12,7 +12,7 @@ SELECT paper, place, printed.label, printed.network, printed.dataset,
     avg(test_score) AS measured_test_score, stddev_samp(test_score) AS deviation, count(test_score) AS trials,
     any_value(note) AS note
 FROM printed LEFT JOIN (
-    FROM measured_points
+    FROM compared_points
     QUALIFY row_number() OVER (PARTITION BY trial_id, asked_removed_macs_fraction ORDER BY point DESC) = 1
 ) AS point ON point.label = printed.label AND point.network = printed.network AND point.dataset = printed.dataset
     AND point.metric = printed.metric AND isfinite(point.test_score)

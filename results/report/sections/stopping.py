@@ -20,7 +20,7 @@ RULES = """
 WITH path AS (
     SELECT label, seed, trial_id, point, removed_macs_fraction, validation_score, test_score,
         round(lag(validation_score) OVER (PARTITION BY trial_id ORDER BY point) - validation_score, 9) AS drop
-    FROM measured_points
+    FROM compared_points
     WHERE {problem}
     QUALIFY count(*) OVER (PARTITION BY trial_id) > 1
 ), rules AS (
