@@ -33,6 +33,6 @@ def test_every_trial_is_counted_once(tmp_path: Path) -> None:
     assert count.seeds == {0, 1, 2, 3}
     assert count_lines(counts, [key[0]]) == [
         "Trials: 4 planned, 2 finished, 1 failed, 1 missing.",
-        f"a, {key[0]}: 4 planned, 2 finished, 1 failed, 1 missing; means have what each reached.",
+        f"a, {key[0]}: 4 planned, 2 finished, 1 failed, 1 missing; means are of those that did not fail.",
     ]
     assert "none was planned" in count_lines(counts, [])[0]
