@@ -16,8 +16,8 @@ endif
 
 .PHONY: demo test test-fast test-long check format lint types bench bench-long bench-faults slurm-testbed slurm-testbed-down clean
 
-demo: $(READY)  ## run the embedded sweep and write its report (about five minutes on two cores)
-	$(BIN)/python sweeps/launch.py
+demo: $(BIN)/transtailor  ## run the embedded sweep and write its report (about five minutes on two cores, after the installation)
+	$(BIN)/transtailor run demo
 
 check: format lint types test  ## what a change has to pass, in half an hour on two cores: what CI runs
 
@@ -84,6 +84,11 @@ slurm-testbed-down: $(READY)  ## end exactly what that started
 
 clean:  ## remove the environment and what tools left; runs/ and cache/ stay
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache *.egg-info
+
+$(BIN)/transtailor:  # what users need alone; `make check` adds the developers' packages
+	@echo "installing into .venv: torch and Ray are some hundred MB, with CUDA some GB (the CPU build alone: see README)"
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --editable .
 
 # uv installs in half of pip's time; it does not read pip's own settings, so it is used where nobody has any.
 $(READY): pyproject.toml

@@ -1,1 +1,1 @@
-"""Where trials run: processes and Ray clusters that execute any callable; knows nothing of training or tables."""
+"""TransTailor sweeps, where trials run: on processes and Ray clusters; knows nothing of training or tables."""

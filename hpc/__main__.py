@@ -1,5 +1,6 @@
 """`python -m hpc`: the sites, a first site file for a cluster, the text of a job, and what a cluster lacks."""
 
+import transtailor.start  # noqa: F401  # first: it looks whether the rooms are ours  # isort: skip
 import argparse
 import math
 import signal
@@ -14,13 +15,19 @@ from hpc.sites.site import Need, SiteFile, explained, find_site, read_site, site
 from transtailor.errors import UserError
 from transtailor.exit_codes import FAILED, INTERRUPTED, MISTAKE, SUCCESS
 from transtailor.pipes import reader_may_leave
+from transtailor.shell import command
 from transtailor.terminal import say
 
+REASON_SHOWN = 160  # characters of what SLURM said
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Print what was asked for; returns the exit code, which for `sites` says whether one is broken."""
+
+def main(arguments: Sequence[str] | None = None, prog: str = "python -m hpc") -> int:
+    """Print what was asked for; returns the exit code, which for `sites` says whether one is broken.
+
+    `prog`: what was typed before the arguments.
+    """
     before, words = _split_at_dashes(sys.argv[1:] if arguments is None else arguments)
-    options = _parser().parse_args(before, argparse.Namespace(words=words))
+    options = _parser(prog).parse_args(before, argparse.Namespace(words=words))
     try:
         with reader_may_leave():
             if options.command == "sites":
@@ -35,8 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return SUCCESS
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m hpc", description="Clusters and their jobs.", allow_abbrev=False)
+def _parser(prog: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=prog, description="Clusters and their jobs.", allow_abbrev=False)
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("sites", help="the sites that have a name, where they stand, and what is wrong with them")
     init = commands.add_parser("init", help="ask this cluster and write a first site file to edit")
@@ -46,7 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     script = commands.add_parser(
         "script",
         help="the text that sbatch would get for a job",
-        usage="python -m hpc script SITE [options] -- COMMAND",
+        usage=f"{prog} script SITE [options] -- COMMAND",
     )
     script.add_argument("site", metavar="SITE", help="name of a site, or the path of its file")
     script.add_argument("--cpus", type=int, help="per node (default: all; so are the next two)")
@@ -90,7 +97,7 @@ def _sites() -> int:
         lines, sound = _described(site_file)
         faults += not sound
         say("\n".join(lines))
-    say(f"your own sites: {users_folder()} (python -m hpc init writes one)")
+    say(f"your own sites: {users_folder()} ({command('init')} writes one)")
     return MISTAKE if faults else SUCCESS
 
 
@@ -112,7 +119,14 @@ def _described(site_file: SiteFile) -> tuple[list[str], bool]:
 def _init(options: argparse.Namespace) -> Iterator[str]:
     from hpc.slurm.first_site import ask_cluster, site_text, write_new
 
-    cluster = ask_cluster()
+    try:
+        cluster = ask_cluster()
+    except SlurmError as error:
+        reason = " ".join(str(error).split())[:REASON_SHOWN]
+        init = command("init")
+        raise SiteError(
+            f"no SLURM cluster answers here; on a login node of the cluster type: {init} ({reason})"
+        ) from error
     name = options.name or cluster.name
     path = options.to or users_folder() / f"{name}.toml"
     if options.to is None and Path(name).name != name:
@@ -120,7 +134,7 @@ def _init(options: argparse.Namespace) -> Iterator[str]:
     write_new(path, site_text(cluster, options.partition))
     yield f"wrote {path}"
     yield from (f"missing: {text}" for text in cluster.missing)
-    yield f"edit it, then type: python -m hpc script {name if options.to is None else path}"
+    yield f"edit it, then type: {command('script', name if options.to is None else path, '--', 'hostname')}"
 
 
 def _doctor(options: argparse.Namespace) -> int:
@@ -149,7 +163,9 @@ def _script(options: argparse.Namespace) -> Iterator[str]:
     from hpc.slurm.script import script
 
     if not options.words:
-        raise SiteError("which command? Type it after --, such as: python -m hpc script SITE -- nvidia-smi")
+        raise SiteError(
+            "which command? Type it after --, such as: " + command("script", options.site, "--", "hostname")
+        )
     given = {key: value for key in Need.model_fields if (value := getattr(options, key)) is not None}
     try:
         need = Need.model_validate(given)

@@ -1,4 +1,4 @@
-"""What came out: the Parquet store, statistics and the report; knows nothing of torch or Ray."""
+"""TransTailor sweeps, what came out: the Parquet store, statistics and the report; knows nothing of torch or Ray."""
 
 from typing import TYPE_CHECKING, Any
 

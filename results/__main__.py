@@ -1,28 +1,29 @@
 """The command line: `python -m results report | query | best | compare | table | export | diff | compact | ...`."""
 
+import transtailor.start  # noqa: F401  # first: it looks whether the rooms are ours  # isort: skip
 import argparse
 import math
-import shlex
 import sys
-import unicodedata
 from collections.abc import Iterator, Sequence
-from numbers import Number
 from pathlib import Path
 
+from results.cli.output import add_output, write
 from results.cli.statistics_commands import add_statistics
 from results.errors import ResultsError
+from results.text.page import Part, Table
 from transtailor.errors import UserError
 from transtailor.exit_codes import INTERRUPTED, MISTAKE, SUCCESS
 from transtailor.pipes import reader_may_leave
-from transtailor.terminal import printable, say
+from transtailor.shell import command
+from transtailor.terminal import say
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, prog: str = "python -m results") -> int:
     """The exit status: 0, or 2 where the user can mend it (the reason then stands on standard error), or 130."""
-    given = _parser().parse_args(arguments)
+    given = _parser(prog).parse_args(arguments)
     try:
         with reader_may_leave():
-            for line in given.lines(given):
+            for line in write(given.page(given), given) if "page" in given else given.lines(given):
                 say(line)  # what follows a sweep speaks now and then
     except UserError as error:
         say(f"error: {error}", to=sys.stderr)
@@ -33,8 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return SUCCESS
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m results", description="Reads what a sweep wrote.")
+def _parser(prog: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=prog, description="Reads what a sweep wrote.")
     commands = parser.add_subparsers(dest="command", required=True)
     report = commands.add_parser("report", help="write RUN/report.html and print its path")
     report.add_argument("run", metavar="RUN", help="folder of the run, such as runs/demo")
@@ -48,7 +49,8 @@ def _parser() -> argparse.ArgumentParser:
         "runs", nargs="+", metavar="RUN", help="folder of a run; of several, the column `run` says which"
     )
     query.add_argument("sql", metavar="SQL", help='such as "SELECT status, count(*) FROM trials GROUP BY ALL"')
-    query.set_defaults(lines=_query)
+    add_output(query)
+    query.set_defaults(page=_query)
     best = commands.add_parser("best", help="the best operating point under a limit, and how to save its sub-model")
     best.add_argument("run", metavar="RUN", help="folder of the run")
     best.add_argument(
@@ -65,14 +67,15 @@ def _parser() -> argparse.ArgumentParser:
     diff.add_argument("second", metavar="B", help="another one")
     diff.add_argument("--run", metavar="RUN", help="folder of the run that the two trials are in")
     diff.set_defaults(lines=_diff)
-    compare = commands.add_parser("compare", help="print every arm against one of them as Markdown, paired by seed")
+    compare = commands.add_parser("compare", help="print every arm against one of them, paired by seed")
     compare.add_argument("run", metavar="RUN", help="folder of the run")
     compare.add_argument("--against", required=True, metavar="LABEL", help="the arm that all others are compared with")
     compare.add_argument(
         "--at", type=float, metavar="FRACTION",
         help="its budget, such as 0.2, and the others' beside what prunes nothing; without it all budgets are shown",
     )  # fmt: skip
-    compare.set_defaults(lines=_compare)
+    add_output(compare)
+    compare.set_defaults(page=_compare)
     add_statistics(commands)
     merge = commands.add_parser("compact", help="merge the many parts of a run into few files; removes nothing")
     merge.add_argument("run", metavar="RUN", help="folder of the run, which may be running")
@@ -100,7 +103,7 @@ def _report(given: argparse.Namespace) -> Iterator[str]:
         yield str(path)
 
 
-def _query(given: argparse.Namespace) -> Iterator[str]:
+def _query(given: argparse.Namespace) -> Iterator[Part]:
     from results.store.completeness import refuse_gaps
     from results.store.reader import load
 
@@ -110,7 +113,8 @@ def _query(given: argparse.Namespace) -> Iterator[str]:
             refuse_gaps(run)
         except ResultsError as error:
             say(f"warning: {error}", to=sys.stderr)
-    yield aligned(answer.column_names, [list(row.values()) for row in answer.to_pylist()])
+    columns = [column.to_pylist() for column in answer.columns]
+    yield Table(columns=answer.column_names, rows=[*zip(*columns, strict=True)], words=None)
 
 
 def _best(given: argparse.Namespace) -> Iterator[str]:
@@ -142,14 +146,14 @@ def _diff(given: argparse.Namespace) -> Iterator[str]:
         yield from trial_lines(run, given.first, given.second)
 
 
-def _compare(given: argparse.Namespace) -> Iterator[str]:
-    from results.analysis.against import against_lines
+def _compare(given: argparse.Namespace) -> Iterator[Part]:
+    from results.analysis.against import against_page
     from results.store.completeness import refuse_gaps
     from results.store.reader import load
 
     with load(given.run) as run:
         refuse_gaps(run)
-        yield from against_lines(run, given.against, given.at)
+        yield from against_page(run, given.against, given.at)
 
 
 def _compact(given: argparse.Namespace) -> Iterator[str]:
@@ -162,7 +166,7 @@ def _compact(given: argparse.Namespace) -> Iterator[str]:
     if not made:
         yield "nothing to merge"
         return
-    yield f"the parts are there still; to remove them, type: python -m sweeps clean {shlex.quote(given.run)}"
+    yield f"the parts are there still; to remove them, type: {command('clean', given.run)}"
 
 
 def _export(given: argparse.Namespace) -> Iterator[str]:
@@ -175,32 +179,6 @@ def _columns(given: argparse.Namespace) -> Iterator[str]:  # noqa: ARG001  # eve
     from results.store.columns import columns_page
 
     yield columns_page().rstrip("\n")
-
-
-def aligned(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """A table as text: numbers right, all else left, one line per row whatever the values hold."""
-    right = [all(isinstance(row[place], Number | None) for row in rows) for place in range(len(columns))]
-    lines = [[_printable(name) for name in columns], *([_printable(value) for value in row] for row in rows)]
-    widths = [max(_width(line[place]) for line in lines) for place in range(len(columns))]
-    lines.insert(1, ["-" * width for width in widths])
-    return "\n".join(
-        "  ".join(_padded(cell, widths[place], right=right[place]) for place, cell in enumerate(line)).rstrip()
-        for line in lines
-    )
-
-
-def _printable(value: object) -> str:
-    """A value in one line."""
-    return "" if value is None else printable(value).replace("\n", "\\n").replace("\t", "\\t")
-
-
-def _width(text: str) -> int:
-    return sum(2 if unicodedata.east_asian_width(sign) in "WF" else 1 for sign in text)
-
-
-def _padded(text: str, width: int, *, right: bool) -> str:
-    space = " " * (width - _width(text))
-    return space + text if right else text + space
 
 
 if __name__ == "__main__":

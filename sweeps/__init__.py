@@ -1,1 +1,1 @@
-"""Which trials, in which order: specs, plans, the driver, and the command line."""
+"""TransTailor sweeps, which trials, in which order: specs, plans, the driver, and the command line."""

@@ -3,6 +3,7 @@
 `status` and `explain` start and change nothing.
 """
 
+import transtailor.start  # noqa: F401  # first: it looks whether the rooms are ours  # isort: skip
 import argparse
 import shlex
 import sys
@@ -17,13 +18,13 @@ from transtailor.pipes import reader_may_leave
 from transtailor.terminal import say
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Print what was asked for; returns the exit code."""
+def main(arguments: Sequence[str] | None = None, prog: str = "python -m sweeps") -> int:
+    """Print what was asked for; returns the exit code. `prog`: what was typed before the arguments."""
     typed = list(sys.argv[1:] if arguments is None else arguments)
-    options = _parser().parse_args(typed)
+    options = _parser(prog).parse_args(typed)
     try:
         with reader_may_leave():
-            for line in _lines(options, shlex.join(["python", "-m", "sweeps", *typed])):
+            for line in _lines(options, shlex.join([*prog.split(), *typed])):
                 say(line)
     except (UserError, SlurmError, PermissionError) as error:
         say(error, to=sys.stderr)
@@ -34,8 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return SUCCESS
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m sweeps", description="Look at runs.", allow_abbrev=False)
+def _parser(prog: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=prog, description="Look at runs.", allow_abbrev=False)
     commands = parser.add_subparsers(dest="command", required=True)
     status = commands.add_parser("status", help="trials by state, who runs it, the best so far by validation")
     status.add_argument("run", type=Path, metavar="RUN", help="folder of a run, such as runs/demo")
@@ -94,10 +95,16 @@ def _add_control(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
             which.add_argument(
                 "trials", nargs="*", default=[], metavar="TRIAL", help="these alone: ids, or their first digits"
             )
-    logs = commands.add_parser("logs", help="the last lines of a trial's log, or of a run's jobs")
+    logs = commands.add_parser("logs", help="stages and scores of a trial, or the last lines of a run's logs")
     logs.add_argument("run", type=Path, metavar="RUN", help="folder of a run")
-    logs.add_argument("trial", nargs="?", metavar="TRIAL", help="id of a trial (default: the logs of the jobs)")
+    logs.add_argument(
+        "trial",
+        nargs="?",
+        metavar="TRIAL",
+        help="id of a trial, or its first digits (default: all logs: of the jobs, or of the trials)",
+    )
     logs.add_argument("--lines", type=int, default=20, help="how many of each (default: 20)")
+    logs.add_argument("--follow", action="store_true", help="go on with what is written, until nobody runs it")
 
 
 def _control(options: argparse.Namespace) -> Iterator[str]:
@@ -108,7 +115,7 @@ def _control(options: argparse.Namespace) -> Iterator[str]:
     if options.command == "retry":
         return control.retry(run, failed=options.failed, trials=options.trials)
     if options.command == "logs":
-        return control.logs(run, options.trial, options.lines)
+        return control.logs(run, options.trial, options.lines, follow=options.follow)
     return control.stop(run) if options.command == "stop" else control.cancel(run)
 
 

@@ -1,4 +1,4 @@
-"""What a trial does: load, score, prune, fine-tune, evaluate; knows nothing of Ray, SLURM or tables."""
+"""TransTailor sweeps, what a trial does: load, score, prune, fine-tune; knows nothing of Ray, SLURM or tables."""
 
 from typing import TYPE_CHECKING, Any
 

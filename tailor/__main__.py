@@ -5,9 +5,11 @@
 `python -m tailor fetch` brings weights by name to this machine, before trials run where there is no network.
 """
 
+import transtailor.start  # noqa: F401  # first: it looks whether the rooms are ours  # isort: skip
 import argparse
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,16 +23,21 @@ from tailor.execution.weights_check import refuse_missing
 from transtailor.documents import DocumentError, read_toml
 from transtailor.errors import UserError
 from transtailor.exit_codes import FAILED, MISTAKE, SUCCESS
+from transtailor.shell import command as to_type
 from transtailor.terminal import say
+from transtailor.toml_lines import fault_in, line_of
 
 if TYPE_CHECKING:
     from tailor.execution.runner import StageEvent
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the command line; the exit code: 0, 1 if training failed, 2 for the user's mistake."""
+def main(argv: list[str] | None = None, prog: str = "python -m tailor") -> int:
+    """Run the command line; the exit code: 0, 1 if training failed, 2 for the user's mistake.
+
+    `prog`: what was typed before the arguments.
+    """
     typed = sys.argv[1:] if argv is None else argv
-    arguments = _parser().parse_args(typed)
+    arguments = _parser(prog).parse_args(typed)
     try:
         if arguments.command == "data":
             return data_command.run(arguments)
@@ -41,12 +48,12 @@ def main(argv: list[str] | None = None) -> int:
         if arguments.command in model.RUN:
             model.RUN[arguments.command](arguments, sys.stdout)
             return SUCCESS
-        config = parse_trial(_read(arguments.trial), str(arguments.trial))
+        config = parse_trial(_read(arguments.trial), lambda keys: _place(arguments.trial, keys))
         refuse_missing([config])
         if arguments.command == "plan":
             _plan(config)
         else:
-            _run(config, arguments, shlex.join(["python", "-m", "tailor", *typed]))
+            _run(config, arguments, shlex.join([*prog.split(), *typed]))
     except UserError as error:
         say(f"error: {error}", to=sys.stderr)
         return MISTAKE
@@ -56,8 +63,8 @@ def main(argv: list[str] | None = None) -> int:
     return SUCCESS
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m tailor", description="One trial without a sweep.")
+def _parser(prog: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=prog, description="One trial without a sweep.")
     commands = parser.add_subparsers(dest="command", required=True)
     run = commands.add_parser("run", help="run a trial and print its operating points")
     plan = commands.add_parser("plan", help="print a trial's id and stages without running it")
@@ -83,11 +90,21 @@ def _parser() -> argparse.ArgumentParser:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        return read_toml(path)
+        read = read_toml(path)
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error}") from error
     except DocumentError as error:
-        raise ConfigError(f"{path} {error}") from error
+        raise ConfigError(f"{path} {fault_in(path, error)}") from error
+    if {"trial", "axes", "variants"} & read.keys():
+        raise ConfigError(
+            f"{path} is the spec of a sweep, not the settings of one trial; to run it, type: {to_type('run', path)}"
+        )
+    return read
+
+
+def _place(path: Path, keys: Sequence[str]) -> str:
+    line = line_of(path.read_text(encoding="utf-8"), keys)
+    return str(path) if line is None else f"{path}, line {line}"
 
 
 def _plan(config: TrialConfig) -> None:
@@ -124,6 +141,7 @@ def _run(config: TrialConfig, arguments: argparse.Namespace, command: str) -> No
             if state is not None:
                 folder = arguments.save / f"point_{event.point}"
                 save_point(config, event, state, folder, command=command, licence=arguments.licence)
+                say(f"     saved in {folder}; to load it: tailor.load_model({str(folder)!r})")
     finally:
         leave()
 

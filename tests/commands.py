@@ -41,6 +41,13 @@ def tailor_command(*arguments: object, folder: Path) -> Said:
     return _call(main, ROOT / "tailor" / "__main__.py", arguments, folder)
 
 
+def transtailor_command(*arguments: object, folder: Path) -> Said:
+    """`transtailor ...`."""
+    from transtailor.__main__ import main
+
+    return _call(main, ROOT / ".venv" / "bin" / "transtailor", arguments, folder)
+
+
 def in_own_process(*words: object, folder: Path) -> Said:
     """`python ...`, where that it is a process of its own matters."""
     return subprocess.run(

@@ -1,77 +1,84 @@
-"""The wheel holds all that its commands need: built, unpacked into an empty place and used from another folder."""
+"""What is installed holds all that its commands need, and finds it whatever the folder holds that one works in."""
 
-import os
-import shutil
 import subprocess
-import sys
 import tarfile
 import zipfile
 from pathlib import Path
 
 import pytest
 
+from tests.environment import build_wheel, environment, shell, sources
 from tests.import_graph import ROOMS, ROOT
 
 OLD_RUN = ROOT / "tests" / "fixtures" / "run_0_1" / "run.tar.xz"
-BUILD = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-index", "--no-build-isolation"]
+WHERE = "import hpc, results, sweeps, tailor; print({m.__file__ for m in (hpc, results, sweeps, tailor)})"
 USES = {
-    "the embedded sweep is planned": [
-        "-c",
-        "from sweeps.commands.launch import main; raise SystemExit(main(['--plan']))",
-    ],
-    "a trial is planned": ["-m", "tailor", "plan", "trial.toml"],
-    "the shipped site is found": ["-m", "hpc", "sites"],
-    "a run is reported": ["-m", "results", "report", "runs/kept"],
-    "a run's status is shown": ["-m", "sweeps", "status", "runs/kept"],
+    "the embedded sweep is planned": ["transtailor", "plan"],
+    "a trial is planned": ["transtailor", "trial", "plan", "trial.toml"],
+    "the shipped site is found": ["transtailor", "sites"],
+    "a run is reported": ["transtailor", "report", "runs/kept"],
+    "a run's status is shown, by the room": ["python", "-m", "sweeps", "status", "runs/kept"],
+    "a run is asked, by the room": ["python", "-m", "results", "query", "runs/kept", "SELECT 1"],
 }
 
 
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder that the wheel was unpacked into."""
-    made = tmp_path_factory.mktemp("wheel")
-    for room in ROOMS:  # building writes beside the sources
-        shutil.copytree(ROOT / room, made / "source" / room, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, made / "source" / name)
-    done = subprocess.run(
-        [*BUILD, "--wheel-dir", str(made), str(made / "source")], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    (wheel,) = made.glob("*.whl")
-    with zipfile.ZipFile(wheel) as archive:
-        archive.extractall(made / "site")
-    return made / "site"
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The sources, copied."""
+    return sources(tmp_path_factory.mktemp("source"))
 
 
-def test_it_holds_the_rooms_and_nothing_else(installed: Path) -> None:
-    names = {path.name for path in installed.iterdir()}
+@pytest.fixture(scope="module")
+def wheel(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel."""
+    return build_wheel(source, tmp_path_factory.mktemp("wheel"))
+
+
+def test_it_holds_the_rooms_and_nothing_else(wheel: Path) -> None:
+    names = {name.partition("/")[0] for name in zipfile.ZipFile(wheel).namelist()}
     assert {name for name in names if not name.endswith(".dist-info")} == set(ROOMS)
 
 
-def test_every_file_of_the_rooms_is_in_it(installed: Path) -> None:
+def test_every_file_of_the_rooms_is_in_it(wheel: Path) -> None:
     suffixes = {".py", ".json", ".toml", ".j2", ".css", ".js", ".html", ".typed"}
-    missing = [
-        path.relative_to(ROOT).as_posix()
-        for room in ROOMS
-        for path in (ROOT / room).rglob("*")
-        if path.suffix in suffixes and not (installed / path.relative_to(ROOT)).is_file()
-    ]
-    assert missing == []
+    files = {path.relative_to(ROOT).as_posix() for room in ROOMS for path in (ROOT / room).rglob("*.*")
+             if path.suffix in suffixes}  # fmt: skip
+    assert files - set(zipfile.ZipFile(wheel).namelist()) == set()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder to work in, where folders of the user's own have the rooms' names."""
+    for name in ("results", "sweeps", "hpc", "tailor"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "notes.txt").touch()
+    return tmp_path
+
+
+def output(words: list[str], programs: Path, folder: Path) -> str:
+    done = subprocess.run(words, cwd=folder, env=shell(programs), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{words}: {done.stdout}{done.stderr}"
+    return done.stdout
 
 
 @pytest.mark.slow
-def test_its_commands_work(installed: Path, tmp_path: Path) -> None:
-    (tmp_path / "trial.toml").write_text('[method]\nname = "head_only"\n')
+def test_its_commands_work(wheel: Path, tmp_path_factory: pytest.TempPathFactory, folder: Path) -> None:
+    programs = environment(tmp_path_factory.mktemp("environment"), wheel)
+    (folder / "trial.toml").write_text('[method]\nname = "head_only"\n')
     with tarfile.open(OLD_RUN) as archive:
-        archive.extractall(tmp_path, filter="data")
-    environment = os.environ | {"PYTHONPATH": str(installed)}  # before the checkout that this Python has installed
-    where = "import hpc, results, sweeps, tailor; print({m.__file__ for m in (hpc, results, sweeps, tailor)})"
-    for what, words in {"the modules are the wheel's": ["-c", where], **USES}.items():
-        done = subprocess.run(
-            [sys.executable, "-P", *words], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, f"{what}: {done.stdout}{done.stderr}"
-        if words[-1] == where:
-            assert done.stdout.count(str(installed)) == 4, done.stdout
-    assert (tmp_path / "runs" / "kept" / "report.html").is_file()
+        archive.extractall(folder, filter="data")
+    assert output(["python", "-c", WHERE], programs, folder).count(str(programs.parent)) == 4
+    for words in USES.values():
+        output(words, programs, folder)
+    assert (folder / "runs" / "kept" / "report.html").is_file()
+
+
+@pytest.mark.slow
+def test_an_editable_install_works_too(source: Path, tmp_path_factory: pytest.TempPathFactory, folder: Path) -> None:
+    editable = build_wheel(source, tmp_path_factory.mktemp("editable"), editable=True)
+    programs = environment(tmp_path_factory.mktemp("environment"), editable)
+    assert output(["python", "-c", WHERE], programs, folder).count(str(source)) == 4
+    assert "operating_points" in output(["python", "-m", "results", "columns"], programs, folder)
+    # A package of that name comes first for `python -m`; the command does not look there.
+    (folder / "results" / "__init__.py").write_text('raise RuntimeError("not ours")\n')
+    assert "operating_points" in output(["transtailor", "columns"], programs, folder)

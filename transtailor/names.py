@@ -2,17 +2,20 @@
 
 from collections.abc import Iterable
 
-NAMES_SHOWN = 30
+NAMES_SHOWN = 12
 LEAST_LIKENESS = 0.5  # as difflib counts it, 1 for the same name
+LIKENESS_LISTED = 0.3  # of the names listed where there are too many for all
 
 
 def nearest(given: str, valid: Iterable[str]) -> str:
-    """The end of an error message: the nearest valid name if there is one, and the valid names, the first of many."""
+    """The end of an error message: the nearest valid name if there is one, and the valid names, of many some."""
     names = sorted(valid)
     close = closest(given, names)
     hint = f"; did you mean {close!r}?" if close is not None else ""
-    rest = f", ... {len(names)} in all" if len(names) > NAMES_SHOWN else ""
-    return f"{hint} (valid: {', '.join(names[:NAMES_SHOWN]) or 'none'}{rest})"
+    if len(names) <= NAMES_SHOWN:
+        return f"{hint} (valid: {', '.join(names) or 'none'})"
+    listed = _alike(given, names, NAMES_SHOWN, LIKENESS_LISTED) or names[:NAMES_SHOWN]
+    return f"{hint} (valid: {', '.join(listed)}, ... {len(names)} in all)"
 
 
 def did_you_mean(given: str, valid: Iterable[str]) -> str:
@@ -22,7 +25,13 @@ def did_you_mean(given: str, valid: Iterable[str]) -> str:
 
 
 def closest(given: str, valid: Iterable[str]) -> str | None:
-    """The valid name that is most like the one given; None where none is."""
+    """The valid name that is most like the one given, in capitals or not; None where none is."""
+    return next(iter(_alike(given, list(valid), 1, LEAST_LIKENESS)), None)
+
+
+def _alike(given: str, names: list[str], count: int, least: float) -> list[str]:
+    """The names that are most like the one given, the most like first."""
     import difflib  # here, as a command that was typed right does without it
 
-    return next(iter(difflib.get_close_matches(given, list(valid), n=1, cutoff=LEAST_LIKENESS)), None)
+    written = {name.casefold(): name for name in names}
+    return [written[name] for name in difflib.get_close_matches(given.casefold(), written, n=count, cutoff=least)]

@@ -39,8 +39,20 @@ def faults_of(error: "ValidationError") -> list[Fault]:
         Fault(
             keys=tuple(str(part) for part in fault["loc"] if not _BRANCH_OF_UNION.search(str(part))),
             kind=kinds.get(fault["type"], "wrong"),
-            expected=fault["msg"].removeprefix("Value error, ").replace("a valid tuple", "a list, in [ ]"),
+            expected=fault["msg"].removeprefix("Value error, ").replace("a valid tuple", "a list, in [ ]")
+            + _percentage(fault),
             given=fault["input"],
         )
         for fault in error.errors()
     ]
+
+
+def _percentage(fault: Any) -> str:
+    """What to type where a fraction was given in per cent: 20, "20%"."""
+    given = fault["input"]
+    if isinstance(given, str) and fault["type"].startswith("float"):
+        per_cent = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*%\s*", given)
+        return f"; type {float(per_cent[1]) / 100:g}" if per_cent else ""
+    limit = fault.get("ctx", {}).get("lt", fault.get("ctx", {}).get("le"))
+    is_one = isinstance(given, int | float) and limit == 1 and 2 <= given <= 100
+    return f"; it is a fraction: for {given:g}% type {given / 100:g}" if is_one else ""

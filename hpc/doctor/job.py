@@ -284,7 +284,7 @@ def _signal(node: Node, warnings: Warnings, limit_s: float) -> None:
         node.report("signal", fine("USR2 came"))
         node.folder.tell(f"signalled-{node.rank}", {"after_s": time.monotonic() - begin_s})
     else:
-        advice = "see signal_before_s in the job's text: python -m hpc script"
+        advice = "see signal_before_s in the job's text: transtailor script SITE -- COMMAND"
         node.report("signal", missing(f"no USR2 in {limit_s:g} s", advice))
     if not warnings.is_now:  # requeued or cancelled from the login node
         with suppress(ClusterError):

@@ -3,6 +3,7 @@
 import importlib
 import os
 import socket
+import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
@@ -10,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+CODE = Path(__file__).resolve().parents[2]
+ROOMS = ("transtailor", "hpc", "tailor", "results", "sweeps")
 START_LIMIT_S = 300.0  # a first import of torch from a busy shared file system takes minutes
 CLOSE_LIMIT_S = 10.0
 # A rank that dies breaks its neighbours' collectives: their errors may arrive first, the death shortly after.
@@ -131,7 +134,20 @@ class RankHost:
         try:
             return Reply(value=getattr(self, command)(*args))
         except Exception as error:  # noqa: BLE001  # whatever the target raises is told to the caller, who raises it
-            return Reply(error=f"{type(error).__name__}: {error}", traceback=traceback.format_exc())
+            return Reply(error=f"{type(error).__name__}: {error}{_place(error)}", traceback=traceback.format_exc())
+
+
+def _place(error: BaseException) -> str:
+    """The last line of a user's own module that led there, in brackets; empty where none did."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not _is_installed(frame.filename)]
+    return f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
+
+
+def _is_installed(file: str) -> bool:
+    """Whether a file belongs to our packages, to a library or to Python."""
+    path = Path(file)
+    is_library = {"site-packages", "dist-packages"} & {*path.parts} or path.is_relative_to(sys.base_prefix)
+    return file.startswith("<") or bool(is_library) or any(path.is_relative_to(CODE / room) for room in ROOMS)
 
 
 def rank_environment(*, rank: int, ranks: int, local_rank: int, local_ranks: int, threads: int) -> dict[str, str]:

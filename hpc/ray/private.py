@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from ray.job_config import JobConfig
 
 from transtailor.private_names import PrivateNames
 
@@ -18,6 +19,7 @@ RAY = PrivateNames(
     names={
         "ray._private.worker.init(_temp_dir)": "a local Ray keeps its files in a folder that goes with it",
         "ray._private.worker.init(_node_ip_address)": "a driver finds its own node by the address that the head has",
+        "ray._private.worker.connect(_py_driver_sys_path)": "workers import installed code alone",
         "ray._private.ray_constants.ENABLE_RAY_CLUSTER": "a local Ray listens on the loopback alone",
         "ray._raylet.Config.initialize": "Ray reads its variables again, after they were set",
         "ray._raylet.AuthenticationTokenLoader.instance": "Ray reads its token again",
@@ -39,14 +41,28 @@ def start_on_the_loopback(folder: Path, **options: Any) -> None:
     constants = ray._private.ray_constants
     clusters, constants.ENABLE_RAY_CLUSTER = constants.ENABLE_RAY_CLUSTER, False
     try:
-        ray.init(_temp_dir=str(folder), **options)
+        ray.init(_temp_dir=str(folder), job_config=_installed_code_only(), **options)
     finally:
         constants.ENABLE_RAY_CLUSTER = clusters
 
 
 def join_on(own_address: str, **options: Any) -> None:
     """`ray.init` of a driver on the node with this address."""
-    ray.init(_node_ip_address=own_address, **options)
+    ray.init(_node_ip_address=own_address, job_config=_installed_code_only(), **options)
+
+
+class _NoFolders(list[str]):
+    """Stays empty."""
+
+    def extend(self, _: object) -> None:
+        """Ray adds the driver's working folder, which its workers would search before all that is installed."""
+
+
+def _installed_code_only() -> JobConfig:
+    """A package `results` in the folder where somebody works is not imported in the place of ours."""
+    config = JobConfig()
+    config._py_driver_sys_path = _NoFolders()
+    return config
 
 
 def read_environment_again() -> None:

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from hpc.errors import SiteError
 from transtailor.documents import DocumentError, read_toml
 from transtailor.names import nearest
+from transtailor.shell import command
 from transtailor.validation import Fault, faults_of
 
 SHIPPED = Path(__file__).parent
@@ -277,6 +278,6 @@ def find_site(name_or_path: str) -> Site:
     if name_or_path not in files:
         raise SiteError(
             f"no site {name_or_path!r}{nearest(name_or_path, files)}; give a path that ends in .toml, "
-            "or write a site of your cluster on its login node: python -m hpc init"
+            f"or write a site of your cluster on its login node: {command('init')}"
         )
     return read_site(files[name_or_path].path)

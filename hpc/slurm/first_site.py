@@ -185,7 +185,7 @@ def site_text(cluster: Cluster, partition_name: str | None = None) -> str:
     """
     partition = cluster.partition(partition_name)
     lines = [
-        f"# Written by `python -m hpc init` from what cluster {cluster.name} says of itself. Edit it: # lines are off.",
+        f"# Written by `transtailor init` from what cluster {cluster.name} says of itself. Edit it: # lines are off.",
         *(f"# MISSING: {' '.join(text.split())}" for text in cluster.missing),
         *_partition_lines(cluster, partition),
         *_account_lines(cluster.accounts_for(partition.name), cluster.account_needed),

@@ -1,4 +1,4 @@
-"""Every arm of a run against one of them, paired by seed, as a page of Markdown: what goes into a note or a paper."""
+"""Every arm of a run against one of them, paired by seed, as a page: what goes into a note or a paper."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -11,17 +11,20 @@ from results.arms.verdict import says
 from results.errors import ResultsError
 from results.statistics import SIGNIFICANCE, holm
 from results.store.reader import Run
-from results.text.markdown import escaped, note_lines, table_lines
 from results.text.number_format import NOTHING, SCALES, percent
+from results.text.page import Heading, Note, Part, Table
 
 ARM = ("asked %", "removed %", "arm", "test")
 COMPARISON = ("difference", "95%", "won–lost–tied", "ahead %", "p", "smallest p", "p (Holm)", "it says")
 COLUMNS = (*ARM, *COMPARISON)
 POOLED = ("asked %", "arm", "problems", "pairs", *COMPARISON)
+_USUALLY_COMPARED = ("difference", "95%", "won–lost–tied", "p", "it says")
+USUAL = [COLUMNS.index(name) for name in ("arm", "removed %", "test", *_USUALLY_COMPARED)]
+USUAL_POOLED = [POOLED.index(name) for name in ("arm", "asked %", "pairs", *_USUALLY_COMPARED)]
 
 
-def against_lines(run: Run, label: str, asked: float | None) -> Iterator[str]:
-    """The lines of the page: one table per network, data set and number of training images.
+def against_page(run: Run, label: str, asked: float | None) -> Iterator[Part]:
+    """The page: one table per network, data set and number of training images.
 
     Args:
         run: an opened run.
@@ -45,15 +48,15 @@ def against_lines(run: Run, label: str, asked: float | None) -> Iterator[str]:
         raise ResultsError(f"no tested arm is called {label!r}{at}; arms: {labels}")
     shown_arms = {problem: shown([arm for arm in arms if arm.problem == problem], asked) for problem in bases}
     for problem, base in bases.items():
-        yield f"### {problem}"
+        yield Heading(str(problem))
         yield ""
         yield f"Against {base}: {SCALES[base.metric].value(base.test.mean)} over {base.test.n} seeds."
         yield ""
         pairings = _pairings(shown_arms[problem], base)
-        yield from table_lines(COLUMNS, _rows(pairings), words=(0, 2, len(COLUMNS) - 1))
+        yield Table(columns=COLUMNS, rows=[*_rows(pairings)], words=(0, 2, len(COLUMNS) - 1), usual=USUAL)
         yield ""
         notes = [*_notes([pairing for _, pairing in pairings]), *count_lines(trial_counts(run), [problem])]
-        yield from note_lines([*notes, *draw_lines(shared_draws(run), [problem])])
+        yield from map(Note, [*notes, *draw_lines(shared_draws(run), [problem])])
         yield ""
     yield from _pooled_lines(bases, shown_arms)
 
@@ -70,7 +73,7 @@ def _pairings(arms: Sequence[Arm], base: Arm) -> list[tuple[Arm, Pairing]]:
     return [(arm, compare([(arm, base)])) for arm in ordered if arm is not base]
 
 
-def _pooled_lines(bases: Mapping[Problem, Arm], arms: Mapping[Problem, Sequence[Arm]]) -> Iterator[str]:
+def _pooled_lines(bases: Mapping[Problem, Arm], arms: Mapping[Problem, Sequence[Arm]]) -> Iterator[Part]:
     """The same over all problems of one metric, where several have the arm and its base; nothing where none have."""
     groups: dict[tuple[str, tuple[bool, float], str], list[tuple[Arm, Arm]]] = {}
     for problem, base in bases.items():
@@ -81,28 +84,29 @@ def _pooled_lines(bases: Mapping[Problem, Arm], arms: Mapping[Problem, Sequence[
     if not pairings:
         return
     problems = [len(pairs) for _, pairs in sorted(groups.items()) if len(pairs) > 1]
-    yield "### All together"
+    yield Heading("All together")
     yield ""
     yield "Blocks are problems and seeds; each stands against the base of its own problem."
     yield ""
     rows = zip(pairings, problems, _compared(pairings), strict=True)
-    yield from table_lines(
-        POOLED,
-        (
-            (percent(one.asked, 1), escaped(one.label), str(count), str(one.result.difference.n), *cells)
+    yield Table(
+        columns=POOLED,
+        rows=[
+            (percent(one.asked, 1), one.label, str(count), str(one.result.difference.n), *cells)
             for one, count, cells in rows
-        ),
+        ],
         words=(0, 1, len(POOLED) - 1),
+        usual=USUAL_POOLED,
     )
     yield ""
-    yield from note_lines(_notes(pairings))
+    yield from map(Note, _notes(pairings))
     yield ""
 
 
 def _rows(pairings: Sequence[tuple[Arm, Pairing]]) -> Iterator[tuple[str, ...]]:
     for (arm, _), compared in zip(pairings, _compared([pairing for _, pairing in pairings]), strict=True):
         measured = SCALES[arm.metric].value(arm.test.mean)
-        yield percent(arm.asked, 1), percent(arm.removed, 1), escaped(arm.label), measured, *compared
+        yield percent(arm.asked, 1), percent(arm.removed, 1), arm.label, measured, *compared
 
 
 def _compared(pairings: Sequence[Pairing]) -> Iterator[tuple[str, ...]]:

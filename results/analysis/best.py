@@ -1,7 +1,6 @@
 """The best operating point of a run under a limit: chosen by the validation split, unless somebody insists."""
 
 import math
-import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
@@ -10,6 +9,7 @@ from results.errors import ResultsError
 from results.store.completeness import refuse_gaps
 from results.store.reader import Run
 from transtailor.names import did_you_mean
+from transtailor.shell import command
 
 SCORES = ("validation_score", "test_score")
 """What a point may be chosen by, the larger the better."""
@@ -121,9 +121,12 @@ def _lines(row: dict[str, Any], run: Run, by: str, under: str) -> Iterator[str]:
         yield f"  none of them has a {by} that is a number"
     key = row["model_key"]
     yield f"  its sub-model is stage {key[:12]} in the cache: <cache>/{key[:2]}/{key}"
-    words = [str(run.path), row["trial_id"], "--point", str(row["point"])]
-    words += ["--save", f"models/{row['trial_id']}_point_{row['point']}"]
-    yield f"  to save it: python -m sweeps reproduce {shlex.join(words)}"
+    save = command("reproduce", run.path, row["trial_id"], "--point", row["point"], "--save", _model_name(row))
+    yield f"  to save it: {save}"
+
+
+def _model_name(row: dict[str, Any]) -> str:
+    return f"models/{row['trial_id']}_point_{row['point']}"
 
 
 def _optimism(row: dict[str, Any], by: str) -> str:

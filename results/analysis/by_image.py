@@ -12,8 +12,8 @@ from results.arms.selection import label_named, selected_points, shown
 from results.errors import ResultsError
 from results.statistics import SIGNIFICANCE, Crossed, McNemar, holm, mcnemar, over_seeds_and_images
 from results.store.reader import Run
-from results.text.markdown import escaped, note_lines, table_lines
 from results.text.number_format import NOTHING, SCALES
+from results.text.page import Heading, Note, Part, Table
 
 CLAIMED_FROM_SEEDS = 5
 """With 3 seeds the interval over seeds and images covers 93% (docs/results/coverage.md)."""
@@ -78,23 +78,24 @@ def by_image(run: Run, first: str, second: str, asked: float | None = None) -> l
     return found
 
 
-def by_image_lines(run: Run, first: str, second: str, asked: float | None = None) -> Iterator[str]:
-    """The lines of a page of Markdown: per problem the seeds, the whole, the classes. Raises as `by_image`."""
+def by_image_page(run: Run, first: str, second: str, asked: float | None = None) -> Iterator[Part]:
+    """Per problem the seeds, the whole, the classes. Raises as `by_image`."""
     several = by_image(run, first, second, asked)
     for one in several:
-        yield f"### {escaped(str(one.first))} against {escaped(str(one.second))}, {one.problem}"
+        yield Heading(f"{one.first} against {one.second}, {one.problem}")
         yield ""
         columns = ("seed", "images", "first alone right", "second alone right", "p", "mid-p", "smallest p")
-        yield from table_lines(columns, (_seed_row(seed, found) for seed, found in sorted(one.by_seed.items())))
+        yield Table(columns=columns, rows=[_seed_row(seed, found) for seed, found in sorted(one.by_seed.items())])
         yield ""
         if one.by_class:
-            yield from table_lines(("class", "images", "difference", "95%", "p", "p (Holm)"), _class_rows(one))
+            of_class = ("class", "images", "difference", "95%", "p", "p (Holm)")
+            yield Table(columns=of_class, rows=[*_class_rows(one)])
         if one.by_class:
             yield ""
-        yield from note_lines(_notes(one))
+        yield from map(Note, _notes(one))
         yield ""
     problems = [one.problem for one in several]
-    yield from note_lines([*count_lines(trial_counts(run), problems), *draw_lines(shared_draws(run), problems)])
+    yield from map(Note, [*count_lines(trial_counts(run), problems), *draw_lines(shared_draws(run), problems)])
 
 
 def _arm(arms: Sequence[Arm], label: str) -> Arm | None:

@@ -10,6 +10,7 @@ from results.errors import ResultsError
 from results.store.reader import Run, load
 from results.text.settings import setting_lines
 from transtailor.documents import read_json
+from transtailor.shell import command
 
 SHOWN = 12
 """Lines of one kind that are printed; the rest is counted."""
@@ -78,7 +79,7 @@ def _trial(run: Run, prefix: str) -> dict[str, Any]:
     if not found:
         raise ResultsError(
             f"no trial of {run.path} has an id that begins with {prefix!r}; to see the ids: "
-            f"python -m results query {run.path} 'SELECT trial_id, label, seed FROM planned'"
+            + command("query", run.path, "SELECT trial_id, label, seed FROM planned")
         )
     if len(found) > 1:
         raise ResultsError(

@@ -11,11 +11,12 @@ from results.arms.draws import draw_lines, shared_draws
 from results.errors import ResultsError
 from results.statistics import Anova, anova, holm, mean_interval
 from results.store.reader import Run
-from results.text.markdown import escaped, note_lines, table_lines
 from results.text.number_format import NOTHING, SCALES, number
+from results.text.page import Heading, Note, Part, Table
 from results.text.settings import leaves
 from transtailor.documents import read_json
 from transtailor.names import did_you_mean
+from transtailor.shell import command
 
 SETTINGS = "SELECT trial_id, label, config_json FROM planned"
 BLOCK = "seed"
@@ -60,7 +61,7 @@ def effects_of(run: Run, asked: float | None = None, of: Sequence[str] = ()) -> 
     points = _observed(points_of(run), asked)
     if not points:
         at = "" if asked is None else f" at {asked:g} of the MACs removed"
-        raise ResultsError(f"no trial has a test score{at}; look at the budgets with: python -m results table RUN")
+        raise ResultsError(f"no trial has a test score{at}; look at the budgets with: {command('table', run.path)}")
     settings = {row["trial_id"]: _settings(row["config_json"], row["label"]) for row in run.rows(SETTINGS)}
     environments = environments_of(run)
     found = []
@@ -79,8 +80,8 @@ def effects_of(run: Run, asked: float | None = None, of: Sequence[str] = ()) -> 
     return found
 
 
-def effects_lines(run: Run, asked: float | None = None, of: Sequence[str] = ()) -> Iterator[str]:
-    """The lines of a page of Markdown: per metric a table of effects, the means of each factor's levels, and notes.
+def effects_page(run: Run, asked: float | None = None, of: Sequence[str] = ()) -> Iterator[Part]:
+    """Per metric a table of effects, the means of each factor's levels, and notes.
 
     Raises:
         ResultsError: as `effects_of`.
@@ -88,16 +89,16 @@ def effects_lines(run: Run, asked: float | None = None, of: Sequence[str] = ()) 
     several = effects_of(run, asked, of)
     where = "at the end of each trial's path" if asked is None else f"at {100 * asked:g}% fewer MACs as asked"
     for effects in several:
-        yield f"### Effects on the test score ({effects.metric.replace('_', ' ')}) {where}"
+        yield Heading(f"Effects on the test score ({effects.metric.replace('_', ' ')}) {where}")
         yield ""
-        yield from _effects_table(effects.result)
+        yield _effects_table(effects.result)
         for name, levels in effects.factors.items():
             yield ""
-            yield from _levels_table(name, levels, effects)
+            yield _levels_table(name, levels, effects)
         problems = {point.problem for point in effects.points}
         counts = count_lines(trial_counts(run), problems)
         yield ""
-        yield from note_lines([*effects.notes, *counts, *draw_lines(shared_draws(run), problems)])
+        yield from map(Note, [*effects.notes, *counts, *draw_lines(shared_draws(run), problems)])
         yield ""
 
 
@@ -218,12 +219,12 @@ def _marks(result: Anova, lost: int) -> list[str]:
     return notes
 
 
-def _effects_table(result: Anova) -> Iterator[str]:
+def _effects_table(result: Anova) -> Table:
     columns = ("effect", "df", "share η²", "partial η²", "ω²", "F", "p", "p (Holm)")
     corrected = holm([None if effect.name == BLOCK else effect.p for effect in result.effects])
     rows: list[tuple[str, ...]] = [
         (
-            escaped(effect.name),
+            effect.name,
             str(effect.degrees),
             number(effect.eta_squared, 3),
             number(effect.partial_eta_squared, 3),
@@ -236,10 +237,10 @@ def _effects_table(result: Anova) -> Iterator[str]:
     ]
     share = result.residual_sum_of_squares / result.sum_of_squares if result.sum_of_squares else None
     rows.append(("noise", str(result.residual_degrees), number(share, 3), *[NOTHING] * 5))
-    yield from table_lines(columns, rows)
+    return Table(columns=columns, rows=rows)
 
 
-def _levels_table(name: str, levels: Sequence[str], effects: Effects) -> Iterator[str]:
+def _levels_table(name: str, levels: Sequence[str], effects: Effects) -> Table:
     """The mean of each level: averaged within each seed first, so that n is the number of seeds."""
     scale = SCALES[effects.metric]
     values: dict[str, dict[int, list[float]]] = {}
@@ -249,8 +250,8 @@ def _levels_table(name: str, levels: Sequence[str], effects: Effects) -> Iterato
     for level, by_seed in sorted(values.items(), key=lambda item: _order(item[0])):
         mean = mean_interval([math.fsum(several) / len(several) for several in by_seed.values()])
         scores = sum(map(len, by_seed.values()))
-        rows.append((escaped(level), scale.value(mean.mean), scale.interval(mean), str(mean.n), str(scores)))
-    yield from table_lines((escaped(name), f"mean {scale.mark}", "95%", "seeds", "scores"), rows)
+        rows.append((level, scale.value(mean.mean), scale.interval(mean), str(mean.n), str(scores)))
+    return Table(columns=(name, f"mean {scale.mark}", "95%", "seeds", "scores"), rows=rows)
 
 
 def _order(level: str) -> tuple[float, str]:

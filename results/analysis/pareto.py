@@ -13,9 +13,10 @@ from results.arms.selection import selected_points
 from results.errors import ResultsError
 from results.statistics import FRONT_DRAWS, Mean, front_shares, mean_interval, on_front
 from results.store.reader import Run
-from results.text.markdown import escaped, note_lines, table_lines
 from results.text.number_format import SCALES, number
+from results.text.page import Heading, Note, Part, Table
 from transtailor.names import did_you_mean
+from transtailor.shell import command
 
 DEVICE_HOURS = "device_hours"
 """Hours of all ranks from the start of a point's chain, as if nothing were shared: GPU-hours on GPUs."""
@@ -25,7 +26,7 @@ NO_COST = (
 )
 """Columns of numbers that are no cost of a model."""
 TIMED = ("latency_ms", "peak_memory_bytes")
-"""Costs that `python -m sweeps time` writes down, in the circumstance that the view `timed_on` names."""
+"""Costs that `transtailor time` writes down, in the circumstance that the view `timed_on` names."""
 WAYS = "SELECT count(*) AS ways FROM (SELECT DISTINCT device_name, threads, precision, batch FROM timings)"
 NUMBERS = "SELECT column_name FROM (DESCRIBE measured_points) WHERE column_type IN ('BIGINT', 'DOUBLE')"
 RANKS = "SELECT stage_key, any_value(ranks) AS ranks FROM stages GROUP BY stage_key"
@@ -75,7 +76,7 @@ def fronts_of(run: Run, cost: str, score: str = "test_score") -> dict[Problem, l
     points, arms = selected_points(run, score)
     found = fronts_among(points, arms, costs_of(run, cost))
     if not found:
-        hint = "; to time the sub-models, type: python -m sweeps time RUN" if cost in TIMED else ""
+        hint = f"; to time the sub-models, type: {command('time', run.path)}" if cost in TIMED else ""
         raise ResultsError(f"no operating point has both a {score} and a {cost}{hint}")
     return found
 
@@ -123,17 +124,18 @@ def costs_of(run: Run, cost: str) -> dict[tuple[str, int], float]:
     return {key: value / 3600 for key, value in seconds.items() if value > 0}
 
 
-def front_lines(run: Run, cost: str, score: str = "test_score") -> Iterator[str]:
-    """The lines of a page of Markdown: one table per problem, by cost. Raises as `fronts_of`."""
+def front_page(run: Run, cost: str, score: str = "test_score") -> Iterator[Part]:
+    """One table per problem, by cost. Raises as `fronts_of`."""
     fronts = fronts_of(run, cost, score)
     for problem, front in fronts.items():
         scale = SCALES[front[0].arm.metric]
-        yield f"### {problem}: {score.split('_')[0]} {scale.mark} against {cost}"
+        yield Heading(f"{problem}: {score.split('_')[0]} {scale.mark} against {cost}")
         yield ""
         columns = ("arm", cost, scale.mark, "95%", "seeds", "on the front", "share of resamples")
-        yield from table_lines(columns, (_row(point) for point in front))
+        yield Table(columns=columns, rows=[_row(point) for point in front])
         yield ""
-    yield from note_lines(
+    yield from map(
+        Note,
         [
             "On the front: no other arm is at least as cheap and at least as good, and better in one of the two (means"
             f" over seeds). The share says in how many of {FRONT_DRAWS} resamples of the seeds that is so. It is no p:"
@@ -142,7 +144,7 @@ def front_lines(run: Run, cost: str, score: str = "test_score") -> Iterator[str]
             *(circumstance_lines(run) if cost in TIMED else []),
             *count_lines(trial_counts(run), fronts),
             *draw_lines(shared_draws(run), fronts),
-        ]
+        ],
     )
 
 
@@ -210,8 +212,7 @@ def _row(point: FrontPoint) -> tuple[str, ...]:
     cost = f"{point.cost:,.0f}" if point.cost >= 1000 else f"{point.cost:.4g}"
     share = "one seed" if point.share is None else number(point.share, 2)
     on = "yes" if point.is_on_front else ""
-    name = escaped(str(point.arm))
-    return name, cost, scale.value(point.score), scale.interval(point.interval), str(point.seeds), on, share
+    return str(point.arm), cost, scale.value(point.score), scale.interval(point.interval), str(point.seeds), on, share
 
 
 def _marks(fronts: Mapping[Problem, Sequence[FrontPoint]], cost: str) -> list[str]:

@@ -17,8 +17,8 @@ from results.statistics import (
     pairs_in_words,
 )
 from results.store.reader import Run
-from results.text.markdown import escaped, note_lines, table_lines
 from results.text.number_format import NOTHING, SCALES
+from results.text.page import Heading, Note, Part, Table
 
 COLUMNS = (
     "arm",
@@ -79,8 +79,8 @@ def needed(pairings: Sequence[Pairing], difference: float | None) -> list[Needed
     return found
 
 
-def seeds_needed_lines(run: Run, label: str, asked: float | None, difference: float | None) -> Iterator[str]:
-    """The lines of a page of Markdown: one table per problem, every arm against one.
+def seeds_needed_page(run: Run, label: str, asked: float | None, difference: float | None) -> Iterator[Part]:
+    """One table per problem, every arm against one.
 
     Args:
         run: an opened run.
@@ -102,14 +102,14 @@ def seeds_needed_lines(run: Run, label: str, asked: float | None, difference: fl
             " be given and no number of seeds be planned; add some with --set 'axes.seed=[0,1,2]' --extend"
         )
     for problem in family:
-        yield f"### {problem}, against {escaped(family[problem][0].second)}"
+        yield Heading(f"{problem}, against {family[problem][0].second}")
         yield ""
         rows = needed(family[problem], difference)
-        yield from table_lines(COLUMNS, (_row(one) for one in rows))
+        yield Table(columns=COLUMNS, rows=[_row(one) for one in rows])
         yield ""
-        yield from note_lines(_notes(rows, difference))
+        yield from map(Note, _notes(rows, difference))
         yield ""
-    yield from note_lines([*count_lines(trial_counts(run), family), *draw_lines(shared_draws(run), family)])
+    yield from map(Note, [*count_lines(trial_counts(run), family), *draw_lines(shared_draws(run), family)])
 
 
 def _base(arms: Sequence[Arm], problem: Problem, label: str) -> Arm | None:
@@ -128,7 +128,7 @@ def _row(one: Needed) -> tuple[str, ...]:
     scale, found = SCALES[one.pairing.metric], one.pairing.result.difference
     more = None if one.pairs is None else max(0, one.pairs - found.n)
     return (
-        escaped(one.pairing.first),
+        one.pairing.first,
         str(found.n),
         scale.difference(found.mean),
         scale.interval(found, signed=True),

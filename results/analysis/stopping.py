@@ -25,8 +25,8 @@ from results.arms.tuning import best_settings, ended_settings
 from results.errors import ResultsError
 from results.statistics import PathPoint, best_stop_rule, patience_rule, stop_rule
 from results.store.reader import Run
-from results.text.markdown import escaped, note_lines, table_lines
 from results.text.number_format import NOTHING, SCALES, percent
+from results.text.page import Heading, Note, Part, Table
 
 TOLERANCES = (0.003, 0.0, 0.01, 0.02)
 """Fractions; the first is the paper's."""
@@ -78,8 +78,8 @@ def rule_outcomes(
     return found
 
 
-def stops_lines(run: Run, label: str | None = None) -> Iterator[str]:
-    """The lines of a page of Markdown: one table per problem and label.
+def stops_page(run: Run, label: str | None = None) -> Iterator[Part]:
+    """One table per problem and label.
 
     Raises:
         ResultsError: no trial has a path of several points, or none of that label.
@@ -95,19 +95,20 @@ def stops_lines(run: Run, label: str | None = None) -> Iterator[str]:
         )
     shown = {key: several for key, several in outcomes.items() if label in (None, key[1])}
     for (problem, name), several in shown.items():
-        yield f"### {escaped(name)}, {problem}"
+        yield Heading(f"{name}, {problem}")
         yield ""
-        yield from table_lines(COLUMNS, (_row(one) for one in several))
+        yield Table(columns=COLUMNS, rows=[_row(one) for one in several])
         yield ""
     problems = {problem for problem, _ in shown}
-    yield from note_lines(
+    yield from map(
+        Note,
         [
             f"Rules read the validation split; {ORACLE!r} reads the test split and cannot be had. Tolerances are"
             " fractions (0.003: 0.3 points). Differences are paired by seed and not corrected for their number.",
             *_marks(shown),
             *count_lines(trial_counts(run), problems),
             *draw_lines(shared_draws(run), problems),
-        ]
+        ],
     )
 
 
@@ -158,7 +159,7 @@ def _best(path: Sequence[Point], score: Callable[[Point], float]) -> Point:
 def _row(one: RuleOutcome) -> tuple[str, ...]:
     arm, scale = one.arm, SCALES[one.arm.metric]
     cells = (
-        escaped(one.rule),
+        one.rule,
         str(len(arm.models_by_seed)),
         percent(arm.removed, 1),
         scale.value(arm.validation.mean),

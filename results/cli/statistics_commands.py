@@ -5,7 +5,9 @@ import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from results.cli.output import add_output
 from results.errors import ResultsError
+from results.text.page import Part
 
 
 def add_statistics(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -13,7 +15,6 @@ def add_statistics(commands: "argparse._SubParsersAction[argparse.ArgumentParser
     table = _command(
         commands, "table", "methods x data sets with intervals, the best and its ties marked by test", _table
     )
-    table.add_argument("--format", choices=("markdown", "latex", "csv"), default="markdown")
     table.add_argument(
         "--metric", default="test_score", metavar="SCORE", help="test_score (default) or validation_score"
     )
@@ -50,11 +51,12 @@ def add_statistics(commands: "argparse._SubParsersAction[argparse.ArgumentParser
 
 
 def _command(
-    commands: Any, name: str, text: str, lines: Callable[[argparse.Namespace], Iterator[str]]
+    commands: Any, name: str, text: str, page: Callable[[argparse.Namespace], Iterator[Part]]
 ) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = commands.add_parser(name, help=text)
     parser.add_argument("run", metavar="RUN", help="folder of the run")
-    parser.set_defaults(lines=lines)
+    add_output(parser)
+    parser.set_defaults(page=page)
     return parser
 
 
@@ -76,54 +78,54 @@ def _asked(given: argparse.Namespace) -> float | None:
     return asked
 
 
-def _table(given: argparse.Namespace) -> Iterator[str]:
+def _table(given: argparse.Namespace) -> Iterator[Part]:
     from results.publish.published_table import published
-    from results.publish.published_text import FORMATS
+    from results.publish.published_text import published_page
     from results.store.reader import load
 
     with load(given.run) as run:
         table = published(run, score=given.metric, asked=_asked(given), equal_cost=given.equal_cost)
-    yield from FORMATS[given.format](table)
+    yield from published_page(table)
 
 
-def _effects(given: argparse.Namespace) -> Iterator[str]:
-    from results.analysis.effects import effects_lines
+def _effects(given: argparse.Namespace) -> Iterator[Part]:
+    from results.analysis.effects import effects_page
     from results.store.reader import load
 
     with load(given.run) as run:
-        yield from effects_lines(run, _asked(given), given.of)
+        yield from effects_page(run, _asked(given), given.of)
 
 
-def _power(given: argparse.Namespace) -> Iterator[str]:
-    from results.analysis.seeds_needed import seeds_needed_lines
+def _power(given: argparse.Namespace) -> Iterator[Part]:
+    from results.analysis.seeds_needed import seeds_needed_page
     from results.store.reader import load
 
     difference = given.difference
     if difference is not None and (not math.isfinite(difference) or not difference):
         raise ResultsError(f"--difference {difference:g}: expected a number other than 0, such as 0.01")
     with load(given.run) as run:
-        yield from seeds_needed_lines(run, given.against, _asked(given), difference)
+        yield from seeds_needed_page(run, given.against, _asked(given), difference)
 
 
-def _stops(given: argparse.Namespace) -> Iterator[str]:
-    from results.analysis.stopping import stops_lines
+def _stops(given: argparse.Namespace) -> Iterator[Part]:
+    from results.analysis.stopping import stops_page
     from results.store.reader import load
 
     with load(given.run) as run:
-        yield from stops_lines(run, given.label)
+        yield from stops_page(run, given.label)
 
 
-def _front(given: argparse.Namespace) -> Iterator[str]:
-    from results.analysis.pareto import front_lines
+def _front(given: argparse.Namespace) -> Iterator[Part]:
+    from results.analysis.pareto import front_page
     from results.store.reader import load
 
     with load(given.run) as run:
-        yield from front_lines(run, given.cost, given.metric)
+        yield from front_page(run, given.cost, given.metric)
 
 
-def _images(given: argparse.Namespace) -> Iterator[str]:
-    from results.analysis.by_image import by_image_lines
+def _images(given: argparse.Namespace) -> Iterator[Part]:
+    from results.analysis.by_image import by_image_page
     from results.store.reader import load
 
     with load(given.run) as run:
-        yield from by_image_lines(run, given.first, given.second, _asked(given))
+        yield from by_image_page(run, given.first, given.second, _asked(given))

@@ -8,6 +8,7 @@ from typing import Protocol
 from results.errors import ResultsError
 from results.export.series import Trial, Value, trials_of, values_of
 from results.store.reader import Run
+from transtailor.shell import install
 
 
 class Target(Protocol):
@@ -56,5 +57,5 @@ def library(module: str, extra: str) -> ModuleType:
     except ImportError as error:
         raise ResultsError(
             f"exporting to {extra} needs {module.partition('.')[0]} ({error}); type:"
-            f" python -m pip install 'transtailor-sweeps[{extra}]'"
+            f" {install(f'transtailor-sweeps[{extra}]')}"
         ) from error

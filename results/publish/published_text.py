@@ -1,88 +1,42 @@
-"""A table to publish as Markdown, as LaTeX and as CSV; what users or papers wrote is escaped."""
+"""A table to publish as a page, and cell by cell for programs."""
 
-import csv
-import io
-from collections.abc import Callable, Iterator, Mapping
-from types import MappingProxyType
+from collections.abc import Iterator
 
 from results.arms.printed import Printed
 from results.publish.published_table import Cell, Column, Published
-from results.text import csv_cells
-from results.text.markdown import escaped, note_lines, table_lines
 from results.text.number_format import NOTHING, SCALES
+from results.text.page import Note, Part, Strong, Table
 
-_LATEX = MappingProxyType(
-    {
-        "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "_": r"\_", "%": r"\%",
-        "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
-        "|": r"\textbar{}", "±": r"$\pm$", "²": r"$^2$", "–": "--", "…": r"\ldots{}", "\n": " ", "\r": " ",
-        '"': r"\textquotedbl{}", "[": "{[}", "]": "{]}",
-    }
-)  # fmt: skip
-CSV_COLUMNS = (
+RECORD = (
     "row", "network", "dataset", "train_images", "metric", "statistic", "n", "planned_seeds", "value", "low", "high",
     "place", "p_adjusted", "smallest_p", "failed_seeds", "printed_in",
 )  # fmt: skip
 
 
-def latex_escaped(text: str) -> str:
-    """The same text for LaTeX: no sign of it is a command; brackets are grouped, or one after `\\\\` were an option."""
-    return "".join(_LATEX.get(sign, sign) for sign in text)
-
-
-def markdown_lines(table: Published) -> Iterator[str]:
-    """A Markdown table with its notes as a list."""
+def published_page(table: Published) -> Iterator[Part]:
+    """The table with its notes; the best of a column and its ties stand out. For programs: a record of each cell."""
     rows = [
-        [
-            escaped(row.name),
-            *(_marked(cell, column, "**{}**", escaped) for cell, column in zip(row.cells, table.columns, strict=True)),
-        ]
+        (row.name, *(_marked(cell, column) for cell, column in zip(row.cells, table.columns, strict=True)))
         for row in table.rows
     ]
-    yield from table_lines(["", *(escaped(_head(column)) for column in table.columns)], rows)
+    cells = [
+        dict(zip(RECORD, (row.name, *_where(column), *_fields(cell)), strict=True))
+        for row in table.rows
+        for cell, column in zip(row.cells, table.columns, strict=True)
+        if cell is not None
+    ]
+    yield Table(columns=["", *map(_head, table.columns)], rows=rows, records=cells)
     yield ""
-    yield from note_lines(table.notes)
-
-
-def latex_lines(table: Published) -> Iterator[str]:
-    """A LaTeX `tabular` for the package booktabs; the notes are comments below it, one line each."""
-    yield rf"\begin{{tabular}}{{l{'r' * len(table.columns)}}}"
-    yield r"\toprule"
-    yield rf" & {' & '.join(latex_escaped(_head(column)) for column in table.columns)} \\"
-    yield r"\midrule"
-    for row in table.rows:
-        pairs = zip(row.cells, table.columns, strict=True)
-        cells = [_marked(cell, column, r"\textbf{{{}}}", latex_escaped) for cell, column in pairs]
-        yield rf"{latex_escaped(row.name)} & {' & '.join(cells)} \\"
-    yield r"\bottomrule"
-    yield r"\end{tabular}"
-    for note in table.notes:
-        yield f"% {' '.join(note.split())}"
-
-
-def csv_lines(table: Published) -> Iterator[str]:
-    """One record per cell with all digits; the notes are not in it."""
-    yield _record(CSV_COLUMNS)
-    for row in table.rows:
-        for cell, column in zip(row.cells, table.columns, strict=True):
-            if cell is not None:
-                yield _record((row.name, *_where(column), *_fields(cell)))
-
-
-FORMATS: Mapping[str, Callable[[Published], Iterator[str]]] = MappingProxyType(
-    {"markdown": markdown_lines, "latex": latex_lines, "csv": csv_lines}
-)
-"""Name of a format -> what writes it."""
+    yield from map(Note, table.notes)
 
 
 def _head(column: Column) -> str:
     return f"{column.title}, {SCALES[column.metric].mark}"
 
 
-def _marked(cell: Cell | Printed | None, column: Column, bold: str, escape: Callable[[str], str]) -> str:
-    """A cell as text; bold where it is the best or a tie."""
-    text = escape(_text(cell, column))
-    return bold.format(text) if isinstance(cell, Cell) and cell.place in ("best", "tie") else text
+def _marked(cell: Cell | Printed | None, column: Column) -> str:
+    text = _text(cell, column)
+    return Strong(text) if isinstance(cell, Cell) and cell.place in ("best", "tie") else text
 
 
 def _text(cell: Cell | Printed | None, column: Column) -> str:
@@ -106,23 +60,16 @@ def _text(cell: Cell | Printed | None, column: Column) -> str:
 def _where(column: Column) -> tuple[object, ...]:
     problem = column.problem
     return (
-        *(("", "", "") if problem is None else (problem.network, problem.dataset, problem.train_images or "")),
+        *((None, None, None) if problem is None else (problem.network, problem.dataset, problem.train_images or None)),
         column.metric,
     )
 
 
 def _fields(cell: Cell | Printed) -> tuple[object, ...]:
     if isinstance(cell, Printed):
-        return ("printed", "", "", cell.value, "", "", "", "", "", "", f"{cell.paper}, {cell.place}")
+        return ("printed", None, None, cell.value, *[None] * 6, f"{cell.paper}, {cell.place}")
     found = cell.value
     return (
         found.statistic, found.n, cell.seeds[1], found.value, found.low, found.high,
-        cell.place, cell.p, cell.smallest_p, cell.failed, "",
+        cell.place, cell.p, cell.smallest_p, cell.failed, None,
     )  # fmt: skip
-
-
-def _record(values: tuple[object, ...]) -> str:
-    """One CSV record, which may have line breaks inside quotes."""
-    text = io.StringIO()
-    csv.writer(text, lineterminator="").writerow(["" if value is None else csv_cells.cell(value) for value in values])
-    return text.getvalue()

@@ -4,6 +4,7 @@ from typing import Any
 
 from results.errors import ResultsError
 from results.store.reader import Run
+from transtailor.shell import command
 
 
 def missing_trials(run: Run) -> list[dict[str, Any]]:
@@ -44,7 +45,8 @@ def refuse_gaps(run: Run) -> None:
     if gaps:
         raise ResultsError(
             f"rows are lost: {'; '.join(gaps)}. Put the missing files of {', '.join(map(str, run.paths.values()))} back"
-            " from a copy; to look at what is there, type: python -m results query"
+            " from a copy; to look at what is there, type: "
+            + command("query", *run.paths.values(), "SELECT trial_id, status FROM trials")
         )
 
 

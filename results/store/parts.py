@@ -91,7 +91,7 @@ def read_manifest(run: Path) -> Manifest:
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ResultsError(
             f"{str(path)!r} is damaged ({error!r}): put it back from a copy; if no part was removed by"
-            f" `python -m sweeps clean`, the folder {str(path.parent)!r} may be moved away as well"
+            f" `transtailor clean`, the folder {str(path.parent)!r} may be moved away as well"
         ) from error
     return Manifest(merged)
 

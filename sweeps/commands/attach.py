@@ -13,6 +13,7 @@ from sweeps.planning.plan import Plan
 from sweeps.run.relaunch import check_may_go_on, start, this_code_digest
 from sweeps.run.run_folder import RunFolder, check_is_own, open_run
 from sweeps.slurm.cluster_run import Caching, ClusterRun, Outcome, job_texts
+from transtailor.shell import command
 
 POLL_S = 1.0
 LOOK_EVERY_S = 30.0  # calls of squeue
@@ -55,7 +56,7 @@ def submit_or_find(
         if again:
             raise RunFolderError(
                 f"{run.path} is being run by job {job.id}, which takes no more trials; wait, or end it first, "
-                f"type: python -m sweeps stop {run.path}"
+                f"type: {command('stop', run.path)}"
             )
         return cluster, f"is being run by job {job.id} ({where(job)}); attached"
     run, lock, what = start(plan, runs, extend=extend, update_code=update_code)

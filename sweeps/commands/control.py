@@ -1,7 +1,6 @@
 """Stopping a run that somebody else's terminal, or no terminal, holds; looking into its logs; trying again."""
 
 import os
-import shlex
 import signal
 import socket
 import sys
@@ -23,6 +22,7 @@ from sweeps.run.run_folder import RunFolder, check_is_own, open_run
 from sweeps.run.run_lock import holder_of
 from sweeps.slurm.cluster_run import ClusterRun
 from transtailor.documents import DocumentError, read_json
+from transtailor.shell import command, launch_words
 from transtailor.sources import ROOT
 
 LAUNCHER = ROOT / "sweeps" / "launch.py"
@@ -63,7 +63,7 @@ def cancel(run: RunFolder) -> Iterator[str]:
     check_is_own(run)  # or it would say which processes and jobs of yours are ended
     cluster = ClusterRun(run)
     if not cluster.exists:
-        raise RunFolderError(f"{run.path} has no jobs: it was not launched on SLURM; type: python -m sweeps stop")
+        raise RunFolderError(f"{run.path} has no jobs: it was not launched on SLURM; type: {command('stop', run.path)}")
     if left := [job.id for job in cluster.jobs()]:
         cancel_jobs(left)
         yield f"cancelled {len(left)} jobs: {', '.join(left)}"
@@ -96,41 +96,61 @@ def _wait(condition: Callable[[], bool], limit_s: float) -> bool:
     return True
 
 
-def logs(run: RunFolder, trial_id: str | None, lines: int) -> Iterator[str]:
-    """The last lines of a trial's log, or of all logs of the run's jobs.
+def logs(run: RunFolder, trial_id: str | None, lines: int, *, follow: bool = False) -> Iterator[str]:
+    """The last lines of a trial's log, or of all logs of the run: of its jobs, or of its trials where it has no jobs.
+
+    Args:
+        run: its folder.
+        trial_id: or the first digits; None: all logs.
+        lines: how many of each.
+        follow: go on with what is written, until nobody runs it any more.
 
     Raises:
         RunFolderError: no run, or no log.
     """
     record = open_run(run)
     if trial_id is not None:
-        if trial_id not in record.trials:
-            raise RunFolderError(f"{run.path} has no trial {trial_id!r}; type: python -m sweeps status {run.path}")
-        yield from _trial_log(run, trial_id, lines)
-        return
-    files = sorted((run.cluster / "logs").glob("*_log.*"), key=lambda path: path.stat().st_mtime)
-    if not files:
-        raise RunFolderError(f"{run.path} has no logs of jobs; for a trial's, type its id after the run")
-    for path in files:
-        if text := _tail(path, lines):
-            yield f"== {path}"
-            yield from text
+        ids = [found for found in record.trials if found.startswith(trial_id)]
+        if len(ids) != 1:
+            which = f"{len(ids)} trials whose ids begin" if ids else "no trial whose id begins"
+            raise RunFolderError(f"{run.path} has {which} with {trial_id!r}; type: {command('status', run.path)}")
+        files = [run.log(ids[0])]
+        if not files[0].exists():
+            raise RunFolderError(f"trial {ids[0]} has no log yet; it has not been started")
+    else:
+        files = _written(run)
+        if not files and not follow:
+            raise RunFolderError(f"{run.path} has no logs yet: none of its trials has been started")
+    shown: dict[Path, int] = {}
+    last: Path | None = None
+    while True:
+        is_run = holder_of(run.lock) is not None  # before reading: what is written last is shown, too
+        for path in files if trial_id is not None else _written(run):
+            text = path.read_text(errors="replace").splitlines()
+            new = text[shown[path] :] if path in shown else text[-lines:]
+            shown[path] = len(text)
+            if new and trial_id is None and path != last:
+                yield f"== {path}"
+                last = path
+            yield from (_log_line(line) for line in new)
+        if not follow or not is_run:
+            return
+        time.sleep(POLL_S)
 
 
-def _trial_log(run: RunFolder, trial_id: str, lines: int) -> Iterator[str]:
-    path = run.log(trial_id)
-    if not path.exists():
-        raise RunFolderError(f"trial {trial_id} has no log yet; it has not been started")
-    for line in _tail(path, lines):
-        try:
-            said = read_json(line)
-            yield f"{said['at']} {said['level']} {said['text']}"
-        except (DocumentError, LookupError, TypeError):  # torn, as by a kill
-            yield line
+def _written(run: RunFolder) -> list[Path]:
+    """The logs of the run's jobs, or of its trials where it has no jobs, the one written last at the end."""
+    files = [*(run.cluster / "logs").glob("*_log.*")] or [*run.path.glob("trials/*/log.jsonl")]
+    return sorted(files, key=lambda path: path.stat().st_mtime)
 
 
-def _tail(path: Path, lines: int) -> list[str]:
-    return path.read_text(errors="replace").splitlines()[-lines:]
+def _log_line(line: str) -> str:
+    """A record of a trial's log as text; a line of another log, or one that is half written, as it is."""
+    try:
+        said = read_json(line)
+        return f"{said['at']} {said['level']} {said['text']}"
+    except (DocumentError, LookupError, TypeError):
+        return line
 
 
 def job_lines(run: RunFolder) -> Iterator[str]:
@@ -175,7 +195,7 @@ def retry(run: RunFolder, *, failed: bool = False, trials: Sequence[str] = ()) -
     again = [f"{AGAIN_OPTION}={trial_id}" for trial_id in wanted if trial_id not in done]
     if trials and not again:
         return
-    yield f"in {folder}: {shlex.join(['python', str(LAUNCHER), *words, *again])}"
+    yield f"in {folder}: {command('run', *words, *again)}"
     os.chdir(folder)
     os.execv(sys.executable, [sys.executable, str(LAUNCHER), *words, *again])
 
@@ -188,7 +208,7 @@ def _launch_of(run: RunFolder, history: Sequence[Mapping[str, Any]]) -> tuple[Pa
     """
     try:
         launch = next((entry for entry in reversed(history) if not _names_trials(entry["argv"])), history[0])
-        folder, words = Path(launch["folder"]), [str(word) for word in launch["argv"][1:]]
+        folder, words = Path(launch["folder"]), launch_words([str(word) for word in launch["argv"]])
         with redirect_stderr(StringIO()), redirect_stdout(StringIO()):
             runs = parser().parse_args(words).runs
     except (LookupError, TypeError, AttributeError, SystemExit):

@@ -8,9 +8,9 @@ Ends with 0 when all trials are finished, 1 when some failed, 2 for a mistake in
 torch and Ray are imported by what runs trials, not here: `--plan` and `--help` are instant.
 """
 
+import transtailor.start  # noqa: F401  # first: it looks whether the rooms are ours  # isort: skip
 import argparse
 import errno
-import shlex
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -29,10 +29,11 @@ from sweeps.planning.plan import (
     only,
     refuse_missing_weights,
 )
-from sweeps.spec.spec import EMBEDDED_SPEC, load_spec
+from sweeps.spec.spec import EMBEDDED_SPEC, find_spec, load_spec
 from transtailor.errors import UserError
 from transtailor.exit_codes import FAILED, INTERRUPTED, MISTAKE, SUCCESS
 from transtailor.pipes import reader_may_leave
+from transtailor.shell import command, rerun
 from transtailor.terminal import say
 
 if TYPE_CHECKING:
@@ -41,12 +42,16 @@ if TYPE_CHECKING:
 
 AGAIN_OPTION = "--again"
 FAILURES_SHOWN = 10
+RECOMMENDED_QUERY = (
+    "SELECT network, label, avg(validation_score) AS validation, avg(test_score) AS test, count(*) AS points "
+    "FROM measured_points GROUP BY ALL ORDER BY ALL LIMIT 10"
+)
 MACHINE_REFUSES = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Launch what the command line says and return the exit code."""
-    options = parser().parse_args(arguments)
+def main(arguments: Sequence[str] | None = None, prog: str = "python sweeps/launch.py") -> int:
+    """Launch what the command line says and return the exit code; `prog`: what was typed before the arguments."""
+    options = parser(prog).parse_args(arguments)
     try:
         with reader_may_leave():
             return _launch(options)
@@ -76,20 +81,24 @@ def _launch(options: argparse.Namespace) -> int:
     return _run(plan, options)
 
 
-def parser() -> argparse.ArgumentParser:
-    """What can be typed."""
+def parser(prog: str = "python sweeps/launch.py") -> argparse.ArgumentParser:
+    """What can be typed; `prog`: before it."""
     parser = argparse.ArgumentParser(
-        prog="python sweeps/launch.py",
+        prog=prog,
         description="Run a sweep; launched again, it goes on.",
         allow_abbrev=False,
     )
     parser.add_argument(
-        "spec", nargs="?", type=Path, default=EMBEDDED_SPEC, help="TOML file (default: the embedded sweep)"
+        "spec",
+        nargs="?",
+        type=Path,
+        default=EMBEDDED_SPEC,
+        help="TOML file, or the name of a shipped one, such as demo (default)",
     )
     parser.add_argument(
         "--site", default="local",
         help="where trials run: local = Ray on this machine, serial = one after the other without Ray, or the name "
-        "or file of a SLURM site (python -m hpc sites)",
+        "or file of a SLURM site (transtailor sites)",
     )  # fmt: skip
     parser.add_argument(
         "--detach", action="store_true", help="on SLURM: submit and return; the same command attaches again"
@@ -110,7 +119,7 @@ def parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         AGAIN_OPTION, action="append", default=[], metavar="TRIAL",
-        help="of a run that is there, run only these trials now (repeatable; python -m sweeps retry RUN TRIAL...)",
+        help="of a run that is there, run only these trials now (repeatable; transtailor retry RUN TRIAL...)",
     )  # fmt: skip
     parser.add_argument(
         "--max-disk-gb", type=float, metavar="GB", help="start nothing more while the cache holds nearly so much"
@@ -137,7 +146,7 @@ def _check_site(name: str) -> None:
 
 def _planned(options: argparse.Namespace) -> Plan:
     _check_site(options.site)
-    spec = load_spec(options.spec, options.assignments, options.name, options.imports)
+    spec = load_spec(find_spec(options.spec), options.assignments, options.name, options.imports)
     check_resources(spec, options.site)
     plan = make_plan(spec)
     plan = plan if options.only is None else only(plan, [options.only])
@@ -216,16 +225,16 @@ def _run_on_slurm(plan: Plan, options: argparse.Namespace) -> int:
         update_code=options.update_code,
     )
     say(f"{cluster.run.path}: {what}")
-    folder = shlex.quote(str(cluster.run.path))
+    stop = command("stop", cluster.run.path)
     if options.detach and cluster.outcome is None:
-        say(f"it goes on without this command; to look: python -m sweeps status {folder}")
-        say(f"to stop it: python -m sweeps stop {folder}")
+        say(f"it goes on without this command; to look: {command('status', cluster.run.path)}")
+        say(f"to stop it: {stop}")
         return SUCCESS
     try:
         outcome = follow(cluster)
     except KeyboardInterrupt:
         say("detached: the sweep goes on; the same command attaches again")
-        say(f"to stop it: python -m sweeps stop {folder}")
+        say(f"to stop it: {stop}")
         return INTERRUPTED
     if outcome.code == INTERRUPTED:
         return _say_how_to_go_on(chosen, cluster.run.path)
@@ -275,8 +284,8 @@ def _say_how_to_go_on(plan: Plan, run: Path) -> int:
 
     done = len(finished_trial_ids(run) & {trial.trial_id for trial in plan.trials})
     say(f"interrupted: {done} of {len(plan.trials)} trials are finished, and every finished stage is kept")
-    say(f"to go on, type: {shlex.join(['python', *sys.argv])}")
-    say(f"to see what is there: python -m sweeps status {shlex.quote(str(run))}")
+    say(f"to go on, type: {rerun(sys.argv)}")
+    say(f"to see what is there: {command('status', run)}")
     return INTERRUPTED
 
 
@@ -287,7 +296,6 @@ def _finish(plan: Plan, run: "RunFolder") -> int:
     from results.store.reader import load
 
     report = write_report(run.path)
-    folder = shlex.quote(str(run.path))
     with load(run.path) as rows:
         planned = {trial.trial_id for trial in plan.trials}
         failed = [trial for trial in failed_trials(rows) if trial["trial_id"] in planned]
@@ -295,12 +303,11 @@ def _finish(plan: Plan, run: "RunFolder") -> int:
         say(f"failed: trial {trial['trial_id']} ({trial['label']}, seed {trial['seed']}): {trial['error']}")
         say(f"        its log: {run.log(trial['trial_id'])}")
     if len(failed) > FAILURES_SHOWN:
-        say(f"... and {len(failed) - FAILURES_SHOWN} more; python -m sweeps status {folder}")
+        say(f"... and {len(failed) - FAILURES_SHOWN} more; {command('status', run.path)}")
     if failed:
-        say(f"to try them again, type: {shlex.join(['python', *sys.argv])}")
+        say(f"to try them again, type: {rerun(sys.argv)}")
     say(f"{len(plan.trials) - len(failed)} of {len(plan.trials)} trials finished, {len(failed)} failed; next:")
-    say(f"  python -m sweeps status {folder}")
-    say(f"  python -m results report {folder}")
-    say(f"  python -m results query {folder} 'SELECT * FROM operating_points'")
+    for words in (("status",), ("report",), ("query", RECOMMENDED_QUERY)):
+        say(f"  {command(words[0], run.path, *words[1:])}")
     say(report)
     return FAILED if failed else SUCCESS

@@ -1,12 +1,12 @@
 """What `--plan` shows: the trials of a plan, what they share, what they cost, and the run that is there already."""
 
-import shlex
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from results.text.settings import leaves
+from sweeps.driver.quota import size_text
 from sweeps.errors import RunFolderError
 from sweeps.planning.durations import Durations, durations_in
 from sweeps.planning.forecast import Capacity, Forecast, forecasts, one_machine, timed_trials
@@ -14,6 +14,7 @@ from sweeps.planning.plan import Cost, Plan, PlannedTrial, cost_of, most_telling
 from sweeps.run.relaunch import check_may_go_on, this_code_digest
 from sweeps.run.run_folder import RunFolder, open_run
 from tailor.execution.cache import Cache
+from transtailor.shell import rerun
 
 IN_COLUMNS = ("network", "data.name", "seed")
 SIGNIFICANCE = 0.05
@@ -137,22 +138,14 @@ def _summary(plan: Plan, cost: Cost, site: str, unit: str) -> Iterator[str]:
     yield f"stages    {asked}"
     if plan.private_cache:
         yield "sharing   off: every trial computes all of its stages"
-        yield f"disk      {megabytes(sum(stage.stored_bytes for t in plan.trials for stage in t.stages))} at most"
+        yield f"disk      {size_text(sum(stage.stored_bytes for t in plan.trials for stage in t.stages))} at most"
         return
     left = cost.work_left / cost.work_shared if cost.work_shared else 0.0
     yield (
         f"sharing   {cost.sharing_factor:.2f} times less {unit} than each of the {cost.points_distinct} distinct "
         f"operating points from the start (expected); {left:.2f} of the shared {unit} is left to do"
     )
-    yield f"disk      {megabytes(cost.new_bytes)} more for stages, {megabytes(cost.stored_bytes)} in all (expected)"
-
-
-def megabytes(size_bytes: int) -> str:
-    """A size for people, in units of 1,000."""
-    for unit, factor in (("TB", 10**12), ("GB", 10**9), ("MB", 10**6)):
-        if size_bytes >= factor:
-            return f"{size_bytes / factor:.1f} {unit}"
-    return f"{size_bytes / 1000:.1f} kB"
+    yield f"disk      {size_text(cost.new_bytes)} more for stages, {size_text(cost.stored_bytes)} in all (expected)"
 
 
 def _what_can_be_settled(plan: Plan) -> str:
@@ -170,9 +163,9 @@ def _probe(plan: Plan, runs: Path, command: Sequence[str]) -> Iterator[str]:
     """How to learn what stages take, where no run has measured one."""
     trial = most_telling(plan.trials)
     words = [word for word in command if word != "--plan"]
-    probe = ["python", *words, "--only", trial.trial_id, "--name", f"{plan.name}_probe"]
+    probe = rerun(words, "--only", trial.trial_id, "--name", f"{plan.name}_probe")
     yield f"time      not known: no run below {runs} has computed a stage; to measure one trial, type:"
-    yield f"          {shlex.join(probe)}"
+    yield f"          {probe}"
 
 
 def _duration_lines(plan: Plan, durations: Durations) -> Iterator[str]:

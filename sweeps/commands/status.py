@@ -10,6 +10,7 @@ from results.store.reader import Run, last_written_us, load
 from sweeps.run.run_folder import Record, RunFolder, open_run
 from sweeps.run.run_lock import holder_of
 from sweeps.slurm.cluster_run import ClusterRun
+from transtailor.shell import rerun
 
 FAILURES_SHOWN = 10
 
@@ -90,7 +91,7 @@ def _headline(
     if cluster.exists and cluster.outcome is None and counts["waiting"]:
         return f"{run.path}: was launched on SLURM; between two controllers, or stopped without a word"
     launch = record.provenance["history"][-1]
-    command = f"type in {launch['folder']}: {launch['command']}"
+    command = f"type in {launch['folder']}: {rerun(launch['argv'])}"
     if counts["waiting"]:
         return f"{run.path}: nobody runs it; to go on, {command}"
     if counts["failed"]:

@@ -19,6 +19,8 @@ from sweeps.run.run_folder import RunFolder, log_line
 from sweeps.scheduling.order import Queue, Step, Wait, Waiting
 from transtailor.files import write_file
 
+PAUSE_SAID_EVERY_S = 600.0  # while the disk stays full
+
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
@@ -78,6 +80,7 @@ class Board:
         self._best = {(point.label, point.metric): point for point in best}
         self._events, self._disk, self._new_bytes = events, disk, new_bytes
         self._why_paused: str | None = None
+        self._say_again_s = 0.0
 
     @property
     def waiting(self) -> int:
@@ -91,12 +94,15 @@ class Board:
 
     @property
     def is_paused(self) -> bool:
-        """Whether nothing more may be started now, because the disk is nearly full; said once, and when it goes on."""
+        """Whether nothing more may be started now, because the disk is nearly full; said again while it lasts."""
         left = self._queue.work_left
         left_fraction = left / (self._work_done + left) if left > 0 else 0.0
         why = self._disk.why_paused(int(self._new_bytes * left_fraction))
-        if (why is None) != (self._why_paused is None):
+        has_changed = (why is None) != (self._why_paused is None)
+        if has_changed:
             self._events("resumed" if why is None else "paused", detail=why)
+        if has_changed or (why is not None and time.monotonic() > self._say_again_s):
+            self._say_again_s = time.monotonic() + PAUSE_SAID_EVERY_S
             self._display.note("there is room again: going on" if why is None else f"paused: {why}")
         self._why_paused = why
         return why is not None

@@ -52,7 +52,7 @@ def room_in(folder: Path, max_disk_gb: float | None = None) -> Room:
             return Room(
                 free_bytes=left_bytes,
                 free_files=free_files,
-                where=f"of the {max_disk_gb:g} GB for {folder}",
+                where=f"of the {size_text(int(max_disk_gb * GB))} for {folder}",
                 reserve_bytes=min(RESERVE_BYTES, int(max_disk_gb * GB * RESERVE_FRACTION)),
             )
     return Room(free_bytes=free_bytes, free_files=free_files, where=f"on the file system of {folder}")
@@ -82,10 +82,10 @@ def why_pause(room: Room, needed_bytes: int, *, is_paused: bool) -> str | None:
     times = ROOM_TO_GO_ON if is_paused else 1
     enough_bytes = int(needed_bytes * (1 + SLACK_FRACTION)) + SLACK_BYTES
     least_bytes = min(enough_bytes, times * room.reserve_bytes)
-    advice = "make room (python -m sweeps clean says what could go) and it goes on by itself"
+    advice = "make room (transtailor clean says what could go) and it goes on by itself"
     if room.free_bytes < least_bytes:
-        free, least = max(0, room.free_bytes) / GB, least_bytes / GB
-        return f"{free:.2f} GB are left {room.where}, less than {least:.2f} GB: {advice}"
+        free, least = size_text(max(0, room.free_bytes)), size_text(least_bytes)
+        return f"{free} are left {room.where}, less than {least}: {advice}"
     if room.free_files is not None and room.free_files < times * RESERVE_FILES:
         return f"{room.free_files} files may still be made {room.where}, less than {times * RESERVE_FILES}: {advice}"
     return None
@@ -118,6 +118,14 @@ class DiskGuard:
             looked_s = time.monotonic()
             self._next_s = looked_s + max(CHECK_EVERY_S, (looked_s - begun_s) / WALK_SHARE)
         return self._why
+
+
+def size_text(size_bytes: int) -> str:
+    """A size for people, in units of 1,000."""
+    for unit, factor in (("TB", 10**12), ("GB", 10**9), ("MB", 10**6)):
+        if size_bytes >= factor:
+            return f"{size_bytes / factor:.1f} {unit}"
+    return f"{size_bytes / 1000:.1f} kB"
 
 
 def _files_below(folder: Path) -> Iterator[os.stat_result]:

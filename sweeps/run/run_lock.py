@@ -12,6 +12,7 @@ from typing import Any, Self
 
 from sweeps.errors import RunFolderError
 from transtailor.documents import read_json
+from transtailor.shell import command
 
 # `status` holds the lock shared for an instant to see whether it is free; a launch must not fail because of that.
 PATIENCE_S = 1.0
@@ -88,7 +89,7 @@ def _wait_for(handle: int, path: Path, patience_s: float) -> None:
                 raise RunFolderError(
                     f"{path.parent} is being run already, by process {holder.get('pid', '?')} on "
                     f"{holder.get('host', '?')} since {holder.get('since', '?')}; wait for it, or stop it there with "
-                    f"Ctrl-C; to look at it, type: python -m sweeps status {path.parent}"
+                    f"Ctrl-C; to look at it, type: {command('status', path.parent)}"
                 ) from None
         time.sleep(POLL_S)
 

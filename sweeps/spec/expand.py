@@ -2,18 +2,19 @@
 
 import itertools
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from results.text.settings import leaves
 from sweeps.errors import SpecError
 from sweeps.spec.spec import Spec, Variant, merged, overlap, put
-from sweeps.spec.toml_text import toml_value
+from sweeps.spec.toml_text import set_option, toml_value
 from tailor.config.parsing import parse_trial
 from tailor.config.trial import TrialConfig
 from tailor.core.errors import ConfigError
 from transtailor.names import nearest
+from transtailor.toml_lines import line_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +80,7 @@ class _Crossed:
     raw: dict[str, Any]  # the settings as written
     untuned: str  # where it comes from, without its setting of [tuning]
     tuning: Tuning | None
+    variant: int | None  # its number, from 1
 
     @property
     def origin(self) -> str:
@@ -99,7 +101,7 @@ def _crossed(spec: Spec, variant: Variant, number: int | None) -> Iterator[_Cros
             over: dict[str, Any] = {}
             for key, value in (point | (tuning.values if tuning else {})).items():
                 put(over, key.split("."), value)
-            yield _Crossed(raw=merged(base, over), untuned=untuned, tuning=tuning)
+            yield _Crossed(raw=merged(base, over), untuned=untuned, tuning=tuning, variant=number)
 
 
 def _product(axes: Mapping[str, list[Any]]) -> Iterator[dict[str, Any]]:
@@ -148,10 +150,7 @@ def _check_axes_apart(spec: Spec, variant: Variant, where: str) -> None:
 
 
 def _parsed(spec: Spec, crossed: _Crossed, label: str | None) -> Expanded:
-    where = f"{spec.where} {crossed.origin}"
-    if spec.assignments:
-        where += " with " + " ".join(f"--set {assignment}" for assignment in spec.assignments)
-    config = parse_trial(crossed.raw, where)
+    config = parse_trial(crossed.raw, lambda keys: _place(spec, crossed, keys))
     return Expanded(
         label=label or config.method.label(),
         config=config,
@@ -159,6 +158,23 @@ def _parsed(spec: Spec, crossed: _Crossed, label: str | None) -> Expanded:
         origin=crossed.origin,
         tuning=crossed.tuning,
     )
+
+
+def _place(spec: Spec, crossed: _Crossed, keys: Sequence[str]) -> str:
+    """Where a setting of a trial was given: the part of the spec, its line where it is known; or `--set`."""
+    dotted = ".".join(keys)
+    for assignment in spec.assignments:
+        table, _, key = assignment.partition("=")[0].strip().partition(".")
+        if table in ("trial", "axes", "tuning") and overlap(key, dotted):
+            return set_option(assignment)
+    variant = () if crossed.variant is None else ("variants", str(crossed.variant))
+    tables = [(*variant, "axes"), ("axes",), ("tuning",), *([variant] if variant else []), ("trial",)]
+    text = "" if spec.path is None else spec.path.read_text(encoding="utf-8")
+    for place in tables:
+        line = line_of(text, [*place, *keys])
+        if line is not None and line != line_of(text, place):
+            return f"{spec.where} {'[trial]' if place == ('trial',) else crossed.origin}, line {line}"
+    return f"{spec.where} {crossed.origin}"
 
 
 class _Exclusion:
@@ -237,7 +253,11 @@ def _check_reached(spec: Spec, written: list[dict[str, Any]]) -> None:
             continue
         if not any(_matches(wanted, _value_at(raw, setting)) for raw in written):
             axis = setting in spec.axes
-            advice = f"type --set axes.{setting}=[{toml_value(wanted)}]" if axis else "change the spec's [[variants]]"
+            advice = (
+                f"type {set_option(f'axes.{setting}=[{toml_value(wanted)}]')}"
+                if axis
+                else "change the spec's [[variants]]"
+            )
             raise SpecError(
                 f"--set {assignment}: has no effect, because {'[axes]' if axis else 'every variant'} of {spec.where} "
                 f"sets {setting} itself; {advice}"

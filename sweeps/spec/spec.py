@@ -34,10 +34,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from sweeps.errors import SpecError
 from sweeps.spec.printed_rows import Printed, parse_printed
 from sweeps.spec.resources import Resources
-from sweeps.spec.toml_text import toml_value
+from sweeps.spec.toml_text import set_option, toml_value
 from tailor.config.trial import TrialConfig
 from transtailor.documents import DEEPEST, DocumentError, read_toml
 from transtailor.names import nearest
+from transtailor.shell import command
+from transtailor.toml_lines import fault_in
 from transtailor.validation import faults_of
 
 SPECS = Path(__file__).resolve().parents[1] / "specs"
@@ -82,6 +84,8 @@ class Spec(BaseModel):
     """Numbers of papers that the report shows beside the measured ones; they change no trial."""
     where: str = Field(default="", exclude=True)
     """The file, for messages."""
+    path: Path | None = Field(default=None, exclude=True)
+    """The same, for the lines of it that messages name."""
     assignments: list[str] = Field(default=[], exclude=True)
     """The `--set`s as typed, for messages."""
 
@@ -121,6 +125,7 @@ def load_spec(
     """
     where = path.name
     document = _read_document(path, ())
+    _refuse_single_trial(document, path)
     document["imports"] += [
         str(module.resolve()) for module in imports if str(module.resolve()) not in document["imports"]
     ]
@@ -140,11 +145,17 @@ def load_spec(
     document |= {"variants": variants, "exclude": exclude}
     document["printed"] = parse_printed([raw for _, raw in _tables(document, "printed", where)], where)
     try:
-        spec = Spec(**document, where=where, assignments=[*assignments])
+        spec = Spec(**document, where=where, path=path, assignments=[*assignments])
     except ValidationError as error:
         raise SpecError(_explained(error, where)) from None
     check_name(spec.name, f"{where} name")
     return spec
+
+
+def find_spec(name: Path) -> Path:
+    """The file that was typed, or the shipped spec of that name where there is no such file: `demo`, `tour`."""
+    shipped = SPECS / f"{name}.toml"
+    return shipped if name.parent == Path() and not name.is_file() and shipped.is_file() else name
 
 
 def check_name(name: str, where: str) -> None:
@@ -209,13 +220,13 @@ def _read_toml(path: Path) -> dict[str, Any]:
     try:
         document = read_toml(path)
     except FileNotFoundError:
-        names = {str(other.name): other for other in [*path.parent.glob("*.toml"), *SPECS.glob("*.toml")]}
-        close = nearest(path.name, names) if names else ""
-        raise SpecError(f"no such spec: {path}{close}; type the path of a TOML file") from None
+        names = [*(other.name for other in path.parent.glob("*.toml")), *(other.stem for other in SPECS.glob("*.toml"))]
+        close = nearest(path.name, names)
+        raise SpecError(f"no such spec: {path}{close}; type the path of a TOML file, or a shipped name") from None
     except OSError as error:
         raise SpecError(f"{path}: cannot be read as a spec: {error}") from None
     except DocumentError as error:
-        raise SpecError(f"{path.name}: {error}") from None
+        raise SpecError(f"{path.name}: {fault_in(path, error)}") from None
     _check_plain(document, path.name)
     return document
 
@@ -244,12 +255,13 @@ def _flat_axes(table: Any, where: str, prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _check_axes(axes: Mapping[str, Any], where: str, typed: str = "{key} = {values}") -> None:
-    """Raise SpecError for an axis that is no axis; `typed` is how one would type it there."""
+def _check_axes(axes: Mapping[str, Any], where: str, option: str | None = None) -> None:
+    """Raise SpecError for an axis that is no axis; `option`: what stands before its key in a `--set`."""
     for key, values in axes.items():
         _check_trial_keys({key.partition(".")[0]: None}, (), where)
         if not isinstance(values, list):
-            advice = typed.format(key=key, values=f"[{toml_value(values)}]")
+            list_of_it = f"[{toml_value(values)}]"
+            advice = f"{key} = {list_of_it}" if option is None else set_option(f"{option}{key}={list_of_it}")
             raise SpecError(f"{where} {key}: given {values!r}; an axis is a list: type {advice}")
         if not values:
             raise SpecError(f"{where} {key}: the list is empty, so no trial is left; give it values or leave it out")
@@ -316,6 +328,15 @@ def _tables(document: Mapping[str, Any], key: str, where: str) -> list[tuple[int
     return list(enumerate(tables, start=1))
 
 
+def _refuse_single_trial(document: Mapping[str, Any], path: Path) -> None:
+    """Raise SpecError for the file of one trial, which has a trial's settings in the place of a sweep's."""
+    if "method" in document and not {"name", "trial", "variants"} & document.keys():
+        raise SpecError(
+            f"{path.name} has the settings of a single trial; to run it, type: {command('trial', 'run', path)} "
+            "(in a sweep they stand under [trial], and the sweep has a name)"
+        )
+
+
 def _check_keys(document: Mapping[str, Any], where: str) -> None:
     for key, value in document.items():
         if key not in _SPEC_KEYS:
@@ -338,17 +359,21 @@ def _assign(document: dict[str, Any], assignment: str) -> None:
     dotted, equals, text = assignment.partition("=")
     path = dotted.strip().split(".")
     if not equals or not all(path) or len(path) > DEEPEST:
-        raise SpecError(f"{where}: is not key=value; type for example --set trial.seed=3 or --set axes.seed=[0,1]")
+        raise SpecError(f"{where}: is not key=value; type for example --set trial.seed=3 or --set 'axes.seed=[0,1]'")
     value = _literal(text.strip())
     tables = ("trial", "axes", "tuning", "resources")
     if path[0] not in tables or len(path) < 2:
-        hint = f"; did you mean --set trial.{assignment}?" if path[0] in _TRIAL_KEYS else nearest(path[0], list(tables))
+        hint = (
+            f"; did you mean {set_option(f'trial.{assignment}')}?"
+            if path[0] in _TRIAL_KEYS
+            else nearest(path[0], list(tables))
+        )
         raise SpecError(
             f"{where}: {dotted!r} cannot be set; type a key that begins with trial., axes., tuning. or resources.{hint}"
         )
     if path[0] in ("axes", "tuning"):
         document[path[0]][".".join(path[1:])] = value
-        _check_axes(document[path[0]], where, f"--set {path[0]}.{{key}}={{values}}")
+        _check_axes(document[path[0]], where, f"{path[0]}.")
         return
     over: dict[str, Any] = {}
     put(over, path, value)

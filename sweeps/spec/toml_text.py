@@ -1,5 +1,6 @@
 """One value as one would type it behind `key = `; whole documents are written by tomli-w."""
 
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,6 +19,11 @@ def toml_value(value: Any) -> str:
         inside = ", ".join(_line(key, 0).removesuffix("0") + toml_value(each) for key, each in value.items())
         return "{ " + inside + " }" if inside else "{}"
     return _line("value", value).removeprefix("value = ")
+
+
+def set_option(assignment: str) -> str:
+    """`--set` with `key=value`, quoted for a shell."""
+    return f"--set {shlex.quote(assignment)}"
 
 
 def _line(key: str, value: Any) -> str:

@@ -80,6 +80,7 @@ class TrialRank:
             self._finish()
             return None
         if self._rows is not None:
+            logging.getLogger(__name__).info(_in_words(event))
             self._rows.add(event)
             if event.point is not None:
                 self._write()
@@ -138,6 +139,18 @@ class _JsonLines(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         return log_line(datetime.fromtimestamp(record.created, UTC), record.levelname, record.getMessage())
+
+
+def _in_words(event: StageEvent) -> str:
+    """A stage that has ended, and the score of an operating point."""
+    result = event.result
+    how = "from the cache" if result.cached else f"{result.description['made_by']['compute_s']:.2f} s"
+    text = f"stage {event.order}: {result.stage.kind}, {how}"
+    if event.point is None:
+        return text
+    metric, score = result.info["metric"].replace("_", " "), result.info["validation_score"]
+    removed = 1.0 - result.info["macs"] / result.info["original_macs"]
+    return f"{text}; point {event.point}: {removed:.1%} of the MACs removed, validation {metric} {score:.4f}"
 
 
 def _private_cache(folder: Path) -> Path:

@@ -64,7 +64,7 @@ def info(name: str, root: str | None = None) -> DataInfo:
     """What is known of a data set before its samples are read.
 
     Args:
-        name: of the catalog, or of a data set that `python -m tailor data prepare` wrote below `root`.
+        name: of the catalog, or of a data set that `transtailor data prepare` wrote below `root`.
         root: the folder of prepared data sets; None looks into the catalog alone.
 
     A user's data set whose samples have no pinned digest is known by that of the module that brought it.
@@ -77,7 +77,7 @@ def info(name: str, root: str | None = None) -> DataInfo:
     if name not in DATASETS:
         raise ConfigError(
             f"no such data set: {name!r}{nearest(name, DATASETS)}; a folder of images is prepared with: "
-            "python -m tailor data prepare NAME --from FOLDER --to ROOT, and used with data.root"
+            "transtailor data prepare NAME --from FOLDER --to ROOT, and used with data.root"
         )
     found = DATASETS[name]
     return found if found.sha256 is not None else replace(found, sha256=digest_of(DATASETS, name))

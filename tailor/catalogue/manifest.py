@@ -17,6 +17,7 @@ from typing import Any
 from tailor.core.errors import ConfigError
 from transtailor.documents import read_json
 from transtailor.names import nearest
+from transtailor.shell import command
 
 FORMAT_VERSION = 2
 UNSEALED_VERSION = 1  # had no digest of the manifest itself; still read, what its numbers say is compared on loading
@@ -65,7 +66,7 @@ class Manifest:
 def read(root: Path, name: str) -> Manifest:
     """The manifest of data set `name` below `root`, as it was written, its files there and as long as they were.
 
-    Their content is verified by `python -m tailor data check`, not here.
+    Their content is verified by `transtailor data check`, not here.
 
     Raises:
         ConfigError: no such data set, a manifest that is none or was changed, or a file that is missing or of another
@@ -80,7 +81,7 @@ def read(root: Path, name: str) -> Manifest:
         hint = nearest(name, prepared) if prepared else ""
         raise ConfigError(
             f"no data set {name!r} is prepared in {root}{hint}; "
-            f"type: python -m tailor data prepare {name} --from FOLDER_OR_ARCHIVE --to {root}"
+            f"type: {command('data', 'prepare', name, '--to', root, '--from')} FOLDER_OR_ARCHIVE"
         ) from error
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"{path} is not a manifest: {error!r}; {remedy(folder)}") from error

@@ -89,7 +89,7 @@ def check_pin(weights: str, sha256: str) -> None:
         if not sha256.startswith(find(weights).sha256):
             raise ConfigError(
                 f"weights_sha256 = {sha256!r} is not that of {weights}, which begins with {find(weights).sha256}; "
-                "leave it out, or give the whole SHA-256 that `python -m tailor fetch` prints"
+                "leave it out, or give the whole SHA-256 that `transtailor fetch` prints"
             )
     elif len(sha256) != SHA256_DIGITS:
         raise ConfigError(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from tailor.core.errors import ConfigError
 from transtailor.exit_codes import INTERRUPTED, SUCCESS
+from transtailor.shell import command
 from transtailor.terminal import say
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ def _prepare(arguments: argparse.Namespace, out: TextIO) -> None:
     made = prepare(request, out)
     for line in _described(made):
         say(line, to=out)
-    say(f"to verify it, type: python -m tailor data check {arguments.root / arguments.name}", to=out)
+    say(f"to verify it, type: {command('data', 'check', arguments.root / arguments.name)}", to=out)
 
 
 def _check(folder: Path, out: TextIO) -> None:

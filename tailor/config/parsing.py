@@ -1,6 +1,6 @@
 """A trial's configuration from nested tables, and its mistakes in words: the key, the value, the nearest name."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from pydantic import ValidationError
@@ -14,12 +14,12 @@ from transtailor.names import nearest
 from transtailor.validation import Fault, faults_of
 
 
-def parse_trial(raw: dict[str, Any], where: str) -> TrialConfig:
+def parse_trial(raw: dict[str, Any], where: str | Callable[[Sequence[str]], str]) -> TrialConfig:
     """The configuration in `raw`, a nested table as TOML gives it.
 
     Args:
         raw: the trial's settings.
-        where: file and table that they come from, for the message.
+        where: file and table that they come from, for the message; or what says so of the keys of a setting.
 
     Raises:
         ConfigError: every mistake in `raw`, one per line, each with its key, the value given and what is valid.
@@ -27,7 +27,10 @@ def parse_trial(raw: dict[str, Any], where: str) -> TrialConfig:
     try:
         return TrialConfig.model_validate(raw)
     except ValidationError as error:
-        lines = [f"{where}: {_in_words(fault, raw)}" for fault in faults_of(error)]
+        lines = [
+            f"{where if isinstance(where, str) else where(fault.keys)}: {_in_words(fault, raw)}"
+            for fault in faults_of(error)
+        ]
         raise ConfigError("\n".join(lines)) from None
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from tailor.catalogue.weights import is_name, verify
 from tailor.config.trial import TrialConfig
 from tailor.core.errors import ConfigError
+from transtailor.shell import command
 
 
 def refuse_missing(trials: Iterable[TrialConfig]) -> None:
@@ -52,5 +53,5 @@ def _refuse_other_heads(trials: Iterable[TrialConfig]) -> None:
 
 def _how_to_get(file: Path, weights: str) -> str:
     if is_name(weights):
-        return f"; where there is a network, type: python -m tailor fetch {weights} --to {file.parent}"
+        return f"; where there is a network, type: {command('fetch', weights, '--to', file.parent)}"
     return "; give source.weights the path of the file, or one of torchvision's names (see docs/weights.md)"

@@ -154,7 +154,7 @@ def load_state(folder: Path) -> ModelState:
         content = (folder / MODEL_FILE).read_bytes()
     except (OSError, ValidationError) as error:
         raise ConfigError(
-            f"{folder} holds no saved model ({_words(error)}); save one with: python -m tailor run --save"
+            f"{folder} holds no saved model ({_words(error)}); save one with: transtailor trial run TRIAL --save FOLDER"
         ) from error
     if hashlib.sha256(content).hexdigest() != description.sha256:
         raise ConfigError(

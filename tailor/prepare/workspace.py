@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tailor.core.errors import ConfigError
 from transtailor.files import name_folder, sync
+from transtailor.shell import command
 
 
 @contextmanager
@@ -20,7 +21,7 @@ def workspace(final: Path) -> Iterator[Path]:
     """
     if final.exists():
         raise ConfigError(
-            f"{final} is there already; to verify it, type: python -m tailor data check {final}. To make it anew, "
+            f"{final} is there already; to verify it, type: {command('data', 'check', final)}. To make it anew, "
             "remove it first or choose another name"
         )
     work = final.with_name(f".{final.name}.preparing")

@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 
@@ -14,6 +15,11 @@ class Plain:
 
     def environment(self) -> dict[str, str]:
         return dict(os.environ)
+
+    def place_of(self, package: str) -> str:
+        spec = find_spec(package)
+        assert spec is not None and spec.origin is not None
+        return spec.origin
 
     def process_id(self) -> int:
         return os.getpid()

@@ -41,7 +41,7 @@ def bring(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str, str
             monkeypatch.setattr(registry, "_records", dict(registry))  # type: ignore[attr-defined]
         (tmp_path / file).write_text(block(page, "python"))
         load(tmp_path / file)
-        assert f"--import {file}\n" in block(page, "console")
+        assert f"--import {file}\n" in block(page, "bash")
         return SHORT | tomllib.loads(block(page, "toml"))
 
     return load_page

@@ -34,3 +34,14 @@ def test_the_middle_of_a_message_is_empty_where_nothing_is_near() -> None:
 def test_who_typed_it_right_does_not_wait_for_difflib() -> None:
     code = "import sys, transtailor.names; sys.exit('difflib' in sys.modules)"
     assert subprocess.run([sys.executable, "-S", "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+def test_capitals_do_not_matter() -> None:
+    assert closest("ResNet18", ["resnet18", "vgg16"]) == "resnet18"
+
+
+def test_of_many_names_the_likely_are_shown() -> None:
+    names = ["digits_vgg", "digits_resnet", *(f"net{number:03}" for number in range(50))]
+    assert nearest("digits_vg", names) == (
+        "; did you mean 'digits_vgg'? (valid: digits_vgg, digits_resnet, ... 52 in all)"
+    )

@@ -17,11 +17,15 @@ pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")
-def machine() -> Iterator[Any]:
-    """Ray on this machine, and the module under test."""
+def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """Ray on this machine, started in a folder that has a package `results`, and the module under test."""
     from hpc.ray.local import local_ray
 
     with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("work")
+        (folder / "results").mkdir()
+        (folder / "results" / "__init__.py").write_text("")
+        patch.chdir(folder)
         patch.setenv("PYTHONPATH", str(HERE), prepend=os.pathsep)
         with local_ray(cpus=2):
             import hpc.ranks.ray_ranks
@@ -35,6 +39,15 @@ def test_two_actors_reduce(machine: Any) -> None:
         assert ranks.call("reduce") == [3.0, 3.0]
     finally:
         ranks.close()
+
+
+def test_a_package_in_the_working_folder_is_not_taken_for_ours(machine: Any) -> None:
+    ranks = machine.RayRanks("rank_target:Plain", 1)
+    try:
+        (place,) = ranks.call("place_of", "results")
+    finally:
+        ranks.close()
+    assert Path(place) == HERE.parents[1] / "results" / "__init__.py"
 
 
 def test_failures_and_deaths_show_at_once(machine: Any) -> None:

@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
-from results.analysis.against import against_lines
+from results.analysis.against import against_page
 from results.errors import ResultsError
 from results.store.reader import load
+from results.text.formats import markdown_lines
 from tests.results.exact_run import Trial, write_run
 
 LABELS = (("transtailor", "transtailor"), ("rival | one", "prune"), ("fine_tune", "fine_tune"))
@@ -15,7 +16,7 @@ LABELS = (("transtailor", "transtailor"), ("rival | one", "prune"), ("fine_tune"
 
 def lines(run: Path, label: str, asked: float | None) -> list[str]:
     with load(run) as opened:
-        return list(against_lines(opened, label, asked))
+        return list(markdown_lines(against_page(opened, label, asked)))
 
 
 def cells(line: str) -> list[str]:

@@ -12,6 +12,7 @@ from results.errors import ResultsError
 from results.store.reader import load
 from results.store.writer import Writer
 from tests.commands import Said
+from transtailor.shell import command as to_type
 
 Command = Callable[..., Said]
 
@@ -92,7 +93,7 @@ def test_the_command_names_the_point_its_stage_and_how_to_save_it(run_folder: Pa
     trial, point, key = row["trial_id"], row["point"], row["model_key"]
     assert f"trial {trial}, point {point}" in done.stdout
     assert f"<cache>/{key[:2]}/{key}" in done.stdout
-    save = f"python -m sweeps reproduce '{run_folder}' {trial} --point {point} --save models/{trial}_point_{point}"
+    save = to_type("reproduce", run_folder, trial, "--point", point, "--save", f"models/{trial}_point_{point}")
     assert save in done.stdout
 
 

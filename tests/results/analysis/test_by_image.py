@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from results.analysis.by_image import by_image, by_image_lines
+from results.analysis.by_image import by_image, by_image_page
 from results.errors import ResultsError
 from results.store.reader import load
+from results.text.formats import markdown_lines
 from tests.results.exact_run import Trial, write_run
 
 
@@ -21,7 +22,7 @@ def test_seeds_whole_and_classes_by_hand(tmp_path: Path) -> None:
     run_folder = write_run(tmp_path, arms([[0, *common, 97, 99], [*common, 99]], [[0, *common], [0, *common]]))
     with load(run_folder) as run:
         (found,) = by_image(run, "first", "second")
-        text = "\n".join(by_image_lines(run, "first", "second"))
+        text = "\n".join(markdown_lines(by_image_page(run, "first", "second")))
     counts = {seed: (one.images, one.first_only, one.second_only, one.p) for seed, one in found.by_seed.items()}
     assert counts == {0: (100, 2, 0, 0.5), 1: (100, 1, 1, 1.0)}
     assert found.overall is not None
@@ -37,7 +38,7 @@ def test_seeds_whole_and_classes_by_hand(tmp_path: Path) -> None:
 
 def test_one_seed_has_mcnemar_and_no_interval(tmp_path: Path) -> None:
     with load(write_run(tmp_path, arms([[0, 1, 2]], [[2, 3]]))) as run:
-        text = "\n".join(by_image_lines(run, "first", "second"))
+        text = "\n".join(markdown_lines(by_image_page(run, "first", "second")))
     assert "One seed only" in text and "no interval" in text
 
 
@@ -52,7 +53,7 @@ def test_other_images_are_refused_within_a_pair_and_marked_between_seeds(tmp_pat
     write_run(tmp_path / "seeds", [trial for trial in several if trial.seed == 1], images=range(1, 101))
     with load(tmp_path / "seeds") as run:
         (found,) = by_image(run, "first", "second")
-        assert "only seed by seed" in "\n".join(by_image_lines(run, "first", "second"))
+        assert "only seed by seed" in "\n".join(markdown_lines(by_image_page(run, "first", "second")))
     assert (found.overall, found.by_class) == (None, {})
     assert set(found.by_seed) == {0, 1}
 

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from results.analysis.effects import effects_lines, effects_of
+from results.analysis.effects import effects_of, effects_page
 from results.errors import ResultsError
 from results.store.reader import load
+from results.text.formats import markdown_lines
 from tests.results.exact_run import Trial, write_run
 
 
@@ -45,7 +46,7 @@ def test_settings_that_vary_are_the_factors_and_those_that_vary_together_are_one
 def test_the_page_has_effects_levels_and_counts(tmp_path: Path) -> None:
     folder = write_run(tmp_path, [*crossed(), Trial(label="lost", seed=0, right=(), ended="failed")])
     with load(folder) as run:
-        text = "\n".join(effects_lines(run, 0.2))
+        text = "\n".join(markdown_lines(effects_page(run, 0.2)))
     assert re.search(r"\| network x optimisation.learning_rate \| 1 \| 0.329", text)
     assert re.search(r"\| 0.01 \| 70.50 \|.*\| 4 \| 8 \|\n\| 0.1 \| 75.50 ", text)  # numbers by size
     assert "1 failed" in text

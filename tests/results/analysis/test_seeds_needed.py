@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from results.analysis.seeds_needed import COLUMNS, seeds_needed_lines
+from results.analysis.seeds_needed import COLUMNS, seeds_needed_page
 from results.errors import ResultsError
 from results.statistics import detectable_effect, mean_interval, pairs_for
 from results.store.reader import load
+from results.text.formats import markdown_lines
 from tests.results.exact_run import Trial, write_run
 
 BASE = (90, 91, 92, 90, 91, 92)
@@ -28,8 +29,8 @@ def row(lines: list[str], name: str) -> dict[str, str]:
 
 def test_pairs_and_what_they_find(tmp_path: Path) -> None:
     with load(write(tmp_path, 6)) as run:
-        lines = list(seeds_needed_lines(run, "base", 0.2, None))
-        planned = list(seeds_needed_lines(run, "base", 0.2, 0.002))
+        lines = list(markdown_lines(seeds_needed_page(run, "base", 0.2, None)))
+        planned = list(markdown_lines(seeds_needed_page(run, "base", 0.2, 0.002)))
     mean = mean_interval([(one - two) / 100 for one, two in zip(ARM, BASE, strict=True)])
     assert mean.mean is not None and mean.deviation is not None
     found = row(lines, "arm at")
@@ -48,6 +49,6 @@ def test_pairs_and_what_they_find(tmp_path: Path) -> None:
 def test_one_seed_and_an_unknown_arm_say_why(tmp_path: Path) -> None:
     with load(write(tmp_path, 1)) as run:
         with pytest.raises(ResultsError, match="with one seed there is no spread, so no interval"):
-            list(seeds_needed_lines(run, "base", None, None))
+            list(markdown_lines(seeds_needed_page(run, "base", None, None)))
         with pytest.raises(ResultsError, match="did you mean 'base'"):
-            list(seeds_needed_lines(run, "bas", None, None))
+            list(markdown_lines(seeds_needed_page(run, "bas", None, None)))

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from results.analysis.stopping import ORACLE, PAPER, rule_outcomes, stops_lines
+from results.analysis.stopping import ORACLE, PAPER, rule_outcomes, stops_page
 from results.arms.comparison import environments_of, points_of
 from results.errors import ResultsError
 from results.store.reader import load
+from results.text.formats import markdown_lines
 from tests.results.exact_run import Trial, write_run
 
 ASKED = (0.0, 0.1, 0.2, 0.3)
@@ -58,12 +59,12 @@ def test_every_rule_by_hand(tmp_path: Path) -> None:
 
 def test_the_page_and_a_label_without_a_path(tmp_path: Path) -> None:
     with load(write(tmp_path)) as run:
-        text = "\n".join(stops_lines(run))
+        text = "\n".join(markdown_lines(stops_page(run)))
         assert "### path, net on digits" in text
         assert "cannot be had" in text
         assert "Trials: 6 planned, 6 finished" in text
         with pytest.raises(ResultsError, match="labels that have: path"):
-            list(stops_lines(run, "single"))
+            list(markdown_lines(stops_page(run, "single")))
 
 
 def test_scores_that_are_no_numbers_end_the_walk_and_are_counted(tmp_path: Path) -> None:
@@ -73,7 +74,7 @@ def test_scores_that_are_no_numbers_end_the_walk_and_are_counted(tmp_path: Path)
     ]
     with load(write_run(tmp_path, several)) as run:
         ((_, outcomes),) = rule_outcomes(points_of(run), environments_of(run)).items()
-        text = "\n".join(stops_lines(run))
+        text = "\n".join(markdown_lines(stops_page(run)))
     found = {one.rule: one.arm for one in outcomes}
     assert found[PAPER].test.mean == pytest.approx(0.70)
     assert found["best by validation"].test.mean == pytest.approx(0.90)

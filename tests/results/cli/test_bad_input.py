@@ -114,7 +114,7 @@ def test_a_damaged_run_is_refused_in_words_and_nothing_is_written(
 def test_a_query_on_a_run_of_which_rows_are_lost_answers_and_warns(run: Path, command: Callable[..., Done]) -> None:
     without_points(run)
     done = command(*COMMANDS["query"])
-    assert (done.returncode, done.stdout) == (0, "n\n-\n4\n")
+    assert (done.returncode, done.stdout) == (0, "| n |\n| ---: |\n| 4 |\n")
     assert done.stderr.startswith("warning: rows are lost: 2 of 4 finished trials have no row in planned; 2 of 4")
     assert str(run) in done.stderr
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from results.__main__ import aligned
 from tests.commands import Said
 
 Command = Callable[..., Said]
@@ -25,11 +24,13 @@ def test_report_prints_where_it_is(tmp_path: Path, synthetic: Any) -> None:
     assert (run / "report.html").is_file()
 
 
-def test_query_prints_an_aligned_table(tmp_path: Path, synthetic: Any, command: Command) -> None:
+def test_query_prints_markdown_where_it_is_no_terminal(tmp_path: Path, synthetic: Any, command: Command) -> None:
     synthetic(seeds=(0, 1)).write(tmp_path)
     done = command("query", tmp_path, "SELECT label, count(*) AS trials, NULL AS x FROM planned GROUP BY 1 ORDER BY 1")
     assert done.returncode == 0
-    assert done.stdout == "label        trials  x\n-----------  ------  -\nfine_tune         2\ntranstailor       2\n"
+    assert (
+        done.stdout == "| label | trials | x |\n| --- | ---: | ---: |\n| fine_tune | 2 |  |\n| transtailor | 2 |  |\n"
+    )
 
 
 @pytest.mark.parametrize(
@@ -56,17 +57,6 @@ def test_mistakes_say_why_exit_2_and_write_nothing(
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["empty", "tables"]
-
-
-def test_columns_line_up_whatever_the_values_hold() -> None:
-    text = aligned(["name", "n"], [["a\nb", 1], ["\x1b[31m", 20], ["网络", None]])
-    assert text.split("\n") == [
-        "name       n",
-        "--------  --",
-        "a\\nb       1",
-        "\\x1b[31m  20",
-        "网络",
-    ]
 
 
 def test_a_reader_that_has_had_enough_is_no_error() -> None:

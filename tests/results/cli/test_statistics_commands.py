@@ -97,7 +97,7 @@ def test_help_and_a_table_import_neither_pandas_nor_statsmodels(run: Path) -> No
 
 def test_the_page_on_statistics_names_commands_that_run(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     page = (Path(__file__).parents[3] / "docs" / "statistics.md").read_text()
-    lines = re.findall(r"^\$ python -m results (.*)$", page, flags=re.MULTILINE)
+    lines = re.findall(r"^transtailor (.*)$", page, flags=re.MULTILINE)
     assert {line.split()[0] for line in lines} == {"table", "effects", "power", "stops", "front", "images", "compare"}
     for line in lines:
         words = [

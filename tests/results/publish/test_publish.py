@@ -9,10 +9,11 @@ import pytest
 
 from results.errors import ResultsError
 from results.publish.published_table import Cell, Published, published
-from results.publish.published_text import FORMATS, latex_escaped
+from results.publish.published_text import published_page
 from results.statistics import mean_interval
 from results.store.reader import load
 from results.store.writer import Writer
+from results.text.formats import TEXTS, latex_escaped
 from tests.results.exact_run import COMMON, Trial, write_run
 
 BEST = (90, 91, 92, 90, 91, 92, 93)
@@ -55,7 +56,9 @@ def test_means_intervals_and_marks_by_hand(tmp_path: Path) -> None:
 def test_the_best_and_its_ties_are_bold_in_both_kinds_of_text(tmp_path: Path) -> None:
     made = table(tmp_path, trials(best=BEST, close=CLOSE, far=FAR))
     for name, bold in (("markdown", "**91.29 ± 1.03 (7)**"), ("latex", r"\textbf{91.29 $\pm$ 1.03 (7)}")):
-        lines = {line.split(" at ")[0].strip("| "): line for line in FORMATS[name](made) if " at 20" in line}
+        lines = {
+            line.split(" at ")[0].strip("| "): line for line in TEXTS[name](published_page(made)) if " at 20" in line
+        }
         assert bold in lines["best"]
         assert bold[:3] in lines["close"] and "(7) =" in lines["close"]
         assert bold[:3] not in lines["far"]
@@ -64,7 +67,7 @@ def test_the_best_and_its_ties_are_bold_in_both_kinds_of_text(tmp_path: Path) ->
 def test_nothing_is_marked_where_the_seeds_cannot_settle_anything(tmp_path: Path) -> None:
     made = table(tmp_path, trials(best=BEST[:5], far=FAR[:5]))
     assert {cell(made, name).place for name in ("best", "far")} == {"unsettled"}
-    assert "**" not in "\n".join(FORMATS["markdown"](made))
+    assert "**" not in "\n".join(TEXTS["markdown"](published_page(made)))
     assert any("reach p = 0.0625 at best, so that nothing can be told" in note for note in made.notes)
     assert any("6 pairs could" in note for note in made.notes)
 
@@ -73,7 +76,7 @@ def test_one_seed_has_numbers_and_says_that_there_is_no_interval(tmp_path: Path)
     made = table(tmp_path, trials(best=BEST[:1], far=FAR[:1]))
     assert (cell(made, "best").value.value, cell(made, "best").value.low) == (0.9, None)
     assert any("no interval can be given" in note for note in made.notes)
-    assert "90.00 (1)" in "\n".join(FORMATS["markdown"](made))
+    assert "90.00 (1)" in "\n".join(TEXTS["markdown"](published_page(made)))
 
 
 def test_missing_and_failed_trials_are_counted(tmp_path: Path) -> None:
@@ -84,7 +87,7 @@ def test_missing_and_failed_trials_are_counted(tmp_path: Path) -> None:
     ]
     made = table(tmp_path, several)
     assert (cell(made, "far").seeds, cell(made, "far").failed, cell(made, "far").place) == ((5, 7), 1, "incomplete")
-    assert "(5 of 7, 1 failed)" in "\n".join(FORMATS["markdown"](made))
+    assert "(5 of 7, 1 failed)" in "\n".join(TEXTS["markdown"](published_page(made)))
     assert any("1 of the rows lost seeds" in note and "compared with nothing" in note for note in made.notes)
     assert any(note.startswith("Trials: 14 planned, 12 finished, 1 failed, 1 missing") for note in made.notes)
     assert any("far, net on digits" in note and "1 failed, 1 missing" in note for note in made.notes)
@@ -188,10 +191,10 @@ def test_printed_numbers_stand_beside_and_are_never_the_best(tmp_path: Path) -> 
     Writer(folder / "tables").write("printed", [row, elsewhere])
     with load(folder) as run:
         made = published(run)
-    text = "\n".join(FORMATS["markdown"](made))
+    text = "\n".join(TEXTS["markdown"](published_page(made)))
     assert "best at 20% fewer MACs, as printed in Paper & Co (2021), Table 1 | 99.90 |" in text
     assert any(note.startswith("1 printed numbers") for note in made.notes)
-    records = list(csv.DictReader(FORMATS["csv"](made)))
+    records = list(csv.DictReader(TEXTS["csv"](published_page(made))))
     assert [(r["statistic"], r["value"], r["printed_in"]) for r in records if r["printed_in"]] == [
         ("printed", "0.999", "Paper & Co (2021), Table 1")
     ]
@@ -200,15 +203,15 @@ def test_printed_numbers_stand_beside_and_are_never_the_best(tmp_path: Path) -> 
 def test_what_users_wrote_is_escaped_in_every_format(tmp_path: Path) -> None:
     evil = 'a|b_c & $x$ \\input{x} ~^#% <i> "q", *e*\n[z]'
     made = table(tmp_path, trials(**{evil: BEST, "far": FAR}))
-    latex = "\n".join(FORMATS["latex"](made))
+    latex = "\n".join(TEXTS["latex"](published_page(made)))
     assert r"\textbackslash{}input\{x\}" in latex
     assert r"a\textbar{}b\_c \& \$x\$" in latex
     body = latex.split(r"\midrule")[1].split(r"\bottomrule")[0].strip().splitlines()
     assert len(body) == 2  # the line break made no third row
     assert all(line.count(" & ") == 1 and line.endswith(r" \\") for line in body)
-    markdown = "\n".join(FORMATS["markdown"](made)).splitlines()
+    markdown = "\n".join(TEXTS["markdown"](published_page(made))).splitlines()
     assert r"a\|b_c & $x$ \\input{x} \~^#% \<i\>" in markdown[2]
-    records = list(csv.DictReader("\n".join(FORMATS["csv"](made)).splitlines(keepends=True)))
+    records = list(csv.DictReader("\n".join(TEXTS["csv"](published_page(made))).splitlines(keepends=True)))
     assert {record["row"] for record in records} >= {f"{evil} at 20% fewer MACs"}
 
 
@@ -218,7 +221,7 @@ def test_latex_knows_every_sign_that_is_a_command() -> None:
 
 def test_the_csv_has_all_digits(tmp_path: Path) -> None:
     made = table(tmp_path, trials(best=BEST, far=FAR))
-    records = {record["row"]: record for record in csv.DictReader(FORMATS["csv"](made))}
+    records = {record["row"]: record for record in csv.DictReader(TEXTS["csv"](published_page(made)))}
     found = cell(made, "far")
     assert float(records["far at 20% fewer MACs"]["low"]) == found.value.low
     assert float(records["far at 20% fewer MACs"]["p_adjusted"]) == found.p

@@ -20,6 +20,7 @@ from results.store.reader import finished_trial_ids, load
 from results.store.schema import SCHEMA_VERSION, TABLES
 from results.store.writer import Writer
 from tests.commands import Said
+from transtailor.shell import command as to_type
 
 Row = Callable[..., dict[str, Any]]
 VERSION_1 = Path(__file__).parents[1] / "data" / "v1"
@@ -340,6 +341,6 @@ def test_the_command_says_what_it_did_and_what_to_type_next(
     done = command("compact", run)
     assert (done.returncode, done.stderr) == (0, "")
     assert "trials: 2 parts, 2 rows, " in done.stdout
-    assert done.stdout.splitlines()[-1].endswith(f"python -m sweeps clean {run}")
+    assert done.stdout.splitlines()[-1].endswith(to_type("clean", run))
     assert command("compact", run).stdout == "nothing to merge\n"
     assert json.loads(manifest_file(run).read_text())["format"] == 1

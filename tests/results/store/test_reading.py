@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import results
-from tests.commands import Said
+from tests.commands import transtailor_command
 
 PAGE = Path(__file__).parents[3] / "docs" / "reading.md"
 
@@ -19,7 +19,7 @@ def steps(page: str) -> list[tuple[str, str]]:
     return re.findall(r"```(\w+)\n(.*?)```", page, flags=re.DOTALL)
 
 
-def run_page(page: str, command: Callable[..., Said], capsys: pytest.CaptureFixture[str]) -> tuple[dict[str, Any], str]:
+def run_page(page: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> tuple[dict[str, Any], str]:
     """Run every block in this folder; the names that the Python blocks defined, and what they printed."""
     names: dict[str, Any] = {}
     printed = ""
@@ -28,11 +28,11 @@ def run_page(page: str, command: Callable[..., Said], capsys: pytest.CaptureFixt
             exec(compile(text, str(PAGE), "exec"), names)  # noqa: S102  # our own page
             printed += capsys.readouterr().out
             continue
-        assert kind == "console"
+        assert kind == "bash"
         for line in text.splitlines():
-            program, *words = shlex.split(line.removeprefix("$ "))
-            assert (program, words[:2]) == ("python", ["-m", "results"]), line
-            done = command(*words[2:])
+            program, *words = shlex.split(line)
+            assert program == "transtailor", line
+            done = transtailor_command(*words, folder=folder)
             assert (done.returncode, done.stderr) == (0, ""), line
             assert done.stdout, line
     return names, printed
@@ -41,18 +41,18 @@ def run_page(page: str, command: Callable[..., Said], capsys: pytest.CaptureFixt
 def test_the_page_runs(
     tmp_path: Path,
     synthetic: Any,
-    command: Callable[..., Said],
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    synthetic(seeds=(0, 1)).write(tmp_path / "runs" / "demo")
-    synthetic(seeds=(1, 2)).write(tmp_path / "runs" / "more_seeds")
+    networks = ("digits_vgg", "digits_resnet")  # as the demo has
+    synthetic(networks=networks, seeds=(0, 1)).write(tmp_path / "runs" / "demo")
+    synthetic(networks=networks, seeds=(1, 2)).write(tmp_path / "runs" / "more_seeds")
     monkeypatch.chdir(tmp_path)
-    names, printed = run_page(PAGE.read_text(), command, capsys)
-    assert names["trials"].to_dict("records") == [{"status": "finished", "trials": 4}]
-    assert len(names["its_points"]) == names["table"].num_rows - 2 == 8
-    assert len(names["points"]) == 10
-    assert names["per_run"].to_dict("records") == [{"run": "demo", "trials": 4}, {"run": "more_seeds", "trials": 4}]
+    names, printed = run_page(PAGE.read_text(), tmp_path, capsys)
+    assert names["trials"].to_dict("records") == [{"status": "finished", "trials": 8}]
+    assert len(names["its_points"]) == names["table"].num_rows - 4 == 16
+    assert len(names["points"]) == 20
+    assert names["per_run"].to_dict("records") == [{"run": "demo", "trials": 8}, {"run": "more_seeds", "trials": 8}]
     assert names["seeds"] == [{"seed": 0}, {"seed": 1}, {"seed": 2}]
     assert {arm.validation.n for arm in names["more"]} == {3}
     assert (tmp_path / "accuracy_by_macs.svg").stat().st_size > 1000

@@ -43,6 +43,22 @@ BAD_SPECS = {
         HEAD + '[trial]\nmethod.name = "transtailer"\n',
         ["'transtailer'", "did you mean 'transtailor'"],
     ),
+    "a setting of the base": (
+        TRIAL + 'network = "digits_vvg"\n[axes]\nseed = [0, 1]\n[[variants]]\nlabel = "a"\n',
+        ["spec.toml [trial], line 4: network", "did you mean 'digits_vgg'"],
+    ),
+    "a setting of the second variant": (
+        TRIAL + '[[variants]]\nlabel = "a"\n[[variants]]\noptimisation.epochs = "x"\n',
+        ["spec.toml [[variants]] 2, line 7: optimisation.epochs"],
+    ),
+    "per cent": (
+        HEAD + '[trial]\nmethod = { name = "prune", criterion = "l1", removed_macs_fraction = 20 }\n',
+        ["spec.toml [trial], line 3: method.removed_macs_fraction", "for 20% type 0.2"],
+    ),
+    "per cent as text": (TRIAL + 'optimisation.learning_rate = "5%"\n', ["optimisation.learning_rate", "type 0.05"]),
+    "other capitals": (TRIAL + 'network = "ResNet18"\n', ["did you mean 'resnet18'", "84 in all"]),
+    "an open quote": (TRIAL + 'network = "x\n', ["line 4", 'network = "x', "a quote is opened there and not closed"]),
+    "a single trial's settings": ('method.name = "head_only"\n', ["single trial", "trial run", "spec.toml"]),
     "no such network": (TRIAL + 'network = "digits_vvg"\n', ["network", "digits_vvg", "did you mean 'digits_vgg'"]),
     "no such data set": (TRIAL + 'data.name = "digit"\n', ["data", "'digit'", "did you mean 'digits'"]),
     "0 ranks": (TRIAL + "[resources]\nranks = 0\n", ["spec.toml [resources] ranks", "0"]),
@@ -130,9 +146,9 @@ BAD_ASSIGNMENTS = {
     "trial.sead=3": ["--set trial.sead=3", "did you mean 'seed'"],
     "trial.optimisation.epoch=3": ["optimisation.epoch", "did you mean 'epochs'", "--set trial.optimisation.epoch=3"],
     "trial.optimisation.epochs=few": ["optimisation.epochs", "'few'", "--set trial.optimisation.epochs=few"],
-    "trial.seed=3": ["--set trial.seed=3", "no effect", "--set axes.seed=[3]"],
+    "trial.seed=3": ["--set trial.seed=3", "no effect", "--set 'axes.seed=[3]'"],
     "trial.method.removed_macs_fraction=2": ["removed_macs_fraction"],
-    "axes.seed=3": ["--set axes.seed=3", "--set axes.seed=[3]"],
+    "axes.seed=3": ["--set axes.seed=3", "--set 'axes.seed=[3]'"],
     "axes.sead=[3]": ["--set axes.sead=[3]", "did you mean 'seed'"],
     "resources.ranks=0": ["[resources] ranks", "0"],
     "resources.rank=1": ["'rank'", "did you mean 'ranks'"],
@@ -185,7 +201,7 @@ def test_bad_assignment(
 def test_no_such_spec_names_the_nearest(write_spec: WriteSpec, refused: Callable[..., str]) -> None:
     write_spec(name="paper.toml")
     assert "did you mean 'paper.toml'" in refused("papr.toml")
-    assert "did you mean 'demo.toml'" in refused("sweeps/specs/demmo.toml")
+    assert "did you mean 'demo'" in refused("sweeps/specs/demmo.toml")
 
 
 def test_a_folder_and_a_binary_file_are_no_specs(tmp_path: Path, refused: Callable[..., str]) -> None:

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from results.analysis.pareto import front_lines
+from results.analysis.pareto import front_page
 from results.store.reader import load
+from results.text.formats import markdown_lines
 from sweeps.commands.latencies import How
 from sweeps.run.run_folder import RunFolder
 from tailor.core.errors import ConfigError
@@ -39,7 +40,7 @@ def test_each_sub_model_is_timed_once_and_nothing_is_trained(
             assert 0 < row["latency_lower_quartile_ms"] <= row["latency_ms"] <= row["latency_upper_quartile_ms"]
             assert (row["threads"], row["batch"], row["precision"], row["repeats"]) == (1, 1, "float32", 3)
             assert row["peak_memory_bytes"] > 0
-        text = "\n".join(front_lines(tables, "latency_ms"))
+        text = "\n".join(markdown_lines(front_page(tables, "latency_ms")))
     assert "one forward pass of 1 image on" in text
     assert sorted((tmp_path / "cache").glob("??/[!.]*/stage.json")) == stages
 

@@ -21,6 +21,7 @@ from sweeps.run.run_folder import RunFolder
 from sweeps.spec.spec import load_spec
 from tests.commands import LAUNCH
 from tests.faults.invariants import count_parts
+from transtailor.shell import command as to_type
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 WriteSpec = Callable[..., Path]
@@ -160,7 +161,7 @@ def test_all_finished_says_so_and_ends_with_the_report(
     assert "all 6 trials are finished" in done.stdout
     assert done.stdout.splitlines()[-1] == "runs/small/report.html"
     assert finished_run.report.is_file()
-    assert "python -m sweeps status runs/small" in done.stdout
+    assert to_type("status", "runs/small") in done.stdout
 
 
 def test_a_launch_of_another_spec_changes_nothing(

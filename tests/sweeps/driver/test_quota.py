@@ -40,9 +40,9 @@ def test_it_pauses_at_the_reserve_unless_all_fits_and_goes_on_at_twice_that(
 def test_the_words_say_how_much_is_left_where_and_what_to_do() -> None:
     why = why_pause(room(1_500_000_000), TB, is_paused=False)
     assert why is not None
-    assert why.startswith("1.50 GB are left on a disk, less than 2.00 GB: ")
-    assert "python -m sweeps clean" in why
-    assert "0.00 GB are left" in str(why_pause(room(-GB), TB, is_paused=False))
+    assert why.startswith("1.5 GB are left on a disk, less than 2.0 GB: ")
+    assert "transtailor clean" in why
+    assert "0.0 kB are left" in str(why_pause(room(-GB), TB, is_paused=False))
 
 
 def test_a_disk_that_has_room_but_no_more_files_pauses_too() -> None:
@@ -60,7 +60,7 @@ def test_the_room_is_that_of_the_file_system_or_of_the_limit_whichever_is_less(t
     assert 300_000 <= used < 400_000
     limited = room_in(tmp_path, 0.001)
     assert limited.free_bytes == 1_000_000 - used
-    assert limited.where == f"of the 0.001 GB for {tmp_path}"
+    assert limited.where == f"of the 1.0 MB for {tmp_path}"
     open_ended, generous = room_in(tmp_path), room_in(tmp_path, 1e9)
     system = os.statvfs(tmp_path)
     assert open_ended.free_bytes == pytest.approx(system.f_bavail * system.f_frsize, rel=0.05)
@@ -83,7 +83,7 @@ def test_the_guard_pauses_at_a_limit_and_goes_on_after_a_clean_up(
     assert guard.why_paused(TB) is None
     for number in range(3):
         (tmp_path / str(number)).write_bytes(os.urandom(900_000))
-    assert f"GB for {tmp_path}" in str(guard.why_paused(TB))
+    assert f"MB for {tmp_path}" in str(guard.why_paused(TB))
     (tmp_path / "0").unlink()
     assert guard.why_paused(TB) is None
     (tmp_path / "3").write_bytes(os.urandom(1_100_000))

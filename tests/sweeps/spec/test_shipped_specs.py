@@ -125,9 +125,9 @@ def test_what_a_paper_prints_twice_is_the_same_number() -> None:
 
 @pytest.mark.parametrize("name", [name for name in SHIPPED if needs_data(load_spec(SPECS / name))])
 def test_data_that_are_not_there_are_asked_for(name: str, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"no such data set: .* python -m tailor data prepare NAME .* data\.root"):
+    with pytest.raises(ConfigError, match=r"no such data set: .* transtailor data prepare NAME .* data\.root"):
         expand(load_spec(SPECS / name))
-    with pytest.raises(ConfigError, match=r"no data set .* is prepared in .* python -m tailor data prepare"):
+    with pytest.raises(ConfigError, match=r"no data set .* is prepared in .* data prepare"):
         expand(given(name, tmp_path))
 
 
@@ -136,7 +136,7 @@ def test_a_source_task_and_weights_that_are_not_there_are_asked_for(root: Path, 
         with pytest.raises(ConfigError, match="has no source task"):
             expand(given(name, sourceless))
     trials = [trial.config for trial in expand(given("transtailor_vgg16.toml", root))]
-    with pytest.raises(ConfigError, match="python -m tailor fetch VGG16_Weights.IMAGENET1K_V1"):
+    with pytest.raises(ConfigError, match="fetch VGG16_Weights.IMAGENET1K_V1"):
         refuse_missing(trials)
 
 

@@ -155,7 +155,7 @@ def named(monkeypatch: pytest.MonkeyPatch, content: bytes) -> WeightsInfo:
 
 def test_missing_weights_are_refused_with_what_to_type(tmp_path: Path) -> None:
     folder = tmp_path / "weights"
-    expected = f"no weights at {folder}/mobilenet_v2-7ebf99e0.pth; .*: python -m tailor fetch {NAME} --to {folder}"
+    expected = f"no weights at {folder}/mobilenet_v2-7ebf99e0.pth; .*: .*fetch {NAME} --to {folder}"
     with pytest.raises(ConfigError, match=expected):
         refuse_missing([trial(weights=NAME)])
     with pytest.raises(ConfigError, match=r"no weights at .*/net.pth; give source.weights the path of the file"):

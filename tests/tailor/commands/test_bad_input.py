@@ -11,6 +11,7 @@ from tailor.__main__ import main
 from tailor.catalogue.weights import sha256_of
 from tailor.networks import building
 from tests.tailor.prepare.pictures import class_folders, prepare
+from transtailor.shell import command as to_type
 
 Run = Callable[[str], str]
 
@@ -55,7 +56,7 @@ def refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Run:
 def test_a_missing_data_root_says_how_to_prepare(root: Path, refused: Run) -> None:
     said = refused(trial(root, **{"data.root": str(root / "nowhere")}))
     assert "no data set 'animals' is prepared in" in said
-    assert "type: python -m tailor data prepare animals --from FOLDER_OR_ARCHIVE --to" in said
+    assert f"type: {to_type('data', 'prepare', 'animals', '--to')}" in said
 
 
 def test_weights_of_another_architecture(root: Path, refused: Run) -> None:
@@ -98,7 +99,7 @@ def test_weights_that_are_not_there(root: Path, refused: Run) -> None:
     )
     by_name = {"source.weights": "ResNet18_Weights.IMAGENET1K_V1", "source.weights_folder": str(root)}
     text = "\n".join(line for line in trial(root, **by_name).splitlines() if "weights_sha256" not in line)
-    assert f"python -m tailor fetch ResNet18_Weights.IMAGENET1K_V1 --to {root}" in refused(text)
+    assert to_type("fetch", "ResNet18_Weights.IMAGENET1K_V1", "--to", root) in refused(text)
 
 
 @pytest.mark.parametrize("file", ["target.images.npy", "target.labels.npy", "target.is_test.npy"])

@@ -176,10 +176,10 @@ Command = Callable[..., Said]
     [
         (None, "cannot read trial.toml"),
         (b"\xff\xfe", "cannot read trial.toml"),
-        (b"method = ", "trial.toml is not valid TOML"),
+        (b"method = ", "trial.toml: is not valid TOML: Invalid value"),
         (
             b"[method]\nname = 'transtailr'",
-            "trial.toml: method: no such method: 'transtailr'; did you mean",
+            "trial.toml, line 1: method: no such method: 'transtailr'; did you mean",
         ),
     ],
 )

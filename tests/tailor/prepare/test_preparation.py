@@ -16,6 +16,7 @@ from tailor.prepare.arrays import Arrays, image_tensor, load
 from tailor.prepare.decode import decode
 from tests.shared_data import DATA, needs_data
 from tests.tailor.prepare.pictures import class_folders, encoded, fill, pack, prepare
+from transtailor.shell import command as to_type
 
 PHOTOGRAPHS = "trashnet6"
 
@@ -52,7 +53,7 @@ def test_a_folder_becomes_a_data_set(tmp_path: Path) -> None:
     assert (found.source_images, found.target_images, found.test_images) == (10, 10, 2)
     assert (found.source_classes, found.target_classes) == (2, 2)
     assert_is_what_plain_decoding_gives(origin, tmp_path / "root", "animals")
-    assert found.digest in said and "python -m tailor data check" in said
+    assert found.digest in said and to_type("data", "check") in said
     assert [path.name for path in (tmp_path / "root").iterdir()] == ["animals"]
 
 

@@ -1,0 +1,218 @@
+"""A page on a terminal, as Markdown or LaTeX, and its tables alone for programs: CSV, JSON, Parquet."""
+
+import csv
+import io
+import json
+import math
+import textwrap
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import accumulate
+from numbers import Number
+from types import MappingProxyType
+from typing import Any
+
+from results.text import csv_cells
+from results.text.markdown import escaped, note_lines, table_lines
+from results.text.page import Heading, Note, Page, Strong, Table
+from transtailor.terminal import printable
+
+LEAST_WIDTH = 12  # characters that a column of words keeps where a screen is narrow
+GAP = "  "
+STAR = " *"
+TABLE_KEY = "table"  # which one a record is of, where a page has headings
+_LATEX = MappingProxyType(
+    {
+        "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "_": r"\_", "%": r"\%",
+        "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
+        "|": r"\textbar{}", "±": r"$\pm$", "²": r"$^2$", "–": "--", "…": r"\ldots{}", "\n": " ", "\r": " ",
+        '"': r"\textquotedbl{}", "[": "{[}", "]": "{]}",
+    }
+)  # fmt: skip
+
+
+def markdown_lines(page: Page) -> Iterator[str]:
+    """The whole page; what users wrote is escaped."""
+    for part in page:
+        if isinstance(part, Table):
+            rows = [[_marked(cell, "**{}**", escaped) for cell in row] for row in part.rows]
+            yield from table_lines([escaped(name) for name in part.columns], rows, words=_words(part))
+        elif isinstance(part, Heading):
+            yield f"### {escaped(part.text)}"
+        elif isinstance(part, Note):
+            yield from note_lines([part.text])
+        else:
+            yield part
+
+
+def latex_lines(page: Page) -> Iterator[str]:
+    """A `tabular` for the package booktabs of each table; all else as comments, one line each."""
+    for part in page:
+        if not isinstance(part, Table):
+            text = part if isinstance(part, str) else part.text
+            yield f"% {' '.join(text.split())}" if text else ""
+            continue
+        words = _words(part)
+        yield rf"\begin{{tabular}}{{{''.join('l' if place in words else 'r' for place in range(len(part.columns)))}}}"
+        yield r"\toprule"
+        yield _latex_row(map(latex_escaped, part.columns))
+        yield r"\midrule"
+        for row in part.rows:
+            yield _latex_row(_marked(cell, r"\textbf{{{}}}", latex_escaped) for cell in row)
+        yield r"\bottomrule"
+        yield r"\end{tabular}"
+
+
+def _latex_row(cells: Iterable[str]) -> str:
+    return " & ".join(cells) + r" \\"
+
+
+def latex_escaped(text: str) -> str:
+    """The same text for LaTeX: no sign of it is a command; brackets are grouped, or one after `\\\\` were an option."""
+    return "".join(_LATEX.get(sign, sign) for sign in text)
+
+
+def terminal_lines(page: Page, width: int, *, wide: bool = False) -> Iterator[str]:
+    """The page for a screen of so many characters: the usual columns, cut where they do not fit; `wide`: all, whole."""
+    hidden: dict[str, None] = {}
+    has_best = False
+    for part in page:
+        if isinstance(part, Table):
+            lines, left_out = _aligned(part, width, wide=wide)
+            yield from lines
+            hidden.update(dict.fromkeys(left_out))
+            has_best = has_best or any(isinstance(cell, Strong) for row in part.rows for cell in row)
+        elif isinstance(part, Note):
+            yield from textwrap.wrap(one_line(part.text), width, initial_indent="- ", subsequent_indent="  ")
+        else:
+            yield one_line(part.text if isinstance(part, Heading) else part)
+    if has_best:
+        yield f"{STAR.strip()} the best of its column, or a tie with it"
+    if hidden:
+        yield f"not shown: {', '.join(hidden)}; all columns: --wide"
+
+
+def records(page: Page) -> list[dict[str, Any]]:
+    """The rows of all tables by the names of their columns; what a heading says of them is their first field."""
+    found: list[dict[str, Any]] = []
+    title: dict[str, Any] = {}
+    for part in page:
+        if isinstance(part, Heading):
+            title = {TABLE_KEY: part.text}
+        elif isinstance(part, Table):
+            names = _distinct(part.columns)
+            rows: Sequence[Mapping[str, Any]] = [dict(zip(names, row, strict=True)) for row in part.rows]
+            rows = rows if part.records is None else part.records
+            found += [{**title, **row} for row in rows]
+    return found
+
+
+def csv_lines(page: Page) -> Iterator[str]:
+    """One record per row, and the names; a record may have line breaks inside quotes."""
+    rows = records(page)
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    lines: list[list[object]] = [[*names], *([row.get(name) for name in names] for row in rows)]
+    for values in lines:
+        text = io.StringIO()
+        csv.writer(text, lineterminator="").writerow(["" if value is None else _csv_cell(value) for value in values])
+        yield text.getvalue()
+
+
+def json_lines(page: Page) -> Iterator[str]:
+    """One list of objects; what is not finite is null."""
+    rows = [{name: _finite(value) for name, value in row.items()} for row in records(page)]
+    yield json.dumps(rows, ensure_ascii=False, indent=1, default=str)
+
+
+def parquet_bytes(page: Page) -> bytes:
+    """One Parquet file."""
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    rows = records(page)
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    sink = io.BytesIO()
+    parquet.write_table(pa.table({name: [row.get(name) for row in rows] for name in names}), sink)
+    return sink.getvalue()
+
+
+TEXTS: Mapping[str, Callable[[Page], Iterator[str]]] = MappingProxyType(
+    {"markdown": markdown_lines, "latex": latex_lines, "csv": csv_lines, "json": json_lines}
+)
+"""Name of a format -> what writes it, beside the terminal's and Parquet."""
+
+
+def one_line(value: object) -> str:
+    """A value in one line, in which nothing acts on a terminal."""
+    if value is None:
+        return ""
+    text = f"{value:.6g}" if isinstance(value, float) else str(value)
+    return printable(text).replace("\n", "\\n").replace("\t", "\\t") + (STAR if isinstance(value, Strong) else "")
+
+
+def _aligned(table: Table, width: int, *, wide: bool) -> tuple[list[str], list[str]]:
+    """The lines of a table, numbers right and all else left, and the names of the columns that are left out."""
+    every = range(len(table.columns))
+    shown = [*(table.usual or every), *(place for place in every if wide and table.usual and place not in table.usual)]
+    words = _words(table)
+    cells = [[one_line(row[place]) for place in every] for row in (table.columns, *table.rows)]
+    widths = {place: max(_width(row[place]) for row in cells) for place in every}
+    while not wide and (excess := sum(widths[place] + len(GAP) for place in shown) - len(GAP) - width) > 0:
+        widest = max((place for place in shown if place in words), key=widths.__getitem__, default=None)
+        if widest is not None and widths[widest] > LEAST_WIDTH:
+            widths[widest] = max(LEAST_WIDTH, widths[widest] - excess)
+        elif len(shown) > 1:
+            shown.pop()
+        else:
+            break
+    lines = [
+        GAP.join(_padded(row[place], widths[place], right=place not in words) for place in shown).rstrip()
+        for row in cells
+    ]
+    lines.insert(1, "─" * (sum(widths[place] + len(GAP) for place in shown) - len(GAP)))
+    return lines, [table.columns[place] for place in every if place not in shown]
+
+
+def _words(table: Table) -> Sequence[int]:
+    if table.words is not None:
+        return [*table.words]
+    places = range(len(table.columns))
+    return [place for place in places if not all(isinstance(row[place], Number | None) for row in table.rows)]
+
+
+def _width(text: str) -> int:
+    return sum(map(_columns, text))
+
+
+def _columns(sign: str) -> int:
+    return 2 if unicodedata.east_asian_width(sign) in "WF" else 1
+
+
+def _padded(text: str, width: int, *, right: bool) -> str:
+    if _width(text) > width:
+        text = text[: sum(end < width for end in accumulate(map(_columns, text)))] + "…"
+    space = " " * (width - _width(text))
+    return space + text if right else text + space
+
+
+def _marked(cell: object, strong: str, escape: Callable[[str], str]) -> str:
+    text = escape("" if cell is None else str(cell))
+    return strong.format(text) if isinstance(cell, Strong) else text
+
+
+def _distinct(names: Sequence[str]) -> list[str]:
+    """Names of which one may be there twice: the second gets the name before it in brackets."""
+    return [f"{name} ({names[place - 1]})" if name in names[:place] else name for place, name in enumerate(names)]
+
+
+def _csv_cell(value: object) -> object:
+    """Texts that a spreadsheet would compute are marked as texts; "+1.5" is a number all the same."""
+    try:
+        float(str(value))
+    except ValueError:
+        return csv_cells.cell(value)
+    return value
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,87 @@
+"""The one command: it lists what there is, hands words over as they were typed, and imports only what it needs."""
+
+import shlex
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+from tests.commands import transtailor_command
+from tests.import_graph import ROOT
+from transtailor.__main__ import ENTRIES
+
+HEAVY = ("torch", "ray", "pandas", "duckdb", "pyarrow", "numpy", "pydantic")
+
+
+def test_without_words_it_lists_every_command(tmp_path: Path) -> None:
+    said = transtailor_command(folder=tmp_path)
+    assert said.returncode == 0
+    assert said.stdout == transtailor_command("--help", folder=tmp_path).stdout
+    assert [name for name, entry in ENTRIES.items() if name not in said.stdout or entry.text not in said.stdout] == []
+
+
+def test_its_help_imports_nothing_large() -> None:
+    program = (
+        "import sys; from transtailor.__main__ import main; assert main(['--help']) == 0; "
+        f"print(sorted(set(sys.modules) & set({HEAVY!r})))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("name", ENTRIES)
+def test_each_help_has_an_example_that_its_parser_takes(name: str, tmp_path: Path) -> None:
+    said = transtailor_command(*name.split(), "--help", folder=tmp_path)
+    assert (said.returncode, said.stderr) == (0, "")
+    assert said.stdout.startswith(f"usage: transtailor {name} ")
+    example = said.stdout.splitlines()[-1].removeprefix("example: ")
+    assert shlex.split(example)[: 1 + len(name.split())] == ["transtailor", *name.split()]
+    entry = ENTRIES[name]
+    before, _, _ = entry.example.partition(" -- ")
+    import_module(entry.main)._parser("transtailor").parse_args([*entry.words, *shlex.split(before)])
+
+
+def test_a_mistyped_command_ends_with_2_and_the_nearest_name(tmp_path: Path) -> None:
+    said = transtailor_command("stauts", "runs/demo", folder=tmp_path)
+    assert said.returncode == 2
+    assert "status" in said.stderr or "--help" in said.stderr  # click names the nearest since 8.4
+
+
+def test_words_and_exit_codes_pass_through(tmp_path: Path) -> None:
+    said = transtailor_command("status", "runs/no such", folder=tmp_path)
+    assert (said.returncode, said.stdout) == (2, "")
+    assert "there is no run runs/no such" in said.stderr
+    said = transtailor_command("script", "no_site", "--", "a", "--help", folder=tmp_path)
+    assert said.returncode == 2 and "no site 'no_site'" in said.stderr
+
+
+def test_the_version(tmp_path: Path) -> None:
+    import transtailor
+
+    said = transtailor_command("--version", folder=tmp_path)
+    assert (said.returncode, said.stdout) == (0, f"transtailor {transtailor.__version__}\n")
+
+
+def test_a_shipped_spec_goes_by_its_name_from_any_folder(tmp_path: Path) -> None:
+    said = transtailor_command("plan", "tour", folder=tmp_path)
+    assert said.returncode == 0 and "sweep     tour: 14 trials" in said.stdout
+    (probe,) = [line.strip() for line in said.stdout.splitlines() if "--only" in line]
+    assert " run tour --only " in probe  # what is suggested runs, and plans no more
+    (tmp_path / "tour").mkdir()
+    assert transtailor_command("plan", "tour", folder=tmp_path).returncode == 0
+    said = transtailor_command("plan", "tuor", folder=tmp_path)
+    assert said.returncode == 2 and "did you mean 'tour'?" in said.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "completed"), [("transtailor stat", "plain,status"), ("transtailor table --form", "plain,--format")]
+)
+def test_a_shell_is_told_how_a_word_can_go_on(words: str, completed: str) -> None:
+    program = "import sys; from transtailor.__main__ import main; sys.argv = ['transtailor']; sys.exit(main())"
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT,
+        env={"_TRANSTAILOR_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))},
+    )  # fmt: skip
+    assert done.stdout.splitlines() == [completed]

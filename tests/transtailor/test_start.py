@@ -1,0 +1,62 @@
+"""Where another package lies in the place of one of ours, every command line says which, and what to do."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.import_graph import ROOMS, ROOT
+
+FOREIGN = 'raise RuntimeError("the foreign package was imported")\n'
+
+
+def said_by(*words: str, folder: Path, path: str | None = None) -> str:
+    """What `python -m ...` says as it ends with 2."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    if path is not None:
+        environment["PYTHONPATH"] = path
+    done = subprocess.run(
+        [sys.executable, "-m", *words], cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (2, ""), done.stderr
+    (line,) = done.stderr.splitlines()
+    return line
+
+
+def foreign(folder: Path, room: str) -> Path:
+    package = folder / room / "__init__.py"
+    package.parent.mkdir(parents=True)
+    package.write_text(FOREIGN)
+    return package
+
+
+@pytest.mark.parametrize("command", ["sweeps", "hpc", "tailor", "transtailor"])
+def test_a_package_in_the_working_folder(tmp_path: Path, command: str) -> None:
+    package = foreign(tmp_path, "results")
+    said = said_by(command, "--help", folder=tmp_path)
+    assert said.startswith(f"error: {package} lies in the place of TransTailor's package 'results'")
+    assert "type `transtailor`" in said
+
+
+def test_a_package_on_the_path(tmp_path: Path) -> None:
+    package = foreign(tmp_path / "lib", "sweeps")
+    said = said_by("tailor", "--help", folder=tmp_path.parent, path=str(tmp_path / "lib"))
+    assert str(package) in said and f"take {tmp_path / 'lib'} off PYTHONPATH" in said
+
+
+def test_a_package_that_was_installed_over_ours_is_named(tmp_path: Path) -> None:
+    site = tmp_path / "site"
+    for room in ROOMS:
+        (site / room).mkdir(parents=True)
+        shutil.copy(ROOT / room / "__init__.py", site / room)
+    for path in (ROOT / "transtailor").glob("*.py"):
+        shutil.copy(path, site / "transtailor")
+    (site / "tailor" / "__init__.py").write_text(FOREIGN)
+    (site / "tailor_of_suits-9.dist-info").mkdir()
+    (site / "tailor_of_suits-9.dist-info" / "METADATA").write_text("Name: tailor-of-suits\nVersion: 9\n")
+    (site / "tailor_of_suits-9.dist-info" / "top_level.txt").write_text("tailor\n")
+    said = said_by("transtailor", "--help", folder=tmp_path, path=str(site))
+    assert "python -m pip uninstall tailor-of-suits" in said

@@ -1,0 +1,72 @@
+"""Messages name the line of a file at which something is wrong."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from transtailor.documents import DocumentError, read_toml
+from transtailor.toml_lines import fault_in, line_of
+
+TEXT = """\
+name = "x"
+method.name = "prune"
+[trial]
+network = "a"
+optimisation.epochs = 1
+data = { name = "b" }
+[trial.source]
+epochs = 2
+[axes]
+"optimisation.lr" = [1]
+[[variants]]
+label = "one"
+[[variants]]
+label = "two"
+[variants.axes]
+seed = [1]
+"""
+
+
+@pytest.mark.parametrize(
+    ("keys", "line"),
+    [
+        (("name",), 1),
+        (("method",), 2),
+        (("trial", "network"), 4),
+        (("trial", "optimisation", "epochs"), 5),
+        (("trial", "data", "name"), 6),
+        (("trial", "source", "epochs"), 8),
+        (("trial", "source", "weights"), 7),
+        (("trial", "missing"), 3),
+        (("axes", "optimisation", "lr"), 10),
+        (("variants", "1", "label"), 12),
+        (("variants", "2", "label"), 14),
+        (("variants", "2", "axes", "seed"), 16),
+        (("nowhere",), None),
+    ],
+)
+def test_the_line_of_a_setting_is_found(keys: Sequence[str], line: int | None) -> None:
+    assert line_of(TEXT, keys) == line
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('a = 1\nb = "c\n', ["line 2", 'b = "c', "a quote is opened there and not closed"]),
+        ("a = b\n", ["line 1", "a = b", "words stand in quotes"]),
+        ('a = """b', ["a quote is opened and not closed"]),
+        ("a\n", ["line 1", "each line is a key, =, and a value"]),
+        ("a = 1\na = 2\n", ["line 2", "the key stands there twice"]),
+    ],
+)
+def test_what_is_no_toml_is_told_with_its_line_and_what_is_missing(
+    text: str, said: Sequence[str], tmp_path: Path
+) -> None:
+    path = tmp_path / "spec.toml"
+    path.write_text(text)
+    with pytest.raises(DocumentError) as error:
+        read_toml(path)
+    told = fault_in(path, error.value)
+    assert [words for words in said if words not in told] == []
+    assert "\n" not in told

@@ -1,0 +1,199 @@
+"""`transtailor`: the one command; each of its commands is answered by the room that has it, imported only then.
+
+transtailor run demo
+transtailor status runs/demo
+transtailor status --help
+"""
+
+import transtailor.start  # first: it looks whether the rooms are ours  # isort: skip
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import redirect_stdout, suppress
+from dataclasses import dataclass
+from importlib import import_module
+from io import StringIO
+
+import click
+from click.shell_completion import CompletionItem
+
+import transtailor
+from transtailor.exit_codes import INTERRUPTED, SUCCESS
+from transtailor.shell import COMMAND
+
+SWEEPS, RESULTS, TRIALS, CLUSTERS = "Sweeps", "Results", "Single trials, models and data", "Clusters"
+COMPLETION = f'Completion in bash: eval "$(_{COMMAND.upper()}_COMPLETE=bash_source {COMMAND})"; zsh and fish alike.'
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A command: what it is for, and which room's `main` answers it."""
+
+    group: str
+    text: str
+    main: str
+    """Module."""
+    words: tuple[str, ...]
+    """What stands before the user's own words when `main` is called."""
+    example: str
+    """The words behind the command's name."""
+
+
+def _entries(group: str, main: str, commands: Mapping[str, tuple[str, str]]) -> dict[str, Entry]:
+    """Commands that have the same name in their room."""
+    return {
+        name: Entry(group, text, main, tuple(name.removeprefix("trial ").removeprefix("model ").split()), example)
+        for name, (text, example) in commands.items()
+    }
+
+
+LAUNCH = "sweeps.commands.launch"
+ENTRIES = {
+    "run": Entry(SWEEPS, "run a sweep; the same command goes on with it", LAUNCH, (), "demo"),
+    "plan": Entry(SWEEPS, "show the trials and the cost of a sweep; run nothing", LAUNCH, ("--plan",), "demo"),
+    **_entries(
+        SWEEPS,
+        "sweeps.__main__",
+        {
+            "status": ("how a run stands", "runs/demo"),
+            "logs": ("what a trial, or the jobs of a run, wrote into their logs", "runs/demo 3f2a"),
+            "stop": ("end a run cleanly", "runs/demo"),
+            "cancel": ("end the SLURM jobs of a run at once", "runs/demo"),
+            "retry": ("try failed trials of a run again", "runs/demo --failed"),
+            "explain": ("why two trials differ", "3f2a 81bc"),
+            "reproduce": ("run one trial again and save its sub-model", "runs/demo 3f2a --save models"),
+            "time": ("measure the latency of a run's sub-models here", "runs/demo"),
+            "clean": ("remove what a run or a cache no longer needs", "runs/demo --dry-run"),
+        },
+    ),
+    **_entries(
+        RESULTS,
+        "results.__main__",
+        {
+            "report": ("write a run's page of figures and tables", "runs/demo"),
+            "query": ("ask a run's tables in SQL", "runs/demo 'SELECT status, count(*) FROM trials GROUP BY ALL'"),
+            "best": ("the best sub-model under a limit", "runs/demo --under macs=0.8"),
+            "compare": ("every arm against one of them, paired by seed", "runs/demo --against fine_tune"),
+            "table": ("methods x data sets, as for a paper", "runs/demo --format latex"),
+            "effects": ("which settings matter", "runs/demo"),
+            "power": ("how many more seeds would settle a comparison", "runs/demo --against fine_tune"),
+            "stops": ("what each stop rule would have chosen", "runs/demo"),
+            "front": ("which arms are worth their cost", "runs/demo --cost params"),
+            "images": ("two arms on the same test images", "runs/demo transtailor fine_tune"),
+            "diff": ("what differs between two runs or two trials", "runs/demo runs/more_seeds"),
+            "export": ("a run's tables as CSV, or for TensorBoard, MLflow, W&B", "runs/demo --to csv"),
+            "compact": ("merge the many files of a run's tables", "runs/demo"),
+            "columns": ("every table and column, with its unit", ""),
+        },
+    ),
+    **_entries(
+        TRIALS,
+        "tailor.__main__",
+        {
+            "trial run": ("run one trial without a sweep", "trial.toml --save models"),
+            "trial plan": ("the stages of one trial; runs nothing", "trial.toml"),
+            "model export": ("a saved sub-model as a program for torch alone, or as ONNX", "models/point_1 --to onnx"),
+            "model time": ("latency and memory of a saved sub-model here", "models/point_1"),
+            "data prepare": ("make a data set of a folder or an archive", "mine --from photographs --to datasets"),
+            "data check": ("verify a prepared data set", "datasets/mine"),
+            "fetch": ("bring weights to this machine, for nodes without a network", "trial.toml"),
+        },
+    ),
+    **_entries(
+        CLUSTERS,
+        "hpc.__main__",
+        {
+            "init": ("ask this cluster and write a first site file", "--name mycluster"),
+            "doctor": ("try what a sweep needs at a site", "--site mycluster"),
+            "sites": ("the sites that have a name", ""),
+            "script": ("the text of a job for a site", "mycluster -- nvidia-smi"),
+        },
+    ),
+}  # fmt: skip
+GROUPS = {"trial": "one trial without a sweep", "model": "saved sub-models", "data": "data sets of your own images"}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Does what was typed; returns the exit code."""
+    typed = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    try:
+        _command().main(typed, prog_name=COMMAND)
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else SUCCESS if end.code is None else 1
+    return SUCCESS
+
+
+class _Door(click.Command):
+    """Hands its words, as they were typed, to the room's own parser."""
+
+    def __init__(self, name: str, entry: Entry) -> None:
+        super().__init__(name.split()[-1], short_help=entry.text, add_help_option=False)
+        self._name, self._entry = name, entry
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Leaves them to the room."""
+        ctx.args = [*args]
+        return []
+
+    def invoke(self, ctx: click.Context) -> None:
+        """Ends with the room's exit code."""
+        if self._name == "plan":  # what suggests a command takes the typed one and adds to it
+            sys.argv[1:] = ["run", *self._entry.words, *ctx.args]
+        try:
+            ctx.exit(self._answer(ctx.args))
+        except KeyboardInterrupt:
+            ctx.exit(INTERRUPTED)
+        finally:
+            if {"-h", "--help"} & set(ctx.args):
+                click.echo(f"\nexample: {COMMAND} {self._name} {self._entry.example}".rstrip())
+
+    def shell_complete(self, _: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Options as the room's help names them; everything else is a path."""
+        if not incomplete.startswith("-"):
+            return [CompletionItem(incomplete, type="file")]
+        with redirect_stdout(StringIO()) as text, suppress(SystemExit):
+            self._answer(["--help"])
+        options = dict.fromkeys(re.findall(r"--[a-z][a-z-]*", text.getvalue()))
+        return [CompletionItem(option) for option in options if option.startswith(incomplete)]
+
+    def _answer(self, words: Sequence[str]) -> int:
+        room = import_module(self._entry.main)
+        prog = f"{COMMAND} {self._name}".removesuffix(" ".join(self._entry.words)).rstrip()
+        code: int = room.main([*self._entry.words, *words], prog)
+        return code
+
+
+class _Grouped(click.Group):
+    """Its help has a list for each group of commands."""
+
+    def format_commands(self, _: click.Context, formatter: click.HelpFormatter) -> None:
+        """Writes the lists."""
+        for group in dict.fromkeys(entry.group for entry in ENTRIES.values()):
+            with formatter.section(group):
+                formatter.write_dl([(name, entry.text) for name, entry in ENTRIES.items() if entry.group == group])
+
+
+def _command() -> click.Group:
+    top = _Grouped(
+        help="Which sub-network of a pre-trained model transfers best? Sweeps that prune and fine-tune, and what they"
+        f" found.\n\nBegin with: {COMMAND} run demo",
+        epilog=f"Of each command: {COMMAND} COMMAND --help.  {COMPLETION}",
+        params=[click.Option(["--version"], is_flag=True, is_eager=True, expose_value=False, callback=_version,
+                             help="Show the version and exit.")],
+    )  # fmt: skip
+    groups = {name: click.Group(name, help=text) for name, text in GROUPS.items()}
+    for group in groups.values():
+        top.add_command(group)
+    for name, entry in ENTRIES.items():
+        groups.get(name.split()[0], top).add_command(_Door(name, entry))
+    return top
+
+
+def _version(ctx: click.Context, _: click.Parameter, is_asked: bool) -> None:
+    if is_asked:
+        click.echo(f"{COMMAND} {transtailor.__version__}")
+        ctx.exit()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
