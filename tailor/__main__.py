@@ -20,12 +20,11 @@ from tailor.config.trial import TrialConfig
 from tailor.core.errors import ConfigError, TrainingError
 from tailor.execution.plugins import load
 from tailor.execution.weights_check import refuse_missing
-from transtailor.documents import DocumentError, read_toml
+from transtailor.documents import DocumentError, fault_in, line_of, read_toml
 from transtailor.errors import UserError
 from transtailor.exit_codes import FAILED, MISTAKE, SUCCESS
 from transtailor.shell import command as to_type
 from transtailor.terminal import say
-from transtailor.toml_lines import fault_in, line_of
 
 if TYPE_CHECKING:
     from tailor.execution.runner import StageEvent

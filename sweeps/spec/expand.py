@@ -13,8 +13,8 @@ from sweeps.spec.toml_text import set_option, toml_value
 from tailor.config.parsing import parse_trial
 from tailor.config.trial import TrialConfig
 from tailor.core.errors import ConfigError
+from transtailor.documents import line_of
 from transtailor.names import nearest
-from transtailor.toml_lines import line_of
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -36,10 +36,9 @@ from sweeps.spec.printed_rows import Printed, parse_printed
 from sweeps.spec.resources import Resources
 from sweeps.spec.toml_text import set_option, toml_value
 from tailor.config.trial import TrialConfig
-from transtailor.documents import DEEPEST, DocumentError, read_toml
+from transtailor.documents import DEEPEST, DocumentError, fault_in, read_toml
 from transtailor.names import nearest
 from transtailor.shell import command
-from transtailor.toml_lines import fault_in
 from transtailor.validation import faults_of
 
 SPECS = Path(__file__).resolve().parents[1] / "specs"

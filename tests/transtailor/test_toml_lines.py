@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from transtailor.documents import DocumentError, read_toml
-from transtailor.toml_lines import fault_in, line_of
+from transtailor.documents import DocumentError, fault_in, line_of, read_toml
 
 TEXT = """\
 name = "x"

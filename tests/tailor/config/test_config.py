@@ -175,8 +175,8 @@ Command = Callable[..., Said]
     ("content", "message"),
     [
         (None, "cannot read trial.toml"),
-        (b"\xff\xfe", "cannot read trial.toml"),
-        (b"method = ", "trial.toml: is not valid TOML: Invalid value"),
+        (b"\xff\xfe", "trial.toml is not valid TOML"),
+        (b"method = ", "trial.toml is not valid TOML"),
         (
             b"[method]\nname = 'transtailr'",
             "trial.toml, line 1: method: no such method: 'transtailr'; did you mean",
