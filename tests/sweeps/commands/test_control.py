@@ -93,7 +93,7 @@ def test_a_run_is_stopped_from_elsewhere_and_its_logs_are_read(
     assert "was not launched on SLURM" in refused.stderr
     unknown = sweeps_command("logs", run.path, "0000")
     assert unknown.returncode == 2
-    assert "no trial '0000'" in unknown.stderr
+    assert "no trial whose id begins with '0000'" in unknown.stderr
 
 
 def test_retry_of_no_run_is_said(tmp_path: Path, sweeps_process: Command) -> None:

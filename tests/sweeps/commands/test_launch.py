@@ -21,7 +21,6 @@ from sweeps.run.run_folder import RunFolder
 from sweeps.spec.spec import load_spec
 from tests.commands import LAUNCH
 from tests.faults.invariants import count_parts
-from transtailor.shell import command as to_type
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 WriteSpec = Callable[..., Path]
@@ -161,7 +160,7 @@ def test_all_finished_says_so_and_ends_with_the_report(
     assert "all 6 trials are finished" in done.stdout
     assert done.stdout.splitlines()[-1] == "runs/small/report.html"
     assert finished_run.report.is_file()
-    assert to_type("status", "runs/small") in done.stdout
+    assert "transtailor status runs/small" in done.stdout
 
 
 def test_a_launch_of_another_spec_changes_nothing(
@@ -210,7 +209,7 @@ def test_failed_trials_are_named_with_their_log_and_end_with_one(launch: Command
         log = f"runs/small/trials/{trial.trial_id}/log.jsonl"
         assert any(line.endswith(log) for line in lines)
         assert (write_spec().parent / log).is_file()
-    assert any(line.startswith("to try them again, type: python ") for line in lines)
+    assert any(re.match(r"to try them again, type: \S*python ", line) for line in lines)
     assert lines[-1] == "runs/small/report.html"
     with load(write_spec().parent / "runs/small") as tables:
         ended = tables.rows("SELECT status, attempts, error FROM trials")
@@ -257,7 +256,7 @@ def test_ctrl_c_says_how_to_go_on_and_the_same_command_does(
         out, err = first.communicate()
     assert (first.returncode, "Traceback" in err) == (130, False), err
     assert "of 3 trials are finished" in out
-    assert f"to go on, type: {shlex.join(['python', *command[1:]])}" in out
+    assert re.search(rf"to go on, type: \S*python {re.escape(shlex.join(command[1:]))}\n", out)
     second = launch(*arguments)
     assert (second.returncode, second.stdout.splitlines()[0]) == (0, "runs/small: resumed"), second.stderr
     assert "3 of 3 trials finished, 0 failed" in second.stdout
