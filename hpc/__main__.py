@@ -14,9 +14,8 @@ from hpc.errors import SiteError, SlurmError
 from hpc.sites.site import Need, SiteFile, explained, find_site, read_site, site_files, users_folder
 from transtailor.errors import UserError
 from transtailor.exit_codes import FAILED, INTERRUPTED, MISTAKE, SUCCESS
-from transtailor.pipes import reader_may_leave
 from transtailor.shell import command
-from transtailor.terminal import say
+from transtailor.terminal import reader_may_leave, say
 
 REASON_SHOWN = 160  # characters of what SLURM said
 
@@ -134,7 +133,7 @@ def _init(options: argparse.Namespace) -> Iterator[str]:
     write_new(path, site_text(cluster, options.partition))
     yield f"wrote {path}"
     yield from (f"missing: {text}" for text in cluster.missing)
-    yield f"edit it, then type: {command('script', name if options.to is None else path, '--', 'hostname')}"
+    yield f"edit it, then type: {command('doctor', '--site', name if options.to is None else path)}"
 
 
 def _doctor(options: argparse.Namespace) -> int:
@@ -166,7 +165,7 @@ def _script(options: argparse.Namespace) -> Iterator[str]:
         raise SiteError(
             "which command? Type it after --, such as: " + command("script", options.site, "--", "hostname")
         )
-    given = {key: value for key in Need.model_fields if (value := getattr(options, key)) is not None}
+    given = {key: value for key in Need.model_fields if (value := getattr(options, key, None)) is not None}
     try:
         need = Need.model_validate(given)
     except ValidationError as error:

@@ -33,6 +33,8 @@ REASONS = {
     "QOSMaxGRESPerUser": "you hold as many GPUs as this quality of service allows",
     "QOSMaxCpuPerUserLimit": "you hold as many CPUs as this quality of service allows",
     "QOSGrpGRES": "all users together hold as many GPUs as this quality of service allows",
+    "QOSMaxWallDurationPerJobLimit": "its walltime is longer than its quality of service allows: lower walltime_min",
+    "AssocMaxWallDurationPerJobLimit": "its walltime is longer than the account allows: lower walltime_min",
     "QOSResourceLimit": "a limit of its quality of service is reached",
     "InvalidAccount": "its account does not exist or may not be used: set account",
     "InvalidQOS": "its quality of service may not be used: set qos",
@@ -65,6 +67,8 @@ REFUSALS = {
     "violates accounting/QOS policy": "a limit of your account is reached, or the account is missing: set account and "
     "qos, ask for less, or wait for jobs to end",
     "QOSMaxSubmitJobPerUserLimit": "as many jobs as you may have are in the queue: set limits.max_jobs",
+    "MaxWallDurationPerJobLimit": "walltime_min is longer than your account or quality of service allows: "
+    "sacctmgr show qos format=name,maxwall lists the limits",
     "Access/permission denied": "you may not submit here: is partition or account right?",
 }
 
@@ -79,6 +83,10 @@ class SlurmError(RuntimeError):
 
 class ClusterError(RuntimeError):
     """The processes of a Ray cluster did not come together; the text says which was waited for, and where to look."""
+
+
+class FolderError(ClusterError):
+    """The folder that jobs share cannot be read or written for too long; the text has the file system's words."""
 
 
 class HeadStartError(ClusterError):

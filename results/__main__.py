@@ -13,9 +13,8 @@ from results.errors import ResultsError
 from results.text.page import Part, Table
 from transtailor.errors import UserError
 from transtailor.exit_codes import INTERRUPTED, MISTAKE, SUCCESS
-from transtailor.pipes import reader_may_leave
 from transtailor.shell import command
-from transtailor.terminal import say
+from transtailor.terminal import reader_may_leave, say
 
 
 def main(arguments: Sequence[str] | None = None, prog: str = "python -m results") -> int:

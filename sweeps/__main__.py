@@ -14,8 +14,7 @@ from hpc.errors import SlurmError
 from tailor.core.errors import TrainingError
 from transtailor.errors import UserError
 from transtailor.exit_codes import FAILED, MISTAKE, SUCCESS
-from transtailor.pipes import reader_may_leave
-from transtailor.terminal import say
+from transtailor.terminal import reader_may_leave, say
 
 
 def main(arguments: Sequence[str] | None = None, prog: str = "python -m sweeps") -> int:

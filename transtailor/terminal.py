@@ -1,6 +1,9 @@
 """What is shown on a terminal: text and nothing else, whoever wrote it."""
 
+import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TextIO
 
 
@@ -22,3 +25,13 @@ def say(text: object, *, to: TextIO | None = None) -> None:
     stream = sys.stdout if to is None else to
     stream.write(f"{printable(text)}\n")
     stream.flush()
+
+
+@contextmanager
+def reader_may_leave() -> Iterator[None]:
+    """End the block quietly when the reader of the standard output has gone; that is no mistake."""
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python's own last flush would complain

@@ -4,8 +4,9 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, wait
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Literal, Protocol
 
 import ray
@@ -18,12 +19,14 @@ from hpc.folders.cluster_folder import ClusterFolder
 from hpc.ray.private import drain_node, draining_nodes, release_node
 from hpc.sites.site import Site
 from hpc.slurm.jobs import ONCE, PATIENCE, Job, QueuedJob, cancel, queue, submit
+from transtailor.waiting import in_thread
 
 TICK_S = 1.0
 LOOK_EVERY_S = 30.0  # two calls of squeue a minute while nothing happens
 LOOK_AGAIN_S = 3.0  # after something happened that SLURM knows more of
 SUBMISSION = replace(PATIENCE, tries=1)  # what fails is tried again later anyway, with the back-off of `Failures`
 CLOSE_S = 5.0  # for SLURM's last answers
+TICK_LIMIT_S = 10.0  # for the thread's last turn, in which Ray's head may no longer answer
 PROVEN_S = 10.0  # a worker that was lost earlier after it had joined was of no use
 EventKind = Literal[
     "worker_submitted", "worker_joined", "worker_draining", "worker_lost", "worker_ended", "worker_refused"
@@ -51,6 +54,7 @@ class _Job:
     idle_since_s: float | None = None
     node: str | None = None  # Ray's id
     host: str | None = None
+    reason: str = ""  # why it waits in the queue
     leaves: bool = False  # drained, released or cancelled
 
 
@@ -94,6 +98,7 @@ class Cluster:
     _cancellation: Future[None] | None = None
     _to_cancel: set[str] = field(default_factory=set)
     _given_up: set[str] = field(default_factory=set)  # jobs that SLURM may still list
+    _refusal: str | None = None  # of the last submission
     _error: BaseException | None = None
     _over: threading.Event = field(default_factory=threading.Event)
 
@@ -101,7 +106,6 @@ class Cluster:
         """Raise SiteError if the site cannot have such workers."""
         self.limits = limits_of(self.site, self.need)
         self._thread = threading.Thread(target=self._keep, name="cluster", daemon=True)
-        self._slurm = ThreadPoolExecutor(max_workers=4, thread_name_prefix="slurm")  # the fourth is for `close`
 
     @property
     def job_name(self) -> str:
@@ -124,19 +128,32 @@ class Cluster:
         """
         self._over.set()
         if self._thread.is_alive():
-            self._thread.join()
+            self._thread.join(TICK_LIMIT_S)
         if self._submission is not None:
             wait([self._submission], CLOSE_S)
         self._take_submission(time.time())
         ids = self._to_cancel | {job.id for job in self._jobs.values() if job.joined_s is None}
         if ids:
-            wait([self._slurm.submit(self._cancel, sorted(ids))], CLOSE_S)
-        self._slurm.shutdown(wait=False)
+            wait([in_thread(partial(self._cancel, sorted(ids)))], CLOSE_S)
 
     @property
     def waits_for_slurm(self) -> bool:
         """Whether a command of SLURM was called whose answer has not been taken yet."""
         return any(call is not None for call in (self._look, self._submission, self._cancellation))
+
+    @property
+    def waits_for(self) -> str | None:
+        """What has to come before a trial can run, in words; None where there are slots."""
+        if self.slots:
+            return None
+        queued = [job for job in self._jobs.values() if job.joined_s is None and not job.leaves]
+        starting = sum(job.started_s is not None for job in queued)
+        if starting:
+            return f"{starting} workers that SLURM has started to join Ray, at most {START_LIMIT_S:g} s each"
+        if queued:
+            reasons = "; ".join(sorted({job.reason for job in queued if job.reason}))
+            return f"{len(queued)} workers in the SLURM queue" + (f": {reasons}" if reasons else "")
+        return f"SLURM to take a worker: {self._refusal}" if self._refusal else "SLURM to take a worker"
 
     def lost_one_since(self, moment_s: float) -> bool:
         """Whether a worker was lost after that moment, in seconds since 1970."""
@@ -253,14 +270,14 @@ class Cluster:
         nothing is decided before it. The others are not: the next one is soon.
         """
         self._looked_s, self._look_at_s = now_s, now_s + LOOK_EVERY_S
-        self._look = self._slurm.submit(queue, ONCE if self._has_looked else PATIENCE)
+        self._look = in_thread(partial(queue, ONCE if self._has_looked else PATIENCE))
 
     def _take_look(self, now_s: float) -> None:
         if self._look is None or not self._look.done():
             return
         look, self._look, self._has_looked = self._look, None, True
         try:
-            listed = {job.id: job for job in look.result() if job.name.startswith(self.folder.worker_prefix)}
+            listed = {job.id: job for job in look.result(0) if job.name.startswith(self.folder.worker_prefix)}
         except SlurmError as error:  # Ray's own view goes on meanwhile
             self._tell("worker_refused", None, f"the queue cannot be read: {error}")
             return
@@ -279,7 +296,7 @@ class Cluster:
 
     def _carry_out(self, actions: Actions, now_s: float) -> None:
         if actions.submit and self._submission is None:
-            self._submission = self._slurm.submit(self._submit, actions.submit)
+            self._submission = in_thread(partial(self._submit, actions.submit))
         for job_id in actions.drain:
             job = self._jobs[job_id]
             assert job.node is not None
@@ -314,7 +331,8 @@ class Cluster:
         if self._submission is None or not self._submission.done():
             return
         submission, self._submission = self._submission, None
-        submitted, refusal = submission.result()
+        submitted, refusal = submission.result(0)
+        self._refusal = refusal
         for job in [_Job(id=job.ids[0], submitted_s=now_s) for job in submitted]:
             if job.id not in self._given_up:  # it may have joined, or ended, while others were submitted
                 self._jobs.setdefault(job.id, job)
@@ -330,10 +348,10 @@ class Cluster:
 
     def _begin_cancellation(self) -> None:
         if self._cancellation is not None and self._cancellation.done():
-            self._cancellation.result()
+            self._cancellation.result(0)
             self._cancellation = None
         if self._to_cancel and self._cancellation is None:
-            self._cancellation = self._slurm.submit(self._cancel, sorted(self._to_cancel))
+            self._cancellation = in_thread(partial(self._cancel, sorted(self._to_cancel)))
             self._to_cancel = set()
 
     def _cancel(self, ids: list[str]) -> None:
@@ -368,6 +386,7 @@ class Cluster:
 def _note(job: _Job, found: QueuedJob, now_s: float) -> None:
     """What SLURM says of a job."""
     if found.state.state == "PENDING":
+        job.reason = found.state.explanation
         return
     job.started_s = job.started_s or now_s
     if found.ends_at is not None:

@@ -16,24 +16,29 @@ import sys
 import time
 import uuid
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 from hpc.cluster.worker import Warnings
-from hpc.errors import ClusterError, HeadStartError, SlurmError
-from hpc.folders.cluster_folder import ClusterFolder, Head, wait_until
-from hpc.folders.leftovers import guarded_folder, rays_own
+from hpc.errors import ClusterError, FolderError, HeadStartError, SlurmError
+from hpc.folders.cluster_folder import ClusterFolder, Head
+from hpc.folders.leftovers import guarded_folder, rays_own, scratch_folder
 from hpc.ray.node import Allocation, RayNode, allocation, own_address, ray_environment
 from hpc.ray.stranger import check_closed
 from hpc.slurm.jobs import requeue
 from transtailor.exit_codes import MISTAKE, TRY_AGAIN
 from transtailor.sources import ForeignCodeError, check_code
 from transtailor.terminal import say
+from transtailor.waiting import Unlimited, WaitedTooLong, reap, wait_for
 
 GENERATION_VARIABLE = "TRANSTAILOR_GENERATION"
 START_LIMIT_S = 120.0  # of a head, in each try
 HEAD_TRIES = 3
+FOLDER_LIMIT_S, FOLDER_POLL_S = 600.0, 5.0  # for the shared folder to take a file
+MAX_RESTARTS = 20  # of the job, after which what ails the folder is left to its owner
 CHECK_S = 0.5
+DRIVES = Unlimited("a sweep takes as long as its trials do; SLURM's walltime ends the job")
 END_LIMIT_S = 30.0  # for the command to come to a clean end
 RESTART_PAUSE_S = 1.0
 SHORT_S = 60.0
@@ -56,6 +61,12 @@ def main() -> int:
     except HeadStartError as error:
         say(f"{error}; launch the sweep again to go on")  # a launch that follows shows this log's end
         return TRY_AGAIN
+    except (FolderError, OSError) as error:  # such as a folder that is full, or does not answer
+        if int(os.environ.get("SLURM_RESTART_COUNT", "0")) < MAX_RESTARTS:
+            _say(f"{error}; the job is queued again")
+            return _queue_again()
+        _say(f"{error}; this was tried {MAX_RESTARTS} times: mend the folder and launch the sweep again")
+        return TRY_AGAIN
     except (ClusterError, ForeignCodeError) as error:
         say(error, to=sys.stderr)
         return MISTAKE
@@ -64,6 +75,11 @@ def main() -> int:
     if warnings.is_now:  # SLURM ends this job, or has queued it again already
         return TRY_AGAIN
     return _queue_again()
+
+
+def _say(text: str) -> None:
+    with suppress(OSError):  # the log is in the same folder
+        say(text, to=sys.stderr)
 
 
 def serve(folder: ClusterFolder, command: Sequence[str], warnings: Warnings, *, tries: int = HEAD_TRIES) -> int | None:
@@ -83,7 +99,7 @@ def serve(folder: ClusterFolder, command: Sequence[str], warnings: Warnings, *, 
     given = replace(allocation(os.environ), gpus=0)
     address = own_address(folder.site().network_interface)
     faults: list[HeadStartError] = []
-    while len(faults) < tries:
+    for _ in range(tries):
         try:
             return _serve_once(folder, command, warnings, given, address)
         except HeadStartError as error:
@@ -101,13 +117,13 @@ def _serve_once(
     """As `serve`, with one head, on ports that the kernel chooses for it."""
     generation = uuid.uuid4().hex
     logs = folder.logs / f"ray-head-{generation[:8]}"
-    with guarded_folder(Path(os.environ.get("TMPDIR", "/tmp"))) as temporary:
+    with scratch_folder(given.job) as scratch, guarded_folder(scratch) as temporary:
         options = ["--head", "--port=0", "--num-cpus=0", "--num-gpus=0", "--include-dashboard=false"]
         node = RayNode(given, temporary, folder.token, address, options, drain_s=0)
         try:
-            listens_at = _address(node, temporary, logs, warnings)
+            listens_at = _address(folder, node, temporary, logs, warnings)
             check_closed(listens_at)
-            folder.set_head(Head(address=listens_at, generation=generation, job=given.job))
+            _tell_head(folder, Head(address=listens_at, generation=generation, job=given.job))
             say(f"Ray head {generation} listens at {listens_at}")
             environment = os.environ | ray_environment(folder.token, temporary) | {GENERATION_VARIABLE: generation}
             code = _run(command, environment, node, warnings)
@@ -115,56 +131,85 @@ def _serve_once(
                 say(f"the Ray head {node.told_end(logs)}")
             return code
         finally:
-            folder.unset_head(generation)
+            with suppress(OSError, ValueError):  # of a head that has gone the next one takes the place
+                folder.unset_head(generation)
             node.kill()
 
 
-def _address(node: RayNode, temporary: Path, logs: Path, warnings: Warnings) -> str:
+def _tell_head(folder: ClusterFolder, head: Head) -> None:
+    """Writes where the head listens, as soon as the shared folder takes it.
+
+    Raises:
+        FolderError: it did not in `FOLDER_LIMIT_S`.
+    """
+    why = "it is full"
+
+    def written() -> bool:
+        nonlocal why
+        try:
+            folder.set_head(head)
+        except OSError as error:
+            why = str(error)
+            return False
+        return True
+
+    try:
+        wait_for(written, f"room in the shared folder {folder.path}", FOLDER_LIMIT_S, poll_s=FOLDER_POLL_S)
+    except WaitedTooLong as late:
+        raise FolderError(f"{late}: {why}; make room there") from None
+
+
+def _address(folder: ClusterFolder, node: RayNode, temporary: Path, logs: Path, warnings: Warnings) -> str:
     """Where the head listens, as soon as it does; of one that does not, Ray's logs are kept as the folder `logs`."""
 
     def found() -> str | None:
         if warnings.is_now:
             raise ClusterError("SLURM ended the job while the Ray head started")
+        if folder.stop.exists():
+            raise ClusterError("a stop was asked for while the Ray head started")
         if node.has_ended():
             raise ClusterError("the Ray head ended while it started")
         file = rays_own(temporary) / "ray_current_cluster"  # Ray writes it when the head listens
         return (file.read_text().strip() or None) if file.exists() else None
 
     try:
-        return wait_until(found, START_LIMIT_S, "the Ray head to listen")
+        return wait_for(found, "the Ray head to listen", START_LIMIT_S, error=ClusterError)
     except ClusterError as error:
-        if warnings.is_now:
+        if warnings.is_now or folder.stop.exists():
             raise
         raise HeadStartError(f"{error}; its own words are above and in {node.keep_logs(logs)}") from error
 
 
 def _run(command: Sequence[str], environment: dict[str, str], node: RayNode, warnings: Warnings) -> int | None:
-    short_runs = 0
+    short_runs, pause_s = 0, 0.0
     while short_runs < MAX_SHORT_RUNS:
         began_s = time.monotonic()
-        code = _run_once(command, environment, node, warnings)
+        code = _run_once(command, environment, node, warnings, pause_s)
         if code is None or 0 <= code != TRY_AGAIN:
             return code
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else "cannot go on"
         say(f"the command {how}: it is started again")
         short_runs = short_runs + 1 if time.monotonic() - began_s < SHORT_S else 0
-        time.sleep(RESTART_PAUSE_S)
+        pause_s = RESTART_PAUSE_S
     raise ClusterError(
         f"the command ended within {SHORT_S:g} s {MAX_SHORT_RUNS} times in a row; see what it said above"
     )
 
 
-def _run_once(command: Sequence[str], environment: dict[str, str], node: RayNode, warnings: Warnings) -> int | None:
+def _run_once(
+    command: Sequence[str], environment: dict[str, str], node: RayNode, warnings: Warnings, pause_s: float
+) -> int | None:
     """Its exit code, negative if it was killed; None if head or job end before it."""
+    time.sleep(pause_s)
     process = _start(command, environment)
     try:
-        while process.poll() is None:
-            if warnings.is_near or warnings.is_now or node.has_ended():
-                return None
-            time.sleep(CHECK_S)
+        wait_for(
+            lambda: process.poll() is not None or warnings.is_near or warnings.is_now or node.has_ended(),
+            "the end of the command", DRIVES, poll_s=CHECK_S, tell=None,
+        )  # fmt: skip
+        return process.poll()
     finally:
         _end(process, at_once=warnings.is_now)
-    return process.returncode
 
 
 def _start(command: Sequence[str], environment: dict[str, str]) -> subprocess.Popen[bytes]:
@@ -184,11 +229,7 @@ def _end(process: subprocess.Popen[bytes], *, at_once: bool) -> None:
     """Lets the command come to a clean end, in a limited time."""
     if process.poll() is None:
         process.terminate()
-        try:
-            process.wait(1.0 if at_once else END_LIMIT_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        reap(process, 1.0 if at_once else END_LIMIT_S)
 
 
 def _queue_again() -> int:

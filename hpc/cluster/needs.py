@@ -85,4 +85,5 @@ def controller_need(site: Site, folder: ClusterFolder, name: str) -> Need:
         walltime_min=own.walltime_min or site.walltime_min,
         signal_before_s=site.drain_before_s,
         requeue=True,
+        again_if_killed=True,
     )

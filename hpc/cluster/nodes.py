@@ -7,7 +7,7 @@ import ray
 
 from hpc.cluster.needs import RankNeed
 from hpc.errors import ClusterError
-from hpc.ray.node import JOB_LABEL
+from hpc.ray.node import JOB_LABEL, python_of_workers
 from hpc.ray.private import RAY, free_resources, join_on
 from hpc.ray.stranger import check_driver
 
@@ -56,7 +56,7 @@ def connect(address: str) -> None:
     RAY.check()
     try:
         own = address.rpartition(":")[0]
-        join_on(own, address=address, log_to_driver=False, logging_level=logging.ERROR)
+        join_on(own, address=address, log_to_driver=False, logging_level=logging.ERROR, **python_of_workers())
     except (ConnectionError, RuntimeError) as error:
         raise ClusterError(f"the Ray head at {address} does not answer: {error}") from error
     check_driver(address)

@@ -14,21 +14,23 @@ if __name__ == "__main__":  # before all that takes time: a warning is kept unti
 import argparse
 import os
 import sys
-import time
 from pathlib import Path
 from types import FrameType
 
 from hpc.errors import ClusterError
-from hpc.folders.cluster_folder import POLL_S, ClusterFolder, Head, wait_until
-from hpc.folders.leftovers import guarded_folder
+from hpc.folders.cluster_folder import ClusterFolder, Head, HeadReader
+from hpc.folders.leftovers import guarded_folder, scratch_folder
 from hpc.ray.node import RayNode, allocation, own_address
 from hpc.ray.stranger import check_closed
 from transtailor.exit_codes import FAILED, SUCCESS
 from transtailor.sources import ForeignCodeError, check_code
 from transtailor.terminal import say
+from transtailor.waiting import Unlimited, WaitedTooLong, wait_for
 
 HEAD_LIMIT_S = 300.0
 CHECK_S = 1.0
+SERVES = Unlimited("a worker serves as long as its head lives; SLURM's walltime ends it")
+NODE_ENDED = "the node has ended"
 WANTED_LIMIT_S = 10.0  # between the end of a node and the last sign that it was wanted
 
 
@@ -72,57 +74,70 @@ def serve(folder: ClusterFolder, generation: str, warnings: Warnings) -> str:
     Raises:
         ClusterError: there is no such head, the job cannot have a node, or the node ended and nobody wanted that.
     """
-    head, given, site = _head(folder, generation, warnings), allocation(os.environ), folder.site()
+    heads = folder.heads()
+    head, given, site = _head(folder, heads, generation, warnings), allocation(os.environ), folder.site()
     check_closed(head.address)  # a node joins no cluster that others may use
     options = [f"--address={head.address}", f"--num-cpus={given.cpus}", f"--num-gpus={given.gpus}"]
     address = own_address(site.network_interface)
     drain_s = max(1.0, site.drain_before_s - 5.0)
-    with guarded_folder(Path(os.environ.get("TMPDIR", "/tmp"))) as temporary:
+    with scratch_folder(given.job) as scratch, guarded_folder(scratch) as temporary:
         node = RayNode(given, temporary, folder.token, address, options, drain_s=drain_s)
         try:
-            return _watch(node, folder, generation, warnings, given.job)
+            return _watch(node, folder, heads, generation, warnings, given.job)
         finally:
             node.kill()
 
 
-def _head(folder: ClusterFolder, generation: str, warnings: Warnings) -> Head:
+def _head(folder: ClusterFolder, heads: HeadReader, generation: str, warnings: Warnings) -> Head:
     def found() -> Head | None:
         if warnings.is_near or warnings.is_now:
             raise ClusterError("SLURM warned this job of its end before it had joined a head")
-        head = folder.head()
+        head = heads()
         if head is not None and head.generation != generation:
             raise ClusterError(f"the head that this job was for has ended; now there is one of job {head.job}")
         return head
 
-    return wait_until(found, HEAD_LIMIT_S, f"the Ray head {generation}; its log is the controller's, in {folder.logs}")
+    what = f"the Ray head {generation}; its log is the controller's, in {folder.logs}"
+    return wait_for(found, what, HEAD_LIMIT_S, error=ClusterError)
 
 
-def _watch(node: RayNode, folder: ClusterFolder, generation: str, warnings: Warnings, job: str) -> str:
+def _watch(
+    node: RayNode, folder: ClusterFolder, heads: HeadReader, generation: str, warnings: Warnings, job: str
+) -> str:
     """As `serve`, for a node that was started."""
     is_drained = False
-    while not node.has_ended():
-        if why := _why_now(folder, generation, warnings):
-            return why
+
+    def end() -> str | None:
+        nonlocal is_drained
+        for text in node.complaints.new():
+            say(f"raylet: {text}")
+        if node.has_ended():
+            return NODE_ENDED
         if warnings.is_near and not is_drained:
             node.drain()
             is_drained = True
-        time.sleep(CHECK_S)
+        return _why_now(heads, generation, warnings)
+
+    why = wait_for(end, "the end of the head, of the node or of this job", SERVES, poll_s=CHECK_S, tell=None)
+    if why != NODE_ENDED:
+        return why
     if is_drained:
         return "SLURM warned of the job's end, and the node was drained"
-    end_s = time.monotonic() + WANTED_LIMIT_S
-    while time.monotonic() < end_s:
-        if folder.is_let_go(job):
-            return "the driver has let the node go"
-        if why := _why_now(folder, generation, warnings):
-            return why
-        time.sleep(POLL_S)
-    told = node.told_end(folder.logs / f"ray-worker-{job}")
-    raise ClusterError(f"the Ray node of job {job} was not to end, and {told}")
+
+    def sign() -> str | None:
+        is_let_go = folder.is_let_go(job)
+        return "the driver has let the node go" if is_let_go else _why_now(heads, generation, warnings)
+
+    try:
+        return wait_for(sign, "a sign that the end of the node was wanted", WANTED_LIMIT_S)
+    except WaitedTooLong:
+        told = node.told_end(folder.logs / f"ray-worker-{job}")
+        raise ClusterError(f"the Ray node of job {job} was not to end, and {told}") from None
 
 
-def _why_now(folder: ClusterFolder, generation: str, warnings: Warnings) -> str | None:
+def _why_now(heads: HeadReader, generation: str, warnings: Warnings) -> str | None:
     """Why the worker is to end at once; None if it is not."""
-    head = folder.head()
+    head = heads()
     if head is None or head.generation != generation:
         return "its head has ended"
     return "SLURM ends the job" if warnings.is_now else None

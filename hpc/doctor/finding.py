@@ -11,9 +11,10 @@ from typing import Any, Literal
 
 import hpc
 import transtailor
-from hpc.folders.cluster_folder import wait_until
+from hpc.errors import ClusterError
 from transtailor.documents import read_json
 from transtailor.files import write_file
+from transtailor.waiting import wait_for
 
 State = Literal["fine", "missing", "unknown"]
 PACKAGES = ("torch", "ray", "submitit")
@@ -60,6 +61,11 @@ class DoctorFolder:
 
     path: Path
 
+    @property
+    def lock(self) -> Path:
+        """A file that the login node holds a lock on."""
+        return self.path / "lock"
+
     def tell(self, name: str, values: dict[str, Any]) -> None:
         """Writes one file."""
         write_file(self.path / f"{name}.json", json.dumps(values), mode=0o600)
@@ -79,7 +85,7 @@ class DoctorFolder:
         Raises:
             ClusterError: it is absent after `limit_s`.
         """
-        return wait_until(lambda: self.told(name), limit_s, f"{name}.json in {self.path}")
+        return wait_for(lambda: self.told(name), f"{name}.json in {self.path}", limit_s, error=ClusterError)
 
     def report(self, check: str, rank: int, finding: Finding) -> None:
         """Writes what a node found; the first report of a check stays."""

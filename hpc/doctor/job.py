@@ -5,6 +5,7 @@
 All that is waited for has its limit, so that the job ends by itself when nobody looks after it any more.
 """
 
+import fcntl
 import os
 import platform
 import re
@@ -25,17 +26,23 @@ from typing import Any
 from hpc.cluster.head import serve
 from hpc.cluster.worker import Warnings
 from hpc.doctor.finding import DoctorFolder, Finding, environment, fine, missing, unknown
-from hpc.errors import ClusterError
-from hpc.folders.cluster_folder import ClusterFolder, Head, wait_until
+from hpc.errors import ClusterError, SlurmError
+from hpc.folders.cluster_folder import ClusterFolder, Head
 from hpc.folders.leftovers import LONGEST_BYTES, SHORT
+from hpc.ray.limits import FILES_PER_WORKER, OTHER_FILES, open_files, raise_limits, what_ends_processes
 from hpc.ray.node import own_address
+from hpc.sites.site import Need
+from hpc.slurm.jobs import ONCE, would_start
+from transtailor.waiting import WaitedTooLong, reap, wait_for
 
 CLOCK_LIMIT_S = 120.0
 PEER_LIMIT_S = 60.0  # for the other node to come as far as this one
 CONNECT_LIMIT_S = 10.0
 TORCH_LIMIT_S = 120.0  # of it, most is the import of torch
 RAY_LIMIT_S = 300.0  # START_LIMIT_S of the head, then a worker that joins, and a task
+LAST_LIMIT_S = 60.0  # of a job that is to be ended from outside
 SCRATCH_BYTES = 2**20
+LEAST_WORKERS = 100  # where the site sets no limit
 INTERFACE_ADVICE = "set network_interface in the site to one that the nodes share"
 
 
@@ -94,6 +101,9 @@ def _checks(node: Node, question: Mapping[str, Any], warnings: Warnings, made: l
     checks: dict[str, Callable[[], Finding]] = {
         "environment": lambda: _environment(question["environment"]),
         "scratch": lambda: _scratch(question["scratch"], made),
+        "limits": lambda: limits_finding(question["workers"]),
+        "locks": lambda: lock_finding(node.folder.lock),
+        "submission": lambda: _submission(node),
         "ports": lambda: _ports(node),
     }
     for check, run in checks.items():
@@ -169,6 +179,49 @@ def _scratch(text: str | None, made: list[Path]) -> Finding:
     sockets = "it is short enough for Ray's sockets" if short == path else ""
     sockets = sockets or f"Ray's files lie in {short}, as this has more than {LONGEST_BYTES} bytes"
     return fine(f"{path} takes files, {free_gb:.0f} GB free; {sockets}")
+
+
+def limits_finding(workers: int | None) -> Finding:
+    """Whether the limits of this job let a head serve its workers, and ranks come to their end.
+
+    Args:
+        workers: that the site lets a sweep have; None: as many as wanted.
+    """
+    raise_limits()
+    served = max(0, open_files() - OTHER_FILES) // FILES_PER_WORKER
+    faults = [f"processes are limited to {text}" for text in what_ends_processes()]
+    if served < (workers or LEAST_WORKERS):
+        faults.append(f"{open_files()} open files are enough for a head with some {served} workers")
+    if faults:
+        advice = "have the limits of jobs raised (limits.conf or LimitNOFILE of slurmd), or see ulimit in setup"
+        return missing("; ".join(faults), advice)
+    return fine(f"{open_files()} open files, enough for some {served} workers; nothing ends processes that need much")
+
+
+def lock_finding(lock: Path) -> Finding:
+    """Whether this machine sees that another one holds a lock on a file."""
+    advice = "give another folder, or have it mounted with locks of the whole cluster (Lustre: flock, not localflock)"
+    with lock.open("rb+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return fine("a lock of the login node is seen here")
+        except OSError as error:
+            return missing(f"the file system has no locks (flock): {error.strerror}", advice)
+    return missing("a lock that the login node holds was given a second time: two controllers could be at work", advice)
+
+
+def _submission(node: Node) -> Finding:
+    """Whether a node may submit, as a controller does with its workers; nothing is submitted."""
+    site = ClusterFolder(node.folder.path / "cluster").site()
+    if site.container != site.controller.container:
+        return unknown("not tried from in here: the controller does not run in this container")
+    need = Need(log_folder=node.folder.path, signal_before_s=site.drain_before_s, requeue=False)
+    try:
+        return fine(would_start(site, need, ["true"], ONCE))
+    except SlurmError as error:
+        advice = "the controller has to: may nodes submit (AllocNodes of the partition), is SLURM on PATH there?"
+        return missing(f"a node cannot submit a worker: {error}", advice)
 
 
 def _ports(node: Node) -> Finding:
@@ -259,27 +312,30 @@ def _ray(node: Node, warnings: Warnings) -> Finding:
             raise ClusterError("the other node has given up its head")
         return cluster.head()
 
-    head = wait_until(found, RAY_LIMIT_S, "the Ray head of the other node")
+    head = wait_for(found, "the Ray head of the other node", RAY_LIMIT_S, error=ClusterError)
     worker = subprocess.Popen(_python("hpc.cluster.worker", str(cluster.path), head.generation))
     try:
         code = worker.wait(RAY_LIMIT_S)
     except subprocess.TimeoutExpired:
         return missing(f"the worker did not end in {RAY_LIMIT_S:g} s", "the log of the job says more")
     finally:
-        if worker.poll() is None:
-            worker.terminate()
-            worker.wait()
+        worker.terminate()
+        reap(worker, CONNECT_LIMIT_S)
     if code != 0:
         return missing(f"the worker ended with code {code}", "see the log above")
-    wait_until(lambda: node.folder.told("ray") or node.folder.told("ray-0"), RAY_LIMIT_S, "the driver's word")
+
+    def word() -> dict[str, Any] | None:
+        return node.folder.told("ray") or node.folder.told("ray-0")
+
+    wait_for(word, "the driver's word", RAY_LIMIT_S, error=ClusterError)
     return Finding(**(node.folder.told("ray") or asdict(unknown("see the head's node"))))
 
 
 def _signal(node: Node, warnings: Warnings, limit_s: float) -> None:
     node.folder.tell(f"listens-{node.rank}", {})
     begin_s = time.monotonic()
-    with suppress(ClusterError):  # whoever waits for the report has a limit too
-        wait_until(lambda: warnings.is_near or warnings.is_now or None, limit_s, "USR2")
+    with suppress(WaitedTooLong):  # whoever waits for the report has a limit too
+        wait_for(lambda: warnings.is_near or warnings.is_now, "USR2", limit_s)
     if warnings.is_near:
         node.report("signal", fine("USR2 came"))
         node.folder.tell(f"signalled-{node.rank}", {"after_s": time.monotonic() - begin_s})
@@ -287,8 +343,8 @@ def _signal(node: Node, warnings: Warnings, limit_s: float) -> None:
         advice = "see signal_before_s in the job's text: transtailor script SITE -- COMMAND"
         node.report("signal", missing(f"no USR2 in {limit_s:g} s", advice))
     if not warnings.is_now:  # requeued or cancelled from the login node
-        with suppress(ClusterError):
-            wait_until(lambda: warnings.is_now or None, 60.0, "the end")
+        with suppress(WaitedTooLong):
+            wait_for(lambda: warnings.is_now, "the end", LAST_LIMIT_S)
 
 
 def _python(module: str, *words: str) -> list[str]:

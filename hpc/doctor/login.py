@@ -1,5 +1,6 @@
 """The doctor's side on the login node: what can be tried from there, its jobs, and that nothing of it stays behind."""
 
+import fcntl
 import secrets
 import shutil
 import sys
@@ -9,7 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import hpc
 from hpc.cluster.needs import RankNeed, limits_of
@@ -17,9 +18,10 @@ from hpc.doctor.board import Board
 from hpc.doctor.finding import DoctorFolder, Finding, environment, fine, missing, unknown
 from hpc.doctor.watch import Stopped, Watch, clock_finding
 from hpc.errors import ClusterError, SiteError, SlurmError
-from hpc.folders.cluster_folder import ClusterFolder, wait_until
+from hpc.folders.cluster_folder import ClusterFolder
 from hpc.sites.site import Need, Site
 from hpc.slurm.jobs import PATIENCE, ask, cancel, jobs, queue, requeue, signal_steps, submit, would_start
+from transtailor.waiting import WaitedTooLong, wait_for
 
 NEEDED = ("sbatch", "squeue", "scancel", "scontrol")
 WALLTIME_MIN = 15  # more than all limits below
@@ -37,6 +39,9 @@ SHORT_WALLTIME_MIN = 2
 NODE_CHECKS = {
     "environment": ("Python environment", 60.0),
     "scratch": ("scratch folder", 60.0),
+    "limits": ("limits of processes", 60.0),
+    "locks": ("locks", 60.0),
+    "submission": ("jobs submitted by nodes", 90.0),
     "ports": ("ports between nodes", 120.0),
     "gpus": ("GPUs", 150.0),
     "all-reduce": ("all-reduce between nodes", 150.0),
@@ -65,6 +70,7 @@ class Doctor:
     _name: str = field(default_factory=lambda: f"doctor-{secrets.token_hex(4)}")
     _path: Path | None = None
     _jobs: list[str] = field(default_factory=list)
+    _lock: BinaryIO | None = None
 
     def run(self) -> bool:
         """Does all checks, and clears what they made, however they end; whether nothing is missing."""
@@ -184,10 +190,14 @@ class Doctor:
         assert self._path is not None
         folder = DoctorFolder(self._path / part)
         folder.path.mkdir(exist_ok=True)
+        if self._lock is None:
+            self._lock = folder.lock.open("wb")
+            with suppress(OSError):  # where there are no locks, the nodes say so
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         question = {
             "gpus": self._gpus, "interface": self.site.network_interface,
             "scratch": self.site.scratch_folder, "environment": environment(), "signal_alone": part != "main",
-            "signal_limit_s": SIGNAL_WAIT_S,
+            "signal_limit_s": SIGNAL_WAIT_S, "workers": self.site.limits.max_jobs,
         }  # fmt: skip
         folder.tell("question", question)
         code = Path(next(iter(hpc.__path__))).parent
@@ -250,14 +260,14 @@ class Doctor:
             if self.thorough:
                 what = f"the requeued job (at most {RESTART_LIMIT_S:g} s)"
                 self.board.waits(what)
-                wait_until(lambda: watch.folder.told("restarted"), RESTART_LIMIT_S, what)
+                wait_for(lambda: watch.folder.told("restarted"), what, RESTART_LIMIT_S, error=ClusterError)
                 return fine("the job was queued again and has started a second time")
             waits = ("PENDING", "REQUEUED", "REQUEUE_HOLD")
 
-            def is_queued_again() -> bool | None:  # it may start again between two looks, and then says so
-                return bool(watch.state().state in waits or watch.folder.told("restarted")) or None
+            def is_queued_again() -> bool:  # it may start again between two looks, and then says so
+                return bool(watch.state().state in waits or watch.folder.told("restarted"))
 
-            wait_until(is_queued_again, REQUEUE_LIMIT_S, "the job to be queued again")
+            wait_for(is_queued_again, "the job to be queued again", REQUEUE_LIMIT_S, error=ClusterError)
             return fine("the job was queued again")
 
         advice = (
@@ -292,16 +302,19 @@ class Doctor:
             ClusterError: they have not ended in time.
         """
         if running := [job for job, state in (jobs(ids) if ids else {}).items() if state.state == "RUNNING"]:
-            with suppress(SlurmError, ClusterError):  # then they are cancelled, which SLURM soon makes a kill
+            with suppress(SlurmError, WaitedTooLong):  # then they are cancelled, which SLURM soon makes a kill
                 signal_steps(running, "TERM")
-                wait_until(lambda: _are_over(running), CLEAN_END_LIMIT_S, "a clean end")
+                wait_for(lambda: _are_over(running), "a clean end", CLEAN_END_LIMIT_S)
         cancel(ids)
-        wait_until(lambda: _are_over(ids), END_LIMIT_S, f"job {', '.join(ids)} to end; type: scancel {' '.join(ids)}")
+        what = f"job {', '.join(ids)} to end; type: scancel {' '.join(ids)}"
+        wait_for(lambda: _are_over(ids), what, END_LIMIT_S, error=ClusterError)
 
     def _clear(self) -> None:
         def check() -> Finding:
             named = [job.id for job in queue() if job.name.startswith(f"{self._name}-")]  # sbatch may not have said all
             self._end(list(dict.fromkeys([*self._jobs, *named])))
+            if self._lock is not None:
+                self._lock.close()
             if self._path is not None:
                 shutil.rmtree(self._path)
             return fine("no job, no folder")
@@ -310,9 +323,9 @@ class Doctor:
             self._try("nothing left behind", check, f"look yourself: squeue --me; rm -r {self._path}")
 
 
-def _are_over(ids: list[str]) -> bool | None:
-    """True once none of the jobs can still run; for `wait_until`."""
-    return all(state.ended or state.state == "UNKNOWN" for state in jobs(ids).values()) or None
+def _are_over(ids: list[str]) -> bool:
+    """Whether none of the jobs can still run."""
+    return all(state.ended or state.state == "UNKNOWN" for state in jobs(ids).values())
 
 
 def _ping() -> Finding:

@@ -18,9 +18,10 @@ from hpc.cluster.needs import RankNeed
 from hpc.cluster.nodes import connect, worker_nodes
 from hpc.doctor.finding import DoctorFolder, Finding, fine, missing
 from hpc.errors import ClusterError
-from hpc.folders.cluster_folder import ClusterFolder, wait_until
+from hpc.folders.cluster_folder import ClusterFolder
 from hpc.ray.node import signals_ignored
 from transtailor.private_names import LibraryError
+from transtailor.waiting import wait_for
 
 JOIN_LIMIT_S = 120.0
 TASK_LIMIT_S = 45.0
@@ -53,9 +54,11 @@ def _meet(cluster: ClusterFolder, with_worker: bool) -> Finding:
     def joined() -> str | None:
         return next((node.host for node in worker_nodes(need).values() if node.alive), None)
 
-    host = wait_until(joined, JOIN_LIMIT_S, f"a Ray worker to join the head at {head.address}")
+    what = f"a Ray worker to join the head at {head.address}"
+    host = wait_for(joined, what, JOIN_LIMIT_S, error=ClusterError)
     joined_s = time.monotonic() - begin_s
-    place = ray.remote(num_cpus=1)(platform.node)
+    # With an environment, as the processes of trials: Ray starts those in another way than plain ones.
+    place = ray.remote(num_cpus=1, runtime_env={"env_vars": {"TRANSTAILOR_DOCTOR": "1"}})(platform.node)
     ran_on = ray.get(place.remote(), timeout=TASK_LIMIT_S)
     if ran_on != host:
         raise ClusterError(f"the task ran on {ran_on}, and the worker is on {host}")

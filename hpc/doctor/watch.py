@@ -9,12 +9,12 @@ from typing import Any, TypeVar
 from hpc.doctor.board import Board
 from hpc.doctor.finding import DoctorFolder, Finding, fine, missing
 from hpc.errors import ClusterError
-from hpc.folders.cluster_folder import POLL_S
 from hpc.slurm.jobs import JobState, jobs
+from transtailor.waiting import WaitedTooLong, wait_for
 
 LOOK_EVERY_S = 2.0  # while a person looks on
 LATER_EVERY_S = 15.0
-LATER_S = 30.0
+WAITS = ("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD")
 LOG_LINES = 5
 LOG_COLUMNS = 200
 SKEW_S = 2.0
@@ -50,15 +50,22 @@ class Watch:
         Raises:
             SlurmError: the queue cannot be read.
         """
-        begin_s = time.monotonic()
-        while (state := self.state()).state in ("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD"):
-            waited_s = time.monotonic() - begin_s
-            if waited_s > limit_s:
-                advice = "wait for room in the cluster and try again, or give it longer: --limit-s"
-                return missing(f"it did not start in {limit_s:g} s: {state.explanation} ({state.reason})", advice)
+        why = ""
+
+        def has_started() -> bool:
+            nonlocal why
+            state = self.state()
             why = "the scheduler has not looked at it yet" if state.reason == "None" else state.explanation
-            self.board.waits(f"job {self.id} to start, at most {limit_s:g} s (--limit-s): {why} ({state.reason})")
-            time.sleep(LOOK_EVERY_S if waited_s < LATER_S else LATER_EVERY_S)
+            why += f" ({state.reason})"
+            if state.state in WAITS:
+                self.board.waits(f"job {self.id} to start, at most {limit_s:g} s (--limit-s): {why}")
+            return state.state not in WAITS
+
+        try:
+            wait_for(has_started, "its start", limit_s, poll_s=LOOK_EVERY_S, poll_to_s=LATER_EVERY_S, tell=None)
+        except WaitedTooLong:
+            advice = "wait for room in the cluster and try again, or give it longer: --limit-s"
+            return missing(f"it did not start in {limit_s:g} s: {why}", advice)
         return fine(f"job {self.id} on {len(self.ranks)} node{'s' * (len(self.ranks) > 1)}")
 
     def state(self) -> JobState:
@@ -88,17 +95,20 @@ class Watch:
         return self._wait(lambda: self.folder.found(check, self.ranks), limit_s, what)
 
     def _wait(self, found: Callable[[], Found | None], limit_s: float, what: str) -> Found:
-        end_s = time.monotonic() + limit_s
-        while (value := found()) is None:
+        def found_or_over() -> Found | None:
+            if (value := found()) is not None:
+                return value
             self.board.waits(what)
-            if time.monotonic() > end_s:
-                raise ClusterError(f"no answer in {limit_s:g} s{self.log_end()}")
-            if time.monotonic() - self._looked_s > 3 * LOOK_EVERY_S and (state := self.state()).ended:
-                if (value := found()) is not None:  # told just before its end
-                    return value
-                raise ClusterError(f"job {self.id} ended ({state.state}: {state.explanation}){self.log_end()}")
-            time.sleep(POLL_S)
-        return value
+            if time.monotonic() - self._looked_s <= 3 * LOOK_EVERY_S or not (state := self.state()).ended:
+                return None
+            if (value := found()) is not None:  # told just before its end
+                return value
+            raise ClusterError(f"job {self.id} ended ({state.state}: {state.explanation}){self.log_end()}")
+
+        try:
+            return wait_for(found_or_over, what, limit_s, tell=None)
+        except WaitedTooLong as error:
+            raise ClusterError(f"no answer in {limit_s:g} s{self.log_end()}") from error
 
     def log_end(self) -> str:
         """The last lines of what the job printed, for the end of a message."""

@@ -11,21 +11,20 @@ cluster/            mode 0700
 
 import json
 import secrets
+import sys
 import time
 import uuid
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TypeVar
 
-from hpc.errors import ClusterError
+from hpc.errors import ClusterError, FolderError
 from hpc.sites.site import Site
 from transtailor.documents import read_json
 from transtailor.files import write_file
 from transtailor.ownership import refuse_shared
+from transtailor.terminal import say
 
-POLL_S = 0.2
-Found = TypeVar("Found")
+FAULT_LIMIT_S = 120.0  # in which a file system may come back
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,6 +140,10 @@ class ClusterFolder:
         except FileNotFoundError:
             return None
 
+    def heads(self) -> "HeadReader":
+        """Reads the head again and again, over faults of the file system."""
+        return HeadReader(self)
+
     def set_head(self, head: Head) -> None:
         """Tells where the head listens; what an earlier one told is gone."""
         write_file(self._head, json.dumps(asdict(head)))
@@ -167,15 +170,30 @@ class ClusterFolder:
             raise ClusterError(f"{self.path} is no cluster's folder: it has no {path.name}") from error
 
 
-def wait_until(found: Callable[[], Found | None], limit_s: float, what: str) -> Found:
-    """What `found` returns, as soon as that is not None.
+class HeadReader:
+    """What `ClusterFolder.head` said last; a file system that does not answer for a while changes nothing."""
 
-    Raises:
-        ClusterError: it is still None after `limit_s`; `what` says what was waited for and where to look.
-    """
-    end_s = time.monotonic() + limit_s
-    while (value := found()) is None:
-        if time.monotonic() > end_s:
-            raise ClusterError(f"waited {limit_s:g} s for {what}")
-        time.sleep(POLL_S)
-    return value
+    def __init__(self, folder: ClusterFolder, limit_s: float = FAULT_LIMIT_S) -> None:
+        self._folder, self._limit_s = folder, limit_s
+        self._last: Head | None = None
+        self._faulty_since_s: float | None = None
+
+    def __call__(self) -> Head | None:
+        """The head.
+
+        Raises:
+            FolderError: it could not be read for longer than the limit.
+        """
+        try:
+            self._last, self._faulty_since_s = self._folder.head(), None
+        except (OSError, ValueError, TypeError) as error:  # a stale handle, no rights, a part of a file
+            if self._faulty_since_s is None:
+                self._faulty_since_s = time.monotonic()
+                say(
+                    f"the head of {self._folder.path} cannot be read: {error}; for {self._limit_s:g} s it is kept",
+                    to=sys.stderr,
+                )
+            if time.monotonic() - self._faulty_since_s > self._limit_s:
+                text = f"the head of {self._folder.path} could not be read for {self._limit_s:g} s: {error}"
+                raise FolderError(text) from error
+        return self._last

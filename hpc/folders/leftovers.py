@@ -11,10 +11,12 @@ import stat
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from transtailor.terminal import say
+from transtailor.waiting import KILL_LIMIT_S, WaitedTooLong, wait_for
 
 # Every process that descends from the owner's servers carries this variable with the folder's path.
 MARK = "TRANSTAILOR_RAY_FOLDER"
@@ -23,6 +25,7 @@ OWNER = "owner"  # file in the folder: machine, process id and its start, one pe
 SHORT = Path("/tmp")
 LONGEST_BYTES = 16  # Ray adds r/session_<date>_<time>_<process id>/sockets/plasma_store
 END_LIMIT_S = 5.0
+POLL_S = 0.05
 CLEARED = b"cleared"  # what the owner tells its guard when there is nothing left to do
 
 
@@ -60,7 +63,20 @@ def guarded_folder(below: Path = SHORT) -> Iterator[Path]:
     finally:
         if not in_a_hurry:
             clear(folder)
-            guard.communicate(CLEARED)
+            with suppress(subprocess.TimeoutExpired):  # it has nothing left to do, and is no process of Ray's
+                guard.communicate(CLEARED, END_LIMIT_S)
+
+
+@contextmanager
+def scratch_folder(job: str) -> Iterator[Path]:
+    """This job's folder for temporary files; one that is the job's alone goes with it, if it is empty."""
+    folder = Path(os.environ.get("TMPDIR", SHORT))
+    try:
+        yield folder
+    finally:
+        if job in folder.name:
+            with suppress(OSError):
+                folder.rmdir()
 
 
 def rays_own(folder: Path) -> Path:
@@ -70,13 +86,26 @@ def rays_own(folder: Path) -> Path:
 
 def clear(folder: Path) -> None:
     """Waits a moment until the processes with the folder's mark have ended, kills the rest, removes the folder."""
-    deadline = time.monotonic() + END_LIMIT_S
-    while left := _marked(folder):
-        if time.monotonic() > deadline:
-            for process_id in left:
-                _kill(process_id)
-        time.sleep(0.05)
+    try:
+        wait_for(lambda: not _marked(folder), f"processes of {folder} to end", END_LIMIT_S, poll_s=POLL_S)
+    except WaitedTooLong:
+        kill_marked(folder)
     shutil.rmtree(folder, ignore_errors=True)  # the owner and its guard may both be at it
+
+
+def kill_marked(folder: Path) -> None:
+    """Kills all processes with the folder's mark; says which of them do not end, as where a disk does not answer."""
+
+    def gone() -> bool:
+        left = _marked(folder)
+        for process_id in left:
+            _kill(process_id)
+        return not left
+
+    try:
+        wait_for(gone, f"killed processes of {folder} to end", KILL_LIMIT_S, poll_s=POLL_S)
+    except WaitedTooLong:
+        say(f"processes {_marked(folder)} were killed and have not ended: they are left to themselves", to=sys.stderr)
 
 
 def remove_abandoned(below: Path = SHORT) -> None:

@@ -11,6 +11,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from typing import IO, Any
 
@@ -30,6 +31,8 @@ from hpc.ranks.ranks import (
     meeting_environment,
     rank_environment,
 )
+from hpc.ray.limits import hint
+from transtailor.waiting import WaitedTooLong, reap, wait_for
 
 LOOPBACK = "127.0.0.1"
 _PR_SET_PDEATHSIG = 1
@@ -210,7 +213,7 @@ class _RankProcess:
         except subprocess.TimeoutExpired:
             return RankDied(f"{self} closed its connection and does not end", self._log_tail())
         how = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with exit status {status}"
-        return RankDied(f"{self} {how}", self._log_tail())
+        return RankDied(f"{self} {how}{hint()}", self._log_tail())
 
     def signs(self) -> int:
         """How many signs of life it has given."""
@@ -222,19 +225,20 @@ class _RankProcess:
             return "stopped from outside (SIGSTOP), so it cannot say where it is"
         before = len(self._output())
         self.process.send_signal(SAY_WHERE)
-        limit_s = time.monotonic() + STACKS_LIMIT_S
-        said = ""
-        while OUTERMOST not in said and time.monotonic() < limit_s:  # deep stacks are cut, and have no such line
-            time.sleep(SAY_WHERE_S)
-            said = self._output()[before:].decode(errors="replace")
-        return said or "did not say where it is"
+
+        def said() -> str:
+            return self._output()[before:].decode(errors="replace")
+
+        with suppress(WaitedTooLong):  # deep stacks are cut, and have no such line
+            wait_for(lambda: OUTERMOST in said(), f"the stacks of {self}", STACKS_LIMIT_S, poll_s=SAY_WHERE_S)
+        return said() or "did not say where it is"
 
     def kill(self) -> None:
         if self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGKILL)
 
     def reap(self) -> None:
-        self.process.wait()
+        reap(self.process)
         self.connection.close()
         os.close(self.process_file)
         os.close(self._signs)

@@ -32,11 +32,16 @@ from hpc.ranks.ranks import (
     meeting_environment,
     rank_environment,
 )
+from hpc.ray.limits import hint
 from hpc.ray.node import own_address
 from hpc.ray.private import draining_nodes
 
 LOOPBACK = "127.0.0.1"
+# Each trial's process asks Ray's head, which answers all of them: whether its nodes are to be left, and, with an answer
+# that grows with the cluster, whether they have died. Mostly the end of an actor tells that before.
+LOOK_EVERY_S, COUNT_EVERY_S = 5.0, 30.0
 LOG_TAIL_CHARACTERS = 2_000
+ANSWER_LIMIT_S = 60.0  # for an answer that is there to come over, from a node that may go meanwhile
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -209,10 +214,10 @@ class RayRanks:
 
     def _get(self, answer: Any, answers: list[Any]) -> Any:
         try:
-            return ray.get(answer)
+            return ray.get(answer, timeout=ANSWER_LIMIT_S)
         except RayError as error:
             text = f"rank {answers.index(answer)} of {len(self._actors)}: {type(error).__name__}"
-            raise RankDied(text, str(error)[-LOG_TAIL_CHARACTERS:]) from error
+            raise RankDied(text + hint(), str(error)[-LOG_TAIL_CHARACTERS:]) from error
 
     def _stacks(self) -> list[str]:
         """The stacks of all ranks; in words, where one does not answer."""
@@ -297,22 +302,32 @@ class GroupNodes:
 
     def __init__(self) -> None:
         self._group = get_current_placement_group()
+        self._ids: frozenset[str] = frozenset()
+        self._looked_s = self._counted_s = float("-inf")
+        self._is_left = False
 
     def ids(self) -> frozenset[str]:
         """Ray's ids of the nodes; empty while the group is being placed."""
-        if self._group is None:
-            return frozenset()
-        table = placement_group_table(self._group)
-        return frozenset(node for node in table.get("bundles_to_node_id", {}).values() if node)
+        if self._group is not None and not self._ids:  # a group that was placed stays where it is
+            table = placement_group_table(self._group)
+            self._ids = frozenset(node for node in table.get("bundles_to_node_id", {}).values() if node)
+        return self._ids
 
     def check(self) -> bool:
-        """Whether a node of the group is being drained.
+        """Whether a node of the group is being drained; asked often, it asks Ray's head every `LOOK_EVERY_S`.
 
         Raises:
             RankDied: one of them has died.
         """
+        if time.monotonic() - self._looked_s < LOOK_EVERY_S:
+            return self._is_left
+        self._looked_s = time.monotonic()
         mine = self.ids()
+        self._is_left = bool(mine & draining_nodes())
+        if self._looked_s - self._counted_s < COUNT_EVERY_S:
+            return self._is_left
+        self._counted_s = self._looked_s
         alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]}  # type: ignore[no-untyped-call]
         if dead := mine - alive:
             raise RankDied(f"{len(dead)} of the {len(mine)} nodes of the trial died")
-        return bool(mine & draining_nodes())
+        return self._is_left

@@ -5,6 +5,7 @@ import os
 import resource
 import secrets
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,12 +13,15 @@ from pathlib import Path
 import ray
 
 from hpc.errors import ClusterError
-from hpc.folders.leftovers import MARK, guarded_folder, rays_own
-from hpc.ray.node import OBJECT_STORE_BYTES, has_child, ray_environment
+from hpc.folders.leftovers import MARK, guarded_folder, kill_marked, rays_own
+from hpc.ray.limits import raise_limits
+from hpc.ray.node import OBJECT_STORE_BYTES, has_child, python_of_workers, ray_environment
 from hpc.ray.private import RAY, read_environment_again, start_on_the_loopback
 from transtailor.files import write_file
+from transtailor.terminal import say
 
 SHARED_MEMORY = Path("/dev/shm")
+START_TRIES = 2
 
 
 @contextmanager
@@ -33,12 +37,13 @@ def local_ray(cpus: int) -> Iterator[Path]:
         LibraryError: the installed Ray lacks what is used of it.
     """
     RAY.check()
+    raise_limits()
     with guarded_folder() as folder:
         token = folder / "token"
         write_file(token, secrets.token_hex(32), mode=0o600)
         with _environment(ray_environment(token, folder) | {MARK: str(folder)}):
             try:
-                _start(folder, cpus)
+                _start_in_tries(folder, cpus)
                 del os.environ[MARK]  # what this process starts from here on is no part of this Ray
                 yield folder
             finally:
@@ -50,20 +55,33 @@ def has_raylet() -> bool:
     return has_child(os.getpid(), "raylet")
 
 
+def _start_in_tries(folder: Path, cpus: int) -> None:
+    """Starts Ray; another time where it did not come up within its own 30 s, as on a machine that is busy just then."""
+    for tries_left in reversed(range(START_TRIES)):
+        try:
+            _start(folder, cpus)
+            return
+        except Exception as error:  # Ray raises many kinds, some of them plain Exception
+            why = _why_not(folder, error)
+            ray.shutdown()
+            if not tries_left or "timed out" not in str(error).lower():
+                raise ClusterError(why) from error
+            kill_marked(folder)
+            say(f"Ray is started once more: {str(error).strip().splitlines()[0]}", to=sys.stderr)
+
+
 def _start(folder: Path, cpus: int) -> None:
-    try:
-        start_on_the_loopback(
-            rays_own(folder),
-            address="local",
-            num_cpus=cpus,
-            num_gpus=0,
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            object_store_memory=OBJECT_STORE_BYTES,
-        )
-    except Exception as error:  # Ray raises many kinds, some of them plain Exception
-        raise ClusterError(_why_not(folder, error)) from error
+    start_on_the_loopback(
+        rays_own(folder),
+        address="local",
+        num_cpus=cpus,
+        num_gpus=0,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+        object_store_memory=OBJECT_STORE_BYTES,
+        **python_of_workers(),
+    )
 
 
 def _why_not(folder: Path, error: Exception) -> str:

@@ -3,6 +3,7 @@
 import fcntl
 import os
 import re
+import shlex
 import shutil
 import signal
 import socket
@@ -13,9 +14,12 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from hpc.errors import ClusterError
 from hpc.folders.leftovers import MARK, rays_own
+from hpc.ray.limits import raise_limits
+from transtailor.waiting import reap
 
 JOB_LABEL = "slurm-job"  # a label of each Ray node, by which the driver knows the job that holds it
 OBJECT_STORE_BYTES = 100_000_000  # results travel through tables and the cache, Ray carries small messages only
@@ -27,11 +31,14 @@ _HEALTH_CHECKS = {
     "RAY_health_check_failure_threshold": "5",
 }
 WORDS_LIMIT_S = 3.0  # `ray start` looks about once a second for what has ended, and says so
+SERVERS_LOGS = ("gcs_server.out", "raylet.out", "raylet.err")
+MOST_COMPLAINTS = 20  # of a node
 LAST_WORDS = 2  # records of each log
 LONGEST_RECORD = 400  # characters; of a crash the rest is its stack
 TAIL_BYTES = 100_000
 # How records begin that are an error (E) or a crash (C), and the words in which a raylet says why it goes.
 _TELLING = re.compile(r"\[[^]]* [EC] \d+ \d+\]|.*graceful shutdown triggered")
+AMD_VARIABLES = ("ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES")
 _INTERFACE_ADDRESS = 0x8915  # SIOCGIFADDR
 _NOWHERE = "192.0.2.1"  # kept for documentation; asking for the way there sends nothing
 
@@ -50,7 +57,7 @@ def allocation(environment: Mapping[str, str]) -> Allocation:
     """What SLURM says in a job's environment; never what the machine has, which others may be using.
 
     Raises:
-        ClusterError: this is no job of SLURM.
+        ClusterError: this is no job of SLURM, or it has GPUs that are not supported.
     """
     try:
         job = environment["SLURM_JOB_ID"]
@@ -60,6 +67,11 @@ def allocation(environment: Mapping[str, str]) -> Allocation:
     node_mb, cpu_mb = environment.get("SLURM_MEM_PER_NODE"), environment.get("SLURM_MEM_PER_CPU")
     memory_mb = int(node_mb) if node_mb else int(cpu_mb) * cpus if cpu_mb else None
     gpus = [name for name in environment.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+    if not gpus and (amd := next((name for name in AMD_VARIABLES if environment.get(name)), None)):
+        raise ClusterError(
+            f"the job was given AMD GPUs ({amd} = {environment[amd]}): ROCm is not supported, trials run on NVIDIA's "
+            "GPUs (CUDA) or on CPUs; set gpus_per_node = 0 in the site, or choose another partition"
+        )
     memory_bytes = None if memory_mb is None else memory_mb * 2**20
     return Allocation(job=job, cpus=cpus, memory_bytes=memory_bytes, gpus=len(gpus))
 
@@ -115,8 +127,10 @@ class RayNode:
         ]  # fmt: skip
         if given.memory_bytes is not None:
             words.append(f"--memory={max(0, given.memory_bytes - OBJECT_STORE_BYTES)}")
+        raise_limits()
         self._was_up = False
         self._own = rays_own(folder)
+        self.complaints = Complaints(self._own)
         self._began_s = time.monotonic()
         self._ended_s: float | None = None  # when that was noticed
         with signals_ignored():
@@ -145,11 +159,11 @@ class RayNode:
         except subprocess.TimeoutExpired:
             what = "its raylet"
         ended = f"ended {ended_s - self._began_s:.0f} s after its start ({what})"
-        return f"{ended}; {self._last_words()}; its logs: {self.keep_logs(logs)}"
+        return f"{ended}; {last_words(self._own)}; its logs: {self.keep_logs(logs)}"
 
     def keep_logs(self, logs: Path) -> str:
         """Copies what Ray's servers wrote down, as the folder `logs`; where that is now, in words."""
-        for session in self._sessions():
+        for session in _sessions(self._own):
             try:  # what the ranks printed may be much, and is in the logs of their trials
                 ignored = shutil.ignore_patterns("worker-*", "python-core-*")
                 shutil.copytree(session, logs, ignore=ignored, ignore_dangling_symlinks=True)
@@ -158,19 +172,9 @@ class RayNode:
             return str(logs)
         return "no file: it wrote none"
 
-    def _last_words(self) -> str:
-        files = [session / name for session in self._sessions() for name in ("gcs_server.out", "raylet.out")]
-        words = [f"{file.name}: {said}" for file in files if file.exists() and (said := _last_records(file))]
-        return "; ".join(words) or "it left no last words"
-
-    def _sessions(self) -> list[Path]:
-        return sorted(self._own.glob("session_2*/logs"))
-
     def kill(self) -> None:
         """Ends the process that was started here; what descends from it carries its folder's mark."""
-        if self._process.poll() is None:
-            self._process.kill()
-        self._process.wait()
+        reap(self._process)
 
 
 class signals_ignored:  # noqa: N801  # a context manager, named as it reads
@@ -202,12 +206,47 @@ def ray_environment(token: Path, folder: Path) -> dict[str, str]:
     }
 
 
+def python_of_workers() -> dict[str, Any]:
+    """Options for `ray.init`: Ray starts processes by a line of bash that has the path of Python unquoted."""
+    quoted = shlex.quote(sys.executable)
+    return {} if quoted == sys.executable else {"runtime_env": {"py_executable": quoted}}
+
+
+class Complaints:
+    """What is new in `raylet.err` of a node at each look: the words of processes that could not start."""
+
+    def __init__(self, own: Path) -> None:
+        self._own = own
+        self._told: list[str] = []
+
+    def new(self) -> list[str]:
+        """Lines that were not there before; of lines that differ in numbers alone the first, and `MOST_COMPLAINTS`."""
+        files = [session / "raylet.err" for session in _sessions(self._own)]
+        lines = [line for file in files if file.exists() for line in file.read_text(errors="replace").splitlines()]
+        found = {re.sub(r"\d+", "0", line): line[:LONGEST_RECORD] for line in reversed(lines) if line.strip()}
+        fresh = [key for key in reversed(found) if key not in self._told][: MOST_COMPLAINTS - len(self._told)]
+        self._told += fresh
+        return [found[key] for key in fresh]
+
+
+def last_words(own: Path) -> str:
+    """What the servers of a Ray with these files said last that tells of a fault, in one line."""
+    files = [session / name for session in _sessions(own) for name in SERVERS_LOGS]
+    words = [f"{file.name}: {said}" for file in files if file.exists() and (said := _last_records(file))]
+    return "; ".join(words) or "it left no last words"
+
+
+def _sessions(own: Path) -> list[Path]:
+    return sorted(own.glob("session_2*/logs"))
+
+
 def _last_records(log: Path) -> str:
     """The last records of a server's log that say why it ended, or else the last ones; in one line."""
     with log.open("rb") as stream:
         stream.seek(max(0, log.stat().st_size - TAIL_BYTES))
         records = [record for record in re.split(r"\n(?=\[)", stream.read().decode(errors="replace")) if record.strip()]
-    telling = [record for record in records if _TELLING.match(record)] or records
+    # What stands in an .err are the words of processes that could not start.
+    telling = [record for record in records if log.suffix == ".err" or _TELLING.match(record)] or records
     return " | ".join(" ".join(record.split())[:LONGEST_RECORD] for record in telling[-LAST_WORDS:])
 
 

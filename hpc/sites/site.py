@@ -91,6 +91,8 @@ class Controller(Record):
     cpus: Count = 1
     memory_gb: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 4.0
     walltime_min: Count | None = None
+    container: Annotated[tuple[OneLine, ...], Field(strict=False)] = ()
+    """Words before its command. Not those of the site: it submits jobs, and in few containers there is an sbatch."""
 
 
 class Site(Record):
@@ -128,6 +130,8 @@ class Site(Record):
     """How long before its walltime a worker gets no more work, and what runs there moves on."""
     idle_s: Annotated[float, Field(ge=0)] = 60.0
     """How long a worker without work is kept."""
+    on_end: Annotated[tuple[OneLine, ...], Field(strict=False)] = ()
+    """A command for the end of a sweep; called with finished, failed or interrupted, and the run's folder."""
     controller: Controller = Controller()
     limits: Limits = Limits()
     sbatch: dict[str, OneLine | int | bool] = {}
@@ -148,6 +152,11 @@ class Site(Record):
                 raise ValueError(f"{flag!r} is no flag of sbatch: write its long name without --")
             if flag in GOVERNED_FLAGS:
                 raise ValueError(f"{flag!r} is not free here; use {GOVERNED_FLAGS[flag]}")
+            if flag.startswith("container"):
+                raise ValueError(
+                    f"{flag!r} is one of pyxis and enroot, which are not supported: SLURM would not tell their "
+                    'containers\' processes; use the key container, such as ["apptainer", "exec", "/shared/image.sif"]'
+                )
             if value is False:
                 raise ValueError(f"{flag} = false says nothing; leave it out")
         return flags
@@ -163,6 +172,7 @@ class Site(Record):
                 "gpus_per_node": 0,
                 "gres": None,
                 "exclusive": False,
+                "container": self.controller.container,
                 "walltime_min": self.controller.walltime_min or self.walltime_min,
             }
         )
@@ -196,6 +206,8 @@ class Need(Record):
     """How long before its walltime the job gets USR2."""
     requeue: bool = True
     """Whether SLURM may start the job again after a lost node or a pre-emption."""
+    again_if_killed: bool = False
+    """Whether the job queues itself again when its step, or srun, is killed."""
     dependency: OneLine | None = None
     """In SLURM's words, such as "afterany:123"."""
     array_size: Count | None = None

@@ -4,8 +4,8 @@ import getpass
 import json
 import re
 from collections import defaultdict
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hpc.errors import SiteError, SlurmError
@@ -14,6 +14,7 @@ from hpc.slurm.jobs import PATIENCE, Patience, ask
 from transtailor.documents import read_toml
 from transtailor.names import nearest
 
+NO_CONSUME = ":no_consume"  # SLURM then counts no GPU as taken
 UNLIMITED_WALLTIME_MIN = 24 * 60  # what is written where the partition sets no limit
 
 
@@ -26,6 +27,7 @@ class Nodes:
     memory_mb: int
     gpus: tuple[str, int] | None
     features: str
+    are_gpus_shared: bool = False  # SLURM gives the same ones to any number of jobs
 
     def __str__(self) -> str:
         gpus = f", {self.gpus[1]} x {self.gpus[0]}" if self.gpus else ""
@@ -44,6 +46,20 @@ class Partition:
     exclusive: bool
     walltime_min: int | None
     kinds: tuple[Nodes, ...]
+    rules: Mapping[str, str]  # what scontrol shows of it, such as AllowAccounts
+
+    def allows(self, what: str, name: str) -> bool:
+        """Whether jobs of an account (`what` = "Accounts") or with a quality of service ("Qos") may run there."""
+        allowed, denied = self.rules.get(f"Allow{what}", "ALL"), self.rules.get(f"Deny{what}", "")
+        return (allowed == "ALL" or name in allowed.split(",")) and name not in denied.split(",")
+
+
+@dataclass(frozen=True)
+class Qos:
+    """What a quality of service allows each user; None: no limit."""
+
+    walltime_min: int | None
+    max_jobs: int | None
 
 
 @dataclass(frozen=True)
@@ -65,6 +81,7 @@ class Cluster:
     accounts: tuple[Account, ...]
     account_needed: bool
     array_size: int | None
+    qos: Mapping[str, Qos]
     missing: tuple[str, ...]
 
     def partition(self, name: str | None) -> Partition:
@@ -78,9 +95,25 @@ class Cluster:
             raise SiteError(f"no partition {name!r}{nearest(name, by_name)}")
         return by_name[name] if name else max(self.partitions, key=lambda one: (one.default, one.up))
 
-    def accounts_for(self, partition: str) -> list[Account]:
-        """Those accounts of the user that are good for the partition."""
-        return [account for account in self.accounts if account.partition in ("", partition)]
+    def accounts_for(self, partition: Partition) -> list[Account]:
+        """Those accounts of the user that are good for the partition, each with the qualities of service that are."""
+        return [
+            replace(account, qos=tuple(name for name in account.qos if partition.allows("Qos", name)))
+            for account in self.accounts
+            if account.partition in ("", partition.name) and partition.allows("Accounts", account.name)
+        ]
+
+    def limits_for(self, partition: Partition) -> Qos:
+        """What partition, accounts and qualities of service allow together."""
+        accounts = self.accounts_for(partition)
+        names = {partition.rules.get("QoS", "N/A"), *(account.qos[0] for account in accounts[:1] if account.qos)}
+        known = [self.qos[name] for name in names if name in self.qos]
+        walltimes = [partition.walltime_min, *(one.walltime_min for one in known)]
+        most = [*(account.max_jobs for account in accounts), *(one.max_jobs for one in known)]
+        return Qos(
+            walltime_min=min((one for one in walltimes if one is not None), default=None),
+            max_jobs=min((one for one in most if one), default=None),
+        )
 
 
 def ask_cluster(patience: Patience = PATIENCE) -> Cluster:
@@ -108,6 +141,7 @@ def ask_cluster(patience: Patience = PATIENCE) -> Cluster:
         accounts=accounts,
         account_needed=needed,
         array_size=int(size) if size.isdecimal() and int(size) else None,
+        qos=_qos(patience) if accounts else {},
         missing=missing,
     )
 
@@ -116,14 +150,21 @@ def _partitions(patience: Patience) -> tuple[Partition, ...]:
     words = ["sinfo", "--noheader", "--all", "--exact", "--format=%P|%a|%l|%D|%c|%m|%G|%f"]
     line = r"([^|]+)\|([^|]*)\|([^|]*)\|(\d+)\|(\d+)\+?\|(\d+)\+?\|([^|]*)\|(.*)"
     shown = ask(["scontrol", "--oneliner", "show", "partition"], r".*?PartitionName=(\S+)(.*)|.*", patience)
-    exclusive = {name for name, rest in shown if name and "OverSubscribe=EXCLUSIVE" in rest}
+    rules = {name: dict(re.findall(r"(\w+)=(\S*)", rest)) for name, rest in shown if name}
     rows = defaultdict(list)
     for name, *rest in ask(words, line, patience):
         rows[name].append(rest)
     found = []
     for name, kinds in rows.items():
         nodes = [
-            Nodes(int(number), int(cpus), int(memory_mb), gpus_of(gres), features.replace("(null)", ""))
+            Nodes(
+                int(number),
+                int(cpus),
+                int(memory_mb),
+                gpus_of(gres),
+                features.replace("(null)", ""),
+                NO_CONSUME in gres,
+            )
             for _, _, number, cpus, memory_mb, gres, features in kinds
         ]
         plain = name.removesuffix("*")
@@ -132,9 +173,10 @@ def _partitions(patience: Patience) -> tuple[Partition, ...]:
                 name=plain,
                 default=name.endswith("*"),
                 up=kinds[0][0] == "up",
-                exclusive=plain in exclusive,
+                exclusive=rules.get(plain, {}).get("OverSubscribe") == "EXCLUSIVE",
                 walltime_min=minutes_of(kinds[0][1]),
                 kinds=tuple(sorted(nodes, key=lambda kind: -kind.number)),
+                rules=rules.get(plain, {}),
             )
         )
     return tuple(found)
@@ -159,9 +201,22 @@ def _accounts(patience: Patience) -> tuple[tuple[Account, ...], tuple[str, ...]]
     return tuple(found), () if found else (f"sacctmgr knows no account of {user}",)
 
 
+def _qos(patience: Patience) -> dict[str, Qos]:
+    """The qualities of service and what each allows a user; none where they cannot be read."""
+    words = ["sacctmgr", "--noheader", "--parsable2", "show", "qos", "format=Name,MaxWall,MaxJobsPU,MaxSubmitPU"]
+    try:
+        rows = ask(words, r"([^|]+)\|([^|]*)\|(\d*)\|(\d*)", patience)
+    except SlurmError:
+        return {}
+    return {
+        name: Qos(minutes_of(wall), min((int(number) for number in numbers if number), default=None))
+        for name, wall, *numbers in rows
+    }
+
+
 def gpus_of(gres: str) -> tuple[str, int] | None:
     """The GPUs in sinfo's list of generic resources, as (name, number): "gpu:a100:4(S:0-1)" is ("gpu:a100", 4)."""
-    for resource in re.sub(r"\([^)]*\)", "", gres).split(","):
+    for resource in re.sub(r"\([^)]*\)", "", gres).replace(NO_CONSUME, "").split(","):
         if found := re.fullmatch(r"(gpu(?::[\w.-]*[A-Za-z_][\w.-]*)?):(\d+)", resource.strip()):
             return found[1], int(found[2])
     return None
@@ -188,8 +243,8 @@ def site_text(cluster: Cluster, partition_name: str | None = None) -> str:
         f"# Written by `transtailor init` from what cluster {cluster.name} says of itself. Edit it: # lines are off.",
         *(f"# MISSING: {' '.join(text.split())}" for text in cluster.missing),
         *_partition_lines(cluster, partition),
-        *_account_lines(cluster.accounts_for(partition.name), cluster.account_needed),
-        *_node_lines(partition),
+        *_account_lines(cluster, partition),
+        *_node_lines(partition, cluster.limits_for(partition).walltime_min),
         "",
         "# Lines of bash before the command of each job.",
         'setup = []  # such as ["module load cuda", "source /shared/env/bin/activate"]',
@@ -226,7 +281,11 @@ def _partition_lines(cluster: Cluster, partition: Partition) -> Iterator[str]:
     yield f"partition = {json.dumps(partition.name)}"
 
 
-def _account_lines(accounts: list[Account], needed: bool) -> Iterator[str]:
+def _account_lines(cluster: Cluster, partition: Partition) -> Iterator[str]:
+    accounts, needed = cluster.accounts_for(partition), cluster.account_needed
+    if cluster.accounts and not accounts:
+        names = ", ".join(dict.fromkeys(one.name for one in cluster.accounts))
+        yield f"# MISSING: partition {partition.name} takes jobs of none of your accounts ({names}): choose another one"
     yield "# Your accounts: " + (", ".join(dict.fromkeys(one.name for one in accounts)) or "unknown")
     if needed and accounts:
         yield f"account = {json.dumps(accounts[0].name)}  # this cluster refuses jobs without one"
@@ -237,15 +296,17 @@ def _account_lines(accounts: list[Account], needed: bool) -> Iterator[str]:
     yield f"# qos = {json.dumps(next(iter(qos), '...'))}  # open to you: {', '.join(qos) or 'unknown'}"
 
 
-def _node_lines(partition: Partition) -> Iterator[str]:
+def _node_lines(partition: Partition, limit: int | None) -> Iterator[str]:
     kind = partition.kinds[0]
-    limit = partition.walltime_min
     yield ""
     yield "# What a node has" + (" (the most frequent kind):" if len(partition.kinds) > 1 else ":")
     yield f"cpus_per_node = {kind.cpus}"
     if kind.memory_mb >= 1024:
         yield f"memory_gb = {kind.memory_mb * 10 // 1024 / 10:g}"
-    if kind.gpus:
+    if kind.are_gpus_shared:
+        yield "# MISSING: these GPUs are no_consume, which is not supported: SLURM gives the same ones to many jobs"
+        yield "gpus_per_node = 0"
+    elif kind.gpus:
         yield f"gpus_per_node = {kind.gpus[1]}"
         yield f"gres = {json.dumps(kind.gpus[0])}"
     yield f'# constraint = "..."  # features of nodes here: {", ".join(sorted({k.features for k in partition.kinds}))}'
@@ -255,7 +316,7 @@ def _node_lines(partition: Partition) -> Iterator[str]:
 
 
 def _limit_lines(cluster: Cluster, partition: Partition) -> Iterator[str]:
-    most = min((one.max_jobs for one in cluster.accounts_for(partition.name) if one.max_jobs), default=None)
+    most = cluster.limits_for(partition).max_jobs
     yield "[limits]  # of one sweep"
     yield f"max_jobs = {most}" if most else "# max_jobs = 16  # jobs at a time"
     if cluster.array_size:

@@ -17,6 +17,7 @@ from hpc.errors import REASONS, REFUSALS, SlurmError
 from hpc.sites.site import Need, Site
 from hpc.slurm.script import script
 from transtailor.files import write_file
+from transtailor.waiting import KILL_LIMIT_S
 
 JOB_ID = re.compile(r"[0-9]+(_[0-9]+)?")
 ENDED = frozenset(
@@ -244,13 +245,13 @@ def _call(words: Sequence[str], timeout_s: float) -> _Answer:
     """Runs one command of SLURM to its end, or kills it (and what it started) after `timeout_s`.
 
     Variables such as SBATCH_PARTITION or SQUEUE_FORMAT would change what was asked, and those of a job that submits
-    another one would pass to that: none of them reaches the command.
+    another one would pass to that: none of them reaches the command, nor does this machine's folder of temporary files.
 
     Raises:
         SlurmError: there is no such command here.
     """
     ours = re.compile(r"(SBATCH|SRUN|SQUEUE|SACCT|SINFO|SCANCEL|SCONTROL|SLURMD?|SUBMITIT)_(?!CONF$)")
-    environment = {name: value for name, value in os.environ.items() if not ours.match(name)}
+    environment = {name: value for name, value in os.environ.items() if not ours.match(name) and name != "TMPDIR"}
     try:
         process = subprocess.Popen(
             words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -263,7 +264,10 @@ def _call(words: Sequence[str], timeout_s: float) -> _Answer:
         return _Answer(process.returncode, out, said)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
-        out, said = process.communicate()
+        try:
+            out, said = process.communicate(timeout=KILL_LIMIT_S)
+        except subprocess.TimeoutExpired:  # something else holds the pipes, or a disk does not answer
+            return _Answer(None, "", "")
         # It may have ended in time and be looked at late, where this process was held: then its answer counts.
         return _Answer(None if process.returncode == -signal.SIGKILL else process.returncode, out, said)
 

@@ -11,6 +11,16 @@ from hpc.errors import SiteError
 from hpc.sites.site import Need, Site
 from hpc.slurm.submitit_private import SUBMITIT, text_of
 
+# When the step was killed (and did not end), SLURM would end the job: it is to be queued again, unless SLURM ends it.
+AGAIN_IF_KILLED = """
+code=$?
+if [ "$code" -gt 128 ] && scontrol show job "$SLURM_JOB_ID" | grep -q JobState=RUNNING; then
+    echo "the job's step was killed (code $code): the job is queued again"
+    scontrol requeue "$SLURM_JOB_ID"
+fi
+exit "$code"
+"""
+
 
 def sbatch_parameters(site: Site, need: Need) -> dict[str, Any]:
     """What sbatch is told, in the names of `submitit.SlurmExecutor.update_parameters`; nothing is asked or written.
@@ -34,7 +44,8 @@ def sbatch_parameters(site: Site, need: Need) -> dict[str, Any]:
         "dependency": need.dependency,
         "array_parallelism": site.limits.max_jobs if need.array_size else None,
     }
-    further: dict[str, Any] = {"requeue" if need.requeue else "no-requeue": True} | site.sbatch
+    # Else the limits of the shell that submits (`ulimit`) are those of the job.
+    further: dict[str, Any] = {"requeue" if need.requeue else "no-requeue": True, "propagate": "NONE"} | site.sbatch
     if site.shared_folder is not None:
         further["chdir"] = site.shared_folder
     return {name: value for name, value in chosen.items() if value is not None} | {
@@ -124,4 +135,5 @@ def script(site: Site, need: Need, command: Sequence[str]) -> str:
     maker.update_parameters(**sbatch_parameters(site, need))
     if need.array_size is not None:
         maker.parameters["map_count"] = need.array_size  # as submitit itself does for arrays
-    return text_of(maker, shlex.join([*site.container, *command]))
+    text = text_of(maker, shlex.join([*site.container, *command]))
+    return text + AGAIN_IF_KILLED if need.again_if_killed else text

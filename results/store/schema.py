@@ -39,6 +39,8 @@ EVENT_KINDS = (
     "handed_over",
     "paused",
     "resumed",
+    "waiting",
+    "stopping",
     "stopped",
 )
 """What a cluster can do."""

@@ -1,24 +1,27 @@
 """A sweep on SLURM from the login node: submitted once, followed by whoever looks, from any number of terminals."""
 
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from hpc.errors import SlurmError
 from hpc.sites.site import find_site
 from hpc.slurm.jobs import QueuedJob
 from sweeps.driver.display import Display, display_for_terminal
-from sweeps.driver.progress_file import read_progress
+from sweeps.driver.progress_file import Seen, read_progress
 from sweeps.errors import RunFolderError
 from sweeps.planning.plan import Plan
 from sweeps.run.relaunch import check_may_go_on, start, this_code_digest
 from sweeps.run.run_folder import RunFolder, check_is_own, open_run
 from sweeps.slurm.cluster_run import Caching, ClusterRun, Outcome, job_texts
 from transtailor.shell import command
+from transtailor.waiting import Unlimited, WaitedTooLong, wait_for
 
 POLL_S = 1.0
 LOOK_EVERY_S = 30.0  # calls of squeue
 GONE_LIMIT_S = 30.0  # a file on a shared folder may be seen a while after it was written
 LOG_LINES = 20
+RUNS = Unlimited("SLURM queue, and as long as the trials take")
 
 
 def submit_or_find(
@@ -74,9 +77,13 @@ def follow(cluster: ClusterRun, display: Display | None = None) -> Outcome:
         KeyboardInterrupt: the user has seen enough; the sweep goes on.
     """
     display = display or display_for_terminal()
-    looked_s, noted, seen = time.monotonic(), 0, None
-    said = ""
-    while (outcome := cluster.outcome) is None:
+    looked_s, noted, said = time.monotonic(), 0, ""
+    seen: Seen | None = None
+
+    def ended() -> Outcome | None:
+        nonlocal looked_s, noted, seen, said
+        if (outcome := cluster.outcome) is not None:
+            return outcome
         seen = read_progress(cluster.progress_file) or seen
         if seen is not None:
             for text in seen.notes[len(seen.notes) - (seen.noted - noted) :] if seen.noted > noted else ():
@@ -86,7 +93,9 @@ def follow(cluster: ClusterRun, display: Display | None = None) -> Outcome:
         if time.monotonic() - looked_s > LOOK_EVERY_S:
             looked_s = time.monotonic()
             said = _look(cluster, display, said, is_silent=seen is not None)
-        time.sleep(POLL_S)
+        return None
+
+    outcome = wait_for(ended, "the end of the sweep", RUNS, poll_s=POLL_S, tell=None)
     if seen is not None:
         display.close(seen.progress)
     return outcome
@@ -100,9 +109,8 @@ def _look(cluster: ClusterRun, display: Display, said: str, *, is_silent: bool) 
         display.note(str(error))
         return said
     if job is None:
-        end_s = time.monotonic() + GONE_LIMIT_S
-        while cluster.outcome is None and time.monotonic() < end_s:
-            time.sleep(POLL_S)
+        with suppress(WaitedTooLong):
+            wait_for(lambda: cluster.outcome, "the last word of the controller", GONE_LIMIT_S, poll_s=POLL_S)
         if cluster.outcome is None and cluster.controller() is None:
             raise RunFolderError(
                 f"the controller of {cluster.run.path} has ended without a word; launch again to go on. "

@@ -20,13 +20,15 @@ from sweeps.commands.launch import AGAIN_OPTION, parser
 from sweeps.errors import RunFolderError
 from sweeps.run.run_folder import RunFolder, check_is_own, open_run
 from sweeps.run.run_lock import holder_of
-from sweeps.slurm.cluster_run import ClusterRun
+from sweeps.slurm.cluster_run import ClusterRun, Outcome
 from transtailor.documents import DocumentError, read_json
+from transtailor.exit_codes import INTERRUPTED
 from transtailor.shell import command, launch_words
 from transtailor.sources import ROOT
+from transtailor.waiting import KILL_LIMIT_S, WaitedTooLong, wait_for
 
 LAUNCHER = ROOT / "sweeps" / "launch.py"
-STOP_LIMIT_S = 180.0  # for running stages to be cut off, nodes to be left and files to be written
+STOP_LIMIT_S = 60.0  # for running stages to be cut off, nodes to be left and files to be written
 POLL_S = 1.0
 LOOK_EVERY_S = 5.0
 
@@ -48,8 +50,11 @@ def stop(run: RunFolder, limit_s: float = STOP_LIMIT_S) -> Iterator[str]:
     if cluster.is_controller(jobs[0]) and jobs[0].state.state == "RUNNING":
         cluster.stop_file.touch()
         yield f"asked job {jobs[0].id} to stop"
-        _wait(lambda: not cluster.jobs(), limit_s)
+        if not _wait(lambda: not cluster.jobs(), limit_s):
+            yield f"it has not ended {limit_s:g} s later, as where a stage or a node does not answer"
     yield from cancel(run)
+    if cluster.outcome is None:  # whoever follows the run learns that nothing more will come
+        cluster.set_outcome(Outcome(code=INTERRUPTED, text="it was stopped before its driver could say more"))
 
 
 def cancel(run: RunFolder) -> Iterator[str]:
@@ -80,20 +85,23 @@ def _stop_here(run: RunFolder, limit_s: float) -> str:
         raise RunFolderError(
             f"{run.path} is being run by process {holder.get('pid', '?')} on {holder.get('host', '?')}; stop it there"
         )
-    os.kill(int(holder["pid"]), signal.SIGTERM)
-    if not _wait(lambda: holder_of(run.lock) is None, limit_s):
-        raise RunFolderError(f"process {holder['pid']} has not stopped {run.path} in {limit_s:g} s")
-    return f"{run.path} was stopped; to go on, launch it again"
+    process_id = int(holder["pid"])
+    os.kill(process_id, signal.SIGTERM)
+    if _wait(lambda: holder_of(run.lock) is None, limit_s):
+        return f"{run.path} was stopped; to go on, launch it again"
+    if holder_of(run.lock) == holder:  # still the same: what it started ends with it
+        os.kill(process_id, signal.SIGKILL)
+    if not _wait(lambda: holder_of(run.lock) is None, KILL_LIMIT_S):
+        raise RunFolderError(f"process {process_id} was killed and still holds {run.path}: does a disk not answer?")
+    return f"{run.path}: process {process_id} did not stop in {limit_s:g} s and was killed; to go on, launch it again"
 
 
 def _wait(condition: Callable[[], bool], limit_s: float) -> bool:
     """Whether the condition came true in time; asked gently, since it may ask SLURM."""
-    end_s = time.monotonic() + limit_s
-    while not condition():
-        if time.monotonic() > end_s:
-            return False
-        time.sleep(LOOK_EVERY_S if limit_s > LOOK_EVERY_S else POLL_S)
-    return True
+    try:
+        return wait_for(condition, "the end of the run", limit_s, poll_s=POLL_S, poll_to_s=LOOK_EVERY_S)
+    except WaitedTooLong:
+        return False
 
 
 def logs(run: RunFolder, trial_id: str | None, lines: int, *, follow: bool = False) -> Iterator[str]:

@@ -6,8 +6,11 @@ Everything it needs is in the run's folder. It may be killed and started again a
 the tables and the cache.
 """
 
+import shlex
+import subprocess
 import sys
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 
 from results.report import write_report
@@ -25,6 +28,7 @@ from transtailor.exit_codes import FAILED, INTERRUPTED, MISTAKE, SUCCESS, TRY_AG
 from transtailor.sources import check_code
 from transtailor.terminal import say
 
+ON_END_LIMIT_S = 60.0
 LOCK_LIMIT_S = 120.0  # a controller that was cut off and taken for dead lets go of it when it sees that
 
 
@@ -46,7 +50,21 @@ def main() -> int:
     if outcome.code == INTERRUPTED and not cluster.stop_file.exists():
         return INTERRUPTED  # by whoever started this process, and will start it again
     cluster.set_outcome(outcome)
+    _tell_end(cluster.folder.site().on_end, outcome, run.path.resolve())
     return SUCCESS if outcome.code == INTERRUPTED else outcome.code
+
+
+def _tell_end(command: Sequence[str], outcome: Outcome, run: Path) -> None:
+    """Runs the site's command for the end of a sweep; whatever it does changes nothing of the outcome."""
+    if not command:
+        return
+    how = {SUCCESS: "finished", INTERRUPTED: "interrupted"}.get(outcome.code, "failed")
+    words = [*command, how, str(run)]
+    try:
+        done = subprocess.run(words, stdin=subprocess.DEVNULL, timeout=ON_END_LIMIT_S, check=False)
+        say(f"on_end: {shlex.join(words)} ended with code {done.returncode}")
+    except (OSError, subprocess.TimeoutExpired) as error:
+        say(f"on_end: {error}")
 
 
 def _run(run: RunFolder, cluster: ClusterRun) -> Outcome:

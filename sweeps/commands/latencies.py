@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from tailor.model.state import ModelState
     from tailor.parallel.process_group import Ranks
 
+MEASURE_LIMIT_S = 3600.0  # of one sub-model; whoever measures more repeats than that has a stuck device
+
 WAITING = """
 SELECT trial_id, any_value(label) AS label, list(point ORDER BY point) AS points,
     list(model_key ORDER BY point) AS model_keys
@@ -84,7 +86,7 @@ def time_models(run: RunFolder, cache: Path, how: How) -> Iterator[str]:
             wanted = dict(zip(row["points"], row["model_keys"], strict=True))
             rows = []
             for point, state in _cached_states(record.trials[row["trial_id"]], row["trial_id"], cache, ranks, wanted):
-                found = processes.submit(_measured, _saved(state, Path(name)), how, modules).result()
+                found = processes.submit(_measured, _saved(state, Path(name)), how, modules).result(MEASURE_LIMIT_S)
                 rows.append(_row(found) | {"model_key": wanted[point], "code_digest": digest})
                 yield f"{row['trial_id']}  {row['label']}, point {point}: {_costs(found)}"
             writer.write("timings", rows)

@@ -32,9 +32,8 @@ from sweeps.planning.plan import (
 from sweeps.spec.spec import EMBEDDED_SPEC, find_spec, load_spec
 from transtailor.errors import UserError
 from transtailor.exit_codes import FAILED, INTERRUPTED, MISTAKE, SUCCESS
-from transtailor.pipes import reader_may_leave
 from transtailor.shell import command, rerun
-from transtailor.terminal import say
+from transtailor.terminal import reader_may_leave, say
 
 if TYPE_CHECKING:
     from sweeps.planning.forecast import Capacity

@@ -28,6 +28,14 @@ RUNNING = """
 SELECT trial_id, epoch_us(started_at) AS started_us, nodes FROM attempts WHERE status = 'running' ORDER BY started_at
 """
 
+LAST_EVENTS = """
+SELECT kind, arg_max(detail, happened_at) AS detail, epoch_us(max(happened_at)) AS at_us FROM events
+WHERE driver = (SELECT arg_max(driver, happened_at) FROM events) GROUP BY kind
+"""
+# What the newest of these events says of a run; "" where it says that it goes on.
+STATES = {"waiting": "waiting", "paused": "paused", "stopping": "stopping", "resumed": "", "worker_joined": ""}
+TAKEN = ("worker_submitted", "worker_joined")
+
 
 def status(run: RunFolder) -> Iterator[str]:
     """Lines to print: who runs it, the trials by state, the best so far by validation, the failures.
@@ -48,6 +56,7 @@ def status(run: RunFolder) -> Iterator[str]:
         last_us = last_written_us(rows)
         if last_us is not None:
             yield f"last row  written {_age(_moment(last_us), now)} ago"
+        yield from _states(run, rows, is_run=holder is not None, now=now)
         yield from _jobs(run)
         for attempt in running:
             label = record.trials[attempt["trial_id"]]["label"] if attempt["trial_id"] in record.trials else "?"
@@ -55,6 +64,22 @@ def status(run: RunFolder) -> Iterator[str]:
             yield f"running   {attempt['trial_id']}  {label}{where}  for {_age(_moment(attempt['started_us']), now)}"
         yield from _best(rows)
         yield from _failures(run, rows)
+
+
+def _states(run: RunFolder, rows: Run, *, is_run: bool, now: datetime) -> Iterator[str]:
+    """That the run stops, is paused or waits, and what SLURM has refused since it last took a worker."""
+    cluster = ClusterRun(run)
+    last = {row["kind"]: row for row in rows.rows(LAST_EVENTS)}
+    state = max((row for kind, row in last.items() if kind in STATES), key=lambda row: row["at_us"], default=None)
+    if cluster.stop_file.exists() and cluster.outcome is None:
+        asked = datetime.fromtimestamp(cluster.stop_file.stat().st_mtime, UTC)
+        yield f"stopping  asked {_age(asked, now)} ago; no new stage begins"
+    elif is_run and state is not None and (word := STATES[state["kind"]]):
+        yield f"{word.ljust(9)} {state['detail']}, for {_age(_moment(state['at_us']), now)}"
+    taken_us = max((last[kind]["at_us"] for kind in TAKEN if kind in last), default=0)
+    refused = last.get("worker_refused")
+    if is_run and refused is not None and refused["at_us"] > taken_us:
+        yield f"refused   {refused['detail']}, {_age(_moment(refused['at_us']), now)} ago; it is asked again"
 
 
 def _jobs(run: RunFolder) -> Iterator[str]:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
-from sweeps.driver.display import Best, Display, Progress, RunningTrial
+from sweeps.driver.display import Best, Display, Progress, RunningTrial, time_text
 from sweeps.driver.events import EventLog
 from sweeps.driver.ledger import Ending, Ledger
 from sweeps.driver.quota import DiskGuard
@@ -20,6 +20,7 @@ from sweeps.scheduling.order import Queue, Step, Wait, Waiting
 from transtailor.files import write_file
 
 PAUSE_SAID_EVERY_S = 600.0  # while the disk stays full
+TELL_AFTER_S, TELL_EVERY_S = 10.0, 60.0  # of what is waited for while nothing runs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +82,10 @@ class Board:
         self._events, self._disk, self._new_bytes = events, disk, new_bytes
         self._why_paused: str | None = None
         self._say_again_s = 0.0
+        self._waits: str | None = None  # for what, while nothing runs
+        self._waits_told: str | None = None
+        self._waits_since_s, self._told_s = 0.0, float("-inf")
+        self._stopped_by: str | None = None
 
     @property
     def waiting(self) -> int:
@@ -106,6 +111,30 @@ class Board:
             self._display.note("there is room again: going on" if why is None else f"paused: {why}")
         self._why_paused = why
         return why is not None
+
+    def waits_for(self, what: str | None) -> None:
+        """Takes what nothing can run without, asked about once a second; None: something runs.
+
+        It is told once it is no short wait, and when it changes, at most once a minute.
+        """
+        now_s = time.monotonic()
+        if what is None:
+            self._waits = self._waits_told = None
+            return
+        if self._waits is None:
+            self._waits_since_s = now_s
+        self._waits = what
+        if what != self._waits_told and now_s > max(self._waits_since_s + TELL_AFTER_S, self._told_s + TELL_EVERY_S):
+            self._waits_told, self._told_s = what, now_s
+            self._events("waiting", detail=what)
+            self._display.note(f"waiting for {what}")
+        self._show()
+
+    def stopping(self, who: str) -> None:
+        """A stop was asked for: nothing more begins. Called from any thread."""
+        self._stopped_by = who
+        self._events("stopping", detail=who)
+        self._display.note(f"stopping: asked by {who}")
 
     def next(self, warm_ranks: int | None = None) -> Job | Wait | None:
         """The trial to start now on a place where `warm_ranks` ranks are warm; what to wait for; None: none waits."""
@@ -174,7 +203,16 @@ class Board:
             elapsed_s=0.0 if self._started_s is None else time.monotonic() - self._started_s,
             best=tuple(self._best.values()),
             running=tuple(self._running_trial(trial_id) for trial_id in self.ledger.running),
+            state=self._state(),
         )
+
+    def _state(self) -> str:
+        if self._stopped_by is not None:
+            return f"stopping: asked by {self._stopped_by}"
+        if self._why_paused is not None:
+            return f"paused: {self._why_paused}"
+        since = time_text(time.monotonic() - self._waits_since_s)
+        return "" if self._waits is None else f"waiting for {self._waits}, for {since}"
 
     def _stage(self, trial_id: str, stage: dict[str, Any]) -> None:
         key = stage["stage_key"]

@@ -56,6 +56,8 @@ class Progress:
     elapsed_s: float  # since the first trial of this launch started
     best: tuple[Best, ...]
     running: tuple[RunningTrial, ...]
+    state: str = ""
+    """That it stops, pauses or waits, and for what; empty while it runs."""
 
     @property
     def done_fraction(self) -> float:
@@ -117,8 +119,9 @@ def line(progress: Progress) -> str:
         f"{progress.done_fraction:.0%} of the work",
         f"elapsed {time_text(progress.elapsed_s)}",
         f"time left {time_text(time_left_s(progress))}",
+        progress.state,
     ]
-    return ", ".join(parts)
+    return ", ".join(part for part in parts if part)
 
 
 def best_lines(progress: Progress) -> list[str]:
@@ -201,7 +204,8 @@ class LiveDisplay:
         bar = Table.grid(padding=(0, 1))
         fraction = progress.done_fraction
         bar.add_row(ProgressBar(total=1.0, completed=fraction, width=BAR_WIDTH), f"{fraction:.0%} of the work")
-        return Group(self._head(progress), bar, *([running] if progress.running else []), *best)
+        state = [Text(progress.state, style="yellow")] if progress.state else []
+        return Group(self._head(progress), bar, *state, *([running] if progress.running else []), *best)
 
     def _head(self, progress: Progress) -> Text:
         """The counts, and the times as they are now: a long stage changes nothing but the clock."""

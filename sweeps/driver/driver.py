@@ -44,11 +44,11 @@ class _Launch:
     events: EventLog
 
     @classmethod
-    def of(cls, run: RunFolder) -> "_Launch":
+    def of(cls, run: RunFolder, display: Display) -> "_Launch":
         """Of this process, for one run."""
         driver = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
         digest = open_run(run).code_digest
-        return cls(driver=driver, code_digest=digest, events=EventLog(Writer(run.tables), driver, digest))
+        return cls(driver=driver, code_digest=digest, events=EventLog(Writer(run.tables), driver, digest, display.note))
 
 
 def run_sweep(
@@ -86,12 +86,11 @@ def run_sweep(
     finished = finished_trial_ids(run.path)
     waiting = sum(trial.trial_id not in finished for trial in plan.trials)
     slots = _slots(site, plan, slots, waiting)
-    launch = _Launch.of(run)
+    display = display or display_for_terminal()
+    launch = _Launch.of(run, display)
     place = _site(site, plan, run, slots, target, cache, launch)
     cache.mkdir(parents=True, exist_ok=True)
-    board = _open_board(
-        plan, run, cache, finished, slots, max_attempts, display or display_for_terminal(), launch, max_disk_gb
-    )
+    board = _open_board(plan, run, cache, finished, slots, max_attempts, display, launch, max_disk_gb)
     if site != "slurm":  # there the place says so, with its job
         launch.events("controller_started", detail=f"on site {site}")
     interrupted = not _run_to_the_end(place, board, stop_file)
@@ -107,7 +106,7 @@ def run_sweep(
 
 def _run_to_the_end(place: Site, board: Board, stop_file: Path | None) -> bool:
     """Runs what waits; False if that was cut off."""
-    with StopSignals(stop_file) as stop:
+    with StopSignals(stop_file, board.stopping) as stop:
         try:
             if board.waiting:
                 place.run(board, stop)

@@ -1,17 +1,26 @@
 """Writes the table `events`: what the cluster of a sweep did, and when."""
 
 import threading
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 from sweeps.driver.ledger import RowWriter
 
+REFUSED = "worker_refused"
+
 
 class EventLog:
-    """The events that one driver saw, numbered in their order; may be called from any thread."""
+    """The events that one driver saw, numbered in their order; may be called from any thread.
 
-    def __init__(self, writer: RowWriter, driver: str, code_digest: str) -> None:
-        self._writer, self._driver, self._code_digest = writer, driver, code_digest
+    What SLURM refuses is also told to `tell`, once for each text: it is tried again for as long as the sweep runs.
+    """
+
+    def __init__(
+        self, writer: RowWriter, driver: str, code_digest: str, tell: Callable[[str], object] | None = None
+    ) -> None:
+        self._writer, self._driver, self._code_digest, self._tell = writer, driver, code_digest, tell
         self._number = 0
+        self._refused: str | None = None  # what was told last
         self._lock = threading.Lock()
 
     def __call__(
@@ -38,3 +47,7 @@ class EventLog:
             }
             self._number += 1
             self._writer.write("events", [row])
+            is_new = kind == REFUSED and detail != self._refused
+            self._refused = detail if kind == REFUSED else self._refused
+        if is_new and self._tell is not None:
+            self._tell(f"SLURM refused: {detail}; it is asked again")

@@ -165,7 +165,7 @@ class Ledger:
         cause = "the process that launched it ended without a word"
         rows = [
             {name: value for name, value in row.items() if name != "written_at"}
-            | {"status": "died", "cause": cause, "ended_at": now}
+            | {"status": "interrupted", "cause": cause, "ended_at": now}
             for row in attempts
         ]
         if rows:

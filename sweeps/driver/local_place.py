@@ -7,7 +7,9 @@ from pathlib import Path
 import ray
 
 from hpc.errors import ClusterError
+from hpc.folders.leftovers import rays_own
 from hpc.ray.local import has_raylet, local_ray
+from hpc.ray.node import last_words
 from hpc.ray.stranger import check_driver
 from sweeps.driver.tune_site import Place
 from sweeps.spec.resources import Resources
@@ -16,8 +18,9 @@ from sweeps.spec.resources import Resources
 class _LocalPlace:
     comes_and_goes = False
 
-    def __init__(self, storage: Path, slots: int) -> None:
-        self.storage, self.most_slots = storage, slots
+    def __init__(self, folder: Path, slots: int) -> None:
+        self.storage, self.most_slots = folder / "tune", slots
+        self._own = rays_own(folder)
 
     def slots(self, could_run: int) -> int:  # noqa: ARG002  # the interface of all places
         """All of them."""
@@ -35,6 +38,14 @@ class _LocalPlace:
         """Never: this machine is there as long as this process is."""
         return False
 
+    def waits_for(self) -> str | None:
+        """Nothing: all slots are there."""
+        return None
+
+    def last_words(self) -> str:
+        """See `Place.last_words`."""
+        return last_words(self._own)
+
 
 @contextmanager
 def local_place(resources: Resources, slots: int) -> Iterator[Place]:
@@ -45,4 +56,4 @@ def local_place(resources: Resources, slots: int) -> Iterator[Place]:
     """
     with local_ray(slots * resources.ranks * resources.threads_per_rank) as folder:
         check_driver(ray.get_runtime_context().gcs_address)
-        yield _LocalPlace(folder / "tune", slots)
+        yield _LocalPlace(folder, slots)

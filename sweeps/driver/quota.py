@@ -7,8 +7,12 @@ import os
 import stat
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+
+from transtailor.waiting import in_thread
 
 GB = 10**9
 RESERVE_BYTES = 2 * GB  # left free for what runs already: checkpoints, rows, logs
@@ -17,6 +21,7 @@ RESERVE_FRACTION = 0.1  # of a limit that is small
 ROOM_TO_GO_ON = 2  # times the reserve, so that a sweep does not pause and go on at every file
 SLACK_FRACTION, SLACK_BYTES = 0.2, 100 * 10**6  # a plan's bytes are an estimate
 CHECK_EVERY_S = 30.0
+LOOK_LIMIT_S = 2.0  # a look that takes longer goes on beside the sweep, which meanwhile knows what it knew
 WALK_SHARE = 0.02  # of the time may go into adding up what a folder holds
 
 
@@ -99,6 +104,9 @@ class DiskGuard:
         self._folder, self._max_disk_gb = folder, max_disk_gb
         self._why: str | None = None
         self._next_s = float("-inf")
+        self._look: Future[Room] | None = None  # the one that is under way
+        self._begun_s = 0.0
+        self._is_long = False
 
     def why_paused(self, needed_bytes: int) -> str | None:
         """Why nothing more may be started now, in words; None where there is room.
@@ -111,12 +119,14 @@ class DiskGuard:
         Raises:
             OSError: the folder cannot be read.
         """
-        begun_s = time.monotonic()
-        if begun_s >= self._next_s:
-            room = room_in(self._folder, self._max_disk_gb)
+        if self._look is None and time.monotonic() >= self._next_s:
+            self._look, self._begun_s = in_thread(partial(room_in, self._folder, self._max_disk_gb)), time.monotonic()
+        if self._look is not None and wait([self._look], 0.0 if self._is_long else LOOK_LIMIT_S).done:
+            room, self._look = self._look.result(0), None
             self._why = why_pause(room, needed_bytes, is_paused=self._why is not None)
             looked_s = time.monotonic()
-            self._next_s = looked_s + max(CHECK_EVERY_S, (looked_s - begun_s) / WALK_SHARE)
+            self._next_s = looked_s + max(CHECK_EVERY_S, (looked_s - self._begun_s) / WALK_SHARE)
+        self._is_long = self._look is not None
         return self._why
 
 

@@ -1,13 +1,12 @@
 """One trial after the other on this machine, without Ray: the obvious reference for all other sites."""
 
-import time
-
 from hpc.ranks.process_ranks import ProcessRanks
 from sweeps.driver.board import Board, Job
 from sweeps.driver.signals import StopSignals
 from sweeps.driver.slot import Slot
 from sweeps.scheduling.order import Wait
 from sweeps.spec.resources import Resources
+from transtailor.waiting import Unlimited, wait_for
 
 LOOK_S = 1.0  # while the disk is full
 
@@ -36,9 +35,11 @@ class SerialSite:
             slot.kill()
 
     def _next(self, board: Board, stop: StopSignals) -> Job | Wait | None:
-        while board.waiting and board.is_paused:
-            with stop.interruptible():
-                time.sleep(LOOK_S)
+        def may_start() -> bool:
+            return not board.waiting or not board.is_paused  # which says so itself
+
+        with stop.interruptible():
+            wait_for(may_start, "room on the disk", Unlimited("somebody has to make room"), poll_s=LOOK_S, tell=None)
         return board.next(self._resources.ranks)
 
     def _make_ranks(self) -> ProcessRanks:

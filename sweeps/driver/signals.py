@@ -2,14 +2,14 @@
 
 import signal
 import threading
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Self
 
-LOOK_EVERY_S = 1.0
+LOOK_EVERY_S = 0.5
+END_LIMIT_S = 5.0  # for the last word of the thread, where the disk does not answer
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -23,11 +23,17 @@ class StopSignals:
     Outside the main thread, where Python sets no handlers, nothing is held.
     """
 
-    def __init__(self, file: Path | None = None) -> None:
-        """Takes a file that asks to stop as soon as it is there; None: signals alone do."""
+    def __init__(self, file: Path | None = None, on_stop: Callable[[str], object] | None = None) -> None:
+        """Listens to signals and to a file.
+
+        Args:
+            file: asks to stop as soon as it is there; None: signals alone do.
+            on_stop: told who asked, once and soon, whatever the main thread does; called from a thread of its own.
+        """
         self.received: str | None = None  # name of the first signal, or the file
-        self._file = file
-        self._looked_s = 0.0
+        self._file, self._on_stop = file, on_stop
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._look, name="stop", daemon=True)
         self._interruptible = False
         self._previous: dict[signal.Signals, Any] = {}
 
@@ -35,6 +41,7 @@ class StopSignals:
         if threading.current_thread() is threading.main_thread():
             self._previous = {number: signal.getsignal(number) for number in SIGNALS}
             self.rearm()
+        self._thread.start()
         return self
 
     def __exit__(
@@ -42,6 +49,8 @@ class StopSignals:
     ) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
+        self._over.set()
+        self._thread.join(END_LIMIT_S)
 
     def rearm(self) -> None:
         """Takes the signals back from a library that set handlers of its own."""
@@ -50,10 +59,6 @@ class StopSignals:
 
     def check(self) -> None:
         """Raises Interrupted if a signal has come, or the file is there."""
-        if self._file is not None and time.monotonic() - self._looked_s > LOOK_EVERY_S:
-            self._looked_s = time.monotonic()
-            if self._file.exists():
-                self.received = self.received or f"the file {self._file.name}"
         if self.received is not None:
             raise Interrupted(self.received)
 
@@ -66,6 +71,14 @@ class StopSignals:
             yield
         finally:
             self._interruptible = False
+
+    def _look(self) -> None:
+        while self.received is None and not self._over.wait(LOOK_EVERY_S):
+            with suppress(OSError):  # a file system that does not answer is asked again
+                if self._file is not None and self._file.exists():
+                    self.received = self.received or f"the file {self._file.name}"
+        if self.received is not None and self._on_stop is not None:
+            self._on_stop(self.received)
 
     def _receive(self, number: int, _frame: FrameType | None) -> None:
         if self.received is not None:

@@ -13,7 +13,7 @@ from hpc.ranks.ranks import LOG_TAIL_LINES, RankDied, RankFailed, RankHung, Rank
 class Report:
     """What one step of a trial came to."""
 
-    kind: Literal["placed", "stage", "died", "failed", "suspended", "moved", "finished"]
+    kind: Literal["begun", "placed", "stage", "died", "failed", "suspended", "moved", "finished"]
     over: bool  # the trial takes no further step here
     stage: dict[str, Any] | None = None  # of kind "stage": what the trial's `advance` returned
     cause: str | None = None  # of kinds "died", "failed", "suspended" and "moved"

@@ -22,6 +22,7 @@ from sweeps.run.run_folder import RunFolder
 from sweeps.slurm.cluster_run import rank_need
 from sweeps.slurm.job_commands import worker_command
 from sweeps.spec.resources import Resources
+from transtailor.waiting import WaitedTooLong, wait_for
 
 FAULT_LIMIT_S = 2.0  # between the death of a process and Ray's word that its node died
 LATELY_S = 30.0
@@ -48,7 +49,7 @@ class _SlurmPlace:
     most_slots = MOST_SLOTS
 
     def __init__(self, storage: Path, cluster: Cluster, folder: ClusterFolder) -> None:
-        self.storage, self._cluster, self._folder = storage, cluster, folder
+        self.storage, self._cluster, self._folder, self._heads = storage, cluster, folder, folder.heads()
 
     def slots(self, could_run: int) -> int:
         """Those of the workers that are there now."""
@@ -58,19 +59,30 @@ class _SlurmPlace:
     def check(self) -> None:
         """See `Place.check`."""
         self._cluster.check()
-        head = self._folder.head()
+        head = self._heads()
         if head is None or head.generation != self._cluster.generation:
             raise SupersededError(f"another controller serves {self._folder.path} now; this one ends")
 
     def lost(self, nodes: tuple[str, ...]) -> bool:
         """See `Place.lost`; waits a moment for Ray to notice."""
-        end_s = time.monotonic() + FAULT_LIMIT_S
-        while True:
-            if self._cluster.lost_nodes(nodes) if nodes else self._cluster.lost_one_since(time.time() - LATELY_S):
-                return True
-            if time.monotonic() > end_s:
-                return False
-            time.sleep(0.1)
+
+        def is_lost() -> bool:
+            if nodes:
+                return bool(self._cluster.lost_nodes(nodes))
+            return self._cluster.lost_one_since(time.time() - LATELY_S)
+
+        try:
+            return wait_for(is_lost, "Ray's word that a node died", FAULT_LIMIT_S, poll_s=0.1)
+        except WaitedTooLong:
+            return False
+
+    def waits_for(self) -> str | None:
+        """See `Place.waits_for`."""
+        return self._cluster.waits_for
+
+    def last_words(self) -> str:
+        """See `Place.last_words`."""
+        return f"what Ray said on the nodes is in the workers' logs in {self._folder.logs}"
 
 
 @contextmanager
@@ -93,6 +105,8 @@ def slurm_place(run: RunFolder, resources: Resources, digest: str, events: Event
     )  # fmt: skip
     connect(head.address)
     storage = folder.path / f"tune-{head.generation[:8]}"
+    for left in folder.path.glob("tune-*"):  # of drivers that were killed: this one holds the run
+        shutil.rmtree(left, ignore_errors=True)
     try:
         events("controller_started", job=head.job, detail=f"Ray head at {head.address}, code {code}")
         cluster.start()

@@ -4,20 +4,42 @@ Tune keeps some 25 kB of each trial that has ended (the trial, and the last repl
 runs, and has no public way to let go of it.
 """
 
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from ray.tune.experiment import Trial
 
 from transtailor.private_names import PrivateNames
 
+_FOREVER_S = "1000000"
+_SETTINGS = {
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # files that nobody reads, for a third of the time of a short trial
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # it would wait for the running stages to end
+    "TUNE_GLOBAL_CHECKPOINT_S": _FOREVER_S,
+    "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S": _FOREVER_S,
+    "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S_AUTOSCALER": _FOREVER_S,
+}
 _KEPT = ("_live_trials", "_stopped_trials", "_failed_trials", "_trials_to_cache")
 _CONTROLLER = "ray.tune.execution.tune_controller.TuneController"
 TUNE = PrivateNames(
     library="ray[tune]",
     tried="2.60.0",
     names={f"{_CONTROLLER}.__init__({kept})": "a trial that has ended is let go" for kept in _KEPT}
-    | {f"{_CONTROLLER}.get_trials": "a trial that has ended is let go"},
+    | {
+        f"{_CONTROLLER}.get_trials": "a trial that has ended is let go",
+        f"{_CONTROLLER}.stop_trial": "a trial whose process does not start is given up",
+    },
 )
+
+
+def give_up(tune_controller: Any, trial: Trial) -> None:
+    """Ends a trial, whatever its process does; the searcher is told that it completed, without a result."""
+    tune_controller.stop_trial(trial)
 
 
 def let_go(tune_controller: Any, trial: Trial) -> None:
@@ -27,3 +49,24 @@ def let_go(tune_controller: Any, trial: Trial) -> None:
     trials = tune_controller.get_trials()
     if len(trials) > 1 and trial in trials:  # of none at all Tune would read a file back at the end
         trials.remove(trial)
+
+
+@contextmanager
+def tune_settings(slots: int) -> Iterator[None]:
+    """Tune's settings in the environment and its log, while it runs."""
+    # Ray 2.60 still keeps one trial pending for a searcher of one's own: a second slot would never come up.
+    settings = _SETTINGS | {"TUNE_MAX_PENDING_TRIALS_PG": str(slots)}
+    before = {name: os.environ.get(name) for name in settings}
+    log = logging.getLogger("ray.tune")
+    level = log.level
+    os.environ.update(settings)
+    log.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value

@@ -4,11 +4,10 @@ What Tune keeps about trials is never read: the tables and the cache say what is
 """
 
 import json
-import logging
-import os
+import math
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,32 +17,23 @@ from ray.tune.progress_reporter import TrialProgressCallback
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
-from hpc.ranks.ranks import RankDied
+from hpc.ranks.ranks import START_LIMIT_S, RankDied
 from hpc.ranks.ray_ranks import GroupNodes, RayRanks
 from sweeps.driver.board import Board
 from sweeps.driver.signals import StopSignals
 from sweeps.driver.slot import Report, Slot
-from sweeps.driver.tune_private import TUNE, let_go
+from sweeps.driver.tune_private import TUNE, give_up, let_go, tune_settings
 from sweeps.scheduling.order import Wait
 from sweeps.spec.resources import Resources
 from tailor.execution.cache import Cache
+from transtailor.waiting import WaitedTooLong, wait_for
 
-POLL_S = 0.05
+POLL_S, POLL_TO_S = 0.05, 2.0  # looks of a held slot at the shared folder: rarer the longer it is held
 CHECK_EVERY_S = 1.0  # whether the place is there still
 FIRST_HOLD_S = 0.5
 LONGEST_HOLD_S = 10.0
 GIVES_UP = ("died", "suspended", "moved")  # where nodes come and go: the process then, with its place
 ROUND_TRIALS = 5_000  # Tune's memory, and its state on disk, grow with the trials of one run
-_FOREVER_S = "1000000"
-_SETTINGS = {
-    "RAY_AIR_NEW_OUTPUT": "0",
-    "RAY_CHDIR_TO_TRIAL_DIR": "0",
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # files that nobody reads, for a third of the time of a short trial
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # it would wait for the running stages to end
-    "TUNE_GLOBAL_CHECKPOINT_S": _FOREVER_S,
-    "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S": _FOREVER_S,
-    "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S_AUTOSCALER": _FOREVER_S,
-}
 
 
 class Place(Protocol):
@@ -64,6 +54,12 @@ class Place(Protocol):
 
     def lost(self, nodes: tuple[str, ...]) -> bool:
         """Whether one of these nodes (Ray's ids) has died or is being left; of none, whether any has, lately."""
+
+    def waits_for(self) -> str | None:
+        """What has to come before a trial can run, in words; None: nothing, as far as is known."""
+
+    def last_words(self) -> str:
+        """What Ray's servers said last, or where that is, for whoever asks why a process did not start."""
 
 
 class TuneSite:
@@ -93,7 +89,7 @@ class TuneSite:
         TUNE.check()
         with self._place() as place:
             stop.rearm()
-            with _tune_settings(place.most_slots):
+            with tune_settings(place.most_slots):
                 while board.waiting:  # a round ends early for trials that were lost while the last ones ran
                     stop.check()
                     self._round(board, stop, place)
@@ -101,13 +97,14 @@ class TuneSite:
     def _round(self, board: Board, stop: StopSignals, place: Place) -> None:
         head: dict[str, float] = {}
         rank = {"CPU": float(self._resources.threads_per_rank), "GPU": self._resources.gpus_per_rank}
+        searcher = _BoardSearcher(board, self._order, place, stop)
         bundles = [head] + [{name: count for name, count in rank.items() if count}] * self._resources.ranks
         tune.run(
             _TuneTrial,
             # The trainable itself only waits for its ranks. Tune drops the empty bundle, so rank i is in bundle i.
             resources_per_trial=tune.PlacementGroupFactory(bundles, strategy=self._resources.placement.upper()),
-            search_alg=_BoardSearcher(board, self._order | {"comes_and_goes": place.comes_and_goes}, place),
-            scheduler=_LiveFIFO(stop, place),
+            search_alg=searcher,
+            scheduler=_LiveFIFO(searcher),
             num_samples=-1,
             reuse_actors=True,
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
@@ -147,14 +144,16 @@ class _TuneTrial(tune.Trainable):
         if self._gives_up:  # an error, so that Tune gives up this process and its nodes
             raise _GivenUpError(self._gives_up)
         assert self._slot is not None
-        report = self._slot.step() if self._is_placed else self._start(self._slot)
+        report = self._slot.step() if self._has_begun else self._begin(self._slot)
         if self._order["comes_and_goes"] and report.kind in GIVES_UP:
             self._gives_up = report.cause or report.kind
         return {"report": report.to_json(), "done": report.over and not self._gives_up}
 
-    def _start(self, slot: Slot) -> Report:
-        """Starts the ranks, or finds them warm, and says where they are."""
-        self._is_placed = True
+    def _begin(self, slot: Slot) -> Report:
+        """Says that this process is there; where nodes come and go, starts the ranks and says where they are."""
+        self._has_begun = True
+        if not self._order["comes_and_goes"]:
+            return Report(kind="begun", over=False)
         try:
             ranks = slot.start()
         except RankDied as death:
@@ -184,7 +183,7 @@ class _TuneTrial(tune.Trainable):
         if "keys" in order:
             return
         self._gives_up = ""
-        self._is_placed = not order["comes_and_goes"]
+        self._has_begun = False
         if self._slot is None:
             self._slot = Slot(self._make_ranks)
         self._slot.take(order["task"], 1 if order["comes_and_goes"] else order["attempts"])
@@ -209,12 +208,14 @@ class _GivenUpError(Exception):
 
 def wait_for_any(cache: Cache, keys: list[str], limit_s: float) -> list[str]:
     """The stages among `keys` that are in the cache, as soon as there are any; empty after `limit_s` seconds."""
-    deadline = time.monotonic() + limit_s
-    while True:
-        found = [key for key in keys if cache.has(key)]
-        if found or time.monotonic() > deadline:
-            return found
-        time.sleep(POLL_S)
+
+    def found() -> list[str] | None:
+        return [key for key in keys if cache.has(key)] or None
+
+    try:
+        return wait_for(found, "a stage that others compute", limit_s, poll_s=POLL_S, poll_to_s=POLL_TO_S)
+    except WaitedTooLong:
+        return []
 
 
 class _BoardSearcher(Searcher):
@@ -224,9 +225,12 @@ class _BoardSearcher(Searcher):
     would give the slot away for good otherwise, and its warm ranks with it.
     """
 
-    def __init__(self, board: Board, order: Mapping[str, Any], place: Place) -> None:
+    def __init__(self, board: Board, order: Mapping[str, Any], place: Place, stop: StopSignals) -> None:
         super().__init__()
-        self._board, self._order, self._place = board, order, place
+        self._board, self._place, self._stop = board, place, stop
+        self._order = {**order, "comes_and_goes": place.comes_and_goes}
+        self._checked_s = 0.0
+        self._given_s: dict[str, float] = {}  # trials without a sign of their process: since when they have had a slot
         self._nodes: dict[str, tuple[str, ...]] = {}  # of running trials that said where they are
         self._gave_up: dict[str, Report] = {}  # last words of trials that give up their process
         self._running: dict[str, str | None] = {}  # Tune's id -> ours; None holds a slot
@@ -235,6 +239,7 @@ class _BoardSearcher(Searcher):
 
     def suggest(self, trial_id: str) -> Any:
         """The configuration of a trial for Tune; None: not now; Searcher.FINISHED: no more in this round."""
+        self.check()
         could_run = self._board.could_run
         if len(self._running) >= self._place.slots(could_run):
             return None  # the choice falls when a slot is free: then more is known
@@ -248,6 +253,7 @@ class _BoardSearcher(Searcher):
         if isinstance(choice, Wait) and self._place.comes_and_goes and len(self._running) >= could_run:
             return None  # the slot's node may be given back
         self._given += 1
+        self._given_s[trial_id] = time.monotonic()
         if isinstance(choice, Wait):
             order = {**self._order, "keys": sorted(choice.keys), "limit_s": self._hold_s}
             self._running[trial_id] = None
@@ -258,8 +264,29 @@ class _BoardSearcher(Searcher):
             self._hold_s = FIRST_HOLD_S
         return {"order": json.dumps(order)}  # as text: Tune flattens and copies nested configurations
 
+    def check(self) -> None:
+        """Raises Interrupted when a stop was asked for, and what has ended the place.
+
+        Called at each turn of Tune's loop, from both of its sides: with live trials it asks the scheduler some ten
+        times a second, without any the searcher alone, once a second for up to ten minutes.
+        """
+        self._stop.check()
+        now_s = time.monotonic()
+        if now_s - self._checked_s > CHECK_EVERY_S:
+            self._checked_s = now_s
+            self._place.check()
+            if len(self._running) > self._place.slots(self._board.could_run):  # one of them has lost its slot
+                self._given_s = dict.fromkeys(self._given_s, now_s)
+            self._board.waits_for(None if self._running else self._place.waits_for())
+
+    def not_started(self) -> list[str]:
+        """Tune's ids of trials that have had a slot for too long without a sign of their process."""
+        first_s = time.monotonic() - START_LIMIT_S
+        return [trial_id for trial_id, given_s in self._given_s.items() if given_s < first_s]
+
     def on_trial_result(self, trial_id: str, result: Mapping[str, Any]) -> None:
         """A step that is not the last one."""
+        self._given_s.pop(trial_id, None)
         ours = self._running[trial_id]
         if ours is None:
             return
@@ -274,13 +301,17 @@ class _BoardSearcher(Searcher):
     def on_trial_complete(self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False) -> None:
         """The last step, or the end of the slot's process."""
         ours = self._running.pop(trial_id)
+        is_late = self._given_s.pop(trial_id, math.inf) < time.monotonic() - START_LIMIT_S
         nodes, last = self._nodes.pop(trial_id, ()), self._gave_up.pop(trial_id, None)
         if ours is None:
             self._board.stages_there(json.loads(result["found"]) if result and not error else [])
         elif last is not None:
             is_fault = last.kind == "died" and not self._place.lost(nodes)
             self._board.lost(ours, last.cause or last.kind, last.log_tail, counts=is_fault)
-        elif error or result is None:
+        elif is_late and not error and not result:
+            cause = f"no process of the trial started within {START_LIMIT_S:g} s of a free slot"
+            self._board.lost(ours, cause, self._place.last_words(), counts=True)
+        elif error or not result:
             cause = "the process that held the trial's ranks ended"
             self._board.lost(ours, cause, counts=not self._place.lost(nodes))
         else:
@@ -299,14 +330,13 @@ class _BoardSearcher(Searcher):
 class _LiveFIFO(FIFOScheduler):
     """First in, first out over the live trials alone: Tune's own walks over all that ever were, at each step.
 
-    It is asked at each turn of Tune's loop, some ten times a second at least, so a stop takes effect here, and the end
-    of the place.
+    It is asked at each turn of Tune's loop, some ten times a second, as long as there are live trials: see
+    `_BoardSearcher.check`.
     """
 
-    def __init__(self, stop: StopSignals, place: Place) -> None:
+    def __init__(self, searcher: _BoardSearcher) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self._stop, self._place = stop, place
-        self._checked_s = 0.0
+        self._searcher = searcher
         self._live: dict[str, Trial] = {}
         self._ended: list[Trial] = []  # since the last turn
 
@@ -332,11 +362,10 @@ class _LiveFIFO(FIFOScheduler):
 
     def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
         """The first that waits for its process; raises Interrupted when a stop was asked for, and see `Place.check`."""
-        self._stop.check()
-        now_s = time.monotonic()
-        if now_s - self._checked_s > CHECK_EVERY_S:
-            self._checked_s = now_s
-            self._place.check()
+        self._searcher.check()
+        for trial_id in self._searcher.not_started():
+            if (trial := self._live[trial_id]).status == Trial.PENDING:  # else its ranks have a limit of their own
+                give_up(tune_controller, trial)
         while self._ended:
             let_go(tune_controller, self._ended.pop())
         return next((trial for trial in self._live.values() if trial.status in (Trial.PENDING, Trial.PAUSED)), None)
@@ -357,24 +386,3 @@ class _SaysNothing(TrialProgressCallback):
 
 def _directory_name(trial: Trial) -> str:
     return str(trial.trial_id)
-
-
-@contextmanager
-def _tune_settings(slots: int) -> Iterator[None]:
-    """Tune's settings in the environment and its log, while it runs."""
-    # Ray 2.60 still keeps one trial pending for a searcher of one's own: a second slot would never come up.
-    settings = _SETTINGS | {"TUNE_MAX_PENDING_TRIALS_PG": str(slots)}
-    before = {name: os.environ.get(name) for name in settings}
-    log = logging.getLogger("ray.tune")
-    level = log.level
-    os.environ.update(settings)
-    log.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        log.setLevel(level)
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value

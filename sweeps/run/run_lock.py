@@ -4,7 +4,6 @@ import fcntl
 import json
 import os
 import socket
-import time
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -13,6 +12,7 @@ from typing import Any, Self
 from sweeps.errors import RunFolderError
 from transtailor.documents import read_json
 from transtailor.shell import command
+from transtailor.waiting import WaitedTooLong, wait_for
 
 # `status` holds the lock shared for an instant to see whether it is free; a launch must not fail because of that.
 PATIENCE_S = 1.0
@@ -72,26 +72,36 @@ def holder_of(path: Path) -> dict[str, Any] | None:
         fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return _said_in(handle)
+    except OSError:  # no locks there: so nobody could take one
+        return None
     finally:
         os.close(handle)
     return None
 
 
 def _wait_for(handle: int, path: Path, patience_s: float) -> None:
-    give_up_at = time.monotonic() + patience_s
-    while True:
+    def is_free() -> bool:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
         except BlockingIOError:
-            if time.monotonic() > give_up_at:
-                holder = _said_in(handle)
-                raise RunFolderError(
-                    f"{path.parent} is being run already, by process {holder.get('pid', '?')} on "
-                    f"{holder.get('host', '?')} since {holder.get('since', '?')}; wait for it, or stop it there with "
-                    f"Ctrl-C; to look at it, type: {command('status', path.parent)}"
-                ) from None
-        time.sleep(POLL_S)
+            return False
+        except OSError as error:
+            raise RunFolderError(
+                f"the file system of {path.parent} has no locks (flock): {error.strerror}. Without them two launches "
+                "could be at work on one run: type --runs with a folder of another file system, or have this one "
+                "mounted with them (Lustre: -o flock, NFS: without nolock)"
+            ) from error
+        return True
+
+    try:
+        wait_for(is_free, f"whoever runs {path.parent} to let go of it", patience_s, poll_s=POLL_S)
+    except WaitedTooLong:
+        holder = _said_in(handle)
+        raise RunFolderError(
+            f"{path.parent} is being run already, by process {holder.get('pid', '?')} on "
+            f"{holder.get('host', '?')} since {holder.get('since', '?')}; wait for it, or stop it there with "
+            f"Ctrl-C; to look at it, type: {command('status', path.parent)}"
+        ) from None
 
 
 def _said_in(handle: int) -> dict[str, Any]:

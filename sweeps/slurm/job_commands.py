@@ -7,10 +7,6 @@ from transtailor.sources import DIGEST_VARIABLE
 
 # SLURM's warning may come before Python has begun to listen, and would end the process.
 _DEAF_UNTIL_IT_LISTENS = 'trap "" USR1 USR2; exec "$@"'
-# When the controller's process is killed (and not ended), SLURM would end the job: it is to be queued again.
-_AGAIN_IF_KILLED = (
-    """trap "" USR1 USR2; "$@"; code=$?; [ $code -le 128 ] || scontrol requeue "$SLURM_JOB_ID"; exit $code"""
-)
 
 
 def worker_command(code: Path, digest: str) -> tuple[str, ...]:
@@ -22,7 +18,7 @@ def controller_command(code: Path, digest: str, cluster: Path, run: Path) -> tup
     """What starts a controller: the head, and beside it the driver of the run."""
     driver = [*_python(code, digest), "-m", "sweeps.commands.controller", str(run)]
     head = [*_python(code, digest), "-m", "hpc.cluster.head", str(cluster), "--", *driver]
-    return ("bash", "-c", _AGAIN_IF_KILLED, "controller", *head)
+    return ("bash", "-c", _DEAF_UNTIL_IT_LISTENS, "controller", *head)
 
 
 def _python(code: Path, digest: str) -> tuple[str, ...]:

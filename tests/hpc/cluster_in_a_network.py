@@ -14,9 +14,10 @@ from pathlib import Path
 
 import psutil
 
-from hpc.folders.cluster_folder import ClusterFolder, wait_until
+from hpc.folders.cluster_folder import ClusterFolder
 from hpc.sites.site import Site
 from tests.hpc.stranger import Port, ask, listening
+from transtailor.waiting import wait_for
 
 INTERFACE, ADDRESS = "mesh0", "10.79.0.1"
 SITE = Site(cpus_per_node=1, walltime_min=60, network_interface=INTERFACE)
@@ -37,10 +38,10 @@ def main() -> None:
     head = _job("1", "hpc.cluster.head", str(folder.path), "--", "sleep", "3600")
     jobs = [head]
     try:
-        told = wait_until(folder.head, LIMIT_S, "the head")
+        told = wait_for(folder.head, "the head", LIMIT_S)
         jobs.append(_job("2", "hpc.cluster.worker", str(folder.path), told.generation))
         programs = [psutil.Process(job.pid) for job in jobs]
-        wait_until(lambda: _node_managers(programs), LIMIT_S, "two nodes that listen")
+        wait_for(lambda: _node_managers(programs), "two nodes that listen", LIMIT_S)
         token = folder.token.read_text()
         said = ask(listening(*programs), token, token[::-1])
         found = [[port.address, port.number, port.program, answers] for port, answers in said.items()]

@@ -36,7 +36,7 @@ def test_exit_codes_are_told_apart() -> None:
 
 def test_a_reader_that_leaves_ends_a_program_quietly() -> None:
     code = """
-from transtailor.pipes import reader_may_leave
+from transtailor.terminal import reader_may_leave
 with reader_may_leave():
     while True:
         print("a line that nobody reads" * 100)
@@ -49,7 +49,7 @@ with reader_may_leave():
 
 
 def test_other_errors_pass_through() -> None:
-    from transtailor.pipes import reader_may_leave
+    from transtailor.terminal import reader_may_leave
 
     with pytest.raises(FileNotFoundError), reader_may_leave():
         raise FileNotFoundError
@@ -62,7 +62,7 @@ def test_the_version_is_the_projects() -> None:
         transtailor.version  # type: ignore[attr-defined]  # noqa: B018
 
 
-@pytest.mark.parametrize("module", ["errors", "exit_codes", "files", "names", "pipes", "validation"])
+@pytest.mark.parametrize("module", ["errors", "exit_codes", "files", "names", "validation"])
 def test_nothing_heavy_is_imported(module: str) -> None:
     """Neither other packages nor what takes long to import: every command pays for it."""
     code = f"import sys; before = set(sys.modules); import transtailor.{module}; print(*set(sys.modules) - before)"

@@ -16,10 +16,16 @@ from hpc.cluster.head import HEAD_TRIES
 from hpc.folders.cluster_folder import ClusterFolder
 from hpc.sites.site import Site
 from tests.hpc.refusing_head import refusing_head
-from transtailor.exit_codes import TRY_AGAIN
+from transtailor.exit_codes import MISTAKE, TRY_AGAIN
 
 ROOT = Path(__file__).resolve().parents[3]
-AS_INSTALLED_IN = "import sys; sys.executable = sys.argv.pop(1); from hpc.cluster.head import main; sys.exit(main())"
+AS_INSTALLED_IN = """
+import sys
+sys.executable = sys.argv.pop(1)
+from hpc.cluster import head
+head.FOLDER_LIMIT_S = 0.5
+sys.exit(head.main())
+"""
 # The first FAILING heads write a log as Ray does, and end; the next tells an address, and stays until END is there.
 RAY = """#!/bin/sh
 for word in "$@"; do case $word in --temp-dir=*) folder="${word#--temp-dir=}";; --port=*) port="$word";; esac; done
@@ -50,9 +56,14 @@ class Controller:
             (tmp_path / "bin" / name).write_text(text)
             (tmp_path / "bin" / name).chmod(0o755)
 
-    def run(self, *command: str, failing: int) -> subprocess.CompletedProcess[str]:
+    def run(self, *command: str, failing: int, restarts: int = 0) -> subprocess.CompletedProcess[str]:
         """The job, with a `ray` that fails so often before it starts a head."""
-        job = {"SLURM_JOB_ID": "7", "SLURM_CPUS_ON_NODE": "1", "PYTHONPATH": str(ROOT)}
+        job = {
+            "SLURM_RESTART_COUNT": str(restarts),
+            "SLURM_JOB_ID": "7",
+            "SLURM_CPUS_ON_NODE": "1",
+            "PYTHONPATH": str(ROOT),
+        }
         fake = {"STARTS": str(self._starts), "FAILING": str(failing), "END": str(self._starts.with_name("end"))}
         fake["PATH"] = f"{self._python.parent}:{os.environ['PATH']}"
         words = ["-c", AS_INSTALLED_IN, str(self._python), str(self.folder.path), "--", *command]
@@ -104,6 +115,30 @@ def test_after_so_many_tries_the_job_ends_and_says_how_to_go_on(controller: Cont
     assert "Traceback" not in done.stderr
     assert not (controller.folder.path / "ran").exists()
     assert not any(Path(start.split()[0]).parent.exists() for start in controller.starts)
+
+
+def test_a_shared_folder_that_takes_no_file_is_said_and_the_job_queued_again(controller: Controller) -> None:
+    in_the_way = controller.folder.path / "head.json"
+    in_the_way.mkdir()
+    done = controller.run("touch", str(controller.folder.path / "ran"), failing=0)
+    assert done.returncode == TRY_AGAIN
+    said = f"waited 0.5 s for room in the shared folder {controller.folder.path}: "
+    assert said in done.stderr
+    assert "make room there; the job is queued again" in done.stderr
+    assert "scontrol failed" in done.stderr  # this one refuses; launch again, it says
+    assert "Traceback" not in done.stderr
+    again = controller.run("true", failing=0, restarts=99)
+    assert (again.returncode, "mend the folder and launch the sweep again" in again.stderr) == (TRY_AGAIN, True)
+    in_the_way.rmdir()
+    assert controller.run("true", failing=0).returncode == 0
+
+
+def test_a_stop_is_heard_while_the_head_starts(controller: Controller) -> None:
+    controller.folder.stop.touch()
+    done = controller.run("touch", str(controller.folder.path / "ran"), failing=0)
+    assert done.returncode == MISTAKE
+    assert "a stop was asked for while the Ray head started" in done.stderr
+    assert not (controller.folder.path / "ran").exists()
 
 
 def test_a_head_that_ends_says_what_it_died_of_and_its_logs_are_kept(controller: Controller) -> None:

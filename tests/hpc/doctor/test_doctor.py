@@ -22,8 +22,8 @@ from hpc.doctor.finding import DoctorFolder, Finding, environment, fine, missing
 from hpc.doctor.login import NODE_CHECKS, Doctor
 from hpc.doctor.watch import clock_finding, skew_s
 from hpc.errors import ClusterError
-from hpc.folders.cluster_folder import wait_until
 from hpc.sites.site import Site
+from transtailor.waiting import wait_for
 
 SMALL = Path(__file__).parents[1].joinpath("fakes") / "small_slurm.py"
 SITE = Site(cpus_per_node=4, memory_gb=8, gpus_per_node=2, walltime_min=60)
@@ -103,13 +103,13 @@ class SmallSlurm:
     def _until(self, path: Path) -> bool:
         """Whether the file came before the job's end."""
 
-        def come() -> bool | None:
+        def come() -> str | None:
             if path.exists():
-                return True
+                return "came"
             ended = self.state.partition("|")[0] in ("CANCELLED", "FAILED")
-            return False if ended or self.over.is_set() else None
+            return "over" if ended or self.over.is_set() else None
 
-        return wait_until(come, LIMIT_S, str(path))
+        return wait_for(come, str(path), LIMIT_S) == "came"
 
 
 @pytest.fixture

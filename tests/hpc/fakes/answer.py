@@ -11,7 +11,7 @@ from pathlib import Path
 
 name, folder, *arguments = sys.argv[1:]
 with (Path(folder) / "calls.jsonl").open("a+", encoding="utf-8") as calls:
-    slurm = {key: value for key, value in os.environ.items() if key.startswith(("SLURM", "SBATCH", "SQUEUE"))}
+    slurm = {key: value for key, value in os.environ.items() if key.startswith(("SLURM", "SBATCH", "SQUEUE", "TMPDIR"))}
     calls.write(json.dumps({"name": name, "arguments": arguments, "environment": slurm}) + "\n")
     calls.seek(0)
     number = sum(json.loads(line)["name"] == name for line in calls)

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from hpc.folders.leftovers import MARK, OWNER, PREFIX, clear, guarded_folder, remove_abandoned
+from hpc.folders.leftovers import MARK, OWNER, PREFIX, clear, guarded_folder, remove_abandoned, scratch_folder
 
 OWNER_PROGRAM = """
 import os, subprocess, sys
@@ -163,3 +163,15 @@ def test_what_others_put_there_under_such_a_name_stops_nobody(tmp_path: Path) ->
     before = sorted(tmp_path.rglob("*"))
     remove_abandoned(tmp_path)
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_jobs_own_scratch_folder_goes_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, used, is_left in (("job-77", False, False), ("mine", False, True), ("of-77", True, True)):
+        folder = tmp_path / name
+        folder.mkdir()
+        monkeypatch.setenv("TMPDIR", str(folder))
+        with scratch_folder("77") as found:
+            assert found == folder
+            if used:
+                (folder / "kept").touch()
+        assert folder.exists() == is_left

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from hpc.errors import ClusterError
-from hpc.folders.cluster_folder import ClusterFolder, Head, wait_until
+from hpc.errors import ClusterError, FolderError
+from hpc.folders.cluster_folder import ClusterFolder, Head, HeadReader
 from hpc.sites.site import Site
 
 SITE = Site(cpus_per_node=2, walltime_min=60, setup=("echo it's",))
@@ -73,8 +73,19 @@ def test_a_folder_that_is_no_clusters_says_so(tmp_path: Path) -> None:
         ClusterFolder(tmp_path).site()
 
 
-def test_waiting_is_bounded_and_says_for_what() -> None:
-    answers = iter([None, None, "there"])
-    assert wait_until(lambda: next(answers), 60.0, "it") == "there"
-    with pytest.raises(ClusterError, match=r"waited 0.1 s for the head; its log is in x"):
-        wait_until(lambda: None, 0.1, "the head; its log is in x")
+def test_a_head_that_cannot_be_read_for_a_while_is_kept(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    folder = ClusterFolder(tmp_path)
+    head = Head(address="127.0.0.1:1", generation="g", job="7")
+    folder.set_head(head)
+    patient, hasty = HeadReader(folder, 1e9), HeadReader(folder, -1.0)
+    assert patient() == hasty() == head
+    (tmp_path / "head.json").unlink()
+    assert patient() is None  # it has gone: that is no fault
+    folder.set_head(head)
+    assert patient() == head
+    (tmp_path / "head.json").unlink()
+    (tmp_path / "head.json").mkdir()  # for ESTALE, EIO or EACCES, which no test can have at will
+    assert [patient(), patient()] == [head, head]
+    assert capfd.readouterr().err.count("cannot be read") == 1
+    with pytest.raises(FolderError, match="could not be read for -1 s"):
+        hasty()

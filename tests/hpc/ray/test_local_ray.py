@@ -1,7 +1,9 @@
 """What a Ray on this machine is started with, and what is said where it does not start; none is started here."""
 
 import os
+import signal
 import stat
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -64,5 +66,37 @@ def test_where_it_does_not_start_the_error_says_what_it_needs(
     said = r"timed out during startup[\s\S]*/dev/shm.*ulimit -n is \d+.*--site serial"
     with pytest.raises(ClusterError, match=said), local_ray(1):
         pytest.fail("there is no Ray")
+    assert len(seen) == 2  # on a machine that is busy just then the second try may do
     assert not seen[0].exists()
     assert environment() == astray
+
+
+def test_what_does_not_come_up_in_time_is_started_once_more(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    starts: list[subprocess.Popen[bytes]] = []
+
+    def init(**_: Any) -> None:
+        starts.append(subprocess.Popen(["sleep", "600"]))
+        if len(starts) == 1:
+            raise Exception("The current node timed out during startup.")
+
+    monkeypatch.setattr("ray.init", init)
+    with local_ray(1):
+        assert starts[0].wait() == -signal.SIGKILL  # what was left of the first try is in nobody's way
+        assert starts[1].poll() is None
+    assert starts[1].wait() == -signal.SIGKILL
+    assert "Ray is started once more: The current node timed out" in capfd.readouterr().err
+
+
+def test_what_will_not_pass_is_not_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    starts = []
+
+    def init(**_: Any) -> None:
+        starts.append(1)
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr("ray.init", init)
+    with pytest.raises(ClusterError, match="No space left"), local_ray(1):
+        pytest.fail("there is no Ray")
+    assert len(starts) == 1

@@ -4,11 +4,12 @@ import signal
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from hpc.errors import ClusterError
-from hpc.ray.node import Allocation, allocation, own_address, signals_ignored
+from hpc.ray.node import MOST_COMPLAINTS, Allocation, Complaints, allocation, last_words, own_address, signals_ignored
 
 
 @pytest.mark.parametrize(
@@ -32,6 +33,41 @@ def test_the_allocation_is_what_slurm_says(environment: dict[str, str], expected
 def test_outside_a_job_there_is_none() -> None:
     with pytest.raises(ClusterError, match="no job of SLURM: 'SLURM_JOB_ID' is not set"):
         allocation({"SLURM_CPUS_ON_NODE": "4"})
+
+
+def test_gpus_that_are_not_supported_are_refused_by_name() -> None:
+    job = {"SLURM_JOB_ID": "7", "SLURM_CPUS_ON_NODE": "4"}
+    with pytest.raises(ClusterError, match="AMD GPUs .ROCR_VISIBLE_DEVICES = 0,1.: ROCm is not supported"):
+        allocation(job | {"ROCR_VISIBLE_DEVICES": "0,1"})
+
+
+def test_last_words_are_of_processes_that_could_not_start_and_of_servers_that_erred(tmp_path: Path) -> None:
+    logs = tmp_path / "session_2026" / "logs"
+    logs.mkdir(parents=True)
+    assert last_words(tmp_path) == "it left no last words"
+    (logs / "raylet.out").write_text("[2026 I 1 1] well\n[2026 E 1 1] a worker has not registered\n[2026 I 1 1] done\n")
+    (logs / "raylet.err").write_text("bash: line 1: /nowhere/python: No such file or directory\n")
+    said = last_words(tmp_path)
+    assert said == (
+        "raylet.out: [2026 E 1 1] a worker has not registered; "
+        "raylet.err: bash: line 1: /nowhere/python: No such file or directory"
+    )
+
+
+def test_what_cannot_start_is_told_once(tmp_path: Path) -> None:
+    complaints = Complaints(tmp_path)
+    assert complaints.new() == []
+    errors = tmp_path / "session_2026" / "logs" / "raylet.err"
+    errors.parent.mkdir(parents=True)
+    errors.write_text("bash: line 1: /nowhere: No such file\n[01:02] process(7) is dead\n")
+    assert complaints.new() == ["bash: line 1: /nowhere: No such file", "[01:02] process(7) is dead"]
+    with errors.open("a") as more:
+        more.write("bash: line 1: /nowhere: No such file\n[03:04] process(8) is dead\na third thing\n")
+    assert complaints.new() == ["a third thing"]
+    with errors.open("a") as more:
+        more.write("".join(f"{'x' * number} {number}\n" for number in range(1, 99)))
+    assert len(complaints.new()) == MOST_COMPLAINTS - 3
+    assert complaints.new() == []
 
 
 def test_the_address_is_that_of_the_interface() -> None:

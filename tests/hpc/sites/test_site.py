@@ -136,3 +136,10 @@ def test_the_listing_says_where_sites_are_and_what_is_wrong(
     assert "BROKEN:   unknown key acount; did you mean 'account'?" in listing
     assert f"hides {SHIPPED / 'example.toml'}" in listing
     assert "4 CPUs, 0 GPUs, 60 min" in listing  # the others are still described
+
+
+def test_pyxis_is_refused_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "site.toml"
+    path.write_text('cpus_per_node = 1\nwalltime_min = 1\n[sbatch]\ncontainer-image = "x.sqsh"\n')
+    with pytest.raises(SiteError, match="one of pyxis and enroot, which are not supported.*use the key container"):
+        read_site(path)

@@ -9,10 +9,11 @@ import pytest
 from hpc.cluster.cluster import Cluster
 from hpc.cluster.needs import RankNeed
 from hpc.cluster.nodes import WorkerNode
-from hpc.folders.cluster_folder import ClusterFolder, wait_until
+from hpc.folders.cluster_folder import ClusterFolder
 from hpc.sites.site import Limits, Site
 from hpc.slurm.jobs import Patience
 from tests.hpc.fakes.commands import FakeSlurm, end_hanging_on, without_hanging_on
+from transtailor.waiting import wait_for
 
 SITE = Site(cpus_per_node=2, walltime_min=60, drain_before_s=120, idle_s=50, limits=Limits(max_jobs=4))
 LIMIT_S = 300.0  # for what takes a fraction of a second on a machine that has nothing else to do
@@ -109,5 +110,5 @@ def test_a_sweep_ends_while_scancel_hangs(sweep: Sweep) -> None:
     sweep.cluster.wanted_slots = 4
     sweep.tick_until(lambda: ("worker_submitted", "102") in sweep.events, 1002.0)
     sweep.cluster.close()
-    assert wait_until(lambda: sweep.slurm.calls("scancel") or None, LIMIT_S, "the call") == [["102"]]
+    assert wait_for(lambda: sweep.slurm.calls("scancel") or None, "the call", LIMIT_S) == [["102"]]
     assert not without_hanging_on(sweep.slurm.folder)  # nobody has waited for it

@@ -1,14 +1,15 @@
 """A first site file from what a cluster says of itself, on fakes with the outputs of real clusters' kinds."""
 
 import getpass
+import shlex
 import tomllib
 from pathlib import Path
 
 import pytest
 
-from hpc.__main__ import main
+from hpc.__main__ import _parser, main
 from hpc.errors import SlurmError
-from hpc.sites.site import Site, read_site
+from hpc.sites.site import Site, find_site, read_site
 from hpc.slurm.first_site import ask_cluster, gpus_of, minutes_of, site_text
 from hpc.slurm.jobs import Patience
 from tests.hpc.fakes.commands import FakeSlurm
@@ -25,6 +26,7 @@ PartitionName=cpu AllowGroups=ALL Default=YES OverSubscribe=NO State=UP
 PartitionName=gpu AllowGroups=ALL Default=NO OverSubscribe=EXCLUSIVE State=UP
 PartitionName=old AllowGroups=ALL Default=NO OverSubscribe=NO State=DOWN
 """
+QOS = "normal|||\nhigh|1-00:00:00|8|10\ngpu-short|02:00:00|4|\n"
 ACCOUNTS = "lab||normal,high||40\nteaching|cpu|normal|2|\nlab-gpu|gpu|gpu-short||\n"
 
 
@@ -46,7 +48,7 @@ def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeSlurm:
     fake = FakeSlurm(tmp_path, monkeypatch)
     fake.says("sinfo", SINFO)
     fake.says("scontrol", config("associations,limits,qos"), PARTITIONS)
-    fake.says("sacctmgr", ACCOUNTS)
+    fake.says("sacctmgr", ACCOUNTS, QOS)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     return fake
 
@@ -63,7 +65,7 @@ def test_the_site_is_of_the_default_partition(slurm: FakeSlurm) -> None:
     assert (site.walltime_min, site.exclusive) == (24 * 60, False)
     assert "the partition sets none" in text
     assert (site.limits.max_jobs, site.limits.array_size) == (2, 1001)
-    assert [len(slurm.calls(name)) for name in ("sinfo", "scontrol", "sacctmgr")] == [1, 2, 1]
+    assert [len(slurm.calls(name)) for name in ("sinfo", "scontrol", "sacctmgr")] == [1, 2, 2]
     assert f"user={getpass.getuser()}" in slurm.calls("sacctmgr")[0]
 
 
@@ -183,3 +185,44 @@ def test_gpus_among_generic_resources(gres: str, gpus: tuple[str, int] | None) -
 )
 def test_time_limits(limit: str, minutes: int | None) -> None:
     assert minutes_of(limit) == minutes
+
+
+@pytest.mark.parametrize(
+    ("rules", "expected"),
+    [
+        ("AllowAccounts=ALL AllowQos=ALL QoS=N/A", ("lab", "normal, high, gpu-short", 2880, 40)),
+        ("AllowAccounts=lab-gpu,other AllowQos=ALL QoS=N/A", ("lab-gpu", "gpu-short", 120, 4)),
+        ("DenyAccounts=lab AllowQos=ALL", ("lab-gpu", "gpu-short", 120, 4)),
+        ("AllowAccounts=lab AllowQos=high", ("lab", "high", 1440, 8)),
+        ("AllowAccounts=lab DenyQos=high QoS=gpu-short", ("lab", "normal", 120, 4)),
+        ("AllowAccounts=others", (None, "unknown", 2880, None)),
+    ],
+)
+def test_what_a_partition_allows_is_kept_to(
+    slurm: FakeSlurm, rules: str, expected: tuple[str | None, str, int, int | None]
+) -> None:
+    partitions = PARTITIONS.replace("PartitionName=gpu AllowGroups=ALL", f"PartitionName=gpu {rules}")
+    slurm.says("scontrol", config("associations,limits,qos"), partitions)
+    text = site_text(ask_cluster(QUICK), "gpu")
+    site = parsed(text)
+    account, qos, walltime_min, max_jobs = expected
+    assert (site.account, site.walltime_min, site.limits.max_jobs) == (account, walltime_min, max_jobs)
+    assert f"open to you: {qos}\n" in text
+    assert ("takes jobs of none of your accounts (lab, teaching, lab-gpu)" in text) == (account is None)
+
+
+def test_gpus_that_slurm_does_not_count_are_refused_by_name(slurm: FakeSlurm) -> None:
+    slurm.says("sinfo", SINFO.replace("gpu:a100:4", "gpu:a100:no_consume:4"))
+    text = site_text(ask_cluster(QUICK), "gpu")
+    assert parsed(text).gpus_per_node == 0
+    assert "these GPUs are no_consume, which is not supported" in text
+
+
+@pytest.mark.usefixtures("slurm")
+def test_the_command_that_it_ends_with_is_one_that_there_is(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert main(["init", "--to", str(tmp_path / "my site.toml")]) == 0
+    last = capsys.readouterr().out.splitlines()[-1].partition("type: ")[2]
+    words = shlex.split(last)
+    assert "python" in words[0]
+    options = _parser().parse_args(words[words.index("doctor") :])
+    assert (options.command, find_site(options.site).partition) == ("doctor", "cpu")

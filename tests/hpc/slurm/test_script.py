@@ -40,6 +40,7 @@ SITE_CHANGES: dict[str, tuple[Any, set[str], set[str]]] = {
         set(),
         {"""export TMPDIR=/scratch/"${USER:?is not set on this node}"'/a b'""", 'mkdir -p -- "$TMPDIR" || exit 1'},
     ),
+    "on_end": (("tell", "me"), set(), set()),
     "drain_before_s": (60, set(), set()),  # these say what sweeps do with their jobs
     "idle_s": (5, set(), set()),
     "controller": (Controller(partition="cpu", cpus=2), set(), set()),
@@ -76,6 +77,7 @@ TEXT = """\
 #SBATCH --ntasks-per-node=1
 #SBATCH --open-mode=append
 #SBATCH --output={logs}/%j_0_log.out
+#SBATCH --propagate=NONE
 #SBATCH --requeue
 #SBATCH --signal=USR2@90
 #SBATCH --time=120
@@ -108,7 +110,7 @@ def changed(base: tuple[Site, Need], other: tuple[Site, Need]) -> tuple[set[str]
 
 def test_the_changes_are_of_all_fields() -> None:
     assert set(SITE_CHANGES) == set(Site.model_fields)
-    assert set(NEED_CHANGES) | {"log_folder", "array_size"} == set(Need.model_fields)
+    assert set(NEED_CHANGES) | {"log_folder", "array_size", "again_if_killed"} == set(Need.model_fields)
 
 
 @pytest.mark.parametrize("field", SITE_CHANGES)
@@ -232,6 +234,7 @@ CONTROLLER_CHANGES: dict[str, tuple[Any, set[str], set[str]]] = {
     "cpus": (2, {"#SBATCH --cpus-per-task=1", "srun 1"}, {"#SBATCH --cpus-per-task=2", "srun 2"}),
     "memory_gb": (2.0, {"#SBATCH --mem=4096MB"}, {"#SBATCH --mem=2048MB"}),
     "walltime_min": (600, {"#SBATCH --time=120"}, {"#SBATCH --time=600"}),
+    "container": (("own", "image"), {"echo hi"}, {"own image echo hi"}),
 }
 
 
@@ -241,6 +244,7 @@ NEED_OF_RANK = RankNeed(ranks=1, cpus_per_rank=1, gpus_per_rank=1)
 def controllers(site: Site) -> set[str]:
     """The lines of the controller's job at a site, as `lines_of` has them."""
     need = controller_need(site, ClusterFolder(Path("/shared/cluster")), "demo")
+    need = need.model_copy(update={"again_if_killed": False})  # lines after the command, which have their own test
     return lines_of(script(site.for_controller(), need, ["echo", "hi"]))
 
 
@@ -276,3 +280,29 @@ def test_a_worker_that_is_lost_is_not_started_again_by_slurm() -> None:
 def test_a_worker_for_trials_without_gpus_asks_for_none() -> None:
     need = worker_need(SITE, RankNeed(ranks=2, cpus_per_rank=2), ClusterFolder(Path("/shared/cluster")), "demo")
     assert not [line for line in lines_of(script(SITE, need, ["echo", "hi"])) if "gpu" in line]
+
+
+@pytest.mark.parametrize(
+    ("code", "state", "is_queued"), [(137, "RUNNING", True), (137, "CANCELLED", False), (75, "RUNNING", False)]
+)
+def test_a_controller_whose_step_was_killed_is_queued_again(
+    tmp_path: Path, code: int, state: str, is_queued: bool
+) -> None:
+    need = controller_need(SITE, ClusterFolder(tmp_path / "cluster"), "demo")
+    for name, line in (("srun", f"exit {code}"), ("scontrol", f'echo "$*" >>"$0.calls"; echo JobState={state}')):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{line}\n")
+        (tmp_path / name).chmod(0o755)
+    (tmp_path / "job.sh").write_text(script(SITE, need, ["driver"]))
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "SLURM_JOB_ID": "7"}
+    done = subprocess.run(["bash", tmp_path / "job.sh"], env=environment, check=False, timeout=60)
+    assert done.returncode == code
+    calls = tmp_path / "scontrol.calls"
+    assert (calls.exists() and "requeue 7" in calls.read_text()) == is_queued
+
+
+def test_the_controller_is_in_no_container_but_its_own() -> None:
+    site = SITE.model_copy(update={"container": ("run", "image")})
+    assert "run image driver" in script(site, NEED, ["driver"])
+    assert "run image" not in script(site.for_controller(), NEED, ["driver"])
+    own = site.model_copy(update={"controller": Controller(container=("own", "image"))})
+    assert "own image driver" in script(own.for_controller(), NEED, ["driver"])

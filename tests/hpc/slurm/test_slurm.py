@@ -31,7 +31,7 @@ def need_in(folder: Path, **fields: Any) -> Need:
 def test_what_is_submitted_is_the_text_that_is_printed(
     slurm: FakeSlurm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("SBATCH_PARTITION", "SLURM_JOB_ID", "SLURM_CPUS_PER_TASK", "SQUEUE_FORMAT"):
+    for name in ("SBATCH_PARTITION", "SLURM_JOB_ID", "SLURM_CPUS_PER_TASK", "SQUEUE_FORMAT", "TMPDIR"):
         monkeypatch.setenv(name, "other")  # as in a job that submits jobs: they would win over the text
     monkeypatch.setenv("SLURM_CONF", "/etc/slurm/slurm.conf")
     slurm.says("sbatch", "sbatch: warning: the cluster is busy\n12;testbed\n")
@@ -215,7 +215,7 @@ def test_an_answer_that_was_there_in_time_counts_though_it_is_read_late(
         """As where this process gets no processor until long after the command has ended."""
 
         def communicate(self, input: str | None = None, timeout: float | None = None) -> tuple[str, str]:  # noqa: A002
-            if timeout is not None:
+            if timeout == QUICK.timeout_s:
                 os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
                 raise subprocess.TimeoutExpired(self.args, timeout)
             return super().communicate(input)

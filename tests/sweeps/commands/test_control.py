@@ -1,5 +1,6 @@
 """Stopping, reading logs and trying again from another terminal: the real commands on a real run, without SLURM."""
 
+import signal
 import subprocess
 import sys
 import time
@@ -11,7 +12,10 @@ import pytest
 from results.store.completeness import failed_trials
 from results.store.reader import finished_trial_ids, load
 from sweeps.commands import control
+from sweeps.planning.plan import make_plan
+from sweeps.run.relaunch import start
 from sweeps.run.run_folder import RunFolder, open_run
+from sweeps.spec.spec import load_spec
 from tests.commands import LAUNCH
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
@@ -27,6 +31,15 @@ seed = [0, 1]
 method.name = "fine_tune"
 """
 
+DEAF = """
+import signal, sys, time
+from pathlib import Path
+from sweeps.run.run_lock import RunLock
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+with RunLock(Path(sys.argv[1])):
+    print("holds it", flush=True)
+    time.sleep(600)
+"""
 BREAKING = """
 name = "breaks"
 imports = ["breaks.py"]
@@ -94,6 +107,20 @@ def test_a_run_is_stopped_from_elsewhere_and_its_logs_are_read(
     unknown = sweeps_command("logs", run.path, "0000")
     assert unknown.returncode == 2
     assert "no trial whose id begins with '0000'" in unknown.stderr
+
+
+def test_what_does_not_stop_is_killed(tmp_path: Path, write_spec: Callable[..., Path]) -> None:
+    plan = make_plan(load_spec(write_spec()))
+    run, lock, _ = start(plan, tmp_path / "runs", extend=False, update_code=False)
+    lock.release()
+    with subprocess.Popen([sys.executable, "-c", DEAF, str(run.lock)], stdout=subprocess.PIPE) as deaf:
+        assert deaf.stdout is not None
+        deaf.stdout.readline()
+        (said,) = control.stop(run, 0.1)
+        assert said == (
+            f"{run.path}: process {deaf.pid} did not stop in 0.1 s and was killed; to go on, launch it again"
+        )
+        assert deaf.wait() == -signal.SIGKILL
 
 
 def test_retry_of_no_run_is_said(tmp_path: Path, sweeps_process: Command) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from results.store.writer import Writer
+from sweeps.driver.events import EventLog
 from sweeps.planning.plan import Plan, PlannedTrial, make_plan
 from sweeps.run.relaunch import start
 from sweeps.run.run_folder import RunFolder
@@ -66,6 +67,28 @@ def test_status_of_a_run_that_nobody_runs_says_how_to_go_on(
     assert "nobody runs it; to go on, type in " in done.stdout
     assert "trials    6: 0 finished, 0 running, 6 waiting, 0 failed" in done.stdout
     assert run.path.name in done.stdout
+
+
+def test_status_says_what_a_run_waits_for_and_what_was_refused(sweeps_command: Command, run: RunFolder) -> None:
+    log = EventLog(Writer(run.tables), "d", "0" * 64)
+    refused, waiting = "refused   sbatch: error: QOSMaxSubmit, ", "waiting   SLURM to take a worker, for "
+    with RunLock(run.lock):
+        for kind, detail, expected in (
+            ("controller_started", None, []),
+            ("worker_refused", "sbatch: error: QOSMaxSubmit", [refused]),
+            ("waiting", "SLURM to take a worker", [waiting, refused]),
+            ("worker_submitted", None, [waiting]),
+            ("worker_joined", None, []),
+            ("paused", "0.10 GB are left", ["paused    0.10 GB are left, for "]),
+            ("resumed", None, []),
+            ("stopping", "SIGTERM", ["stopping  SIGTERM, for "]),
+        ):
+            log(kind, detail=detail)
+            said = sweeps_command("status", "runs/small").stdout.splitlines()
+            told = [text for text in said if text.startswith(("refused", "waiting", "paused", "stopping"))]
+            assert len(told) == len(expected)
+            assert all(text.startswith(begin) for text, begin in zip(told, expected, strict=True))
+    assert "stopping" not in sweeps_command("status", "runs/small").stdout  # nobody runs it
 
 
 def test_status_while_it_runs(

@@ -147,7 +147,7 @@ def test_rows_of_a_launcher_whose_clock_was_ahead_are_replaced(tmp_path: Path, r
     assert finished_trial_ids(tmp_path / "runs" / "fake") == {"cut-off", "failed"}
     told = rows(tmp_path, "SELECT trial_id, attempt, status FROM attempts ORDER BY ALL")
     assert [tuple(row.values()) for row in told] == [
-        ("cut-off", 1, "died"), ("cut-off", 2, "finished"), ("failed", 1, "failed"), ("failed", 2, "finished"),
+        ("cut-off", 1, "interrupted"), ("cut-off", 2, "finished"), ("failed", 1, "failed"), ("failed", 2, "finished"),
     ]  # fmt: skip
 
 
@@ -314,7 +314,7 @@ def test_a_killed_launch_leaves_no_process_and_the_next_goes_on(tmp_path: Path, 
     plan = plan_of([trial(f"t{i}", [f"quick{i}", f"long{i}"]) for i in range(3)])
     assert sweep(plan, tmp_path, "serial", recorder).finished == 3
     assert len(computed(tmp_path / "cache")) == 6
-    abandoned = rows(tmp_path, "SELECT cause FROM attempts WHERE status = 'died'")
+    abandoned = rows(tmp_path, "SELECT cause FROM attempts WHERE status = 'interrupted'")
     assert abandoned
     assert {row["cause"] for row in abandoned} == {"the process that launched it ended without a word"}
 

@@ -97,5 +97,5 @@ def test_attempts_that_a_killed_launch_left_running_are_ended(run: Path) -> None
     assert len(abandoned) == 1
     ledger(run).close_abandoned(abandoned)
     (attempt,) = rows(run, "SELECT * FROM attempts")
-    assert (attempt["status"], attempt["driver"]) == ("died", "driver-1")
+    assert (attempt["status"], attempt["driver"]) == ("interrupted", "driver-1")
     assert "without a word" in attempt["cause"]

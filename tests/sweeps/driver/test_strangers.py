@@ -12,9 +12,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from hpc.folders.cluster_folder import wait_until
 from hpc.folders.leftovers import PREFIX
 from tests.hpc.stranger import OK, UNAUTHENTICATED, Answers, Port, ask, listening
+from transtailor.waiting import wait_for
 
 ROOT = Path(__file__).parents[3]
 LIMIT_S = 500.0
@@ -64,7 +64,7 @@ class Sweep:
             [sys.executable, str(ROOT / "sweeps" / "launch.py"), str(folder / "spec.toml"), *words],
             cwd=folder, env=os.environ | LED_ASTRAY | {"HOME": str(home)}, stdout=subprocess.DEVNULL,
         )  # fmt: skip
-        wait_until(self._trains, LIMIT_S, "the first stage")
+        wait_for(self._trains, "the first stage", LIMIT_S)
         self.ports = listening(self.process)
         (self.ray,) = {Path(f"/tmp/{part}") for part in self._told().split("/") if part.startswith(PREFIX)}
 

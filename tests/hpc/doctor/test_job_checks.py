@@ -1,0 +1,40 @@
+"""What the doctor's job finds on its node, with faults planted: limits, locks."""
+
+import fcntl
+import resource
+from pathlib import Path
+
+import pytest
+
+from hpc.doctor.job import limits_finding, lock_finding
+
+
+def test_a_lock_of_another_machine_is_seen_or_missed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lock = tmp_path / "lock"
+    with lock.open("wb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        assert lock_finding(lock).state == "fine"
+        with monkeypatch.context() as patch:  # as with localflock, where each machine has its own locks
+            patch.setattr(fcntl, "flock", lambda *_: None)
+            found = lock_finding(lock)
+            assert (found.state, "given a second time" in found.text) == ("missing", True)
+            assert "not localflock" in found.advice
+
+    def none(*_: object) -> None:
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr(fcntl, "flock", none)
+    assert "has no locks (flock): Operation not supported" in lock_finding(lock).text
+
+
+def test_limits_that_end_processes_and_too_few_files_are_missed(monkeypatch: pytest.MonkeyPatch) -> None:
+    limits = {resource.RLIMIT_NOFILE: (1024, 1024)}
+    unlimited = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
+    monkeypatch.setattr(resource, "getrlimit", lambda number: limits.get(number, unlimited))
+    assert limits_finding(8).text.startswith("1024 open files, enough for some 92 workers")
+    found = limits_finding(None)
+    assert (found.state, found.text) == ("missing", "1024 open files are enough for a head with some 92 workers")
+    limits |= {resource.RLIMIT_NOFILE: unlimited, resource.RLIMIT_CPU: (600, 600)}
+    found = limits_finding(None)
+    assert "processes are limited to 600 seconds of processor time (ulimit -t)" in found.text
+    assert "see ulimit in setup" in found.advice

@@ -1,0 +1,166 @@
+"""A sweep in which nothing runs: a stop and the end of its place are noticed, and what cannot start fails in words."""
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hpc.errors import ClusterError
+from hpc.folders.leftovers import rays_own
+from hpc.ray.local import local_ray
+from hpc.ray.node import last_words
+from results.store.reader import load
+from sweeps.driver import board, tune_site
+from sweeps.driver.display import Progress
+from sweeps.driver.driver import SweepOutcome, run_sweep
+from sweeps.planning.plan import Plan
+from sweeps.run.run_folder import RunFolder
+from transtailor.waiting import wait_for
+
+HERE = Path(__file__).parents[1]
+sys.path.insert(0, str(HERE))  # tests are imported by path; the ranks' processes get the same folder
+
+from fake_plan import make_run, plan_of, trial  # noqa: E402
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+LOOKS = 40  # of Tune's loop: it makes one a second where nothing runs, and used to make 600 before it heard of a stop
+
+
+class Recorder:
+    """A display that remembers."""
+
+    def __init__(self) -> None:
+        self.states: list[str] = []
+        self.notes: list[str] = []
+
+    def show(self, progress: Progress) -> None:
+        self.states.append(progress.state)
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+    def close(self, progress: Progress) -> None:
+        self.show(progress)
+
+
+class Place:
+    """Slots on a Ray that is there, as many as a test says."""
+
+    comes_and_goes = False
+    most_slots = 1
+
+    def __init__(self, folder: Path, slots: int, happens: Callable[[int], None]) -> None:
+        self.storage, self._own, self._slots, self._happens = folder / "tune", rays_own(folder), slots, happens
+        self.looks = 0
+
+    def slots(self, could_run: int) -> int:  # noqa: ARG002  # the interface of all places
+        """As many as there are."""
+        return self._slots
+
+    def check(self) -> None:
+        """Lets happen what is to happen."""
+        self.looks += 1
+        self._happens(self.looks)
+
+    def lost(self, nodes: tuple[str, ...]) -> bool:
+        """Never."""
+        return bool(nodes)
+
+    def waits_for(self) -> str | None:
+        """A slot."""
+        return None if self._slots else "the moon"
+
+    def last_words(self) -> str:
+        """Those of Ray."""
+        return last_words(self._own)
+
+
+@pytest.fixture(scope="module")
+def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An environment whose path has a space and a quote."""
+    link = tmp_path_factory.mktemp("an o'dd place") / "environment"
+    link.symlink_to(sys.prefix)
+    return link
+
+
+@pytest.fixture(scope="module")
+def ray_folder(python: Path) -> Iterator[Path]:
+    """A Ray on one CPU, started from there."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(HERE), prepend=os.pathsep)
+        patch.setattr(sys, "executable", str(python / "bin" / Path(sys.executable).name))
+        with local_ray(1) as folder:
+            yield folder
+
+
+def swept(
+    folder: Path, place: Place, plan: Plan, display: Recorder, monkeypatch: pytest.MonkeyPatch, stop: Path | None = None
+) -> SweepOutcome:
+    @contextmanager
+    def this_place(*_: Any) -> Iterator[Place]:
+        yield place
+
+    monkeypatch.setattr("sweeps.driver.local_place.local_place", this_place)
+    run, cache = make_run(plan, folder), folder / "cache"
+    return run_sweep(plan, run, cache, "local", display=display, target="fake_rank:FakeRank", stop_file=stop)
+
+
+def events(folder: Path) -> list[tuple[str, str | None]]:
+    with load(RunFolder(folder / "runs" / "fake").path) as tables:
+        return [(row["kind"], row["detail"]) for row in tables.rows("SELECT kind, detail FROM events ORDER BY number")]
+
+
+def test_a_stop_is_noticed_while_no_trial_is_live(
+    tmp_path: Path, ray_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(board, "TELL_AFTER_S", 0.0)
+    stop, display = tmp_path / "stop", Recorder()
+    place = Place(ray_folder, 0, lambda look: stop.touch() if look == 4 else None)
+    outcome = swept(tmp_path, place, plan_of([trial("t", ["s"])]), display, monkeypatch, stop)
+    assert (outcome.interrupted, outcome.finished) == (True, 0)
+    assert place.looks < LOOKS
+    assert events(tmp_path)[1:] == [
+        ("waiting", "the moon"),
+        ("stopping", "the file stop"),
+        ("stopped", "interrupted"),
+    ]
+    assert display.notes == ["waiting for the moon", "stopping: asked by the file stop"]
+    assert any(state.startswith("waiting for the moon, for ") for state in display.states)
+    assert display.states[-1] == "stopping: asked by the file stop"
+
+
+def test_the_end_of_the_place_is_noticed_while_no_trial_is_live(
+    tmp_path: Path, ray_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def spent(look: int) -> None:
+        if look == 2:
+            raise ClusterError("the hours are spent")
+
+    place = Place(ray_folder, 0, spent)
+    with pytest.raises(ClusterError, match="the hours are spent"):
+        swept(tmp_path, place, plan_of([trial("t", ["s"])]), Recorder(), monkeypatch)
+    assert place.looks < LOOKS
+
+
+def test_trials_run_in_an_environment_with_an_odd_path_and_fail_in_words_once_it_is_gone(
+    tmp_path: Path, ray_folder: Path, python: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = Place(ray_folder, 1, lambda _: None)
+    assert swept(tmp_path, place, plan_of([trial("t", ["s"])]), Recorder(), monkeypatch).finished == 1
+    monkeypatch.setattr(tune_site, "START_LIMIT_S", 3.0)
+    python.unlink()
+    without, display = tmp_path / "without", Recorder()
+    outcome = swept(without, place, plan_of([trial("t", ["s"])]), display, monkeypatch)
+    assert (outcome.failed, outcome.interrupted) == (1, False)
+    with load(without / "runs" / "fake") as tables:
+        attempts = tables.rows("SELECT status, cause, log_tail FROM attempts ORDER BY attempt")
+    cause = "no process of the trial started within 3 s of a free slot"
+    assert [(row["status"], row["cause"]) for row in attempts] == [("died", cause)] * 3
+    assert all(row["log_tail"] for row in attempts)
+    assert len(display.notes) == 3
+    # Ray may be later than this short limit; with the real one its words are in the attempt.
+    wait_for(lambda: "No such file or directory" in place.last_words(), "Ray's words", 500.0)
