@@ -186,6 +186,8 @@ def writes(event: str, arguments: tuple[Any, ...]) -> list[str]:
     """The path that an audit event is about to change; of a rename both, the new one last; empty for all else."""
     if event not in AUDITED or (event == "open" and not (isinstance(arguments[2], int) and arguments[2] & CHANGES)):
         return []
+    if event == "open" and isinstance(arguments[0], int):  # a stream on a file that is open already
+        return []
     if event == "os.rename":
         return [_path(arguments[0], arguments[2]), _path(arguments[1], arguments[3])]
     folder = {"os.mkdir": 2, "os.remove": 1, "os.rmdir": 1}.get(event)

@@ -307,7 +307,7 @@ def test_a_terminal_without_such_signs_gets_words() -> None:
     board = Board(io.TextIOWrapper(raw, encoding="ascii"))
     board.tell("x", fine("é"))
     board.tell("y", missing("m", "do\x1b[2J"))
-    assert raw.getvalue().decode("ascii") == "ok   x: \\xe9\nMISS y: m\n    -> do?[2J\n"
+    assert raw.getvalue().decode("ascii") == "ok   x: \\xe9\nMISS y: m\n    -> do\\x1b[2J\n"
     assert board.misses == 1
 
 

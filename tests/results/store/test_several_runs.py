@@ -78,7 +78,7 @@ def test_a_run_twice_or_none_is_refused(runs: tuple[Path, Path]) -> None:
 
 def test_query_takes_several_runs(runs: tuple[Path, Path], command: Callable[..., Said]) -> None:
     done = command("query", *runs, "SELECT run, count(*) AS n FROM trials GROUP BY ALL ORDER BY ALL")
-    assert (done.stdout, done.stderr) == ("run  n\n---  -\na    4\nb    4\n", "")
+    assert (done.stdout, done.stderr) == ("| run | n |\n| --- | ---: |\n| a | 4 |\n| b | 4 |\n", "")
 
 
 def test_pandas_is_imported_by_df_alone(runs: tuple[Path, Path]) -> None:

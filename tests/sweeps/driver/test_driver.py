@@ -1,6 +1,7 @@
 """Whole sweeps of made-up trials: each trial ends once, no stage is computed twice, failures and deaths are told."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -118,7 +119,7 @@ def assert_trouble_is_told(folder: Path, recorder: Recorder) -> None:
         "dies-always": ("failed", 3),
         "good": ("finished", 1),
     }
-    assert ended["raises"]["error"] == "ValueError: the loss is not finite"
+    assert re.fullmatch(r"ValueError: the loss is not finite \(.*fake_rank.py, line \d+\)", ended["raises"]["error"])
     (failed,) = rows(folder, "SELECT * FROM attempts WHERE status = 'failed'")
     assert "in _compute" in failed["log_tail"]
     died = rows(folder, "SELECT trial_id, attempt, cause FROM attempts WHERE status = 'died' ORDER BY ALL")
