@@ -207,6 +207,7 @@ def open_run(run: RunFolder) -> Record:
         )
         last = record.provenance["history"][-1]
         str(record.provenance["created"]["packages"]), str(last["command"]), str(last["folder"])
+        last["argv"][0], "".join(last["argv"])
     except (LookupError, TypeError, AttributeError, ValueError) as error:
         raise _damaged(run, f"{run.plan.name} or {run.provenance.name} lacks an entry: {error!r}") from None
     _check_planned_parts(run)

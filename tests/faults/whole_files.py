@@ -45,10 +45,10 @@ def write_run(run: Path) -> None:
     """The folder of a run of two finished trials, as far as it is read again."""
     for trial in TRIALS:
         write_trial(run, trial)
-    launch = {"packages": {"torch": "2"}, "command": "launch"}
+    launch = {"packages": {"torch": "2"}, "command": "launch", "argv": ["launch"]}
     trials = {trial: {"label": "x", "config": {"seed": 0}} for trial in TRIALS}
     plan = {"format": 2, "name": "run", "trials": trials, "resources": {"ranks": 1}, "private_cache": False}
-    history = [{"what": "created", "command": "launch", "folder": "/"}]
+    history = [{"what": "created", "command": "launch", "argv": ["launch"], "folder": "/"}]
     provenance = {"format": 2, "name": "run", "code_digest": "c", "created": launch, "history": history}
     (run / "plan.json").write_text(json.dumps(plan))
     (run / "provenance.json").write_text(json.dumps(provenance))

@@ -224,5 +224,5 @@ def test_the_command_that_it_ends_with_is_one_that_there_is(capsys: pytest.Captu
     last = capsys.readouterr().out.splitlines()[-1].partition("type: ")[2]
     words = shlex.split(last)
     assert "doctor" in words[1:]
-    options = _parser().parse_args(words[words.index("doctor") :])
+    options = _parser("transtailor").parse_args(words[words.index("doctor") :])
     assert (options.command, find_site(options.site).partition) == ("doctor", "cpu")

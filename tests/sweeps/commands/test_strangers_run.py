@@ -103,6 +103,8 @@ def test_a_spec_that_is_nested_without_end_is_refused(deep: str, write_spec: Wri
     [
         ("provenance.json", {"format": 2, "code_digest": "c", "created": {"packages": {}}, "history": []}),
         ("provenance.json", {"format": 2, "code_digest": "c", "created": {"packages": {}}, "history": ["x"]}),
+        ("provenance.json", {"history": [{"command": "x", "folder": "/", "argv": []}]}),
+        ("provenance.json", {"history": [{"command": "x", "folder": "/", "argv": [7]}]}),
         ("plan.json", {"format": 2, "name": "x", "trials": {"a": []}, "resources": {}, "private_cache": False}),
         ("cluster/outcome.json", []),
         ("cluster/outcome.json", {"x": 1}),
@@ -114,6 +116,8 @@ def test_a_run_that_says_something_else_is_refused(
     run.cluster.mkdir(mode=0o700)
     for part, text in (("launch.json", '{"cache": ""}'), ("name", "n")):
         (run.cluster / part).write_text(text)
+    if name == "provenance.json" and isinstance(content, dict):
+        content = json.loads(run.provenance.read_text()) | content
     (run.path / name).write_text(json.dumps(content))
     done = sweeps_command("status", run.path)
     assert (done.returncode, "Traceback" in done.stderr) == (2, False)
@@ -232,7 +236,7 @@ def _runs(launch: dict[str, Any], tmp_path: Path) -> None:
         (_folder, "it has been moved, or comes from somebody else"),
         (_runs, "it has been moved, or comes from somebody else"),
         (_options, "names no launch"),
-        (_nothing, "names no launch"),
+        (_nothing, "provenance.json lacks an entry"),
     ],
 )
 def test_retry_runs_nothing_but_a_launch_of_this_run(
