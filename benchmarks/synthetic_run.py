@@ -374,7 +374,8 @@ def _printed() -> list[Row]:
 def _write_facts(folder: Path, trials: Sequence[Trial]) -> None:
     """The other files of a run, so that whatever reads runs reads this one."""
     launch = {
-        "at": START.isoformat(), "command": "python benchmarks/synthetic_run.py", "argv": ["benchmarks/synthetic_run.py"], "folder": ".",
+        "at": START.isoformat(), "command": "python benchmarks/synthetic_run.py",
+        "argv": ["benchmarks/synthetic_run.py"], "folder": ".",
         "host": "login1", "pid": 4711, "cores": SLOTS, "python": platform.python_version(), "platform": "synthetic",
         "packages": {}, "git": None, "code_digest": CODE,
     }  # fmt: skip
