@@ -1,8 +1,8 @@
 # `make demo` and `make check` need Python >= 3.11, git and make; they set up .venv themselves.
 PYTHON ?= python3
 BIN := .venv/bin
-# Three at a time, a file's tests one after the other: most tests wait for processes that they started.
-PYTEST := $(BIN)/python -m pytest -n 3 --no-loadscope-reorder --durations=60
+# Four at a time, a file's tests one after the other: most tests wait for processes that they started.
+PYTEST := $(BIN)/python -m pytest -n 4 --no-loadscope-reorder --durations=60
 READY := .venv/.ready
 
 # They start hundreds of Pythons; where this is set, each one would compile all that it imports.

@@ -1,8 +1,12 @@
-"""How tests are shared out between processes (`make test` has three): by files, all on a real SLURM as one."""
+"""How tests are shared out between processes (`make test` has four): by files, all on a real SLURM as one."""
+
+from collections import defaultdict
 
 import pytest
 from xdist.remote import Producer
 from xdist.scheduler import LoadFileScheduling
+
+LONGEST_FIRST = ("slurm", "ray", "slow")  # markers
 
 
 class _ByPlace(LoadFileScheduling):
@@ -14,8 +18,16 @@ class _ByPlace(LoadFileScheduling):
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests on SLURM come first: they take longest, one after the other, and wait much."""
-    items.sort(key=lambda item: not item.nodeid.startswith("tests/slurm/"))
+    """Files that take long come first, so that none is left at the end with one process at work."""
+    markers = defaultdict[str, set[str]](set)
+    for item in items:
+        markers[item.nodeid.partition("::")[0]] |= {marker.name for marker in item.iter_markers()}
+
+    def place(item: pytest.Item) -> int:
+        found = markers[item.nodeid.partition("::")[0]]
+        return next((number for number, name in enumerate(LONGEST_FIRST) if name in found), len(LONGEST_FIRST))
+
+    items.sort(key=place)
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer | None) -> LoadFileScheduling:

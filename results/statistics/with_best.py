@@ -40,16 +40,16 @@ def with_best_p(values: np.ndarray, best: int, generator: np.random.Generator) -
     blocks, arms = values.shape
     if not blocks or not np.isfinite(values).all():
         raise ValueError(f"expected finite scores in at least one block, given {values.tolist()}")
-    means = _turned(values, generator)  # the first row is what was observed
+    means = np.ascontiguousarray(_turned(values, generator).T)  # (arms, patterns), the first is what was observed
     spread = np.sqrt(((values[:, :, None] - values[:, None, :]) ** 2).mean(0))
     spread[spread < _ROUNDING] = np.inf  # equal in all blocks: no difference at all
-    observed = np.abs(means[0] - means[0, best]) / spread[best]
+    observed = np.abs(means[:, 0] - means[best, 0]) / spread[best]
     nearest_first = sorted((arm for arm in range(arms) if arm != best), key=lambda arm: float(observed[arm]))
-    compared, largest = [best], np.zeros(len(means))
+    compared, largest = [best], np.zeros(means.shape[1])
     p = np.ones(arms)
     for arm in nearest_first:
         for other in compared:
-            np.maximum(largest, np.abs(means[:, arm] - means[:, other]) / spread[arm, other], out=largest)
+            np.maximum(largest, np.abs(means[arm] - means[other]) / spread[arm, other], out=largest)
         compared.append(arm)
         p[arm] = np.mean(largest >= observed[arm] - _ROUNDING)
     farthest_first = [best, *reversed(nearest_first)]
