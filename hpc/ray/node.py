@@ -123,7 +123,7 @@ class RayNode:
         words = [
             str(Path(sys.executable).with_name("ray")), "start", f"--node-ip-address={address}",
             f"--object-store-memory={OBJECT_STORE_BYTES}", "--disable-usage-stats", f"--temp-dir={rays_own(folder)}",
-            f"--labels={JOB_LABEL}={given.job}", "--block",
+            f"--labels={JOB_LABEL}={given.job}", "--include-log-monitor=false", "--no-monitor", "--block",
         ]  # fmt: skip
         if given.memory_bytes is not None:
             words.append(f"--memory={max(0, given.memory_bytes - OBJECT_STORE_BYTES)}")

@@ -5,6 +5,8 @@ up before it is used, so that `RAY.check()` can name the one that an installed v
 """
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,9 @@ RAY = PrivateNames(
         "ray._private.worker.init(_node_ip_address)": "a driver finds its own node by the address that the head has",
         "ray._private.worker.connect(_py_driver_sys_path)": "workers import installed code alone",
         "ray._private.ray_constants.ENABLE_RAY_CLUSTER": "a local Ray listens on the loopback alone",
+        "ray._private.node.Node.start_api_server": "a local Ray has no dashboard, and no process or port for it",
+        "ray._private.node.Node.start_monitor": "a local Ray does not grow by itself, and has no process for that",
+        "ray._private.node.Node.start_log_monitor": "nobody reads what a local Ray prints, so no process carries it",
         "ray._raylet.Config.initialize": "Ray reads its variables again, after they were set",
         "ray._raylet.AuthenticationTokenLoader.instance": "Ray reads its token again",
         "ray._raylet.AuthenticationTokenLoader.reset_cache": "Ray reads its token again",
@@ -37,13 +42,33 @@ IDLE, PREEMPTION = 1, 2  # Ray's DrainNodeReason
 
 
 def start_on_the_loopback(folder: Path, **options: Any) -> None:
-    """`ray.init` with its files in `folder`; no other machine reaches it."""
-    constants = ray._private.ray_constants
-    clusters, constants.ENABLE_RAY_CLUSTER = constants.ENABLE_RAY_CLUSTER, False
-    try:
+    """`ray.init` with its files in `folder`; no other machine reaches it.
+
+    Without its servers for a dashboard, for growing and for printed lines it starts sooner, and listens on fewer ports.
+    """
+    node = ray._private.node.Node
+    with (
+        _set(ray._private.ray_constants, "ENABLE_RAY_CLUSTER", False),
+        _set(node, "start_api_server", _start_nothing),
+        _set(node, "start_monitor", _start_nothing),
+        _set(node, "start_log_monitor", _start_nothing),
+    ):
         ray.init(_temp_dir=str(folder), job_config=_installed_code_only(), **options)
+
+
+@contextmanager
+def _set(place: Any, name: str, value: Any) -> Iterator[None]:
+    """Has another value there meanwhile."""
+    before = getattr(place, name)
+    setattr(place, name, value)
+    try:
+        yield
     finally:
-        constants.ENABLE_RAY_CLUSTER = clusters
+        setattr(place, name, before)
+
+
+def _start_nothing(_node: Any, **_: Any) -> None:
+    """In the place of a server."""
 
 
 def join_on(own_address: str, **options: Any) -> None:

@@ -95,8 +95,8 @@ def test_a_disturbed_sweep_goes_on_and_ends_with_the_tables_of_a_quiet_one(
     hold = tmp_path / "hold"
     hold.touch()
     (tmp_path / "held.py").write_text(MODULE.format(hold=str(hold)))
-    times = {"walltime_min": walltime_min, "drain_before_s": 20, "controller_min": 2 * walltime_min}
-    sweep = make_sweep(three_nodes, tmp_path, "disturbed", SPEC, partition="preempt", **times)
+    site = {"walltime_min": walltime_min, "drain_before_s": 20, "controller_min": 2 * walltime_min, "max_jobs": 3}
+    sweep = make_sweep(three_nodes, tmp_path, "disturbed", SPEC, partition="preempt", **site)
     with (tmp_path / "serial.log").open("w") as log:
         serial = sweep.start_serial(log)
     try:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from hpc.ranks.ranks import RankDied, RankFailed
@@ -31,6 +32,13 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
             import hpc.ranks.ray_ranks
 
             yield hpc.ranks.ray_ranks
+
+
+def test_a_local_ray_has_no_servers_that_nobody_asks(machine: Any) -> None:
+    assert machine
+    commands = [" ".join(child.cmdline()) for child in psutil.Process().children()]
+    assert any("gcs_server" in command for command in commands)
+    assert not [command for command in commands if "dashboard.py" in command or "monitor.py" in command]
 
 
 def test_two_actors_reduce(machine: Any) -> None:
