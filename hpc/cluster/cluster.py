@@ -226,15 +226,17 @@ class Cluster:
             self._adopt(job_id, now_s)
         for job in list(self._jobs.values()):
             node = nodes.get(job.id)
-            if node is None or not node.alive:
-                if job.joined_s is not None:
-                    self._gone(job, now_s, "its Ray node died" + (f": {node.death}" if node and node.death else ""))
-                continue
-            if job.joined_s is None:
+            if node is not None and node.alive and job.joined_s is None:
                 self._joined(job, node, now_s)
-            if node.id in leaving and not job.leaves:  # SLURM warned it, or somebody else drained it
+            if job.joined_s is None:
+                continue
+            # SLURM warned it, or somebody else drained it; that may be seen only once it is dead.
+            if node is not None and not job.leaves and (node.id in leaving or node.was_drained):
                 job.leaves = True
                 self._tell("worker_draining", job, "its end is near")
+            if node is None or not node.alive:
+                self._gone(job, now_s, "its Ray node died" + (f": {node.death}" if node and node.death else ""))
+                continue
             job.idle_since_s = None if node.busy else (job.idle_since_s or now_s)
         staying = [node for job in self._jobs.values() if not job.leaves and (node := nodes.get(job.id)) and node.alive]
         self.slots = sum(node.places for node in staying) // self.need.ranks

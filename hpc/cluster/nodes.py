@@ -11,6 +11,8 @@ from hpc.ray.node import JOB_LABEL, python_of_workers
 from hpc.ray.private import RAY, free_resources, join_on
 from hpc.ray.stranger import check_driver
 
+DRAINED = (3, 4)  # of Ray's NodeDeathInfo.Reason: AUTOSCALER_DRAIN_PREEMPTED, AUTOSCALER_DRAIN_IDLE
+
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerNode:
@@ -22,6 +24,7 @@ class WorkerNode:
     places: int
     busy: bool
     death: str = ""  # what Ray says of it
+    was_drained: bool = False  # and so was to die
 
 
 def worker_nodes(need: RankNeed) -> dict[str, WorkerNode]:
@@ -42,6 +45,7 @@ def worker_nodes(need: RankNeed) -> dict[str, WorkerNode]:
             places=need.places(whole.get("CPU", 0.0), whole.get("GPU", 0.0)),
             busy=busy,
             death=node.get("DeathReasonMessage", ""),
+            was_drained=not node["Alive"] and node.get("DeathReason") in DRAINED,
         )
     return nodes
 

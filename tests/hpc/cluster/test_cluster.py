@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 
 from hpc.cluster.needs import RankNeed, limits_of
+from hpc.cluster.nodes import worker_nodes
 from hpc.errors import GpuHoursSpentError, SiteError
 from hpc.folders.cluster_folder import ClusterFolder
-from hpc.ray.private import draining_nodes
+from hpc.ray.private import drain_node, draining_nodes
 from hpc.sites.site import Limits, Site
 from tests.hpc.fakes.commands import FakeSlurm, without_hanging_on
+from transtailor.waiting import wait_for
 
 SITE = Site(cpus_per_node=2, walltime_min=60, drain_before_s=120, idle_s=50, limits=Limits(max_jobs=4))
 NEED = RankNeed(ranks=1, cpus_per_rank=1)
@@ -167,6 +169,21 @@ def test_workers_are_asked_for_join_are_lost_and_replaced(with_ray: Machine) -> 
     assert ["101"] in with_ray.slurm.calls("scancel")
     assert cluster.lost_one_since(1049.0)
     assert not cluster.lost_one_since(1050.0)
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_node_that_was_drained_and_died_between_two_looks_has_left(with_ray: Machine) -> None:
+    cluster = with_ray.cluster
+    with_ray.slurm.says("squeue", f"301|RUNNING|NONE|node1|{with_ray.name}|None\n")
+    with_ray.join("301")
+    with_ray.tick(1000.0)
+    (node,) = worker_nodes(NEED).values()
+    drain_node(node.id, "SLURM warned it", 60.0)
+    wait_for(lambda: not worker_nodes(NEED)["301"].alive, "the drained node to end", LIMIT_S)
+    with_ray.tick(1001.0)
+    assert with_ray.events == [("worker_joined", "301"), ("worker_draining", "301"), ("worker_ended", "301")]
+    assert cluster.lost_one_since(1000.0)  # trials that were there moved
 
 
 @pytest.mark.ray
