@@ -26,16 +26,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason=REASON))
 
 
-def raised(nodes: int, *, accounting: bool) -> Iterator[Testbed]:
-    """A test bed with SLURM_CONF pointing to it; afterwards nothing of it is left."""
+def raised(nodes: int, *, accounting: bool, foreign: bool = False) -> Iterator[Testbed]:
+    """A test bed with the environment of its users; afterwards nothing of it is left."""
     with (
         alone(),
         tempfile.TemporaryDirectory(prefix="slurm-", ignore_cleanup_errors=True) as folder,
         pytest.MonkeyPatch.context() as patch,
     ):
-        testbed = Testbed(Path(folder), nodes=nodes, accounting=accounting)
+        testbed = Testbed(Path(folder), nodes=nodes, accounting=accounting, foreign=foreign)
         testbed.up()
-        patch.setenv("SLURM_CONF", testbed.environment["SLURM_CONF"])
+        for name, value in testbed.environment.items() - os.environ.items():
+            patch.setenv(name, value)
         try:
             yield testbed
         finally:
@@ -59,6 +60,12 @@ def three_nodes() -> Iterator[Testbed]:
         testbed = Testbed(Path(folder))
         patch.setenv("SLURM_CONF", testbed.environment["SLURM_CONF"])
         yield testbed
+
+
+@pytest.fixture(scope="module")
+def foreign() -> Iterator[Testbed]:
+    """Two nodes of a foreign cluster."""
+    yield from raised(2, accounting=True, foreign=True)
 
 
 @pytest.fixture(scope="module", params=[True, False], ids=["accounting", "no accounting"])

@@ -48,6 +48,13 @@ class Disturber:
         requeue(job.id)
         return f"job {job.id} on {job.nodes}"
 
+    def stopped(self) -> str | None:
+        """The user asks it to stop."""
+        if (job := self._running("controller")) is None:
+            return None
+        ClusterRun(self.run).stop_file.touch()
+        return f"job {job.id} on {job.nodes}"
+
     def controller_warned(self) -> str | None:
         """The controller gets the signal that SLURM sends before the end of its walltime."""
         if (job := self._running("controller")) is None:

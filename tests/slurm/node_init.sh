@@ -1,13 +1,26 @@
 #!/bin/bash
 # A node of the test bed, as process 1 of its own namespaces: its end is the end of all that runs on the node.
-# Arguments: folder of the test bed, name, address, gateway.
+# Arguments: folder of the test bed, name, address, gateway; folders that stay where they are below a /tmp of its own,
+# which a node has if there are any.
 set -eu
 folder=$1 name=$2 address=$3 gateway=$4
+shift 4
 hostname "$name"
 mount -t proc proc /proc
 mount -t tmpfs -o size=1g,mode=1777 tmpfs /dev/shm
 mount --bind "$folder/etc/hosts" /etc/hosts
 mount --bind "$folder/etc/nsswitch.conf" /etc/nsswitch.conf # the names above only: looking elsewhere takes seconds
+if [ $# -gt 0 ]; then
+    private="$folder/run/$name.tmp"
+    mkdir -p "$private"
+    mount -t tmpfs -o mode=1777 tmpfs "$private"
+    for kept in "$@"; do
+        [ "${kept#/tmp/}" = "$kept" ] && continue
+        mkdir -p "$private/${kept#/tmp/}"
+        mount --bind "$kept" "$private/${kept#/tmp/}"
+    done
+    mount --move "$private" /tmp
+fi
 for _ in $(seq 2000); do
     ip link show eth0 >/dev/null 2>&1 && break
     sleep 0.05

@@ -1,7 +1,7 @@
 """A sweep on the test bed by the real command line, and what one looks at while it runs."""
 
+import json
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from benchmarks.equality import Comparison, compare, points_of
 from results.store.reader import load
 from sweeps.run.run_folder import RunFolder
 from sweeps.slurm.cluster_run import ClusterRun
-from tests.slurm.testbed import Testbed
+from tests.slurm.testbed import ACCOUNT, Testbed
 
 ROOT = Path(__file__).resolve().parents[2]
 SERIAL = ("--runs", "serial_runs", "--cache", "serial_cache")
@@ -34,6 +34,8 @@ method = { name = "transtailor", steps = 2 }
 """
 SITE = """
 partition = "{partition}"
+{charged}
+container = {container}
 cpus_per_node = {cpus}
 memory_gb = 1.2
 gpus_per_node = {gpus}
@@ -87,7 +89,7 @@ class Sweep:
     def start_serial(self, log: IO[str]) -> subprocess.Popen[str]:
         """The same sweep, one trial after the other, from an empty cache; for `beside_serial` when it has ended."""
         words = [str(ROOT / "sweeps" / "launch.py"), f"{self.name}.toml", "--site", "serial", *SERIAL]
-        command = ["nice", "-n", "10", sys.executable, *words]
+        command = ["nice", "-n", "10", self.testbed.python, *words]
         return subprocess.Popen(command, cwd=self.folder, env=self._environment, stdout=log, stderr=log, text=True)
 
     def beside_serial(self) -> Comparison:
@@ -101,7 +103,7 @@ class Sweep:
 
     def _call(self, words: list[str], limit_s: float) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, *words], cwd=self.folder, env=self._environment, text=True,
+            [self.testbed.python, *words], cwd=self.folder, env=self._environment, text=True,
             capture_output=True, timeout=limit_s, check=False,
         )  # fmt: skip
 
@@ -140,6 +142,8 @@ def make_sweep(testbed: Testbed, folder: Path, name: str, spec: str, **site: int
         "controller_min": 30,
         "max_jobs": 4,
         "exclusive": "false",
+        "charged": f'account = "{ACCOUNT}"' if testbed.foreign else "",
+        "container": json.dumps(testbed.container),
     } | site
     (folder / f"{name}.toml").write_text(f'name = "{name}"\n{spec}')
     path = folder / f"{name}_site.toml"

@@ -76,6 +76,7 @@ method = { name = "prune", criterion = "waits", removed_macs_fraction = 0.3 }
 TRIALS = 12
 LIMIT_S = 600.0  # for what takes less than a minute where nothing else runs
 LEFT = ["worker_draining", "worker_ended"]
+FOREIGN = [["worker_killed"], ["head_killed"], ["stopped"]]
 MOST = [["worker_killed", "worker_preempted"], ["worker_node_cut"], ["controller_node_killed"]]
 ALL = [
     ["worker_cancelled"], ["driver_killed"], ["worker_killed"], ["controller_warned"], ["worker_node_killed"],
@@ -86,23 +87,31 @@ ALL = [
 
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize(
-    ("rounds", "walltime_min"), [(MOST, 20), pytest.param(ALL, 3, marks=pytest.mark.long)], ids=["most", "all"]
+    ("rounds", "walltime_min", "bed"),
+    [
+        (MOST, 20, "three_nodes"),
+        pytest.param(ALL, 3, "three_nodes", marks=pytest.mark.long),
+        pytest.param(FOREIGN, 20, "foreign", marks=pytest.mark.long),
+    ],
+    ids=["most", "all", "foreign"],
 )
 def test_a_disturbed_sweep_goes_on_and_ends_with_the_tables_of_a_quiet_one(
-    rounds: list[list[str]], walltime_min: int, three_nodes: Testbed, tmp_path: Path
+    rounds: list[list[str]], walltime_min: int, bed: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
+    testbed: Testbed = request.getfixturevalue(bed)
+    tmp_path = testbed.home if testbed.foreign else tmp_path
     hold = tmp_path / "hold"
     hold.touch()
     (tmp_path / "held.py").write_text(MODULE.format(hold=str(hold)))
     site = {"walltime_min": walltime_min, "drain_before_s": 20, "controller_min": 2 * walltime_min, "max_jobs": 3}
-    sweep = make_sweep(three_nodes, tmp_path, "disturbed", SPEC, partition="preempt", **site)
+    sweep = make_sweep(testbed, tmp_path, "disturbed", SPEC, partition="preempt", **site)
     with (tmp_path / "serial.log").open("w") as log:
         serial = sweep.start_serial(log)
     try:
         done = sweep.launch("--detach")
         assert done.returncode == 0, done.stdout + done.stderr
         for kinds in rounds:
-            _disturb(kinds, sweep, three_nodes)
+            _disturb(kinds, sweep, testbed)
         hold.unlink()
         done = sweep.launch(limit_s=1200)
         assert done.returncode == 0, done.stdout + done.stderr
@@ -161,6 +170,10 @@ def _see_through(kind: str, hit: str, sweep: Sweep, testbed: Testbed, before: Co
         until(lambda: _events_of(sweep, job)[-1] != "worker_joined" or has_new_head(), LIMIT_S, f"{hit} to go")
         if not has_new_head():
             assert _events_of(sweep, job)[-2:] in (["worker_joined", "worker_draining"], LEFT)
+    if kind == "stopped":
+        until(lambda: sweep.place.outcome and not sweep.place.jobs(), LIMIT_S, "the sweep to stop")
+        again = sweep.launch("--detach")
+        assert again.returncode == 0, again.stdout + again.stderr
     if kind.endswith("_drained"):
         try:
             until(lambda: testbed.state_of(hit) == "drained", LIMIT_S, f"{hit} to be empty")

@@ -1,8 +1,8 @@
 """A real SLURM on this machine: slurmctld, accounting, and nodes that are network, PID and mount namespaces.
 
-`python tests/slurm/testbed.py up|status|down [--folder F] [--nodes N] [--no-accounting]` on a Debian-like machine, as
-root, with PACKAGES installed. The daemons are processes of ours; no service, no file of the system is touched. `down`
-ends exactly what `up` started: each process is known by its id and its start time.
+`python tests/slurm/testbed.py up|status|down [--folder F] [--nodes N] [--no-accounting | --foreign]` on a Debian-like
+machine, as root, with PACKAGES installed. The daemons are processes of ours; no service, no file of the system is
+touched. `down` ends exactly what `up` started: each process is known by its id and its start time.
 """
 
 import argparse
@@ -30,77 +30,18 @@ NETWORK, BRIDGE, CABLE = "10.78.0", "sweepsbr", "sweepsv"
 CPUS, MEMORY_MB, GPUS = 2, 4000, 2
 START_LIMIT_S = 300.0  # the accounting's first start writes many small files durably
 DAEMONS = ("slurmctld", "slurmdbd", "mariadbd", "munged")  # in the order that lets each put its things away
+CONF = Path(__file__).with_name("conf")  # templates, in which braces are filled in
 
-SLURM_CONF = """\
-ClusterName=testbed
-SlurmctldHost={host}({network}.1)
-SlurmctldPort={controller_port}
-SlurmdPort={node_port}
-SlurmUser=root
-SlurmdUser=root
-AuthType=auth/munge
-# A requeued job waits for as long as a credential lasts; the default is two minutes.
-AuthInfo=socket={folder}/munge.socket,cred_expire=5
-CredType=cred/munge
-StateSaveLocation={folder}/state
-SlurmdSpoolDir={folder}/spool/%n
-SlurmctldPidFile={folder}/run/slurmctld.pid
-SlurmdPidFile={folder}/run/slurmd.%n.pid
-SlurmctldLogFile={folder}/log/slurmctld.log
-SlurmdLogFile={folder}/log/slurmd.%n.log
-ProctrackType=proctrack/linuxproc
-TaskPlugin=task/none
-MpiDefault=none
-PropagateResourceLimits=NONE
-SlurmdParameters=config_overrides
-SelectType=select/cons_tres
-SelectTypeParameters=CR_Core_Memory
-DefMemPerCPU=500
-GresTypes=gpu
-SchedulerType=sched/backfill
-SchedulerParameters=batch_sched_delay=0,sched_interval=2,sched_min_interval=0,bf_interval=1
-PreemptType=preempt/partition_prio
-PreemptMode=REQUEUE
-# With a GraceTime, whoever is pre-empted hears the signal of its own --signal first, and no SIGTERM.
-SlurmctldParameters=preempt_send_user_signal
-JobRequeue=1
-ReturnToService=2
-SlurmdTimeout=5
-MessageTimeout=5
-BatchStartTimeout=10
-KillWait=3
-{accounting}
-NodeName=DEFAULT CPUs={cpus} Boards=1 SocketsPerBoard=1 CoresPerSocket={cpus} ThreadsPerCore=1
-NodeName=DEFAULT RealMemory={memory_mb} Gres=gpu:{gpus} State=UNKNOWN
-{nodes}
-PartitionName=DEFAULT Nodes=ALL DefaultTime=10 MaxTime=60 State=UP
-PartitionName=main Default=YES PriorityTier=10 PreemptMode=OFF
-PartitionName=preempt PriorityTier=1 PreemptMode=REQUEUE GraceTime=20
-"""
-ACCOUNTING_CONF = """\
-AccountingStorageType=accounting_storage/slurmdbd
-AccountingStorageHost=127.0.0.1
-AccountingStoragePort={accounting_port}
-AccountingStoragePass={folder}/munge.socket
-AccountingStorageTRES=gres/gpu
-JobAcctGatherType=jobacct_gather/linux
-"""
-DATABASE_DAEMON_CONF = """\
-AuthType=auth/munge
-AuthInfo=socket={folder}/munge.socket
-DbdHost=localhost
-DbdAddr=127.0.0.1
-DbdPort={accounting_port}
-SlurmUser=root
-LogFile={folder}/log/slurmdbd.log
-PidFile={folder}/run/slurmdbd.pid
-StorageType=accounting_storage/mysql
-StorageHost=127.0.0.1
-StoragePort={database_port}
-StorageUser=slurm
-StoragePass={password}
-StorageLoc=slurm_acct_db
-"""
+# A foreign cluster: what users charge, under which limits they do, and where alone that holds.
+ACCOUNT, QOS = "lab", "short"
+CHARGED = (
+    f"add qos {QOS} set maxwall=40 maxsubmitjobsperuser=8",
+    f"add account {ACCOUNT}",
+    f"add user root account={ACCOUNT} qos={QOS} defaultqos={QOS}",
+)
+RULES = f" AllowAccounts={ACCOUNT} AllowQos={QOS}"
+NOT_IN_CONTAINER = ("sacct", "sbatch", "scancel", "scontrol", "squeue", "sinfo", "srun")
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def missing() -> str | None:
@@ -123,17 +64,43 @@ def alone() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Testbed:
-    """One cluster in one folder (of at most some 60 characters: sockets lie in it)."""
+    """One cluster in one folder (of at most some 60 characters: sockets lie in it).
+
+    A foreign one is what others' clusters are and ours is not: accounts and qualities of service are enforced, a
+    plugin refuses jobs without an account, GPUs have a type, sacct is not on PATH, each node's /tmp is its own, the
+    user's home and the environment in it have a space in their path, and workers run in a container that has none of
+    SLURM's commands.
+    """
 
     __test__ = False  # no test, whatever pytest makes of its name
     folder: Path
     nodes: int = 3
     accounting: bool = True
+    foreign: bool = False
 
     @property
     def environment(self) -> dict[str, str]:
-        """What SLURM's commands need to find this cluster."""
-        return os.environ | {"SLURM_CONF": str(self.folder / "etc" / "slurm.conf")}
+        """What SLURM's commands need to find this cluster, and its users to feel at home."""
+        own = {"SLURM_CONF": str(self.folder / "etc" / "slurm.conf")}
+        if self.foreign:
+            own |= {"HOME": str(self.home), "PATH": str(self.folder / "login")}
+        return os.environ | own
+
+    @property
+    def home(self) -> Path:
+        """Of the user of a foreign cluster; its nodes see it."""
+        return self.folder / "home of me"
+
+    @property
+    def python(self) -> str:
+        """With which users call our commands."""
+        own = self.home / "environment" / "bin" / Path(sys.executable).name
+        return str(own) if self.foreign else sys.executable
+
+    @property
+    def container(self) -> list[str]:
+        """Words before a worker's command."""
+        return ["env", f"PATH={self.folder / 'container'}", "IN_CONTAINER=yes"] if self.foreign else []
 
     def up(self) -> None:
         """Raises the cluster and returns when all nodes are idle.
@@ -240,23 +207,44 @@ class Testbed:
             "node_port": NODE_PORT, "accounting_port": ACCOUNTING_PORT, "database_port": DATABASE_PORT,
             "password": secrets.token_hex(16), "cpus": CPUS, "memory_mb": MEMORY_MB, "gpus": GPUS,
             "nodes": "\n".join(f"NodeName={name} NodeAddr={at} NodeHostname={name}" for name, at in addresses.items()),
+            "gres": "gpu:a100" if self.foreign else "gpu", "rules": RULES if self.foreign else "",
+            "foreign": (CONF / "foreign.conf").read_text() if self.foreign else "",
         }  # fmt: skip
-        accounting = ACCOUNTING_CONF.format(**values) if self.accounting else "JobAcctGatherType=jobacct_gather/none"
+        values["accounting"] = "JobAcctGatherType=jobacct_gather/none"
+        if self.accounting:
+            values["accounting"] = (CONF / "accounting.conf").read_text().format(**values)
         etc = self.folder / "etc"
-        (etc / "slurm.conf").write_text(SLURM_CONF.format(accounting=accounting, **values))
+        (etc / "slurm.conf").write_text((CONF / "slurm.conf").read_text().format(**values))
         (etc / "slurmdbd.conf").touch(mode=0o600)  # slurmdbd refuses to read it otherwise
-        (etc / "slurmdbd.conf").write_text(DATABASE_DAEMON_CONF.format(**values))
+        (etc / "slurmdbd.conf").write_text((CONF / "slurmdbd.conf").read_text().format(**values))
+        if self.foreign:
+            self._write_foreign()
         (etc / "password").touch(mode=0o600)
         (etc / "password").write_text(str(values["password"]))
         (etc / "cgroup.conf").write_text("CgroupPlugin=cgroup/v1\n")  # none is used, but the file is looked for
         devices = f"{self.folder}/dev/nvidia[0-{GPUS - 1}]"
-        (etc / "gres.conf").write_text(f"AutoDetect=off\nNodeName=node[1-{self.nodes}] Name=gpu File={devices}\n")
+        kind = " Type=a100" if self.foreign else ""
+        (etc / "gres.conf").write_text(f"AutoDetect=off\nNodeName=node[1-{self.nodes}] Name=gpu{kind} File={devices}\n")
         for number in range(GPUS):
             if not (device := self.folder / "dev" / f"nvidia{number}").exists():
                 os.mknod(device, 0o600 | 0o020000, os.makedev(1, 3))  # a second /dev/null: SLURM wants a device
         names = {"localhost": "127.0.0.1", host: f"{NETWORK}.1"} | addresses
         (etc / "hosts").write_text("".join(f"{at} {name}\n" for name, at in names.items()))
         (etc / "nsswitch.conf").write_text("passwd: files\ngroup: files\nhosts: files\n")
+
+    def _write_foreign(self) -> None:
+        shutil.copy(CONF / "job_submit.lua", self.folder / "etc")
+        self.home.mkdir()
+        (self.home / "environment").symlink_to(sys.prefix)
+        commands = {
+            path.name: path
+            for folder in reversed(os.environ["PATH"].split(os.pathsep))
+            for path in (Path(folder).iterdir() if Path(folder).is_dir() else ())
+        }
+        for name, absent in {"login": ("sacct",), "container": NOT_IN_CONTAINER}.items():
+            (self.folder / name).mkdir()
+            for command in set(commands) - set(absent):
+                (self.folder / name / command).symlink_to(commands[command])
 
     def _start_munge(self) -> None:
         key = self.folder / "munge.key"
@@ -288,13 +276,15 @@ class Testbed:
         )
         self._start("slurmdbd", "slurmdbd", "-D")
         self._wait("slurmdbd", lambda: self._answers("sacctmgr", "--noheader", "show", "cluster"))
-        self._run("sacctmgr", "--immediate", "add", "cluster", "testbed")
+        for words in ("add cluster testbed", *(CHARGED if self.foreign else ())):
+            self._run("sacctmgr", "--immediate", *words.split())
 
     def _start_node(self, number: int) -> None:
         name = f"node{number}"
         self._start(
             name, "unshare", "--net", "--uts", "--ipc", "--mount", "--propagation", "private", "--pid", "--fork",
             "--kill-child", "bash", str(NODE_INIT), str(self.folder), name, f"{NETWORK}.{10 + number}", f"{NETWORK}.1",
+            *([str(path) for path in (self.folder, ROOT, Path(sys.prefix).resolve())] if self.foreign else ()),
         )  # fmt: skip
         here, there = Path("/proc/self/ns/net"), Path(f"/proc/{self._pid(name)}/ns/net")
         self._wait(name, lambda: there.readlink() != here.readlink())  # or eth0 would be put into our own network
@@ -367,8 +357,11 @@ def main() -> int:
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "sweeps-slurm")
     parser.add_argument("--nodes", type=int, default=3)
     parser.add_argument("--no-accounting", dest="accounting", action="store_false")
+    parser.add_argument(
+        "--foreign", action="store_true", help="with accounts, rules and habits as others' clusters have"
+    )
     options = parser.parse_args()
-    testbed = Testbed(options.folder.absolute(), options.nodes, options.accounting)
+    testbed = Testbed(options.folder.absolute(), options.nodes, options.accounting or options.foreign, options.foreign)
     if options.do == "status":
         sys.stdout.write(f"runs: {', '.join(testbed.running()) or 'nothing'}\n")
     elif options.do == "down":
