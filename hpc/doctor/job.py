@@ -1,6 +1,6 @@
-"""The program of the doctor's job, once on each node: the checks in their order, each reported as it ends.
+"""The program of the doctor's jobs, one on each node: the checks in their order, each reported as it ends.
 
-    python -m hpc.doctor.job FOLDER
+    python -m hpc.doctor.job FOLDER RANK LIMIT_S     (how long it waits for the other job to start)
 
 All that is waited for has its limit, so that the job ends by itself when nobody looks after it any more.
 """
@@ -73,11 +73,11 @@ def main() -> int:
     if os.environ.get("SLURM_RESTART_COUNT", "0") != "0":  # this start shows that a job is started again
         folder.tell("restarted", {})
         return 0
-    question = folder.wait("question", PEER_LIMIT_S)
+    question = folder.wait("question", float(sys.argv[3]))
     node = Node(
         folder=folder,
-        rank=int(os.environ["SLURM_PROCID"]),
-        ranks=int(os.environ["SLURM_NTASKS"]),
+        rank=int(sys.argv[2]),
+        ranks=question["ranks"],
         asked_gpus=question["gpus"],
         interface=question["interface"],
     )

@@ -8,7 +8,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -32,6 +32,7 @@ SIGNAL_LIMIT_S = 30.0
 SIGNAL_WAIT_S = 300.0  # of a node that is done with its checks, until its job ends by itself
 END_LIMIT_S = 90.0
 CLEAN_END_LIMIT_S = 20.0
+PEER_LIMIT_S = 60.0  # between the start of the second job and the question to both
 REQUEUE_LIMIT_S = 60.0
 RESTART_LIMIT_S = 300.0  # a requeued job waits as long as a credential lasts, by default two minutes
 SHORT_WALLTIME_MIN = 2
@@ -146,23 +147,40 @@ class Doctor:
     # --- the job ---
 
     def _started(self) -> Watch:
-        """Its job, once it runs: on two nodes, or on one where the site gives no two."""
-        nodes = 2
-        try:
-            would_start(self._small_site, self._need("main", nodes, WALLTIME_MIN, SIGNAL_BEFORE_S), ["true"])
-        except (SiteError, SlurmError) as error:
-            nodes = 1
-            self.board.tell("two nodes", unknown(f"no job gets them, nothing between nodes can be checked: {error}"))
+        """Its two jobs, once they run: each on a node of its own, as workers; one where the site gives no second."""
         watch: Watch | None = None
 
         def check() -> Finding:
             nonlocal watch
-            watch = self._submit("main", nodes, WALLTIME_MIN, SIGNAL_BEFORE_S)
+            watch = self._submit("main", 0, WALLTIME_MIN, SIGNAL_BEFORE_S)
             return watch.until_started(self.limit_s)
 
         if not self._try("job starts", check) or watch is None:
             raise Stopped("its job did not start")
+        if (second := self._second(watch)) is not None:
+            watch = replace(watch, ids=[*watch.ids, second], ranks=range(2))
+        self._ask(watch)
         return watch
+
+    def _second(self, first: Watch) -> str | None:
+        """A second job that runs on another node than the first; None where there is none, which is said."""
+        try:
+            nodes = [str(self.site.sbatch.get("exclude", "")), *(job.nodes for job in queue() if job.id in first.ids)]
+            named = ",".join(filter(None, nodes))
+            flags = self.site.sbatch | ({"exclude": named} if named else {})
+            site = self._small_site.model_copy(update={"sbatch": flags})
+            would_start(site, self._need("main", WALLTIME_MIN, SIGNAL_BEFORE_S), ["true"])
+            second = self._submit("main", 1, WALLTIME_MIN, SIGNAL_BEFORE_S, site)
+            found = second.until_started(self.limit_s)
+            if found.state == "fine":
+                self.board.tell("second job starts", found)
+                return second.ids[0]
+            cancel(second.ids)
+            fault = found.text
+        except (SiteError, SlurmError) as error:
+            fault = str(error)
+        self.board.tell("two nodes", unknown(f"no job gets another one, nothing between nodes can be checked: {fault}"))
+        return None
 
     @property
     def _small_site(self) -> Site:
@@ -173,12 +191,11 @@ class Doctor:
     def _gpus(self) -> int:
         return self.site.gpus_per_node if self.thorough else min(1, self.site.gpus_per_node)
 
-    def _need(self, part: str, nodes: int, walltime_min: int, signal_before_s: int) -> Need:
+    def _need(self, part: str, walltime_min: int, signal_before_s: int) -> Need:
         memory_gb = self.site.memory_gb
         return Need(
             log_folder=self._logs,
             job_name=f"{self._name}-{part}",
-            nodes=nodes,
             cpus=1,
             memory_gb=None if memory_gb is None else min(MEMORY_GB, memory_gb),
             gpus=self._gpus,
@@ -186,7 +203,8 @@ class Doctor:
             signal_before_s=signal_before_s,
         )
 
-    def _submit(self, part: str, nodes: int, walltime_min: int, signal_before_s: int) -> Watch:
+    def _submit(self, part: str, rank: int, walltime_min: int, signal_before_s: int, site: Site | None = None) -> Watch:
+        """Submits a job that waits for `_ask`; it is that of one rank, in a folder for all of them."""
         assert self._path is not None
         folder = DoctorFolder(self._path / part)
         folder.path.mkdir(exist_ok=True)
@@ -194,17 +212,21 @@ class Doctor:
             self._lock = folder.lock.open("wb")
             with suppress(OSError):  # where there are no locks, the nodes say so
                 fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        code = Path(next(iter(hpc.__path__))).parent
+        words = [str(folder.path), str(rank), f"{self.limit_s + PEER_LIMIT_S:g}"]
+        command = ["env", f"PYTHONPATH={code}", sys.executable, "-P", "-u", "-m", "hpc.doctor.job", *words]
+        job = submit(site or self._small_site, self._need(part, walltime_min, signal_before_s), command)
+        self._jobs += job.ids
+        return Watch([job.ids[0]], folder, self._logs, self.board, range(1))
+
+    def _ask(self, watch: Watch, *, signal_alone: bool = False) -> None:
+        """Lets the jobs begin that have started."""
         question = {
-            "gpus": self._gpus, "interface": self.site.network_interface,
-            "scratch": self.site.scratch_folder, "environment": environment(), "signal_alone": part != "main",
+            "ranks": len(watch.ranks), "gpus": self._gpus, "interface": self.site.network_interface,
+            "scratch": self.site.scratch_folder, "environment": environment(), "signal_alone": signal_alone,
             "signal_limit_s": SIGNAL_WAIT_S, "workers": self.site.limits.max_jobs,
         }  # fmt: skip
-        folder.tell("question", question)
-        code = Path(next(iter(hpc.__path__))).parent
-        command = ["env", f"PYTHONPATH={code}", sys.executable, "-P", "-u", "-m", "hpc.doctor.job", str(folder.path)]
-        job = submit(self._small_site, self._need(part, nodes, walltime_min, signal_before_s), command)
-        self._jobs += job.ids
-        return Watch(job.ids[0], folder, self._logs, self.board, range(nodes))
+        watch.folder.tell("question", question)
 
     def _on_the_nodes(self, watch: Watch) -> None:
         self._shared(watch)
@@ -247,7 +269,7 @@ class Doctor:
     def _signal(self, watch: Watch) -> None:
         def check() -> Finding:
             watch.told("listens", ANSWER_LIMIT_S, "the end of the checks on the nodes")
-            signal_steps([watch.id], "USR2")
+            signal_steps(watch.ids, "USR2")
             watch.found("signal", SIGNAL_LIMIT_S, f"the signal (at most {SIGNAL_LIMIT_S:g} s)")
             how = "sent by scancel as SLURM does before a walltime; no walltime was waited for"
             return fine(f"USR2 reaches the processes ({how}{'' if self.thorough else ': --thorough does'})")
@@ -256,7 +278,7 @@ class Doctor:
 
     def _requeue(self, watch: Watch) -> None:
         def check() -> Finding:
-            requeue(watch.id)
+            requeue(watch.ids[0])
             if self.thorough:
                 what = f"the requeued job (at most {RESTART_LIMIT_S:g} s)"
                 self.board.waits(what)
@@ -280,9 +302,10 @@ class Doctor:
         before_s = limit_s // 2
 
         def check() -> Finding:
-            watch = self._submit("walltime", 1, SHORT_WALLTIME_MIN, before_s)
+            watch = self._submit("walltime", 0, SHORT_WALLTIME_MIN, before_s)
             if (started := watch.until_started(self.limit_s)).state == "missing":
                 return started
+            self._ask(watch, signal_alone=True)
             begin_s = time.monotonic()
             watch.found("signal", limit_s, f"the signal before a walltime of {limit_s} s")
             after_s = time.monotonic() - begin_s

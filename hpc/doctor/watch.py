@@ -27,17 +27,17 @@ class Stopped(Exception):
 
 @dataclass
 class Watch:
-    """One job and its nodes.
+    """Jobs of one node each.
 
     Args:
-        id: SLURM's.
+        ids: SLURM's.
         folder: where its nodes tell what they found.
         logs: where its output is.
         board: gets what is waited for.
-        ranks: of its nodes.
+        ranks: of their nodes.
     """
 
-    id: str
+    ids: list[str]
     folder: DoctorFolder
     logs: Path
     board: Board
@@ -58,7 +58,7 @@ class Watch:
             why = "the scheduler has not looked at it yet" if state.reason == "None" else state.explanation
             why += f" ({state.reason})"
             if state.state in WAITS:
-                self.board.waits(f"job {self.id} to start, at most {limit_s:g} s (--limit-s): {why}")
+                self.board.waits(f"job {self.ids[0]} to start, at most {limit_s:g} s (--limit-s): {why}")
             return state.state not in WAITS
 
         try:
@@ -66,12 +66,13 @@ class Watch:
         except WaitedTooLong:
             advice = "wait for room in the cluster and try again, or give it longer: --limit-s"
             return missing(f"it did not start in {limit_s:g} s: {why}", advice)
-        return fine(f"job {self.id} on {len(self.ranks)} node{'s' * (len(self.ranks) > 1)}")
+        return fine(f"job {self.ids[0]}")
 
     def state(self) -> JobState:
-        """What SLURM says of it now."""
+        """What SLURM says now of one that has ended, or else of the first."""
         self._looked_s = time.monotonic()
-        return jobs([self.id])[self.id]
+        states = list(jobs(self.ids).values())
+        return next((state for state in states if state.ended), states[0])
 
     def told(self, name: str, limit_s: float, what: str) -> list[dict[str, Any]]:
         """What all nodes tell under a name.
@@ -103,7 +104,9 @@ class Watch:
                 return None
             if (value := found()) is not None:  # told just before its end
                 return value
-            raise ClusterError(f"job {self.id} ended ({state.state}: {state.explanation}){self.log_end()}")
+            raise ClusterError(
+                f"job {' or '.join(self.ids)} ended ({state.state}: {state.explanation}){self.log_end()}"
+            )
 
         try:
             return wait_for(found_or_over, what, limit_s, tell=None)
@@ -113,7 +116,7 @@ class Watch:
     def log_end(self) -> str:
         """The last lines of what the job printed, for the end of a message."""
         lines = []
-        for path in sorted(self.logs.glob(f"{self.id}_*")):
+        for path in sorted(path for job in self.ids for path in self.logs.glob(f"{job}_*")):
             text = path.read_text(encoding="utf-8", errors="replace")
             plain = [line for line in text.splitlines() if line[:1].strip()]  # frames of stacks are indented
             lines += [f"\n      {path.name} | {line[:LOG_COLUMNS]}" for line in plain[-LOG_LINES:]]

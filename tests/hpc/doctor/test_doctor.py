@@ -79,13 +79,15 @@ class SmallSlurm:
         return (self.folder / "state").read_text()
 
     def _play(self) -> None:
-        """What the job's program tells on two nodes, or on as many as were asked for; ends with the job."""
-        submitted = self.folder / "submitted"
+        """What the jobs' program tells on two nodes, or on as many as are there; ends with the jobs."""
+        submitted = self.folder / "submitted-7"
         if not self._until(submitted) or self.is_silent:
             return
-        text = submitted.read_text()
-        ranks = range(2 if "--nodes=2" in text else 1)
-        folder = DoctorFolder(Path(shlex.split(text.splitlines()[-1])[-1]))
+        words = shlex.split(submitted.read_text().splitlines()[-1])
+        folder = DoctorFolder(Path(words[words.index("hpc.doctor.job") + 1]))
+        if not self._until(folder.path / "question.json"):
+            return
+        ranks = range(folder.wait("question", LIMIT_S)["ranks"])
         for rank in ranks:
             folder.tell(f"hello-{rank}", {"node": f"node{rank}", "rights": ["0o700", "0o600"]})
         if not self._until(folder.path / "clock.json"):
@@ -129,12 +131,14 @@ def test_all_is_well_and_no_more_is_asked_for_than_needed(slurm: SmallSlurm) -> 
     assert is_sound, out
     assert marked(out, "–") == ["accounting"]  # there is no sacct
     assert marked(out, "✓")[-4:] == ["Ray head and worker", "signal", "requeue", "nothing left behind"]
-    text = (slurm.folder / "submitted").read_text()
-    for line in ("--nodes=2", "--cpus-per-task=1", "--mem=4096MB", "--gpus-per-node=1", "--time=15", "--requeue"):
+    text = (slurm.folder / "submitted-7").read_text()
+    for line in ("--nodes=1", "--cpus-per-task=1", "--mem=4096MB", "--gpus-per-node=1", "--time=15", "--requeue"):
         assert f"#SBATCH {line}\n" in text
-    assert slurm.calls("scancel") == [["--signal=USR2", "7"], ["7"]]
+    second = (slurm.folder / "submitted-8").read_text()
+    assert set(second.splitlines()[:-1]) - set(text.splitlines()) == {"#SBATCH --exclude=node7"}
+    assert slurm.calls("scancel") == [["--signal=USR2", "7", "8"], ["7", "8"]]
     real = [words for words in slurm.calls("sbatch") if "--test-only" not in words]
-    assert len(real) == 1
+    assert len(real) == 2
 
 
 def test_an_account_that_is_missing_is_said_before_anything_is_submitted(slurm: SmallSlurm) -> None:
@@ -161,7 +165,7 @@ def test_where_no_job_gets_two_nodes_one_is_examined(slurm: SmallSlurm) -> None:
     is_sound, out = slurm.examine()
     assert is_sound, out
     assert "two nodes" in marked(out, "–")
-    assert "#SBATCH --nodes=1\n" in (slurm.folder / "submitted").read_text()
+    assert slurm.calls("scancel") == [["--signal=USR2", "7"], ["7"]]
 
 
 def test_a_job_that_waits_too_long_is_cancelled_and_its_reason_said(slurm: SmallSlurm) -> None:
@@ -180,7 +184,7 @@ def test_a_job_that_fails_at_once_without_a_log(slurm: SmallSlurm) -> None:
     is_sound, out = slurm.examine()
     assert not is_sound
     assert marked(out, "✗") == ["folder shared"]
-    assert "job 7 ended (FAILED" in out
+    assert "job 7 or 8 ended (FAILED" in out
     assert f"do the nodes see {slurm.parent}?" in out
 
 

@@ -1,6 +1,6 @@
-"""A SLURM of one job, told by files: `small_slurm.py NAME FOLDER ARGUMENTS...`; the test plays the job's nodes.
+"""A SLURM of two jobs, told by files: `small_slurm.py NAME FOLDER ARGUMENTS...`; the test plays the jobs' nodes.
 
-FOLDER/state is what squeue says of the job ("RUNNING|None"), empty while there is none; FOLDER/refusals.json has what a
+FOLDER/state is what squeue says of both ("RUNNING|None"), empty while there is none; FOLDER/refusals.json has what a
 command refuses, by its name: {"sbatch": "text", "--test-only": ..., "requeue": ..., "--signal": ...}.
 """
 
@@ -16,18 +16,20 @@ refusals = json.loads(Path(folder, "refusals.json").read_text(encoding="utf-8"))
 text = Path(arguments[-1]).read_text(encoding="utf-8") if command == "sbatch" else ""
 for name, said in refusals.items():
     if name in (command, *(word.partition("=")[0] for word in arguments)):
-        if name == "--test-only" and "--nodes=2" not in text:  # two nodes are refused, and one is not
+        if name == "--test-only" and "--exclude" not in text:  # a second node is refused, and one is not
             continue
         sys.exit(f"{command}: error: {said}")
 if command == "sbatch" and "--test-only" not in arguments:
+    number = 8 if Path(folder, "submitted-7").exists() else 7
     Path(folder, "submitted.new").write_text(text, encoding="utf-8")
-    Path(folder, "submitted.new").rename(Path(folder, "submitted"))  # who waits for it reads all of it
+    Path(folder, "submitted.new").rename(Path(folder, f"submitted-{number}"))  # who waits for it reads all of it
     state.write_text(Path(folder, "first_state").read_text())
-    sys.stdout.write("7\n")
+    sys.stdout.write(f"{number}\n")
 elif command == "squeue" and state.read_text():
     job, reason = state.read_text().split("|")
     many = any("%e" in word for word in arguments)
-    sys.stdout.write(f"7|{job}|N/A|||{reason}\n" if many else f"7|{job}|{reason}\n")
+    for number in (int(path.name.removeprefix("submitted-")) for path in sorted(Path(folder).glob("submitted-*"))):
+        sys.stdout.write(f"{number}|{job}|N/A|node{number}||{reason}\n" if many else f"{number}|{job}|{reason}\n")
 elif command == "scancel" and "--signal=USR2" in arguments:
     Path(folder, "signalled").touch()
 elif command == "scancel":

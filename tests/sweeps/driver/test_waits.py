@@ -19,13 +19,15 @@ from sweeps.driver.display import Progress
 from sweeps.driver.driver import SweepOutcome, run_sweep
 from sweeps.planning.plan import Plan
 from sweeps.run.run_folder import RunFolder
+from transtailor.waiting import wait_for
 
 HERE = Path(__file__).parents[1]
 sys.path.insert(0, str(HERE))  # tests are imported by path; the ranks' processes get the same folder
 
-from fake_plan import make_run, plan_of, trial  # noqa: E402
+from fake_plan import computed, make_run, plan_of, trial  # noqa: E402
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
+LIMIT_S = 300.0
 LOOKS = 40  # of Tune's loop: it makes one a second where nothing runs, and used to make 600 before it heard of a stop
 
 
@@ -97,7 +99,13 @@ def ray_folder(python: Path) -> Iterator[Path]:
 
 
 def swept(
-    folder: Path, place: Place, plan: Plan, display: Recorder, monkeypatch: pytest.MonkeyPatch, stop: Path | None = None
+    folder: Path,
+    place: Place,
+    plan: Plan,
+    display: Recorder,
+    monkeypatch: pytest.MonkeyPatch,
+    stop: Path | None = None,
+    max_disk_gb: float | None = None,
 ) -> SweepOutcome:
     @contextmanager
     def this_place(*_: Any) -> Iterator[Place]:
@@ -105,7 +113,8 @@ def swept(
 
     monkeypatch.setattr("sweeps.driver.local_place.local_place", this_place)
     run, cache = make_run(plan, folder), folder / "cache"
-    return run_sweep(plan, run, cache, "local", display=display, target="fake_rank:FakeRank", stop_file=stop)
+    target = "fake_rank:FakeRank"
+    return run_sweep(plan, run, cache, "local", display=display, target=target, stop_file=stop, max_disk_gb=max_disk_gb)
 
 
 def events(folder: Path) -> list[tuple[str, str | None]]:
@@ -130,6 +139,36 @@ def test_a_stop_is_noticed_while_no_trial_is_live(
     assert display.notes == ["waiting for the moon", "stopping: asked by the file stop"]
     assert any(state.startswith("waiting for the moon, for ") for state in display.states)
     assert display.states[-1] == "stopping: asked by the file stop"
+
+
+def test_a_stop_cuts_off_a_stage_that_does_not_answer(
+    tmp_path: Path, ray_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop, begun = tmp_path / "stop", tmp_path / "begun"
+    trials = [trial("t", [{"name": "s", "seconds": 3600.0, "tells": str(begun)}, "after"]), trial("u", ["v"])]
+    place = Place(ray_folder, 1, lambda _: stop.touch() if begun.exists() else None)
+    outcome = swept(tmp_path, place, plan_of(trials), Recorder(), monkeypatch, stop)
+    assert (outcome.interrupted, outcome.finished) == (True, 0)
+    assert events(tmp_path)[1:] == [("stopping", "the file stop"), ("stopped", "interrupted")]
+    assert computed(tmp_path / "cache") == []
+    with load(RunFolder(tmp_path / "runs" / "fake").path) as tables:
+        attempts = tables.rows("SELECT trial_id, status, cause FROM attempts")
+    assert attempts == [
+        {"trial_id": "t", "status": "interrupted", "cause": "the launch was stopped by the file stop"}
+    ]  # and none at the other trial
+    rank = Path("/proc", begun.read_text(), "status")
+    wait_for(lambda: not rank.exists() or "State:\tZ" in rank.read_text(), "the end of the rank", LIMIT_S)
+
+
+def test_a_stop_is_noticed_while_the_disk_has_no_room(
+    tmp_path: Path, ray_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop, display = tmp_path / "stop", Recorder()
+    place = Place(ray_folder, 1, lambda look: stop.touch() if look == 4 else None)
+    outcome = swept(tmp_path, place, plan_of([trial("t", ["s"])]), display, monkeypatch, stop, max_disk_gb=1e-9)
+    assert (outcome.interrupted, outcome.finished) == (True, 0)
+    assert place.looks < LOOKS
+    assert [kind for kind, _ in events(tmp_path)[1:]] == ["paused", "stopping", "stopped"]
 
 
 def test_the_end_of_the_place_is_noticed_while_no_trial_is_live(
