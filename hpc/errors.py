@@ -39,6 +39,10 @@ REASONS = {
     "InvalidAccount": "its account does not exist or may not be used: set account",
     "InvalidQOS": "its quality of service may not be used: set qos",
     "BadConstraints": "no node has what it asks for: see constraint, gres and memory_gb",
+    "Job's account not permitted to use this partition": "its account may not use its partition: set account, or "
+        "partition; scontrol show partition lists AllowAccounts",
+    "Job's QOS not permitted to use this partition": "its quality of service may not use its partition: set qos, or "
+        "partition; scontrol show partition lists AllowQos",
     "Licenses": "a licence that it needs is taken",
     "NonZeroExitCode": "its command ended with an error: see its log",
     "TimeLimit": "it reached its walltime",
@@ -48,6 +52,12 @@ REASONS = {
     "Cleaning": "its earlier run is still being cleaned up",
     "Vanished": "SLURM has forgotten it, and accounting (sacct) is absent or does not know it either",
 }  # fmt: skip
+# Those that pass only once the site is edited.
+FOR_GOOD = frozenset([
+    "DependencyNeverSatisfied", "PartitionTimeLimit", "BadConstraints",
+    "QOSMaxWallDurationPerJobLimit", "AssocMaxWallDurationPerJobLimit", "InvalidAccount", "InvalidQOS",
+    "Job's account not permitted to use this partition", "Job's QOS not permitted to use this partition",
+])  # fmt: skip
 _ACCOUNTS = "sacctmgr show associations user=$USER lists yours"
 # What sbatch says when it refuses, and which key of the site to look at.
 REFUSALS = {

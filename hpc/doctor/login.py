@@ -16,7 +16,7 @@ import hpc
 from hpc.cluster.needs import RankNeed, limits_of
 from hpc.doctor.board import Board
 from hpc.doctor.finding import DoctorFolder, Finding, environment, fine, missing, unknown
-from hpc.doctor.watch import Stopped, Watch, clock_finding
+from hpc.doctor.watch import EDIT, Stopped, Watch, clock_finding
 from hpc.errors import ClusterError, SiteError, SlurmError
 from hpc.folders.cluster_folder import ClusterFolder
 from hpc.sites.site import Need, Site
@@ -48,7 +48,6 @@ NODE_CHECKS = {
     "all-reduce": ("all-reduce between nodes", 150.0),
     "ray": ("Ray head and worker", 330.0),
 }
-EDIT = "edit the site"
 
 
 @dataclass

@@ -18,6 +18,7 @@ WAITS = ("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD")
 LOG_LINES = 5
 LOG_COLUMNS = 200
 SKEW_S = 2.0
+EDIT = "edit the site"
 Found = TypeVar("Found")
 
 
@@ -51,22 +52,23 @@ class Watch:
             SlurmError: the queue cannot be read.
         """
         why = ""
+        state: JobState
 
-        def has_started() -> bool:
-            nonlocal why
+        def is_settled() -> bool:
+            nonlocal state, why
             state = self.state()
             why = "the scheduler has not looked at it yet" if state.reason == "None" else state.explanation
             why += f" ({state.reason})"
             if state.state in WAITS:
                 self.board.waits(f"job {self.ids[0]} to start, at most {limit_s:g} s (--limit-s): {why}")
-            return state.state not in WAITS
+            return state.state not in WAITS or state.waits_for_good
 
         try:
-            wait_for(has_started, "its start", limit_s, poll_s=LOOK_EVERY_S, poll_to_s=LATER_EVERY_S, tell=None)
+            wait_for(is_settled, "its start", limit_s, poll_s=LOOK_EVERY_S, poll_to_s=LATER_EVERY_S, tell=None)
         except WaitedTooLong:
             advice = "wait for room in the cluster and try again, or give it longer: --limit-s"
             return missing(f"it did not start in {limit_s:g} s: {why}", advice)
-        return fine(f"job {self.ids[0]}")
+        return missing(f"it will not start: {why}", EDIT) if state.waits_for_good else fine(f"job {self.ids[0]}")
 
     def state(self) -> JobState:
         """What SLURM says now of one that has ended, or else of the first."""

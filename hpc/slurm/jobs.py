@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from hpc.errors import REASONS, REFUSALS, SlurmError
+from hpc.errors import FOR_GOOD, REASONS, REFUSALS, SlurmError
 from hpc.sites.site import Need, Site
 from hpc.slurm.script import script
 from transtailor.files import write_file
@@ -68,8 +68,18 @@ class JobState:
     @property
     def explanation(self) -> str:
         """The reason in plain words; SLURM's own where there are none."""
+        return REASONS.get(self._code, self.reason)
+
+    @property
+    def waits_for_good(self) -> bool:
+        """Whether nothing but another job text lets it start."""
+        return self.state == "PENDING" and self._code in FOR_GOOD
+
+    @property
+    def _code(self) -> str:
+        """SLURM's code of the reason, without what some versions add, such as names of nodes."""
         words = self.reason.replace("_", " ").strip("()")
-        return REASONS.get(words) or REASONS.get(words.split(",")[0]) or self.reason
+        return words if words in REASONS else re.split(r",| \(", words)[0]
 
 
 @dataclass(frozen=True)

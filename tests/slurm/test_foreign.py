@@ -86,9 +86,14 @@ def in_container(testbed: Testbed, *more: str) -> Edit:
 
 FAULTS: dict[str, tuple[Callable[[Testbed], Edit], str, str]] = {
     "account": (
-        lambda _: set_to("account", "root"),
+        lambda _: set_to("account", "nobody"),
         "a worker's job",
         "account is missing or wrong: sacctmgr show associations user=$USER",
+    ),
+    "another account": (
+        lambda _: set_to("account", "root"),
+        "job starts",
+        "it will not start: its quality of service may not use its partition: set qos, or partition; scontrol show",
     ),
     "no account": (lambda _: set_to("account", None), "a worker's job", "this cluster wants an account: set account"),
     "qos": (lambda _: set_to("qos", "normal"), "a worker's job", "qos is wrong or not open to this account: sacctmgr"),
@@ -106,7 +111,7 @@ FAULTS: dict[str, tuple[Callable[[Testbed], Edit], str, str]] = {
 
 
 @pytest.mark.parametrize(
-    "fault", [*list(FAULTS)[:3], *(pytest.param(name, marks=pytest.mark.long) for name in list(FAULTS)[3:])]
+    "fault", [*list(FAULTS)[:4], *(pytest.param(name, marks=pytest.mark.long) for name in list(FAULTS)[4:])]
 )
 def test_doctor_finds_what_is_planted(foreign: Testbed, site: str, fault: str) -> None:
     edit, title, words = FAULTS[fault]

@@ -112,9 +112,9 @@ class Testbed:
             raise RuntimeError(reason)
         if running := self.running():
             raise RuntimeError(f"{self.folder} runs already: {', '.join(running)}")
+        self._write()
         self._refuse_a_second()
         try:
-            self._write()
             self._run("ip", "link", "add", BRIDGE, "type", "bridge")
             (self.folder / "bridge").touch()  # from here on it is ours
             self._run("ip", "link", "set", BRIDGE, "alias", str(self.folder))
