@@ -32,15 +32,20 @@ def main() -> int:
     """Three jobs: one runs, one is held, one has failed."""
     with slurm_bed(nodes=1, accounting=True):
         version = str(said("sbatch", "--version")["out"]).split()[-1]
-        common = (
-            "sbatch --parsable --chdir=/ --mem=100 --cpus-per-task=1 --output=/dev/null --job-name=demo-worker".split()
-        )
+        common = [
+            "sbatch", "--parsable", "--chdir=/", "--mem=100", "--cpus-per-task=1", "--output=/dev/null",
+            "--job-name=demo-worker",
+        ]  # fmt: skip
         tasks = (["--wrap=sleep 600"], ["--hold", "--wrap=true"], ["--wrap=exit 3"])
         ids = [str(said(*common, *more)["out"]).strip() for more in tasks]
-        squeue = [*"squeue --all --noheader --states=all".split(), f"--format={JOBS}", "--jobs=" + ",".join(ids)]
+        squeue = ["squeue", "--all", "--noheader", "--states=all", f"--format={JOBS}", "--jobs=" + ",".join(ids)]
         sacct = [
-            *"sacct --noheader --parsable2 --allocations --format=JobID,State,ExitCode".split(),
-            f"--jobs={ids[2]}",
+            "sacct",
+            "--noheader",
+            "--parsable2",
+            "--allocations",
+            "--format=JobID,State,ExitCode",
+            "--jobs=" + ids[2],
         ]
         until(lambda: f"{ids[0]}|RUNNING" in str(said(*squeue)), LIMIT_S, "a job that runs")
         until(lambda: f"{ids[2]}|FAILED" in str(said(*squeue)), LIMIT_S, "a failure")
