@@ -188,6 +188,30 @@ def test_a_node_that_was_drained_and_died_between_two_looks_has_left(with_ray: M
 
 @pytest.mark.ray
 @pytest.mark.slow
+@pytest.mark.usefixtures("ray_cluster")
+def test_however_often_a_trial_looks_at_its_nodes_the_head_is_asked_now_and_then(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import ray
+
+    from hpc.ranks import ray_ranks
+
+    asked: list[str] = []
+    monkeypatch.setattr(ray_ranks, "draining_nodes", lambda: asked.append("draining") or draining_nodes())
+    whole = ray.nodes
+    monkeypatch.setattr(ray, "nodes", lambda: asked.append("all") or whole())
+    monkeypatch.setattr(ray_ranks, "LOOK_EVERY_S", 1e9)
+    nodes = ray_ranks.GroupNodes()
+    assert not any(nodes.check() for _ in range(100))
+    assert asked == ["draining", "all"]
+    monkeypatch.setattr(ray_ranks, "LOOK_EVERY_S", 0.0)
+    monkeypatch.setattr(ray_ranks, "COUNT_EVERY_S", 1e9)
+    assert not any(nodes.check() for _ in range(3))
+    assert asked[2:] == ["draining"] * 3
+
+
+@pytest.mark.ray
+@pytest.mark.slow
 def test_near_its_walltime_a_worker_is_drained_after_its_successor_was_asked_for(with_ray: Machine) -> None:
     from datetime import datetime
 

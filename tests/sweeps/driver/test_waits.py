@@ -19,12 +19,13 @@ from sweeps.driver.display import Progress
 from sweeps.driver.driver import SweepOutcome, run_sweep
 from sweeps.planning.plan import Plan
 from sweeps.run.run_folder import RunFolder
+from tailor.execution.cache import Cache
 from transtailor.waiting import wait_for
 
 HERE = Path(__file__).parents[1]
 sys.path.insert(0, str(HERE))  # tests are imported by path; the ranks' processes get the same folder
 
-from fake_plan import computed, make_run, plan_of, trial  # noqa: E402
+from fake_plan import computed, key_of, make_run, plan_of, trial  # noqa: E402
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 LIMIT_S = 300.0
@@ -139,6 +140,19 @@ def test_a_stop_is_noticed_while_no_trial_is_live(
     assert display.notes == ["waiting for the moon", "stopping: asked by the file stop"]
     assert any(state.startswith("waiting for the moon, for ") for state in display.states)
     assert display.states[-1] == "stopping: asked by the file stop"
+
+
+def test_a_held_slot_looks_at_the_shared_folder_more_and_more_rarely(tmp_path: Path) -> None:
+    looks = 0
+
+    class Counting(Cache):
+        def has(self, key: str) -> bool:
+            nonlocal looks
+            looks += 1
+            return super().has(key)
+
+    assert tune_site.wait_for_any(Counting(tmp_path), [key_of("s")], 2.0) == []
+    assert 1 < looks < 25  # at even distances of POLL_S they would be 40; on a busy machine there are fewer
 
 
 def test_a_stop_cuts_off_a_stage_that_does_not_answer(
