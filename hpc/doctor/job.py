@@ -301,7 +301,7 @@ def _ray(node: Node, warnings: Warnings) -> Finding:
     cluster = ClusterFolder(node.folder.path / "cluster")
     if node.rank == 0:
         command = _python("hpc.doctor.ray_check", str(node.folder.path), *(["--with-worker"] * (not node.others)))
-        code = serve(cluster, command, warnings, tries=1)  # within RAY_LIMIT_S; the first fault is to be told
+        code = serve(cluster, command, warnings, tries=2)  # on a busy node Ray gives up its first start
         told = node.folder.told("ray")
         if told is not None:
             return Finding(**told)
