@@ -178,7 +178,7 @@ def test_a_node_that_was_drained_and_died_between_two_looks_has_left(with_ray: M
     with_ray.slurm.says("squeue", f"301|RUNNING|NONE|node1|{with_ray.name}|None\n")
     with_ray.join("301")
     with_ray.tick(1000.0)
-    (node,) = worker_nodes(NEED).values()
+    node = worker_nodes(NEED)["301"]
     drain_node(node.id, "SLURM warned it", 60.0)
     wait_for(lambda: not worker_nodes(NEED)["301"].alive, "the drained node to end", LIMIT_S)
     with_ray.tick(1001.0)
