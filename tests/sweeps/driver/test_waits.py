@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from hpc.errors import ClusterError
@@ -25,7 +24,7 @@ from tailor.execution.cache import Cache
 HERE = Path(__file__).parents[1]
 sys.path.insert(0, str(HERE))  # tests are imported by path; the ranks' processes get the same folder
 
-from fake_plan import computed, key_of, make_run, plan_of, trial  # noqa: E402
+from fake_plan import key_of, make_run, plan_of, trial  # noqa: E402
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 LOOKS = 40  # of Tune's loop: it makes one a second where nothing runs, and used to make 600 before it heard of a stop
@@ -152,26 +151,6 @@ def test_a_held_slot_looks_at_the_shared_folder_more_and_more_rarely(tmp_path: P
 
     assert tune_site.wait_for_any(Counting(tmp_path), [key_of("s")], 2.0) == []
     assert 1 < looks < 25  # at even distances of POLL_S they would be 40; on a busy machine there are fewer
-
-
-def test_a_stop_cuts_off_a_stage_that_does_not_answer(
-    tmp_path: Path, ray_folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    stop, begun = tmp_path / "stop", tmp_path / "begun"
-    trials = [trial("t", [{"name": "s", "seconds": 3600.0, "tells": str(begun)}, "after"]), trial("u", ["v"])]
-    place = Place(ray_folder, 1, lambda _: stop.touch() if begun.exists() else None)
-    outcome = swept(tmp_path, place, plan_of(trials), Recorder(), monkeypatch, stop)
-    assert (outcome.interrupted, outcome.finished) == (True, 0)
-    assert events(tmp_path)[1:] == [("stopping", "the file stop"), ("stopped", "interrupted")]
-    assert computed(tmp_path / "cache") == []
-    with load(RunFolder(tmp_path / "runs" / "fake").path) as tables:
-        attempts = tables.rows("SELECT trial_id, status, cause FROM attempts")
-    assert attempts == [
-        {"trial_id": "t", "status": "interrupted", "cause": "the launch was stopped by the file stop"}
-    ]  # and none at the other trial
-    for process in psutil.Process().children(recursive=True):  # they end with their Ray, which here goes on
-        if process.name().startswith("ray::"):
-            process.kill()
 
 
 def test_a_stop_is_noticed_while_the_disk_has_no_room(
