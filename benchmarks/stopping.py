@@ -166,7 +166,7 @@ STATES: dict[str, Callable[[str], tuple[float | None, float]]] = {
     "SLURM: a stage does not answer": on_slurm,
 }
 NOTES = (
-    "Once each. Seconds count from the call of `python -m sweeps stop`, whose own start takes one to three of them.",
+    "Once each. Seconds count from the call of `python -m sweeps stop`, whose own start is in them.",
     "Not noticed: where no driver runs yet, stop cancels the jobs itself.",
 )
 
