@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m results"
         say(f"error: {error}", to=sys.stderr)
         return MISTAKE
     except KeyboardInterrupt:
-        say("stopped; the same command goes on", to=sys.stderr)
+        say("stopped; the same command resumes", to=sys.stderr)
         return INTERRUPTED
     return SUCCESS
 
@@ -83,7 +83,7 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     export.add_argument("run", metavar="RUN", help="folder of the run, which may be running")
     export.add_argument("--to", required=True, choices=("csv", "tensorboard", "mlflow", "wandb"))
     export.add_argument("--out", type=Path, metavar="FOLDER", help="where it goes (default: RUN/export/TOOL)")
-    export.add_argument("--follow", action="store_true", help="go on until the sweep has ended")
+    export.add_argument("--follow", action="store_true", help="continue until the sweep has ended")
     export.set_defaults(lines=_export)
     columns = commands.add_parser("columns", help="print every table, key, column, type and unit as Markdown")
     columns.set_defaults(lines=_columns)

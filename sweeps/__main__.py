@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from hpc.errors import SlurmError
+from results.cli.output import add_output, write
 from tailor.core.errors import TrainingError
 from transtailor.errors import UserError
 from transtailor.exit_codes import FAILED, MISTAKE, SUCCESS
@@ -39,6 +40,7 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     status = commands.add_parser("status", help="trials by state, who runs it, the best so far by validation")
     status.add_argument("run", type=Path, metavar="RUN", help="folder of a run, such as runs/demo")
+    add_output(status)
     explain = commands.add_parser("explain", help="why two trials differ, setting by setting")
     explain.add_argument("first", metavar="A", help="id of a trial, or its first digits")
     explain.add_argument("second", metavar="B", help="id of another one")
@@ -82,8 +84,8 @@ def _add_time(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
 
 def _add_control(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     for name, text in (
-        ("stop", "end a run cleanly, wherever it runs; launching goes on with it"),
-        ("cancel", "end all SLURM jobs of a run at once; launching goes on with it"),
+        ("stop", "end a run cleanly, wherever it runs; launching it again resumes it"),
+        ("cancel", "end all SLURM jobs of a run at once; launching it again resumes it"),
         ("retry", "launch a run again as it was launched last: what failed or never ended is tried again"),
     ):
         command = commands.add_parser(name, help=text)
@@ -134,7 +136,7 @@ def _lines(options: argparse.Namespace, command: str) -> Iterator[str]:
         from sweeps.commands.status import status
         from sweeps.run.run_folder import RunFolder
 
-        return status(RunFolder(options.run))
+        return write(status(RunFolder(options.run)), options)
     if options.command in ("stop", "cancel", "retry", "logs"):
         return _control(options)
     if options.command == "time":

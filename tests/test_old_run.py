@@ -45,7 +45,7 @@ def test_it_is_reported_and_queried(folder: Path) -> None:
     query = "SELECT count(*) AS n FROM operating_points"
     assert str(POINTS) in results_command("query", "runs/kept", query, folder=folder).stdout
     status = sweeps_command("status", "runs/kept", folder=folder)
-    assert "9: 7 finished, 0 running, 1 waiting, 1 failed" in status.stdout
+    assert "| 9 | 7 | 0 | 1 | 1 |" in status.stdout
 
 
 @pytest.mark.slow

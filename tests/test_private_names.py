@@ -30,7 +30,7 @@ from tailor.parallel.process_group import join
 from tests.import_graph import PRODUCT, ROOT
 from tests.private_uses import PRIVATE, Use, private_uses
 from transtailor.private_names import LibraryError, PrivateNames
-from transtailor.shell import install
+from transtailor.shell import pip
 
 HOLDERS = {
     "hpc.ray.private": RAY,
@@ -131,7 +131,7 @@ def test_each_kind_of_name_can_be_missing() -> None:
 def _text(library: str, names: PrivateNames, lost: str) -> str:
     return (
         f"{library} {version(library)} lacks what is used of it: {lost} ({names.names[lost]}); it was tried with "
-        f"{library} {names.tried}: type: " + install(f"{names.library}=={names.tried}")
+        f"{library} {names.tried}: type: " + pip("install", f"{names.library}=={names.tried}")
     )
 
 

@@ -12,12 +12,8 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 TARGET = re.compile(r"^([a-z-]+):", re.MULTILINE)
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *ROOT.glob("*/README.md")])
-# What these say was so when it was written: the changelog, the log, and the records of measurements.
-OF_TODAY = [
-    page
-    for page in PAGES
-    if page.name not in ("CHANGELOG.md", "log.md") and ROOT / "docs" / "results" not in page.parents
-]
+# What these say was so when it was written: the changelog, and the records of measurements with their notebook.
+OF_TODAY = [page for page in PAGES if page.name != "CHANGELOG.md" and ROOT / "docs" / "results" not in page.parents]
 FOLDERS = "transtailor|hpc|tailor|sweeps|results|tools|tests|benchmarks"
 FILE = re.compile(rf"(?<![\w./-])(?:\.\./)*((?:{FOLDERS})/[\w./-]*\w\.py)\b")
 MODULE = re.compile(rf"-m ((?:{FOLDERS})(?:\.\w+)*)")
@@ -83,15 +79,40 @@ def test_it_is_short() -> None:
     assert README.count("\n") <= 150
 
 
-def test_what_was_not_measured_is_said() -> None:
+def test_what_was_not_measured_is_what_the_tables_of_results_mark_so() -> None:
     (section,) = re.findall(r"## What was not measured\n(.*?)\n## ", README, flags=re.DOTALL)
-    assert "real GPU" in section and "somebody's cluster" in section
+    rows = [row.split(" | ") for row in (ROOT / "docs" / "results" / "README.md").read_text().splitlines()]
+    open_rows = [row[0] for row in rows if row[-1].startswith("not measured")]
+    marked = [re.search(r"benchmarks/(\w+)\.py|\]\((\w+)\.md\)", row) for row in open_rows]
+    assert {found[1] or found[2] for found in marked if found} == set(re.findall(r"`(\w+)`", section))
+    assert None not in marked and "real GPU" in section and "somebody's cluster" in section
 
 
-def test_no_block_to_be_pasted_has_a_prompt() -> None:
-    for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
-        for block in re.findall(r"```bash\n(.*?)```", page.read_text(), flags=re.DOTALL):
-            assert not re.search(r"^[$>] ", block, flags=re.MULTILINE), f"{page.name}: {block}"
+@pytest.mark.parametrize("page", PAGES)
+def test_no_block_to_be_pasted_has_a_prompt(page: Path) -> None:
+    for kind, block in re.findall(r"^```(\w*)\n(.*?)^```", page.read_text(), flags=re.DOTALL | re.MULTILINE):
+        assert kind != "console"
+        assert kind != "bash" or not re.search(r"^[$#>] ", block, flags=re.MULTILINE), block
+
+
+@pytest.mark.parametrize("page", OF_TODAY)
+def test_commands_go_by_the_name_of_the_one_command(page: Path) -> None:
+    """`python -m hpc.cluster.head` and the like are what jobs run; the architecture page shows every way in."""
+    if page.name not in ("architecture.md", "README.md"):
+        old = r"python -m (?:hpc|tailor|sweeps|results)(?![\w.]).*|python sweeps/launch.py.*"
+        assert re.findall(old, page.read_text()) == []
+
+
+def test_the_notebook_is_not_named_to_users() -> None:
+    users = [page for page in OF_TODAY if "notebook.md" in page.read_text()]
+    assert users == [] and (ROOT / "docs" / "results" / "notebook.md").is_file()
+
+
+def not_ignored(made: set[str]) -> set[str]:
+    """Of files below the working folder, those that git would show to somebody who worked in the checkout."""
+    words = ["git", "check-ignore", "--no-index", *made]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+    return made - set(done.stdout.splitlines())
 
 
 def run_blocks(programs: Path, folder: Path) -> None:
@@ -103,6 +124,8 @@ def run_blocks(programs: Path, folder: Path) -> None:
         ["bash", "-c", script], cwd=folder, env=shell(programs), capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, f"{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+    made = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    assert not_ignored({*made, "new.py"} - {"results/__init__.py", "tour"}) == {"new.py"}
     for run in ("tour", "shorter"):
         assert (folder / "runs" / run / "report.html").is_file()
     assert (folder / "models" / "point_2").is_dir()

@@ -50,7 +50,7 @@ each network, and `--untried` goes on where it was interrupted.
   hundred times as far at least.
 - *Rebuilt*: the pruned network is saved, and `tailor.load_model` in a fresh process, in which nothing may be unpickled,
   gives the same logits, bit for bit.
-- *torch.export*, *ONNX*: `python -m tailor export` takes the saved network, any number of images at once. It reads the
+- *torch.export*, *ONNX*: `transtailor model export` takes the saved network, any number of images at once. It reads the
   program back and compares it with the model before it writes; [export](export.md) says how closely. ONNX is asked of
   twelve networks that many people use.
 

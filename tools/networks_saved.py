@@ -63,7 +63,7 @@ def rebuilt(folder: Path) -> str:
 
 
 def exported(folder: Path, to: str) -> str:
-    """Whether `python -m tailor export` takes a saved network: it compares the program with the model.
+    """Whether `transtailor model export` takes a saved network: it compares the program with the model.
 
     Returns:
         "yes", or what it said in one line.

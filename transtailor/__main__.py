@@ -49,7 +49,7 @@ def _entries(group: str, main: str, commands: Mapping[str, tuple[str, str]]) -> 
 
 LAUNCH = "sweeps.commands.launch"
 ENTRIES = {
-    "run": Entry(SWEEPS, "run a sweep; the same command goes on with it", LAUNCH, (), "demo"),
+    "run": Entry(SWEEPS, "run a sweep; the same command resumes it", LAUNCH, (), "demo"),
     "plan": Entry(SWEEPS, "show the trials and the cost of a sweep; run nothing", LAUNCH, ("--plan",), "demo"),
     **_entries(
         SWEEPS,

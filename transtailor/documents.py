@@ -18,9 +18,9 @@ _AT_LINE = re.compile(r" \(at line (\d+), column \d+\)")
 _HINTS = (
     (r"Illegal character '\n'", "a quote is opened there and not closed"),
     ("Unterminated string", "a quote is opened and not closed"),
-    ("Invalid value", 'words stand in quotes, as in name = "demo"'),
+    ("Invalid value", 'words need quotes, as in name = "demo"'),
     ("Expected '=' after a key", "each line is a key, =, and a value"),
-    ("Cannot overwrite a value", "the key stands there twice"),
+    ("Cannot overwrite a value", "the key is there twice"),
 )
 
 

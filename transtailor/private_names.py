@@ -10,7 +10,7 @@ from types import ModuleType
 from typing import Any
 
 from transtailor.errors import UserError
-from transtailor.shell import install
+from transtailor.shell import pip
 
 
 class LibraryError(UserError):
@@ -39,7 +39,7 @@ class PrivateNames:
             parts = "; ".join(f"{name} ({self.names[name]})" for name in lacking)
             raise LibraryError(
                 f"{library} {version(library)} lacks what is used of it: {parts}; it was tried with {library} "
-                f"{self.tried}: type: {install(f'{self.library}=={self.tried}')}"
+                f"{self.tried}: type: {pip('install', f'{self.library}=={self.tried}')}"
             )
 
 

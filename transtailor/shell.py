@@ -15,9 +15,9 @@ def command(*words: object) -> str:
     return shlex.join([*_program(), *map(str, words)])
 
 
-def install(*packages: str) -> str:
-    """The command that installs these packages where this Python finds them."""
-    return shlex.join([_python(), "-m", "pip", "install", *packages])
+def pip(*words: str) -> str:
+    """The command that calls pip for the environment of this Python: `install` or `uninstall`, and packages."""
+    return shlex.join([_python(), "-m", "pip", *words])
 
 
 def rerun(argv: Sequence[str], *more: str) -> str:

@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from transtailor.exit_codes import MISTAKE
+from transtailor.shell import pip
 
 HOME = Path(__file__).resolve().parents[1]
 ROOMS = ("hpc", "tailor", "sweeps", "results")
@@ -40,8 +41,8 @@ def _remedy(room: str, place: Path) -> str:
         return f"rename it, or take {place.parents[1]} off PYTHONPATH"
     names = " ".join(sorted(others))
     return (
-        f"it came with {names}; install transtailor-sweeps into an environment of its own, or type: "
-        f"python -m pip uninstall {names}, and install transtailor-sweeps again"
+        f"it came with {names}; use an environment of its own, or install transtailor-sweeps again after this: "
+        + pip("uninstall", *sorted(others))
     )
 
 

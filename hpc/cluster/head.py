@@ -59,13 +59,13 @@ def main() -> int:
         folder.check()
         code = serve(folder, command, warnings)
     except HeadStartError as error:
-        say(f"{error}; launch the sweep again to go on")  # a launch that follows shows this log's end
+        say(f"{error}; launch the sweep again to resume")  # a launch that follows shows this log's end
         return TRY_AGAIN
     except (FolderError, OSError) as error:  # such as a folder that is full, or does not answer
         if int(os.environ.get("SLURM_RESTART_COUNT", "0")) < MAX_RESTARTS:
             _say(f"{error}; the job is queued again")
             return _queue_again()
-        _say(f"{error}; this was tried {MAX_RESTARTS} times: mend the folder and launch the sweep again")
+        _say(f"{error}; this was tried {MAX_RESTARTS} times: fix the folder and launch the sweep again")
         return TRY_AGAIN
     except (ClusterError, ForeignCodeError) as error:
         say(error, to=sys.stderr)
@@ -239,7 +239,7 @@ def _queue_again() -> int:
     try:
         requeue(job)
     except SlurmError as error:
-        say(f"{error}; launch the sweep again to go on", to=sys.stderr)
+        say(f"{error}; launch the sweep again to resume", to=sys.stderr)
         return TRY_AGAIN
     time.sleep(END_LIMIT_S)  # SLURM ends this process within that time
     return TRY_AGAIN

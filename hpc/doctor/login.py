@@ -235,7 +235,7 @@ class Doctor:
                 found = watch.found(check, limit_s, what)
             except ClusterError as error:
                 self.board.tell(title, missing(str(error), "its log says why; the text above is its end"))
-                raise Stopped("the job did not go on") from error
+                raise Stopped("the job did not resume") from error
             self.board.tell(title, found)
             if found.state == "missing":
                 self.board.lines(f"    the ends of the job's logs{watch.log_end()}")

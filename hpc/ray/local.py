@@ -93,7 +93,7 @@ def _why_not(folder: Path, error: Exception) -> str:
     return (
         f"Ray did not start on this machine: {str(error).strip() or type(error).__name__}\n"
         f"it needs room, files and a while ({', '.join(rooms)}; ulimit -n is {files}, load {os.getloadavg()[0]:.0f}): "
-        "mend what is short and type the same command again, or add --site serial, which needs no Ray"
+        "fix what is short and type the same command again, or add --site serial, which needs no Ray"
     )
 
 

@@ -234,7 +234,7 @@ def read_site(path: Path) -> Site:
     except OSError as error:
         raise SiteError(f"site file {path} cannot be read: {error}") from error
     except DocumentError as error:
-        raise SiteError(f"site file {path} {error}; texts stand in quotes") from error
+        raise SiteError(f"site file {path} {error}; texts need quotes") from error
     except ValidationError as error:
         raise SiteError(f"site file {path}:\n" + "\n".join(f"  {line}" for line in explained(error, Site))) from error
 

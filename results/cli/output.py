@@ -17,7 +17,7 @@ def add_output(parser: argparse.ArgumentParser) -> None:
         "--format", choices=FORMATS, help="how tables are written (default: for this terminal; Markdown into a file)"
     )
     parser.add_argument("--wide", action="store_true", help="on a terminal: all columns, and none of them cut")
-    parser.add_argument("--limit", type=int, metavar="ROWS", help="at most so many rows of each table")
+    parser.add_argument("--limit", type=int, metavar="ROWS", help="at most this many rows of each table")
 
 
 def write(page: Page, given: argparse.Namespace) -> Iterator[str]:

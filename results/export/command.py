@@ -66,7 +66,7 @@ def export_lines(
         run: folder of the run.
         to: a name from `TARGETS`.
         out: folder to write into; None: `<run>/export/<to>`.
-        follow: go on until the sweep has ended.
+        follow: continue until the sweep has ended.
         every_s: pause between two looks at a run that is followed.
 
     Raises:

@@ -8,7 +8,7 @@ from typing import Protocol
 from results.errors import ResultsError
 from results.export.series import Trial, Value, trials_of, values_of
 from results.store.reader import Run
-from transtailor.shell import install
+from transtailor.shell import pip
 
 
 class Target(Protocol):
@@ -57,5 +57,5 @@ def library(module: str, extra: str) -> ModuleType:
     except ImportError as error:
         raise ResultsError(
             f"exporting to {extra} needs {module.partition('.')[0]} ({error}); type:"
-            f" {install(f'transtailor-sweeps[{extra}]')}"
+            f" {pip('install', f'transtailor-sweeps[{extra}]')}"
         ) from error

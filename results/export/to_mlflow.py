@@ -50,7 +50,7 @@ class Mlflow:
             return self._added(trial, values)
         except self._refusal as error:
             raise ResultsError(
-                f"MLflow refused trial {trial.trial_id}: {error}; typed again, it goes on there"
+                f"MLflow refused trial {trial.trial_id}: {error}; typed again, it resumes there"
             ) from error
 
     def _added(self, trial: Trial, values: list[Value]) -> int:

@@ -15,7 +15,7 @@ def columns_page() -> str:
 def _lines() -> Iterator[str]:
     yield "# Tables and columns"
     yield ""
-    yield f"Schema version {SCHEMA_VERSION}. This page is made by `python -m results columns > docs/columns.md`."
+    yield f"Schema version {SCHEMA_VERSION}. This page is made by `transtailor columns > docs/columns.md`."
     yield ""
     yield "Rows with the same key are the same row; of these the one with the last `written_at` counts, and"
     yield "`results.load` shows no other. A type with `?` may be null. Fractions lie in [0, 1]. With several runs each"
@@ -26,7 +26,7 @@ def _lines() -> Iterator[str]:
     yield "## measured_points"
     yield ""
     yield "A view: `operating_points` with the score on the test split beside it, and what a forward pass takes. Over"
-    yield "several runs it has each trial's point once: the row that was written last. `python -m sweeps time RUN`"
+    yield "several runs it has each trial's point once: the row that was written last. `transtailor time RUN`"
     yield "times the models; here is one circumstance, that in which most were timed, and the view `timed_on` names it"
     yield "(`device_name`, `threads`, `precision`, `batch`, and how many `models`)."
     yield ""

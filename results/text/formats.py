@@ -17,7 +17,7 @@ from results.text.markdown import escaped, note_lines, table_lines
 from results.text.page import Heading, Note, Page, Strong, Table
 from transtailor.terminal import printable
 
-LEAST_WIDTH = 12  # characters that a column of words keeps where a screen is narrow
+LEAST_WIDTH = 16  # characters that a column of words keeps where a screen is narrow: a trial's id
 GAP = "  "
 STAR = " *"
 TABLE_KEY = "table"  # which one a record is of, where a page has headings

@@ -47,7 +47,7 @@ Page = Iterable[Part]
 
 
 def limited(page: Page, rows: int) -> Iterator[Part]:
-    """The page with at most so many rows of each table, and a line that says how many are left out."""
+    """The page with at most this many rows of each table, and a line that says how many are left out."""
     for part in page:
         if not isinstance(part, Table) or len(part.rows) <= rows:
             yield part

@@ -113,7 +113,7 @@ def _look(cluster: ClusterRun, display: Display, said: str, *, is_silent: bool) 
             wait_for(lambda: cluster.outcome, "the last word of the controller", GONE_LIMIT_S, poll_s=POLL_S)
         if cluster.outcome is None and cluster.controller() is None:
             raise RunFolderError(
-                f"the controller of {cluster.run.path} has ended without a word; launch again to go on. "
+                f"the controller of {cluster.run.path} has ended without a word; launch again to resume. "
                 f"Its log ends:\n{log_tail(cluster)}"
             )
         return said

@@ -34,7 +34,7 @@ LOOK_EVERY_S = 5.0
 
 
 def stop(run: RunFolder, limit_s: float = STOP_LIMIT_S) -> Iterator[str]:
-    """Ends a run cleanly; every finished stage is kept, and launching goes on with it. Lines to print.
+    """Ends a run cleanly; every finished stage is kept, and launching it again resumes it. Lines to print.
 
     Raises:
         RunFolderError: no run; or it is being run on another machine, where it is to be stopped.
@@ -58,7 +58,7 @@ def stop(run: RunFolder, limit_s: float = STOP_LIMIT_S) -> Iterator[str]:
 
 
 def cancel(run: RunFolder) -> Iterator[str]:
-    """Ends all jobs of a run at once, and no others; launching goes on with it. Lines to print.
+    """Ends all jobs of a run at once, and no others; launching it again resumes it. Lines to print.
 
     Raises:
         RunFolderError: no run, or it was not launched on SLURM.
@@ -73,7 +73,7 @@ def cancel(run: RunFolder) -> Iterator[str]:
         cancel_jobs(left)
         yield f"cancelled {len(left)} jobs: {', '.join(left)}"
         _wait(lambda: not cluster.jobs(), STOP_LIMIT_S)
-    yield f"{run.path} has no jobs; to go on, launch it again"
+    yield f"{run.path} has no jobs; to resume, launch it again"
 
 
 def _stop_here(run: RunFolder, limit_s: float) -> str:
@@ -88,12 +88,12 @@ def _stop_here(run: RunFolder, limit_s: float) -> str:
     process_id = int(holder["pid"])
     os.kill(process_id, signal.SIGTERM)
     if _wait(lambda: holder_of(run.lock) is None, limit_s):
-        return f"{run.path} was stopped; to go on, launch it again"
+        return f"{run.path} was stopped; to resume, launch it again"
     if holder_of(run.lock) == holder:  # still the same: what it started ends with it
         os.kill(process_id, signal.SIGKILL)
     if not _wait(lambda: holder_of(run.lock) is None, KILL_LIMIT_S):
         raise RunFolderError(f"process {process_id} was killed and still holds {run.path}: does a disk not answer?")
-    return f"{run.path}: process {process_id} did not stop in {limit_s:g} s and was killed; to go on, launch it again"
+    return f"{run.path}: process {process_id} did not stop in {limit_s:g} s and was killed; to resume, launch it again"
 
 
 def _wait(condition: Callable[[], bool], limit_s: float) -> bool:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from hpc.errors import ClusterError, SiteError, SlurmError
 from hpc.sites.site import find_site
+from results.cli.output import add_output, write
 from sweeps.errors import RunFolderError
 from sweeps.planning.plan import (
     ONE_MACHINE_SITES,
@@ -61,10 +62,10 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python sweeps/laun
     except OSError as error:
         if error.errno not in MACHINE_REFUSES:
             raise
-        say(f"{error}; nothing that was finished is lost: mend that, and the same command goes on", to=sys.stderr)
+        say(f"{error}; no finished work is lost: fix that, and the same command resumes", to=sys.stderr)
         return MISTAKE
     except KeyboardInterrupt:
-        say("interrupted; nothing is lost: the same command goes on", to=sys.stderr)
+        say("interrupted; no finished work is lost: the same command resumes", to=sys.stderr)
         return INTERRUPTED
 
 
@@ -84,7 +85,7 @@ def parser(prog: str = "python sweeps/launch.py") -> argparse.ArgumentParser:
     """What can be typed; `prog`: before it."""
     parser = argparse.ArgumentParser(
         prog=prog,
-        description="Run a sweep; launched again, it goes on.",
+        description="Run a sweep; launched again, it resumes.",
         allow_abbrev=False,
     )
     parser.add_argument(
@@ -124,8 +125,9 @@ def parser(prog: str = "python sweeps/launch.py") -> argparse.ArgumentParser:
         "--max-disk-gb", type=float, metavar="GB", help="start nothing more while the cache holds nearly so much"
     )
     parser.add_argument("--plan", action="store_true", help="show trials and cost; run and write nothing")
+    add_output(parser)
     parser.add_argument("--extend", action="store_true", help="add trials to a run that has all its old ones still")
-    parser.add_argument("--update-code", action="store_true", help="go on with a run although the code has changed")
+    parser.add_argument("--update-code", action="store_true", help="continue a run although the code has changed")
     parser.add_argument(
         "--no-sharing", action="store_true",
         help="each operating point as a trial of its own from the start, to measure what sharing saves",
@@ -171,7 +173,7 @@ def _show(plan: Plan, options: argparse.Namespace) -> int:
         run = RunFolder(options.runs / plan.name)
         scripts = job_texts(run, site, plan.resources, this_code_digest())
         capacity = capacity_of(site, plan.resources, len(plan.trials))
-    for line in preview(
+    page = preview(
         plan,
         runs=options.runs,
         cache=options.cache,
@@ -179,7 +181,8 @@ def _show(plan: Plan, options: argparse.Namespace) -> int:
         capacity=capacity,
         command=sys.argv,
         scripts=scripts,
-    ):
+    )
+    for line in write(page, options):
         say(line)
     return SUCCESS
 
@@ -226,13 +229,13 @@ def _run_on_slurm(plan: Plan, options: argparse.Namespace) -> int:
     say(f"{cluster.run.path}: {what}")
     stop = command("stop", cluster.run.path)
     if options.detach and cluster.outcome is None:
-        say(f"it goes on without this command; to look: {command('status', cluster.run.path)}")
+        say(f"it continues without this command; to look: {command('status', cluster.run.path)}")
         say(f"to stop it: {stop}")
         return SUCCESS
     try:
         outcome = follow(cluster)
     except KeyboardInterrupt:
-        say("detached: the sweep goes on; the same command attaches again")
+        say("detached: the sweep continues; the same command attaches again")
         say(f"to stop it: {stop}")
         return INTERRUPTED
     if outcome.code == INTERRUPTED:
@@ -283,7 +286,7 @@ def _say_how_to_go_on(plan: Plan, run: Path) -> int:
 
     done = len(finished_trial_ids(run) & {trial.trial_id for trial in plan.trials})
     say(f"interrupted: {done} of {len(plan.trials)} trials are finished, and every finished stage is kept")
-    say(f"to go on, type: {rerun(sys.argv)}")
+    say(f"to resume, type: {rerun(sys.argv)}")
     say(f"to see what is there: {command('status', run)}")
     return INTERRUPTED
 

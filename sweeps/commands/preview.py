@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from results.text.page import Note, Part, Table
 from results.text.settings import leaves
 from sweeps.driver.quota import size_text
 from sweeps.errors import RunFolderError
@@ -17,6 +18,10 @@ from tailor.execution.cache import Cache
 from transtailor.shell import rerun
 
 IN_COLUMNS = ("network", "data.name", "seed")
+COLUMNS = ("trial", "label", "network", "data", "seed", "points", "stages", "state", "settings that vary in its label")
+WORDS = (0, 1, 2, 3, 7, 8)
+USUAL = (0, 1, 8, 2, 3, 4, 7, 6, 5)
+TELLING = (8, 2, 3)  # columns that say something only where they have several values
 SIGNIFICANCE = 0.05
 PAIRS_NEEDED = 6  # with which a sign-flip test can reach it
 
@@ -30,8 +35,8 @@ def preview(
     capacity: Capacity | None = None,
     command: Sequence[str] = ("sweeps/launch.py",),
     scripts: Sequence[tuple[str, str]] = (),
-) -> Iterator[str]:
-    """Lines to print; reads the cache and the runs, writes nothing.
+) -> Iterator[Part]:
+    """A page to print, of which programs get the trials; reads the cache and the runs, writes nothing.
 
     Args:
         plan: of the sweep.
@@ -51,20 +56,20 @@ def preview(
     is_cached = (lambda _: False) if plan.private_cache else _lookup(cache)
     durations = durations_in(runs, plan.resources.ranks)
     cost = cost_of(plan.trials, is_cached, planned_work if durations is None else durations.seconds)
-    yield from _table(plan, finished)
+    yield _table(plan, finished)
     yield ""
     yield from _summary(plan, cost, site, "work" if durations is None else "time")
     yield _what_can_be_settled(plan)
-    yield f"run       {state}"
+    yield from f"run       {state}".splitlines()
     if durations is None:
         yield from _probe(plan, runs, command)
     else:
         left = timed_trials(plan, durations, lambda trial: trial.trial_id in finished, is_cached)
         yield from _duration_lines(plan, durations)
         capacity = capacity or _this_machine(plan, site)
-        yield from _forecast_lines(forecasts(left, capacity), capacity)
+        yield from _forecast(forecasts(left, capacity), capacity)
     for title, text in scripts:
-        yield from ("", f"--- {title}", text.rstrip("\n"))
+        yield from ("", f"--- {title}", *text.splitlines())
 
 
 def _this_machine(plan: Plan, site: str) -> Capacity:
@@ -95,10 +100,8 @@ def _existing(run: RunFolder, plan: Plan) -> tuple[set[str], str]:
     return finished, state
 
 
-def _table(plan: Plan, finished: set[str]) -> Iterator[str]:
-    rows = [
-        ("trial", "label", "network", "data", "seed", "points", "stages", "state", "settings that vary in its label")
-    ]
+def _table(plan: Plan, finished: set[str]) -> Table:
+    rows: list[tuple[str | int, ...]] = []
     varying = _varying(plan.trials)
     tables = {label: {key.partition(".")[0] for key in keys} for label, keys in varying.items()}
     for trial in plan.trials:
@@ -106,11 +109,10 @@ def _table(plan: Plan, finished: set[str]) -> Iterator[str]:
         found = leaves({name: value for name, value in config.items() if name in of_keys})
         settings = " ".join(f"{key}={value}" for key, value in found if key in keys)
         state = "finished" if trial.trial_id in finished else "to run"
-        names = (trial.trial_id, trial.label, config["network"], config["data"]["name"], str(config["seed"]))
-        rows.append((*names, str(len(trial.points)), str(len(trial.stages)), state, settings))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        yield "  ".join(map(str.ljust, row, widths)).rstrip()
+        names = (trial.trial_id, trial.label, config["network"], config["data"]["name"], config["seed"])
+        rows.append((*names, len(trial.points), len(trial.stages), state, settings))
+    usual = [place for place in USUAL if place not in TELLING or len({row[place] for row in rows}) > 1]
+    return Table(columns=COLUMNS, rows=rows, words=WORDS, usual=usual)
 
 
 def _varying(trials: tuple[PlannedTrial, ...]) -> dict[str, set[str]]:
@@ -179,19 +181,19 @@ def _duration_lines(plan: Plan, durations: Durations) -> Iterator[str]:
         yield f"          not measured, so taken for as fast as all others together: {', '.join(unknown)}"
 
 
-def _forecast_lines(found: Sequence[Forecast], capacity: Capacity) -> Iterator[str]:
+def _forecast(found: Sequence[Forecast], capacity: Capacity) -> Iterator[Part]:
     """A table: what each number of workers comes to."""
     from sweeps.driver.display import time_text  # rich: not where nothing is known of times
 
-    rows = [(f"{capacity.worker}s", "ends after", f"{capacity.unit}-hours", "limited by")]
+    rows: list[tuple[str | int, ...]] = []
     for forecast in found:
         ends = time_text(forecast.latest_s)
         if forecast.earliest_s != forecast.latest_s:
             ends = f"{time_text(forecast.earliest_s)} to {ends}"
         hours = f"{forecast.unit_hours:.3g}" if forecast.unit_hours < 1000 else f"{forecast.unit_hours:,.0f}"
-        rows.append((str(forecast.workers), ends, hours, forecast.limited_by))
-    widths = [max(len(row[column]) for row in rows) for column in range(4)]
-    for row in rows:
-        yield " " * 10 + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        rows.append((forecast.workers, ends, hours, forecast.limited_by))
+    columns = (f"{capacity.worker}s", "ends after", f"{capacity.unit}-hours", "limited by")
+    yield ""
+    yield Table(columns=columns, rows=rows, words=(1, 3), records=())
     if capacity.cluster.start_s:
-        yield "          without what jobs wait in the queue"
+        yield Note("the time that jobs wait in the queue is not counted")

@@ -7,6 +7,7 @@ from typing import Any
 from hpc.errors import SlurmError
 from results.store.completeness import failed_trials
 from results.store.reader import Run, last_written_us, load
+from results.text.page import Heading, Part, Table
 from sweeps.run.run_folder import Record, RunFolder, open_run
 from sweeps.run.run_lock import holder_of
 from sweeps.slurm.cluster_run import ClusterRun
@@ -15,13 +16,16 @@ from transtailor.shell import rerun
 FAILURES_SHOWN = 10
 
 BEST = """
-SELECT network, dataset, label, count(*) OVER arm AS points, trial_id, point, seed,
-       replace(metric, '_', ' ') AS metric, validation_score AS score, removed_macs_fraction AS removed
+SELECT label, network, dataset, replace(metric, '_', ' ') AS metric, validation_score AS score,
+       removed_macs_fraction AS removed, seed, trial_id AS trial, point, count(*) OVER arm AS "of points",
+       count(DISTINCT seed) OVER arm AS "of seeds"
 FROM operating_points
 WINDOW arm AS (PARTITION BY network, dataset, label)
 QUALIFY row_number() OVER (arm ORDER BY isnan(validation_score), validation_score DESC, macs, trial_id, point) = 1
 ORDER BY network, dataset, score DESC, label
 """
+BEST_WORDS = (0, 1, 2, 3, 7)
+BEST_USUAL = (0, 1, 4, 5, 6, 7, 9, 10, 8, 3, 2)
 
 # Moments as microseconds since 1970: turning Arrow's own into Python's imports pandas, which takes most of a second.
 RUNNING = """
@@ -37,8 +41,8 @@ STATES = {"waiting": "waiting", "paused": "paused", "stopping": "stopping", "res
 TAKEN = ("worker_submitted", "worker_joined")
 
 
-def status(run: RunFolder) -> Iterator[str]:
-    """Lines to print: who runs it, the trials by state, the best so far by validation, the failures.
+def status(run: RunFolder) -> Iterator[Part]:
+    """A page to print: who runs it, the trials by state, the best so far by validation, the failures.
 
     Raises:
         RunFolderError: the folder is no run, or damaged.
@@ -52,12 +56,13 @@ def status(run: RunFolder) -> Iterator[str]:
         running = _running(rows, ended) if holder is not None else []
         counts = _counts(record, ended, running)
         yield _headline(run, record, holder, counts, now)
-        yield f"trials    {len(record.trials)}: " + ", ".join(f"{count} {state}" for state, count in counts.items())
         last_us = last_written_us(rows)
         if last_us is not None:
             yield f"last row  written {_age(_moment(last_us), now)} ago"
         yield from _states(run, rows, is_run=holder is not None, now=now)
         yield from _jobs(run)
+        yield Table(columns=("trials", *counts), rows=[(len(record.trials), *counts.values())], words=())
+        yield ""  # or Markdown would take what follows for a row
         for attempt in running:
             label = record.trials[attempt["trial_id"]]["label"] if attempt["trial_id"] in record.trials else "?"
             where = f"  on {', '.join(attempt['nodes'])}" if attempt["nodes"] else ""
@@ -118,24 +123,20 @@ def _headline(
     launch = record.provenance["history"][-1]
     command = f"type in {launch['folder']}: {rerun(launch['argv'])}"
     if counts["waiting"]:
-        return f"{run.path}: nobody runs it; to go on, {command}"
+        return f"{run.path}: nobody runs it; to resume, {command}"
     if counts["failed"]:
         return f"{run.path}: has ended with failures; to try them again, {command}"
     return f"{run.path}: has ended; all trials are finished"
 
 
-def _best(rows: Run) -> Iterator[str]:
+def _best(rows: Run) -> Iterator[Part]:
+    """The best point of each arm, with its seed and of how many points it is the best."""
     best = rows.rows(BEST)
-    if not best:
-        return
-    yield "best so far, by validation:"
-    width = max(len(row["label"]) for row in best)
-    for row in best:
-        yield (
-            f"  {row['network']}  {row['dataset']}  {row['label'].ljust(width)}  {row['metric']} {row['score']:.4f}"
-            f"  with {row['removed']:.3f} of the MACs removed"
-            f"  (trial {row['trial_id']}, seed {row['seed']}, point {row['point']}; of {row['points']} points)"
-        )
+    if best:
+        yield Heading("best so far, by validation")
+        shown = [[f"{cell:.4f}" if isinstance(cell, float) else cell for cell in row.values()] for row in best]
+        yield Table(columns=[*best[0]], rows=shown, words=BEST_WORDS, usual=BEST_USUAL, records=best)
+        yield ""
 
 
 def _failures(run: RunFolder, rows: Run) -> Iterator[str]:

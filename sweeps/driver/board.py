@@ -108,7 +108,7 @@ class Board:
             self._events("resumed" if why is None else "paused", detail=why)
         if has_changed or (why is not None and time.monotonic() > self._say_again_s):
             self._say_again_s = time.monotonic() + PAUSE_SAID_EVERY_S
-            self._display.note("there is room again: going on" if why is None else f"paused: {why}")
+            self._display.note("there is room again: resumed" if why is None else f"paused: {why}")
         self._why_paused = why
         return why is not None
 

@@ -31,7 +31,7 @@ class _LocalPlace:
         if not has_raylet():
             raise ClusterError(
                 "Ray's raylet on this machine has ended: it was killed, or the memory was full; what is finished "
-                "is kept: to go on, type the same command again"
+                "is kept: to resume, type the same command again"
             )
 
     def lost(self, nodes: tuple[str, ...]) -> bool:  # noqa: ARG002

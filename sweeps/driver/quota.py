@@ -87,7 +87,7 @@ def why_pause(room: Room, needed_bytes: int, *, is_paused: bool) -> str | None:
     times = ROOM_TO_GO_ON if is_paused else 1
     enough_bytes = int(needed_bytes * (1 + SLACK_FRACTION)) + SLACK_BYTES
     least_bytes = min(enough_bytes, times * room.reserve_bytes)
-    advice = "make room (transtailor clean says what could go) and it goes on by itself"
+    advice = "make room (transtailor clean says what could go), and it resumes by itself"
     if room.free_bytes < least_bytes:
         free, least = size_text(max(0, room.free_bytes)), size_text(least_bytes)
         return f"{free} are left {room.where}, less than {least}: {advice}"

@@ -134,7 +134,7 @@ def check_may_go_on(
         raise RunFolderError(
             f"{run.path} was made with other code (digest {record.code_digest[:12]}, now {digest[:12]}; "
             f"to compare: diff -r {run.code_of(record.code_digest)} <this code>); "
-            "type --update-code to go on with the new code, or --name NAME for a new run"
+            "type --update-code to continue with the new code, or --name NAME for a new run"
         )
 
 

@@ -110,7 +110,7 @@ def _points(table: Mapping[str, Any], where: str) -> list[tuple[str, dict[str, A
     numbered = [(f"{where} {POINTS} {number}", point) for number, point in enumerate(points, start=1)]
     for place, point in numbered:
         if both := [key for key in point if key in common]:
-            raise SpecError(f"{place} {both[0]}: stands in the table, too; leave one out")
+            raise SpecError(f"{place} {both[0]}: is in the table, too; leave one out")
     return [(place, common | dict(point)) for place, point in numbered]
 
 

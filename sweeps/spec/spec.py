@@ -267,7 +267,7 @@ def _check_axes(axes: Mapping[str, Any], where: str, option: str | None = None) 
         texts = [toml_value(value) for value in values]
         twice = next((text for text in texts if texts.count(text) > 1), None)
         if twice is not None:
-            raise SpecError(f"{where} {key}: the value {twice} stands there twice; leave one out")
+            raise SpecError(f"{where} {key}: the value {twice} is there twice; leave one out")
         above = next((other for other in axes if key.startswith(f"{other}.")), None)
         if above is not None:
             raise SpecError(f"{where} {key}: {above} is an axis too and both would set {key}; leave one out")
@@ -332,7 +332,7 @@ def _refuse_single_trial(document: Mapping[str, Any], path: Path) -> None:
     if "method" in document and not {"name", "trial", "variants"} & document.keys():
         raise SpecError(
             f"{path.name} has the settings of a single trial; to run it, type: {command('trial', 'run', path)} "
-            "(in a sweep they stand under [trial], and the sweep has a name)"
+            "(in a sweep they belong under [trial], and the sweep has a name)"
         )
 
 

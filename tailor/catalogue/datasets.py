@@ -11,6 +11,7 @@ from tailor.core.errors import ConfigError
 from tailor.core.plugin_digests import digest_of
 from tailor.core.registry import Registry
 from transtailor.names import nearest
+from transtailor.shell import command
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,8 +77,8 @@ def info(name: str, root: str | None = None) -> DataInfo:
         return _prepared(name, root)
     if name not in DATASETS:
         raise ConfigError(
-            f"no such data set: {name!r}{nearest(name, DATASETS)}; a folder of images is prepared with: "
-            "transtailor data prepare NAME --from FOLDER --to ROOT, and used with data.root"
+            f"no such data set: {name!r}{nearest(name, DATASETS)}; images of your own need data.root = ROOT, after: "
+            + command("data", "prepare", name, "--from", "FOLDER", "--to", "ROOT")
         )
     found = DATASETS[name]
     return found if found.sha256 is not None else replace(found, sha256=digest_of(DATASETS, name))

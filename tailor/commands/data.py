@@ -43,7 +43,7 @@ def add_to(parser: argparse.ArgumentParser) -> None:
         default=min(MOST_THREADS, len(os.sched_getaffinity(0))),
         help="images decoded at once (default: cores, at most 4)",
     )
-    check = commands.add_parser("check", help="verify a prepared data set and look for images that stand in it twice")
+    check = commands.add_parser("check", help="verify a prepared data set and look for images that are in it twice")
     check.add_argument("folder", type=Path, metavar="ROOT/NAME")
 
 
@@ -64,7 +64,7 @@ def run(arguments: argparse.Namespace, out: TextIO | None = None) -> int:
         else:
             _check(arguments.folder, out)
     except KeyboardInterrupt:
-        say("interrupted; the same command goes on where it was", to=out)
+        say("interrupted; the same command resumes", to=out)
         return INTERRUPTED
     return SUCCESS
 
@@ -109,7 +109,7 @@ def _check(folder: Path, out: TextIO) -> None:
             f"hand would not be noticed by trials; for one that does, {manifest.remedy(folder)}",
             to=out,
         )
-    with progress.shown(out, "looking for images that stand in it twice", _images(found), "images") as advance:
+    with progress.shown(out, "looking for images that are in it twice", _images(found), "images") as advance:
         alike = duplicates.find(root, name, advance)
     for groups, pairs in alike.items():
         say(f"{groups}: {len(pairs)} pair(s) of images look alike", to=out)

@@ -134,7 +134,7 @@ def refuse_unsavable(folder: Path | None, licence: str | None) -> None:
     """
     if folder is None:
         if licence is not None:
-            raise ConfigError("--licence stands in the card of a saved sub-model; give --save FOLDER, too")
+            raise ConfigError("--licence goes into the card of a saved sub-model; give --save FOLDER, too")
         return
     there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not there.is_dir():

@@ -20,7 +20,7 @@ from tailor.core.registry import Registry
 from tailor.data.task_data import generator
 from tailor.model.state import ModelState
 from transtailor.files import make_folder, write_file
-from transtailor.shell import install
+from transtailor.shell import pip
 
 TOLERANCE = 1e-5  # of the outputs' difference, as a share of the largest output (of 1 where all are smaller)
 ROUNDINGS = 4.0  # beside it: another order of sums rounds otherwise, in deep networks by more than the tolerance
@@ -136,7 +136,7 @@ def _torch_outputs(content: bytes, images: Tensor) -> Tensor:
 def _onnx_written(traced: ExportedProgram, axes: Axes) -> bytes:
     if missing := [name for name in ONNX_PACKAGES if find_spec(name) is None]:
         raise ConfigError(
-            f"ONNX needs packages that are not installed: {', '.join(missing)}; type: {install(*ONNX_PACKAGES)}"
+            f"ONNX needs packages that are not installed: {', '.join(missing)}; type: {pip('install', *ONNX_PACKAGES)}"
         )
     weights_bytes = sum(tensor.numel() * tensor.element_size() for tensor in traced.state_dict.values())
     if weights_bytes > LARGEST_ONNX_BYTES:

@@ -17,6 +17,7 @@ from tailor.core.errors import ConfigError
 from tailor.model.factors import attach, carries, fold_into
 from tailor.networks import building
 from transtailor.files import make_folder, write_file
+from transtailor.shell import command
 from transtailor.validation import faults_of
 
 FORMAT_VERSION: Literal[1] = 1
@@ -154,7 +155,8 @@ def load_state(folder: Path) -> ModelState:
         content = (folder / MODEL_FILE).read_bytes()
     except (OSError, ValidationError) as error:
         raise ConfigError(
-            f"{folder} holds no saved model ({_words(error)}); save one with: transtailor trial run TRIAL --save FOLDER"
+            f"{folder} holds no saved model ({_words(error)}); to save one, type: "
+            + command("trial", "run", "TRIAL", "--save", "FOLDER")
         ) from error
     if hashlib.sha256(content).hexdigest() != description.sha256:
         raise ConfigError(

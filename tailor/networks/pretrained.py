@@ -53,7 +53,7 @@ def check_head(outputs: int, data_name: str, source_classes: int) -> None:
     """
     if outputs != source_classes:
         raise ConfigError(
-            f"the method goes on with the source task, and the weights' head has {outputs} outputs while the source "
+            f"the method continues with the source task, and the weights' head has {outputs} outputs while the source "
             f"task of {data_name} has {source_classes} classes; give weights that were trained on it, or none"
         )
 

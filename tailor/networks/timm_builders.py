@@ -9,6 +9,7 @@ from torch import nn
 from tailor.catalogue.networks import NetworkInfo, undescribed
 from tailor.core.errors import ConfigError
 from transtailor.names import nearest
+from transtailor.shell import pip
 
 PREFIX = "timm/"
 
@@ -46,6 +47,6 @@ def _timm(name: str) -> Any:
         return importlib.import_module("timm")
     except ImportError as error:
         raise ConfigError(
-            f"network {name!r} is timm's, which is not installed ({error}); type: pip install "
-            "'transtailor-sweeps[timm]'"
+            f"network {name!r} is timm's, which is not installed ({error}); type: "
+            + pip("install", "transtailor-sweeps[timm]")
         ) from error

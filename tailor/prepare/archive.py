@@ -117,7 +117,7 @@ def _look(archive: Path, limit_bytes: int, free_bytes: int) -> None:
             )
         if member.kind == "file":
             if path in names:
-                raise ConfigError(f"{archive}: member {member.name!r} stands in it twice; make the archive again")
+                raise ConfigError(f"{archive}: member {member.name!r} is in it twice; make the archive again")
             names.add(path)
     if not names:
         raise ConfigError(f"{archive} has no files in it; give an archive of images")

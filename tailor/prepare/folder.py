@@ -3,14 +3,26 @@
 from pathlib import Path
 
 from tailor.core.errors import ConfigError
-from tailor.prepare.listing import SPLITS, TEST, TRAIN, Listing, has_images, in_class_folders, some, subfolders
+from tailor.prepare.listing import (
+    SPLIT_NAMES,
+    SPLITS,
+    TEST,
+    TRAIN,
+    Listing,
+    has_images,
+    in_class_folders,
+    loose_files,
+    some,
+    split_of,
+    subfolders,
+)
 
 
 def list_folder(roots: tuple[Path, ...]) -> Listing:
     """The images of one folder with a folder for each class; folders that hold but one folder are entered.
 
     Raises:
-        ConfigError: not such a folder, a class without images, or splits whose classes differ.
+        ConfigError: not such a folder, a class without images, splits that are there twice or whose classes differ.
     """
     if len(roots) != 1:
         raise ConfigError(
@@ -18,26 +30,51 @@ def list_folder(roots: tuple[Path, ...]) -> Listing:
             "data set that comes in several archives"
         )
     root = _entered(roots[0])
-    names = [folder.name for folder in subfolders(root)]
-    if not names:
+    folders = subfolders(root)
+    if not folders:
         raise ConfigError(
             f"{root} holds no folders; expected a folder for each class with its images, or folders "
             f"{', '.join(SPLITS)} of such folders"
         )
-    if not set(names) <= set(SPLITS):
+    splits = [folder for folder in folders if split_of(folder) is not None]
+    if len(splits) < len(folders):  # a class may be called like a split
+        splits = [folder for folder in splits if not has_images(folder)]
+    if not splits:
         return in_class_folders(root, root)
-    if TRAIN not in names:
-        raise ConfigError(f"{root} has the splits {', '.join(names)} and none called {TRAIN!r}; add it")
-    parts = {split: in_class_folders(root / split, root, split) for split in SPLITS if split in names}
+    named = _named(root, splits)
+    if others := [folder.name for folder in folders if folder not in splits]:
+        raise ConfigError(
+            f"{root} has the splits {', '.join(named)} and beside them {some(others)}; move them away, or give them "
+            f"the name of a split: {', '.join(SPLIT_NAMES)}"
+        )
+    if TRAIN not in named:
+        raise ConfigError(f"{root} has the splits {', '.join(named)} and none called {TRAIN!r}; add it")
+    parts = {split: in_class_folders(named[split], root, split) for split in SPLITS if split in named}
     _expect_same_classes(root, parts)
     return Listing(
         files=tuple(file for part in parts.values() for file in part.files),
-        left_out=tuple(name for part in parts.values() for name in part.left_out),
+        left_out=(*loose_files(root, root), *(name for part in parts.values() for name in part.left_out)),
     )
 
 
+def _named(root: Path, folders: list[Path]) -> dict[str, Path]:
+    """The folder of each split.
+
+    Raises:
+        ConfigError: two folders are the same split.
+    """
+    named: dict[str, Path] = {}
+    for folder in folders:
+        first = named.setdefault(SPLIT_NAMES[folder.name.casefold()], folder)
+        if first != folder:
+            raise ConfigError(f"{root}: {first.name} and {folder.name} are names of the same split; move one away")
+    return named
+
+
 def _entered(root: Path) -> Path:
-    while len(inside := subfolders(root)) == 1 and not has_images(inside[0]) and inside[0].name not in (TRAIN, TEST):
+    while len(inside := subfolders(root)) == 1 and not has_images(inside[0]):
+        if split_of(inside[0]) in (TRAIN, TEST):
+            break
         root = inside[0]
     return root
 

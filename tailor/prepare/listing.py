@@ -9,6 +9,12 @@ from tailor.core.errors import ConfigError
 
 TRAIN, VALIDATION, TEST = "train", "val", "test"
 SPLITS = (TRAIN, VALIDATION, TEST)
+SPLIT_NAMES = {
+    "train": TRAIN, "training": TRAIN,
+    "val": VALIDATION, "valid": VALIDATION, "validation": VALIDATION, "dev": VALIDATION,
+    "test": TEST, "testing": TEST,
+}  # fmt: skip
+"""Name of a folder, in capitals or not -> the split that it is."""
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff")
 SHOWN = 5  # names in an error message
 
@@ -48,13 +54,25 @@ def subfolders(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.is_dir() and not is_hidden(path))
 
 
+def split_of(folder: Path) -> str | None:
+    """The split that a folder is by its name; None for any other folder."""
+    return SPLIT_NAMES.get(folder.name.casefold())
+
+
 def has_images(folder: Path) -> bool:
     """Whether images lie directly in a folder."""
     return any(path.suffix.lower() in SUFFIXES and not is_hidden(path) for path in folder.iterdir())
 
 
+def loose_files(folder: Path, root: Path) -> list[str]:
+    """The files that lie directly in a folder, as they are named from `root`."""
+    return sorted(
+        path.relative_to(root).as_posix() for path in folder.iterdir() if path.is_file() and not is_hidden(path)
+    )
+
+
 def in_class_folders(folder: Path, root: Path, split: str = "", classes: Sequence[Path] | None = None) -> Listing:
-    """The images of `folder`/<class>/, not of folders below that.
+    """The images of `folder`/<class>/, not of folders below that and not of `folder` itself.
 
     Args:
         folder: the folder of the classes.
@@ -63,17 +81,21 @@ def in_class_folders(folder: Path, root: Path, split: str = "", classes: Sequenc
         classes: the folders of classes, where not all folders are.
 
     Raises:
-        ConfigError: a class without images.
+        ConfigError: no classes, or a class without images.
     """
     files: list[ImageFile] = []
-    left_out: list[str] = []
-    for class_folder in subfolders(folder) if classes is None else classes:
+    left_out = loose_files(folder, root)
+    class_folders = subfolders(folder) if classes is None else classes
+    if not class_folders:
+        raise ConfigError(f"{folder} holds no folders; expected a folder for each class, with its images")
+    for class_folder in class_folders:
         entries = sorted(path for path in class_folder.iterdir() if not is_hidden(path))
         images = [path for path in entries if path.suffix.lower() in SUFFIXES and path.is_file()]
         if not images:
+            splits = "" if split else f"; names of splits are {', '.join(SPLIT_NAMES)}"
             raise ConfigError(
                 f"class {class_folder.name!r} has no images: none of {', '.join(SUFFIXES)} lies directly in "
-                f"{class_folder}; put them there, or remove the folder"
+                f"{class_folder}; put them there, or remove the folder{splits}"
             )
         known = set(images)
         left_out += [path.relative_to(root).as_posix() for path in entries if path not in known]
@@ -98,7 +120,7 @@ def from_lists(folder: Path, listed: Iterable[tuple[str, str, str]]) -> Listing:
     count = Counter(name for name, _, _ in entries)
     if twice := [name for name, times in count.items() if times > 1]:
         raise ConfigError(
-            f"splits overlap: {some(twice)} stand in the lists more than once; get the lists anew, each image may "
+            f"splits overlap: {some(twice)} are in the lists more than once; get the lists anew, each image may "
             "belong to one split"
         )
     if outside := [name for name in count if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts]:

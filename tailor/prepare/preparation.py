@@ -3,7 +3,7 @@
 import csv
 import shutil
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
@@ -16,9 +16,10 @@ from tailor.core.errors import ConfigError
 from tailor.prepare import archive, arrays, chunks, decode, progress
 from tailor.prepare.folder import list_folder
 from tailor.prepare.layouts import LAYOUTS, Layout
-from tailor.prepare.listing import TEST, Listing, some
+from tailor.prepare.listing import TEST, ImageFile, Listing, some
 from tailor.prepare.tasks import SplitRule, TaskFiles, cut, has_test_split
 from tailor.prepare.workspace import publish, workspace
+from transtailor.terminal import say
 
 CSV_COLUMNS = ("id", "task", "split", "class", "label", "name", "file_sha256")
 
@@ -40,7 +41,7 @@ class Request:
 
 
 def prepare(request: Request, out: TextIO) -> Manifest:
-    """Makes the data set `request.name` below `request.root`; an interrupted call is gone on with by the same call.
+    """Makes the data set `request.name` below `request.root`; the same call resumes one that was interrupted.
 
     Args:
         request: what to make.
@@ -61,18 +62,20 @@ def prepare(request: Request, out: TextIO) -> Manifest:
     with workspace(final) as work:
         listing = layout.list_images(_roots(request.origins, work, out))
         source = None if request.source_from is None else list_folder(_roots((request.source_from,), work, out))
-        _tell(listing, layout, out)
+        _tell([listing] if source is None else [listing, source], layout, out)
         test = SplitRule(
             fraction=request.test_fraction,
             seed=request.split_seed,
             training_images_per_class=layout.training_images_per_class,
         )
         tasks = cut(listing, source, request.source_classes, test)
+        if not has_test_split(listing.files):
+            drawn = test.described(listing)
+            say(f"note: no test split is given, so one is drawn: {drawn} (--test-fraction, --split-seed)", to=out)
         prepared = work / "prepared"
         prepared.mkdir(exist_ok=True)
         hashes = _decode(tasks, request, prepared, work, out)
-        if layout.images is None and has_test_split(listing.files):
-            _refuse_overlap(tasks[TARGET], hashes[TARGET])
+        _tell_copies(tasks, hashes, out, is_refused=layout.images is None and has_test_split(listing.files))
         _write_columns(prepared, tasks)
         _write_images(prepared / IMAGES_FILE, tasks, hashes)
         _describe(prepared, request, tasks, test.described(listing))
@@ -88,8 +91,7 @@ def _roots(origins: Sequence[Path], work: Path, out: TextIO) -> tuple[Path, ...]
         if origin.is_dir():
             roots.append(origin)
         elif archive.is_archive(origin):
-            out.write(f"unpacking {origin}\n")
-            out.flush()
+            say(f"unpacking {origin}", to=out)
             roots.append(archive.unpack(origin, work))
         elif origin not in lists:
             raise ConfigError(
@@ -105,13 +107,15 @@ def _roots(origins: Sequence[Path], work: Path, out: TextIO) -> tuple[Path, ...]
     return tuple(roots)
 
 
-def _tell(listing: Listing, layout: Layout, out: TextIO) -> None:
-    """Says what is unusual, and not wrong, about the files found."""
-    if listing.left_out:
-        out.write(f"left out, as no images of a class: {some(listing.left_out)}\n")
-    if layout.images is not None and len(listing.files) != layout.images:
-        out.write(f"note: {len(listing.files)} images; the complete official data set has {layout.images}\n")
-    out.flush()
+def _tell(listings: Sequence[Listing], layout: Layout, out: TextIO) -> None:
+    """Says what is unusual, and not wrong, about the files found: of the data set, and of that of the source task."""
+    for listing in listings:
+        if listing.left_out:
+            count, names = len(listing.left_out), some(listing.left_out)
+            say(f"note: left out are {count} file(s) that are no image in the folder of a class: {names}", to=out)
+    found = len(listings[0].files)
+    if layout.images is not None and found != layout.images:
+        say(f"note: {found} images; the complete official data set has {layout.images}", to=out)
 
 
 def _decode(
@@ -136,19 +140,36 @@ def _decode(
             hashes[task] = done.files_sha256
             kept_images += done.kept_images
     if kept_images:
-        out.write(f"{kept_images} of them were decoded before an interruption, verified and kept\n")
+        say(f"{kept_images} of them were decoded before an interruption, verified and kept", to=out)
     return hashes
 
 
-def _refuse_overlap(task: TaskFiles, hashes: Sequence[str]) -> None:
-    """Refuses a folder whose own splits share an image, byte for byte."""
-    names: dict[str, dict[str, str]] = defaultdict(dict)  # SHA-256 -> split -> name
+def _tell_copies(
+    tasks: dict[str, TaskFiles], hashes: dict[str, tuple[str, ...]], out: TextIO, *, is_refused: bool
+) -> None:
+    """Says which files are the same, byte for byte, under two labels or in two of the target's splits.
+
+    Raises:
+        ConfigError: the target's splits share a file, if that `is_refused`.
+    """
+    for name, task in tasks.items():
+        if shared := _shared(task, hashes[name], lambda file: file.class_name):
+            said = f"{len(shared)} file(s) have more than one label: {some(shared)}"
+            say(f"warning: {said}; remove those in the wrong folder, and prepare again", to=out)
+    if not (shared := _shared(tasks[TARGET], hashes[TARGET], lambda file: file.split)):
+        return
+    said = f"splits overlap: {len(shared)} file(s) are in more than one split: {some(shared)}; remove them from one"
+    if is_refused:
+        raise ConfigError(said)
+    say(f"warning: {said}, or test scores will be too good", to=out)
+
+
+def _shared(task: TaskFiles, hashes: Sequence[str], part_of: Callable[[ImageFile], str]) -> list[str]:
+    """The files that are in several parts of a task, each as the names that it has there."""
+    names: dict[str, dict[str, str]] = defaultdict(dict)  # SHA-256 -> part -> name
     for file, sha256 in zip(task.files, hashes, strict=True):
-        names[sha256].setdefault(file.split, file.name)
-    if shared := [" = ".join(sorted(by_split.values())) for by_split in names.values() if len(by_split) > 1]:
-        raise ConfigError(
-            f"splits overlap: {len(shared)} file(s) stand in more than one split: {some(shared)}; remove them from one"
-        )
+        names[sha256].setdefault(part_of(file), file.name)
+    return [" = ".join(sorted(by_part.values())) for by_part in names.values() if len(by_part) > 1]
 
 
 def _write_columns(prepared: Path, tasks: dict[str, TaskFiles]) -> None:

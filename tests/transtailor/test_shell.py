@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from transtailor.shell import command, install, launch_words, rerun
+from transtailor.shell import command, launch_words, pip, rerun
 
 PROGRAM = '#!/bin/sh\nprintf "%s\\n" "$0" "$@"\n'
 WORDS = ["query", "runs/it's mine", 'SELECT "label" FROM trials; $(touch broken) `id` \\', "axes.seed=[0, 1]", "*", ""]
@@ -42,7 +42,7 @@ def test_where_nothing_is_activated_the_programs_path_is_given(environment: Path
 def test_in_an_activated_environment_its_name_is_enough(environment: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", f"{environment}:{os.environ['PATH']}")
     assert shlex.split(command("status"))[0] == "transtailor"
-    assert install("a[b]==1") == "python -m pip install 'a[b]==1'"
+    assert pip("install", "a[b]==1") == "python -m pip install 'a[b]==1'"
     (environment / "transtailor").unlink()
     assert command("status", "a b") == "python -m transtailor status 'a b'"
 

@@ -111,7 +111,7 @@ def test_after_so_many_tries_the_job_ends_and_says_how_to_go_on(controller: Cont
         assert str(kept.parent) in done.stdout
     last = done.stdout.splitlines()[-1]
     assert last.startswith(f"no Ray head started in {HEAD_TRIES} tries")
-    assert last.endswith("; launch the sweep again to go on")
+    assert last.endswith("; launch the sweep again to resume")
     assert "Traceback" not in done.stderr
     assert not (controller.folder.path / "ran").exists()
     assert not any(Path(start.split()[0]).parent.exists() for start in controller.starts)
@@ -128,7 +128,7 @@ def test_a_shared_folder_that_takes_no_file_is_said_and_the_job_queued_again(con
     assert "scontrol failed" in done.stderr  # this one refuses; launch again, it says
     assert "Traceback" not in done.stderr
     again = controller.run("true", failing=0, restarts=99)
-    assert (again.returncode, "mend the folder and launch the sweep again" in again.stderr) == (TRY_AGAIN, True)
+    assert (again.returncode, "fix the folder and launch the sweep again" in again.stderr) == (TRY_AGAIN, True)
     in_the_way.rmdir()
     assert controller.run("true", failing=0).returncode == 0
 

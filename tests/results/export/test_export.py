@@ -225,7 +225,7 @@ def test_following_can_be_stopped_and_goes_on(tmp_path: Path, synthetic: Any) ->
     finally:
         process.kill()
         process.communicate()
-    assert (process.returncode, said) == (130, "stopped; the same command goes on\n")
+    assert (process.returncode, said) == (130, "stopped; the same command resumes\n")
 
 
 def event(number: int, kind: str) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from pyarrow import parquet
 
 from results.cli.output import add_output, write
 from results.errors import ResultsError
-from results.text.formats import TEXTS, one_line, parquet_bytes, terminal_lines
+from results.text.formats import LEAST_WIDTH, TEXTS, one_line, parquet_bytes, terminal_lines
 from results.text.page import Heading, Note, Part, Strong, Table, limited
 
 ROWS = [("a long label | of *words*", 0.123456789, "open"), ("b", math.nan, None), ("网络", 3, Strong("best"))]
@@ -45,7 +45,7 @@ def test_no_line_of_a_table_is_wider_than_the_screen(width: int) -> None:
     wide = [Table(columns=("name", "n", "text"), rows=[("x" * 50, 1000, "y" * 50), ("网" * 30, 2, "")], words=(0, 2))]
     lines = list(terminal_lines(wide, width))
     table = [line for line in lines if not line.startswith("not shown")]
-    assert max(len(line) + sum(line.count(sign) for sign in "网") for line in table) <= max(width, 12)
+    assert max(len(line) + sum(line.count(sign) for sign in "网") for line in table) <= max(width, LEAST_WIDTH)
     assert any("…" in line for line in table) == (width < 112)
     assert not any("…" in line for line in terminal_lines(wide, width, wide=True))
 

@@ -80,7 +80,7 @@ BAD_SPECS = {
     "axis without values": (TRIAL + "[axes]\nseed = []\n", ["spec.toml [axes] seed", "empty"]),
     "axis with a value twice": (
         TRIAL + "[axes]\nseed = [1, 2, 1]\n",
-        ["spec.toml [axes] seed", "1 stands there twice"],
+        ["spec.toml [axes] seed", "1 is there twice"],
     ),
     "axis with the same number twice": (TRIAL + "[axes]\noptimisation.weight_decay = [1, 1.0]\n", ["one id"]),
     "axis of no setting": (TRIAL + "[axes]\nsead = [1]\n", ["spec.toml [axes]", "'sead'", "did you mean 'seed'"]),

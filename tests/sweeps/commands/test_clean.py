@@ -111,7 +111,7 @@ def test_of_a_run_merged_parts_and_checkpoints_of_finished_trials_go(
     }
     assert (rows(merged), finished_trial_ids(merged.path)) == (known, finished)
     assert len(open_run(merged).trials) == 6
-    assert "trials    6: 4 finished, 0 running, 1 waiting, 1 failed" in sweeps_command("status", "runs/small").stdout
+    assert "| 6 | 4 | 0 | 1 | 1 |" in sweeps_command("status", "runs/small").stdout
 
 
 def _merged_parts(run: RunFolder) -> list[Path]:

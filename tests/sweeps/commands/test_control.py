@@ -95,7 +95,7 @@ def test_a_run_is_stopped_from_elsewhere_and_its_logs_are_read(
         assert "INFO trial begins" in logs.stdout
         stopped = sweeps_command("stop", run.path)
         assert (stopped.returncode, stopped.stderr) == (0, "")
-        assert "was stopped; to go on, launch it again" in stopped.stdout
+        assert "was stopped; to resume, launch it again" in stopped.stdout
         assert launched.wait() == 130
     finally:
         launched.kill()
@@ -118,7 +118,7 @@ def test_what_does_not_stop_is_killed(tmp_path: Path, write_spec: Callable[..., 
         deaf.stdout.readline()
         (said,) = control.stop(run, 0.1)
         assert said == (
-            f"{run.path}: process {deaf.pid} did not stop in 0.1 s and was killed; to go on, launch it again"
+            f"{run.path}: process {deaf.pid} did not stop in 0.1 s and was killed; to resume, launch it again"
         )
         assert deaf.wait() == -signal.SIGKILL
 

@@ -119,17 +119,34 @@ def test_plan_counts_cached_stages(launch: Command, write_spec: WriteSpec, tmp_p
 def test_plan_lists_every_trial_with_what_varies(launch: Command, write_spec: WriteSpec) -> None:
     plan = make_plan(load_spec(write_spec(), ["axes.source.seed=[4,5]"]))
     lines = launch(write_spec(), "--plan", "--set", "axes.source.seed=[4,5]").stdout.splitlines()
-    rows = {line.split()[0]: line for line in lines if line}
+    rows = {line.split(" | ")[0]: line for line in lines if line}
     for trial in plan.trials:
-        assert trial.label in rows[trial.trial_id]
-        assert rows[trial.trial_id].endswith(f"to run  source.seed={trial.config['source']['seed']}")
+        row = rows[f"| {trial.trial_id}"]
+        assert f" | {trial.label} | " in row
+        assert row.endswith(f" | to run | source.seed={trial.config['source']['seed']} |")
+
+
+def test_plan_for_programs_and_for_a_narrow_screen(
+    launch: Command, write_spec: WriteSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    plan = make_plan(load_spec(write_spec()))
+    rows = json.loads(launch(write_spec(), "--plan", "--format", "json").stdout)
+    assert [(row["trial"], row["label"], row["seed"]) for row in rows] == [
+        (trial.trial_id, trial.label, trial.config["seed"]) for trial in plan.trials
+    ]
+    said = launch(write_spec(), "--plan", "--limit", "2").stdout
+    assert "... 4 more rows of 6" in said and "sweep     small: 6 trials" in said
+    narrow = launch(write_spec(), "--plan", "--format", "terminal").stdout.splitlines()
+    assert narrow[0].split() == ["trial", "label", "seed", "state", "stages", "points"]
+    assert "not shown: network, data, settings that vary in its label; all columns: --wide" in narrow
 
 
 def test_plan_can_be_cut_short(tmp_path: Path) -> None:
     words = [sys.executable, str(LAUNCH), "--plan", "--set", f"axes.seed={list(range(60))}"]
     command = f"{shlex.join(words)} | head -n 1"
     done = subprocess.run(command, shell=True, cwd=tmp_path, capture_output=True, text=True, check=False)  # noqa: S602
-    assert done.stdout.startswith("trial ")
+    assert done.stdout.startswith("| trial | ")
     assert done.stderr == ""
 
 
@@ -141,7 +158,7 @@ def test_plan_shows_the_difference_to_the_run_that_is_there(
     assert f"runs/{finished_run.name} is there: 6 of 9 trials are finished" in done.stdout
     assert "launching would be refused" in done.stdout
     assert "seed: 0, 1 -> 0, 1, 2" in done.stdout
-    assert sum("  finished" in line for line in done.stdout.splitlines()) == 6
+    assert sum(" | finished | " in line for line in done.stdout.splitlines()) == 6
 
 
 def test_plan_without_sharing(launch: Command, write_spec: WriteSpec) -> None:
@@ -256,7 +273,7 @@ def test_ctrl_c_says_how_to_go_on_and_the_same_command_does(
         out, err = first.communicate()
     assert (first.returncode, "Traceback" in err) == (130, False), err
     assert "of 3 trials are finished" in out
-    assert re.search(rf"to go on, type: \S*python {re.escape(shlex.join(command[1:]))}\n", out)
+    assert re.search(rf"to resume, type: \S*python {re.escape(shlex.join(command[1:]))}\n", out)
     second = launch(*arguments)
     assert (second.returncode, second.stdout.splitlines()[0]) == (0, "runs/small: resumed"), second.stderr
     assert "3 of 3 trials finished, 0 failed" in second.stdout

@@ -12,6 +12,7 @@ from results.arms.cost import cost_of_run
 from results.statistics import pairs_needed, smallest_p
 from results.store.reader import load
 from results.store.writer import Writer
+from results.text.formats import markdown_lines
 from sweeps.commands.preview import PAIRS_NEEDED, SIGNIFICANCE, preview
 from sweeps.planning.durations import MeasuredStage, durations_in, fitted
 from sweeps.planning.forecast import Capacity, forecasts, one_machine, timed_trials
@@ -55,7 +56,7 @@ def quick_plan(folder: Path) -> Plan:
 
 
 def lines(plan: Plan, runs: Path, **changes: Any) -> str:
-    return "\n".join(preview(plan, runs=runs, cache=runs / "no_cache", site="serial", **changes))
+    return "\n".join(markdown_lines(preview(plan, runs=runs, cache=runs / "no_cache", site="serial", **changes)))
 
 
 def test_a_stage_takes_what_the_same_took_or_its_kind_and_network_or_its_kind_or_all() -> None:
@@ -206,5 +207,5 @@ def test_the_simulated_makespan_of_a_real_serial_run_is_the_sum_of_what_its_stag
     assert schedule.makespan_s <= span["seconds"]
     again = launch(spec, "--site", "serial", "--plan", "--name", "again", "--cache", "empty")
     assert f"time      from {len(durations.measured_s)} stages that trained measured on cpu" in again.stdout
-    assert "slots  ends after" in again.stdout
+    assert "| slots | ends after |" in again.stdout
     assert f"sharing   {cost.ratio:.2f} times less time than each" in again.stdout

@@ -1,5 +1,6 @@
 """`python -m sweeps status` and `explain`, on runs whose rows are written by hand."""
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -64,8 +65,8 @@ def test_status_of_a_run_that_nobody_runs_says_how_to_go_on(
     done = sweeps_command("status", "runs/small")
     assert (done.returncode, done.stderr) == (0, "")
     assert sweeps_process("status", "runs/small").stdout.splitlines()[0] == done.stdout.splitlines()[0]
-    assert "nobody runs it; to go on, type in " in done.stdout
-    assert "trials    6: 0 finished, 0 running, 6 waiting, 0 failed" in done.stdout
+    assert "nobody runs it; to resume, type in " in done.stdout
+    assert "\n| 6 | 0 | 0 | 6 | 0 |\n" in done.stdout
     assert run.path.name in done.stdout
 
 
@@ -104,19 +105,20 @@ def test_status_while_it_runs(
     with RunLock(run.lock):
         shown = sweeps_command("status", "runs/small").stdout
     assert "is being run by process" in shown
-    assert "trials    6: 1 finished, 1 running, 3 waiting, 1 failed" in shown
+    assert "| trials | finished | running | waiting | failed |" in shown and "\n| 6 | 1 | 1 | 3 | 1 |\n" in shown
     assert f"running   {pruned.trial_id}  prune l1  for 5 h 0" in shown
     assert f"failed    {other_head.trial_id}  head_only: loss is not finite" in shown
     assert f"log: runs/small/trials/{other_head.trial_id}" in shown
-    best = [" ".join(line.split()) for line in shown.splitlines() if line.startswith("  digits_vgg")]
-    assert [line.partition(" with ")[0] for line in best] == [
-        "digits_vgg digits prune l1 accuracy 0.7500",
-        "digits_vgg digits head_only accuracy 0.5000",
+    best = json.loads(sweeps_command("status", "runs/small", "--format", "json").stdout)[1:]
+    assert [(row["label"], row["score"], row["seed"], row["of points"]) for row in best] == [
+        ("prune l1", 0.75, plan.trials[4].config["seed"], 2),
+        ("head_only", 0.5, head.config["seed"], 1),
     ]
     # Equal accuracies: the one with fewer MACs is the better.
-    assert f"0.7500  with 0.400 of the MACs removed  (trial {plan.trials[4].trial_id}" in shown
+    assert (best[0]["removed"], best[0]["trial"]) == (0.4, plan.trials[4].trial_id)
+    assert f"| prune l1 | digits_vgg | digits | accuracy | 0.7500 | 0.4000 | {best[0]['seed']} |" in shown
     # The launcher is gone: what it left running waits.
-    assert "0 running, 4 waiting, 1 failed" in sweeps_command("status", "runs/small").stdout
+    assert "| 6 | 1 | 0 | 4 | 1 |" in sweeps_command("status", "runs/small").stdout
 
 
 def test_status_of_a_run_that_has_ended(

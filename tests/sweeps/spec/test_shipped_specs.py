@@ -125,7 +125,7 @@ def test_what_a_paper_prints_twice_is_the_same_number() -> None:
 
 @pytest.mark.parametrize("name", [name for name in SHIPPED if needs_data(load_spec(SPECS / name))])
 def test_data_that_are_not_there_are_asked_for(name: str, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"no such data set: .* transtailor data prepare NAME .* data\.root"):
+    with pytest.raises(ConfigError, match=r"no such data set: .* data\.root = ROOT, after: .* data prepare \w+ --from"):
         expand(load_spec(SPECS / name))
     with pytest.raises(ConfigError, match=r"no data set .* is prepared in .* data prepare"):
         expand(given(name, tmp_path))

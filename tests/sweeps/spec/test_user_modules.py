@@ -67,8 +67,8 @@ def module(tmp_path: Path) -> Path:
 def trial_ids(done: subprocess.CompletedProcess[str]) -> dict[str, str]:
     """Label -> id, from what --plan prints."""
     assert (done.returncode, done.stderr) == (0, ""), done.stderr
-    rows = [line.split("  ") for line in done.stdout.splitlines() if "to run" in line]
-    return {[cell.strip() for cell in row if cell][1]: row[0] for row in rows}
+    rows = [line.strip("| ").split(" | ") for line in done.stdout.splitlines() if "to run" in line]
+    return {row[1]: row[0] for row in rows}
 
 
 def test_a_spec_names_its_modules_relative_to_itself(

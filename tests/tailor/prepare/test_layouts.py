@@ -206,6 +206,21 @@ def test_a_folder_of_splits(tmp_path: Path) -> None:
     assert found == {(s, c): n for n, s in enumerate(("train", "val", "test"), 1) for c in ("cat", "dog", "eel")}
 
 
+@pytest.mark.parametrize("names", [("training", "valid", "testing"), ("Train", "VALIDATION", "Test"), ("train", "dev")])
+def test_splits_go_by_several_names(tmp_path: Path, names: tuple[str, ...]) -> None:
+    for name in names:
+        class_folders(tmp_path / name, per_class=1)
+    found = {file.name.split("/")[0]: file.split for file in list_folder((tmp_path,)).files}
+    assert found == dict(zip(names, ("train", "val", "test"), strict=False))
+
+
+def test_files_beside_the_folders_of_classes_are_left_out_and_named(tmp_path: Path) -> None:
+    beside = ["loose.jpg", "training/also.jpg", "training/cat/notes.txt"]
+    class_folders(tmp_path / "training", per_class=1)
+    assert list_folder((fill(tmp_path, beside),)).left_out == tuple(beside)
+    assert list_folder((tmp_path / "training",)).left_out == ("also.jpg", "cat/notes.txt")
+
+
 def test_classes_may_be_called_like_splits(tmp_path: Path) -> None:
     listing = list_folder((class_folders(tmp_path, per_class=1, classes=("train", "tram", "bus")),))
     assert {(file.class_name, file.split) for file in listing.files} == {("train", ""), ("tram", ""), ("bus", "")}
@@ -219,6 +234,10 @@ def test_classes_may_be_called_like_splits(tmp_path: Path) -> None:
         (["test/cat/1.jpg", "val/cat/1.jpg"], "none called 'train'"),
         (["cat/1.jpg", "dog/deeper/1.jpg", "eel/1.jpg"], "class 'dog' has no images"),
         (["train/cat/1.jpg", "train/dog/x.txt", "test/cat/1.jpg"], "class 'dog' has no images"),
+        (["train/cat/1.jpg", "teste/cat/1.jpg"], "the splits train and beside them teste; .*train, training, val"),
+        (["treino/cat/1.jpg", "teste/cat/1.jpg"], "class 'teste' has no images.*names of splits are train, training"),
+        (["train/cat/1.jpg", "val/cat/1.jpg", "Valid/cat/1.jpg"], "Valid and val are names of the same split"),
+        (["train/1.jpg", "test/2.jpg"], "train holds no folders; expected a folder for each class"),
     ],
 )
 def test_faults_of_folders_are_named(tmp_path: Path, made: list[str], said: str) -> None:

@@ -177,6 +177,23 @@ def test_own_splits_that_share_an_image_are_refused(tmp_path: Path) -> None:
     assert list((tmp_path / "root").iterdir()) == []
 
 
+def test_what_the_folder_does_not_say_is_told(tmp_path: Path) -> None:
+    """A test split that is drawn, files that no class has, and copies: under two labels, on both sides of the split."""
+    origin = class_folders(tmp_path / "images")
+    for copy in (*(f"cat/again_{number}.jpg" for number in range(20)), "dog/a_cat.jpg"):
+        (origin / copy).write_bytes(encoded(0))
+    (origin / "readme.txt").write_text("mine")
+    said = prepare("animals", origin, tmp_path)
+    assert "no test split is given, so one is drawn: 0.2 of each class, drawn by seed 0" in said
+    assert "left out are 1 file(s) that are no image in the folder of a class: readme.txt" in said
+    assert "warning: 1 file(s) have more than one label: cat/0.jpg = dog/a_cat.jpg" in said
+    assert "warning: splits overlap: 1 file(s) are in more than one split: cat/" in said
+    (of,) = [line for line in lines_of(tmp_path / "animals") if line["name"] == "dog/a_cat.jpg"]
+    assert of["class"] == "dog"  # told, not decided
+    usual = prepare("usual", class_folders(tmp_path / "others"), tmp_path)
+    assert "warning" not in usual and "left out" not in usual
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
