@@ -121,7 +121,7 @@ def _init(options: argparse.Namespace) -> Iterator[str]:
     try:
         cluster = ask_cluster()
     except SlurmError as error:
-        reason = " ".join(str(error).split())[:REASON_SHOWN]
+        reason = " ".join(str(error).partition("\\n")[0].split())[:REASON_SHOWN]  # SLURM's first line, quoted
         init = command("init")
         raise SiteError(
             f"no SLURM cluster answers here; on a login node of the cluster type: {init} ({reason})"

@@ -81,7 +81,7 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     merge.set_defaults(lines=_compact)
     export = commands.add_parser("export", help="a run as CSV files, or in TensorBoard, MLflow or Weights & Biases")
     export.add_argument("run", metavar="RUN", help="folder of the run, which may be running")
-    export.add_argument("--to", required=True, choices=("csv", "tensorboard", "mlflow", "wandb"))
+    export.add_argument("--to", type=str.lower, required=True, choices=("csv", "tensorboard", "mlflow", "wandb"))
     export.add_argument("--out", type=Path, metavar="FOLDER", help="where it goes (default: RUN/export/TOOL)")
     export.add_argument("--follow", action="store_true", help="continue until the sweep has ended")
     export.set_defaults(lines=_export)
@@ -138,7 +138,8 @@ def _diff(given: argparse.Namespace) -> Iterator[str]:
     if given.run is None:
         for name in (given.first, given.second):
             if not Path(name).is_dir():
-                raise ResultsError(f"there is no folder {name!r}; for two trials, type: diff A B --run RUN")
+                two_trials = command("diff", given.first, given.second, "--run", "RUN")
+                raise ResultsError(f"there is no folder {name!r}; for two trials, type: {two_trials}")
         yield from run_lines(Path(given.first), Path(given.second))
         return
     with load(given.run) as run:

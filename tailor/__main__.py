@@ -90,6 +90,11 @@ def _parser(prog: str) -> argparse.ArgumentParser:
 def _read(path: Path) -> dict[str, Any]:
     try:
         read = read_toml(path)
+    except FileNotFoundError as error:
+        sweep = to_type("run", path)
+        raise ConfigError(
+            f"there is no file {path}; type the path of a TOML file. A sweep is run by: {sweep}"
+        ) from error
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error}") from error
     except DocumentError as error:

@@ -79,6 +79,12 @@ def test_it_is_short() -> None:
     assert README.count("\n") <= 150
 
 
+def test_its_pictures_are_small_and_all_that_there_are() -> None:
+    pictures = sorted((ROOT / "docs" / "pictures").iterdir())
+    assert {f"docs/pictures/{path.name}" for path in pictures} == set(re.findall(r"!\[[^]]+\]\((.*?)\)", README))
+    assert sum(path.stat().st_size for path in pictures) <= 150_000
+
+
 def test_what_was_not_measured_is_what_the_tables_of_results_mark_so() -> None:
     (section,) = re.findall(r"## What was not measured\n(.*?)\n## ", README, flags=re.DOTALL)
     rows = [row.split(" | ") for row in (ROOT / "docs" / "results" / "README.md").read_text().splitlines()]

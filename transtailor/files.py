@@ -7,6 +7,7 @@ names that begin with a dot alone, and what a kill leaves behind is found by the
 
 import os
 import shutil
+import tempfile
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -82,6 +83,19 @@ def name_folder(made: Path, path: Path) -> None:
             raise FileExistsError(f"{path} is there already") from error
         raise
     sync(path.parent)
+
+
+def refuse_unwritable(folder: Path, option: str, error: type[Exception]) -> None:
+    """Raise `error` unless what was typed behind `option` is a folder to write to, or may be made; leaves nothing."""
+    existing = folder.absolute()
+    while not existing.exists():
+        existing = existing.parent
+    try:
+        with tempfile.TemporaryFile(dir=existing):
+            pass
+    except OSError as refused:
+        why = f"{existing} cannot be written to ({refused.strerror})"
+        raise error(f"{option} {folder}: {why}; type {option} with a folder of yours") from refused
 
 
 def make_folder(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 import fcntl
 import secrets
+import shlex
 import shutil
 import sys
 import tempfile
@@ -342,7 +343,7 @@ class Doctor:
             return fine("no job, no folder")
 
         if self._path is not None:
-            self._try("nothing left behind", check, f"look yourself: squeue --me; rm -r {self._path}")
+            self._try("nothing left behind", check, f"look yourself: squeue --me; rm -r {shlex.quote(str(self._path))}")
 
 
 def _are_over(ids: list[str]) -> bool:

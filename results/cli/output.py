@@ -14,7 +14,10 @@ FORMATS = ("terminal", "markdown", "csv", "json", "latex", "parquet")
 def add_output(parser: argparse.ArgumentParser) -> None:
     """Adds them."""
     parser.add_argument(
-        "--format", choices=FORMATS, help="how tables are written (default: for this terminal; Markdown into a file)"
+        "--format",
+        type=str.lower,
+        choices=FORMATS,
+        help="how tables are written (default: for this terminal; Markdown into a file)",
     )
     parser.add_argument("--wide", action="store_true", help="on a terminal: all columns, and none of them cut")
     parser.add_argument("--limit", type=int, metavar="ROWS", help="at most this many rows of each table")

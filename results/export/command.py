@@ -1,5 +1,6 @@
 """`python -m results export`: everything at once, or as it comes while the sweep runs."""
 
+import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -85,7 +86,7 @@ def export_lines(
             yield from _updates(run, target, every_s if follow else None)
     except BlockingIOError as error:
         raise ResultsError(f"another process exports to {str(folder)!r}; wait for it, or type another --out") from error
-    yield LOOK[to].format(folder)
+    yield LOOK[to].format(shlex.quote(str(folder)))
 
 
 def _updates(run: Path, target: Target, every_s: float | None) -> Iterator[str]:

@@ -160,7 +160,7 @@ class Run:
         try:
             statements = self.connection.extract_statements(sql)
             if [statement.type for statement in statements] != [duckdb.StatementType.SELECT]:
-                raise ResultsError(f"expected one query, given {sql!r}; type one such as SELECT * FROM trials")
+                raise ResultsError(f"expected one query, given {sql!r}; type one such as 'SELECT * FROM trials'")
             yield
         except duckdb.Error as error:
             raise ResultsError(f"the query failed: {error}\nTables: {', '.join((*TABLES, *VIEWS))}") from error

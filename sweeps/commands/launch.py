@@ -11,8 +11,8 @@ torch and Ray are imported by what runs trials, not here: `--plan` and `--help` 
 import transtailor.start  # noqa: F401  # first: it looks whether the rooms are ours  # isort: skip
 import argparse
 import errno
+import math
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from hpc.errors import ClusterError, SiteError, SlurmError
 from hpc.sites.site import find_site
 from results.cli.output import add_output, write
-from sweeps.errors import RunFolderError
+from sweeps.errors import RunFolderError, SpecError
 from sweeps.planning.plan import (
     ONE_MACHINE_SITES,
     Plan,
@@ -33,6 +33,8 @@ from sweeps.planning.plan import (
 from sweeps.spec.spec import EMBEDDED_SPEC, find_spec, load_spec
 from transtailor.errors import UserError
 from transtailor.exit_codes import FAILED, INTERRUPTED, MISTAKE, SUCCESS
+from transtailor.files import refuse_unwritable
+from transtailor.names import did_you_mean
 from transtailor.shell import command, rerun
 from transtailor.terminal import reader_may_leave, say
 
@@ -141,12 +143,14 @@ def _check_site(name: str) -> None:
         try:
             find_site(name)
         except SiteError as error:
-            also = " (local and serial are this machine)"
-            raise SiteError(f"--site {name}: {error}{also}") from error
+            also = f"{did_you_mean(name, ONE_MACHINE_SITES)}local and serial are this machine"
+            raise SiteError(f"--site {name}: {error} ({also})") from error
 
 
 def _planned(options: argparse.Namespace) -> Plan:
     _check_site(options.site)
+    if options.max_disk_gb is not None and not 0 < options.max_disk_gb < math.inf:
+        raise SpecError(f"--max-disk-gb {options.max_disk_gb:g}: expected more than 0, such as --max-disk-gb 50")
     spec = load_spec(find_spec(options.spec), options.assignments, options.name, options.imports)
     check_resources(spec, options.site)
     plan = make_plan(spec)
@@ -191,8 +195,8 @@ def _run(plan: Plan, options: argparse.Namespace) -> int:
     from results.store.reader import finished_trial_ids
     from sweeps.run.relaunch import start
 
-    _check_folder(options.cache, "--cache")
-    _check_folder(options.runs, "--runs")
+    refuse_unwritable(options.cache, "--cache", RunFolderError)
+    refuse_unwritable(options.runs, "--runs", RunFolderError)
     try:
         run, lock, what = start(plan, options.runs, extend=options.extend, update_code=options.update_code)
     except OSError as error:
@@ -212,8 +216,8 @@ def _run_on_slurm(plan: Plan, options: argparse.Namespace) -> int:
     from sweeps.commands.attach import follow, submit_or_find
     from sweeps.slurm.cluster_run import Caching
 
-    _check_folder(options.cache, "--cache")
-    _check_folder(options.runs, "--runs")
+    refuse_unwritable(options.cache, "--cache", RunFolderError)
+    refuse_unwritable(options.runs, "--runs", RunFolderError)
     chosen = _chosen(plan, options)
     if _is_complete(chosen, options.runs / plan.name):
         return _run(plan, options)  # nothing is left to submit
@@ -266,19 +270,6 @@ def _run_to_the_end(plan: Plan, run: "RunFolder", options: argparse.Namespace) -
         return not run_sweep(plan, run, options.cache, options.site, max_disk_gb=options.max_disk_gb).interrupted
     except KeyboardInterrupt:  # the second Ctrl-C, which does not wait for a clean stop
         return False
-
-
-def _check_folder(folder: Path, option: str) -> None:
-    """Raise RunFolderError unless `folder` is, or can be made, a folder to write to; leaves nothing behind."""
-    existing = folder.absolute()
-    while not existing.exists():
-        existing = existing.parent
-    try:
-        with tempfile.TemporaryFile(dir=existing):
-            pass
-    except OSError as error:
-        why = f"{existing} cannot be written to ({error.strerror})"
-        raise RunFolderError(f"{option} {folder}: {why}; type {option} with a folder of yours") from error
 
 
 def _say_how_to_go_on(plan: Plan, run: Path) -> int:

@@ -19,7 +19,7 @@ from transtailor.shell import rerun
 
 IN_COLUMNS = ("network", "data.name", "seed")
 COLUMNS = ("trial", "label", "network", "data", "seed", "points", "stages", "state", "settings that vary in its label")
-WORDS = (0, 1, 2, 3, 7, 8)
+WORDS = (0, 1, 2, 3, 7)  # not the settings, which are shown whole or not at all
 USUAL = (0, 1, 8, 2, 3, 4, 7, 6, 5)
 TELLING = (8, 2, 3)  # columns that say something only where they have several values
 SIGNIFICANCE = 0.05

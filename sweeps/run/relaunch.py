@@ -1,6 +1,7 @@
 """Launching a run that is there already: what is different, and whether one may go on with it."""
 
 import json
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +27,7 @@ from sweeps.run.run_folder import (
 from sweeps.run.run_lock import RunLock
 from sweeps.spec.resources import Resources
 from transtailor.files import closed_to_others, make_folder
-from transtailor.sources import code_digest, sources
+from transtailor.sources import ROOT, code_digest, sources
 
 SHOWN = 8  # lines of a difference; the rest is counted
 
@@ -133,7 +134,7 @@ def check_may_go_on(
     if digest != record.code_digest and not update_code:
         raise RunFolderError(
             f"{run.path} was made with other code (digest {record.code_digest[:12]}, now {digest[:12]}; "
-            f"to compare: diff -r {run.code_of(record.code_digest)} <this code>); "
+            f"to compare: {shlex.join(['diff', '-r', str(run.code_of(record.code_digest)), str(ROOT)])}); "
             "type --update-code to continue with the new code, or --name NAME for a new run"
         )
 

@@ -359,7 +359,7 @@ def _assign(document: dict[str, Any], assignment: str) -> None:
     path = dotted.strip().split(".")
     if not equals or not all(path) or len(path) > DEEPEST:
         raise SpecError(f"{where}: is not key=value; type for example --set trial.seed=3 or --set 'axes.seed=[0,1]'")
-    value = _literal(text.strip())
+    value = _literal(text.strip(), dotted)
     tables = ("trial", "axes", "tuning", "resources")
     if path[0] not in tables or len(path) < 2:
         hint = (
@@ -381,14 +381,27 @@ def _assign(document: dict[str, Any], assignment: str) -> None:
     document.update(merged({key: _table(document, key, where) for key in (path[0],)}, over))
 
 
-def _literal(text: str) -> Any:
-    """A TOML value where the text is one, else the text itself: `3`, `[0, 1]` and `true`, but also `l1`."""
+def _literal(text: str, key: str) -> Any:
+    """A TOML value where the text is one, else the text itself: `3`, `[0, 1]` and `true`, but also `l1`.
+
+    Raises:
+        SpecError: a quote is left open, or a list's words have lost theirs to the shell.
+    """
     try:
         parsed = read_toml(f"value = {text}")
         _check_plain(parsed, "")
+        return parsed["value"] if len(parsed) == 1 else text
     except (DocumentError, SpecError):
-        return text
-    return parsed["value"] if len(parsed) == 1 else text
+        pass
+    if text[:1] in ("'", '"'):
+        raise SpecError(f"--set {key}={text}: a quote is opened there and not closed")
+    if text[:1] == "[" and text[-1:] == "]":
+        words = toml_value([_literal(word.strip(), key) for word in text[1:-1].split(",")])
+        raise SpecError(
+            f"--set {key}={text}: words in a list need quotes, and the shell takes them away: "
+            f"type {set_option(f'{key}={words}')}"
+        )
+    return text
 
 
 def _explained(error: ValidationError, where: str) -> str:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+import shlex
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -94,7 +95,7 @@ def check_pin(weights: str, sha256: str) -> None:
     elif len(sha256) != SHA256_DIGITS:
         raise ConfigError(
             f"weights_sha256 has {len(sha256)} digits; a file of one's own is pinned by all {SHA256_DIGITS} (type: "
-            f"sha256sum {weights})"
+            f"{shlex.join(['sha256sum', weights])})"
         )
 
 

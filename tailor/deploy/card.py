@@ -4,7 +4,6 @@
 """
 
 import json
-import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -22,7 +21,7 @@ from tailor.execution.runner import StageEvent
 from tailor.model.state import DESCRIPTION_FILE, MODEL_FILE, ModelState, save_model
 from tailor.stage_execution.tuning import cost_of
 from transtailor.documents import read_json
-from transtailor.files import write_file
+from transtailor.files import refuse_unwritable, write_file
 
 CARD_FILE = "card.md"
 NOT_GIVEN = "not given"
@@ -136,11 +135,7 @@ def refuse_unsavable(folder: Path | None, licence: str | None) -> None:
         if licence is not None:
             raise ConfigError("--licence goes into the card of a saved sub-model; give --save FOLDER, too")
         return
-    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    if not there.is_dir():
-        raise ConfigError(f"nothing can be saved in {folder}: {there} is a file; type another --save")
-    if not os.access(there, os.W_OK):
-        raise ConfigError(f"nothing can be saved in {folder}: you may not write in {there}; type another --save")
+    refuse_unwritable(folder, "--save", ConfigError)
 
 
 def card(description: Mapping[str, Any]) -> str:

@@ -92,14 +92,15 @@ def sweeps_process(tmp_path: Path) -> Command:
     return partial(commands.in_own_process, "-m", "sweeps", folder=tmp_path)
 
 
+def ends_written(run: RunFolder, trial_ids: list[str], status: str = "finished", error: str | None = None) -> None:
+    """Write rows that say how trials ended, as the driver does."""
+    now = datetime.now(UTC)
+    ends = {"status": status, "attempts": 1, "started_at": now, "ended_at": now, "seconds": 1.0, "error": error}
+    rows = [{"trial_id": trial_id, **ends, "code_digest": "0" * 64} for trial_id in trial_ids]
+    Writer(run.tables).write("trials", rows)
+
+
 @pytest.fixture
 def write_ends() -> Callable[..., None]:
-    """Write rows that say how trials ended, as the driver does."""
-
-    def write(run: RunFolder, trial_ids: list[str], status: str = "finished", error: str | None = None) -> None:
-        now = datetime.now(UTC)
-        ends = {"status": status, "attempts": 1, "started_at": now, "ended_at": now, "seconds": 1.0, "error": error}
-        rows = [{"trial_id": trial_id, **ends, "code_digest": "0" * 64} for trial_id in trial_ids]
-        Writer(run.tables).write("trials", rows)
-
-    return write
+    """That function."""
+    return ends_written

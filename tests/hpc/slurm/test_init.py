@@ -218,6 +218,20 @@ def test_gpus_that_slurm_does_not_count_are_refused_by_name(slurm: FakeSlurm) ->
     assert "these GPUs are no_consume, which is not supported" in text
 
 
+def test_away_from_a_cluster_it_says_so_in_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    slurm = FakeSlurm(tmp_path, monkeypatch)
+    for name in ("scontrol", "sinfo"):
+        slurm.says(
+            name, {"error": "error: resolve_ctls: Unknown host\nerror: fetch_config: it failed", "returncode": 1}
+        )
+    assert main(["init"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("no SLURM cluster answers here; on a login node of the cluster type: ")
+    assert "Unknown host" in line and "fetch_config" not in line
+
+
 @pytest.mark.usefixtures("slurm")
 def test_the_command_that_it_ends_with_is_one_that_there_is(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert main(["init", "--to", str(tmp_path / "my site.toml")]) == 0

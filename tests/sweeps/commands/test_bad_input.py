@@ -139,6 +139,11 @@ BAD_SPECS = {
 }
 
 BAD_ASSIGNMENTS = {
+    "axes.network=[digits_vgg, x]": [
+        "words in a list need quotes",
+        """type --set 'axes.network=["digits_vgg", "x"]'""",
+    ],
+    'trial.network="x': ["a quote is opened there and not closed"],
     "trial.seed": ["--set trial.seed", "key=value"],
     "=3": ["--set =3", "key=value"],
     "seed=3": ["--set seed=3", "--set trial.seed=3"],
@@ -244,7 +249,7 @@ def test_the_real_command_line(
     assert [path.name for path in tmp_path.iterdir()] == ["spec.toml"]
 
 
-@pytest.mark.parametrize("option", [["--site", "locla"], ["--plam"], ["--ext"]])
+@pytest.mark.parametrize("option", [["--site", "locla"], ["--plam"], ["--ext"], ["--max-disk-gb", "-1"]])
 def test_bad_options(
     launch: Callable[..., subprocess.CompletedProcess[str]], write_spec: WriteSpec, tmp_path: Path, option: list[str]
 ) -> None:

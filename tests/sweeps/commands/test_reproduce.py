@@ -40,6 +40,7 @@ def test_a_trial_again_from_the_cache_and_anew(sweeps_command: Command, trained:
 
     done = sweeps_command("reproduce", "runs/trained", trial, "--point", "0", "--save", "first", "--cache", "new")
     assert [line for line in done.stdout.splitlines() if line.startswith("point 1")] == []
+    assert "saved in first; to load it: tailor.load_model('first')" in done.stdout
     assert _parameters(tmp_path / "first") == points[0]["params"]
     assert 0 < len(_stages(tmp_path / "new")) < len(computed)
 
@@ -49,7 +50,7 @@ def test_a_trial_again_from_the_cache_and_anew(sweeps_command: Command, trained:
     assert "1 of 2 points are exactly those" in done.stdout
 
     done = sweeps_command("reproduce", "runs/trained", trial, "--save", "runs/trained/plan.json")
-    assert done.returncode == 2 and "plan.json is a file; type another --save" in done.stderr
+    assert done.returncode == 2 and "plan.json cannot be written to (Not a directory)" in done.stderr
 
     done = sweeps_command("reproduce", "runs/trained", trial, "--licence", "MIT")
     assert done.returncode == 2 and "give --save FOLDER, too" in done.stderr

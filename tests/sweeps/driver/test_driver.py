@@ -16,9 +16,11 @@ import pytest
 
 from results.store.reader import finished_trial_ids, load
 from results.store.writer import Writer
+from sweeps.driver import board, quota
 from sweeps.driver.display import Progress
 from sweeps.driver.driver import SweepOutcome, run_sweep
 from sweeps.planning.plan import Plan
+from sweeps.run.run_folder import RunFolder
 
 HERE = Path(__file__).parents[1]
 sys.path.insert(0, str(HERE))  # tests are imported by path; the ranks' processes get the same folder
@@ -59,8 +61,6 @@ def sweep(plan: Plan, folder: Path, site: str, display: Recorder, slots: int | N
     run = folder / "runs" / plan.name
     if not run.exists():
         make_run(plan, folder)
-    from sweeps.run.run_folder import RunFolder
-
     return run_sweep(
         plan,
         RunFolder(run),
@@ -355,6 +355,34 @@ def test_a_trial_whose_slot_is_killed_is_tried_again_and_ctrl_c_stops_it(tmp_pat
     said = "the launch was stopped by SIGINT"
     assert ends == [{"attempt": number, "status": "interrupted", "cause": said} for number in (1, 2)]
     assert rows(tmp_path, "SELECT * FROM trials") == []
+
+
+def test_a_full_disk_is_told_again_while_it_lasts_and_then_the_sweep_resumes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = tmp_path / "cache" / "old"
+    old.parent.mkdir()
+    old.write_bytes(os.urandom(3_000_000))
+    monkeypatch.setattr(quota, "CHECK_EVERY_S", 0.0)
+    monkeypatch.setattr(quota, "WALK_SHARE", 1e9)
+    monkeypatch.setattr(board, "PAUSE_SAID_EVERY_S", 0.0)
+
+    class Cleaner(Recorder):
+        def note(self, text: str) -> None:
+            super().note(text)
+            if len(self.notes) == 2:
+                old.unlink()
+
+    display, plan = Cleaner(), plan_of([trial("t", ["s"])])
+    make_run(plan, tmp_path)
+    done = run_sweep(
+        plan, RunFolder(tmp_path / "runs" / "fake"), old.parent, "serial",
+        display=display, target="fake_rank:FakeRank", max_disk_gb=0.003,
+    )  # fmt: skip
+    assert done.finished == 1
+    first, again, resumed = display.notes
+    assert first == again and first.startswith("paused: 0.0 kB are left of the 3.0 MB for ")
+    assert resumed.startswith("there is room again")
 
 
 def test_an_unknown_site_is_refused(tmp_path: Path, recorder: Recorder) -> None:

@@ -63,6 +63,10 @@ def test_run_saves_every_point_with_its_card(tmp_path: Path, capsys: pytest.Capt
     (tmp_path / "trial.toml").write_text(TRIAL)
     typed = ["run", f"{tmp_path}/trial.toml", "--cache", f"{tmp_path}/cache", "--save", f"{tmp_path}/models"]
     assert main([*typed, "--device", "cpu", "--licence", "CC BY 4.0"]) == 0, capsys.readouterr().err
+    said = capsys.readouterr().out
+    assert all(
+        f"saved in {tmp_path}/models/point_{number}; to load it: tailor.load_model(" in said for number in (0, 1)
+    )
     config = parse_trial(SHORT | {"network": "digits_resnet", "method": TRANSTAILOR}, "test")
     assert sorted(folder.name for folder in (tmp_path / "models").iterdir()) == ["point_0", "point_1"]
     for number in (0, 1):
@@ -97,7 +101,7 @@ def test_a_file_where_the_folder_should_be_is_named_before_anything_is_computed(
     for save in (tmp_path / "trial.toml", tmp_path / "trial.toml" / "models"):
         typed = ["run", str(tmp_path / "trial.toml"), "--save", str(save), "--cache", str(tmp_path / "cache")]
         assert main(typed) == 2
-        assert f"{tmp_path / 'trial.toml'} is a file; type another --save" in capsys.readouterr().err
+        assert f"{tmp_path / 'trial.toml'} cannot be written to (Not a directory)" in capsys.readouterr().err
     assert not (tmp_path / "cache").exists()
 
 

@@ -118,4 +118,4 @@ def test_mistakes_are_named(
 
 def test_a_folder_without_a_model_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["time", str(tmp_path)]) == 2
-    assert "save one with: transtailor trial run TRIAL --save FOLDER" in capsys.readouterr().err
+    assert "transtailor trial run TRIAL --save FOLDER" in capsys.readouterr().err

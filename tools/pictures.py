@@ -1,0 +1,69 @@
+"""Makes the README's pictures by Debian's chromium: `python -m tools.pictures RUN`, of a finished run of the tour.
+
+Of a figure of the run's report, and of what `transtailor plan tour` says on a terminal.
+"""
+
+import argparse
+import html
+import os
+import subprocess
+import sys
+import tempfile
+import textwrap
+from pathlib import Path
+
+from PIL import Image
+
+from results.text.formats import terminal_lines
+from sweeps.commands.preview import preview
+from sweeps.planning.plan import make_plan
+from sweeps.spec.spec import SPECS, load_spec
+
+FOLDER = Path(__file__).resolve().parents[1] / "docs" / "pictures"
+COLUMNS = 104  # characters of the terminal
+TERMINAL = (
+    "<body style='margin: 0; background: #1b1f24'>"
+    "<pre style='margin: 16px; color: #e6e6e6; font: 13px/18px DejaVu Sans Mono, monospace'>{}</pre>"
+)
+ONE_SECTION = "<style>section:not(#pareto) { display: none }</style>"  # the figure of score against cost
+REPORT_PX = (1040, 960)
+LINE_PX, MARGIN_PX = (8, 18), 32
+COLOURS = 256  # of a picture, which makes it small
+
+
+def main(arguments: list[str]) -> int:
+    """Write both pictures into docs/pictures; returns 0."""
+    parser = argparse.ArgumentParser(prog="python -m tools.pictures", description=__doc__)
+    parser.add_argument("run", type=Path, metavar="RUN", help="folder of a finished run that has its report")
+    run: Path = parser.parse_args(arguments).run
+    FOLDER.mkdir(exist_ok=True)
+    lines = planned("tour")
+    with tempfile.TemporaryDirectory() as folder:
+        page = Path(folder) / "page.html"
+        page.write_text((run / "report.html").read_text() + ONE_SECTION)
+        take(page, FOLDER / "report.png", REPORT_PX)
+        page.write_text(TERMINAL.format(html.escape("\n".join(lines))))
+        take(page, FOLDER / "plan.png", (MARGIN_PX + LINE_PX[0] * COLUMNS, MARGIN_PX + LINE_PX[1] * len(lines)))
+    return 0
+
+
+def planned(name: str) -> list[str]:
+    """The lines of the plan of a shipped spec where nothing has run yet and the program is on PATH."""
+    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    none = Path("runs of nobody")
+    plan = make_plan(load_spec(SPECS / f"{name}.toml"))
+    page = preview(plan, runs=none, cache=none, site="local", command=("transtailor", "run", name))
+    said = [line.replace(f"{none}", "runs") for line in terminal_lines(page, COLUMNS)]
+    return [part for line in said for part in textwrap.wrap(line, COLUMNS, drop_whitespace=False) or [""]]
+
+
+def take(page: Path, picture: Path, size_px: tuple[int, int]) -> None:
+    """Write what a window of this size shows of a page."""
+    size = "--window-size={},{}".format(*size_px)
+    words = ["chromium", "--headless=new", "--no-sandbox", "--hide-scrollbars", size, f"--screenshot={picture}"]
+    subprocess.run([*words, page.absolute().as_uri()], capture_output=True, check=True)
+    Image.open(picture).convert("RGB").quantize(COLOURS).save(picture, optimize=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
