@@ -13,6 +13,7 @@ from results.statistics import SIGNIFICANCE, holm
 from results.store.reader import Run
 from results.text.number_format import NOTHING, SCALES, percent
 from results.text.page import Heading, Note, Part, Table
+from transtailor.names import nearest
 
 ARM = ("asked %", "removed %", "arm", "test")
 COMPARISON = ("difference", "95%", "won–lost–tied", "ahead %", "p", "smallest p", "p (Holm)", "it says")
@@ -43,9 +44,8 @@ def against_page(run: Run, label: str, asked: float | None) -> Iterator[Part]:
         if (base := _base(arms, problem, label, asked))
     }
     if not bases:
-        labels = ", ".join(sorted({arm.label for arm in arms})) or "none has been tested yet"
         at = "" if asked is None else f" at {percent(asked, 1)}% fewer MACs"
-        raise ResultsError(f"no tested arm is called {label!r}{at}; arms: {labels}")
+        raise ResultsError(f"no tested arm is called {label!r}{at}{nearest(label, {arm.label for arm in arms})}")
     shown_arms = {problem: shown([arm for arm in arms if arm.problem == problem], asked) for problem in bases}
     for problem, base in bases.items():
         yield Heading(str(problem))

@@ -15,7 +15,7 @@ from results.text.number_format import NOTHING, SCALES, number
 from results.text.page import Heading, Note, Part, Table
 from results.text.settings import leaves
 from transtailor.documents import read_json
-from transtailor.names import did_you_mean
+from transtailor.names import nearest
 from transtailor.shell import command
 
 SETTINGS = "SELECT trial_id, label, config_json FROM planned"
@@ -156,8 +156,7 @@ def _chosen(
     """The factors, what else each of them stands for, and why they are not simply all that vary."""
     for name in of:
         if name not in varying:
-            hint = did_you_mean(name, varying)
-            raise ResultsError(f"--of {name}: {hint}settings that vary here: {', '.join(varying) or 'none'}")
+            raise ResultsError(f"--of {name}: no such setting varies here{nearest(name, varying)}")
     if of:
         return {name: varying[name] for name in of}, {}, ""
     if not varying:

@@ -9,7 +9,7 @@ from results.arms.equal_cost import at_equal_cost
 from results.arms.tuning import best_settings, ended_settings
 from results.errors import ResultsError
 from results.store.reader import Run
-from transtailor.names import did_you_mean
+from transtailor.names import did_you_mean, nearest
 
 SCORES = ("test_score", "validation_score")
 """What arms are compared by; the test score is looked at only after all choices were made."""
@@ -100,8 +100,7 @@ def label_named(arms: Sequence[Arm], label: str) -> None:
     """Raises ResultsError with the nearest name where no arm has that label."""
     labels = sorted({arm.label for arm in arms})
     if label not in labels:
-        hint = did_you_mean(label, labels)
-        raise ResultsError(f"no tested arm is called {label!r}: {hint}arms: {', '.join(labels)}")
+        raise ResultsError(f"no tested arm is called {label!r}{nearest(label, labels)}")
 
 
 def _scored(run: Run, points: Sequence[Point], score: str) -> list[Point]:

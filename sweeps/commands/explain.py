@@ -56,7 +56,7 @@ def find_trial(prefix: str, runs: Sequence[Path]) -> KnownTrial:
         )
     if len(found) > 1:
         raise RunFolderError(
-            f"{len(found)} trials begin with {prefix!r} in {where}; type more digits: {', '.join(found)}"
+            f"{len(found)} trials begin with {prefix!r} in {where}; type more digits{nearest(prefix, found)}"
         )
     return next(iter(found.values()))
 

@@ -51,7 +51,9 @@ def test_a_budget_shows_its_arms_and_what_prunes_nothing(tmp_path: Path, synthet
 
 def test_an_unknown_arm_is_named_with_those_there_are(tmp_path: Path, synthetic: Any) -> None:
     run = synthetic(labels=LABELS).write(tmp_path / "run")
-    with pytest.raises(ResultsError, match="no tested arm is called 'transtailr'; arms: fine_tune, rival"):
+    with pytest.raises(
+        ResultsError, match=r"is called 'transtailr'; did you mean 'transtailor'\? \(valid: fine_tune, rival"
+    ):
         lines(run, "transtailr", None)
     with pytest.raises(ResultsError, match=r"'transtailor' at 25.0% fewer MACs"):
         lines(run, "transtailor", 0.25)
