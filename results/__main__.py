@@ -15,6 +15,7 @@ from transtailor.errors import UserError
 from transtailor.exit_codes import INTERRUPTED, MISTAKE, SUCCESS
 from transtailor.shell import command
 from transtailor.terminal import reader_may_leave, say
+from transtailor.validation import fraction
 
 
 def main(arguments: Sequence[str] | None = None, prog: str = "python -m results") -> int:
@@ -70,7 +71,7 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     compare.add_argument("run", metavar="RUN", help="folder of the run")
     compare.add_argument("--against", required=True, metavar="LABEL", help="the arm that all others are compared with")
     compare.add_argument(
-        "--at", type=float, metavar="FRACTION",
+        "--at", type=fraction, metavar="FRACTION",
         help="its budget, such as 0.2, and the others' beside what prunes nothing; without it all budgets are shown",
     )  # fmt: skip
     add_output(compare)

@@ -37,7 +37,8 @@ NOT_PASTED: Mapping[str, str] = {
         " tailor/prepare/archive.py:_own tailor/prepare/folder.py:list_folder tailor/prepare/preparation.py:_decode"
         " tailor/prepare/preparation.py:prepare tailor/prepare/tasks.py:_draw tailor/prepare/tasks.py:cut"
         " transtailor/files.py:refuse_unwritable",
-        OTHER: "results/analysis/effects.py:_chosen results/analysis/seeds_needed.py:_notes"
+        OTHER: "results/analysis/against.py:against_page results/analysis/effects.py:_chosen"
+        " results/analysis/seeds_needed.py:_notes"
         " results/analysis/seeds_needed.py:seeds_needed_page results/export/command.py:export_lines"
         " sweeps/commands/explain.py:_shared_stages sweeps/planning/plan.py:only hpc/ray/local.py:_why_not"
         " tailor/parallel/process_group.py:join results/arms/selection.py:selected",
@@ -54,7 +55,8 @@ NOT_PASTED: Mapping[str, str] = {
         " sweeps/driver/driver.py:_site sweeps/driver/quota.py:why_pause sweeps/spec/expand.py:_place"
         " transtailor/__main__.py: hpc/ray/stranger.py:_request"
         " transtailor/validation.py:faults_of",
-        "a number in the place of a percentage; test_bad_input.py has it": "transtailor/validation.py:_percentage",
+        "a number in the place of a percentage; test_bad_input.py has it": "transtailor/validation.py:_percentage"
+        " transtailor/validation.py:fraction",
         "tests/transtailor/test_start.py has its message": "transtailor/start.py:_remedy",
         "tests/hpc/slurm/test_init.py pastes what follows a file that was written": "hpc/__main__.py:_init",
     }.items()

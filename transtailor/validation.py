@@ -1,5 +1,6 @@
 """What pydantic found wrong, as whoever wrote the TOML sees it: keys of tables, and the value that stands there."""
 
+import argparse
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -45,6 +46,21 @@ def faults_of(error: "ValidationError") -> list[Fault]:
         )
         for fault in error.errors()
     ]
+
+
+def fraction(text: str) -> float:
+    """A number from 0 to below 1 that was typed behind an option.
+
+    Raises:
+        ArgumentTypeError: it is none; of a percentage the text says what to type.
+    """
+    typed = re.fullmatch(r"\s*(\d*\.?\d+(?:[eE][-+]?\d+)?)\s*(%?)\s*", text)
+    number = float(typed[1]) if typed else -1.0
+    if typed and not typed[2] and number < 1:
+        return number
+    is_percentage = typed and number < 100 and (typed[2] or number > 1)
+    hint = f"; for {number:g}% type {number / 100:g}" if is_percentage else ""
+    raise argparse.ArgumentTypeError(f"{text!r}: expected a fraction from 0 to below 1{hint}")
 
 
 def _percentage(fault: Any) -> str:

@@ -44,8 +44,11 @@ def against_page(run: Run, label: str, asked: float | None) -> Iterator[Part]:
         if (base := _base(arms, problem, label, asked))
     }
     if not bases:
-        at = "" if asked is None else f" at {percent(asked, 1)}% fewer MACs"
-        raise ResultsError(f"no tested arm is called {label!r}{at}{nearest(label, {arm.label for arm in arms})}")
+        labels = {arm.label for arm in arms}
+        if label in labels:
+            at = f"{percent(asked or 0.0, 1)}% fewer MACs"
+            raise ResultsError(f"{label!r} has no tested point at {at}; leave --at out to see those that it has")
+        raise ResultsError(f"no tested arm is called {label!r}{nearest(label, labels)}")
     shown_arms = {problem: shown([arm for arm in arms if arm.problem == problem], asked) for problem in bases}
     for problem, base in bases.items():
         yield Heading(str(problem))

@@ -8,6 +8,7 @@ from typing import Any
 from results.cli.output import add_output
 from results.errors import ResultsError
 from results.text.page import Part
+from transtailor.validation import fraction
 
 
 def add_statistics(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -62,20 +63,8 @@ def _command(
 
 def _at(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--at", type=float, metavar="FRACTION", help="share of the MACs that was to be removed, such as 0.2"
+        "--at", type=fraction, metavar="FRACTION", help="share of the MACs that was to be removed, such as 0.2"
     )
-
-
-def _asked(given: argparse.Namespace) -> float | None:
-    """The budget that was typed.
-
-    Raises:
-        ResultsError: it is no fraction.
-    """
-    asked: float | None = given.at
-    if asked is not None and not 0 <= asked < 1:
-        raise ResultsError(f"--at {asked:g}: expected a fraction of the MACs from 0 to below 1, such as 0.2")
-    return asked
 
 
 def _table(given: argparse.Namespace) -> Iterator[Part]:
@@ -84,7 +73,7 @@ def _table(given: argparse.Namespace) -> Iterator[Part]:
     from results.store.reader import load
 
     with load(given.run) as run:
-        table = published(run, score=given.metric, asked=_asked(given), equal_cost=given.equal_cost)
+        table = published(run, score=given.metric, asked=given.at, equal_cost=given.equal_cost)
     yield from published_page(table)
 
 
@@ -93,7 +82,7 @@ def _effects(given: argparse.Namespace) -> Iterator[Part]:
     from results.store.reader import load
 
     with load(given.run) as run:
-        yield from effects_page(run, _asked(given), given.of)
+        yield from effects_page(run, given.at, given.of)
 
 
 def _power(given: argparse.Namespace) -> Iterator[Part]:
@@ -104,7 +93,7 @@ def _power(given: argparse.Namespace) -> Iterator[Part]:
     if difference is not None and (not math.isfinite(difference) or not difference):
         raise ResultsError(f"--difference {difference:g}: expected a number other than 0, such as 0.01")
     with load(given.run) as run:
-        yield from seeds_needed_page(run, given.against, _asked(given), difference)
+        yield from seeds_needed_page(run, given.against, given.at, difference)
 
 
 def _stops(given: argparse.Namespace) -> Iterator[Part]:
@@ -128,4 +117,4 @@ def _images(given: argparse.Namespace) -> Iterator[Part]:
     from results.store.reader import load
 
     with load(given.run) as run:
-        yield from by_image_page(run, given.first, given.second, _asked(given))
+        yield from by_image_page(run, given.first, given.second, given.at)

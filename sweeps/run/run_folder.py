@@ -175,7 +175,9 @@ def check_is_run(run: RunFolder) -> None:
     """
     if not run.path.is_dir():
         if run.path.exists():
-            raise RunFolderError(f"{run.path} is a file, not the folder of a run; move it away, or type another --name")
+            raise RunFolderError(
+                f"{run.path} is a file; type the folder of a run, such as runs/demo, or for a new run another --name"
+            )
         raise RunFolderError(f"there is no run {run.path}; type the folder of a run, such as runs/demo")
     if not run.plan.exists():
         raise RunFolderError(

@@ -11,6 +11,7 @@ from tailor.core.errors import ConfigError
 from transtailor.exit_codes import INTERRUPTED, SUCCESS
 from transtailor.shell import command
 from transtailor.terminal import say
+from transtailor.validation import fraction
 
 if TYPE_CHECKING:
     from tailor.catalogue.manifest import Manifest
@@ -34,7 +35,7 @@ def add_to(parser: argparse.ArgumentParser) -> None:
     prepare.add_argument("--source-classes", default="", metavar="A,B,...", help="classes that are the source task")
     prepare.add_argument("--source-from", type=Path, metavar="FOLDER_OR_ARCHIVE", help="images of the source task")
     prepare.add_argument(
-        "--test-fraction", type=float, help="of each class, where there is no test split (default: 0.2)"
+        "--test-fraction", type=fraction, help="of each class, where there is no test split (default: 0.2)"
     )
     prepare.add_argument("--split-seed", type=int, default=0, help="draws that test split (default: 0)")
     prepare.add_argument(

@@ -1,11 +1,12 @@
 """Pydantic's errors, as whoever wrote the TOML sees them."""
 
+from argparse import ArgumentTypeError
 from typing import Any
 
 import pytest
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
-from transtailor.validation import Fault, faults_of
+from transtailor.validation import Fault, faults_of, fraction
 
 
 class Below(BaseModel):
@@ -29,6 +30,27 @@ class Whole(BaseModel):
         if name == "x":
             raise ValueError("choose another name")
         return name
+
+
+@pytest.mark.parametrize(("typed", "number"), [("0", 0.0), (".5", 0.5), ("0.25", 0.25), ("1e-3", 0.001)])
+def test_a_fraction_is_taken(typed: str, number: float) -> None:
+    assert fraction(typed) == number
+
+
+@pytest.mark.parametrize(
+    ("typed", "hint"),
+    [
+        ("20%", "; for 20% type 0.2"),
+        ("20", "; for 20% type 0.2"),
+        ("1", ""),
+        ("-0.1", ""),
+        ("nan", ""),
+    ],
+)
+def test_of_a_percentage_it_is_told_what_to_type(typed: str, hint: str) -> None:
+    with pytest.raises(ArgumentTypeError) as told:
+        fraction(typed)
+    assert str(told.value) == f"{typed!r}: expected a fraction from 0 to below 1{hint}"
 
 
 def faults(**values: Any) -> list[Fault]:
