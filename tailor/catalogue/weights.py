@@ -9,6 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from tailor.catalogue.pins import other_pin
 from tailor.core.errors import ConfigError
 from transtailor.names import nearest
 
@@ -129,6 +130,8 @@ def sha256_of(path: Path) -> str:
 def verify(path: Path, sha256: str) -> str:
     """The SHA-256 of a file that is known by all or the first digits of it.
 
+    Where the first digits are given, all that `tailor.catalogue.pins` knows have to be right, too.
+
     Raises:
         ConfigError: it is another file.
     """
@@ -138,6 +141,11 @@ def verify(path: Path, sha256: str) -> str:
         raise ConfigError(
             f"source.weights: {path} has SHA-256 {found}, expected was one that{begins or ' is'} {sha256}: it is "
             "another file, or damaged"
+        )
+    if len(sha256) < SHA256_DIGITS and (why := other_pin(path, found)):
+        raise ConfigError(
+            f"source.weights: {path} has SHA-256 {found}, and {why}: its first digits are right, "
+            "as a forged file's can be; bring it anew, or remove that line if you know that this one is right"
         )
     return found
 

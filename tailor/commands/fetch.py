@@ -15,7 +15,7 @@ from urllib.error import HTTPError
 from urllib.parse import urlsplit
 from urllib.request import urlopen
 
-from tailor.catalogue import datasets, weights
+from tailor.catalogue import datasets, pins, weights
 from tailor.core.errors import ConfigError
 from transtailor.documents import DocumentError, read_toml
 from transtailor.exit_codes import INTERRUPTED, SUCCESS
@@ -74,8 +74,11 @@ def run(arguments: argparse.Namespace, out: TextIO) -> int:
 
 
 def _refuse_open(url: str) -> None:
-    """Raises ConfigError where anybody on the way could give another file: a name pins 8 to 10 digits of a SHA-256."""
-    at = urlsplit(url)
+    """Raises ConfigError where anybody on the way could give another file, of which 8 to 10 digits may be known."""
+    try:
+        at = urlsplit(url)
+    except ValueError as error:
+        raise ConfigError(f"{url} is no address: {error}") from error
     if at.scheme not in ("https", "file") and not (at.scheme == "http" and at.hostname in ("127.0.0.1", "localhost")):
         raise ConfigError(f"{url}: expected https://..., file://... or, on this machine alone, http://127.0.0.1...")
 
@@ -131,8 +134,8 @@ def fetch(name: str, folder: Path, out: TextIO, origin: str = ORIGIN) -> Path:
     """
     info = weights.find(name)
     target, url = folder / info.file, f"{origin.rstrip('/')}/{info.file}"
-    if target.is_file() and (found := weights.sha256_of(target)).startswith(info.sha256):
-        say(f"{name} is there already: {target}, SHA-256 {found}", to=out)
+    if target.is_file() and _is_known(target, found := weights.sha256_of(target), info.sha256):
+        say(f"{name} is there already: {target}, SHA-256 {found}{_pinned(target, found)}", to=out)
         return target
     temporary = folder / f".{info.file}.{os.getpid()}.part"
     try:
@@ -140,13 +143,33 @@ def fetch(name: str, folder: Path, out: TextIO, origin: str = ORIGIN) -> Path:
         found = _download(url, temporary, out)
         if not found.startswith(info.sha256):
             raise ConfigError(f"{url} has SHA-256 {found}, expected was one that begins with {info.sha256}; not kept")
+        if why := pins.other_pin(target, found):
+            raise ConfigError(f"{url} has SHA-256 {found}, and {why}; not kept")
+        pinned = _pinned(target, found)
         name_file(temporary, target)
-    except (OSError, HTTPException) as error:
+    except ConfigError:
+        raise
+    except (OSError, HTTPException, ValueError) as error:  # the last: a length, or a way, that makes no sense
         raise ConfigError(_why(error, url, target)) from error
     finally:
         temporary.unlink(missing_ok=True)
-    say(f"{name}: {target}, SHA-256 {found}", to=out)
+    say(f"{name}: {target}, SHA-256 {found}{pinned}", to=out)
     return target
+
+
+def _is_known(target: Path, found: str, digits: str) -> bool:
+    return found.startswith(digits) and pins.other_pin(target, found) is None
+
+
+def _pinned(target: Path, found: str) -> str:
+    """Requires these digits from now on; what is to be said of that."""
+    try:
+        is_new = pins.pin(target, found)
+    except OSError as error:  # such as a folder of somebody else's
+        return f"; only its first digits are published, and all of them cannot be required from now on: {error}"
+    if not is_new:
+        return ""
+    return f"; only its first digits are published: from now on {target.parent / pins.LOCK} requires all of these"
 
 
 def _download(url: str, temporary: Path, out: TextIO) -> str:

@@ -1,6 +1,7 @@
 """Weights by name and by file: the facts that come with them, ids, pins, and what is refused before anything runs."""
 
 import hashlib
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from torchvision import models
 
 from tailor.catalogue import weights
 from tailor.catalogue.datasets import DATASETS
+from tailor.catalogue.pins import known_sha256
 from tailor.catalogue.weights import WeightsInfo, find, table
 from tailor.config.parsing import parse_trial
 from tailor.config.trial import TrialConfig
@@ -25,6 +27,7 @@ from tools.weights_table import described, left_out
 
 NAME = "MobileNet_V2_Weights.IMAGENET1K_V2"
 DIGITS = "7ebf99e0"
+SPECS = Path(__file__).parents[3] / "sweeps" / "specs"
 IMAGENET = {"pixel_mean": (0.485, 0.456, 0.406), "pixel_std": (0.229, 0.224, 0.225)}
 
 
@@ -57,6 +60,15 @@ def test_the_table_is_what_torchvision_says() -> None:
             assert given.url == f"https://download.pytorch.org/models/{usable[name].file}"
             assert f"-{usable[name].sha256}.pth" in given.url
             assert len(usable[name].sha256) >= 8
+
+
+def test_whole_digests_begin_as_the_names_say() -> None:
+    digits = {info.file: info.sha256 for info in table().values()}
+    for file, sha256 in known_sha256().items():
+        assert re.fullmatch("[0-9a-f]{64}", sha256)
+        assert sha256.startswith(digits[file])
+    named = re.findall(r'"(\w+_Weights\.\w+)"', "".join(path.read_text() for path in SPECS.glob("*.toml")))
+    assert {find(name).file for name in named} <= set(known_sha256())  # of what a shipped spec fetches
 
 
 def test_the_table_is_known_without_torch() -> None:

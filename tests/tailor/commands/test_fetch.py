@@ -3,15 +3,17 @@
 import hashlib
 import http.server
 import io
+import itertools
+import subprocess
 import threading
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import pytest
 
 from tailor.__main__ import main
-from tailor.catalogue import weights
+from tailor.catalogue import pins, weights
 from tailor.catalogue.weights import WeightsInfo
 from tailor.commands import fetch as fetching
 from tailor.commands.fetch import fetch, needs_of
@@ -27,7 +29,8 @@ class Server:
 
     origin: str = ""
     content: bytes = CONTENT
-    says_bytes: int | None = len(CONTENT)  # None: no length is said
+    says_bytes: int | str | None = len(CONTENT)  # None: no length is said
+    sends_to: str | None = None
     asked: list[str] = field(default_factory=list)
 
 
@@ -41,7 +44,9 @@ def server() -> Iterator[Server]:
             if not self.path.endswith(".pth"):
                 self.send_error(404)
                 return
-            self.send_response(200)
+            self.send_response(200 if known.sends_to is None else 302)
+            if known.sends_to is not None:
+                self.send_header("Location", known.sends_to)
             if known.says_bytes is not None:
                 self.send_header("Content-Length", str(known.says_bytes))
             self.end_headers()
@@ -80,7 +85,7 @@ def test_a_file_comes_whole_and_once(server: Server, info: WeightsInfo, tmp_path
     assert fetch(NAME, tmp_path / "w", out, server.origin) == target
     assert len(server.asked) == 1
     assert "is there already" in out.getvalue()
-    assert [path.name for path in (tmp_path / "w").iterdir()] == [info.file]
+    assert sorted(path.name for path in (tmp_path / "w").iterdir()) == ["SHA256SUMS", info.file]
 
 
 def test_a_damaged_file_is_replaced(server: Server, info: WeightsInfo, tmp_path: Path) -> None:
@@ -111,6 +116,70 @@ def test_what_is_not_the_file_is_not_kept(
     assert fetch(NAME, tmp_path / "w", io.StringIO(), server.origin).name == info.file
 
 
+def forged(digits: str) -> bytes:
+    """Another content whose SHA-256 begins with these digits: for one or two of them a moment, for eight a day."""
+    contents = (CONTENT + str(number).encode() for number in itertools.count())
+    return next(content for content in contents if hashlib.sha256(content).hexdigest().startswith(digits))
+
+
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch, info: WeightsInfo) -> WeightsInfo:
+    """The weights by NAME, of which two digits are published."""
+    monkeypatch.setitem(weights.table(), NAME, replace(info, sha256=info.sha256[:2]))
+    return weights.find(NAME)
+
+
+def test_the_first_fetch_pins_all_digits(server: Server, short: WeightsInfo, tmp_path: Path) -> None:
+    out, found = io.StringIO(), hashlib.sha256(CONTENT).hexdigest()
+    target = fetch(NAME, tmp_path, out, server.origin)
+    assert f"only its first digits are published: from now on {tmp_path}/SHA256SUMS requires all" in out.getvalue()
+    subprocess.run(["sha256sum", "--check", "--strict", "SHA256SUMS"], cwd=tmp_path, check=True, capture_output=True)
+    server.content = forged(short.sha256)
+    server.says_bytes = None
+    fetch(NAME, tmp_path, io.StringIO(), server.origin)
+    target.unlink()
+    with pytest.raises(ConfigError, match=f"SHA256SUMS says {found}; not kept"):
+        fetch(NAME, tmp_path, io.StringIO(), server.origin)
+    assert [path.name for path in tmp_path.iterdir()] == ["SHA256SUMS"]
+    target.write_bytes(server.content)  # put there by somebody else
+    with pytest.raises(ConfigError, match="its first digits are right, as a forged file's can be"):
+        weights.verify(target, short.sha256)
+    server.content = CONTENT
+    assert fetch(NAME, tmp_path, io.StringIO(), server.origin).read_bytes() == CONTENT
+    weights.verify(target, short.sha256)
+
+
+def test_a_file_that_was_brought_by_hand_is_pinned_by_fetch(server: Server, short: WeightsInfo, tmp_path: Path) -> None:
+    (tmp_path / short.file).write_bytes(CONTENT)
+    (tmp_path / "SHA256SUMS").write_text(f"# by hand\n\n{'0' * 64} *other.pth\n")
+    out = io.StringIO()
+    fetch(NAME, tmp_path, out, server.origin)
+    assert (server.asked, "from now on" in out.getvalue()) == ([], True)
+    listed = (tmp_path / "SHA256SUMS").read_text().splitlines()
+    assert listed[:3] == ["# by hand", "", f"{'0' * 64} *other.pth"]
+    assert listed[3:] == [f"{hashlib.sha256(CONTENT).hexdigest()}  {short.file}"]
+
+
+def test_all_digits_that_are_known_are_required(
+    server: Server, short: WeightsInfo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(pins.known_sha256(), short.file, hashlib.sha256(CONTENT).hexdigest())
+    server.content, server.says_bytes = forged(short.sha256), None
+    with pytest.raises(ConfigError, match=r"torchvision_sha256.json says \w{64}; not kept"):
+        fetch(NAME, tmp_path, io.StringIO(), server.origin)
+    server.content = CONTENT
+    fetch(NAME, tmp_path, io.StringIO(), server.origin)
+    assert [path.name for path in tmp_path.iterdir()] == [short.file]
+
+
+@pytest.mark.parametrize("torn", ["0" * 63 + "  net.pth\n", "\xff", "a forged line"])
+def test_a_torn_list_of_digests_is_refused(torn: str, server: Server, short: WeightsInfo, tmp_path: Path) -> None:
+    (tmp_path / "SHA256SUMS").write_text(torn, encoding="latin-1")
+    with pytest.raises(ConfigError, match="SHA256SUMS"):
+        fetch(NAME, tmp_path, io.StringIO(), server.origin)
+    assert not (tmp_path / short.file).exists()
+
+
 def test_a_file_that_is_not_there(server: Server, info: WeightsInfo, tmp_path: Path) -> None:
     facts = asdict(info) | {"file": "gone.bin"}
     weights.table()[NAME] = WeightsInfo(**facts)
@@ -127,6 +196,26 @@ def test_no_network_ends_with_2_and_says_what_to_do(server: Server, capsys: pyte
     for open_way in ("ftp.example", "http://mirror.example/models", "ftp://127.0.0.1/"):
         assert main(["fetch", NAME, "--to", "w", "--origin", open_way]) == 2
         assert "expected https://..." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("said", ["many", "1e9", "-1", "9" * 5000, "٣"])
+@pytest.mark.usefixtures("info")
+def test_a_length_that_makes_no_sense_is_told_in_words(said: str, server: Server, tmp_path: Path) -> None:
+    server.says_bytes = said
+    with pytest.raises(ConfigError, match=r"cannot fetch|nothing is kept"):
+        fetch(NAME, tmp_path / "w", io.StringIO(), server.origin)
+    assert list((tmp_path / "w").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "to", ["http://[", "file:///etc/passwd", "http://192.0.2.1/x", "ftp://127.0.0.1/x", "//[::", ""]
+)
+@pytest.mark.usefixtures("info")
+def test_a_server_that_sends_one_elsewhere_is_not_followed(to: str, server: Server, tmp_path: Path) -> None:
+    server.sends_to = to
+    with pytest.raises(ConfigError):
+        fetch(NAME, tmp_path / "w", io.StringIO(), server.origin)
+    assert list((tmp_path / "w").iterdir()) == []
 
 
 @pytest.mark.usefixtures("info")
