@@ -105,7 +105,7 @@ def _report(given: argparse.Namespace) -> Iterator[str]:
 
 def _query(given: argparse.Namespace) -> Iterator[Part]:
     from results.store.completeness import refuse_gaps
-    from results.store.reader import load
+    from results.store.reader import load, python_values
 
     with load(given.runs if len(given.runs) > 1 else given.runs[0]) as run:
         answer = run.arrow(given.sql)
@@ -113,7 +113,7 @@ def _query(given: argparse.Namespace) -> Iterator[Part]:
             refuse_gaps(run)
         except ResultsError as error:
             say(f"warning: {error}", to=sys.stderr)
-    columns = [column.to_pylist() for column in answer.columns]
+    columns = [python_values(column) for column in answer.columns]
     yield Table(columns=answer.column_names, rows=[*zip(*columns, strict=True)], words=None)
 
 

@@ -6,6 +6,7 @@ import tomllib
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any
 
 from transtailor.errors import UserError
@@ -32,9 +33,11 @@ def read_json(given: Path | str | bytes) -> Any:
     """What a file, or a text, of JSON says.
 
     Raises:
-        DocumentError: it is not valid JSON, or nested too deeply.
+        DocumentError: it is not valid JSON, or nested too deeply, or no file.
         OSError: the file cannot be read.
     """
+    if isinstance(given, Path) and not S_ISREG(given.stat().st_mode):  # the reader of a pipe waits for whoever writes
+        raise DocumentError("is no file")
     return _read("JSON", json.loads, given)
 
 

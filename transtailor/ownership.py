@@ -1,4 +1,4 @@
-"""Whether what is executed, or opens a door, is this user's alone: as ssh asks of its keys."""
+"""Whether what is executed is this user's alone, as ssh asks of its keys, and what leads out of a folder."""
 
 import os
 import shlex
@@ -37,4 +37,24 @@ def refuse_shared(paths: Iterable[Path], error: type[Exception], *, secret: bool
             raise error(
                 f"others can {can} {path} (mode {stat.S_IMODE(found.st_mode):o}), which decides what you execute; "
                 f"type: chmod {change} {shlex.quote(str(path))}"
+            )
+
+
+def refuse_led_out(folder: Path, paths: Iterable[Path], error: type[Exception]) -> None:
+    """Do nothing if these are below a folder, also where links on the way lead.
+
+    Args:
+        folder: which may be a link itself: whoever named it meant what it leads to.
+        paths: files and folders, which need not be there; the last name of each may be a link only to what is below.
+        error: to raise.
+
+    Raises:
+        Exception: `error`; one of them is elsewhere.
+    """
+    root = folder.resolve()
+    for path in paths:
+        if not (found := path.resolve()).is_relative_to(root):
+            raise error(
+                f"{path} leads out of {folder}, to {found}: nothing is written or removed there; if it comes from "
+                "somebody else, do not use it; if the link is yours, put the files themselves in its place"
             )

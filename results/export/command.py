@@ -13,6 +13,7 @@ from results.store.lock import held
 from results.store.parts import tables_folder
 from results.store.reader import load
 from transtailor.files import make_folder
+from transtailor.ownership import refuse_led_out
 
 FOLLOW_EVERY_S = 10.0
 
@@ -71,7 +72,8 @@ def export_lines(
         every_s: pause between two looks at a run that is followed.
 
     Raises:
-        ResultsError: no run, or nothing in it yet; a library that is not installed; somebody else exports there.
+        ResultsError: no run, or nothing in it yet; a library that is not installed; somebody else exports there; the
+            folder is a link that leads out of the run.
     """
     tables_folder(run)
     with load(run) as tables:
@@ -79,6 +81,8 @@ def export_lines(
             raise ResultsError(f"{str(run)!r} has no trials yet: nothing to export; type --follow to wait for them")
         refuse_gaps(tables)
     folder = (run / "export" / to if out is None else out).absolute()
+    if out is None:
+        refuse_led_out(run, [folder], ResultsError)
     target = TARGETS[to](folder)
     make_folder(folder)
     try:

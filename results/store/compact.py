@@ -31,6 +31,7 @@ from results.store.parts import (
 )
 from results.store.schema import TABLES
 from transtailor.files import make_folder, write_file
+from transtailor.ownership import refuse_led_out
 
 GROUP_ROWS = 2**17
 """Rows of a row group: enough for a scan to be fast, few enough to be held in memory."""
@@ -53,8 +54,10 @@ def only_one(run: Path) -> Iterator[None]:
     """Holds the run's lock on its merged files, which the kernel releases when the process ends, however it ends.
 
     Raises:
-        ResultsError: another process holds it.
+        ResultsError: another process holds it; or a link leads out of the run, where nothing is to be changed.
     """
+    folders = [folder / table for folder in (run / "tables", merged_folder(run)) for table in ("", *TABLES)]
+    refuse_led_out(run, folders, ResultsError)
     make_folder(merged_folder(run))
     with ExitStack() as stack:
         try:

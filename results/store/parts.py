@@ -7,6 +7,7 @@
 A part that the manifest names is never opened here, so each row is read once, whether or not the part is there still.
 """
 
+import stat
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -86,6 +87,8 @@ def read_manifest(run: Path) -> Manifest:
             table: {str(name): frozenset(parts) for name, parts in files.items()}
             for table, files in content["merged"].items()
         }
+        if elsewhere := [name for files in merged.values() for name in files if Path(name).name != name]:
+            raise ValueError(f"expected names of files, given {elsewhere[0]!r}")
     except FileNotFoundError:
         return Manifest()
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -172,6 +175,8 @@ def _version_of(path: Path, table: Table, columns: dict[int, dict[str, pa.DataTy
         ResultsError: the part is torn, belongs to something else, or is newer than this program.
     """
     try:
+        if not stat.S_ISREG(path.stat().st_mode):  # the reader of a pipe waits for whoever writes
+            raise OSError("it is no file")
         schema = pq.read_schema(str(path), filesystem=_LOCAL)
     except FileNotFoundError:
         raise

@@ -120,7 +120,7 @@ class Run:
 
     def rows(self, sql: str, parameters: list[Any] | None = None) -> list[dict[str, Any]]:
         """The answer to a query as a list of records; null is None. Raises as `df`."""
-        rows: list[dict[str, Any]] = self.arrow(sql, parameters).to_pylist()
+        rows: list[dict[str, Any]] = python_values(self.arrow(sql, parameters))
         return rows
 
     def arrow(self, sql: str, parameters: list[Any] | None = None) -> pa.Table:
@@ -158,11 +158,12 @@ class Run:
         import duckdb
 
         try:
+            sql.encode()  # what a shell was given need be no text
             statements = self.connection.extract_statements(sql)
             if [statement.type for statement in statements] != [duckdb.StatementType.SELECT]:
                 raise ResultsError(f"expected one query, given {sql!r}; type one such as 'SELECT * FROM trials'")
             yield
-        except duckdb.Error as error:
+        except (duckdb.Error, UnicodeEncodeError) as error:
             raise ResultsError(f"the query failed: {error}\nTables: {', '.join((*TABLES, *VIEWS))}") from error
 
     def hold(self, *views: str) -> None:
@@ -215,6 +216,19 @@ def load(run: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> Run:
     else:
         paths, several = _named([Path(one) for one in run]), True
     return _loaded(paths, TABLES, several=several)
+
+
+def python_values(answer: pa.Table | pa.ChunkedArray) -> list[Any]:
+    """The rows of a table, or the values of a column, as Python has them.
+
+    Raises:
+        ResultsError: Python has no such value, such as a moment after the year 9999.
+    """
+    try:
+        values: list[Any] = answer.to_pylist()
+    except (ValueError, OverflowError) as error:
+        raise ResultsError(f"the answer has a value that cannot be shown ({error}): CAST(... AS VARCHAR)") from error
+    return values
 
 
 def finished_trial_ids(run: str | os.PathLike[str]) -> set[str]:
@@ -304,6 +318,7 @@ def _lock(connection: "duckdb.DuckDBPyConnection", folders: set[Path]) -> None:
     """From here on a query reads files below these folders and no others, writes none, and changes no setting."""
     # DuckDB compares the names of files as views have them (with a pattern's signs in brackets) and as it opens them.
     allowed = ", ".join(name for folder in sorted(folders) for name in (_text(str(folder)), _file(folder)))
+    connection.execute("SET temp_directory = ''")  # or what memory does not hold is written to .tmp, where one stands
     connection.execute("SET python_enable_replacements = false")  # no name in a query is a variable of this process
     connection.execute(f"SET allowed_directories = [{allowed}]")
     connection.execute("SET enable_external_access = false")

@@ -123,7 +123,7 @@ def logs(run: RunFolder, trial_id: str | None, lines: int, *, follow: bool = Fal
             which = f"{len(ids)} trials whose ids begin" if ids else "no trial whose id begins"
             raise RunFolderError(f"{run.path} has {which} with {trial_id!r}; type: {command('status', run.path)}")
         files = [run.log(ids[0])]
-        if not files[0].exists():
+        if not files[0].is_file():
             raise RunFolderError(f"trial {ids[0]} has no log yet; it has not been started")
     else:
         files = _written(run)
@@ -149,7 +149,7 @@ def logs(run: RunFolder, trial_id: str | None, lines: int, *, follow: bool = Fal
 def _written(run: RunFolder) -> list[Path]:
     """The logs of the run's jobs, or of its trials where it has no jobs, the one written last at the end."""
     files = [*(run.cluster / "logs").glob("*_log.*")] or [*run.path.glob("trials/*/log.jsonl")]
-    return sorted(files, key=lambda path: path.stat().st_mtime)
+    return sorted((path for path in files if path.is_file()), key=lambda path: path.stat().st_mtime)
 
 
 def _log_line(line: str) -> str:

@@ -33,6 +33,7 @@ from transtailor.files import make_folder, name_folder, write_file, write_folder
 from transtailor.ownership import refuse_shared
 
 FORMAT = 2  # 2 added imports and tuning; of plan.json and provenance.json
+_ID = re.compile(r"[0-9A-Za-z_-]+")
 _MODULE = re.compile(r"[0-9a-f]{64}/[^/]+\.py")
 _TEMPORARY = re.compile(r"\.[^@]+@(?P<host>[^@]+)@(?P<pid>\d+)@[0-9a-f]{8}\.creating")
 
@@ -200,7 +201,7 @@ def open_run(run: RunFolder) -> Record:
     try:
         record = Record(
             name=plan["name"],
-            trials={str(key): _known_trial(value) for key, value in plan["trials"].items()},
+            trials={_known_id(run, key): _known_trial(value) for key, value in plan["trials"].items()},
             imports=tuple(Path(name) for name in plan.get("imports", [])),
             resources=dict(plan["resources"]),
             private_cache=plan["private_cache"],
@@ -350,6 +351,12 @@ def _plan_text(plan: Plan) -> str:
     )
 
 
+def _known_id(run: RunFolder, trial_id: str) -> str:
+    if not _ID.fullmatch(trial_id):  # it names a folder
+        raise _damaged(run, f"{run.plan.name} names a trial {trial_id!r}, expected letters and digits")
+    return trial_id
+
+
 def _known_trial(value: Mapping[str, Any]) -> dict[str, Any]:
     tuning = {"tuning_json": value.get("tuning_json"), "tuning_order": value.get("tuning_order")}  # None in format 1
     return {"label": str(value["label"]), "config": dict(value["config"])} | tuning
@@ -376,6 +383,8 @@ def _check_planned_parts(run: RunFolder) -> None:
 
     for part in (run.tables / "planned").glob("[!.]*.parquet"):
         try:
+            if not part.is_file():  # the reader of a pipe waits for whoever writes
+                raise OSError("it is no file")
             pq.read_metadata(part)
         except (pa.ArrowException, OSError) as error:
             raise _damaged(run, f"{part.relative_to(run.path)} cannot be read: {error}") from None

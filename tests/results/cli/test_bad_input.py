@@ -135,6 +135,9 @@ def test_of_many_torn_files_the_first_are_named_and_the_rest_counted(run: Path, 
         ("SELECT 1/'x'::INTEGER", "the query failed"),
         ("DROP VIEW trials", "expected one query"),
         ("SELECT * FROM read_csv('/nowhere.csv')", "the query failed"),
+        ("SELECT * FROM test_all_types()", "has a value that cannot be shown"),
+        ("SELECT TIMESTAMP '294246-01-01'", "has a value that cannot be shown"),
+        ("SELECT '\udcff'", "the query failed"),
     ],
 )
 def test_sql_that_fails_says_why_and_writes_nothing(
