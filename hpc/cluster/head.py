@@ -119,13 +119,14 @@ def _serve_once(
     logs = folder.logs / f"ray-head-{generation[:8]}"
     with scratch_folder(given.job) as scratch, guarded_folder(scratch) as temporary:
         options = ["--head", "--port=0", "--num-cpus=0", "--num-gpus=0", "--include-dashboard=false"]
-        node = RayNode(given, temporary, folder.token, address, options, drain_s=0)
+        variables = ray_environment(folder.token, temporary) | folder.tls(address, temporary)
+        node = RayNode(given, temporary, variables, address, options, drain_s=0)
         try:
             listens_at = _address(folder, node, temporary, logs, warnings)
-            check_closed(listens_at)
+            check_closed(listens_at, variables)
             _tell_head(folder, Head(address=listens_at, generation=generation, job=given.job))
             say(f"Ray head {generation} listens at {listens_at}")
-            environment = os.environ | ray_environment(folder.token, temporary) | {GENERATION_VARIABLE: generation}
+            environment = os.environ | variables | {GENERATION_VARIABLE: generation}
             code = _run(command, environment, node, warnings)
             if code is None and node.has_ended():
                 say(f"the Ray head {node.told_end(logs)}")

@@ -20,7 +20,7 @@ from types import FrameType
 from hpc.errors import ClusterError
 from hpc.folders.cluster_folder import ClusterFolder, Head, HeadReader
 from hpc.folders.leftovers import guarded_folder, scratch_folder
-from hpc.ray.node import RayNode, allocation, own_address
+from hpc.ray.node import RayNode, allocation, own_address, ray_environment
 from hpc.ray.stranger import check_closed
 from transtailor.exit_codes import FAILED, SUCCESS
 from transtailor.sources import ForeignCodeError, check_code
@@ -76,12 +76,13 @@ def serve(folder: ClusterFolder, generation: str, warnings: Warnings) -> str:
     """
     heads = folder.heads()
     head, given, site = _head(folder, heads, generation, warnings), allocation(os.environ), folder.site()
-    check_closed(head.address)  # a node joins no cluster that others may use
     options = [f"--address={head.address}", f"--num-cpus={given.cpus}", f"--num-gpus={given.gpus}"]
     address = own_address(site.network_interface)
     drain_s = max(1.0, site.drain_before_s - 5.0)
     with scratch_folder(given.job) as scratch, guarded_folder(scratch) as temporary:
-        node = RayNode(given, temporary, folder.token, address, options, drain_s=drain_s)
+        variables = ray_environment(folder.token, temporary) | folder.tls(address, temporary)
+        check_closed(head.address, variables)  # a node joins no cluster that others may use
+        node = RayNode(given, temporary, variables, address, options, drain_s=drain_s)
         try:
             return _watch(node, folder, heads, generation, warnings, given.job)
         finally:

@@ -2,6 +2,7 @@
 
 cluster/            mode 0700
     token           the secret that every process of the cluster shows (0600); in no command line, in no job's text
+    ca.pem, ca.key  with `tls`: what signs the certificates of nodes (0600)
     site.json       the site as it was at the launch
     head.json       where the Ray head listens and which start of it this is; absent while there is none
     stop            somebody asked the sweep to stop
@@ -48,6 +49,10 @@ class ClusterFolder:
         return self.path / "token"
 
     @property
+    def _authority(self) -> tuple[Path, Path]:
+        return self.path / "ca.pem", self.path / "ca.key"
+
+    @property
     def logs(self) -> Path:
         """Where the jobs' outputs and texts are."""
         return self.path / "logs"
@@ -91,6 +96,10 @@ class ClusterFolder:
             write_file(self.token, secrets.token_hex(32), mode=0o600)
         if not self._name.exists():
             write_file(self._name, f"{name}-{uuid.uuid4().hex[:8]}")
+        if site.tls and not self._authority[0].exists():
+            from hpc.folders.certificates import make_authority  # imports cryptography, which other sites do without
+
+            make_authority(*self._authority)
         write_file(self._site, site.model_dump_json())
 
     def check(self) -> None:
@@ -100,7 +109,7 @@ class ClusterFolder:
             ClusterError: somebody else could say what the jobs do.
         """
         refuse_shared((self._site, self._head, self._name), ClusterError)
-        refuse_shared((self.path, self.token), ClusterError, secret=True)
+        refuse_shared((self.path, self.token, *self._authority), ClusterError, secret=True)
 
     @property
     def name(self) -> str:
@@ -124,6 +133,30 @@ class ClusterFolder:
     def worker_name(self, generation: str) -> str:
         """The name of the jobs of workers that serve one generation."""
         return f"{self.worker_prefix}{generation[:8]}"
+
+    def tls(self, address: str, folder: Path) -> dict[str, str]:
+        """Ray's variables for a node with this address, whose certificate is put into a private folder.
+
+        Without `tls` in the site there are none, and no certificate.
+
+        Raises:
+            ClusterError: the authority is damaged, or not there.
+        """
+        if not self.site().tls:
+            return {}
+        from hpc.folders.certificates import sign
+
+        certificate, key = folder / "node.pem", folder / "node.key"
+        try:
+            sign(self._authority, address, certificate, key)
+        except (OSError, ValueError) as error:
+            raise ClusterError(f"no certificate for {address} can be made: {error}; launch the sweep again") from error
+        return {
+            "RAY_USE_TLS": "1",
+            "RAY_TLS_SERVER_CERT": str(certificate),
+            "RAY_TLS_SERVER_KEY": str(key),
+            "RAY_TLS_CA_CERT": str(self._authority[0]),
+        }
 
     def site(self) -> Site:
         """The site as it was at the launch.

@@ -102,19 +102,26 @@ class RayNode:
     """A running `ray start --block`, as a child of this process."""
 
     def __init__(
-        self, given: Allocation, folder: Path, token: Path, address: str, options: Sequence[str], *, drain_s: float
+        self,
+        given: Allocation,
+        folder: Path,
+        variables: Mapping[str, str],
+        address: str,
+        options: Sequence[str],
+        *,
+        drain_s: float,
     ) -> None:
         """Starts the node.
 
         Args:
             given: what it may use.
             folder: for its temporary files, a guarded one.
-            token: file with the cluster's secret.
+            variables: of its cluster, see `ray_environment`.
             address: of this machine.
             options: further words for `ray start`: whether it is a head, and what it has.
             drain_s: how long it goes on with what runs there after it was told to end.
         """
-        environment = dict(os.environ) | ray_environment(token, folder) | _HEALTH_CHECKS
+        environment = os.environ | dict(variables) | _HEALTH_CHECKS
         environment |= {
             MARK: str(folder),
             "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": f"{drain_s:g}",
@@ -200,6 +207,7 @@ def ray_environment(token: Path, folder: Path) -> dict[str, str]:
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": "",  # one of the user's, for another cluster, would come before the file
         "RAY_AUTH_TOKEN_PATH": str(token),
+        "RAY_USE_TLS": "0",  # unless the cluster has certificates of its own
         "RAY_USAGE_STATS_ENABLED": "0",
         # A head would keep an event of each call, up to 100,000, for a dashboard that is not there.
         "RAY_task_events_report_interval_ms": "0",

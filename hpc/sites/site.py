@@ -122,6 +122,8 @@ class Site(Record):
     """Words before the command, such as ["apptainer", "exec", "--nv", "/shared/image.sif"]."""
     network_interface: OneLine | None = None
     """The interface between nodes, such as "ib0", for gloo and NCCL."""
+    tls: bool = False
+    """Whether Ray's calls between nodes, and the token in them, are encrypted (Ray's own TLS)."""
     shared_folder: AbsoluteFolder | None = None
     """A folder that all nodes see: jobs start there, and their logs must lie below it."""
     scratch_folder: ScratchFolder | None = None

@@ -1,22 +1,27 @@
 """A head and a worker as SLURM's jobs start them, in a network of their own, and what a stranger finds there.
 
-    unshare --net python -m tests.hpc.cluster_in_a_network FOLDER
+    unshare --net python -m tests.hpc.cluster_in_a_network FOLDER [--tls]
 
 Prints JSON: all ports, by address and number, the program that listens, and its answers without the token, with a wrong
-one, and with it.
+one, and with it (with --tls: see `ask_encrypted`); what a driver found that ran a task on the worker; and whether the
+token could be read by whoever listened to the network all the while.
 """
 
 import json
 import os
+import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import psutil
 
+from hpc.doctor.finding import DoctorFolder
 from hpc.folders.cluster_folder import ClusterFolder
 from hpc.sites.site import Site
-from tests.hpc.stranger import Port, ask, listening
+from tests.hpc.stranger import Port, ask, ask_encrypted, listening
 from transtailor.waiting import wait_for
 
 INTERFACE, ADDRESS = "mesh0", "10.79.0.1"
@@ -33,24 +38,52 @@ def main() -> None:
         "link set other up",
     ):  # fmt: skip
         subprocess.run(["ip", *words.split()], check=True)
-    folder = ClusterFolder(Path(sys.argv[1]))
-    folder.make(SITE, "demo")
-    head = _job("1", "hpc.cluster.head", str(folder.path), "--", "sleep", "3600")
+    told_in, with_tls = DoctorFolder(Path(sys.argv[1])), "--tls" in sys.argv
+    folder = ClusterFolder(told_in.path / "cluster")
+    folder.make(SITE.model_copy(update={"tls": with_tls}), "demo")
+    token, heard = folder.token.read_text(), Listener()
+    heard.start()
+    driver = '"$1" -m hpc.doctor.ray_check "$2"; sleep 3600'
+    command = ["bash", "-c", driver, "driver", sys.executable, str(told_in.path)]
+    head = _job("1", "hpc.cluster.head", str(folder.path), "--", *command)
     jobs = [head]
     try:
         told = wait_for(folder.head, "the head", LIMIT_S)
         jobs.append(_job("2", "hpc.cluster.worker", str(folder.path), told.generation))
         programs = [psutil.Process(job.pid) for job in jobs]
         wait_for(lambda: _node_managers(programs), "two nodes that listen", LIMIT_S)
-        token = folder.token.read_text()
-        said = ask(listening(*programs), token, token[::-1])
+        ran = told_in.wait("ray", LIMIT_S)
+        is_heard = heard.has(token)  # before the token is shown by whoever asks below
+        ports = listening(*programs)
+        with TemporaryDirectory() as own:
+            encrypted = ask_encrypted(ADDRESS, ports, token, folder.tls(ADDRESS, Path(own))) if with_tls else []
+        said = {} if with_tls else ask(ports, token, token[::-1])
         found = [[port.address, port.number, port.program, answers] for port, answers in said.items()]
-        sys.stdout.write(json.dumps({"head": told.address, "ports": found}))
+        sys.stdout.write(json.dumps({"ports": found, "encrypted": encrypted, "ran": ran, "heard_token": is_heard}))
     finally:
         for job in reversed(jobs):
             job.terminate()
         for job in jobs:
             job.wait()
+
+
+class Listener(threading.Thread):
+    """Keeps all packets of this network: those of a machine to itself pass the loopback."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.ntohs(3))  # all protocols
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 26)
+        self._heard: list[bytes] = []
+
+    def run(self) -> None:
+        while True:
+            self._heard.append(self._socket.recv(1 << 17))
+
+    def has(self, token: str) -> bool:
+        """Whether calls show it; Ray's agent for environments, which its own node alone asks, speaks HTTP/1."""
+        assert len(self._heard) > 100
+        return any(token.encode() in packet and b" HTTP/1.1" not in packet for packet in list(self._heard))
 
 
 def _job(number: str, module: str, *words: str) -> subprocess.Popen[bytes]:

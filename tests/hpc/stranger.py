@@ -1,9 +1,11 @@
 """What somebody without the token finds on this machine: which ports a program listens on, and what they answer."""
 
 import socket
+import ssl
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 
 import psutil
@@ -62,6 +64,30 @@ def ask(ports: list[Port], token: str, wrong: str) -> dict[Port, Answers]:
         return {port: answers for port, answers in zip(ports, told, strict=True) if answers is not None}
 
 
+def ask_encrypted(address: str, ports: list[Port], token: str, variables: Mapping[str, str]) -> list[dict[str, str]]:
+    """What each server with TLS at an address answers: without it, without a certificate, without a token, with both.
+
+    Who gets no answer is left out; so is a server that answers nobody.
+    """
+    anybody = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    anybody.check_hostname, anybody.verify_mode = False, ssl.CERT_NONE
+    known = ssl.create_default_context(cafile=variables["RAY_TLS_CA_CERT"])
+    known.load_cert_chain(variables["RAY_TLS_SERVER_CERT"], variables["RAY_TLS_SERVER_KEY"])
+    for context in (anybody, known):
+        context.set_alpn_protocols(["h2"])
+    asking = {
+        "no TLS": (token, None), "no certificate": (token, anybody), "no token": (None, known), "owner": (token, known),
+    }  # fmt: skip
+    found = []
+    for port in ports:
+        said = {}
+        for who, (shown, context) in asking.items():
+            with suppress(ConnectionRefusedError):  # it listens on the loopback alone, or has closed
+                said[who] = grpc_status((address, port.number), CALLS[0], shown, context)
+        found.append({who: status for who, status in said.items() if status is not None})
+    return [said for said in found if said]
+
+
 def _answers(port: Port, token: str, wrong: str) -> Answers | None:
     """None: it is closed by now."""
     found: Answers = {}
@@ -97,7 +123,9 @@ def http_status(place: tuple[str, int], token: str | None) -> str:
     return answer.split(b"\r\n")[0].decode(errors="replace") if answer.startswith(b"HTTP/1") else ""
 
 
-def grpc_status(place: tuple[str, int], call: str, token: str | None) -> str | None:
+def grpc_status(
+    place: tuple[str, int], call: str, token: str | None, context: ssl.SSLContext | None = None
+) -> str | None:
     """The status with which a gRPC server there answers an empty request; None if there is no such server.
 
     Written by hand, so that no client's own rules stand between: what is sent is HTTP/2 as RFC 9113 and 7541 have it.
@@ -111,15 +139,16 @@ def grpc_status(place: tuple[str, int], call: str, token: str | None) -> str | N
     block = b"".join(b"\0" + _string(name) + _string(value) for name, value in headers.items())
     request = _PREFACE + _frame(_SETTINGS, 0, 0, b"")
     request += _frame(_HEADERS, _END_HEADERS, 1, block) + _frame(_DATA, _END_STREAM, 1, bytes(5))
-    with socket.create_connection(place, LIMIT_S) as connection:
-        connection.settimeout(30.0)
+    with socket.create_connection(place, LIMIT_S) as plain:
+        plain.settimeout(30.0)
         try:
-            connection.sendall(request)
-            for kind, flags, payload in _frames(connection):
-                if kind == _SETTINGS and not flags:
-                    connection.sendall(_frame(_SETTINGS, 1, 0, b""))
-                if kind == _HEADERS and b"grpc-status" in payload:
-                    return _value_after(payload, b"grpc-status")
+            with context.wrap_socket(plain, server_hostname=place[0]) if context else nullcontext(plain) as connection:
+                connection.sendall(request)
+                for kind, flags, payload in _frames(connection):
+                    if kind == _SETTINGS and not flags:
+                        connection.sendall(_frame(_SETTINGS, 1, 0, b""))
+                    if kind == _HEADERS and b"grpc-status" in payload:
+                        return _value_after(payload, b"grpc-status")
         except (OSError, EOFError):  # something else listens there
             return None
     return None

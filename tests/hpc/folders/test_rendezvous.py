@@ -36,6 +36,30 @@ def test_the_folder_and_the_secret_are_the_users_alone_whatever_the_umask(tmp_pa
     assert len(folder.token.read_text()) == 64
 
 
+def test_with_tls_it_has_an_authority_that_is_the_users_alone(tmp_path: Path) -> None:
+    folder, other, node = ClusterFolder(tmp_path / "a"), ClusterFolder(tmp_path / "b"), tmp_path / "node"
+    node.mkdir()
+    for cluster in (folder, other):
+        cluster.make(SITE.model_copy(update={"tls": True}), "demo")
+    made = {path.name: path.read_bytes() for path in folder.path.glob("ca.*")}
+    assert [mode(folder.path / name) for name in ("ca.key", "ca.pem")] == [0o600, 0o600]
+    assert made != {path.name: path.read_bytes() for path in other.path.glob("ca.*")}
+    folder.make(SITE.model_copy(update={"tls": True}), "demo")
+    assert made == {path.name: path.read_bytes() for path in folder.path.glob("ca.*")}
+    assert set(folder.tls("10.0.0.1", node)) == {
+        "RAY_USE_TLS", "RAY_TLS_SERVER_CERT", "RAY_TLS_SERVER_KEY", "RAY_TLS_CA_CERT",
+    }  # fmt: skip
+    assert {path.name: mode(path) for path in node.iterdir()} == {"node.key": 0o600, "node.pem": 0o600}
+    (folder.path / "ca.key").chmod(0o640)
+    with pytest.raises(ClusterError, match=r"others can read .*ca.key"):
+        folder.check()
+    (folder.path / "ca.key").write_text("torn")
+    with pytest.raises(ClusterError, match=r"no certificate for 10.0.0.1 can be made: .*launch the sweep again"):
+        folder.tls("10.0.0.1", node)
+    other.make(SITE, "demo")
+    assert other.tls("10.0.0.1", tmp_path) == {}
+
+
 def test_made_again_it_keeps_secret_and_name_and_takes_the_new_site(tmp_path: Path) -> None:
     folder = ClusterFolder(tmp_path / "cluster")
     folder.make(SITE, "demo")

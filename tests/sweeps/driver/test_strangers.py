@@ -8,12 +8,13 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
 from hpc.folders.leftovers import PREFIX
-from tests.hpc.stranger import OK, UNAUTHENTICATED, Answers, Port, ask, listening
+from tests.hpc.stranger import OK, UNAUTHENTICATED, UNIMPLEMENTED, Answers, Port, ask, listening
 from transtailor.waiting import wait_for
 
 ROOT = Path(__file__).parents[3]
@@ -123,14 +124,33 @@ def closed_to_strangers(found: dict[Port, Answers]) -> None:
     assert any(said["stranger"]["http"] for said in found.values())
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="a network of one's own takes root")
-def test_no_port_of_a_head_and_a_worker_gives_a_stranger_anything(tmp_path: Path) -> None:
+def cluster_in_a_network(folder: Path, *options: str) -> dict[str, Any]:
+    """What is said of a head and a worker in a network of their own."""
     done = subprocess.run(
-        ["unshare", "--net", sys.executable, "-m", "tests.hpc.cluster_in_a_network", str(tmp_path / "cluster")],
-        cwd=ROOT, env=os.environ | {"HOME": str(tmp_path)}, capture_output=True, text=True, check=False,
+        ["unshare", "--net", sys.executable, "-m", "tests.hpc.cluster_in_a_network", str(folder), *options],
+        cwd=ROOT, env=os.environ | {"HOME": str(folder)}, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
-    told = json.loads(done.stdout)
+    told: dict[str, Any] = json.loads(done.stdout)
+    assert "a task ran there" in told["ran"]["text"], told["ran"]
+    return told
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a network of one's own takes root")
+def test_no_port_of_a_head_and_a_worker_gives_a_stranger_anything(tmp_path: Path) -> None:
+    told = cluster_in_a_network(tmp_path)
     found = {Port(*where): said for *where, said in told["ports"]}
     assert len(found) >= 6
     closed_to_strangers(found)
+    assert told["heard_token"]  # docs/security.md says so; and the listener of the next test hears
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a network of one's own takes root")
+def test_with_tls_nobody_without_a_certificate_is_answered_and_nobody_hears_the_token(tmp_path: Path) -> None:
+    told = cluster_in_a_network(tmp_path, "--tls")
+    assert not told["heard_token"]
+    assert len(told["encrypted"]) >= 5  # of the head, and two of each node
+    for said in told["encrypted"]:
+        # A server that does not know the call says so before it asks for the token.
+        assert said in ({"no token": UNAUTHENTICATED, "owner": OK}, dict.fromkeys(("no token", "owner"), UNIMPLEMENTED))
+    assert [said["owner"] for said in told["encrypted"]].count(OK) == 1
