@@ -14,7 +14,7 @@ export SLURM_TESTS ?= required
 export CHROMIUM_TESTS ?= required
 endif
 
-.PHONY: demo test test-fast test-long check format lint types bench bench-long bench-faults slurm-testbed slurm-testbed-down clean
+.PHONY: demo test test-fast test-long check format lint types constraints audit bench bench-long bench-faults slurm-testbed slurm-testbed-down clean
 
 demo: $(BIN)/transtailor  ## run the embedded sweep and write its report (about five minutes on two cores, after the installation)
 	$(BIN)/transtailor run demo
@@ -39,6 +39,17 @@ lint: $(READY)
 
 types: $(READY)
 	$(BIN)/mypy
+
+constraints: $(READY)  ## write constraints.txt anew: the versions that CI installs, and the SHA-256 of their files
+	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes --quiet \
+	  --no-header --no-annotate --no-emit-index-url --output-file .venv/constraints.txt
+	awk 'BEGIN {print "# What CI installs, with uv; written by make constraints."} /^[a-z]/ {keep = !/^((torch|torchvision|triton)==|(nvidia|cuda)-)/} keep' .venv/constraints.txt > $@.txt
+
+audit: $(READY)  ## known holes of what is installed (pip-audit; needs a network); no part of what a change has to pass
+	@timeout 600 $(BIN)/uv tool run pip-audit --progress-spinner off \
+	  --path "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" \
+	  || { echo "make audit: either packages above have known holes, or there is no way to pypi.org and its list of holes:" \
+	  "then nothing was looked up; type it again where there is a network"; exit 1; }
 
 bench: $(READY)  ## half an hour: speed and memory beside the alternatives; writes docs/results/
 	$(BIN)/python benchmarks/training_loop.py
@@ -90,10 +101,11 @@ $(BIN)/transtailor:  # what users need alone; `make check` adds the developers' 
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --editable .
 
-# uv installs in half of pip's time; it does not read pip's own settings, so it is used where nobody has any.
-$(READY): pyproject.toml
+# uv installs in half of pip's time; it does not read pip's own settings, so it is used where it finds all packages.
+# In constraints.txt is nothing of torch and CUDA: registries offer other files of one version, and so other SHA-256.
+LOCKED := $(BIN)/uv pip install --quiet --compile-bytecode --constraints constraints.txt --python $(BIN)/python --editable '.[dev]'
+$(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	{ [ -n "$$CI" ] && $(BIN)/python -m pip install --quiet uv \
-	  && $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --editable '.[dev]'; } \
-	  || $(BIN)/python -m pip install --quiet --editable '.[dev]'
+	if [ -n "$$CI" ] && $(BIN)/python -m pip install --quiet uv && $(LOCKED) --dry-run; then $(LOCKED); \
+	  else $(BIN)/python -m pip install --quiet --editable '.[dev]'; fi
 	touch $@

@@ -1,11 +1,14 @@
 """What `make test` calls, and what it installs beside Python with CI set."""
 
 import os
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 from tests.install import PARTS
 
@@ -39,6 +42,55 @@ def test_with_ci_set_slurm_and_a_browser_are_required(
     words = ["make", "--silent", "test", f"BIN={tmp_path}", "READY="]
     done = subprocess.run(words, cwd=ROOT, env=environment | variables, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == called
+
+
+def test_constraints_name_versions_and_digests_and_no_address() -> None:
+    head, *packages = re.split(r"\n(?=\S)", (ROOT / "constraints.txt").read_text().strip())
+    assert head.startswith("#")
+    found = {}
+    for package in packages:
+        match = re.fullmatch(r"([a-z0-9-]+)==(\S+)( ; [^\\\n]+)?( \\\n    --hash=sha256:[0-9a-f]{64})+", package)
+        assert match, package[:200]
+        found.setdefault(match[1], match[2])
+    # Registries offer other files of one version of these.
+    assert not {"torch", "torchvision", "triton"} & set(found)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    asked = map(Requirement, [*project["dependencies"], *project["optional-dependencies"]["dev"]])
+    named = {asking.name: asking.specifier for asking in asked if asking.name in found}
+    assert len(named) > 20
+    assert {name: found[name] for name, allowed in named.items() if found[name] not in allowed} == {}
+
+
+UV = """#!/bin/sh
+echo "uv $*" >&2
+case "$*" in *--dry-run*) exit $DRY;; *) exit 3;; esac
+"""
+
+
+@pytest.mark.parametrize(
+    ("ci", "dry", "code", "by_pip"), [("1", "0", 2, False), ("1", "2", 0, True), ("", "0", 0, True)]
+)
+def test_ci_installs_what_constraints_say_or_fails(tmp_path: Path, ci: str, dry: str, code: int, by_pip: bool) -> None:
+    """A file with another digest ends it; where uv finds no packages at all, pip looks for them."""
+    for name, text in (("python", PYTHON), ("uv", UV)):
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+    words = [
+        "make",
+        "--silent",
+        f"BIN={tmp_path}",
+        f"PYTHON={tmp_path}/python",
+        f"READY={tmp_path}/ready",
+        f"{tmp_path}/ready",
+    ]
+    done = subprocess.run(
+        words, cwd=ROOT, env=os.environ | {"CI": ci, "DRY": dry}, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, "pip install --quiet --editable" in done.stdout) == (code, by_pip), done.stderr
+    assert ("uv pip install" in done.stderr) == bool(ci)
+    assert done.stderr.count("--constraints constraints.txt") == len(
+        [line for line in done.stderr.splitlines() if "uv pip" in line]
+    )
 
 
 @pytest.mark.parametrize(
