@@ -1,6 +1,7 @@
 """JSON and TOML that others may have written: read, or refused in words, with the line where that helps."""
 
 import json
+import os
 import re
 import tomllib
 from collections import Counter
@@ -36,8 +37,12 @@ def read_json(given: Path | str | bytes) -> Any:
         DocumentError: it is not valid JSON, or nested too deeply, or no file.
         OSError: the file cannot be read.
     """
-    if isinstance(given, Path) and not S_ISREG(given.stat().st_mode):  # the reader of a pipe waits for whoever writes
-        raise DocumentError("is no file")
+    if isinstance(given, Path):
+        handle = os.open(given, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # the reader of a pipe would wait
+        with os.fdopen(handle, "rb") as file:
+            if not S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise DocumentError("is no file")
+            given = file.read()
     return _read("JSON", json.loads, given)
 
 

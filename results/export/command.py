@@ -76,13 +76,13 @@ def export_lines(
             folder is a link that leads out of the run.
     """
     tables_folder(run)
+    if out is None:
+        refuse_led_out(run, [run / "export" / to], ResultsError)
     with load(run) as tables:
         if not follow and not tables.rows("SELECT 1 FROM planned LIMIT 1"):
             raise ResultsError(f"{str(run)!r} has no trials yet: nothing to export; type --follow to wait for them")
         refuse_gaps(tables)
     folder = (run / "export" / to if out is None else out).absolute()
-    if out is None:
-        refuse_led_out(run, [folder], ResultsError)
     target = TARGETS[to](folder)
     make_folder(folder)
     try:
