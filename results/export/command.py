@@ -90,7 +90,7 @@ def export_lines(
             yield from _updates(run, target, every_s if follow else None)
     except BlockingIOError as error:
         raise ResultsError(f"another process exports to {str(folder)!r}; wait for it, or type another --out") from error
-    yield LOOK[to].format(shlex.quote(str(folder)))
+    yield LOOK[to].format(folder if to == "csv" else shlex.quote(str(folder)))  # the others are commands
 
 
 def _updates(run: Path, target: Target, every_s: float | None) -> Iterator[str]:
