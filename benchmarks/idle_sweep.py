@@ -1,7 +1,6 @@
 """A sweep of trials that only wait, for `idle_rank.IdleRank`."""
 
 import hashlib
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,28 +15,23 @@ NAME = "idle"
 
 
 def make_run(trials: int, runs: Path, moments: Path, seconds: float) -> tuple[Plan, RunFolder]:
-    """See `idle_plan`; and a new run folder for it in `runs`."""
-    plan = idle_plan(trials, moments, seconds)
-    return plan, new_run(plan, runs)
-
-
-def idle_plan(trials: int, moments: Path, seconds: float) -> Plan:
-    """A plan of so many trials of one stage each, no two the same.
+    """A plan of so many trials of one stage each, no two the same, and a new run folder for it in `runs`.
 
     Each trial waits so many seconds, and notes its moments in the folder `moments`.
     """
     data = {"name": "none", "moments": str(moments), "seconds": seconds}
-    return Plan(
+    plan = Plan(
         name=NAME,
         trials=tuple(_trial(number, data) for number in range(trials)),
         resources=Resources(),
         spec_text=f'name = "{NAME}"\n',
     )
+    return plan, new_run(plan, runs)
 
 
-def new_run(plan: Plan, runs: Path, beside: Mapping[Path, bytes] | None = None) -> RunFolder:
-    """A new folder for a plan in `runs`, with the code as it is, and what is to stand beside that."""
-    code = dict(sorted((sources() | dict(beside or {})).items()))
+def new_run(plan: Plan, runs: Path) -> RunFolder:
+    """A new folder for a plan in `runs`, with the code as it is."""
+    code = sources()
     with create_run(plan, runs, provenance(code), code):
         return RunFolder(runs / plan.name)
 
