@@ -7,6 +7,8 @@ from typing import Any
 from hpc.errors import SlurmError
 from results.store.completeness import failed_trials
 from results.store.reader import Run, last_written_us, load
+from sweeps.driver.display import done_text, left_text
+from sweeps.driver.progress_file import read_progress
 from sweeps.run.run_folder import Record, RunFolder, open_run
 from sweeps.run.run_lock import holder_of
 from sweeps.slurm.cluster_run import ClusterRun
@@ -15,7 +17,8 @@ from transtailor.shell import rerun
 FAILURES_SHOWN = 10
 
 BEST = """
-SELECT network, dataset, label, count(*) OVER arm AS points, trial_id, point, seed,
+SELECT network, dataset, label, count(*) OVER arm AS points, count(DISTINCT seed) OVER arm AS seeds,
+       trial_id, point, seed,
        replace(metric, '_', ' ') AS metric, validation_score AS score, removed_macs_fraction AS removed
 FROM operating_points
 WINDOW arm AS (PARTITION BY network, dataset, label)
@@ -58,10 +61,7 @@ def status(run: RunFolder) -> Iterator[str]:
             yield f"last row  written {_age(_moment(last_us), now)} ago"
         yield from _states(run, rows, is_run=holder is not None, now=now)
         yield from _jobs(run)
-        for attempt in running:
-            label = record.trials[attempt["trial_id"]]["label"] if attempt["trial_id"] in record.trials else "?"
-            where = f"  on {', '.join(attempt['nodes'])}" if attempt["nodes"] else ""
-            yield f"running   {attempt['trial_id']}  {label}{where}  for {_age(_moment(attempt['started_us']), now)}"
+        yield from _running_lines(run, record, running, now)
         yield from _best(rows)
         yield from _failures(run, rows)
 
@@ -95,6 +95,29 @@ def _jobs(run: RunFolder) -> Iterator[str]:
 def _running(rows: Run, ended: dict[str, str]) -> list[dict[str, Any]]:
     """Attempts without an end, of trials without an end."""
     return [attempt for attempt in rows.rows(RUNNING) if attempt["trial_id"] not in ended]
+
+
+def _running_lines(run: RunFolder, record: Record, running: list[dict[str, Any]], now: datetime) -> Iterator[str]:
+    """How far the sweep is and each running trial, as the driver said last, and for how long that one runs."""
+    seen = (read_progress(run.lock) or read_progress(ClusterRun(run).progress_file)) if running else None
+    said = {} if seen is None else {trial.trial_id: trial for trial in seen.progress.running}
+    if seen is not None:
+        yield f"progress  {done_text(seen.progress)}, time left {left_text(seen.progress)}"
+    for attempt in running:
+        trial_id = attempt["trial_id"]
+        what = said[trial_id].cells()[1:] if trial_id in said else _planned(record, attempt)
+        yield "  ".join(
+            ("running  ", trial_id, *filter(None, what), f"for {_age(_moment(attempt['started_us']), now)}")
+        )
+
+
+def _planned(record: Record, attempt: dict[str, Any]) -> tuple[str, ...]:
+    """What is known of a running trial of which its driver has said nothing."""
+    trial = record.trials.get(attempt["trial_id"])
+    if trial is None:
+        return ("?",)
+    config, nodes = trial["config"], ", ".join(attempt["nodes"] or ())
+    return trial["label"], f"{config['network']} on {config['data']['name']}", f"seed {config['seed']}", nodes
 
 
 def _counts(record: Record, ended: dict[str, str], running: list[dict[str, Any]]) -> dict[str, int]:
@@ -134,7 +157,8 @@ def _best(rows: Run) -> Iterator[str]:
         yield (
             f"  {row['network']}  {row['dataset']}  {row['label'].ljust(width)}  {row['metric']} {row['score']:.4f}"
             f"  with {row['removed']:.3f} of the MACs removed"
-            f"  (trial {row['trial_id']}, seed {row['seed']}, point {row['point']}; of {row['points']} points)"
+            f"  (trial {row['trial_id']}, seed {row['seed']}, point {row['point']}; of {row['points']} points"
+            f" of {row['seeds']} seed(s))"
         )
 
 
