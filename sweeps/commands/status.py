@@ -106,9 +106,7 @@ def _running_lines(run: RunFolder, record: Record, running: list[dict[str, Any]]
     for attempt in running:
         trial_id = attempt["trial_id"]
         what = said[trial_id].cells()[1:] if trial_id in said else _planned(record, attempt)
-        yield "  ".join(
-            ("running  ", trial_id, *filter(None, what), f"for {_age(_moment(attempt['started_us']), now)}")
-        )
+        yield "  ".join(("running ", trial_id, *filter(None, what), f"for {_age(_moment(attempt['started_us']), now)}"))
 
 
 def _planned(record: Record, attempt: dict[str, Any]) -> tuple[str, ...]:

@@ -46,7 +46,7 @@ class _Reached:
     node: str = ""  # "" where that is not known yet
     stages: int = 0  # that it has passed
     done_fraction: float = 0.0  # of the one that runs
-    words: str = "starts"
+    words: str = "starting"
 
 
 class Pace:

@@ -174,17 +174,20 @@ def best_lines(progress: Progress) -> list[str]:
 
 
 class PlainDisplay:
-    """Lines for a log: at the start, at the end, at each failure, and now and then in between."""
+    """Lines for a log: at the start, once trials run, at the end, at each failure, and now and then in between."""
 
     def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
         self._stream, self._clock = stream, clock
         self._last_s: float | None = None
         self._last_fraction = 0.0
+        self._has_begun = False
 
     def show(self, progress: Progress) -> None:
         """Writes a line if the last one is old enough."""
         now = self._clock()
-        if self._last_s is not None:
+        begins = bool(progress.running) and not self._has_begun
+        self._has_begun |= begins
+        if self._last_s is not None and not begins:
             quiet_s = now - self._last_s
             moved = progress.done_fraction - self._last_fraction >= LINE_FRACTION
             if quiet_s < LINE_PERIOD_S or not (moved or quiet_s >= QUIET_LIMIT_S):

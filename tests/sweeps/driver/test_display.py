@@ -22,7 +22,6 @@ from sweeps.driver.display import (
 )
 from sweeps.driver.ledger import Counts
 
-
 DIGITS: dict[str, Any] = {"network": "digits_vgg", "dataset": "digits", "metric": "accuracy"}
 RUNNING = RunningTrial(
     trial_id="a" * 16, label="transtailor", network="digits_vgg", dataset="digits", seed=1, node="n1",
@@ -73,8 +72,8 @@ def test_line() -> None:
 @pytest.mark.parametrize(
     ("left_s", "text"),
     [
-        (None, "unknown"), ((40.0, 100.0), "40 s to 2 min"), ((110.0, 125.0), "2 min"), ((200.0, None), "at least 3 min"),
-        ((0.0, 0.2), "1 s"),
+        (None, "unknown"), ((40.0, 100.0), "40 s to 2 min"), ((110.0, 125.0), "2 min"), ((0.0, 0.2), "1 s"),
+        ((200.0, None), "at least 3 min"),
     ],
 )  # fmt: skip
 def test_the_time_left_is_a_range_where_it_is_not_known(left_s: tuple[float, float | None] | None, text: str) -> None:

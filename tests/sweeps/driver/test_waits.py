@@ -1,6 +1,7 @@
 """A sweep in which nothing runs: a stop and the end of its place are noticed, and what cannot start fails in words."""
 
 import os
+import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,7 +24,7 @@ from sweeps.run.run_folder import RunFolder
 HERE = Path(__file__).parents[1]
 sys.path.insert(0, str(HERE))  # tests are imported by path; the ranks' processes get the same folder
 
-from fake_plan import make_run, plan_of, trial  # noqa: E402
+from fake_plan import key_of, make_run, plan_of, trial  # noqa: E402
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 LOOKS = 40  # of Tune's loop: it makes one a second where nothing runs, and used to make 600 before it heard of a stop
@@ -35,9 +36,11 @@ class Recorder:
     def __init__(self) -> None:
         self.states: list[str] = []
         self.notes: list[str] = []
+        self.running: list[tuple[str, str]] = []  # node and words
 
     def show(self, progress: Progress) -> None:
         self.states.append(progress.state)
+        self.running += [(trial.node, trial.words) for trial in progress.running]
 
     def note(self, text: str) -> None:
         self.notes.append(text)
@@ -130,6 +133,26 @@ def test_a_stop_is_noticed_while_no_trial_is_live(
     assert display.notes == ["waiting for the moon", "stopping: asked by the file stop"]
     assert any(state.startswith("waiting for the moon, for ") for state in display.states)
     assert display.states[-1] == "stopping: asked by the file stop"
+
+
+def test_how_far_a_stage_is_comes_through_tune_while_the_stage_goes_on(
+    tmp_path: Path, ray_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    display, told = Recorder(), (socket.gethostname(), "epoch 7 of 25")
+    key = key_of("seen")
+    seen = tmp_path / "cache" / key[:2] / key / "stage.json"  # the trial's own stage ends with it
+
+    def see(_look: int) -> None:
+        if told in display.running:
+            seen.parent.mkdir(parents=True, exist_ok=True)
+            seen.touch()
+
+    plan = plan_of([trial("t", [{"name": "s", "seconds": 3600.0, "until": key, "words": "epoch 7 of 25"}])])
+    outcome = swept(tmp_path, Place(ray_folder, 1, see), plan, display, monkeypatch)
+    assert (outcome.finished, outcome.stages_computed) == (1, 1)
+    assert display.states[0] == "waiting for Ray to start"
+    steps = [step for step in dict.fromkeys(display.running) if step[1]]
+    assert steps == [("", "starting"), (told[0], "starting"), told]
 
 
 def test_the_end_of_the_place_is_noticed_while_no_trial_is_live(
