@@ -105,17 +105,9 @@ def _running_lines(run: RunFolder, record: Record, running: list[dict[str, Any]]
         yield f"progress  {done_text(seen.progress)}, time left {left_text(seen.progress)}"
     for attempt in running:
         trial_id = attempt["trial_id"]
-        what = said[trial_id].cells()[1:] if trial_id in said else _planned(record, attempt)
+        label = record.trials[trial_id]["label"] if trial_id in record.trials else "?"
+        what = said[trial_id].cells()[1:] if trial_id in said else (label, *(attempt["nodes"] or ()))
         yield "  ".join(("running ", trial_id, *filter(None, what), f"for {_age(_moment(attempt['started_us']), now)}"))
-
-
-def _planned(record: Record, attempt: dict[str, Any]) -> tuple[str, ...]:
-    """What is known of a running trial of which its driver has said nothing."""
-    trial = record.trials.get(attempt["trial_id"])
-    if trial is None:
-        return ("?",)
-    config, nodes = trial["config"], ", ".join(attempt["nodes"] or ())
-    return trial["label"], f"{config['network']} on {config['data']['name']}", f"seed {config['seed']}", nodes
 
 
 def _counts(record: Record, ended: dict[str, str], running: list[dict[str, Any]]) -> dict[str, int]:

@@ -71,10 +71,8 @@ class Pace:
             self._done.append(done)
         if left <= 0.0 or at_s < KNOWN_AFTER_S or done / (done + left) < KNOWN_FRACTION:
             return None
-        speeds = []
-        for fraction in (0.0, 0.5, 0.75):
-            then = bisect_right(self._at_s, at_s * fraction) - 1
-            speeds.append((done - self._done[then]) / (at_s - self._at_s[then]))
+        since = [bisect_right(self._at_s, at_s * fraction) - 1 for fraction in (0.0, 0.5, 0.75)]
+        speeds = [(done - self._done[then]) / (at_s - self._at_s[then]) for then in since]
         slowest = min(speeds)
         return left / max(speeds), left / slowest if slowest > 0.0 else None
 

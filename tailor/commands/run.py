@@ -20,12 +20,7 @@ LINE_PERIOD_S, LIVE_PERIOD_S = 10.0, 0.5  # between two words on a stage: in a l
 
 
 def run(config: TrialConfig, arguments: argparse.Namespace, command: str) -> None:
-    """Run a trial on this rank, and print its stages and operating points.
-
-    Args:
-        config: the trial.
-        arguments: of the command line.
-        command: what was typed.
+    """Run a trial on this rank, and print its stages and operating points; `command` is what was typed.
 
     Raises:
         ConfigError: the user's mistake.

@@ -105,9 +105,7 @@ def test_status_while_it_runs(
         shown = sweeps_command("status", "runs/small").stdout
     assert "is being run by process" in shown
     assert "trials    6: 1 finished, 1 running, 3 waiting, 1 failed" in shown
-    assert (
-        f"running   {pruned.trial_id}  prune l1  digits_vgg on digits  seed {pruned.config['seed']}  for 5 h 0" in shown
-    )
+    assert f"running   {pruned.trial_id}  prune l1  for 5 h 0" in shown
     assert f"failed    {other_head.trial_id}  head_only: loss is not finite" in shown
     assert f"log: runs/small/trials/{other_head.trial_id}" in shown
     best = [" ".join(line.split()) for line in shown.splitlines() if line.startswith("  digits_vgg")]
