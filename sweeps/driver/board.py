@@ -59,22 +59,26 @@ class Pace:
     def left_s(self, at_s: float, done: float, left: float) -> tuple[float, float | None] | None:
         """The least and the most seconds that the rest may take; None: too little is done to know.
 
-        It may go on as it went since the start, in the second half of the time, or in the last quarter; stages of
-        other kinds and idle slots at the end make these differ. The most is None if nothing was done in one of them.
+        It may go on as it went since the first work, in the second half of the time, or in the last quarter; stages of
+        other kinds and idle slots at the end make these differ, and the less is done, the less is known of them: at
+        first the rest may go twice as fast or as slowly. The most is None if nothing was done in one of these times.
 
         Args:
             at_s: seconds since the start, now.
             done, left: work.
         """
-        if at_s - self._at_s[-1] >= at_s / PACE_MOMENTS:
+        if done <= 0.0:  # processes start
+            self._at_s, self._done = [at_s], [0.0]
+        passed_s = at_s - self._at_s[0]
+        if at_s - self._at_s[-1] >= passed_s / PACE_MOMENTS:
             self._at_s.append(at_s)
             self._done.append(done)
-        if left <= 0.0 or at_s < KNOWN_AFTER_S or done / (done + left) < KNOWN_FRACTION:
+        if left <= 0.0 or passed_s < KNOWN_AFTER_S or done / (done + left) < KNOWN_FRACTION:
             return None
-        since = [bisect_right(self._at_s, at_s * fraction) - 1 for fraction in (0.0, 0.5, 0.75)]
+        since = [bisect_right(self._at_s, at_s - passed_s * fraction) - 1 for fraction in (1.0, 0.5, 0.25)]
         speeds = [(done - self._done[then]) / (at_s - self._at_s[then]) for then in since]
-        slowest = min(speeds)
-        return left / max(speeds), left / slowest if slowest > 0.0 else None
+        known, slowest = done / (done + left), min(speeds)
+        return left / max(speeds) * (1 + known) / 2, left / slowest * (2 - known) if slowest > 0.0 else None
 
 
 class Site(Protocol):

@@ -60,12 +60,15 @@ def test_nothing_is_known_of_the_rest_before_something_was_done_or_after_all_pla
 
 def test_an_even_pace_tells_the_rest_and_an_uneven_one_its_bounds() -> None:
     even = [(float(second), float(second)) for second in range(1, 41)]
-    assert left_s(*even) == pytest.approx((60.0, 60.0))
+    assert left_s(*even) == pytest.approx((60 * 0.7, 60 * 1.6))  # 40% are done
+    assert left_s(*even, left=0.4) == pytest.approx((0.4, 0.4), rel=0.02)
+    began_late = [(0.0, 0.0), (100.0, 0.0), *[(100.0 + second, done) for second, done in even]]
+    assert left_s(*began_late) == pytest.approx(left_s(*even))
     slower = [*even[:20], *[(20.0 + second, 20.0 + second / 4) for second in range(1, 21)]]
-    least, most = left_s(*slower) or (0.0, 0.0)
-    assert (least, most) == (pytest.approx(60 / (25 / 40)), pytest.approx(60 / (1 / 4)))
+    known = 25 / 85
+    assert left_s(*slower) == pytest.approx((60 / (25 / 40) * (1 + known) / 2, 60 / (1 / 4) * (2 - known)))
     stopped = [*even, *[(40.0 + second, 40.0) for second in range(1, 41)]]
-    assert left_s(*stopped) == (pytest.approx(120.0), None)
+    assert left_s(*stopped) == (pytest.approx(120.0 * 0.7), None)
 
 
 def test_a_long_sweep_is_remembered_in_few_moments() -> None:
