@@ -102,7 +102,7 @@ def _add_control(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "trial",
         nargs="?",
         metavar="TRIAL",
-        help="id of a trial, or its first digits (default: all logs: of the jobs, or of the trials)",
+        help="id of a trial, or its first digits (default: the logs of jobs and trials that were written last)",
     )
     logs.add_argument("--lines", type=int, default=20, help="how many of each (default: 20)")
     logs.add_argument("--follow", action="store_true", help="go on with what is written, until nobody runs it")

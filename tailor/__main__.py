@@ -11,10 +11,10 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tailor.commands import data as data_command
-from tailor.commands import fetch, model
+from tailor.commands import fetch, model, run
 from tailor.config.parsing import parse_trial
 from tailor.config.trial import TrialConfig
 from tailor.core.errors import ConfigError, TrainingError
@@ -25,9 +25,6 @@ from transtailor.errors import UserError
 from transtailor.exit_codes import FAILED, MISTAKE, SUCCESS
 from transtailor.shell import command as to_type
 from transtailor.terminal import say
-
-if TYPE_CHECKING:
-    from tailor.execution.runner import StageEvent
 
 
 def main(argv: list[str] | None = None, prog: str = "python -m tailor") -> int:
@@ -52,7 +49,7 @@ def main(argv: list[str] | None = None, prog: str = "python -m tailor") -> int:
         if arguments.command == "plan":
             _plan(config)
         else:
-            _run(config, arguments, shlex.join([*prog.split(), *typed]))
+            run.run(config, arguments, shlex.join([*prog.split(), *typed]))
     except UserError as error:
         say(f"error: {error}", to=sys.stderr)
         return MISTAKE
@@ -65,25 +62,26 @@ def main(argv: list[str] | None = None, prog: str = "python -m tailor") -> int:
 def _parser(prog: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=prog, description="One trial without a sweep.")
     commands = parser.add_subparsers(dest="command", required=True)
-    run = commands.add_parser("run", help="run a trial and print its operating points")
+    runs = commands.add_parser("run", help="run a trial and print its operating points")
     plan = commands.add_parser("plan", help="print a trial's id and stages without running it")
     export = commands.add_parser("export", help="write a saved sub-model as a program for torch alone, or as ONNX")
     timed = commands.add_parser("time", help="measure a saved sub-model's latency, throughput and memory here")
     model.add_export_to(export)
     model.add_time_to(timed)
-    for command in (run, plan):
+    for command in (runs, plan):
         command.add_argument("trial", type=Path, help="TOML file with the trial's settings, e.g. [method] name = ...")
-    for command in (run, plan, export, timed):
+    for command in (runs, plan, export, timed):
         command.add_argument(
             "--import", action="append", default=[], type=Path, metavar="FILE", dest="imports",
             help="a module of your own with a method, criterion, network, data set, ... (repeatable)",
         )  # fmt: skip
     fetch.add_to(commands.add_parser("fetch", help="bring weights by name to this machine, and check what trials read"))
     data_command.add_to(commands.add_parser("data", help="prepare images for training, and check what was prepared"))
-    run.add_argument("--cache", type=Path, default=Path("cache"), help="folder of finished stages (default: cache)")
-    run.add_argument("--save", type=Path, help="folder to save each operating point's sub-model in")
-    run.add_argument("--licence", metavar="TEXT", help="the line on the licence in each saved sub-model's card")
-    run.add_argument("--device", default="auto", help="auto (default), cpu or cuda")
+    runs.add_argument("--cache", type=Path, default=Path("cache"), help="folder of finished stages (default: cache)")
+    runs.add_argument("--save", type=Path, help="folder to save each operating point's sub-model in")
+    runs.add_argument("--licence", metavar="TEXT", help="the line on the licence in each saved sub-model's card")
+    runs.add_argument("--device", default="auto", help="auto (default), cpu or cuda")
+    runs.add_argument("--threads", type=int, default=1, metavar="N", help="CPU threads of each rank (default: 1)")
     return parser
 
 
@@ -119,44 +117,6 @@ def _plan(config: TrialConfig) -> None:
     for number, stage in enumerate(walked.stages):
         point = "" if stage.point is None else f"  operating point {stage.point}"
         say(f"{number:3}  {stage.key[:12]}  {stage.kind}{point}")
-
-
-def _run(config: TrialConfig, arguments: argparse.Namespace, command: str) -> None:
-    from tailor.deploy.card import refuse_unsavable, save_point
-    from tailor.execution.cache import Cache
-    from tailor.execution.runner import run_trial
-    from tailor.parallel.process_group import join, leave
-
-    refuse_unsavable(arguments.save, arguments.licence)
-    ranks = join(arguments.device)
-    macs_before: int | None = None  # of the operating point before
-    checkpoints = arguments.cache / "checkpoints"
-    try:
-        for event in run_trial(config, cache=Cache(arguments.cache), ranks=ranks, checkpoint_folder=checkpoints):
-            state = event.result.state if arguments.save and event.point is not None else None  # collective
-            if ranks.rank > 0:
-                continue
-            seconds = event.result.description["made_by"]["compute_s"]
-            how = "cached" if event.result.cached else f"{seconds:.2f} s"
-            say(f"{event.order:3}  {event.result.key[:12]}  {event.result.stage.kind:18} {how:>8}")
-            if event.point is not None:
-                say(f"     {_point(event, macs_before)}")
-                macs_before = event.result.info["macs"]
-            if state is not None:
-                folder = arguments.save / f"point_{event.point}"
-                save_point(config, event, state, folder, command=command, licence=arguments.licence)
-                say(f"     saved in {folder}; to load it: tailor.load_model({str(folder)!r})")
-    finally:
-        leave()
-
-
-def _point(event: "StageEvent", macs_before: int | None) -> str:
-    """An operating point in a line; `macs_before`: of the one before it on the path, if any."""
-    found = event.result.info
-    nothing = ", none since the point before" if found["macs"] == macs_before else ""
-    removed = 1.0 - found["macs"] / found["original_macs"]
-    score, metric = found["validation_score"], found["metric"].replace("_", " ")
-    return f"point {event.point}: {removed:.3f} of the MACs gone{nothing}, validation {metric} {score:.4f}"
 
 
 if __name__ == "__main__":

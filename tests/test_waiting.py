@@ -25,7 +25,6 @@ ENDED_OTHERWISE = {
     ("hpc.ranks.process_ranks", "self.connection.recv"): "what is there already, as `poll` said",
     ("hpc.folders.leftovers", "sys.stdin.buffer.read"): "a guard waits for its owner's end",
     ("hpc.doctor.job", "listening.accept"): "its socket has a timeout",
-    ("sweeps.commands.control", "time.sleep"): "logs --follow goes on until nobody runs the run, or Ctrl-C",
     ("results.export.command", "time.sleep"): "--follow goes on until the sweep has ended, or Ctrl-C",
     ("results.report.watch", "wait"): "--watch goes on until the sweep has ended, or Ctrl-C",
     ("tools.networks_saved", "subprocess.run"): "who changes the code runs it, and looks on",

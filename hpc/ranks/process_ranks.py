@@ -2,6 +2,7 @@
 
 import ctypes
 import faulthandler
+import json
 import os
 import signal
 import socket
@@ -10,7 +11,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from typing import IO, Any
@@ -26,7 +27,9 @@ from hpc.ranks.ranks import (
     RankFailed,
     RankHost,
     Reply,
+    Sign,
     Watchdog,
+    answers_of,
     is_suspended,
     meeting_environment,
     rank_environment,
@@ -39,7 +42,7 @@ _PR_SET_PDEATHSIG = 1
 SAY_WHERE = signal.SIGQUIT  # SLURM, submitit and Ray use others
 SAY_WHERE_S = 0.1  # between two looks at what a rank says of where it is
 OUTERMOST = " in _run_module_as_main\n"  # the last line that it says: the main thread comes last, and ran a module
-SIGNS_BYTES = 8
+SIGN_BYTES = 4096  # at most
 
 
 class ProcessRanks:
@@ -58,7 +61,7 @@ class ProcessRanks:
         """Starts the ranks and makes one `target` object ("module:Class") in each.
 
         Args:
-            target: "module:Class"; where it has a method `signs`, it tells how many signs of life it has given.
+            target: "module:Class"; where it has a method `sign`, it gives the values of a `Sign`.
             ranks: how many.
             threads_per_rank: of each.
             hang_limit_s: how long a call may go on without a sign of life of any rank; None: for ever.
@@ -75,12 +78,12 @@ class ProcessRanks:
                 )
                 self._ranks.append(_RankProcess(rank, ranks, environment))
             deadline = time.monotonic() + START_LIMIT_S
-            self._ask(self._ranks, "load", (target,), deadline)
+            answers_of(self._asking(self._ranks, "load", (target,), deadline))
             meeting: dict[str, str] = {}
             if ranks > 1:
-                (port,) = self._ask(self._ranks[:1], "host_store", (LOOPBACK,), deadline)
+                (port,) = answers_of(self._asking(self._ranks[:1], "host_store", (LOOPBACK,), deadline))
                 meeting = meeting_environment(LOOPBACK, port)
-            self._ask(self._ranks, "make", (meeting,), deadline)
+            answers_of(self._asking(self._ranks, "make", (meeting,), deadline))
         except BaseException:
             self.kill()
             raise
@@ -92,11 +95,15 @@ class ProcessRanks:
 
     def call(self, method: str, *args: Any, timeout_s: float | None = None) -> list[Any]:
         """Calls `method` on all ranks; returns their answers, ordered by rank."""
+        return answers_of(self.calling(method, *args, timeout_s=timeout_s))
+
+    def calling(self, method: str, *args: Any, timeout_s: float | None = None) -> Generator[Sign, None, list[Any]]:
+        """As `call`, step by step: yields rank 0's sign of life about once a second, and returns the answers."""
         if not self._ranks:
             raise RankDied(f"{method} was called on ranks that have ended")
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         try:
-            return self._ask(self._ranks, "call", (method, args), deadline)
+            return (yield from self._asking(self._ranks, "call", (method, args), deadline))
         except BaseException:
             self.kill()
             raise
@@ -105,7 +112,7 @@ class ProcessRanks:
         """Calls the targets' `close`, bounded in time, then ends the processes."""
         try:
             if self._ranks:
-                self._ask(self._ranks, "close", (), time.monotonic() + CLOSE_LIMIT_S)
+                answers_of(self._asking(self._ranks, "close", (), time.monotonic() + CLOSE_LIMIT_S))
         finally:
             self.kill()
 
@@ -117,9 +124,9 @@ class ProcessRanks:
             rank.reap()
         self._ranks = []
 
-    def _ask(
+    def _asking(
         self, ranks: Sequence["_RankProcess"], command: str, args: tuple[Any, ...], deadline: float | None
-    ) -> list[Any]:
+    ) -> Generator[Sign, None, list[Any]]:
         for rank in ranks:
             rank.send(command, args)
         answers: dict[int, Any] = {}
@@ -129,8 +136,10 @@ class ProcessRanks:
             left_s = WATCH_S if deadline is None else max(0.0, deadline - time.monotonic())
             ready = _ready(asked, min(WATCH_S, left_s))
             if not ready and left_s >= WATCH_S:
-                if watchdog.hangs([rank.signs() for rank in ranks]):
+                signs = [rank.sign() for rank in ranks]
+                if watchdog.hangs(signs):
                     raise watchdog.hung(*self._stacks())
+                yield signs[0]
                 continue
             if not ready:
                 raise RankDied(f"{', '.join(map(str, asked))}: no answer to {command}{args[:1]} in time")
@@ -169,7 +178,8 @@ class _RankProcess:
         self.rank = rank
         self._ranks = ranks
         self._printed: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  # closed in reap
-        self._signs = os.memfd_create("signs")  # the rank writes there how many signs of life it has given
+        self._signs = os.memfd_create("signs")  # the rank writes its newest sign of life there
+        self._sign = Sign()
         ours, theirs = socket.socketpair()
         # -P: the rank imports installed code, never a stale copy from the working folder
         words = ("-P", "-m", "hpc.ranks.process_ranks", theirs.fileno(), self._signs, os.getpid())
@@ -215,9 +225,12 @@ class _RankProcess:
         how = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with exit status {status}"
         return RankDied(f"{self} {how}{hint()}", self._log_tail())
 
-    def signs(self) -> int:
-        """How many signs of life it has given."""
-        return int.from_bytes(os.pread(self._signs, SIGNS_BYTES, 0))
+    def sign(self) -> Sign:
+        """Its newest sign of life."""
+        line = os.pread(self._signs, SIGN_BYTES, 0).partition(b"\n")[0]
+        with suppress(ValueError):  # half written, or not yet
+            self._sign = Sign(*json.loads(line))
+        return self._sign
 
     def stacks(self) -> str:
         """Where its threads are, in lines; in words, why that is not known."""
@@ -263,7 +276,7 @@ def _end_with_parent(parent_id: int) -> None:
 def serve(file_number: int, signs_number: int, parent_id: int) -> None:
     """A rank's main loop: answers commands from the connection at `file_number` until it is closed.
 
-    Meanwhile it writes into the file `signs_number` how many signs of life it has given.
+    Meanwhile it writes its newest sign of life into the file `signs_number`.
     """
     _end_with_parent(parent_id)
     faulthandler.register(SAY_WHERE, file=2, all_threads=True)
@@ -280,7 +293,7 @@ def serve(file_number: int, signs_number: int, parent_id: int) -> None:
 
 def _show_signs(host: RankHost, number: int) -> None:
     while True:
-        os.pwrite(number, host.signs().to_bytes(SIGNS_BYTES), 0)
+        os.pwrite(number, f"{json.dumps(host.sign())}\n".encode(), 0)
         time.sleep(WATCH_S)
 
 

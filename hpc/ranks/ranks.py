@@ -6,10 +6,10 @@ import socket
 import sys
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 CODE = Path(__file__).resolve().parents[2]
 ROOMS = ("transtailor", "hpc", "tailor", "results", "sweeps")
@@ -46,6 +46,14 @@ class RankFailed(Exception):  # noqa: N818  # an event, named like the status `f
         self.traceback = traceback
 
 
+class Sign(NamedTuple):
+    """A rank's newest sign of life, and what it says with it."""
+
+    number: int = 0  # how many it has given: as long as it rises, the rank goes on
+    done_fraction: float = 0.0  # of what it computes now, in [0, 1]
+    words: str = ""  # where it is, for people; "" where that is not known
+
+
 class Ranks(Protocol):
     """N processes with one target object each, that get the same calls in the same order."""
 
@@ -58,11 +66,27 @@ class Ranks(Protocol):
             RankHung: none gave a sign of life within the limit that the set was made with. All ranks are ended.
         """
 
+    def calling(self, method: str, *args: Any) -> Generator[Sign, None, list[Any]]:
+        """As `call`, step by step: yields rank 0's sign of life about once a second, and returns the answers.
+
+        Whoever closes it before its end ends all ranks.
+        """
+
     def close(self) -> None:
         """Calls the targets' `close` if nothing failed, then ends exactly the processes that this set started."""
 
     def kill(self) -> None:
         """Ends the processes at once."""
+
+
+def answers_of(calling: Generator[Sign, None, list[Any]]) -> list[Any]:
+    """What a call returns that is told of step by step, once it has come to its end."""
+    while True:
+        try:
+            next(calling)
+        except StopIteration as end:
+            answers: list[Any] = end.value
+            return answers
 
 
 @dataclass(frozen=True)
@@ -118,10 +142,10 @@ class RankHost:
         """What the target's method returns."""
         return getattr(self._target, method)(*args)
 
-    def signs(self) -> int:
-        """How many signs of life the target says it has given, where it says so."""
-        signs = getattr(self._target, "signs", None)
-        return 0 if signs is None else int(signs())
+    def sign(self) -> Sign:
+        """The target's newest sign of life, where it gives any."""
+        sign = getattr(self._target, "sign", None)
+        return Sign() if sign is None else Sign(*sign())
 
     def close(self) -> None:
         """Calls the target's `close`, where it has one."""
@@ -183,16 +207,17 @@ class Watchdog:
     def __init__(self, limit_s: float | None) -> None:
         """Takes how long the ranks may be without a sign of life; None: for ever."""
         self._limit_s = limit_s
-        self._signs: Sequence[int] = ()
+        self._numbers: list[int] = []
         self._silent_s = 0.0
         self._looked_s = time.monotonic()
 
-    def hangs(self, signs: Sequence[int]) -> bool:
-        """Whether the limit has passed; to be asked every WATCH_S with the number of signs of each rank."""
+    def hangs(self, signs: Sequence[Sign]) -> bool:
+        """Whether the limit has passed; to be asked every WATCH_S with the newest sign of each rank."""
         now = time.monotonic()
         passed_s, self._looked_s = min(now - self._looked_s, 2 * WATCH_S), now
-        self._silent_s = 0.0 if signs != self._signs else self._silent_s + passed_s
-        self._signs = signs
+        numbers = [sign.number for sign in signs]
+        self._silent_s = 0.0 if numbers != self._numbers else self._silent_s + passed_s
+        self._numbers = numbers
         return self._limit_s is not None and self._silent_s > self._limit_s
 
     def hung(self, stacks: Sequence[str], suspended: Sequence[int]) -> RankHung:

@@ -7,7 +7,7 @@ import socket
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +27,9 @@ from hpc.ranks.ranks import (
     RankFailed,
     RankHost,
     Reply,
+    Sign,
     Watchdog,
+    answers_of,
     is_suspended,
     meeting_environment,
     rank_environment,
@@ -81,9 +83,9 @@ class _RankActor:
         """Calls a method of the target while another one runs, in a thread of its own."""
         self._host.call(method, ())
 
-    def signs(self) -> int:
-        """How many signs of life the target has given; asked while it works."""
-        return self._host.signs()
+    def sign(self) -> Sign:
+        """The target's newest sign of life; asked while it works."""
+        return self._host.sign()
 
     def stacks(self) -> str:
         """Where the threads of this process are."""
@@ -136,30 +138,35 @@ class RayRanks:
                     options["scheduling_strategy"] = PlacementGroupSchedulingStrategy(group, rank)
                 self._actors.append(actor_class.options(**options).remote())
             deadline = time.monotonic() + START_LIMIT_S
-            self.places: list[RankPlace] = self._gather(
-                [actor.place.remote() for actor in self._actors], "place", deadline
+            self.places: list[RankPlace] = answers_of(
+                self._gathering([actor.place.remote() for actor in self._actors], "place", deadline)
             )
             environments = _environments(self.places, threads_per_rank)
-            self._ask("enter", [(environment,) for environment in environments], deadline)
-            self._ask("load", [(target,)] * ranks, deadline)
+            answers_of(self._asking("enter", [(environment,) for environment in environments], deadline))
+            answers_of(self._asking("load", [(target,)] * ranks, deadline))
             meeting: dict[str, str] = {}
             if ranks > 1:
                 is_one_node = len({place.node for place in self.places}) == 1
                 address = LOOPBACK if is_one_node else self.places[0].address
-                reply = self._gather([self._actors[0].answer.remote("host_store", (address,))], "host_store", deadline)
-                meeting = meeting_environment(address, _value(reply[0]))
-            self._ask("make", [(meeting,)] * ranks, deadline)
+                port = self._actors[0].answer.remote("host_store", (address,))
+                (reply,) = answers_of(self._gathering([port], "host_store", deadline))
+                meeting = meeting_environment(address, _value(reply))
+            answers_of(self._asking("make", [(meeting,)] * ranks, deadline))
         except BaseException:
             self.kill()
             raise
 
     def call(self, method: str, *args: Any, timeout_s: float | None = None) -> list[Any]:
         """Calls `method` on all ranks; returns their answers, ordered by rank."""
+        return answers_of(self.calling(method, *args, timeout_s=timeout_s))
+
+    def calling(self, method: str, *args: Any, timeout_s: float | None = None) -> Generator[Sign, None, list[Any]]:
+        """As `call`, step by step: yields rank 0's sign of life about once a second, and returns the answers."""
         if not self._actors:
             raise RankDied(f"{method} was called on ranks that have ended")
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         try:
-            return self._ask("call", [(method, args)] * len(self._actors), deadline)
+            return (yield from self._asking("call", [(method, args)] * len(self._actors), deadline))
         except BaseException:
             self.kill()
             raise
@@ -173,7 +180,8 @@ class RayRanks:
         """Calls the targets' `close`, bounded in time, then ends the actors."""
         try:
             if self._actors:
-                self._ask("close", [()] * len(self._actors), time.monotonic() + CLOSE_LIMIT_S)
+                limit_s = time.monotonic() + CLOSE_LIMIT_S
+                answers_of(self._asking("close", [()] * len(self._actors), limit_s))
         finally:
             self.kill()
 
@@ -184,24 +192,28 @@ class RayRanks:
                 ray.kill(actor)
         self._actors = []
 
-    def _ask(self, command: str, args_by_rank: Sequence[tuple[Any, ...]], deadline: float | None) -> list[Any]:
+    def _asking(
+        self, command: str, args_by_rank: Sequence[tuple[Any, ...]], deadline: float | None
+    ) -> Generator[Sign, None, list[Any]]:
         answers = [actor.answer.remote(command, args) for actor, args in zip(self._actors, args_by_rank, strict=True)]
-        return [_value(reply) for reply in self._gather(answers, command, deadline)]
+        return [_value(reply) for reply in (yield from self._gathering(answers, command, deadline))]
 
-    def _gather(self, answers: list[Any], command: str, deadline: float | None) -> list[Any]:
+    def _gathering(self, answers: list[Any], command: str, deadline: float | None) -> Generator[Sign, None, list[Any]]:
         """The values of `answers` once all are there; the first failure raises at once."""
         values: dict[Any, Any] = {}
         left = answers
         watchdog = Watchdog(self._hang_limit_s if command == "call" else None)
-        signs = _Signs(self._actors)
+        looking = _Signs(self._actors)
         while left:
             left_s = WATCH_S if deadline is None else max(0.0, deadline - time.monotonic())
             ready, left = ray.wait(left, num_returns=1, timeout=min(WATCH_S, left_s))
             if not ready and left_s >= WATCH_S:
                 if self._watch is not None:
                     self._watch()
-                if watchdog.hangs(signs.look()):
+                signs = looking.look()
+                if watchdog.hangs(signs):
                     raise watchdog.hung(self._stacks(), self._suspended())
+                yield signs[0]
                 continue
             if not ready:
                 late = ", ".join(str(answers.index(answer)) for answer in left)
@@ -238,22 +250,22 @@ class RayRanks:
 
 
 class _Signs:
-    """How many signs of life each rank gave when it last answered; it is asked again once it has."""
+    """The sign of life that each rank gave when it last answered; it is asked again once it has."""
 
     def __init__(self, actors: Sequence[Any]) -> None:
         self._actors = actors
         self._asked: list[Any] = [None] * len(actors)
-        self._known = [0] * len(actors)
+        self._known = [Sign()] * len(actors)
 
-    def look(self) -> list[int]:
+    def look(self) -> list[Sign]:
         """Takes what has come and asks anew; waits for nothing."""
         for rank, actor in enumerate(self._actors):
             if self._asked[rank] is not None:
-                signs = _answer_now(self._asked[rank], None)
-                if signs is None:
+                sign = _answer_now(self._asked[rank], None)
+                if sign is None:
                     continue
-                self._known[rank] = signs
-            self._asked[rank] = actor.signs.options(concurrency_group="interrupt").remote()
+                self._known[rank] = sign
+            self._asked[rank] = actor.sign.options(concurrency_group="interrupt").remote()
         return list(self._known)
 
 

@@ -4,7 +4,6 @@ import os
 import signal
 import socket
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
@@ -25,12 +24,14 @@ from transtailor.documents import DocumentError, read_json
 from transtailor.exit_codes import INTERRUPTED
 from transtailor.shell import command, launch_words
 from transtailor.sources import ROOT
-from transtailor.waiting import KILL_LIMIT_S, WaitedTooLong, wait_for
+from transtailor.waiting import KILL_LIMIT_S, Unlimited, WaitedTooLong, wait_for
 
 LAUNCHER = ROOT / "sweeps" / "launch.py"
 STOP_LIMIT_S = 60.0  # for running stages to be cut off, nodes to be left and files to be written
 POLL_S = 1.0
 LOOK_EVERY_S = 5.0
+LOGS_SHOWN = 10  # of a run
+FOLLOWED = Unlimited("until nobody runs the sweep, or Ctrl-C")
 
 
 def stop(run: RunFolder, limit_s: float = STOP_LIMIT_S) -> Iterator[str]:
@@ -105,11 +106,11 @@ def _wait(condition: Callable[[], bool], limit_s: float) -> bool:
 
 
 def logs(run: RunFolder, trial_id: str | None, lines: int, *, follow: bool = False) -> Iterator[str]:
-    """The last lines of a trial's log, or of all logs of the run: of its jobs, or of its trials where it has no jobs.
+    """The last lines of a trial's log, or of those logs of the run's jobs and trials that were written last.
 
     Args:
         run: its folder.
-        trial_id: or the first digits; None: all logs.
+        trial_id: or the first digits; None: of the run.
         lines: how many of each.
         follow: go on with what is written, until nobody runs it any more.
 
@@ -125,30 +126,35 @@ def logs(run: RunFolder, trial_id: str | None, lines: int, *, follow: bool = Fal
         files = [run.log(ids[0])]
         if not files[0].is_file():
             raise RunFolderError(f"trial {ids[0]} has no log yet; it has not been started")
-    else:
-        files = _written(run)
-        if not files and not follow:
-            raise RunFolderError(f"{run.path} has no logs yet: none of its trials has been started")
+    elif not _written(run) and not follow:
+        raise RunFolderError(f"{run.path} has no logs yet: none of its trials has been started")
     shown: dict[Path, int] = {}
     last: Path | None = None
-    while True:
-        is_run = holder_of(run.lock) is not None  # before reading: what is written last is shown, too
-        for path in files if trial_id is not None else _written(run):
+
+    def news() -> tuple[list[str], bool] | None:
+        """New lines, and whether no more will come."""
+        nonlocal last
+        is_over = not follow or holder_of(run.lock) is None  # before reading: what is written last is shown, too
+        found: list[str] = []
+        for path in _written(run)[-LOGS_SHOWN:] if trial_id is None else files:
             text = path.read_text(errors="replace").splitlines()
             new = text[shown[path] :] if path in shown else text[-lines:]
             shown[path] = len(text)
             if new and trial_id is None and path != last:
-                yield f"== {path}"
+                found.append(f"== {path}")
                 last = path
-            yield from (_log_line(line) for line in new)
-        if not follow or not is_run:
-            return
-        time.sleep(POLL_S)
+            found += map(_log_line, new)
+        return (found, is_over) if found or is_over else None
+
+    is_over = False
+    while not is_over:
+        new, is_over = wait_for(news, f"more lines in the logs of {run.path}", FOLLOWED, poll_s=POLL_S)
+        yield from new
 
 
 def _written(run: RunFolder) -> list[Path]:
-    """The logs of the run's jobs, or of its trials where it has no jobs, the one written last at the end."""
-    files = [*(run.cluster / "logs").glob("*_log.*")] or [*run.path.glob("trials/*/log.jsonl")]
+    """The logs of the run's jobs and trials, the one written last at the end."""
+    files = [*(run.cluster / "logs").glob("*_log.*"), *run.path.glob("trials/*/log.jsonl")]
     return sorted((path for path in files if path.is_file()), key=lambda path: path.stat().st_mtime)
 
 

@@ -11,9 +11,11 @@ import subprocess
 import sys
 import traceback
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from results.report import write_report
+from sweeps.driver.display import PlainDisplay
 from sweeps.driver.driver import run_sweep
 from sweeps.driver.progress_file import ProgressFile
 from sweeps.errors import RunFolderError
@@ -25,6 +27,7 @@ from sweeps.spec.spec import load_spec
 from tailor.execution.plugins import load_copy
 from transtailor.errors import UserError
 from transtailor.exit_codes import FAILED, INTERRUPTED, MISTAKE, SUCCESS, TRY_AGAIN
+from transtailor.files import write_file
 from transtailor.sources import check_code
 from transtailor.terminal import say
 
@@ -71,7 +74,7 @@ def _run(run: RunFolder, cluster: ClusterRun) -> Outcome:
     plan = plan_of(run)
     caching = cluster.caching
     plan = only(plan, cluster.chosen) if cluster.chosen else plan
-    display = ProgressFile(cluster.progress_file)
+    display = ProgressFile(partial(write_file, cluster.progress_file), PlainDisplay(sys.stdout))
     ended = run_sweep(
         plan,
         run,

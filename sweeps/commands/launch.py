@@ -41,6 +41,7 @@ from transtailor.terminal import reader_may_leave, say
 if TYPE_CHECKING:
     from sweeps.planning.forecast import Capacity
     from sweeps.run.run_folder import RunFolder
+    from sweeps.run.run_lock import RunLock
 
 AGAIN_OPTION = "--again"
 FAILURES_SHOWN = 10
@@ -206,7 +207,7 @@ def _run(plan: Plan, options: argparse.Namespace) -> int:
         say(f"{run.path}: {what}")
         if {trial.trial_id for trial in plan.trials} <= finished_trial_ids(run.path):
             say(f"all {len(plan.trials)} trials are finished")
-        elif not _run_to_the_end(plan, run, options):
+        elif not _run_to_the_end(plan, run, lock, options):
             return _say_how_to_go_on(plan, run.path)
         return _finish(plan, run)
 
@@ -262,12 +263,16 @@ def _is_complete(plan: Plan, run: Path) -> bool:
     return not cluster.exists or cluster.controller() is None
 
 
-def _run_to_the_end(plan: Plan, run: "RunFolder", options: argparse.Namespace) -> bool:
+def _run_to_the_end(plan: Plan, run: "RunFolder", lock: "RunLock", options: argparse.Namespace) -> bool:
     """Run the trials that are not finished; False if that was cut off."""
+    from sweeps.driver.display import display_for_terminal
     from sweeps.driver.driver import run_sweep
+    from sweeps.driver.progress_file import ProgressFile
 
+    display = ProgressFile(lock.tell, display_for_terminal())
+    limits = {"max_disk_gb": options.max_disk_gb}
     try:
-        return not run_sweep(plan, run, options.cache, options.site, max_disk_gb=options.max_disk_gb).interrupted
+        return not run_sweep(plan, run, options.cache, options.site, display=display, **limits).interrupted
     except KeyboardInterrupt:  # the second Ctrl-C, which does not wait for a clean stop
         return False
 

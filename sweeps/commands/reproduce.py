@@ -52,7 +52,8 @@ def reproduce(
     with load(trial.run) as run:
         recorded = {row["point"]: row for row in run.rows(RECORDED, [trial.trial_id])}
     equal = reached = 0
-    for number, info in _points(config, cache, point, saving):
+    threads = open_run(RunFolder(trial.run)).resources.get("threads_per_rank", 1)
+    for number, info in _points(config, cache, point, saving, threads):
         reached += 1
         old = recorded.get(number)
         equal += old is not None and (old["macs"], old["validation_score"]) == (info["macs"], info["validation_score"])
@@ -84,7 +85,7 @@ def _config(trial: KnownTrial) -> TrialConfig:
 
 
 def _points(
-    config: TrialConfig, cache: Path, last: int | None, saving: Saving | None
+    config: TrialConfig, cache: Path, last: int | None, saving: Saving | None, threads: int
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     """Number and facts of each operating point up to the last; that one's sub-model is saved."""
     from tailor.deploy.card import save_point
@@ -92,7 +93,7 @@ def _points(
     from tailor.execution.runner import run_trial
     from tailor.parallel.process_group import join, leave
 
-    ranks = join("cpu")
+    ranks = join("cpu", threads=threads)
     end = None
     try:
         for event in run_trial(config, cache=Cache(cache), ranks=ranks, checkpoint_folder=cache / "checkpoints"):

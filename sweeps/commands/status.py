@@ -8,6 +8,8 @@ from hpc.errors import SlurmError
 from results.store.completeness import failed_trials
 from results.store.reader import Run, last_written_us, load
 from results.text.page import Heading, Part, Table
+from sweeps.driver.display import done_text, left_text
+from sweeps.driver.progress_file import read_progress
 from sweeps.run.run_folder import Record, RunFolder, open_run
 from sweeps.run.run_lock import holder_of
 from sweeps.slurm.cluster_run import ClusterRun
@@ -24,6 +26,8 @@ WINDOW arm AS (PARTITION BY network, dataset, label)
 QUALIFY row_number() OVER (arm ORDER BY isnan(validation_score), validation_score DESC, macs, trial_id, point) = 1
 ORDER BY network, dataset, score DESC, label
 """
+RUNNING_COLUMNS = ("trial", "label", "what", "seed", "node", "stage", "progress", "for")
+RUNNING_USUAL = (0, 1, 5, 6, 7, 2, 3, 4)
 BEST_WORDS = (0, 1, 2, 3, 7)
 BEST_USUAL = (0, 1, 4, 5, 6, 7, 9, 10, 8, 3, 2)
 
@@ -63,10 +67,7 @@ def status(run: RunFolder) -> Iterator[Part]:
         yield from _jobs(run)
         yield Table(columns=("trials", *counts), rows=[(len(record.trials), *counts.values())], words=())
         yield ""  # or Markdown would take what follows for a row
-        for attempt in running:
-            label = record.trials[attempt["trial_id"]]["label"] if attempt["trial_id"] in record.trials else "?"
-            where = f"  on {', '.join(attempt['nodes'])}" if attempt["nodes"] else ""
-            yield f"running   {attempt['trial_id']}  {label}{where}  for {_age(_moment(attempt['started_us']), now)}"
+        yield from _running_page(run, record, running, now)
         yield from _best(rows)
         yield from _failures(run, rows)
 
@@ -100,6 +101,25 @@ def _jobs(run: RunFolder) -> Iterator[str]:
 def _running(rows: Run, ended: dict[str, str]) -> list[dict[str, Any]]:
     """Attempts without an end, of trials without an end."""
     return [attempt for attempt in rows.rows(RUNNING) if attempt["trial_id"] not in ended]
+
+
+def _running_page(run: RunFolder, record: Record, running: list[dict[str, Any]], now: datetime) -> Iterator[Part]:
+    """How far the sweep is and each running trial, as the driver said last, and for how long that one runs."""
+    seen = (read_progress(run.lock) or read_progress(ClusterRun(run).progress_file)) if running else None
+    said = {} if seen is None else {trial.trial_id: trial for trial in seen.progress.running}
+    if seen is not None:
+        yield f"progress  {done_text(seen.progress)}, time left {left_text(seen.progress)}"
+    rows = []
+    for attempt in running:
+        trial_id = attempt["trial_id"]
+        label = record.trials[trial_id]["label"] if trial_id in record.trials else "?"
+        unknown = (label, "", "", ", ".join(attempt["nodes"] or ()), "", "")  # its driver has said nothing of it
+        what = said[trial_id].cells()[1:] if trial_id in said else unknown
+        rows.append((trial_id, *what, _age(_moment(attempt["started_us"]), now)))
+    if rows:
+        yield Heading("running")
+        yield Table(columns=RUNNING_COLUMNS, rows=rows, words=range(len(RUNNING_COLUMNS)), usual=RUNNING_USUAL)
+        yield ""
 
 
 def _counts(record: Record, ended: dict[str, str], running: list[dict[str, Any]]) -> dict[str, int]:

@@ -2,8 +2,9 @@
 
 import time
 import uuid
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from bisect import bisect_right
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,6 +22,8 @@ from transtailor.files import write_file
 
 PAUSE_SAID_EVERY_S = 600.0  # while the disk stays full
 TELL_AFTER_S, TELL_EVERY_S = 10.0, 60.0  # of what is waited for while nothing runs
+KNOWN_AFTER_S, KNOWN_FRACTION = 5.0, 0.02  # of time and work: before that, their pace says nothing
+PACE_MOMENTS = 50  # remembered of the last two thirds of a sweep
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +37,48 @@ class Job:
     def trial_id(self) -> str:
         """Of the trial."""
         return str(self.task["trial_id"])
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Reached:
+    """Where a running trial is."""
+
+    node: str = ""  # "" where that is not known yet
+    stages: int = 0  # that it has passed
+    done_fraction: float = 0.0  # of the one that runs
+    words: str = "starting"
+
+
+class Pace:
+    """How much work was done when, and what that says of the rest."""
+
+    def __init__(self) -> None:
+        self._at_s = [0.0]
+        self._done = [0.0]
+
+    def left_s(self, at_s: float, done: float, left: float) -> tuple[float, float | None] | None:
+        """The least and the most seconds that the rest may take; None: too little is done to know.
+
+        It may go on as it went since the first work, in the second half of the time, or in the last quarter; stages of
+        other kinds and idle slots at the end make these differ, and the less is done, the less is known of them: at
+        first the rest may go twice as fast or as slowly. The most is None if nothing was done in one of these times.
+
+        Args:
+            at_s: seconds since the start, now.
+            done, left: work.
+        """
+        if done <= 0.0:  # processes start
+            self._at_s, self._done = [at_s], [0.0]
+        passed_s = at_s - self._at_s[0]
+        if at_s - self._at_s[-1] >= passed_s / PACE_MOMENTS:
+            self._at_s.append(at_s)
+            self._done.append(done)
+        if left <= 0.0 or passed_s < KNOWN_AFTER_S or done / (done + left) < KNOWN_FRACTION:
+            return None
+        since = [bisect_right(self._at_s, at_s - passed_s * fraction) - 1 for fraction in (1.0, 0.5, 0.25)]
+        speeds = [(done - self._done[then]) / (at_s - self._at_s[then]) for then in since]
+        known, slowest = done / (done + left), min(speeds)
+        return left / max(speeds) * (1 + known) / 2, left / slowest * (2 - known) if slowest > 0.0 else None
 
 
 class Site(Protocol):
@@ -75,10 +120,11 @@ class Board:
         waiting = [self._as_waiting(trial) for trial in self._trials.values()]
         self._queue = Queue(waiting, finished_stages, slots=slots)
         self._work = {stage.key: stage.work for trial in self._trials.values() for stage in trial.stages}
-        self._reached: dict[str, int] = {}  # running trial -> how many of its stages it has passed
+        self._reached: dict[str, _Reached] = {}  # by running trial
+        self._pace = Pace()
         self._work_done = 0.0
         self._started_s: float | None = None
-        self._best = {(point.label, point.metric): point for point in best}
+        self._best = {point.of: point for point in best}
         self._events, self._disk, self._new_bytes = events, disk, new_bytes
         self._why_paused: str | None = None
         self._say_again_s = 0.0
@@ -143,7 +189,7 @@ class Board:
             return choice
         self._started_s = time.monotonic() if self._started_s is None else self._started_s
         trial_id = choice.trial_id
-        self._reached[trial_id] = 0
+        self._reached[trial_id] = _Reached()
         attempts = self._max_attempts - self.ledger.attempts_made(trial_id)
         self.ledger.started(trial_id)
         self._show()
@@ -151,8 +197,16 @@ class Board:
 
     def report(self, trial_id: str, report: Report) -> None:
         """Takes a report on a running trial."""
+        reached = self._reached[trial_id]
+        if report.hosts:
+            more = len(set(report.hosts)) - 1
+            reached = replace(reached, node=report.hosts[0] + (f" and {more} more" if more else ""))
+            self._reached[trial_id] = reached
         if report.stage is not None:
             self._stage(trial_id, report.stage)
+        elif report.kind == "progress":
+            done_fraction = max(reached.done_fraction, report.done_fraction)
+            self._reached[trial_id] = replace(reached, done_fraction=done_fraction, words=report.words)
         elif report.kind == "placed":
             self.ledger.placed(trial_id, report.hosts)
         elif report.kind in ("died", "failed", "finished", "suspended"):
@@ -160,7 +214,7 @@ class Board:
             status: Ending = "interrupted" if report.kind == "suspended" else report.kind
             self._ended(trial_id, status, report.cause, report.log_tail, over=report.over, counts=counts)
             if not report.over:
-                self._reached[trial_id] = 0
+                self._reached[trial_id] = _Reached(node=reached.node)
                 self.ledger.started(trial_id)
         self._show()
 
@@ -195,14 +249,19 @@ class Board:
 
     def progress(self) -> Progress:
         """How the sweep stands now."""
+        running = self.ledger.running
+        in_stages = sum(self._work_in_stage(trial_id) for trial_id in running)
+        done, left = self._work_done + in_stages, max(0.0, self._queue.work_left - in_stages)
+        elapsed_s = 0.0 if self._started_s is None else time.monotonic() - self._started_s
         return Progress(
             sweep=self._plan.name,
             counts=self.ledger.counts(),
-            work_done=self._work_done,
-            work_left=self._queue.work_left,
-            elapsed_s=0.0 if self._started_s is None else time.monotonic() - self._started_s,
+            work_done=done,
+            work_left=left,
+            elapsed_s=elapsed_s,
+            left_s=self._pace.left_s(elapsed_s, done, left),
             best=tuple(self._best.values()),
-            running=tuple(self._running_trial(trial_id) for trial_id in self.ledger.running),
+            running=tuple(self._running_trial(trial_id) for trial_id in running),
             state=self._state(),
         )
 
@@ -211,22 +270,32 @@ class Board:
             return f"stopping: asked by {self._stopped_by}"
         if self._why_paused is not None:
             return f"paused: {self._why_paused}"
-        since = time_text(time.monotonic() - self._waits_since_s)
-        return "" if self._waits is None else f"waiting for {self._waits}, for {since}"
+        if self._waits is None:
+            return ""
+        waited_s = time.monotonic() - self._waits_since_s
+        return f"waiting for {self._waits}" + (f", for {time_text(waited_s)}" if waited_s >= 1.0 else "")
 
     def _stage(self, trial_id: str, stage: dict[str, Any]) -> None:
         key = stage["stage_key"]
         self._queue.stage_finished(self._key(trial_id, key))
         self.ledger.stage_done(trial_id, stage)
-        self._reached[trial_id] += 1
+        before = self._reached[trial_id]
+        self._reached[trial_id] = _Reached(node=before.node, stages=before.stages + 1, words="")
         if not stage["cached"]:
             self._work_done += self._work.get(key, 0.0)
-        point, label = stage["point"], self._trials[trial_id].label
-        if point is not None:
-            best = Best(label=label, **{name: point[name] for name in ("metric", "validation_score", "macs")})
-            before = self._best.setdefault((label, best.metric), best)
-            if best.validation_score > before.validation_score:
-                self._best[label, best.metric] = best
+        if stage["point"] is not None:
+            self._point(self._trials[trial_id], stage["point"])
+
+    def _point(self, trial: PlannedTrial, point: Mapping[str, Any]) -> None:
+        """Takes an operating point among the best of its arm."""
+        seed = trial.config["seed"]
+        new = Best(
+            label=trial.label, network=trial.config["network"], dataset=trial.config["data"]["name"], seed=seed,
+            seeds=(seed,), **{name: point[name] for name in ("metric", "validation_score", "macs")},
+        )  # fmt: skip
+        before = self._best.get(new.of, new)
+        best = before if before.validation_score >= new.validation_score else new
+        self._best[new.of] = replace(best, seeds=tuple({*before.seeds, seed}))
 
     def _ended(
         self,
@@ -262,12 +331,25 @@ class Board:
         write_file(path, holder)
         return holder
 
+    def _work_in_stage(self, trial_id: str) -> float:
+        """What is done of the stage that a trial computes."""
+        reached = self._reached[trial_id]
+        if not reached.done_fraction:
+            return 0.0
+        return reached.done_fraction * self._work[self._trials[trial_id].stages[reached.stages].key]
+
     def _running_trial(self, trial_id: str) -> RunningTrial:
-        trial = self._trials[trial_id]
-        number = self._reached[trial_id]
-        kind = trial.stages[number].kind if number < len(trial.stages) else "end"
+        trial, reached = self._trials[trial_id], self._reached[trial_id]
+        number, stages = reached.stages, len(trial.stages)
         return RunningTrial(
-            trial_id=trial_id, label=trial.label, stage=kind, stage_number=number, stages=len(trial.stages)
+            trial_id=trial_id,
+            label=trial.label,
+            network=trial.config["network"],
+            dataset=trial.config["data"]["name"],
+            seed=trial.config["seed"],
+            node=reached.node,
+            stage=f"{trial.stages[number].kind} {number + 1}/{stages}" if number < stages else "end",
+            words=reached.words,
         )
 
     def _show(self) -> None:

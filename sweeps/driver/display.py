@@ -1,5 +1,6 @@
 """How a sweep stands: a live display on a terminal, sparse plain lines anywhere else."""
 
+import math
 import sys
 import time
 from collections.abc import Callable
@@ -18,20 +19,28 @@ from transtailor.terminal import printable, say
 LINE_PERIOD_S = 10.0  # plain lines come no more often than this ...
 LINE_FRACTION = 0.05  # ... and not before that much more of the work is done, or a minute has passed
 QUIET_LIMIT_S = 60.0
-KNOWN_FRACTION = 0.02  # share of the work that must be done before its speed says anything
 BAR_WIDTH = 60  # characters
 BEST_SHOWN = 8  # arms on the live display; the end shows all
-KNOWN_AFTER_S = 5.0  # the first seconds are starts of processes and imports
+RUNNING_SHOWN = 8  # trials
 
 
 @dataclass(frozen=True, kw_only=True)
 class Best:
-    """The best operating point of an arm so far, by the validation split."""
+    """The best operating point so far of an arm on a network and a data set, by the validation split."""
 
+    network: str
+    dataset: str
     label: str
+    seed: int
+    seeds: tuple[int, ...]  # all that it is the best of
     metric: str
     validation_score: float
     macs: int
+
+    @property
+    def of(self) -> tuple[str, ...]:
+        """What it is the best of: points that may be compared."""
+        return self.network, self.dataset, self.label, self.metric
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,9 +49,17 @@ class RunningTrial:
 
     trial_id: str
     label: str
-    stage: str  # kind of the stage it computes
-    stage_number: int  # counted from 0
-    stages: int
+    network: str
+    dataset: str
+    seed: int
+    node: str  # "" where that is not known yet
+    stage: str  # kind of the stage it computes, and which of how many that is
+    words: str  # how far that is; "" where that is not known
+
+    def cells(self) -> tuple[str, ...]:
+        """What is shown of it."""
+        what = f"{self.network} on {self.dataset}"
+        return self.trial_id[:12], self.label, what, f"seed {self.seed}", self.node, self.stage, self.words
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +71,8 @@ class Progress:
     work_done: float  # computed in this launch
     work_left: float
     elapsed_s: float  # since the first trial of this launch started
+    left_s: tuple[float, float | None] | None
+    """The least and the most that the rest may take (None: not known); None: nothing is known of it."""
     best: tuple[Best, ...]
     running: tuple[RunningTrial, ...]
     state: str = ""
@@ -61,9 +80,14 @@ class Progress:
 
     @property
     def done_fraction(self) -> float:
-        """Share of this launch's work that is done."""
+        """Share of this launch's work that is done; never all of it while a trial runs or waits."""
         whole = self.work_done + self.work_left
-        return self.work_done / whole if whole > 0 else 1.0
+        return min(self.work_done / whole if whole > 0 else 1.0, 1.0 if self.is_over else 0.99)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether no trial runs or waits."""
+        return not (self.counts.running or self.counts.waiting)
 
 
 class Display(Protocol):
@@ -87,19 +111,23 @@ def display_for_terminal(stream: TextIO | None = None) -> Display:
     return PlainDisplay(stream)
 
 
-def time_left_s(progress: Progress) -> float | None:
-    """Seconds to the end at the speed so far; None while too little is done to know."""
-    if progress.work_left <= 0:
-        return 0.0
-    if progress.elapsed_s < KNOWN_AFTER_S or progress.done_fraction < KNOWN_FRACTION:
-        return None
-    return progress.elapsed_s * progress.work_left / progress.work_done
+def done_text(progress: Progress) -> str:
+    """The share of the work that is done."""
+    return f"{math.floor(100 * progress.done_fraction)}% of the work"
 
 
-def time_text(seconds: float | None) -> str:
-    """A duration as people say it, with no more digits than it deserves."""
-    if seconds is None:
+def left_text(progress: Progress) -> str:
+    """How long the rest takes, as a range where that is not known better."""
+    if progress.left_s is None:
         return "unknown"
+    least, most = (None if s is None else time_text(max(1.0, s)) for s in progress.left_s)
+    if most is None:
+        return f"at least {least}"
+    return f"{least}" if least == most else f"{least} to {most}"
+
+
+def time_text(seconds: float) -> str:
+    """A duration as people say it, with no more digits than it deserves."""
     if round(seconds) < 60:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
@@ -116,42 +144,57 @@ def line(progress: Progress) -> str:
         f"{counts.running} running",
         f"{counts.waiting} waiting",
         f"{counts.failed} failed",
-        f"{progress.done_fraction:.0%} of the work",
+        done_text(progress),
         f"elapsed {time_text(progress.elapsed_s)}",
-        f"time left {time_text(time_left_s(progress))}",
+        "" if progress.is_over else f"time left {left_text(progress)}",
         progress.state,
     ]
     return ", ".join(part for part in parts if part)
 
 
-def best_lines(progress: Progress) -> list[str]:
-    """The best operating point per arm, the best arm first."""
-    ranked = sorted(progress.best, key=lambda best: -best.validation_score)
+def running_lines(progress: Progress) -> list[str]:
+    """What the running trials do, in columns, the longest running first."""
+    rows = [trial.cells() for trial in progress.running[:RUNNING_SHOWN]]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    more = len(progress.running) - RUNNING_SHOWN
     return [
-        f"{best.label}: validation {best.metric.replace('_', ' ')} {best.validation_score:.4f}"
-        f" at {best.macs / 1e6:.4g} M MACs"
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True) if width).rstrip() for row in rows
+    ] + ([f"... and {more} more run"] if more > 0 else [])
+
+
+def best_lines(progress: Progress) -> list[str]:
+    """The best operating point per network, data set and arm, of each pair the best arm first."""
+    ranked = sorted(progress.best, key=lambda best: (best.network, best.dataset, -best.validation_score))
+    return [
+        f"{best.label}, {best.network} on {best.dataset}: validation {best.metric.replace('_', ' ')} "
+        f"{best.validation_score:.4f} at {best.macs / 1e6:.4g} M MACs "
+        f"(seed {best.seed}{f', best of {len(best.seeds)} seeds' if len(best.seeds) > 1 else ''})"
         for best in ranked
     ]
 
 
 class PlainDisplay:
-    """Lines for a log: at the start, at the end, at each failure, and now and then in between."""
+    """Lines for a log: at the start, once trials run, at the end, at each failure, and now and then in between."""
 
     def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
         self._stream, self._clock = stream, clock
         self._last_s: float | None = None
         self._last_fraction = 0.0
+        self._has_begun = False
 
     def show(self, progress: Progress) -> None:
         """Writes a line if the last one is old enough."""
         now = self._clock()
-        if self._last_s is not None:
+        begins = bool(progress.running) and not self._has_begun
+        self._has_begun |= begins
+        if self._last_s is not None and not begins:
             quiet_s = now - self._last_s
             moved = progress.done_fraction - self._last_fraction >= LINE_FRACTION
             if quiet_s < LINE_PERIOD_S or not (moved or quiet_s >= QUIET_LIMIT_S):
                 return
         self._last_s, self._last_fraction = now, progress.done_fraction
-        self._write(line(progress))
+        for text in [line(progress), *(f"  {running}" for running in running_lines(progress))]:
+            self._write(text)
 
     def note(self, text: str) -> None:
         """Writes the text."""
@@ -196,25 +239,20 @@ class LiveDisplay:
         progress = self._progress
         if progress is None:
             return Text("")
-        running = Table.grid(padding=(0, 2))
-        for trial in progress.running:
-            cells = (trial.trial_id[:12], trial.label, trial.stage, f"{trial.stage_number}/{trial.stages}")
-            running.add_row(*(Text(printable(cell)) for cell in cells))  # of a plain text rich would read marks
+        running = [Text(printable(f"  {text}")) for text in running_lines(progress)]  # no marks of rich in it
         best = [Text(printable(f"best  {text}"), style="green") for text in best_lines(progress)[:BEST_SHOWN]]
         bar = Table.grid(padding=(0, 1))
-        fraction = progress.done_fraction
-        bar.add_row(ProgressBar(total=1.0, completed=fraction, width=BAR_WIDTH), f"{fraction:.0%} of the work")
+        whole = ProgressBar(total=1.0, completed=progress.done_fraction, width=BAR_WIDTH)
+        bar.add_row(whole, done_text(progress))
         state = [Text(progress.state, style="yellow")] if progress.state else []
-        return Group(self._head(progress), bar, *state, *([running] if progress.running else []), *best)
+        return Group(self._head(progress), bar, *state, *running, *best)
 
     def _head(self, progress: Progress) -> Text:
-        """The counts, and the times as they are now: a long stage changes nothing but the clock."""
+        """The counts, and the times: the clock goes on while nothing else does."""
         counts = progress.counts
         since_s = self._clock() - self._shown_at_s
-        left_s = time_left_s(progress)
-        left = None if left_s is None else max(0.0, left_s - since_s)
         return Text(
             f"{progress.sweep}  {counts.finished}/{counts.trials} finished  {counts.running} running  "
             f"{counts.waiting} waiting  {counts.failed} failed   elapsed {time_text(progress.elapsed_s + since_s)}"
-            f"   left {time_text(left)}"
+            f"   left {left_text(progress)}"
         )

@@ -3,6 +3,7 @@
 import os
 import socket
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -22,6 +23,11 @@ from tailor.execution.cache import Cache
 
 TRIAL_TARGET = "sweeps.worker.trial:TrialRank"
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+BEST_BEFORE = """
+SELECT network, dataset, label, metric, max(validation_score) AS validation_score,
+    arg_max(macs, validation_score) AS macs, arg_max(seed, validation_score) AS seed, list(DISTINCT seed) AS seeds
+FROM operating_points WHERE NOT isnan(validation_score) GROUP BY network, dataset, label, metric
+"""
 MAX_ATTEMPTS = 3  # of a trial in one launch; only attempts whose processes died are repeated
 
 
@@ -88,12 +94,14 @@ def run_sweep(
     slots = _slots(site, plan, slots, waiting)
     display = display or display_for_terminal()
     launch = _Launch.of(run, display)
-    place = _site(site, plan, run, slots, target, cache, launch)
     cache.mkdir(parents=True, exist_ok=True)
     board = _open_board(plan, run, cache, finished, slots, max_attempts, display, launch, max_disk_gb)
     if site != "slurm":  # there the place says so, with its job
         launch.events("controller_started", detail=f"on site {site}")
-    interrupted = not _run_to_the_end(place, board, stop_file)
+    open_site = partial(_site, site, plan, run, slots, target, cache, launch)
+    if site != "serial":
+        board.waits_for("Ray to start")  # 20 s, with its imports
+    interrupted = not _run_to_the_end(open_site, board, stop_file)
     launch.events("stopped", detail="interrupted" if interrupted else None)
     counts = board.ledger.counts()
     return SweepOutcome(
@@ -104,12 +112,14 @@ def run_sweep(
     )
 
 
-def _run_to_the_end(place: Site, board: Board, stop_file: Path | None) -> bool:
+def _run_to_the_end(open_site: Callable[[], Site], board: Board, stop_file: Path | None) -> bool:
     """Runs what waits; False if that was cut off."""
     with StopSignals(stop_file, board.stopping) as stop:
         try:
             if board.waiting:
-                place.run(board, stop)
+                with stop.interruptible():
+                    site = open_site()
+                site.run(board, stop)
         except Interrupted as signal_name:
             board.interrupt(f"the launch was stopped by {signal_name}")
             return False
@@ -204,8 +214,4 @@ def _open_ledger(plan: Plan, run: RunFolder, tables: Run, finished: set[str], la
 
 def _best_before(tables: Run) -> list[Best]:
     """The best operating point of each arm that earlier launches reached, by the validation split."""
-    rows = tables.rows(
-        "SELECT label, metric, max(validation_score) AS validation_score, arg_max(macs, validation_score) AS macs "
-        "FROM operating_points GROUP BY label, metric ORDER BY label, metric"
-    )
-    return [Best(**row) for row in rows]
+    return [Best(**row | {"seeds": tuple(row["seeds"])}) for row in tables.rows(BEST_BEFORE)]

@@ -1,9 +1,11 @@
 """One trial after the other on this machine, without Ray: the obvious reference for all other sites."""
 
+import socket
+
 from hpc.ranks.process_ranks import ProcessRanks
 from sweeps.driver.board import Board, Job
 from sweeps.driver.signals import StopSignals
-from sweeps.driver.slot import Slot
+from sweeps.driver.slot import Report, Slot
 from sweeps.scheduling.order import Wait
 from sweeps.spec.resources import Resources
 from transtailor.waiting import Unlimited, wait_for
@@ -24,6 +26,7 @@ class SerialSite:
             while (job := self._next(board, stop)) is not None:
                 assert not isinstance(job, Wait), "nothing else runs, so there is nothing to wait for"
                 slot.take(job.task, job.attempts)
+                board.report(job.trial_id, Report(kind="begun", hosts=(socket.gethostname(),), over=False))
                 over = False
                 while not over:
                     with stop.interruptible():

@@ -2,19 +2,24 @@
 
 import contextlib
 import json
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Generator
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from hpc.ranks.ranks import LOG_TAIL_LINES, RankDied, RankFailed, RankHung, Ranks
+from hpc.ranks.ranks import LOG_TAIL_LINES, RankDied, RankFailed, RankHung, Ranks, Sign
+
+TELL_EVERY_S = 2.0  # how far a stage is
 
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
     """What one step of a trial came to."""
 
-    kind: Literal["begun", "placed", "stage", "died", "failed", "suspended", "moved", "finished"]
+    kind: Literal["begun", "placed", "progress", "stage", "died", "failed", "suspended", "moved", "finished"]
     over: bool  # the trial takes no further step here
+    done_fraction: float = 0.0  # of kind "progress": of the running stage
+    words: str = ""  # likewise, for people
     stage: dict[str, Any] | None = None  # of kind "stage": what the trial's `advance` returned
     cause: str | None = None  # of kinds "died", "failed", "suspended" and "moved"
     log_tail: str | None = None
@@ -33,7 +38,7 @@ class Report:
 
 
 class Slot:
-    """Runs trials stage by stage.
+    """Runs trials stage by stage, and says how far a long one is.
 
     A rank that dies or hangs is replaced by a fresh set, on which the trial begins again: it resumes from what is
     stored. What was stopped from outside costs the trial no attempt.
@@ -46,13 +51,17 @@ class Slot:
         self._task: dict[str, Any] = {}
         self._attempts_left = 0
         self._begun = False
+        self._stage: Generator[Sign, None, list[Any]] | None = None  # that runs
+        self._tell_every_s = TELL_EVERY_S
+        self._told_s = 0.0
 
-    def take(self, task: dict[str, Any], attempts: int) -> None:
+    def take(self, task: dict[str, Any], attempts: int, tell_every_s: float = TELL_EVERY_S) -> None:
         """Takes a trial, to be tried so many times; starts nothing yet."""
         self._task, self._attempts_left, self._begun = task, attempts, False
+        self._tell_every_s = tell_every_s
 
     def step(self) -> Report:
-        """Runs the trial to the end of its next stage."""
+        """Runs the trial to the end of its next stage, or for `tell_every_s` of it: the ranks go on meanwhile."""
         try:
             stage = self._advance()
         except RankDied as death:
@@ -65,6 +74,8 @@ class Slot:
             self._drop()
             tail = "\n".join(failure.traceback.splitlines()[-LOG_TAIL_LINES:])
             return Report(kind="failed", cause=str(failure), log_tail=tail, over=True)
+        if isinstance(stage, Sign):
+            return Report(kind="progress", done_fraction=stage.done_fraction, words=stage.words, over=False)
         if stage is None:
             return Report(kind="finished", over=True)
         if stage.get("paused"):
@@ -84,6 +95,8 @@ class Slot:
 
     def close(self) -> None:
         """Ends the ranks; what the trials stored is durable already, so how they end does not matter."""
+        if self._stage is not None:
+            self._drop()  # they would answer at its end
         if self._ranks is not None:
             with contextlib.suppress(RankDied, RankFailed):
                 self._ranks.close()
@@ -92,15 +105,24 @@ class Slot:
         """Ends the ranks at once."""
         self._drop()
 
-    def _advance(self) -> dict[str, Any] | None:
+    def _advance(self) -> Sign | dict[str, Any] | None:
         ranks = self.start()
         if not self._begun:
             ranks.call("begin", self._task)
             self._begun = True
-        stage: dict[str, Any] | None = ranks.call("advance")[0]
-        return stage
+        self._stage = self._stage or ranks.calling("advance")
+        try:
+            while True:
+                sign = next(self._stage)
+                if time.monotonic() - self._told_s >= self._tell_every_s:
+                    self._told_s = time.monotonic()
+                    return sign
+        except StopIteration as end:
+            self._stage = None
+            stage: dict[str, Any] | None = end.value[0]
+            return stage
 
     def _drop(self) -> None:
         if self._ranks is not None:
             self._ranks.kill()
-        self._ranks, self._begun = None, False
+        self._ranks, self._begun, self._stage = None, False, None

@@ -5,6 +5,7 @@ What Tune keeps about trials is never read: the tables and the cache say what is
 
 import json
 import math
+import socket
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
@@ -21,7 +22,7 @@ from hpc.ranks.ranks import START_LIMIT_S, RankDied
 from hpc.ranks.ray_ranks import GroupNodes, RayRanks
 from sweeps.driver.board import Board
 from sweeps.driver.signals import StopSignals
-from sweeps.driver.slot import Report, Slot
+from sweeps.driver.slot import TELL_EVERY_S, Report, Slot
 from sweeps.driver.tune_private import TUNE, give_up, let_go, tune_settings
 from sweeps.scheduling.order import Wait
 from sweeps.spec.resources import Resources
@@ -30,6 +31,7 @@ from transtailor.waiting import WaitedTooLong, wait_for
 
 POLL_S, POLL_TO_S = 0.05, 2.0  # looks of a held slot at the shared folder: rarer the longer it is held
 CHECK_EVERY_S = 1.0  # whether the place is there still
+MOST_TOLD_PER_S = 20.0  # reports on the way of stages: each costs Tune some milliseconds
 FIRST_HOLD_S = 0.5
 LONGEST_HOLD_S = 10.0
 GIVES_UP = ("died", "suspended", "moved")  # where nodes come and go: the process then, with its place
@@ -117,7 +119,7 @@ class TuneSite:
 
 
 class _TuneTrial(tune.Trainable):
-    """A slot in a process of its own; one step runs one stage.
+    """A slot in a process of its own; one step runs one stage, or a few seconds of it.
 
     Ranks start in the first step: a trainable that is long in setting up is killed by Tune for short trials.
     """
@@ -153,7 +155,7 @@ class _TuneTrial(tune.Trainable):
         """Says that this process is there; where nodes come and go, starts the ranks and says where they are."""
         self._has_begun = True
         if not self._order["comes_and_goes"]:
-            return Report(kind="begun", over=False)
+            return Report(kind="begun", hosts=(socket.gethostname(),), over=False)
         try:
             ranks = slot.start()
         except RankDied as death:
@@ -186,7 +188,8 @@ class _TuneTrial(tune.Trainable):
         self._has_begun = False
         if self._slot is None:
             self._slot = Slot(self._make_ranks)
-        self._slot.take(order["task"], 1 if order["comes_and_goes"] else order["attempts"])
+        attempts = 1 if order["comes_and_goes"] else order["attempts"]
+        self._slot.take(order["task"], attempts, order["tell_every_s"])
 
     def _make_ranks(self) -> RayRanks:
         order = self._order
@@ -259,7 +262,8 @@ class _BoardSearcher(Searcher):
             self._running[trial_id] = None
             self._hold_s = min(2 * self._hold_s, LONGEST_HOLD_S)
         else:
-            order = {**self._order, "task": choice.task, "attempts": choice.attempts}
+            tell_every_s = max(TELL_EVERY_S, len(self._running) / MOST_TOLD_PER_S)
+            order = {**self._order, "task": choice.task, "attempts": choice.attempts, "tell_every_s": tell_every_s}
             self._running[trial_id] = choice.trial_id
             self._hold_s = FIRST_HOLD_S
         return {"order": json.dumps(order)}  # as text: Tune flattens and copies nested configurations

@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 import socket
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -20,7 +21,10 @@ POLL_S = 0.05
 
 
 class RunLock:
-    """The lock of a run, held until `release` or the end of the process; its file says who holds it."""
+    """The lock of a run, held until `release` or the end of the process; its file says who holds it, in a line.
+
+    A second line is what the holder tells whoever looks on.
+    """
 
     def __init__(self, path: Path, patience_s: float = PATIENCE_S) -> None:
         """Take the lock.
@@ -45,7 +49,13 @@ class RunLock:
             "since": datetime.now(UTC).isoformat(timespec="seconds"),
         }
         os.ftruncate(self._handle, 0)
-        os.pwrite(self._handle, json.dumps(holder).encode(), 0)
+        self._told_at = os.pwrite(self._handle, f"{json.dumps(holder)}\n".encode(), 0)
+
+    def tell(self, line: str) -> None:
+        """Writes the second line; at some moments a reader sees half of it."""
+        if self._handle is not None:
+            with suppress(OSError):  # a full disk is told of elsewhere, and needs no line here
+                os.ftruncate(self._handle, self._told_at + os.pwrite(self._handle, line.encode(), self._told_at))
 
     def release(self) -> None:
         """Let the next one in; does nothing the second time."""
@@ -106,7 +116,7 @@ def _wait_for(handle: int, path: Path, patience_s: float) -> None:
 
 def _said_in(handle: int) -> dict[str, Any]:
     try:
-        said = read_json(os.pread(handle, 4096, 0))
+        said = read_json(os.pread(handle, 4096, 0).partition(b"\n")[0])
         return {"pid": int(said["pid"]), "host": str(said["host"]), "since": str(datetime.fromisoformat(said["since"]))}
     except (ValueError, LookupError, TypeError):  # read between the holder's truncation and its writing
         return {}

@@ -90,9 +90,9 @@ class TrialRank:
         """Let the running stage write a checkpoint and come to an end; called from another thread."""
         self._is_paused = True
 
-    def signs(self) -> int:
-        """How many signs of life this rank has given; called from another thread."""
-        return heartbeat.signs()
+    def sign(self) -> tuple[int, float, str]:
+        """The values of this rank's newest `hpc.ranks.ranks.Sign`; called from another thread."""
+        return heartbeat.newest()
 
     def close(self) -> None:
         """Leave the process group."""

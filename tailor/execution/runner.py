@@ -18,6 +18,7 @@ import safetensors.torch
 import torch
 
 from tailor.config.trial import TrialConfig
+from tailor.core import heartbeat
 from tailor.core.errors import Paused, TrainingError
 from tailor.data import task_data
 from tailor.execution.cache import Cache, DamagedStage, StoredStage
@@ -171,6 +172,7 @@ def run_trial(
 
 
 def _run_stage(stage: Stage, store: _Store, place: Workplace, config: TrialConfig) -> Result:
+    heartbeat.tell(heartbeat.nowhere)  # until the stage knows
     key = stage.key()
     stored = store.find(key)
     if stored is not None:
@@ -200,6 +202,7 @@ def _run_stage(stage: Stage, store: _Store, place: Workplace, config: TrialConfi
             "compute_s": seconds,
             "device": _device_name(place.ranks.device),
             "ranks": place.ranks.count,
+            "threads": torch.get_num_threads(),  # of each rank
             "torch_version": torch.__version__,
         },
     }

@@ -75,7 +75,9 @@ class Ranks:
         return DistributedDataParallel(model, **_NO_BUFFER_BROADCAST)
 
 
-def join(device: str = "auto", collective_timeout_s: float = COLLECTIVE_TIMEOUT_S) -> Ranks:
+def join(
+    device: str = "auto", collective_timeout_s: float = COLLECTIVE_TIMEOUT_S, *, threads: int | None = None
+) -> Ranks:
     """Join the process group that RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT describe.
 
     Without them this is a single process. A process that joined before keeps its group. On a GPU this process computes
@@ -84,6 +86,7 @@ def join(device: str = "auto", collective_timeout_s: float = COLLECTIVE_TIMEOUT_
     Args:
         device: "auto" (this rank's GPU if there is one), "cpu" or "cuda".
         collective_timeout_s: how long a rank waits for the others, after which it raises.
+        threads: CPU threads of this process; None: as many as its environment says.
 
     Raises:
         ConfigError: `device` is none of these, or "cuda" on a machine without a GPU.
@@ -94,6 +97,8 @@ def join(device: str = "auto", collective_timeout_s: float = COLLECTIVE_TIMEOUT_
         raise ConfigError(f"no such device: {device!r} (valid: auto, cpu, cuda)")
     if device == "cuda" and not torch.cuda.is_available():
         raise ConfigError("device 'cuda' was asked for and torch sees no GPU; use --device cpu")
+    if threads is not None:
+        torch.set_num_threads(threads)
     rank, count = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     use_gpu = device == "cuda" or (device == "auto" and torch.cuda.is_available())
     # A scheduler that shows each rank its own GPU alone leaves it one, whatever its local rank is.

@@ -3,22 +3,26 @@
 import math
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from tailor.core import heartbeat
 from tailor.core.errors import TrainingError
 from tailor.core.seeds import stream
 from tailor.data.task_data import Samples, batches, in_order
 from tailor.parallel.process_group import Ranks
 from tailor.stages import Training
 from tailor.training.backward import Backward, Forward, Penalty
-from tailor.training.checkpoint import Agreements, Checkpoint, parameters_of
+from tailor.training.checkpoint import Agreements, Checkpoint, Progress, parameters_of
 from tailor.training.distillation import Teaching
 from tailor.training.epoch_meter import Tally
 from tailor.training.lr_schedule import scale, set_learning_rates
 from tailor.training.weight_average import WeightAverage
+
+LONG_EPOCH_S = 10.0  # from which on people want to know the step
 
 
 def train(
@@ -66,6 +70,7 @@ def train(
     draws = any(drops(module) for module in model.modules())
     steps = -(-len(samples) // training.batch_size)
     agreements = Agreements(checkpoint, ranks)
+    heartbeat.tell(partial(where, progress, training.epochs, steps))
     while progress.epoch < training.epochs:
         epoch, start_s = progress.epoch, time.perf_counter() - progress.elapsed_s
         tally = Tally(progress.sums if ranks.rank == 0 else [0.0] * 3)
@@ -96,6 +101,24 @@ def train(
             checkpoint.follow(wish, progress, model, optimiser, average)
     average.move_in()
     return progress.history
+
+
+def where(progress: Progress, epochs: int, steps: int) -> tuple[float, str]:
+    """How far a training of `epochs` epochs of `steps` steps is: the fraction, and words; waits for no device.
+
+    Loss and speed are those of the last finished epoch; as long as there is none, the speed is that of this one.
+    """
+    images, seconds = progress.sums[2], progress.elapsed_s  # as the ranks agreed last
+    words = [f"epoch {min(progress.epoch + 1, epochs)} of {epochs}"]
+    if seconds > LONG_EPOCH_S:
+        words.append(f"step {progress.step} of {steps}")
+    if progress.history:
+        last = progress.history[-1]
+        images, seconds = last["images"], last["seconds"]
+        words.append(f"loss {last['train_loss']:.4g}")
+    if seconds > 0.0:
+        words.append(f"{images / seconds:,.0f} images/s")
+    return min(1.0, (progress.epoch + progress.step / steps) / max(1, epochs)), ", ".join(words)
 
 
 def check_finite(total_loss: float, losses: list[float], epoch: int, steps: int) -> None:

@@ -57,8 +57,8 @@ class Watched(Plain):
         super().__init__()
         self.given = 0
 
-    def signs(self) -> int:
-        return self.given
+    def sign(self) -> tuple[int, float, str]:
+        return self.given, 0.5, f"after {self.given} \u00b7"
 
     def work(self, seconds: float) -> str:
         until_s = time.monotonic() + seconds

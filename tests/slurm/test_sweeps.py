@@ -1,6 +1,7 @@
 """Sweeps on a real SLURM, by the real command line: undisturbed, across nodes, two at once, stopped."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ seed = [0, 1, 2, 3]
 [[variants]]
 method.name = "fine_tune"
 """
+TOLD = re.compile(r"seed \d \| node\d \| fine_tune 3/4 \| epoch \d+ of 100000, loss \S+, [\d,]+ images/s \| ")
 HOSTILE = """it's "a" $(touch pwned) # é"""
 
 
@@ -52,7 +54,15 @@ def finished(three_nodes: Testbed, tmp_path_factory: pytest.TempPathFactory) -> 
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.rstrip().endswith("report.html")
     until(lambda: long.rows("SELECT * FROM attempts WHERE nodes IS NOT NULL"), 500, "the long sweep to run")
-    assert "controller  running on node" in long.command("status", str(long.run.path)).stdout
+    said = ""
+
+    def stages_tell_where_they_are() -> bool:
+        nonlocal said
+        said = long.command("status", str(long.run.path)).stdout
+        return TOLD.search(said) is not None
+
+    until(stages_tell_where_they_are, 500, "an epoch in status")
+    assert "controller  running on node" in said
     assert "attached" in long.launch("--detach").stdout
     stopped = long.command("stop", str(long.run.path))
     assert stopped.returncode == 0, stopped.stderr

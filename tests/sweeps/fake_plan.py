@@ -21,7 +21,7 @@ def key_of(name: str) -> str:
 
 
 def trial(name: str, stages: Iterable[str | Mapping[str, Any]], label: str = "fake") -> PlannedTrial:
-    """A trial whose stages run in order: a name, or {"name", "seconds", "until", "tells", "raises", "deaths", ...}."""
+    """A trial whose stages run in order: a name, or {"name", "seconds", "until", "words", "tells", "raises", ...}."""
     planned, made = [], []
     for number, stage in enumerate(stages):
         settings: dict[str, Any] = {"name": stage} if isinstance(stage, str) else dict(stage)

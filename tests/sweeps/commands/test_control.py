@@ -1,6 +1,9 @@
 """Stopping, reading logs and trying again from another terminal: the real commands on a real run, without SLURM."""
 
+import os
+import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -17,6 +20,7 @@ from sweeps.run.relaunch import start
 from sweeps.run.run_folder import RunFolder, open_run
 from sweeps.spec.spec import load_spec
 from tests.commands import LAUNCH
+from transtailor.waiting import wait_for
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 SPEC = """
@@ -30,6 +34,12 @@ seed = [0, 1]
 [[variants]]
 method.name = "fine_tune"
 """
+RUNNING = re.compile(
+    r"\nprogress  \d+% of the work, time left .*"
+    r"\nrunning   (?P<trial>[0-9a-f]{16})  fine_tune  digits_vgg on digits  seed \d  "
+    rf"{re.escape(socket.gethostname())}  "
+    r"fine_tune 3/4  epoch \d+ of 4000, loss [\d.]+, [\d,]+ images/s  for \d+ s\n"
+)
 
 DEAF = """
 import signal, sys, time
@@ -93,10 +103,15 @@ def test_a_run_is_stopped_from_elsewhere_and_its_logs_are_read(
         logs = sweeps_command("logs", run.path, trial)
         assert logs.returncode == 0, logs.stderr
         assert "INFO trial begins" in logs.stdout
+        followed = control.logs(run, trial, 20, follow=True)
+        assert "INFO trial begins" in next(followed)
+        running = wait_for(lambda: RUNNING.search(sweeps_command("status", run.path).stdout), "an epoch", 400.0)
+        assert running["trial"] == trial
         stopped = sweeps_command("stop", run.path)
         assert (stopped.returncode, stopped.stderr) == (0, "")
         assert "was stopped; to resume, launch it again" in stopped.stdout
         assert launched.wait() == 130
+        assert any("INFO stage 1: fit_head" in line for line in followed)  # and that is the end
     finally:
         launched.kill()
         launched.communicate()
@@ -107,6 +122,20 @@ def test_a_run_is_stopped_from_elsewhere_and_its_logs_are_read(
     unknown = sweeps_command("logs", run.path, "0000")
     assert unknown.returncode == 2
     assert "no trial whose id begins with '0000'" in unknown.stderr
+
+
+def test_logs_of_a_run_show_stages_and_scores_of_what_was_written_last(
+    trained: RunFolder, sweeps_command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (trained.cluster / "logs").mkdir(parents=True)
+    (trained.cluster / "logs" / "7_0_log.out").write_text("a job\n")
+    os.utime(trained.cluster / "logs" / "7_0_log.out", (0, 0))
+    shown = sweeps_command("logs", trained.path).stdout
+    assert shown.count("== ") == 3 and "\na job\n" in shown
+    assert re.search(r"INFO stage 0: train_source, [\d.]+ s\n", shown)
+    assert re.search(r"; point 0: [\d.]+% of the MACs removed, validation accuracy 0\.\d{4}\n", shown)
+    monkeypatch.setattr(control, "LOGS_SHOWN", 2)
+    assert "a job" not in sweeps_command("logs", trained.path).stdout
 
 
 def test_what_does_not_stop_is_killed(tmp_path: Path, write_spec: Callable[..., Path]) -> None:

@@ -106,7 +106,7 @@ def test_status_while_it_runs(
         shown = sweeps_command("status", "runs/small").stdout
     assert "is being run by process" in shown
     assert "| trials | finished | running | waiting | failed |" in shown and "\n| 6 | 1 | 1 | 3 | 1 |\n" in shown
-    assert f"running   {pruned.trial_id}  prune l1  for 5 h 0" in shown
+    assert f"| {pruned.trial_id} | prune l1 |  |  |  |  |  | 5 h 0" in shown
     assert f"failed    {other_head.trial_id}  head_only: loss is not finite" in shown
     assert f"log: runs/small/trials/{other_head.trial_id}" in shown
     best = json.loads(sweeps_command("status", "runs/small", "--format", "json").stdout)[1:]

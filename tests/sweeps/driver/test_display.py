@@ -2,6 +2,7 @@
 
 import io
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -12,12 +13,21 @@ from sweeps.driver.display import (
     PlainDisplay,
     Progress,
     RunningTrial,
+    best_lines,
     display_for_terminal,
+    left_text,
     line,
-    time_left_s,
+    running_lines,
     time_text,
 )
 from sweeps.driver.ledger import Counts
+
+DIGITS: dict[str, Any] = {"network": "digits_vgg", "dataset": "digits", "metric": "accuracy"}
+RUNNING = RunningTrial(
+    trial_id="a" * 16, label="transtailor", network="digits_vgg", dataset="digits", seed=1, node="n1",
+    stage="fine_tune 5/9", words="epoch 7 of 25, loss 0.4121, 3,210 images/s",
+)  # fmt: skip
+SAID = "transtailor  digits_vgg on digits  seed 1  n1  fine_tune 5/9  epoch 7 of 25, loss 0.4121, 3,210 images/s"
 
 
 def progress(done: float, left: float, elapsed_s: float, *, failed: int = 0) -> Progress:
@@ -27,11 +37,12 @@ def progress(done: float, left: float, elapsed_s: float, *, failed: int = 0) -> 
         work_done=done,
         work_left=left,
         elapsed_s=elapsed_s,
+        left_s=(90.0, 240.0),
         best=(
-            Best(label="prune l1", metric="accuracy", validation_score=0.81, macs=2_000_000),
-            Best(label="transtailor", metric="accuracy", validation_score=0.9, macs=1_500_000),
+            Best(label="prune l1", **DIGITS, seed=0, seeds=(0,), validation_score=0.81, macs=2_000_000),
+            Best(label="transtailor", **DIGITS, seed=2, seeds=(0, 1, 2), validation_score=0.9, macs=1_500_000),
         ),
-        running=(RunningTrial(trial_id="a" * 16, label="transtailor", stage="FineTune", stage_number=4, stages=9),),
+        running=(RUNNING,),
     )
 
 
@@ -43,26 +54,60 @@ class Clock:
         return self.now
 
 
-def test_time_left_is_unknown_until_the_work_done_says_something() -> None:
-    assert time_left_s(progress(0, 100, 50)) is None
-    assert time_left_s(progress(1, 100, 50)) is None
-    assert time_left_s(progress(50, 50, 1)) is None
-    assert time_left_s(progress(25, 75, 50)) == 150
-    assert time_left_s(progress(0, 0, 0)) == 0
-
-
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(None, "unknown"), (4.2, "4 s"), (59.6, "1 min"), (90, "2 min"), (3599, "1 h 00 min"), (7500, "2 h 05 min")],
+    [(4.2, "4 s"), (59.6, "1 min"), (90, "2 min"), (3599, "1 h 00 min"), (7500, "2 h 05 min")],
 )
-def test_time_text(seconds: float | None, text: str) -> None:
+def test_time_text(seconds: float, text: str) -> None:
     assert time_text(seconds) == text
 
 
 def test_line() -> None:
     assert line(progress(25, 75, 50, failed=1)) == (
-        "demo: 3 of 7 trials finished, 1 running, 2 waiting, 1 failed, 25% of the work, elapsed 50 s, time left 2 min"
+        "demo: 3 of 7 trials finished, 1 running, 2 waiting, 1 failed, 25% of the work, elapsed 50 s, "
+        "time left 2 min to 4 min"
     )
+
+
+@pytest.mark.parametrize(
+    ("left_s", "text"),
+    [
+        (None, "unknown"), ((40.0, 100.0), "40 s to 2 min"), ((110.0, 125.0), "2 min"), ((0.0, 0.2), "1 s"),
+        ((200.0, None), "at least 3 min"),
+    ],
+)  # fmt: skip
+def test_the_time_left_is_a_range_where_it_is_not_known(left_s: tuple[float, float | None] | None, text: str) -> None:
+    assert left_text(replace(progress(25, 75, 50), left_s=left_s)) == text
+
+
+def test_while_a_trial_runs_not_all_work_is_done_and_time_is_left() -> None:
+    nearly = replace(progress(99.99, 0.0, 50), left_s=None)
+    assert line(nearly).endswith("99% of the work, elapsed 50 s, time left unknown")
+    over = replace(nearly, counts=Counts(finished=6, failed=0, running=0, waiting=0), running=())
+    assert line(over).endswith("100% of the work, elapsed 50 s")
+    stopped = replace(nearly, counts=Counts(finished=5, failed=0, running=0, waiting=1), running=())
+    assert "99% of the work" in line(stopped)
+
+
+def test_running_trials_are_in_columns_and_not_more_than_fit() -> None:
+    other = replace(RUNNING, label="l1", node="", stage="end", words="")
+    shown = progress(25, 75, 50)
+    one, second = running_lines(replace(shown, running=(RUNNING, other)))
+    assert one == f"aaaaaaaaaaaa  {SAID}"
+    assert second == "aaaaaaaaaaaa  l1           digits_vgg on digits  seed 1      end"
+    assert running_lines(replace(shown, running=(RUNNING,) * 100))[-2:] == [one, "... and 92 more run"]
+    assert running_lines(replace(shown, running=())) == []
+
+
+def test_the_best_of_two_networks_and_of_two_data_sets_are_told_apart() -> None:
+    shown = progress(25, 75, 50)
+    first = shown.best[0]
+    both = (first, replace(first, network="a_net", validation_score=0.3), replace(first, dataset="blobs", seeds=(0, 4)))
+    assert best_lines(replace(shown, best=both)) == [
+        "prune l1, a_net on digits: validation accuracy 0.3000 at 2 M MACs (seed 0)",
+        "prune l1, digits_vgg on blobs: validation accuracy 0.8100 at 2 M MACs (seed 0, best of 2 seeds)",
+        "prune l1, digits_vgg on digits: validation accuracy 0.8100 at 2 M MACs (seed 0)",
+    ]
 
 
 def test_plain_lines_are_sparse_but_failures_are_not() -> None:
@@ -73,7 +118,8 @@ def test_plain_lines_are_sparse_but_failures_are_not() -> None:
         clock.now = float(second)
         before = len(stream.getvalue().splitlines())
         display.show(progress(second, 100 - second, second))
-        if len(stream.getvalue().splitlines()) > before:
+        if new := stream.getvalue().splitlines()[before:]:
+            assert new[1:] == [f"  aaaaaaaaaaaa  {SAID}"]
             shown.append(second)
     assert shown == list(range(0, 101, 10))
     display.note("trial x failed: ValueError")
@@ -81,8 +127,8 @@ def test_plain_lines_are_sparse_but_failures_are_not() -> None:
     assert stream.getvalue().splitlines()[-4:] == [
         "trial x failed: ValueError",
         line(progress(100, 0, 100)),
-        "  transtailor: validation accuracy 0.9000 at 1.5 M MACs",
-        "  prune l1: validation accuracy 0.8100 at 2 M MACs",
+        "  transtailor, digits_vgg on digits: validation accuracy 0.9000 at 1.5 M MACs (seed 2, best of 3 seeds)",
+        "  prune l1, digits_vgg on digits: validation accuracy 0.8100 at 2 M MACs (seed 0)",
     ]
 
 
@@ -92,7 +138,7 @@ def test_a_slow_sweep_still_says_that_it_lives() -> None:
     for second in range(0, 181, 5):
         clock.now = float(second)
         display.show(progress(1, 1000, second))
-    assert len(stream.getvalue().splitlines()) == 4  # at 0, 60, 120 and 180 s
+    assert len(stream.getvalue().splitlines()) == 2 * 4  # at 0, 60, 120 and 180 s
 
 
 def test_the_live_display_shows_stage_best_and_failures() -> None:
@@ -102,7 +148,7 @@ def test_the_live_display_shows_stage_best_and_failures() -> None:
     display.note("trial x failed: ValueError")
     display.close(progress(100, 0, 100))
     text = stream.getvalue()
-    for part in ("3/6 finished", "left 2 min", "FineTune", "4/9", "0.9000", "trial x failed: ValueError"):
+    for part in ("3/6 finished", "left 2 min to 4 min", SAID[:60], "7 of 25", "0.9000", "trial x failed: ValueError"):
         assert part in text
     assert "\x1b[?25h" in text  # the cursor is back
 
@@ -127,5 +173,5 @@ def test_labels_are_text_and_neither_markup_nor_escape_sequences(is_live: bool) 
     if isinstance(display, LiveDisplay):
         Console(file=stream, width=200).print(display._render())
     display.close(named)
-    assert stream.getvalue().count(SHOWN) == (3 if not is_live else 6)
+    assert stream.getvalue().count(SHOWN) == (4 if not is_live else 6)
     assert "\x1b" not in stream.getvalue()

@@ -1,6 +1,7 @@
 """A sweep in which nothing runs: a stop and the end of its place are noticed, and what cannot start fails in words."""
 
 import os
+import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -36,9 +37,11 @@ class Recorder:
     def __init__(self) -> None:
         self.states: list[str] = []
         self.notes: list[str] = []
+        self.running: list[tuple[str, str]] = []  # node and words
 
     def show(self, progress: Progress) -> None:
         self.states.append(progress.state)
+        self.running += [(trial.node, trial.words) for trial in progress.running]
 
     def note(self, text: str) -> None:
         self.notes.append(text)
@@ -164,6 +167,26 @@ def test_a_stop_is_noticed_while_the_disk_has_no_room(
     assert (outcome.interrupted, outcome.finished) == (True, 0)
     assert place.looks < LOOKS
     assert [kind for kind, _ in events(tmp_path)[1:]] == ["paused", "stopping", "stopped"]
+
+
+def test_how_far_a_stage_is_comes_through_tune_while_the_stage_goes_on(
+    tmp_path: Path, ray_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    display, told = Recorder(), (socket.gethostname(), "epoch 7 of 25")
+    key = key_of("seen")
+    seen = tmp_path / "cache" / key[:2] / key / "stage.json"  # the trial's own stage ends with it
+
+    def see(_look: int) -> None:
+        if told in display.running:
+            seen.parent.mkdir(parents=True, exist_ok=True)
+            seen.touch()
+
+    plan = plan_of([trial("t", [{"name": "s", "seconds": 3600.0, "until": key, "words": "epoch 7 of 25"}])])
+    outcome = swept(tmp_path, Place(ray_folder, 1, see), plan, display, monkeypatch)
+    assert (outcome.finished, outcome.stages_computed) == (1, 1)
+    assert display.states[0] == "waiting for Ray to start"
+    steps = [step for step in dict.fromkeys(display.running) if step[1]]
+    assert steps == [("", "starting"), (told[0], "starting"), told]
 
 
 def test_the_end_of_the_place_is_noticed_while_no_trial_is_live(

@@ -8,6 +8,7 @@ import torch
 from torch.nn import functional as F
 from torchvision.ops import StochasticDepth
 
+from tailor.core import heartbeat
 from tailor.core.errors import TrainingError
 from tailor.data import task_data
 from tailor.data.objective import quality
@@ -16,8 +17,8 @@ from tailor.methods.recipe import Recipe
 from tailor.networks import building
 from tailor.parallel.process_group import Ranks
 from tailor.stages import Training
-from tailor.training.checkpoint import Checkpoint
-from tailor.training.loop import drops, group, optimiser_for, predict, train
+from tailor.training.checkpoint import Checkpoint, Progress
+from tailor.training.loop import drops, group, optimiser_for, predict, train, where
 from tests.tailor.networks.test_timm import needs_timm
 from tests.tailor.trials import NETWORKS, assert_equal_tensors, short_trial
 
@@ -206,6 +207,25 @@ def test_a_loss_that_is_not_finite_ends_the_training() -> None:
     settings = training(learning_rate=1e6, head_learning_rate=1e6, epochs=20)
     with pytest.raises(TrainingError, match=r"the loss is (nan|inf) in epoch \d+, from step \d+ on"):
         train(model, head_apart(model, settings), samples(), settings, "none", ALONE, no_checkpoint())
+
+
+def test_a_training_says_where_it_is() -> None:
+    assert where(Progress(), 3, 4) == (0.0, "epoch 1 of 3")
+    fresh = Progress(step=2, elapsed_s=0.5, sums=[1.0, 1.0, 32.0])
+    assert where(fresh, 3, 4) == (2 / 12, "epoch 1 of 3, 64 images/s")
+    last = {"train_loss": 0.41213, "images": 1234, "seconds": 0.5}
+    slow = Progress(epoch=1, step=3, elapsed_s=20.0, sums=[1.0, 1.0, 32.0], history=[last])
+    assert where(slow, 3, 4) == (7 / 12, "epoch 2 of 3, step 3 of 4, loss 0.4121, 2,468 images/s")
+    assert where(Progress(epoch=3, history=[last] * 3), 3, 4) == (1.0, "epoch 3 of 3, loss 0.4121, 2,468 images/s")
+    settings, model = training(), building.build("digits_vgg", classes=5, seed=1)
+    said: list[tuple[int, float, str]] = []
+    train(
+        model, all_of(model, settings), samples(), settings, "none", ALONE, no_checkpoint(),
+        after_epoch=lambda: said.append(heartbeat.newest()),
+    )  # fmt: skip
+    assert [words.partition(",")[0] for _, _, words in said] == ["epoch 1 of 3", "epoch 2 of 3", "epoch 3 of 3"]
+    assert ["loss" in words for _, _, words in said] == [False, True, True]
+    assert sorted(said) == said  # as its epochs go, so do signs and share
 
 
 def test_predictions_are_in_the_order_of_the_samples() -> None:

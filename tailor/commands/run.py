@@ -1,0 +1,100 @@
+"""`python -m tailor run`: one trial; each stage as it ends, and how far the running one is."""
+
+import argparse
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from tailor.config.trial import TrialConfig
+from tailor.core import heartbeat
+from tailor.core.errors import ConfigError
+from tailor.execution.dry_run import walk
+from transtailor.terminal import say
+
+if TYPE_CHECKING:
+    from tailor.execution.runner import StageEvent
+
+LINE_PERIOD_S, LIVE_PERIOD_S = 10.0, 0.5  # between two words on a stage: in a log, on a terminal
+
+
+def run(config: TrialConfig, arguments: argparse.Namespace, command: str) -> None:
+    """Run a trial on this rank, and print its stages and operating points; `command` is what was typed.
+
+    Raises:
+        ConfigError: the user's mistake.
+        TrainingError: training diverged.
+    """
+    from tailor.deploy.card import refuse_unsavable, save_point
+    from tailor.execution.cache import Cache
+    from tailor.execution.runner import run_trial
+    from tailor.parallel.process_group import join, leave
+
+    refuse_unsavable(arguments.save, arguments.licence)
+    if arguments.threads < 1:
+        raise ConfigError(f"--threads is {arguments.threads}; expected 1 or more")
+    ranks = join(arguments.device, threads=arguments.threads)
+    macs_before: int | None = None  # of the operating point before
+    checkpoints = arguments.cache / "checkpoints"
+    kinds = [stage.kind for stage in walk(config).stages]
+    try:
+        with _progress_shown(kinds if ranks.rank == 0 else []) as passed:
+            for event in run_trial(config, cache=Cache(arguments.cache), ranks=ranks, checkpoint_folder=checkpoints):
+                passed.append(event.result.key)
+                state = event.result.state if arguments.save and event.point is not None else None  # collective
+                if ranks.rank > 0:
+                    continue
+                seconds = event.result.description["made_by"]["compute_s"]
+                how = "cached" if event.result.cached else f"{seconds:.2f} s"
+                say(f"{event.order:3}  {event.result.key[:12]}  {event.result.stage.kind:18} {how:>8}")
+                if event.point is not None:
+                    say(f"     {_point(event, macs_before)}")
+                    macs_before = event.result.info["macs"]
+                if state is not None:
+                    folder = arguments.save / f"point_{event.point}"
+                    save_point(config, event, state, folder, command=command, licence=arguments.licence)
+                    say(f"     saved in {folder}; to load it: tailor.load_model({str(folder)!r})")
+    finally:
+        leave()
+
+
+@contextmanager
+def _progress_shown(kinds: list[str]) -> Iterator[list[str]]:
+    """Shows how far the running stage is; yields the list that takes the keys of finished ones.
+
+    On a terminal that is a line in its place; else one now and then, where errors go, beside the result.
+    """
+    from rich.console import Console
+    from rich.text import Text
+
+    passed: list[str] = []
+    is_over = threading.Event()
+    is_live = sys.stdout.isatty()
+
+    def look() -> None:
+        while not is_over.wait(LIVE_PERIOD_S if is_live else LINE_PERIOD_S):
+            number, words = len(passed), heartbeat.newest()[2]
+            text = f"{kinds[number]} {number + 1}/{len(kinds)}  {words}" if number < len(kinds) else ""
+            if is_live:
+                status.update(Text(text))
+            elif text and words:
+                say(f"     {text}", to=sys.stderr)
+
+    thread = threading.Thread(target=look, daemon=True)
+    with Console(quiet=not is_live).status("", spinner="line") as status:
+        thread.start()
+        try:
+            yield passed
+        finally:
+            is_over.set()
+            thread.join(LINE_PERIOD_S)
+
+
+def _point(event: "StageEvent", macs_before: int | None) -> str:
+    """An operating point in a line; `macs_before`: of the one before it on the path, if any."""
+    found = event.result.info
+    nothing = ", none since the point before" if found["macs"] == macs_before else ""
+    removed = 1.0 - found["macs"] / found["original_macs"]
+    score, metric = found["validation_score"], found["metric"].replace("_", " ")
+    return f"point {event.point}: {removed:.3f} of the MACs gone{nothing}, validation {metric} {score:.4f}"

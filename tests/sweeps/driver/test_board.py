@@ -1,0 +1,133 @@
+"""What the board makes of reports: how long the rest may take, how far stages are, and the best of each comparison."""
+
+import os
+import socket
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sweeps.driver.board import PACE_MOMENTS, Pace
+from sweeps.driver.display import Progress, best_lines
+from sweeps.driver.driver import run_sweep
+from sweeps.driver.progress_file import ProgressFile, read_progress
+from sweeps.planning.plan import Plan, PlannedTrial
+from sweeps.run.run_lock import RunLock
+
+HERE = Path(__file__).parents[1]
+sys.path.insert(0, str(HERE))  # tests are imported by path; the ranks' processes get the same folder
+
+from fake_plan import make_run, plan_of, trial  # noqa: E402
+
+
+class Recorder:
+    """A display that remembers, and asks for a stop once a running trial says these words."""
+
+    def __init__(self, stop: Path, words: str) -> None:
+        self.shown: list[Progress] = []
+        self._stop, self._words = stop, words
+
+    def show(self, progress: Progress) -> None:
+        self.shown.append(progress)
+        if any(trial.words == self._words for trial in progress.running):
+            self._stop.touch()
+
+    def note(self, text: str) -> None:
+        """Not looked at."""
+
+    def close(self, progress: Progress) -> None:
+        self.shown.append(progress)
+
+
+@pytest.fixture(autouse=True)
+def _fakes_on_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(HERE), prepend=os.pathsep)
+
+
+def left_s(*moments: tuple[float, float], left: float = 60.0) -> tuple[float, float | None] | None:
+    """After work was done at these moments, each (seconds, work)."""
+    pace = Pace()
+    return [pace.left_s(at_s, done, left) for at_s, done in moments][-1]
+
+
+def test_nothing_is_known_of_the_rest_before_something_was_done_or_after_all_planned_work() -> None:
+    assert left_s((4.0, 30.0)) is None
+    assert left_s((40.0, 1.0)) is None
+    assert left_s((40.0, 30.0), left=0.0) is None
+
+
+def test_an_even_pace_tells_the_rest_and_an_uneven_one_its_bounds() -> None:
+    even = [(float(second), float(second)) for second in range(1, 41)]
+    assert left_s(*even) == pytest.approx((60 * 0.7, 60 * 1.6))  # 40% are done
+    assert left_s(*even, left=0.4) == pytest.approx((0.4, 0.4), rel=0.02)
+    began_late = [(0.0, 0.0), (100.0, 0.0), *[(100.0 + second, done) for second, done in even]]
+    assert left_s(*began_late) == pytest.approx(left_s(*even))
+    slower = [*even[:20], *[(20.0 + second, 20.0 + second / 4) for second in range(1, 21)]]
+    known = 25 / 85
+    assert left_s(*slower) == pytest.approx((60 / (25 / 40) * (1 + known) / 2, 60 / (1 / 4) * (2 - known)))
+    stopped = [*even, *[(40.0 + second, 40.0) for second in range(1, 41)]]
+    assert left_s(*stopped) == (pytest.approx(120.0 * 0.7), None)
+
+
+def test_a_long_sweep_is_remembered_in_few_moments() -> None:
+    pace = Pace()
+    for second in range(1, 100_001):
+        pace.left_s(float(second), float(second), 1.0)
+    assert len(pace._at_s) < 12 * PACE_MOMENTS
+
+
+def elsewhere(of: PlannedTrial, network: str, dataset: str, seed: int) -> PlannedTrial:
+    return replace(of, config=of.config | {"network": network, "data": {"name": dataset}, "seed": seed})
+
+
+def scored(name: str, accuracy: float, *where: Any) -> PlannedTrial:
+    return elsewhere(trial(name, [{"name": name, "accuracy": accuracy}], label="arm"), *where)
+
+
+def swept(plan: Plan, folder: Path, stop_at: str = "never") -> Recorder:
+    run = make_run(plan, folder)
+    display = Recorder(folder / "stop", stop_at)
+    with RunLock(run.lock) as lock:
+        run_sweep(
+            plan, run, folder / "cache", "serial", display=ProgressFile(lock.tell, display),
+            target="fake_rank:FakeRank", stop_file=folder / "stop",
+        )  # fmt: skip
+    return display
+
+
+def test_the_best_of_a_network_and_a_data_set_is_not_that_of_another_and_names_its_seed(tmp_path: Path) -> None:
+    trials = [
+        scored("a", 0.75, "net", "digits", 0), scored("b", 0.5, "net", "digits", 1),
+        scored("c", 0.9, "other", "digits", 0), scored("d", 0.1, "net", "blobs", 4),
+    ]  # fmt: skip
+    last = swept(plan_of(trials), tmp_path).shown[-1]
+    assert [text.replace(": validation accuracy", "").replace(" at 1 M MACs", "") for text in best_lines(last)] == [
+        "arm, net on blobs 0.1000 (seed 4)",
+        "arm, net on digits 0.7500 (seed 0, best of 2 seeds)",
+        "arm, other on digits 0.9000 (seed 0)",
+    ]
+
+
+def test_how_far_a_stage_is_comes_to_the_display_and_into_the_file(tmp_path: Path) -> None:
+    one = elsewhere(trial("t", ["s", {"name": "u", "seconds": 600.0, "words": "epoch 7 of 25"}]), "net", "digits", 3)
+    shown = swept(plan_of([one]), tmp_path, "epoch 7 of 25").shown
+    running = [progress.running[0] for progress in shown if progress.running]
+    assert [each.words for each in running][0] == "starting"
+    last = running[-1]
+    assert (last.stage, last.words) == ("fake 2/2", "epoch 7 of 25")
+    assert (last.network, last.dataset, last.seed) == ("net", "digits", 3)
+    assert last.node == socket.gethostname()
+    told = next(progress for progress in shown if progress.running and progress.running[0].words == "epoch 7 of 25")
+    assert told.work_done == pytest.approx(0.001 + 0.25 * 600.001)
+    assert told.work_left == pytest.approx(0.75 * 600.001)
+    seen = read_progress(tmp_path / "runs" / "fake" / "launch.lock")
+    assert seen is not None and seen.progress == shown[-1]
+
+
+@pytest.mark.parametrize("content", [b"", b"{}\n", b'{"pid": 1}\n{"progress": {"sweep": "fa', b'\n{"progress": {}}'])
+def test_half_a_line_and_that_of_another_version_say_nothing(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "lock").write_bytes(content)
+    assert read_progress(tmp_path / "lock") is None
+    assert read_progress(tmp_path / "none") is None
