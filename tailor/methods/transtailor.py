@@ -16,7 +16,7 @@ from tailor.methods.feasibility import refuse_impossible, refuse_unprunable, ref
 from tailor.methods.path import check_path
 from tailor.methods.recipe import Recipe
 from tailor.methods.stopping import falls_too_far
-from tailor.stages import AttachImportance, BetaMode, FoldImportance, Grouping, Normalisation, Placement
+from tailor.stages import AttachImportance, FoldImportance, Grouping, Placement
 
 
 @register
@@ -59,17 +59,16 @@ class TransTailor(Method):
         check_path(self.steps, self.step_macs_fraction)
         return self
 
-    def mode(self, network: str) -> BetaMode:
-        """The mode of beta for a network, `auto` resolved; see docs/methods/transtailor.md."""
-        if self.beta == "auto":
-            return "sqrt" if NETWORKS[network].has_norm else "fold"
-        return self.beta
-
-    def normalisation(self, network: str) -> Normalisation:
-        """The normalisation of beta for a network, `auto` resolved."""
-        if self.beta_normalisation == "auto":
-            return "none" if self.mode(network) in ("raw", "off") else "layer_mean"
-        return self.beta_normalisation
+    def resolved(self, network: str) -> "TransTailor":
+        """With `beta` and `beta_normalisation` as they are for the network; see docs/methods/transtailor.md."""
+        if "auto" not in (self.beta, self.beta_normalisation):
+            return self
+        beta, normalisation = self.beta, self.beta_normalisation
+        if beta == "auto":
+            beta = "sqrt" if NETWORKS[network].has_norm else "fold"
+        if normalisation == "auto":
+            normalisation = "none" if beta in ("raw", "off") else "layer_mean"
+        return self.model_copy(update={"beta": beta, "beta_normalisation": normalisation})
 
     def check(self, config: TrialConfig) -> None:
         """Refuse a budget that the network cannot lose, and factors that cannot do what their settings say."""
@@ -77,8 +76,8 @@ class TransTailor(Method):
             refuse_unprunable(config)  # the factors sit at prunable filters alone
         else:
             refuse_impossible(config, self.steps * self.step_macs_fraction)
-        mode, info = self.mode(config.network), NETWORKS[config.network]
-        if mode in ("raw", "off") and self.beta_normalisation != "auto":
+        mode, info = self.beta, NETWORKS[config.network]
+        if mode in ("raw", "off") and self.beta_normalisation != "none":
             raise ValueError(
                 f"beta = {mode!r} multiplies no normalised importance, so beta_normalisation = "
                 f"{self.beta_normalisation!r} has no effect; leave it out, or choose beta = 'sqrt', 'fold' or 'grad'"
@@ -113,7 +112,8 @@ class TransTailor(Method):
     def walk(self, config: TrialConfig) -> Steps:
         """Algorithm 1; line numbers are the paper's, the validation split stands for its Acc (C)."""
         recipe = Recipe(config)
-        mode, normalisation = self.mode(config.network), self.normalisation(config.network)
+        assert self.beta != "auto"  # a trial's method is resolved
+        assert self.beta_normalisation != "auto"
         model = yield from recipe.head()  # line 1: W_o, only the new classifier trained
         point = yield recipe.point(model)
         for step in range(1, self.steps + 1):
@@ -137,10 +137,10 @@ class TransTailor(Method):
             aware = yield AttachImportance(
                 of=pruned,
                 rule=recipe.rule,
-                mode=mode,
-                normalisation=normalisation,
+                mode=self.beta,
+                normalisation=self.beta_normalisation,
                 placement=self.placement,
-                seed=stream(config.seed, "placebo", step) if normalisation == "permuted" else None,
+                seed=stream(config.seed, "placebo", step) if self.beta_normalisation == "permuted" else None,
             )
             tuned = yield recipe.fine_tune(aware, step)  # Eq. 6: W_p
             point = yield recipe.point(tuned, budget)  # of the control, too: the step that it stands beside
