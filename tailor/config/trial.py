@@ -5,7 +5,7 @@ from abc import abstractmethod
 from collections.abc import Generator
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
-from pydantic import Field, SerializeAsAny, ValidationInfo, field_validator, model_validator
+from pydantic import Field, SerializeAsAny, field_validator, model_validator
 
 from tailor.catalogue import weights
 from tailor.catalogue.networks import NETWORKS
@@ -41,7 +41,7 @@ class Method(Settings):
         """Yield the stages of a trial in order; each `yield` gives the stage's outcome back."""
 
     def resolved(self, network: str) -> "Method":  # noqa: ARG002
-        """The same with each `auto` replaced by what it means for the network: what ids, tables and cards show."""
+        """The same with each `auto` replaced by what it means for the network, as the tables have it."""
         return self
 
     def check(self, config: "TrialConfig") -> None:
@@ -116,12 +116,6 @@ class TrialConfig(Settings):
     @classmethod
     def _method_by_name(cls, method: Any) -> Any:
         return by_name(METHODS, method)
-
-    @field_validator("method")
-    @classmethod
-    def _method_is_resolved(cls, method: Method, others: ValidationInfo) -> Method:
-        network = others.data.get("network")  # missing where it was refused
-        return method if network is None else method.resolved(network)
 
     @model_validator(mode="after")
     def _images_fit_the_network(self) -> "TrialConfig":

@@ -16,7 +16,7 @@ from tailor.methods.feasibility import refuse_impossible, refuse_unprunable, ref
 from tailor.methods.path import check_path
 from tailor.methods.recipe import Recipe
 from tailor.methods.stopping import falls_too_far
-from tailor.stages import AttachImportance, FoldImportance, Grouping, Placement
+from tailor.stages import AttachImportance, BetaMode, FoldImportance, Grouping, Normalisation, Placement
 
 
 @register
@@ -59,16 +59,22 @@ class TransTailor(Method):
         check_path(self.steps, self.step_macs_fraction)
         return self
 
+    def mode(self, network: str) -> BetaMode:
+        """The mode of beta for a network, `auto` resolved; see docs/methods/transtailor.md."""
+        if self.beta == "auto":
+            return "sqrt" if NETWORKS[network].has_norm else "fold"
+        return self.beta
+
+    def normalisation(self, network: str) -> Normalisation:
+        """The normalisation of beta for a network, `auto` resolved."""
+        if self.beta_normalisation == "auto":
+            return "none" if self.mode(network) in ("raw", "off") else "layer_mean"
+        return self.beta_normalisation
+
     def resolved(self, network: str) -> "TransTailor":
-        """With `beta` and `beta_normalisation` as they are for the network; see docs/methods/transtailor.md."""
-        if "auto" not in (self.beta, self.beta_normalisation):
-            return self
-        beta, normalisation = self.beta, self.beta_normalisation
-        if beta == "auto":
-            beta = "sqrt" if NETWORKS[network].has_norm else "fold"
-        if normalisation == "auto":
-            normalisation = "none" if beta in ("raw", "off") else "layer_mean"
-        return self.model_copy(update={"beta": beta, "beta_normalisation": normalisation})
+        """With `beta` and `beta_normalisation` as they are for the network."""
+        found = {"beta": self.mode(network), "beta_normalisation": self.normalisation(network)}
+        return self.model_copy(update=found)
 
     def check(self, config: TrialConfig) -> None:
         """Refuse a budget that the network cannot lose, and factors that cannot do what their settings say."""
@@ -76,8 +82,8 @@ class TransTailor(Method):
             refuse_unprunable(config)  # the factors sit at prunable filters alone
         else:
             refuse_impossible(config, self.steps * self.step_macs_fraction)
-        mode, info = self.beta, NETWORKS[config.network]
-        if mode in ("raw", "off") and self.beta_normalisation != "none":
+        mode, info = self.mode(config.network), NETWORKS[config.network]
+        if mode in ("raw", "off") and self.beta_normalisation != "auto":
             raise ValueError(
                 f"beta = {mode!r} multiplies no normalised importance, so beta_normalisation = "
                 f"{self.beta_normalisation!r} has no effect; leave it out, or choose beta = 'sqrt', 'fold' or 'grad'"
@@ -112,8 +118,7 @@ class TransTailor(Method):
     def walk(self, config: TrialConfig) -> Steps:
         """Algorithm 1; line numbers are the paper's, the validation split stands for its Acc (C)."""
         recipe = Recipe(config)
-        assert self.beta != "auto"  # a trial's method is resolved
-        assert self.beta_normalisation != "auto"
+        mode, normalisation = self.mode(config.network), self.normalisation(config.network)
         model = yield from recipe.head()  # line 1: W_o, only the new classifier trained
         point = yield recipe.point(model)
         for step in range(1, self.steps + 1):
@@ -137,10 +142,10 @@ class TransTailor(Method):
             aware = yield AttachImportance(
                 of=pruned,
                 rule=recipe.rule,
-                mode=self.beta,
-                normalisation=self.beta_normalisation,
+                mode=mode,
+                normalisation=normalisation,
                 placement=self.placement,
-                seed=stream(config.seed, "placebo", step) if self.beta_normalisation == "permuted" else None,
+                seed=stream(config.seed, "placebo", step) if normalisation == "permuted" else None,
             )
             tuned = yield recipe.fine_tune(aware, step)  # Eq. 6: W_p
             point = yield recipe.point(tuned, budget)  # of the control, too: the step that it stands beside
