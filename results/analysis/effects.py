@@ -130,9 +130,14 @@ def _analysis(
     *,
     is_mixed: bool,
 ) -> Effects:
-    varying = _varying([settings[point.trial_id] for point in points])
+    seeds = [str(point.seed) for point in points]
+    varying = {
+        name: levels
+        for name, levels in _varying([settings[point.trial_id] for point in points]).items()
+        if not name.endswith("seed") or not _go_together(levels, seeds)  # such as source.seed: tied to the block
+    }
     factors, aliases, why = _chosen(varying, of)
-    result = anova([point.test or 0.0 for point in points], factors, (BLOCK, [str(point.seed) for point in points]))
+    result = anova([point.test or 0.0 for point in points], factors, (BLOCK, seeds))
     notes = [why] if why else []
     if of and (rest := [name for name in _told_apart(varying)[0] if name not in (*of, LABEL)]):
         notes.append(f"Other settings vary, too, and are in the noise: {', '.join(rest)}.")
@@ -141,6 +146,11 @@ def _analysis(
     if is_mixed:
         notes.append("Computed on mixed hardware, ranks or torch versions: an effect may come from there.")
     return Effects(metric, factors, aliases, points, result, notes)
+
+
+def _go_together(levels: Sequence[str], others: Sequence[str]) -> bool:
+    """Whether two columns change exactly when the other does."""
+    return len(set(zip(levels, others, strict=True))) == len(set(levels)) == len(set(others))
 
 
 def _varying(rows: Sequence[Mapping[str, str]]) -> dict[str, list[str]]:

@@ -111,7 +111,9 @@ _ALL = (
             *_ARM,
             Column("ranks", INTEGER, "processes", "ranks that the trial asks for"),
             Column("points_planned", INTEGER, "operating points", "length of the trial's path as planned"),
-            Column("config_json", STRING, "JSON", "the trial's whole configuration"),
+            Column(
+                "config_json", STRING, "JSON", "the trial's whole configuration, each `auto` of its method resolved"
+            ),
             Column("stage_keys", STRINGS, "sha256", "keys of the trial's stages in the order of execution"),
             Column(
                 "tuning_json",

@@ -8,7 +8,8 @@ from typing import Any
 
 from results.text.settings import leaves
 from sweeps.errors import SpecError
-from sweeps.spec.spec import Spec, Variant, merged, overlap, put
+from sweeps.spec.axes import overlap
+from sweeps.spec.spec import Spec, Variant, merged, put
 from sweeps.spec.toml_text import set_option, toml_value
 from tailor.config.parsing import parse_trial
 from tailor.config.trial import TrialConfig
@@ -101,7 +102,20 @@ def _crossed(spec: Spec, variant: Variant, number: int | None) -> Iterator[_Cros
             over: dict[str, Any] = {}
             for key, value in (point | (tuning.values if tuning else {})).items():
                 put(over, key.split("."), value)
-            yield _Crossed(raw=merged(base, over), untuned=untuned, tuning=tuning, variant=number)
+            raw = merged(base, over)
+            for key in spec.tied_to_seed:
+                _check_free(raw, key, f"{spec.where} {untuned}")
+                table, _, name = key.partition(".")
+                raw = merged(raw, {table: {name: raw.get("seed", 0)}})
+            yield _Crossed(raw=raw, untuned=untuned, tuning=tuning, variant=number)
+
+
+def _check_free(raw: Mapping[str, Any], key: str, where: str) -> None:
+    """Raise SpecError where a setting that is tied to the seed has a value of its own."""
+    if (value := _value_at(raw, key)) is not _ABSENT:
+        raise SpecError(
+            f"{where} {key}: is {toml_value(value)} here, and tied_to_seed ties it to the seed; leave one out"
+        )
 
 
 def _product(axes: Mapping[str, list[Any]]) -> Iterator[dict[str, Any]]:

@@ -3,6 +3,7 @@
 name = "paper"                          # the run folder: runs/paper
 extends = "demo.toml"                   # optional: start from that spec, relative to this one
 imports = ["my_method.py"]              # optional: modules of one's own, relative to this spec
+tied_to_seed = ["source.seed", "data.split_seed"]     # optional: each seed draws the source and the splits, too
 [trial]                                 # the base trial; what is left out has tailor's defaults
 network = "digits_vgg"
 [axes]                                  # each value of each axis with each value of all others
@@ -32,10 +33,10 @@ import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from sweeps.errors import SpecError
+from sweeps.spec.axes import TRIAL_KEYS, check_apart, check_axes, check_tied, check_trial_keys, flat_axes
 from sweeps.spec.printed_rows import Printed, parse_printed
 from sweeps.spec.resources import Resources
-from sweeps.spec.toml_text import set_option, toml_value
-from tailor.config.trial import TrialConfig
+from sweeps.spec.toml_text import set_option
 from transtailor.documents import DEEPEST, DocumentError, fault_in, read_toml
 from transtailor.names import nearest
 from transtailor.shell import command
@@ -44,8 +45,10 @@ from transtailor.validation import faults_of
 SPECS = Path(__file__).resolve().parents[1] / "specs"
 EMBEDDED_SPEC = SPECS / "demo.toml"
 _RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-_TRIAL_KEYS = tuple(TrialConfig.model_fields)
-_SPEC_KEYS = ("name", "extends", "imports", "trial", "axes", "tuning", "variants", "exclude", "resources", "printed")
+_SPEC_KEYS = (
+    "name", "extends", "imports", "tied_to_seed", "trial", "axes", "tuning", "variants", "exclude", "resources",
+    "printed",
+)  # fmt: skip
 _STRICT = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
@@ -73,6 +76,8 @@ class Spec(BaseModel):
     """Dotted key -> the values to cross."""
     tuning: dict[str, list[Any]] = {}
     """The same, for values that are only there to be chosen among: each arm has as many settings as any other."""
+    tied_to_seed: list[str] = []
+    """Dotted keys of seeds that have the trial's own value: what they draw is drawn anew with each seed."""
     variants: list[Variant] = []
     exclude: list[dict[str, Any]] = []
     """Partial trials (and `label`); a list stands for any of its values."""
@@ -95,7 +100,7 @@ class Spec(BaseModel):
         """
         document: dict[str, Any] = {"name": self.name, "imports": self.imports if imports is None else list(imports)}
         # Axes keep their dotted keys, in quotes: as nested tables they would change their order.
-        document |= {"trial": self.trial, "axes": self.axes, "tuning": self.tuning}
+        document |= {"tied_to_seed": self.tied_to_seed, "trial": self.trial, "axes": self.axes, "tuning": self.tuning}
         document["variants"] = [
             ({} if variant.label is None else {"label": variant.label})
             | ({"axes": variant.axes} if variant.axes else {})
@@ -136,11 +141,12 @@ def load_spec(
     variants = [_variant(raw, f"{where} [[variants]] {number}") for number, raw in _tables(document, "variants", where)]
     exclude = [raw for _, raw in _tables(document, "exclude", where)]
     for number, raw in enumerate(exclude, start=1):
-        _check_trial_keys(raw, ("label",), f"{where} [[exclude]] {number}")
-    _check_trial_keys(_table(document, "trial", where), (), f"{where} [trial]")
-    _check_axes(document["axes"], f"{where} [axes]")
-    _check_axes(document["tuning"], f"{where} [tuning]")
-    _check_tuning_apart(document["axes"], document["tuning"], where)
+        check_trial_keys(raw, ("label",), f"{where} [[exclude]] {number}")
+    check_trial_keys(_table(document, "trial", where), (), f"{where} [trial]")
+    check_axes(document["axes"], f"{where} [axes]")
+    check_axes(document["tuning"], f"{where} [tuning]")
+    check_apart(document["axes"], document["tuning"], where)
+    check_tied(document.get("tied_to_seed", []), where)
     document |= {"variants": variants, "exclude": exclude}
     document["printed"] = parse_printed([raw for _, raw in _tables(document, "printed", where)], where)
     try:
@@ -192,7 +198,7 @@ def _read_document(path: Path, extended_by: tuple[Path, ...]) -> dict[str, Any]:
         raise SpecError(f"{path.name}: extends itself, by way of {', '.join(other.name for other in extended_by)}")
     document = _read_toml(path)
     for table in ("axes", "tuning"):
-        document[table] = _flat_axes(document.get(table, {}), f"{path.name} [{table}]")
+        document[table] = flat_axes(document.get(table, {}), f"{path.name} [{table}]")
     document["imports"] = _absolute(document.get("imports", []), path)
     if "extends" not in document:
         return document
@@ -241,51 +247,6 @@ def _check_plain(value: Any, where: str) -> None:
         raise SpecError(f"{where}: {value} is a date or time; a spec has none: put it in quotes")
 
 
-def _flat_axes(table: Any, where: str, prefix: str = "") -> dict[str, Any]:
-    """Dotted key -> what stands there, whether it was written dotted, quoted or as nested tables."""
-    if not isinstance(table, Mapping):
-        raise SpecError(f"{where}: given {table!r}; type a table of lists, as in seed = [0, 1, 2]")
-    flat: dict[str, Any] = {}
-    for key, value in table.items():
-        if isinstance(value, Mapping):
-            flat |= _flat_axes(value, where, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
-
-
-def _check_axes(axes: Mapping[str, Any], where: str, option: str | None = None) -> None:
-    """Raise SpecError for an axis that is no axis; `option`: what stands before its key in a `--set`."""
-    for key, values in axes.items():
-        _check_trial_keys({key.partition(".")[0]: None}, (), where)
-        if not isinstance(values, list):
-            list_of_it = f"[{toml_value(values)}]"
-            advice = f"{key} = {list_of_it}" if option is None else set_option(f"{option}{key}={list_of_it}")
-            raise SpecError(f"{where} {key}: given {values!r}; an axis is a list: type {advice}")
-        if not values:
-            raise SpecError(f"{where} {key}: the list is empty, so no trial is left; give it values or leave it out")
-        texts = [toml_value(value) for value in values]
-        twice = next((text for text in texts if texts.count(text) > 1), None)
-        if twice is not None:
-            raise SpecError(f"{where} {key}: the value {twice} is there twice; leave one out")
-        above = next((other for other in axes if key.startswith(f"{other}.")), None)
-        if above is not None:
-            raise SpecError(f"{where} {key}: {above} is an axis too and both would set {key}; leave one out")
-
-
-def _check_tuning_apart(axes: Mapping[str, Any], tuning: Mapping[str, Any], where: str) -> None:
-    """Raise SpecError where an axis and a tuned setting would set the same."""
-    for key in tuning:
-        rival = next((axis for axis in axes if overlap(axis, key)), None)
-        if rival is not None:
-            raise SpecError(f"{where} [tuning] {key}: [axes] {rival} sets it too; leave one out")
-
-
-def overlap(one: str, other: str) -> bool:
-    """Whether of two dotted keys one is the other, or the table that it stands in."""
-    return f"{one}.".startswith(f"{other}.") or f"{other}.".startswith(f"{one}.")
-
-
 def put(table: dict[str, Any], path: Sequence[str], value: Any) -> None:
     """Set the value at `path` of nested tables, making the tables that are missing (changes `table`).
 
@@ -300,9 +261,9 @@ def put(table: dict[str, Any], path: Sequence[str], value: Any) -> None:
 
 
 def _variant(raw: Mapping[str, Any], where: str) -> Variant:
-    _check_trial_keys(raw, ("label", "axes"), where)
-    axes = _flat_axes(raw.get("axes", {}), f"{where} axes")
-    _check_axes(axes, f"{where} axes")
+    check_trial_keys(raw, ("label", "axes"), where)
+    axes = flat_axes(raw.get("axes", {}), f"{where} axes")
+    check_axes(axes, f"{where} axes")
     settings = {key: value for key, value in raw.items() if key not in ("label", "axes")}
     label = raw.get("label")
     if isinstance(label, str) and not label.isprintable():
@@ -339,17 +300,10 @@ def _refuse_single_trial(document: Mapping[str, Any], path: Path) -> None:
 def _check_keys(document: Mapping[str, Any], where: str) -> None:
     for key, value in document.items():
         if key not in _SPEC_KEYS:
-            hint = "; it is a setting of the trial: write it under [trial]" if key in _TRIAL_KEYS else ""
+            hint = "; it is a setting of the trial: write it under [trial]" if key in TRIAL_KEYS else ""
             raise SpecError(f"{where}: no such key: {key!r} (given {value!r}){nearest(key, list(_SPEC_KEYS))}{hint}")
     if "name" not in document:
         raise SpecError(f'{where}: has no name; type name = "..." (the run folder) as its first line')
-
-
-def _check_trial_keys(table: Mapping[str, Any], others: tuple[str, ...], where: str) -> None:
-    valid = [*_TRIAL_KEYS, *others]
-    for key in table:
-        if key not in valid:
-            raise SpecError(f"{where}: no such key: {key!r}{nearest(key, valid)}")
 
 
 def _assign(document: dict[str, Any], assignment: str) -> None:
@@ -364,7 +318,7 @@ def _assign(document: dict[str, Any], assignment: str) -> None:
     if path[0] not in tables or len(path) < 2:
         hint = (
             f"; did you mean {set_option(f'trial.{assignment}')}?"
-            if path[0] in _TRIAL_KEYS
+            if path[0] in TRIAL_KEYS
             else nearest(path[0], list(tables))
         )
         raise SpecError(
@@ -372,12 +326,12 @@ def _assign(document: dict[str, Any], assignment: str) -> None:
         )
     if path[0] in ("axes", "tuning"):
         document[path[0]][".".join(path[1:])] = value
-        _check_axes(document[path[0]], where, f"{path[0]}.")
+        check_axes(document[path[0]], where, f"{path[0]}.")
         return
     over: dict[str, Any] = {}
     put(over, path, value)
     if path[0] == "trial":
-        _check_trial_keys(over["trial"], (), where)
+        check_trial_keys(over["trial"], (), where)
     document.update(merged({key: _table(document, key, where) for key in (path[0],)}, over))
 
 

@@ -25,10 +25,16 @@ class NetworkInfo:
     input_shape: tuple[int, ...]  # of one image (or row) where nothing else is said; what `macs` counts
     has_norm: bool  # a norm follows the prunable layers (decides TransTailor's `auto`)
     activation: str  # class of the activation behind the prunable layers: "ReLU", "ReLU6", "SiLU", ...
-    macs: int  # multiply-accumulates of conv and linear layers for one image of input_shape, with 5 classes
+    macs: int  # multiply-accumulates of all products for one image of input_shape, with 5 classes
     params_count: int  # with 5 classes
     head_params_count: int  # with 5 classes
     any_size: bool = False  # whether it reads images of other heights and widths, too
+    activation_macs: int = 0  # of `macs`, those of products of activations with each other (attention)
+
+    @property
+    def version(self) -> int:
+        """Raised where the network's results change; 2: products of activations count among its MACs."""
+        return 2 if self.activation_macs else 1
 
 
 def undescribed(

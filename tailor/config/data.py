@@ -10,6 +10,9 @@ from tailor.catalogue.datasets import DataInfo
 from tailor.core.errors import ConfigError
 from tailor.core.settings import Count, Seed, Settings
 
+AUGMENTATION_VERSIONS = {"none": 1, "shift": 2, "crop_flip": 2}
+"""Raised for an augmentation whose images change; 2: batches are contiguous, as `memory_format` says."""
+
 
 class DataConfig(Settings):
     """The target data, as three splits of which the test split never moves."""

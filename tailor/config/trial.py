@@ -10,7 +10,7 @@ from pydantic import Field, SerializeAsAny, field_validator, model_validator
 from tailor.catalogue import weights
 from tailor.catalogue.networks import NETWORKS
 from tailor.config import optimisation
-from tailor.config.data import DataConfig
+from tailor.config.data import AUGMENTATION_VERSIONS, DataConfig
 from tailor.config.optimisation import Optimisation
 from tailor.config.pruning import PruningConfig
 from tailor.config.source import SourceConfig
@@ -39,6 +39,10 @@ class Method(Settings):
     @abstractmethod
     def walk(self, config: "TrialConfig") -> Steps:
         """Yield the stages of a trial in order; each `yield` gives the stage's outcome back."""
+
+    def resolved(self, network: str) -> "Method":  # noqa: ARG002
+        """The same with each `auto` replaced by what it means for the network, as the tables have it."""
+        return self
 
     def check(self, config: "TrialConfig") -> None:
         """Raise ValueError for a combination of settings that cannot be, before anything is trained."""
@@ -181,4 +185,10 @@ def trial_id(config: TrialConfig, stage_versions: dict[str, int]) -> str:
     }
     if brought := digests_in(identity["config"]):  # what of it comes from the user's own modules
         identity["imports"] = brought
+    versions = {
+        "augmentation": AUGMENTATION_VERSIONS[config.data.augmentation],
+        "network": NETWORKS[config.network].version,
+    }
+    if raised := {name: version for name, version in versions.items() if version > 1}:
+        identity["name_versions"] = raised  # what these names mean has changed since they were first used
     return hashlib.sha256(canonical_json(identity).encode()).hexdigest()[:16]

@@ -7,6 +7,7 @@ from functools import lru_cache
 from tailor.catalogue.networks import NETWORKS
 from tailor.catalogue.regularisation import Delta, Regulariser
 from tailor.config.allocations import Allocation, Cut
+from tailor.config.data import AUGMENTATION_VERSIONS
 from tailor.config.optimisation import GAMMA
 from tailor.config.source import SourceConfig
 from tailor.config.trial import TrialConfig
@@ -53,6 +54,7 @@ class Recipe:
             subset_seed=None if data.images_per_class is None else stream(config.seed, "subset"),
             augmentation=data.augmentation,
             crop_px=data.crop_px,
+            augmentation_version=AUGMENTATION_VERSIONS[data.augmentation],
         )
         self.rule = GroupRule(residual=pruning.residual, linear=pruning.linear)
         self._unpruned: Outcome | None = None  # where there is distillation: the network that its teacher is tuned from
@@ -73,6 +75,7 @@ class Recipe:
                 weights_sha256=source.weights_sha256,
                 pixel_mean=source.pixel_mean,
                 pixel_std=source.pixel_std,
+                network_version=NETWORKS[network].version,
             )
         return _trained(
             source,
@@ -114,13 +117,11 @@ class Recipe:
         return fitted
 
     def fit_head(self, model: Outcome) -> FitHead:
-        """The new head on frozen features."""
-        return FitHead(
-            of=model,
-            task=self.task,
-            head_seed=stream(self.config.seed, "head"),
-            training=replace(self.tuning(0), epochs=self.config.optimisation.head_epochs, norm="synchronised"),
+        """The new head on frozen features: neither the rate nor the norms of the layers below are read."""
+        training = replace(
+            self.tuning(0), epochs=self.config.optimisation.head_epochs, learning_rate=0.0, norm="synchronised"
         )
+        return FitHead(of=model, task=self.task, head_seed=stream(self.config.seed, "head"), training=training)
 
     def tuning(self, number: int) -> Training:
         """How the trial's tuning `number` trains (0: the head's fit); only the order of images depends on it."""
@@ -314,6 +315,7 @@ def _trained(
         data_sha256=data_sha256,
         removed_macs_fraction=removed_macs_fraction,
         width_multiple=width_multiple,
+        network_version=NETWORKS[network].version,
         initial_seed=stream(source.seed, "source"),
         training=Training(
             epochs=source.epochs,

@@ -71,6 +71,11 @@ class TransTailor(Method):
             return "none" if self.mode(network) in ("raw", "off") else "layer_mean"
         return self.beta_normalisation
 
+    def resolved(self, network: str) -> "TransTailor":
+        """With `beta` and `beta_normalisation` as they are for the network."""
+        found = {"beta": self.mode(network), "beta_normalisation": self.normalisation(network)}
+        return self.model_copy(update=found)
+
     def check(self, config: TrialConfig) -> None:
         """Refuse a budget that the network cannot lose, and factors that cannot do what their settings say."""
         if self.prune_by == "nothing":

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from tailor.core.torch_private import TorchDispatchMode, storage_of
 from tailor.networks import building
@@ -15,47 +16,69 @@ aten = torch.ops.aten
 PRODUCTS = (aten.convolution, aten.mm, aten.addmm, aten.bmm, aten.baddbmm)
 
 
-class _Positions(TorchDispatchMode):
-    """Counts the outputs that each parameter's products make, convolutions and matrix products alike."""
+class _Products(TorchDispatchMode):
+    """Counts the outputs that each parameter's products make, convolutions and matrix products alike.
+
+    Of products without a parameter it counts the multiply-accumulates.
+    """
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.name_of = {storage_of(parameter): name for name, parameter in model.named_parameters()}
         self.outputs: Counter[str] = Counter()
+        self.activation_macs = 0
 
     def __torch_dispatch__(self, func: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
         if func.overloadpacket in PRODUCTS:
             factors = [a for a in args if isinstance(a, Tensor) and a.dim() > 1]
-            for name in {self.name_of.get(storage_of(factor)) for factor in factors} - {None}:
+            names = {self.name_of.get(storage_of(factor)) for factor in factors} - {None}
+            for name in names:
                 self.outputs[str(name)] += result.numel()
+            if not names:
+                second = factors[-1].shape  # (..., K, J) of matrices, (C, K, rows, columns) of a convolution
+                each = math.prod(second[1:]) if func.overloadpacket is aten.convolution else second[-2]
+                self.activation_macs += result.numel() * each
         return result
+
+
+@lru_cache(maxsize=32)
+def _counted(network: str, classes: int, input_shape: tuple[int, ...]) -> _Products:
+    """The products of one shape pass over the original network: pruning changes widths, never positions."""
+    model = building.skeleton(network, classes).eval()
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), (counted := _Products(model)):  # attention as its two products
+        model(torch.zeros(1, *input_shape, device="meta"))
+    return counted
 
 
 @lru_cache(maxsize=32)
 def positions(network: str, classes: int, input_shape: tuple[int, ...]) -> dict[str, int]:
     """Name of each weight of a convolution or linear layer -> at how many positions one image applies it.
 
-    Pruning filters changes widths, never positions, so one shape pass over the original network is enough. A network
-    that applies a weight twice counts it twice. Products of activations with each other (attention) have no weight
-    and are not counted.
+    A network that applies a weight twice counts it twice.
 
     Args:
         network: its name.
         classes: outputs of its head.
         input_shape: of one image.
     """
-    model = building.skeleton(network, classes).eval()
-    counted = _Positions(model)
-    with torch.no_grad(), counted:
-        model(torch.zeros(1, *input_shape, device="meta"))
     shapes = original_shapes(network, classes)
-    return {name: outputs // shapes[name][0] for name, outputs in counted.outputs.items()}
+    found = _counted(network, classes, input_shape).outputs
+    return {name: outputs // shapes[name][0] for name, outputs in found.items()}
+
+
+def activation_macs(network: str, classes: int, input_shape: tuple[int, ...]) -> int:
+    """Multiply-accumulates of products of activations with each other (attention) for one image of `input_shape`.
+
+    They do not depend on the widths that can be pruned: those of queries, keys and values stay.
+    """
+    return _counted(network, classes, input_shape).activation_macs
 
 
 def macs(network: str, classes: int, shapes: dict[str, torch.Size], input_shape: tuple[int, ...]) -> int:
-    """Multiply-accumulates of convolution and linear layers for one image of `input_shape`."""
-    return sum(macs_by_layer(network, classes, shapes, input_shape).values())
+    """Multiply-accumulates of all convolutions and matrix products for one image of `input_shape`."""
+    by_layer = macs_by_layer(network, classes, shapes, input_shape)
+    return sum(by_layer.values()) + activation_macs(network, classes, input_shape)
 
 
 def macs_by_layer(

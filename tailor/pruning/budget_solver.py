@@ -168,16 +168,13 @@ def _fewest(
     def removed(n: int) -> dict[str, int]:
         return rounded(found, counts(n), width_multiple)
 
-    def macs_by_layer(removed: dict[str, int]) -> dict[str, int]:
-        after = shapes_after(shapes, found, removed)
-        return cost.macs_by_layer(state.network, state.classes, after, state.input_shape)
-
     def too_much(removed: dict[str, int]) -> float:
         """Share of the MACs that is gone beyond the budget; below 0 it is not met."""
-        return (allowed - sum(macs_by_layer(removed).values())) / whole
+        after = shapes_after(shapes, found, removed)
+        return (allowed - cost.macs(state.network, state.classes, after, state.input_shape)) / whole
 
     if too_much(removed(most)) < 0.0:
-        raise _impossible(state, found, removed_macs_fraction, macs_by_layer(removed(most)))
+        raise _impossible(state, found, removed_macs_fraction, shapes_after(shapes, found, removed(most)))
     fewest = _smallest(most, lambda n: too_much(removed(n)) >= 0.0)
     if too_much(removed(fewest)) <= BUDGET_MARGIN:
         return removed(fewest)
@@ -206,15 +203,16 @@ def _missed(
 
 
 def _impossible(
-    state: ModelState, found: tuple[Group, ...], removed_macs_fraction: float, least: dict[str, int]
+    state: ModelState, found: tuple[Group, ...], removed_macs_fraction: float, shapes: dict[str, torch.Size]
 ) -> ConfigError:
-    """The error for a budget out of reach, which names the layer in the way; `least`: MACs that stay, by layer."""
-    whole = original_macs(state)
+    """The error for a budget out of reach, which names the layer in the way; `shapes`: with all groups at minimum."""
+    whole, left = original_macs(state), cost.macs(state.network, state.classes, shapes, state.input_shape)
+    least = cost.macs_by_layer(state.network, state.classes, shapes, state.input_shape)
     largest = max(least, key=least.__getitem__)
     prunable = ", ".join(group.name for group in found) or "none"
     return ConfigError(
         f"removed_macs_fraction = {removed_macs_fraction:g} is more than {state.network} can lose, which is "
-        f"{1.0 - sum(least.values()) / whole:.3f} with its prunable layers ({prunable}) at their minimum; most of what "
+        f"{1.0 - left / whole:.3f} with its prunable layers ({prunable}) at their minimum; most of what "
         f"stays is in {largest.removesuffix('.weight')}, {least[largest] / whole:.3f} of the original MACs; choose a "
         "smaller budget, pruning.minimum_filters_fraction or pruning.width_multiple, or let more layers lose filters: "
         "pruning.residual = 'coupled', pruning.linear = true"

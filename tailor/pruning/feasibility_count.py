@@ -58,6 +58,8 @@ def left_under(network: str, found: Iterable[Group]) -> tuple[Part, ...]:
         o0, i0 = outputs - o1, inputs - i1
         for power, macs in enumerate((o0 * i0, o0 * i1 + o1 * i0, o1 * i1)):
             totals[stride, offset][power] += times * macs
+    if constant := cost.activation_macs(network, TABLE_CLASSES, NETWORKS[network].input_shape):
+        totals[0, 0][0] += constant
     return tuple((*place, c0, c1, c2) for place, (c0, c1, c2) in sorted(totals.items()))
 
 
@@ -65,12 +67,13 @@ def left_under(network: str, found: Iterable[Group]) -> tuple[Part, ...]:
 def grids(network: str) -> dict[str, tuple[int, int]]:
     """Name of a weight -> stride and offset of the places where it is applied, see `Part`.
 
-    Empty for a network that reads images of one size alone, and for one whose layers are found to be applied
-    otherwise, such as in windows to which images are padded.
+    Empty for a network that reads images of one size alone, for one that multiplies activations with each other, and
+    for one whose layers are found to be applied otherwise, such as in windows to which images are padded.
     """
-    if not NETWORKS[network].any_size:
+    shape = NETWORKS[network].input_shape
+    if not NETWORKS[network].any_size or cost.activation_macs(network, TABLE_CLASSES, shape):
         return {}
-    channels, side_px, _ = NETWORKS[network].input_shape
+    channels, side_px, _ = shape
 
     @cache
     def positions(height_px: int, width_px: int) -> dict[str, int]:

@@ -27,6 +27,7 @@ def described(name: str) -> NetworkInfo:
         "has_norm": any(member.norm for member in members),
         "activation": "+".join(sorted({m.activation_kind for m in members if m.activation_kind})) or "none",
         "macs": cost.macs(name, CLASSES, cost.original_shapes(name, CLASSES), info.input_shape),
+        "activation_macs": cost.activation_macs(name, CLASSES, info.input_shape),
         "params_count": sum(p.numel() for p in model.parameters()),
         "head_params_count": sum(p.numel() for p in model.get_submodule(head).parameters()),
         "any_size": all(reads(model, size) for size in OTHER_SIZES),

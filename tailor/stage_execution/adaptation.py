@@ -6,6 +6,7 @@ from dataclasses import asdict
 from tailor import stages
 from tailor.core.errors import ConfigError
 from tailor.model import cost
+from tailor.model.budget import macs_of
 from tailor.model.state import ModelState
 from tailor.pruning import adaptation_rules, budget_solver, surgery
 from tailor.stage_execution.base import Made, Workplace, compute
@@ -46,7 +47,7 @@ def layers_of(
     """The groups as the rule sees them; the MACs of a group are those of its members at their present widths."""
     shapes = {name: tensor.shape for name, tensor in state.tensors.items()}
     macs = cost.macs_by_layer(state.network, state.classes, shapes, state.input_shape)
-    whole = sum(macs.values())
+    whole = macs_of(state)
     return [
         adaptation_rules.Layer(
             name=group.name,

@@ -170,7 +170,7 @@ def cost_of(state: ModelState, model: nn.Module) -> dict[str, Any]:
     original = cost.original_shapes(state.network, state.classes)
     by_layer = cost.macs_by_layer(state.network, state.classes, shapes, state.input_shape)
     return {
-        "macs": sum(by_layer.values()),
+        "macs": macs_of(state),
         "original_macs": original_macs(state),
         "params": cost.params_count(state.tensors, model),
         "layers": [

@@ -99,6 +99,7 @@ class Task:
     subset_seed: int | None  # None unless a subset is drawn
     augmentation: str
     crop_px: int | None = None  # side of the square that a network sees of each image; None: all of it
+    augmentation_version: int = neutral(1)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,6 +19,7 @@ class TrainSource(Stage):
     initial_seed: int
     training: Training
     width_multiple: int = neutral(1)  # of the narrower layers
+    network_version: int = neutral(1)
 
     def cost(self, size: Size) -> Cost:
         """Every image of the source, forward and backward, in every epoch."""
@@ -41,6 +42,7 @@ class LoadWeights(Stage):
     weights_sha256: str
     pixel_mean: tuple[float, ...]  # of pixels in [0, 1], one per channel: what the weights were trained with
     pixel_std: tuple[float, ...]
+    network_version: int = neutral(1)
 
     def cost(self, size: Size) -> Cost:
         """Nothing to compute; a copy of the weights."""

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,14 @@ def test_settings_that_vary_are_the_factors_and_those_that_vary_together_are_one
             "network x optimisation.learning_rate": 16 * 0.025**2,
         }
     )
+    assert found.result.is_balanced
+
+
+def test_seeds_that_are_tied_to_the_trials_seed_are_no_factors(tmp_path: Path) -> None:
+    trials = [replace(trial, config={**trial.config, "source": {"seed": trial.seed}}) for trial in crossed()]
+    with load(write_run(tmp_path, trials)) as run:
+        (found,) = effects_of(run)
+    assert list(found.factors) == ["network", "optimisation.learning_rate"]
     assert found.result.is_balanced
 
 

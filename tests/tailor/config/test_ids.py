@@ -28,14 +28,14 @@ GOLDEN_IDS = {
 }
 GOLDEN_KEYS = [
     "3f30f1fd69f4c74d",
-    "9c15e5476963ae68",
-    "2515c74d44b80058",
-    "0090823494656796",
-    "f7346dda34afa21b",
-    "ec987e06e1fe99b4",
-    "f6a0dbe84c1c47bc",
-    "8560f9305f05fe19",
-    "bdca5b934da29153",
+    "ed9f3283e3a62eab",
+    "72508bad4413f6c8",
+    "b8db7008654a28ec",
+    "4dc9c1c8ddd5a3c2",
+    "452a5a7204faa56e",
+    "213dfaf2c410b7a6",
+    "072193641a2e1817",
+    "246e71b64d12efeb",
 ]
 
 NETWORK = {"network": "digits_vgg_bn"}  # with norms and a ReLU behind each: every method can have it

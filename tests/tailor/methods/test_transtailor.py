@@ -239,9 +239,14 @@ def test_grad_scales_the_gradients_of_each_filter(run: Run, tmp_path: Path) -> N
 
 
 def test_auto_chooses_by_the_network() -> None:
-    assert TransTailor().mode("digits_vgg") == "fold"
-    assert TransTailor().mode("digits_resnet") == "sqrt"
-    assert TransTailor(beta="raw").mode("digits_vgg") == "raw"
+    def resolved(network: str, **settings: str) -> tuple[str, str]:
+        method = short_trial({"name": "transtailor"} | settings, network=network).method.resolved(network)
+        assert isinstance(method, TransTailor)
+        return method.beta, method.beta_normalisation
+
+    assert resolved("digits_vgg") == ("fold", "layer_mean")
+    assert resolved("digits_resnet") == ("sqrt", "layer_mean")
+    assert resolved("digits_vgg", beta="raw") == ("raw", "none")
 
 
 def test_zero_alpha_epochs_score_like_plain_taylor(run: Run, shared_cache: Cache) -> None:

@@ -1,4 +1,4 @@
-"""Multiply-accumulates from shapes, beside a count by hand and torch's own counter."""
+"""Multiply-accumulates from shapes and products of activations, beside a count by hand and torch's own counter."""
 
 import pytest
 import torch
@@ -6,9 +6,6 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from tailor.model import cost
 from tailor.networks import building
-
-aten = torch.ops.aten
-WITH_WEIGHTS = (aten.convolution, aten.mm, aten.addmm)  # products of activations with each other do not count
 
 
 def macs(name: str, size: int) -> int:
@@ -24,14 +21,20 @@ def macs(name: str, size: int) -> int:
         ("convnext_tiny", 96),  # linear layers at each position
         ("vit_b_16", 224),  # the projections of attention are parameters of another module
         ("swin_t", 96),  # linear layers called as functions
+        ("maxvit_t", 224),  # attention in windows and in grids, beside depthwise convolutions
     ],
 )
 def test_macs_agree_with_torchs_counter(name: str, size: int) -> None:
     model = building.skeleton(name, 5).eval()
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         model(torch.zeros(1, 3, size, size, device="meta"))
-    counted = counter.get_flop_counts()["Global"]
-    assert macs(name, size) == sum(counted.get(product, 0) for product in WITH_WEIGHTS) // 2
+    assert macs(name, size) == counter.get_total_flops() // 2
+
+
+def test_attention_counts_its_two_products() -> None:
+    """Of vit_b_16: 12 layers, 197 tokens, 768 values each; queries times keys, and what they weigh times values."""
+    assert cost.activation_macs("vit_b_16", 5, (3, 224, 224)) == 12 * 2 * 197 * 197 * 768
+    assert cost.activation_macs("mobilenet_v2", 5, (3, 224, 224)) == 0
 
 
 def test_a_depthwise_layer_costs_its_kernel_at_each_position() -> None:

@@ -1,0 +1,99 @@
+"""Which `beta` is TransTailor's default, by the rule of docs/results/beta_default.md.
+
+    python benchmarks/beta_default.py runs/beta_default runs/beta_default_photographs
+
+Reads the validation scores of the two runs, and writes docs/results/beta_default_scores.md and .csv.
+"""
+
+import sys
+from pathlib import Path
+
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the repository, instead of the folder of this script
+
+import argparse
+from collections.abc import Mapping, Sequence
+
+import results
+from benchmarks.record import RESULTS, Measured, write
+from results.statistics import mean_interval
+
+CANDIDATES = ("fold", "sqrt", "off")  # in the order in which one is taken before another that is about as good
+DECIDING = ("digits_vgg_bn", "digits_resnet", "mobilenet_v2")
+ABOUT_AS_GOOD = 0.5  # percentage points of regret
+
+Scores = dict[tuple[str, str], dict[int, float]]  # (network, label) -> seed -> score in per cent
+
+SQL = """
+WITH points AS (SELECT trial_id, validation_score FROM operating_points WHERE asked_removed_macs_fraction > 0)
+SELECT network, label, seed, 100 * avg(validation_score) AS score, max(status) AS status
+FROM planned LEFT JOIN trials USING (trial_id) LEFT JOIN points USING (trial_id)
+GROUP BY ALL ORDER BY ALL
+"""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Write the scores, the regrets and the mode that the rule chooses."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", nargs="+", type=Path, help="the folders of the runs")
+    parser.add_argument("--out", type=Path, default=RESULTS / "beta_default_scores", help="the tables, without suffix")
+    asked = parser.parse_args(arguments)
+    write(measured(scores_of(asked.runs)), asked.out)
+    return 0
+
+
+def scores_of(runs: Sequence[Path]) -> Scores:
+    """The score of each trial of the runs: the mean of its points' validation scores; 0 where it failed.
+
+    Raises:
+        SystemExit: a trial has not ended.
+    """
+    found: Scores = {}
+    for run in runs:
+        with results.load(run) as tables:
+            for row in tables.rows(SQL):
+                if row["status"] is None:
+                    raise SystemExit(f"{run}: {row['network']}, {row['label']}, seed {row['seed']} has not ended")
+                score = row["score"] if row["status"] == "finished" else 0.0
+                found.setdefault((row["network"], row["label"]), {})[row["seed"]] = score
+    return found
+
+
+def regrets(scores: Scores) -> dict[str, dict[str, float]]:
+    """Candidate -> network -> points by which its mean is behind the best candidate's."""
+    means = {place: sum(of_seeds.values()) / len(of_seeds) for place, of_seeds in scores.items()}
+    best = {network: max(means[network, mode] for mode in CANDIDATES) for network in DECIDING}
+    return {mode: {network: best[network] - means[network, mode] for network in DECIDING} for mode in CANDIDATES}
+
+
+def chosen(regret: Mapping[str, Mapping[str, float]]) -> str:
+    """The candidate of the smallest largest regret; of those about as good, the first."""
+    worst = {mode: max(of_networks.values()) for mode, of_networks in regret.items()}
+    return next(mode for mode in CANDIDATES if mode in worst and worst[mode] - min(worst.values()) < ABOUT_AS_GOOD)
+
+
+def measured(scores: Scores) -> Measured:
+    """One row per network and mode."""
+    regret, rows = regrets(scores), []
+    for (network, label), of_seeds in scores.items():
+        mean = mean_interval([*of_seeds.values()])
+        beside = scores[network, "fold"]
+        pairs = mean_interval([of_seeds[seed] - beside[seed] for seed in of_seeds])
+        own = regret[label][network] if network in DECIDING and label in CANDIDATES else None
+        failed = sum(score == 0.0 for score in of_seeds.values())
+        rows.append((network, label, mean.n, mean.mean, pairs.mean, pairs.low, pairs.high, own, failed))
+    without_fold = {mode: of_networks for mode, of_networks in regret.items() if mode != "fold"}
+    columns = ("network", "beta", "seeds", "mean_score_pct", "minus_fold", "low_95", "high_95", "regret", "failed")
+    return Measured(
+        title="TransTailor's modes of beta",
+        columns=columns,
+        rows=tuple(rows),
+        notes=(
+            "Score: mean of the validation scores at 10% to 40% fewer MACs, in per cent; paired by seed, t intervals.",
+            f"The rule of beta_default.md chooses {chosen(regret)}; where fold is impossible, {chosen(without_fold)}.",
+        ),
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,76 @@
+"""The axes of a sweep: settings by their dotted keys, with the values that are crossed; seeds tied to the trial's."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from sweeps.errors import SpecError
+from sweeps.spec.toml_text import set_option, toml_value
+from tailor.config.trial import TrialConfig
+from transtailor.names import nearest
+
+TRIAL_KEYS = tuple(TrialConfig.model_fields)
+SEEDS = ("source.seed", "data.split_seed")
+"""What can be tied to the trial's seed, which draws head, order, augmentation and subset in any case."""
+
+
+def flat_axes(table: Any, where: str, prefix: str = "") -> dict[str, Any]:
+    """Dotted key -> what stands there, whether it was written dotted, quoted or as nested tables."""
+    if not isinstance(table, Mapping):
+        raise SpecError(f"{where}: given {table!r}; type a table of lists, as in seed = [0, 1, 2]")
+    flat: dict[str, Any] = {}
+    for key, value in table.items():
+        if isinstance(value, Mapping):
+            flat |= flat_axes(value, where, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def check_axes(axes: Mapping[str, Any], where: str, option: str | None = None) -> None:
+    """Raise SpecError for an axis that is no axis; `option`: what stands before its key in a `--set`."""
+    for key, values in axes.items():
+        check_trial_keys({key.partition(".")[0]: None}, (), where)
+        if not isinstance(values, list):
+            list_of_it = f"[{toml_value(values)}]"
+            advice = f"{key} = {list_of_it}" if option is None else set_option(f"{option}{key}={list_of_it}")
+            raise SpecError(f"{where} {key}: given {values!r}; an axis is a list: type {advice}")
+        if not values:
+            raise SpecError(f"{where} {key}: the list is empty, so no trial is left; give it values or leave it out")
+        texts = [toml_value(value) for value in values]
+        twice = next((text for text in texts if texts.count(text) > 1), None)
+        if twice is not None:
+            raise SpecError(f"{where} {key}: the value {twice} is there twice; leave one out")
+        above = next((other for other in axes if key.startswith(f"{other}.")), None)
+        if above is not None:
+            raise SpecError(f"{where} {key}: {above} is an axis too and both would set {key}; leave one out")
+
+
+def check_apart(axes: Mapping[str, Any], tuning: Mapping[str, Any], where: str) -> None:
+    """Raise SpecError where an axis and a tuned setting would set the same."""
+    for key in tuning:
+        rival = next((axis for axis in axes if overlap(axis, key)), None)
+        if rival is not None:
+            raise SpecError(f"{where} [tuning] {key}: [axes] {rival} sets it too; leave one out")
+
+
+def overlap(one: str, other: str) -> bool:
+    """Whether of two dotted keys one is the other, or the table that it stands in."""
+    return f"{one}.".startswith(f"{other}.") or f"{other}.".startswith(f"{one}.")
+
+
+def check_trial_keys(table: Mapping[str, Any], others: tuple[str, ...], where: str) -> None:
+    valid = [*TRIAL_KEYS, *others]
+    for key in table:
+        if key not in valid:
+            raise SpecError(f"{where}: no such key: {key!r}{nearest(key, valid)}")
+
+
+def check_tied(tied: Any, where: str) -> None:
+    """Raise SpecError unless this is a list of seeds that can have the trial's own value."""
+    if not isinstance(tied, list):
+        raise SpecError(f'{where} tied_to_seed: given {tied!r}; type a list, as in tied_to_seed = ["source.seed"]')
+    for key in tied:
+        if key not in SEEDS:
+            raise SpecError(
+                f"{where} tied_to_seed: {key!r} cannot be tied{nearest(str(key), SEEDS)}; what can: {', '.join(SEEDS)}"
+            )

@@ -1,0 +1,126 @@
+"""What a stage does not read is in no key: two trials that differ in that alone share the stage."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any
+
+import pytest
+
+from tailor.config.parsing import parse_trial
+from tailor.config.trial import TrialConfig
+from tailor.core.errors import ConfigError
+from tailor.core.settings import Settings
+from tailor.execution.dry_run import PlannedOutcome, steps_of
+from tailor.model.state import ModelState
+from tailor.parallel.process_group import Ranks
+from tailor.stage_execution import Workplace, apply, compute
+from tailor.stages import Stage
+from tailor.stages.base import PARENTS
+from tests.tailor.config.test_ids import GOLDEN_IDS, OTHER_VALUES, changed
+
+BASE: dict[str, Any] = {
+    "network": "digits_resnet",
+    "source": {"epochs": 1},
+    "optimisation": {"epochs": 1, "head_epochs": 1},
+}
+SHORT_METHODS: dict[str, dict[str, Any]] = {
+    "gbn": {"ticks": 1},
+    "pac_net": {"allocate_epochs": 1},
+    "target_aware_adaptation": {"iterations": 1},
+    "transtailor": {"steps": 1, "alpha_epochs": 1},
+}
+
+
+@dataclass(frozen=True)
+class Reached:
+    """What the next stage is given of one that was computed."""
+
+    key: str
+    state: ModelState
+    deciding_score: float
+    removed_macs_fraction: float
+
+
+def recorded(record: Any, seen: set[str], path: str = "") -> Any:
+    """The same record, which writes down the names of the fields that are read: "training.epochs"."""
+    names = {field.name for field in fields(record)} - set(PARENTS)
+
+    class Recorded(type(record)):  # type: ignore[misc]
+        def __getattribute__(self, name: str) -> Any:
+            value = super().__getattribute__(name)
+            if name not in names:
+                return value
+            seen.update([path + name, *(f"{path}{name}.{inner}" for inner in _fields_of(value))])
+            is_record = is_dataclass(value) and not isinstance(value, type)
+            return recorded(value, seen, f"{path}{name}.") if is_record else value
+
+    copy = object.__new__(Recorded)
+    copy.__dict__.update(vars(record))
+    return copy
+
+
+def _fields_of(value: Any) -> list[str]:
+    """Of settings, which are read as a whole."""
+    return [*type(value).model_fields] if isinstance(value, Settings) else []
+
+
+def computed(config: TrialConfig, place: Workplace) -> Iterator[tuple[Stage, set[str]]]:
+    """Each stage of a trial, computed, with the names of the fields that this read."""
+    steps, outcome = steps_of(config), None
+    while True:
+        try:
+            stage = steps.send(outcome)  # type: ignore[arg-type]
+        except StopIteration:
+            return
+        key, seen = stage.key(), set[str]()
+        parent = stage.of.state if isinstance(stage.of, Reached) else None
+        made = compute(recorded(stage, seen), parent, place)
+        state = apply(recorded(stage, seen), parent, made.tensors)
+        yield stage, seen
+        score, gone = (made.info.get(name, math.nan) for name in ("deciding_score", "removed_macs_fraction"))
+        outcome = Reached(key, state, score, gone)
+
+
+def planned(config: TrialConfig) -> list[Stage]:
+    steps, outcome, found = steps_of(config), None, []
+    while True:
+        try:
+            found.append(steps.send(outcome))  # type: ignore[arg-type]
+        except StopIteration:
+            return found
+        outcome = PlannedOutcome(found[-1].key())
+
+
+def leaves(settings: dict[str, Any], path: str = "") -> dict[str, Any]:
+    """Settings by their dotted names."""
+    found = {}
+    for name, value in settings.items():
+        found |= leaves(value, f"{path}{name}.") if isinstance(value, dict) else {path + name: value}
+    return found
+
+
+def different(stage: Stage, other: Stage) -> set[str]:
+    left, right = leaves(stage.settings()), leaves(other.settings())
+    return {name for name in left | right if left.get(name) != right.get(name)}
+
+
+@pytest.mark.parametrize("method", sorted(GOLDEN_IDS))
+def test_what_a_stage_does_not_read_is_not_in_its_key(method: str, ranks: Ranks) -> None:
+    raw = BASE | {"method": {"name": method} | SHORT_METHODS.get(method, {})}
+    place = Workplace(ranks=ranks, checkpoint_folder=None, checkpoint_every_s=1e9)
+    reads = list(computed(parse_trial(raw, "test"), place))
+    compared = 0
+    for setting, value in OTHER_VALUES.items():
+        try:
+            other = planned(changed(raw, setting, value))
+        except ConfigError:  # not for this method, or only beside another setting
+            continue
+        for (stage, seen), changed_stage in zip(reads, other, strict=False):
+            if type(stage) is not type(changed_stage) or stage.key() == changed_stage.key():
+                continue
+            changes = different(stage, changed_stage)
+            assert changes & seen, f"{setting} changes the key of {stage.kind}, which reads none of {changes}"
+            compared += 1
+            break  # the stages behind it have another parent
+    assert compared > 3
