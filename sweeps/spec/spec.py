@@ -36,7 +36,7 @@ from sweeps.errors import SpecError
 from sweeps.spec.axes import TRIAL_KEYS, check_apart, check_axes, check_tied, check_trial_keys, flat_axes
 from sweeps.spec.printed_rows import Printed, parse_printed
 from sweeps.spec.resources import Resources
-from sweeps.spec.toml_text import set_option
+from sweeps.spec.toml_text import set_option, toml_value
 from transtailor.documents import DEEPEST, DocumentError, fault_in, read_toml
 from transtailor.names import nearest
 from transtailor.shell import command

@@ -96,7 +96,7 @@ CASES = [
         r"type (--set .*)", wrong="--set axes.network=[digits_resnet]",
     ),
     Case(
-        "sweeps/spec/spec.py:_check_axes", "plan axes.toml {}",
+        "sweeps/spec/axes.py:check_axes", "plan axes.toml {}",
         r"type (--set .*)", wrong="--set axes.network=digits_resnet",
     ),
     Case("sweeps/spec/spec.py:_assign", "plan trained.toml {}", r"did you mean (--set .*)\?", wrong="--set seed=3"),
