@@ -25,7 +25,8 @@ NOT_PASTED: Mapping[str, str] = {
     place: reason
     for reason, found in {
         FILE: "sweeps/spec/printed_rows.py:_points sweeps/spec/spec.py:_absolute sweeps/spec/spec.py:_check_keys"
-        " sweeps/spec/axes.py:flat_axes sweeps/spec/spec.py:_read_document sweeps/spec/spec.py:_table"
+        " sweeps/spec/axes.py:check_tied sweeps/spec/axes.py:flat_axes sweeps/spec/spec.py:_read_document"
+        " sweeps/spec/spec.py:_table"
         " sweeps/spec/spec.py:_tables sweeps/spec/spec.py:_variant tailor/config/trial.py:TrialConfig._source_is_there"
         " tailor/config/source.py:SourceConfig._weights_are_pinned hpc/sites/site.py:Need._dependency_names_jobs",
         OWN: "hpc/slurm/first_site.py:write_new results/store/reader.py:_named sweeps/commands/clean.py:_reached"

@@ -20,6 +20,7 @@ from sweeps.planning.plan import make_plan
 from sweeps.spec.spec import SPECS, load_spec
 
 FOLDER = Path(__file__).resolve().parents[1] / "docs" / "pictures"
+LIMIT_S = 300.0  # for a browser
 COLUMNS = 104  # characters of the terminal
 TERMINAL = (
     "<body style='margin: 0; background: #1b1f24'>"
@@ -61,7 +62,7 @@ def take(page: Path, picture: Path, size_px: tuple[int, int]) -> None:
     """Write what a window of this size shows of a page."""
     size = "--window-size={},{}".format(*size_px)
     words = ["chromium", "--headless=new", "--no-sandbox", "--hide-scrollbars", size, f"--screenshot={picture}"]
-    subprocess.run([*words, page.absolute().as_uri()], capture_output=True, check=True)
+    subprocess.run([*words, page.absolute().as_uri()], capture_output=True, check=True, timeout=LIMIT_S)
     Image.open(picture).convert("RGB").quantize(COLOURS).save(picture, optimize=True)
 
 

@@ -32,6 +32,7 @@ class PlannedTrial:
     stages: tuple[PlannedStage, ...]  # in the order of execution
     tuning: Tuning | None = None  # its setting of [tuning]; None without one
     train_images: int | None = None  # training images of the target that it uses; None: not known
+    resolved: Mapping[str, Any] = field(default_factory=dict)  # what each `auto` of its method is for its network
 
     @property
     def points(self) -> tuple[PlannedStage, ...]:
@@ -247,7 +248,7 @@ def usable_cores() -> int:
 
 
 def _planned(config: TrialConfig, settings: dict[str, Any], label: str, tuning: Tuning | None) -> PlannedTrial:
-    walked = walk(config)
+    walked, resolved = walk(config), config.method.resolved(config.network)
     return PlannedTrial(
         trial_id=walked.trial_id,
         label=label,
@@ -255,6 +256,7 @@ def _planned(config: TrialConfig, settings: dict[str, Any], label: str, tuning: 
         stages=walked.stages,
         tuning=tuning,
         train_images=config.train_images,
+        resolved={name: getattr(resolved, name) for name, value in settings["method"].items() if value == "auto"},
     )
 
 

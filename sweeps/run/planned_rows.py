@@ -1,13 +1,12 @@
 """The rows of the table `planned`: every trial that a run is of, so that missing ones are known."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from sweeps.planning.plan import Plan, PlannedTrial
 from sweeps.spec.printed_rows import write_printed
-from tailor.config.trial import TrialConfig
 
 
 def write_planned(tables: Path, plan: Plan, trials: Iterable[PlannedTrial], code_digest: str) -> None:
@@ -26,7 +25,7 @@ def write_planned(tables: Path, plan: Plan, trials: Iterable[PlannedTrial], code
             "seed": trial.config["seed"],
             "ranks": plan.resources.ranks,
             "points_planned": len(trial.points),
-            "config_json": json.dumps(_resolved(trial.config), sort_keys=True),
+            "config_json": json.dumps(_resolved(trial), sort_keys=True),
             "stage_keys": [stage.key for stage in trial.stages],
             "code_digest": code_digest,
             **tuning_of(trial),
@@ -37,10 +36,8 @@ def write_planned(tables: Path, plan: Plan, trials: Iterable[PlannedTrial], code
     write_printed(tables, plan.printed, code_digest)
 
 
-def _resolved(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of a trial with each `auto` of its method as it is for the network."""
-    config = TrialConfig.model_validate(settings)
-    return {**settings, "method": config.method.resolved(config.network).model_dump(mode="json")}
+def _resolved(trial: PlannedTrial) -> dict[str, Any]:
+    return {**trial.config, "method": {**trial.config["method"], **trial.resolved}}
 
 
 def tuning_of(trial: PlannedTrial) -> dict[str, str | int | None]:

@@ -174,7 +174,7 @@ Command = Callable[..., Said]
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, "cannot read trial.toml"),
+        (None, "there is no file trial.toml"),
         (b"\xff\xfe", "trial.toml is not valid TOML"),
         (b"method = ", "trial.toml is not valid TOML"),
         (
