@@ -46,10 +46,10 @@ constraints: $(READY)  ## write constraints.txt anew: the versions that CI insta
 	awk 'BEGIN {print "# What CI installs, with uv; written by make constraints."} /^[a-z]/ {keep = !/^((torch|torchvision|triton)==|(nvidia|cuda)-)/} keep' .venv/constraints.txt > $@.txt
 
 audit: $(READY)  ## known holes of what is installed (pip-audit; needs a network); no part of what a change has to pass
-	@echo "asking pypi.org for known holes of what is installed (at most 5 minutes)"
+	@echo "asking the package index for known holes of what is installed (at most 5 minutes)"
 	@timeout 300 $(BIN)/uv tool run pip-audit --progress-spinner off \
 	  --path "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" \
-	  || { echo "make audit: either packages above have known holes, or there is no way to pypi.org and its list of holes:" \
+	  || { echo "make audit: either packages above have known holes, or there is no way to the index and its list of holes:" \
 	  "then nothing was looked up; type it again where there is a network"; exit 1; }
 
 bench: $(READY)  ## half an hour: speed and memory beside the alternatives; writes docs/results/
