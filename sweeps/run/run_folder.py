@@ -13,11 +13,8 @@ runs/<sweep>/spec.toml            the spec with `extends` and `--set` worked in
 """
 
 import json
-import os
 import re
 import shutil
-import socket
-import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -26,8 +23,9 @@ from typing import Any
 
 from sweeps.errors import RunFolderError
 from sweeps.planning.plan import Plan, PlannedTrial
+from sweeps.run.abandoned import remove_abandoned, temporary_name
 from sweeps.run.planned_rows import tuning_of, write_planned
-from sweeps.run.run_lock import RunLock, holder_of
+from sweeps.run.run_lock import LOCK_FILE, RunLock
 from transtailor.documents import read_json
 from transtailor.files import make_folder, name_folder, write_file, write_folder
 from transtailor.ownership import refuse_shared
@@ -35,7 +33,6 @@ from transtailor.ownership import refuse_shared
 FORMAT = 2  # 2 added imports and tuning; of plan.json and provenance.json
 _ID = re.compile(r"[0-9A-Za-z_-]+")
 _MODULE = re.compile(r"[0-9a-f]{64}/[^/]+\.py")
-_TEMPORARY = re.compile(r"\.[^@]+@(?P<host>[^@]+)@(?P<pid>\d+)@[0-9a-f]{8}\.creating")
 
 
 @dataclass(frozen=True)
@@ -87,7 +84,7 @@ class RunFolder:
     @property
     def lock(self) -> Path:
         """The launcher's lock."""
-        return self.path / "launch.lock"
+        return self.path / LOCK_FILE
 
     @property
     def report(self) -> Path:
@@ -147,7 +144,7 @@ def create_run(plan: Plan, runs: Path, launch: Mapping[str, Any], sources: Mappi
     """
     make_folder(runs)
     remove_abandoned(runs)
-    name = f".{plan.name}@{socket.gethostname()}@{os.getpid()}@{uuid.uuid4().hex[:8]}.creating"
+    name = temporary_name(plan.name)
     temporary = RunFolder(runs / name)
     final = runs / plan.name
     temporary.path.mkdir()
@@ -285,25 +282,6 @@ def save_imports(run: RunFolder, plan: Plan) -> None:
             write_folder(folder, {module.file.name: module.content})
 
 
-def remove_abandoned(runs: Path) -> None:
-    """Remove what a creation on this host by this user left behind when it was killed; leave all else alone."""
-    for path in runs.glob(".*.creating"):
-        match = _TEMPORARY.fullmatch(path.name)
-        if not match or match["host"] != socket.gethostname() or not _is_mine(path):
-            continue
-        # The lock tells where the process id alone would not: containers can share a host name and not their ids.
-        if not _is_alive(int(match["pid"])) and holder_of(RunFolder(path).lock) is None:
-            shutil.rmtree(path, ignore_errors=True)  # another launch may be removing it at this moment
-
-
-def _is_mine(path: Path) -> bool:
-    """Whether it is this user's; one that another launch has just given its name, or removed, is not."""
-    try:
-        return path.stat().st_uid == os.getuid()
-    except FileNotFoundError:
-        return False
-
-
 def log_line(at: datetime, level: str, text: str) -> str:
     """A line of a trial's log, without its end."""
     return json.dumps({"at": at.isoformat(), "level": level, "text": text})
@@ -399,11 +377,3 @@ def _damaged(run: RunFolder, why: str) -> RunFolderError:
 
 def _json_text(content: Mapping[str, Any]) -> str:
     return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except OSError as error:
-        return not isinstance(error, ProcessLookupError)  # of somebody else's it says that it may not be asked
-    return True

@@ -15,6 +15,7 @@ from transtailor.documents import read_json
 from transtailor.shell import command
 from transtailor.waiting import WaitedTooLong, wait_for
 
+LOCK_FILE = "launch.lock"  # in the folder of a run
 # `status` holds the lock shared for an instant to see whether it is free; a launch must not fail because of that.
 PATIENCE_S = 1.0
 POLL_S = 0.05

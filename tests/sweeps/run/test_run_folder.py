@@ -14,8 +14,9 @@ import pytest
 from results.store.reader import load
 from sweeps.errors import RunFolderError
 from sweeps.planning.plan import Plan, make_plan
+from sweeps.run.abandoned import remove_abandoned
 from sweeps.run.relaunch import described, difference, start
-from sweeps.run.run_folder import FORMAT, RunFolder, create_run, open_run, remove_abandoned, save_code
+from sweeps.run.run_folder import FORMAT, RunFolder, create_run, open_run, save_code
 from sweeps.run.run_lock import RunLock, holder_of
 from sweeps.spec.spec import load_spec
 from transtailor.sources import code_digest, sources

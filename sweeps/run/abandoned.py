@@ -1,0 +1,44 @@
+"""The folder of a run while it is being created, and what is left of it where that was killed."""
+
+import os
+import re
+import shutil
+import socket
+import uuid
+from pathlib import Path
+
+from sweeps.run.run_lock import LOCK_FILE, holder_of
+
+_NAME = re.compile(r"\.[^@]+@(?P<host>[^@]+)@(?P<pid>\d+)@[0-9a-f]{8}\.creating")
+
+
+def temporary_name(name: str) -> str:
+    """A name for the folder of a run until it is whole: of this host and process alone."""
+    return f".{name}@{socket.gethostname()}@{os.getpid()}@{uuid.uuid4().hex[:8]}.creating"
+
+
+def remove_abandoned(runs: Path) -> None:
+    """Remove what a creation on this host by this user left behind when it was killed; leave all else alone."""
+    for path in runs.glob(".*.creating"):
+        match = _NAME.fullmatch(path.name)
+        if not match or match["host"] != socket.gethostname() or not _is_mine(path):
+            continue
+        # The lock tells where the process id alone would not: containers can share a host name and not their ids.
+        if not _is_alive(int(match["pid"])) and holder_of(path / LOCK_FILE) is None:
+            shutil.rmtree(path, ignore_errors=True)  # another launch may be removing it at this moment
+
+
+def _is_mine(path: Path) -> bool:
+    """Whether it is this user's; one that another launch has just given its name, or removed, is not."""
+    try:
+        return path.stat().st_uid == os.getuid()
+    except FileNotFoundError:
+        return False
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except OSError as error:
+        return not isinstance(error, ProcessLookupError)  # of somebody else's it says that it may not be asked
+    return True
