@@ -248,7 +248,9 @@ def usable_cores() -> int:
 
 
 def _planned(config: TrialConfig, settings: dict[str, Any], label: str, tuning: Tuning | None) -> PlannedTrial:
-    walked, resolved = walk(config), config.method.resolved(config.network)
+    walked = walk(config)
+    automatic = {name for name, value in settings["method"].items() if value == "auto"}
+    resolved = config.method.resolved(config.network).model_dump(mode="json", include=automatic) if automatic else {}
     return PlannedTrial(
         trial_id=walked.trial_id,
         label=label,
@@ -256,7 +258,7 @@ def _planned(config: TrialConfig, settings: dict[str, Any], label: str, tuning: 
         stages=walked.stages,
         tuning=tuning,
         train_images=config.train_images,
-        resolved={name: getattr(resolved, name) for name, value in settings["method"].items() if value == "auto"},
+        resolved=resolved,
     )
 
 

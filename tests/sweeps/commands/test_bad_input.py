@@ -56,7 +56,7 @@ BAD_SPECS = {
         ["spec.toml [trial], line 3: method.removed_macs_fraction", "for 20% type 0.2"],
     ),
     "per cent as text": (TRIAL + 'optimisation.learning_rate = "5%"\n', ["optimisation.learning_rate", "type 0.05"]),
-    "other capitals": (TRIAL + 'network = "ResNet18"\n', ["did you mean 'resnet18'", "84 in all"]),
+    "other capitals": (TRIAL + 'network = "ResNet18"\n', ["did you mean 'resnet18'", " in all"]),
     "an open quote": (TRIAL + 'network = "x\n', ["line 4", 'network = "x', "a quote is opened there and not closed"]),
     "a single trial's settings": ('method.name = "head_only"\n', ["single trial", "trial run", "spec.toml"]),
     "no such network": (TRIAL + 'network = "digits_vvg"\n', ["network", "digits_vvg", "did you mean 'digits_vgg'"]),
