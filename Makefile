@@ -19,7 +19,7 @@ endif
 demo: $(BIN)/transtailor  ## run the embedded sweep and write its report (about five minutes on two cores, after the installation)
 	$(BIN)/transtailor run demo
 
-check: format lint types test  ## what a change has to pass, in 20 minutes on two quiet cores: what CI runs
+check: format lint types test  ## what a change has to pass, in 24 minutes on two quiet cores: what CI runs
 
 test: $(READY)  ## the tests; with CI set, what they need beside Python is installed (root, Debian-like)
 	@if [ -n "$$CI" ]; then $(BIN)/python -m tests.install || true; fi
