@@ -35,7 +35,7 @@ from tailor.catalogue.networks import NETWORKS
 from tailor.data.device_images import Residence
 from tailor.data.task_data import Samples, batches
 from tailor.networks import building
-from tailor.parallel.process_group import Ranks, join
+from tailor.parallel.process_group import ProcessGroup, join
 from tailor.stages import Training
 from tailor.training.checkpoint import Checkpoint
 from tailor.training.loop import group, optimiser_for, train
@@ -126,7 +126,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def measure(network: str, setting: Setting, ranks: Ranks) -> tuple[Cell, ...]:
+def measure(network: str, setting: Setting, ranks: ProcessGroup) -> tuple[Cell, ...]:
     """A row of the table, of medians over epochs."""
     samples = draw(network, setting)
     warm_up(ranks.device)
@@ -184,7 +184,7 @@ def training(batch: int, epochs: int, *, compile: bool) -> Training:
     )
 
 
-def train_ours(network: str, samples: Samples, training: Training, ranks: Ranks) -> Side:
+def train_ours(network: str, samples: Samples, training: Training, ranks: ProcessGroup) -> Side:
     """`tailor.training.loop.train`, its epochs as its history has them; the first step ends with the device's."""
     forget(ranks.device)
     model = building.build(network, CLASSES, seed=SEED).to(ranks.device).train()
@@ -206,7 +206,7 @@ def train_ours(network: str, samples: Samples, training: Training, ranks: Ranks)
     )
 
 
-def input_seconds(samples: Samples, setting: Setting, ranks: Ranks, epoch: int) -> float:
+def input_seconds(samples: Samples, setting: Setting, ranks: ProcessGroup, epoch: int) -> float:
     """Our batches of an epoch made one after the other, nothing done with them."""
     begun_s = time.perf_counter()
     for _ in batches(samples, setting.batch, SEED, epoch, "crop_flip", ranks):
@@ -270,7 +270,7 @@ def peak_mib(device: torch.device) -> float | None:
     return torch.cuda.max_memory_allocated(device) / 2**20 if device.type == "cuda" else None
 
 
-def _notes(setting: Setting, ranks: Ranks) -> tuple[str, ...]:
+def _notes(setting: Setting, ranks: ProcessGroup) -> tuple[str, ...]:
     is_gpu = ranks.device.type == "cuda"
     name = torch.cuda.get_device_name(ranks.device) if is_gpu else "no GPU, so this says nothing about speed"
     stored_mib = setting.batch * setting.steps * setting.image_px**2 * 3 / 2**20

@@ -31,7 +31,7 @@ from benchmarks.images import Photographs, finish, loader_of, normalised
 from benchmarks.record import RESULTS, Cell, Measured, spread, write
 from tailor.data.device_images import Residence, free_on
 from tailor.data.task_data import Samples, batches, in_order
-from tailor.parallel.process_group import Ranks
+from tailor.parallel.process_group import ProcessGroup
 from tailor.prepare.arrays import image_tensor
 
 IMAGE_PX, CROP_PX = 176, 160
@@ -115,7 +115,7 @@ def expect_same_pixels(samples: Samples) -> None:
 def measure(samples: Samples, where: str, workers: int, device: torch.device, rounds: int) -> tuple[Cell, ...]:
     """A row of the table; ratios are medians of the rounds' ratios, each round an epoch of both."""
     residence = Residence(device, free_on if where == "device" else lambda _: 0)
-    placed, alone = residence.place(samples), Ranks(rank=0, count=1, device=device)
+    placed, alone = residence.place(samples), ProcessGroup(rank=0, count=1, device=device)
     loader = loader_of(samples, CROP_PX, BATCH, workers, device)
     times = []
     for epoch in range(rounds + 1):

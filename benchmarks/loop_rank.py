@@ -17,7 +17,7 @@ from tailor.core.seeds import stream
 from tailor.data.task_data import Samples, normalise
 from tailor.networks import building
 from tailor.parallel.norm import synchronise_norms
-from tailor.parallel.process_group import Ranks, join, leave
+from tailor.parallel.process_group import ProcessGroup, join, leave
 from tailor.stages import Training
 from tailor.training.checkpoint import Checkpoint
 from tailor.training.loop import drops, group, optimiser_for, train
@@ -125,7 +125,7 @@ def _without_dropout(model: nn.Module) -> nn.Module:
 
 
 def train_bare(
-    model: nn.Module, images: Tensor, labels: Tensor, training: Training, seeds: Sequence[int], ranks: Ranks
+    model: nn.Module, images: Tensor, labels: Tensor, training: Training, seeds: Sequence[int], ranks: ProcessGroup
 ) -> None:
     """The loop as one would write it by hand: no metrics, no checkpoints, nothing checked.
 

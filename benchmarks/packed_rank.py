@@ -9,7 +9,7 @@ import torch
 from tailor.config.trial import TrialConfig
 from tailor.execution.cache import Cache
 from tailor.execution.runner import run_trial
-from tailor.parallel.process_group import Ranks, join, leave
+from tailor.parallel.process_group import ProcessGroup, join, leave
 
 Found = list[tuple[float, float, int]]  # of each operating point: validation score, validation loss, MACs
 
@@ -18,7 +18,7 @@ class PackedRank:
     """Runs the trials that it is given."""
 
     def __init__(self) -> None:
-        self._ranks: Ranks | None = None
+        self._ranks: ProcessGroup | None = None
 
     def run(self, settings: dict[str, Any], device: str) -> Found:
         """What the trial's operating points found."""

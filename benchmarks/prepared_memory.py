@@ -26,7 +26,7 @@ import torch
 from benchmarks.preparation import IMAGE_PX, draw, ours
 from benchmarks.record import RESULTS, Cell, Measured, write
 from tailor.data.task_data import Samples, batches, load
-from tailor.parallel.process_group import Ranks
+from tailor.parallel.process_group import ProcessGroup
 
 NAME = "measured"  # as `preparation.ours` calls it
 BATCH = 16  # small, so that batches do not hide the images
@@ -126,7 +126,7 @@ def from_a_copy(root: Path) -> None:
 
 def train(samples: Samples) -> None:
     """Takes an epoch of batches and does nothing with them."""
-    for _ in batches(samples, BATCH, 0, 0, "none", Ranks(rank=0, count=1, device=torch.device("cpu"))):
+    for _ in batches(samples, BATCH, 0, 0, "none", ProcessGroup(rank=0, count=1, device=torch.device("cpu"))):
         pass
 
 

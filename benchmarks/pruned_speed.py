@@ -34,7 +34,7 @@ from tailor.model.budget import removed_macs_fraction
 from tailor.model.latency import device_name
 from tailor.model.state import ModelState
 from tailor.networks import building
-from tailor.parallel.process_group import Ranks
+from tailor.parallel.process_group import ProcessGroup
 from tailor.pruning import budget_solver, surgery
 from tailor.pruning.criteria.base import Scoring
 from tailor.pruning.criteria.weights import l1
@@ -159,7 +159,7 @@ def contender(name: str, asked_fraction: float, state: ModelState, device: torch
 def pruned(whole: ModelState, fraction: float, width_multiple: int) -> ModelState:
     """Pruned by us: the filters of the smallest L1 norm, the same share of each layer's."""
     found = surgery.groups(building.skeleton(whole.network, CLASSES), whole.input_shape, RULE)
-    alone = Ranks(rank=0, count=1, device=torch.device("cpu"))
+    alone = ProcessGroup(rank=0, count=1, device=torch.device("cpu"))
     scoring = Scoring(
         state=whole, found=found, ranks=alone, samples=None, batch_size=None, placement=None, seed=None
     )  # the weights are all that L1 reads

@@ -25,7 +25,7 @@ from typing import Any
 
 from benchmarks.equality import compare, points_of
 from benchmarks.record import RESULTS, ROOT, Cell, Measured, verdict, write
-from results.arms.cost import Stage, Totals, cost_of_run
+from results.arms.cost import StageRow, Totals, cost_of_run
 from results.store.reader import Run, load
 from sweeps.planning.durations import Durations, durations_in
 from sweeps.planning.plan import Plan, cost_of, make_plan, most_telling
@@ -112,7 +112,7 @@ def makespan_over_bound(run: Run, slots: int) -> float:
         SELECT epoch(max(written_at)) - min(epoch(written_at) - compute_s) AS makespan_s FROM stages WHERE NOT cached
     """)
     stages = run.rows("SELECT stage_key, compute_s, parents FROM stages WHERE NOT cached")
-    totals = Totals({row["stage_key"]: Stage(row["compute_s"], tuple(row["parents"])) for row in stages})
+    totals = Totals({row["stage_key"]: StageRow(row["compute_s"], tuple(row["parents"])) for row in stages})
     longest_s = max(totals.from_the_start(key) for key in totals.stages)
     all_s = sum(stage.compute_s for stage in totals.stages.values())
     return float(row["makespan_s"]) / max(longest_s, all_s / slots)
@@ -138,9 +138,9 @@ def separate(stages: Iterable[Mapping[str, Any]], last_points: Mapping[str, str]
         stages: rows with trial_id, stage_key, compute_s and parents.
         last_points: trial id -> key of its last operating point.
     """
-    of_trial: dict[str, dict[str, Stage]] = {}
+    of_trial: dict[str, dict[str, StageRow]] = {}
     for row in stages:
-        of_trial.setdefault(row["trial_id"], {})[row["stage_key"]] = Stage(row["compute_s"], tuple(row["parents"]))
+        of_trial.setdefault(row["trial_id"], {})[row["stage_key"]] = StageRow(row["compute_s"], tuple(row["parents"]))
     all_s = sum(stage.compute_s for found in of_trial.values() for stage in found.values())
     needed_s = sum(Totals(of_trial[trial_id]).from_the_start(key) for trial_id, key in last_points.items())
     return Separate(needed_s=needed_s, passed_s=all_s - needed_s)

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from benchmarks.record import RESULTS, Cell, Measured, verdict, write
-from hpc.cluster.scaling import Limits
+from hpc.cluster.scaling import ScalingLimits
 from sweeps.planning.plan import Plan, make_plan, no_sharing
 from sweeps.scheduling.simulate import simulate
 from sweeps.scheduling.simulated_cluster import Schedule, SimulatedCluster
@@ -49,7 +49,7 @@ axes.method.removed_macs_fraction = [0.1, 0.2, 0.3, 0.4]
 method = {{ name = "prune", criterion = "taylor", steps = 5, removed_macs_fraction = 0.5 }}
 """
 TRIALS_PER_SEED = 40
-LIMITS = Limits(
+LIMITS = ScalingLimits(
     max_workers=NODES,
     walltime_s=4 * 3600,
     drain_before_s=90,

@@ -137,7 +137,7 @@ def _init(options: argparse.Namespace) -> Iterator[str]:
 
 
 def _doctor(options: argparse.Namespace) -> int:
-    from hpc.doctor.board import Board
+    from hpc.doctor.board import Checklist
     from hpc.doctor.login import Doctor
 
     site = find_site(options.site)
@@ -147,7 +147,7 @@ def _doctor(options: argparse.Namespace) -> int:
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup wants it
             signal.signal(number, signal.default_int_handler)
-    board = Board()
+    board = Checklist()
     board.lines(f"site {options.site}; its files are in {parent}")
     try:
         is_sound = Doctor(site, parent, board, options.limit_s, options.thorough).run()

@@ -10,7 +10,7 @@ from pathlib import Path
 from results.cli.output import add_output, write
 from results.cli.statistics_commands import add_statistics
 from results.errors import ResultsError
-from results.text.page import Part, Table
+from results.text.page import PageTable, Part
 from transtailor.errors import UserError
 from transtailor.exit_codes import INTERRUPTED, MISTAKE, SUCCESS
 from transtailor.shell import command
@@ -114,7 +114,7 @@ def _query(given: argparse.Namespace) -> Iterator[Part]:
         except ResultsError as error:
             say(f"warning: {error}", to=sys.stderr)
     columns = [python_values(column) for column in answer.columns]
-    yield Table(columns=answer.column_names, rows=[*zip(*columns, strict=True)], words=None)
+    yield PageTable(columns=answer.column_names, rows=[*zip(*columns, strict=True)], words=None)
 
 
 def _best(given: argparse.Namespace) -> Iterator[str]:

@@ -20,7 +20,7 @@ from tailor.core.errors import ConfigError, TrainingError
 from tailor.data.task_data import Samples, digest, generator
 from tailor.execution.cache import Cache
 from tailor.execution.runner import run_trial
-from tailor.parallel.process_group import Ranks, join
+from tailor.parallel.process_group import ProcessGroup, join
 from tailor.pruning.criteria import CRITERIA
 from tools.networks_document import MOST_USED, Checked, keep, known
 from tools.networks_saved import YES
@@ -98,7 +98,7 @@ def outcomes(network: str, methods: dict[str, dict[str, Any]], side_px: int) -> 
         return {arm: outcome(network, data, method, cache, ranks) for arm, method in methods.items()}
 
 
-def outcome(network: str, data: str, method: dict[str, Any], cache: Cache, ranks: Ranks) -> str:
+def outcome(network: str, data: str, method: dict[str, Any], cache: Cache, ranks: ProcessGroup) -> str:
     """What came of one arm on one network."""
     try:
         config = trial(network, data, method)

@@ -13,7 +13,7 @@ import ray
 
 from hpc.cluster.needs import START_LIMIT_S, RankNeed, gpus_of_worker, limits_of, worker_need
 from hpc.cluster.nodes import WorkerNode, worker_nodes
-from hpc.cluster.scaling import Actions, Failures, Limits, Worker, decide
+from hpc.cluster.scaling import Actions, Failures, ScalingLimits, Worker, decide
 from hpc.errors import GpuHoursSpentError, SlurmError
 from hpc.folders.cluster_folder import ClusterFolder
 from hpc.ray.private import drain_node, draining_nodes, release_node
@@ -199,7 +199,7 @@ class Cluster:
         self._surplus_since_s = actions.surplus_since_s
         self._carry_out(actions, now_s)
 
-    def _limits_now(self) -> Limits:
+    def _limits_now(self) -> ScalingLimits:
         """The limits, with what is left of the GPU-hours: workers that are there may use all that they asked for.
 
         Raises:

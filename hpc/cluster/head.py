@@ -24,7 +24,7 @@ from hpc.cluster.worker import Warnings
 from hpc.errors import ClusterError, FolderError, HeadStartError, SlurmError
 from hpc.folders.cluster_folder import ClusterFolder, Head
 from hpc.folders.leftovers import guarded_folder, rays_own, scratch_folder
-from hpc.ray.node import Allocation, RayNode, allocation, own_address, ray_environment
+from hpc.ray.node import JobAllocation, RayNode, allocation, own_address, ray_environment
 from hpc.ray.stranger import check_closed
 from hpc.slurm.jobs import requeue
 from transtailor.exit_codes import MISTAKE, TRY_AGAIN
@@ -112,7 +112,7 @@ def serve(folder: ClusterFolder, command: Sequence[str], warnings: Warnings, *, 
 
 
 def _serve_once(
-    folder: ClusterFolder, command: Sequence[str], warnings: Warnings, given: Allocation, address: str
+    folder: ClusterFolder, command: Sequence[str], warnings: Warnings, given: JobAllocation, address: str
 ) -> int | None:
     """As `serve`, with one head, on ports that the kernel chooses for it."""
     generation = uuid.uuid4().hex

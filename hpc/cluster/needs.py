@@ -3,7 +3,7 @@
 import sys
 from dataclasses import dataclass
 
-from hpc.cluster.scaling import Limits
+from hpc.cluster.scaling import ScalingLimits
 from hpc.errors import SiteError
 from hpc.folders.cluster_folder import ClusterFolder
 from hpc.sites.site import Need, Site
@@ -25,7 +25,7 @@ class RankNeed:
         return by_cpus if self.gpus_per_rank == 0 else min(by_cpus, int(gpus / self.gpus_per_rank + 1e-9))
 
 
-def limits_of(site: Site, need: RankNeed) -> Limits:
+def limits_of(site: Site, need: RankNeed) -> ScalingLimits:
     """What `decide` has to keep to at a site.
 
     Raises:
@@ -41,7 +41,7 @@ def limits_of(site: Site, need: RankNeed) -> Limits:
             f"{site.limits.max_jobs} leaves {max(0, max_workers)} workers; change [resources] of the spec, or the site"
         )
     try:
-        return Limits(
+        return ScalingLimits(
             max_workers=max_workers,
             walltime_s=site.walltime_min * 60.0,
             drain_before_s=site.drain_before_s,

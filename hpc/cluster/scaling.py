@@ -30,7 +30,7 @@ class Worker:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Limits:
+class ScalingLimits:
     """What does not change from call to call, but for `gpu_hours_left`."""
 
     max_workers: int
@@ -122,7 +122,7 @@ def decide(
     workers: Sequence[Worker],
     wanted_slots: int,
     now_s: float,
-    limits: Limits,
+    limits: ScalingLimits,
     *,
     failures: Failures,
     surplus_since_s: float | None,
@@ -170,7 +170,7 @@ def decide(
 
 
 def _unneeded(
-    staying: Iterable[Worker], ending: Iterable[Worker], needed: int, surplus: int, now_s: float, limits: Limits
+    staying: Iterable[Worker], ending: Iterable[Worker], needed: int, surplus: int, now_s: float, limits: ScalingLimits
 ) -> list[Worker]:
     """Workers that have been idle for long: the first `surplus` to end, and those near their end that are replaced."""
 
@@ -187,7 +187,7 @@ def _unneeded(
     return release
 
 
-def _allowed(active: Iterable[Worker], now_s: float, limits: Limits, failures: Failures) -> int:
+def _allowed(active: Iterable[Worker], now_s: float, limits: ScalingLimits, failures: Failures) -> int:
     """How many workers budget and failures allow to submit now."""
     if now_s < failures.backoff_ends_s:
         return 0
@@ -202,7 +202,7 @@ def _left_s(worker: Worker, now_s: float) -> float:
     return math.inf if worker.ends_at_s is None else worker.ends_at_s - now_s
 
 
-def _is_stuck(worker: Worker, now_s: float, limits: Limits) -> bool:
+def _is_stuck(worker: Worker, now_s: float, limits: ScalingLimits) -> bool:
     """Whether a worker that starts will not be of use any more."""
     since_s = now_s if worker.starting_since_s is None else worker.starting_since_s
     return now_s - since_s >= limits.start_limit_s or _left_s(worker, now_s) <= limits.drain_before_s

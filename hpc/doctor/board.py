@@ -22,7 +22,7 @@ QUIET_S = 5.0  # what ends sooner is not worth a line
 
 
 @dataclass
-class Board:
+class Checklist:
     """Where the list goes; counts the misses, and what could not be checked."""
 
     stream: TextIO = field(default_factory=lambda: sys.stdout)

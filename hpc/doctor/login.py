@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 
 import hpc
 from hpc.cluster.needs import RankNeed, limits_of
-from hpc.doctor.board import Board
+from hpc.doctor.board import Checklist
 from hpc.doctor.finding import DoctorFolder, Finding, environment, fine, missing, unknown
 from hpc.doctor.watch import EDIT, Stopped, Watch, clock_finding
 from hpc.errors import ClusterError, SiteError, SlurmError
@@ -65,7 +65,7 @@ class Doctor:
 
     site: Site
     parent: Path
-    board: Board
+    board: Checklist
     limit_s: float
     thorough: bool = False
     _name: str = field(default_factory=lambda: f"doctor-{secrets.token_hex(4)}")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from hpc.doctor.board import Board
+from hpc.doctor.board import Checklist
 from hpc.doctor.finding import DoctorFolder, Finding, fine, missing
 from hpc.errors import ClusterError
 from hpc.slurm.jobs import JobState, jobs
@@ -41,7 +41,7 @@ class Watch:
     ids: list[str]
     folder: DoctorFolder
     logs: Path
-    board: Board
+    board: Checklist
     ranks: Sequence[int]
     _looked_s: float = 0.0
 

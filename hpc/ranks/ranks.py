@@ -54,7 +54,7 @@ class Sign(NamedTuple):
     words: str = ""  # where it is, for people; "" where that is not known
 
 
-class Ranks(Protocol):
+class RankGroup(Protocol):
     """N processes with one target object each, that get the same calls in the same order."""
 
     def call(self, method: str, *args: Any, timeout_s: float | None = None) -> list[Any]:

@@ -44,7 +44,7 @@ _NOWHERE = "192.0.2.1"  # kept for documentation; asking for the way there sends
 
 
 @dataclass(frozen=True, kw_only=True)
-class Allocation:
+class JobAllocation:
     """What a job was given on this node."""
 
     job: str
@@ -53,7 +53,7 @@ class Allocation:
     gpus: int
 
 
-def allocation(environment: Mapping[str, str]) -> Allocation:
+def allocation(environment: Mapping[str, str]) -> JobAllocation:
     """What SLURM says in a job's environment; never what the machine has, which others may be using.
 
     Raises:
@@ -73,7 +73,7 @@ def allocation(environment: Mapping[str, str]) -> Allocation:
             "GPUs (CUDA) or on CPUs; set gpus_per_node = 0 in the site, or choose another partition"
         )
     memory_bytes = None if memory_mb is None else memory_mb * 2**20
-    return Allocation(job=job, cpus=cpus, memory_bytes=memory_bytes, gpus=len(gpus))
+    return JobAllocation(job=job, cpus=cpus, memory_bytes=memory_bytes, gpus=len(gpus))
 
 
 def own_address(interface: str | None = None) -> str:
@@ -103,7 +103,7 @@ class RayNode:
 
     def __init__(
         self,
-        given: Allocation,
+        given: JobAllocation,
         folder: Path,
         variables: Mapping[str, str],
         address: str,

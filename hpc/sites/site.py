@@ -65,13 +65,13 @@ CommandLine = Annotated[str, AfterValidator(_command_line)]
 Count = Annotated[int, Field(ge=1)]
 
 
-class Record(BaseModel):
+class SiteRecord(BaseModel):
     """A frozen record without unknown keys and without silent conversion of types."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
-class Limits(Record):
+class SubmissionLimits(SiteRecord):
     """What one sweep may use of a site; None sets no limit."""
 
     max_jobs: Count | None = None
@@ -82,7 +82,7 @@ class Limits(Record):
     """GPUs times hours of walltime that one sweep may ask for."""
 
 
-class Controller(Record):
+class Controller(SiteRecord):
     """What the job asks for that drives a sweep and trains nothing; None is as for all jobs of the site."""
 
     partition: OneLine | None = None
@@ -95,7 +95,7 @@ class Controller(Record):
     """Words before its command. Not those of the site: it submits jobs, and in few containers there is an sbatch."""
 
 
-class Site(Record):
+class Site(SiteRecord):
     """How jobs are asked for at one cluster, and what a node there has."""
 
     description: OneLine | None = None
@@ -135,7 +135,7 @@ class Site(Record):
     on_end: Annotated[tuple[OneLine, ...], Field(strict=False)] = ()
     """A command for the end of a sweep; called with finished, failed or interrupted, and the run's folder."""
     controller: Controller = Controller()
-    limits: Limits = Limits()
+    limits: SubmissionLimits = SubmissionLimits()
     sbatch: dict[str, OneLine | int | bool] = {}
     """Any further flag of sbatch: `reservation = "spring"` is `--reservation=spring`, `flag = true` is `--flag`."""
 
@@ -193,7 +193,7 @@ def _log_folder(folder: Path) -> Path:
     return folder
 
 
-class Need(Record):
+class Need(SiteRecord):
     """What one job asks for, per node; None asks for all that the site says a node has."""
 
     log_folder: Annotated[Path, AfterValidator(_log_folder)]
@@ -248,7 +248,7 @@ def explained(error: ValidationError, model: type[BaseModel]) -> list[str]:
 
 def _in_words(fault: Fault, model: type[BaseModel]) -> str:
     if fault.kind == "unknown":
-        below: dict[str, type[BaseModel]] = {"limits": Limits, "controller": Controller}
+        below: dict[str, type[BaseModel]] = {"limits": SubmissionLimits, "controller": Controller}
         valid = below.get(fault.keys[0], model) if len(fault.keys) > 1 else model
         return f"unknown key {fault.key}{nearest(fault.keys[-1], valid.model_fields)}"
     if fault.kind == "missing":

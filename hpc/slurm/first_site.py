@@ -73,7 +73,7 @@ class Account:
 
 
 @dataclass(frozen=True)
-class Cluster:
+class ClusterFacts:
     """What a cluster says of itself; `missing` has a line for each thing that it did not say."""
 
     name: str
@@ -116,7 +116,7 @@ class Cluster:
         )
 
 
-def ask_cluster(patience: Patience = PATIENCE) -> Cluster:
+def ask_cluster(patience: Patience = PATIENCE) -> ClusterFacts:
     """Asks sinfo, scontrol and sacctmgr, each once or twice; works without the last.
 
     Raises:
@@ -135,7 +135,7 @@ def ask_cluster(patience: Patience = PATIENCE) -> Cluster:
     if needed and not accounts:
         missing = (*missing, "the cluster refuses jobs without an account, and none of yours was found: set account")
     size = config.get("MaxArraySize", "")
-    return Cluster(
+    return ClusterFacts(
         name=config.get("ClusterName", "cluster"),
         partitions=partitions,
         accounts=accounts,
@@ -231,7 +231,7 @@ def minutes_of(limit: str) -> int | None:
     return (days * 24 + hours) * 60 + minutes
 
 
-def site_text(cluster: Cluster, partition_name: str | None = None) -> str:
+def site_text(cluster: ClusterFacts, partition_name: str | None = None) -> str:
     """A site file for one partition of the cluster, with comments on what to look at.
 
     Raises:
@@ -270,7 +270,7 @@ def site_text(cluster: Cluster, partition_name: str | None = None) -> str:
     return text
 
 
-def _partition_lines(cluster: Cluster, partition: Partition) -> Iterator[str]:
+def _partition_lines(cluster: ClusterFacts, partition: Partition) -> Iterator[str]:
     yield f"description = {json.dumps(f'{cluster.name}, partition {partition.name}')}"
     yield ""
     yield "# Partitions:"
@@ -281,7 +281,7 @@ def _partition_lines(cluster: Cluster, partition: Partition) -> Iterator[str]:
     yield f"partition = {json.dumps(partition.name)}"
 
 
-def _account_lines(cluster: Cluster, partition: Partition) -> Iterator[str]:
+def _account_lines(cluster: ClusterFacts, partition: Partition) -> Iterator[str]:
     accounts, needed = cluster.accounts_for(partition), cluster.account_needed
     if cluster.accounts and not accounts:
         names = ", ".join(dict.fromkeys(one.name for one in cluster.accounts))
@@ -315,7 +315,7 @@ def _node_lines(partition: Partition, limit: int | None) -> Iterator[str]:
     yield f"walltime_min = {UNLIMITED_WALLTIME_MIN if limit is None else max(limit, 1)}"
 
 
-def _limit_lines(cluster: Cluster, partition: Partition) -> Iterator[str]:
+def _limit_lines(cluster: ClusterFacts, partition: Partition) -> Iterator[str]:
     most = cluster.limits_for(partition).max_jobs
     yield "[limits]  # of one sweep"
     yield f"max_jobs = {most}" if most else "# max_jobs = 16  # jobs at a time"

@@ -12,7 +12,7 @@ from results.errors import ResultsError
 from results.statistics import SIGNIFICANCE, holm
 from results.store.reader import Run
 from results.text.number_format import NOTHING, SCALES, percent
-from results.text.page import Heading, Note, Part, Table
+from results.text.page import Heading, Note, PageTable, Part
 from transtailor.names import nearest
 
 ARM = ("asked %", "removed %", "arm", "test")
@@ -56,7 +56,7 @@ def against_page(run: Run, label: str, asked: float | None) -> Iterator[Part]:
         yield f"Against {base}: {SCALES[base.metric].value(base.test.mean)} over {base.test.n} seeds."
         yield ""
         pairings = _pairings(shown_arms[problem], base)
-        yield Table(columns=COLUMNS, rows=[*_rows(pairings)], words=(0, 2, len(COLUMNS) - 1), usual=USUAL)
+        yield PageTable(columns=COLUMNS, rows=[*_rows(pairings)], words=(0, 2, len(COLUMNS) - 1), usual=USUAL)
         yield ""
         notes = [*_notes([pairing for _, pairing in pairings]), *count_lines(trial_counts(run), [problem])]
         yield from map(Note, [*notes, *draw_lines(shared_draws(run), [problem])])
@@ -92,7 +92,7 @@ def _pooled_lines(bases: Mapping[Problem, Arm], arms: Mapping[Problem, Sequence[
     yield "Blocks are problems and seeds; each stands against the base of its own problem."
     yield ""
     rows = zip(pairings, problems, _compared(pairings), strict=True)
-    yield Table(
+    yield PageTable(
         columns=POOLED,
         rows=[
             (percent(one.asked, 1), one.label, str(count), str(one.result.difference.n), *cells)

@@ -13,7 +13,7 @@ from results.errors import ResultsError
 from results.statistics import SIGNIFICANCE, Crossed, McNemar, holm, mcnemar, over_seeds_and_images
 from results.store.reader import Run
 from results.text.number_format import NOTHING, SCALES
-from results.text.page import Heading, Note, Part, Table
+from results.text.page import Heading, Note, PageTable, Part
 
 CLAIMED_FROM_SEEDS = 5
 """With 3 seeds the interval over seeds and images covers 93% (docs/results/coverage.md)."""
@@ -85,11 +85,11 @@ def by_image_page(run: Run, first: str, second: str, asked: float | None = None)
         yield Heading(f"{one.first} against {one.second}, {one.problem}")
         yield ""
         columns = ("seed", "images", "first alone right", "second alone right", "p", "mid-p", "smallest p")
-        yield Table(columns=columns, rows=[_seed_row(seed, found) for seed, found in sorted(one.by_seed.items())])
+        yield PageTable(columns=columns, rows=[_seed_row(seed, found) for seed, found in sorted(one.by_seed.items())])
         yield ""
         if one.by_class:
             of_class = ("class", "images", "difference", "95%", "p", "p (Holm)")
-            yield Table(columns=of_class, rows=[*_class_rows(one)])
+            yield PageTable(columns=of_class, rows=[*_class_rows(one)])
         if one.by_class:
             yield ""
         yield from map(Note, _notes(one))

@@ -12,7 +12,7 @@ from results.errors import ResultsError
 from results.statistics import Anova, anova, holm, mean_interval
 from results.store.reader import Run
 from results.text.number_format import NOTHING, SCALES, number
-from results.text.page import Heading, Note, Part, Table
+from results.text.page import Heading, Note, PageTable, Part
 from results.text.settings import leaves
 from transtailor.documents import read_json
 from transtailor.names import nearest
@@ -228,7 +228,7 @@ def _marks(result: Anova, lost: int) -> list[str]:
     return notes
 
 
-def _effects_table(result: Anova) -> Table:
+def _effects_table(result: Anova) -> PageTable:
     columns = ("effect", "df", "share η²", "partial η²", "ω²", "F", "p", "p (Holm)")
     corrected = holm([None if effect.name == BLOCK else effect.p for effect in result.effects])
     rows: list[tuple[str, ...]] = [
@@ -246,10 +246,10 @@ def _effects_table(result: Anova) -> Table:
     ]
     share = result.residual_sum_of_squares / result.sum_of_squares if result.sum_of_squares else None
     rows.append(("noise", str(result.residual_degrees), number(share, 3), *[NOTHING] * 5))
-    return Table(columns=columns, rows=rows)
+    return PageTable(columns=columns, rows=rows)
 
 
-def _levels_table(name: str, levels: Sequence[str], effects: Effects) -> Table:
+def _levels_table(name: str, levels: Sequence[str], effects: Effects) -> PageTable:
     """The mean of each level: averaged within each seed first, so that n is the number of seeds."""
     scale = SCALES[effects.metric]
     values: dict[str, dict[int, list[float]]] = {}
@@ -260,7 +260,7 @@ def _levels_table(name: str, levels: Sequence[str], effects: Effects) -> Table:
         mean = mean_interval([math.fsum(several) / len(several) for several in by_seed.values()])
         scores = sum(map(len, by_seed.values()))
         rows.append((level, scale.value(mean.mean), scale.interval(mean), str(mean.n), str(scores)))
-    return Table(columns=(name, f"mean {scale.mark}", "95%", "seeds", "scores"), rows=rows)
+    return PageTable(columns=(name, f"mean {scale.mark}", "95%", "seeds", "scores"), rows=rows)
 
 
 def _order(level: str) -> tuple[float, str]:

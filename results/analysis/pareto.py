@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from results.arms.comparison import Arm, Point, Problem
-from results.arms.cost import STAGES, Stage, Totals
+from results.arms.cost import STAGES, StageRow, Totals
 from results.arms.counts import count_lines, trial_counts
 from results.arms.draws import draw_lines, shared_draws
 from results.arms.selection import selected_points
@@ -14,7 +14,7 @@ from results.errors import ResultsError
 from results.statistics import FRONT_DRAWS, Mean, front_shares, mean_interval, on_front
 from results.store.reader import Run
 from results.text.number_format import SCALES, number
-from results.text.page import Heading, Note, Part, Table
+from results.text.page import Heading, Note, PageTable, Part
 from transtailor.names import did_you_mean
 from transtailor.shell import command
 
@@ -115,7 +115,7 @@ def costs_of(run: Run, cost: str) -> dict[tuple[str, int], float]:
     ranks = {row["stage_key"]: row["ranks"] for row in run.rows(RANKS)}
     totals = Totals(
         {
-            row["stage_key"]: Stage(row["compute_s"] * ranks[row["stage_key"]], tuple(row["parents"]))
+            row["stage_key"]: StageRow(row["compute_s"] * ranks[row["stage_key"]], tuple(row["parents"]))
             for row in run.rows(STAGES)
         }
     )
@@ -132,7 +132,7 @@ def front_page(run: Run, cost: str, score: str = "test_score") -> Iterator[Part]
         yield Heading(f"{problem}: {score.split('_')[0]} {scale.mark} against {cost}")
         yield ""
         columns = ("arm", cost, scale.mark, "95%", "seeds", "on the front", "share of resamples")
-        yield Table(columns=columns, rows=[_row(point) for point in front])
+        yield PageTable(columns=columns, rows=[_row(point) for point in front])
         yield ""
     yield from map(
         Note,

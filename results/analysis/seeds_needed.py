@@ -18,7 +18,7 @@ from results.statistics import (
 )
 from results.store.reader import Run
 from results.text.number_format import NOTHING, SCALES
-from results.text.page import Heading, Note, Part, Table
+from results.text.page import Heading, Note, PageTable, Part
 
 COLUMNS = (
     "arm",
@@ -105,7 +105,7 @@ def seeds_needed_page(run: Run, label: str, asked: float | None, difference: flo
         yield Heading(f"{problem}, against {family[problem][0].second}")
         yield ""
         rows = needed(family[problem], difference)
-        yield Table(columns=COLUMNS, rows=[_row(one) for one in rows])
+        yield PageTable(columns=COLUMNS, rows=[_row(one) for one in rows])
         yield ""
         yield from map(Note, _notes(rows, difference))
         yield ""

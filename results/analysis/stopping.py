@@ -26,7 +26,7 @@ from results.errors import ResultsError
 from results.statistics import PathPoint, best_stop_rule, patience_rule, stop_rule
 from results.store.reader import Run
 from results.text.number_format import NOTHING, SCALES, percent
-from results.text.page import Heading, Note, Part, Table
+from results.text.page import Heading, Note, PageTable, Part
 
 TOLERANCES = (0.003, 0.0, 0.01, 0.02)
 """Fractions; the first is the paper's."""
@@ -97,7 +97,7 @@ def stops_page(run: Run, label: str | None = None) -> Iterator[Part]:
     for (problem, name), several in shown.items():
         yield Heading(f"{name}, {problem}")
         yield ""
-        yield Table(columns=COLUMNS, rows=[_row(one) for one in several])
+        yield PageTable(columns=COLUMNS, rows=[_row(one) for one in several])
         yield ""
     problems = {problem for problem, _ in shown}
     yield from map(

@@ -7,7 +7,7 @@ from results.store.reader import Run
 
 
 @dataclass(frozen=True)
-class Cost:
+class SharingSavings:
     """Stage-seconds of a set of operating points.
 
     Attributes:
@@ -28,7 +28,7 @@ class Cost:
 
 
 @dataclass(frozen=True)
-class Stage:
+class StageRow:
     """What cost needs to know of a stage: the time it took, and the keys of the stages it is made from."""
 
     compute_s: float
@@ -51,12 +51,12 @@ ORDER BY label, stage_key
 POINTS_OF_LABELS = "SELECT DISTINCT label, stage_key FROM operating_points ORDER BY label, stage_key"
 
 
-def cost_of_run(run: Run) -> tuple[Cost, dict[str, Cost]]:
+def cost_of_run(run: Run) -> tuple[SharingSavings, dict[str, SharingSavings]]:
     """The cost of the whole run, and of each label alone.
 
     Labels share stages with each other, so their shared seconds add up to more than the whole's.
     """
-    stages = {row["stage_key"]: Stage(row["compute_s"], tuple(row["parents"])) for row in run.rows(STAGES)}
+    stages = {row["stage_key"]: StageRow(row["compute_s"], tuple(row["parents"])) for row in run.rows(STAGES)}
     totals = Totals(stages)
     of_labels = _by_label(run.rows(STAGES_OF_LABELS))
     points_of_labels = _by_label(run.rows(POINTS_OF_LABELS))
@@ -67,20 +67,20 @@ def cost_of_run(run: Run) -> tuple[Cost, dict[str, Cost]]:
     }
 
 
-def cost(totals: "Totals", stages: Iterable[str], points: Iterable[str]) -> Cost:
+def cost(totals: "Totals", stages: Iterable[str], points: Iterable[str]) -> SharingSavings:
     """The cost of these stages, and of these operating points one by one (keys of stages, both; each counts once)."""
     keys, ends = set(stages), set(points)
     shared = sum(totals.stages[key].compute_s for key in sorted(keys) if key in totals.stages)
     separate = sum(totals.from_the_start(key) for key in sorted(ends))
     named = keys | ends | {parent for key in keys if key in totals.stages for parent in totals.stages[key].parents}
     unrecorded = len(named - totals.stages.keys())
-    return Cost(shared, separate, separate / shared if shared else None, len(keys), len(ends), unrecorded)
+    return SharingSavings(shared, separate, separate / shared if shared else None, len(keys), len(ends), unrecorded)
 
 
 class Totals:
     """Seconds from the start to the end of any stage; what one question finds out, the next one uses."""
 
-    def __init__(self, stages: Mapping[str, Stage]) -> None:
+    def __init__(self, stages: Mapping[str, StageRow]) -> None:
         self.stages = stages
         self._known: dict[str, float] = {}
 

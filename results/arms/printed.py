@@ -14,7 +14,7 @@ FROM printed ORDER BY ALL
 
 
 @dataclass(frozen=True)
-class Printed:
+class PrintedPoint:
     """One number as a paper prints it; `asked` is None where it gives no budget."""
 
     paper: str
@@ -35,26 +35,26 @@ class Printed:
         return f"{self.label}{at}, as printed in {self.paper}, {self.place}"
 
 
-def printed_numbers(run: Run) -> list[Printed]:
+def printed_numbers(run: Run) -> list[PrintedPoint]:
     """All printed numbers that stand in a run; none in runs of a version that had no such table."""
     if "printed" not in TABLES:
         return []
-    return [Printed(**row) for row in run.rows(PRINTED)]
+    return [PrintedPoint(**row) for row in run.rows(PRINTED)]
 
 
-def at_budget(numbers: Iterable[Printed], asked: float | None) -> list[Printed]:
+def at_budget(numbers: Iterable[PrintedPoint], asked: float | None) -> list[PrintedPoint]:
     """Those at a budget and those without one; all for None."""
     return [one for one in numbers if asked is None or not one.asked or math.isclose(one.asked, asked, abs_tol=1e-6)]
 
 
-def is_of(number: Printed, network: str, dataset: str, metric: str) -> bool:
+def is_of(number: PrintedPoint, network: str, dataset: str, metric: str) -> bool:
     """Whether it belongs into a column of that network, data set and metric."""
     return (number.network, number.dataset, number.metric) == (network, dataset, metric)
 
 
-def rows_of(numbers: Sequence[Printed]) -> dict[str, list[Printed]]:
+def rows_of(numbers: Sequence[PrintedPoint]) -> dict[str, list[PrintedPoint]]:
     """The numbers by the row of a table that they stand in."""
-    rows: dict[str, list[Printed]] = {}
+    rows: dict[str, list[PrintedPoint]] = {}
     for number in numbers:
         rows.setdefault(number.name, []).append(number)
     return rows

@@ -31,7 +31,7 @@ class ArmMean:
 
 
 @dataclass(frozen=True)
-class Cost:
+class CostAxis:
     """What one panel shows across: the value of each row (None: not known), and the means of the arms."""
 
     label: str
@@ -40,7 +40,7 @@ class Cost:
 
 
 def scatter(
-    title: str, up_label: str, scores: Sequence[float | None], series: Sequence[Series], costs: Sequence[Cost]
+    title: str, up_label: str, scores: Sequence[float | None], series: Sequence[Series], costs: Sequence[CostAxis]
 ) -> Drawing:
     """One panel for each cost, all with the same score upwards; the means on the front are joined by a line.
 

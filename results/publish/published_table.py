@@ -15,7 +15,7 @@ import numpy as np
 from results.arms.comparison import Arm, Pairing, Problem, budget_order, compare
 from results.arms.counts import CountsByArm, count_lines, trial_counts
 from results.arms.draws import draw_lines, shared_draws
-from results.arms.printed import Printed, at_budget, is_of, printed_numbers, rows_of
+from results.arms.printed import PrintedPoint, at_budget, is_of, printed_numbers, rows_of
 from results.arms.selection import Selection, selected
 from results.statistics import (
     BOOTSTRAP_FROM,
@@ -58,7 +58,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Column:
+class PublishedColumn:
     """One problem, or all together where `problem` is None."""
 
     problem: Problem | None
@@ -71,19 +71,19 @@ class Column:
 
 
 @dataclass(frozen=True)
-class Row:
+class PublishedRow:
     """One arm over all columns, or one row of printed numbers; None where there is nothing."""
 
     name: str
-    cells: tuple[Cell | Printed | None, ...]
+    cells: tuple[Cell | PrintedPoint | None, ...]
 
 
 @dataclass(frozen=True)
 class Published:
     """The table and what has to be said below it."""
 
-    columns: tuple[Column, ...]
-    rows: tuple[Row, ...]
+    columns: tuple[PublishedColumn, ...]
+    rows: tuple[PublishedRow, ...]
     notes: tuple[str, ...]
 
 
@@ -104,14 +104,14 @@ def published(
     counts = trial_counts(run)
     columns = _columns(arms)
     generator = np.random.default_rng(0)  # fixed, so that the same rows give the same table
-    cells: dict[tuple[str, Column], Cell] = {}
+    cells: dict[tuple[str, PublishedColumn], Cell] = {}
     notes: list[str] = []
     for column in columns:
         found, said = _column(column, chosen, counts, generator)
         cells |= {(name, column): cell for name, cell in found.items()}
         notes += said
     names = sorted({_key(arm) for arm in arms}, key=lambda key: (budget_order(key[1]), key[0]))
-    rows = [Row(name, tuple(cells.get((name, column)) for column in columns)) for *_, name in names]
+    rows = [PublishedRow(name, tuple(cells.get((name, column)) for column in columns)) for *_, name in names]
     printed = at_budget(printed_numbers(run), asked)
     rows += [_printed_row(name, several, columns) for name, several in rows_of(_placed(printed, columns)).items()]
     problems = [column.problem for column in columns if column.problem is not None]
@@ -127,16 +127,16 @@ def _key(arm: Arm) -> tuple[str, float | None, str]:
     return arm.label, arm.asked, str(arm)
 
 
-def _columns(arms: Sequence[Arm]) -> list[Column]:
+def _columns(arms: Sequence[Arm]) -> list[PublishedColumn]:
     metrics = {arm.problem: arm.metric for arm in arms}
-    columns = [Column(problem, metric) for problem, metric in sorted(metrics.items())]
+    columns = [PublishedColumn(problem, metric) for problem, metric in sorted(metrics.items())]
     if len(columns) > 1 and len(set(metrics.values())) == 1:
-        columns.append(Column(None, columns[0].metric))
+        columns.append(PublishedColumn(None, columns[0].metric))
     return columns
 
 
 def _column(
-    column: Column, chosen: Selection, counts: CountsByArm, generator: np.random.Generator
+    column: PublishedColumn, chosen: Selection, counts: CountsByArm, generator: np.random.Generator
 ) -> tuple[dict[str, Cell], list[str]]:
     """The cells of a column by the names of their rows, and what has to be said of it."""
     groups = _groups(column, chosen.arms)
@@ -165,7 +165,7 @@ def _column(
     return cells, [*notes, *_said_of(column, list(pairings.values()), len(family) - 1, blocks)]
 
 
-def _groups(column: Column, arms: Sequence[Arm]) -> dict[str, list[Arm]]:
+def _groups(column: PublishedColumn, arms: Sequence[Arm]) -> dict[str, list[Arm]]:
     """The arms of a column by the names of their rows; over all problems only what was measured in each of them."""
     groups: dict[str, list[Arm]] = {}
     for arm in arms:
@@ -236,7 +236,7 @@ def _seeds(arms: Sequence[Arm], counts: CountsByArm) -> tuple[int, int]:
     return sum(len(arm.test_by_seed) for arm in arms), sum(map(len, planned))
 
 
-def _said_of_incomplete(column: Column, rows: int) -> list[str]:
+def _said_of_incomplete(column: PublishedColumn, rows: int) -> list[str]:
     if not rows:
         return []
     return [
@@ -245,7 +245,7 @@ def _said_of_incomplete(column: Column, rows: int) -> list[str]:
     ]
 
 
-def _said_of(column: Column, pairings: Sequence[Pairing], comparisons: int, blocks: int) -> list[str]:
+def _said_of(column: PublishedColumn, pairings: Sequence[Pairing], comparisons: int, blocks: int) -> list[str]:
     """What a column's tests can reach, and why some of them are to be read with care."""
     if not pairings:
         return []
@@ -295,14 +295,16 @@ def _notes(chosen: Selection, cells: Iterable[Cell], problems: Sequence[Problem]
     return notes
 
 
-def _placed(printed: Sequence[Printed], columns: Sequence[Column]) -> list[Printed]:
+def _placed(printed: Sequence[PrintedPoint], columns: Sequence[PublishedColumn]) -> list[PrintedPoint]:
     """The printed numbers that belong into one of the columns."""
     return [number for number in printed if any(_belongs(number, column) for column in columns)]
 
 
-def _belongs(number: Printed, column: Column) -> bool:
+def _belongs(number: PrintedPoint, column: PublishedColumn) -> bool:
     return column.problem is not None and is_of(number, column.problem.network, column.problem.dataset, column.metric)
 
 
-def _printed_row(name: str, numbers: Sequence[Printed], columns: Sequence[Column]) -> Row:
-    return Row(name, tuple(next((one for one in numbers if _belongs(one, column)), None) for column in columns))
+def _printed_row(name: str, numbers: Sequence[PrintedPoint], columns: Sequence[PublishedColumn]) -> PublishedRow:
+    return PublishedRow(
+        name, tuple(next((one for one in numbers if _belongs(one, column)), None) for column in columns)
+    )

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator
 
-from results.arms.printed import Printed
-from results.publish.published_table import Cell, Column, Published
+from results.arms.printed import PrintedPoint
+from results.publish.published_table import Cell, Published, PublishedColumn
 from results.text.number_format import NOTHING, SCALES
-from results.text.page import Note, Part, Strong, Table
+from results.text.page import Note, PageTable, Part, Strong
 
 RECORD = (
     "row", "network", "dataset", "train_images", "metric", "statistic", "n", "planned_seeds", "value", "low", "high",
@@ -25,25 +25,25 @@ def published_page(table: Published) -> Iterator[Part]:
         for cell, column in zip(row.cells, table.columns, strict=True)
         if cell is not None
     ]
-    yield Table(columns=["", *map(_head, table.columns)], rows=rows, records=cells)
+    yield PageTable(columns=["", *map(_head, table.columns)], rows=rows, records=cells)
     yield ""
     yield from map(Note, table.notes)
 
 
-def _head(column: Column) -> str:
+def _head(column: PublishedColumn) -> str:
     return f"{column.title}, {SCALES[column.metric].mark}"
 
 
-def _marked(cell: Cell | Printed | None, column: Column) -> str:
+def _marked(cell: Cell | PrintedPoint | None, column: PublishedColumn) -> str:
     text = _text(cell, column)
     return Strong(text) if isinstance(cell, Cell) and cell.place in ("best", "tie") else text
 
 
-def _text(cell: Cell | Printed | None, column: Column) -> str:
+def _text(cell: Cell | PrintedPoint | None, column: PublishedColumn) -> str:
     scale = SCALES[column.metric]
     if cell is None:
         return NOTHING
-    if isinstance(cell, Printed):
+    if isinstance(cell, PrintedPoint):
         return scale.value(cell.value)
     found, (seeds, planned) = cell.value, cell.seeds
     text = scale.value(found.value)
@@ -57,7 +57,7 @@ def _text(cell: Cell | Printed | None, column: Column) -> str:
     return f"{text} ({counted}){' =' if cell.place == 'tie' else ''}"
 
 
-def _where(column: Column) -> tuple[object, ...]:
+def _where(column: PublishedColumn) -> tuple[object, ...]:
     problem = column.problem
     return (
         *((None, None, None) if problem is None else (problem.network, problem.dataset, problem.train_images or None)),
@@ -65,8 +65,8 @@ def _where(column: Column) -> tuple[object, ...]:
     )
 
 
-def _fields(cell: Cell | Printed) -> tuple[object, ...]:
-    if isinstance(cell, Printed):
+def _fields(cell: Cell | PrintedPoint) -> tuple[object, ...]:
+    if isinstance(cell, PrintedPoint):
         return ("printed", None, None, cell.value, *[None] * 6, f"{cell.paper}, {cell.place}")
     found = cell.value
     return (

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from results.store.schema import INTEGERS, MOMENT, SCHEMA_VERSION, STRINGS, TABLES, Column, Table
+from results.store.schema import INTEGERS, MOMENT, SCHEMA_VERSION, STRINGS, TABLES, ColumnSchema, TableSchema
 
 _TYPES = {MOMENT: "timestamp", STRINGS: "list of string", INTEGERS: "list of int32"}
 
@@ -47,7 +47,7 @@ def _lines() -> Iterator[str]:
     yield "it, since a trial may have failed where it would have scored badly."
 
 
-def _table(table: Table) -> Iterator[str]:
+def _table(table: TableSchema) -> Iterator[str]:
     yield ""
     yield f"## {table.name}"
     yield ""
@@ -59,10 +59,10 @@ def _table(table: Table) -> Iterator[str]:
         yield f"| `{column.name}` | {_type(column)} | {column.unit} | {_meaning(column)} |"
 
 
-def _type(column: Column) -> str:
+def _type(column: ColumnSchema) -> str:
     return _TYPES.get(column.type, str(column.type)) + ("?" if column.nullable else "")
 
 
-def _meaning(column: Column) -> str:
+def _meaning(column: ColumnSchema) -> str:
     allowed = f" (one of: {', '.join(column.one_of)})" if column.one_of else ""
     return column.meaning + allowed

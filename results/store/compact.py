@@ -20,7 +20,7 @@ from results.errors import ResultsError
 from results.store.lock import held
 from results.store.parts import (
     MANIFEST_FORMAT,
-    Manifest,
+    MergeManifest,
     Part,
     list_parts,
     manifest_file,
@@ -154,7 +154,7 @@ def _copy_rows(parts: Sequence[Path], stream: BinaryIO) -> None:
             writer.write_table(pa.concat_tables(tables))
 
 
-def _write_manifest(run: Path, old: Manifest, made: Sequence[Merged]) -> None:
+def _write_manifest(run: Path, old: MergeManifest, made: Sequence[Merged]) -> None:
     merged = {table: {name: sorted(parts) for name, parts in files.items()} for table, files in old.merged.items()}
     for new in made:
         merged.setdefault(new.table, {})[new.path.name] = [path.name for path in new.parts]

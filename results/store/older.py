@@ -6,7 +6,7 @@ from types import MappingProxyType
 
 import pyarrow as pa
 
-from results.store.schema import FLOAT, MOMENT, SCHEMA_VERSION, STRING, Table
+from results.store.schema import FLOAT, MOMENT, SCHEMA_VERSION, STRING, TableSchema
 
 
 @dataclass(frozen=True)
@@ -61,18 +61,18 @@ OLDER: Mapping[int, Mapping[str, Older]] = MappingProxyType({1: _VERSION_1, 2: _
 """Schema version -> table -> what is different there; tables that are not named are as today."""
 
 
-def columns_of(table: Table, version: int) -> dict[str, pa.DataType]:
+def columns_of(table: TableSchema, version: int) -> dict[str, pa.DataType]:
     """The columns of a table's files of that version, with their types."""
     then = _then(table, version)
     today = {column.name: column.type for column in table.columns if column.name not in then.made}
     return today | dict(then.gone)
 
 
-def expressions_of(table: Table, version: int) -> dict[str, str]:
+def expressions_of(table: TableSchema, version: int) -> dict[str, str]:
     """Today's columns, in order -> the SQL that gives each from a file of that version; names are quoted."""
     made = _then(table, version).made
     return {column.name: made.get(column.name, f'"{column.name}"') for column in table.columns}
 
 
-def _then(table: Table, version: int) -> Older:
+def _then(table: TableSchema, version: int) -> Older:
     return _SAME if version == SCHEMA_VERSION else OLDER[version].get(table.name, _SAME)

@@ -19,7 +19,7 @@ from pyarrow.fs import LocalFileSystem
 
 from results.errors import ResultsError
 from results.store.older import OLDER, columns_of
-from results.store.schema import SCHEMA_VERSION, TABLES, Table
+from results.store.schema import SCHEMA_VERSION, TABLES, TableSchema
 from transtailor.documents import read_json
 
 MANIFEST_FORMAT = 1
@@ -35,7 +35,7 @@ class Part(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Manifest:
+class MergeManifest:
     """Table -> name of a merged file -> names of the parts whose rows it holds."""
 
     merged: Mapping[str, Mapping[str, frozenset[str]]] = field(default_factory=dict)
@@ -70,7 +70,7 @@ def tables_folder(run: Path) -> Path:
     return tables
 
 
-def read_manifest(run: Path) -> Manifest:
+def read_manifest(run: Path) -> MergeManifest:
     """What the run's manifest says; empty where nothing was merged.
 
     Raises:
@@ -90,13 +90,13 @@ def read_manifest(run: Path) -> Manifest:
         if elsewhere := [name for files in merged.values() for name in files if Path(name).name != name]:
             raise ValueError(f"expected names of files, given {elsewhere[0]!r}")
     except FileNotFoundError:
-        return Manifest()
+        return MergeManifest()
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ResultsError(
             f"{str(path)!r} is damaged ({error!r}): put it back from a copy; if no part was removed by"
             f" `transtailor clean`, the folder {str(path.parent)!r} may be moved away as well"
         ) from error
-    return Manifest(merged)
+    return MergeManifest(merged)
 
 
 def parts_of(run: Path, tables: Iterable[str] = TABLES) -> dict[str, list[Part]]:
@@ -143,7 +143,7 @@ def _writer_of(part: Path) -> str:
     return part.stem.split("-")[1] if "-" in part.stem else part.stem
 
 
-def _fitting(run: Path, table: Table, listed: list[Path], manifest: Manifest) -> list[Part]:
+def _fitting(run: Path, table: TableSchema, listed: list[Path], manifest: MergeManifest) -> list[Part]:
     hidden = manifest.parts(table.name)
     merged = [merged_folder(run) / table.name / name for name in manifest.merged.get(table.name, {})]
     paths = [path for path in listed if path.name not in hidden] + merged
@@ -162,7 +162,7 @@ def _fitting(run: Path, table: Table, listed: list[Path], manifest: Manifest) ->
     return parts
 
 
-def _version_of(path: Path, table: Table, columns: dict[int, dict[str, pa.DataType]]) -> int:
+def _version_of(path: Path, table: TableSchema, columns: dict[int, dict[str, pa.DataType]]) -> int:
     """Reads the end of a part, where its columns and its version stand.
 
     Args:

@@ -12,7 +12,7 @@ import pyarrow as pa
 from results.errors import ResultsError
 from results.store.older import expressions_of
 from results.store.parts import Part, parts_of
-from results.store.schema import BOOLEAN, FLOAT, INTEGER, INTEGERS, MOMENT, STRING, STRINGS, TABLES, Table
+from results.store.schema import BOOLEAN, FLOAT, INTEGER, INTEGERS, MOMENT, STRING, STRINGS, TABLES, TableSchema
 from results.text.csv_cells import FORMULA
 
 if TYPE_CHECKING:
@@ -325,7 +325,7 @@ def _lock(connection: "duckdb.DuckDBPyConnection", folders: set[Path]) -> None:
     connection.execute("SET lock_configuration = true")
 
 
-def _select(table: Table, parts: dict[str, list[Part]], *, several: bool) -> str:
+def _select(table: TableSchema, parts: dict[str, list[Part]], *, several: bool) -> str:
     """The SQL for the last row of each key, over runs (name -> parts, none empty); `several` adds the column `run`."""
     if not parts:
         empty = ", ".join(
@@ -338,7 +338,7 @@ def _select(table: Table, parts: dict[str, list[Part]], *, several: bool) -> str
     )
 
 
-def _last_rows(table: Table, parts: list[Part], run: str) -> str:
+def _last_rows(table: TableSchema, parts: list[Part], run: str) -> str:
     """The SQL for the rows of one run; `run` is the column that names it, or nothing."""
     columns = ", ".join(_quoted(column.name) for column in table.columns)
     key = ", ".join(_quoted(column) for column in table.key)
@@ -349,7 +349,7 @@ def _last_rows(table: Table, parts: list[Part], run: str) -> str:
     )
 
 
-def _all_rows(table: Table, parts: list[Part]) -> str:
+def _all_rows(table: TableSchema, parts: list[Part]) -> str:
     """The SQL for all rows of these parts, none left out, under today's columns; for one part at least."""
     versions = sorted({part.version for part in parts})
     return " UNION ALL ".join(
@@ -357,7 +357,7 @@ def _all_rows(table: Table, parts: list[Part]) -> str:
     )
 
 
-def _rows(table: Table, version: int, paths: list[Path]) -> str:
+def _rows(table: TableSchema, version: int, paths: list[Path]) -> str:
     """The SQL for all rows of a table's parts of one version, under today's columns."""
     columns = ", ".join(f"{sql} AS {_quoted(name)}" for name, sql in expressions_of(table, version).items())
     files = ", ".join(_file(path) for path in paths)

@@ -20,8 +20,8 @@ from results.store.schema import (
     MOMENT,
     STRING,
     STRINGS,
-    Column,
-    Table,
+    ColumnSchema,
+    TableSchema,
     arrow_schema,
     table_named,
 )
@@ -86,7 +86,7 @@ class Writer:
             return self._last
 
 
-def _columns(table: Table, rows: Sequence[Mapping[str, Any]]) -> dict[str, pa.Array]:
+def _columns(table: TableSchema, rows: Sequence[Mapping[str, Any]]) -> dict[str, pa.Array]:
     """One array per column that the caller gives.
 
     Raises:
@@ -113,7 +113,7 @@ def _listed(names: set[str]) -> str:
     return ", ".join(sorted(str(name) for name in names))
 
 
-def _array(table: str, column: Column, rows: Sequence[Mapping[str, Any]]) -> pa.Array:
+def _array(table: str, column: ColumnSchema, rows: Sequence[Mapping[str, Any]]) -> pa.Array:
     values = [row.get(column.name) for row in rows]
     for number, value in enumerate(values):
         if problem := _problem(column, value):
@@ -128,7 +128,7 @@ def _array(table: str, column: Column, rows: Sequence[Mapping[str, Any]]) -> pa.
         raise ValueError(f"table {table}, column {column.name}: cannot be stored as {column.type}: {error}") from error
 
 
-def _problem(column: Column, value: object) -> str:
+def _problem(column: ColumnSchema, value: object) -> str:
     """What is wrong with a value of a column; empty where nothing is."""
     if value is None:
         return "" if column.nullable else f"expected {column.type}, and null is not allowed"

@@ -14,7 +14,7 @@ from typing import Any
 
 from results.text import csv_cells
 from results.text.markdown import escaped, note_lines, table_lines
-from results.text.page import Heading, Note, Page, Strong, Table
+from results.text.page import Heading, Note, Page, PageTable, Strong
 from transtailor.terminal import printable
 
 LEAST_WIDTH = 16  # characters that a column of words keeps where a screen is narrow: a trial's id
@@ -34,7 +34,7 @@ _LATEX = MappingProxyType(
 def markdown_lines(page: Page) -> Iterator[str]:
     """The whole page; what users wrote is escaped."""
     for part in page:
-        if isinstance(part, Table):
+        if isinstance(part, PageTable):
             rows = [[_marked(cell, "**{}**", escaped) for cell in row] for row in part.rows]
             yield from table_lines([escaped(name) for name in part.columns], rows, words=_words(part))
         elif isinstance(part, Heading):
@@ -48,7 +48,7 @@ def markdown_lines(page: Page) -> Iterator[str]:
 def latex_lines(page: Page) -> Iterator[str]:
     """A `tabular` for the package booktabs of each table; all else as comments, one line each."""
     for part in page:
-        if not isinstance(part, Table):
+        if not isinstance(part, PageTable):
             text = part if isinstance(part, str) else part.text
             yield f"% {' '.join(text.split())}" if text else ""
             continue
@@ -77,7 +77,7 @@ def terminal_lines(page: Page, width: int, *, wide: bool = False) -> Iterator[st
     hidden: dict[str, None] = {}
     has_best = False
     for part in page:
-        if isinstance(part, Table):
+        if isinstance(part, PageTable):
             lines, left_out = _aligned(part, width, wide=wide)
             yield from lines
             hidden.update(dict.fromkeys(left_out))
@@ -99,7 +99,7 @@ def records(page: Page) -> list[dict[str, Any]]:
     for part in page:
         if isinstance(part, Heading):
             title = {TABLE_KEY: part.text}
-        elif isinstance(part, Table):
+        elif isinstance(part, PageTable):
             names = _distinct(part.columns)
             rows: Sequence[Mapping[str, Any]] = [dict(zip(names, row, strict=True)) for row in part.rows]
             rows = rows if part.records is None else part.records
@@ -150,7 +150,7 @@ def one_line(value: object) -> str:
     return printable(text).replace("\n", "\\n").replace("\t", "\\t") + (STAR if isinstance(value, Strong) else "")
 
 
-def _aligned(table: Table, width: int, *, wide: bool) -> tuple[list[str], list[str]]:
+def _aligned(table: PageTable, width: int, *, wide: bool) -> tuple[list[str], list[str]]:
     """The lines of a table, numbers right and all else left, and the names of the columns that are left out."""
     every = range(len(table.columns))
     shown = [*(table.usual or every), *(place for place in every if wide and table.usual and place not in table.usual)]
@@ -173,7 +173,7 @@ def _aligned(table: Table, width: int, *, wide: bool) -> tuple[list[str], list[s
     return lines, [table.columns[place] for place in every if place not in shown]
 
 
-def _words(table: Table) -> Sequence[int]:
+def _words(table: PageTable) -> Sequence[int]:
     if table.words is not None:
         return [*table.words]
     places = range(len(table.columns))

@@ -24,7 +24,7 @@ class Note:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Table:
+class PageTable:
     """A table.
 
     Attributes:
@@ -42,14 +42,14 @@ class Table:
     records: Sequence[Mapping[str, Any]] | None = None
 
 
-Part = str | Heading | Note | Table
+Part = str | Heading | Note | PageTable
 Page = Iterable[Part]
 
 
 def limited(page: Page, rows: int) -> Iterator[Part]:
     """The page with at most this many rows of each table, and a line that says how many are left out."""
     for part in page:
-        if not isinstance(part, Table) or len(part.rows) <= rows:
+        if not isinstance(part, PageTable) or len(part.rows) <= rows:
             yield part
             continue
         records = None if part.records is None else part.records[:rows]

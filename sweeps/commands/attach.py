@@ -13,7 +13,7 @@ from sweeps.errors import RunFolderError
 from sweeps.planning.plan import Plan
 from sweeps.run.relaunch import check_may_go_on, start, this_code_digest
 from sweeps.run.run_folder import RunFolder, check_is_own, open_run
-from sweeps.slurm.cluster_run import Caching, ClusterRun, Outcome, job_texts
+from sweeps.slurm.cluster_run import Caching, ClusterRun, RunOutcome, job_texts
 from transtailor.shell import command
 from transtailor.waiting import Unlimited, WaitedTooLong, wait_for
 
@@ -69,7 +69,7 @@ def submit_or_find(
     return cluster, f"{what}; submitted as job {job_id}"
 
 
-def follow(cluster: ClusterRun, display: Display | None = None) -> Outcome:
+def follow(cluster: ClusterRun, display: Display | None = None) -> RunOutcome:
     """Shows how the sweep stands until it has ended; how it did.
 
     Raises:
@@ -80,7 +80,7 @@ def follow(cluster: ClusterRun, display: Display | None = None) -> Outcome:
     looked_s, noted, said = time.monotonic(), 0, ""
     seen: Seen | None = None
 
-    def ended() -> Outcome | None:
+    def ended() -> RunOutcome | None:
         nonlocal looked_s, noted, seen, said
         if (outcome := cluster.outcome) is not None:
             return outcome

@@ -19,7 +19,7 @@ from sweeps.commands.launch import AGAIN_OPTION, parser
 from sweeps.errors import RunFolderError
 from sweeps.run.run_folder import RunFolder, check_is_own, open_run
 from sweeps.run.run_lock import holder_of
-from sweeps.slurm.cluster_run import ClusterRun, Outcome
+from sweeps.slurm.cluster_run import ClusterRun, RunOutcome
 from transtailor.documents import DocumentError, read_json
 from transtailor.exit_codes import INTERRUPTED
 from transtailor.shell import command, launch_words
@@ -55,7 +55,7 @@ def stop(run: RunFolder, limit_s: float = STOP_LIMIT_S) -> Iterator[str]:
             yield f"it has not ended {limit_s:g} s later, as where a stage or a node does not answer"
     yield from cancel(run)
     if cluster.outcome is None:  # whoever follows the run learns that nothing more will come
-        cluster.set_outcome(Outcome(code=INTERRUPTED, text="it was stopped before its driver could say more"))
+        cluster.set_outcome(RunOutcome(code=INTERRUPTED, text="it was stopped before its driver could say more"))
 
 
 def cancel(run: RunFolder) -> Iterator[str]:

@@ -22,7 +22,7 @@ from sweeps.errors import RunFolderError
 from sweeps.planning.plan import Plan, make_plan, no_sharing, only
 from sweeps.run.run_folder import RunFolder, check_is_own, modules_of, open_run
 from sweeps.run.run_lock import RunLock
-from sweeps.slurm.cluster_run import ClusterRun, Outcome
+from sweeps.slurm.cluster_run import ClusterRun, RunOutcome
 from sweeps.spec.spec import load_spec
 from tailor.execution.plugins import load_copy
 from transtailor.errors import UserError
@@ -45,7 +45,7 @@ def main() -> int:
         with RunLock(run.lock, patience_s=LOCK_LIMIT_S):
             outcome = _run(run, cluster)
     except UserError as error:
-        outcome = Outcome(code=MISTAKE, text=str(error))
+        outcome = RunOutcome(code=MISTAKE, text=str(error))
     except Exception:  # noqa: BLE001  # such as a disk or a head that does not answer for a while: not the sweep's end
         traceback.print_exc()
         return TRY_AGAIN
@@ -57,7 +57,7 @@ def main() -> int:
     return SUCCESS if outcome.code == INTERRUPTED else outcome.code
 
 
-def _tell_end(command: Sequence[str], outcome: Outcome, run: Path) -> None:
+def _tell_end(command: Sequence[str], outcome: RunOutcome, run: Path) -> None:
     """Runs the site's command for the end of a sweep; whatever it does changes nothing of the outcome."""
     if not command:
         return
@@ -70,7 +70,7 @@ def _tell_end(command: Sequence[str], outcome: Outcome, run: Path) -> None:
         say(f"on_end: {error}")
 
 
-def _run(run: RunFolder, cluster: ClusterRun) -> Outcome:
+def _run(run: RunFolder, cluster: ClusterRun) -> RunOutcome:
     plan = plan_of(run)
     caching = cluster.caching
     plan = only(plan, cluster.chosen) if cluster.chosen else plan
@@ -85,13 +85,13 @@ def _run(run: RunFolder, cluster: ClusterRun) -> Outcome:
         max_disk_gb=caching.max_disk_gb,
     )
     if ended.interrupted:
-        return Outcome(code=INTERRUPTED, text=f"stopped; {ended.finished} of {len(plan.trials)} trials are finished")
+        return RunOutcome(code=INTERRUPTED, text=f"stopped; {ended.finished} of {len(plan.trials)} trials are finished")
     try:
         write_report(run.path)
     except Exception:  # noqa: BLE001  # the trials have ended; trying all of this again would not help
-        return Outcome(code=MISTAKE, text=f"all trials have ended, but not the report:\n{traceback.format_exc()}")
+        return RunOutcome(code=MISTAKE, text=f"all trials have ended, but not the report:\n{traceback.format_exc()}")
     code = FAILED if ended.failed else SUCCESS
-    return Outcome(code=code, text=f"{ended.finished} of {len(plan.trials)} trials finished, {ended.failed} failed")
+    return RunOutcome(code=code, text=f"{ended.finished} of {len(plan.trials)} trials finished, {ended.failed} failed")
 
 
 def plan_of(run: RunFolder) -> Plan:

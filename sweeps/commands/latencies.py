@@ -22,7 +22,7 @@ from tailor.execution import plugins
 if TYPE_CHECKING:
     from tailor.model.latency import Latency
     from tailor.model.state import ModelState
-    from tailor.parallel.process_group import Ranks
+    from tailor.parallel.process_group import ProcessGroup
 
 MEASURE_LIMIT_S = 3600.0  # of one sub-model; whoever measures more repeats than that has a stuck device
 
@@ -94,7 +94,7 @@ def time_models(run: RunFolder, cache: Path, how: How) -> Iterator[str]:
     yield from _summary(timed, sum(len(row["points"]) for row in waiting) - timed, cache, circumstance)
 
 
-def _circumstance(ranks: "Ranks", how: How) -> dict[str, Any]:
+def _circumstance(ranks: "ProcessGroup", how: How) -> dict[str, Any]:
     """What tells apart times of one model, as the table's key has it."""
     import torch
 
@@ -109,7 +109,7 @@ def _circumstance(ranks: "Ranks", how: How) -> dict[str, Any]:
 
 
 def _cached_states(
-    trial: Mapping[str, Any], trial_id: str, cache: Path, ranks: "Ranks", wanted: Mapping[int, str]
+    trial: Mapping[str, Any], trial_id: str, cache: Path, ranks: "ProcessGroup", wanted: Mapping[int, str]
 ) -> "Iterator[tuple[int, ModelState]]":
     """Number and state of the wanted operating points (number -> key of the model) whose stages the cache has."""
     from tailor.execution.cache import Cache

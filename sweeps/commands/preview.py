@@ -5,13 +5,13 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from results.text.page import Note, Part, Table
+from results.text.page import Note, PageTable, Part
 from results.text.settings import leaves
 from sweeps.driver.quota import size_text
 from sweeps.errors import RunFolderError
 from sweeps.planning.durations import Durations, durations_in
 from sweeps.planning.forecast import Capacity, Forecast, forecasts, one_machine, timed_trials
-from sweeps.planning.plan import Cost, Plan, PlannedTrial, cost_of, most_telling, planned_work, usable_cores
+from sweeps.planning.plan import Plan, PlanCost, PlannedTrial, cost_of, most_telling, planned_work, usable_cores
 from sweeps.run.relaunch import check_may_go_on, this_code_digest
 from sweeps.run.run_folder import RunFolder, open_run
 from tailor.execution.cache import Cache
@@ -100,7 +100,7 @@ def _existing(run: RunFolder, plan: Plan) -> tuple[set[str], str]:
     return finished, state
 
 
-def _table(plan: Plan, finished: set[str]) -> Table:
+def _table(plan: Plan, finished: set[str]) -> PageTable:
     rows: list[tuple[str | int, ...]] = []
     varying = _varying(plan.trials)
     tables = {label: {key.partition(".")[0] for key in keys} for label, keys in varying.items()}
@@ -112,7 +112,7 @@ def _table(plan: Plan, finished: set[str]) -> Table:
         names = (trial.trial_id, trial.label, config["network"], config["data"]["name"], config["seed"])
         rows.append((*names, len(trial.points), len(trial.stages), state, settings))
     usual = [place for place in USUAL if place not in TELLING or len({row[place] for row in rows}) > 1]
-    return Table(columns=COLUMNS, rows=rows, words=WORDS, usual=usual)
+    return PageTable(columns=COLUMNS, rows=rows, words=WORDS, usual=usual)
 
 
 def _varying(trials: tuple[PlannedTrial, ...]) -> dict[str, set[str]]:
@@ -131,7 +131,7 @@ def _varying(trials: tuple[PlannedTrial, ...]) -> dict[str, set[str]]:
     return {label: found.difference(IN_COLUMNS) for label, found in varying.items()}
 
 
-def _summary(plan: Plan, cost: Cost, site: str, unit: str) -> Iterator[str]:
+def _summary(plan: Plan, cost: PlanCost, site: str, unit: str) -> Iterator[str]:
     """What the plan asks for; `unit` is what its cost counts."""
     resources = plan.resources
     ranks = f"{resources.ranks} rank{'s' if resources.ranks > 1 else ''} of {resources.threads_per_rank} core(s)"
@@ -194,6 +194,6 @@ def _forecast(found: Sequence[Forecast], capacity: Capacity) -> Iterator[Part]:
         rows.append((forecast.workers, ends, hours, forecast.limited_by))
     columns = (f"{capacity.worker}s", "ends after", f"{capacity.unit}-hours", "limited by")
     yield ""
-    yield Table(columns=columns, rows=rows, words=(1, 3), records=())
+    yield PageTable(columns=columns, rows=rows, words=(1, 3), records=())
     if capacity.cluster.start_s:
         yield Note("the time that jobs wait in the queue is not counted")

@@ -7,10 +7,10 @@ from typing import Any
 from hpc.errors import SlurmError
 from results.store.completeness import failed_trials
 from results.store.reader import Run, last_written_us, load
-from results.text.page import Heading, Part, Table
+from results.text.page import Heading, PageTable, Part
 from sweeps.driver.display import done_text, left_text
 from sweeps.driver.progress_file import read_progress
-from sweeps.run.run_folder import Record, RunFolder, open_run
+from sweeps.run.run_folder import LaunchRecord, RunFolder, open_run
 from sweeps.run.run_lock import holder_of
 from sweeps.slurm.cluster_run import ClusterRun
 from transtailor.shell import rerun
@@ -65,7 +65,7 @@ def status(run: RunFolder) -> Iterator[Part]:
             yield f"last row  written {_age(_moment(last_us), now)} ago"
         yield from _states(run, rows, is_run=holder is not None, now=now)
         yield from _jobs(run)
-        yield Table(columns=("trials", *counts), rows=[(len(record.trials), *counts.values())], words=())
+        yield PageTable(columns=("trials", *counts), rows=[(len(record.trials), *counts.values())], words=())
         yield ""  # or Markdown would take what follows for a row
         yield from _running_page(run, record, running, now)
         yield from _best(rows)
@@ -103,7 +103,7 @@ def _running(rows: Run, ended: dict[str, str]) -> list[dict[str, Any]]:
     return [attempt for attempt in rows.rows(RUNNING) if attempt["trial_id"] not in ended]
 
 
-def _running_page(run: RunFolder, record: Record, running: list[dict[str, Any]], now: datetime) -> Iterator[Part]:
+def _running_page(run: RunFolder, record: LaunchRecord, running: list[dict[str, Any]], now: datetime) -> Iterator[Part]:
     """How far the sweep is and each running trial, as the driver said last, and for how long that one runs."""
     seen = (read_progress(run.lock) or read_progress(ClusterRun(run).progress_file)) if running else None
     said = {} if seen is None else {trial.trial_id: trial for trial in seen.progress.running}
@@ -118,11 +118,11 @@ def _running_page(run: RunFolder, record: Record, running: list[dict[str, Any]],
         rows.append((trial_id, *what, _age(_moment(attempt["started_us"]), now)))
     if rows:
         yield Heading("running")
-        yield Table(columns=RUNNING_COLUMNS, rows=rows, words=range(len(RUNNING_COLUMNS)), usual=RUNNING_USUAL)
+        yield PageTable(columns=RUNNING_COLUMNS, rows=rows, words=range(len(RUNNING_COLUMNS)), usual=RUNNING_USUAL)
         yield ""
 
 
-def _counts(record: Record, ended: dict[str, str], running: list[dict[str, Any]]) -> dict[str, int]:
+def _counts(record: LaunchRecord, ended: dict[str, str], running: list[dict[str, Any]]) -> dict[str, int]:
     states = {trial_id: ended.get(trial_id, "waiting") for trial_id in record.trials}
     for attempt in running:
         if attempt["trial_id"] in states:
@@ -132,7 +132,7 @@ def _counts(record: Record, ended: dict[str, str], running: list[dict[str, Any]]
 
 
 def _headline(
-    run: RunFolder, record: Record, holder: dict[str, Any] | None, counts: dict[str, int], now: datetime
+    run: RunFolder, record: LaunchRecord, holder: dict[str, Any] | None, counts: dict[str, int], now: datetime
 ) -> str:
     if holder is not None:
         since = f", for {_age(datetime.fromisoformat(holder['since']), now)}" if "since" in holder else ""
@@ -155,7 +155,7 @@ def _best(rows: Run) -> Iterator[Part]:
     if best:
         yield Heading("best so far, by validation")
         shown = [[f"{cell:.4f}" if isinstance(cell, float) else cell for cell in row.values()] for row in best]
-        yield Table(columns=[*best[0]], rows=shown, words=BEST_WORDS, usual=BEST_USUAL, records=best)
+        yield PageTable(columns=[*best[0]], rows=shown, words=BEST_WORDS, usual=BEST_USUAL, records=best)
         yield ""
 
 

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
-from sweeps.driver.display import Best, Display, Progress, RunningTrial, time_text
+from sweeps.driver.display import Best, Display, RunningTrial, SweepProgress, time_text
 from sweeps.driver.events import EventLog
 from sweeps.driver.ledger import Ending, Ledger
 from sweeps.driver.quota import DiskGuard
@@ -27,7 +27,7 @@ PACE_MOMENTS = 50  # remembered of the last two thirds of a sweep
 
 
 @dataclass(frozen=True, kw_only=True)
-class Job:
+class TrialAssignment:
     """A trial to run now."""
 
     task: dict[str, Any]  # what the ranks' `begin` gets
@@ -81,10 +81,10 @@ class Pace:
         return left / max(speeds) * (1 + known) / 2, left / slowest * (2 - known) if slowest > 0.0 else None
 
 
-class Site(Protocol):
+class TrialBackend(Protocol):
     """Where trials run: takes jobs from the board and reports on them until none waits."""
 
-    def run(self, board: "Board", stop: StopSignals) -> None:
+    def run(self, board: "SweepState", stop: StopSignals) -> None:
         """Runs all trials.
 
         Raises:
@@ -92,7 +92,7 @@ class Site(Protocol):
         """
 
 
-class Board:
+class SweepState:
     """What a site talks to; the same for all sites."""
 
     def __init__(
@@ -182,7 +182,7 @@ class Board:
         self._events("stopping", detail=who)
         self._display.note(f"stopping: asked by {who}")
 
-    def next(self, warm_ranks: int | None = None) -> Job | Wait | None:
+    def next(self, warm_ranks: int | None = None) -> TrialAssignment | Wait | None:
         """The trial to start now on a place where `warm_ranks` ranks are warm; what to wait for; None: none waits."""
         choice = self._queue.next(warm_ranks)
         if not isinstance(choice, Waiting):
@@ -193,7 +193,9 @@ class Board:
         attempts = self._max_attempts - self.ledger.attempts_made(trial_id)
         self.ledger.started(trial_id)
         self._show()
-        return Job(task=self._task(self._trials[trial_id]) | {"holder": self._hold(trial_id)}, attempts=attempts)
+        return TrialAssignment(
+            task=self._task(self._trials[trial_id]) | {"holder": self._hold(trial_id)}, attempts=attempts
+        )
 
     def report(self, trial_id: str, report: Report) -> None:
         """Takes a report on a running trial."""
@@ -247,13 +249,13 @@ class Board:
         """Shows the end."""
         self._display.close(self.progress())
 
-    def progress(self) -> Progress:
+    def progress(self) -> SweepProgress:
         """How the sweep stands now."""
         running = self.ledger.running
         in_stages = sum(self._work_in_stage(trial_id) for trial_id in running)
         done, left = self._work_done + in_stages, max(0.0, self._queue.work_left - in_stages)
         elapsed_s = 0.0 if self._started_s is None else time.monotonic() - self._started_s
-        return Progress(
+        return SweepProgress(
             sweep=self._plan.name,
             counts=self.ledger.counts(),
             work_done=done,

@@ -63,7 +63,7 @@ class RunningTrial:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Progress:
+class SweepProgress:
     """How a sweep stands at one moment; work is in the plan's relative units."""
 
     sweep: str
@@ -93,13 +93,13 @@ class Progress:
 class Display(Protocol):
     """Where progress is shown."""
 
-    def show(self, progress: Progress) -> None:
+    def show(self, progress: SweepProgress) -> None:
         """Takes the newest state; called at each change, cheap."""
 
     def note(self, text: str) -> None:
         """Shows a failure at once."""
 
-    def close(self, progress: Progress) -> None:
+    def close(self, progress: SweepProgress) -> None:
         """Shows the end, and lets go of the terminal."""
 
 
@@ -111,12 +111,12 @@ def display_for_terminal(stream: TextIO | None = None) -> Display:
     return PlainDisplay(stream)
 
 
-def done_text(progress: Progress) -> str:
+def done_text(progress: SweepProgress) -> str:
     """The share of the work that is done."""
     return f"{math.floor(100 * progress.done_fraction)}% of the work"
 
 
-def left_text(progress: Progress) -> str:
+def left_text(progress: SweepProgress) -> str:
     """How long the rest takes, as a range where that is not known better."""
     if progress.left_s is None:
         return "unknown"
@@ -136,7 +136,7 @@ def time_text(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-def line(progress: Progress) -> str:
+def line(progress: SweepProgress) -> str:
     """The state in one plain line."""
     counts = progress.counts
     parts = [
@@ -152,7 +152,7 @@ def line(progress: Progress) -> str:
     return ", ".join(part for part in parts if part)
 
 
-def running_lines(progress: Progress) -> list[str]:
+def running_lines(progress: SweepProgress) -> list[str]:
     """What the running trials do, in columns, the longest running first."""
     rows = [trial.cells() for trial in progress.running[:RUNNING_SHOWN]]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -162,7 +162,7 @@ def running_lines(progress: Progress) -> list[str]:
     ] + ([f"... and {more} more run"] if more > 0 else [])
 
 
-def best_lines(progress: Progress) -> list[str]:
+def best_lines(progress: SweepProgress) -> list[str]:
     """The best operating point per network, data set and arm, of each pair the best arm first."""
     ranked = sorted(progress.best, key=lambda best: (best.network, best.dataset, -best.validation_score))
     return [
@@ -182,7 +182,7 @@ class PlainDisplay:
         self._last_fraction = 0.0
         self._has_begun = False
 
-    def show(self, progress: Progress) -> None:
+    def show(self, progress: SweepProgress) -> None:
         """Writes a line if the last one is old enough."""
         now = self._clock()
         begins = bool(progress.running) and not self._has_begun
@@ -200,7 +200,7 @@ class PlainDisplay:
         """Writes the text."""
         self._write(text)
 
-    def close(self, progress: Progress) -> None:
+    def close(self, progress: SweepProgress) -> None:
         """Writes the last line and the best of each arm."""
         self._write(line(progress))
         for text in best_lines(progress):
@@ -215,11 +215,11 @@ class LiveDisplay:
 
     def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
         self._console, self._clock = console, clock
-        self._progress: Progress | None = None
+        self._progress: SweepProgress | None = None
         self._shown_at_s = 0.0
         self._live = Live(console=console, get_renderable=self._render, refresh_per_second=4, transient=True)
 
-    def show(self, progress: Progress) -> None:
+    def show(self, progress: SweepProgress) -> None:
         """Takes the state that the next redraw shows."""
         self._progress, self._shown_at_s = progress, self._clock()
         if not self._live.is_started:
@@ -229,7 +229,7 @@ class LiveDisplay:
         """Prints the text above the display."""
         self._console.print(Text(printable(text), style="red"), soft_wrap=True)
 
-    def close(self, progress: Progress) -> None:
+    def close(self, progress: SweepProgress) -> None:
         """Leaves the last state as plain text."""
         self._live.stop()
         for text in [line(progress), *(f"  {best}" for best in best_lines(progress))]:
@@ -247,7 +247,7 @@ class LiveDisplay:
         state = [Text(progress.state, style="yellow")] if progress.state else []
         return Group(self._head(progress), bar, *state, *running, *best)
 
-    def _head(self, progress: Progress) -> Text:
+    def _head(self, progress: SweepProgress) -> Text:
         """The counts, and the times: the clock goes on while nothing else does."""
         counts = progress.counts
         since_s = self._clock() - self._shown_at_s

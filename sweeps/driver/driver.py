@@ -11,7 +11,7 @@ from pathlib import Path
 
 from results.store.reader import Run, finished_trial_ids, last_written_us, load
 from results.store.writer import Writer
-from sweeps.driver.board import Board, Site
+from sweeps.driver.board import SweepState, TrialBackend
 from sweeps.driver.display import Best, Display, display_for_terminal
 from sweeps.driver.events import EventLog
 from sweeps.driver.ledger import Ledger
@@ -112,7 +112,7 @@ def run_sweep(
     )
 
 
-def _run_to_the_end(open_site: Callable[[], Site], board: Board, stop_file: Path | None) -> bool:
+def _run_to_the_end(open_site: Callable[[], TrialBackend], board: SweepState, stop_file: Path | None) -> bool:
     """Runs what waits; False if that was cut off."""
     with StopSignals(stop_file, board.stopping) as stop:
         try:
@@ -138,14 +138,14 @@ def _open_board(
     display: Display,
     launch: _Launch,
     max_disk_gb: float | None,
-) -> Board:
+) -> SweepState:
     """The board at the start of this launch: what earlier ones finished is read from the tables and the cache."""
     with load(run.path) as tables:
         ledger = _open_ledger(plan, run, tables, finished, launch)
         best = _best_before(tables)
     is_there = Cache(cache).has
     there = {key for key in {stage.key for trial in plan.trials for stage in trial.stages} if is_there(key)}
-    return Board(
+    return SweepState(
         plan,
         run,
         cache,
@@ -163,7 +163,7 @@ def _open_board(
     )
 
 
-def _site(name: str, plan: Plan, run: RunFolder, slots: int, target: str, cache: Path, launch: _Launch) -> Site:
+def _site(name: str, plan: Plan, run: RunFolder, slots: int, target: str, cache: Path, launch: _Launch) -> TrialBackend:
     """The place by its name; Ray is imported only where it is used."""
     if name == "serial":
         from sweeps.driver.serial_site import SerialSite

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from sweeps.driver.display import Best, Display, Progress, RunningTrial
+from sweeps.driver.display import Best, Display, RunningTrial, SweepProgress
 from sweeps.driver.ledger import Counts
 from transtailor.documents import read_json
 
@@ -24,7 +24,7 @@ class ProgressFile:
         self._noted = 0
         self._written_s: float | None = None
 
-    def show(self, progress: Progress) -> None:
+    def show(self, progress: SweepProgress) -> None:
         """Writes the state if the last one is old enough."""
         self._here.show(progress)
         if self._written_s is None or time.monotonic() - self._written_s >= PERIOD_S:
@@ -36,12 +36,12 @@ class ProgressFile:
         self._notes = [*self._notes, text][-NOTES_KEPT:]
         self._noted += 1
 
-    def close(self, progress: Progress) -> None:
+    def close(self, progress: SweepProgress) -> None:
         """Writes the last state."""
         self._here.close(progress)
         self._write(progress)
 
-    def _write(self, progress: Progress) -> None:
+    def _write(self, progress: SweepProgress) -> None:
         self._written_s = time.monotonic()
         content = {"progress": dataclasses.asdict(progress), "notes": self._notes, "noted": self._noted}
         self._write_line(json.dumps(content))
@@ -51,7 +51,7 @@ class ProgressFile:
 class Seen:
     """What a progress file said."""
 
-    progress: Progress
+    progress: SweepProgress
     notes: tuple[str, ...]  # the newest ones
     noted: int  # how many there have been in all
 
@@ -61,7 +61,7 @@ def read_progress(path: Path) -> Seen | None:
     try:
         content = read_json(path.read_bytes().rpartition(b"\n")[2])
         raw = content["progress"]
-        progress = Progress(
+        progress = SweepProgress(
             **raw
             | {
                 "counts": Counts(**raw["counts"]),

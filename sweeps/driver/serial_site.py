@@ -3,7 +3,7 @@
 import socket
 
 from hpc.ranks.process_ranks import ProcessRanks
-from sweeps.driver.board import Board, Job
+from sweeps.driver.board import SweepState, TrialAssignment
 from sweeps.driver.signals import StopSignals
 from sweeps.driver.slot import Report, Slot
 from sweeps.scheduling.order import Wait
@@ -19,7 +19,7 @@ class SerialSite:
     def __init__(self, target: str, resources: Resources) -> None:
         self._target, self._resources = target, resources
 
-    def run(self, board: Board, stop: StopSignals) -> None:
+    def run(self, board: SweepState, stop: StopSignals) -> None:
         """Runs all trials; raises Interrupted when `stop` was asked for."""
         slot = Slot(self._make_ranks)
         try:
@@ -37,7 +37,7 @@ class SerialSite:
         finally:
             slot.kill()
 
-    def _next(self, board: Board, stop: StopSignals) -> Job | Wait | None:
+    def _next(self, board: SweepState, stop: StopSignals) -> TrialAssignment | Wait | None:
         def may_start() -> bool:
             return not board.waiting or not board.is_paused  # which says so itself
 

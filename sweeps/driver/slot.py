@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from hpc.ranks.ranks import LOG_TAIL_LINES, RankDied, RankFailed, RankHung, Ranks, Sign
+from hpc.ranks.ranks import LOG_TAIL_LINES, RankDied, RankFailed, RankGroup, RankHung, Sign
 
 TELL_EVERY_S = 2.0  # how far a stage is
 
@@ -45,9 +45,9 @@ class Slot:
     A rank that raises fails the trial: the same call would raise again.
     """
 
-    def __init__(self, make_ranks: Callable[[], Ranks]) -> None:
+    def __init__(self, make_ranks: Callable[[], RankGroup]) -> None:
         self._make_ranks = make_ranks
-        self._ranks: Ranks | None = None
+        self._ranks: RankGroup | None = None
         self._task: dict[str, Any] = {}
         self._attempts_left = 0
         self._begun = False
@@ -83,7 +83,7 @@ class Slot:
             return Report(kind="moved", cause="a node of its ranks is to be left", over=False)
         return Report(kind="stage", stage=stage, over=False)
 
-    def start(self) -> Ranks:
+    def start(self) -> RankGroup:
         """The ranks, which are started if there are none.
 
         Raises:

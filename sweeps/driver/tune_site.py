@@ -20,7 +20,7 @@ from ray.tune.search import Searcher
 
 from hpc.ranks.ranks import START_LIMIT_S, RankDied
 from hpc.ranks.ray_ranks import GroupNodes, RayRanks
-from sweeps.driver.board import Board
+from sweeps.driver.board import SweepState
 from sweeps.driver.signals import StopSignals
 from sweeps.driver.slot import TELL_EVERY_S, Report, Slot
 from sweeps.driver.tune_private import TUNE, give_up, let_go, tune_settings
@@ -81,7 +81,7 @@ class TuneSite:
             "cache": str(cache),
         }
 
-    def run(self, board: Board, stop: StopSignals) -> None:
+    def run(self, board: SweepState, stop: StopSignals) -> None:
         """Runs all trials.
 
         Raises:
@@ -96,7 +96,7 @@ class TuneSite:
                     stop.check()
                     self._round(board, stop, place)
 
-    def _round(self, board: Board, stop: StopSignals, place: Place) -> None:
+    def _round(self, board: SweepState, stop: StopSignals, place: Place) -> None:
         head: dict[str, float] = {}
         rank = {"CPU": float(self._resources.threads_per_rank), "GPU": self._resources.gpus_per_rank}
         searcher = _BoardSearcher(board, self._order, place, stop)
@@ -228,7 +228,7 @@ class _BoardSearcher(Searcher):
     would give the slot away for good otherwise, and its warm ranks with it.
     """
 
-    def __init__(self, board: Board, order: Mapping[str, Any], place: Place, stop: StopSignals) -> None:
+    def __init__(self, board: SweepState, order: Mapping[str, Any], place: Place, stop: StopSignals) -> None:
         super().__init__()
         self._board, self._place, self._stop = board, place, stop
         self._order = {**order, "comes_and_goes": place.comes_and_goes}

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from hpc.cluster.scaling import Limits
+from hpc.cluster.scaling import ScalingLimits
 from sweeps.planning.durations import Durations
 from sweeps.planning.plan import Plan, PlannedTrial
 from sweeps.scheduling.simulate import simulate, slots_of
@@ -18,7 +18,7 @@ ONE_MACHINE = SimulatedCluster(decide_every_s=0.0)
 class Capacity:
     """What a site lends to a sweep."""
 
-    limits: Limits  # with the most workers there
+    limits: ScalingLimits  # with the most workers there
     units_per_worker: int  # GPUs of a worker, or cores where it has none
     unit: str = "core"  # what hours are counted of: "GPU" or "core"
     worker: str = "node"  # what a worker is called there
@@ -68,7 +68,7 @@ def forecasts(trials: Sequence[TimedTrial], capacity: Capacity) -> list[Forecast
     return [_bounded(work_s, critical_path_s(trials), capacity, count) for count in counts]
 
 
-def _counts(limits: Limits) -> Iterator[int]:
+def _counts(limits: ScalingLimits) -> Iterator[int]:
     most = limits.workers_for(limits.max_workers * limits.slots_per_worker)
     count = limits.workers_per_slot
     while count < most:

@@ -9,7 +9,7 @@ from typing import Any
 
 from sweeps.errors import SpecError
 from sweeps.spec.expand import Expanded, Tuning, expand
-from sweeps.spec.printed_rows import Printed
+from sweeps.spec.printed_rows import PrintedRow
 from sweeps.spec.resources import Resources
 from sweeps.spec.spec import Spec
 from sweeps.spec.user_modules import UserModule, load_modules
@@ -50,13 +50,13 @@ class Plan:
     spec_text: str  # the resolved spec as TOML
     private_cache: bool = False  # each trial starts from an empty cache of its own: for measuring what sharing saves
     imports: tuple[UserModule, ...] = ()
-    printed: tuple[Printed, ...] = ()  # numbers of papers, to be shown beside the measured ones
+    printed: tuple[PrintedRow, ...] = ()  # numbers of papers, to be shown beside the measured ones
     data_sha256: Mapping[str, str] = field(default_factory=dict)  # of the data sets, by name
     warnings: tuple[str, ...] = ()  # what a user should know before she starts it, each once
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cost:
+class PlanCost:
     """What a plan asks for; work is in forward passes of one image x MACs, or in seconds where stages were measured."""
 
     stages_asked: int  # summed over trials
@@ -194,7 +194,7 @@ def cost_of(
     trials: Iterable[PlannedTrial],
     is_cached: Callable[[str], bool],
     work_of: Callable[[PlannedStage, str], float] = planned_work,
-) -> Cost:
+) -> PlanCost:
     """Count the stages of trials.
 
     Args:
@@ -213,7 +213,7 @@ def cost_of(
                 work[stage.key] = work_of(stage, trial.config["network"])
     missing = [stage for stage in distinct.values() if not is_cached(stage.key)]
     points = [stage for stage in distinct.values() if stage.point is not None]
-    return Cost(
+    return PlanCost(
         stages_asked=asked,
         stages_distinct=len(distinct),
         stages_cached=len(distinct) - len(missing),

@@ -13,7 +13,7 @@ from sweeps.planning.plan import Plan, PlannedTrial
 from sweeps.run.planned_rows import tuning_of
 from sweeps.run.provenance import provenance
 from sweeps.run.run_folder import (
-    Record,
+    LaunchRecord,
     RunFolder,
     add_launch,
     add_trials,
@@ -49,7 +49,7 @@ class Difference:
         return bool(self.added or self.removed or self.relabelled)
 
 
-def difference(record: Record, plan: Plan) -> Difference:
+def difference(record: LaunchRecord, plan: Plan) -> Difference:
     """Compare the trials that a run has with those that a plan wants; resources do not count."""
     wanted = {trial.trial_id: trial for trial in plan.trials}
     added = tuple(trial for trial_id, trial in wanted.items() if trial_id not in record.trials)
@@ -62,7 +62,7 @@ def difference(record: Record, plan: Plan) -> Difference:
     return Difference(added=added, removed=removed, relabelled=relabelled)
 
 
-def described(changed: Difference, record: Record, plan: Plan) -> list[str]:
+def described(changed: Difference, record: LaunchRecord, plan: Plan) -> list[str]:
     """A difference for people: how many trials, then one line per setting, at most `SHOWN` of these."""
     counts = (len(changed.added), len(changed.removed), len(changed.relabelled))
     old_settings = [{**old["config"], "label": old["label"]} for old in record.trials.values()]
@@ -112,7 +112,7 @@ def start(plan: Plan, runs: Path, *, extend: bool, update_code: bool) -> tuple[R
 
 
 def check_may_go_on(
-    run: RunFolder, record: Record, plan: Plan, digest: str, *, extend: bool, update_code: bool
+    run: RunFolder, record: LaunchRecord, plan: Plan, digest: str, *, extend: bool, update_code: bool
 ) -> None:
     """Raise RunFolderError, with the difference and what to type, unless `plan` may go on in `run`."""
     if record.private_cache != plan.private_cache:
@@ -144,7 +144,9 @@ def this_code_digest() -> str:
     return code_digest(sources())
 
 
-def _go_on(run: RunFolder, record: Record, plan: Plan, launch: Mapping[str, Any], files: Mapping[Path, bytes]) -> str:
+def _go_on(
+    run: RunFolder, record: LaunchRecord, plan: Plan, launch: Mapping[str, Any], files: Mapping[Path, bytes]
+) -> str:
     digest = launch["code_digest"]
     added = difference(record, plan).added
     what = [f"extended by {len(added)} trials" if added else "resumed"]
@@ -161,7 +163,7 @@ def _go_on(run: RunFolder, record: Record, plan: Plan, launch: Mapping[str, Any]
     return ", ".join(what)
 
 
-def _tuned_otherwise(record: Record, plan: Plan) -> list[PlannedTrial]:
+def _tuned_otherwise(record: LaunchRecord, plan: Plan) -> list[PlannedTrial]:
     """Old trials with another place among the settings of [tuning] than they had; they are the same trials still."""
     return [
         trial

@@ -114,7 +114,7 @@ class RunFolder:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Record:
+class LaunchRecord:
     """What plan.json and provenance.json of a run say."""
 
     name: str
@@ -187,7 +187,7 @@ def check_is_run(run: RunFolder) -> None:
         raise _damaged(run, f"it has no {' and no '.join(missing)}")
 
 
-def open_run(run: RunFolder) -> Record:
+def open_run(run: RunFolder) -> LaunchRecord:
     """What an existing run was made of; reads only.
 
     Raises:
@@ -196,7 +196,7 @@ def open_run(run: RunFolder) -> Record:
     check_is_run(run)
     plan, provenance = _read_json(run, run.plan), _read_json(run, run.provenance)
     try:
-        record = Record(
+        record = LaunchRecord(
             name=plan["name"],
             trials={_known_id(run, key): _known_trial(value) for key, value in plan["trials"].items()},
             imports=tuple(Path(name) for name in plan.get("imports", [])),
@@ -253,7 +253,7 @@ def add_trials(run: RunFolder, plan: Plan, trials: Iterable[PlannedTrial], code_
     write_file(run.plan, _plan_text(plan))
 
 
-def add_launch(run: RunFolder, record: Record, what: str, launch: Mapping[str, Any]) -> None:
+def add_launch(run: RunFolder, record: LaunchRecord, what: str, launch: Mapping[str, Any]) -> None:
     """Write a launch into the run's provenance; the caller holds the lock.
 
     Args:

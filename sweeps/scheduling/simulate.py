@@ -11,7 +11,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
-from hpc.cluster.scaling import Failures, Limits, Worker, decide
+from hpc.cluster.scaling import Failures, ScalingLimits, Worker, decide
 from sweeps.scheduling.order import Queue, Step, Waiting
 from sweeps.scheduling.simulated_cluster import Schedule, SimulatedCluster
 from sweeps.scheduling.timed import TimedStep, TimedTrial, critical_path_s
@@ -19,7 +19,7 @@ from sweeps.scheduling.timed import TimedStep, TimedTrial, critical_path_s
 SLACK_S = 1e-3  # so that a look at the workers comes after the time that it is for, however sums are rounded
 
 
-def simulate(trials: Sequence[TimedTrial], limits: Limits, cluster: SimulatedCluster) -> Schedule:
+def simulate(trials: Sequence[TimedTrial], limits: ScalingLimits, cluster: SimulatedCluster) -> Schedule:
     """Play the schedule to its end.
 
     Raises:
@@ -74,7 +74,7 @@ class _Run:
 class _Simulation:
     """Events in the order of their times; after each, free slots take trials, and `decide` looks at the workers."""
 
-    def __init__(self, trials: Sequence[TimedTrial], limits: Limits, cluster: SimulatedCluster) -> None:
+    def __init__(self, trials: Sequence[TimedTrial], limits: ScalingLimits, cluster: SimulatedCluster) -> None:
         self._trials = {trial.trial_id: trial for trial in trials}
         self._limits, self._cluster = limits, cluster
         self._slots = limits.workers_for(10**9) // limits.workers_per_slot * limits.slots_per_worker
@@ -334,9 +334,9 @@ class _Simulation:
             self._worker_s += max(0.0, at_s - node.started_s)
 
 
-def slots_of(count: int, *, workers_per_slot: int = 1) -> Limits:
+def slots_of(count: int, *, workers_per_slot: int = 1) -> ScalingLimits:
     """Workers that are there from the start to the end, as on one machine."""
-    return Limits(
+    return ScalingLimits(
         max_workers=count * workers_per_slot, walltime_s=math.inf, drain_before_s=0.0, successor_lead_s=0.0,
         idle_s=math.inf, start_limit_s=math.inf, workers_per_slot=workers_per_slot,
     )  # fmt: skip

@@ -33,7 +33,7 @@ CHECKPOINT_EVERY_S = 30.0  # tailor.execution.runner writes them so often at lea
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outcome:
+class RunOutcome:
     """How a sweep ended: an exit code as of `launch.py`, and a line or more about it."""
 
     code: int
@@ -86,12 +86,12 @@ class ClusterRun:
         return Caching(cache=Path(said["cache"]), max_disk_gb=said["max_disk_gb"])
 
     @property
-    def outcome(self) -> Outcome | None:
+    def outcome(self) -> RunOutcome | None:
         """How the sweep ended; None while it has not."""
         said = _said(self._outcome_file)
-        return None if said is None else Outcome(code=int(said["code"]), text=str(said["text"]))
+        return None if said is None else RunOutcome(code=int(said["code"]), text=str(said["text"]))
 
-    def set_outcome(self, outcome: Outcome) -> None:
+    def set_outcome(self, outcome: RunOutcome) -> None:
         """Tells everybody how it ended."""
         write_file(self._outcome_file, json.dumps(asdict(outcome)))
 

@@ -24,7 +24,7 @@ from transtailor.validation import faults_of
 POINTS = "points"
 
 
-class Printed(BaseModel):
+class PrintedRow(BaseModel):
     """One number as a paper prints it; the fields are the columns of the table `printed`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -49,7 +49,7 @@ class Printed(BaseModel):
         return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
     @model_validator(mode="after")
-    def _accuracy_is_a_fraction(self) -> "Printed":
+    def _accuracy_is_a_fraction(self) -> "PrintedRow":
         if self.metric == "accuracy" and self.value < 0.0:
             raise ValueError(f"an accuracy is a fraction from 0 to 1, given {self.value!r}")
         return self
@@ -60,10 +60,10 @@ class Printed(BaseModel):
         return (self.paper, self.place, self.label, self.network, self.dataset, self.asked_removed_macs_fraction)
 
 
-_KEYS = (*Printed.model_fields, POINTS)
+_KEYS = (*PrintedRow.model_fields, POINTS)
 
 
-def parse_printed(tables: Sequence[Mapping[str, Any]], where: str) -> list[Printed]:
+def parse_printed(tables: Sequence[Mapping[str, Any]], where: str) -> list[PrintedRow]:
     """The numbers in a spec's [[printed]] tables, in order.
 
     Args:
@@ -85,7 +85,7 @@ def parse_printed(tables: Sequence[Mapping[str, Any]], where: str) -> list[Print
     return rows
 
 
-def write_printed(tables: Path, printed: Sequence[Printed], code_digest: str) -> None:
+def write_printed(tables: Path, printed: Sequence[PrintedRow], code_digest: str) -> None:
     """Write a row for each printed number; the last row of a key counts, so writing again does no harm.
 
     Writes:
@@ -114,12 +114,12 @@ def _points(table: Mapping[str, Any], where: str) -> list[tuple[str, dict[str, A
     return [(place, common | dict(point)) for place, point in numbered]
 
 
-def _row(raw: Mapping[str, Any], where: str) -> Printed:
+def _row(raw: Mapping[str, Any], where: str) -> PrintedRow:
     for key in raw:
-        if key not in Printed.model_fields:
+        if key not in PrintedRow.model_fields:
             raise SpecError(f"{where}: no such key: {key!r}{nearest(key, list(_KEYS))}")
     try:
-        return Printed(**raw)
+        return PrintedRow(**raw)
     except ValidationError as error:
         first = faults_of(error)[0]
         if first.kind == "missing":

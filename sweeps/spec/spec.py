@@ -34,7 +34,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from sweeps.errors import SpecError
 from sweeps.spec.axes import TRIAL_KEYS, check_apart, check_axes, check_tied, check_trial_keys, flat_axes
-from sweeps.spec.printed_rows import Printed, parse_printed
+from sweeps.spec.printed_rows import PrintedRow, parse_printed
 from sweeps.spec.resources import Resources
 from sweeps.spec.toml_text import set_option, toml_value
 from transtailor.documents import DEEPEST, DocumentError, fault_in, read_toml
@@ -84,7 +84,7 @@ class Spec(BaseModel):
     resources: Resources = Resources()
     imports: list[str] = []
     """Absolute paths of the user's own modules."""
-    printed: list[Printed] = []
+    printed: list[PrintedRow] = []
     """Numbers of papers that the report shows beside the measured ones; they change no trial."""
     where: str = Field(default="", exclude=True)
     """The file, for messages."""

@@ -17,7 +17,7 @@ from tailor.core.torch_private import import_compiler
 from tailor.execution import plugins
 from tailor.execution.cache import Cache
 from tailor.execution.runner import StageEvent, run_trial
-from tailor.parallel.process_group import Ranks, join, leave
+from tailor.parallel.process_group import ProcessGroup, join, leave
 
 WATCHED_TIMEOUT_S = 30 * 86_400.0  # of a collective: whoever watches over the ranks finds out before which one hangs
 TABLES_OF_A_TRIAL = ("stages", "epochs", "layers", "kept_filters", "operating_points", "predictions", "estimates")
@@ -36,7 +36,7 @@ class TrialRank:
 
     def __init__(self) -> None:
         import_compiler()  # which took over 20 s on a busy machine: here nobody waits for signs of life yet
-        self._ranks: Ranks | None = None  # joined with the first trial, which says on which device
+        self._ranks: ProcessGroup | None = None  # joined with the first trial, which says on which device
         self._is_paused = False
         self._events: Iterator[StageEvent] = iter(())
         self._rows: TrialRows | None = None

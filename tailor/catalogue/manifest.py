@@ -38,7 +38,7 @@ class StoredFile:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Manifest:
+class DataManifest:
     """A prepared data set."""
 
     name: str
@@ -63,7 +63,7 @@ class Manifest:
         return len(self.target_class_names)
 
 
-def read(root: Path, name: str) -> Manifest:
+def read(root: Path, name: str) -> DataManifest:
     """The manifest of data set `name` below `root`, as it was written, its files there and as long as they were.
 
     Their content is verified by `transtailor data check`, not here.
@@ -113,7 +113,7 @@ def remedy(folder: Path) -> str:
     return f"remove {folder} and prepare the data set again"
 
 
-def write(folder: Path, manifest: Manifest, made: dict[str, Any], splits: dict[str, dict[str, int]]) -> None:
+def write(folder: Path, manifest: DataManifest, made: dict[str, Any], splits: dict[str, dict[str, int]]) -> None:
     """Writes `manifest.json`.
 
     Args:
@@ -146,7 +146,7 @@ def sealed(content: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(vouched, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-def _parse(content: dict[str, Any]) -> Manifest:
+def _parse(content: dict[str, Any]) -> DataManifest:
     version = content["format_version"]
     if version not in (UNSEALED_VERSION, FORMAT_VERSION):
         raise ValueError(f"its format is version {version}, this program reads {UNSEALED_VERSION} and {FORMAT_VERSION}")
@@ -168,7 +168,7 @@ def _parse(content: dict[str, Any]) -> Manifest:
         for column in columns
     ]
     _expect_shapes(files, expected)
-    return Manifest(
+    return DataManifest(
         name=content["name"],
         digest=content["digest"],
         input_shape=(channels, height, width),

@@ -14,7 +14,7 @@ from transtailor.terminal import say
 from transtailor.validation import fraction
 
 if TYPE_CHECKING:
-    from tailor.catalogue.manifest import Manifest
+    from tailor.catalogue.manifest import DataManifest
 
 MOST_THREADS = 4  # unless the user asks for more: a login node is everybody's
 PAIRS_SHOWN = 20
@@ -120,7 +120,7 @@ def _check(folder: Path, out: TextIO) -> None:
             say(f"  and {len(pairs) - PAIRS_SHOWN} more", to=out)
 
 
-def _described(found: "Manifest") -> Iterator[str]:
+def _described(found: "DataManifest") -> Iterator[str]:
     channels, height, width = found.input_shape
     yield f"data set {found.name}: {channels} x {height} x {width} pixels, digest {found.digest}"
     yield f"  source: {found.source_images} images of {found.source_classes} classes"
@@ -130,5 +130,5 @@ def _described(found: "Manifest") -> Iterator[str]:
     )
 
 
-def _images(found: "Manifest") -> int:
+def _images(found: "DataManifest") -> int:
     return found.source_images + found.target_images

@@ -14,11 +14,11 @@ from tailor.stages import (
     Grouping,
     GroupRule,
     LearnRanking,
-    Outcome,
     Prune,
     PruneBestOfRandom,
     PruneToLatency,
     Stage,
+    StageOutcome,
     Task,
     Training,
 )
@@ -55,7 +55,7 @@ class Allocation(Settings):
         return removed_macs_fraction
 
     @abstractmethod
-    def stages(self, scores: Outcome, cut: Cut) -> Generator[Stage, Outcome, Outcome]:
+    def stages(self, scores: StageOutcome, cut: Cut) -> Generator[Stage, StageOutcome, StageOutcome]:
         """Yield the stages from scores to a pruned model; return the last one's outcome."""
 
 
@@ -64,7 +64,7 @@ class Global(Allocation):
 
     name: Literal["global"] = "global"
 
-    def stages(self, scores: Outcome, cut: Cut) -> Generator[Stage, Outcome, Outcome]:
+    def stages(self, scores: StageOutcome, cut: Cut) -> Generator[Stage, StageOutcome, StageOutcome]:
         """One surgery."""
         return (yield _prune(scores, cut, "global"))
 
@@ -74,7 +74,7 @@ class Uniform(Allocation):
 
     name: Literal["uniform"] = "uniform"
 
-    def stages(self, scores: Outcome, cut: Cut) -> Generator[Stage, Outcome, Outcome]:
+    def stages(self, scores: StageOutcome, cut: Cut) -> Generator[Stage, StageOutcome, StageOutcome]:
         """One surgery."""
         return (yield _prune(scores, cut, "uniform"))
 
@@ -89,7 +89,7 @@ class RandomBest(Allocation):
     draws: Count = 10
     """Configurations that are judged; of equally good ones the first is taken."""
 
-    def stages(self, scores: Outcome, cut: Cut) -> Generator[Stage, Outcome, Outcome]:
+    def stages(self, scores: StageOutcome, cut: Cut) -> Generator[Stage, StageOutcome, StageOutcome]:
         """One surgery that chooses among configurations."""
         return (
             yield PruneBestOfRandom(
@@ -146,7 +146,7 @@ class LeGR(Allocation):
             )
         return self
 
-    def stages(self, scores: Outcome, cut: Cut) -> Generator[Stage, Outcome, Outcome]:
+    def stages(self, scores: StageOutcome, cut: Cut) -> Generator[Stage, StageOutcome, StageOutcome]:
         """The search, and one surgery by its ranking."""
         learned = yield LearnRanking(
             of=scores,
@@ -208,7 +208,7 @@ class ToLatency(Allocation):
         """None."""
         return None
 
-    def stages(self, scores: Outcome, cut: Cut) -> Generator[Stage, Outcome, Outcome]:
+    def stages(self, scores: StageOutcome, cut: Cut) -> Generator[Stage, StageOutcome, StageOutcome]:
         """One surgery that measures."""
         return (
             yield PruneToLatency(
@@ -230,7 +230,7 @@ class ToLatency(Allocation):
         )
 
 
-def _prune(scores: Outcome, cut: Cut, allocation: Literal["global", "uniform"]) -> Prune:
+def _prune(scores: StageOutcome, cut: Cut, allocation: Literal["global", "uniform"]) -> Prune:
     return Prune(
         of=scores,
         rule=cut.rule,

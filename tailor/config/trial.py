@@ -18,10 +18,10 @@ from tailor.core.named import by_name
 from tailor.core.plugin_digests import digests_in
 from tailor.core.registry import Registry
 from tailor.core.settings import Seed, Settings
-from tailor.stages import Outcome, Stage, canonical_json
+from tailor.stages import Stage, StageOutcome, canonical_json
 from transtailor.names import nearest
 
-Steps = Generator[Stage, Outcome, None]
+Steps = Generator[Stage, StageOutcome, None]
 M = TypeVar("M", bound="Method")
 
 

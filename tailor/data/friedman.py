@@ -26,7 +26,7 @@ SEED = 1991
 
 
 @dataclass(frozen=True, kw_only=True)
-class Variant:
+class FriedmanVariant:
     """A relative of the function: the scales of its four terms, and the scales and shifts of the inputs in them."""
 
     scales: tuple[float, ...]
@@ -34,10 +34,10 @@ class Variant:
     input_shifts: tuple[float, ...]
 
 
-ORIGINAL = Variant(scales=(1.0,) * TERMS, input_scales=(1.0,) * USED_INPUTS, input_shifts=(0.0,) * USED_INPUTS)
+ORIGINAL = FriedmanVariant(scales=(1.0,) * TERMS, input_scales=(1.0,) * USED_INPUTS, input_shifts=(0.0,) * USED_INPUTS)
 
 
-def friedman1(inputs: list[float], variant: Variant) -> float:
+def friedman1(inputs: list[float], variant: FriedmanVariant) -> float:
     """The noiseless value at `inputs`, ten numbers in [0, 1]."""
     used = zip(inputs[:USED_INPUTS], variant.input_scales, variant.input_shifts, strict=True)
     moved = [scale * x + shift for x, scale, shift in used]
@@ -50,7 +50,7 @@ def friedman1(inputs: list[float], variant: Variant) -> float:
     )
 
 
-def relative(seed: int) -> Variant:
+def relative(seed: int) -> FriedmanVariant:
     """A relative of the original, drawn by `seed`."""
     numbers = random.Random(stream(seed, "friedman variant"))
 
@@ -58,7 +58,7 @@ def relative(seed: int) -> Variant:
         normal = NormalDist(mean, deviation)
         return tuple(normal.inv_cdf(numbers.random()) for _ in range(count))
 
-    return Variant(
+    return FriedmanVariant(
         scales=draw(1.0, SCALE_DEVIATION, TERMS),
         input_scales=draw(1.0, SCALE_DEVIATION, USED_INPUTS),
         input_shifts=draw(0.0, SHIFT_DEVIATION, USED_INPUTS),
@@ -73,7 +73,7 @@ def load() -> dict[str, Samples]:
     }
 
 
-def draw(variant: Variant, count: int, seed: int, *, first_id: int) -> Samples:
+def draw(variant: FriedmanVariant, count: int, seed: int, *, first_id: int) -> Samples:
     """`count` rows with noise; Python promises that a seed's `random()` is the same in all its versions."""
     numbers, noise = random.Random(seed), NormalDist(0.0, NOISE_DEVIATION)
     rows, labels = [], []

@@ -18,7 +18,7 @@ from tailor.core.heartbeat import sign
 from tailor.core.registry import function_of
 from tailor.core.seeds import stream
 from tailor.data.augmentation import augmented, centre
-from tailor.parallel.process_group import Ranks
+from tailor.parallel.process_group import ProcessGroup
 from tailor.stages import Task
 
 EVALUATION_BATCH = 256
@@ -153,7 +153,13 @@ def generator(seed: int, purpose: str, *counters: int) -> torch.Generator:
 
 
 def batches(
-    samples: Samples, batch_size: int, seed: int, epoch: int, augmentation: str, ranks: Ranks, first_step: int = 0
+    samples: Samples,
+    batch_size: int,
+    seed: int,
+    epoch: int,
+    augmentation: str,
+    ranks: ProcessGroup,
+    first_step: int = 0,
 ) -> Iterator[Batch]:
     """The batches of one epoch from step `first_step` on, this rank's share of each.
 

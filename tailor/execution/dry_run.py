@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from tailor import stages
 from tailor.catalogue.networks import NETWORKS
 from tailor.config.trial import Steps, TrialConfig, trial_id
-from tailor.stages import Outcome, Size
+from tailor.stages import Size, StageOutcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class Walk:
 def until(steps: Steps, last_point: int | None) -> Steps:
     """The same stages, ended after operating point number `last_point` (from 0); None: all of them."""
     point = 0
-    outcome: Outcome | None = None
+    outcome: StageOutcome | None = None
     while True:
         try:
             stage = steps.send(outcome)  # type: ignore[arg-type]  # None starts a generator
@@ -67,7 +67,7 @@ def walk(config: TrialConfig) -> Walk:
     kept_fraction, size = 1.0, (whole := _size(config))
     steps = steps_of(config)
     points = 0
-    outcome: Outcome | None = None
+    outcome: StageOutcome | None = None
     while True:
         try:
             stage = steps.send(outcome)  # type: ignore[arg-type]  # None starts a generator

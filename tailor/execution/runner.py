@@ -24,7 +24,7 @@ from tailor.data import task_data
 from tailor.execution.cache import Cache, DamagedStage, StoredStage
 from tailor.execution.dry_run import steps_of
 from tailor.model.state import ModelState
-from tailor.parallel.process_group import Ranks
+from tailor.parallel.process_group import ProcessGroup
 from tailor.stage_execution import Tensors, Workplace, apply, compute
 from tailor.stages import OperatingPoint, Stage
 from tailor.training.checkpoint import Pause, Wish, never
@@ -84,7 +84,7 @@ class StageEvent:
 class _Store:
     """The cache as all ranks see it through rank 0."""
 
-    def __init__(self, cache: Cache, ranks: Ranks) -> None:
+    def __init__(self, cache: Cache, ranks: ProcessGroup) -> None:
         self.cache, self.ranks = cache, ranks
 
     def find(self, key: str) -> StoredStage | None:
@@ -124,7 +124,7 @@ def run_trial(
     config: TrialConfig,
     *,
     cache: Cache,
-    ranks: Ranks,
+    ranks: ProcessGroup,
     checkpoint_folder: Path | None = None,
     checkpoint_every_s: float = 30.0,
     pause: Pause = never,

@@ -14,7 +14,7 @@ from tailor.methods.feasibility import refuse_unprunable
 from tailor.methods.recipe import Recipe
 from tailor.methods.stopping import falls_too_far
 from tailor.pruning.adaptation_rules import best_point
-from tailor.stages import CumulativeSum, Grouping, Outcome, Priority, PruneByCumulativeSum
+from tailor.stages import CumulativeSum, Grouping, Priority, PruneByCumulativeSum, StageOutcome
 
 Share = Annotated[float, Field(gt=0.0, le=1.0)]
 NEVER_NEGATIVE = ("ReLU", "ReLU6", "none")  # none: no activation modules, so a ReLU is read in their place
@@ -88,7 +88,7 @@ class TargetAwareAdaptation(Method):
             ):
                 return
 
-    def _surgery(self, statistics: Outcome, config: TrialConfig, recipe: Recipe) -> PruneByCumulativeSum:
+    def _surgery(self, statistics: StageOutcome, config: TrialConfig, recipe: Recipe) -> PruneByCumulativeSum:
         return PruneByCumulativeSum(
             of=statistics,
             rule=recipe.rule,

@@ -24,11 +24,11 @@ from tailor.stages import (
     LoadWeights,
     MeasureNorms,
     OperatingPoint,
-    Outcome,
     Placement,
     RememberWeights,
     ScoreFilters,
     Stage,
+    StageOutcome,
     Task,
     TrainFactors,
     Training,
@@ -36,7 +36,7 @@ from tailor.stages import (
     WeighChannels,
 )
 
-Steps = Generator[Stage, Outcome, Outcome]
+Steps = Generator[Stage, StageOutcome, StageOutcome]
 
 
 class Recipe:
@@ -57,8 +57,10 @@ class Recipe:
             augmentation_version=AUGMENTATION_VERSIONS[data.augmentation],
         )
         self.rule = GroupRule(residual=pruning.residual, linear=pruning.linear)
-        self._unpruned: Outcome | None = None  # where there is distillation: the network that its teacher is tuned from
-        self._teacher: Outcome | None = None
+        self._unpruned: StageOutcome | None = (
+            None  # where there is distillation: the network that its teacher is tuned from
+        )
+        self._teacher: StageOutcome | None = None
 
     def source(self, removed_macs_fraction: float = 0.0) -> TrainSource | LoadWeights:
         """The pre-trained network; above 0, a narrower one from the start."""
@@ -116,7 +118,7 @@ class Recipe:
             )
         return fitted
 
-    def fit_head(self, model: Outcome) -> FitHead:
+    def fit_head(self, model: StageOutcome) -> FitHead:
         """The new head on frozen features: neither the rate nor the norms of the layers below are read."""
         training = replace(
             self.tuning(0), epochs=self.config.optimisation.head_epochs, learning_rate=0.0, norm="synchronised"
@@ -167,7 +169,7 @@ class Recipe:
             norm="synchronised",
         )
 
-    def fine_tune(self, model: Outcome, number: int, regulariser: Regulariser | None = None) -> FineTune:
+    def fine_tune(self, model: StageOutcome, number: int, regulariser: Regulariser | None = None) -> FineTune:
         """Fine-tuning `number` (from 1) of all weights; `regulariser` stands in for the trial's own.
 
         Where there is distillation, the teacher teaches all but the very network that it was itself tuned from.
@@ -187,7 +189,7 @@ class Recipe:
         distillation = Distillation(weight=weight, temperature=self.config.optimisation.distillation_temperature)
         return replace(tuning, distillation=distillation, teacher=self._teacher)
 
-    def _fine_tune(self, model: Outcome, number: int, regulariser: Regulariser | None = None) -> FineTune:
+    def _fine_tune(self, model: StageOutcome, number: int, regulariser: Regulariser | None = None) -> FineTune:
         return FineTune(
             of=model,
             task=self.task,
@@ -198,7 +200,7 @@ class Recipe:
 
     def train_factors(
         self,
-        model: Outcome,
+        model: StageOutcome,
         number: int,
         *,
         epochs: int,
@@ -227,7 +229,7 @@ class Recipe:
             seed=stream(self.config.seed, "factors", number) if noise else None,
         )
 
-    def scores(self, model: Outcome, criterion: str, placement: Placement = "after_norm") -> ScoreFilters:
+    def scores(self, model: StageOutcome, criterion: str, placement: Placement = "after_norm") -> ScoreFilters:
         """The scoring of `model` by a criterion; only what the criterion reads is part of the stage."""
         known = CRITERIA[criterion]
         return ScoreFilters(
@@ -243,7 +245,7 @@ class Recipe:
 
     def prune(
         self,
-        scores: Outcome,
+        scores: StageOutcome,
         removed_macs_fraction: float,
         allocation: Allocation,
         grouping: Grouping = "sum",
@@ -268,7 +270,7 @@ class Recipe:
         pruned = yield from allocation.stages(scores, cut)
         return (yield from self.norms(pruned))
 
-    def norms(self, pruned: Outcome) -> Steps:
+    def norms(self, pruned: StageOutcome) -> Steps:
         """Yield the norms' new measurement where the trial asks for it and there are any; return the last outcome."""
         if not (self.config.pruning.measure_norms and NETWORKS[self.config.network].has_norm):
             return pruned
@@ -281,7 +283,7 @@ class Recipe:
             )
         )
 
-    def point(self, model: Outcome, asked_removed_macs_fraction: float | None = 0.0) -> OperatingPoint:
+    def point(self, model: StageOutcome, asked_removed_macs_fraction: float | None = 0.0) -> OperatingPoint:
         """The measurement of a model; `protocol` says which split the trial's decisions read.
 
         `asked_removed_macs_fraction` is None where no budget was asked for: a rule says what goes.

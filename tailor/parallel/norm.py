@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from tailor.core.errors import ConfigError, TrainingError
 from tailor.core.torch_private import BatchNormBase, UncheckedBatchNorm
-from tailor.parallel.process_group import Ranks
+from tailor.parallel.process_group import ProcessGroup
 
 TIMMS = "timm.layers.norm_act"  # module of the norms that apply their activation themselves
 
@@ -98,7 +98,7 @@ def _applied_behind(norm: BatchNormBase, normal: Tensor) -> Tensor:
     return normal
 
 
-def set_norms(model: nn.Module, norm: Literal["synchronised", "local", "frozen"], ranks: Ranks) -> nn.Module:
+def set_norms(model: nn.Module, norm: Literal["synchronised", "local", "frozen"], ranks: ProcessGroup) -> nn.Module:
     """The model in training mode, its norms computing over all ranks, over each rank's own images, or frozen.
 
     A frozen norm keeps its running statistics and normalises by them, and keeps its factors and shifts. Of local ones,
@@ -114,7 +114,7 @@ def set_norms(model: nn.Module, norm: Literal["synchronised", "local", "frozen"]
     return model
 
 
-def synchronise_norms(model: nn.Module, ranks: Ranks) -> nn.Module:
+def synchronise_norms(model: nn.Module, ranks: ProcessGroup) -> nn.Module:
     """The model with every BatchNorm computing over all ranks; unchanged in a single process.
 
     Raises:

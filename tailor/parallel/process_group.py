@@ -25,7 +25,7 @@ _NO_BUFFER_BROADCAST: dict[str, Any] = {_SWITCH: False}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ranks:
+class ProcessGroup:
     """This process among those that train one trial together; a single process is rank 0 of 1."""
 
     rank: int
@@ -77,7 +77,7 @@ class Ranks:
 
 def join(
     device: str = "auto", collective_timeout_s: float = COLLECTIVE_TIMEOUT_S, *, threads: int | None = None
-) -> Ranks:
+) -> ProcessGroup:
     """Join the process group that RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT describe.
 
     Without them this is a single process. A process that joined before keeps its group. On a GPU this process computes
@@ -110,7 +110,7 @@ def join(
     if count > 1 and not dist.is_initialized():
         backend = "cpu:gloo,cuda:nccl" if use_gpu else "gloo"
         dist.init_process_group(backend, timeout=timedelta(seconds=collective_timeout_s))
-    return Ranks(rank=rank, count=count, device=chosen)
+    return ProcessGroup(rank=rank, count=count, device=chosen)
 
 
 def _compute_alike_again() -> None:

@@ -44,7 +44,7 @@ UNREADABLE = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Member:
+class ArchiveMember:
     """What a member of an archive claims to be."""
 
     name: str
@@ -127,7 +127,7 @@ def _look(archive: Path, limit_bytes: int, free_bytes: int) -> None:
         )
 
 
-def _inside(archive: Path, member: Member) -> PurePosixPath:
+def _inside(archive: Path, member: ArchiveMember) -> PurePosixPath:
     """The member's path, which stays below the folder that it is unpacked to."""
     path = PurePosixPath(member.name)
     member.name.encode()  # raises UnicodeEncodeError for a name that is no text
@@ -143,17 +143,17 @@ def _inside(archive: Path, member: Member) -> PurePosixPath:
     return path
 
 
-def _members(archive: Path) -> Iterator[Member]:
+def _members(archive: Path) -> Iterator[ArchiveMember]:
     if archive.name.lower().endswith(".zip"):
         with zipfile.ZipFile(archive) as opened:
             for info in opened.infolist():
                 if info.compress_type not in COMPRESSIONS:
                     raise zipfile.BadZipFile(f"member {info.filename!r} is neither stored nor deflated")
-                yield Member(name=info.filename, kind=_zip_kind(info), size_bytes=info.file_size)
+                yield ArchiveMember(name=info.filename, kind=_zip_kind(info), size_bytes=info.file_size)
         return
     with _opened(archive) as (tar, file):
         for entry in tar:
-            yield Member(name=entry.name, kind=_tar_kind(entry), size_bytes=entry.size if entry.isfile() else 0)
+            yield ArchiveMember(name=entry.name, kind=_tar_kind(entry), size_bytes=entry.size if entry.isfile() else 0)
             _forget(tar, file)
         _expect_end(tar)
 

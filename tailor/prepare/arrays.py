@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tailor.catalogue import manifest
-from tailor.catalogue.manifest import ARRAY_FILES, SOURCE, TARGET, Manifest
+from tailor.catalogue.manifest import ARRAY_FILES, SOURCE, TARGET, DataManifest
 from tailor.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def image_tensor(images: NDArray[np.uint8]) -> "Tensor":
     return torch.from_numpy(private)
 
 
-def verify(root: Path, name: str, advance: Callable[[int], None] | None = None) -> Manifest:
+def verify(root: Path, name: str, advance: Callable[[int], None] | None = None) -> DataManifest:
     """The manifest, after every byte of its files was read and compared with it.
 
     Args:
@@ -118,7 +118,7 @@ def file_sha256(path: Path, advance: Callable[[int], None] | None = None) -> str
     return sha256.hexdigest()
 
 
-def open_array(folder: Path, file: str, found: Manifest) -> NDArray[Any]:
+def open_array(folder: Path, file: str, found: DataManifest) -> NDArray[Any]:
     """An array of the data set as a read-only memory map.
 
     Raises:
@@ -137,7 +137,7 @@ def open_array(folder: Path, file: str, found: Manifest) -> NDArray[Any]:
     return array
 
 
-def _verify_file(folder: Path, file: str, found: Manifest, advance: Callable[[int], None] | None = None) -> None:
+def _verify_file(folder: Path, file: str, found: DataManifest, advance: Callable[[int], None] | None = None) -> None:
     if file_sha256(folder / file, advance) != found.files[file].sha256:
         raise ConfigError(
             f"{folder / file} is not the file that the manifest describes: its SHA-256 differs; "
@@ -145,7 +145,7 @@ def _verify_file(folder: Path, file: str, found: Manifest, advance: Callable[[in
         )
 
 
-def _verify_meaning(folder: Path, found: Manifest, arrays: dict[str, NDArray[Any]]) -> None:
+def _verify_meaning(folder: Path, found: DataManifest, arrays: dict[str, NDArray[Any]]) -> None:
     """Labels fit the class names, the test split has its size, and no id stands twice."""
     labels = ((arrays["source.labels.npy"], found.source_classes), (arrays["target.labels.npy"], found.target_classes))
     ids = np.concatenate([arrays["source.ids.npy"], arrays["target.ids.npy"]])

@@ -8,7 +8,7 @@ from tailor.prepare.listing import (
     SPLITS,
     TEST,
     TRAIN,
-    Listing,
+    FileListing,
     has_images,
     in_class_folders,
     loose_files,
@@ -18,7 +18,7 @@ from tailor.prepare.listing import (
 )
 
 
-def list_folder(roots: tuple[Path, ...]) -> Listing:
+def list_folder(roots: tuple[Path, ...]) -> FileListing:
     """The images of one folder with a folder for each class; folders that hold but one folder are entered.
 
     Raises:
@@ -51,7 +51,7 @@ def list_folder(roots: tuple[Path, ...]) -> Listing:
         raise ConfigError(f"{root} has the splits {', '.join(named)} and none called {TRAIN!r}; add it")
     parts = {split: in_class_folders(named[split], root, split) for split in SPLITS if split in named}
     _expect_same_classes(root, parts)
-    return Listing(
+    return FileListing(
         files=tuple(file for part in parts.values() for file in part.files),
         left_out=(*loose_files(root, root), *(name for part in parts.values() for name in part.left_out)),
     )
@@ -79,7 +79,7 @@ def _entered(root: Path) -> Path:
     return root
 
 
-def _expect_same_classes(root: Path, parts: dict[str, Listing]) -> None:
+def _expect_same_classes(root: Path, parts: dict[str, FileListing]) -> None:
     classes = {split: {file.class_name for file in part.files} for split, part in parts.items()}
     for split, found in classes.items():
         if different := found ^ classes[TRAIN]:

@@ -15,7 +15,16 @@ from numpy.typing import NDArray
 from tailor.core.errors import ConfigError
 from tailor.core.registry import Registry
 from tailor.prepare.folder import list_folder
-from tailor.prepare.listing import TEST, TRAIN, VALIDATION, Listing, from_lists, in_class_folders, is_hidden, subfolders
+from tailor.prepare.listing import (
+    TEST,
+    TRAIN,
+    VALIDATION,
+    FileListing,
+    from_lists,
+    in_class_folders,
+    is_hidden,
+    subfolders,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +33,7 @@ class Layout:
 
     description: str
     expects: str  # the archives or files to give, for error messages
-    list_images: Callable[[tuple[Path, ...]], Listing]  # of the folders given
+    list_images: Callable[[tuple[Path, ...]], FileListing]  # of the folders given
     images: int | None  # in the complete official data set; None: any number
     training_images_per_class: int | None = None  # without an official split: all others are test images
 
@@ -32,7 +41,7 @@ class Layout:
 LAYOUTS: Registry[Layout] = Registry("layout")
 
 
-def caltech256(roots: tuple[Path, ...]) -> Listing:
+def caltech256(roots: tuple[Path, ...]) -> FileListing:
     """256_ObjectCategories/001.ak47/001_0001.jpg; 257.clutter is left out; there is no official split.
 
     Griffin, Holub, Perona: "Caltech-256 Object Category Dataset", 2007.
@@ -44,7 +53,7 @@ def caltech256(roots: tuple[Path, ...]) -> Listing:
     return in_class_folders(folder, folder, classes=classes)
 
 
-def cub200(roots: tuple[Path, ...]) -> Listing:
+def cub200(roots: tuple[Path, ...]) -> FileListing:
     """CUB_200_2011/{images.txt, train_test_split.txt, images/}; lines "<id> <name>" and "<id> <1 for training>".
 
     Wah et al.: "The Caltech-UCSD Birds-200-2011 Dataset", 2011.
@@ -60,7 +69,7 @@ def cub200(roots: tuple[Path, ...]) -> Listing:
     return from_lists(names_file.parent / "images", listed)
 
 
-def stanford_dogs(roots: tuple[Path, ...]) -> Listing:
+def stanford_dogs(roots: tuple[Path, ...]) -> FileListing:
     """Images/n02085620-Chihuahua/*.jpg (images.tar) and train_list.mat, test_list.mat (lists.tar).
 
     Khosla et al.: "Novel Dataset for Fine-Grained Image Categorization", FGVC 2011. Its images are part of ImageNet's.
@@ -73,7 +82,7 @@ def stanford_dogs(roots: tuple[Path, ...]) -> Listing:
     return from_lists(_find(roots, "Images", "stanford_dogs"), listed)
 
 
-def indoor67(roots: tuple[Path, ...]) -> Listing:
+def indoor67(roots: tuple[Path, ...]) -> FileListing:
     """Images/airport_inside/*.jpg (indoorCVPR_09.tar) and TrainImages.txt, TestImages.txt; others are left out.
 
     Quattoni, Torralba: "Recognizing Indoor Scenes", CVPR 2009.
@@ -84,7 +93,7 @@ def indoor67(roots: tuple[Path, ...]) -> Listing:
     return from_lists(_find(roots, "Images", "indoor67"), listed)
 
 
-def flowers102(roots: tuple[Path, ...]) -> Listing:
+def flowers102(roots: tuple[Path, ...]) -> FileListing:
     """jpg/image_00001.jpg (102flowers.tgz), imagelabels.mat and setid.mat; classes are called 001 to 102.
 
     Nilsback, Zisserman: "Automated Flower Classification over a Large Number of Classes", ICVGIP 2008.
@@ -100,7 +109,7 @@ def flowers102(roots: tuple[Path, ...]) -> Listing:
     return from_lists(_find(roots, "jpg", "flowers102"), listed)
 
 
-def stanford40(roots: tuple[Path, ...]) -> Listing:
+def stanford40(roots: tuple[Path, ...]) -> FileListing:
     """JPEGImages/applauding_001.jpg and ImageSplits/applauding_{train,test}.txt.
 
     Yao et al.: "Human Action Recognition by Learning Bases of Action Attributes and Parts", ICCV 2011.
@@ -175,7 +184,10 @@ def _matlab(path: Path, field: str) -> NDArray[Any]:
 
 
 def _add_official(
-    function: Callable[[tuple[Path, ...]], Listing], expects: str, images: int, training_images_per_class: int | None
+    function: Callable[[tuple[Path, ...]], FileListing],
+    expects: str,
+    images: int,
+    training_images_per_class: int | None,
 ) -> None:
     LAYOUTS.add(
         function.__name__,

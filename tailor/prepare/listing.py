@@ -30,7 +30,7 @@ class ImageFile:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Listing:
+class FileListing:
     """All images of a folder."""
 
     files: tuple[ImageFile, ...]
@@ -71,7 +71,7 @@ def loose_files(folder: Path, root: Path) -> list[str]:
     )
 
 
-def in_class_folders(folder: Path, root: Path, split: str = "", classes: Sequence[Path] | None = None) -> Listing:
+def in_class_folders(folder: Path, root: Path, split: str = "", classes: Sequence[Path] | None = None) -> FileListing:
     """The images of `folder`/<class>/, not of folders below that and not of `folder` itself.
 
     Args:
@@ -103,10 +103,10 @@ def in_class_folders(folder: Path, root: Path, split: str = "", classes: Sequenc
             ImageFile(path=path, name=path.relative_to(root).as_posix(), class_name=class_folder.name, split=split)
             for path in images
         ]
-    return Listing(files=tuple(files), left_out=tuple(left_out))
+    return FileListing(files=tuple(files), left_out=tuple(left_out))
 
 
-def from_lists(folder: Path, listed: Iterable[tuple[str, str, str]]) -> Listing:
+def from_lists(folder: Path, listed: Iterable[tuple[str, str, str]]) -> FileListing:
     """The images that official lists name.
 
     Args:
@@ -130,7 +130,7 @@ def from_lists(folder: Path, listed: Iterable[tuple[str, str, str]]) -> Listing:
             f"{len(missing)} of {len(count)} listed images are not in {folder}: {some(missing)}; give the whole "
             "archive of images"
         )
-    return Listing(
+    return FileListing(
         files=tuple(
             ImageFile(path=folder / name, name=name, class_name=class_name, split=split)
             for name, class_name, split in entries

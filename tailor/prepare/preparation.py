@@ -11,12 +11,12 @@ from typing import TextIO
 import numpy as np
 
 from tailor.catalogue import manifest
-from tailor.catalogue.manifest import ARRAY_FILES, COLUMNS, IMAGES_FILE, SOURCE, TARGET, Manifest, StoredFile
+from tailor.catalogue.manifest import ARRAY_FILES, COLUMNS, IMAGES_FILE, SOURCE, TARGET, DataManifest, StoredFile
 from tailor.core.errors import ConfigError
 from tailor.prepare import archive, arrays, chunks, decode, progress
 from tailor.prepare.folder import list_folder
 from tailor.prepare.layouts import LAYOUTS, Layout
-from tailor.prepare.listing import TEST, ImageFile, Listing, some
+from tailor.prepare.listing import TEST, FileListing, ImageFile, some
 from tailor.prepare.tasks import SplitRule, TaskFiles, cut, has_test_split
 from tailor.prepare.workspace import publish, workspace
 from transtailor.terminal import say
@@ -40,7 +40,7 @@ class Request:
     threads: int
 
 
-def prepare(request: Request, out: TextIO) -> Manifest:
+def prepare(request: Request, out: TextIO) -> DataManifest:
     """Makes the data set `request.name` below `request.root`; the same call resumes one that was interrupted.
 
     Args:
@@ -107,7 +107,7 @@ def _roots(origins: Sequence[Path], work: Path, out: TextIO) -> tuple[Path, ...]
     return tuple(roots)
 
 
-def _tell(listings: Sequence[Listing], layout: Layout, out: TextIO) -> None:
+def _tell(listings: Sequence[FileListing], layout: Layout, out: TextIO) -> None:
     """Says what is unusual, and not wrong, about the files found: of the data set, and of that of the source task."""
     for listing in listings:
         if listing.left_out:
@@ -209,7 +209,7 @@ def _describe(prepared: Path, request: Request, tasks: dict[str, TaskFiles], tes
         )
         for name, shape in shapes.items()
     }
-    described = Manifest(
+    described = DataManifest(
         name=request.name,
         digest=arrays.digest(opened),
         input_shape=(3, request.image_px, request.image_px),

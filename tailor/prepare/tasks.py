@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from tailor.core.errors import ConfigError
-from tailor.prepare.listing import TEST, TRAIN, ImageFile, Listing, some
+from tailor.prepare.listing import TEST, TRAIN, FileListing, ImageFile, some
 from transtailor.names import nearest
 
 TEST_FRACTION = 0.2  # where neither the folder nor the user says
@@ -33,7 +33,7 @@ class SplitRule:
     seed: int
     training_images_per_class: int | None  # the layout's rule: all others are test images
 
-    def described(self, listing: Listing) -> str:
+    def described(self, listing: FileListing) -> str:
         """Where the test split of a listing comes from, for people."""
         if has_test_split(listing.files):
             return "the data set's own"
@@ -48,7 +48,7 @@ def has_test_split(files: Sequence[ImageFile]) -> bool:
 
 
 def cut(
-    listing: Listing, source: Listing | None, source_classes: Sequence[str], test: SplitRule
+    listing: FileListing, source: FileListing | None, source_classes: Sequence[str], test: SplitRule
 ) -> dict[str, TaskFiles]:
     """Source and target task of a listing; the target's images are all in a split.
 

@@ -31,7 +31,7 @@ from tailor.pruning.dependency_trace import PINNED, Trace, varies
 aten = torch.ops.aten
 
 
-class Labels(Tensor):
+class ChannelLabels(Tensor):
     """A tensor of labels that the network's code takes for a tensor of numbers. Made by operations on others."""
 
     ids: Tensor  # int64, of the same shape; dims along which nothing varies have stride 0
@@ -39,8 +39,8 @@ class Labels(Tensor):
     maker: str | None  # the layer or norm whose output this object is
 
     @staticmethod
-    def __new__(cls, ids: Tensor, trace: Trace, maker: str | None = None) -> "Labels":
-        made: Labels = wrapper(cls, ids.shape)
+    def __new__(cls, ids: Tensor, trace: Trace, maker: str | None = None) -> "ChannelLabels":
+        made: ChannelLabels = wrapper(cls, ids.shape)
         made.ids, made.record, made.maker = ids, trace, maker
         return made
 
@@ -50,7 +50,7 @@ class Labels(Tensor):
     ) -> Any:
         layer = LAYERS.get(func)
         with without_torch_function():
-            if layer is not None and isinstance(args[0], Labels):
+            if layer is not None and isinstance(args[0], ChannelLabels):
                 made = layer(args[0].record, func, *args, **(kwargs or {}))
                 if made is not None:
                     return made
@@ -60,7 +60,7 @@ class Labels(Tensor):
     def __torch_dispatch__(  # type: ignore[override]  # torch types it as if it were no class method
         cls, func: Any, _types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        given = [a for a in tree_leaves((args, kwargs)) if isinstance(a, Labels)]
+        given = [a for a in tree_leaves((args, kwargs)) if isinstance(a, ChannelLabels)]
         handler = HANDLERS.get(func.overloadpacket, _pointwise if torch.Tag.pointwise in func.tags else None)
         made = handler(given[0].record, func, args, kwargs or {}) if handler is not None else None
         return _unknown(given, func, args, kwargs or {}) if made is None else made
@@ -82,14 +82,14 @@ def follow(model: nn.Module, input_shape: tuple[int, ...]) -> Trace:
     ]
     try:
         with torch.no_grad():
-            result = model.eval()(Labels(_constant(PINNED, (1, *input_shape)), trace))
+            result = model.eval()(ChannelLabels(_constant(PINNED, (1, *input_shape)), trace))
     finally:
         for hook in hooks:
             hook.remove()
         for module, flag in training.items():
             module.training = flag
     for output in tree_leaves(result):
-        if isinstance(output, Labels):
+        if isinstance(output, ChannelLabels):
             trace.pin(output.ids, "the network's output")
     return trace
 
@@ -98,7 +98,7 @@ def _call_hook(trace: Trace, name: str) -> Callable[[nn.Module, tuple[Any, ...]]
     def note(module: nn.Module, inputs: tuple[Any, ...]) -> None:
         trace.calls[name] = trace.calls.get(name, 0) + 1
         is_activation = type(module).__module__ == nn.ReLU.__module__
-        if is_activation and isinstance(inputs[0], Labels) and inputs[0].maker is not None:
+        if is_activation and isinstance(inputs[0], ChannelLabels) and inputs[0].maker is not None:
             trace.activation_of.setdefault(inputs[0].maker, name)
 
     return note
@@ -131,8 +131,8 @@ def _channel_labels(labels: Tensor, dim: int) -> Tensor | None:
 
 
 def _conv(
-    trace: Trace, func: Any, x: Labels, weight: Tensor, bias: Tensor | None = None, *rest: Any, **kw: Any
-) -> Labels | None:
+    trace: Trace, func: Any, x: ChannelLabels, weight: Tensor, bias: Tensor | None = None, *rest: Any, **kw: Any
+) -> ChannelLabels | None:
     layer, read = _layer(trace, weight, bias), _channel_labels(x.ids, 1)
     if layer is None or read is None:
         return None
@@ -148,10 +148,12 @@ def _conv(
         return None
     _use_outputs(trace, layer, bias, made)
     shape = _on_meta(func, (x, weight, bias, *rest), kw).shape
-    return Labels(made.reshape(1, -1, *[1] * (len(shape) - 2)).expand(shape), trace, layer)
+    return ChannelLabels(made.reshape(1, -1, *[1] * (len(shape) - 2)).expand(shape), trace, layer)
 
 
-def _linear(trace: Trace, func: Any, x: Labels, weight: Tensor, bias: Tensor | None = None) -> Labels | None:
+def _linear(
+    trace: Trace, func: Any, x: ChannelLabels, weight: Tensor, bias: Tensor | None = None
+) -> ChannelLabels | None:
     layer, read = _layer(trace, weight, bias), _channel_labels(x.ids, -1)
     if layer is None or read is None:
         return None
@@ -160,20 +162,20 @@ def _linear(trace: Trace, func: Any, x: Labels, weight: Tensor, bias: Tensor | N
     _use_outputs(trace, layer, bias, made)
     if x.dim() > 3:
         trace.channels_last.add(layer)
-    return Labels(made.expand(_on_meta(func, (x, weight, bias), {}).shape), trace, layer)
+    return ChannelLabels(made.expand(_on_meta(func, (x, weight, bias), {}).shape), trace, layer)
 
 
 def _batch_norm(
     trace: Trace,
     _func: Any,
-    x: Labels,
+    x: ChannelLabels,
     mean: Tensor | None,
     variance: Tensor | None,
     weight: Tensor | None = None,
     bias: Tensor | None = None,
     *_rest: Any,
     **_kw: Any,
-) -> Labels | None:
+) -> ChannelLabels | None:
     read = _channel_labels(x.ids, 1)
     if weight is None or bias is None or mean is None or variance is None or read is None:
         return None
@@ -184,10 +186,10 @@ def _batch_norm(
         trace.use(f"{norm}.{name}", 0, read)
     if x.maker is not None:
         trace.norm_of.setdefault(x.maker, norm)
-    return Labels(x.ids, trace, norm)
+    return ChannelLabels(x.ids, trace, norm)
 
 
-LAYERS: dict[Any, Callable[..., Labels | None]] = {
+LAYERS: dict[Any, Callable[..., ChannelLabels | None]] = {
     F.conv1d: _conv,
     F.conv2d: _conv,
     F.linear: _linear,
@@ -211,7 +213,7 @@ def _use_outputs(trace: Trace, layer: str, bias: Tensor | None, labels: Tensor) 
 # --- operations between layers. None: not understood, so everything it reads is pinned. ---
 
 
-def _unknown(given: list[Labels], func: Any, args: Any, kwargs: Any) -> Any:
+def _unknown(given: list[ChannelLabels], func: Any, args: Any, kwargs: Any) -> Any:
     """Pin what is read; what comes out is no filter's output."""
     for labels in given:
         labels.record.pin(labels.ids, func.overloadpacket.__name__)
@@ -219,7 +221,7 @@ def _unknown(given: list[Labels], func: Any, args: Any, kwargs: Any) -> Any:
         return args[0]
     trace = given[0].record
     return tree_map(
-        lambda made: Labels(_constant(PINNED, made.shape), trace) if isinstance(made, Tensor) else made,
+        lambda made: ChannelLabels(_constant(PINNED, made.shape), trace) if isinstance(made, Tensor) else made,
         _on_meta(func, args, kwargs),
     )
 
@@ -227,9 +229,9 @@ def _unknown(given: list[Labels], func: Any, args: Any, kwargs: Any) -> Any:
 def _pointwise(trace: Trace, func: Any, args: Any, kwargs: Any) -> Any:
     """Join what is combined; numbers that depend on no filter pin, except single ones."""
     combined = [
-        a.ids if isinstance(a, Labels) else _constant(PINNED, a.shape)
+        a.ids if isinstance(a, ChannelLabels) else _constant(PINNED, a.shape)
         for a in tree_leaves((args, kwargs))
-        if isinstance(a, Labels) or (isinstance(a, Tensor) and a.numel() > 1)
+        if isinstance(a, ChannelLabels) or (isinstance(a, Tensor) and a.numel() > 1)
     ]
     if func.overloadpacket in (aten.mul, aten.mul_) and len(combined) == 2:
         small, large = sorted(combined, key=Tensor.numel)
@@ -240,26 +242,26 @@ def _pointwise(trace: Trace, func: Any, args: Any, kwargs: Any) -> Any:
     if works_in_place(func):
         return args[0]
     largest = max(combined, key=Tensor.numel)
-    return Labels(largest.expand(torch.broadcast_shapes(*(ids.shape for ids in combined))), trace)
+    return ChannelLabels(largest.expand(torch.broadcast_shapes(*(ids.shape for ids in combined))), trace)
 
 
-def _same(trace: Trace, _func: Any, args: Any, _kwargs: Any) -> Labels:
-    return Labels(args[0].ids, trace)
+def _same(trace: Trace, _func: Any, args: Any, _kwargs: Any) -> ChannelLabels:
+    return ChannelLabels(args[0].ids, trace)
 
 
-def _move(trace: Trace, func: Any, args: Any, kwargs: Any) -> Labels:
+def _move(trace: Trace, func: Any, args: Any, kwargs: Any) -> ChannelLabels:
     """An operation that only changes the view: done to the labels themselves."""
-    return Labels(func(args[0].ids, *args[1:], **kwargs), trace)
+    return ChannelLabels(func(args[0].ids, *args[1:], **kwargs), trace)
 
 
-def _view(trace: Trace, func: Any, args: Any, kwargs: Any) -> Labels | None:
+def _view(trace: Trace, func: Any, args: Any, kwargs: Any) -> ChannelLabels | None:
     """A change of shape may merge dims of which one varies, but not split it: the split would fall elsewhere."""
     ids, shape = args[0].ids, _on_meta(func, args, kwargs).shape
     for old, new in _blocks(ids.shape, shape):
         sizes_before, sizes_after = [[n for n in s if n != 1] for s in (ids.shape[slice(*old)], shape[slice(*new)])]
         if sizes_before != sizes_after and len(sizes_after) > 1 and any(varies(ids, d) for d in range(*old)):
             return None
-    return Labels(ids.reshape(shape), trace)
+    return ChannelLabels(ids.reshape(shape), trace)
 
 
 def _blocks(old: torch.Size, new: torch.Size) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
@@ -275,16 +277,16 @@ def _blocks(old: torch.Size, new: torch.Size) -> Iterator[tuple[tuple[int, int],
         yield (start[0], i), (start[1], j)
 
 
-def _cat(trace: Trace, _func: Any, args: Any, _kwargs: Any) -> Labels | None:
+def _cat(trace: Trace, _func: Any, args: Any, _kwargs: Any) -> ChannelLabels | None:
     parts = [part for part in args[0] if part.numel()]
     dim = (args[1] if len(args) > 1 else 0) % parts[0].dim()
-    rows = [p.ids if isinstance(p, Labels) else _constant(PINNED, p.shape) for p in parts]
+    rows = [p.ids if isinstance(p, ChannelLabels) else _constant(PINNED, p.shape) for p in parts]
     shape = list(rows[0].shape)
     shape[dim] = sum(row.shape[dim] for row in rows)
     for d in range(len(shape)):
         if d != dim and not any(varies(row, d) for row in rows):
             rows = [row.narrow(d, 0, 1) for row in rows]
-    return Labels(torch.cat(rows, dim).expand(shape), trace)
+    return ChannelLabels(torch.cat(rows, dim).expand(shape), trace)
 
 
 def _positions(dims_of: Callable[..., list[int]]) -> Callable[..., Any]:
@@ -295,14 +297,14 @@ def _positions(dims_of: Callable[..., list[int]]) -> Callable[..., Any]:
         dims = sorted({dim % ids.dim() for dim in dims_of(args, kwargs)})
         outputs = tree_leaves(made)
         if all(output.shape == ids.shape for output in outputs) and func.overloadpacket is aten.slice:
-            return Labels(ids, trace)  # the whole
+            return ChannelLabels(ids, trace)  # the whole
         if any(varies(ids, dim) for dim in dims):
             return None
         for dim in dims:
             ids = ids.narrow(dim, 0, 1)
         if outputs[0].dim() < ids.dim():
             ids = ids.squeeze(dims)
-        return tree_map(lambda output: Labels(ids.expand(output.shape), trace), made)
+        return tree_map(lambda output: ChannelLabels(ids.expand(output.shape), trace), made)
 
     return handler
 

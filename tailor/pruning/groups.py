@@ -18,7 +18,7 @@ Classes = np.ndarray[tuple[int], np.dtype[np.int64]]  # of each label
 
 
 @dataclass(frozen=True, kw_only=True)
-class Member:
+class GroupMember:
     """A convolution or linear layer whose outputs are a group's filters, in the order of the filters."""
 
     layer: str
@@ -59,7 +59,7 @@ class Slice:
 class Group:
     """Filters that can be removed: those of one layer, or of several whose outputs are added to each other."""
 
-    members: tuple[Member, ...]  # in the order of the network's modules
+    members: tuple[GroupMember, ...]  # in the order of the network's modules
     filters: int
     slices: tuple[Slice, ...]  # members, norms, depthwise convolutions, gates, and what reads them
 
@@ -183,11 +183,11 @@ def _candidates(
     return candidates
 
 
-def _member(model: nn.Module, trace: Trace, layer: str) -> Member:
+def _member(model: nn.Module, trace: Trace, layer: str) -> GroupMember:
     norm = trace.norm_of.get(layer)
     activation = trace.activation_of.get(norm or layer)
     kind = None if activation is None else type(model.get_submodule(activation)).__name__
     # A factor's hook expects an activation's channels at dim 1 of feature maps, and last in tokens.
     elsewhere = layer in trace.channels_last or isinstance(model.get_submodule(layer), nn.Conv1d)
     alone = activation is not None and trace.calls[activation] == 1 and not elsewhere
-    return Member(layer=layer, norm=norm, activation=activation if alone else None, activation_kind=kind)
+    return GroupMember(layer=layer, norm=norm, activation=activation if alone else None, activation_kind=kind)

@@ -7,9 +7,9 @@ from torch import Tensor
 
 from tailor.model.factors import fold_into
 from tailor.model.state import ModelState
-from tailor.pruning.groups import Group, Member, Slice, groups
+from tailor.pruning.groups import Group, GroupMember, Slice, groups
 
-__all__ = ["Group", "Kept", "Member", "Slice", "groups", "mask", "slim"]
+__all__ = ["Group", "Kept", "GroupMember", "Slice", "groups", "mask", "slim"]
 
 Kept = dict[str, Tensor]  # name of a group -> sorted indices of the filters that stay
 

@@ -17,7 +17,7 @@ from tailor.core.errors import ConfigError
 from tailor.data import task_data
 from tailor.data.device_images import Residence
 from tailor.model.state import ModelState
-from tailor.parallel.process_group import Ranks
+from tailor.parallel.process_group import ProcessGroup
 from tailor.stages import Stage, Task
 from tailor.training.checkpoint import Checkpoint, Pause, never
 
@@ -36,7 +36,7 @@ class Made:
 class Workplace:
     """Where a stage is computed; nothing here changes its result."""
 
-    ranks: Ranks
+    ranks: ProcessGroup
     checkpoint_folder: Path | None
     checkpoint_every_s: float
     data_root: str | None = None  # of prepared data sets

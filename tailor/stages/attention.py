@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from tailor.stages.base import STAGE_JSON_BYTES, Cost, Size, Stage, Task
+from tailor.stages.base import STAGE_JSON_BYTES, Size, Stage, StageCost, Task
 
 BYTES_PER_WEIGHT = 4
 
@@ -17,8 +17,8 @@ class WeighChannels(Stage):
     images: int  # of the training split, at most all of them
     seed: int  # which images
 
-    def cost(self, size: Size) -> Cost:
+    def cost(self, size: Size) -> StageCost:
         """The images forward once per channel; a plan takes the root of the parameters' number for theirs."""
         channels = math.sqrt(size.weights_bytes / BYTES_PER_WEIGHT)
         work = channels * min(self.images, size.train_images) * size.macs
-        return Cost(work=work, stored_bytes=STAGE_JSON_BYTES)
+        return StageCost(work=work, stored_bytes=STAGE_JSON_BYTES)

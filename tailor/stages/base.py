@@ -31,7 +31,7 @@ Placement = Literal["before_norm", "after_norm", "after_activation"]
 """Where a filter's factor sits: at its layer's output, behind the norm after it (if any), or behind the activation."""
 
 
-class Outcome(Protocol):
+class StageOutcome(Protocol):
     """What a method gets back for a stage: its key and, for an operating point, what decisions may read."""
 
     @property
@@ -80,7 +80,7 @@ class Size:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cost:
+class StageCost:
     """Expected work (forward passes of one image x MACs) and bytes on disk of a stage."""
 
     work: float = 0.0
@@ -134,7 +134,7 @@ class Stage:
 
     kind: ClassVar[str]
     version: ClassVar[int] = 1
-    of: Outcome | None
+    of: StageOutcome | None
 
     def settings(self) -> dict[str, Any]:
         """The stage's own settings as plain JSON values, without its parents."""
@@ -147,9 +147,9 @@ class Stage:
         found = [getattr(self, name, None) for name in PARENTS]
         return tuple([outcome.key for outcome in found if outcome is not None])
 
-    def cost(self, size: Size) -> Cost:  # noqa: ARG002
+    def cost(self, size: Size) -> StageCost:  # noqa: ARG002
         """What the stage is expected to cost; by default nothing but its description on disk."""
-        return Cost(stored_bytes=STAGE_JSON_BYTES)
+        return StageCost(stored_bytes=STAGE_JSON_BYTES)
 
     def kept_fraction(self, before: float) -> float:
         """Share of the original MACs that a model has after this stage, if it had `before`."""

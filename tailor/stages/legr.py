@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from tailor.stages.base import STAGE_JSON_BYTES, Cost, GroupRule, Size, Stage, Task, Training, neutral
+from tailor.stages.base import STAGE_JSON_BYTES, GroupRule, Size, Stage, StageCost, Task, Training, neutral
 from tailor.stages.pruning import Grouping
 
 
@@ -30,8 +30,8 @@ class LearnRanking(Stage):
     seed: int
     width_multiple: int = neutral(1)  # each layer that loses filters keeps a multiple of so many
 
-    def cost(self, size: Size) -> Cost:
+    def cost(self, size: Size) -> StageCost:
         """For every individual the validation images forward and the tuning's images forward and backward."""
         judged = size.measured_images * size.macs
         tuned = 0.0 if self.training is None else self.tuning_steps * self.training.batch_size * size.both_passes
-        return Cost(work=self.generations * (judged + tuned), stored_bytes=STAGE_JSON_BYTES)
+        return StageCost(work=self.generations * (judged + tuned), stored_bytes=STAGE_JSON_BYTES)

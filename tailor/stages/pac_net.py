@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from tailor.stages.base import STAGE_JSON_BYTES, Cost, Size, Stage, Task, Training
+from tailor.stages.base import STAGE_JSON_BYTES, Size, Stage, StageCost, Task, Training
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -12,9 +12,9 @@ class FindEssential(Stage):
     kind = "find_essential"
     prune_ratio: float  # share of the weights that is redundant
 
-    def cost(self, size: Size) -> Cost:
+    def cost(self, size: Size) -> StageCost:
         """One byte per weight on disk."""
-        return Cost(stored_bytes=STAGE_JSON_BYTES + size.weights_bytes // 4)
+        return StageCost(stored_bytes=STAGE_JSON_BYTES + size.weights_bytes // 4)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,10 +26,10 @@ class Allocate(Stage):
     data_sha256: str
     training: Training
 
-    def cost(self, size: Size) -> Cost:
+    def cost(self, size: Size) -> StageCost:
         """Every image of the source, forward and backward, in every epoch."""
         work = self.training.epochs * size.source_images * size.both_passes
-        return Cost(work=work, stored_bytes=STAGE_JSON_BYTES + size.weights_bytes)
+        return StageCost(work=work, stored_bytes=STAGE_JSON_BYTES + size.weights_bytes)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +41,7 @@ class Calibrate(Stage):
     training: Training
     penalty_strength: float  # of the sum of the squared redundant weights
 
-    def cost(self, size: Size) -> Cost:
+    def cost(self, size: Size) -> StageCost:
         """Every training image, forward and backward, in every epoch."""
         work = self.training.epochs * size.train_images * size.both_passes
-        return Cost(work=work, stored_bytes=STAGE_JSON_BYTES + size.weights_bytes)
+        return StageCost(work=work, stored_bytes=STAGE_JSON_BYTES + size.weights_bytes)

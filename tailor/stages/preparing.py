@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from tailor.stages.base import STAGE_JSON_BYTES, Cost, Size, Stage, Task, Training, neutral
+from tailor.stages.base import STAGE_JSON_BYTES, Size, Stage, StageCost, Task, Training, neutral
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,10 +21,10 @@ class TrainSource(Stage):
     width_multiple: int = neutral(1)  # of the narrower layers
     network_version: int = neutral(1)
 
-    def cost(self, size: Size) -> Cost:
+    def cost(self, size: Size) -> StageCost:
         """Every image of the source, forward and backward, in every epoch."""
         work = self.training.epochs * size.source_images * size.both_passes
-        return Cost(work=work, stored_bytes=STAGE_JSON_BYTES + size.weights_bytes)
+        return StageCost(work=work, stored_bytes=STAGE_JSON_BYTES + size.weights_bytes)
 
     def kept_fraction(self, before: float) -> float:
         """What the narrower layers leave."""
@@ -44,9 +44,9 @@ class LoadWeights(Stage):
     pixel_std: tuple[float, ...]
     network_version: int = neutral(1)
 
-    def cost(self, size: Size) -> Cost:
+    def cost(self, size: Size) -> StageCost:
         """Nothing to compute; a copy of the weights."""
-        return Cost(stored_bytes=STAGE_JSON_BYTES + size.weights_bytes)
+        return StageCost(stored_bytes=STAGE_JSON_BYTES + size.weights_bytes)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,10 +58,10 @@ class FitHead(Stage):
     head_seed: int
     training: Training
 
-    def cost(self, size: Size) -> Cost:
+    def cost(self, size: Size) -> StageCost:
         """Every training image, forward only, in every epoch."""
         work = self.training.epochs * size.train_images * size.macs
-        return Cost(work=work, stored_bytes=STAGE_JSON_BYTES + size.head_bytes)
+        return StageCost(work=work, stored_bytes=STAGE_JSON_BYTES + size.head_bytes)
 
 
 @dataclass(frozen=True, kw_only=True)

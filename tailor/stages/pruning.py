@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from tailor.stages.base import STAGE_JSON_BYTES, Cost, GroupRule, Placement, Size, Stage, Task, Training, neutral
+from tailor.stages.base import STAGE_JSON_BYTES, GroupRule, Placement, Size, Stage, StageCost, Task, Training, neutral
 
 BetaMode = Literal["fold", "sqrt", "grad", "raw", "off"]
 Normalisation = Literal["layer_mean", "rms", "none", "permuted"]
@@ -23,9 +23,11 @@ class TrainFactors(Stage):
     noise: float  # standard deviation of what is added to it
     seed: int | None  # of that noise; None where there is none
 
-    def cost(self, size: Size) -> Cost:
+    def cost(self, size: Size) -> StageCost:
         """Every training image, forward and backward, in every epoch."""
-        return Cost(work=self.training.epochs * size.train_images * size.both_passes, stored_bytes=STAGE_JSON_BYTES)
+        return StageCost(
+            work=self.training.epochs * size.train_images * size.both_passes, stored_bytes=STAGE_JSON_BYTES
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,10 +43,10 @@ class ScoreFilters(Stage):
     placement: Placement | None  # of the gates; None: the criterion has none
     seed: int | None  # None: the criterion draws nothing
 
-    def cost(self, size: Size) -> Cost:
+    def cost(self, size: Size) -> StageCost:
         """One pass over the training images, if data is read."""
         work = size.train_images * size.both_passes if self.task else 0.0
-        return Cost(work=work, stored_bytes=STAGE_JSON_BYTES)
+        return StageCost(work=work, stored_bytes=STAGE_JSON_BYTES)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,9 +81,9 @@ class PruneBestOfRandom(Stage):
     seed: int
     width_multiple: int = neutral(1)  # each layer that loses filters keeps a multiple of so many
 
-    def cost(self, size: Size) -> Cost:
+    def cost(self, size: Size) -> StageCost:
         """The validation images forward for every draw."""
-        return Cost(work=self.draws * size.measured_images * size.macs, stored_bytes=STAGE_JSON_BYTES)
+        return StageCost(work=self.draws * size.measured_images * size.macs, stored_bytes=STAGE_JSON_BYTES)
 
     def kept_fraction(self, before: float) -> float:
         """What the budget leaves."""
@@ -120,9 +122,9 @@ class MeasureNorms(Stage):
     batch_size: int
     seed: int
 
-    def cost(self, size: Size) -> Cost:
+    def cost(self, size: Size) -> StageCost:
         """Every training image once, forward."""
-        return Cost(work=size.train_images * size.macs, stored_bytes=STAGE_JSON_BYTES)
+        return StageCost(work=size.train_images * size.macs, stored_bytes=STAGE_JSON_BYTES)
 
 
 @dataclass(frozen=True, kw_only=True)

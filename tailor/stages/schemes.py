@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from tailor.stages.base import STAGE_JSON_BYTES, Cost, GroupRule, Size, Stage, Task, Training, neutral
+from tailor.stages.base import STAGE_JSON_BYTES, GroupRule, Size, Stage, StageCost, Task, Training, neutral
 from tailor.stages.tuning import FineTune
 
 
@@ -29,6 +29,8 @@ class TrainGates(Stage):
     training: Training
     rule: GroupRule
 
-    def cost(self, size: Size) -> Cost:
+    def cost(self, size: Size) -> StageCost:
         """Every training image, forward and backward, in every epoch."""
-        return Cost(work=self.training.epochs * size.train_images * size.both_passes, stored_bytes=STAGE_JSON_BYTES)
+        return StageCost(
+            work=self.training.epochs * size.train_images * size.both_passes, stored_bytes=STAGE_JSON_BYTES
+        )

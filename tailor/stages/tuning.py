@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from tailor.catalogue.regularisation import Regulariser
-from tailor.stages.base import STAGE_JSON_BYTES, Cost, Outcome, Size, Stage, Task, Training, neutral
+from tailor.stages.base import STAGE_JSON_BYTES, Size, Stage, StageCost, StageOutcome, Task, Training, neutral
 
 PREDICTION_BYTES = 16
 
@@ -29,9 +29,9 @@ class FineTune(Stage):
     regulariser: Regulariser | None
     optimiser_state: Literal["reset", "kept"]  # kept: momentum goes on where the fine-tuning before ended, pruned alike
     distillation: Distillation | None = neutral(None)
-    teacher: Outcome | None = None  # where there is distillation: the unpruned network, fine-tuned
+    teacher: StageOutcome | None = None  # where there is distillation: the unpruned network, fine-tuned
 
-    def cost(self, size: Size) -> Cost:
+    def cost(self, size: Size) -> StageCost:
         """Every training image, forward and backward, in every epoch, and forward through an anchor and a teacher.
 
         The teacher, which is wider, is counted at the student's width.
@@ -40,7 +40,7 @@ class FineTune(Stage):
         passes = size.both_passes + others * size.macs
         copies = 2 if self.optimiser_state == "kept" else 1
         work = self.training.epochs * size.train_images * passes
-        return Cost(work=work, stored_bytes=STAGE_JSON_BYTES + copies * size.weights_bytes)
+        return StageCost(work=work, stored_bytes=STAGE_JSON_BYTES + copies * size.weights_bytes)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +52,7 @@ class OperatingPoint(Stage):
     asked_removed_macs_fraction: float | None  # None: what is removed follows from a rule
     decides_on: Deciding  # the split whose score the trial's decisions read
 
-    def cost(self, size: Size) -> Cost:
+    def cost(self, size: Size) -> StageCost:
         """Every image of the validation and test splits once, forward."""
         stored_bytes = STAGE_JSON_BYTES + size.measured_images * PREDICTION_BYTES
-        return Cost(work=size.measured_images * size.macs, stored_bytes=stored_bytes)
+        return StageCost(work=size.measured_images * size.macs, stored_bytes=stored_bytes)

@@ -11,7 +11,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from tailor.data.objective import is_right, loss_sum
 from tailor.data.task_data import Batch
-from tailor.parallel.process_group import Ranks
+from tailor.parallel.process_group import ProcessGroup
 from tailor.stages import Training
 from tailor.training.compilation import compiled
 from tailor.training.distillation import Teaching
@@ -29,7 +29,7 @@ class Forward:
         ranks: those that train together.
     """
 
-    def __init__(self, model: nn.Module, training: Training, ranks: Ranks) -> None:
+    def __init__(self, model: nn.Module, training: Training, ranks: ProcessGroup) -> None:
         self._is_bf16 = training.precision == "bf16"
         self._is_channels_last = training.memory_format == "channels_last"
         self._device_type = ranks.device.type
@@ -67,7 +67,12 @@ class Backward:
     """
 
     def __init__(
-        self, forward: Forward, training: Training, ranks: Ranks, penalty: Penalty | None, teaching: Teaching | None
+        self,
+        forward: Forward,
+        training: Training,
+        ranks: ProcessGroup,
+        penalty: Penalty | None,
+        teaching: Teaching | None,
     ) -> None:
         self._forward, self._training, self._ranks = forward, training, ranks
         self._penalty, self._teaching = penalty, teaching

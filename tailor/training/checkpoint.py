@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from tailor.core.errors import Paused
-from tailor.parallel.process_group import Ranks
+from tailor.parallel.process_group import ProcessGroup
 from tailor.training.weight_average import WeightAverage
 from transtailor.files import make_folder, write_file
 
@@ -48,7 +48,7 @@ class Wish(IntEnum):
 
 
 @dataclass
-class Progress:
+class TrainingProgress:
     """How far a training stage is."""
 
     epoch: int = 0
@@ -69,7 +69,7 @@ class Checkpoint:
         pause: asked on rank 0, wherever the ranks agree on going on.
     """
 
-    def __init__(self, path: Path | None, every_s: float, ranks: Ranks, pause: Pause = never) -> None:
+    def __init__(self, path: Path | None, every_s: float, ranks: ProcessGroup, pause: Pause = never) -> None:
         self.path, self.every_s, self.ranks, self.pause = path, every_s, ranks, pause
         self._last_s = time.monotonic()
         self._pause_s = min(every_s, SOONEST_S)  # until the next write; by how long the last one took
@@ -90,7 +90,7 @@ class Checkpoint:
     def follow(
         self,
         wish: Wish,
-        progress: Progress,
+        progress: TrainingProgress,
         model: nn.Module,
         optimiser: torch.optim.Optimizer,
         average: WeightAverage,
@@ -106,7 +106,7 @@ class Checkpoint:
             raise Paused
 
     def save(
-        self, progress: Progress, model: nn.Module, optimiser: torch.optim.Optimizer, average: WeightAverage
+        self, progress: TrainingProgress, model: nn.Module, optimiser: torch.optim.Optimizer, average: WeightAverage
     ) -> None:
         """Write the state of this moment (rank 0 alone); the old checkpoint stays until the new one is whole."""
         if self.path is not None and self.ranks.rank == 0:
@@ -115,17 +115,17 @@ class Checkpoint:
             content = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
             self.write(safetensors.torch.save(content, {"progress": json.dumps(vars(progress))}))
 
-    def restore(self, model: nn.Module, optimiser: torch.optim.Optimizer, average: WeightAverage) -> Progress:
+    def restore(self, model: nn.Module, optimiser: torch.optim.Optimizer, average: WeightAverage) -> TrainingProgress:
         """Load the checkpoint into all three, if there is a whole one; how far it had come."""
         content = self.read()
         if not content:
-            return Progress()
+            return TrainingProgress()
         tensors = safetensors.torch.load(content)
         header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
         model.load_state_dict({n.removeprefix("model/"): t for n, t in tensors.items() if n.startswith("model/")})
         average.restore({n.removeprefix("average/"): t for n, t in tensors.items() if n.startswith("average/")})
         _restore_optimiser(optimiser, tensors)
-        return Progress(**json.loads(header["__metadata__"]["progress"]))
+        return TrainingProgress(**json.loads(header["__metadata__"]["progress"]))
 
     def remove(self) -> None:
         """Remove the file once the stage is finished."""
@@ -160,7 +160,7 @@ def _verified(path: Path) -> bytes:
 class Agreements:
     """The moments of a training at which all ranks follow rank 0, about once a second, by one small message each."""
 
-    def __init__(self, checkpoint: Checkpoint, ranks: Ranks) -> None:
+    def __init__(self, checkpoint: Checkpoint, ranks: ProcessGroup) -> None:
         self._checkpoint, self._ranks = checkpoint, ranks
         self._steps, self._until = 0, 1  # since the last one, and in all until the next; the first tells the pace
         self._last_s = time.monotonic()

@@ -13,10 +13,10 @@ from tailor.core import heartbeat
 from tailor.core.errors import TrainingError
 from tailor.core.seeds import stream
 from tailor.data.task_data import Samples, batches, in_order
-from tailor.parallel.process_group import Ranks
+from tailor.parallel.process_group import ProcessGroup
 from tailor.stages import Training
 from tailor.training.backward import Backward, Forward, Penalty
-from tailor.training.checkpoint import Agreements, Checkpoint, Progress, parameters_of
+from tailor.training.checkpoint import Agreements, Checkpoint, TrainingProgress, parameters_of
 from tailor.training.distillation import Teaching
 from tailor.training.epoch_meter import Tally
 from tailor.training.lr_schedule import scale, set_learning_rates
@@ -31,7 +31,7 @@ def train(
     samples: Samples,
     training: Training,
     augmentation: str,
-    ranks: Ranks,
+    ranks: ProcessGroup,
     checkpoint: Checkpoint,
     *,
     penalty: Penalty | None = None,
@@ -103,7 +103,7 @@ def train(
     return progress.history
 
 
-def where(progress: Progress, epochs: int, steps: int) -> tuple[float, str]:
+def where(progress: TrainingProgress, epochs: int, steps: int) -> tuple[float, str]:
     """How far a training of `epochs` epochs of `steps` steps is: the fraction, and words; waits for no device.
 
     Loss and speed are those of the last finished epoch; as long as there is none, the speed is that of this one.
@@ -176,7 +176,7 @@ def optimiser_for(parameters: list[dict[str, Any]], training: Training) -> torch
 
 
 @torch.no_grad()
-def predict(model: nn.Module, samples: Samples, ranks: Ranks) -> Tensor:
+def predict(model: nn.Module, samples: Samples, ranks: ProcessGroup) -> Tensor:
     """The outputs (N, K) for all samples, on the CPU of every rank; each sample is seen by one rank."""
     model.eval()
     mine = samples.take(torch.arange(ranks.rank, len(samples), ranks.count, device=samples.labels.device))

@@ -18,7 +18,7 @@ from tailor.catalogue.regularisation import Regulariser
 from tailor.core.errors import ConfigError
 from tailor.data.task_data import Batch
 from tailor.model.state import ModelState
-from tailor.parallel.process_group import Ranks
+from tailor.parallel.process_group import ProcessGroup
 from tailor.pruning import surgery
 from tailor.stages import GroupRule
 from tailor.training.backward import Penalty
@@ -30,7 +30,7 @@ PenaltyOf = Callable[[nn.Module], Penalty]
 ANY_LAYER = GroupRule(residual="coupled", linear=True)  # prunable under some rule, as in the authors' codes
 
 
-def of(regulariser: Regulariser | None, state: ModelState, ranks: Ranks) -> PenaltyOf | None:
+def of(regulariser: Regulariser | None, state: ModelState, ranks: ProcessGroup) -> PenaltyOf | None:
     """The penalty that `regulariser` adds to the fine-tuning of `state`; None for none.
 
     Raises:
@@ -47,7 +47,7 @@ def of(regulariser: Regulariser | None, state: ModelState, ranks: Ranks) -> Pena
 
 
 @singledispatch
-def penalty(regulariser: Regulariser, model: nn.Module, state: ModelState, ranks: Ranks) -> Penalty:  # noqa: ARG001
+def penalty(regulariser: Regulariser, model: nn.Module, state: ModelState, ranks: ProcessGroup) -> Penalty:  # noqa: ARG001
     """The penalty of one kind of regulariser on a model that was built from a state.
 
     Raises:
@@ -57,7 +57,7 @@ def penalty(regulariser: Regulariser, model: nn.Module, state: ModelState, ranks
 
 
 @penalty.register
-def l2_sp(regulariser: regularisation.L2SP, model: nn.Module, state: ModelState, _ranks: Ranks) -> Penalty:
+def l2_sp(regulariser: regularisation.L2SP, model: nn.Module, state: ModelState, _ranks: ProcessGroup) -> Penalty:
     """strength / 2 x ||w - w0||^2 over all shared parameters, norms included, and head_strength / 2 x ||head||^2."""
     head = set(state.head_names())
     shared = [
@@ -75,7 +75,7 @@ def l2_sp(regulariser: regularisation.L2SP, model: nn.Module, state: ModelState,
 
 
 @penalty.register
-def delta(regulariser: regularisation.Delta, model: nn.Module, state: ModelState, ranks: Ranks) -> Penalty:
+def delta(regulariser: regularisation.Delta, model: nn.Module, state: ModelState, ranks: ProcessGroup) -> Penalty:
     """strength / 2 x sum over layers, images and channels of weight x ||map - map0||^2 / (H x W), and the head's L2.
 
     The sum runs over the images of the global batch, as in the authors' code. The pre-trained network is the state's
@@ -105,7 +105,7 @@ def delta(regulariser: regularisation.Delta, model: nn.Module, state: ModelState
 
 
 @penalty.register
-def bss(regulariser: regularisation.BSS, model: nn.Module, state: ModelState, ranks: Ranks) -> Penalty:
+def bss(regulariser: regularisation.BSS, model: nn.Module, state: ModelState, ranks: ProcessGroup) -> Penalty:
     """strength x sum of the `smallest` squared singular values of the global batch's features (N, F).
 
     Features are what the head reads. Each rank differentiates by the rows of its own images, so its value counts once
@@ -130,7 +130,9 @@ def bss(regulariser: regularisation.BSS, model: nn.Module, state: ModelState, ra
 
 
 @penalty.register
-def slimming(regulariser: regularisation.Slimming, model: nn.Module, state: ModelState, _ranks: Ranks) -> Penalty:
+def slimming(
+    regulariser: regularisation.Slimming, model: nn.Module, state: ModelState, _ranks: ProcessGroup
+) -> Penalty:
     """strength x sum of |gamma| over the norms behind layers that can lose filters, whichever the trial prunes.
 
     Raises:

@@ -71,7 +71,7 @@ def write_checkpoint(folder: Path) -> None:
     import torch
 
     from tailor.parallel.process_group import join
-    from tailor.training.checkpoint import Checkpoint, Progress
+    from tailor.training.checkpoint import Checkpoint, TrainingProgress
     from tailor.training.weight_average import WeightAverage
 
     model = torch.nn.Linear(3, 2)
@@ -79,7 +79,7 @@ def write_checkpoint(folder: Path) -> None:
     model(torch.ones(1, 3)).sum().backward()
     optimiser.step()
     checkpoint = Checkpoint(folder / "checkpoint", 0.0, join("cpu"))
-    checkpoint.save(Progress(epoch=2), model, optimiser, WeightAverage(model, 0.9))
+    checkpoint.save(TrainingProgress(epoch=2), model, optimiser, WeightAverage(model, 0.9))
 
 
 def write_model(folder: Path) -> None:

@@ -10,7 +10,7 @@ from tailor.config.trial import TrialConfig
 from tailor.execution.cache import Cache
 from tailor.execution.runner import StageEvent, run_trial
 from tailor.model.state import ModelState
-from tailor.parallel.process_group import Ranks, join
+from tailor.parallel.process_group import ProcessGroup, join
 from tests.commands import Said, tailor_command
 from tests.tailor.trials import short_trial
 
@@ -24,7 +24,7 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def ranks() -> Ranks:
+def ranks() -> ProcessGroup:
     return join("cpu")
 
 
@@ -41,7 +41,7 @@ def command() -> Callable[..., Said]:
 
 
 @pytest.fixture
-def run(ranks: Ranks) -> Callable[..., list[StageEvent]]:
+def run(ranks: ProcessGroup) -> Callable[..., list[StageEvent]]:
     def run_to_the_end(config: TrialConfig, cache: Cache, folder: Path | None = None) -> list[StageEvent]:
         return list(run_trial(config, cache=cache, ranks=ranks, checkpoint_folder=folder, checkpoint_every_s=0.0))
 

@@ -16,7 +16,7 @@ from torch.utils import backend_registration
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
-from tailor.parallel.process_group import Ranks
+from tailor.parallel.process_group import ProcessGroup
 
 aten = torch.ops.aten
 NAME = "pretended"
@@ -63,7 +63,7 @@ class _Pretending(TorchDispatchMode):
 
 
 @contextmanager
-def pretended_gpu() -> Iterator[Ranks]:
+def pretended_gpu() -> Iterator[ProcessGroup]:
     """One rank on the device, until it is left; this process knows of the device for good."""
     if torch._C._get_privateuse1_backend_name() != NAME:
         backend_registration._setup_privateuseone_for_python_backend(NAME)
@@ -75,7 +75,7 @@ def pretended_gpu() -> Iterator[Ranks]:
             stack.enter_context(mock.patch(f"torch.cuda.{name}", return_value=bytes_there))
         stack.enter_context(torch.autograd.set_multithreading_enabled(False))  # there is no thread for the device
         stack.enter_context(_Pretending())
-        yield Ranks(rank=0, count=1, device=torch.device(NAME, 0))
+        yield ProcessGroup(rank=0, count=1, device=torch.device(NAME, 0))
 
 
 def _computed(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 from markupsafe import Markup
 
 from results.figures.svg import Drawing, Key
-from results.report.elements.tables import Row, Table
+from results.report.elements.tables import HtmlTable, TableRow
 from results.store.reader import Run
 from results.text.number_format import NOTHING
 
@@ -80,10 +80,10 @@ class Figure:
 
 
 @dataclass(frozen=True)
-class Listing:
+class TableBlock:
     """A table. `derived`: it is computed from what its query answers, and not that answer itself."""
 
-    table: Table
+    table: HtmlTable
     title: str = ""
     derived: bool = False
     folded: bool = False
@@ -104,7 +104,7 @@ class Section:
     name: str
     title: str
     text: str = ""
-    blocks: list[Figure | Listing | Words] = field(default_factory=list)
+    blocks: list[Figure | TableBlock | Words] = field(default_factory=list)
     empty: str = "There is nothing to show yet."
     short: str = ""
 
@@ -116,13 +116,13 @@ def answer(run: Run, sql: str) -> Answer:
     return Answer(tuple(found.column_names), list(zip(*columns, strict=True)), sql.strip())
 
 
-def listing(run: Run, sql: str, title: str = "", *, folded: bool = False) -> Listing:
+def listing(run: Run, sql: str, title: str = "", *, folded: bool = False) -> TableBlock:
     """The answer to a query as a table."""
     found = run.arrow(sql)
     numeric = tuple(str(kind).startswith(("int", "double", "decimal")) for kind in found.schema.types)
-    rows = [Row(tuple(cell(value) for value in row.values())) for row in found.to_pylist()]
-    table = Table(tuple(name.replace("_", " ") for name in found.column_names), numeric, rows, sql.strip())
-    return Listing(table, title, folded=folded)
+    rows = [TableRow(tuple(cell(value) for value in row.values())) for row in found.to_pylist()]
+    table = HtmlTable(tuple(name.replace("_", " ") for name in found.column_names), numeric, rows, sql.strip())
+    return TableBlock(table, title, folded=folded)
 
 
 def plain(value: object) -> Any:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from results.arms import comparison, tuning
 from results.arms.comparison import Arm, EnvironmentsByTrial, Point, Problem, Setting
 from results.arms.tuning import Tried
-from results.report.elements.problems import Labels, labels_of
+from results.report.elements.problems import ArmLabels, labels_of
 from results.store.reader import Run
 
 
@@ -29,7 +29,7 @@ class Findings:
     ended: Mapping[Tried, set[Setting]]
     environments: EnvironmentsByTrial
     arms: list[Arm]
-    labels: Labels
+    labels: ArmLabels
     problems: list[Problem]
 
 

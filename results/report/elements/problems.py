@@ -11,7 +11,7 @@ from results.text.number_format import SCALES, Scale
 
 
 @dataclass(frozen=True)
-class Labels:
+class ArmLabels:
     """The labels of a run in order, with a colour class for each."""
 
     colours: dict[str, str]
@@ -25,10 +25,10 @@ class Labels:
         return [Key(n, label, colour) for n, (label, colour) in enumerate(self.colours.items()) if label in shown]
 
 
-def labels_of(methods: dict[str, str]) -> Labels:
+def labels_of(methods: dict[str, str]) -> ArmLabels:
     """From label -> method."""
     ordered = dict(sorted(methods.items()))
-    return Labels(colours_of(ordered))
+    return ArmLabels(colours_of(ordered))
 
 
 def of_problem(problem: Problem) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from results.arms.comparison import Arm, Choice, Pairing
-from results.arms.cost import Cost
+from results.arms.cost import SharingSavings
 from results.arms.tuning import Count, in_words
 from results.arms.verdict import says
 from results.text.number_format import NOTHING, SCALES, mark_of, number, percent
@@ -14,7 +14,7 @@ BUDGET_MISSED_FRACTION = 0.01
 
 
 @dataclass(frozen=True)
-class Row:
+class TableRow:
     """The cells of one row; `marks` say in words why the row is to be read with care."""
 
     cells: tuple[str, ...]
@@ -22,12 +22,12 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Table:
+class HtmlTable:
     """A table of text. `numeric` has one flag per column: numbers stand right. `sql` is shown below it."""
 
     columns: tuple[str, ...]
     numeric: tuple[bool, ...]
-    rows: list[Row] = field(default_factory=list)
+    rows: list[TableRow] = field(default_factory=list)
     sql: str = ""
     note: str = ""
 
@@ -36,12 +36,12 @@ class Table:
         """What the marks say, each once; a row refers to them by their place, counted from 1."""
         return list(dict.fromkeys(mark for row in self.rows for mark in row.marks))
 
-    def references(self, row: Row) -> str:
+    def references(self, row: TableRow) -> str:
         """The numbers of a row's footnotes, such as "1,3"."""
         return ",".join(str(place) for place, note in enumerate(self.footnotes, 1) if note in row.marks)
 
 
-def methods_table(arms: Sequence[Arm], sql: str) -> Table:
+def methods_table(arms: Sequence[Arm], sql: str) -> HtmlTable:
     """The arms of one problem, by rank."""
     columns = ("rank", "label", "asked %", *_measured_columns(arms))
     rows = []
@@ -50,8 +50,8 @@ def methods_table(arms: Sequence[Arm], sql: str) -> Table:
         if arm.asked is not None and abs(arm.removed - arm.asked) > BUDGET_MISSED_FRACTION:
             marks.append(f"what is removed is more than {percent(BUDGET_MISSED_FRACTION, 0)} point off what was asked")
         rank = NOTHING if arm.rank is None else str(arm.rank)
-        rows.append(Row((rank, arm.label, percent(arm.asked, 1), *_measured(arm)), tuple(marks)))
-    return Table(columns, (True, False, *[True] * 8), rows, sql)
+        rows.append(TableRow((rank, arm.label, percent(arm.asked, 1), *_measured(arm)), tuple(marks)))
+    return HtmlTable(columns, (True, False, *[True] * 8), rows, sql)
 
 
 def _doubtful(arm: Arm) -> list[str]:
@@ -85,7 +85,7 @@ def _measured(arm: Arm) -> tuple[str, ...]:
     )
 
 
-def pairings_table(pairings: Sequence[Pairing], sql: str, *, where: bool) -> Table:
+def pairings_table(pairings: Sequence[Pairing], sql: str, *, where: bool) -> HtmlTable:
     """Paired differences, one comparison per row; `where` adds the column that says in which problem."""
     columns = (
         "where",
@@ -103,10 +103,10 @@ def pairings_table(pairings: Sequence[Pairing], sql: str, *, where: bool) -> Tab
     numeric = (False, False, True, False, True, True, True, True, True, True, False)
     start = 0 if where else 1
     rows = [_pairing_row(pairing) for pairing in pairings]
-    return Table(columns[start:], numeric[start:], [Row(row.cells[start:], row.marks) for row in rows], sql)
+    return HtmlTable(columns[start:], numeric[start:], [TableRow(row.cells[start:], row.marks) for row in rows], sql)
 
 
-def _pairing_row(pairing: Pairing) -> Row:
+def _pairing_row(pairing: Pairing) -> TableRow:
     found, scale = pairing.result, SCALES[pairing.metric]
     marks = []
     if pairing.tuning_budgets_differ:
@@ -134,14 +134,14 @@ def _pairing_row(pairing: Pairing) -> Row:
         NOTHING if found.smallest_p is None else f"{found.smallest_p:.3g}",
         says(pairing),
     )
-    return Row(cells, tuple(marks))
+    return TableRow(cells, tuple(marks))
 
 
-def settings_table(counts: Sequence[Count], sql: str) -> Table:
+def settings_table(counts: Sequence[Count], sql: str) -> HtmlTable:
     """How often each setting of [tuning] was chosen, arm by arm."""
     columns = ("where", "label", "asked %", "setting", "chosen in seeds", "best of")
     rows = [
-        Row(
+        TableRow(
             (
                 str(count.problem),
                 count.label,
@@ -154,10 +154,10 @@ def settings_table(counts: Sequence[Count], sql: str) -> Table:
         )
         for count in counts
     ]
-    return Table(columns, (False, False, True, False, True, True), rows, sql)
+    return HtmlTable(columns, (False, False, True, False, True, True), rows, sql)
 
 
-def choices_table(choices: Sequence[Choice], tolerance: float, unfinished: set[str], sql: str) -> Table:
+def choices_table(choices: Sequence[Choice], tolerance: float, unfinished: set[str], sql: str) -> HtmlTable:
     """What the stop rule chose in each trial; a path that is still being walked is marked."""
     mark = mark_of(choice.chosen.metric for choice in choices)
     columns = (
@@ -186,18 +186,18 @@ def choices_table(choices: Sequence[Choice], tolerance: float, unfinished: set[s
             scale.value(None if best is None else best.validation),
             "end of the path" if ended else "the next point drops too far",
         )
-        rows.append(Row(cells, tuple(marks)))
-    return Table(columns, numeric, rows, sql)
+        rows.append(TableRow(cells, tuple(marks)))
+    return HtmlTable(columns, numeric, rows, sql)
 
 
-def cost_table(whole: Cost, labels: dict[str, Cost], sql: str) -> Table:
+def cost_table(whole: SharingSavings, labels: dict[str, SharingSavings], sql: str) -> HtmlTable:
     """Stage-seconds with and without sharing."""
     columns = ("label", "stages", "operating points", "computed (s)", "trial by trial (s)", "ratio")
     rows = [_cost_row("all together", whole), *(_cost_row(label, cost) for label, cost in labels.items())]
-    return Table(columns, (False, *[True] * 5), rows, sql)
+    return HtmlTable(columns, (False, *[True] * 5), rows, sql)
 
 
-def _cost_row(name: str, cost: Cost) -> Row:
+def _cost_row(name: str, cost: SharingSavings) -> TableRow:
     cells = (
         name,
         f"{cost.stages:,}",
@@ -207,4 +207,4 @@ def _cost_row(name: str, cost: Cost) -> Row:
         NOTHING if cost.ratio is None else f"{cost.ratio:.2f}",
     )
     marks = (f"{cost.unrecorded} stages have no row and count as 0 s",) if cost.unrecorded else ()
-    return Row(cells, marks)
+    return TableRow(cells, marks)

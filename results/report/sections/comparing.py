@@ -9,7 +9,7 @@ from results.arms.draws import draw_lines, shared_draws
 from results.arms.verdict import verdict
 from results.figures.rows import Line, Mark, rows_of_dots
 from results.report.elements import tables
-from results.report.elements.blocks import Answer, Figure, Listing, Section, Words, answer, literal
+from results.report.elements.blocks import Answer, Figure, Section, TableBlock, Words, answer, literal
 from results.report.elements.findings import Findings
 from results.report.elements.problems import of_problem
 from results.text.number_format import SCALES, percent
@@ -76,7 +76,7 @@ def named(found: Findings) -> Section:
         section.blocks.append(Words(words, bold=f"{where}, against {pairing.second}"))
     if pairings:
         table = tables.pairings_table(pairings, comparison.POINTS, where=True)
-        section.blocks.append(Listing(table, derived=True))
+        section.blocks.append(TableBlock(table, derived=True))
     return section
 
 
@@ -94,7 +94,7 @@ def methods(found: Findings) -> Section:
     for problem in sorted({arm.problem for arm in found.arms}):
         arms = [arm for arm in found.arms if arm.problem == problem]
         table = tables.methods_table(arms, comparison.POINTS)
-        section.blocks.append(Listing(table, str(problem), derived=True, folded=len(arms) > _FOLDED_ABOVE))
+        section.blocks.append(TableBlock(table, str(problem), derived=True, folded=len(arms) > _FOLDED_ABOVE))
     if found.arms:
         problems = {arm.problem for arm in found.arms}
         (whole, *_) = count_lines(trial_counts(found.run), problems)
@@ -122,7 +122,7 @@ def tuned(found: Findings) -> Section | None:
     if not counts:
         return None
     section = Section("tuning", "What was tuned", f"{_tuned(found)} The test split chose nothing.")
-    section.blocks.append(Listing(tables.settings_table(counts, tuning.CHOSEN_SETTINGS), derived=True))
+    section.blocks.append(TableBlock(tables.settings_table(counts, tuning.CHOSEN_SETTINGS), derived=True))
     of_first = sorted({tuning.in_words(point.setting) for point in found.first if point.setting is not None})
     pairs = comparison.against_baseline(comparison.arms_of(found.first, found.environments))
     pairings = [comparison.compare([pair]) for pair in pairs]
@@ -130,7 +130,7 @@ def tuned(found: Findings) -> Section | None:
         its = [pairing for pairing in pairings if pairing.problem == problem]
         table = tables.pairings_table(its, comparison.POINTS, where=False)
         title = f"{problem}, all at the first setting: {', '.join(of_first)}. The comparison below, with nothing chosen"
-        section.blocks.append(Listing(table, title, derived=True))
+        section.blocks.append(TableBlock(table, title, derived=True))
     return section
 
 
@@ -155,7 +155,7 @@ def against(found: Findings) -> Section:
         if shown:
             section.blocks.append(_differences(found, f"against{place}", problem, shown))
             table = tables.pairings_table(its, comparison.POINTS, where=False)
-            section.blocks.append(Listing(table, f"{problem}: the means", derived=True, folded=True))
+            section.blocks.append(TableBlock(table, f"{problem}: the means", derived=True, folded=True))
     return section
 
 

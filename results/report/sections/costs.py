@@ -4,7 +4,7 @@ from results.arms import cost
 from results.figures.bars import Bar, bars
 from results.figures.svg import Key
 from results.report.elements import tables
-from results.report.elements.blocks import Answer, Figure, Listing, Section, Words, answer
+from results.report.elements.blocks import Answer, Figure, Section, TableBlock, Words, answer
 from results.store.reader import Run
 from results.text.number_format import number
 
@@ -46,7 +46,7 @@ def section(run: Run) -> Section:
             )
         )
     table = tables.cost_table(whole, labels, f"{cost.STAGES.strip()};\n{cost.POINTS_OF_LABELS}")
-    made.blocks.append(Listing(table, "With and without sharing", derived=True, folded=len(table.rows) > 24))
+    made.blocks.append(TableBlock(table, "With and without sharing", derived=True, folded=len(table.rows) > 24))
     return made
 
 

@@ -6,11 +6,11 @@ from results.analysis.effects import BLOCK, SETTINGS, Effects, effects_of
 from results.arms.comparison import POINTS, Problem
 from results.errors import ResultsError
 from results.figures.rows import Line, Mark, rows_of_dots
-from results.report.elements.blocks import Answer, Figure, Listing, Section, Words, answer, literal
+from results.report.elements.blocks import Answer, Figure, Section, TableBlock, Words, answer, literal
 from results.report.elements.findings import Findings
 from results.report.elements.problems import of_problem, scale_of
-from results.report.elements.tables import Row, Table
-from results.report.sections.trials import Settings
+from results.report.elements.tables import HtmlTable, TableRow
+from results.report.sections.trials import TrialSettings
 from results.statistics import holm
 from results.text.number_format import NOTHING, SCALES, number
 
@@ -38,7 +38,7 @@ _NO_PATH = frozenset('"\\')
 _OF_THE_PROBLEM = ("network", "data.name", "data.train_images")
 
 
-def section(found: Findings, settings: Settings) -> Section:
+def section(found: Findings, settings: TrialSettings) -> Section:
     """One figure for each problem, with one group of rows for each setting that varies."""
     made = Section(
         "effects",
@@ -64,7 +64,7 @@ def section(found: Findings, settings: Settings) -> Section:
     return made
 
 
-def _analyses(found: Findings) -> list[Listing | Words]:
+def _analyses(found: Findings) -> list[TableBlock | Words]:
     """The analysis of variance for each metric; or why there is none."""
     try:
         several = effects_of(found.run)
@@ -73,19 +73,19 @@ def _analyses(found: Findings) -> list[Listing | Words]:
     return [_analysis(effects) for effects in several]
 
 
-def _analysis(effects: Effects) -> Listing:
+def _analysis(effects: Effects) -> TableBlock:
     columns = ("effect", "degrees", "share η²", "partial η²", "ω²", "F", "p", "p (Holm)")
     corrected = holm([None if effect.name == BLOCK else effect.p for effect in effects.result.effects])
     rows = [
-        Row((
+        TableRow((
             effect.name, str(effect.degrees), number(effect.eta_squared, 3), number(effect.partial_eta_squared, 3),
             number(effect.omega_squared, 3), number(effect.f, 2), _p(effect.p), _p(p),
         ))
         for effect, p in zip(effects.result.effects, corrected, strict=True)
     ]  # fmt: skip
     title = f"Analysis of variance of the test {SCALES[effects.metric].noun} at the end of each trial's path"
-    table = Table(columns, (False, *[True] * 7), rows, f"{SETTINGS};\n{POINTS}", " ".join(effects.notes))
-    return Listing(table, title, derived=True)
+    table = HtmlTable(columns, (False, *[True] * 7), rows, f"{SETTINGS};\n{POINTS}", " ".join(effects.notes))
+    return TableBlock(table, title, derived=True)
 
 
 def _p(p: float | None) -> str:

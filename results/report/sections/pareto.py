@@ -5,11 +5,11 @@ from collections.abc import Mapping
 from results.analysis.pareto import DEVICE_HOURS, TIMED, FrontPoint, circumstance_lines, costs_of, fronts_among
 from results.arms.comparison import POINTS as ROWS
 from results.arms.comparison import Problem, last_points
-from results.figures.scatter import ArmMean, Cost, Series, scatter
-from results.report.elements.blocks import Answer, Figure, Listing, Section, Words, answer
+from results.figures.scatter import ArmMean, CostAxis, Series, scatter
+from results.report.elements.blocks import Answer, Figure, Section, TableBlock, Words, answer
 from results.report.elements.findings import Findings
 from results.report.elements.problems import of_problem, scale_of
-from results.report.elements.tables import Row, Table
+from results.report.elements.tables import HtmlTable, TableRow
 from results.report.sections.costs import unit_of
 from results.text.number_format import NOTHING, number, percent
 
@@ -93,7 +93,7 @@ def _figure(found: Findings, name: str, problem: Problem, data: Answer, fronts: 
         "peak_memory_bytes": ("peak memory of a forward pass (MiB)", 2.0**-20),
     }
     costs = [
-        Cost(
+        CostAxis(
             axes[cost][0],
             [None if value is None else axes[cost][1] * value for value in data.column(cost)],
             [_mean(found, point, axes[cost][1]) for point in of_cost.get(problem, [])],
@@ -119,7 +119,7 @@ def _mean(found: Findings, point: FrontPoint, times: float) -> ArmMean:
     )
 
 
-def _table(problem: Problem, fronts: Fronts) -> Listing:
+def _table(problem: Problem, fronts: Fronts) -> TableBlock:
     """The arms that are, or may be, on the front of any cost; "yes" and the share of resamples."""
     rows: dict[str, dict[str, str]] = {}
     for cost, by_problem in fronts.items():
@@ -128,10 +128,10 @@ def _table(problem: Problem, fronts: Fronts) -> Listing:
                 share = "one seed" if point.share is None else number(point.share, 2)
                 rows.setdefault(str(point.arm), {})[cost] = f"{'yes' if point.is_on_front else 'no'}, {share}"
     names = ("arm", *(f"front of {(COSTS | OF_TIMED)[cost]}, share" for cost in fronts))
-    lines = [Row((arm, *(by_cost.get(cost, NOTHING) for cost in fronts))) for arm, by_cost in sorted(rows.items())]
+    lines = [TableRow((arm, *(by_cost.get(cost, NOTHING) for cost in fronts))) for arm, by_cost in sorted(rows.items())]
     note = (
         "The share says in how many of 1000 resamples of the seeds no other arm is as cheap and as good: near 1 or 0 it"
         f" is settled, in between it is not. Arms below {_SETTLED_NOT:g} everywhere are left out."
     )
-    table = Table(names, (False,) * len(names), lines, ROWS, note)
-    return Listing(table, f"{problem}: which arms are on the front", derived=True, folded=True)
+    table = HtmlTable(names, (False,) * len(names), lines, ROWS, note)
+    return TableBlock(table, f"{problem}: which arms are on the front", derived=True, folded=True)

@@ -8,10 +8,10 @@ from results.arms.comparison import Problem
 from results.figures.rows import Line, Mark, rows_of_dots
 from results.figures.svg import Key
 from results.report.elements import tables
-from results.report.elements.blocks import Answer, Figure, Listing, Section, answer
+from results.report.elements.blocks import Answer, Figure, Section, TableBlock, answer
 from results.report.elements.findings import Findings
 from results.report.elements.problems import of_problem, scale_of
-from results.report.elements.tables import Row, Table
+from results.report.elements.tables import HtmlTable, TableRow
 from results.text.number_format import NOTHING, SCALES, percent
 
 TOLERANCE = 0.003
@@ -84,19 +84,19 @@ def _paper(made: Section, found: Findings) -> Section:
     shown = [choice for choice in choices if choice.chosen.trial_id in trials]
     table = tables.choices_table(shown, TOLERANCE, unfinished, comparison.POINTS)
     made.blocks.append(
-        Listing(table, "The paper's rule on TransTailor's paths", derived=True, folded=len(table.rows) > 8)
+        TableBlock(table, "The paper's rule on TransTailor's paths", derived=True, folded=len(table.rows) > 8)
     )
     return made
 
 
-def _outcomes(found: Findings) -> Listing | None:
+def _outcomes(found: Findings) -> TableBlock | None:
     """All rules for each label, compared with the paper's seed by seed."""
     ends = [replace(point, asked=None) for point in {point.trial_id: point for point in found.points}.values()]
     trials = {point.trial_id for point in tuning.best_settings(ends, found.ended)}
     paths = [point for point in found.points if point.trial_id in trials]
     rows = []
     for (problem, label), several in rule_outcomes(paths, found.environments).items():
-        rows += [Row((str(problem), label, *_cells(one))) for one in several]
+        rows += [TableRow((str(problem), label, *_cells(one))) for one in several]
     columns = (
         "where",
         "label",
@@ -110,8 +110,8 @@ def _outcomes(found: Findings) -> Listing | None:
         "95%",
         "p",
     )
-    table = Table(columns, (False, False, False, *[True] * 8), rows, comparison.POINTS)
-    return Listing(table, "All rules, label by label", derived=True, folded=len(rows) > 8) if rows else None
+    table = HtmlTable(columns, (False, False, False, *[True] * 8), rows, comparison.POINTS)
+    return TableBlock(table, "All rules, label by label", derived=True, folded=len(rows) > 8) if rows else None
 
 
 def _cells(one: RuleOutcome) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 from results.figures.svg import Key
 from results.figures.timeline import Moment, Span, lanes_of, timeline
-from results.report.elements.blocks import Answer, Figure, Listing, Section, Words, answer, listing
+from results.report.elements.blocks import Answer, Figure, Section, TableBlock, Words, answer, listing
 from results.report.sections.costs import in_words
 from results.store.reader import Run
 
@@ -44,7 +44,7 @@ def section(run: Run) -> Section:
         figure, words = _figure(data, run.rows(EVENTS))
         made.blocks += [Words(words), figure]
     if events.table.rows:
-        made.blocks.append(Listing(events.table, events.title, folded=len(events.table.rows) > 12))
+        made.blocks.append(TableBlock(events.table, events.title, folded=len(events.table.rows) > 12))
     return made
 
 

@@ -23,7 +23,7 @@ _MISSING = "(not there)"
 
 
 @dataclass(frozen=True)
-class Settings:
+class TrialSettings:
     """The settings of all trials.
 
     Attributes:
@@ -47,17 +47,17 @@ def trial_rows(run: Run) -> list[dict[str, Any]]:
     return run.rows(TRIALS)
 
 
-def settings_of(trials: list[dict[str, Any]]) -> Settings:
+def settings_of(trials: list[dict[str, Any]]) -> TrialSettings:
     """The settings of these trials, told apart by whether they vary."""
     flat = [{key: _text(value) for key, value in leaves(_object(row))} for row in trials]
     keys = list(dict.fromkeys(key for one in flat for key in one))
     columns = {key: [one.get(key, _MISSING) for one in flat] for key in keys}
     varying = {key: values for key, values in columns.items() if any(value != values[0] for value in values)}
     common = {key: values[0] for key, values in columns.items() if key not in varying}
-    return Settings(common, varying)
+    return TrialSettings(common, varying)
 
 
-def carried(trials: list[dict[str, Any]], settings: Settings) -> dict[str, Any]:
+def carried(trials: list[dict[str, Any]], settings: TrialSettings) -> dict[str, Any]:
     """What the page's script needs to show a trial."""
     return {
         "columns": [{"name": name, **packed([row[name] for row in trials])} for name in _SHOWN],

@@ -3,9 +3,9 @@
 import json
 from typing import Any
 
-from results.report.elements.blocks import Listing, Section, Words, listing
-from results.report.elements.tables import Row, Table
-from results.report.sections.trials import Settings
+from results.report.elements.blocks import Section, TableBlock, Words, listing
+from results.report.elements.tables import HtmlTable, TableRow
+from results.report.sections.trials import TrialSettings
 from results.store.reader import Run
 from results.text.number_format import NOTHING
 from transtailor.documents import read_json
@@ -35,10 +35,10 @@ PROTOCOLS = "SELECT protocol, count(*) AS points FROM operating_points GROUP BY 
 CONFIGURATIONS = "SELECT trial_id, config_json FROM planned ORDER BY trial_id"
 
 
-def section(run: Run, settings: Settings) -> Section:
+def section(run: Run, settings: TrialSettings) -> Section:
     """The section; long tables are folded."""
     arms = listing(run, ARMS, "Arms")
-    arms = Listing(arms.table, arms.title, folded=len(arms.table.rows) > 16)
+    arms = TableBlock(arms.table, arms.title, folded=len(arms.table.rows) > 16)
     found = Section("ran", "What was run")
     found.blocks.append(Words(_in_a_sentence(arms.table)))
     if settings.varying:
@@ -94,7 +94,7 @@ def provenance(run: Run) -> list[tuple[str, str]]:
     return _flat(facts)
 
 
-def _in_a_sentence(arms: Table) -> str:
+def _in_a_sentence(arms: HtmlTable) -> str:
     networks, datasets, labels, methods = (sorted({row.cells[place] for row in arms.rows}) for place in range(4))
     if not arms.rows:
         return "No trial is planned yet."
@@ -108,18 +108,18 @@ def _counted(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
-def _varying(settings: Settings) -> Listing:
+def _varying(settings: TrialSettings) -> TableBlock:
     """The settings that are not the same in all trials: their values, and how many trials have each."""
     rows = []
     for key, values in settings.counts():
         texts = [f"{text} ({count})" for text, count in values[:_MOST_VALUES]]
         more = len(values) - len(texts)
-        rows.append(Row((key, str(len(values)), ", ".join([*texts, *([f"and {more} more"] if more else [])]))))
+        rows.append(TableRow((key, str(len(values)), ", ".join([*texts, *([f"and {more} more"] if more else [])]))))
     note = f"{len(settings.common)} more settings are the same in all trials; a trial's own panel names them."
-    table = Table(
+    table = HtmlTable(
         ("setting", "values", "which, and in how many trials"), (False, True, False), rows, CONFIGURATIONS, note
     )
-    return Listing(table, "Settings that vary", derived=True, folded=len(rows) > 16)
+    return TableBlock(table, "Settings that vary", derived=True, folded=len(rows) > 16)
 
 
 def _flat(facts: dict[str, Any], before: str = "") -> list[tuple[str, str]]:

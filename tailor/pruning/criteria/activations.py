@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from tailor.data.task_data import batches
 from tailor.pruning.criteria.base import Scoring
-from tailor.pruning.surgery import Member
+from tailor.pruning.surgery import GroupMember
 
 Reading = Callable[[Tensor], Tensor]
 """What is averaged of activations, element by element."""
@@ -58,7 +58,7 @@ def means(scoring: Scoring, reading: Reading) -> dict[str, Tensor]:
     return {layer: mean.float().cpu() for layer, mean in zip(totals, together.split(lengths), strict=True)}
 
 
-def _add_into(total: Tensor, model: nn.Module, member: Member, reading: Reading) -> None:
+def _add_into(total: Tensor, model: nn.Module, member: GroupMember, reading: Reading) -> None:
     """From now on, add to `total` (F,) each image's mean reading over the positions behind a layer's filters."""
     activation: nn.Module = nn.Identity()
     if member.activation is None:

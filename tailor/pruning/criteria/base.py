@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from tailor.core.errors import ConfigError
 from tailor.data.task_data import Samples
 from tailor.model.state import ModelState
-from tailor.parallel.process_group import Ranks
+from tailor.parallel.process_group import ProcessGroup
 from tailor.pruning.surgery import Group
 from tailor.stages import Placement
 
@@ -17,7 +17,7 @@ class Scoring:
 
     state: ModelState
     found: tuple[Group, ...]
-    ranks: Ranks
+    ranks: ProcessGroup
     samples: Samples | None  # the target's training images
     batch_size: int | None  # global
     placement: Placement | None

@@ -12,11 +12,11 @@ from hpc.cluster.nodes import worker_nodes
 from hpc.errors import GpuHoursSpentError, SiteError
 from hpc.folders.cluster_folder import ClusterFolder
 from hpc.ray.private import drain_node, draining_nodes
-from hpc.sites.site import Limits, Site
+from hpc.sites.site import Site, SubmissionLimits
 from tests.hpc.fakes.commands import FakeSlurm, without_hanging_on
 from transtailor.waiting import wait_for
 
-SITE = Site(cpus_per_node=2, walltime_min=60, drain_before_s=120, idle_s=50, limits=Limits(max_jobs=4))
+SITE = Site(cpus_per_node=2, walltime_min=60, drain_before_s=120, idle_s=50, limits=SubmissionLimits(max_jobs=4))
 NEED = RankNeed(ranks=1, cpus_per_rank=1)
 GENERATION = "0123456789abcdef"
 LIMIT_S = 300.0  # for what takes a fraction of a second on a machine that has nothing else to do
@@ -36,7 +36,7 @@ LIMIT_S = 300.0  # for what takes a fraction of a second on a machine that has n
 def test_how_many_trials_a_node_takes(
     need: RankNeed, max_jobs: int, slots_per_worker: int, workers_per_slot: int
 ) -> None:
-    site = Site(cpus_per_node=8, gpus_per_node=4, walltime_min=60, limits=Limits(max_jobs=max_jobs))
+    site = Site(cpus_per_node=8, gpus_per_node=4, walltime_min=60, limits=SubmissionLimits(max_jobs=max_jobs))
     limits = limits_of(site, need)
     assert (limits.slots_per_worker, limits.workers_per_slot) == (slots_per_worker, workers_per_slot)
     assert limits.max_workers == max_jobs - 1  # the controller is a job, too
@@ -51,7 +51,7 @@ def test_how_many_trials_a_node_takes(
     ],
 )
 def test_what_does_not_fit_is_refused_with_what_there_is(need: RankNeed) -> None:
-    site = Site(cpus_per_node=8, gpus_per_node=4, walltime_min=60, limits=Limits(max_jobs=4))
+    site = Site(cpus_per_node=8, gpus_per_node=4, walltime_min=60, limits=SubmissionLimits(max_jobs=4))
     with pytest.raises(SiteError, match=r"does not fit: a node has 8 CPUs and 4 GPUs, and limits.max_jobs = 4"):
         limits_of(site, need)
 
@@ -307,7 +307,7 @@ def test_the_first_look_is_patient_so_that_nothing_is_submitted_twice(machine: M
 
 
 def test_a_sweep_asks_for_no_more_gpu_hours_than_it_may(machine: Machine) -> None:
-    limits = Limits(max_jobs=9, gpu_hours_per_sweep=10.0)
+    limits = SubmissionLimits(max_jobs=9, gpu_hours_per_sweep=10.0)
     site = SITE.model_copy(update={"gpus_per_node": 2, "limits": limits})  # of 60 minutes: 2 GPU-hours a worker
     need = RankNeed(ranks=1, cpus_per_rank=1, gpus_per_rank=0.5)
     cluster = machine.at(site, need, gpu_hours_before=5.0)

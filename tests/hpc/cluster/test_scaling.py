@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hpc.cluster.scaling import BACKOFF_MAX_S, BACKOFF_S, Actions, Failures, Limits, Worker, decide
+from hpc.cluster.scaling import BACKOFF_MAX_S, BACKOFF_S, Actions, Failures, ScalingLimits, Worker, decide
 
-LIMITS = Limits(
+LIMITS = ScalingLimits(
     max_workers=8, walltime_s=3600, drain_before_s=90, successor_lead_s=60, idle_s=30, start_limit_s=120
 )  # fmt: skip
 NOW_S = 10_000.0
@@ -147,7 +147,7 @@ class Cluster:
     """Workers that wait, start, join, work and die at random, as `decide` sees them; checks every decision."""
 
     rng: np.random.Generator
-    limits: Limits
+    limits: ScalingLimits
     dies_at_once: float  # the fraction of workers that die when they start
     dies_per_s: float  # of those that joined
     workers: dict[str, Worker] = field(default_factory=dict)
@@ -241,11 +241,11 @@ class Cluster:
         self.workers[worker.job] = dataclasses.replace(worker, **changes)
 
 
-def random_limits(rng: np.random.Generator) -> Limits:
+def random_limits(rng: np.random.Generator) -> ScalingLimits:
     slots = [(1, 1), (3, 1), (1, 2)][rng.integers(3)]
     drain_before_s, successor_lead_s = float(rng.integers(5, 40)), float(rng.integers(0, 60))
     budgets = [None, float(rng.integers(5, 40))]
-    return Limits(
+    return ScalingLimits(
         max_workers=int(rng.integers(2, 12)),
         walltime_s=drain_before_s + successor_lead_s + float(rng.integers(20, 300)),
         drain_before_s=drain_before_s,

@@ -17,7 +17,7 @@ import pytest
 
 from hpc.__main__ import main
 from hpc.doctor import job
-from hpc.doctor.board import Board
+from hpc.doctor.board import Checklist
 from hpc.doctor.finding import DoctorFolder, Finding, environment, fine, missing, together, unknown
 from hpc.doctor.login import NODE_CHECKS, Doctor
 from hpc.doctor.watch import clock_finding, skew_s
@@ -66,7 +66,7 @@ class SmallSlurm:
         stream = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
         nodes = threading.Thread(target=self._play)
         nodes.start()
-        is_sound = Doctor(site, self.parent, Board(stream), limit_s).run()
+        is_sound = Doctor(site, self.parent, Checklist(stream), limit_s).run()
         nodes.join(LIMIT_S)
         assert not nodes.is_alive()
         assert list(self.parent.iterdir()) == []
@@ -308,7 +308,7 @@ def test_whoever_answers_at_a_port_must_be_the_other_node() -> None:
 
 def test_a_terminal_without_such_signs_gets_words() -> None:
     raw = io.BytesIO()
-    board = Board(io.TextIOWrapper(raw, encoding="ascii"))
+    board = Checklist(io.TextIOWrapper(raw, encoding="ascii"))
     board.tell("x", fine("é"))
     board.tell("y", missing("m", "do\x1b[2J"))
     assert raw.getvalue().decode("ascii") == "ok   x: \\xe9\nMISS y: m\n    -> do\\x1b[2J\n"
@@ -323,7 +323,7 @@ class Terminal(io.StringIO):
 def test_what_is_waited_for_is_erased_on_a_terminal_and_no_text_is_markup(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "20")
-    board = Board(Terminal())
+    board = Checklist(Terminal())
     board.waits("a job " * 10)
     board.tell("x", fine("[red]" * 10))
     waiting, told = board.stream.getvalue().split("\r\x1b[2K")[1:]  # type: ignore[attr-defined]
@@ -333,7 +333,7 @@ def test_what_is_waited_for_is_erased_on_a_terminal_and_no_text_is_markup(monkey
 
 def test_what_is_not_waited_for_long_is_in_no_log(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")  # a file stays plain
-    board = Board(io.StringIO())
+    board = Checklist(io.StringIO())
     board.waits("a job")
     board.tell("x", missing("m", "do"))
     assert board.stream.getvalue() == "MISS x: m\n    -> do\n"  # type: ignore[attr-defined]

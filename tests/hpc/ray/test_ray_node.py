@@ -9,7 +9,15 @@ from pathlib import Path
 import pytest
 
 from hpc.errors import ClusterError
-from hpc.ray.node import MOST_COMPLAINTS, Allocation, Complaints, allocation, last_words, own_address, signals_ignored
+from hpc.ray.node import (
+    MOST_COMPLAINTS,
+    Complaints,
+    JobAllocation,
+    allocation,
+    last_words,
+    own_address,
+    signals_ignored,
+)
 
 
 @pytest.mark.parametrize(
@@ -27,7 +35,7 @@ from hpc.ray.node import MOST_COMPLAINTS, Allocation, Complaints, allocation, la
 def test_the_allocation_is_what_slurm_says(environment: dict[str, str], expected: tuple[int, int | None, int]) -> None:
     cpus, memory_bytes, gpus = expected
     given = allocation({"SLURM_JOB_ID": "7"} | environment)
-    assert given == Allocation(job="7", cpus=cpus, memory_bytes=memory_bytes, gpus=gpus)
+    assert given == JobAllocation(job="7", cpus=cpus, memory_bytes=memory_bytes, gpus=gpus)
 
 
 def test_outside_a_job_there_is_none() -> None:

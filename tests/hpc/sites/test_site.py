@@ -6,7 +6,7 @@ import pytest
 
 from hpc.__main__ import main
 from hpc.errors import SiteError
-from hpc.sites.site import SHIPPED, Controller, Limits, Site, find_site, read_site, site_files
+from hpc.sites.site import SHIPPED, Controller, Site, SubmissionLimits, find_site, read_site, site_files
 
 SMALL = "cpus_per_node = 4\nwalltime_min = 60\n"
 
@@ -85,14 +85,14 @@ def test_a_site_cannot_be_changed() -> None:
 def test_the_example_shows_every_key() -> None:
     example = find_site("example")
     assert example.model_fields_set == set(Site.model_fields)
-    assert example.limits.model_fields_set == set(Limits.model_fields)
+    assert example.limits.model_fields_set == set(SubmissionLimits.model_fields)
     assert example.controller.model_fields_set == set(Controller.model_fields)
 
 
 def test_the_page_on_slurm_explains_every_key() -> None:
     page = Path(__file__).parents[3].joinpath("docs", "slurm.md").read_text()
     keys = {key for key in Site.model_fields if key not in ("limits", "sbatch")}
-    keys |= {f"limits.{key}" for key in Limits.model_fields} | {"[sbatch]"}
+    keys |= {f"limits.{key}" for key in SubmissionLimits.model_fields} | {"[sbatch]"}
     assert {key for key in keys if f"| `{key}` |" not in page} == set()
 
 

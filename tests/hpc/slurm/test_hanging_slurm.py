@@ -10,12 +10,12 @@ from hpc.cluster.cluster import Cluster
 from hpc.cluster.needs import RankNeed
 from hpc.cluster.nodes import WorkerNode
 from hpc.folders.cluster_folder import ClusterFolder
-from hpc.sites.site import Limits, Site
+from hpc.sites.site import Site, SubmissionLimits
 from hpc.slurm.jobs import Patience
 from tests.hpc.fakes.commands import FakeSlurm, end_hanging_on, without_hanging_on
 from transtailor.waiting import wait_for
 
-SITE = Site(cpus_per_node=2, walltime_min=60, drain_before_s=120, idle_s=50, limits=Limits(max_jobs=4))
+SITE = Site(cpus_per_node=2, walltime_min=60, drain_before_s=120, idle_s=50, limits=SubmissionLimits(max_jobs=4))
 LIMIT_S = 300.0  # for what takes a fraction of a second on a machine that has nothing else to do
 HANGS = {"hang": True}
 

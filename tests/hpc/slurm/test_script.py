@@ -11,7 +11,7 @@ from hpc.__main__ import main
 from hpc.cluster.needs import RankNeed, controller_need, worker_need
 from hpc.errors import SiteError
 from hpc.folders.cluster_folder import ClusterFolder
-from hpc.sites.site import Controller, Limits, Need, Site
+from hpc.sites.site import Controller, Need, Site, SubmissionLimits
 from hpc.slurm.script import sbatch_parameters, script
 
 SITE = Site(cpus_per_node=8, memory_gb=32, gpus_per_node=4, walltime_min=120)
@@ -44,7 +44,7 @@ SITE_CHANGES: dict[str, tuple[Any, set[str], set[str]]] = {
     "drain_before_s": (60, set(), set()),  # these say what sweeps do with their jobs
     "idle_s": (5, set(), set()),
     "controller": (Controller(partition="cpu", cpus=2), set(), set()),
-    "limits": (Limits(max_jobs=9, array_size=9, gpu_hours_per_sweep=9), set(), set()),
+    "limits": (SubmissionLimits(max_jobs=9, array_size=9, gpu_hours_per_sweep=9), set(), set()),
     "sbatch": (
         {"reservation": "a b", "nice": 3, "hold": True},
         set(),
@@ -129,7 +129,7 @@ def test_each_field_of_a_need_changes_its_lines_and_no_other(field: str) -> None
 
 def test_an_array_runs_as_many_elements_as_the_site_allows_jobs() -> None:
     need = Need.model_validate(dict(NEED) | {"array_size": 5})
-    site = Site.model_validate(dict(SITE) | {"limits": Limits(max_jobs=2)})
+    site = Site.model_validate(dict(SITE) | {"limits": SubmissionLimits(max_jobs=2)})
     text = script(site, need, ["true"])
     assert "#SBATCH --array=0-4%2\n" in text
     assert "#SBATCH --output=/shared/run/logs/%A_%a_0_log.out\n" in text
@@ -150,7 +150,7 @@ def test_an_array_runs_as_many_elements_as_the_site_allows_jobs() -> None:
     ],
 )
 def test_what_a_site_cannot_give_is_refused(need: dict[str, Any], said: str) -> None:
-    limits = Limits(array_size=3, gpu_hours_per_sweep=16)
+    limits = SubmissionLimits(array_size=3, gpu_hours_per_sweep=16)
     site = Site.model_validate(dict(SITE) | {"shared_folder": "/shared", "limits": limits})
     assert sbatch_parameters(site, NEED)
     with pytest.raises(SiteError) as raised:

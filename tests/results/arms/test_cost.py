@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from results.arms.cost import Stage, Totals, cost, cost_of_run
+from results.arms.cost import StageRow, Totals, cost, cost_of_run
 from results.store.reader import load
 from results.store.writer import Writer
 from tests.lines import at_most
@@ -14,11 +14,11 @@ from tests.lines import at_most
 def test_a_tree_that_two_trials_share() -> None:
     """source -> head -> {a -> a2, b}: points a, a2, b."""
     stages = {
-        "source": Stage(100, ()),
-        "head": Stage(10, ("source",)),
-        "a": Stage(1, ("head",)),
-        "a2": Stage(2, ("a",)),
-        "b": Stage(4, ("head",)),
+        "source": StageRow(100, ()),
+        "head": StageRow(10, ("source",)),
+        "a": StageRow(1, ("head",)),
+        "a2": StageRow(2, ("a",)),
+        "b": StageRow(4, ("head",)),
     }
     found = cost(Totals(stages), stages, ["a", "a2", "b", "a"])
     assert found.shared_s == 117
@@ -30,11 +30,11 @@ def test_a_tree_that_two_trials_share() -> None:
 def test_an_ancestor_reached_on_two_ways_counts_once() -> None:
     """load -> model -> {scores, pruned}; pruned has both as parents, and tuned follows."""
     stages = {
-        "load": Stage(1, ()),
-        "model": Stage(10, ("load",)),
-        "scores": Stage(100, ("model",)),
-        "pruned": Stage(1000, ("scores", "model")),
-        "tuned": Stage(10000, ("pruned",)),
+        "load": StageRow(1, ()),
+        "model": StageRow(10, ("load",)),
+        "scores": StageRow(100, ("model",)),
+        "pruned": StageRow(1000, ("scores", "model")),
+        "tuned": StageRow(10000, ("pruned",)),
     }
     totals = Totals(stages)
     assert totals.from_the_start("tuned") == 11111
@@ -43,7 +43,7 @@ def test_an_ancestor_reached_on_two_ways_counts_once() -> None:
 
 
 def test_the_order_of_questions_changes_no_answer() -> None:
-    stages = {str(n): Stage(n, (str(n - 1),) if n else ()) for n in range(10)} | {"m": Stage(5, ("3", "7"))}
+    stages = {str(n): StageRow(n, (str(n - 1),) if n else ()) for n in range(10)} | {"m": StageRow(5, ("3", "7"))}
     forwards, backwards = Totals(stages), Totals(stages)
     keys = list(stages)
     assert {key: forwards.from_the_start(key) for key in keys} == {
@@ -53,7 +53,7 @@ def test_the_order_of_questions_changes_no_answer() -> None:
 
 
 def test_what_has_no_row_counts_nothing_and_is_told() -> None:
-    stages = {"a": Stage(1, ("lost",))}
+    stages = {"a": StageRow(1, ("lost",))}
     found = cost(Totals(stages), stages, ["a", "gone"])
     assert (found.shared_s, found.separate_s, found.unrecorded) == (1, 1, 2)
 
@@ -63,18 +63,18 @@ def test_nothing_computed_has_no_ratio() -> None:
 
 
 def test_a_circle_in_damaged_rows_ends() -> None:
-    circle = {"a": Stage(1, ("b",)), "b": Stage(1, ("a",)), "c": Stage(1, ("a", "b"))}
+    circle = {"a": StageRow(1, ("b",)), "b": StageRow(1, ("a",)), "c": StageRow(1, ("a", "b"))}
     assert Totals(circle).from_the_start("c") == 3
     assert Totals(circle).from_the_start("a") == 2
 
 
 def test_ten_thousand_stages_in_a_row_and_as_many_trials() -> None:
-    chain = {str(n): Stage(1, (str(n - 1),) if n else ()) for n in range(10_000)}
+    chain = {str(n): StageRow(1, (str(n - 1),) if n else ()) for n in range(10_000)}
     with at_most(10_000 * 100, of="results."):  # walking each chain anew: 50 million
         assert cost(Totals(chain), chain, chain).separate_s == 10_000 * 10_001 / 2
-    trials = {"source": Stage(5, ())}
+    trials = {"source": StageRow(5, ())}
     for trial in range(10_000):
-        trials |= {f"head{trial}": Stage(1, ("source",)), f"point{trial}": Stage(1, (f"head{trial}", "source"))}
+        trials |= {f"head{trial}": StageRow(1, ("source",)), f"point{trial}": StageRow(1, (f"head{trial}", "source"))}
     with at_most(20_001 * 100, of="results."):
         found = cost(Totals(trials), trials, [f"point{trial}" for trial in range(10_000)])
     assert (found.shared_s, found.separate_s) == (20_005, 70_000)

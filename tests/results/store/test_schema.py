@@ -3,7 +3,7 @@
 import pyarrow as pa
 import pytest
 
-from results.store.schema import SCHEMA_VERSION, STRING, TABLES, Column, Table, arrow_schema, table_named
+from results.store.schema import SCHEMA_VERSION, STRING, TABLES, ColumnSchema, TableSchema, arrow_schema, table_named
 
 KEYS = {
     "planned": ("trial_id",),
@@ -27,7 +27,7 @@ def test_the_tables_and_their_keys_are_the_agreed_ones() -> None:
 
 
 @pytest.mark.parametrize("table", TABLES.values(), ids=list(TABLES))
-def test_every_table_says_what_wrote_it_and_when_and_describes_each_column(table: Table) -> None:
+def test_every_table_says_what_wrote_it_and_when_and_describes_each_column(table: TableSchema) -> None:
     schema = arrow_schema(table)
     assert schema.names[-2:] == ["code_digest", "written_at"]
     assert schema.metadata == {b"table": table.name.encode(), b"schema_version": str(SCHEMA_VERSION).encode()}
@@ -53,8 +53,8 @@ def test_a_miss_names_the_nearest_table() -> None:
 def test_tables_cannot_be_changed_or_contradict_themselves() -> None:
     with pytest.raises(TypeError):
         TABLES["new"] = TABLES["trials"]  # type: ignore[index]
-    column = Column("a", STRING, "", "something")
+    column = ColumnSchema("a", STRING, "", "something")
     with pytest.raises(ValueError, match="twice"):
-        Table("t", ("a",), (column, column))
+        TableSchema("t", ("a",), (column, column))
     with pytest.raises(ValueError, match=r"\['b'\]"):
-        Table("t", ("b",), (column,))
+        TableSchema("t", ("b",), (column,))

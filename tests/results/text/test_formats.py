@@ -14,14 +14,14 @@ from pyarrow import parquet
 from results.cli.output import add_output, write
 from results.errors import ResultsError
 from results.text.formats import LEAST_WIDTH, TEXTS, one_line, parquet_bytes, terminal_lines
-from results.text.page import Heading, Note, Part, Strong, Table, limited
+from results.text.page import Heading, Note, PageTable, Part, Strong, limited
 
 ROWS = [("a long label | of *words*", 0.123456789, "open"), ("b", math.nan, None), ("网络", 3, Strong("best"))]
 
 
 def page() -> Iterator[Part]:
     yield Heading("problem_one")
-    yield Table(columns=("arm", "score", "it says"), rows=ROWS, words=(0, 2), usual=(2, 0))
+    yield PageTable(columns=("arm", "score", "it says"), rows=ROWS, words=(0, 2), usual=(2, 0))
     yield Note("A sentence that is long enough to be broken on a narrow screen.")
 
 
@@ -42,7 +42,9 @@ def test_a_screen_shows_the_usual_columns_in_their_order_and_says_what_it_leaves
 
 @pytest.mark.parametrize("width", [10, 20, 30, 31, 40, 200])
 def test_no_line_of_a_table_is_wider_than_the_screen(width: int) -> None:
-    wide = [Table(columns=("name", "n", "text"), rows=[("x" * 50, 1000, "y" * 50), ("网" * 30, 2, "")], words=(0, 2))]
+    wide = [
+        PageTable(columns=("name", "n", "text"), rows=[("x" * 50, 1000, "y" * 50), ("网" * 30, 2, "")], words=(0, 2))
+    ]
     lines = list(terminal_lines(wide, width))
     table = [line for line in lines if not line.startswith("not shown")]
     assert max(len(line) + sum(line.count(sign) for sign in "网") for line in table) <= max(width, LEAST_WIDTH)
@@ -73,7 +75,7 @@ def test_markdown_and_latex_escape_what_users_wrote() -> None:
 
 
 def test_programs_get_every_row_of_every_table_with_all_digits() -> None:
-    two = [*page(), Heading("two"), Table(columns=("arm", "95%", "p", "95%"), rows=[("c", "1 … 2", 0.5, "3 … 4")])]
+    two = [*page(), Heading("two"), PageTable(columns=("arm", "95%", "p", "95%"), rows=[("c", "1 … 2", 0.5, "3 … 4")])]
     found = json.loads("\n".join(TEXTS["json"](two)))
     assert found[0] == {"table": "problem_one", "arm": ROWS[0][0], "score": 0.123456789, "it says": "open"}
     assert found[1]["score"] is None  # JSON has no NaN
@@ -113,5 +115,5 @@ def test_parquet_goes_to_the_standard_output(capsysbinary: pytest.CaptureFixture
 
 
 def test_a_text_that_a_spreadsheet_would_compute_is_marked_as_text() -> None:
-    table = Table(columns=("arm", "difference"), rows=[("=1+2", "+1.5"), ("-a", -2.0)])
+    table = PageTable(columns=("arm", "difference"), rows=[("=1+2", "+1.5"), ("-a", -2.0)])
     assert list(TEXTS["csv"]([table])) == ["arm,difference", "'=1+2,+1.5", "'-a,-2.0"]

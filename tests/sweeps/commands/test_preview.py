@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from hpc.cluster.scaling import Limits
+from hpc.cluster.scaling import ScalingLimits
 from results.arms.cost import cost_of_run
 from results.statistics import pairs_needed, smallest_p
 from results.store.reader import load
@@ -154,7 +154,7 @@ def test_what_the_seeds_can_settle_is_what_the_report_will_test(seeds: int, said
 
 def test_one_row_for_each_number_of_nodes() -> None:
     trials = timed(*(f"s{number}:3600" for number in range(12)))
-    limits = Limits(
+    limits = ScalingLimits(
         max_workers=6, walltime_s=86400, drain_before_s=90, successor_lead_s=60, idle_s=60, start_limit_s=600
     )  # fmt: skip
     capacity = Capacity(limits=limits, units_per_worker=4, unit="GPU", cluster=SimulatedCluster(start_s=30))

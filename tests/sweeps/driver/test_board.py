@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from sweeps.driver.board import PACE_MOMENTS, Pace
-from sweeps.driver.display import Progress, best_lines
+from sweeps.driver.display import SweepProgress, best_lines
 from sweeps.driver.driver import run_sweep
 from sweeps.driver.progress_file import ProgressFile, read_progress
 from sweeps.planning.plan import Plan, PlannedTrial
@@ -26,10 +26,10 @@ class Recorder:
     """A display that remembers, and asks for a stop once a running trial says these words."""
 
     def __init__(self, stop: Path, words: str) -> None:
-        self.shown: list[Progress] = []
+        self.shown: list[SweepProgress] = []
         self._stop, self._words = stop, words
 
-    def show(self, progress: Progress) -> None:
+    def show(self, progress: SweepProgress) -> None:
         self.shown.append(progress)
         if any(trial.words == self._words for trial in progress.running):
             self._stop.touch()
@@ -37,7 +37,7 @@ class Recorder:
     def note(self, text: str) -> None:
         """Not looked at."""
 
-    def close(self, progress: Progress) -> None:
+    def close(self, progress: SweepProgress) -> None:
         self.shown.append(progress)
 
 

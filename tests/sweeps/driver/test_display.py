@@ -11,8 +11,8 @@ from sweeps.driver.display import (
     Best,
     LiveDisplay,
     PlainDisplay,
-    Progress,
     RunningTrial,
+    SweepProgress,
     best_lines,
     display_for_terminal,
     left_text,
@@ -30,8 +30,8 @@ RUNNING = RunningTrial(
 SAID = "transtailor  digits_vgg on digits  seed 1  n1  fine_tune 5/9  epoch 7 of 25, loss 0.4121, 3,210 images/s"
 
 
-def progress(done: float, left: float, elapsed_s: float, *, failed: int = 0) -> Progress:
-    return Progress(
+def progress(done: float, left: float, elapsed_s: float, *, failed: int = 0) -> SweepProgress:
+    return SweepProgress(
         sweep="demo",
         counts=Counts(finished=3, failed=failed, running=1, waiting=2),
         work_done=done,

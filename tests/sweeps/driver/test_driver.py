@@ -17,7 +17,7 @@ import pytest
 from results.store.reader import finished_trial_ids, load
 from results.store.writer import Writer
 from sweeps.driver import board, quota
-from sweeps.driver.display import Progress
+from sweeps.driver.display import SweepProgress
 from sweeps.driver.driver import SweepOutcome, run_sweep
 from sweeps.planning.plan import Plan
 from sweeps.run.run_folder import RunFolder
@@ -34,16 +34,16 @@ class Recorder:
     """A display that remembers."""
 
     def __init__(self) -> None:
-        self.states: list[Progress] = []
+        self.states: list[SweepProgress] = []
         self.notes: list[str] = []
 
-    def show(self, progress: Progress) -> None:
+    def show(self, progress: SweepProgress) -> None:
         self.states.append(progress)
 
     def note(self, text: str) -> None:
         self.notes.append(text)
 
-    def close(self, progress: Progress) -> None:
+    def close(self, progress: SweepProgress) -> None:
         self.states.append(progress)
 
 

@@ -27,7 +27,7 @@ def held_by_the_driver(folder: Path) -> tuple[list[int], list[int]]:
 
     from benchmarks.idle_sweep import make_run
     from benchmarks.record import show_to_ranks
-    from sweeps.driver.display import Progress
+    from sweeps.driver.display import SweepProgress
     from sweeps.driver.driver import run_sweep
 
     class Looks:
@@ -37,7 +37,7 @@ def held_by_the_driver(folder: Path) -> tuple[list[int], list[int]]:
             self.held: dict[int, int] = {}  # by how many have ended
             self.references: dict[int, int] = {}
 
-        def show(self, progress: Progress) -> None:
+        def show(self, progress: SweepProgress) -> None:
             if (ended := progress.counts.finished) and ended not in self.held:
                 self.held[ended] = sum(type(one) is Trial for one in gc.get_objects())
                 self.references[ended] = len(global_worker.core_worker.get_all_reference_counts())
@@ -45,7 +45,7 @@ def held_by_the_driver(folder: Path) -> tuple[list[int], list[int]]:
         def note(self, text: str) -> None:
             raise AssertionError(text)
 
-        def close(self, progress: Progress) -> None:
+        def close(self, progress: SweepProgress) -> None:
             self.show(progress)
 
     show_to_ranks()

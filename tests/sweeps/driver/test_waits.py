@@ -16,7 +16,7 @@ from hpc.ray.local import local_ray
 from hpc.ray.node import last_words
 from results.store.reader import load
 from sweeps.driver import board, tune_site
-from sweeps.driver.display import Progress
+from sweeps.driver.display import SweepProgress
 from sweeps.driver.driver import SweepOutcome, run_sweep
 from sweeps.planning.plan import Plan
 from sweeps.run.run_folder import RunFolder
@@ -39,14 +39,14 @@ class Recorder:
         self.notes: list[str] = []
         self.running: list[tuple[str, str]] = []  # node and words
 
-    def show(self, progress: Progress) -> None:
+    def show(self, progress: SweepProgress) -> None:
         self.states.append(progress.state)
         self.running += [(trial.node, trial.words) for trial in progress.running]
 
     def note(self, text: str) -> None:
         self.notes.append(text)
 
-    def close(self, progress: Progress) -> None:
+    def close(self, progress: SweepProgress) -> None:
         self.show(progress)
 
 

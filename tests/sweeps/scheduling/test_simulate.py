@@ -7,13 +7,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from hpc.cluster.scaling import Limits
+from hpc.cluster.scaling import ScalingLimits
 from sweeps.scheduling.simulate import simulate, slots_of
 from sweeps.scheduling.simulated_cluster import SimulatedCluster
 from sweeps.scheduling.timed import TimedStep, TimedTrial, critical_path_s, joined
 
 AT_ONCE = SimulatedCluster(decide_every_s=0.0)
-LIMITS = Limits(
+LIMITS = ScalingLimits(
     max_workers=4, walltime_s=100, drain_before_s=10, successor_lead_s=0, idle_s=60, start_limit_s=50
 )  # fmt: skip
 

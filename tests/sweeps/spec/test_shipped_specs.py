@@ -12,7 +12,7 @@ from sweeps.planning.plan import make_plan
 from sweeps.spec.expand import expand
 from sweeps.spec.spec import SPECS, Spec, load_spec
 from tailor.catalogue.datasets import DATASETS
-from tailor.catalogue.manifest import ARRAY_FILES, IMAGES_FILE, Manifest, StoredFile, write
+from tailor.catalogue.manifest import ARRAY_FILES, IMAGES_FILE, DataManifest, StoredFile, write
 from tailor.catalogue.networks import NETWORKS
 from tailor.config.parsing import parse_trial
 from tailor.config.trial import TrialConfig
@@ -68,7 +68,7 @@ def pretend(root: Path, source_classes: int) -> Path:
             with (root / name / file).open("wb") as stream:
                 stream.truncate(size_bytes)
             files[file] = StoredFile(sha256="0" * 64, size_bytes=size_bytes, shape=shape)
-        found = Manifest(
+        found = DataManifest(
             name=name,
             digest=f"{images:064d}",
             input_shape=PIXELS,

@@ -9,7 +9,7 @@ from results.store.reader import load
 from results.store.schema import TABLES
 from sweeps.errors import SpecError
 from sweeps.planning.plan import make_plan
-from sweeps.spec.printed_rows import Printed, write_printed
+from sweeps.spec.printed_rows import PrintedRow, write_printed
 from sweeps.spec.spec import load_spec
 
 WriteSpec = Callable[..., Path]
@@ -29,13 +29,13 @@ points = [
 )
 
 
-def rows_of(path: Path) -> list[Printed]:
+def rows_of(path: Path) -> list[PrintedRow]:
     return load_spec(path).printed
 
 
 def test_one_number_and_what_is_not_said_of_it(write_spec: WriteSpec) -> None:
     (row,) = rows_of(write_spec(HEAD + ONE))
-    assert row == Printed(
+    assert row == PrintedRow(
         paper="A (2020)", place="Table 1", label="head_only", network="digits_vgg", dataset="digits", value=0.853
     )
     assert (row.method, row.asked_removed_macs_fraction, row.metric, row.note) == (None, None, "accuracy", None)
@@ -80,8 +80,8 @@ def test_rows_are_written_and_writing_them_again_changes_nothing(write_spec: Wri
         write_printed(tmp_path / "run" / "tables", rows, "d" * 64)
     with load(tmp_path / "run") as run:
         found = run.rows("SELECT * EXCLUDE (code_digest, written_at) FROM printed ORDER BY value DESC")
-    assert [Printed(**row) for row in found] == [rows[1], rows[0], rows[2]]
-    assert set(Printed.model_fields) == {column.name for column in TABLES["printed"].columns[:-2]}
+    assert [PrintedRow(**row) for row in found] == [rows[1], rows[0], rows[2]]
+    assert set(PrintedRow.model_fields) == {column.name for column in TABLES["printed"].columns[:-2]}
 
 
 def test_without_numbers_nothing_is_written(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from tailor.execution.cache import Cache
 from tailor.execution.dry_run import PlannedOutcome, walk
 from tailor.execution.runner import StageEvent
 from tailor.methods.recipe import Recipe
-from tailor.parallel.process_group import Ranks
+from tailor.parallel.process_group import ProcessGroup
 from tailor.training.compilation import compiled
 from tailor.training.distillation import divergence_sum
 from tests.tailor.trials import short_trial
@@ -138,7 +138,7 @@ def test_tuning_first_is_the_teacher_itself() -> None:
     assert tunings[2].parents[1:] == (tunings[0].key,)
 
 
-def test_a_distilled_step_by_hand(run: Run, shared_cache: Cache, ranks: Ranks) -> None:
+def test_a_distilled_step_by_hand(run: Run, shared_cache: Cache, ranks: ProcessGroup) -> None:
     """One step of all images: 0.3 of the labels' loss and 0.7 x 2^2 of the divergence, both on the augmented images."""
     teaching = {"distillation_weight": 0.7, "distillation_temperature": 2.0}
     one_step = {"epochs": 1, "head_epochs": 2, "batch_size": 300, "learning_rate": 0.01, "momentum": 0.0}
@@ -221,7 +221,7 @@ def test_local_norms_see_the_images_of_their_rank(tmp_path: Path) -> None:
     tuned = next(e.result for e in together if e.result.stage.kind == "fine_tune")
     before = next(e.result.state for e in together if e.result.stage.kind == "fit_head")
     model = before.build().train()
-    shares = [Ranks(rank=rank, count=2, device=torch.device("cpu")) for rank in (0, 1)]
+    shares = [ProcessGroup(rank=rank, count=2, device=torch.device("cpu")) for rank in (0, 1)]
     found = task_data.splits(Recipe(trial).task).train
     for parts in zip(
         *(task_data.batches(found, 8, tuned.stage.training.seed, 0, "none", r) for r in shares), strict=True

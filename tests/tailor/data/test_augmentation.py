@@ -8,7 +8,7 @@ import torch
 from tailor.config.parsing import parse_trial
 from tailor.core.errors import ConfigError
 from tailor.data import augmentation, task_data
-from tailor.parallel.process_group import Ranks
+from tailor.parallel.process_group import ProcessGroup
 
 IMAGES = torch.arange(60 * 3 * 8 * 8).remainder(251).to(torch.uint8).reshape(60, 3, 8, 8)
 IDS = torch.arange(100, 160)
@@ -59,7 +59,7 @@ def test_without_augmentation_the_centre_is_seen() -> None:
 
 def test_batches_show_crops_and_evaluation_the_centre() -> None:
     samples = task_data.Samples(images=IMAGES, labels=torch.zeros(60, dtype=torch.int64), ids=IDS, crop_px=6)
-    alone = Ranks(rank=0, count=1, device=torch.device("cpu"))
+    alone = ProcessGroup(rank=0, count=1, device=torch.device("cpu"))
     (batch,) = task_data.batches(samples, 60, 0, 0, "crop_flip", alone)
     assert batch.images.shape == (60, 3, 6, 6)
     (plain,) = task_data.batches(samples, 60, 0, 0, "none", alone)

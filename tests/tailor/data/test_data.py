@@ -9,7 +9,7 @@ from tailor.catalogue.datasets import DATASETS
 from tailor.core.errors import ConfigError
 from tailor.data import augmentation, task_data
 from tailor.methods.recipe import Recipe
-from tailor.parallel.process_group import Ranks
+from tailor.parallel.process_group import ProcessGroup
 from tailor.stages import Task
 from tests.tailor.trials import short_trial
 
@@ -18,8 +18,8 @@ def task(**settings: object) -> Task:
     return Recipe(short_trial({"name": "head_only"}, data=settings)).task
 
 
-def rank(number: int, count: int) -> Ranks:
-    return Ranks(rank=number, count=count, device=torch.device("cpu"))
+def rank(number: int, count: int) -> ProcessGroup:
+    return ProcessGroup(rank=number, count=count, device=torch.device("cpu"))
 
 
 def test_splits_are_disjoint_and_complete() -> None:

@@ -18,7 +18,7 @@ Run = Callable[..., list[StageEvent]]
 FRIEDMAN = {"network": "friedman_mlp", "data": {"name": "friedman1"}}
 
 
-def without_noise(samples: Samples, variant: friedman.Variant) -> torch.Tensor:
+def without_noise(samples: Samples, variant: friedman.FriedmanVariant) -> torch.Tensor:
     """Labels as the function gives them for the samples' inputs, in the function's own units."""
     inputs = ((samples.images.double() + 1.0) / 2.0).tolist()
     return torch.tensor([friedman.friedman1(row, variant) for row in inputs], dtype=torch.float64)
@@ -31,7 +31,7 @@ def test_the_formula_is_scikit_learns() -> None:
 
 
 def test_a_relative_is_written_out() -> None:
-    variant = friedman.Variant(
+    variant = friedman.FriedmanVariant(
         scales=(2.0, 3.0, 4.0, 5.0), input_scales=(0.5, 1.0, 2.0, 1.5, 0.1), input_shifts=(0.0, 0.5, -0.1, 0.2, 0.3)
     )
     inputs = [1.0, 0.5, 0.4, 0.2, 0.7, *[0.9] * 5]

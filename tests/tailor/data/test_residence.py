@@ -6,7 +6,7 @@ import torch
 from tailor.data import task_data
 from tailor.data.device_images import Residence, fits, free_on
 from tailor.data.task_data import Samples, Splits
-from tailor.parallel.process_group import Ranks
+from tailor.parallel.process_group import ProcessGroup
 from tailor.stages import Task
 from tests.tailor.prepare.pictures import class_folders, prepare
 
@@ -33,7 +33,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def batches(samples: Samples, epoch: int = 1, rank: int = 0, count: int = 1) -> list[task_data.Batch]:
-    ranks = Ranks(rank=rank, count=count, device=CPU)
+    ranks = ProcessGroup(rank=rank, count=count, device=CPU)
     return list(task_data.batches(samples, 7, 11, epoch, "crop_flip", ranks))
 
 

@@ -13,7 +13,7 @@ from tailor.config.trial import TrialConfig
 from tailor.core.errors import Paused
 from tailor.execution.cache import Cache
 from tailor.execution.runner import StageEvent, run_trial
-from tailor.parallel.process_group import Ranks, join, leave
+from tailor.parallel.process_group import ProcessGroup, join, leave
 from tailor.training import checkpoint
 from tailor.training.checkpoint import CHECKSUM_BYTES, Agreements, Checkpoint, Pause, Wish
 from tests.tailor.trials import short_trial
@@ -64,7 +64,9 @@ def where(folder: Path) -> str:
     return "in an epoch" if json.loads(metadata["progress"])["step"] else "between epochs"
 
 
-def pauses_of(config: TrialConfig, cache: Cache, ranks: Ranks, folder: Path, asked: Callable[[], Pause]) -> list[str]:
+def pauses_of(
+    config: TrialConfig, cache: Cache, ranks: ProcessGroup, folder: Path, asked: Callable[[], Pause]
+) -> list[str]:
     """Run a trial to its end, asked to pause in each attempt; where it paused."""
     places = []
     kept: dict[str, Any] = {"checkpoint_folder": folder, "checkpoint_every_s": 1e9}
@@ -78,7 +80,7 @@ def pauses_of(config: TrialConfig, cache: Cache, ranks: Ranks, folder: Path, ask
 
 
 def test_paused_again_and_again_equals_straight(
-    run: Run, ranks: Ranks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Run, ranks: ProcessGroup, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At the third question of each attempt and later: one comes before a stage, one after its first step."""
     monkeypatch.setattr("tailor.training.checkpoint.AGREE_EVERY_STEPS", 1)
@@ -93,7 +95,7 @@ def test_paused_again_and_again_equals_straight(
     assert places == {"in an epoch", "between epochs", "between stages"}
 
 
-def test_a_paused_search_goes_on(run: Run, ranks: Ranks, tmp_path: Path) -> None:
+def test_a_paused_search_goes_on(run: Run, ranks: ProcessGroup, tmp_path: Path) -> None:
     config = short_trial({"name": "prune", "removed_macs_fraction": 0.3, "allocation": LEGR}, **SETTINGS)
     straight, pieces = Cache(tmp_path / "straight"), Cache(tmp_path / "pieces")
     events = run(config, straight)
@@ -108,7 +110,7 @@ def test_a_paused_search_goes_on(run: Run, ranks: Ranks, tmp_path: Path) -> None
     assert found(pieces, run(config, pieces)) == found(straight, events)
 
 
-def test_without_a_checkpoint_folder_a_trial_pauses_all_the_same(run: Run, ranks: Ranks, tmp_path: Path) -> None:
+def test_without_a_checkpoint_folder_a_trial_pauses_all_the_same(run: Run, ranks: ProcessGroup, tmp_path: Path) -> None:
     config, cache = short_trial({"name": "fine_tune"}, **SETTINGS), Cache(tmp_path)
     events = run_trial(config, cache=cache, ranks=ranks, pause=AskedAt(2))
     with pytest.raises(Paused):
@@ -116,7 +118,7 @@ def test_without_a_checkpoint_folder_a_trial_pauses_all_the_same(run: Run, ranks
     assert [event.result.cached for event in run(config, cache)] == [False] * 4
 
 
-def test_ranks_agree_about_once_a_second(ranks: Ranks, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ranks_agree_about_once_a_second(ranks: ProcessGroup, monkeypatch: pytest.MonkeyPatch) -> None:
     now_s = [0.0]
     monkeypatch.setattr("tailor.training.checkpoint.time.monotonic", lambda: now_s[0])
 

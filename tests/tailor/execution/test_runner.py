@@ -16,7 +16,7 @@ from tailor.data import task_data
 from tailor.data.task_data import Samples
 from tailor.execution.cache import Cache
 from tailor.execution.runner import StageEvent, run_trial
-from tailor.parallel.process_group import Ranks
+from tailor.parallel.process_group import ProcessGroup
 from tests.tailor.forking import end_of
 from tests.tailor.struck import run_until_struck
 from tests.tailor.trials import NETWORKS, assert_equal_tensors, short_trial
@@ -57,7 +57,7 @@ def test_cached_equals_computed(network: str, method: dict[str, object], run: Ru
 
 
 @pytest.mark.parametrize("network", NETWORKS)
-def test_stopped_between_stages_equals_straight(network: str, run: Run, ranks: Ranks, tmp_path: Path) -> None:
+def test_stopped_between_stages_equals_straight(network: str, run: Run, ranks: ProcessGroup, tmp_path: Path) -> None:
     config = short_trial(METHODS[0], network=network)
     straight = run(config, Cache(tmp_path / "straight"))
     pieces = Cache(tmp_path / "pieces")

@@ -19,7 +19,7 @@ from tailor.execution.runner import StageEvent, run_trial
 from tailor.methods.adaptation import TargetAwareAdaptation
 from tailor.model.state import ModelState
 from tailor.networks import building
-from tailor.parallel.process_group import Ranks
+from tailor.parallel.process_group import ProcessGroup
 from tailor.stage_execution import Workplace, compute
 from tailor.stages import CumulativeSum, GroupRule, PruneByCumulativeSum
 from tests.tailor.trials import NETWORKS, assert_equal_tensors, short_trial
@@ -190,7 +190,7 @@ def test_layers_that_are_added_lose_filters_together(run: Run, shared_cache: Cac
 
 @pytest.mark.parametrize("network", NETWORKS)
 def test_cached_equals_computed_and_resumed_equals_straight(
-    network: str, run: Run, ranks: Ranks, tmp_path: Path
+    network: str, run: Run, ranks: ProcessGroup, tmp_path: Path
 ) -> None:
     config = short_trial(METHOD | {"iterations": 2}, network=network)
     straight = run(config, Cache(tmp_path / "straight"))
@@ -254,7 +254,7 @@ def test_a_statistic_that_may_be_negative_is_refused_before_anything_is_trained(
     )
 
 
-def test_a_network_without_a_layer_to_prune_is_an_error_that_says_what_to_set(ranks: Ranks) -> None:
+def test_a_network_without_a_layer_to_prune_is_an_error_that_says_what_to_set(ranks: ProcessGroup) -> None:
     tensors = building.build("friedman_mlp", 1, seed=0).state_dict()
     state = ModelState(network="friedman_mlp", classes=1, input_shape=(10,), tensors=tensors)
     cut = CumulativeSum(

@@ -24,7 +24,7 @@ from tailor.execution.runner import Result, StageEvent, run_trial
 from tailor.methods.recipe import Recipe
 from tailor.model.state import ModelState
 from tailor.networks import building
-from tailor.parallel.process_group import Ranks
+from tailor.parallel.process_group import ProcessGroup
 from tailor.stage_execution.pac_net import largest
 from tests.tailor.trials import assert_equal_tensors, short_trial
 from tests.tailor.two_ranks import assert_same, on_one_and_two_ranks
@@ -236,7 +236,7 @@ def test_cached_equals_computed(network: str, run: Run, tmp_path: Path) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FailingRank(Ranks):
+class FailingRank(ProcessGroup):
     """A rank whose machine goes down as soon as a checkpoint lies in a folder."""
 
     folder: Path
@@ -248,7 +248,7 @@ class FailingRank(Ranks):
 
 
 @pytest.mark.parametrize("network", ["digits_resnet", "friedman_mlp"])
-def test_resumed_inside_a_stage_equals_straight(network: str, run: Run, ranks: Ranks, tmp_path: Path) -> None:
+def test_resumed_inside_a_stage_equals_straight(network: str, run: Run, ranks: ProcessGroup, tmp_path: Path) -> None:
     config = trial(network, data={"train_images": 100})
     straight = run(config, Cache(tmp_path / "straight"))
     cache, folder = Cache(tmp_path / "resumed"), tmp_path / "checkpoints"

@@ -20,7 +20,7 @@ from tailor.execution.runner import StageEvent
 from tailor.methods.recipe import Recipe
 from tailor.methods.schemes import GateDecorator
 from tailor.model.state import ModelState
-from tailor.parallel.process_group import Ranks
+from tailor.parallel.process_group import ProcessGroup
 from tailor.pruning import surgery
 from tailor.stage_execution import Made, Workplace, apply, compute
 from tailor.stage_execution.schemes import zero_smallest
@@ -37,7 +37,7 @@ PARENT = PlannedOutcome("0" * 64)
 
 
 @pytest.fixture
-def place(ranks: Ranks) -> Workplace:
+def place(ranks: ProcessGroup) -> Workplace:
     return Workplace(ranks=ranks, checkpoint_folder=None, checkpoint_every_s=0.0)
 
 
@@ -175,7 +175,9 @@ def tick(network: str = "digits_vgg_bn", **settings: Any) -> stages.TrainGates:
     return stages.TrainGates(of=PARENT, task=recipe.task, training=training, rule=recipe.rule)
 
 
-def slow_tick(state: ModelState, stage: stages.TrainGates, ranks: Ranks) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+def slow_tick(
+    state: ModelState, stage: stages.TrainGates, ranks: ProcessGroup
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """phi and scores by norm: momentum SGD on phi x (x^ + b / gamma), and the mean over batches of |dL/dphi x phi|."""
     found = surgery.groups(state.build(), state.input_shape, stage.rule)
     norms = [str(member.norm) for group in found for member in group.members]
@@ -199,7 +201,7 @@ def slow_tick(state: ModelState, stage: stages.TrainGates, ranks: Ranks) -> tupl
 
 @pytest.mark.parametrize("network", ["digits_vgg_bn", "digits_resnet"])
 def test_a_tick_is_its_definition_and_changes_nothing_but_gates(
-    network: str, fitted: Fitted, place: Workplace, ranks: Ranks
+    network: str, fitted: Fitted, place: Workplace, ranks: ProcessGroup
 ) -> None:
     """The slow tick is compared up to float32 rounding; everything else stays bit for bit."""
     state, stage = fitted(network), tick(network, tick_epochs=2, tick_learning_rate=0.05)

@@ -19,7 +19,7 @@ from tailor.methods.transtailor import TransTailor
 from tailor.model.factors import attach
 from tailor.model.state import ModelState
 from tailor.networks import building
-from tailor.parallel.process_group import Ranks
+from tailor.parallel.process_group import ProcessGroup
 from tailor.pruning import importance, surgery
 from tailor.stages import GroupRule
 from tests.tailor.trials import NETWORKS, assert_equal_tensors, short_trial
@@ -68,7 +68,7 @@ def slow_derivative(
 
 def train_batches(batch_size: int) -> list[task_data.Batch]:
     samples = task_data.splits(Recipe(short_trial({"name": "head_only"})).task).train
-    alone = Ranks(rank=0, count=1, device=torch.device("cpu"))
+    alone = ProcessGroup(rank=0, count=1, device=torch.device("cpu"))
     return list(task_data.batches(samples, batch_size, 0, 0, "none", alone))
 
 

@@ -16,7 +16,7 @@ from tailor.catalogue.weights import find, sha256_of, table
 from tailor.config.source import SourceConfig
 from tailor.core.errors import ConfigError
 from tailor.networks import building, pretrained
-from tailor.parallel.process_group import Ranks
+from tailor.parallel.process_group import ProcessGroup
 from tailor.stage_execution import Workplace, apply, compute
 from tailor.stages import LoadWeights
 from tests.shared_data import DATA, needs_data
@@ -181,7 +181,7 @@ def test_auxiliary_heads_go_and_the_pixels_are_the_networks(name: str, tmp_path:
 # --- in a trial ---
 
 
-def test_a_stage_reads_weights_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ranks: Ranks) -> None:
+def test_a_stage_reads_weights_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ranks: ProcessGroup) -> None:
     """From the folder, with the normalisation that belongs to them."""
     name = "SqueezeNet1_1_Weights.IMAGENET1K_V1"
     tensors = building.build("squeezenet1_1", 9, seed=2).state_dict()

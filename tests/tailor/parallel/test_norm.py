@@ -12,11 +12,11 @@ from tailor.core.errors import ConfigError, TrainingError
 from tailor.data.task_data import generator
 from tailor.model.factors import attach
 from tailor.parallel.norm import synchronise_norms
-from tailor.parallel.process_group import Ranks, join, leave
+from tailor.parallel.process_group import ProcessGroup, join, leave
 from tests.tailor.networks.test_timm import HAS_TIMM, needs_timm
 from tests.tailor.two_ranks import on_two_ranks
 
-TWO_ON = {device: Ranks(rank=0, count=2, device=torch.device(device)) for device in ("cpu", "cuda")}
+TWO_ON = {device: ProcessGroup(rank=0, count=2, device=torch.device(device)) for device in ("cpu", "cuda")}
 
 
 def plain(kind: type[nn.BatchNorm1d | nn.BatchNorm2d]) -> nn.Module:

@@ -10,7 +10,7 @@ from scipy.io import savemat
 from tailor.core.errors import ConfigError
 from tailor.prepare.folder import list_folder
 from tailor.prepare.layouts import LAYOUTS
-from tailor.prepare.listing import Listing
+from tailor.prepare.listing import FileListing
 from tests.tailor.prepare.pictures import class_folders, fill
 
 BIRDS = ["001.Albatross/a_1.jpg", "001.Albatross/a_2.jpg", "002.Auklet/b_1.jpg", "002.Auklet/b_2.jpg"]
@@ -111,7 +111,7 @@ EXPECTED = {
 }
 
 
-def rows(listing: Listing) -> list[tuple[str, str, str]]:
+def rows(listing: FileListing) -> list[tuple[str, str, str]]:
     assert all(file.path.is_file() for file in listing.files)
     return sorted((file.class_name, file.split, file.name) for file in listing.files)
 

@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 
 from tailor.core.errors import ConfigError
-from tailor.prepare.listing import ImageFile, Listing
+from tailor.prepare.listing import FileListing, ImageFile
 from tailor.prepare.tasks import SplitRule, TaskFiles, cut
 
 DRAWN = SplitRule(fraction=0.2, seed=0, training_images_per_class=None)
 
 
-def listing(per_class: dict[str, int], split: str = "") -> Listing:
-    return Listing(
+def listing(per_class: dict[str, int], split: str = "") -> FileListing:
+    return FileListing(
         files=tuple(
             ImageFile(path=Path(f"{name}/{number}"), name=f"{name}/{number}", class_name=name, split=split)
             for name, count in per_class.items()
@@ -85,4 +85,4 @@ def test_tasks_that_cannot_be_cut_are_refused(
 def test_a_test_fraction_beside_a_test_split_is_refused() -> None:
     files = (*listing({"cat": 2, "dog": 2}, "train").files, *listing({"cow": 2}, "test").files)
     with pytest.raises(ConfigError, match="leave --test-fraction out"):
-        cut(Listing(files=files), None, (), DRAWN)
+        cut(FileListing(files=files), None, (), DRAWN)

@@ -13,7 +13,7 @@ from tailor.data.task_data import Samples, normalise, splits
 from tailor.methods.recipe import Recipe
 from tailor.model.state import ModelState
 from tailor.networks import building
-from tailor.parallel.process_group import Ranks
+from tailor.parallel.process_group import ProcessGroup
 from tailor.pruning.criteria import CRITERIA
 from tailor.pruning.criteria.base import Scoring
 from tailor.stage_execution.pruning import groups_of
@@ -33,7 +33,7 @@ def few_samples() -> Samples:
     return splits(Recipe(short_trial({"name": "head_only"})).task).train.take(torch.arange(IMAGES))
 
 
-def scoring(state: ModelState, ranks: Ranks, batch_size: int = 2) -> Scoring:
+def scoring(state: ModelState, ranks: ProcessGroup, batch_size: int = 2) -> Scoring:
     return Scoring(
         state=state,
         found=groups_of(state, EVERYTHING),
@@ -96,7 +96,7 @@ def slow_means(model: nn.Module, network: str, reading: Callable[[float], float]
 @pytest.mark.parametrize("network", MAPS)
 @pytest.mark.parametrize("criterion", READINGS)
 def test_scores_are_means_over_images_and_positions(
-    network: str, criterion: str, fitted: Callable[[str], ModelState], ranks: Ranks
+    network: str, criterion: str, fitted: Callable[[str], ModelState], ranks: ProcessGroup
 ) -> None:
     state = fitted(network)
     scores = CRITERIA[criterion].function()(scoring(state, ranks))
@@ -107,7 +107,7 @@ def test_scores_are_means_over_images_and_positions(
         assert len(set(values.tolist())) > 1, layer  # the filters of a layer differ, so that they can be told apart
 
 
-def test_a_filter_that_is_never_active_scores_zero(fitted: Callable[[str], ModelState], ranks: Ranks) -> None:
+def test_a_filter_that_is_never_active_scores_zero(fitted: Callable[[str], ModelState], ranks: ProcessGroup) -> None:
     state = fitted("digits_vgg")
     bias = state.tensors["features.2.bias"].clone()
     bias[3] = -1e6
@@ -118,7 +118,7 @@ def test_a_filter_that_is_never_active_scores_zero(fitted: Callable[[str], Model
         assert scores.argmin() == 3
 
 
-def test_factors_in_the_model_count(fitted: Callable[[str], ModelState], ranks: Ranks) -> None:
+def test_factors_in_the_model_count(fitted: Callable[[str], ModelState], ranks: ProcessGroup) -> None:
     """A factor at a convolution's output, or behind its ReLU, multiplies what is read there."""
     state = fitted("digits_vgg")
     plain = CRITERIA["mean_activation"].function()(scoring(state, ranks))["features.0"]
@@ -153,7 +153,7 @@ def shared_state(monkeypatch: pytest.MonkeyPatch) -> ModelState:
 
 
 def test_a_shared_activation_and_a_plain_function_are_applied_to_what_the_layers_put_out(
-    shared_state: ModelState, ranks: Ranks
+    shared_state: ModelState, ranks: ProcessGroup
 ) -> None:
     model = shared_state.build().eval()
     assert isinstance(model, Shared)
@@ -170,7 +170,7 @@ def test_a_shared_activation_and_a_plain_function_are_applied_to_what_the_layers
 
 
 def test_neither_the_batch_size_nor_a_last_smaller_batch_changes_a_score(
-    fitted: Callable[[str], ModelState], ranks: Ranks
+    fitted: Callable[[str], ModelState], ranks: ProcessGroup
 ) -> None:
     state = fitted("digits_resnet")
     for criterion in READINGS:
@@ -179,7 +179,9 @@ def test_neither_the_batch_size_nor_a_last_smaller_batch_changes_a_score(
             torch.testing.assert_close(pairs[layer], values)
 
 
-def test_a_network_without_a_layer_to_prune_has_no_scores(fitted: Callable[[str], ModelState], ranks: Ranks) -> None:
+def test_a_network_without_a_layer_to_prune_has_no_scores(
+    fitted: Callable[[str], ModelState], ranks: ProcessGroup
+) -> None:
     nothing = replace(scoring(fitted("digits_vgg"), ranks), found=())
     for criterion in READINGS:
         assert CRITERIA[criterion].function()(nothing) == {}

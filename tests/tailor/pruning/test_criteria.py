@@ -14,7 +14,7 @@ from tailor.data.task_data import Samples, batches, generator
 from tailor.model.factors import attach
 from tailor.model.state import ModelState
 from tailor.networks import building
-from tailor.parallel.process_group import Ranks
+from tailor.parallel.process_group import ProcessGroup
 from tailor.pruning import budget_solver, surgery
 from tailor.pruning.criteria import CRITERIA
 from tailor.pruning.criteria.base import Scoring, norms_behind
@@ -22,7 +22,7 @@ from tailor.stages import Grouping, GroupRule
 from tests.tailor.trials import NETWORKS, SHORT
 
 EVERYTHING = GroupRule(residual="coupled", linear=True)
-ALONE = Ranks(rank=0, count=1, device=torch.device("cpu"))
+ALONE = ProcessGroup(rank=0, count=1, device=torch.device("cpu"))
 BATCH_SIZE = 8
 
 

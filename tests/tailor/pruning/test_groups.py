@@ -14,7 +14,7 @@ from tailor.model.state import ModelState
 from tailor.networks import building
 from tailor.pruning import surgery
 from tailor.pruning.criteria.base import norms_behind
-from tailor.pruning.groups import Group, Member, groups, refusals, sites
+from tailor.pruning.groups import Group, GroupMember, groups, refusals, sites
 from tailor.stages import GroupRule
 from tests.tailor import small_networks
 from tools.networks_table import with_statistics
@@ -126,15 +126,15 @@ def test_a_refusal_says_why(name: str, layer: str, reason: str) -> None:
 
 def test_members_and_their_sites() -> None:
     first, second = (g.members[0] for g in groups(small("Chain"), SHAPE, INSIDE)[:2])
-    assert first == Member(layer="first", norm="norm", activation="act", activation_kind="ReLU")
+    assert first == GroupMember(layer="first", norm="norm", activation="act", activation_kind="ReLU")
     placements = ("before_norm", "after_norm", "after_activation")
     assert [first.site(placement) for placement in placements] == ["first", "norm", "act"]
-    assert second == Member(layer="second", norm=None, activation=None, activation_kind=None)  # F.relu has no name
+    assert second == GroupMember(layer="second", norm=None, activation=None, activation_kind=None)  # F.relu has no name
     assert second.site("after_norm") == "second"
     with pytest.raises(ConfigError, match="behind second there is no activation module"):
         second.site("after_activation")
     (up,) = (g.members[0] for g in groups(small("Tokens"), SHAPE, LINEAR) if g.name == "up")
-    assert up == Member(layer="up", norm=None, activation="gelu", activation_kind="GELU")
+    assert up == GroupMember(layer="up", norm=None, activation="gelu", activation_kind="GELU")
 
 
 def test_a_norm_behind_two_layers_is_no_place_for_factors() -> None:
@@ -156,7 +156,7 @@ def test_a_norm_behind_two_layers_is_no_place_for_factors() -> None:
 def test_an_activation_that_is_called_twice_is_no_site() -> None:
     found = groups(building.skeleton("resnet18", 5), (3, 64, 64), INSIDE)
     inside = {g.name: g.members[0] for g in found}["layer1.0.conv1"]
-    assert inside == Member(layer="layer1.0.conv1", norm="layer1.0.bn1", activation=None, activation_kind="ReLU")
+    assert inside == GroupMember(layer="layer1.0.conv1", norm="layer1.0.bn1", activation=None, activation_kind="ReLU")
 
 
 def test_finding_groups_changes_nothing() -> None:

@@ -25,7 +25,7 @@ from tailor.execution.cache import Cache
 from tailor.execution.dry_run import walk
 from tailor.execution.runner import StageEvent
 from tailor.model.state import ModelState
-from tailor.parallel.process_group import Ranks
+from tailor.parallel.process_group import ProcessGroup
 from tailor.pruning import budget_solver, surgery
 from tailor.stage_execution.base import Workplace
 from tailor.stage_execution.legr import evolve, tuned
@@ -99,7 +99,7 @@ def test_fitness_is_the_validation_loss_after_pruning(network: str, run: Run, sh
 
 @pytest.mark.parametrize("network", NETWORKS)
 def test_tuning_takes_its_steps_on_the_training_images(
-    network: str, run: Run, ranks: Ranks, shared_cache: Cache
+    network: str, run: Run, ranks: ProcessGroup, shared_cache: Cache
 ) -> None:
     """Nine batches of 32 from 200 images: plain SGD by hand, every image once or twice."""
     config = short_trial(method(tuning_steps=9, tuning_learning_rate=0.01), network=network)

@@ -17,7 +17,7 @@ from tailor.execution.dry_run import PlannedOutcome
 from tailor.execution.runner import StageEvent
 from tailor.methods.recipe import Recipe
 from tailor.model.state import ModelState
-from tailor.parallel.process_group import Ranks
+from tailor.parallel.process_group import ProcessGroup
 from tailor.pruning import surgery
 from tailor.stage_execution import Workplace, apply, compute
 from tailor.stages import GroupRule
@@ -37,7 +37,9 @@ def by_kind(events: list[StageEvent], kind: str) -> list[StageEvent]:
 
 
 @pytest.mark.parametrize("network", ["digits_vgg_bn", "digits_resnet"])
-def test_measured_statistics_are_the_mean_of_those_of_batches(network: str, fitted: Fitted, ranks: Ranks) -> None:
+def test_measured_statistics_are_the_mean_of_those_of_batches(
+    network: str, fitted: Fitted, ranks: ProcessGroup
+) -> None:
     """Written out: what each norm reads in each batch, its mean and unbiased variance, and their plain means."""
     state = fitted(network)
     found = surgery.groups(state.build(), state.input_shape, GroupRule())
@@ -118,7 +120,9 @@ def test_reset_keeps_no_momentum(run: Run, shared_cache: Cache) -> None:
 
 
 @pytest.mark.parametrize("optimiser_state", ["kept", "reset"])
-def test_the_next_fine_tuning_starts_with_it(optimiser_state: str, run: Run, shared_cache: Cache, ranks: Ranks) -> None:
+def test_the_next_fine_tuning_starts_with_it(
+    optimiser_state: str, run: Run, shared_cache: Cache, ranks: ProcessGroup
+) -> None:
     """One step of SGD written out: v <- m v + g + d w, w <- w - r v, from the kept v or from none."""
     trial = pruned_trial(optimiser_state, batch_size=300, learning_rate=0.01)  # the 200 images are one step
     events = run(trial, shared_cache)

@@ -13,7 +13,7 @@ from tailor.core.errors import ConfigError
 from tailor.core.settings import Settings
 from tailor.execution.dry_run import PlannedOutcome, steps_of
 from tailor.model.state import ModelState
-from tailor.parallel.process_group import Ranks
+from tailor.parallel.process_group import ProcessGroup
 from tailor.stage_execution import Workplace, apply, compute
 from tailor.stages import Stage
 from tailor.stages.base import PARENTS
@@ -106,7 +106,7 @@ def different(stage: Stage, other: Stage) -> set[str]:
 
 
 @pytest.mark.parametrize("method", sorted(GOLDEN_IDS))
-def test_what_a_stage_does_not_read_is_not_in_its_key(method: str, ranks: Ranks) -> None:
+def test_what_a_stage_does_not_read_is_not_in_its_key(method: str, ranks: ProcessGroup) -> None:
     raw = BASE | {"method": {"name": method} | SHORT_METHODS.get(method, {})}
     place = Workplace(ranks=ranks, checkpoint_folder=None, checkpoint_every_s=1e9)
     reads = list(computed(parse_trial(raw, "test"), place))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tailor.parallel.process_group import Ranks
+from tailor.parallel.process_group import ProcessGroup
 from tailor.training import checkpoint as checkpoint_module
 from tailor.training.checkpoint import SOONEST_S, WRITING_FRACTION, Checkpoint, Wish
 
@@ -20,7 +20,7 @@ DAMAGES: dict[str, Callable[[bytes], bytes]] = {
 }
 
 
-def test_what_was_written_is_read(tmp_path: Path, ranks: Ranks, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_was_written_is_read(tmp_path: Path, ranks: ProcessGroup, caplog: pytest.LogCaptureFixture) -> None:
     Checkpoint(tmp_path / "new" / "stage", 0.0, ranks).write(CONTENT)
     assert Checkpoint(tmp_path / "new" / "stage", 0.0, ranks).read() == CONTENT
     assert Checkpoint(tmp_path / "none", 0.0, ranks).read() == b""
@@ -28,7 +28,9 @@ def test_what_was_written_is_read(tmp_path: Path, ranks: Ranks, caplog: pytest.L
 
 
 @pytest.mark.parametrize("how", DAMAGES)
-def test_a_damaged_one_counts_as_none(tmp_path: Path, ranks: Ranks, caplog: pytest.LogCaptureFixture, how: str) -> None:
+def test_a_damaged_one_counts_as_none(
+    tmp_path: Path, ranks: ProcessGroup, caplog: pytest.LogCaptureFixture, how: str
+) -> None:
     path = tmp_path / "stage"
     checkpoint = Checkpoint(path, 0.0, ranks)
     checkpoint.write(CONTENT)
@@ -39,7 +41,7 @@ def test_a_damaged_one_counts_as_none(tmp_path: Path, ranks: Ranks, caplog: pyte
 
 
 def test_the_pause_until_the_next_one_grows_with_the_time_that_a_write_takes(
-    tmp_path: Path, ranks: Ranks, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, ranks: ProcessGroup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now_s, write_s = 0.0, [0.0]
 

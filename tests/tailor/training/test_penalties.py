@@ -22,7 +22,7 @@ from tailor.execution.runner import StageEvent
 from tailor.methods.recipe import Recipe
 from tailor.model.state import ModelState
 from tailor.networks import building
-from tailor.parallel.process_group import Ranks
+from tailor.parallel.process_group import ProcessGroup
 from tailor.pruning import surgery
 from tailor.stage_execution import Workplace, apply, compute
 from tailor.stages import GroupRule
@@ -74,7 +74,7 @@ def gradients(model: nn.Module, value: Tensor) -> dict[str, Tensor]:
 
 
 def assert_like_the_formula(
-    regulariser: Regulariser, state: ModelState, formula: Callable[[nn.Module, Batch], Tensor], ranks: Ranks
+    regulariser: Regulariser, state: ModelState, formula: Callable[[nn.Module, Batch], Tensor], ranks: ProcessGroup
 ) -> None:
     """Equal values and gradients; float32 sums in another order."""
     some, model, naive = batch(), state.build().train(), state.build().train()
@@ -92,7 +92,7 @@ def assert_like_the_formula(
 
 @pytest.mark.parametrize("pruned", [False, True])
 @pytest.mark.parametrize("network", NETWORKS)
-def test_l2_sp(network: str, pruned: bool, fitted: Fitted, ranks: Ranks) -> None:
+def test_l2_sp(network: str, pruned: bool, fitted: Fitted, ranks: ProcessGroup) -> None:
     state = tuned(fitted(network), pruned=pruned)
 
     def formula(model: nn.Module, _batch: Batch) -> Tensor:
@@ -110,7 +110,7 @@ def test_l2_sp(network: str, pruned: bool, fitted: Fitted, ranks: Ranks) -> None
 
 @pytest.mark.parametrize("pruned", [False, True])
 @pytest.mark.parametrize("network", MAPS)
-def test_delta(network: str, pruned: bool, fitted: Fitted, ranks: Ranks) -> None:
+def test_delta(network: str, pruned: bool, fitted: Fitted, ranks: ProcessGroup) -> None:
     """The feature map of a layer is what the network's sequence puts out up to that layer."""
     state = tuned(fitted(network), pruned=pruned)
     assert list(state.channel_weights) == MAPS[network]
@@ -137,7 +137,7 @@ def test_delta(network: str, pruned: bool, fitted: Fitted, ranks: Ranks) -> None
 
 @pytest.mark.parametrize("images", [12, 100])  # fewer and more than there are features
 @pytest.mark.parametrize("smallest", [1, 3])
-def test_bss(smallest: int, images: int, fitted: Fitted, ranks: Ranks) -> None:
+def test_bss(smallest: int, images: int, fitted: Fitted, ranks: ProcessGroup) -> None:
     """Squared singular values are the eigenvalues of the smaller Gram matrix."""
     state = tuned(fitted("digits_resnet"), pruned=False)
     some, model, naive = batch(images), state.build().double(), state.build().double()
@@ -153,7 +153,7 @@ def test_bss(smallest: int, images: int, fitted: Fitted, ranks: Ranks) -> None:
         torch.testing.assert_close(gradient, wanted[name], rtol=1e-4, atol=1e-8, msg=lambda m, n=name: f"{n}: {m}")
 
 
-def test_bss_by_finite_differences(fitted: Fitted, ranks: Ranks) -> None:
+def test_bss_by_finite_differences(fitted: Fitted, ranks: ProcessGroup) -> None:
     state, some = fitted("digits_vgg"), batch()
     model = state.build().double()
     of = penalties.of(BSS(strength=1.0, smallest=2), state, ranks)
@@ -172,7 +172,7 @@ def test_bss_by_finite_differences(fitted: Fitted, ranks: Ranks) -> None:
 
 @pytest.mark.parametrize("pruned", [False, True])
 @pytest.mark.parametrize("network", ["digits_vgg_bn", "digits_resnet"])
-def test_slimming(network: str, pruned: bool, fitted: Fitted, ranks: Ranks) -> None:
+def test_slimming(network: str, pruned: bool, fitted: Fitted, ranks: ProcessGroup) -> None:
     state = tuned(fitted(network), pruned=pruned)
 
     def formula(model: nn.Module, _batch: Batch) -> Tensor:
@@ -187,7 +187,7 @@ def test_slimming(network: str, pruned: bool, fitted: Fitted, ranks: Ranks) -> N
 
 
 @pytest.mark.parametrize("network", MAPS)
-def test_channels_are_weighed_by_the_loss_without_them(network: str, fitted: Fitted, ranks: Ranks) -> None:
+def test_channels_are_weighed_by_the_loss_without_them(network: str, fitted: Fitted, ranks: ProcessGroup) -> None:
     """Written out: each channel's weights zeroed in a copy of the network, the loss on all drawn images."""
     state, place = fitted(network), Workplace(ranks=ranks, checkpoint_folder=None, checkpoint_every_s=0.0)
     recipe = Recipe(short_trial({"name": "fine_tune"}, network=network, data={"train_images": 40}))
@@ -219,7 +219,7 @@ def test_channels_are_weighed_by_the_loss_without_them(network: str, fitted: Fit
         assert weights.max() > 1.2
 
 
-def test_the_seed_draws_the_images(fitted: Fitted, ranks: Ranks) -> None:
+def test_the_seed_draws_the_images(fitted: Fitted, ranks: ProcessGroup) -> None:
     state, place = fitted("digits_vgg"), Workplace(ranks=ranks, checkpoint_folder=None, checkpoint_every_s=0.0)
     task = Recipe(short_trial({"name": "fine_tune"})).task
     found = []
@@ -281,7 +281,7 @@ def test_what_a_network_lacks_is_refused_before_training() -> None:
         parse_trial({"method": {"name": "fine_tune"}, "optimisation": {"regulariser": "slimming"}}, "test")
 
 
-def test_without_an_anchor_there_is_nothing_to_compare_with(fitted: Fitted, ranks: Ranks) -> None:
+def test_without_an_anchor_there_is_nothing_to_compare_with(fitted: Fitted, ranks: ProcessGroup) -> None:
     for regulariser in (L2SP(), Delta()):
         with pytest.raises(ConfigError, match="set optimisation.regulariser"):
             penalties.of(regulariser, fitted("digits_vgg"), ranks)

@@ -15,14 +15,14 @@ from tailor.data.objective import quality
 from tailor.data.task_data import Samples
 from tailor.methods.recipe import Recipe
 from tailor.networks import building
-from tailor.parallel.process_group import Ranks
+from tailor.parallel.process_group import ProcessGroup
 from tailor.stages import Training
-from tailor.training.checkpoint import Checkpoint, Progress
+from tailor.training.checkpoint import Checkpoint, TrainingProgress
 from tailor.training.loop import drops, group, optimiser_for, predict, train, where
 from tests.tailor.networks.test_timm import needs_timm
 from tests.tailor.trials import NETWORKS, assert_equal_tensors, short_trial
 
-ALONE = Ranks(rank=0, count=1, device=torch.device("cpu"))
+ALONE = ProcessGroup(rank=0, count=1, device=torch.device("cpu"))
 
 
 def samples(count: int = 50) -> Samples:
@@ -210,13 +210,16 @@ def test_a_loss_that_is_not_finite_ends_the_training() -> None:
 
 
 def test_a_training_says_where_it_is() -> None:
-    assert where(Progress(), 3, 4) == (0.0, "epoch 1 of 3")
-    fresh = Progress(step=2, elapsed_s=0.5, sums=[1.0, 1.0, 32.0])
+    assert where(TrainingProgress(), 3, 4) == (0.0, "epoch 1 of 3")
+    fresh = TrainingProgress(step=2, elapsed_s=0.5, sums=[1.0, 1.0, 32.0])
     assert where(fresh, 3, 4) == (2 / 12, "epoch 1 of 3, 64 images/s")
     last = {"train_loss": 0.41213, "images": 1234, "seconds": 0.5}
-    slow = Progress(epoch=1, step=3, elapsed_s=20.0, sums=[1.0, 1.0, 32.0], history=[last])
+    slow = TrainingProgress(epoch=1, step=3, elapsed_s=20.0, sums=[1.0, 1.0, 32.0], history=[last])
     assert where(slow, 3, 4) == (7 / 12, "epoch 2 of 3, step 3 of 4, loss 0.4121, 2,468 images/s")
-    assert where(Progress(epoch=3, history=[last] * 3), 3, 4) == (1.0, "epoch 3 of 3, loss 0.4121, 2,468 images/s")
+    assert where(TrainingProgress(epoch=3, history=[last] * 3), 3, 4) == (
+        1.0,
+        "epoch 3 of 3, loss 0.4121, 2,468 images/s",
+    )
     settings, model = training(), building.build("digits_vgg", classes=5, seed=1)
     said: list[tuple[int, float, str]] = []
     train(

@@ -17,14 +17,14 @@ from tailor.data.task_data import Samples
 from tailor.methods.recipe import Recipe
 from tailor.networks import building
 from tailor.parallel.norm import set_norms
-from tailor.parallel.process_group import Ranks
+from tailor.parallel.process_group import ProcessGroup
 from tailor.stages import Training
 from tailor.training.checkpoint import Checkpoint
 from tailor.training.loop import group, optimiser_for, train
 from tailor.training.lr_schedule import scale
 from tests.tailor.trials import assert_equal_tensors, short_trial
 
-ALONE = Ranks(rank=0, count=1, device=torch.device("cpu"))
+ALONE = ProcessGroup(rank=0, count=1, device=torch.device("cpu"))
 IMAGES, BATCH = 44, 16  # three steps, the last with 12 images
 
 
