@@ -14,12 +14,14 @@ export SLURM_TESTS ?= required
 export CHROMIUM_TESTS ?= required
 endif
 
-.PHONY: demo test test-fast test-long check format lint types constraints audit bench bench-long bench-faults slurm-testbed slurm-testbed-down clean
+.PHONY: demo test test-fast test-long check format lint types collected constraints audit bench bench-long bench-faults slurm-testbed slurm-testbed-down clean
 
 demo: $(BIN)/transtailor  ## run the embedded sweep and write its report (about five minutes on two cores, after the installation)
 	$(BIN)/transtailor run demo
 
-check: format lint types test  ## what a change has to pass, in 24 minutes on two quiet cores: what CI runs
+check: $(READY)  ## what a change has to pass, in 24 minutes on two quiet cores: what CI runs
+	$(MAKE) --jobs=2 --output-sync format lint types collected
+	$(MAKE) test
 
 test: $(READY)  ## the tests; with CI set, what they need beside Python is installed (root, Debian-like)
 	@if [ -n "$$CI" ]; then $(BIN)/python -m tests.install || true; fi
@@ -39,6 +41,10 @@ lint: $(READY)
 
 types: $(READY)
 	$(BIN)/mypy
+
+# Beside the types, on the other core: a test that cannot be imported shows at once, and what tests import is compiled once.
+collected: $(READY)
+	$(BIN)/python -m pytest --collect-only --quiet > .venv/collected.txt || { tail -n 40 .venv/collected.txt; exit 1; }
 
 constraints: $(READY)  ## write constraints.txt anew: the versions that CI installs, and the SHA-256 of their files
 	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes --quiet \

@@ -21,7 +21,7 @@ def launch(*arguments: object, folder: Path) -> Said:
 
 
 def sweeps_command(*arguments: object, folder: Path) -> Said:
-    """`python -m sweeps ...`; not for `retry`, which becomes another program."""
+    """`python -m sweeps ...`; not for a `retry` that tries again, which becomes another program."""
     from sweeps.__main__ import main
 
     return _call(main, ROOT / "sweeps" / "__main__.py", arguments, folder)

@@ -19,7 +19,7 @@ from sweeps.planning.plan import make_plan
 from sweeps.run.relaunch import start
 from sweeps.run.run_folder import RunFolder, open_run
 from sweeps.spec.spec import load_spec
-from tests.commands import LAUNCH
+from tests.commands import LAUNCH, sweeps_command
 from transtailor.waiting import wait_for
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
@@ -170,11 +170,11 @@ def test_retry_of_trials_that_are_named_of_what_failed_and_of_all(
         first, second = (trial["trial_id"] for trial in failed_trials(tables))
     well, _ = sorted(finished_trial_ids(run.path))
     wrong = first[:-1] + ("0" if first[-1] != "0" else "1")
-    refused = sweeps_process("retry", run.path, first, wrong)
+    refused = sweeps_command("retry", run.path, first, wrong, folder=tmp_path)
     assert (refused.returncode, refused.stdout) == (2, "")
     assert f"no trial whose id begins with {wrong!r}" in refused.stderr
     assert f"did you mean {first!r}?" in refused.stderr
-    both = sweeps_process("retry", run.path, first, "--failed")
+    both = sweeps_command("retry", run.path, first, "--failed", folder=tmp_path)
     assert (both.returncode, both.stdout) == (2, "")
     mended.touch()
     one = sweeps_process("retry", run.path, first[:12], well)
@@ -193,7 +193,7 @@ def test_retry_of_trials_that_are_named_of_what_failed_and_of_all(
         ([first], f"trial {first} is finished; nothing is to be done\n"),
         (["--failed"], f"{run.path}: 0 failed trials; nothing is to be done\n"),
     ):
-        nothing = sweeps_process("retry", run.path, *words)
+        nothing = sweeps_command("retry", run.path, *words, folder=tmp_path)
         assert (nothing.returncode, nothing.stdout) == (0, said)
     assert len(open_run(run).provenance["history"]) == 4
 
