@@ -39,7 +39,7 @@ def set_to(key: str, value: object) -> Edit:
 
 @pytest.fixture(scope="module")
 def site(foreign: Testbed) -> str:
-    """What `init` wrote, and its user edited: CPUs alone, small jobs, and workers in a container."""
+    """What `init` wrote, and its user edited: only CPUs, small jobs, TLS, and workers in a container."""
     done = called(foreign, "hpc", "init")
     assert done.returncode == 0, done.stdout
     path = foreign.home / ".config" / "transtailor" / "sites" / "testbed.toml"
@@ -55,7 +55,7 @@ def site(foreign: Testbed) -> str:
         set_to("container", foreign.container), set_to("max_jobs", 4),
     ):  # fmt: skip
         text = edit(text)
-    text = "drain_before_s = 20\nidle_s = 10\n" + text + "[controller]\nmemory_gb = 1.2\n"
+    text = "tls = true\ndrain_before_s = 20\nidle_s = 10\n" + text + "[controller]\nmemory_gb = 1.2\n"
     path.write_text(text)
     return text
 
@@ -72,6 +72,7 @@ def test_doctor_sweep_and_report(foreign: Testbed, site: str) -> None:
     assert done.stdout.rstrip().endswith("report.html")
     run = foreign.home / "runs" / "small"
     assert (run / "report.html").exists()
+    assert (run / "cluster" / "ca.pem").exists()  # head, workers and driver refuse to start where TLS does not hold
     with load(run) as tables:
         assert tables.rows("SELECT status, count(*) AS n FROM trials GROUP BY ALL") == [{"status": "finished", "n": 3}]
     texts = [path.read_text() for path in (run / "cluster" / "logs").glob("*.sh")]
@@ -103,7 +104,7 @@ FAULTS: dict[str, tuple[Callable[[Testbed], Edit], str, str]] = {
         "a node cannot submit a worker: there is no sbatch on PATH",
     ),
     "files": (
-        lambda _: set_to("setup", ["ulimit -n 120"]),
+        lambda bed: set_to("container", [*bed.container, "prlimit", "--nofile=120:120"]),
         "limits of processes",
         "120 open files are enough for a head with some 2 workers\n    -> have the limits of jobs raised",
     ),
