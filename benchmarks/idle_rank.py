@@ -17,24 +17,29 @@ def idle(folder: Path, seconds: float) -> None:
 
 
 class IdleRank:
-    """begin / advance / close, as sweeps.worker.trial.TrialRank; all about the trial stands in config["data"]."""
+    """begin / advance / close, as sweeps.worker.trial.TrialRank; all about the trial is in its settings of the data."""
 
     def __init__(self) -> None:
         self._data: dict[str, Any] = {}
         self._keys: list[str] = []
 
-    def begin(self, task: dict[str, Any]) -> None:
+    def begin(self, task_json: str) -> None:
         """Take up a trial."""
-        self._data = task["config"]["data"]
+        from sweeps.worker.messages import TrialTask  # imports pydantic: not for the other schedulers
+
+        self._data = TrialTask.from_json(task_json).settings.values["data"]
         self._keys = list(self._data["stage_keys"])
 
-    def advance(self) -> dict[str, Any] | None:
-        """Wait for the next stage's time; None after the last."""
+    def advance(self) -> str:
+        """Wait for the next stage's time."""
+        from sweeps.worker.messages import RankAnswer, StageReport
+
         if not self._keys:
-            return None
+            return RankAnswer().to_json()
         seconds = self._data["seconds"]
         idle(Path(self._data["moments"]), seconds)
-        return {"stage_key": self._keys.pop(0), "kind": "idle", "cached": False, "seconds": seconds, "point": None}
+        stage = StageReport(stage_key=self._keys.pop(0), kind="idle", cached=False, seconds=seconds)
+        return RankAnswer(stage=stage).to_json()
 
     def close(self) -> None:
         """Nothing to let go of."""

@@ -83,7 +83,7 @@ def row(network: str, name: str, search: LeGR, most: int) -> tuple[Cell, ...]:
     with tempfile.TemporaryDirectory() as folder:
         events = list(run_trial(parse_trial(trial, "benchmark"), cache=Cache(Path(folder)), ranks=join("cpu")))
     made = {event.result.stage.kind: event.result for event in events}
-    search_s = made["learn_ranking"].description["made_by"]["compute_s"] * search.generations / judged
+    search_s = made["learn_ranking"].description.made_by.compute_s * search.generations / judged
     epoch_s = statistics.median(epoch["seconds"] for epoch in made["fine_tune"].info["epochs"])
     is_extrapolated = "no" if judged == search.generations else f"yes, from {judged}"
     return (

@@ -52,7 +52,7 @@ def computed(sweep: Sweep) -> Spans:
         stored = cache.read(path.parent.name)
         assert stored is not None
         made_s = path.stat().st_mtime
-        spans[stored.key] = (made_s - stored.description["made_by"]["compute_s"], made_s)
+        spans[stored.key] = (made_s - stored.description.made_by.compute_s, made_s)
     return spans
 
 

@@ -3,11 +3,11 @@
 import os
 import signal
 from pathlib import Path
-from typing import Any
 
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from benchmarks.moments import add_moment, read_moments
+from sweeps.worker.messages import RankAnswer, TrialTask
 from sweeps.worker.trial import TrialRank
 
 
@@ -25,18 +25,19 @@ class WarmRank(TrialRank):
         self._steps = 0
         register_optimizer_step_pre_hook(self._before_step)
 
-    def begin(self, task: dict[str, Any]) -> None:
+    def begin(self, task_json: str) -> None:
         """Take up a trial."""
-        self.run, self.trial_id, self._steps = Path(task["run"]), task["trial_id"], 0
+        task = TrialTask.from_json(task_json)
+        self.run, self.trial_id, self._steps = task.run, task.trial_id, 0
         self._note("begin")
-        super().begin(task)
+        super().begin(task_json)
 
-    def advance(self) -> dict[str, Any] | None:
+    def advance(self) -> str:
         """Run to the end of the next stage."""
-        stage = super().advance()
-        if stage is None:
+        answer = super().advance()
+        if RankAnswer.from_json(answer) == RankAnswer():
             self._note("end")
-        return stage
+        return answer
 
     def before_step(self, step: int) -> None:
         """Called before each step of the optimiser; the first of a trial is 1."""

@@ -6,11 +6,14 @@ import re
 import tomllib
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 from stat import S_ISREG
-from typing import Any
+from typing import Any, ClassVar, Self
 
 from transtailor.errors import UserError
+from transtailor.validation import faults_of
 
 DEEPEST = 64  # tables and lists in each other; whoever walks through a document calls itself as often
 REFUSED = "is not valid TOML: "
@@ -50,6 +53,45 @@ def read_toml(given: Path | str | bytes) -> dict[str, Any]:
     """What a file, or a text, of TOML says. Raises as `read_json`."""
     found: dict[str, Any] = _read("TOML", tomllib.loads, given)
     return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """Base class of frozen dataclasses that other processes read as JSON."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    def to_json(self) -> str:
+        """The record as JSON, for `from_json`."""
+        return json.dumps(asdict(self), default=os.fspath)
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Self:
+        """The record that `to_json` wrote. Raises as `from_values`."""
+        return cls.from_values(read_json(text))
+
+    @classmethod
+    def from_values(cls, values: object) -> Self:
+        """A record from JSON values.
+
+        Raises:
+            DocumentError: a field is missing, unknown or has another type; the text names it.
+        """
+        from pydantic import ValidationError  # 0.1 s
+
+        try:
+            record: Self = _adapter(cls).validate_python(values)
+        except ValidationError as error:
+            faults = [f"{fault.key or 'all of it'}: {fault.expected} ({fault.kind})" for fault in faults_of(error)]
+            raise DocumentError(f"is no {cls.__name__}: {'; '.join(faults)}") from error
+        return record
+
+
+@lru_cache
+def _adapter(kind: type[Record]) -> Any:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(kind)
 
 
 def check_depth(document: object) -> None:

@@ -9,7 +9,9 @@ import traceback
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
+
+from transtailor.documents import Record
 
 CODE = Path(__file__).resolve().parents[2]
 ROOMS = ("transtailor", "hpc", "tailor", "results", "sweeps")
@@ -46,8 +48,9 @@ class RankFailed(Exception):  # noqa: N818  # an event, named like the status `f
         self.traceback = traceback
 
 
-class Sign(NamedTuple):
-    """A rank's newest sign of life, and what it says with it."""
+@dataclass(frozen=True, kw_only=True)
+class Heartbeat(Record):
+    """A rank's newest sign of life, and how far the rank is."""
 
     number: int = 0  # how many it has given: as long as it rises, the rank goes on
     done_fraction: float = 0.0  # of what it computes now, in [0, 1]
@@ -66,7 +69,7 @@ class RankGroup(Protocol):
             RankHung: none gave a sign of life within the limit that the set was made with. All ranks are ended.
         """
 
-    def calling(self, method: str, *args: Any) -> Generator[Sign, None, list[Any]]:
+    def calling(self, method: str, *args: Any) -> Generator[Heartbeat, None, list[Any]]:
         """As `call`, step by step: yields rank 0's sign of life about once a second, and returns the answers.
 
         Whoever closes it before its end ends all ranks.
@@ -79,7 +82,7 @@ class RankGroup(Protocol):
         """Ends the processes at once."""
 
 
-def answers_of(calling: Generator[Sign, None, list[Any]]) -> list[Any]:
+def answers_of(calling: Generator[Heartbeat, None, list[Any]]) -> list[Any]:
     """What a call returns that is told of step by step, once it has come to its end."""
     while True:
         try:
@@ -142,10 +145,10 @@ class RankHost:
         """What the target's method returns."""
         return getattr(self._target, method)(*args)
 
-    def sign(self) -> Sign:
+    def heartbeat(self) -> Heartbeat:
         """The target's newest sign of life, where it gives any."""
-        sign = getattr(self._target, "sign", None)
-        return Sign() if sign is None else Sign(*sign())
+        heartbeat: Callable[[], Heartbeat] = getattr(self._target, "heartbeat", Heartbeat)
+        return heartbeat()
 
     def close(self) -> None:
         """Calls the target's `close`, where it has one."""
@@ -211,11 +214,11 @@ class Watchdog:
         self._silent_s = 0.0
         self._looked_s = time.monotonic()
 
-    def hangs(self, signs: Sequence[Sign]) -> bool:
-        """Whether the limit has passed; to be asked every WATCH_S with the newest sign of each rank."""
+    def hangs(self, heartbeats: Sequence[Heartbeat]) -> bool:
+        """Whether the limit has passed; to be asked every WATCH_S with the newest heartbeat of each rank."""
         now = time.monotonic()
         passed_s, self._looked_s = min(now - self._looked_s, 2 * WATCH_S), now
-        numbers = [sign.number for sign in signs]
+        numbers = [heartbeat.number for heartbeat in heartbeats]
         self._silent_s = 0.0 if numbers != self._numbers else self._silent_s + passed_s
         self._numbers = numbers
         return self._limit_s is not None and self._silent_s > self._limit_s

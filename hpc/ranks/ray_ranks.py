@@ -23,11 +23,11 @@ from hpc.ranks.ranks import (
     STACKS_LIMIT_S,
     START_LIMIT_S,
     WATCH_S,
+    Heartbeat,
     RankDied,
     RankFailed,
     RankHost,
     Reply,
-    Sign,
     Watchdog,
     answers_of,
     is_suspended,
@@ -83,9 +83,9 @@ class _RankActor:
         """Calls a method of the target while another one runs, in a thread of its own."""
         self._host.call(method, ())
 
-    def sign(self) -> Sign:
+    def heartbeat(self) -> Heartbeat:
         """The target's newest sign of life; asked while it works."""
-        return self._host.sign()
+        return self._host.heartbeat()
 
     def stacks(self) -> str:
         """Where the threads of this process are."""
@@ -160,7 +160,7 @@ class RayRanks:
         """Calls `method` on all ranks; returns their answers, ordered by rank."""
         return answers_of(self.calling(method, *args, timeout_s=timeout_s))
 
-    def calling(self, method: str, *args: Any, timeout_s: float | None = None) -> Generator[Sign, None, list[Any]]:
+    def calling(self, method: str, *args: Any, timeout_s: float | None = None) -> Generator[Heartbeat, None, list[Any]]:
         """As `call`, step by step: yields rank 0's sign of life about once a second, and returns the answers."""
         if not self._actors:
             raise RankDied(f"{method} was called on ranks that have ended")
@@ -194,26 +194,28 @@ class RayRanks:
 
     def _asking(
         self, command: str, args_by_rank: Sequence[tuple[Any, ...]], deadline: float | None
-    ) -> Generator[Sign, None, list[Any]]:
+    ) -> Generator[Heartbeat, None, list[Any]]:
         answers = [actor.answer.remote(command, args) for actor, args in zip(self._actors, args_by_rank, strict=True)]
         return [_value(reply) for reply in (yield from self._gathering(answers, command, deadline))]
 
-    def _gathering(self, answers: list[Any], command: str, deadline: float | None) -> Generator[Sign, None, list[Any]]:
+    def _gathering(
+        self, answers: list[Any], command: str, deadline: float | None
+    ) -> Generator[Heartbeat, None, list[Any]]:
         """The values of `answers` once all are there; the first failure raises at once."""
         values: dict[Any, Any] = {}
         left = answers
         watchdog = Watchdog(self._hang_limit_s if command == "call" else None)
-        looking = _Signs(self._actors)
+        looking = _Heartbeats(self._actors)
         while left:
             left_s = WATCH_S if deadline is None else max(0.0, deadline - time.monotonic())
             ready, left = ray.wait(left, num_returns=1, timeout=min(WATCH_S, left_s))
             if not ready and left_s >= WATCH_S:
                 if self._watch is not None:
                     self._watch()
-                signs = looking.look()
-                if watchdog.hangs(signs):
+                heartbeats = looking.look()
+                if watchdog.hangs(heartbeats):
                     raise watchdog.hung(self._stacks(), self._suspended())
-                yield signs[0]
+                yield heartbeats[0]
                 continue
             if not ready:
                 late = ", ".join(str(answers.index(answer)) for answer in left)
@@ -249,23 +251,23 @@ class RayRanks:
                 self._get(answer, answers)
 
 
-class _Signs:
+class _Heartbeats:
     """The sign of life that each rank gave when it last answered; it is asked again once it has."""
 
     def __init__(self, actors: Sequence[Any]) -> None:
         self._actors = actors
         self._asked: list[Any] = [None] * len(actors)
-        self._known = [Sign()] * len(actors)
+        self._known = [Heartbeat()] * len(actors)
 
-    def look(self) -> list[Sign]:
+    def look(self) -> list[Heartbeat]:
         """Takes what has come and asks anew; waits for nothing."""
         for rank, actor in enumerate(self._actors):
             if self._asked[rank] is not None:
-                sign = _answer_now(self._asked[rank], None)
-                if sign is None:
+                heartbeat = _answer_now(self._asked[rank], None)
+                if heartbeat is None:
                     continue
-                self._known[rank] = sign
-            self._asked[rank] = actor.sign.options(concurrency_group="interrupt").remote()
+                self._known[rank] = heartbeat
+            self._asked[rank] = actor.heartbeat.options(concurrency_group="interrupt").remote()
         return list(self._known)
 
 

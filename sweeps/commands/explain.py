@@ -3,11 +3,11 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from results.text.settings import setting_lines
 from sweeps.errors import RunFolderError
 from sweeps.run.run_folder import RunFolder, modules_of, open_run
+from sweeps.spec.trial_settings import TrialSettings
 from tailor.config.parsing import parse_trial
 from tailor.core.errors import ConfigError
 from tailor.execution.dry_run import Walk, walk
@@ -22,7 +22,7 @@ class KnownTrial:
     trial_id: str
     run: Path
     label: str
-    config: dict[str, Any]
+    settings: TrialSettings
     imports: tuple[Path, ...]  # the user's own modules that it may use, as its run's plan names them
 
 
@@ -43,8 +43,8 @@ def find_trial(prefix: str, runs: Sequence[Path]) -> KnownTrial:
                 known = KnownTrial(
                     trial_id=trial_id,
                     run=path,
-                    label=trial["label"],
-                    config=dict(trial["config"]),
+                    label=trial.label,
+                    settings=trial.settings,
                     imports=record.imports,
                 )
                 found.setdefault(trial_id, known)
@@ -71,7 +71,7 @@ def explain(first: KnownTrial, second: KnownTrial, *, imports: bool = False) -> 
     if first.trial_id == second.trial_id:
         yield "one and the same trial"
         return
-    yield from setting_lines(first.config, second.config)
+    yield from setting_lines(first.settings.values, second.settings.values)
     yield from _shared_stages(first, second, imports=imports)
 
 
@@ -81,7 +81,7 @@ def _shared_stages(first: KnownTrial, second: KnownTrial, *, imports: bool) -> I
         try:
             for module in modules_of(RunFolder(trial.run), trial.imports) if imports else ():
                 load_copy(module)
-            walks.append(walk(parse_trial(trial.config, f"trial {trial.trial_id}")))
+            walks.append(walk(parse_trial(trial.settings.values, f"trial {trial.trial_id}")))
         except ConfigError as error:
             if trial.imports and not imports:
                 yield f"{trial.run} has modules of its own; to import them and compare stages, add --imports"

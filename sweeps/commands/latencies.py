@@ -12,7 +12,7 @@ from results.store.reader import load
 from results.store.writer import Writer
 from sweeps.errors import RunFolderError
 from sweeps.run.relaunch import this_code_digest
-from sweeps.run.run_folder import RunFolder, modules_of, open_run
+from sweeps.run.run_folder import RecordedTrial, RunFolder, modules_of, open_run
 from sweeps.run.run_lock import holder_of
 from tailor.commands.model import refuse_too_few
 from tailor.config.parsing import parse_trial
@@ -109,13 +109,13 @@ def _circumstance(ranks: "ProcessGroup", how: How) -> dict[str, Any]:
 
 
 def _cached_states(
-    trial: Mapping[str, Any], trial_id: str, cache: Path, ranks: "ProcessGroup", wanted: Mapping[int, str]
+    trial: RecordedTrial, trial_id: str, cache: Path, ranks: "ProcessGroup", wanted: Mapping[int, str]
 ) -> "Iterator[tuple[int, ModelState]]":
     """Number and state of the wanted operating points (number -> key of the model) whose stages the cache has."""
     from tailor.execution.cache import Cache
     from tailor.execution.runner import Result, run_trial
 
-    config = parse_trial(dict(trial["config"]), f"trial {trial_id}")
+    config = parse_trial(trial.settings.values, f"trial {trial_id}")
     try:
         for event in run_trial(config, cache=Cache(cache), ranks=ranks, pause=lambda: True):
             model = event.result.stage.of

@@ -105,11 +105,11 @@ def _table(plan: Plan, finished: set[str]) -> PageTable:
     varying = _varying(plan.trials)
     tables = {label: {key.partition(".")[0] for key in keys} for label, keys in varying.items()}
     for trial in plan.trials:
-        config, keys, of_keys = trial.config, varying[trial.label], tables[trial.label]
-        found = leaves({name: value for name, value in config.items() if name in of_keys})
+        of, keys, of_keys = trial.settings, varying[trial.label], tables[trial.label]
+        found = leaves({name: value for name, value in of.values.items() if name in of_keys})
         settings = " ".join(f"{key}={value}" for key, value in found if key in keys)
         state = "finished" if trial.trial_id in finished else "to run"
-        names = (trial.trial_id, trial.label, config["network"], config["data"]["name"], config["seed"])
+        names = (trial.trial_id, trial.label, of.network, of.dataset, of.seed)
         rows.append((*names, len(trial.points), len(trial.stages), state, settings))
     usual = [place for place in USUAL if place not in TELLING or len({row[place] for row in rows}) > 1]
     return PageTable(columns=COLUMNS, rows=rows, words=WORDS, usual=usual)
@@ -123,7 +123,7 @@ def _varying(trials: tuple[PlannedTrial, ...]) -> dict[str, set[str]]:
     for trial in trials:
         label = trial.label
         found = varying.setdefault(label, set())
-        for name, table in trial.config.items():
+        for name, table in trial.settings.values.items():
             if (label, name) in seen and seen[label, name] == table:
                 continue
             seen[label, name] = table
@@ -154,7 +154,7 @@ def _what_can_be_settled(plan: Plan) -> str:
     """The smallest p that a sign-flip test of pairs with the same seed can reach: all signs equal, and that twice."""
     seeds: dict[str, set[int]] = defaultdict(set)
     for trial in plan.trials:
-        seeds[trial.label].add(trial.config["seed"])
+        seeds[trial.label].add(trial.settings.seed)
     fewest = min(len(found) for found in seeds.values())
     smallest_p = min(1.0, 2 / 2**fewest)
     most = "" if smallest_p <= SIGNIFICANCE else f"; below {SIGNIFICANCE:g} it takes {PAIRS_NEEDED}"

@@ -14,6 +14,7 @@ from tailor.config.trial import TrialConfig
 from tailor.core.errors import ConfigError
 from tailor.execution import plugins
 from tailor.execution.dry_run import walk
+from tailor.stages import PointFacts
 
 RECORDED = """
 SELECT point, macs, metric, validation_score FROM operating_points WHERE trial_id = ? ORDER BY point
@@ -53,11 +54,11 @@ def reproduce(
         recorded = {row["point"]: row for row in run.rows(RECORDED, [trial.trial_id])}
     equal = reached = 0
     threads = open_run(RunFolder(trial.run)).resources.get("threads_per_rank", 1)
-    for number, info in _points(config, cache, point, saving, threads):
+    for number, facts in _points(config, cache, point, saving, threads):
         reached += 1
         old = recorded.get(number)
-        equal += old is not None and (old["macs"], old["validation_score"]) == (info["macs"], info["validation_score"])
-        yield _line(number, info, old)
+        equal += old is not None and (old["macs"], old["validation_score"]) == (facts.macs, facts.validation_score)
+        yield _line(number, facts, old)
     if point is not None and reached <= point:
         raise RunFolderError(f"trial {trial.trial_id} has no point {point}, only {reached}, counted from 0")
     yield f"{equal} of {reached} points are exactly those in {trial.run}"
@@ -72,7 +73,7 @@ def _config(trial: KnownTrial) -> TrialConfig:
     for module in modules_of(run, trial.imports):
         plugins.load_copy(module)
     try:
-        config = parse_trial(trial.config, f"trial {trial.trial_id}")
+        config = parse_trial(trial.settings.values, f"trial {trial.trial_id}")
     except ConfigError as error:
         raise RunFolderError(f"this version of the code cannot read its settings: {error}\n{code}") from error
     made = walk(config).trial_id
@@ -86,7 +87,7 @@ def _config(trial: KnownTrial) -> TrialConfig:
 
 def _points(
     config: TrialConfig, cache: Path, last: int | None, saving: Saving | None, threads: int
-) -> Iterator[tuple[int, dict[str, Any]]]:
+) -> Iterator[tuple[int, PointFacts]]:
     """Number and facts of each operating point up to the last; that one's sub-model is saved."""
     from tailor.deploy.card import save_point
     from tailor.execution.cache import Cache
@@ -99,7 +100,7 @@ def _points(
         for event in run_trial(config, cache=Cache(cache), ranks=ranks, checkpoint_folder=cache / "checkpoints"):
             if event.point is not None:
                 end = event
-                yield event.point, event.result.info
+                yield event.point, event.result.point_facts()
                 if event.point == last:
                     break
         if saving is not None and end is not None and last in (None, end.point):
@@ -109,11 +110,11 @@ def _points(
         leave()
 
 
-def _line(number: int, info: dict[str, Any], old: dict[str, Any] | None) -> str:
-    text = f"point {number}: {info['macs']:,} MACs, validation {info['metric'].replace('_', ' ')} "
-    text += f"{info['validation_score']:.6f}"
+def _line(number: int, facts: PointFacts, old: dict[str, Any] | None) -> str:
+    text = f"point {number}: {facts.macs:,} MACs, validation {facts.metric.replace('_', ' ')} "
+    text += f"{facts.validation_score:.6f}"
     if old is None:
         return f"{text}; the run has no row of it"
-    if (old["macs"], old["validation_score"]) == (info["macs"], info["validation_score"]):
+    if (old["macs"], old["validation_score"]) == (facts.macs, facts.validation_score):
         return f"{text}, as in the run"
     return f"{text}; the run has {old['macs']:,} MACs and {old['validation_score']:.6f}"

@@ -112,7 +112,7 @@ def _running_page(run: RunFolder, record: LaunchRecord, running: list[dict[str, 
     rows = []
     for attempt in running:
         trial_id = attempt["trial_id"]
-        label = record.trials[trial_id]["label"] if trial_id in record.trials else "?"
+        label = record.trials[trial_id].label if trial_id in record.trials else "?"
         unknown = (label, "", "", ", ".join(attempt["nodes"] or ()), "", "")  # its driver has said nothing of it
         what = said[trial_id].cells()[1:] if trial_id in said else unknown
         rows.append((trial_id, *what, _age(_moment(attempt["started_us"]), now)))

@@ -3,40 +3,27 @@
 import time
 import uuid
 from bisect import bisect_right
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from sweeps.driver.display import Best, Display, RunningTrial, SweepProgress, time_text
 from sweeps.driver.events import EventLog
 from sweeps.driver.ledger import Ending, Ledger
 from sweeps.driver.quota import DiskGuard
 from sweeps.driver.signals import StopSignals
-from sweeps.driver.slot import Report
 from sweeps.planning.plan import Plan, PlannedTrial
 from sweeps.run.run_folder import RunFolder, log_line
 from sweeps.scheduling.order import Queue, Step, Wait, Waiting
+from sweeps.worker.messages import PointReport, StageReport, TrialAssignment, TrialReport, TrialTask
 from transtailor.files import write_file
 
 PAUSE_SAID_EVERY_S = 600.0  # while the disk stays full
 TELL_AFTER_S, TELL_EVERY_S = 10.0, 60.0  # of what is waited for while nothing runs
 KNOWN_AFTER_S, KNOWN_FRACTION = 5.0, 0.02  # of time and work: before that, their pace says nothing
 PACE_MOMENTS = 50  # remembered of the last two thirds of a sweep
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrialAssignment:
-    """A trial to run now."""
-
-    task: dict[str, Any]  # what the ranks' `begin` gets
-    attempts: int  # how many times it may still be tried
-
-    @property
-    def trial_id(self) -> str:
-        """Of the trial."""
-        return str(self.task["trial_id"])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,11 +180,9 @@ class SweepState:
         attempts = self._max_attempts - self.ledger.attempts_made(trial_id)
         self.ledger.started(trial_id)
         self._show()
-        return TrialAssignment(
-            task=self._task(self._trials[trial_id]) | {"holder": self._hold(trial_id)}, attempts=attempts
-        )
+        return TrialAssignment(task=self._task(self._trials[trial_id]), attempts=attempts)
 
-    def report(self, trial_id: str, report: Report) -> None:
+    def report(self, trial_id: str, report: TrialReport) -> None:
         """Takes a report on a running trial."""
         reached = self._reached[trial_id]
         if report.hosts:
@@ -277,23 +262,23 @@ class SweepState:
         waited_s = time.monotonic() - self._waits_since_s
         return f"waiting for {self._waits}" + (f", for {time_text(waited_s)}" if waited_s >= 1.0 else "")
 
-    def _stage(self, trial_id: str, stage: dict[str, Any]) -> None:
-        key = stage["stage_key"]
+    def _stage(self, trial_id: str, stage: StageReport) -> None:
+        key = stage.stage_key
         self._queue.stage_finished(self._key(trial_id, key))
         self.ledger.stage_done(trial_id, stage)
         before = self._reached[trial_id]
         self._reached[trial_id] = _Reached(node=before.node, stages=before.stages + 1, words="")
-        if not stage["cached"]:
+        if not stage.cached:
             self._work_done += self._work.get(key, 0.0)
-        if stage["point"] is not None:
-            self._point(self._trials[trial_id], stage["point"])
+        if stage.point is not None:
+            self._point(self._trials[trial_id], stage.point)
 
-    def _point(self, trial: PlannedTrial, point: Mapping[str, Any]) -> None:
+    def _point(self, trial: PlannedTrial, point: PointReport) -> None:
         """Takes an operating point among the best of its arm."""
-        seed = trial.config["seed"]
+        seed = trial.settings.seed
         new = Best(
-            label=trial.label, network=trial.config["network"], dataset=trial.config["data"]["name"], seed=seed,
-            seeds=(seed,), **{name: point[name] for name in ("metric", "validation_score", "macs")},
+            label=trial.label, network=trial.settings.network, dataset=trial.settings.dataset, seed=seed,
+            seeds=(seed,), metric=point.metric, validation_score=point.validation_score, macs=point.macs,
         )  # fmt: skip
         before = self._best.get(new.of, new)
         best = before if before.validation_score >= new.validation_score else new
@@ -346,9 +331,9 @@ class SweepState:
         return RunningTrial(
             trial_id=trial_id,
             label=trial.label,
-            network=trial.config["network"],
-            dataset=trial.config["data"]["name"],
-            seed=trial.config["seed"],
+            network=trial.settings.network,
+            dataset=trial.settings.dataset,
+            seed=trial.settings.seed,
             node=reached.node,
             stage=f"{trial.stages[number].kind} {number + 1}/{stages}" if number < stages else "end",
             words=reached.words,
@@ -365,16 +350,17 @@ class SweepState:
         """The key under which the queue knows a stage; with a cache of its own a trial shares no stage."""
         return f"{trial_id}/{key}" if self._plan.private_cache else key
 
-    def _task(self, trial: PlannedTrial) -> dict[str, Any]:
-        return {
-            "trial_id": trial.trial_id,
-            "config": trial.config,
-            "label": trial.label,
-            "sweep": self._plan.name,
-            "run": str(self._run.path),
-            "cache": str(self._cache),
-            "private_cache": self._plan.private_cache,
-            "code_digest": self._code_digest,
-            "device": "cuda" if self._plan.resources.gpus_per_rank else "cpu",
-            "imports": [str(self._run.imports / module.file) for module in self._plan.imports],
-        }
+    def _task(self, trial: PlannedTrial) -> TrialTask:
+        return TrialTask(
+            trial_id=trial.trial_id,
+            settings=trial.settings,
+            label=trial.label,
+            sweep=self._plan.name,
+            run=self._run.path,
+            cache=self._cache,
+            private_cache=self._plan.private_cache,
+            code_digest=self._code_digest,
+            device="cuda" if self._plan.resources.gpus_per_rank else "cpu",
+            imports=tuple(self._run.imports / module.file for module in self._plan.imports),
+            holder=self._hold(trial.trial_id),
+        )

@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Literal, Protocol
 
+from sweeps.worker.messages import StageReport
+
 Ending = Literal["finished", "failed", "died", "interrupted"]
 
 
@@ -108,11 +110,11 @@ class Ledger:
         self._running[trial_id] = replace(self._running[trial_id], nodes=nodes)
         self._write_attempt(trial_id, self._running[trial_id], "running", None, None, None)
 
-    def stage_done(self, trial_id: str, stage: Mapping[str, Any]) -> None:
+    def stage_done(self, trial_id: str, stage: StageReport) -> None:
         """Counts a stage that a running trial reached; its rows are written by the trial itself."""
         if trial_id not in self._running:
-            raise ValueError(f"trial {trial_id} does not run, yet it reached stage {stage['stage_key']}")
-        self.stages_computed += not stage["cached"]
+            raise ValueError(f"trial {trial_id} does not run, yet it reached stage {stage.stage_key}")
+        self.stages_computed += not stage.cached
 
     def ended(
         self,

@@ -3,11 +3,12 @@
 import socket
 
 from hpc.ranks.process_ranks import ProcessRanks
-from sweeps.driver.board import SweepState, TrialAssignment
+from sweeps.driver.board import SweepState
 from sweeps.driver.signals import StopSignals
-from sweeps.driver.slot import Report, Slot
+from sweeps.driver.slot import Slot
 from sweeps.scheduling.order import Wait
 from sweeps.spec.resources import Resources
+from sweeps.worker.messages import TrialAssignment, TrialReport
 from transtailor.waiting import Unlimited, wait_for
 
 LOOK_S = 1.0  # while the disk is full
@@ -25,13 +26,13 @@ class SerialSite:
         try:
             while (job := self._next(board, stop)) is not None:
                 assert not isinstance(job, Wait), "nothing else runs, so there is nothing to wait for"
-                slot.take(job.task, job.attempts)
-                board.report(job.trial_id, Report(kind="begun", hosts=(socket.gethostname(),), over=False))
+                slot.take(job)
+                board.report(job.task.trial_id, TrialReport(kind="begun", hosts=(socket.gethostname(),), over=False))
                 over = False
                 while not over:
                     with stop.interruptible():
                         report = slot.step()
-                    board.report(job.trial_id, report)
+                    board.report(job.task.trial_id, report)
                     over = report.over
             slot.close()
         finally:

@@ -3,14 +3,14 @@
 What Tune keeps about trials is never read: the tables and the cache say what is finished.
 """
 
-import json
 import math
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from ray import tune
 from ray.tune.experiment import Trial
@@ -22,20 +22,24 @@ from hpc.ranks.ranks import START_LIMIT_S, RankDied
 from hpc.ranks.ray_ranks import GroupNodes, RayRanks
 from sweeps.driver.board import SweepState
 from sweeps.driver.signals import StopSignals
-from sweeps.driver.slot import TELL_EVERY_S, Report, Slot
+from sweeps.driver.slot import REPORT_EVERY_S, Slot
 from sweeps.driver.tune_private import TUNE, give_up, let_go, tune_settings
 from sweeps.scheduling.order import Wait
 from sweeps.spec.resources import Resources
+from sweeps.worker.messages import RankStart, SlotOrder, StagesSeen, StageWait, TrialAssignment, TrialReport
 from tailor.execution.cache import Cache
+from transtailor.documents import Record
 from transtailor.waiting import WaitedTooLong, wait_for
 
 POLL_S, POLL_TO_S = 0.05, 2.0  # looks of a held slot at the shared folder: rarer the longer it is held
 CHECK_EVERY_S = 1.0  # whether the place is there still
-MOST_TOLD_PER_S = 20.0  # reports on the way of stages: each costs Tune some milliseconds
+MOST_REPORTS_PER_S = 20.0  # reports on the way of stages: each costs Tune some milliseconds
 FIRST_HOLD_S = 0.5
 LONGEST_HOLD_S = 10.0
 GIVES_UP = ("died", "suspended", "moved")  # where nodes come and go: the process then, with its place
 ROUND_TRIALS = 5_000  # Tune's memory, and its state on disk, grow with the trials of one run
+
+R = TypeVar("R", bound=Record)
 
 
 class Place(Protocol):
@@ -71,15 +75,14 @@ class TuneSite:
         self, target: str, resources: Resources, cache: Path, place: Callable[[], AbstractContextManager[Place]]
     ) -> None:
         """Takes what lives in each rank, what a trial runs on, the cache, and what opens the Ray to run on."""
-        self._resources, self._place = resources, place
-        self._order = {
-            "target": target,
-            "ranks": resources.ranks,
-            "threads_per_rank": resources.threads_per_rank,
-            "gpus_per_rank": resources.gpus_per_rank,
-            "hang_limit_s": resources.hang_limit_s,
-            "cache": str(cache),
-        }
+        self._resources, self._cache, self._place = resources, cache, place
+        self._start = RankStart(
+            target=target,
+            ranks=resources.ranks,
+            threads_per_rank=resources.threads_per_rank,
+            gpus_per_rank=resources.gpus_per_rank,
+            hang_limit_s=resources.hang_limit_s,
+        )
 
     def run(self, board: SweepState, stop: StopSignals) -> None:
         """Runs all trials.
@@ -99,7 +102,7 @@ class TuneSite:
     def _round(self, board: SweepState, stop: StopSignals, place: Place) -> None:
         head: dict[str, float] = {}
         rank = {"CPU": float(self._resources.threads_per_rank), "GPU": self._resources.gpus_per_rank}
-        searcher = _BoardSearcher(board, self._order, place, stop)
+        searcher = _BoardSearcher(board, self._start, self._cache, place, stop)
         bundles = [head] + [{name: count for name, count in rank.items() if count}] * self._resources.ranks
         tune.run(
             _TuneTrial,
@@ -140,29 +143,28 @@ class _TuneTrial(tune.Trainable):
 
     def step(self) -> dict[str, Any]:
         """Runs a stage, or holds the slot."""
-        if "keys" in self._order:
-            found = wait_for_any(Cache(Path(self._order["cache"])), self._order["keys"], self._order["limit_s"])
-            return {"found": json.dumps(found), "done": True}
+        if isinstance(work := self._order.work, StageWait):
+            return _to_tune(StagesSeen(keys=wait_for_any(Cache(work.cache), work.keys, work.limit_s)), done=True)
         if self._gives_up:  # an error, so that Tune gives up this process and its nodes
             raise _GivenUpError(self._gives_up)
         assert self._slot is not None
         report = self._slot.step() if self._has_begun else self._begin(self._slot)
-        if self._order["comes_and_goes"] and report.kind in GIVES_UP:
+        if self._order.comes_and_goes and report.kind in GIVES_UP:
             self._gives_up = report.cause or report.kind
-        return {"report": report.to_json(), "done": report.over and not self._gives_up}
+        return _to_tune(report, done=report.over and not self._gives_up)
 
-    def _begin(self, slot: Slot) -> Report:
+    def _begin(self, slot: Slot) -> TrialReport:
         """Says that this process is there; where nodes come and go, starts the ranks and says where they are."""
         self._has_begun = True
-        if not self._order["comes_and_goes"]:
-            return Report(kind="begun", hosts=(socket.gethostname(),), over=False)
+        if not self._order.comes_and_goes:
+            return TrialReport(kind="begun", hosts=(socket.gethostname(),), over=False)
         try:
             ranks = slot.start()
         except RankDied as death:
-            return Report(kind="died", cause=str(death), log_tail=death.log_tail, over=True)
+            return TrialReport(kind="died", cause=str(death), log_tail=death.log_tail, over=True)
         assert isinstance(ranks, RayRanks)
         nodes, hosts = zip(*[(place.node, place.host) for place in ranks.places], strict=True)
-        return Report(kind="placed", nodes=nodes, hosts=hosts, over=False)
+        return TrialReport(kind="placed", nodes=nodes, hosts=hosts, over=False)
 
     def _watch(self) -> None:
         """While the ranks work: lets them pause once a node of theirs is to be left.
@@ -181,26 +183,26 @@ class _TuneTrial(tune.Trainable):
             self._slot.close()
 
     def _take(self, config: Mapping[str, Any]) -> None:
-        self._order = order = json.loads(config["order"])
-        if "keys" in order:
+        self._order = order = _from_tune(SlotOrder, config)
+        if isinstance(order.work, StageWait):
             return
         self._gives_up = ""
         self._has_begun = False
         if self._slot is None:
             self._slot = Slot(self._make_ranks)
-        attempts = 1 if order["comes_and_goes"] else order["attempts"]
-        self._slot.take(order["task"], attempts, order["tell_every_s"])
+        job = replace(order.work, attempts=1) if order.comes_and_goes else order.work
+        self._slot.take(job, order.report_every_s)
 
     def _make_ranks(self) -> RayRanks:
-        order = self._order
+        start = self._order.start
         self._ranks = None
         self._ranks = RayRanks(
-            order["target"],
-            order["ranks"],
-            threads_per_rank=order["threads_per_rank"],
-            gpus_per_rank=order["gpus_per_rank"],
-            hang_limit_s=order["hang_limit_s"],
-            watch=self._watch if order["comes_and_goes"] else None,
+            start.target,
+            start.ranks,
+            threads_per_rank=start.threads_per_rank,
+            gpus_per_rank=start.gpus_per_rank,
+            hang_limit_s=start.hang_limit_s,
+            watch=self._watch if self._order.comes_and_goes else None,
         )
         return self._ranks
 
@@ -209,16 +211,26 @@ class _GivenUpError(Exception):
     """What a trial's process ends with whose nodes are lost or to be left."""
 
 
-def wait_for_any(cache: Cache, keys: list[str], limit_s: float) -> list[str]:
+def _to_tune(message: Record, **more: bool) -> dict[str, Any]:
+    """A message as a configuration or a result of Tune, which flattens and copies nested values."""
+    return {"message": message.to_json(), **more}
+
+
+def _from_tune(kind: type[R], values: Mapping[str, Any]) -> R:
+    """The message that `_to_tune` wrote."""
+    return kind.from_json(values["message"])
+
+
+def wait_for_any(cache: Cache, keys: Sequence[str], limit_s: float) -> tuple[str, ...]:
     """The stages among `keys` that are in the cache, as soon as there are any; empty after `limit_s` seconds."""
 
-    def found() -> list[str] | None:
-        return [key for key in keys if cache.has(key)] or None
+    def seen() -> tuple[str, ...] | None:
+        return tuple(key for key in keys if cache.has(key)) or None
 
     try:
-        return wait_for(found, "a stage that others compute", limit_s, poll_s=POLL_S, poll_to_s=POLL_TO_S)
+        return wait_for(seen, "a stage that others compute", limit_s, poll_s=POLL_S, poll_to_s=POLL_TO_S)
     except WaitedTooLong:
-        return []
+        return ()
 
 
 class _BoardSearcher(Searcher):
@@ -228,14 +240,13 @@ class _BoardSearcher(Searcher):
     would give the slot away for good otherwise, and its warm ranks with it.
     """
 
-    def __init__(self, board: SweepState, order: Mapping[str, Any], place: Place, stop: StopSignals) -> None:
+    def __init__(self, board: SweepState, start: RankStart, cache: Path, place: Place, stop: StopSignals) -> None:
         super().__init__()
-        self._board, self._place, self._stop = board, place, stop
-        self._order = {**order, "comes_and_goes": place.comes_and_goes}
+        self._board, self._start, self._cache, self._place, self._stop = board, start, cache, place, stop
         self._checked_s = 0.0
         self._given_s: dict[str, float] = {}  # trials without a sign of their process: since when they have had a slot
         self._nodes: dict[str, tuple[str, ...]] = {}  # of running trials that said where they are
-        self._gave_up: dict[str, Report] = {}  # last words of trials that give up their process
+        self._gave_up: dict[str, TrialReport] = {}  # last words of trials that give up their process
         self._running: dict[str, str | None] = {}  # Tune's id -> ours; None holds a slot
         self._given = 0
         self._hold_s = FIRST_HOLD_S
@@ -250,7 +261,7 @@ class _BoardSearcher(Searcher):
             return Searcher.FINISHED
         if self._board.waiting and self._board.is_paused:
             return None
-        choice = self._board.next(self._order["ranks"])
+        choice = self._board.next(self._start.ranks)
         if choice is None:
             return Searcher.FINISHED
         if isinstance(choice, Wait) and self._place.comes_and_goes and len(self._running) >= could_run:
@@ -258,15 +269,21 @@ class _BoardSearcher(Searcher):
         self._given += 1
         self._given_s[trial_id] = time.monotonic()
         if isinstance(choice, Wait):
-            order = {**self._order, "keys": sorted(choice.keys), "limit_s": self._hold_s}
-            self._running[trial_id] = None
+            work: TrialAssignment | StageWait = StageWait(
+                keys=tuple(sorted(choice.keys)), cache=self._cache, limit_s=self._hold_s
+            )
             self._hold_s = min(2 * self._hold_s, LONGEST_HOLD_S)
+            self._running[trial_id] = None
         else:
-            tell_every_s = max(TELL_EVERY_S, len(self._running) / MOST_TOLD_PER_S)
-            order = {**self._order, "task": choice.task, "attempts": choice.attempts, "tell_every_s": tell_every_s}
-            self._running[trial_id] = choice.trial_id
-            self._hold_s = FIRST_HOLD_S
-        return {"order": json.dumps(order)}  # as text: Tune flattens and copies nested configurations
+            work, self._hold_s = choice, FIRST_HOLD_S
+            self._running[trial_id] = choice.task.trial_id
+        order = SlotOrder(
+            work=work,
+            start=self._start,
+            comes_and_goes=self._place.comes_and_goes,
+            report_every_s=max(REPORT_EVERY_S, len(self._running) / MOST_REPORTS_PER_S),
+        )
+        return _to_tune(order)
 
     def check(self) -> None:
         """Raises Interrupted when a stop was asked for, and what has ended the place.
@@ -294,10 +311,10 @@ class _BoardSearcher(Searcher):
         ours = self._running[trial_id]
         if ours is None:
             return
-        report = Report.from_json(result["report"])
+        report = _from_tune(TrialReport, result)
         if report.kind == "placed":
             self._nodes[trial_id] = report.nodes
-        if self._order["comes_and_goes"] and report.kind in GIVES_UP:
+        if self._place.comes_and_goes and report.kind in GIVES_UP:
             self._gave_up[trial_id] = report
         else:
             self._board.report(ours, report)
@@ -308,7 +325,7 @@ class _BoardSearcher(Searcher):
         is_late = self._given_s.pop(trial_id, math.inf) < time.monotonic() - START_LIMIT_S
         nodes, last = self._nodes.pop(trial_id, ()), self._gave_up.pop(trial_id, None)
         if ours is None:
-            self._board.stages_there(json.loads(result["found"]) if result and not error else [])
+            self._board.stages_there(_from_tune(StagesSeen, result).keys if result and not error else ())
         elif last is not None:
             is_fault = last.kind == "died" and not self._place.lost(nodes)
             self._board.lost(ours, last.cause or last.kind, last.log_tail, counts=is_fault)
@@ -319,7 +336,7 @@ class _BoardSearcher(Searcher):
             cause = "the process that held the trial's ranks ended"
             self._board.lost(ours, cause, counts=not self._place.lost(nodes))
         else:
-            self._board.report(ours, Report.from_json(result["report"]))
+            self._board.report(ours, _from_tune(TrialReport, result))
 
     def save_to_dir(self, checkpoint_dir: str, session_str: str = "default") -> None:
         """Tune's state is not kept."""

@@ -49,7 +49,7 @@ def timed_trials(
     for trial in plan.trials:
         if is_done(trial):
             continue
-        network = trial.config["network"]
+        network = trial.settings.network
         stages = [
             (f"{trial.trial_id}/{stage.key}" if plan.private_cache else stage.key, stage)
             for stage in trial.stages

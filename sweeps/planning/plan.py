@@ -12,6 +12,7 @@ from sweeps.spec.expand import Expanded, Tuning, expand
 from sweeps.spec.printed_rows import PrintedRow
 from sweeps.spec.resources import Resources
 from sweeps.spec.spec import Spec
+from sweeps.spec.trial_settings import TrialSettings
 from sweeps.spec.user_modules import UserModule, load_modules
 from tailor.config.trial import TrialConfig
 from tailor.execution.dry_run import PlannedStage, walk
@@ -28,7 +29,7 @@ class PlannedTrial:
 
     trial_id: str
     label: str  # name of its arm in comparisons
-    config: dict[str, Any]  # of a TrialConfig, as plain JSON values, defaults included
+    settings: TrialSettings
     stages: tuple[PlannedStage, ...]  # in the order of execution
     tuning: Tuning | None = None  # its setting of [tuning]; None without one
     train_images: int | None = None  # training images of the target that it uses; None: not known
@@ -138,12 +139,12 @@ def no_sharing(plan: Plan) -> Plan:
     trials: dict[str, PlannedTrial] = {}
     seen: set[str] = set()
     for trial in plan.trials:
-        config = TrialConfig.model_validate(trial.config)
+        config = trial.settings.parse()
         for point in trial.points:
             if point.key not in seen:
                 seen.add(point.key)
                 alone = config.model_copy(update={"last_point": point.point})
-                planned = _planned(alone, alone.model_dump(mode="json"), trial.label, trial.tuning)
+                planned = _planned(alone, TrialSettings(alone.model_dump(mode="json")), trial.label, trial.tuning)
                 trials[planned.trial_id] = planned
     return replace(plan, name=f"{plan.name}_no_sharing", trials=tuple(trials.values()), private_cache=True)
 
@@ -172,12 +173,12 @@ def refuse_missing_weights(plan: Plan) -> None:
     """
     weights: dict[str, PlannedTrial] = {}
     for trial in plan.trials:
-        config = trial.config
-        source = config.get("source", {})
+        settings = trial.settings
+        source = settings.values.get("source", {})
         if source.get("weights") is not None:
-            reads = [source, config.get("network"), config.get("data"), config["method"]["name"]]
+            reads = [source, settings.network, settings.values["data"], settings.method]
             weights.setdefault(canonical_json(reads), trial)
-    refuse_missing(TrialConfig.model_validate(trial.config) for trial in weights.values())
+    refuse_missing(trial.settings.parse() for trial in weights.values())
 
 
 def most_telling(trials: Sequence[PlannedTrial]) -> PlannedTrial:
@@ -210,7 +211,7 @@ def cost_of(
         for stage in trial.stages:
             if stage.key not in distinct:
                 distinct[stage.key] = stage
-                work[stage.key] = work_of(stage, trial.config["network"])
+                work[stage.key] = work_of(stage, trial.settings.network)
     missing = [stage for stage in distinct.values() if not is_cached(stage.key)]
     points = [stage for stage in distinct.values() if stage.point is not None]
     return PlanCost(
@@ -247,14 +248,14 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def _planned(config: TrialConfig, settings: dict[str, Any], label: str, tuning: Tuning | None) -> PlannedTrial:
+def _planned(config: TrialConfig, settings: TrialSettings, label: str, tuning: Tuning | None) -> PlannedTrial:
     walked = walk(config)
-    automatic = {name for name, value in settings["method"].items() if value == "auto"}
+    automatic = {name for name, value in settings.values["method"].items() if value == "auto"}
     resolved = config.method.resolved(config.network).model_dump(mode="json", include=automatic) if automatic else {}
     return PlannedTrial(
         trial_id=walked.trial_id,
         label=label,
-        config=settings,
+        settings=settings,
         stages=walked.stages,
         tuning=tuning,
         train_images=config.train_images,

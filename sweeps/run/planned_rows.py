@@ -2,11 +2,20 @@
 
 import json
 from collections.abc import Iterable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from sweeps.planning.plan import Plan, PlannedTrial
 from sweeps.spec.printed_rows import write_printed
+
+
+@dataclass(frozen=True, kw_only=True)
+class TuningColumns:
+    """A trial's setting of [tuning], as columns; None without one."""
+
+    tuning_json: str | None = None
+    tuning_order: int | None = None
 
 
 def write_planned(tables: Path, plan: Plan, trials: Iterable[PlannedTrial], code_digest: str) -> None:
@@ -18,17 +27,17 @@ def write_planned(tables: Path, plan: Plan, trials: Iterable[PlannedTrial], code
             "sweep": plan.name,
             "trial_id": trial.trial_id,
             "label": trial.label,
-            "method": trial.config["method"]["name"],
-            "network": trial.config["network"],
-            "dataset": trial.config["data"]["name"],
+            "method": trial.settings.method,
+            "network": trial.settings.network,
+            "dataset": trial.settings.dataset,
             "train_images": trial.train_images,
-            "seed": trial.config["seed"],
+            "seed": trial.settings.seed,
             "ranks": plan.resources.ranks,
             "points_planned": len(trial.points),
             "config_json": json.dumps(_resolved(trial), sort_keys=True),
             "stage_keys": [stage.key for stage in trial.stages],
             "code_digest": code_digest,
-            **tuning_of(trial),
+            **asdict(tuning_of(trial)),
         }
         for trial in trials
     ]
@@ -37,11 +46,12 @@ def write_planned(tables: Path, plan: Plan, trials: Iterable[PlannedTrial], code
 
 
 def _resolved(trial: PlannedTrial) -> dict[str, Any]:
-    return {**trial.config, "method": {**trial.config["method"], **trial.resolved}}
+    values = trial.settings.values
+    return {**values, "method": {**values["method"], **trial.resolved}}
 
 
-def tuning_of(trial: PlannedTrial) -> dict[str, str | int | None]:
-    """The columns that say which setting of [tuning] a trial has."""
+def tuning_of(trial: PlannedTrial) -> TuningColumns:
+    """The setting of [tuning] that a trial has."""
     if trial.tuning is None:
-        return {"tuning_json": None, "tuning_order": None}
-    return {"tuning_json": json.dumps(trial.tuning.values), "tuning_order": trial.tuning.order}
+        return TuningColumns()
+    return TuningColumns(tuning_json=json.dumps(trial.tuning.values), tuning_order=trial.tuning.order)

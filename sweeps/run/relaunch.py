@@ -57,7 +57,7 @@ def difference(record: LaunchRecord, plan: Plan) -> Difference:
     relabelled = tuple(
         trial_id
         for trial_id, old in record.trials.items()
-        if trial_id in wanted and wanted[trial_id].label != old["label"]
+        if trial_id in wanted and wanted[trial_id].label != old.label
     )
     return Difference(added=added, removed=removed, relabelled=relabelled)
 
@@ -65,8 +65,8 @@ def difference(record: LaunchRecord, plan: Plan) -> Difference:
 def described(changed: Difference, record: LaunchRecord, plan: Plan) -> list[str]:
     """A difference for people: how many trials, then one line per setting, at most `SHOWN` of these."""
     counts = (len(changed.added), len(changed.removed), len(changed.relabelled))
-    old_settings = [{**old["config"], "label": old["label"]} for old in record.trials.values()]
-    new_settings = [{**trial.config, "label": trial.label} for trial in plan.trials]
+    old_settings = [{**old.settings.values, "label": old.label} for old in record.trials.values()]
+    new_settings = [{**trial.settings.values, "label": trial.label} for trial in plan.trials]
     lines = list(_changes(old_settings, new_settings))
     if not lines:
         lines = ["the same values of all settings, but in other combinations or with another version of the methods"]
@@ -168,8 +168,7 @@ def _tuned_otherwise(record: LaunchRecord, plan: Plan) -> list[PlannedTrial]:
     return [
         trial
         for trial in plan.trials
-        if (old := record.trials.get(trial.trial_id)) is not None
-        and any(old[name] != value for name, value in tuning_of(trial).items())
+        if (old := record.trials.get(trial.trial_id)) is not None and old.tuning != tuning_of(trial)
     ]
 
 

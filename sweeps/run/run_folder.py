@@ -16,7 +16,7 @@ import json
 import re
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -24,8 +24,9 @@ from typing import Any
 from sweeps.errors import RunFolderError
 from sweeps.planning.plan import Plan, PlannedTrial
 from sweeps.run.abandoned import remove_abandoned, temporary_name
-from sweeps.run.planned_rows import tuning_of, write_planned
+from sweeps.run.planned_rows import TuningColumns, tuning_of, write_planned
 from sweeps.run.run_lock import LOCK_FILE, RunLock
+from sweeps.spec.trial_settings import TrialSettings
 from transtailor.documents import read_json
 from transtailor.files import make_folder, name_folder, write_file, write_folder
 from transtailor.ownership import refuse_shared
@@ -103,6 +104,14 @@ class RunFolder:
         """Says who may write rows of a trial: the last one to whom it was given."""
         return self.trial(trial_id) / "holder"
 
+    def checkpoint(self, trial_id: str) -> Path:
+        """The folder for the checkpoints of a trial's stages."""
+        return self.trial(trial_id) / "checkpoint"
+
+    def private_cache(self, trial_id: str) -> Path:
+        """The cache of a trial that shares no stages."""
+        return self.trial(trial_id) / "private_cache"
+
     @property
     def cluster(self) -> Path:
         """Where the jobs of a run on SLURM meet (0700)."""
@@ -114,11 +123,20 @@ class RunFolder:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RecordedTrial:
+    """A trial of a run, as plan.json has it."""
+
+    label: str
+    settings: TrialSettings
+    tuning: TuningColumns
+
+
+@dataclass(frozen=True, kw_only=True)
 class LaunchRecord:
     """What plan.json and provenance.json of a run say."""
 
     name: str
-    trials: Mapping[str, Mapping[str, Any]]  # id -> {"label", "config", "tuning_json", "tuning_order"}
+    trials: Mapping[str, RecordedTrial]  # by id
     imports: tuple[Path, ...]  # the user's modules, as paths below the folder of imports
     resources: Mapping[str, Any]
     private_cache: bool
@@ -314,7 +332,8 @@ def _entry(what: str, launch: Mapping[str, Any], first: Mapping[str, Any]) -> di
 
 def _plan_text(plan: Plan) -> str:
     trials = {
-        trial.trial_id: {"label": trial.label, "config": trial.config} | tuning_of(trial) for trial in plan.trials
+        trial.trial_id: {"label": trial.label, "config": trial.settings.values} | asdict(tuning_of(trial))
+        for trial in plan.trials
     }
     return _json_text(
         {
@@ -335,9 +354,10 @@ def _known_id(run: RunFolder, trial_id: str) -> str:
     return trial_id
 
 
-def _known_trial(value: Mapping[str, Any]) -> dict[str, Any]:
-    tuning = {"tuning_json": value.get("tuning_json"), "tuning_order": value.get("tuning_order")}  # None in format 1
-    return {"label": str(value["label"]), "config": dict(value["config"])} | tuning
+def _known_trial(value: Mapping[str, Any]) -> RecordedTrial:
+    # Format 1 has no tuning.
+    tuning = TuningColumns(tuning_json=value.get("tuning_json"), tuning_order=value.get("tuning_order"))
+    return RecordedTrial(label=str(value["label"]), settings=TrialSettings(dict(value["config"])), tuning=tuning)
 
 
 def _read_json(run: RunFolder, path: Path) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from sweeps.errors import SpecError
 from sweeps.spec.axes import overlap
 from sweeps.spec.spec import Spec, Variant, merged, put
 from sweeps.spec.toml_text import set_option, toml_value
+from sweeps.spec.trial_settings import TrialSettings
 from tailor.config.parsing import parse_trial
 from tailor.config.trial import TrialConfig
 from tailor.core.errors import ConfigError
@@ -32,7 +33,7 @@ class Expanded:
 
     label: str
     config: TrialConfig
-    settings: dict[str, Any]  # the configuration as plain JSON values, defaults included
+    settings: TrialSettings  # the same
     origin: str
     tuning: Tuning | None  # None without [tuning]
 
@@ -60,8 +61,8 @@ def expand(spec: Spec) -> list[Expanded]:
                 if is_excluded:
                     continue
                 raise
-            seen.append(trial.settings | {"label": trial.label})
-            if not _any_matches(exclusions, trial.settings, trial.label) and not is_excluded:
+            seen.append(trial.settings.values | {"label": trial.label})
+            if not _any_matches(exclusions, trial.settings.values, trial.label) and not is_excluded:
                 trials.append(trial)
                 written.append(crossed.raw)
                 kept[crossed.untuned] += 1
@@ -168,7 +169,7 @@ def _parsed(spec: Spec, crossed: _Crossed, label: str | None) -> Expanded:
     return Expanded(
         label=label or config.method.label(),
         config=config,
-        settings=config.model_dump(mode="json"),
+        settings=TrialSettings(config.model_dump(mode="json")),
         origin=crossed.origin,
         tuning=crossed.tuning,
     )

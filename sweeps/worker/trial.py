@@ -5,12 +5,12 @@ import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
+from hpc.ranks.ranks import Heartbeat
 from results.store.writer import Writer
 from sweeps.run.run_folder import RunFolder, log_line
+from sweeps.worker.messages import PointReport, RankAnswer, StageReport, TrialTask
 from sweeps.worker.trial_rows import TrialRows
-from tailor.config.trial import TrialConfig
 from tailor.core import heartbeat
 from tailor.core.errors import Paused
 from tailor.core.torch_private import import_compiler
@@ -40,59 +40,59 @@ class TrialRank:
         self._is_paused = False
         self._events: Iterator[StageEvent] = iter(())
         self._rows: TrialRows | None = None
-        self._task: dict[str, Any] = {}
+        self._task: TrialTask | None = None
         self._log: logging.Handler | None = None
 
-    def begin(self, task: dict[str, Any]) -> None:
-        """Take up a trial; it goes on after its last finished stage, and inside a stage from its checkpoint."""
+    def begin(self, task_json: str) -> None:
+        """Take up a `TrialTask`; it resumes after its last finished stage, and inside a stage from its checkpoint."""
         self._end_log()
-        self._task = task
+        self._task = task = TrialTask.from_json(task_json)
         self._is_paused = False
-        for module in task["imports"]:
-            plugins.load_copy(Path(module))
-        self._ranks = self._ranks or join(task["device"], WATCHED_TIMEOUT_S)
-        config = TrialConfig.model_validate(task["config"])
-        folder = RunFolder(Path(task["run"])).trial(task["trial_id"])
-        cache = _private_cache(folder) if task["private_cache"] else Path(task["cache"])
+        for module in task.imports:
+            plugins.load_copy(module)
+        self._ranks = self._ranks or join(task.device, WATCHED_TIMEOUT_S)
+        config = task.settings.parse()
+        run = RunFolder(task.run)
         self._events = run_trial(
             config,
-            cache=Cache(cache),
+            cache=Cache(run.private_cache(task.trial_id) if task.private_cache else task.cache),
             ranks=self._ranks,
-            checkpoint_folder=folder / "checkpoint",
+            checkpoint_folder=run.checkpoint(task.trial_id),
             pause=lambda: self._is_paused,
         )
         if self._ranks.rank == 0:
-            folder.mkdir(parents=True, exist_ok=True)
-            self._begin_log(folder / "log.jsonl")
+            run.trial(task.trial_id).mkdir(parents=True, exist_ok=True)
+            self._begin_log(run.log(task.trial_id))
             self._rows = TrialRows(task, config)
             logging.getLogger(__name__).info("trial begins")
 
-    def advance(self) -> dict[str, Any] | None:
-        """Run to the end of the next stage; what it was, or None when the trial is over and its rows are durable.
+    def advance(self) -> str:
+        """Run to the end of the next stage, and return a `RankAnswer`.
 
-        After `pause` it is {"paused": True}: the trial is where it can go on elsewhere.
+        Where it says that the trial is over, all rows are durable. A trial that has paused can resume on other ranks.
         """
         try:
             event = next(self._events, None)
         except Paused:
-            return {"paused": True}
+            return RankAnswer(is_paused=True).to_json()
         if event is None:
             self._finish()
-            return None
+            return RankAnswer().to_json()
         if self._rows is not None:
             logging.getLogger(__name__).info(_in_words(event))
             self._rows.add(event)
             if event.point is not None:
                 self._write()
-        return _summary(event)
+        return RankAnswer(stage=_report(event)).to_json()
 
     def pause(self) -> None:
         """Let the running stage write a checkpoint and come to an end; called from another thread."""
         self._is_paused = True
 
-    def sign(self) -> tuple[int, float, str]:
-        """The values of this rank's newest `hpc.ranks.ranks.Sign`; called from another thread."""
-        return heartbeat.newest()
+    def heartbeat(self) -> Heartbeat:
+        """This rank's newest sign of life; called from another thread."""
+        number, done_fraction, words = heartbeat.newest()
+        return Heartbeat(number=number, done_fraction=done_fraction, words=words)
 
     def close(self) -> None:
         """Leave the process group."""
@@ -100,24 +100,23 @@ class TrialRank:
         leave()
 
     def _write(self) -> None:
-        assert self._rows is not None
-        run = RunFolder(Path(self._task["run"]))
-        if run.holder(self._task["trial_id"]).read_text() != self._task["holder"]:
-            raise Superseded(f"trial {self._task['trial_id']} was given to other ranks meanwhile: these write no rows")
+        assert self._rows is not None and self._task is not None
+        run = RunFolder(self._task.run)
+        if run.holder(self._task.trial_id).read_text() != self._task.holder:
+            raise Superseded(f"trial {self._task.trial_id} was given to other ranks meanwhile: these write no rows")
         writer = Writer(run.tables)
         rows = self._rows.take()
         for table in TABLES_OF_A_TRIAL:  # operating_points after the layers and before what was predicted there
             writer.write(table, rows[table])
 
     def _finish(self) -> None:
-        if self._rows is None:
+        if self._rows is None or self._task is None:
             return
         self._write()
         logging.getLogger(__name__).info("trial is over")
-        folder = RunFolder(Path(self._task["run"])).trial(self._task["trial_id"])
-        shutil.rmtree(folder / "checkpoint", ignore_errors=True)
-        if self._task["private_cache"]:
-            shutil.rmtree(_private_cache(folder), ignore_errors=True)
+        run = RunFolder(self._task.run)
+        for folder in (run.checkpoint(self._task.trial_id), run.private_cache(self._task.trial_id)):
+            shutil.rmtree(folder, ignore_errors=True)
 
     def _begin_log(self, path: Path) -> None:
         self._log = logging.FileHandler(path)
@@ -144,33 +143,27 @@ class _JsonLines(logging.Formatter):
 def _in_words(event: StageEvent) -> str:
     """A stage that has ended, and the score of an operating point."""
     result = event.result
-    how = "from the cache" if result.cached else f"{result.description['made_by']['compute_s']:.2f} s"
+    how = "from the cache" if result.cached else f"{result.description.made_by.compute_s:.2f} s"
     text = f"stage {event.order}: {result.stage.kind}, {how}"
     if event.point is None:
         return text
-    metric, score = result.info["metric"].replace("_", " "), result.info["validation_score"]
-    removed = 1.0 - result.info["macs"] / result.info["original_macs"]
+    facts = result.point_facts()
+    removed, metric = facts.removed_macs_fraction, facts.metric.replace("_", " ")
+    score = facts.validation_score
     return f"{text}; point {event.point}: {removed:.1%} of the MACs removed, validation {metric} {score:.4f}"
 
 
-def _private_cache(folder: Path) -> Path:
-    return folder / "private_cache"
-
-
-def _summary(event: StageEvent) -> dict[str, Any]:
-    result = event.result
-    point = None
+def _report(event: StageEvent) -> StageReport:
+    result, point = event.result, None
     if event.point is not None:
-        point = {
-            "point": event.point,
-            "metric": result.info["metric"],
-            "validation_score": result.info["validation_score"],
-            "macs": result.info["macs"],
-        }
-    return {
-        "stage_key": result.key,
-        "kind": result.stage.kind,
-        "cached": result.cached,
-        "seconds": float(result.description["made_by"]["compute_s"]),
-        "point": point,
-    }
+        facts = result.point_facts()
+        point = PointReport(
+            point=event.point, metric=facts.metric, validation_score=facts.validation_score, macs=facts.macs
+        )
+    return StageReport(
+        stage_key=result.key,
+        kind=result.stage.kind,
+        cached=result.cached,
+        seconds=result.description.made_by.compute_s,
+        point=point,
+    )

@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from sweeps.worker.messages import TrialTask
 from tailor.config.trial import TrialConfig
 from tailor.execution.runner import Result, StageEvent
 from tailor.stage_execution.base import Tensors, part
-from tailor.stages import BACKWARD_WORK, FitHead, OperatingPoint
+from tailor.stages import BACKWARD_WORK, FitHead, OperatingPoint, PointFacts
 
 Row = dict[str, Any]
 
@@ -15,12 +16,11 @@ Row = dict[str, Any]
 class TrialRows:
     """Collects rows from a trial's events until they are taken to be written."""
 
-    def __init__(self, task: dict[str, Any], config: TrialConfig) -> None:
-        self._task = task
-        self._trial = {"trial_id": task["trial_id"], "code_digest": task["code_digest"]}
+    def __init__(self, task: TrialTask, config: TrialConfig) -> None:
+        self._trial = {"trial_id": task.trial_id, "code_digest": task.code_digest}
         self._arm = {
-            "sweep": task["sweep"],
-            "label": task["label"],
+            "sweep": task.sweep,
+            "label": task.label,
             "method": config.method.name,
             "network": config.network,
             "dataset": config.data.name,
@@ -38,13 +38,14 @@ class TrialRows:
         self._rows["epochs"] += self._epochs(event.result)
         if event.point is not None:
             point = self._trial | {"point": event.point}
-            self._rows["layers"] += [point | {"order": n} | row for n, row in enumerate(event.result.info["layers"])]
-            self._rows["operating_points"].append(point | self._operating_point(event.result))
+            facts = event.result.point_facts()
+            self._rows["layers"] += [point | {"order": n} | row for n, row in enumerate(facts.layers)]
+            self._rows["operating_points"].append(point | self._operating_point(event.result, facts))
             tensors = event.result.read_tensors()
             self._rows["kept_filters"] += [
                 point | {"layer": layer, "filters": kept.tolist()} for layer, kept in part("kept", tensors).items()
             ]
-            table = "estimates" if event.result.info["metric"] == "r_squared" else "predictions"
+            table = "estimates" if facts.metric == "r_squared" else "predictions"
             self._rows[table] += [point | row for row in _predicted(tensors, table)]
 
     def take(self) -> dict[str, list[Row]]:
@@ -53,7 +54,7 @@ class TrialRows:
         return taken
 
     def _stage(self, event: StageEvent) -> Row:
-        result, made_by = event.result, event.result.description["made_by"]
+        result, made_by = event.result, event.result.description.made_by
         return self._trial | {
             "stage_key": result.key,
             "kind": result.stage.kind,
@@ -61,10 +62,10 @@ class TrialRows:
             "order": event.order,
             "parents": list(result.stage.parents),
             "cached": result.cached,
-            "compute_s": float(made_by["compute_s"]),
-            "device": made_by["device"],
-            "ranks": made_by["ranks"],
-            "torch_version": made_by["torch_version"],
+            "compute_s": made_by.compute_s,
+            "device": made_by.device,
+            "ranks": made_by.ranks,
+            "torch_version": made_by.torch_version,
             "stored_bytes": result.tensors_bytes,
         }
 
@@ -72,8 +73,8 @@ class TrialRows:
         stage = self._trial | {"stage_key": result.key, "kind": result.stage.kind}
         return [stage | epoch for epoch in result.info.get("epochs", [])]
 
-    def _operating_point(self, result: Result) -> Row:
-        info, stage = result.info, result.stage
+    def _operating_point(self, result: Result, facts: PointFacts) -> Row:
+        stage = result.stage
         assert isinstance(stage, OperatingPoint)
         epochs, macs = trained(result.key, self._passed)
         return self._arm | {
@@ -81,17 +82,17 @@ class TrialRows:
             "model_key": stage.parents[0],
             "protocol": self._protocol,
             "asked_removed_macs_fraction": stage.asked_removed_macs_fraction,
-            "removed_macs_fraction": 1.0 - info["macs"] / info["original_macs"],
-            "macs": info["macs"],
-            "original_macs": info["original_macs"],
-            "params": info["params"],
+            "removed_macs_fraction": facts.removed_macs_fraction,
+            "macs": facts.macs,
+            "original_macs": facts.original_macs,
+            "params": facts.params,
             "trained_epochs": epochs,
             "trained_macs": macs,
-            "metric": info["metric"],
-            "validation_score": info["validation_score"],
-            "deciding_score": info["deciding_score"],
-            "validation_loss": info["validation_loss"],
-            "validation_images": info["validation_images"],
+            "metric": facts.metric,
+            "validation_score": facts.validation_score,
+            "deciding_score": facts.deciding_score,
+            "validation_loss": facts.validation_loss,
+            "validation_images": facts.validation_images,
         }
 
 

@@ -45,12 +45,12 @@ def run(config: TrialConfig, arguments: argparse.Namespace, command: str) -> Non
                 state = event.result.state if arguments.save and event.point is not None else None  # collective
                 if ranks.rank > 0:
                     continue
-                seconds = event.result.description["made_by"]["compute_s"]
+                seconds = event.result.description.made_by.compute_s
                 how = "cached" if event.result.cached else f"{seconds:.2f} s"
                 say(f"{event.order:3}  {event.result.key[:12]}  {event.result.stage.kind:18} {how:>8}")
                 if event.point is not None:
                     say(f"     {_point(event, macs_before)}")
-                    macs_before = event.result.info["macs"]
+                    macs_before = event.result.point_facts().macs
                 if state is not None:
                     folder = arguments.save / f"point_{event.point}"
                     save_point(config, event, state, folder, command=command, licence=arguments.licence)
@@ -93,8 +93,8 @@ def _progress_shown(kinds: list[str]) -> Iterator[list[str]]:
 
 def _point(event: "StageEvent", macs_before: int | None) -> str:
     """An operating point in a line; `macs_before`: of the one before it on the path, if any."""
-    found = event.result.info
-    nothing = ", none since the point before" if found["macs"] == macs_before else ""
-    removed = 1.0 - found["macs"] / found["original_macs"]
-    score, metric = found["validation_score"], found["metric"].replace("_", " ")
+    facts = event.result.point_facts()
+    nothing = ", none since the point before" if facts.macs == macs_before else ""
+    removed, metric = facts.removed_macs_fraction, facts.metric.replace("_", " ")
+    score = facts.validation_score
     return f"point {event.point}: {removed:.3f} of the MACs gone{nothing}, validation {metric} {score:.4f}"

@@ -9,11 +9,11 @@ Two who finish one stage at the same time write the same thing: the second finds
 import hashlib
 import json
 import secrets
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from transtailor.documents import read_json
+from transtailor.documents import Record, read_json
 from transtailor.files import sync, write_folder
 
 STAGE_FILE, TENSORS_FILE = "stage.json", "tensors.safetensors"
@@ -24,11 +24,34 @@ class DamagedStage(RuntimeError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class StoredStage:
-    """What stands in a stage's folder, without the tensors' bytes."""
+class MadeBy:
+    """How a stage was computed."""
+
+    compute_s: float
+    device: str
+    ranks: int
+    threads: int  # of each rank
+    torch_version: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageDescription:
+    """What a stage is and what it found out; another version of the program may have written more."""
+
+    kind: str
+    version: int
+    settings: dict[str, Any]
+    parents: tuple[str, ...]
+    info: dict[str, Any]  # what it found out; the kind says what
+    made_by: MadeBy
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredStage(Record):
+    """A stage's folder, without the tensors' bytes."""
 
     key: str
-    description: dict[str, Any]  # kind, version, settings, parents, info, made_by
+    description: StageDescription
     tensors_bytes: int
 
 
@@ -62,7 +85,7 @@ class Cache:
                 raise ValueError(f"it describes stage {stored['key']}")
             if stored.pop("sha256", None) not in (None, _checksum(stored)):  # None: of before it was written
                 raise ValueError("its SHA-256 is not the one in it")
-            return StoredStage(key=key, description=stored["description"], tensors_bytes=stored["tensors_bytes"])
+            return StoredStage.from_values({name: stored[name] for name in ("key", "description", "tensors_bytes")})
         except (ValueError, KeyError, TypeError) as error:
             raise DamagedStage(f"{self.path(key) / STAGE_FILE}: {error}") from error
 
@@ -82,7 +105,7 @@ class Cache:
             raise DamagedStage(f"{path / TENSORS_FILE}: its SHA-256 is not the one in {STAGE_FILE}")
         return content
 
-    def write(self, key: str, description: dict[str, Any], tensors: bytes) -> StoredStage:
+    def write(self, key: str, description: StageDescription, tensors: bytes) -> StoredStage:
         """Store a finished stage, unless somebody was first; either way, what stands there now.
 
         Writes: the stage's folder, whole or not at all.
@@ -90,7 +113,7 @@ class Cache:
         final = self.path(key)
         stored = {
             "key": key,
-            "description": description,
+            "description": asdict(description),
             "tensors_bytes": len(tensors),
             "tensors_sha256": hashlib.sha256(tensors).hexdigest(),
         }

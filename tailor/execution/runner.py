@@ -4,12 +4,11 @@ Rank 0 alone looks into the cache and writes it; it tells the others hit or miss
 drive the same generator to the same end.
 """
 
-import json
 import logging
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
@@ -21,12 +20,12 @@ from tailor.config.trial import TrialConfig
 from tailor.core import heartbeat
 from tailor.core.errors import Paused, TrainingError
 from tailor.data import task_data
-from tailor.execution.cache import Cache, DamagedStage, StoredStage
+from tailor.execution.cache import Cache, DamagedStage, MadeBy, StageDescription, StoredStage
 from tailor.execution.dry_run import steps_of
 from tailor.model.state import ModelState
 from tailor.parallel.process_group import ProcessGroup
 from tailor.stage_execution import Tensors, Workplace, apply, compute
-from tailor.stages import OperatingPoint, Stage
+from tailor.stages import OperatingPoint, PointFacts, Stage
 from tailor.training.checkpoint import Pause, Wish, never
 from tailor.training.compilation import require_compiler
 
@@ -48,8 +47,11 @@ class Result:
     @property
     def info(self) -> dict[str, Any]:
         """What the stage found out, as JSON values."""
-        found: dict[str, Any] = self.description["info"]
-        return found
+        return self.description.info
+
+    def point_facts(self) -> PointFacts:
+        """Of an operating point, what it found out; other stages have none."""
+        return PointFacts(**{field.name: self.info[field.name] for field in fields(PointFacts)})
 
     @property
     def deciding_score(self) -> float:
@@ -100,7 +102,7 @@ class _Store:
                 found = None
         return self._share(found)
 
-    def write(self, key: str, description: dict[str, Any], tensors: Tensors) -> StoredStage:
+    def write(self, key: str, description: StageDescription, tensors: Tensors) -> StoredStage:
         """Store what was computed; what stands in the cache now, on all ranks."""
         stored = None
         if self.ranks.rank == 0:
@@ -115,9 +117,8 @@ class _Store:
         return safetensors.torch.load(self.ranks.broadcast_bytes(content))
 
     def _share(self, stored: StoredStage | None) -> StoredStage | None:
-        plain = b"" if stored is None else json.dumps(vars(stored)).encode()
-        content = self.ranks.broadcast_bytes(plain)
-        return StoredStage(**json.loads(content)) if content else None
+        content = self.ranks.broadcast_bytes(b"" if stored is None else stored.to_json().encode())
+        return StoredStage.from_json(content) if content else None
 
 
 def run_trial(
@@ -192,20 +193,20 @@ def _run_stage(stage: Stage, store: _Store, place: Workplace, config: TrialConfi
     seconds = time.perf_counter() - start_s
     if "epochs" in made.info:  # an interrupted stage counts the epochs of before, too
         seconds = max(seconds, sum(epoch["seconds"] for epoch in made.info["epochs"]))
-    description = {
-        "kind": stage.kind,
-        "version": stage.version,
-        "settings": stage.settings(),
-        "parents": list(stage.parents),
-        "info": made.info,
-        "made_by": {
-            "compute_s": seconds,
-            "device": _device_name(place.ranks.device),
-            "ranks": place.ranks.count,
-            "threads": torch.get_num_threads(),  # of each rank
-            "torch_version": torch.__version__,
-        },
-    }
+    description = StageDescription(
+        kind=stage.kind,
+        version=stage.version,
+        settings=stage.settings(),
+        parents=tuple(stage.parents),
+        info=made.info,
+        made_by=MadeBy(
+            compute_s=seconds,
+            device=_device_name(place.ranks.device),
+            ranks=place.ranks.count,
+            threads=torch.get_num_threads(),
+            torch_version=torch.__version__,
+        ),
+    )
     stored = store.write(key, description, made.tensors)
     place.checkpoint(key).remove()
     return Result(stage, stored, False, store)

@@ -1,7 +1,7 @@
 """Training of all weights, and the measurement of what came out."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any, Protocol, cast
 
@@ -148,15 +148,16 @@ def compute_operating_point(todo: stages.OperatingPoint, parent: ModelState, pla
     deciding = found.score
     if todo.decides_on == "train":
         deciding = quality(predict(model, data.train, place.ranks), data.train.labels.cpu()).score
-    info = cost_of(parent, model) | {
-        "metric": found.metric,
-        "deciding_score": deciding,
-        "validation_score": found.score,
-        "validation_loss": found.loss,
-        "validation_images": len(data.validation),
-    }
+    facts = stages.PointFacts(
+        **cost_of(parent, model),
+        metric=found.metric,
+        deciding_score=deciding,
+        validation_score=found.score,
+        validation_loss=found.loss,
+        validation_images=len(data.validation),
+    )
     kept = {layer: indices.to(torch.int32) for layer, indices in (parent.kept or {}).items()}
-    return Made(info=info, tensors=predictions(outputs, data) | named("kept", kept))
+    return Made(info=asdict(facts), tensors=predictions(outputs, data) | named("kept", kept))
 
 
 @apply.register

@@ -32,7 +32,7 @@ from tailor.stages.pruning import (
     TrainFactors,
 )
 from tailor.stages.schemes import FineTuneSoftly, TrainGates
-from tailor.stages.tuning import Distillation, FineTune, OperatingPoint
+from tailor.stages.tuning import Distillation, FineTune, OperatingPoint, PointFacts
 
 __all__ = [
     "BACKWARD_WORK",
@@ -58,6 +58,7 @@ __all__ = [
     "OperatingPoint",
     "StageOutcome",
     "Placement",
+    "PointFacts",
     "Priority",
     "Prune",
     "PruneBestOfRandom",

@@ -1,7 +1,7 @@
 """Training on the target, and the measurement of what came out."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from tailor.catalogue.regularisation import Regulariser
 from tailor.stages.base import STAGE_JSON_BYTES, Size, Stage, StageCost, StageOutcome, Task, Training, neutral
@@ -56,3 +56,23 @@ class OperatingPoint(Stage):
         """Every image of the validation and test splits once, forward."""
         stored_bytes = STAGE_JSON_BYTES + size.measured_images * PREDICTION_BYTES
         return StageCost(work=size.measured_images * size.macs, stored_bytes=stored_bytes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PointFacts:
+    """What an operating point found out."""
+
+    macs: int
+    original_macs: int
+    params: int
+    layers: list[dict[str, Any]]  # rows of the table `layers`: layer, width, original_width, macs
+    metric: str
+    deciding_score: float
+    validation_score: float
+    validation_loss: float
+    validation_images: int
+
+    @property
+    def removed_macs_fraction(self) -> float:
+        """Share of the original MACs that is gone, in [0, 1]."""
+        return 1.0 - self.macs / self.original_macs

@@ -13,7 +13,7 @@ import pytest
 
 from tailor.execution.cache import Cache
 from tests.faults.invariants import OF_TRIALS, Violation, differences, processes_of, temporaries, violations
-from tests.faults.whole_files import EPOCHS, KEYS, TRIALS, write_trial
+from tests.faults.whole_files import EPOCHS, KEYS, TRIALS, description, write_trial
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def whole(tmp_path: Path) -> tuple[Path, Path]:
     """A run of two trials in which nothing is wrong, and its cache."""
     run, cache = tmp_path / "run", tmp_path / "cache"
     for key in KEYS:
-        Cache(cache).write(key, {"info": {"epochs": [{"seconds": 1.0}] * EPOCHS}}, b"tensors of " + key.encode())
+        Cache(cache).write(key, description({"epochs": [{"seconds": 1.0}] * EPOCHS}), b"tensors of " + key.encode())
     for trial in TRIALS:
         write_trial(run, trial)
     return run, cache

@@ -3,8 +3,10 @@
 import json
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from results.store.writer import Writer
+from tailor.execution.cache import Cache, MadeBy, StageDescription
 
 TRIALS = ("a" * 16, "b" * 16)
 POINTS, SAMPLES, EPOCHS = 2, 3, 2
@@ -55,15 +57,19 @@ def write_run(run: Path) -> None:
     (run / "spec.toml").write_text('name = "run"\n')
 
 
+def description(info: dict[str, Any]) -> StageDescription:
+    """Of a stage that found this out."""
+    made_by = MadeBy(compute_s=1.0, device="cpu", ranks=1, threads=1, torch_version="2")
+    return StageDescription(kind="k", version=1, settings={}, parents=(), info=info, made_by=made_by)
+
+
 def write_stage(cache: Path) -> None:
     """A finished stage in a cache."""
     import safetensors.torch
     import torch
 
-    from tailor.execution.cache import Cache
-
     tensors = safetensors.torch.save({"weight": torch.arange(6.0), "indices": torch.tensor([1, 2])})
-    Cache(cache).write(KEYS[0], {"kind": "k", "info": {"epochs": [{"loss": 1.5}]}, "parents": []}, tensors)
+    Cache(cache).write(KEYS[0], description({"epochs": [{"loss": 1.5}]}), tensors)
 
 
 def write_checkpoint(folder: Path) -> None:

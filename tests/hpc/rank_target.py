@@ -6,6 +6,8 @@ import time
 from importlib.util import find_spec
 from pathlib import Path
 
+from hpc.ranks.ranks import Heartbeat
+
 
 class Plain:
     """A target without torch."""
@@ -57,8 +59,8 @@ class Watched(Plain):
         super().__init__()
         self.given = 0
 
-    def sign(self) -> tuple[int, float, str]:
-        return self.given, 0.5, f"after {self.given} \u00b7"
+    def heartbeat(self) -> Heartbeat:
+        return Heartbeat(number=self.given, done_fraction=0.5, words=f"after {self.given} \u00b7")
 
     def work(self, seconds: float) -> str:
         until_s = time.monotonic() + seconds

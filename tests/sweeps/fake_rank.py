@@ -11,23 +11,26 @@ import time
 from pathlib import Path
 from typing import Any
 
+from hpc.ranks.ranks import Heartbeat
+from sweeps.worker.messages import PointReport, RankAnswer, StageReport, TrialTask
+
 
 class FakeRank:
     """begin / advance / close, as sweeps.worker.trial.TrialRank."""
 
     def __init__(self) -> None:
         self._rank = int(os.environ["RANK"])
-        self._task: dict[str, Any] = {}
+        self._task: TrialTask
         self._stages: list[dict[str, Any]] = []
         self._words = ""
 
-    def begin(self, task: dict[str, Any]) -> None:
-        self._task = task
-        self._stages = list(task["config"]["fake"]["stages"])
+    def begin(self, task_json: str) -> None:
+        self._task = TrialTask.from_json(task_json)
+        self._stages = list(self._task.settings.values["fake"]["stages"])
 
-    def advance(self) -> dict[str, Any] | None:
+    def advance(self) -> str:
         if not self._stages:
-            return None
+            return RankAnswer().to_json()
         stage = self._stages.pop(0)
         self._words = stage.get("words", "")
         begin = time.time()
@@ -37,18 +40,17 @@ class FakeRank:
             self._compute(stage, folder)
         point = None
         if stage.get("point") is not None:
-            scores = {"metric": "accuracy", "validation_score": stage["accuracy"]}
-            point = {"point": stage["point"], "macs": 1_000_000, **scores}
-        return {
-            "stage_key": stage["key"],
-            "kind": stage["kind"],
-            "cached": cached,
-            "seconds": time.time() - begin,
-            "point": point,
-        }
+            point = PointReport(
+                point=stage["point"], metric="accuracy", validation_score=stage["accuracy"], macs=1_000_000
+            )
+        seconds = time.time() - begin
+        report = StageReport(
+            stage_key=stage["key"], kind=stage["kind"], cached=cached, seconds=seconds, point=point
+        )  # fmt: skip
+        return RankAnswer(stage=report).to_json()
 
-    def sign(self) -> tuple[int, float, str]:
-        return 0, 0.25 if self._words else 0.0, self._words
+    def heartbeat(self) -> Heartbeat:
+        return Heartbeat(done_fraction=0.25 if self._words else 0.0, words=self._words)
 
     def close(self) -> None:
         """Nothing to let go of."""
@@ -61,7 +63,7 @@ class FakeRank:
             raise ValueError(stage["raises"])
         deaths = stage.get("deaths", 0)
         if deaths:
-            seen = Path(self._task["cache"]) / f"deaths-{stage['key']}"
+            seen = self._task.cache / f"deaths-{stage['key']}"
             seen.parent.mkdir(parents=True, exist_ok=True)
             count = int(seen.read_text()) if seen.exists() else 0
             if count < deaths:
@@ -73,8 +75,8 @@ class FakeRank:
         temporary.write_text("{}")
         end = time.time()  # before anybody sees the stage, and begins one after it
         temporary.rename(folder / "stage.json")
-        record = {"key": stage["key"], "trial": self._task["trial_id"], "begin": begin, "end": end}
-        with (Path(self._task["cache"]) / "computed.log").open("a") as log:
+        record = {"key": stage["key"], "trial": self._task.trial_id, "begin": begin, "end": end}
+        with (self._task.cache / "computed.log").open("a") as log:
             log.write(json.dumps(record | {"process": os.getpid()}) + "\n")
 
     def _work(self, seconds: float, until: str | None) -> None:
@@ -87,4 +89,4 @@ class FakeRank:
             time.sleep(0.01)
 
     def _folder(self, key: str) -> Path:
-        return Path(self._task["cache"]) / key[:2] / key
+        return self._task.cache / key[:2] / key

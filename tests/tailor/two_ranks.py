@@ -122,7 +122,7 @@ def assert_same(alone: list[StageEvent], together: list[StageEvent]) -> None:
     """
     assert [event.result.key for event in alone] == [event.result.key for event in together]
     for one, two in zip(alone, together, strict=True):
-        computed_by = two.result.description["made_by"]["ranks"]
+        computed_by = two.result.description.made_by.ranks
         assert computed_by == (1 if one.result.stage.of is None else 2)
         others = two.result.read_tensors()
         for name, tensor in one.result.read_tensors().items():

@@ -123,7 +123,7 @@ def test_plan_lists_every_trial_with_what_varies(launch: Command, write_spec: Wr
     for trial in plan.trials:
         row = rows[f"| {trial.trial_id}"]
         assert f" | {trial.label} | " in row
-        assert row.endswith(f" | to run | source.seed={trial.config['source']['seed']} |")
+        assert row.endswith(f" | to run | source.seed={trial.settings.values['source']['seed']} |")
 
 
 def test_plan_for_programs_and_for_a_narrow_screen(
@@ -133,7 +133,7 @@ def test_plan_for_programs_and_for_a_narrow_screen(
     plan = make_plan(load_spec(write_spec()))
     rows = json.loads(launch(write_spec(), "--plan", "--format", "json").stdout)
     assert [(row["trial"], row["label"], row["seed"]) for row in rows] == [
-        (trial.trial_id, trial.label, trial.config["seed"]) for trial in plan.trials
+        (trial.trial_id, trial.label, trial.settings.seed) for trial in plan.trials
     ]
     said = launch(write_spec(), "--plan", "--limit", "2").stdout
     assert "... 4 more rows of 6" in said and "sweep     small: 6 trials" in said

@@ -39,7 +39,7 @@ def write_point(run: RunFolder, trial: PlannedTrial, accuracy: float, removed: f
     """One operating point of a trial."""
     row = {
         "sweep": "small", "trial_id": trial.trial_id, "point": 0, "label": trial.label, "method": "m",
-        "network": "digits_vgg", "dataset": "digits", "train_images": 200, "seed": trial.config["seed"],
+        "network": "digits_vgg", "dataset": "digits", "train_images": 200, "seed": trial.settings.seed,
         "stage_key": "0" * 64,
         "model_key": "1" * 64, "protocol": "validation", "asked_removed_macs_fraction": removed,
         "removed_macs_fraction": removed, "macs": int(1000 * (1 - removed)), "original_macs": 1000, "params": 10,
@@ -111,8 +111,8 @@ def test_status_while_it_runs(
     assert f"log: runs/small/trials/{other_head.trial_id}" in shown
     best = json.loads(sweeps_command("status", "runs/small", "--format", "json").stdout)[1:]
     assert [(row["label"], row["score"], row["seed"], row["of points"]) for row in best] == [
-        ("prune l1", 0.75, plan.trials[4].config["seed"], 2),
-        ("head_only", 0.5, head.config["seed"], 1),
+        ("prune l1", 0.75, plan.trials[4].settings.seed, 2),
+        ("head_only", 0.5, head.settings.seed, 1),
     ]
     # Equal accuracies: the one with fewer MACs is the better.
     assert (best[0]["removed"], best[0]["trial"]) == (0.4, plan.trials[4].trial_id)
@@ -146,8 +146,8 @@ def test_status_imports_nothing_heavy(run: RunFolder) -> None:
 
 
 def test_explain_shows_each_setting_and_what_is_shared(sweeps_command: Command, run: RunFolder, plan: Plan) -> None:
-    first = next(trial for trial in plan.trials if (trial.label, trial.config["seed"]) == ("prune l1", 0))
-    second = next(trial for trial in plan.trials if (trial.label, trial.config["seed"]) == ("prune random", 1))
+    first = next(trial for trial in plan.trials if (trial.label, trial.settings.seed) == ("prune l1", 0))
+    second = next(trial for trial in plan.trials if (trial.label, trial.settings.seed) == ("prune random", 1))
     done = sweeps_command("explain", first.trial_id[:10], second.trial_id, "--run", run.path)
     assert (done.returncode, done.stderr) == (0, "")
     assert f"{first.trial_id}  prune l1" in done.stdout

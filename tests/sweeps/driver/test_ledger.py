@@ -8,6 +8,7 @@ import pytest
 from results.store.reader import finished_trial_ids, load
 from results.store.writer import Writer
 from sweeps.driver.ledger import Counts, Ledger
+from sweeps.worker.messages import StageReport
 
 DIGEST = "0" * 64
 
@@ -88,7 +89,7 @@ def test_what_cannot_be_is_refused(run: Path) -> None:
     with pytest.raises(ValueError, match="trial C cannot start"):
         book.started("C")
     with pytest.raises(ValueError, match="trial B does not run"):
-        book.stage_done("B", {"stage_key": "x", "cached": False})
+        book.stage_done("B", StageReport(stage_key="x", kind="k", cached=False, seconds=1.0))
 
 
 def test_attempts_that_a_killed_launch_left_running_are_ended(run: Path) -> None:

@@ -18,6 +18,7 @@ from sweeps.planning.plan import (
     usable_cores,
 )
 from sweeps.spec.spec import EMBEDDED_SPEC, load_spec
+from sweeps.spec.trial_settings import TrialSettings
 from tailor.catalogue.weights import sha256_of
 from tailor.config.parsing import parse_trial
 from tailor.core.errors import ConfigError
@@ -38,11 +39,11 @@ def test_cost_by_hand() -> None:
     source, head, first = stage("source", 8.0), stage("head", 4.0, "source"), stage("first", 0.5, "head", point=0)
     tune, second = stage("tune", 2.0, "head"), stage("second", 0.25, "tune", point=1)
     other, third = stage("other", 1.0, "head"), stage("third", 0.125, "other", point=0)
-    config = {"network": "digits_vgg"}
+    settings = TrialSettings({"network": "digits_vgg"})
     trials = [
-        PlannedTrial(trial_id="a", label="path", config=config, stages=(source, head, first, tune, second)),
-        PlannedTrial(trial_id="b", label="other", config=config, stages=(source, head, other, third)),
-        PlannedTrial(trial_id="c", label="again", config=config, stages=(source, head, first)),
+        PlannedTrial(trial_id="a", label="path", settings=settings, stages=(source, head, first, tune, second)),
+        PlannedTrial(trial_id="b", label="other", settings=settings, stages=(source, head, other, third)),
+        PlannedTrial(trial_id="c", label="again", settings=settings, stages=(source, head, first)),
     ]
     cost = cost_of(trials, {"source", "first"}.__contains__)
     assert (cost.stages_asked, cost.stages_distinct, cost.stages_cached, cost.points_distinct) == (12, 7, 2, 3)
@@ -59,7 +60,7 @@ def test_cost_by_hand() -> None:
 def test_a_planned_trial_is_its_configuration_and_its_walk() -> None:
     plan = make_plan(load_spec(EMBEDDED_SPEC))
     for trial in plan.trials[:: len(plan.trials) // 6]:
-        walked = walk(parse_trial(trial.config, "plan"))
+        walked = walk(parse_trial(trial.settings.values, "plan"))
         assert (walked.trial_id, walked.stages) == (trial.trial_id, trial.stages)
 
 
@@ -104,7 +105,7 @@ def test_without_sharing_each_distinct_point_is_a_trial() -> None:
     assert {trial.points[-1].key for trial in alone.trials} == points
     assert {trial.label for trial in alone.trials} <= {trial.label for trial in plan.trials}
     for trial in alone.trials:
-        assert parse_trial(trial.config, "alone").last_point == trial.points[-1].point == len(trial.points) - 1
+        assert parse_trial(trial.settings.values, "alone").last_point == trial.points[-1].point == len(trial.points) - 1
 
 
 def test_two_trials_with_one_id_name_both(write_spec: WriteSpec) -> None:

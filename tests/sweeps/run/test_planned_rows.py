@@ -21,4 +21,4 @@ def test_what_auto_stands_for_is_in_the_rows_and_not_in_the_ids(
     found = {row["network"]: json.loads(row["config_json"])["method"] for row in rows}
     assert (found["digits_vgg"]["beta"], found["digits_resnet"]["beta"]) == ("fold", "sqrt")
     assert {method["beta_normalisation"] for method in found.values()} == {"layer_mean"}
-    assert {trial.config["method"]["beta"] for trial in plan.trials} == {"auto"}
+    assert {trial.settings.values["method"]["beta"] for trial in plan.trials} == {"auto"}

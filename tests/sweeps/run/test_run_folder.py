@@ -85,7 +85,7 @@ def files_of(run: RunFolder) -> dict[str, bytes]:
 def test_a_new_run_holds_all_that_it_was_made_of(make_run: RunFolder, plan: Plan) -> None:
     record = open_run(make_run)
     assert list(record.trials) == [trial.trial_id for trial in plan.trials]
-    assert [trial["config"] for trial in record.trials.values()] == [trial.config for trial in plan.trials]
+    assert [trial.settings for trial in record.trials.values()] == [trial.settings for trial in plan.trials]
     assert planned_ids(make_run) == set(record.trials)
     assert make_plan(load_spec(make_run.spec)).trials == plan.trials
     files = sources()
@@ -105,11 +105,11 @@ def test_planned_rows_say_what_the_plan_says(make_run: RunFolder, plan: Plan) ->
         found = {row["trial_id"]: row for row in rows.rows("SELECT * FROM planned")}
     for trial in plan.trials:
         row = found[trial.trial_id]
-        assert (row["sweep"], row["label"], row["method"]) == ("small", trial.label, trial.config["method"]["name"])
-        assert (row["network"], row["dataset"], row["seed"]) == ("digits_vgg", "digits", trial.config["seed"])
+        assert (row["sweep"], row["label"], row["method"]) == ("small", trial.label, trial.settings.method)
+        assert (row["network"], row["dataset"], row["seed"]) == ("digits_vgg", "digits", trial.settings.seed)
         assert (row["ranks"], row["points_planned"]) == (1, 1)
         assert row["stage_keys"] == [stage.key for stage in trial.stages]
-        assert json.loads(row["config_json"]) == trial.config
+        assert json.loads(row["config_json"]) == trial.settings.values
 
 
 def test_killed_while_it_is_made_leaves_no_half_run(write_spec: WriteSpec, plan: Plan, tmp_path: Path) -> None:

@@ -103,8 +103,8 @@ def test_every_spec_plans_and_its_printed_numbers_stand_beside_trials(name: str,
     plan = make_plan(spec)
     assert spec.name == Path(name).stem
     assert plan.trials
-    arms = {(trial.label, trial.config["method"]["name"]) for trial in plan.trials}
-    places = {(trial.config["network"], trial.config["data"]["name"]) for trial in plan.trials}
+    arms = {(trial.label, trial.settings.method) for trial in plan.trials}
+    places = {(trial.settings.network, trial.settings.dataset) for trial in plan.trials}
     for row in spec.printed:
         assert (row.label, row.method) in arms
         assert (row.network, row.dataset) in places
@@ -180,7 +180,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cache]:
 )
 def test_each_distinct_method_of_a_spec_trains(name: str, root: Path, cache: Cache) -> None:
     ranks = join("cpu")
-    shrunken = [shrunk(trial.config) for trial in make_plan(given(name, root)).trials]
+    shrunken = [shrunk(trial.settings.values) for trial in make_plan(given(name, root)).trials]
     distinct = {config.model_dump_json(): config for config in shrunken}
     for config in distinct.values():
         events = list(run_trial(config, cache=cache, ranks=ranks, checkpoint_folder=None))

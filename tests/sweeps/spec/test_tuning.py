@@ -58,8 +58,8 @@ def test_planned_rows_say_which_setting_a_trial_has(write_spec: WriteSpec, tmp_p
     for trial in plan.trials:
         row = rows[trial.trial_id]
         assert json.loads(row["tuning_json"]) == {
-            "optimisation.learning_rate": trial.config["optimisation"]["learning_rate"],
-            "optimisation.weight_decay": trial.config["optimisation"]["weight_decay"],
+            "optimisation.learning_rate": trial.settings.values["optimisation"]["learning_rate"],
+            "optimisation.weight_decay": trial.settings.values["optimisation"]["weight_decay"],
         }
         rate, decay = json.loads(row["tuning_json"]).values()
         assert SETTINGS[row["tuning_order"]] == (rate, decay)

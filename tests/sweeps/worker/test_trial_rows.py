@@ -8,6 +8,8 @@ import torch
 
 from results.store.reader import load
 from results.store.writer import Writer
+from sweeps.spec.trial_settings import TrialSettings
+from sweeps.worker.messages import TrialTask
 from sweeps.worker.trial import TABLES_OF_A_TRIAL
 from sweeps.worker.trial_rows import Passed, TrialRows, trained
 from tailor.config.parsing import parse_trial
@@ -21,7 +23,10 @@ SHORT = {
     "optimisation": {"epochs": 2, "head_epochs": 3},
     "data": {"train_images": 64},
 }
-TASK = {"trial_id": "t", "code_digest": "c", "sweep": "s", "label": "l"}
+TASK = TrialTask(
+    trial_id="t", settings=TrialSettings({}), label="l", sweep="s", run=Path("run"), cache=Path("cache"),
+    private_cache=False, code_digest="c", device="cpu", imports=(), holder="h",
+)  # fmt: skip
 
 
 def rows_of(config: TrialConfig, folder: Path) -> tuple[list[StageEvent], dict[str, list[dict[str, Any]]]]:

@@ -2,14 +2,25 @@
 
 import json
 import multiprocessing
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tailor.execution.cache import Cache, DamagedStage
+from tailor.execution.cache import Cache, DamagedStage, MadeBy, StageDescription
 
 KEY = "ab" * 32
-DESCRIPTION = {"kind": "test", "info": {"number": 1}}
+
+
+def description(number: int) -> StageDescription:
+    made_by = MadeBy(compute_s=1.0, device="cpu", ranks=1, threads=1, torch_version="2")
+    return StageDescription(
+        kind="test", version=1, settings={}, parents=(), info={"number": number}, made_by=made_by
+    )  # fmt: skip
+
+
+DESCRIPTION = description(1)
 
 
 def test_what_was_written_is_read(tmp_path: Path) -> None:
@@ -27,14 +38,14 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
 def test_the_first_writer_wins(tmp_path: Path) -> None:
     cache = Cache(tmp_path)
     cache.write(KEY, DESCRIPTION, b"first")
-    late = cache.write(KEY, {"kind": "test", "info": {"number": 2}}, b"second")
+    late = cache.write(KEY, description(2), b"second")
     assert late.description == DESCRIPTION
     assert cache.read_tensors(KEY) == b"first"
     assert [path.name for path in (tmp_path / "ab").iterdir()] == [KEY]
 
 
 def _write(folder: Path, number: int) -> None:
-    Cache(folder).write(KEY, {"kind": "test", "info": {"number": number}}, bytes([number]) * 1000)
+    Cache(folder).write(KEY, description(number), bytes([number]) * 1000)
 
 
 def test_many_writers_at_once_leave_one_whole_stage(tmp_path: Path) -> None:
@@ -47,7 +58,7 @@ def test_many_writers_at_once_leave_one_whole_stage(tmp_path: Path) -> None:
         assert writer.exitcode == 0
     stored = Cache(tmp_path).read(KEY)
     assert stored is not None
-    assert Cache(tmp_path).read_tensors(KEY) == bytes([stored.description["info"]["number"]]) * 1000
+    assert Cache(tmp_path).read_tensors(KEY) == bytes([stored.description.info["number"]]) * 1000
     assert [path.name for path in (tmp_path / "ab").iterdir()] == [KEY]
 
 
@@ -64,7 +75,8 @@ def test_a_damaged_description_is_found(content: bytes, tmp_path: Path) -> None:
 
 def test_one_changed_digit_of_a_description_is_found(tmp_path: Path) -> None:
     cache = Cache(tmp_path)
-    cache.write(KEY, {"info": {"score": 0.915, 2: (1, 2), 10: None}}, b"tensors")
+    info: dict[Any, Any] = {"score": 0.915, 2: (1, 2), 10: None}
+    cache.write(KEY, replace(DESCRIPTION, info=info), b"tensors")
     assert cache.read(KEY) is not None
     path = cache.path(KEY) / "stage.json"
     path.write_text(path.read_text().replace("0.915", "0.975"))

@@ -68,7 +68,7 @@ def test_two_ranks_equal_one(
 
     together = run(parse_trial(tomllib.loads(text), "test"), Cache(tmp_path / "two"))
     assert all(event.result.cached for event in together)
-    assert together[-1].result.description["made_by"]["ranks"] == 2
+    assert together[-1].result.description.made_by.ranks == 2
     for one, two in zip(alone, together, strict=True):
         assert one.result.key == two.result.key
         for left, right in zip(one.result.info.get("epochs", []), two.result.info.get("epochs", []), strict=True):

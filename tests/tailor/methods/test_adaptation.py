@@ -228,7 +228,7 @@ def test_two_ranks_equal_one(run: Run, tmp_path: Path) -> None:
     on_two_ranks(run_trials, tmp_path / "two", [config.model_dump_json()], folder=tmp_path)
     together = run(config, Cache(tmp_path / "two"))
     assert all(event.result.cached for event in together)
-    assert together[-1].result.description["made_by"]["ranks"] == 2
+    assert together[-1].result.description.made_by.ranks == 2
     assert [event.result.key for event in together] == [event.result.key for event in alone]
     for one, two in zip(alone, together, strict=True):
         found = two.result.read_tensors()

@@ -256,7 +256,7 @@ def test_two_ranks_equal_one(run: Run, tmp_path: Path) -> None:
     together = run(config, Cache(tmp_path / "two"))
     assert all(event.result.cached for event in together)
     one, two = learned(alone)[0].result, learned(together)[0].result
-    assert two.description["made_by"]["ranks"] == 2
+    assert two.description.made_by.ranks == 2
     assert two.info["losses"] == pytest.approx(one.info["losses"], rel=1e-3)
     for left, right in zip(alone, together, strict=True):
         if left.result.stage.kind in ("score_filters", "learn_ranking"):

@@ -9,7 +9,6 @@ import pytest
 
 from sweeps.planning.plan import make_plan
 from sweeps.spec.spec import SPECS, load_spec
-from tailor.config.trial import TrialConfig
 from tailor.core.settings import Settings
 from tailor.execution.dry_run import PlannedOutcome, steps_of
 from tailor.stages import Stage, TrainSource
@@ -41,9 +40,9 @@ def plain(value: Any) -> Any:
 def test_a_key_is_that_of_the_slow_way(spec: str) -> None:
     seen: set[str] = set()
     for trial in make_plan(load_spec(SPECS / f"{spec}.toml")).trials:
-        if trial.config["seed"] != 0:
+        if trial.settings.seed != 0:
             continue
-        config = TrialConfig.model_validate(trial.config)
+        config = trial.settings.parse()
         assert config.identity() == plain(config)
         steps, outcome = steps_of(config), None
         for planned in trial.stages:

@@ -1,0 +1,114 @@
+"""What the driver, the slots and the ranks of trials send each other: records, as JSON where they leave a process."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from sweeps.spec.trial_settings import TrialSettings
+from transtailor.documents import Record
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialTask(Record):
+    """To the ranks: the trial that they run next."""
+
+    trial_id: str
+    settings: TrialSettings
+    label: str
+    sweep: str
+    run: Path
+    cache: Path
+    private_cache: bool
+    code_digest: str
+    device: Literal["cpu", "cuda"]
+    imports: tuple[Path, ...]  # the run's copies of the user's modules
+    holder: str  # proves that the trial is still theirs, see `RunFolder.holder`
+
+
+@dataclass(frozen=True, kw_only=True)
+class PointReport(Record):
+    """Of a stage that is an operating point: how good it is."""
+
+    point: int
+    metric: str
+    validation_score: float
+    macs: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageReport(Record):
+    """A finished stage of a trial."""
+
+    stage_key: str
+    kind: str
+    cached: bool
+    seconds: float
+    point: PointReport | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RankAnswer(Record):
+    """From the ranks, when a stage has ended: what it was; without a stage the trial is over, or paused."""
+
+    stage: StageReport | None = None
+    is_paused: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialReport(Record):
+    """From a slot to the driver: what happened to its trial."""
+
+    kind: Literal["begun", "placed", "progress", "stage", "died", "failed", "suspended", "moved", "finished"]
+    over: bool  # the slot does nothing more for the trial
+    done_fraction: float = 0.0  # of kind "progress": of the running stage
+    words: str = ""  # likewise, for people
+    stage: StageReport | None = None  # of kind "stage"
+    cause: str | None = None  # of kinds "died", "failed", "suspended" and "moved"
+    log_tail: str | None = None
+    nodes: tuple[str, ...] = ()  # of kind "placed": Ray's ids of the nodes of its ranks, by rank
+    hosts: tuple[str, ...] = ()  # and the names of these machines
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialAssignment(Record):
+    """To a slot: the trial that it runs next."""
+
+    task: TrialTask
+    attempts: int  # how many times it may still be tried
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageWait(Record):
+    """To a slot's process: no trial may start before one of these stages is in the cache."""
+
+    keys: tuple[str, ...]
+    cache: Path
+    limit_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class StagesSeen(Record):
+    """From a slot's process: which of these stages are in the cache."""
+
+    keys: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RankStart(Record):
+    """How the ranks of a slot are started."""
+
+    target: str  # what lives in each rank, "module:Class"
+    ranks: int
+    threads_per_rank: int
+    gpus_per_rank: float
+    hang_limit_s: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SlotOrder(Record):
+    """To a slot's process: what it does next."""
+
+    work: TrialAssignment | StageWait
+    start: RankStart
+    comes_and_goes: bool  # see `RayPool`
+    report_every_s: float
