@@ -43,7 +43,7 @@ NOT_PASTED: Mapping[str, str] = {
         " results/analysis/seeds_needed.py:seeds_needed_page results/export/command.py:export_lines"
         " sweeps/commands/explain.py:_shared_stages sweeps/planning/plan.py:only hpc/ray/local.py:_why_not"
         " tailor/parallel/process_group.py:join results/arms/selection.py:selected",
-        AGAIN: "sweeps/driver/local_place.py:_LocalPlace.check tailor/commands/fetch.py:_download"
+        AGAIN: "sweeps/driver/local_pool.py:_LocalPool.check tailor/commands/fetch.py:_download"
         " tailor/commands/fetch.py:_why tailor/commands/fetch.py:run tailor/prepare/workspace.py:_lock"
         " sweeps/commands/control.py:_launch_of",
         CLUSTER: "hpc/cluster/head.py:main hpc/doctor/job.py:_ray hpc/doctor/job.py:_signal hpc/errors.py:"

@@ -80,7 +80,7 @@ class Record:
         from pydantic import ValidationError  # 0.1 s
 
         try:
-            record: Self = _adapter(cls).validate_python(values)
+            record: Self = _adapter(cls).validate_python(values)  # type: ignore[arg-type]  # a class is hashable
         except ValidationError as error:
             faults = [f"{fault.key or 'all of it'}: {fault.expected} ({fault.kind})" for fault in faults_of(error)]
             raise DocumentError(f"is no {cls.__name__}: {'; '.join(faults)}") from error

@@ -16,7 +16,7 @@ from sweeps.driver.quota import DiskGuard
 from sweeps.driver.signals import StopSignals
 from sweeps.planning.plan import Plan, PlannedTrial
 from sweeps.run.run_folder import RunFolder, log_line
-from sweeps.scheduling.order import Queue, Step, Wait, Waiting
+from sweeps.scheduling.order import Blocked, QueuedTrial, StageClaim, TrialQueue
 from sweeps.worker.messages import PointReport, StageReport, TrialAssignment, TrialReport, TrialTask
 from transtailor.files import write_file
 
@@ -104,8 +104,8 @@ class SweepState:
         self.ledger, self._display = ledger, display
         self._code_digest, self._max_attempts = code_digest, max_attempts
         self._trials = {trial.trial_id: trial for trial in plan.trials if trial.trial_id not in finished_trials}
-        waiting = [self._as_waiting(trial) for trial in self._trials.values()]
-        self._queue = Queue(waiting, finished_stages, slots=slots)
+        waiting = [self._queued(trial) for trial in self._trials.values()]
+        self._queue = TrialQueue(waiting, finished_stages, slots=slots)
         self._work = {stage.key: stage.work for trial in self._trials.values() for stage in trial.stages}
         self._reached: dict[str, _Reached] = {}  # by running trial
         self._pace = Pace()
@@ -169,10 +169,10 @@ class SweepState:
         self._events("stopping", detail=who)
         self._display.note(f"stopping: asked by {who}")
 
-    def next(self, warm_ranks: int | None = None) -> TrialAssignment | Wait | None:
+    def next(self, warm_ranks: int | None = None) -> TrialAssignment | Blocked | None:
         """The trial to start now on a place where `warm_ranks` ranks are warm; what to wait for; None: none waits."""
         choice = self._queue.next(warm_ranks)
-        if not isinstance(choice, Waiting):
+        if not isinstance(choice, QueuedTrial):
             return choice
         self._started_s = time.monotonic() if self._started_s is None else self._started_s
         trial_id = choice.trial_id
@@ -342,9 +342,10 @@ class SweepState:
     def _show(self) -> None:
         self._display.show(self.progress())
 
-    def _as_waiting(self, trial: PlannedTrial) -> Waiting:
-        steps = {stage.key: Step(key=self._key(trial.trial_id, stage.key), work=stage.work) for stage in trial.stages}
-        return Waiting(trial_id=trial.trial_id, ranks=self._plan.resources.ranks, steps=tuple(steps.values()))
+    def _queued(self, trial: PlannedTrial) -> QueuedTrial:
+        distinct = {stage.key: stage.work for stage in trial.stages}
+        claims = (StageClaim(key=self._key(trial.trial_id, key), work=work) for key, work in distinct.items())
+        return QueuedTrial(trial_id=trial.trial_id, ranks=self._plan.resources.ranks, claims=tuple(claims))
 
     def _key(self, trial_id: str, key: str) -> str:
         """The key under which the queue knows a stage; with a cache of its own a trial shares no stage."""

@@ -176,12 +176,12 @@ def _site(name: str, plan: Plan, run: RunFolder, slots: int, target: str, cache:
     from sweeps.driver.tune_site import TuneSite
 
     if name == "local":
-        from sweeps.driver.local_place import local_place
+        from sweeps.driver.local_pool import local_pool
 
-        return TuneSite(target, plan.resources, cache, partial(local_place, plan.resources, slots))
-    from sweeps.driver.slurm_place import slurm_place
+        return TuneSite(target, plan.resources, cache, partial(local_pool, plan.resources, slots))
+    from sweeps.driver.slurm_pool import slurm_pool
 
-    place = partial(slurm_place, run, plan.resources, launch.code_digest, launch.events)
+    place = partial(slurm_pool, run, plan.resources, launch.code_digest, launch.events)
     return TuneSite(target, plan.resources, cache, place)
 
 

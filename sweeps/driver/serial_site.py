@@ -6,7 +6,7 @@ from hpc.ranks.process_ranks import ProcessRanks
 from sweeps.driver.board import SweepState
 from sweeps.driver.signals import StopSignals
 from sweeps.driver.slot import Slot
-from sweeps.scheduling.order import Wait
+from sweeps.scheduling.order import Blocked
 from sweeps.spec.resources import Resources
 from sweeps.worker.messages import TrialAssignment, TrialReport
 from transtailor.waiting import Unlimited, wait_for
@@ -25,7 +25,7 @@ class SerialSite:
         slot = Slot(self._make_ranks)
         try:
             while (job := self._next(board, stop)) is not None:
-                assert not isinstance(job, Wait), "nothing else runs, so there is nothing to wait for"
+                assert not isinstance(job, Blocked), "nothing else runs, so there is nothing to wait for"
                 slot.take(job)
                 board.report(job.task.trial_id, TrialReport(kind="begun", hosts=(socket.gethostname(),), over=False))
                 over = False
@@ -38,7 +38,7 @@ class SerialSite:
         finally:
             slot.kill()
 
-    def _next(self, board: SweepState, stop: StopSignals) -> TrialAssignment | Wait | None:
+    def _next(self, board: SweepState, stop: StopSignals) -> TrialAssignment | Blocked | None:
         def may_start() -> bool:
             return not board.waiting or not board.is_paused  # which says so itself
 

@@ -42,7 +42,7 @@ def give_up(tune_controller: Any, trial: Trial) -> None:
     tune_controller.stop_trial(trial)
 
 
-def let_go(tune_controller: Any, trial: Trial) -> None:
+def release(tune_controller: Any, trial: Trial) -> None:
     """Takes a trial that has ended, and whose end was told, out of Tune's memory: Tune works on it no more."""
     for kept in _KEPT:
         getattr(tune_controller, kept).discard(trial)

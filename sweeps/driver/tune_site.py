@@ -23,8 +23,8 @@ from hpc.ranks.ray_ranks import GroupNodes, RayRanks
 from sweeps.driver.board import SweepState
 from sweeps.driver.signals import StopSignals
 from sweeps.driver.slot import REPORT_EVERY_S, Slot
-from sweeps.driver.tune_private import TUNE, give_up, let_go, tune_settings
-from sweeps.scheduling.order import Wait
+from sweeps.driver.tune_private import TUNE, give_up, release, tune_settings
+from sweeps.scheduling.order import Blocked
 from sweeps.spec.resources import Resources
 from sweeps.worker.messages import RankStart, SlotOrder, StagesSeen, StageWait, TrialAssignment, TrialReport
 from tailor.execution.cache import Cache
@@ -42,7 +42,7 @@ ROUND_TRIALS = 5_000  # Tune's memory, and its state on disk, grow with the tria
 R = TypeVar("R", bound=Record)
 
 
-class Place(Protocol):
+class RayPool(Protocol):
     """The Ray that trials run on."""
 
     storage: Path
@@ -72,7 +72,7 @@ class TuneSite:
     """Several slots, each with ranks that stay warm from trial to trial."""
 
     def __init__(
-        self, target: str, resources: Resources, cache: Path, place: Callable[[], AbstractContextManager[Place]]
+        self, target: str, resources: Resources, cache: Path, place: Callable[[], AbstractContextManager[RayPool]]
     ) -> None:
         """Takes what lives in each rank, what a trial runs on, the cache, and what opens the Ray to run on."""
         self._resources, self._cache, self._place = resources, cache, place
@@ -99,7 +99,7 @@ class TuneSite:
                     stop.check()
                     self._round(board, stop, place)
 
-    def _round(self, board: SweepState, stop: StopSignals, place: Place) -> None:
+    def _round(self, board: SweepState, stop: StopSignals, place: RayPool) -> None:
         head: dict[str, float] = {}
         rank = {"CPU": float(self._resources.threads_per_rank), "GPU": self._resources.gpus_per_rank}
         searcher = _BoardSearcher(board, self._start, self._cache, place, stop)
@@ -240,7 +240,7 @@ class _BoardSearcher(Searcher):
     would give the slot away for good otherwise, and its warm ranks with it.
     """
 
-    def __init__(self, board: SweepState, start: RankStart, cache: Path, place: Place, stop: StopSignals) -> None:
+    def __init__(self, board: SweepState, start: RankStart, cache: Path, place: RayPool, stop: StopSignals) -> None:
         super().__init__()
         self._board, self._start, self._cache, self._place, self._stop = board, start, cache, place, stop
         self._checked_s = 0.0
@@ -264,11 +264,11 @@ class _BoardSearcher(Searcher):
         choice = self._board.next(self._start.ranks)
         if choice is None:
             return Searcher.FINISHED
-        if isinstance(choice, Wait) and self._place.comes_and_goes and len(self._running) >= could_run:
+        if isinstance(choice, Blocked) and self._place.comes_and_goes and len(self._running) >= could_run:
             return None  # the slot's node may be given back
         self._given += 1
         self._given_s[trial_id] = time.monotonic()
-        if isinstance(choice, Wait):
+        if isinstance(choice, Blocked):
             work: TrialAssignment | StageWait = StageWait(
                 keys=tuple(sorted(choice.keys)), cache=self._cache, limit_s=self._hold_s
             )
@@ -382,13 +382,13 @@ class _LiveFIFO(FIFOScheduler):
         self._ended.append(trial)
 
     def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
-        """The first that waits for its process; raises Interrupted when a stop was asked for, and see `Place.check`."""
+        """The first that waits for its process; raises Interrupted on a stop, and see `RayPool.check`."""
         self._searcher.check()
         for trial_id in self._searcher.not_started():
             if (trial := self._live[trial_id]).status == Trial.PENDING:  # else its ranks have a limit of their own
                 give_up(tune_controller, trial)
         while self._ended:
-            let_go(tune_controller, self._ended.pop())
+            release(tune_controller, self._ended.pop())
         return next((trial for trial in self._live.values() if trial.status in (Trial.PENDING, Trial.PAUSED)), None)
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from hpc.cluster.scaling import Failures, ScalingLimits, Worker, decide
-from sweeps.scheduling.order import Queue, Step, Waiting
+from sweeps.scheduling.order import QueuedTrial, StageClaim, TrialQueue
 from sweeps.scheduling.simulated_cluster import Schedule, SimulatedCluster
 from sweeps.scheduling.timed import TimedStep, TimedTrial, critical_path_s
 
@@ -79,10 +79,12 @@ class _Simulation:
         self._limits, self._cluster = limits, cluster
         self._slots = limits.workers_for(10**9) // limits.workers_per_slot * limits.slots_per_worker
         waiting = [
-            Waiting(trial_id=t.trial_id, ranks=t.ranks, steps=tuple(Step(key=s.key, work=s.work) for s in t.steps))
+            QueuedTrial(
+                trial_id=t.trial_id, ranks=t.ranks, claims=tuple(StageClaim(key=s.key, work=s.work) for s in t.steps)
+            )
             for t in trials
         ]
-        self._queue = Queue(waiting, (), slots=max(1, self._slots))
+        self._queue = TrialQueue(waiting, (), slots=max(1, self._slots))
         self._finished: set[str] = set()
         self._saved_s: dict[str, float] = {}  # step -> how much of it is stored
         self._nodes: dict[str, _Node] = {}  # in the order of submission
@@ -152,7 +154,7 @@ class _Simulation:
         """Starts trials on free slots; the worker that was freed last goes first, so that others can be given back."""
         while self._queue.could_start and len(self._open) >= self._limits.workers_per_slot:
             choice = self._queue.next()
-            assert isinstance(choice, Waiting)
+            assert isinstance(choice, QueuedTrial)
             nodes = [self._open[job] for job in list(reversed(self._open))[: self._limits.workers_per_slot]]
             run = _Run(trial=self._trials[choice.trial_id], nodes=nodes)
             self._runs.add(run)

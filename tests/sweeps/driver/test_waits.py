@@ -113,7 +113,7 @@ def swept(
     def this_place(*_: Any) -> Iterator[Place]:
         yield place
 
-    monkeypatch.setattr("sweeps.driver.local_place.local_place", this_place)
+    monkeypatch.setattr("sweeps.driver.local_pool.local_pool", this_place)
     run, cache = make_run(plan, folder), folder / "cache"
     target = "fake_rank:FakeRank"
     return run_sweep(plan, run, cache, "local", display=display, target=target, stop_file=stop, max_disk_gb=max_disk_gb)

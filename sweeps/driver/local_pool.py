@@ -11,11 +11,11 @@ from hpc.folders.leftovers import rays_own
 from hpc.ray.local import has_raylet, local_ray
 from hpc.ray.node import last_words
 from hpc.ray.stranger import check_driver
-from sweeps.driver.tune_site import Place
+from sweeps.driver.tune_site import RayPool
 from sweeps.spec.resources import Resources
 
 
-class _LocalPlace:
+class _LocalPool:
     comes_and_goes = False
 
     def __init__(self, folder: Path, slots: int) -> None:
@@ -27,7 +27,7 @@ class _LocalPlace:
         return self.most_slots
 
     def check(self) -> None:
-        """See `Place.check`; where its head has gone, Ray ends this process itself."""
+        """See `RayPool.check`; where its head has gone, Ray ends this process itself."""
         if not has_raylet():
             raise ClusterError(
                 "Ray's raylet on this machine has ended: it was killed, or the memory was full; what is finished "
@@ -43,12 +43,12 @@ class _LocalPlace:
         return None
 
     def last_words(self) -> str:
-        """See `Place.last_words`."""
+        """See `RayPool.last_words`."""
         return last_words(self._own)
 
 
 @contextmanager
-def local_place(resources: Resources, slots: int) -> Iterator[Place]:
+def local_pool(resources: Resources, slots: int) -> Iterator[RayPool]:
     """Ray with as many CPUs as `slots` trials need; gone on leaving.
 
     Raises:
@@ -56,4 +56,4 @@ def local_place(resources: Resources, slots: int) -> Iterator[Place]:
     """
     with local_ray(slots * resources.ranks * resources.threads_per_rank) as folder:
         check_driver(ray.get_runtime_context().gcs_address)
-        yield _LocalPlace(folder, slots)
+        yield _LocalPool(folder, slots)

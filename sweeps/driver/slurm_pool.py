@@ -17,7 +17,7 @@ from hpc.errors import ClusterError
 from hpc.folders.cluster_folder import ClusterFolder
 from results.store.reader import load
 from sweeps.driver.events import EventLog
-from sweeps.driver.tune_site import Place
+from sweeps.driver.tune_site import RayPool
 from sweeps.run.run_folder import RunFolder
 from sweeps.slurm.cluster_run import rank_need
 from sweeps.slurm.job_commands import worker_command
@@ -44,7 +44,7 @@ class SupersededError(ClusterError):
     """Another controller has taken over the run, while this one was out of reach and taken for dead."""
 
 
-class _SlurmPlace:
+class _SlurmPool:
     comes_and_goes = True
     most_slots = MOST_SLOTS
 
@@ -57,14 +57,14 @@ class _SlurmPlace:
         return self._cluster.slots
 
     def check(self) -> None:
-        """See `Place.check`."""
+        """See `RayPool.check`."""
         self._cluster.check()
         head = self._heads()
         if head is None or head.generation != self._cluster.generation:
             raise SupersededError(f"another controller serves {self._folder.path} now; this one ends")
 
     def lost(self, nodes: tuple[str, ...]) -> bool:
-        """See `Place.lost`; waits a moment for Ray to notice."""
+        """See `RayPool.lost`; waits a moment for Ray to notice."""
 
         def is_lost() -> bool:
             if nodes:
@@ -77,16 +77,16 @@ class _SlurmPlace:
             return False
 
     def waits_for(self) -> str | None:
-        """See `Place.waits_for`."""
+        """See `RayPool.waits_for`."""
         return self._cluster.waits_for
 
     def last_words(self) -> str:
-        """See `Place.last_words`."""
+        """See `RayPool.last_words`."""
         return f"what Ray said on the nodes is in the workers' logs in {self._folder.logs}"
 
 
 @contextmanager
-def slurm_place(run: RunFolder, resources: Resources, digest: str, events: EventLog) -> Iterator[Place]:
+def slurm_pool(run: RunFolder, resources: Resources, digest: str, events: EventLog) -> Iterator[RayPool]:
     """The cluster whose head runs beside this process; its workers end with the head, soon after leaving.
 
     Raises:
@@ -110,7 +110,7 @@ def slurm_place(run: RunFolder, resources: Resources, digest: str, events: Event
     try:
         events("controller_started", job=head.job, detail=f"Ray head at {head.address}, code {code}")
         cluster.start()
-        yield _SlurmPlace(storage, cluster, folder)
+        yield _SlurmPool(storage, cluster, folder)
     finally:
         cluster.close()
         ray.shutdown()
