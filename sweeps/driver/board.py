@@ -3,7 +3,7 @@
 import time
 import uuid
 from bisect import bisect_right
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,8 +20,8 @@ from sweeps.scheduling.order import Blocked, QueuedTrial, StageClaim, TrialQueue
 from sweeps.worker.messages import PointReport, StageReport, TrialAssignment, TrialReport, TrialTask
 from transtailor.files import write_file
 
-PAUSE_SAID_EVERY_S = 600.0  # while the disk stays full
-TELL_AFTER_S, TELL_EVERY_S = 10.0, 60.0  # of what is waited for while nothing runs
+PAUSE_NOTED_EVERY_S = 600.0  # while the disk stays full
+WAIT_NOTED_AFTER_S, WAIT_NOTED_EVERY_S = 10.0, 60.0  # while nothing runs
 KNOWN_AFTER_S, KNOWN_FRACTION = 5.0, 0.02  # of time and work: before that, their pace says nothing
 PACE_MOMENTS = 50  # remembered of the last two thirds of a sweep
 
@@ -37,29 +37,32 @@ class _Reached:
 
 
 class Pace:
-    """How much work was done when, and what that says of the rest."""
+    """How much work was done when, and how long the rest may take."""
 
     def __init__(self) -> None:
         self._at_s = [0.0]
         self._done = [0.0]
 
+    def note(self, at_s: float, done: float) -> None:
+        """Note how much work was done at a moment, in seconds since the start; to be called in order."""
+        if done <= 0.0:  # processes start
+            self._at_s, self._done = [at_s], [0.0]
+        elif at_s - self._at_s[-1] >= (at_s - self._at_s[0]) / PACE_MOMENTS:
+            self._at_s.append(at_s)
+            self._done.append(done)
+
     def left_s(self, at_s: float, done: float, left: float) -> tuple[float, float | None] | None:
         """The least and the most seconds that the rest may take; None: too little is done to know.
 
-        It may go on as it went since the first work, in the second half of the time, or in the last quarter; stages of
-        other kinds and idle slots at the end make these differ, and the less is done, the less is known of them: at
-        first the rest may go twice as fast or as slowly. The most is None if nothing was done in one of these times.
+        The rest may be as fast as all work so far, as the second half of the time, or as its last quarter. These differ
+        where stages are of other kinds, or slots are idle at the end. The less is done, the less is known of the rest:
+        at first it may be twice as fast or as slow. The most is None if nothing was done in one of these times.
 
         Args:
-            at_s: seconds since the start, now.
+            at_s: now, in seconds since the start.
             done, left: work.
         """
-        if done <= 0.0:  # processes start
-            self._at_s, self._done = [at_s], [0.0]
         passed_s = at_s - self._at_s[0]
-        if at_s - self._at_s[-1] >= passed_s / PACE_MOMENTS:
-            self._at_s.append(at_s)
-            self._done.append(done)
         if left <= 0.0 or passed_s < KNOWN_AFTER_S or done / (done + left) < KNOWN_FRACTION:
             return None
         since = [bisect_right(self._at_s, at_s - passed_s * fraction) - 1 for fraction in (1.0, 0.5, 0.25)]
@@ -69,55 +72,63 @@ class Pace:
 
 
 class TrialBackend(Protocol):
-    """Where trials run: takes jobs from the board and reports on them until none waits."""
+    """Where trials run."""
 
     def run(self, board: "SweepState", stop: StopSignals) -> None:
-        """Runs all trials.
+        """Take trials from the sweep state and report on them, until none waits.
 
         Raises:
-            Interrupted: `stop` was asked for; nothing that was started here is left.
+            Interrupted: `stop` was asked for; no process that was started here is left.
         """
 
 
+@dataclass(frozen=True, kw_only=True)
+class Launch:
+    """What this launch runs."""
+
+    plan: Plan
+    run: RunFolder
+    cache: Path
+    slots: int
+    max_attempts: int  # of a trial
+    code_digest: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Earlier:
+    """What earlier launches have left."""
+
+    finished_trials: Collection[str]
+    finished_stages: Collection[str]  # keys
+    best: Collection[Best]
+    missing_bytes: int  # of the stages that are not in the cache
+
+
 class SweepState:
-    """What a site talks to; the same for all sites."""
+    """The trials that wait and run; the same for all backends."""
 
     def __init__(
-        self,
-        plan: Plan,
-        run: RunFolder,
-        cache: Path,
-        *,
-        ledger: Ledger,
-        finished_trials: Collection[str],
-        finished_stages: Collection[str],
-        slots: int,
-        display: Display,
-        code_digest: str,
-        max_attempts: int,
-        best: Iterable[Best],
-        events: EventLog,
-        disk: DiskGuard,
-        new_bytes: int,
+        self, launch: Launch, earlier: Earlier, ledger: Ledger, display: Display, events: EventLog, disk: DiskGuard
     ) -> None:
-        self._plan, self._run, self._cache = plan, run, cache
+        self._plan, self._launch = launch.plan, launch
         self.ledger, self._display = ledger, display
-        self._code_digest, self._max_attempts = code_digest, max_attempts
-        self._trials = {trial.trial_id: trial for trial in plan.trials if trial.trial_id not in finished_trials}
+        self._trials = {
+            trial.trial_id: trial for trial in self._plan.trials if trial.trial_id not in earlier.finished_trials
+        }
         waiting = [self._queued(trial) for trial in self._trials.values()]
-        self._queue = TrialQueue(waiting, finished_stages, slots=slots)
+        self._queue = TrialQueue(waiting, earlier.finished_stages, slots=launch.slots)
         self._work = {stage.key: stage.work for trial in self._trials.values() for stage in trial.stages}
         self._reached: dict[str, _Reached] = {}  # by running trial
         self._pace = Pace()
         self._work_done = 0.0
         self._started_s: float | None = None
-        self._best = {point.of: point for point in best}
-        self._events, self._disk, self._new_bytes = events, disk, new_bytes
+        self._best = {point.of: point for point in earlier.best}
+        self._events, self._disk, self._missing_bytes = events, disk, earlier.missing_bytes
         self._why_paused: str | None = None
-        self._say_again_s = 0.0
+        self._pause_noted_s = 0.0
         self._waits: str | None = None  # for what, while nothing runs
-        self._waits_told: str | None = None
-        self._waits_since_s, self._told_s = 0.0, float("-inf")
+        self._wait_noted: str | None = None
+        self._waits_since_s, self._wait_noted_s = 0.0, float("-inf")
         self._stopped_by: str | None = None
 
     @property
@@ -130,41 +141,44 @@ class SweepState:
         """How many trials could run now, were there slots for all; those that run are among them."""
         return len(self.ledger.running) + self._queue.could_start
 
-    @property
-    def is_paused(self) -> bool:
-        """Whether nothing more may be started now, because the disk is nearly full; said again while it lasts."""
+    def pause_or_resume(self) -> bool:
+        """Pause if the disk is nearly full, resume if it has room again; whether a trial may start now.
+
+        A pause is noted when it begins and ends, and from time to time while it lasts.
+        """
         left = self._queue.work_left
         left_fraction = left / (self._work_done + left) if left > 0 else 0.0
-        why = self._disk.why_paused(int(self._new_bytes * left_fraction))
+        why = self._disk.why_paused(int(self._missing_bytes * left_fraction))
         has_changed = (why is None) != (self._why_paused is None)
         if has_changed:
             self._events("resumed" if why is None else "paused", detail=why)
-        if has_changed or (why is not None and time.monotonic() > self._say_again_s):
-            self._say_again_s = time.monotonic() + PAUSE_SAID_EVERY_S
+        if has_changed or (why is not None and time.monotonic() > self._pause_noted_s + PAUSE_NOTED_EVERY_S):
+            self._pause_noted_s = time.monotonic()
             self._display.note("there is room again: resumed" if why is None else f"paused: {why}")
         self._why_paused = why
-        return why is not None
+        return why is None
 
-    def waits_for(self, what: str | None) -> None:
-        """Takes what nothing can run without, asked about once a second; None: something runs.
+    def set_wait(self, what: str | None) -> None:
+        """Take what no trial can run without, about once a second; None: a trial runs.
 
-        It is told once it is no short wait, and when it changes, at most once a minute.
+        A long wait is noted, and noted again when its cause changes, at most once a minute.
         """
         now_s = time.monotonic()
         if what is None:
-            self._waits = self._waits_told = None
+            self._waits = self._wait_noted = None
             return
         if self._waits is None:
             self._waits_since_s = now_s
         self._waits = what
-        if what != self._waits_told and now_s > max(self._waits_since_s + TELL_AFTER_S, self._told_s + TELL_EVERY_S):
-            self._waits_told, self._told_s = what, now_s
+        is_long = now_s > self._waits_since_s + WAIT_NOTED_AFTER_S
+        if what != self._wait_noted and is_long and now_s > self._wait_noted_s + WAIT_NOTED_EVERY_S:
+            self._wait_noted, self._wait_noted_s = what, now_s
             self._events("waiting", detail=what)
             self._display.note(f"waiting for {what}")
         self._show()
 
-    def stopping(self, who: str) -> None:
-        """A stop was asked for: nothing more begins. Called from any thread."""
+    def set_stopping(self, who: str) -> None:
+        """Note that a stop was asked for: no trial starts from now on. Called from any thread."""
         self._stopped_by = who
         self._events("stopping", detail=who)
         self._display.note(f"stopping: asked by {who}")
@@ -177,7 +191,7 @@ class SweepState:
         self._started_s = time.monotonic() if self._started_s is None else self._started_s
         trial_id = choice.trial_id
         self._reached[trial_id] = _Reached()
-        attempts = self._max_attempts - self.ledger.attempts_made(trial_id)
+        attempts = self._launch.max_attempts - self.ledger.attempts_made(trial_id)
         self.ledger.started(trial_id)
         self._show()
         return TrialAssignment(task=self._task(self._trials[trial_id]), attempts=attempts)
@@ -214,7 +228,7 @@ class SweepState:
             log_tail: last lines of its ranks, where there are any.
             counts: as one of the trial's attempts; not where a node was lost or is to be left, which no trial can help.
         """
-        over = counts and self.ledger.attempts_made(trial_id) >= self._max_attempts
+        over = counts and self.ledger.attempts_made(trial_id) >= self._launch.max_attempts
         self._ended(trial_id, "died" if counts else "interrupted", cause, log_tail, over=over, counts=counts)
         if not over:
             self._queue.trial_ended(trial_id, finished=False)
@@ -232,14 +246,13 @@ class SweepState:
 
     def close(self) -> None:
         """Shows the end."""
-        self._display.close(self.progress())
+        self._display.close(self.progress)
 
+    @property
     def progress(self) -> SweepProgress:
-        """How the sweep stands now."""
-        running = self.ledger.running
-        in_stages = sum(self._work_in_stage(trial_id) for trial_id in running)
+        """How far the sweep is now."""
+        running, in_stages, elapsed_s = self.ledger.running, self._work_in_stages(), self._elapsed_s()
         done, left = self._work_done + in_stages, max(0.0, self._queue.work_left - in_stages)
-        elapsed_s = 0.0 if self._started_s is None else time.monotonic() - self._started_s
         return SweepProgress(
             sweep=self._plan.name,
             counts=self.ledger.counts(),
@@ -305,7 +318,7 @@ class SweepState:
     def _log(self, trial_id: str, *texts: str | None) -> None:
         """Adds to the log of a trial whose ranks can no longer do so; what they printed last is in no other file."""
         line = log_line(datetime.now(UTC), "ERROR", "\n".join(text for text in texts if text))
-        path = self._run.log(trial_id)
+        path = self._launch.run.log(trial_id)
         path.parent.mkdir(exist_ok=True)
         with path.open("a") as log:
             log.write(f"{line}\n")
@@ -313,17 +326,22 @@ class SweepState:
     def _hold(self, trial_id: str) -> str:
         """Makes whoever gets the trial now the only one who may write its rows; returns what proves it."""
         holder = uuid.uuid4().hex
-        path = self._run.holder(trial_id)
+        path = self._launch.run.holder(trial_id)
         path.parent.mkdir(exist_ok=True)
         write_file(path, holder)
         return holder
 
-    def _work_in_stage(self, trial_id: str) -> float:
-        """What is done of the stage that a trial computes."""
-        reached = self._reached[trial_id]
-        if not reached.done_fraction:
-            return 0.0
-        return reached.done_fraction * self._work[self._trials[trial_id].stages[reached.stages].key]
+    def _elapsed_s(self) -> float:
+        return 0.0 if self._started_s is None else time.monotonic() - self._started_s
+
+    def _work_in_stages(self) -> float:
+        """What is done of the stages that the running trials compute."""
+        work = 0.0
+        for trial_id in self.ledger.running:
+            reached = self._reached[trial_id]
+            if reached.done_fraction:
+                work += reached.done_fraction * self._work[self._trials[trial_id].stages[reached.stages].key]
+        return work
 
     def _running_trial(self, trial_id: str) -> RunningTrial:
         trial, reached = self._trials[trial_id], self._reached[trial_id]
@@ -340,7 +358,8 @@ class SweepState:
         )
 
     def _show(self) -> None:
-        self._display.show(self.progress())
+        self._pace.note(self._elapsed_s(), self._work_done + self._work_in_stages())
+        self._display.show(self.progress)
 
     def _queued(self, trial: PlannedTrial) -> QueuedTrial:
         distinct = {stage.key: stage.work for stage in trial.stages}
@@ -357,11 +376,11 @@ class SweepState:
             settings=trial.settings,
             label=trial.label,
             sweep=self._plan.name,
-            run=self._run.path,
-            cache=self._cache,
+            run=self._launch.run.path,
+            cache=self._launch.cache,
             private_cache=self._plan.private_cache,
-            code_digest=self._code_digest,
+            code_digest=self._launch.code_digest,
             device="cuda" if self._plan.resources.gpus_per_rank else "cpu",
-            imports=tuple(self._run.imports / module.file for module in self._plan.imports),
+            imports=tuple(self._launch.run.imports / module.file for module in self._plan.imports),
             holder=self._hold(trial.trial_id),
         )

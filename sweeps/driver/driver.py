@@ -11,7 +11,7 @@ from pathlib import Path
 
 from results.store.reader import Run, finished_trial_ids, last_written_us, load
 from results.store.writer import Writer
-from sweeps.driver.board import SweepState, TrialBackend
+from sweeps.driver.board import Earlier, Launch, SweepState, TrialBackend
 from sweeps.driver.display import Best, Display, display_for_terminal
 from sweeps.driver.events import EventLog
 from sweeps.driver.ledger import Ledger
@@ -39,22 +39,6 @@ class SweepOutcome:
     failed: int  # in this launch; tried again at the next
     interrupted: bool
     stages_computed: int  # in this launch
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Launch:
-    """This process as the rows name it."""
-
-    driver: str  # unique
-    code_digest: str
-    events: EventLog
-
-    @classmethod
-    def of(cls, run: RunFolder, display: Display) -> "_Launch":
-        """Of this process, for one run."""
-        driver = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
-        digest = open_run(run).code_digest
-        return cls(driver=driver, code_digest=digest, events=EventLog(Writer(run.tables), driver, digest, display.note))
 
 
 def run_sweep(
@@ -93,16 +77,18 @@ def run_sweep(
     waiting = sum(trial.trial_id not in finished for trial in plan.trials)
     slots = _slots(site, plan, slots, waiting)
     display = display or display_for_terminal()
-    launch = _Launch.of(run, display)
+    driver, digest = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}", open_run(run).code_digest
+    launch = Launch(plan=plan, run=run, cache=cache, slots=slots, max_attempts=max_attempts, code_digest=digest)
+    events = EventLog(Writer(run.tables), driver, digest, display.note)
     cache.mkdir(parents=True, exist_ok=True)
-    board = _open_board(plan, run, cache, finished, slots, max_attempts, display, launch, max_disk_gb)
-    if site != "slurm":  # there the place says so, with its job
-        launch.events("controller_started", detail=f"on site {site}")
-    open_site = partial(_site, site, plan, run, slots, target, cache, launch)
+    board = _open_board(launch, finished, driver, display, events, DiskGuard(cache, max_disk_gb))
+    if site != "slurm":  # there the pool writes this event, with its job
+        events("controller_started", detail=f"on site {site}")
+    open_backend = partial(_backend, site, launch, target, events)
     if site != "serial":
-        board.waits_for("Ray to start")  # 20 s, with its imports
-    interrupted = not _run_to_the_end(open_site, board, stop_file)
-    launch.events("stopped", detail="interrupted" if interrupted else None)
+        board.set_wait("Ray to start")  # 20 s, with its imports
+    interrupted = not _run_to_the_end(open_backend, board, stop_file)
+    events("stopped", detail="interrupted" if interrupted else None)
     counts = board.ledger.counts()
     return SweepOutcome(
         finished=counts.finished,
@@ -112,14 +98,14 @@ def run_sweep(
     )
 
 
-def _run_to_the_end(open_site: Callable[[], TrialBackend], board: SweepState, stop_file: Path | None) -> bool:
-    """Runs what waits; False if that was cut off."""
-    with StopSignals(stop_file, board.stopping) as stop:
+def _run_to_the_end(open_backend: Callable[[], TrialBackend], board: SweepState, stop_file: Path | None) -> bool:
+    """Run the trials that wait; False if that was interrupted."""
+    with StopSignals(stop_file, board.set_stopping) as stop:
         try:
             if board.waiting:
                 with stop.interruptible():
-                    site = open_site()
-                site.run(board, stop)
+                    backend = open_backend()
+                backend.run(board, stop)
         except Interrupted as signal_name:
             board.interrupt(f"the launch was stopped by {signal_name}")
             return False
@@ -129,60 +115,45 @@ def _run_to_the_end(open_site: Callable[[], TrialBackend], board: SweepState, st
 
 
 def _open_board(
-    plan: Plan,
-    run: RunFolder,
-    cache: Path,
-    finished: set[str],
-    slots: int,
-    max_attempts: int,
-    display: Display,
-    launch: _Launch,
-    max_disk_gb: float | None,
+    launch: Launch, finished: set[str], driver: str, display: Display, events: EventLog, disk: DiskGuard
 ) -> SweepState:
-    """The board at the start of this launch: what earlier ones finished is read from the tables and the cache."""
-    with load(run.path) as tables:
-        ledger = _open_ledger(plan, run, tables, finished, launch)
+    """The state at the start of this launch: tables and cache say what earlier ones have finished."""
+    plan = launch.plan
+    with load(launch.run.path) as tables:
+        ledger = _open_ledger(launch, tables, finished, driver)
         best = _best_before(tables)
-    is_there = Cache(cache).has
-    there = {key for key in {stage.key for trial in plan.trials for stage in trial.stages} if is_there(key)}
-    return SweepState(
-        plan,
-        run,
-        cache,
-        ledger=ledger,
+    is_cached = Cache(launch.cache).has
+    cached = {key for key in {stage.key for trial in plan.trials for stage in trial.stages} if is_cached(key)}
+    earlier = Earlier(
         finished_trials=finished,
-        finished_stages=set() if plan.private_cache else there,
-        slots=slots,
-        display=display,
-        code_digest=launch.code_digest,
-        max_attempts=max_attempts,
+        finished_stages=set() if plan.private_cache else cached,
         best=best,
-        events=launch.events,
-        disk=DiskGuard(cache, max_disk_gb),
-        new_bytes=cost_of(plan.trials, there.__contains__).new_bytes,
+        missing_bytes=cost_of(plan.trials, cached.__contains__).new_bytes,
     )
+    return SweepState(launch, earlier, ledger, display, events, disk)
 
 
-def _site(name: str, plan: Plan, run: RunFolder, slots: int, target: str, cache: Path, launch: _Launch) -> TrialBackend:
-    """The place by its name; Ray is imported only where it is used."""
-    if name == "serial":
+def _backend(site: str, launch: Launch, target: str, events: EventLog) -> TrialBackend:
+    """What runs trials on a site; Ray is imported only where it is used."""
+    resources = launch.plan.resources
+    if site == "serial":
         from sweeps.driver.serial_site import SerialSite
 
-        return SerialSite(target, plan.resources)
-    if name not in ("local", "slurm"):
-        raise ValueError(f"site {name!r} is not known; type serial, local or slurm")
-    # Read when Ray is imported. The deaths of ranks are told by our own tables and display, once.
+        return SerialSite(target, resources)
+    if site not in ("local", "slurm"):
+        raise ValueError(f"site {site!r} is not known; type serial, local or slurm")
+    # Read when Ray is imported. Our own tables and display report the deaths of ranks, once.
     os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", "A worker died or was killed")
     from sweeps.driver.tune_site import TuneSite
 
-    if name == "local":
+    if site == "local":
         from sweeps.driver.local_pool import local_pool
 
-        return TuneSite(target, plan.resources, cache, partial(local_pool, plan.resources, slots))
+        return TuneSite(target, resources, launch.cache, partial(local_pool, resources, launch.slots))
     from sweeps.driver.slurm_pool import slurm_pool
 
-    place = partial(slurm_pool, run, plan.resources, launch.code_digest, launch.events)
-    return TuneSite(target, plan.resources, cache, place)
+    pool = partial(slurm_pool, launch.run, resources, launch.code_digest, events)
+    return TuneSite(target, resources, launch.cache, pool)
 
 
 def _slots(site: str, plan: Plan, asked: int | None, waiting: int) -> int:
@@ -196,17 +167,17 @@ def _slots(site: str, plan: Plan, asked: int | None, waiting: int) -> int:
     return max(1, min(most, waiting))
 
 
-def _open_ledger(plan: Plan, run: RunFolder, tables: Run, finished: set[str], launch: _Launch) -> Ledger:
-    """The book of this launch; attempts that a killed launch left running are ended in it."""
+def _open_ledger(launch: Launch, tables: Run, finished: set[str], driver: str) -> Ledger:
+    """The ledger of this launch; it ends attempts that a killed launch has left running."""
     numbers = tables.rows("SELECT trial_id, max(attempt) AS attempt FROM attempts GROUP BY trial_id")
     last_us = last_written_us(tables)
     ledger = Ledger(
-        Writer(run.tables, after=None if last_us is None else EPOCH + timedelta(microseconds=last_us)),
-        [trial.trial_id for trial in plan.trials],
+        Writer(launch.run.tables, after=None if last_us is None else EPOCH + timedelta(microseconds=last_us)),
+        [trial.trial_id for trial in launch.plan.trials],
         finished=finished,
         attempts_before={row["trial_id"]: row["attempt"] for row in numbers},
         code_digest=launch.code_digest,
-        driver=launch.driver,
+        driver=driver,
     )
     ledger.close_abandoned(tables.rows("SELECT * FROM attempts WHERE status = 'running'"))
     return ledger

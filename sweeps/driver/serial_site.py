@@ -40,10 +40,10 @@ class SerialSite:
 
     def _next(self, board: SweepState, stop: StopSignals) -> TrialAssignment | Blocked | None:
         def may_start() -> bool:
-            return not board.waiting or not board.is_paused  # which says so itself
+            return not board.waiting or board.pause_or_resume()
 
         with stop.interruptible():
-            wait_for(may_start, "room on the disk", Unlimited("somebody has to make room"), poll_s=LOOK_S, tell=None)
+            wait_for(may_start, "room on the disk", Unlimited("a user has to make room"), poll_s=LOOK_S, tell=None)
         return board.next(self._resources.ranks)
 
     def _make_ranks(self) -> ProcessRanks:

@@ -259,7 +259,7 @@ class _BoardSearcher(Searcher):
             return None  # the choice falls when a slot is free: then more is known
         if self._given >= ROUND_TRIALS:
             return Searcher.FINISHED
-        if self._board.waiting and self._board.is_paused:
+        if self._board.waiting and not self._board.pause_or_resume():
             return None
         choice = self._board.next(self._start.ranks)
         if choice is None:
@@ -298,7 +298,7 @@ class _BoardSearcher(Searcher):
             self._place.check()
             if len(self._running) > self._place.slots(self._board.could_run):  # one of them has lost its slot
                 self._given_s = dict.fromkeys(self._given_s, now_s)
-            self._board.waits_for(None if self._running else self._place.waits_for())
+            self._board.set_wait(None if self._running else self._place.waits_for())
 
     def not_started(self) -> list[str]:
         """Tune's ids of trials that have had a slot for too long without a sign of their process."""

@@ -50,7 +50,9 @@ def _fakes_on_path(monkeypatch: pytest.MonkeyPatch) -> None:
 def left_s(*moments: tuple[float, float], left: float = 60.0) -> tuple[float, float | None] | None:
     """After work was done at these moments, each (seconds, work)."""
     pace = Pace()
-    return [pace.left_s(at_s, done, left) for at_s, done in moments][-1]
+    for at_s, done in moments:
+        pace.note(at_s, done)
+    return pace.left_s(*moments[-1], left)
 
 
 def test_nothing_is_known_of_the_rest_before_something_was_done_or_after_all_planned_work() -> None:
@@ -75,7 +77,7 @@ def test_an_even_pace_tells_the_rest_and_an_uneven_one_its_bounds() -> None:
 def test_a_long_sweep_is_remembered_in_few_moments() -> None:
     pace = Pace()
     for second in range(1, 100_001):
-        pace.left_s(float(second), float(second), 1.0)
+        pace.note(float(second), float(second))
     assert len(pace._at_s) < 12 * PACE_MOMENTS
 
 

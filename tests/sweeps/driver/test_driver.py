@@ -365,7 +365,7 @@ def test_a_full_disk_is_told_again_while_it_lasts_and_then_the_sweep_resumes(
     old.write_bytes(os.urandom(3_000_000))
     monkeypatch.setattr(quota, "CHECK_EVERY_S", 0.0)
     monkeypatch.setattr(quota, "WALK_SHARE", 1e9)
-    monkeypatch.setattr(board, "PAUSE_SAID_EVERY_S", 0.0)
+    monkeypatch.setattr(board, "PAUSE_NOTED_EVERY_S", 0.0)
 
     class Cleaner(Recorder):
         def note(self, text: str) -> None:

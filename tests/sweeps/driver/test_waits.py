@@ -127,7 +127,7 @@ def events(folder: Path) -> list[tuple[str, str | None]]:
 def test_a_stop_is_noticed_while_no_trial_is_live(
     tmp_path: Path, ray_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(board, "TELL_AFTER_S", 0.0)
+    monkeypatch.setattr(board, "WAIT_NOTED_AFTER_S", 0.0)
     stop, display = tmp_path / "stop", Recorder()
     place = Place(ray_folder, 0, lambda look: stop.touch() if look == 4 else None)
     outcome = swept(tmp_path, place, plan_of([trial("t", ["s"])]), display, monkeypatch, stop)
