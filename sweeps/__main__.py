@@ -152,8 +152,9 @@ def _lines(options: argparse.Namespace, command: str) -> Iterator[str]:
     if options.command == "reproduce":
         return _reproduce(options, command)
     from sweeps.commands.explain import explain, find_trial
+    from sweeps.run.run_folder import RunFolder
 
-    runs = options.runs or sorted(path.parent for path in Path("runs").glob("[!.]*/plan.json"))
+    runs = options.runs or sorted(path.parent for path in Path("runs").glob(f"[!.]*/{RunFolder(Path()).plan}"))
     return explain(find_trial(options.first, runs), find_trial(options.second, runs), imports=options.imports)
 
 

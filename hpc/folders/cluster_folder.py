@@ -57,6 +57,10 @@ class ClusterFolder:
         """Where the jobs' outputs and texts are."""
         return self.path / "logs"
 
+    def outputs(self, job: str = "*") -> list[Path]:
+        """What a job has printed, by SLURM's id, or all jobs have; the file that was written last at the end."""
+        return sorted(self.logs.glob(f"{job}_*_log.out"), key=lambda path: path.stat().st_mtime)
+
     @property
     def stop(self) -> Path:
         """Is there once a stop was asked for."""

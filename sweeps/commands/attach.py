@@ -13,7 +13,7 @@ from sweeps.errors import RunFolderError
 from sweeps.planning.plan import Plan
 from sweeps.run.relaunch import check_may_go_on, start, this_code_digest
 from sweeps.run.run_folder import RunFolder, check_is_own, open_run
-from sweeps.slurm.cluster_run import Caching, ClusterRun, RunOutcome, job_texts
+from sweeps.slurm.cluster_run import ClusterRun, RunOutcome, Submission, job_texts
 from transtailor.shell import command
 from transtailor.waiting import Unlimited, WaitedTooLong, wait_for
 
@@ -27,10 +27,9 @@ RUNS = Unlimited("SLURM queue, and as long as the trials take")
 def submit_or_find(
     plan: Plan,
     runs: Path,
-    caching: Caching,
+    submission: Submission,
     site_name: str,
     *,
-    again: tuple[str, ...] = (),
     extend: bool,
     update_code: bool,
 ) -> tuple[ClusterRun, str]:
@@ -39,9 +38,8 @@ def submit_or_find(
     Args:
         plan: of the whole sweep.
         runs: the folder of all runs.
-        caching: where finished stages are.
+        submission: where finished stages are, and which trials to run.
         site_name: or the file of the site.
-        again: ids of the trials to run, if not all.
         extend, update_code: see `start`.
 
     Raises:
@@ -56,7 +54,7 @@ def submit_or_find(
     if cluster.exists and (job := cluster.controller()) is not None:
         check_is_own(run)
         check_may_go_on(run, open_run(run), plan, digest, extend=False, update_code=update_code)
-        if again:
+        if submission.chosen:
             raise RunFolderError(
                 f"{run.path} is being run by job {job.id}, which takes no more trials; wait, or end it first, "
                 f"type: {command('stop', run.path)}"
@@ -65,7 +63,7 @@ def submit_or_find(
     run, lock, what = start(plan, runs, extend=extend, update_code=update_code)
     with lock:
         cluster = ClusterRun(run)
-        job_id = cluster.submit(site, caching, again)
+        job_id = cluster.submit(site, submission)
     return cluster, f"{what}; submitted as job {job_id}"
 
 
@@ -84,7 +82,7 @@ def follow(cluster: ClusterRun, display: Display | None = None) -> RunOutcome:
         nonlocal looked_s, noted, seen, said
         if (outcome := cluster.outcome) is not None:
             return outcome
-        seen = read_progress(cluster.progress_file) or seen
+        seen = read_progress(cluster.run.progress) or seen
         if seen is not None:
             for text in seen.notes[len(seen.notes) - (seen.noted - noted) :] if seen.noted > noted else ():
                 display.note(text)
@@ -132,6 +130,5 @@ def where(job: QueuedJob) -> str:
 
 def log_tail(cluster: ClusterRun, lines: int = LOG_LINES) -> str:
     """The last lines of the controller's log."""
-    logs = sorted(cluster.folder.logs.glob("*_log.out"), key=lambda path: path.stat().st_mtime)
-    own = [path for path in logs if "Ray head" in path.read_text(errors="replace")] or logs
-    return "\n".join(own[-1].read_text(errors="replace").splitlines()[-lines:]) if own else "(it has none)"
+    logs = cluster.folder.outputs(cluster.submission.job or "*")
+    return "\n".join(logs[-1].read_text(errors="replace").splitlines()[-lines:]) if logs else "(it has none)"

@@ -21,9 +21,6 @@ from sweeps.run.run_lock import RunLock, holder_of
 from transtailor.documents import read_json
 from transtailor.ownership import refuse_led_out
 
-OF_FINISHED_TRIALS = ("checkpoint", "private_cache")
-"""Folders below a trial's that are of use only until it has finished."""
-
 CUT_OFF = "left by a command that was cut off"
 ABANDONED_AFTER_S = 24 * 3600.0
 """Since when nobody has written into a half-made stage; another run may be making it, which takes minutes at most."""
@@ -74,7 +71,7 @@ def clean(folder: Path, runs: Path | None, *, dry_run: bool) -> Iterator[str]:
         ResultsError: rows cannot be read, so that it is not known what is needed; nothing is removed.
     """
     with ExitStack() as held:
-        if (folder / "plan.json").is_file():
+        if RunFolder(folder).plan.is_file():
             if runs is not None:
                 raise RunFolderError(f"{folder} is a run: leave --runs {runs} out, or type the folder of a cache")
             found = _of_run(RunFolder(folder), held, dry_run=dry_run)
@@ -82,7 +79,8 @@ def clean(folder: Path, runs: Path | None, *, dry_run: bool) -> Iterator[str]:
             found = _of_cache(folder, runs)
         else:
             raise RunFolderError(
-                f"{folder} is neither the folder of a run (it has no plan.json) nor a cache with finished stages"
+                f"{folder} is neither the folder of a run (it has no {RunFolder(folder).plan.name}) nor a cache with "
+                "finished stages"
             )
         yield from _removed(found, dry_run=dry_run)
 
@@ -95,7 +93,7 @@ def _of_run(run: RunFolder, held: ExitStack, *, dry_run: bool) -> list[Waste]:
     finished = finished_trial_ids(run.path)
     found = [Waste(_kind_of(path, run), path) for path in superfluous(run.path)]
     for trial_id in sorted(finished):
-        folders = (run.trial(trial_id) / name for name in OF_FINISHED_TRIALS)
+        folders = (run.checkpoint(trial_id), run.private_cache(trial_id))  # of use only until it has finished
         found += [Waste(f"{path.name} of finished trials", path) for path in folders if path.is_dir()]
     halves = [path for place in (".", "tables/*", "trials/*") for path in run.path.glob(f"{place}/.*.tmp")]
     found += [Waste(CUT_OFF, path) for path in sorted([*halves, *run.trials.glob("*/.removed-*")])]
@@ -143,7 +141,8 @@ def _reached(runs: Path) -> set[str]:
     below = sorted(_below(runs))
     if making := [path for path in below if path.match(".*.creating")]:
         raise RunFolderError(f"a run is being made in {making[0]}; wait for it")
-    found = {path.parent for path in below if path.name in ("plan.json", "tables")}
+    names = (RunFolder(runs).plan.name, RunFolder(runs).tables.name)
+    found = {path.parent for path in below if path.name in names}
     if not found:
         raise RunFolderError(f"there is no run below {runs}, so every stage would go; type the folder of your runs")
     keys: set[str] = set()

@@ -10,6 +10,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
+from hpc.folders.cluster_folder import ClusterFolder
 from hpc.slurm.jobs import cancel as cancel_jobs
 from results.store.completeness import failed_trials
 from results.store.reader import finished_trial_ids, load
@@ -154,7 +155,7 @@ def logs(run: RunFolder, trial_id: str | None, lines: int, *, follow: bool = Fal
 
 def _written(run: RunFolder) -> list[Path]:
     """The logs of the run's jobs and trials, the one written last at the end."""
-    files = [*(run.cluster / "logs").glob("*_log.*"), *run.path.glob("trials/*/log.jsonl")]
+    files = [*ClusterFolder(run.cluster).logs.glob("*_log.*"), *run.trial_logs()]
     return sorted((path for path in files if path.is_file()), key=lambda path: path.stat().st_mtime)
 
 

@@ -72,17 +72,17 @@ def _tell_end(command: Sequence[str], outcome: RunOutcome, run: Path) -> None:
 
 def _run(run: RunFolder, cluster: ClusterRun) -> RunOutcome:
     plan = plan_of(run)
-    caching = cluster.caching
-    plan = only(plan, cluster.chosen) if cluster.chosen else plan
-    display = ProgressFile(partial(write_file, cluster.progress_file), PlainDisplay(sys.stdout))
+    submission = cluster.submission
+    plan = only(plan, submission.chosen) if submission.chosen else plan
+    display = ProgressFile(partial(write_file, run.progress), PlainDisplay(sys.stdout))
     ended = run_sweep(
         plan,
         run,
-        caching.cache,
+        submission.cache,
         "slurm",
         display=display,
         stop_file=cluster.stop_file,
-        max_disk_gb=caching.max_disk_gb,
+        max_disk_gb=submission.max_disk_gb,
     )
     if ended.interrupted:
         return RunOutcome(code=INTERRUPTED, text=f"stopped; {ended.finished} of {len(plan.trials)} trials are finished")

@@ -215,7 +215,7 @@ def _run(plan: Plan, options: argparse.Namespace) -> int:
 def _run_on_slurm(plan: Plan, options: argparse.Namespace) -> int:
     """Submit the controller, or find the one that is there; follow it until it has ended, unless told not to."""
     from sweeps.commands.attach import follow, submit_or_find
-    from sweeps.slurm.cluster_run import Caching
+    from sweeps.slurm.cluster_run import Submission
 
     refuse_unwritable(options.cache, "--cache", RunFolderError)
     refuse_unwritable(options.runs, "--runs", RunFolderError)
@@ -225,9 +225,8 @@ def _run_on_slurm(plan: Plan, options: argparse.Namespace) -> int:
     cluster, what = submit_or_find(
         plan,
         options.runs,
-        Caching(cache=options.cache.resolve(), max_disk_gb=options.max_disk_gb),
+        Submission(cache=options.cache.resolve(), max_disk_gb=options.max_disk_gb, chosen=tuple(options.again)),
         options.site,
-        again=tuple(options.again),
         extend=options.extend,
         update_code=options.update_code,
     )

@@ -69,7 +69,7 @@ def reproduce(
 def _config(trial: KnownTrial) -> TrialConfig:
     """The trial's settings, which this code knows and takes for the same trial."""
     run = RunFolder(trial.run)
-    code = f"the code that ran it is in {run.code_of(open_run(run).code_digest)}, and its commit in provenance.json"
+    code = f"the code that ran it is in {run.code_of(open_run(run).code_digest)}, and its commit in {run.provenance}"
     for module in modules_of(run, trial.imports):
         plugins.load_copy(module)
     try:

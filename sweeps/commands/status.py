@@ -105,7 +105,7 @@ def _running(rows: Run, ended: dict[str, str]) -> list[dict[str, Any]]:
 
 def _running_page(run: RunFolder, record: LaunchRecord, running: list[dict[str, Any]], now: datetime) -> Iterator[Part]:
     """How far the sweep is and each running trial, as the driver said last, and for how long that one runs."""
-    seen = (read_progress(run.lock) or read_progress(ClusterRun(run).progress_file)) if running else None
+    seen = (read_progress(run.lock) or read_progress(run.progress)) if running else None
     said = {} if seen is None else {trial.trial_id: trial for trial in seen.progress.running}
     if seen is not None:
         yield f"progress  {done_text(seen.progress)}, time left {left_text(seen.progress)}"

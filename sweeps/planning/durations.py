@@ -144,7 +144,9 @@ def _rows(run: Path, table: str, columns: Sequence[str], most_parts: int | None 
     import pyarrow as pa  # 0.2 s
     import pyarrow.parquet as pq
 
-    parts = sorted(path for folder in ("merged", "tables") for path in (run / folder / table).glob("*.parquet"))
+    from results.store.parts import merged_folder, tables_folder
+
+    parts = sorted(path for of in (merged_folder(run), tables_folder(run)) for path in (of / table).glob("*.parquet"))
     for path in parts[:: 1 if most_parts is None else -(-len(parts) // most_parts) or 1]:
         try:
             yield from pq.ParquetFile(path).read(columns=list(columns)).to_pylist()

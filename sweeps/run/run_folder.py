@@ -8,19 +8,23 @@ runs/<sweep>/spec.toml            the spec with `extends` and `--set` worked in
              tables/<table>/      the rows
              trials/<id>/         what a trial needs while it runs
              launch.lock          held by the launching process
-             cluster/             on SLURM: where its jobs meet
+             cluster/             on SLURM: where its jobs meet (`hpc.folders.cluster_folder`), and
+                 launch.json      what was submitted
+                 progress.json    how far the sweep is
+                 outcome.json     how it ended; absent while it runs
              report.html
 """
 
 import json
 import re
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from hpc.folders.cluster_folder import ClusterFolder
 from sweeps.errors import RunFolderError
 from sweeps.planning.plan import Plan, PlannedTrial
 from sweeps.run.abandoned import remove_abandoned, temporary_name
@@ -100,6 +104,10 @@ class RunFolder:
         """What a trial says while it runs: one JSON object per line, in the order of its attempts."""
         return self.trial(trial_id) / "log.jsonl"
 
+    def trial_logs(self) -> Iterator[Path]:
+        """The logs of all trials that were started."""
+        return self.trials.glob(self.log("*").relative_to(self.trials).as_posix())
+
     def holder(self, trial_id: str) -> Path:
         """Says who may write rows of a trial: the last one to whom it was given."""
         return self.trial(trial_id) / "holder"
@@ -116,6 +124,21 @@ class RunFolder:
     def cluster(self) -> Path:
         """Where the jobs of a run on SLURM meet (0700)."""
         return self.path / "cluster"
+
+    @property
+    def submission(self) -> Path:
+        """On SLURM: what the last launch has submitted."""
+        return self.cluster / "launch.json"
+
+    @property
+    def progress(self) -> Path:
+        """On SLURM: how far the sweep is."""
+        return self.cluster / "progress.json"
+
+    @property
+    def outcome(self) -> Path:
+        """On SLURM: how the sweep ended."""
+        return self.cluster / "outcome.json"
 
     def code_of(self, digest: str) -> Path:
         """The copy of the sources with a digest, as rows name it in `code_digest`."""
@@ -240,7 +263,7 @@ def check_is_own(run: RunFolder) -> None:
     """
     code = (path for path in (run.code, *run.code.rglob("*")) if path.name != "__pycache__")
     refuse_shared((run.path, run.spec, run.plan, run.provenance, run.cluster, *code), RunFolderError)
-    refuse_shared((run.cluster / "token",), RunFolderError, secret=True)
+    refuse_shared((ClusterFolder(run.cluster).token,), RunFolderError, secret=True)
 
 
 def modules_of(run: RunFolder, imports: Sequence[Path]) -> tuple[Path, ...]:

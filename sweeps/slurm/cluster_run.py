@@ -1,16 +1,8 @@
-"""A run on SLURM, as the login node and the controller see it: what stands in its cluster folder beside hpc's files.
+"""A run on SLURM, as the login node and the controller see it: its files in the cluster's folder, and its jobs."""
 
-cluster/launch.json      where the cache is, and which trials are to run if not all
-        progress.json    how the sweep stands
-        outcome.json     how it ended; absent while it has not
-        stop             asks it to stop
-"""
-
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 from hpc.cluster.needs import RankNeed, controller_need, limits_of, worker_need
 from hpc.folders.cluster_folder import ClusterFolder
@@ -23,7 +15,7 @@ from sweeps.run.run_folder import RunFolder, open_run
 from sweeps.scheduling.simulated_cluster import SimulatedCluster
 from sweeps.slurm.job_commands import controller_command, worker_command
 from sweeps.spec.resources import Resources
-from transtailor.documents import DocumentError, read_json
+from transtailor.documents import DocumentError, Record
 from transtailor.files import write_file
 
 # What the forecast takes for granted of a cluster.
@@ -33,7 +25,7 @@ CHECKPOINT_EVERY_S = 30.0  # tailor.execution.runner writes them so often at lea
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunOutcome:
+class RunOutcome(Record):
     """How a sweep ended: an exit code as of `launch.py`, and a line or more about it."""
 
     code: int
@@ -41,11 +33,16 @@ class RunOutcome:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Caching:
-    """Where finished stages are kept, and how much that may be."""
+class Submission(Record):
+    """What a launch submits."""
 
-    cache: Path
-    max_disk_gb: float | None = None  # in units of 10^9 bytes; None: as much as there is room for
+    cache: Path  # as the jobs find it
+    max_disk_gb: float | None = None  # most that the cache may hold, in units of 10^9 bytes; None: what the disk holds
+    chosen: tuple[str, ...] = ()  # ids of the only trials to run; none: all
+    job: str | None = None  # the controller's; None before it is submitted
+
+
+R = TypeVar("R", bound=Record)
 
 
 class ClusterRun:
@@ -55,45 +52,35 @@ class ClusterRun:
         self.run, self.folder = run, ClusterFolder(run.cluster.resolve())
 
     @property
-    def progress_file(self) -> Path:
-        """How the sweep stands."""
-        return self.folder.path / "progress.json"
-
-    @property
     def stop_file(self) -> Path:
         """Asks the controller to stop."""
         return self.folder.stop
 
     @property
-    def _outcome_file(self) -> Path:
-        return self.folder.path / "outcome.json"
-
-    @property
-    def _launch_file(self) -> Path:
-        return self.folder.path / "launch.json"
-
-    @property
     def exists(self) -> bool:
         """Whether the run was ever launched on SLURM."""
-        return self._launch_file.exists()
+        return self.run.submission.exists()
 
     @property
-    def caching(self) -> Caching:
-        """The folder of finished stages, as the jobs find it."""
-        said = _said(self._launch_file)
-        if said is None:
-            raise RunFolderError(f"{self.run.path} was not launched on SLURM: it has no {self._launch_file}")
-        return Caching(cache=Path(said["cache"]), max_disk_gb=said["max_disk_gb"])
+    def submission(self) -> Submission:
+        """What the last launch has submitted.
+
+        Raises:
+            RunFolderError: the run was never launched on SLURM, or the file is damaged.
+        """
+        submission = _read(Submission, self.run.submission)
+        if submission is None:
+            raise RunFolderError(f"{self.run.path} was not launched on SLURM: it has no {self.run.submission}")
+        return submission
 
     @property
     def outcome(self) -> RunOutcome | None:
         """How the sweep ended; None while it has not."""
-        said = _said(self._outcome_file)
-        return None if said is None else RunOutcome(code=int(said["code"]), text=str(said["text"]))
+        return _read(RunOutcome, self.run.outcome)
 
     def set_outcome(self, outcome: RunOutcome) -> None:
-        """Tells everybody how it ended."""
-        write_file(self._outcome_file, json.dumps(asdict(outcome)))
+        """Write how the sweep ended."""
+        write_file(self.run.outcome, outcome.to_json())
 
     def jobs(self) -> list[QueuedJob]:
         """The jobs of this run that have not ended, the controller's first.
@@ -113,50 +100,38 @@ class ClusterRun:
         """The job of the controller, unless it has ended."""
         return next((job for job in self.jobs() if self.is_controller(job)), None)
 
-    @property
-    def chosen(self) -> list[str]:
-        """Ids of the trials that the last launch is to run; none: all."""
-        return list(read_json(self._launch_file).get("chosen", []))
-
-    def submit(self, site: Site, caching: Caching, chosen: Sequence[str] = ()) -> str:
-        """Submits the controller; returns its job's id. The caller has made sure that none is there.
-
-        Args:
-            site: of the jobs.
-            caching: for the controller.
-            chosen: ids of the trials to run; none: all.
+    def submit(self, site: Site, submission: Submission) -> str:
+        """Submit the controller; returns its job's id. The caller has made sure that there is none.
 
         Raises:
             SiteError: the site cannot give what is needed.
             SlurmError: sbatch refused or did not answer.
         """
         self.folder.make(site, self.run.name)
-        launch = asdict(caching) | {"cache": str(caching.cache), "chosen": list(chosen)}
-        write_file(self._launch_file, json.dumps(launch))
-        for stale in (self.stop_file, self._outcome_file, self.progress_file):
+        write_file(self.run.submission, submission.to_json())
+        for stale in (self.stop_file, self.run.outcome, self.run.progress):
             stale.unlink(missing_ok=True)
         digest = open_run(self.run).code_digest
         code = self.run.code_of(digest).resolve()
         need = controller_need(site, self.folder, self.folder.controller_name)
         words = controller_command(code, digest, self.folder.path, self.run.path.resolve())
-        return submit(site.for_controller(), need, words).ids[0]
+        job = submit(site.for_controller(), need, words).ids[0]
+        write_file(self.run.submission, replace(submission, job=job).to_json())
+        return job
 
 
-def _said(path: Path) -> Mapping[str, Any] | None:
-    """What a file of the cluster's folder says; None where it is not there.
+def _read(kind: type[R], path: Path) -> R | None:
+    """The record in a file of the cluster's folder; None where there is no such file.
 
     Raises:
         RunFolderError: it is not what was written.
     """
     try:
-        said = read_json(path)
+        return kind.from_json(path.read_bytes())
     except FileNotFoundError:
         return None
     except DocumentError as error:
         raise RunFolderError(f"{path} {error}; remove it and launch again") from error
-    if not isinstance(said, dict) or not {*said} & {"cache", "code"}:
-        raise RunFolderError(f"{path} is not what was written; remove it and launch again")
-    return said
 
 
 def job_texts(run: RunFolder, site: Site, resources: Resources, digest: str) -> list[tuple[str, str]]:

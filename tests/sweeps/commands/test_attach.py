@@ -65,7 +65,7 @@ def test_trials_that_are_named_reach_the_controller_and_none_that_runs_already(
     assert launch(*words).returncode == 0
     run = RunFolder(tmp_path / "runs" / "small")
     place = ClusterRun(run)
-    assert place.chosen == []
+    assert place.submission.chosen == ()
     trial = list(open_run(run).trials)[3]
     slurm.says("squeue", f"7|RUNNING|N/A|node1|{place.folder.controller_name}|None\n")
     refused = launch(*words, "--again", trial)
@@ -76,8 +76,8 @@ def test_trials_that_are_named_reach_the_controller_and_none_that_runs_already(
     wrong = launch(*words, "--again", trial[:-1] + "x")
     assert (wrong.returncode, wrong.stdout) == (2, "")
     assert f"did you mean {trial!r}?" in wrong.stderr
-    assert place.chosen == []
+    assert place.submission.chosen == ()
     assert launch(*words, "--again", trial).returncode == 0
-    assert place.chosen == [trial]
+    assert place.submission.chosen == (trial,)
     assert launch(*words).returncode == 0
-    assert place.chosen == []
+    assert place.submission.chosen == ()
