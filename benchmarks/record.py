@@ -53,6 +53,15 @@ def write(measured: Measured, out: Path, packages: Sequence[str] = PACKAGES) -> 
     return markdown_path, csv_path
 
 
+def read_rows(out: Path, columns: Sequence[str]) -> list[tuple[Cell, ...]]:
+    """The rows of the table that `write` wrote as `out`.csv, without the circumstances; none if there is no file."""
+    path = out.parent / f"{out.name}.csv"
+    if not path.exists():
+        return []
+    with path.open(encoding="utf-8") as file:
+        return [tuple(_cell(row[name]) for name in columns) for row in csv.DictReader(file)]
+
+
 def circumstances(packages: Sequence[str] = PACKAGES) -> dict[str, str]:
     """When, where and with what this process measures; of these packages the versions."""
     arguments = [str(_shown(Path(sys.argv[0]))), *sys.argv[1:]]
@@ -111,6 +120,13 @@ def spread(values: Sequence[float]) -> str:
 def verdict(is_met: bool) -> str:
     """Whether a goal was met."""
     return "met" if is_met else "missed"
+
+
+def _cell(text: str) -> Cell:
+    try:
+        return float(text)
+    except ValueError:
+        return text or None
 
 
 def _line(row: Sequence[str], widths: Sequence[int]) -> str:

@@ -14,7 +14,6 @@ if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the repository, instead of the folder of this script
 
 import argparse
-import csv
 import os
 import subprocess
 import tempfile
@@ -22,7 +21,7 @@ import time
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from benchmarks.record import RESULTS, ROOT, Cell, Measured, verdict, write
+from benchmarks.record import RESULTS, ROOT, Measured, read_rows, verdict, write
 from benchmarks.slurm_bed import events, slurm_bed
 from hpc.slurm.jobs import cancel
 from results.store.reader import load
@@ -177,11 +176,7 @@ def main() -> int:
     parser.add_argument("--states", default="", help="those whose name has this in it")
     parser.add_argument("--out", type=Path, default=RESULTS / "stopping", help="files to write, without suffix")
     options = parser.parse_args()
-    path = options.out.parent / f"{options.out.name}.csv"
-    found: dict[str, tuple[Cell, ...]] = {}
-    if path.exists():
-        with path.open(encoding="utf-8") as file:
-            found = {row["state"]: tuple(_number(row[name]) for name in COLUMNS) for row in csv.DictReader(file)}
+    found = {str(row[0]): row for row in read_rows(options.out, COLUMNS)}
     for state in [state for state in STATES if options.states in state]:
         noticed_s, ended_s = STATES[state](state)
         met = (noticed_s is None or noticed_s <= NOTICED_GOAL_S) and ended_s <= ENDED_GOAL_S
@@ -190,13 +185,6 @@ def main() -> int:
         rows = tuple(found[name] for name in STATES if name in found)
         write(Measured(title="How soon a stop is noticed", columns=COLUMNS, rows=rows, notes=NOTES), options.out)
     return 0
-
-
-def _number(text: str) -> Cell:
-    try:
-        return float(text)
-    except ValueError:
-        return text or None
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from sweeps.driver.display import Display, display_for_terminal
 from sweeps.driver.progress_file import Seen, read_progress
 from sweeps.errors import RunFolderError
 from sweeps.planning.plan import Plan
-from sweeps.run.relaunch import check_may_go_on, start, this_code_digest
+from sweeps.run.relaunch import check_may_resume, start, this_code_digest
 from sweeps.run.run_folder import RunFolder, check_is_own, open_run
 from sweeps.slurm.cluster_run import ClusterRun, RunOutcome, Submission, job_texts
 from transtailor.shell import command
@@ -53,7 +53,7 @@ def submit_or_find(
     cluster = ClusterRun(run)
     if cluster.exists and (job := cluster.controller()) is not None:
         check_is_own(run)
-        check_may_go_on(run, open_run(run), plan, digest, extend=False, update_code=update_code)
+        check_may_resume(run, open_run(run), plan, digest, extend=False, update_code=update_code)
         if submission.chosen:
             raise RunFolderError(
                 f"{run.path} is being run by job {job.id}, which takes no more trials; wait, or end it first, "
@@ -71,7 +71,7 @@ def follow(cluster: ClusterRun, display: Display | None = None) -> RunOutcome:
     """Shows how the sweep stands until it has ended; how it did.
 
     Raises:
-        RunFolderError: its controller is gone without a word; the text has the end of its log.
+        RunFolderError: its controller has ended without an outcome; the text has the end of its log.
         KeyboardInterrupt: the user has seen enough; the sweep goes on.
     """
     display = display or display_for_terminal()
@@ -111,7 +111,7 @@ def _look(cluster: ClusterRun, display: Display, said: str, *, is_silent: bool) 
             wait_for(lambda: cluster.outcome, "the last word of the controller", GONE_LIMIT_S, poll_s=POLL_S)
         if cluster.outcome is None and cluster.controller() is None:
             raise RunFolderError(
-                f"the controller of {cluster.run.path} has ended without a word; launch again to resume. "
+                f"the controller of {cluster.run.path} has ended without a message; launch again to resume. "
                 f"Its log ends:\n{log_tail(cluster)}"
             )
         return said

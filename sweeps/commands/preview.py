@@ -12,7 +12,7 @@ from sweeps.errors import RunFolderError
 from sweeps.planning.durations import Durations, durations_in
 from sweeps.planning.forecast import Capacity, Forecast, forecasts, one_machine, timed_trials
 from sweeps.planning.plan import Plan, PlanCost, PlannedTrial, cost_of, most_telling, planned_work, usable_cores
-from sweeps.run.relaunch import check_may_go_on, this_code_digest
+from sweeps.run.relaunch import check_may_resume, this_code_digest
 from sweeps.run.run_folder import RunFolder, open_run
 from tailor.execution.cache import Cache
 from transtailor.shell import rerun
@@ -94,7 +94,7 @@ def _existing(run: RunFolder, plan: Plan) -> tuple[set[str], str]:
     finished = finished_trial_ids(run.path) & {trial.trial_id for trial in plan.trials}
     state = f"{run.path} is there: {len(finished)} of {len(plan.trials)} trials are finished"
     try:
-        check_may_go_on(run, record, plan, this_code_digest(), extend=False, update_code=False)
+        check_may_resume(run, record, plan, this_code_digest(), extend=False, update_code=False)
     except RunFolderError as refusal:
         state += f"\nlaunching would be refused: {refusal}"
     return finished, state

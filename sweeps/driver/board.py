@@ -1,4 +1,4 @@
-"""The state of a running sweep: hands out trials, takes reports, keeps tables and display up to date."""
+"""The state of a running sweep: gives out trials, takes reports, keeps tables and display up to date."""
 
 import time
 import uuid
@@ -22,7 +22,7 @@ from transtailor.files import write_file
 
 PAUSE_NOTED_EVERY_S = 600.0  # while the disk stays full
 WAIT_NOTED_AFTER_S, WAIT_NOTED_EVERY_S = 10.0, 60.0  # while nothing runs
-KNOWN_AFTER_S, KNOWN_FRACTION = 5.0, 0.02  # of time and work: before that, their pace says nothing
+KNOWN_AFTER_S, KNOWN_FRACTION = 5.0, 0.02  # of time and work: before that, the pace is not known
 PACE_MOMENTS = 50  # remembered of the last two thirds of a sweep
 
 
@@ -30,9 +30,9 @@ PACE_MOMENTS = 50  # remembered of the last two thirds of a sweep
 class _Reached:
     """Where a running trial is."""
 
-    node: str = ""  # "" where that is not known yet
-    stages: int = 0  # that it has passed
-    done_fraction: float = 0.0  # of the one that runs
+    node: str = ""  # "" before that is known
+    stages: int = 0  # that are finished
+    done_fraction: float = 0.0  # of the stage that runs
     words: str = "starting"
 
 
@@ -138,7 +138,7 @@ class SweepState:
 
     @property
     def could_run(self) -> int:
-        """How many trials could run now, were there slots for all; those that run are among them."""
+        """How many trials run or could start now if there were a slot for each."""
         return len(self.ledger.running) + self._queue.could_start
 
     def pause_or_resume(self) -> bool:
@@ -184,7 +184,7 @@ class SweepState:
         self._display.note(f"stopping: asked by {who}")
 
     def next(self, warm_ranks: int | None = None) -> TrialAssignment | Blocked | None:
-        """The trial to start now on a place where `warm_ranks` ranks are warm; what to wait for; None: none waits."""
+        """The trial to start in a slot with `warm_ranks` warm ranks; or what blocks all; None: no trial waits."""
         choice = self._queue.next(warm_ranks)
         if not isinstance(choice, QueuedTrial):
             return choice
@@ -197,7 +197,7 @@ class SweepState:
         return TrialAssignment(task=self._task(self._trials[trial_id]), attempts=attempts)
 
     def report(self, trial_id: str, report: TrialReport) -> None:
-        """Takes a report on a running trial."""
+        """Take a report on a running trial."""
         reached = self._reached[trial_id]
         if report.hosts:
             more = len(set(report.hosts)) - 1
@@ -220,13 +220,13 @@ class SweepState:
         self._show()
 
     def lost(self, trial_id: str, cause: str, log_tail: str | None = None, *, counts: bool = True) -> None:
-        """The place of a running trial is gone: the trial waits again, unless it was tried too often.
+        """Note that a running trial has lost its slot: it waits again, unless it was tried too often.
 
         Args:
             trial_id: of the trial.
             cause: what happened.
-            log_tail: last lines of its ranks, where there are any.
-            counts: as one of the trial's attempts; not where a node was lost or is to be left, which no trial can help.
+            log_tail: last lines of its ranks, if there are any.
+            counts: as one of the trial's attempts; not if a node was lost or drained, which is not the trial's fault.
         """
         over = counts and self.ledger.attempts_made(trial_id) >= self._launch.max_attempts
         self._ended(trial_id, "died" if counts else "interrupted", cause, log_tail, over=over, counts=counts)
@@ -234,18 +234,18 @@ class SweepState:
             self._queue.trial_ended(trial_id, finished=False)
         self._show()
 
-    def stages_there(self, keys: Collection[str]) -> None:
-        """Stages that were seen in the cache."""
+    def add_finished_stages(self, keys: Collection[str]) -> None:
+        """Note stages that are in the cache."""
         for key in keys:
             self._queue.stage_finished(key)
 
     def interrupt(self, cause: str) -> None:
-        """Notes that the running attempts were cut off; their trials go on at the next launch."""
+        """Note that the running attempts were interrupted; the next launch resumes their trials."""
         for trial_id in self.ledger.running:
             self.ledger.ended(trial_id, "interrupted", cause, over=False)
 
     def close(self) -> None:
-        """Shows the end."""
+        """Show the end."""
         self._display.close(self.progress)
 
     @property
@@ -287,7 +287,7 @@ class SweepState:
             self._point(self._trials[trial_id], stage.point)
 
     def _point(self, trial: PlannedTrial, point: PointReport) -> None:
-        """Takes an operating point among the best of its arm."""
+        """Keep an operating point if it is the best of its arm."""
         seed = trial.settings.seed
         new = Best(
             label=trial.label, network=trial.settings.network, dataset=trial.settings.dataset, seed=seed,
@@ -316,7 +316,7 @@ class SweepState:
             self._display.note(f"trial {trial_id} ({self._trials[trial_id].label}) {status}: {cause}{again}")
 
     def _log(self, trial_id: str, *texts: str | None) -> None:
-        """Adds to the log of a trial whose ranks can no longer do so; what they printed last is in no other file."""
+        """Append to the log of a trial whose ranks have ended; what they printed last is in no other file."""
         line = log_line(datetime.now(UTC), "ERROR", "\n".join(text for text in texts if text))
         path = self._launch.run.log(trial_id)
         path.parent.mkdir(exist_ok=True)
@@ -324,7 +324,7 @@ class SweepState:
             log.write(f"{line}\n")
 
     def _hold(self, trial_id: str) -> str:
-        """Makes whoever gets the trial now the only one who may write its rows; returns what proves it."""
+        """Let only the ranks that get the trial now write its rows; returns what proves that they are these."""
         holder = uuid.uuid4().hex
         path = self._launch.run.holder(trial_id)
         path.parent.mkdir(exist_ok=True)
@@ -335,7 +335,7 @@ class SweepState:
         return 0.0 if self._started_s is None else time.monotonic() - self._started_s
 
     def _work_in_stages(self) -> float:
-        """What is done of the stages that the running trials compute."""
+        """The work that is done of the stages that run now."""
         work = 0.0
         for trial_id in self.ledger.running:
             reached = self._reached[trial_id]
@@ -367,7 +367,7 @@ class SweepState:
         return QueuedTrial(trial_id=trial.trial_id, ranks=self._plan.resources.ranks, claims=tuple(claims))
 
     def _key(self, trial_id: str, key: str) -> str:
-        """The key under which the queue knows a stage; with a cache of its own a trial shares no stage."""
+        """The queue's key of a stage; a trial with a private cache shares no stage."""
         return f"{trial_id}/{key}" if self._plan.private_cache else key
 
     def _task(self, trial: PlannedTrial) -> TrialTask:

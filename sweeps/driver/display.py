@@ -1,4 +1,4 @@
-"""How a sweep stands: a live display on a terminal, sparse plain lines anywhere else."""
+"""The progress of a sweep: a live display on a terminal, a few plain lines anywhere else."""
 
 import math
 import sys
@@ -17,7 +17,7 @@ from sweeps.driver.ledger import Counts
 from transtailor.terminal import printable, say
 
 LINE_PERIOD_S = 10.0  # plain lines come no more often than this ...
-LINE_FRACTION = 0.05  # ... and not before that much more of the work is done, or a minute has passed
+LINE_FRACTION = 0.05  # ... and only after this share of the work, or a minute
 QUIET_LIMIT_S = 60.0
 BAR_WIDTH = 60  # characters
 BEST_SHOWN = 8  # arms on the live display; the end shows all
@@ -39,32 +39,32 @@ class Best:
 
     @property
     def of(self) -> tuple[str, ...]:
-        """What it is the best of: points that may be compared."""
+        """What the points have in common that may be compared with it."""
         return self.network, self.dataset, self.label, self.metric
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunningTrial:
-    """What a running trial does now."""
+    """A running trial."""
 
     trial_id: str
     label: str
     network: str
     dataset: str
     seed: int
-    node: str  # "" where that is not known yet
-    stage: str  # kind of the stage it computes, and which of how many that is
-    words: str  # how far that is; "" where that is not known
+    node: str  # "" before that is known
+    stage: str  # that runs: its kind, its number and their count
+    words: str  # how far the stage is; "" if that is not known
 
     def cells(self) -> tuple[str, ...]:
-        """What is shown of it."""
+        """Its cells in a table."""
         what = f"{self.network} on {self.dataset}"
         return self.trial_id[:12], self.label, what, f"seed {self.seed}", self.node, self.stage, self.words
 
 
 @dataclass(frozen=True, kw_only=True)
 class SweepProgress:
-    """How a sweep stands at one moment; work is in the plan's relative units."""
+    """The progress of a sweep at one moment; work is in the plan's relative units."""
 
     sweep: str
     counts: Counts
@@ -72,15 +72,15 @@ class SweepProgress:
     work_left: float
     elapsed_s: float  # since the first trial of this launch started
     left_s: tuple[float, float | None] | None
-    """The least and the most that the rest may take (None: not known); None: nothing is known of it."""
+    """The least and the most that the rest may take, the most None if not known; None: neither is known."""
     best: tuple[Best, ...]
     running: tuple[RunningTrial, ...]
     state: str = ""
-    """That it stops, pauses or waits, and for what; empty while it runs."""
+    """Whether it stops, pauses or waits, and why; empty while it runs."""
 
     @property
     def done_fraction(self) -> float:
-        """Share of this launch's work that is done; never all of it while a trial runs or waits."""
+        """Share of this launch's work that is done; below 1 while a trial runs or waits."""
         whole = self.work_done + self.work_left
         return min(self.work_done / whole if whole > 0 else 1.0, 1.0 if self.is_over else 0.99)
 
@@ -94,13 +94,13 @@ class Display(Protocol):
     """Where progress is shown."""
 
     def show(self, progress: SweepProgress) -> None:
-        """Takes the newest state; called at each change, cheap."""
+        """Take the newest state; called at each change, so it has to be cheap."""
 
     def note(self, text: str) -> None:
-        """Shows a failure at once."""
+        """Show a message at once."""
 
     def close(self, progress: SweepProgress) -> None:
-        """Shows the end, and lets go of the terminal."""
+        """Show the end, and release the terminal."""
 
 
 def display_for_terminal(stream: TextIO | None = None) -> Display:
@@ -117,7 +117,7 @@ def done_text(progress: SweepProgress) -> str:
 
 
 def left_text(progress: SweepProgress) -> str:
-    """How long the rest takes, as a range where that is not known better."""
+    """How long the rest takes, as a range if it is not known exactly."""
     if progress.left_s is None:
         return "unknown"
     least, most = (None if s is None else time_text(max(1.0, s)) for s in progress.left_s)
@@ -127,7 +127,7 @@ def left_text(progress: SweepProgress) -> str:
 
 
 def time_text(seconds: float) -> str:
-    """A duration as people say it, with no more digits than it deserves."""
+    """A duration in seconds, minutes, or hours and minutes."""
     if round(seconds) < 60:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
@@ -137,7 +137,7 @@ def time_text(seconds: float) -> str:
 
 
 def line(progress: SweepProgress) -> str:
-    """The state in one plain line."""
+    """The progress in one plain line."""
     counts = progress.counts
     parts = [
         f"{progress.sweep}: {counts.finished} of {counts.trials} trials finished",
@@ -153,7 +153,7 @@ def line(progress: SweepProgress) -> str:
 
 
 def running_lines(progress: SweepProgress) -> list[str]:
-    """What the running trials do, in columns, the longest running first."""
+    """The running trials in columns, the longest running first."""
     rows = [trial.cells() for trial in progress.running[:RUNNING_SHOWN]]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     more = len(progress.running) - RUNNING_SHOWN
@@ -174,7 +174,7 @@ def best_lines(progress: SweepProgress) -> list[str]:
 
 
 class PlainDisplay:
-    """Lines for a log: at the start, once trials run, at the end, at each failure, and now and then in between."""
+    """Lines for a log: at the start, once trials run, at each message, from time to time, and at the end."""
 
     def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
         self._stream, self._clock = stream, clock
@@ -183,7 +183,7 @@ class PlainDisplay:
         self._has_begun = False
 
     def show(self, progress: SweepProgress) -> None:
-        """Writes a line if the last one is old enough."""
+        """Write a line if the last one is old enough."""
         now = self._clock()
         begins = bool(progress.running) and not self._has_begun
         self._has_begun |= begins
@@ -197,11 +197,11 @@ class PlainDisplay:
             self._write(text)
 
     def note(self, text: str) -> None:
-        """Writes the text."""
+        """Write the message."""
         self._write(text)
 
     def close(self, progress: SweepProgress) -> None:
-        """Writes the last line and the best of each arm."""
+        """Write the last line and the best of each arm."""
         self._write(line(progress))
         for text in best_lines(progress):
             self._write(f"  {text}")
@@ -220,17 +220,17 @@ class LiveDisplay:
         self._live = Live(console=console, get_renderable=self._render, refresh_per_second=4, transient=True)
 
     def show(self, progress: SweepProgress) -> None:
-        """Takes the state that the next redraw shows."""
+        """Take the state that the next redraw shows."""
         self._progress, self._shown_at_s = progress, self._clock()
         if not self._live.is_started:
             self._live.start()
 
     def note(self, text: str) -> None:
-        """Prints the text above the display."""
+        """Print the message above the display."""
         self._console.print(Text(printable(text), style="red"), soft_wrap=True)
 
     def close(self, progress: SweepProgress) -> None:
-        """Leaves the last state as plain text."""
+        """Print the last state as plain text."""
         self._live.stop()
         for text in [line(progress), *(f"  {best}" for best in best_lines(progress))]:
             self._console.print(Text(printable(text)), soft_wrap=True)
@@ -239,7 +239,7 @@ class LiveDisplay:
         progress = self._progress
         if progress is None:
             return Text("")
-        running = [Text(printable(f"  {text}")) for text in running_lines(progress)]  # no marks of rich in it
+        running = [Text(printable(f"  {text}")) for text in running_lines(progress)]  # rich interprets no markup in it
         best = [Text(printable(f"best  {text}"), style="green") for text in best_lines(progress)[:BEST_SHOWN]]
         bar = Table.grid(padding=(0, 1))
         whole = ProgressBar(total=1.0, completed=progress.done_fraction, width=BAR_WIDTH)
@@ -248,7 +248,7 @@ class LiveDisplay:
         return Group(self._head(progress), bar, *state, *running, *best)
 
     def _head(self, progress: SweepProgress) -> Text:
-        """The counts, and the times: the clock goes on while nothing else does."""
+        """The counts and times; the elapsed time also advances between two states."""
         counts = progress.counts
         since_s = self._clock() - self._shown_at_s
         return Text(

@@ -1,4 +1,4 @@
-"""Runs the trials of a plan that are not finished, and says what came of it."""
+"""Runs the trials of a plan that are not finished."""
 
 import os
 import socket
@@ -54,19 +54,19 @@ def run_sweep(
     stop_file: Path | None = None,
     max_disk_gb: float | None = None,
 ) -> SweepOutcome:
-    """Runs what is not finished; to be called from the main thread, by the holder of the run's lock.
+    """Run the trials that are not finished; to be called from the main thread, by the holder of the run's lock.
 
     Args:
         plan: of the sweep.
-        run: its folder, made already.
+        run: its folder, which exists.
         cache: folder of finished stages.
         site: "serial", "local", or "slurm" beside a Ray head in a job of its own.
-        slots: trials at once on the site "local"; None: as many as this process's cores allow.
+        slots: trials at once on the site "local"; None: as many as fit on this process's cores.
         display: where progress is shown; None: on this terminal.
-        target: what lives in each rank's process, "module:Class".
+        target: the class of the object in each rank, "module:Class".
         max_attempts: of a trial whose processes die.
-        stop_file: once it is there, the sweep stops as if by a signal.
-        max_disk_gb: the most that the cache may hold, in units of 10^9 bytes; None: as much as the disk has room for.
+        stop_file: stops the sweep like a signal as soon as it exists.
+        max_disk_gb: the most that the cache may hold, in units of 10^9 bytes; None: what the disk holds.
 
     Raises:
         ValueError: no such site.
@@ -157,11 +157,11 @@ def _backend(site: str, launch: Launch, target: str, events: EventLog) -> TrialB
 
 
 def _slots(site: str, plan: Plan, asked: int | None, waiting: int) -> int:
-    """Trials at once: as asked, or as many as the cores of this machine allow; never more than there are trials."""
+    """Trials at once: as asked, or as many as fit on this machine's cores; at most as many as there are trials."""
     if site == "serial":
         return 1
     if site == "slurm":
-        return max(1, waiting)  # as many as there are workers for
+        return max(1, waiting)  # the number of workers decides
     cores_per_trial = plan.resources.ranks * plan.resources.threads_per_rank
     most = usable_cores() // cores_per_trial if asked is None else asked
     return max(1, min(most, waiting))

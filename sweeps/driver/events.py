@@ -1,4 +1,4 @@
-"""Writes the table `events`: what the cluster of a sweep did, and when."""
+"""Writes the table `events`: what happened to a sweep and its cluster, and when."""
 
 import threading
 from collections.abc import Callable
@@ -10,9 +10,9 @@ REFUSED = "worker_refused"
 
 
 class EventLog:
-    """The events that one driver saw, numbered in their order; may be called from any thread.
+    """The events that one driver sees, numbered in their order; may be called from any thread.
 
-    What SLURM refuses is also told to `tell`, once for each text: it is tried again for as long as the sweep runs.
+    A refusal by SLURM is also shown with `tell`, once for each text: the request is repeated while the sweep runs.
     """
 
     def __init__(
@@ -20,7 +20,7 @@ class EventLog:
     ) -> None:
         self._writer, self._driver, self._code_digest, self._tell = writer, driver, code_digest, tell
         self._number = 0
-        self._refused: str | None = None  # what was told last
+        self._refused: str | None = None  # the refusal that was shown last
         self._lock = threading.Lock()
 
     def __call__(
@@ -32,7 +32,7 @@ class EventLog:
         slots: int | None = None,
         detail: str | None = None,
     ) -> None:
-        """Writes one event: its kind, SLURM's id of a job, a machine's name, slots after it, and more in words."""
+        """Write one event: its kind, SLURM's id of a job, a machine's name, the slots after it, and an explanation."""
         with self._lock:
             row = {
                 "driver": self._driver,

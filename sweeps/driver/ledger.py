@@ -1,4 +1,4 @@
-"""What became of each trial: writes the tables `attempts` and `trials`, and counts. Nothing is written twice."""
+"""The outcome of each trial: writes the tables `attempts` and `trials`, each row once, and counts."""
 
 import socket
 from collections import Counter
@@ -16,12 +16,12 @@ class RowWriter(Protocol):
     """The part of results.store.writer.Writer that is used here."""
 
     def write(self, table: str, rows: Sequence[Mapping[str, Any]]) -> object:
-        """Appends rows, durable on return."""
+        """Append rows, durable on return."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Counts:
-    """How many trials of the sweep stand where."""
+    """How many trials of the sweep are in each state."""
 
     finished: int  # those of earlier launches included
     failed: int
@@ -42,7 +42,7 @@ class _Attempt:
 
 
 class Ledger:
-    """The book of one launch; held by the driver alone."""
+    """The attempts of one launch; only the driver has one."""
 
     def __init__(
         self,
@@ -54,7 +54,7 @@ class Ledger:
         code_digest: str,
         driver: str,
     ) -> None:
-        """Opens the book.
+        """Start without running trials.
 
         Args:
             writer: of the run's tables.
@@ -70,7 +70,7 @@ class Ledger:
         self._failed: set[str] = set()
         self._attempts = dict(attempts_before)
         self._before = dict(attempts_before)
-        self._not_its_fault: Counter[str] = Counter()  # attempts of this launch that ended by the cluster's doing
+        self._not_its_fault: Counter[str] = Counter()  # attempts of this launch that the cluster ended
         self._first_start: dict[str, datetime] = {}
         self._running: dict[str, _Attempt] = {}
         self._code_digest = code_digest
@@ -78,14 +78,14 @@ class Ledger:
         self.stages_computed = 0  # in this launch
 
     def counts(self) -> Counts:
-        """How many trials stand where now."""
+        """How many trials are in each state now."""
         running = len(self._running)
         over = len(self._finished) + len(self._failed)
         waiting = len(self._trial_ids) - over - running
         return Counts(finished=len(self._finished), failed=len(self._failed), running=running, waiting=waiting)
 
     def attempts_made(self, trial_id: str) -> int:
-        """Attempts of this launch, the running one included; those that the cluster cut off do not count."""
+        """Attempts of this launch, with the running one; those that the cluster ended do not count."""
         made = self._attempts.get(trial_id, 0) - self._before.get(trial_id, 0)
         return made - self._not_its_fault[trial_id]
 
@@ -95,7 +95,7 @@ class Ledger:
         return list(self._running)
 
     def started(self, trial_id: str) -> None:
-        """Notes the start of a new attempt."""
+        """Note the start of a new attempt."""
         if trial_id in self._running or trial_id in self._finished:
             raise ValueError(f"trial {trial_id} cannot start: it runs or is finished")
         now = datetime.now(UTC)
@@ -106,12 +106,12 @@ class Ledger:
         self._write_attempt(trial_id, attempt, "running", None, None, None)
 
     def placed(self, trial_id: str, nodes: tuple[str, ...]) -> None:
-        """Notes on which machines the ranks of a running trial are."""
+        """Note on which machines the ranks of a running trial are."""
         self._running[trial_id] = replace(self._running[trial_id], nodes=nodes)
         self._write_attempt(trial_id, self._running[trial_id], "running", None, None, None)
 
     def stage_done(self, trial_id: str, stage: StageReport) -> None:
-        """Counts a stage that a running trial reached; its rows are written by the trial itself."""
+        """Count a finished stage of a running trial; the trial itself writes its rows."""
         if trial_id not in self._running:
             raise ValueError(f"trial {trial_id} does not run, yet it reached stage {stage.stage_key}")
         self.stages_computed += not stage.cached
@@ -126,15 +126,15 @@ class Ledger:
         over: bool,
         counts: bool = True,
     ) -> None:
-        """Notes the end of the running attempt.
+        """Note the end of the running attempt.
 
         Args:
             trial_id: of the trial.
             status: how the attempt ended.
             cause: why, unless it finished.
-            log_tail: last lines of its log, where there are any.
+            log_tail: last lines of its log, if there are any.
             over: the trial is finished, or failed and not tried again in this launch.
-            counts: as one of the attempts that a trial has; not where a node was lost or left.
+            counts: as one of the trial's attempts; not if a node was lost or drained.
         """
         attempt = self._running.pop(trial_id)
         self._not_its_fault[trial_id] += not counts
@@ -158,13 +158,13 @@ class Ledger:
         self._writer.write("trials", [row])
 
     def close_abandoned(self, attempts: Sequence[Mapping[str, Any]]) -> None:
-        """Ends attempts that earlier launches left running; to be called while nobody else can run the sweep.
+        """End attempts that earlier launches have left running; to be called by the holder of the run's lock.
 
         Args:
             attempts: their rows, as read.
         """
         now = datetime.now(UTC)
-        cause = "the process that launched it ended without a word"
+        cause = "the process that launched it ended without a message"
         rows = [
             {name: value for name, value in row.items() if name != "written_at"}
             | {"status": "interrupted", "cause": cause, "ended_at": now}

@@ -1,4 +1,4 @@
-"""A private Ray on this machine as the place of trials: a fixed number of slots, which never go away."""
+"""A private Ray on this machine as the pool of slots; their number is fixed."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,24 +22,28 @@ class _LocalPool:
         self.storage, self.most_slots = folder / "tune", slots
         self._own = rays_own(folder)
 
-    def slots(self, could_run: int) -> int:  # noqa: ARG002  # the interface of all places
+    @property
+    def slots(self) -> int:
         """All of them."""
         return self.most_slots
 
+    def want(self, slots: int) -> None:
+        """Change nothing: the number of slots is fixed."""
+
     def check(self) -> None:
-        """See `RayPool.check`; where its head has gone, Ray ends this process itself."""
+        """See `RayPool.check`; if its head has ended, Ray ends this process itself."""
         if not has_raylet():
             raise ClusterError(
-                "Ray's raylet on this machine has ended: it was killed, or the memory was full; what is finished "
-                "is kept: to resume, type the same command again"
+                "Ray's raylet on this machine has ended: it was killed, or the memory was full; finished work is "
+                "kept: to resume, type the same command again"
             )
 
     def lost(self, nodes: tuple[str, ...]) -> bool:  # noqa: ARG002
-        """Never: this machine is there as long as this process is."""
+        """False: this machine lives as long as this process."""
         return False
 
     def waits_for(self) -> str | None:
-        """Nothing: all slots are there."""
+        """None: all slots exist from the start."""
         return None
 
     def last_words(self) -> str:
@@ -49,7 +53,7 @@ class _LocalPool:
 
 @contextmanager
 def local_pool(resources: Resources, slots: int) -> Iterator[RayPool]:
-    """Ray with as many CPUs as `slots` trials need; gone on leaving.
+    """Ray with as many CPUs as `slots` trials need; it ends with the context.
 
     Raises:
         ClusterError: it did not start, or does not ask for its token.

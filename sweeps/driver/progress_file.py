@@ -1,75 +1,61 @@
-"""How a sweep stands, in a line of a file: written by its driver, shown by `status` and at the login node."""
+"""The progress of a sweep as a line of a file: the driver writes it, `status` and the login node show it."""
 
-import dataclasses
-import json
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
-from sweeps.driver.display import Best, Display, RunningTrial, SweepProgress
-from sweeps.driver.ledger import Counts
-from transtailor.documents import read_json
+from sweeps.driver.display import Display, SweepProgress
+from transtailor.documents import DocumentError, Record
 
 PERIOD_S = 2.0
 NOTES_KEPT = 50
 
 
 class ProgressFile:
-    """A display for whoever looks from elsewhere, beside the one here."""
+    """A display for other processes, in addition to the display of this one."""
 
     def __init__(self, write: Callable[[str], object], display: Display) -> None:
-        """Takes what writes the line, and the display here."""
+        """Take the function that writes the line, and the display of this process."""
         self._write_line, self._here = write, display
         self._notes: list[str] = []
         self._noted = 0
         self._written_s: float | None = None
 
     def show(self, progress: SweepProgress) -> None:
-        """Writes the state if the last one is old enough."""
+        """Write the state if the last one is old enough."""
         self._here.show(progress)
         if self._written_s is None or time.monotonic() - self._written_s >= PERIOD_S:
             self._write(progress)
 
     def note(self, text: str) -> None:
-        """Takes a text that the next writing shows."""
+        """Take a message; the next line has it."""
         self._here.note(text)
         self._notes = [*self._notes, text][-NOTES_KEPT:]
         self._noted += 1
 
     def close(self, progress: SweepProgress) -> None:
-        """Writes the last state."""
+        """Write the last state."""
         self._here.close(progress)
         self._write(progress)
 
     def _write(self, progress: SweepProgress) -> None:
         self._written_s = time.monotonic()
-        content = {"progress": dataclasses.asdict(progress), "notes": self._notes, "noted": self._noted}
-        self._write_line(json.dumps(content))
+        self._write_line(Seen(progress=progress, notes=tuple(self._notes), noted=self._noted).to_json())
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Seen:
-    """What a progress file said."""
+@dataclass(frozen=True, kw_only=True)
+class Seen(Record):
+    """What a progress file says."""
 
     progress: SweepProgress
     notes: tuple[str, ...]  # the newest ones
-    noted: int  # how many there have been in all
+    noted: int  # how many there were in all
 
 
 def read_progress(path: Path) -> Seen | None:
-    """What the last line of a file says; None where there is none yet, half of one, or one of another version."""
+    """The last line of a file; None if it is missing, half written, or of another version."""
     try:
-        content = read_json(path.read_bytes().rpartition(b"\n")[2])
-        raw = content["progress"]
-        progress = SweepProgress(
-            **raw
-            | {
-                "counts": Counts(**raw["counts"]),
-                "left_s": raw["left_s"] and tuple(raw["left_s"]),
-                "best": tuple(Best(**best | {"seeds": tuple(best["seeds"])}) for best in raw["best"]),
-                "running": tuple(RunningTrial(**trial) for trial in raw["running"]),
-            }
-        )
-        return Seen(progress=progress, notes=tuple(content["notes"]), noted=content["noted"])
-    except (FileNotFoundError, ValueError, LookupError, TypeError):
+        return Seen.from_json(path.read_bytes().rpartition(b"\n")[2])
+    except (FileNotFoundError, DocumentError):
         return None

@@ -1,6 +1,6 @@
-"""Whether the disk has room for more: submission pauses before a quota is reached, and goes on when there is room.
+"""Whether the disk has room for more: a sweep pauses before a quota is reached, and resumes when there is room.
 
-A sweep that fills the disk loses more than time: whatever is being written at that moment, by anybody, fails.
+A full disk costs more than time: every file that is being written at that moment, also by other programs, fails.
 """
 
 import os
@@ -15,14 +15,14 @@ from pathlib import Path
 from transtailor.waiting import in_thread
 
 GB = 10**9
-RESERVE_BYTES = 2 * GB  # left free for what runs already: checkpoints, rows, logs
+RESERVE_BYTES = 2 * GB  # left free for the trials that run: checkpoints, rows, logs
 RESERVE_FILES = 2000
 RESERVE_FRACTION = 0.1  # of a limit that is small
-ROOM_TO_GO_ON = 2  # times the reserve, so that a sweep does not pause and go on at every file
+ROOM_TO_RESUME = 2  # times the reserve, so that a sweep does not pause and resume at every file
 SLACK_FRACTION, SLACK_BYTES = 0.2, 100 * 10**6  # a plan's bytes are an estimate
 CHECK_EVERY_S = 30.0
-LOOK_LIMIT_S = 2.0  # a look that takes longer goes on beside the sweep, which meanwhile knows what it knew
-WALK_SHARE = 0.02  # of the time may go into adding up what a folder holds
+LOOK_LIMIT_S = 2.0  # a longer measurement continues in its thread; the sweep uses the last result meanwhile
+WALK_SHARE = 0.02  # of the time may be spent on adding up the files of a folder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,20 +30,20 @@ class Room:
     """What may still be written into a folder."""
 
     free_bytes: int
-    free_files: int | None  # None where the file system knows no limit
-    where: str  # what sets the limit, in words
+    free_files: int | None  # None if the file system has no limit
+    where: str  # what sets the limit, for messages
     reserve_bytes: int = RESERVE_BYTES
 
 
 def room_in(folder: Path, max_disk_gb: float | None = None) -> Room:
-    """The room in a folder that is there: of its file system for this user, or what is left of a limit on the folder.
+    """The room in an existing folder: of its file system for this user, or what is left of a limit on the folder.
 
-    Quotas of a user or a project are not seen by all file systems; for those there is the limit.
+    Not every file system shows quotas of a user or a project; the limit is for those that do not.
 
     Args:
         folder: that is written to.
-        max_disk_gb: the most that it may hold, in units of 10^9 bytes; None without such a limit. All files in it are
-            then looked at.
+        max_disk_gb: the most that it may hold, in units of 10^9 bytes; None: no such limit. With a
+            limit, all files in it are added up.
 
     Raises:
         OSError: the folder cannot be read.
@@ -64,7 +64,7 @@ def room_in(folder: Path, max_disk_gb: float | None = None) -> Room:
 
 
 def bytes_in(folder: Path) -> int:
-    """Bytes on the disk of all files below a folder; links are not followed, and what vanishes meanwhile is not there.
+    """Bytes on the disk of all files below a folder; links are not followed, files that vanish meanwhile do not count.
 
     Raises:
         OSError: the folder itself cannot be read.
@@ -74,17 +74,17 @@ def bytes_in(folder: Path) -> int:
 
 
 def why_pause(room: Room, needed_bytes: int, *, is_paused: bool) -> str | None:
-    """Why nothing more may be started, in words; None where there is room.
+    """Why no trial may start, as a message; None if there is room.
 
-    Nothing pauses where all that the plan needs will fit. Otherwise what fits is run, until the reserve is reached;
-    what is paused goes on when there is twice the reserve.
+    No pause is needed if the rest of the plan fits. Otherwise trials start until the reserve is reached; after a pause
+    they start again when twice the reserve is free.
 
     Args:
         room: as it is now.
         needed_bytes: that the plan will still write.
-        is_paused: whether submission is paused already.
+        is_paused: whether the sweep is paused already.
     """
-    times = ROOM_TO_GO_ON if is_paused else 1
+    times = ROOM_TO_RESUME if is_paused else 1
     enough_bytes = int(needed_bytes * (1 + SLACK_FRACTION)) + SLACK_BYTES
     least_bytes = min(enough_bytes, times * room.reserve_bytes)
     advice = "make room (transtailor clean says what could go), and it resumes by itself"
@@ -97,21 +97,21 @@ def why_pause(room: Room, needed_bytes: int, *, is_paused: bool) -> str | None:
 
 
 class DiskGuard:
-    """Watches one folder; asked as often as one likes, it looks at the disk now and then."""
+    """Watches one folder; it may be asked often, and looks at the disk from time to time."""
 
     def __init__(self, folder: Path, max_disk_gb: float | None = None) -> None:
-        """Watches `folder`, which is there, and its limit; see `room_in`."""
+        """Watch an existing folder and its limit; see `room_in`."""
         self._folder, self._max_disk_gb = folder, max_disk_gb
         self._why: str | None = None
         self._next_s = float("-inf")
-        self._look: Future[Room] | None = None  # the one that is under way
+        self._look: Future[Room] | None = None  # the measurement that runs
         self._begun_s = 0.0
         self._is_long = False
 
     def why_paused(self, needed_bytes: int) -> str | None:
-        """Why nothing more may be started now, in words; None where there is room.
+        """Why no trial may start now, as a message; None if there is room.
 
-        Looks every half minute, or more rarely where adding up what the folder holds takes long.
+        Looks every half minute, or more rarely if adding up the files of the folder takes long.
 
         Args:
             needed_bytes: that the plan will still write into the folder.
@@ -131,7 +131,7 @@ class DiskGuard:
 
 
 def size_text(size_bytes: int) -> str:
-    """A size for people, in units of 1,000."""
+    """A size as text, in units of 1,000."""
     for unit, factor in (("TB", 10**12), ("GB", 10**9), ("MB", 10**6)):
         if size_bytes >= factor:
             return f"{size_bytes / factor:.1f} {unit}"

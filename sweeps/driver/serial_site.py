@@ -1,31 +1,31 @@
-"""One trial after the other on this machine, without Ray: the obvious reference for all other sites."""
+"""One trial after the other on this machine, without Ray: the simple reference for all other sites."""
 
 import socket
 
 from hpc.ranks.process_ranks import ProcessRanks
 from sweeps.driver.board import SweepState
 from sweeps.driver.signals import StopSignals
-from sweeps.driver.slot import Slot
 from sweeps.scheduling.order import Blocked
 from sweeps.spec.resources import Resources
 from sweeps.worker.messages import TrialAssignment, TrialReport
+from sweeps.worker.slot import Slot
 from transtailor.waiting import Unlimited, wait_for
 
 LOOK_S = 1.0  # while the disk is full
 
 
 class SerialSite:
-    """One slot."""
+    """A backend of one slot."""
 
     def __init__(self, target: str, resources: Resources) -> None:
         self._target, self._resources = target, resources
 
     def run(self, board: SweepState, stop: StopSignals) -> None:
-        """Runs all trials; raises Interrupted when `stop` was asked for."""
+        """Run all trials; raises Interrupted if `stop` was asked for."""
         slot = Slot(self._make_ranks)
         try:
             while (job := self._next(board, stop)) is not None:
-                assert not isinstance(job, Blocked), "nothing else runs, so there is nothing to wait for"
+                assert not isinstance(job, Blocked), "no other trial runs, so none can block this one"
                 slot.take(job)
                 board.report(job.task.trial_id, TrialReport(kind="begun", hosts=(socket.gethostname(),), over=False))
                 over = False

@@ -9,26 +9,26 @@ from types import FrameType, TracebackType
 from typing import Any, Self
 
 LOOK_EVERY_S = 0.5
-END_LIMIT_S = 5.0  # for the last word of the thread, where the disk does not answer
+END_LIMIT_S = 5.0  # for the thread to end, if the disk does not answer
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupted(BaseException):
-    """The user, or the scheduler, asked to stop; no `except Exception` of a library may take it for a failure."""
+    """The user, or the scheduler, asked to stop; not an Exception, so that no library takes it for a failure."""
 
 
 class StopSignals:
-    """Holds SIGINT and SIGTERM while a sweep runs; a signal is acted on where the code says that it may be.
+    """Catches SIGINT and SIGTERM while a sweep runs, and acts on them where the code allows it.
 
-    Outside the main thread, where Python sets no handlers, nothing is held.
+    Outside the main thread, where Python sets no handlers, no signal is caught.
     """
 
     def __init__(self, file: Path | None = None, on_stop: Callable[[str], object] | None = None) -> None:
-        """Listens to signals and to a file.
+        """Listen to signals and to a file.
 
         Args:
-            file: asks to stop as soon as it is there; None: signals alone do.
-            on_stop: told who asked, once and soon, whatever the main thread does; called from a thread of its own.
+            file: asks to stop as soon as it exists; None: only signals do.
+            on_stop: called once with who asked, soon and from another thread, whatever the main thread does.
         """
         self.received: str | None = None  # name of the first signal, or the file
         self._file, self._on_stop = file, on_stop
@@ -53,18 +53,18 @@ class StopSignals:
         self._thread.join(END_LIMIT_S)
 
     def rearm(self) -> None:
-        """Takes the signals back from a library that set handlers of its own."""
+        """Take the signals back from a library that has set its own handlers."""
         for number in self._previous:
             signal.signal(number, self._receive)
 
     def check(self) -> None:
-        """Raises Interrupted if a signal has come, or the file is there."""
+        """Raise Interrupted if a signal has come, or the file exists."""
         if self.received is not None:
             raise Interrupted(self.received)
 
     @contextmanager
     def interruptible(self) -> Iterator[None]:
-        """Inside, a signal raises Interrupted at once, also out of a wait."""
+        """Inside this context a signal raises Interrupted at once, also out of a wait."""
         self._interruptible = True
         try:
             self.check()

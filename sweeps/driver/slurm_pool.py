@@ -1,4 +1,4 @@
-"""A Ray cluster of SLURM jobs as the place of trials: as many workers as the waiting trials can use."""
+"""A Ray cluster of SLURM jobs as the pool of slots: as many workers as the waiting trials can use."""
 
 import os
 import shutil
@@ -24,9 +24,9 @@ from sweeps.slurm.job_commands import worker_command
 from sweeps.spec.resources import Resources
 from transtailor.waiting import WaitedTooLong, wait_for
 
-FAULT_LIMIT_S = 2.0  # between the death of a process and Ray's word that its node died
+FAULT_LIMIT_S = 2.0  # between the death of a process and Ray's report that its node died
 LATELY_S = 30.0
-MOST_SLOTS = 10_000  # trials that Tune may keep waiting for their places
+MOST_SLOTS = 10_000  # trials that Tune may keep waiting for their placement
 
 WORKER_HOURS = """
 WITH drivers AS (SELECT driver, max(happened_at) AS last FROM events GROUP BY driver),
@@ -41,7 +41,7 @@ FROM workers JOIN drivers USING (driver) WHERE joined IS NOT NULL
 
 
 class SupersededError(ClusterError):
-    """Another controller has taken over the run, while this one was out of reach and taken for dead."""
+    """Another controller has taken over the run, because this one was out of reach and was taken for dead."""
 
 
 class _SlurmPool:
@@ -51,10 +51,14 @@ class _SlurmPool:
     def __init__(self, storage: Path, cluster: Cluster, folder: ClusterFolder) -> None:
         self.storage, self._cluster, self._folder, self._heads = storage, cluster, folder, folder.heads()
 
-    def slots(self, could_run: int) -> int:
-        """Those of the workers that are there now."""
-        self._cluster.wanted_slots = could_run
+    @property
+    def slots(self) -> int:
+        """Those of the workers that have joined."""
         return self._cluster.slots
+
+    def want(self, slots: int) -> None:
+        """See `RayPool.want`."""
+        self._cluster.wanted_slots = slots
 
     def check(self) -> None:
         """See `RayPool.check`."""
@@ -64,7 +68,7 @@ class _SlurmPool:
             raise SupersededError(f"another controller serves {self._folder.path} now; this one ends")
 
     def lost(self, nodes: tuple[str, ...]) -> bool:
-        """See `RayPool.lost`; waits a moment for Ray to notice."""
+        """See `RayPool.lost`; waits a moment for Ray to notice a death."""
 
         def is_lost() -> bool:
             if nodes:
@@ -72,7 +76,7 @@ class _SlurmPool:
             return self._cluster.lost_one_since(time.time() - LATELY_S)
 
         try:
-            return wait_for(is_lost, "Ray's word that a node died", FAULT_LIMIT_S, poll_s=0.1)
+            return wait_for(is_lost, "Ray's report that a node died", FAULT_LIMIT_S, poll_s=0.1)
         except WaitedTooLong:
             return False
 
@@ -82,15 +86,15 @@ class _SlurmPool:
 
     def last_words(self) -> str:
         """See `RayPool.last_words`."""
-        return f"what Ray said on the nodes is in the workers' logs in {self._folder.logs}"
+        return f"the output of Ray on the nodes is in the workers' logs in {self._folder.logs}"
 
 
 @contextmanager
 def slurm_pool(run: RunFolder, resources: Resources, digest: str, events: EventLog) -> Iterator[RayPool]:
-    """The cluster whose head runs beside this process; its workers end with the head, soon after leaving.
+    """The cluster whose head runs beside this process; its workers end with the head, soon after the context.
 
     Raises:
-        ClusterError: there is no head, or it does not answer.
+        ClusterError: no head runs, or it does not answer.
         SiteError: a trial does not fit on the site's nodes.
     """
     folder = ClusterFolder(run.cluster)
@@ -105,7 +109,7 @@ def slurm_pool(run: RunFolder, resources: Resources, digest: str, events: EventL
     )  # fmt: skip
     connect(head.address)
     storage = folder.path / f"tune-{head.generation[:8]}"
-    for left in folder.path.glob("tune-*"):  # of drivers that were killed: this one holds the run
+    for left in folder.path.glob("tune-*"):  # of drivers that were killed: this one has the run's lock
         shutil.rmtree(left, ignore_errors=True)
     try:
         events("controller_started", job=head.job, detail=f"Ray head at {head.address}, code {code}")
@@ -118,6 +122,6 @@ def slurm_pool(run: RunFolder, resources: Resources, digest: str, events: EventL
 
 
 def _worker_hours(run: RunFolder) -> float:
-    """Hours that workers of earlier drivers were there; one whose end nobody saw, until its driver's last word."""
+    """Hours of the workers of earlier drivers; without an event of its end, a worker counts until its driver's last."""
     with load(run.path) as tables:
         return float(tables.rows(WORKER_HOURS)[0]["hours"] or 0.0)

@@ -1,7 +1,7 @@
-"""What `sweeps` uses of Ray Tune that is no part of its public interface; no other file may use such a name.
+"""The private names of Ray Tune that `sweeps` uses; no other file may use one.
 
-Tune keeps some 25 kB of each trial that has ended (the trial, and the last reply of its process) as long as `tune.run`
-runs, and has no public way to let go of it.
+While `tune.run` runs, Tune keeps about 25 kB of each trial that has ended (the trial, and the last reply of its
+process), and has no public way to release them.
 """
 
 import logging
@@ -18,7 +18,7 @@ _FOREVER_S = "1000000"
 _SETTINGS = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # files that nobody reads, for a third of the time of a short trial
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # files that are never read, for a third of the time of a short trial
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # it would wait for the running stages to end
     "TUNE_GLOBAL_CHECKPOINT_S": _FOREVER_S,
     "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S": _FOREVER_S,
@@ -29,32 +29,32 @@ _CONTROLLER = "ray.tune.execution.tune_controller.TuneController"
 TUNE = PrivateNames(
     library="ray[tune]",
     tried="2.60.0",
-    names={f"{_CONTROLLER}.__init__({kept})": "a trial that has ended is let go" for kept in _KEPT}
+    names={f"{_CONTROLLER}.__init__({kept})": "a trial that has ended is released" for kept in _KEPT}
     | {
-        f"{_CONTROLLER}.get_trials": "a trial that has ended is let go",
+        f"{_CONTROLLER}.get_trials": "a trial that has ended is released",
         f"{_CONTROLLER}.stop_trial": "a trial whose process does not start is given up",
     },
 )
 
 
 def give_up(tune_controller: Any, trial: Trial) -> None:
-    """Ends a trial, whatever its process does; the searcher is told that it completed, without a result."""
+    """End a trial, whatever its process does; for the searcher it has completed, without a result."""
     tune_controller.stop_trial(trial)
 
 
 def release(tune_controller: Any, trial: Trial) -> None:
-    """Takes a trial that has ended, and whose end was told, out of Tune's memory: Tune works on it no more."""
+    """Remove a trial from Tune's memory that has ended, and whose end Tune has reported."""
     for kept in _KEPT:
         getattr(tune_controller, kept).discard(trial)
     trials = tune_controller.get_trials()
-    if len(trials) > 1 and trial in trials:  # of none at all Tune would read a file back at the end
+    if len(trials) > 1 and trial in trials:  # without any trial, Tune would read a file at the end
         trials.remove(trial)
 
 
 @contextmanager
 def tune_settings(slots: int) -> Iterator[None]:
-    """Tune's settings in the environment and its log, while it runs."""
-    # Ray 2.60 still keeps one trial pending for a searcher of one's own: a second slot would never come up.
+    """Set Tune's environment and the level of its log while it runs."""
+    # By default, Ray 2.60 keeps one trial pending for a custom searcher: a second slot would never start.
     settings = _SETTINGS | {"TUNE_MAX_PENDING_TRIALS_PG": str(slots)}
     before = {name: os.environ.get(name) for name in settings}
     log = logging.getLogger("ray.tune")

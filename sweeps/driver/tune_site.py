@@ -1,16 +1,14 @@
-"""Trials on a Ray, of this machine or of a cluster: Ray Tune runs them, the board decides which one comes next.
+"""Trials on a Ray, of this machine or of a cluster: Ray Tune runs them, the sweep state decides which one is next.
 
-What Tune keeps about trials is never read: the tables and the cache say what is finished.
+What Tune stores about trials is never read: the tables and the cache say what is finished.
 """
 
 import math
-import socket
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 from ray import tune
 from ray.tune.experiment import Trial
@@ -18,64 +16,61 @@ from ray.tune.progress_reporter import TrialProgressCallback
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
-from hpc.ranks.ranks import START_LIMIT_S, RankDied
-from hpc.ranks.ray_ranks import GroupNodes, RayRanks
+from hpc.ranks.ranks import START_LIMIT_S
 from sweeps.driver.board import SweepState
 from sweeps.driver.signals import StopSignals
-from sweeps.driver.slot import REPORT_EVERY_S, Slot
 from sweeps.driver.tune_private import TUNE, give_up, release, tune_settings
 from sweeps.scheduling.order import Blocked
 from sweeps.spec.resources import Resources
 from sweeps.worker.messages import RankStart, SlotOrder, StagesSeen, StageWait, TrialAssignment, TrialReport
-from tailor.execution.cache import Cache
-from transtailor.documents import Record
-from transtailor.waiting import WaitedTooLong, wait_for
+from sweeps.worker.slot import REPORT_EVERY_S
+from sweeps.worker.tune_slot import GIVES_UP, TuneSlot, from_tune, to_tune
 
-POLL_S, POLL_TO_S = 0.05, 2.0  # looks of a held slot at the shared folder: rarer the longer it is held
-CHECK_EVERY_S = 1.0  # whether the place is there still
-MOST_REPORTS_PER_S = 20.0  # reports on the way of stages: each costs Tune some milliseconds
+CHECK_EVERY_S = 1.0  # whether the pool is still there
+MOST_REPORTS_PER_S = 20.0  # of progress, from all slots: each costs Tune some milliseconds
 FIRST_HOLD_S = 0.5
 LONGEST_HOLD_S = 10.0
-GIVES_UP = ("died", "suspended", "moved")  # where nodes come and go: the process then, with its place
 ROUND_TRIALS = 5_000  # Tune's memory, and its state on disk, grow with the trials of one run
-
-R = TypeVar("R", bound=Record)
 
 
 class RayPool(Protocol):
     """The Ray that trials run on."""
 
     storage: Path
-    """A folder for Tune's own files, seen by all nodes; removed with the place."""
+    """A folder for Tune's own files that all nodes see; removed with the pool."""
     most_slots: int
-    """Trials at once, when all nodes are there."""
+    """Trials at once, when all nodes have joined."""
     comes_and_goes: bool
-    """Whether nodes do: then a trial whose node is lost or left gives up its process, and starts on another one."""
+    """Whether nodes join and leave: a trial whose node is lost or drained then starts again in another process."""
 
-    def slots(self, could_run: int) -> int:
-        """Trials that can run at once now, where so many could be used; asked several times a second."""
+    @property
+    def slots(self) -> int:
+        """Trials that can run at once now; asked several times a second."""
+
+    def want(self, slots: int) -> None:
+        """Take how many slots could be used now; called several times a second."""
 
     def check(self) -> None:
-        """Raises what has ended the place, if something has: Tune would wait for it; asked once a second."""
+        """Raise what has ended the pool, if anything has: Tune would wait for it. Called once a second."""
 
     def lost(self, nodes: tuple[str, ...]) -> bool:
-        """Whether one of these nodes (Ray's ids) has died or is being left; of none, whether any has, lately."""
+        """Whether one of these nodes (Ray's ids) has died or is being drained; without ids, whether any has lately."""
 
     def waits_for(self) -> str | None:
-        """What has to come before a trial can run, in words; None: nothing, as far as is known."""
+        """What is missing before a trial can run; None: nothing that is known."""
 
     def last_words(self) -> str:
-        """What Ray's servers said last, or where that is, for whoever asks why a process did not start."""
+        """The last lines of Ray's servers, or where these are; for a process that did not start."""
 
 
 class TuneSite:
-    """Several slots, each with ranks that stay warm from trial to trial."""
+    """A backend of several slots; the ranks of each stay warm from trial to trial."""
 
     def __init__(
-        self, target: str, resources: Resources, cache: Path, place: Callable[[], AbstractContextManager[RayPool]]
+        self, target: str, resources: Resources, cache: Path, open_pool: Callable[[], AbstractContextManager[RayPool]]
     ) -> None:
-        """Takes what lives in each rank, what a trial runs on, the cache, and what opens the Ray to run on."""
-        self._resources, self._cache, self._place = resources, cache, place
+        """Take the class of the ranks' target, what a trial needs, the cache, and what opens the pool."""
+        self._resources, self._cache, self._open_pool = resources, cache, open_pool
         self._start = RankStart(
             target=target,
             ranks=resources.ranks,
@@ -85,27 +80,27 @@ class TuneSite:
         )
 
     def run(self, board: SweepState, stop: StopSignals) -> None:
-        """Runs all trials.
+        """Run all trials.
 
         Raises:
             Interrupted: `stop` was asked for.
-            LibraryError: the installed Ray Tune lacks what is used of it.
+            LibraryError: the installed Ray Tune lacks a private name that is used.
         """
         TUNE.check()
-        with self._place() as place:
+        with self._open_pool() as pool:
             stop.rearm()
-            with tune_settings(place.most_slots):
-                while board.waiting:  # a round ends early for trials that were lost while the last ones ran
+            with tune_settings(pool.most_slots):
+                while board.waiting:  # trials that are lost near the end of a round need another one
                     stop.check()
-                    self._round(board, stop, place)
+                    self._round(board, stop, pool)
 
-    def _round(self, board: SweepState, stop: StopSignals, place: RayPool) -> None:
+    def _round(self, board: SweepState, stop: StopSignals, pool: RayPool) -> None:
         head: dict[str, float] = {}
         rank = {"CPU": float(self._resources.threads_per_rank), "GPU": self._resources.gpus_per_rank}
-        searcher = _BoardSearcher(board, self._start, self._cache, place, stop)
+        searcher = _BoardSearcher(board, self._start, self._cache, pool, stop)
         bundles = [head] + [{name: count for name, count in rank.items() if count}] * self._resources.ranks
         tune.run(
-            _TuneTrial,
+            TuneSlot,
             # The trainable itself only waits for its ranks. Tune drops the empty bundle, so rank i is in bundle i.
             resources_per_trial=tune.PlacementGroupFactory(bundles, strategy=self._resources.placement.upper()),
             search_alg=searcher,
@@ -113,141 +108,29 @@ class TuneSite:
             num_samples=-1,
             reuse_actors=True,
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-            storage_path=str(place.storage),
+            storage_path=str(pool.storage),
             trial_dirname_creator=_directory_name,
-            callbacks=[_SaysNothing()],
+            callbacks=[_PrintsNothing()],
             verbose=0,
             raise_on_failed_trial=False,
         )
 
 
-class _TuneTrial(tune.Trainable):
-    """A slot in a process of its own; one step runs one stage, or a few seconds of it.
-
-    Ranks start in the first step: a trainable that is long in setting up is killed by Tune for short trials.
-    """
-
-    def setup(self, config: dict[str, Any]) -> None:
-        """Called once per process."""
-        self._slot: Slot | None = None
-        self._ranks: RayRanks | None = None
-        self._nodes = GroupNodes()
-        self._asked_to_pause = False
-        self._gives_up = ""  # why, once the nodes of this process are lost or to be left
-        self._take(config)
-
-    def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """The next trial comes to the same process and finds the same ranks."""
-        self._take(new_config)
-        return True
-
-    def step(self) -> dict[str, Any]:
-        """Runs a stage, or holds the slot."""
-        if isinstance(work := self._order.work, StageWait):
-            return _to_tune(StagesSeen(keys=wait_for_any(Cache(work.cache), work.keys, work.limit_s)), done=True)
-        if self._gives_up:  # an error, so that Tune gives up this process and its nodes
-            raise _GivenUpError(self._gives_up)
-        assert self._slot is not None
-        report = self._slot.step() if self._has_begun else self._begin(self._slot)
-        if self._order.comes_and_goes and report.kind in GIVES_UP:
-            self._gives_up = report.cause or report.kind
-        return _to_tune(report, done=report.over and not self._gives_up)
-
-    def _begin(self, slot: Slot) -> TrialReport:
-        """Says that this process is there; where nodes come and go, starts the ranks and says where they are."""
-        self._has_begun = True
-        if not self._order.comes_and_goes:
-            return TrialReport(kind="begun", hosts=(socket.gethostname(),), over=False)
-        try:
-            ranks = slot.start()
-        except RankDied as death:
-            return TrialReport(kind="died", cause=str(death), log_tail=death.log_tail, over=True)
-        assert isinstance(ranks, RayRanks)
-        nodes, hosts = zip(*[(place.node, place.host) for place in ranks.places], strict=True)
-        return TrialReport(kind="placed", nodes=nodes, hosts=hosts, over=False)
-
-    def _watch(self) -> None:
-        """While the ranks work: lets them pause once a node of theirs is to be left.
-
-        Raises:
-            RankDied: a node of theirs has died.
-        """
-        if self._nodes.check() and not self._asked_to_pause:
-            self._asked_to_pause = True
-            if self._ranks is not None:
-                self._ranks.interrupt("pause")
-
-    def cleanup(self) -> None:
-        """Ends the ranks."""
-        if self._slot is not None:
-            self._slot.close()
-
-    def _take(self, config: Mapping[str, Any]) -> None:
-        self._order = order = _from_tune(SlotOrder, config)
-        if isinstance(order.work, StageWait):
-            return
-        self._gives_up = ""
-        self._has_begun = False
-        if self._slot is None:
-            self._slot = Slot(self._make_ranks)
-        job = replace(order.work, attempts=1) if order.comes_and_goes else order.work
-        self._slot.take(job, order.report_every_s)
-
-    def _make_ranks(self) -> RayRanks:
-        start = self._order.start
-        self._ranks = None
-        self._ranks = RayRanks(
-            start.target,
-            start.ranks,
-            threads_per_rank=start.threads_per_rank,
-            gpus_per_rank=start.gpus_per_rank,
-            hang_limit_s=start.hang_limit_s,
-            watch=self._watch if self._order.comes_and_goes else None,
-        )
-        return self._ranks
-
-
-class _GivenUpError(Exception):
-    """What a trial's process ends with whose nodes are lost or to be left."""
-
-
-def _to_tune(message: Record, **more: bool) -> dict[str, Any]:
-    """A message as a configuration or a result of Tune, which flattens and copies nested values."""
-    return {"message": message.to_json(), **more}
-
-
-def _from_tune(kind: type[R], values: Mapping[str, Any]) -> R:
-    """The message that `_to_tune` wrote."""
-    return kind.from_json(values["message"])
-
-
-def wait_for_any(cache: Cache, keys: Sequence[str], limit_s: float) -> tuple[str, ...]:
-    """The stages among `keys` that are in the cache, as soon as there are any; empty after `limit_s` seconds."""
-
-    def seen() -> tuple[str, ...] | None:
-        return tuple(key for key in keys if cache.has(key)) or None
-
-    try:
-        return wait_for(seen, "a stage that others compute", limit_s, poll_s=POLL_S, poll_to_s=POLL_TO_S)
-    except WaitedTooLong:
-        return ()
-
-
 class _BoardSearcher(Searcher):
-    """Gives Tune one trial of the board for each free slot.
+    """Gives Tune one trial for each free slot.
 
-    Where no trial may start yet it gives one that holds the slot until a stage is there that others wait for: Tune
-    would give the slot away for good otherwise, and its warm ranks with it.
+    Where no trial may start yet, the slot gets an order to wait for a stage of another trial: without an order Tune
+    would end the slot's process, and its warm ranks with it.
     """
 
-    def __init__(self, board: SweepState, start: RankStart, cache: Path, place: RayPool, stop: StopSignals) -> None:
+    def __init__(self, board: SweepState, start: RankStart, cache: Path, pool: RayPool, stop: StopSignals) -> None:
         super().__init__()
-        self._board, self._start, self._cache, self._place, self._stop = board, start, cache, place, stop
+        self._board, self._start, self._cache, self._pool, self._stop = board, start, cache, pool, stop
         self._checked_s = 0.0
-        self._given_s: dict[str, float] = {}  # trials without a sign of their process: since when they have had a slot
-        self._nodes: dict[str, tuple[str, ...]] = {}  # of running trials that said where they are
-        self._gave_up: dict[str, TrialReport] = {}  # last words of trials that give up their process
-        self._running: dict[str, str | None] = {}  # Tune's id -> ours; None holds a slot
+        self._given_s: dict[str, float] = {}  # without a report of their process: since when they have a slot
+        self._nodes: dict[str, tuple[str, ...]] = {}  # of running trials that have reported them
+        self._gave_up: dict[str, TrialReport] = {}  # last reports of trials whose process ends
+        self._running: dict[str, str | None] = {}  # Tune's id -> ours; None: the slot waits
         self._given = 0
         self._hold_s = FIRST_HOLD_S
 
@@ -255,8 +138,9 @@ class _BoardSearcher(Searcher):
         """The configuration of a trial for Tune; None: not now; Searcher.FINISHED: no more in this round."""
         self.check()
         could_run = self._board.could_run
-        if len(self._running) >= self._place.slots(could_run):
-            return None  # the choice falls when a slot is free: then more is known
+        self._pool.want(could_run)
+        if len(self._running) >= self._pool.slots:
+            return None  # choose when a slot is free: then more is known
         if self._given >= ROUND_TRIALS:
             return Searcher.FINISHED
         if self._board.waiting and not self._board.pause_or_resume():
@@ -264,8 +148,8 @@ class _BoardSearcher(Searcher):
         choice = self._board.next(self._start.ranks)
         if choice is None:
             return Searcher.FINISHED
-        if isinstance(choice, Blocked) and self._place.comes_and_goes and len(self._running) >= could_run:
-            return None  # the slot's node may be given back
+        if isinstance(choice, Blocked) and self._pool.comes_and_goes and len(self._running) >= could_run:
+            return None  # the slot's node may be released
         self._given += 1
         self._given_s[trial_id] = time.monotonic()
         if isinstance(choice, Blocked):
@@ -280,79 +164,79 @@ class _BoardSearcher(Searcher):
         order = SlotOrder(
             work=work,
             start=self._start,
-            comes_and_goes=self._place.comes_and_goes,
+            comes_and_goes=self._pool.comes_and_goes,
             report_every_s=max(REPORT_EVERY_S, len(self._running) / MOST_REPORTS_PER_S),
         )
-        return _to_tune(order)
+        return to_tune(order)
 
     def check(self) -> None:
-        """Raises Interrupted when a stop was asked for, and what has ended the place.
+        """Raise Interrupted when a stop was asked for, and see `RayPool.check`.
 
-        Called at each turn of Tune's loop, from both of its sides: with live trials it asks the scheduler some ten
-        times a second, without any the searcher alone, once a second for up to ten minutes.
+        Called at each turn of Tune's loop. With live trials Tune calls the scheduler, about ten times a second; without
+        any it calls only the searcher, once a second for up to ten minutes.
         """
         self._stop.check()
         now_s = time.monotonic()
         if now_s - self._checked_s > CHECK_EVERY_S:
             self._checked_s = now_s
-            self._place.check()
-            if len(self._running) > self._place.slots(self._board.could_run):  # one of them has lost its slot
+            self._pool.check()
+            self._pool.want(self._board.could_run)
+            if len(self._running) > self._pool.slots:  # one of them has lost its slot
                 self._given_s = dict.fromkeys(self._given_s, now_s)
-            self._board.set_wait(None if self._running else self._place.waits_for())
+            self._board.set_wait(None if self._running else self._pool.waits_for())
 
     def not_started(self) -> list[str]:
-        """Tune's ids of trials that have had a slot for too long without a sign of their process."""
+        """Tune's ids of trials that have had a slot for too long without a report of their process."""
         first_s = time.monotonic() - START_LIMIT_S
         return [trial_id for trial_id, given_s in self._given_s.items() if given_s < first_s]
 
     def on_trial_result(self, trial_id: str, result: Mapping[str, Any]) -> None:
-        """A step that is not the last one."""
+        """Take the report of a step that is not the last one."""
         self._given_s.pop(trial_id, None)
         ours = self._running[trial_id]
         if ours is None:
             return
-        report = _from_tune(TrialReport, result)
+        report = from_tune(TrialReport, result)
         if report.kind == "placed":
             self._nodes[trial_id] = report.nodes
-        if self._place.comes_and_goes and report.kind in GIVES_UP:
+        if self._pool.comes_and_goes and report.kind in GIVES_UP:
             self._gave_up[trial_id] = report
         else:
             self._board.report(ours, report)
 
     def on_trial_complete(self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False) -> None:
-        """The last step, or the end of the slot's process."""
+        """Take the report of the last step, or the end of the slot's process."""
         ours = self._running.pop(trial_id)
         is_late = self._given_s.pop(trial_id, math.inf) < time.monotonic() - START_LIMIT_S
         nodes, last = self._nodes.pop(trial_id, ()), self._gave_up.pop(trial_id, None)
         if ours is None:
-            self._board.stages_there(_from_tune(StagesSeen, result).keys if result and not error else ())
+            self._board.add_finished_stages(from_tune(StagesSeen, result).keys if result and not error else ())
         elif last is not None:
-            is_fault = last.kind == "died" and not self._place.lost(nodes)
+            is_fault = last.kind == "died" and not self._pool.lost(nodes)
             self._board.lost(ours, last.cause or last.kind, last.log_tail, counts=is_fault)
         elif is_late and not error and not result:
             cause = f"no process of the trial started within {START_LIMIT_S:g} s of a free slot"
-            self._board.lost(ours, cause, self._place.last_words(), counts=True)
+            self._board.lost(ours, cause, self._pool.last_words(), counts=True)
         elif error or not result:
             cause = "the process that held the trial's ranks ended"
-            self._board.lost(ours, cause, counts=not self._place.lost(nodes))
+            self._board.lost(ours, cause, counts=not self._pool.lost(nodes))
         else:
-            self._board.report(ours, _from_tune(TrialReport, result))
+            self._board.report(ours, from_tune(TrialReport, result))
 
     def save_to_dir(self, checkpoint_dir: str, session_str: str = "default") -> None:
-        """Tune's state is not kept."""
+        """Save nothing: Tune's state is never read."""
 
     def save(self, checkpoint_path: str) -> None:
-        """Tune's state is not kept."""
+        """Save nothing: Tune's state is never read."""
 
     def restore(self, checkpoint_path: str) -> None:
-        """Tune's state is not kept."""
+        """Save nothing: Tune's state is never read."""
 
 
 class _LiveFIFO(FIFOScheduler):
-    """First in, first out over the live trials alone: Tune's own walks over all that ever were, at each step.
+    """First in, first out over the live trials only: at each step, Tune's own scheduler visits all trials ever made.
 
-    It is asked at each turn of Tune's loop, some ten times a second, as long as there are live trials: see
-    `_BoardSearcher.check`.
+    Tune calls it about ten times a second while there are live trials: see `_BoardSearcher.check`.
     """
 
     def __init__(self, searcher: _BoardSearcher) -> None:
@@ -362,19 +246,19 @@ class _LiveFIFO(FIFOScheduler):
         self._ended: list[Trial] = []  # since the last turn
 
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:  # noqa: ARG002  # Tune's interface
-        """A trial came in."""
+        """Add a trial."""
         self._live[trial.trial_id] = trial
 
     def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:  # noqa: ARG002
-        """A trial ended."""
+        """Remove a trial that has ended."""
         self._end(trial)
 
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:  # noqa: ARG002
-        """A trial's process ended."""
+        """Remove a trial whose process has ended."""
         self._end(trial)
 
     def on_trial_remove(self, tune_controller: Any, trial: Trial) -> None:  # noqa: ARG002
-        """A trial was taken back."""
+        """Remove a trial that was withdrawn."""
         self._end(trial)
 
     def _end(self, trial: Trial) -> None:
@@ -392,17 +276,17 @@ class _LiveFIFO(FIFOScheduler):
         return next((trial for trial in self._live.values() if trial.status in (Trial.PENDING, Trial.PAUSED)), None)
 
 
-class _SaysNothing(TrialProgressCallback):
-    """In the place of Tune's own, which says nothing either (`verbose=0`) and remembers every trial."""
+class _PrintsNothing(TrialProgressCallback):
+    """Replaces Tune's own callback, which prints nothing either (`verbose=0`) but remembers every trial."""
 
     def on_trial_result(self, *_: Any, **__: Any) -> None:
-        """A step."""
+        """Print nothing."""
 
     def on_trial_error(self, *_: Any, **__: Any) -> None:
-        """A trial's process ended."""
+        """Print nothing."""
 
     def on_trial_complete(self, *_: Any, **__: Any) -> None:
-        """A trial ended."""
+        """Print nothing."""
 
 
 def _directory_name(trial: Trial) -> str:

@@ -1,1 +1,1 @@
-"""The folder of a run: made, locked, read and launched again."""
+"""The folder of a run: created, locked, read and launched again."""

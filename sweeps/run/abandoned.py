@@ -1,4 +1,4 @@
-"""The folder of a run while it is being created, and what is left of it where that was killed."""
+"""The folder of a run while it is being created, and its removal if the creation was killed."""
 
 import os
 import re
@@ -13,23 +13,23 @@ _NAME = re.compile(r"\.[^@]+@(?P<host>[^@]+)@(?P<pid>\d+)@[0-9a-f]{8}\.creating"
 
 
 def temporary_name(name: str) -> str:
-    """A name for the folder of a run until it is whole: of this host and process alone."""
+    """The name of the folder of a run until it is whole; unique to this host and process."""
     return f".{name}@{socket.gethostname()}@{os.getpid()}@{uuid.uuid4().hex[:8]}.creating"
 
 
 def remove_abandoned(runs: Path) -> None:
-    """Remove what a creation on this host by this user left behind when it was killed; leave all else alone."""
+    """Remove what this user's killed creations on this host have left behind, and nothing else."""
     for path in runs.glob(".*.creating"):
         match = _NAME.fullmatch(path.name)
         if not match or match["host"] != socket.gethostname() or not _is_mine(path):
             continue
-        # The lock tells where the process id alone would not: containers can share a host name and not their ids.
+        # The process id is not enough: containers can share a host name without sharing ids. The lock is.
         if not _is_alive(int(match["pid"])) and holder_of(path / LOCK_FILE) is None:
             shutil.rmtree(path, ignore_errors=True)  # another launch may be removing it at this moment
 
 
 def _is_mine(path: Path) -> bool:
-    """Whether it is this user's; one that another launch has just given its name, or removed, is not."""
+    """Whether it is this user's; False if another launch has just renamed or removed it."""
     try:
         return path.stat().st_uid == os.getuid()
     except FileNotFoundError:
@@ -40,5 +40,5 @@ def _is_alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)
     except OSError as error:
-        return not isinstance(error, ProcessLookupError)  # of somebody else's it says that it may not be asked
+        return not isinstance(error, ProcessLookupError)  # PermissionError: another user's process
     return True

@@ -1,4 +1,4 @@
-"""The rows of the table `planned`: every trial that a run is of, so that missing ones are known."""
+"""The rows of the table `planned`: all trials of a run, so that missing ones are known."""
 
 import json
 from collections.abc import Iterable
@@ -19,7 +19,7 @@ class TuningColumns:
 
 
 def write_planned(tables: Path, plan: Plan, trials: Iterable[PlannedTrial], code_digest: str) -> None:
-    """Write a row for each of these trials of a plan, and the papers' numbers; the last row of a trial counts."""
+    """Write a row for each of these trials, and the papers' numbers; the last row of a trial counts."""
     from results.store.writer import Writer  # pyarrow takes 0.2 s: not for `--plan` and `--help`
 
     rows = [

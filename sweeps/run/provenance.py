@@ -1,4 +1,4 @@
-"""Where a run comes from: the command, the machine, the packages' versions (none is imported) and the code."""
+"""Where a run comes from: the command, the machine, the versions of packages (without importing them), the code."""
 
 import importlib.metadata
 import os
@@ -15,7 +15,7 @@ from transtailor.sources import PACKAGES, ROOT, code_digest
 
 
 def provenance(files: dict[Path, bytes]) -> dict[str, Any]:
-    """What is true of this launch, as JSON values; `files` are the sources that run."""
+    """The facts of this launch, as JSON values; `files` are the sources that run."""
     return {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": shlex.join([Path(sys.executable).name, *sys.argv]),
@@ -36,7 +36,7 @@ def provenance(files: dict[Path, bytes]) -> dict[str, Any]:
 
 
 def _cpu() -> str | None:
-    """The processor's name, where Linux says it."""
+    """The processor's name, if Linux knows it."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -55,15 +55,15 @@ def _gpus() -> list[str]:
 
 
 def _packages() -> dict[str, str]:
-    """Name -> version of all that is installed, read from its metadata."""
+    """Name -> version of each installed package, from its metadata."""
     versions = {dist.metadata["Name"]: dist.version for dist in importlib.metadata.distributions()}
     return dict(sorted(versions.items(), key=lambda item: str(item[0]).lower()))
 
 
 def _git() -> dict[str, Any] | None:
-    """Commit of the checkout that the code is and whether it was changed; None without git or a checkout.
+    """Commit of the checkout that the code is in, and whether it was changed; None without git or a checkout.
 
-    An installed copy inside somebody else's checkout (an environment in its folder) is none of that checkout's commits.
+    An installed copy in the folder of another checkout, such as in an environment there, has no commit.
     """
     top = _git_output("rev-parse", "--show-toplevel")
     commit = _git_output("rev-parse", "HEAD")
@@ -78,5 +78,5 @@ def _git_output(*arguments: str) -> str | None:
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
     except (OSError, subprocess.TimeoutExpired):
-        return None  # git is optional: the digest and the copy of the code say what ran
+        return None  # git is optional: digest and copy of the code identify it
     return done.stdout.strip() if done.returncode == 0 else None

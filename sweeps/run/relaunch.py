@@ -1,4 +1,4 @@
-"""Launching a run that is there already: what is different, and whether one may go on with it."""
+"""Launching an existing run again: what has changed, and whether the run may be resumed."""
 
 import json
 import shlex
@@ -34,7 +34,7 @@ SHOWN = 8  # lines of a difference; the rest is counted
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """How the trials of a plan differ from those that a run was made with."""
+    """How the trials of a plan differ from those of a run."""
 
     added: tuple[PlannedTrial, ...]
     removed: tuple[str, ...]  # ids
@@ -42,7 +42,7 @@ class Difference:
 
     @property
     def is_extension(self) -> bool:
-        """Whether all old trials are still there, under their labels."""
+        """Whether the plan still has all old trials, under their labels."""
         return not self.removed and not self.relabelled
 
     def __bool__(self) -> bool:
@@ -50,7 +50,7 @@ class Difference:
 
 
 def difference(record: LaunchRecord, plan: Plan) -> Difference:
-    """Compare the trials that a run has with those that a plan wants; resources do not count."""
+    """Compare the trials of a run with those of a plan; resources do not count."""
     wanted = {trial.trial_id: trial for trial in plan.trials}
     added = tuple(trial for trial_id, trial in wanted.items() if trial_id not in record.trials)
     removed = tuple(trial_id for trial_id in record.trials if trial_id not in wanted)
@@ -62,8 +62,8 @@ def difference(record: LaunchRecord, plan: Plan) -> Difference:
     return Difference(added=added, removed=removed, relabelled=relabelled)
 
 
-def described(changed: Difference, record: LaunchRecord, plan: Plan) -> list[str]:
-    """A difference for people: how many trials, then one line per setting, at most `SHOWN` of these."""
+def describe(changed: Difference, record: LaunchRecord, plan: Plan) -> list[str]:
+    """A difference as lines: how many trials, then one line per setting, at most `SHOWN` of these."""
     counts = (len(changed.added), len(changed.removed), len(changed.relabelled))
     old_settings = [{**old.settings.values, "label": old.label} for old in record.trials.values()]
     new_settings = [{**trial.settings.values, "label": trial.label} for trial in plan.trials]
@@ -75,16 +75,16 @@ def described(changed: Difference, record: LaunchRecord, plan: Plan) -> list[str
 
 
 def start(plan: Plan, runs: Path, *, extend: bool, update_code: bool) -> tuple[RunFolder, RunLock, str]:
-    """Make the run, or go on with it: its folder, its lock (held) and what was done, in words.
+    """Create or resume the run; returns its folder, its lock (held) and what was done, such as "resumed".
 
     Args:
-        plan: what is to run.
+        plan: the trials.
         runs: the folder of all runs.
         extend: add trials to a run that has all others already.
-        update_code: go on with code that is not the code the run was made with.
+        update_code: resume although the code has changed since the run was created.
 
     Raises:
-        RunFolderError: the run may not be gone on with; the text shows the difference and names the option.
+        RunFolderError: the run may not be resumed; the text shows the difference and names the option.
         OSError: the file system refuses.
     """
     run = RunFolder(runs / plan.name)
@@ -92,29 +92,29 @@ def start(plan: Plan, runs: Path, *, extend: bool, update_code: bool) -> tuple[R
     launch = provenance(files)
     if not run.path.exists():
         try:
-            make_folder(runs)  # as the umask says: it may be for several users
+            make_folder(runs)  # with the mode of the umask: it may be for several users
             with closed_to_others():
                 return run, create_run(plan, runs, launch, files), "created"
         except FileExistsError:
-            pass  # another launch made it at this moment: go on with that one
-    check_is_run(run)  # before the lock, which would put a file into a folder that is none
+            pass  # another launch has just created it: resume that one
+    check_is_run(run)  # before the lock, which would write a file into a folder that is no run
     check_is_own(run)
     lock = RunLock(run.lock)
     try:
         record = open_run(run)
-        check_may_go_on(run, record, plan, launch["code_digest"], extend=extend, update_code=update_code)
+        check_may_resume(run, record, plan, launch["code_digest"], extend=extend, update_code=update_code)
         with closed_to_others():
-            what = _go_on(run, record, plan, launch, files)
+            what = _resume(run, record, plan, launch, files)
     except BaseException:
         lock.release()
         raise
     return run, lock, what
 
 
-def check_may_go_on(
+def check_may_resume(
     run: RunFolder, record: LaunchRecord, plan: Plan, digest: str, *, extend: bool, update_code: bool
 ) -> None:
-    """Raise RunFolderError, with the difference and what to type, unless `plan` may go on in `run`."""
+    """Raise RunFolderError, with the difference and what to type, unless `plan` may resume `run`."""
     if record.private_cache != plan.private_cache:
         kinds = {True: "without sharing", False: "with sharing"}
         raise RunFolderError(
@@ -123,7 +123,7 @@ def check_may_go_on(
         )
     changed = difference(record, plan)
     if changed and not (extend and changed.is_extension):
-        shown = "\n".join(f"  {line}" for line in described(changed, record, plan))
+        shown = "\n".join(f"  {line}" for line in describe(changed, record, plan))
         advice = (
             "type --extend to add them to this run, or --name NAME for a new one"
             if changed.is_extension
@@ -144,7 +144,7 @@ def this_code_digest() -> str:
     return code_digest(sources())
 
 
-def _go_on(
+def _resume(
     run: RunFolder, record: LaunchRecord, plan: Plan, launch: Mapping[str, Any], files: Mapping[Path, bytes]
 ) -> str:
     digest = launch["code_digest"]
@@ -152,7 +152,10 @@ def _go_on(
     what = [f"extended by {len(added)} trials" if added else "resumed"]
     if digest != record.code_digest:
         what.append(f"with new code {digest[:12]}")
-    if plan.resources.model_dump() != {**Resources().model_dump(), **record.resources}:  # older records lack newer ones
+    if plan.resources.model_dump() != {
+        **Resources().model_dump(),
+        **record.resources,
+    }:  # older records lack newer resources
         what.append("with other resources")
     save_code(run, digest, files)
     save_imports(run, plan)
@@ -164,7 +167,7 @@ def _go_on(
 
 
 def _tuned_otherwise(record: LaunchRecord, plan: Plan) -> list[PlannedTrial]:
-    """Old trials with another place among the settings of [tuning] than they had; they are the same trials still."""
+    """Old trials whose order among the settings of [tuning] has changed; they are still the same trials."""
     return [
         trial
         for trial in plan.trials
@@ -173,7 +176,7 @@ def _tuned_otherwise(record: LaunchRecord, plan: Plan) -> list[PlannedTrial]:
 
 
 def _changes(old: list[dict[str, Any]], new: list[dict[str, Any]]) -> Iterator[str]:
-    """One line for each setting whose values, over all trials, are not the same as before."""
+    """One line for each setting whose values over all trials have changed."""
     before, after = _values(old), _values(new)
     for key in dict.fromkeys([*before, *after]):
         if before.get(key) != after.get(key):
@@ -185,7 +188,7 @@ def _values(trials: list[dict[str, Any]]) -> dict[str, dict[str, None]]:
     for trial in trials:
         for key, value in leaves(trial):
             values.setdefault(key, {})[json.dumps(value)] = None
-    return {key: dict.fromkeys(sorted(found)) for key, found in values.items()}
+    return {key: dict.fromkeys(sorted(texts)) for key, texts in values.items()}
 
 
 def _listed(values: Mapping[str, None] | None) -> str:

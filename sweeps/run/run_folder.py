@@ -1,12 +1,12 @@
-"""The folder of a run: every file name in it, how it is made (whole or not at all) and how it is read again.
+"""The folder of a run: the name of every file in it, its creation (whole or not at all), and its reading.
 
-runs/<sweep>/spec.toml            the spec with `extends` and `--set` worked in
-             plan.json            trial id -> label and configuration; what a relaunch is compared with
+runs/<sweep>/spec.toml            the spec with `extends` and `--set` applied
+             plan.json            trial id -> label and settings; a relaunch is compared with it
              provenance.json      command, machine, packages, commit; one entry per launch
              code/<digest>/       the sources that ran, one copy for each digest in the rows
-             code/imports/        the user's own modules that ran, <SHA-256>/<name>.py
+             code/imports/        the user's modules that ran, <SHA-256>/<name>.py
              tables/<table>/      the rows
-             trials/<id>/         what a trial needs while it runs
+             trials/<id>/         log, checkpoint and other files of a trial
              launch.lock          held by the launching process
              cluster/             on SLURM: where its jobs meet (`hpc.folders.cluster_folder`), and
                  launch.json      what was submitted
@@ -42,7 +42,7 @@ _MODULE = re.compile(r"[0-9a-f]{64}/[^/]+\.py")
 
 @dataclass(frozen=True)
 class RunFolder:
-    """The file names of one run; making one reads and writes nothing."""
+    """The file names of one run; the constructor reads and writes no file."""
 
     path: Path
 
@@ -58,7 +58,7 @@ class RunFolder:
 
     @property
     def plan(self) -> Path:
-        """The trials that the run is of."""
+        """The trials of the run."""
         return self.path / "plan.json"
 
     @property
@@ -73,7 +73,7 @@ class RunFolder:
 
     @property
     def imports(self) -> Path:
-        """Copies of the user's own modules."""
+        """Copies of the user's modules."""
         return self.code / "imports"
 
     @property
@@ -97,11 +97,11 @@ class RunFolder:
         return self.path / "report.html"
 
     def trial(self, trial_id: str) -> Path:
-        """The folder of one trial; made by whoever writes there first."""
+        """The folder of one trial; its first writer creates it."""
         return self.trials / trial_id
 
     def log(self, trial_id: str) -> Path:
-        """What a trial says while it runs: one JSON object per line, in the order of its attempts."""
+        """The log of a trial: one JSON object per line, in the order of its attempts."""
         return self.trial(trial_id) / "log.jsonl"
 
     def trial_logs(self) -> Iterator[Path]:
@@ -109,7 +109,7 @@ class RunFolder:
         return self.trials.glob(self.log("*").relative_to(self.trials).as_posix())
 
     def holder(self, trial_id: str) -> Path:
-        """Says who may write rows of a trial: the last one to whom it was given."""
+        """Names who may write rows of a trial: the ranks that got it last."""
         return self.trial(trial_id) / "holder"
 
     def checkpoint(self, trial_id: str) -> Path:
@@ -141,7 +141,7 @@ class RunFolder:
         return self.cluster / "outcome.json"
 
     def code_of(self, digest: str) -> Path:
-        """The copy of the sources with a digest, as rows name it in `code_digest`."""
+        """The copy of the sources with a digest, which rows have in `code_digest`."""
         return self.code / digest[:12]
 
 
@@ -156,32 +156,32 @@ class RecordedTrial:
 
 @dataclass(frozen=True, kw_only=True)
 class LaunchRecord:
-    """What plan.json and provenance.json of a run say."""
+    """The content of plan.json and provenance.json of a run."""
 
     name: str
     trials: Mapping[str, RecordedTrial]  # by id
-    imports: tuple[Path, ...]  # the user's modules, as paths below the folder of imports
+    imports: tuple[Path, ...]  # paths of the user's modules below the folder of imports
     resources: Mapping[str, Any]
     private_cache: bool
-    code_digest: str  # of the code that may go on with the run
+    code_digest: str  # of the code that may resume the run
     provenance: Mapping[str, Any]
 
 
 def create_run(plan: Plan, runs: Path, launch: Mapping[str, Any], sources: Mapping[Path, bytes]) -> RunLock:
-    """Make `runs/<name>` and return its lock, held.
+    """Create `runs/<name>` and return its lock, held.
 
     Args:
-        plan: what is to run.
-        runs: the folder of all runs; made where it is not there.
+        plan: the trials.
+        runs: the folder of all runs; created if it is missing.
         launch: `provenance.provenance()` of this launch.
         sources: relative path -> content of the code.
 
     Raises:
-        FileExistsError: the run is there already (somebody was first); open that one.
-        OSError: the file system refuses; nothing is left behind.
+        FileExistsError: the run exists already; open that one.
+        OSError: the file system refuses; no file is left behind.
 
     Writes:
-        all files of a new run under a temporary name beside it, fsynced and then renamed: no reader sees half of it.
+        all files of a new run under a temporary name next to it, synced and then renamed: no reader sees half of it.
     """
     make_folder(runs)
     remove_abandoned(runs)
@@ -190,28 +190,24 @@ def create_run(plan: Plan, runs: Path, launch: Mapping[str, Any], sources: Mappi
     final = runs / plan.name
     temporary.path.mkdir()
     try:
-        lock = RunLock(temporary.lock)  # held from the start, so that nobody else can go on with it first
+        lock = RunLock(temporary.lock)  # held from the start, so that no other launch resumes the run first
         try:
             _fill(temporary, plan, launch, sources)
-            if final.exists():  # an empty folder would be replaced without a word
-                raise FileExistsError(f"{final} is there already")
+            if final.exists():  # an empty folder would be replaced without a message
+                raise FileExistsError(f"{final} exists already")
             name_folder(temporary.path, final)
         except BaseException:
             lock.release()
             raise
     except BaseException:
-        if temporary.path.exists():  # else it has its name already, and is a whole run
+        if temporary.path.exists():  # else it is renamed already, and a whole run
             shutil.rmtree(temporary.path)
         raise
     return lock
 
 
 def check_is_run(run: RunFolder) -> None:
-    """Do nothing if a folder has all files of a run, whatever stands in them; reads none.
-
-    Raises:
-        RunFolderError: it has not; the text says what to do.
-    """
+    """Raise RunFolderError, with what to do, unless a folder has all files of a run; their content is not read."""
     if not run.path.is_dir():
         if run.path.exists():
             raise RunFolderError(
@@ -229,10 +225,10 @@ def check_is_run(run: RunFolder) -> None:
 
 
 def open_run(run: RunFolder) -> LaunchRecord:
-    """What an existing run was made of; reads only.
+    """Read what an existing run was created with.
 
     Raises:
-        RunFolderError: the folder is no run, or damaged; the text says what to do.
+        RunFolderError: the folder is no run, or is damaged; the text says what to do.
     """
     check_is_run(run)
     plan, provenance = _read_json(run, run.plan), _read_json(run, run.provenance)
@@ -256,27 +252,23 @@ def open_run(run: RunFolder) -> LaunchRecord:
 
 
 def check_is_own(run: RunFolder) -> None:
-    """Do nothing if what is executed of a run, or decides about that, is this user's alone.
-
-    Raises:
-        RunFolderError: somebody else owns or may write to it; the text says what to type.
-    """
+    """Raise RunFolderError, with what to type, if another user owns or may write what a launch of the run executes."""
     code = (path for path in (run.code, *run.code.rglob("*")) if path.name != "__pycache__")
     refuse_shared((run.path, run.spec, run.plan, run.provenance, run.cluster, *code), RunFolderError)
     refuse_shared((ClusterFolder(run.cluster).token,), RunFolderError, secret=True)
 
 
 def modules_of(run: RunFolder, imports: Sequence[Path]) -> tuple[Path, ...]:
-    """The run's copies of the user's own modules, each in a folder named by its SHA-256: for `plugins.load_copy`.
+    """The run's copies of the user's modules, each in a folder named by its SHA-256: for `plugins.load_copy`.
 
     Raises:
-        RunFolderError: the plan names something else, or others may change them.
+        RunFolderError: the plan names another file, or other users may change the copies.
     """
     for name in imports:
         if not _MODULE.fullmatch(name.as_posix()):
             raise RunFolderError(
                 f"{run.plan} names the module {str(name)!r}, expected <64 digits of its SHA-256>/NAME.py below "
-                f"{run.imports}: it is not imported; launch the run again from its spec, which copies its modules anew"
+                f"{run.imports}: it is not imported; launch the run again from its spec, which copies its modules again"
             )
     if imports:
         check_is_own(run)
@@ -284,10 +276,10 @@ def modules_of(run: RunFolder, imports: Sequence[Path]) -> tuple[Path, ...]:
 
 
 def add_trials(run: RunFolder, plan: Plan, trials: Iterable[PlannedTrial], code_digest: str) -> None:
-    """Extend a run by trials of `plan`, which holds the old ones too; the caller holds the lock.
+    """Extend a run by trials of `plan`, which also has the old ones; the caller holds the lock.
 
     Writes:
-        the rows first, then spec.toml, then plan.json, each at once; cut off in between, the same call completes it.
+        the rows, then spec.toml, then plan.json, each whole; if it is killed in between, the same call completes it.
     """
     write_planned(run.tables, plan, trials, code_digest)
     write_file(run.spec, plan.spec_text)
@@ -299,9 +291,9 @@ def add_launch(run: RunFolder, record: LaunchRecord, what: str, launch: Mapping[
 
     Args:
         run: the run.
-        record: what `open_run` said.
-        what: happened: "resumed", "extended by 18 trials", ...
-        launch: `provenance.provenance()` of this launch; its code digest is the run's from now on.
+        record: from `open_run`.
+        what: the kind of launch: "resumed", "extended by 18 trials", ...
+        launch: `provenance.provenance()` of this launch; its code digest becomes the run's.
     """
     history = [*record.provenance["history"], _entry(what, launch, record.provenance["created"])]
     provenance = {**record.provenance, "code_digest": launch["code_digest"], "history": history}
@@ -309,13 +301,13 @@ def add_launch(run: RunFolder, record: LaunchRecord, what: str, launch: Mapping[
 
 
 def save_code(run: RunFolder, digest: str, sources: Mapping[Path, bytes]) -> None:
-    """Keep a copy of the sources under their digest, unless it is there."""
+    """Store a copy of the sources under their digest, unless the run has one."""
     if not run.code_of(digest).exists():
         write_folder(run.code_of(digest), sources)
 
 
 def save_imports(run: RunFolder, plan: Plan) -> None:
-    """Keep copies of the user's modules, for the ranks to import, unless they are there."""
+    """Store copies of the user's modules for the ranks to import, unless the run has them."""
     for module in plan.imports:
         run.imports.mkdir(exist_ok=True)
         folder = run.imports / module.file.parent
@@ -343,7 +335,7 @@ def _fill(run: RunFolder, plan: Plan, launch: Mapping[str, Any], sources: Mappin
 
 
 def _entry(what: str, launch: Mapping[str, Any], first: Mapping[str, Any]) -> dict[str, Any]:
-    """A launch for the history: its facts, but of the packages only those that differ from the first launch's."""
+    """A launch for the history: its facts, with only the packages that differ from those of the first launch."""
     before, now = first["packages"], launch["packages"]
     differ = {name: now.get(name) for name in sorted({*before, *now}) if before.get(name) != now.get(name)}
     return {
@@ -404,7 +396,7 @@ def _check_planned_parts(run: RunFolder) -> None:
 
     for part in (run.tables / "planned").glob("[!.]*.parquet"):
         try:
-            if not part.is_file():  # the reader of a pipe waits for whoever writes
+            if not part.is_file():  # reading a pipe would wait for a writer
                 raise OSError("it is no file")
             pq.read_metadata(part)
         except (pa.ArrowException, OSError) as error:

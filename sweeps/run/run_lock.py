@@ -1,4 +1,4 @@
-"""One launcher per run: a file lock that the kernel releases when the process ends, however it ends."""
+"""At most one launcher per run: a file lock that the kernel releases when the process ends, however it ends."""
 
 import fcntl
 import json
@@ -16,23 +16,23 @@ from transtailor.shell import command
 from transtailor.waiting import WaitedTooLong, wait_for
 
 LOCK_FILE = "launch.lock"  # in the folder of a run
-# `status` holds the lock shared for an instant to see whether it is free; a launch must not fail because of that.
+# `status` takes a shared lock for an instant to see whether it is free; a launch must not fail because of that.
 PATIENCE_S = 1.0
 POLL_S = 0.05
 
 
 class RunLock:
-    """The lock of a run, held until `release` or the end of the process; its file says who holds it, in a line.
+    """The lock of a run, held until `release` or the end of the process.
 
-    A second line is what the holder tells whoever looks on.
+    The first line of its file names the holder; the second has the progress of the sweep.
     """
 
     def __init__(self, path: Path, patience_s: float = PATIENCE_S) -> None:
         """Take the lock.
 
         Args:
-            path: the lock file; it is made where it is not there.
-            patience_s: how long to wait for whoever holds it.
+            path: the lock file; created if it is missing.
+            patience_s: how long to wait for another holder.
 
         Raises:
             RunFolderError: another process holds it; the text says which one.
@@ -53,13 +53,13 @@ class RunLock:
         self._told_at = os.pwrite(self._handle, f"{json.dumps(holder)}\n".encode(), 0)
 
     def tell(self, line: str) -> None:
-        """Writes the second line; at some moments a reader sees half of it."""
+        """Write the second line; a reader may see half of it."""
         if self._handle is not None:
-            with suppress(OSError):  # a full disk is told of elsewhere, and needs no line here
+            with suppress(OSError):  # a full disk is reported elsewhere
                 os.ftruncate(self._handle, self._told_at + os.pwrite(self._handle, line.encode(), self._told_at))
 
     def release(self) -> None:
-        """Let the next one in; does nothing the second time."""
+        """Release the lock; a second call has no effect."""
         if self._handle is not None:
             os.close(self._handle)
             self._handle = None
@@ -74,7 +74,7 @@ class RunLock:
 
 
 def holder_of(path: Path) -> dict[str, Any] | None:
-    """Who holds a lock: pid, host and since (each may be missing for an instant); None if nobody does."""
+    """The holder of a lock: pid, host and since (each may be missing for an instant); None if the lock is free."""
     try:
         handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -82,8 +82,8 @@ def holder_of(path: Path) -> dict[str, Any] | None:
     try:
         fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
-        return _said_in(handle)
-    except OSError:  # no locks there: so nobody could take one
+        return _read_holder(handle)
+    except OSError:  # a file system without locks: no process can hold one
         return None
     finally:
         os.close(handle)
@@ -105,9 +105,9 @@ def _wait_for(handle: int, path: Path, patience_s: float) -> None:
         return True
 
     try:
-        wait_for(is_free, f"whoever runs {path.parent} to let go of it", patience_s, poll_s=POLL_S)
+        wait_for(is_free, f"the process that runs {path.parent} to release it", patience_s, poll_s=POLL_S)
     except WaitedTooLong:
-        holder = _said_in(handle)
+        holder = _read_holder(handle)
         raise RunFolderError(
             f"{path.parent} is being run already, by process {holder.get('pid', '?')} on "
             f"{holder.get('host', '?')} since {holder.get('since', '?')}; wait for it, or stop it there with "
@@ -115,9 +115,10 @@ def _wait_for(handle: int, path: Path, patience_s: float) -> None:
         ) from None
 
 
-def _said_in(handle: int) -> dict[str, Any]:
+def _read_holder(handle: int) -> dict[str, Any]:
     try:
-        said = read_json(os.pread(handle, 4096, 0).partition(b"\n")[0])
-        return {"pid": int(said["pid"]), "host": str(said["host"]), "since": str(datetime.fromisoformat(said["since"]))}
+        holder = read_json(os.pread(handle, 4096, 0).partition(b"\n")[0])
+        since = datetime.fromisoformat(holder["since"])
+        return {"pid": int(holder["pid"]), "host": str(holder["host"]), "since": str(since)}
     except (ValueError, LookupError, TypeError):  # read between the holder's truncation and its writing
         return {}

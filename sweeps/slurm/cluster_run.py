@@ -18,15 +18,15 @@ from sweeps.spec.resources import Resources
 from transtailor.documents import DocumentError, Record
 from transtailor.files import write_file
 
-# What the forecast takes for granted of a cluster.
+# What the forecast assumes of a cluster.
 START_S = 30.0  # from the start of a worker's job to its first trial
 NOTICED_AFTER_S = 15.0  # the loss of a node
-CHECKPOINT_EVERY_S = 30.0  # tailor.execution.runner writes them so often at least
+CHECKPOINT_EVERY_S = 30.0  # at most, between two checkpoints of tailor.execution.runner
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunOutcome(Record):
-    """How a sweep ended: an exit code as of `launch.py`, and a line or more about it."""
+    """How a sweep ended: the exit code of `launch.py`, and an explanation."""
 
     code: int
     text: str
@@ -93,7 +93,7 @@ class ClusterRun:
         return sorted(mine, key=lambda job: (job.name != controller, job.id))
 
     def is_controller(self, job: QueuedJob) -> bool:
-        """Whether a job of this run is its controller's, and no worker's."""
+        """Whether a job of this run is its controller's."""
         return job.name == self.folder.controller_name
 
     def controller(self) -> QueuedJob | None:
@@ -154,7 +154,7 @@ def job_texts(run: RunFolder, site: Site, resources: Resources, digest: str) -> 
 
 
 def capacity_of(site: Site, resources: Resources, trials: int) -> Capacity:
-    """What a site lends to a sweep of so many trials, for the forecast of its end.
+    """What a site gives to a sweep of this many trials, for the forecast of its end.
 
     Raises:
         SiteError: a trial does not fit.
@@ -169,7 +169,7 @@ def capacity_of(site: Site, resources: Resources, trials: int) -> Capacity:
 
 
 def rank_need(resources: Resources) -> RankNeed:
-    """What a trial takes, in the words of the cluster."""
+    """What the cluster has to give to each trial."""
     return RankNeed(
         ranks=resources.ranks, cpus_per_rank=resources.threads_per_rank, gpus_per_rank=resources.gpus_per_rank
     )

@@ -1,1 +1,1 @@
-"""A trial on its ranks: events in, rows out."""
+"""Slots and ranks: run trials stage by stage, and write their rows."""

@@ -1,4 +1,4 @@
-"""One trial on its ranks: tailor's events in, rows out. Lives in each rank process, trial after trial."""
+"""One trial on its ranks: runs its stages, writes its rows. Each rank has one object for all of its trials."""
 
 import logging
 import shutil
@@ -19,24 +19,23 @@ from tailor.execution.cache import Cache
 from tailor.execution.runner import StageEvent, run_trial
 from tailor.parallel.process_group import ProcessGroup, join, leave
 
-WATCHED_TIMEOUT_S = 30 * 86_400.0  # of a collective: whoever watches over the ranks finds out before which one hangs
+WATCHED_TIMEOUT_S = 30 * 86_400.0  # of a collective: the watchdog of the ranks finds a rank that hangs much earlier
 TABLES_OF_A_TRIAL = ("stages", "epochs", "layers", "kept_filters", "operating_points", "predictions", "estimates")
 
 
 class Superseded(Exception):  # noqa: N818  # an event
-    """The trial was given to somebody else, while these ranks were out of reach and taken for dead."""
+    """Other ranks have the trial now, because these were out of reach and were taken for dead."""
 
 
 class TrialRank:
     """One rank of the trials that run in its process; all ranks get the same calls in the same order.
 
-    Rank 0 alone writes rows and the trial's log; whatever it has returned from `advance` for an operating point is
-    durable.
+    Only rank 0 writes rows and the trial's log. When its `advance` returns an operating point, the rows are durable.
     """
 
     def __init__(self) -> None:
-        import_compiler()  # which took over 20 s on a busy machine: here nobody waits for signs of life yet
-        self._ranks: ProcessGroup | None = None  # joined with the first trial, which says on which device
+        import_compiler()  # up to 20 s on a busy machine: here the watchdog does not expect signs of life yet
+        self._ranks: ProcessGroup | None = None  # joined with the first trial, which names the device
         self._is_paused = False
         self._events: Iterator[StageEvent] = iter(())
         self._rows: TrialRows | None = None
@@ -79,14 +78,14 @@ class TrialRank:
             self._finish()
             return RankAnswer().to_json()
         if self._rows is not None:
-            logging.getLogger(__name__).info(_in_words(event))
+            logging.getLogger(__name__).info(_log_text(event))
             self._rows.add(event)
             if event.point is not None:
                 self._write()
         return RankAnswer(stage=_report(event)).to_json()
 
     def pause(self) -> None:
-        """Let the running stage write a checkpoint and come to an end; called from another thread."""
+        """Let the running stage write a checkpoint and end; called from another thread."""
         self._is_paused = True
 
     def heartbeat(self) -> Heartbeat:
@@ -103,10 +102,10 @@ class TrialRank:
         assert self._rows is not None and self._task is not None
         run = RunFolder(self._task.run)
         if run.holder(self._task.trial_id).read_text() != self._task.holder:
-            raise Superseded(f"trial {self._task.trial_id} was given to other ranks meanwhile: these write no rows")
+            raise Superseded(f"trial {self._task.trial_id} was given to other ranks: these write no rows")
         writer = Writer(run.tables)
         rows = self._rows.take()
-        for table in TABLES_OF_A_TRIAL:  # operating_points after the layers and before what was predicted there
+        for table in TABLES_OF_A_TRIAL:  # operating_points after their layers and before their predictions
             writer.write(table, rows[table])
 
     def _finish(self) -> None:
@@ -140,8 +139,8 @@ class _JsonLines(logging.Formatter):
         return log_line(datetime.fromtimestamp(record.created, UTC), record.levelname, record.getMessage())
 
 
-def _in_words(event: StageEvent) -> str:
-    """A stage that has ended, and the score of an operating point."""
+def _log_text(event: StageEvent) -> str:
+    """A finished stage for the log, with the score of an operating point."""
     result = event.result
     how = "from the cache" if result.cached else f"{result.description.made_by.compute_s:.2f} s"
     text = f"stage {event.order}: {result.stage.kind}, {how}"

@@ -1,4 +1,4 @@
-"""The rows of one trial: what its stages found, as the store's tables want it."""
+"""The rows of one trial, made from the results of its stages."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ Row = dict[str, Any]
 
 
 class TrialRows:
-    """Collects rows from a trial's events until they are taken to be written."""
+    """Collects the rows of a trial until they are written."""
 
     def __init__(self, task: TrialTask, config: TrialConfig) -> None:
         self._trial = {"trial_id": task.trial_id, "code_digest": task.code_digest}
@@ -32,7 +32,7 @@ class TrialRows:
         self._rows = _empty()
 
     def add(self, event: StageEvent) -> None:
-        """Collect the rows of a finished stage; the stages that it is made from come before it."""
+        """Collect the rows of a finished stage; its parents have to come before it."""
         self._passed[event.result.key] = passed(event.result)
         self._rows["stages"].append(self._stage(event))
         self._rows["epochs"] += self._epochs(event.result)
@@ -98,7 +98,7 @@ class TrialRows:
 
 @dataclass(frozen=True, kw_only=True)
 class Passed:
-    """What a stage of the trial adds to the training behind the models that are made from it."""
+    """The training that a stage adds to the models that are made from it."""
 
     parents: tuple[str, ...]
     epochs: int  # on the target
@@ -106,11 +106,11 @@ class Passed:
 
 
 def passed(result: Result) -> Passed:
-    """What a finished stage adds: nothing, unless it trained on the target.
+    """The training that a finished stage adds: none, unless it trained on the target.
 
-    A training stage's info has its epochs and the MACs of one image forward. Backward counts as two forward passes;
-    fitting a head on frozen features has none. A stage that trains on the target names its task; source training
-    names none.
+    A training stage's info has its epochs and the MACs of one forward pass of an image. A backward pass counts as two
+    forward passes; fitting a head on frozen features has none. Stages that train on the target have a `task`; source
+    training has none.
     """
     epochs = result.info.get("epochs", []) if getattr(result.stage, "task", None) is not None else []
     passes = 1.0 if isinstance(result.stage, FitHead) else 1.0 + BACKWARD_WORK
@@ -146,7 +146,7 @@ _COLUMNS = {
 
 
 def _predicted(tensors: Tensors, table: str) -> list[Row]:
-    """The rows of what a model said of each image of the validation and test splits."""
+    """The rows of a model's predictions for each image of the validation and test splits."""
     columns = _COLUMNS[table]
     rows: list[Row] = []
     for split in ("validation", "test"):

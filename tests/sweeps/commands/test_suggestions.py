@@ -110,11 +110,11 @@ CASES = [
         r"type (--set \S+ --set \S+),", wrong=f"--set resources.threads_per_rank={usable_cores() + 1}",
     ),
     Case(
-        "sweeps/run/relaunch.py:check_may_go_on", "run axes.toml --set 'axes.seed=[0,1,2]' --runs 'my runs' {}",
+        "sweeps/run/relaunch.py:check_may_resume", "run axes.toml --set 'axes.seed=[0,1,2]' --runs 'my runs' {}",
         r"type (--extend) to",
     ),
     Case(
-        "sweeps/run/relaunch.py:check_may_go_on", "run axes.toml --set trial.source.seed=3 --runs 'my runs' {}",
+        "sweeps/run/relaunch.py:check_may_resume", "run axes.toml --set trial.source.seed=3 --runs 'my runs' {}",
         r"type (--name NAME) for", words={"NAME": "other"}, then="planned",
     ),
     Case(

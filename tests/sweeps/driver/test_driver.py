@@ -317,7 +317,7 @@ def test_a_killed_launch_leaves_no_process_and_the_next_goes_on(tmp_path: Path, 
     assert len(computed(tmp_path / "cache")) == 6
     abandoned = rows(tmp_path, "SELECT cause FROM attempts WHERE status = 'interrupted'")
     assert abandoned
-    assert {row["cause"] for row in abandoned} == {"the process that launched it ended without a word"}
+    assert {row["cause"] for row in abandoned} == {"the process that launched it ended without a message"}
 
 
 @pytest.mark.slow

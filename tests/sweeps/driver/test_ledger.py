@@ -99,4 +99,4 @@ def test_attempts_that_a_killed_launch_left_running_are_ended(run: Path) -> None
     ledger(run).close_abandoned(abandoned)
     (attempt,) = rows(run, "SELECT * FROM attempts")
     assert (attempt["status"], attempt["driver"]) == ("interrupted", "driver-1")
-    assert "without a word" in attempt["cause"]
+    assert "without a message" in attempt["cause"]

@@ -50,19 +50,18 @@ class Recorder:
         self.show(progress)
 
 
-class Place:
+class Pool:
     """Slots on a Ray that is there, as many as a test says."""
 
     comes_and_goes = False
     most_slots = 1
 
     def __init__(self, folder: Path, slots: int, happens: Callable[[int], None]) -> None:
-        self.storage, self._own, self._slots, self._happens = folder / "tune", rays_own(folder), slots, happens
+        self.storage, self._own, self.slots, self._happens = folder / "tune", rays_own(folder), slots, happens
         self.looks = 0
 
-    def slots(self, could_run: int) -> int:  # noqa: ARG002  # the interface of all places
-        """As many as there are."""
-        return self._slots
+    def want(self, slots: int) -> None:
+        """Change nothing."""
 
     def check(self) -> None:
         """Lets happen what is to happen."""
@@ -75,7 +74,7 @@ class Place:
 
     def waits_for(self) -> str | None:
         """A slot."""
-        return None if self._slots else "the moon"
+        return None if self.slots else "the moon"
 
     def last_words(self) -> str:
         """Those of Ray."""
@@ -102,7 +101,7 @@ def ray_folder(python: Path) -> Iterator[Path]:
 
 def swept(
     folder: Path,
-    place: Place,
+    place: Pool,
     plan: Plan,
     display: Recorder,
     monkeypatch: pytest.MonkeyPatch,
@@ -110,7 +109,7 @@ def swept(
     max_disk_gb: float | None = None,
 ) -> SweepOutcome:
     @contextmanager
-    def this_place(*_: Any) -> Iterator[Place]:
+    def this_place(*_: Any) -> Iterator[Pool]:
         yield place
 
     monkeypatch.setattr("sweeps.driver.local_pool.local_pool", this_place)
@@ -129,7 +128,7 @@ def test_a_stop_is_noticed_while_no_trial_is_live(
 ) -> None:
     monkeypatch.setattr(board, "WAIT_NOTED_AFTER_S", 0.0)
     stop, display = tmp_path / "stop", Recorder()
-    place = Place(ray_folder, 0, lambda look: stop.touch() if look == 4 else None)
+    place = Pool(ray_folder, 0, lambda look: stop.touch() if look == 4 else None)
     outcome = swept(tmp_path, place, plan_of([trial("t", ["s"])]), display, monkeypatch, stop)
     assert (outcome.interrupted, outcome.finished) == (True, 0)
     assert place.looks < LOOKS
@@ -160,7 +159,7 @@ def test_a_stop_is_noticed_while_the_disk_has_no_room(
     tmp_path: Path, ray_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stop, display = tmp_path / "stop", Recorder()
-    place = Place(ray_folder, 1, lambda look: stop.touch() if look == 4 else None)
+    place = Pool(ray_folder, 1, lambda look: stop.touch() if look == 4 else None)
     (tmp_path / "cache").mkdir()
     (tmp_path / "cache" / "more").write_bytes(bytes(2_000_000))
     outcome = swept(tmp_path, place, plan_of([trial("t", ["s"])]), display, monkeypatch, stop, max_disk_gb=0.001)
@@ -182,7 +181,7 @@ def test_how_far_a_stage_is_comes_through_tune_while_the_stage_goes_on(
             seen.touch()
 
     plan = plan_of([trial("t", [{"name": "s", "seconds": 3600.0, "until": key, "words": "epoch 7 of 25"}])])
-    outcome = swept(tmp_path, Place(ray_folder, 1, see), plan, display, monkeypatch)
+    outcome = swept(tmp_path, Pool(ray_folder, 1, see), plan, display, monkeypatch)
     assert (outcome.finished, outcome.stages_computed) == (1, 1)
     assert display.states[0] == "waiting for Ray to start"
     steps = [step for step in dict.fromkeys(display.running) if step[1]]
@@ -196,7 +195,7 @@ def test_the_end_of_the_place_is_noticed_while_no_trial_is_live(
         if look == 2:
             raise ClusterError("the hours are spent")
 
-    place = Place(ray_folder, 0, spent)
+    place = Pool(ray_folder, 0, spent)
     with pytest.raises(ClusterError, match="the hours are spent"):
         swept(tmp_path, place, plan_of([trial("t", ["s"])]), Recorder(), monkeypatch)
     assert place.looks < LOOKS
@@ -205,7 +204,7 @@ def test_the_end_of_the_place_is_noticed_while_no_trial_is_live(
 def test_trials_run_in_an_environment_with_an_odd_path_and_fail_in_words_once_it_is_gone(
     tmp_path: Path, ray_folder: Path, python: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    place = Place(ray_folder, 1, lambda _: None)
+    place = Pool(ray_folder, 1, lambda _: None)
     assert swept(tmp_path, place, plan_of([trial("t", ["s"])]), Recorder(), monkeypatch).finished == 1
     monkeypatch.setattr(tune_site, "START_LIMIT_S", 3.0)
     python.unlink()

@@ -1,4 +1,4 @@
-"""One place where trials run, one after the other, on ranks that stay warm in between."""
+"""A slot: runs one trial after the other on ranks that stay warm in between."""
 
 import contextlib
 import time
@@ -8,15 +8,15 @@ from typing import Any
 from hpc.ranks.ranks import LOG_TAIL_LINES, Heartbeat, RankDied, RankFailed, RankGroup, RankHung
 from sweeps.worker.messages import RankAnswer, TrialAssignment, TrialReport
 
-REPORT_EVERY_S = 2.0  # how far a stage is
+REPORT_EVERY_S = 2.0  # of the progress of a stage
 
 
 class Slot:
-    """Runs trials stage by stage, and says how far a long one is.
+    """Runs trials stage by stage, and reports how far a long stage is.
 
-    A rank that dies or hangs is replaced by a fresh set, on which the trial begins again: it resumes from what is
-    stored. What was stopped from outside costs the trial no attempt.
-    A rank that raises fails the trial: the same call would raise again.
+    If a rank dies or hangs, all are replaced by new ones, on which the trial resumes from what is stored. That costs
+    an attempt, unless the rank was stopped from outside (SIGSTOP). If a rank raises, the trial fails: the same call
+    would raise again.
     """
 
     def __init__(self, make_ranks: Callable[[], RankGroup]) -> None:
@@ -35,7 +35,7 @@ class Slot:
         self._report_every_s = report_every_s
 
     def step(self) -> TrialReport:
-        """Runs the trial to the end of its next stage, or for `report_every_s` of it: the ranks go on meanwhile."""
+        """Run the trial to the end of its next stage, or for `report_every_s`; the ranks continue between two calls."""
         try:
             answer = self._advance()
         except RankDied as death:
@@ -58,7 +58,7 @@ class Slot:
         return TrialReport(kind="stage", stage=answer.stage, over=False)
 
     def start(self) -> RankGroup:
-        """The ranks, which are started if there are none.
+        """Start the ranks if there are none, and return them.
 
         Raises:
             RankDied, RankFailed: they did not start.
@@ -68,7 +68,7 @@ class Slot:
         return self._ranks
 
     def close(self) -> None:
-        """Ends the ranks; what the trials stored is durable already, so how they end does not matter."""
+        """End the ranks; how they end does not matter, because what the trials stored is durable already."""
         if self._stage is not None:
             self._drop()  # they would answer at its end
         if self._ranks is not None:
@@ -76,7 +76,7 @@ class Slot:
                 self._ranks.close()
 
     def kill(self) -> None:
-        """Ends the ranks at once."""
+        """End the ranks at once."""
         self._drop()
 
     def _advance(self) -> Heartbeat | RankAnswer:
