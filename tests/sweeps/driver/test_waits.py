@@ -20,6 +20,7 @@ from sweeps.driver.display import SweepProgress
 from sweeps.driver.driver import SweepOutcome, run_sweep
 from sweeps.planning.plan import Plan
 from sweeps.run.run_folder import RunFolder
+from sweeps.worker.tune_slot import wait_for_any
 from tailor.execution.cache import Cache
 
 HERE = Path(__file__).parents[1]
@@ -151,7 +152,7 @@ def test_a_held_slot_looks_at_the_shared_folder_more_and_more_rarely(tmp_path: P
             looks += 1
             return super().has(key)
 
-    assert tune_site.wait_for_any(Counting(tmp_path), [key_of("s")], 2.0) == []
+    assert wait_for_any(Counting(tmp_path), [key_of("s")], 2.0) == ()
     assert 1 < looks < 25  # at even distances of POLL_S they would be 40; on a busy machine there are fewer
 
 
