@@ -15,7 +15,7 @@ from results.store.reader import load
 from sweeps.errors import RunFolderError
 from sweeps.planning.plan import Plan, make_plan
 from sweeps.run.abandoned import remove_abandoned
-from sweeps.run.relaunch import described, difference, start
+from sweeps.run.relaunch import describe, difference, start
 from sweeps.run.run_folder import FORMAT, RunFolder, create_run, open_run, save_code
 from sweeps.run.run_lock import RunLock, holder_of
 from sweeps.spec.spec import load_spec
@@ -326,7 +326,7 @@ def test_a_long_difference_stays_short(make_run: RunFolder, write_spec: WriteSpe
     changes += [f"trial.data.{name}=9" for name in ("train_images", "images_per_class", "split_seed")]
     record = open_run(make_run)
     changed = make_plan(load_spec(write_spec(), [*changes, f"axes.seed={[*range(40)]}"]))
-    lines = described(difference(record, changed), record, changed)
+    lines = describe(difference(record, changed), record, changed)
     assert len(lines) == 10
     assert lines[-1] == "... and 2 more settings"
     assert all(len(line) < 120 for line in lines)
