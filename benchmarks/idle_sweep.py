@@ -7,8 +7,8 @@ from typing import Any
 from sweeps.planning.plan import Plan, PlannedTrial
 from sweeps.run.provenance import provenance
 from sweeps.run.run_folder import RunFolder, create_run
+from sweeps.spec.json_settings import JsonSettings
 from sweeps.spec.resources import Resources
-from sweeps.spec.trial_settings import TrialSettings
 from tailor.execution.dry_run import PlannedStage
 from transtailor.sources import sources
 
@@ -41,4 +41,4 @@ def _trial(number: int, data: dict[str, Any]) -> PlannedTrial:
     key = hashlib.sha256(str(number).encode()).hexdigest()
     stage = PlannedStage(key=key, kind="idle", version=1, parents=(), work=1.0, stored_bytes=0, point=None)
     config = {"network": "none", "data": data | {"stage_keys": [key]}, "method": {"name": "none"}, "seed": 0}
-    return PlannedTrial(trial_id=f"{number:016x}", label="idle", settings=TrialSettings(config), stages=(stage,))
+    return PlannedTrial(trial_id=f"{number:016x}", label="idle", settings=JsonSettings(config), stages=(stage,))

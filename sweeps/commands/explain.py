@@ -7,7 +7,7 @@ from pathlib import Path
 from results.text.settings import setting_lines
 from sweeps.errors import RunFolderError
 from sweeps.run.run_folder import RunFolder, modules_of, open_run
-from sweeps.spec.trial_settings import TrialSettings
+from sweeps.spec.json_settings import JsonSettings
 from tailor.config.parsing import parse_trial
 from tailor.core.errors import ConfigError
 from tailor.execution.dry_run import Walk, walk
@@ -22,7 +22,7 @@ class KnownTrial:
     trial_id: str
     run: Path
     label: str
-    settings: TrialSettings
+    settings: JsonSettings
     imports: tuple[Path, ...]  # the user's own modules that it may use, as its run's plan names them
 
 

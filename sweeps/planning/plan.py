@@ -9,10 +9,10 @@ from typing import Any
 
 from sweeps.errors import SpecError
 from sweeps.spec.expand import Expanded, Tuning, expand
+from sweeps.spec.json_settings import JsonSettings
 from sweeps.spec.printed_rows import PrintedRow
 from sweeps.spec.resources import Resources
 from sweeps.spec.spec import Spec
-from sweeps.spec.trial_settings import TrialSettings
 from sweeps.spec.user_modules import UserModule, load_modules
 from tailor.config.trial import TrialConfig
 from tailor.execution.dry_run import PlannedStage, walk
@@ -29,7 +29,7 @@ class PlannedTrial:
 
     trial_id: str
     label: str  # name of its arm in comparisons
-    settings: TrialSettings
+    settings: JsonSettings
     stages: tuple[PlannedStage, ...]  # in the order of execution
     tuning: Tuning | None = None  # its setting of [tuning]; None without one
     train_images: int | None = None  # training images of the target that it uses; None: not known
@@ -144,7 +144,7 @@ def no_sharing(plan: Plan) -> Plan:
             if point.key not in seen:
                 seen.add(point.key)
                 alone = config.model_copy(update={"last_point": point.point})
-                planned = _planned(alone, TrialSettings(alone.model_dump(mode="json")), trial.label, trial.tuning)
+                planned = _planned(alone, JsonSettings(alone.model_dump(mode="json")), trial.label, trial.tuning)
                 trials[planned.trial_id] = planned
     return replace(plan, name=f"{plan.name}_no_sharing", trials=tuple(trials.values()), private_cache=True)
 
@@ -248,7 +248,7 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def _planned(config: TrialConfig, settings: TrialSettings, label: str, tuning: Tuning | None) -> PlannedTrial:
+def _planned(config: TrialConfig, settings: JsonSettings, label: str, tuning: Tuning | None) -> PlannedTrial:
     walked = walk(config)
     automatic = {name for name, value in settings.values["method"].items() if value == "auto"}
     resolved = config.method.resolved(config.network).model_dump(mode="json", include=automatic) if automatic else {}

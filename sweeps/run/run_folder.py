@@ -30,7 +30,7 @@ from sweeps.planning.plan import Plan, PlannedTrial
 from sweeps.run.abandoned import remove_abandoned, temporary_name
 from sweeps.run.planned_rows import TuningColumns, tuning_of, write_planned
 from sweeps.run.run_lock import LOCK_FILE, RunLock
-from sweeps.spec.trial_settings import TrialSettings
+from sweeps.spec.json_settings import JsonSettings
 from transtailor.documents import read_json
 from transtailor.files import make_folder, name_folder, write_file, write_folder
 from transtailor.ownership import refuse_shared
@@ -150,7 +150,7 @@ class RecordedTrial:
     """A trial of a run, as plan.json has it."""
 
     label: str
-    settings: TrialSettings
+    settings: JsonSettings
     tuning: TuningColumns
 
 
@@ -372,7 +372,7 @@ def _known_id(run: RunFolder, trial_id: str) -> str:
 def _known_trial(value: Mapping[str, Any]) -> RecordedTrial:
     # Format 1 has no tuning.
     tuning = TuningColumns(tuning_json=value.get("tuning_json"), tuning_order=value.get("tuning_order"))
-    return RecordedTrial(label=str(value["label"]), settings=TrialSettings(dict(value["config"])), tuning=tuning)
+    return RecordedTrial(label=str(value["label"]), settings=JsonSettings(dict(value["config"])), tuning=tuning)
 
 
 def _read_json(run: RunFolder, path: Path) -> dict[str, Any]:

@@ -9,9 +9,9 @@ from typing import Any
 from results.text.settings import leaves
 from sweeps.errors import SpecError
 from sweeps.spec.axes import overlap
+from sweeps.spec.json_settings import JsonSettings
 from sweeps.spec.spec import Spec, Variant, merged, put
 from sweeps.spec.toml_text import set_option, toml_value
-from sweeps.spec.trial_settings import TrialSettings
 from tailor.config.parsing import parse_trial
 from tailor.config.trial import TrialConfig
 from tailor.core.errors import ConfigError
@@ -33,7 +33,7 @@ class Expanded:
 
     label: str
     config: TrialConfig
-    settings: TrialSettings  # the same
+    settings: JsonSettings  # the same
     origin: str
     tuning: Tuning | None  # None without [tuning]
 
@@ -169,7 +169,7 @@ def _parsed(spec: Spec, crossed: _Crossed, label: str | None) -> Expanded:
     return Expanded(
         label=label or config.method.label(),
         config=config,
-        settings=TrialSettings(config.model_dump(mode="json")),
+        settings=JsonSettings(config.model_dump(mode="json")),
         origin=crossed.origin,
         tuning=crossed.tuning,
     )

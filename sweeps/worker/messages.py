@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from sweeps.spec.trial_settings import TrialSettings
+from sweeps.spec.json_settings import JsonSettings
 from transtailor.documents import Record
 
 
@@ -13,7 +13,7 @@ class TrialTask(Record):
     """To the ranks: the trial that they run next."""
 
     trial_id: str
-    settings: TrialSettings
+    settings: JsonSettings
     label: str
     sweep: str
     run: Path

@@ -9,8 +9,8 @@ from typing import Any
 from sweeps.planning.plan import Plan, PlannedTrial
 from sweeps.run.provenance import provenance
 from sweeps.run.run_folder import RunFolder, create_run
+from sweeps.spec.json_settings import JsonSettings
 from sweeps.spec.resources import Resources
-from sweeps.spec.trial_settings import TrialSettings
 from tailor.execution.dry_run import PlannedStage
 
 SOURCES = {Path("fake.py"): b""}
@@ -47,7 +47,7 @@ def trial(name: str, stages: Iterable[str | Mapping[str, Any]], label: str = "fa
         "seed": 0,
         "fake": {"stages": made},
     }
-    return PlannedTrial(trial_id=name, label=label, settings=TrialSettings(config), stages=tuple(planned))
+    return PlannedTrial(trial_id=name, label=label, settings=JsonSettings(config), stages=tuple(planned))
 
 
 def plan_of(trials: Iterable[PlannedTrial], *, ranks: int = 1, private_cache: bool = False) -> Plan:

@@ -15,7 +15,7 @@ from sweeps.driver.driver import run_sweep
 from sweeps.driver.progress_file import ProgressFile, read_progress
 from sweeps.planning.plan import Plan, PlannedTrial
 from sweeps.run.run_lock import RunLock
-from sweeps.spec.trial_settings import TrialSettings
+from sweeps.spec.json_settings import JsonSettings
 
 HERE = Path(__file__).parents[1]
 sys.path.insert(0, str(HERE))  # tests are imported by path; the ranks' processes get the same folder
@@ -83,7 +83,7 @@ def test_a_long_sweep_is_remembered_in_few_moments() -> None:
 
 def elsewhere(of: PlannedTrial, network: str, dataset: str, seed: int) -> PlannedTrial:
     values = of.settings.values | {"network": network, "data": {"name": dataset}, "seed": seed}
-    return replace(of, settings=TrialSettings(values))
+    return replace(of, settings=JsonSettings(values))
 
 
 def scored(name: str, accuracy: float, *where: Any) -> PlannedTrial:

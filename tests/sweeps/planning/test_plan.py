@@ -17,8 +17,8 @@ from sweeps.planning.plan import (
     refuse_missing_weights,
     usable_cores,
 )
+from sweeps.spec.json_settings import JsonSettings
 from sweeps.spec.spec import EMBEDDED_SPEC, load_spec
-from sweeps.spec.trial_settings import TrialSettings
 from tailor.catalogue.weights import sha256_of
 from tailor.config.parsing import parse_trial
 from tailor.core.errors import ConfigError
@@ -39,7 +39,7 @@ def test_cost_by_hand() -> None:
     source, head, first = stage("source", 8.0), stage("head", 4.0, "source"), stage("first", 0.5, "head", point=0)
     tune, second = stage("tune", 2.0, "head"), stage("second", 0.25, "tune", point=1)
     other, third = stage("other", 1.0, "head"), stage("third", 0.125, "other", point=0)
-    settings = TrialSettings({"network": "digits_vgg"})
+    settings = JsonSettings({"network": "digits_vgg"})
     trials = [
         PlannedTrial(trial_id="a", label="path", settings=settings, stages=(source, head, first, tune, second)),
         PlannedTrial(trial_id="b", label="other", settings=settings, stages=(source, head, other, third)),

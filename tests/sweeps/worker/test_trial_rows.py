@@ -8,7 +8,7 @@ import torch
 
 from results.store.reader import load
 from results.store.writer import Writer
-from sweeps.spec.trial_settings import TrialSettings
+from sweeps.spec.json_settings import JsonSettings
 from sweeps.worker.messages import TrialTask
 from sweeps.worker.trial import TABLES_OF_A_TRIAL
 from sweeps.worker.trial_rows import Passed, TrialRows, trained
@@ -24,7 +24,7 @@ SHORT = {
     "data": {"train_images": 64},
 }
 TASK = TrialTask(
-    trial_id="t", settings=TrialSettings({}), label="l", sweep="s", run=Path("run"), cache=Path("cache"),
+    trial_id="t", settings=JsonSettings({}), label="l", sweep="s", run=Path("run"), cache=Path("cache"),
     private_cache=False, code_digest="c", device="cpu", imports=(), holder="h",
 )  # fmt: skip
 

@@ -7,7 +7,7 @@ from tailor.config.trial import TrialConfig
 
 
 @dataclass(frozen=True)
-class TrialSettings:
+class JsonSettings:
     """A `TrialConfig` as plain JSON values, defaults included; no module of the user is needed to read them."""
 
     values: dict[str, Any]
