@@ -103,12 +103,12 @@ class Ledger:
         self._attempts[trial_id] = attempt.number
         self._running[trial_id] = attempt
         self._first_start.setdefault(trial_id, now)
-        self._write_attempt(trial_id, attempt, "running", None, None, None)
+        self._write_attempt(trial_id, attempt, "running")
 
     def placed(self, trial_id: str, nodes: tuple[str, ...]) -> None:
         """Note on which machines the ranks of a running trial are."""
         self._running[trial_id] = replace(self._running[trial_id], nodes=nodes)
-        self._write_attempt(trial_id, self._running[trial_id], "running", None, None, None)
+        self._write_attempt(trial_id, self._running[trial_id], "running")
 
     def stage_done(self, trial_id: str, stage: StageReport) -> None:
         """Count a finished stage of a running trial; the trial itself writes its rows."""
@@ -178,9 +178,9 @@ class Ledger:
         trial_id: str,
         attempt: _Attempt,
         status: str,
-        cause: str | None,
-        log_tail: str | None,
-        ended_at: datetime | None,
+        cause: str | None = None,
+        log_tail: str | None = None,
+        ended_at: datetime | None = None,
     ) -> None:
         row = {
             "trial_id": trial_id,

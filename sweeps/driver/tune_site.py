@@ -223,14 +223,10 @@ class _BoardSearcher(Searcher):
         else:
             self._board.report(ours, from_tune(TrialReport, result))
 
-    def save_to_dir(self, checkpoint_dir: str, session_str: str = "default") -> None:
+    def save_to_dir(self, *_: str, **__: str) -> None:
         """Save nothing: Tune's state is never read."""
 
-    def save(self, checkpoint_path: str) -> None:
-        """Save nothing: Tune's state is never read."""
-
-    def restore(self, checkpoint_path: str) -> None:
-        """Save nothing: Tune's state is never read."""
+    save = restore = save_to_dir
 
 
 class _LiveFIFO(FIFOScheduler):
@@ -249,21 +245,12 @@ class _LiveFIFO(FIFOScheduler):
         """Add a trial."""
         self._live[trial.trial_id] = trial
 
-    def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:  # noqa: ARG002
-        """Remove a trial that has ended."""
-        self._end(trial)
-
-    def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:  # noqa: ARG002
-        """Remove a trial whose process has ended."""
-        self._end(trial)
-
-    def on_trial_remove(self, tune_controller: Any, trial: Trial) -> None:  # noqa: ARG002
-        """Remove a trial that was withdrawn."""
-        self._end(trial)
-
-    def _end(self, trial: Trial) -> None:
+    def on_trial_complete(self, tune_controller: Any, trial: Trial, *_: Any) -> None:  # noqa: ARG002
+        """Remove a trial that has ended, however that was."""
         self._live.pop(trial.trial_id, None)
         self._ended.append(trial)
+
+    on_trial_error = on_trial_remove = on_trial_complete
 
     def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
         """The first that waits for its process; raises Interrupted on a stop, and see `RayPool.check`."""
@@ -282,11 +269,7 @@ class _PrintsNothing(TrialProgressCallback):
     def on_trial_result(self, *_: Any, **__: Any) -> None:
         """Print nothing."""
 
-    def on_trial_error(self, *_: Any, **__: Any) -> None:
-        """Print nothing."""
-
-    def on_trial_complete(self, *_: Any, **__: Any) -> None:
-        """Print nothing."""
+    on_trial_error = on_trial_complete = on_trial_result
 
 
 def _directory_name(trial: Trial) -> str:

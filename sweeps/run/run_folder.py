@@ -40,61 +40,40 @@ _ID = re.compile(r"[0-9A-Za-z_-]+")
 _MODULE = re.compile(r"[0-9a-f]{64}/[^/]+\.py")
 
 
+class _Below:
+    """A path below the folder of a run."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __get__(self, run: "RunFolder", _owner: type) -> Path:
+        return run.path / self._name
+
+
 @dataclass(frozen=True)
 class RunFolder:
     """The file names of one run; the constructor reads and writes no file."""
 
     path: Path
 
+    spec = _Below("spec.toml")  # resolved
+    plan = _Below("plan.json")
+    provenance = _Below("provenance.json")
+    code = _Below("code")  # copies of the sources, one folder per digest
+    imports = _Below("code/imports")  # copies of the user's modules
+    tables = _Below("tables")  # one folder per table
+    trials = _Below("trials")  # one folder per trial
+    lock = _Below(LOCK_FILE)
+    report = _Below("report.html")
+    cluster = _Below("cluster")  # where the jobs of a run on SLURM meet (0700)
+    submission = _Below("cluster/launch.json")  # what the last launch has submitted
+    progress = _Below("cluster/progress.json")
+    outcome = _Below("cluster/outcome.json")
+
     @property
     def name(self) -> str:
         """The sweep's name."""
         return self.path.name
-
-    @property
-    def spec(self) -> Path:
-        """The resolved spec."""
-        return self.path / "spec.toml"
-
-    @property
-    def plan(self) -> Path:
-        """The trials of the run."""
-        return self.path / "plan.json"
-
-    @property
-    def provenance(self) -> Path:
-        """Where the run comes from."""
-        return self.path / "provenance.json"
-
-    @property
-    def code(self) -> Path:
-        """Copies of the sources, one folder per digest."""
-        return self.path / "code"
-
-    @property
-    def imports(self) -> Path:
-        """Copies of the user's modules."""
-        return self.code / "imports"
-
-    @property
-    def tables(self) -> Path:
-        """One folder per table."""
-        return self.path / "tables"
-
-    @property
-    def trials(self) -> Path:
-        """One folder per trial."""
-        return self.path / "trials"
-
-    @property
-    def lock(self) -> Path:
-        """The launcher's lock."""
-        return self.path / LOCK_FILE
-
-    @property
-    def report(self) -> Path:
-        """The report."""
-        return self.path / "report.html"
 
     def trial(self, trial_id: str) -> Path:
         """The folder of one trial; its first writer creates it."""
@@ -119,26 +98,6 @@ class RunFolder:
     def private_cache(self, trial_id: str) -> Path:
         """The cache of a trial that shares no stages."""
         return self.trial(trial_id) / "private_cache"
-
-    @property
-    def cluster(self) -> Path:
-        """Where the jobs of a run on SLURM meet (0700)."""
-        return self.path / "cluster"
-
-    @property
-    def submission(self) -> Path:
-        """On SLURM: what the last launch has submitted."""
-        return self.cluster / "launch.json"
-
-    @property
-    def progress(self) -> Path:
-        """On SLURM: how far the sweep is."""
-        return self.cluster / "progress.json"
-
-    @property
-    def outcome(self) -> Path:
-        """On SLURM: how the sweep ended."""
-        return self.cluster / "outcome.json"
 
     def code_of(self, digest: str) -> Path:
         """The copy of the sources with a digest, which rows have in `code_digest`."""
