@@ -74,6 +74,15 @@ def test_an_even_pace_tells_the_rest_and_an_uneven_one_its_bounds() -> None:
     assert left_s(*stopped) == (pytest.approx(120.0 * 0.7), None)
 
 
+def test_an_answer_changes_no_later_one() -> None:
+    pace, other = Pace(), Pace()
+    for second in range(1, 41):
+        pace.note(float(second), float(second))
+        other.note(float(second), float(second))
+        other.left_s(second + 0.9, second + 5.0, 10.0)
+    assert pace.left_s(40.0, 40.0, 60.0) == other.left_s(40.0, 40.0, 60.0)
+
+
 def test_a_long_sweep_is_remembered_in_few_moments() -> None:
     pace = Pace()
     for second in range(1, 100_001):

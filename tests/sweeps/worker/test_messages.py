@@ -1,0 +1,75 @@
+"""What driver, slots and ranks send each other: as JSON and back it is the same, and a wrong field is named."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from sweeps.spec.json_settings import JsonSettings
+from sweeps.worker.messages import (
+    PointReport,
+    RankAnswer,
+    RankStart,
+    SlotOrder,
+    StageReport,
+    StageWait,
+    TrialAssignment,
+    TrialReport,
+    TrialTask,
+)
+from transtailor.documents import DocumentError, Record
+
+TASK = TrialTask(
+    trial_id="t", settings=JsonSettings({"seed": 3, "data": {"name": "d", "sizes": [1, 2]}, "rate": 1e-05}), label="l",
+    sweep="s", run=Path("runs/s"), cache=Path("/cache"), private_cache=False, code_digest="c", device="cpu",
+    imports=(Path("a/b.py"), Path("c/d.py")), holder="h",
+)  # fmt: skip
+START = RankStart(target="module:Class", ranks=2, threads_per_rank=1, gpus_per_rank=0.5, hang_limit_s=None)
+STAGE = StageReport(
+    stage_key="k", kind="operating_point", cached=True, seconds=0.1,
+    point=PointReport(point=0, metric="accuracy", validation_score=0.1 + 0.2, macs=10**12),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        TASK,
+        RankAnswer(),
+        RankAnswer(is_paused=True),
+        RankAnswer(stage=STAGE),
+        TrialReport(kind="placed", over=False, nodes=("a", "b"), hosts=("x", "y")),
+        TrialReport(kind="died", over=True, cause="rank 0 ended", log_tail="line\nline"),
+        SlotOrder(
+            work=TrialAssignment(task=TASK, attempts=3), start=START, comes_and_goes=True, report_every_s=2.0
+        ),
+        SlotOrder(
+            work=StageWait(keys=("k",), cache=Path("c"), limit_s=1.5), start=START, comes_and_goes=False,
+            report_every_s=2.0,
+        ),
+    ],
+)  # fmt: skip
+def test_a_message_is_the_same_after_its_way(message: Record) -> None:
+    assert type(message).from_json(message.to_json()) == message
+
+
+def test_a_score_that_is_no_number_stays_one() -> None:
+    point = PointReport(point=0, metric="r_squared", validation_score=math.nan, macs=1)
+    assert math.isnan(PointReport.from_json(point.to_json()).validation_score)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (lambda values: values.pop("holder"), "is no TrialTask: holder"),
+        (lambda values: values.update(colour="red"), "colour"),
+        (lambda values: values.update(device="tpu"), "device"),
+        (lambda values: values["settings"].pop("values"), "settings.values"),
+    ],
+)
+def test_a_wrong_field_is_named(change: object, named: str) -> None:
+    values = json.loads(TASK.to_json())
+    change(values)  # type: ignore[operator]
+    with pytest.raises(DocumentError, match=named):
+        TrialTask.from_json(json.dumps(values))
