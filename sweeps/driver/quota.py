@@ -8,7 +8,7 @@ import stat
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -51,16 +51,12 @@ def room_in(folder: Path, max_disk_gb: float | None = None) -> Room:
     system = os.statvfs(folder)
     free_bytes = system.f_bavail * system.f_frsize
     free_files = system.f_favail if system.f_files else None
-    if max_disk_gb is not None:
-        left_bytes = int(max_disk_gb * GB) - bytes_in(folder)
-        if left_bytes < free_bytes:
-            return Room(
-                free_bytes=left_bytes,
-                free_files=free_files,
-                where=f"of the {size_text(int(max_disk_gb * GB))} for {folder}",
-                reserve_bytes=min(RESERVE_BYTES, int(max_disk_gb * GB * RESERVE_FRACTION)),
-            )
-    return Room(free_bytes=free_bytes, free_files=free_files, where=f"on the file system of {folder}")
+    room = Room(free_bytes=free_bytes, free_files=free_files, where=f"on the file system of {folder}")
+    if max_disk_gb is None or (left_bytes := int(max_disk_gb * GB) - bytes_in(folder)) >= free_bytes:
+        return room
+    where = f"of the {size_text(int(max_disk_gb * GB))} for {folder}"
+    reserve_bytes = min(RESERVE_BYTES, int(max_disk_gb * GB * RESERVE_FRACTION))
+    return replace(room, free_bytes=left_bytes, where=where, reserve_bytes=reserve_bytes)
 
 
 def bytes_in(folder: Path) -> int:

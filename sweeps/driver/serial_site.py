@@ -1,6 +1,7 @@
 """One trial after the other on this machine, without Ray: the simple reference for all other sites."""
 
 import socket
+from functools import partial
 
 from hpc.ranks.process_ranks import ProcessRanks
 from sweeps.driver.board import SweepState
@@ -18,11 +19,15 @@ class SerialSite:
     """A backend of one slot."""
 
     def __init__(self, target: str, resources: Resources) -> None:
-        self._target, self._resources = target, resources
+        self._resources = resources
+        threads, hang_limit_s = resources.threads_per_rank, resources.hang_limit_s
+        self._start_ranks = partial(
+            ProcessRanks, target, resources.ranks, threads_per_rank=threads, hang_limit_s=hang_limit_s
+        )
 
     def run(self, board: SweepState, stop: StopSignals) -> None:
         """Run all trials; raises Interrupted if `stop` was asked for."""
-        slot = Slot(self._make_ranks)
+        slot = Slot(self._start_ranks)
         try:
             while (job := self._next(board, stop)) is not None:
                 assert not isinstance(job, Blocked), "no other trial runs, so none can block this one"
@@ -45,12 +50,3 @@ class SerialSite:
         with stop.interruptible():
             wait_for(may_start, "room on the disk", Unlimited("a user has to make room"), poll_s=LOOK_S, tell=None)
         return board.next(self._resources.ranks)
-
-    def _make_ranks(self) -> ProcessRanks:
-        resources = self._resources
-        return ProcessRanks(
-            self._target,
-            resources.ranks,
-            threads_per_rank=resources.threads_per_rank,
-            hang_limit_s=resources.hang_limit_s,
-        )
