@@ -127,7 +127,7 @@ def processes(driver: psutil.Process) -> Iterator[tuple[psutil.Process, str]]:
             title = " ".join(child.cmdline())
         except (psutil.NoSuchProcess, psutil.ZombieProcess):
             continue
-        kind = RANK if "_RankActor" in title else SLOT if "_TuneTrial" in title else RAY
+        kind = RANK if "_RankActor" in title else SLOT if "TuneSlot" in title else RAY
         yield child, kind
 
 

@@ -49,7 +49,7 @@ TARGETS: Mapping[str, Callable[[psutil.Process], bool]] = {
     "launcher": lambda process: "launch.py" in " ".join(process.cmdline()),
     "head (GCS)": lambda process: process.name() == "gcs_server",
     "raylet": lambda process: process.name() == "raylet",
-    "slot": lambda process: "_TuneTrial" in process.name() or "_TuneTrial" in " ".join(process.cmdline()),
+    "slot": lambda process: "TuneSlot" in process.name() or "TuneSlot" in " ".join(process.cmdline()),
     "rank": lambda process: "_RankActor" in " ".join(process.cmdline()),
 }
 """Which process is struck; the driver lives in the launcher's."""

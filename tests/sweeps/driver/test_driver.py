@@ -338,7 +338,7 @@ def test_a_launch_whose_raylet_is_killed_ends_and_says_so(tmp_path: Path) -> Non
 def test_a_trial_whose_slot_is_killed_is_tried_again_and_ctrl_c_stops_it(tmp_path: Path) -> None:
     # Two trials for two slots: a third one that waits may rightly take the place of the one that died.
     process, started = start_sweep(tmp_path, "local", trials=2)
-    slots = [each for each in started if "TuneTrial" in name_of(each)]
+    slots = [each for each in started if "TuneSlot" in name_of(each)]
     assert slots
     slots[0].kill()
     limit = time.monotonic() + LIMIT_S
