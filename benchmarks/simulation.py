@@ -23,7 +23,7 @@ from benchmarks.record import RESULTS, Cell, Measured, verdict, write
 from hpc.cluster.scaling import ScalingLimits
 from sweeps.planning.plan import Plan, make_plan, no_sharing
 from sweeps.scheduling.simulate import simulate
-from sweeps.scheduling.simulated_cluster import Schedule, SimulatedCluster
+from sweeps.scheduling.simulated_cluster import SimulatedCluster, SimulationResult
 from sweeps.scheduling.timed import TimedTrial, joined
 from sweeps.spec.spec import load_spec
 
@@ -134,7 +134,7 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def row(name: str, schedule: Schedule) -> tuple[Cell, ...]:
+def row(name: str, schedule: SimulationResult) -> tuple[Cell, ...]:
     """A row of the table."""
     at_least_s = max(schedule.critical_path_s, schedule.work_s / schedule.slots)
     return (

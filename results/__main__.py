@@ -148,13 +148,13 @@ def _diff(given: argparse.Namespace) -> Iterator[str]:
 
 
 def _compare(given: argparse.Namespace) -> Iterator[Part]:
-    from results.analysis.against import against_page
+    from results.analysis.versus_arm import versus_arm_page
     from results.store.completeness import refuse_gaps
     from results.store.reader import load
 
     with load(given.run) as run:
         refuse_gaps(run)
-        yield from against_page(run, given.against, given.at)
+        yield from versus_arm_page(run, given.against, given.at)
 
 
 def _compact(given: argparse.Namespace) -> Iterator[str]:

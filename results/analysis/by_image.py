@@ -7,8 +7,8 @@ import numpy as np
 
 from results.arms.comparison import Arm, Point, Problem
 from results.arms.counts import count_lines, trial_counts
-from results.arms.draws import draw_lines, shared_draws
 from results.arms.selection import label_named, selected_points, shown
+from results.arms.shared_training import shared_training_lines, shared_trainings
 from results.errors import ResultsError
 from results.statistics import SIGNIFICANCE, Crossed, McNemar, holm, mcnemar, over_seeds_and_images
 from results.store.reader import Run
@@ -95,7 +95,9 @@ def by_image_page(run: Run, first: str, second: str, asked: float | None = None)
         yield from map(Note, _notes(one))
         yield ""
     problems = [one.problem for one in several]
-    yield from map(Note, [*count_lines(trial_counts(run), problems), *draw_lines(shared_draws(run), problems)])
+    yield from map(
+        Note, [*count_lines(trial_counts(run), problems), *shared_training_lines(shared_trainings(run), problems)]
+    )
 
 
 def _arm(arms: Sequence[Arm], label: str) -> Arm | None:

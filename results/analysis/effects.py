@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from results.arms.comparison import Environment, Point, environments_of, last_points, points_of
 from results.arms.counts import count_lines, trial_counts
-from results.arms.draws import draw_lines, shared_draws
+from results.arms.shared_training import shared_training_lines, shared_trainings
 from results.errors import ResultsError
 from results.statistics import Anova, anova, holm, mean_interval
 from results.store.reader import Run
@@ -98,7 +98,7 @@ def effects_page(run: Run, asked: float | None = None, of: Sequence[str] = ()) -
         problems = {point.problem for point in effects.points}
         counts = count_lines(trial_counts(run), problems)
         yield ""
-        yield from map(Note, [*effects.notes, *counts, *draw_lines(shared_draws(run), problems)])
+        yield from map(Note, [*effects.notes, *counts, *shared_training_lines(shared_trainings(run), problems)])
         yield ""
 
 

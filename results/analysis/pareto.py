@@ -8,8 +8,8 @@ import numpy as np
 from results.arms.comparison import Arm, Point, Problem
 from results.arms.cost import STAGES, StageRow, Totals
 from results.arms.counts import count_lines, trial_counts
-from results.arms.draws import draw_lines, shared_draws
 from results.arms.selection import selected_points
+from results.arms.shared_training import shared_training_lines, shared_trainings
 from results.errors import ResultsError
 from results.statistics import FRONT_DRAWS, Mean, front_shares, mean_interval, on_front
 from results.store.reader import Run
@@ -143,7 +143,7 @@ def front_page(run: Run, cost: str, score: str = "test_score") -> Iterator[Part]
             *_marks(fronts, cost),
             *(circumstance_lines(run) if cost in TIMED else []),
             *count_lines(trial_counts(run), fronts),
-            *draw_lines(shared_draws(run), fronts),
+            *shared_training_lines(shared_trainings(run), fronts),
         ],
     )
 

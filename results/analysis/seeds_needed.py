@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from results.arms.comparison import Arm, Pairing, Problem, budget_order, compare
 from results.arms.counts import count_lines, trial_counts
-from results.arms.draws import draw_lines, shared_draws
 from results.arms.selection import label_named, selected
+from results.arms.shared_training import shared_training_lines, shared_trainings
 from results.errors import ResultsError
 from results.statistics import (
     POWER,
@@ -109,7 +109,9 @@ def seeds_needed_page(run: Run, label: str, asked: float | None, difference: flo
         yield ""
         yield from map(Note, _notes(rows, difference))
         yield ""
-    yield from map(Note, [*count_lines(trial_counts(run), family), *draw_lines(shared_draws(run), family)])
+    yield from map(
+        Note, [*count_lines(trial_counts(run), family), *shared_training_lines(shared_trainings(run), family)]
+    )
 
 
 def _base(arms: Sequence[Arm], problem: Problem, label: str) -> Arm | None:

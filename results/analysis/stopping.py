@@ -20,7 +20,7 @@ from results.arms.comparison import (
     points_of,
 )
 from results.arms.counts import count_lines, trial_counts
-from results.arms.draws import draw_lines, shared_draws
+from results.arms.shared_training import shared_training_lines, shared_trainings
 from results.arms.tuning import best_settings, ended_settings
 from results.errors import ResultsError
 from results.statistics import PathPoint, best_stop_rule, patience_rule, stop_rule
@@ -107,7 +107,7 @@ def stops_page(run: Run, label: str | None = None) -> Iterator[Part]:
             " fractions (0.003: 0.3 points). Differences are paired by seed and not corrected for their number.",
             *_marks(shown),
             *count_lines(trial_counts(run), problems),
-            *draw_lines(shared_draws(run), problems),
+            *shared_training_lines(shared_trainings(run), problems),
         ],
     )
 

@@ -14,9 +14,9 @@ import numpy as np
 
 from results.arms.comparison import Arm, Pairing, Problem, budget_order, compare
 from results.arms.counts import CountsByArm, count_lines, trial_counts
-from results.arms.draws import draw_lines, shared_draws
 from results.arms.printed import PrintedPoint, at_budget, is_of, printed_numbers, rows_of
 from results.arms.selection import Selection, selected
+from results.arms.shared_training import shared_training_lines, shared_trainings
 from results.statistics import (
     BOOTSTRAP_FROM,
     SIGNIFICANCE,
@@ -117,7 +117,7 @@ def published(
     problems = [column.problem for column in columns if column.problem is not None]
     notes += _notes(chosen, cells.values(), problems)
     notes += count_lines(counts, problems)
-    notes += draw_lines(shared_draws(run), problems)
+    notes += shared_training_lines(shared_trainings(run), problems)
     if left := len(printed) - len(_placed(printed, columns)):
         notes.append(f"{left} printed numbers are of networks or data sets that were not measured here.")
     return Published(tuple(columns), tuple(rows), tuple(notes))

@@ -18,8 +18,8 @@ import pyarrow.parquet as pq
 from pyarrow.fs import LocalFileSystem
 
 from results.errors import ResultsError
-from results.store.older import OLDER, columns_of
 from results.store.schema import SCHEMA_VERSION, TABLES, TableSchema
+from results.store.schema_migrations import OLDER_VERSIONS, columns_of
 from transtailor.documents import read_json
 
 MANIFEST_FORMAT = 1
@@ -147,7 +147,7 @@ def _fitting(run: Path, table: TableSchema, listed: list[Path], manifest: MergeM
     hidden = manifest.parts(table.name)
     merged = [merged_folder(run) / table.name / name for name in manifest.merged.get(table.name, {})]
     paths = [path for path in listed if path.name not in hidden] + merged
-    columns = {version: columns_of(table, version) for version in (*OLDER, SCHEMA_VERSION)}
+    columns = {version: columns_of(table, version) for version in (*OLDER_VERSIONS, SCHEMA_VERSION)}
     parts, refused = [], []
     # By name also over both folders: rows of one key and one moment go by the names of their files.
     for path in sorted(paths, key=lambda path: path.name):

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Self
 import pyarrow as pa
 
 from results.errors import ResultsError
-from results.store.older import expressions_of
 from results.store.parts import Part, parts_of
 from results.store.schema import BOOLEAN, FLOAT, INTEGER, INTEGERS, MOMENT, STRING, STRINGS, TABLES, TableSchema
+from results.store.schema_migrations import expressions_of
 from results.text.csv_cells import FORMULA
 
 if TYPE_CHECKING:

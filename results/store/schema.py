@@ -16,7 +16,7 @@ from transtailor.names import did_you_mean
 
 SCHEMA_VERSION = 4
 """Raised by one with every change of a table below; it stands in each file. A reader refuses newer ones, and reads
-older ones by way of `results.store.older`."""
+older ones by way of `results.store.schema_migrations`."""
 
 STRING = pa.string()
 INTEGER = pa.int64()

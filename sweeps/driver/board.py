@@ -17,7 +17,7 @@ from sweeps.driver.signals import StopSignals
 from sweeps.driver.slot import Report
 from sweeps.planning.plan import Plan, PlannedTrial
 from sweeps.run.run_folder import RunFolder, log_line
-from sweeps.scheduling.order import Queue, Step, Wait, Waiting
+from sweeps.scheduling.order import Blocked, QueuedTrial, StageClaim, TrialQueue
 from transtailor.files import write_file
 
 PAUSE_SAID_EVERY_S = 600.0  # while the disk stays full
@@ -118,7 +118,7 @@ class SweepState:
         self._code_digest, self._max_attempts = code_digest, max_attempts
         self._trials = {trial.trial_id: trial for trial in plan.trials if trial.trial_id not in finished_trials}
         waiting = [self._as_waiting(trial) for trial in self._trials.values()]
-        self._queue = Queue(waiting, finished_stages, slots=slots)
+        self._queue = TrialQueue(waiting, finished_stages, slots=slots)
         self._work = {stage.key: stage.work for trial in self._trials.values() for stage in trial.stages}
         self._reached: dict[str, _Reached] = {}  # by running trial
         self._pace = Pace()
@@ -182,10 +182,10 @@ class SweepState:
         self._events("stopping", detail=who)
         self._display.note(f"stopping: asked by {who}")
 
-    def next(self, warm_ranks: int | None = None) -> TrialAssignment | Wait | None:
+    def next(self, warm_ranks: int | None = None) -> TrialAssignment | Blocked | None:
         """The trial to start now on a place where `warm_ranks` ranks are warm; what to wait for; None: none waits."""
         choice = self._queue.next(warm_ranks)
-        if not isinstance(choice, Waiting):
+        if not isinstance(choice, QueuedTrial):
             return choice
         self._started_s = time.monotonic() if self._started_s is None else self._started_s
         trial_id = choice.trial_id
@@ -357,9 +357,11 @@ class SweepState:
     def _show(self) -> None:
         self._display.show(self.progress())
 
-    def _as_waiting(self, trial: PlannedTrial) -> Waiting:
-        steps = {stage.key: Step(key=self._key(trial.trial_id, stage.key), work=stage.work) for stage in trial.stages}
-        return Waiting(trial_id=trial.trial_id, ranks=self._plan.resources.ranks, steps=tuple(steps.values()))
+    def _as_waiting(self, trial: PlannedTrial) -> QueuedTrial:
+        steps = {
+            stage.key: StageClaim(key=self._key(trial.trial_id, stage.key), work=stage.work) for stage in trial.stages
+        }
+        return QueuedTrial(trial_id=trial.trial_id, ranks=self._plan.resources.ranks, steps=tuple(steps.values()))
 
     def _key(self, trial_id: str, key: str) -> str:
         """The key under which the queue knows a stage; with a cache of its own a trial shares no stage."""

@@ -6,7 +6,7 @@ from hpc.ranks.process_ranks import ProcessRanks
 from sweeps.driver.board import SweepState, TrialAssignment
 from sweeps.driver.signals import StopSignals
 from sweeps.driver.slot import Report, Slot
-from sweeps.scheduling.order import Wait
+from sweeps.scheduling.order import Blocked
 from sweeps.spec.resources import Resources
 from transtailor.waiting import Unlimited, wait_for
 
@@ -24,7 +24,7 @@ class SerialSite:
         slot = Slot(self._make_ranks)
         try:
             while (job := self._next(board, stop)) is not None:
-                assert not isinstance(job, Wait), "nothing else runs, so there is nothing to wait for"
+                assert not isinstance(job, Blocked), "nothing else runs, so there is nothing to wait for"
                 slot.take(job.task, job.attempts)
                 board.report(job.trial_id, Report(kind="begun", hosts=(socket.gethostname(),), over=False))
                 over = False
@@ -37,7 +37,7 @@ class SerialSite:
         finally:
             slot.kill()
 
-    def _next(self, board: SweepState, stop: StopSignals) -> TrialAssignment | Wait | None:
+    def _next(self, board: SweepState, stop: StopSignals) -> TrialAssignment | Blocked | None:
         def may_start() -> bool:
             return not board.waiting or not board.is_paused  # which says so itself
 

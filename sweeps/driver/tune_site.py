@@ -24,7 +24,7 @@ from sweeps.driver.board import SweepState
 from sweeps.driver.signals import StopSignals
 from sweeps.driver.slot import TELL_EVERY_S, Report, Slot
 from sweeps.driver.tune_private import TUNE, give_up, let_go, tune_settings
-from sweeps.scheduling.order import Wait
+from sweeps.scheduling.order import Blocked
 from sweeps.spec.resources import Resources
 from tailor.execution.cache import Cache
 from transtailor.waiting import WaitedTooLong, wait_for
@@ -253,11 +253,11 @@ class _BoardSearcher(Searcher):
         choice = self._board.next(self._order["ranks"])
         if choice is None:
             return Searcher.FINISHED
-        if isinstance(choice, Wait) and self._place.comes_and_goes and len(self._running) >= could_run:
+        if isinstance(choice, Blocked) and self._place.comes_and_goes and len(self._running) >= could_run:
             return None  # the slot's node may be given back
         self._given += 1
         self._given_s[trial_id] = time.monotonic()
-        if isinstance(choice, Wait):
+        if isinstance(choice, Blocked):
             order = {**self._order, "keys": sorted(choice.keys), "limit_s": self._hold_s}
             self._running[trial_id] = None
             self._hold_s = min(2 * self._hold_s, LONGEST_HOLD_S)

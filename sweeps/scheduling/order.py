@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, kw_only=True)
-class Step:
+class StageClaim:
     """A stage as the order of trials sees it."""
 
     key: str
@@ -15,22 +15,22 @@ class Step:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Waiting:
+class QueuedTrial:
     """A trial that could run: its stages in the order of execution, and how many ranks it takes."""
 
     trial_id: str
     ranks: int
-    steps: tuple[Step, ...]
+    steps: tuple[StageClaim, ...]
 
 
 @dataclass(frozen=True)
-class Wait:
+class Blocked:
     """No trial may start yet: each that waits needs a stage that a running trial computes."""
 
     keys: frozenset[str]  # the stages that are waited for; when one is finished, it is worth asking again
 
 
-class Queue:
+class TrialQueue:
     """The trials of a sweep that wait or run, and what they claim.
 
     A running trial claims all its stages that are not finished; a trial may start if it claims nothing that is
@@ -38,11 +38,11 @@ class Queue:
     (stages per trial) steps, however many trials wait.
     """
 
-    def __init__(self, trials: Iterable[Waiting], finished: Collection[str], *, slots: int) -> None:
+    def __init__(self, trials: Iterable[QueuedTrial], finished: Collection[str], *, slots: int) -> None:
         """Takes trials in the order of the spec, and the keys of stages that are finished; `slots` run at once."""
         self._slots = slots
         self._finished = set(finished)
-        self._trials: dict[str, Waiting] = {}
+        self._trials: dict[str, QueuedTrial] = {}
         self._number: dict[str, int] = {}  # the order of the spec
         self._waiting: dict[str, None] = {}
         self._running: dict[str, None] = {}
@@ -83,7 +83,7 @@ class Queue:
         """Planned work of the stages that waiting and running trials still need, each counted once."""
         return max(0.0, self._work_left)  # sums of many floats end a little beside zero
 
-    def next(self, warm_ranks: int | None = None) -> Waiting | Wait | None:
+    def next(self, warm_ranks: int | None = None) -> QueuedTrial | Blocked | None:
         """Takes the trial to start now, or says what to wait for; None: no trial waits.
 
         Trials that take `warm_ranks` ranks, the size of the set that is warm where the trial would run, go first.
@@ -100,7 +100,7 @@ class Queue:
                 break
             best = first if best is None else min(best, first)
         if best is None:
-            return Wait(frozenset(key for key in self._claimed if self._needed_by[key] > 1))
+            return Blocked(frozenset(key for key in self._claimed if self._needed_by[key] > 1))
         return self._start(best[2])
 
     def stage_finished(self, key: str) -> None:
@@ -140,7 +140,7 @@ class Queue:
             heapq.heappop(heap)
         return None
 
-    def _start(self, trial_id: str) -> Waiting:
+    def _start(self, trial_id: str) -> QueuedTrial:
         del self._waiting[trial_id]
         self._running[trial_id] = None
         self._hold_back(trial_id)
@@ -190,7 +190,7 @@ class Queue:
         return -work_behind(steps, self._chain, self._total, self._slots)
 
 
-def follow_ups(trials: Iterable[Waiting], finished: Collection[str]) -> tuple[dict[str, float], dict[str, float]]:
+def follow_ups(trials: Iterable[QueuedTrial], finished: Collection[str]) -> tuple[dict[str, float], dict[str, float]]:
     """What can only be done after a stage: the longest chain of work, and all work, by stage key.
 
     A stage hangs below the one before it in the first trial that has it; finished stages cost nothing.
@@ -214,7 +214,7 @@ def follow_ups(trials: Iterable[Waiting], finished: Collection[str]) -> tuple[di
     return chain, total
 
 
-def work_behind(steps: Iterable[Step], chain: dict[str, float], total: dict[str, float], slots: int) -> float:
+def work_behind(steps: Iterable[StageClaim], chain: dict[str, float], total: dict[str, float], slots: int) -> float:
     """The least work that is left from the start of these steps to the end of all that needs them.
 
     After each step others can go on: at best along its longest chain, or spread over all slots.

@@ -12,14 +12,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from hpc.cluster.scaling import Failures, ScalingLimits, Worker, decide
-from sweeps.scheduling.order import Queue, Step, Waiting
-from sweeps.scheduling.simulated_cluster import Schedule, SimulatedCluster
+from sweeps.scheduling.order import QueuedTrial, StageClaim, TrialQueue
+from sweeps.scheduling.simulated_cluster import SimulatedCluster, SimulationResult
 from sweeps.scheduling.timed import TimedStep, TimedTrial, critical_path_s
 
 SLACK_S = 1e-3  # so that a look at the workers comes after the time that it is for, however sums are rounded
 
 
-def simulate(trials: Sequence[TimedTrial], limits: ScalingLimits, cluster: SimulatedCluster) -> Schedule:
+def simulate(trials: Sequence[TimedTrial], limits: ScalingLimits, cluster: SimulatedCluster) -> SimulationResult:
     """Play the schedule to its end.
 
     Raises:
@@ -79,10 +79,12 @@ class _Simulation:
         self._limits, self._cluster = limits, cluster
         self._slots = limits.workers_for(10**9) // limits.workers_per_slot * limits.slots_per_worker
         waiting = [
-            Waiting(trial_id=t.trial_id, ranks=t.ranks, steps=tuple(Step(key=s.key, work=s.work) for s in t.steps))
+            QueuedTrial(
+                trial_id=t.trial_id, ranks=t.ranks, steps=tuple(StageClaim(key=s.key, work=s.work) for s in t.steps)
+            )
             for t in trials
         ]
-        self._queue = Queue(waiting, (), slots=max(1, self._slots))
+        self._queue = TrialQueue(waiting, (), slots=max(1, self._slots))
         self._finished: set[str] = set()
         self._saved_s: dict[str, float] = {}  # step -> how much of it is stored
         self._nodes: dict[str, _Node] = {}  # in the order of submission
@@ -98,7 +100,7 @@ class _Simulation:
         self._in_stages_s = self._lost_s = self._worker_s = self._without_worker_s = self._without_work_s = 0.0
         self._submitted = self._failed = 0
 
-    def run(self) -> Schedule:
+    def run(self) -> SimulationResult:
         self._look_again()
         while self._events and (self._queue.waiting or self._runs):
             self._pass_to(self._events[0][0])
@@ -109,7 +111,7 @@ class _Simulation:
             self._end(node, self._makespan_s)
         workers_per_slot = self._limits.workers_per_slot / self._limits.slots_per_worker
         seconds = {step.key: step.seconds for trial in self._trials.values() for step in trial.steps}
-        return Schedule(
+        return SimulationResult(
             makespan_s=self._makespan_s,
             trials=len(self._trials),
             unfinished=self._queue.waiting,
@@ -152,7 +154,7 @@ class _Simulation:
         """Starts trials on free slots; the worker that was freed last goes first, so that others can be given back."""
         while self._queue.could_start and len(self._open) >= self._limits.workers_per_slot:
             choice = self._queue.next()
-            assert isinstance(choice, Waiting)
+            assert isinstance(choice, QueuedTrial)
             nodes = [self._open[job] for job in list(reversed(self._open))[: self._limits.workers_per_slot]]
             run = _Run(trial=self._trials[choice.trial_id], nodes=nodes)
             self._runs.add(run)

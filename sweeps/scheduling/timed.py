@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from sweeps.scheduling.order import Step, Waiting, follow_ups
+from sweeps.scheduling.order import QueuedTrial, StageClaim, follow_ups
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +75,9 @@ def joined(trials: Iterable[tuple[str, Iterable[tuple[str, float, float]]]], ran
 def critical_path_s(trials: Sequence[TimedTrial]) -> float:
     """The longest chain of stages of which each can only be computed after the one before, in seconds."""
     chains = [
-        Waiting(trial_id=trial.trial_id, ranks=1, steps=tuple(Step(key=s.key, work=s.seconds) for s in trial.steps))
+        QueuedTrial(
+            trial_id=trial.trial_id, ranks=1, steps=tuple(StageClaim(key=s.key, work=s.seconds) for s in trial.steps)
+        )
         for trial in trials
     ]
     chain, _ = follow_ups(chains, ())

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from results.arms import comparison, tuning
 from results.arms.comparison import Arm, Pairing, Problem
 from results.arms.counts import count_lines, trial_counts
-from results.arms.draws import draw_lines, shared_draws
+from results.arms.shared_training import shared_training_lines, shared_trainings
 from results.arms.verdict import verdict
 from results.figures.rows import Line, Mark, rows_of_dots
 from results.report.elements import tables
@@ -98,7 +98,7 @@ def methods(found: Findings) -> Section:
     if found.arms:
         problems = {arm.problem for arm in found.arms}
         (whole, *_) = count_lines(trial_counts(found.run), problems)
-        shared = draw_lines(shared_draws(found.run), problems)
+        shared = shared_training_lines(shared_trainings(found.run), problems)
         section.blocks += [Words(line) for line in (f"{whole} Failed and missing ones are in no mean.", *shared)]
     return section
 

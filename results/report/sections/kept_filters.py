@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from results.arms.kept import OF_LABELS, OF_SEEDS, agreement_sql
+from results.arms.filter_agreement import OF_LABELS, OF_SEEDS, agreement_sql
 from results.report.elements.blocks import Section, answer
 from results.report.elements.findings import Findings
 from results.report.elements.problems import of_problem

@@ -7,38 +7,38 @@ from types import FrameType
 import numpy as np
 import pytest
 
-from sweeps.scheduling.order import Queue, Step, Wait, Waiting
+from sweeps.scheduling.order import Blocked, QueuedTrial, StageClaim, TrialQueue
 
 
-def waiting(trial_id: str, steps: str, *, ranks: int = 1, work: float = 1.0) -> Waiting:
+def waiting(trial_id: str, steps: str, *, ranks: int = 1, work: float = 1.0) -> QueuedTrial:
     """A trial from the names of its stages, "a b:5 c"; ":5" is a stage's work."""
     made = []
     for name in steps.split():
         key, _, cost = name.partition(":")
-        made.append(Step(key=key, work=float(cost) if cost else work))
-    return Waiting(trial_id=trial_id, ranks=ranks, steps=tuple(made))
+        made.append(StageClaim(key=key, work=float(cost) if cost else work))
+    return QueuedTrial(trial_id=trial_id, ranks=ranks, steps=tuple(made))
 
 
-def started(queue: Queue, warm_ranks: int | None = None) -> str:
+def started(queue: TrialQueue, warm_ranks: int | None = None) -> str:
     choice = queue.next(warm_ranks)
-    assert isinstance(choice, Waiting), choice
+    assert isinstance(choice, QueuedTrial), choice
     return choice.trial_id
 
 
 def test_siblings_wait_for_what_is_being_computed() -> None:
-    queue = Queue([waiting("A", "root a"), waiting("B", "root b"), waiting("C", "other")], set(), slots=2)
+    queue = TrialQueue([waiting("A", "root a"), waiting("B", "root b"), waiting("C", "other")], set(), slots=2)
     assert started(queue) == "A"
     assert started(queue) == "C"
-    assert queue.next() == Wait(frozenset({"root"}))
+    assert queue.next() == Blocked(frozenset({"root"}))
     queue.stage_finished("root")
     assert started(queue) == "B"
     assert queue.next() is None
 
 
 def test_a_trial_that_died_waits_again_and_lets_others_go() -> None:
-    queue = Queue([waiting("A", "root a"), waiting("B", "root b")], set(), slots=2)
+    queue = TrialQueue([waiting("A", "root a"), waiting("B", "root b")], set(), slots=2)
     assert started(queue) == "A"
-    assert isinstance(queue.next(), Wait)
+    assert isinstance(queue.next(), Blocked)
     queue.trial_ended("A", finished=False)
     assert queue.waiting == 2
     assert started(queue) == "A"  # as before: by the order of the spec
@@ -48,10 +48,10 @@ def test_a_trial_that_died_waits_again_and_lets_others_go() -> None:
 
 
 def test_a_trial_that_stopped_early_leaves_its_stages_to_others() -> None:
-    queue = Queue([waiting("A", "root end a"), waiting("B", "root end b")], set(), slots=2)
+    queue = TrialQueue([waiting("A", "root end a"), waiting("B", "root end b")], set(), slots=2)
     assert started(queue) == "A"
     queue.stage_finished("root")
-    assert queue.next() == Wait(frozenset({"end"}))
+    assert queue.next() == Blocked(frozenset({"end"}))
     queue.trial_ended("A", finished=True)
     assert started(queue) == "B"
 
@@ -59,22 +59,22 @@ def test_a_trial_that_stopped_early_leaves_its_stages_to_others() -> None:
 def test_the_longest_work_goes_first_and_what_others_wait_for_counts() -> None:
     lone = waiting("lone", "x:80")
     family = [waiting(f"f{i}", f"root:60 f{i}:10") for i in range(20)]
-    assert started(Queue([waiting("short", "s:79"), lone], set(), slots=2)) == "lone"
-    assert started(Queue([lone, *family], set(), slots=2)) == "f0"  # 60 + 20 x 10 / 2 hang on it
-    assert started(Queue([lone, *family], {"root"}, slots=2)) == "lone"
+    assert started(TrialQueue([waiting("short", "s:79"), lone], set(), slots=2)) == "lone"
+    assert started(TrialQueue([lone, *family], set(), slots=2)) == "f0"  # 60 + 20 x 10 / 2 hang on it
+    assert started(TrialQueue([lone, *family], {"root"}, slots=2)) == "lone"
 
 
 def test_trials_for_the_warm_set_of_ranks_go_first() -> None:
     trials = [waiting("long", "x:9", ranks=4), waiting("short", "y:1", ranks=2)]
-    assert started(Queue(trials, set(), slots=1), 2) == "short"
-    assert started(Queue(trials, set(), slots=1), 4) == "long"
-    assert started(Queue(trials, set(), slots=1), 8) == "long"
-    assert started(Queue(trials, set(), slots=1)) == "long"
+    assert started(TrialQueue(trials, set(), slots=1), 2) == "short"
+    assert started(TrialQueue(trials, set(), slots=1), 4) == "long"
+    assert started(TrialQueue(trials, set(), slots=1), 8) == "long"
+    assert started(TrialQueue(trials, set(), slots=1)) == "long"
 
 
 def test_of_trials_that_begin_alike_one_could_start() -> None:
     trials = [*(waiting(f"f{i}", f"root f{i}") for i in range(5)), waiting("lone", "x"), waiting("done", "y")]
-    queue = Queue(trials, {"y"}, slots=2)
+    queue = TrialQueue(trials, {"y"}, slots=2)
     assert queue.could_start == 3
     assert started(queue) == "f0"
     assert queue.could_start == 2
@@ -83,7 +83,7 @@ def test_of_trials_that_begin_alike_one_could_start() -> None:
 
 
 def test_work_left_counts_each_stage_once() -> None:
-    queue = Queue([waiting("A", "root:4 a:1"), waiting("B", "root:4 b:2"), waiting("C", "c:8")], {"c"}, slots=2)
+    queue = TrialQueue([waiting("A", "root:4 a:1"), waiting("B", "root:4 b:2"), waiting("C", "c:8")], {"c"}, slots=2)
     assert queue.work_left == 7
     started(queue)
     queue.stage_finished("root")
@@ -97,17 +97,17 @@ def test_work_left_counts_each_stage_once() -> None:
 class SlowQueue:
     """The same rules, asked of all trials at each decision; nothing is kept but the facts."""
 
-    def __init__(self, trials: list[Waiting], finished: set[str], slots: int) -> None:
+    def __init__(self, trials: list[QueuedTrial], finished: set[str], slots: int) -> None:
         self.trials, self.finished, self.slots = trials, set(finished), slots
         self.waiting = [trial.trial_id for trial in trials]
-        self.running: list[Waiting] = []
-        self.children: dict[str, list[Step]] = {}
+        self.running: list[QueuedTrial] = []
+        self.children: dict[str, list[StageClaim]] = {}
         seen: set[str] = set()
         for trial in trials:
             for above, step in zip([None, *trial.steps], trial.steps, strict=False):
                 if step.key not in seen and above is not None:
                     self.children.setdefault(above.key, []).append(
-                        Step(key=step.key, work=0.0 if step.key in finished else step.work)
+                        StageClaim(key=step.key, work=0.0 if step.key in finished else step.work)
                     )
                 seen.add(step.key)
 
@@ -117,7 +117,7 @@ class SlowQueue:
     def total(self, key: str) -> float:
         return sum(step.work + self.total(step.key) for step in self.children.get(key, []))
 
-    def behind(self, trial: Waiting) -> float:
+    def behind(self, trial: QueuedTrial) -> float:
         left = [step for step in trial.steps if step.key not in self.finished]
         ends = [0.0]
         for number, step in enumerate(left):
@@ -125,7 +125,7 @@ class SlowQueue:
             ends.append(done + max(self.chain(step.key), self.total(step.key) / self.slots))
         return max(ends)
 
-    def claims(self, trial: Waiting) -> set[str]:
+    def claims(self, trial: QueuedTrial) -> set[str]:
         return {step.key for step in trial.steps} - self.finished
 
     def could_start(self) -> int:
@@ -141,20 +141,20 @@ class SlowQueue:
         return free[0].trial_id if free else None
 
 
-def random_trials(rng: np.random.Generator, count: int, most_steps: int) -> list[Waiting]:
+def random_trials(rng: np.random.Generator, count: int, most_steps: int) -> list[QueuedTrial]:
     """Trials that share beginnings, now and then a stage in the middle, with integer work so that sums are exact."""
-    trials: list[Waiting] = []
+    trials: list[QueuedTrial] = []
     for number in range(count):
-        shared: tuple[Step, ...] = ()
+        shared: tuple[StageClaim, ...] = ()
         if trials and rng.random() < 0.8:
             parent = trials[rng.integers(len(trials))]
             shared = parent.steps[: rng.integers(1, len(parent.steps) + 1)]
         own = tuple(
-            Step(key=f"{number}-{i}", work=float(rng.integers(0, 9))) for i in range(rng.integers(1, most_steps))
+            StageClaim(key=f"{number}-{i}", work=float(rng.integers(0, 9))) for i in range(rng.integers(1, most_steps))
         )
-        extra = (Step(key=f"common-{rng.integers(3)}", work=5.0),) if rng.random() < 0.2 else ()
+        extra = (StageClaim(key=f"common-{rng.integers(3)}", work=5.0),) if rng.random() < 0.2 else ()
         steps = tuple({step.key: step for step in shared + extra + own}.values())
-        trials.append(Waiting(trial_id=f"T{number}", ranks=int(rng.integers(1, 3)), steps=steps))
+        trials.append(QueuedTrial(trial_id=f"T{number}", ranks=int(rng.integers(1, 3)), steps=steps))
     return trials
 
 
@@ -165,7 +165,7 @@ def test_every_decision_is_that_of_the_slow_queue(seed: int) -> None:
     trials = random_trials(rng, int(rng.integers(2, 25)), 5)
     keys = sorted({step.key for trial in trials for step in trial.steps})
     finished = {key for key in keys if rng.random() < 0.1}
-    fast, slow = Queue(trials, finished, slots=slots), SlowQueue(trials, finished, slots)
+    fast, slow = TrialQueue(trials, finished, slots=slots), SlowQueue(trials, finished, slots)
     decisions = 0
     while slow.waiting or slow.running:
         warm = [None, 1, 2][rng.integers(3)]
@@ -175,9 +175,9 @@ def test_every_decision_is_that_of_the_slow_queue(seed: int) -> None:
             choice = fast.next(warm)
             decisions += 1
             if expected is None:
-                assert choice is None if not slow.waiting else isinstance(choice, Wait) and choice.keys
+                assert choice is None if not slow.waiting else isinstance(choice, Blocked) and choice.keys
             else:
-                assert isinstance(choice, Waiting)
+                assert isinstance(choice, QueuedTrial)
                 assert choice.trial_id == expected
                 slow.waiting.remove(expected)
                 slow.running.append(choice)
@@ -199,9 +199,9 @@ def test_every_decision_is_that_of_the_slow_queue(seed: int) -> None:
     assert fast.work_left == 0
 
 
-def play(trials: list[Waiting], slots: int) -> int:
+def play(trials: list[QueuedTrial], slots: int) -> int:
     """Runs all trials stage by stage; returns the number of decisions."""
-    queue = Queue(trials, set(), slots=slots)
+    queue = TrialQueue(trials, set(), slots=slots)
     running: dict[str, list[str]] = {}
     finished: set[str] = set()
     decisions = 0
@@ -209,7 +209,7 @@ def play(trials: list[Waiting], slots: int) -> int:
         while len(running) < slots:
             choice = queue.next(1)
             decisions += 1
-            if not isinstance(choice, Waiting):
+            if not isinstance(choice, QueuedTrial):
                 break
             running[choice.trial_id] = [step.key for step in choice.steps if step.key not in finished]
         if not running:
@@ -250,9 +250,9 @@ def test_four_times_the_trials_cost_little_more_than_four_times_as_much() -> Non
         trials = []
         for number in range(count):
             names = ["root", f"a{number // 100}", f"b{number // 100}", f"c{number // 2}"]
-            steps = [Step(key=name, work=3.0) for name in names]
-            steps += [Step(key=f"own{number}-{i}", work=1.0) for i in range(6)]
-            trials.append(Waiting(trial_id=f"T{number}", ranks=1, steps=tuple(steps)))
+            steps = [StageClaim(key=name, work=3.0) for name in names]
+            steps += [StageClaim(key=f"own{number}-{i}", work=1.0) for i in range(6)]
+            trials.append(QueuedTrial(trial_id=f"T{number}", ranks=1, steps=tuple(steps)))
         return lines_run(lambda: play(trials, 8))
 
     assert cost(1600) < 5 * cost(400)  # a look at each trial at each decision would be 16 times as much

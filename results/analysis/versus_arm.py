@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from results.arms.comparison import Arm, Pairing, Problem, arms_of, budget_order, compare, environments_of, points_of
 from results.arms.counts import count_lines, trial_counts
-from results.arms.draws import draw_lines, shared_draws
 from results.arms.selection import shown
+from results.arms.shared_training import shared_training_lines, shared_trainings
 from results.arms.tuning import best_settings, ended_settings
 from results.arms.verdict import says
 from results.errors import ResultsError
@@ -24,7 +24,7 @@ USUAL = [COLUMNS.index(name) for name in ("arm", "removed %", "test", *_USUALLY_
 USUAL_POOLED = [POOLED.index(name) for name in ("arm", "asked %", "pairs", *_USUALLY_COMPARED)]
 
 
-def against_page(run: Run, label: str, asked: float | None) -> Iterator[Part]:
+def versus_arm_page(run: Run, label: str, asked: float | None) -> Iterator[Part]:
     """The page: one table per network, data set and number of training images.
 
     Args:
@@ -59,7 +59,7 @@ def against_page(run: Run, label: str, asked: float | None) -> Iterator[Part]:
         yield PageTable(columns=COLUMNS, rows=[*_rows(pairings)], words=(0, 2, len(COLUMNS) - 1), usual=USUAL)
         yield ""
         notes = [*_notes([pairing for _, pairing in pairings]), *count_lines(trial_counts(run), [problem])]
-        yield from map(Note, [*notes, *draw_lines(shared_draws(run), [problem])])
+        yield from map(Note, [*notes, *shared_training_lines(shared_trainings(run), [problem])])
         yield ""
     yield from _pooled_lines(bases, shown_arms)
 

@@ -16,7 +16,7 @@ GROUP BY ALL ORDER BY ALL
 
 
 @dataclass(frozen=True)
-class SharedDraw:
+class SharedTraining:
     """A kind of training of which seeds of one label share some: `distinct` draws stand behind `seeds` seeds."""
 
     problem: Problem
@@ -30,7 +30,7 @@ class SharedDraw:
         return f"{self.kind.replace('_', ' ')}: {draws} behind {self.seeds} seeds"
 
 
-def shared_draws(run: Run) -> list[SharedDraw]:
+def shared_trainings(run: Run) -> list[SharedTraining]:
     """Every kind of training stage that several seeds of a label share, by problem, label and kind.
 
     A source that was trained once is in all seeds' scores: their interval says nothing of how another source would do.
@@ -40,13 +40,13 @@ def shared_draws(run: Run) -> list[SharedDraw]:
         key = Problem(row["network"], row["dataset"], row["train_images"] or 0), row["label"], row["kind"]
         found.setdefault(key, {})[row["seed"]] = tuple(row["keys"])
     return [
-        SharedDraw(*key, distinct=distinct, seeds=len(by_seed))
+        SharedTraining(*key, distinct=distinct, seeds=len(by_seed))
         for key, by_seed in sorted(found.items())
         if (distinct := len(set(by_seed.values()))) < len(by_seed)
     ]
 
 
-def draw_lines(draws: Iterable[SharedDraw], problems: Iterable[Problem]) -> list[str]:
+def shared_training_lines(draws: Iterable[SharedTraining], problems: Iterable[Problem]) -> list[str]:
     """One sentence for each kind of sharing within these problems, with the labels that it holds for."""
     within, labels = set(problems), dict[str, set[str]]()
     for draw in draws:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from results.analysis.against import against_page
+from results.analysis.versus_arm import versus_arm_page
 from results.errors import ResultsError
 from results.store.reader import load
 from results.text.formats import markdown_lines
@@ -16,7 +16,7 @@ LABELS = (("transtailor", "transtailor"), ("rival | one", "prune"), ("fine_tune"
 
 def lines(run: Path, label: str, asked: float | None) -> list[str]:
     with load(run) as opened:
-        return list(markdown_lines(against_page(opened, label, asked)))
+        return list(markdown_lines(versus_arm_page(opened, label, asked)))
 
 
 def cells(line: str) -> list[str]:

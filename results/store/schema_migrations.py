@@ -10,7 +10,7 @@ from results.store.schema import FLOAT, MOMENT, SCHEMA_VERSION, STRING, TableSch
 
 
 @dataclass(frozen=True)
-class Older:
+class OlderTable:
     """A table as an older version wrote it, told by what is different.
 
     Attributes:
@@ -22,13 +22,13 @@ class Older:
     made: Mapping[str, str] = field(default_factory=dict)
 
 
-_SAME = Older()
+_SAME = OlderTable()
 
-_VERSION_3: dict[str, Older] = {}  # it had no timings and no kept_filters; all other tables are as today
+_VERSION_3: dict[str, OlderTable] = {}  # it had no timings and no kept_filters; all other tables are as today
 
 _VERSION_2 = _VERSION_3 | {
-    "attempts": Older(made={"nodes": "CAST(NULL AS VARCHAR[])"}),
-    "events": Older(
+    "attempts": OlderTable(made={"nodes": "CAST(NULL AS VARCHAR[])"}),
+    "events": OlderTable(
         gone={"event_id": STRING, "text": STRING, "at": MOMENT},
         made={
             "happened_at": '"at"',  # a reserved word of SQL
@@ -44,8 +44,10 @@ _VERSION_2 = _VERSION_3 | {
 
 _UNKNOWN = {"train_images": "CAST(NULL AS BIGINT)"}
 _VERSION_1 = _VERSION_2 | {
-    "planned": Older(made=_UNKNOWN | {"tuning_json": "CAST(NULL AS VARCHAR)", "tuning_order": "CAST(NULL AS BIGINT)"}),
-    "operating_points": Older(
+    "planned": OlderTable(
+        made=_UNKNOWN | {"tuning_json": "CAST(NULL AS VARCHAR)", "tuning_order": "CAST(NULL AS BIGINT)"}
+    ),
+    "operating_points": OlderTable(
         gone={"validation_accuracy_fraction": FLOAT},
         made=_UNKNOWN
         | {
@@ -57,7 +59,7 @@ _VERSION_1 = _VERSION_2 | {
     ),
 }
 
-OLDER: Mapping[int, Mapping[str, Older]] = MappingProxyType({1: _VERSION_1, 2: _VERSION_2, 3: _VERSION_3})
+OLDER_VERSIONS: Mapping[int, Mapping[str, OlderTable]] = MappingProxyType({1: _VERSION_1, 2: _VERSION_2, 3: _VERSION_3})
 """Schema version -> table -> what is different there; tables that are not named are as today."""
 
 
@@ -74,5 +76,5 @@ def expressions_of(table: TableSchema, version: int) -> dict[str, str]:
     return {column.name: made.get(column.name, f'"{column.name}"') for column in table.columns}
 
 
-def _then(table: TableSchema, version: int) -> Older:
-    return _SAME if version == SCHEMA_VERSION else OLDER[version].get(table.name, _SAME)
+def _then(table: TableSchema, version: int) -> OlderTable:
+    return _SAME if version == SCHEMA_VERSION else OLDER_VERSIONS[version].get(table.name, _SAME)
