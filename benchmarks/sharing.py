@@ -113,7 +113,7 @@ def makespan_over_bound(run: Run, slots: int) -> float:
     """)
     stages = run.rows("SELECT stage_key, compute_s, parents FROM stages WHERE NOT cached")
     totals = Totals({row["stage_key"]: StageRow(row["compute_s"], tuple(row["parents"])) for row in stages})
-    longest_s = max(totals.from_the_start(key) for key in totals.stages)
+    longest_s = max(totals.seconds_from_start(key) for key in totals.stages)
     all_s = sum(stage.compute_s for stage in totals.stages.values())
     return float(row["makespan_s"]) / max(longest_s, all_s / slots)
 
@@ -142,7 +142,7 @@ def separate(stages: Iterable[Mapping[str, Any]], last_points: Mapping[str, str]
     for row in stages:
         of_trial.setdefault(row["trial_id"], {})[row["stage_key"]] = StageRow(row["compute_s"], tuple(row["parents"]))
     all_s = sum(stage.compute_s for found in of_trial.values() for stage in found.values())
-    needed_s = sum(Totals(of_trial[trial_id]).from_the_start(key) for trial_id, key in last_points.items())
+    needed_s = sum(Totals(of_trial[trial_id]).seconds_from_start(key) for trial_id, key in last_points.items())
     return Separate(needed_s=needed_s, passed_s=all_s - needed_s)
 
 

@@ -127,7 +127,7 @@ def _best(given: argparse.Namespace) -> Iterator[str]:
             " choose by validation_score to know that",
             to=sys.stderr,
         )
-    limits = [Limit.parsed(text) for text in given.under]
+    limits = [Limit.parse(text) for text in given.under]
     with load(given.run) as run:
         yield from best_lines(run, given.by, limits)
 

@@ -38,7 +38,7 @@ class Limit:
     most: float
 
     @classmethod
-    def parsed(cls, text: str) -> Self:
+    def parse(cls, text: str) -> Self:
         """The limit that was typed, such as macs=0.8 or params=100000.
 
         Raises:

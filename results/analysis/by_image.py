@@ -7,7 +7,7 @@ import numpy as np
 
 from results.arms.comparison import Arm, Point, Problem
 from results.arms.counts import count_lines, trial_counts
-from results.arms.selection import label_named, selected_points, shown
+from results.arms.selection import arms_at_budget, check_label, select_points
 from results.arms.shared_training import shared_training_lines, shared_trainings
 from results.errors import ResultsError
 from results.statistics import SIGNIFICANCE, Crossed, McNemar, holm, mcnemar, over_seeds_and_images
@@ -64,12 +64,12 @@ def by_image(run: Run, first: str, second: str, asked: float | None = None) -> l
         ResultsError: no such arm; a seed of an arm has several trials; or the two of a pair were tested on different
             images.
     """
-    points, arms = selected_points(run)
+    points, arms = select_points(run)
     for label in (first, second):
-        label_named(arms, label)
+        check_label(arms, label)
     found = []
     for problem in sorted({arm.problem for arm in arms}):
-        its = shown([arm for arm in arms if arm.problem == problem and arm.metric == "accuracy"], asked)
+        its = arms_at_budget([arm for arm in arms if arm.problem == problem and arm.metric == "accuracy"], asked)
         one, two = (_arm(its, label) for label in (first, second))
         if one is not None and two is not None:
             found.append(_compared(run, problem, (one, _points(points, one)), (two, _points(points, two))))

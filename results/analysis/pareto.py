@@ -8,7 +8,7 @@ import numpy as np
 from results.arms.comparison import Arm, Point, Problem
 from results.arms.cost import STAGES, StageRow, Totals
 from results.arms.counts import count_lines, trial_counts
-from results.arms.selection import selected_points
+from results.arms.selection import select_points
 from results.arms.shared_training import shared_training_lines, shared_trainings
 from results.errors import ResultsError
 from results.statistics import FRONT_DRAWS, Mean, front_shares, mean_interval, on_front
@@ -73,7 +73,7 @@ def fronts_of(run: Run, cost: str, score: str = "test_score") -> dict[Problem, l
     Raises:
         ResultsError: no such cost was written down, no such score, or no point has both.
     """
-    points, arms = selected_points(run, score)
+    points, arms = select_points(run, score)
     found = fronts_among(points, arms, costs_of(run, cost))
     if not found:
         hint = f"; to time the sub-models, type: {command('time', run.path)}" if cost in TIMED else ""
@@ -120,7 +120,7 @@ def costs_of(run: Run, cost: str) -> dict[tuple[str, int], float]:
         }
     )
     rows = run.rows("SELECT trial_id, point, stage_key FROM compared_points")
-    seconds = {(row["trial_id"], row["point"]): totals.from_the_start(row["stage_key"]) for row in rows}
+    seconds = {(row["trial_id"], row["point"]): totals.seconds_from_start(row["stage_key"]) for row in rows}
     return {key: value / 3600 for key, value in seconds.items() if value > 0}
 
 

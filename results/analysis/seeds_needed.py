@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from results.arms.comparison import Arm, Pairing, Problem, budget_order, compare
 from results.arms.counts import count_lines, trial_counts
-from results.arms.selection import label_named, selected
+from results.arms.selection import check_label, select_arms
 from results.arms.shared_training import shared_training_lines, shared_trainings
 from results.errors import ResultsError
 from results.statistics import (
@@ -14,7 +14,7 @@ from results.statistics import (
     detectable_effect,
     largest_deviation,
     pairs_for,
-    pairs_in_words,
+    pairs_text,
 )
 from results.store.reader import Run
 from results.text.number_format import NOTHING, SCALES
@@ -55,7 +55,7 @@ class Needed:
     pairs_in_family: int | None
 
 
-def needed(pairings: Sequence[Pairing], difference: float | None) -> list[Needed]:
+def seeds_needed(pairings: Sequence[Pairing], difference: float | None) -> list[Needed]:
     """What each comparison of a family needs to settle its own difference, or this one."""
     family = SIGNIFICANCE / max(len(pairings), 1)
     found = []
@@ -92,8 +92,8 @@ def seeds_needed_page(run: Run, label: str, asked: float | None, difference: flo
     Raises:
         ResultsError: no such arm, or all comparisons have fewer than two pairs.
     """
-    arms = selected(run, asked=asked).arms
-    label_named(arms, label)
+    arms = select_arms(run, asked=asked).arms
+    check_label(arms, label)
     every = {problem: _pairings(arms, problem, label) for problem in sorted({arm.problem for arm in arms})}
     family = {problem: pairings for problem, pairings in every.items() if pairings}
     if not any(pairing.result.difference.n > 1 for pairings in family.values() for pairing in pairings):
@@ -104,7 +104,7 @@ def seeds_needed_page(run: Run, label: str, asked: float | None, difference: flo
     for problem in family:
         yield Heading(f"{problem}, against {family[problem][0].second}")
         yield ""
-        rows = needed(family[problem], difference)
+        rows = seeds_needed(family[problem], difference)
         yield PageTable(columns=COLUMNS, rows=[_row(one) for one in rows])
         yield ""
         yield from map(Note, _notes(rows, difference))
@@ -158,6 +158,6 @@ def _notes(rows: Sequence[Needed], difference: float | None) -> list[str]:
     if mixed := sum(len(pairing.environments) > 1 for pairing in marked):
         notes.append(f"{mixed} comparisons were computed on mixed hardware, ranks or torch versions.")
     if unpaired := [pairing for pairing in marked if pairing.result.unpaired]:
-        text = ", ".join(f"{one.first} ({pairs_in_words(one.result.difference.n)})" for one in unpaired)
+        text = ", ".join(f"{one.first} ({pairs_text(one.result.difference.n)})" for one in unpaired)
         notes.append(f"Seeds that only one of the two has are left out: {text}.")
     return notes

@@ -4,10 +4,10 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from results.arms.comparison import Arm, Pairing, Problem, arms_of, budget_order, compare, environments_of, points_of
 from results.arms.counts import count_lines, trial_counts
-from results.arms.selection import shown
+from results.arms.selection import arms_at_budget
 from results.arms.shared_training import shared_training_lines, shared_trainings
 from results.arms.tuning import best_settings, ended_settings
-from results.arms.verdict import says
+from results.arms.verdict import verdict_word
 from results.errors import ResultsError
 from results.statistics import SIGNIFICANCE, holm
 from results.store.reader import Run
@@ -49,7 +49,7 @@ def versus_arm_page(run: Run, label: str, asked: float | None) -> Iterator[Part]
             at = f"{percent(asked or 0.0, 1)}% fewer MACs"
             raise ResultsError(f"{label!r} has no tested point at {at}; leave --at out to see those that it has")
         raise ResultsError(f"no tested arm is called {label!r}{nearest(label, labels)}")
-    shown_arms = {problem: shown([arm for arm in arms if arm.problem == problem], asked) for problem in bases}
+    shown_arms = {problem: arms_at_budget([arm for arm in arms if arm.problem == problem], asked) for problem in bases}
     for problem, base in bases.items():
         yield Heading(str(problem))
         yield ""
@@ -66,7 +66,7 @@ def versus_arm_page(run: Run, label: str, asked: float | None) -> Iterator[Part]
 
 def _base(arms: Sequence[Arm], problem: object, label: str, asked: float | None) -> Arm | None:
     """The arm that others are compared with, of those that would be shown."""
-    its = shown([arm for arm in arms if arm.problem == problem], asked)
+    its = arms_at_budget([arm for arm in arms if arm.problem == problem], asked)
     return min((arm for arm in its if arm.label == label), key=lambda arm: budget_order(arm.asked), default=None)
 
 
@@ -123,13 +123,13 @@ def _compared(pairings: Sequence[Pairing]) -> Iterator[tuple[str, ...]]:
             f"{found.wins}–{found.losses}–{found.ties}",
             percent(found.improvement.share, 0),
             *(NOTHING if one is None else f"{one:.3g}" for one in (found.p, found.smallest_p, p)),
-            says(pairing),
+            verdict_word(pairing),
         )
 
 
 def _notes(pairings: Sequence[Pairing]) -> list[str]:
     """What the corrected p values leave of the rows' words, and which rows to read with care."""
-    settled = [says(pairing) in ("better", "worse") for pairing in pairings]
+    settled = [verdict_word(pairing) in ("better", "worse") for pairing in pairings]
     corrected = holm([pairing.result.p for pairing in pairings])
     left = sum(
         is_settled and p is not None and p <= SIGNIFICANCE for is_settled, p in zip(settled, corrected, strict=True)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from results.statistics import Mean, Paired, PathPoint, doubts, mean_interval, paired, stop_rule
+from results.statistics import Mean, Paired, PathPoint, compare_pairs, doubts, mean_interval, stop_rule
 from results.store.reader import Run
 
 BASELINE = "fine_tune"
@@ -255,7 +255,7 @@ def compare(pairs: Sequence[tuple[Arm, Arm]]) -> Pairing:
         asked=one.asked,
         metric=one.metric,
         # The generator is only drawn from above 12 pairs; its seed is fixed, so a report can be made again.
-        result=paired(first, second, np.random.default_rng(0)),
+        result=compare_pairs(first, second, np.random.default_rng(0)),
         first_models=len(models[0]),
         second_models=len(models[1]),
         first_best_of=frozenset[int]().union(*(arm.best_of for arm, _ in pairs)),

@@ -71,7 +71,7 @@ def cost(totals: "Totals", stages: Iterable[str], points: Iterable[str]) -> Shar
     """The cost of these stages, and of these operating points one by one (keys of stages, both; each counts once)."""
     keys, ends = set(stages), set(points)
     shared = sum(totals.stages[key].compute_s for key in sorted(keys) if key in totals.stages)
-    separate = sum(totals.from_the_start(key) for key in sorted(ends))
+    separate = sum(totals.seconds_from_start(key) for key in sorted(ends))
     named = keys | ends | {parent for key in keys if key in totals.stages for parent in totals.stages[key].parents}
     unrecorded = len(named - totals.stages.keys())
     return SharingSavings(shared, separate, separate / shared if shared else None, len(keys), len(ends), unrecorded)
@@ -84,7 +84,7 @@ class Totals:
         self.stages = stages
         self._known: dict[str, float] = {}
 
-    def from_the_start(self, key: str) -> float:
+    def seconds_from_start(self, key: str) -> float:
         """Seconds of the stage and all its ancestors, each once; a stage without a row counts 0.
 
         Chains are followed in a loop, so their length is no matter. Where a stage has several parents, its ancestors

@@ -45,11 +45,11 @@ def trial_counts(run: Run) -> CountsByArm:
             failed=row["trials"] * (row["status"] == "failed"),
             seeds=frozenset({row["seed"]}),
         )
-        found[key] = in_all([found[key], one]) if key in found else one
+        found[key] = total_counts([found[key], one]) if key in found else one
     return found
 
 
-def in_all(counts: Iterable[TrialCounts]) -> TrialCounts:
+def total_counts(counts: Iterable[TrialCounts]) -> TrialCounts:
     """Several counts as one."""
     several = list(counts)
     return TrialCounts(
@@ -66,7 +66,7 @@ def count_lines(counts: CountsByArm, problems: Iterable[Problem]) -> list[str]:
     shown = {key: count for key, count in counts.items() if key[0] in within}
     if not shown:
         return ["Trials: none was planned here, so missing ones cannot be counted."]
-    lines = [f"Trials: {in_all(shown.values())}."]
+    lines = [f"Trials: {total_counts(shown.values())}."]
     for (problem, label), count in sorted(shown.items()):
         if count.finished < count.planned:
             lines.append(f"{label}, {problem}: {count}; means are of those that did not fail.")

@@ -13,7 +13,7 @@ from results.statistics import score_at
 Path = tuple[Problem, str, str, int, Setting | None]
 
 
-def at_equal_cost(points: Iterable[Point], removed: float) -> tuple[list[Point], list[Path]]:
+def points_at_equal_cost(points: Iterable[Point], removed: float) -> tuple[list[Point], list[Path]]:
     """One point per path at that cost, and the paths that do not reach it.
 
     A path is what one label did with one seed and setting, be it one trial or, where every budget is a trial of its

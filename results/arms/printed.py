@@ -42,17 +42,17 @@ def printed_numbers(run: Run) -> list[PrintedPoint]:
     return [PrintedPoint(**row) for row in run.rows(PRINTED)]
 
 
-def at_budget(numbers: Iterable[PrintedPoint], asked: float | None) -> list[PrintedPoint]:
+def numbers_at_budget(numbers: Iterable[PrintedPoint], asked: float | None) -> list[PrintedPoint]:
     """Those at a budget and those without one; all for None."""
     return [one for one in numbers if asked is None or not one.asked or math.isclose(one.asked, asked, abs_tol=1e-6)]
 
 
-def is_of(number: PrintedPoint, network: str, dataset: str, metric: str) -> bool:
+def belongs_to(number: PrintedPoint, network: str, dataset: str, metric: str) -> bool:
     """Whether it belongs into a column of that network, data set and metric."""
     return (number.network, number.dataset, number.metric) == (network, dataset, metric)
 
 
-def rows_of(numbers: Sequence[PrintedPoint]) -> dict[str, list[PrintedPoint]]:
+def rows_by_name(numbers: Sequence[PrintedPoint]) -> dict[str, list[PrintedPoint]]:
     """The numbers by the row of a table that they stand in."""
     rows: dict[str, list[PrintedPoint]] = {}
     for number in numbers:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from results.arms.comparison import Arm, Point, Problem, arms_of, environments_of, last_points, points_of
-from results.arms.equal_cost import at_equal_cost
+from results.arms.equal_cost import points_at_equal_cost
 from results.arms.tuning import best_settings, ended_settings
 from results.errors import ResultsError
 from results.store.reader import Run
@@ -32,7 +32,9 @@ class Selection:
     unreached: dict[tuple[Problem, str], int]
 
 
-def selected(run: Run, *, score: str = "test_score", asked: float | None = None, equal_cost: bool = False) -> Selection:
+def select_arms(
+    run: Run, *, score: str = "test_score", asked: float | None = None, equal_cost: bool = False
+) -> Selection:
     """The arms of a run that have the score: at one asked budget, at exactly that cost, or at all budgets.
 
     What has no point at a budget, because it prunes nothing or as a rule says, is there as it is.
@@ -52,22 +54,24 @@ def selected(run: Run, *, score: str = "test_score", asked: float | None = None,
     if equal_cost:
         if asked is None:
             raise ResultsError("--equal-cost needs a cost: type --at with a fraction, such as --at 0.3")
-        points, left = at_equal_cost(points, asked)
+        points, left = points_at_equal_cost(points, asked)
         for problem, label, *_ in left:
             unreached[problem, label] = unreached.get((problem, label), 0) + 1
     points = _scored(run, points, score)
     arms = _tested_arms(run, points)
-    arms = [arm for problem in sorted({arm.problem for arm in arms}) for arm in shown(_of(arms, problem), asked)]
+    arms = [
+        arm for problem in sorted({arm.problem for arm in arms}) for arm in arms_at_budget(_of(arms, problem), asked)
+    ]
     if not arms or (asked and not any(_is_at(arm, asked) for arm in arms)):
         raise ResultsError(_nothing(points, score, asked, equal_cost=equal_cost))
     return Selection(arms, score, _not_finite(points), unreached)
 
 
-def selected_points(run: Run, score: str = "test_score") -> tuple[list[Point], list[Arm]]:
-    """All arms that have the score, as `selected` without a budget, and the points that they are made of.
+def select_points(run: Run, score: str = "test_score") -> tuple[list[Point], list[Arm]]:
+    """All arms that have the score, as `select_arms` without a budget, and the points that they are made of.
 
     Raises:
-        ResultsError: as `selected`.
+        ResultsError: as `select_arms`.
     """
     check_score(score)
     points = _scored(run, points_of(run), score)
@@ -77,7 +81,7 @@ def selected_points(run: Run, score: str = "test_score") -> tuple[list[Point], l
     return last_points(points), arms
 
 
-def shown(arms: Sequence[Arm], asked: float | None) -> list[Arm]:
+def arms_at_budget(arms: Sequence[Arm], asked: float | None) -> list[Arm]:
     """Of one problem's arms those at a budget, and those without any point there that prune nothing or by a rule."""
     if asked is None:
         return list(arms)
@@ -96,7 +100,7 @@ def check_score(score: str) -> None:
         raise ResultsError(f"--metric {score}: {did_you_mean(score, SCORES)}expected one of {', '.join(SCORES)}")
 
 
-def label_named(arms: Sequence[Arm], label: str) -> None:
+def check_label(arms: Sequence[Arm], label: str) -> None:
     """Raises ResultsError with the nearest name where no arm has that label."""
     labels = sorted({arm.label for arm in arms})
     if label not in labels:

@@ -116,7 +116,7 @@ def counts_of(chosen: Iterable[Point]) -> list[Count]:
     ]
 
 
-def in_words(setting: Setting) -> str:
+def setting_text(setting: Setting) -> str:
     """A setting as one would type it, such as "optimisation.learning_rate = 0.005"."""
     return ", ".join(f"{key} = {json.dumps(value)}" for key, value in read_json(setting.values).items())
 

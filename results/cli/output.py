@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 
 from results.errors import ResultsError
-from results.text.page import Page, limited
+from results.text.page import Page, limit_rows
 
 FORMATS = ("terminal", "markdown", "csv", "json", "latex", "parquet")
 
@@ -34,7 +34,7 @@ def write(page: Page, given: argparse.Namespace) -> Iterator[str]:
     if given.limit is not None:
         if given.limit < 1:
             raise ResultsError(f"--limit {given.limit}: expected 1 row or more; type one such as --limit 20")
-        page = limited(page, given.limit)
+        page = limit_rows(page, given.limit)
     name = given.format or ("terminal" if sys.stdout.isatty() else "markdown")
     if name == "terminal":
         yield from terminal_lines(page, shutil.get_terminal_size().columns, wide=given.wide)

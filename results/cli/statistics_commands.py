@@ -68,12 +68,12 @@ def _at(parser: argparse.ArgumentParser) -> None:
 
 
 def _table(given: argparse.Namespace) -> Iterator[Part]:
-    from results.publish.published_table import published
+    from results.publish.published_table import published_table
     from results.publish.published_text import published_page
     from results.store.reader import load
 
     with load(given.run) as run:
-        table = published(run, score=given.metric, asked=given.at, equal_cost=given.equal_cost)
+        table = published_table(run, score=given.metric, asked=given.at, equal_cost=given.equal_cost)
     yield from published_page(table)
 
 

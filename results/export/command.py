@@ -9,7 +9,7 @@ from types import MappingProxyType
 from results.errors import ResultsError
 from results.export.target import ByTrial, Target
 from results.store.completeness import is_over, refuse_gaps
-from results.store.lock import held
+from results.store.lock import hold_lock
 from results.store.parts import tables_folder
 from results.store.reader import load
 from transtailor.files import make_folder
@@ -86,7 +86,7 @@ def export_lines(
     target = TARGETS[to](folder)
     make_folder(folder)
     try:
-        with held(folder / ".lock"):
+        with hold_lock(folder / ".lock"):
             yield from _updates(run, target, every_s if follow else None)
     except BlockingIOError as error:
         raise ResultsError(f"another process exports to {str(folder)!r}; wait for it, or type another --out") from error

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from results.figures.axes import axis, tick
-from results.figures.svg import TEXT_PX, WIDTH, Drawing, Svg, shortened
+from results.figures.svg import TEXT_PX, WIDTH, Drawing, Svg, shorten
 
 _ROW, _TOP, _BOTTOM, _MOST_NAME = 25, 10, 46, 240
 
@@ -30,7 +30,7 @@ def bars(title: str, label: str, rows: Sequence[Bar], colours: Sequence[str]) ->
     svg.text((across.start + across.end) / 2, bottom + 35, label, "middle", "label")
     for place, row in enumerate(rows):
         y = _TOP + _ROW * place + 3
-        svg.text(left - 8, y + _ROW / 2 + 1, shortened(row.name, left), "end", "name")
+        svg.text(left - 8, y + _ROW / 2 + 1, shorten(row.name, left), "end", "name")
         start = 0.0
         for series, part in enumerate(row.parts):
             svg.series(series, colours[series])

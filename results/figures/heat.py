@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from results.figures.svg import TEXT_PX, WIDTH, Drawing, Svg, shortened
+from results.figures.svg import TEXT_PX, WIDTH, Drawing, Svg, shorten
 
 _ROW, _MOST_NAME, _MOST_CELL, _FOOT = 24, 300, 110, 12
 
@@ -26,11 +26,11 @@ def heat(
     for place, name in enumerate(columns):
         x = left + (place + 0.5) * cell
         if upright:
-            svg.text(x + 4, head - 6, shortened(name, 150), "start", "tick", turned=True)
+            svg.text(x + 4, head - 6, shorten(name, 150), "start", "tick", turned=True)
         else:
             svg.text(x, head - 8, name, "middle", "tick")
     for row, name in enumerate(names):
-        svg.text(left - 8, head + _ROW * (row + 0.5) + 4, shortened(name, left - 8), "end", "name")
+        svg.text(left - 8, head + _ROW * (row + 0.5) + 4, shorten(name, left - 8), "end", "name")
     for (row, column), (fraction, words, data_row) in cells.items():
         x, y = left + column * cell, head + row * _ROW
         width = max(cell - 2, 1)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from results.figures.axes import Axis, axis_of_most, tick
-from results.figures.svg import TEXT_PX, WIDTH, Drawing, Svg, shortened
+from results.figures.svg import TEXT_PX, WIDTH, Drawing, Svg, shorten
 
 _ROW, _TOP, _BOTTOM, _GAP, _MOST_NAME = 21, 14, 46, 22, 320
 _BESIDE = 8
@@ -76,9 +76,9 @@ def rows_of_dots(
                 _draw(svg, across, middle, line.marks[number])
     for line, middle in zip(lines, middles, strict=True):
         if line.marks:
-            svg.text(left - 10, middle + 4, shortened(line.name, left), "end", "name")
+            svg.text(left - 10, middle + 4, shorten(line.name, left), "end", "name")
         else:
-            svg.text(0.0, middle + 4, shortened(line.name, WIDTH), "start", "heading")
+            svg.text(0.0, middle + 4, shorten(line.name, WIDTH), "start", "heading")
     return svg.drawing(title)
 
 

@@ -121,7 +121,7 @@ class Svg:
         return Drawing(f"{opening}{''.join(self._parts)}</svg>", self.hits, self.notes, self.beyond)
 
 
-def shortened(words: str, width: float) -> str:
+def shorten(words: str, width: float) -> str:
     """The words, cut so that they fit into so many pixels."""
     letters = max(int(width / TEXT_PX), 2)
     return words if len(words) <= letters else words[: letters - 1].rstrip() + "…"

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from results.figures.axes import Axis, tick
-from results.figures.svg import TEXT_PX, WIDTH, Drawing, Svg, shortened
+from results.figures.svg import TEXT_PX, WIDTH, Drawing, Svg, shorten
 
 _TOP, _BOTTOM, _MOST_NAME, _MOST_LANES = 22, 46, 170, 120
 
@@ -66,7 +66,7 @@ def timeline(title: str, label: str, spans: Sequence[Span], moments: Sequence[Mo
         y = _TOP + row * place
         svg.rect(left, y + 1, across.end - left, row - 2, "lane")
         if place == 0 or lanes[place - 1][0] != name:
-            svg.text(left - 8, y + row / 2 + 4, shortened(name, left), "end", "name")
+            svg.text(left - 8, y + row / 2 + 4, shorten(name, left), "end", "name")
     _spans(svg, across, lanes, row)
     for moment in moments:
         x = across(moment.at)

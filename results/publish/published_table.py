@@ -14,8 +14,8 @@ import numpy as np
 
 from results.arms.comparison import Arm, Pairing, Problem, budget_order, compare
 from results.arms.counts import CountsByArm, count_lines, trial_counts
-from results.arms.printed import PrintedPoint, at_budget, is_of, printed_numbers, rows_of
-from results.arms.selection import Selection, selected
+from results.arms.printed import PrintedPoint, belongs_to, numbers_at_budget, printed_numbers, rows_by_name
+from results.arms.selection import Selection, select_arms
 from results.arms.shared_training import shared_training_lines, shared_trainings
 from results.statistics import (
     BOOTSTRAP_FROM,
@@ -87,19 +87,19 @@ class Published:
     notes: tuple[str, ...]
 
 
-def published(
+def published_table(
     run: Run, *, score: str = "test_score", asked: float | None = None, equal_cost: bool = False
 ) -> Published:
     """The table of a run.
 
     Args:
         run: an opened run.
-        score: as `selected`; so are `asked` and `equal_cost`.
+        score: as `select_arms`; so are `asked` and `equal_cost`.
 
     Raises:
-        ResultsError: as `selected`.
+        ResultsError: as `select_arms`.
     """
-    chosen = selected(run, score=score, asked=asked, equal_cost=equal_cost)
+    chosen = select_arms(run, score=score, asked=asked, equal_cost=equal_cost)
     arms = chosen.arms
     counts = trial_counts(run)
     columns = _columns(arms)
@@ -112,8 +112,8 @@ def published(
         notes += said
     names = sorted({_key(arm) for arm in arms}, key=lambda key: (budget_order(key[1]), key[0]))
     rows = [PublishedRow(name, tuple(cells.get((name, column)) for column in columns)) for *_, name in names]
-    printed = at_budget(printed_numbers(run), asked)
-    rows += [_printed_row(name, several, columns) for name, several in rows_of(_placed(printed, columns)).items()]
+    printed = numbers_at_budget(printed_numbers(run), asked)
+    rows += [_printed_row(name, several, columns) for name, several in rows_by_name(_placed(printed, columns)).items()]
     problems = [column.problem for column in columns if column.problem is not None]
     notes += _notes(chosen, cells.values(), problems)
     notes += count_lines(counts, problems)
@@ -301,7 +301,9 @@ def _placed(printed: Sequence[PrintedPoint], columns: Sequence[PublishedColumn])
 
 
 def _belongs(number: PrintedPoint, column: PublishedColumn) -> bool:
-    return column.problem is not None and is_of(number, column.problem.network, column.problem.dataset, column.metric)
+    return column.problem is not None and belongs_to(
+        number, column.problem.network, column.problem.dataset, column.metric
+    )
 
 
 def _printed_row(name: str, numbers: Sequence[PrintedPoint], columns: Sequence[PublishedColumn]) -> PublishedRow:

@@ -120,13 +120,13 @@ def page_of(run: Run, renew_s: float | None = None) -> Page:
         page.facts = what_ran.provenance(run)
     except (ValueError, OSError) as error:
         page.warnings.append(f"provenance.json cannot be read: {error}")
-    page.trials = script_json(trials.carried(planned, settings))
+    page.trials = script_json(trials.script_data(planned, settings))
     made = [
         what_ran.section(run, settings),
-        comparing.named(found),
-        comparing.methods(found),
-        comparing.tuned(found),
-        comparing.against(found),
+        comparing.named_section(found),
+        comparing.methods_section(found),
+        comparing.tuning_section(found),
+        comparing.baseline_section(found),
         pareto.section(found),
         effects.section(found, settings),
         learning.section(found),
@@ -146,6 +146,6 @@ def _tiles(run: Run, counts: dict[str, Any]) -> list[tuple[str, str]]:
     tiles = [(f"{counts[name]:,}", f"trials {name}") for name in ("planned", "finished", "failed", "missing")]
     spent, saved = costs.hours(run)
     for hours, what in ((spent, "computed"), (saved, "saved by sharing")):
-        amount, unit = costs.in_words(hours, "rank-").split(" ")
+        amount, unit = costs.hours_text(hours, "rank-").split(" ")
         tiles.append((amount, f"{unit} {what}"))
     return tiles

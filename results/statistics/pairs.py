@@ -61,7 +61,9 @@ class Paired:
         return wilson(self.wins + self.ties / 2, self.wins + self.losses + self.ties)
 
 
-def paired(first: Mapping[Block, float], second: Mapping[Block, float], generator: np.random.Generator) -> Paired:
+def compare_pairs(
+    first: Mapping[Block, float], second: Mapping[Block, float], generator: np.random.Generator
+) -> Paired:
     """How the first differs from the second, block by block.
 
     Args:
@@ -160,7 +162,7 @@ def doubts(result: Paired) -> list[str]:
         reasons.append("the 95% interval of the difference contains 0")
     if result.smallest_p > SIGNIFICANCE:
         reasons.append(
-            f"{pairs_in_words(centre.n)} cannot reach a p below {result.smallest_p:.3g}, whatever they show"
+            f"{pairs_text(centre.n)} cannot reach a p below {result.smallest_p:.3g}, whatever they show"
             f" ({pairs_needed()} or more could)"
         )
     elif result.p > SIGNIFICANCE:
@@ -168,6 +170,6 @@ def doubts(result: Paired) -> list[str]:
     return reasons
 
 
-def pairs_in_words(n: int) -> str:
+def pairs_text(n: int) -> str:
     """So many pairs, such as "1 pair" and "6 pairs"."""
     return f"{n} pair{'' if n == 1 else 's'}"

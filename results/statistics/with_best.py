@@ -18,7 +18,7 @@ def with_best_p(values: np.ndarray, best: int, generator: np.random.Generator) -
     are equal. Arms that are told from the best are left out of the reference for those nearer to it (step down).
 
     The chance that any arm is wrongly told from the best is then at most the level, whatever the number of arms. With
-    two arms it is the sign-flip test of `paired`.
+    two arms it is the sign-flip test of `compare_pairs`.
 
     Args:
         values: (blocks, arms) finite scores; every arm has every block.

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from results.errors import ResultsError
-from results.store.lock import held
+from results.store.lock import hold_lock
 from results.store.parts import (
     MANIFEST_FORMAT,
     MergeManifest,
@@ -61,7 +61,7 @@ def only_one(run: Path) -> Iterator[None]:
     make_folder(merged_folder(run))
     with ExitStack() as stack:
         try:
-            stack.enter_context(held(merged_folder(run) / "lock"))
+            stack.enter_context(hold_lock(merged_folder(run) / "lock"))
         except BlockingIOError:
             raise ResultsError(f"{str(run)!r} is being compacted or cleaned by another process; wait for it") from None
         yield
@@ -92,7 +92,7 @@ def compact(run: str | os.PathLike[str]) -> list[Merged]:
     return made
 
 
-def superfluous(run: Path) -> list[Path]:
+def superfluous_files(run: Path) -> list[Path]:
     """Files that no reader needs: parts that are merged, and what a killed compaction left; the lock is to be held.
 
     Raises:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 @contextmanager
-def held(lock: Path) -> Iterator[None]:
+def hold_lock(lock: Path) -> Iterator[None]:
     """Holds a lock on a file, which the kernel releases when the process ends, however it ends.
 
     Args:

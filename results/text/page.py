@@ -46,7 +46,7 @@ Part = str | Heading | Note | PageTable
 Page = Iterable[Part]
 
 
-def limited(page: Page, rows: int) -> Iterator[Part]:
+def limit_rows(page: Page, rows: int) -> Iterator[Part]:
     """The page with at most this many rows of each table, and a line that says how many are left out."""
     for part in page:
         if not isinstance(part, PageTable) or len(part.rows) <= rows:

@@ -31,7 +31,7 @@ def labels_of(methods: dict[str, str]) -> ArmLabels:
     return ArmLabels(colours_of(ordered))
 
 
-def of_problem(problem: Problem) -> str:
+def problem_condition(problem: Problem) -> str:
     """The condition on a row of `planned` or `operating_points` that belongs to a problem."""
     images = f"train_images = {problem.train_images}" if problem.train_images else "train_images IS NULL"
     return f"network = {literal(problem.network)} AND dataset = {literal(problem.dataset)} AND {images}"

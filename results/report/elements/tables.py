@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 
 from results.arms.comparison import Arm, Choice, Pairing
 from results.arms.cost import SharingSavings
-from results.arms.tuning import Count, in_words
-from results.arms.verdict import says
+from results.arms.tuning import Count, setting_text
+from results.arms.verdict import verdict_word
 from results.text.number_format import NOTHING, SCALES, mark_of, number, percent
 
 BUDGET_MISSED_FRACTION = 0.01
@@ -132,7 +132,7 @@ def _pairing_row(pairing: Pairing) -> TableRow:
         f"{found.wins}–{found.losses}–{found.ties}",
         NOTHING if found.p is None else f"{found.p:.3g}",
         NOTHING if found.smallest_p is None else f"{found.smallest_p:.3g}",
-        says(pairing),
+        verdict_word(pairing),
     )
     return TableRow(cells, tuple(marks))
 
@@ -146,7 +146,7 @@ def settings_table(counts: Sequence[Count], sql: str) -> HtmlTable:
                 str(count.problem),
                 count.label,
                 percent(count.asked, 1),
-                in_words(count.setting),
+                setting_text(count.setting),
                 str(count.seeds),
                 " or ".join(str(several) for several in sorted(count.best_of)),
             ),

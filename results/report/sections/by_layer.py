@@ -31,7 +31,7 @@ def _budget_of(found: Findings, problem: Problem) -> float | None:
     return min(counts, key=lambda asked: (-counts[asked], abs(asked - 0.2)), default=None)
 
 
-def of_layers(name: str, title: str, data: Answer, cell: Cell) -> Figure:
+def layers_figure(name: str, title: str, data: Answer, cell: Cell) -> Figure:
     """Labels against layers; of each record `label`, `layer` and `order`, the layer's place, are read here."""
     records = data.records()
     labels = sorted({record["label"] for record in records})
@@ -46,7 +46,7 @@ def of_layers(name: str, title: str, data: Answer, cell: Cell) -> Figure:
     return Figure(name, title, heat(title, shown, layers, cells), data, titled_by=("label", "layer"), note=note)
 
 
-def of_pairs(name: str, title: str, data: Answer, cell: Cell) -> Figure:
+def pairs_figure(name: str, title: str, data: Answer, cell: Cell) -> Figure:
     """Labels against labels; of each record `label` and `other_label` are read here, and one stands for both orders."""
     records = data.records()
     labels = sorted({record[side] for record in records for side in ("label", "other_label")})

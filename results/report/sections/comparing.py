@@ -11,7 +11,7 @@ from results.figures.rows import Line, Mark, rows_of_dots
 from results.report.elements import tables
 from results.report.elements.blocks import Answer, Figure, Section, TableBlock, Words, answer, literal
 from results.report.elements.findings import Findings
-from results.report.elements.problems import of_problem
+from results.report.elements.problems import problem_condition
 from results.text.number_format import SCALES, percent
 
 BUDGET = 0.20
@@ -46,7 +46,7 @@ ORDER BY ALL
 """Seed by seed, with the best setting of [tuning] where there is one."""
 
 
-def named(found: Findings) -> Section:
+def named_section(found: Findings) -> Section:
     """TransTailor at the budget against each arm of full fine-tuning, in each problem and pooled."""
     section = Section(
         "named",
@@ -80,7 +80,7 @@ def named(found: Findings) -> Section:
     return section
 
 
-def methods(found: Findings) -> Section:
+def methods_section(found: Findings) -> Section:
     """All arms of each problem, by rank."""
     section = Section(
         "methods",
@@ -116,14 +116,14 @@ def warnings(found: Findings) -> list[str]:
     return lines
 
 
-def tuned(found: Findings) -> Section | None:
+def tuning_section(found: Findings) -> Section | None:
     """What was chosen from the settings of [tuning], and what the first of them alone would say."""
     counts = tuning.counts_of(found.best)
     if not counts:
         return None
     section = Section("tuning", "What was tuned", f"{_tuned(found)} The test split chose nothing.")
     section.blocks.append(TableBlock(tables.settings_table(counts, tuning.CHOSEN_SETTINGS), derived=True))
-    of_first = sorted({tuning.in_words(point.setting) for point in found.first if point.setting is not None})
+    of_first = sorted({tuning.setting_text(point.setting) for point in found.first if point.setting is not None})
     pairs = comparison.against_baseline(comparison.arms_of(found.first, found.environments))
     pairings = [comparison.compare([pair]) for pair in pairs]
     for problem in sorted({pairing.problem for pairing in pairings if pairing.problem}):
@@ -134,7 +134,7 @@ def tuned(found: Findings) -> Section | None:
     return section
 
 
-def against(found: Findings) -> Section:
+def baseline_section(found: Findings) -> Section:
     """All arms against full fine-tuning, as a figure and a table for each problem."""
     pairings = [comparison.compare([pair]) for pair in comparison.against_baseline(found.arms)]
     text = "Paired by seed on the test split: small dots are seeds, large ones their mean with its 95% interval."
@@ -163,7 +163,7 @@ def _differences(found: Findings, name: str, problem: Problem, pairings: Sequenc
     """One row for each label, one panel for each budget."""
     (baseline, *_) = comparison.baselines_of(found.arms, problem)
     asked = "NULL" if baseline.asked is None else repr(baseline.asked)
-    sql = DIFFERENCES.format(problem=of_problem(problem), label=literal(baseline.label), asked=asked)
+    sql = DIFFERENCES.format(problem=problem_condition(problem), label=literal(baseline.label), asked=asked)
     data = answer(found.run, sql)
     scale = SCALES[baseline.metric]
     budgets = _budgets(pairings)

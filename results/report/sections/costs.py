@@ -61,7 +61,7 @@ def unit_of(hours: float) -> tuple[float, str]:
     return (1.0, "hours") if hours >= 1 else (60.0, "minutes") if hours >= 1 / 60 else (3600.0, "seconds")
 
 
-def in_words(hours: float, before: str = "") -> str:
+def hours_text(hours: float, before: str = "") -> str:
     """So many hours, such as "1.8 rank-minutes" for 0.03 and before="rank-"."""
     factor, name = unit_of(hours)
     return f"{number(factor * hours, 1)} {before}{name}"
@@ -71,8 +71,8 @@ def _in_a_sentence(data: Answer) -> str:
     spent, saved, gpus = (sum(data.column(name)) for name in ("rank_hours", "saved_rank_hours", "gpu_hours"))
     share = f", {100 * saved / (spent + saved):.0f}% of what the trials would have taken alone" if spent + saved else ""
     return (
-        f"{in_words(spent, 'rank-')} were computed, {in_words(gpus, 'rank-') if gpus else 'none'} of them on GPUs;"
-        f" sharing stages between trials saved {in_words(saved, 'rank-')}{share}."
+        f"{hours_text(spent, 'rank-')} were computed, {hours_text(gpus, 'rank-') if gpus else 'none'} of them on GPUs;"
+        f" sharing stages between trials saved {hours_text(saved, 'rank-')}{share}."
     )
 
 

@@ -8,7 +8,7 @@ from results.errors import ResultsError
 from results.figures.rows import Line, Mark, rows_of_dots
 from results.report.elements.blocks import Answer, Figure, Section, TableBlock, Words, answer, literal
 from results.report.elements.findings import Findings
-from results.report.elements.problems import of_problem, scale_of
+from results.report.elements.problems import problem_condition, scale_of
 from results.report.elements.tables import HtmlTable, TableRow
 from results.report.sections.trials import TrialSettings
 from results.statistics import holm
@@ -57,7 +57,7 @@ def section(found: Findings, settings: TrialSettings) -> Section:
     made.blocks += _analyses(found)
     shown = ", ".join(literal(key) for key in keys)
     for place, problem in enumerate(found.problems):
-        sql = EFFECTS.format(problem=of_problem(problem), settings=shown, most_values=_MOST_VALUES)
+        sql = EFFECTS.format(problem=problem_condition(problem), settings=shown, most_values=_MOST_VALUES)
         data = answer(found.run, sql)
         if data.rows:
             made.blocks.append(_figure(found, f"effects{place}", problem, data))

@@ -5,8 +5,8 @@ from typing import Any
 from results.arms.filter_agreement import OF_LABELS, OF_SEEDS, agreement_sql
 from results.report.elements.blocks import Section, answer
 from results.report.elements.findings import Findings
-from results.report.elements.problems import of_problem
-from results.report.sections.by_layer import MOST_IN_MATRIX, budgets, of_layers, of_pairs
+from results.report.elements.problems import problem_condition
+from results.report.sections.by_layer import MOST_IN_MATRIX, budgets, layers_figure, pairs_figure
 
 
 def section(found: Findings) -> Section:
@@ -22,17 +22,17 @@ def section(found: Findings) -> Section:
         short="Kept filters",
     )
     for place, problem, asked, at in budgets(found):
-        where = of_problem(problem)
+        where = problem_condition(problem)
         data = answer(found.run, agreement_sql(found.run, OF_SEEDS, where=where, asked=asked))
         if data.rows:
             title = f"{problem}: how far the seeds of a label keep the same filters (kappa) {at}"
-            made.blocks.append(of_layers(f"kept{place}", title, data, _agreeing))
+            made.blocks.append(layers_figure(f"kept{place}", title, data, _agreeing))
         labels = {point.label for point in found.points if point.problem == problem and point.removed > 0}
         if len(labels) <= MOST_IN_MATRIX:
             data = answer(found.run, agreement_sql(found.run, OF_LABELS, where=where, asked=asked))
             if data.rows:
                 title = f"{problem}: how far two labels keep the same filters with one seed, and a label with two seeds"
-                made.blocks.append(of_pairs(f"same-filters{place}", f"{title} (kappa) {at}", data, _agreeing))
+                made.blocks.append(pairs_figure(f"same-filters{place}", f"{title} (kappa) {at}", data, _agreeing))
     return made
 
 

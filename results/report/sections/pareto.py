@@ -8,7 +8,7 @@ from results.arms.comparison import Problem, last_points
 from results.figures.scatter import ArmMean, CostAxis, Series, scatter
 from results.report.elements.blocks import Answer, Figure, Section, TableBlock, Words, answer
 from results.report.elements.findings import Findings
-from results.report.elements.problems import of_problem, scale_of
+from results.report.elements.problems import problem_condition, scale_of
 from results.report.elements.tables import HtmlTable, TableRow
 from results.report.sections.costs import unit_of
 from results.text.number_format import NOTHING, number, percent
@@ -56,7 +56,7 @@ def section(found: Findings) -> Section:
     )
     fronts = _fronts(found)
     for place, problem in enumerate(found.problems):
-        data = answer(found.run, POINTS.format(problem=of_problem(problem)))
+        data = answer(found.run, POINTS.format(problem=problem_condition(problem)))
         made.blocks.append(_figure(found, f"pareto{place}", problem, data, _only(COSTS, fronts)))
         if timed := {cost: of_cost for cost, of_cost in _only(OF_TIMED, fronts).items() if problem in of_cost}:
             made.blocks.append(_figure(found, f"timed{place}", problem, data, timed))

@@ -10,7 +10,7 @@ from results.figures.svg import Key
 from results.report.elements import tables
 from results.report.elements.blocks import Answer, Figure, Section, TableBlock, answer
 from results.report.elements.findings import Findings
-from results.report.elements.problems import of_problem, scale_of
+from results.report.elements.problems import problem_condition, scale_of
 from results.report.elements.tables import HtmlTable, TableRow
 from results.text.number_format import NOTHING, SCALES, percent
 
@@ -64,7 +64,7 @@ def section(found: Findings) -> Section:
         f"({place}, 'paper''s, tolerance {tolerance:g}', {tolerance})" for place, tolerance in enumerate(_TOLERANCES)
     )
     for place, problem in enumerate(found.problems):
-        data = answer(found.run, RULES.format(problem=of_problem(problem), rules=rules))
+        data = answer(found.run, RULES.format(problem=problem_condition(problem), rules=rules))
         if data.rows:
             made.blocks.append(_figure(found, f"stop{place}", problem, data))
     if outcomes := _outcomes(found):

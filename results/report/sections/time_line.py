@@ -3,7 +3,7 @@
 from results.figures.svg import Key
 from results.figures.timeline import Moment, Span, lanes_of, timeline
 from results.report.elements.blocks import Answer, Figure, Section, TableBlock, Words, answer, listing
-from results.report.sections.costs import in_words
+from results.report.sections.costs import hours_text
 from results.store.reader import Run
 
 ATTEMPTS = """
@@ -88,7 +88,7 @@ def _in_a_sentence(spans: list[Span], records: list[dict[str, object]], size: fl
     idle = 100 * (1 - busy / whole) if whole > 0 else 0.0
     return (
         f"{len(spans)} attempts on {len(lanes)} lane{'' if len(lanes) == 1 else 's'} of"
-        f" {machines} machine{'' if machines == 1 else 's'}: {in_words(busy / 3600)} of work, {idle:.0f}% of the lanes'"
-        f" time idle, {in_words(lost / 3600) if lost else 'nothing'} in attempts that did not finish. Trials found"
-        f" {in_words(shared / 3600)} of stages that others, or they themselves before, had computed."
+        f" {machines} machine{'' if machines == 1 else 's'}: {hours_text(busy / 3600)} of work, {idle:.0f}% of the"
+        f" lanes' time idle, {hours_text(lost / 3600) if lost else 'nothing'} in attempts that did not finish. Trials"
+        f" found {hours_text(shared / 3600)} of stages that others, or they themselves before, had computed."
     )

@@ -57,7 +57,7 @@ def settings_of(trials: list[dict[str, Any]]) -> TrialSettings:
     return TrialSettings(common, varying)
 
 
-def carried(trials: list[dict[str, Any]], settings: TrialSettings) -> dict[str, Any]:
+def script_data(trials: list[dict[str, Any]], settings: TrialSettings) -> dict[str, Any]:
     """What the page's script needs to show a trial."""
     return {
         "columns": [{"name": name, **packed([row[name] for row in trials])} for name in _SHOWN],

@@ -4,8 +4,8 @@ from typing import Any
 
 from results.report.elements.blocks import Section, answer
 from results.report.elements.findings import Findings
-from results.report.elements.problems import of_problem
-from results.report.sections.by_layer import MOST_IN_MATRIX, budgets, of_layers, of_pairs
+from results.report.elements.problems import problem_condition
+from results.report.sections.by_layer import MOST_IN_MATRIX, budgets, layers_figure, pairs_figure
 
 WIDTHS = """
 WITH chosen AS (
@@ -42,15 +42,15 @@ def section(found: Findings) -> Section:
         short="Layers",
     )
     for place, problem, asked, at in budgets(found):
-        data = answer(found.run, WIDTHS.format(problem=of_problem(problem), asked=repr(asked)))
+        data = answer(found.run, WIDTHS.format(problem=problem_condition(problem), asked=repr(asked)))
         if not data.rows:
             continue
         title = f"{problem}: filters left in each layer (%) {at}"
-        made.blocks.append(of_layers(f"widths{place}", title, data, _gone))
+        made.blocks.append(layers_figure(f"widths{place}", title, data, _gone))
         if 1 < len({row[0] for row in data.rows}) <= MOST_IN_MATRIX:
             pairs = answer(found.run, AGREEMENT.format(widths=data.sql))
             title = f"{problem}: agreement of two labels on the widths (100 less the mean difference in points)"
-            made.blocks.append(of_pairs(f"agreement{place}", title, pairs, _differing))
+            made.blocks.append(pairs_figure(f"agreement{place}", title, pairs, _differing))
     return made
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from results.errors import ResultsError
-from results.publish.published_table import Cell, Published, published
+from results.publish.published_table import Cell, Published, published_table
 from results.publish.published_text import published_page
 from results.statistics import mean_interval
 from results.store.reader import load
@@ -30,7 +30,7 @@ def trials(**labels: Sequence[int]) -> list[Trial]:
 
 def table(folder: Path, several: Sequence[Trial], **how: object) -> Published:
     with load(write_run(folder, several)) as run:
-        return published(run, **how)  # type: ignore[arg-type]
+        return published_table(run, **how)  # type: ignore[arg-type]
 
 
 def cell(made: Published, name: str, column: int = 0) -> Cell:
@@ -190,7 +190,7 @@ def test_printed_numbers_stand_beside_and_are_never_the_best(tmp_path: Path) -> 
     elsewhere = {**row, "dataset": "CUB"}
     Writer(folder / "tables").write("printed", [row, elsewhere])
     with load(folder) as run:
-        made = published(run)
+        made = published_table(run)
     text = "\n".join(TEXTS["markdown"](published_page(made)))
     assert "best at 20% fewer MACs, as printed in Paper & Co (2021), Table 1 | 99.90 |" in text
     assert any(note.startswith("1 printed numbers") for note in made.notes)
