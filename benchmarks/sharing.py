@@ -28,7 +28,7 @@ from benchmarks.record import RESULTS, ROOT, Cell, Measured, verdict, write
 from results.arms.cost import StageRow, Totals, cost_of_run
 from results.store.reader import Run, load
 from sweeps.planning.durations import Durations, durations_in
-from sweeps.planning.plan import Plan, cost_of, make_plan, most_telling
+from sweeps.planning.plan import Plan, choose_probe, cost_of, make_plan
 from sweeps.spec.spec import EMBEDDED_SPEC, load_spec
 
 GOAL_FRACTION = 0.15  # the computed and the expected factor's distance from the measured one
@@ -74,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     plan = make_plan(load_spec(options.spec, assignments))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        probe = launch(folder / "probe", options.spec, assignments, "--only", most_telling(plan.trials).trial_id)
+        probe = launch(folder / "probe", options.spec, assignments, "--only", choose_probe(plan.trials).trial_id)
         durations = durations_in(probe.run.parent, plan.resources.ranks)
         assert durations is not None
         before = launch(folder / "before", options.spec, assignments)

@@ -41,8 +41,8 @@ NOT_PASTED: Mapping[str, str] = {
         OTHER: "results/analysis/versus_arm.py:versus_arm_page results/analysis/effects.py:_chosen"
         " results/analysis/seeds_needed.py:_notes"
         " results/analysis/seeds_needed.py:seeds_needed_page results/export/command.py:export_lines"
-        " sweeps/commands/explain.py:_shared_stages sweeps/planning/plan.py:only hpc/ray/local.py:_why_not"
-        " tailor/parallel/process_group.py:join results/arms/selection.py:selected",
+        " sweeps/commands/explain.py:_shared_stages sweeps/planning/plan.py:select_trials hpc/ray/local.py:_why_not"
+        " tailor/parallel/process_group.py:join results/arms/selection.py:select_arms",
         AGAIN: "sweeps/driver/local_place.py:_LocalPlace.check tailor/commands/fetch.py:_download"
         " tailor/commands/fetch.py:_why tailor/commands/fetch.py:run tailor/prepare/workspace.py:_lock"
         " sweeps/commands/control.py:_launch_of",

@@ -11,7 +11,7 @@ from sweeps.driver.quota import size_text
 from sweeps.errors import RunFolderError
 from sweeps.planning.durations import Durations, durations_in
 from sweeps.planning.forecast import Capacity, Forecast, forecasts, one_machine, timed_trials
-from sweeps.planning.plan import Plan, PlanCost, PlannedTrial, cost_of, most_telling, planned_work, usable_cores
+from sweeps.planning.plan import Plan, PlanCost, PlannedTrial, choose_probe, cost_of, planned_work, usable_cores
 from sweeps.run.relaunch import check_may_go_on, this_code_digest
 from sweeps.run.run_folder import RunFolder, open_run
 from tailor.execution.cache import Cache
@@ -163,7 +163,7 @@ def _what_can_be_settled(plan: Plan) -> str:
 
 def _probe(plan: Plan, runs: Path, command: Sequence[str]) -> Iterator[str]:
     """How to learn what stages take, where no run has measured one."""
-    trial = most_telling(plan.trials)
+    trial = choose_probe(plan.trials)
     words = [word for word in command if word != "--plan"]
     probe = rerun(words, "--only", trial.trial_id, "--name", f"{plan.name}_probe")
     yield f"time      not known: no run below {runs} has computed a stage; to measure one trial, type:"

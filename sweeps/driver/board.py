@@ -358,10 +358,10 @@ class SweepState:
         self._display.show(self.progress())
 
     def _as_waiting(self, trial: PlannedTrial) -> QueuedTrial:
-        steps = {
+        claims = {
             stage.key: StageClaim(key=self._key(trial.trial_id, stage.key), work=stage.work) for stage in trial.stages
         }
-        return QueuedTrial(trial_id=trial.trial_id, ranks=self._plan.resources.ranks, steps=tuple(steps.values()))
+        return QueuedTrial(trial_id=trial.trial_id, ranks=self._plan.resources.ranks, claims=tuple(claims.values()))
 
     def _key(self, trial_id: str, key: str) -> str:
         """The key under which the queue knows a stage; with a cache of its own a trial shares no stage."""

@@ -20,7 +20,7 @@ class QueuedTrial:
 
     trial_id: str
     ranks: int
-    steps: tuple[StageClaim, ...]
+    claims: tuple[StageClaim, ...]
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class TrialQueue:
 
     A running trial claims all its stages that are not finished; a trial may start if it claims nothing that is
     claimed. Costs: each stage of a trial is touched a few times over the whole sweep, so a decision costs about
-    (stages per trial) steps, however many trials wait.
+    (stages per trial) claims, however many trials wait.
     """
 
     def __init__(self, trials: Iterable[QueuedTrial], finished: Collection[str], *, slots: int) -> None:
@@ -55,10 +55,10 @@ class TrialQueue:
         for trial in trials:
             self._number[trial.trial_id] = len(self._number)
             self._trials[trial.trial_id] = trial
-            for step in trial.steps:
-                self._sharing[step.key].append(trial.trial_id)
+            for claim in trial.claims:
+                self._sharing[claim.key].append(trial.trial_id)
         self._chain, self._total = follow_ups(self._trials.values(), self._finished)
-        self._work = {step.key: step.work for trial in self._trials.values() for step in trial.steps}
+        self._work = {claim.key: claim.work for trial in self._trials.values() for claim in trial.claims}
         self._needed_by = {key: len(trials) for key, trials in self._sharing.items() if key not in self._finished}
         self._work_left = sum(self._work[key] for key in self._needed_by)
         for trial_id in self._trials:
@@ -119,16 +119,16 @@ class TrialQueue:
     def trial_ended(self, trial_id: str, *, finished: bool) -> None:
         """Releases what a running trial claimed; one that has not finished waits again."""
         del self._running[trial_id]
-        for step in self._trials[trial_id].steps:
-            if self._claimed.get(step.key) == trial_id:
-                self._release(step.key)
+        for claim in self._trials[trial_id].claims:
+            if self._claimed.get(claim.key) == trial_id:
+                self._release(claim.key)
         if not finished:
             self._put_in_line(trial_id)
             return
-        for step in self._trials[trial_id].steps:
-            self._needed_by[step.key] = self._needed_by.get(step.key, 1) - 1
-            if self._needed_by[step.key] == 0 and step.key not in self._finished:
-                self._work_left -= step.work
+        for claim in self._trials[trial_id].claims:
+            self._needed_by[claim.key] = self._needed_by.get(claim.key, 1) - 1
+            if self._needed_by[claim.key] == 0 and claim.key not in self._finished:
+                self._work_left -= claim.work
 
     def _first(self, ranks: int) -> tuple[float, int, str] | None:
         """The first of the startable trials with so many ranks; drops entries that no longer hold."""
@@ -145,10 +145,10 @@ class TrialQueue:
         self._running[trial_id] = None
         self._hold_back(trial_id)
         trial = self._trials[trial_id]
-        for step in trial.steps:
-            if step.key not in self._finished:
-                self._claimed[step.key] = trial_id
-                for other in self._sharing[step.key]:
+        for claim in trial.claims:
+            if claim.key not in self._finished:
+                self._claimed[claim.key] = trial_id
+                for other in self._sharing[claim.key]:
                     if other in self._waiting:
                         self._claims_on[other] += 1
                         self._hold_back(other)
@@ -180,14 +180,14 @@ class TrialQueue:
             entry = (self._priority(trial_id), self._number[trial_id], trial_id)
             heapq.heappush(self._startable[trial.ranks], entry)
             self._hold_back(trial_id)  # as it was counted before
-            first = next((step.key for step in trial.steps if step.key not in self._finished), trial_id)
+            first = next((claim.key for claim in trial.claims if claim.key not in self._finished), trial_id)
             self._begins_with[trial_id] = first
             self._beginnings[first] += 1
 
     def _priority(self, trial_id: str) -> float:
         """Smaller goes first: minus the work that hangs on this trial, see `work_behind`."""
-        steps = [step for step in self._trials[trial_id].steps if step.key not in self._finished]
-        return -work_behind(steps, self._chain, self._total, self._slots)
+        claims = [claim for claim in self._trials[trial_id].claims if claim.key not in self._finished]
+        return -work_behind(claims, self._chain, self._total, self._slots)
 
 
 def follow_ups(trials: Iterable[QueuedTrial], finished: Collection[str]) -> tuple[dict[str, float], dict[str, float]]:
@@ -199,11 +199,11 @@ def follow_ups(trials: Iterable[QueuedTrial], finished: Collection[str]) -> tupl
     work: dict[str, float] = {}
     for trial in trials:
         previous: str | None = None
-        for step in trial.steps:
-            if step.key not in above:
-                above[step.key] = previous
-                work[step.key] = 0.0 if step.key in finished else step.work
-            previous = step.key
+        for claim in trial.claims:
+            if claim.key not in above:
+                above[claim.key] = previous
+                work[claim.key] = 0.0 if claim.key in finished else claim.work
+            previous = claim.key
     chain = dict.fromkeys(above, 0.0)
     total = dict.fromkeys(above, 0.0)
     for key in reversed(above):  # a stage was entered after the one above it
@@ -214,13 +214,13 @@ def follow_ups(trials: Iterable[QueuedTrial], finished: Collection[str]) -> tupl
     return chain, total
 
 
-def work_behind(steps: Iterable[StageClaim], chain: dict[str, float], total: dict[str, float], slots: int) -> float:
-    """The least work that is left from the start of these steps to the end of all that needs them.
+def work_behind(claims: Iterable[StageClaim], chain: dict[str, float], total: dict[str, float], slots: int) -> float:
+    """The least work that is left from the start of these claims to the end of all that needs them.
 
-    After each step others can go on: at best along its longest chain, or spread over all slots.
+    After each claim others can go on: at best along its longest chain, or spread over all slots.
     """
     done = longest = 0.0
-    for step in steps:
-        done += step.work
-        longest = max(longest, done + max(chain[step.key], total[step.key] / slots))
+    for claim in claims:
+        done += claim.work
+        longest = max(longest, done + max(chain[claim.key], total[claim.key] / slots))
     return longest

@@ -34,7 +34,7 @@ class TimedTrial:
     steps: tuple[TimedStep, ...]  # those that are not finished, in the order of execution
 
 
-def joined(trials: Iterable[tuple[str, Iterable[tuple[str, float, float]]]], ranks: int) -> list[TimedTrial]:
+def join_stages(trials: Iterable[tuple[str, Iterable[tuple[str, float, float]]]], ranks: int) -> list[TimedTrial]:
     """Trials of as few steps as give the same schedule.
 
     Stages that follow each other in every trial that has one of them become one step: nobody waits for the first
@@ -76,9 +76,9 @@ def critical_path_s(trials: Sequence[TimedTrial]) -> float:
     """The longest chain of stages of which each can only be computed after the one before, in seconds."""
     chains = [
         QueuedTrial(
-            trial_id=trial.trial_id, ranks=1, steps=tuple(StageClaim(key=s.key, work=s.seconds) for s in trial.steps)
+            trial_id=trial.trial_id, ranks=1, claims=tuple(StageClaim(key=s.key, work=s.seconds) for s in trial.steps)
         )
         for trial in trials
     ]
     chain, _ = follow_ups(chains, ())
-    return max((trial.steps[0].work + chain[trial.steps[0].key] for trial in chains if trial.steps), default=0.0)
+    return max((trial.claims[0].work + chain[trial.claims[0].key] for trial in chains if trial.claims), default=0.0)
