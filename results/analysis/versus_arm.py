@@ -1,4 +1,4 @@
-"""Every arm of a run against one of them, paired by seed, as a page: what goes into a note or a paper."""
+"""Every arm of a run compared with one of them, paired by seed, as a page for a note or a paper."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -25,13 +25,13 @@ USUAL_POOLED = [POOLED.index(name) for name in ("arm", "asked %", "pairs", *_USU
 
 
 def versus_arm_page(run: Run, label: str, asked: float | None) -> Iterator[Part]:
-    """The page: one table per network, data set and number of training images.
+    """Yield the page: one table per network, data set and number of training images.
 
     Args:
         run: an opened run.
         label: the arm that all others are compared with.
-        asked: its budget as a fraction of the MACs, and the only one of the others that is shown; what has no point
-            there (no pruning, or as a rule says) is shown as it is. None takes its smallest and shows all.
+        asked: the only budget that is shown, as a fraction of the MACs; arms without a budget (no pruning, or a rule
+            decides) are shown as they are. None shows all budgets and takes the smallest of `label`.
 
     Raises:
         ResultsError: no such arm has been tested.
@@ -47,13 +47,13 @@ def versus_arm_page(run: Run, label: str, asked: float | None) -> Iterator[Part]
         labels = {arm.label for arm in arms}
         if label in labels:
             at = f"{percent(asked or 0.0, 1)}% fewer MACs"
-            raise ResultsError(f"{label!r} has no tested point at {at}; leave --at out to see those that it has")
+            raise ResultsError(f"{label!r} has no tested point at {at}; leave out --at to see its points")
         raise ResultsError(f"no tested arm is called {label!r}{nearest(label, labels)}")
     shown_arms = {problem: arms_at_budget([arm for arm in arms if arm.problem == problem], asked) for problem in bases}
     for problem, base in bases.items():
         yield Heading(str(problem))
         yield ""
-        yield f"Against {base}: {SCALES[base.metric].value(base.test.mean)} over {base.test.n} seeds."
+        yield f"Compared with {base}: {SCALES[base.metric].value(base.test.mean)} over {base.test.n} seeds."
         yield ""
         pairings = _pairings(shown_arms[problem], base)
         yield PageTable(columns=COLUMNS, rows=[*_rows(pairings)], words=(0, 2, len(COLUMNS) - 1), usual=USUAL)
@@ -65,19 +65,19 @@ def versus_arm_page(run: Run, label: str, asked: float | None) -> Iterator[Part]
 
 
 def _base(arms: Sequence[Arm], problem: object, label: str, asked: float | None) -> Arm | None:
-    """The arm that others are compared with, of those that would be shown."""
+    """Choose the arm that others are compared with, among those that would be shown."""
     its = arms_at_budget([arm for arm in arms if arm.problem == problem], asked)
     return min((arm for arm in its if arm.label == label), key=lambda arm: budget_order(arm.asked), default=None)
 
 
 def _pairings(arms: Sequence[Arm], base: Arm) -> list[tuple[Arm, Pairing]]:
-    """Every arm but the base, in the order of the rows, with its comparison."""
+    """Compare every arm but the base with it, in the order of the rows."""
     ordered = sorted(arms, key=lambda arm: (budget_order(arm.asked), -(arm.test.mean or 0.0), arm.label))
     return [(arm, compare([(arm, base)])) for arm in ordered if arm is not base]
 
 
 def _pooled_lines(bases: Mapping[Problem, Arm], arms: Mapping[Problem, Sequence[Arm]]) -> Iterator[Part]:
-    """The same over all problems of one metric, where several have the arm and its base; nothing where none have."""
+    """Yield the same over all problems of one metric, for arms that several problems have; nothing if none do."""
     groups: dict[tuple[str, tuple[bool, float], str], list[tuple[Arm, Arm]]] = {}
     for problem, base in bases.items():
         for arm in arms[problem]:
@@ -89,7 +89,7 @@ def _pooled_lines(bases: Mapping[Problem, Arm], arms: Mapping[Problem, Sequence[
     problems = [len(pairs) for _, pairs in sorted(groups.items()) if len(pairs) > 1]
     yield Heading("All together")
     yield ""
-    yield "Blocks are problems and seeds; each stands against the base of its own problem."
+    yield "Blocks are problems and seeds; each is compared with the base of its own problem."
     yield ""
     rows = zip(pairings, problems, _compared(pairings), strict=True)
     yield PageTable(
@@ -113,7 +113,7 @@ def _rows(pairings: Sequence[tuple[Arm, Pairing]]) -> Iterator[tuple[str, ...]]:
 
 
 def _compared(pairings: Sequence[Pairing]) -> Iterator[tuple[str, ...]]:
-    """The cells of the columns `COMPARISON`, corrected as one family."""
+    """Yield the cells of the columns `COMPARISON`, with p corrected as one family."""
     corrected = holm([pairing.result.p for pairing in pairings])
     for pairing, p in zip(pairings, corrected, strict=True):
         scale, found = SCALES[pairing.metric], pairing.result
@@ -128,21 +128,21 @@ def _compared(pairings: Sequence[Pairing]) -> Iterator[tuple[str, ...]]:
 
 
 def _notes(pairings: Sequence[Pairing]) -> list[str]:
-    """What the corrected p values leave of the rows' words, and which rows to read with care."""
+    """Say how many verdicts remain after correction, and which rows to read with care."""
     settled = [verdict_word(pairing) in ("better", "worse") for pairing in pairings]
     corrected = holm([pairing.result.p for pairing in pairings])
     left = sum(
         is_settled and p is not None and p <= SIGNIFICANCE for is_settled, p in zip(settled, corrected, strict=True)
     )
     notes = [
-        "ahead %: probability of improvement, how often the arm is ahead of the other at the same seed, a tie for half."
-        f" It says: each row alone. Of {sum(settled)} better or worse, {left} are so with Holm's correction over these"
-        f" {len(pairings)} comparisons."
+        "ahead %: probability of improvement: how often the arm is ahead at the same seed; a tie counts half."
+        f" It says: each row on its own. Of {sum(settled)} better or worse, {left} remain with Holm's correction over"
+        f" these {len(pairings)} comparisons."
     ]
     if mixed := sum(len(pairing.environments) > 1 for pairing in pairings):
         notes.append(f"{mixed} comparisons were computed on mixed hardware, ranks or torch versions.")
     if unpaired := sum(pairing.result.unpaired > 0 for pairing in pairings):
-        notes.append(f"{unpaired} comparisons have seeds that only one of the two has: left out.")
+        notes.append(f"{unpaired} comparisons have seeds that only one of the two arms has; these are left out.")
     if shares := sum(pairing.shares_models for pairing in pairings):
         notes.append(f"{shares} comparisons have fewer distinct models than pairs: n is smaller than it looks.")
     return notes

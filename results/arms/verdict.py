@@ -1,4 +1,4 @@
-"""What a comparison says in words: which of two is better, or that this cannot settle it, and why."""
+"""The verdict of a comparison as text: which arm is better, or why this cannot settle it."""
 
 from results.arms.comparison import Pairing
 from results.statistics import pairs_text
@@ -6,7 +6,7 @@ from results.text.number_format import SCALES
 
 
 def verdict_word(pairing: Pairing) -> str:
-    """One word or two on a comparison: better, worse, cannot settle it, or not equally tuned."""
+    """Write the verdict in a few words: better, worse, cannot settle it, or not equally tuned."""
     if pairing.tuning_budgets_differ:
         return "not equally tuned"
     if pairing.result.difference.mean is None or pairing.doubts:
@@ -15,7 +15,7 @@ def verdict_word(pairing: Pairing) -> str:
 
 
 def verdict(pairing: Pairing) -> str:
-    """One or two sentences: which is better, or that this cannot settle it, and why."""
+    """Write the verdict in one or two sentences: which arm is better, or why this cannot settle it."""
     result, first, second = pairing.result, pairing.first, pairing.second
     mean = result.difference.mean
     if mean is None:

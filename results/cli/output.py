@@ -12,19 +12,19 @@ FORMATS = ("terminal", "markdown", "csv", "json", "latex", "parquet")
 
 
 def add_output(parser: argparse.ArgumentParser) -> None:
-    """Adds them."""
+    """Add these options to a command."""
     parser.add_argument(
         "--format",
         type=str.lower,
         choices=FORMATS,
         help="how tables are written (default: for this terminal; Markdown into a file)",
     )
-    parser.add_argument("--wide", action="store_true", help="on a terminal: all columns, and none of them cut")
+    parser.add_argument("--wide", action="store_true", help="on a terminal: all columns, none of them cut")
     parser.add_argument("--limit", type=int, metavar="ROWS", help="at most this many rows of each table")
 
 
 def write(page: Page, given: argparse.Namespace) -> Iterator[str]:
-    """The lines to print; Parquet is written to the standard output here.
+    """Yield the lines to print; Parquet is written to the standard output directly.
 
     Raises:
         ResultsError: a limit below 1, or Parquet for a terminal.

@@ -1,4 +1,4 @@
-"""Bars laid end to end: an amount in parts, row by row."""
+"""Stacked bars: an amount in parts, row by row."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ _ROW, _TOP, _BOTTOM, _MOST_NAME = 25, 10, 46, 240
 
 @dataclass(frozen=True)
 class Bar:
-    """One row: its name, its parts from the left (each of the series of its place), and its row of the data."""
+    """One row: its name, its parts from the left (one for each series), and its row of the data."""
 
     name: str
     parts: Sequence[float]
@@ -19,7 +19,7 @@ class Bar:
 
 
 def bars(title: str, label: str, rows: Sequence[Bar], colours: Sequence[str]) -> Drawing:
-    """The figure; `colours` has one class for each part."""
+    """Draw the figure; `colours` has one class for each part."""
     svg = Svg(_TOP + _ROW * len(rows) + _BOTTOM)
     left = min(max((len(row.name) for row in rows), default=0) * TEXT_PX + 16, _MOST_NAME)
     across = axis([sum(row.parts) for row in rows], left, WIDTH - 16, label, zero=True)

@@ -10,12 +10,12 @@ _ROW, _MOST_NAME, _MOST_CELL, _FOOT = 24, 300, 110, 12
 def heat(
     title: str, names: Sequence[str], columns: Sequence[str], cells: Mapping[tuple[int, int], tuple[float, str, int]]
 ) -> Drawing:
-    """The figure.
+    """Draw the figure.
 
     Args:
-        title: for those who hear the page.
+        title: for screen readers.
         names: of the rows, from the top.
-        columns: their names, from the left; written slanting where they do not fit.
+        columns: their names, from the left; turned upright if they do not fit.
         cells: (row, column) -> how dark it is, in [0, 1]; the text inside it; and the row of the data.
     """
     left = min(max((len(name) for name in names), default=0) * TEXT_PX + 16, _MOST_NAME)

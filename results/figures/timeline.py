@@ -1,4 +1,4 @@
-"""What ran where and when: one lane for each slot of each machine."""
+"""Which trial ran where and when: one lane for each slot of each machine."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,14 +23,14 @@ class Span:
 
 @dataclass(frozen=True)
 class Moment:
-    """Something that happened at once, and what it says when pointed at."""
+    """Something that happened at one moment, and its text when pointed at."""
 
     at: float
     words: str
 
 
 def lanes_of(spans: Sequence[Span]) -> list[tuple[str, list[Span]]]:
-    """The lanes, machine by machine: each span goes to the first lane of its machine that is free when it starts."""
+    """Assign each span to the first lane of its machine that is free when it starts; sorted by machine."""
     lanes: dict[str, list[list[Span]]] = {}
     for span in sorted(spans, key=lambda span: (span.start, span.row)):
         of_place = lanes.setdefault(span.place, [])
@@ -43,10 +43,10 @@ def lanes_of(spans: Sequence[Span]) -> list[tuple[str, list[Span]]]:
 
 
 def timeline(title: str, label: str, spans: Sequence[Span], moments: Sequence[Moment]) -> Drawing:
-    """The figure; of very many lanes, the first 120.
+    """Draw the figure, with at most the first 120 lanes.
 
     Args:
-        title: for those who hear the page.
+        title: for screen readers.
         label: of the axis of time.
         spans: at least one.
         moments: drawn as small marks on top.
@@ -76,7 +76,7 @@ def timeline(title: str, label: str, spans: Sequence[Span], moments: Sequence[Mo
 
 
 def _spans(svg: Svg, across: Axis, lanes: Sequence[tuple[str, Sequence[Span]]], row: float) -> None:
-    """All bars of a series are one element."""
+    """Draw all bars of a series as one element."""
     found: dict[tuple[int, str], list[tuple[float, float, float]]] = {}
     for place, (_, lane) in enumerate(lanes):
         y = _TOP + row * (place + 0.5)

@@ -1,4 +1,4 @@
-"""Statistics on plain numbers, by subject; what each says and when it may be said is in docs/statistics.md."""
+"""Statistics on plain numbers, by subject. docs/statistics.md says what each means and when it applies."""
 
 from results.statistics.fronts import FRONT_DRAWS, front_shares, on_front
 from results.statistics.images import Crossed, McNemar, mcnemar, over_seeds_and_images

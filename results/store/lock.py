@@ -9,10 +9,10 @@ from pathlib import Path
 
 @contextmanager
 def hold_lock(lock: Path) -> Iterator[None]:
-    """Holds a lock on a file, which the kernel releases when the process ends, however it ends.
+    """Hold a lock on a file; the kernel releases it when the process ends for any reason.
 
     Args:
-        lock: made where it is not there; its folder is there.
+        lock: the file, created if missing; its folder exists.
 
     Raises:
         BlockingIOError: another process holds it.

@@ -1,4 +1,4 @@
-"""Which filters are kept: how far seeds and methods agree on them, with what chance would give taken out."""
+"""Which filters are kept: how far seeds and methods agree on them, corrected for chance."""
 
 from typing import Any
 
@@ -10,15 +10,14 @@ from results.report.sections.by_layer import MOST_IN_MATRIX, budgets, layers_fig
 
 
 def section(found: Findings) -> Section:
-    """For each problem one figure of labels against layers, and one of labels against labels where they are few."""
+    """Draw for each problem labels against layers, and labels against labels if they are few."""
     made = Section(
         "kept",
         "Which filters are kept",
-        "Cohen's kappa of two selections of filters: 1 where both keep the same, 0 where they agree as two draws of"
-        " such sizes would by chance, below 0 where less. The stronger the colour, the more they agree. Compared are"
-        " sub-models pruned from the same source weights, in layers that lost filters in both; other sources have"
-        " other filters.",
-        empty="No two sub-models are written yet whose filters can be compared.",
+        "Cohen's kappa of two selections of filters: 1 if both keep the same filters, 0 if they agree as much as"
+        " random selections of these sizes, below 0 if less. The stronger the colour, the more they agree. Only"
+        " sub-models pruned from the same source weights are compared, in layers that lost filters in both.",
+        empty="No two sub-models yet whose filters can be compared.",
         short="Kept filters",
     )
     for place, problem, asked, at in budgets(found):

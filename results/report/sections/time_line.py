@@ -1,4 +1,4 @@
-"""The time line of the cluster: which trial ran where and when, what was lost, what was shared, what lay idle."""
+"""The time line of the cluster: which trial ran where and when, and what was lost, shared or idle."""
 
 from results.figures.svg import Key
 from results.figures.timeline import Moment, Span, lanes_of, timeline
@@ -20,7 +20,7 @@ SELECT coalesce(array_to_string(list_sort(list_distinct(nodes)), ' + '), host) A
 FROM attempts CROSS JOIN last LEFT JOIN shared USING (trial_id) LEFT JOIN planned USING (trial_id)
 ORDER BY started_at, trial_id, attempt
 """
-"""An attempt that still runs ends with the last row of the run. `shared_s`: stages that the trial found computed."""
+"""An attempt that still runs ends with the last row of the run. `shared_s`: stages that the trial found cached."""
 EVENTS = """
 SELECT strftime(happened_at, '%Y-%m-%d %H:%M:%S') AS "at", kind, node, job, slots, detail,
     round(epoch(happened_at) - (SELECT min(epoch(started_at)) FROM attempts), 3) AS at_s
@@ -31,12 +31,12 @@ _LOST = ("failed", "died", "interrupted")
 
 
 def section(run: Run) -> Section:
-    """One figure of all attempts, and the table of what the cluster did."""
+    """Draw all attempts in one figure, and list the events of the cluster."""
     made = Section(
         "time",
         "Time line",
         "One bar is one attempt of a trial, on a lane of the machine that ran it; empty lanes are idle.",
-        empty="No attempt is written yet.",
+        empty="No attempts yet.",
     )
     data = answer(run, ATTEMPTS)
     events = listing(run, EVENTS, "What the cluster did", folded=True)
@@ -89,6 +89,6 @@ def _in_a_sentence(spans: list[Span], records: list[dict[str, object]], size: fl
     return (
         f"{len(spans)} attempts on {len(lanes)} lane{'' if len(lanes) == 1 else 's'} of"
         f" {machines} machine{'' if machines == 1 else 's'}: {hours_text(busy / 3600)} of work, {idle:.0f}% of the"
-        f" lanes' time idle, {hours_text(lost / 3600) if lost else 'nothing'} in attempts that did not finish. Trials"
-        f" found {hours_text(shared / 3600)} of stages that others, or they themselves before, had computed."
+        f" lanes' time idle, {hours_text(lost / 3600) if lost else 'nothing'} in attempts that did not finish."
+        f" Trials took {hours_text(shared / 3600)} of stages from the cache."
     )

@@ -1,4 +1,4 @@
-"""Which layers the filters went from: the widths of the sub-models, and how far seeds and methods agree on them."""
+"""Which layers lost filters: the widths of the sub-models, and how far seeds and methods agree on them."""
 
 from typing import Any
 
@@ -31,14 +31,14 @@ GROUP BY ALL ORDER BY ALL
 
 
 def section(found: Findings) -> Section:
-    """One figure of widths for each problem, and one of the agreement of labels where there are several."""
+    """Draw the widths for each problem, and the agreement of labels if there are several."""
     made = Section(
         "widths",
         "What is left of each layer",
         "Filters that are left in each layer, in per cent of the original ones: the mean over seeds. The stronger"
-        " the colour, the more are gone. Pointing at a cell shows how far the seeds agree. The tables hold"
-        " widths; which filters they are stands below.",
-        empty="No layers of pruned networks are written yet.",
+        " the colour, the more are removed. Point at a cell to see how far the seeds agree. These are widths; the"
+        " next section shows which filters are kept.",
+        empty="No layers of pruned networks yet.",
         short="Layers",
     )
     for place, problem, asked, at in budgets(found):

@@ -71,6 +71,6 @@ def test_every_row_says_what_its_pairs_can_reach_and_what_holms_correction_leave
     assert by_label["better"][columns["p (Holm)"]] == "0.0938"  # three times as large
     assert (by_label["better"][columns["ahead %"]], by_label["level"][columns["ahead %"]]) == ("100", "50")
     text = "\n".join(found)
-    assert "Of 2 better or worse, 0 are so with Holm's correction over these 3 comparisons." in text
+    assert "Of 2 better or worse, 0 remain with Holm's correction over these 3 comparisons." in text
     assert "Trials: 25 planned, 24 finished, 1 failed, 0 missing." in text
     assert "lost, net on digits (50 training images): 1 planned" in text

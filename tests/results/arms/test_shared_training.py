@@ -16,7 +16,7 @@ def test_a_source_that_seeds_share_is_one_draw(tmp_path: Path) -> None:
         draws = shared_trainings(run)
     assert [(draw.label, draw.kind, draw.distinct, draw.seeds) for draw in draws] == [("shared", "train_source", 1, 3)]
     (line,) = shared_training_lines(draws, {draws[0].problem})
-    assert line.startswith("train source: one draw stands behind 3 seeds (shared)")
+    assert line.startswith("train source: 3 seeds share one training (shared)")
     assert shared_training_lines(draws, []) == []
 
 
@@ -33,6 +33,6 @@ def test_every_trial_is_counted_once(tmp_path: Path) -> None:
     assert count.seeds == {0, 1, 2, 3}
     assert count_lines(counts, [key[0]]) == [
         "Trials: 4 planned, 2 finished, 1 failed, 1 missing.",
-        f"a, {key[0]}: 4 planned, 2 finished, 1 failed, 1 missing; means are of those that did not fail.",
+        f"a, {key[0]}: 4 planned, 2 finished, 1 failed, 1 missing; means are over those that did not fail.",
     ]
     assert "none was planned" in count_lines(counts, [])[0]

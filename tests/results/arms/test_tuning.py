@@ -133,7 +133,7 @@ def test_the_report_says_the_best_of_how_many_and_shows_the_first_setting_beside
 ) -> None:
     run = tuned_run(tmp_path, synthetic, lambda label, seed: 0.9 if seed < 2 and label == "fine_tune" else 0.7, None)
     text = text_of(write_report(run).read_text())
-    assert "Every arm stands with the best of 2 settings by validation" in text
+    assert "Each arm is shown with the best of 2 settings by validation" in text
     assert "not equal" not in text[: text.index("SQL")]
     assert "fine_tune 0.0 optimisation.learning_rate = 0.0005 4 2" in text
     assert "fine_tune 0.0 optimisation.learning_rate = 0.005 2 2" in text

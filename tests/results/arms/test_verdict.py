@@ -37,7 +37,7 @@ def test_a_wide_interval_cannot_settle_it_however_many_pairs() -> None:
 
 
 def test_one_pair_and_all_equal_are_not_settled() -> None:
-    assert "one pair has no interval" in verdict(pairing([0.1]))
+    assert "one pair gives no interval" in verdict(pairing([0.1]))
     words = verdict(pairing([0.0] * 8))
     assert words.startswith("Cannot settle it: the 95% interval of the difference contains 0")
     assert "the two are equal on average" in words

@@ -76,7 +76,7 @@ def test_differences_that_only_rounding_tells_from_0_are_ties() -> None:
 def test_no_common_block_gives_no_numbers() -> None:
     found = compare_pairs({0: 0.5}, {1: 0.5}, rng())
     assert (found.difference.n, found.p, found.smallest_p, found.unpaired) == (0, None, None, 2)
-    assert doubts(found) == ["no seed has both"]
+    assert doubts(found) == ["no seed has both arms"]
 
 
 @pytest.mark.parametrize("n", [1, 2, 5, 9, 12])

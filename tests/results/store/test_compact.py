@@ -330,7 +330,7 @@ def test_a_merged_file_that_is_gone_or_torn_is_named_and_nothing_is_superfluous(
             read(tmp_path)
     made.path.unlink()
     for read in (load, superfluous_files):
-        with pytest.raises(ResultsError, match="gone; put it back"):
+        with pytest.raises(ResultsError, match="missing; put it back"):
             read(tmp_path)
 
 
