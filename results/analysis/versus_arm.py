@@ -2,7 +2,16 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from results.arms.comparison import Arm, Pairing, Problem, arms_of, budget_order, compare, environments_of, points_of
+from results.arms.comparison import (
+    BASELINE,
+    Arm,
+    Problem,
+    arms_of,
+    budget_order,
+    compare,
+    environments_of,
+    points_of,
+)
 from results.arms.counts import count_lines, trial_counts
 from results.arms.selection import arms_at_budget
 from results.arms.shared_training import shared_training_lines, shared_trainings
@@ -17,11 +26,13 @@ from transtailor.names import nearest
 
 ARM = ("asked %", "removed %", "arm", "test")
 COMPARISON = ("difference", "95%", "won–lost–tied", "ahead %", "p", "smallest p", "p (Holm)", "it says")
-COLUMNS = (*ARM, *COMPARISON)
+COLUMNS = (*ARM, *COMPARISON, "against")
 POOLED = ("asked %", "arm", "problems", "pairs", *COMPARISON)
 _USUALLY_COMPARED = ("difference", "95%", "won–lost–tied", "p", "it says")
 USUAL = [COLUMNS.index(name) for name in ("arm", "removed %", "test", *_USUALLY_COMPARED)]
 USUAL_POOLED = [POOLED.index(name) for name in ("arm", "asked %", "pairs", *_USUALLY_COMPARED)]
+
+Pair = tuple[Arm, Arm]  # an arm, and the control that it is compared with
 
 
 def versus_arm_page(run: Run, label: str, asked: float | None) -> Iterator[Part]:
@@ -55,13 +66,16 @@ def versus_arm_page(run: Run, label: str, asked: float | None) -> Iterator[Part]
         yield ""
         yield f"Compared with {base}: {SCALES[base.metric].value(base.test.mean)} over {base.test.n} seeds."
         yield ""
-        pairings = _pairings(shown_arms[problem], base)
-        yield PageTable(columns=COLUMNS, rows=[*_rows(pairings)], words=(0, 2, len(COLUMNS) - 1), usual=USUAL)
+        rows = [ComparedRow([pair]) for pair in _pairs(shown_arms[problem], base)]
+        several = any(row.pairs[0][1] is not base for row in rows)
+        usual = [*USUAL, *([COLUMNS.index("against")] if several else [])]
+        words = (0, 2, len(COLUMNS) - 2, len(COLUMNS) - 1)
+        yield PageTable(columns=COLUMNS, rows=[*_cells(rows)], words=words, usual=usual)
         yield ""
-        notes = [*_notes([pairing for _, pairing in pairings]), *count_lines(trial_counts(run), [problem])]
+        notes = [*_notes(rows), *count_lines(trial_counts(run), [problem])]
         yield from map(Note, [*notes, *shared_training_lines(shared_trainings(run), [problem])])
         yield ""
-    yield from _pooled_lines(bases, shown_arms)
+    yield from _pooled_lines(run, bases, shown_arms)
 
 
 def _base(arms: Sequence[Arm], problem: object, label: str, asked: float | None) -> Arm | None:
@@ -70,75 +84,130 @@ def _base(arms: Sequence[Arm], problem: object, label: str, asked: float | None)
     return min((arm for arm in its if arm.label == label), key=lambda arm: budget_order(arm.asked), default=None)
 
 
-def _pairings(arms: Sequence[Arm], base: Arm) -> list[tuple[Arm, Pairing]]:
-    """Compare every arm but the base with it, in the order of the rows."""
+def _pairs(arms: Sequence[Arm], base: Arm) -> list[Pair]:
+    """List every arm but the base with its control, in the order of the rows."""
     ordered = sorted(arms, key=lambda arm: (budget_order(arm.asked), -(arm.test.mean or 0.0), arm.label))
-    return [(arm, compare([(arm, base)])) for arm in ordered if arm is not base]
+    return [(arm, _control(arms, base, arm)) for arm in ordered if arm is not base]
 
 
-def _pooled_lines(bases: Mapping[Problem, Arm], arms: Mapping[Problem, Sequence[Arm]]) -> Iterator[Part]:
+def _control(arms: Sequence[Arm], base: Arm, arm: Arm) -> Arm:
+    """Choose what an arm is compared with.
+
+    This is `base`. If `base` is fine-tuning that has trained for fewer epochs, it is the fine-tuning that has trained
+    for as long as the arm, where there is one. Example: "fine-tuning, 60 epochs" for an arm of 55 epochs.
+    """
+    if base.method != BASELINE or arm.method == BASELINE or not _is_shorter(base, arm):
+        return base
+    as_long = [one for one in arms if one.method == BASELINE and not _is_shorter(one, arm)]
+    return min(as_long, key=lambda one: (one.trained_epochs or 0.0, one.label), default=base)
+
+
+def _is_shorter(control: Arm, arm: Arm) -> bool:
+    """Whether the control has trained for fewer epochs on the target; no if the rows do not say."""
+    if control.trained_epochs is None or arm.trained_epochs is None:
+        return False
+    return control.trained_epochs < arm.trained_epochs - 1e-9
+
+
+def _pooled_lines(run: Run, bases: Mapping[Problem, Arm], arms: Mapping[Problem, Sequence[Arm]]) -> Iterator[Part]:
     """Yield the same over all problems of one metric, for arms that several problems have; nothing if none do."""
-    groups: dict[tuple[str, tuple[bool, float], str], list[tuple[Arm, Arm]]] = {}
+    groups: dict[tuple[str, tuple[bool, float], str], list[Pair]] = {}
     for problem, base in bases.items():
-        for arm in arms[problem]:
-            if arm is not base:
-                groups.setdefault((arm.metric, budget_order(arm.asked), arm.label), []).append((arm, base))
-    pairings = [compare(pairs) for _, pairs in sorted(groups.items()) if len(pairs) > 1]
-    if not pairings:
+        for arm, control in _pairs(arms[problem], base):
+            groups.setdefault((arm.metric, budget_order(arm.asked), arm.label), []).append((arm, control))
+    pooled = [ComparedRow(pairs) for _, pairs in sorted(groups.items()) if len(pairs) > 1]
+    if not pooled:
         return
-    problems = [len(pairs) for _, pairs in sorted(groups.items()) if len(pairs) > 1]
     yield Heading("All together")
     yield ""
     yield "Blocks are problems and seeds; each is compared with the base of its own problem."
     yield ""
-    rows = zip(pairings, problems, _compared(pairings), strict=True)
     yield PageTable(
         columns=POOLED,
         rows=[
-            (percent(one.asked, 1), one.label, str(count), str(one.result.difference.n), *cells)
-            for one, count, cells in rows
+            (
+                percent(row.arm.asked, 1),
+                row.arm.label,
+                str(len(row.pairs)),
+                str(row.pairing.result.difference.n),
+                *cells,
+            )
+            for row, cells in zip(pooled, _comparison_cells(pooled), strict=True)
         ],
         words=(0, 1, len(POOLED) - 1),
         usual=USUAL_POOLED,
     )
     yield ""
-    yield from map(Note, _notes(pairings))
+    yield Note("Networks and data sets are these, not drawn from others: nothing here is said of another one.")
+    yield from map(Note, [*_notes(pooled), *shared_training_lines(shared_trainings(run), bases)])
     yield ""
 
 
-def _rows(pairings: Sequence[tuple[Arm, Pairing]]) -> Iterator[tuple[str, ...]]:
-    for (arm, _), compared in zip(pairings, _compared([pairing for _, pairing in pairings]), strict=True):
-        measured = SCALES[arm.metric].value(arm.test.mean)
-        yield percent(arm.asked, 1), percent(arm.removed, 1), arm.label, measured, *compared
+class ComparedRow:
+    """An arm and its control, in one problem or in several: one row of a table."""
+
+    def __init__(self, pairs: Sequence[Pair]) -> None:
+        self.pairs = pairs
+        self.arm, self.control = pairs[0]
+        self.pairing = compare(pairs)
+
+    @property
+    def verdict(self) -> str:
+        """The verdict, and whether the arm has trained for longer than its control."""
+        longer = any(_is_shorter(control, arm) for arm, control in self.pairs)
+        return verdict_word(self.pairing) + (", but trained longer" if longer else "")
+
+    @property
+    def models(self) -> tuple[frozenset[str], frozenset[str]]:
+        """What is compared: rows of the same models are one comparison."""
+        return self.pairing.first_models, self.pairing.second_models
 
 
-def _compared(pairings: Sequence[Pairing]) -> Iterator[tuple[str, ...]]:
+def _cells(rows: Sequence[ComparedRow]) -> Iterator[tuple[str, ...]]:
+    for row, cells in zip(rows, _comparison_cells(rows), strict=True):
+        arm, measured = row.arm, SCALES[row.arm.metric].value(row.arm.test.mean)
+        yield percent(arm.asked, 1), percent(arm.removed, 1), arm.label, measured, *cells, row.control.label
+
+
+def _comparison_cells(rows: Sequence[ComparedRow]) -> Iterator[tuple[str, ...]]:
     """Yield the cells of the columns `COMPARISON`, with p corrected as one family."""
-    corrected = holm([pairing.result.p for pairing in pairings])
-    for pairing, p in zip(pairings, corrected, strict=True):
-        scale, found = SCALES[pairing.metric], pairing.result
+    corrected = _corrected(rows)
+    for row in rows:
+        scale, found = SCALES[row.pairing.metric], row.pairing.result
         yield (
             scale.difference(found.difference.mean),
             scale.interval(found.difference, signed=True),
             f"{found.wins}–{found.losses}–{found.ties}",
             percent(found.improvement.share, 0),
-            *(NOTHING if one is None else f"{one:.3g}" for one in (found.p, found.smallest_p, p)),
-            verdict_word(pairing),
+            *(NOTHING if p is None else f"{p:.3g}" for p in (found.p, found.smallest_p, corrected[row.models])),
+            row.verdict,
         )
 
 
-def _notes(pairings: Sequence[Pairing]) -> list[str]:
+def _corrected(rows: Sequence[ComparedRow]) -> dict[tuple[frozenset[str], frozenset[str]], float | None]:
+    """Correct p for the family (Holm): by the models compared, so that equal rows count once."""
+    family = {row.models: row.pairing.result.p for row in rows}
+    return dict(zip(family, holm([*family.values()]), strict=True))
+
+
+def _notes(rows: Sequence[ComparedRow]) -> list[str]:
     """Say how many verdicts remain after correction, and which rows to read with care."""
-    settled = [verdict_word(pairing) in ("better", "worse") for pairing in pairings]
-    corrected = holm([pairing.result.p for pairing in pairings])
-    left = sum(
-        is_settled and p is not None and p <= SIGNIFICANCE for is_settled, p in zip(settled, corrected, strict=True)
-    )
+    corrected = _corrected(rows)
+    settled = {row.models for row in rows if verdict_word(row.pairing) in ("better", "worse")}
+    left = sum((corrected[models] or 0.0) <= SIGNIFICANCE for models in settled)
     notes = [
         "ahead %: probability of improvement: how often the arm is ahead at the same seed; a tie counts half."
-        f" It says: each row on its own. Of {sum(settled)} better or worse, {left} remain with Holm's correction over"
-        f" these {len(pairings)} comparisons."
+        f" It says: each row on its own. Of {len(settled)} better or worse, {left} remain with Holm's correction over"
+        f" these {len(corrected)} comparisons."
     ]
+    if len(corrected) < len(rows):
+        notes.append(f"{len(rows) - len(corrected)} rows have the models of another row and count once.")
+    pairings = [row.pairing for row in rows]
+    if longer := sum("longer" in row.verdict for row in rows):
+        notes.append(
+            f"{longer} rows have trained for more epochs than what they are compared with: part of a difference may be"
+            " that. A spec can have fine-tuning that trains as long."
+        )
     if mixed := sum(len(pairing.environments) > 1 for pairing in pairings):
         notes.append(f"{mixed} comparisons were computed on mixed hardware, ranks or torch versions.")
     if unpaired := sum(pairing.result.unpaired > 0 for pairing in pairings):

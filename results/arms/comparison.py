@@ -20,7 +20,7 @@ TRANSTAILOR = "transtailor"
 POINTS = """
 SELECT network, dataset, train_images, label, method, seed, trial_id, point, asked_removed_macs_fraction,
     removed_macs_fraction, model_key,
-    metric, validation_score, validation_images, test_score, test_images, tuning_json, tuning_order
+    metric, validation_score, validation_images, test_score, test_images, trained_epochs, tuning_json, tuning_order
 FROM compared_points LEFT JOIN (
     SELECT DISTINCT ON (trial_id) trial_id, tuning_json, tuning_order FROM planned ORDER BY trial_id, written_at DESC
 ) USING (trial_id)
@@ -69,6 +69,7 @@ class Point:
         metric: what the scores are, as in the table.
         validation: score on the validation split; may be NaN.
         test: score on the test split; None if not measured.
+        trained_epochs: epochs on the target behind this model; None where no row says so.
         setting: of the spec's [tuning]; None without it.
         best_of: how many settings it was chosen from by validation; 1 if nothing was chosen.
     """
@@ -87,6 +88,7 @@ class Point:
     validation_images: int
     test: float | None
     test_images: int
+    trained_epochs: int | None = None
     setting: Setting | None = None
     best_of: int = 1
 
@@ -103,6 +105,7 @@ class Arm:
         test: the same on the test split.
         not_finite: trials whose validation score is not a number.
         best_of: how many settings each of its points was chosen from by validation.
+        trained_epochs: mean epochs on the target behind its models; None where a point does not say.
         rank: place by validation score within the problem, 1 is best; None without a validation score.
     """
 
@@ -121,6 +124,7 @@ class Arm:
     test_images: frozenset[int]
     environments: frozenset[Environment]
     best_of: frozenset[int]
+    trained_epochs: float | None = None
     rank: int | None = None
 
     @property
@@ -149,8 +153,8 @@ class Pairing:
     asked: float | None
     metric: str
     result: Paired
-    first_models: int
-    second_models: int
+    first_models: frozenset[str]
+    second_models: frozenset[str]
     first_best_of: frozenset[int]
     second_best_of: frozenset[int]
     environments: frozenset[Environment]
@@ -158,7 +162,7 @@ class Pairing:
     @property
     def shares_models(self) -> bool:
         """Whether several pairs have the same model, so that n is smaller than it looks."""
-        return min(self.first_models, self.second_models) < self.result.difference.n
+        return min(len(self.first_models), len(self.second_models)) < self.result.difference.n
 
     @property
     def tuning_budgets_differ(self) -> bool:
@@ -255,8 +259,8 @@ def compare(pairs: Sequence[tuple[Arm, Arm]]) -> Pairing:
         metric=one.metric,
         # The generator is only used above 12 pairs; its seed is fixed, so that the same rows give the same report.
         result=compare_pairs(first, second, np.random.default_rng(0)),
-        first_models=len(models[0]),
-        second_models=len(models[1]),
+        first_models=frozenset(models[0]),
+        second_models=frozenset(models[1]),
         first_best_of=frozenset[int]().union(*(arm.best_of for arm, _ in pairs)),
         second_best_of=frozenset[int]().union(*(arm.best_of for _, arm in pairs)),
         environments=frozenset[Environment]().union(*(arm.environments for pair in pairs for arm in pair)),
@@ -331,6 +335,7 @@ def _point(row: dict[str, Any]) -> Point:
         validation_images=row["validation_images"],
         test=row["test_score"],
         test_images=row["test_images"],
+        trained_epochs=row["trained_epochs"],
         setting=None if order is None else Setting(order, row["tuning_json"]),
     )
 
@@ -340,6 +345,7 @@ def _arm(points: list[Point], environments: EnvironmentsByTrial) -> Arm:
     for point in points:
         models.setdefault(point.seed, set()).add(point.model_key)
     test = _by_seed((point.seed, point.test) for point in points)
+    epochs = [point.trained_epochs for point in points if point.trained_epochs is not None]
     return Arm(
         problem=points[0].problem,
         label=points[0].label,
@@ -358,6 +364,7 @@ def _arm(points: list[Point], environments: EnvironmentsByTrial) -> Arm:
             *(environments.get(point.trial_id, frozenset()) for point in points)
         ),
         best_of=frozenset(point.best_of for point in points),
+        trained_epochs=math.fsum(epochs) / len(points) if len(epochs) == len(points) else None,
     )
 
 

@@ -107,7 +107,7 @@ def _pairing_row(pairing: Pairing) -> TableRow:
     if len(pairing.environments) > 1:
         marks.append("computed on mixed hardware, ranks or torch versions")
     if pairing.shares_models:
-        models = f"{pairing.first_models} and {pairing.second_models}"
+        models = f"{len(pairing.first_models)} and {len(pairing.second_models)}"
         marks.append(f"the {found.difference.n} pairs have only {models} distinct models: n is smaller than it looks")
     if found.unpaired:
         seeds = "1 seed has" if found.unpaired == 1 else f"{found.unpaired} seeds have"

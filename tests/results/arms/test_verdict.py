@@ -17,7 +17,8 @@ def pairing(differences: list[float], **changes: Any) -> Pairing:
     )
     facts: dict[str, Any] = {
         "problem": None, "first": "A", "second": "B", "label": "A", "asked": 0.2, "metric": "accuracy", "result": found,
-        "first_models": len(differences), "second_models": len(differences), "first_best_of": frozenset({1}),
+        **dict.fromkeys(("first_models", "second_models"), frozenset(map(str, range(len(differences))))),
+        "first_best_of": frozenset({1}),
         "second_best_of": frozenset({1}), "environments": frozenset(),
     }  # fmt: skip
     return Pairing(**(facts | changes))

@@ -9,11 +9,11 @@ import pytest
 
 from hpc.cluster.scaling import ScalingLimits
 from results.arms.cost import cost_of_run
-from results.statistics import pairs_needed, smallest_p
+from results.statistics import holm, pairs_needed, smallest_p
 from results.store.reader import load
 from results.store.writer import Writer
 from results.text.formats import markdown_lines
-from sweeps.commands.preview import PAIRS_NEEDED, SIGNIFICANCE, preview
+from sweeps.commands.preview import SIGNIFICANCE, preview
 from sweeps.planning.durations import MeasuredStage, durations_in, fit_durations
 from sweeps.planning.forecast import Capacity, forecasts, one_machine, timed_trials
 from sweeps.planning.plan import Plan, make_plan, select_trials
@@ -142,14 +142,39 @@ def test_jobs_are_printed_as_they_would_be_submitted(tmp_path: Path) -> None:
     assert said.endswith("\n\n--- a worker\n#!/bin/bash\n#SBATCH --mem=1G")
 
 
-@pytest.mark.parametrize(("seeds", "said"), [(2, "p = 0.5 at best; below 0.05 it takes 6"), (10, "p = 0.002 at best")])
+@pytest.mark.parametrize(
+    ("seeds", "said"), [(2, "p = 0.5 at best; below 0.05 it takes 6 seeds"), (10, "p = 0.002 at best")]
+)
 def test_what_the_seeds_can_settle_is_what_the_report_will_test(seeds: int, said: str, tmp_path: Path) -> None:
     path = tmp_path / "quick.toml"
     path.write_text(QUICK_SPEC.replace("[0, 1]", str(list(range(seeds)))))
     text = lines(make_plan(load_spec(path)), tmp_path / "runs")
     assert f"seeds     {seeds} of each arm: a paired comparison can reach {said}\n" in text
     assert f"{smallest_p(seeds):.2g}" in said
-    assert pairs_needed(SIGNIFICANCE) == PAIRS_NEEDED
+
+
+@pytest.mark.parametrize("seeds", [6, 7, 8])
+def test_a_family_needs_more_seeds_than_a_pair(seeds: int, tmp_path: Path) -> None:
+    spec = (
+        QUICK_SPEC.replace("[0, 1]", str(list(range(seeds))))
+        + """
+[[variants]]
+label = "random"
+method = { name = "prune", criterion = "random" }
+[[variants]]
+method.name = "head_only"
+"""
+    )
+    (tmp_path / "quick.toml").write_text(spec)
+    text = lines(make_plan(load_spec(tmp_path / "quick.toml")), tmp_path / "runs")
+    corrected = max(p for p in holm([smallest_p(seeds)] * 3) if p is not None)
+    needed = pairs_needed(SIGNIFICANCE / 3)
+    more = "" if corrected <= SIGNIFICANCE else f"; below 0.05 it takes {needed} seeds"
+    assert needed == 7
+    assert (
+        f"a paired comparison can reach p = {smallest_p(seeds):.2g} at best, and p = {corrected:.2g} as one of 3 (Holm)"
+        f"{more}\n"
+    ) in text
 
 
 def test_one_row_for_each_number_of_nodes() -> None:
