@@ -27,7 +27,7 @@ import pyarrow.parquet as pq
 
 from benchmarks.record import RESULTS, Measured, verdict, write
 from results.errors import ResultsError
-from results.store.compact import compact, only_one, superfluous
+from results.store.compact import compact, only_one, superfluous_files
 from results.store.reader import Run, load
 from results.store.writer import Writer
 
@@ -158,7 +158,7 @@ def _compact(run: Path, removes: bool, compactions: Any, stop: Any, ready: Any) 
         compactions.value += bool(compact(run))
         if removes:
             with only_one(run):
-                for path in superfluous(run):
+                for path in superfluous_files(run):
                     path.unlink()
 
 

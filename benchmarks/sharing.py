@@ -28,7 +28,7 @@ from benchmarks.record import RESULTS, ROOT, Cell, Measured, verdict, write
 from results.arms.cost import StageRow, Totals, cost_of_run
 from results.store.reader import Run, load
 from sweeps.planning.durations import Durations, durations_in
-from sweeps.planning.plan import Plan, cost_of, make_plan, most_telling
+from sweeps.planning.plan import Plan, choose_probe, cost_of, make_plan
 from sweeps.spec.spec import EMBEDDED_SPEC, load_spec
 
 GOAL_FRACTION = 0.15  # the computed and the expected factor's distance from the measured one
@@ -74,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     plan = make_plan(load_spec(options.spec, assignments))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        probe = launch(folder / "probe", options.spec, assignments, "--only", most_telling(plan.trials).trial_id)
+        probe = launch(folder / "probe", options.spec, assignments, "--only", choose_probe(plan.trials).trial_id)
         durations = durations_in(probe.run.parent, plan.resources.ranks)
         assert durations is not None
         before = launch(folder / "before", options.spec, assignments)
@@ -113,7 +113,7 @@ def makespan_over_bound(run: Run, slots: int) -> float:
     """)
     stages = run.rows("SELECT stage_key, compute_s, parents FROM stages WHERE NOT cached")
     totals = Totals({row["stage_key"]: StageRow(row["compute_s"], tuple(row["parents"])) for row in stages})
-    longest_s = max(totals.from_the_start(key) for key in totals.stages)
+    longest_s = max(totals.seconds_from_start(key) for key in totals.stages)
     all_s = sum(stage.compute_s for stage in totals.stages.values())
     return float(row["makespan_s"]) / max(longest_s, all_s / slots)
 
@@ -142,7 +142,7 @@ def separate(stages: Iterable[Mapping[str, Any]], last_points: Mapping[str, str]
     for row in stages:
         of_trial.setdefault(row["trial_id"], {})[row["stage_key"]] = StageRow(row["compute_s"], tuple(row["parents"]))
     all_s = sum(stage.compute_s for found in of_trial.values() for stage in found.values())
-    needed_s = sum(Totals(of_trial[trial_id]).from_the_start(key) for trial_id, key in last_points.items())
+    needed_s = sum(Totals(of_trial[trial_id]).seconds_from_start(key) for trial_id, key in last_points.items())
     return Separate(needed_s=needed_s, passed_s=all_s - needed_s)
 
 

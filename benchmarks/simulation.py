@@ -23,8 +23,8 @@ from benchmarks.record import RESULTS, Cell, Measured, verdict, write
 from hpc.cluster.scaling import ScalingLimits
 from sweeps.planning.plan import Plan, make_plan, no_sharing
 from sweeps.scheduling.simulate import simulate
-from sweeps.scheduling.simulated_cluster import Schedule, SimulatedCluster
-from sweeps.scheduling.timed import TimedTrial, joined
+from sweeps.scheduling.simulated_cluster import SimulatedCluster, SimulationResult
+from sweeps.scheduling.timed import TimedTrial, join_stages
 from sweeps.spec.spec import load_spec
 
 TRIALS, NODES = 10_000, 200
@@ -109,7 +109,7 @@ def timed_trials(plan: Plan) -> list[TimedTrial]:
     """The plan's trials, whose stages take their planned work at the speed of a fine-tuning of FINE_TUNING_S."""
     tunings = (stage for trial in plan.trials for stage in trial.stages if stage.kind == "fine_tune")
     s_per_work = FINE_TUNING_S / max(stage.work for stage in tunings)
-    return joined(
+    return join_stages(
         [
             (
                 trial.trial_id,
@@ -134,7 +134,7 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def row(name: str, schedule: Schedule) -> tuple[Cell, ...]:
+def row(name: str, schedule: SimulationResult) -> tuple[Cell, ...]:
     """A row of the table."""
     at_least_s = max(schedule.critical_path_s, schedule.work_s / schedule.slots)
     return (

@@ -29,7 +29,7 @@ import pyarrow.parquet as pq
 
 from benchmarks.record import RESULTS, Cell, Measured, spread, verdict, write
 from benchmarks.store_writers import PREPARE, STORES, Store, rows_from
-from results.store.compact import compact, superfluous
+from results.store.compact import compact, superfluous_files
 from results.store.reader import load
 from results.store.schema import TABLES, arrow_schema
 
@@ -165,7 +165,7 @@ def _asking(sizes: Sizes) -> Iterator[tuple[Cell, ...]]:
             files = 1 if state == "compacted" else sizes.parts
             if state == "compacted":
                 yield _row("compact them", "ours", [_timed(lambda: compact(run))], rows=sizes.rows, files=files)
-                for path in superfluous(run):  # as `transtailor clean` does
+                for path in superfluous_files(run):  # as `transtailor clean` does
                     path.unlink()
             times_s = [_timed(lambda: _ask(run)) for _ in range(sizes.rounds + 1)][1:]
             judged = {"goal": f"< {goal_s:g} s", "verdict": verdict(statistics.median(times_s) < goal_s)}

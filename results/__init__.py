@@ -1,4 +1,4 @@
-"""TransTailor sweeps, what came out: the Parquet store, statistics and the report; knows nothing of torch or Ray."""
+"""TransTailor: the results of sweeps (Parquet store, statistics, report). Imports neither torch nor Ray."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +9,7 @@ __all__ = ["load"]
 
 
 def __getattr__(name: str) -> Any:
-    # Whoever writes rows, or prints help, imports this package and must not pay for what reads them.
+    # Writing rows or printing help imports this package too; only reading should cost the import of the reader.
     if name == "load":
         from results.store.reader import load
 

@@ -19,12 +19,12 @@ from transtailor.validation import fraction
 
 
 def main(arguments: Sequence[str] | None = None, prog: str = "python -m results") -> int:
-    """The exit status: 0, or 2 where the user can mend it (the reason then stands on standard error), or 130."""
+    """Run a command; return the exit status: 0, 2 for a mistake of the user (explained on standard error), or 130."""
     given = _parser(prog).parse_args(arguments)
     try:
         with reader_may_leave():
             for line in write(given.page(given), given) if "page" in given else given.lines(given):
-                say(line)  # what follows a sweep speaks now and then
+                say(line)  # a command that follows a sweep prints from time to time
     except UserError as error:
         say(f"error: {error}", to=sys.stderr)
         return MISTAKE
@@ -35,18 +35,18 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m results"
 
 
 def _parser(prog: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog=prog, description="Reads what a sweep wrote.")
+    parser = argparse.ArgumentParser(prog=prog, description="Read what a sweep wrote.")
     commands = parser.add_subparsers(dest="command", required=True)
     report = commands.add_parser("report", help="write RUN/report.html and print its path")
     report.add_argument("run", metavar="RUN", help="folder of the run, such as runs/demo")
     report.add_argument(
         "--watch", nargs="?", type=float, const=30.0, metavar="SECONDS",
-        help="renew it every so many seconds (default: 30) until the sweep has ended; the page follows by itself",
+        help="write it again every SECONDS (default: 30) until the sweep has ended; the open page reloads itself",
     )  # fmt: skip
     report.set_defaults(lines=_report)
-    query = commands.add_parser("query", help="print the answer to a query on the tables of one run or more")
+    query = commands.add_parser("query", help="print the answer to a query on the tables of one or more runs")
     query.add_argument(
-        "runs", nargs="+", metavar="RUN", help="folder of a run; of several, the column `run` says which"
+        "runs", nargs="+", metavar="RUN", help="folder of a run; with several, the column `run` names it"
     )
     query.add_argument("sql", metavar="SQL", help='such as "SELECT status, count(*) FROM trials GROUP BY ALL"')
     add_output(query)
@@ -62,7 +62,7 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         help="macs=0.8 (up to 1: of the original's), macs=2e6, params=100000, latency_ms=2 (repeatable)",
     )  # fmt: skip
     best.set_defaults(lines=_best)
-    diff = commands.add_parser("diff", help="what is different between two trials of a run, or between two runs")
+    diff = commands.add_parser("diff", help="print the differences of two trials of a run, or of two runs")
     diff.add_argument("first", metavar="A", help="folder of a run; with --run: id of a trial, or its first digits")
     diff.add_argument("second", metavar="B", help="another one")
     diff.add_argument("--run", metavar="RUN", help="folder of the run that the two trials are in")
@@ -72,7 +72,7 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     compare.add_argument("--against", required=True, metavar="LABEL", help="the arm that all others are compared with")
     compare.add_argument(
         "--at", type=fraction, metavar="FRACTION",
-        help="its budget, such as 0.2, and the others' beside what prunes nothing; without it all budgets are shown",
+        help="only this budget, such as 0.2, and arms that prune nothing; without it all budgets are shown",
     )  # fmt: skip
     add_output(compare)
     compare.set_defaults(page=_compare)
@@ -83,7 +83,7 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     export = commands.add_parser("export", help="a run as CSV files, or in TensorBoard, MLflow or Weights & Biases")
     export.add_argument("run", metavar="RUN", help="folder of the run, which may be running")
     export.add_argument("--to", type=str.lower, required=True, choices=("csv", "tensorboard", "mlflow", "wandb"))
-    export.add_argument("--out", type=Path, metavar="FOLDER", help="where it goes (default: RUN/export/TOOL)")
+    export.add_argument("--out", type=Path, metavar="FOLDER", help="folder to write to (default: RUN/export/TOOL)")
     export.add_argument("--follow", action="store_true", help="continue until the sweep has ended")
     export.set_defaults(lines=_export)
     columns = commands.add_parser("columns", help="print every table, key, column, type and unit as Markdown")
@@ -123,11 +123,11 @@ def _best(given: argparse.Namespace) -> Iterator[str]:
 
     if given.by == "test_score":
         say(
-            "warning: chosen by the test split, the test score is too good and says nothing of new images;"
-            " choose by validation_score to know that",
+            "warning: the test score of a point chosen by it is too optimistic and is no estimate for new images;"
+            " for an estimate, choose by validation_score",
             to=sys.stderr,
         )
-    limits = [Limit.parsed(text) for text in given.under]
+    limits = [Limit.parse(text) for text in given.under]
     with load(given.run) as run:
         yield from best_lines(run, given.by, limits)
 
@@ -140,7 +140,7 @@ def _diff(given: argparse.Namespace) -> Iterator[str]:
         for name in (given.first, given.second):
             if not Path(name).is_dir():
                 two_trials = command("diff", given.first, given.second, "--run", "RUN")
-                raise ResultsError(f"there is no folder {name!r}; for two trials, type: {two_trials}")
+                raise ResultsError(f"no folder {name!r}; for two trials, type: {two_trials}")
         yield from run_lines(Path(given.first), Path(given.second))
         return
     with load(given.run) as run:
@@ -148,13 +148,13 @@ def _diff(given: argparse.Namespace) -> Iterator[str]:
 
 
 def _compare(given: argparse.Namespace) -> Iterator[Part]:
-    from results.analysis.against import against_page
+    from results.analysis.versus_arm import versus_arm_page
     from results.store.completeness import refuse_gaps
     from results.store.reader import load
 
     with load(given.run) as run:
         refuse_gaps(run)
-        yield from against_page(run, given.against, given.at)
+        yield from versus_arm_page(run, given.against, given.at)
 
 
 def _compact(given: argparse.Namespace) -> Iterator[str]:
@@ -167,7 +167,7 @@ def _compact(given: argparse.Namespace) -> Iterator[str]:
     if not made:
         yield "nothing to merge"
         return
-    yield f"the parts are there still; to remove them, type: {command('clean', given.run)}"
+    yield f"the parts are still there; to remove them, type: {command('clean', given.run)}"
 
 
 def _export(given: argparse.Namespace) -> Iterator[str]:

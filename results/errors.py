@@ -1,7 +1,7 @@
-"""The one error of this package whose text is ready to print to whoever typed the command."""
+"""The error of this package whose text is printed to the user as it is."""
 
 from transtailor.errors import UserError
 
 
 class ResultsError(UserError):
-    """A run cannot be read, or a query cannot be answered; the text says what was given and what to do next."""
+    """A run cannot be read, or a query cannot be answered. The text says what was given and what to do next."""

@@ -38,11 +38,11 @@ NOT_PASTED: Mapping[str, str] = {
         " tailor/prepare/archive.py:_own tailor/prepare/folder.py:list_folder tailor/prepare/preparation.py:_decode"
         " tailor/prepare/preparation.py:prepare tailor/prepare/tasks.py:_draw tailor/prepare/tasks.py:cut"
         " transtailor/files.py:refuse_unwritable",
-        OTHER: "results/analysis/against.py:against_page results/analysis/effects.py:_chosen"
+        OTHER: "results/analysis/versus_arm.py:versus_arm_page results/analysis/effects.py:_chosen"
         " results/analysis/seeds_needed.py:_notes"
         " results/analysis/seeds_needed.py:seeds_needed_page results/export/command.py:export_lines"
-        " sweeps/commands/explain.py:_shared_stages sweeps/planning/plan.py:only hpc/ray/local.py:_why_not"
-        " tailor/parallel/process_group.py:join results/arms/selection.py:selected",
+        " sweeps/commands/explain.py:_shared_stages sweeps/planning/plan.py:select_trials hpc/ray/local.py:_why_not"
+        " tailor/parallel/process_group.py:join results/arms/selection.py:select_arms",
         AGAIN: "sweeps/driver/local_pool.py:_LocalPool.check tailor/commands/fetch.py:_download"
         " tailor/commands/fetch.py:_why tailor/commands/fetch.py:run tailor/prepare/workspace.py:_lock"
         " sweeps/commands/control.py:_launch_of",

@@ -1,4 +1,4 @@
-"""The best operating point of a run under a limit: chosen by the validation split, unless somebody insists."""
+"""The best operating point of a run under a limit, chosen by the validation split unless the user asks otherwise."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -12,9 +12,9 @@ from transtailor.names import did_you_mean
 from transtailor.shell import command
 
 SCORES = ("validation_score", "test_score")
-"""What a point may be chosen by, the larger the better."""
+"""Scores that a point may be chosen by; the larger the better."""
 LIMITED = {"macs": "MACs", "params": "parameters", "latency_ms": "ms"}
-"""What may be limited, and in what."""
+"""Columns that may be limited -> their unit."""
 
 BEST = """
 SELECT network, dataset, train_images, metric, label, seed, trial_id, point, model_key, macs, original_macs, params,
@@ -27,22 +27,22 @@ QUALIFY row_number() OVER (
     problem ORDER BY CASE WHEN isfinite({by}) THEN 0 ELSE 1 END, {by} DESC, macs, trial_id, point) = 1
 ORDER BY network, dataset, train_images, metric
 """
-"""One point for each problem, whose scores alone can be compared; of equal ones the one with fewer MACs."""
+"""One point for each problem, since only scores of one problem can be compared. Ties: the one with fewer MACs."""
 
 
 @dataclass(frozen=True)
 class Limit:
-    """At most so much of a column: a fraction of the original network's MACs, or a number."""
+    """The largest value allowed in a column: a fraction of the original network's MACs, or a number."""
 
     column: str
     most: float
 
     @classmethod
-    def parsed(cls, text: str) -> Self:
-        """The limit that was typed, such as macs=0.8 or params=100000.
+    def parse(cls, text: str) -> Self:
+        """Parse a limit as typed, such as macs=0.8 or params=100000.
 
         Raises:
-            ResultsError: it is no limit, or of something that cannot be limited.
+            ResultsError: it is no limit, or its column cannot be limited.
         """
         column, sign, most = text.partition("=")
         advice = "type one such as macs=0.8 (of the original's), macs=2e6, params=100000 or latency_ms=2"
@@ -58,12 +58,12 @@ class Limit:
 
     @property
     def is_fraction(self) -> bool:
-        """Whether it is a share of the original network's MACs: of MACs, a number up to 1 is."""
+        """Whether it is a share of the original network's MACs: true for a limit of MACs up to 1."""
         return self.column == "macs" and self.most <= 1
 
     @property
     def sql(self) -> str:
-        """The condition on a row."""
+        """The limit as an SQL condition."""
         return f"{self.column} <= {self.most!r}" + (" * original_macs" if self.is_fraction else "")
 
     def __str__(self) -> str:
@@ -75,13 +75,13 @@ class Limit:
 def best_points(run: Run, by: str = "validation_score", limits: Sequence[Limit] = ()) -> list[dict[str, Any]]:
     """The best operating point of each problem (network, data set, training images, metric) under all limits.
 
-    Each record has what `BEST` selects: the point, its scores, and among how many `points` it was chosen; `scored` of
-    them have a score that is a number. A score that is not a number never wins against one that is.
+    Each record has the columns of `BEST`: the point, its scores, the number of `points` that it was chosen from, and
+    how many of them are `scored` with a finite number. A score that is not finite never wins against one that is.
 
     Args:
         run: to choose from.
-        by: one of `SCORES`. Choosing by the test score makes that score no estimate of anything.
-        limits: all of which a point has to keep.
+        by: one of `SCORES`. The test score of a point that was chosen by it is no estimate for new images.
+        limits: a point has to meet all of them.
 
     Raises:
         ResultsError: `by` is not one of them.
@@ -93,10 +93,10 @@ def best_points(run: Run, by: str = "validation_score", limits: Sequence[Limit] 
 
 
 def best_lines(run: Run, by: str, limits: Sequence[Limit]) -> Iterator[str]:
-    """Lines to print: each problem's best point, where its sub-model lies, and the command that saves it.
+    """Yield the lines to print: each problem's best point, where its sub-model is, and the command that saves it.
 
     Raises:
-        ResultsError: as `best_points`; rows are lost; or no point keeps the limits.
+        ResultsError: as `best_points`; rows are lost; or no point meets the limits.
     """
     refuse_gaps(run)
     found = best_points(run, by, limits)
@@ -118,7 +118,7 @@ def _lines(row: dict[str, Any], run: Run, by: str, under: str) -> Iterator[str]:
     share = row["macs"] / row["original_macs"]
     yield f"  MACs {row['macs']:,} ({share:.3f} of the original's), parameters {row['params']:,}"
     if row["score"] is None or not math.isfinite(row["score"]):
-        yield f"  none of them has a {by} that is a number"
+        yield f"  none of them has a finite {by}"
     key = row["model_key"]
     yield f"  its sub-model is stage {key[:12]} in the cache: <cache>/{key[:2]}/{key}"
     save = command("reproduce", run.path, row["trial_id"], "--point", row["point"], "--save", _model_name(row))
@@ -131,5 +131,5 @@ def _model_name(row: dict[str, Any]) -> str:
 
 def _optimism(row: dict[str, Any], by: str) -> str:
     if by == "validation_score" and row["scored"] > 1:
-        return f"  (the largest of {row['scored']}, so probably above what it is on new images)"
+        return f"  (the largest of {row['scored']}, so probably higher than on new images)"
     return ""

@@ -7,8 +7,8 @@ import numpy as np
 
 from results.arms.comparison import Arm, Point, Problem
 from results.arms.counts import count_lines, trial_counts
-from results.arms.draws import draw_lines, shared_draws
-from results.arms.selection import label_named, selected_points, shown
+from results.arms.selection import arms_at_budget, check_label, select_points
+from results.arms.shared_training import shared_training_lines, shared_trainings
 from results.errors import ResultsError
 from results.statistics import SIGNIFICANCE, Crossed, McNemar, holm, mcnemar, over_seeds_and_images
 from results.store.reader import Run
@@ -25,7 +25,7 @@ WHERE split = 'test' AND trial_id = ? AND point = ? ORDER BY image_id
 
 @dataclass(frozen=True)
 class Answers:
-    """What one model said of the test images: (images,) ids, classes, and whether each was named rightly."""
+    """The answers of one model on the test images: (images,) ids, classes, and whether each prediction is right."""
 
     images: np.ndarray
     classes: np.ndarray
@@ -37,9 +37,9 @@ class ByImage:
     """Two arms in one problem.
 
     Attributes:
-        by_seed: McNemar's test of each seed that both have; two models of one seed are a pair.
-        overall: over seeds and images; None where the seeds were not tested on the same images.
-        by_class: the same within each class, as its share of images named rightly.
+        by_seed: McNemar's test for each seed that both have; the two models of one seed are a pair.
+        overall: over seeds and images; None if the seeds were not tested on the same images.
+        by_class: the same for each class: the difference in the share of right predictions.
         unpaired: seeds that only one of the two has.
     """
 
@@ -53,23 +53,23 @@ class ByImage:
 
 
 def by_image(run: Run, first: str, second: str, asked: float | None = None) -> list[ByImage]:
-    """The first arm against the second in every problem of classes that has both.
+    """Compare two arms in every classification problem that has both.
 
     Args:
         run: an opened run.
-        first, second: labels; each stands at its smallest budget that is shown.
-        asked: share of the MACs that was to be removed, for what has points there.
+        first, second: labels; each is taken at its smallest budget that is shown.
+        asked: share of the MACs that was to be removed; arms without points there are taken as they are.
 
     Raises:
-        ResultsError: no such arm; a seed of an arm has several trials; or the two of a pair were tested on different
+        ResultsError: no such arm; a seed of an arm has several trials; or the models of a pair were tested on different
             images.
     """
-    points, arms = selected_points(run)
+    points, arms = select_points(run)
     for label in (first, second):
-        label_named(arms, label)
+        check_label(arms, label)
     found = []
     for problem in sorted({arm.problem for arm in arms}):
-        its = shown([arm for arm in arms if arm.problem == problem and arm.metric == "accuracy"], asked)
+        its = arms_at_budget([arm for arm in arms if arm.problem == problem and arm.metric == "accuracy"], asked)
         one, two = (_arm(its, label) for label in (first, second))
         if one is not None and two is not None:
             found.append(_compared(run, problem, (one, _points(points, one)), (two, _points(points, two))))
@@ -79,12 +79,12 @@ def by_image(run: Run, first: str, second: str, asked: float | None = None) -> l
 
 
 def by_image_page(run: Run, first: str, second: str, asked: float | None = None) -> Iterator[Part]:
-    """Per problem the seeds, the whole, the classes. Raises as `by_image`."""
+    """Yield for each problem the table of seeds, that of classes, and the notes. Raises as `by_image`."""
     several = by_image(run, first, second, asked)
     for one in several:
         yield Heading(f"{one.first} against {one.second}, {one.problem}")
         yield ""
-        columns = ("seed", "images", "first alone right", "second alone right", "p", "mid-p", "smallest p")
+        columns = ("seed", "images", "only first right", "only second right", "p", "mid-p", "smallest p")
         yield PageTable(columns=columns, rows=[_seed_row(seed, found) for seed, found in sorted(one.by_seed.items())])
         yield ""
         if one.by_class:
@@ -95,7 +95,9 @@ def by_image_page(run: Run, first: str, second: str, asked: float | None = None)
         yield from map(Note, _notes(one))
         yield ""
     problems = [one.problem for one in several]
-    yield from map(Note, [*count_lines(trial_counts(run), problems), *draw_lines(shared_draws(run), problems)])
+    yield from map(
+        Note, [*count_lines(trial_counts(run), problems), *shared_training_lines(shared_trainings(run), problems)]
+    )
 
 
 def _arm(arms: Sequence[Arm], label: str) -> Arm | None:
@@ -104,7 +106,7 @@ def _arm(arms: Sequence[Arm], label: str) -> Arm | None:
 
 
 def _points(points: Sequence[Point], arm: Arm) -> dict[int, Point]:
-    """The one point of each seed.
+    """Return the one point of each seed.
 
     Raises:
         ResultsError: a seed has several.
@@ -124,7 +126,7 @@ def _compared(
     for seed, (one, two) in pairs.items():
         if not np.array_equal(one.images, two.images):
             raise ResultsError(
-                f"{problem}, seed {seed}: the two were tested on different images; compare within one split"
+                f"{problem}, seed {seed}: the two models were tested on different images; compare within one split"
             )
     overall, by_class = _over_seeds(list(pairs.values()))
     return ByImage(
@@ -144,7 +146,7 @@ def _answers(run: Run, point: Point) -> Answers:
 
 
 def _over_seeds(pairs: Sequence[tuple[Answers, Answers]]) -> tuple[Crossed | None, dict[int, Crossed]]:
-    """All seeds together, and class by class; nothing where they were not tested on the same images."""
+    """Compare over all seeds, and class by class; (None, {}) if they were not tested on the same images."""
     images = [one.images for one, _ in pairs]
     if not images or not images[0].size or any(not np.array_equal(images[0], other) for other in images):
         return None, {}
@@ -176,24 +178,26 @@ def _crossed_cells(found: Crossed) -> tuple[str, str, str]:
 def _notes(one: ByImage) -> list[str]:
     notes = []
     if one.overall is None:
-        notes.append("The seeds were not tested on the same images: only seed by seed can the two be compared.")
+        notes.append("The seeds were not tested on the same images, so the two can only be compared seed by seed.")
     elif one.overall.low is None:
-        notes.append("One seed only: McNemar's test says how sure this pair of models is of these images; no interval"
-                     " for the methods can be given.")  # fmt: skip
+        notes.append("Only one seed: McNemar's test compares this pair of models on these images; no interval for the"
+                     " methods can be given.")  # fmt: skip
     else:
         difference, interval, p = _crossed_cells(one.overall)
         settled = one.overall.p is not None and one.overall.p <= SIGNIFICANCE
         notes.append(
-            f"Over {one.overall.seeds} seeds and {one.overall.images} images, both taken as drawn: {difference} points,"
-            f" 95% {interval}, p = {p}: {'told apart' if settled else 'cannot settle it'}."
+            f"Over {one.overall.seeds} seeds and {one.overall.images} images, both as samples: {difference} points,"
+            f" 95% {interval}, p = {p}: {'the two differ' if settled else 'cannot settle it'}."
         )
         if one.overall.seeds < CLAIMED_FROM_SEEDS:
-            notes.append(f"With {one.overall.seeds} seeds that interval covers less than 95%; with 5 or more it holds.")
+            notes.append(
+                f"With {one.overall.seeds} seeds that interval covers less than 95%; it needs 5 or more seeds."
+            )
     notes.append(
-        "McNemar's p speaks of one pair of models. The seeds share the images, so that their p values do not add up."
+        "McNemar's p is about one pair of models. The seeds share the images, so their p values cannot be combined."
     )
     if one.unpaired:
-        notes.append(f"{one.unpaired} seeds have only one of the two: left out.")
+        notes.append(f"{one.unpaired} seeds have only one of the two arms and are left out.")
     if len(one.first.environments | one.second.environments) > 1:
         notes.append("Computed on mixed hardware, ranks or torch versions.")
     return notes

@@ -1,4 +1,4 @@
-"""What is different: two trials (settings, stages, rows), or two runs (specs, trials, code, results)."""
+"""The differences of two trials (settings, stages, rows) or of two runs (specs, trials, code, results)."""
 
 import difflib
 import math
@@ -13,7 +13,7 @@ from transtailor.documents import read_json
 from transtailor.shell import command
 
 SHOWN = 12
-"""Lines of one kind that are printed; the rest is counted."""
+"""At most this many lines of one kind are printed; the rest is counted."""
 
 TRIALS = "SELECT trial_id, label, seed, config_json, stage_keys FROM planned WHERE starts_with(trial_id, ?)"
 KINDS = "SELECT stage_key, any_value(kind) AS kind FROM stages GROUP BY stage_key"
@@ -36,15 +36,14 @@ FROM planned LEFT JOIN trials USING (run, trial_id) WHERE run = ? ORDER BY trial
 
 
 def trial_lines(run: Run, first: str, second: str) -> Iterator[str]:
-    """Lines to print on two trials: settings, the stage from which they part, and their points side by side.
+    """Yield the lines to print on two trials: settings, the first stage that differs, their points side by side.
 
     Args:
-        run: that they are in; one.
-        first: id of a trial, or its first digits.
-        second: of another one.
+        run: one run that has both.
+        first, second: ids of the trials, or their first digits.
 
     Raises:
-        ResultsError: no trial, or more than one, begins so.
+        ResultsError: no trial, or more than one, has an id that begins like this.
     """
     trials = [_trial(run, prefix) for prefix in (first, second)]
     for trial in trials:
@@ -59,7 +58,7 @@ def trial_lines(run: Run, first: str, second: str) -> Iterator[str]:
 
 
 def run_lines(first: Path, second: Path) -> Iterator[str]:
-    """Lines to print on two runs: specs, code, environments, trials, and the points of trials that both have.
+    """Yield the lines to print on two runs: specs, code, environments, trials, and the points that both have.
 
     Raises:
         ResultsError: one of them is no run, or both are the same.
@@ -90,15 +89,15 @@ def _trial(run: Run, prefix: str) -> dict[str, Any]:
 
 
 def _parting(run: Run, first: Sequence[str], second: Sequence[str]) -> Iterator[str]:
-    """Which planned stages two trials share, and the first of each that it has for itself."""
+    """Yield which planned stages two trials share, and the first stage of each that the other does not have."""
     kinds = {row["stage_key"]: row["kind"] for row in run.rows(KINDS)}
     shared = [key for key in dict.fromkeys(second) if key in set(first)]
     names = ", ".join(kinds.get(key, "not run yet") for key in shared) or "none"
     yield f"stages in common: {len(shared)} of {len(set(first))} and {len(set(second))}: {names}"
     own = [next((key for key in keys if key not in shared), None) for keys in (first, second)]
     if own != [None, None]:
-        says = ["nothing more" if key is None else f"{kinds.get(key, 'not run yet')} {key[:12]}" for key in own]
-        yield f"they part at: {says[0]}  |  {says[1]}"
+        says = ["no further stage" if key is None else f"{kinds.get(key, 'not run yet')} {key[:12]}" for key in own]
+        yield f"they differ from: {says[0]}  |  {says[1]}"
 
 
 def _side_by_side(first: dict[int, dict[str, Any]], second: dict[int, dict[str, Any]]) -> Iterator[str]:
@@ -120,7 +119,7 @@ def _point(row: dict[str, Any] | None) -> str:
 def _specs(first: Path, second: Path) -> Iterator[str]:
     texts = [path / "spec.toml" for path in (first, second)]
     if missing := [path for path in texts if not path.is_file()]:
-        yield f"specs: not compared, because there is no {' and no '.join(map(str, missing))}"
+        yield f"specs: not compared, no {' and no '.join(map(str, missing))}"
         return
     old, new = (path.read_text(encoding="utf-8").splitlines() for path in texts)
     lines = list(difflib.unified_diff(old, new, str(texts[0]), str(texts[1]), n=0, lineterm=""))
@@ -141,7 +140,7 @@ def _codes(first: Path, second: Path) -> Iterator[str]:
 
 
 def _digest(run: Path) -> str | None:
-    """The digest of the code that may go on with a run; None where the run has no provenance.
+    """Read the digest of the code that may continue a run; None if the run has no provenance.
 
     Raises:
         ResultsError: its provenance is damaged.
@@ -167,13 +166,13 @@ def _same_or_both(what: str, first: str, second: str) -> Iterator[str]:
 def _trials(first: dict[str, dict[str, Any]], second: dict[str, dict[str, Any]], a: str, b: str) -> Iterator[str]:
     common = [trial_id for trial_id in first if trial_id in second]
     alone = [len(trials) - len(common) for trials in (first, second)]
-    yield f"trials: {len(common)} in both, {alone[0]} in {a} alone, {alone[1]} in {b} alone"
+    yield f"trials: {len(common)} in both, {alone[0]} only in {a}, {alone[1]} only in {b}"
     for name, own, other in ((a, first, second), (b, second, first)):
         labels: dict[str, int] = {}
         for trial_id, row in own.items():
             if trial_id not in other:
                 labels[row["label"]] = labels.get(row["label"], 0) + 1
-        yield from _some([f"  in {name} alone: {label} ({count})" for label, count in sorted(labels.items())])
+        yield from _some([f"  only in {name}: {label} ({count})" for label, count in sorted(labels.items())])
     yield from _some(
         [
             f"  {trial_id}: {first[trial_id][column]}  |  {second[trial_id][column]}"

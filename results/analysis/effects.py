@@ -1,4 +1,4 @@
-"""Which settings of a sweep matter: main effects and interactions of what was varied, with effect sizes."""
+"""Which settings of a sweep matter: main effects and interactions of the settings that vary, with effect sizes."""
 
 import json
 import math
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from results.arms.comparison import Environment, Point, environments_of, last_points, points_of
 from results.arms.counts import count_lines, trial_counts
-from results.arms.draws import draw_lines, shared_draws
+from results.arms.shared_training import shared_training_lines, shared_trainings
 from results.errors import ResultsError
 from results.statistics import Anova, anova, holm, mean_interval
 from results.store.reader import Run
@@ -22,7 +22,7 @@ SETTINGS = "SELECT trial_id, label, config_json FROM planned"
 BLOCK = "seed"
 LABEL = "label"
 NOT_A_FACTOR = (BLOCK, "last_point")
-"""Settings of which the one is the block, and the other changes no score."""
+"""Settings that are no factor: the block, and one that changes no score."""
 MOST_FACTORS = 6
 
 
@@ -34,8 +34,7 @@ class Effects:
         factors: name -> the level of each observation.
         aliases: factor -> other settings that change exactly when it does.
         points: the observations.
-        result: the analysis.
-        notes: what has to be said.
+        notes: sentences to print below the table.
     """
 
     metric: str
@@ -47,16 +46,16 @@ class Effects:
 
 
 def effects_of(run: Run, asked: float | None = None, of: Sequence[str] = ()) -> list[Effects]:
-    """One analysis per metric, of the test score of each trial at a budget, or at the end of its path.
+    """Analyse, for each metric, the test score of each trial at a budget or at the end of its path.
 
     Args:
         run: an opened run.
         asked: share of the MACs that was to be removed; None takes each trial's last operating point.
-        of: settings to analyse, such as "optimisation.learning_rate", or "label"; all that vary where empty. Where
-            these are not crossed with each other, as in a sweep of variants, the label stands for them.
+        of: settings to analyse, such as "optimisation.learning_rate", or "label"; empty: all that vary. If these are
+            not crossed with each other, as in a sweep of variants, the label stands for them.
 
     Raises:
-        ResultsError: there is one seed only, nothing varies, or no such setting does.
+        ResultsError: there is only one seed, nothing varies, or no such setting varies.
     """
     points = _observed(points_of(run), asked)
     if not points:
@@ -69,10 +68,10 @@ def effects_of(run: Run, asked: float | None = None, of: Sequence[str] = ()) -> 
         its = [point for point in points if point.metric == metric and point.trial_id in settings]
         finite = [point for point in its if point.test is not None and math.isfinite(point.test)]
         if not finite:
-            raise ResultsError(f"no test score in {metric} is a number: all {len(its)} are NaN, infinite or missing")
+            raise ResultsError(f"no test score in {metric} is finite: all {len(its)} are NaN, infinite or missing")
         if len({point.seed for point in finite}) < 2:
             raise ResultsError(
-                "one seed only: nothing tells an effect from chance, so no interval and no p can be given;"
+                "only one seed: an effect cannot be told from chance, so no interval and no p can be given;"
                 " add seeds with --set 'axes.seed=[0,1,2]' --extend"
             )
         mixed = frozenset[Environment]().union(*(environments.get(point.trial_id, frozenset()) for point in finite))
@@ -81,7 +80,7 @@ def effects_of(run: Run, asked: float | None = None, of: Sequence[str] = ()) -> 
 
 
 def effects_page(run: Run, asked: float | None = None, of: Sequence[str] = ()) -> Iterator[Part]:
-    """Per metric a table of effects, the means of each factor's levels, and notes.
+    """Yield for each metric a table of effects, the means of each factor's levels, and notes.
 
     Raises:
         ResultsError: as `effects_of`.
@@ -98,12 +97,12 @@ def effects_page(run: Run, asked: float | None = None, of: Sequence[str] = ()) -
         problems = {point.problem for point in effects.points}
         counts = count_lines(trial_counts(run), problems)
         yield ""
-        yield from map(Note, [*effects.notes, *counts, *draw_lines(shared_draws(run), problems)])
+        yield from map(Note, [*effects.notes, *counts, *shared_training_lines(shared_trainings(run), problems)])
         yield ""
 
 
 def _observed(points: Sequence[Point], asked: float | None) -> list[Point]:
-    """One point per trial."""
+    """Choose one point per trial."""
     if asked is not None:
         there = [
             point for point in points if point.asked is not None and math.isclose(point.asked, asked, abs_tol=1e-6)
@@ -113,7 +112,7 @@ def _observed(points: Sequence[Point], asked: float | None) -> list[Point]:
 
 
 def _settings(config_json: str, label: str) -> dict[str, str]:
-    """The level of every setting of a trial, as text."""
+    """Return the level of every setting of a trial, as text."""
     texts = {
         key: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
         for key, value in leaves(read_json(config_json))
@@ -140,21 +139,21 @@ def _analysis(
     result = anova([point.test or 0.0 for point in points], factors, (BLOCK, seeds))
     notes = [why] if why else []
     if of and (rest := [name for name in _told_apart(varying)[0] if name not in (*of, LABEL)]):
-        notes.append(f"Other settings vary, too, and are in the noise: {', '.join(rest)}.")
+        notes.append(f"Other settings vary too and count as noise: {', '.join(rest)}.")
     notes += [f"{name} also stands for {', '.join(others)}, which change with it." for name, others in aliases.items()]
     notes += _marks(result, lost)
     if is_mixed:
-        notes.append("Computed on mixed hardware, ranks or torch versions: an effect may come from there.")
+        notes.append("Computed on mixed hardware, ranks or torch versions, which may cause an effect.")
     return Effects(metric, factors, aliases, points, result, notes)
 
 
 def _go_together(levels: Sequence[str], others: Sequence[str]) -> bool:
-    """Whether two columns change exactly when the other does."""
+    """Whether each of two columns changes exactly when the other does."""
     return len(set(zip(levels, others, strict=True))) == len(set(levels)) == len(set(others))
 
 
 def _varying(rows: Sequence[Mapping[str, str]]) -> dict[str, list[str]]:
-    """The levels of each setting that has more than one."""
+    """Return the levels of each setting that has more than one."""
     names = dict.fromkeys(name for row in rows for name in row)
     columns = {name: [row.get(name, "(does not have it)") for row in rows] for name in names}
     return {name: levels for name, levels in columns.items() if len(set(levels)) > 1}
@@ -163,31 +162,31 @@ def _varying(rows: Sequence[Mapping[str, str]]) -> dict[str, list[str]]:
 def _chosen(
     varying: Mapping[str, list[str]], of: Sequence[str]
 ) -> tuple[dict[str, list[str]], dict[str, list[str]], str]:
-    """The factors, what else each of them stands for, and why they are not simply all that vary."""
+    """Choose the factors; return them, their aliases, and why they are not all settings that vary."""
     for name in of:
         if name not in varying:
             raise ResultsError(f"--of {name}: no such setting varies here{nearest(name, varying)}")
     if of:
         return {name: varying[name] for name in of}, {}, ""
     if not varying:
-        raise ResultsError("nothing varies between these trials but the seed, so there is no effect to look for")
+        raise ResultsError("only the seed varies between these trials, so there is no effect to analyse")
     factors, aliases = _told_apart({name: levels for name, levels in varying.items() if name != LABEL})
     if factors and len(factors) <= MOST_FACTORS and _crossed(list(factors.values())):
         return factors, aliases, ""
     labels = varying.get(LABEL)
     if labels is None:
-        return factors, aliases, "Not all combinations of these settings were run: choose with --of."
+        return factors, aliases, "Not all combinations of these settings were run: choose settings with --of."
     beside = {name: levels for name, levels in factors.items() if _crossed([labels, levels])}
     kept: dict[str, list[str]] = {LABEL: labels}
     for name, levels in beside.items():
         if _crossed([*kept.values(), levels]):
             kept[name] = levels
-    why = "The variants' settings are not crossed with each other, so the label stands for them; choose with --of."
+    why = "The variants' settings are not crossed, so the label stands for them; choose settings with --of."
     return kept, {name: aliases[name] for name in kept if name in aliases}, why
 
 
 def _told_apart(columns: Mapping[str, list[str]]) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
-    """One setting of each set that changes together, and the others of its set."""
+    """Return one setting of each set that changes together, and the other settings of its set."""
     first: dict[tuple[int, ...], str] = {}
     factors: dict[str, list[str]] = {}
     aliases: dict[str, list[str]] = {}
@@ -210,7 +209,7 @@ def _crossed(columns: Sequence[Sequence[str]]) -> bool:
 def _marks(result: Anova, lost: int) -> list[str]:
     notes = []
     if lost:
-        notes.append(f"{lost} trials have no finite test score there and are left out.")
+        notes.append(f"{lost} trials have no finite test score and are left out.")
     if not result.is_balanced:
         there, possible = result.cells
         notes.append(
@@ -218,12 +217,12 @@ def _marks(result: Anova, lost: int) -> list[str]:
             f" {result.most} each). Sums of squares are of type II, and shares do not add up."
         )
     if any(not effect.degrees for effect in result.effects):
-        notes.append("What has 0 degrees of freedom cannot be told from the terms above it in these trials.")
+        notes.append("A term with 0 degrees of freedom cannot be separated from the terms above it in these trials.")
     if not result.residual_degrees:
-        notes.append("No degree of freedom is left for noise: no F and no p can be given.")
+        notes.append("No degrees of freedom are left for noise, so no F and no p can be given.")
     notes.append(
         f"{result.n} scores; the seed is a block, and its interactions are the noise ({result.residual_degrees} degrees"
-        " of freedom). p (Holm) is corrected over this table without the seed. F tests take noise for normal and alike."
+        " of freedom). p (Holm) is corrected over this table without the seed. F tests assume equal, normal noise."
     )
     return notes
 
@@ -250,7 +249,7 @@ def _effects_table(result: Anova) -> PageTable:
 
 
 def _levels_table(name: str, levels: Sequence[str], effects: Effects) -> PageTable:
-    """The mean of each level: averaged within each seed first, so that n is the number of seeds."""
+    """Build the table of each level's mean, averaged within each seed first, so that n is the number of seeds."""
     scale = SCALES[effects.metric]
     values: dict[str, dict[int, list[float]]] = {}
     for level, point in zip(levels, effects.points, strict=True):
@@ -264,7 +263,7 @@ def _levels_table(name: str, levels: Sequence[str], effects: Effects) -> PageTab
 
 
 def _order(level: str) -> tuple[float, str]:
-    """Numbers by size and before words."""
+    """Sort key: numbers by size, then texts."""
     try:
         return float(level), level
     except ValueError:

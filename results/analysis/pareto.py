@@ -1,4 +1,4 @@
-"""Which arms are worth their cost: the front of score against MACs, parameters, latency, hours, with doubt."""
+"""Which arms are worth their cost: the Pareto front of score against MACs, parameters, latency or hours."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,8 +8,8 @@ import numpy as np
 from results.arms.comparison import Arm, Point, Problem
 from results.arms.cost import STAGES, StageRow, Totals
 from results.arms.counts import count_lines, trial_counts
-from results.arms.draws import draw_lines, shared_draws
-from results.arms.selection import selected_points
+from results.arms.selection import select_points
+from results.arms.shared_training import shared_training_lines, shared_trainings
 from results.errors import ResultsError
 from results.statistics import FRONT_DRAWS, Mean, front_shares, mean_interval, on_front
 from results.store.reader import Run
@@ -19,14 +19,14 @@ from transtailor.names import did_you_mean
 from transtailor.shell import command
 
 DEVICE_HOURS = "device_hours"
-"""Hours of all ranks from the start of a point's chain, as if nothing were shared: GPU-hours on GPUs."""
+"""Hours of all ranks for all stages that led to a point, without sharing; GPU-hours on GPUs."""
 NO_COST = (
     *("seed", "point", "validation_score", "deciding_score", "validation_loss", "validation_images", "test_score"),
     *("test_images", "train_images", "asked_removed_macs_fraction", "removed_macs_fraction", "original_macs"),
 )
-"""Columns of numbers that are no cost of a model."""
+"""Numeric columns that are no cost of a model."""
 TIMED = ("latency_ms", "peak_memory_bytes")
-"""Costs that `transtailor time` writes down, in the circumstance that the view `timed_on` names."""
+"""Costs that `transtailor time` measures, under the conditions that the view `timed_on` names."""
 WAYS = "SELECT count(*) AS ways FROM (SELECT DISTINCT device_name, threads, precision, batch FROM timings)"
 NUMBERS = "SELECT column_name FROM (DESCRIBE measured_points) WHERE column_type IN ('BIGINT', 'DOUBLE')"
 RANKS = "SELECT stage_key, any_value(ranks) AS ranks FROM stages GROUP BY stage_key"
@@ -34,13 +34,13 @@ RANKS = "SELECT stage_key, any_value(ranks) AS ranks FROM stages GROUP BY stage_
 
 @dataclass(frozen=True)
 class FrontPoint:
-    """One arm: means over its seeds.
+    """One arm, with means over its seeds.
 
     Attributes:
         cost: in the unit of the column; hours for `DEVICE_HOURS`.
         interval: the mean score with its 95% interval, over the seeds that have both a score and a cost.
         is_on_front: whether no other arm of the problem is as cheap and as good, and better in one.
-        share: of the bootstrap resamples of the seeds in which that is so; None where there are fewer than two seeds.
+        share: share of the bootstrap resamples of the seeds in which the arm is on the front; None for one seed.
     """
 
     arm: Arm
@@ -51,29 +51,29 @@ class FrontPoint:
 
     @property
     def score(self) -> float:
-        """The mean score."""
+        """The mean score over the seeds."""
         assert self.interval.mean is not None  # an arm without a seed has no point
         return self.interval.mean
 
     @property
     def seeds(self) -> int:
-        """Those that all means are over."""
+        """The number of seeds that the means are over."""
         return self.interval.n
 
 
 def cost_names(run: Run) -> list[str]:
-    """What can be a cost in this run."""
+    """Return the names of all costs of this run."""
     columns = [row["column_name"] for row in run.rows(NUMBERS)]
     return [*(name for name in columns if name not in NO_COST), DEVICE_HOURS]
 
 
 def fronts_of(run: Run, cost: str, score: str = "test_score") -> dict[Problem, list[FrontPoint]]:
-    """All arms of each problem with their place, by cost.
+    """Return all arms of each problem, sorted by cost, with their place on or behind the front.
 
     Raises:
-        ResultsError: no such cost was written down, no such score, or no point has both.
+        ResultsError: the run has no such cost or score, or no point has both.
     """
-    points, arms = selected_points(run, score)
+    points, arms = select_points(run, score)
     found = fronts_among(points, arms, costs_of(run, cost))
     if not found:
         hint = f"; to time the sub-models, type: {command('time', run.path)}" if cost in TIMED else ""
@@ -84,10 +84,10 @@ def fronts_of(run: Run, cost: str, score: str = "test_score") -> dict[Problem, l
 def fronts_among(
     points: Sequence[Point], arms: Sequence[Arm], known: Mapping[tuple[str, int], float]
 ) -> dict[Problem, list[FrontPoint]]:
-    """All arms of each problem with their place, by cost; problems of which no arm has a cost are left out.
+    """Return what `fronts_of` does from known costs; problems without any cost are left out.
 
     Args:
-        points: that the arms are made of.
+        points: the points of the arms.
         arms: with a score in `test`.
         known: the points' costs, from `costs_of`.
     """
@@ -100,15 +100,15 @@ def fronts_among(
 
 
 def costs_of(run: Run, cost: str) -> dict[tuple[str, int], float]:
-    """The cost of every operating point, by trial and number of the point; those without one are left out.
+    """Return the cost of every operating point that has one, by trial and number of the point.
 
     Raises:
-        ResultsError: no such cost was written down.
+        ResultsError: the run has no such cost.
     """
     names = cost_names(run)
     if cost not in names:
         hint = did_you_mean(cost, names)
-        raise ResultsError(f"--cost {cost}: {hint}costs that this run wrote down: {', '.join(names)}")
+        raise ResultsError(f"--cost {cost}: {hint}costs of this run: {', '.join(names)}")
     if cost != DEVICE_HOURS:
         rows = run.rows(f'SELECT trial_id, point, "{cost}" AS cost FROM compared_points WHERE isfinite("{cost}")')
         return {(row["trial_id"], row["point"]): float(row["cost"]) for row in rows}
@@ -120,12 +120,12 @@ def costs_of(run: Run, cost: str) -> dict[tuple[str, int], float]:
         }
     )
     rows = run.rows("SELECT trial_id, point, stage_key FROM compared_points")
-    seconds = {(row["trial_id"], row["point"]): totals.from_the_start(row["stage_key"]) for row in rows}
+    seconds = {(row["trial_id"], row["point"]): totals.seconds_from_start(row["stage_key"]) for row in rows}
     return {key: value / 3600 for key, value in seconds.items() if value > 0}
 
 
 def front_page(run: Run, cost: str, score: str = "test_score") -> Iterator[Part]:
-    """One table per problem, by cost. Raises as `fronts_of`."""
+    """Yield one table per problem, sorted by cost. Raises as `fronts_of`."""
     fronts = fronts_of(run, cost, score)
     for problem, front in fronts.items():
         scale = SCALES[front[0].arm.metric]
@@ -138,24 +138,24 @@ def front_page(run: Run, cost: str, score: str = "test_score") -> Iterator[Part]
         Note,
         [
             "On the front: no other arm is at least as cheap and at least as good, and better in one of the two (means"
-            f" over seeds). The share says in how many of {FRONT_DRAWS} resamples of the seeds that is so. It is no p:"
-            " of two equal arms one has 0.95 or more in 21% of all cases with 5 seeds, in 14% with 10.",
+            f" over seeds). The share is that of {FRONT_DRAWS} resamples of the seeds in which this holds. It is no p:"
+            " one of two equal arms has 0.95 or more in 21% of all cases with 5 seeds, in 14% with 10.",
             *_marks(fronts, cost),
             *(circumstance_lines(run) if cost in TIMED else []),
             *count_lines(trial_counts(run), fronts),
-            *draw_lines(shared_draws(run), fronts),
+            *shared_training_lines(shared_trainings(run), fronts),
         ],
     )
 
 
 def circumstance_lines(run: Run) -> list[str]:
-    """In what circumstance the times of `measured_points` were taken, and whether there are others; a line or none."""
+    """Say under which conditions the models of `measured_points` were timed; no line if none was."""
     (count,) = run.rows(WAYS)
     return [
         f"Latency and memory are those of one forward pass of {row['batch']} image{'' if row['batch'] == 1 else 's'} on"
         f" {row['device_name']}, {row['threads']} thread{'' if row['threads'] == 1 else 's'}, {row['precision']};"
-        f" {row['models']} models were timed so"
-        + (f"; the table timings has {count['ways'] - 1} more of such circumstances." if count["ways"] > 1 else ".")
+        f" {row['models']} models were timed like this"
+        + (f"; the table timings has {count['ways'] - 1} more such conditions." if count["ways"] > 1 else ".")
         for row in run.rows("FROM timed_on")
     ]
 
@@ -163,7 +163,7 @@ def circumstance_lines(run: Run) -> list[str]:
 def _by_arm(
     points: Sequence[Point], known: Mapping[tuple[str, int], float]
 ) -> dict[tuple[Problem, str, str, float | None], dict[int, float]]:
-    """Each arm's cost by seed: the mean of the seed's points, where all of them have one."""
+    """Return each arm's cost by seed: the mean over the seed's points that have one."""
     found: dict[tuple[Problem, str, str, float | None], dict[int, list[float]]] = {}
     for point in points:
         cost = known.get((point.trial_id, point.point))
@@ -221,12 +221,12 @@ def _marks(fronts: Mapping[Problem, Sequence[FrontPoint]], cost: str) -> list[st
     if cost == DEVICE_HOURS:
         devices = sorted({environment.device for arm in arms for environment in arm.environments})
         notes.append(
-            f"{DEVICE_HOURS}: hours x ranks from the start of each chain, nothing shared, on {', '.join(devices)}."
+            f"{DEVICE_HOURS}: hours x ranks of all stages of a point, without sharing, on {', '.join(devices)}."
         )
         if len(devices) > 1:
-            notes.append("Hours of different devices do not compare.")
+            notes.append("Hours on different devices cannot be compared.")
     if any(len(arm.environments) > 1 for arm in arms):
         notes.append("Some arms were computed on mixed hardware, ranks or torch versions.")
     if fewer := [point for front in fronts.values() for point in front if point.seeds < len(point.arm.test_by_seed)]:
-        notes.append(f"{len(fewer)} arms have seeds without a {cost}, which are left out of the front.")
+        notes.append(f"{len(fewer)} arms have seeds without a {cost}; these seeds are left out of the front.")
     return notes

@@ -1,21 +1,14 @@
-"""How many more seeds would settle each comparison with one arm, and what the present ones can find at all."""
+"""How many more seeds would settle each comparison with one arm, and what the present seeds can detect."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from results.arms.comparison import Arm, Pairing, Problem, budget_order, compare
 from results.arms.counts import count_lines, trial_counts
-from results.arms.draws import draw_lines, shared_draws
-from results.arms.selection import label_named, selected
+from results.arms.selection import check_label, select_arms
+from results.arms.shared_training import shared_training_lines, shared_trainings
 from results.errors import ResultsError
-from results.statistics import (
-    POWER,
-    SIGNIFICANCE,
-    detectable_effect,
-    largest_deviation,
-    pairs_for,
-    pairs_in_words,
-)
+from results.statistics import POWER, SIGNIFICANCE, detectable_effect, largest_deviation, pairs_for, pairs_text
 from results.store.reader import Run
 from results.text.number_format import NOTHING, SCALES
 from results.text.page import Heading, Note, PageTable, Part
@@ -39,12 +32,12 @@ class Needed:
     """What one comparison needs.
 
     Attributes:
-        detectable: smallest true difference that the present pairs find with `POWER`; None below two pairs.
-        pairs: that would find `difference` with `POWER`, taking the measured deviation for the true one.
+        detectable: smallest true difference that the present pairs detect with `POWER`; None below two pairs.
+        pairs: pairs that detect `difference` with `POWER`, if the measured deviation is the true one.
         pairs_with_doubt: the same with the upper 80% limit of that deviation.
         pairs_in_family: the same as `pairs` at the level that Holm's correction starts with.
 
-    None in the last three where no number of pairs in reach would do, as for a difference of 0.
+    The last three are None if no feasible number of pairs is enough, as for a difference of 0.
     """
 
     pairing: Pairing
@@ -55,8 +48,8 @@ class Needed:
     pairs_in_family: int | None
 
 
-def needed(pairings: Sequence[Pairing], difference: float | None) -> list[Needed]:
-    """What each comparison of a family needs to settle its own difference, or this one."""
+def seeds_needed(pairings: Sequence[Pairing], difference: float | None) -> list[Needed]:
+    """Compute what each comparison of a family needs to settle `difference`, or its measured one."""
     family = SIGNIFICANCE / max(len(pairings), 1)
     found = []
     for pairing in pairings:
@@ -80,36 +73,38 @@ def needed(pairings: Sequence[Pairing], difference: float | None) -> list[Needed
 
 
 def seeds_needed_page(run: Run, label: str, asked: float | None, difference: float | None) -> Iterator[Part]:
-    """One table per problem, every arm against one.
+    """Yield one table per problem: every arm against one.
 
     Args:
         run: an opened run.
         label: the arm that all others are compared with, at its smallest budget that is shown.
         asked: share of the MACs that was to be removed; None shows all budgets.
-        difference: the difference worth finding, in the metric's own unit (0.01 is one point of accuracy); None takes
-            each measured one for true, which is too hopeful where it was large by luck.
+        difference: the difference worth detecting, in the metric's own unit (0.01 is one point of accuracy); None
+            takes each measured one for true, which is too optimistic if it was large by chance.
 
     Raises:
         ResultsError: no such arm, or all comparisons have fewer than two pairs.
     """
-    arms = selected(run, asked=asked).arms
-    label_named(arms, label)
+    arms = select_arms(run, asked=asked).arms
+    check_label(arms, label)
     every = {problem: _pairings(arms, problem, label) for problem in sorted({arm.problem for arm in arms})}
     family = {problem: pairings for problem, pairings in every.items() if pairings}
     if not any(pairing.result.difference.n > 1 for pairings in family.values() for pairing in pairings):
         raise ResultsError(
-            f"no comparison with {label!r} has two seeds or more: with one seed there is no spread, so no interval can"
-            " be given and no number of seeds be planned; add some with --set 'axes.seed=[0,1,2]' --extend"
+            f"no comparison with {label!r} has two or more seeds: with one seed there is no spread, so no interval can"
+            " be given and no number of seeds can be planned; add some with --set 'axes.seed=[0,1,2]' --extend"
         )
     for problem in family:
         yield Heading(f"{problem}, against {family[problem][0].second}")
         yield ""
-        rows = needed(family[problem], difference)
+        rows = seeds_needed(family[problem], difference)
         yield PageTable(columns=COLUMNS, rows=[_row(one) for one in rows])
         yield ""
         yield from map(Note, _notes(rows, difference))
         yield ""
-    yield from map(Note, [*count_lines(trial_counts(run), family), *draw_lines(shared_draws(run), family)])
+    yield from map(
+        Note, [*count_lines(trial_counts(run), family), *shared_training_lines(shared_trainings(run), family)]
+    )
 
 
 def _base(arms: Sequence[Arm], problem: Problem, label: str) -> Arm | None:
@@ -140,22 +135,24 @@ def _row(one: Needed) -> tuple[str, ...]:
 
 
 def _notes(rows: Sequence[Needed], difference: float | None) -> list[str]:
-    """What the columns are, and which of the rows to doubt."""
+    """Explain the columns, and say which rows to read with care."""
     what = "the measured difference, taken for true" if difference is None else f"a true difference of {difference:g}"
     notes = [
-        f"These find: the smallest true difference that the present pairs find with a power of {POWER:g} at"
-        f" {SIGNIFICANCE:g} (paired t test). Settle it: pairs that find {what}; more: how many of them are still to be"
-        " run. With doubt: the same with the upper 80% limit of the deviation. In the family: the same as settle it at"
-        f" {SIGNIFICANCE:g} / {len(rows)}, where Holm's correction over this table starts.",
+        f"These find: the smallest true difference that the present pairs detect with a power of {POWER:g} at"
+        f" {SIGNIFICANCE:g} (paired t test). Settle it: pairs that detect {what}; more: those still to run."
+        " With doubt: the same with the upper 80% limit of the deviation. In the family: as settle it, but at"
+        f" {SIGNIFICANCE:g} / {len(rows)}, where Holm's correction over this table starts."
     ]
     if difference is None:
-        notes.append("A difference that was measured and looked large is more often too large: plan with --difference.")
+        notes.append("A measured difference that looks large is usually too large: plan with --difference.")
     if alike := sum(not one.pairing.result.difference.deviation for one in rows):
-        notes.append(f"{alike} comparisons have no spread (equal, or one pair): nothing can be planned from them.")
+        notes.append(
+            f"{alike} comparisons have no spread (equal arms, or one pair), so nothing can be planned from them."
+        )
     marked = [one.pairing for one in rows]
     if mixed := sum(len(pairing.environments) > 1 for pairing in marked):
         notes.append(f"{mixed} comparisons were computed on mixed hardware, ranks or torch versions.")
     if unpaired := [pairing for pairing in marked if pairing.result.unpaired]:
-        text = ", ".join(f"{one.first} ({pairs_in_words(one.result.difference.n)})" for one in unpaired)
-        notes.append(f"Seeds that only one of the two has are left out: {text}.")
+        text = ", ".join(f"{one.first} ({pairs_text(one.result.difference.n)})" for one in unpaired)
+        notes.append(f"Seeds that only one of the two arms has are left out: {text}.")
     return notes

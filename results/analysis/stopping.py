@@ -1,7 +1,7 @@
-"""What each stop rule would have chosen on the recorded paths: the papers' with several tolerances, and others.
+"""What each stop rule would have chosen on the recorded paths: the paper's with several tolerances, and others.
 
-Every trial walked its whole path, so a rule is a question to the rows. All rules but the last read the validation
-split alone; the last reads the test split, which nobody may, and shows how much a rule could win at most.
+Every trial ran its whole path, so a rule can be applied to the rows afterwards. All rules but the last read only the
+validation split. The last is an oracle: it reads the test split, and shows the most that a rule could gain.
 """
 
 import math
@@ -20,7 +20,7 @@ from results.arms.comparison import (
     points_of,
 )
 from results.arms.counts import count_lines, trial_counts
-from results.arms.draws import draw_lines, shared_draws
+from results.arms.shared_training import shared_training_lines, shared_trainings
 from results.arms.tuning import best_settings, ended_settings
 from results.errors import ResultsError
 from results.statistics import PathPoint, best_stop_rule, patience_rule, stop_rule
@@ -47,7 +47,7 @@ class RuleOutcome:
 
 
 def rules_for(budgets: Sequence[float]) -> dict[str, Choose]:
-    """The rules by name; there is one that stops at each of these budgets (asked fractions of removed MACs)."""
+    """Return the rules by name, among them one that stops at each of these budgets (asked shares of removed MACs)."""
     rules = {f"paper's, tolerance {tolerance:g}": _printed(tolerance) for tolerance in TOLERANCES}
     rules |= {f"below the best so far, tolerance {tolerance:g}": _below_best(tolerance) for tolerance in (0.003, 0.01)}
     rules |= {f"patience {points}": _patience(points) for points in (1, 2)}
@@ -61,10 +61,10 @@ def rules_for(budgets: Sequence[float]) -> dict[str, Choose]:
 def rule_outcomes(
     points: Sequence[Point], environments: EnvironmentsByTrial
 ) -> dict[tuple[Problem, str], list[RuleOutcome]]:
-    """For each problem and label whose trials walk a path of several points: what each rule chose.
+    """Return what each rule chose, for each problem and label whose trials have several points.
 
     Args:
-        points: with [tuning], those of the best setting alone.
+        points: with [tuning], only those of the best setting.
         environments: of the trials.
     """
     paths: dict[tuple[Problem, str], dict[str, list[Point]]] = {}
@@ -79,10 +79,10 @@ def rule_outcomes(
 
 
 def stops_page(run: Run, label: str | None = None) -> Iterator[Part]:
-    """One table per problem and label.
+    """Yield one table per problem and label.
 
     Raises:
-        ResultsError: no trial has a path of several points, or none of that label.
+        ResultsError: no trial (with that label) has several points.
     """
     points = points_of(run)
     chosen = {point.trial_id for point in best_settings(_ends(points), ended_settings(run))}
@@ -90,8 +90,8 @@ def stops_page(run: Run, label: str | None = None) -> Iterator[Part]:
     labels = sorted({name for _, name in outcomes})
     if not outcomes or (label is not None and label not in labels):
         raise ResultsError(
-            f"no trial{'' if label is None else f' of {label!r}'} has a path of several operating points;"
-            f" labels that have: {', '.join(labels) or 'none'}"
+            f"no trial{'' if label is None else f' of {label!r}'} has several operating points;"
+            f" labels that have several: {', '.join(labels) or 'none'}"
         )
     shown = {key: several for key, several in outcomes.items() if label in (None, key[1])}
     for (problem, name), several in shown.items():
@@ -103,17 +103,17 @@ def stops_page(run: Run, label: str | None = None) -> Iterator[Part]:
     yield from map(
         Note,
         [
-            f"Rules read the validation split; {ORACLE!r} reads the test split and cannot be had. Tolerances are"
+            f"Rules read the validation split; {ORACLE!r} reads the test split and is no usable rule. Tolerances are"
             " fractions (0.003: 0.3 points). Differences are paired by seed and not corrected for their number.",
             *_marks(shown),
             *count_lines(trial_counts(run), problems),
-            *draw_lines(shared_draws(run), problems),
+            *shared_training_lines(shared_trainings(run), problems),
         ],
     )
 
 
 def _ends(points: Sequence[Point]) -> list[Point]:
-    """The last point of each trial, as of one budget: settings are compared at the ends of their paths."""
+    """Return the last point of each trial, all as one budget: settings are compared at the ends of their paths."""
     return [replace(point, asked=None) for point in {point.trial_id: point for point in points}.values()]
 
 
@@ -141,17 +141,17 @@ def _patience(points: int) -> Choose:
 
 
 def _within(budget: float) -> Choose:
-    """The last point that was asked for no more than a budget; the first where none was."""
+    """The last point whose asked budget is not above this one; else the first point."""
     return lambda path: [path[0], *(point for point in path if (point.asked or 0.0) <= budget + 1e-9)][-1]
 
 
 def _numbered(path: Sequence[Point]) -> list[PathPoint]:
-    """A path as the rules take it, each point by its place."""
+    """Return a path as the rules take it, each point by its place."""
     return [PathPoint(place, point.validation) for place, point in enumerate(path)]
 
 
 def _best(path: Sequence[Point], score: Callable[[Point], float]) -> Point:
-    """The point with the largest finite score, of equal ones the one with fewer MACs; the first without any."""
+    """Return the point with the largest finite score (ties: fewer MACs); the first point if no score is finite."""
     finite = [point for point in path if math.isfinite(score(point))]
     return max(finite, key=lambda point: (score(point), point.removed), default=path[0])
 
@@ -183,9 +183,9 @@ def _marks(shown: Mapping[tuple[Problem, str], Sequence[RuleOutcome]]) -> list[s
     for (problem, label), several in shown.items():
         arm = several[0].arm
         if arm.test.n == 1:
-            notes.append(f"{label}, {problem}: one seed, so that no interval can be given.")
+            notes.append(f"{label}, {problem}: only one seed, so no interval can be given.")
         if lost := max(one.arm.not_finite for one in several):
-            notes.append(f"{label}, {problem}: up to {lost} trials end on a validation score that is not a number.")
+            notes.append(f"{label}, {problem}: up to {lost} trials end with a validation score that is not a number.")
         if len(arm.environments) > 1:
             notes.append(f"{label}, {problem}: computed on mixed hardware, ranks or torch versions.")
     return notes

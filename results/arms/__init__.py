@@ -1,1 +1,1 @@
-"""From rows to arms that are compared: seeds, budgets, pairs, costs."""
+"""From the rows of a run to the arms that are compared: seeds, budgets, pairs, costs."""

@@ -1,7 +1,7 @@
-"""From the rows of a run to what is compared: arms at a budget, their seeds, and pairs of arms seed by seed.
+"""From the rows of a run to the arms at each budget, their seeds, and pairs of arms compared seed by seed.
 
 The unit is the seed: trials of one arm with the same seed are averaged first, so that n never counts one seed twice.
-The test split is looked at here and only here; ranks come from the validation split.
+Only comparisons read the test split; ranks come from the validation split.
 """
 
 import math
@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from results.statistics import Mean, Paired, PathPoint, doubts, mean_interval, paired, stop_rule
+from results.statistics import Mean, Paired, PathPoint, compare_pairs, doubts, mean_interval, stop_rule
 from results.store.reader import Run
 
 BASELINE = "fine_tune"
@@ -20,7 +20,7 @@ TRANSTAILOR = "transtailor"
 POINTS = """
 SELECT network, dataset, train_images, label, method, seed, trial_id, point, asked_removed_macs_fraction,
     removed_macs_fraction, model_key,
-    metric, validation_score, validation_images, test_score, test_images, tuning_json, tuning_order
+    metric, validation_score, validation_images, test_score, test_images, trained_epochs, tuning_json, tuning_order
 FROM compared_points LEFT JOIN (
     SELECT DISTINCT ON (trial_id) trial_id, tuning_json, tuning_order FROM planned ORDER BY trial_id, written_at DESC
 ) USING (trial_id)
@@ -31,7 +31,7 @@ ENVIRONMENTS_OF_TRIALS = "SELECT DISTINCT trial_id, device, ranks, torch_version
 
 
 class Problem(NamedTuple):
-    """What a comparison stays within: one network on one target data set, with so many training images."""
+    """Arms are compared within a problem: one network on one target data set with one number of training images."""
 
     network: str
     dataset: str
@@ -43,7 +43,7 @@ class Problem(NamedTuple):
 
 
 class Environment(NamedTuple):
-    """What computed a stage."""
+    """The environment that computed a stage."""
 
     device: str
     ranks: int
@@ -68,9 +68,10 @@ class Point:
         asked: share of the MACs that was to be removed; None where a rule decided that.
         metric: what the scores are, as in the table.
         validation: score on the validation split; may be NaN.
-        test: score on the test split; None where nothing was measured.
+        test: score on the test split; None if not measured.
+        trained_epochs: epochs on the target behind this model; None where no row says so.
         setting: of the spec's [tuning]; None without it.
-        best_of: how many settings it was chosen from by validation; 1 where nothing was chosen.
+        best_of: how many settings it was chosen from by validation; 1 if nothing was chosen.
     """
 
     problem: Problem
@@ -87,6 +88,7 @@ class Point:
     validation_images: int
     test: float | None
     test_images: int
+    trained_epochs: int | None = None
     setting: Setting | None = None
     best_of: int = 1
 
@@ -97,13 +99,13 @@ class Arm:
 
     Attributes:
         asked: share of the MACs that was to be removed; None where a rule decided that.
-        removed: mean share of the MACs that is really gone.
+        removed: mean share of the MACs that was really removed.
         metric: what the scores are.
-        validation: score on the validation split over seeds; seeds where it is not a number are left out.
+        validation: score on the validation split over seeds, without seeds whose score is not a number.
         test: the same on the test split.
         not_finite: trials whose validation score is not a number.
-        models: distinct models behind the trials; fewer than seeds where seeds share a model.
         best_of: how many settings each of its points was chosen from by validation.
+        trained_epochs: mean epochs on the target behind its models; None where a point does not say.
         rank: place by validation score within the problem, 1 is best; None without a validation score.
     """
 
@@ -122,11 +124,12 @@ class Arm:
     test_images: frozenset[int]
     environments: frozenset[Environment]
     best_of: frozenset[int]
+    trained_epochs: float | None = None
     rank: int | None = None
 
     @property
     def models(self) -> int:
-        """Distinct models behind this arm."""
+        """The number of distinct models of this arm."""
         return len(frozenset[str]().union(*self.models_by_seed.values()))
 
     def __str__(self) -> str:
@@ -139,8 +142,8 @@ class Arm:
 class Pairing:
     """Two arms compared seed by seed, in one problem or in several at once (`problem` is None then).
 
-    `first` and `second` name the arms in words; `label` and `asked` (a fraction or None) are the first's.
-    `first_best_of` and `second_best_of` say from how many settings of [tuning] the points were chosen.
+    `first` and `second` are the names of the arms; `label` and `asked` (a fraction or None) are the first's.
+    `first_best_of` and `second_best_of`: from how many settings of [tuning] the points were chosen.
     """
 
     problem: Problem | None
@@ -150,25 +153,25 @@ class Pairing:
     asked: float | None
     metric: str
     result: Paired
-    first_models: int
-    second_models: int
+    first_models: frozenset[str]
+    second_models: frozenset[str]
     first_best_of: frozenset[int]
     second_best_of: frozenset[int]
     environments: frozenset[Environment]
 
     @property
     def shares_models(self) -> bool:
-        """Whether several pairs rest on one model, so that they are fewer than they look."""
-        return min(self.first_models, self.second_models) < self.result.difference.n
+        """Whether several pairs have the same model, so that n is smaller than it looks."""
+        return min(len(self.first_models), len(self.second_models)) < self.result.difference.n
 
     @property
     def tuning_budgets_differ(self) -> bool:
-        """Whether the two were chosen from different numbers of settings, so that comparing them is not fair."""
+        """Whether the arms were chosen from different numbers of settings, so that the comparison is not fair."""
         return len(self.first_best_of | self.second_best_of) > 1
 
     @property
     def doubts(self) -> list[str]:
-        """Why this cannot settle which is better, in words; empty where it can."""
+        """The reasons why this does not settle which arm is better; empty if it does."""
         unequal = (
             f"the tuning budgets are not equal: the best of {_counts(self.first_best_of)} settings by validation"
             f" against the best of {_counts(self.second_best_of)}"
@@ -178,7 +181,7 @@ class Pairing:
 
 @dataclass(frozen=True)
 class Choice:
-    """What the stop rule chose on the recorded path of one trial, beside the best point by validation."""
+    """The point that the stop rule chose on the path of one trial, the best point by validation, and the last one."""
 
     chosen: Point
     best: Point | None
@@ -186,12 +189,12 @@ class Choice:
 
 
 def points_of(run: Run) -> list[Point]:
-    """All operating points that are written down: those of unfinished trials too, those of failed ones not."""
+    """Return all recorded operating points, those of unfinished trials too, but none of failed trials."""
     return [_point(row) for row in run.rows(POINTS)]
 
 
 def environments_of(run: Run) -> EnvironmentsByTrial:
-    """What computed the stages of each trial, by trial id."""
+    """Return the environments that computed the stages of each trial, by trial id."""
     found: dict[str, set[Environment]] = {}
     for row in run.rows(ENVIRONMENTS_OF_TRIALS):
         found.setdefault(row["trial_id"], set()).add(Environment(row["device"], row["ranks"], row["torch_version"]))
@@ -199,7 +202,7 @@ def environments_of(run: Run) -> EnvironmentsByTrial:
 
 
 def arms_of(points: Iterable[Point], environments: EnvironmentsByTrial) -> list[Arm]:
-    """All arms, problem by problem and by rank within each."""
+    """Return all arms, sorted by problem and by rank within each."""
     groups: dict[tuple[Problem, str, str, float | None], list[Point]] = {}
     for point in last_points(points):
         groups.setdefault((point.problem, point.label, point.method, point.asked), []).append(point)
@@ -216,24 +219,24 @@ def arms_of(points: Iterable[Point], environments: EnvironmentsByTrial) -> list[
 
 
 def last_points(points: Iterable[Point]) -> list[Point]:
-    """The last point of each trial at each asked budget, which stands for the trial there."""
+    """Return the last point of each trial at each asked budget, which stands for the trial."""
     last = {(point.trial_id, point.asked): point for point in points}
     return list(last.values())
 
 
 def budget_order(asked: float | None) -> tuple[bool, float]:
-    """Sorts asked budgets; those that a rule decided come last."""
+    """Sort key of asked budgets; those that a rule decided come last."""
     return asked is None, asked or 0.0
 
 
 def compare(pairs: Sequence[tuple[Arm, Arm]]) -> Pairing:
-    """The first arms against the second ones, seed by seed on the test split; blocks are problem and seed.
+    """Compare the first arms with the second ones, seed by seed on the test split; blocks are problem and seed.
 
     Args:
-        pairs: at least one; more than one are pooled, and should be the same two labels in different problems.
+        pairs: at least one. Several are pooled; they should be the same two labels in different problems.
 
     Raises:
-        ValueError: the pairs have different metrics, whose differences have no common mean.
+        ValueError: the pairs have different metrics, so that their differences have no common mean.
     """
     metrics = {arm.metric for pair in pairs for arm in pair}
     if len(metrics) > 1:
@@ -254,10 +257,10 @@ def compare(pairs: Sequence[tuple[Arm, Arm]]) -> Pairing:
         label=one.label,
         asked=one.asked,
         metric=one.metric,
-        # The generator is only drawn from above 12 pairs; its seed is fixed, so a report can be made again.
-        result=paired(first, second, np.random.default_rng(0)),
-        first_models=len(models[0]),
-        second_models=len(models[1]),
+        # The generator is only used above 12 pairs; its seed is fixed, so that the same rows give the same report.
+        result=compare_pairs(first, second, np.random.default_rng(0)),
+        first_models=frozenset(models[0]),
+        second_models=frozenset(models[1]),
         first_best_of=frozenset[int]().union(*(arm.best_of for arm, _ in pairs)),
         second_best_of=frozenset[int]().union(*(arm.best_of for _, arm in pairs)),
         environments=frozenset[Environment]().union(*(arm.environments for pair in pairs for arm in pair)),
@@ -265,7 +268,7 @@ def compare(pairs: Sequence[tuple[Arm, Arm]]) -> Pairing:
 
 
 def against_baseline(arms: Sequence[Arm]) -> list[tuple[Arm, Arm]]:
-    """Each arm beside full fine-tuning of the same problem, by label; problems without it are left out."""
+    """Pair each arm with full fine-tuning of its problem, by label; problems without it are left out."""
     return [
         (arm, baseline)
         for arm in sorted(arms, key=lambda arm: (arm.problem, arm.label, budget_order(arm.asked)))
@@ -274,25 +277,25 @@ def against_baseline(arms: Sequence[Arm]) -> list[tuple[Arm, Arm]]:
 
 
 def baseline_of(arms: Sequence[Arm], problem: Problem) -> Arm | None:
-    """Full fine-tuning: the label of that name, else the first with that method, at the smallest budget."""
+    """Choose full fine-tuning: the label of that name, else the first with that method, at the smallest budget."""
     return next(iter(baselines_of(arms, problem)), None)
 
 
 def baselines_of(arms: Sequence[Arm], problem: Problem) -> list[Arm]:
-    """All arms of full fine-tuning (with other epochs, say), the label of that name first."""
+    """Return all arms of full fine-tuning (for example with other epochs), the label of that name first."""
     found = [arm for arm in arms if arm.problem == problem and arm.method == BASELINE]
     return sorted(found, key=lambda arm: (arm.label != BASELINE, arm.label, budget_order(arm.asked)))
 
 
 def transtailor_at(arms: Sequence[Arm], asked: float) -> list[Arm]:
-    """TransTailor's arms at a budget: those of the label of that name, else of all labels with that method."""
+    """Return TransTailor's arms at a budget: those of the label of that name, else of all labels with that method."""
     of_method = [arm for arm in arms if arm.method == TRANSTAILOR and arm.asked is not None]
     found = [arm for arm in of_method if math.isclose(arm.asked or 0.0, asked, abs_tol=1e-6)]
     return [arm for arm in found if arm.label == TRANSTAILOR] or found
 
 
 def choices_of(points: Iterable[Point], tolerance: float) -> list[Choice]:
-    """What the stop rule chose, for each trial of TransTailor's method."""
+    """Apply the stop rule to each trial of TransTailor's method."""
     paths: dict[str, list[Point]] = {}
     for point in points:
         if point.method == TRANSTAILOR:
@@ -301,7 +304,7 @@ def choices_of(points: Iterable[Point], tolerance: float) -> list[Choice]:
 
 
 def chosen_points(choices: Iterable[Choice]) -> list[Point]:
-    """The chosen points, as points of a budget that a rule decided: over seeds they are one arm."""
+    """Return the chosen points with a budget that a rule decided, so that they are one arm over seeds."""
     return [replace(choice.chosen, asked=None) for choice in choices]
 
 
@@ -332,6 +335,7 @@ def _point(row: dict[str, Any]) -> Point:
         validation_images=row["validation_images"],
         test=row["test_score"],
         test_images=row["test_images"],
+        trained_epochs=row["trained_epochs"],
         setting=None if order is None else Setting(order, row["tuning_json"]),
     )
 
@@ -341,6 +345,7 @@ def _arm(points: list[Point], environments: EnvironmentsByTrial) -> Arm:
     for point in points:
         models.setdefault(point.seed, set()).add(point.model_key)
     test = _by_seed((point.seed, point.test) for point in points)
+    epochs = [point.trained_epochs for point in points if point.trained_epochs is not None]
     return Arm(
         problem=points[0].problem,
         label=points[0].label,
@@ -359,11 +364,12 @@ def _arm(points: list[Point], environments: EnvironmentsByTrial) -> Arm:
             *(environments.get(point.trial_id, frozenset()) for point in points)
         ),
         best_of=frozenset(point.best_of for point in points),
+        trained_epochs=math.fsum(epochs) / len(points) if len(epochs) == len(points) else None,
     )
 
 
 def _by_seed(values: Iterable[tuple[int, float | None]]) -> dict[int, float]:
-    """The mean of each seed's finite values."""
+    """Average each seed's finite values."""
     found: dict[int, list[float]] = {}
     for seed, value in values:
         if value is not None and math.isfinite(value):
@@ -372,7 +378,7 @@ def _by_seed(values: Iterable[tuple[int, float | None]]) -> dict[int, float]:
 
 
 def _ranked(arms: list[Arm]) -> list[Arm]:
-    """The same arms with their ranks; equal scores share a rank."""
+    """Return the arms with their ranks; equal scores share a rank."""
     ranked: list[Arm] = []
     for arm in arms:
         peers = [other.validation.mean for other in arms if other.problem == arm.problem]

@@ -1,4 +1,4 @@
-"""What sharing saves: the seconds of stages that were computed, beside those of every operating point on its own."""
+"""What sharing saves: the seconds of all computed stages, compared with each operating point computed alone."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -13,10 +13,10 @@ class SharingSavings:
     Attributes:
         shared_s: each stage once, however many trials needed it.
         separate_s: each distinct operating point as a trial of its own, from the start.
-        ratio: separate_s / shared_s; None where nothing was computed.
+        ratio: separate_s / shared_s; None if nothing was computed.
         stages: distinct stages.
         points: distinct operating points.
-        unrecorded: stages that are named as a parent or as a point and have no row: they count as 0 seconds.
+        unrecorded: stages that are a parent or a point and have no row: they count as 0 seconds.
     """
 
     shared_s: float
@@ -29,7 +29,7 @@ class SharingSavings:
 
 @dataclass(frozen=True)
 class StageRow:
-    """What cost needs to know of a stage: the time it took, and the keys of the stages it is made from."""
+    """The time that a stage took, and the keys of its parents."""
 
     compute_s: float
     parents: tuple[str, ...]
@@ -39,7 +39,7 @@ STAGES = """
 SELECT stage_key, arg_min(compute_s, (cached, written_at)) AS compute_s, any_value(parents) AS parents
 FROM stages GROUP BY stage_key
 """
-"""Each stage once; its time is that of whoever computed it, and the first of them where two did so at once."""
+"""Each stage once, with the time of the trial that computed it (the first, if two did so at once)."""
 
 STAGES_OF_LABELS = """
 SELECT DISTINCT label, stage_key
@@ -52,9 +52,9 @@ POINTS_OF_LABELS = "SELECT DISTINCT label, stage_key FROM operating_points ORDER
 
 
 def cost_of_run(run: Run) -> tuple[SharingSavings, dict[str, SharingSavings]]:
-    """The cost of the whole run, and of each label alone.
+    """Compute the cost of the whole run, and of each label on its own.
 
-    Labels share stages with each other, so their shared seconds add up to more than the whole's.
+    Labels share stages, so their shared seconds add up to more than those of the run.
     """
     stages = {row["stage_key"]: StageRow(row["compute_s"], tuple(row["parents"])) for row in run.rows(STAGES)}
     totals = Totals(stages)
@@ -68,27 +68,27 @@ def cost_of_run(run: Run) -> tuple[SharingSavings, dict[str, SharingSavings]]:
 
 
 def cost(totals: "Totals", stages: Iterable[str], points: Iterable[str]) -> SharingSavings:
-    """The cost of these stages, and of these operating points one by one (keys of stages, both; each counts once)."""
+    """Compute the cost of these stages, and of these operating points one by one (both are keys of stages)."""
     keys, ends = set(stages), set(points)
     shared = sum(totals.stages[key].compute_s for key in sorted(keys) if key in totals.stages)
-    separate = sum(totals.from_the_start(key) for key in sorted(ends))
+    separate = sum(totals.seconds_from_start(key) for key in sorted(ends))
     named = keys | ends | {parent for key in keys if key in totals.stages for parent in totals.stages[key].parents}
     unrecorded = len(named - totals.stages.keys())
     return SharingSavings(shared, separate, separate / shared if shared else None, len(keys), len(ends), unrecorded)
 
 
 class Totals:
-    """Seconds from the start to the end of any stage; what one question finds out, the next one uses."""
+    """Seconds from the start to the end of any stage; results are kept for the next call."""
 
     def __init__(self, stages: Mapping[str, StageRow]) -> None:
         self.stages = stages
         self._known: dict[str, float] = {}
 
-    def from_the_start(self, key: str) -> float:
-        """Seconds of the stage and all its ancestors, each once; a stage without a row counts 0.
+    def seconds_from_start(self, key: str) -> float:
+        """Sum the seconds of a stage and all its ancestors, each once; a stage without a row counts 0.
 
-        Chains are followed in a loop, so their length is no matter. Where a stage has several parents, its ancestors
-        are collected, since they may overlap.
+        Chains are followed in a loop, so they may be long. The ancestors of a stage with several parents are
+        collected as a set, since they may overlap.
         """
         chain: list[str] = []
         seen: set[str] = set()

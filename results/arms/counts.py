@@ -1,4 +1,4 @@
-"""How many trials stand behind an arm: planned, finished, failed, missing; so that none is dropped in silence."""
+"""The number of trials of each arm: planned, finished, failed, missing; so that none is dropped silently."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ GROUP BY ALL ORDER BY ALL
 
 @dataclass(frozen=True)
 class TrialCounts:
-    """The trials of one label in one problem, and the seeds that were planned for it."""
+    """The number of trials of one label in one problem, and its planned seeds."""
 
     planned: int
     finished: int
@@ -24,7 +24,7 @@ class TrialCounts:
 
     @property
     def missing(self) -> int:
-        """Planned trials that have neither finished nor failed."""
+        """The number of planned trials that have neither finished nor failed."""
         return self.planned - self.finished - self.failed
 
     def __str__(self) -> str:
@@ -35,7 +35,7 @@ CountsByArm = dict[tuple[Problem, str], TrialCounts]
 
 
 def trial_counts(run: Run) -> CountsByArm:
-    """The counts of every problem and label that was planned."""
+    """Count the trials of every planned problem and label."""
     found: CountsByArm = {}
     for row in run.rows(TRIALS_OF_ARMS):
         key = Problem(row["network"], row["dataset"], row["train_images"] or 0), row["label"]
@@ -45,12 +45,12 @@ def trial_counts(run: Run) -> CountsByArm:
             failed=row["trials"] * (row["status"] == "failed"),
             seeds=frozenset({row["seed"]}),
         )
-        found[key] = in_all([found[key], one]) if key in found else one
+        found[key] = total_counts([found[key], one]) if key in found else one
     return found
 
 
-def in_all(counts: Iterable[TrialCounts]) -> TrialCounts:
-    """Several counts as one."""
+def total_counts(counts: Iterable[TrialCounts]) -> TrialCounts:
+    """Add up several counts."""
     several = list(counts)
     return TrialCounts(
         planned=sum(one.planned for one in several),
@@ -61,13 +61,13 @@ def in_all(counts: Iterable[TrialCounts]) -> TrialCounts:
 
 
 def count_lines(counts: CountsByArm, problems: Iterable[Problem]) -> list[str]:
-    """One sentence for all trials of these problems, and one for each label that lost some."""
+    """Write one sentence on all trials of these problems, and one for each label with unfinished trials."""
     within = set(problems)
     shown = {key: count for key, count in counts.items() if key[0] in within}
     if not shown:
-        return ["Trials: none was planned here, so missing ones cannot be counted."]
-    lines = [f"Trials: {in_all(shown.values())}."]
+        return ["Trials: none was planned here, so missing trials cannot be counted."]
+    lines = [f"Trials: {total_counts(shown.values())}."]
     for (problem, label), count in sorted(shown.items()):
         if count.finished < count.planned:
-            lines.append(f"{label}, {problem}: {count}; means are of those that did not fail.")
+            lines.append(f"{label}, {problem}: {count}; means are over those that did not fail.")
     return lines

@@ -1,7 +1,7 @@
 """Arms at exactly equal cost: scores interpolated along each seed's path at one share of removed MACs.
 
-Widths are whole numbers, so two methods that were asked for the same budget miss it by different amounts. Between two
-operating points of its path a method's score is taken from the straight line; nothing is extrapolated.
+Widths are whole numbers, so two methods with the same asked budget miss it by different amounts. Between two operating
+points of a path the score is interpolated linearly; nothing is extrapolated.
 """
 
 from collections.abc import Iterable
@@ -13,16 +13,16 @@ from results.statistics import score_at
 Path = tuple[Problem, str, str, int, Setting | None]
 
 
-def at_equal_cost(points: Iterable[Point], removed: float) -> tuple[list[Point], list[Path]]:
-    """One point per path at that cost, and the paths that do not reach it.
+def points_at_equal_cost(points: Iterable[Point], removed: float) -> tuple[list[Point], list[Path]]:
+    """Return one point per path at that cost, and the paths that do not reach it.
 
-    A path is what one label did with one seed and setting, be it one trial or, where every budget is a trial of its
-    own, several. A path that removes nothing anywhere stands as it is. A point between two others has the keys of both
-    as its model.
+    A path has all points of one label, seed and setting: those of one trial, or of several if every budget is a trial
+    of its own. A path that removes nothing is returned as it is. The model of an interpolated point has the keys of
+    both neighbours.
 
     Args:
         points: in any order.
-        removed: share of the MACs that is gone, in [0, 1).
+        removed: share of the MACs that is removed, in [0, 1).
     """
     paths: dict[Path, list[Point]] = {}
     for point in points:
@@ -41,7 +41,7 @@ def at_equal_cost(points: Iterable[Point], removed: float) -> tuple[list[Point],
 
 
 def _between(path: list[Point], removed: float) -> Point | None:
-    """The point at that cost; None outside the path, or where the validation score there is not finite."""
+    """Interpolate the point at that cost; None outside the path, or if its validation score is not finite."""
     costs = [point.removed for point in path]
     validation = score_at(costs, [point.validation for point in path], removed)
     if validation is None:

@@ -1,11 +1,10 @@
-"""The papers' printed numbers, to stand beside measured ones; they are only ever shown, never averaged or tested."""
+"""Numbers printed in papers, to show in addition to measured ones; they are never averaged or tested."""
 
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from results.store.reader import Run
-from results.store.schema import TABLES
 
 PRINTED = """
 SELECT paper, place, label, method, network, dataset, asked_removed_macs_fraction AS asked, metric, value, note
@@ -30,30 +29,28 @@ class PrintedPoint:
 
     @property
     def name(self) -> str:
-        """What its row in a table is called."""
+        """The name of its row in a table."""
         at = "" if not self.asked else f" at {100 * self.asked:g}% fewer MACs"
         return f"{self.label}{at}, as printed in {self.paper}, {self.place}"
 
 
 def printed_numbers(run: Run) -> list[PrintedPoint]:
-    """All printed numbers that stand in a run; none in runs of a version that had no such table."""
-    if "printed" not in TABLES:
-        return []
+    """Return all printed numbers of a run."""
     return [PrintedPoint(**row) for row in run.rows(PRINTED)]
 
 
-def at_budget(numbers: Iterable[PrintedPoint], asked: float | None) -> list[PrintedPoint]:
-    """Those at a budget and those without one; all for None."""
+def numbers_at_budget(numbers: Iterable[PrintedPoint], asked: float | None) -> list[PrintedPoint]:
+    """Return the numbers at a budget and those without one; all for None."""
     return [one for one in numbers if asked is None or not one.asked or math.isclose(one.asked, asked, abs_tol=1e-6)]
 
 
-def is_of(number: PrintedPoint, network: str, dataset: str, metric: str) -> bool:
-    """Whether it belongs into a column of that network, data set and metric."""
+def belongs_to(number: PrintedPoint, network: str, dataset: str, metric: str) -> bool:
+    """Whether the number is of that network, data set and metric."""
     return (number.network, number.dataset, number.metric) == (network, dataset, metric)
 
 
-def rows_of(numbers: Sequence[PrintedPoint]) -> dict[str, list[PrintedPoint]]:
-    """The numbers by the row of a table that they stand in."""
+def rows_by_name(numbers: Sequence[PrintedPoint]) -> dict[str, list[PrintedPoint]]:
+    """Group the numbers by the name of their row in a table."""
     rows: dict[str, list[PrintedPoint]] = {}
     for number in numbers:
         rows.setdefault(number.name, []).append(number)

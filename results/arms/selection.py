@@ -1,29 +1,29 @@
-"""Which arms a comparison is of: chosen by validation where there is [tuning], at a budget or at exactly equal cost."""
+"""Select the arms to compare: the best setting of [tuning] by validation, at a budget or at exactly equal cost."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from results.arms.comparison import Arm, Point, Problem, arms_of, environments_of, last_points, points_of
-from results.arms.equal_cost import at_equal_cost
+from results.arms.equal_cost import points_at_equal_cost
 from results.arms.tuning import best_settings, ended_settings
 from results.errors import ResultsError
 from results.store.reader import Run
 from transtailor.names import did_you_mean, nearest
 
 SCORES = ("test_score", "validation_score")
-"""What arms are compared by; the test score is looked at only after all choices were made."""
+"""What arms are compared by; the test score is read only after all choices are made."""
 
 
 @dataclass(frozen=True)
 class Selection:
-    """Arms, and how many points did not make it into their means.
+    """Arms, and the number of points that are missing in their means.
 
     Attributes:
-        arms: with their score in `test`, whatever `score` is.
+        arms: with their score in `test`, also if `score` is the validation score.
         score: one of `SCORES`.
         not_finite: points whose score is NaN or infinite, per problem and label.
-        unreached: seeds whose path does not come to the cost that was asked for, per problem and label.
+        unreached: seeds whose path does not reach the asked cost, per problem and label.
     """
 
     arms: list[Arm]
@@ -32,19 +32,21 @@ class Selection:
     unreached: dict[tuple[Problem, str], int]
 
 
-def selected(run: Run, *, score: str = "test_score", asked: float | None = None, equal_cost: bool = False) -> Selection:
-    """The arms of a run that have the score: at one asked budget, at exactly that cost, or at all budgets.
+def select_arms(
+    run: Run, *, score: str = "test_score", asked: float | None = None, equal_cost: bool = False
+) -> Selection:
+    """Select the arms of a run that have the score: at one asked budget, at exactly that cost, or at all budgets.
 
-    What has no point at a budget, because it prunes nothing or as a rule says, is there as it is.
+    Arms without a budget (they prune nothing, or a rule decides) are always included as they are.
 
     Args:
         run: an opened run.
         score: one of `SCORES`.
         asked: share of the MACs that was to be removed; None takes all budgets.
-        equal_cost: whether to interpolate at exactly `asked` instead.
+        equal_cost: whether to interpolate at exactly `asked` removed MACs.
 
     Raises:
-        ResultsError: no such score, no budget to interpolate at, or nothing has a finite score.
+        ResultsError: no such score, no budget to interpolate at, or no finite score.
     """
     check_score(score)
     points = points_of(run)
@@ -52,22 +54,24 @@ def selected(run: Run, *, score: str = "test_score", asked: float | None = None,
     if equal_cost:
         if asked is None:
             raise ResultsError("--equal-cost needs a cost: type --at with a fraction, such as --at 0.3")
-        points, left = at_equal_cost(points, asked)
+        points, left = points_at_equal_cost(points, asked)
         for problem, label, *_ in left:
             unreached[problem, label] = unreached.get((problem, label), 0) + 1
     points = _scored(run, points, score)
     arms = _tested_arms(run, points)
-    arms = [arm for problem in sorted({arm.problem for arm in arms}) for arm in shown(_of(arms, problem), asked)]
+    arms = [
+        arm for problem in sorted({arm.problem for arm in arms}) for arm in arms_at_budget(_of(arms, problem), asked)
+    ]
     if not arms or (asked and not any(_is_at(arm, asked) for arm in arms)):
         raise ResultsError(_nothing(points, score, asked, equal_cost=equal_cost))
     return Selection(arms, score, _not_finite(points), unreached)
 
 
-def selected_points(run: Run, score: str = "test_score") -> tuple[list[Point], list[Arm]]:
-    """All arms that have the score, as `selected` without a budget, and the points that they are made of.
+def select_points(run: Run, score: str = "test_score") -> tuple[list[Point], list[Arm]]:
+    """Return the points of all arms that have the score, and these arms, as `select_arms` without a budget.
 
     Raises:
-        ResultsError: as `selected`.
+        ResultsError: as `select_arms`.
     """
     check_score(score)
     points = _scored(run, points_of(run), score)
@@ -77,8 +81,8 @@ def selected_points(run: Run, score: str = "test_score") -> tuple[list[Point], l
     return last_points(points), arms
 
 
-def shown(arms: Sequence[Arm], asked: float | None) -> list[Arm]:
-    """Of one problem's arms those at a budget, and those without any point there that prune nothing or by a rule."""
+def arms_at_budget(arms: Sequence[Arm], asked: float | None) -> list[Arm]:
+    """Return the arms of one problem that are at a budget, and those that have no budget (no pruning, or by a rule)."""
     if asked is None:
         return list(arms)
     there = [arm for arm in arms if _is_at(arm, asked)]
@@ -91,20 +95,20 @@ def _is_at(arm: Arm, asked: float) -> bool:
 
 
 def check_score(score: str) -> None:
-    """Raises ResultsError with the nearest name where there is no such score."""
+    """Raise ResultsError, with the nearest name, unless there is such a score."""
     if score not in SCORES:
         raise ResultsError(f"--metric {score}: {did_you_mean(score, SCORES)}expected one of {', '.join(SCORES)}")
 
 
-def label_named(arms: Sequence[Arm], label: str) -> None:
-    """Raises ResultsError with the nearest name where no arm has that label."""
+def check_label(arms: Sequence[Arm], label: str) -> None:
+    """Raise ResultsError, with the nearest name, unless an arm has that label."""
     labels = sorted({arm.label for arm in arms})
     if label not in labels:
         raise ResultsError(f"no tested arm is called {label!r}{nearest(label, labels)}")
 
 
 def _scored(run: Run, points: Sequence[Point], score: str) -> list[Point]:
-    """Of each arm, seed and budget the points of the best setting, with the score in the place of the test score."""
+    """Return the points of the best setting of each arm, seed and budget, with the score in place of the test score."""
     chosen = best_settings(points, ended_settings(run))
     if score == "test_score":
         return chosen
@@ -128,16 +132,16 @@ def _not_finite(points: Sequence[Point]) -> dict[tuple[Problem, str], int]:
 
 
 def _nothing(points: Sequence[Point], score: str, asked: float | None, *, equal_cost: bool) -> str:
-    """Why there is no arm."""
+    """Explain why there is no arm."""
     if not points:
-        return "there is no operating point yet: wait for the first trials"
+        return "no operating points yet: wait for the first trials"
     if any(point.test is not None for point in points) and not any(
         math.isfinite(point.test or 0.0) for point in points
     ):
-        return f"no {score} is a number: all {len(points)} are NaN or infinite"
+        return f"no {score} is finite: all {len(points)} are NaN or infinite"
     if equal_cost:
-        return f"no path comes to {asked:g} of the MACs removed on both sides of it, and nothing is extrapolated"
+        return f"no path has points on both sides of {asked:g} of the MACs removed, and nothing is extrapolated"
     if asked is not None:
         budgets = ", ".join(f"{budget:g}" for budget in sorted({point.asked for point in points if point.asked}))
-        return f"nothing has a {score} at {asked:g} of the MACs removed; budgets: {budgets or 'none'}"
-    return f"nothing has a {score} yet"
+        return f"no arm has a {score} at {asked:g} of the MACs removed; budgets: {budgets or 'none'}"
+    return f"no arm has a {score} yet"

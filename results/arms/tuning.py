@@ -1,7 +1,7 @@
-"""An equal tuning budget: for each arm, seed and asked budget the best of a spec's [tuning], by validation alone.
+"""An equal tuning budget: for each arm, seed and asked budget the best setting of a spec's [tuning], by validation.
 
-All arms have the same number k of settings to choose among. How many there were stands with what was chosen, so that
-a comparison of arms with different numbers can be told.
+All arms have the same number k of settings to choose from. Each chosen point records this number, so that comparisons
+of arms with different numbers can be marked.
 """
 
 import json
@@ -34,7 +34,7 @@ ORDER BY ALL
 
 
 class Tried(NamedTuple):
-    """What was tuned: one arm at one seed, over all its budgets."""
+    """One arm at one seed, over all its budgets: the unit that is tuned."""
 
     problem: Problem
     label: str
@@ -44,7 +44,7 @@ class Tried(NamedTuple):
 
 @dataclass(frozen=True)
 class Count:
-    """In how many seeds a setting was chosen for an arm at a budget, of how many settings."""
+    """In how many seeds a setting was chosen for an arm at a budget, and from how many settings."""
 
     problem: Problem
     label: str
@@ -55,7 +55,7 @@ class Count:
 
 
 def ended_settings(run: Run) -> dict[Tried, set[Setting]]:
-    """The settings whose trials have ended: those that failed, or stopped before a budget, were tried there, too."""
+    """Return the settings whose trials have ended; those that failed, or stopped before a budget, were tried too."""
     found: dict[Tried, set[Setting]] = {}
     for row in run.rows(ENDED_SETTINGS):
         tried = Tried(
@@ -66,15 +66,14 @@ def ended_settings(run: Run) -> dict[Tried, set[Setting]]:
 
 
 def best_settings(points: Iterable[Point], ended: Mapping[Tried, set[Setting]]) -> list[Point]:
-    """The points of the best setting for each arm, seed and asked budget, each with the number it was chosen from.
+    """Return the points of the best setting for each arm, seed and asked budget, with the number it was chosen from.
 
-    Best is the largest validation score (the mean where a seed has several trials); of equal ones the first in the
-    spec. A score that is not a number never wins against one that is. Points without a setting are returned as
-    they are.
+    Best is the largest validation score (the mean if a seed has several trials); of equal ones the first in the spec.
+    A score that is not finite never wins against one that is. Points without a setting are returned as they are.
 
     Args:
         points: of any arms, in the order of their paths.
-        ended: from `ended_settings`; with those that have a point there, they are the k.
+        ended: from `ended_settings`; they count as tried, in addition to those that have a point.
     """
     chosen: list[Point] = []
     groups: dict[tuple[Tried, float | None], dict[Setting, list[Point]]] = {}
@@ -92,12 +91,12 @@ def best_settings(points: Iterable[Point], ended: Mapping[Tried, set[Setting]]) 
 
 
 def first_setting(points: Iterable[Point]) -> list[Point]:
-    """The points of the first setting of [tuning] alone, for what the same comparison says untuned."""
+    """Return only the points of the first setting of [tuning], for the same comparison without tuning."""
     return [point for point in points if point.setting is None or point.setting.order == 0]
 
 
 def counts_of(chosen: Iterable[Point]) -> list[Count]:
-    """How often each setting was chosen, arm by arm, from what `best_settings` returned."""
+    """Count how often `best_settings` chose each setting, arm by arm."""
     groups: dict[tuple[Problem, str, float | None], dict[Setting, list[Point]]] = {}
     for point in chosen:
         if point.setting is not None:
@@ -116,8 +115,8 @@ def counts_of(chosen: Iterable[Point]) -> list[Count]:
     ]
 
 
-def in_words(setting: Setting) -> str:
-    """A setting as one would type it, such as "optimisation.learning_rate = 0.005"."""
+def setting_text(setting: Setting) -> str:
+    """Write a setting as it is typed, such as "optimisation.learning_rate = 0.005"."""
     return ", ".join(f"{key} = {json.dumps(value)}" for key, value in read_json(setting.values).items())
 
 

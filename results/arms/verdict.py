@@ -1,12 +1,12 @@
-"""What a comparison says in words: which of two is better, or that this cannot settle it, and why."""
+"""The verdict of a comparison as text: which arm is better, or why this cannot settle it."""
 
 from results.arms.comparison import Pairing
-from results.statistics import pairs_in_words
+from results.statistics import pairs_text
 from results.text.number_format import SCALES
 
 
-def says(pairing: Pairing) -> str:
-    """One word or two on a comparison: better, worse, cannot settle it, or not equally tuned."""
+def verdict_word(pairing: Pairing) -> str:
+    """Write the verdict in a few words: better, worse, cannot settle it, or not equally tuned."""
     if pairing.tuning_budgets_differ:
         return "not equally tuned"
     if pairing.result.difference.mean is None or pairing.doubts:
@@ -15,12 +15,12 @@ def says(pairing: Pairing) -> str:
 
 
 def verdict(pairing: Pairing) -> str:
-    """One or two sentences: which is better, or that this cannot settle it, and why."""
+    """Write the verdict in one or two sentences: which arm is better, or why this cannot settle it."""
     result, first, second = pairing.result, pairing.first, pairing.second
     mean = result.difference.mean
     if mean is None:
         return f"Cannot settle it: no seed has both {first} and {second}."
-    scale, pairs = SCALES[pairing.metric], pairs_in_words(result.difference.n)
+    scale, pairs = SCALES[pairing.metric], pairs_text(result.difference.n)
     amount = f"{scale.value(abs(mean))}{scale.difference_unit} on average"
     if pairing.doubts:
         side = "ahead" if mean > 0 else "behind"

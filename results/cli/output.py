@@ -6,25 +6,25 @@ import sys
 from collections.abc import Iterator
 
 from results.errors import ResultsError
-from results.text.page import Page, limited
+from results.text.page import Page, limit_rows
 
 FORMATS = ("terminal", "markdown", "csv", "json", "latex", "parquet")
 
 
 def add_output(parser: argparse.ArgumentParser) -> None:
-    """Adds them."""
+    """Add these options to a command."""
     parser.add_argument(
         "--format",
         type=str.lower,
         choices=FORMATS,
         help="how tables are written (default: for this terminal; Markdown into a file)",
     )
-    parser.add_argument("--wide", action="store_true", help="on a terminal: all columns, and none of them cut")
+    parser.add_argument("--wide", action="store_true", help="on a terminal: all columns, none of them cut")
     parser.add_argument("--limit", type=int, metavar="ROWS", help="at most this many rows of each table")
 
 
 def write(page: Page, given: argparse.Namespace) -> Iterator[str]:
-    """The lines to print; Parquet is written to the standard output here.
+    """Yield the lines to print; Parquet is written to the standard output directly.
 
     Raises:
         ResultsError: a limit below 1, or Parquet for a terminal.
@@ -34,7 +34,7 @@ def write(page: Page, given: argparse.Namespace) -> Iterator[str]:
     if given.limit is not None:
         if given.limit < 1:
             raise ResultsError(f"--limit {given.limit}: expected 1 row or more; type one such as --limit 20")
-        page = limited(page, given.limit)
+        page = limit_rows(page, given.limit)
     name = given.format or ("terminal" if sys.stdout.isatty() else "markdown")
     if name == "terminal":
         yield from terminal_lines(page, shutil.get_terminal_size().columns, wide=given.wide)

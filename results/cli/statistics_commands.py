@@ -1,4 +1,4 @@
-"""The commands that speak of many trials at once: table, effects, power, stops, front, images."""
+"""The commands about many trials at once: table, effects, power, stops, front, images."""
 
 import argparse
 import math
@@ -12,7 +12,7 @@ from transtailor.validation import fraction
 
 
 def add_statistics(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Adds them to `python -m results`; what they import is imported when they run."""
+    """Add them to `python -m results`; each imports what it needs when it runs."""
     table = _command(
         commands, "table", "methods x data sets with intervals, the best and its ties marked by test", _table
     )
@@ -22,7 +22,7 @@ def add_statistics(commands: "argparse._SubParsersAction[argparse.ArgumentParser
     _at(table)
     table.add_argument(
         "--equal-cost", action="store_true",
-        help="at exactly that share of removed MACs, interpolated along each path, not at the budget as asked",
+        help="compare at exactly that share of removed MACs, interpolated along each path, not at the asked budget",
     )  # fmt: skip
     effects = _command(commands, "effects", "which settings matter: analysis of variance with effect sizes", _effects)
     _at(effects)
@@ -38,8 +38,8 @@ def add_statistics(commands: "argparse._SubParsersAction[argparse.ArgumentParser
         help="the difference worth finding, such as 0.01 for a point of accuracy (default: the measured one)",
     )  # fmt: skip
     stops = _command(commands, "stops", "what each stop rule would have chosen on the recorded paths", _stops)
-    stops.add_argument("--label", metavar="LABEL", help="this arm alone")
-    front = _command(commands, "front", "which arms are worth their cost, and how sure that is", _front)
+    stops.add_argument("--label", metavar="LABEL", help="only this arm")
+    front = _command(commands, "front", "which arms are worth their cost, and how certain that is", _front)
     front.add_argument(
         "--cost", default="macs", metavar="COLUMN",
         help="macs (default), params, latency_ms, peak_memory_bytes, device_hours, ...",
@@ -68,12 +68,12 @@ def _at(parser: argparse.ArgumentParser) -> None:
 
 
 def _table(given: argparse.Namespace) -> Iterator[Part]:
-    from results.publish.published_table import published
+    from results.publish.published_table import published_table
     from results.publish.published_text import published_page
     from results.store.reader import load
 
     with load(given.run) as run:
-        table = published(run, score=given.metric, asked=given.at, equal_cost=given.equal_cost)
+        table = published_table(run, score=given.metric, asked=given.at, equal_cost=given.equal_cost)
     yield from published_page(table)
 
 

@@ -1,1 +1,1 @@
-"""A run's rows in the tools that people have: CSV files, TensorBoard, MLflow, Weights & Biases."""
+"""Export a run to other tools: CSV files, TensorBoard, MLflow, Weights & Biases."""

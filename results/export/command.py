@@ -1,4 +1,4 @@
-"""`python -m results export`: everything at once, or as it comes while the sweep runs."""
+"""`python -m results export`: once, or repeatedly while the sweep runs."""
 
 import shlex
 import time
@@ -9,7 +9,7 @@ from types import MappingProxyType
 from results.errors import ResultsError
 from results.export.target import ByTrial, Target
 from results.store.completeness import is_over, refuse_gaps
-from results.store.lock import held
+from results.store.lock import hold_lock
 from results.store.parts import tables_folder
 from results.store.reader import load
 from transtailor.files import make_folder
@@ -45,14 +45,14 @@ def _wandb(folder: Path) -> Target:
 TARGETS: Mapping[str, Callable[[Path], Target]] = MappingProxyType(
     {"csv": _csv, "tensorboard": _tensorboard, "mlflow": _mlflow, "wandb": _wandb}
 )
-"""Name -> what opens the tool's place in a folder; the tool's library is imported only then."""
+"""Name -> function that opens the tool's target in a folder; only it imports the tool's library."""
 
 LOOK: Mapping[str, str] = MappingProxyType(
     {
         "csv": "CSV files, one for each table, are in {0}",
-        "tensorboard": "to look at it, type: tensorboard --logdir {0}",
-        "mlflow": "to look at it, type: mlflow server --backend-store-uri sqlite:///{0}/mlflow.db",
-        "wandb": "to send what was written offline, type: wandb sync {0}/*/wandb/offline-run-*",
+        "tensorboard": "to view it, type: tensorboard --logdir {0}",
+        "mlflow": "to view it, type: mlflow server --backend-store-uri sqlite:///{0}/mlflow.db",
+        "wandb": "to upload it, type: wandb sync {0}/*/wandb/offline-run-*",
     }
 )
 
@@ -60,20 +60,20 @@ LOOK: Mapping[str, str] = MappingProxyType(
 def export_lines(
     run: Path, to: str, out: Path | None = None, *, follow: bool = False, every_s: float = FOLLOW_EVERY_S
 ) -> Iterator[str]:
-    """Exports a run and says what was done, line by line.
+    """Export a run; yield what was done, line by line.
 
-    Typed again it adds what came since, also after it was killed: nothing is exported twice.
+    Run again, also after it was killed, it adds what is new: nothing is exported twice.
 
     Args:
         run: folder of the run.
         to: a name from `TARGETS`.
         out: folder to write into; None: `<run>/export/<to>`.
         follow: continue until the sweep has ended.
-        every_s: pause between two looks at a run that is followed.
+        every_s: seconds between two updates with `follow`.
 
     Raises:
-        ResultsError: no run, or nothing in it yet; a library that is not installed; somebody else exports there; the
-            folder is a link that leads out of the run.
+        ResultsError: no run, or no trials in it yet; a library is missing; another process exports there; the folder
+            is a link that leads out of the run.
     """
     tables_folder(run)
     if out is None:
@@ -86,7 +86,7 @@ def export_lines(
     target = TARGETS[to](folder)
     make_folder(folder)
     try:
-        with held(folder / ".lock"):
+        with hold_lock(folder / ".lock"):
             yield from _updates(run, target, every_s if follow else None)
     except BlockingIOError as error:
         raise ResultsError(f"another process exports to {str(folder)!r}; wait for it, or type another --out") from error
@@ -94,14 +94,14 @@ def export_lines(
 
 
 def _updates(run: Path, target: Target, every_s: float | None) -> Iterator[str]:
-    """One update, or one after the other until the sweep has ended."""
+    """Update the target once, or repeatedly until the sweep has ended; yield what was added."""
     is_first = True
     while True:
         with load(run) as tables:
             try:
                 added, over = target.update(tables), is_over(tables)
             except ResultsError:
-                if tables.is_outdated():  # parts were merged and cleaned away: load again
+                if tables.is_outdated():  # merged parts were removed: load again
                     continue
                 raise
         if added or is_first:

@@ -1,4 +1,4 @@
-"""A run as other tools see it: trials with settings, and values that have a tag and a step."""
+"""A run as other tools take it: trials with settings, and values with a tag and a step."""
 
 import json
 import re
@@ -11,7 +11,7 @@ from results.text.settings import leaves
 from transtailor.documents import read_json
 
 BATCH_TRIALS = 200
-"""Trials whose values are held in memory at once."""
+"""This many trials' values are held in memory at once."""
 
 TRIALS = """
 SELECT trial_id, sweep, label, network, dataset, seed, config_json, status, error, trials.attempts,
@@ -37,16 +37,16 @@ FROM measured_points WHERE trial_id IN (SELECT unnest(?))
     AND (test_images > 0 OR trial_id IN (SELECT trial_id FROM trials))
 ORDER BY trial_id, part, step
 """
-"""The curves of each training stage, and the operating points. A point waits for its test rows, which come right after
-it: what was exported once is not changed any more."""
+"""The curves of each training stage, and the operating points. A point waits for its test rows, which are written
+right after it, because an exported value is never changed."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Trial:
-    """One trial, as far as it has come."""
+    """One trial with its present state."""
 
     trial_id: str
-    name: str  # for people; it has no sign that a file name could not have, and ends with the trial's id
+    name: str  # for people; valid as a file name, ends with the trial's id
     sweep: str
     settings: Mapping[str, str | int | float | bool]  # dotted key -> value
     status: str | None  # finished or failed; None until then
@@ -57,7 +57,7 @@ class Trial:
 
 
 class Value(NamedTuple):
-    """A number of a trial; of one trial, tag and step tell values apart."""
+    """A number of a trial; tag and step identify it within the trial."""
 
     tag: str  # such as 03_fine_tune/train_loss or point/validation_score
     step: int  # number of the epoch or of the operating point
@@ -66,12 +66,12 @@ class Value(NamedTuple):
 
 
 def trials_of(run: Run) -> list[Trial]:
-    """All trials that were planned; those that ended come first, in that order."""
+    """Return all planned trials, in the order in which they ended; the others follow."""
     return [_trial(row) for row in run.rows(TRIALS)]
 
 
 def values_of(run: Run, trials: Sequence[Trial]) -> Iterator[tuple[Trial, list[Value]]]:
-    """Each of these trials with its values so far, by tag group and step."""
+    """Yield each of these trials with its values so far, by tag group and step."""
     for first in range(0, len(trials), BATCH_TRIALS):
         batch = trials[first : first + BATCH_TRIALS]
         found: dict[str, list[Value]] = {trial.trial_id: [] for trial in batch}
@@ -87,11 +87,11 @@ def values_of(run: Run, trials: Sequence[Trial]) -> Iterator[tuple[Trial, list[V
 
 
 def _trial(row: Mapping[str, Any]) -> Trial:
-    words = (row["label"], row["network"], row["dataset"], f"seed{row['seed']}", row["trial_id"])
+    parts = (row["label"], row["network"], row["dataset"], f"seed{row['seed']}", row["trial_id"])
     settings = {"label": row["label"]} | {key: _plain(value) for key, value in leaves(read_json(row["config_json"]))}
     return Trial(
         trial_id=row["trial_id"],
-        name="-".join(re.sub(r"[^A-Za-z0-9._]+", "_", word) for word in words),
+        name="-".join(re.sub(r"[^A-Za-z0-9._]+", "_", word) for word in parts),
         sweep=row["sweep"],
         settings=settings,
         status=row["status"],

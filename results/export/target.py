@@ -1,4 +1,4 @@
-"""What the tools have in common: each is given a run as it is now, and adds what it has not got yet."""
+"""What the tools have in common: each receives the present run and adds what is missing in the tool."""
 
 import importlib
 from collections.abc import Callable
@@ -12,26 +12,26 @@ from transtailor.shell import pip
 
 
 class Target(Protocol):
-    """One tool's place for one run; `unit` says what it counts."""
+    """The export of one run to one tool; `unit` says what `update` counts."""
 
     unit: str
 
     def update(self, run: Run) -> int:
-        """Adds what is not there yet; returns how many that were."""
+        """Add what is missing; return how many units that were."""
 
 
 class ByTrial:
-    """A tool to which one trial after the other is given, when something of it may be new."""
+    """A tool that is updated trial by trial, for each trial that may have something new."""
 
     unit = "values"
 
     def __init__(self, add: Callable[[Trial, list[Value]], int]) -> None:
-        """Takes the function that adds to a trial what of these values is not there yet, and says how many."""
+        """Take the function that adds a trial's missing values to the tool and returns their number."""
         self._add = add
-        self._given: dict[str, tuple[str | None, int, int]] = {}  # trial -> as it was when it was given last
+        self._given: dict[str, tuple[str | None, int, int]] = {}  # trial -> its state in the last update
 
     def update(self, run: Run) -> int:
-        """Adds what is new of each trial; one that is as it was is left alone."""
+        """Add the new values of each trial; skip trials that have not changed."""
         added = 0
         open_trials = [trial for trial in trials_of(run) if not self._is_done(trial)]
         for trial, values in values_of(run, open_trials):
@@ -42,12 +42,12 @@ class ByTrial:
         return added
 
     def _is_done(self, trial: Trial) -> bool:
-        """Whether it was given as it ended, so that its values need not be read again."""
+        """Whether its final state was exported, so that its values need not be read again."""
         return trial.status is not None and self._given.get(trial.trial_id, ())[:2] == (trial.status, trial.attempts)
 
 
 def library(module: str, extra: str) -> ModuleType:
-    """An optional library.
+    """Import an optional library.
 
     Raises:
         ResultsError: it is not installed; the text says what to type.

@@ -1,4 +1,4 @@
-"""Each table, and `measured_points`, as one CSV file of the rows as they are now."""
+"""Export each table, and `measured_points`, to a CSV file with its present rows."""
 
 from pathlib import Path
 
@@ -8,17 +8,17 @@ from transtailor.files import make_folder, name_file
 
 
 class CsvFiles:
-    """A folder of CSV files; each is replaced at once when its rows have changed, so no reader sees half of one."""
+    """A folder of CSV files; each is replaced atomically when its rows have changed."""
 
     unit = "rows"
 
     def __init__(self, folder: Path) -> None:
-        """Remembers the folder, which is made with the first file."""
+        """Take the folder, which is made with the first file."""
         self._folder = folder
         self._files: dict[str, list[Path]] = {}  # table -> the parts that its CSV file was made from
 
     def update(self, run: Run) -> int:
-        """Writes the tables that have changed; returns how many rows these have."""
+        """Write the tables that have changed; return their number of rows."""
         make_folder(self._folder)
         written, changed = 0, []
         for name, table in TABLES.items():

@@ -1,4 +1,4 @@
-"""Each trial as a run of MLflow: in the database of a folder, or wherever MLFLOW_TRACKING_URI says."""
+"""Export each trial as an MLflow run: to a database in a folder, or to MLFLOW_TRACKING_URI."""
 
 import os
 from collections.abc import Mapping
@@ -11,21 +11,21 @@ from results.export.target import library
 from transtailor.files import make_folder
 
 MOST_METRICS, MOST_PARAMS = 1000, 100  # that MLflow takes in one request
-LONGEST = 6000  # signs of a parameter
+LONGEST = 6000  # characters of a parameter
 TRIAL_TAG = "trial_id"
 STATUS = {"finished": "FINISHED", "failed": "FAILED"}
 
 
 class Mlflow:
-    """An experiment, named like the sweep, with a run for each trial; what it has is asked of MLflow itself."""
+    """An experiment with the sweep's name and a run for each trial; MLflow itself is asked what it has."""
 
     def __init__(self, folder: Path) -> None:
-        """Opens the place; raises ResultsError where MLflow is not installed.
+        """Open the database; raise ResultsError if MLflow is not installed.
 
         Writes:
             `folder`/mlflow.db, unless MLFLOW_TRACKING_URI names another place.
         """
-        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # or it tells its makers that it is used
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # else it reports its use to its makers
         self._entities = library("mlflow.entities", "mlflow")
         client = library("mlflow", "mlflow").MlflowClient
         self._refusal = library("mlflow.exceptions", "mlflow").MlflowException
@@ -41,7 +41,7 @@ class Mlflow:
         self._there: dict[str, set[tuple[str, int]]] = {}
 
     def add(self, trial: Trial, values: list[Value]) -> int:
-        """Adds to the trial's run what it has not got yet; returns how many values that are.
+        """Add missing values to the trial's run; return their number.
 
         Raises:
             ResultsError: MLflow refuses, or its server does not answer.
@@ -50,7 +50,7 @@ class Mlflow:
             return self._added(trial, values)
         except self._refusal as error:
             raise ResultsError(
-                f"MLflow refused trial {trial.trial_id}: {error}; typed again, it resumes there"
+                f"MLflow refused trial {trial.trial_id}: {error}; the same command resumes there"
             ) from error
 
     def _added(self, trial: Trial, values: list[Value]) -> int:
@@ -74,7 +74,7 @@ class Mlflow:
         return len(new)
 
     def _open(self, name: str) -> str:
-        """The id of the experiment, made if it is not there; its runs are then known."""
+        """Return the id of the experiment, which is created if missing; note its runs."""
         found = self._client.get_experiment_by_name(name)
         if found is None:
             return str(self._client.create_experiment(name, artifact_location=self._artifacts))

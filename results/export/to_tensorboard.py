@@ -1,4 +1,4 @@
-"""Each trial as a run of TensorBoard: a folder of event files, and each file is there whole or not at all."""
+"""Export each trial as a TensorBoard run: a folder of event files, each written atomically."""
 
 import struct
 from collections.abc import Iterator
@@ -14,10 +14,10 @@ HEADER, FOOTER = 12, 4
 
 
 class TensorBoard:
-    """A folder that `tensorboard --logdir` reads; what it has is read from the event files themselves."""
+    """A folder that `tensorboard --logdir` reads; its event files say which values it has."""
 
     def __init__(self, folder: Path) -> None:
-        """Remembers the folder; raises ResultsError where tensorboardX is not installed."""
+        """Take the folder; raise ResultsError if tensorboardX is not installed."""
         self._events = library("tensorboardX.proto.event_pb2", "tensorboard")
         self._summaries = library("tensorboardX.proto.summary_pb2", "tensorboard")
         self._records = library("tensorboardX.record_writer", "tensorboard")
@@ -26,7 +26,7 @@ class TensorBoard:
         self._there: dict[str, set[tuple[str, int]]] = {}
 
     def add(self, trial: Trial, values: list[Value]) -> int:
-        """Adds a file with what is not there yet; returns how many values that are."""
+        """Add a file with the missing values; return their number."""
         folder = self._folder / trial.name
         files = sorted(folder.glob("events.out.tfevents.*"))
         if trial.trial_id not in self._there:
@@ -37,7 +37,7 @@ class TensorBoard:
             return 0
         make_folder(folder)
         made = folder / ".being_made"  # "tfevents" in a name is a file to read
-        # A file that is there is finished, and TensorBoard reads files in the order of their names.
+        # Existing files are complete, and TensorBoard reads files in the order of their names.
         events = [] if files else list(self._settings(trial))
         self._write(made, [*events, *(self._scalar(value) for value in new)])
         name_file(made, folder / f"events.out.tfevents.{len(files):06d}")
@@ -52,7 +52,7 @@ class TensorBoard:
         writer.close()
 
     def _settings(self, trial: Trial) -> Iterator[Any]:
-        """The events that fill the page of settings, with the scores beside them."""
+        """Yield the events that fill the page of settings and scores."""
         shown = {f"point/{name}": 0.0 for name in POINT_COLUMNS}
         for summary in self._hparams(dict(trial.settings), shown):
             yield self._events.Event(wall_time=(trial.started_us or 0) / 1e6, summary=summary)
@@ -63,7 +63,7 @@ class TensorBoard:
         return self._events.Event(wall_time=value.at_us / 1e6, step=value.step, summary=summary)
 
     def _read(self, files: list[Path]) -> Iterator[tuple[str, int]]:
-        """Tag and step of each value in these files."""
+        """Yield tag and step of each value in these files."""
         for file in files:
             content, place = file.read_bytes(), 0
             while place < len(content):

@@ -1,7 +1,7 @@
-"""Each trial that has ended as a run of Weights & Biases: in a folder, or sent at once where WANDB_MODE=online.
+"""Export each trial that has ended as a Weights & Biases run: to a folder, or online with WANDB_MODE=online.
 
-A run that was written offline cannot be gone on with, so a trial is exported whole, when it has ended; one that failed
-and is finished later by a relaunch is another run.
+An offline run cannot be resumed, so a trial is exported as a whole when it has ended. A trial that failed and finishes
+after a relaunch is another run.
 """
 
 import itertools
@@ -16,18 +16,18 @@ from transtailor.files import make_folder, name_folder
 
 
 class WeightsAndBiases:
-    """A folder with one folder for each trial, which is there whole or not at all."""
+    """A folder with one folder for each trial, each written atomically."""
 
     def __init__(self, folder: Path) -> None:
-        """Remembers the folder; raises ResultsError where wandb is not installed."""
+        """Take the folder; raise ResultsError if wandb is not installed."""
         self._mode = os.environ.get("WANDB_MODE", "offline")
         if self._mode == "offline":
-            os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # or it tells its makers of errors
+            os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # else it reports errors to its makers
         self._wandb = library("wandb", "wandb")
         self._folder = folder
 
     def add(self, trial: Trial, values: list[Value]) -> int:
-        """Exports the trial if it has ended and is not there; returns how many values it has."""
+        """Export the trial if it has ended and is not there yet; return its number of values."""
         final = self._folder / f"{trial.name}-{trial.attempts}"
         if trial.status is None or final.exists():
             return 0
@@ -44,7 +44,7 @@ class WeightsAndBiases:
             for tag in dict.fromkeys(value.tag for value in values):
                 run.define_metric(tag, step_metric=_step_metric(tag))
             groups = itertools.groupby(values, key=lambda value: (_step_metric(value.tag), value.step))
-            # Given their number, rows that were received before an interruption are not taken twice.
+            # With their numbers, rows that arrived before an interruption are not added twice.
             for number, ((metric, step), row) in enumerate(groups):
                 run.log({metric: step} | {value.tag: value.number for value in row}, step=number)
             if trial.error is not None:
@@ -65,6 +65,6 @@ class WeightsAndBiases:
 
 
 def _step_metric(tag: str) -> str:
-    """What the values of a tag are drawn against: the epoch of their stage, or the number of the operating point."""
+    """Return the x axis of a tag's values: the epoch of their stage, or the number of the operating point."""
     part = tag.partition("/")[0]
     return f"{part}/number" if part == "point" else f"{part}/epoch"

@@ -16,7 +16,7 @@ class Axis:
         start, end: pixels of the two ends.
         label: what it shows, with the unit.
         whole: whether only whole numbers have a meaning.
-        beyond: how many values it was made for lie beyond its ends; they are drawn at the ends.
+        beyond: number of values outside its ends; they are drawn at the ends.
     """
 
     low: float
@@ -28,12 +28,12 @@ class Axis:
     beyond: int = 0
 
     def __call__(self, value: float) -> float:
-        """The pixel of a value; of one beyond an end, the end's."""
+        """Return the pixel of a value; for a value outside, that of the nearest end."""
         value = min(max(value, self.low), self.high)
         return self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start)
 
     def ticks(self, most: int = 6) -> list[float]:
-        """Round values on it, about so many."""
+        """Return about `most` round values on the axis."""
         step = _round_step((self.high - self.low) / most)
         if self.whole:
             step = max(step, 1.0)
@@ -44,7 +44,7 @@ class Axis:
 def axis(
     values: Iterable[float], start: float, end: float, label: str = "", *, zero: bool = False, whole: bool = False
 ) -> Axis:
-    """An axis on which all these (finite) values lie with some air around them; `zero`: it begins at 0."""
+    """Make an axis for all these (finite) values with some space around them; with `zero` it begins at 0."""
     found = list(values)
     low, high = (min(found), max(found)) if found else (0.0, 1.0)
     if zero:
@@ -54,10 +54,10 @@ def axis(
 
 
 def axis_of_most(values: Iterable[float], start: float, end: float, label: str = "") -> Axis:
-    """An axis that a few far values do not squeeze.
+    """Make an axis that a few outliers do not compress.
 
-    Where the range of the middle four fifths, widened by one and a half times itself to both sides, is less than half
-    of the whole range, the axis ends with the last values inside it.
+    Take the range of the middle four fifths, widened by 1.5 times its length on both sides. If it is less than half of
+    the whole range, the axis ends with the last values inside it.
     """
     found = sorted(values)
     if len(found) < 8:
@@ -71,7 +71,7 @@ def axis_of_most(values: Iterable[float], start: float, end: float, label: str =
 
 
 def frame(svg: Svg, across: Axis, up: Axis, *, up_ticks: bool = True) -> None:
-    """Draws grid, ticks and labels of a panel: `across` grows to the right, `up` to the top."""
+    """Draw grid, ticks and labels of a panel: `across` grows to the right, `up` to the top."""
     for value in across.ticks(max(2, int(abs(across.end - across.start) / 70))):
         svg.line(across(value), up.start, across(value), up.end, "grid")
         svg.text(across(value), up.start + 16, tick(value), "middle", "tick")
@@ -86,7 +86,7 @@ def frame(svg: Svg, across: Axis, up: Axis, *, up_ticks: bool = True) -> None:
 
 
 def tick(value: float) -> str:
-    """A number at a tick, short."""
+    """Write a number at a tick, shortened."""
     for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= size * (10 if letter == "k" else 1):
             return f"{value / size:g}{letter}"

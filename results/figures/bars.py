@@ -1,17 +1,17 @@
-"""Bars laid end to end: an amount in parts, row by row."""
+"""Stacked bars: an amount in parts, row by row."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from results.figures.axes import axis, tick
-from results.figures.svg import TEXT_PX, WIDTH, Drawing, Svg, shortened
+from results.figures.svg import TEXT_PX, WIDTH, Drawing, Svg, shorten
 
 _ROW, _TOP, _BOTTOM, _MOST_NAME = 25, 10, 46, 240
 
 
 @dataclass(frozen=True)
 class Bar:
-    """One row: its name, its parts from the left (each of the series of its place), and its row of the data."""
+    """One row: its name, its parts from the left (one for each series), and its row of the data."""
 
     name: str
     parts: Sequence[float]
@@ -19,7 +19,7 @@ class Bar:
 
 
 def bars(title: str, label: str, rows: Sequence[Bar], colours: Sequence[str]) -> Drawing:
-    """The figure; `colours` has one class for each part."""
+    """Draw the figure; `colours` has one class for each part."""
     svg = Svg(_TOP + _ROW * len(rows) + _BOTTOM)
     left = min(max((len(row.name) for row in rows), default=0) * TEXT_PX + 16, _MOST_NAME)
     across = axis([sum(row.parts) for row in rows], left, WIDTH - 16, label, zero=True)
@@ -30,7 +30,7 @@ def bars(title: str, label: str, rows: Sequence[Bar], colours: Sequence[str]) ->
     svg.text((across.start + across.end) / 2, bottom + 35, label, "middle", "label")
     for place, row in enumerate(rows):
         y = _TOP + _ROW * place + 3
-        svg.text(left - 8, y + _ROW / 2 + 1, shortened(row.name, left), "end", "name")
+        svg.text(left - 8, y + _ROW / 2 + 1, shorten(row.name, left), "end", "name")
         start = 0.0
         for series, part in enumerate(row.parts):
             svg.series(series, colours[series])

@@ -12,7 +12,7 @@ _COLUMNS = 2
 
 @dataclass(frozen=True)
 class Curve:
-    """One curve: places across, values, and the two ends of the band; and the row of the data of each place."""
+    """One curve: positions across, values, the two ends of the band, and the row of the data of each position."""
 
     series: int
     colour: str
@@ -34,7 +34,7 @@ class Panel:
 
 
 def curves(title: str, panels: Sequence[Panel]) -> Drawing:
-    """All panels, two beside each other."""
+    """Draw all panels, two in a row."""
     lines = -(-len(panels) // _COLUMNS)
     svg = Svg(lines * _HEIGHT + _ABOVE)
     columns = min(len(panels), _COLUMNS)
@@ -54,7 +54,7 @@ def curves(title: str, panels: Sequence[Panel]) -> Drawing:
 
 
 def _curve(svg: Svg, across: Axis, up: Axis, curve: Curve, *, bands: bool) -> None:
-    """One curve; of very many, the bands are left to the tables and to what is pointed at."""
+    """Draw one curve; without `bands` its band is only shown when it is pointed at."""
     svg.series(curve.series, curve.colour)
     xs = [across(x) for x in curve.across]
     low = [(x, up(y)) for x, y in zip(xs, curve.low, strict=True)]

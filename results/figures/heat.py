@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from results.figures.svg import TEXT_PX, WIDTH, Drawing, Svg, shortened
+from results.figures.svg import TEXT_PX, WIDTH, Drawing, Svg, shorten
 
 _ROW, _MOST_NAME, _MOST_CELL, _FOOT = 24, 300, 110, 12
 
@@ -10,12 +10,12 @@ _ROW, _MOST_NAME, _MOST_CELL, _FOOT = 24, 300, 110, 12
 def heat(
     title: str, names: Sequence[str], columns: Sequence[str], cells: Mapping[tuple[int, int], tuple[float, str, int]]
 ) -> Drawing:
-    """The figure.
+    """Draw the figure.
 
     Args:
-        title: for those who hear the page.
+        title: for screen readers.
         names: of the rows, from the top.
-        columns: their names, from the left; written slanting where they do not fit.
+        columns: their names, from the left; turned upright if they do not fit.
         cells: (row, column) -> how dark it is, in [0, 1]; the text inside it; and the row of the data.
     """
     left = min(max((len(name) for name in names), default=0) * TEXT_PX + 16, _MOST_NAME)
@@ -26,11 +26,11 @@ def heat(
     for place, name in enumerate(columns):
         x = left + (place + 0.5) * cell
         if upright:
-            svg.text(x + 4, head - 6, shortened(name, 150), "start", "tick", turned=True)
+            svg.text(x + 4, head - 6, shorten(name, 150), "start", "tick", turned=True)
         else:
             svg.text(x, head - 8, name, "middle", "tick")
     for row, name in enumerate(names):
-        svg.text(left - 8, head + _ROW * (row + 0.5) + 4, shortened(name, left - 8), "end", "name")
+        svg.text(left - 8, head + _ROW * (row + 0.5) + 4, shorten(name, left - 8), "end", "name")
     for (row, column), (fraction, words, data_row) in cells.items():
         x, y = left + column * cell, head + row * _ROW
         width = max(cell - 2, 1)

@@ -1,17 +1,17 @@
-"""Rows of dots: one line of text to the left, and in each panel a value with its interval."""
+"""Rows of dots: a name on the left, and in each panel a value with its interval."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from results.figures.axes import Axis, axis_of_most, tick
-from results.figures.svg import TEXT_PX, WIDTH, Drawing, Svg, shortened
+from results.figures.svg import TEXT_PX, WIDTH, Drawing, Svg, shorten
 
 _ROW, _TOP, _BOTTOM, _GAP, _MOST_NAME = 21, 14, 46, 22, 320
 _BESIDE = 8
-"""Pixels between the marks of one row, where there are several."""
+"""Pixels between the marks of one row."""
 _BELOW = 5.5
-"""Single values lie so far below their mean, or its interval would hide them."""
+"""Single values are drawn this many pixels below their mean, so that its interval does not hide them."""
 
 
 @dataclass(frozen=True)
@@ -19,13 +19,13 @@ class Mark:
     """One value in a row.
 
     Attributes:
-        value: as drawn; one that is not finite is left out.
+        value: as drawn; a value that is not finite is left out.
         series: number in the legend.
         colour: its colour class.
-        row: of the data, or None; what it shows when pointed at, unless `words` are given.
+        row: of the data, or None; shown when pointed at, unless `words` are given.
         low, high: ends of its interval, or None.
         dots: single values behind it, each with its row of the data.
-        hollow: drawn as a ring, for what is not settled.
+        hollow: drawn as a ring, for a result that is not settled.
     """
 
     value: float
@@ -50,13 +50,13 @@ class Line:
 def rows_of_dots(
     title: str, panels: Sequence[str], lines: Sequence[Line], *, zero: bool = False, shared: bool = False
 ) -> Drawing:
-    """The figure.
+    """Draw the figure.
 
     Args:
-        title: for those who hear the page.
+        title: for screen readers.
         panels: what each shows across, with the unit; at least one.
         lines: from top to bottom; each has marks for all panels, or is a heading.
-        zero: whether a line stands at 0.
+        zero: whether to draw a line at 0.
         shared: whether all panels have the same scale.
     """
     heights = [_height(line) for line in lines]
@@ -76,9 +76,9 @@ def rows_of_dots(
                 _draw(svg, across, middle, line.marks[number])
     for line, middle in zip(lines, middles, strict=True):
         if line.marks:
-            svg.text(left - 10, middle + 4, shortened(line.name, left), "end", "name")
+            svg.text(left - 10, middle + 4, shorten(line.name, left), "end", "name")
         else:
-            svg.text(0.0, middle + 4, shortened(line.name, WIDTH), "start", "heading")
+            svg.text(0.0, middle + 4, shorten(line.name, WIDTH), "start", "heading")
     return svg.drawing(title)
 
 
@@ -107,7 +107,7 @@ def _panel(svg: Svg, across: Axis, bottom: float, *, zero: bool) -> None:
 
 
 def _draw(svg: Svg, across: Axis, middle: float, marks: Sequence[Mark]) -> None:
-    """The marks of one row, each a little below the one before it."""
+    """Draw the marks of one row, each a little below the one before it."""
     for place, mark in enumerate(marks):
         if not math.isfinite(mark.value):
             continue

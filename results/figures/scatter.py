@@ -21,7 +21,7 @@ class Series:
 
 @dataclass(frozen=True)
 class ArmMean:
-    """The mean of an arm: the number of its series, its cost, its score as drawn, and what it says."""
+    """The mean of an arm: the number of its series, its cost, its score as drawn, and its text when pointed at."""
 
     series: int
     cost: float
@@ -32,7 +32,7 @@ class ArmMean:
 
 @dataclass(frozen=True)
 class CostAxis:
-    """What one panel shows across: the value of each row (None: not known), and the means of the arms."""
+    """The x axis of one panel: the cost of each row (None: not known), and the means of the arms."""
 
     label: str
     values: Sequence[float | None]
@@ -42,13 +42,13 @@ class CostAxis:
 def scatter(
     title: str, up_label: str, scores: Sequence[float | None], series: Sequence[Series], costs: Sequence[CostAxis]
 ) -> Drawing:
-    """One panel for each cost, all with the same score upwards; the means on the front are joined by a line.
+    """Draw one panel for each cost, all with the same score axis; a line joins the means on the front.
 
     Args:
-        title: for those who hear the page.
+        title: for screen readers.
         up_label: what the scores are, with the unit.
         scores: of each row of the data, as drawn; None or not finite: not drawn.
-        series: the labels; their dots lie in the order given.
+        series: the labels, drawn in this order.
         costs: at least one; `values` as long as `scores`.
     """
     svg = Svg(_HEIGHT)
@@ -76,7 +76,7 @@ def scatter(
 
 
 def _front(svg: Svg, across: Axis, up: Axis, means: Sequence[ArmMean]) -> None:
-    """The front as steps: at this cost, so high a score can be had."""
+    """Draw the front as steps: the best score up to each cost."""
     places: list[tuple[float, float]] = []
     for mean in sorted(means, key=lambda mean: mean.cost):
         x, y = across(mean.cost), up(mean.score)

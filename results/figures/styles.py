@@ -1,18 +1,18 @@
-"""Which colour stands for what, the same in all figures of a page."""
+"""The colour of each label, the same in all figures of a page."""
 
 from collections.abc import Mapping
 
 from results.arms.comparison import BASELINE, TRANSTAILOR
 
 COLOURS = 10
-"""So many colours are told apart; the style sheet has `c0` to `c9`, and `cx` for what has none."""
+"""The number of distinct colours: the style sheet has `c0` to `c9`, and `cx` for everything else."""
 
 
 def colours_of(methods: Mapping[str, str]) -> dict[str, str]:
-    """A colour class for each label, from label -> method.
+    """Choose a colour class for each label, from label -> method.
 
-    Up to ten labels have a colour each. Of more, those of one method share one: pointing at a name in the legend then
-    brings out the one label. TransTailor and full fine-tuning look alike in every report.
+    Up to ten labels have a colour each. With more, the labels of one method share one; pointing at a name in the legend
+    then highlights that label. TransTailor and full fine-tuning have the same colours in every report.
     """
     if len(methods) <= COLOURS:
         return _first_come(methods)

@@ -1,10 +1,10 @@
-"""What ran where and when: one lane for each slot of each machine."""
+"""Which trial ran where and when: one lane for each slot of each machine."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from results.figures.axes import Axis, tick
-from results.figures.svg import TEXT_PX, WIDTH, Drawing, Svg, shortened
+from results.figures.svg import TEXT_PX, WIDTH, Drawing, Svg, shorten
 
 _TOP, _BOTTOM, _MOST_NAME, _MOST_LANES = 22, 46, 170, 120
 
@@ -23,14 +23,14 @@ class Span:
 
 @dataclass(frozen=True)
 class Moment:
-    """Something that happened at once, and what it says when pointed at."""
+    """Something that happened at one moment, and its text when pointed at."""
 
     at: float
     words: str
 
 
 def lanes_of(spans: Sequence[Span]) -> list[tuple[str, list[Span]]]:
-    """The lanes, machine by machine: each span goes to the first lane of its machine that is free when it starts."""
+    """Assign each span to the first lane of its machine that is free when it starts; sorted by machine."""
     lanes: dict[str, list[list[Span]]] = {}
     for span in sorted(spans, key=lambda span: (span.start, span.row)):
         of_place = lanes.setdefault(span.place, [])
@@ -43,10 +43,10 @@ def lanes_of(spans: Sequence[Span]) -> list[tuple[str, list[Span]]]:
 
 
 def timeline(title: str, label: str, spans: Sequence[Span], moments: Sequence[Moment]) -> Drawing:
-    """The figure; of very many lanes, the first 120.
+    """Draw the figure, with at most the first 120 lanes.
 
     Args:
-        title: for those who hear the page.
+        title: for screen readers.
         label: of the axis of time.
         spans: at least one.
         moments: drawn as small marks on top.
@@ -66,7 +66,7 @@ def timeline(title: str, label: str, spans: Sequence[Span], moments: Sequence[Mo
         y = _TOP + row * place
         svg.rect(left, y + 1, across.end - left, row - 2, "lane")
         if place == 0 or lanes[place - 1][0] != name:
-            svg.text(left - 8, y + row / 2 + 4, shortened(name, left), "end", "name")
+            svg.text(left - 8, y + row / 2 + 4, shorten(name, left), "end", "name")
     _spans(svg, across, lanes, row)
     for moment in moments:
         x = across(moment.at)
@@ -76,7 +76,7 @@ def timeline(title: str, label: str, spans: Sequence[Span], moments: Sequence[Mo
 
 
 def _spans(svg: Svg, across: Axis, lanes: Sequence[tuple[str, Sequence[Span]]], row: float) -> None:
-    """All bars of a series are one element."""
+    """Draw all bars of a series as one element."""
     found: dict[tuple[int, str], list[tuple[float, float, float]]] = {}
     for place, (_, lane) in enumerate(lanes):
         y = _TOP + row * (place + 0.5)

@@ -1,1 +1,1 @@
-"""A table to publish."""
+"""A table to publish: its contents, and its text."""

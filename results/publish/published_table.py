@@ -1,8 +1,8 @@
-"""A table to publish: methods down, data sets across, mean with interval, the best and its ties marked by test.
+"""A table to publish: methods down, data sets across, mean with interval, the best and its ties marked by a test.
 
-The best of a column is the arm with the highest mean; a tie is every arm that the data cannot tell from it. An arm that
-lost seeds is shown and compared with nothing. With more than one problem of one metric a last column takes all of them
-together, block by block.
+The best of a column is the arm with the highest mean; every arm that the test cannot tell from it is a tie. An arm that
+lost seeds is shown, but not compared. If several problems have one metric, a last column takes all of them together,
+block by block.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,9 +14,9 @@ import numpy as np
 
 from results.arms.comparison import Arm, Pairing, Problem, budget_order, compare
 from results.arms.counts import CountsByArm, count_lines, trial_counts
-from results.arms.draws import draw_lines, shared_draws
-from results.arms.printed import PrintedPoint, at_budget, is_of, printed_numbers, rows_of
-from results.arms.selection import Selection, selected
+from results.arms.printed import PrintedPoint, belongs_to, numbers_at_budget, printed_numbers, rows_by_name
+from results.arms.selection import Selection, select_arms
+from results.arms.shared_training import shared_training_lines, shared_trainings
 from results.statistics import (
     BOOTSTRAP_FROM,
     SIGNIFICANCE,
@@ -40,13 +40,13 @@ class Cell:
     """One arm in one column.
 
     Attributes:
-        seeds: (those in the number, those planned); the second is 0 where nothing was planned.
-        failed: of the planned ones, how many failed or gave a score that is not a number.
+        seeds: (seeds in the mean, planned seeds); the second is 0 if nothing was planned.
+        failed: how many trials failed or gave a score that is not a number.
         place: best, a tie with it, or behind it; unsettled in a column whose tests cannot reach `SIGNIFICANCE`;
-            incomplete, and in no comparison, where seeds failed.
+            incomplete, and not compared, if seeds failed.
         p: against the best, corrected for all comparisons of the column (`with_best_p`); None for the best itself and
-            where nothing is compared.
-        smallest_p: the smallest that p could have become.
+            if nothing is compared.
+        smallest_p: the smallest p that the test can reach.
     """
 
     value: Summary
@@ -59,20 +59,20 @@ class Cell:
 
 @dataclass(frozen=True)
 class PublishedColumn:
-    """One problem, or all together where `problem` is None."""
+    """One problem, or all together if `problem` is None."""
 
     problem: Problem | None
     metric: str
 
     @property
     def title(self) -> str:
-        """What stands above it."""
+        """The heading of the column."""
         return "all together" if self.problem is None else str(self.problem)
 
 
 @dataclass(frozen=True)
 class PublishedRow:
-    """One arm over all columns, or one row of printed numbers; None where there is nothing."""
+    """One arm over all columns, or one row of printed numbers; None for an empty cell."""
 
     name: str
     cells: tuple[Cell | PrintedPoint | None, ...]
@@ -80,26 +80,26 @@ class PublishedRow:
 
 @dataclass(frozen=True)
 class Published:
-    """The table and what has to be said below it."""
+    """The table and the notes below it."""
 
     columns: tuple[PublishedColumn, ...]
     rows: tuple[PublishedRow, ...]
     notes: tuple[str, ...]
 
 
-def published(
+def published_table(
     run: Run, *, score: str = "test_score", asked: float | None = None, equal_cost: bool = False
 ) -> Published:
-    """The table of a run.
+    """Compute the table of a run.
 
     Args:
         run: an opened run.
-        score: as `selected`; so are `asked` and `equal_cost`.
+        score, asked, equal_cost: as for `select_arms`.
 
     Raises:
-        ResultsError: as `selected`.
+        ResultsError: as `select_arms`.
     """
-    chosen = selected(run, score=score, asked=asked, equal_cost=equal_cost)
+    chosen = select_arms(run, score=score, asked=asked, equal_cost=equal_cost)
     arms = chosen.arms
     counts = trial_counts(run)
     columns = _columns(arms)
@@ -107,17 +107,17 @@ def published(
     cells: dict[tuple[str, PublishedColumn], Cell] = {}
     notes: list[str] = []
     for column in columns:
-        found, said = _column(column, chosen, counts, generator)
-        cells |= {(name, column): cell for name, cell in found.items()}
-        notes += said
+        of_column, its_notes = _column(column, chosen, counts, generator)
+        cells |= {(name, column): cell for name, cell in of_column.items()}
+        notes += its_notes
     names = sorted({_key(arm) for arm in arms}, key=lambda key: (budget_order(key[1]), key[0]))
     rows = [PublishedRow(name, tuple(cells.get((name, column)) for column in columns)) for *_, name in names]
-    printed = at_budget(printed_numbers(run), asked)
-    rows += [_printed_row(name, several, columns) for name, several in rows_of(_placed(printed, columns)).items()]
+    printed = numbers_at_budget(printed_numbers(run), asked)
+    rows += [_printed_row(name, several, columns) for name, several in rows_by_name(_placed(printed, columns)).items()]
     problems = [column.problem for column in columns if column.problem is not None]
     notes += _notes(chosen, cells.values(), problems)
     notes += count_lines(counts, problems)
-    notes += draw_lines(shared_draws(run), problems)
+    notes += shared_training_lines(shared_trainings(run), problems)
     if left := len(printed) - len(_placed(printed, columns)):
         notes.append(f"{left} printed numbers are of networks or data sets that were not measured here.")
     return Published(tuple(columns), tuple(rows), tuple(notes))
@@ -138,7 +138,7 @@ def _columns(arms: Sequence[Arm]) -> list[PublishedColumn]:
 def _column(
     column: PublishedColumn, chosen: Selection, counts: CountsByArm, generator: np.random.Generator
 ) -> tuple[dict[str, Cell], list[str]]:
-    """The cells of a column by the names of their rows, and what has to be said of it."""
+    """Compute the cells of a column by the names of their rows, and its notes."""
     groups = _groups(column, chosen.arms)
     if not groups:
         return {}, []
@@ -166,7 +166,7 @@ def _column(
 
 
 def _groups(column: PublishedColumn, arms: Sequence[Arm]) -> dict[str, list[Arm]]:
-    """The arms of a column by the names of their rows; over all problems only what was measured in each of them."""
+    """Group the arms of a column by the names of their rows; over all problems only arms that each problem has."""
     groups: dict[str, list[Arm]] = {}
     for arm in arms:
         if column.problem in (None, arm.problem):
@@ -178,18 +178,18 @@ def _groups(column: PublishedColumn, arms: Sequence[Arm]) -> dict[str, list[Arm]
 
 
 def _failed(arms: Sequence[Arm], chosen: Selection, counts: CountsByArm) -> int:
-    """How many trials of an arm failed or gave no number: its mean is of the seeds that went well."""
+    """Count the trials of an arm that failed or gave no finite score: they are not in its mean."""
     keys = [(arm.problem, arm.label) for arm in arms]
     return sum(counts[key].failed for key in keys if key in counts) + sum(map(chosen.not_finite.get, keys, repeat(0)))
 
 
 def _row_of(arms: Sequence[Arm]) -> RowModels:
-    """What a row was measured on; two rows of the same models are one in a family."""
+    """Return the models of a row; two rows with the same models count once in a family."""
     return frozenset((arm.problem, seed, models) for arm in arms for seed, models in arm.models_by_seed.items())
 
 
 def _family(complete: Mapping[str, Sequence[Arm]], best: str) -> dict[RowModels, str]:
-    """The rows that are compared, equal ones once: their models -> name of a row. The best comes first."""
+    """Return the rows to compare, equal ones once, the best first: models -> name of a row."""
     family = {_row_of(complete[best]): best}
     for name, several in complete.items():
         family.setdefault(_row_of(several), name)
@@ -199,7 +199,7 @@ def _family(complete: Mapping[str, Sequence[Arm]], best: str) -> dict[RowModels,
 def _with_best(
     family: Mapping[RowModels, str], complete: Mapping[str, Sequence[Arm]], generator: np.random.Generator
 ) -> tuple[dict[RowModels, float | None], float, int]:
-    """The corrected p of each row of a family against its first one, the smallest possible, and the blocks of all."""
+    """Return the corrected p of each row of a family against the first, the smallest possible p, and the blocks."""
     tables = [
         {(arm.problem, seed): score for arm in complete[name] for seed, score in arm.test_by_seed.items()}
         for name in family.values()
@@ -213,7 +213,7 @@ def _with_best(
 
 
 def _place(pairing: Pairing, p: float | None) -> Place:
-    """Where the second of a pairing stands to the first, the best of its column."""
+    """Place the second arm of a pairing relative to the first, which is the best of its column."""
     ahead = (pairing.result.difference.mean or 0.0) > 0  # the best by IQM need not have the higher mean
     return "behind" if ahead and p is not None and p <= SIGNIFICANCE and not pairing.doubts else "tie"
 
@@ -224,7 +224,7 @@ def _against(best: Sequence[Arm], other: Sequence[Arm]) -> Pairing:
 
 
 def _values(groups: Mapping[str, Sequence[Arm]], generator: np.random.Generator) -> dict[str, Summary]:
-    """One number per group, by one statistic in the whole column: the IQM only where each has enough values."""
+    """Compute one number per group with one statistic per column: the IQM only if each group has enough values."""
     tasks = {name: [list(arm.test_by_seed.values()) for arm in several] for name, several in groups.items()}
     if all(sum(map(len, several)) >= BOOTSTRAP_FROM for several in tasks.values()):
         return {name: summary(several, generator) for name, several in tasks.items()}
@@ -240,27 +240,27 @@ def _said_of_incomplete(column: PublishedColumn, rows: int) -> list[str]:
     if not rows:
         return []
     return [
-        f"{column.title}: {rows} of the rows lost seeds to trials that failed or to scores that are not a number."
-        " Their means are of the seeds that went well, so they are compared with nothing."
+        f"{column.title}: {rows} of the rows lost seeds to failed trials or to scores that are not a number."
+        " Their means are over the other seeds, so they are not compared."
     ]
 
 
 def _said_of(column: PublishedColumn, pairings: Sequence[Pairing], comparisons: int, blocks: int) -> list[str]:
-    """What a column's tests can reach, and why some of them are to be read with care."""
+    """Say what a column's tests can reach, and which comparisons to read with care."""
     if not pairings:
         return []
     reach = smallest_p(blocks) if blocks else 1.0
     text = f"{column.title}: {comparisons} comparisons with the best over {blocks} pairs reach p = {reach:.3g} at best"
     if reach > SIGNIFICANCE:
-        text += f", so that nothing can be told from the best and nothing is marked; {pairs_needed()} pairs could"
+        text += f", so no arm can be told from the best and none is marked; {pairs_needed()} pairs could"
     notes = [f"{text}."]
     for mark, marked in (
         ("were computed on mixed hardware, ranks or torch versions", [len(one.environments) > 1 for one in pairings]),
         (
-            "were chosen from different numbers of settings, so that none of them is called behind",
+            "were chosen from different numbers of settings, so none of them is marked as behind",
             [one.tuning_budgets_differ for one in pairings],
         ),
-        ("lack seeds that the other has; no test looks at those", [one.result.unpaired > 0 for one in pairings]),
+        ("have seeds that only one of the two has; no test reads those", [one.result.unpaired > 0 for one in pairings]),
         ("have fewer distinct models than pairs", [one.shares_models for one in pairings]),
     ):
         if any(marked):
@@ -269,14 +269,14 @@ def _said_of(column: PublishedColumn, pairings: Sequence[Pairing], comparisons: 
 
 
 def _notes(chosen: Selection, cells: Iterable[Cell], problems: Sequence[Problem]) -> list[str]:
-    """What the numbers are, and which are missing."""
+    """Explain the numbers, and say which are missing."""
     shown = list(cells)
     kinds = {cell.value.statistic for cell in shown}
     notes = [f"{chosen.score.split('_')[0]} scores; mean ± half of the 95% t interval over seeds, n in brackets."]
     if "IQM" in kinds:
         notes.append(
             "IQM: mean of the middle half of all values, with its 95% bootstrap interval, stratified over problems;"
-            f" given where every arm of a column has {BOOTSTRAP_FROM} values or more."
+            f" given if every arm of a column has {BOOTSTRAP_FROM} values or more."
         )
     notes.append(
         "Bold: the highest of the column, and (marked =) every arm that cannot be told from it: the sign-flip test,"
@@ -284,7 +284,7 @@ def _notes(chosen: Selection, cells: Iterable[Cell], problems: Sequence[Problem]
         " 95% interval of the difference contains 0."
     )
     if any(cell.value.low is None for cell in shown):
-        notes.append("A number without interval stands on a single seed: no interval can be given.")
+        notes.append("A number without interval has a single seed: no interval can be given.")
     for what, found in (
         ("whose score is not a number", chosen.not_finite),
         ("whose path does not reach this cost", chosen.unreached),
@@ -296,12 +296,14 @@ def _notes(chosen: Selection, cells: Iterable[Cell], problems: Sequence[Problem]
 
 
 def _placed(printed: Sequence[PrintedPoint], columns: Sequence[PublishedColumn]) -> list[PrintedPoint]:
-    """The printed numbers that belong into one of the columns."""
+    """Return the printed numbers that belong to one of the columns."""
     return [number for number in printed if any(_belongs(number, column) for column in columns)]
 
 
 def _belongs(number: PrintedPoint, column: PublishedColumn) -> bool:
-    return column.problem is not None and is_of(number, column.problem.network, column.problem.dataset, column.metric)
+    return column.problem is not None and belongs_to(
+        number, column.problem.network, column.problem.dataset, column.metric
+    )
 
 
 def _printed_row(name: str, numbers: Sequence[PrintedPoint], columns: Sequence[PublishedColumn]) -> PublishedRow:

@@ -1,4 +1,4 @@
-"""A table to publish as a page, and cell by cell for programs."""
+"""A table to publish as a page, and as one record per cell for programs."""
 
 from collections.abc import Iterator
 
@@ -14,7 +14,7 @@ RECORD = (
 
 
 def published_page(table: Published) -> Iterator[Part]:
-    """The table with its notes; the best of a column and its ties stand out. For programs: a record of each cell."""
+    """Yield the table with its notes; the best of a column and its ties are bold. For programs: one record per cell."""
     rows = [
         (row.name, *(_marked(cell, column) for cell, column in zip(row.cells, table.columns, strict=True)))
         for row in table.rows

@@ -1,4 +1,4 @@
-"""The report of a run: one HTML page that needs nothing else, every number in it computed from the run's tables."""
+"""The report of a run: one self-contained HTML page; every number in it is computed from the run's tables."""
 
 from results.report.page import write_report
 from results.report.watch import watch

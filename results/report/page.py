@@ -1,4 +1,4 @@
-"""Puts the page together and writes it."""
+"""Build the report's page and write it."""
 
 import base64
 import hashlib
@@ -46,13 +46,13 @@ LAST_ROW = "SELECT strftime(max(written_at), '%Y-%m-%d %H:%M:%S UTC') AS at FROM
 
 @dataclass
 class Page:
-    """What the template prints.
+    """The data of the template.
 
     Attributes:
         tiles: the large numbers on top, each with what it counts.
         facts: of provenance.json.
         trials: what the script needs to show a trial.
-        renew_s: seconds after which the page loads itself anew; None: never.
+        renew_s: seconds after which the page reloads itself; None: never.
     """
 
     name: str
@@ -66,19 +66,19 @@ class Page:
 
 
 def write_report(run: str | os.PathLike[str], renew_s: float | None = None) -> Path:
-    """The path of the report, `report.html` in the run's folder; it replaces an older one at once.
+    """Write the report, `report.html` in the run's folder, and return its path; an older one is replaced atomically.
 
-    Works at any moment of a sweep, with whatever rows there are.
+    Works at any moment of a sweep, with the rows that are there.
 
     Args:
         run: folder of the run.
-        renew_s: the page loads itself anew after so many seconds, where somebody goes on writing it.
+        renew_s: seconds after which the page reloads itself, if it is written repeatedly.
 
     Raises:
-        ResultsError: the folder is no run, or a part of it cannot be read; nothing is written then.
+        ResultsError: the folder is no run, or a part of it cannot be read; then no report is written.
 
     Writes:
-        `<run>/report.html`, whole or not at all. The same rows give the same bytes.
+        `<run>/report.html`, atomically. The same rows give the same bytes.
     """
     with load(run) as loaded:
         text = render(page_of(loaded, renew_s))
@@ -90,7 +90,7 @@ def write_report(run: str | os.PathLike[str], renew_s: float | None = None) -> P
 
 
 def render(page: Page) -> str:
-    """The page as HTML; all texts are escaped, and no script runs but the page's own, which its hash names."""
+    """Return the page as HTML; all texts are escaped, and only the page's own script, known by its hash, may run."""
     templates = Templates(
         loader=PackageLoader("results"),
         autoescape=True,
@@ -107,7 +107,7 @@ def render(page: Page) -> str:
 
 
 def page_of(run: Run, renew_s: float | None = None) -> Page:
-    """All that the report says about a run."""
+    """Compute everything that the report shows of a run."""
     run.hold(*_HELD)
     counts: dict[str, int] = run.rows(what_ran.COUNTS)[0]
     found = findings_of(run)
@@ -120,13 +120,13 @@ def page_of(run: Run, renew_s: float | None = None) -> Page:
         page.facts = what_ran.provenance(run)
     except (ValueError, OSError) as error:
         page.warnings.append(f"provenance.json cannot be read: {error}")
-    page.trials = script_json(trials.carried(planned, settings))
+    page.trials = script_json(trials.script_data(planned, settings))
     made = [
         what_ran.section(run, settings),
-        comparing.named(found),
-        comparing.methods(found),
-        comparing.tuned(found),
-        comparing.against(found),
+        comparing.named_section(found),
+        comparing.methods_section(found),
+        comparing.tuning_section(found),
+        comparing.baseline_section(found),
         pareto.section(found),
         effects.section(found, settings),
         learning.section(found),
@@ -146,6 +146,6 @@ def _tiles(run: Run, counts: dict[str, Any]) -> list[tuple[str, str]]:
     tiles = [(f"{counts[name]:,}", f"trials {name}") for name in ("planned", "finished", "failed", "missing")]
     spent, saved = costs.hours(run)
     for hours, what in ((spent, "computed"), (saved, "saved by sharing")):
-        amount, unit = costs.in_words(hours, "rank-").split(" ")
+        amount, unit = costs.hours_text(hours, "rank-").split(" ")
         tiles.append((amount, f"{unit} {what}"))
     return tiles

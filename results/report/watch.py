@@ -1,4 +1,4 @@
-"""Renews a report while its sweep runs."""
+"""Write a report again and again while its sweep runs."""
 
 import os
 import time
@@ -17,16 +17,15 @@ SELECT (SELECT count(*) FROM planned) AS planned,
 
 
 def watch(run: str | os.PathLike[str], period_s: float, wait: Callable[[float], object] = time.sleep) -> Iterator[Path]:
-    """The path of the report each time that it was written, until the run has ended.
+    """Write the report every `period_s` until the run has ended; yield its path each time.
 
-    A run has ended when every planned trial has finished or failed; or, where it was interrupted, when no attempt
-    runs at two looks in a row, with trials missing still. Between two looks it waits. The page loads itself anew with
-    the same period; the last one does not any more.
+    A run has ended when every planned trial has finished or failed, or when two checks in a row see no running attempt
+    (an interrupted sweep). The page reloads itself with the same period; the last one no longer does.
 
     Args:
         run: folder of the run.
-        period_s: seconds between two looks.
-        wait: waits so many seconds.
+        period_s: seconds between two reports.
+        wait: waits this many seconds.
 
     Raises:
         ResultsError: as `write_report`.

@@ -1,4 +1,4 @@
-"""Statistics on plain numbers, by subject; what each says and when it may be said is in docs/statistics.md."""
+"""Statistics on plain numbers, by subject. docs/statistics.md says what each means and when it applies."""
 
 from results.statistics.fronts import FRONT_DRAWS, front_shares, on_front
 from results.statistics.images import Crossed, McNemar, mcnemar, over_seeds_and_images
@@ -18,11 +18,11 @@ from results.statistics.pairs import (
     SIGNIFICANCE,
     Paired,
     Share,
+    compare_pairs,
     doubts,
     holm,
-    paired,
-    pairs_in_words,
     pairs_needed,
+    pairs_text,
     sign_flip_p,
     smallest_p,
     wilson,
@@ -61,9 +61,9 @@ __all__ = [
     "mean_interval",
     "on_front",
     "over_seeds_and_images",
-    "paired",
+    "compare_pairs",
     "pairs_for",
-    "pairs_in_words",
+    "pairs_text",
     "pairs_needed",
     "patience_rule",
     "power_of_pairs",

@@ -1,4 +1,4 @@
-"""Which points no other beats at once in cost and score, and how sure that is."""
+"""Pareto fronts: which points no other beats in both cost and score, and how certain that is."""
 
 import math
 
@@ -6,15 +6,15 @@ import numpy as np
 
 FRONT_DRAWS = 1_000
 _COMPARED_AT_ONCE = 2_000_000
-"""Pairs of arms of several resamples that are held in memory."""
+"""This many pairs of arms, over several resamples, are held in memory."""
 
 
 def on_front(costs: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """Whether no other point is at least as cheap and at least as good, and better in one of the two.
+    """Find the points for which no other is at least as cheap and at least as good, and better in one of the two.
 
     Args:
-        costs: (..., points) the smaller the better; each of several sets of points has its own front.
-        scores: (..., points) the larger the better; a point with NaN in either is on no front.
+        costs: (..., points) the smaller the better; each leading index is a set of points with its own front.
+        scores: (..., points) the larger the better; a point with NaN in either is not on the front.
 
     Returns:
         (..., points) of bool. Equal points are on the front together.
@@ -32,16 +32,16 @@ def on_front(costs: np.ndarray, scores: np.ndarray) -> np.ndarray:
 def front_shares(
     costs: np.ndarray, scores: np.ndarray, generator: np.random.Generator, draws: int = FRONT_DRAWS
 ) -> np.ndarray:
-    """In which share of bootstrap resamples of the seeds each arm is on the front of the means.
+    """Compute the share of bootstrap resamples of the seeds in which each arm is on the front of the means.
 
-    All arms are resampled together, seed by seed, so what seeds have in common stays in common. An arm of which a
-    resample has no seed is not on that front.
+    All arms are resampled together, seed by seed, which keeps the correlation within a seed. An arm without a seed in a
+    resample is not on that front.
 
     Args:
-        costs: (arms, seeds); NaN where an arm has no such seed.
-        scores: the same of the scores.
+        costs: (arms, seeds); NaN if an arm has no such seed.
+        scores: (arms, seeds), likewise.
         generator: draws the seeds.
-        draws: resamples.
+        draws: number of resamples.
 
     Returns:
         (arms,) of shares in [0, 1].
@@ -61,9 +61,9 @@ def front_shares(
 
 
 def _means(values: np.ndarray, known: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """(draws, arms) means over seeds that count so many times, weights (draws, seeds); NaN where none does.
+    """Compute (draws, arms) means over seeds with integer weights (draws, seeds); NaN without any seed.
 
-    Not by a matrix product, whose sums of equal rows may differ in their last digit, so that equal arms would not tie.
+    A matrix product would not do: its sums of equal rows may differ in the last digit, so that equal arms do not tie.
     """
     total = np.einsum("ds,as->da", weights, known.astype(int))
     sums = np.einsum("ds,as->da", weights.astype(float), np.where(known, values, 0.0))

@@ -1,7 +1,7 @@
 """Two methods on the same test images: McNemar's test for one pair of models, and an interval for seeds and images.
 
-McNemar's test says how sure one pair of models is of these images. A claim about methods has to hold for other seeds,
-and for other images, too: `over_seeds_and_images` takes both as drawn.
+McNemar's test compares one pair of models on these images. A claim about methods must also hold for other seeds and
+other images: `over_seeds_and_images` takes both as random samples.
 """
 
 import math
@@ -18,12 +18,12 @@ class McNemar:
     """Two models on the same images.
 
     Attributes:
-        first_only: images that the first alone names rightly.
-        second_only: images that the second alone names rightly.
+        first_only: images that only the first model predicts correctly.
+        second_only: images that only the second model predicts correctly.
         p: exact two-sided p (binomial); 1 without a discordant image.
         mid_p: the mid-p variant, less conservative (Fagerland, Lydersen and Laake, BMC Medical Research Methodology
             13, 2013).
-        smallest_p: the smallest exact p that so many discordant images can reach.
+        smallest_p: the smallest exact p that this number of discordant images can reach.
     """
 
     images: int
@@ -40,7 +40,7 @@ class Crossed:
 
     Attributes:
         difference: mean of first - second, a fraction of images.
-        degrees: degrees of freedom of the t distribution; None where nothing varies.
+        degrees: degrees of freedom of the t distribution; None if nothing varies.
         p: two-sided; None without an interval.
     """
 
@@ -54,11 +54,11 @@ class Crossed:
 
 
 def mcnemar(first_right: np.ndarray, second_right: np.ndarray) -> McNemar:
-    """McNemar's test on the images that both models were asked (Psychometrika 12, 1947).
+    """Apply McNemar's test to two models on the same images (Psychometrika 12, 1947).
 
     Args:
-        first_right: (images,) whether the first named the image rightly.
-        second_right: the same of the second, in the same order.
+        first_right: (images,) of bool: whether the first model predicts the image correctly.
+        second_right: (images,) of bool, likewise, in the same order.
 
     Raises:
         ValueError: the two have different numbers of images.
@@ -71,17 +71,17 @@ def mcnemar(first_right: np.ndarray, second_right: np.ndarray) -> McNemar:
 
 
 def over_seeds_and_images(differences: np.ndarray) -> Crossed:
-    """The mean difference with an interval that holds for other seeds and for other images.
+    """Compute the mean difference with an interval that is valid for other seeds and other images.
 
-    The variance is that of a random model with seeds and images crossed, (MS_s + max(MS_i - MS_si, 0)) / (S I), the
-    degrees of freedom are Hillis' (Statistics in Medicine 26, 2007), as for readers and cases in radiology, where the
-    same design is called multi-reader multi-case.
+    The variance is that of a random model with seeds and images crossed, (MS_s + max(MS_i - MS_si, 0)) / (S I); the
+    degrees of freedom are Hillis' (Statistics in Medicine 26, 2007). Radiology calls this design, of readers and cases,
+    multi-reader multi-case.
 
     Args:
         differences: (seeds, images) first right - second right of one seed's models on one image: -1, 0 or 1.
 
     Raises:
-        ValueError: it has no such shape.
+        ValueError: it has another shape, or is empty.
     """
     data = np.asarray(differences, dtype=float)
     if data.ndim != 2 or not data.size:
@@ -106,7 +106,7 @@ def over_seeds_and_images(differences: np.ndarray) -> Crossed:
 
 
 def _without_spread_of_seeds(data: np.ndarray, total: float) -> Crossed:
-    """Every seed has the same mean, so that the images alone vary (or nothing does)."""
+    """Handle the case that all seeds have the same mean, so that only the images vary (or nothing does)."""
     seeds, images = data.shape
     centre = float(data.mean())
     if total <= 0:
@@ -118,7 +118,7 @@ def _without_spread_of_seeds(data: np.ndarray, total: float) -> Crossed:
 
 
 def _binomial_p(b: int, c: int) -> tuple[float, float]:
-    """Exact and mid-p of b against c: 2 P(X <= min) up to 1, and the same less P(X = min)."""
+    """Compute exact p and mid-p of b against c: min(1, 2 P(X <= min)), and the same minus P(X = min)."""
     fewer = min(b, c)
     below = float(special.bdtr(fewer, b + c, 0.5))
     ways = math.lgamma(b + c + 1) - math.lgamma(fewer + 1) - math.lgamma(b + c - fewer + 1)

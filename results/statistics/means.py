@@ -1,8 +1,8 @@
 """Means and interquartile means with their intervals; numbers in, numbers out.
 
-Below `BOOTSTRAP_FROM` values intervals are Student's t, because a bootstrap of so few covers too little; from there on
-the interquartile mean with a bootstrap that is stratified over tasks (Agarwal et al. 2021), expanded as Hesterberg
-(2015) does it for small strata.
+Below `BOOTSTRAP_FROM` values intervals are Student's t, because a bootstrap of few values covers too little. From there
+on they are those of the interquartile mean, with a bootstrap stratified over tasks (Agarwal et al. 2021) and expanded
+for small strata (Hesterberg 2015).
 """
 
 import math
@@ -15,13 +15,13 @@ from scipy import special
 
 LEVEL = 0.95
 BOOTSTRAP_FROM = 15
-"""From so many values on, all tasks together, an interquartile mean and its bootstrap are given."""
+"""From this many values, over all tasks, the interquartile mean and its bootstrap are used."""
 RESAMPLES = 4_999
 
 
 @dataclass(frozen=True)
 class Mean:
-    """A mean of n values with its 95% t interval; low, high and deviation are None where n = 1, all None at n = 0."""
+    """A mean of n values with its 95% t interval; low, high and deviation are None for n = 1, all None for n = 0."""
 
     n: int
     mean: float | None
@@ -36,9 +36,9 @@ class Summary:
 
     Attributes:
         statistic: what the number is; IQM is the mean of the middle half of all values.
-        n: values, all tasks together.
-        tasks: tasks they come from.
-        low, high: None where a task has a single value, so that no interval can be given.
+        n: number of values, over all tasks.
+        tasks: number of tasks.
+        low, high: None if a task has a single value, so that no interval can be given.
     """
 
     statistic: Literal["mean", "IQM"]
@@ -50,10 +50,10 @@ class Summary:
 
 
 def mean_interval(values: Sequence[float]) -> Mean:
-    """The mean of independent values with its 95% t interval.
+    """Compute the mean of independent values with its 95% t interval.
 
     Raises:
-        ValueError: a value is not finite; leave such runs out and say how many they are.
+        ValueError: a value is not finite; leave such values out and report their number.
     """
     data = finite(values)
     n = len(data)
@@ -68,11 +68,11 @@ def mean_interval(values: Sequence[float]) -> Mean:
 
 
 def summary(tasks: Sequence[Sequence[float]], generator: np.random.Generator) -> Summary:
-    """The number that stands for all these values: their mean below `BOOTSTRAP_FROM` values, their IQM from there on.
+    """Summarise values of several tasks: by their mean below `BOOTSTRAP_FROM` values, by their IQM from there on.
 
     Args:
-        tasks: the values of each task; tasks without any are left out.
-        generator: draws the bootstrap's resamples, and is not touched where there is none.
+        tasks: the values of each task; tasks without values are left out.
+        generator: draws the bootstrap's resamples; not used without a bootstrap.
 
     Raises:
         ValueError: a value is not finite.
@@ -84,10 +84,9 @@ def summary(tasks: Sequence[Sequence[float]], generator: np.random.Generator) ->
 
 
 def stratified_mean(tasks: Sequence[Sequence[float] | np.ndarray]) -> Summary:
-    """The mean of the tasks' means; its 95% interval is Welch's, with Satterthwaite's degrees of freedom (1946).
+    """Average the tasks' means; the 95% interval is Welch's, with Satterthwaite's degrees of freedom (1946).
 
-    The tasks are taken as they are, not as drawn from others: what varies is the values in each. With one task it is
-    `mean_interval`.
+    The tasks are fixed, not a random sample; only the values in each vary. With one task it is `mean_interval`.
     """
     strata = [finite(values) for values in tasks]
     n, count = sum(map(len, strata)), len(strata)
@@ -106,7 +105,7 @@ def stratified_mean(tasks: Sequence[Sequence[float] | np.ndarray]) -> Summary:
 
 
 def iqm(values: np.ndarray) -> np.ndarray:
-    """The mean of the middle half along the last axis; a quarter, rounded down, goes at each end."""
+    """Average the middle half along the last axis; a quarter, rounded down, is cut at each end."""
     cut = values.shape[-1] // 4
     middle = np.sort(values, axis=-1)[..., cut : values.shape[-1] - cut]
     mean: np.ndarray = middle.mean(axis=-1)
@@ -114,14 +113,14 @@ def iqm(values: np.ndarray) -> np.ndarray:
 
 
 def iqm_interval(tasks: Sequence[Sequence[float] | np.ndarray], generator: np.random.Generator) -> Summary:
-    """The IQM of all values with its 95% bootstrap interval, resampled within each task.
+    """Compute the IQM of all values with its 95% bootstrap interval, resampled within each task.
 
     The percentiles are those of Hesterberg's expanded interval (The American Statistician 69, 2015): wider, as t is
     wider than the normal, and by sqrt(m / (m - 1)) for the m values of the smallest task. Tasks with more values weigh
     more.
 
     Raises:
-        ValueError: a value is not finite, or there is none.
+        ValueError: a value is not finite, or a task has no value.
     """
     strata = [finite(values) for values in tasks]
     n, count, smallest = sum(map(len, strata)), len(strata), min(map(len, strata), default=0)
@@ -137,17 +136,17 @@ def iqm_interval(tasks: Sequence[Sequence[float] | np.ndarray], generator: np.ra
 
 
 def t_quantile(degrees: float, level: float = LEVEL) -> float:
-    """How many standard errors a two-sided t interval of that level reaches."""
+    """Return how many standard errors a two-sided t interval of that level reaches."""
     return float(special.stdtrit(degrees, (1 + level) / 2))
 
 
 def finite(values: Sequence[float] | np.ndarray) -> np.ndarray:
-    """The same as an array.
+    """Return the values as an array.
 
     Raises:
         ValueError: a value is not finite.
     """
     data = np.array(values, dtype=float)
     if not np.isfinite(data).all():
-        raise ValueError(f"expected finite numbers, given {list(values)}: leave those runs out and say so")
+        raise ValueError(f"expected finite numbers, given {list(values)}: leave out the others and report their number")
     return data

@@ -1,7 +1,7 @@
 """Paired differences over seeds or blocks: interval, sign-flip test, Holm's correction, and what they can settle.
 
-The unit of everything here is the seed (or a block that holds one): how well a method does again, not how sure one
-model is of its test images; `images` has both.
+The unit is the seed (or a block with one seed): the results hold for other seeds on the same test images. The module
+`images` covers other images as well.
 """
 
 import math
@@ -18,15 +18,15 @@ Block = TypeVar("Block", bound=Hashable)
 
 SIGNIFICANCE = 0.05
 EXACT_UP_TO = 12
-"""Up to so many pairs all 2^n sign patterns are counted; above, patterns are drawn."""
+"""Up to this many pairs all 2^n sign patterns are counted; above, patterns are drawn."""
 DRAWS = 9_999
 _ROUNDING = 1e-12
-"""Differences of scores this close are equal: they only differ by the order of additions."""
+"""Scores that differ by less are equal: the difference comes from the order of additions."""
 
 
 @dataclass(frozen=True)
 class Share:
-    """A share of n with its 95% Wilson interval; all None where n = 0."""
+    """A share of n with its 95% Wilson interval; all None for n = 0."""
 
     n: int
     share: float | None
@@ -41,8 +41,8 @@ class Paired:
     Attributes:
         difference: mean of the differences with its t interval.
         p: two-sided p of the sign-flip test; None without pairs.
-        smallest_p: the smallest p that so many pairs can reach, 2 / 2^n; None without pairs.
-        exact: whether all sign patterns were counted (else `DRAWS` of them were drawn).
+        smallest_p: the smallest p that this number of pairs can reach, 2 / 2^n; None without pairs.
+        exact: whether all sign patterns were counted (else `DRAWS` patterns were drawn).
         unpaired: blocks that only one of the two has.
     """
 
@@ -57,17 +57,19 @@ class Paired:
 
     @property
     def improvement(self) -> Share:
-        """Probability of improvement: how often the first is ahead on a block of its own kind; a tie counts half."""
+        """Probability of improvement: the share of blocks on which the first is ahead; a tie counts half."""
         return wilson(self.wins + self.ties / 2, self.wins + self.losses + self.ties)
 
 
-def paired(first: Mapping[Block, float], second: Mapping[Block, float], generator: np.random.Generator) -> Paired:
-    """How the first differs from the second, block by block.
+def compare_pairs(
+    first: Mapping[Block, float], second: Mapping[Block, float], generator: np.random.Generator
+) -> Paired:
+    """Compare the first with the second, block by block.
 
     Args:
         first: one value per block; a block is a seed, or a network with a seed.
-        second: the same of what it is compared with.
-        generator: draws sign patterns above `EXACT_UP_TO` pairs, and is not touched up to there.
+        second: likewise.
+        generator: draws sign patterns above `EXACT_UP_TO` pairs; not used up to there.
 
     Raises:
         ValueError: a value is not finite.
@@ -89,10 +91,10 @@ def paired(first: Mapping[Block, float], second: Mapping[Block, float], generato
 
 
 def sign_flip_p(differences: Sequence[float] | np.ndarray, generator: np.random.Generator) -> float:
-    """Two-sided p that the differences lie around 0: how often random signs give as large a mean.
+    """Compute the two-sided p of no difference: how often random signs give a mean at least as large.
 
-    Exact up to `EXACT_UP_TO` differences. Above, `DRAWS` patterns are drawn and the observed one counts as one more,
-    so p is never 0.
+    Exact up to `EXACT_UP_TO` differences. Above, `DRAWS` patterns are drawn and the observed one is added, so p is
+    never 0.
     """
     data = np.asarray(differences, dtype=float)
     n = len(data)
@@ -103,27 +105,27 @@ def sign_flip_p(differences: Sequence[float] | np.ndarray, generator: np.random.
 
 
 def drawn_bits(n: int, generator: np.random.Generator) -> np.ndarray:
-    """(DRAWS, n) of 0 and 1, equally likely: eight from each byte, for large reports draw thousands of these."""
+    """Draw (DRAWS, n) of 0 and 1, equally likely: eight from each byte, since large reports draw thousands of these."""
     drawn = np.frombuffer(generator.bytes(DRAWS * -(-n // 8)), np.uint8)
     return np.unpackbits(drawn.reshape(DRAWS, -1), axis=1, count=n)
 
 
 def smallest_p(n: int) -> float:
-    """The smallest two-sided p that a sign-flip test of n pairs can reach: all signs equal, and that twice."""
+    """Return the smallest two-sided p that a sign-flip test of n pairs can reach: twice that of all signs equal."""
     reachable = min(1.0, 2 / (1 << n))
     return reachable if n <= EXACT_UP_TO else max(reachable, 1 / (DRAWS + 1))
 
 
 def pairs_needed(significance: float = SIGNIFICANCE) -> int:
-    """The fewest pairs with which a sign-flip test can reach that p: 6 at 0.05."""
+    """Return the fewest pairs with which a sign-flip test can reach that p: 6 for 0.05."""
     return math.ceil(round(math.log2(2 / significance), 9))
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
-    """The p values corrected for being a family (Holm, Scandinavian Journal of Statistics 6, 1979).
+    """Correct the p values of a family of tests (Holm, Scandinavian Journal of Statistics 6, 1979).
 
-    Comparing each with a level keeps the chance of any wrong rejection in the family below it, whatever the tests have
-    to do with each other. None, a comparison without a p, is not one of the family.
+    Comparing each result with a level keeps the chance of any false rejection in the family below it, for any
+    dependence of the tests. None (a comparison without p) does not count as part of the family.
     """
     known = sorted((p, place) for place, p in enumerate(p_values) if p is not None)
     corrected: list[float | None] = [None] * len(p_values)
@@ -135,7 +137,7 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
 
 
 def wilson(successes: float, n: int) -> Share:
-    """A share with its 95% score interval (Wilson, Journal of the American Statistical Association 22, 1927)."""
+    """Return a share with its 95% score interval (Wilson, Journal of the American Statistical Association 22, 1927)."""
     if not n:
         return Share(0, None, None, None)
     share, z2 = successes / n, float(special.ndtri((1 + LEVEL) / 2)) ** 2
@@ -145,22 +147,22 @@ def wilson(successes: float, n: int) -> Share:
 
 
 def doubts(result: Paired) -> list[str]:
-    """Why these pairs cannot settle which is better, in words; empty where they can.
+    """List the reasons why these pairs do not settle which is better; empty if they do.
 
-    The interval and the exact test must agree: with few pairs the one trusts the bell curve too much, and the other
-    has too few sign patterns to say anything.
+    The interval and the exact test must agree: with few pairs the interval relies too much on normality, and the test
+    has too few sign patterns.
     """
     centre = result.difference
     if result.p is None or result.smallest_p is None:
-        return ["no seed has both"]
+        return ["no seed has both arms"]
     reasons = []
     if centre.low is None or centre.high is None:
-        reasons.append("one pair has no interval")
+        reasons.append("one pair gives no interval")
     elif centre.low <= 0 <= centre.high:
         reasons.append("the 95% interval of the difference contains 0")
     if result.smallest_p > SIGNIFICANCE:
         reasons.append(
-            f"{pairs_in_words(centre.n)} cannot reach a p below {result.smallest_p:.3g}, whatever they show"
+            f"{pairs_text(centre.n)} cannot reach a p below {result.smallest_p:.3g}, whatever they show"
             f" ({pairs_needed()} or more could)"
         )
     elif result.p > SIGNIFICANCE:
@@ -168,6 +170,6 @@ def doubts(result: Paired) -> list[str]:
     return reasons
 
 
-def pairs_in_words(n: int) -> str:
-    """So many pairs, such as "1 pair" and "6 pairs"."""
+def pairs_text(n: int) -> str:
+    """Write a number of pairs, such as "1 pair" and "6 pairs"."""
     return f"{n} pair{'' if n == 1 else 's'}"

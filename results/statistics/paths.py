@@ -1,4 +1,4 @@
-"""Recorded paths: which point a stop rule ends with, and the score at a cost that lies between two points."""
+"""Recorded paths: the point that a stop rule chooses, and the score at a cost between two points."""
 
 import math
 from collections.abc import Sequence
@@ -16,18 +16,18 @@ class PathPoint:
 
 
 def stop_rule(points: Sequence[PathPoint], tolerance: float) -> PathPoint:
-    """The point that TransTailor's Algorithm 1 ends with on a recorded path.
+    """Choose the point of TransTailor's Algorithm 1 on a recorded path.
 
-    It walks the points in order and stops at the first that lies more than the tolerance below the one held so far.
-    Else the new point is held, also when it is slightly worse, so small steps down add up unnoticed: that is how the
-    paper's rule is printed. A point whose score is not a number ends the walk.
+    The rule walks the points in order and stops at the first whose score is more than the tolerance below the point
+    before; it chooses that one. A slightly worse point is accepted, so small drops can add up: the paper's rule is
+    printed like this. A score that is NaN ends the walk.
 
     Args:
         points: the path in order, at least one point.
-        tolerance: a drop of exactly so much does not stop; the paper's 0.3 percentage points are 0.003.
+        tolerance: a drop of exactly this much does not stop; the paper's 0.3 percentage points are 0.003.
 
     Raises:
-        ValueError: there is no point.
+        ValueError: no points.
     """
     best = _first(points)
     for point in points[1:]:
@@ -41,9 +41,9 @@ def stop_rule(points: Sequence[PathPoint], tolerance: float) -> PathPoint:
 
 
 def best_stop_rule(points: Sequence[PathPoint], tolerance: float) -> PathPoint:
-    """The last point before the first that lies more than the tolerance below the best one so far.
+    """Choose the last point before the first that is more than the tolerance below the best one so far.
 
-    Unlike the printed rule, small steps down do not add up: each is measured from the best. Raises as `stop_rule`.
+    Unlike in the printed rule, small drops do not add up: each is measured from the best. Raises as `stop_rule`.
     """
     best = held = _first(points)
     for point in points[1:]:
@@ -56,9 +56,9 @@ def best_stop_rule(points: Sequence[PathPoint], tolerance: float) -> PathPoint:
 
 
 def patience_rule(points: Sequence[PathPoint], patience: int) -> PathPoint:
-    """The best point at the moment when so many points in a row were not above it (Prechelt 1998, class UP).
+    """Choose the best point once `patience` points in a row are not above it (Prechelt 1998, class UP).
 
-    A score that is not a number is not above anything. Raises as `stop_rule`.
+    A score that is NaN is not above any other. Raises as `stop_rule`.
     """
     best, waited = _first(points), 0
     for point in points[1:]:
@@ -72,10 +72,10 @@ def patience_rule(points: Sequence[PathPoint], patience: int) -> PathPoint:
 
 
 def score_at(costs: Sequence[float], scores: Sequence[float], cost: float) -> float | None:
-    """The score at a cost, on the straight line between a path's points to both sides of it.
+    """Interpolate the score at a cost linearly between the neighbouring points of a path.
 
-    Nothing is extrapolated: None where the cost lies outside the path, or where a neighbouring score is not finite. Of
-    points at one cost the last counts.
+    Nothing is extrapolated: None if the cost is outside the path, or a neighbouring score is not finite. Of points at
+    one cost the last counts.
 
     Args:
         costs: what each point costs, in any order; the same unit as `cost`.
@@ -84,7 +84,7 @@ def score_at(costs: Sequence[float], scores: Sequence[float], cost: float) -> fl
     last = dict(zip(costs, scores, strict=True))
     known = sorted(last)
     at = int(np.searchsorted(known, cost))
-    for near in (at, at - 1):  # a point that is there up to rounding needs no neighbour
+    for near in (at, at - 1):  # at a point, up to rounding, no neighbour is needed
         if 0 <= near < len(known) and math.isclose(known[near], cost, rel_tol=1e-9, abs_tol=1e-12):
             return last[known[near]] if math.isfinite(last[known[near]]) else None
     if at in (0, len(known)):
@@ -97,10 +97,10 @@ def score_at(costs: Sequence[float], scores: Sequence[float], cost: float) -> fl
 
 def _first(points: Sequence[PathPoint]) -> PathPoint:
     if not points:
-        raise ValueError("the stop rule needs at least one operating point, given none")
+        raise ValueError("expected at least one operating point, given none")
     return points[0]
 
 
 def _falls(held: PathPoint, point: PathPoint, tolerance: float) -> bool:
-    # Rounded, for 0.9 - 0.897 is 0.0030000000000000027 in floating point and is no more than 0.003.
+    # Rounded: 0.9 - 0.897 is 0.0030000000000000027 in floating point and must count as 0.003.
     return round(held.validation_score - point.validation_score, 9) > tolerance

@@ -1,4 +1,4 @@
-"""How many pairs would settle a comparison, and what so many pairs can find."""
+"""How many pairs would settle a comparison, and which differences a number of pairs can detect."""
 
 import math
 
@@ -12,24 +12,24 @@ MOST_PAIRS = 100_000
 
 
 def power_of_pairs(n: int, effect: float, significance: float = SIGNIFICANCE) -> float:
-    """The chance that a two-sided paired t test of n pairs finds an effect (Cohen 1988).
+    """Compute the power of a two-sided paired t test of n pairs for an effect (Cohen 1988).
 
-    The square of a noncentral t is a noncentral F, of which scipy's distribution function also holds for huge effects.
+    The square of a noncentral t is a noncentral F, whose distribution function in scipy also works for huge effects.
 
     Args:
-        n: pairs, at least 2.
+        n: number of pairs, at least 2.
         effect: true mean difference over its standard deviation.
         significance: the level, in (0, 1).
     """
     reach = t_quantile(n - 1, 1 - significance)
     missed = float(special.ncfdtr(1, n - 1, n * effect**2, reach**2))
-    return 1.0 if math.isnan(missed) else 1 - missed  # scipy has no number where the chance to miss it underflows
+    return 1.0 if math.isnan(missed) else 1 - missed  # scipy gives NaN if the chance to miss it underflows
 
 
 def pairs_for(effect: float, power: float = POWER, significance: float = SIGNIFICANCE) -> int | None:
-    """The fewest pairs with that power, by the t test and with a sign-flip test that can reach the level at all.
+    """Return the fewest pairs that have that power in the t test, and can reach the level in a sign-flip test.
 
-    None where more than `MOST_PAIRS` would be needed, as for no effect.
+    None if more than `MOST_PAIRS` would be needed, as for an effect of 0.
     """
     fewest = max(2, pairs_needed(significance))
     if not effect or power_of_pairs(MOST_PAIRS, effect, significance) < power:
@@ -45,7 +45,7 @@ def pairs_for(effect: float, power: float = POWER, significance: float = SIGNIFI
 
 
 def detectable_effect(n: int, power: float = POWER, significance: float = SIGNIFICANCE) -> float:
-    """The smallest true difference, in standard deviations, that n >= 2 pairs find with that power by the t test."""
+    """Return the smallest true difference, in standard deviations, that a t test of n >= 2 pairs detects."""
     low, high = 0.0, 1.0
     while power_of_pairs(n, high, significance) < power:
         high *= 2
@@ -56,9 +56,9 @@ def detectable_effect(n: int, power: float = POWER, significance: float = SIGNIF
 
 
 def largest_deviation(deviation: float, n: int, level: float = 0.8) -> float:
-    """The one-sided upper limit of a standard deviation that n >= 2 values gave, from chi squared.
+    """Return the one-sided upper limit of a standard deviation measured on n >= 2 values, from chi squared.
 
-    Planning with it instead of the deviation itself reaches the wanted power with that chance (Browne, Statistics in
+    Planning with it instead of the deviation reaches the wanted power with probability `level` (Browne, Statistics in
     Medicine 14, 1995).
     """
     return deviation * math.sqrt((n - 1) / float(special.chdtri(n - 1, level)))

@@ -1,4 +1,4 @@
-"""Analysis of variance: how much of a score's spread each setting explains, alone and together with another one."""
+"""Analysis of variance: how much of a score's variance each setting explains, alone and with another one."""
 
 import itertools
 from collections import Counter
@@ -13,16 +13,16 @@ from results.statistics.means import finite
 
 @dataclass(frozen=True)
 class Effect:
-    """What one factor, or two together, explain.
+    """What one factor, or the interaction of two, explains.
 
     Attributes:
         name: the factor, or two joined by " x ".
-        degrees: degrees of freedom; 0 where the data cannot tell it from the others.
+        degrees: degrees of freedom; 0 if the data cannot separate it from the others.
         sum_of_squares: what it explains beyond all terms that do not contain it (type II).
         f, p: F ratio and its p; None without residual degrees of freedom.
         eta_squared: share of the whole sum of squares.
-        partial_eta_squared: share of its own and the residual sum of squares; None where both are 0.
-        omega_squared: the share expected in new data, corrected for chance and not below 0 (Hays 1963; Olejnik and
+        partial_eta_squared: share of its own and the residual sum of squares; None if both are 0.
+        omega_squared: the share expected in new data, corrected for chance and at least 0 (Hays 1963; Olejnik and
             Algina 2003); None without residual degrees of freedom.
     """
 
@@ -42,11 +42,11 @@ class Anova:
 
     Attributes:
         effects: block first, main effects, then interactions.
-        n: values.
-        residual_degrees: of freedom.
+        n: number of values.
+        residual_degrees: residual degrees of freedom.
         sum_of_squares: of all values around their mean.
-        cells: distinct combinations of levels that occur, and how many could.
-        fewest, most: values in such a cell, over those that could occur.
+        cells: number of combinations of levels that occur, and of all possible ones.
+        fewest, most: smallest and largest number of values in a possible cell.
     """
 
     effects: tuple[Effect, ...]
@@ -60,17 +60,17 @@ class Anova:
 
     @property
     def is_balanced(self) -> bool:
-        """Whether every combination of levels has as many values; else effects cannot be taken apart cleanly."""
+        """Whether all combinations of levels have the same number of values; else effects are not fully separable."""
         return self.fewest == self.most
 
 
 def anova(
     values: Sequence[float], factors: Mapping[str, Sequence[str]], block: tuple[str, Sequence[str]] | None = None
 ) -> Anova:
-    """Main effects and two-way interactions, with sums of squares of type II (Yates 1934; Langsrud 2003).
+    """Analyse main effects and two-way interactions, with sums of squares of type II (Yates 1934; Langsrud 2003).
 
-    In a balanced design all types agree. A block (the seed) is a term of its own: what is the same for all arms of a
-    seed is then no noise. It takes part in no interaction, so the seeds' interactions are the noise.
+    In a balanced design all types agree. A block (the seed) is a term of its own, which removes what all arms of a seed
+    have in common from the noise. It has no interaction terms, so the seeds' interactions are the noise.
 
     Args:
         values: one score per observation.
@@ -78,7 +78,7 @@ def anova(
         block: name and level of each observation.
 
     Raises:
-        ValueError: a value is not finite, there is no factor, or a column has another length.
+        ValueError: a value is not finite, there are no factors, or a column has another length.
     """
     data = finite(values)
     columns = {**({block[0]: block[1]} if block else {}), **factors}
@@ -105,7 +105,7 @@ def _effect(
     residual: tuple[float, int],
     whole: float,
 ) -> Effect:
-    """One term beyond those that do not contain it."""
+    """Compute what a term explains in addition to all terms that do not contain it."""
     others = [design[other] for other in terms if other != term and not set(term) <= set(other)]
     without, rank_without = _fitted(data, others)
     with_it, rank = _fitted(data, [*others, design[term]])
@@ -128,7 +128,7 @@ def _effect(
 
 
 def _columns(levels: Sequence[Sequence[str]]) -> np.ndarray:
-    """(n, levels) one indicator for each combination that occurs; with the mean they span the term and all below it."""
+    """Build (n, levels) indicators of the combinations that occur; they span the term and all terms it contains."""
     rows = list(zip(*levels, strict=True))
     known = {row: place for place, row in enumerate(dict.fromkeys(rows))}
     indicators = np.zeros((len(rows), len(known)))
@@ -137,7 +137,7 @@ def _columns(levels: Sequence[Sequence[str]]) -> np.ndarray:
 
 
 def _fitted(data: np.ndarray, blocks: Sequence[np.ndarray]) -> tuple[float, int]:
-    """Residual sum of squares, and the rank, of least squares on a mean and these columns."""
+    """Fit a mean and these columns by least squares; return the residual sum of squares and the rank."""
     matrix = np.concatenate([np.ones((len(data), 1)), *blocks], axis=1)
     solution, _, rank, _ = np.linalg.lstsq(matrix, data - data.mean(), rcond=None)
     return float(((data - data.mean() - matrix @ solution) ** 2).sum()), int(rank)

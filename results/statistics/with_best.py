@@ -1,4 +1,4 @@
-"""Comparisons with the best of several arms, all at once: which of them the same blocks tell from the highest."""
+"""The max-T test: which of several arms differ significantly from the best one, which the same data chose."""
 
 import numpy as np
 
@@ -8,28 +8,28 @@ _ROUNDING = 1e-9
 
 
 def with_best_p(values: np.ndarray, best: int, generator: np.random.Generator) -> np.ndarray:
-    """How surely each arm differs from the one that came out highest, which the same data chose.
+    """Test each arm against the best one, which the same data chose (max-T).
 
-    A test of the best against each other one, corrected for k - 1 comparisons, forgets that the best was chosen among
-    k: of equal arms, the luckiest is compared with the unluckiest. Here a difference has to stand out among those of
-    all pairs: the largest studentised difference (max-T; Westfall and Young, Resampling-Based Multiple Testing, 1993)
-    when random signs turn the blocks. A block keeps all its arms together, so nothing is assumed of how arms depend on
-    each other or how much each scatters; only that a block's differences are as likely the other way round, if arms
-    are equal. Arms that are told from the best are left out of the reference for those nearer to it (step down).
+    A test of the best against each other arm, corrected for k - 1 comparisons, ignores that the best was chosen among
+    k: of equal arms, the luckiest is compared with the unluckiest. Here a difference is compared with the largest
+    studentised difference of all pairs (max-T; Westfall and Young, Resampling-Based Multiple Testing, 1993) under
+    random signs of the blocks. A sign applies to all arms of a block, so arms may depend on each other and have
+    different variances; the only assumption is that the differences of equal arms are symmetric. Arms that differ from
+    the best are left out of the reference for those nearer to it (step down).
 
-    The chance that any arm is wrongly told from the best is then at most the level, whatever the number of arms. With
-    two arms it is the sign-flip test of `paired`.
+    The chance that any arm is wrongly found to differ from the best is at most the level, for any number of arms. With
+    two arms it is the sign-flip test of `compare_pairs`.
 
     Args:
         values: (blocks, arms) finite scores; every arm has every block.
         best: the column that the others are compared with.
-        generator: draws sign patterns above `EXACT_UP_TO` blocks, and is not touched up to there.
+        generator: draws sign patterns above `EXACT_UP_TO` blocks; not used up to there.
 
     Returns:
         (arms,) corrected two-sided p values, at least 2 / 2^blocks; 1 for the best itself.
 
     Raises:
-        ValueError: there is no block, or a value is not finite.
+        ValueError: there are no blocks, or a value is not finite.
 
     Example:
         >>> scores = np.array([[0.9, 0.5, 0.8], [0.8, 0.4, 0.9], [0.9, 0.6, 0.7], [0.7, 0.3, 0.6], [0.9, 0.4, 0.8],
@@ -42,7 +42,7 @@ def with_best_p(values: np.ndarray, best: int, generator: np.random.Generator) -
         raise ValueError(f"expected finite scores in at least one block, given {values.tolist()}")
     means = np.ascontiguousarray(_turned(values, generator).T)  # (arms, patterns), the first is what was observed
     spread = np.sqrt(((values[:, :, None] - values[:, None, :]) ** 2).mean(0))
-    spread[spread < _ROUNDING] = np.inf  # equal in all blocks: no difference at all
+    spread[spread < _ROUNDING] = np.inf  # equal in all blocks: no difference
     observed = np.abs(means[:, 0] - means[best, 0]) / spread[best]
     nearest_first = sorted((arm for arm in range(arms) if arm != best), key=lambda arm: float(observed[arm]))
     compared, largest = [best], np.zeros(means.shape[1])
@@ -58,9 +58,9 @@ def with_best_p(values: np.ndarray, best: int, generator: np.random.Generator) -
 
 
 def _turned(values: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """(patterns, arms) each arm's mean when the blocks' signs are turned; first as they are.
+    """Compute (patterns, arms): each arm's mean with the blocks' signs turned; the first row is unturned.
 
-    Of all patterns one half is enough, the other is its mirror image.
+    Half of all patterns is enough; the other half is its mirror image.
     """
     blocks = len(values)
     if blocks <= EXACT_UP_TO:

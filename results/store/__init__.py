@@ -1,1 +1,1 @@
-"""The Parquet store of a run: schema, writers, readers."""
+"""The Parquet store of a run: schema, writer, reader."""

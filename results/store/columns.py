@@ -1,4 +1,4 @@
-"""The page that names every table, key and column, made from the schema: docs/columns.md."""
+"""The page docs/columns.md, made from the schema: every table, key and column."""
 
 from collections.abc import Iterator
 
@@ -8,7 +8,7 @@ _TYPES = {MOMENT: "timestamp", STRINGS: "list of string", INTEGERS: "list of int
 
 
 def columns_page() -> str:
-    """All tables as Markdown: the key, and each column's type, unit and meaning."""
+    """Write all tables as Markdown: the key, and each column's type, unit and meaning."""
     return "\n".join(_lines()) + "\n"
 
 
@@ -17,34 +17,34 @@ def _lines() -> Iterator[str]:
     yield ""
     yield f"Schema version {SCHEMA_VERSION}. This page is made by `transtailor columns > docs/columns.md`."
     yield ""
-    yield "Rows with the same key are the same row; of these the one with the last `written_at` counts, and"
-    yield "`results.load` shows no other. A type with `?` may be null. Fractions lie in [0, 1]. With several runs each"
-    yield "table has a first column `run`, which belongs to the key. [How to read them](reading.md)."
+    yield "Of rows with the same key, only the one with the last `written_at` counts; `results.load` shows no other."
+    yield "A type with `?` may be null. Fractions are in [0, 1]. With several runs each table has a first column"
+    yield "`run`, which is part of the key. [How to read them](reading.md)."
     for table in TABLES.values():
         yield from _table(table)
     yield ""
     yield "## measured_points"
     yield ""
-    yield "A view: `operating_points` with the score on the test split beside it, and what a forward pass takes. Over"
-    yield "several runs it has each trial's point once: the row that was written last. `transtailor time RUN`"
-    yield "times the models; here is one circumstance, that in which most were timed, and the view `timed_on` names it"
-    yield "(`device_name`, `threads`, `precision`, `batch`, and how many `models`)."
+    yield "A view: `operating_points` with the score on the test split, and the cost of a forward pass. Over several"
+    yield "runs it has each trial's point once: the row that was written last. `transtailor time RUN` times the models;"
+    yield "the view `timed_on` names the conditions of these times, those under which most models were timed"
+    yield "(`device_name`, `threads`, `precision`, `batch`, and the number of `models`)."
     yield ""
     yield "| column | type | unit | meaning |"
     yield "| --- | --- | --- | --- |"
     yield "| `test_score` | double? | fraction, or R squared | score on the test split; null without its rows |"
     yield "| `test_images` | int64 | images | images (samples) of the test split that were counted |"
-    yield "| `latency_ms` | double? | ms | median time of a forward pass; null where the model was not timed |"
-    yield "| `peak_memory_bytes` | int64? | bytes | most memory that such passes held; null where it is not known |"
+    yield "| `latency_ms` | double? | ms | median time of a forward pass; null if the model was not timed |"
+    yield "| `peak_memory_bytes` | int64? | bytes | most memory that such passes held; null if not known |"
     yield (
-        "| `removed_nothing` | bool |  | whether more was to be removed than at the trial's point before, and nothing "
-        "was: an earlier step had removed enough for both, or the method prunes nothing |"
+        "| `removed_nothing` | bool |  | whether more was to be removed than at the trial's point before, and no "
+        "filter was: an earlier step had removed enough for both, or the method prunes nothing |"
     )
     yield ""
     yield "## compared_points"
     yield ""
-    yield "A view: `measured_points` without the points of trials that failed. Every command that computes a mean reads"
-    yield "it, since a trial may have failed where it would have scored badly."
+    yield "A view: `measured_points` without the points of failed trials. Every command that computes a mean reads it,"
+    yield "since a trial may have failed where it would have scored badly."
 
 
 def _table(table: TableSchema) -> Iterator[str]:

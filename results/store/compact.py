@@ -1,7 +1,7 @@
-"""Merges the many small parts of a run into few large files; adds and never removes, so nobody who reads is disturbed.
+"""Merge the many small parts of a run into few large files; nothing is removed, so readers are not disturbed.
 
-The order makes it safe to be killed at any point: merged files are whole and durable before the manifest names them,
-and the manifest is replaced at once. Until then every reader reads the parts, from then on the merged files.
+Compaction may be killed at any point: merged files are complete and durable before the manifest names them, and the
+manifest is replaced atomically. Until then readers read the parts, from then on the merged files.
 """
 
 import json
@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from results.errors import ResultsError
-from results.store.lock import held
+from results.store.lock import hold_lock
 from results.store.parts import (
     MANIFEST_FORMAT,
     MergeManifest,
@@ -34,12 +34,12 @@ from transtailor.files import make_folder, write_file
 from transtailor.ownership import refuse_led_out
 
 GROUP_ROWS = 2**17
-"""Rows of a row group: enough for a scan to be fast, few enough to be held in memory."""
+"""Rows of a row group: enough for fast scans, few enough to be held in memory."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Merged:
-    """What became of some parts of one table."""
+    """A merged file and the parts of one table that it holds."""
 
     table: str
     path: Path  # of the new file
@@ -51,28 +51,28 @@ class Merged:
 
 @contextmanager
 def only_one(run: Path) -> Iterator[None]:
-    """Holds the run's lock on its merged files, which the kernel releases when the process ends, however it ends.
+    """Hold the run's lock on its merged files; the kernel releases it when the process ends for any reason.
 
     Raises:
-        ResultsError: another process holds it; or a link leads out of the run, where nothing is to be changed.
+        ResultsError: another process holds it, or a link leads out of the run, where nothing may be changed.
     """
     folders = [folder / table for folder in (run / "tables", merged_folder(run)) for table in ("", *TABLES)]
     refuse_led_out(run, folders, ResultsError)
     make_folder(merged_folder(run))
     with ExitStack() as stack:
         try:
-            stack.enter_context(held(merged_folder(run) / "lock"))
+            stack.enter_context(hold_lock(merged_folder(run) / "lock"))
         except BlockingIOError:
             raise ResultsError(f"{str(run)!r} is being compacted or cleaned by another process; wait for it") from None
         yield
 
 
 def compact(run: str | os.PathLike[str]) -> list[Merged]:
-    """Merges all parts that are not merged yet, table by table, and returns what was merged.
+    """Merge all parts that are not merged yet, table by table, and return what was merged.
 
-    A merged file holds the rows of its parts as they are, those that later rows replaced too, in the order of the
-    parts' names. Parts of different schema versions go to different files; a part alone in its version waits. Earlier
-    merged files stay as they are, so a row is copied once.
+    A merged file holds all rows of its parts, replaced ones too, in the order of the parts' names. Parts of different
+    schema versions are merged into different files; a single part of a version is not merged. Earlier merged files stay
+    as they are, so a row is copied once.
 
     Raises:
         ResultsError: the folder is no run, a part cannot be read, or another process compacts the run.
@@ -92,13 +92,13 @@ def compact(run: str | os.PathLike[str]) -> list[Merged]:
     return made
 
 
-def superfluous(run: Path) -> list[Path]:
-    """Files that no reader needs: parts that are merged, and what a killed compaction left; the lock is to be held.
+def superfluous_files(run: Path) -> list[Path]:
+    """List files that no reader needs: merged parts, and what a killed compaction left. The caller holds the lock.
 
     Raises:
-        ResultsError: the run cannot be read, so that nothing of it is superfluous.
+        ResultsError: the run cannot be read, so it is not known what is superfluous.
     """
-    parts_of(run)  # the merged files that stand for the parts are there and whole
+    parts_of(run)  # check that the merged files that stand for the parts are complete
     manifest = read_manifest(run)
     found: list[Path] = []
     for table in TABLES:
@@ -110,7 +110,7 @@ def superfluous(run: Path) -> list[Path]:
 
 
 def _waiting(parts: Sequence[Part], run: Path) -> list[list[Part]]:
-    """The parts to merge now, by schema version."""
+    """Group the parts to merge by schema version."""
     versions = sorted({part.version for part in parts})
     new = [part for part in parts if part.path.parent.parent == run / "tables"]
     groups = [[part for part in new if part.version == version] for version in versions]
@@ -118,7 +118,7 @@ def _waiting(parts: Sequence[Part], run: Path) -> list[list[Part]]:
 
 
 def _merge(run: Path, table: str, parts: Sequence[Part]) -> Merged:
-    """Writes one merged file; its name sorts as that of its last part, and another attempt's is another one."""
+    """Write one merged file; its name sorts like that of its last part, and each attempt has its own name."""
     folder = merged_folder(run) / table
     make_folder(folder)
     final = folder / f"{parts[-1].path.stem}-merged-{os.urandom(4).hex()}.parquet"
@@ -126,7 +126,7 @@ def _merge(run: Path, table: str, parts: Sequence[Part]) -> Merged:
     write_file(final, partial(_copy_rows, paths))
     rows = sum(pq.read_metadata(path).num_rows for path in paths)
     if (copied := pq.read_metadata(final).num_rows) != rows:
-        raise ResultsError(f"{str(final)!r} has {copied} rows, its parts {rows}; a part was changed: compact again")
+        raise ResultsError(f"{str(final)!r} has {copied} rows, its parts {rows}; a part has changed: compact again")
     return Merged(
         table=table,
         path=final,
@@ -144,7 +144,7 @@ def _copy_rows(parts: Sequence[Path], stream: BinaryIO) -> None:
     with pq.ParquetWriter(stream, schema, compression="zstd") as writer:
         for path in parts:
             rows = pq.ParquetFile(path).read()
-            # Units and meanings in the schema may have been worded otherwise; the columns are the same.
+            # Units and meanings in the schema may have other words; the columns are the same.
             tables.append(pa.Table.from_arrays([rows[name] for name in schema.names], schema=schema))
             waiting_rows += rows.num_rows
             if waiting_rows >= GROUP_ROWS:

@@ -1,4 +1,4 @@
-"""Which trials of a run are missing or have failed, whether more is to come, and whether rows are lost."""
+"""Which trials of a run are missing or have failed, whether the run is over, and whether rows are lost."""
 
 from typing import Any
 
@@ -8,16 +8,16 @@ from transtailor.shell import command
 
 
 def missing_trials(run: Run) -> list[dict[str, Any]]:
-    """What trials of one run are that were planned and have neither finished nor failed, and their last attempt.
+    """List planned trials of one run that have neither finished nor failed, with their last attempt.
 
     Each record has trial_id, label, network, dataset, seed, attempt, attempt_status and cause (the last three None
-    where no attempt was made).
+    without an attempt).
     """
     return run.rows(MISSING)
 
 
 def failed_trials(run: Run) -> list[dict[str, Any]]:
-    """Trials of one run that failed for good.
+    """List trials of one run that failed for good.
 
     Each record has trial_id, label, network, dataset, seed (None if it was never planned), attempts and error.
     """
@@ -25,19 +25,19 @@ def failed_trials(run: Run) -> list[dict[str, Any]]:
 
 
 def is_over(run: Run) -> bool:
-    """Whether nothing more is to come of one run: each trial has ended and is not tried again, or the cluster stopped.
+    """Whether one run is over: each trial has ended and is not being retried, or the cluster has stopped.
 
-    What was interrupted without a word, and may go on, is not over.
+    A run that was interrupted without an event is not over, since it may be resumed.
     """
     (row,) = run.rows(OPEN)
     return bool((row["planned"] > 0 and row["open"] == 0) or row["last_event"] == "stopped")
 
 
 def refuse_gaps(run: Run) -> None:
-    """Refuses a run of which rows are lost: a trial's own rows are there before the row that says it has finished.
+    """Raise ResultsError if rows of a run are lost.
 
-    Raises:
-        ResultsError: a finished trial was not planned, or has no stages or no operating points.
+    A trial's rows are written before the row that says it has finished, so every finished trial must have a planned
+    row, stages and operating points.
     """
     (row,) = run.rows(GAPS)
     gaps = [f"{count} of {row['finished']} finished trials have no row in {table}" for table, count in row.items()
@@ -45,7 +45,7 @@ def refuse_gaps(run: Run) -> None:
     if gaps:
         raise ResultsError(
             f"rows are lost: {'; '.join(gaps)}. Put the missing files of {', '.join(map(str, run.paths.values()))} back"
-            " from a copy; to look at what is there, type: "
+            " from a copy; to see what is left, type: "
             + command("query", *run.paths.values(), "SELECT trial_id, status FROM trials")
         )
 

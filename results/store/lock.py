@@ -8,11 +8,11 @@ from pathlib import Path
 
 
 @contextmanager
-def held(lock: Path) -> Iterator[None]:
-    """Holds a lock on a file, which the kernel releases when the process ends, however it ends.
+def hold_lock(lock: Path) -> Iterator[None]:
+    """Hold a lock on a file; the kernel releases it when the process ends for any reason.
 
     Args:
-        lock: made where it is not there; its folder is there.
+        lock: the file, created if missing; its folder exists.
 
     Raises:
         BlockingIOError: another process holds it.

@@ -1,10 +1,10 @@
-"""Which files hold the rows of a run: the parts that writers made, and merged files that stand for many of them.
+"""Which files hold the rows of a run: the parts from writers, and merged files that stand for many of them.
 
-    tables/<table>/*.parquet   parts; whoever reads Parquet can read them all
+    tables/<table>/*.parquet   parts; any Parquet reader can read them
     merged/<table>/*.parquet   the rows of many parts in one file, as `results.store.compact` wrote them
     merged/manifest.json       which parts each merged file stands for
 
-A part that the manifest names is never opened here, so each row is read once, whether or not the part is there still.
+A part that the manifest names is never opened here, so each row is read once, also while the part still exists.
 """
 
 import stat
@@ -18,13 +18,13 @@ import pyarrow.parquet as pq
 from pyarrow.fs import LocalFileSystem
 
 from results.errors import ResultsError
-from results.store.older import OLDER, columns_of
 from results.store.schema import SCHEMA_VERSION, TABLES, TableSchema
+from results.store.schema_migrations import OLDER_VERSIONS, columns_of
 from transtailor.documents import read_json
 
 MANIFEST_FORMAT = 1
 REFUSED_SHOWN = 3
-_LOCAL = LocalFileSystem()  # without it Arrow asks for each of thousands of files where it may be
+_LOCAL = LocalFileSystem()  # else Arrow looks up the file system of each of thousands of files
 
 
 class Part(NamedTuple):
@@ -41,28 +41,28 @@ class MergeManifest:
     merged: Mapping[str, Mapping[str, frozenset[str]]] = field(default_factory=dict)
 
     def parts(self, table: str) -> frozenset[str]:
-        """Names of the parts of a table that need not be read."""
+        """Return the names of the parts of a table that need not be read."""
         return frozenset[str]().union(*self.merged.get(table, {}).values())
 
 
 def merged_folder(run: Path) -> Path:
-    """Where a run's merged files are."""
+    """Return the folder of a run's merged files."""
     return run / "merged"
 
 
 def manifest_file(run: Path) -> Path:
-    """Where a run's manifest is."""
+    """Return the path of a run's manifest."""
     return merged_folder(run) / "manifest.json"
 
 
 def tables_folder(run: Path) -> Path:
-    """The folder of the run's tables, which need not be there yet.
+    """Return the folder of the run's tables, which need not exist yet.
 
     Raises:
         ResultsError: the folder is no run.
     """
     if not run.is_dir():
-        raise ResultsError(f"there is no folder {str(run)!r}: expected the folder of a run, such as runs/demo")
+        raise ResultsError(f"no folder {str(run)!r}: expected the folder of a run, such as runs/demo")
     tables = run / "tables"
     if not tables.is_dir() and not (run / "spec.toml").is_file():
         hint = f"; did you mean {str(run.parent)!r}?" if run.name == "tables" else ""
@@ -71,10 +71,10 @@ def tables_folder(run: Path) -> Path:
 
 
 def read_manifest(run: Path) -> MergeManifest:
-    """What the run's manifest says; empty where nothing was merged.
+    """Read the run's manifest; empty if nothing was merged.
 
     Raises:
-        ResultsError: it is damaged or of a newer version.
+        ResultsError: it is damaged or has a newer version.
     """
     path = manifest_file(run)
     try:
@@ -100,9 +100,9 @@ def read_manifest(run: Path) -> MergeManifest:
 
 
 def parts_of(run: Path, tables: Iterable[str] = TABLES) -> dict[str, list[Part]]:
-    """Table -> the files to read, sorted by name; each has been looked at, and fits.
+    """Return table -> the files to read, sorted by name; each was checked.
 
-    Parts are listed before the manifest is read: one that was removed before it was listed is then named there.
+    Parts are listed before the manifest is read, so the manifest names each part that was removed before.
 
     Raises:
         ResultsError: the folder is no run, or a file is torn, foreign or from a newer version.
@@ -113,13 +113,13 @@ def parts_of(run: Path, tables: Iterable[str] = TABLES) -> dict[str, list[Part]]
         manifest = read_manifest(run)
         try:
             return {name: _fitting(run, TABLES[name], listed[name], manifest) for name in names}
-        except FileNotFoundError as error:  # parts are removed by a clean-up alone, after they are in the manifest
+        except FileNotFoundError as error:  # only a clean-up removes parts, after they are in the manifest
             if read_manifest(run) == manifest:
-                raise ResultsError(f"a file is gone; put it back from a copy: {error}") from error
+                raise ResultsError(f"a file is missing; put it back from a copy: {error}") from error
 
 
 def list_parts(folder: Path) -> list[Path]:
-    """The Parquet files of a table's folder, sorted by name; temporary ones are left alone."""
+    """List the Parquet files of a table's folder, sorted by name, without temporary files."""
     try:
         return sorted(path for path in folder.iterdir() if path.suffix == ".parquet" and not path.name.startswith("."))
     except FileNotFoundError:
@@ -127,10 +127,10 @@ def list_parts(folder: Path) -> list[Path]:
 
 
 def _list_in_order(folder: Path) -> list[Path]:
-    """The parts of a table's folder, sorted by name: with a part all those that its writer made before it.
+    """List the parts of a table's folder, sorted by name: for each part also all earlier ones of its writer.
 
-    A listing is no snapshot. Of two parts that are made while it goes on, it may show the later one alone; the earlier
-    one is there for whoever lists again.
+    A listing is no snapshot. Of two parts that are written meanwhile it may show only the later one; a second listing
+    then shows the earlier one.
     """
     parts = list_parts(folder)
     last = {_writer_of(path): path.name for path in parts}
@@ -139,7 +139,7 @@ def _list_in_order(folder: Path) -> list[Path]:
 
 
 def _writer_of(part: Path) -> str:
-    """The second field of its name, see `results.store.writer`; in older parts a random one that no other has."""
+    """Return the writer's id from a part's name, see `results.store.writer`; in older parts each has its own."""
     return part.stem.split("-")[1] if "-" in part.stem else part.stem
 
 
@@ -147,9 +147,9 @@ def _fitting(run: Path, table: TableSchema, listed: list[Path], manifest: MergeM
     hidden = manifest.parts(table.name)
     merged = [merged_folder(run) / table.name / name for name in manifest.merged.get(table.name, {})]
     paths = [path for path in listed if path.name not in hidden] + merged
-    columns = {version: columns_of(table, version) for version in (*OLDER, SCHEMA_VERSION)}
+    columns = {version: columns_of(table, version) for version in (*OLDER_VERSIONS, SCHEMA_VERSION)}
     parts, refused = [], []
-    # By name also over both folders: rows of one key and one moment go by the names of their files.
+    # By name over both folders: rows of one key and one moment are ordered by the names of their files.
     for path in sorted(paths, key=lambda path: path.name):
         try:
             parts.append(Part(path, _version_of(path, table, columns)))
@@ -163,20 +163,20 @@ def _fitting(run: Path, table: TableSchema, listed: list[Path], manifest: MergeM
 
 
 def _version_of(path: Path, table: TableSchema, columns: dict[int, dict[str, pa.DataType]]) -> int:
-    """Reads the end of a part, where its columns and its version stand.
+    """Read the version of a part from its footer, and check its columns.
 
     Args:
         path: of the part.
         table: that it should belong to.
-        columns: known version -> the columns that it has, with their types.
+        columns: known version -> its columns with their types.
 
     Raises:
-        FileNotFoundError: it is not there any more.
+        FileNotFoundError: it was removed.
         ResultsError: the part is torn, belongs to something else, or is newer than this program.
     """
     try:
-        if not stat.S_ISREG(path.stat().st_mode):  # the reader of a pipe waits for whoever writes
-            raise OSError("it is no file")
+        if not stat.S_ISREG(path.stat().st_mode):  # reading a pipe would wait for its writer
+            raise OSError("not a file")
         schema = pq.read_schema(str(path), filesystem=_LOCAL)
     except FileNotFoundError:
         raise

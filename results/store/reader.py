@@ -1,4 +1,4 @@
-"""Reads runs at any moment: one view per table, in which the last row of each natural key stands."""
+"""Read runs at any moment: one view per table, with the last row of each natural key."""
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Self
 import pyarrow as pa
 
 from results.errors import ResultsError
-from results.store.older import expressions_of
 from results.store.parts import Part, parts_of
 from results.store.schema import BOOLEAN, FLOAT, INTEGER, INTEGERS, MOMENT, STRING, STRINGS, TABLES, TableSchema
+from results.store.schema_migrations import expressions_of
 from results.text.csv_cells import FORMULA
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ _SQL_TYPES = {
 VIEWS = ("measured_points", "compared_points", "timed_on")
 NO_EXTENSIONS = ("autoinstall_known_extensions", "autoload_known_extensions")
 ABOUT_TRIALS = ("planned", "trials", "attempts", "stages", "operating_points")
-"""Tables of which one gets a row whenever a trial comes a step further."""
+"""Tables with a new row whenever a trial makes progress."""
 
 MEASURED_POINTS = """
 CREATE VIEW measured_points AS
@@ -57,36 +57,36 @@ LEFT JOIN (
 ) AS timed USING (model_key)
 WINDOW path AS (PARTITION BY {trial} ORDER BY point.point)
 """
-"""`operating_points` with the score on the test split beside it: the accuracy of `predictions`, or R squared of
-`estimates` (1 less the squared errors over the squared distances from the mean target); null without test rows. With
-what a forward pass takes, timed as `timed_on` says; null where the model was not. And whether more was asked than at
-the point before and nothing went: a pruning never leaves the MACs as they were."""
+"""`operating_points` with the score on the test split: the accuracy of `predictions`, or R squared of `estimates` (1
+minus the squared errors over the squared distances from the mean target); null without test rows. Also the cost of a
+forward pass under the conditions of `timed_on` (null if not timed), and whether more removal was asked than at the
+point before, without effect: a pruning always changes the MACs."""
 
 COMPARED_POINTS = """
 CREATE VIEW compared_points AS SELECT * FROM measured_points
 WHERE trial_id NOT IN (SELECT trial_id FROM trials GROUP BY trial_id HAVING bool_and(status = 'failed'))
 """
-"""The points of which means are made: those of a trial that failed are left out, for it may have failed where it would
-have scored badly. Over several runs a trial has failed where it failed in each of them."""
+"""The points that means are computed from, without those of failed trials: a trial may have failed where it would have
+scored badly. Over several runs, a trial has failed if it failed in each of them."""
 
 TIMED_ON = """
 CREATE VIEW timed_on AS
 SELECT device_name, threads, precision, batch, count(DISTINCT model_key) AS models FROM timings
 GROUP BY ALL ORDER BY models DESC, max(written_at) DESC LIMIT 1
 """
-"""The one circumstance of which `measured_points` has the times: that in which most models were timed."""
+"""The conditions of the times in `measured_points`: those under which most models were timed."""
 
 LAST_OF_ALL_RUNS = """
 QUALIFY row_number() OVER (PARTITION BY point.trial_id, point.point ORDER BY point.written_at DESC, point.run) = 1
 """
-"""Of a trial that stands in several runs, each operating point once: as it was written last."""
+"""Of a trial in several runs, each operating point once: as it was written last."""
 
 
 class Run:
-    """The tables of one run, or of several, as they were when they were loaded; load again to see what came since.
+    """The tables of one or several runs as they were when loaded; load again to see newer rows.
 
     Attributes:
-        paths: name -> folder of each run; the name is what the column `run` says where there are several.
+        paths: name -> folder of each run; with several runs, the column `run` has this name.
         connection: to DuckDB in memory, with one view per table, and `VIEWS`.
         parts: table -> the files that its view reads.
     """
@@ -110,32 +110,32 @@ class Run:
         return next(iter(self.paths.values()))
 
     def df(self, sql: str, parameters: list[Any] | None = None) -> "pandas.DataFrame":
-        """The answer to a query as a pandas table; `?` in the query stand for `parameters`, one by one.
+        """Run a query and return a pandas table; each `?` in it stands for one of the `parameters`.
 
         Raises:
-            ResultsError: DuckDB refuses the query, or it is not one SELECT (so that asking never writes).
+            ResultsError: DuckDB refuses the query, or it is not a single SELECT (queries never write).
         """
         frame: pandas.DataFrame = self.arrow(sql, parameters).to_pandas()
         return frame
 
     def rows(self, sql: str, parameters: list[Any] | None = None) -> list[dict[str, Any]]:
-        """The answer to a query as a list of records; null is None. Raises as `df`."""
+        """Run a query and return a list of records; null is None. Raises as `df`."""
         rows: list[dict[str, Any]] = python_values(self.arrow(sql, parameters))
         return rows
 
     def arrow(self, sql: str, parameters: list[Any] | None = None) -> pa.Table:
-        """The answer to a query as an Arrow table. Raises as `df`."""
+        """Run a query and return an Arrow table. Raises as `df`."""
         with self._asking(sql):
             return self.connection.sql(sql, params=parameters).to_arrow_table()
 
     def write_csv(self, sql: str, path: Path) -> int:
-        """Writes the answer to a query, with a head, into a CSV file; returns how many rows it has. Raises as `df`.
+        """Write the result of a query to a CSV file with a header; return its number of rows. Raises as `df`.
 
-        Texts that a spreadsheet would compute have an apostrophe before them.
+        Texts that a spreadsheet would take for a formula get an apostrophe in front.
         """
         import duckdb
 
-        with self._asking(sql), duckdb.connect(":memory:") as writing:  # the connection that queries use writes no file
+        with self._asking(sql), duckdb.connect(":memory:") as writing:  # the query connection cannot write files
             writing.register("answer", self.connection.sql(sql).to_arrow_reader())
             kinds = writing.execute("DESCRIBE answer").fetchall()
             texts = [_quoted(str(name)) for name, kind, *_ in kinds if kind == "VARCHAR"]
@@ -150,15 +150,15 @@ class Run:
 
     @contextmanager
     def _asking(self, sql: str) -> Iterator[None]:
-        """Refuses what is not one SELECT, and says in words why DuckDB refuses it.
+        """Run a block that asks DuckDB; raise its errors as ResultsError.
 
         Raises:
-            ResultsError: one of them refuses.
+            ResultsError: the query is not a single SELECT, or DuckDB refuses it.
         """
         import duckdb
 
         try:
-            sql.encode()  # what a shell was given need be no text
+            sql.encode()  # an argument from a shell may be invalid text
             statements = self.connection.extract_statements(sql)
             if [statement.type for statement in statements] != [duckdb.StatementType.SELECT]:
                 raise ResultsError(f"expected one query, given {sql!r}; type one such as 'SELECT * FROM trials'")
@@ -167,10 +167,10 @@ class Run:
             raise ResultsError(f"the query failed: {error}\nTables: {', '.join((*TABLES, *VIEWS))}") from error
 
     def hold(self, *views: str) -> None:
-        """Reads each of these views once and keeps its rows in memory, so that many queries read no file again.
+        """Read each of these views once and keep its rows in memory, so that later queries read no files.
 
         Raises:
-            ResultsError: a file cannot be read any more.
+            ResultsError: a file can no longer be read.
         """
         import duckdb
 
@@ -181,14 +181,14 @@ class Run:
                 self.connection.execute(f"DROP VIEW {name}")
                 self.connection.execute(f"ALTER TABLE held RENAME TO {name}")
         except duckdb.IOException as error:
-            raise ResultsError(f"a part is gone since the run was loaded: load it again ({error})") from error
+            raise ResultsError(f"a part was removed after the run was loaded: load it again ({error})") from error
 
     def is_outdated(self) -> bool:
-        """Whether one of its files is gone, because it was merged and cleaned away: then load again."""
+        """Whether one of its files was merged and removed since; if so, load again."""
         return any(not part.path.exists() for parts in self.parts.values() for part in parts)
 
     def close(self) -> None:
-        """Closes the connection."""
+        """Close the connection."""
         self.connection.close()
 
     def __enter__(self) -> Self:
@@ -201,15 +201,15 @@ class Run:
 
 
 def load(run: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> Run:
-    """The run in a folder, or all runs in a list of folders as one, opened for reading; nothing is written.
+    """Open the run in a folder, or all runs in a list of folders as one, for reading; nothing is written.
 
-    Of a list, each table begins with a column `run`: the folder's name, or its path as given where two have one name.
-    A table then has the rows of every run, also of a trial that stands in several. `measured_points` and
-    `compared_points` count such a trial once: each of its operating points as it was written last.
+    With a list, each table begins with a column `run`: the folder's name, or its path as given if two names are equal.
+    Tables have the rows of every run, also those of a trial that is in several. `measured_points` and `compared_points`
+    have each operating point of such a trial once, as it was written last.
 
     Raises:
-        ResultsError: a folder is no run, or stands in the list twice, or the list is empty; or one of the parts is
-            torn, foreign or from a newer version.
+        ResultsError: a folder is no run or is listed twice, the list is empty, or a part is torn, foreign or from a
+            newer version.
     """
     if isinstance(run, str | os.PathLike):
         paths, several = _named([Path(run)]), False
@@ -219,10 +219,10 @@ def load(run: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> Run:
 
 
 def python_values(answer: pa.Table | pa.ChunkedArray) -> list[Any]:
-    """The rows of a table, or the values of a column, as Python has them.
+    """Return the rows of a table, or the values of a column, as Python values.
 
     Raises:
-        ResultsError: Python has no such value, such as a moment after the year 9999.
+        ResultsError: Python has no such value, for example a moment after the year 9999.
     """
     try:
         values: list[Any] = answer.to_pylist()
@@ -232,7 +232,7 @@ def python_values(answer: pa.Table | pa.ChunkedArray) -> list[Any]:
 
 
 def finished_trial_ids(run: str | os.PathLike[str]) -> set[str]:
-    """Ids of the trials whose last row says finished; looks at no other table, so that it is quick in a large run.
+    """Return the ids of the finished trials; reads no other table, so it is fast for a large run.
 
     Raises:
         ResultsError: as `load`.
@@ -242,7 +242,7 @@ def finished_trial_ids(run: str | os.PathLike[str]) -> set[str]:
 
 
 def _loaded(paths: dict[str, Path], tables: Iterable[str], *, several: bool) -> Run:
-    """These tables of the runs; all others are empty. Raises as `load`."""
+    """Open these tables of the runs; all others are empty. Raises as `load`."""
     import duckdb
 
     nothing: dict[str, list[Part]] = {name: [] for name in TABLES}
@@ -250,7 +250,7 @@ def _loaded(paths: dict[str, Path], tables: Iterable[str], *, several: bool) -> 
         found = {name: nothing | parts_of(path, tables) for name, path in paths.items()}
         try:
             connection = _connected(found, several=several)
-        except duckdb.IOException as error:  # DuckDB looks at the first file; merged parts may have just been removed
+        except duckdb.IOException as error:  # DuckDB opens the first file; merged parts may have just been removed
             if all(part.path.exists() for tables in found.values() for parts in tables.values() for part in parts):
                 raise ResultsError(f"a part cannot be read: {error}") from error
             continue
@@ -258,9 +258,9 @@ def _loaded(paths: dict[str, Path], tables: Iterable[str], *, several: bool) -> 
 
 
 def last_written_us(run: Run) -> int | None:
-    """When the last row about trials was written, in microseconds since 1970; None where there is none.
+    """Return when the last row about trials was written, in microseconds since 1970; None without rows.
 
-    It asks all rows, those too that later ones replaced, which is cheap: the row that is written last replaces.
+    It reads all rows, replaced ones too, which is cheap and gives the same: the row written last is never replaced.
     """
     asked = " UNION ALL ".join(
         f"SELECT max(written_at) AS written_at FROM ({_all_rows(TABLES[name], run.parts[name])})"
@@ -269,17 +269,17 @@ def last_written_us(run: Run) -> int | None:
     )
     if not asked:
         return None
-    # A number: turning Arrow's own moments into Python's imports pandas, which takes most of a second.
+    # A number: converting Arrow's timestamps to Python imports pandas, which takes most of a second.
     (row,) = run.rows(f"SELECT epoch_us(max(written_at)) AS last_us FROM ({asked})")
     last_us: int | None = row["last_us"]
     return last_us
 
 
 def _named(paths: Sequence[Path]) -> dict[str, Path]:
-    """The runs by their names.
+    """Return the runs by their names.
 
     Raises:
-        ResultsError: there are none, or one is there twice.
+        ResultsError: no run, or one is listed twice.
     """
     if not paths:
         raise ResultsError("expected at least one run, given none; type a folder such as runs/demo")
@@ -287,12 +287,12 @@ def _named(paths: Sequence[Path]) -> dict[str, Path]:
     names = [path.name for path in resolved]
     for number, path in enumerate(resolved):
         if path in resolved[:number]:
-            raise ResultsError(f"{str(paths[number])!r} is there twice; name each run once")
+            raise ResultsError(f"{str(paths[number])!r} is listed twice; name each run once")
     return {name if names.count(name) == 1 else str(path): path for name, path in zip(names, paths, strict=True)}
 
 
 def _connected(found: dict[str, dict[str, list[Part]]], *, several: bool) -> "duckdb.DuckDBPyConnection":
-    """A connection with all views over these runs: name -> table -> parts."""
+    """Open a connection with all views over these runs (name -> table -> parts)."""
     import duckdb
 
     connection = duckdb.connect(":memory:", config=dict.fromkeys(NO_EXTENSIONS, False))
@@ -315,18 +315,18 @@ def _connected(found: dict[str, dict[str, list[Part]]], *, several: bool) -> "du
 
 
 def _lock(connection: "duckdb.DuckDBPyConnection", folders: set[Path]) -> None:
-    """From here on a query reads files below these folders and no others, writes none, and changes no setting."""
-    # DuckDB compares the names of files as views have them (with a pattern's signs in brackets) and as it opens them.
+    """Restrict queries: from now on they read only files below these folders, write none, and change no setting."""
+    # DuckDB compares file names as written in views (pattern characters in brackets) and as it opens them.
     allowed = ", ".join(name for folder in sorted(folders) for name in (_text(str(folder)), _file(folder)))
-    connection.execute("SET temp_directory = ''")  # or what memory does not hold is written to .tmp, where one stands
-    connection.execute("SET python_enable_replacements = false")  # no name in a query is a variable of this process
+    connection.execute("SET temp_directory = ''")  # else DuckDB spills to .tmp in the current folder
+    connection.execute("SET python_enable_replacements = false")  # names in a query are not variables of this process
     connection.execute(f"SET allowed_directories = [{allowed}]")
     connection.execute("SET enable_external_access = false")
     connection.execute("SET lock_configuration = true")
 
 
 def _select(table: TableSchema, parts: dict[str, list[Part]], *, several: bool) -> str:
-    """The SQL for the last row of each key, over runs (name -> parts, none empty); `several` adds the column `run`."""
+    """Return the SQL for the last row of each key, over runs (name -> parts); `several` adds the column `run`."""
     if not parts:
         empty = ", ".join(
             f"CAST(NULL AS {_SQL_TYPES[column.type]}) AS {_quoted(column.name)}" for column in table.columns
@@ -339,7 +339,7 @@ def _select(table: TableSchema, parts: dict[str, list[Part]], *, several: bool) 
 
 
 def _last_rows(table: TableSchema, parts: list[Part], run: str) -> str:
-    """The SQL for the rows of one run; `run` is the column that names it, or nothing."""
+    """Return the SQL for the last rows of one run; `run` is the SQL of its name's column, or empty."""
     columns = ", ".join(_quoted(column.name) for column in table.columns)
     key = ", ".join(_quoted(column) for column in table.key)
     return (
@@ -350,7 +350,7 @@ def _last_rows(table: TableSchema, parts: list[Part], run: str) -> str:
 
 
 def _all_rows(table: TableSchema, parts: list[Part]) -> str:
-    """The SQL for all rows of these parts, none left out, under today's columns; for one part at least."""
+    """Return the SQL for all rows of these parts (at least one), with today's columns."""
     versions = sorted({part.version for part in parts})
     return " UNION ALL ".join(
         _rows(table, version, [part.path for part in parts if part.version == version]) for version in versions
@@ -358,7 +358,7 @@ def _all_rows(table: TableSchema, parts: list[Part]) -> str:
 
 
 def _rows(table: TableSchema, version: int, paths: list[Path]) -> str:
-    """The SQL for all rows of a table's parts of one version, under today's columns."""
+    """Return the SQL for all rows of a table's parts of one version, with today's columns."""
     columns = ", ".join(f"{sql} AS {_quoted(name)}" for name, sql in expressions_of(table, version).items())
     files = ", ".join(_file(path) for path in paths)
     return (
@@ -372,7 +372,7 @@ def _quoted(name: str) -> str:
 
 
 def _file(path: Path) -> str:
-    """A path as DuckDB's text literal; DuckDB takes it for a pattern, so a pattern's signs stand in brackets."""
+    """Quote a path for DuckDB, which takes it for a pattern: pattern characters are put in brackets."""
     return _text("".join(f"[{sign}]" if sign in "*?[" else sign for sign in str(path.absolute())))
 
 

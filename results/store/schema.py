@@ -1,4 +1,4 @@
-"""The tables of a run: every column with its type, unit and meaning, and the natural key that tells rows apart.
+"""The tables of a run: every column with its type, unit and meaning, and the natural key of the rows.
 
 A row of `operating_points`, shortened::
 
@@ -15,8 +15,8 @@ import pyarrow as pa
 from transtailor.names import did_you_mean
 
 SCHEMA_VERSION = 4
-"""Raised by one with every change of a table below; it stands in each file. A reader refuses newer ones, and reads
-older ones by way of `results.store.older`."""
+"""Increased by one with every change of a table below, and written to each file. A reader refuses newer versions, and
+reads older ones through `results.store.schema_migrations`."""
 
 STRING = pa.string()
 INTEGER = pa.int64()
@@ -29,28 +29,17 @@ MOMENT = pa.timestamp("us", tz="UTC")
 METRICS = ("accuracy", "r_squared")
 """What a score can be: accuracy, a fraction of images; or R squared, 1 at best and without a lower end."""
 EVENT_KINDS = (
-    "controller_started",
-    "worker_submitted",
-    "worker_joined",
-    "worker_draining",
-    "worker_lost",
-    "worker_ended",
-    "worker_refused",
-    "handed_over",
-    "paused",
-    "resumed",
-    "waiting",
-    "stopping",
-    "stopped",
-)
-"""What a cluster can do."""
+    "controller_started", "worker_submitted", "worker_joined", "worker_draining", "worker_lost", "worker_ended",
+    "worker_refused", "handed_over", "paused", "resumed", "waiting", "stopping", "stopped",
+)  # fmt: skip
+"""The kinds of events of a cluster."""
 _SCORE = "fraction, or R squared"
 _LOSS = "nats, or squared units of the target"
 
 
 @dataclass(frozen=True)
 class ColumnSchema:
-    """One column: its unit is "" where there is none; `one_of` lists the only values allowed, () means any."""
+    """One column: its unit is "" if it has none; `one_of` lists the only values allowed, () means any."""
 
     name: str
     type: pa.DataType
@@ -62,9 +51,9 @@ class ColumnSchema:
 
 @dataclass(frozen=True)
 class TableSchema:
-    """One table: rows with the same values in the columns of `key` are the same row, and the last written counts.
+    """One table: of rows with the same values in the columns of `key`, only the one written last counts.
 
-    Nulls in a key are equal to one another.
+    Nulls in a key are equal to each other.
     """
 
     name: str
@@ -82,7 +71,7 @@ class TableSchema:
 _TRIAL = ColumnSchema("trial_id", STRING, "", "hash of the trial's configuration and of the versions of what it uses")
 _POINT = ColumnSchema("point", INTEGER, "", "number of the operating point on the trial's path, counted from 0")
 _STAGE = ColumnSchema("stage_key", STRING, "sha256", "key of the stage in the cache")
-_TRAIN_IMAGES = "training images that the trial may use; fewer are there if a class has too few; null: not known"
+_TRAIN_IMAGES = "training images that the trial may use; fewer if a class has too few; null: not known"
 _ARM = (
     ColumnSchema("label", STRING, "", "name of the arm in comparisons"),
     ColumnSchema("method", STRING, "", "name of the method"),
@@ -139,7 +128,7 @@ _ALL = (
         (
             _TRIAL,
             ColumnSchema("status", STRING, "", "how the trial ended", one_of=("finished", "failed")),
-            ColumnSchema("attempts", INTEGER, "attempts", "tries made in all"),
+            ColumnSchema("attempts", INTEGER, "attempts", "number of attempts"),
             *_SPAN,
             ColumnSchema("seconds", FLOAT, "s", "time from the start to the end of the trial"),
             ColumnSchema("error", STRING, "", "why the trial failed; null unless it failed", nullable=True),
@@ -150,28 +139,22 @@ _ALL = (
         ("trial_id", "attempt"),
         (
             _TRIAL,
-            ColumnSchema("attempt", INTEGER, "", "number of the try"),
-            ColumnSchema("driver", STRING, "", "unique id of the process that launched the try"),
+            ColumnSchema("attempt", INTEGER, "", "number of the attempt"),
+            ColumnSchema("driver", STRING, "", "unique id of the process that launched the attempt"),
             ColumnSchema(
                 "status",
                 STRING,
                 "",
-                "where the try stands or how it ended",
+                "state of the attempt, or how it ended",
                 one_of=("running", "finished", "failed", "died", "interrupted"),
             ),
+            ColumnSchema("cause", STRING, "", "why it ended that way; null if not known", nullable=True),
             ColumnSchema(
-                "cause", STRING, "", "why it ended that way; null where there is nothing to say", nullable=True
+                "log_tail", STRING, "", "last lines of the attempt's log; null if there are none", nullable=True
             ),
+            ColumnSchema("host", STRING, "", "name of the machine that launched the attempt"),
             ColumnSchema(
-                "log_tail", STRING, "", "last lines of the try's log; null where there are none", nullable=True
-            ),
-            ColumnSchema("host", STRING, "", "name of the machine that launched the try"),
-            ColumnSchema(
-                "nodes",
-                STRINGS,
-                "",
-                "names of the machines of its ranks, by rank; null where they are not known",
-                nullable=True,
+                "nodes", STRINGS, "", "names of the machines of its ranks, by rank; null if not known", nullable=True
             ),
             ColumnSchema("started_at", MOMENT, "UTC", "when it began"),
             ColumnSchema("ended_at", MOMENT, "UTC", "when it ended; null while it runs", nullable=True),
@@ -187,11 +170,11 @@ _ALL = (
             ColumnSchema("kind_version", INTEGER, "", "version of the kind"),
             ColumnSchema("order", INTEGER, "", "place of the stage in the trial's order of execution, counted from 0"),
             ColumnSchema("parents", STRINGS, "sha256", "keys of the stages it is made from"),
-            ColumnSchema("cached", BOOLEAN, "", "true where this trial found it computed"),
-            ColumnSchema("compute_s", FLOAT, "s", "time it took, as measured by whoever computed it"),
-            ColumnSchema("device", STRING, "", "device of whoever computed it"),
-            ColumnSchema("ranks", INTEGER, "processes", "ranks of whoever computed it"),
-            ColumnSchema("torch_version", STRING, "", "torch of whoever computed it"),
+            ColumnSchema("cached", BOOLEAN, "", "true if this trial found it in the cache"),
+            ColumnSchema("compute_s", FLOAT, "s", "time it took, as measured by the trial that computed it"),
+            ColumnSchema("device", STRING, "", "device of the trial that computed it"),
+            ColumnSchema("ranks", INTEGER, "processes", "ranks of the trial that computed it"),
+            ColumnSchema("torch_version", STRING, "", "torch version of the trial that computed it"),
             ColumnSchema("stored_bytes", INTEGER, "bytes", "size of the stage in the cache"),
         ),
     ),
@@ -208,7 +191,7 @@ _ALL = (
                 "train_accuracy_fraction",
                 FLOAT,
                 "fraction",
-                "share of the epoch's training images named rightly; null where there are no classes",
+                "share of the epoch's training images predicted correctly; null without classes",
                 nullable=True,
             ),
             ColumnSchema("learning_rate", FLOAT, "", "learning rate of the epoch"),
@@ -239,9 +222,9 @@ _ALL = (
                 "layer",
                 STRING,
                 "",
-                "name of a layer that lost filters, as in layers; no row where all are left, where they go with another"
-                " layer's (depthwise convolutions), where they are none of the original's (a narrower network, weights"
-                " made anew), and where the stage was cached before this table was there",
+                "name of a layer that lost filters, as in layers; no row if all are left, if they are removed together"
+                " with another layer's (depthwise convolutions), if they are none of the original's (a narrower"
+                " network, new weights), or if the stage was cached before this table existed",
             ),
             ColumnSchema(
                 "filters", INTEGERS, "", "places, in the unpruned network, of the filters left, from 0, ascending"
@@ -268,24 +251,26 @@ _ALL = (
                 "asked_removed_macs_fraction",
                 FLOAT,
                 "fraction",
-                "share of the MACs that was to be removed; null where a rule of the method decided that",
+                "share of the MACs that was to be removed; null if a rule of the method decided that",
                 nullable=True,
             ),
-            ColumnSchema("removed_macs_fraction", FLOAT, "fraction", "share of the original MACs that is gone"),
+            ColumnSchema("removed_macs_fraction", FLOAT, "fraction", "share of the original MACs that is removed"),
             ColumnSchema("macs", INTEGER, "MACs", "multiply-accumulates for one image"),
-            ColumnSchema("original_macs", INTEGER, "MACs", "the same of the unpruned network with the target's head"),
+            ColumnSchema("original_macs", INTEGER, "MACs", "the same for the unpruned network with the target's head"),
             ColumnSchema("params", INTEGER, "parameters", "weights and biases"),
             ColumnSchema("trained_epochs", INTEGER, "epochs", "epochs of training on the target behind this model"),
             ColumnSchema(
                 "trained_macs",
                 FLOAT,
                 "MACs",
-                "work of all training on the target behind this model; null where it was not written down (version 1)",
+                "work of all training on the target behind this model; null in rows of version 1",
                 nullable=True,
             ),
             ColumnSchema("metric", STRING, "", "what the scores are, the larger the better", one_of=METRICS),
             ColumnSchema("validation_score", FLOAT, _SCORE, "the model's score on the validation split"),
-            ColumnSchema("deciding_score", FLOAT, _SCORE, "what the trial decided by; `protocol` says on which split"),
+            ColumnSchema(
+                "deciding_score", FLOAT, _SCORE, "score that the trial decided by; `protocol` says on which split"
+            ),
             ColumnSchema("validation_loss", FLOAT, _LOSS, "mean loss on the validation split"),
             ColumnSchema("validation_images", INTEGER, "images", "images in the validation split"),
         ),
@@ -299,8 +284,8 @@ _ALL = (
             ColumnSchema("split", STRING, "", "split the image belongs to", one_of=("validation", "test")),
             ColumnSchema("image_id", INTEGER, "", "number of the image in its data set"),
             ColumnSchema("label", INTEGER, "", "class of the image"),
-            ColumnSchema("prediction", INTEGER, "", "class that the model names"),
-            ColumnSchema("probability", FLOAT, "fraction", "probability that the model gives to the class it names"),
+            ColumnSchema("prediction", INTEGER, "", "class that the model predicts"),
+            ColumnSchema("probability", FLOAT, "fraction", "probability that the model gives to this class"),
         ),
     ),
     TableSchema(
@@ -312,7 +297,7 @@ _ALL = (
             ColumnSchema("split", STRING, "", "split the sample belongs to", one_of=("validation", "test")),
             ColumnSchema("sample_id", INTEGER, "", "number of the sample in its data set"),
             ColumnSchema("target", FLOAT, "the data set's", "true value of the sample"),
-            ColumnSchema("estimate", FLOAT, "the data set's", "value that the model gives"),
+            ColumnSchema("estimate", FLOAT, "the data set's", "value that the model predicts"),
         ),
     ),
     TableSchema(
@@ -324,7 +309,7 @@ _ALL = (
             ColumnSchema("threads", INTEGER, "threads", "threads of the processor"),
             ColumnSchema("precision", STRING, "", "type of the weights' and images' numbers"),
             ColumnSchema("batch", INTEGER, "images", "images of one forward pass"),
-            ColumnSchema("repeats", INTEGER, "forward passes", "passes that were timed, each alone"),
+            ColumnSchema("repeats", INTEGER, "forward passes", "passes that were timed, one by one"),
             ColumnSchema("latency_ms", FLOAT, "ms", "median time of a forward pass"),
             ColumnSchema("latency_lower_quartile_ms", FLOAT, "ms", "lower quartile of the same"),
             ColumnSchema("latency_upper_quartile_ms", FLOAT, "ms", "upper quartile of the same"),
@@ -332,7 +317,7 @@ _ALL = (
                 "peak_memory_bytes",
                 INTEGER,
                 "bytes",
-                "most memory that the passes held, weights included; null where the system does not tell",
+                "most memory that the passes held, weights included; null if the system does not report it",
                 nullable=True,
             ),
             ColumnSchema("torch_version", STRING, "", "torch that timed it"),
@@ -347,17 +332,15 @@ _ALL = (
             ColumnSchema("happened_at", MOMENT, "UTC", "when it happened"),
             ColumnSchema("kind", STRING, "", "what the cluster did", one_of=EVENT_KINDS),
             ColumnSchema("job", STRING, "", "id of the job in SLURM; null without one", nullable=True),
-            ColumnSchema("node", STRING, "", "name of the machine; null where it concerns none", nullable=True),
+            ColumnSchema("node", STRING, "", "name of the machine; null if it concerns none", nullable=True),
             ColumnSchema(
                 "slots",
                 INTEGER,
                 "trials",
-                "trials that can run at once after the event; null where that is not known",
+                "trials that can run at once after the event; null if not known",
                 nullable=True,
             ),
-            ColumnSchema(
-                "detail", STRING, "", "more about it, in words; null where there is nothing to say", nullable=True
-            ),
+            ColumnSchema("detail", STRING, "", "details as text; null if there are none", nullable=True),
         ),
     ),
     TableSchema(
@@ -366,22 +349,20 @@ _ALL = (
         (
             ColumnSchema("paper", STRING, "", "short name of the paper, such as TransTailor (AAAI 2021)"),
             ColumnSchema("place", STRING, "", "where the paper prints it, such as Table 1"),
-            ColumnSchema("label", STRING, "", "name of the arm that the number stands beside"),
-            ColumnSchema("method", STRING, "", "the method's name here; null where there is none", nullable=True),
+            ColumnSchema("label", STRING, "", "name of the arm that the number is compared with"),
+            ColumnSchema("method", STRING, "", "the method's name here; null if there is none", nullable=True),
             ColumnSchema("network", STRING, "", "name of the network's architecture"),
             ColumnSchema("dataset", STRING, "", "name of the target data set"),
             ColumnSchema(
                 "asked_removed_macs_fraction",
                 FLOAT,
                 "fraction",
-                "share of the MACs that was to be removed; null where the paper does not say",
+                "share of the MACs that was to be removed; null if the paper does not say",
                 nullable=True,
             ),
             ColumnSchema("metric", STRING, "", "what the value is", one_of=METRICS),
             ColumnSchema("value", FLOAT, _SCORE, "the number that is printed"),
-            ColumnSchema(
-                "note", STRING, "", "what is to be known of it; null where there is nothing to say", nullable=True
-            ),
+            ColumnSchema("note", STRING, "", "a remark; null if there is none", nullable=True),
         ),
     ),
 )
@@ -393,18 +374,18 @@ TABLES: Mapping[str, TableSchema] = MappingProxyType(
 
 
 def table_named(name: str) -> TableSchema:
-    """The table of that name.
+    """Return the table of that name.
 
     Raises:
-        ValueError: there is none; the text names the nearest and all others.
+        ValueError: no such table; the text names the nearest one and all tables.
     """
     if name in TABLES:
         return TABLES[name]
-    raise ValueError(f"there is no table {name!r}: {did_you_mean(name, TABLES)}Tables: {', '.join(TABLES)}")
+    raise ValueError(f"no table {name!r}: {did_you_mean(name, TABLES)}Tables: {', '.join(TABLES)}")
 
 
 def arrow_schema(table: TableSchema) -> pa.Schema:
-    """The Arrow schema of a table's files: unit and meaning in each field, table and schema version in the whole."""
+    """Build the Arrow schema of a table's files: with unit and meaning of each field, table name and schema version."""
     fields = [
         pa.field(column.name, column.type, column.nullable, {"unit": column.unit, "meaning": column.meaning})
         for column in table.columns

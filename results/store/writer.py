@@ -1,4 +1,4 @@
-"""Rows that are safe the moment they are written: each call makes one immutable Parquet file, whole or not at all."""
+"""Write rows durably: each call makes one immutable Parquet file, atomically."""
 
 import os
 import uuid
@@ -33,17 +33,17 @@ WRITTEN_AT = "written_at"
 class Writer:
     """Writes parts of tables below one folder.
 
-    Any number of writers, in any processes on any machines, may write to the same folder at once: no part is ever
-    changed, and each has a name of its own. One writer may be used by several threads.
+    Any number of writers, in any processes on any machines, may write to the same folder at once: a part is never
+    changed, and its name is unique. Several threads may use one writer.
     """
 
     def __init__(self, tables: str | os.PathLike[str], after: datetime | None = None) -> None:
-        """Remembers the folder that holds one folder per table; folders are made when the first rows come.
+        """Take the folder that holds one folder per table; folders are made with the first rows.
 
         Args:
             tables: the folder.
-            after: rows are written later than that, whatever the clock says: so that they replace those of a machine
-                whose clock is ahead of this one's.
+            after: all rows get a later time than this, so that they replace rows of a machine whose clock is ahead of
+                the clock of this machine.
         """
         self.tables = Path(tables)
         self._id = uuid.uuid4().hex[:12]
@@ -51,7 +51,7 @@ class Writer:
         self._last = after or datetime.min.replace(tzinfo=UTC)
 
     def write(self, table: str, rows: Sequence[Mapping[str, Any]]) -> Path | None:
-        """The path of the new part, which will survive a loss of power; None where there are no rows.
+        """Write rows as a new part that survives a loss of power; return its path, or None without rows.
 
         Args:
             table: a name from `results.store.schema.TABLES`.
@@ -60,11 +60,11 @@ class Writer:
 
         Raises:
             ValueError: unknown table; a missing, extra or null column; a value of the wrong type. Nothing is written.
-            OSError: the disk refuses; nothing is left that a reader would see.
+            OSError: the disk refuses; readers see nothing of it.
 
         Writes:
-            `<tables>/<table>/<time>-<writer>-<random>.parquet`; a reader sees all of it or nothing. A writer's parts
-            sort by name as they were written, which tells a reader what it has missed (`results.store.parts`).
+            `<tables>/<table>/<time>-<writer>-<random>.parquet`; atomically. A writer's parts sort by name in
+            the order of writing, so that a reader can find parts that its listing missed (`results.store.parts`).
         """
         description = table_named(table)
         if not rows:
@@ -76,7 +76,7 @@ class Writer:
         part = pa.Table.from_arrays([columns[name] for name in schema.names], schema=schema)
         folder = self.tables / table
         make_folder(folder)
-        # Random in any case: a writer may have been copied into another process by a fork.
+        # Random: a fork may have copied the writer into another process.
         path = folder / f"{moment:%Y%m%dT%H%M%S.%f}-{self._id}-{uuid.uuid4().hex[:12]}.parquet"
         return write_file(path, lambda stream: pq.write_table(part, stream, compression="zstd"))
 
@@ -87,7 +87,7 @@ class Writer:
 
 
 def _columns(table: TableSchema, rows: Sequence[Mapping[str, Any]]) -> dict[str, pa.Array]:
-    """One array per column that the caller gives.
+    """Build one array per column of the rows.
 
     Raises:
         ValueError: the rows do not fit the table.
@@ -118,7 +118,7 @@ def _array(table: str, column: ColumnSchema, rows: Sequence[Mapping[str, Any]]) 
     for number, value in enumerate(values):
         if problem := _problem(column, value):
             raise ValueError(f"table {table}, row {number}, column {column.name}: {problem}, given {_shown(value)}")
-    if column.type == INTEGER:  # numbers of other libraries pass the check above and not Arrow's
+    if column.type == INTEGER:  # Arrow does not accept all number types that passed the check above
         values = [None if value is None else int(value) for value in values]
     elif column.type == FLOAT:
         values = [None if value is None else float(value) for value in values]
@@ -129,7 +129,7 @@ def _array(table: str, column: ColumnSchema, rows: Sequence[Mapping[str, Any]]) 
 
 
 def _problem(column: ColumnSchema, value: object) -> str:
-    """What is wrong with a value of a column; empty where nothing is."""
+    """Say what is wrong with a value of a column; empty if it is valid."""
     if value is None:
         return "" if column.nullable else f"expected {column.type}, and null is not allowed"
     if not _fits(column.type, value):
@@ -141,7 +141,7 @@ def _problem(column: ColumnSchema, value: object) -> str:
 
 
 def _fits(kind: pa.DataType, value: object) -> bool:
-    """Whether a value may stand in a column of a type; a bool is no number, and an integer may stand for a float."""
+    """Whether a column of a type may have this value; a bool is no number, and an integer is accepted as a float."""
     if kind == STRING:
         return isinstance(value, str)
     if kind == INTEGER:

@@ -5,7 +5,7 @@
   const all = (selector, within) => Array.from((within || document).querySelectorAll(selector));
   const tip = find("#tip"), panel = find("#trial");
 
-  // What was chosen on this page is kept where the browser allows it; it works without.
+  // Choices made on this page are stored if the browser allows it.
   const kept = (store) => ({
     get(name) { try { return window[store].getItem(name); } catch (refused) { return null; } },
     set(name, value) { try { window[store].setItem(name, value); } catch (refused) { return; } },
@@ -50,7 +50,7 @@
     return loaded.get(figure);
   }
 
-  // ---- tables under figures, made when they are opened
+  // ---- tables under figures, built when they are opened
   const MOST = 1000;
   function fill(place, data, rows, most) {
     const table = element("table"), head = table.createTHead().insertRow(), body = table.createTBody();
@@ -256,7 +256,7 @@
   });
   follow();
 
-  // ---- a page that is renewed: it loads itself anew and stays where the reader was
+  // ---- a page that is written repeatedly: it reloads itself and keeps the reader's position
   const renew = Number(document.body.dataset.renewS);
   const memory = "place " + location.pathname;
   function come() {

@@ -1,1 +1,1 @@
-"""How numbers, tables and settings are written for people."""
+"""Numbers, tables and settings as text."""

@@ -1,9 +1,9 @@
-"""Texts as cells of a CSV file that somebody opens in a spreadsheet."""
+"""Texts as cells of a CSV file that may be opened in a spreadsheet."""
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""How a text begins that a spreadsheet would compute, and so could send elsewhere."""
+"""First characters of texts that a spreadsheet would run as a formula, which could send data elsewhere."""
 
 
 def cell(value: object) -> object:
-    """A value; a text that a spreadsheet would compute has an apostrophe before it, which makes it a text."""
+    """Return a value; a text that a spreadsheet would take for a formula gets an apostrophe in front."""
     return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value

@@ -1,4 +1,4 @@
-"""A page on a terminal, as Markdown or LaTeX, and its tables alone for programs: CSV, JSON, Parquet."""
+"""A page as text for a terminal, Markdown or LaTeX; and only its tables, for programs, as CSV, JSON or Parquet."""
 
 import csv
 import io
@@ -17,10 +17,10 @@ from results.text.markdown import escaped, note_lines, table_lines
 from results.text.page import Heading, Note, Page, PageTable, Strong
 from transtailor.terminal import printable
 
-LEAST_WIDTH = 16  # characters that a column of words keeps where a screen is narrow: a trial's id
+LEAST_WIDTH = 16  # characters that a column of texts keeps on a narrow screen: a trial's id
 GAP = "  "
 STAR = " *"
-TABLE_KEY = "table"  # which one a record is of, where a page has headings
+TABLE_KEY = "table"  # the column that names a record's table, on a page with headings
 _LATEX = MappingProxyType(
     {
         "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "_": r"\_", "%": r"\%",
@@ -32,11 +32,11 @@ _LATEX = MappingProxyType(
 
 
 def markdown_lines(page: Page) -> Iterator[str]:
-    """The whole page; what users wrote is escaped."""
+    """Write the page as Markdown; texts of users are escaped."""
     for part in page:
         if isinstance(part, PageTable):
             rows = [[_marked(cell, "**{}**", escaped) for cell in row] for row in part.rows]
-            yield from table_lines([escaped(name) for name in part.columns], rows, words=_words(part))
+            yield from table_lines([escaped(name) for name in part.columns], rows, left=_text_columns(part))
         elif isinstance(part, Heading):
             yield f"### {escaped(part.text)}"
         elif isinstance(part, Note):
@@ -46,14 +46,14 @@ def markdown_lines(page: Page) -> Iterator[str]:
 
 
 def latex_lines(page: Page) -> Iterator[str]:
-    """A `tabular` for the package booktabs of each table; all else as comments, one line each."""
+    """Write each table as a `tabular` for the package booktabs; all else as comments, one line each."""
     for part in page:
         if not isinstance(part, PageTable):
             text = part if isinstance(part, str) else part.text
             yield f"% {' '.join(text.split())}" if text else ""
             continue
-        words = _words(part)
-        yield rf"\begin{{tabular}}{{{''.join('l' if place in words else 'r' for place in range(len(part.columns)))}}}"
+        left = _text_columns(part)
+        yield rf"\begin{{tabular}}{{{''.join('l' if place in left else 'r' for place in range(len(part.columns)))}}}"
         yield r"\toprule"
         yield _latex_row(map(latex_escaped, part.columns))
         yield r"\midrule"
@@ -68,12 +68,12 @@ def _latex_row(cells: Iterable[str]) -> str:
 
 
 def latex_escaped(text: str) -> str:
-    """The same text for LaTeX: no sign of it is a command; brackets are grouped, or one after `\\\\` were an option."""
+    """Escape a text for LaTeX; brackets are grouped, because one after `\\\\` would be an option."""
     return "".join(_LATEX.get(sign, sign) for sign in text)
 
 
 def terminal_lines(page: Page, width: int, *, wide: bool = False) -> Iterator[str]:
-    """The page for a screen of so many characters: the usual columns, cut where they do not fit; `wide`: all, whole."""
+    """Write the page for a screen of this width: the usual columns, cut if they do not fit; `wide`: all, uncut."""
     hidden: dict[str, None] = {}
     has_best = False
     for part in page:
@@ -93,7 +93,7 @@ def terminal_lines(page: Page, width: int, *, wide: bool = False) -> Iterator[st
 
 
 def records(page: Page) -> list[dict[str, Any]]:
-    """The rows of all tables by the names of their columns; what a heading says of them is their first field."""
+    """Return the rows of all tables as records; their first field is the heading above the table, if any."""
     found: list[dict[str, Any]] = []
     title: dict[str, Any] = {}
     for part in page:
@@ -108,7 +108,7 @@ def records(page: Page) -> list[dict[str, Any]]:
 
 
 def csv_lines(page: Page) -> Iterator[str]:
-    """One record per row, and the names; a record may have line breaks inside quotes."""
+    """Write a header and one record per row as CSV; a record may have line breaks inside quotes."""
     rows = records(page)
     names = list(dict.fromkeys(name for row in rows for name in row))
     lines: list[list[object]] = [[*names], *([row.get(name) for name in names] for row in rows)]
@@ -119,13 +119,13 @@ def csv_lines(page: Page) -> Iterator[str]:
 
 
 def json_lines(page: Page) -> Iterator[str]:
-    """One list of objects; what is not finite is null."""
+    """Write one JSON list of objects; numbers that are not finite are null."""
     rows = [{name: _finite(value) for name, value in row.items()} for row in records(page)]
     yield json.dumps(rows, ensure_ascii=False, indent=1, default=str)
 
 
 def parquet_bytes(page: Page) -> bytes:
-    """One Parquet file."""
+    """Write the records as one Parquet file."""
     import pyarrow as pa
     from pyarrow import parquet
 
@@ -139,11 +139,11 @@ def parquet_bytes(page: Page) -> bytes:
 TEXTS: Mapping[str, Callable[[Page], Iterator[str]]] = MappingProxyType(
     {"markdown": markdown_lines, "latex": latex_lines, "csv": csv_lines, "json": json_lines}
 )
-"""Name of a format -> what writes it, beside the terminal's and Parquet."""
+"""Name of a text format -> the function that writes it; the terminal and Parquet are separate."""
 
 
 def one_line(value: object) -> str:
-    """A value in one line, in which nothing acts on a terminal."""
+    """Write a value in one line, without terminal control sequences."""
     if value is None:
         return ""
     text = f"{value:.6g}" if isinstance(value, float) else str(value)
@@ -151,14 +151,14 @@ def one_line(value: object) -> str:
 
 
 def _aligned(table: PageTable, width: int, *, wide: bool) -> tuple[list[str], list[str]]:
-    """The lines of a table, numbers right and all else left, and the names of the columns that are left out."""
+    """Align a table, numbers right and all else left; return its lines and the names of the columns left out."""
     every = range(len(table.columns))
     shown = [*(table.usual or every), *(place for place in every if wide and table.usual and place not in table.usual)]
-    words = _words(table)
+    left = _text_columns(table)
     cells = [[one_line(row[place]) for place in every] for row in (table.columns, *table.rows)]
     widths = {place: max(_width(row[place]) for row in cells) for place in every}
     while not wide and (excess := sum(widths[place] + len(GAP) for place in shown) - len(GAP) - width) > 0:
-        widest = max((place for place in shown if place in words), key=widths.__getitem__, default=None)
+        widest = max((place for place in shown if place in left), key=widths.__getitem__, default=None)
         if widest is not None and widths[widest] > LEAST_WIDTH:
             widths[widest] = max(LEAST_WIDTH, widths[widest] - excess)
         elif len(shown) > 1:
@@ -166,14 +166,14 @@ def _aligned(table: PageTable, width: int, *, wide: bool) -> tuple[list[str], li
         else:
             break
     lines = [
-        GAP.join(_padded(row[place], widths[place], right=place not in words) for place in shown).rstrip()
+        GAP.join(_padded(row[place], widths[place], right=place not in left) for place in shown).rstrip()
         for row in cells
     ]
     lines.insert(1, "─" * (sum(widths[place] + len(GAP) for place in shown) - len(GAP)))
     return lines, [table.columns[place] for place in every if place not in shown]
 
 
-def _words(table: PageTable) -> Sequence[int]:
+def _text_columns(table: PageTable) -> Sequence[int]:
     if table.words is not None:
         return [*table.words]
     places = range(len(table.columns))
@@ -201,12 +201,12 @@ def _marked(cell: object, strong: str, escape: Callable[[str], str]) -> str:
 
 
 def _distinct(names: Sequence[str]) -> list[str]:
-    """Names of which one may be there twice: the second gets the name before it in brackets."""
+    """Make names distinct: the second of two equal ones gets the name before it in brackets."""
     return [f"{name} ({names[place - 1]})" if name in names[:place] else name for place, name in enumerate(names)]
 
 
 def _csv_cell(value: object) -> object:
-    """Texts that a spreadsheet would compute are marked as texts; "+1.5" is a number all the same."""
+    """Mark texts that a spreadsheet would take for a formula; "+1.5" stays a number."""
     try:
         float(str(value))
     except ValueError:

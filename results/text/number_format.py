@@ -1,4 +1,4 @@
-"""How numbers are written for people: accuracies in per cent, R squared as it is, shares of MACs in per cent."""
+"""Numbers as text: accuracies and shares of MACs in per cent, R squared as it is."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -11,7 +11,7 @@ NOTHING = "–"
 
 
 def number(value: float | None, digits: int = 2, *, signed: bool = False) -> str:
-    """A number with thousands apart; a dash for None, and "not a number" for NaN."""
+    """Write a number with thousands separators; a dash for None, and "not a number" for NaN."""
     if value is None:
         return NOTHING
     if math.isnan(value):
@@ -20,7 +20,7 @@ def number(value: float | None, digits: int = 2, *, signed: bool = False) -> str
 
 
 def percent(fraction: float | None, digits: int = 2) -> str:
-    """A fraction in per cent, without the sign."""
+    """Write a fraction in per cent, without the sign."""
     return number(None if fraction is None else 100 * fraction, digits)
 
 
@@ -30,11 +30,10 @@ class Scale:
 
     Attributes:
         noun: what a score is called.
-        factor: what a score is multiplied with before it is shown.
-        digits: behind the point.
-        mark: what stands in a table's head, behind "validation" or "test".
-        unit: what stands behind a value in a text.
-        difference_unit: what stands behind a difference in a text.
+        factor: a score is multiplied with it before it is shown.
+        digits: number of decimals.
+        mark: the unit in a table's head, after "validation" or "test".
+        unit, difference_unit: follow a value, or a difference, in a text.
         axis_unit, difference_axis_unit: the same on a figure's axes, in brackets.
     """
 
@@ -48,15 +47,15 @@ class Scale:
     difference_axis_unit: str
 
     def value(self, score: float | None) -> str:
-        """A score, without its unit."""
+        """Write a score, without its unit."""
         return number(None if score is None else self.factor * score, self.digits)
 
     def difference(self, difference: float | None) -> str:
-        """A difference of scores, with its sign and without its unit."""
+        """Write a difference of scores, with its sign and without its unit."""
         return number(None if difference is None else self.factor * difference, self.digits, signed=True)
 
     def interval(self, mean: Mean, *, signed: bool = False) -> str:
-        """The 95% interval of a mean; a dash where there is none."""
+        """Write the 95% interval of a mean; a dash if it has none."""
         if mean.low is None or mean.high is None:
             return NOTHING
         write = self.difference if signed else self.value
@@ -91,6 +90,6 @@ SCALES: Mapping[str, Scale] = MappingProxyType(
 
 
 def mark_of(metrics: Iterable[str]) -> str:
-    """The mark of a column that holds scores of these metrics: "%", "R²" or both."""
+    """Return the mark of a column with scores of these metrics: "%", "R²" or both."""
     found = set(metrics)
     return " or ".join(scale.mark for metric, scale in SCALES.items() if metric in found) or "score"

@@ -1,4 +1,4 @@
-"""What a command prints, before it is known where: headings, tables, notes, and plain lines, "" among them."""
+"""The output of a command before it has a format: headings, tables, notes, and plain lines, possibly empty."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -6,7 +6,7 @@ from typing import Any
 
 
 class Strong(str):
-    """A cell that stands out."""
+    """A cell that is emphasised."""
 
 
 @dataclass(frozen=True)
@@ -30,9 +30,9 @@ class PageTable:
     Attributes:
         columns: their names; two may be the same.
         rows: numbers, plain text, or None.
-        words: places of the columns that hold words and stand left; None: those with anything but numbers.
-        usual: places of the columns that are enough on a narrow screen, in that order; empty: all of them.
-        records: the same for programs, with all digits; None: the rows are all there is.
+        words: places of the text columns, which are aligned left; None: those with anything but numbers.
+        usual: places of the columns to show on a narrow screen, in that order; empty: all of them.
+        records: the same for programs, with all digits; None: programs get the rows.
     """
 
     columns: Sequence[str]
@@ -46,8 +46,8 @@ Part = str | Heading | Note | PageTable
 Page = Iterable[Part]
 
 
-def limited(page: Page, rows: int) -> Iterator[Part]:
-    """The page with at most this many rows of each table, and a line that says how many are left out."""
+def limit_rows(page: Page, rows: int) -> Iterator[Part]:
+    """Limit the page to this many rows of each table; a line says how many are left out."""
     for part in page:
         if not isinstance(part, PageTable) or len(part.rows) <= rows:
             yield part

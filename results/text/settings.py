@@ -1,4 +1,4 @@
-"""The settings of two trials side by side; imports nothing heavy, so that plans can use it."""
+"""The settings of two trials side by side; imports no large library, so that plans can use it."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -6,7 +6,7 @@ from typing import Any
 
 
 def leaves(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted key and value of every setting in nested tables, in their order."""
+    """Yield dotted key and value of every setting in nested tables, in their order."""
     for key, value in table.items():
         if isinstance(value, Mapping):
             yield from leaves(value, f"{prefix}{key}.")
@@ -15,7 +15,7 @@ def leaves(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
 
 
 def setting_lines(first: Mapping[str, Any], second: Mapping[str, Any]) -> Iterator[str]:
-    """One line for each setting in which two configurations differ, and how many are the same."""
+    """Yield one line for each setting in which two configurations differ, and the number of equal settings."""
     old, new = dict(leaves(first)), dict(leaves(second))
     keys = list(dict.fromkeys([*old, *new]))
     different = [key for key in keys if key not in old or key not in new or old[key] != new[key]]

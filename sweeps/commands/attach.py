@@ -59,7 +59,7 @@ def submit_or_find(
                 f"{run.path} is being run by job {job.id}, which takes no more trials; wait, or end it first, "
                 f"type: {command('stop', run.path)}"
             )
-        return cluster, f"is being run by job {job.id} ({where(job)}); attached"
+        return cluster, f"is being run by job {job.id} ({job_text(job)}); attached"
     run, lock, what = start(plan, runs, extend=extend, update_code=update_code)
     with lock:
         cluster = ClusterRun(run)
@@ -115,13 +115,13 @@ def _look(cluster: ClusterRun, display: Display, said: str, *, is_silent: bool) 
                 f"Its log ends:\n{log_tail(cluster)}"
             )
         return said
-    text = f"job {job.id}: {where(job)}"
+    text = f"job {job.id}: {job_text(job)}"
     if not is_silent and text != said:
         display.note(text)
     return text
 
 
-def where(job: QueuedJob) -> str:
+def job_text(job: QueuedJob) -> str:
     """Where a job runs, or why it waits, in plain words."""
     if job.state.state == "RUNNING":
         return f"running on {job.nodes}"

@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from results.store.compact import only_one, superfluous
+from results.store.compact import only_one, superfluous_files
 from results.store.reader import finished_trial_ids, load
 from sweeps.errors import RunFolderError
 from sweeps.run.run_folder import RunFolder, open_run
@@ -91,7 +91,7 @@ def _of_run(run: RunFolder, held: ExitStack, *, dry_run: bool) -> list[Waste]:
         held.enter_context(RunLock(run.lock))
         held.enter_context(only_one(run.path))
     finished = finished_trial_ids(run.path)
-    found = [Waste(_kind_of(path, run), path) for path in superfluous(run.path)]
+    found = [Waste(_kind_of(path, run), path) for path in superfluous_files(run.path)]
     for trial_id in sorted(finished):
         folders = (run.checkpoint(trial_id), run.private_cache(trial_id))  # of use only until it has finished
         found += [Waste(f"{path.name} of finished trials", path) for path in folders if path.is_dir()]

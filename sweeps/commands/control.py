@@ -14,7 +14,7 @@ from hpc.folders.cluster_folder import ClusterFolder
 from hpc.slurm.jobs import cancel as cancel_jobs
 from results.store.completeness import failed_trials
 from results.store.reader import finished_trial_ids, load
-from sweeps.commands.attach import where
+from sweeps.commands.attach import job_text
 from sweeps.commands.explain import find_trial
 from sweeps.commands.launch import AGAIN_OPTION, parser
 from sweeps.errors import RunFolderError
@@ -177,7 +177,7 @@ def job_lines(run: RunFolder) -> Iterator[str]:
     cluster = ClusterRun(run)
     for job in cluster.jobs() if cluster.exists else []:
         kind = "controller" if cluster.is_controller(job) else "worker"
-        yield f"job       {job.id}  {kind}  {where(job)}"
+        yield f"job       {job.id}  {kind}  {job_text(job)}"
 
 
 def retry(run: RunFolder, *, failed: bool = False, trials: Sequence[str] = ()) -> Iterator[str]:

@@ -19,7 +19,7 @@ from sweeps.driver.display import PlainDisplay
 from sweeps.driver.driver import run_sweep
 from sweeps.driver.progress_file import ProgressFile
 from sweeps.errors import RunFolderError
-from sweeps.planning.plan import Plan, make_plan, no_sharing, only
+from sweeps.planning.plan import Plan, make_plan, no_sharing, select_trials
 from sweeps.run.run_folder import RunFolder, check_is_own, modules_of, open_run
 from sweeps.run.run_lock import RunLock
 from sweeps.slurm.cluster_run import ClusterRun, RunOutcome
@@ -73,7 +73,7 @@ def _tell_end(command: Sequence[str], outcome: RunOutcome, run: Path) -> None:
 def _run(run: RunFolder, cluster: ClusterRun) -> RunOutcome:
     plan = plan_of(run)
     submission = cluster.submission
-    plan = only(plan, submission.chosen) if submission.chosen else plan
+    plan = select_trials(plan, submission.chosen) if submission.chosen else plan
     display = ProgressFile(partial(write_file, run.progress), PlainDisplay(sys.stdout))
     ended = run_sweep(
         plan,

@@ -27,8 +27,8 @@ from sweeps.planning.plan import (
     check_resources,
     make_plan,
     no_sharing,
-    only,
     refuse_missing_weights,
+    select_trials,
 )
 from sweeps.spec.spec import EMBEDDED_SPEC, find_spec, load_spec
 from transtailor.errors import UserError
@@ -155,13 +155,13 @@ def _planned(options: argparse.Namespace) -> Plan:
     spec = load_spec(find_spec(options.spec), options.assignments, options.name, options.imports)
     check_resources(spec, options.site)
     plan = make_plan(spec)
-    plan = plan if options.only is None else only(plan, [options.only])
+    plan = plan if options.only is None else select_trials(plan, [options.only])
     return no_sharing(plan) if options.no_sharing else plan
 
 
 def _chosen(plan: Plan, options: argparse.Namespace) -> Plan:
     """What of the sweep is to run now: all that is not finished, or of that only what --again names."""
-    return only(plan, options.again) if options.again else plan
+    return select_trials(plan, options.again) if options.again else plan
 
 
 def _show(plan: Plan, options: argparse.Namespace) -> int:
@@ -207,8 +207,8 @@ def _run(plan: Plan, options: argparse.Namespace) -> int:
         say(f"{run.path}: {what}")
         if {trial.trial_id for trial in plan.trials} <= finished_trial_ids(run.path):
             say(f"all {len(plan.trials)} trials are finished")
-        elif not _run_to_the_end(plan, run, lock, options):
-            return _say_how_to_go_on(plan, run.path)
+        elif not _run_unfinished(plan, run, lock, options):
+            return _say_how_to_resume(plan, run.path)
         return _finish(plan, run)
 
 
@@ -243,7 +243,7 @@ def _run_on_slurm(plan: Plan, options: argparse.Namespace) -> int:
         say(f"to stop it: {stop}")
         return INTERRUPTED
     if outcome.code == INTERRUPTED:
-        return _say_how_to_go_on(chosen, cluster.run.path)
+        return _say_how_to_resume(chosen, cluster.run.path)
     if outcome.code == MISTAKE:
         say(outcome.text, to=sys.stderr)
         return MISTAKE
@@ -262,7 +262,7 @@ def _is_complete(plan: Plan, run: Path) -> bool:
     return not cluster.exists or cluster.controller() is None
 
 
-def _run_to_the_end(plan: Plan, run: "RunFolder", lock: "RunLock", options: argparse.Namespace) -> bool:
+def _run_unfinished(plan: Plan, run: "RunFolder", lock: "RunLock", options: argparse.Namespace) -> bool:
     """Run the trials that are not finished; False if that was cut off."""
     from sweeps.driver.display import display_for_terminal
     from sweeps.driver.driver import run_sweep
@@ -276,7 +276,7 @@ def _run_to_the_end(plan: Plan, run: "RunFolder", lock: "RunLock", options: argp
         return False
 
 
-def _say_how_to_go_on(plan: Plan, run: Path) -> int:
+def _say_how_to_resume(plan: Plan, run: Path) -> int:
     from results.store.reader import finished_trial_ids
 
     done = len(finished_trial_ids(run) & {trial.trial_id for trial in plan.trials})

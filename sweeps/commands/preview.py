@@ -1,5 +1,6 @@
 """What `--plan` shows: the trials of a plan, what they share, what they cost, and the run that is there already."""
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ from sweeps.driver.quota import size_text
 from sweeps.errors import RunFolderError
 from sweeps.planning.durations import Durations, durations_in
 from sweeps.planning.forecast import Capacity, Forecast, forecasts, one_machine, timed_trials
-from sweeps.planning.plan import Plan, PlanCost, PlannedTrial, cost_of, most_telling, planned_work, usable_cores
+from sweeps.planning.plan import Plan, PlanCost, PlannedTrial, choose_probe, cost_of, planned_work, usable_cores
 from sweeps.run.relaunch import check_may_resume, this_code_digest
 from sweeps.run.run_folder import RunFolder, open_run
 from tailor.execution.cache import Cache
@@ -23,7 +24,6 @@ WORDS = (0, 1, 2, 3, 7)  # not the settings, which are shown whole or not at all
 USUAL = (0, 1, 8, 2, 3, 4, 7, 6, 5)
 TELLING = (8, 2, 3)  # columns that say something only where they have several values
 SIGNIFICANCE = 0.05
-PAIRS_NEEDED = 6  # with which a sign-flip test can reach it
 
 
 def preview(
@@ -151,19 +151,27 @@ def _summary(plan: Plan, cost: PlanCost, site: str, unit: str) -> Iterator[str]:
 
 
 def _what_can_be_settled(plan: Plan) -> str:
-    """The smallest p that a sign-flip test of pairs with the same seed can reach: all signs equal, and that twice."""
+    """The smallest p that a sign-flip test of pairs with the same seed can reach: all signs equal, and that twice.
+
+    With Holm's correction over all other arms of a network and data set, as in `compare`, p is as many times larger.
+    """
     seeds: dict[str, set[int]] = defaultdict(set)
+    arms: dict[tuple[str, str], set[str]] = defaultdict(set)
     for trial in plan.trials:
         seeds[trial.label].add(trial.settings.seed)
-    fewest = min(len(found) for found in seeds.values())
-    smallest_p = min(1.0, 2 / 2**fewest)
-    most = "" if smallest_p <= SIGNIFICANCE else f"; below {SIGNIFICANCE:g} it takes {PAIRS_NEEDED}"
-    return f"seeds     {fewest} of each arm: a paired comparison can reach p = {smallest_p:.2g} at best{most}"
+        arms[trial.settings.network, trial.settings.dataset].add(trial.label)
+    fewest = min(len(of_arm) for of_arm in seeds.values())
+    others = max(1, max(len(labels) for labels in arms.values()) - 1)
+    alone, corrected = min(1.0, 2 / 2**fewest), min(1.0, others * 2 / 2**fewest)
+    family = f", and p = {corrected:.2g} as one of {others} (Holm)" if others > 1 else ""
+    needed = math.ceil(round(math.log2(2 * others / SIGNIFICANCE), 9))
+    most = "" if corrected <= SIGNIFICANCE else f"; below {SIGNIFICANCE:g} it takes {needed} seeds"
+    return f"seeds     {fewest} of each arm: a paired comparison can reach p = {alone:.2g} at best{family}{most}"
 
 
 def _probe(plan: Plan, runs: Path, command: Sequence[str]) -> Iterator[str]:
     """How to learn what stages take, where no run has measured one."""
-    trial = most_telling(plan.trials)
+    trial = choose_probe(plan.trials)
     words = [word for word in command if word != "--plan"]
     probe = rerun(words, "--only", trial.trial_id, "--name", f"{plan.name}_probe")
     yield f"time      not known: no run below {runs} has computed a stage; to measure one trial, type:"

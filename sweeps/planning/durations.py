@@ -73,10 +73,10 @@ def durations_in(runs: Path, ranks: int) -> Durations | None:
     folders = sorted(runs.glob("*/tables/stages"), key=lambda folder: folder.stat().st_mtime)
     found = {folder.parent.parent.name: _stages_of(folder.parent.parent) for folder in folders[-RUNS_READ:]}
     names = [name for name, stages in found.items() if stages]
-    return fitted([stage for name in names for stage in found[name]], names, ranks) if names else None
+    return fit_durations([stage for name in names for stage in found[name]], names, ranks) if names else None
 
 
-def fitted(stages: Sequence[MeasuredStage], runs: Sequence[str], ranks: int) -> Durations:
+def fit_durations(stages: Sequence[MeasuredStage], runs: Sequence[str], ranks: int) -> Durations:
     """Durations from measured stages, at least one, the newest last."""
     device = stages[-1].device
     stages = [stage for stage in stages if stage.device == device]

@@ -8,7 +8,7 @@ from sweeps.planning.durations import Durations
 from sweeps.planning.plan import Plan, PlannedTrial
 from sweeps.scheduling.simulate import simulate, slots_of
 from sweeps.scheduling.simulated_cluster import SimulatedCluster
-from sweeps.scheduling.timed import TimedTrial, critical_path_s, joined
+from sweeps.scheduling.timed import TimedTrial, critical_path_s, join_stages
 
 SIMULATED_TRIALS = 5_000  # of all rows together: above, the bounds lie near each other, and a plan is to be quick
 ONE_MACHINE = SimulatedCluster(decide_every_s=0.0)
@@ -56,7 +56,7 @@ def timed_trials(
             if plan.private_cache or not is_cached(stage.key)
         ]
         left.append((trial.trial_id, [(key, s.work, durations.seconds(s, network)) for key, s in stages]))
-    return joined(left, plan.resources.ranks)
+    return join_stages(left, plan.resources.ranks)
 
 
 def forecasts(trials: Sequence[TimedTrial], capacity: Capacity) -> list[Forecast]:

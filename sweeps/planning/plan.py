@@ -149,7 +149,7 @@ def no_sharing(plan: Plan) -> Plan:
     return replace(plan, name=f"{plan.name}_no_sharing", trials=tuple(trials.values()), private_cache=True)
 
 
-def only(plan: Plan, trial_ids: Sequence[str]) -> Plan:
+def select_trials(plan: Plan, trial_ids: Sequence[str]) -> Plan:
     """These trials of a plan, in its order.
 
     Raises:
@@ -181,7 +181,7 @@ def refuse_missing_weights(plan: Plan) -> None:
     refuse_missing(trial.settings.parse() for trial in weights.values())
 
 
-def most_telling(trials: Sequence[PlannedTrial]) -> PlannedTrial:
+def choose_probe(trials: Sequence[PlannedTrial]) -> PlannedTrial:
     """The trial with the most kinds of stages, and of those the one of least work: what a probe should run."""
     return min(trials, key=lambda t: (-len({stage.kind for stage in t.stages}), sum(stage.work for stage in t.stages)))
 

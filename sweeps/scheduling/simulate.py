@@ -13,13 +13,13 @@ from dataclasses import dataclass, field, replace
 
 from hpc.cluster.scaling import Failures, ScalingLimits, Worker, decide
 from sweeps.scheduling.order import QueuedTrial, StageClaim, TrialQueue
-from sweeps.scheduling.simulated_cluster import Schedule, SimulatedCluster
+from sweeps.scheduling.simulated_cluster import SimulatedCluster, SimulationResult
 from sweeps.scheduling.timed import TimedStep, TimedTrial, critical_path_s
 
 SLACK_S = 1e-3  # so that a look at the workers comes after the time that it is for, however sums are rounded
 
 
-def simulate(trials: Sequence[TimedTrial], limits: ScalingLimits, cluster: SimulatedCluster) -> Schedule:
+def simulate(trials: Sequence[TimedTrial], limits: ScalingLimits, cluster: SimulatedCluster) -> SimulationResult:
     """Play the schedule to its end.
 
     Raises:
@@ -100,7 +100,7 @@ class _Simulation:
         self._in_stages_s = self._lost_s = self._worker_s = self._without_worker_s = self._without_work_s = 0.0
         self._submitted = self._failed = 0
 
-    def run(self) -> Schedule:
+    def run(self) -> SimulationResult:
         self._look_again()
         while self._events and (self._queue.waiting or self._runs):
             self._pass_to(self._events[0][0])
@@ -111,7 +111,7 @@ class _Simulation:
             self._end(node, self._makespan_s)
         workers_per_slot = self._limits.workers_per_slot / self._limits.slots_per_worker
         seconds = {step.key: step.seconds for trial in self._trials.values() for step in trial.steps}
-        return Schedule(
+        return SimulationResult(
             makespan_s=self._makespan_s,
             trials=len(self._trials),
             unfinished=self._queue.waiting,

@@ -26,7 +26,7 @@ class SimulatedCluster:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Schedule:
+class SimulationResult:
     """What came of a simulation. A slot runs one trial at a time; slot-seconds are its seconds."""
 
     makespan_s: float

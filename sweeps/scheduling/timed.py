@@ -34,7 +34,7 @@ class TimedTrial:
     steps: tuple[TimedStep, ...]  # those that are not finished, in the order of execution
 
 
-def joined(trials: Iterable[tuple[str, Iterable[tuple[str, float, float]]]], ranks: int) -> list[TimedTrial]:
+def join_stages(trials: Iterable[tuple[str, Iterable[tuple[str, float, float]]]], ranks: int) -> list[TimedTrial]:
     """Trials of as few steps as give the same schedule.
 
     Stages that follow each other in every trial that has one of them become one step: nobody waits for the first

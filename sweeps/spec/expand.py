@@ -10,7 +10,7 @@ from results.text.settings import leaves
 from sweeps.errors import SpecError
 from sweeps.spec.axes import overlap
 from sweeps.spec.json_settings import JsonSettings
-from sweeps.spec.spec import Spec, Variant, merged, put
+from sweeps.spec.spec import Spec, Variant, merge_tables, set_value
 from sweeps.spec.toml_text import set_option, toml_value
 from tailor.config.parsing import parse_trial
 from tailor.config.trial import TrialConfig
@@ -95,19 +95,19 @@ def _crossed(spec: Spec, variant: Variant, number: int | None) -> Iterator[_Cros
     name = f"[[variants]] {number}" + (f" ({variant.label!r})" if variant.label else "")
     origin = "[trial]" if number is None else name
     _check_axes_apart(spec, variant, f"{spec.where} {origin}")
-    base = merged(spec.trial, variant.settings)
+    base = merge_tables(spec.trial, variant.settings)
     settings: list[Tuning | None] = [*_settings_of_tuning(spec)] or [None]
     for point in _product({**spec.axes, **variant.axes}):
         untuned = f"{origin} at {_listed(point)}" if point else origin
         for tuning in settings:
             over: dict[str, Any] = {}
             for key, value in (point | (tuning.values if tuning else {})).items():
-                put(over, key.split("."), value)
-            raw = merged(base, over)
+                set_value(over, key.split("."), value)
+            raw = merge_tables(base, over)
             for key in spec.tied_to_seed:
                 _check_free(raw, key, f"{spec.where} {untuned}")
                 table, _, name = key.partition(".")
-                raw = merged(raw, {table: {name: raw.get("seed", 0)}})
+                raw = merge_tables(raw, {table: {name: raw.get("seed", 0)}})
             yield _Crossed(raw=raw, untuned=untuned, tuning=tuning, variant=number)
 
 

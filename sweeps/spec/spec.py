@@ -172,7 +172,7 @@ def check_name(name: str, where: str) -> None:
         )
 
 
-def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+def merge_tables(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     """`base` with the settings of `over`: tables are merged key by key, all else is replaced.
 
     A table that gives another `name` than the base's table (a method, a data set) replaces it, because the settings
@@ -182,7 +182,7 @@ def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     for key, value in over.items():
         old = result.get(key)
         if isinstance(value, Mapping) and isinstance(old, Mapping) and not _renames(old, value):
-            result[key] = merged(old, value)
+            result[key] = merge_tables(old, value)
         else:
             result[key] = value
     return result
@@ -211,7 +211,9 @@ def _read_document(path: Path, extended_by: tuple[Path, ...]) -> dict[str, Any]:
         raise SpecError(f'{path.name}: has no name of its own; type name = "{path.stem}" (its run folder) at the top')
     base = _read_document(path.parent / base_name, (*extended_by, path))
     tables = {table: base[table] | document[table] for table in ("axes", "tuning")}
-    return merged(base, document) | tables | {"imports": list(dict.fromkeys(base["imports"] + document["imports"]))}
+    return (
+        merge_tables(base, document) | tables | {"imports": list(dict.fromkeys(base["imports"] + document["imports"]))}
+    )
 
 
 def _absolute(imports: Any, spec: Path) -> list[str]:
@@ -247,7 +249,7 @@ def _check_plain(value: Any, where: str) -> None:
         raise SpecError(f"{where}: {value} is a date or time; a spec has none: put it in quotes")
 
 
-def put(table: dict[str, Any], path: Sequence[str], value: Any) -> None:
+def set_value(table: dict[str, Any], path: Sequence[str], value: Any) -> None:
     """Set the value at `path` of nested tables, making the tables that are missing (changes `table`).
 
     Raises:
@@ -329,10 +331,10 @@ def _assign(document: dict[str, Any], assignment: str) -> None:
         check_axes(document[path[0]], where, f"{path[0]}.")
         return
     over: dict[str, Any] = {}
-    put(over, path, value)
+    set_value(over, path, value)
     if path[0] == "trial":
         check_trial_keys(over["trial"], (), where)
-    document.update(merged({key: _table(document, key, where) for key in (path[0],)}, over))
+    document.update(merge_tables({key: _table(document, key, where) for key in (path[0],)}, over))
 
 
 def _literal(text: str, key: str) -> Any:

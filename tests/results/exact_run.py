@@ -31,6 +31,7 @@ class Trial:
         validation: score of each point; the test score where it is None.
         ended: finished, failed or missing; what failed or is missing has the points that `right` gives it.
         model: names the model of its points; None: each point has one of its own.
+        epochs: of training on the target behind each model.
         shared_source: whether all seeds of the run have one source training.
         config: settings beside the network, the method and the seed.
     """
@@ -49,6 +50,7 @@ class Trial:
     model: str | None = None
     shared_source: bool = False
     seconds: float = 3600.0
+    epochs: int = 1
     config: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -112,7 +114,7 @@ def _add_point(
     rows.setdefault("operating_points", []).append({
         **of, "point": point, "stage_key": key, "model_key": sha("model", trial.model or key), "protocol": "validation",
         "asked_removed_macs_fraction": asked, "removed_macs_fraction": removed, "macs": round(1000 * (1 - removed)),
-        "original_macs": 1000, "params": 10, "trained_epochs": 1, "trained_macs": 1.0, "metric": "accuracy",
+        "original_macs": 1000, "params": 10, "trained_epochs": trial.epochs, "trained_macs": 1.0, "metric": "accuracy",
         "validation_score": score, "deciding_score": score, "validation_loss": 1.0, "validation_images": 100,
     })  # fmt: skip
     rows.setdefault("predictions", []).extend(

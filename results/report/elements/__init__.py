@@ -1,1 +1,1 @@
-"""What sections of the report are made of."""
+"""The parts of the report's sections: tables, figures, texts."""

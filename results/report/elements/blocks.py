@@ -1,4 +1,4 @@
-"""What a page is made of: sections of texts, tables and figures; and the answers of queries behind them."""
+"""The building blocks of a page: sections with texts, tables and figures, and the query results behind them."""
 
 import json
 import math
@@ -15,25 +15,25 @@ from results.store.reader import Run
 from results.text.number_format import NOTHING
 
 MOST_ROWS = 100_000
-"""A page carries at most so many rows of one figure's data; the query gives them all."""
+"""A page has at most this many rows of one figure's data; the query gives them all."""
 _DIGITS = 6
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a query answers: the data of a figure. `rows` are tuples in the order of `columns`."""
+    """The result of a query: the data of a figure. `rows` are tuples in the order of `columns`."""
 
     columns: tuple[str, ...]
     rows: list[tuple[Any, ...]]
     sql: str
 
     def column(self, name: str) -> list[Any]:
-        """The values of a column, row by row."""
+        """Return the values of a column, row by row."""
         place = self.columns.index(name)
         return [row[place] for row in self.rows]
 
     def records(self) -> list[dict[str, Any]]:
-        """The rows as records."""
+        """Return the rows as records."""
         return [dict(zip(self.columns, row, strict=True)) for row in self.rows]
 
 
@@ -42,8 +42,8 @@ class Figure:
     """A drawing with its data and the query that gave them.
 
     Attributes:
-        name: distinguishes it on the page; letters, digits and dashes.
-        titled_by: columns whose values stand on top of what is shown when a row is pointed at.
+        name: its id on the page; letters, digits and dashes.
+        titled_by: columns whose values are the title of a row that is pointed at.
     """
 
     name: str
@@ -56,12 +56,12 @@ class Figure:
 
     @property
     def svg(self) -> Markup:
-        """The drawing, whose texts are escaped already."""
+        """The drawing, whose texts are already escaped."""
         return Markup(self.drawing.svg)
 
     @property
     def data(self) -> Markup:
-        """What the page's script reads: hits, notes, and the data column by column."""
+        """The data for the page's script: hits, notes, and the rows column by column."""
         rows = self.answer.rows[:MOST_ROWS]
         hits = [hit for hit in self.drawing.hits if hit[4] < len(rows)]
         columns = [
@@ -81,7 +81,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class TableBlock:
-    """A table. `derived`: it is computed from what its query answers, and not that answer itself."""
+    """A table. `derived`: it is computed from the result of its query, not the result itself."""
 
     table: HtmlTable
     title: str = ""
@@ -99,25 +99,25 @@ class Words:
 
 @dataclass
 class Section:
-    """A part of the page. Without blocks it says `empty`; `short` is its title in the list of parts."""
+    """A section of the page. Without blocks it shows `empty`; `short` is its title in the table of contents."""
 
     name: str
     title: str
     text: str = ""
     blocks: list[Figure | TableBlock | Words] = field(default_factory=list)
-    empty: str = "There is nothing to show yet."
+    empty: str = "No data yet."
     short: str = ""
 
 
 def answer(run: Run, sql: str) -> Answer:
-    """The answer to a query; lists become texts, and moments too."""
+    """Run a query; lists and moments become texts."""
     found = run.arrow(sql)
     columns = [[plain(value) for value in column.to_pylist()] for column in found.columns]
     return Answer(tuple(found.column_names), list(zip(*columns, strict=True)), sql.strip())
 
 
 def listing(run: Run, sql: str, title: str = "", *, folded: bool = False) -> TableBlock:
-    """The answer to a query as a table."""
+    """Run a query and return its result as a table."""
     found = run.arrow(sql)
     numeric = tuple(str(kind).startswith(("int", "double", "decimal")) for kind in found.schema.types)
     rows = [TableRow(tuple(cell(value) for value in row.values())) for row in found.to_pylist()]
@@ -126,14 +126,14 @@ def listing(run: Run, sql: str, title: str = "", *, folded: bool = False) -> Tab
 
 
 def plain(value: object) -> Any:
-    """A value of a query as a number, a text, or None."""
+    """Return a value of a query as a number, a text, or None."""
     if value is None or isinstance(value, str | bool | int | float):
         return value
     return cell(value)
 
 
 def cell(value: object) -> str:
-    """A value as it stands in a table."""
+    """Write a value for a table."""
     if value is None:
         return NOTHING
     if isinstance(value, list):
@@ -146,9 +146,9 @@ def cell(value: object) -> str:
 
 
 def packed(values: Sequence[Any]) -> dict[str, Any]:
-    """A column as the page carries it: texts once each and their places, numbers with six digits.
+    """Pack a column for the page: each text once, with its places; numbers with six digits.
 
-    What JSON has no word for, not a number and the infinities, becomes a text.
+    NaN and the infinities, which JSON does not have, become texts.
     """
     if any(isinstance(value, str) for value in values):
         texts: dict[Any, int] = {}
@@ -158,7 +158,7 @@ def packed(values: Sequence[Any]) -> dict[str, Any]:
 
 
 def script_json(value: object) -> Markup:
-    """JSON that can stand inside a script element, whatever texts are in it."""
+    """Write JSON that is safe inside a script element, with any texts in it."""
     text = json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     for sign in "<>&\u2028\u2029":
         text = text.replace(sign, f"\\u{ord(sign):04x}")
@@ -166,7 +166,7 @@ def script_json(value: object) -> Markup:
 
 
 def literal(value: str) -> str:
-    """A text inside a query."""
+    """Quote a text for a query."""
     return "'" + value.replace("'", "''") + "'"
 
 

@@ -1,4 +1,4 @@
-"""What several sections start from, computed once."""
+"""What several sections need, computed once."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,11 +15,11 @@ class Findings:
     """The operating points of a run and its arms.
 
     Attributes:
-        points: all of them; `first` those of the first setting of [tuning], `best` those of the best one by validation.
+        points: all of them; `first`: those of the first setting of [tuning], `best`: of the best one by validation.
         ended: the settings whose trials have ended.
         arms: of `best`.
         labels: of the plan and of the points.
-        problems: that have been tested, in order.
+        problems: those with test scores, in order.
     """
 
     run: Run
@@ -37,7 +37,7 @@ LABELS = "SELECT label, method FROM planned UNION SELECT label, method FROM oper
 
 
 def findings_of(run: Run) -> Findings:
-    """What a run has so far."""
+    """Read what a run has so far."""
     points = comparison.points_of(run)
     environments = comparison.environments_of(run)
     ended = tuning.ended_settings(run)

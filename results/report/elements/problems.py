@@ -1,4 +1,4 @@
-"""What several sections need to know: the problems of a run, its labels and their colours, and a score's scale."""
+"""The problems of a run, its labels and their colours, and the scale of a score, for several sections."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,26 +17,26 @@ class ArmLabels:
     colours: dict[str, str]
 
     def number(self, label: str) -> int:
-        """The number of a label's series, the same in all figures."""
+        """Return the number of a label's series, the same in all figures."""
         return list(self.colours).index(label)
 
     def legend(self, shown: Sequence[str]) -> list[Key]:
-        """The legend of these labels, in order."""
+        """Return the legend of these labels, in order."""
         return [Key(n, label, colour) for n, (label, colour) in enumerate(self.colours.items()) if label in shown]
 
 
 def labels_of(methods: dict[str, str]) -> ArmLabels:
-    """From label -> method."""
+    """Choose the order and colours of labels, from label -> method."""
     ordered = dict(sorted(methods.items()))
     return ArmLabels(colours_of(ordered))
 
 
-def of_problem(problem: Problem) -> str:
-    """The condition on a row of `planned` or `operating_points` that belongs to a problem."""
+def problem_condition(problem: Problem) -> str:
+    """Return the SQL condition on rows of `planned` or `operating_points` of a problem."""
     images = f"train_images = {problem.train_images}" if problem.train_images else "train_images IS NULL"
     return f"network = {literal(problem.network)} AND dataset = {literal(problem.dataset)} AND {images}"
 
 
 def scale_of(points: Sequence[Point], problem: Problem) -> Scale:
-    """How the scores of a problem are written."""
+    """Return how the scores of a problem are written."""
     return SCALES[next(point.metric for point in points if point.problem == problem)]

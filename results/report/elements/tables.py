@@ -1,21 +1,21 @@
-"""What the report prints as tables: cells as text, with the query that gives the numbers behind them."""
+"""The tables of the report: cells as text, with the query that gives the numbers behind them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from results.arms.comparison import Arm, Choice, Pairing
 from results.arms.cost import SharingSavings
-from results.arms.tuning import Count, in_words
-from results.arms.verdict import says
+from results.arms.tuning import Count, setting_text
+from results.arms.verdict import verdict_word
 from results.text.number_format import NOTHING, SCALES, mark_of, number, percent
 
 BUDGET_MISSED_FRACTION = 0.01
-"""Arms that miss their budget by more than this are not at equal budgets any more, and are marked."""
+"""Arms that miss their asked budget by more than this are marked."""
 
 
 @dataclass(frozen=True)
 class TableRow:
-    """The cells of one row; `marks` say in words why the row is to be read with care."""
+    """The cells of one row; `marks` explain why to read the row with care."""
 
     cells: tuple[str, ...]
     marks: tuple[str, ...] = ()
@@ -23,7 +23,7 @@ class TableRow:
 
 @dataclass(frozen=True)
 class HtmlTable:
-    """A table of text. `numeric` has one flag per column: numbers stand right. `sql` is shown below it."""
+    """A table of text. `numeric` has one flag per column: numbers are aligned right. `sql` is shown below it."""
 
     columns: tuple[str, ...]
     numeric: tuple[bool, ...]
@@ -33,22 +33,24 @@ class HtmlTable:
 
     @property
     def footnotes(self) -> list[str]:
-        """What the marks say, each once; a row refers to them by their place, counted from 1."""
+        """The texts of all marks, each once; a row refers to them by number, from 1."""
         return list(dict.fromkeys(mark for row in self.rows for mark in row.marks))
 
     def references(self, row: TableRow) -> str:
-        """The numbers of a row's footnotes, such as "1,3"."""
+        """Return the numbers of a row's footnotes, such as "1,3"."""
         return ",".join(str(place) for place, note in enumerate(self.footnotes, 1) if note in row.marks)
 
 
 def methods_table(arms: Sequence[Arm], sql: str) -> HtmlTable:
-    """The arms of one problem, by rank."""
+    """Build the table of the arms of one problem, by rank."""
     columns = ("rank", "label", "asked %", *_measured_columns(arms))
     rows = []
     for arm in arms:
         marks = _doubtful(arm)
         if arm.asked is not None and abs(arm.removed - arm.asked) > BUDGET_MISSED_FRACTION:
-            marks.append(f"what is removed is more than {percent(BUDGET_MISSED_FRACTION, 0)} point off what was asked")
+            marks.append(
+                f"the removed share differs from the asked one by more than {percent(BUDGET_MISSED_FRACTION, 0)} point"
+            )
         rank = NOTHING if arm.rank is None else str(arm.rank)
         rows.append(TableRow((rank, arm.label, percent(arm.asked, 1), *_measured(arm)), tuple(marks)))
     return HtmlTable(columns, (True, False, *[True] * 8), rows, sql)
@@ -86,20 +88,11 @@ def _measured(arm: Arm) -> tuple[str, ...]:
 
 
 def pairings_table(pairings: Sequence[Pairing], sql: str, *, where: bool) -> HtmlTable:
-    """Paired differences, one comparison per row; `where` adds the column that says in which problem."""
+    """Build the table of paired differences, one comparison per row; `where` adds a column for the problem."""
     columns = (
-        "where",
-        "label",
-        "asked %",
-        "against",
-        "pairs",
-        "difference",
-        "95%",
-        "won–lost–tied",
-        "p",
-        "smallest p",
+        "where", "label", "asked %", "against", "pairs", "difference", "95%", "won–lost–tied", "p", "smallest p",
         "it says",
-    )
+    )  # fmt: skip
     numeric = (False, False, True, False, True, True, True, True, True, True, False)
     start = 0 if where else 1
     rows = [_pairing_row(pairing) for pairing in pairings]
@@ -114,13 +107,11 @@ def _pairing_row(pairing: Pairing) -> TableRow:
     if len(pairing.environments) > 1:
         marks.append("computed on mixed hardware, ranks or torch versions")
     if pairing.shares_models:
-        models = f"{pairing.first_models} and {pairing.second_models}"
-        marks.append(
-            f"only {models} distinct models stand behind {found.difference.n} pairs: n is smaller than it looks"
-        )
+        models = f"{len(pairing.first_models)} and {len(pairing.second_models)}"
+        marks.append(f"the {found.difference.n} pairs have only {models} distinct models: n is smaller than it looks")
     if found.unpaired:
         seeds = "1 seed has" if found.unpaired == 1 else f"{found.unpaired} seeds have"
-        marks.append(f"{seeds} only one of the two: left out")
+        marks.append(f"{seeds} only one of the two arms: left out")
     cells = (
         str(pairing.problem or "pooled"),
         pairing.label,
@@ -132,13 +123,13 @@ def _pairing_row(pairing: Pairing) -> TableRow:
         f"{found.wins}–{found.losses}–{found.ties}",
         NOTHING if found.p is None else f"{found.p:.3g}",
         NOTHING if found.smallest_p is None else f"{found.smallest_p:.3g}",
-        says(pairing),
+        verdict_word(pairing),
     )
     return TableRow(cells, tuple(marks))
 
 
 def settings_table(counts: Sequence[Count], sql: str) -> HtmlTable:
-    """How often each setting of [tuning] was chosen, arm by arm."""
+    """Build the table of how often each setting of [tuning] was chosen, arm by arm."""
     columns = ("where", "label", "asked %", "setting", "chosen in seeds", "best of")
     rows = [
         TableRow(
@@ -146,7 +137,7 @@ def settings_table(counts: Sequence[Count], sql: str) -> HtmlTable:
                 str(count.problem),
                 count.label,
                 percent(count.asked, 1),
-                in_words(count.setting),
+                setting_text(count.setting),
                 str(count.seeds),
                 " or ".join(str(several) for several in sorted(count.best_of)),
             ),
@@ -158,7 +149,7 @@ def settings_table(counts: Sequence[Count], sql: str) -> HtmlTable:
 
 
 def choices_table(choices: Sequence[Choice], tolerance: float, unfinished: set[str], sql: str) -> HtmlTable:
-    """What the stop rule chose in each trial; a path that is still being walked is marked."""
+    """Build the table of what the stop rule chose in each trial; unfinished paths are marked."""
     mark = mark_of(choice.chosen.metric for choice in choices)
     columns = (
         *("where", "label", "seed", "chosen", "removed %"),
@@ -191,7 +182,7 @@ def choices_table(choices: Sequence[Choice], tolerance: float, unfinished: set[s
 
 
 def cost_table(whole: SharingSavings, labels: dict[str, SharingSavings], sql: str) -> HtmlTable:
-    """Stage-seconds with and without sharing."""
+    """Build the table of stage-seconds with and without sharing."""
     columns = ("label", "stages", "operating points", "computed (s)", "trial by trial (s)", "ratio")
     rows = [_cost_row("all together", whole), *(_cost_row(label, cost) for label, cost in labels.items())]
     return HtmlTable(columns, (False, *[True] * 5), rows, sql)

@@ -1,4 +1,4 @@
-"""What pruning left: figures of labels against layers, and of labels against labels, at one budget for each problem."""
+"""Figures of labels against layers, and of labels against labels, at one budget for each problem."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -13,26 +13,26 @@ MOST_LABELS = 40
 MOST_IN_MATRIX = 24
 
 Cell = Callable[[dict[str, Any]], tuple[float, str]]
-"""How dark the cell of a record is, in [0, 1], and the text inside it."""
+"""Gives how dark the cell of a record is, in [0, 1], and the text inside it."""
 
 
 def budgets(found: Findings) -> Iterator[tuple[int, Problem, float, str]]:
-    """Of each problem with pruned sub-models: its place, itself, the budget to compare at, and that in words."""
+    """Yield each problem with pruned sub-models: its place, itself, the budget to compare at, and this as text."""
     for place, problem in enumerate(found.problems):
         asked = _budget_of(found, problem)
         if asked is not None:
-            yield place, problem, asked, f"at {100 * asked:g}% fewer MACs, or as many as a rule decided"
+            yield place, problem, asked, f"at {100 * asked:g}% fewer MACs, or where a rule decided"
 
 
 def _budget_of(found: Findings, problem: Problem) -> float | None:
-    """The budget at which most labels can be compared; of several, the one closest to a fifth."""
+    """Choose the budget at which most labels can be compared; of several, the one closest to a fifth."""
     labels = {(point.asked, point.label) for point in found.points if point.problem == problem and point.asked}
     counts = Counter(asked for asked, _ in labels if asked is not None)
     return min(counts, key=lambda asked: (-counts[asked], abs(asked - 0.2)), default=None)
 
 
-def of_layers(name: str, title: str, data: Answer, cell: Cell) -> Figure:
-    """Labels against layers; of each record `label`, `layer` and `order`, the layer's place, are read here."""
+def layers_figure(name: str, title: str, data: Answer, cell: Cell) -> Figure:
+    """Draw labels against layers; each record has `label`, `layer` and `order`, the layer's place."""
     records = data.records()
     labels = sorted({record["label"] for record in records})
     shown = labels[:MOST_LABELS]
@@ -46,8 +46,8 @@ def of_layers(name: str, title: str, data: Answer, cell: Cell) -> Figure:
     return Figure(name, title, heat(title, shown, layers, cells), data, titled_by=("label", "layer"), note=note)
 
 
-def of_pairs(name: str, title: str, data: Answer, cell: Cell) -> Figure:
-    """Labels against labels; of each record `label` and `other_label` are read here, and one stands for both orders."""
+def pairs_figure(name: str, title: str, data: Answer, cell: Cell) -> Figure:
+    """Draw labels against labels; each record has `label` and `other_label` and stands for both orders."""
     records = data.records()
     labels = sorted({record[side] for record in records for side in ("label", "other_label")})
     cells = {}

@@ -1,21 +1,21 @@
-"""Methods beside each other: the named comparison, the tables of all arms, what was tuned, all against fine-tuning."""
+"""Comparisons: TransTailor at one budget, the tables of all arms, the tuning, all arms against fine-tuning."""
 
 from collections.abc import Sequence
 
 from results.arms import comparison, tuning
 from results.arms.comparison import Arm, Pairing, Problem
 from results.arms.counts import count_lines, trial_counts
-from results.arms.draws import draw_lines, shared_draws
+from results.arms.shared_training import shared_training_lines, shared_trainings
 from results.arms.verdict import verdict
 from results.figures.rows import Line, Mark, rows_of_dots
 from results.report.elements import tables
 from results.report.elements.blocks import Answer, Figure, Section, TableBlock, Words, answer, literal
 from results.report.elements.findings import Findings
-from results.report.elements.problems import of_problem
+from results.report.elements.problems import problem_condition
 from results.text.number_format import SCALES, percent
 
 BUDGET = 0.20
-"""The budget of the named comparison: so much of the MACs is removed."""
+"""The budget of the first comparison: share of the MACs that is removed."""
 _MOST_BUDGETS = 4
 _MOST_VERDICTS = 6
 _FOLDED_ABOVE = 24
@@ -43,17 +43,17 @@ WHERE baseline.label = {label} AND baseline.asked_removed_macs_fraction IS NOT D
         (baseline.label, baseline.asked_removed_macs_fraction)
 ORDER BY ALL
 """
-"""Seed by seed, with the best setting of [tuning] where there is one."""
+"""Seed by seed, with the best setting of [tuning] if there is one."""
 
 
-def named(found: Findings) -> Section:
-    """TransTailor at the budget against each arm of full fine-tuning, in each problem and pooled."""
+def named_section(found: Findings) -> Section:
+    """Compare TransTailor at the budget with each arm of full fine-tuning, in each problem and pooled."""
     section = Section(
         "named",
         f"TransTailor's sub-model at {100 * BUDGET:g}% fewer MACs against full fine-tuning",
-        "Scores on the test split, paired by seed. “Better” is said only where the interval of the difference leaves"
-        " out 0 and an exact sign-flip test agrees.",
-        empty="There are no operating points of TransTailor at this budget together with full fine-tuning yet.",
+        "Scores on the test split, paired by seed. The verdict is “better” only if the interval of the difference"
+        " excludes 0 and an exact sign-flip test agrees.",
+        empty="No operating points of TransTailor at this budget and of full fine-tuning yet.",
         short="TransTailor against fine-tuning",
     )
     pairs_by_labels: dict[tuple[str, str, str], list[tuple[Arm, Arm]]] = {}
@@ -72,7 +72,7 @@ def named(found: Findings) -> Section:
             break
         words = verdict(pairing)
         if pairing.shares_models:
-            words += " Several pairs rest on one model, so n is smaller than it looks."
+            words += " Several pairs have the same model, so n is smaller than it looks."
         section.blocks.append(Words(words, bold=f"{where}, against {pairing.second}"))
     if pairings:
         table = tables.pairings_table(pairings, comparison.POINTS, where=True)
@@ -80,14 +80,14 @@ def named(found: Findings) -> Section:
     return section
 
 
-def methods(found: Findings) -> Section:
-    """All arms of each problem, by rank."""
+def methods_section(found: Findings) -> Section:
+    """List all arms of each problem, by rank."""
     section = Section(
         "methods",
         "Methods at each budget",
-        "Ranked by the score on the validation split. The test split stands beside it and ranks nothing. One row is"
-        " one label at one asked budget; “removed” is the mean share of the MACs that is really gone, “models” counts"
-        " the distinct models behind the seeds.",
+        "Ranked by the score on the validation split. The score on the test split is shown and ranks nothing. One row"
+        " is one label at one asked budget; “removed” is the mean share of the MACs that was really removed, “models”"
+        " counts the distinct models of the seeds.",
         empty="No operating point is written yet.",
         short="Methods",
     )
@@ -98,16 +98,16 @@ def methods(found: Findings) -> Section:
     if found.arms:
         problems = {arm.problem for arm in found.arms}
         (whole, *_) = count_lines(trial_counts(found.run), problems)
-        shared = draw_lines(shared_draws(found.run), problems)
-        section.blocks += [Words(line) for line in (f"{whole} Failed and missing ones are in no mean.", *shared)]
+        shared = shared_training_lines(shared_trainings(found.run), problems)
+        section.blocks += [Words(line) for line in (f"{whole} Failed and missing trials are in no mean.", *shared)]
     return section
 
 
 def warnings(found: Findings) -> list[str]:
-    """What is wrong with the comparisons."""
+    """Return the warnings about the comparisons."""
     lines = []
     if "budgets are not equal" in (text := _tuned(found)):
-        lines.append(f"{text} Comparisons of such arms are marked and settle nothing.")
+        lines.append(f"{text} Comparisons of such arms are marked and do not settle anything.")
     if lost := sum(arm.not_finite for arm in found.arms):
         lines.append(
             f"Operating points whose validation score is not a number: {lost}; the means leave them out, so their"
@@ -116,37 +116,37 @@ def warnings(found: Findings) -> list[str]:
     return lines
 
 
-def tuned(found: Findings) -> Section | None:
-    """What was chosen from the settings of [tuning], and what the first of them alone would say."""
+def tuning_section(found: Findings) -> Section | None:
+    """Show which settings of [tuning] were chosen, and the comparisons with only the first of them."""
     counts = tuning.counts_of(found.best)
     if not counts:
         return None
-    section = Section("tuning", "What was tuned", f"{_tuned(found)} The test split chose nothing.")
+    section = Section("tuning", "What was tuned", f"{_tuned(found)} The test split was not used to choose.")
     section.blocks.append(TableBlock(tables.settings_table(counts, tuning.CHOSEN_SETTINGS), derived=True))
-    of_first = sorted({tuning.in_words(point.setting) for point in found.first if point.setting is not None})
+    of_first = sorted({tuning.setting_text(point.setting) for point in found.first if point.setting is not None})
     pairs = comparison.against_baseline(comparison.arms_of(found.first, found.environments))
     pairings = [comparison.compare([pair]) for pair in pairs]
     for problem in sorted({pairing.problem for pairing in pairings if pairing.problem}):
         its = [pairing for pairing in pairings if pairing.problem == problem]
         table = tables.pairings_table(its, comparison.POINTS, where=False)
-        title = f"{problem}, all at the first setting: {', '.join(of_first)}. The comparison below, with nothing chosen"
+        title = f"{problem}, all at the first setting: {', '.join(of_first)}. The comparison below, without tuning"
         section.blocks.append(TableBlock(table, title, derived=True))
     return section
 
 
-def against(found: Findings) -> Section:
-    """All arms against full fine-tuning, as a figure and a table for each problem."""
+def baseline_section(found: Findings) -> Section:
+    """Compare all arms with full fine-tuning, in a figure and a table for each problem."""
     pairings = [comparison.compare([pair]) for pair in comparison.against_baseline(found.arms)]
     text = "Paired by seed on the test split: small dots are seeds, large ones their mean with its 95% interval."
-    text += " Full dots are settled, rings are not."
+    text += " Full dots are settled differences, rings are not."
     if len(pairings) > 1:
         text += (
-            f" These are {len(pairings)} comparisons, each judged alone at 0.05: where there is no difference at all,"
-            f" up to about {0.05 * len(pairings):.1f} of them would look settled."
+            f" These are {len(pairings)} comparisons, each tested on its own at 0.05: without any true difference,"
+            f" about {0.05 * len(pairings):.1f} of them would look settled."
         )
     section = Section(
         "against", "All arms against full fine-tuning", text,
-        empty="There is nothing to compare with full fine-tuning yet.",
+        empty="No arm to compare with full fine-tuning yet.",
         short="All against fine-tuning",
     )  # fmt: skip
     for place, problem in enumerate(sorted({pairing.problem for pairing in pairings if pairing.problem})):
@@ -160,10 +160,10 @@ def against(found: Findings) -> Section:
 
 
 def _differences(found: Findings, name: str, problem: Problem, pairings: Sequence[Pairing]) -> Figure:
-    """One row for each label, one panel for each budget."""
+    """Draw one row for each label and one panel for each budget."""
     (baseline, *_) = comparison.baselines_of(found.arms, problem)
     asked = "NULL" if baseline.asked is None else repr(baseline.asked)
-    sql = DIFFERENCES.format(problem=of_problem(problem), label=literal(baseline.label), asked=asked)
+    sql = DIFFERENCES.format(problem=problem_condition(problem), label=literal(baseline.label), asked=asked)
     data = answer(found.run, sql)
     scale = SCALES[baseline.metric]
     budgets = _budgets(pairings)
@@ -180,7 +180,7 @@ def _differences(found: Findings, name: str, problem: Problem, pairings: Sequenc
     panels = [f"{_at(asked)} ({scale.difference_unit.strip()})" for asked in budgets]
     title = f"{problem}: difference in test {scale.noun} to {baseline}"
     left = len({pairing.asked for pairing in pairings}) - len(budgets)
-    note = f"{left} more budgets stand in the tables." if left else ""
+    note = f"{left} more budgets are in the tables." if left else ""
     return Figure(
         name, title, rows_of_dots(title, panels, lines, zero=True, shared=True), data,
         titled_by=("label",), note=note,
@@ -212,7 +212,7 @@ def _by_arm(data: Answer, factor: float) -> dict[tuple[str, float | None], list[
 
 
 def _budgets(pairings: Sequence[Pairing]) -> list[float | None]:
-    """The budgets that are drawn: those of most arms, in order."""
+    """Choose the budgets to draw: those of most arms, in order."""
     counts: dict[float | None, int] = {}
     for pairing in pairings:
         counts[pairing.asked] = counts.get(pairing.asked, 0) + 1
@@ -230,10 +230,10 @@ def _tuned(found: Findings) -> str:
     numbers = sorted({point.best_of for point in found.best})
     if len(numbers) == 1:
         return (
-            f"Every arm stands with the best of {numbers[0]} settings by validation, chosen for each seed and asked"
-            " budget anew: all arms have the same tuning budget."
+            f"Each arm is shown with the best of {numbers[0]} settings by validation, chosen for each seed and asked"
+            " budget: all arms have the same tuning budget."
         )
     return (
-        f"The arms stand with the best of {', '.join(map(str, numbers))} settings by validation: their tuning"
+        f"Arms are shown with the best of {', '.join(map(str, numbers))} settings by validation: their tuning"
         " budgets are not equal."
     )

@@ -1,4 +1,4 @@
-"""What it cost, in rank-hours and GPU-hours, and what sharing saved."""
+"""What the run cost, in rank-hours and GPU-hours, and what sharing saved."""
 
 from results.arms import cost
 from results.figures.bars import Bar, bars
@@ -20,17 +20,17 @@ SELECT kind, count(*) AS stages, sum(compute_s * ranks) / 3600 AS rank_hours,
     sum(compute_s * ranks * (trials - 1)) / 3600 AS saved_rank_hours
 FROM each GROUP BY kind ORDER BY rank_hours + saved_rank_hours DESC, kind
 """
-"""Each stage once. `saved`: what the other trials that need it would have computed again."""
+"""Each stage once. `saved_rank_hours`: what the other trials that need it would have computed again."""
 
 
 def section(run: Run) -> Section:
-    """Bars of the kinds of stages, and the table of all labels."""
+    """Draw the kinds of stages as bars, and list the costs of all labels."""
     made = Section(
         "cost",
         "Cost",
         "A rank-hour is an hour of one process of a trial; on GPUs it is a GPU-hour. A stage that several trials need"
-        " is computed once. Labels share stages with each other, so their rows add up to more than the whole.",
-        empty="No stage is written yet.",
+        " is computed once. Labels share stages, so their rows add up to more than the whole.",
+        empty="No stages yet.",
     )
     data = answer(run, KINDS)
     if not data.rows:
@@ -51,28 +51,32 @@ def section(run: Run) -> Section:
 
 
 def hours(run: Run) -> tuple[float, float]:
-    """Rank-hours that were computed, and those that sharing saved."""
+    """Sum the rank-hours that were computed, and those that sharing saved."""
     data = answer(run, KINDS)
     return sum(data.column("rank_hours")), sum(data.column("saved_rank_hours"))
 
 
 def unit_of(hours: float) -> tuple[float, str]:
-    """The unit in which so many hours are read with ease: how many of it an hour has, and its name."""
+    """Choose a readable unit for these hours; return its number per hour and its name."""
     return (1.0, "hours") if hours >= 1 else (60.0, "minutes") if hours >= 1 / 60 else (3600.0, "seconds")
 
 
-def in_words(hours: float, before: str = "") -> str:
-    """So many hours, such as "1.8 rank-minutes" for 0.03 and before="rank-"."""
+def hours_text(hours: float, before: str = "") -> str:
+    """Write hours in a readable unit, such as "1.8 rank-minutes" for 0.03 and before="rank-"."""
     factor, name = unit_of(hours)
     return f"{number(factor * hours, 1)} {before}{name}"
 
 
 def _in_a_sentence(data: Answer) -> str:
     spent, saved, gpus = (sum(data.column(name)) for name in ("rank_hours", "saved_rank_hours", "gpu_hours"))
-    share = f", {100 * saved / (spent + saved):.0f}% of what the trials would have taken alone" if spent + saved else ""
+    share = (
+        f", {100 * saved / (spent + saved):.0f}% of what the trials would have taken without it"
+        if spent + saved
+        else ""
+    )
     return (
-        f"{in_words(spent, 'rank-')} were computed, {in_words(gpus, 'rank-') if gpus else 'none'} of them on GPUs;"
-        f" sharing stages between trials saved {in_words(saved, 'rank-')}{share}."
+        f"{hours_text(spent, 'rank-')} were computed, {hours_text(gpus, 'rank-') if gpus else 'none'} of them on GPUs;"
+        f" sharing stages between trials saved {hours_text(saved, 'rank-')}{share}."
     )
 
 

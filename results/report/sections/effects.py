@@ -1,4 +1,4 @@
-"""What each setting does on average: the score at the end of the path for each value of what varies."""
+"""The effect of each setting: the score at the end of the path for each value of each setting that varies."""
 
 import math
 
@@ -8,7 +8,7 @@ from results.errors import ResultsError
 from results.figures.rows import Line, Mark, rows_of_dots
 from results.report.elements.blocks import Answer, Figure, Section, TableBlock, Words, answer, literal
 from results.report.elements.findings import Findings
-from results.report.elements.problems import of_problem, scale_of
+from results.report.elements.problems import problem_condition, scale_of
 from results.report.elements.tables import HtmlTable, TableRow
 from results.report.sections.trials import TrialSettings
 from results.statistics import holm
@@ -34,21 +34,20 @@ ORDER BY setting, try_cast(value AS DOUBLE), value
 _MOST_VALUES = 12
 _MOST_SETTINGS = 10
 _NO_PATH = frozenset('"\\')
-"""A setting with one of these in its name cannot be asked for; its values stand in the trials' panels."""
+"""A setting with one of these in its name has no JSON path; its values are in the trials' panels."""
 _OF_THE_PROBLEM = ("network", "data.name", "data.train_images")
 
 
 def section(found: Findings, settings: TrialSettings) -> Section:
-    """One figure for each problem, with one group of rows for each setting that varies."""
+    """Draw one figure for each problem, with one group of rows for each setting that varies."""
     made = Section(
         "effects",
         "Effects of the settings",
         "The test score of each trial's last operating point, for each value of each setting that varies: median"
-        " and quartiles over all trials with that value, whatever else is set. Only where every value meets the same"
-        " others (crossed axes) is the difference of two rows the setting's own. The rows of the seed show what"
-        " chance does.",
-        empty="No setting varies between trials that have been tested, or none has more than one and at most"
-        f" {_MOST_VALUES} values.",
+        " and quartiles over all trials with that value. The difference of two rows is the effect of the setting only"
+        " if all values occur with the same other settings (crossed axes). The rows of the seed show the effect of"
+        " chance.",
+        empty=f"No setting has between 2 and {_MOST_VALUES} values in trials with a test score.",
     )
     keys = [key for key in settings.varying if key not in _OF_THE_PROBLEM and not set(key) & _NO_PATH]
     keys = sorted(keys, key=lambda key: (key == "seed", len(set(settings.varying[key])), key))
@@ -57,7 +56,7 @@ def section(found: Findings, settings: TrialSettings) -> Section:
     made.blocks += _analyses(found)
     shown = ", ".join(literal(key) for key in keys)
     for place, problem in enumerate(found.problems):
-        sql = EFFECTS.format(problem=of_problem(problem), settings=shown, most_values=_MOST_VALUES)
+        sql = EFFECTS.format(problem=problem_condition(problem), settings=shown, most_values=_MOST_VALUES)
         data = answer(found.run, sql)
         if data.rows:
             made.blocks.append(_figure(found, f"effects{place}", problem, data))
@@ -65,11 +64,11 @@ def section(found: Findings, settings: TrialSettings) -> Section:
 
 
 def _analyses(found: Findings) -> list[TableBlock | Words]:
-    """The analysis of variance for each metric; or why there is none."""
+    """Build the analysis of variance for each metric, or explain why there is none."""
     try:
         several = effects_of(found.run)
     except ResultsError as error:
-        return [Words(f"There is no analysis of variance: {error}.")]
+        return [Words(f"No analysis of variance: {error}.")]
     return [_analysis(effects) for effects in several]
 
 
@@ -110,7 +109,7 @@ def _figure(found: Findings, name: str, problem: Problem, data: Answer) -> Figur
                 )  # fmt: skip
                 lines.append(Line(f"{record['value']} ({record['trials']} trials)", [[mark]]))
     left = len(settings) - len(settings[:_MOST_SETTINGS])
-    note = f"{left} more settings, whose medians lie closer together, are in the table." if left else ""
+    note = f"{left} more settings, whose medians are closer together, are in the table." if left else ""
     title = f"{problem}: test {scale.noun} for each value, the setting with the largest range on top"
     drawing = rows_of_dots(title, [f"test {scale.noun}{scale.axis_unit}"], lines)
     return Figure(name, title, drawing, data, titled_by=("setting", "value"), note=note)

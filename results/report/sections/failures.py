@@ -8,7 +8,7 @@ from results.store.reader import Run
 
 ERRORS = """
 SELECT
-    coalesce(nullif(trim(list_last(string_split(rtrim(error, e'\\n '), e'\\n'))), ''), '(says nothing)') AS last_line,
+    coalesce(nullif(trim(list_last(string_split(rtrim(error, e'\\n '), e'\\n'))), ''), '(empty)') AS last_line,
     count(*) AS trials, list(DISTINCT label ORDER BY label)[:8] AS labels
 FROM trials LEFT JOIN planned USING (trial_id)
 WHERE status = 'failed' GROUP BY last_line ORDER BY trials DESC, last_line
@@ -17,7 +17,7 @@ _FOLDED_ABOVE = 20
 
 
 def section(run: Run) -> Section:
-    """Errors by their last line, then trial by trial."""
+    """List errors by their last line, then trial by trial."""
     made = Section("failures", "Missing and failed trials", short="Failures")
     failed, missing = (listing(run, sql, title) for sql, title in ((FAILED, "Failed"), (MISSING, "Missing")))
     if len(failed.table.rows) > 1:

@@ -1,4 +1,4 @@
-"""Learning curves: epochs of training, label by label, with bands over the stages that were trained."""
+"""Learning curves: epochs of training, label by label, with bands over the trained stages."""
 
 from typing import Any
 
@@ -28,18 +28,18 @@ WHERE isfinite(train_loss) AND (epoch % step = 0 OR epoch = last)
 GROUP BY network, dataset, kind, label, epoch
 ORDER BY network, dataset, kind, label, epoch
 """
-"""Each stage counts once, however many trials share it; of long trainings, about so many epochs are kept."""
+"""Each stage counts once, however many trials share it; of long trainings, about `most` epochs are kept."""
 _MOST_EPOCHS = 50
 
 
 def section(found: Findings) -> Section:
-    """One figure for each network and data set: a panel for each kind of stage."""
+    """Draw one figure for each network and data set, with a panel for each kind of stage."""
     made = Section(
         "learning",
         "Learning curves",
-        "Median over the stages of a label with its quartiles, on the images trained with. Every stage counts once,"
-        " however many trials share it; those of several pruning steps lie over each other.",
-        empty="No epochs are written yet.",
+        "Median over the stages of a label with quartiles, on the training images. Every stage counts once, however"
+        " many trials share it; the curves of several pruning steps overlap.",
+        empty="No epochs yet.",
     )
     data = answer(found.run, CURVES.format(most=_MOST_EPOCHS))
     places = sorted({(row[0], row[1]) for row in data.rows})

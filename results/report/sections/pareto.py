@@ -1,4 +1,4 @@
-"""Accuracy against cost: every operating point against MACs, parameters, hours and, where timed, latency and memory."""
+"""Score against cost: every operating point against MACs, parameters, hours and, if timed, latency and memory."""
 
 from collections.abc import Mapping
 
@@ -8,13 +8,13 @@ from results.arms.comparison import Problem, last_points
 from results.figures.scatter import ArmMean, CostAxis, Series, scatter
 from results.report.elements.blocks import Answer, Figure, Section, TableBlock, Words, answer
 from results.report.elements.findings import Findings
-from results.report.elements.problems import of_problem, scale_of
+from results.report.elements.problems import problem_condition, scale_of
 from results.report.elements.tables import HtmlTable, TableRow
 from results.report.sections.costs import unit_of
 from results.text.number_format import NOTHING, number, percent
 
 COSTS = {"macs": "MACs", "params": "parameters", DEVICE_HOURS: "rank-time"}
-"""What every point costs, in short words."""
+"""The costs that every point has, with short names."""
 OF_TIMED = dict(zip(TIMED, ("latency", "memory"), strict=True))
 POINTS = """
 WITH RECURSIVE each AS (
@@ -36,27 +36,27 @@ FROM compared_points LEFT JOIN hours USING (stage_key)
 WHERE {problem}
 ORDER BY label, seed, trial_id, point
 """
-"""`device_hours`: of all ranks, for all stages that led to the point, as if nothing were shared."""
+"""`device_hours`: of all ranks, for all stages that led to the point, without sharing."""
 _SETTLED_NOT = 0.02
-"""Arms that are on the front in fewer of the resamples are left out of the table."""
+"""Arms that are on the front in a smaller share of the resamples are left out of the table."""
 
 Fronts = Mapping[str, Mapping[Problem, list[FrontPoint]]]
 
 
 def section(found: Findings) -> Section:
-    """One figure for each problem that has been tested, and the arms that may be on its fronts."""
+    """Draw one figure for each problem with test scores, and list the arms that may be on its fronts."""
     made = Section(
         "pareto",
         "Score against cost",
         "Faint: every operating point. Full: the mean of each label at each asked budget; the line joins those means"
-        " that no other beats in cost and score. Rank-time is that of all stages that led to the point, times their"
-        " ranks, as if nothing had been shared. Point at a dot to read it, click to see its trial; a name in the"
-        " legend brings its label to the front.",
-        empty="No test predictions are written yet.",
+        " that no other beats in both cost and score. Rank-time is the time of all stages that led to the point, times"
+        " their ranks, without sharing. Point at a dot to read it, click to see its trial; a name in the legend brings"
+        " its label to the front.",
+        empty="No test predictions yet.",
     )
     fronts = _fronts(found)
     for place, problem in enumerate(found.problems):
-        data = answer(found.run, POINTS.format(problem=of_problem(problem)))
+        data = answer(found.run, POINTS.format(problem=problem_condition(problem)))
         made.blocks.append(_figure(found, f"pareto{place}", problem, data, _only(COSTS, fronts)))
         if timed := {cost: of_cost for cost, of_cost in _only(OF_TIMED, fronts).items() if problem in of_cost}:
             made.blocks.append(_figure(found, f"timed{place}", problem, data, timed))
@@ -120,7 +120,7 @@ def _mean(found: Findings, point: FrontPoint, times: float) -> ArmMean:
 
 
 def _table(problem: Problem, fronts: Fronts) -> TableBlock:
-    """The arms that are, or may be, on the front of any cost; "yes" and the share of resamples."""
+    """List the arms that are, or may be, on the front of any cost; "yes" or "no", and the share of resamples."""
     rows: dict[str, dict[str, str]] = {}
     for cost, by_problem in fronts.items():
         for point in by_problem.get(problem, []):
@@ -130,8 +130,8 @@ def _table(problem: Problem, fronts: Fronts) -> TableBlock:
     names = ("arm", *(f"front of {(COSTS | OF_TIMED)[cost]}, share" for cost in fronts))
     lines = [TableRow((arm, *(by_cost.get(cost, NOTHING) for cost in fronts))) for arm, by_cost in sorted(rows.items())]
     note = (
-        "The share says in how many of 1000 resamples of the seeds no other arm is as cheap and as good: near 1 or 0 it"
-        f" is settled, in between it is not. Arms below {_SETTLED_NOT:g} everywhere are left out."
+        "The share of 1000 resamples of the seeds in which no other arm is as cheap and as good: near 1 or 0 it is"
+        f" settled, in between it is not. Arms below {_SETTLED_NOT:g} everywhere are left out."
     )
     table = HtmlTable(names, (False,) * len(names), lines, ROWS, note)
     return TableBlock(table, f"{problem}: which arms are on the front", derived=True, folded=True)

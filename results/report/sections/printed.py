@@ -1,4 +1,4 @@
-"""The papers' printed numbers beside the measured ones."""
+"""Numbers printed in papers, compared with the measured ones."""
 
 from results.figures.rows import Line, Mark, rows_of_dots
 from results.figures.svg import Key
@@ -23,7 +23,7 @@ GROUP BY ALL ORDER BY ALL
 
 
 def section(run: Run) -> Section | None:
-    """One row for each printed number; None where the run has none."""
+    """Draw one row for each printed number; None if the run has none."""
     data = answer(run, PRINTED)
     if not data.rows:
         return None
@@ -31,7 +31,8 @@ def section(run: Run) -> Section | None:
         "printed",
         "What the papers print",
         "Rings: the number as printed. Full dots: the mean over this run's trials of that label on that data set, with"
-        " one standard deviation. The papers' data, weights and training differ from this run's unless it says so.",
+        " one standard deviation. Unless a note says otherwise, the papers' data, weights and training differ from"
+        " those of this run.",
     )
     for place, metric in enumerate(sorted({record["metric"] for record in data.records()})):
         made.blocks.append(_figure(f"printed{place}", metric, data))

@@ -10,12 +10,12 @@ from results.figures.svg import Key
 from results.report.elements import tables
 from results.report.elements.blocks import Answer, Figure, Section, TableBlock, answer
 from results.report.elements.findings import Findings
-from results.report.elements.problems import of_problem, scale_of
+from results.report.elements.problems import problem_condition, scale_of
 from results.report.elements.tables import HtmlTable, TableRow
 from results.text.number_format import NOTHING, SCALES, percent
 
 TOLERANCE = 0.003
-"""TransTailor's printed tau, 0.3 percentage points of accuracy; the same number for R squared is our choice."""
+"""TransTailor's printed tau, 0.3 percentage points of accuracy. For R squared, the same number is our choice."""
 RULES = """
 WITH path AS (
     SELECT label, seed, trial_id, point, removed_macs_fraction, validation_score, test_score,
@@ -43,19 +43,19 @@ SELECT label, rule, place, count(*) AS trials, avg(point) AS mean_point, avg(rem
 FROM chosen JOIN path USING (trial_id, point)
 GROUP BY ALL ORDER BY label, place
 """
-"""A path is walked from its first point on; a drop is measured from the point before, in the validation score. The
-drop is rounded, for 0.9 - 0.897 is 0.0030000000000000027 in floating point and is no more than 0.003."""
+"""A path is walked from its first point; a drop is measured from the point before, in the validation score. It is
+rounded, because 0.9 - 0.897 is 0.0030000000000000027 in floating point and must count as 0.003."""
 _MOST_LABELS = 20
 _TOLERANCES = (0.0, 0.003, 0.01, 0.02)
 
 
 def section(found: Findings) -> Section:
-    """Rules beside each other for each problem; then the paper's rule, trial by trial."""
+    """Compare the rules for each problem; then list what the paper's rule chose, trial by trial."""
     made = Section(
         "stop",
         "What stop rules would have chosen",
-        "Every trial walks its whole path, so a stop rule is a question asked afterwards, of the validation score"
-        f" alone. The paper's Algorithm 1 stops at the first point more than {100 * TOLERANCE:g} percentage points (of"
+        "Every trial runs its whole path, so stop rules are applied afterwards, to the validation score only."
+        f" The paper's Algorithm 1 stops at the first point more than {100 * TOLERANCE:g} percentage points (of"
         f" R²: {TOLERANCE:g}) below the one before. “Best point” is the best by validation on the whole path.",
         empty="No path has two operating points yet.",
         short="Stop rules",
@@ -64,7 +64,7 @@ def section(found: Findings) -> Section:
         f"({place}, 'paper''s, tolerance {tolerance:g}', {tolerance})" for place, tolerance in enumerate(_TOLERANCES)
     )
     for place, problem in enumerate(found.problems):
-        data = answer(found.run, RULES.format(problem=of_problem(problem), rules=rules))
+        data = answer(found.run, RULES.format(problem=problem_condition(problem), rules=rules))
         if data.rows:
             made.blocks.append(_figure(found, f"stop{place}", problem, data))
     if outcomes := _outcomes(found):
@@ -73,7 +73,7 @@ def section(found: Findings) -> Section:
 
 
 def _paper(made: Section, found: Findings) -> Section:
-    """What the paper's rule chose on each path of TransTailor; with [tuning], on the paths of the best setting."""
+    """Add what the paper's rule chose on each path of TransTailor; with [tuning], on paths of the best setting."""
     done = {row["trial_id"] for row in found.run.rows("SELECT trial_id FROM trials WHERE status = 'finished'")}
     unfinished = {point.trial_id for point in found.points} - done
     choices = comparison.choices_of(found.points, TOLERANCE)
@@ -90,7 +90,7 @@ def _paper(made: Section, found: Findings) -> Section:
 
 
 def _outcomes(found: Findings) -> TableBlock | None:
-    """All rules for each label, compared with the paper's seed by seed."""
+    """List all rules for each label, compared with the paper's rule seed by seed."""
     ends = [replace(point, asked=None) for point in {point.trial_id: point for point in found.points}.values()]
     trials = {point.trial_id for point in tuning.best_settings(ends, found.ended)}
     paths = [point for point in found.points if point.trial_id in trials]
@@ -98,18 +98,8 @@ def _outcomes(found: Findings) -> TableBlock | None:
     for (problem, label), several in rule_outcomes(paths, found.environments).items():
         rows += [TableRow((str(problem), label, *_cells(one))) for one in several]
     columns = (
-        "where",
-        "label",
-        "rule",
-        "seeds",
-        "removed %",
-        "validation",
-        "test",
-        "95%",
-        "to the paper's",
-        "95%",
-        "p",
-    )
+        "where", "label", "rule", "seeds", "removed %", "validation", "test", "95%", "to the paper's", "95%", "p",
+    )  # fmt: skip
     table = HtmlTable(columns, (False, False, False, *[True] * 8), rows, comparison.POINTS)
     return TableBlock(table, "All rules, label by label", derived=True, folded=len(rows) > 8) if rows else None
 

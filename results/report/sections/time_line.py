@@ -1,9 +1,9 @@
-"""The time line of the cluster: which trial ran where and when, what was lost, what was shared, what lay idle."""
+"""The time line of the cluster: which trial ran where and when, and what was lost, shared or idle."""
 
 from results.figures.svg import Key
 from results.figures.timeline import Moment, Span, lanes_of, timeline
 from results.report.elements.blocks import Answer, Figure, Section, TableBlock, Words, answer, listing
-from results.report.sections.costs import in_words
+from results.report.sections.costs import hours_text
 from results.store.reader import Run
 
 ATTEMPTS = """
@@ -20,7 +20,7 @@ SELECT coalesce(array_to_string(list_sort(list_distinct(nodes)), ' + '), host) A
 FROM attempts CROSS JOIN last LEFT JOIN shared USING (trial_id) LEFT JOIN planned USING (trial_id)
 ORDER BY started_at, trial_id, attempt
 """
-"""An attempt that still runs ends with the last row of the run. `shared_s`: stages that the trial found computed."""
+"""An attempt that still runs ends with the last row of the run. `shared_s`: stages that the trial found cached."""
 EVENTS = """
 SELECT strftime(happened_at, '%Y-%m-%d %H:%M:%S') AS "at", kind, node, job, slots, detail,
     round(epoch(happened_at) - (SELECT min(epoch(started_at)) FROM attempts), 3) AS at_s
@@ -31,12 +31,12 @@ _LOST = ("failed", "died", "interrupted")
 
 
 def section(run: Run) -> Section:
-    """One figure of all attempts, and the table of what the cluster did."""
+    """Draw all attempts in one figure, and list the events of the cluster."""
     made = Section(
         "time",
         "Time line",
         "One bar is one attempt of a trial, on a lane of the machine that ran it; empty lanes are idle.",
-        empty="No attempt is written yet.",
+        empty="No attempts yet.",
     )
     data = answer(run, ATTEMPTS)
     events = listing(run, EVENTS, "What the cluster did", folded=True)
@@ -88,7 +88,7 @@ def _in_a_sentence(spans: list[Span], records: list[dict[str, object]], size: fl
     idle = 100 * (1 - busy / whole) if whole > 0 else 0.0
     return (
         f"{len(spans)} attempts on {len(lanes)} lane{'' if len(lanes) == 1 else 's'} of"
-        f" {machines} machine{'' if machines == 1 else 's'}: {in_words(busy / 3600)} of work, {idle:.0f}% of the lanes'"
-        f" time idle, {in_words(lost / 3600) if lost else 'nothing'} in attempts that did not finish. Trials found"
-        f" {in_words(shared / 3600)} of stages that others, or they themselves before, had computed."
+        f" {machines} machine{'' if machines == 1 else 's'}: {hours_text(busy / 3600)} of work, {idle:.0f}% of the"
+        f" lanes' time idle, {hours_text(lost / 3600) if lost else 'nothing'} in attempts that did not finish."
+        f" Trials took {hours_text(shared / 3600)} of stages from the cache."
     )

@@ -1,4 +1,4 @@
-"""Every trial's settings, kept small: what all trials share once, and what varies as places in lists of values."""
+"""Every trial's settings in compact form: common settings once, varying ones as places in lists of values."""
 
 import json
 from collections import Counter
@@ -18,7 +18,7 @@ ORDER BY network, dataset, label, seed, trial_id
 """
 _SHOWN = ("trial_id", "label", "method", "network", "dataset", "train_images", "seed", "status", "attempts", "seconds")
 _MOST_ERROR = 4_000
-"""Letters of an error that the page carries."""
+"""The page has at most this many characters of an error."""
 _MISSING = "(not there)"
 
 
@@ -27,7 +27,7 @@ class TrialSettings:
     """The settings of all trials.
 
     Attributes:
-        common: dotted key -> value as text, where all trials have the same.
+        common: dotted key -> value as text, if all trials have the same.
         varying: dotted key -> value as text for each trial, in the order of the trials.
     """
 
@@ -35,7 +35,7 @@ class TrialSettings:
     varying: dict[str, list[str]]
 
     def counts(self) -> list[tuple[str, list[tuple[str, int]]]]:
-        """For each key that varies, its values with the number of trials, the most frequent first."""
+        """Count the trials of each value of each key that varies, the most frequent value first."""
         return [
             (key, sorted(Counter(values).items(), key=lambda item: (-item[1], item[0])))
             for key, values in self.varying.items()
@@ -43,12 +43,12 @@ class TrialSettings:
 
 
 def trial_rows(run: Run) -> list[dict[str, Any]]:
-    """The planned trials with how they ended, in the order of the page."""
+    """Read the planned trials and how they ended, in the order of the page."""
     return run.rows(TRIALS)
 
 
 def settings_of(trials: list[dict[str, Any]]) -> TrialSettings:
-    """The settings of these trials, told apart by whether they vary."""
+    """Split the settings of these trials into common and varying ones."""
     flat = [{key: _text(value) for key, value in leaves(_object(row))} for row in trials]
     keys = list(dict.fromkeys(key for one in flat for key in one))
     columns = {key: [one.get(key, _MISSING) for one in flat] for key in keys}
@@ -57,8 +57,8 @@ def settings_of(trials: list[dict[str, Any]]) -> TrialSettings:
     return TrialSettings(common, varying)
 
 
-def carried(trials: list[dict[str, Any]], settings: TrialSettings) -> dict[str, Any]:
-    """What the page's script needs to show a trial."""
+def script_data(trials: list[dict[str, Any]], settings: TrialSettings) -> dict[str, Any]:
+    """Return what the page's script needs to show a trial."""
     return {
         "columns": [{"name": name, **packed([row[name] for row in trials])} for name in _SHOWN],
         "errors": {row["trial_id"]: row["error"][:_MOST_ERROR] for row in trials if row["error"]},

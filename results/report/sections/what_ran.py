@@ -1,4 +1,4 @@
-"""What was run and with what: arms, the settings that vary, machines and code, where it came from."""
+"""What was run, and on what: arms, the settings that vary, machines, code and provenance."""
 
 import json
 from typing import Any
@@ -10,7 +10,7 @@ from results.store.reader import Run
 from results.text.number_format import NOTHING
 from transtailor.documents import read_json
 
-OF_ONE_MACHINE = ("folder", "host", "pid")  # facts of provenance.json that a page to be shown around leaves out
+OF_ONE_MACHINE = ("folder", "host", "pid")  # facts of provenance.json that a page to share leaves out
 _MOST_VALUES = 12
 
 COUNTS = """
@@ -36,7 +36,7 @@ CONFIGURATIONS = "SELECT trial_id, config_json FROM planned ORDER BY trial_id"
 
 
 def section(run: Run, settings: TrialSettings) -> Section:
-    """The section; long tables are folded."""
+    """Build the section; long tables are folded."""
     arms = listing(run, ARMS, "Arms")
     arms = TableBlock(arms.table, arms.title, folded=len(arms.table.rows) > 16)
     found = Section("ran", "What was run")
@@ -48,13 +48,13 @@ def section(run: Run, settings: TrialSettings) -> Section:
 
 
 def warnings(run: Run, counts: dict[str, int]) -> list[str]:
-    """What a reader must know before anything else."""
+    """Return what a reader must know first."""
     found = []
     missing, planned = counts["missing"], counts["planned"]
     if missing:
         found.append(
             f"Planned trials that have neither finished nor failed: {missing} of {planned}."
-            " The sweep is not over, or was ended early; what follows holds for the points written so far."
+            " The sweep is still running or was stopped early; the report covers the points so far."
         )
     if counts["failed"]:
         found.append(f"Trials that failed: {counts['failed']}; see the last section.")
@@ -62,8 +62,8 @@ def warnings(run: Run, counts: dict[str, int]) -> list[str]:
     if len(machines) > 1:
         kinds = "; ".join(f"{row['device']}, ranks: {row['ranks']}, torch {row['torch_version']}" for row in machines)
         found.append(
-            f"The stages were computed on mixed hardware, ranks or torch versions ({kinds}). Comparisons that mix them"
-            " are marked: a difference may come from there."
+            f"The stages were computed on mixed hardware, ranks or torch versions ({kinds}), which can cause"
+            " differences. Comparisons that mix them are marked."
         )
     codes = run.rows(CODES)
     if len(codes) > 1:
@@ -79,10 +79,10 @@ def warnings(run: Run, counts: dict[str, int]) -> list[str]:
 
 
 def provenance(run: Run) -> list[tuple[str, str]]:
-    """The facts of provenance.json, line by line; none where there is no such file.
+    """Read the facts of provenance.json, line by line; none without this file.
 
     Raises:
-        ValueError: it is no JSON object.
+        ValueError: it is not a JSON object.
         OSError: it cannot be read.
     """
     path = run.path / "provenance.json"
@@ -109,13 +109,13 @@ def _counted(number: int, noun: str) -> str:
 
 
 def _varying(settings: TrialSettings) -> TableBlock:
-    """The settings that are not the same in all trials: their values, and how many trials have each."""
+    """List the settings that vary between trials: their values, and how many trials have each."""
     rows = []
     for key, values in settings.counts():
         texts = [f"{text} ({count})" for text, count in values[:_MOST_VALUES]]
         more = len(values) - len(texts)
         rows.append(TableRow((key, str(len(values)), ", ".join([*texts, *([f"and {more} more"] if more else [])]))))
-    note = f"{len(settings.common)} more settings are the same in all trials; a trial's own panel names them."
+    note = f"{len(settings.common)} more settings are the same in all trials; a trial's panel shows them."
     table = HtmlTable(
         ("setting", "values", "which, and in how many trials"), (False, True, False), rows, CONFIGURATIONS, note
     )
@@ -123,7 +123,7 @@ def _varying(settings: TrialSettings) -> TableBlock:
 
 
 def _flat(facts: dict[str, Any], before: str = "") -> list[tuple[str, str]]:
-    """A JSON object as lines of key and value; the keys of objects inside it are joined by dots."""
+    """Write a JSON object as lines of key and value; keys of nested objects are joined by dots."""
     lines: list[tuple[str, str]] = []
     for key, value in facts.items():
         if key in OF_ONE_MACHINE:

@@ -1,11 +1,11 @@
-"""Which layers the filters went from: the widths of the sub-models, and how far seeds and methods agree on them."""
+"""Which layers lost filters: the widths of the sub-models, and how far seeds and methods agree on them."""
 
 from typing import Any
 
 from results.report.elements.blocks import Section, answer
 from results.report.elements.findings import Findings
-from results.report.elements.problems import of_problem
-from results.report.sections.by_layer import MOST_IN_MATRIX, budgets, of_layers, of_pairs
+from results.report.elements.problems import problem_condition
+from results.report.sections.by_layer import MOST_IN_MATRIX, budgets, layers_figure, pairs_figure
 
 WIDTHS = """
 WITH chosen AS (
@@ -31,26 +31,26 @@ GROUP BY ALL ORDER BY ALL
 
 
 def section(found: Findings) -> Section:
-    """One figure of widths for each problem, and one of the agreement of labels where there are several."""
+    """Draw the widths for each problem, and the agreement of labels if there are several."""
     made = Section(
         "widths",
         "What is left of each layer",
         "Filters that are left in each layer, in per cent of the original ones: the mean over seeds. The stronger"
-        " the colour, the more are gone. Pointing at a cell shows how far the seeds agree. The tables hold"
-        " widths; which filters they are stands below.",
-        empty="No layers of pruned networks are written yet.",
+        " the colour, the more are removed. Point at a cell to see how far the seeds agree. These are widths; the"
+        " next section shows which filters are kept.",
+        empty="No layers of pruned networks yet.",
         short="Layers",
     )
     for place, problem, asked, at in budgets(found):
-        data = answer(found.run, WIDTHS.format(problem=of_problem(problem), asked=repr(asked)))
+        data = answer(found.run, WIDTHS.format(problem=problem_condition(problem), asked=repr(asked)))
         if not data.rows:
             continue
         title = f"{problem}: filters left in each layer (%) {at}"
-        made.blocks.append(of_layers(f"widths{place}", title, data, _gone))
+        made.blocks.append(layers_figure(f"widths{place}", title, data, _gone))
         if 1 < len({row[0] for row in data.rows}) <= MOST_IN_MATRIX:
             pairs = answer(found.run, AGREEMENT.format(widths=data.sql))
             title = f"{problem}: agreement of two labels on the widths (100 less the mean difference in points)"
-            made.blocks.append(of_pairs(f"agreement{place}", title, pairs, _differing))
+            made.blocks.append(pairs_figure(f"agreement{place}", title, pairs, _differing))
     return made
 
 

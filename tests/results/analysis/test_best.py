@@ -40,7 +40,7 @@ def run_folder(tmp_path: Path, synthetic: Any) -> Path:
 @pytest.mark.parametrize("by", ["validation_score", "test_score"])
 def test_the_best_is_that_of_a_slow_loop(run_folder: Path, limit: str | None, by: str) -> None:
     with load(run_folder) as run:
-        found = best_points(run, by, [] if limit is None else [Limit.parsed(limit)])
+        found = best_points(run, by, [] if limit is None else [Limit.parse(limit)])
         rows = run.rows("FROM measured_points")
     assert [row["network"] for row in found] == ["mlp", "vgg11"]
     for row in found:
@@ -67,14 +67,14 @@ def test_no_score_at_all_is_said(tmp_path: Path, synthetic: Any) -> None:
     synthetic(seeds=(0,), validation=lambda _label, _seed, _point: math.nan).write(tmp_path)
     with load(tmp_path) as run:
         text = "\n".join(best_lines(run, "validation_score", []))
-    assert "none of them has a validation_score that is a number" in text
+    assert "none of them has a finite validation_score" in text
 
 
 def test_params_are_limited_by_number(run_folder: Path) -> None:
     with load(run_folder) as run:
-        assert len(best_points(run, limits=[Limit.parsed("params=1000")])) == 2
+        assert len(best_points(run, limits=[Limit.parse("params=1000")])) == 2
         with pytest.raises(ResultsError, match="no operating point with at most 999 parameters"):
-            list(best_lines(run, "validation_score", [Limit.parsed("params=999")]))
+            list(best_lines(run, "validation_score", [Limit.parse("params=999")]))
 
 
 @pytest.mark.parametrize(
@@ -82,14 +82,14 @@ def test_params_are_limited_by_number(run_folder: Path) -> None:
 )
 def test_a_limit_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(ResultsError, match="type one such as macs=0.8"):
-        Limit.parsed(text)
+        Limit.parse(text)
 
 
 def test_the_command_names_the_point_its_stage_and_how_to_save_it(run_folder: Path, command: Command) -> None:
     done = command("best", run_folder, "--under", "macs=0.85")
     assert (done.returncode, done.stderr) == (0, "")
     with load(run_folder) as run:
-        (row, _) = best_points(run, limits=[Limit.parsed("macs=0.85")])
+        (row, _) = best_points(run, limits=[Limit.parse("macs=0.85")])
     trial, point, key = row["trial_id"], row["point"], row["model_key"]
     assert f"trial {trial}, point {point}" in done.stdout
     assert f"<cache>/{key[:2]}/{key}" in done.stdout
@@ -100,7 +100,7 @@ def test_the_command_names_the_point_its_stage_and_how_to_save_it(run_folder: Pa
 def test_by_the_test_split_warns_and_nothing_near_it_is_taken(run_folder: Path, command: Command) -> None:
     done = command("best", run_folder, "--by", "test_score")
     assert done.returncode == 0
-    assert done.stderr.startswith("warning: chosen by the test split")
+    assert done.stderr.startswith("warning: the test score of a point")
     for name in ("test", "test_images", "accuracy", ""):
         done = command("best", run_folder, "--by", name)
         assert (done.returncode, done.stdout) == (2, "")

@@ -39,7 +39,7 @@ def test_seeds_whole_and_classes_by_hand(tmp_path: Path) -> None:
 def test_one_seed_has_mcnemar_and_no_interval(tmp_path: Path) -> None:
     with load(write_run(tmp_path, arms([[0, 1, 2]], [[2, 3]]))) as run:
         text = "\n".join(markdown_lines(by_image_page(run, "first", "second")))
-    assert "One seed only" in text and "no interval" in text
+    assert "Only one seed" in text and "no interval" in text
 
 
 def test_other_images_are_refused_within_a_pair_and_marked_between_seeds(tmp_path: Path) -> None:
@@ -53,7 +53,7 @@ def test_other_images_are_refused_within_a_pair_and_marked_between_seeds(tmp_pat
     write_run(tmp_path / "seeds", [trial for trial in several if trial.seed == 1], images=range(1, 101))
     with load(tmp_path / "seeds") as run:
         (found,) = by_image(run, "first", "second")
-        assert "only seed by seed" in "\n".join(markdown_lines(by_image_page(run, "first", "second")))
+        assert "only be compared seed by seed" in "\n".join(markdown_lines(by_image_page(run, "first", "second")))
     assert (found.overall, found.by_class) == (None, {})
     assert set(found.by_seed) == {0, 1}
 

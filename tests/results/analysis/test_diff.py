@@ -50,8 +50,8 @@ def test_two_trials_settings_stages_and_points(run_folder: Path) -> None:
     assert "method.steps 3 | (does not have it)" in lines
     assert "all other settings (2) are the same" in lines
     assert "stages in common: 2 of 6 and 3: TrainSource, FitHead" in lines
-    parting = next(line for line in lines if line.startswith("they part at"))
-    assert parting.startswith(f"they part at: OperatingPoint {points[0]['stage_key'][:12]} | OperatingPoint ")
+    parting = next(line for line in lines if line.startswith("they differ from"))
+    assert parting.startswith(f"they differ from: OperatingPoint {points[0]['stage_key'][:12]} | OperatingPoint ")
     row = points[3]
     shown = f"3 {row['removed_macs_fraction']:.4f} {row['validation_score']:.4f} {row['test_score']:.4f}"
     assert f"{shown} | (does not have it)" in lines
@@ -76,7 +76,7 @@ def test_two_runs_of_the_same_things_have_no_difference(tmp_path: Path, syntheti
         "specs: the same",
         "code: the same, 111111111111",
         "computed on: the same, cpu, 1 ranks, torch 2.11.0",
-        "trials: 2 in both, 0 in a alone, 0 in b alone",
+        "trials: 2 in both, 0 only in a, 0 only in b",
         "results: of 5 operating points in both, 0 differ",
     ]
 
@@ -99,8 +99,8 @@ def test_two_runs_what_differs_is_named(tmp_path: Path, synthetic: Any) -> None:
     assert "code: 111111111111 | 222222222222" in lines
     assert f"to compare: diff -r {a}/code/{'1' * 12} {b}/code/{'2' * 12}" in lines
     assert "computed on: cpu, 1 ranks, torch 2.11.0 | gpu, 1 ranks, torch 2.11.0" in lines
-    assert "trials: 2 in both, 2 in a alone, 2 in b alone" in lines
-    assert "in a alone: transtailor (1)" in lines
+    assert "trials: 2 in both, 2 only in a, 2 only in b" in lines
+    assert "only in a: transtailor (1)" in lines
     assert f"{known['fine_tune', 1]}: finished | failed" in lines
     assert "results: of 4 operating points in both, 1 differ" in lines
     trial = known["transtailor", 1]
@@ -128,4 +128,4 @@ def test_the_command_tells_trials_from_runs(run_folder: Path, command: Callable[
     assert "for two trials, type: " in done.stderr and "--run RUN" in done.stderr
     done = command("diff", run_folder, run_folder)
     assert done.returncode == 2
-    assert "is there twice" in done.stderr
+    assert "is listed twice" in done.stderr

@@ -79,7 +79,7 @@ def test_variants_that_are_not_crossed_go_by_their_label(tmp_path: Path) -> None
     assert list(found.factors) == ["label", "network"]
     assert any("label stands for them" in note for note in found.notes)
     assert list(asked.factors) == ["network"]
-    assert any("Other settings vary, too" in note for note in asked.notes)
+    assert any("Other settings vary too" in note for note in asked.notes)
 
 
 def test_an_unbalanced_design_is_marked(tmp_path: Path) -> None:
@@ -93,11 +93,11 @@ def test_an_unbalanced_design_is_marked(tmp_path: Path) -> None:
 def test_bad_input_says_why(tmp_path: Path) -> None:
     with (
         load(write_run(tmp_path / "one", crossed(seeds=[0]))) as run,
-        pytest.raises(ResultsError, match="one seed only"),
+        pytest.raises(ResultsError, match="only one seed"),
     ):
         effects_of(run)
     with load(write_run(tmp_path / "same", [Trial(label="a", seed=s, right=(70 + s,)) for s in range(3)])) as run:
-        with pytest.raises(ResultsError, match="nothing varies"):
+        with pytest.raises(ResultsError, match="only the seed varies"):
             effects_of(run)
         with pytest.raises(ResultsError, match=r"no trial has a test score at 0.5"):
             effects_of(run, 0.5)

@@ -66,18 +66,18 @@ def test_a_front_by_latency_needs_timed_models_and_says_where_they_were_timed(tm
     with load(tmp_path) as run:
         ((_, front),) = fronts_of(run, "latency_ms").items()
         text = "\n".join(markdown_lines(front_page(run, "latency_ms")))
-        (best,) = best_points(run, limits=[Limit.parsed("latency_ms=2.5")])
+        (best,) = best_points(run, limits=[Limit.parse("latency_ms=2.5")])
         with pytest.raises(ResultsError, match="no operating point with at most 0.5 ms"):
-            list(best_lines(run, "validation_score", [Limit.parsed("latency_ms=0.5")]))
+            list(best_lines(run, "validation_score", [Limit.parse("latency_ms=0.5")]))
     assert best["label"] == "good"
     assert [(point.arm.label, point.cost, point.is_on_front) for point in front] == [
         ("good", 1.0, True), ("bad", 2.0, False), ("small", 4.0, False)
     ]  # fmt: skip
-    assert "one forward pass of 1 image on cpu a, 2 threads, float32; 12 models were timed so; the table" in text
-    assert "timings has 1 more of such circumstances" in text
+    assert "one forward pass of 1 image on cpu a, 2 threads, float32; 12 models were timed like this; the table" in text
+    assert "timings has 1 more such conditions" in text
     page = write_report(tmp_path).read_text()
     assert {"pareto0", "timed0"} <= figures_of(page).keys()
-    assert "12 models were timed so" in text_of(page)
+    assert "12 models were timed like this" in text_of(page)
 
 
 def test_means_and_intervals_are_those_of_the_seeds_that_have_a_cost(tmp_path: Path) -> None:

@@ -61,9 +61,9 @@ def test_the_page_and_a_label_without_a_path(tmp_path: Path) -> None:
     with load(write(tmp_path)) as run:
         text = "\n".join(markdown_lines(stops_page(run)))
         assert "### path, net on digits" in text
-        assert "cannot be had" in text
+        assert "is no usable rule" in text
         assert "Trials: 6 planned, 6 finished" in text
-        with pytest.raises(ResultsError, match="labels that have: path"):
+        with pytest.raises(ResultsError, match="labels that have several: path"):
             list(markdown_lines(stops_page(run, "single")))
 
 
@@ -80,6 +80,6 @@ def test_scores_that_are_no_numbers_end_the_walk_and_are_counted(tmp_path: Path)
     assert found["best by validation"].test.mean == pytest.approx(0.90)
     assert found["end of the path"].not_finite == 2
     assert (
-        "path, net on digits (50 training images): up to 2 trials end on a validation score that is not a number"
+        "path, net on digits (50 training images): up to 2 trials end with a validation score that is not a number"
         in text
     )

@@ -37,19 +37,19 @@ def test_an_ancestor_reached_on_two_ways_counts_once() -> None:
         "tuned": StageRow(10000, ("pruned",)),
     }
     totals = Totals(stages)
-    assert totals.from_the_start("tuned") == 11111
-    assert totals.from_the_start("pruned") == 1111
-    assert totals.from_the_start("scores") == 111
+    assert totals.seconds_from_start("tuned") == 11111
+    assert totals.seconds_from_start("pruned") == 1111
+    assert totals.seconds_from_start("scores") == 111
 
 
 def test_the_order_of_questions_changes_no_answer() -> None:
     stages = {str(n): StageRow(n, (str(n - 1),) if n else ()) for n in range(10)} | {"m": StageRow(5, ("3", "7"))}
     forwards, backwards = Totals(stages), Totals(stages)
     keys = list(stages)
-    assert {key: forwards.from_the_start(key) for key in keys} == {
-        key: backwards.from_the_start(key) for key in reversed(keys)
+    assert {key: forwards.seconds_from_start(key) for key in keys} == {
+        key: backwards.seconds_from_start(key) for key in reversed(keys)
     }
-    assert forwards.from_the_start("m") == 5 + sum(range(8))
+    assert forwards.seconds_from_start("m") == 5 + sum(range(8))
 
 
 def test_what_has_no_row_counts_nothing_and_is_told() -> None:
@@ -64,8 +64,8 @@ def test_nothing_computed_has_no_ratio() -> None:
 
 def test_a_circle_in_damaged_rows_ends() -> None:
     circle = {"a": StageRow(1, ("b",)), "b": StageRow(1, ("a",)), "c": StageRow(1, ("a", "b"))}
-    assert Totals(circle).from_the_start("c") == 3
-    assert Totals(circle).from_the_start("a") == 2
+    assert Totals(circle).seconds_from_start("c") == 3
+    assert Totals(circle).seconds_from_start("a") == 2
 
 
 def test_ten_thousand_stages_in_a_row_and_as_many_trials() -> None:

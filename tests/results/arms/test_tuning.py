@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from results.arms.comparison import Point, Problem, Setting, arms_of, compare, points_of
-from results.arms.tuning import Count, Tried, best_settings, counts_of, ended_settings, first_setting, in_words
+from results.arms.tuning import Count, Tried, best_settings, counts_of, ended_settings, first_setting, setting_text
 from results.report import write_report
 from results.store.reader import load
 from results.store.writer import Writer
@@ -85,7 +85,7 @@ def test_how_often_each_setting_was_chosen() -> None:
         Count(DIGITS, "a", 0.2, SLOW, seeds=1, best_of=frozenset({2})),
         Count(DIGITS, "a", 0.2, FAST, seeds=2, best_of=frozenset({2})),
     ]
-    assert in_words(FAST) == "optimisation.learning_rate = 0.005"
+    assert setting_text(FAST) == "optimisation.learning_rate = 0.005"
 
 
 def test_arms_with_different_numbers_of_settings_are_not_called_equal() -> None:
@@ -133,7 +133,7 @@ def test_the_report_says_the_best_of_how_many_and_shows_the_first_setting_beside
 ) -> None:
     run = tuned_run(tmp_path, synthetic, lambda label, seed: 0.9 if seed < 2 and label == "fine_tune" else 0.7, None)
     text = text_of(write_report(run).read_text())
-    assert "Every arm stands with the best of 2 settings by validation" in text
+    assert "Each arm is shown with the best of 2 settings by validation" in text
     assert "not equal" not in text[: text.index("SQL")]
     assert "fine_tune 0.0 optimisation.learning_rate = 0.0005 4 2" in text
     assert "fine_tune 0.0 optimisation.learning_rate = 0.005 2 2" in text

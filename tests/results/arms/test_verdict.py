@@ -6,16 +6,19 @@ import numpy as np
 import pytest
 
 from results.arms.comparison import Pairing
-from results.arms.verdict import says, verdict
-from results.statistics import paired
+from results.arms.verdict import verdict, verdict_word
+from results.statistics import compare_pairs
 
 
 def pairing(differences: list[float], **changes: Any) -> Pairing:
     """A against B, with these differences seed by seed."""
-    found = paired(dict(enumerate(differences)), dict.fromkeys(range(len(differences)), 0.0), np.random.default_rng(0))
+    found = compare_pairs(
+        dict(enumerate(differences)), dict.fromkeys(range(len(differences)), 0.0), np.random.default_rng(0)
+    )
     facts: dict[str, Any] = {
         "problem": None, "first": "A", "second": "B", "label": "A", "asked": 0.2, "metric": "accuracy", "result": found,
-        "first_models": len(differences), "second_models": len(differences), "first_best_of": frozenset({1}),
+        **dict.fromkeys(("first_models", "second_models"), frozenset(map(str, range(len(differences))))),
+        "first_best_of": frozenset({1}),
         "second_best_of": frozenset({1}), "environments": frozenset(),
     }  # fmt: skip
     return Pairing(**(facts | changes))
@@ -35,7 +38,7 @@ def test_a_wide_interval_cannot_settle_it_however_many_pairs() -> None:
 
 
 def test_one_pair_and_all_equal_are_not_settled() -> None:
-    assert "one pair has no interval" in verdict(pairing([0.1]))
+    assert "one pair gives no interval" in verdict(pairing([0.1]))
     words = verdict(pairing([0.0] * 8))
     assert words.startswith("Cannot settle it: the 95% interval of the difference contains 0")
     assert "the two are equal on average" in words
@@ -43,7 +46,7 @@ def test_one_pair_and_all_equal_are_not_settled() -> None:
 
 def test_without_a_common_seed_there_is_nothing_to_say() -> None:
     assert verdict(pairing([])) == "Cannot settle it: no seed has both A and B."
-    assert says(pairing([])) == "cannot settle it"
+    assert verdict_word(pairing([])) == "cannot settle it"
 
 
 CLEAR = [0.10, 0.11, 0.10, 0.09, 0.10, 0.12]
@@ -53,8 +56,8 @@ def test_six_clear_pairs_settle_it_either_way() -> None:
     words = verdict(pairing(CLEAR))
     assert words.startswith("A is better, by 10.33 points on average over 6 pairs (p = 0.0312; the smallest")
     assert verdict(pairing([-value for value in CLEAR])).startswith("B is better, by 10.33 points")
-    assert says(pairing(CLEAR)) == "better"
-    assert says(pairing([-value for value in CLEAR])) == "worse"
+    assert verdict_word(pairing(CLEAR)) == "better"
+    assert verdict_word(pairing([-value for value in CLEAR])) == "worse"
 
 
 def test_r_squared_is_no_percentage() -> None:
@@ -67,8 +70,8 @@ def test_r_squared_is_no_percentage() -> None:
 )
 def test_different_tuning_budgets_settle_nothing(first: set[int], second: set[int], words: str) -> None:
     unequal = pairing(CLEAR, first_best_of=frozenset(first), second_best_of=frozenset(second))
-    assert says(unequal) == "not equally tuned"
+    assert verdict_word(unequal) == "not equally tuned"
     assert verdict(unequal).startswith("Cannot settle it: the tuning budgets are not equal")
     assert words in verdict(unequal)
     equal = pairing(CLEAR, first_best_of=frozenset(first), second_best_of=frozenset(first))
-    assert says(equal) == ("better" if len(first) == 1 else "not equally tuned")
+    assert verdict_word(equal) == ("better" if len(first) == 1 else "not equally tuned")

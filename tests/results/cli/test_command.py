@@ -36,7 +36,7 @@ def test_query_prints_markdown_where_it_is_no_terminal(tmp_path: Path, synthetic
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
-        (("report", "RUN/nowhere"), "there is no folder"),
+        (("report", "RUN/nowhere"), "no folder"),
         (("report", "RUN/empty"), "is no run"),
         (("query", "RUN", "SELECT * FROM trails"), "trials"),
         (("query", "RUN", "SELEC"), "the query failed"),

@@ -201,7 +201,7 @@ def test_following_ends_with_the_sweep_and_has_everything(tmp_path: Path, synthe
     assert set(in_tensorboard(out)) == set(values_in(run))
     synthetic(seeds=(1,), test_images=5).write(run)
     assert next(lines).endswith("new values")
-    assert list(lines) == [f"to look at it, type: tensorboard --logdir {out}"]
+    assert list(lines) == [f"to view it, type: tensorboard --logdir {out}"]
     assert in_tensorboard(out) == {trial: rounded(values) for trial, values in values_in(run).items()}
 
 
@@ -265,7 +265,7 @@ def test_two_exports_to_one_place_are_refused(run: Path, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("words", "missing", "reason"),
     [
-        (("RUN/nowhere", "--to", "csv"), None, "there is no folder"),
+        (("RUN/nowhere", "--to", "csv"), None, "no folder"),
         (("RUN/empty", "--to", "csv"), None, "has no trials yet: nothing to export"),
         (("RUN", "--to", "mlflow"), "mlflow", "python -m pip install 'transtailor-sweeps[mlflow]'"),
         (("RUN", "--to", "wandb"), "wandb", "python -m pip install 'transtailor-sweeps[wandb]'"),

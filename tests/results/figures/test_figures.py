@@ -7,7 +7,7 @@ import pytest
 from results.figures.axes import axis, axis_of_most, tick
 from results.figures.rows import Line, Mark, rows_of_dots
 from results.figures.styles import colours_of
-from results.figures.svg import Svg, shortened
+from results.figures.svg import Svg, shorten
 from results.figures.timeline import Span, lanes_of
 
 
@@ -81,7 +81,7 @@ def test_words_in_a_drawing_are_escaped_and_cut() -> None:
     svg.text(0, 0, "<b>&")
     assert ">&lt;b&gt;&amp;</text>" in svg.drawing('a "title"').svg
     assert 'aria-label="a &quot;title&quot;"' in svg.drawing('a "title"').svg
-    assert shortened("a long name", 40) == "a lon…"
+    assert shorten("a long name", 40) == "a lon…"
 
 
 @pytest.mark.parametrize(

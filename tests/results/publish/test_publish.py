@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from results.errors import ResultsError
-from results.publish.published_table import Cell, Published, published
+from results.publish.published_table import Cell, Published, published_table
 from results.publish.published_text import published_page
 from results.statistics import mean_interval
 from results.store.reader import load
@@ -30,7 +30,7 @@ def trials(**labels: Sequence[int]) -> list[Trial]:
 
 def table(folder: Path, several: Sequence[Trial], **how: object) -> Published:
     with load(write_run(folder, several)) as run:
-        return published(run, **how)  # type: ignore[arg-type]
+        return published_table(run, **how)  # type: ignore[arg-type]
 
 
 def cell(made: Published, name: str, column: int = 0) -> Cell:
@@ -68,7 +68,7 @@ def test_nothing_is_marked_where_the_seeds_cannot_settle_anything(tmp_path: Path
     made = table(tmp_path, trials(best=BEST[:5], far=FAR[:5]))
     assert {cell(made, name).place for name in ("best", "far")} == {"unsettled"}
     assert "**" not in "\n".join(TEXTS["markdown"](published_page(made)))
-    assert any("reach p = 0.0625 at best, so that nothing can be told" in note for note in made.notes)
+    assert any("reach p = 0.0625 at best, so no arm can be told" in note for note in made.notes)
     assert any("6 pairs could" in note for note in made.notes)
 
 
@@ -88,7 +88,7 @@ def test_missing_and_failed_trials_are_counted(tmp_path: Path) -> None:
     made = table(tmp_path, several)
     assert (cell(made, "far").seeds, cell(made, "far").failed, cell(made, "far").place) == ((5, 7), 1, "incomplete")
     assert "(5 of 7, 1 failed)" in "\n".join(TEXTS["markdown"](published_page(made)))
-    assert any("1 of the rows lost seeds" in note and "compared with nothing" in note for note in made.notes)
+    assert any("1 of the rows lost seeds" in note and "not compared" in note for note in made.notes)
     assert any(note.startswith("Trials: 14 planned, 12 finished, 1 failed, 1 missing") for note in made.notes)
     assert any("far, net on digits" in note and "1 failed, 1 missing" in note for note in made.notes)
 
@@ -107,7 +107,7 @@ def test_a_seed_that_is_not_there_yet_is_left_out_of_all_comparisons(tmp_path: P
     made = table(tmp_path, [*trials(best=BEST, close=CLOSE, far=FAR[:6]), later])
     assert cell(made, "far").p == pytest.approx(4 / 2**6)  # as with seven seeds
     assert {cell(made, name).smallest_p for name in ("close", "far")} == {2 / 2**6}
-    assert any("lack seeds that the other has" in note for note in made.notes)
+    assert any("have seeds that only one of the two has" in note for note in made.notes)
 
 
 def test_equal_rows_are_one_in_a_family(tmp_path: Path) -> None:
@@ -127,7 +127,7 @@ def test_mixed_hardware_and_a_shared_source_are_said(tmp_path: Path) -> None:
     several += [Trial(label="b", seed=s, right=(80,), device="cuda", shared_source=True) for s in range(6)]
     notes = " ".join(table(tmp_path, several).notes)
     assert "computed on mixed hardware" in notes
-    assert "train source: one draw stands behind 6 seeds" in notes
+    assert "train source: 6 seeds share one training" in notes
 
 
 def test_several_problems_have_a_column_for_all_and_an_iqm_from_fifteen_values(tmp_path: Path) -> None:
@@ -150,7 +150,7 @@ def test_several_problems_have_a_column_for_all_and_an_iqm_from_fifteen_values(t
 
 def test_scores_that_are_no_numbers_are_counted_and_refused_where_there_are_no_others(tmp_path: Path) -> None:
     nan = [Trial(label="a", seed=s, right=(90,), validation=(math.nan,)) for s in range(2)]
-    with pytest.raises(ResultsError, match="no validation_score is a number: all 2"):
+    with pytest.raises(ResultsError, match="no validation_score is finite: all 2"):
         table(tmp_path / "all", nan, score="validation_score")
     made = table(tmp_path / "one", [*nan[:1], *trials(a=(80, 81, 82))[1:]], score="validation_score")
     assert any("a, net on digits (50 training images): 1 whose score is not a number" in note for note in made.notes)
@@ -190,7 +190,7 @@ def test_printed_numbers_stand_beside_and_are_never_the_best(tmp_path: Path) -> 
     elsewhere = {**row, "dataset": "CUB"}
     Writer(folder / "tables").write("printed", [row, elsewhere])
     with load(folder) as run:
-        made = published(run)
+        made = published_table(run)
     text = "\n".join(TEXTS["markdown"](published_page(made)))
     assert "best at 20% fewer MACs, as printed in Paper & Co (2021), Table 1 | 99.90 |" in text
     assert any(note.startswith("1 printed numbers") for note in made.notes)

@@ -202,7 +202,7 @@ def test_mixed_hardware_and_code_are_marked(tmp_path: Path, synthetic: Any) -> N
 def test_a_missed_budget_and_another_protocol_are_marked(tmp_path: Path, synthetic: Any) -> None:
     synthetic(seeds=(0,), budgets=(0.0, 0.1, 0.4)).write(tmp_path)  # 0.412 is removed where 0.4 is asked
     text = text_of(write_report(tmp_path).read_text())
-    assert text.count("more than 1 point off what was asked") == 1
+    assert text.count("by more than 1 point") == 1
     assert "protocol" not in text[: text.index("What was run")]
     with load(tmp_path) as run:
         (row, *_) = run.rows("SELECT * EXCLUDE (written_at) FROM operating_points")

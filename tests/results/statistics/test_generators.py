@@ -5,12 +5,12 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from results.statistics import front_shares, iqm_interval, paired, sign_flip_p, summary
+from results.statistics import compare_pairs, front_shares, iqm_interval, sign_flip_p, summary
 
 VALUES = np.random.default_rng(0).normal(0.5, 1, (3, 20))
 DRAWING: dict[str, Callable[[np.random.Generator], object]] = {
     "sign_flip_p": lambda generator: sign_flip_p(VALUES[0], generator),
-    "paired": lambda generator: paired(dict(enumerate(VALUES[0])), dict.fromkeys(range(20), 0.0), generator),
+    "paired": lambda generator: compare_pairs(dict(enumerate(VALUES[0])), dict.fromkeys(range(20), 0.0), generator),
     "iqm_interval": lambda generator: iqm_interval(list(VALUES), generator),
     "summary": lambda generator: summary(list(VALUES), generator),
     "front_shares": lambda generator: front_shares(VALUES, -VALUES, generator).tolist(),

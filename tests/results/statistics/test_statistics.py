@@ -11,9 +11,9 @@ from results.statistics import (
     DRAWS,
     EXACT_UP_TO,
     PathPoint,
+    compare_pairs,
     doubts,
     mean_interval,
-    paired,
     pairs_needed,
     sign_flip_p,
     smallest_p,
@@ -52,13 +52,13 @@ def test_what_is_not_finite_is_refused(bad: float) -> None:
     with pytest.raises(ValueError, match="finite"):
         mean_interval([0.5, bad])
     with pytest.raises(ValueError, match="finite"):
-        paired({0: 0.5, 1: bad}, {0: 0.5, 1: 0.5}, rng())
+        compare_pairs({0: 0.5, 1: bad}, {0: 0.5, 1: 0.5}, rng())
 
 
 def test_pairs_are_formed_by_block_and_counted_by_hand() -> None:
     first = {0: 0.9, 1: 0.8, 2: 0.7, 3: 0.5, 9: 0.1}
     second = {3: 0.5, 2: 0.75, 1: 0.7, 0: 0.8, 8: 0.2}
-    found = paired(first, second, rng())
+    found = compare_pairs(first, second, rng())
     assert found.difference.n == 4
     assert found.difference.mean == pytest.approx((0.1 + 0.1 - 0.05 + 0.0) / 4)
     assert (found.wins, found.losses, found.ties, found.unpaired) == (2, 1, 1, 2)
@@ -69,14 +69,14 @@ def test_pairs_are_formed_by_block_and_counted_by_hand() -> None:
 
 
 def test_differences_that_only_rounding_tells_from_0_are_ties() -> None:
-    found = paired({0: 0.1 + 0.2}, {0: 0.3}, rng())
+    found = compare_pairs({0: 0.1 + 0.2}, {0: 0.3}, rng())
     assert (found.wins, found.losses, found.ties) == (0, 0, 1)
 
 
 def test_no_common_block_gives_no_numbers() -> None:
-    found = paired({0: 0.5}, {1: 0.5}, rng())
+    found = compare_pairs({0: 0.5}, {1: 0.5}, rng())
     assert (found.difference.n, found.p, found.smallest_p, found.unpaired) == (0, None, None, 2)
-    assert doubts(found) == ["no seed has both"]
+    assert doubts(found) == ["no seed has both arms"]
 
 
 @pytest.mark.parametrize("n", [1, 2, 5, 9, 12])
@@ -107,7 +107,7 @@ def test_above_the_exact_limit_patterns_are_drawn_from_the_given_generator_alone
     ).pvalue
     assert sign_flip_p(differences, rng(1)) == pytest.approx(exact, abs=0.02)
     assert sign_flip_p([1.0] * 40, rng(1)) == 1 / (DRAWS + 1) == smallest_p(40)
-    assert not paired(dict(enumerate(differences)), dict.fromkeys(range(99), 0.0), rng()).exact
+    assert not compare_pairs(dict(enumerate(differences)), dict.fromkeys(range(99), 0.0), rng()).exact
 
 
 def test_six_pairs_are_the_fewest_that_can_settle_anything() -> None:
@@ -117,7 +117,7 @@ def test_six_pairs_are_the_fewest_that_can_settle_anything() -> None:
 
 def test_interval_and_test_must_agree() -> None:
     differences = [0.3] * 5 + [-0.05] * 2 + [0.01] * 1
-    found = paired(dict(enumerate(differences)), dict.fromkeys(range(8), 0.0), rng())
+    found = compare_pairs(dict(enumerate(differences)), dict.fromkeys(range(8), 0.0), rng())
     assert found.difference.low is not None
     assert found.difference.low > 0
     assert found.p is not None

@@ -14,7 +14,7 @@ import pytest
 
 from results.errors import ResultsError
 from results.report import write_report
-from results.store.compact import compact, only_one, superfluous
+from results.store.compact import compact, only_one, superfluous_files
 from results.store.parts import manifest_file, parts_of
 from results.store.reader import finished_trial_ids, load
 from results.store.schema import SCHEMA_VERSION, TABLES
@@ -103,19 +103,19 @@ def test_parts_of_each_schema_version_have_their_own_file(tmp_path: Path) -> Non
 def test_removing_what_is_superfluous_changes_no_row(tmp_path: Path, synthetic: Any) -> None:
     run = synthetic(seeds=(0, 1)).write(tmp_path / "run")
     rows = all_rows(run)
-    assert superfluous(run) == []
+    assert superfluous_files(run) == []
     compact(run)
     left_over = run / "merged" / "trials" / "20240101T000000.000000-x-merged-00000000.parquet"
     left_over.write_bytes(b"PAR1")
     (run / "merged" / "trials" / ".x.parquet.0.tmp").write_bytes(b"PAR1")
     assert all_rows(run) == rows
-    doomed = superfluous(run)
+    doomed = superfluous_files(run)
     assert set(parts_on_disk(run)) | {left_over, left_over.with_name(".x.parquet.0.tmp")} == set(doomed)
     for path in doomed:
         path.unlink()
         assert rows_read(run).keys() == TABLES.keys()
     assert all_rows(run) == rows
-    assert superfluous(run) == []
+    assert superfluous_files(run) == []
 
 
 KILLED = """
@@ -182,7 +182,7 @@ def test_killed_at_each_write_no_reader_loses_or_doubles_a_row(tmp_path: Path, t
         after = all_rows(run)
         assert len(after["events"]) == 3
         compact(run)
-        for path in superfluous(run):
+        for path in superfluous_files(run):
             path.unlink()
         assert all_rows(run) == after, said
     names = said.splitlines()
@@ -203,14 +203,14 @@ for number in range(int(sys.argv[2])):
 MERGES = """
 import sys
 from pathlib import Path
-from results.store.compact import compact, only_one, superfluous
+from results.store.compact import compact, only_one, superfluous_files
 run, remove = Path(sys.argv[1]), sys.argv[2] == "remove"
 print("begins", flush=True)
 while not (run / "stop").exists():
     compact(run)
     if remove:
         with only_one(run):
-            for path in superfluous(run):
+            for path in superfluous_files(run):
                 path.unlink()
 """
 
@@ -246,7 +246,7 @@ def test_readers_see_each_row_once_while_parts_come_are_merged_and_go(tmp_path: 
 DISTURBED = """
 import sys
 from pathlib import Path
-from results.store.compact import compact, superfluous
+from results.store.compact import compact, superfluous_files
 from results.store.reader import finished_trial_ids, load
 run, moment, armed = Path(sys.argv[1]), sys.argv[2], True
 
@@ -255,7 +255,7 @@ def hook(event, given):
     if armed and event == moment and str(given[0]) in (f"{run}/tables/trials", f"{run}/merged/manifest.json"):
         armed = False
         compact(run)
-        for path in superfluous(run):
+        for path in superfluous_files(run):
             path.unlink()
 
 sys.addaudithook(hook)
@@ -282,7 +282,7 @@ def test_a_reader_that_had_loaded_before_a_clean_up_is_told_to_load_again(tmp_pa
     with load(run) as before:
         compact(run)
         assert before.rows("SELECT count(*) AS n FROM trials") == [{"n": 4}]
-        for path in superfluous(run):
+        for path in superfluous_files(run):
             path.unlink()
         with pytest.raises(ResultsError, match="load it again"):
             before.hold("trials")
@@ -325,12 +325,12 @@ def test_a_merged_file_that_is_gone_or_torn_is_named_and_nothing_is_superfluous(
     (made,) = compact(tmp_path)
     content = made.path.read_bytes()
     made.path.write_bytes(content[:-9])
-    for read in (load, superfluous):
+    for read in (load, superfluous_files):
         with pytest.raises(ResultsError, match="torn or no Parquet file"):
             read(tmp_path)
     made.path.unlink()
-    for read in (load, superfluous):
-        with pytest.raises(ResultsError, match="gone; put it back"):
+    for read in (load, superfluous_files):
+        with pytest.raises(ResultsError, match="missing; put it back"):
             read(tmp_path)
 
 

@@ -181,7 +181,7 @@ def test_a_part_that_cannot_be_read_is_named(tmp_path: Path, damage: Callable[[P
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ResultsError, match="there is no folder .*nowhere"):
+    with pytest.raises(ResultsError, match="no folder .*nowhere"):
         load(tmp_path / "nowhere")
     with pytest.raises(ResultsError, match="is no run: it has neither tables/ nor spec.toml"):
         load(tmp_path)

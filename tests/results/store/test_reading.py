@@ -65,12 +65,12 @@ def test_files_named_for_other_readers_have_each_row_once_after_a_clean_up(
 ) -> None:
     import duckdb
 
-    from results.store.compact import compact, superfluous
+    from results.store.compact import compact, superfluous_files
     from results.store.writer import Writer
 
     run = synthetic(seeds=(0, 1)).write(tmp_path / "run")
     compact(run)
-    for path in superfluous(run):
+    for path in superfluous_files(run):
         path.unlink()
     Writer(run / "tables").write("trials", [trial_row()])
     (rows,) = duckdb.sql(f"SELECT count(*) FROM '{run}/*/trials/*.parquet'").fetchall()

@@ -70,7 +70,7 @@ def test_runs_of_one_name_are_told_apart_by_their_paths(tmp_path: Path, syntheti
 
 
 def test_a_run_twice_or_none_is_refused(runs: tuple[Path, Path]) -> None:
-    with pytest.raises(ResultsError, match="is there twice"):
+    with pytest.raises(ResultsError, match="is listed twice"):
         results.load([runs[0], runs[0] / ".." / "a"])
     with pytest.raises(ResultsError, match="at least one run"):
         results.load([])

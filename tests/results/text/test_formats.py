@@ -14,7 +14,7 @@ from pyarrow import parquet
 from results.cli.output import add_output, write
 from results.errors import ResultsError
 from results.text.formats import LEAST_WIDTH, TEXTS, one_line, parquet_bytes, terminal_lines
-from results.text.page import Heading, Note, PageTable, Part, Strong, limited
+from results.text.page import Heading, Note, PageTable, Part, Strong, limit_rows
 
 ROWS = [("a long label | of *words*", 0.123456789, "open"), ("b", math.nan, None), ("网络", 3, Strong("best"))]
 
@@ -87,9 +87,9 @@ def test_programs_get_every_row_of_every_table_with_all_digits() -> None:
 
 
 def test_a_limit_says_what_it_leaves_out() -> None:
-    lines = list(terminal_lines(limited(page(), 2), 80))
+    lines = list(terminal_lines(limit_rows(page(), 2), 80))
     assert "... 1 more rows of 3" in lines and not any("网络" in line for line in lines)
-    assert len(json.loads("\n".join(TEXTS["json"](limited(page(), 2))))) == 2
+    assert len(json.loads("\n".join(TEXTS["json"](limit_rows(page(), 2))))) == 2
 
 
 def options(*words: str) -> argparse.Namespace:

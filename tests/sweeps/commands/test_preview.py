@@ -9,14 +9,14 @@ import pytest
 
 from hpc.cluster.scaling import ScalingLimits
 from results.arms.cost import cost_of_run
-from results.statistics import pairs_needed, smallest_p
+from results.statistics import holm, pairs_needed, smallest_p
 from results.store.reader import load
 from results.store.writer import Writer
 from results.text.formats import markdown_lines
-from sweeps.commands.preview import PAIRS_NEEDED, SIGNIFICANCE, preview
-from sweeps.planning.durations import MeasuredStage, durations_in, fitted
+from sweeps.commands.preview import SIGNIFICANCE, preview
+from sweeps.planning.durations import MeasuredStage, durations_in, fit_durations
 from sweeps.planning.forecast import Capacity, forecasts, one_machine, timed_trials
-from sweeps.planning.plan import Plan, make_plan, only
+from sweeps.planning.plan import Plan, make_plan, select_trials
 from sweeps.run.run_folder import RunFolder
 from sweeps.scheduling.simulate import simulate, slots_of
 from sweeps.scheduling.simulated_cluster import SimulatedCluster
@@ -69,7 +69,7 @@ def test_a_stage_takes_what_the_same_took_or_its_kind_and_network_or_its_kind_or
         measured("f", "prune", 0.7, work=0.0),
         measured("g", "tune", 99.0, network=None, work=None),
     ]
-    found = fitted(stages, ["run"], ranks=2)
+    found = fit_durations(stages, ["run"], ranks=2)
     assert found.seconds(stage_of("tune", 5.0, key="c"), "vgg") == 12.0
     assert found.seconds(stage_of("tune", 5.0), "vgg") == pytest.approx(5 * (1 + 3) / 20)
     assert found.seconds(stage_of("tune", 5.0), "mobilenet") == pytest.approx(5 * (1 + 3 + 12) / 30)
@@ -81,10 +81,10 @@ def test_a_stage_takes_what_the_same_took_or_its_kind_and_network_or_its_kind_or
 def test_the_last_device_counts_and_other_numbers_of_ranks_only_where_there_is_no_other() -> None:
     old = measured("a", "tune", 100.0, device="H200")
     one, two = measured("b", "tune", 8.0, ranks=1), measured("c", "tune", 6.0)
-    assert fitted([old, one, two], ["run"], ranks=2).measured_s == {"c": 6.0}
-    assert fitted([old, one, two], ["run"], ranks=1).measured_s == {"b": 8.0}
-    assert fitted([old, one, two], ["run"], ranks=4).measured_s == {"b": 2.0, "c": 3.0}
-    assert fitted([one, old], ["run"], ranks=2).device == "H200"
+    assert fit_durations([old, one, two], ["run"], ranks=2).measured_s == {"c": 6.0}
+    assert fit_durations([old, one, two], ["run"], ranks=1).measured_s == {"b": 8.0}
+    assert fit_durations([old, one, two], ["run"], ranks=4).measured_s == {"b": 2.0, "c": 3.0}
+    assert fit_durations([one, old], ["run"], ranks=2).device == "H200"
 
 
 def write_stages(run: Path, rows: Iterable[dict[str, Any]]) -> None:
@@ -134,7 +134,7 @@ def test_where_nothing_was_measured_a_probe_of_one_trial_is_offered(tmp_path: Pa
     pruned = next(trial for trial in plan.trials if trial.label == "prune l1")  # the most kinds of stages
     assert f"python sweeps/launch.py 'my spec.toml' --only {pruned.trial_id} --name quick_probe" in said
     assert "ends after" not in said and "times less work than each" in said
-    assert [trial.trial_id for trial in only(plan, [pruned.trial_id]).trials] == [pruned.trial_id]
+    assert [trial.trial_id for trial in select_trials(plan, [pruned.trial_id]).trials] == [pruned.trial_id]
 
 
 def test_jobs_are_printed_as_they_would_be_submitted(tmp_path: Path) -> None:
@@ -142,14 +142,39 @@ def test_jobs_are_printed_as_they_would_be_submitted(tmp_path: Path) -> None:
     assert said.endswith("\n\n--- a worker\n#!/bin/bash\n#SBATCH --mem=1G")
 
 
-@pytest.mark.parametrize(("seeds", "said"), [(2, "p = 0.5 at best; below 0.05 it takes 6"), (10, "p = 0.002 at best")])
+@pytest.mark.parametrize(
+    ("seeds", "said"), [(2, "p = 0.5 at best; below 0.05 it takes 6 seeds"), (10, "p = 0.002 at best")]
+)
 def test_what_the_seeds_can_settle_is_what_the_report_will_test(seeds: int, said: str, tmp_path: Path) -> None:
     path = tmp_path / "quick.toml"
     path.write_text(QUICK_SPEC.replace("[0, 1]", str(list(range(seeds)))))
     text = lines(make_plan(load_spec(path)), tmp_path / "runs")
     assert f"seeds     {seeds} of each arm: a paired comparison can reach {said}\n" in text
     assert f"{smallest_p(seeds):.2g}" in said
-    assert pairs_needed(SIGNIFICANCE) == PAIRS_NEEDED
+
+
+@pytest.mark.parametrize("seeds", [6, 7, 8])
+def test_a_family_needs_more_seeds_than_a_pair(seeds: int, tmp_path: Path) -> None:
+    spec = (
+        QUICK_SPEC.replace("[0, 1]", str(list(range(seeds))))
+        + """
+[[variants]]
+label = "random"
+method = { name = "prune", criterion = "random" }
+[[variants]]
+method.name = "head_only"
+"""
+    )
+    (tmp_path / "quick.toml").write_text(spec)
+    text = lines(make_plan(load_spec(tmp_path / "quick.toml")), tmp_path / "runs")
+    corrected = max(p for p in holm([smallest_p(seeds)] * 3) if p is not None)
+    needed = pairs_needed(SIGNIFICANCE / 3)
+    more = "" if corrected <= SIGNIFICANCE else f"; below 0.05 it takes {needed} seeds"
+    assert needed == 7
+    assert (
+        f"a paired comparison can reach p = {smallest_p(seeds):.2g} at best, and p = {corrected:.2g} as one of 3 (Holm)"
+        f"{more}\n"
+    ) in text
 
 
 def test_one_row_for_each_number_of_nodes() -> None:
@@ -182,7 +207,7 @@ def test_very_many_trials_are_given_bounds_that_hold_what_a_simulation_says() ->
 
 def test_without_sharing_every_trial_takes_all_of_its_stages() -> None:
     plan = plan_of(families(2, 4))
-    found = fitted([measured("x", "fake", 10.0, work=1.0)], ["run"], ranks=1)
+    found = fit_durations([measured("x", "fake", 10.0, work=1.0)], ["run"], ranks=1)
     shared = timed_trials(plan, found, lambda _: False, lambda _: False)
     alone = timed_trials(replace(plan, private_cache=True), found, lambda _: False, lambda _: True)
     work_s = [simulate(trials, slots_of(1), SimulatedCluster()).work_s for trials in (shared, alone)]

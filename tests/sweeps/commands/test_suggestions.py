@@ -19,7 +19,7 @@ from packaging.requirements import Requirement
 
 from results.export.target import library
 from sweeps.commands.control import retry
-from sweeps.commands.launch import _say_how_to_go_on
+from sweeps.commands.launch import _say_how_to_resume
 from sweeps.planning.plan import make_plan, usable_cores
 from sweeps.run.relaunch import start
 from sweeps.run.run_folder import RunFolder
@@ -289,7 +289,7 @@ def test_where_a_run_was_cut_off_its_command_resumes_it(
 ) -> None:
     typed = ["transtailor", "run", "waiting.toml", "--runs", "my runs", "--set", "axes.network=['digits_vgg']"]
     monkeypatch.setattr(sys, "argv", typed)
-    _say_how_to_go_on(make_plan(load_spec(scene / "waiting.toml")), scene / "my runs" / "waiting")
+    _say_how_to_resume(make_plan(load_spec(scene / "waiting.toml")), scene / "my runs" / "waiting")
     resume, look = re.findall(r": (\S*transtailor .*)", capsys.readouterr().out)
     assert pasted(resume, scene, tmp_path) == typed
     assert_understood(pasted(look, scene, tmp_path), scene, "done")

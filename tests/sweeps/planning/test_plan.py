@@ -13,8 +13,8 @@ from sweeps.planning.plan import (
     cost_of,
     make_plan,
     no_sharing,
-    only,
     refuse_missing_weights,
+    select_trials,
     usable_cores,
 )
 from sweeps.spec.json_settings import JsonSettings
@@ -85,7 +85,7 @@ def test_weights_are_looked_at_with_each_method_that_reads_them(write_spec: Writ
     plan = make_plan(load_spec(write_spec(text)))
     with pytest.raises(ConfigError, match="head has 7 outputs while the source task of digits has 5 classes"):
         refuse_missing_weights(plan)
-    refuse_missing_weights(only(plan, [t.trial_id for t in plan.trials if t.label == "head_only"]))
+    refuse_missing_weights(select_trials(plan, [t.trial_id for t in plan.trials if t.label == "head_only"]))
 
 
 def test_resources_are_in_no_id(write_spec: WriteSpec) -> None:

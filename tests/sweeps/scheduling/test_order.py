@@ -104,34 +104,34 @@ class SlowQueue:
         self.children: dict[str, list[StageClaim]] = {}
         seen: set[str] = set()
         for trial in trials:
-            for above, step in zip([None, *trial.claims], trial.claims, strict=False):
-                if step.key not in seen and above is not None:
+            for above, claim in zip([None, *trial.claims], trial.claims, strict=False):
+                if claim.key not in seen and above is not None:
                     self.children.setdefault(above.key, []).append(
-                        StageClaim(key=step.key, work=0.0 if step.key in finished else step.work)
+                        StageClaim(key=claim.key, work=0.0 if claim.key in finished else claim.work)
                     )
-                seen.add(step.key)
+                seen.add(claim.key)
 
     def chain(self, key: str) -> float:
-        return max((step.work + self.chain(step.key) for step in self.children.get(key, [])), default=0.0)
+        return max((claim.work + self.chain(claim.key) for claim in self.children.get(key, [])), default=0.0)
 
     def total(self, key: str) -> float:
-        return sum(step.work + self.total(step.key) for step in self.children.get(key, []))
+        return sum(claim.work + self.total(claim.key) for claim in self.children.get(key, []))
 
     def behind(self, trial: QueuedTrial) -> float:
-        left = [step for step in trial.claims if step.key not in self.finished]
+        left = [claim for claim in trial.claims if claim.key not in self.finished]
         ends = [0.0]
-        for number, step in enumerate(left):
+        for number, claim in enumerate(left):
             done = sum(each.work for each in left[: number + 1])
-            ends.append(done + max(self.chain(step.key), self.total(step.key) / self.slots))
+            ends.append(done + max(self.chain(claim.key), self.total(claim.key) / self.slots))
         return max(ends)
 
     def claims(self, trial: QueuedTrial) -> set[str]:
-        return {step.key for step in trial.claims} - self.finished
+        return {claim.key for claim in trial.claims} - self.finished
 
     def could_start(self) -> int:
         claimed = set().union(*(self.claims(trial) for trial in self.running))
         free = [t for t in self.trials if t.trial_id in self.waiting and not self.claims(t) & claimed]
-        lefts = [[step.key for step in trial.claims if step.key not in self.finished] for trial in free]
+        lefts = [[claim.key for claim in trial.claims if claim.key not in self.finished] for trial in free]
         return len({left[0] for left in lefts if left}) + lefts.count([])
 
     def next(self, warm_ranks: int | None) -> str | None:
@@ -153,8 +153,8 @@ def random_trials(rng: np.random.Generator, count: int, most_steps: int) -> list
             StageClaim(key=f"{number}-{i}", work=float(rng.integers(0, 9))) for i in range(rng.integers(1, most_steps))
         )
         extra = (StageClaim(key=f"common-{rng.integers(3)}", work=5.0),) if rng.random() < 0.2 else ()
-        steps = tuple({step.key: step for step in shared + extra + own}.values())
-        trials.append(QueuedTrial(trial_id=f"T{number}", ranks=int(rng.integers(1, 3)), claims=steps))
+        claims = tuple({claim.key: claim for claim in shared + extra + own}.values())
+        trials.append(QueuedTrial(trial_id=f"T{number}", ranks=int(rng.integers(1, 3)), claims=claims))
     return trials
 
 
@@ -163,7 +163,7 @@ def test_every_decision_is_that_of_the_slow_queue(seed: int) -> None:
     rng = np.random.default_rng(seed)
     slots = int(rng.integers(1, 5))
     trials = random_trials(rng, int(rng.integers(2, 25)), 5)
-    keys = sorted({step.key for trial in trials for step in trial.claims})
+    keys = sorted({claim.key for trial in trials for claim in trial.claims})
     finished = {key for key in keys if rng.random() < 0.1}
     fast, slow = TrialQueue(trials, finished, slots=slots), SlowQueue(trials, finished, slots)
     decisions = 0
@@ -183,7 +183,7 @@ def test_every_decision_is_that_of_the_slow_queue(seed: int) -> None:
                 slow.running.append(choice)
                 continue
         trial = slow.running[rng.integers(len(slow.running))]
-        left = [step.key for step in trial.claims if step.key not in slow.finished]
+        left = [claim.key for claim in trial.claims if claim.key not in slow.finished]
         event = rng.random()
         if left and event < 0.8:
             fast.stage_finished(left[0])
@@ -211,7 +211,7 @@ def play(trials: list[QueuedTrial], slots: int) -> int:
             decisions += 1
             if not isinstance(choice, QueuedTrial):
                 break
-            running[choice.trial_id] = [step.key for step in choice.claims if step.key not in finished]
+            running[choice.trial_id] = [claim.key for claim in choice.claims if claim.key not in finished]
         if not running:
             return decisions
         for trial_id, left in list(running.items()):
@@ -250,9 +250,9 @@ def test_four_times_the_trials_cost_little_more_than_four_times_as_much() -> Non
         trials = []
         for number in range(count):
             names = ["root", f"a{number // 100}", f"b{number // 100}", f"c{number // 2}"]
-            steps = [StageClaim(key=name, work=3.0) for name in names]
-            steps += [StageClaim(key=f"own{number}-{i}", work=1.0) for i in range(6)]
-            trials.append(QueuedTrial(trial_id=f"T{number}", ranks=1, claims=tuple(steps)))
+            claims = [StageClaim(key=name, work=3.0) for name in names]
+            claims += [StageClaim(key=f"own{number}-{i}", work=1.0) for i in range(6)]
+            trials.append(QueuedTrial(trial_id=f"T{number}", ranks=1, claims=tuple(claims)))
         return lines_run(lambda: play(trials, 8))
 
     assert cost(1600) < 5 * cost(400)  # a look at each trial at each decision would be 16 times as much

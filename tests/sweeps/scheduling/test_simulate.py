@@ -10,7 +10,7 @@ import pytest
 from hpc.cluster.scaling import ScalingLimits
 from sweeps.scheduling.simulate import simulate, slots_of
 from sweeps.scheduling.simulated_cluster import SimulatedCluster
-from sweeps.scheduling.timed import TimedStep, TimedTrial, critical_path_s, joined
+from sweeps.scheduling.timed import TimedStep, TimedTrial, critical_path_s, join_stages
 
 AT_ONCE = SimulatedCluster(decide_every_s=0.0)
 LIMITS = ScalingLimits(
@@ -21,13 +21,13 @@ LIMITS = ScalingLimits(
 def timed(*trials: str) -> list[TimedTrial]:
     """Trials from their stages, "a:5 b:3", named by their place; stages take the seconds behind the colon."""
     parsed = [[part.split(":") for part in trial.split()] for trial in trials]
-    return joined(
+    return join_stages(
         [(str(n), [(key, float(s), float(s)) for key, s in stages]) for n, stages in enumerate(parsed)], ranks=1
     )
 
 
 def lone_steps(trials: Iterable[tuple[str, list[tuple[str, float, float]]]]) -> list[TimedTrial]:
-    """Every stage as a step of its own: the slow form of what `joined` gives."""
+    """Every stage as a step of its own: the slow form of what `join_stages` gives."""
     return [
         TimedTrial(
             trial_id=trial_id,
@@ -151,7 +151,7 @@ def test_trials_across_workers_hold_all_of_them() -> None:
 def test_joined_stages_give_the_schedule_of_single_ones(seed: int) -> None:
     rng = np.random.default_rng(seed)
     trials = random_trees(rng, int(rng.integers(2, 40)))
-    fast, slow = joined(trials, ranks=1), lone_steps(trials)
+    fast, slow = join_stages(trials, ranks=1), lone_steps(trials)
     assert sum(len(trial.steps) for trial in fast) < sum(len(trial.steps) for trial in slow)
     for slots in (1, 3):
         assert simulate(fast, slots_of(slots), AT_ONCE) == simulate(slow, slots_of(slots), AT_ONCE)
@@ -162,7 +162,7 @@ def test_without_faults_every_stage_is_computed_once_and_no_bound_is_beaten(seed
     rng = np.random.default_rng(seed)
     trials = random_trees(rng, 40)
     for slots in (1, 2, 7):
-        schedule = simulate(joined(trials, ranks=1), slots_of(slots), AT_ONCE)
+        schedule = simulate(join_stages(trials, ranks=1), slots_of(slots), AT_ONCE)
         assert schedule.in_stages_s == schedule.work_s == distinct_s(trials)
         assert schedule.makespan_s >= max(schedule.critical_path_s, schedule.work_s / slots)
         assert schedule.makespan_s * slots == pytest.approx(
@@ -181,12 +181,12 @@ def test_with_faults_what_is_lost_is_computed_again(seed: int, shape: tuple[int,
     )
     for every_s in (None, 5.0):
         cluster = replace(faults, checkpoint_every_s=every_s)
-        schedule = simulate(joined(trials, ranks=1), limits, cluster)
+        schedule = simulate(join_stages(trials, ranks=1), limits, cluster)
         assert schedule.unfinished == 0
         assert schedule.failures > 0
         assert schedule.in_stages_s == pytest.approx(distinct_s(trials) + schedule.lost_s)
         assert 0 < schedule.utilisation <= 1
-        assert schedule == simulate(joined(trials, ranks=1), limits, cluster), "the same seed, another schedule"
+        assert schedule == simulate(join_stages(trials, ranks=1), limits, cluster), "the same seed, another schedule"
     assert schedule.lost_s <= 5 * schedule.failures * limits.slots_per_worker  # what the last checkpoints lacked
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from sweeps.errors import SpecError
 from sweeps.spec.expand import Expanded, expand
-from sweeps.spec.spec import EMBEDDED_SPEC, SPECS, Spec, load_spec, merged
+from sweeps.spec.spec import EMBEDDED_SPEC, SPECS, Spec, load_spec, merge_tables
 from sweeps.spec.toml_text import toml_value
 from tailor.core.errors import ConfigError
 
@@ -82,8 +82,8 @@ def test_an_axis_may_be_written_dotted_nested_quoted_or_as_tables(write_spec: Wr
 
 def test_a_table_of_another_name_replaces_and_one_of_the_same_name_is_merged() -> None:
     base = {"method": {"name": "transtailor", "steps": 3}, "seed": 1}
-    assert merged(base, {"method": {"name": "head_only"}}) == {"method": {"name": "head_only"}, "seed": 1}
-    assert merged(base, {"method": {"name": "transtailor", "beta": "raw"}}) == {
+    assert merge_tables(base, {"method": {"name": "head_only"}}) == {"method": {"name": "head_only"}, "seed": 1}
+    assert merge_tables(base, {"method": {"name": "transtailor", "beta": "raw"}}) == {
         "method": {"name": "transtailor", "steps": 3, "beta": "raw"},
         "seed": 1,
     }

@@ -1,4 +1,4 @@
-"""Files of older schema versions: how their columns become those of today. A version that is here stays readable."""
+"""Files of older schema versions: how their columns become those of today. All versions listed here stay readable."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,29 +10,29 @@ from results.store.schema import FLOAT, MOMENT, SCHEMA_VERSION, STRING, TableSch
 
 
 @dataclass(frozen=True)
-class Older:
-    """A table as an older version wrote it, told by what is different.
+class OlderTable:
+    """A table of an older version, described by its differences.
 
     Attributes:
-        gone: columns that it had and today's table has not, with their types.
-        made: today's columns that it had not -> the SQL expression on its own columns that stands in for them.
+        gone: columns that today's table no longer has, with their types.
+        made: today's columns that it lacked -> the SQL expression on its own columns that replaces them.
     """
 
     gone: Mapping[str, pa.DataType] = field(default_factory=dict)
     made: Mapping[str, str] = field(default_factory=dict)
 
 
-_SAME = Older()
+_SAME = OlderTable()
 
-_VERSION_3: dict[str, Older] = {}  # it had no timings and no kept_filters; all other tables are as today
+_VERSION_3: dict[str, OlderTable] = {}  # it had no timings and no kept_filters; all other tables are as today
 
 _VERSION_2 = _VERSION_3 | {
-    "attempts": Older(made={"nodes": "CAST(NULL AS VARCHAR[])"}),
-    "events": Older(
+    "attempts": OlderTable(made={"nodes": "CAST(NULL AS VARCHAR[])"}),
+    "events": OlderTable(
         gone={"event_id": STRING, "text": STRING, "at": MOMENT},
         made={
             "happened_at": '"at"',  # a reserved word of SQL
-            "driver": "event_id",  # it had no numbers, and ids that were never twice
+            "driver": "event_id",  # it had no numbers, and unique ids
             "number": "CAST(0 AS BIGINT)",
             "job": "CAST(NULL AS VARCHAR)",
             "node": "CAST(NULL AS VARCHAR)",
@@ -44,35 +44,37 @@ _VERSION_2 = _VERSION_3 | {
 
 _UNKNOWN = {"train_images": "CAST(NULL AS BIGINT)"}
 _VERSION_1 = _VERSION_2 | {
-    "planned": Older(made=_UNKNOWN | {"tuning_json": "CAST(NULL AS VARCHAR)", "tuning_order": "CAST(NULL AS BIGINT)"}),
-    "operating_points": Older(
+    "planned": OlderTable(
+        made=_UNKNOWN | {"tuning_json": "CAST(NULL AS VARCHAR)", "tuning_order": "CAST(NULL AS BIGINT)"}
+    ),
+    "operating_points": OlderTable(
         gone={"validation_accuracy_fraction": FLOAT},
         made=_UNKNOWN
         | {
             "trained_macs": "CAST(NULL AS DOUBLE)",
             "metric": "'accuracy'",
             "validation_score": "validation_accuracy_fraction",
-            "deciding_score": "validation_accuracy_fraction",  # it knew no other split to decide by
+            "deciding_score": "validation_accuracy_fraction",  # trials always decided by the validation split
         },
     ),
 }
 
-OLDER: Mapping[int, Mapping[str, Older]] = MappingProxyType({1: _VERSION_1, 2: _VERSION_2, 3: _VERSION_3})
-"""Schema version -> table -> what is different there; tables that are not named are as today."""
+OLDER_VERSIONS: Mapping[int, Mapping[str, OlderTable]] = MappingProxyType({1: _VERSION_1, 2: _VERSION_2, 3: _VERSION_3})
+"""Schema version -> table -> its differences; tables that are not listed are as today."""
 
 
 def columns_of(table: TableSchema, version: int) -> dict[str, pa.DataType]:
-    """The columns of a table's files of that version, with their types."""
+    """Return the columns of a table's files of that version, with their types."""
     then = _then(table, version)
     today = {column.name: column.type for column in table.columns if column.name not in then.made}
     return today | dict(then.gone)
 
 
 def expressions_of(table: TableSchema, version: int) -> dict[str, str]:
-    """Today's columns, in order -> the SQL that gives each from a file of that version; names are quoted."""
+    """Return today's columns, in order -> the SQL that gives each from a file of that version; names are quoted."""
     made = _then(table, version).made
     return {column.name: made.get(column.name, f'"{column.name}"') for column in table.columns}
 
 
-def _then(table: TableSchema, version: int) -> Older:
-    return _SAME if version == SCHEMA_VERSION else OLDER[version].get(table.name, _SAME)
+def _then(table: TableSchema, version: int) -> OlderTable:
+    return _SAME if version == SCHEMA_VERSION else OLDER_VERSIONS[version].get(table.name, _SAME)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from results.arms.kept import MOST_SEEDS, agreement_of_labels, agreement_of_seeds
+from results.arms.filter_agreement import MOST_SEEDS, agreement_of_labels, agreement_of_seeds
 from results.store.reader import Run, load
 from results.store.writer import Writer
 from tests.results.conftest import CODE, sha

@@ -1,4 +1,4 @@
-"""How many distinct trainings stand behind an n: seeds that share a stage share its luck."""
+"""How many distinct trainings an n counts: seeds that share a trained stage are not independent in it."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,12 +12,12 @@ FROM stages JOIN (SELECT DISTINCT stage_key FROM epochs) USING (stage_key)
     JOIN (SELECT trial_id, network, dataset, train_images, label, seed FROM planned) USING (trial_id)
 GROUP BY ALL ORDER BY ALL
 """
-"""The stages that trained something, those with epochs, of each label's seeds."""
+"""The training stages (those with epochs) of each label's seeds."""
 
 
 @dataclass(frozen=True)
-class SharedDraw:
-    """A kind of training of which seeds of one label share some: `distinct` draws stand behind `seeds` seeds."""
+class SharedTraining:
+    """A kind of training that seeds of one label share: `seeds` seeds have only `distinct` trainings."""
 
     problem: Problem
     label: str
@@ -26,34 +26,34 @@ class SharedDraw:
     seeds: int
 
     def __str__(self) -> str:
-        draws = "one draw stands" if self.distinct == 1 else f"{self.distinct} distinct draws stand"
-        return f"{self.kind.replace('_', ' ')}: {draws} behind {self.seeds} seeds"
+        trainings = "one training" if self.distinct == 1 else f"{self.distinct} distinct trainings"
+        return f"{self.kind.replace('_', ' ')}: {self.seeds} seeds share {trainings}"
 
 
-def shared_draws(run: Run) -> list[SharedDraw]:
-    """Every kind of training stage that several seeds of a label share, by problem, label and kind.
+def shared_trainings(run: Run) -> list[SharedTraining]:
+    """Return each kind of training stage that several seeds of a label share, by problem, label and kind.
 
-    A source that was trained once is in all seeds' scores: their interval says nothing of how another source would do.
+    For example, a source that was trained once is in all seeds' scores; their interval does not cover other sources.
     """
     found: dict[tuple[Problem, str, str], dict[int, tuple[str, ...]]] = {}
     for row in run.rows(TRAINED_STAGES):
         key = Problem(row["network"], row["dataset"], row["train_images"] or 0), row["label"], row["kind"]
         found.setdefault(key, {})[row["seed"]] = tuple(row["keys"])
     return [
-        SharedDraw(*key, distinct=distinct, seeds=len(by_seed))
+        SharedTraining(*key, distinct=distinct, seeds=len(by_seed))
         for key, by_seed in sorted(found.items())
         if (distinct := len(set(by_seed.values()))) < len(by_seed)
     ]
 
 
-def draw_lines(draws: Iterable[SharedDraw], problems: Iterable[Problem]) -> list[str]:
-    """One sentence for each kind of sharing within these problems, with the labels that it holds for."""
+def shared_training_lines(trainings: Iterable[SharedTraining], problems: Iterable[Problem]) -> list[str]:
+    """Write one sentence for each kind of sharing within these problems, with its labels."""
     within, labels = set(problems), dict[str, set[str]]()
-    for draw in draws:
-        if draw.problem in within:
-            labels.setdefault(str(draw), set()).add(draw.label)
+    for shared in trainings:
+        if shared.problem in within:
+            labels.setdefault(str(shared), set()).add(shared.label)
     return [
         f"{text} ({', '.join(sorted(of)) if len(of) <= 3 else f'{len(of)} labels'}): n is smaller than it looks, and no"
-        " interval here covers another such draw."
+        " interval here covers another such training."
         for text, of in sorted(labels.items())
     ]

@@ -1,8 +1,7 @@
-"""Which filters sub-models keep, and how far two of them agree on that: overlaps, and what chance alone would give.
+"""Which filters sub-models keep, and how far two sub-models agree on them, compared with chance.
 
-Two sub-models are compared where their filters are the same ones: where both were pruned from one source stage (the
-same weights, so that filter 7 of a layer is one filter to both). What was pruned from another source is compared with
-nothing, because the order of its filters means nothing there.
+Two sub-models are compared only if both were pruned from one source stage: then they start from the same weights, and
+filter 7 of a layer is the same filter in both. Filters of different sources have no common order.
 """
 
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 from results.store.reader import Run
 
 MOST_SEEDS = 32
-"""Of each label so many seeds are compared, the first: pairs grow with their square."""
+"""Only this many seeds of each label are compared, the first ones: the number of pairs grows with their square."""
 
 PAIRS = """
 WITH source AS (
@@ -48,13 +47,12 @@ WITH source AS (
 """
 """Pairs of sub-models layer by layer (`agreed`): two labels with one seed, or two seeds of one label.
 
-`shared` counts the filters that both keep. Two selections of `kept` and `other_kept` out of `filters` that know nothing
-of each other share kept * other_kept / filters by chance, the mean of the hypergeometric distribution.
+`shared` counts the filters that both keep. Two independent selections of `kept` and `other_kept` out of `filters` share
+kept * other_kept / filters by chance, the mean of the hypergeometric distribution.
 `kappa` is Cohen's: (p_o - p_e) / (1 - p_e), where p_o is the share of filters that both keep or both remove, and p_e
-that share by chance. 1: the same filters; 0: as chance would have it, whatever the two sizes are; below 0: fewer.
+that share by chance. 1: the same filters; 0: as by chance, for any two sizes; below 0: fewer than by chance.
 
-Layers that lost filters in both count, no others: where all are left there is nothing to agree on. Of several trials of
-one label and seed, the best by validation counts.
+Only layers that lost filters in both count. Of several trials of one label and seed, the best by validation counts.
 """
 
 OF_SEEDS = """
@@ -73,18 +71,18 @@ SELECT label, other_label, count(DISTINCT layer) AS layers, count(DISTINCT (seed
 FROM agreed
 GROUP BY label, other_label ORDER BY label, other_label
 """
-"""How far two labels agree: the mean over layers and the seeds that both have; of a label with itself, over pairs of
-its seeds. The overlap is the share of the smaller selection that is in both (the overlap coefficient)."""
+"""How far two labels agree: the mean over layers and common seeds (for a label with itself, over pairs of its seeds).
+The overlap is the share of the smaller selection that is in both (the overlap coefficient)."""
 
 
 def agreement_sql(run: Run, answer: str, *, where: str, asked: float) -> str:
-    """The query for one of `OF_SEEDS` and `OF_LABELS`, which runs alone.
+    """Return the complete query for `OF_SEEDS` or `OF_LABELS`.
 
     Args:
-        run: that it is for: the widest layer says how long selections are.
-        answer: what stands behind `PAIRS`.
+        run: its widest layer sets the length of the bit strings.
+        answer: the SELECT that follows `PAIRS`.
         where: condition on rows of `operating_points`; labels are compared within it, so name one network.
-        asked: share of the MACs that was to be removed; what a rule decided counts, too.
+        asked: share of the MACs that was to be removed; points whose budget a rule decided are included.
     """
     (row,) = run.rows("SELECT coalesce(max(original_width), 1) - 1 AS last_place FROM layers")
     pairs = PAIRS.format(where=where, asked=repr(asked), most_seeds=MOST_SEEDS, last_place=row["last_place"])
@@ -92,18 +90,18 @@ def agreement_sql(run: Run, answer: str, *, where: str, asked: float) -> str:
 
 
 def agreement_of_labels(run: Run, *, where: str, asked: float) -> list[dict[str, Any]]:
-    """The records of `OF_LABELS`; pairs that have no layer in common, or no source, are not there.
+    """Return the records of `OF_LABELS`, without pairs that have no common layer or source.
 
     Raises:
-        ResultsError: the condition is no SQL.
+        ResultsError: the condition is not valid SQL.
     """
     return run.rows(agreement_sql(run, OF_LABELS, where=where, asked=asked))
 
 
 def agreement_of_seeds(run: Run, *, where: str, asked: float) -> list[dict[str, Any]]:
-    """The records of `OF_SEEDS`; labels with one seed, and seeds with sources of their own, are not there.
+    """Return the records of `OF_SEEDS`, without labels with one seed and seeds that share no source.
 
     Raises:
-        ResultsError: the condition is no SQL.
+        ResultsError: the condition is not valid SQL.
     """
     return run.rows(agreement_sql(run, OF_SEEDS, where=where, asked=asked))

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from results.analysis.against import against_page
+from results.analysis.versus_arm import versus_arm_page
 from results.errors import ResultsError
 from results.store.reader import load
 from results.text.formats import markdown_lines
@@ -16,7 +16,7 @@ LABELS = (("transtailor", "transtailor"), ("rival | one", "prune"), ("fine_tune"
 
 def lines(run: Path, label: str, asked: float | None) -> list[str]:
     with load(run) as opened:
-        return list(markdown_lines(against_page(opened, label, asked)))
+        return list(markdown_lines(versus_arm_page(opened, label, asked)))
 
 
 def cells(line: str) -> list[str]:
@@ -71,6 +71,62 @@ def test_every_row_says_what_its_pairs_can_reach_and_what_holms_correction_leave
     assert by_label["better"][columns["p (Holm)"]] == "0.0938"  # three times as large
     assert (by_label["better"][columns["ahead %"]], by_label["level"][columns["ahead %"]]) == ("100", "50")
     text = "\n".join(found)
-    assert "Of 2 better or worse, 0 are so with Holm's correction over these 3 comparisons." in text
+    assert "Of 2 better or worse, 0 remain with Holm's correction over these 3 comparisons." in text
     assert "Trials: 25 planned, 24 finished, 1 failed, 0 missing." in text
     assert "lost, net on digits (50 training images): 1 planned" in text
+
+
+def table(found: list[str]) -> dict[str, dict[str, str]]:
+    """The rows of the first table by the name of their arm, each by the names of the columns."""
+    head, _, *rest = (cells(line) for line in found if line.startswith("| "))
+    rows = [dict(zip(head, row, strict=True)) for row in rest if len(row) == len(head)]
+    return {row["arm"]: row for row in rows}
+
+
+def test_an_arm_is_compared_with_fine_tuning_that_has_trained_for_as_long(tmp_path: Path) -> None:
+    arms = {"tuned": ("fine_tune", 10, 90), "tuned long": ("fine_tune", 30, 92), "tuned longest": ("fine_tune", 60, 93)}
+    arms |= {"short": ("prune", 10, 91), "long": ("prune", 25, 91), "too long": ("prune", 90, 91)}
+    trials = [
+        Trial(label=label, method=method, seed=seed, right=(right + seed % 2,), epochs=epochs)
+        for label, (method, epochs, right) in arms.items()
+        for seed in range(6)
+    ]
+    found = lines(write_run(tmp_path, trials), "tuned", 0.2)
+    rows = table(found)
+    assert {arm: row["against"] for arm, row in rows.items()} == {
+        "tuned long": "tuned", "tuned longest": "tuned", "short": "tuned", "long": "tuned long", "too long": "tuned",
+    }  # fmt: skip
+    assert rows["long"]["difference"] == "-1.00"
+    assert rows["too long"]["it says"] == "better, but trained longer"
+    assert "3 rows have trained for more epochs than what they are compared with" in "\n".join(found)
+    others = table(lines(tmp_path, "short", 0.2))  # not fine-tuning: it stays what all others are compared with
+    assert {row["against"] for row in others.values()} == {"short"}
+    assert others["long"]["it says"].endswith(", but trained longer")
+
+
+def test_rows_of_the_same_models_are_one_comparison(tmp_path: Path) -> None:
+    arms = {"base": [90] * 6, "better": range(91, 97), "twin": range(91, 97), "worse": range(80, 86)}
+    trials = [
+        Trial(label=label, seed=seed, right=(of[seed],), model=f"{'better' if label == 'twin' else label} {seed}")
+        for label, of in arms.items()
+        for seed in range(6)
+    ]
+    found = lines(write_run(tmp_path, trials), "base", 0.2)
+    rows = table(found)
+    assert {rows[arm]["p (Holm)"] for arm in ("better", "twin", "worse")} == {"0.0625"}  # two, not three
+    text = "\n".join(found)
+    assert "over these 2 comparisons" in text
+    assert "1 rows have the models of another row and count once." in text
+
+
+def test_the_pooled_table_says_what_its_pairs_share(tmp_path: Path) -> None:
+    trials = [
+        Trial(label=label, seed=seed, network=network, right=(right + seed,), shared_source=True)
+        for label, right in (("base", 80), ("other", 90))
+        for network in ("one", "two")
+        for seed in range(6)
+    ]
+    found = lines(write_run(tmp_path, trials), "base", 0.2)
+    pooled = "\n".join(found).split("All together")[1]
+    assert "Networks and data sets are these, not drawn from others" in pooled
+    assert "share one training" in pooled

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from results.arms.counts import count_lines, trial_counts
-from results.arms.draws import draw_lines, shared_draws
+from results.arms.shared_training import shared_training_lines, shared_trainings
 from results.store.reader import load
 from tests.results.exact_run import Trial, write_run
 
@@ -13,11 +13,11 @@ def test_a_source_that_seeds_share_is_one_draw(tmp_path: Path) -> None:
     several += [Trial(label="shared", seed=s, right=(90,), network="other", shared_source=True) for s in range(3)]
     several.append(Trial(label="alone", seed=0, right=(90,), network="other", shared_source=True))
     with load(write_run(tmp_path, several)) as run:
-        draws = shared_draws(run)
+        draws = shared_trainings(run)
     assert [(draw.label, draw.kind, draw.distinct, draw.seeds) for draw in draws] == [("shared", "train_source", 1, 3)]
-    (line,) = draw_lines(draws, {draws[0].problem})
-    assert line.startswith("train source: one draw stands behind 3 seeds (shared)")
-    assert draw_lines(draws, []) == []
+    (line,) = shared_training_lines(draws, {draws[0].problem})
+    assert line.startswith("train source: 3 seeds share one training (shared)")
+    assert shared_training_lines(draws, []) == []
 
 
 def test_every_trial_is_counted_once(tmp_path: Path) -> None:
@@ -33,6 +33,6 @@ def test_every_trial_is_counted_once(tmp_path: Path) -> None:
     assert count.seeds == {0, 1, 2, 3}
     assert count_lines(counts, [key[0]]) == [
         "Trials: 4 planned, 2 finished, 1 failed, 1 missing.",
-        f"a, {key[0]}: 4 planned, 2 finished, 1 failed, 1 missing; means are of those that did not fail.",
+        f"a, {key[0]}: 4 planned, 2 finished, 1 failed, 1 missing; means are over those that did not fail.",
     ]
     assert "none was planned" in count_lines(counts, [])[0]

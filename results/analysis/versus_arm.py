@@ -1,0 +1,217 @@
+"""Every arm of a run compared with one of them, paired by seed, as a page for a note or a paper."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from results.arms.comparison import (
+    BASELINE,
+    Arm,
+    Problem,
+    arms_of,
+    budget_order,
+    compare,
+    environments_of,
+    points_of,
+)
+from results.arms.counts import count_lines, trial_counts
+from results.arms.selection import arms_at_budget
+from results.arms.shared_training import shared_training_lines, shared_trainings
+from results.arms.tuning import best_settings, ended_settings
+from results.arms.verdict import verdict_word
+from results.errors import ResultsError
+from results.statistics import SIGNIFICANCE, holm
+from results.store.reader import Run
+from results.text.number_format import NOTHING, SCALES, percent
+from results.text.page import Heading, Note, PageTable, Part
+from transtailor.names import nearest
+
+ARM = ("asked %", "removed %", "arm", "test")
+COMPARISON = ("difference", "95%", "won–lost–tied", "ahead %", "p", "smallest p", "p (Holm)", "it says")
+COLUMNS = (*ARM, *COMPARISON, "against")
+POOLED = ("asked %", "arm", "problems", "pairs", *COMPARISON)
+_USUALLY_COMPARED = ("difference", "95%", "won–lost–tied", "p", "it says")
+USUAL = [COLUMNS.index(name) for name in ("arm", "removed %", "test", *_USUALLY_COMPARED)]
+USUAL_POOLED = [POOLED.index(name) for name in ("arm", "asked %", "pairs", *_USUALLY_COMPARED)]
+
+Pair = tuple[Arm, Arm]  # an arm, and the control that it is compared with
+
+
+def versus_arm_page(run: Run, label: str, asked: float | None) -> Iterator[Part]:
+    """Yield the page: one table per network, data set and number of training images.
+
+    Args:
+        run: an opened run.
+        label: the arm that all others are compared with.
+        asked: the only budget that is shown, as a fraction of the MACs; arms without a budget (no pruning, or a rule
+            decides) are shown as they are. None shows all budgets and takes the smallest of `label`.
+
+    Raises:
+        ResultsError: no such arm has been tested.
+    """
+    points = best_settings(points_of(run), ended_settings(run))
+    arms = [arm for arm in arms_of(points, environments_of(run)) if arm.test.mean is not None]
+    bases = {
+        problem: base
+        for problem in sorted({arm.problem for arm in arms})
+        if (base := _base(arms, problem, label, asked))
+    }
+    if not bases:
+        labels = {arm.label for arm in arms}
+        if label in labels:
+            at = f"{percent(asked or 0.0, 1)}% fewer MACs"
+            raise ResultsError(f"{label!r} has no tested point at {at}; leave out --at to see its points")
+        raise ResultsError(f"no tested arm is called {label!r}{nearest(label, labels)}")
+    shown_arms = {problem: arms_at_budget([arm for arm in arms if arm.problem == problem], asked) for problem in bases}
+    for problem, base in bases.items():
+        yield Heading(str(problem))
+        yield ""
+        yield f"Compared with {base}: {SCALES[base.metric].value(base.test.mean)} over {base.test.n} seeds."
+        yield ""
+        rows = [ComparedRow([pair]) for pair in _pairs(shown_arms[problem], base)]
+        several = any(row.pairs[0][1] is not base for row in rows)
+        usual = [*USUAL, *([COLUMNS.index("against")] if several else [])]
+        words = (0, 2, len(COLUMNS) - 2, len(COLUMNS) - 1)
+        yield PageTable(columns=COLUMNS, rows=[*_cells(rows)], words=words, usual=usual)
+        yield ""
+        notes = [*_notes(rows), *count_lines(trial_counts(run), [problem])]
+        yield from map(Note, [*notes, *shared_training_lines(shared_trainings(run), [problem])])
+        yield ""
+    yield from _pooled_lines(run, bases, shown_arms)
+
+
+def _base(arms: Sequence[Arm], problem: object, label: str, asked: float | None) -> Arm | None:
+    """Choose the arm that others are compared with, among those that would be shown."""
+    its = arms_at_budget([arm for arm in arms if arm.problem == problem], asked)
+    return min((arm for arm in its if arm.label == label), key=lambda arm: budget_order(arm.asked), default=None)
+
+
+def _pairs(arms: Sequence[Arm], base: Arm) -> list[Pair]:
+    """List every arm but the base with its control, in the order of the rows."""
+    ordered = sorted(arms, key=lambda arm: (budget_order(arm.asked), -(arm.test.mean or 0.0), arm.label))
+    return [(arm, _control(arms, base, arm)) for arm in ordered if arm is not base]
+
+
+def _control(arms: Sequence[Arm], base: Arm, arm: Arm) -> Arm:
+    """Choose what an arm is compared with.
+
+    This is `base`. If `base` is fine-tuning that has trained for fewer epochs, it is the fine-tuning that has trained
+    for as long as the arm, where there is one. Example: "fine-tuning, 60 epochs" for an arm of 55 epochs.
+    """
+    if base.method != BASELINE or arm.method == BASELINE or not _is_shorter(base, arm):
+        return base
+    as_long = [one for one in arms if one.method == BASELINE and not _is_shorter(one, arm)]
+    return min(as_long, key=lambda one: (one.trained_epochs or 0.0, one.label), default=base)
+
+
+def _is_shorter(control: Arm, arm: Arm) -> bool:
+    """Whether the control has trained for fewer epochs on the target; no if the rows do not say."""
+    if control.trained_epochs is None or arm.trained_epochs is None:
+        return False
+    return control.trained_epochs < arm.trained_epochs - 1e-9
+
+
+def _pooled_lines(run: Run, bases: Mapping[Problem, Arm], arms: Mapping[Problem, Sequence[Arm]]) -> Iterator[Part]:
+    """Yield the same over all problems of one metric, for arms that several problems have; nothing if none do."""
+    groups: dict[tuple[str, tuple[bool, float], str], list[Pair]] = {}
+    for problem, base in bases.items():
+        for arm, control in _pairs(arms[problem], base):
+            groups.setdefault((arm.metric, budget_order(arm.asked), arm.label), []).append((arm, control))
+    pooled = [ComparedRow(pairs) for _, pairs in sorted(groups.items()) if len(pairs) > 1]
+    if not pooled:
+        return
+    yield Heading("All together")
+    yield ""
+    yield "Blocks are problems and seeds; each is compared with the base of its own problem."
+    yield ""
+    yield PageTable(
+        columns=POOLED,
+        rows=[
+            (
+                percent(row.arm.asked, 1),
+                row.arm.label,
+                str(len(row.pairs)),
+                str(row.pairing.result.difference.n),
+                *cells,
+            )
+            for row, cells in zip(pooled, _comparison_cells(pooled), strict=True)
+        ],
+        words=(0, 1, len(POOLED) - 1),
+        usual=USUAL_POOLED,
+    )
+    yield ""
+    yield Note("Networks and data sets are these, not drawn from others: nothing here is said of another one.")
+    yield from map(Note, [*_notes(pooled), *shared_training_lines(shared_trainings(run), bases)])
+    yield ""
+
+
+class ComparedRow:
+    """An arm and its control, in one problem or in several: one row of a table."""
+
+    def __init__(self, pairs: Sequence[Pair]) -> None:
+        self.pairs = pairs
+        self.arm, self.control = pairs[0]
+        self.pairing = compare(pairs)
+
+    @property
+    def verdict(self) -> str:
+        """The verdict, and whether the arm has trained for longer than its control."""
+        longer = any(_is_shorter(control, arm) for arm, control in self.pairs)
+        return verdict_word(self.pairing) + (", but trained longer" if longer else "")
+
+    @property
+    def models(self) -> tuple[frozenset[str], frozenset[str]]:
+        """What is compared: rows of the same models are one comparison."""
+        return self.pairing.first_models, self.pairing.second_models
+
+
+def _cells(rows: Sequence[ComparedRow]) -> Iterator[tuple[str, ...]]:
+    for row, cells in zip(rows, _comparison_cells(rows), strict=True):
+        arm, measured = row.arm, SCALES[row.arm.metric].value(row.arm.test.mean)
+        yield percent(arm.asked, 1), percent(arm.removed, 1), arm.label, measured, *cells, row.control.label
+
+
+def _comparison_cells(rows: Sequence[ComparedRow]) -> Iterator[tuple[str, ...]]:
+    """Yield the cells of the columns `COMPARISON`, with p corrected as one family."""
+    corrected = _corrected(rows)
+    for row in rows:
+        scale, found = SCALES[row.pairing.metric], row.pairing.result
+        yield (
+            scale.difference(found.difference.mean),
+            scale.interval(found.difference, signed=True),
+            f"{found.wins}–{found.losses}–{found.ties}",
+            percent(found.improvement.share, 0),
+            *(NOTHING if p is None else f"{p:.3g}" for p in (found.p, found.smallest_p, corrected[row.models])),
+            row.verdict,
+        )
+
+
+def _corrected(rows: Sequence[ComparedRow]) -> dict[tuple[frozenset[str], frozenset[str]], float | None]:
+    """Correct p for the family (Holm): by the models compared, so that equal rows count once."""
+    family = {row.models: row.pairing.result.p for row in rows}
+    return dict(zip(family, holm([*family.values()]), strict=True))
+
+
+def _notes(rows: Sequence[ComparedRow]) -> list[str]:
+    """Say how many verdicts remain after correction, and which rows to read with care."""
+    corrected = _corrected(rows)
+    settled = {row.models for row in rows if verdict_word(row.pairing) in ("better", "worse")}
+    left = sum((corrected[models] or 0.0) <= SIGNIFICANCE for models in settled)
+    notes = [
+        "ahead %: probability of improvement: how often the arm is ahead at the same seed; a tie counts half."
+        f" It says: each row on its own. Of {len(settled)} better or worse, {left} remain with Holm's correction over"
+        f" these {len(corrected)} comparisons."
+    ]
+    if len(corrected) < len(rows):
+        notes.append(f"{len(rows) - len(corrected)} rows have the models of another row and count once.")
+    pairings = [row.pairing for row in rows]
+    if longer := sum("longer" in row.verdict for row in rows):
+        notes.append(
+            f"{longer} rows have trained for more epochs than what they are compared with: part of a difference may be"
+            " that. A spec can have fine-tuning that trains as long."
+        )
+    if mixed := sum(len(pairing.environments) > 1 for pairing in pairings):
+        notes.append(f"{mixed} comparisons were computed on mixed hardware, ranks or torch versions.")
+    if unpaired := sum(pairing.result.unpaired > 0 for pairing in pairings):
+        notes.append(f"{unpaired} comparisons have seeds that only one of the two arms has; these are left out.")
+    if shares := sum(pairing.shares_models for pairing in pairings):
+        notes.append(f"{shares} comparisons have fewer distinct models than pairs: n is smaller than it looks.")
+    return notes
