@@ -11,11 +11,11 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from hpc.errors import SiteError, SlurmError
-from hpc.sites.site import Need, SiteFile, explained, find_site, read_site, site_files, users_folder
+from hpc.sites.site import Need, SiteFile, explain_faults, find_site, read_site, site_files, users_folder
 from transtailor.errors import UserError
 from transtailor.exit_codes import FAILED, INTERRUPTED, MISTAKE, SUCCESS
 from transtailor.shell import command
-from transtailor.terminal import reader_may_leave, say
+from transtailor.terminal import ignore_closed_stdout, say
 
 REASON_SHOWN = 160  # characters of what SLURM said
 
@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m hpc") ->
     before, words = _split_at_dashes(sys.argv[1:] if arguments is None else arguments)
     options = _parser(prog).parse_args(before, argparse.Namespace(words=words))
     try:
-        with reader_may_leave():
+        with ignore_closed_stdout():
             if options.command == "sites":
                 return _sites()
             if options.command == "doctor":
@@ -148,13 +148,15 @@ def _doctor(options: argparse.Namespace) -> int:
         if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup wants it
             signal.signal(number, signal.default_int_handler)
     board = Checklist()
-    board.lines(f"site {options.site}; its files are in {parent}")
+    board.print_lines(f"site {options.site}; its files are in {parent}")
     try:
         is_sound = Doctor(site, parent, board, options.limit_s, options.thorough).run()
     except KeyboardInterrupt:
         return INTERRUPTED
     unchecked = f"; {board.unknowns} not checked or not needed (–)" if board.unknowns else ""
-    board.lines(("nothing is missing" if is_sound else f"{board.misses} missing: see what follows ->") + unchecked)
+    board.print_lines(
+        ("nothing is missing" if is_sound else f"{board.misses} missing: see what follows ->") + unchecked
+    )
     return SUCCESS if is_sound else FAILED
 
 
@@ -169,7 +171,7 @@ def _script(options: argparse.Namespace) -> Iterator[str]:
     try:
         need = Need.model_validate(given)
     except ValidationError as error:
-        raise SiteError("the job cannot be asked for:\n" + "\n".join(explained(error, Need))) from error
+        raise SiteError("the job cannot be asked for:\n" + "\n".join(explain_faults(error, Need))) from error
     yield script(find_site(options.site), need, options.words)
 
 

@@ -62,7 +62,7 @@ def check_depth(document: object) -> None:
     raise DocumentError(f"is nested more than {DEEPEST} levels deep")
 
 
-def fault_in(path: Path, error: DocumentError) -> str:
+def describe_fault(path: Path, error: DocumentError) -> str:
     """What is wrong with a file that `read_toml` has refused: the line, what it says, and what is missing there."""
     said = str(error).removeprefix(REFUSED)
     if said == str(error):
@@ -76,7 +76,7 @@ def fault_in(path: Path, error: DocumentError) -> str:
     return f"line {number} {REFUSED}{line}   ({_AT_LINE.sub('', said)}{hint})"
 
 
-def line_of(text: str, keys: Sequence[str]) -> int | None:
+def find_line(text: str, keys: Sequence[str]) -> int | None:
     """The number of the line that sets `keys`, or else the table around it; None where neither stands in the text.
 
     Args:

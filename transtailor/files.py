@@ -111,7 +111,7 @@ def make_folder(folder: Path) -> None:
 
 
 @contextmanager
-def closed_to_others() -> Iterator[None]:
+def deny_others_writing() -> Iterator[None]:
     """What is made meanwhile can be written to by this user alone, whatever the umask lets others do."""
     before = os.umask(0o077)
     os.umask(before | 0o022)

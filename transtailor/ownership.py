@@ -40,7 +40,7 @@ def refuse_shared(paths: Iterable[Path], error: type[Exception], *, secret: bool
             )
 
 
-def refuse_led_out(folder: Path, paths: Iterable[Path], error: type[Exception]) -> None:
+def refuse_outside(folder: Path, paths: Iterable[Path], error: type[Exception]) -> None:
     """Do nothing if these are below a folder, also where links on the way lead.
 
     Args:

@@ -16,7 +16,7 @@ ROOMS = ("hpc", "tailor", "sweeps", "results")
 MARK = "TransTailor"  # in the first lines of each room: a package installed later may lie in the same folder
 
 
-def intruder() -> str | None:
+def find_intruder() -> str | None:
     """Which package lies in the place of one of ours and what to do, in words; None where all are ours."""
     for room in ROOMS:
         spec = find_spec(room)
@@ -46,6 +46,6 @@ def _remedy(room: str, place: Path) -> str:
     )
 
 
-if (_text := intruder()) is not None:
+if (_text := find_intruder()) is not None:
     sys.stderr.write(f"error: {_text}\n")
     sys.exit(MISTAKE)

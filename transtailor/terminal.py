@@ -28,7 +28,7 @@ def say(text: object, *, to: TextIO | None = None) -> None:
 
 
 @contextmanager
-def reader_may_leave() -> Iterator[None]:
+def ignore_closed_stdout() -> Iterator[None]:
     """End the block quietly when the reader of the standard output has gone; that is no mistake."""
     try:
         yield

@@ -33,7 +33,7 @@ class Fault:
         return ".".join(self.keys)
 
 
-def faults_of(error: "ValidationError") -> list[Fault]:
+def list_faults(error: "ValidationError") -> list[Fault]:
     """All mistakes, in pydantic's order."""
     kinds: dict[str, Literal["unknown", "missing"]] = {"extra_forbidden": "unknown", "missing": "missing"}
     return [

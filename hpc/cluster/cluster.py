@@ -11,9 +11,9 @@ from typing import Literal, Protocol
 
 import ray
 
+from hpc.cluster.autoscaler import Actions, Failures, ScalingLimits, Worker, decide
 from hpc.cluster.needs import START_LIMIT_S, RankNeed, gpus_of_worker, limits_of, worker_need
 from hpc.cluster.nodes import WorkerNode, worker_nodes
-from hpc.cluster.scaling import Actions, Failures, ScalingLimits, Worker, decide
 from hpc.errors import GpuHoursSpentError, SlurmError
 from hpc.folders.cluster_folder import ClusterFolder
 from hpc.ray.private import drain_node, draining_nodes, release_node
@@ -174,15 +174,15 @@ class Cluster:
 
     def tick(self, now_s: float) -> None:
         """Sees what there is and does what is to be done; called about once a second, with the time since 1970."""
-        self.see(worker_nodes(self.need), draining_nodes(), now_s)
-        self.act(now_s)
+        self.observe(worker_nodes(self.need), draining_nodes(), now_s)
+        self.reconcile(now_s)
 
-    def act(self, now_s: float) -> None:
+    def reconcile(self, now_s: float) -> None:
         """Does what is to be done about what was seen; waits for no command of SLURM."""
         self._take_submission(now_s)
-        self._take_look(now_s)
+        self._take_queue(now_s)
         if self._look is None and now_s >= self._look_at_s:
-            self._begin_look(now_s)
+            self._poll_queue(now_s)
         if self._has_looked:
             self._decide(now_s)
         self._begin_cancellation()
@@ -220,7 +220,7 @@ class Cluster:
 
     # --- what there is ---
 
-    def see(self, nodes: Mapping[str, WorkerNode], leaving: AbstractSet[str], now_s: float) -> None:
+    def observe(self, nodes: Mapping[str, WorkerNode], leaving: AbstractSet[str], now_s: float) -> None:
         """Takes what Ray says: the workers' nodes by the ids of their jobs, and the ids of nodes that are drained."""
         for job_id in [job_id for job_id, node in nodes.items() if node.alive and job_id not in self._jobs]:
             self._adopt(job_id, now_s)
@@ -265,7 +265,7 @@ class Cluster:
         self._tell("worker_ended" if job.leaves else "worker_lost", job, None if job.leaves else why)
         self._to_cancel.add(job.id)  # what is left of it holds a node
 
-    def _begin_look(self, now_s: float) -> None:
+    def _poll_queue(self, now_s: float) -> None:
         """Asks SLURM for the jobs of this cluster; all in one call.
 
         The first look is worth some patience: what an earlier driver has submitted is not to be submitted again, so
@@ -274,7 +274,7 @@ class Cluster:
         self._looked_s, self._look_at_s = now_s, now_s + LOOK_EVERY_S
         self._look = in_thread(partial(queue, ONCE if self._has_looked else PATIENCE))
 
-    def _take_look(self, now_s: float) -> None:
+    def _take_queue(self, now_s: float) -> None:
         if self._look is None or not self._look.done():
             return
         look, self._look, self._has_looked = self._look, None, True
@@ -345,7 +345,7 @@ class Cluster:
 
     def _leave(self, job: _Job, why: str) -> None:
         job.leaves = True
-        self.folder.let_go(job.id)
+        self.folder.release(job.id)
         self._tell("worker_draining", job, why)
 
     def _begin_cancellation(self) -> None:

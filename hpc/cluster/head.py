@@ -23,7 +23,7 @@ from pathlib import Path
 from hpc.cluster.worker import Warnings
 from hpc.errors import ClusterError, FolderError, HeadStartError, SlurmError
 from hpc.folders.cluster_folder import ClusterFolder, Head
-from hpc.folders.leftovers import guarded_folder, rays_own, scratch_folder
+from hpc.folders.orphan_cleanup import folder_for_ray, guarded_folder, scratch_folder
 from hpc.ray.node import JobAllocation, RayNode, allocation, own_address, ray_environment
 from hpc.ray.stranger import check_closed
 from hpc.slurm.jobs import requeue
@@ -129,7 +129,7 @@ def _serve_once(
             environment = os.environ | variables | {GENERATION_VARIABLE: generation}
             code = _run(command, environment, node, warnings)
             if code is None and node.has_ended():
-                say(f"the Ray head {node.told_end(logs)}")
+                say(f"the Ray head {node.describe_end(logs)}")
             return code
         finally:
             with suppress(OSError, ValueError):  # of a head that has gone the next one takes the place
@@ -170,7 +170,7 @@ def _address(folder: ClusterFolder, node: RayNode, temporary: Path, logs: Path, 
             raise ClusterError("a stop was asked for while the Ray head started")
         if node.has_ended():
             raise ClusterError("the Ray head ended while it started")
-        file = rays_own(temporary) / "ray_current_cluster"  # Ray writes it when the head listens
+        file = folder_for_ray(temporary) / "ray_current_cluster"  # Ray writes it when the head listens
         return (file.read_text().strip() or None) if file.exists() else None
 
     try:

@@ -3,7 +3,7 @@
 import sys
 from dataclasses import dataclass
 
-from hpc.cluster.scaling import ScalingLimits
+from hpc.cluster.autoscaler import ScalingLimits
 from hpc.errors import SiteError
 from hpc.folders.cluster_folder import ClusterFolder
 from hpc.sites.site import Need, Site

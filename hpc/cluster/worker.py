@@ -19,7 +19,7 @@ from types import FrameType
 
 from hpc.errors import ClusterError
 from hpc.folders.cluster_folder import ClusterFolder, Head, HeadReader
-from hpc.folders.leftovers import guarded_folder, scratch_folder
+from hpc.folders.orphan_cleanup import guarded_folder, scratch_folder
 from hpc.ray.node import RayNode, allocation, own_address, ray_environment
 from hpc.ray.stranger import check_closed
 from transtailor.exit_codes import FAILED, SUCCESS
@@ -74,7 +74,7 @@ def serve(folder: ClusterFolder, generation: str, warnings: Warnings) -> str:
     Raises:
         ClusterError: there is no such head, the job cannot have a node, or the node ended and nobody wanted that.
     """
-    heads = folder.heads()
+    heads = folder.head_reader()
     head, given, site = _head(folder, heads, generation, warnings), allocation(os.environ), folder.site()
     options = [f"--address={head.address}", f"--num-cpus={given.cpus}", f"--num-gpus={given.gpus}"]
     address = own_address(site.network_interface)
@@ -126,13 +126,13 @@ def _watch(
         return "SLURM warned of the job's end, and the node was drained"
 
     def sign() -> str | None:
-        is_let_go = folder.is_let_go(job)
-        return "the driver has let the node go" if is_let_go else _why_now(heads, generation, warnings)
+        is_released = folder.is_released(job)
+        return "the driver has released the node" if is_released else _why_now(heads, generation, warnings)
 
     try:
         return wait_for(sign, "a sign that the end of the node was wanted", WANTED_LIMIT_S)
     except WaitedTooLong:
-        told = node.told_end(folder.logs / f"ray-worker-{job}")
+        told = node.describe_end(folder.logs / f"ray-worker-{job}")
         raise ClusterError(f"the Ray node of job {job} was not to end, and {told}") from None
 
 

@@ -35,7 +35,7 @@ class Checklist:
     def __post_init__(self) -> None:
         self._console = Console(file=self.stream, force_terminal=self.stream.isatty(), highlight=False)
 
-    def tell(self, title: str, finding: Finding) -> None:
+    def add(self, title: str, finding: Finding) -> None:
         """Prints the end of one check."""
         self.misses += finding.state == "missing"
         self.unknowns += finding.state == "unknown"
@@ -43,12 +43,12 @@ class Checklist:
         if finding.advice and finding.state == "missing":
             self._line(f"    -> {finding.advice}")
 
-    def lines(self, *texts: str) -> None:
+    def print_lines(self, *texts: str) -> None:
         """Prints lines that are no check."""
         for text in texts:
             self._line(text)
 
-    def waits(self, text: str) -> None:
+    def show_wait(self, text: str) -> None:
         """What is waited for, told again and again: shown at once on a terminal, and once in a log if it stays."""
         now_s = time.monotonic()
         if text != self._waiting:

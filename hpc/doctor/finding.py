@@ -44,7 +44,7 @@ def unknown(text: str) -> Finding:
     return Finding(state="unknown", text=text)
 
 
-def together(findings: dict[str, Finding]) -> Finding:
+def merge_findings(findings: dict[str, Finding]) -> Finding:
     """One finding of those of several nodes, by name of the node: the misses if there are any, and otherwise all."""
     shown = {node: found for node, found in findings.items() if found.state == "missing"} or findings
     texts = dict.fromkeys(found.text for found in shown.values())
@@ -66,11 +66,11 @@ class DoctorFolder:
         """A file that the login node holds a lock on."""
         return self.path / "lock"
 
-    def tell(self, name: str, values: dict[str, Any]) -> None:
+    def write(self, name: str, values: dict[str, Any]) -> None:
         """Writes one file."""
         write_file(self.path / f"{name}.json", json.dumps(values), mode=0o600)
 
-    def told(self, name: str) -> dict[str, Any] | None:
+    def read(self, name: str) -> dict[str, Any] | None:
         """What stands in a file; None while it is absent."""
         list(self.path.iterdir())  # a network file system may remember for a minute that a file was absent
         try:
@@ -79,28 +79,28 @@ class DoctorFolder:
             return None
         return found
 
-    def wait(self, name: str, limit_s: float) -> dict[str, Any]:
+    def wait_to_read(self, name: str, limit_s: float) -> dict[str, Any]:
         """What stands in a file as soon as it is there.
 
         Raises:
             ClusterError: it is absent after `limit_s`.
         """
-        return wait_for(lambda: self.told(name), f"{name}.json in {self.path}", limit_s, error=ClusterError)
+        return wait_for(lambda: self.read(name), f"{name}.json in {self.path}", limit_s, error=ClusterError)
 
     def report(self, check: str, rank: int, finding: Finding) -> None:
         """Writes what a node found; the first report of a check stays."""
-        if self.told(f"{check}-{rank}") is None:
-            self.tell(f"{check}-{rank}", {"node": platform.node(), **asdict(finding)})
+        if self.read(f"{check}-{rank}") is None:
+            self.write(f"{check}-{rank}", {"node": platform.node(), **asdict(finding)})
 
-    def found(self, check: str, ranks: Sequence[int]) -> Finding | None:
+    def read_findings(self, check: str, ranks: Sequence[int]) -> Finding | None:
         """What the nodes found, as one; None while one of them has not reported."""
         findings = {}
         for rank in ranks:
-            if (values := self.told(f"{check}-{rank}")) is None:
+            if (values := self.read(f"{check}-{rank}")) is None:
                 return None
             node = values.pop("node")
             findings[f"{node} (rank {rank})" if node in findings else node] = Finding(**values)
-        return together(findings)
+        return merge_findings(findings)
 
 
 def environment() -> dict[str, str]:

@@ -28,8 +28,8 @@ from hpc.cluster.worker import Warnings
 from hpc.doctor.finding import DoctorFolder, Finding, environment, fine, missing, unknown
 from hpc.errors import ClusterError, SlurmError
 from hpc.folders.cluster_folder import ClusterFolder, Head
-from hpc.folders.leftovers import LONGEST_BYTES, SHORT
-from hpc.ray.limits import FILES_PER_WORKER, OTHER_FILES, open_files, raise_limits, what_ends_processes
+from hpc.folders.orphan_cleanup import LONGEST_BYTES, SHORT
+from hpc.ray.limits import FILES_PER_WORKER, OTHER_FILES, list_fatal_limits, open_files, raise_limits
 from hpc.ray.node import own_address
 from hpc.sites.site import Need
 from hpc.slurm.jobs import ONCE, would_start
@@ -71,9 +71,9 @@ def main() -> int:
     warnings = Warnings()
     folder = DoctorFolder(Path(sys.argv[1]))
     if os.environ.get("SLURM_RESTART_COUNT", "0") != "0":  # this start shows that a job is started again
-        folder.tell("restarted", {})
+        folder.write("restarted", {})
         return 0
-    question = folder.wait("question", float(sys.argv[3]))
+    question = folder.wait_to_read("question", float(sys.argv[3]))
     node = Node(
         folder=folder,
         rank=int(sys.argv[2]),
@@ -114,7 +114,7 @@ def _checks(node: Node, question: Mapping[str, Any], warnings: Warnings, made: l
         for check in ("all-reduce", "ray"):
             node.report(check, unknown("not tried, as the nodes do not reach each other"))
     _torch(node)
-    if node.folder.told(f"ray-{node.rank}") is None and not warnings.is_now:
+    if node.folder.read(f"ray-{node.rank}") is None and not warnings.is_now:
         node.report("ray", _guarded(lambda: _ray(node, warnings)))
 
 
@@ -131,9 +131,9 @@ def _hello(node: Node) -> None:
         file = Path(made, "file")
         file.touch(mode=0o600)
         rights = [oct(path.stat().st_mode & 0o777) for path in (Path(made), file)]
-    node.folder.tell(f"hello-{node.rank}", {"node": platform.node(), "rights": rights})
-    node.folder.wait("clock", CLOCK_LIMIT_S)
-    node.folder.tell(f"clock-{node.rank}", {"node": platform.node(), "time_s": time.time()})
+    node.folder.write(f"hello-{node.rank}", {"node": platform.node(), "rights": rights})
+    node.folder.wait_to_read("clock", CLOCK_LIMIT_S)
+    node.folder.write(f"clock-{node.rank}", {"node": platform.node(), "time_s": time.time()})
 
 
 def _environment(expected: Mapping[str, str]) -> Finding:
@@ -189,7 +189,7 @@ def limits_finding(workers: int | None) -> Finding:
     """
     raise_limits()
     served = max(0, open_files() - OTHER_FILES) // FILES_PER_WORKER
-    faults = [f"processes are limited to {text}" for text in what_ends_processes()]
+    faults = [f"processes are limited to {text}" for text in list_fatal_limits()]
     if served < (workers or LEAST_WORKERS):
         faults.append(f"{open_files()} open files are enough for a head with some {served} workers")
     if faults:
@@ -235,10 +235,10 @@ def _ports(node: Node) -> Finding:
     with socket.create_server((address, 0)) as listening:
         own = {"address": address, "port": listening.getsockname()[1], "word": secrets.token_hex(16)}
         threading.Thread(target=_greet, args=(listening, own["word"], len(node.others)), daemon=True).start()
-        node.folder.tell(f"port-{node.rank}", {"node": platform.node(), **own})
+        node.folder.write(f"port-{node.rank}", {"node": platform.node(), **own})
         reached = []
         for rank in node.others:
-            other = node.folder.wait(f"port-{rank}", PEER_LIMIT_S)
+            other = node.folder.wait_to_read(f"port-{rank}", PEER_LIMIT_S)
             goal = f"{other['node']} at {other['address']} (port {other['port']})"
             try:
                 _reach(other)
@@ -246,11 +246,11 @@ def _ports(node: Node) -> Finding:
                 advice = f"{INTERFACE_ADVICE}, or have TCP between the nodes let through"
                 return missing(f"cannot reach {goal} from {address}: {error}", advice)
             finally:
-                node.folder.tell(f"reached-{node.rank}-{rank}", {})
+                node.folder.write(f"reached-{node.rank}-{rank}", {})
             reached.append(goal)
         for rank in node.others:  # whose way to this node is open only as long as it listens
             with suppress(ClusterError):  # that is their own finding
-                node.folder.wait(f"reached-{rank}-{node.rank}", 2 * CONNECT_LIMIT_S)
+                node.folder.wait_to_read(f"reached-{rank}-{node.rank}", 2 * CONNECT_LIMIT_S)
     return fine(f"reaches {', '.join(reached)}")
 
 
@@ -272,7 +272,7 @@ def _greet(listening: socket.socket, word: str, times: int) -> None:
 
 def _ports_are_closed(node: Node) -> bool:
     """Whether some node does not reach another, so that both would wait in vain for what comes next."""
-    told = [node.folder.wait(f"ports-{rank}", PEER_LIMIT_S) for rank in range(node.ranks)]
+    told = [node.folder.wait_to_read(f"ports-{rank}", PEER_LIMIT_S) for rank in range(node.ranks)]
     return any(one["state"] == "missing" for one in told)
 
 
@@ -280,7 +280,7 @@ def _torch(node: Node) -> None:
     """GPUs and all-reduce, in a process of their own: what hangs in there can be ended, and its memory comes back."""
     if not node.others:
         node.report("all-reduce", unknown("not between nodes, as there is one"))
-    alone = node.folder.told(f"all-reduce-{node.rank}") is not None
+    alone = node.folder.read(f"all-reduce-{node.rank}") is not None
     if alone and not node.asked_gpus:
         node.report("gpus", fine("none, as the site says"))
         return
@@ -302,13 +302,13 @@ def _ray(node: Node, warnings: Warnings) -> Finding:
     if node.rank == 0:
         command = _python("hpc.doctor.ray_check", str(node.folder.path), *(["--with-worker"] * (not node.others)))
         code = serve(cluster, command, warnings, tries=2)  # on a busy node Ray gives up its first start
-        told = node.folder.told("ray")
+        told = node.folder.read("ray")
         if told is not None:
             return Finding(**told)
         return missing(f"the driver ended with code {code}", "see the log above; does `ray start --head` work there?")
 
     def found() -> Head | None:
-        if warnings.is_now or node.folder.told("ray-0") is not None:
+        if warnings.is_now or node.folder.read("ray-0") is not None:
             raise ClusterError("the other node has given up its head")
         return cluster.head()
 
@@ -325,20 +325,20 @@ def _ray(node: Node, warnings: Warnings) -> Finding:
         return missing(f"the worker ended with code {code}", "see the log above")
 
     def word() -> dict[str, Any] | None:
-        return node.folder.told("ray") or node.folder.told("ray-0")
+        return node.folder.read("ray") or node.folder.read("ray-0")
 
     wait_for(word, "the driver's word", RAY_LIMIT_S, error=ClusterError)
-    return Finding(**(node.folder.told("ray") or asdict(unknown("see the head's node"))))
+    return Finding(**(node.folder.read("ray") or asdict(unknown("see the head's node"))))
 
 
 def _signal(node: Node, warnings: Warnings, limit_s: float) -> None:
-    node.folder.tell(f"listens-{node.rank}", {})
+    node.folder.write(f"listens-{node.rank}", {})
     begin_s = time.monotonic()
     with suppress(WaitedTooLong):  # whoever waits for the report has a limit too
         wait_for(lambda: warnings.is_near or warnings.is_now, "USR2", limit_s)
     if warnings.is_near:
         node.report("signal", fine("USR2 came"))
-        node.folder.tell(f"signalled-{node.rank}", {"after_s": time.monotonic() - begin_s})
+        node.folder.write(f"signalled-{node.rank}", {"after_s": time.monotonic() - begin_s})
     else:
         advice = "see signal_before_s in the job's text: transtailor script SITE -- COMMAND"
         node.report("signal", missing(f"no USR2 in {limit_s:g} s", advice))

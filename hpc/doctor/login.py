@@ -84,7 +84,7 @@ class Doctor:
             if self.thorough:
                 self._walltime()
         except Stopped as stopped:
-            self.board.tell("all further checks", unknown(f"not done, as {stopped}"))
+            self.board.add("all further checks", unknown(f"not done, as {stopped}"))
         finally:
             self._clear()
         return not self.board.misses
@@ -95,19 +95,19 @@ class Doctor:
             found = check()
         except (SiteError, SlurmError, ClusterError, OSError) as error:
             found = missing(str(error), advice)
-        self.board.tell(title, found)
+        self.board.add(title, found)
         return found.state != "missing"
 
     # --- without a job ---
 
     def _on_the_login_node(self) -> None:
         if absent := [name for name in NEEDED if shutil.which(name) is None]:
-            self.board.tell("commands", missing(f"no {', '.join(absent)} on PATH", "go to a login node of the cluster"))
+            self.board.add("commands", missing(f"no {', '.join(absent)} on PATH", "go to a login node of the cluster"))
             raise Stopped("SLURM's commands are missing")
-        self.board.tell("commands", fine(", ".join(NEEDED)))
+        self.board.add("commands", fine(", ".join(NEEDED)))
         if not self._try("SLURM answers", _ping, "type: scontrol ping"):
             raise Stopped("SLURM does not answer")
-        self.board.tell("accounting", _accounting())
+        self.board.add("accounting", _accounting())
         self._try("site", self._limits)
         if not self._try("folder", self._make_folder, "give a folder of yours that all nodes see: --folder"):
             raise Stopped("there is no folder for its files")
@@ -153,7 +153,7 @@ class Doctor:
         def check() -> Finding:
             nonlocal watch
             watch = self._submit("main", 0, WALLTIME_MIN, SIGNAL_BEFORE_S)
-            return watch.until_started(self.limit_s)
+            return watch.wait_until_started(self.limit_s)
 
         if not self._try("job starts", check) or watch is None:
             raise Stopped("its job did not start")
@@ -171,15 +171,15 @@ class Doctor:
             site = self._small_site.model_copy(update={"sbatch": flags})
             would_start(site, self._need("main", WALLTIME_MIN, SIGNAL_BEFORE_S), ["true"])
             second = self._submit("main", 1, WALLTIME_MIN, SIGNAL_BEFORE_S, site)
-            found = second.until_started(self.limit_s)
+            found = second.wait_until_started(self.limit_s)
             if found.state == "fine":
-                self.board.tell("second job starts", found)
+                self.board.add("second job starts", found)
                 return second.ids[0]
             cancel(second.ids)
             fault = found.text
         except (SiteError, SlurmError) as error:
             fault = str(error)
-        self.board.tell("two nodes", unknown(f"no job gets another one, nothing between nodes can be checked: {fault}"))
+        self.board.add("two nodes", unknown(f"no job gets another one, nothing between nodes can be checked: {fault}"))
         return None
 
     @property
@@ -226,51 +226,53 @@ class Doctor:
             "scratch": self.site.scratch_folder, "environment": environment(), "signal_alone": signal_alone,
             "signal_limit_s": SIGNAL_WAIT_S, "workers": self.site.limits.max_jobs,
         }  # fmt: skip
-        watch.folder.tell("question", question)
+        watch.folder.write("question", question)
 
     def _on_the_nodes(self, watch: Watch) -> None:
         self._shared(watch)
         for check, (title, limit_s) in NODE_CHECKS.items():
             what = f"{title} (at most {limit_s:g} s)"
             try:
-                found = watch.found(check, limit_s, what)
+                found = watch.wait_for_finding(check, limit_s, what)
             except ClusterError as error:
-                self.board.tell(title, missing(str(error), "its log says why; the text above is its end"))
+                self.board.add(title, missing(str(error), "its log says why; the text above is its end"))
                 raise Stopped("the job did not resume") from error
-            self.board.tell(title, found)
+            self.board.add(title, found)
             if found.state == "missing":
-                self.board.lines(f"    the ends of the job's logs{watch.log_end()}")
+                self.board.print_lines(f"    the ends of the job's logs{watch.log_end()}")
 
     def _shared(self, watch: Watch) -> None:
         try:
-            answers = watch.told("hello", ANSWER_LIMIT_S, f"the nodes' answers (at most {ANSWER_LIMIT_S:g} s)")
+            answers = watch.wait_for_answers(
+                "hello", ANSWER_LIMIT_S, f"the nodes' answers (at most {ANSWER_LIMIT_S:g} s)"
+            )
         except ClusterError as error:
             advice = (
                 f"if there is no log: do the nodes see {self.parent}? Set shared_folder in the site, or give --folder; "
                 "otherwise the log says what fails: see setup and container in the site"
             )
-            self.board.tell("folder shared", missing(str(error), advice))
+            self.board.add("folder shared", missing(str(error), advice))
             raise Stopped("the nodes do not answer") from error
         nodes = ", ".join(one["node"] for one in answers)
-        self.board.tell("folder shared", fine(f"{self.parent} is seen by {nodes}, both ways"))
+        self.board.add("folder shared", fine(f"{self.parent} is seen by {nodes}, both ways"))
         wrong = [found for one in answers if (found := _rights_finding(one["rights"], one["node"]))]
-        self.board.tell("rights on the nodes", wrong[0] if wrong else fine("what is made private there is so"))
+        self.board.add("rights on the nodes", wrong[0] if wrong else fine("what is made private there is so"))
         asked_s = time.time()
-        watch.folder.tell("clock", {})
+        watch.folder.write("clock", {})
         try:
-            times = watch.told("clock", ANSWER_LIMIT_S, "the nodes' clocks")
+            times = watch.wait_for_answers("clock", ANSWER_LIMIT_S, "the nodes' clocks")
         except ClusterError as error:
-            self.board.tell("clocks", missing(str(error), "are files seen only late? Try another --folder"))
+            self.board.add("clocks", missing(str(error), "are files seen only late? Try another --folder"))
             raise Stopped("the nodes do not answer") from error
-        self.board.tell("clocks", clock_finding(times, asked_s, time.time()))
+        self.board.add("clocks", clock_finding(times, asked_s, time.time()))
 
     # --- what SLURM does to jobs ---
 
     def _signal(self, watch: Watch) -> None:
         def check() -> Finding:
-            watch.told("listens", ANSWER_LIMIT_S, "the end of the checks on the nodes")
+            watch.wait_for_answers("listens", ANSWER_LIMIT_S, "the end of the checks on the nodes")
             signal_steps(watch.ids, "USR2")
-            watch.found("signal", SIGNAL_LIMIT_S, f"the signal (at most {SIGNAL_LIMIT_S:g} s)")
+            watch.wait_for_finding("signal", SIGNAL_LIMIT_S, f"the signal (at most {SIGNAL_LIMIT_S:g} s)")
             how = "sent by scancel as SLURM does before a walltime; no walltime was waited for"
             return fine(f"USR2 reaches the processes ({how}{'' if self.thorough else ': --thorough does'})")
 
@@ -281,13 +283,13 @@ class Doctor:
             requeue(watch.ids[0])
             if self.thorough:
                 what = f"the requeued job (at most {RESTART_LIMIT_S:g} s)"
-                self.board.waits(what)
-                wait_for(lambda: watch.folder.told("restarted"), what, RESTART_LIMIT_S, error=ClusterError)
+                self.board.show_wait(what)
+                wait_for(lambda: watch.folder.read("restarted"), what, RESTART_LIMIT_S, error=ClusterError)
                 return fine("the job was queued again and has started a second time")
             waits = ("PENDING", "REQUEUED", "REQUEUE_HOLD")
 
             def is_queued_again() -> bool:  # it may start again between two looks, and then says so
-                return bool(watch.state().state in waits or watch.folder.told("restarted"))
+                return bool(watch.state().state in waits or watch.folder.read("restarted"))
 
             wait_for(is_queued_again, "the job to be queued again", REQUEUE_LIMIT_S, error=ClusterError)
             return fine("the job was queued again")
@@ -303,11 +305,11 @@ class Doctor:
 
         def check() -> Finding:
             watch = self._submit("walltime", 0, SHORT_WALLTIME_MIN, before_s)
-            if (started := watch.until_started(self.limit_s)).state == "missing":
+            if (started := watch.wait_until_started(self.limit_s)).state == "missing":
                 return started
             self._ask(watch, signal_alone=True)
             begin_s = time.monotonic()
-            watch.found("signal", limit_s, f"the signal before a walltime of {limit_s} s")
+            watch.wait_for_finding("signal", limit_s, f"the signal before a walltime of {limit_s} s")
             after_s = time.monotonic() - begin_s
             return fine(
                 f"USR2 came {after_s:.0f} s after the start, asked for {before_s} s before a walltime of {limit_s} s"

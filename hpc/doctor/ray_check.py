@@ -37,7 +37,7 @@ def main() -> int:
         found = missing(str(error).splitlines()[0], ADVICE)
     except LibraryError as error:
         found = missing(str(error), "do that wherever the jobs run")
-    folder.tell("ray", asdict(found))
+    folder.write("ray", asdict(found))
     return 0
 
 

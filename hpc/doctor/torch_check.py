@@ -61,8 +61,8 @@ def _all_reduce(folder: DoctorFolder, rank: int, ranks: int, interface: str | No
     gpus = torch.cuda.device_count()
     host = RankHost()  # holds the store as long as it lives
     meeting = {"address": address, "port": host.host_store(address)} if rank == 0 else {}
-    folder.tell(f"torch-{rank}", {"gpus": gpus} | meeting)
-    told = [folder.wait(f"torch-{other}", MEET_LIMIT_S) for other in range(ranks)]
+    folder.write(f"torch-{rank}", {"gpus": gpus} | meeting)
+    told = [folder.wait_to_read(f"torch-{other}", MEET_LIMIT_S) for other in range(ranks)]
     use_gpu = all(one["gpus"] for one in told)
     if (name := interface_of(address)) is not None:
         os.environ.setdefault("GLOO_SOCKET_IFNAME", name)

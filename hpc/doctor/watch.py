@@ -45,7 +45,7 @@ class Watch:
     ranks: Sequence[int]
     _looked_s: float = 0.0
 
-    def until_started(self, limit_s: float) -> Finding:
+    def wait_until_started(self, limit_s: float) -> Finding:
         """Waits in the queue, saying why.
 
         Raises:
@@ -60,7 +60,7 @@ class Watch:
             why = "the scheduler has not looked at it yet" if state.reason == "None" else state.explanation
             why += f" ({state.reason})"
             if state.state in WAITS:
-                self.board.waits(f"job {self.ids[0]} to start, at most {limit_s:g} s (--limit-s): {why}")
+                self.board.show_wait(f"job {self.ids[0]} to start, at most {limit_s:g} s (--limit-s): {why}")
             return state.state not in WAITS or state.waits_for_good
 
         try:
@@ -76,7 +76,7 @@ class Watch:
         states = list(jobs(self.ids).values())
         return next((state for state in states if state.ended), states[0])
 
-    def told(self, name: str, limit_s: float, what: str) -> list[dict[str, Any]]:
+    def wait_for_answers(self, name: str, limit_s: float, what: str) -> list[dict[str, Any]]:
         """What all nodes tell under a name.
 
         Raises:
@@ -84,24 +84,24 @@ class Watch:
         """
 
         def all_told() -> list[dict[str, Any]] | None:
-            found = [self.folder.told(f"{name}-{rank}") for rank in self.ranks]
+            found = [self.folder.read(f"{name}-{rank}") for rank in self.ranks]
             return None if None in found else [one for one in found if one is not None]
 
         return self._wait(all_told, limit_s, what)
 
-    def found(self, check: str, limit_s: float, what: str) -> Finding:
+    def wait_for_finding(self, check: str, limit_s: float, what: str) -> Finding:
         """What all nodes found in a check.
 
         Raises:
-            ClusterError: see `told`.
+            ClusterError: see `wait_for_answers`.
         """
-        return self._wait(lambda: self.folder.found(check, self.ranks), limit_s, what)
+        return self._wait(lambda: self.folder.read_findings(check, self.ranks), limit_s, what)
 
     def _wait(self, found: Callable[[], Found | None], limit_s: float, what: str) -> Found:
         def found_or_over() -> Found | None:
             if (value := found()) is not None:
                 return value
-            self.board.waits(what)
+            self.board.show_wait(what)
             if time.monotonic() - self._looked_s <= 3 * LOOK_EVERY_S or not (state := self.state()).ended:
                 return None
             if (value := found()) is not None:  # told just before its end

@@ -6,7 +6,7 @@ cluster/            mode 0700
     site.json       the site as it was at the launch
     head.json       where the Ray head listens and which start of it this is; absent while there is none
     stop            somebody asked the sweep to stop
-    let_go/JOB      the driver lets that worker's node end
+    released/JOB    the driver lets that worker's node end
     logs/           what the jobs print
 """
 
@@ -75,8 +75,8 @@ class ClusterFolder:
         return self.path / "name"
 
     @property
-    def _let_go(self) -> Path:
-        return self.path / "let_go"
+    def _released(self) -> Path:
+        return self.path / "released"
 
     def make(self, site: Site, name: str) -> None:
         """Makes the folder and its secret; one that is there keeps its secret and its name.
@@ -173,7 +173,7 @@ class ClusterFolder:
         except FileNotFoundError:
             return None
 
-    def heads(self) -> "HeadReader":
+    def head_reader(self) -> "HeadReader":
         """Reads the head again and again, over faults of the file system."""
         return HeadReader(self)
 
@@ -187,14 +187,14 @@ class ClusterFolder:
         if head is not None and head.generation == generation:
             self._head.unlink(missing_ok=True)
 
-    def let_go(self, job: str) -> None:
+    def release(self, job: str) -> None:
         """Tells the worker of that job that the end of its node is wanted."""
-        self._let_go.mkdir(exist_ok=True)
-        (self._let_go / job).touch()
+        self._released.mkdir(exist_ok=True)
+        (self._released / job).touch()
 
-    def is_let_go(self, job: str) -> bool:
+    def is_released(self, job: str) -> bool:
         """Whether the end of that worker's node is wanted."""
-        return (self._let_go / job).exists()
+        return (self._released / job).exists()
 
     def _read(self, path: Path) -> str:
         try:

@@ -23,18 +23,18 @@ from hpc.ranks.ranks import (
     STACKS_LIMIT_S,
     START_LIMIT_S,
     WATCH_S,
+    Heartbeat,
     RankDied,
     RankFailed,
     RankHost,
     Reply,
-    Sign,
     Watchdog,
-    answers_of,
+    finish_call,
     is_suspended,
     meeting_environment,
     rank_environment,
 )
-from hpc.ray.limits import hint
+from hpc.ray.limits import limits_hint
 from transtailor.waiting import WaitedTooLong, reap, wait_for
 
 LOOPBACK = "127.0.0.1"
@@ -42,7 +42,7 @@ _PR_SET_PDEATHSIG = 1
 SAY_WHERE = signal.SIGQUIT  # SLURM, submitit and Ray use others
 SAY_WHERE_S = 0.1  # between two looks at what a rank says of where it is
 OUTERMOST = " in _run_module_as_main\n"  # the last line that it says: the main thread comes last, and ran a module
-SIGN_BYTES = 4096  # at most
+HEARTBEAT_BYTES = 4096  # at most
 
 
 class ProcessRanks:
@@ -61,10 +61,10 @@ class ProcessRanks:
         """Starts the ranks and makes one `target` object ("module:Class") in each.
 
         Args:
-            target: "module:Class"; where it has a method `sign`, it gives the values of a `Sign`.
+            target: "module:Class"; where it has a method `heartbeat`, it gives the values of a `Heartbeat`.
             ranks: how many.
             threads_per_rank: of each.
-            hang_limit_s: how long a call may go on without a sign of life of any rank; None: for ever.
+            hang_limit_s: how long a call may go on without a heartbeat of any rank; None: for ever.
 
         Raises:
             RankFailed, RankDied: the target could not be made.
@@ -78,12 +78,12 @@ class ProcessRanks:
                 )
                 self._ranks.append(_RankProcess(rank, ranks, environment))
             deadline = time.monotonic() + START_LIMIT_S
-            answers_of(self._asking(self._ranks, "load", (target,), deadline))
+            finish_call(self._asking(self._ranks, "load", (target,), deadline))
             meeting: dict[str, str] = {}
             if ranks > 1:
-                (port,) = answers_of(self._asking(self._ranks[:1], "host_store", (LOOPBACK,), deadline))
+                (port,) = finish_call(self._asking(self._ranks[:1], "host_store", (LOOPBACK,), deadline))
                 meeting = meeting_environment(LOOPBACK, port)
-            answers_of(self._asking(self._ranks, "make", (meeting,), deadline))
+            finish_call(self._asking(self._ranks, "make", (meeting,), deadline))
         except BaseException:
             self.kill()
             raise
@@ -95,10 +95,12 @@ class ProcessRanks:
 
     def call(self, method: str, *args: Any, timeout_s: float | None = None) -> list[Any]:
         """Calls `method` on all ranks; returns their answers, ordered by rank."""
-        return answers_of(self.calling(method, *args, timeout_s=timeout_s))
+        return finish_call(self.call_in_steps(method, *args, timeout_s=timeout_s))
 
-    def calling(self, method: str, *args: Any, timeout_s: float | None = None) -> Generator[Sign, None, list[Any]]:
-        """As `call`, step by step: yields rank 0's sign of life about once a second, and returns the answers."""
+    def call_in_steps(
+        self, method: str, *args: Any, timeout_s: float | None = None
+    ) -> Generator[Heartbeat, None, list[Any]]:
+        """As `call`, step by step: yields rank 0's heartbeat about once a second, and returns the answers."""
         if not self._ranks:
             raise RankDied(f"{method} was called on ranks that have ended")
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
@@ -112,7 +114,7 @@ class ProcessRanks:
         """Calls the targets' `close`, bounded in time, then ends the processes."""
         try:
             if self._ranks:
-                answers_of(self._asking(self._ranks, "close", (), time.monotonic() + CLOSE_LIMIT_S))
+                finish_call(self._asking(self._ranks, "close", (), time.monotonic() + CLOSE_LIMIT_S))
         finally:
             self.kill()
 
@@ -126,7 +128,7 @@ class ProcessRanks:
 
     def _asking(
         self, ranks: Sequence["_RankProcess"], command: str, args: tuple[Any, ...], deadline: float | None
-    ) -> Generator[Sign, None, list[Any]]:
+    ) -> Generator[Heartbeat, None, list[Any]]:
         for rank in ranks:
             rank.send(command, args)
         answers: dict[int, Any] = {}
@@ -136,10 +138,10 @@ class ProcessRanks:
             left_s = WATCH_S if deadline is None else max(0.0, deadline - time.monotonic())
             ready = _ready(asked, min(WATCH_S, left_s))
             if not ready and left_s >= WATCH_S:
-                signs = [rank.sign() for rank in ranks]
-                if watchdog.hangs(signs):
-                    raise watchdog.hung(*self._stacks())
-                yield signs[0]
+                beats = [rank.heartbeat() for rank in ranks]
+                if watchdog.is_hung(beats):
+                    raise watchdog.hang_error(*self._stacks())
+                yield beats[0]
                 continue
             if not ready:
                 raise RankDied(f"{', '.join(map(str, asked))}: no answer to {command}{args[:1]} in time")
@@ -178,16 +180,16 @@ class _RankProcess:
         self.rank = rank
         self._ranks = ranks
         self._printed: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  # closed in reap
-        self._signs = os.memfd_create("signs")  # the rank writes its newest sign of life there
-        self._sign = Sign()
+        self._beats = os.memfd_create("heartbeats")  # the rank writes its newest heartbeat there
+        self._newest = Heartbeat()
         ours, theirs = socket.socketpair()
         # -P: the rank imports installed code, never a stale copy from the working folder
-        words = ("-P", "-m", "hpc.ranks.process_ranks", theirs.fileno(), self._signs, os.getpid())
+        words = ("-P", "-m", "hpc.ranks.process_ranks", theirs.fileno(), self._beats, os.getpid())
         with theirs:
             self.process = subprocess.Popen(
                 [sys.executable, *map(str, words)],
                 env=os.environ | environment,
-                pass_fds=[theirs.fileno(), self._signs],
+                pass_fds=[theirs.fileno(), self._beats],
                 stdin=subprocess.DEVNULL,
                 stdout=self._printed,
                 stderr=subprocess.STDOUT,
@@ -223,14 +225,14 @@ class _RankProcess:
         except subprocess.TimeoutExpired:
             return RankDied(f"{self} closed its connection and does not end", self._log_tail())
         how = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with exit status {status}"
-        return RankDied(f"{self} {how}{hint()}", self._log_tail())
+        return RankDied(f"{self} {how}{limits_hint()}", self._log_tail())
 
-    def sign(self) -> Sign:
-        """Its newest sign of life."""
-        line = os.pread(self._signs, SIGN_BYTES, 0).partition(b"\n")[0]
+    def heartbeat(self) -> Heartbeat:
+        """Its newest heartbeat."""
+        line = os.pread(self._beats, HEARTBEAT_BYTES, 0).partition(b"\n")[0]
         with suppress(ValueError):  # half written, or not yet
-            self._sign = Sign(*json.loads(line))
-        return self._sign
+            self._newest = Heartbeat(*json.loads(line))
+        return self._newest
 
     def stacks(self) -> str:
         """Where its threads are, in lines; in words, why that is not known."""
@@ -254,7 +256,7 @@ class _RankProcess:
         reap(self.process)
         self.connection.close()
         os.close(self.process_file)
-        os.close(self._signs)
+        os.close(self._beats)
         self._printed.close()
 
     def _log_tail(self) -> str:
@@ -273,16 +275,16 @@ def _end_with_parent(parent_id: int) -> None:
         sys.exit(f"the process {parent_id} that started this rank has ended")
 
 
-def serve(file_number: int, signs_number: int, parent_id: int) -> None:
+def serve(file_number: int, beats_number: int, parent_id: int) -> None:
     """A rank's main loop: answers commands from the connection at `file_number` until it is closed.
 
-    Meanwhile it writes its newest sign of life into the file `signs_number`.
+    Meanwhile it writes its newest heartbeat into the file `beats_number`.
     """
     _end_with_parent(parent_id)
     faulthandler.register(SAY_WHERE, file=2, all_threads=True)
     connection = Connection(file_number)
     host = RankHost()
-    threading.Thread(target=_show_signs, args=(host, signs_number), daemon=True).start()
+    threading.Thread(target=_show_heartbeats, args=(host, beats_number), daemon=True).start()
     while True:
         try:
             command, args = connection.recv()
@@ -291,9 +293,9 @@ def serve(file_number: int, signs_number: int, parent_id: int) -> None:
         connection.send(host.answer(command, args))
 
 
-def _show_signs(host: RankHost, number: int) -> None:
+def _show_heartbeats(host: RankHost, number: int) -> None:
     while True:
-        os.pwrite(number, f"{json.dumps(host.sign())}\n".encode(), 0)
+        os.pwrite(number, f"{json.dumps(host.heartbeat())}\n".encode(), 0)
         time.sleep(WATCH_S)
 
 

@@ -31,7 +31,7 @@ class RankDied(Exception):  # noqa: N818  # an event, named like the status `die
 
 
 class RankHung(RankDied):
-    """No rank gave a sign of life for too long, so all were ended; `log_tail` holds the stacks of all."""
+    """No rank gave a heartbeat for too long, so all were ended; `log_tail` holds the stacks of all."""
 
     def __init__(self, text: str, stacks: str, *, is_suspended: bool) -> None:
         super().__init__(text, stacks)
@@ -46,8 +46,8 @@ class RankFailed(Exception):  # noqa: N818  # an event, named like the status `f
         self.traceback = traceback
 
 
-class Sign(NamedTuple):
-    """A rank's newest sign of life, and what it says with it."""
+class Heartbeat(NamedTuple):
+    """A rank's newest heartbeat, and what it says with it."""
 
     number: int = 0  # how many it has given: as long as it rises, the rank goes on
     done_fraction: float = 0.0  # of what it computes now, in [0, 1]
@@ -63,11 +63,11 @@ class RankGroup(Protocol):
         Raises:
             RankFailed: a rank raised. All ranks are ended: they are out of step and never used again.
             RankDied: a rank's process ended or `timeout_s` passed (None: no limit). All ranks are ended.
-            RankHung: none gave a sign of life within the limit that the set was made with. All ranks are ended.
+            RankHung: none gave a heartbeat within the limit that the set was made with. All ranks are ended.
         """
 
-    def calling(self, method: str, *args: Any) -> Generator[Sign, None, list[Any]]:
-        """As `call`, step by step: yields rank 0's sign of life about once a second, and returns the answers.
+    def call_in_steps(self, method: str, *args: Any) -> Generator[Heartbeat, None, list[Any]]:
+        """As `call`, step by step: yields rank 0's heartbeat about once a second, and returns the answers.
 
         Whoever closes it before its end ends all ranks.
         """
@@ -79,7 +79,7 @@ class RankGroup(Protocol):
         """Ends the processes at once."""
 
 
-def answers_of(calling: Generator[Sign, None, list[Any]]) -> list[Any]:
+def finish_call(calling: Generator[Heartbeat, None, list[Any]]) -> list[Any]:
     """What a call returns that is told of step by step, once it has come to its end."""
     while True:
         try:
@@ -142,10 +142,10 @@ class RankHost:
         """What the target's method returns."""
         return getattr(self._target, method)(*args)
 
-    def sign(self) -> Sign:
-        """The target's newest sign of life, where it gives any."""
-        sign = getattr(self._target, "sign", None)
-        return Sign() if sign is None else Sign(*sign())
+    def heartbeat(self) -> Heartbeat:
+        """The target's newest heartbeat, where it gives any."""
+        beat = getattr(self._target, "heartbeat", None)
+        return Heartbeat() if beat is None else Heartbeat(*beat())
 
     def close(self) -> None:
         """Calls the target's `close`, where it has one."""
@@ -205,29 +205,29 @@ class Watchdog:
     """
 
     def __init__(self, limit_s: float | None) -> None:
-        """Takes how long the ranks may be without a sign of life; None: for ever."""
+        """Takes how long the ranks may be without a heartbeat; None: for ever."""
         self._limit_s = limit_s
         self._numbers: list[int] = []
         self._silent_s = 0.0
         self._looked_s = time.monotonic()
 
-    def hangs(self, signs: Sequence[Sign]) -> bool:
-        """Whether the limit has passed; to be asked every WATCH_S with the newest sign of each rank."""
+    def is_hung(self, beats: Sequence[Heartbeat]) -> bool:
+        """Whether the limit has passed; to be asked every WATCH_S with the newest heartbeat of each rank."""
         now = time.monotonic()
         passed_s, self._looked_s = min(now - self._looked_s, 2 * WATCH_S), now
-        numbers = [sign.number for sign in signs]
+        numbers = [beat.number for beat in beats]
         self._silent_s = 0.0 if numbers != self._numbers else self._silent_s + passed_s
         self._numbers = numbers
         return self._limit_s is not None and self._silent_s > self._limit_s
 
-    def hung(self, stacks: Sequence[str], suspended: Sequence[int]) -> RankHung:
+    def hang_error(self, stacks: Sequence[str], suspended: Sequence[int]) -> RankHung:
         """The error to raise then.
 
         Args:
             stacks: of each rank, as text.
             suspended: ranks that somebody has stopped from outside.
         """
-        text = f"no sign of life of {len(stacks)} rank(s) for {self._limit_s:g} s"
+        text = f"no heartbeat of {len(stacks)} rank(s) for {self._limit_s:g} s"
         if suspended:
             text += f": rank {', '.join(map(str, suspended))} was stopped from outside (SIGSTOP)"
         said = "\n".join(f"rank {rank} of {len(stacks)}:\n{stack}" for rank, stack in enumerate(stacks))

@@ -23,18 +23,18 @@ from hpc.ranks.ranks import (
     STACKS_LIMIT_S,
     START_LIMIT_S,
     WATCH_S,
+    Heartbeat,
     RankDied,
     RankFailed,
     RankHost,
     Reply,
-    Sign,
     Watchdog,
-    answers_of,
+    finish_call,
     is_suspended,
     meeting_environment,
     rank_environment,
 )
-from hpc.ray.limits import hint
+from hpc.ray.limits import limits_hint
 from hpc.ray.node import own_address
 from hpc.ray.private import draining_nodes
 
@@ -83,9 +83,9 @@ class _RankActor:
         """Calls a method of the target while another one runs, in a thread of its own."""
         self._host.call(method, ())
 
-    def sign(self) -> Sign:
-        """The target's newest sign of life; asked while it works."""
-        return self._host.sign()
+    def heartbeat(self) -> Heartbeat:
+        """The target's newest heartbeat; asked while it works."""
+        return self._host.heartbeat()
 
     def stacks(self) -> str:
         """Where the threads of this process are."""
@@ -119,7 +119,7 @@ class RayRanks:
             ranks: how many.
             threads_per_rank: CPUs of each.
             gpus_per_rank: GPUs of each, also a part of one; Ray shows a rank its own GPUs alone.
-            hang_limit_s: how long a call may go on without a sign of life of any rank; None: for ever.
+            hang_limit_s: how long a call may go on without a heartbeat of any rank; None: for ever.
             watch: called about once a second while answers are waited for; what it raises ends the ranks.
 
         Raises:
@@ -138,30 +138,32 @@ class RayRanks:
                     options["scheduling_strategy"] = PlacementGroupSchedulingStrategy(group, rank)
                 self._actors.append(actor_class.options(**options).remote())
             deadline = time.monotonic() + START_LIMIT_S
-            self.places: list[RankPlace] = answers_of(
+            self.places: list[RankPlace] = finish_call(
                 self._gathering([actor.place.remote() for actor in self._actors], "place", deadline)
             )
             environments = _environments(self.places, threads_per_rank)
-            answers_of(self._asking("enter", [(environment,) for environment in environments], deadline))
-            answers_of(self._asking("load", [(target,)] * ranks, deadline))
+            finish_call(self._asking("enter", [(environment,) for environment in environments], deadline))
+            finish_call(self._asking("load", [(target,)] * ranks, deadline))
             meeting: dict[str, str] = {}
             if ranks > 1:
                 is_one_node = len({place.node for place in self.places}) == 1
                 address = LOOPBACK if is_one_node else self.places[0].address
                 port = self._actors[0].answer.remote("host_store", (address,))
-                (reply,) = answers_of(self._gathering([port], "host_store", deadline))
+                (reply,) = finish_call(self._gathering([port], "host_store", deadline))
                 meeting = meeting_environment(address, _value(reply))
-            answers_of(self._asking("make", [(meeting,)] * ranks, deadline))
+            finish_call(self._asking("make", [(meeting,)] * ranks, deadline))
         except BaseException:
             self.kill()
             raise
 
     def call(self, method: str, *args: Any, timeout_s: float | None = None) -> list[Any]:
         """Calls `method` on all ranks; returns their answers, ordered by rank."""
-        return answers_of(self.calling(method, *args, timeout_s=timeout_s))
+        return finish_call(self.call_in_steps(method, *args, timeout_s=timeout_s))
 
-    def calling(self, method: str, *args: Any, timeout_s: float | None = None) -> Generator[Sign, None, list[Any]]:
-        """As `call`, step by step: yields rank 0's sign of life about once a second, and returns the answers."""
+    def call_in_steps(
+        self, method: str, *args: Any, timeout_s: float | None = None
+    ) -> Generator[Heartbeat, None, list[Any]]:
+        """As `call`, step by step: yields rank 0's heartbeat about once a second, and returns the answers."""
         if not self._actors:
             raise RankDied(f"{method} was called on ranks that have ended")
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
@@ -181,7 +183,7 @@ class RayRanks:
         try:
             if self._actors:
                 limit_s = time.monotonic() + CLOSE_LIMIT_S
-                answers_of(self._asking("close", [()] * len(self._actors), limit_s))
+                finish_call(self._asking("close", [()] * len(self._actors), limit_s))
         finally:
             self.kill()
 
@@ -194,26 +196,28 @@ class RayRanks:
 
     def _asking(
         self, command: str, args_by_rank: Sequence[tuple[Any, ...]], deadline: float | None
-    ) -> Generator[Sign, None, list[Any]]:
+    ) -> Generator[Heartbeat, None, list[Any]]:
         answers = [actor.answer.remote(command, args) for actor, args in zip(self._actors, args_by_rank, strict=True)]
         return [_value(reply) for reply in (yield from self._gathering(answers, command, deadline))]
 
-    def _gathering(self, answers: list[Any], command: str, deadline: float | None) -> Generator[Sign, None, list[Any]]:
+    def _gathering(
+        self, answers: list[Any], command: str, deadline: float | None
+    ) -> Generator[Heartbeat, None, list[Any]]:
         """The values of `answers` once all are there; the first failure raises at once."""
         values: dict[Any, Any] = {}
         left = answers
         watchdog = Watchdog(self._hang_limit_s if command == "call" else None)
-        looking = _Signs(self._actors)
+        looking = _Heartbeats(self._actors)
         while left:
             left_s = WATCH_S if deadline is None else max(0.0, deadline - time.monotonic())
             ready, left = ray.wait(left, num_returns=1, timeout=min(WATCH_S, left_s))
             if not ready and left_s >= WATCH_S:
                 if self._watch is not None:
                     self._watch()
-                signs = looking.look()
-                if watchdog.hangs(signs):
-                    raise watchdog.hung(self._stacks(), self._suspended())
-                yield signs[0]
+                beats = looking.look()
+                if watchdog.is_hung(beats):
+                    raise watchdog.hang_error(self._stacks(), self._suspended())
+                yield beats[0]
                 continue
             if not ready:
                 late = ", ".join(str(answers.index(answer)) for answer in left)
@@ -229,7 +233,7 @@ class RayRanks:
             return ray.get(answer, timeout=ANSWER_LIMIT_S)
         except RayError as error:
             text = f"rank {answers.index(answer)} of {len(self._actors)}: {type(error).__name__}"
-            raise RankDied(text + hint(), str(error)[-LOG_TAIL_CHARACTERS:]) from error
+            raise RankDied(text + limits_hint(), str(error)[-LOG_TAIL_CHARACTERS:]) from error
 
     def _stacks(self) -> list[str]:
         """The stacks of all ranks; in words, where one does not answer."""
@@ -249,23 +253,23 @@ class RayRanks:
                 self._get(answer, answers)
 
 
-class _Signs:
-    """The sign of life that each rank gave when it last answered; it is asked again once it has."""
+class _Heartbeats:
+    """The heartbeat that each rank gave when it last answered; it is asked again once it has."""
 
     def __init__(self, actors: Sequence[Any]) -> None:
         self._actors = actors
         self._asked: list[Any] = [None] * len(actors)
-        self._known = [Sign()] * len(actors)
+        self._known = [Heartbeat()] * len(actors)
 
-    def look(self) -> list[Sign]:
+    def look(self) -> list[Heartbeat]:
         """Takes what has come and asks anew; waits for nothing."""
         for rank, actor in enumerate(self._actors):
             if self._asked[rank] is not None:
-                sign = _answer_now(self._asked[rank], None)
-                if sign is None:
+                beat = _answer_now(self._asked[rank], None)
+                if beat is None:
                     continue
-                self._known[rank] = sign
-            self._asked[rank] = actor.sign.options(concurrency_group="interrupt").remote()
+                self._known[rank] = beat
+            self._asked[rank] = actor.heartbeat.options(concurrency_group="interrupt").remote()
         return list(self._known)
 
 

@@ -31,13 +31,13 @@ def open_files() -> int:
     return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
-def what_ends_processes() -> list[str]:
+def list_fatal_limits() -> list[str]:
     """Those limits of this process that end one which needs much, in words; ranks that die may have met them."""
     found = {name: resource.getrlimit(getattr(resource, f"RLIMIT_{name}"))[0] for name in _IN_WORDS}
     return [f"{soft} {_IN_WORDS[name]}" for name, soft in found.items() if soft != resource.RLIM_INFINITY]
 
 
-def hint() -> str:
+def limits_hint() -> str:
     """The end of a message about a process that died; empty where no limit can have ended it."""
-    found = what_ends_processes()
+    found = list_fatal_limits()
     return f"; processes here are limited to {' and '.join(found)}" if found else ""

@@ -13,7 +13,7 @@ from pathlib import Path
 import ray
 
 from hpc.errors import ClusterError
-from hpc.folders.leftovers import MARK, guarded_folder, kill_marked, rays_own
+from hpc.folders.orphan_cleanup import MARK, folder_for_ray, guarded_folder, kill_marked
 from hpc.ray.limits import raise_limits
 from hpc.ray.node import OBJECT_STORE_BYTES, has_child, python_of_workers, ray_environment
 from hpc.ray.private import RAY, read_environment_again, start_on_the_loopback
@@ -72,7 +72,7 @@ def _start_in_tries(folder: Path, cpus: int) -> None:
 
 def _start(folder: Path, cpus: int) -> None:
     start_on_the_loopback(
-        rays_own(folder),
+        folder_for_ray(folder),
         address="local",
         num_cpus=cpus,
         num_gpus=0,

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from hpc.errors import ClusterError
-from hpc.folders.leftovers import MARK, rays_own
+from hpc.folders.orphan_cleanup import MARK, folder_for_ray
 from hpc.ray.limits import raise_limits
 from transtailor.waiting import reap
 
@@ -127,16 +127,16 @@ class RayNode:
             "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": f"{drain_s:g}",
             "RAY_gcs_rpc_server_reconnect_timeout_s": str(LOST_HEAD_S),
         }
+        self._own = folder_for_ray(folder)
         words = [
             str(Path(sys.executable).with_name("ray")), "start", f"--node-ip-address={address}",
-            f"--object-store-memory={OBJECT_STORE_BYTES}", "--disable-usage-stats", f"--temp-dir={rays_own(folder)}",
+            f"--object-store-memory={OBJECT_STORE_BYTES}", "--disable-usage-stats", f"--temp-dir={self._own}",
             f"--labels={JOB_LABEL}={given.job}", "--include-log-monitor=false", "--no-monitor", "--block",
         ]  # fmt: skip
         if given.memory_bytes is not None:
             words.append(f"--memory={max(0, given.memory_bytes - OBJECT_STORE_BYTES)}")
         raise_limits()
         self._was_up = False
-        self._own = rays_own(folder)
         self.complaints = Complaints(self._own)
         self._began_s = time.monotonic()
         self._ended_s: float | None = None  # when that was noticed
@@ -157,7 +157,7 @@ class RayNode:
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM)
 
-    def told_end(self, logs: Path) -> str:
+    def describe_end(self, logs: Path) -> str:
         """Of a node that has ended: what did, after how long, and Ray's last words; its logs are kept as `logs`."""
         ended_s = time.monotonic() if self._ended_s is None else self._ended_s
         try:

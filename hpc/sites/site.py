@@ -12,7 +12,7 @@ from hpc.errors import SiteError
 from transtailor.documents import DocumentError, read_toml
 from transtailor.names import nearest
 from transtailor.shell import command
-from transtailor.validation import Fault, faults_of
+from transtailor.validation import Fault, list_faults
 
 SHIPPED = Path(__file__).parent
 # Flags of sbatch that other keys of a site, or the job itself, set; the value says what to use instead.
@@ -238,12 +238,14 @@ def read_site(path: Path) -> Site:
     except DocumentError as error:
         raise SiteError(f"site file {path} {error}; texts need quotes") from error
     except ValidationError as error:
-        raise SiteError(f"site file {path}:\n" + "\n".join(f"  {line}" for line in explained(error, Site))) from error
+        raise SiteError(
+            f"site file {path}:\n" + "\n".join(f"  {line}" for line in explain_faults(error, Site))
+        ) from error
 
 
-def explained(error: ValidationError, model: type[BaseModel]) -> list[str]:
+def explain_faults(error: ValidationError, model: type[BaseModel]) -> list[str]:
     """One line for each fault: the key, what was given, what is expected, and for an unknown key the nearest one."""
-    return [_in_words(fault, model) for fault in faults_of(error)]
+    return [_in_words(fault, model) for fault in list_faults(error)]
 
 
 def _in_words(fault: Fault, model: type[BaseModel]) -> str:

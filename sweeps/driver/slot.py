@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from hpc.ranks.ranks import LOG_TAIL_LINES, RankDied, RankFailed, RankGroup, RankHung, Sign
+from hpc.ranks.ranks import LOG_TAIL_LINES, Heartbeat, RankDied, RankFailed, RankGroup, RankHung
 
 TELL_EVERY_S = 2.0  # how far a stage is
 
@@ -51,7 +51,7 @@ class Slot:
         self._task: dict[str, Any] = {}
         self._attempts_left = 0
         self._begun = False
-        self._stage: Generator[Sign, None, list[Any]] | None = None  # that runs
+        self._stage: Generator[Heartbeat, None, list[Any]] | None = None  # that runs
         self._tell_every_s = TELL_EVERY_S
         self._told_s = 0.0
 
@@ -74,7 +74,7 @@ class Slot:
             self._drop()
             tail = "\n".join(failure.traceback.splitlines()[-LOG_TAIL_LINES:])
             return Report(kind="failed", cause=str(failure), log_tail=tail, over=True)
-        if isinstance(stage, Sign):
+        if isinstance(stage, Heartbeat):
             return Report(kind="progress", done_fraction=stage.done_fraction, words=stage.words, over=False)
         if stage is None:
             return Report(kind="finished", over=True)
@@ -105,12 +105,12 @@ class Slot:
         """Ends the ranks at once."""
         self._drop()
 
-    def _advance(self) -> Sign | dict[str, Any] | None:
+    def _advance(self) -> Heartbeat | dict[str, Any] | None:
         ranks = self.start()
         if not self._begun:
             ranks.call("begin", self._task)
             self._begun = True
-        self._stage = self._stage or ranks.calling("advance")
+        self._stage = self._stage or ranks.call_in_steps("advance")
         try:
             while True:
                 sign = next(self._stage)

@@ -90,8 +90,8 @@ class TrialRank:
         """Let the running stage write a checkpoint and come to an end; called from another thread."""
         self._is_paused = True
 
-    def sign(self) -> tuple[int, float, str]:
-        """The values of this rank's newest `hpc.ranks.ranks.Sign`; called from another thread."""
+    def heartbeat(self) -> tuple[int, float, str]:
+        """The values of this rank's newest `hpc.ranks.ranks.Heartbeat`; called from another thread."""
         return heartbeat.newest()
 
     def close(self) -> None:

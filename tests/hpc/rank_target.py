@@ -57,7 +57,7 @@ class Watched(Plain):
         super().__init__()
         self.given = 0
 
-    def sign(self) -> tuple[int, float, str]:
+    def heartbeat(self) -> tuple[int, float, str]:
         return self.given, 0.5, f"after {self.given} \u00b7"
 
     def work(self, seconds: float) -> str:

@@ -47,7 +47,7 @@ class FakeRank:
             "point": point,
         }
 
-    def sign(self) -> tuple[int, float, str]:
+    def heartbeat(self) -> tuple[int, float, str]:
         return 0, 0.25 if self._words else 0.0, self._words
 
     def close(self) -> None:

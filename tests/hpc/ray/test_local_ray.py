@@ -12,7 +12,7 @@ from ray._private import services
 from ray._raylet import AuthenticationMode, AuthenticationTokenLoader, get_authentication_mode
 
 from hpc.errors import ClusterError
-from hpc.folders.leftovers import MARK
+from hpc.folders.orphan_cleanup import MARK
 from hpc.ray.local import local_ray
 
 

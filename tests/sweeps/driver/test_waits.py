@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from hpc.errors import ClusterError
-from hpc.folders.leftovers import rays_own
 from hpc.ray.local import local_ray
 from hpc.ray.node import last_words
 from results.store.reader import load
@@ -57,7 +56,7 @@ class Place:
     most_slots = 1
 
     def __init__(self, folder: Path, slots: int, happens: Callable[[int], None]) -> None:
-        self.storage, self._own, self._slots, self._happens = folder / "tune", rays_own(folder), slots, happens
+        self.storage, self._own, self._slots, self._happens = folder / "tune", ray_folder(folder), slots, happens
         self.looks = 0
 
     def slots(self, could_run: int) -> int:  # noqa: ARG002  # the interface of all places

@@ -45,7 +45,7 @@ def guarded_folder(below: Path = SHORT) -> Iterator[Path]:
     try:
         (folder / OWNER).write_text("\n".join([_machine(), str(os.getpid()), str(_started_at(os.getpid()))]))
         guard = subprocess.Popen(
-            [sys.executable, "-P", "-m", "hpc.folders.leftovers", str(folder)],
+            [sys.executable, "-P", "-m", "hpc.folders.orphan_cleanup", str(folder)],
             stdin=subprocess.PIPE,  # its other end closes when this process ends
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -79,7 +79,7 @@ def scratch_folder(job: str) -> Iterator[Path]:
                 folder.rmdir()
 
 
-def rays_own(folder: Path) -> Path:
+def folder_for_ray(folder: Path) -> Path:
     """The part of a guarded folder that Ray may have: it lets everybody read and write there, the outer one nobody."""
     return folder / "r"
 
