@@ -1,4 +1,4 @@
-"""Ranks as plain child processes of this one; without Ray, and without torch in this process."""
+"""Ranks as child processes of this one; without Ray, and without torch in this process."""
 
 import ctypes
 import faulthandler
@@ -40,31 +40,31 @@ from transtailor.waiting import WaitedTooLong, reap, wait_for
 LOOPBACK = "127.0.0.1"
 _PR_SET_PDEATHSIG = 1
 SAY_WHERE = signal.SIGQUIT  # SLURM, submitit and Ray use others
-SAY_WHERE_S = 0.1  # between two looks at what a rank says of where it is
-OUTERMOST = " in _run_module_as_main\n"  # the last line that it says: the main thread comes last, and ran a module
+SAY_WHERE_S = 0.1  # between two polls for a rank's stacks
+OUTERMOST = " in _run_module_as_main\n"  # the last line of the stacks: the main thread comes last, and ran a module
 HEARTBEAT_BYTES = 4096  # at most
 
 
 class ProcessRanks:
-    """One warm set of processes on this machine; see `hpc.ranks.ranks.Ranks` for what the methods promise.
+    """A warm rank group of processes on this machine; see `hpc.ranks.ranks.RankGroup` for its methods.
 
-    The ranks run installed code only (the working folder is not on their path), in sessions of their own: a
-    Ctrl-C at the terminal does not reach them, whoever holds this object decides. They end when the thread that
-    made this object ends, however that happens. What they print is kept apart and shown when one of them dies.
+    The ranks run only installed code (the working folder is not on their path), in separate sessions: a Ctrl-C at the
+    terminal does not reach them, and the owner of this object ends them. They also end when the thread that made this
+    object ends in any way. Their output is kept, and shown when one of them dies.
 
-    With one rank there is nobody to meet: MASTER_ADDR and MASTER_PORT are set for two ranks and more.
+    MASTER_ADDR and MASTER_PORT are set for two ranks and more.
     """
 
     def __init__(
         self, target: str, ranks: int, *, threads_per_rank: int = 1, hang_limit_s: float | None = None
     ) -> None:
-        """Starts the ranks and makes one `target` object ("module:Class") in each.
+        """Start the ranks and make one `target` object in each.
 
         Args:
-            target: "module:Class"; where it has a method `heartbeat`, it gives the values of a `Heartbeat`.
-            ranks: how many.
+            target: "module:Class"; its method `heartbeat`, if it has one, returns the values of a `Heartbeat`.
+            ranks: number of ranks.
             threads_per_rank: of each.
-            hang_limit_s: how long a call may go on without a heartbeat of any rank; None: for ever.
+            hang_limit_s: the longest time of a call without a heartbeat of any rank; None: no limit.
 
         Raises:
             RankFailed, RankDied: the target could not be made.
@@ -90,17 +90,17 @@ class ProcessRanks:
 
     @property
     def process_ids(self) -> list[int]:
-        """The processes' ids, ordered by rank; empty when the set has ended."""
+        """The processes' ids, ordered by rank; empty when the group has ended."""
         return [rank.process.pid for rank in self._ranks]
 
     def call(self, method: str, *args: Any, timeout_s: float | None = None) -> list[Any]:
-        """Calls `method` on all ranks; returns their answers, ordered by rank."""
+        """Call `method` on all ranks; returns their answers, ordered by rank."""
         return finish_call(self.call_in_steps(method, *args, timeout_s=timeout_s))
 
     def call_in_steps(
         self, method: str, *args: Any, timeout_s: float | None = None
     ) -> Generator[Heartbeat, None, list[Any]]:
-        """As `call`, step by step: yields rank 0's heartbeat about once a second, and returns the answers."""
+        """Like `call`, but yields rank 0's heartbeat about once a second, and returns the answers at the end."""
         if not self._ranks:
             raise RankDied(f"{method} was called on ranks that have ended")
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
@@ -111,7 +111,7 @@ class ProcessRanks:
             raise
 
     def close(self) -> None:
-        """Calls the targets' `close`, bounded in time, then ends the processes."""
+        """Call the targets' `close`, with a time limit, then end the processes."""
         try:
             if self._ranks:
                 finish_call(self._asking(self._ranks, "close", (), time.monotonic() + CLOSE_LIMIT_S))
@@ -119,7 +119,7 @@ class ProcessRanks:
             self.kill()
 
     def kill(self) -> None:
-        """Ends the processes, and what they started themselves, at once."""
+        """End the processes, and those that they started, at once."""
         for rank in self._ranks:
             rank.kill()
         for rank in self._ranks:
@@ -154,12 +154,12 @@ class ProcessRanks:
         return [answers[rank.rank] for rank in ranks]
 
     def _stacks(self) -> tuple[list[str], list[int]]:
-        """The stacks of all ranks, and which of them are stopped from outside."""
+        """The stacks of all ranks, and the ranks that are stopped from outside."""
         suspended = [rank.rank for rank in self._ranks if is_suspended(rank.process.pid)]
         return [rank.stacks() for rank in self._ranks], suspended
 
     def _raise_death(self) -> None:
-        """Raises RankDied if a rank has died, the cause of its neighbours' errors; waits for it a moment."""
+        """Raise RankDied if a rank has died, which causes its neighbours' errors; waits for that a moment."""
         if len(self._ranks) > 1:
             wait([rank.process_file for rank in self._ranks], DEATH_GRACE_S)
         for rank in self._ranks:
@@ -174,7 +174,7 @@ def _ready(ranks: Sequence["_RankProcess"], limit_s: float | None) -> list["_Ran
 
 
 class _RankProcess:
-    """One child process, the pipe to it, and what it printed."""
+    """One child process, the pipe to it, and its output."""
 
     def __init__(self, rank: int, ranks: int, environment: dict[str, str]) -> None:
         self.rank = rank
@@ -196,7 +196,7 @@ class _RankProcess:
                 start_new_session=True,  # no Ctrl-C from the terminal, and one group to kill with its children
             )
         self.connection = Connection(ours.detach())
-        # Ends of pipes are inherited by whatever the rank starts, so only this tells its own end for certain.
+        # Processes that the rank starts inherit its end of the pipe, so only this shows its own end reliably.
         self.process_file = os.pidfd_open(self.process.pid)
 
     def __str__(self) -> str:
@@ -209,7 +209,7 @@ class _RankProcess:
             raise self.death() from error
 
     def receive(self) -> Reply:
-        """The answer that is ready, or RankDied."""
+        """Return the answer that is ready, or raise RankDied."""
         try:
             if self.connection.poll():
                 reply: Reply = self.connection.recv()
@@ -219,7 +219,7 @@ class _RankProcess:
         raise self.death()
 
     def death(self) -> RankDied:
-        """The error that says how this rank ended; waits for its end, which is near."""
+        """The error that says how this rank ended; waits shortly for its end."""
         try:
             status = self.process.wait(CLOSE_LIMIT_S)
         except subprocess.TimeoutExpired:
@@ -228,25 +228,25 @@ class _RankProcess:
         return RankDied(f"{self} {how}{limits_hint()}", self._log_tail())
 
     def heartbeat(self) -> Heartbeat:
-        """Its newest heartbeat."""
+        """Read its newest heartbeat."""
         line = os.pread(self._beats, HEARTBEAT_BYTES, 0).partition(b"\n")[0]
         with suppress(ValueError):  # half written, or not yet
             self._newest = Heartbeat(*json.loads(line))
         return self._newest
 
     def stacks(self) -> str:
-        """Where its threads are, in lines; in words, why that is not known."""
+        """Read the stacks of its threads, or the reason why they are unknown."""
         if is_suspended(self.process.pid):
-            return "stopped from outside (SIGSTOP), so it cannot say where it is"
+            return "stopped from outside (SIGSTOP), so it cannot print its stacks"
         before = len(self._output())
         self.process.send_signal(SAY_WHERE)
 
-        def said() -> str:
+        def printed() -> str:
             return self._output()[before:].decode(errors="replace")
 
         with suppress(WaitedTooLong):  # deep stacks are cut, and have no such line
-            wait_for(lambda: OUTERMOST in said(), f"the stacks of {self}", STACKS_LIMIT_S, poll_s=SAY_WHERE_S)
-        return said() or "did not say where it is"
+            wait_for(lambda: OUTERMOST in printed(), f"the stacks of {self}", STACKS_LIMIT_S, poll_s=SAY_WHERE_S)
+        return printed() or "did not print its stacks"
 
     def kill(self) -> None:
         if self.process.poll() is None:
@@ -263,12 +263,12 @@ class _RankProcess:
         return "\n".join(self._output().decode(errors="replace").splitlines()[-LOG_TAIL_LINES:])
 
     def _output(self) -> bytes:
-        """All that it printed; read without moving the place at which it goes on writing."""
+        """All of its output, read without moving its write position."""
         return os.pread(self._printed.fileno(), os.fstat(self._printed.fileno()).st_size, 0)
 
 
 def _end_with_parent(parent_id: int) -> None:
-    """Lets the kernel kill this process when its parent has ended."""
+    """Have the kernel kill this process when its parent has ended."""
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent_id:  # the parent ended before the line above
@@ -276,9 +276,9 @@ def _end_with_parent(parent_id: int) -> None:
 
 
 def serve(file_number: int, beats_number: int, parent_id: int) -> None:
-    """A rank's main loop: answers commands from the connection at `file_number` until it is closed.
+    """Run a rank's main loop: answer commands from the connection at `file_number` until it is closed.
 
-    Meanwhile it writes its newest heartbeat into the file `beats_number`.
+    A thread writes its newest heartbeat into the file `beats_number` meanwhile.
     """
     _end_with_parent(parent_id)
     faulthandler.register(SAY_WHERE, file=2, all_threads=True)

@@ -53,10 +53,10 @@ def test_the_line_of_a_setting_is_found(keys: Sequence[str], line: int | None) -
     ("text", "said"),
     [
         ('a = 1\nb = "c\n', ["line 2", 'b = "c', "a quote is opened there and not closed"]),
-        ("a = b\n", ["line 1", "a = b", "words need quotes"]),
+        ("a = b\n", ["line 1", "a = b", "text needs quotes"]),
         ('a = """b', ["a quote is opened and not closed"]),
         ("a\n", ["line 1", "each line is a key, =, and a value"]),
-        ("a = 1\na = 2\n", ["line 2", "the key is there twice"]),
+        ("a = 1\na = 2\n", ["line 2", "the key is set twice"]),
     ],
 )
 def test_what_is_no_toml_is_told_with_its_line_and_what_is_missing(

@@ -174,7 +174,7 @@ def test_a_job_that_waits_too_long_is_cancelled_and_its_reason_said(slurm: Small
     is_sound, out = slurm.examine(limit_s=0.5)
     assert not is_sound
     assert marked(out, "✗") == ["job starts"]
-    assert "did not start in 0.5 s: the account holds as many GPUs as it may (AssocGrpGRES)" in out
+    assert "did not start in 0.5 s: the account has reached its limit of GPUs (AssocGrpGRES)" in out
     assert slurm.calls("scancel") == [["7"]]
 
 
@@ -268,7 +268,7 @@ def test_the_scratch_folder_is_made_and_named(tmp_path: Path, monkeypatch: pytes
     made: list[Path] = []
     found = job._scratch(f"{tmp_path}/$SLURM_JOB_ID/x", made)
     assert found.state == "fine", found.text
-    assert "Ray's files lie in /tmp" in found.text
+    assert "Ray's files are in /tmp" in found.text
     assert made == [tmp_path / "5" / "x", tmp_path / "5"]
     assert os.environ["TMPDIR"] == str(tmp_path / "5" / "x")
     assert job._scratch("$NOT_SET_HERE/x", []).text.endswith("$NOT_SET_HERE is not set in jobs")

@@ -146,7 +146,7 @@ def alone(launches: dict[str, Launch]) -> Path:
 @pytest.mark.slow
 def test_a_rank_that_is_stopped_inside_a_stage_is_replaced(launches: dict[str, Launch], alone: Path) -> None:
     run = assert_replaced(launches["stopped once"], alone)
-    assert "it cannot say where it is" in log_of(run, attempts(run)[0]["trial_id"])
+    assert "it cannot print its stacks" in log_of(run, attempts(run)[0]["trial_id"])
 
 
 @pytest.mark.slow
