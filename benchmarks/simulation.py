@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from benchmarks.record import RESULTS, Cell, Measured, verdict, write
-from hpc.cluster.scaling import ScalingLimits
+from hpc.cluster.autoscaler import ScalingLimits
 from sweeps.planning.plan import Plan, make_plan, no_sharing
 from sweeps.scheduling.simulate import simulate
 from sweeps.scheduling.simulated_cluster import SimulatedCluster, SimulationResult

@@ -58,7 +58,7 @@ from pathlib import Path
 from tailor.extend import CRITERIA, Criterion
 
 
-def hangs(_scoring):
+def is_hung(_scoring):
     Path({begun!r}).touch()
     while True:
         time.sleep(1.0)

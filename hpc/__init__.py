@@ -1,1 +1,1 @@
-"""TransTailor sweeps, where trials run: on processes and Ray clusters; knows nothing of training or tables."""
+"""TransTailor sweeps, where trials run: on processes and Ray clusters; independent of training and tables."""

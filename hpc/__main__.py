@@ -1,6 +1,6 @@
-"""`python -m hpc`: the sites, a first site file for a cluster, the text of a job, and what a cluster lacks."""
+"""`python -m hpc`: list sites, write a first site file, print the text of a job, and check a cluster."""
 
-import transtailor.start  # noqa: F401  # first: it looks whether the rooms are ours  # isort: skip
+import transtailor.start  # noqa: F401  # first: it checks that the rooms are ours  # isort: skip
 import argparse
 import math
 import signal
@@ -11,24 +11,21 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from hpc.errors import SiteError, SlurmError
-from hpc.sites.site import Need, SiteFile, explained, find_site, read_site, site_files, users_folder
+from hpc.sites.site import Need, SiteFile, explain_faults, find_site, read_site, site_files, users_folder
 from transtailor.errors import UserError
 from transtailor.exit_codes import FAILED, INTERRUPTED, MISTAKE, SUCCESS
 from transtailor.shell import command
-from transtailor.terminal import reader_may_leave, say
+from transtailor.terminal import ignore_closed_stdout, say
 
-REASON_SHOWN = 160  # characters of what SLURM said
+REASON_SHOWN = 160  # characters of SLURM's message
 
 
 def main(arguments: Sequence[str] | None = None, prog: str = "python -m hpc") -> int:
-    """Print what was asked for; returns the exit code, which for `sites` says whether one is broken.
-
-    `prog`: what was typed before the arguments.
-    """
+    """Run a command; returns the exit code: `sites` ends with MISTAKE if one is broken. `prog`: what the user typed."""
     before, words = _split_at_dashes(sys.argv[1:] if arguments is None else arguments)
     options = _parser(prog).parse_args(before, argparse.Namespace(words=words))
     try:
-        with reader_may_leave():
+        with ignore_closed_stdout():
             if options.command == "sites":
                 return _sites()
             if options.command == "doctor":
@@ -44,14 +41,14 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m hpc") ->
 def _parser(prog: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=prog, description="Clusters and their jobs.", allow_abbrev=False)
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("sites", help="the sites that have a name, where they stand, and what is wrong with them")
-    init = commands.add_parser("init", help="ask this cluster and write a first site file to edit")
+    commands.add_parser("sites", help="the sites that have a name, their files, and what is wrong with them")
+    init = commands.add_parser("init", help="read this cluster's settings and write a first site file to edit")
     init.add_argument("--name", help="of the site (default: the cluster's)")
-    init.add_argument("--to", type=Path, metavar="FILE", help="write this file, not NAME.toml among your sites")
+    init.add_argument("--to", type=Path, metavar="FILE", help="write this file instead of NAME.toml among your sites")
     init.add_argument("--partition", help="for jobs of this partition (default: the cluster's default)")
     script = commands.add_parser(
         "script",
-        help="the text that sbatch would get for a job",
+        help="print the text that sbatch would get for a job",
         usage=f"{prog} script SITE [options] -- COMMAND",
     )
     script.add_argument("site", metavar="SITE", help="name of a site, or the path of its file")
@@ -66,7 +63,7 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     script.add_argument("--dependency", help="such as afterany:123")
     script.add_argument("--array-size", type=int, help="elements of a job array")
     script.add_argument("--no-requeue", dest="requeue", action="store_false", help="a lost job is not started again")
-    doctor = commands.add_parser("doctor", help="try, with tiny jobs, what a sweep needs at a site")
+    doctor = commands.add_parser("doctor", help="check, with small jobs, what a sweep needs at a site")
     doctor.add_argument("--site", required=True, metavar="SITE", help="name of a site, or the path of its file")
     doctor.add_argument("--folder", type=Path, help="one that all nodes see (default: shared_folder, or else this one)")
     doctor.add_argument("--limit-s", type=_seconds, default=300.0, help="how long a job may wait in the queue (300)")
@@ -84,7 +81,11 @@ def _seconds(text: str) -> float:
 
 
 def _split_at_dashes(arguments: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
-    """What stands before the first `--`, and the words of the command after it."""
+    """The arguments before the first `--`, and the words of the command after it.
+
+    >>> _split_at_dashes(["script", "mine", "--", "nvidia-smi", "-L"])
+    (['script', 'mine'], ['nvidia-smi', '-L'])
+    """
     place = arguments.index("--") if "--" in arguments else len(arguments)
     return arguments[:place], arguments[place + 1 :]
 
@@ -101,7 +102,7 @@ def _sites() -> int:
 
 
 def _described(site_file: SiteFile) -> tuple[list[str], bool]:
-    """Lines about one site, and whether its file is sound."""
+    """Lines about one site, and whether its file is valid."""
     lines = [f"{site_file.name}  {site_file.path}"]
     if site_file.hides:
         lines.append(f"    hides {site_file.hides}")
@@ -145,16 +146,18 @@ def _doctor(options: argparse.Namespace) -> int:
     if site.shared_folder is not None and not parent.is_relative_to(site.shared_folder):
         raise SiteError(f"--folder {parent} is not below the site's shared_folder = {site.shared_folder}")
     for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup wants it
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup ignores it
             signal.signal(number, signal.default_int_handler)
     board = Checklist()
-    board.lines(f"site {options.site}; its files are in {parent}")
+    board.print_lines(f"site {options.site}; its files are in {parent}")
     try:
         is_sound = Doctor(site, parent, board, options.limit_s, options.thorough).run()
     except KeyboardInterrupt:
         return INTERRUPTED
     unchecked = f"; {board.unknowns} not checked or not needed (–)" if board.unknowns else ""
-    board.lines(("nothing is missing" if is_sound else f"{board.misses} missing: see what follows ->") + unchecked)
+    board.print_lines(
+        ("nothing is missing" if is_sound else f"{board.misses} missing: see what follows ->") + unchecked
+    )
     return SUCCESS if is_sound else FAILED
 
 
@@ -162,14 +165,12 @@ def _script(options: argparse.Namespace) -> Iterator[str]:
     from hpc.slurm.script import script
 
     if not options.words:
-        raise SiteError(
-            "which command? Type it after --, such as: " + command("script", options.site, "--", "hostname")
-        )
+        raise SiteError("no command; type it after --, such as: " + command("script", options.site, "--", "hostname"))
     given = {key: value for key in Need.model_fields if (value := getattr(options, key, None)) is not None}
     try:
         need = Need.model_validate(given)
     except ValidationError as error:
-        raise SiteError("the job cannot be asked for:\n" + "\n".join(explained(error, Need))) from error
+        raise SiteError("no such job is possible:\n" + "\n".join(explain_faults(error, Need))) from error
     yield script(find_site(options.site), need, options.words)
 
 

@@ -1,16 +1,16 @@
-"""What can go wrong between a site file and SLURM, and SLURM's own words for it in plain ones."""
+"""Errors of sites, SLURM and Ray clusters, and explanations of SLURM's reasons and refusals."""
 
 from transtailor.errors import UserError
 
-# SLURM's code of why a job waits or how it ended, in plain words (squeue's manual, JOB REASON CODES).
+# SLURM's code of why a job waits or how it ended -> an explanation (squeue's manual, JOB REASON CODES).
 REASONS = {
     "None": "nothing keeps it: it runs or has ended, or the scheduler has not looked at it yet",
     "Priority": "jobs with a higher priority are first",
     "Resources": "its turn has come; the nodes that it needs are still busy",
     "Dependency": "a job that it depends on has not ended",
-    "DependencyNeverSatisfied": "the job that it depends on ended otherwise than asked for: it will never start",
-    "BeginTime": "its earliest start is ahead, as for some seconds (up to minutes) after it was requeued",
-    "JobHeldUser": "it is held by its owner; scontrol release lets it go",
+    "DependencyNeverSatisfied": "the job that it depends on ended in another way than required: it will never start",
+    "BeginTime": "its earliest start is in the future, as for some seconds (up to minutes) after a requeue",
+    "JobHeldUser": "it is held by its owner; scontrol release ends that",
     "JobHeldAdmin": "it is held by an administrator; ask them",
     "launch failed requeued held": "it failed to start and is held; scontrol release tries again",
     "ReqNodeNotAvail": "a node that it needs is down, drained or reserved",
@@ -22,17 +22,17 @@ REASONS = {
     "PartitionInactive": "its partition starts no jobs at present",
     "PartitionNodeLimit": "it asks for more nodes than its partition allows, or they are down: ask for fewer",
     "PartitionTimeLimit": "its walltime is longer than its partition allows: lower walltime_min",
-    "JobArrayTaskLimit": "as many elements of its array run as may at a time",
-    "AssociationJobLimit": "the account has as many jobs as it may",
-    "AssocGrpGRES": "the account holds as many GPUs as it may",
-    "AssocGrpCpuLimit": "the account holds as many CPUs as it may",
-    "AssocMaxJobsLimit": "you have as many jobs in this account as you may",
+    "JobArrayTaskLimit": "the limit of running elements of its array is reached",
+    "AssociationJobLimit": "the account has reached its limit of jobs",
+    "AssocGrpGRES": "the account has reached its limit of GPUs",
+    "AssocGrpCpuLimit": "the account has reached its limit of CPUs",
+    "AssocMaxJobsLimit": "you have reached your limit of jobs in this account",
     "AssocGrpGRESMinutes": "the account has used up its GPU time",
     "AssocGrpCPUMinutesLimit": "the account has used up its CPU time",
-    "QOSMaxJobsPerUserLimit": "you have as many jobs of this quality of service as you may",
-    "QOSMaxGRESPerUser": "you hold as many GPUs as this quality of service allows",
-    "QOSMaxCpuPerUserLimit": "you hold as many CPUs as this quality of service allows",
-    "QOSGrpGRES": "all users together hold as many GPUs as this quality of service allows",
+    "QOSMaxJobsPerUserLimit": "you have reached the limit of jobs of this quality of service",
+    "QOSMaxGRESPerUser": "you have reached the limit of GPUs of this quality of service",
+    "QOSMaxCpuPerUserLimit": "you have reached the limit of CPUs of this quality of service",
+    "QOSGrpGRES": "all users together have reached the limit of GPUs of this quality of service",
     "QOSMaxWallDurationPerJobLimit": "its walltime is longer than its quality of service allows: lower walltime_min",
     "AssocMaxWallDurationPerJobLimit": "its walltime is longer than the account allows: lower walltime_min",
     "QOSResourceLimit": "a limit of its quality of service is reached",
@@ -52,31 +52,31 @@ REASONS = {
     "Cleaning": "its earlier run is still being cleaned up",
     "Vanished": "SLURM has forgotten it, and accounting (sacct) is absent or does not know it either",
 }  # fmt: skip
-# Those that pass only once the site is edited.
+# Reasons that end only after a change of the site.
 FOR_GOOD = frozenset([
     "DependencyNeverSatisfied", "PartitionTimeLimit", "BadConstraints",
     "QOSMaxWallDurationPerJobLimit", "AssocMaxWallDurationPerJobLimit", "InvalidAccount", "InvalidQOS",
     "Job's account not permitted to use this partition", "Job's QOS not permitted to use this partition",
 ])  # fmt: skip
 _ACCOUNTS = "sacctmgr show associations user=$USER lists yours"
-# What sbatch says when it refuses, and which key of the site to look at.
+# Text in sbatch's refusal -> advice that names a key of the site.
 REFUSALS = {
     "Invalid account": f"account is missing or wrong: {_ACCOUNTS}",
-    # The words of a site's own plugin, which differ.
+    # Messages of a site's own plugin; they vary.
     "specify an account": f"this cluster wants an account: set account; {_ACCOUNTS}",
     "--account": f"this cluster wants an account: set account; {_ACCOUNTS}",
     "Invalid partition": "partition is wrong: sinfo --summarize lists them",
     "Invalid qos": "qos is wrong or not open to this account: sacctmgr show associations user=$USER format=account,qos",
     "Invalid feature": "constraint names a feature that no node has: sinfo --format='%P %f' lists them",
-    "Invalid generic resource": "gres names what no node has: sinfo --format='%P %G' lists them",
+    "Invalid generic resource": "gres names a resource that no node has: sinfo --format='%P %G' lists them",
     "time limit": "walltime_min is longer than the partition allows: sinfo --format='%P %l' lists the limits",
     "Memory specification": "memory_gb is more than a node has: sinfo --format='%P %m' lists it in MB",
-    "node configuration is not available": "no node has so many CPUs, GPUs or so much memory: see sinfo --long --Node",
+    "node configuration is not available": "no node has this many CPUs or GPUs or this memory: see sinfo --long --Node",
     "Node count": "more nodes than the partition has or allows",
     "job array": "the array is larger than MaxArraySize: set limits.array_size to that",
     "violates accounting/QOS policy": "a limit of your account is reached, or the account is missing: set account and "
     "qos, ask for less, or wait for jobs to end",
-    "QOSMaxSubmitJobPerUserLimit": "as many jobs as you may have are in the queue: set limits.max_jobs",
+    "QOSMaxSubmitJobPerUserLimit": "you have reached your limit of jobs in the queue: set limits.max_jobs",
     "MaxWallDurationPerJobLimit": "walltime_min is longer than your account or quality of service allows: "
     "sacctmgr show qos format=name,maxwall lists the limits",
     "Access/permission denied": "you may not submit here: is partition or account right?",
@@ -84,23 +84,23 @@ REFUSALS = {
 
 
 class SiteError(UserError, ValueError):
-    """The user's mistake in a site or in what is asked of it; the text says what was given, expected, and to do."""
+    """A mistake in a site or in a request to it; the text says what was given, what is expected, and what to do."""
 
 
 class SlurmError(RuntimeError):
-    """SLURM refused, did not answer in time, or answered what cannot be read; the text says which and what to do."""
+    """SLURM refused, did not answer in time, or gave an unreadable answer; the text says which and what to do."""
 
 
 class ClusterError(RuntimeError):
-    """The processes of a Ray cluster did not come together; the text says which was waited for, and where to look."""
+    """A process of a Ray cluster did not start or join; the text says which one, and where to look."""
 
 
 class FolderError(ClusterError):
-    """The folder that jobs share cannot be read or written for too long; the text has the file system's words."""
+    """The folder that jobs share could not be read or written for too long; the text has the system's error."""
 
 
 class HeadStartError(ClusterError):
-    """A Ray head did not start; the text says where its own words are. Another try, on other ports, may succeed."""
+    """A Ray head did not start; the text says where its output is. Another try, on other ports, may succeed."""
 
 
 class GpuHoursSpentError(UserError, ClusterError):

@@ -14,7 +14,7 @@ from results.text.page import PageTable, Part
 from transtailor.errors import UserError
 from transtailor.exit_codes import INTERRUPTED, MISTAKE, SUCCESS
 from transtailor.shell import command
-from transtailor.terminal import reader_may_leave, say
+from transtailor.terminal import ignore_closed_stdout, say
 from transtailor.validation import fraction
 
 
@@ -22,7 +22,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m results"
     """Run a command; return the exit status: 0, 2 for a mistake of the user (explained on standard error), or 130."""
     given = _parser(prog).parse_args(arguments)
     try:
-        with reader_may_leave():
+        with ignore_closed_stdout():
             for line in write(given.page(given), given) if "page" in given else given.lines(given):
                 say(line)  # a command that follows a sweep prints from time to time
     except UserError as error:

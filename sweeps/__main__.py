@@ -15,7 +15,7 @@ from results.cli.output import add_output, write
 from tailor.core.errors import TrainingError
 from transtailor.errors import UserError
 from transtailor.exit_codes import FAILED, MISTAKE, SUCCESS
-from transtailor.terminal import reader_may_leave, say
+from transtailor.terminal import ignore_closed_stdout, say
 
 
 def main(arguments: Sequence[str] | None = None, prog: str = "python -m sweeps") -> int:
@@ -23,7 +23,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m sweeps")
     typed = list(sys.argv[1:] if arguments is None else arguments)
     options = _parser(prog).parse_args(typed)
     try:
-        with reader_may_leave():
+        with ignore_closed_stdout():
             for line in _lines(options, shlex.join([*prog.split(), *typed])):
                 say(line)
     except (UserError, SlurmError, PermissionError) as error:

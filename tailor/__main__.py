@@ -20,7 +20,7 @@ from tailor.config.trial import TrialConfig
 from tailor.core.errors import ConfigError, TrainingError
 from tailor.execution.plugins import load
 from tailor.execution.weights_check import refuse_missing
-from transtailor.documents import DocumentError, fault_in, line_of, read_toml
+from transtailor.documents import DocumentError, describe_fault, find_line, read_toml
 from transtailor.errors import UserError
 from transtailor.exit_codes import FAILED, MISTAKE, SUCCESS
 from transtailor.shell import command as to_type
@@ -96,7 +96,7 @@ def _read(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error}") from error
     except DocumentError as error:
-        raise ConfigError(f"{path} {fault_in(path, error)}") from error
+        raise ConfigError(f"{path} {describe_fault(path, error)}") from error
     if {"trial", "axes", "variants"} & read.keys():
         raise ConfigError(
             f"{path} is the spec of a sweep, not the settings of one trial; to run it, type: {to_type('run', path)}"
@@ -105,7 +105,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _place(path: Path, keys: Sequence[str]) -> str:
-    line = line_of(path.read_text(encoding="utf-8"), keys)
+    line = find_line(path.read_text(encoding="utf-8"), keys)
     return str(path) if line is None else f"{path}, line {line}"
 
 

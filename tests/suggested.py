@@ -55,7 +55,7 @@ NOT_PASTED: Mapping[str, str] = {
         NONE: "results/store/columns.py:_lines results/store/parts.py:read_manifest results/store/schema.py:"
         " sweeps/driver/driver.py:_site sweeps/driver/quota.py:why_pause sweeps/spec/expand.py:_place"
         " transtailor/__main__.py: hpc/ray/stranger.py:_request"
-        " transtailor/validation.py:faults_of",
+        " transtailor/validation.py:list_faults",
         "a number in the place of a percentage; test_bad_input.py has it": "transtailor/validation.py:_percentage"
         " transtailor/validation.py:fraction",
         "tests/transtailor/test_start.py has its message": "transtailor/start.py:_remedy",

@@ -1,16 +1,18 @@
-"""One word for one thing: class names occur once, and the glossary names classes that exist."""
+"""One word for one thing: class names occur once, the glossary names classes that exist; calls can be read."""
 
 import ast
 import importlib
 import re
 from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.import_graph import ROOT, modules
+from tests.import_graph import PRODUCT, ROOT, modules
 
 GLOSSARY = ROOT / "docs" / "glossary.md"
+MOST_ARGUMENTS = 7  # of a function, without self; records (dataclasses, pydantic) have as many fields as they need
 ROW = re.compile(r"\| (?P<word>[^|]+) \| (?P<meaning>[^|]+) \| (?:`(?P<place>[\w.]+)`)? ?\|")
 
 
@@ -48,3 +50,31 @@ def test_what_the_glossary_names_is_there(row: re.Match[str]) -> None:
     module, _, name = row["place"].rpartition(".")
     found = getattr(importlib.import_module(module), name)
     assert found.__module__ == module
+
+
+def functions_with_many_arguments(path: Path) -> Iterator[str]:
+    """`name (number)` of each function of a file that takes more arguments than a reader keeps in mind."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            names = [one.arg for one in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)]
+            number = len(names) - (names[:1] in (["self"], ["cls"]))
+            if number > MOST_ARGUMENTS:
+                yield f"{node.name} ({number})"
+
+
+@pytest.mark.parametrize("room", PRODUCT)
+def test_functions_take_few_arguments(room: str) -> None:
+    paths = sorted((ROOT / room).rglob("*.py"))
+    assert paths
+    wrong = {path.relative_to(ROOT).as_posix(): [*functions_with_many_arguments(path)] for path in paths}
+    assert {path: names for path, names in wrong.items() if names} == {}
+
+
+def test_a_function_with_many_arguments_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "planted.py"
+    path.write_text(
+        "class C:\n"
+        "    def __init__(self, a, b, c, d, e, f, g): ...\n"
+        "    def m(self, a, b, c, /, d, e, *, f, g, h): ...\n"
+    )
+    assert [*functions_with_many_arguments(path)] == ["m (8)"]

@@ -1,11 +1,11 @@
-"""`transtailor`: the one command; each of its commands is answered by the room that has it, imported only then.
+"""`transtailor`: the one command; each subcommand is run by the room that has it, which is imported only then.
 
 transtailor run demo
 transtailor status runs/demo
 transtailor status --help
 """
 
-import transtailor.start  # first: it looks whether the rooms are ours  # isort: skip
+import transtailor.start  # first: it checks that the rooms are ours  # isort: skip
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -27,20 +27,20 @@ COMPLETION = f'Completion in bash: eval "$(_{COMMAND.upper()}_COMPLETE=bash_sour
 
 @dataclass(frozen=True)
 class Entry:
-    """A command: what it is for, and which room's `main` answers it."""
+    """A subcommand: what it is for, and which room's `main` runs it."""
 
     group: str
     text: str
     main: str
     """Module."""
     words: tuple[str, ...]
-    """What stands before the user's own words when `main` is called."""
+    """Arguments that `main` receives before the user's own."""
     example: str
-    """The words behind the command's name."""
+    """Arguments after the name of the command."""
 
 
 def _entries(group: str, main: str, commands: Mapping[str, tuple[str, str]]) -> dict[str, Entry]:
-    """Commands that have the same name in their room."""
+    """Entries of commands that have the same name in their room."""
     return {
         name: Entry(group, text, main, tuple(name.removeprefix("trial ").removeprefix("model ").split()), example)
         for name, (text, example) in commands.items()
@@ -55,8 +55,8 @@ ENTRIES = {
         SWEEPS,
         "sweeps.__main__",
         {
-            "status": ("how a run stands", "runs/demo"),
-            "logs": ("what a trial, or the jobs of a run, wrote into their logs", "runs/demo 3f2a"),
+            "status": ("the state of a run", "runs/demo"),
+            "logs": ("the logs of a trial, or of the jobs of a run", "runs/demo 3f2a"),
             "stop": ("end a run cleanly", "runs/demo"),
             "cancel": ("end the SLURM jobs of a run at once", "runs/demo"),
             "retry": ("try failed trials of a run again", "runs/demo --failed"),
@@ -71,9 +71,9 @@ ENTRIES = {
         "results.__main__",
         {
             "report": ("write a run's page of figures and tables", "runs/demo"),
-            "query": ("ask a run's tables in SQL", "runs/demo 'SELECT status, count(*) FROM trials GROUP BY ALL'"),
+            "query": ("query a run's tables in SQL", "runs/demo 'SELECT status, count(*) FROM trials GROUP BY ALL'"),
             "best": ("the best sub-model under a limit", "runs/demo --under macs=0.8"),
-            "compare": ("every arm against one of them, paired by seed", "runs/demo --against fine_tune"),
+            "compare": ("compare every arm with one of them, paired by seed", "runs/demo --against fine_tune"),
             "table": ("methods x data sets, as for a paper", "runs/demo --format latex"),
             "effects": ("which settings matter", "runs/demo"),
             "power": ("how many more seeds would settle a comparison", "runs/demo --against fine_tune"),
@@ -92,19 +92,19 @@ ENTRIES = {
         {
             "trial run": ("run one trial without a sweep", "trial.toml --save models"),
             "trial plan": ("the stages of one trial; runs nothing", "trial.toml"),
-            "model export": ("a saved sub-model as a program for torch alone, or as ONNX", "models/point_1 --to onnx"),
+            "model export": ("a saved sub-model as a program for plain torch, or as ONNX", "models/point_1 --to onnx"),
             "model time": ("latency and memory of a saved sub-model here", "models/point_1"),
             "data prepare": ("make a data set of a folder or an archive", "mine --from photographs --to datasets"),
             "data check": ("verify a prepared data set", "datasets/mine"),
-            "fetch": ("bring weights to this machine, for nodes without a network", "trial.toml"),
+            "fetch": ("download weights, for nodes without a network", "trial.toml"),
         },
     ),
     **_entries(
         CLUSTERS,
         "hpc.__main__",
         {
-            "init": ("ask this cluster and write a first site file", "--name mycluster"),
-            "doctor": ("try what a sweep needs at a site", "--site mycluster"),
+            "init": ("read this cluster's settings and write a first site file", "--name mycluster"),
+            "doctor": ("check what a sweep needs at a site", "--site mycluster"),
             "sites": ("the sites that have a name", ""),
             "script": ("the text of a job for a site", "mycluster -- nvidia-smi"),
         },
@@ -114,7 +114,7 @@ GROUPS = {"trial": "one trial without a sweep", "model": "saved sub-models", "da
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Does what was typed; returns the exit code."""
+    """Run the command that was typed; returns the exit code."""
     typed = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     try:
         _command().main(typed, prog_name=COMMAND)
@@ -124,20 +124,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 class _Door(click.Command):
-    """Hands its words, as they were typed, to the room's own parser."""
+    """Passes its arguments unchanged to the room's own parser."""
 
     def __init__(self, name: str, entry: Entry) -> None:
         super().__init__(name.split()[-1], short_help=entry.text, add_help_option=False)
         self._name, self._entry = name, entry
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Leaves them to the room."""
+        """Keep the arguments for the room."""
         ctx.args = [*args]
         return []
 
     def invoke(self, ctx: click.Context) -> None:
-        """Ends with the room's exit code."""
-        if self._name == "plan":  # what suggests a command takes the typed one and adds to it
+        """Call the room and end with its exit code."""
+        if self._name == "plan":  # suggested commands are made from `sys.argv`
             sys.argv[1:] = ["run", *self._entry.words, *ctx.args]
         try:
             ctx.exit(self._answer(ctx.args))
@@ -148,7 +148,7 @@ class _Door(click.Command):
                 click.echo(f"\nexample: {COMMAND} {self._name} {self._entry.example}".rstrip())
 
     def shell_complete(self, _: click.Context, incomplete: str) -> list[CompletionItem]:
-        """Options as the room's help names them; everything else is a path."""
+        """Complete options from the room's help, and everything else as a path."""
         if not incomplete.startswith("-"):
             return [CompletionItem(incomplete, type="file")]
         with redirect_stdout(StringIO()) as text, suppress(SystemExit):
@@ -164,10 +164,10 @@ class _Door(click.Command):
 
 
 class _Grouped(click.Group):
-    """Its help has a list for each group of commands."""
+    """A click group whose help lists the commands by subject."""
 
     def format_commands(self, _: click.Context, formatter: click.HelpFormatter) -> None:
-        """Writes the lists."""
+        """Write one list for each subject."""
         for group in dict.fromkeys(entry.group for entry in ENTRIES.values()):
             with formatter.section(group):
                 formatter.write_dl([(name, entry.text) for name, entry in ENTRIES.items() if entry.group == group])
@@ -175,9 +175,9 @@ class _Grouped(click.Group):
 
 def _command() -> click.Group:
     top = _Grouped(
-        help="Which sub-network of a pre-trained model transfers best? Sweeps that prune and fine-tune, and what they"
-        f" found.\n\nBegin with: {COMMAND} run demo",
-        epilog=f"Of each command: {COMMAND} COMMAND --help.  {COMPLETION}",
+        help="Which sub-network of a pre-trained model transfers best? Sweeps that prune and fine-tune, and their"
+        f" results.\n\nBegin with: {COMMAND} run demo",
+        epilog=f"Help for a command: {COMMAND} COMMAND --help.  {COMPLETION}",
         params=[click.Option(["--version"], is_flag=True, is_eager=True, expose_value=False, callback=_version,
                              help="Show the version and exit.")],
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""JSON and TOML that others may have written: read, or refused in words, with the line where that helps."""
+"""Read JSON and TOML that others may have written; a refusal explains the mistake, with its line where that helps."""
 
 import json
 import os
@@ -13,9 +13,9 @@ from stat import S_ISREG
 from typing import Any, ClassVar, Self
 
 from transtailor.errors import UserError
-from transtailor.validation import faults_of
+from transtailor.validation import list_faults
 
-DEEPEST = 64  # tables and lists in each other; whoever walks through a document calls itself as often
+DEEPEST = 64  # levels of nested tables and lists: code that walks through a document is recursive
 REFUSED = "is not valid TOML: "
 _HEADER = re.compile(r"\s*(\[\[?)([^\[\]]+)\]")
 _ASSIGNED = re.compile(r"\s*([\w.\"' -]+?)\s*=")
@@ -23,21 +23,21 @@ _AT_LINE = re.compile(r" \(at line (\d+), column \d+\)")
 _HINTS = (
     (r"Illegal character '\n'", "a quote is opened there and not closed"),
     ("Unterminated string", "a quote is opened and not closed"),
-    ("Invalid value", 'words need quotes, as in name = "demo"'),
+    ("Invalid value", 'text needs quotes, as in name = "demo"'),
     ("Expected '=' after a key", "each line is a key, =, and a value"),
-    ("Cannot overwrite a value", "the key is there twice"),
+    ("Cannot overwrite a value", "the key is set twice"),
 )
 
 
 class DocumentError(UserError, ValueError):
-    """What was given is no JSON or TOML, or cannot be worked with; the text says why, and not where it stood."""
+    """The input is not JSON or TOML, or is nested too deeply; the text says why, but does not name the file."""
 
 
 def read_json(given: Path | str | bytes) -> Any:
-    """What a file, or a text, of JSON says.
+    """Parse JSON from a file or a text.
 
     Raises:
-        DocumentError: it is not valid JSON, or nested too deeply, or no file.
+        DocumentError: it is not valid JSON, is nested too deeply, or is not a regular file.
         OSError: the file cannot be read.
     """
     if isinstance(given, Path):
@@ -50,9 +50,9 @@ def read_json(given: Path | str | bytes) -> Any:
 
 
 def read_toml(given: Path | str | bytes) -> dict[str, Any]:
-    """What a file, or a text, of TOML says. Raises as `read_json`."""
-    found: dict[str, Any] = _read("TOML", tomllib.loads, given)
-    return found
+    """Parse TOML from a file or a text. Raises the errors of `read_json`."""
+    document: dict[str, Any] = _read("TOML", tomllib.loads, given)
+    return document
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +82,7 @@ class Record:
         try:
             record: Self = _adapter(cls).validate_python(values)  # type: ignore[arg-type]  # a class is hashable
         except ValidationError as error:
-            faults = [f"{fault.key or 'all of it'}: {fault.expected} ({fault.kind})" for fault in faults_of(error)]
+            faults = [f"{fault.key or 'all of it'}: {fault.expected} ({fault.kind})" for fault in list_faults(error)]
             raise DocumentError(f"is no {cls.__name__}: {'; '.join(faults)}") from error
         return record
 
@@ -95,7 +95,7 @@ def _adapter(kind: type[Record]) -> Any:
 
 
 def check_depth(document: object) -> None:
-    """Raises DocumentError if tables and lists stand in each other more than `DEEPEST` times."""
+    """Raise DocumentError if tables and lists are nested more than `DEEPEST` levels deep."""
     level = [document]
     for _ in range(DEEPEST):
         level = [inner for outer in level for inner in _inside(outer)]
@@ -104,26 +104,29 @@ def check_depth(document: object) -> None:
     raise DocumentError(f"is nested more than {DEEPEST} levels deep")
 
 
-def fault_in(path: Path, error: DocumentError) -> str:
-    """What is wrong with a file that `read_toml` has refused: the line, what it says, and what is missing there."""
-    said = str(error).removeprefix(REFUSED)
-    if said == str(error):
-        return said
-    hint = next((f"; {hint}" for words, hint in _HINTS if said.startswith(words)), "")
-    found = _AT_LINE.search(said)
-    if found is None:
+def describe_fault(path: Path, error: DocumentError) -> str:
+    """Explain why `read_toml` refused a file: the number of the line, its text, and a hint."""
+    text = str(error).removeprefix(REFUSED)
+    if text == str(error):
+        return text
+    hint = next((f"; {hint}" for words, hint in _HINTS if text.startswith(words)), "")
+    position = _AT_LINE.search(text)
+    if position is None:
         return f"{error}{hint}"
-    number = int(found[1])
+    number = int(position[1])
     line = "".join(path.read_text(encoding="utf-8", errors="replace").splitlines()[number - 1 : number]).strip()
-    return f"line {number} {REFUSED}{line}   ({_AT_LINE.sub('', said)}{hint})"
+    return f"line {number} {REFUSED}{line}   ({_AT_LINE.sub('', text)}{hint})"
 
 
-def line_of(text: str, keys: Sequence[str]) -> int | None:
-    """The number of the line that sets `keys`, or else the table around it; None where neither stands in the text.
+def find_line(text: str, keys: Sequence[str]) -> int | None:
+    r"""The number of the line that sets `keys`, or else of the table around it; None if the text has neither.
+
+        >>> find_line("[data]\nname = 'digits'", ["data", "name"])
+        2
 
     Args:
         text: valid TOML.
-        keys: those of the tables above it and its own; of an array of tables first its name, then the number from 1.
+        keys: those of the tables above it and its own; for an array of tables its name, then the number from 1.
     """
     arrays: Counter[str] = Counter()
     table: tuple[str, ...] = ()
@@ -155,7 +158,7 @@ def _read(kind: str, parse: Any, given: Path | str | bytes) -> Any:
         document = parse(content if isinstance(content, str) else content.decode())
     except RecursionError:
         raise DocumentError(f"is nested more than {DEEPEST} levels deep") from None
-    except ValueError as error:  # among them bytes that are no text, and numbers of thousands of digits
+    except ValueError as error:  # also for bytes that are not UTF-8, and for numbers of thousands of digits
         raise DocumentError(f"is not valid {kind}: {error}") from error
     check_depth(document)
     return document

@@ -1,8 +1,8 @@
-"""What a command line prints without a traceback."""
+"""The base class of errors that a command line prints without a traceback."""
 
 
 class UserError(Exception):
-    """A mistake that a user can mend; the text says what was given, what is valid and what to type next.
+    """A mistake that a user can fix; the text says what was given, what is valid and what to type next.
 
-    Command lines print the text alone and end with `exit_codes.MISTAKE`.
+    Command lines print only the text and end with `exit_codes.MISTAKE`.
     """

@@ -1,7 +1,11 @@
-"""How the programs end, for whoever started them: a shell, a script, SLURM, or another program of this one."""
+"""Exit codes of the programs, for what started them: a shell, a script, SLURM, or another program of ours.
+
+>>> [SUCCESS, FAILED, MISTAKE, TRY_AGAIN, INTERRUPTED]
+[0, 1, 2, 75, 130]
+"""
 
 SUCCESS = 0
-FAILED = 1  # what was asked for was tried: trials have failed, a training cannot continue, a cluster lacks something
-MISTAKE = 2  # in what was typed or in a file; argparse ends with it, too
-TRY_AGAIN = 75  # EX_TEMPFAIL: nothing is wrong with what was asked for, and starting it again may succeed
+FAILED = 1  # the command ran, and something failed: trials, a training, a check of a cluster
+MISTAKE = 2  # in what was typed or in a file; argparse uses it too
+TRY_AGAIN = 75  # EX_TEMPFAIL: the input is fine, and starting the command again may succeed
 INTERRUPTED = 130  # 128 + SIGINT, as shells count

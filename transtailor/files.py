@@ -1,8 +1,8 @@
-"""Files and folders that are whole or not there: for a reader at that moment, after a kill, and after a loss of power.
+"""Files and folders that are whole or absent: for a concurrent reader, after a kill, and after a loss of power.
 
-Each one is made under a temporary name beside its own, synced, renamed, and the folder above is synced, so what a call
-has confirmed by returning is on the disk under its name. Temporary names are `.<name>.<8 digits>.tmp`: readers leave
-names that begin with a dot alone, and what a kill leaves behind is found by the pattern `.*.tmp`.
+Each one is made under a temporary name in the same folder, synced, and renamed; then the folder is synced. So it is on
+the disk under its name when the call returns. Temporary names are `.<name>.<8 digits>.tmp`: readers ignore names that
+begin with a dot, and the pattern `.*.tmp` finds what a kill leaves behind.
 """
 
 import os
@@ -15,16 +15,20 @@ from pathlib import Path
 from typing import BinaryIO
 
 Content = str | bytes | Callable[[BinaryIO], object]
-"""A text (written as UTF-8), bytes, or a function that writes into the stream that it is given."""
+"""A text (written as UTF-8), bytes, or a function that writes into a given stream."""
 
 
 def write_file(path: Path, content: Content, *, mode: int | None = None) -> Path:
-    """Write a file; what was there before is replaced at once. Returns the path.
+    """Write a file, or replace it at once; returns the path.
+
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_file(Path(folder, "note.txt"), "written").read_text()
+        'written'
 
     Args:
-        path: its folder is there.
-        content: what the file holds afterwards.
-        mode: 0o600 keeps it to this user, from the first moment on; None: others may read it, as the umask says.
+        path: its folder exists.
+        content: of the file.
+        mode: 0o600 keeps it private from the first moment; None lets others read it if the umask does.
     """
     temporary = _temporary(path)
     try:
@@ -38,14 +42,14 @@ def write_file(path: Path, content: Content, *, mode: int | None = None) -> Path
 
 
 def write_folder(path: Path, files: Mapping[str, bytes] | Mapping[Path, bytes]) -> None:
-    """Make a folder of files, and the folders above it; nobody sees a part of it.
+    """Make a folder of files, and the folders above it; no reader sees a part of it.
 
     Args:
-        path: where it is to be.
+        path: of the new folder.
         files: path in the folder -> content.
 
     Raises:
-        FileExistsError: somebody was first; nothing is left behind.
+        FileExistsError: another process made it first; no temporary folder is left behind.
     """
     temporary = _temporary(path)
     make_folder(path.parent)
@@ -64,18 +68,14 @@ def write_folder(path: Path, files: Mapping[str, bytes] | Mapping[Path, bytes]) 
 
 
 def name_file(made: Path, path: Path) -> None:
-    """Give a file in the same folder, that other code has made, its name; what was there before is replaced at once."""
+    """Rename a file that other code made in the same folder; a file of that name is replaced at once."""
     sync(made)
     made.replace(path)
     sync(path.parent)
 
 
 def name_folder(made: Path, path: Path) -> None:
-    """Give a folder its name beside it; what is in the folder is on the disk already.
-
-    Raises:
-        FileExistsError: a folder with something in it has that name.
-    """
+    """Rename a folder within its parent, synced already; raises FileExistsError if a non-empty folder has that name."""
     try:
         made.replace(path)
     except OSError as error:
@@ -86,7 +86,7 @@ def name_folder(made: Path, path: Path) -> None:
 
 
 def refuse_unwritable(folder: Path, option: str, error: type[Exception]) -> None:
-    """Raise `error` unless what was typed behind `option` is a folder to write to, or may be made; leaves nothing."""
+    """Raise `error` unless the folder given with `option` is writable or can be made; leaves no file behind."""
     existing = folder.absolute()
     while not existing.exists():
         existing = existing.parent
@@ -99,7 +99,7 @@ def refuse_unwritable(folder: Path, option: str, error: type[Exception]) -> None
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder and those above it, so that they survive a loss of power."""
+    """Make a folder and those above it, and sync them."""
     if folder.is_dir():
         return
     made = [folder]
@@ -111,8 +111,8 @@ def make_folder(folder: Path) -> None:
 
 
 @contextmanager
-def closed_to_others() -> Iterator[None]:
-    """What is made meanwhile can be written to by this user alone, whatever the umask lets others do."""
+def deny_others_writing() -> Iterator[None]:
+    """Let only this user write to files made in this block, even if the umask allows others to."""
     before = os.umask(0o077)
     os.umask(before | 0o022)
     try:
@@ -122,7 +122,7 @@ def closed_to_others() -> Iterator[None]:
 
 
 def sync(path: Path) -> None:
-    """Bring the content of a file, or the names in a folder, to the disk."""
+    """Sync a file, or the names in a folder, to the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -135,7 +135,7 @@ def _temporary(path: Path) -> Path:
 
 
 def _write_new(path: Path, content: Content, mode: int | None = None) -> None:
-    # Whoever may write to a file decides what it says or does: never a group, whatever the umask lets it do.
+    # Never writable for a group, even if the umask allows it: those who can write a file control what it does.
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644 if mode is None else mode)
     with os.fdopen(handle, "wb") as stream:
         if callable(content):

@@ -14,26 +14,30 @@ from transtailor.shell import pip
 
 
 class LibraryError(UserError):
-    """An installed library lacks what is used of it and is no part of its public interface."""
+    """An installed library lacks a private name that is used here."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PrivateNames:
-    """What one room uses of one library, and no newer version of it needs to have."""
+    """Private names of one library that one room uses; a newer version may lack them."""
 
     library: str
-    """As it is installed, with its extras: "ray[tune]"."""
+    """As pip knows it, with its extras: "ray[tune]"."""
     tried: str
     """The version that the names were tried with."""
     names: Mapping[str, str]
     """Dotted name -> what it is used for. "a.f(word)": a keyword or an attribute in the body of f."""
 
     def missing(self) -> list[str]:
-        """Those of the names that the installed version lacks; takes microseconds once the library is imported."""
+        """The names that the installed version lacks; takes microseconds once the library is imported.
+
+        >>> PrivateNames(library="json", tried="", names={"json.dumps": "", "json.dump_all": ""}).missing()
+        ['json.dump_all']
+        """
         return [name for name in self.names if not _is_there(name)]
 
     def check(self) -> None:
-        """Raises LibraryError, which says what to type, if the installed version lacks one of the names."""
+        """Raise LibraryError, which says what to type, if the installed version lacks one of the names."""
         if lacking := self.missing():
             library = self.library.partition("[")[0]
             parts = "; ".join(f"{name} ({self.names[name]})" for name in lacking)
@@ -46,19 +50,19 @@ class PrivateNames:
 def _is_there(name: str) -> bool:
     dotted, _, word = name.removesuffix(")").partition("(")
     place, *parts = dotted.split(".")
-    found: Any = importlib.import_module(place)
+    thing: Any = importlib.import_module(place)
     for part in parts:
         place += f".{part}"
-        is_module = part not in vars(found) and _has_module(found, place) if isinstance(found, ModuleType) else False
+        is_module = part not in vars(thing) and _has_module(thing, place) if isinstance(thing, ModuleType) else False
         if is_module and place == dotted:
-            return True  # not imported: that may take seconds
+            return True  # not imported here: that may take seconds
         if is_module:
-            found = importlib.import_module(place)
-        elif hasattr(found, part):
-            found = getattr(found, part)
+            thing = importlib.import_module(place)
+        elif hasattr(thing, part):
+            thing = getattr(thing, part)
         else:
             return False
-    return not word or word in _words(found)
+    return not word or word in _words(thing)
 
 
 def _has_module(package: ModuleType, place: str) -> bool:

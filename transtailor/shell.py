@@ -1,4 +1,4 @@
-"""Commands as they can be pasted into the shell that somebody has open, with every word quoted for it."""
+"""Commands that a user can paste into the shell, with every word quoted for it."""
 
 import os
 import shlex
@@ -11,7 +11,11 @@ COMMAND = "transtailor"
 
 
 def command(*words: object) -> str:
-    """`transtailor` with these words, by its path where the shell would not find this installation's by its name."""
+    """`transtailor` with these words; with its path, unless PATH finds this installation.
+
+    >>> command("status", "my runs/demo").rpartition("transtailor ")[2]
+    "status 'my runs/demo'"
+    """
     return shlex.join([*_program(), *map(str, words)])
 
 
@@ -21,19 +25,23 @@ def pip(*words: str) -> str:
 
 
 def rerun(argv: Sequence[str], *more: str) -> str:
-    """What was typed (`sys.argv`), with more words, as it can be typed again."""
+    """The command that was typed (`sys.argv`) with more words, to paste."""
     if _is_command(argv[0]):
         return command(*argv[1:], *more)
     return shlex.join([_python(), *argv, *more])
 
 
 def launch_words(argv: Sequence[str]) -> list[str]:
-    """Of a launch that was typed, the words behind `sweeps/launch.py` or `transtailor run`."""
+    """The words of a typed launch after `sweeps/launch.py` or `transtailor run`.
+
+    >>> launch_words(["/usr/bin/transtailor", "run", "demo", "--plan"])
+    ['demo', '--plan']
+    """
     return [*argv[2 if _is_command(argv[0]) else 1 :]]
 
 
 def _is_command(script: str) -> bool:
-    """Whether that is `transtailor`, also by `python -m`, and not a program of a room."""
+    """Whether this is `transtailor`, also by `python -m`, and not a program of a room."""
     return Path(script).name == COMMAND or Path(script).parts[-2:] == (COMMAND, "__main__.py")
 
 
@@ -47,7 +55,7 @@ def _python() -> str:
 
 
 def _found(program: Path) -> str:
-    """Its name where PATH leads to it, or else its path, relative to the working folder if it is below."""
+    """Its name if PATH finds it, or else its path, relative to the working folder if it is below."""
     known = shutil.which(program.name)
     if known is not None and Path(known).parent.resolve() == program.parent.resolve():
         return program.name

@@ -1,4 +1,4 @@
-"""What is shown on a terminal: text and nothing else, whoever wrote it."""
+"""Output to a terminal: only text, even if it comes from other users' files."""
 
 import os
 import sys
@@ -8,9 +8,12 @@ from typing import TextIO
 
 
 def printable(text: object) -> str:
-    """A text in which all that a terminal could act on is written as an escape; tabs and line breaks stay.
+    r"""A text with all that a terminal could act on as an escape; tabs and line breaks stay.
 
-    That is control characters, marks that turn the direction of what follows, and what stands for no character.
+    Escaped are control characters, marks that change the direction of text, and code points without a character.
+
+        >>> printable("\x1b[31mred")
+        '\\x1b[31mred'
     """
     shown = str(text)
     if shown.isprintable():
@@ -21,15 +24,15 @@ def printable(text: object) -> str:
 
 
 def say(text: object, *, to: TextIO | None = None) -> None:
-    """Show a text as a line, at once; on the standard output, if no stream is given."""
+    """Print a text as a line, at once; to the standard output, if no stream is given."""
     stream = sys.stdout if to is None else to
     stream.write(f"{printable(text)}\n")
     stream.flush()
 
 
 @contextmanager
-def reader_may_leave() -> Iterator[None]:
-    """End the block quietly when the reader of the standard output has gone; that is no mistake."""
+def ignore_closed_stdout() -> Iterator[None]:
+    """End the block quietly when the reader of the standard output has closed it, such as `head`."""
     try:
         yield
         sys.stdout.flush()

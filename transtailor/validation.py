@@ -1,4 +1,4 @@
-"""What pydantic found wrong, as whoever wrote the TOML sees it: keys of tables, and the value that stands there."""
+"""Pydantic's errors in terms of the TOML that a user wrote: keys of tables, and the value given there."""
 
 import argparse
 import re
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from pydantic import ValidationError
 
-_BRANCH_OF_UNION = re.compile(r"[\[(]|^(int|bool|str)$")  # pydantic names it in the place of a fault; it is no key
+_BRANCH_OF_UNION = re.compile(r"[\[(]|^(int|bool|str)$")  # pydantic adds it to the keys of a fault; it is no key
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,9 +16,9 @@ class Fault:
     """One mistake.
 
     Attributes:
-        keys: those of the tables above it and its own; empty where all of the values together are wrong.
-        kind: a key that there is not, a key that has to be there, or another value than expected.
-        expected: what is wrong with the value, in words.
+        keys: those of the tables above it and its own; empty if only the combination of values is wrong.
+        kind: a key that does not exist, a required key that is absent, or a wrong value.
+        expected: what is wrong with the value, as a message.
         given: the value.
     """
 
@@ -29,11 +29,11 @@ class Fault:
 
     @property
     def key(self) -> str:
-        """As one would type it behind `--set`."""
+        """The key as it is typed after `--set`."""
         return ".".join(self.keys)
 
 
-def faults_of(error: "ValidationError") -> list[Fault]:
+def list_faults(error: "ValidationError") -> list[Fault]:
     """All mistakes, in pydantic's order."""
     kinds: dict[str, Literal["unknown", "missing"]] = {"extra_forbidden": "unknown", "missing": "missing"}
     return [
@@ -49,10 +49,13 @@ def faults_of(error: "ValidationError") -> list[Fault]:
 
 
 def fraction(text: str) -> float:
-    """A number from 0 to below 1 that was typed behind an option.
+    """Parse a number from 0 to below 1 that was typed after an option.
+
+        >>> fraction("0.2")
+        0.2
 
     Raises:
-        ArgumentTypeError: it is none; of a percentage the text says what to type.
+        ArgumentTypeError: it is not; for a percentage the text says what to type.
     """
     typed = re.fullmatch(r"\s*(\d*\.?\d+(?:[eE][-+]?\d+)?)\s*(%?)\s*", text)
     number = float(typed[1]) if typed else -1.0
@@ -64,7 +67,7 @@ def fraction(text: str) -> float:
 
 
 def _percentage(fault: Any) -> str:
-    """What to type where a fraction was given in per cent: 20, "20%"."""
+    """What to type if a fraction was given in per cent: 20, "20%"."""
     given = fault["input"]
     if isinstance(given, str) and fault["type"].startswith("float"):
         per_cent = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*%\s*", given)

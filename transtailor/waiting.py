@@ -1,4 +1,4 @@
-"""Waiting: one function for all of it, so that nothing waits for ever without a reason, or in silence."""
+"""Waiting: one function for all of it, so that no wait is silent, or unlimited without a reason."""
 
 import math
 import subprocess
@@ -16,17 +16,17 @@ from transtailor.terminal import say
 POLL_S = 0.2
 TELL_AFTER_S = 10.0
 KILL_LIMIT_S = 20.0  # until a killed process has gone
-SLOWER_FRACTION = 0.2  # of the time waited so far, where the looks are to become rarer
+SLOWER_FRACTION = 0.2  # of the time waited so far: the pause between two polls, if they may become rarer
 Found = TypeVar("Found")
 
 
 class WaitedTooLong(Exception):  # noqa: N818  # an event
-    """What was waited for has not come within the limit; the text names both."""
+    """A condition was not met within the limit; the text names both."""
 
 
 @dataclass(frozen=True)
 class Unlimited:
-    """In the place of a limit: why a wait may last for ever, such as "SLURM queue"."""
+    """Used instead of a limit: why a wait may last for ever, such as "SLURM queue"."""
 
     reason: str
 
@@ -45,24 +45,28 @@ def wait_for(
     error: type[Exception] = WaitedTooLong,
     tell: Callable[[str], object] | None = _to_stderr,
 ) -> Found:
-    """What `condition` returns, as soon as that is neither None nor False.
+    """Poll `condition` until it returns neither None nor False; returns that value.
+
+        >>> replies = iter([None, False, "ready"])
+        >>> wait_for(lambda: next(replies), "a reply", limit_s=60.0, poll_s=0.0)
+        'ready'
 
     Args:
-        condition: asked again and again; what it raises ends the wait.
-        what: is waited for, and where to look, for messages.
-        limit_s: how long, at most.
-        poll_s: between two looks.
-        poll_to_s: where looks are dear, they become rarer the longer it takes, up to this.
+        condition: polled; its exceptions end the wait.
+        what: names what is waited for, and where to look, for messages.
+        limit_s: the longest wait.
+        poll_s: pause between two polls.
+        poll_to_s: for costly polls: the pause grows with the time waited, up to this.
         error: raised after the limit.
-        tell: takes a line once the wait is no short one: for what, since when, how long at most. None where the
-            condition itself shows how things stand.
+        tell: receives one line after `TELL_AFTER_S`: what is waited for, since when, and the limit. None if the
+            condition itself reports the progress.
 
     Raises:
-        error: the limit has passed; the text says what was waited for.
+        error: the limit has passed; the text names `what`.
     """
     began_s, began_at = time.monotonic(), datetime.now()
     most_s = math.inf if isinstance(limit_s, Unlimited) else limit_s
-    while (found := condition()) is None or found is False:
+    while (value := condition()) is None or value is False:
         waited_s = time.monotonic() - began_s
         if waited_s >= most_s:
             raise error(f"waited {most_s:g} s for {what}")
@@ -72,13 +76,13 @@ def wait_for(
             tell = None
         pause_s = poll_s if poll_to_s is None else min(poll_to_s, max(poll_s, waited_s * SLOWER_FRACTION))
         time.sleep(min(pause_s, most_s - waited_s))
-    return found
+    return value
 
 
 def reap(process: subprocess.Popen[Any], limit_s: float = 0.0) -> int | None:
-    """The exit code of a child that is to end within `limit_s` and is killed then.
+    """The exit code of a child, which is killed if it has not ended after `limit_s`.
 
-    None: not even that ended it, as where a file system does not answer; a line says so.
+    None, after a line on standard error, if even the kill does not end it, as when a file system does not answer.
     """
     try:
         return process.wait(limit_s)
@@ -87,18 +91,18 @@ def reap(process: subprocess.Popen[Any], limit_s: float = 0.0) -> int | None:
     try:
         return process.wait(KILL_LIMIT_S)
     except subprocess.TimeoutExpired:
-        _to_stderr(f"process {process.pid} was killed and has not ended {KILL_LIMIT_S:g} s later: it is left to itself")
+        _to_stderr(f"process {process.pid} was killed and has not ended {KILL_LIMIT_S:g} s later: it is abandoned")
         return None
 
 
 def in_thread(call: Callable[[], Found]) -> Future[Found]:
-    """The future of a call that may hang: its thread ends with this process, which a pool's would hold up."""
+    """The future of a call that may hang: its thread ends with this process, which a pool's thread would delay."""
     future: Future[Found] = Future()
 
     def run() -> None:
         try:
             future.set_result(call())
-        except BaseException as error:  # noqa: BLE001  # whoever asks for the result gets it
+        except BaseException as error:  # noqa: BLE001  # raised again by `result`
             future.set_exception(error)
 
     threading.Thread(target=run, daemon=True).start()

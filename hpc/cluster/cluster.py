@@ -1,19 +1,19 @@
-"""The workers of a Ray cluster on SLURM, from the driver's side: asked for, watched, drained, replaced, given back."""
+"""The workers of a Ray cluster on SLURM, managed by the driver: submitted, watched, drained, replaced, released."""
 
 import threading
 import time
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from concurrent.futures import Future, wait
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal, Protocol
 
 import ray
 
+from hpc.cluster.autoscaler import Actions, Failures, ScalingLimits, Worker, decide
 from hpc.cluster.needs import START_LIMIT_S, RankNeed, gpus_of_worker, limits_of, worker_need
 from hpc.cluster.nodes import WorkerNode, worker_nodes
-from hpc.cluster.scaling import Actions, Failures, ScalingLimits, Worker, decide
 from hpc.errors import GpuHoursSpentError, SlurmError
 from hpc.folders.cluster_folder import ClusterFolder
 from hpc.ray.private import drain_node, draining_nodes, release_node
@@ -23,28 +23,28 @@ from transtailor.waiting import in_thread
 
 TICK_S = 1.0
 LOOK_EVERY_S = 30.0  # two calls of squeue a minute while nothing happens
-LOOK_AGAIN_S = 3.0  # after something happened that SLURM knows more of
-SUBMISSION = replace(PATIENCE, tries=1)  # what fails is tried again later anyway, with the back-off of `Failures`
+LOOK_AGAIN_S = 3.0  # after an event of which SLURM knows more
+SUBMISSION = replace(PATIENCE, tries=1)  # a failed one is repeated later, with the back-off of `Failures`
 CLOSE_S = 5.0  # for SLURM's last answers
 TICK_LIMIT_S = 10.0  # for the thread's last turn, in which Ray's head may no longer answer
-PROVEN_S = 10.0  # a worker that was lost earlier after it had joined was of no use
+PROVEN_S = 10.0  # a worker that is lost sooner after it joined counts as a failure
 EventKind = Literal[
     "worker_submitted", "worker_joined", "worker_draining", "worker_lost", "worker_ended", "worker_refused"
 ]
 
 
 class OnEvent(Protocol):
-    """Told what happens to workers; called from the cluster's own threads."""
+    """Receives the events of workers; called from the cluster's own threads."""
 
     def __call__(
         self, kind: EventKind, *, job: str | None = None, node: str | None = None, detail: str | None = None
     ) -> None:
-        """Takes one event: SLURM's id of the job, the node's host name, and more in words."""
+        """Take one event: SLURM's id of the job, the node's host name, and details for people."""
 
 
 @dataclass(kw_only=True)
 class _Job:
-    """A worker's job, as far as it is known here; times are seconds since 1970."""
+    """What is known of a worker's job; times are seconds since 1970."""
 
     id: str
     submitted_s: float
@@ -58,73 +58,75 @@ class _Job:
     leaves: bool = False  # drained, released or cancelled
 
 
-@dataclass
 class Cluster:
     """Keeps as many workers as the work can use, in a thread of its own, from `start` to `close`.
 
-    SLURM's commands are called in further threads, and their answers taken at the next tick: one that hangs delays what
-    it was called for, and nothing else. At most one look at the queue, one submission and one cancellation are under
-    way.
-
-    Args:
-        folder: where the jobs meet.
-        site: of the jobs.
-        generation: of the head that runs.
-        need: what a rank takes.
-        worker_command: words that start a worker, before folder and generation.
-        on_event: told what happens.
-        gpu_hours_before: what earlier drivers of the sweep have had of the site's limit.
+    Use it by `start`, `wanted_slots`, `slots`, `check` and `close`; `tick` is one turn of its thread. SLURM's commands
+    are called in further threads, and their answers are taken at the next tick: one that hangs delays only its own
+    purpose. At most one poll of the queue, one submission and one cancellation are under way.
     """
 
-    folder: ClusterFolder
-    site: Site
-    generation: str
-    need: RankNeed
-    worker_command: tuple[str, ...]
-    on_event: OnEvent
-    gpu_hours_before: float = 0.0
-    wanted_slots: int = 0  # set by the user of the cluster: trials that run and those that could start
-    slots: int = 0  # trials that can run at once on the workers that are there
-    _jobs: dict[str, _Job] = field(default_factory=dict)
-    _failures: Failures = field(default_factory=Failures)
-    _surplus_since_s: float | None = None
-    _gpu_hours_ended: float = 0.0  # of workers that have ended
-    _lost_s: float = 0.0  # when a worker was lost last, in seconds since 1970
-    _look_at_s: float = 0.0
-    _has_looked: bool = False
-    _looked_s: float = 0.0  # when the look that is under way began
-    _look: Future[list[QueuedJob]] | None = None
-    _submission: Future[tuple[list[Job], str | None]] | None = None
-    _cancellation: Future[None] | None = None
-    _to_cancel: set[str] = field(default_factory=set)
-    _given_up: set[str] = field(default_factory=set)  # jobs that SLURM may still list
-    _refusal: str | None = None  # of the last submission
-    _error: BaseException | None = None
-    _over: threading.Event = field(default_factory=threading.Event)
+    def __init__(
+        self,
+        folder: ClusterFolder,
+        site: Site,
+        generation: str,
+        need: RankNeed,
+        worker_command: Sequence[str],
+        on_event: OnEvent,
+        gpu_hours_before: float = 0.0,
+    ) -> None:
+        """Take the cluster's parts; nothing runs before `start`.
 
-    def __post_init__(self) -> None:
-        """Raise SiteError if the site cannot have such workers."""
-        self.limits = limits_of(self.site, self.need)
-        self._thread = threading.Thread(target=self._keep, name="cluster", daemon=True)
+        Args:
+            folder: where the jobs meet.
+            site: of the jobs.
+            generation: of the head that runs.
+            need: of one rank.
+            worker_command: words that start a worker, before folder and generation.
+            on_event: receives what happens.
+            gpu_hours_before: used by earlier drivers of the sweep.
 
-    @property
-    def job_name(self) -> str:
-        """The name of the jobs of this generation's workers."""
-        return self.folder.worker_name(self.generation)
+        Raises:
+            SiteError: the site cannot have such workers.
+        """
+        self.generation = generation
+        self.job_name = folder.worker_name(generation)  # of all workers
+        self.wanted_slots = 0  # set by the driver: trials that run and those that could start
+        self.slots = 0  # trials that can run at once on the present workers
+        self._folder, self._site, self._need, self._on_event = folder, site, need, on_event
+        self._worker_command = [*worker_command, str(folder.path), generation]
+        self._limits = limits_of(site, need)
+        self._jobs: dict[str, _Job] = {}
+        self._failures = Failures()
+        self._surplus_since_s: float | None = None
+        self._gpu_hours_ended = gpu_hours_before  # of workers that have ended
+        self._lost_s = 0.0  # when a worker was lost last, in seconds since 1970
+        self._poll_at_s = self._polled_s = 0.0  # the next poll of the queue; the start of the last one
+        self._has_polled = False
+        self._poll: Future[list[QueuedJob]] | None = None
+        self._submission: Future[tuple[list[Job], str | None]] | None = None
+        self._cancellation: Future[None] | None = None
+        self._to_cancel = set[str]()
+        self._given_up = set[str]()  # jobs that SLURM may still list
+        self._refusal: str | None = None  # of the last submission
+        self._error: BaseException | None = None
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="cluster", daemon=True)
 
     def start(self) -> None:
-        """Begins; returns at once."""
+        """Start the thread; returns at once."""
         self._thread.start()
 
     def check(self) -> None:
-        """Raises what ended the cluster's thread, if something did."""
+        """Raise the error that ended the cluster's thread, if there is one."""
         if self._error is not None:
             raise self._error
 
     def close(self) -> None:
-        """Ends the thread, and the jobs that have not joined; the others end with the head.
+        """End the thread, and the jobs that have not joined; the others end with the head.
 
-        Where SLURM does not answer in time, those that wait in its queue end by themselves once they start.
+        If SLURM does not answer in time, jobs in its queue end by themselves once they start.
         """
         self._over.set()
         if self._thread.is_alive():
@@ -138,12 +140,12 @@ class Cluster:
 
     @property
     def waits_for_slurm(self) -> bool:
-        """Whether a command of SLURM was called whose answer has not been taken yet."""
-        return any(call is not None for call in (self._look, self._submission, self._cancellation))
+        """Whether the answer of a called SLURM command has not been taken yet."""
+        return any(call is not None for call in (self._poll, self._submission, self._cancellation))
 
     @property
     def waits_for(self) -> str | None:
-        """What has to come before a trial can run, in words; None where there are slots."""
+        """What has to happen before a trial can run, as a message; None if there are slots."""
         if self.slots:
             return None
         queued = [job for job in self._jobs.values() if job.joined_s is None and not job.leaves]
@@ -164,7 +166,7 @@ class Cluster:
         alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]} - draining_nodes()  # type: ignore[no-untyped-call]
         return [node for node in nodes if node not in alive]
 
-    def _keep(self) -> None:
+    def _run(self) -> None:
         try:
             while not self._over.is_set():
                 self.tick(time.time())
@@ -173,17 +175,17 @@ class Cluster:
             self._error = error
 
     def tick(self, now_s: float) -> None:
-        """Sees what there is and does what is to be done; called about once a second, with the time since 1970."""
-        self.see(worker_nodes(self.need), draining_nodes(), now_s)
-        self.act(now_s)
+        """Observe and reconcile once; called about once a second, with the time since 1970."""
+        self.observe(worker_nodes(self._need), draining_nodes(), now_s)
+        self.reconcile(now_s)
 
-    def act(self, now_s: float) -> None:
-        """Does what is to be done about what was seen; waits for no command of SLURM."""
+    def reconcile(self, now_s: float) -> None:
+        """Start the actions that bring the workers to the wanted number; waits for no command of SLURM."""
         self._take_submission(now_s)
-        self._take_look(now_s)
-        if self._look is None and now_s >= self._look_at_s:
-            self._begin_look(now_s)
-        if self._has_looked:
+        self._take_queue(now_s)
+        if self._poll is None and now_s >= self._poll_at_s:
+            self._poll_queue(now_s)
+        if self._has_polled:
             self._decide(now_s)
         self._begin_cancellation()
 
@@ -200,28 +202,27 @@ class Cluster:
         self._carry_out(actions, now_s)
 
     def _limits_now(self) -> ScalingLimits:
-        """The limits, with what is left of the GPU-hours: workers that are there may use all that they asked for.
+        """The limits with the GPU-hours that are left; present workers count with all that they asked for.
 
         Raises:
-            ClusterError: too little is left for a worker, and none is there.
+            GpuHoursSpentError: too little is left for a worker, and no worker is present.
         """
-        whole = self.site.limits.gpu_hours_per_sweep
+        whole = self._site.limits.gpu_hours_per_sweep
         if whole is None:
-            return self.limits
-        asked = len(self._jobs) * self.limits.gpu_hours_per_worker
-        limits = replace(self.limits, gpu_hours_left=whole - self.gpu_hours_before - self._gpu_hours_ended - asked)
+            return self._limits
+        asked = len(self._jobs) * self._limits.gpu_hours_per_worker
+        limits = replace(self._limits, gpu_hours_left=whole - self._gpu_hours_ended - asked)
         if limits.affordable < 1 and not self._jobs:
-            used = self.gpu_hours_before + self._gpu_hours_ended
             raise GpuHoursSpentError(
-                f"{used:.1f} of limits.gpu_hours_per_sweep = {whole:g} are used, too little is left for another "
-                "worker; raise it in the site's file and launch again"
+                f"{self._gpu_hours_ended:.1f} of limits.gpu_hours_per_sweep = {whole:g} are used, too little is left "
+                "for another worker; raise it in the site's file and launch again"
             )
         return limits
 
-    # --- what there is ---
+    # --- the present state ---
 
-    def see(self, nodes: Mapping[str, WorkerNode], leaving: AbstractSet[str], now_s: float) -> None:
-        """Takes what Ray says: the workers' nodes by the ids of their jobs, and the ids of nodes that are drained."""
+    def observe(self, nodes: Mapping[str, WorkerNode], leaving: AbstractSet[str], now_s: float) -> None:
+        """Take Ray's view: the workers' nodes by the ids of their jobs, and the ids of nodes that are drained."""
         for job_id in [job_id for job_id, node in nodes.items() if node.alive and job_id not in self._jobs]:
             self._adopt(job_id, now_s)
         for job in list(self._jobs.values()):
@@ -230,19 +231,19 @@ class Cluster:
                 self._joined(job, node, now_s)
             if job.joined_s is None:
                 continue
-            # SLURM warned it, or somebody else drained it; that may be seen only once it is dead.
+            # SLURM warned it, or another program drained it; that may be seen only once it is dead.
             if node is not None and not job.leaves and (node.id in leaving or node.was_drained):
                 job.leaves = True
-                self._tell("worker_draining", job, "its end is near")
+                self._report("worker_draining", job, "its end is near")
             if node is None or not node.alive:
                 self._gone(job, now_s, "its Ray node died" + (f": {node.death}" if node and node.death else ""))
                 continue
             job.idle_since_s = None if node.busy else (job.idle_since_s or now_s)
         staying = [node for job in self._jobs.values() if not job.leaves and (node := nodes.get(job.id)) and node.alive]
-        self.slots = sum(node.places for node in staying) // self.need.ranks
+        self.slots = sum(node.places for node in staying) // self._need.ranks
 
     def _adopt(self, job_id: str, now_s: float) -> None:
-        """A worker that an earlier driver asked for, and that serves the same head."""
+        """Take over a worker that an earlier driver submitted for the same head."""
         if job_id not in self._given_up:
             self._jobs[job_id] = _Job(id=job_id, submitted_s=now_s)
 
@@ -250,51 +251,51 @@ class Cluster:
         job.joined_s, job.node, job.host = now_s, node.id, node.host
         job.started_s = job.started_s or now_s
         self._failures = Failures()
-        self._look_at_s = min(self._look_at_s, now_s + LOOK_AGAIN_S)  # SLURM knows when it ends
-        self._tell("worker_joined", job)
+        self._poll_at_s = min(self._poll_at_s, now_s + LOOK_AGAIN_S)  # SLURM knows when it ends
+        self._report("worker_joined", job)
 
     def _gone(self, job: _Job, now_s: float, why: str) -> None:
-        """A job that ended, as it was to or not."""
+        """Forget a job that ended, wanted or not, and have SLURM cancel what is left of it."""
         del self._jobs[job.id]
         self._given_up.add(job.id)
         self._lost_s = now_s if job.joined_s is not None else self._lost_s
         if job.started_s is not None:
-            self._gpu_hours_ended += gpus_of_worker(self.site, self.need) * (now_s - job.started_s) / 3600
+            self._gpu_hours_ended += gpus_of_worker(self._site, self._need) * (now_s - job.started_s) / 3600
         if not job.leaves and (job.joined_s is None or now_s - job.joined_s < PROVEN_S):
             self._failures = self._failures.with_one_more(now_s)
-        self._tell("worker_ended" if job.leaves else "worker_lost", job, None if job.leaves else why)
-        self._to_cancel.add(job.id)  # what is left of it holds a node
+        self._report("worker_ended" if job.leaves else "worker_lost", job, None if job.leaves else why)
+        self._to_cancel.add(job.id)  # a remaining process would hold the node
 
-    def _begin_look(self, now_s: float) -> None:
-        """Asks SLURM for the jobs of this cluster; all in one call.
+    def _poll_queue(self, now_s: float) -> None:
+        """Ask SLURM for the jobs of this cluster, all in one call.
 
-        The first look is worth some patience: what an earlier driver has submitted is not to be submitted again, so
-        nothing is decided before it. The others are not: the next one is soon.
+        The first poll is repeated if it fails: jobs of an earlier driver must not be submitted again, so no decision is
+        made before it. Later polls are not repeated, since the next one follows soon.
         """
-        self._looked_s, self._look_at_s = now_s, now_s + LOOK_EVERY_S
-        self._look = in_thread(partial(queue, ONCE if self._has_looked else PATIENCE))
+        self._polled_s, self._poll_at_s = now_s, now_s + LOOK_EVERY_S
+        self._poll = in_thread(partial(queue, ONCE if self._has_polled else PATIENCE))
 
-    def _take_look(self, now_s: float) -> None:
-        if self._look is None or not self._look.done():
+    def _take_queue(self, now_s: float) -> None:
+        if self._poll is None or not self._poll.done():
             return
-        look, self._look, self._has_looked = self._look, None, True
+        poll, self._poll, self._has_polled = self._poll, None, True
         try:
-            listed = {job.id: job for job in look.result(0) if job.name.startswith(self.folder.worker_prefix)}
-        except SlurmError as error:  # Ray's own view goes on meanwhile
-            self._tell("worker_refused", None, f"the queue cannot be read: {error}")
+            listed = {job.id: job for job in poll.result(0) if job.name.startswith(self._folder.worker_prefix)}
+        except SlurmError as error:  # Ray's own view stays up to date meanwhile
+            self._report("worker_refused", None, f"the queue cannot be read: {error}")
             return
-        # Of an earlier head; and those of which a cancellation was called before, and had no effect yet.
+        # Workers of an earlier head, and those whose cancellation has had no effect yet.
         self._to_cancel |= {job.id for job in listed.values() if job.name != self.job_name or job.id in self._given_up}
         for job_id in [job.id for job in listed.values() if job.name == self.job_name and job.id not in self._jobs]:
             self._adopt(job_id, now_s)
         for job in list(self._jobs.values()):
-            found = listed.get(job.id)
-            if found is not None:
-                _note(job, found, now_s)
-            elif job.joined_s is None and job.submitted_s < self._looked_s - LOOK_AGAIN_S:
-                self._gone(job, now_s, f"its job ended before it joined; its log is in {self.folder.logs}")
+            queued = listed.get(job.id)
+            if queued is not None:
+                _update(job, queued, now_s)
+            elif job.joined_s is None and job.submitted_s < self._polled_s - LOOK_AGAIN_S:
+                self._gone(job, now_s, f"its job ended before it joined; its log is in {self._folder.logs}")
 
-    # --- what is to be done ---
+    # --- actions ---
 
     def _carry_out(self, actions: Actions, now_s: float) -> None:
         if actions.submit and self._submission is None:
@@ -308,23 +309,22 @@ class Cluster:
             job = self._jobs[job_id]
             assert job.node is not None
             if release_node(job.node):
-                self._leave(job, "nothing is left for it to do")
+                self._leave(job, "no work is left for it")
         for job_id in actions.cancel:
             job = self._jobs[job_id]
             if job.started_s is not None:
-                self._gone(job, now_s, f"it did not join in {START_LIMIT_S:g} s; its log is in {self.folder.logs}")
+                self._gone(job, now_s, f"it did not join in {START_LIMIT_S:g} s; its log is in {self._folder.logs}")
             else:
                 job.leaves = True
                 self._gone(job, now_s, "")
 
     def _submit(self, number: int) -> tuple[list[Job], str | None]:
-        """Submits so many workers, until one is refused: those that were submitted, and why the next one was not."""
-        need = worker_need(self.site, self.need, self.folder, self.job_name)
-        words = [*self.worker_command, str(self.folder.path), self.generation]
+        """Submit `number` workers, until one is refused; returns the submitted ones, and the reason of a refusal."""
+        need = worker_need(self._site, self._need, self._folder, self.job_name)
         submitted: list[Job] = []
         try:
             while len(submitted) < number and not self._over.is_set():
-                submitted.append(submit(self.site, need, words, SUBMISSION))
+                submitted.append(submit(self._site, need, self._worker_command, SUBMISSION))
         except SlurmError as error:
             return submitted, str(error)
         return submitted, None
@@ -333,20 +333,19 @@ class Cluster:
         if self._submission is None or not self._submission.done():
             return
         submission, self._submission = self._submission, None
-        submitted, refusal = submission.result(0)
-        self._refusal = refusal
+        submitted, self._refusal = submission.result(0)
         for job in [_Job(id=job.ids[0], submitted_s=now_s) for job in submitted]:
             if job.id not in self._given_up:  # it may have joined, or ended, while others were submitted
                 self._jobs.setdefault(job.id, job)
-            self._tell("worker_submitted", job)
-        if refusal is not None:
+            self._report("worker_submitted", job)
+        if self._refusal is not None:
             self._failures = self._failures.with_one_more(now_s)
-            self._tell("worker_refused", None, refusal)
+            self._report("worker_refused", None, self._refusal)
 
     def _leave(self, job: _Job, why: str) -> None:
         job.leaves = True
-        self.folder.let_go(job.id)
-        self._tell("worker_draining", job, why)
+        self._folder.release(job.id)
+        self._report("worker_draining", job, why)
 
     def _begin_cancellation(self) -> None:
         if self._cancellation is not None and self._cancellation.done():
@@ -359,11 +358,11 @@ class Cluster:
     def _cancel(self, ids: list[str]) -> None:
         try:
             cancel(ids, ONCE)
-        except SlurmError as error:  # those that the next look still finds are cancelled again
-            self._tell("worker_refused", None, f"{', '.join(ids)} cannot be cancelled: {error}")
+        except SlurmError as error:  # those that the next poll still finds are cancelled again
+            self._report("worker_refused", None, f"{', '.join(ids)} cannot be cancelled: {error}")
 
-    def _tell(self, kind: EventKind, job: _Job | None, detail: str | None = None) -> None:
-        self.on_event(
+    def _report(self, kind: EventKind, job: _Job | None, detail: str | None = None) -> None:
+        self._on_event(
             kind, job=None if job is None else job.id, node=None if job is None else job.host, detail=detail or None
         )
 
@@ -385,11 +384,11 @@ class Cluster:
         )
 
 
-def _note(job: _Job, found: QueuedJob, now_s: float) -> None:
-    """What SLURM says of a job."""
-    if found.state.state == "PENDING":
-        job.reason = found.state.explanation
+def _update(job: _Job, queued: QueuedJob, now_s: float) -> None:
+    """Take over SLURM's information on a job."""
+    if queued.state.state == "PENDING":
+        job.reason = queued.state.explanation
         return
     job.started_s = job.started_s or now_s
-    if found.ends_at is not None:
-        job.ends_at_s = found.ends_at.timestamp()
+    if queued.ends_at is not None:
+        job.ends_at_s = queued.ends_at.timestamp()

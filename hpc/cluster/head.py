@@ -1,11 +1,11 @@
-"""The job of a controller: a Ray head, and beside it the command that uses the cluster.
+"""The job of a controller: a Ray head, and the command that uses the cluster.
 
     python -m hpc.cluster.head CLUSTER_FOLDER -- COMMAND
 
-The command finds the cluster by `GENERATION_VARIABLE` and Ray's own variables. When it ends, the cluster ends. Killed,
-or ended with the code TRY_AGAIN, it is started again; when the head dies, or the job's walltime is near, the job is
-queued again, and both begin anew. A head that does not start is tried `HEAD_TRIES` times; then this ends with
-TRY_AGAIN, and the sweep is to be launched again.
+The command finds the cluster by `GENERATION_VARIABLE` and Ray's own variables. The cluster ends with it, but if it is
+killed, or ends with the code TRY_AGAIN, it is started again. If the head dies, or the walltime is near, the job is
+queued again and starts both again. A head that does not start is tried `HEAD_TRIES` times; then this program ends with
+TRY_AGAIN, and the user has to launch the sweep again.
 """
 
 import ctypes
@@ -23,7 +23,7 @@ from pathlib import Path
 from hpc.cluster.worker import Warnings
 from hpc.errors import ClusterError, FolderError, HeadStartError, SlurmError
 from hpc.folders.cluster_folder import ClusterFolder, Head
-from hpc.folders.leftovers import guarded_folder, rays_own, scratch_folder
+from hpc.folders.orphan_cleanup import folder_for_ray, guarded_folder, scratch_folder
 from hpc.ray.node import JobAllocation, RayNode, allocation, own_address, ray_environment
 from hpc.ray.stranger import check_closed
 from hpc.slurm.jobs import requeue
@@ -36,13 +36,13 @@ GENERATION_VARIABLE = "TRANSTAILOR_GENERATION"
 START_LIMIT_S = 120.0  # of a head, in each try
 HEAD_TRIES = 3
 FOLDER_LIMIT_S, FOLDER_POLL_S = 600.0, 5.0  # for the shared folder to take a file
-MAX_RESTARTS = 20  # of the job, after which what ails the folder is left to its owner
+MAX_RESTARTS = 20  # of the job; after that a broken folder is left to its owner
 CHECK_S = 0.5
 DRIVES = Unlimited("a sweep takes as long as its trials do; SLURM's walltime ends the job")
-END_LIMIT_S = 30.0  # for the command to come to a clean end
+END_LIMIT_S = 30.0  # for the command to end cleanly
 RESTART_PAUSE_S = 1.0
 SHORT_S = 60.0
-MAX_SHORT_RUNS = 5  # in a row, of a command that is started again; then starting it is of no use
+MAX_SHORT_RUNS = 5  # in a row, of a command that is started again; then it is given up
 _PR_SET_PDEATHSIG = 1
 
 
@@ -83,17 +83,17 @@ def _say(text: str) -> None:
 
 
 def serve(folder: ClusterFolder, command: Sequence[str], warnings: Warnings, *, tries: int = HEAD_TRIES) -> int | None:
-    """Runs head and command; the exit code of the command, None if it was cut off and both have to begin anew.
+    """Run head and command; returns the exit code of the command, None if both have to be started again.
 
     Args:
         folder: where the jobs meet.
         command: uses the cluster.
-        warnings: what SLURM says to this job.
+        warnings: SLURM's signals to this job.
         tries: how often a head may be started until one listens.
 
     Raises:
         HeadStartError: none did.
-        ClusterError: this is no job of SLURM, or it ends.
+        ClusterError: this is not a job of SLURM, or it ends.
     """
     # The controller runs no trials: Ray places nothing on a node without CPUs and GPUs.
     given = replace(allocation(os.environ), gpus=0)
@@ -108,13 +108,13 @@ def serve(folder: ClusterFolder, command: Sequence[str], warnings: Warnings, *, 
             if warnings.is_near:
                 return None
         time.sleep(RESTART_PAUSE_S)
-    raise HeadStartError(f"no Ray head started in {tries} tries; of the last: {faults[-1]}")
+    raise HeadStartError(f"no Ray head started in {tries} tries; the last one: {faults[-1]}")
 
 
 def _serve_once(
     folder: ClusterFolder, command: Sequence[str], warnings: Warnings, given: JobAllocation, address: str
 ) -> int | None:
-    """As `serve`, with one head, on ports that the kernel chooses for it."""
+    """Like `serve`, with one head, on ports that the kernel chooses."""
     generation = uuid.uuid4().hex
     logs = folder.logs / f"ray-head-{generation[:8]}"
     with scratch_folder(given.job) as scratch, guarded_folder(scratch) as temporary:
@@ -124,25 +124,21 @@ def _serve_once(
         try:
             listens_at = _address(folder, node, temporary, logs, warnings)
             check_closed(listens_at, variables)
-            _tell_head(folder, Head(address=listens_at, generation=generation, job=given.job))
+            _publish_head(folder, Head(address=listens_at, generation=generation, job=given.job))
             say(f"Ray head {generation} listens at {listens_at}")
             environment = os.environ | variables | {GENERATION_VARIABLE: generation}
             code = _run(command, environment, node, warnings)
             if code is None and node.has_ended():
-                say(f"the Ray head {node.told_end(logs)}")
+                say(f"the Ray head {node.describe_end(logs)}")
             return code
         finally:
-            with suppress(OSError, ValueError):  # of a head that has gone the next one takes the place
+            with suppress(OSError, ValueError):  # the next head overwrites it
                 folder.unset_head(generation)
             node.kill()
 
 
-def _tell_head(folder: ClusterFolder, head: Head) -> None:
-    """Writes where the head listens, as soon as the shared folder takes it.
-
-    Raises:
-        FolderError: it did not in `FOLDER_LIMIT_S`.
-    """
+def _publish_head(folder: ClusterFolder, head: Head) -> None:
+    """Write the head's address into the shared folder; raise FolderError if that fails for `FOLDER_LIMIT_S`."""
     why = "it is full"
 
     def written() -> bool:
@@ -161,24 +157,24 @@ def _tell_head(folder: ClusterFolder, head: Head) -> None:
 
 
 def _address(folder: ClusterFolder, node: RayNode, temporary: Path, logs: Path, warnings: Warnings) -> str:
-    """Where the head listens, as soon as it does; of one that does not, Ray's logs are kept as the folder `logs`."""
+    """Wait for the head to listen; returns its address. If it does not, Ray's logs are kept as the folder `logs`."""
 
-    def found() -> str | None:
+    def read_address() -> str | None:
         if warnings.is_now:
             raise ClusterError("SLURM ended the job while the Ray head started")
         if folder.stop.exists():
-            raise ClusterError("a stop was asked for while the Ray head started")
+            raise ClusterError("a stop was requested while the Ray head started")
         if node.has_ended():
             raise ClusterError("the Ray head ended while it started")
-        file = rays_own(temporary) / "ray_current_cluster"  # Ray writes it when the head listens
+        file = folder_for_ray(temporary) / "ray_current_cluster"  # Ray writes it when the head listens
         return (file.read_text().strip() or None) if file.exists() else None
 
     try:
-        return wait_for(found, "the Ray head to listen", START_LIMIT_S, error=ClusterError)
+        return wait_for(read_address, "the Ray head to listen", START_LIMIT_S, error=ClusterError)
     except ClusterError as error:
         if warnings.is_now or folder.stop.exists():
             raise
-        raise HeadStartError(f"{error}; its own words are above and in {node.keep_logs(logs)}") from error
+        raise HeadStartError(f"{error}; its output is above and in {node.keep_logs(logs)}") from error
 
 
 def _run(command: Sequence[str], environment: dict[str, str], node: RayNode, warnings: Warnings) -> int | None:
@@ -188,19 +184,17 @@ def _run(command: Sequence[str], environment: dict[str, str], node: RayNode, war
         code = _run_once(command, environment, node, warnings, pause_s)
         if code is None or 0 <= code != TRY_AGAIN:
             return code
-        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else "cannot go on"
+        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else "cannot continue"
         say(f"the command {how}: it is started again")
         short_runs = short_runs + 1 if time.monotonic() - began_s < SHORT_S else 0
         pause_s = RESTART_PAUSE_S
-    raise ClusterError(
-        f"the command ended within {SHORT_S:g} s {MAX_SHORT_RUNS} times in a row; see what it said above"
-    )
+    raise ClusterError(f"the command ended within {SHORT_S:g} s {MAX_SHORT_RUNS} times in a row; see its output above")
 
 
 def _run_once(
     command: Sequence[str], environment: dict[str, str], node: RayNode, warnings: Warnings, pause_s: float
 ) -> int | None:
-    """Its exit code, negative if it was killed; None if head or job end before it."""
+    """The command's exit code, negative if it was killed; None if head or job end before it."""
     time.sleep(pause_s)
     process = _start(command, environment)
     try:
@@ -220,21 +214,21 @@ def _start(command: Sequence[str], environment: dict[str, str]) -> subprocess.Po
 
 
 def _end_with_parent() -> None:
-    """In the child, before it becomes the command: the kernel kills it when this process ends, however that comes."""
+    """In the child, before it becomes the command: have the kernel kill it when this process ends in any way."""
     for number in (signal.SIGUSR1, signal.SIGUSR2):
-        signal.signal(number, signal.SIG_IGN)  # SLURM's warning reaches all processes; the parent acts on it
+        signal.signal(number, signal.SIG_IGN)  # SLURM's warning reaches all processes; the parent handles it
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _end(process: subprocess.Popen[bytes], *, at_once: bool) -> None:
-    """Lets the command come to a clean end, in a limited time."""
+    """End the command cleanly, or kill it after a limit."""
     if process.poll() is None:
         process.terminate()
         reap(process, 1.0 if at_once else END_LIMIT_S)
 
 
 def _queue_again() -> int:
-    """Lets SLURM start this job once more; its number stays."""
+    """Have SLURM start this job again, with the same id."""
     job = os.environ["SLURM_JOB_ID"]
     say(f"job {job} is queued again")
     try:

@@ -1,36 +1,36 @@
-"""What the ranks of a trial take of a node, and what the jobs of a sweep ask for. Without Ray."""
+"""What the ranks of a trial need of a node, and what the jobs of a sweep ask for. Without Ray."""
 
 import sys
 from dataclasses import dataclass
 
-from hpc.cluster.scaling import ScalingLimits
+from hpc.cluster.autoscaler import ScalingLimits
 from hpc.errors import SiteError
 from hpc.folders.cluster_folder import ClusterFolder
 from hpc.sites.site import Need, Site
 
-START_LIMIT_S = 300.0  # a worker that has started in SLURM and has not joined Ray after that time is given up
+START_LIMIT_S = 300.0  # a worker that SLURM has started and that has not joined Ray after that time is given up
 
 
 @dataclass(frozen=True, kw_only=True)
 class RankNeed:
-    """What one rank takes of a node, and how many ranks act together."""
+    """What one rank needs of a node, and how many ranks a trial has."""
 
     ranks: int
     cpus_per_rank: int
     gpus_per_rank: float = 0.0
 
     def places(self, cpus: float, gpus: float) -> int:
-        """How many ranks fit where so much is."""
+        """How many ranks fit on a node.
+
+        >>> RankNeed(ranks=4, cpus_per_rank=4, gpus_per_rank=0.5).places(cpus=64, gpus=2)
+        4
+        """
         by_cpus = int(cpus // self.cpus_per_rank)
         return by_cpus if self.gpus_per_rank == 0 else min(by_cpus, int(gpus / self.gpus_per_rank + 1e-9))
 
 
 def limits_of(site: Site, need: RankNeed) -> ScalingLimits:
-    """What `decide` has to keep to at a site.
-
-    Raises:
-        SiteError: a trial of that need does not fit, or the walltime leaves no time to drain.
-    """
+    """The limits for `autoscaler.decide`; raises SiteError if such a trial does not fit, or has no time to drain."""
     places = need.places(site.cpus_per_node, site.gpus_per_node)
     max_workers = (site.limits.max_jobs or sys.maxsize // 2) - (site.limits.max_jobs is not None)  # less the controller
     span = 1 if places >= need.ranks else -(-need.ranks // max(places, 1))
@@ -58,18 +58,18 @@ def limits_of(site: Site, need: RankNeed) -> ScalingLimits:
 
 
 def gpus_of_worker(site: Site, need: RankNeed) -> int:
-    """GPUs of a worker: all of its node, or none for trials that need none."""
+    """GPUs of a worker: all of its node, or none if trials need none."""
     return site.gpus_per_node if need.gpus_per_rank else 0
 
 
 def worker_need(site: Site, need: RankNeed, folder: ClusterFolder, name: str) -> Need:
-    """What a worker's job asks for: a whole node as the site describes it, without its GPUs where none is needed."""
+    """What a worker's job asks for: a whole node of the site, without its GPUs if trials need none."""
     return Need(
         log_folder=folder.logs,
         job_name=name,
         gpus=gpus_of_worker(site, need),
         signal_before_s=site.drain_before_s,
-        requeue=False,  # a lost one is replaced by a new job: at once, and where there is room
+        requeue=False,  # a lost one is replaced by a new job: at once, on any free node
     )
 
 

@@ -1,4 +1,4 @@
-"""The nodes of a Ray cluster that workers' jobs hold, as a driver of it sees them."""
+"""The Ray nodes of workers' jobs, as a driver of the cluster sees them."""
 
 import logging
 from dataclasses import dataclass
@@ -16,19 +16,19 @@ DRAINED = (3, 4)  # of Ray's NodeDeathInfo.Reason: AUTOSCALER_DRAIN_PREEMPTED, A
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerNode:
-    """A Ray node with a worker's job."""
+    """The Ray node of a worker's job."""
 
     id: str
     host: str
     alive: bool
     places: int
     busy: bool
-    death: str = ""  # what Ray says of it
-    was_drained: bool = False  # and so was to die
+    death: str = ""  # Ray's message about it
+    was_drained: bool = False  # so its death was wanted
 
 
 def worker_nodes(need: RankNeed) -> dict[str, WorkerNode]:
-    """The nodes of Ray that hold workers' jobs, dead ones included, by the job's id."""
+    """The Ray nodes of workers' jobs, including dead ones, by the job's id."""
     free = free_resources()
     nodes = {}
     for node in ray.nodes():  # type: ignore[no-untyped-call]
@@ -51,11 +51,11 @@ def worker_nodes(need: RankNeed) -> dict[str, WorkerNode]:
 
 
 def connect(address: str) -> None:
-    """Makes this process a driver of the cluster at `address`, on whose head it runs.
+    """Make this process a driver of the cluster at `address`; it runs on the head's node.
 
     Raises:
-        ClusterError: the head does not answer, or answers who shows no token.
-        LibraryError: the installed Ray lacks what is used of it.
+        ClusterError: the head does not answer, or answers without a token.
+        LibraryError: the installed Ray lacks a private name that is used here.
     """
     RAY.check()
     try:

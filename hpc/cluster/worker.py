@@ -2,13 +2,13 @@
 
     python -m hpc.cluster.worker CLUSTER_FOLDER GENERATION
 
-It ends by itself when its head is gone, when it was drained, and some time after SLURM's warning of its end; its last
-line says which. A node that ends otherwise is a fault: the exit code is 1, and Ray's own logs are kept.
+It ends by itself when its head has ended, when it was drained, and some time after SLURM's warning of its end; its last
+line says which. If the node ends otherwise, the exit code is 1, and Ray's own logs are kept.
 """
 
 import signal
 
-if __name__ == "__main__":  # before all that takes time: a warning is kept until `Warnings` listens
+if __name__ == "__main__":  # before slow imports: a signal is kept until `Warnings` handles it
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR2])
 
 import argparse
@@ -19,7 +19,7 @@ from types import FrameType
 
 from hpc.errors import ClusterError
 from hpc.folders.cluster_folder import ClusterFolder, Head, HeadReader
-from hpc.folders.leftovers import guarded_folder, scratch_folder
+from hpc.folders.orphan_cleanup import guarded_folder, scratch_folder
 from hpc.ray.node import RayNode, allocation, own_address, ray_environment
 from hpc.ray.stranger import check_closed
 from transtailor.exit_codes import FAILED, SUCCESS
@@ -31,11 +31,11 @@ HEAD_LIMIT_S = 300.0
 CHECK_S = 1.0
 SERVES = Unlimited("a worker serves as long as its head lives; SLURM's walltime ends it")
 NODE_ENDED = "the node has ended"
-WANTED_LIMIT_S = 10.0  # between the end of a node and the last sign that it was wanted
+WANTED_LIMIT_S = 10.0  # between the end of a node and the last evidence that it was wanted
 
 
 class Warnings:
-    """What SLURM said to this job: that its end is near (USR2), or that it is now (TERM)."""
+    """SLURM's signals to this job: its end is near (USR2), or has come (TERM)."""
 
     def __init__(self) -> None:
         self.is_near = self.is_now = False
@@ -51,7 +51,7 @@ class Warnings:
 
 
 def main() -> int:
-    """Serve until one of the ends comes; returns the exit code."""
+    """Serve until the head, the node or the job ends; returns the exit code."""
     parser = argparse.ArgumentParser(description="The job of a worker.", allow_abbrev=False)
     parser.add_argument("folder", type=Path)
     parser.add_argument("generation")
@@ -69,12 +69,12 @@ def main() -> int:
 
 
 def serve(folder: ClusterFolder, generation: str, warnings: Warnings) -> str:
-    """Runs the node until its end is wanted; returns by whom and why.
+    """Run the node until it has to end; returns the reason.
 
     Raises:
-        ClusterError: there is no such head, the job cannot have a node, or the node ended and nobody wanted that.
+        ClusterError: there is no such head, the job cannot have a node, or the node ended unexpectedly.
     """
-    heads = folder.heads()
+    heads = folder.head_reader()
     head, given, site = _head(folder, heads, generation, warnings), allocation(os.environ), folder.site()
     options = [f"--address={head.address}", f"--num-cpus={given.cpus}", f"--num-gpus={given.gpus}"]
     address = own_address(site.network_interface)
@@ -90,7 +90,7 @@ def serve(folder: ClusterFolder, generation: str, warnings: Warnings) -> str:
 
 
 def _head(folder: ClusterFolder, heads: HeadReader, generation: str, warnings: Warnings) -> Head:
-    def found() -> Head | None:
+    def read_head() -> Head | None:
         if warnings.is_near or warnings.is_now:
             raise ClusterError("SLURM warned this job of its end before it had joined a head")
         head = heads()
@@ -99,16 +99,16 @@ def _head(folder: ClusterFolder, heads: HeadReader, generation: str, warnings: W
         return head
 
     what = f"the Ray head {generation}; its log is the controller's, in {folder.logs}"
-    return wait_for(found, what, HEAD_LIMIT_S, error=ClusterError)
+    return wait_for(read_head, what, HEAD_LIMIT_S, error=ClusterError)
 
 
 def _watch(
     node: RayNode, folder: ClusterFolder, heads: HeadReader, generation: str, warnings: Warnings, job: str
 ) -> str:
-    """As `serve`, for a node that was started."""
+    """Like `serve`, for a started node."""
     is_drained = False
 
-    def end() -> str | None:
+    def find_end() -> str | None:
         nonlocal is_drained
         for text in node.complaints.new():
             say(f"raylet: {text}")
@@ -119,25 +119,25 @@ def _watch(
             is_drained = True
         return _why_now(heads, generation, warnings)
 
-    why = wait_for(end, "the end of the head, of the node or of this job", SERVES, poll_s=CHECK_S, tell=None)
+    why = wait_for(find_end, "the end of the head, of the node or of this job", SERVES, poll_s=CHECK_S, tell=None)
     if why != NODE_ENDED:
         return why
     if is_drained:
         return "SLURM warned of the job's end, and the node was drained"
 
-    def sign() -> str | None:
-        is_let_go = folder.is_let_go(job)
-        return "the driver has let the node go" if is_let_go else _why_now(heads, generation, warnings)
+    def find_reason() -> str | None:
+        is_released = folder.is_released(job)
+        return "the driver has released the node" if is_released else _why_now(heads, generation, warnings)
 
     try:
-        return wait_for(sign, "a sign that the end of the node was wanted", WANTED_LIMIT_S)
+        return wait_for(find_reason, "the reason why the node was to end", WANTED_LIMIT_S)
     except WaitedTooLong:
-        told = node.told_end(folder.logs / f"ray-worker-{job}")
-        raise ClusterError(f"the Ray node of job {job} was not to end, and {told}") from None
+        end = node.describe_end(folder.logs / f"ray-worker-{job}")
+        raise ClusterError(f"the Ray node of job {job} was not to end, and {end}") from None
 
 
 def _why_now(heads: HeadReader, generation: str, warnings: Warnings) -> str | None:
-    """Why the worker is to end at once; None if it is not."""
+    """Why the worker has to end at once; None if it does not."""
     head = heads()
     if head is None or head.generation != generation:
         return "its head has ended"

@@ -1,4 +1,4 @@
-"""The doctor's list: a line for each check as it ends, and on a terminal what is waited for meanwhile."""
+"""The doctor's list: a line for each check when it ends, and on a terminal what it is waiting for."""
 
 import sys
 import time
@@ -23,7 +23,7 @@ QUIET_S = 5.0  # what ends sooner is not worth a line
 
 @dataclass
 class Checklist:
-    """Where the list goes; counts the misses, and what could not be checked."""
+    """Prints the list; counts misses, and checks that were not possible."""
 
     stream: TextIO = field(default_factory=lambda: sys.stdout)
     misses: int = 0
@@ -35,21 +35,21 @@ class Checklist:
     def __post_init__(self) -> None:
         self._console = Console(file=self.stream, force_terminal=self.stream.isatty(), highlight=False)
 
-    def tell(self, title: str, finding: Finding) -> None:
-        """Prints the end of one check."""
+    def add(self, title: str, finding: Finding) -> None:
+        """Print the result of one check."""
         self.misses += finding.state == "missing"
         self.unknowns += finding.state == "unknown"
         self._line(f" {title}: {finding.text}", finding.state)
         if finding.advice and finding.state == "missing":
             self._line(f"    -> {finding.advice}")
 
-    def lines(self, *texts: str) -> None:
-        """Prints lines that are no check."""
+    def print_lines(self, *texts: str) -> None:
+        """Print other lines."""
         for text in texts:
             self._line(text)
 
-    def waits(self, text: str) -> None:
-        """What is waited for, told again and again: shown at once on a terminal, and once in a log if it stays."""
+    def show_wait(self, text: str) -> None:
+        """Show what the doctor is waiting for: at once on a terminal, and once in a log after `QUIET_S`."""
         now_s = time.monotonic()
         if text != self._waiting:
             self._waiting, self._waiting_since_s, self._said = text, now_s, False
@@ -62,11 +62,11 @@ class Checklist:
 
     def _line(self, text: str, state: State | None = None) -> None:
         mark = [] if state is None else [(self._mark(state), STYLES[state])]
-        self._console.control(NEW_LINE)  # nothing where lines cannot be erased
+        self._console.control(NEW_LINE)  # prints nothing if lines cannot be erased
         self._console.print(Text.assemble(*mark, self._printable(text)), soft_wrap=True)
 
     def _printable(self, text: str) -> Text:
-        """Logs may hold anything, and the stream may not take all of it."""
+        """Escape what the stream cannot encode: logs may hold anything."""
         return Text(printable(text).encode(self._encoding, "backslashreplace").decode(self._encoding))
 
     def _mark(self, state: State) -> str:

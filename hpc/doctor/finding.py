@@ -1,4 +1,4 @@
-"""What a check found, and the folder in which the login node and the nodes of the doctor's job tell each other."""
+"""The result of a check, and the folder by which the login node and the nodes of the doctor's job communicate."""
 
 import hashlib
 import json
@@ -22,7 +22,7 @@ PACKAGES = ("torch", "ray", "submitit")
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """The end of one check: fine, missing (`advice` says what to do), or unknown as it could not be checked."""
+    """The result of one check: fine, missing (`advice` says what to do), or unknown if it could not be checked."""
 
     state: State
     text: str
@@ -30,22 +30,26 @@ class Finding:
 
 
 def fine(text: str) -> Finding:
-    """A tick."""
+    """The finding of a passed check."""
     return Finding(state="fine", text=text)
 
 
 def missing(text: str, advice: str) -> Finding:
-    """A miss, with what to do about it."""
+    """The finding of a failed check, with what to do about it."""
     return Finding(state="missing", text=text, advice=advice)
 
 
 def unknown(text: str) -> Finding:
-    """What could not be checked, or is not needed."""
+    """The finding of a check that was not possible, or is not needed."""
     return Finding(state="unknown", text=text)
 
 
-def together(findings: dict[str, Finding]) -> Finding:
-    """One finding of those of several nodes, by name of the node: the misses if there are any, and otherwise all."""
+def merge_findings(findings: dict[str, Finding]) -> Finding:
+    """Merge the findings of several nodes, by name of the node: the misses if there are any, or else all.
+
+    >>> merge_findings({"node1": fine("4 GPUs"), "node2": missing("no GPU", "see gres")}).text
+    'node2: no GPU'
+    """
     shown = {node: found for node, found in findings.items() if found.state == "missing"} or findings
     texts = dict.fromkeys(found.text for found in shown.values())
     first = next(iter(shown.values()))
@@ -57,65 +61,61 @@ def together(findings: dict[str, Finding]) -> Finding:
 
 @dataclass(frozen=True)
 class DoctorFolder:
-    """Small files, each of them whole or absent, that both sides read by name."""
+    """A folder of small JSON files, each of them whole or absent, that both sides read by name."""
 
     path: Path
 
     @property
     def lock(self) -> Path:
-        """A file that the login node holds a lock on."""
+        """A file that the login node has locked."""
         return self.path / "lock"
 
-    def tell(self, name: str, values: dict[str, Any]) -> None:
-        """Writes one file."""
+    def write(self, name: str, values: dict[str, Any]) -> None:
+        """Write one file."""
         write_file(self.path / f"{name}.json", json.dumps(values), mode=0o600)
 
-    def told(self, name: str) -> dict[str, Any] | None:
-        """What stands in a file; None while it is absent."""
-        list(self.path.iterdir())  # a network file system may remember for a minute that a file was absent
+    def read(self, name: str) -> dict[str, Any] | None:
+        """Read one file; None while it is absent."""
+        list(self.path.iterdir())  # a network file system may cache for a minute that a file was absent
         try:
-            found: dict[str, Any] = read_json(self.path / f"{name}.json")
+            content: dict[str, Any] = read_json(self.path / f"{name}.json")
         except FileNotFoundError:
             return None
-        return found
+        return content
 
-    def wait(self, name: str, limit_s: float) -> dict[str, Any]:
-        """What stands in a file as soon as it is there.
-
-        Raises:
-            ClusterError: it is absent after `limit_s`.
-        """
-        return wait_for(lambda: self.told(name), f"{name}.json in {self.path}", limit_s, error=ClusterError)
+    def wait_to_read(self, name: str, limit_s: float) -> dict[str, Any]:
+        """Wait for a file and read it; raises ClusterError if it is absent after `limit_s`."""
+        return wait_for(lambda: self.read(name), f"{name}.json in {self.path}", limit_s, error=ClusterError)
 
     def report(self, check: str, rank: int, finding: Finding) -> None:
-        """Writes what a node found; the first report of a check stays."""
-        if self.told(f"{check}-{rank}") is None:
-            self.tell(f"{check}-{rank}", {"node": platform.node(), **asdict(finding)})
+        """Write a node's finding; the first report of a check stays."""
+        if self.read(f"{check}-{rank}") is None:
+            self.write(f"{check}-{rank}", {"node": platform.node(), **asdict(finding)})
 
-    def found(self, check: str, ranks: Sequence[int]) -> Finding | None:
-        """What the nodes found, as one; None while one of them has not reported."""
+    def read_findings(self, check: str, ranks: Sequence[int]) -> Finding | None:
+        """Read and merge the nodes' findings; None while one of them has not reported."""
         findings = {}
         for rank in ranks:
-            if (values := self.told(f"{check}-{rank}")) is None:
+            if (values := self.read(f"{check}-{rank}")) is None:
                 return None
             node = values.pop("node")
             findings[f"{node} (rank {rank})" if node in findings else node] = Finding(**values)
-        return together(findings)
+        return merge_findings(findings)
 
 
 def environment() -> dict[str, str]:
     """What has to be equal on all machines: versions, and a digest of this package's sources."""
-    found = {"python": platform.python_version()}
+    versions = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
-            found[name] = version(name)
+            versions[name] = version(name)
         except PackageNotFoundError:
-            found[name] = "absent"
-    return found | {"source of hpc": source_digest()}
+            versions[name] = "absent"
+    return versions | {"source of hpc": source_digest()}
 
 
 def source_digest() -> str:
-    """The beginning of a SHA-256 over names and contents of the files of this package and of what it is built on."""
+    """The first 12 digits of a SHA-256 over names and contents of the files of `hpc` and `transtailor`."""
     whole = hashlib.sha256()
     for root in (Path(next(iter(package.__path__))) for package in (hpc, transtailor)):
         for path in sorted(root.rglob("*.py")):

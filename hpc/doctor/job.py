@@ -1,8 +1,8 @@
-"""The program of the doctor's jobs, one on each node: the checks in their order, each reported as it ends.
+"""The program of the doctor's jobs, one on each node: runs the checks in order, and reports each when it ends.
 
     python -m hpc.doctor.job FOLDER RANK LIMIT_S     (how long it waits for the other job to start)
 
-All that is waited for has its limit, so that the job ends by itself when nobody looks after it any more.
+Each wait has a limit, so that the job ends by itself if the doctor on the login node is killed.
 """
 
 import fcntl
@@ -28,27 +28,27 @@ from hpc.cluster.worker import Warnings
 from hpc.doctor.finding import DoctorFolder, Finding, environment, fine, missing, unknown
 from hpc.errors import ClusterError, SlurmError
 from hpc.folders.cluster_folder import ClusterFolder, Head
-from hpc.folders.leftovers import LONGEST_BYTES, SHORT
-from hpc.ray.limits import FILES_PER_WORKER, OTHER_FILES, open_files, raise_limits, what_ends_processes
+from hpc.folders.orphan_cleanup import LONGEST_BYTES, SHORT
+from hpc.ray.limits import FILES_PER_WORKER, OTHER_FILES, list_fatal_limits, open_files, raise_limits
 from hpc.ray.node import own_address
 from hpc.sites.site import Need
 from hpc.slurm.jobs import ONCE, would_start
 from transtailor.waiting import WaitedTooLong, reap, wait_for
 
 CLOCK_LIMIT_S = 120.0
-PEER_LIMIT_S = 60.0  # for the other node to come as far as this one
+PEER_LIMIT_S = 60.0  # for the other node to reach the same check
 CONNECT_LIMIT_S = 10.0
-TORCH_LIMIT_S = 120.0  # of it, most is the import of torch
+TORCH_LIMIT_S = 120.0  # mostly for the import of torch
 RAY_LIMIT_S = 300.0  # START_LIMIT_S of the head, then a worker that joins, and a task
-LAST_LIMIT_S = 60.0  # of a job that is to be ended from outside
+LAST_LIMIT_S = 60.0  # of a job that the login node should end
 SCRATCH_BYTES = 2**20
-LEAST_WORKERS = 100  # where the site sets no limit
+LEAST_WORKERS = 100  # if the site sets no limit
 INTERFACE_ADVICE = "set network_interface in the site to one that the nodes share"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Node:
-    """What this process knows of itself."""
+    """This process: its rank, and the doctor's question."""
 
     folder: DoctorFolder
     rank: int
@@ -67,13 +67,13 @@ class Node:
 
 
 def main() -> int:
-    """Run all checks; returns 0, as what was found stands in the folder."""
+    """Run all checks; returns 0, since the findings are in the folder."""
     warnings = Warnings()
     folder = DoctorFolder(Path(sys.argv[1]))
     if os.environ.get("SLURM_RESTART_COUNT", "0") != "0":  # this start shows that a job is started again
-        folder.tell("restarted", {})
+        folder.write("restarted", {})
         return 0
-    question = folder.wait("question", float(sys.argv[3]))
+    question = folder.wait_to_read("question", float(sys.argv[3]))
     node = Node(
         folder=folder,
         rank=int(sys.argv[2]),
@@ -90,14 +90,14 @@ def main() -> int:
         _checks(node, question, warnings, made)
     finally:
         for path in made:
-            with suppress(OSError):  # somebody else uses it by now
+            with suppress(OSError):  # another program uses it by now
                 path.rmdir()
     _signal(node, warnings, question["signal_limit_s"])
     return 0
 
 
 def _checks(node: Node, question: Mapping[str, Any], warnings: Warnings, made: list[Path]) -> None:
-    """All that is reported before the signal; nothing more once the job is told to end."""
+    """Run and report all checks before the signal; stop once SLURM ends the job."""
     checks: dict[str, Callable[[], Finding]] = {
         "environment": lambda: _environment(question["environment"]),
         "scratch": lambda: _scratch(question["scratch"], made),
@@ -114,7 +114,7 @@ def _checks(node: Node, question: Mapping[str, Any], warnings: Warnings, made: l
         for check in ("all-reduce", "ray"):
             node.report(check, unknown("not tried, as the nodes do not reach each other"))
     _torch(node)
-    if node.folder.told(f"ray-{node.rank}") is None and not warnings.is_now:
+    if node.folder.read(f"ray-{node.rank}") is None and not warnings.is_now:
         node.report("ray", _guarded(lambda: _ray(node, warnings)))
 
 
@@ -126,27 +126,30 @@ def _guarded(run: Callable[[], Finding]) -> Finding:
 
 
 def _hello(node: Node) -> None:
-    """The rights of what is made here, and after the login node's answer to that the time of this node."""
+    """Report the rights of new files here, and after the login node's answer the time of this node."""
     with tempfile.TemporaryDirectory(prefix="rights-", dir=node.folder.path) as made:
         file = Path(made, "file")
         file.touch(mode=0o600)
         rights = [oct(path.stat().st_mode & 0o777) for path in (Path(made), file)]
-    node.folder.tell(f"hello-{node.rank}", {"node": platform.node(), "rights": rights})
-    node.folder.wait("clock", CLOCK_LIMIT_S)
-    node.folder.tell(f"clock-{node.rank}", {"node": platform.node(), "time_s": time.time()})
+    node.folder.write(f"hello-{node.rank}", {"node": platform.node(), "rights": rights})
+    node.folder.wait_to_read("clock", CLOCK_LIMIT_S)
+    node.folder.write(f"clock-{node.rank}", {"node": platform.node(), "time_s": time.time()})
 
 
 def _environment(expected: Mapping[str, str]) -> Finding:
-    found = environment()
-    wrong = [f"{name} is {found[name]}, on the login node {expected[name]}" for name in expected]
-    if wrong := [text for text, name in zip(wrong, expected, strict=True) if found[name] != expected[name]]:
+    own = environment()
+    wrong = [f"{name} is {own[name]}, on the login node {text}" for name, text in expected.items() if own[name] != text]
+    if wrong:
         advice = "launch with the environment that the jobs have: see setup and container in the site"
         return missing("; ".join(wrong), f"{advice}; the nodes run {sys.executable}")
-    return fine(", ".join(f"{name} {value}" for name, value in found.items()))
+    return fine(", ".join(f"{name} {value}" for name, value in own.items()))
 
 
 def scratch_path(text: str | None, variables: Mapping[str, str]) -> Path:
-    """The folder for temporary files, as the site's `scratch_folder` (or nothing) names it in a job.
+    """The folder for temporary files that the site's `scratch_folder` (None: not set) names in a job.
+
+        >>> str(scratch_path("/scratch/$SLURM_JOB_ID", {"SLURM_JOB_ID": "7"}))
+        '/scratch/7'
 
     Raises:
         ClusterError: it names a variable that is not set.
@@ -160,7 +163,7 @@ def scratch_path(text: str | None, variables: Mapping[str, str]) -> Path:
 
 
 def _scratch(text: str | None, made: list[Path]) -> Finding:
-    """Makes the folder if it is not there (`made` gets what was made), and writes into it as Ray will."""
+    """Make the folder if it is absent (adds to `made`), and write into it as Ray will."""
     advice = "set scratch_folder in the site to a folder of the node that you may write to"
     try:
         path = scratch_path(text, os.environ)
@@ -177,29 +180,29 @@ def _scratch(text: str | None, made: list[Path]) -> Finding:
     os.environ["TMPDIR"] = str(path)
     free_gb = shutil.disk_usage(path).free / 2**30
     sockets = "it is short enough for Ray's sockets" if short == path else ""
-    sockets = sockets or f"Ray's files lie in {short}, as this has more than {LONGEST_BYTES} bytes"
+    sockets = sockets or f"Ray's files are in {short}, as this has more than {LONGEST_BYTES} bytes"
     return fine(f"{path} takes files, {free_gb:.0f} GB free; {sockets}")
 
 
 def limits_finding(workers: int | None) -> Finding:
-    """Whether the limits of this job let a head serve its workers, and ranks come to their end.
+    """Whether the limits of this job let a head serve its workers, and do not end ranks.
 
     Args:
-        workers: that the site lets a sweep have; None: as many as wanted.
+        workers: the site's limit for a sweep; None: no limit.
     """
     raise_limits()
     served = max(0, open_files() - OTHER_FILES) // FILES_PER_WORKER
-    faults = [f"processes are limited to {text}" for text in what_ends_processes()]
+    faults = [f"processes are limited to {text}" for text in list_fatal_limits()]
     if served < (workers or LEAST_WORKERS):
         faults.append(f"{open_files()} open files are enough for a head with some {served} workers")
     if faults:
         advice = "have the limits of jobs raised (limits.conf or LimitNOFILE of slurmd), or see ulimit in setup"
         return missing("; ".join(faults), advice)
-    return fine(f"{open_files()} open files, enough for some {served} workers; nothing ends processes that need much")
+    return fine(f"{open_files()} open files, enough for some {served} workers; no limit ends large processes")
 
 
 def lock_finding(lock: Path) -> Finding:
-    """Whether this machine sees that another one holds a lock on a file."""
+    """Whether this machine sees a lock that another one holds on a file."""
     advice = "give another folder, or have it mounted with locks of the whole cluster (Lustre: flock, not localflock)"
     with lock.open("rb+") as file:
         try:
@@ -208,11 +211,11 @@ def lock_finding(lock: Path) -> Finding:
             return fine("a lock of the login node is seen here")
         except OSError as error:
             return missing(f"the file system has no locks (flock): {error.strerror}", advice)
-    return missing("a lock that the login node holds was given a second time: two controllers could be at work", advice)
+    return missing("a lock that the login node holds was given a second time: two controllers could run", advice)
 
 
 def _submission(node: Node) -> Finding:
-    """Whether a node may submit, as a controller does with its workers; nothing is submitted."""
+    """Whether a node may submit workers, as a controller does; submits no job."""
     site = ClusterFolder(node.folder.path / "cluster").site()
     if site.container != site.controller.container:
         return unknown("not tried from in here: the controller does not run in this container")
@@ -225,7 +228,7 @@ def _submission(node: Node) -> Finding:
 
 
 def _ports(node: Node) -> Finding:
-    """Whether each other node is reached on a port that its kernel chose; meanwhile this one can be reached too."""
+    """Whether this node reaches each other node on a port that its kernel chose; it listens itself meanwhile."""
     try:
         address = own_address(node.interface)
     except ClusterError as error:
@@ -235,10 +238,10 @@ def _ports(node: Node) -> Finding:
     with socket.create_server((address, 0)) as listening:
         own = {"address": address, "port": listening.getsockname()[1], "word": secrets.token_hex(16)}
         threading.Thread(target=_greet, args=(listening, own["word"], len(node.others)), daemon=True).start()
-        node.folder.tell(f"port-{node.rank}", {"node": platform.node(), **own})
+        node.folder.write(f"port-{node.rank}", {"node": platform.node(), **own})
         reached = []
         for rank in node.others:
-            other = node.folder.wait(f"port-{rank}", PEER_LIMIT_S)
+            other = node.folder.wait_to_read(f"port-{rank}", PEER_LIMIT_S)
             goal = f"{other['node']} at {other['address']} (port {other['port']})"
             try:
                 _reach(other)
@@ -246,16 +249,16 @@ def _ports(node: Node) -> Finding:
                 advice = f"{INTERFACE_ADVICE}, or have TCP between the nodes let through"
                 return missing(f"cannot reach {goal} from {address}: {error}", advice)
             finally:
-                node.folder.tell(f"reached-{node.rank}-{rank}", {})
+                node.folder.write(f"reached-{node.rank}-{rank}", {})
             reached.append(goal)
-        for rank in node.others:  # whose way to this node is open only as long as it listens
+        for rank in node.others:  # they reach this node only while it listens
             with suppress(ClusterError):  # that is their own finding
-                node.folder.wait(f"reached-{rank}-{node.rank}", 2 * CONNECT_LIMIT_S)
+                node.folder.wait_to_read(f"reached-{rank}-{node.rank}", 2 * CONNECT_LIMIT_S)
     return fine(f"reaches {', '.join(reached)}")
 
 
 def _reach(other: Mapping[str, Any]) -> None:
-    """Raises OSError unless the other node answers with its own word."""
+    """Raise OSError unless the other node answers with its own word."""
     with socket.create_connection((other["address"], other["port"]), CONNECT_LIMIT_S) as link:
         if link.recv(len(other["word"]), socket.MSG_WAITALL).decode(errors="replace") != other["word"]:
             raise ConnectionError("something else answered there")
@@ -263,7 +266,7 @@ def _reach(other: Mapping[str, Any]) -> None:
 
 def _greet(listening: socket.socket, word: str, times: int) -> None:
     listening.settimeout(PEER_LIMIT_S)
-    with suppress(OSError):  # nobody came: that is the finding of whoever did not reach it
+    with suppress(OSError):  # no connection: that is the finding of the other node
         for _ in range(times):
             link, _ = listening.accept()
             with link:
@@ -271,16 +274,16 @@ def _greet(listening: socket.socket, word: str, times: int) -> None:
 
 
 def _ports_are_closed(node: Node) -> bool:
-    """Whether some node does not reach another, so that both would wait in vain for what comes next."""
-    told = [node.folder.wait(f"ports-{rank}", PEER_LIMIT_S) for rank in range(node.ranks)]
-    return any(one["state"] == "missing" for one in told)
+    """Whether a node does not reach another one; the next checks would then wait until their limits."""
+    findings = [node.folder.wait_to_read(f"ports-{rank}", PEER_LIMIT_S) for rank in range(node.ranks)]
+    return any(one["state"] == "missing" for one in findings)
 
 
 def _torch(node: Node) -> None:
-    """GPUs and all-reduce, in a process of their own: what hangs in there can be ended, and its memory comes back."""
+    """Check GPUs and all-reduce in a separate process, which can be ended if it hangs, and frees its memory."""
     if not node.others:
         node.report("all-reduce", unknown("not between nodes, as there is one"))
-    alone = node.folder.told(f"all-reduce-{node.rank}") is not None
+    alone = node.folder.read(f"all-reduce-{node.rank}") is not None
     if alone and not node.asked_gpus:
         node.report("gpus", fine("none, as the site says"))
         return
@@ -297,22 +300,22 @@ def _torch(node: Node) -> None:
 
 
 def _ray(node: Node, warnings: Warnings) -> Finding:
-    """As a sweep does it: rank 0 holds the head and a driver beside it, the last one a worker."""
+    """Start Ray as a sweep does: rank 0 has the head and a driver, the last rank a worker."""
     cluster = ClusterFolder(node.folder.path / "cluster")
     if node.rank == 0:
         command = _python("hpc.doctor.ray_check", str(node.folder.path), *(["--with-worker"] * (not node.others)))
         code = serve(cluster, command, warnings, tries=2)  # on a busy node Ray gives up its first start
-        told = node.folder.told("ray")
-        if told is not None:
-            return Finding(**told)
+        finding = node.folder.read("ray")
+        if finding is not None:
+            return Finding(**finding)
         return missing(f"the driver ended with code {code}", "see the log above; does `ray start --head` work there?")
 
-    def found() -> Head | None:
-        if warnings.is_now or node.folder.told("ray-0") is not None:
+    def read_head() -> Head | None:
+        if warnings.is_now or node.folder.read("ray-0") is not None:
             raise ClusterError("the other node has given up its head")
         return cluster.head()
 
-    head = wait_for(found, "the Ray head of the other node", RAY_LIMIT_S, error=ClusterError)
+    head = wait_for(read_head, "the Ray head of the other node", RAY_LIMIT_S, error=ClusterError)
     worker = subprocess.Popen(_python("hpc.cluster.worker", str(cluster.path), head.generation))
     try:
         code = worker.wait(RAY_LIMIT_S)
@@ -324,21 +327,21 @@ def _ray(node: Node, warnings: Warnings) -> Finding:
     if code != 0:
         return missing(f"the worker ended with code {code}", "see the log above")
 
-    def word() -> dict[str, Any] | None:
-        return node.folder.told("ray") or node.folder.told("ray-0")
+    def read_answer() -> dict[str, Any] | None:
+        return node.folder.read("ray") or node.folder.read("ray-0")
 
-    wait_for(word, "the driver's word", RAY_LIMIT_S, error=ClusterError)
-    return Finding(**(node.folder.told("ray") or asdict(unknown("see the head's node"))))
+    wait_for(read_answer, "the driver's answer", RAY_LIMIT_S, error=ClusterError)
+    return Finding(**(node.folder.read("ray") or asdict(unknown("see the head's node"))))
 
 
 def _signal(node: Node, warnings: Warnings, limit_s: float) -> None:
-    node.folder.tell(f"listens-{node.rank}", {})
+    node.folder.write(f"listens-{node.rank}", {})
     begin_s = time.monotonic()
-    with suppress(WaitedTooLong):  # whoever waits for the report has a limit too
+    with suppress(WaitedTooLong):  # the login node has a limit too
         wait_for(lambda: warnings.is_near or warnings.is_now, "USR2", limit_s)
     if warnings.is_near:
         node.report("signal", fine("USR2 came"))
-        node.folder.tell(f"signalled-{node.rank}", {"after_s": time.monotonic() - begin_s})
+        node.folder.write(f"signalled-{node.rank}", {"after_s": time.monotonic() - begin_s})
     else:
         advice = "see signal_before_s in the job's text: transtailor script SITE -- COMMAND"
         node.report("signal", missing(f"no USR2 in {limit_s:g} s", advice))

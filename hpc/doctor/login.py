@@ -1,4 +1,4 @@
-"""The doctor's side on the login node: what can be tried from there, its jobs, and that nothing of it stays behind."""
+"""The doctor's side on the login node: checks without a job, its jobs, and the removal of all that it made."""
 
 import fcntl
 import secrets
@@ -28,16 +28,16 @@ NEEDED = ("sbatch", "squeue", "scancel", "scontrol")
 WALLTIME_MIN = 15  # more than all limits below
 MEMORY_GB = 4.0  # torch with CUDA takes most of it
 SIGNAL_BEFORE_S = 30
-ANSWER_LIMIT_S = 120.0  # after SLURM's start of the job: the setup lines, the start of Python, a slow file system
+ANSWER_LIMIT_S = 120.0  # after SLURM's start of the job: for setup lines, the start of Python, a slow file system
 SIGNAL_LIMIT_S = 30.0
-SIGNAL_WAIT_S = 300.0  # of a node that is done with its checks, until its job ends by itself
+SIGNAL_WAIT_S = 300.0  # of a node after its checks, until its job ends by itself
 END_LIMIT_S = 90.0
 CLEAN_END_LIMIT_S = 20.0
 PEER_LIMIT_S = 60.0  # between the start of the second job and the question to both
 REQUEUE_LIMIT_S = 60.0
 RESTART_LIMIT_S = 300.0  # a requeued job waits as long as a credential lasts, by default two minutes
 SHORT_WALLTIME_MIN = 2
-# What the nodes report, in their order, and how long after the one before.
+# The nodes' reports in their order, and the longest time after the one before.
 NODE_CHECKS = {
     "environment": ("Python environment", 60.0),
     "scratch": ("scratch folder", 60.0),
@@ -58,7 +58,7 @@ class Doctor:
     Args:
         site: to examine.
         parent: a folder that all nodes should see; a new one is made in it.
-        board: gets the list.
+        board: prints the list.
         limit_s: how long a job may wait in the queue.
         thorough: also ask for all GPUs of a node, and wait for a requeued job and for the signal of a real walltime.
     """
@@ -74,7 +74,7 @@ class Doctor:
     _lock: BinaryIO | None = None
 
     def run(self) -> bool:
-        """Does all checks, and clears what they made, however they end; whether nothing is missing."""
+        """Run all checks, and clear what they made in any case; returns whether all of them passed."""
         try:
             self._on_the_login_node()
             watch = self._started()
@@ -84,30 +84,30 @@ class Doctor:
             if self.thorough:
                 self._walltime()
         except Stopped as stopped:
-            self.board.tell("all further checks", unknown(f"not done, as {stopped}"))
+            self.board.add("all further checks", unknown(f"not done, as {stopped}"))
         finally:
             self._clear()
         return not self.board.misses
 
     def _try(self, title: str, check: Callable[[], Finding], advice: str = EDIT) -> bool:
-        """Whether the check went well; an error is a miss."""
+        """Run a check and print its finding; returns whether it passed. An error is a miss."""
         try:
-            found = check()
+            finding = check()
         except (SiteError, SlurmError, ClusterError, OSError) as error:
-            found = missing(str(error), advice)
-        self.board.tell(title, found)
-        return found.state != "missing"
+            finding = missing(str(error), advice)
+        self.board.add(title, finding)
+        return finding.state != "missing"
 
     # --- without a job ---
 
     def _on_the_login_node(self) -> None:
         if absent := [name for name in NEEDED if shutil.which(name) is None]:
-            self.board.tell("commands", missing(f"no {', '.join(absent)} on PATH", "go to a login node of the cluster"))
+            self.board.add("commands", missing(f"no {', '.join(absent)} on PATH", "go to a login node of the cluster"))
             raise Stopped("SLURM's commands are missing")
-        self.board.tell("commands", fine(", ".join(NEEDED)))
+        self.board.add("commands", fine(", ".join(NEEDED)))
         if not self._try("SLURM answers", _ping, "type: scontrol ping"):
             raise Stopped("SLURM does not answer")
-        self.board.tell("accounting", _accounting())
+        self.board.add("accounting", _accounting())
         self._try("site", self._limits)
         if not self._try("folder", self._make_folder, "give a folder of yours that all nodes see: --folder"):
             raise Stopped("there is no folder for its files")
@@ -147,13 +147,13 @@ class Doctor:
     # --- the job ---
 
     def _started(self) -> Watch:
-        """Its two jobs, once they run: each on a node of its own, as workers; one where the site gives no second."""
+        """Start its two jobs, each on another node, as workers; only one if the site gives no second."""
         watch: Watch | None = None
 
         def check() -> Finding:
             nonlocal watch
             watch = self._submit("main", 0, WALLTIME_MIN, SIGNAL_BEFORE_S)
-            return watch.until_started(self.limit_s)
+            return watch.wait_until_started(self.limit_s)
 
         if not self._try("job starts", check) or watch is None:
             raise Stopped("its job did not start")
@@ -163,7 +163,7 @@ class Doctor:
         return watch
 
     def _second(self, first: Watch) -> str | None:
-        """A second job that runs on another node than the first; None where there is none, which is said."""
+        """Start a second job on another node than the first; None, after a line, if there is none."""
         try:
             nodes = [str(self.site.sbatch.get("exclude", "")), *(job.nodes for job in queue() if job.id in first.ids)]
             named = ",".join(filter(None, nodes))
@@ -171,20 +171,20 @@ class Doctor:
             site = self._small_site.model_copy(update={"sbatch": flags})
             would_start(site, self._need("main", WALLTIME_MIN, SIGNAL_BEFORE_S), ["true"])
             second = self._submit("main", 1, WALLTIME_MIN, SIGNAL_BEFORE_S, site)
-            found = second.until_started(self.limit_s)
-            if found.state == "fine":
-                self.board.tell("second job starts", found)
+            finding = second.wait_until_started(self.limit_s)
+            if finding.state == "fine":
+                self.board.add("second job starts", finding)
                 return second.ids[0]
             cancel(second.ids)
-            fault = found.text
+            fault = finding.text
         except (SiteError, SlurmError) as error:
             fault = str(error)
-        self.board.tell("two nodes", unknown(f"no job gets another one, nothing between nodes can be checked: {fault}"))
+        self.board.add("two nodes", unknown(f"no job gets another one, nothing between nodes can be checked: {fault}"))
         return None
 
     @property
     def _small_site(self) -> Site:
-        # The folder for temporary files is made by the job on each of its nodes: setup lines run on the first alone.
+        # The job makes the folder for temporary files on each of its nodes: setup lines run only on the first.
         return self.site.model_copy(update={"scratch_folder": None, "exclusive": False})
 
     @property
@@ -204,13 +204,13 @@ class Doctor:
         )
 
     def _submit(self, part: str, rank: int, walltime_min: int, signal_before_s: int, site: Site | None = None) -> Watch:
-        """Submits a job that waits for `_ask`; it is that of one rank, in a folder for all of them."""
+        """Submit the job of one rank, which waits for `_ask`, in a folder for all ranks."""
         assert self._path is not None
         folder = DoctorFolder(self._path / part)
         folder.path.mkdir(exist_ok=True)
         if self._lock is None:
             self._lock = folder.lock.open("wb")
-            with suppress(OSError):  # where there are no locks, the nodes say so
+            with suppress(OSError):  # if the file system has no locks, the nodes report it
                 fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         code = Path(next(iter(hpc.__path__))).parent
         words = [str(folder.path), str(rank), f"{self.limit_s + PEER_LIMIT_S:g}"]
@@ -220,58 +220,60 @@ class Doctor:
         return Watch([job.ids[0]], folder, self._logs, self.board, range(1))
 
     def _ask(self, watch: Watch, *, signal_alone: bool = False) -> None:
-        """Lets the jobs begin that have started."""
+        """Let the started jobs begin their checks."""
         question = {
             "ranks": len(watch.ranks), "gpus": self._gpus, "interface": self.site.network_interface,
             "scratch": self.site.scratch_folder, "environment": environment(), "signal_alone": signal_alone,
             "signal_limit_s": SIGNAL_WAIT_S, "workers": self.site.limits.max_jobs,
         }  # fmt: skip
-        watch.folder.tell("question", question)
+        watch.folder.write("question", question)
 
     def _on_the_nodes(self, watch: Watch) -> None:
         self._shared(watch)
         for check, (title, limit_s) in NODE_CHECKS.items():
             what = f"{title} (at most {limit_s:g} s)"
             try:
-                found = watch.found(check, limit_s, what)
+                finding = watch.wait_for_finding(check, limit_s, what)
             except ClusterError as error:
-                self.board.tell(title, missing(str(error), "its log says why; the text above is its end"))
+                self.board.add(title, missing(str(error), "its log says why; the text above is its end"))
                 raise Stopped("the job did not resume") from error
-            self.board.tell(title, found)
-            if found.state == "missing":
-                self.board.lines(f"    the ends of the job's logs{watch.log_end()}")
+            self.board.add(title, finding)
+            if finding.state == "missing":
+                self.board.print_lines(f"    the ends of the job's logs{watch.log_end()}")
 
     def _shared(self, watch: Watch) -> None:
         try:
-            answers = watch.told("hello", ANSWER_LIMIT_S, f"the nodes' answers (at most {ANSWER_LIMIT_S:g} s)")
+            answers = watch.wait_for_answers(
+                "hello", ANSWER_LIMIT_S, f"the nodes' answers (at most {ANSWER_LIMIT_S:g} s)"
+            )
         except ClusterError as error:
             advice = (
                 f"if there is no log: do the nodes see {self.parent}? Set shared_folder in the site, or give --folder; "
                 "otherwise the log says what fails: see setup and container in the site"
             )
-            self.board.tell("folder shared", missing(str(error), advice))
+            self.board.add("folder shared", missing(str(error), advice))
             raise Stopped("the nodes do not answer") from error
         nodes = ", ".join(one["node"] for one in answers)
-        self.board.tell("folder shared", fine(f"{self.parent} is seen by {nodes}, both ways"))
-        wrong = [found for one in answers if (found := _rights_finding(one["rights"], one["node"]))]
-        self.board.tell("rights on the nodes", wrong[0] if wrong else fine("what is made private there is so"))
+        self.board.add("folder shared", fine(f"{self.parent} is seen by {nodes}, both ways"))
+        wrong = [finding for one in answers if (finding := _rights_finding(one["rights"], one["node"]))]
+        self.board.add("rights on the nodes", wrong[0] if wrong else fine("what is made private there is so"))
         asked_s = time.time()
-        watch.folder.tell("clock", {})
+        watch.folder.write("clock", {})
         try:
-            times = watch.told("clock", ANSWER_LIMIT_S, "the nodes' clocks")
+            times = watch.wait_for_answers("clock", ANSWER_LIMIT_S, "the nodes' clocks")
         except ClusterError as error:
-            self.board.tell("clocks", missing(str(error), "are files seen only late? Try another --folder"))
+            self.board.add("clocks", missing(str(error), "are files seen only late? Try another --folder"))
             raise Stopped("the nodes do not answer") from error
-        self.board.tell("clocks", clock_finding(times, asked_s, time.time()))
+        self.board.add("clocks", clock_finding(times, asked_s, time.time()))
 
     # --- what SLURM does to jobs ---
 
     def _signal(self, watch: Watch) -> None:
         def check() -> Finding:
-            watch.told("listens", ANSWER_LIMIT_S, "the end of the checks on the nodes")
+            watch.wait_for_answers("listens", ANSWER_LIMIT_S, "the end of the checks on the nodes")
             signal_steps(watch.ids, "USR2")
-            watch.found("signal", SIGNAL_LIMIT_S, f"the signal (at most {SIGNAL_LIMIT_S:g} s)")
-            how = "sent by scancel as SLURM does before a walltime; no walltime was waited for"
+            watch.wait_for_finding("signal", SIGNAL_LIMIT_S, f"the signal (at most {SIGNAL_LIMIT_S:g} s)")
+            how = "sent by scancel as SLURM does before a walltime, without waiting for one"
             return fine(f"USR2 reaches the processes ({how}{'' if self.thorough else ': --thorough does'})")
 
         self._try("signal", check, "does container or setup start the command in a way that keeps signals from it?")
@@ -281,13 +283,13 @@ class Doctor:
             requeue(watch.ids[0])
             if self.thorough:
                 what = f"the requeued job (at most {RESTART_LIMIT_S:g} s)"
-                self.board.waits(what)
-                wait_for(lambda: watch.folder.told("restarted"), what, RESTART_LIMIT_S, error=ClusterError)
+                self.board.show_wait(what)
+                wait_for(lambda: watch.folder.read("restarted"), what, RESTART_LIMIT_S, error=ClusterError)
                 return fine("the job was queued again and has started a second time")
             waits = ("PENDING", "REQUEUED", "REQUEUE_HOLD")
 
-            def is_queued_again() -> bool:  # it may start again between two looks, and then says so
-                return bool(watch.state().state in waits or watch.folder.told("restarted"))
+            def is_queued_again() -> bool:  # it may start again between two polls, and then reports that
+                return bool(watch.state().state in waits or watch.folder.read("restarted"))
 
             wait_for(is_queued_again, "the job to be queued again", REQUEUE_LIMIT_S, error=ClusterError)
             return fine("the job was queued again")
@@ -303,11 +305,11 @@ class Doctor:
 
         def check() -> Finding:
             watch = self._submit("walltime", 0, SHORT_WALLTIME_MIN, before_s)
-            if (started := watch.until_started(self.limit_s)).state == "missing":
+            if (started := watch.wait_until_started(self.limit_s)).state == "missing":
                 return started
             self._ask(watch, signal_alone=True)
             begin_s = time.monotonic()
-            watch.found("signal", limit_s, f"the signal before a walltime of {limit_s} s")
+            watch.wait_for_finding("signal", limit_s, f"the signal before a walltime of {limit_s} s")
             after_s = time.monotonic() - begin_s
             return fine(
                 f"USR2 came {after_s:.0f} s after the start, asked for {before_s} s before a walltime of {limit_s} s"
@@ -318,14 +320,14 @@ class Doctor:
     # --- the end ---
 
     def _end(self, ids: list[str]) -> None:
-        """Lets jobs end by themselves, so that they clear what they made on the nodes; cancels what does not.
+        """Have jobs end by themselves, so that they clear their files on the nodes; cancel those that do not.
 
         Raises:
-            SlurmError: SLURM did not do it.
+            SlurmError: SLURM failed.
             ClusterError: they have not ended in time.
         """
         if running := [job for job, state in (jobs(ids) if ids else {}).items() if state.state == "RUNNING"]:
-            with suppress(SlurmError, WaitedTooLong):  # then they are cancelled, which SLURM soon makes a kill
+            with suppress(SlurmError, WaitedTooLong):  # then they are cancelled; SLURM kills them soon after
                 signal_steps(running, "TERM")
                 wait_for(lambda: _are_over(running), "a clean end", CLEAN_END_LIMIT_S)
         cancel(ids)
@@ -334,7 +336,7 @@ class Doctor:
 
     def _clear(self) -> None:
         def check() -> Finding:
-            named = [job.id for job in queue() if job.name.startswith(f"{self._name}-")]  # sbatch may not have said all
+            named = [job.id for job in queue() if job.name.startswith(f"{self._name}-")]  # also if sbatch hung
             self._end(list(dict.fromkeys([*self._jobs, *named])))
             if self._lock is not None:
                 self._lock.close()
@@ -361,7 +363,7 @@ def _accounting() -> Finding:
     try:
         ask(["sacct", "--noheader", "--allocations", "--format=JobID"], None, PATIENCE)
     except SlurmError as error:
-        return unknown(f"none, and none is needed; how old jobs ended cannot be told then ({error})")
+        return unknown(f"none, and none is needed; without it the end of old jobs is unknown ({error})")
     return fine("sacct answers")
 
 

@@ -1,4 +1,4 @@
-"""The driver beside the doctor's Ray head: waits for a worker to join and runs a task there.
+"""The driver of the doctor's Ray cluster: waits for a worker to join and runs a task there.
 
 python -m hpc.doctor.ray_check FOLDER [--with-worker]     (the latter starts a worker on this node)
 """
@@ -25,26 +25,26 @@ from transtailor.waiting import wait_for
 
 JOIN_LIMIT_S = 120.0
 TASK_LIMIT_S = 45.0
-ADVICE = "are ports between the nodes open, and the clocks equal? The log of the job has Ray's words"
+ADVICE = "are ports between the nodes open, and the clocks equal? The log of the job has Ray's output"
 
 
 def main() -> int:
-    """Write what was found; returns 0, whatever it is."""
+    """Write the finding; returns 0 in any case."""
     folder = DoctorFolder(Path(sys.argv[1]))
     try:
-        found = _meet(ClusterFolder(folder.path / "cluster"), "--with-worker" in sys.argv[2:])
+        finding = _meet(ClusterFolder(folder.path / "cluster"), "--with-worker" in sys.argv[2:])
     except (ClusterError, RayError) as error:
-        found = missing(str(error).splitlines()[0], ADVICE)
+        finding = missing(str(error).splitlines()[0], ADVICE)
     except LibraryError as error:
-        found = missing(str(error), "do that wherever the jobs run")
-    folder.tell("ray", asdict(found))
+        finding = missing(str(error), "do that wherever the jobs run")
+    folder.write("ray", asdict(finding))
     return 0
 
 
 def _meet(cluster: ClusterFolder, with_worker: bool) -> Finding:
     head, begin_s = cluster.head(), time.monotonic()
     if head is None:
-        raise ClusterError("the Ray head is gone")
+        raise ClusterError("the Ray head has ended")
     if with_worker:
         with signals_ignored():  # it ends with its head
             subprocess.Popen([sys.executable, "-P", "-m", "hpc.cluster.worker", str(cluster.path), head.generation])
@@ -57,7 +57,7 @@ def _meet(cluster: ClusterFolder, with_worker: bool) -> Finding:
     what = f"a Ray worker to join the head at {head.address}"
     host = wait_for(joined, what, JOIN_LIMIT_S, error=ClusterError)
     joined_s = time.monotonic() - begin_s
-    # With an environment, as the processes of trials: Ray starts those in another way than plain ones.
+    # With an environment, like the processes of trials: Ray starts those in another way than plain ones.
     place = ray.remote(num_cpus=1, runtime_env={"env_vars": {"TRANSTAILOR_DOCTOR": "1"}})(platform.node)
     ran_on = ray.get(place.remote(), timeout=TASK_LIMIT_S)
     if ran_on != host:

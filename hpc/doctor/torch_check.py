@@ -1,4 +1,4 @@
-"""GPUs as torch sees them, and an all-reduce between the nodes with its bandwidth.
+"""Check the GPUs that torch sees, and the bandwidth of an all-reduce between the nodes.
 
 python -m hpc.doctor.torch_check FOLDER RANK RANKS GPUS INTERFACE
 """
@@ -21,7 +21,7 @@ from hpc.ray.node import allocation, own_address
 NUMBERS = 2**22  # float32
 REPETITIONS = 5
 MEET_LIMIT_S = 60.0
-ADVICE = "set network_interface in the site to the interface between the nodes; torch's words are in the log"
+ADVICE = "set network_interface in the site to the interface between the nodes; torch's output is in the log"
 
 
 def main() -> int:
@@ -33,10 +33,10 @@ def main() -> int:
     if ranks == 1:
         return 0
     try:
-        found = _all_reduce(folder, rank, ranks, interface)
+        finding = _all_reduce(folder, rank, ranks, interface)
     except (ClusterError, RuntimeError, OSError) as error:  # torch's errors are RuntimeErrors
-        found = missing(f"{type(error).__name__}: {str(error).splitlines()[0]}", ADVICE)
-    folder.report("all-reduce", rank, found)
+        finding = missing(f"{type(error).__name__}: {str(error).splitlines()[0]}", ADVICE)
+    folder.report("all-reduce", rank, finding)
     return 0
 
 
@@ -56,18 +56,18 @@ def _gpus(asked: int) -> Finding:
 
 
 def _all_reduce(folder: DoctorFolder, rank: int, ranks: int, interface: str | None) -> Finding:
-    """Meets as the ranks of a trial do, adds up once to warm up, and then some times against the clock."""
+    """Meet as the ranks of a trial do, run one all-reduce to warm up, and then measure some."""
     address = own_address(interface)
     gpus = torch.cuda.device_count()
     host = RankHost()  # holds the store as long as it lives
     meeting = {"address": address, "port": host.host_store(address)} if rank == 0 else {}
-    folder.tell(f"torch-{rank}", {"gpus": gpus} | meeting)
-    told = [folder.wait(f"torch-{other}", MEET_LIMIT_S) for other in range(ranks)]
-    use_gpu = all(one["gpus"] for one in told)
+    folder.write(f"torch-{rank}", {"gpus": gpus} | meeting)
+    answers = [folder.wait_to_read(f"torch-{other}", MEET_LIMIT_S) for other in range(ranks)]
+    use_gpu = all(one["gpus"] for one in answers)
     if (name := interface_of(address)) is not None:
         os.environ.setdefault("GLOO_SOCKET_IFNAME", name)
     os.environ.update(rank_environment(rank=rank, ranks=ranks, local_rank=0, local_ranks=1, threads=1))
-    os.environ.update(meeting_environment(told[0]["address"], told[0]["port"]))
+    os.environ.update(meeting_environment(answers[0]["address"], answers[0]["port"]))
     backend, device = ("nccl", "cuda") if use_gpu else ("gloo", "cpu")
     dist.init_process_group(backend, timeout=timedelta(seconds=MEET_LIMIT_S))
     try:
@@ -79,11 +79,7 @@ def _all_reduce(folder: DoctorFolder, rank: int, ranks: int, interface: str | No
 
 
 def _add_up(device: str, ranks: int) -> float:
-    """Seconds of one all-reduce.
-
-    Raises:
-        ClusterError: the sum is wrong.
-    """
+    """The seconds of one all-reduce; raises ClusterError if the sum is wrong."""
     numbers = torch.ones(NUMBERS, device=device)
     dist.barrier()
     begin_s = time.perf_counter()

@@ -1,4 +1,4 @@
-"""A job of the doctor, followed from the login node: its wait in the queue, what its nodes tell, and its end."""
+"""A job of the doctor, followed from the login node: its wait in the queue, its nodes' answers, and its end."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -12,7 +12,7 @@ from hpc.errors import ClusterError
 from hpc.slurm.jobs import JobState, jobs
 from transtailor.waiting import WaitedTooLong, wait_for
 
-LOOK_EVERY_S = 2.0  # while a person looks on
+LOOK_EVERY_S = 2.0  # while a person is waiting
 LATER_EVERY_S = 15.0
 WAITS = ("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD")
 LOG_LINES = 5
@@ -23,7 +23,7 @@ Found = TypeVar("Found")
 
 
 class Stopped(Exception):
-    """What comes next cannot be checked."""
+    """The remaining checks are not possible."""
 
 
 @dataclass
@@ -32,9 +32,9 @@ class Watch:
 
     Args:
         ids: SLURM's.
-        folder: where its nodes tell what they found.
+        folder: where its nodes write their findings.
         logs: where its output is.
-        board: gets what is waited for.
+        board: shows what is waited for.
         ranks: of their nodes.
     """
 
@@ -45,12 +45,8 @@ class Watch:
     ranks: Sequence[int]
     _looked_s: float = 0.0
 
-    def until_started(self, limit_s: float) -> Finding:
-        """Waits in the queue, saying why.
-
-        Raises:
-            SlurmError: the queue cannot be read.
-        """
+    def wait_until_started(self, limit_s: float) -> Finding:
+        """Wait in the queue and show the reason; raises SlurmError if the queue cannot be read."""
         why = ""
         state: JobState
 
@@ -60,7 +56,7 @@ class Watch:
             why = "the scheduler has not looked at it yet" if state.reason == "None" else state.explanation
             why += f" ({state.reason})"
             if state.state in WAITS:
-                self.board.waits(f"job {self.ids[0]} to start, at most {limit_s:g} s (--limit-s): {why}")
+                self.board.show_wait(f"job {self.ids[0]} to start, at most {limit_s:g} s (--limit-s): {why}")
             return state.state not in WAITS or state.waits_for_good
 
         try:
@@ -71,47 +67,39 @@ class Watch:
         return missing(f"it will not start: {why}", EDIT) if state.waits_for_good else fine(f"job {self.ids[0]}")
 
     def state(self) -> JobState:
-        """What SLURM says now of one that has ended, or else of the first."""
+        """SLURM's present state of a job that has ended, or else of the first."""
         self._looked_s = time.monotonic()
         states = list(jobs(self.ids).values())
         return next((state for state in states if state.ended), states[0])
 
-    def told(self, name: str, limit_s: float, what: str) -> list[dict[str, Any]]:
-        """What all nodes tell under a name.
+    def wait_for_answers(self, name: str, limit_s: float, what: str) -> list[dict[str, Any]]:
+        """Wait for the answers of all nodes under a name; raises ClusterError with the end of the log."""
 
-        Raises:
-            ClusterError: they did not in time, or the job has ended; the text has the end of its log.
-        """
+        def read_answers() -> list[dict[str, Any]] | None:
+            answers = [self.folder.read(f"{name}-{rank}") for rank in self.ranks]
+            return None if None in answers else [one for one in answers if one is not None]
 
-        def all_told() -> list[dict[str, Any]] | None:
-            found = [self.folder.told(f"{name}-{rank}") for rank in self.ranks]
-            return None if None in found else [one for one in found if one is not None]
+        return self._wait(read_answers, limit_s, what)
 
-        return self._wait(all_told, limit_s, what)
+    def wait_for_finding(self, check: str, limit_s: float, what: str) -> Finding:
+        """Wait for the findings of all nodes in a check, merged; raises ClusterError like `wait_for_answers`."""
+        return self._wait(lambda: self.folder.read_findings(check, self.ranks), limit_s, what)
 
-    def found(self, check: str, limit_s: float, what: str) -> Finding:
-        """What all nodes found in a check.
-
-        Raises:
-            ClusterError: see `told`.
-        """
-        return self._wait(lambda: self.folder.found(check, self.ranks), limit_s, what)
-
-    def _wait(self, found: Callable[[], Found | None], limit_s: float, what: str) -> Found:
-        def found_or_over() -> Found | None:
-            if (value := found()) is not None:
+    def _wait(self, read: Callable[[], Found | None], limit_s: float, what: str) -> Found:
+        def read_or_raise() -> Found | None:
+            if (value := read()) is not None:
                 return value
-            self.board.waits(what)
+            self.board.show_wait(what)
             if time.monotonic() - self._looked_s <= 3 * LOOK_EVERY_S or not (state := self.state()).ended:
                 return None
-            if (value := found()) is not None:  # told just before its end
+            if (value := read()) is not None:  # written just before its end
                 return value
             raise ClusterError(
                 f"job {' or '.join(self.ids)} ended ({state.state}: {state.explanation}){self.log_end()}"
             )
 
         try:
-            return wait_for(found_or_over, what, limit_s, tell=None)
+            return wait_for(read_or_raise, what, limit_s, tell=None)
         except WaitedTooLong as error:
             raise ClusterError(f"no answer in {limit_s:g} s{self.log_end()}") from error
 
@@ -126,22 +114,25 @@ class Watch:
 
 
 def skew_s(asked_s: float, node_s: float, seen_s: float) -> float:
-    """By how much a node's clock must be ahead (behind: negative) if it was read between two moments here; 0: equal.
+    """How far a node's clock is ahead (behind: negative) at least, if it was read between two times here.
+
+        >>> skew_s(asked_s=100.0, node_s=97.0, seen_s=101.0)
+        -3.0
 
     Args:
-        asked_s: here, before the node was asked.
-        node_s: what it answered.
-        seen_s: here, after its answer was seen.
+        asked_s: time here before the node was asked.
+        node_s: its answer.
+        seen_s: time here after its answer was read.
     """
     return max(0.0, node_s - seen_s) + min(0.0, node_s - asked_s)
 
 
 def clock_finding(answers: Sequence[dict[str, Any]], asked_s: float, seen_s: float) -> Finding:
-    """Whether the nodes' clocks agree with this one's, as far as can be told through files."""
+    """Whether the nodes' clocks agree with the login node's, within the delay of files."""
     skews = {one["node"]: skew_s(asked_s, one["time_s"], seen_s) for one in answers}
     if wrong := {node: skew for node, skew in skews.items() if abs(skew) > SKEW_S}:
         text = "; ".join(
             f"{node} is at least {abs(skew):.1f} s {'ahead' if skew > 0 else 'behind'}" for node, skew in wrong.items()
         )
-        return missing(text, "have the clocks set by NTP (chronyc tracking): ends of walltimes are judged by them")
+        return missing(text, "have the clocks set by NTP (chronyc tracking): ends of walltimes depend on them")
     return fine(f"equal to the login node's within {max(seen_s - asked_s, *map(abs, skews.values())):.1f} s")

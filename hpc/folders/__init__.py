@@ -1,1 +1,1 @@
-"""Folders that jobs share or leave behind."""
+"""Folders that jobs share, and folders that killed jobs leave behind."""

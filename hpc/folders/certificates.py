@@ -1,6 +1,6 @@
-"""Certificates for the TLS of one cluster: an authority made at the launch, which signs one for each node, there.
+"""Certificates for the TLS of one cluster: an authority made at the launch signs one for each node.
 
-Only who has a certificate of this authority is answered, and only at the address that stands in it.
+A node answers only clients with a certificate of this authority, and a certificate is valid for only one address.
 """
 
 import ipaddress
@@ -20,7 +20,7 @@ CLOCKS_DAYS = 1  # by which the clocks of nodes may differ
 
 
 def make_authority(certificate: Path, key: Path) -> None:
-    """Writes a new authority; the certificate is there last, so where it is the key is too."""
+    """Write a new authority; the certificate is written last, so if it exists, the key does too."""
     own = ec.generate_private_key(ec.SECP256R1())
     made = _builder(own.public_key(), own.public_key(), ca=True).sign(own, SHA256())
     _write_key(key, own)
@@ -28,7 +28,7 @@ def make_authority(certificate: Path, key: Path) -> None:
 
 
 def sign(authority: tuple[Path, Path], address: str, certificate: Path, key: Path) -> None:
-    """Writes a new certificate, and its key, for the node with an address.
+    """Write a new certificate, and its key, for the node with an address.
 
     Args:
         authority: the certificate and the key that `make_authority` wrote.

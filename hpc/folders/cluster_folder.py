@@ -1,12 +1,12 @@
 """Where the jobs of one cluster meet: small files in a shared folder, each of them whole or absent.
 
 cluster/            mode 0700
-    token           the secret that every process of the cluster shows (0600); in no command line, in no job's text
-    ca.pem, ca.key  with `tls`: what signs the certificates of nodes (0600)
+    token           the secret of all processes of the cluster (0600); in no command line, in no job's text
+    ca.pem, ca.key  with `tls`: the authority that signs the certificates of nodes (0600)
     site.json       the site as it was at the launch
-    head.json       where the Ray head listens and which start of it this is; absent while there is none
-    stop            somebody asked the sweep to stop
-    let_go/JOB      the driver lets that worker's node end
+    head.json       where the Ray head listens, and its generation; absent while there is none
+    stop            exists once a user asked the sweep to stop
+    released/JOB    exists once the driver wants that worker's node to end
     logs/           what the jobs print
 """
 
@@ -33,7 +33,7 @@ class Head:
     """A Ray head that listens."""
 
     address: str  # "ip:port"
-    generation: str  # differs for each start of a head; workers serve one generation alone
+    generation: str  # differs for each start of a head; workers serve only one generation
     job: str  # SLURM's id of the job that holds it
 
 
@@ -63,7 +63,7 @@ class ClusterFolder:
 
     @property
     def stop(self) -> Path:
-        """Is there once a stop was asked for."""
+        """Exists once a stop was requested."""
         return self.path / "stop"
 
     @property
@@ -79,15 +79,15 @@ class ClusterFolder:
         return self.path / "name"
 
     @property
-    def _let_go(self) -> Path:
-        return self.path / "let_go"
+    def _released(self) -> Path:
+        return self.path / "released"
 
     def make(self, site: Site, name: str) -> None:
-        """Makes the folder and its secret; one that is there keeps its secret and its name.
+        """Make the folder and its secret; an existing one keeps its secret and its name.
 
         Args:
-            site: written down, so that jobs that wait see no later change of its file.
-            name: what the names of the cluster's jobs begin with; some random digits are added.
+            site: copied, so that waiting jobs do not see later changes of its file.
+            name: prefix of the names of the cluster's jobs; random digits are added.
 
         Raises:
             ClusterError: see `check`.
@@ -107,21 +107,13 @@ class ClusterFolder:
         write_file(self._site, site.model_dump_json())
 
     def check(self) -> None:
-        """Do nothing if the folder, and what it tells jobs, is this user's alone, and nobody else can read its secret.
-
-        Raises:
-            ClusterError: somebody else could say what the jobs do.
-        """
+        """Raise ClusterError if another user could change the folder's files or read its secret."""
         refuse_shared((self._site, self._head, self._name), ClusterError)
         refuse_shared((self.path, self.token, *self._authority), ClusterError, secret=True)
 
     @property
     def name(self) -> str:
-        """What the names of this cluster's jobs begin with; no other cluster has it.
-
-        Raises:
-            ClusterError: the folder is no cluster's.
-        """
+        """Prefix of the names of this cluster's jobs; raises ClusterError if this is not the folder of a cluster."""
         return self._read(self._name)
 
     @property
@@ -131,7 +123,7 @@ class ClusterFolder:
 
     @property
     def worker_prefix(self) -> str:
-        """What the names of the workers' jobs begin with, of all generations."""
+        """Prefix of the names of the workers' jobs, of all generations."""
         return f"{self.name}-worker-"
 
     def worker_name(self, generation: str) -> str:
@@ -139,12 +131,12 @@ class ClusterFolder:
         return f"{self.worker_prefix}{generation[:8]}"
 
     def tls(self, address: str, folder: Path) -> dict[str, str]:
-        """Ray's variables for a node with this address, whose certificate is put into a private folder.
+        """Ray's variables for a node with this address, whose new certificate is written into a private folder.
 
-        Without `tls` in the site there are none, and no certificate.
+        Empty, without a certificate, if the site has no `tls`.
 
         Raises:
-            ClusterError: the authority is damaged, or not there.
+            ClusterError: the authority is damaged or absent.
         """
         if not self.site().tls:
             return {}
@@ -163,11 +155,7 @@ class ClusterFolder:
         }
 
     def site(self) -> Site:
-        """The site as it was at the launch.
-
-        Raises:
-            ClusterError: the folder is no cluster's.
-        """
+        """The site as it was at the launch; raises ClusterError if this is not the folder of a cluster."""
         return Site.model_validate_json(self._read(self._site))
 
     def head(self) -> Head | None:
@@ -177,38 +165,38 @@ class ClusterFolder:
         except FileNotFoundError:
             return None
 
-    def heads(self) -> "HeadReader":
-        """Reads the head again and again, over faults of the file system."""
+    def head_reader(self) -> "HeadReader":
+        """A reader of the head that tolerates faults of the file system."""
         return HeadReader(self)
 
     def set_head(self, head: Head) -> None:
-        """Tells where the head listens; what an earlier one told is gone."""
+        """Publish where the head listens; replaces an earlier head."""
         write_file(self._head, json.dumps(asdict(head)))
 
     def unset_head(self, generation: str) -> None:
-        """Takes back what `set_head` told, unless another head has told its own since."""
+        """Remove what `set_head` wrote, unless another head has replaced it."""
         head = self.head()
         if head is not None and head.generation == generation:
             self._head.unlink(missing_ok=True)
 
-    def let_go(self, job: str) -> None:
-        """Tells the worker of that job that the end of its node is wanted."""
-        self._let_go.mkdir(exist_ok=True)
-        (self._let_go / job).touch()
+    def release(self, job: str) -> None:
+        """Tell the worker of that job that its node should end."""
+        self._released.mkdir(exist_ok=True)
+        (self._released / job).touch()
 
-    def is_let_go(self, job: str) -> bool:
-        """Whether the end of that worker's node is wanted."""
-        return (self._let_go / job).exists()
+    def is_released(self, job: str) -> bool:
+        """Whether that worker's node should end."""
+        return (self._released / job).exists()
 
     def _read(self, path: Path) -> str:
         try:
             return path.read_text()
         except FileNotFoundError as error:
-            raise ClusterError(f"{self.path} is no cluster's folder: it has no {path.name}") from error
+            raise ClusterError(f"{self.path} is not the folder of a cluster: it has no {path.name}") from error
 
 
 class HeadReader:
-    """What `ClusterFolder.head` said last; a file system that does not answer for a while changes nothing."""
+    """The newest result of `ClusterFolder.head`; while the file system fails, the last one for a limited time."""
 
     def __init__(self, folder: ClusterFolder, limit_s: float = FAULT_LIMIT_S) -> None:
         self._folder, self._limit_s = folder, limit_s
@@ -216,14 +204,10 @@ class HeadReader:
         self._faulty_since_s: float | None = None
 
     def __call__(self) -> Head | None:
-        """The head.
-
-        Raises:
-            FolderError: it could not be read for longer than the limit.
-        """
+        """Read the head; raises FolderError if that failed for longer than the limit."""
         try:
             self._last, self._faulty_since_s = self._folder.head(), None
-        except (OSError, ValueError, TypeError) as error:  # a stale handle, no rights, a part of a file
+        except (OSError, ValueError, TypeError) as error:  # a stale handle, no permission, a part of a file
             if self._faulty_since_s is None:
                 self._faulty_since_s = time.monotonic()
                 say(

@@ -1,1 +1,1 @@
-"""Sets of ranks: what they are, as processes, as Ray actors."""
+"""Rank groups: their interface, as processes, as Ray actors."""

@@ -1,4 +1,4 @@
-"""Ranks as plain child processes of this one; without Ray, and without torch in this process."""
+"""Ranks as child processes of this one; without Ray, and without torch in this process."""
 
 import ctypes
 import faulthandler
@@ -28,12 +28,12 @@ from hpc.ranks.ranks import (
     RankHost,
     Reply,
     Watchdog,
-    answers_of,
+    finish_call,
     is_suspended,
     meeting_environment,
     rank_environment,
 )
-from hpc.ray.limits import hint
+from hpc.ray.limits import limits_hint
 from transtailor.documents import DocumentError
 from transtailor.waiting import WaitedTooLong, reap, wait_for
 
@@ -46,25 +46,25 @@ HEARTBEAT_BYTES = 4096  # at most
 
 
 class ProcessRanks:
-    """One warm set of processes on this machine; see `hpc.ranks.ranks.Ranks` for what the methods promise.
+    """A warm rank group of processes on this machine; see `hpc.ranks.ranks.RankGroup` for its methods.
 
-    The ranks run installed code only (the working folder is not on their path), in sessions of their own: a
-    Ctrl-C at the terminal does not reach them, whoever holds this object decides. They end when the thread that
-    made this object ends, however that happens. What they print is kept apart and shown when one of them dies.
+    The ranks run only installed code (the working folder is not on their path), in separate sessions: a Ctrl-C at the
+    terminal does not reach them, and the owner of this object ends them. They also end when the thread that made this
+    object ends in any way. Their output is kept, and shown when one of them dies.
 
-    With one rank there is nobody to meet: MASTER_ADDR and MASTER_PORT are set for two ranks and more.
+    MASTER_ADDR and MASTER_PORT are set for two ranks and more.
     """
 
     def __init__(
         self, target: str, ranks: int, *, threads_per_rank: int = 1, hang_limit_s: float | None = None
     ) -> None:
-        """Starts the ranks and makes one `target` object ("module:Class") in each.
+        """Start the ranks and make one `target` object in each.
 
         Args:
             target: "module:Class"; where it has a method `heartbeat`, that returns a `Heartbeat`.
             ranks: how many.
             threads_per_rank: of each.
-            hang_limit_s: how long a call may go on without a sign of life of any rank; None: for ever.
+            hang_limit_s: the longest time of a call without a heartbeat of any rank; None: no limit.
 
         Raises:
             RankFailed, RankDied: the target could not be made.
@@ -78,27 +78,29 @@ class ProcessRanks:
                 )
                 self._ranks.append(_RankProcess(rank, ranks, environment))
             deadline = time.monotonic() + START_LIMIT_S
-            answers_of(self._asking(self._ranks, "load", (target,), deadline))
+            finish_call(self._asking(self._ranks, "load", (target,), deadline))
             meeting: dict[str, str] = {}
             if ranks > 1:
-                (port,) = answers_of(self._asking(self._ranks[:1], "host_store", (LOOPBACK,), deadline))
+                (port,) = finish_call(self._asking(self._ranks[:1], "host_store", (LOOPBACK,), deadline))
                 meeting = meeting_environment(LOOPBACK, port)
-            answers_of(self._asking(self._ranks, "make", (meeting,), deadline))
+            finish_call(self._asking(self._ranks, "make", (meeting,), deadline))
         except BaseException:
             self.kill()
             raise
 
     @property
     def process_ids(self) -> list[int]:
-        """The processes' ids, ordered by rank; empty when the set has ended."""
+        """The processes' ids, ordered by rank; empty when the group has ended."""
         return [rank.process.pid for rank in self._ranks]
 
     def call(self, method: str, *args: Any, timeout_s: float | None = None) -> list[Any]:
-        """Calls `method` on all ranks; returns their answers, ordered by rank."""
-        return answers_of(self.calling(method, *args, timeout_s=timeout_s))
+        """Call `method` on all ranks; returns their answers, ordered by rank."""
+        return finish_call(self.call_in_steps(method, *args, timeout_s=timeout_s))
 
-    def calling(self, method: str, *args: Any, timeout_s: float | None = None) -> Generator[Heartbeat, None, list[Any]]:
-        """As `call`, step by step: yields rank 0's sign of life about once a second, and returns the answers."""
+    def call_in_steps(
+        self, method: str, *args: Any, timeout_s: float | None = None
+    ) -> Generator[Heartbeat, None, list[Any]]:
+        """As `call`, step by step: yields rank 0's heartbeat about once a second, and returns the answers."""
         if not self._ranks:
             raise RankDied(f"{method} was called on ranks that have ended")
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
@@ -109,15 +111,15 @@ class ProcessRanks:
             raise
 
     def close(self) -> None:
-        """Calls the targets' `close`, bounded in time, then ends the processes."""
+        """Call the targets' `close`, with a time limit, then end the processes."""
         try:
             if self._ranks:
-                answers_of(self._asking(self._ranks, "close", (), time.monotonic() + CLOSE_LIMIT_S))
+                finish_call(self._asking(self._ranks, "close", (), time.monotonic() + CLOSE_LIMIT_S))
         finally:
             self.kill()
 
     def kill(self) -> None:
-        """Ends the processes, and what they started themselves, at once."""
+        """End the processes, and those that they started, at once."""
         for rank in self._ranks:
             rank.kill()
         for rank in self._ranks:
@@ -137,8 +139,8 @@ class ProcessRanks:
             ready = _ready(asked, min(WATCH_S, left_s))
             if not ready and left_s >= WATCH_S:
                 heartbeats = [rank.heartbeat() for rank in ranks]
-                if watchdog.hangs(heartbeats):
-                    raise watchdog.hung(*self._stacks())
+                if watchdog.is_hung(heartbeats):
+                    raise watchdog.hang_error(*self._stacks())
                 yield heartbeats[0]
                 continue
             if not ready:
@@ -152,12 +154,12 @@ class ProcessRanks:
         return [answers[rank.rank] for rank in ranks]
 
     def _stacks(self) -> tuple[list[str], list[int]]:
-        """The stacks of all ranks, and which of them are stopped from outside."""
+        """The stacks of all ranks, and the ranks that are stopped from outside."""
         suspended = [rank.rank for rank in self._ranks if is_suspended(rank.process.pid)]
         return [rank.stacks() for rank in self._ranks], suspended
 
     def _raise_death(self) -> None:
-        """Raises RankDied if a rank has died, the cause of its neighbours' errors; waits for it a moment."""
+        """Raise RankDied if a rank has died, which causes its neighbours' errors; waits for that a moment."""
         if len(self._ranks) > 1:
             wait([rank.process_file for rank in self._ranks], DEATH_GRACE_S)
         for rank in self._ranks:
@@ -172,13 +174,13 @@ def _ready(ranks: Sequence["_RankProcess"], limit_s: float | None) -> list["_Ran
 
 
 class _RankProcess:
-    """One child process, the pipe to it, and what it printed."""
+    """One child process, the pipe to it, and its output."""
 
     def __init__(self, rank: int, ranks: int, environment: dict[str, str]) -> None:
         self.rank = rank
         self._ranks = ranks
         self._printed: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  # closed in reap
-        self._heartbeats = os.memfd_create("heartbeats")  # the rank writes its newest sign of life there
+        self._heartbeats = os.memfd_create("heartbeats")  # the rank writes its newest heartbeat there
         self._heartbeat = Heartbeat()
         ours, theirs = socket.socketpair()
         # -P: the rank imports installed code, never a stale copy from the working folder
@@ -194,7 +196,7 @@ class _RankProcess:
                 start_new_session=True,  # no Ctrl-C from the terminal, and one group to kill with its children
             )
         self.connection = Connection(ours.detach())
-        # Ends of pipes are inherited by whatever the rank starts, so only this tells its own end for certain.
+        # Processes that the rank starts inherit its end of the pipe, so only this shows its own end reliably.
         self.process_file = os.pidfd_open(self.process.pid)
 
     def __str__(self) -> str:
@@ -207,7 +209,7 @@ class _RankProcess:
             raise self.death() from error
 
     def receive(self) -> Reply:
-        """The answer that is ready, or RankDied."""
+        """Return the answer that is ready, or raise RankDied."""
         try:
             if self.connection.poll():
                 reply: Reply = self.connection.recv()
@@ -217,34 +219,34 @@ class _RankProcess:
         raise self.death()
 
     def death(self) -> RankDied:
-        """The error that says how this rank ended; waits for its end, which is near."""
+        """The error that says how this rank ended; waits shortly for its end."""
         try:
             status = self.process.wait(CLOSE_LIMIT_S)
         except subprocess.TimeoutExpired:
             return RankDied(f"{self} closed its connection and does not end", self._log_tail())
         how = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with exit status {status}"
-        return RankDied(f"{self} {how}{hint()}", self._log_tail())
+        return RankDied(f"{self} {how}{limits_hint()}", self._log_tail())
 
     def heartbeat(self) -> Heartbeat:
-        """Its newest sign of life."""
+        """Its newest heartbeat."""
         line = os.pread(self._heartbeats, HEARTBEAT_BYTES, 0).partition(b"\n")[0]
         with suppress(DocumentError):  # half written, or not yet
             self._heartbeat = Heartbeat.from_json(line)
         return self._heartbeat
 
     def stacks(self) -> str:
-        """Where its threads are, in lines; in words, why that is not known."""
+        """Read the stacks of its threads, or the reason why they are unknown."""
         if is_suspended(self.process.pid):
-            return "stopped from outside (SIGSTOP), so it cannot say where it is"
+            return "stopped from outside (SIGSTOP), so it cannot print its stacks"
         before = len(self._output())
         self.process.send_signal(SAY_WHERE)
 
-        def said() -> str:
+        def printed() -> str:
             return self._output()[before:].decode(errors="replace")
 
         with suppress(WaitedTooLong):  # deep stacks are cut, and have no such line
-            wait_for(lambda: OUTERMOST in said(), f"the stacks of {self}", STACKS_LIMIT_S, poll_s=SAY_WHERE_S)
-        return said() or "did not say where it is"
+            wait_for(lambda: OUTERMOST in printed(), f"the stacks of {self}", STACKS_LIMIT_S, poll_s=SAY_WHERE_S)
+        return printed() or "did not print its stacks"
 
     def kill(self) -> None:
         if self.process.poll() is None:
@@ -261,12 +263,12 @@ class _RankProcess:
         return "\n".join(self._output().decode(errors="replace").splitlines()[-LOG_TAIL_LINES:])
 
     def _output(self) -> bytes:
-        """All that it printed; read without moving the place at which it goes on writing."""
+        """All of its output, read without moving its write position."""
         return os.pread(self._printed.fileno(), os.fstat(self._printed.fileno()).st_size, 0)
 
 
 def _end_with_parent(parent_id: int) -> None:
-    """Lets the kernel kill this process when its parent has ended."""
+    """Have the kernel kill this process when its parent has ended."""
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent_id:  # the parent ended before the line above
@@ -276,7 +278,7 @@ def _end_with_parent(parent_id: int) -> None:
 def serve(file_number: int, heartbeats_number: int, parent_id: int) -> None:
     """A rank's main loop: answers commands from the connection at `file_number` until it is closed.
 
-    Meanwhile it writes its newest sign of life into the file `heartbeats_number`.
+    Meanwhile it writes its newest heartbeat into the file `heartbeats_number`.
     """
     _end_with_parent(parent_id)
     faulthandler.register(SAY_WHERE, file=2, all_threads=True)

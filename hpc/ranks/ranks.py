@@ -1,4 +1,4 @@
-"""What a set of ranks is: N processes that act as one, whoever starts them; without torch at import."""
+"""Rank groups: N processes that act as one, however they are started; without torch at import."""
 
 import importlib
 import os
@@ -20,8 +20,8 @@ CLOSE_LIMIT_S = 10.0
 # A rank that dies breaks its neighbours' collectives: their errors may arrive first, the death shortly after.
 DEATH_GRACE_S = 5.0
 LOG_TAIL_LINES = 20
-WATCH_S = 1.0  # between two looks at ranks that work
-STACKS_LIMIT_S = 5.0  # until a rank that hangs has said where
+WATCH_S = 1.0  # between two checks of working ranks
+STACKS_LIMIT_S = 5.0  # for a hanging rank to print its stacks
 
 
 class RankDied(Exception):  # noqa: N818  # an event, named like the status `died` in the tables
@@ -33,11 +33,11 @@ class RankDied(Exception):  # noqa: N818  # an event, named like the status `die
 
 
 class RankHung(RankDied):
-    """No rank gave a sign of life for too long, so all were ended; `log_tail` holds the stacks of all."""
+    """No rank gave a heartbeat for too long, so all were ended; `log_tail` has the stacks of all."""
 
     def __init__(self, text: str, stacks: str, *, is_suspended: bool) -> None:
         super().__init__(text, stacks)
-        self.is_suspended = is_suspended  # somebody stopped a rank from outside (SIGSTOP)
+        self.is_suspended = is_suspended  # a rank was stopped from outside (SIGSTOP)
 
 
 class RankFailed(Exception):  # noqa: N818  # an event, named like the status `failed` in the tables
@@ -50,39 +50,39 @@ class RankFailed(Exception):  # noqa: N818  # an event, named like the status `f
 
 @dataclass(frozen=True, kw_only=True)
 class Heartbeat(Record):
-    """A rank's newest sign of life, and how far the rank is."""
+    """A rank's newest heartbeat, and how far the rank is."""
 
-    number: int = 0  # how many it has given: as long as it rises, the rank goes on
-    done_fraction: float = 0.0  # of what it computes now, in [0, 1]
-    words: str = ""  # where it is, for people; "" where that is not known
+    number: int = 0  # of heartbeats so far: while it rises, the rank works
+    done_fraction: float = 0.0  # of the present computation, in [0, 1]
+    words: str = ""  # the position in it, for people; "" if unknown
 
 
 class RankGroup(Protocol):
-    """N processes with one target object each, that get the same calls in the same order."""
+    """N processes with one target object each, which receive the same calls in the same order."""
 
     def call(self, method: str, *args: Any, timeout_s: float | None = None) -> list[Any]:
-        """Calls `method` on all ranks; returns their answers, ordered by rank.
+        """Call `method` on all ranks; returns their answers, ordered by rank.
 
         Raises:
             RankFailed: a rank raised. All ranks are ended: they are out of step and never used again.
             RankDied: a rank's process ended or `timeout_s` passed (None: no limit). All ranks are ended.
-            RankHung: none gave a sign of life within the limit that the set was made with. All ranks are ended.
+            RankHung: none gave a heartbeat within the limit of the group. All ranks are ended.
         """
 
-    def calling(self, method: str, *args: Any) -> Generator[Heartbeat, None, list[Any]]:
-        """As `call`, step by step: yields rank 0's sign of life about once a second, and returns the answers.
+    def call_in_steps(self, method: str, *args: Any) -> Generator[Heartbeat, None, list[Any]]:
+        """As `call`, step by step: yields rank 0's heartbeat about once a second, and returns the answers.
 
-        Whoever closes it before its end ends all ranks.
+        Closing the generator before its end ends all ranks.
         """
 
     def close(self) -> None:
-        """Calls the targets' `close` if nothing failed, then ends exactly the processes that this set started."""
+        """Call the targets' `close` if no rank failed, then end exactly the processes that this group started."""
 
     def kill(self) -> None:
-        """Ends the processes at once."""
+        """End the processes at once."""
 
 
-def answers_of(calling: Generator[Heartbeat, None, list[Any]]) -> list[Any]:
+def finish_call(calling: Generator[Heartbeat, None, list[Any]]) -> list[Any]:
     """What a call returns that is told of step by step, once it has come to its end."""
     while True:
         try:
@@ -94,7 +94,7 @@ def answers_of(calling: Generator[Heartbeat, None, list[Any]]) -> list[Any]:
 
 @dataclass(frozen=True)
 class Reply:
-    """What a rank answers; an exception travels as text, since not every exception survives pickling."""
+    """A rank's answer; an exception is sent as text, since not every exception can be pickled."""
 
     value: Any = None
     error: str | None = None  # "ValueError: ..."
@@ -102,7 +102,7 @@ class Reply:
 
 
 class RankHost:
-    """The inside of one rank's process: its environment, the store all ranks meet at, and the target object."""
+    """The state of one rank's process: its environment, the store at which all ranks meet, and the target object."""
 
     def __init__(self) -> None:
         self._make: Callable[[], Any] | None = None
@@ -110,19 +110,19 @@ class RankHost:
         self._store: Any = None
 
     def enter(self, environment: dict[str, str]) -> None:
-        """Sets what the ranks' libraries read when they are imported."""
+        """Set variables that the ranks' libraries read on import."""
         os.environ.update(environment)
 
     def load(self, target: str) -> None:
-        """Imports the target's class, "module:Class"; the slow part, done by all ranks side by side."""
+        """Import the target's class, "module:Class"; the slow part, which all ranks do in parallel."""
         module, _, name = target.partition(":")
         self._make = getattr(importlib.import_module(module), name)
 
     def host_store(self, address: str) -> int:
-        """Rank 0 only: serves the store that torch's env:// rendezvous meets at; returns its port.
+        """On rank 0: serve the store for torch's env:// rendezvous; returns its port.
 
-        The socket listens before its port is told to anyone, so that nobody else can take the port meanwhile,
-        and it listens on `address` alone.
+        The socket listens before its port is published, so that no other process can take the port meanwhile, and
+        only on `address`.
         """
         from torch.distributed import TCPStore  # type: ignore[attr-defined]  # public, though missing in its __all__
 
@@ -136,36 +136,36 @@ class RankHost:
         return port
 
     def make(self, meeting: dict[str, str]) -> None:
-        """Makes the target object, once it is known where the ranks meet (nothing for a rank alone)."""
+        """Make the target object; `meeting` says where the ranks meet (empty for a single rank)."""
         os.environ.update(meeting)
         assert self._make is not None, "load comes first"
         self._target = self._make()
 
     def call(self, method: str, args: tuple[Any, ...]) -> Any:
-        """What the target's method returns."""
+        """Call a method of the target."""
         return getattr(self._target, method)(*args)
 
     def heartbeat(self) -> Heartbeat:
-        """The target's newest sign of life, where it gives any."""
+        """The target's newest heartbeat, where it gives any."""
         heartbeat: Callable[[], Heartbeat] = getattr(self._target, "heartbeat", Heartbeat)
         return heartbeat()
 
     def close(self) -> None:
-        """Calls the target's `close`, where it has one."""
+        """Call the target's `close`, if it has one."""
         close = getattr(self._target, "close", None)
         if close is not None:
             close()
 
     def answer(self, command: str, args: tuple[Any, ...]) -> Reply:
-        """Runs one of the methods above; an exception becomes part of the reply."""
+        """Run one of the methods above; an exception becomes part of the reply."""
         try:
             return Reply(value=getattr(self, command)(*args))
-        except Exception as error:  # noqa: BLE001  # whatever the target raises is told to the caller, who raises it
+        except Exception as error:  # noqa: BLE001  # the caller raises any error of the target
             return Reply(error=f"{type(error).__name__}: {error}{_place(error)}", traceback=traceback.format_exc())
 
 
 def _place(error: BaseException) -> str:
-    """The last line of a user's own module that led there, in brackets; empty where none did."""
+    """The last line of a user-defined module in the traceback, in brackets; empty if there is none."""
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not _is_installed(frame.filename)]
     return f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
 
@@ -178,7 +178,11 @@ def _is_installed(file: str) -> bool:
 
 
 def rank_environment(*, rank: int, ranks: int, local_rank: int, local_ranks: int, threads: int) -> dict[str, str]:
-    """torch's variables of one rank that are known before the ranks have met."""
+    """torch's variables of one rank that are known before the ranks have met.
+
+    >>> rank_environment(rank=3, ranks=4, local_rank=1, local_ranks=2, threads=8)["LOCAL_RANK"]
+    '1'
+    """
     return {
         "RANK": str(rank),
         "WORLD_SIZE": str(ranks),
@@ -189,11 +193,11 @@ def rank_environment(*, rank: int, ranks: int, local_rank: int, local_ranks: int
 
 
 def meeting_environment(address: str, port: int) -> dict[str, str]:
-    """torch's variables of the store at `address`: rank 0 hosts it already, so all ranks join as clients."""
+    """torch's variables for the store at `address`: rank 0 hosts it already, so all ranks join as clients."""
     environment = {
         "MASTER_ADDR": address,
         "MASTER_PORT": str(port),
-        # torch's env:// rendezvous then lets rank 0, too, be a client of a store that is there already
+        # then rank 0 too is a client of the existing store in torch's env:// rendezvous
         "TORCHELASTIC_USE_AGENT_STORE": "True",
     }
     if address == "127.0.0.1":
@@ -202,19 +206,19 @@ def meeting_environment(address: str, port: int) -> dict[str, str]:
 
 
 class Watchdog:
-    """Tells, while the ranks work on one call, whether they go on or hang: one that goes on speaks for all.
+    """Detects that all ranks hang during one call: as long as one of them works, none is taken to hang.
 
-    Time during which the watcher itself was stopped does not count, since the ranks may have been so too.
+    Time during which the watcher itself was stopped does not count, since the ranks may have been stopped too.
     """
 
     def __init__(self, limit_s: float | None) -> None:
-        """Takes how long the ranks may be without a sign of life; None: for ever."""
+        """Take the longest time without a heartbeat of any rank; None: no limit."""
         self._limit_s = limit_s
         self._numbers: list[int] = []
         self._silent_s = 0.0
         self._looked_s = time.monotonic()
 
-    def hangs(self, heartbeats: Sequence[Heartbeat]) -> bool:
+    def is_hung(self, heartbeats: Sequence[Heartbeat]) -> bool:
         """Whether the limit has passed; to be asked every WATCH_S with the newest heartbeat of each rank."""
         now = time.monotonic()
         passed_s, self._looked_s = min(now - self._looked_s, 2 * WATCH_S), now
@@ -223,18 +227,18 @@ class Watchdog:
         self._numbers = numbers
         return self._limit_s is not None and self._silent_s > self._limit_s
 
-    def hung(self, stacks: Sequence[str], suspended: Sequence[int]) -> RankHung:
-        """The error to raise then.
+    def hang_error(self, stacks: Sequence[str], suspended: Sequence[int]) -> RankHung:
+        """The error to raise if the ranks hang.
 
         Args:
             stacks: of each rank, as text.
-            suspended: ranks that somebody has stopped from outside.
+            suspended: ranks that were stopped from outside.
         """
-        text = f"no sign of life of {len(stacks)} rank(s) for {self._limit_s:g} s"
+        text = f"no heartbeat of {len(stacks)} rank(s) for {self._limit_s:g} s"
         if suspended:
             text += f": rank {', '.join(map(str, suspended))} was stopped from outside (SIGSTOP)"
-        said = "\n".join(f"rank {rank} of {len(stacks)}:\n{stack}" for rank, stack in enumerate(stacks))
-        return RankHung(text, said, is_suspended=bool(suspended))
+        tail = "\n".join(f"rank {rank} of {len(stacks)}:\n{stack}" for rank, stack in enumerate(stacks))
+        return RankHung(text, tail, is_suspended=bool(suspended))
 
 
 def is_suspended(process_id: int) -> bool:

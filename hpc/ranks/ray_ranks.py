@@ -29,21 +29,21 @@ from hpc.ranks.ranks import (
     RankHost,
     Reply,
     Watchdog,
-    answers_of,
+    finish_call,
     is_suspended,
     meeting_environment,
     rank_environment,
 )
-from hpc.ray.limits import hint
+from hpc.ray.limits import limits_hint
 from hpc.ray.node import own_address
 from hpc.ray.private import draining_nodes
 
 LOOPBACK = "127.0.0.1"
-# Each trial's process asks Ray's head, which answers all of them: whether its nodes are to be left, and, with an answer
-# that grows with the cluster, whether they have died. Mostly the end of an actor tells that before.
+# Each trial's process asks Ray's head, which answers all of them: whether its nodes are draining, and, with an answer
+# that grows with the cluster, whether they have died. Usually the end of an actor shows that before.
 LOOK_EVERY_S, COUNT_EVERY_S = 5.0, 30.0
 LOG_TAIL_CHARACTERS = 2_000
-ANSWER_LIMIT_S = 60.0  # for an answer that is there to come over, from a node that may go meanwhile
+ANSWER_LIMIT_S = 60.0  # for the transfer of a ready answer, from a node that may end meanwhile
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,30 +76,29 @@ class _RankActor:
         )
 
     def answer(self, command: str, args: tuple[Any, ...]) -> Reply:
-        """See RankHost.answer: what the target raises comes back as text."""
+        """See `RankHost.answer`: an error of the target is returned as text."""
         return self._host.answer(command, args)
 
     def interrupt(self, method: str) -> None:
-        """Calls a method of the target while another one runs, in a thread of its own."""
+        """Call a method of the target in another thread, while another method runs."""
         self._host.call(method, ())
 
     def heartbeat(self) -> Heartbeat:
-        """The target's newest sign of life; asked while it works."""
+        """The target's newest heartbeat; asked while it works."""
         return self._host.heartbeat()
 
     def stacks(self) -> str:
-        """Where the threads of this process are."""
-        with tempfile.TemporaryFile() as said:
-            faulthandler.dump_traceback(said, all_threads=True)
-            said.seek(0)
-            return said.read().decode(errors="replace")
+        """The stacks of this process's threads."""
+        with tempfile.TemporaryFile() as file:
+            faulthandler.dump_traceback(file, all_threads=True)
+            file.seek(0)
+            return file.read().decode(errors="replace")
 
 
 class RayRanks:
-    """One warm set of rank actors; see `hpc.ranks.ranks.Ranks` for what the methods promise.
+    """A warm rank group of Ray actors; see `hpc.ranks.ranks.RankGroup` for its methods.
 
-    The actors end with the process that made them. With one rank there is nobody to meet: MASTER_ADDR and
-    MASTER_PORT are set for two ranks and more.
+    The actors end with the process that made them. MASTER_ADDR and MASTER_PORT are set for two ranks and more.
     """
 
     def __init__(
@@ -112,22 +111,22 @@ class RayRanks:
         hang_limit_s: float | None = None,
         watch: Callable[[], None] | None = None,
     ) -> None:
-        """Starts the actors and makes one `target` object ("module:Class") in each.
+        """Start the actors and make one `target` object in each.
 
         Args:
             target: "module:Class".
-            ranks: how many.
+            ranks: number of ranks.
             threads_per_rank: CPUs of each.
-            gpus_per_rank: GPUs of each, also a part of one; Ray shows a rank its own GPUs alone.
-            hang_limit_s: how long a call may go on without a sign of life of any rank; None: for ever.
-            watch: called about once a second while answers are waited for; what it raises ends the ranks.
+            gpus_per_rank: GPUs of each, also a part of one; Ray shows a rank only its own GPUs.
+            hang_limit_s: the longest time of a call without a heartbeat of any rank; None: no limit.
+            watch: called about once a second during a call; its exceptions end the ranks.
 
         Raises:
             RankFailed, RankDied: the target could not be made, or the group has no room for the actors in time.
         """
         group = get_current_placement_group()
         self._watch, self._hang_limit_s = watch, hang_limit_s
-        # `interrupt` has a thread of its own; all else runs in one thread, one after the other.
+        # `interrupt` runs in a separate thread; all other methods run in one thread, one after the other.
         groups: Any = {"concurrency_groups": {"interrupt": 1}}  # public, though missing in the stubs
         actor_class: Any = ray.remote(max_restarts=0, **groups)(_RankActor)
         self._actors: list[Any] = []
@@ -138,30 +137,32 @@ class RayRanks:
                     options["scheduling_strategy"] = PlacementGroupSchedulingStrategy(group, rank)
                 self._actors.append(actor_class.options(**options).remote())
             deadline = time.monotonic() + START_LIMIT_S
-            self.places: list[RankPlace] = answers_of(
+            self.places: list[RankPlace] = finish_call(
                 self._gathering([actor.place.remote() for actor in self._actors], "place", deadline)
             )
             environments = _environments(self.places, threads_per_rank)
-            answers_of(self._asking("enter", [(environment,) for environment in environments], deadline))
-            answers_of(self._asking("load", [(target,)] * ranks, deadline))
+            finish_call(self._asking("enter", [(environment,) for environment in environments], deadline))
+            finish_call(self._asking("load", [(target,)] * ranks, deadline))
             meeting: dict[str, str] = {}
             if ranks > 1:
                 is_one_node = len({place.node for place in self.places}) == 1
                 address = LOOPBACK if is_one_node else self.places[0].address
                 port = self._actors[0].answer.remote("host_store", (address,))
-                (reply,) = answers_of(self._gathering([port], "host_store", deadline))
+                (reply,) = finish_call(self._gathering([port], "host_store", deadline))
                 meeting = meeting_environment(address, _value(reply))
-            answers_of(self._asking("make", [(meeting,)] * ranks, deadline))
+            finish_call(self._asking("make", [(meeting,)] * ranks, deadline))
         except BaseException:
             self.kill()
             raise
 
     def call(self, method: str, *args: Any, timeout_s: float | None = None) -> list[Any]:
-        """Calls `method` on all ranks; returns their answers, ordered by rank."""
-        return answers_of(self.calling(method, *args, timeout_s=timeout_s))
+        """Call `method` on all ranks; returns their answers, ordered by rank."""
+        return finish_call(self.call_in_steps(method, *args, timeout_s=timeout_s))
 
-    def calling(self, method: str, *args: Any, timeout_s: float | None = None) -> Generator[Heartbeat, None, list[Any]]:
-        """As `call`, step by step: yields rank 0's sign of life about once a second, and returns the answers."""
+    def call_in_steps(
+        self, method: str, *args: Any, timeout_s: float | None = None
+    ) -> Generator[Heartbeat, None, list[Any]]:
+        """As `call`, step by step: yields rank 0's heartbeat about once a second, and returns the answers."""
         if not self._actors:
             raise RankDied(f"{method} was called on ranks that have ended")
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
@@ -172,21 +173,21 @@ class RayRanks:
             raise
 
     def interrupt(self, method: str) -> None:
-        """Lets all ranks call a method of their targets while another one runs; does not wait for it."""
+        """Make all ranks call a method of their targets while another one runs; does not wait for it."""
         for actor in self._actors:
             actor.interrupt.options(concurrency_group="interrupt").remote(method)
 
     def close(self) -> None:
-        """Calls the targets' `close`, bounded in time, then ends the actors."""
+        """Call the targets' `close`, with a time limit, then end the actors."""
         try:
             if self._actors:
                 limit_s = time.monotonic() + CLOSE_LIMIT_S
-                answers_of(self._asking("close", [()] * len(self._actors), limit_s))
+                finish_call(self._asking("close", [()] * len(self._actors), limit_s))
         finally:
             self.kill()
 
     def kill(self) -> None:
-        """Ends the actors at once."""
+        """End the actors at once."""
         for actor in self._actors:
             with contextlib.suppress(RayError):  # an actor that has died already, or a node that has
                 ray.kill(actor)
@@ -213,8 +214,8 @@ class RayRanks:
                 if self._watch is not None:
                     self._watch()
                 heartbeats = looking.look()
-                if watchdog.hangs(heartbeats):
-                    raise watchdog.hung(self._stacks(), self._suspended())
+                if watchdog.is_hung(heartbeats):
+                    raise watchdog.hang_error(self._stacks(), self._suspended())
                 yield heartbeats[0]
                 continue
             if not ready:
@@ -231,28 +232,28 @@ class RayRanks:
             return ray.get(answer, timeout=ANSWER_LIMIT_S)
         except RayError as error:
             text = f"rank {answers.index(answer)} of {len(self._actors)}: {type(error).__name__}"
-            raise RankDied(text + hint(), str(error)[-LOG_TAIL_CHARACTERS:]) from error
+            raise RankDied(text + limits_hint(), str(error)[-LOG_TAIL_CHARACTERS:]) from error
 
     def _stacks(self) -> list[str]:
-        """The stacks of all ranks; in words, where one does not answer."""
+        """The stacks of all ranks, or a message for those that do not answer."""
         asked = [actor.stacks.options(concurrency_group="interrupt").remote() for actor in self._actors]
         ray.wait(asked, num_returns=len(asked), timeout=STACKS_LIMIT_S)
-        return [_answer_now(answer, "does not answer: stopped, or out of reach") for answer in asked]
+        return [_answer_now(answer, "does not answer: stopped, or not reachable") for answer in asked]
 
     def _suspended(self) -> list[int]:
-        """Ranks on this machine that are stopped from outside; of those on others that is not known."""
+        """The ranks on this machine that are stopped from outside; unknown for other machines."""
         here = socket.gethostname()
         return [n for n, place in enumerate(self.places) if place.host == here and is_suspended(place.process_id)]
 
     def _raise_death(self, left: list[Any], answers: list[Any]) -> None:
-        """Raises RankDied if another rank has died, the cause of its neighbours' errors; waits for it a moment."""
+        """Raise RankDied if another rank has died, which causes its neighbours' errors; waits for that a moment."""
         if left:
             for answer in ray.wait(left, num_returns=len(left), timeout=DEATH_GRACE_S)[0]:
                 self._get(answer, answers)
 
 
 class _Heartbeats:
-    """The sign of life that each rank gave when it last answered; it is asked again once it has."""
+    """The heartbeat that each rank gave when it last answered; it is asked again once it has."""
 
     def __init__(self, actors: Sequence[Any]) -> None:
         self._actors = actors
@@ -272,10 +273,10 @@ class _Heartbeats:
 
 
 def _answer_now(asked: Any, otherwise: Any) -> Any:
-    """An actor's answer if it is there already."""
+    """An actor's answer if it is ready."""
     try:
         return ray.get(asked, timeout=0)
-    except (GetTimeoutError, RayError):  # a rank that has died is told of by the call that it was to answer
+    except (GetTimeoutError, RayError):  # the call that a dead rank should answer reports its death
         return otherwise
 
 
@@ -286,7 +287,7 @@ def _value(reply: Reply) -> Any:
 
 
 def _environments(places: Sequence[RankPlace], threads: int) -> list[dict[str, str]]:
-    """torch's variables per rank, from the node that each rank runs on."""
+    """torch's variables of each rank, from the rank's node."""
     ranks_on = Counter(place.node for place in places)
     seen: Counter[str] = Counter()
     environments = []
@@ -296,14 +297,18 @@ def _environments(places: Sequence[RankPlace], threads: int) -> list[dict[str, s
             rank=rank, ranks=len(places), local_rank=local_rank, local_ranks=local_ranks, threads=threads
         )
         if len(ranks_on) > 1 and place.interface is not None and "GLOO_SOCKET_IFNAME" not in os.environ:
-            environment["GLOO_SOCKET_IFNAME"] = place.interface  # gloo would ask for the address of the host's name
+            environment["GLOO_SOCKET_IFNAME"] = place.interface  # by default gloo takes that of the host's name
         environments.append(environment)
         seen[place.node] += 1
     return environments
 
 
 def interface_of(address: str) -> str | None:
-    """The interface of this machine that has an IPv4 address; None if there is none."""
+    """The interface of this machine with that IPv4 address; None if there is none.
+
+    >>> interface_of("127.0.0.1")
+    'lo'
+    """
     for _, name in socket.if_nameindex():
         with contextlib.suppress(ClusterError):
             if own_address(name) == address:
@@ -312,7 +317,7 @@ def interface_of(address: str) -> str | None:
 
 
 class GroupNodes:
-    """The nodes of this process's placement group: whether one of them has died or is to be left."""
+    """The nodes of this process's placement group: whether one of them has died or is draining."""
 
     def __init__(self) -> None:
         self._group = get_current_placement_group()
@@ -322,17 +327,13 @@ class GroupNodes:
 
     def ids(self) -> frozenset[str]:
         """Ray's ids of the nodes; empty while the group is being placed."""
-        if self._group is not None and not self._ids:  # a group that was placed stays where it is
+        if self._group is not None and not self._ids:  # a placed group does not move
             table = placement_group_table(self._group)
             self._ids = frozenset(node for node in table.get("bundles_to_node_id", {}).values() if node)
         return self._ids
 
     def check(self) -> bool:
-        """Whether a node of the group is being drained; asked often, it asks Ray's head every `LOOK_EVERY_S`.
-
-        Raises:
-            RankDied: one of them has died.
-        """
+        """Whether a node is draining; asks Ray at most every `LOOK_EVERY_S`. Raises RankDied if one has died."""
         if time.monotonic() - self._looked_s < LOOK_EVERY_S:
             return self._is_left
         self._looked_s = time.monotonic()

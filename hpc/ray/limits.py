@@ -1,12 +1,12 @@
-"""Limits of the shell that a process comes from (`ulimit`), which its children inherit: raised, or told of."""
+"""Limits that a process inherits from its shell (`ulimit`): raise them, or report them."""
 
 import resource
 
-MOST_FILES = 65_536  # more makes every start of a process slower, where it closes all that could be open
+MOST_FILES = 65_536  # more would slow down each start of a process that closes all possible files
 FILES_PER_WORKER = 10  # that a Ray head keeps open for a worker, and for each trial
 OTHER_FILES = 100
 _RAISED = ("NOFILE", "NPROC", "CPU", "AS", "DATA", "FSIZE")
-_IN_WORDS = {
+_FATAL = {
     "CPU": "seconds of processor time (ulimit -t)",
     "AS": "bytes of address space (ulimit -v)",
     "DATA": "bytes of data (ulimit -d)",
@@ -15,7 +15,7 @@ _IN_WORDS = {
 
 
 def raise_limits() -> None:
-    """Lets this process, and those that it starts, have as much as the system allows it."""
+    """Raise the limits of this process, and of those that it starts, as far as the system allows."""
     for name in _RAISED:
         number = getattr(resource, f"RLIMIT_{name}")
         soft, hard = resource.getrlimit(number)
@@ -27,17 +27,17 @@ def raise_limits() -> None:
 
 
 def open_files() -> int:
-    """How many files this process may have open, once `raise_limits` was called."""
+    """How many files this process may have open, after `raise_limits`."""
     return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
-def what_ends_processes() -> list[str]:
-    """Those limits of this process that end one which needs much, in words; ranks that die may have met them."""
-    found = {name: resource.getrlimit(getattr(resource, f"RLIMIT_{name}"))[0] for name in _IN_WORDS}
-    return [f"{soft} {_IN_WORDS[name]}" for name, soft in found.items() if soft != resource.RLIM_INFINITY]
+def list_fatal_limits() -> list[str]:
+    """Descriptions of the set limits that end a process which exceeds them; ranks that die may have done so."""
+    limits = {name: resource.getrlimit(getattr(resource, f"RLIMIT_{name}"))[0] for name in _FATAL}
+    return [f"{soft} {_FATAL[name]}" for name, soft in limits.items() if soft != resource.RLIM_INFINITY]
 
 
-def hint() -> str:
-    """The end of a message about a process that died; empty where no limit can have ended it."""
-    found = what_ends_processes()
-    return f"; processes here are limited to {' and '.join(found)}" if found else ""
+def limits_hint() -> str:
+    """The end of a message about a process that died; empty if no limit can have ended it."""
+    limits = list_fatal_limits()
+    return f"; processes here are limited to {' and '.join(limits)}" if limits else ""

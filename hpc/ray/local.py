@@ -1,4 +1,4 @@
-"""A private Ray on this machine: started here, ended here, and nothing of it left afterwards."""
+"""A private Ray on this machine: started, ended, and removed here."""
 
 import logging
 import os
@@ -13,7 +13,7 @@ from pathlib import Path
 import ray
 
 from hpc.errors import ClusterError
-from hpc.folders.leftovers import MARK, guarded_folder, kill_marked, rays_own
+from hpc.folders.orphan_cleanup import MARK, folder_for_ray, guarded_folder, kill_marked
 from hpc.ray.limits import raise_limits
 from hpc.ray.node import OBJECT_STORE_BYTES, has_child, python_of_workers, ray_environment
 from hpc.ray.private import RAY, read_environment_again, start_on_the_loopback
@@ -26,15 +26,15 @@ START_TRIES = 2
 
 @contextmanager
 def local_ray(cpus: int) -> Iterator[Path]:
-    """Ray with `cpus` CPUs, never somebody's running cluster; gives a folder for temporary files, removed at the end.
+    """Start a Ray with `cpus` CPUs, never join another one; yields a folder for temporary files, removed at the end.
 
-    It listens on the loopback alone, and answers who shows its token alone: a new one, in a file of that folder which
-    only this user can read. On leaving, all processes of this Ray have ended. They also end, within seconds, when this
+    It listens only on the loopback, and answers only with its token: a new one, in a file of that folder which only
+    this user can read. On leaving, all processes of this Ray have ended. They also end, within seconds, when this
     process is killed.
 
     Raises:
         ClusterError: Ray did not start.
-        LibraryError: the installed Ray lacks what is used of it.
+        LibraryError: the installed Ray lacks a private name that is used here.
     """
     RAY.check()
     raise_limits()
@@ -44,19 +44,19 @@ def local_ray(cpus: int) -> Iterator[Path]:
         with _environment(ray_environment(token, folder) | {MARK: str(folder)}):
             try:
                 _start_in_tries(folder, cpus)
-                del os.environ[MARK]  # what this process starts from here on is no part of this Ray
+                del os.environ[MARK]  # processes that are started from here on are no part of this Ray
                 yield folder
             finally:
                 ray.shutdown()
 
 
 def has_raylet() -> bool:
-    """Whether the Ray that this process has started has its raylet still: without it no process starts or ends."""
+    """Whether the Ray that this process has started still has its raylet: without it no process starts or ends."""
     return has_child(os.getpid(), "raylet")
 
 
 def _start_in_tries(folder: Path, cpus: int) -> None:
-    """Starts Ray; another time where it did not come up within its own 30 s, as on a machine that is busy just then."""
+    """Start Ray; a second time if it did not start within its own 30 s, as on a machine that is busy at the moment."""
     for tries_left in reversed(range(START_TRIES)):
         try:
             _start(folder, cpus)
@@ -67,12 +67,12 @@ def _start_in_tries(folder: Path, cpus: int) -> None:
             if not tries_left or "timed out" not in str(error).lower():
                 raise ClusterError(why) from error
             kill_marked(folder)
-            say(f"Ray is started once more: {str(error).strip().splitlines()[0]}", to=sys.stderr)
+            say(f"Ray is started again: {str(error).strip().splitlines()[0]}", to=sys.stderr)
 
 
 def _start(folder: Path, cpus: int) -> None:
     start_on_the_loopback(
-        rays_own(folder),
+        folder_for_ray(folder),
         address="local",
         num_cpus=cpus,
         num_gpus=0,
@@ -85,21 +85,21 @@ def _start(folder: Path, cpus: int) -> None:
 
 
 def _why_not(folder: Path, error: Exception) -> str:
-    """What Ray said, and what it could be; its own folder goes."""
+    """Ray's error, and possible causes."""
     rooms = [
         f"{shutil.disk_usage(place).free / 1e6:.0f} MB free in {place}" for place in (SHARED_MEMORY, folder.parent)
     ]
     files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     return (
         f"Ray did not start on this machine: {str(error).strip() or type(error).__name__}\n"
-        f"it needs room, files and a while ({', '.join(rooms)}; ulimit -n is {files}, load {os.getloadavg()[0]:.0f}): "
+        f"it needs space, files and time ({', '.join(rooms)}; ulimit -n is {files}, load {os.getloadavg()[0]:.0f}): "
         "fix what is short and type the same command again, or add --site serial, which needs no Ray"
     )
 
 
 @contextmanager
 def _environment(variables: dict[str, str]) -> Iterator[None]:
-    """These variables for this process and those that it starts; afterwards as before."""
+    """Set these variables for this process and those that it starts; restores them afterwards."""
     before = {name: os.environ.get(name) for name in variables}
     os.environ.update(variables)
     read_environment_again()

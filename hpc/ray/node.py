@@ -1,4 +1,4 @@
-"""One node of a Ray cluster inside a job: what the job's allocation is, and `ray start` with exactly that."""
+"""One node of a Ray cluster inside a job: the job's allocation, and `ray start` with exactly that."""
 
 import fcntl
 import os
@@ -17,30 +17,30 @@ from pathlib import Path
 from typing import Any
 
 from hpc.errors import ClusterError
-from hpc.folders.leftovers import MARK, rays_own
+from hpc.folders.orphan_cleanup import MARK, folder_for_ray
 from hpc.ray.limits import raise_limits
 from transtailor.waiting import reap
 
-JOB_LABEL = "slurm-job"  # a label of each Ray node, by which the driver knows the job that holds it
-OBJECT_STORE_BYTES = 100_000_000  # results travel through tables and the cache, Ray carries small messages only
-LOST_HEAD_S = 10  # how long a node lives on when its head does not answer
-# A head calls a node dead when it has not answered so often: within 14 s, by default it would be 64.
+JOB_LABEL = "slurm-job"  # a label of each Ray node: the id of the job that holds it
+OBJECT_STORE_BYTES = 100_000_000  # enough: results are in tables and the cache, Ray carries only small messages
+LOST_HEAD_S = 10  # how long a node lives when its head does not answer
+# A head takes a node for dead after these failed checks: within 14 s, by default it would be 64.
 _HEALTH_CHECKS = {
     "RAY_health_check_period_ms": "1000",
     "RAY_health_check_timeout_ms": "2000",
     "RAY_health_check_failure_threshold": "5",
 }
-WORDS_LIMIT_S = 3.0  # `ray start` looks about once a second for what has ended, and says so
+WORDS_LIMIT_S = 3.0  # `ray start` polls its servers about once a second, and prints which has ended
 SERVERS_LOGS = ("gcs_server.out", "raylet.out", "raylet.err")
 MOST_COMPLAINTS = 20  # of a node
 LAST_WORDS = 2  # records of each log
 LONGEST_RECORD = 400  # characters; of a crash the rest is its stack
 TAIL_BYTES = 100_000
-# How records begin that are an error (E) or a crash (C), and the words in which a raylet says why it goes.
+# Records of an error (E) or a crash (C), and those in which a raylet says why it ends.
 _TELLING = re.compile(r"\[[^]]* [EC] \d+ \d+\]|.*graceful shutdown triggered")
 AMD_VARIABLES = ("ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES")
 _INTERFACE_ADDRESS = 0x8915  # SIOCGIFADDR
-_NOWHERE = "192.0.2.1"  # kept for documentation; asking for the way there sends nothing
+_NOWHERE = "192.0.2.1"  # reserved for documentation; to ask for the route sends no packet
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,16 +54,19 @@ class JobAllocation:
 
 
 def allocation(environment: Mapping[str, str]) -> JobAllocation:
-    """What SLURM says in a job's environment; never what the machine has, which others may be using.
+    """The resources that SLURM names in a job's environment; never those of the whole machine.
+
+        >>> allocation({"SLURM_JOB_ID": "7", "SLURM_CPUS_ON_NODE": "8", "CUDA_VISIBLE_DEVICES": "0,1"})
+        JobAllocation(job='7', cpus=8, memory_bytes=None, gpus=2)
 
     Raises:
-        ClusterError: this is no job of SLURM, or it has GPUs that are not supported.
+        ClusterError: this is not a job of SLURM, or its GPUs are not supported.
     """
     try:
         job = environment["SLURM_JOB_ID"]
         cpus = int(environment.get("SLURM_CPUS_PER_TASK") or environment["SLURM_CPUS_ON_NODE"])
     except KeyError as error:
-        raise ClusterError(f"this is no job of SLURM: {error} is not set; it is started by sbatch") from error
+        raise ClusterError(f"this is not a job of SLURM: {error} is not set; it is started by sbatch") from error
     node_mb, cpu_mb = environment.get("SLURM_MEM_PER_NODE"), environment.get("SLURM_MEM_PER_CPU")
     memory_mb = int(node_mb) if node_mb else int(cpu_mb) * cpus if cpu_mb else None
     gpus = [name for name in environment.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
@@ -77,25 +80,21 @@ def allocation(environment: Mapping[str, str]) -> JobAllocation:
 
 
 def own_address(interface: str | None = None) -> str:
-    """The IPv4 address of this machine on `interface`, or on the one that leads out where none is given.
-
-    Raises:
-        ClusterError: no such interface, or it has no IPv4 address.
-    """
+    """The IPv4 address of this machine on `interface` (None: on the default route); raises ClusterError without one."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
         if interface is None:
             try:
                 asking.connect((_NOWHERE, 9))
-            except OSError:  # no way out: then what the machine's name stands for
+            except OSError:  # no default route: then the address of the host's name
                 return socket.gethostbyname(socket.gethostname())
             return str(asking.getsockname()[0])
         try:
-            found = fcntl.ioctl(asking, _INTERFACE_ADDRESS, struct.pack("256s", interface.encode()[:15]))
+            reply = fcntl.ioctl(asking, _INTERFACE_ADDRESS, struct.pack("256s", interface.encode()[:15]))
         except OSError as error:
             known = ", ".join(name for _, name in socket.if_nameindex())
             text = f"network_interface = {interface!r} has no IPv4 address on {socket.gethostname()}: {error.strerror}"
             raise ClusterError(f"{text} (interfaces here: {known})") from error
-        return socket.inet_ntoa(found[20:24])
+        return socket.inet_ntoa(reply[20:24])
 
 
 class RayNode:
@@ -111,15 +110,15 @@ class RayNode:
         *,
         drain_s: float,
     ) -> None:
-        """Starts the node.
+        """Start the node.
 
         Args:
-            given: what it may use.
-            folder: for its temporary files, a guarded one.
+            given: the resources that it may use.
+            folder: a guarded one, for its temporary files.
             variables: of its cluster, see `ray_environment`.
             address: of this machine.
-            options: further words for `ray start`: whether it is a head, and what it has.
-            drain_s: how long it goes on with what runs there after it was told to end.
+            options: further words for `ray start`: whether it is a head, and its resources.
+            drain_s: how long running work may continue after SIGTERM.
         """
         environment = os.environ | dict(variables) | _HEALTH_CHECKS
         environment |= {
@@ -127,24 +126,24 @@ class RayNode:
             "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": f"{drain_s:g}",
             "RAY_gcs_rpc_server_reconnect_timeout_s": str(LOST_HEAD_S),
         }
+        self._own = folder_for_ray(folder)
         words = [
             str(Path(sys.executable).with_name("ray")), "start", f"--node-ip-address={address}",
-            f"--object-store-memory={OBJECT_STORE_BYTES}", "--disable-usage-stats", f"--temp-dir={rays_own(folder)}",
+            f"--object-store-memory={OBJECT_STORE_BYTES}", "--disable-usage-stats", f"--temp-dir={self._own}",
             f"--labels={JOB_LABEL}={given.job}", "--include-log-monitor=false", "--no-monitor", "--block",
         ]  # fmt: skip
         if given.memory_bytes is not None:
             words.append(f"--memory={max(0, given.memory_bytes - OBJECT_STORE_BYTES)}")
         raise_limits()
         self._was_up = False
-        self._own = rays_own(folder)
         self.complaints = Complaints(self._own)
         self._began_s = time.monotonic()
-        self._ended_s: float | None = None  # when that was noticed
+        self._ended_s: float | None = None  # when the end was noticed
         with signals_ignored():
             self._process = subprocess.Popen([*words, *options], env=environment, stdin=subprocess.DEVNULL)
 
     def has_ended(self) -> bool:
-        """Whether the node has ended; `ray start --block` itself stays when its raylet was drained and has gone."""
+        """Whether the node has ended; `ray start --block` itself stays when its raylet was drained and has ended."""
         is_up = has_child(self._process.pid, "raylet")
         self._was_up = self._was_up or is_up
         has_ended = self._process.poll() is not None or (self._was_up and not is_up)
@@ -153,12 +152,12 @@ class RayNode:
         return has_ended
 
     def drain(self) -> None:
-        """Takes nothing new, goes on with what runs for as long as `drain_s` allows, and ends."""
+        """Make the node accept no new work, and end when its work is done, or after `drain_s`."""
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM)
 
-    def told_end(self, logs: Path) -> str:
-        """Of a node that has ended: what did, after how long, and Ray's last words; its logs are kept as `logs`."""
+    def describe_end(self, logs: Path) -> str:
+        """Describe how a node ended: which process, after how long, Ray's last words; its logs are kept as `logs`."""
         ended_s = time.monotonic() if self._ended_s is None else self._ended_s
         try:
             code = self._process.wait(max(0.0, ended_s + WORDS_LIMIT_S - time.monotonic()))
@@ -169,25 +168,25 @@ class RayNode:
         return f"{ended}; {last_words(self._own)}; its logs: {self.keep_logs(logs)}"
 
     def keep_logs(self, logs: Path) -> str:
-        """Copies what Ray's servers wrote down, as the folder `logs`; where that is now, in words."""
+        """Copy the logs of Ray's servers to the folder `logs`; returns a description of the place."""
         for session in _sessions(self._own):
-            try:  # what the ranks printed may be much, and is in the logs of their trials
+            try:  # the output of ranks may be large, and is in the logs of their trials
                 ignored = shutil.ignore_patterns("worker-*", "python-core-*")
                 shutil.copytree(session, logs, ignore=ignored, ignore_dangling_symlinks=True)
             except OSError as error:  # such as a full disk
-                return f"{logs}, as far as they could be kept ({error})"
+                return f"{logs}, incomplete ({error})"
             return str(logs)
         return "no file: it wrote none"
 
     def kill(self) -> None:
-        """Ends the process that was started here; what descends from it carries its folder's mark."""
+        """End the process that was started here; its descendants have its folder's mark."""
         reap(self._process)
 
 
 class signals_ignored:  # noqa: N801  # a context manager, named as it reads
-    """Children started inside ignore the signals that a scheduler sends to all processes of a job as a warning.
+    """Children started inside ignore the signals by which a scheduler warns all processes of a job.
 
-    Their default is to end the process at once; whoever started the children hears the warning and acts on it.
+    Otherwise these would end them at once; their parent handles the warning.
     """
 
     def __enter__(self) -> None:
@@ -199,46 +198,46 @@ class signals_ignored:  # noqa: N801  # a context manager, named as it reads
 
 
 def ray_environment(token: Path, folder: Path) -> dict[str, str]:
-    """Variables with which a process belongs to the cluster that has this secret, and keeps its files in its folder."""
+    """Variables for a process of the cluster with this secret, whose files are in this folder."""
     return {
-        # Torch's own choice, which it leaves in the environment, is one folder in /tmp for all programs of the user,
-        # under a name that anybody may have taken.
+        # Torch's default, which it sets in the environment, is one folder in /tmp for all programs of the user, under
+        # a name that another user may have taken.
         "TORCHINDUCTOR_CACHE_DIR": str(folder / "inductor"),
         "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN": "",  # one of the user's, for another cluster, would come before the file
+        "RAY_AUTH_TOKEN": "",  # the user's token for another cluster would override the file
         "RAY_AUTH_TOKEN_PATH": str(token),
         "RAY_USE_TLS": "0",  # unless the cluster has certificates of its own
         "RAY_USAGE_STATS_ENABLED": "0",
-        # A head would keep an event of each call, up to 100,000, for a dashboard that is not there.
+        # A head would keep an event of each call, up to 100,000, for the absent dashboard.
         "RAY_task_events_report_interval_ms": "0",
     }
 
 
 def python_of_workers() -> dict[str, Any]:
-    """Options for `ray.init`: Ray starts processes by a line of bash that has the path of Python unquoted."""
+    """Options for `ray.init`: Ray starts processes by a line of bash with the unquoted path of Python."""
     quoted = shlex.quote(sys.executable)
     return {} if quoted == sys.executable else {"runtime_env": {"py_executable": quoted}}
 
 
 class Complaints:
-    """What is new in `raylet.err` of a node at each look: the words of processes that could not start."""
+    """New lines in a node's `raylet.err`: the output of processes that could not start."""
 
     def __init__(self, own: Path) -> None:
         self._own = own
         self._told: list[str] = []
 
     def new(self) -> list[str]:
-        """Lines that were not there before; of lines that differ in numbers alone the first, and `MOST_COMPLAINTS`."""
+        """The new lines; of lines that differ only in numbers the first; at most `MOST_COMPLAINTS` in all."""
         files = [session / "raylet.err" for session in _sessions(self._own)]
         lines = [line for file in files if file.exists() for line in file.read_text(errors="replace").splitlines()]
-        found = {re.sub(r"\d+", "0", line): line[:LONGEST_RECORD] for line in reversed(lines) if line.strip()}
-        fresh = [key for key in reversed(found) if key not in self._told][: MOST_COMPLAINTS - len(self._told)]
+        first = {re.sub(r"\d+", "0", line): line[:LONGEST_RECORD] for line in reversed(lines) if line.strip()}
+        fresh = [key for key in reversed(first) if key not in self._told][: MOST_COMPLAINTS - len(self._told)]
         self._told += fresh
-        return [found[key] for key in fresh]
+        return [first[key] for key in fresh]
 
 
 def last_words(own: Path) -> str:
-    """What the servers of a Ray with these files said last that tells of a fault, in one line."""
+    """The last records in the logs of a Ray's servers that report a fault, in one line."""
     files = [session / name for session in _sessions(own) for name in SERVERS_LOGS]
     words = [f"{file.name}: {said}" for file in files if file.exists() and (said := _last_records(file))]
     return "; ".join(words) or "it left no last words"
@@ -253,7 +252,7 @@ def _last_records(log: Path) -> str:
     with log.open("rb") as stream:
         stream.seek(max(0, log.stat().st_size - TAIL_BYTES))
         records = [record for record in re.split(r"\n(?=\[)", stream.read().decode(errors="replace")) if record.strip()]
-    # What stands in an .err are the words of processes that could not start.
+    # An .err file has the output of processes that could not start.
     telling = [record for record in records if log.suffix == ".err" or _TELLING.match(record)] or records
     return " | ".join(" ".join(record.split())[:LONGEST_RECORD] for record in telling[-LAST_WORDS:])
 
@@ -265,8 +264,8 @@ def has_child(process_id: int, name: str) -> bool:
             rest = status.read_text()
         except (FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
             continue
-        found, _, fields = rest.partition(" (")[2].rpartition(") ")
+        child, _, fields = rest.partition(" (")[2].rpartition(") ")
         state, parent = fields.split()[:2]
-        if found == name and int(parent) == process_id and state != "Z":
+        if child == name and int(parent) == process_id and state != "Z":
             return True
     return False

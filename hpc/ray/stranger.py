@@ -1,7 +1,7 @@
-"""Asks a Ray head as somebody without its token, or its certificates, would, and makes sure that it refuses.
+"""Calls a Ray head without its token, or without its certificates, and makes sure that it refuses.
 
-Ray's variables have no public contract: one that a newer Ray has renamed would open the cluster without a word. The
-call is written by hand (HTTP/2 as RFC 9113 and 7541 have it), for Ray's own client would show the token.
+Ray's variables have no public contract: one that a newer Ray has renamed would silently open the cluster. The call is
+written by hand (HTTP/2, RFC 9113 and 7541), because Ray's own client would send the token.
 """
 
 import os
@@ -15,7 +15,7 @@ from hpc.errors import ClusterError, HeadStartError
 from hpc.ray.private import shows_token
 
 LIMIT_S = 60.0
-_CALL = "/ray.rpc.NodeInfoGcsService/GetAllNodeInfo"  # changes nothing, and is asked first
+_CALL = "/ray.rpc.NodeInfoGcsService/GetAllNodeInfo"  # it only reads
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _DATA, _HEADERS, _SETTINGS, _END = 0, 1, 4, 4
 _UNAUTHENTICATED = b"16"  # of gRPC
@@ -24,17 +24,17 @@ _INSTEAD = "so nothing is started; install the version of Ray that pyproject.tom
 
 
 def check_closed(address: str, variables: Mapping[str, str]) -> None:
-    """Do nothing if the head at `address` ("ip:port") refuses a call that shows no token.
+    """Raise ClusterError unless the head at `address` ("ip:port") refuses a call without a token.
 
-    With TLS it has to refuse who shows no certificate, and the same call with one.
+    With TLS it has to refuse clients without a certificate, and the same call with one.
 
     Args:
         address: of the head.
-        variables: of Ray, which say whether there is TLS, and with which certificate.
+        variables: of Ray; they set TLS and its certificate.
 
     Raises:
-        HeadStartError: it is not there.
-        ClusterError: it answers, or says something else.
+        HeadStartError: it does not listen.
+        ClusterError: it answers the call, or refuses it in another way.
     """
     known = None
     try:
@@ -43,30 +43,30 @@ def check_closed(address: str, variables: Mapping[str, str]) -> None:
             known.set_alpn_protocols(["h2"])
             _refuse_unencrypted(address, known)
             known.load_cert_chain(variables["RAY_TLS_SERVER_CERT"], variables["RAY_TLS_SERVER_KEY"])
-        status = _asked(address, known)
+        status = _call(address, known)
     except OSError as error:
         raise HeadStartError(f"the Ray head at {address} does not answer: {error}") from error
     if status != _UNAUTHENTICATED:
         raise ClusterError(
             f"the Ray head at {address} does not ask for its token (status {status.decode(errors='replace')!r}): "
-            f"anybody in the network could run code as you, {_INSTEAD}"
+            f"any user in the network could run code as you, {_INSTEAD}"
         )
 
 
 def _refuse_unencrypted(address: str, no_certificate: ssl.SSLContext) -> None:
     for how in (None, no_certificate):
         try:
-            status = _asked(address, how)
-        except ConnectionRefusedError:  # nobody listens
+            status = _call(address, how)
+        except ConnectionRefusedError:  # no server listens
             raise
         except OSError:  # an alert, or the connection is closed
             continue
         if status:
-            raise ClusterError(f"the Ray head at {address} answers who shows no certificate, {_INSTEAD}")
+            raise ClusterError(f"the Ray head at {address} answers without a certificate, {_INSTEAD}")
 
 
-def _asked(address: str, context: ssl.SSLContext | None) -> bytes:
-    """gRPC's status of the answer; empty where there is none."""
+def _call(address: str, context: ssl.SSLContext | None) -> bytes:
+    """Call the head without a token; returns gRPC's status of the answer, or empty if there is none."""
     host, _, port = address.rpartition(":")
     with (
         socket.create_connection((host, int(port)), LIMIT_S) as plain,
@@ -78,13 +78,9 @@ def _asked(address: str, context: ssl.SSLContext | None) -> bytes:
 
 
 def check_driver(address: str) -> None:
-    """Do nothing if this process shows a token to the head at `address`, which refuses who shows none.
-
-    Raises:
-        ClusterError: see `check_closed`; or Ray in this process is in another mode.
-    """
+    """Raise ClusterError unless this process sends a token to the head, which refuses calls without one."""
     if not shows_token():
-        raise ClusterError(f"Ray in this process is not in its token mode, though RAY_AUTH_MODE says so, {_INSTEAD}")
+        raise ClusterError(f"Ray in this process is not in its token mode, though RAY_AUTH_MODE is set, {_INSTEAD}")
     check_closed(address, os.environ)
 
 
@@ -106,7 +102,7 @@ def _frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
 
 
 def _status(connection: socket.socket) -> bytes:
-    """gRPC's status of the answer; empty where the connection ends without one."""
+    """Read gRPC's status of the answer; empty if the connection ends without one."""
     read = b""
     while len(read) < _MOST_BYTES:
         more = connection.recv(1 << 16)

@@ -1,1 +1,1 @@
-"""What differs between clusters."""
+"""Sites: the settings of clusters."""

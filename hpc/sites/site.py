@@ -1,4 +1,4 @@
-"""What differs between clusters (a site: read from TOML, found by name or path) and what one job needs there."""
+"""What differs between clusters (a site, read from TOML by name or path), and what one job needs there."""
 
 import os
 import re
@@ -12,10 +12,10 @@ from hpc.errors import SiteError
 from transtailor.documents import DocumentError, read_toml
 from transtailor.names import nearest
 from transtailor.shell import command
-from transtailor.validation import Fault, faults_of
+from transtailor.validation import Fault, list_faults
 
 SHIPPED = Path(__file__).parent
-# Flags of sbatch that other keys of a site, or the job itself, set; the value says what to use instead.
+# Flags of sbatch that other keys of a site, or the job itself, set -> what to use instead.
 GOVERNED_FLAGS = {
     "partition": "partition", "account": "account", "qos": "qos", "constraint": "constraint", "exclusive": "exclusive",
     "gres": "gres and gpus_per_node", "gpus-per-node": "gpus_per_node", "cpus-per-task": "cpus_per_node",
@@ -28,7 +28,10 @@ GOVERNED_FLAGS = {
 
 
 def one_line(text: str) -> str:
-    """`text`, if it can stand in an `#SBATCH` line: a line break would end it, and what follows would be run.
+    """Return `text` if it is safe in an `#SBATCH` line; after a line break it would be run as a command.
+
+        >>> one_line("gpu:a100")
+        'gpu:a100'
 
     Raises:
         ValueError: it is empty, or has control characters or a backslash (which SLURM and bash read differently).
@@ -66,7 +69,7 @@ Count = Annotated[int, Field(ge=1)]
 
 
 class SiteRecord(BaseModel):
-    """A frozen record without unknown keys and without silent conversion of types."""
+    """A frozen record that refuses unknown keys and does not convert types."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
@@ -83,7 +86,7 @@ class SubmissionLimits(SiteRecord):
 
 
 class Controller(SiteRecord):
-    """What the job asks for that drives a sweep and trains nothing; None is as for all jobs of the site."""
+    """The job that drives a sweep and trains nothing; None is the value for all jobs of the site."""
 
     partition: OneLine | None = None
     qos: OneLine | None = None
@@ -92,32 +95,32 @@ class Controller(SiteRecord):
     memory_gb: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 4.0
     walltime_min: Count | None = None
     container: Annotated[tuple[OneLine, ...], Field(strict=False)] = ()
-    """Words before its command. Not those of the site: it submits jobs, and in few containers there is an sbatch."""
+    """Words before its command. Not the site's: it submits jobs, and few containers have an sbatch."""
 
 
 class Site(SiteRecord):
-    """How jobs are asked for at one cluster, and what a node there has."""
+    """How to ask for jobs at one cluster, and the resources of a node there."""
 
     description: OneLine | None = None
-    """A line for the listing of sites."""
+    """A line for the list of sites."""
     partition: OneLine | None = None
-    """None leaves the choice to SLURM, as with all keys that name something of the cluster."""
+    """None leaves the choice to SLURM, here and in the next keys."""
     account: OneLine | None = None
     qos: OneLine | None = None
     constraint: OneLine | None = None
-    """Features that a node must have, in SLURM's words such as "a100|h100"."""
+    """Features that a node must have, in SLURM's syntax, such as "a100|h100"."""
     gpus_per_node: Annotated[int, Field(ge=0)] = 0
     gres: OneLine | None = None
-    """How GPUs are called, such as "gpu:a100": jobs ask `--gres=gpu:a100:N`; None asks `--gpus-per-node=N`."""
+    """The name of GPUs, such as "gpu:a100": jobs ask for `--gres=gpu:a100:N`; None: for `--gpus-per-node=N`."""
     cpus_per_node: Count
     memory_gb: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     """Memory of a node that jobs may use (SLURM's GB, 2**30 bytes); None leaves memory to SLURM's default."""
     walltime_min: Count
-    """The longest walltime of a job, and that of a job that names none."""
+    """The longest walltime of a job, and the default."""
     exclusive: bool = False
-    """Whether a job has its nodes for itself."""
+    """Whether a job shares its nodes with no other job."""
     setup: Annotated[tuple[CommandLine, ...], Field(strict=False)] = ()
-    """Lines of bash before the command, such as `module load cuda`; these are run as they stand."""
+    """Lines of bash before the command, such as `module load cuda`; they are not quoted or changed."""
     container: Annotated[tuple[OneLine, ...], Field(strict=False)] = ()
     """Words before the command, such as ["apptainer", "exec", "--nv", "/shared/image.sif"]."""
     network_interface: OneLine | None = None
@@ -125,11 +128,11 @@ class Site(SiteRecord):
     tls: bool = False
     """Whether Ray's calls between nodes, and the token in them, are encrypted (Ray's own TLS)."""
     shared_folder: AbsoluteFolder | None = None
-    """A folder that all nodes see: jobs start there, and their logs must lie below it."""
+    """A folder that all nodes see: jobs start there, and their logs must be below it."""
     scratch_folder: ScratchFolder | None = None
     """A folder of the node for temporary files; `$NAME` is a variable of the job's environment."""
     drain_before_s: Count = 120
-    """How long before its walltime a worker gets no more work, and what runs there moves on."""
+    """How long before its walltime a worker gets no more work, and its running trials move."""
     idle_s: Annotated[float, Field(ge=0)] = 60.0
     """How long a worker without work is kept."""
     on_end: Annotated[tuple[OneLine, ...], Field(strict=False)] = ()
@@ -143,7 +146,7 @@ class Site(SiteRecord):
     @classmethod
     def _gres_is_a_name(cls, gres: str | None) -> str | None:
         if gres is not None and not re.fullmatch(r"\w+(:(?!\d+$)[\w.-]+)?", gres):
-            raise ValueError('write the name alone, such as "gpu:a100", and the number as gpus_per_node')
+            raise ValueError('write only the name, such as "gpu:a100", and the number as gpus_per_node')
         return gres
 
     @field_validator("sbatch")
@@ -151,20 +154,20 @@ class Site(SiteRecord):
     def _flags_are_free(cls, flags: dict[str, Any]) -> dict[str, Any]:
         for flag, value in flags.items():
             if not re.fullmatch(r"[a-z][a-z0-9-]*", flag):
-                raise ValueError(f"{flag!r} is no flag of sbatch: write its long name without --")
+                raise ValueError(f"{flag!r} is not a flag of sbatch: write its long name without --")
             if flag in GOVERNED_FLAGS:
-                raise ValueError(f"{flag!r} is not free here; use {GOVERNED_FLAGS[flag]}")
+                raise ValueError(f"{flag!r} cannot be set here; use {GOVERNED_FLAGS[flag]}")
             if flag.startswith("container"):
                 raise ValueError(
-                    f"{flag!r} is one of pyxis and enroot, which are not supported: SLURM would not tell their "
+                    f"{flag!r} is a flag of pyxis or enroot, which are not supported: SLURM would not signal their "
                     'containers\' processes; use the key container, such as ["apptainer", "exec", "/shared/image.sif"]'
                 )
             if value is False:
-                raise ValueError(f"{flag} = false says nothing; leave it out")
+                raise ValueError(f"{flag} = false has no effect; leave it out")
         return flags
 
     def for_controller(self) -> "Site":
-        """This site as the controller's job sees it: its own partition, qos and constraint, and no GPUs."""
+        """This site for the controller's job: with its own partition, qos and constraint, and no GPUs."""
         own = {name: value for name in ("partition", "qos", "constraint") if (value := getattr(self.controller, name))}
         if "partition" in own:  # a qos and features of another partition would be refused there
             own = {"qos": None, "constraint": None} | own
@@ -194,10 +197,10 @@ def _log_folder(folder: Path) -> Path:
 
 
 class Need(SiteRecord):
-    """What one job asks for, per node; None asks for all that the site says a node has."""
+    """What one job asks for, per node; None asks for all of the site's node."""
 
     log_folder: Annotated[Path, AfterValidator(_log_folder)]
-    """Where the job's output and its submitted text are written."""
+    """The folder of the job's output and its submitted text."""
     job_name: OneLine = "transtailor"
     nodes: Count = 1
     cpus: Count | None = None
@@ -211,7 +214,7 @@ class Need(SiteRecord):
     again_if_killed: bool = False
     """Whether the job queues itself again when its step, or srun, is killed."""
     dependency: OneLine | None = None
-    """In SLURM's words, such as "afterany:123"."""
+    """In SLURM's syntax, such as "afterany:123"."""
     array_size: Count | None = None
     """Elements of a job array; None is a plain job."""
 
@@ -221,16 +224,12 @@ class Need(SiteRecord):
         if text is not None and not re.fullmatch(
             r"singleton|(after\w*(:\d+(_\d+)?)+)([,?]after\w*(:\d+(_\d+)?)+)*", text
         ):
-            raise ValueError('write it in the words of sbatch --dependency, such as "afterany:123"')
+            raise ValueError('write it in the syntax of sbatch --dependency, such as "afterany:123"')
         return text
 
 
 def read_site(path: Path) -> Site:
-    """The site in a TOML file.
-
-    Raises:
-        SiteError: the file cannot be read, is no TOML, or has keys or values that no site has; all are named.
-    """
+    """Read a site from a TOML file; raises SiteError, which names all wrong keys and values."""
     try:
         return Site.model_validate(read_toml(path))
     except OSError as error:
@@ -238,15 +237,17 @@ def read_site(path: Path) -> Site:
     except DocumentError as error:
         raise SiteError(f"site file {path} {error}; texts need quotes") from error
     except ValidationError as error:
-        raise SiteError(f"site file {path}:\n" + "\n".join(f"  {line}" for line in explained(error, Site))) from error
+        raise SiteError(
+            f"site file {path}:\n" + "\n".join(f"  {line}" for line in explain_faults(error, Site))
+        ) from error
 
 
-def explained(error: ValidationError, model: type[BaseModel]) -> list[str]:
-    """One line for each fault: the key, what was given, what is expected, and for an unknown key the nearest one."""
-    return [_in_words(fault, model) for fault in faults_of(error)]
+def explain_faults(error: ValidationError, model: type[BaseModel]) -> list[str]:
+    """One line for each fault: the key, the given value, what is expected, and for an unknown key the nearest one."""
+    return [_explain(fault, model) for fault in list_faults(error)]
 
 
-def _in_words(fault: Fault, model: type[BaseModel]) -> str:
+def _explain(fault: Fault, model: type[BaseModel]) -> str:
     if fault.kind == "unknown":
         below: dict[str, type[BaseModel]] = {"limits": SubmissionLimits, "controller": Controller}
         valid = below.get(fault.keys[0], model) if len(fault.keys) > 1 else model
@@ -258,7 +259,7 @@ def _in_words(fault: Fault, model: type[BaseModel]) -> str:
 
 @dataclass(frozen=True)
 class SiteFile:
-    """Where a site stands: its name, its file, and the file of the same name that it hides, if any."""
+    """A site's name, its file, and the file of the same name that it hides, if any."""
 
     name: str
     path: Path
@@ -266,12 +267,12 @@ class SiteFile:
 
 
 def users_folder() -> Path:
-    """The user's own sites: `transtailor/sites` below $XDG_CONFIG_HOME, or below ~/.config."""
+    """The folder of the user's sites: `transtailor/sites` below $XDG_CONFIG_HOME, or below ~/.config."""
     return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "transtailor" / "sites"
 
 
 def site_files() -> dict[str, SiteFile]:
-    """All sites that have a name, by name; a file of the user hides a shipped one."""
+    """All sites that have a name, by name; a user's file hides a shipped one."""
     shipped = {path.stem: SiteFile(path.stem, path) for path in sorted(SHIPPED.glob("*.toml"))}
     own = {
         path.stem: SiteFile(path.stem, path, shipped[path.stem].path if path.stem in shipped else None)
@@ -281,7 +282,10 @@ def site_files() -> dict[str, SiteFile]:
 
 
 def find_site(name_or_path: str) -> Site:
-    """The site of that name, or in that file (what ends in .toml or has a / is a path).
+    """Read the site of that name, or in that file (a path ends in .toml or has a /).
+
+        >>> find_site("example").cpus_per_node
+        64
 
     Raises:
         SiteError: there is none, or its file is broken.

@@ -1,4 +1,4 @@
-"""A first site file for the cluster that this is a login node of, from what SLURM says of itself."""
+"""Write a first site file for the cluster of this login node, from SLURM's own settings."""
 
 import getpass
 import json
@@ -14,18 +14,18 @@ from hpc.slurm.jobs import PATIENCE, Patience, ask
 from transtailor.documents import read_toml
 from transtailor.names import nearest
 
-NO_CONSUME = ":no_consume"  # SLURM then counts no GPU as taken
-UNLIMITED_WALLTIME_MIN = 24 * 60  # what is written where the partition sets no limit
+NO_CONSUME = ":no_consume"  # SLURM then counts no GPU as used
+UNLIMITED_WALLTIME_MIN = 24 * 60  # written if the partition sets no limit
 
 
 @dataclass(frozen=True)
 class Nodes:
-    """Nodes of one kind in a partition: how many, and what each has. gres: GPUs as (name, number)."""
+    """Nodes of one kind in a partition: their number, and the resources of each."""
 
     number: int
     cpus: int
     memory_mb: int
-    gpus: tuple[str, int] | None
+    gpus: tuple[str, int] | None  # name, number
     features: str
     are_gpus_shared: bool = False  # SLURM gives the same ones to any number of jobs
 
@@ -46,7 +46,7 @@ class Partition:
     exclusive: bool
     walltime_min: int | None
     kinds: tuple[Nodes, ...]
-    rules: Mapping[str, str]  # what scontrol shows of it, such as AllowAccounts
+    rules: Mapping[str, str]  # as scontrol shows them, such as AllowAccounts
 
     def allows(self, what: str, name: str) -> bool:
         """Whether jobs of an account (`what` = "Accounts") or with a quality of service ("Qos") may run there."""
@@ -56,7 +56,7 @@ class Partition:
 
 @dataclass(frozen=True)
 class Qos:
-    """What a quality of service allows each user; None: no limit."""
+    """The limits of a quality of service for each user; None: no limit."""
 
     walltime_min: int | None
     max_jobs: int | None
@@ -64,7 +64,7 @@ class Qos:
 
 @dataclass(frozen=True)
 class Account:
-    """What a user may charge: account, its partition ("" for all), qualities of service, and jobs at a time."""
+    """An account of the user: its partition ("" for all), qualities of service, and limit of jobs."""
 
     name: str
     partition: str
@@ -74,7 +74,7 @@ class Account:
 
 @dataclass(frozen=True)
 class ClusterFacts:
-    """What a cluster says of itself; `missing` has a line for each thing that it did not say."""
+    """What SLURM reports about its cluster; `missing` has a line for each unknown fact."""
 
     name: str
     partitions: tuple[Partition, ...]
@@ -85,18 +85,14 @@ class ClusterFacts:
     missing: tuple[str, ...]
 
     def partition(self, name: str | None) -> Partition:
-        """The partition of that name; without a name the default one, or else the first that is up.
-
-        Raises:
-            SiteError: there is none of that name.
-        """
+        """The partition of that name, or else the default or first that is up; raises SiteError if there is none."""
         by_name = {partition.name: partition for partition in self.partitions}
         if name is not None and name not in by_name:
             raise SiteError(f"no partition {name!r}{nearest(name, by_name)}")
         return by_name[name] if name else max(self.partitions, key=lambda one: (one.default, one.up))
 
     def accounts_for(self, partition: Partition) -> list[Account]:
-        """Those accounts of the user that are good for the partition, each with the qualities of service that are."""
+        """The accounts of the user that the partition allows, each with the allowed qualities of service."""
         return [
             replace(account, qos=tuple(name for name in account.qos if partition.allows("Qos", name)))
             for account in self.accounts
@@ -104,7 +100,7 @@ class ClusterFacts:
         ]
 
     def limits_for(self, partition: Partition) -> Qos:
-        """What partition, accounts and qualities of service allow together."""
+        """The combined limits of partition, accounts and qualities of service."""
         accounts = self.accounts_for(partition)
         names = {partition.rules.get("QoS", "N/A"), *(account.qos[0] for account in accounts[:1] if account.qos)}
         known = [self.qos[name] for name in names if name in self.qos]
@@ -117,7 +113,7 @@ class ClusterFacts:
 
 
 def ask_cluster(patience: Patience = PATIENCE) -> ClusterFacts:
-    """Asks sinfo, scontrol and sacctmgr, each once or twice; works without the last.
+    """Ask sinfo, scontrol and sacctmgr, each once or twice; works without the last.
 
     Raises:
         SlurmError: sinfo or scontrol is absent or failed, or there is no partition.
@@ -133,7 +129,7 @@ def ask_cluster(patience: Patience = PATIENCE) -> ClusterFacts:
     if not partitions:
         raise SlurmError("sinfo lists no partition: may you use this cluster? Ask its administrator")
     if needed and not accounts:
-        missing = (*missing, "the cluster refuses jobs without an account, and none of yours was found: set account")
+        missing = (*missing, "the cluster refuses jobs without an account, and you seem to have none: set account")
     size = config.get("MaxArraySize", "")
     return ClusterFacts(
         name=config.get("ClusterName", "cluster"),
@@ -154,21 +150,14 @@ def _partitions(patience: Patience) -> tuple[Partition, ...]:
     rows = defaultdict(list)
     for name, *rest in ask(words, line, patience):
         rows[name].append(rest)
-    found = []
+    partitions = []
     for name, kinds in rows.items():
         nodes = [
-            Nodes(
-                int(number),
-                int(cpus),
-                int(memory_mb),
-                gpus_of(gres),
-                features.replace("(null)", ""),
-                NO_CONSUME in gres,
-            )
-            for _, _, number, cpus, memory_mb, gres, features in kinds
+            Nodes(int(number), int(cpus), int(mb), gpus_of(gres), features.replace("(null)", ""), NO_CONSUME in gres)
+            for _, _, number, cpus, mb, gres, features in kinds
         ]
         plain = name.removesuffix("*")
-        found.append(
+        partitions.append(
             Partition(
                 name=plain,
                 default=name.endswith("*"),
@@ -179,30 +168,27 @@ def _partitions(patience: Patience) -> tuple[Partition, ...]:
                 rules=rules.get(plain, {}),
             )
         )
-    return tuple(found)
+    return tuple(partitions)
 
 
 def _accounts(patience: Patience) -> tuple[tuple[Account, ...], tuple[str, ...]]:
-    """The user's accounts, and what is missing if they cannot be known."""
+    """The user's accounts, and lines about what is missing if they are unknown."""
     user = getpass.getuser()
     words = ["sacctmgr", "--noheader", "--parsable2", "show", "associations", f"user={user}"]
     try:
-        rows = ask(
-            [*words, "format=Account,Partition,QOS,MaxJobs,MaxSubmit"],
-            r"([^|]+)\|([^|]*)\|([^|]*)\|(\d*)\|(\d*)",
-            patience,
-        )
+        line = r"([^|]+)\|([^|]*)\|([^|]*)\|(\d*)\|(\d*)"
+        rows = ask([*words, "format=Account,Partition,QOS,MaxJobs,MaxSubmit"], line, patience)
     except SlurmError as error:
         return (), (f"accounts and qos are unknown: {error}",)
-    found = []
+    accounts = []
     for account, partition, qos, *limits in rows:
         numbers = [int(limit) for limit in limits if limit]
-        found.append(Account(account, partition, tuple(filter(None, qos.split(","))), min(numbers, default=None)))
-    return tuple(found), () if found else (f"sacctmgr knows no account of {user}",)
+        accounts.append(Account(account, partition, tuple(filter(None, qos.split(","))), min(numbers, default=None)))
+    return tuple(accounts), () if accounts else (f"sacctmgr knows no account of {user}",)
 
 
 def _qos(patience: Patience) -> dict[str, Qos]:
-    """The qualities of service and what each allows a user; none where they cannot be read."""
+    """The limits of each quality of service for a user; empty if they cannot be read."""
     words = ["sacctmgr", "--noheader", "--parsable2", "show", "qos", "format=Name,MaxWall,MaxJobsPU,MaxSubmitPU"]
     try:
         rows = ask(words, r"([^|]+)\|([^|]*)\|(\d*)\|(\d*)", patience)
@@ -215,32 +201,40 @@ def _qos(patience: Patience) -> dict[str, Qos]:
 
 
 def gpus_of(gres: str) -> tuple[str, int] | None:
-    """The GPUs in sinfo's list of generic resources, as (name, number): "gpu:a100:4(S:0-1)" is ("gpu:a100", 4)."""
+    """The GPUs in sinfo's list of generic resources, as (name, number).
+
+    >>> gpus_of("gpu:a100:4(S:0-1)")
+    ('gpu:a100', 4)
+    """
     for resource in re.sub(r"\([^)]*\)", "", gres).replace(NO_CONSUME, "").split(","):
-        if found := re.fullmatch(r"(gpu(?::[\w.-]*[A-Za-z_][\w.-]*)?):(\d+)", resource.strip()):
-            return found[1], int(found[2])
+        if match := re.fullmatch(r"(gpu(?::[\w.-]*[A-Za-z_][\w.-]*)?):(\d+)", resource.strip()):
+            return match[1], int(match[2])
     return None
 
 
 def minutes_of(limit: str) -> int | None:
-    """A time limit as sinfo prints it (D-H:M:S, H:M:S or M:S) in whole minutes; None for none, as "infinite"."""
-    found = re.fullmatch(r"(?:(\d+)-)?(?:(\d+):)?(\d+):\d+", limit)
-    if found is None:
+    """A time limit that sinfo prints (D-H:M:S, H:M:S or M:S) in whole minutes; None for no limit ("infinite").
+
+    >>> minutes_of("1-12:30:00")
+    2190
+    """
+    match = re.fullmatch(r"(?:(\d+)-)?(?:(\d+):)?(\d+):\d+", limit)
+    if match is None:
         return None
-    days, hours, minutes = (int(part or 0) for part in found.groups())
+    days, hours, minutes = (int(part or 0) for part in match.groups())
     return (days * 24 + hours) * 60 + minutes
 
 
 def site_text(cluster: ClusterFacts, partition_name: str | None = None) -> str:
-    """A site file for one partition of the cluster, with comments on what to look at.
+    """The text of a site file for one partition of the cluster, with comments on what to check.
 
     Raises:
         SiteError: there is no such partition.
-        SlurmError: what the cluster said makes no site.
+        SlurmError: the cluster's answers do not make a valid site.
     """
     partition = cluster.partition(partition_name)
     lines = [
-        f"# Written by `transtailor init` from what cluster {cluster.name} says of itself. Edit it: # lines are off.",
+        f"# Written by `transtailor init` from the settings of cluster {cluster.name}. Edit it: # lines are off.",
         *(f"# MISSING: {' '.join(text.split())}" for text in cluster.missing),
         *_partition_lines(cluster, partition),
         *_account_lines(cluster, partition),
@@ -252,7 +246,7 @@ def site_text(cluster: ClusterFacts, partition_name: str | None = None) -> str:
         '# container = ["apptainer", "exec", "--nv", "/shared/image.sif"]',
         "# The interface between nodes; on a node, `ip -brief address` lists them.",
         '# network_interface = "ib0"',
-        "# A folder that all nodes see: jobs start there, their logs lie below it.",
+        "# A folder that all nodes see: jobs start there, their logs are below it.",
         f"# shared_folder = {json.dumps(str(Path.home()))}",
         "# A folder of the node for temporary files.",
         '# scratch_folder = "/tmp"',
@@ -265,8 +259,8 @@ def site_text(cluster: ClusterFacts, partition_name: str | None = None) -> str:
     text = "\n".join(lines) + "\n"
     try:
         Site.model_validate(read_toml(text))
-    except ValueError as error:  # of both: no TOML, no site
-        raise SlurmError(f"what cluster {cluster.name} said makes no site: {error}\n{text}") from error
+    except ValueError as error:  # not TOML, or not a site
+        raise SlurmError(f"the answers of cluster {cluster.name} make no valid site: {error}\n{text}") from error
     return text
 
 
@@ -285,7 +279,7 @@ def _account_lines(cluster: ClusterFacts, partition: Partition) -> Iterator[str]
     accounts, needed = cluster.accounts_for(partition), cluster.account_needed
     if cluster.accounts and not accounts:
         names = ", ".join(dict.fromkeys(one.name for one in cluster.accounts))
-        yield f"# MISSING: partition {partition.name} takes jobs of none of your accounts ({names}): choose another one"
+        yield f"# MISSING: partition {partition.name} accepts none of your accounts ({names}): choose another one"
     yield "# Your accounts: " + (", ".join(dict.fromkeys(one.name for one in accounts)) or "unknown")
     if needed and accounts:
         yield f"account = {json.dumps(accounts[0].name)}  # this cluster refuses jobs without one"
@@ -325,14 +319,10 @@ def _limit_lines(cluster: ClusterFacts, partition: Partition) -> Iterator[str]:
 
 
 def write_new(path: Path, text: str) -> None:
-    """Writes a file that is not there yet, with the folders above it.
-
-    Raises:
-        SiteError: there is one.
-    """
+    """Write a new file, with the folders above it; raises SiteError if it exists."""
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         with path.open("x", encoding="utf-8") as file:
             file.write(text)
     except FileExistsError as error:
-        raise SiteError(f"{path} is there already and stays as it is; choose another --name or --to") from error
+        raise SiteError(f"{path} exists already and is not changed; choose another --name or --to") from error

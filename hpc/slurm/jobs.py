@@ -24,7 +24,7 @@ ENDED = frozenset(
     ["BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "REVOKED"]
     + ["TIMEOUT"]
 )
-# What SLURM's commands say when the controller is busy or restarts: the same call may succeed a little later.
+# Errors of SLURM's commands while the controller is busy or restarts: the same call may succeed a little later.
 PASSING = (
     "Socket timed out", "Unable to contact slurm controller", "Connection refused", "Connection timed out",
     "Zero Bytes were transmitted", "temporarily unable to accept job", "Resource temporarily unavailable",
@@ -42,12 +42,12 @@ class Patience:
 
 
 PATIENCE = Patience()
-ONCE = Patience(timeout_s=20.0, tries=1)  # of whoever calls again soon anyway
+ONCE = Patience(timeout_s=20.0, tries=1)  # for code that repeats its call soon anyway
 
 
 @dataclass(frozen=True)
 class Job:
-    """A submitted job: its number, and the ids that `jobs` and `cancel` know (those of its elements for an array)."""
+    """A submitted job: its number, and the ids for `jobs` and `cancel` (for an array those of its elements)."""
 
     number: int
     ids: tuple[str, ...]
@@ -55,29 +55,33 @@ class Job:
 
 @dataclass(frozen=True)
 class JobState:
-    """What SLURM says of a job: its state and reason in SLURM's words (reason: why it waits, or how it ended)."""
+    """SLURM's state and reason of a job (reason: why it waits, or how it ended).
+
+    >>> JobState("PENDING", "Priority").explanation
+    'jobs with a higher priority are first'
+    """
 
     state: str
     reason: str
 
     @property
     def ended(self) -> bool:
-        """Whether it will not run again, unless somebody requeues it."""
+        """Whether it will not run again, unless it is requeued."""
         return self.state in ENDED
 
     @property
     def explanation(self) -> str:
-        """The reason in plain words; SLURM's own where there are none."""
+        """An explanation of the reason, or the reason itself if it is unknown."""
         return REASONS.get(self._code, self.reason)
 
     @property
     def waits_for_good(self) -> bool:
-        """Whether nothing but another job text lets it start."""
+        """Whether it cannot start without a change of the job."""
         return self.state == "PENDING" and self._code in FOR_GOOD
 
     @property
     def _code(self) -> str:
-        """SLURM's code of the reason, without what some versions add, such as names of nodes."""
+        """SLURM's code of the reason, without additions of some versions, such as names of nodes."""
         words = self.reason.replace("_", " ").strip("()")
         return words if words in REASONS else re.split(r",| \(", words)[0]
 
@@ -95,10 +99,10 @@ class _Answer:
 
 
 def submit(site: Site, need: Need, command: Sequence[str], patience: Patience = PATIENCE) -> Job:
-    """Writes `script(...)` into the log folder, gives exactly this to sbatch, and returns the job.
+    """Write `script(...)` into the log folder, submit exactly this file, and return the job.
 
-    An sbatch that gives no readable answer may have submitted all the same: the queue is asked for a job of this very
-    file before the next try, so that no job is submitted twice.
+    An sbatch without a readable answer may have submitted the job: before the next try the queue is searched for a job
+    of this file, so that no job is submitted twice.
 
     Raises:
         SiteError: the site cannot give what is needed.
@@ -111,15 +115,15 @@ def submit(site: Site, need: Need, command: Sequence[str], patience: Patience = 
     for attempt in range(patience.tries):
         time.sleep(patience.pause_s if attempt else 0.0)
         answer = _call(["sbatch", "--parsable", str(path)], patience.timeout_s)
-        said = re.fullmatch(r"(\d+)(;\S+)?", answer.out.strip().split("\n")[-1]) if answer.returncode == 0 else None
-        number = int(said[1]) if said else None
+        printed = re.fullmatch(r"(\d+)(;\S+)?", answer.out.strip().split("\n")[-1]) if answer.returncode == 0 else None
+        number = int(printed[1]) if printed else None
         if number is None and (answer.passes or answer.returncode == 0):
             number = _number_of(path, patience)
         if number is not None:
             elements = [] if need.array_size is None else range(need.array_size)
             return Job(number, tuple(f"{number}_{index}" for index in elements) or (str(number),))
         if not answer.passes:
-            raise SlurmError(f"sbatch submitted nothing of {path}: {_refusal(answer)}")
+            raise SlurmError(f"sbatch did not submit {path}: {_refusal(answer)}")
     raise SlurmError(
         f"sbatch did not submit {path} in {patience.tries} tries of {patience.timeout_s:g} s, last: {_said(answer)}. "
         "Is SLURM up? Type: scontrol ping"
@@ -127,7 +131,7 @@ def submit(site: Site, need: Need, command: Sequence[str], patience: Patience = 
 
 
 def would_start(site: Site, need: Need, command: Sequence[str], patience: Patience = PATIENCE) -> str:
-    """What sbatch says of when and where such a job would start; nothing is submitted, and no file is left.
+    """sbatch's estimate when and where such a job would start; submits no job, and leaves no file.
 
     Raises:
         SiteError: the site cannot give what is needed.
@@ -143,19 +147,15 @@ def would_start(site: Site, need: Need, command: Sequence[str], patience: Patien
 
 
 def signal_steps(ids: Iterable[str], name: str, patience: Patience = PATIENCE) -> None:
-    """Sends a signal to the processes of running jobs, as SLURM does ahead of their walltime.
-
-    Raises:
-        SlurmError: scancel refused or did not answer in any of `patience.tries`.
-    """
+    """Send a signal to the processes of running jobs, as SLURM does before a walltime ends; raises SlurmError."""
     if asked := _checked(ids):
         ask(["scancel", f"--signal={name}", *asked], None, patience)
 
 
 def jobs(ids: Iterable[str], patience: Patience = PATIENCE) -> dict[str, JobState]:
-    """The states of jobs, by id: one call of squeue for all; of those that it does not know, one of sacct for all.
+    """The states of jobs, by id: one call of squeue for all, and one of sacct for all that squeue does not know.
 
-    What neither knows (also because there is no accounting) is looked up with scontrol, and otherwise UNKNOWN.
+    Jobs that neither knows (also without accounting) are looked up with scontrol, and otherwise UNKNOWN.
 
     Raises:
         SlurmError: squeue, or scontrol where it was needed, gave no readable answer in any of `patience.tries`.
@@ -165,31 +165,23 @@ def jobs(ids: Iterable[str], patience: Patience = PATIENCE) -> dict[str, JobStat
         return {}
     listed = "--jobs=" + ",".join(asked)
     words = ["squeue", "--all", "--array", "--noheader", "--states=all", "--format=%i|%T|%r", listed]
-    found = {key: JobState(*rest) for key, *rest in ask(words, r"(\d+\S*)\|([A-Z_]+)\|(.*)", patience)}
-    if missing := [job for job in asked if job not in found]:
-        found |= _accounted(missing, patience)
+    states = {key: JobState(*rest) for key, *rest in ask(words, r"(\d+\S*)\|([A-Z_]+)\|(.*)", patience)}
+    if missing := [job for job in asked if job not in states]:
+        states |= _accounted(missing, patience)
     for job in asked:
-        if job not in found:
-            found[job] = _shown(job, patience)
-    return {job: found[job] for job in asked}
+        if job not in states:
+            states[job] = _shown(job, patience)
+    return {job: states[job] for job in asked}
 
 
 def cancel(ids: Iterable[str], patience: Patience = PATIENCE) -> None:
-    """Ends exactly these jobs; one that has ended already is fine.
-
-    Raises:
-        SlurmError: scancel refused or did not answer in any of `patience.tries`.
-    """
+    """End exactly these jobs, which may have ended already; raises SlurmError if scancel fails."""
     if asked := _checked(ids):
         ask(["scancel", *asked], None, patience)
 
 
 def requeue(job: str, patience: Patience = PATIENCE) -> None:
-    """Lets SLURM end a job and start it again later, under the same number.
-
-    Raises:
-        SlurmError: scontrol refused or did not answer in any of `patience.tries`.
-    """
+    """Have SLURM end a job and start it again later, with the same id; raises SlurmError if scontrol fails."""
     ask(["scontrol", "requeue", *_checked([job])], None, patience)
 
 
@@ -201,15 +193,11 @@ class QueuedJob:
     name: str
     state: JobState
     ends_at: datetime | None  # when its walltime ends, in the controller's local time; None while it waits
-    nodes: str  # in SLURM's words; empty while it waits
+    nodes: str  # in SLURM's syntax; empty while it waits
 
 
 def queue(patience: Patience = PATIENCE) -> list[QueuedJob]:
-    """All jobs of this user that have not ended: one call of squeue, however many there are.
-
-    Raises:
-        SlurmError: squeue gave no readable answer in any of `patience.tries`.
-    """
+    """All jobs of this user that have not ended, in one call of squeue; raises SlurmError if it fails."""
     words = ["squeue", "--all", "--me", "--noheader", "--format=%i|%T|%e|%N|%j|%r"]
     rows = ask(words, r"(\d+\S*)\|([A-Z_]+)\|([^|]*)\|([^|]*)\|(.*)\|([^|]*)", patience)
     return [
@@ -222,14 +210,14 @@ def queue(patience: Patience = PATIENCE) -> list[QueuedJob]:
 def _moment(text: str) -> datetime | None:
     try:
         return datetime.fromisoformat(text)
-    except ValueError:  # "N/A", "Unknown", "NONE": it has no end yet
+    except ValueError:  # "N/A", "Unknown", "NONE": the end is not known
         return None
 
 
 def ask(words: Sequence[str], line: str | None, patience: Patience) -> list[tuple[str, ...]]:
-    """Calls a command that may be called again, and returns what `line`'s groups find in each line that it prints.
+    """Call a command that may be repeated, and return the groups of `line` in each line of its output.
 
-    Without `line` nothing is read. That SLURM does not know a job is no fault: it is in no line.
+    Without `line` the output is ignored. An unknown job is no error: it is in no line.
 
     Raises:
         SlurmError: the command is absent, refused, or gave no readable answer in any of `patience.tries`.
@@ -244,7 +232,7 @@ def ask(words: Sequence[str], line: str | None, patience: Patience) -> list[tupl
         lines = [text.rstrip() for text in answer.out.splitlines() if text.strip()] if line is not None else []
         read = [re.fullmatch(line or "", text) for text in lines]
         if all(read):
-            return [found.groups() for found in read if found]
+            return [match.groups() for match in read if match]
     raise SlurmError(
         f"{words[0]} gave no readable answer in {patience.tries} tries of {patience.timeout_s:g} s, last: "
         f"{_said(answer)}. It was called as: {shlex.join(words)}. Is SLURM up? Type: scontrol ping"
@@ -252,10 +240,10 @@ def ask(words: Sequence[str], line: str | None, patience: Patience) -> list[tupl
 
 
 def _call(words: Sequence[str], timeout_s: float) -> _Answer:
-    """Runs one command of SLURM to its end, or kills it (and what it started) after `timeout_s`.
+    """Run one command of SLURM to its end, or kill it (and its children) after `timeout_s`.
 
-    Variables such as SBATCH_PARTITION or SQUEUE_FORMAT would change what was asked, and those of a job that submits
-    another one would pass to that: none of them reaches the command, nor does this machine's folder of temporary files.
+    Variables such as SBATCH_PARTITION or SQUEUE_FORMAT would change its meaning, and a job that submits another one
+    would pass its own variables on: the command receives none of them, nor this machine's TMPDIR.
 
     Raises:
         SlurmError: there is no such command here.
@@ -270,57 +258,49 @@ def _call(words: Sequence[str], timeout_s: float) -> _Answer:
     except FileNotFoundError as error:
         raise SlurmError(f"there is no {words[0]} on PATH: is this a login node of a SLURM cluster?") from error
     try:
-        out, said = process.communicate(timeout=timeout_s)
-        return _Answer(process.returncode, out, said)
+        out, errors = process.communicate(timeout=timeout_s)
+        return _Answer(process.returncode, out, errors)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         try:
-            out, said = process.communicate(timeout=KILL_LIMIT_S)
-        except subprocess.TimeoutExpired:  # something else holds the pipes, or a disk does not answer
+            out, errors = process.communicate(timeout=KILL_LIMIT_S)
+        except subprocess.TimeoutExpired:  # another process holds the pipes, or a disk does not answer
             return _Answer(None, "", "")
-        # It may have ended in time and be looked at late, where this process was held: then its answer counts.
-        return _Answer(None if process.returncode == -signal.SIGKILL else process.returncode, out, said)
+        # It may have ended in time while this process was stopped: then its answer counts.
+        return _Answer(None if process.returncode == -signal.SIGKILL else process.returncode, out, errors)
 
 
 def _checked(ids: Iterable[str]) -> list[str]:
-    """The ids, each once; what is no id never reaches a command.
-
-    Raises:
-        ValueError: one of them is no id of a job.
-    """
+    """The ids, each once; raises ValueError if one of them is not the id of a job."""
     asked = list(dict.fromkeys(ids))
     if wrong := [job for job in asked if not JOB_ID.fullmatch(job)]:
-        raise ValueError(f"{wrong[0]!r} is no id of a job; they look like 123 or 123_4")
+        raise ValueError(f"{wrong[0]!r} is not the id of a job, such as 123 or 123_4")
     return asked
 
 
 def _number_of(path: Path, patience: Patience) -> int | None:
-    """The number of the job whose script is `path`, or None if SLURM has none.
-
-    Raises:
-        SlurmError: the queue cannot be read, so that nobody knows.
-    """
+    """The number of the job whose script is `path`, None if SLURM has none; raises SlurmError if that is unknown."""
     words = ["squeue", "--all", "--me", "--noheader", "--states=all", "--format=%F|%o"]
     try:
         rows = ask(words, r"(\d+)\|(.*)", patience)
     except SlurmError as error:
-        raise SlurmError(f"whether {path} was submitted is unknown, look before you try again: {error}") from error
+        raise SlurmError(f"whether {path} was submitted is unknown, check it before you try again: {error}") from error
     return min((int(number) for number, script_file in rows if path.name in script_file), default=None)
 
 
 def _accounted(ids: Sequence[str], patience: Patience) -> dict[str, JobState]:
-    """What the accounting says of jobs; empty where there is none."""
+    """The states of jobs in the accounting; empty if there is none."""
     words = ["sacct", "--noheader", "--parsable2", "--allocations", "--format=JobID,State,ExitCode"]
     try:
         rows = ask([*words, "--jobs=" + ",".join(ids)], r"([^|]+)\|([^|]+)\|([^|]*)", patience)
-    except SlurmError:  # most often there is none: then scontrol is asked, and UNKNOWN is said where it fails too
+    except SlurmError:  # usually there is none; then scontrol is asked
         return {}
     # "CANCELLED by 0" is CANCELLED.
     return {job: JobState(state.split()[0], f"exit code {code}") for job, state, code in rows if job in ids}
 
 
 def _shown(job: str, patience: Patience) -> JobState:
-    """What the controller still says of one job."""
+    """The state of one job that the controller still knows."""
     rows = ask(["scontrol", "--oneliner", "show", "job", job], r".*\bJobState=(\S+) Reason=(\S+).*", patience)
     return JobState(*rows[0]) if rows else JobState("UNKNOWN", "Vanished")
 
@@ -332,7 +312,7 @@ def _knows_not(answer: _Answer) -> bool:
 
 
 def _said(answer: _Answer) -> str:
-    """What a command answered, in at most 300 characters."""
+    """A command's answer, in at most 300 characters."""
     late = "no answer in time" if answer.returncode is None else f"exit code {answer.returncode}"
     return f"{late}, {(answer.error.strip() or answer.out.strip() or 'no text')[:300]!r}"
 

@@ -1,4 +1,4 @@
-"""The exact text of a job: one pure function of a site and what the job needs; nothing is asked, written or sent."""
+"""The exact text of a job: a pure function of a site and the job's need, without I/O."""
 
 import re
 import shlex
@@ -11,7 +11,7 @@ from hpc.errors import SiteError
 from hpc.sites.site import Need, Site
 from hpc.slurm.submitit_private import SUBMITIT, text_of
 
-# When the step was killed (and did not end), SLURM would end the job: it is to be queued again, unless SLURM ends it.
+# If the step is killed, SLURM would end the job: it is queued again, unless SLURM is ending it.
 AGAIN_IF_KILLED = """
 code=$?
 if [ "$code" -gt 128 ] && scontrol show job "$SLURM_JOB_ID" | grep -q JobState=RUNNING; then
@@ -23,7 +23,7 @@ exit "$code"
 
 
 def sbatch_parameters(site: Site, need: Need) -> dict[str, Any]:
-    """What sbatch is told, in the names of `submitit.SlurmExecutor.update_parameters`; nothing is asked or written.
+    """The parameters of sbatch, with the names of `submitit.SlurmExecutor.update_parameters`, without I/O.
 
     Raises:
         SiteError: a node of the site has less than the job needs, or the site's limits forbid the job.
@@ -44,7 +44,7 @@ def sbatch_parameters(site: Site, need: Need) -> dict[str, Any]:
         "dependency": need.dependency,
         "array_parallelism": site.limits.max_jobs if need.array_size else None,
     }
-    # Else the limits of the shell that submits (`ulimit`) are those of the job.
+    # Without `propagate` the job would get the limits (`ulimit`) of the submitting shell.
     further: dict[str, Any] = {"requeue" if need.requeue else "no-requeue": True, "propagate": "NONE"} | site.sbatch
     if site.shared_folder is not None:
         further["chdir"] = site.shared_folder
@@ -55,19 +55,15 @@ def sbatch_parameters(site: Site, need: Need) -> dict[str, Any]:
         "cpus_per_task": cpus,
         "time": walltime_min,
         "signal_delay_s": need.signal_before_s,
-        "wckey": None,  # submitit would name itself, and sites that account by such keys refuse unknown ones
+        "wckey": None,  # by default submitit's name, which sites that use such keys refuse
         "setup": _setup(site),
-        "srun_args": [f"--cpus-per-task={cpus}"],  # from SLURM 22.05 on a step does not take it over from its job
+        "srun_args": [f"--cpus-per-task={cpus}"],  # since SLURM 22.05 a step does not inherit it from its job
         "additional_parameters": further,
     }
 
 
 def _check(site: Site, need: Need, gpus: int, walltime_min: int) -> None:
-    """Refuses what the site cannot give.
-
-    Raises:
-        SiteError: see `sbatch_parameters`.
-    """
+    """Raise SiteError if the site cannot give what the job needs."""
     limits, elements = site.limits, need.array_size or 1
     gpu_hours = gpus * need.nodes * elements * walltime_min / 60
     cpus, memory_gb = need.cpus or 0, need.memory_gb or 0.0
@@ -94,18 +90,18 @@ def _check(site: Site, need: Need, gpus: int, walltime_min: int) -> None:
             f"logs in {need.log_folder}, which is not below shared_folder = {shared}",
         ),
     ]
-    if found := [text for wrong, text in faults if wrong]:
-        raise SiteError(f"job {need.job_name!r} needs {'; and '.join(found)}: ask for less, or edit the site")
+    if excess := [text for wrong, text in faults if wrong]:
+        raise SiteError(f"job {need.job_name!r} needs {'; and '.join(excess)}: ask for less, or edit the site")
 
 
 def _setup(site: Site) -> list[str]:
-    """Lines of bash before the command: the site's own, then the variables that its keys stand for."""
+    """Lines of bash before the command: the site's own, then the variables of its keys."""
     lines = list(site.setup)
     if site.network_interface is not None:
         interface = shlex.quote(site.network_interface)
         lines.append(f"export GLOO_SOCKET_IFNAME={interface} NCCL_SOCKET_IFNAME={interface}")
     if site.scratch_folder is not None:
-        # Only whole $NAMEs are expanded: each stands alone between double quotes, all else is quoted.
+        # Only whole $NAMEs are expanded: each is in double quotes by itself, and the rest is quoted.
         parts = re.split(r"\$([A-Z_][A-Z0-9_]*)", site.scratch_folder)
         quoted = [
             f'"${{{part}:?is not set on this node}}"' if place % 2 else shlex.quote(part) if part else ""
@@ -116,7 +112,7 @@ def _setup(site: Site) -> list[str]:
 
 
 class _Script(SlurmExecutor):
-    """submitit's maker of the text, also where there is no SLURM."""
+    """submitit's executor, which also makes the text on machines without SLURM."""
 
     @classmethod
     def affinity(cls) -> int:
@@ -124,11 +120,11 @@ class _Script(SlurmExecutor):
 
 
 def script(site: Site, need: Need, command: Sequence[str]) -> str:
-    """The text that `submit` gives to sbatch: submitit's, with `command` as its words, each of them quoted.
+    """The text that `submit` gives to sbatch: submitit's, with the words of `command` quoted.
 
     Raises:
         SiteError: see `sbatch_parameters`.
-        LibraryError: the installed submitit lacks what is used of it.
+        LibraryError: the installed submitit lacks a private name that is used here.
     """
     SUBMITIT.check()
     maker = _Script(folder=need.log_folder)

@@ -1,6 +1,6 @@
-"""What `hpc` uses of submitit that is no part of its public interface; no other file may use such a name.
+"""The private name of submitit that `hpc` uses; no other file may use one.
 
-submitit shows the text of a job to nobody: its executors write it, and submit it at once.
+submitit has no public function for the text of a job: its executors write it and submit it at once.
 """
 
 from typing import Any

@@ -13,7 +13,7 @@ from results.store.lock import hold_lock
 from results.store.parts import tables_folder
 from results.store.reader import load
 from transtailor.files import make_folder
-from transtailor.ownership import refuse_led_out
+from transtailor.ownership import refuse_outside
 
 FOLLOW_EVERY_S = 10.0
 
@@ -77,7 +77,7 @@ def export_lines(
     """
     tables_folder(run)
     if out is None:
-        refuse_led_out(run, [run / "export" / to], ResultsError)
+        refuse_outside(run, [run / "export" / to], ResultsError)
     with load(run) as tables:
         if not follow and not tables.rows("SELECT 1 FROM planned LIMIT 1"):
             raise ResultsError(f"{str(run)!r} has no trials yet: nothing to export; type --follow to wait for them")

@@ -35,7 +35,7 @@ def with_best_p(values: np.ndarray, best: int, generator: np.random.Generator) -
         >>> scores = np.array([[0.9, 0.5, 0.8], [0.8, 0.4, 0.9], [0.9, 0.6, 0.7], [0.7, 0.3, 0.6], [0.9, 0.4, 0.8],
         ...                    [0.8, 0.5, 0.8]])
         >>> with_best_p(scores, 0, np.random.default_rng(0))
-        array([1.     , 0.03125, 0.375  ])
+        array([1.     , 0.03125, 0.3125 ])
     """
     blocks, arms = values.shape
     if not blocks or not np.isfinite(values).all():

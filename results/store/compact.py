@@ -31,7 +31,7 @@ from results.store.parts import (
 )
 from results.store.schema import TABLES
 from transtailor.files import make_folder, write_file
-from transtailor.ownership import refuse_led_out
+from transtailor.ownership import refuse_outside
 
 GROUP_ROWS = 2**17
 """Rows of a row group: enough for fast scans, few enough to be held in memory."""
@@ -57,7 +57,7 @@ def only_one(run: Path) -> Iterator[None]:
         ResultsError: another process holds it, or a link leads out of the run, where nothing may be changed.
     """
     folders = [folder / table for folder in (run / "tables", merged_folder(run)) for table in ("", *TABLES)]
-    refuse_led_out(run, folders, ResultsError)
+    refuse_outside(run, folders, ResultsError)
     make_folder(merged_folder(run))
     with ExitStack() as stack:
         try:

@@ -19,7 +19,7 @@ from sweeps.errors import RunFolderError
 from sweeps.run.run_folder import RunFolder, open_run
 from sweeps.run.run_lock import RunLock, holder_of
 from transtailor.documents import read_json
-from transtailor.ownership import refuse_led_out
+from transtailor.ownership import refuse_outside
 
 CUT_OFF = "left by a command that was cut off"
 ABANDONED_AFTER_S = 24 * 3600.0
@@ -97,7 +97,7 @@ def _of_run(run: RunFolder, held: ExitStack, *, dry_run: bool) -> list[Waste]:
         found += [Waste(f"{path.name} of finished trials", path) for path in folders if path.is_dir()]
     halves = [path for place in (".", "tables/*", "trials/*") for path in run.path.glob(f"{place}/.*.tmp")]
     found += [Waste(CUT_OFF, path) for path in sorted([*halves, *run.trials.glob("*/.removed-*")])]
-    refuse_led_out(run.path, (waste.path for waste in found), RunFolderError)  # ids and links may be a stranger's
+    refuse_outside(run.path, (waste.path for waste in found), RunFolderError)  # ids and links may be a stranger's
     return found
 
 

@@ -36,7 +36,7 @@ from transtailor.exit_codes import FAILED, INTERRUPTED, MISTAKE, SUCCESS
 from transtailor.files import refuse_unwritable
 from transtailor.names import did_you_mean
 from transtailor.shell import command, rerun
-from transtailor.terminal import reader_may_leave, say
+from transtailor.terminal import ignore_closed_stdout, say
 
 if TYPE_CHECKING:
     from sweeps.planning.forecast import Capacity
@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python sweeps/laun
     """Launch what the command line says and return the exit code; `prog`: what was typed before the arguments."""
     options = parser(prog).parse_args(arguments)
     try:
-        with reader_may_leave():
+        with ignore_closed_stdout():
             return _launch(options)
         return SUCCESS
     except (UserError, SlurmError, ClusterError, PermissionError) as error:

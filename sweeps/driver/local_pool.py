@@ -7,7 +7,7 @@ from pathlib import Path
 import ray
 
 from hpc.errors import ClusterError
-from hpc.folders.leftovers import rays_own
+from hpc.folders.orphan_cleanup import folder_for_ray
 from hpc.ray.local import has_raylet, local_ray
 from hpc.ray.node import last_words
 from hpc.ray.stranger import check_driver
@@ -20,7 +20,7 @@ class _LocalPool:
 
     def __init__(self, folder: Path, slots: int) -> None:
         self.storage, self.most_slots = folder / "tune", slots
-        self._own = rays_own(folder)
+        self._own = folder_for_ray(folder)
 
     @property
     def slots(self) -> int:

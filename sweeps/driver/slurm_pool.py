@@ -49,7 +49,7 @@ class _SlurmPool:
     most_slots = MOST_SLOTS
 
     def __init__(self, storage: Path, cluster: Cluster, folder: ClusterFolder) -> None:
-        self.storage, self._cluster, self._folder, self._heads = storage, cluster, folder, folder.heads()
+        self.storage, self._cluster, self._folder, self._heads = storage, cluster, folder, folder.head_reader()
 
     @property
     def slots(self) -> int:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from hpc.cluster.scaling import ScalingLimits
+from hpc.cluster.autoscaler import ScalingLimits
 from sweeps.planning.durations import Durations
 from sweeps.planning.plan import Plan, PlannedTrial
 from sweeps.scheduling.simulate import simulate, slots_of

@@ -26,7 +26,7 @@ from sweeps.run.run_folder import (
 )
 from sweeps.run.run_lock import RunLock
 from sweeps.spec.resources import Resources
-from transtailor.files import closed_to_others, make_folder
+from transtailor.files import deny_others_writing, make_folder
 from transtailor.sources import ROOT, code_digest, sources
 
 SHOWN = 8  # lines of a difference; the rest is counted
@@ -93,7 +93,7 @@ def start(plan: Plan, runs: Path, *, extend: bool, update_code: bool) -> tuple[R
     if not run.path.exists():
         try:
             make_folder(runs)  # with the mode of the umask: it may be for several users
-            with closed_to_others():
+            with deny_others_writing():
                 return run, create_run(plan, runs, launch, files), "created"
         except FileExistsError:
             pass  # another launch has just created it: resume that one
@@ -103,7 +103,7 @@ def start(plan: Plan, runs: Path, *, extend: bool, update_code: bool) -> tuple[R
     try:
         record = open_run(run)
         check_may_resume(run, record, plan, launch["code_digest"], extend=extend, update_code=update_code)
-        with closed_to_others():
+        with deny_others_writing():
             what = _resume(run, record, plan, launch, files)
     except BaseException:
         lock.release()

@@ -11,7 +11,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
-from hpc.cluster.scaling import Failures, ScalingLimits, Worker, decide
+from hpc.cluster.autoscaler import Failures, ScalingLimits, Worker, decide
 from sweeps.scheduling.order import QueuedTrial, StageClaim, TrialQueue
 from sweeps.scheduling.simulated_cluster import SimulatedCluster, SimulationResult
 from sweeps.scheduling.timed import TimedStep, TimedTrial, critical_path_s

@@ -15,7 +15,7 @@ from sweeps.spec.toml_text import set_option, toml_value
 from tailor.config.parsing import parse_trial
 from tailor.config.trial import TrialConfig
 from tailor.core.errors import ConfigError
-from transtailor.documents import line_of
+from transtailor.documents import find_line
 from transtailor.names import nearest
 
 
@@ -186,8 +186,8 @@ def _place(spec: Spec, crossed: _Crossed, keys: Sequence[str]) -> str:
     tables = [(*variant, "axes"), ("axes",), ("tuning",), *([variant] if variant else []), ("trial",)]
     text = "" if spec.path is None else spec.path.read_text(encoding="utf-8")
     for place in tables:
-        line = line_of(text, [*place, *keys])
-        if line is not None and line != line_of(text, place):
+        line = find_line(text, [*place, *keys])
+        if line is not None and line != find_line(text, place):
             return f"{spec.where} {'[trial]' if place == ('trial',) else crossed.origin}, line {line}"
     return f"{spec.where} {crossed.origin}"
 

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from sweeps.errors import SpecError
 from transtailor.names import nearest
-from transtailor.validation import faults_of
+from transtailor.validation import list_faults
 
 POINTS = "points"
 
@@ -121,7 +121,7 @@ def _row(raw: Mapping[str, Any], where: str) -> PrintedRow:
     try:
         return PrintedRow(**raw)
     except ValidationError as error:
-        first = faults_of(error)[0]
+        first = list_faults(error)[0]
         if first.kind == "missing":
             raise SpecError(f"{where}: {first.key} is missing; every printed number has one") from None
         key = first.key or "value"

@@ -37,10 +37,10 @@ from sweeps.spec.axes import TRIAL_KEYS, check_apart, check_axes, check_tied, ch
 from sweeps.spec.printed_rows import PrintedRow, parse_printed
 from sweeps.spec.resources import Resources
 from sweeps.spec.toml_text import set_option, toml_value
-from transtailor.documents import DEEPEST, DocumentError, fault_in, read_toml
+from transtailor.documents import DEEPEST, DocumentError, describe_fault, read_toml
 from transtailor.names import nearest
 from transtailor.shell import command
-from transtailor.validation import faults_of
+from transtailor.validation import list_faults
 
 SPECS = Path(__file__).resolve().parents[1] / "specs"
 EMBEDDED_SPEC = SPECS / "demo.toml"
@@ -233,7 +233,7 @@ def _read_toml(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise SpecError(f"{path}: cannot be read as a spec: {error}") from None
     except DocumentError as error:
-        raise SpecError(f"{path.name}: {fault_in(path, error)}") from None
+        raise SpecError(f"{path.name}: {describe_fault(path, error)}") from None
     _check_plain(document, path.name)
     return document
 
@@ -362,7 +362,7 @@ def _literal(text: str, key: str) -> Any:
 
 def _explained(error: ValidationError, where: str) -> str:
     """The first thing that is wrong, with its key and the value given."""
-    first = faults_of(error)[0]
+    first = list_faults(error)[0]
     table, key = f"{where} [{first.keys[0]}]" if len(first.keys) > 1 else where, first.keys[-1]
     if first.kind == "unknown":  # of the resources: all other keys are checked before
         return f"{table}: no such key: {key!r} (given {first.given!r}){nearest(key, Resources.model_fields)}"

@@ -84,7 +84,7 @@ class Slot:
         if not self._begun:
             ranks.call("begin", self._task)
             self._begun = True
-        self._stage = self._stage or ranks.calling("advance")
+        self._stage = self._stage or ranks.call_in_steps("advance")
         try:
             while True:
                 heartbeat = next(self._stage)

@@ -89,7 +89,7 @@ class TrialRank:
         self._is_paused = True
 
     def heartbeat(self) -> Heartbeat:
-        """This rank's newest sign of life; called from another thread."""
+        """This rank's newest heartbeat; called from another thread."""
         number, done_fraction, words = heartbeat.newest()
         return Heartbeat(number=number, done_fraction=done_fraction, words=words)
 

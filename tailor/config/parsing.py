@@ -11,7 +11,7 @@ from tailor.config.trial import METHODS, TrialConfig
 from tailor.core.errors import ConfigError
 from tailor.core.settings import Settings
 from transtailor.names import nearest
-from transtailor.validation import Fault, faults_of
+from transtailor.validation import Fault, list_faults
 
 
 def parse_trial(raw: dict[str, Any], where: str | Callable[[Sequence[str]], str]) -> TrialConfig:
@@ -29,7 +29,7 @@ def parse_trial(raw: dict[str, Any], where: str | Callable[[Sequence[str]], str]
     except ValidationError as error:
         lines = [
             f"{where if isinstance(where, str) else where(fault.keys)}: {_in_words(fault, raw)}"
-            for fault in faults_of(error)
+            for fault in list_faults(error)
         ]
         raise ConfigError("\n".join(lines)) from None
 

@@ -18,7 +18,7 @@ from tailor.model.factors import attach, carries, fold_into
 from tailor.networks import building
 from transtailor.files import make_folder, write_file
 from transtailor.shell import command
-from transtailor.validation import faults_of
+from transtailor.validation import list_faults
 
 FORMAT_VERSION: Literal[1] = 1
 MODEL_FILE, DESCRIPTION_FILE = "model.safetensors", "model.json"
@@ -185,7 +185,7 @@ def _words(error: OSError | ValidationError) -> str:
     """What is wrong with a description, in one line."""
     if isinstance(error, OSError):
         return str(error)
-    wrong = [": ".join(filter(None, (fault.key, fault.expected))) for fault in faults_of(error)]
+    wrong = [": ".join(filter(None, (fault.key, fault.expected))) for fault in list_faults(error)]
     return f"{DESCRIPTION_FILE}: {'; '.join(wrong)}"
 
 

@@ -75,7 +75,7 @@ def test_two_nodes_have_all_that_a_sweep_needs(folder: Path) -> None:
     assert re.search(r"all-reduce.*gloo.*GB/s", out)
     assert "head on node1, worker on node2" in out
     assert re.search(r"reaches node2 at 10\.78\.0\.12", out)
-    assert "Ray's files lie in /tmp" in out
+    assert "Ray's files are in /tmp" in out
 
 
 @pytest.mark.long
@@ -125,7 +125,7 @@ def test_a_folder_that_the_nodes_do_not_see(folder: Path) -> None:
 def test_a_job_that_waits_is_explained_and_given_up(folder: Path) -> None:
     code, out = examined(folder, "--limit-s", "1", sbatch="hold = true")
     assert code == 1
-    assert "it did not start in 1 s: it is held by its owner; scontrol release lets it go (JobHeldUser)" in out
+    assert "it did not start in 1 s: it is held by its owner; scontrol release ends that (JobHeldUser)" in out
     assert "--limit-s" in out
 
 

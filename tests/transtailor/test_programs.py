@@ -36,8 +36,8 @@ def test_exit_codes_are_told_apart() -> None:
 
 def test_a_reader_that_leaves_ends_a_program_quietly() -> None:
     code = """
-from transtailor.terminal import reader_may_leave
-with reader_may_leave():
+from transtailor.terminal import ignore_closed_stdout
+with ignore_closed_stdout():
     while True:
         print("a line that nobody reads" * 100)
 """
@@ -49,9 +49,9 @@ with reader_may_leave():
 
 
 def test_other_errors_pass_through() -> None:
-    from transtailor.terminal import reader_may_leave
+    from transtailor.terminal import ignore_closed_stdout
 
-    with pytest.raises(FileNotFoundError), reader_may_leave():
+    with pytest.raises(FileNotFoundError), ignore_closed_stdout():
         raise FileNotFoundError
 
 

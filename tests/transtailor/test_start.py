@@ -37,7 +37,7 @@ def foreign(folder: Path, room: str) -> Path:
 def test_a_package_in_the_working_folder(tmp_path: Path, command: str) -> None:
     package = foreign(tmp_path, "results")
     said = said_by(command, "--help", folder=tmp_path)
-    assert said.startswith(f"error: {package} lies in the place of TransTailor's package 'results'")
+    assert said.startswith(f"error: {package} hides TransTailor's package 'results'")
     assert "type `transtailor`" in said
 
 

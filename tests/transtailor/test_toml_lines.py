@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from transtailor.documents import DocumentError, fault_in, line_of, read_toml
+from transtailor.documents import DocumentError, describe_fault, find_line, read_toml
 
 TEXT = """\
 name = "x"
@@ -46,17 +46,17 @@ seed = [1]
     ],
 )
 def test_the_line_of_a_setting_is_found(keys: Sequence[str], line: int | None) -> None:
-    assert line_of(TEXT, keys) == line
+    assert find_line(TEXT, keys) == line
 
 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
         ('a = 1\nb = "c\n', ["line 2", 'b = "c', "a quote is opened there and not closed"]),
-        ("a = b\n", ["line 1", "a = b", "words need quotes"]),
+        ("a = b\n", ["line 1", "a = b", "text needs quotes"]),
         ('a = """b', ["a quote is opened and not closed"]),
         ("a\n", ["line 1", "each line is a key, =, and a value"]),
-        ("a = 1\na = 2\n", ["line 2", "the key is there twice"]),
+        ("a = 1\na = 2\n", ["line 2", "the key is set twice"]),
     ],
 )
 def test_what_is_no_toml_is_told_with_its_line_and_what_is_missing(
@@ -66,6 +66,6 @@ def test_what_is_no_toml_is_told_with_its_line_and_what_is_missing(
     path.write_text(text)
     with pytest.raises(DocumentError) as error:
         read_toml(path)
-    told = fault_in(path, error.value)
+    told = describe_fault(path, error.value)
     assert [words for words in said if words not in told] == []
     assert "\n" not in told

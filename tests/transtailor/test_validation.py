@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
-from transtailor.validation import Fault, faults_of, fraction
+from transtailor.validation import Fault, fraction, list_faults
 
 
 class Below(BaseModel):
@@ -56,7 +56,7 @@ def test_of_a_percentage_it_is_told_what_to_type(typed: str, hint: str) -> None:
 def faults(**values: Any) -> list[Fault]:
     with pytest.raises(ValidationError) as caught:
         Whole(**values)
-    return faults_of(caught.value)
+    return list_faults(caught.value)
 
 
 def test_an_unknown_key_has_the_tables_above_it() -> None:

@@ -99,8 +99,8 @@ class Machine:
         if self.ray is not None:
             cluster.tick(now_s)
             return
-        cluster.see({}, frozenset(), now_s)
-        cluster.act(now_s)
+        cluster.observe({}, frozenset(), now_s)
+        cluster.reconcile(now_s)
 
     def tick_until_told(self, now_s: float, events: int) -> None:
         """Ticks at one moment until so many events were told in all: Ray takes a while to see what happened."""

@@ -137,7 +137,7 @@ def test_a_stop_is_heard_while_the_head_starts(controller: Controller) -> None:
     controller.folder.stop.touch()
     done = controller.run("touch", str(controller.folder.path / "ran"), failing=0)
     assert done.returncode == MISTAKE
-    assert "a stop was asked for while the Ray head started" in done.stderr
+    assert "a stop was requested while the Ray head started" in done.stderr
     assert not (controller.folder.path / "ran").exists()
 
 

@@ -159,14 +159,14 @@ def test_a_node_that_ends_by_itself_is_a_fault_and_says_why(worker: Worker, code
     assert "this worker ends" not in out
 
 
-def _let_go_by_the_driver(worker: Worker) -> None:
-    worker.folder.let_go("7")
+def _released_by_the_driver(worker: Worker) -> None:
+    worker.folder.release("7")
     worker.end_raylet(0)
 
 
-def _let_go_by_the_driver_a_moment_late(worker: Worker) -> None:
+def _released_by_the_driver_a_moment_late(worker: Worker) -> None:
     worker.end_raylet(0)
-    worker.folder.let_go("7")
+    worker.folder.release("7")
 
 
 def _head_ended(worker: Worker) -> None:
@@ -190,8 +190,8 @@ def _ended_by_slurm(worker: Worker) -> None:
 @pytest.mark.parametrize(
     ("comes", "why"),
     [
-        (_let_go_by_the_driver, "the driver has let the node go"),
-        (_let_go_by_the_driver_a_moment_late, "the driver has let the node go"),
+        (_released_by_the_driver, "the driver has released the node"),
+        (_released_by_the_driver_a_moment_late, "the driver has released the node"),
         (_head_ended, "its head has ended"),
         (_head_ended_and_the_raylet_saw_it_first, "its head has ended"),
         (_warned, "SLURM warned of the job's end, and the node was drained"),

@@ -18,7 +18,7 @@ import pytest
 from hpc.__main__ import main
 from hpc.doctor import job
 from hpc.doctor.board import Checklist
-from hpc.doctor.finding import DoctorFolder, Finding, environment, fine, missing, together, unknown
+from hpc.doctor.finding import DoctorFolder, Finding, environment, fine, merge_findings, missing, unknown
 from hpc.doctor.login import NODE_CHECKS, Doctor
 from hpc.doctor.watch import clock_finding, skew_s
 from hpc.errors import ClusterError
@@ -87,20 +87,20 @@ class SmallSlurm:
         folder = DoctorFolder(Path(words[words.index("hpc.doctor.job") + 1]))
         if not self._until(folder.path / "question.json"):
             return
-        ranks = range(folder.wait("question", LIMIT_S)["ranks"])
+        ranks = range(folder.wait_to_read("question", LIMIT_S)["ranks"])
         for rank in ranks:
-            folder.tell(f"hello-{rank}", {"node": f"node{rank}", "rights": ["0o700", "0o600"]})
+            folder.write(f"hello-{rank}", {"node": f"node{rank}", "rights": ["0o700", "0o600"]})
         if not self._until(folder.path / "clock.json"):
             return
         for rank in ranks:
-            folder.tell(f"clock-{rank}", {"node": f"node{rank}", "time_s": time.time() - self.behind_s})
+            folder.write(f"clock-{rank}", {"node": f"node{rank}", "time_s": time.time() - self.behind_s})
             for check in NODE_CHECKS:
                 found = self.found.get(check, fine(f"{check} is well"))
-                folder.tell(f"{check}-{rank}", {"node": f"node{rank}", **asdict(found)})
-            folder.tell(f"listens-{rank}", {})
+                folder.write(f"{check}-{rank}", {"node": f"node{rank}", **asdict(found)})
+            folder.write(f"listens-{rank}", {})
         if self._until(self.folder / "signalled"):
             for rank in ranks:
-                folder.tell(f"signal-{rank}", {"node": f"node{rank}", **asdict(fine("USR2 came"))})
+                folder.write(f"signal-{rank}", {"node": f"node{rank}", **asdict(fine("USR2 came"))})
 
     def _until(self, path: Path) -> bool:
         """Whether the file came before the job's end."""
@@ -174,7 +174,7 @@ def test_a_job_that_waits_too_long_is_cancelled_and_its_reason_said(slurm: Small
     is_sound, out = slurm.examine(limit_s=0.5)
     assert not is_sound
     assert marked(out, "✗") == ["job starts"]
-    assert "did not start in 0.5 s: the account holds as many GPUs as it may (AssocGrpGRES)" in out
+    assert "did not start in 0.5 s: the account has reached its limit of GPUs (AssocGrpGRES)" in out
     assert slurm.calls("scancel") == [["7"]]
 
 
@@ -249,9 +249,9 @@ def test_only_what_the_delay_cannot_explain_is_skew(asked_s: float, node_s: floa
 
 
 def test_findings_of_nodes_become_one() -> None:
-    assert together({"a": fine("x"), "b": fine("x")}) == fine("x")
-    assert together({"a": fine("x"), "b": fine("y")}).text == "a: x; b: y"
-    assert together({"a": fine("x"), "b": missing("y", "do")}) == missing("b: y", "do")
+    assert merge_findings({"a": fine("x"), "b": fine("x")}) == fine("x")
+    assert merge_findings({"a": fine("x"), "b": fine("y")}).text == "a: x; b: y"
+    assert merge_findings({"a": fine("x"), "b": missing("y", "do")}) == missing("b: y", "do")
 
 
 def test_an_environment_that_differs_is_named() -> None:
@@ -268,7 +268,7 @@ def test_the_scratch_folder_is_made_and_named(tmp_path: Path, monkeypatch: pytes
     made: list[Path] = []
     found = job._scratch(f"{tmp_path}/$SLURM_JOB_ID/x", made)
     assert found.state == "fine", found.text
-    assert "Ray's files lie in /tmp" in found.text
+    assert "Ray's files are in /tmp" in found.text
     assert made == [tmp_path / "5" / "x", tmp_path / "5"]
     assert os.environ["TMPDIR"] == str(tmp_path / "5" / "x")
     assert job._scratch("$NOT_SET_HERE/x", []).text.endswith("$NOT_SET_HERE is not set in jobs")
@@ -309,8 +309,8 @@ def test_whoever_answers_at_a_port_must_be_the_other_node() -> None:
 def test_a_terminal_without_such_signs_gets_words() -> None:
     raw = io.BytesIO()
     board = Checklist(io.TextIOWrapper(raw, encoding="ascii"))
-    board.tell("x", fine("é"))
-    board.tell("y", missing("m", "do\x1b[2J"))
+    board.add("x", fine("é"))
+    board.add("y", missing("m", "do\x1b[2J"))
     assert raw.getvalue().decode("ascii") == "ok   x: \\xe9\nMISS y: m\n    -> do\\x1b[2J\n"
     assert board.misses == 1
 
@@ -324,8 +324,8 @@ def test_what_is_waited_for_is_erased_on_a_terminal_and_no_text_is_markup(monkey
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "20")
     board = Checklist(Terminal())
-    board.waits("a job " * 10)
-    board.tell("x", fine("[red]" * 10))
+    board.show_wait("a job " * 10)
+    board.add("x", fine("[red]" * 10))
     waiting, told = board.stream.getvalue().split("\r\x1b[2K")[1:]  # type: ignore[attr-defined]
     assert len(waiting) <= 20
     assert told.replace("\x1b[32m", "").replace("\x1b[0m", "") == f"ok   x: {'[red]' * 10}\n"
@@ -334,8 +334,8 @@ def test_what_is_waited_for_is_erased_on_a_terminal_and_no_text_is_markup(monkey
 def test_what_is_not_waited_for_long_is_in_no_log(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")  # a file stays plain
     board = Checklist(io.StringIO())
-    board.waits("a job")
-    board.tell("x", missing("m", "do"))
+    board.show_wait("a job")
+    board.add("x", missing("m", "do"))
     assert board.stream.getvalue() == "MISS x: m\n    -> do\n"  # type: ignore[attr-defined]
 
 
@@ -344,14 +344,14 @@ def test_a_restarted_job_tells_and_ends(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(sys, "argv", ["job", str(tmp_path)])
     monkeypatch.setattr(job, "Warnings", lambda: None)
     assert job.main() == 0
-    assert DoctorFolder(tmp_path).told("restarted") == {}
+    assert DoctorFolder(tmp_path).read("restarted") == {}
 
 
 def test_a_report_that_stands_is_not_overwritten(tmp_path: Path) -> None:
     folder = DoctorFolder(tmp_path)
     folder.report("gpus", 0, fine("two"))
     folder.report("gpus", 0, missing("later", ""))
-    assert folder.found("gpus", [0]) == fine("two")
-    assert folder.found("gpus", [0, 1]) is None
+    assert folder.read_findings("gpus", [0]) == fine("two")
+    assert folder.read_findings("gpus", [0, 1]) is None
     with pytest.raises(ClusterError, match=r"waited 0.1 s for none\.json"):
-        folder.wait("none", 0.1)
+        folder.wait_to_read("none", 0.1)

@@ -93,7 +93,7 @@ def test_a_head_takes_back_only_what_it_told(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_is_no_clusters_says_so(tmp_path: Path) -> None:
-    with pytest.raises(ClusterError, match="no cluster's folder: it has no site.json"):
+    with pytest.raises(ClusterError, match="not the folder of a cluster: it has no site.json"):
         ClusterFolder(tmp_path).site()
 
 

@@ -71,7 +71,7 @@ def test_ranks_that_work_for_longer_than_the_limit_are_left_alone(two_ranks: Sta
 def test_a_call_tells_on_the_way_where_rank_0_is(two_ranks: Start, kind: str) -> None:
     ranks = two_ranks(kind, WORK_LIMIT_S)
     heartbeats: list[Heartbeat] = []
-    calling = ranks.calling("work_on", 0, 3600.0)
+    calling = ranks.call_in_steps("work_on", 0, 3600.0)
     heartbeats.append(next(calling))
     while not heartbeats[-1].words:  # of Ray, the first answers come later
         heartbeats.append(next(calling))
@@ -93,7 +93,7 @@ def test_a_call_tells_on_the_way_where_rank_0_is(two_ranks: Start, kind: str) ->
 )  # fmt: skip
 def test_ranks_that_hang_say_where_and_are_ended(two_ranks: Start, method: str, kind: str) -> None:
     ranks = two_ranks(kind, HANG_LIMIT_S)
-    with pytest.raises(RankHung, match=f"no sign of life of 2 rank\\(s\\) for {HANG_LIMIT_S:g} s") as hung:
+    with pytest.raises(RankHung, match=f"no heartbeat of 2 rank\\(s\\) for {HANG_LIMIT_S:g} s") as hung:
         ranks.call(method)
     assert not hung.value.is_suspended
     one, other = hung.value.log_tail.split("rank 1 of 2:")
@@ -122,7 +122,7 @@ def test_time_in_which_the_watcher_was_stopped_does_not_count(monkeypatch: pytes
 
     def looked_after(seconds: float, numbers: list[int]) -> bool:
         now[0] += seconds
-        return watchdog.hangs([Heartbeat(number=number, words=f"at {now[0]}") for number in numbers])
+        return watchdog.is_hung([Heartbeat(number=number, words=f"at {now[0]}") for number in numbers])
 
     assert not any(looked_after(1.0, [0, 0]) for _ in range(8))
     assert not looked_after(1000.0, [0, 0])  # both were stopped, say: the machine was suspended
@@ -136,4 +136,4 @@ def test_without_a_limit_nothing_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
     watchdog = Watchdog(None)
     begin = time.monotonic()
     monkeypatch.setattr(hpc_ranks.time, "monotonic", lambda: begin + 1e9)
-    assert not watchdog.hangs([Heartbeat()]) and not watchdog.hangs([Heartbeat()])
+    assert not watchdog.is_hung([Heartbeat()]) and not watchdog.is_hung([Heartbeat()])

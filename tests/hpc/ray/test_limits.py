@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-PROGRAM = "from hpc.ray import limits; limits.raise_limits(); print(limits.open_files(), limits.hint(), sep='|')"
+PROGRAM = "from hpc.ray import limits; limits.raise_limits(); print(limits.open_files(), limits.limits_hint(), sep='|')"
 
 
 def under(limits: str) -> list[str]:

@@ -12,7 +12,7 @@ from ray._private import services
 from ray._raylet import AuthenticationMode, AuthenticationTokenLoader, get_authentication_mode
 
 from hpc.errors import ClusterError
-from hpc.folders.leftovers import MARK
+from hpc.folders.orphan_cleanup import MARK
 from hpc.ray.local import local_ray
 
 
@@ -86,7 +86,7 @@ def test_what_does_not_come_up_in_time_is_started_once_more(
         assert starts[0].wait() == -signal.SIGKILL  # what was left of the first try is in nobody's way
         assert starts[1].poll() is None
     assert starts[1].wait() == -signal.SIGKILL
-    assert "Ray is started once more: The current node timed out" in capfd.readouterr().err
+    assert "Ray is started again: The current node timed out" in capfd.readouterr().err
 
 
 def test_what_will_not_pass_is_not_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,7 +39,7 @@ def test_the_allocation_is_what_slurm_says(environment: dict[str, str], expected
 
 
 def test_outside_a_job_there_is_none() -> None:
-    with pytest.raises(ClusterError, match="no job of SLURM: 'SLURM_JOB_ID' is not set"):
+    with pytest.raises(ClusterError, match="not a job of SLURM: 'SLURM_JOB_ID' is not set"):
         allocation({"SLURM_CPUS_ON_NODE": "4"})
 
 

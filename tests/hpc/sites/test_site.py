@@ -47,10 +47,10 @@ def fault(folder: Path, text: str) -> str:
         (SMALL + 'gres = "gpu:a100"', ["gpu:a100", "needs gpus_per_node"]),
         (SMALL + 'shared_folder = "runs"', ["shared_folder = 'runs'", "beginning with /"]),
         (SMALL + 'scratch_folder = "~/tmp"', ["scratch_folder = '~/tmp'", "$TMPDIR"]),
-        (SMALL + '[sbatch]\nmem = "4G"', ["'mem' is not free", "use memory_gb"]),
-        (SMALL + '[sbatch]\nwrap = "touch x"', ["'wrap' is not free", "each job"]),
-        (SMALL + '[sbatch]\n"--nice" = 1', ["'--nice' is no flag"]),
-        (SMALL + '[sbatch]\n"a b" = 1', ["'a b' is no flag"]),
+        (SMALL + '[sbatch]\nmem = "4G"', ["'mem' cannot be set here", "use memory_gb"]),
+        (SMALL + '[sbatch]\nwrap = "touch x"', ["'wrap' cannot be set here", "each job"]),
+        (SMALL + '[sbatch]\n"--nice" = 1', ["'--nice' is not a flag"]),
+        (SMALL + '[sbatch]\n"a b" = 1', ["'a b' is not a flag"]),
         (SMALL + "[sbatch]\nhold = false", ["hold = false", "leave it out"]),
         (SMALL + '[sbatch]\ncomment = "a\\nb"', ["sbatch.comment", "one line"]),
     ],
@@ -141,5 +141,5 @@ def test_the_listing_says_where_sites_are_and_what_is_wrong(
 def test_pyxis_is_refused_by_name(tmp_path: Path) -> None:
     path = tmp_path / "site.toml"
     path.write_text('cpus_per_node = 1\nwalltime_min = 1\n[sbatch]\ncontainer-image = "x.sqsh"\n')
-    with pytest.raises(SiteError, match="one of pyxis and enroot, which are not supported.*use the key container"):
+    with pytest.raises(SiteError, match="a flag of pyxis or enroot, which are not supported.*use the key container"):
         read_site(path)

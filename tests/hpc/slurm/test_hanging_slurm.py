@@ -46,8 +46,8 @@ class Sweep:
         end_s = time.monotonic() + LIMIT_S
         while not happened():
             assert time.monotonic() < end_s, self.events
-            self.cluster.see(self.nodes, frozenset(), now_s)
-            self.cluster.act(now_s)
+            self.cluster.observe(self.nodes, frozenset(), now_s)
+            self.cluster.reconcile(now_s)
 
 
 @pytest.fixture

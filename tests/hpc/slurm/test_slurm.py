@@ -66,7 +66,7 @@ def test_an_array_has_an_id_for_each_element(slurm: FakeSlurm, tmp_path: Path) -
 )
 def test_a_refusal_is_not_retried_and_says_what_to_do(slurm: FakeSlurm, tmp_path: Path, said: str, advice: str) -> None:
     slurm.says("sbatch", {"error": said, "returncode": 1})
-    with pytest.raises(SlurmError, match="submitted nothing") as raised:
+    with pytest.raises(SlurmError, match="did not submit") as raised:
         submit(SITE, need_in(tmp_path), ["true"], QUICK)
     assert said[:40] in str(raised.value)
     assert advice in str(raised.value)
@@ -117,7 +117,7 @@ def test_submitting_is_given_up_after_the_stated_tries(
 def test_where_neither_sbatch_nor_squeue_answers_nothing_is_tried_again(slurm: FakeSlurm, tmp_path: Path) -> None:
     slurm.says("sbatch", BUSY)
     slurm.says("squeue", BUSY)
-    with pytest.raises(SlurmError, match="was submitted is unknown, look before you try again: squeue gave no"):
+    with pytest.raises(SlurmError, match="was submitted is unknown, check it before you try again: squeue gave no"):
         submit(SITE, need_in(tmp_path), ["true"], QUICK)
     assert (len(slurm.calls("sbatch")), len(slurm.calls("squeue"))) == (1, 3)
 
@@ -249,7 +249,7 @@ def test_what_is_no_id_reaches_no_command(slurm: FakeSlurm, hostile: str) -> Non
     slurm.says("scancel", "")
     slurm.says("squeue", "")
     for call in (cancel, jobs):
-        with pytest.raises(ValueError, match="no id of a job"):
+        with pytest.raises(ValueError, match="not the id of a job"):
             call(["1", hostile], QUICK)
     assert slurm.calls("scancel") == slurm.calls("squeue") == []
 

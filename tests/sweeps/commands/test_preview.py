@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from hpc.cluster.scaling import ScalingLimits
+from hpc.cluster.autoscaler import ScalingLimits
 from results.arms.cost import cost_of_run
 from results.statistics import holm, pairs_needed, smallest_p
 from results.store.reader import load

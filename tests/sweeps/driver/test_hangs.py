@@ -146,7 +146,7 @@ def alone(launches: dict[str, Launch]) -> Path:
 @pytest.mark.slow
 def test_a_rank_that_is_stopped_inside_a_stage_is_replaced(launches: dict[str, Launch], alone: Path) -> None:
     run = assert_replaced(launches["stopped once"], alone)
-    assert "it cannot say where it is" in log_of(run, attempts(run)[0]["trial_id"])
+    assert "it cannot print its stacks" in log_of(run, attempts(run)[0]["trial_id"])
 
 
 @pytest.mark.slow
@@ -172,7 +172,7 @@ def assert_replaced(launch: Launch, alone: Path) -> Path:
     run = launch.ended(failed=0)
     first, second = attempts(run)
     assert (first["status"], second["status"]) == ("interrupted", "finished")
-    assert first["cause"] == "no sign of life of 2 rank(s) for 20 s: rank 1 was stopped from outside (SIGSTOP)"
+    assert first["cause"] == "no heartbeat of 2 rank(s) for 20 s: rank 1 was stopped from outside (SIGSTOP)"
     assert differences(run, alone) == []
     assert violations(run, launch.folder / "cache", ended=True) == []
     return run
@@ -181,7 +181,7 @@ def assert_replaced(launch: Launch, alone: Path) -> Path:
 def assert_given_up(launch: Launch) -> None:
     run = launch.ended(failed=1)
     (told,) = attempts(run)
-    assert (told["status"], told["cause"]) == ("died", "no sign of life of 1 rank(s) for 20 s")
+    assert (told["status"], told["cause"]) == ("died", "no heartbeat of 1 rank(s) for 20 s")
     assert "in searched_for_ever" in told["log_tail"]
     assert "in searched_for_ever" in log_of(run, told["trial_id"])
     assert processes_of(launch.folder) == []

@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 import pytest
 
-from hpc.folders.leftovers import PREFIX
+from hpc.folders.orphan_cleanup import PREFIX
 from tests.hpc.stranger import OK, UNAUTHENTICATED, UNIMPLEMENTED, Answers, Port, ask, listening
 from transtailor.waiting import wait_for
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from hpc.cluster.scaling import ScalingLimits
+from hpc.cluster.autoscaler import ScalingLimits
 from sweeps.scheduling.simulate import simulate, slots_of
 from sweeps.scheduling.simulated_cluster import SimulatedCluster
 from sweeps.scheduling.timed import TimedStep, TimedTrial, critical_path_s, join_stages

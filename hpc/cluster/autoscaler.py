@@ -1,6 +1,6 @@
 """How many workers a sweep should have: a pure function of its workers, its work and the time. No I/O, no clock.
 
-The driver calls `decide` about once a second with the real clock, the simulation of a schedule with its own.
+The driver calls `decide` about once a second with the real clock, the simulation of a schedule with a simulated one.
 """
 
 import math
@@ -10,12 +10,12 @@ from typing import Literal
 
 BACKOFF_S = 5.0
 BACKOFF_MAX_S = 900.0
-BACKOFF_SHRINK = 4  # after each wave of failures so many times fewer workers may be on their way
+BACKOFF_SHRINK = 4  # each wave of failures divides the number of workers that may be starting by this
 
 
 @dataclass(frozen=True, kw_only=True)
 class Worker:
-    """One worker's job, as the driver knows it now."""
+    """One worker's job, as the driver knows it."""
 
     job: str
     state: Literal["waiting", "starting", "ready", "draining"]
@@ -24,14 +24,14 @@ class Worker:
     """When its walltime ends; None while it waits in SLURM's queue."""
     busy: bool = False
     idle_since_s: float | None = None
-    """Since when it has been ready without work; None while it is not."""
+    """Since when it has been ready without work; None if it is not."""
     starting_since_s: float | None = None
     """None unless it is starting."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScalingLimits:
-    """What does not change from call to call, but for `gpu_hours_left`."""
+    """What does not change between calls, except `gpu_hours_left`."""
 
     max_workers: int
     """Workers at a time; those that drain do not count, so that a successor can come before its predecessor ends."""
@@ -39,21 +39,21 @@ class ScalingLimits:
     drain_before_s: float
     """How long before the end of its walltime a worker gets no new work."""
     successor_lead_s: float
-    """How long before that its successor is asked for."""
+    """How long before that its successor is submitted."""
     idle_s: float
-    """How long a worker that nothing needs is kept."""
+    """How long a worker without use is kept."""
     start_limit_s: float
-    """A worker that has started in SLURM and has not joined after this time is given up."""
+    """A worker that SLURM has started and that has not joined after this time is given up."""
     slots_per_worker: int = 1
     workers_per_slot: int = 1
     """More than 1 for trials that span workers; then `slots_per_worker` is 1."""
     gpu_hours_left: float | None = None
-    """What may still be asked for, less what submitted workers were asked for; None: no limit."""
+    """For further workers, without those that submitted workers asked for; None: no limit."""
     gpu_hours_per_worker: float = 0.0
-    """What one worker is asked for: its GPUs times its walltime."""
+    """The GPUs of a worker times its walltime."""
 
     def __post_init__(self) -> None:
-        """Raise ValueError for limits under which workers would be replaced as soon as they start."""
+        """Raise ValueError if workers would be replaced as soon as they start."""
         if self.drain_before_s + self.successor_lead_s >= self.walltime_s:
             raise ValueError(
                 f"drain_before_s = {self.drain_before_s} and successor_lead_s = {self.successor_lead_s} leave nothing "
@@ -67,23 +67,23 @@ class ScalingLimits:
 
     @property
     def affordable(self) -> float:
-        """How many workers may still be asked for, as a whole number or infinity."""
+        """How many workers may still be submitted, as a whole number or infinity."""
         if self.gpu_hours_left is None or self.gpu_hours_per_worker == 0:
             return math.inf
         return max(0.0, math.floor(self.gpu_hours_left / self.gpu_hours_per_worker + 1e-9))  # sums of floats
 
     def workers_for(self, slots: int) -> int:
-        """How many workers so many slots take, as far as the limit allows; trials that span workers get all or none."""
+        """How many workers this many slots need, within the limit; a trial that spans workers gets all or none."""
         wanted = math.ceil(slots / self.slots_per_worker) * self.workers_per_slot
         return min(wanted, self.max_workers // self.workers_per_slot * self.workers_per_slot)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Failures:
-    """Waves of workers that died before they were of any use: never joined, or dead soon after.
+    """Waves of workers that died before they were of use: never joined, or dead soon after.
 
-    `Failures()` when a worker has joined and stayed. What dies during the back-off was submitted before it, so it
-    belongs to the same wave: a hiccup that takes fifty workers is one.
+    `Failures()` once a worker has joined and stayed. Workers that die during the back-off were submitted before it and
+    belong to the same wave, so an incident that ends fifty workers counts as one.
     """
 
     waves: int = 0
@@ -91,13 +91,13 @@ class Failures:
 
     @property
     def backoff_ends_s(self) -> float:
-        """When the next worker may be asked for."""
+        """When the next worker may be submitted."""
         if self.waves == 0:
             return -math.inf
         return self.last_wave_s + min(BACKOFF_MAX_S, BACKOFF_S * 2.0 ** min(self.waves - 1, 30))
 
     def with_one_more(self, now_s: float) -> "Failures":
-        """After a worker died at `now_s` before it was of use."""
+        """The failures after a worker died at `now_s` before it was of use."""
         if now_s < self.backoff_ends_s:
             return self
         return Failures(waves=self.waves + 1, last_wave_s=now_s)
@@ -105,17 +105,17 @@ class Failures:
 
 @dataclass(frozen=True, kw_only=True)
 class Actions:
-    """What to do now. A worker that is drained, released or cancelled counts as draining from then on."""
+    """The next actions. A worker that is drained, released or cancelled counts as draining from then on."""
 
     submit: int = 0
     drain: tuple[str, ...] = ()
     """Ready workers whose walltime is nearly over."""
     release: tuple[str, ...] = ()
-    """Idle workers that nothing needs."""
+    """Idle workers without use."""
     cancel: tuple[str, ...] = ()
-    """Jobs that wait and that nothing needs, and workers that did not join: these are failures."""
+    """Waiting jobs without use, and workers that did not join; the latter are failures."""
     surplus_since_s: float | None = None
-    """Since when there have been more workers than the work can use; to be handed to the next call."""
+    """Since when there have been more workers than the work can use; pass it to the next call."""
 
 
 def decide(
@@ -127,18 +127,26 @@ def decide(
     failures: Failures,
     surplus_since_s: float | None,
 ) -> Actions:
-    """As many workers as the work can use within the limits.
+    """Decide how to get as many workers as the work can use within the limits.
 
-    Lost workers are replaced because they are no longer among `workers`; workers near their end, because they do not
-    count as capacity, while the successor that was asked for does.
+    Lost workers are replaced because they are no longer in `workers`; workers near their end, because they do not
+    count as capacity, while their submitted successors do.
+
+        >>> limits = ScalingLimits(max_workers=4, walltime_s=3600, drain_before_s=120, successor_lead_s=120,
+        ...                        idle_s=60, start_limit_s=300)
+        >>> decide([], 2, 0.0, limits, failures=Failures(), surplus_since_s=None).submit
+        2
+        >>> ready = Worker(job="7", state="ready", ends_at_s=3600, busy=True)
+        >>> decide([ready], 1, 3500.0, limits, failures=Failures(), surplus_since_s=None).drain
+        ('7',)
 
     Args:
-        workers: all that have not ended, in the order of their submission.
+        workers: all that have not ended, in the order of submission.
         wanted_slots: trials that run, and those that could start now if there were slots.
-        now_s: on the clock of all other times.
+        now_s: on the same clock as all other times.
         limits: of the site and the sweep.
         failures: workers that died before they were of use.
-        surplus_since_s: of the last call's actions; None at first.
+        surplus_since_s: from the last call's actions; None at first.
     """
     active = [worker for worker in workers if worker.state != "draining"]
     drain = [worker for worker in active if worker.state == "ready" and _left_s(worker, now_s) <= limits.drain_before_s]
@@ -151,7 +159,7 @@ def decide(
     surplus = len(staying) - needed
     surplus_since_s = None if surplus <= 0 else now_s if surplus_since_s is None else surplus_since_s
     submit = 0
-    if surplus < 0 and not stuck:  # what is stuck is a failure, to be counted before the next submission
+    if surplus < 0 and not stuck:  # stuck workers are failures, which count before the next submission
         submit = min(-surplus, limits.max_workers - len(active), _allowed(active, now_s, limits, failures))
     cancel: list[Worker] = []
     if surplus_since_s is not None and now_s - surplus_since_s >= limits.idle_s:
@@ -172,7 +180,7 @@ def decide(
 def _unneeded(
     staying: Iterable[Worker], ending: Iterable[Worker], needed: int, surplus: int, now_s: float, limits: ScalingLimits
 ) -> list[Worker]:
-    """Workers that have been idle for long: the first `surplus` to end, and those near their end that are replaced."""
+    """Workers idle for `idle_s`: the first `surplus` to end, and those near their end that are replaced."""
 
     def has_been_idle(worker: Worker) -> bool:
         since_s = worker.idle_since_s
@@ -188,7 +196,7 @@ def _unneeded(
 
 
 def _allowed(active: Iterable[Worker], now_s: float, limits: ScalingLimits, failures: Failures) -> int:
-    """How many workers budget and failures allow to submit now."""
+    """How many workers the budget and the failures allow to submit now."""
     if now_s < failures.backoff_ends_s:
         return 0
     allowed = limits.affordable
@@ -203,7 +211,7 @@ def _left_s(worker: Worker, now_s: float) -> float:
 
 
 def _is_stuck(worker: Worker, now_s: float, limits: ScalingLimits) -> bool:
-    """Whether a worker that starts will not be of use any more."""
+    """Whether a starting worker can no longer be of use."""
     since_s = now_s if worker.starting_since_s is None else worker.starting_since_s
     return now_s - since_s >= limits.start_limit_s or _left_s(worker, now_s) <= limits.drain_before_s
 

@@ -1,6 +1,6 @@
-"""Temporary folders with processes that belong to them: how both are told from others' and removed. Without Ray.
+"""Temporary folders with processes that belong to them: how orphans are identified and removed. Without Ray.
 
-As a program it is a guard: it waits until its owner has ended, however that came, and then clears the owner's folder.
+As a program it is a guard: it waits until its owner has ended in any way, and then clears the owner's folder.
 """
 
 import os
@@ -18,7 +18,7 @@ from pathlib import Path
 from transtailor.terminal import say
 from transtailor.waiting import KILL_LIMIT_S, WaitedTooLong, wait_for
 
-# Every process that descends from the owner's servers carries this variable with the folder's path.
+# Every process that descends from the owner's servers has this variable with the folder's path.
 MARK = "TRANSTAILOR_RAY_FOLDER"
 PREFIX = "transtailor-ray-"
 OWNER = "owner"  # file in the folder: machine, process id and its start, one per line
@@ -26,18 +26,18 @@ SHORT = Path("/tmp")
 LONGEST_BYTES = 16  # Ray adds r/session_<date>_<time>_<process id>/sockets/plasma_store
 END_LIMIT_S = 5.0
 POLL_S = 0.05
-CLEARED = b"cleared"  # what the owner tells its guard when there is nothing left to do
+CLEARED = b"cleared"  # the owner sends it to its guard when no work is left
 
 
 @contextmanager
 def guarded_folder(below: Path = SHORT) -> Iterator[Path]:
-    """A new folder; on leaving, it is gone and processes that carry its mark have ended, also when this one is killed.
+    """Make a new folder; on leaving, it is removed and processes with its mark have ended, also if this one is killed.
 
-    What is left when the guard is killed too is removed by the next call, if its owner was of this user and has ended.
+    If the guard is killed too, the next call removes the folder, if its owner was this user's and has ended.
 
     Args:
-        below: where to make it. Ray puts sockets into it, whose paths are limited to 107 bytes: where `below` is too
-            long for that, it is made in /tmp.
+        below: the parent. Ray puts sockets into the folder, whose paths are limited to 107 bytes: if `below` is too
+            long for that, the folder is made in /tmp.
     """
     below = below if len(os.fsencode(below)) <= LONGEST_BYTES else SHORT
     remove_abandoned(below)
@@ -45,13 +45,13 @@ def guarded_folder(below: Path = SHORT) -> Iterator[Path]:
     try:
         (folder / OWNER).write_text("\n".join([_machine(), str(os.getpid()), str(_started_at(os.getpid()))]))
         guard = subprocess.Popen(
-            [sys.executable, "-P", "-m", "hpc.folders.leftovers", str(folder)],
+            [sys.executable, "-P", "-m", "hpc.folders.orphan_cleanup", str(folder)],
             stdin=subprocess.PIPE,  # its other end closes when this process ends
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
-    except OSError:  # a full disk, no more processes: without owner and guard nobody would remove it
+    except OSError:  # a full disk, no more processes: without owner and guard it would never be removed
         shutil.rmtree(folder)
         raise
     in_a_hurry = False
@@ -63,13 +63,13 @@ def guarded_folder(below: Path = SHORT) -> Iterator[Path]:
     finally:
         if not in_a_hurry:
             clear(folder)
-            with suppress(subprocess.TimeoutExpired):  # it has nothing left to do, and is no process of Ray's
+            with suppress(subprocess.TimeoutExpired):  # it has no work left, and is no process of Ray's
                 guard.communicate(CLEARED, END_LIMIT_S)
 
 
 @contextmanager
 def scratch_folder(job: str) -> Iterator[Path]:
-    """This job's folder for temporary files; one that is the job's alone goes with it, if it is empty."""
+    """This job's folder for temporary files; removed at the end if its name has the job's id and it is empty."""
     folder = Path(os.environ.get("TMPDIR", SHORT))
     try:
         yield folder
@@ -79,13 +79,13 @@ def scratch_folder(job: str) -> Iterator[Path]:
                 folder.rmdir()
 
 
-def rays_own(folder: Path) -> Path:
-    """The part of a guarded folder that Ray may have: it lets everybody read and write there, the outer one nobody."""
+def folder_for_ray(folder: Path) -> Path:
+    """The part of a guarded folder for Ray, which makes it readable and writable for all; the outer one is private."""
     return folder / "r"
 
 
 def clear(folder: Path) -> None:
-    """Waits a moment until the processes with the folder's mark have ended, kills the rest, removes the folder."""
+    """Wait shortly for the processes with the folder's mark to end, kill the rest, and remove the folder."""
     try:
         wait_for(lambda: not _marked(folder), f"processes of {folder} to end", END_LIMIT_S, poll_s=POLL_S)
     except WaitedTooLong:
@@ -94,7 +94,7 @@ def clear(folder: Path) -> None:
 
 
 def kill_marked(folder: Path) -> None:
-    """Kills all processes with the folder's mark; says which of them do not end, as where a disk does not answer."""
+    """Kill all processes with the folder's mark; reports those that do not end, as when a disk does not answer."""
 
     def gone() -> bool:
         left = _marked(folder)
@@ -105,13 +105,13 @@ def kill_marked(folder: Path) -> None:
     try:
         wait_for(gone, f"killed processes of {folder} to end", KILL_LIMIT_S, poll_s=POLL_S)
     except WaitedTooLong:
-        say(f"processes {_marked(folder)} were killed and have not ended: they are left to themselves", to=sys.stderr)
+        say(f"processes {_marked(folder)} were killed and have not ended: they are abandoned", to=sys.stderr)
 
 
 def remove_abandoned(below: Path = SHORT) -> None:
-    """Clears folders of this user whose owner has ended without clearing them.
+    """Clear folders of this user whose owner has ended without clearing them.
 
-    Everybody may put anything of such a name into /tmp; what is not a folder of this user's is left alone.
+    Any user may put anything of such a name into /tmp; only folders of this user are touched.
     """
     for folder in below.glob(f"{PREFIX}*"):
         try:
@@ -119,11 +119,7 @@ def remove_abandoned(below: Path = SHORT) -> None:
             if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
                 continue
             is_left = _has_ended(*(folder / OWNER).read_text().splitlines())
-        except (
-            OSError,
-            TypeError,
-            ValueError,
-        ):  # it is being made or removed now, or its owner is named oddly
+        except (OSError, TypeError, ValueError):  # it is being made or removed now, or its owner file is odd
             continue
         if is_left:
             clear(folder)
@@ -143,9 +139,9 @@ def _marked(folder: Path) -> list[int]:
 
 
 def _belongs(process: Path, folder: Path) -> bool:
-    """Whether a process carries the folder's mark, or has a file below the folder open for writing.
+    """Whether a process has the folder's mark, or a file below the folder open for writing.
 
-    The second, since a process that gives itself a title may overwrite its environment, as the kernel shows it.
+    The second, since a process that sets its title may overwrite its environment, as the kernel shows it.
     """
     try:
         if f"{MARK}={folder}".encode() in (process / "environ").read_bytes().split(b"\0"):
@@ -154,18 +150,18 @@ def _belongs(process: Path, folder: Path) -> bool:
             os.lstat(descriptor).st_mode & stat.S_IWUSR and str(descriptor.readlink()).startswith(f"{folder}/")
             for descriptor in (process / "fd").iterdir()
         )
-    except (FileNotFoundError, PermissionError, ProcessLookupError):  # it has ended, or is somebody else's
+    except (FileNotFoundError, PermissionError, ProcessLookupError):  # it has ended, or is another user's
         return False
 
 
 def _machine() -> str:
-    """Names the space in which process ids mean something: containers may share /tmp and not their processes."""
+    """A name of the space of process ids: containers may share /tmp but not their processes."""
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     return f"{socket.gethostname()} {boot} {Path('/proc/self/ns/pid').readlink()}"
 
 
 def _was_switched_off_since(machine: str) -> bool:
-    """Whether the owner of a folder ran on this very machine before its last start."""
+    """Whether the owner of a folder ran on this machine before its last boot."""
     host, boot, _ = machine.split(" ")
     own_host, own_boot, _ = _machine().split(" ")
     return host == own_host and boot != own_boot
@@ -179,7 +175,7 @@ def _kill(process_id: int) -> None:
 
 
 def _started_at(process_id: int) -> int | None:
-    """When a process started, in clock ticks since boot; tells it from a later one with the same id. None: ended."""
+    """The start of a process in clock ticks since boot, to tell it from a later one with its id. None: ended."""
     try:
         status = Path(f"/proc/{process_id}/stat").read_text()
     except (FileNotFoundError, ProcessLookupError):
@@ -188,7 +184,7 @@ def _started_at(process_id: int) -> int | None:
 
 
 if __name__ == "__main__":
-    # A scheduler that ends a job tells all of its processes to end; the guard has to do its work then.
+    # A scheduler that ends a job signals all of its processes; the guard has to do its work then.
     for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
     if sys.stdin.buffer.read() != CLEARED:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hpc.cluster.scaling import BACKOFF_MAX_S, BACKOFF_S, Actions, Failures, ScalingLimits, Worker, decide
+from hpc.cluster.autoscaler import BACKOFF_MAX_S, BACKOFF_S, Actions, Failures, ScalingLimits, Worker, decide
 
 LIMITS = ScalingLimits(
     max_workers=8, walltime_s=3600, drain_before_s=90, successor_lead_s=60, idle_s=30, start_limit_s=120

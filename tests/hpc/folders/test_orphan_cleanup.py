@@ -12,11 +12,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from hpc.folders.leftovers import MARK, OWNER, PREFIX, clear, guarded_folder, remove_abandoned, scratch_folder
+from hpc.folders.orphan_cleanup import MARK, OWNER, PREFIX, clear, guarded_folder, remove_abandoned, scratch_folder
 
 OWNER_PROGRAM = """
 import os, subprocess, sys
-from hpc.folders.leftovers import MARK, guarded_folder
+from hpc.folders.orphan_cleanup import MARK, guarded_folder
 with guarded_folder() as folder:
     child = subprocess.Popen(["sleep", "600"], env=os.environ | {MARK: str(folder)}, start_new_session=True)
     guard = next(p for p in __import__("psutil").Process().children() if p.pid != child.pid)
@@ -41,7 +41,7 @@ def gone(*processes: psutil.Process) -> bool:
 
 
 def test_leaving_ends_marked_processes_and_spares_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hpc.folders.leftovers.END_LIMIT_S", 0.2)
+    monkeypatch.setattr("hpc.folders.orphan_cleanup.END_LIMIT_S", 0.2)
     bystander = subprocess.Popen(["sleep", "600"], env=os.environ | {MARK: "/tmp/another"})
     with guarded_folder() as folder:
         assert folder.stat().st_mode & 0o777 == 0o700
@@ -138,7 +138,7 @@ def test_where_no_guard_can_be_started_no_folder_is_left(monkeypatch: pytest.Mon
         raise OSError(errno.EMFILE, "Too many open files")
 
     with tempfile.TemporaryDirectory(prefix="s", dir="/tmp") as short:
-        monkeypatch.setattr("hpc.folders.leftovers.subprocess.Popen", too_many)
+        monkeypatch.setattr("hpc.folders.orphan_cleanup.subprocess.Popen", too_many)
         with pytest.raises(OSError, match="Too many open files"), guarded_folder(Path(short)):
             pytest.fail("nobody would remove it")
         assert not list(Path(short).iterdir())
