@@ -92,7 +92,7 @@ class TrialRank:
 
     def sign(self) -> tuple[int, float, str]:
         """The values of this rank's newest `hpc.ranks.ranks.Sign`; called from another thread."""
-        return heartbeat.newest()
+        return heartbeat.latest()
 
     def close(self) -> None:
         """Leave the process group."""

@@ -1,4 +1,4 @@
-"""Criteria by name: what scores the filters, the smaller the sooner they go. Records only; importing is torch-free."""
+"""Criteria by name, which score the filters; the lowest-scored are removed first. Records without torch."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,6 +13,9 @@ class Criterion:
 
     `compute` is a function, or "module:function", that takes a `tailor.pruning.criteria.base.Scoring` and returns
     layer -> (F,) scores of its F filters.
+
+    >>> CRITERIA["taylor"].reads_data, CRITERIA["bn_gamma"].needs
+    (True, 'norm')
     """
 
     compute: Callable[[Any], dict[str, Any]] | str
@@ -20,7 +23,7 @@ class Criterion:
     reads_data: bool = False
     reads_labels: bool = False
     draws: bool = False
-    has_gates: bool = False  # it scores factors at the filters' outputs, so that their placement counts
+    has_gates: bool = False  # it scores factors at the filters' outputs, so their placement matters
     needs: Literal["nothing", "norm", "relu"] = "nothing"
 
     def function(self) -> Callable[[Any], dict[str, Any]]:

@@ -52,8 +52,8 @@ def test_cached_equals_computed(network: str, method: dict[str, object], run: Ru
     again = run(config, Cache(tmp_path))
     assert all(event.result.cached for event in again)
     assert facts(again) == facts(computed)
-    assert_equal_tensors(again[-1].result.state.tensors, computed[-1].result.state.tensors)
-    assert_equal_tensors(again[-1].result.state.factors, computed[-1].result.state.factors)
+    assert_equal_tensors(again[-1].result.model_state().tensors, computed[-1].result.model_state().tensors)
+    assert_equal_tensors(again[-1].result.model_state().factors, computed[-1].result.model_state().factors)
 
 
 @pytest.mark.parametrize("network", NETWORKS)

@@ -11,9 +11,9 @@ from sweeps.planning.plan import make_plan
 from sweeps.spec.spec import SPECS, load_spec
 from tailor.config.trial import TrialConfig
 from tailor.core.settings import Settings
-from tailor.execution.dry_run import PlannedOutcome, steps_of
+from tailor.execution.dry_run import PlannedOutcome, stages_of
 from tailor.stages import Stage, TrainSource
-from tailor.stages.base import PARENTS
+from tailor.stages.identity import PARENTS
 from tests.tailor.trials import short_trial
 
 
@@ -45,7 +45,7 @@ def test_a_key_is_that_of_the_slow_way(spec: str) -> None:
             continue
         config = TrialConfig.model_validate(trial.config)
         assert config.identity() == plain(config)
-        steps, outcome = steps_of(config), None
+        steps, outcome = stages_of(config), None
         for planned in trial.stages:
             stage = steps.send(outcome)  # type: ignore[arg-type]
             outcome = PlannedOutcome(planned.key)
@@ -59,17 +59,17 @@ def test_a_key_is_that_of_the_slow_way(spec: str) -> None:
 @pytest.mark.parametrize("kinds", [(int, float), (float, int)], ids=["whole first", "float first"])
 def test_a_whole_number_in_place_of_a_float_counts_as_one(kinds: tuple[type[int] | type[float], ...]) -> None:
     """As a user's method may give it. Texts of equal records are kept: it must not hang on which of them came first."""
-    stage = next(steps_of(short_trial({"name": "fine_tune"})))
+    stage = next(stages_of(short_trial({"name": "fine_tune"})))
     assert isinstance(stage, TrainSource)
     unseen = 91 if kinds[0] is int else 92
-    records = [replace(stage, training=replace(stage.training, weight_decay=kind(unseen))) for kind in kinds]
+    records = [replace(stage, training=stage.training.replace(weight_decay=kind(unseen))) for kind in kinds]
     assert [type(record.settings()["training"]["weight_decay"]) for record in records] == [float, float]
     assert records[0].key() == records[1].key()
 
 
 def test_records_that_are_equal_have_one_key() -> None:
-    stage = next(steps_of(short_trial({"name": "fine_tune"})))
+    stage = next(stages_of(short_trial({"name": "fine_tune"})))
     assert isinstance(stage, TrainSource)
-    zero, negative = (replace(stage, training=replace(stage.training, weight_decay=value)) for value in (0.0, -0.0))
+    zero, negative = (replace(stage, training=stage.training.replace(weight_decay=value)) for value in (0.0, -0.0))
     assert zero == negative
     assert zero.key() == negative.key() != stage.key()
