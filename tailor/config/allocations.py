@@ -1,8 +1,8 @@
 """How a budget is divided over layers: the settings of each allocation, and its stages. Without torch."""
 
 from abc import abstractmethod
-from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -37,20 +37,30 @@ class Cut:
     width_multiple: int
     at_random: bool  # remove random filters instead of the lowest-scored ones
 
+    def settings(self) -> dict[str, Any]:
+        """The settings that all stages of a pruning have."""
+        names = ("rule", "grouping", "removed_macs_fraction", "minimum_filters_fraction", "width_multiple")
+        return {name: getattr(self, name) for name in names}
+
+    @property
+    def random_seed(self) -> int | None:
+        """Seed of random filters; None: by the scores."""
+        return self.seed if self.at_random else None
+
 
 class Allocation(Settings):
-    """Settings of an allocation; subclasses set `name` to a literal and are added to ALLOCATIONS.
-
-    >>> Global().label(), ALLOCATIONS["random_best"]().draws
-    ('global', 10)
-    """
+    """Settings of an allocation; subclasses set `name` to a literal and are added to ALLOCATIONS."""
 
     name: str
     in_steps: ClassVar[bool] = True
     """Whether it can prune in several steps, each with a share of the budget."""
 
     def label(self) -> str:
-        """Its part of an arm's name."""
+        """Its part of an arm's name.
+
+        >>> Global().label(), ToLatency(latency_ms=2.5).label()
+        ('global', '2.5 ms on cpu')
+        """
         return self.name
 
     def asked(self, removed_macs_fraction: float) -> float | None:
@@ -94,19 +104,7 @@ class RandomBest(Allocation):
 
     def stages(self, scores: StageOutcome, cut: Cut) -> StageSubgenerator:
         """Yield one surgery that chooses among random widths."""
-        return (
-            yield PruneBestOfRandom(
-                of=scores,
-                rule=cut.rule,
-                grouping=cut.grouping,
-                removed_macs_fraction=cut.removed_macs_fraction,
-                minimum_filters_fraction=cut.minimum_filters_fraction,
-                draws=self.draws,
-                task=cut.task,
-                seed=cut.seed,
-                width_multiple=cut.width_multiple,
-            )
-        )
+        return (yield PruneBestOfRandom(of=scores, draws=self.draws, task=cut.task, seed=cut.seed, **cut.settings()))
 
 
 class LeGR(Allocation):
@@ -151,12 +149,9 @@ class LeGR(Allocation):
 
     def stages(self, scores: StageOutcome, cut: Cut) -> StageSubgenerator:
         """Yield the search, and one surgery by its ranking."""
+        at = replace(cut, removed_macs_fraction=max(self.learned_at or 0.0, cut.removed_macs_fraction))
         learned = yield LearnRanking(
             of=scores,
-            rule=cut.rule,
-            grouping=cut.grouping,
-            removed_macs_fraction=max(self.learned_at or 0.0, cut.removed_macs_fraction),
-            minimum_filters_fraction=cut.minimum_filters_fraction,
             population=self.population,
             samples=self.samples,
             generations=self.generations,
@@ -166,7 +161,7 @@ class LeGR(Allocation):
             tuning_steps=self.tuning_steps,
             training=self._training(cut) if self.tuning_steps else None,
             seed=cut.seed,
-            width_multiple=cut.width_multiple,
+            **at.settings(),
         )
         return (yield _prune(learned, cut, "global"))
 
@@ -216,34 +211,21 @@ class ToLatency(Allocation):
         return (
             yield PruneToLatency(
                 of=scores,
-                rule=cut.rule,
                 allocation=self.within,
-                grouping=cut.grouping,
-                removed_macs_fraction=cut.removed_macs_fraction,
-                minimum_filters_fraction=cut.minimum_filters_fraction,
-                width_multiple=cut.width_multiple,
                 latency_ms=self.latency_ms,
                 device=self.device,
                 batch_size=self.batch_size,
                 threads=self.threads,
                 precision=self.precision,
                 repeats=self.repeats,
-                seed=cut.seed if cut.at_random else None,
+                seed=cut.random_seed,
+                **cut.settings(),
             )
         )
 
 
 def _prune(scores: StageOutcome, cut: Cut, allocation: Literal["global", "uniform"]) -> Prune:
-    return Prune(
-        of=scores,
-        rule=cut.rule,
-        allocation=allocation,
-        grouping=cut.grouping,
-        removed_macs_fraction=cut.removed_macs_fraction,
-        minimum_filters_fraction=cut.minimum_filters_fraction,
-        seed=cut.seed if cut.at_random else None,
-        width_multiple=cut.width_multiple,
-    )
+    return Prune(of=scores, allocation=allocation, seed=cut.random_seed, **cut.settings())
 
 
 ALLOCATIONS: Registry[type[Allocation]] = Registry("allocation")

@@ -72,15 +72,7 @@ class Optimisation(TrainingSettings):
 def check(
     optimisation: Optimisation, network: str, data: DataConfig, method: str, regularisers: Iterable[Regulariser | None]
 ) -> None:
-    """Raise ValueError for a setting that the trial does not read or cannot have.
-
-    Args:
-        optimisation: the trial's settings.
-        network: name of its network.
-        data: its data.
-        method: name of its method.
-        regularisers: all penalties that the trial adds to a loss.
-    """
+    """Raise ValueError for a setting that a trial of this network, data and method does not read or cannot have."""
     _refuse_norm(optimisation, network, method)
     _refuse_for_regularisers(optimisation, regularisers)
     _refuse_for_data(optimisation, data)

@@ -95,12 +95,9 @@ class TrialConfig(Settings):
     def train_images(self) -> int:
         """Most training images that the trial uses: fewer if a class has less than `images_per_class`."""
         data = self.data
-        classes = max(1, data.info.target_classes)
-        return (
-            data.train_images
-            if data.images_per_class is None
-            else min(data.train_images, data.images_per_class * classes)
-        )
+        if data.images_per_class is None:
+            return data.train_images
+        return min(data.train_images, data.images_per_class * max(1, data.info.target_classes))
 
     @property
     def deciding_images(self) -> int:
@@ -156,13 +153,9 @@ class TrialConfig(Settings):
         return self
 
     @model_validator(mode="after")
-    def _regulariser_is_possible(self) -> "TrialConfig":
+    def _optimisation_is_possible(self) -> "TrialConfig":
         if self.optimisation.regulariser is not None:
             self.optimisation.regulariser.check(self.network)
-        return self
-
-    @model_validator(mode="after")
-    def _optimisation_is_possible(self) -> "TrialConfig":
         regularisers = (self.optimisation.regulariser, getattr(self.method, "first_regulariser", None))
         optimisation.check(self.optimisation, self.network, self.data, self.method.name, regularisers)
         return self

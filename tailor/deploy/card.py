@@ -106,13 +106,7 @@ def save_point(
 ) -> None:
     """Write an operating point's sub-model with its card.
 
-    Args:
-        config: the trial.
-        event: of the point's stage.
-        state: `event.result.model_state()`, which is collective; writing it is not.
-        folder: see `save_with_card` for what is written.
-        command: what was typed to make it.
-        licence: the user's line on the licence; None: not given.
+    Args: as of `facts_of` and `save_with_card`; `state` is `event.result.model_state()`, which is collective.
     """
     result = event.result
     test_score = score_of(result.read_tensors(), "test")
@@ -123,9 +117,7 @@ def save_point(
 def refuse_unsavable(folder: Path | None, licence: str | None) -> None:
     """Raise ConfigError if sub-models cannot be saved as the options say; called before anything is computed.
 
-    Args:
-        folder: to save in, made if it does not exist; None: no models are saved.
-        licence: the user's line on the licence, which needs a folder for the card; None: not given.
+    Without a folder no models are saved; a licence needs one, because it is written into the card.
     """
     if folder is None:
         if licence is not None:

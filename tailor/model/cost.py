@@ -56,11 +56,6 @@ def positions(network: str, classes: int, input_shape: tuple[int, ...]) -> dict[
     """Name of each weight of a convolution or linear layer -> the number of positions where one image applies it.
 
     A weight that a network applies twice counts twice.
-
-    Args:
-        network: its name.
-        classes: outputs of its head.
-        input_shape: of one image.
     """
     shapes = original_shapes(network, classes)
     outputs = _counted(network, classes, input_shape).outputs

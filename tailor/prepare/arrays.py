@@ -79,9 +79,7 @@ def image_tensor(images: NDArray[np.uint8]) -> "Tensor":
 def verify(root: Path, name: str, advance: Callable[[int], None] | None = None) -> DataManifest:
     """Read every byte of the data set's files and compare it with the manifest; the manifest.
 
-    Args:
-        root, name: the data set.
-        advance: called with the number of bytes read since the last call.
+    `advance` is called with the number of bytes read since the last call.
 
     Raises:
         ConfigError: a file has changed; the text names it.

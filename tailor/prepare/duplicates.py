@@ -47,9 +47,7 @@ class NamedPair:
 def find(root: Path, name: str, advance: Callable[[int], None]) -> dict[str, list[NamedPair]]:
     """Pairs between the target's splits and between source and target, by "train and test", "source and target", ...
 
-    Args:
-        root, name: a prepared data set.
-        advance: called with the number of images read since the last call.
+    `advance` is called with the number of images read since the last call.
 
     Raises:
         ConfigError: no such data set.

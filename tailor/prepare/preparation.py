@@ -43,15 +43,10 @@ class Request:
 def prepare(request: Request, out: TextIO) -> DataManifest:
     """Make the data set `request.name` below `request.root`; the same call resumes an interrupted one.
 
-    Args:
-        request: what to make.
-        out: where progress is shown.
-
     Raises:
         ConfigError: the user's mistake or a fault in the files; no part of the data set is left then.
 
-    Writes:
-        the data set's folder, whole or not at all.
+    Writes: the data set's folder, whole or not at all; progress to `out`.
     """
     final = manifest.folder_of(request.root, request.name)
     layout = LAYOUTS[request.layout]

@@ -73,14 +73,9 @@ def compute_allocate(stage: stages.Allocate, parent: ModelState, context: StageC
     state = replace(parent, tensors=parent.tensors | zeroed)
     model = synchronise_norms(state.build(context.ranks.device).train(), context.ranks)
     restrict(model, parent.essential)
-    history = train(
-        model,
-        optimiser_for([group(list(model.parameters()), stage.training.learning_rate)], stage.training),
-        context.source(stage.data_name),
-        stage.training,
-        "none",
-        context.checkpoint(stage.key()),
-    )
+    optimiser = optimiser_for([group(list(model.parameters()), stage.training.learning_rate)], stage.training)
+    samples, checkpoint = context.source(stage.data_name), context.checkpoint(stage.key())
+    history = train(model, optimiser, samples, stage.training, "none", checkpoint)
     return masked_output(model, history, parent)
 
 
@@ -104,15 +99,10 @@ def compute_calibrate(stage: stages.Calibrate, parent: ModelState, context: Stag
         parameter.requires_grad_(True)
     restrict(model, redundant)
     groups = [group(rest, stage.training.learning_rate), group(head, stage.training.head_learning_rate)]
-    history = train(
-        model,
-        optimiser_for(groups, stage.training),
-        context.splits(stage.task).train,
-        stage.training,
-        stage.task.augmentation,
-        context.checkpoint(stage.key()),
-        TrainingExtras(penalty=sum_of_squares(model, redundant, stage.penalty_strength)),
-    )
+    optimiser, samples = optimiser_for(groups, stage.training), context.splits(stage.task).train
+    extras = TrainingExtras(penalty=sum_of_squares(model, redundant, stage.penalty_strength))
+    checkpoint = context.checkpoint(stage.key())
+    history = train(model, optimiser, samples, stage.training, stage.task.augmentation, checkpoint, extras)
     return masked_output(model, history, parent)
 
 

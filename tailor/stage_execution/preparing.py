@@ -98,14 +98,7 @@ def compute_fit_head(stage: stages.FitHead, parent: ModelState, context: StageCo
     head = model.get_submodule(NETWORKS[state.network].head).requires_grad_(True)
     samples = context.splits(stage.task).train
     optimiser = optimiser_for([group(list(head.parameters()), stage.training.head_learning_rate)], stage.training)
-    history = train(
-        model,
-        optimiser,
-        samples,
-        stage.training,
-        stage.task.augmentation,
-        context.checkpoint(stage.key()),
-    )
+    history = train(model, optimiser, samples, stage.training, stage.task.augmentation, context.checkpoint(stage.key()))
     trained = weights(model)
     info = {"epochs": history, "macs": macs_of(state)}
     return StageOutput(info=info, tensors=add_prefix("tensors", {n: trained[n] for n in state.head_names()}))

@@ -53,15 +53,9 @@ def compute_train_factors(stage: stages.TrainFactors, parent: ModelState, contex
                 value += stage.noise * torch.randn(found.filters, generator=numbers)
             values[site_of[member.layer]] = value.to(context.ranks.device)
     parameters = attach(model, values, trainable=True)
-    samples = context.splits(stage.task).train
-    history = train(
-        model,
-        optimiser_for([group(parameters, stage.training.learning_rate)], stage.training),
-        samples,
-        stage.training,
-        stage.task.augmentation,
-        context.checkpoint(stage.key()),
-    )
+    optimiser = optimiser_for([group(parameters, stage.training.learning_rate)], stage.training)
+    samples, checkpoint = context.splits(stage.task).train, context.checkpoint(stage.key())
+    history = train(model, optimiser, samples, stage.training, stage.task.augmentation, checkpoint)
     alpha = {site: p.detach().cpu() for site, p in zip(values, parameters, strict=True)}
     return StageOutput(info={"epochs": history, "macs": macs_of(parent)}, tensors=add_prefix("alpha", alpha))
 

@@ -58,15 +58,7 @@ def train_all(
     for name, parameter in model.named_parameters():
         if name in state.momentum:
             optimiser.state[parameter]["momentum_buffer"] = state.momentum[name].to(context.ranks.device, copy=True)
-    history = train(
-        model,
-        optimiser,
-        samples,
-        training,
-        augmentation,
-        context.checkpoint(key),
-        extras_for(model),
-    )
+    history = train(model, optimiser, samples, training, augmentation, context.checkpoint(key), extras_for(model))
     buffers = {name: optimiser.state[p].get("momentum_buffer") for name, p in model.named_parameters()}
     momentum = {name: buffer.detach().cpu() for name, buffer in buffers.items() if buffer is not None}
     return TrainedWeights(history=history, tensors=weights(model), momentum=momentum)

@@ -2,25 +2,20 @@
 
 from dataclasses import dataclass
 
-from tailor.stages.identity import Stage
-from tailor.stages.pruning import Grouping
-from tailor.stages.records import STAGE_JSON_BYTES, GroupRule, Size, StageCost, Task, neutral
+from tailor.stages.pruning import BudgetedStage
+from tailor.stages.records import STAGE_JSON_BYTES, Size, StageCost, Task, neutral
 from tailor.stages.training import Training
 
 
 @dataclass(frozen=True, kw_only=True)
-class LearnRanking(Stage):
+class LearnRanking(BudgetedStage):
     """Scale and shift the scores of each layer, so that the lowest of the whole network are the best to remove.
 
     Scales and shifts are evolved. An individual's fitness is the validation loss of the network that its ranking
-    prunes, after a short tuning if there is one.
+    prunes to the budget, after a short tuning if there is one.
     """
 
     kind = "learn_ranking"
-    rule: GroupRule
-    grouping: Grouping
-    removed_macs_fraction: float  # at which individuals are evaluated
-    minimum_filters_fraction: float
     population: int
     samples: int  # of the population, drawn with replacement; the best of them is mutated
     generations: int  # individuals evaluated in all, with the first population

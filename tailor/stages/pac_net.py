@@ -30,8 +30,7 @@ class Allocate(Stage):
 
     def cost(self, size: Size) -> StageCost:
         """Every image of the source, forward and backward, in every epoch."""
-        work = self.training.epochs * size.source_images * size.both_passes
-        return StageCost(work=work, stored_bytes=STAGE_JSON_BYTES + size.weights_bytes)
+        return size.training_cost(self.training.epochs, size.source_images, size.weights_bytes)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,5 +44,4 @@ class Calibrate(Stage):
 
     def cost(self, size: Size) -> StageCost:
         """Every training image, forward and backward, in every epoch."""
-        work = self.training.epochs * size.train_images * size.both_passes
-        return StageCost(work=work, stored_bytes=STAGE_JSON_BYTES + size.weights_bytes)
+        return size.training_cost(self.training.epochs, size.train_images, size.weights_bytes)

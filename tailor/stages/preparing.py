@@ -25,8 +25,7 @@ class TrainSource(Stage):
 
     def cost(self, size: Size) -> StageCost:
         """Every image of the source, forward and backward, in every epoch."""
-        work = self.training.epochs * size.source_images * size.both_passes
-        return StageCost(work=work, stored_bytes=STAGE_JSON_BYTES + size.weights_bytes)
+        return size.training_cost(self.training.epochs, size.source_images, size.weights_bytes)
 
     def kept_fraction(self, before: float) -> float:
         """Share of the MACs that the narrower layers have."""

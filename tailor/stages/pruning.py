@@ -27,9 +27,7 @@ class TrainFactors(Stage):
 
     def cost(self, size: Size) -> StageCost:
         """Every training image, forward and backward, in every epoch."""
-        return StageCost(
-            work=self.training.epochs * size.train_images * size.both_passes, stored_bytes=STAGE_JSON_BYTES
-        )
+        return size.training_cost(self.training.epochs, size.train_images)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,15 +50,21 @@ class ScoreFilters(Stage):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Prune(Stage):
-    """Remove the lowest-scored filters until a budget is met."""
+class BudgetedStage(Stage):
+    """The settings of all stages that choose filters by scores and a budget."""
 
-    kind = "prune"
     rule: GroupRule
-    allocation: Literal["global", "uniform"]
     grouping: Grouping  # how the scores of a group's layers are combined
     removed_macs_fraction: float  # of the original network with the target's head
     minimum_filters_fraction: float  # of each layer's original filters that stay, at least one
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prune(BudgetedStage):
+    """Remove the lowest-scored filters until a budget is met."""
+
+    kind = "prune"
+    allocation: Literal["global", "uniform"]
     seed: int | None  # of random filters that are removed instead of the lowest-scored ones; None: by the scores
     width_multiple: int = neutral(1)  # each layer that loses filters keeps a multiple of this
 
@@ -70,14 +74,10 @@ class Prune(Stage):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PruneBestOfRandom(Stage):
+class PruneBestOfRandom(BudgetedStage):
     """Try random widths that meet the budget, removing the lowest-scored filters of each layer; keep the best."""
 
     kind = "prune_best_of_random"
-    rule: GroupRule
-    grouping: Grouping
-    removed_macs_fraction: float
-    minimum_filters_fraction: float
     draws: int
     task: Task  # its validation split chooses
     seed: int
@@ -93,18 +93,14 @@ class PruneBestOfRandom(Stage):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PruneToLatency(Stage):
-    """Remove the lowest-scored filters until a forward pass meets a latency on the machine that computes this stage.
+class PruneToLatency(BudgetedStage):
+    """Remove the lowest-scored filters, at most the budget, until a forward pass meets a latency on this machine.
 
     The wanted latency is in the key; the measurement and its device are in the result, which trials may share.
     """
 
     kind = "prune_to_latency"
-    rule: GroupRule
     allocation: Literal["global", "uniform"]
-    grouping: Grouping
-    removed_macs_fraction: float  # the largest allowed
-    minimum_filters_fraction: float
     width_multiple: int
     latency_ms: float
     device: Literal["cpu", "cuda"]

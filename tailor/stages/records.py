@@ -58,6 +58,14 @@ class Task:
 
 
 @dataclass(frozen=True, kw_only=True)
+class StageCost:
+    """Expected work (forward passes of one image x MACs) and bytes on disk of a stage."""
+
+    work: float = 0.0
+    stored_bytes: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
 class Size:
     """What the cost of a stage depends on, as a plan knows it."""
 
@@ -77,10 +85,6 @@ class Size:
         """The size of a network that keeps this share of the MACs and of the weights."""
         return replace(self, macs=self.macs * kept_fraction, weights_bytes=int(self.weights_bytes * kept_fraction))
 
-
-@dataclass(frozen=True, kw_only=True)
-class StageCost:
-    """Expected work (forward passes of one image x MACs) and bytes on disk of a stage."""
-
-    work: float = 0.0
-    stored_bytes: int = 0
+    def training_cost(self, epochs: int, images: int, stored_bytes: int = 0) -> StageCost:
+        """The cost of a training: each image forward and backward in each epoch."""
+        return StageCost(work=epochs * images * self.both_passes, stored_bytes=STAGE_JSON_BYTES + stored_bytes)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from tailor.stages.identity import Stage
-from tailor.stages.records import STAGE_JSON_BYTES, GroupRule, Size, StageCost, Task, neutral
+from tailor.stages.records import GroupRule, Size, StageCost, Task, neutral
 from tailor.stages.training import Training
 from tailor.stages.tuning import FineTune
 
@@ -33,6 +33,4 @@ class TrainGates(Stage):
 
     def cost(self, size: Size) -> StageCost:
         """Every training image, forward and backward, in every epoch."""
-        return StageCost(
-            work=self.training.epochs * size.train_images * size.both_passes, stored_bytes=STAGE_JSON_BYTES
-        )
+        return size.training_cost(self.training.epochs, size.train_images)

@@ -21,13 +21,7 @@ Penalty = Callable[[Batch, Tensor], Tensor]
 
 
 class Forward:
-    """A model in a training: on all ranks, in its precision and memory format.
-
-    Args:
-        model: its parameters stay on their device and get the memory format of `training`.
-        training: precision, memory format and compilation are read.
-        ranks: the process group.
-    """
+    """A model on all ranks, in the precision and memory format of a training; perhaps compiled."""
 
     def __init__(self, model: nn.Module, training: Training, ranks: ProcessGroup) -> None:
         self._is_bf16 = training.precision == "bf16"
@@ -58,12 +52,7 @@ class Forward:
 class Backward:
     """The gradients of the mean loss over a global batch, and of a penalty, on all ranks.
 
-    Args:
-        forward: the model.
-        training: label smoothing and accumulation are read.
-        ranks: the process group.
-        penalty: added once per step.
-        teaching: a teacher; None: only labels.
+    The penalty is added once per step. Without a teacher, only labels teach.
     """
 
     def __init__(

@@ -129,13 +129,9 @@ def describe_progress(progress: TrainingProgress, epochs: int, steps: int) -> tu
 
 
 def check_finite(total_loss: float, losses: list[float], epoch: int, steps: int) -> None:
-    """Raise TrainingError if the loss of an epoch is not finite; the text names the first such step of this rank.
+    """Raise TrainingError if an epoch's loss over all ranks is not finite, with the first such step of this rank.
 
-    Args:
-        total_loss: over all ranks.
-        losses: of this rank's last steps of the epoch, in order.
-        epoch: from 0.
-        steps: of the epoch so far.
+    `losses` are those of this rank's last steps, in order; the epoch has had `steps` steps.
     """
     if math.isfinite(total_loss):
         return

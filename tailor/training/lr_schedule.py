@@ -11,17 +11,11 @@ def scale(training: Training, epoch: int, step: int, steps: int) -> float:
     """The factor of the learning rates, in [0, 1].
 
     Cosine and steps change from epoch to epoch. The warm-up rises with every step, to 1 at its last; the cosine spans
-    the epochs after it.
+    the epochs after it. `epoch` and its `step` count from 0; an epoch has `steps` steps.
 
     >>> training = Training(epochs=4, batch_size=32, seed=0, schedule="step", milestones=(0.5,))
     >>> [scale(training, epoch, step=0, steps=10) for epoch in range(4)]
     [1.0, 1.0, 0.1, 0.1]
-
-    Args:
-        training: schedule, milestones, gamma and warm-up are read.
-        epoch: from 0.
-        step: of that epoch, from 0.
-        steps: of an epoch.
     """
     warm_up = training.warm_up_epochs
     if epoch < warm_up:
