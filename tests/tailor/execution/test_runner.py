@@ -122,7 +122,7 @@ def test_a_damaged_stage_is_computed_anew(run: Run, tmp_path: Path, caplog: pyte
     after = run(config, cache)
     assert [event.result.cached for event in after] == [False, True, False, True]
     assert facts(after) == facts(before)
-    assert caplog.text.count("damaged stage, computed anew") == 2
+    assert caplog.text.count("damaged stage, computed again") == 2
 
 
 # --- no decision reads the test split ---

@@ -12,7 +12,7 @@ from sweeps.spec.spec import SPECS, load_spec
 from tailor.config.trial import TrialConfig
 from tailor.core.settings import Settings
 from tailor.execution.dry_run import PlannedOutcome, stages_of
-from tailor.stages import Stage, TrainSource
+from tailor.stages import Stage, Training, TrainingSettings, TrainSource
 from tailor.stages.identity import PARENTS
 from tests.tailor.trials import short_trial
 
@@ -73,3 +73,21 @@ def test_records_that_are_equal_have_one_key() -> None:
     zero, negative = (replace(stage, training=stage.training.replace(weight_decay=value)) for value in (0.0, -0.0))
     assert zero == negative
     assert zero.key() == negative.key() != stage.key()
+
+
+def test_a_training_has_every_setting_that_a_trial_shares_with_it() -> None:
+    others: dict[str, Any] = {
+        "learning_rate": 0.1, "head_learning_rate": 0.2, "momentum": 0.5, "weight_decay": 0.3, "schedule": "step",
+        "milestones": (0.5,), "gamma": 0.2, "warm_up_epochs": 1, "optimiser": "adam", "label_smoothing": 0.1,
+        "clip_gradient_norm": 1.0, "ema_decay": 0.9, "norm": "local", "accumulation_steps": 2, "precision": "bf16",
+        "memory_format": "channels_last", "compile": True,
+    }  # fmt: skip
+    assert others.keys() == TrainingSettings.model_fields.keys()
+    training = Training.of(TrainingSettings(**others), epochs=3, batch_size=8, seed=1)
+    assert dict(training) == others | {"epochs": 3, "batch_size": 8, "seed": 1}
+    assert training.replace(epochs=4) == Training.of(training, epochs=4, batch_size=8, seed=1)
+
+
+def test_a_training_is_not_replaced_by_an_unknown_setting() -> None:
+    with pytest.raises(ValueError, match="epoch"):
+        Training(epochs=3, batch_size=8, seed=1).replace(epoch=4)
