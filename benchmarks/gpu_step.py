@@ -32,7 +32,7 @@ from torch.nn import functional as F
 from benchmarks.images import finish, loader_of, random_images
 from benchmarks.record import RESULTS, Cell, Measured, spread, verdict, write
 from tailor.catalogue.networks import NETWORKS
-from tailor.data.device_images import Residence
+from tailor.data.device_images import DeviceImages
 from tailor.data.task_data import Samples, batches
 from tailor.networks import building
 from tailor.parallel.process_group import ProcessGroup, join
@@ -130,7 +130,7 @@ def measure(network: str, setting: Setting, ranks: ProcessGroup) -> tuple[Cell, 
     """A row of the table, of medians over epochs."""
     samples = draw(network, setting)
     warm_up(ranks.device)
-    placed = Residence(ranks.device).place(samples)
+    placed = DeviceImages(ranks.device).place(samples)
     few = placed.take(torch.arange(setting.batch, device=placed.labels.device))
     eager = train_ours(network, few, training(setting.batch, 1, compile=False), ranks)
     ours = train_ours(network, placed, training(setting.batch, 1 + setting.epochs, compile=True), ranks)
@@ -198,7 +198,7 @@ def train_ours(network: str, samples: Samples, training: Training, ranks: Proces
 
     hook = optimiser.register_step_post_hook(note)
     begun_s, keep_none = time.perf_counter(), Checkpoint(None, 30.0, ranks)
-    history = train(model, optimiser, samples, training, "crop_flip", ranks, keep_none)
+    history = train(model, optimiser, samples, training, "crop_flip", keep_none)
     return Side(
         first_step_s=stepped_s[0] - begun_s,
         epochs_s=[epoch["seconds"] for epoch in history[1:]],

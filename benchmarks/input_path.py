@@ -29,7 +29,7 @@ from torchvision.transforms import v2
 
 from benchmarks.images import Photographs, finish, loader_of, normalised
 from benchmarks.record import RESULTS, Cell, Measured, spread, write
-from tailor.data.device_images import Residence, free_on
+from tailor.data.device_images import DeviceImages, free_on
 from tailor.data.task_data import Samples, batches, in_order
 from tailor.parallel.process_group import ProcessGroup
 from tailor.prepare.arrays import image_tensor
@@ -114,8 +114,8 @@ def expect_same_pixels(samples: Samples) -> None:
 
 def measure(samples: Samples, where: str, workers: int, device: torch.device, rounds: int) -> tuple[Cell, ...]:
     """A row of the table; ratios are medians of the rounds' ratios, each round an epoch of both."""
-    residence = Residence(device, free_on if where == "device" else lambda _: 0)
-    placed, alone = residence.place(samples), ProcessGroup(rank=0, count=1, device=device)
+    residence = DeviceImages(device, free_on if where == "device" else lambda _: 0)
+    placed, alone = residence.place(samples), ProcessGroup(rank=0, world_size=1, device=device)
     loader = loader_of(samples, CROP_PX, BATCH, workers, device)
     times = []
     for epoch in range(rounds + 1):

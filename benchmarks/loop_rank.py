@@ -20,7 +20,7 @@ from tailor.parallel.norm import synchronise_norms
 from tailor.parallel.process_group import ProcessGroup, join, leave
 from tailor.stages import Training
 from tailor.training.checkpoint import Checkpoint
-from tailor.training.loop import drops, group, optimiser_for, train
+from tailor.training.loop import draws_randomly, group, optimiser_for, train
 
 SEED = 0
 PHOTOGRAPHS = 96  # random ones, for networks that read photographs
@@ -79,7 +79,7 @@ class LoopRank:
         if loop == "ours":
             checkpoint = Checkpoint(folder / "benchmark.safetensors", CHECKPOINT_EVERY_S, self._ranks)
             optimiser = optimiser_for([group(list(model.parameters()), training.learning_rate)], training)
-            train(model, optimiser, work.samples, training, "none", self._ranks, checkpoint)
+            train(model, optimiser, work.samples, training, "none", checkpoint)
             checkpoint.remove()
         elif loop == "bare":
             seeds = [stream(training.seed, "order", epoch) for epoch in range(training.epochs)]
@@ -106,7 +106,7 @@ class LoopRank:
         )
 
     def _meet(self) -> None:
-        if self._ranks.count > 1:
+        if self._ranks.world_size > 1:
             dist.barrier()
 
 
@@ -119,7 +119,7 @@ def work_for(network: str) -> Work:
 
 def _without_dropout(model: nn.Module) -> nn.Module:
     for module in model.modules():
-        if drops(module):
+        if draws_randomly(module):
             module.p = 0.0  # type: ignore[assignment]
     return model
 
@@ -144,7 +144,7 @@ def train_bare(
     for seed in seeds:
         order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
         for start in range(0, len(labels), training.batch_size):
-            mine = order[start : start + training.batch_size][ranks.rank :: ranks.count]
+            mine = order[start : start + training.batch_size][ranks.rank :: ranks.world_size]
             logits = parallel(images.index_select(0, mine))
             loss = F.cross_entropy(logits, labels.index_select(0, mine))
             optimiser.zero_grad()

@@ -126,7 +126,7 @@ def from_a_copy(root: Path) -> None:
 
 def train(samples: Samples) -> None:
     """Takes an epoch of batches and does nothing with them."""
-    for _ in batches(samples, BATCH, 0, 0, "none", ProcessGroup(rank=0, count=1, device=torch.device("cpu"))):
+    for _ in batches(samples, BATCH, 0, 0, "none", ProcessGroup(rank=0, world_size=1, device=torch.device("cpu"))):
         pass
 
 

@@ -27,7 +27,7 @@ from benchmarks.record import RESULTS, Cell, Measured, spread, write
 from tailor.model.budget import macs_of, original_macs
 from tailor.model.state import ModelState, load_model, save_model
 from tailor.networks import building
-from tailor.stage_execution.preparing import fresh, narrower
+from tailor.stage_execution.preparing import initial_state, narrow_state
 
 NETWORK, CLASSES, INPUT_SHAPE = "resnet101", 100, (3, 224, 224)
 REMOVED_MACS_FRACTION = 0.3
@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=RESULTS / "pruned_model", help="path of the table, without suffix")
     options = parser.parse_args(arguments)
     rounds = QUICK_ROUNDS if options.quick else USUAL_ROUNDS
-    state = narrower(fresh(NETWORK, CLASSES, INPUT_SHAPE, seed=0), REMOVED_MACS_FRACTION, seed=0)
+    state = narrow_state(initial_state(NETWORK, CLASSES, INPUT_SHAPE, seed=0), REMOVED_MACS_FRACTION, seed=0)
     with tempfile.TemporaryDirectory() as folder:
         rows = [measure(what, *pair, rounds) for what, pair in compared(state, Path(folder)).items()]
         notes = _notes(state, Path(folder))

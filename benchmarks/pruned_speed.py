@@ -38,7 +38,7 @@ from tailor.parallel.process_group import ProcessGroup
 from tailor.pruning import budget_solver, surgery
 from tailor.pruning.criteria.base import Scoring
 from tailor.pruning.criteria.weights import l1
-from tailor.stage_execution.preparing import fresh
+from tailor.stage_execution.preparing import initial_state
 from tailor.stages import GroupRule
 
 COMPARED, QUICK_COMPARED, CLASSES = ("resnet50", "vgg16", "mobilenet_v2"), ("mobilenet_v2",), 1000
@@ -136,7 +136,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def contenders(network: str, length: Length, device: torch.device, has_theirs: bool) -> Iterator[Contender]:
     """The models of a network that take turns, the unpruned one first."""
-    whole = fresh(network, CLASSES, (3, length.px, length.px), seed=0)
+    whole = initial_state(network, CLASSES, (3, length.px, length.px), seed=0)
     yield contender(UNPRUNED, 0.0, whole, device)
     for fraction in REMOVED_MACS_FRACTIONS:
         for name, width_multiple in OURS.items():
@@ -159,11 +159,11 @@ def contender(name: str, asked_fraction: float, state: ModelState, device: torch
 def pruned(whole: ModelState, fraction: float, width_multiple: int) -> ModelState:
     """Pruned by us: the filters of the smallest L1 norm, the same share of each layer's."""
     found = surgery.groups(building.skeleton(whole.network, CLASSES), whole.input_shape, RULE)
-    alone = ProcessGroup(rank=0, count=1, device=torch.device("cpu"))
+    alone = ProcessGroup(rank=0, world_size=1, device=torch.device("cpu"))
     scoring = Scoring(
         state=whole, found=found, ranks=alone, samples=None, batch_size=None, placement=None, seed=None
     )  # the weights are all that L1 reads
-    ranking = budget_solver.combined(l1(scoring), found, "sum")
+    ranking = budget_solver.combine_scores(l1(scoring), found, "sum")
     least = budget_solver.minimums(whole, found, 0.0)
     kept = budget_solver.uniform(whole, found, fraction, least, ranking, width_multiple)
     return surgery.slim(whole, kept, found)

@@ -34,7 +34,7 @@ from tailor.model.state import ModelState
 from tailor.networks import building
 from tailor.parallel.process_group import join
 from tailor.pruning.criteria import CRITERIA
-from tailor.stage_execution import Workplace, compute
+from tailor.stage_execution import StageContext, compute
 from tailor.stages import Stage, Task
 
 GOAL = 1.5  # epochs of training that a scoring may cost at the most
@@ -56,7 +56,7 @@ COLUMNS = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class GivenSamples(Workplace):
+class GivenSamples(StageContext):
     """A place where every task has the same images."""
 
     samples: Samples
@@ -118,7 +118,7 @@ def _stages(network: str) -> Iterator[tuple[str, Stage]]:
     """What is timed, by name: stages as trials make them by default; these networks all have a ReLU."""
     recipe, model = Recipe(TrialConfig(method=TransTailor())), PlannedOutcome("0" * 64)
     tuning = recipe.fine_tune(model, 1)
-    yield EPOCH, replace(tuning, training=replace(tuning.training, epochs=1))
+    yield EPOCH, replace(tuning, training=tuning.training.replace(epochs=1))
     for name, criterion in CRITERIA.items():
         if criterion.needs != "norm" or NETWORKS[network].has_norm:
             yield name, recipe.scores(model, name)
@@ -126,7 +126,7 @@ def _stages(network: str) -> Iterator[tuple[str, Stage]]:
     yield ALPHA, recipe.train_factors(model, 1, epochs=usual.alpha_epochs, learning_rate=usual.alpha_learning_rate)
 
 
-def _timed(stage: Stage, state: ModelState, place: Workplace) -> Timing:
+def _timed(stage: Stage, state: ModelState, place: StageContext) -> Timing:
     wall_s, cpu_s = time.perf_counter(), time.process_time()
     compute(stage, state, place)
     return Timing(cpu_s=time.process_time() - cpu_s, wall_s=time.perf_counter() - wall_s)

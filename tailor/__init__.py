@@ -1,4 +1,4 @@
-"""TransTailor sweeps, what a trial does: load, score, prune, fine-tune; knows nothing of Ray, SLURM or tables."""
+"""TransTailor sweeps, what a trial does: load, score, prune, fine-tune; without Ray, SLURM or tables."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +9,7 @@ __all__ = ["load_model"]
 
 
 def __getattr__(name: str) -> Any:
-    # Planning imports this package and must not pay for torch.
+    # Planning imports this package and must not import torch.
     if name == "load_model":
         from tailor.model.state import load_model
 

@@ -1,11 +1,11 @@
 """One trial without a sweep: `python -m tailor run trial.toml`, also under `torchrun --nproc-per-node 2 -m tailor`.
 
-`python -m tailor export | time` takes a saved sub-model out of this package and says what it costs;
+`python -m tailor export | time` exports a saved sub-model and measures its cost;
 `python -m tailor data prepare | check` makes data sets of folders and archives of images;
-`python -m tailor fetch` brings weights by name to this machine, before trials run where there is no network.
+`python -m tailor fetch` downloads weights by name, before trials run on machines without a network.
 """
 
-import transtailor.start  # noqa: F401  # first: it looks whether the rooms are ours  # isort: skip
+import transtailor.start  # noqa: F401  # first: it checks which rooms are imported  # isort: skip
 import argparse
 import shlex
 import sys
@@ -73,7 +73,7 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     for command in (runs, plan, export, timed):
         command.add_argument(
             "--import", action="append", default=[], type=Path, metavar="FILE", dest="imports",
-            help="a module of your own with a method, criterion, network, data set, ... (repeatable)",
+            help="your own module with a method, criterion, network, data set, ... (repeatable)",
         )  # fmt: skip
     fetch.add_to(commands.add_parser("fetch", help="bring weights by name to this machine, and check what trials read"))
     data_command.add_to(commands.add_parser("data", help="prepare images for training, and check what was prepared"))
@@ -90,9 +90,7 @@ def _read(path: Path) -> dict[str, Any]:
         read = read_toml(path)
     except FileNotFoundError as error:
         sweep = to_type("run", path)
-        raise ConfigError(
-            f"there is no file {path}; type the path of a TOML file. A sweep is run by: {sweep}"
-        ) from error
+        raise ConfigError(f"no such file: {path}; type the path of a TOML file. A sweep is run by: {sweep}") from error
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error}") from error
     except DocumentError as error:
@@ -110,9 +108,9 @@ def _place(path: Path, keys: Sequence[str]) -> str:
 
 
 def _plan(config: TrialConfig) -> None:
-    from tailor.execution.dry_run import walk
+    from tailor.execution.dry_run import dry_run
 
-    walked = walk(config)
+    walked = dry_run(config)
     say(f"trial {walked.trial_id}: {len(walked.stages)} stages")
     for number, stage in enumerate(walked.stages):
         point = "" if stage.point is None else f"  operating point {stage.point}"

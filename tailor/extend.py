@@ -1,4 +1,4 @@
-"""What a module of your own imports: everything that docs/extend shows, from one place that stays where it is.
+"""What your own module imports: everything that docs/extend shows, from one module that keeps its name.
 
     from tailor.extend import CRITERIA, Criterion
 
@@ -12,9 +12,10 @@ from tailor.catalogue.datasets import DATASETS, DataInfo
 from tailor.catalogue.networks import NETWORKS, NetworkInfo
 from tailor.catalogue.regularisation import REGULARISERS, Regulariser
 from tailor.config.allocations import ALLOCATIONS, Allocation, Global
-from tailor.config.trial import METHODS, Method, Steps, TrialConfig, register
+from tailor.config.trial import METHODS, Method, TrialConfig, register
 from tailor.methods.recipe import Recipe
 from tailor.pruning.criteria import CRITERIA, Criterion
+from tailor.stages import StageGenerator
 
 __all__ = [
     "ALLOCATIONS",
@@ -31,10 +32,12 @@ __all__ = [
     "NetworkInfo",
     "Recipe",
     "Regulariser",
+    "StageGenerator",
     "Steps",
     "TrialConfig",
     "register",
 ]
+Steps = StageGenerator  # its name in modules that were written for version 0.1
 _WITH_TORCH = {
     "Samples": "tailor.data.task_data",
     "batches": "tailor.data.task_data",

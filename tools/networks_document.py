@@ -11,7 +11,7 @@ from typing import Any
 import torchvision
 
 from tailor.catalogue.networks import INPUT_SHAPE, TORCHVISION_FILE, NetworkInfo
-from tailor.deploy.card import escaped
+from tailor.deploy.card import escape
 from tailor.pruning.network_facts import CLASSES
 from tools.networks_saved import YES
 from transtailor.files import write_file
@@ -124,8 +124,8 @@ def methods_section(outcomes: dict[str, dict[str, str]]) -> list[str]:
             said = found.get(method, NOT_TRIED)
             short = said in (YES, NOT_TRIED)
             cells.append(said if short else str(reasons.setdefault(said, len(reasons) + 1)))
-        lines.append(f"| {escaped(method)} | {' | '.join(cells)} |")
-    return [*lines, "", *(f"{number}. {escaped(reason)}" for reason, number in reasons.items())]
+        lines.append(f"| {escape(method)} | {' | '.join(cells)} |")
+    return [*lines, "", *(f"{number}. {escape(reason)}" for reason, number in reasons.items())]
 
 
 def spoken(checked: Checked) -> str:
@@ -145,7 +145,7 @@ def row(name: str, info: NetworkInfo, checked: Checked) -> str:
         *map(str, checked.groups),
         f"{checked.can_go[0]:.0%}, {checked.can_go[-1]:.0%}",
         YES if checked.passes else "no",
-        *map(escaped, (checked.rebuilt, checked.torch_export, checked.onnx)),
+        *map(escape, (checked.rebuilt, checked.torch_export, checked.onnx)),
         checked.note,
         checked.whole,
     )

@@ -14,14 +14,14 @@ import torch
 from torch import Tensor
 from torchvision import models
 
-from tailor.catalogue.networks import INPUT_SHAPE, NETWORKS, NetworkInfo, undescribed
+from tailor.catalogue.networks import INPUT_SHAPE, NETWORKS, NetworkInfo, network_stub
 from tailor.data.task_data import generator
 from tailor.model import cost
 from tailor.model.state import ModelState
 from tailor.networks import building
 from tailor.pruning import surgery
 from tailor.pruning.groups import Group, groups, refusals
-from tailor.pruning.network_facts import CLASSES, described
+from tailor.pruning.network_facts import CLASSES, find_facts
 from tailor.stages import GroupRule
 from tools.networks_document import MOST_USED, NOT_TRIED, REMOVED_MACS_FRACTION, TOLERANCE, Checked, keep, known, spoken
 from tools.networks_saved import exported, rebuilt, save_example
@@ -66,8 +66,8 @@ def describe(name: str) -> NetworkInfo:
     """The facts of one of torchvision's classifiers that a plan needs."""
     if name not in NETWORKS:
         builder = OWN_BUILDERS.get(name, f"torchvision.models:{name}")
-        NETWORKS.add(name, undescribed(f"torchvision's {name}, without weights.", builder))
-    return described(name)
+        NETWORKS.add(name, network_stub(f"torchvision's {name}, without weights.", builder))
+    return find_facts(name)
 
 
 def check(name: str) -> Checked:

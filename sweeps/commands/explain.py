@@ -10,7 +10,7 @@ from sweeps.run.run_folder import RunFolder, modules_of, open_run
 from sweeps.spec.json_settings import JsonSettings
 from tailor.config.parsing import parse_trial
 from tailor.core.errors import ConfigError
-from tailor.execution.dry_run import Walk, walk
+from tailor.execution.dry_run import DryRun, dry_run
 from tailor.execution.plugins import load_copy
 from transtailor.names import nearest
 
@@ -76,12 +76,12 @@ def explain(first: KnownTrial, second: KnownTrial, *, imports: bool = False) -> 
 
 
 def _shared_stages(first: KnownTrial, second: KnownTrial, *, imports: bool) -> Iterator[str]:
-    walks: list[Walk] = []
+    walks: list[DryRun] = []
     for trial in (first, second):
         try:
             for module in modules_of(RunFolder(trial.run), trial.imports) if imports else ():
                 load_copy(module)
-            walks.append(walk(parse_trial(trial.settings.values, f"trial {trial.trial_id}")))
+            walks.append(dry_run(parse_trial(trial.settings.values, f"trial {trial.trial_id}")))
         except ConfigError as error:
             if trial.imports and not imports:
                 yield f"{trial.run} has modules of its own; to import them and compare stages, add --imports"

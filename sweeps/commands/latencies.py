@@ -120,7 +120,7 @@ def _cached_states(
         for event in run_trial(config, cache=Cache(cache), ranks=ranks, pause=lambda: True):
             model = event.result.stage.of
             if event.point is not None and isinstance(model, Result) and wanted.get(event.point) == model.key:
-                yield event.point, model.state
+                yield event.point, model.model_state()
             if event.point == max(wanted):
                 return
     except Paused:  # asked before the first stage that would have to be computed

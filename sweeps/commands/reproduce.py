@@ -13,7 +13,7 @@ from tailor.config.parsing import parse_trial
 from tailor.config.trial import TrialConfig
 from tailor.core.errors import ConfigError
 from tailor.execution import plugins
-from tailor.execution.dry_run import walk
+from tailor.execution.dry_run import dry_run
 from tailor.stages import PointFacts
 
 RECORDED = """
@@ -76,7 +76,7 @@ def _config(trial: KnownTrial) -> TrialConfig:
         config = parse_trial(trial.settings.values, f"trial {trial.trial_id}")
     except ConfigError as error:
         raise RunFolderError(f"this version of the code cannot read its settings: {error}\n{code}") from error
-    made = walk(config).trial_id
+    made = dry_run(config).trial_id
     if made != trial.trial_id:
         raise RunFolderError(
             f"trial {trial.trial_id} was made by another version of its method or stages: with this code the same "
@@ -104,7 +104,7 @@ def _points(
                 if event.point == last:
                     break
         if saving is not None and end is not None and last in (None, end.point):
-            state = end.result.state
+            state = end.result.model_state()
             save_point(config, end, state, saving.folder, command=saving.command, licence=saving.licence)
     finally:
         leave()

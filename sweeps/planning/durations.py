@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from sweeps.planning.plan import PlannedTrial
 from tailor.config.trial import TrialConfig
-from tailor.execution.dry_run import PlannedStage, walk
+from tailor.execution.dry_run import PlannedStage, dry_run
 from transtailor.documents import DocumentError, read_json
 
 RUNS_READ = 8  # the last ones
@@ -157,6 +157,6 @@ def _rows(run: Path, table: str, columns: Sequence[str], most_parts: int | None 
 def _planned(config_json: str) -> tuple[PlannedStage, ...]:
     """The stages of a trial of an earlier run; none if this code has no such trial, or its data are gone."""
     try:
-        return walk(TrialConfig.model_validate(read_json(config_json))).stages
+        return dry_run(TrialConfig.model_validate(read_json(config_json))).stages
     except (DocumentError, ValidationError):
         return ()

@@ -15,7 +15,7 @@ from sweeps.spec.resources import Resources
 from sweeps.spec.spec import Spec
 from sweeps.spec.user_modules import UserModule, load_modules
 from tailor.config.trial import TrialConfig
-from tailor.execution.dry_run import PlannedStage, walk
+from tailor.execution.dry_run import PlannedStage, dry_run
 from tailor.execution.weights_check import refuse_missing
 from tailor.stages import canonical_json
 from transtailor.names import nearest
@@ -249,7 +249,7 @@ def usable_cores() -> int:
 
 
 def _planned(config: TrialConfig, settings: JsonSettings, label: str, tuning: Tuning | None) -> PlannedTrial:
-    walked = walk(config)
+    walked = dry_run(config)
     automatic = {name for name, value in settings.values["method"].items() if value == "auto"}
     resolved = config.method.resolved(config.network).model_dump(mode="json", include=automatic) if automatic else {}
     return PlannedTrial(

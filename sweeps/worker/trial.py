@@ -90,7 +90,7 @@ class TrialRank:
 
     def heartbeat(self) -> Heartbeat:
         """This rank's newest heartbeat; called from another thread."""
-        number, done_fraction, words = heartbeat.newest()
+        number, done_fraction, words = heartbeat.latest()
         return Heartbeat(number=number, done_fraction=done_fraction, words=words)
 
     def close(self) -> None:

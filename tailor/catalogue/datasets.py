@@ -20,7 +20,7 @@ class DataInfo:
 
     description: str
     loader: str | Callable[..., Any]  # a function or "module:function"; -> {"source": Samples, "target": Samples}
-    sha256: str | None  # of the arrays that the loader must return; None: a user's, known by her module
+    sha256: str | None  # of the arrays that the loader must return; None: identified by the user's module
     input_shape: tuple[int, ...]  # of one image, (channels, height, width), or of one row of numbers
     source_classes: int  # 0: no source task; 1: real values, for which a network has one output
     target_classes: int
@@ -64,11 +64,14 @@ DATASETS.add(
 def info(name: str, root: str | None = None) -> DataInfo:
     """What is known of a data set before its samples are read.
 
+    A user's data set without a pinned digest is identified by the digest of the module that registers it.
+
+    >>> info("digits").target_classes
+    5
+
     Args:
         name: of the catalog, or of a data set that `transtailor data prepare` wrote below `root`.
-        root: the folder of prepared data sets; None looks into the catalog alone.
-
-    A user's data set whose samples have no pinned digest is known by that of the module that brought it.
+        root: the folder of prepared data sets; None looks only into the catalog.
 
     Raises:
         ConfigError: there is no such data set; the text says how to prepare one.
@@ -77,7 +80,7 @@ def info(name: str, root: str | None = None) -> DataInfo:
         return _prepared(name, root)
     if name not in DATASETS:
         raise ConfigError(
-            f"no such data set: {name!r}{nearest(name, DATASETS)}; images of your own need data.root = ROOT, after: "
+            f"no such data set: {name!r}{nearest(name, DATASETS)}; your own images need data.root = ROOT, after: "
             + command("data", "prepare", name, "--from", "FOLDER", "--to", "ROOT")
         )
     found = DATASETS[name]

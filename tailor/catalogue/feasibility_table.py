@@ -1,4 +1,4 @@
-"""What a network can lose, known without torch: what is impossible is refused before anything is trained."""
+"""What a network can lose, from a table and without torch, so that an impossible budget is refused before training."""
 
 import json
 import math
@@ -11,22 +11,22 @@ TABLE_CLASSES = 5  # outputs of the networks' heads in the table
 
 Part = tuple[int, int, int, int, int]
 """Layers with the same grid, as stride, offset, c0, c1, c2. Along a side of n pixels they are applied at
-floor((n + offset) / stride) places; a stride of 0 stands for one place, whatever the size. At each place
+floor((n + offset) / stride) positions; a stride of 0 means one position, whatever the size. At each position
 c0 + c1 k + c2 k^2 MACs are left when each group keeps the fraction k of its filters."""
 
 
 @dataclass(frozen=True)
 class Prunable:
-    """What can go of a network under one rule of groups."""
+    """What a network can lose under one rule of groups."""
 
-    parts: tuple[Part, ...]  # what is left as groups shrink; of strides 0 alone: for the table's size of images
+    parts: tuple[Part, ...]  # what is left as groups shrink; only strides 0: valid for the table's size of images
     without_norm: str  # the first layer that can lose filters and has no norm with factors behind it; "": all have one
-    without_activation: str  # the same for an activation module of its own, at whose output a factor can sit
+    without_activation: str  # the same for an activation module that no other layer uses, for factors
 
 
 @lru_cache(maxsize=1)
 def table() -> dict[str, dict[str, Prunable]]:
-    """Network -> name of a rule (see `rule_name`) -> what can go under it."""
+    """Network -> name of a rule (see `rule_name`) -> what it can lose under it."""
     rows = json.loads(TABLE_FILE.read_bytes())
     return {
         network: {rule: Prunable(tuple(map(tuple, parts)), *bare) for rule, (parts, *bare) in rules.items()}
@@ -40,9 +40,14 @@ def rule_name(residual: str, linear: bool) -> str:
 
 
 def macs_left(parts: tuple[Part, ...], input_shape: tuple[int, ...], kept_fraction: float) -> float:
-    """The MACs of one input that are left when each group of filters keeps such a fraction, in [0, 1]."""
+    """The MACs of one input that are left when each group of filters keeps this fraction, in [0, 1].
+
+    >>> half = (1, 0, 10, 20, 4)  # at each pixel 10 + 20 k + 4 k^2
+    >>> macs_left((half,), (3, 2, 2), kept_fraction=0.5)
+    84.0
+    """
     left = 0.0
     for stride, offset, c0, c1, c2 in parts:
-        places = math.prod(max(0, side + offset) // stride for side in input_shape[1:] if stride)
-        left += places * (c0 + c1 * kept_fraction + c2 * kept_fraction**2)
+        positions = math.prod(max(0, side + offset) // stride for side in input_shape[1:] if stride)
+        left += positions * (c0 + c1 * kept_fraction + c2 * kept_fraction**2)
     return left

@@ -1,4 +1,4 @@
-"""What is known of a prepared data set before its pixels are touched: its manifest. Planning reads it.
+"""The manifest of a prepared data set: what planning knows of it without reading pixels.
 
 ROOT/NAME/manifest.json      this
 ROOT/NAME/images.csv         every image: id, task, split, class, name, SHA-256 of the file it came from
@@ -20,7 +20,7 @@ from transtailor.names import nearest
 from transtailor.shell import command
 
 FORMAT_VERSION = 2
-UNSEALED_VERSION = 1  # had no digest of the manifest itself; still read, what its numbers say is compared on loading
+UNSEALED_VERSION = 1  # without a digest of the manifest itself; still read, its numbers are compared on loading
 MANIFEST_FILE, IMAGES_FILE = "manifest.json", "images.csv"
 SOURCE, TARGET = "source", "target"
 COLUMNS = {SOURCE: ("images", "labels", "ids"), TARGET: ("images", "labels", "ids", "is_test")}
@@ -44,13 +44,13 @@ class DataManifest:
     name: str
     digest: str  # SHA-256 over all arrays, so over everything that training reads
     input_shape: tuple[int, int, int]  # channels, height, width
-    source_class_names: tuple[str, ...]  # a label is a place in this
+    source_class_names: tuple[str, ...]  # a label is an index into this
     target_class_names: tuple[str, ...]
     source_images: int
     target_images: int
     test_images: int  # of the target's
     files: dict[str, StoredFile]
-    is_sealed: bool = True  # whether the manifest vouches for itself; those of version 1 do not
+    is_sealed: bool = True  # whether the manifest has a digest of itself; those of version 1 have none
 
     @property
     def source_classes(self) -> int:
@@ -64,13 +64,12 @@ class DataManifest:
 
 
 def read(root: Path, name: str) -> DataManifest:
-    """The manifest of data set `name` below `root`, as it was written, its files there and as long as they were.
+    """The manifest of data set `name` below `root`; its files exist and have the lengths that it states.
 
     Their content is verified by `transtailor data check`, not here.
 
     Raises:
-        ConfigError: no such data set, a manifest that is none or was changed, or a file that is missing or of another
-            length.
+        ConfigError: no such data set, a broken or changed manifest, or a file that is missing or has another length.
     """
     folder = folder_of(root, name)
     path = folder / MANIFEST_FILE
@@ -87,7 +86,7 @@ def read(root: Path, name: str) -> DataManifest:
         raise ConfigError(f"{path} is not a manifest: {error!r}; {remedy(folder)}") from error
     if manifest.name != name:
         raise ConfigError(
-            f"{path} is of data set {manifest.name!r}, found under {name!r}: give the folder its name back"
+            f"{path} is of data set {manifest.name!r}, and the folder is called {name!r}; rename it to {manifest.name}"
         )
     for file, stored in manifest.files.items():
         _check_length(folder, file, stored)
@@ -95,7 +94,7 @@ def read(root: Path, name: str) -> DataManifest:
 
 
 def folder_of(root: Path, name: str) -> Path:
-    """The folder of a data set, whether it is there or not.
+    """The folder of a data set, whether it exists or not.
 
     Raises:
         ConfigError: `name` cannot be a folder's name.
@@ -109,18 +108,18 @@ def folder_of(root: Path, name: str) -> Path:
 
 
 def remedy(folder: Path) -> str:
-    """The end of an error message on a data set that is not what was written."""
+    """The end of an error message about a data set whose files changed: what to do."""
     return f"remove {folder} and prepare the data set again"
 
 
 def write(folder: Path, manifest: DataManifest, made: dict[str, Any], splits: dict[str, dict[str, int]]) -> None:
-    """Writes `manifest.json`.
+    """Write `manifest.json`.
 
     Args:
-        folder: where the manifest's files lie.
+        folder: the folder of the manifest's files.
         manifest: all that `read` returns.
-        made: how the data set was made, for people.
-        splits: images by task and split, for people.
+        made: how the data set was made, for readers.
+        splits: images by task and split, for readers.
     """
     content = {
         "format_version": FORMAT_VERSION,
@@ -136,22 +135,22 @@ def write(folder: Path, manifest: DataManifest, made: dict[str, Any], splits: di
         },
         "made": made,
     }
-    content["sha256"] = sealed(content)
+    content["sha256"] = manifest_sha256(content)
     (folder / MANIFEST_FILE).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
-def sealed(content: dict[str, Any]) -> str:
+def manifest_sha256(content: dict[str, Any]) -> str:
     """SHA-256 over a manifest's fields and values in canonical JSON, all but `sha256` itself."""
-    vouched = {name: value for name, value in content.items() if name != "sha256"}
-    return hashlib.sha256(json.dumps(vouched, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    hashed = {name: value for name, value in content.items() if name != "sha256"}
+    return hashlib.sha256(json.dumps(hashed, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def _parse(content: dict[str, Any]) -> DataManifest:
     version = content["format_version"]
     if version not in (UNSEALED_VERSION, FORMAT_VERSION):
         raise ValueError(f"its format is version {version}, this program reads {UNSEALED_VERSION} and {FORMAT_VERSION}")
-    if version == FORMAT_VERSION and content["sha256"] != sealed(content):
-        raise ValueError("it was changed after it was written, since its own SHA-256 is another")
+    if version == FORMAT_VERSION and content["sha256"] != manifest_sha256(content):
+        raise ValueError("it was changed after it was written: its SHA-256 differs")
     files = {
         name: StoredFile(
             sha256=stored["sha256"], size_bytes=int(stored["size_bytes"]), shape=tuple(map(int, stored["shape"]))

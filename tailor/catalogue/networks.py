@@ -1,6 +1,6 @@
 """What is known of networks before torch is imported: enough to check a spec and to plan its cost.
 
-The numbers are facts about the code that builds them; `tests/tailor/catalogue/test_catalog.py` counts them anew.
+The numbers are facts about the code that builds the networks; `tests/tailor/catalogue/test_catalog.py` counts them.
 """
 
 import json
@@ -11,7 +11,7 @@ from typing import Any
 
 from tailor.core.registry import Registry, function_of
 
-INPUT_SHAPE = (3, 224, 224)  # of one image, where nothing else is known
+INPUT_SHAPE = (3, 224, 224)  # of one image, if nothing else is known
 TORCHVISION_FILE = Path(__file__).parent / "torchvision_networks.json"  # made by `python -m tools.networks_table`
 
 
@@ -22,13 +22,13 @@ class NetworkInfo:
     description: str
     builder: str | Callable[..., Any]  # a function or "module:function"; its keyword num_classes -> an nn.Module
     head: str  # name of the module that a target task replaces
-    input_shape: tuple[int, ...]  # of one image (or row) where nothing else is said; what `macs` counts
+    input_shape: tuple[int, ...]  # of one image (or row) by default; `macs` counts for it
     has_norm: bool  # a norm follows the prunable layers (decides TransTailor's `auto`)
-    activation: str  # class of the activation behind the prunable layers: "ReLU", "ReLU6", "SiLU", ...
+    activation: str  # class of the activation after the prunable layers: "ReLU", "ReLU6", "SiLU", ...
     macs: int  # multiply-accumulates of all products for one image of input_shape, with 5 classes
     params_count: int  # with 5 classes
     head_params_count: int  # with 5 classes
-    any_size: bool = False  # whether it reads images of other heights and widths, too
+    any_size: bool = False  # whether it also reads images of other sizes
     activation_macs: int = 0  # of `macs`, those of products of activations with each other (attention)
 
     @property
@@ -37,22 +37,22 @@ class NetworkInfo:
         return 2 if self.activation_macs else 1
 
 
-def undescribed(
+def network_stub(
     description: str, builder: str | Callable[..., Any], input_shape: tuple[int, ...] = INPUT_SHAPE
 ) -> NetworkInfo:
-    """A record that is enough to build a network, its facts still to be found."""
+    """A record that is enough to build a network, its facts still unknown."""
     values: dict[str, Any] = {field.name: 0 for field in fields(NetworkInfo)}
     return NetworkInfo(**values | {"description": description, "builder": builder, "input_shape": input_shape})
 
 
-# Beginning of a name -> what makes a record that is enough to build such a network, and what finds its facts.
-FAMILIES = {"timm/": ("tailor.networks.timm_builders:first_record", "tailor.pruning.network_facts:described")}
+# Prefix of a name -> the function that makes a record to build such a network with, and the one that finds its facts.
+FAMILIES = {"timm/": ("tailor.networks.timm_builders:first_record", "tailor.pruning.network_facts:find_facts")}
 
 
 class _Networks(Registry[NetworkInfo]):
-    """Networks by name; one of a family is described when it is first asked for, which imports torch."""
+    """Networks by name; the facts of one of a family are found at its first use, which imports torch."""
 
-    def _can_be_brought(self, name: object) -> bool:
+    def _can_be_added(self, name: object) -> bool:
         family = next((makers for prefix, makers in FAMILIES.items() if str(name).startswith(prefix)), None)
         if family is None or not isinstance(name, str):
             return False
@@ -61,7 +61,7 @@ class _Networks(Registry[NetworkInfo]):
         try:
             self._records[name] = described(name)
         except BaseException:
-            del self._records[name]  # what cannot be followed is no network of ours
+            del self._records[name]  # a network that cannot be traced is not registered
             raise
         return True
 

@@ -1,6 +1,6 @@
-"""The whole SHA-256 of weights whose names carry its first digits: known here, or that of the first fetch to a folder.
+"""The whole SHA-256 of weights whose file names have its first digits: published, or of the first fetch to a folder.
 
-The latter stands in a file SHA256SUMS beside the weights, as `sha256sum` writes and checks it.
+The latter is in the file SHA256SUMS in the folder of the weights, as `sha256sum` writes and checks it.
 """
 
 import json
@@ -11,14 +11,14 @@ from pathlib import Path
 from tailor.core.errors import ConfigError
 from transtailor.files import write_file
 
-# What at least two projects, which have nothing to do with one another, have published for the same file.
+# At least two independent projects have published the same digest of such a file.
 KNOWN_FILE = Path(__file__).parent / "torchvision_sha256.json"
 LOCK = "SHA256SUMS"
 _LINE = re.compile(r"([0-9a-f]{64}) [ *](.+)")
 
 
 def other_pin(path: Path, sha256: str) -> str | None:
-    """Why weights with this whole SHA-256 are not those that belong to a path, in words; None: nothing speaks for that.
+    """Why weights with this whole SHA-256 cannot be those of a path, as a message; None: they can be.
 
     Raises:
         ConfigError: the folder's file of digests cannot be read.
@@ -31,7 +31,7 @@ def other_pin(path: Path, sha256: str) -> str | None:
 
 
 def pin(path: Path, sha256: str) -> bool:
-    """Requires this whole SHA-256 of the weights at a path from now on; whether it was not known before.
+    """Require this whole SHA-256 of the weights at a path from now on; whether it is new.
 
     Raises:
         ConfigError: the folder's file of digests cannot be read.

@@ -17,7 +17,12 @@ class Regulariser(Settings):
     runs_anchor: ClassVar[bool] = False  # one forward pass of the pre-trained network per step
 
     def check(self, network: str) -> None:
-        """Raise ValueError where the network lacks what is to be penalised, before anything is trained."""
+        """Raise ValueError if the network lacks what is penalised, before anything is trained.
+
+        >>> REGULARISERS["slimming"]().check("digits_vgg")
+        Traceback (most recent call last):
+        ValueError: regulariser 'slimming' shrinks BatchNorm's factors, and digits_vgg has no norm
+        """
 
 
 class L2SP(Regulariser):

@@ -1,4 +1,4 @@
-"""Weights by torchvision's exact names, or in files of one's own: what they are and where they lie. Without torch."""
+"""Weights by torchvision's exact names, or in your own files: their facts and their folder. Without torch."""
 
 import hashlib
 import json
@@ -14,7 +14,7 @@ from tailor.core.errors import ConfigError
 from transtailor.names import nearest
 
 TABLE_FILE = Path(__file__).parent / "torchvision_weights.json"  # made by `python -m tools.weights_table`
-FOLDER = "weights"  # beside `runs` and `cache`, where nothing else is said
+FOLDER = "weights"  # the default, next to `runs` and `cache`
 SHA256_DIGITS = 64
 NAME = re.compile(r"(\w+_Weights)\.(\w+)")
 
@@ -24,7 +24,7 @@ class WeightsInfo:
     """Weights that torchvision publishes under an exact name."""
 
     network: str
-    file: str  # its name, which carries the first digits of its SHA-256
+    file: str  # its name, which has the first digits of its SHA-256
     sha256: str  # those digits
     pixel_mean: tuple[float, ...]  # of pixels in [0, 1], one per channel: what the weights were trained with
     pixel_std: tuple[float, ...]
@@ -38,7 +38,11 @@ def table() -> dict[str, WeightsInfo]:
 
 
 def is_name(weights: str) -> bool:
-    """Whether this is one of torchvision's names (valid or not) and no file."""
+    """Whether this is one of torchvision's names (valid or not) and no file.
+
+    >>> is_name("ResNet18_Weights.IMAGENET1K_V1"), is_name("weights/mine.pth")
+    (True, False)
+    """
     return NAME.fullmatch(weights) is not None
 
 
@@ -53,18 +57,16 @@ def find(name: str) -> WeightsInfo:
     enum = name.partition(".")[0]
     same = [known for known in table() if known.startswith(f"{enum}.")]
     if name.endswith(".DEFAULT") and same:
-        raise ConfigError(
-            f"{name} is other weights from one torchvision to the next; give an exact name: {' or '.join(same)}"
-        )
+        raise ConfigError(f"{name} depends on the version of torchvision; give an exact name: {' or '.join(same)}")
     valid = f" (valid: {', '.join(same)})" if same else nearest(name, list(table()))
     raise ConfigError(f"no such weights: {name!r}{valid}")
 
 
-def with_facts(raw: dict[str, Any]) -> dict[str, Any]:
-    """The table `source` of a trial, completed by what belongs to the weights that it names.
+def complete_source(raw: dict[str, Any]) -> dict[str, Any]:
+    """The table `source` of a trial, completed by the facts of the weights that it names.
 
-    That is the SHA-256 as far as the file's name carries it, the pixels' mean and std, and the folder; what stands in
-    the table already stays.
+    These are the digits of the SHA-256 in the file's name, the pixels' mean and std, and the folder. Values that the
+    table already has are kept.
 
     Raises:
         ConfigError: there are no such weights.
@@ -78,11 +80,7 @@ def with_facts(raw: dict[str, Any]) -> dict[str, Any]:
 
 
 def check_pin(weights: str, sha256: str) -> None:
-    """Do nothing if these digits can be the SHA-256 of the weights.
-
-    Raises:
-        ConfigError: they are none, or those of other weights.
-    """
+    """Raise ConfigError unless these digits can be the SHA-256 of the weights."""
     if re.fullmatch(r"[0-9a-f]+", sha256) is None or len(sha256) > SHA256_DIGITS:
         raise ConfigError(
             f"weights_sha256 = {sha256!r}: expected {SHA256_DIGITS} digits of 0-9a-f (type: sha256sum FILE)"
@@ -95,22 +93,18 @@ def check_pin(weights: str, sha256: str) -> None:
             )
     elif len(sha256) != SHA256_DIGITS:
         raise ConfigError(
-            f"weights_sha256 has {len(sha256)} digits; a file of one's own is pinned by all {SHA256_DIGITS} (type: "
+            f"weights_sha256 has {len(sha256)} digits; your own file is pinned by all {SHA256_DIGITS} (type: "
             f"{shlex.join(['sha256sum', weights])})"
         )
 
 
 def refuse_other_network(weights: str | None, network: str) -> None:
-    """Do nothing unless these are weights by name, of another network.
-
-    Raises:
-        ConfigError: they are.
-    """
+    """Raise ConfigError if these are weights by name, of another network."""
     if weights is not None and is_name(weights) and find(weights).network != network:
         own = [name for name, info in table().items() if info.network == network]
         raise ConfigError(
             f"source.weights = {weights!r} are weights of {find(weights).network}, and the network is {network}; "
-            + (f"choose {' or '.join(own)}" if own else "there are none by name for it: give a file")
+            + (f"choose {' or '.join(own)}" if own else "no weights of it have a name: give a file")
         )
 
 
@@ -128,9 +122,9 @@ def sha256_of(path: Path) -> str:
 
 
 def verify(path: Path, sha256: str) -> str:
-    """The SHA-256 of a file that is known by all or the first digits of it.
+    """The whole SHA-256 of a file, compared with the expected one or its first digits.
 
-    Where the first digits are given, all that `tailor.catalogue.pins` knows have to be right, too.
+    If only the first digits are given, the file must also agree with what `tailor.catalogue.pins` knows.
 
     Raises:
         ConfigError: it is another file.
@@ -145,7 +139,7 @@ def verify(path: Path, sha256: str) -> str:
     if len(sha256) < SHA256_DIGITS and (why := other_pin(path, found)):
         raise ConfigError(
             f"source.weights: {path} has SHA-256 {found}, and {why}: its first digits are right, "
-            "as a forged file's can be; bring it anew, or remove that line if you know that this one is right"
+            "as a forged file's can be; fetch it again, or remove that line if you know that this file is right"
         )
     return found
 

@@ -1,4 +1,4 @@
-"""`python -m tailor data prepare | check`: its arguments and what it says."""
+"""`python -m tailor data prepare | check`: its arguments and what it prints."""
 
 import argparse
 import os
@@ -16,12 +16,12 @@ from transtailor.validation import fraction
 if TYPE_CHECKING:
     from tailor.catalogue.manifest import DataManifest
 
-MOST_THREADS = 4  # unless the user asks for more: a login node is everybody's
+MOST_THREADS = 4  # unless the user asks for more: a login node is shared
 PAIRS_SHOWN = 20
 
 
 def add_to(parser: argparse.ArgumentParser) -> None:
-    """Gives the parser of `data` its two commands."""
+    """Give the parser of `data` its two commands."""
     commands = parser.add_subparsers(dest="data_command", required=True)
     prepare = commands.add_parser("prepare", help="make a data set of a folder or an archive of images, once")
     prepare.add_argument("name", metavar="NAME", help="what trials will call it")
@@ -49,7 +49,7 @@ def add_to(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace, out: TextIO | None = None) -> int:
-    """Does what was typed; the exit code: 0, or 130 where it was interrupted.
+    """Run the command; the exit code: 0, or 130 if interrupted.
 
     Args:
         arguments: parsed by what `add_to` made.
@@ -99,18 +99,18 @@ def _check(folder: Path, out: TextIO) -> None:
 
     root, name = folder.resolve().parent, folder.resolve().name
     stored = manifest.read(root, name).files.values()
-    with progress.shown(out, f"verifying {name}", sum(file.size_bytes for file in stored), "bytes") as advance:
+    with progress.show_progress(out, f"verifying {name}", sum(file.size_bytes for file in stored), "bytes") as advance:
         found = arrays.verify(root, name, advance)
     for line in _described(found):
         say(line, to=out)
-    say("all files are those that were written", to=out)
+    say("all files are unchanged", to=out)
     if not found.is_sealed:
         say(
-            "note: the manifest is of a version that does not vouch for itself, so a digest or a class name changed by "
-            f"hand would not be noticed by trials; for one that does, {manifest.remedy(folder)}",
+            "note: this version of the manifest has no digest of itself, so trials do not notice a digest or a class "
+            f"name that was changed by hand; for one that has it, {manifest.remedy(folder)}",
             to=out,
         )
-    with progress.shown(out, "looking for images that are in it twice", _images(found), "images") as advance:
+    with progress.show_progress(out, "looking for images that are in it twice", _images(found), "images") as advance:
         alike = duplicates.find(root, name, advance)
     for groups, pairs in alike.items():
         say(f"{groups}: {len(pairs)} pair(s) of images look alike", to=out)

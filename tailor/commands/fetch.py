@@ -1,6 +1,6 @@
-"""What trials need brought to this machine, for compute nodes without a network: `python -m tailor fetch WHAT...`.
+"""Fetches what trials need to this machine, for compute nodes without a network: `python -m tailor fetch WHAT...`.
 
-Weights are fetched by name; data sets and weights in files of one's own are checked. Without torch.
+Weights are fetched by name. Data sets and weights in your own files are only checked. Without torch.
 """
 
 import argparse
@@ -30,11 +30,11 @@ TIMEOUT_S = 60.0  # without a byte
 
 @dataclass(frozen=True, kw_only=True)
 class Needs:
-    """What stands in TOML files, of trials or of specs."""
+    """What the TOML files of trials or specs need."""
 
     names: tuple[str, ...]  # of weights
     folders: tuple[str, ...]  # where weights by name are looked for
-    files: tuple[tuple[str, str], ...]  # weights of one's own and their SHA-256
+    files: tuple[tuple[str, str], ...]  # the user's own weights and their SHA-256
     data: tuple[tuple[str, str], ...]  # name and root of prepared data sets
 
 
@@ -56,34 +56,34 @@ def add_to(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace, out: TextIO) -> int:
-    """Bring the weights and check the rest; a line to `out` for each.
+    """Fetch the weights and check the rest; print a line to `out` for each.
 
     Returns:
         The exit code: 0, or 130 if interrupted.
 
     Raises:
-        ConfigError: something cannot be brought or is not as expected; whatever was brought before is whole.
+        ConfigError: something cannot be fetched or is not as expected; all files that were fetched before are whole.
     """
     _refuse_open(arguments.origin)
     try:
-        _bring(needs_of(arguments.what), arguments.to, arguments.origin, out)
+        _fetch_all(needs_of(arguments.what), arguments.to, arguments.origin, out)
     except KeyboardInterrupt:
-        say("interrupted; nothing is half there: type the same command again", to=out)
+        say("interrupted; no file is incomplete: type the same command again", to=out)
         return INTERRUPTED
     return SUCCESS
 
 
 def _refuse_open(url: str) -> None:
-    """Raises ConfigError where anybody on the way could give another file, of which 8 to 10 digits may be known."""
+    """Raise ConfigError unless the address is safe: only 8 to 10 digits of a file's SHA-256 may be known."""
     try:
         at = urlsplit(url)
     except ValueError as error:
         raise ConfigError(f"{url} is no address: {error}") from error
     if at.scheme not in ("https", "file") and not (at.scheme == "http" and at.hostname in ("127.0.0.1", "localhost")):
-        raise ConfigError(f"{url}: expected https://..., file://... or, on this machine alone, http://127.0.0.1...")
+        raise ConfigError(f"{url}: expected https://..., file://... or, only on this machine, http://127.0.0.1...")
 
 
-def _bring(needs: Needs, to: Path | None, origin: str, out: TextIO) -> None:
+def _fetch_all(needs: Needs, to: Path | None, origin: str, out: TextIO) -> None:
     for name, root in needs.data:
         found = datasets.info(name, root)
         say(f"data set {name} is there, {found.target_images} images of the target", to=out)
@@ -98,13 +98,13 @@ def _bring(needs: Needs, to: Path | None, origin: str, out: TextIO) -> None:
 
 
 def needs_of(what: list[str]) -> Needs:
-    """What these names and TOML files ask for, each once.
+    """What these names and TOML files need, each once.
 
-    A TOML file is searched for whatever is the name of weights, wherever it stands (a trial, an axis, a variant), for
-    tables `source` and `data`, and so is the file that it `extends`.
+    A TOML file is searched for names of weights in all its values (a trial, an axis, a variant) and for tables
+    `source` and `data`. So is the file that it `extends`.
 
     Raises:
-        ConfigError: a file that cannot be read, or a name that there is not.
+        ConfigError: a file that cannot be read, or an unknown name.
     """
     tables: list[Any] = [given if weights.is_name(given) else _read(Path(given)) for given in what]
     names = [text for table in tables for text in _texts(table) if weights.is_name(text)]
@@ -125,12 +125,12 @@ def needs_of(what: list[str]) -> Needs:
 
 
 def fetch(name: str, folder: Path, out: TextIO, origin: str = ORIGIN) -> Path:
-    """The file of the weights of this name in a folder, whole and verified, from the network if need be.
+    """The file of the weights of this name in a folder, verified; downloaded unless it is there.
 
-    It appears under its name when it is whole and on the disk; a file there that is damaged is replaced.
+    The file gets its name only when it is complete and on disk. A damaged one is replaced.
 
     Raises:
-        ConfigError: there are no such weights, they cannot be fetched, or what came is something else.
+        ConfigError: there are no such weights, they cannot be fetched, or the server sent something else.
     """
     info = weights.find(name)
     target, url = folder / info.file, f"{origin.rstrip('/')}/{info.file}"
@@ -149,7 +149,7 @@ def fetch(name: str, folder: Path, out: TextIO, origin: str = ORIGIN) -> Path:
         name_file(temporary, target)
     except ConfigError:
         raise
-    except (OSError, HTTPException, ValueError) as error:  # the last: a length, or a way, that makes no sense
+    except (OSError, HTTPException, ValueError) as error:  # the last: an invalid length or path
         raise ConfigError(_why(error, url, target)) from error
     finally:
         temporary.unlink(missing_ok=True)
@@ -162,42 +162,43 @@ def _is_known(target: Path, found: str, digits: str) -> bool:
 
 
 def _pinned(target: Path, found: str) -> str:
-    """Requires these digits from now on; what is to be said of that."""
+    """Require these digits from now on; a note about it for the output."""
     try:
         is_new = pins.pin(target, found)
-    except OSError as error:  # such as a folder of somebody else's
-        return f"; only its first digits are published, and all of them cannot be required from now on: {error}"
+    except OSError as error:  # such as another user's folder
+        return f"; only its first digits are published, and the whole digest could not be written down: {error}"
     if not is_new:
         return ""
-    return f"; only its first digits are published: from now on {target.parent / pins.LOCK} requires all of these"
+    return f"; only its first digits are published: from now on {target.parent / pins.LOCK} requires the whole digest"
 
 
 def _download(url: str, temporary: Path, out: TextIO) -> str:
-    """Write what is under a URL to a file; its SHA-256."""
-    from tailor.prepare.progress import shown  # imports rich, which plans do without
+    """Download a URL to a file; its SHA-256."""
+    from tailor.prepare.progress import show_progress  # imports rich, which plans do without
 
     digest = hashlib.sha256()
     with urlopen(url, timeout=TIMEOUT_S) as answer, temporary.open("wb") as file:
-        _refuse_open(answer.url)  # where it was sent on to
-        said = answer.headers.get("Content-Length")
-        size_bytes = int(said) if said is not None else None
-        with shown(out, f"fetching {temporary.name[1:].partition('.pth')[0]}", size_bytes or 0, "bytes") as advance:
+        _refuse_open(answer.url)  # after redirections
+        length = answer.headers.get("Content-Length")
+        size_bytes = int(length) if length is not None else None
+        what = f"fetching {temporary.name[1:].partition('.pth')[0]}"
+        with show_progress(out, what, size_bytes or 0, "bytes") as advance:
             for block in iter(lambda: answer.read(BLOCK_BYTES), b""):
                 file.write(block)
                 if file.tell() > LIMIT_BYTES:
-                    raise ConfigError(f"{url} has more than {LIMIT_BYTES:,} bytes, as no weights have; nothing is kept")
+                    raise ConfigError(f"{url} has more than {LIMIT_BYTES:,} bytes, the limit for weights; not kept")
                 digest.update(block)
                 advance(len(block))
         if size_bytes is not None and file.tell() != size_bytes:
-            raise ConfigError(f"{url} ended after {file.tell()} of {size_bytes} bytes; nothing is kept: type it again")
+            raise ConfigError(f"{url} ended after {file.tell()} of {size_bytes} bytes; not kept: type it again")
     return digest.hexdigest()
 
 
 def _why(error: Exception, url: str, target: Path) -> str:
-    said = f"the server says {error.code} {error.reason}" if isinstance(error, HTTPError) else str(error)
+    reason = f"the server answers {error.code} {error.reason}" if isinstance(error, HTTPError) else str(error)
     return (
-        f"cannot fetch {url}: {said}. Where there is a network, type the same command, or download the file by other "
-        f"means, and copy it to {target}"
+        f"cannot fetch {url}: {reason}. On a machine with a network, type the same command or download the file, and "
+        f"copy it to {target}"
     )
 
 

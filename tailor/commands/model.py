@@ -1,4 +1,4 @@
-"""`python -m tailor export | time`: what can be done with a saved sub-model; their arguments and what they say."""
+"""`python -m tailor export | time`: commands for a saved sub-model; their arguments and what they print."""
 
 import argparse
 import json
@@ -14,11 +14,11 @@ from transtailor.terminal import say
 if TYPE_CHECKING:
     from tailor.model.state import ModelState
 
-LEAST = {"batch": 1, "threads": 1, "repeats": 2}  # of what a model is timed with
+LEAST = {"batch": 1, "threads": 1, "repeats": 2}  # smallest values that a model is timed with
 
 
 def add_export_to(parser: argparse.ArgumentParser) -> None:
-    """Gives the parser of `export` its arguments."""
+    """Give the parser of `export` its arguments."""
     _add_folder_to(parser)
     parser.add_argument("--to", required=True, metavar="FORMAT", help="torch-export (.pt2) or onnx (.onnx)")
     parser.add_argument("--out", type=Path, metavar="FILE", help="file to write (default: FOLDER/model.pt2 or .onnx)")
@@ -26,7 +26,7 @@ def add_export_to(parser: argparse.ArgumentParser) -> None:
 
 
 def add_time_to(parser: argparse.ArgumentParser) -> None:
-    """Gives the parser of `time` its arguments."""
+    """Give the parser of `time` its arguments."""
     _add_folder_to(parser)
     parser.add_argument("--batch", type=int, default=1, metavar="N", help="images of a forward pass (default: 1)")
     parser.add_argument("--device", default="auto", help="auto (default), cpu or cuda")
@@ -36,7 +36,7 @@ def add_time_to(parser: argparse.ArgumentParser) -> None:
 
 
 def run_export(arguments: argparse.Namespace, out: TextIO) -> None:
-    """Exports a saved sub-model and says what was written.
+    """Export a saved sub-model and print what was written.
 
     Raises:
         ConfigError: the user's mistake.
@@ -46,44 +46,40 @@ def run_export(arguments: argparse.Namespace, out: TextIO) -> None:
     from tailor.deploy.export import FORMATS, export
 
     file = arguments.out or arguments.folder / f"model{FORMATS[arguments.to].suffix}"
-    with _refused_in_words(arguments.folder):
+    with _errors_explained(arguments.folder):
         made = export(state, arguments.to, file, batch)
     say(
         f"{made.file}: {made.size_bytes:,} bytes, for {'any number of' if batch is None else batch} image(s) at once\n"
-        f"read back and compared with the model: outputs differ by {made.difference:.1e} at most",
+        f"read back and compared with the model: outputs differ by at most {made.difference:.1e}",
         to=out,
     )
 
 
 def run_time(arguments: argparse.Namespace, out: TextIO) -> None:
-    """Measures what a saved sub-model costs here and says it.
+    """Measure what a saved sub-model costs here and print it.
 
     Raises:
         ConfigError: the user's mistake.
     """
     refuse_too_few(arguments)
     state = _state(arguments.folder)
-    from tailor.model.latency import described, measure
+    from tailor.model.latency import latency_lines, measure
     from tailor.parallel.process_group import join
 
     device = join(arguments.device).device
-    with _refused_in_words(arguments.folder):
+    with _errors_explained(arguments.folder):
         found = measure(
             state, batch=arguments.batch, device=device, threads=arguments.threads, repeats=arguments.repeats
         )
     if arguments.json:
         say(json.dumps(asdict(found)), to=out)
     else:
-        for line in described(found):
+        for line in latency_lines(found):
             say(line, to=out)
 
 
 def refuse_too_few(timing: object) -> None:
-    """Do nothing if a model can be timed with these numbers, the attributes named in `LEAST`; None is no number.
-
-    Raises:
-        ConfigError: one is too small.
-    """
+    """Raise ConfigError if an attribute that `LEAST` names is too small; None means that it was not given."""
     for name, least in LEAST.items():
         given = getattr(timing, name)
         if given is not None and given < least:
@@ -99,13 +95,13 @@ def _add_folder_to(parser: argparse.ArgumentParser) -> None:
 
 def _number(given: str) -> int:
     if not given.isdecimal() or int(given) < 1:
-        raise ConfigError(f"--batch is {given!r}; expected a number from 1 on, or dynamic")
+        raise ConfigError(f"--batch is {given!r}; expected a number of 1 or more, or dynamic")
     return int(given)
 
 
 @contextmanager
-def _refused_in_words(folder: Path) -> Iterator[None]:
-    """Raises ConfigError for what torch says of a model whose tensors do not fit together."""
+def _errors_explained(folder: Path) -> Iterator[None]:
+    """Turn torch's errors for a model whose tensors do not fit together into a ConfigError."""
     try:
         yield
     except ConfigError:
@@ -115,14 +111,14 @@ def _refused_in_words(folder: Path) -> Iterator[None]:
 
 
 def _state(folder: Path) -> "ModelState":
-    """The saved model, of a network that is known."""
+    """The saved model, of a registered network."""
     from tailor.catalogue.networks import NETWORKS
     from tailor.model.state import load_state
 
     state = load_state(folder)
     if state.network not in NETWORKS:
         raise ConfigError(
-            f"{folder} is of network {state.network!r}, which does not come with this program; bring the module that "
+            f"{folder} is of network {state.network!r}, which does not come with this program; give the module that "
             "registers it: --import FILE"
         )
     return state

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 from tailor.config.trial import TrialConfig
 from tailor.core import heartbeat
 from tailor.core.errors import ConfigError
-from tailor.execution.dry_run import walk
+from tailor.execution.dry_run import dry_run
 from transtailor.terminal import say
 
 if TYPE_CHECKING:
     from tailor.execution.runner import StageEvent
 
-LINE_PERIOD_S, LIVE_PERIOD_S = 10.0, 0.5  # between two words on a stage: in a log, on a terminal
+LINE_PERIOD_S, LIVE_PERIOD_S = 10.0, 0.5  # between two reports on a stage: in a log, on a terminal
 
 
 def run(config: TrialConfig, arguments: argparse.Namespace, command: str) -> None:
@@ -37,12 +37,12 @@ def run(config: TrialConfig, arguments: argparse.Namespace, command: str) -> Non
     ranks = join(arguments.device, threads=arguments.threads)
     macs_before: int | None = None  # of the operating point before
     checkpoints = arguments.cache / "checkpoints"
-    kinds = [stage.kind for stage in walk(config).stages]
+    kinds = [stage.kind for stage in dry_run(config).stages]
     try:
         with _progress_shown(kinds if ranks.rank == 0 else []) as passed:
             for event in run_trial(config, cache=Cache(arguments.cache), ranks=ranks, checkpoint_folder=checkpoints):
                 passed.append(event.result.key)
-                state = event.result.state if arguments.save and event.point is not None else None  # collective
+                state = event.result.model_state() if arguments.save and event.point is not None else None  # collective
                 if ranks.rank > 0:
                     continue
                 seconds = event.result.description.made_by.compute_s
@@ -61,9 +61,9 @@ def run(config: TrialConfig, arguments: argparse.Namespace, command: str) -> Non
 
 @contextmanager
 def _progress_shown(kinds: list[str]) -> Iterator[list[str]]:
-    """Shows how far the running stage is; yields the list that takes the keys of finished ones.
+    """Show how far the running stage is; yield the list to append the keys of finished stages to.
 
-    On a terminal that is a line in its place; else one now and then, where errors go, beside the result.
+    On a terminal this is one line that is updated; otherwise a line now and then on standard error.
     """
     from rich.console import Console
     from rich.text import Text
@@ -74,7 +74,7 @@ def _progress_shown(kinds: list[str]) -> Iterator[list[str]]:
 
     def look() -> None:
         while not is_over.wait(LIVE_PERIOD_S if is_live else LINE_PERIOD_S):
-            number, words = len(passed), heartbeat.newest()[2]
+            number, words = len(passed), heartbeat.latest()[2]
             text = f"{kinds[number]} {number + 1}/{len(kinds)}  {words}" if number < len(kinds) else ""
             if is_live:
                 status.update(Text(text))
@@ -92,7 +92,7 @@ def _progress_shown(kinds: list[str]) -> Iterator[list[str]]:
 
 
 def _point(event: "StageEvent", macs_before: int | None) -> str:
-    """An operating point in a line; `macs_before`: of the one before it on the path, if any."""
+    """An operating point in a line; `macs_before`: of the previous one on the path, if any."""
     facts = event.result.point_facts()
     nothing = ", none since the point before" if facts.macs == macs_before else ""
     removed, metric = facts.removed_macs_fraction, facts.metric.replace("_", " ")

@@ -1,1 +1,1 @@
-"""A trial's configuration: its settings by subject, the trial itself, and mistakes in words. Without torch."""
+"""A trial's configuration: its settings by subject, the trial itself, and messages for mistakes. Without torch."""

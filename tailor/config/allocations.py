@@ -1,9 +1,8 @@
-"""How much is taken from which layer: settings and the stages that they ask for. Without torch."""
+"""How a budget is divided over layers: the settings of each allocation, and its stages. Without torch."""
 
 from abc import abstractmethod
-from collections.abc import Generator
-from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -17,8 +16,8 @@ from tailor.stages import (
     Prune,
     PruneBestOfRandom,
     PruneToLatency,
-    Stage,
     StageOutcome,
+    StageSubgenerator,
     Task,
     Training,
 )
@@ -26,7 +25,7 @@ from tailor.stages import (
 
 @dataclass(frozen=True, kw_only=True)
 class Cut:
-    """What is to be cut away, whichever allocation does it."""
+    """What is to be removed, for any allocation."""
 
     rule: GroupRule
     grouping: Grouping
@@ -34,9 +33,19 @@ class Cut:
     minimum_filters_fraction: float
     task: Task
     batch_size: int
-    seed: int  # of whatever is drawn
+    seed: int  # of random numbers
     width_multiple: int
-    at_random: bool  # random filters go, whatever the scores say
+    at_random: bool  # remove random filters instead of the lowest-scored ones
+
+    def settings(self) -> dict[str, Any]:
+        """The settings that all stages of a pruning have."""
+        names = ("rule", "grouping", "removed_macs_fraction", "minimum_filters_fraction", "width_multiple")
+        return {name: getattr(self, name) for name in names}
+
+    @property
+    def random_seed(self) -> int | None:
+        """Seed of random filters; None: by the scores."""
+        return self.seed if self.at_random else None
 
 
 class Allocation(Settings):
@@ -47,25 +56,29 @@ class Allocation(Settings):
     """Whether it can prune in several steps, each with a share of the budget."""
 
     def label(self) -> str:
-        """What tells it from others in the names of arms."""
+        """Its part of an arm's name.
+
+        >>> Global().label(), ToLatency(latency_ms=2.5).label()
+        ('global', '2.5 ms on cpu')
+        """
         return self.name
 
     def asked(self, removed_macs_fraction: float) -> float | None:
-        """The budget in MACs that its points answer to; None: they answer to another one."""
+        """The budget in MACs that its operating points meet; None if they meet another kind of budget."""
         return removed_macs_fraction
 
     @abstractmethod
-    def stages(self, scores: StageOutcome, cut: Cut) -> Generator[Stage, StageOutcome, StageOutcome]:
-        """Yield the stages from scores to a pruned model; return the last one's outcome."""
+    def stages(self, scores: StageOutcome, cut: Cut) -> StageSubgenerator:
+        """Yield the stages from scores to a pruned model; return the outcome of the last stage."""
 
 
 class Global(Allocation):
-    """The lowest scores of the whole network go first; the floor is the trial's `pruning.minimum_filters_fraction`."""
+    """The lowest-scored filters of the whole network go first; each layer keeps `pruning.minimum_filters_fraction`."""
 
     name: Literal["global"] = "global"
 
-    def stages(self, scores: StageOutcome, cut: Cut) -> Generator[Stage, StageOutcome, StageOutcome]:
-        """One surgery."""
+    def stages(self, scores: StageOutcome, cut: Cut) -> StageSubgenerator:
+        """Yield one surgery."""
         return (yield _prune(scores, cut, "global"))
 
 
@@ -74,64 +87,52 @@ class Uniform(Allocation):
 
     name: Literal["uniform"] = "uniform"
 
-    def stages(self, scores: StageOutcome, cut: Cut) -> Generator[Stage, StageOutcome, StageOutcome]:
-        """One surgery."""
+    def stages(self, scores: StageOutcome, cut: Cut) -> StageSubgenerator:
+        """Yield one surgery."""
         return (yield _prune(scores, cut, "uniform"))
 
 
 class RandomBest(Allocation):
-    """The best on validation, before fine-tuning, of random configurations of widths that all meet the budget.
+    """Of random widths that meet the budget, those with the best validation score before fine-tuning.
 
     Li et al., CVPR 2022, "Revisiting random channel pruning".
     """
 
     name: Literal["random_best"] = "random_best"
     draws: Count = 10
-    """Configurations that are judged; of equally good ones the first is taken."""
+    """Configurations of widths that are tried; of equally good ones the first is taken."""
 
-    def stages(self, scores: StageOutcome, cut: Cut) -> Generator[Stage, StageOutcome, StageOutcome]:
-        """One surgery that chooses among configurations."""
-        return (
-            yield PruneBestOfRandom(
-                of=scores,
-                rule=cut.rule,
-                grouping=cut.grouping,
-                removed_macs_fraction=cut.removed_macs_fraction,
-                minimum_filters_fraction=cut.minimum_filters_fraction,
-                draws=self.draws,
-                task=cut.task,
-                seed=cut.seed,
-                width_multiple=cut.width_multiple,
-            )
-        )
+    def stages(self, scores: StageOutcome, cut: Cut) -> StageSubgenerator:
+        """Yield one surgery that chooses among random widths."""
+        return (yield PruneBestOfRandom(of=scores, draws=self.draws, task=cut.task, seed=cut.seed, **cut.settings()))
 
 
 class LeGR(Allocation):
-    """The lowest scores of the whole network go, after each layer's were scaled and shifted by a search.
+    """The lowest-scored filters of the whole network go, after a search scaled and shifted the scores of each layer.
 
     Chin et al., CVPR 2020, "Towards Efficient Model Compression via Learned Global Ranking". The published search is
-    `population = 64, samples = 16, generations = 400, tuning_steps = 200` on the criterion `l2_squared`; our default is
-    a small one.
+    `population = 64, samples = 16, generations = 400, tuning_steps = 200` on the criterion `l2_squared`; our default
+    search is smaller.
     """
 
     name: Literal["legr"] = "legr"
     population: Count = 16
     """Rankings alive at a time (P: 64)."""
     samples: Count = 4
-    """Of them, as many are drawn and the best is mutated (P: 16)."""
+    """Rankings drawn from the population, of which the best is mutated (P: 16)."""
     generations: Count = 30
-    """Rankings judged in all (P: 400)."""
+    """Rankings tried in all (P: 400)."""
     mutated_fraction: Fraction = 0.1
     """Share of the layers that a mutation changes (P), at least one (C)."""
     scale_sigma: Rate = 1.0
     """Standard deviation of the logarithm of a new scale (P)."""
     tuning_steps: Annotated[int, Field(ge=0)] = 0
-    """Steps of SGD on the training images before a ranking is judged (P: 200)."""
+    """Steps of SGD on the training images before a ranking is evaluated (P: 200)."""
     tuning_learning_rate: Rate = 0.001
-    """Of those steps (P), with momentum 0.9 and weight decay 0.0005 (P)."""
+    """Learning rate of those steps (P), with momentum 0.9 and weight decay 0.0005 (P)."""
     learned_at: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
-    """Share of the MACs removed while rankings are judged, where it is more than the budget: so all budgets up to it
-    share one ranking, as published. None: each budget has its own."""
+    """Share of the MACs removed while rankings are evaluated, if it is more than the budget. Then all budgets up to it
+    share one ranking, as published. None: each budget has its own ranking."""
 
     @model_validator(mode="after")
     def _search_is_possible(self) -> "LeGR":
@@ -146,14 +147,11 @@ class LeGR(Allocation):
             )
         return self
 
-    def stages(self, scores: StageOutcome, cut: Cut) -> Generator[Stage, StageOutcome, StageOutcome]:
-        """The search, and one surgery by its ranking."""
+    def stages(self, scores: StageOutcome, cut: Cut) -> StageSubgenerator:
+        """Yield the search, and one surgery by its ranking."""
+        at = replace(cut, removed_macs_fraction=max(self.learned_at or 0.0, cut.removed_macs_fraction))
         learned = yield LearnRanking(
             of=scores,
-            rule=cut.rule,
-            grouping=cut.grouping,
-            removed_macs_fraction=max(self.learned_at or 0.0, cut.removed_macs_fraction),
-            minimum_filters_fraction=cut.minimum_filters_fraction,
             population=self.population,
             samples=self.samples,
             generations=self.generations,
@@ -163,7 +161,7 @@ class LeGR(Allocation):
             tuning_steps=self.tuning_steps,
             training=self._training(cut) if self.tuning_steps else None,
             seed=cut.seed,
-            width_multiple=cut.width_multiple,
+            **at.settings(),
         )
         return (yield _prune(learned, cut, "global"))
 
@@ -181,66 +179,53 @@ class LeGR(Allocation):
 
 
 class ToLatency(Allocation):
-    """As little goes as suffices for a latency, measured where the trial runs; the method's budget is the most to go.
+    """The smallest removal that meets a latency, measured where the trial runs; the method's budget is the upper limit.
 
-    A forward pass in evaluation mode on images that lie on the device; of its repeats the lower quartile counts (C:
-    what else runs on the machine only ever adds).
+    What is measured is a forward pass in evaluation mode on images that are on the device. The lower quartile of the
+    repeats counts (C: other load on the machine can only add time).
     """
 
     name: Literal["latency"] = "latency"
     in_steps: ClassVar[bool] = False
     latency_ms: Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
-    """Of a forward pass of one batch."""
+    """Latency of a forward pass of one batch."""
     device: Literal["cpu", "cuda"] = "cpu"
     batch_size: Count = 1
     threads: Count = 1
-    """Of the CPU."""
+    """Threads of the CPU."""
     precision: Literal["float32", "bf16"] = "float32"
     repeats: Annotated[int, Field(ge=2)] = 50
     within: Literal["global", "uniform"] = "global"
-    """From which layers it goes."""
+    """How the removal is divided over layers."""
 
     def label(self) -> str:
-        """Each latency is an arm of its own, since its points answer to no budget in MACs."""
+        """Each latency is an arm, because its operating points meet no budget in MACs."""
         return f"{self.latency_ms:g} ms on {self.device}"
 
     def asked(self, _removed_macs_fraction: float) -> float | None:
-        """None."""
+        """Return None: the points meet a latency."""
         return None
 
-    def stages(self, scores: StageOutcome, cut: Cut) -> Generator[Stage, StageOutcome, StageOutcome]:
-        """One surgery that measures."""
+    def stages(self, scores: StageOutcome, cut: Cut) -> StageSubgenerator:
+        """Yield one surgery that measures."""
         return (
             yield PruneToLatency(
                 of=scores,
-                rule=cut.rule,
                 allocation=self.within,
-                grouping=cut.grouping,
-                removed_macs_fraction=cut.removed_macs_fraction,
-                minimum_filters_fraction=cut.minimum_filters_fraction,
-                width_multiple=cut.width_multiple,
                 latency_ms=self.latency_ms,
                 device=self.device,
                 batch_size=self.batch_size,
                 threads=self.threads,
                 precision=self.precision,
                 repeats=self.repeats,
-                seed=cut.seed if cut.at_random else None,
+                seed=cut.random_seed,
+                **cut.settings(),
             )
         )
 
 
 def _prune(scores: StageOutcome, cut: Cut, allocation: Literal["global", "uniform"]) -> Prune:
-    return Prune(
-        of=scores,
-        rule=cut.rule,
-        allocation=allocation,
-        grouping=cut.grouping,
-        removed_macs_fraction=cut.removed_macs_fraction,
-        minimum_filters_fraction=cut.minimum_filters_fraction,
-        seed=cut.seed if cut.at_random else None,
-        width_multiple=cut.width_multiple,
-    )
+    return Prune(of=scores, allocation=allocation, seed=cut.random_seed, **cut.settings())
 
 
 ALLOCATIONS: Registry[type[Allocation]] = Registry("allocation")

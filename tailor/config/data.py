@@ -11,25 +11,29 @@ from tailor.core.errors import ConfigError
 from tailor.core.settings import Count, Seed, Settings
 
 AUGMENTATION_VERSIONS = {"none": 1, "shift": 2, "crop_flip": 2}
-"""Raised for an augmentation whose images change; 2: batches are contiguous, as `memory_format` says."""
+"""Increased when an augmentation's images change; 2: batches are contiguous, as `memory_format` says."""
 
 
 class DataConfig(Settings):
-    """The target data, as three splits of which the test split never moves."""
+    """The target data, as three splits; the test split is the same for all trials.
+
+    >>> DataConfig(name="digits", train_images=100).input_shape
+    (1, 8, 8)
+    """
 
     name: str = "digits"
     root: Annotated[str | None, Field(json_schema_extra={"in_no_id": True})] = None
-    """The folder below which `python -m tailor data prepare` put the data set; None for those of the catalog."""
+    """The folder in which `python -m tailor data prepare` made the data set; None for those of the catalog."""
     train_images: Count = 200
-    """Training images of the target; what is neither these nor test is validation."""
+    """Training images of the target; the others, without the test images, are the validation split."""
     images_per_class: Count | None = None
-    """Draw only so many training images of each class, by the trial's seed; None takes all."""
+    """Draw this many training images of each class, by the trial's seed; None takes all."""
     split_seed: Seed = 0
     """Which images are train, validation and test; fixed by default, so that seeds share their test set."""
     augmentation: Literal["none", "shift", "crop_flip"] = "none"
     """`shift` moves each training image by up to one pixel; `crop_flip` cuts a random square, mirrors half."""
     crop_px: Annotated[int | None, Field(ge=1, json_schema_extra={"neutral": None})] = None
-    """Side of the square that the network sees, from the centre unless training augments; None shows all of it."""
+    """Side of the square that the network sees, from the centre unless training augments; None: the whole image."""
 
     @property
     def info(self) -> DataInfo:
@@ -51,14 +55,14 @@ class DataConfig(Settings):
 
     @property
     def sha256(self) -> str:
-        """By what the samples are known."""
-        found = self.info.sha256
-        assert found is not None  # or the user's module has it
-        return found
+        """The digest that identifies the samples."""
+        sha256 = self.info.sha256
+        assert sha256 is not None  # or the user's module has it
+        return sha256
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """What the network sees of a sample."""
+        """Shape of what the network sees of a sample."""
         shape = self.info.input_shape
         return shape if self.crop_px is None else (shape[0], self.crop_px, self.crop_px)
 
@@ -82,6 +86,6 @@ class DataConfig(Settings):
         if self.train_images >= pool:
             raise ValueError(
                 f"train_images = {self.train_images} leaves no validation image: {self.name} has {pool} target images "
-                f"beside its {info.test_images} test images; choose at most {pool - 1}"
+                f"in addition to its {info.test_images} test images; choose at most {pool - 1}"
             )
         return self

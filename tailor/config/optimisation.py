@@ -1,7 +1,7 @@
-"""How the target is trained: settings, and which of them cannot stand together. Without torch."""
+"""How the target is trained: settings, and which of them cannot be combined. Without torch."""
 
 from collections.abc import Iterable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import Field, SerializeAsAny, field_validator, model_validator
 
@@ -9,17 +9,14 @@ from tailor.catalogue.networks import NETWORKS
 from tailor.catalogue.regularisation import BSS, REGULARISERS, Delta, Regulariser, Slimming
 from tailor.config.data import DataConfig
 from tailor.core.named import by_name
-from tailor.core.settings import Count, Fraction, Rate, Settings
+from tailor.core.settings import Count, Fraction
+from tailor.stages.training import GAMMA, TrainingSettings
 
-Milestone = Annotated[float, Field(gt=0.0, lt=1.0)]
-GAMMA, TEMPERATURE = 0.1, 4.0
+TEMPERATURE = 4.0
 
 
-class Optimisation(Settings):
-    """How the target is trained; the same for every method (the printed settings of TransTailor by default).
-
-    docs/training.md says of each setting where it counts and where it comes from.
-    """
+class Optimisation(TrainingSettings):
+    """How the target is trained; the same for every method (the printed settings of TransTailor by default)."""
 
     epochs: Count = 25
     """Epochs of each fine-tuning."""
@@ -27,43 +24,11 @@ class Optimisation(Settings):
     """Epochs of the first fit of the new head."""
     batch_size: Annotated[int, Field(ge=2)] = 32
     """Images per step over all ranks together."""
-    learning_rate: Rate = 0.0005
-    """For all layers but the head."""
-    head_learning_rate: Rate = 0.005
-    momentum: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.9
-    weight_decay: Rate = 0.005
-    schedule: Literal["constant", "cosine", "step"] = "constant"
-    """How the learning rates fall, from epoch to epoch; `step` at the milestones."""
-    milestones: Annotated[tuple[Milestone, ...], Field(json_schema_extra={"neutral": ()}, strict=False)] = ()
-    """Of the schedule `step`: shares of a training's epochs after which the rates are multiplied by gamma."""
-    gamma: Annotated[float, Field(gt=0.0, lt=1.0, json_schema_extra={"neutral": GAMMA})] = GAMMA
-    warm_up_epochs: Annotated[int, Field(ge=0, json_schema_extra={"neutral": 0})] = 0
-    """Epochs in which the rates rise, step by step."""
-    optimiser: Literal["sgd", "adam"] = "sgd"
     regulariser: SerializeAsAny[Regulariser] | None = None
     """What every fine-tuning of all layers adds to its loss; None adds nothing."""
-    label_smoothing: Annotated[float, Field(ge=0.0, lt=1.0, json_schema_extra={"neutral": 0.0})] = 0.0
-    """Share of each label that is spread over all classes."""
-    clip_gradient_norm: Annotated[float | None, Field(gt=0.0, json_schema_extra={"neutral": None})] = None
-    """Largest norm of the gradient of a step, all parameters together; None leaves it as it is."""
-    ema_decay: Annotated[float | None, Field(gt=0.0, lt=1.0, json_schema_extra={"neutral": None})] = None
-    """Of an average of the weights over the steps, which is what a training ends with; None keeps none."""
     distillation_weight: Annotated[Fraction, Field(json_schema_extra={"neutral": 0.0})] = 0.0
-    """How much the unpruned network, fine-tuned, counts as a teacher beside the labels; 0: there is none."""
+    """Weight of the fine-tuned unpruned network as a teacher, in addition to the labels; 0: no teacher."""
     distillation_temperature: Annotated[float, Field(gt=0.0, json_schema_extra={"neutral": TEMPERATURE})] = TEMPERATURE
-    norm: Annotated[
-        Literal["synchronised", "local", "frozen"], Field(json_schema_extra={"neutral": "synchronised"})
-    ] = "synchronised"
-    """BatchNorm where all layers are tuned: over the images of all ranks, of each rank, or as the source left it."""
-    accumulation_steps: Annotated[Count, Field(json_schema_extra={"neutral": 1})] = 1
-    """Parts in which each rank takes its share of a batch, one after the other, before a step."""
-    precision: Annotated[Literal["float32", "bf16"], Field(json_schema_extra={"neutral": "float32"})] = "float32"
-    """Of a training's forward and backward passes; weights, losses and measurements are float32."""
-    memory_format: Annotated[
-        Literal["contiguous", "channels_last"], Field(json_schema_extra={"neutral": "contiguous"})
-    ] = "contiguous"
-    compile: Annotated[bool, Field(json_schema_extra={"neutral": False})] = False
-    """Whether networks are compiled before they train."""
 
     @field_validator("regulariser", mode="before")
     @classmethod
@@ -78,18 +43,18 @@ class Optimisation(Settings):
                 "milestones, such as [0.5, 0.75], belong together; give both or none"
             )
         if list(self.milestones) != sorted(set(self.milestones)):
-            raise ValueError(f"milestones = {list(self.milestones)} do not rise; sort them")
+            raise ValueError(f"milestones = {list(self.milestones)} are not in ascending order; sort them")
         if self.gamma != GAMMA and self.schedule != "step":
-            raise ValueError(f"gamma is read with schedule = 'step' alone, and schedule = {self.schedule!r}")
+            raise ValueError(f"gamma is read only with schedule = 'step', and schedule = {self.schedule!r}")
         if self.warm_up_epochs and self.warm_up_epochs >= min(self.epochs, self.head_epochs):
             raise ValueError(
-                f"warm_up_epochs = {self.warm_up_epochs} leaves nothing of epochs = {self.epochs} or head_epochs = "
+                f"warm_up_epochs = {self.warm_up_epochs} leaves no epoch of epochs = {self.epochs} or head_epochs = "
                 f"{self.head_epochs}; choose fewer"
             )
         return self
 
     @model_validator(mode="after")
-    def _batch_can_be_parted(self) -> "Optimisation":
+    def _batch_can_be_divided(self) -> "Optimisation":
         if self.batch_size % self.accumulation_steps:
             raise ValueError(
                 f"accumulation_steps = {self.accumulation_steps} does not divide batch_size = {self.batch_size}; "
@@ -100,22 +65,14 @@ class Optimisation(Settings):
     @model_validator(mode="after")
     def _temperature_is_read(self) -> "Optimisation":
         if self.distillation_temperature != TEMPERATURE and not self.distillation_weight:
-            raise ValueError("distillation_temperature is read with a distillation_weight above 0 alone; give one")
+            raise ValueError("distillation_temperature is read only with a distillation_weight above 0; give one")
         return self
 
 
 def check(
     optimisation: Optimisation, network: str, data: DataConfig, method: str, regularisers: Iterable[Regulariser | None]
 ) -> None:
-    """Raise ValueError for a setting that a trial would not read or cannot have.
-
-    Args:
-        optimisation: the trial's settings.
-        network: name of its network.
-        data: its data.
-        method: name of its method.
-        regularisers: all that the trial adds to a loss.
-    """
+    """Raise ValueError for a setting that a trial of this network, data and method does not read or cannot have."""
     _refuse_norm(optimisation, network, method)
     _refuse_for_regularisers(optimisation, regularisers)
     _refuse_for_data(optimisation, data)
@@ -130,8 +87,7 @@ def _refuse_norm(optimisation: Optimisation, network: str, method: str) -> None:
         raise ValueError(f"optimisation.norm = {norm!r} is about BatchNorm, and {network} has none; leave it out")
     if method in ("head_only", "pac_net"):
         raise ValueError(
-            f"optimisation.norm = {norm!r} has no effect with {method}, which keeps the norms as they are "
-            "anyway; leave it out"
+            f"optimisation.norm = {norm!r} has no effect with {method}, which never changes the norms; leave it out"
         )
     if norm == "frozen" and method == "gbn":
         raise ValueError("method 'gbn' trains the factors of norms, and optimisation.norm = 'frozen' keeps them")
@@ -146,7 +102,7 @@ def _refuse_for_regularisers(optimisation: Optimisation, regularisers: Iterable[
         if isinstance(regulariser, Delta | BSS) and optimisation.accumulation_steps > 1:
             raise ValueError(
                 f"regulariser {regulariser.name!r} reads the whole batch at once, and accumulation_steps = "
-                f"{optimisation.accumulation_steps} never has it; leave one of them out"
+                f"{optimisation.accumulation_steps} divides it; leave one of them out"
             )
 
 
@@ -161,10 +117,10 @@ def _refuse_for_method(optimisation: Optimisation, method: str) -> None:
     if optimisation.distillation_weight and method in ("head_only", "fine_tune", "pac_net", "sfp"):
         raise ValueError(
             f"distillation_weight = {optimisation.distillation_weight}: the unpruned network teaches pruned ones, and "
-            f"method {method!r} tunes none; leave it out"
+            f"method {method!r} fine-tunes no pruned network; leave it out"
         )
     if optimisation.ema_decay is not None and method == "sfp":
         raise ValueError(
-            "method 'sfp' removes the filters that its last epoch zeroed, and an average of the weights has none that "
-            "are zero; leave ema_decay out"
+            "method 'sfp' removes the filters that its last epoch zeroed, and in an average of the weights none is "
+            "zero; leave ema_decay out"
         )

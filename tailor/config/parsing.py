@@ -1,4 +1,4 @@
-"""A trial's configuration from nested tables, and its mistakes in words: the key, the value, the nearest name."""
+"""A trial's configuration from nested tables, and messages for mistakes: the key, the value, the nearest name."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -17,9 +17,15 @@ from transtailor.validation import Fault, list_faults
 def parse_trial(raw: dict[str, Any], where: str | Callable[[Sequence[str]], str]) -> TrialConfig:
     """The configuration in `raw`, a nested table as TOML gives it.
 
+    >>> parse_trial({"method": {"name": "head_only"}, "seed": 3}, "example").seed
+    3
+    >>> parse_trial({"method": {"name": "head_only"}, "sede": 3}, "example")  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    tailor.core.errors.ConfigError: example: unknown key 'sede'; did you mean 'seed'? (valid: data, ...)
+
     Args:
         raw: the trial's settings.
-        where: file and table that they come from, for the message; or what says so of the keys of a setting.
+        where: file and table of the settings, for the message; or a function that gives them for a setting's keys.
 
     Raises:
         ConfigError: every mistake in `raw`, one per line, each with its key, the value given and what is valid.
@@ -28,13 +34,13 @@ def parse_trial(raw: dict[str, Any], where: str | Callable[[Sequence[str]], str]
         return TrialConfig.model_validate(raw)
     except ValidationError as error:
         lines = [
-            f"{where if isinstance(where, str) else where(fault.keys)}: {_in_words(fault, raw)}"
+            f"{where if isinstance(where, str) else where(fault.keys)}: {_message(fault, raw)}"
             for fault in list_faults(error)
         ]
         raise ConfigError("\n".join(lines)) from None
 
 
-def _in_words(fault: Fault, raw: dict[str, Any]) -> str:
+def _message(fault: Fault, raw: dict[str, Any]) -> str:
     key = fault.key or "settings"
     if fault.kind == "unknown":
         return f"unknown key {key!r}{nearest(fault.keys[-1], _valid_keys(fault.keys[:-1], raw))}"
@@ -53,7 +59,7 @@ def _valid_keys(path: Sequence[str], raw: dict[str, Any]) -> list[str]:
 
 
 def _model_of(parent: type[Settings], part: str, name: Any) -> type[Settings]:
-    """The settings model of the table `part` of `parent`; a table with a name is one of a registry's."""
+    """The settings model of the table `part` of `parent`; a table with a name is one of a registry."""
     if part == "method":
         return METHODS[name]
     if part == "allocation":

@@ -1,4 +1,4 @@
-"""What all methods that prune have in common. Without torch."""
+"""The settings that all pruning methods share. Without torch."""
 
 from typing import Annotated, Literal
 
@@ -8,16 +8,16 @@ from tailor.core.settings import Count, Fraction, Settings
 
 
 class PruningConfig(Settings):
-    """What all methods that prune have in common."""
+    """The settings that all pruning methods share."""
 
     residual: Literal["inside", "coupled"] = "inside"
-    """`inside` prunes what can be pruned alone; `coupled` also layers whose outputs are added, as one group."""
+    """`inside` prunes layers one by one; `coupled` also layers whose outputs are added to each other, as one group."""
     linear: bool = False
-    """Whether hidden linear layers lose outputs, too."""
+    """Whether hidden linear layers also lose outputs."""
     minimum_filters_fraction: Fraction = 0.1
-    """Share of each layer's original filters that always stay, at least one."""
+    """Share of each layer's original filters that always stays, at least one filter."""
     width_multiple: Annotated[Count, Field(json_schema_extra={"neutral": 1})] = 1
-    """Each layer that loses filters keeps a multiple of so many (8 suits GPUs), or all that it has."""
+    """Each layer that loses filters keeps a multiple of this number (8 suits GPUs), or all filters that it has."""
     measure_norms: bool = False
     """Whether the norms' running statistics are measured again after each pruning."""
     optimiser_state: Literal["reset", "kept"] = "reset"

@@ -1,4 +1,4 @@
-"""The pre-trained network of a trial: trained here, or read from a file. Without torch."""
+"""The pre-trained network of a trial: trained here, or loaded from a file. Without torch."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,18 +10,18 @@ from tailor.core.settings import Count, Rate, Seed, Settings
 
 
 class SourceConfig(Settings):
-    """The pre-trained network: trained on the data set's source task once per network and seed, or read from a file."""
+    """The pre-trained network: trained on the data set's source task once per network and seed, or from a file."""
 
     weights: Annotated[str | None, Field(json_schema_extra={"in_no_id": True})] = None
-    """A `.safetensors` or `.pth` file of a state_dict, or torchvision's by their exact name, such as
-    "MobileNet_V2_Weights.IMAGENET1K_V2"; None trains on the source task, and the settings from `seed` on count."""
+    """A `.safetensors` or `.pth` file of a state_dict, or an exact name of torchvision's, such as
+    "MobileNet_V2_Weights.IMAGENET1K_V2"; None trains on the source task by the settings from `seed` on."""
     weights_sha256: Annotated[str | None, Field(json_schema_extra={"neutral": None})] = None
-    """The file's SHA-256, by which it is known; of weights by name, the first digits are known."""
+    """The file's SHA-256, which identifies it; of weights by name, the first digits are known."""
     weights_folder: Annotated[str | None, Field(json_schema_extra={"in_no_id": True})] = None
-    """Where weights by name lie, "weights" where nothing is said: `python -m tailor fetch` puts them there."""
+    """The folder of weights by name, by default "weights": `python -m tailor fetch` writes them there."""
     pixel_mean: Annotated[tuple[float, ...], Field(json_schema_extra={"neutral": (0.5,)}, strict=False)] = (0.5,)
-    """What the weights expect of pixels in [0, 1], one number or one per channel: (pixel - mean) / std. Weights by name
-    bring theirs."""
+    """The normalisation that the weights expect of pixels in [0, 1]: (pixel - mean) / std, one number or one per
+    channel. Weights by name have their own."""
     pixel_std: Annotated[tuple[float, ...], Field(json_schema_extra={"neutral": (0.5,)}, strict=False)] = (0.5,)
     seed: Seed = 0
     epochs: Count = 12
@@ -32,15 +32,15 @@ class SourceConfig(Settings):
 
     @property
     def weights_file(self) -> Path | None:
-        """The file that the weights are read from; None: they are trained."""
+        """The file of the weights; None if they are trained here."""
         if self.weights is None or self.weights_folder is None:
             return None if self.weights is None else Path(self.weights)
         return Path(self.weights_folder) / weights.find(self.weights).file
 
     @model_validator(mode="before")
     @classmethod
-    def _names_stand_for_facts(cls, raw: Any) -> Any:
-        return weights.with_facts(raw) if isinstance(raw, dict) else raw
+    def _add_facts_of_names(cls, raw: Any) -> Any:
+        return weights.complete_source(raw) if isinstance(raw, dict) else raw
 
     @field_validator("weights", "weights_folder")
     @classmethod
@@ -59,7 +59,7 @@ class SourceConfig(Settings):
             weights.check_pin(self.weights, self.weights_sha256)
         if self.weights_folder is not None and (self.weights is None or not weights.is_name(self.weights)):
             raise ValueError(
-                "weights_folder is where weights by name lie, and source.weights is no such name; leave it out"
+                "weights_folder is the folder of weights by name, and source.weights is no such name; leave it out"
             )
         return self
 

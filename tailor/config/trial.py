@@ -1,8 +1,7 @@
-"""What a trial is: one frozen configuration with its method, and the trial's id. Without torch."""
+"""A trial's frozen configuration with its method, and the trial's id. Without torch."""
 
 import hashlib
 from abc import abstractmethod
-from collections.abc import Generator
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import Field, SerializeAsAny, field_validator, model_validator
@@ -18,37 +17,39 @@ from tailor.core.named import by_name
 from tailor.core.plugin_digests import digests_in
 from tailor.core.registry import Registry
 from tailor.core.settings import Seed, Settings
-from tailor.stages import Stage, StageOutcome, canonical_json
+from tailor.stages import StageGenerator, canonical_json
 from transtailor.names import nearest
 
-Steps = Generator[Stage, StageOutcome, None]
 M = TypeVar("M", bound="Method")
 
 
 class Method(Settings):
-    """Settings of one method, and a generator that yields its stages and reads like its paper.
+    """Settings of one method, and a generator that yields its stages in the order of its paper.
 
     Subclasses set `name` to a literal and are registered with `register`.
+
+    >>> METHODS["transtailor"](steps=2).label()
+    'transtailor'
     """
 
     version: ClassVar[int] = 1
     keeps_source_head: ClassVar[bool] = False
-    """Whether it trains on the source task with the pre-trained network's own head, which then has to fit that task."""
+    """Whether it trains on the source task with the head of the pre-trained network, which must fit that task."""
     name: str
 
     @abstractmethod
-    def walk(self, config: "TrialConfig") -> Steps:
+    def walk(self, config: "TrialConfig") -> StageGenerator:
         """Yield the stages of a trial in order; each `yield` gives the stage's outcome back."""
 
     def resolved(self, network: str) -> "Method":  # noqa: ARG002
-        """The same with each `auto` replaced by what it means for the network, as the tables have it."""
+        """The same settings with each `auto` replaced by its value for the network, as the tables have it."""
         return self
 
     def check(self, config: "TrialConfig") -> None:
-        """Raise ValueError for a combination of settings that cannot be, before anything is trained."""
+        """Raise ValueError for settings that cannot be combined, before anything is trained."""
 
     def warnings(self, config: "TrialConfig") -> tuple[str, ...]:  # noqa: ARG002
-        """What a user should know before she starts such a trial; nothing by default."""
+        """What a user should know before starting such a trial; by default no warnings."""
         return ()
 
     def label(self) -> str:
@@ -60,13 +61,21 @@ METHODS: Registry[type[Method]] = Registry("method", built_in="tailor.methods")
 
 
 def register(method: type[M]) -> type[M]:
-    """Make a method usable by its name (class decorator)."""
+    """Make a method usable by its name (class decorator).
+
+    >>> METHODS["head_only"].__name__  # a class decorated with @register
+    'HeadOnly'
+    """
     METHODS.add(method.model_fields["name"].default, method)
     return method
 
 
 class TrialConfig(Settings):
-    """One complete prune-and-fine-tune trial; everything that changes its result, and nothing else."""
+    """One complete prune-and-fine-tune trial: all settings that change its result, and no others.
+
+    >>> TrialConfig(method="fine_tune", network="digits_resnet").optimisation.epochs
+    25
+    """
 
     network: str = "digits_vgg"
     data: DataConfig = DataConfig()
@@ -75,23 +84,20 @@ class TrialConfig(Settings):
     optimisation: Optimisation = Optimisation()
     pruning: PruningConfig = PruningConfig()
     seed: Seed = 0
-    """Head, order of the images, augmentation, subset, random scores: one stream each."""
+    """Of head, order of the images, augmentation, subset, random scores, each with its own stream."""
     protocol: Literal["validation", "paper"] = "validation"
-    """The split that decides inside the trial: `paper` is Acc(D_t) of TransTailor, read as the training images (C).
-    The test split never decides."""
+    """The split that the trial's decisions read: `paper` is Acc(D_t) of TransTailor, read as the training images (C).
+    Decisions never read the test split."""
     last_point: Annotated[int | None, Field(ge=0, json_schema_extra={"neutral": None})] = None
-    """Walk the path no further than this operating point; None walks it all."""
+    """The operating point that ends the trial; None runs the whole path."""
 
     @property
     def train_images(self) -> int:
-        """Training images that the trial may use: fewer are used where a class has less than `images_per_class`."""
+        """Most training images that the trial uses: fewer if a class has less than `images_per_class`."""
         data = self.data
-        classes = max(1, data.info.target_classes)
-        return (
-            data.train_images
-            if data.images_per_class is None
-            else min(data.train_images, data.images_per_class * classes)
-        )
+        if data.images_per_class is None:
+            return data.train_images
+        return min(data.train_images, data.images_per_class * max(1, data.info.target_classes))
 
     @property
     def deciding_images(self) -> int:
@@ -102,7 +108,7 @@ class TrialConfig(Settings):
         return info.target_images - info.test_images - self.data.train_images
 
     def warnings(self) -> tuple[str, ...]:
-        """What a user should know before she starts the trial."""
+        """What a user should know before starting the trial."""
         return self.method.warnings(self)
 
     @field_validator("network")
@@ -126,7 +132,7 @@ class TrialConfig(Settings):
         return self
 
     @model_validator(mode="after")
-    def _source_is_there(self) -> "TrialConfig":
+    def _source_exists(self) -> "TrialConfig":
         if self.source.weights is None and not self.data.info.source_images:
             raise ValueError(
                 f"data set {self.data.name} has no source task to pre-train on; give source.weights, or prepare it "
@@ -147,19 +153,15 @@ class TrialConfig(Settings):
         return self
 
     @model_validator(mode="after")
-    def _regulariser_is_possible(self) -> "TrialConfig":
+    def _optimisation_is_possible(self) -> "TrialConfig":
         if self.optimisation.regulariser is not None:
             self.optimisation.regulariser.check(self.network)
-        return self
-
-    @model_validator(mode="after")
-    def _optimisation_is_possible(self) -> "TrialConfig":
         regularisers = (self.optimisation.regulariser, getattr(self.method, "first_regulariser", None))
         optimisation.check(self.optimisation, self.network, self.data, self.method.name, regularisers)
         return self
 
     @model_validator(mode="after")
-    def _there_is_momentum_to_keep(self) -> "TrialConfig":
+    def _momentum_can_be_kept(self) -> "TrialConfig":
         if self.pruning.optimiser_state == "kept" and (
             self.optimisation.optimiser == "adam" or not self.optimisation.momentum
         ):
@@ -176,19 +178,23 @@ class TrialConfig(Settings):
 
 
 def trial_id(config: TrialConfig, stage_versions: dict[str, int]) -> str:
-    """The trial's id, 16 hexadecimal digits: a hash of its settings and of the versions of all that it uses."""
+    """The trial's id, 16 hexadecimal digits: a hash of its settings and of the versions of all parts that it uses.
+
+    >>> trial_id(TrialConfig(method="head_only"), stage_versions={"fit_head": 1})
+    '7ddae798332d3fca'
+    """
     identity: dict[str, Any] = {
         "config": config.identity(),
         "data_sha256": config.data.sha256,
         "method_version": config.method.version,
         "stage_versions": stage_versions,
     }
-    if brought := digests_in(identity["config"]):  # what of it comes from the user's own modules
-        identity["imports"] = brought
+    if plugins := digests_in(identity["config"]):  # of the user's modules that the settings name
+        identity["imports"] = plugins
     versions = {
         "augmentation": AUGMENTATION_VERSIONS[config.data.augmentation],
         "network": NETWORKS[config.network].version,
     }
     if raised := {name: version for name, version in versions.items() if version > 1}:
-        identity["name_versions"] = raised  # what these names mean has changed since they were first used
+        identity["name_versions"] = raised  # these names mean something else than at first
     return hashlib.sha256(canonical_json(identity).encode()).hexdigest()[:16]

@@ -1,1 +1,1 @@
-"""What all of `tailor` is built on: errors, settings, registries, seeds, signs of life. Without torch."""
+"""The base of `tailor`: errors, settings, registries, seeds, heartbeat, digests of plugins. Mostly without torch."""

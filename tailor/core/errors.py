@@ -8,8 +8,8 @@ class ConfigError(UserError, ValueError):
 
 
 class Paused(Exception):  # an event, not a mistake
-    """A trial was asked to pause and did, on all ranks; the same call goes on from exactly there."""
+    """A trial was asked to pause and did, on all ranks; the same call resumes from this moment."""
 
 
 class TrainingError(RuntimeError):
-    """Training cannot go on (for example a loss that is no longer finite); the text names stage, epoch and step."""
+    """Training cannot continue (for example, the loss is no longer finite); the text names stage, epoch and step."""

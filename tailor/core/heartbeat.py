@@ -1,37 +1,39 @@
-"""Signs of life of this process: it gives one with each batch and each meeting of ranks, so that a watcher can tell a
-long computation from one that hangs; and what it can say of how far it is.
+"""The heartbeat of this process, and its progress: so a watcher can tell a long computation from one that hangs.
 
-A module of one's own that computes for long without taking a batch may give its own: `tailor.core.heartbeat.sign()`.
+Each batch and each collective call beats. Your own module that computes for long without a batch calls `beat()`.
 """
 
 from collections.abc import Callable
 from itertools import count
 
-Where = Callable[[], tuple[float, str]]
-"""How far the computation is: the fraction that is done, in [0, 1], and words for people; asked from other threads."""
+ProgressReport = Callable[[], tuple[float, str]]
+"""Gives the fraction that is done, in [0, 1], and a text for users; called from other threads."""
 
 _numbers = count(1)
 _last = [0]
 
 
-def nowhere() -> tuple[float, str]:
-    """Nothing is known."""
+def unknown_progress() -> tuple[float, str]:
+    """No progress is known."""
     return 0.0, ""
 
 
-_where: list[Where] = [nowhere]
+_where: list[ProgressReport] = [unknown_progress]
 
 
-def sign() -> None:
-    """Say that the computation goes on; costs nothing."""
+def beat() -> None:
+    """Report that the computation is alive; costs almost no time."""
     _last[0] = next(_numbers)
 
 
-def tell(where: Where) -> None:
-    """From now on `where` says how far the computation is."""
+sign = beat  # its name in modules that were written for version 0.1
+
+
+def report_progress_by(where: ProgressReport) -> None:
+    """Ask `where` for the progress from now on."""
     _where[0] = where
 
 
-def newest() -> tuple[int, float, str]:
-    """How many signs this process has given (as long as it rises, it goes on), and what `Where` says now."""
+def latest() -> tuple[int, float, str]:
+    """The number of beats so far (while it rises, the process is alive), and the present progress."""
     return _last[0], *_where[0]()

@@ -1,4 +1,4 @@
-"""Settings that are one of several kinds, told apart by their name: validated as the kind that the name says."""
+"""Settings that are one of several kinds: the name says by which class they are validated."""
 
 from collections.abc import Mapping
 from typing import Any, TypeVar
@@ -11,10 +11,10 @@ S = TypeVar("S", bound=Settings)
 
 
 def by_name(kinds: Registry[type[S]], value: Any) -> Any:
-    """The settings in `value`, a table with a `name` or the name alone; settings and None are returned as they are.
+    """The settings in `value`, a table with a `name` or only the name; settings and None are returned as they are.
 
     Raises:
-        ValueError: no name, or no such name (pydantic adds where).
+        ValueError: no name, or no such name (pydantic adds the place).
     """
     if isinstance(value, str):
         value = {"name": value}

@@ -1,7 +1,7 @@
-"""The user's own modules: one file each, imported under a name that shadows nothing, known by its SHA-256. No torch.
+"""The digests of plugins, the user's own modules: one file each, identified by its SHA-256. No torch.
 
-What a module registers (a method, criterion, network, data set, allocation or regulariser) is used by its name like
-any other, and the SHA-256 of the module's source counts in the ids of the trials and stages that use it.
+A plugin registers methods, criteria, networks, data sets, allocations or regularisers. Trials use them by name, and
+the SHA-256 of the plugin's source counts in the ids of the trials and stages that use them.
 """
 
 import sys
@@ -15,53 +15,53 @@ PACKAGE = "user_modules"  # its modules are called user_modules.<stem>_<first 8 
 
 
 @dataclass(frozen=True)
-class Brought:
-    """What a loaded module is known by; stands in the module itself, as `_BROUGHT`."""
+class PluginRecord:
+    """What identifies a loaded plugin; its module has it as `_PLUGIN`."""
 
     sha256: str
     registered: frozenset[tuple[str, str]]  # noun of the registry, name of the record
 
 
 def anything_is_loaded() -> bool:
-    """Whether a user's module may have been loaded in this process."""
+    """Whether a plugin may have been loaded in this process."""
     return PACKAGE in sys.modules
 
 
 def digest_of(registry: Registry[Any], name: str) -> str | None:
-    """The SHA-256 of the user's module that registered `name`; None for what comes with this program."""
+    """The SHA-256 of the plugin that registered `name`; None for this program's own records."""
     record = (registry.noun, name)
-    return next((brought.sha256 for brought in _loaded() if record in brought.registered), None)
+    return next((plugin.sha256 for plugin in _loaded() if record in plugin.registered), None)
 
 
 def digests_in(settings: object) -> dict[str, str]:
-    """What of the users' modules is named anywhere in settings (plain JSON values): noun and name -> SHA-256.
+    """The records of plugins that settings (plain JSON values) name anywhere: noun and name -> SHA-256.
 
-    Any text that is the name of a user's record counts as a use of it, so that none is overlooked.
+    Any text that equals the name of such a record counts as a use of it, so that no use is missed.
     """
     if not anything_is_loaded():
         return {}
     named = set(_texts(settings))
     return {
-        f"{noun} {name}": brought.sha256
-        for brought in _loaded()
-        for noun, name in sorted(brought.registered)
+        f"{noun} {name}": plugin.sha256
+        for plugin in _loaded()
+        for noun, name in sorted(plugin.registered)
         if name in named
     }
 
 
 def digest_of_class(kind: type) -> str | None:
-    """The SHA-256 of the user's module that defines a class (of stages, of settings); None for this program's own."""
+    """The SHA-256 of the plugin that defines a class (of stages, of settings); None for this program's own classes."""
     module = sys.modules.get(kind.__module__)
-    brought = getattr(module, "_BROUGHT", None)
-    return brought.sha256 if isinstance(brought, Brought) else None
+    plugin = getattr(module, "_PLUGIN", None)
+    return plugin.sha256 if isinstance(plugin, PluginRecord) else None
 
 
-def _loaded() -> Iterator[Brought]:
+def _loaded() -> Iterator[PluginRecord]:
     package = sys.modules.get(PACKAGE)
     for module in vars(package).values() if package is not None else ():
-        brought = getattr(module, "_BROUGHT", None)
-        if isinstance(brought, Brought):
-            yield brought
+        plugin = getattr(module, "_PLUGIN", None)
+        if isinstance(plugin, PluginRecord):
+            yield plugin
 
 
 def _texts(settings: object) -> Iterator[str]:

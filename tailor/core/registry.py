@@ -11,12 +11,19 @@ T = TypeVar("T")
 
 
 class Registry(Mapping[str, T], Generic[T]):
-    """A mapping from name to record in which a second entry of one name raises and a miss names the nearest one.
+    """A mapping from name to record. A second record of the same name raises; a miss names the nearest name.
+
+    >>> colours = Registry[int]("colour")
+    >>> colours.add("green", 2)
+    2
+    >>> colours["gren"]
+    Traceback (most recent call last):
+    tailor.core.errors.ConfigError: no such colour: 'gren'; did you mean 'green'? (valid: green)
 
     Args:
         noun: what a record is, for messages.
-        built_in: a module that registers the records of this program; it imports what this registry serves, so it is
-            imported when a record is first asked for.
+        built_in: a module that registers this program's records; it imports users of this registry, so it is imported
+            when a record is first looked up.
     """
 
     def __init__(self, noun: str, built_in: str | None = None) -> None:
@@ -36,12 +43,12 @@ class Registry(Mapping[str, T], Generic[T]):
         return record
 
     def __getitem__(self, name: str) -> T:
-        if name not in self._records and not self._can_be_brought(name):  # plans ask this many times for every trial
+        if name not in self._records and not self._can_be_added(name):  # plans ask this many times for every trial
             raise ConfigError(f"no such {self.noun}: {name!r}{nearest(name, list(self))}")
         return self._records[name]
 
     def __contains__(self, name: object) -> bool:
-        return name in self._records or self._can_be_brought(name)
+        return name in self._records or self._can_be_added(name)
 
     def __iter__(self) -> Iterator[str]:
         self._import_built_in()
@@ -51,21 +58,21 @@ class Registry(Mapping[str, T], Generic[T]):
         self._import_built_in()
         return len(self._records)
 
-    def _can_be_brought(self, name: object) -> bool:
-        """Whether a record that is not there yet is there afterwards."""
+    def _can_be_added(self, name: object) -> bool:
+        """Add the record if it can be added now; whether it is registered."""
         self._import_built_in()
         return name in self._records
 
     def _import_built_in(self) -> None:
         if self._built_in is not None:
-            name, self._built_in = self._built_in, None  # it registers what this may be asked for meanwhile
+            name, self._built_in = self._built_in, None  # the module may look records up meanwhile
             importlib.import_module(name)
 
 
 def function_of(given: str | Callable[..., Any]) -> Callable[..., Any]:
-    """The function in a record: itself, or imported now if it is given as "module:function"."""
+    """The function in a record, imported now if it is given as "module:function"."""
     if not isinstance(given, str):
         return given
     module, name = given.split(":")
-    found: Callable[..., Any] = getattr(importlib.import_module(module), name)
-    return found
+    function: Callable[..., Any] = getattr(importlib.import_module(module), name)
+    return function

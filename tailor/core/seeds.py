@@ -1,9 +1,13 @@
-"""Streams of random numbers that depend on a seed and a purpose alone, never on a global generator."""
+"""Streams of random numbers that depend only on a seed and a purpose, never on a global generator."""
 
 import hashlib
 
 
 def stream(seed: int, purpose: str, *counters: int) -> int:
-    """A 63-bit seed for one purpose ("head", "order", ...) and counters (epoch, ...): equal inputs, equal stream."""
+    """A 63-bit seed for one purpose ("head", "order", ...) and counters (epoch, ...): equal inputs, equal stream.
+
+    >>> stream(7, "order", 0) == stream(7, "order", 0), stream(7, "order", 0) == stream(7, "order", 1)
+    (True, False)
+    """
     text = "/".join([str(seed), purpose, *map(str, counters)])
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1

@@ -1,7 +1,7 @@
-"""What `tailor` uses of torch that is no part of its public interface; no other file may use such a name.
+"""What `tailor` uses of torch that is not public; no other file may use such a name.
 
-The names, why each of them is needed, and the version that they were tried with stand in `TORCH`. torch documents most
-of them, and has no public ones for what they do.
+`TORCH` has the names, why each of them is needed, and the version that they were tested with. torch documents most of
+them, and has no public names for the same.
 """
 
 import importlib
@@ -18,9 +18,9 @@ TORCH = PrivateNames(
     library="torch",
     tried="2.15.0",
     names={
-        "torch.nn.modules.batchnorm._BatchNorm": "what all kinds of BatchNorm are",
-        "torch.nn.modules.batchnorm._BatchNorm._check_input_dim": "BatchNorm over ranks takes what any other took",
-        "torch.nn.modules.batchnorm._NormBase": "what all norms with running statistics are",
+        "torch.nn.modules.batchnorm._BatchNorm": "the base of all kinds of BatchNorm",
+        "torch.nn.modules.batchnorm._BatchNorm._check_input_dim": "BatchNorm over ranks takes inputs of any kind",
+        "torch.nn.modules.batchnorm._NormBase": "the base of all norms with running statistics",
         "torch.utils._python_dispatch.TorchDispatchMode": "counts the products of a forward pass",
         "torch.utils._pytree.tree_leaves": "the tensors among an operation's arguments",
         "torch.utils._pytree.tree_map": "the tensors among an operation's arguments",
@@ -29,7 +29,7 @@ TORCH = PrivateNames(
         "torch._C.DisableTorchFunctionSubclass": "tensors of labels that networks take for numbers",
         "torch._ops.OpOverload.__init__(_schema)": "whether an operation works in place",
         "torch._foreach_lerp_": "the moving average of all weights in one call",
-        "torch._dynamo": "imported before anybody waits for a rank's signs of life",
+        "torch._dynamo": "imported before the heartbeat of a rank is watched",
         "torch.ops.aten._to_copy": _FORMS,
         "torch.ops.aten._unsafe_view": _FORMS,
         "torch.ops.aten._reshape_alias": _FORMS,
@@ -48,12 +48,12 @@ try:
     VIEWS = (torch.ops.aten._unsafe_view, torch.ops.aten._reshape_alias)
     AVERAGE_POOL = torch.ops.aten._adaptive_avg_pool2d
 except (ImportError, AttributeError):
-    TORCH.check()  # says which one, and what to type
+    TORCH.check()  # names the missing one, and what to type
     raise
 
 
 class UncheckedBatchNorm(BatchNormBase):
-    """Takes features of any shape: the class that it was checks them."""
+    """Takes features of any shape: the original class checked them."""
 
     def _check_input_dim(self, features: Tensor) -> None: ...
 
@@ -79,10 +79,10 @@ def works_in_place(operation: Any) -> bool:
 
 
 def move_towards(averages: list[Tensor], tensors: list[Tensor], share: float) -> None:
-    """Moves each average by this share of its way to its tensor, in place."""
+    """Move each average by this share of its distance to its tensor, in place."""
     torch._foreach_lerp_(averages, tensors, share)
 
 
 def import_compiler() -> None:
-    """Imports torch's compiler front end, as the first optimiser and DDP will."""
+    """Import torch's compiler front end, as the first optimiser and DDP would."""
     importlib.import_module("torch._dynamo")

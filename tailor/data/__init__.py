@@ -1,1 +1,1 @@
-"""The samples of a task: loaded, split, augmented, served in batches; and what a task minimises."""
+"""The samples of a task: loaded, split, augmented, served in batches; the loss and the score of a task."""

@@ -1,7 +1,7 @@
-"""What happens to images on their way into a network: moved, cropped, flipped, on the device where they lie.
+"""Augmentation: images shifted, cropped, flipped, on the device where they are.
 
-Every draw is a hash of (seed, epoch, image id), so neither ranks nor resuming nor the order of images change what an
-image looks like, and no generator's state decides. Shapes: B images, C channels, H height, W width.
+Every draw is a hash of (seed, epoch, image id). So an image looks the same whatever the number of ranks, the order of
+images or interruptions, and no generator has a state. Shapes: B images, C channels, H height, W width.
 """
 
 import torch
@@ -10,10 +10,10 @@ from torch import Tensor
 from tailor.core.seeds import stream
 
 
-def augmented(images: Tensor, ids: Tensor, how: str, seed: int, epoch: int, crop_px: int | None) -> Tensor:
+def augment(images: Tensor, ids: Tensor, how: str, seed: int, epoch: int, crop_px: int | None) -> Tensor:
     """The images (B, C, H, W) as an epoch shows them: `none`, `shift` or `crop_flip`.
 
-    Where `crop_px` is given they come out as (B, C, crop_px, crop_px), cut from the centre unless `how` says otherwise.
+    With `crop_px` the result is (B, C, crop_px, crop_px), cut from the centre unless `how` is `crop_flip`.
     """
     if how == "shift":
         images = shift(images, ids, seed, epoch)
@@ -31,22 +31,22 @@ def centre(images: Tensor, crop_px: int | None) -> Tensor:
 
 
 def crop_flip(images: Tensor, ids: Tensor, seed: int, epoch: int, crop_px: int) -> Tensor:
-    """A square of crop_px anywhere in each image, every second one mirrored (TransTailor: 224 random crop)."""
+    """A random square of crop_px of each image, half of them mirrored (TransTailor: 224 random crop)."""
     draw = mix(ids + (stream(seed, "crop", epoch) & 0x7FFFFFFF))
     rows_free, columns_free = (size - crop_px + 1 for size in images.shape[-2:])
-    cut = sliced if images.device.type == "cpu" else indexed
+    cut = crop_by_slice if images.device.type == "cpu" else crop_by_index
     return cut(images, draw % rows_free, mix(draw) % columns_free, mix(draw + 1) % 2 == 1, crop_px)
 
 
-def indexed(images: Tensor, top: Tensor, left: Tensor, flip: Tensor, crop_px: int) -> Tensor:
-    """Each image's square at (top, left), mirrored where `flip` says, by one index over all: for GPUs."""
+def crop_by_index(images: Tensor, top: Tensor, left: Tensor, flip: Tensor, crop_px: int) -> Tensor:
+    """Each image's square at (top, left), mirrored where `flip` is true, by one index for all images: for GPUs."""
     along = torch.arange(crop_px, device=images.device)
     rows = top[:, None] + along
     columns = left[:, None] + torch.where(flip[:, None], along.flip(0), along)
     return _pick(images, rows, columns)
 
 
-def sliced(images: Tensor, top: Tensor, left: Tensor, flip: Tensor, crop_px: int) -> Tensor:
+def crop_by_slice(images: Tensor, top: Tensor, left: Tensor, flip: Tensor, crop_px: int) -> Tensor:
     """The same pixels in the same layout, image by image: three times as fast on a CPU."""
     squares = images.new_empty((*images.shape[:2], crop_px, crop_px))
     for number, (row, column, is_mirrored) in enumerate(zip(top.tolist(), left.tolist(), flip.tolist(), strict=True)):
@@ -56,7 +56,7 @@ def sliced(images: Tensor, top: Tensor, left: Tensor, flip: Tensor, crop_px: int
 
 
 def shift(images: Tensor, ids: Tensor, seed: int, epoch: int) -> Tensor:
-    """Images (B, C, H, W) each moved by -1, 0 or 1 pixel in both directions, black coming in at the border."""
+    """Images (B, C, H, W) each moved by -1, 0 or 1 pixel in both directions, with black at the border."""
     height, width = images.shape[-2:]
     draw = mix(ids + (stream(seed, "shift", epoch) & 0x7FFFFFFF))
     padded = torch.nn.functional.pad(images, (1, 1, 1, 1))
@@ -66,7 +66,11 @@ def shift(images: Tensor, ids: Tensor, seed: int, epoch: int) -> Tensor:
 
 
 def mix(numbers: Tensor) -> Tensor:
-    """A 31-bit hash of each non-negative integer (two multiply-and-shift rounds on 32 bits)."""
+    """A 31-bit hash of each non-negative integer (two multiply-and-shift rounds on 32 bits).
+
+    >>> mix(torch.tensor([0, 1, 2])).tolist()
+    [0, 1056877847, 114040327]
+    """
     mask = 0xFFFFFFFF
     mixed = numbers & mask
     for multiplier in (0x45D9F3B, 0x119DE1F3):
@@ -75,7 +79,7 @@ def mix(numbers: Tensor) -> Tensor:
 
 
 def _pick(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """Pixels (B, C, R, S) of images at rows (B, R) and columns (B, S), each image at its own; contiguous."""
+    """Pixels (B, C, R, S) at the rows (B, R) and columns (B, S) of each image; contiguous."""
     which, channels = (torch.arange(size, device=images.device) for size in images.shape[:2])
-    places = (which[:, None, None, None], channels[:, None, None], rows[:, None, :, None], columns[:, None, None, :])
-    return images[places].contiguous()
+    indices = (which[:, None, None, None], channels[:, None, None], rows[:, None, :, None], columns[:, None, None, :])
+    return images[indices].contiguous()

@@ -1,7 +1,7 @@
-"""Where the images of a trial lie while it runs: on its GPU where they fit, else where they are, in the memory map.
+"""The images of a trial while it runs: on its GPU if they fit, otherwise on the host, in the memory map.
 
-Either way a batch is cropped, mirrored and normalised on the device that trains, from the same uint8 pixels by the same
-draws, so where images lie changes no pixel.
+In both cases a batch is cropped, mirrored and normalised on the device that trains, from the same uint8 pixels by the
+same draws. So the place of the images changes no pixel.
 """
 
 import logging
@@ -13,35 +13,39 @@ from torch import Tensor
 
 from tailor.data.task_data import Samples
 
-RESIDENT_FRACTION = 0.5  # of what is free on the device; the other half is the networks'
+RESIDENT_FRACTION = 0.5  # of the free memory of the device; the other half is for networks
 log = logging.getLogger(__name__)
 
 
 def fits(images_bytes: int, free_bytes: int) -> bool:
-    """Whether images stay on a device that has so much free: they take at most half of it."""
+    """Whether images are kept on a device with this much free memory: they take at most half of it.
+
+    >>> fits(images_bytes=4_000, free_bytes=10_000), fits(images_bytes=6_000, free_bytes=10_000)
+    (True, False)
+    """
     return images_bytes <= RESIDENT_FRACTION * free_bytes
 
 
 def free_on(device: torch.device) -> int:
-    """Bytes of a GPU that no tensor holds, this process's or another's."""
+    """Bytes of a GPU that no tensor of this process or another one holds."""
     free_bytes, _ = torch.cuda.mem_get_info(device)
     return free_bytes + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
 
 
-class Residence:
-    """The images of one trial on its device: each tensor of images moves once, when it is first asked for, or never.
+class DeviceImages:
+    """The images of one trial on its device: each tensor of images is moved once, at its first use, or never.
 
     Args:
-        device: where fetched samples lie.
-        free_bytes: of a device, asked for before images move.
+        device: the device of fetched samples.
+        free_bytes: gives the free memory of a device before images are moved.
     """
 
     def __init__(self, device: torch.device, free_bytes: Callable[[torch.device], int] = free_on) -> None:
         self._device, self._free_bytes = device, free_bytes
-        self._placed: dict[int, tuple[Tensor, Tensor]] = {}  # by the identity of the first, which lives as long as this
+        self._placed: dict[int, tuple[Tensor, Tensor]] = {}  # by the id of the first, which is kept alive
 
     def place(self, samples: Samples) -> Samples:
-        """The same samples, resident or not, fetched to the device."""
+        """The same samples, which are fetched to the device."""
         images = self._home_of(samples.images)
         home = images.device
         return replace(

@@ -12,7 +12,7 @@ TARGET_DIGITS = (5, 6, 7, 8, 9)
 
 def load() -> dict[str, Samples]:
     """Source task (digits 0-4) and target task (digits 5-9, as classes 0-4); images uint8 (N, 1, 8, 8), 0-255."""
-    # As `load_digits` reads it, without importing scikit-learn: that takes each new rank most of a second.
+    # As `load_digits` reads it, without importing scikit-learn, which takes most of a second in each new rank.
     file = distribution("scikit-learn").locate_file("sklearn/datasets/data/digits.csv.gz")
     scans = torch.from_numpy(np.loadtxt(str(file), delimiter=","))  # 8 x 8 grey levels and the digit
     # The scans have 17 grey levels, 0-16; white is 255 rather than 256.

@@ -21,13 +21,13 @@ SOURCE_COUNT, TARGET_COUNT = 2000, 1400
 SCALE_DEVIATION, SHIFT_DEVIATION = 0.2, 0.1  # standard deviations around 1 and around 0
 NOISE_DEVIATION = 1.0
 MEAN, SPREAD = 14.4, 5.0  # about the mean and standard deviation of the original function with noise
-DECIMALS = 4  # what a mathematical library may do to the last bit is not seen in the rounded values
+DECIMALS = 4  # so that differences of mathematical libraries in the last bit do not show
 SEED = 1991
 
 
 @dataclass(frozen=True, kw_only=True)
 class FriedmanVariant:
-    """A relative of the function: the scales of its four terms, and the scales and shifts of the inputs in them."""
+    """A variant of the function: the scales of its four terms, and the scales and shifts of the inputs in them."""
 
     scales: tuple[float, ...]
     input_scales: tuple[float, ...]
@@ -38,7 +38,11 @@ ORIGINAL = FriedmanVariant(scales=(1.0,) * TERMS, input_scales=(1.0,) * USED_INP
 
 
 def friedman1(inputs: list[float], variant: FriedmanVariant) -> float:
-    """The noiseless value at `inputs`, ten numbers in [0, 1]."""
+    """The value without noise at `inputs`, ten numbers in [0, 1].
+
+    >>> friedman1([0.5] * 10, ORIGINAL) == 10 * math.sin(math.pi / 4) + 7.5
+    True
+    """
     used = zip(inputs[:USED_INPUTS], variant.input_scales, variant.input_shifts, strict=True)
     moved = [scale * x + shift for x, scale, shift in used]
     product, square, fourth, fifth = variant.scales
@@ -50,8 +54,8 @@ def friedman1(inputs: list[float], variant: FriedmanVariant) -> float:
     )
 
 
-def relative(seed: int) -> FriedmanVariant:
-    """A relative of the original, drawn by `seed`."""
+def draw_variant(seed: int) -> FriedmanVariant:
+    """A variant of the original, drawn by `seed`."""
     numbers = random.Random(stream(seed, "friedman variant"))
 
     def draw(mean: float, deviation: float, count: int) -> tuple[float, ...]:
@@ -68,7 +72,7 @@ def relative(seed: int) -> FriedmanVariant:
 def load() -> dict[str, Samples]:
     """Source (2,000) and target (1,400): inputs 2 x - 1 in [-1, 1], float32 (N, 10); labels (y - 14.4) / 5, float32."""
     return {
-        "source": draw(relative(SEED), SOURCE_COUNT, stream(SEED, "friedman source"), first_id=0),
+        "source": draw(draw_variant(SEED), SOURCE_COUNT, stream(SEED, "friedman source"), first_id=0),
         "target": draw(ORIGINAL, TARGET_COUNT, stream(SEED, "friedman target"), first_id=SOURCE_COUNT),
     }
 

@@ -1,4 +1,4 @@
-"""What a task minimises and what it is judged by: classes by cross-entropy, real values by the squared error.
+"""The loss and the score of a task: cross-entropy and accuracy for classes, squared error for real values.
 
 Shapes: N samples, K outputs. Labels are int64 for classes and float32 for real values (one output).
 """
@@ -17,7 +17,7 @@ Metric = Literal["accuracy", "r_squared"]
 
 @dataclass(frozen=True, kw_only=True)
 class Quality:
-    """How good a model's outputs are on a split."""
+    """Score and loss of a model's outputs on a split."""
 
     metric: Metric
     score: float  # accuracy in [0, 1], or R squared in (-inf, 1]; the larger the better
@@ -25,14 +25,18 @@ class Quality:
 
 
 def loss_sum(outputs: Tensor, labels: Tensor, label_smoothing: float = 0.0) -> Tensor:
-    """The loss of outputs (N, K), summed over samples; of classes, that share of each label is spread over all."""
+    """The loss of outputs (N, K), summed over samples; smoothing spreads that share of each label over all classes.
+
+    >>> float(loss_sum(torch.tensor([[1.0], [3.0]]), torch.tensor([1.0, 1.0])))  # real values: squared errors
+    4.0
+    """
     if labels.is_floating_point():
         return (outputs.flatten() - labels).square().sum()
     return F.cross_entropy(outputs, labels, reduction="sum", label_smoothing=label_smoothing)
 
 
 def is_right(outputs: Tensor, labels: Tensor) -> Tensor:
-    """Which samples (N,) are named rightly; NaN for real values, which have no right and wrong."""
+    """Which samples (N,) are classified correctly; NaN for real values."""
     if labels.is_floating_point():
         return torch.full_like(labels, float("nan"))
     return outputs.argmax(dim=1) == labels
@@ -41,15 +45,18 @@ def is_right(outputs: Tensor, labels: Tensor) -> Tensor:
 def quality(outputs: Tensor, labels: Tensor) -> Quality:
     """The score and mean loss of outputs (N, K) for labels (N,).
 
+    >>> quality(torch.tensor([[2.0, 0.0], [2.0, 0.0]]), torch.tensor([0, 1])).score
+    0.5
+
     Raises:
-        ConfigError: real values that are all equal, of which no share can be explained.
+        ConfigError: all labels are the same real value, for which R squared does not exist.
     """
     if labels.is_floating_point():
         residual, spread = (outputs.flatten() - labels).double(), (labels - labels.mean()).double()
         if not spread.any():
             raise ConfigError(
-                f"R squared of {len(labels)} equal labels does not exist: the split needs two different ones at least; "
-                "leave more samples to it with a smaller data.train_images"
+                f"R squared of {len(labels)} equal labels does not exist: the split needs at least two different "
+                "ones; leave it more samples with a smaller data.train_images"
             )
         score = 1.0 - float(residual.square().sum() / spread.square().sum())
         return Quality(metric="r_squared", score=score, loss=float(residual.square().mean()))

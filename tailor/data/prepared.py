@@ -9,10 +9,10 @@ from tailor.prepare import arrays
 
 
 def load(root: str, name: str) -> dict[str, Samples]:
-    """Source, target without its test images, and these as `test`; images uint8 (N, 3, H, W).
+    """The tasks `source`, `target` without its test images, and `test` with these; images uint8 (N, 3, H, W).
 
     Raises:
-        ConfigError: no such data set, or files that are not what its manifest says.
+        ConfigError: no such data set, or files that differ from its manifest.
     """
     found = arrays.load(Path(root), name)
     tasks = {task: _samples(part) for task, part in found.items()}

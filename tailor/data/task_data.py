@@ -14,10 +14,10 @@ from torch import Tensor
 from tailor.catalogue import datasets
 from tailor.catalogue.datasets import DATASETS
 from tailor.core.errors import ConfigError
-from tailor.core.heartbeat import sign
+from tailor.core.heartbeat import beat
 from tailor.core.registry import function_of
 from tailor.core.seeds import stream
-from tailor.data.augmentation import augmented, centre
+from tailor.data.augmentation import augment, centre
 from tailor.parallel.process_group import ProcessGroup
 from tailor.stages import Task
 
@@ -26,17 +26,21 @@ EVALUATION_BATCH = 256
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Samples:
-    """Images with labels. What is taken of them shares their images; pixels are copied when they are fetched.
+    """Images with labels. `take` shares the images; `fetch` copies pixels.
 
-    All tensors lie together: on the host, the images perhaps in a memory map, or on the device that trains.
+    All tensors are on one device: on the host, the images perhaps in a memory map, or on the device that trains.
+
+    >>> two = Samples(images=torch.zeros(2, 1, 8, 8), labels=torch.tensor([0, 1]), ids=torch.tensor([10, 11]))
+    >>> len(two), two.take(torch.tensor([1])).ids.tolist()
+    (2, [11])
     """
 
     images: Tensor  # (M, C, H, W) uint8, or rows of numbers (M, inputs) float32
     labels: Tensor  # (N,) int64, from 0, or real values float32
     ids: Tensor  # (N,) int64, the image's number in its data set
-    rows: Tensor | None = None  # (N,) int64, each sample's place in `images`; None: N = M, in their order
-    crop_px: int | None = None  # a network sees a square of so many pixels of each image; None: all of it
-    device: torch.device | None = None  # where fetched samples lie; None: where these do
+    rows: Tensor | None = None  # (N,) int64, each sample's index in `images`; None: N = M, in order
+    crop_px: int | None = None  # side of the square that a network sees; None: the whole image
+    device: torch.device | None = None  # of fetched samples; None: the device of these
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -46,30 +50,30 @@ class Samples:
         rows = indices if self.rows is None else self.rows[indices]
         return replace(self, rows=rows, labels=self.labels[indices], ids=self.ids[indices])
 
-    def fetch(self, places: Tensor | None = None) -> "Samples":
-        """Copies of the samples at `places` (B,), None for all of them: images (B, C, H, W), on `device`."""
-        if places is None:
-            places = torch.arange(len(self), device=self.labels.device)
-        rows = places if self.rows is None else self.rows.index_select(0, places)
+    def fetch(self, indices: Tensor | None = None) -> "Samples":
+        """Copies on `device` of the samples at `indices` (B,), None for all of them: images (B, C, H, W)."""
+        if indices is None:
+            indices = torch.arange(len(self), device=self.labels.device)
+        rows = indices if self.rows is None else self.rows.index_select(0, indices)
         return Samples(
             images=self._selected(self.images, rows),
-            labels=self._selected(self.labels, places),
-            ids=self._selected(self.ids, places),
+            labels=self._selected(self.labels, indices),
+            ids=self._selected(self.ids, indices),
             crop_px=self.crop_px,
         )
 
-    def _selected(self, whole: Tensor, places: Tensor) -> Tensor:
-        """whole[places] on `device`; from the host to a GPU through pinned memory, beside what the GPU does."""
+    def _selected(self, whole: Tensor, indices: Tensor) -> Tensor:
+        """whole[indices] on `device`; from the host to a GPU through pinned memory, while the GPU computes."""
         if self.device is None or self.device == whole.device:
-            return whole.index_select(0, places)
-        shape, is_pinned = (len(places), *whole.shape[1:]), self.device.type == "cuda"
+            return whole.index_select(0, indices)
+        shape, is_pinned = (len(indices), *whole.shape[1:]), self.device.type == "cuda"
         buffer = torch.empty(shape, dtype=whole.dtype, pin_memory=is_pinned)
-        return torch.index_select(whole, 0, places, out=buffer).to(self.device, non_blocking=True)
+        return torch.index_select(whole, 0, indices, out=buffer).to(self.device, non_blocking=True)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Splits:
-    """A target task cut in three. Only an operating point's measurement may read `test`."""
+    """The three splits of a target task. Only the measurement of an operating point may read `test`."""
 
     train: Samples
     validation: Samples
@@ -78,7 +82,7 @@ class Splits:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Batch:
-    """One rank's share of a global batch; it may be empty where the global batch has fewer images than ranks."""
+    """One rank's share of a global batch; empty if the global batch has fewer images than ranks."""
 
     images: Tensor  # (B, C, H, W) or (B, inputs) float32, normalised
     labels: Tensor  # (B,)
@@ -87,13 +91,13 @@ class Batch:
 
 @lru_cache(maxsize=4)
 def load(name: str, root: str | None = None) -> dict[str, Samples]:
-    """Source and target of a data set, and `test` where its test images are fixed.
+    """Source and target of a data set, and `test` if its test images are fixed.
 
-    Arrays of the catalog's are verified against the digest that stands in every key; prepared ones were when they were
-    written, and `python -m tailor data check` does it again.
+    Arrays of the catalog are verified against the digest that is in every key. Prepared ones were verified when they
+    were written; `python -m tailor data check` verifies them again.
 
     Raises:
-        ConfigError: no such data set, or its arrays are not those that it is described with.
+        ConfigError: no such data set, or its arrays differ from its description.
     """
     loader = function_of(datasets.info(name, root).loader)
     if root is not None:
@@ -121,15 +125,19 @@ def digest(tasks: dict[str, Samples]) -> str:
 
 
 def source(name: str, root: str | None = None, crop_px: int | None = None) -> Samples:
-    """All images of the source task."""
+    """All images of the source task.
+
+    >>> len(source("digits"))
+    901
+    """
     return replace(load(name, root)["source"], crop_px=crop_px)
 
 
 @lru_cache(maxsize=16)
 def splits(task: Task, root: str | None = None) -> Splits:
-    """The target's three splits: a permutation by the split seed, whose end is the test split unless that is fixed.
+    """The target's three splits: a permutation by the split seed; its end is the test split unless that is fixed.
 
-    The test split has the data set's size whatever `train_images` is, so it never moves between trials.
+    The size of the test split does not depend on `train_images`, so all trials have the same test split.
     """
     loaded = load(task.name, root)
     target, fixed_test = loaded["target"], loaded.get("test")
@@ -148,7 +156,7 @@ def splits(task: Task, root: str | None = None) -> Splits:
 
 
 def generator(seed: int, purpose: str, *counters: int) -> torch.Generator:
-    """A generator of its own for one purpose."""
+    """A generator for one purpose, seeded by `tailor.core.seeds.stream`."""
     return torch.Generator().manual_seed(stream(seed, purpose, *counters))
 
 
@@ -163,36 +171,44 @@ def batches(
 ) -> Iterator[Batch]:
     """The batches of one epoch from step `first_step` on, this rank's share of each.
 
-    Order and augmentation depend on (seed, epoch, image) alone: neither ranks nor resuming change what is seen.
+    Order and augmentation depend only on (seed, epoch, image), so the number of ranks and interruptions change nothing.
+
+    >>> alone = ProcessGroup(rank=0, world_size=1, device=torch.device("cpu"))
+    >>> [len(batch.labels) for batch in batches(source("digits"), 400, 0, 0, "none", alone)]
+    [400, 400, 101]
     """
     order = torch.randperm(len(samples), generator=generator(seed, "order", epoch)).to(samples.labels.device)
     for start in range(first_step * batch_size, len(samples), batch_size):
         together = order[start : start + batch_size]
-        sign()
-        mine = samples.fetch(together[ranks.rank :: ranks.count])
+        beat()
+        mine = samples.fetch(together[ranks.rank :: ranks.world_size])
         images = mine.images
         if images.dim() == 4:
-            images = augmented(images, mine.ids, augmentation, seed, epoch, samples.crop_px)
+            images = augment(images, mine.ids, augmentation, seed, epoch, samples.crop_px)
         yield Batch(images=normalise(images), labels=mine.labels, global_count=len(together))
 
 
 def in_order(samples: Samples) -> Iterator[tuple[Tensor, Tensor]]:
     """Images (B, ...) as evaluation sees them, normalised, and their labels (B,), batch by batch."""
-    for places in torch.arange(len(samples), device=samples.labels.device).split(EVALUATION_BATCH):
-        sign()
-        some = samples.fetch(places)
-        yield normalise(centre(some.images, samples.crop_px)), some.labels
+    for indices in torch.arange(len(samples), device=samples.labels.device).split(EVALUATION_BATCH):
+        beat()
+        part = samples.fetch(indices)
+        yield normalise(centre(part.images, samples.crop_px)), part.labels
 
 
 def normalise(images: Tensor) -> Tensor:
-    """Float images in [-1, 1] of uint8 images in [0, 255]; what is float already, as it is."""
+    """Float images in [-1, 1] of uint8 images in [0, 255]; float images are returned as they are.
+
+    >>> normalise(torch.tensor([0, 255], dtype=torch.uint8)).tolist()
+    [-1.0, 1.0]
+    """
     if images.is_floating_point():
         return images
-    return images.float().div_(127.5).sub_(1.0)  # torch divides integers to the same bits, many times slower
+    return images.float().div_(127.5).sub_(1.0)  # dividing integers gives the same bits, many times slower
 
 
 def _draw_per_class(indices: Tensor, labels: Tensor, per_class: int, seed: int) -> Tensor:
-    """`per_class` of the indices for each class, or all that there are, drawn by `seed`; real values are one class."""
+    """`per_class` of the indices for each class, or all if there are fewer, by `seed`; real values are one class."""
     shuffled = indices[torch.randperm(len(indices), generator=generator(seed, "draw"))]
     if labels.is_floating_point():
         return shuffled[:per_class]

@@ -1,1 +1,1 @@
-"""A sub-model taken home: its card, and its export."""
+"""Sub-models for use outside of trials: the card, and the export."""

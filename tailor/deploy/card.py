@@ -1,6 +1,6 @@
-"""A saved sub-model's card: what it was made of and how, what it scores and costs; for people and for programs.
+"""A saved sub-model's card: how it was made, its scores and its cost; for people and for programs.
 
-`card.md` is written from `model.json` alone, so both say the same.
+`card.md` is written from `model.json` only, so both agree.
 """
 
 import json
@@ -16,7 +16,7 @@ from tailor.config.trial import TrialConfig
 from tailor.core.errors import ConfigError
 from tailor.core.plugin_digests import digests_in
 from tailor.data.objective import quality
-from tailor.execution.dry_run import walk
+from tailor.execution.dry_run import dry_run
 from tailor.execution.runner import StageEvent
 from tailor.model.state import DESCRIPTION_FILE, MODEL_FILE, ModelState, save_model
 from tailor.stage_execution.tuning import cost_of
@@ -29,14 +29,14 @@ NOT_GIVEN = "not given"
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """What is known of a sub-model beside its weights; JSON values."""
+    """What is known of a sub-model in addition to its weights; JSON values."""
 
     trial_id: str
     point: int  # number of the operating point on the trial's path
     stage_key: str  # of the operating point in the cache
     method: str
     settings: dict[str, object]  # all that count in the trial's id
-    imports: dict[str, str]  # what of it the user's modules brought -> the module's SHA-256
+    imports: dict[str, str]  # what the user's modules registered of it -> the module's SHA-256
     data: str
     data_sha256: str
     decides_on: str  # the split that the trial's decisions read
@@ -60,7 +60,7 @@ def facts_of(config: TrialConfig, point: Mapping[str, Any], *, command: str, lic
     if config.protocol == "paper":
         scores = {"train": point["deciding_score"]} | scores
     return Facts(
-        trial_id=walk(config).trial_id,
+        trial_id=dry_run(config).trial_id,
         point=point["point"],
         stage_key=point["stage_key"],
         method=config.method.name,
@@ -90,7 +90,7 @@ def score_of(predicted: Mapping[str, Tensor], split: str) -> float:
 
 
 def save_with_card(state: ModelState, facts: Facts, folder: Path) -> None:
-    """Write a model with all that is known of it.
+    """Write a model and its card.
 
     Writes: what `save_model` does, with `facts` and the model's cost in `model.json`, and `card.md`.
     """
@@ -104,15 +104,9 @@ def save_with_card(state: ModelState, facts: Facts, folder: Path) -> None:
 def save_point(
     config: TrialConfig, event: StageEvent, state: ModelState, folder: Path, *, command: str, licence: str | None
 ) -> None:
-    """Write an operating point's sub-model with its card, which is what users take home.
+    """Write an operating point's sub-model with its card.
 
-    Args:
-        config: the trial.
-        event: of the point's stage.
-        state: what the stage left, `event.result.state`; asking for it is collective, writing it is not.
-        folder: see `save_with_card` for what is written.
-        command: what was typed to make it.
-        licence: the user's line on the licence; None: not given.
+    Args: as of `facts_of` and `save_with_card`; `state` is `event.result.model_state()`, which is collective.
     """
     result = event.result
     test_score = score_of(result.read_tensors(), "test")
@@ -121,19 +115,13 @@ def save_point(
 
 
 def refuse_unsavable(folder: Path | None, licence: str | None) -> None:
-    """Do nothing if sub-models can be saved as it was typed; asked before anything is computed.
+    """Raise ConfigError if sub-models cannot be saved as the options say; called before anything is computed.
 
-    Args:
-        folder: may not be there yet; None: nothing is saved.
-        licence: the user's line on the licence; None: not given.
-
-    Raises:
-        ConfigError: a file is in the way, the folder above is not this user's to write in, or there is no folder for
-            the card that the licence stands in.
+    Without a folder no models are saved; a licence needs one, because it is written into the card.
     """
     if folder is None:
         if licence is not None:
-            raise ConfigError("--licence goes into the card of a saved sub-model; give --save FOLDER, too")
+            raise ConfigError("--licence is written into the card of a saved sub-model; give --save FOLDER, too")
         return
     refuse_unwritable(folder, "--save", ConfigError)
 
@@ -142,33 +130,37 @@ def card(description: Mapping[str, Any]) -> str:
     """The card, as Markdown, of the content of a `model.json` that `save_with_card` wrote."""
     facts = description["facts"]
     parts = [
-        f"# {escaped(description['network'])} for {escaped(facts['data'])}",
-        f"A sub-model made by {escaped(facts['method'])}.",
+        f"# {escape(description['network'])} for {escape(facts['data'])}",
+        f"A sub-model made by {escape(facts['method'])}.",
         "\n".join(_table(("what", ""), _rows(description))),
         "## Scores",
         f"The trial's decisions read the {facts['decides_on']} split. The test split decided nothing in it.",
-        "\n".join(_table(("split", escaped(facts["metric"])), ((s, f"{v:.4f}") for s, v in facts["scores"].items()))),
+        "\n".join(_table(("split", escape(facts["metric"])), ((s, f"{v:.4f}") for s, v in facts["scores"].items()))),
         "## Use",
-        fenced("import tailor\n\nmodel = tailor.load_model(FOLDER_OF_THIS_FILE)", "python"),
+        fence("import tailor\n\nmodel = tailor.load_model(FOLDER_OF_THIS_FILE)", "python"),
         _inputs(description),
         "## Widths",
         "\n".join(_table(("layer", "width", "original width", "MACs"), _widths(description["cost"]["layers"]))),
         "## Settings",
-        fenced(json.dumps(facts["settings"], indent=1), "json"),
+        fence(json.dumps(facts["settings"], indent=1), "json"),
         "## Made by",
-        fenced(facts["command"], "text"),
+        fence(facts["command"], "text"),
     ]
     return "\n\n".join(parts) + "\n"
 
 
-def escaped(text: str) -> str:
-    """A user's text as one line of Markdown that shows it: nothing in it is markup or ends a table's cell."""
+def escape(text: str) -> str:
+    """A user's text as one line of Markdown that shows it: no character is markup or ends a table's cell.
+
+    >>> print(escape("a|b_c"))
+    a\\|b\\_c
+    """
     visible = "".join(letter if letter.isprintable() else " " for letter in text)
     return re.sub(r"([\\`*_{}\[\]<>()#+!|~&$])", r"\\\1", " ".join(visible.split()))
 
 
-def fenced(text: str, language: str) -> str:
-    """A block of code, in a fence that the text cannot end."""
+def fence(text: str, language: str) -> str:
+    """A block of code in a fence longer than any in the text."""
     longest = max((len(run) for run in re.findall("`+", text)), default=0)
     fence = "`" * max(3, longest + 1)
     return f"{fence}{language}\n{text}\n{fence}"
@@ -177,15 +169,15 @@ def fenced(text: str, language: str) -> str:
 def _rows(description: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     facts, cost = description["facts"], description["cost"]
     removed_fraction = 1.0 - cost["macs"] / cost["original_macs"]
-    yield "network", f"{escaped(description['network'])}, {description['classes']} output(s)"
-    yield "data set", f"{escaped(facts['data'])}, SHA-256 {facts['data_sha256']}"
+    yield "network", f"{escape(description['network'])}, {description['classes']} output(s)"
+    yield "data set", f"{escape(facts['data'])}, SHA-256 {facts['data_sha256']}"
     yield "weights", f"{MODEL_FILE}, SHA-256 {description['sha256']}"
     yield "multiply-accumulates", f"{cost['macs']:,} of {cost['original_macs']:,}, {removed_fraction:.4f} removed"
     yield "parameters", f"{cost['params']:,}"
     yield "trial", f"{facts['trial_id']}, operating point {facts['point']}, stage {facts['stage_key']}"
-    for brought, sha256 in facts["imports"].items():
-        yield escaped(brought), f"of a user's module, SHA-256 {sha256}"
-    yield "licence", NOT_GIVEN if facts["licence"] is None else escaped(facts["licence"])
+    for record, sha256 in facts["imports"].items():
+        yield escape(record), f"of a user's module, SHA-256 {sha256}"
+    yield "licence", NOT_GIVEN if facts["licence"] is None else escape(facts["licence"])
 
 
 def _inputs(description: Mapping[str, Any]) -> str:
@@ -195,14 +187,14 @@ def _inputs(description: Mapping[str, Any]) -> str:
     mean, std = description["pixel_mean"], description["pixel_std"]
     return (
         f"Inputs are float32 (batch, {', '.join(map(str, shape))}): pixels / 127.5 - 1 of pixels from 0 to 255. The "
-        f"model itself makes of them what its network expects, (pixel - mean) / std of pixels in 0 to 1 with mean "
-        f"{mean} and std {std}."
+        f"model converts them to what its network expects, (pixel - mean) / std of pixels in 0 to 1 with mean {mean} "
+        f"and std {std}."
     )
 
 
 def _widths(layers: list[dict[str, Any]]) -> Iterator[tuple[str, ...]]:
     for one in layers:
-        yield escaped(one["layer"]), str(one["width"]), str(one["original_width"]), f"{one['macs']:,}"
+        yield escape(one["layer"]), str(one["width"]), str(one["original_width"]), f"{one['macs']:,}"
 
 
 def _table(heading: tuple[str, ...], rows: Iterator[tuple[str, ...]]) -> Iterator[str]:

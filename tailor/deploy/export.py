@@ -1,7 +1,7 @@
 """A saved sub-model as a program that runs without this package: torch's (.pt2) or ONNX (.onnx).
 
-The program is the whole function: pruned widths, factors and what turns pixels into the network's inputs. It is read
-back and compared with the model before it is written.
+The program is the whole function: pruned widths, factors and the normalisation of pixels. It is read back and compared
+with the model before it is written.
 """
 
 import io
@@ -23,9 +23,9 @@ from transtailor.files import make_folder, write_file
 from transtailor.shell import pip
 
 TOLERANCE = 1e-5  # of the outputs' difference, as a share of the largest output (of 1 where all are smaller)
-ROUNDINGS = 4.0  # beside it: another order of sums rounds otherwise, in deep networks by more than the tolerance
-EXAMPLE_BATCH = 2  # what a program for any batch is traced with; torch takes 1 for a constant
-LARGEST_ONNX_BYTES = 2**31 - 2**20  # one protobuf message has less than 2 GiB, and the graph needs some of it
+ROUNDINGS = 4.0  # added to it: another order of sums rounds differently, in deep networks by more than the tolerance
+EXAMPLE_BATCH = 2  # for tracing a program for any batch; torch takes 1 for a constant
+LARGEST_ONNX_BYTES = 2**31 - 2**20  # a protobuf message is below 2 GiB, and the graph needs some of it
 ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 
 Axes = dict[int, Any]  # axis of the images -> its torch.export.Dim; empty where all sizes are fixed
@@ -42,7 +42,7 @@ class Format:
 
 @dataclass(frozen=True, kw_only=True)
 class Exported:
-    """What was written."""
+    """A written program."""
 
     file: Path
     size_bytes: int
@@ -61,13 +61,15 @@ def export(state: ModelState, to: str, file: Path, batch: int | None = None) -> 
         batch: how many images the program takes at once; None: any number.
 
     Raises:
-        ConfigError: no such format, a package is missing, the network cannot be traced, or what would be written does
-            not compute what the model does.
+        ConfigError: no such format, a package is missing, the network cannot be traced, or the program's outputs differ
+            from the model's.
     """
     chosen = FORMATS[to]
     axes: Axes = {} if batch else {0: Dim("batch")}
     content = chosen.written(program(state, batch or EXAMPLE_BATCH, axes), axes)
-    seen = images_for(state, batch or EXAMPLE_BATCH + 1, seed=1)  # neither the images nor the number traced with
+    seen = images_for(
+        state, batch or EXAMPLE_BATCH + 1, seed=1
+    )  # other images, and another number of them, than traced
     expected, rounding = _expected(state, seen)
     difference = float((chosen.outputs(content, seen) - expected).abs().max())
     allowed = TOLERANCE * max(1.0, float(expected.abs().max())) + ROUNDINGS * rounding
@@ -82,7 +84,7 @@ def export(state: ModelState, to: str, file: Path, batch: int | None = None) -> 
 
 
 def _expected(state: ModelState, images: Tensor) -> tuple[Tensor, float]:
-    """The model's outputs, and how far rounding to float32 takes them from those in float64."""
+    """The model's outputs, and their largest difference from those in float64."""
     with torch.no_grad():
         outputs: Tensor = state.build().eval()(images)
         exact = state.build().eval().double()(images.double())
@@ -95,10 +97,10 @@ def images_for(state: ModelState, batch: int, *, seed: int) -> Tensor:
 
 
 def program(state: ModelState, batch: int, axes: Axes) -> ExportedProgram:
-    """The model in evaluation mode, traced with a batch of images; hooks are traced like all else.
+    """The model in evaluation mode, traced with a batch of images; hooks are part of the trace.
 
     Raises:
-        ConfigError: the network does what cannot be traced, or fixes the number of images.
+        ConfigError: the network cannot be traced, or fixes the number of images.
     """
     images = images_for(state, batch, seed=0)
     try:
@@ -107,14 +109,14 @@ def program(state: ModelState, batch: int, axes: Axes) -> ExportedProgram:
     except RuntimeError as error:
         raise ConfigError(
             f"network {state.network} cannot be exported: {str(error).strip().splitlines()[0]}; "
-            "where only the number of images is the trouble, fix it: --batch 1"
+            "if only the number of images is the problem, fix it: --batch 1"
         ) from error
     _forget_sources(traced.graph_module)
     return traced
 
 
 def _forget_sources(traced: nn.Module) -> None:
-    """Take each operation's stack trace away: it names the files of the machine that exported."""
+    """Remove each operation's stack trace, which has the paths of this machine."""
     for module in traced.modules():
         if isinstance(module, fx.GraphModule):
             for node in module.graph.nodes:

@@ -1,1 +1,1 @@
-"""Running a trial: its stages walked, read from the cache or computed."""
+"""Running a trial: its stages planned, read from the cache or computed."""

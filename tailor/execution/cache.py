@@ -1,9 +1,10 @@
 """Finished stages on disk: immutable folders by key, made under a temporary name and renamed. No locks, no pickle.
 
-    cache/ab/abcd.../stage.json          kind, settings, outcome, who made it, checksum of the tensors and of all this
-    cache/ab/abcd.../tensors.safetensors what the stage changed
+    cache/ab/abcd.../stage.json          kind, settings, outcome, origin, checksums of the tensors and of this file
+    cache/ab/abcd.../tensors.safetensors the tensors that the stage changed
 
-Two who finish one stage at the same time write the same thing: the second finds the folder there and drops its own.
+Two processes that finish one stage at the same time write the same content: the second one finds the folder and drops
+its own.
 """
 
 import hashlib
@@ -20,7 +21,7 @@ STAGE_FILE, TENSORS_FILE = "stage.json", "tensors.safetensors"
 
 
 class DamagedStage(RuntimeError):
-    """A stage's folder whose bytes are not those that were written."""
+    """The bytes of a stage's folder have changed since it was written."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,19 +37,19 @@ class MadeBy:
 
 @dataclass(frozen=True, kw_only=True)
 class StageDescription:
-    """What a stage is and what it found out; another version of the program may have written more."""
+    """What a stage is, and the facts that it stored; another version of the program may have written more."""
 
     kind: str
     version: int
     settings: dict[str, Any]
     parents: tuple[str, ...]
-    info: dict[str, Any]  # what it found out; the kind says what
+    info: dict[str, Any]  # the facts that it stored; which ones depends on the kind
     made_by: MadeBy
 
 
 @dataclass(frozen=True, kw_only=True)
 class StoredStage(Record):
-    """A stage's folder, without the tensors' bytes."""
+    """The content of a stage's folder, without the tensors' bytes."""
 
     key: str
     description: StageDescription
@@ -56,13 +57,17 @@ class StoredStage(Record):
 
 
 class Cache:
-    """Finished stages below one folder, which any number of processes on any number of machines may share."""
+    """Finished stages below one folder, which processes on several machines may share.
+
+    >>> str(Cache(Path("cache")).path("abcd"))
+    'cache/ab/abcd'
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def path(self, key: str) -> Path:
-        """The folder of a stage, whether it is there or not."""
+        """The folder of a stage, whether it exists or not."""
         return self.folder / key[:2] / key
 
     def has(self, key: str) -> bool:
@@ -73,7 +78,7 @@ class Cache:
         """The description of a finished stage; None if there is none.
 
         Raises:
-            DamagedStage: the description is not JSON, not of this stage, or not what was written.
+            DamagedStage: the description is not JSON, is of another stage, or has changed.
         """
         try:
             content = (self.path(key) / STAGE_FILE).read_bytes()
@@ -83,7 +88,7 @@ class Cache:
             stored = read_json(content)
             if stored["key"] != key:
                 raise ValueError(f"it describes stage {stored['key']}")
-            if stored.pop("sha256", None) not in (None, _checksum(stored)):  # None: of before it was written
+            if stored.pop("sha256", None) not in (None, _checksum(stored)):  # None: older stages have none
                 raise ValueError("its SHA-256 is not the one in it")
             return StoredStage.from_values({name: stored[name] for name in ("key", "description", "tensors_bytes")})
         except (ValueError, KeyError, TypeError) as error:
@@ -93,7 +98,7 @@ class Cache:
         """The tensors of a finished stage as safetensors bytes, their checksum verified.
 
         Raises:
-            DamagedStage: the bytes are missing or not those that were written.
+            DamagedStage: the bytes are missing or have changed.
         """
         path = self.path(key)
         try:
@@ -106,7 +111,7 @@ class Cache:
         return content
 
     def write(self, key: str, description: StageDescription, tensors: bytes) -> StoredStage:
-        """Store a finished stage, unless somebody was first; either way, what stands there now.
+        """Store a finished stage unless it is there already; return the stored one.
 
         Writes: the stage's folder, whole or not at all.
         """
@@ -124,11 +129,11 @@ class Cache:
         except FileExistsError:
             if not self.has(key):
                 raise
-            sync(final.parent)  # whoever was first may not have come so far
+            sync(final.parent)  # the process that was first may not have done it yet
         return self.read(key) or StoredStage(key=key, description=description, tensors_bytes=len(tensors))
 
     def set_aside(self, key: str) -> Path:
-        """Move a damaged stage out of the way, so that it is computed anew; where it lies now."""
+        """Move a damaged stage away, so that it is computed again; its new path."""
         target = self.path(key).with_name(f".damaged-{key[:16]}-{secrets.token_hex(4)}")
         self.path(key).rename(target)
         return target

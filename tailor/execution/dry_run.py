@@ -1,17 +1,17 @@
-"""Walking a method without running it: its stages, their keys and what they cost. Without torch."""
+"""A dry run of a trial: the stages of its method with their keys and costs, nothing computed. Without torch."""
 
 import math
 from dataclasses import dataclass
 
 from tailor import stages
 from tailor.catalogue.networks import NETWORKS
-from tailor.config.trial import Steps, TrialConfig, trial_id
-from tailor.stages import Size, StageOutcome
+from tailor.config.trial import TrialConfig, trial_id
+from tailor.stages import Size, StageGenerator, StageOutcome
 
 
 @dataclass(frozen=True, slots=True)
 class PlannedOutcome:
-    """The outcome of a stage that was not run: its numbers are NaN, so that no rule stops the walk early."""
+    """The outcome of a stage in a dry run: its numbers are NaN, so that no rule stops the trial early."""
 
     key: str
     deciding_score: float = math.nan
@@ -20,7 +20,7 @@ class PlannedOutcome:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PlannedStage:
-    """A stage as the plan sees it."""
+    """A stage in a plan."""
 
     key: str
     kind: str
@@ -32,15 +32,15 @@ class PlannedStage:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Walk:
+class DryRun:
     """A trial's id and its stages in the order of execution."""
 
     trial_id: str
     stages: tuple[PlannedStage, ...]
 
 
-def until(steps: Steps, last_point: int | None) -> Steps:
-    """The same stages, ended after operating point number `last_point` (from 0); None: all of them."""
+def stop_after_point(steps: StageGenerator, last_point: int | None) -> StageGenerator:
+    """Yield the same stages up to operating point number `last_point` (from 0); None: all of them."""
     point = 0
     outcome: StageOutcome | None = None
     while True:
@@ -55,24 +55,28 @@ def until(steps: Steps, last_point: int | None) -> Steps:
             point += 1
 
 
-def steps_of(config: TrialConfig) -> Steps:
+def stages_of(config: TrialConfig) -> StageGenerator:
     """The stages of a trial, as its method yields them, up to its last point."""
-    return until(config.method.walk(config), config.last_point)
+    return stop_after_point(config.method.walk(config), config.last_point)
 
 
-def walk(config: TrialConfig) -> Walk:
-    """The trial's id and its planned stages; a method that may stop early is walked to its end."""
+def dry_run(config: TrialConfig) -> DryRun:
+    """The trial's id and its planned stages; a method that may stop early is planned to its end.
+
+    >>> [stage.kind for stage in dry_run(TrialConfig(method="head_only")).stages]
+    ['train_source', 'fit_head', 'operating_point']
+    """
     planned: list[PlannedStage] = []
     versions: dict[str, int] = {}
     kept_fraction, size = 1.0, (whole := _size(config))
-    steps = steps_of(config)
+    steps = stages_of(config)
     points = 0
     outcome: StageOutcome | None = None
     while True:
         try:
             stage = steps.send(outcome)  # type: ignore[arg-type]  # None starts a generator
         except StopIteration:
-            return Walk(trial_id=trial_id(config, versions), stages=tuple(planned))
+            return DryRun(trial_id=trial_id(config, versions), stages=tuple(planned))
         versions[stage.kind] = stage.version
         is_point = isinstance(stage, stages.OperatingPoint)
         key = stage.key()
@@ -96,7 +100,7 @@ def walk(config: TrialConfig) -> Walk:
 
 
 def _size(config: TrialConfig) -> Size:
-    """What stages of the whole network cost by."""
+    """The size of the unpruned network and its data, from which costs are computed."""
     network, data, input_shape = NETWORKS[config.network], config.data.info, config.data.input_shape
     return Size(
         macs=network.macs * math.prod(input_shape[1:]) / math.prod(network.input_shape[1:]),

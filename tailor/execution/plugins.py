@@ -1,7 +1,7 @@
-"""Imports a user's own module: one file, under a name that shadows nothing, known by its SHA-256. No torch.
+"""Imports a plugin, a user's own module: one file, under a name that hides no other module. No torch.
 
-What a module registers (a method, criterion, network, data set, allocation or regulariser) is used by its name like
-any other; the digest of its source counts in ids and keys (see `tailor.core.plugin_digests`).
+What a plugin registers (a method, criterion, network, data set, allocation or regulariser) is used by its name. The
+SHA-256 of its source counts in ids and keys (see `tailor.core.plugin_digests`).
 """
 
 import hashlib
@@ -20,7 +20,7 @@ from tailor.catalogue.regularisation import REGULARISERS
 from tailor.config.allocations import ALLOCATIONS
 from tailor.config.trial import METHODS
 from tailor.core.errors import ConfigError
-from tailor.core.plugin_digests import PACKAGE, Brought
+from tailor.core.plugin_digests import PACKAGE, PluginRecord
 from tailor.core.registry import Registry
 from tailor.pruning.criteria import CRITERIA
 
@@ -28,7 +28,7 @@ REGISTRIES: tuple[Registry[Any], ...] = (METHODS, CRITERIA, NETWORKS, DATASETS, 
 
 
 class _Source(InspectLoader):
-    """Executes a source that was read already, so that what runs is what was hashed; writes no bytecode."""
+    """Executes a source that was read before, so that the hashed source is what runs; writes no bytecode."""
 
     def __init__(self, path: Path, content: bytes) -> None:
         self._path, self._content = path, content
@@ -43,18 +43,17 @@ class _Source(InspectLoader):
 
 
 def load_copy(path: Path) -> None:
-    """Import a copy that stands in a folder named by its SHA-256, if that is the one it has. Raises as `load`."""
+    """Import a copy from a folder that is named by the copy's SHA-256, which is verified. Raises as `load`."""
     load(path, path.parent.name)
 
 
 def load(path: Path, expected_sha256: str | None = None) -> str:
-    """Import a file of Python and return the SHA-256 of its source, 64 hexadecimal digits; once per process.
+    """Import a Python file, once per process; the SHA-256 of its source, 64 hexadecimal digits.
 
-    It stands alone: files beside it cannot be imported by it. One that has another SHA-256 than expected is not run.
+    The file cannot import other files of its folder. A file with another SHA-256 than expected is not run.
 
     Raises:
-        ConfigError: no such file, another one than expected, it raises, it registers nothing, or a name that it
-            registers is taken.
+        ConfigError: no such file, another SHA-256, the file raises or registers nothing, or a name is taken.
     """
     try:
         content = path.read_bytes()
@@ -63,7 +62,7 @@ def load(path: Path, expected_sha256: str | None = None) -> str:
     sha256 = hashlib.sha256(content).hexdigest()
     if expected_sha256 not in (None, sha256):
         raise ConfigError(f"{path}: has SHA-256 {sha256}, expected {expected_sha256}: it was changed, and is not run")
-    package = sys.modules.setdefault(PACKAGE, ModuleType(PACKAGE, "What users brought."))
+    package = sys.modules.setdefault(PACKAGE, ModuleType(PACKAGE, "The modules of users."))
     name = f"{path.stem}_{sha256[:8]}"
     if hasattr(package, name):
         return sha256
@@ -76,13 +75,13 @@ def load(path: Path, expected_sha256: str | None = None) -> str:
             f"{path}: registers nothing; decorate a method with @tailor.extend.register, or add to "
             "CRITERIA, NETWORKS, DATASETS, ALLOCATIONS or REGULARISERS"
         )
-    module._BROUGHT = Brought(sha256, registered)  # type: ignore[attr-defined]
+    module._PLUGIN = PluginRecord(sha256, registered)  # type: ignore[attr-defined]
     setattr(package, name, module)
     return sha256
 
 
 def _executed(path: Path, content: bytes, name: str) -> ModuleType:
-    """The module, in `sys.modules` under its name from its first line on, and gone from there if it raises."""
+    """Execute the module, which is in `sys.modules` meanwhile, and stays there unless it raises."""
     spec = spec_from_loader(name, _Source(path, content), origin=str(path))
     assert spec is not None and spec.loader is not None
     spec.has_location = True  # the module knows its __file__
@@ -99,7 +98,7 @@ def _executed(path: Path, content: bytes, name: str) -> ModuleType:
 
 
 def _line_of(error: BaseException, path: Path) -> str:
-    """The last line of the user's file that the error went through, such as ", line 3"."""
+    """The last line of the user's file in the traceback, such as ", line 3"."""
     if isinstance(error, SyntaxError) and error.lineno is not None:
         return f", line {error.lineno}"
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
@@ -107,7 +106,7 @@ def _line_of(error: BaseException, path: Path) -> str:
 
 
 def _records() -> Iterator[tuple[str, str]]:
-    """Noun and name of all that is registered."""
+    """Noun and name of all registered records."""
     for registry in REGISTRIES:
         for name in registry:
             yield registry.noun, name

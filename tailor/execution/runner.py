@@ -1,7 +1,7 @@
-"""Runs a trial: walks its method's stages, each one read from the cache or computed and stored.
+"""Runs a trial: each stage of its method is read from the cache, or computed and stored.
 
-Rank 0 alone looks into the cache and writes it; it tells the others hit or miss and what a stage stored, so all ranks
-drive the same generator to the same end.
+Only rank 0 reads and writes the cache. It sends the others whether a stage was found and what it stored, so all ranks
+drive the same generator in the same way.
 """
 
 import logging
@@ -9,7 +9,7 @@ import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +21,12 @@ from tailor.core import heartbeat
 from tailor.core.errors import Paused, TrainingError
 from tailor.data import task_data
 from tailor.execution.cache import Cache, DamagedStage, MadeBy, StageDescription, StoredStage
-from tailor.execution.dry_run import steps_of
+from tailor.execution.dry_run import stages_of
 from tailor.model.state import ModelState
 from tailor.parallel.process_group import ProcessGroup
-from tailor.stage_execution import Tensors, Workplace, apply, compute
+from tailor.stage_execution import StageContext, Tensors, apply, compute
 from tailor.stages import OperatingPoint, PointFacts, Stage
-from tailor.training.checkpoint import Pause, Wish, never
+from tailor.training.checkpoint import CheckpointAction, Pause, never
 from tailor.training.compilation import require_compiler
 
 log = logging.getLogger(__name__)
@@ -35,22 +35,23 @@ log = logging.getLogger(__name__)
 class Result:
     """A finished stage: its key, its facts, and on demand the model's state after it.
 
-    The state is made from the parents' only when a later stage is computed, so a trial whose stages are all cached
-    reads no tensors. It is collective: all ranks ask for it at the same moment.
+    The state is made from the parent's only when a later stage is computed, so a trial whose stages are all cached
+    reads no tensors.
     """
 
     def __init__(self, stage: Stage, stored: StoredStage, cached: bool, store: "_Store") -> None:
         self.stage, self.key, self.cached = stage, stored.key, cached
         self.description, self.tensors_bytes = stored.description, stored.tensors_bytes
         self._store = store
+        self._state: ModelState | None = None
 
     @property
     def info(self) -> dict[str, Any]:
-        """What the stage found out, as JSON values."""
+        """The facts that the stage stored, as JSON values."""
         return self.description.info
 
     def point_facts(self) -> PointFacts:
-        """Of an operating point, what it found out; other stages have none."""
+        """The facts of an operating point; other stages have none."""
         return PointFacts(**{field.name: self.info[field.name] for field in fields(PointFacts)})
 
     @property
@@ -63,14 +64,15 @@ class Result:
         """Of a pruning, the share of the original MACs that is gone, in [0, 1]; NaN for other stages."""
         return float(self.info.get("removed_macs_fraction", math.nan))
 
-    @cached_property
-    def state(self) -> ModelState:
-        """The model's state after this stage."""
-        parent = self.stage.of.state if isinstance(self.stage.of, Result) else None
-        return apply(self.stage, parent, self._store.share_tensors(self.key))
+    def model_state(self) -> ModelState:
+        """The model's state after this stage, made once; collective."""
+        if self._state is None:
+            parent = self.stage.of.model_state() if isinstance(self.stage.of, Result) else None
+            self._state = apply(self.stage, parent, self._store.share_tensors(self.key))
+        return self._state
 
     def read_tensors(self) -> Tensors:
-        """What the stage stored, for rank 0 alone: the other ranks take no part."""
+        """The tensors that the stage stored; on rank 0 only, without the other ranks."""
         return safetensors.torch.load(self._store.cache.read_tensors(self.key))
 
 
@@ -90,20 +92,20 @@ class _Store:
         self.cache, self.ranks = cache, ranks
 
     def find(self, key: str) -> StoredStage | None:
-        """The stored stage, None if it has to be computed; a damaged one is set aside and reported."""
-        found = None
+        """The stored stage, None if it has to be computed; a damaged one is moved away, with a warning."""
+        stored = None
         if self.ranks.rank == 0:
             try:
-                found = self.cache.read(key)
-                if found is not None:
+                stored = self.cache.read(key)
+                if stored is not None:
                     self.cache.read_tensors(key)
             except DamagedStage as damage:
-                log.warning("damaged stage, computed anew: %s (moved to %s)", damage, self.cache.set_aside(key))
-                found = None
-        return self._share(found)
+                log.warning("damaged stage, computed again: %s (moved to %s)", damage, self.cache.set_aside(key))
+                stored = None
+        return self._share(stored)
 
     def write(self, key: str, description: StageDescription, tensors: Tensors) -> StoredStage:
-        """Store what was computed; what stands in the cache now, on all ranks."""
+        """Store what was computed; the stored stage, on all ranks."""
         stored = None
         if self.ranks.rank == 0:
             stored = self.cache.write(key, description, safetensors.torch.save(tensors))
@@ -136,20 +138,20 @@ def run_trial(
         config: the trial.
         cache: where finished stages are found and stored.
         ranks: from `tailor.parallel.process_group.join`.
-        checkpoint_folder: where an interrupted stage goes on from; None keeps no checkpoints.
+        checkpoint_folder: where an interrupted stage resumes; None keeps no checkpoints.
         checkpoint_every_s: most seconds between two checkpoints of a stage;
             see `tailor.training.checkpoint.Checkpoint`.
-        pause: asked on rank 0 alone, about once a second while a stage trains and before each stage that is computed;
-            once it says yes, the checkpoint is written and the trial ends with `Paused`. A later call goes on from
-            exactly there, or without a checkpoint folder from the last finished stage.
+        pause: called only on rank 0, about once a second while a stage trains and before each stage that is computed;
+            once it returns True, the checkpoint is written and the trial ends with `Paused`. A later call resumes
+            from this moment, or without a checkpoint folder from the last finished stage.
 
     Raises:
         ConfigError: a stage is impossible on this model.
-        Paused: `pause` said so; on all ranks.
+        Paused: `pause` returned True; on all ranks.
         TrainingError: training diverged; the text names the stage.
     """
     store = _Store(cache, ranks)
-    place = Workplace(
+    context = StageContext(
         ranks=ranks,
         checkpoint_folder=checkpoint_folder,
         checkpoint_every_s=checkpoint_every_s,
@@ -158,7 +160,7 @@ def run_trial(
         weights=config.source.weights_file,
         pause=pause,
     )
-    steps = steps_of(config)
+    steps = stages_of(config)
     result: Result | None = None
     points = 0
     for order in range(10**9):
@@ -166,32 +168,32 @@ def run_trial(
             stage = steps.send(result)  # type: ignore[arg-type]  # None starts a generator
         except StopIteration:
             return
-        result = _run_stage(stage, store, place, config)
+        result = _run_stage(stage, store, context, config)
         is_point = isinstance(stage, OperatingPoint)
         yield StageEvent(order=order, result=result, point=points if is_point else None)
         points += is_point
 
 
-def _run_stage(stage: Stage, store: _Store, place: Workplace, config: TrialConfig) -> Result:
-    heartbeat.tell(heartbeat.nowhere)  # until the stage knows
+def _run_stage(stage: Stage, store: _Store, context: StageContext, config: TrialConfig) -> Result:
+    heartbeat.report_progress_by(heartbeat.unknown_progress)  # until the stage reports
     key = stage.key()
     stored = store.find(key)
     if stored is not None:
         return Result(stage, stored, True, store)
-    if place.checkpoint(key).agree() is Wish.PAUSE:
+    if context.checkpoint(key).agree() is CheckpointAction.PAUSE:
         raise Paused
-    parent = stage.of.state if isinstance(stage.of, Result) else None
-    _warm_up(config.data.name, place.data_root)
+    parent = stage.of.model_state() if isinstance(stage.of, Result) else None
+    _warm_up(config.data.name, context.data_root)
     if config.optimisation.compile:
-        require_compiler(place.ranks.device)
-    place.ranks.wait()
+        require_compiler(context.ranks.device)
+    context.ranks.wait()
     start_s = time.perf_counter()
     try:
-        made = compute(stage, parent, place)
+        made = compute(stage, parent, context)
     except TrainingError as error:
         raise TrainingError(f"stage {stage.kind} ({key[:12]}): {error}") from error
     seconds = time.perf_counter() - start_s
-    if "epochs" in made.info:  # an interrupted stage counts the epochs of before, too
+    if "epochs" in made.info:  # a resumed stage also counts its earlier epochs
         seconds = max(seconds, sum(epoch["seconds"] for epoch in made.info["epochs"]))
     description = StageDescription(
         kind=stage.kind,
@@ -201,20 +203,20 @@ def _run_stage(stage: Stage, store: _Store, place: Workplace, config: TrialConfi
         info=made.info,
         made_by=MadeBy(
             compute_s=seconds,
-            device=_device_name(place.ranks.device),
-            ranks=place.ranks.count,
+            device=_device_name(context.ranks.device),
+            ranks=context.ranks.world_size,
             threads=torch.get_num_threads(),
             torch_version=torch.__version__,
         ),
     )
     stored = store.write(key, description, made.tensors)
-    place.checkpoint(key).remove()
+    context.checkpoint(key).remove()
     return Result(stage, stored, False, store)
 
 
 @lru_cache(maxsize=4)
 def _warm_up(data_name: str, data_root: str | None) -> None:
-    """Do what a process does once, so that its seconds stand in no stage: a shared one would count them many times."""
+    """Do what a process does once, so that these seconds count in no stage, which other trials may share."""
     task_data.load(data_name, data_root)
     torch.optim.SGD([torch.zeros(1)], lr=0.0)  # the first optimiser imports a second's worth of torch
 

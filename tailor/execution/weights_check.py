@@ -1,4 +1,4 @@
-"""Whether the weights that trials read lie where they are looked for, before anything is started."""
+"""Checks before a start that the weights of trials are where the trials look for them."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,13 +10,10 @@ from transtailor.shell import command
 
 
 def refuse_missing(trials: Iterable[TrialConfig]) -> None:
-    """Do nothing if the weights of all these trials lie where they are looked for, each file the right one.
+    """Raise ConfigError unless the weights of all these trials are in their place and have the expected SHA-256.
 
-    Called before anything is started, so that no compute node finds out. Where a method keeps the head of the
-    pre-trained network, weights are loaded, too, to see whether it is that of the source task.
-
-    Raises:
-        ConfigError: some are not, or their head is another task's; the text says what to type.
+    Called before anything is started, so that no compute node has to find out. If a method keeps the head of the
+    pre-trained network, the weights are also loaded to check that it is the head of the source task.
     """
     wanted, keeping = {}, []
     for trial in trials:
@@ -34,11 +31,7 @@ def refuse_missing(trials: Iterable[TrialConfig]) -> None:
 
 
 def _refuse_other_heads(trials: Iterable[TrialConfig]) -> None:
-    """Do nothing if the weights that these trials read are whole, and each has the head of its source task.
-
-    Raises:
-        ConfigError: some have not, or cannot be loaded.
-    """
+    """Raise ConfigError unless the weights of these trials can be loaded and have the heads of their source tasks."""
     from tailor.networks.pretrained import check_head, load  # imports torch, which plans do without
 
     heads = {
@@ -53,5 +46,5 @@ def _refuse_other_heads(trials: Iterable[TrialConfig]) -> None:
 
 def _how_to_get(file: Path, weights: str) -> str:
     if is_name(weights):
-        return f"; where there is a network, type: {command('fetch', weights, '--to', file.parent)}"
+        return f"; on a machine with a network, type: {command('fetch', weights, '--to', file.parent)}"
     return "; give source.weights the path of the file, or one of torchvision's names (see docs/weights.md)"

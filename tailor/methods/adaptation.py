@@ -1,4 +1,4 @@
-"""Target-aware network adaptation (Zhong et al., 2018), our design within the frame that is known of it.
+"""Target-aware network adaptation (Zhong et al., 2018), our design within the published frame.
 
 Marks: P = the paper's frame, C = our choice; statistic, threshold and priority of the paper are not known.
 """
@@ -8,50 +8,50 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from tailor.catalogue.networks import NETWORKS
-from tailor.config.trial import Method, Steps, TrialConfig, register
+from tailor.config.trial import Method, TrialConfig, register
 from tailor.core.settings import Count, Fraction
 from tailor.methods.feasibility import refuse_unprunable
 from tailor.methods.recipe import Recipe
-from tailor.methods.stopping import falls_too_far
+from tailor.methods.stopping import exceeds_tolerance
 from tailor.pruning.adaptation_rules import best_point
-from tailor.stages import CumulativeSum, Grouping, Priority, PruneByCumulativeSum, StageOutcome
+from tailor.stages import CumulativeSum, Grouping, Priority, PruneByCumulativeSum, StageGenerator, StageOutcome
 
 Share = Annotated[float, Field(gt=0.0, le=1.0)]
-NEVER_NEGATIVE = ("ReLU", "ReLU6", "none")  # none: no activation modules, so a ReLU is read in their place
+NEVER_NEGATIVE = ("ReLU", "ReLU6", "none")  # none: no activation modules, so a ReLU is applied instead
 
 
 @register
 class TargetAwareAdaptation(Method):
-    """Fine-tune; then drop filters that the target's activations hardly use, a few layers at a time, and tune again."""
+    """Fine-tune; then remove filters with weak activations on the target, a few layers at a time, and tune again."""
 
     name: Literal["target_aware_adaptation"] = "target_aware_adaptation"
     statistic: Literal["mean_activation", "mean_absolute_activation", "apoz"] = "mean_activation"
-    """What is summed up per filter over the target's training images (C): a criterion that reads activations."""
+    """The statistic of each filter over the target's training images (C): a criterion that reads activations."""
     kept_cumulative_fraction: Share = 0.99
-    """Share of a layer's summed statistic that the filters which stay hold (C)."""
+    """Share of a layer's summed statistic that is in the filters that stay (C)."""
     priority: Priority = "removable"
-    """Which layers go first (C): by the share of filters beyond the cumulative sum, or by that times their MACs."""
+    """Which layers are cut first (C): by the share of filters beyond the cumulative sum, or by that times the MACs."""
     layers_per_iteration: Count = 3
-    """Layers that lose filters in one iteration, at the most (C)."""
+    """Most layers that lose filters in one iteration (C)."""
     most_filters_fraction: Share = 0.1
-    """Share of a layer's filters that go in one iteration, at the most but at least one (C)."""
+    """Largest share of a layer's filters that one iteration removes, at least one filter (C)."""
     grouping: Grouping = "sum"
-    """How the statistics of layers that lose filters together become one (C)."""
+    """How the statistics of layers that lose filters together are combined (C)."""
     iterations: Count = 8
-    """Length of the path (C); it ends before where nothing can be removed (C)."""
+    """Length of the path (C); it ends earlier if no filter can be removed (C)."""
     stop_early: bool = False
-    """Stop at the rule below instead of walking the whole path and asking the table for it (C)."""
+    """Stop by the rule below instead of following the whole path (C)."""
     tolerance_fraction: Fraction = 0.01
-    """Fall of the score below the best so far that the rule tolerates (C)."""
+    """Drop of the score below the best so far that the rule tolerates (C)."""
 
     def check(self, config: TrialConfig) -> None:
-        """Refuse a statistic that may be negative on this network, widths that the rule knows nothing of, and a network
-        that can lose no filter."""
+        """Refuse a statistic that may be negative on this network, a width multiple, which the rule does not support,
+        and a network that can lose no filter."""
         refuse_unprunable(config)
         if config.pruning.width_multiple > 1:
             raise ValueError(
                 f"pruning.width_multiple = {config.pruning.width_multiple} has no effect on {self.name}, whose rule "
-                "says how many filters go; leave it out"
+                "decides how many filters are removed; leave it out"
             )
         activation = NETWORKS[config.network].activation
         if self.statistic != "mean_absolute_activation" and activation not in NEVER_NEGATIVE:
@@ -67,25 +67,24 @@ class TargetAwareAdaptation(Method):
         parts += [] if self.priority == "removable" else [self.priority]
         return " ".join(parts)
 
-    def walk(self, config: TrialConfig) -> Steps:
+    def walk(self, config: TrialConfig) -> StageGenerator:
         """Statistics, cumulative sums, priorities, surgery, optimisation (P: their order), once per iteration."""
         recipe = Recipe(config)
         fitted = yield from recipe.head()
-        model = yield recipe.fine_tune(fitted, 1)  # the network taken over, tuned on the target
+        model = yield recipe.fine_tune(fitted, 1)  # the pre-trained network, tuned on the target
         point = yield recipe.point(model)
-        path = [(point.deciding_score, 0.0)]  # with the share of the MACs that is gone
+        path = [(point.deciding_score, 0.0)]  # with the share of the MACs that was removed
         for iteration in range(1, self.iterations + 1):
             statistics = yield recipe.scores(model, self.statistic)
             pruned = yield self._surgery(statistics, config, recipe)
             if pruned.removed_macs_fraction <= path[-1][1]:
-                return  # no layer has a filter to lose; never so in a plan, which does not know
+                return  # no filter can be removed; never true in a plan, whose outcomes are NaN
             smaller = yield from recipe.norms(pruned)
             model = yield recipe.fine_tune(smaller, iteration + 1)
             point = yield recipe.point(model, None)
             path.append((point.deciding_score, pruned.removed_macs_fraction))
-            if self.stop_early and falls_too_far(
-                path[best_point(path)][0], point.deciding_score, self.tolerance_fraction
-            ):
+            best_score = path[best_point(path)][0]
+            if self.stop_early and exceeds_tolerance(best_score, point.deciding_score, self.tolerance_fraction):
                 return
 
     def _surgery(self, statistics: StageOutcome, config: TrialConfig, recipe: Recipe) -> PruneByCumulativeSum:

@@ -1,9 +1,10 @@
-"""What every method is measured against without any pruning: the head alone, and all layers."""
+"""The baselines without pruning: training only the head, and all layers."""
 
 from typing import Literal
 
-from tailor.config.trial import Method, Steps, TrialConfig, register
+from tailor.config.trial import Method, TrialConfig, register
 from tailor.methods.recipe import Recipe
+from tailor.stages import StageGenerator
 
 
 @register
@@ -12,7 +13,7 @@ class HeadOnly(Method):
 
     name: Literal["head_only"] = "head_only"
 
-    def walk(self, config: TrialConfig) -> Steps:
+    def walk(self, config: TrialConfig) -> StageGenerator:
         """Fit the head and measure."""
         recipe = Recipe(config)
         model = yield from recipe.head()
@@ -25,7 +26,7 @@ class FullFineTuning(Method):
 
     name: Literal["fine_tune"] = "fine_tune"
 
-    def walk(self, config: TrialConfig) -> Steps:
+    def walk(self, config: TrialConfig) -> StageGenerator:
         """Fit the head, tune everything, measure."""
         recipe = Recipe(config)
         model = yield from recipe.head()

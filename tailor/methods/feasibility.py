@@ -1,4 +1,4 @@
-"""What a trial's network can lose: what is impossible is refused before anything is trained. Without torch."""
+"""What a trial's network can lose, so that an impossible budget is refused before training. Without torch."""
 
 from functools import lru_cache
 
@@ -10,8 +10,12 @@ from tailor.config.trial import TrialConfig
 def most_removable(config: TrialConfig) -> float:
     """An upper bound of the fraction of the original MACs that the trial's network can lose, in [0, 1].
 
-    Every group keeps `pruning.minimum_filters_fraction`; that it keeps whole filters is not counted. 1.0 where little
-    is known: a user's network; and one with windows (Swin) at another size of images than the table's.
+    Every group keeps `pruning.minimum_filters_fraction`; rounding to whole filters is ignored. 1.0 if little is known:
+    for a user's network, and for one with windows (Swin) at another size of images than the table's.
+
+    >>> config = TrialConfig(method="prune", network="digits_resnet")
+    >>> 0.2 < most_removable(config) < 1.0
+    True
     """
     name, data, kept = config.network, config.data, config.pruning.minimum_filters_fraction
     info = NETWORKS[name]
@@ -29,15 +33,15 @@ def most_removable(config: TrialConfig) -> float:
 
 
 def _known(config: TrialConfig) -> Prunable | None:
-    """What can go of the trial's network under its rule; None: nothing is known."""
+    """What the trial's network can lose under its rule; None if it is not known."""
     rules = _rules(config.network)
     return None if rules is None else rules[rule_name(config.pruning.residual, config.pruning.linear)]
 
 
 @lru_cache
 def _rules(network: str) -> dict[str, Prunable] | None:
-    """What is known of a network; None: nothing."""
-    if network.startswith("timm/"):  # whose facts need torch in any case
+    """What a network can lose under each rule; None if it is not known."""
+    if network.startswith("timm/"):  # its facts need torch anyway
         from tailor.pruning.feasibility_count import rules
 
         return rules(network)
@@ -45,37 +49,29 @@ def _rules(network: str) -> dict[str, Prunable] | None:
 
 
 def refuse_impossible(config: TrialConfig, removed_macs_fraction: float) -> None:
-    """Do nothing if the trial's network may be able to lose so much; for a method's `check`.
-
-    Raises:
-        ValueError: it cannot.
-    """
+    """Raise ValueError if the trial's network cannot lose this fraction; for a method's `check`."""
     most = most_removable(config)
     if removed_macs_fraction > most:
         pruning = config.pruning
         raise ValueError(
             f"{removed_macs_fraction:g} of the MACs is more than {config.network} can lose, which is {most:.3f} with "
             f"pruning.residual = {pruning.residual!r}, pruning.linear = {str(pruning.linear).lower()} and "
-            f"pruning.minimum_filters_fraction = {pruning.minimum_filters_fraction:g}; choose a smaller budget, or let "
-            "more filters go with one of these"
+            f"pruning.minimum_filters_fraction = {pruning.minimum_filters_fraction:g}; choose a smaller budget, or "
+            "change one of these settings"
         )
 
 
 def is_prunable(config: TrialConfig) -> bool:
-    """Whether some filter of the trial's network may go; true where nothing is known of it.
+    """Whether the trial's network can lose a filter; True if it is not known.
 
-    Which groups of filters there are is the same for images of any size.
+    The groups of filters are the same for images of any size.
     """
     known = _known(config)
     return known is None or any(c1 or c2 for *_, c1, c2 in known.parts)
 
 
 def refuse_unprunable(config: TrialConfig) -> None:
-    """Do nothing if some filter of the trial's network may go; for a method's `check`.
-
-    Raises:
-        ValueError: none can, under the trial's rule of groups.
-    """
+    """Raise ValueError if the trial's network can lose no filter under its rule of groups; for a method's `check`."""
     if not is_prunable(config):
         pruning = config.pruning
         raise ValueError(
@@ -85,13 +81,10 @@ def refuse_unprunable(config: TrialConfig) -> None:
 
 
 def refuse_without_norms(config: TrialConfig, what: str) -> None:
-    """Do nothing if each layer that can lose filters has a norm behind it; for the `check` of a method.
+    """Raise ValueError unless each layer that can lose filters has a norm after it; for the `check` of a method.
 
     Args:
-        what: reads the norms' factors, as "method 'gbn'".
-
-    Raises:
-        ValueError: the network has no norm at all, or such a layer has none.
+        what: the part that reads the norms' factors, such as "method 'gbn'".
     """
     if not NETWORKS[config.network].has_norm:
         raise ValueError(f"{what} reads BatchNorm's factors, and {config.network} has no norm")
@@ -104,15 +97,11 @@ def refuse_without_norms(config: TrialConfig, what: str) -> None:
 
 
 def refuse_without_activations(config: TrialConfig) -> None:
-    """Do nothing if a factor can sit behind the activation of each layer that can lose filters; for a method's `check`.
-
-    Raises:
-        ValueError: such a layer has no activation module of its own.
-    """
+    """Raise ValueError unless each layer that can lose filters has its own activation; for a method's `check`."""
     known = _known(config)
     if known is not None and known.without_activation:
         raise ValueError(
-            f"placement = 'after_activation': behind {known.without_activation} of {config.network}, which can lose "
-            "filters, there is no activation module of its own that a factor can follow; choose placement = "
-            "'after_norm', or other layers with pruning.residual and pruning.linear"
+            f"placement = 'after_activation': {known.without_activation} of {config.network}, which can lose filters, "
+            "has no activation module of its own that a factor can follow; choose placement = 'after_norm', or other "
+            "layers with pruning.residual and pruning.linear"
         )

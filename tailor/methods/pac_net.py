@@ -1,41 +1,40 @@
 """PAC-Net (Myung, Huh, Jang, Joo, Lee, Ryu, Yi; ICML 2022; arXiv 2206.05703): prune, allocate, calibrate.
 
-Marks: P = printed in the paper, C = our choice where the paper is silent or could not be read.
+Marks: P = printed in the paper, C = our choice if the paper does not say it.
 """
 
-from dataclasses import replace
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from tailor.config.trial import Method, Steps, TrialConfig, register
+from tailor.config.trial import Method, TrialConfig, register
 from tailor.core.seeds import stream
 from tailor.core.settings import Count, Rate
 from tailor.methods.recipe import Recipe
-from tailor.stages import Allocate, Calibrate, FindEssential, Training
+from tailor.stages import Allocate, Calibrate, FindEssential, StageGenerator, Training
 
 
 @register
 class PACNet(Method):
-    """Keep the weights that the source needs as they are, and learn the target with the others."""
+    """Keep the weights that the source needs, and train the others on the target."""
 
     keeps_source_head: ClassVar[bool] = True
     name: Literal["pac_net"] = "pac_net"
     prune_ratio: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.8
     """Share of the weights of all convolution and linear layers that is redundant (P: 0.8)."""
     penalty_strength: Rate = 0.01
-    """lambda, of the sum of the squared redundant weights in Calibrate's loss (P: 0.01)."""
+    """lambda, the factor of the sum of the squared redundant weights in Calibrate's loss (P: 0.01)."""
     optimiser: Literal["adam", "sgd"] = "adam"
-    """Of Allocate and Calibrate (P: Adam); SGD takes its momentum from `source` and `optimisation`."""
+    """Optimiser of Allocate and Calibrate (P: Adam); SGD has the momentum of `source` and `optimisation`."""
     allocate_epochs: Count = 6
-    """Epochs of the essential weights on the source (C: half of the source's own)."""
+    """Epochs of training the essential weights on the source (C: half of the source's own)."""
     allocate_learning_rate: Rate = 0.001
-    """Their rate, falling as the source's does (C)."""
+    """Their learning rate, with the source's schedule (C)."""
     calibrate_learning_rate: Rate = 0.001
-    """Of the redundant weights (C); the head's rate, epochs, batch size and schedule are `optimisation`'s."""
+    """Learning rate of the redundant weights (C); the head's, epochs, batch size and schedule are `optimisation`'s."""
 
     def check(self, config: TrialConfig) -> None:
-        """Refuse a target without a source task to train on, and a regulariser that nothing would read."""
+        """Refuse a target without a source task, and a regulariser, which has no effect."""
         if not config.data.info.source_images:
             raise ValueError(
                 f"pac_net trains the essential weights on the source task, and {config.data.name} has no source task; "
@@ -47,8 +46,8 @@ class PACNet(Method):
                 "whose penalty is penalty_strength; leave the regulariser out"
             )
 
-    def walk(self, config: TrialConfig) -> Steps:
-        """Prune and Allocate know the source alone, so all targets and seeds share them; then head and Calibrate."""
+    def walk(self, config: TrialConfig) -> StageGenerator:
+        """Yield Prune and Allocate, which read only the source and are shared by all targets; head; Calibrate."""
         recipe = Recipe(config)
         pretrained = yield recipe.source()
         essential = yield FindEssential(of=pretrained, prune_ratio=self.prune_ratio)  # Prune
@@ -68,7 +67,7 @@ class PACNet(Method):
         yield recipe.point(calibrated)
 
     def _allocating(self, config: TrialConfig) -> Training:
-        """As the embedded source networks are trained, but for what is PAC-Net's own."""
+        """As the embedded source networks are trained, except for PAC-Net's own settings."""
         source, rate = config.source, self.allocate_learning_rate
         return Training(
             epochs=self.allocate_epochs,
@@ -76,13 +75,13 @@ class PACNet(Method):
             learning_rate=rate,
             head_learning_rate=rate,
             momentum=source.momentum,
-            weight_decay=0.0,  # it would move weights whose gradient is masked (C)
+            weight_decay=0.0,  # it would change weights whose gradient is masked (C)
             schedule="cosine",
             seed=stream(source.seed, "allocate order"),
             optimiser=self.optimiser,
         )
 
     def _calibrating(self, tuning: Training) -> Training:
-        """As all methods tune, but for what is PAC-Net's own."""
+        """As all methods fine-tune, except for PAC-Net's own settings."""
         rate, optimiser = self.calibrate_learning_rate, self.optimiser
-        return replace(tuning, learning_rate=rate, weight_decay=0.0, optimiser=optimiser)
+        return tuning.replace(learning_rate=rate, weight_decay=0.0, optimiser=optimiser)

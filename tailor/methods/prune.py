@@ -1,4 +1,4 @@
-"""Pruning by a simple criterion, the rivals of every method: criterion, allocation and grouping are three axes."""
+"""Pruning by a simple criterion, the rival of every method: criterion, allocation and grouping are three axes."""
 
 from typing import Annotated, Any, Literal
 
@@ -7,14 +7,14 @@ from pydantic import Field, SerializeAsAny, field_validator
 from tailor.catalogue.networks import NETWORKS
 from tailor.catalogue.regularisation import REGULARISERS, Regulariser
 from tailor.config.allocations import ALLOCATIONS, Allocation, Global
-from tailor.config.trial import Method, Steps, TrialConfig, register
+from tailor.config.trial import Method, TrialConfig, register
 from tailor.core.named import by_name
 from tailor.core.seeds import stream
 from tailor.core.settings import Count, Rate
 from tailor.methods.feasibility import refuse_impossible, refuse_without_norms
 from tailor.methods.recipe import Recipe
 from tailor.pruning.criteria import CRITERIA
-from tailor.stages import Grouping, Reinitialise
+from tailor.stages import Grouping, Reinitialise, StageGenerator
 from transtailor.names import nearest
 
 
@@ -24,23 +24,23 @@ class Pruning(Method):
 
     name: Literal["prune"] = "prune"
     criterion: str = "l1"
-    """Which filters go: a name of `tailor.pruning.criteria.CRITERIA`."""
+    """What scores the filters: a name of `tailor.pruning.criteria.CRITERIA`."""
     allocation: SerializeAsAny[Allocation] = Global()
-    """From which layers they go."""
+    """How the budget is divided over layers."""
     grouping: Grouping = "sum"
-    """How the scores of layers that lose filters together become one."""
+    """How the scores of layers that lose filters together are combined."""
     steps: Count = 1
-    """1 is one-shot; more prune equal shares of the budget, each followed by scoring anew and fine-tuning."""
+    """1 is one-shot; more steps remove equal shares of the budget, each with new scores and a fine-tuning."""
     removed_macs_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.2
-    """Share of the original network's MACs that is gone after the last step."""
+    """Share of the original network's MACs that is removed after the last step."""
     order: Literal["head_first", "tune_first"] = "head_first"
-    """`head_first` scores with the new head alone; `tune_first` fine-tunes all layers before the first scoring."""
+    """`head_first` scores after training only the head; `tune_first` fine-tunes all layers before the first scoring."""
     first_regulariser: SerializeAsAny[Regulariser] | None = None
-    """Of the tuning before the first scoring alone, slimming's penalty for instance; None: the trial's own."""
+    """Only for the tuning before the first scoring, such as slimming's penalty; None: the trial's own."""
     weights: Literal["kept", "reinitialised"] = "kept"
-    """`reinitialised` trains the widths found from scratch."""
+    """`reinitialised` trains the pruned widths from scratch."""
     alpha_epochs: Annotated[int, Field(ge=0)] = 10
-    """Epochs of training factors before scoring; read by the criterion `beta` alone."""
+    """Epochs of training factors before scoring; read only by the criterion `beta`."""
     alpha_learning_rate: Rate = 0.01
     """Learning rate of those factors."""
 
@@ -62,7 +62,7 @@ class Pruning(Method):
         return criterion
 
     def check(self, config: TrialConfig) -> None:
-        """Refuse a criterion that the network cannot have, and settings without effect."""
+        """Refuse a criterion that does not work on the network, and settings without effect."""
         needs, info = CRITERIA[self.criterion].needs, NETWORKS[config.network]
         if needs == "norm":
             refuse_without_norms(config, f"criterion {self.criterion!r}")
@@ -77,7 +77,7 @@ class Pruning(Method):
             if self.first_regulariser.needs_anchor:
                 raise ValueError(
                     f"first_regulariser = {self.first_regulariser.name!r} compares with the pre-trained weights, which "
-                    "are kept for the trial's own alone; set optimisation.regulariser instead"
+                    "are kept only for the trial's own regulariser; set optimisation.regulariser instead"
                 )
         if self.steps > 1 and not self.allocation.in_steps:
             raise ValueError(
@@ -87,7 +87,7 @@ class Pruning(Method):
         refuse_impossible(config, self.removed_macs_fraction)
 
     def label(self) -> str:
-        """One arm per criterion, allocation and order; its budgets are points of that arm."""
+        """One arm for each criterion, allocation and order; its budgets are points of that arm."""
         parts = ["prune", self.criterion]
         parts += [] if self.allocation.name == "global" else [self.allocation.label()]
         parts += [] if self.order == "head_first" else [self.order]
@@ -95,8 +95,8 @@ class Pruning(Method):
         parts += [] if self.weights == "kept" else ["from scratch"]
         return " ".join(parts)
 
-    def walk(self, config: TrialConfig) -> Steps:
-        """Head, perhaps a first tuning; then scores, surgery, fine-tuning and measurement for every step."""
+    def walk(self, config: TrialConfig) -> StageGenerator:
+        """Yield the head, perhaps a first tuning; then scores, surgery, fine-tuning and measurement for each step."""
         recipe = Recipe(config)
         model = yield from recipe.head()
         tunings = 0
@@ -119,22 +119,22 @@ class Pruning(Method):
 
 @register
 class SmallerDense(Method):
-    """A narrower network of the same MACs, pre-trained on the source and fine-tuned: is pruning worth its while?"""
+    """A narrower network of the same MACs, pre-trained on the source and fine-tuned: is pruning worth the effort?"""
 
     name: Literal["smaller_dense"] = "smaller_dense"
     removed_macs_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.2
     """Share of the original network's MACs that it lacks; every layer is narrower by the same share."""
 
     def check(self, config: TrialConfig) -> None:
-        """Refuse weights from a file: they fit the whole network alone."""
+        """Refuse weights from a file, which only fit the whole network."""
         if config.source.weights is not None:
             raise ValueError(
-                "smaller_dense trains a narrower network on the source task, and source.weights fits the whole one "
-                "alone; leave source.weights out, or compare with fine_tune of a smaller network"
+                "smaller_dense trains a narrower network on the source task, and source.weights only fits the whole "
+                "one; leave source.weights out, or compare with fine_tune of a smaller network"
             )
 
-    def walk(self, config: TrialConfig) -> Steps:
-        """The narrower source network, its head, full fine-tuning, measurement."""
+    def walk(self, config: TrialConfig) -> StageGenerator:
+        """Yield the narrower source network, its head, full fine-tuning, measurement."""
         recipe = Recipe(config)
         model = yield from recipe.head(self.removed_macs_fraction)
         tuned = yield recipe.fine_tune(model, 1)

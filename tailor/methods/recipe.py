@@ -1,6 +1,5 @@
-"""The stages and settings that all methods share, so that whatever prunes, prunes alike and what tunes, tunes alike."""
+"""The stages and settings that all methods share, so that they differ only in what their papers change."""
 
-from collections.abc import Generator
 from dataclasses import replace
 from functools import lru_cache
 
@@ -8,7 +7,6 @@ from tailor.catalogue.networks import NETWORKS
 from tailor.catalogue.regularisation import Delta, Regulariser
 from tailor.config.allocations import Allocation, Cut
 from tailor.config.data import AUGMENTATION_VERSIONS
-from tailor.config.optimisation import GAMMA
 from tailor.config.source import SourceConfig
 from tailor.config.trial import TrialConfig
 from tailor.core.errors import ConfigError
@@ -27,20 +25,24 @@ from tailor.stages import (
     Placement,
     RememberWeights,
     ScoreFilters,
-    Stage,
     StageOutcome,
+    StageSubgenerator,
     Task,
     TrainFactors,
     Training,
     TrainSource,
     WeighChannels,
 )
-
-Steps = Generator[Stage, StageOutcome, StageOutcome]
+from tailor.stages.training import GAMMA
 
 
 class Recipe:
-    """The parts of a trial's stages that follow from its configuration alone."""
+    """Makes the stages of a trial from its configuration.
+
+    >>> recipe = Recipe(TrialConfig(method="fine_tune"))
+    >>> recipe.tuning(1).batch_size, recipe.source().kind
+    (32, 'train_source')
+    """
 
     def __init__(self, config: TrialConfig) -> None:
         self.config = config
@@ -57,13 +59,11 @@ class Recipe:
             augmentation_version=AUGMENTATION_VERSIONS[data.augmentation],
         )
         self.rule = GroupRule(residual=pruning.residual, linear=pruning.linear)
-        self._unpruned: StageOutcome | None = (
-            None  # where there is distillation: the network that its teacher is tuned from
-        )
+        self._unpruned: StageOutcome | None = None  # with distillation: the network that its teacher is tuned from
         self._teacher: StageOutcome | None = None
 
     def source(self, removed_macs_fraction: float = 0.0) -> TrainSource | LoadWeights:
-        """The pre-trained network; above 0, a narrower one from the start."""
+        """The pre-trained network; with a fraction above 0, a narrower one from the start."""
         data = self.config.data
         width_multiple = self.config.pruning.width_multiple if removed_macs_fraction else 1
         network, network_sha256 = self.config.network, digest_of(NETWORKS, self.config.network)
@@ -79,21 +79,25 @@ class Recipe:
                 pixel_std=source.pixel_std,
                 network_version=NETWORKS[network].version,
             )
-        return _trained(
-            source,
-            network,
-            network_sha256,
-            data.input_shape,
-            data.name,
-            self.task.sha256,
-            removed_macs_fraction,
-            width_multiple,
+        stage = TrainSource(
+            of=None,
+            network=network,
+            network_sha256=network_sha256,
+            input_shape=data.input_shape,
+            data_name=data.name,
+            data_sha256=self.task.sha256,
+            removed_macs_fraction=removed_macs_fraction,
+            width_multiple=width_multiple,
+            network_version=NETWORKS[network].version,
+            initial_seed=stream(source.seed, "source"),
+            training=_source_training(source),
         )
+        return _shared(stage)
 
-    def head(self, removed_macs_fraction: float = 0.0) -> Steps:
-        """Yield the pre-trained network and the fitted head, and a teacher if there is one; return the head's outcome.
+    def head(self, removed_macs_fraction: float = 0.0) -> StageSubgenerator:
+        """Yield the pre-trained network, the fitted head, and with distillation a teacher; return the head's outcome.
 
-        The teacher is the unpruned network fine-tuned as the trial fine-tunes, from labels (C). It is a stage like any
+        The teacher is the unpruned network, fine-tuned from labels by the trial's settings (C). It is a stage like any
         other, so that all trials of a comparison share it.
         """
         if self.config.optimisation.distillation_weight:
@@ -103,7 +107,7 @@ class Recipe:
                 return self._unpruned
         return (yield from self._fitted(removed_macs_fraction))
 
-    def _fitted(self, removed_macs_fraction: float) -> Steps:
+    def _fitted(self, removed_macs_fraction: float) -> StageSubgenerator:
         pretrained = yield self.source(removed_macs_fraction)
         fitted = yield self.fit_head(pretrained)
         regulariser = self.config.optimisation.regulariser
@@ -119,45 +123,23 @@ class Recipe:
         return fitted
 
     def fit_head(self, model: StageOutcome) -> FitHead:
-        """The new head on frozen features: neither the rate nor the norms of the layers below are read."""
-        training = replace(
-            self.tuning(0), epochs=self.config.optimisation.head_epochs, learning_rate=0.0, norm="synchronised"
-        )
+        """The new head on frozen features; the learning rate and the norms of the layers below are not read."""
+        epochs = self.config.optimisation.head_epochs
+        training = self.tuning(0).replace(epochs=epochs, learning_rate=0.0, norm="synchronised")
         return FitHead(of=model, task=self.task, head_seed=stream(self.config.seed, "head"), training=training)
 
     def tuning(self, number: int) -> Training:
-        """How the trial's tuning `number` trains (0: the head's fit); only the order of images depends on it."""
-        optimisation = self.config.optimisation
-        return Training(
-            epochs=optimisation.epochs,
-            batch_size=optimisation.batch_size,
-            learning_rate=optimisation.learning_rate,
-            head_learning_rate=optimisation.head_learning_rate,
-            momentum=optimisation.momentum,
-            weight_decay=optimisation.weight_decay,
-            schedule=optimisation.schedule,
-            seed=stream(self.config.seed, "order", number),
-            optimiser=optimisation.optimiser,
-            milestones=optimisation.milestones,
-            gamma=optimisation.gamma,
-            warm_up_epochs=optimisation.warm_up_epochs,
-            label_smoothing=optimisation.label_smoothing,
-            ema_decay=optimisation.ema_decay,
-            clip_gradient_norm=optimisation.clip_gradient_norm,
-            norm=optimisation.norm,
-            accumulation_steps=optimisation.accumulation_steps,
-            precision=optimisation.precision,
-            memory_format=optimisation.memory_format,
-            compile=optimisation.compile,
-        )
+        """How fine-tuning `number` of the trial trains (0: the head's fit); only the order of images depends on it."""
+        settings = self.config.optimisation
+        seed = stream(self.config.seed, "order", number)
+        return Training.of(settings, epochs=settings.epochs, batch_size=settings.batch_size, seed=seed)
 
     def plain_tuning(self, number: int) -> Training:
-        """The same as far as factors and gates train by it: SGD at constant rates, the loss as the papers print it.
+        """The same for training factors and gates: SGD at constant rates, the loss as the papers print it.
 
-        How a batch is computed is the trial's: accumulation, precision, memory format and compilation.
+        Accumulation, precision, memory format and compilation are those of the trial.
         """
-        return replace(
-            self.tuning(number),
+        return self.tuning(number).replace(
             schedule="constant",
             optimiser="sgd",
             milestones=(),
@@ -170,12 +152,12 @@ class Recipe:
         )
 
     def fine_tune(self, model: StageOutcome, number: int, regulariser: Regulariser | None = None) -> FineTune:
-        """Fine-tuning `number` (from 1) of all weights; `regulariser` stands in for the trial's own.
+        """Fine-tuning `number` (from 1) of all weights; `regulariser` replaces the trial's own.
 
-        Where there is distillation, the teacher teaches all but the very network that it was itself tuned from.
+        With distillation, the teacher teaches all networks except the one that it was tuned from.
 
         Raises:
-            ConfigError: there is distillation, and the method took its head from elsewhere than `head`.
+            ConfigError: with distillation, the method did not get its head from `head`.
         """
         tuning = self._fine_tune(model, number, regulariser)
         weight = self.config.optimisation.distillation_weight
@@ -210,8 +192,7 @@ class Recipe:
         noise: float = 0.0,
     ) -> TrainFactors:
         """TransTailor's factors before tuning `number`: constant rate, momentum of the trial, no weight decay (C)."""
-        training = replace(
-            self.plain_tuning(number),
+        training = self.plain_tuning(number).replace(
             epochs=epochs,
             learning_rate=learning_rate,
             head_learning_rate=0.0,
@@ -230,7 +211,7 @@ class Recipe:
         )
 
     def scores(self, model: StageOutcome, criterion: str, placement: Placement = "after_norm") -> ScoreFilters:
-        """The scoring of `model` by a criterion; only what the criterion reads is part of the stage."""
+        """The scoring of `model` by a criterion; the stage has only what the criterion reads."""
         known = CRITERIA[criterion]
         return ScoreFilters(
             of=model,
@@ -251,10 +232,10 @@ class Recipe:
         grouping: Grouping = "sum",
         *,
         at_random: bool = False,
-    ) -> Steps:
-        """Yield the surgery and, where the trial asks for it, the norms measured again; return the last outcome.
+    ) -> StageSubgenerator:
+        """Yield the surgery and, if the trial wants it, new measurements of the norms; return the last outcome.
 
-        `at_random` removes random filters whatever the scores say, which stay with the model.
+        `at_random` removes random filters; the scores stay with the model.
         """
         cut = Cut(
             rule=self.rule,
@@ -270,8 +251,8 @@ class Recipe:
         pruned = yield from allocation.stages(scores, cut)
         return (yield from self.norms(pruned))
 
-    def norms(self, pruned: StageOutcome) -> Steps:
-        """Yield the norms' new measurement where the trial asks for it and there are any; return the last outcome."""
+    def norms(self, pruned: StageOutcome) -> StageSubgenerator:
+        """Yield the new measurement of the norms if the trial wants it and has norms; return the last outcome."""
         if not (self.config.pruning.measure_norms and NETWORKS[self.config.network].has_norm):
             return pruned
         return (
@@ -284,9 +265,9 @@ class Recipe:
         )
 
     def point(self, model: StageOutcome, asked_removed_macs_fraction: float | None = 0.0) -> OperatingPoint:
-        """The measurement of a model; `protocol` says which split the trial's decisions read.
+        """The measurement of a model; `protocol` sets which split the trial's decisions read.
 
-        `asked_removed_macs_fraction` is None where no budget was asked for: a rule says what goes.
+        `asked_removed_macs_fraction` is None without a budget, if a rule decides what is removed.
         """
         asked = asked_removed_macs_fraction
         return OperatingPoint(
@@ -297,36 +278,21 @@ class Recipe:
         )
 
 
-@lru_cache(maxsize=1024)  # thousands of trials start from a few networks: each is one stage, made and hashed once
-def _trained(
-    source: SourceConfig,
-    network: str,
-    network_sha256: str | None,
-    input_shape: tuple[int, ...],
-    data_name: str,
-    data_sha256: str,
-    removed_macs_fraction: float,
-    width_multiple: int,
-) -> TrainSource:
-    return TrainSource(
-        of=None,
-        network=network,
-        network_sha256=network_sha256,
-        input_shape=input_shape,
-        data_name=data_name,
-        data_sha256=data_sha256,
-        removed_macs_fraction=removed_macs_fraction,
-        width_multiple=width_multiple,
-        network_version=NETWORKS[network].version,
-        initial_seed=stream(source.seed, "source"),
-        training=Training(
-            epochs=source.epochs,
-            batch_size=source.batch_size,
-            learning_rate=source.learning_rate,
-            head_learning_rate=source.learning_rate,
-            momentum=source.momentum,
-            weight_decay=source.weight_decay,
-            schedule="cosine",
-            seed=stream(source.seed, "source order"),
-        ),
+@lru_cache(maxsize=1024)
+def _source_training(source: SourceConfig) -> Training:
+    return Training(
+        epochs=source.epochs,
+        batch_size=source.batch_size,
+        learning_rate=source.learning_rate,
+        head_learning_rate=source.learning_rate,
+        momentum=source.momentum,
+        weight_decay=source.weight_decay,
+        schedule="cosine",
+        seed=stream(source.seed, "source order"),
     )
+
+
+@lru_cache(maxsize=1024)
+def _shared(stage: TrainSource) -> TrainSource:
+    """One stage in place of all equal ones: thousands of trials start from a few, each of which is hashed once."""
+    return stage

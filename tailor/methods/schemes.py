@@ -1,22 +1,21 @@
-"""Two published schemes of pruning while training, which TransTailor is compared with: SFP and GBN.
+"""Two published methods that prune while they train, which TransTailor is compared with: SFP and GBN.
 
 Marks: P = printed in the paper, T = the authors' code, C = our choice; see docs/methods/sfp.md and gbn.md.
 """
 
-from dataclasses import replace
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from tailor.catalogue.regularisation import Slimming
 from tailor.config.allocations import Global, Uniform
-from tailor.config.trial import Method, Steps, TrialConfig, register
+from tailor.config.trial import Method, TrialConfig, register
 from tailor.core.seeds import stream
 from tailor.core.settings import Count, Rate
 from tailor.methods.feasibility import refuse_impossible, refuse_without_norms
 from tailor.methods.path import check_path
 from tailor.methods.recipe import Recipe
-from tailor.stages import FineTuneSoftly, Grouping, TrainGates, Training
+from tailor.stages import FineTuneSoftly, Grouping, StageGenerator, TrainGates, Training
 
 
 @register
@@ -28,15 +27,15 @@ class SoftFilterPruning(Method):
 
     name: Literal["sfp"] = "sfp"
     removed_macs_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.2
-    """Share of the original network's MACs that is gone at the end (C: the paper gives the share of filters); every
+    """Share of the original network's MACs that is removed at the end (C: the paper gives the share of filters); every
     layer loses the same share of its filters (P)."""
 
     def check(self, config: TrialConfig) -> None:
         """Refuse a budget that the network cannot lose."""
         refuse_impossible(config, self.removed_macs_fraction)
 
-    def walk(self, config: TrialConfig) -> Steps:
-        """Head, one fine-tuning with zeroing, removal, measurement; nothing is tuned after the removal (P)."""
+    def walk(self, config: TrialConfig) -> StageGenerator:
+        """Yield head, one fine-tuning with zeroing, removal, measurement; no fine-tuning after the removal (P)."""
         recipe = Recipe(config)
         model = yield from recipe.head()
         tuned = yield FineTuneSoftly(
@@ -46,33 +45,33 @@ class SoftFilterPruning(Method):
             minimum_filters_fraction=config.pruning.minimum_filters_fraction,
             width_multiple=config.pruning.width_multiple,
         )
-        scores = yield recipe.scores(tuned, "l2")  # 0 for what the last epoch zeroed, and for nothing else
+        scores = yield recipe.scores(tuned, "l2")  # 0 only for filters that the last epoch zeroed
         pruned = yield from recipe.prune(scores, self.removed_macs_fraction, Uniform())
         yield recipe.point(pruned, self.removed_macs_fraction)
 
 
 @register
 class GateDecorator(Method):
-    """Train the gates and score the filters (tick), prune the lowest of all layers; after some, tune all (tock).
+    """Train the gates and score the filters (tick), prune the lowest of all layers; after some ticks, tune all (tock).
 
     You et al., NeurIPS 2019, "Gate Decorator".
     """
 
     name: Literal["gbn"] = "gbn"
     steps: Count = 5
-    """Tocks of the path; each removes `step_macs_fraction` more before it and ends in an operating point (C)."""
+    """Tocks of the path; each comes after `step_macs_fraction` more was removed and ends in an operating point (C)."""
     step_macs_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1
-    """Share of the ORIGINAL network's MACs that goes between two tocks (C: as TransTailor's)."""
+    """Share of the ORIGINAL network's MACs that is removed between two tocks (C: as TransTailor's)."""
     ticks: Count = 10
     """Ticks before each tock, each with an equal share of the step's pruning (T)."""
     tick_epochs: Count = 1
     """Epochs of one tick (P)."""
     tick_learning_rate: Rate = 0.001
-    """Of the gates in a tick (T); momentum is the trial's, no weight decay (C)."""
+    """Learning rate of the gates in a tick (T); momentum is the trial's, no weight decay (C)."""
     sparsity_strength: Rate = 0.001
-    """Of the penalty on |phi| in the tock (T)."""
+    """Factor of the penalty on |phi| in the tock (T)."""
     grouping: Grouping = "sum"
-    """How the scores of layers that lose filters together become one (P: summed)."""
+    """How the scores of layers that lose filters together are combined (P: summed)."""
 
     @model_validator(mode="after")
     def _budget_is_possible(self) -> "GateDecorator":
@@ -89,8 +88,8 @@ class GateDecorator(Method):
             )
         refuse_impossible(config, self.steps * self.step_macs_fraction)
 
-    def walk(self, config: TrialConfig) -> Steps:
-        """Head; then ticks with pruning, tock and measurement for every step."""
+    def walk(self, config: TrialConfig) -> StageGenerator:
+        """Yield the head; then ticks with pruning, tock and measurement for each step."""
         recipe, penalty = Recipe(config), Slimming(strength=self.sparsity_strength)
         model = yield from recipe.head()
         yield recipe.point(model)
@@ -105,8 +104,7 @@ class GateDecorator(Method):
 
     def tick_training(self, recipe: Recipe, step: int, tick: int) -> Training:
         """How the gates train in one tick."""
-        return replace(
-            recipe.plain_tuning(step),
+        return recipe.plain_tuning(step).replace(
             epochs=self.tick_epochs,
             learning_rate=self.tick_learning_rate,
             head_learning_rate=0.0,

@@ -1,6 +1,6 @@
 """TransTailor (Liu, Cai, Guo, Chen; AAAI 2021; arXiv 2103.01542), Algorithm 1.
 
-Marks: P = printed in the paper, T = third-party code, C = our choice where the paper is silent.
+Marks: P = printed in the paper, T = third-party code, C = our choice if the paper does not say it.
 """
 
 from typing import Annotated, Literal
@@ -9,14 +9,14 @@ from pydantic import Field, model_validator
 
 from tailor.catalogue.networks import NETWORKS
 from tailor.config.allocations import Global
-from tailor.config.trial import Method, Steps, TrialConfig, register
+from tailor.config.trial import Method, TrialConfig, register
 from tailor.core.seeds import stream
 from tailor.core.settings import Count, Fraction, Rate
 from tailor.methods.feasibility import refuse_impossible, refuse_unprunable, refuse_without_activations
 from tailor.methods.path import check_path
 from tailor.methods.recipe import Recipe
-from tailor.methods.stopping import falls_too_far
-from tailor.stages import AttachImportance, BetaMode, FoldImportance, Grouping, Normalisation, Placement
+from tailor.methods.stopping import exceeds_tolerance
+from tailor.stages import AttachImportance, BetaMode, FoldImportance, Grouping, Normalisation, Placement, StageGenerator
 
 
 @register
@@ -29,30 +29,30 @@ class TransTailor(Method):
     step_macs_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1
     """Share of the ORIGINAL network's MACs that one iteration removes (P: 10%)."""
     prune_by: Literal["beta", "random", "nothing"] = "beta"
-    """The controls of the loop (C): random filters in place of the lowest beta, or no filter at all."""
+    """The controls of the loop (C): random filters instead of those of lowest beta, or no filter at all."""
     alpha_epochs: Annotated[int, Field(ge=0)] = 10
     """Epochs of training the factors (C); 0 scores with untrained factors, which at 1 is plain Taylor."""
     alpha_learning_rate: Rate = 0.01
     """Learning rate of the factors (C); their momentum is the trial's, they have no weight decay."""
     alpha_start: Annotated[float, Field(gt=0.0)] = 1.0
-    """Value that every factor starts from (C; the paper says randomly)."""
+    """Initial value of every factor (C; the paper says randomly)."""
     alpha_noise: Rate = 0.0
     """Standard deviation of the normal noise added to that value (C)."""
     placement: Placement = "after_norm"
-    """Where the factor sits: at the layer's output, behind its norm (if any), or behind its activation (C)."""
+    """Where the factor is: at the layer's output, after its norm (if any), or after its activation (C)."""
     beta: Literal["auto", "fold", "sqrt", "grad", "raw", "off"] = "auto"
     """How the importance enters fine-tuning (C): `fold` keeps the function and scales the step; `sqrt` multiplies its
     root; `grad` multiplies gradients only; `raw` is Eq. 6 to the letter; `off`; `auto` is `sqrt` with a norm, else
     `fold`."""
     beta_normalisation: Literal["auto", "layer_mean", "rms", "none", "permuted"] = "auto"
-    """By what beta is divided in each layer (C); `permuted` deals the normalised values out among the layer's filters
-    at random, the placebo. `auto` is `layer_mean`, and nothing for `raw` and `off`."""
+    """By what beta is divided in each layer (C); `permuted` also permutes the values of a layer's filters at random,
+    the placebo. `auto` is `layer_mean`, and `none` for `raw` and `off`."""
     grouping: Grouping = "sum"
-    """How the scores of layers that lose filters together become one (T: summed)."""
+    """How the scores of layers that lose filters together are combined (T: summed)."""
     stop_early: bool = False
-    """Stop at the paper's rule (P) instead of walking the whole path and asking the table for it (C)."""
+    """Stop by the paper's rule (P) instead of following the whole path (C)."""
     tolerance_fraction: Fraction = 0.003
-    """Fall of the accuracy that the rule tolerates (P: tau = 0.3, read as percentage points)."""
+    """Drop of the accuracy that the rule tolerates (P: tau = 0.3, read as percentage points)."""
 
     @model_validator(mode="after")
     def _budget_is_possible(self) -> "TransTailor":
@@ -72,14 +72,14 @@ class TransTailor(Method):
         return self.beta_normalisation
 
     def resolved(self, network: str) -> "TransTailor":
-        """With `beta` and `beta_normalisation` as they are for the network."""
-        found = {"beta": self.mode(network), "beta_normalisation": self.normalisation(network)}
-        return self.model_copy(update=found)
+        """With the values of `beta` and `beta_normalisation` for the network."""
+        values = {"beta": self.mode(network), "beta_normalisation": self.normalisation(network)}
+        return self.model_copy(update=values)
 
     def check(self, config: TrialConfig) -> None:
-        """Refuse a budget that the network cannot lose, and factors that cannot do what their settings say."""
+        """Refuse a budget that the network cannot lose, and settings of the factors that do not fit together."""
         if self.prune_by == "nothing":
-            refuse_unprunable(config)  # the factors sit at prunable filters alone
+            refuse_unprunable(config)  # only prunable filters have factors
         else:
             refuse_impossible(config, self.steps * self.step_macs_fraction)
         mode, info = self.mode(config.network), NETWORKS[config.network]
@@ -90,8 +90,8 @@ class TransTailor(Method):
             )
         if self.placement == "before_norm" and info.has_norm and mode in ("sqrt", "raw"):
             raise ValueError(
-                f"beta = {mode!r} with placement = 'before_norm': the norm of {config.network} cancels a factor in "
-                "front of it; choose placement = 'after_norm', or beta = 'grad'"
+                f"beta = {mode!r} with placement = 'before_norm': the norm of {config.network} cancels a factor "
+                "before it; choose placement = 'after_norm', or beta = 'grad'"
             )
         if self.placement == "after_activation" and mode == "fold" and info.activation != "ReLU":
             raise ValueError(
@@ -102,21 +102,21 @@ class TransTailor(Method):
             refuse_without_activations(config)
 
     def warnings(self, config: TrialConfig) -> tuple[str, ...]:
-        """Whether the stop rule asks for less than one image of the split that decides."""
+        """Warn if the tolerance of the stop rule is less than one image of the deciding split."""
         images = config.deciding_images
         if not self.stop_early or self.tolerance_fraction * images >= 1.0:
             return ()
         return (
             f"tolerance_fraction = {self.tolerance_fraction:g} is less than one of the {images} images that decide "
-            f"({1.0 / images:.4f} each): a single image more or less stops the path",
+            f"({1.0 / images:.4f} each): a single wrong image stops the path",
         )
 
     def label(self) -> str:
         """One arm, and one for each control of the loop."""
         return self.name if self.prune_by == "beta" else f"{self.name} pruning {self.prune_by}"
 
-    def walk(self, config: TrialConfig) -> Steps:
-        """Algorithm 1; line numbers are the paper's, the validation split stands for its Acc (C)."""
+    def walk(self, config: TrialConfig) -> StageGenerator:
+        """Yield Algorithm 1; line numbers are the paper's, its Acc is measured on the validation split (C)."""
         recipe = Recipe(config)
         mode, normalisation = self.mode(config.network), self.normalisation(config.network)
         model = yield from recipe.head()  # line 1: W_o, only the new classifier trained
@@ -148,7 +148,7 @@ class TransTailor(Method):
                 seed=stream(config.seed, "placebo", step) if normalisation == "permuted" else None,
             )
             tuned = yield recipe.fine_tune(aware, step)  # Eq. 6: W_p
-            point = yield recipe.point(tuned, budget)  # of the control, too: the step that it stands beside
-            if self.stop_early and falls_too_far(score, point.deciding_score, self.tolerance_fraction):
+            point = yield recipe.point(tuned, budget)  # also of the control, which is compared with this step
+            if self.stop_early and exceeds_tolerance(score, point.deciding_score, self.tolerance_fraction):
                 return
             model = tuned  # W_o = W_p

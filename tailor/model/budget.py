@@ -1,4 +1,4 @@
-"""How much of the original network a state still has, in multiply-accumulates."""
+"""The share of the original network's multiply-accumulates that a state still has."""
 
 from tailor.model import cost
 from tailor.model.state import ModelState

@@ -17,7 +17,7 @@ PRODUCTS = (aten.convolution, aten.mm, aten.addmm, aten.bmm, aten.baddbmm)
 
 
 class _Products(TorchDispatchMode):
-    """Counts the outputs that each parameter's products make, convolutions and matrix products alike.
+    """Counts the outputs of each parameter's products, in convolutions and matrix products.
 
     Of products without a parameter it counts the multiply-accumulates.
     """
@@ -53,30 +53,29 @@ def _counted(network: str, classes: int, input_shape: tuple[int, ...]) -> _Produ
 
 @lru_cache(maxsize=32)
 def positions(network: str, classes: int, input_shape: tuple[int, ...]) -> dict[str, int]:
-    """Name of each weight of a convolution or linear layer -> at how many positions one image applies it.
+    """Name of each weight of a convolution or linear layer -> the number of positions where one image applies it.
 
-    A network that applies a weight twice counts it twice.
-
-    Args:
-        network: its name.
-        classes: outputs of its head.
-        input_shape: of one image.
+    A weight that a network applies twice counts twice.
     """
     shapes = original_shapes(network, classes)
-    found = _counted(network, classes, input_shape).outputs
-    return {name: outputs // shapes[name][0] for name, outputs in found.items()}
+    outputs = _counted(network, classes, input_shape).outputs
+    return {name: count // shapes[name][0] for name, count in outputs.items()}
 
 
 def activation_macs(network: str, classes: int, input_shape: tuple[int, ...]) -> int:
     """Multiply-accumulates of products of activations with each other (attention) for one image of `input_shape`.
 
-    They do not depend on the widths that can be pruned: those of queries, keys and values stay.
+    They do not depend on the widths that can be pruned: queries, keys and values keep theirs.
     """
     return _counted(network, classes, input_shape).activation_macs
 
 
 def macs(network: str, classes: int, shapes: dict[str, torch.Size], input_shape: tuple[int, ...]) -> int:
-    """Multiply-accumulates of all convolutions and matrix products for one image of `input_shape`."""
+    """Multiply-accumulates of all convolutions and matrix products for one image of `input_shape`.
+
+    >>> macs("friedman_mlp", 5, original_shapes("friedman_mlp", 5), (10,)) == 10 * 64 + 64 * 64 + 64 * 5
+    True
+    """
     by_layer = macs_by_layer(network, classes, shapes, input_shape)
     return sum(by_layer.values()) + activation_macs(network, classes, input_shape)
 
@@ -86,7 +85,7 @@ def macs_by_layer(
 ) -> dict[str, int]:
     """Weight name -> multiply-accumulates of that layer for one image: a weight is used once per position.
 
-    This holds for grouped convolutions, too: their weight (C, inputs / groups, k, k) has no more elements than used.
+    This is also true for grouped convolutions: all elements of their weight (C, inputs / groups, k, k) are used.
     """
     applied = positions(network, classes, input_shape)
     return {name: count * math.prod(shapes[name]) for name, count in applied.items()}

@@ -13,8 +13,8 @@ FILTERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 def attach(model: nn.Module, factors: dict[str, Tensor], *, trainable: bool = False) -> list[nn.Parameter]:
     """Multiply the output of each site by its factors (filters,), from now on.
 
-    A norm that applies its activation itself (timm's `BatchNormAct2d`) is multiplied before the activation, where all
-    other norms put out what they made.
+    A norm that applies its activation itself (timm's `BatchNormAct2d`) is multiplied before the activation, like the
+    output of all other norms.
 
     Args:
         model: changed in place: each site gets a `factor` and a hook that multiplies.
@@ -38,11 +38,11 @@ def attach(model: nn.Module, factors: dict[str, Tensor], *, trainable: bool = Fa
 
 
 def _multiply_at(module: nn.Module) -> None:
-    inner = next(module.children(), None) if isinstance(module, NORMS) else None  # what a norm hands its result to
+    inner = next(module.children(), None) if isinstance(module, NORMS) else None  # the part that gets the norm's result
     if inner is None:
         module.register_forward_hook(_multiply)
     else:
-        inner.register_forward_pre_hook(partial(_multiply_inside, module))  # a copied model has its own factors in it
+        inner.register_forward_pre_hook(partial(_multiply_inside, module))  # a copied model has its own factors
 
 
 def _multiply(module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
@@ -57,7 +57,7 @@ def _channels_dim(module: nn.Module, output: Tensor) -> int:
     if isinstance(module, nn.Linear):
         return -1
     is_first = output.dim() > 3 or isinstance(module, nn.Conv1d | BatchNormBase)
-    return 1 if is_first else -1  # tokens, whose activations say nothing of where they come from, have them last
+    return 1 if is_first else -1  # tokens have them last
 
 
 def _multiply_inside(norm: nn.Module, _inner: nn.Module, inputs: tuple[Tensor]) -> Tensor:
@@ -67,7 +67,10 @@ def _multiply_inside(norm: nn.Module, _inner: nn.Module, inputs: tuple[Tensor]) 
 def carries(module: nn.Module) -> bool:
     """Whether factors at this module's output can be multiplied into its weights.
 
-    Not behind an activation, nor behind a layer of the user's own, which may put out anything.
+    Not after an activation, nor after a user's own layer, whose output may be anything.
+
+    >>> carries(nn.Conv2d(1, 2, 3)), carries(nn.ReLU())
+    (True, False)
     """
     is_known = type(module).__module__.startswith(("torch.nn.", "timm.layers."))
     return is_known and isinstance(module, (*FILTERS, *NORMS)) and module.weight is not None
@@ -76,7 +79,7 @@ def carries(module: nn.Module) -> bool:
 def fold_into(tensors: dict[str, Tensor], factors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Tensors in which each site's weight and bias are multiplied along their filters: f (W x + b) = (fW) x + fb.
 
-    This holds for a convolution and for the affine part of a norm alike.
+    This is true for a convolution and for the affine part of a norm.
     """
     folded = dict(tensors)
     for site, values in factors.items():

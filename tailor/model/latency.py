@@ -1,4 +1,4 @@
-"""What a sub-model costs on this machine: latency, throughput and peak memory of a forward pass."""
+"""The cost of a sub-model on this machine: latency, throughput and peak memory of a forward pass."""
 
 import platform
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from time import perf_counter
 import torch
 from torch import Tensor, nn
 
-from tailor.core.heartbeat import sign
+from tailor.core.heartbeat import beat
 from tailor.data.task_data import generator
 from tailor.model.budget import macs_of
 from tailor.model.cost import params_count
@@ -19,9 +19,9 @@ from tailor.model.state import ModelState
 WARM_UP_RUNS = 5
 PEAK_SWITCH = Path("/proc/self/clear_refs")
 QUARTILES = (0.25, 0.5, 0.75)
-CUDA_MEMORY = "the most that torch's allocator held at once: weights, inputs and activations"
-RESIDENT_MEMORY = "the most of the process that was resident, less what was before the model was built"
-NO_MEMORY = "not measured: only Linux tells a process the most of it that was resident since a moment"
+CUDA_MEMORY = "the peak of torch's allocator: weights, inputs and activations"
+RESIDENT_MEMORY = "the peak of the resident memory, less the memory before the model was built"
+NO_MEMORY = "not measured: only Linux gives a process its peak of resident memory since a moment"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,23 +57,23 @@ def measure(
     repeats: int,
     precision: torch.dtype = torch.float32,
 ) -> Latency:
-    """Time a model as its user runs it: `ModelState.folded`, in evaluation mode, by the algorithms that torch likes.
+    """Time a model as its user runs it: `ModelState.folded`, in evaluation mode, by the algorithms that torch chooses.
 
-    The images are random and lie on the device.
+    The images are random and on the device.
 
-    A repeat ends when its outputs are there (the GPU is waited for). On the CPU the peak memory is true in a process
-    that did nothing before: one that freed memory gives it to the model again, and less seems needed.
+    A repeat ends when its outputs are computed (it waits for the GPU). On the CPU the peak memory is exact only in a
+    fresh process: memory that was freed before is used again and does not count.
 
     Args:
         state: the model.
         batch: images of a forward pass.
         device: where it runs.
-        threads: of the CPU; None: as many as torch takes.
+        threads: of the CPU; None: torch's default.
         repeats: forward passes that are timed, at least 2.
         precision: of weights and images.
     """
     state = state.folded()
-    macs = macs_of(state)  # counted first: it imports the network's code, which is no part of a model's memory
+    macs = macs_of(state)  # first, because it imports the network's code, which is not the model's memory
     with _threads(threads), _any_algorithms(), torch.inference_mode():
         _wake(device)
         before_bytes = _resident_bytes("VmRSS")
@@ -105,8 +105,8 @@ def measure(
         )
 
 
-def described(found: Latency) -> Iterator[str]:
-    """What was measured, in lines for people."""
+def latency_lines(found: Latency) -> Iterator[str]:
+    """The measurement as lines of text."""
     lower, median, upper = (
         f"{1e3 * seconds:.4g}"
         for seconds in (found.latency_lower_quartile_s, found.latency_median_s, found.latency_upper_quartile_s)
@@ -128,7 +128,7 @@ def described(found: Latency) -> Iterator[str]:
 
 
 def device_name(device: torch.device) -> str:
-    """The model of the GPU, or of the CPU where the system tells it, else the CPU's architecture."""
+    """The model of the GPU, or of the CPU if the system gives it, else the CPU's architecture."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     listed = Path("/proc/cpuinfo")
@@ -138,7 +138,7 @@ def device_name(device: torch.device) -> str:
 
 
 def precision_name(precision: torch.dtype, device: torch.device) -> str:
-    """The numbers' type, and whether the GPU may compute with fewer digits than it has."""
+    """The type of the numbers, and whether the GPU may compute with fewer digits."""
     name = str(precision).removeprefix("torch.")
     is_tf32 = device.type == "cuda" and torch.backends.cudnn.allow_tf32
     return f"{name} (TF32 allowed in convolutions)" if is_tf32 else name
@@ -146,7 +146,7 @@ def precision_name(precision: torch.dtype, device: torch.device) -> str:
 
 @contextmanager
 def _any_algorithms() -> Iterator[None]:
-    """Those that need not give the same bits again, too, for a while; trainings ask for the others on GPUs."""
+    """Also allow algorithms that do not give the same bits each time; trainings on GPUs do not."""
     before, warns = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     torch.use_deterministic_algorithms(False)
     try:
@@ -157,7 +157,7 @@ def _any_algorithms() -> Iterator[None]:
 
 @contextmanager
 def _threads(threads: int | None) -> Iterator[None]:
-    """This number of CPU threads for a while."""
+    """Use this number of CPU threads meanwhile."""
     before = torch.get_num_threads()
     torch.set_num_threads(before if threads is None else threads)
     try:
@@ -167,7 +167,7 @@ def _threads(threads: int | None) -> Iterator[None]:
 
 
 def _wake(device: torch.device) -> None:
-    """Have the libraries of convolutions and matrix products loaded, which are no part of a model's memory."""
+    """Load the libraries of convolutions and matrix products, which are not the model's memory."""
     first = nn.Conv2d(1, 1, 3).to(device)
     nn.Linear(4, 4).to(device)(first(torch.zeros(1, 1, 6, 6, device=device)))
 
@@ -176,7 +176,7 @@ def _timed(model: nn.Module, images: Tensor, repeats: int) -> Tensor:
     """Seconds (repeats,) of each forward pass after the warm-up."""
     seconds = []
     for _ in range(WARM_UP_RUNS + repeats):
-        sign()
+        beat()
         _wait(images.device)
         start_s = perf_counter()
         model(images)
@@ -195,13 +195,13 @@ def _memory_is(device: torch.device) -> str:
 
 
 def _forget_peak(device: torch.device) -> bool:
-    """Begin a new measurement of the peak; whether this system can."""
+    """Start a new measurement of the peak; whether this system can."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         return True
     try:
         PEAK_SWITCH.write_text("5")  # sets the peak of the resident set to what it is now
-    except OSError:  # another system than Linux, or one that forbids it: then it is said that nothing was measured
+    except OSError:  # not Linux, or not allowed: the result says that memory was not measured
         return False
     return True
 
@@ -213,7 +213,7 @@ def _peak_bytes(device: torch.device, before_bytes: int) -> int:
 
 
 def _resident_bytes(name: str) -> int:
-    """VmRSS, what is resident now, or VmHWM, the most that was; 0 on other systems than Linux."""
+    """VmRSS, the resident memory, or VmHWM, its peak; 0 on other systems than Linux."""
     status = Path("/proc/self/status")
     lines = status.read_text().splitlines() if status.exists() else []
     return sum(1024 * int(line.split()[1]) for line in lines if line.startswith(f"{name}:"))

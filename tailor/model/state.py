@@ -1,4 +1,4 @@
-"""The state of a model between stages: everything that makes its function, as plain tensors, and how to rebuild it."""
+"""The state of a model between stages: its whole function as plain tensors, and how to rebuild the model."""
 
 import hashlib
 import json
@@ -26,13 +26,13 @@ MODEL_FILE, DESCRIPTION_FILE = "model.safetensors", "model.json"
 
 @dataclass(frozen=True, kw_only=True)
 class Pixels:
-    """What a network expects of its input: (pixel - mean) / std of pixels in [0, 1], one number or one per channel."""
+    """A network's normalisation: (pixel - mean) / std of pixels in [0, 1], one number or one per channel."""
 
     mean: tuple[float, ...] = (0.5,)
     std: tuple[float, ...] = (0.5,)
 
     def hook(self, _module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """Inputs in [-1, 1], as data come, turned into what the network expects (a forward pre-hook)."""
+        """Inputs in [-1, 1], as data sets give them, converted to what the network expects (a forward pre-hook)."""
         (images,) = inputs
         mean, std = (torch.tensor(v, dtype=images.dtype, device=images.device) for v in (self.mean, self.std))
         return ((images * 0.5 + (0.5 - mean[:, None, None])) / std[:, None, None],)
@@ -40,7 +40,7 @@ class Pixels:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ModelState:
-    """A model as data. A *site* is the module at whose output a filter's factor sits: its layer, norm or activation."""
+    """A model as data. A *site* is the module at whose output a filter's factor is: its layer, norm or activation."""
 
     network: str
     classes: int
@@ -51,34 +51,33 @@ class ModelState:
     gradient_factors: dict[str, Tensor] = field(default_factory=dict)  # layer -> (filters,), scale gradients only
     alpha: dict[str, Tensor] = field(default_factory=dict)  # site -> (filters,), TransTailor's factors, until scored
     scores: dict[str, Tensor] = field(default_factory=dict)  # layer -> (filters,), until attached or dropped
-    anchor: dict[str, Tensor] = field(default_factory=dict)  # pre-trained weights beside `tensors`, pruned with them
+    anchor: dict[str, Tensor] = field(default_factory=dict)  # pre-trained weights, pruned like `tensors`
     channel_weights: dict[str, Tensor] = field(default_factory=dict)  # site -> (filters,), DELTA's attention
     momentum: dict[str, Tensor] = field(default_factory=dict)  # by tensor, where the next fine-tuning keeps it
     essential: dict[str, Tensor] = field(default_factory=dict)  # by tensor, 1 where PAC-Net found a weight essential
     kept: dict[str, Tensor] | None = field(default_factory=dict)
-    """Layer that lost filters -> indices, in the unpruned network, of those that are left, ascending. None: the filters
-    are none of that network's, because they were made anew or nobody wrote down which they are."""
+    """Layer that lost filters -> indices of the remaining ones in the unpruned network, ascending. None: the filters
+    are not from that network, because they were initialised again, or the indices were not stored."""
 
     def build(self, device: torch.device | None = None) -> nn.Module:
         """A new module with this state, its factors attached; needs no tracing.
 
         Raises:
-            ConfigError: these are no tensors or factors of the network.
+            ConfigError: the tensors or factors do not fit the network.
         """
         model = building.rebuild(self.network, self.classes, self.tensors)
         try:
             attach(model, self.factors)
         except AttributeError as error:
-            raise ConfigError(f"these factors are none of {self.network}: {error}") from error
+            raise ConfigError(f"these factors do not fit {self.network}: {error}") from error
         if self.pixels != Pixels():
             model.register_forward_pre_hook(self.pixels.hook)
         return model.to(device or torch.device("cpu"))
 
     def folded(self) -> "ModelState":
-        """The same function with its factors multiplied into the weights; those behind an activation stay attached.
+        """The same function with its factors multiplied into the weights; those after an activation stay attached.
 
-        For whoever takes the model home or times it: nothing to train is left in the factors. Of the other parts of a
-        state, `anchor` and `momentum` do not follow.
+        For saving and timing, not for training: `anchor` and `momentum` are not converted.
         """
         if not self.factors:
             return self
@@ -107,7 +106,7 @@ def weights(model: nn.Module) -> dict[str, Tensor]:
 
 
 class _Description(BaseModel):
-    """What `model.json` has to say, and in which ranges; a card may say more."""
+    """The required fields of `model.json` and their ranges; a card may add others."""
 
     model_config = ConfigDict(frozen=True, strict=True)
 
@@ -148,7 +147,7 @@ def load_state(folder: Path) -> ModelState:
     """The state that `save_model` wrote.
 
     Raises:
-        ConfigError: the folder holds no whole model, its bytes changed, or they are no tensors.
+        ConfigError: the folder has no complete model, its bytes changed, or they are not tensors.
     """
     try:
         description = _Description.model_validate_json((folder / DESCRIPTION_FILE).read_bytes())
@@ -160,7 +159,7 @@ def load_state(folder: Path) -> ModelState:
         ) from error
     if hashlib.sha256(content).hexdigest() != description.sha256:
         raise ConfigError(
-            f"{folder / MODEL_FILE} was changed or is torn: its SHA-256 is not that in {DESCRIPTION_FILE}"
+            f"{folder / MODEL_FILE} was changed or is incomplete: its SHA-256 is not that in {DESCRIPTION_FILE}"
         )
     parts: dict[str, dict[str, Tensor]] = {"tensors": {}, "factors": {}}
     try:
@@ -182,7 +181,7 @@ def load_state(folder: Path) -> ModelState:
 
 
 def _words(error: OSError | ValidationError) -> str:
-    """What is wrong with a description, in one line."""
+    """The faults of a description, in one line."""
     if isinstance(error, OSError):
         return str(error)
     wrong = [": ".join(filter(None, (fault.key, fault.expected))) for fault in list_faults(error)]
@@ -192,7 +191,15 @@ def _words(error: OSError | ValidationError) -> str:
 def load_model(folder: str | Path) -> nn.Module:
     """The pruned model saved in `folder`, in evaluation mode.
 
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     tensors = building.build("friedman_mlp", classes=1, seed=0).state_dict()
+    ...     save_model(ModelState(network="friedman_mlp", classes=1, input_shape=(10,), tensors=tensors), Path(folder))
+    ...     model = load_model(folder)
+    >>> model(torch.zeros(2, 10)).shape
+    torch.Size([2, 1])
+
     Raises:
-        ConfigError: the folder holds no whole model, or its bytes changed.
+        ConfigError: the folder has no complete model, or its bytes changed.
     """
     return load_state(Path(folder)).build().eval()

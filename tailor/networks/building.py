@@ -15,7 +15,7 @@ from tailor.core.torch_private import BatchNormBase
 def build(name: str, classes: int, *, seed: int) -> nn.Module:
     """The network `name` with a last layer of `classes` outputs, initialised from `seed` alone.
 
-    Torch initialises layers from its global generator, so that is put aside and restored.
+    Torch initialises layers from its global generator, which is restored afterwards.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -23,7 +23,7 @@ def build(name: str, classes: int, *, seed: int) -> nn.Module:
 
 
 def rebuild(name: str, classes: int, tensors: dict[str, Tensor]) -> nn.Module:
-    """The network `name` with copies of these tensors as its state_dict, and with their widths; nothing is drawn.
+    """The network `name` with copies of these tensors as its state_dict, and with their widths; no random numbers.
 
     Raises:
         ConfigError: the tensors are not those of this network.
@@ -32,20 +32,20 @@ def rebuild(name: str, classes: int, tensors: dict[str, Tensor]) -> nn.Module:
         model = _built(name, classes)
     expected = set(model.state_dict())
     if wrong := sorted(expected ^ set(tensors)):
-        which = "missing" if wrong[0] in expected else "not its own"
+        which = "missing" if wrong[0] in expected else "unknown"
         raise ConfigError(
-            f"these tensors are no state of {name}: {wrong[0]!r} is {which} ({len(wrong)} such names); "
-            "name the network that they were saved from"
+            f"these tensors do not fit {name}: {wrong[0]!r} is {which} ({len(wrong)} such names); "
+            "give the network that they were saved from"
         )
     try:
         fill(model, tensors)
     except (ValueError, IndexError, RuntimeError) as error:  # wrong dimensions, or numbers that cannot be trained
-        raise ConfigError(f"these tensors are no state of {name}: {error}") from error
+        raise ConfigError(f"these tensors do not fit {name}: {error}") from error
     return model
 
 
 def fill(model: nn.Module, tensors: dict[str, Tensor]) -> None:
-    """Give `model` copies of these tensors, in place of those of their names, and their widths to its layers."""
+    """Replace the tensors of `model` by copies of these, by name, and set the widths of its layers."""
     copied: dict[int, Tensor] = {}  # by the old tensor's id, so that tied weights stay tied
     for name, module in model.named_modules():
         weight = tensors.get(f"{name}.weight")
@@ -62,7 +62,7 @@ def fill(model: nn.Module, tensors: dict[str, Tensor]) -> None:
 
 
 def _widen(module: nn.Module, weight: Tensor) -> None:
-    """Set the numbers of channels that a layer says it has to those of its weight."""
+    """Set a layer's numbers of channels to those of its weight."""
     if isinstance(module, nn.Conv2d):
         if module.groups > 1 and module.groups == module.in_channels:  # depthwise
             module.groups = weight.shape[0] * module.in_channels // module.out_channels
@@ -74,13 +74,13 @@ def _widen(module: nn.Module, weight: Tensor) -> None:
 
 
 def skeleton(name: str, classes: int) -> nn.Module:
-    """The network `name` without memory for its weights (on torch's device `meta`): for shapes and structure alone."""
+    """The network `name` without memory for its weights (on torch's device `meta`): only shapes and structure."""
     with torch.random.fork_rng(devices=[]), _WithoutMemory():
         return _built(name, classes).to("meta")
 
 
 class _WithoutMemory(TorchFunctionMode):
-    """Makes layers' weights on `meta`; small tensors that a network computes its own widths with stay real."""
+    """Makes layers' weights on `meta`; small tensors from which a network computes its widths stay real."""
 
     def __torch_function__(self, func: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:
         return func(*args, **(kwargs or {}) | ({"device": "meta"} if func is torch.empty else {}))

@@ -82,7 +82,7 @@ class FriedmanMLP(nn.Module):
 
 
 def digits_vgg(num_classes: int) -> nn.Module:
-    """The embedded network that stands for those without a norm."""
+    """The embedded network without a norm."""
     return DigitsVGG(num_classes)
 
 
@@ -92,10 +92,10 @@ def digits_vgg_bn(num_classes: int) -> nn.Module:
 
 
 def digits_resnet(num_classes: int) -> nn.Module:
-    """The embedded network that stands for residual ones with BatchNorm."""
+    """The embedded residual network, with BatchNorm."""
     return DigitsResNet(num_classes)
 
 
 def friedman_mlp(num_classes: int) -> nn.Module:
-    """The embedded network for inputs that are no images."""
+    """The embedded network for inputs that are not images."""
     return FriedmanMLP(num_classes)

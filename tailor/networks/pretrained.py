@@ -14,7 +14,7 @@ from tailor.networks import building
 
 __all__ = ["load", "sha256_of"]
 
-# Names in older files of torchvision's -> in its networks of today; its own loaders know the same.
+# Names in older files of torchvision -> names in its networks today; its own loaders do the same.
 RENAMED = (
     (re.compile(r"(\.denselayer\d+\.(?:norm|conv))\.([12]\.)"), r"\1\2"),  # DenseNet
     (re.compile(r"(\.mlp)\.linear_1\."), r"\1.0."),  # ViT
@@ -26,11 +26,10 @@ AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")  # heads of GoogLeNet and Inception
 def load(path: Path, sha256: str, network: str) -> tuple[dict[str, Tensor], int]:
     """The state_dict in a `.safetensors` or `.pth` file, and how many classes its head has.
 
-    A `.pth` file is read with torch's loader for weights alone, which executes nothing.
+    A `.pth` file is read with torch's loader for weights only, which executes no code.
 
     Raises:
-        ConfigError: the file is another one than its SHA-256 (or the first digits of it) says, is damaged, or holds
-            another architecture.
+        ConfigError: the file has another SHA-256 than expected, is damaged, or is of another architecture.
     """
     verify(path, sha256)
     try:
@@ -46,11 +45,7 @@ def load(path: Path, sha256: str, network: str) -> tuple[dict[str, Tensor], int]
 
 
 def check_head(outputs: int, data_name: str, source_classes: int) -> None:
-    """Do nothing if the head of a pre-trained network is that of the source task.
-
-    Raises:
-        ConfigError: it has other classes, so no training on the source task can go on with it.
-    """
+    """Raise ConfigError unless the head of a pre-trained network fits the source task."""
     if outputs != source_classes:
         raise ConfigError(
             f"the method continues with the source task, and the weights' head has {outputs} outputs while the source "

@@ -1,4 +1,4 @@
-"""timm's networks by name, "timm/resnet26": described when they are first asked for, where timm is installed."""
+"""timm's networks by name, "timm/resnet26": their facts are found at the first use. Needs timm."""
 
 import importlib
 from functools import partial
@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from tailor.catalogue.networks import NetworkInfo, undescribed
+from tailor.catalogue.networks import NetworkInfo, network_stub
 from tailor.core.errors import ConfigError
 from transtailor.names import nearest
 from transtailor.shell import pip
@@ -23,13 +23,13 @@ def first_record(name: str) -> NetworkInfo:
     timm, own = _timm(name), name.removeprefix(PREFIX)
     if "." in own:
         raise ConfigError(
-            f"network {name!r} names weights behind the dot; give {name.partition('.')[0]!r}, and the weights' file "
-            "by source.weights"
+            f"network {name!r} has the name of weights after the dot; give {name.partition('.')[0]!r}, and the file of "
+            "weights in source.weights"
         )
     if not timm.is_model(own):
         raise ConfigError(f"timm {timm.__version__} has no network {own!r}{nearest(own, timm.list_models())}")
     known = timm.get_pretrained_cfg(own, allow_unregistered=True)
-    return undescribed(
+    return network_stub(
         f"timm's {own}, without weights.",
         partial(build, own),
         (3, 224, 224) if known is None else tuple(known.input_size),

@@ -1,4 +1,4 @@
-"""BatchNorm over the global batch: torch's own, which runs on GPUs only, and one for CPUs.
+"""BatchNorm over the global batch: torch's own, which runs only on GPUs, and one for CPUs.
 
 Shapes: B images of this rank, C channels, R ranks.
 """
@@ -17,7 +17,7 @@ TIMMS = "timm.layers.norm_act"  # module of the norms that apply their activatio
 
 
 class _GatherRanks(torch.autograd.Function):
-    """Every rank's vector (n,) as rows (R, n); the gradient of a row is the sum of what all ranks made of it."""
+    """Every rank's vector (n,) as rows (R, n); the gradient of a row is the sum of the gradients of all ranks."""
 
     @staticmethod
     def forward(_ctx: Any, vector: Tensor) -> Tensor:
@@ -34,13 +34,13 @@ class _GatherRanks(torch.autograd.Function):
 
 
 class SynchronisedBatchNorm(UncheckedBatchNorm):
-    """BatchNorm whose training statistics are those of the images of all ranks, as if one process held them."""
+    """BatchNorm whose training statistics are those of the images of all ranks, as in one process."""
 
     def forward(self, features: Tensor) -> Tensor:
         """Normalised features (B, C) or (B, C, ...); B may differ between ranks and be 0.
 
         Raises:
-            TrainingError: all ranks together have one value per channel.
+            TrainingError: all ranks together have only one value per channel.
         """
         normal = self._over_all_ranks(features) if self.training else super().forward(features)
         return _applied_behind(self, normal)
@@ -92,7 +92,7 @@ class _SynchronisedOnGpu(nn.SyncBatchNorm):
 
 
 def _applied_behind(norm: BatchNormBase, normal: Tensor) -> Tensor:
-    """What a norm that applies its activation itself (timm's) makes of normalised features; others have no parts."""
+    """The output of a norm that applies its activation itself (timm's), from normalised features."""
     for part in norm.children():
         normal = part(normal)
     return normal
@@ -101,8 +101,8 @@ def _applied_behind(norm: BatchNormBase, normal: Tensor) -> Tensor:
 def set_norms(model: nn.Module, norm: Literal["synchronised", "local", "frozen"], ranks: ProcessGroup) -> nn.Module:
     """The model in training mode, its norms computing over all ranks, over each rank's own images, or frozen.
 
-    A frozen norm keeps its running statistics and normalises by them, and keeps its factors and shifts. Of local ones,
-    rank 0's running statistics are those that are stored.
+    A frozen norm normalises by its running statistics and keeps them, its factors and its shifts. Of local norms, the
+    running statistics of rank 0 are stored.
     """
     model.train()
     if norm == "synchronised":
@@ -120,13 +120,13 @@ def synchronise_norms(model: nn.Module, ranks: ProcessGroup) -> nn.Module:
     Raises:
         ConfigError: a norm is neither torch's nor timm's, or has no weights or no running statistics.
     """
-    if ranks.count == 1:
+    if ranks.world_size == 1:
         return model
     for name, module in model.named_modules():
         if isinstance(module, BatchNormBase):
             _refuse_unknown(name, module)
-            # The classes add behaviour alone: parameters, buffers, factors and hooks stay with the module. Torch's own
-            # conversion makes new modules, without them.
+            # The classes only add behaviour: parameters, buffers, factors and hooks stay with the module. Torch's own
+            # conversion makes new modules, without factors and hooks.
             module.__class__ = _SynchronisedOnGpu if ranks.device.type == "cuda" else SynchronisedBatchNorm
     return model
 

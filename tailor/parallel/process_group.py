@@ -1,4 +1,4 @@
-"""The ranks of one trial: joined from torch's own variables, so torchrun, Ray and srun can all start them."""
+"""The ranks of one trial: they join by torch's own variables, so torchrun, Ray and srun can all start them."""
 
 import gc
 import inspect
@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from tailor.core.errors import ConfigError
-from tailor.core.heartbeat import sign
+from tailor.core.heartbeat import beat
 from tailor.core.torch_private import TORCH
 
-COLLECTIVE_TIMEOUT_S = 600.0  # where nobody watches over the ranks
+COLLECTIVE_TIMEOUT_S = 600.0  # if no watchdog watches the ranks
 # Norms are synchronised, so buffers are equal on all ranks and need no broadcast; torch 2.15 renamed the switch.
 _PARAMETERS = inspect.signature(DistributedDataParallel.__init__).parameters
 _SWITCH = "forward_sync_buffers" if "forward_sync_buffers" in _PARAMETERS else "broadcast_buffers"
@@ -29,13 +29,13 @@ class ProcessGroup:
     """This process among those that train one trial together; a single process is rank 0 of 1."""
 
     rank: int
-    count: int
+    world_size: int
     device: torch.device
 
     def broadcast_bytes(self, data: bytes | None) -> bytes:
-        """Rank 0's `data` on every rank; the others' is ignored. Bytes, never pickles."""
-        sign()
-        if self.count == 1:
+        """Rank 0's `data` on every rank; that of other ranks is ignored. Bytes, never pickles."""
+        beat()
+        if self.world_size == 1:
             return data or b""
         size = torch.tensor([len(data or b"") if self.rank == 0 else 0])
         dist.broadcast(size, 0)
@@ -48,29 +48,29 @@ class ProcessGroup:
 
     def sum(self, tensor: Tensor) -> Tensor:
         """The tensor summed over ranks, in place."""
-        sign()
-        if self.count > 1:
+        beat()
+        if self.world_size > 1:
             dist.all_reduce(tensor)
         return tensor
 
     def wait(self) -> None:
-        """Return when all ranks are here."""
+        """Return when all ranks have called this."""
         self.sum(torch.zeros(1))
 
     def gather_interleaved(self, rows: Tensor, total: int) -> Tensor:
-        """Rows (total, ...) put together from the share of each rank, which holds rows rank, rank + count, ..."""
-        if self.count == 1:
+        """Rows (total, ...) from the share of each rank, which has rows rank, rank + world_size, ..."""
+        if self.world_size == 1:
             return rows
-        longest = -(-total // self.count)
+        longest = -(-total // self.world_size)
         padded = torch.zeros((longest, *rows.shape[1:]), dtype=rows.dtype, device=rows.device)
         padded[: len(rows)] = rows
-        shares = [torch.empty_like(padded) for _ in range(self.count)]
+        shares = [torch.empty_like(padded) for _ in range(self.world_size)]
         dist.all_gather(shares, padded)
         return torch.stack(shares, dim=1).flatten(0, 1)[:total]
 
     def parallel(self, model: nn.Module) -> nn.Module:
-        """The model as DistributedDataParallel runs it; itself in a single process or with nothing to train."""
-        if self.count == 1 or not any(p.requires_grad for p in model.parameters()):
+        """The model in DistributedDataParallel; itself in a single process or without parameters to train."""
+        if self.world_size == 1 or not any(p.requires_grad for p in model.parameters()):
             return model
         return DistributedDataParallel(model, **_NO_BUFFER_BROADCAST)
 
@@ -80,17 +80,17 @@ def join(
 ) -> ProcessGroup:
     """Join the process group that RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT describe.
 
-    Without them this is a single process. A process that joined before keeps its group. On a GPU this process computes
-    by deterministic algorithms from then on.
+    Without them this is a single process. A process that joined before keeps its group. On a GPU this process uses
+    deterministic algorithms from then on.
 
     Args:
         device: "auto" (this rank's GPU if there is one), "cpu" or "cuda".
         collective_timeout_s: how long a rank waits for the others, after which it raises.
-        threads: CPU threads of this process; None: as many as its environment says.
+        threads: CPU threads of this process; None: as its environment sets.
 
     Raises:
         ConfigError: `device` is none of these, or "cuda" on a machine without a GPU.
-        LibraryError: the installed torch lacks what is used of it.
+        LibraryError: the installed torch lacks a name that is used.
     """
     TORCH.check()
     if device not in {"auto", "cpu", "cuda"}:
@@ -101,34 +101,34 @@ def join(
         torch.set_num_threads(threads)
     rank, count = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     use_gpu = device == "cuda" or (device == "auto" and torch.cuda.is_available())
-    # A scheduler that shows each rank its own GPU alone leaves it one, whatever its local rank is.
+    # If a scheduler shows each rank only its own GPU, there is one, whatever the local rank is.
     local_rank = int(os.environ.get("LOCAL_RANK", "0"))
     chosen = torch.device("cuda", local_rank % torch.cuda.device_count()) if use_gpu else torch.device("cpu")
     if use_gpu:
-        _compute_alike_again()
+        _use_deterministic_algorithms()
         torch.cuda.set_device(chosen)
     if count > 1 and not dist.is_initialized():
         backend = "cpu:gloo,cuda:nccl" if use_gpu else "gloo"
         dist.init_process_group(backend, timeout=timedelta(seconds=collective_timeout_s))
-    return ProcessGroup(rank=rank, count=count, device=chosen)
+    return ProcessGroup(rank=rank, world_size=count, device=chosen)
 
 
-def _compute_alike_again() -> None:
-    """Let this process's GPU give the same bits for the same numbers, where torch has a way to; elsewhere it warns.
+def _use_deterministic_algorithms() -> None:
+    """Make this process's GPU give the same bits for the same numbers if torch can; otherwise torch warns.
 
-    Else a trial could not be computed again, and an interrupted one would not go on as if nothing had happened.
+    Without it, a trial could not be reproduced, and a resumed one would differ from one that was not interrupted.
     """
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when the GPU is first used
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read at the first use of the GPU
     torch.use_deterministic_algorithms(True, warn_only=True)
-    # Filled memory costs time, and nothing here reads what was not written.
+    # Filling memory costs time, and no code here reads memory that it did not write.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # public all the same
 
 
 def leave() -> None:
     """Leave the process group, if this process is in one.
 
-    Its threads end here, unless something keeps the group: one that lets go of a tensor while the interpreter ends
-    aborts the process (pytorch issue 190489).
+    The group's threads end here, unless an object keeps the group. A thread that releases a tensor while the
+    interpreter ends aborts the process (pytorch issue 190489).
     """
     if dist.is_initialized():
         gc.collect()  # a DDP model in a reference cycle keeps the group

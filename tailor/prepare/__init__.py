@@ -1,1 +1,1 @@
-"""Image folders as data sets: prepared once, then read by training as memory maps. See docs/data.md."""
+"""Image folders as data sets: prepared once, then read by trainings as memory maps. See docs/data.md."""

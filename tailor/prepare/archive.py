@@ -1,8 +1,8 @@
-"""Archives of images unpacked safely: all members are looked at before the first byte is written.
+"""Archives of images unpacked safely: all members are checked before the first byte is written.
 
-Refused are members that lead out of the folder (`..`, absolute paths), links and devices, and archives that would
-unpack to more than a stated number of bytes or members. Modes and owners in the archive are ignored. Read are stored
-and deflated zip files and plain and gzipped tar files: their readers need little memory, whatever a file claims.
+Refused are members outside of the folder (`..`, absolute paths), links and devices, and archives that unpack to more
+than a limit of bytes or members. Modes and owners in the archive are ignored. Supported are stored and deflated zip
+files and plain and gzipped tar files: their readers need little memory, whatever a file claims.
 """
 
 import gzip
@@ -27,7 +27,7 @@ SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz")
 LIMIT_BYTES = 256 * 2**30  # of one archive, unpacked; ImageNet's training images are 150 GB
 LIMIT_MEMBERS = 5_000_000
 GZIP_MAGIC = b"\x1f\x8b"
-HEADER_BYTES = 2**20  # of a tar file before one member: longer names and extended headers are nobody's
+HEADER_BYTES = 2**20  # limit of a tar file's headers before one member; real names and headers are shorter
 COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 UNREADABLE = (
     OSError,
@@ -37,8 +37,8 @@ UNREADABLE = (
     EOFError,
     RuntimeError,
     NotImplementedError,
-    ValueError,  # among them names that are no text
-    LookupError,  # of `tarfile`, where the headers of a sparse file are cut off
+    ValueError,  # among them names that are not text
+    LookupError,  # of `tarfile`, if the headers of a sparse file are cut off
     struct.error,
 )
 
@@ -48,17 +48,21 @@ class ArchiveMember:
     """What a member of an archive claims to be."""
 
     name: str
-    kind: str  # "file", "folder", or what it is instead
+    kind: str  # "file", "folder", or a phrase for another kind
     size_bytes: int
 
 
 def is_archive(path: Path) -> bool:
-    """Whether a file is named like an archive that can be unpacked."""
+    """Whether a file has the name of an archive that can be unpacked.
+
+    >>> is_archive(Path("birds.tar.gz")), is_archive(Path("birds.7z"))
+    (True, False)
+    """
     return path.name.lower().endswith(SUFFIXES)
 
 
 def unpack(archive: Path, parent: Path, limit_bytes: int = LIMIT_BYTES) -> Path:
-    """The folder below `parent` with the archive's files; one that an earlier call finished is used again.
+    """The folder below `parent` with the archive's files; the result of an earlier call is used again.
 
     Args:
         archive: a .zip, .tar, .tar.gz or .tgz file.
@@ -66,7 +70,7 @@ def unpack(archive: Path, parent: Path, limit_bytes: int = LIMIT_BYTES) -> Path:
         limit_bytes: an archive of more bytes, unpacked, is refused.
 
     Raises:
-        ConfigError: not an archive, damaged, or with members that must not be unpacked; then nothing is left.
+        ConfigError: not an archive, damaged, or with members that must not be unpacked; no files are left then.
     """
     status = archive.stat()
     identity = f"{archive.resolve()} {status.st_size} {status.st_mtime_ns}"
@@ -96,7 +100,7 @@ def _own(folder: Path) -> Path:
     """The folder that an earlier call made.
 
     Raises:
-        ConfigError: somebody else made it, or it is no folder.
+        ConfigError: another user made it, or it is not a folder.
     """
     status = folder.lstat()
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
@@ -105,7 +109,7 @@ def _own(folder: Path) -> Path:
 
 
 def _look(archive: Path, limit_bytes: int, free_bytes: int) -> None:
-    """Refuses an archive by what its members claim to be; a size is believed because no more than it is written."""
+    """Raise ConfigError for an archive with invalid members; no more bytes are written than a member claims."""
     total_bytes, names = 0, set[PurePosixPath]()
     for count, member in enumerate(_members(archive), start=1):
         path = _inside(archive, member)
@@ -120,7 +124,7 @@ def _look(archive: Path, limit_bytes: int, free_bytes: int) -> None:
                 raise ConfigError(f"{archive}: member {member.name!r} is in it twice; make the archive again")
             names.add(path)
     if not names:
-        raise ConfigError(f"{archive} has no files in it; give an archive of images")
+        raise ConfigError(f"{archive} has no files; give an archive of images")
     if total_bytes > free_bytes:
         raise ConfigError(
             f"{archive} unpacks to {total_bytes:,} bytes and {free_bytes:,} are free; make room, or give another --to"
@@ -128,9 +132,9 @@ def _look(archive: Path, limit_bytes: int, free_bytes: int) -> None:
 
 
 def _inside(archive: Path, member: ArchiveMember) -> PurePosixPath:
-    """The member's path, which stays below the folder that it is unpacked to."""
+    """The member's path, checked to be below the folder that it is unpacked to."""
     path = PurePosixPath(member.name)
-    member.name.encode()  # raises UnicodeEncodeError for a name that is no text
+    member.name.encode()  # raises UnicodeEncodeError for a name that is not text
     if member.kind == "file" and not path.parts:
         raise ConfigError(f"{archive}: member {member.name!r} is a file without a name; make the archive again")
     leads_out = path.is_absolute() or ".." in path.parts or "\\" in member.name or member.name[1:2] == ":"
@@ -159,7 +163,7 @@ def _members(archive: Path) -> Iterator[ArchiveMember]:
 
 
 class _Bounded:
-    """A file of which `left` bytes may be read: headers that lie about themselves, or never end, fill no memory."""
+    """A file of which `left` bytes may be read, so that false or endless headers cannot fill the memory."""
 
     def __init__(self, file: gzip.GzipFile | BufferedReader) -> None:
         self._file, self.left = file, HEADER_BYTES
@@ -168,7 +172,7 @@ class _Bounded:
         """The next bytes.
 
         Raises:
-            ReadError: too many are asked for.
+            ReadError: more than `left`.
         """
         if not 0 <= size <= self.left:
             raise tarfile.ReadError(f"headers of more than {HEADER_BYTES:,} bytes before one member")
@@ -176,34 +180,34 @@ class _Bounded:
         return self._file.read(size)
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Goes to a place; in a gzipped file by reading on in small pieces."""
+        """Move to a position; in a gzipped file by reading in small pieces."""
         return self._file.seek(offset, whence)
 
     def tell(self) -> int:
-        """The place that is read next."""
+        """The position that is read next."""
         return self._file.tell()
 
 
 @contextmanager
 def _opened(archive: Path) -> Iterator[tuple[tarfile.TarFile, _Bounded]]:
-    """A tar file, plain or gzipped as its first bytes say; of other compressions none is read."""
+    """A tar file, plain or gzipped according to its first bytes; other compressions are not supported."""
     with archive.open("rb") as raw:
         is_gzipped = raw.read(len(GZIP_MAGIC)) == GZIP_MAGIC
     with gzip.open(archive) if is_gzipped else archive.open("rb") as raw:
         file = _Bounded(raw)
-        with tarfile.open(fileobj=cast(IO[bytes], file), mode="r:") as tar:  # it reads by no other
+        with tarfile.open(fileobj=cast(IO[bytes], file), mode="r:") as tar:  # it uses no other methods
             yield tar, file
 
 
 def _forget(tar: tarfile.TarFile, file: _Bounded) -> None:
-    """Of the members so far: what `tarfile` remembers of each of them, and of headers that are for all."""
+    """Clear what `tarfile` keeps of the members so far and of global headers, and reset the limit."""
     tar.members.clear()  # type: ignore[attr-defined]
     tar.pax_headers = {}
     file.left = HEADER_BYTES
 
 
 def _expect_end(tar: tarfile.TarFile) -> None:
-    """A tar archive ends with a block of zeros; without it, `tarfile` takes one that was cut off for a whole one."""
+    """Raise ReadError unless the archive ends with a block of zeros; `tarfile` would accept one that was cut off."""
     if tar.fileobj is not None:
         tar.fileobj.seek(tar.offset)
         if tar.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
@@ -216,7 +220,7 @@ def _zip_kind(info: zipfile.ZipInfo) -> str:
         return "a link"
     if stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR):
         return "neither a file nor a folder"
-    return "folder" if info.filename.endswith("/") else "file"  # is_dir() fails where there is no name at all
+    return "folder" if info.filename.endswith("/") else "file"  # is_dir() fails for an empty name
 
 
 def _tar_kind(entry: tarfile.TarInfo) -> str:
@@ -238,7 +242,7 @@ def _write(archive: Path, folder: Path) -> None:
 
 
 def _contents(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
-    """Name and content of every file in the archive, to be read before the next one is asked for."""
+    """Name and content of every file in the archive; each is read before the next one."""
     if archive.name.lower().endswith(".zip"):
         with zipfile.ZipFile(archive) as opened:
             for info in opened.infolist():

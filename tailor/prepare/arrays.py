@@ -29,7 +29,7 @@ class Arrays:
 
     images: NDArray[np.uint8]  # (N, C, H, W), a read-only memory map
     labels: NDArray[np.int64]  # (N,), from 0; the classes' order is the manifest's
-    ids: NDArray[np.int64]  # (N,), the image's number in its data set; source and target share none
+    ids: NDArray[np.int64]  # (N,), the image's number in its data set; source and target have different ones
     is_test: NDArray[np.bool_]  # (N,), whether the image belongs to the test split; all False for the source
 
     def __len__(self) -> int:
@@ -37,13 +37,13 @@ class Arrays:
 
 
 def load(root: Path, name: str) -> dict[str, Arrays]:
-    """Both tasks of data set `name` below `root`: "source" (perhaps of no images) and "target".
+    """Both tasks of data set `name` below `root`: "source" (perhaps without images) and "target".
 
-    Labels, ids and splits are verified against the manifest, and its numbers against them; of the images only shape and
-    length are, because they are read when they are needed. `verify` reads them all.
+    Labels, ids and splits are verified against the manifest. Of the images only shape and length are checked, because
+    images are read when they are needed. `verify` reads them all.
 
     Raises:
-        ConfigError: no such data set, or its files are not those that the manifest describes.
+        ConfigError: no such data set, or its files differ from the manifest.
     """
     found, folder = manifest.read(root, name), manifest.folder_of(root, name)
     small = [file for file in ARRAY_FILES if not file.endswith(".images.npy")]
@@ -64,9 +64,9 @@ def load(root: Path, name: str) -> dict[str, Arrays]:
 
 
 def image_tensor(images: NDArray[np.uint8]) -> "Tensor":
-    """The images of `Arrays` as a tensor over the same pages of memory, nothing copied.
+    """The images of `Arrays` as a tensor over the same pages of memory, without a copy.
 
-    The map is private: were the tensor ever written to, the file would not change.
+    The map is private: writing to the tensor would not change the file.
     """
     import torch
 
@@ -77,14 +77,12 @@ def image_tensor(images: NDArray[np.uint8]) -> "Tensor":
 
 
 def verify(root: Path, name: str, advance: Callable[[int], None] | None = None) -> DataManifest:
-    """The manifest, after every byte of its files was read and compared with it.
+    """Read every byte of the data set's files and compare it with the manifest; the manifest.
 
-    Args:
-        root, name: the data set.
-        advance: called with the bytes that were read since the last call.
+    `advance` is called with the number of bytes read since the last call.
 
     Raises:
-        ConfigError: a file is not the one that was written; it is named.
+        ConfigError: a file has changed; the text names it.
     """
     found, folder = manifest.read(root, name), manifest.folder_of(root, name)
     for file in found.files:
@@ -122,7 +120,7 @@ def open_array(folder: Path, file: str, found: DataManifest) -> NDArray[Any]:
     """An array of the data set as a read-only memory map.
 
     Raises:
-        ConfigError: the file does not hold an array of the type and shape that the manifest gives it.
+        ConfigError: the file has no array of the manifest's type and shape.
     """
     column = file.split(".")[1]
     try:
@@ -146,7 +144,7 @@ def _verify_file(folder: Path, file: str, found: DataManifest, advance: Callable
 
 
 def _verify_meaning(folder: Path, found: DataManifest, arrays: dict[str, NDArray[Any]]) -> None:
-    """Labels fit the class names, the test split has its size, and no id stands twice."""
+    """Raise ConfigError unless labels fit the class names, the test split has its size, and ids are unique."""
     labels = ((arrays["source.labels.npy"], found.source_classes), (arrays["target.labels.npy"], found.target_classes))
     ids = np.concatenate([arrays["source.ids.npy"], arrays["target.ids.npy"]])
     problems = {
@@ -156,7 +154,7 @@ def _verify_meaning(folder: Path, found: DataManifest, arrays: dict[str, NDArray
         "the test split has another size than the manifest says": (
             int(arrays["target.is_test.npy"].sum()) != found.test_images
         ),
-        "an image id stands twice": len(np.unique(ids)) != len(ids),
+        "an image id occurs twice": len(np.unique(ids)) != len(ids),
     }
     for problem, is_there in problems.items():
         if is_there:

@@ -1,7 +1,7 @@
 """The images of a task decoded into one .npy file, chunk by chunk, so that an interrupted call loses one chunk.
 
-A journal beside the file says of each finished chunk which bytes went in and which pixels came out. Whoever goes on
-believes it only where both are still the same.
+A journal has the digests of each finished chunk's image files and of its pixels. A call that resumes keeps a chunk only
+if both are still the same.
 """
 
 import hashlib
@@ -27,7 +27,7 @@ CHUNK_IMAGES = 128
 
 @dataclass(frozen=True, kw_only=True)
 class Chunk:
-    """What the journal says of a finished chunk."""
+    """A finished chunk, as in the journal."""
 
     number: int
     files: tuple[str, ...]  # SHA-256 of each image file
@@ -39,24 +39,24 @@ class Decoding:
     """The outcome of `decode_files`."""
 
     files_sha256: tuple[str, ...]  # of each image file's bytes
-    kept_images: int  # taken over from an interrupted call
+    kept_images: int  # of an interrupted call
 
 
 def decode_files(
     files: Sequence[ImageFile], image_px: int, out: Path, journal: Path, threads: int, advance: Callable[[int], None]
 ) -> Decoding:
-    """Decodes images into `out`, a .npy file of uint8 (N, 3, image_px, image_px).
+    """Decode images into `out`, a .npy file of uint8 (N, 3, image_px, image_px).
 
     Args:
         files: the images, in their order in the file.
         image_px: side of the images.
-        out: the .npy file; where an earlier call left one, its finished chunks are verified and kept.
-        journal: the file that says which chunks are finished.
-        threads: images decoded at once (Pillow lets other threads run meanwhile).
+        out: the .npy file; finished chunks of an earlier call are verified and kept.
+        journal: the file that lists the finished chunks.
+        threads: images decoded at once (Pillow releases the lock of the interpreter).
         advance: called with the number of images done since the last call.
 
     Raises:
-        ConfigError: some files are no whole images; all of them are counted, the first ones named.
+        ConfigError: some files are not complete images; the text has their number and the first names.
     """
     header = _npy_header((len(files), 3, image_px, image_px))
     finished = _begin(out, journal, header, files, image_px)
@@ -95,7 +95,7 @@ def _npy_header(shape: tuple[int, ...]) -> bytes:
 
 
 def _begin(out: Path, journal: Path, header: bytes, files: Sequence[ImageFile], image_px: int) -> dict[int, Chunk]:
-    """The chunks that an earlier call finished; none, and both files anew, where it did other work than this."""
+    """The chunks that an earlier call finished; if it had other images or settings, none, and both files are new."""
     identity = hashlib.sha256(
         json.dumps([image_px, CHUNK_IMAGES, decode.versions(), [file.name for file in files]]).encode()
     ).hexdigest()
@@ -103,7 +103,7 @@ def _begin(out: Path, journal: Path, header: bytes, files: Sequence[ImageFile], 
         lines = journal.read_text().splitlines(keepends=True)
         if lines and lines[0] == f"{identity}\n":
             chunks = {line: chunk for line in lines[1:] if (chunk := _chunk(line))}
-            journal.write_text("".join([lines[0], *chunks]))  # without a line that was cut off: others follow it
+            journal.write_text("".join([lines[0], *chunks]))  # without a line that was cut off
             return {chunk.number: chunk for chunk in chunks.values()}
     out.write_bytes(header)
     journal.write_text(f"{identity}\n")
@@ -111,12 +111,12 @@ def _begin(out: Path, journal: Path, header: bytes, files: Sequence[ImageFile], 
 
 
 def _chunk(line: str) -> Chunk | None:
-    """A line of the journal; None for one that was cut off when its writer was killed."""
+    """A line of the journal; None if it was cut off when its writer was killed."""
     if not line.endswith("\n"):
         return None
     try:
-        said = read_json(line)
-        return Chunk(number=said["number"], files=tuple(said["files"]), pixels=said["pixels"])
+        chunk = read_json(line)
+        return Chunk(number=chunk["number"], files=tuple(chunk["files"]), pixels=chunk["pixels"])
     except (ValueError, KeyError, TypeError):
         return None
 

@@ -20,10 +20,10 @@ HOW = (
     "EXIF orientation applied; transparency over black; converted to RGB; shorter side resized to image_px (bilinear, "
     "antialiased); centre crop"
 )
-FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF")  # decoders of their own; none that starts a program
+FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF")  # no decoders that start a program
 MODES = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr")  # 8 bits or fewer
-LIMIT_FILE_BYTES = 2**28  # what an image file of that many pixels never reaches
-LIMIT_PIXELS = 89_000_000  # Pillow's own limit, from which on it suspects a file that is made to fill the memory
+LIMIT_FILE_BYTES = 2**28  # more than an image file of LIMIT_PIXELS needs
+LIMIT_PIXELS = 89_000_000  # Pillow's own limit, above which it suspects a file that is made to fill the memory
 UNREADABLE = (
     OSError,
     SyntaxError,
@@ -38,15 +38,15 @@ UNREADABLE = (
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Decoded:
-    """An image file's pixels, or why it has none."""
+    """An image file's pixels, or the reason why there are none."""
 
     pixels: NDArray[np.uint8] | None  # (3, H, W)
     sha256: str  # of the file's bytes
-    problem: str  # empty where there are pixels
+    problem: str  # empty if there are pixels
 
 
 def decode(path: Path, image_px: int) -> Decoded:
-    """An image file as uint8 (3, image_px, image_px); a file that is no whole image is an outcome, not an error."""
+    """An image file as uint8 (3, image_px, image_px); an incomplete image is a result, not an error."""
     sha256 = ""
     try:
         with path.open("rb") as file:
@@ -68,11 +68,7 @@ def versions() -> dict[str, str]:
 
 
 def check_image_px(image_px: int) -> None:
-    """Refuses sizes that no network here can be trained at.
-
-    Raises:
-        ConfigError: the size is not in 16 ... 2048.
-    """
+    """Raise ConfigError unless the size is in 16 ... 2048."""
     if not 16 <= image_px <= 2048:
         raise ConfigError(f"--image-px is {image_px}; expected a side in pixels from 16 to 2048, for example 176")
 

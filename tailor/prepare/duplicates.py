@@ -1,9 +1,9 @@
-"""Pairs of images that look alike where they should not: between splits, and between source and target.
+"""Pairs of images that look alike and should not: between splits, and between source and target.
 
 An image's fingerprint is two perceptual hashes of 64 bits: whether each cell of an 8 x 8 grid is brighter than the
 mean of the grid, and whether each cell of an 8 x 9 grid is brighter than its left neighbour. Two images are a pair
-where both hashes differ in at most `LIMIT_BITS` bits. That finds copies that were resized or compressed anew, not
-crops, mirror images or two photographs of one object.
+if both hashes differ in at most `LIMIT_BITS` bits. This finds copies that were resized or compressed again, not crops,
+mirror images or two photographs of one object.
 """
 
 import csv
@@ -22,13 +22,13 @@ from tailor.prepare.listing import SPLITS
 
 LIMIT_BITS = 2
 HASH_BITS = 64
-BLOCK = 1024  # images compared with all others at once
+BLOCK = 1024  # images that are compared with all others at once
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
 
 @dataclass(frozen=True, kw_only=True, order=True)
 class Pair:
-    """Two images that look alike, by their places in the arrays that were compared."""
+    """Two images that look alike, by their indices in the compared arrays."""
 
     bits: int  # the larger of the two hashes' distances
     left: int
@@ -47,9 +47,7 @@ class NamedPair:
 def find(root: Path, name: str, advance: Callable[[int], None]) -> dict[str, list[NamedPair]]:
     """Pairs between the target's splits and between source and target, by "train and test", "source and target", ...
 
-    Args:
-        root, name: a prepared data set.
-        advance: called with the number of images read since the last call.
+    `advance` is called with the number of images read since the last call.
 
     Raises:
         ConfigError: no such data set.
@@ -95,7 +93,12 @@ def fingerprints(images: NDArray[np.uint8], advance: Callable[[int], None] | Non
 
 
 def pairs(left: NDArray[np.bool_], right: NDArray[np.bool_], limit_bits: int = LIMIT_BITS) -> list[Pair]:
-    """All pairs of fingerprints, one of each side, whose hashes both differ in at most `limit_bits`; nearest first."""
+    """All pairs of fingerprints, one of each side, whose hashes both differ in at most `limit_bits`; nearest first.
+
+    >>> print_of = np.zeros((1, 2 * HASH_BITS), np.bool_)
+    >>> pairs(print_of, print_of)
+    [Pair(bits=0, left=0, right=0)]
+    """
     found: list[Pair] = []
     for start in range(0, len(left), BLOCK):
         mean_bits, difference_bits = (
@@ -121,12 +124,12 @@ def _cells(grey: NDArray[np.float32], rows: int, columns: int) -> NDArray[np.flo
 
 
 def _hash(fingerprint: NDArray[np.bool_], which: int) -> NDArray[np.float32]:
-    """One of the two hashes as -1 and 1; the rows of a fingerprint's grid hold both, side by side."""
+    """One of the two hashes as -1 and 1; the rows of a fingerprint's grid have both, side by side."""
     grid = fingerprint.reshape(len(fingerprint), 8, 2, 8)[:, :, which].reshape(len(fingerprint), HASH_BITS)
     return np.where(grid, 1.0, -1.0).astype(np.float32)
 
 
 def _distances(left: NDArray[np.float32], right: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Hamming distances of all pairs: a product of signs is 64 less twice the number of bits that differ."""
+    """Hamming distances of all pairs: a product of signs is 64 minus twice the number of bits that differ."""
     agreeing: NDArray[np.float32] = left @ right.T
     return (np.float32(HASH_BITS) - agreeing) / np.float32(2)

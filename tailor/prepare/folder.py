@@ -19,36 +19,36 @@ from tailor.prepare.listing import (
 
 
 def list_folder(roots: tuple[Path, ...]) -> FileListing:
-    """The images of one folder with a folder for each class; folders that hold but one folder are entered.
+    """The images of one folder with a folder for each class; a folder that only has one folder is entered.
 
     Raises:
-        ConfigError: not such a folder, a class without images, splits that are there twice or whose classes differ.
+        ConfigError: not such a folder, a class without images, a split that occurs twice or has other classes.
     """
     if len(roots) != 1:
         raise ConfigError(
-            f"{len(roots)} places are given for a plain folder of images; give one, or the --layout of an official "
-            "data set that comes in several archives"
+            f"{len(roots)} folders are given for a plain folder of images; give one, or the --layout of an official "
+            "data set that has several archives"
         )
     root = _entered(roots[0])
     folders = subfolders(root)
     if not folders:
         raise ConfigError(
-            f"{root} holds no folders; expected a folder for each class with its images, or folders "
+            f"{root} has no folders; expected a folder for each class with its images, or folders "
             f"{', '.join(SPLITS)} of such folders"
         )
     splits = [folder for folder in folders if split_of(folder) is not None]
-    if len(splits) < len(folders):  # a class may be called like a split
+    if len(splits) < len(folders):  # a class may have the name of a split
         splits = [folder for folder in splits if not has_images(folder)]
     if not splits:
         return in_class_folders(root, root)
     named = _named(root, splits)
     if others := [folder.name for folder in folders if folder not in splits]:
         raise ConfigError(
-            f"{root} has the splits {', '.join(named)} and beside them {some(others)}; move them away, or give them "
+            f"{root} has the splits {', '.join(named)} and also {some(others)}; move them away, or give them "
             f"the name of a split: {', '.join(SPLIT_NAMES)}"
         )
     if TRAIN not in named:
-        raise ConfigError(f"{root} has the splits {', '.join(named)} and none called {TRAIN!r}; add it")
+        raise ConfigError(f"{root} has the splits {', '.join(named)}, but not {TRAIN!r}; add it")
     parts = {split: in_class_folders(named[split], root, split) for split in SPLITS if split in named}
     _expect_same_classes(root, parts)
     return FileListing(
@@ -61,7 +61,7 @@ def _named(root: Path, folders: list[Path]) -> dict[str, Path]:
     """The folder of each split.
 
     Raises:
-        ConfigError: two folders are the same split.
+        ConfigError: two folders have names of the same split.
     """
     named: dict[str, Path] = {}
     for folder in folders:

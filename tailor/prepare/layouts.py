@@ -29,7 +29,7 @@ from tailor.prepare.listing import (
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """How a data set lies on disk."""
+    """The folders and files of a data set on disk."""
 
     description: str
     expects: str  # the archives or files to give, for error messages
@@ -49,7 +49,7 @@ def caltech256(roots: tuple[Path, ...]) -> FileListing:
     folder = _find(roots, "256_ObjectCategories", "caltech256")
     classes = [path for path in subfolders(folder) if path.name != "257.clutter"]
     if wrong := [path.name for path in classes if not re.fullmatch(r"\d{3}\..+", path.name)]:
-        raise ConfigError(f"{folder} has folders that are no classes of Caltech-256: {wrong[0]!r}; remove them")
+        raise ConfigError(f"{folder} has folders that are not classes of Caltech-256: {wrong[0]!r}; remove them")
     return in_class_folders(folder, folder, classes=classes)
 
 
@@ -61,7 +61,7 @@ def cub200(roots: tuple[Path, ...]) -> FileListing:
     names_file = _find(roots, "images.txt", "cub200")
     names, is_training = _pairs(names_file), _pairs(_find(roots, "train_test_split.txt", "cub200"))
     if names.keys() != is_training.keys():
-        raise ConfigError(f"{names_file} and train_test_split.txt list different images; get the archive anew")
+        raise ConfigError(f"{names_file} and train_test_split.txt list different images; download the archive again")
     splits = {"1": TRAIN, "0": TEST}
     if wrong := set(is_training.values()) - splits.keys():
         raise ConfigError(f"train_test_split.txt says {sorted(wrong)[0]!r} where 0 or 1 is expected")
@@ -136,21 +136,22 @@ def _find(roots: tuple[Path, ...], name: str, layout: str, *beside: str) -> Path
             if not any(map(is_hidden, path.relative_to(root).parents))
         ]
         if len(found) > 1:
-            raise ConfigError(f"{name} is there more than once: {found[0]} and {found[1]}; give one data set")
+            raise ConfigError(f"{name} occurs more than once: {found[0]} and {found[1]}; give one data set")
         if found:
             return found[0]
     if itself := [root for root in roots if root.name == name]:
         return itself[0]
     raise ConfigError(
-        f"layout {layout} needs {name}, and there is none in {', '.join(map(str, roots))}; "
-        f"give {LAYOUTS[layout].expects}"
+        f"layout {layout} needs {name}, which is not in {', '.join(map(str, roots))}; give {LAYOUTS[layout].expects}"
     )
 
 
 def _class_of(name: str) -> str:
     folder, _, file = name.rpartition("/")
     if not folder or not file or "/" in folder:
-        raise ConfigError(f"an official list names {name!r} where <class>/<image> is expected; get the lists anew")
+        raise ConfigError(
+            f"an official list names {name!r} where <class>/<image> is expected; download the lists again"
+        )
     return folder
 
 
@@ -158,16 +159,16 @@ def _lines(path: Path) -> list[str]:
     try:
         return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} cannot be read: {error}; get the lists anew") from error
+        raise ConfigError(f"{path} cannot be read: {error}; download the lists again") from error
 
 
 def _pairs(path: Path) -> dict[str, str]:
-    """The second word of each line by the first."""
+    """First word of each line -> the second."""
     pairs: dict[str, str] = {}
     for line in _lines(path):
         key, _, value = line.partition(" ")
         if not value or key in pairs:
-            raise ConfigError(f"{path} has the line {line!r} where a new id and a word are expected; get it anew")
+            raise ConfigError(f"{path} has the line {line!r} where a new id and a word are expected; download it again")
         pairs[key] = value.strip()
     return pairs
 
@@ -180,7 +181,7 @@ def _matlab(path: Path, field: str) -> NDArray[Any]:
     try:
         return np.asarray(loadmat(path)[field]).ravel()
     except (OSError, ValueError, KeyError, TypeError, NotImplementedError, MatReadError) as error:
-        raise ConfigError(f"{path} is not a MATLAB file with {field!r}: {error!r}; get the lists anew") from error
+        raise ConfigError(f"{path} is not a MATLAB file with {field!r}: {error!r}; download the lists again") from error
 
 
 def _add_official(

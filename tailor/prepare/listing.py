@@ -1,4 +1,4 @@
-"""Which image files there are, of which class and in which split: what every layout returns."""
+"""The image files with their classes and splits, as every layout returns them."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -14,7 +14,7 @@ SPLIT_NAMES = {
     "val": VALIDATION, "valid": VALIDATION, "validation": VALIDATION, "dev": VALIDATION,
     "test": TEST, "testing": TEST,
 }  # fmt: skip
-"""Name of a folder, in capitals or not -> the split that it is."""
+"""Name of a folder, in lower case -> its split."""
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff")
 SHOWN = 5  # names in an error message
 
@@ -26,7 +26,7 @@ class ImageFile:
     path: Path
     name: str  # below its folder or archive, with slashes: what images.csv keeps
     class_name: str
-    split: str  # train, val or test; "" where the layout has none
+    split: str  # train, val or test; "" if the layout has no splits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,18 +34,22 @@ class FileListing:
     """All images of a folder."""
 
     files: tuple[ImageFile, ...]
-    left_out: tuple[str, ...] = ()  # names of files beside the images that are not read
+    left_out: tuple[str, ...] = ()  # names of other files, which are not read
 
 
 def some(names: Iterable[str]) -> str:
-    """The first few names, and how many there are beyond them."""
+    """The first few names, and the number of the others.
+
+    >>> some(["c", "a", "b"]), some("abcdefg")
+    ('a, b, c', 'a, b, c, d, e and 2 more')
+    """
     every = sorted(names)
     more = f" and {len(every) - SHOWN} more" if len(every) > SHOWN else ""
     return ", ".join(every[:SHOWN]) + more
 
 
 def is_hidden(path: Path) -> bool:
-    """Whether a file or folder is what a system or an archiver left there, not the user's."""
+    """Whether a file or folder was made by a system or an archiver, not by the user."""
     return path.name.startswith(".") or path.name in ("__MACOSX", "Thumbs.db", "desktop.ini")
 
 
@@ -55,30 +59,30 @@ def subfolders(folder: Path) -> list[Path]:
 
 
 def split_of(folder: Path) -> str | None:
-    """The split that a folder is by its name; None for any other folder."""
+    """The split of a folder by its name; None for any other folder."""
     return SPLIT_NAMES.get(folder.name.casefold())
 
 
 def has_images(folder: Path) -> bool:
-    """Whether images lie directly in a folder."""
+    """Whether images are directly in a folder."""
     return any(path.suffix.lower() in SUFFIXES and not is_hidden(path) for path in folder.iterdir())
 
 
 def loose_files(folder: Path, root: Path) -> list[str]:
-    """The files that lie directly in a folder, as they are named from `root`."""
+    """The files directly in a folder, by their paths from `root`."""
     return sorted(
         path.relative_to(root).as_posix() for path in folder.iterdir() if path.is_file() and not is_hidden(path)
     )
 
 
 def in_class_folders(folder: Path, root: Path, split: str = "", classes: Sequence[Path] | None = None) -> FileListing:
-    """The images of `folder`/<class>/, not of folders below that and not of `folder` itself.
+    """The images of `folder`/<class>/, without those of deeper folders and of `folder` itself.
 
     Args:
         folder: the folder of the classes.
-        root: what images are named from.
-        split: the split that all of them belong to.
-        classes: the folders of classes, where not all folders are.
+        root: the folder that names of images are relative to.
+        split: the split of all of them.
+        classes: the folders of classes; None: all folders.
 
     Raises:
         ConfigError: no classes, or a class without images.
@@ -87,14 +91,14 @@ def in_class_folders(folder: Path, root: Path, split: str = "", classes: Sequenc
     left_out = loose_files(folder, root)
     class_folders = subfolders(folder) if classes is None else classes
     if not class_folders:
-        raise ConfigError(f"{folder} holds no folders; expected a folder for each class, with its images")
+        raise ConfigError(f"{folder} has no folders; expected a folder for each class, with its images")
     for class_folder in class_folders:
         entries = sorted(path for path in class_folder.iterdir() if not is_hidden(path))
         images = [path for path in entries if path.suffix.lower() in SUFFIXES and path.is_file()]
         if not images:
             splits = "" if split else f"; names of splits are {', '.join(SPLIT_NAMES)}"
             raise ConfigError(
-                f"class {class_folder.name!r} has no images: none of {', '.join(SUFFIXES)} lies directly in "
+                f"class {class_folder.name!r} has no images: none of {', '.join(SUFFIXES)} is directly in "
                 f"{class_folder}; put them there, or remove the folder{splits}"
             )
         known = set(images)
@@ -110,21 +114,21 @@ def from_lists(folder: Path, listed: Iterable[tuple[str, str, str]]) -> FileList
     """The images that official lists name.
 
     Args:
-        folder: what the names in the lists begin from.
+        folder: the folder that names in the lists are relative to.
         listed: name, class and split of each image.
 
     Raises:
-        ConfigError: an image stands in the lists twice, is not there, or has a name that leads out of `folder`.
+        ConfigError: an image is listed twice, does not exist, or is outside of `folder`.
     """
     entries = list(listed)
     count = Counter(name for name, _, _ in entries)
     if twice := [name for name, times in count.items() if times > 1]:
         raise ConfigError(
-            f"splits overlap: {some(twice)} are in the lists more than once; get the lists anew, each image may "
+            f"splits overlap: {some(twice)} are in the lists more than once; download the lists again, each image may "
             "belong to one split"
         )
     if outside := [name for name in count if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts]:
-        raise ConfigError(f"the lists name images outside of {folder}: {some(outside)}; get the lists anew")
+        raise ConfigError(f"the lists name images outside of {folder}: {some(outside)}; download the lists again")
     if missing := [name for name in count if not (folder / name).is_file()]:
         raise ConfigError(
             f"{len(missing)} of {len(count)} listed images are not in {folder}: {some(missing)}; give the whole "

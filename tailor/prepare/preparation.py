@@ -1,4 +1,4 @@
-"""A data set made of image files: unpacked, listed, cut into tasks, decoded, described, at the end given its name."""
+"""Makes a data set of image files: unpacks, lists, divides into tasks, decodes, writes the manifest, renames."""
 
 import csv
 import shutil
@@ -26,7 +26,7 @@ CSV_COLUMNS = ("id", "task", "split", "class", "label", "name", "file_sha256")
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What the user asks for."""
+    """What the user wants to prepare."""
 
     name: str
     origins: tuple[Path, ...]  # folders, archives, and the lists that belong to them
@@ -41,17 +41,12 @@ class Request:
 
 
 def prepare(request: Request, out: TextIO) -> DataManifest:
-    """Makes the data set `request.name` below `request.root`; the same call resumes one that was interrupted.
-
-    Args:
-        request: what to make.
-        out: where progress is shown.
+    """Make the data set `request.name` below `request.root`; the same call resumes an interrupted one.
 
     Raises:
-        ConfigError: the user's mistake or a fault in the files; nothing is left of the data set then.
+        ConfigError: the user's mistake or a fault in the files; no part of the data set is left then.
 
-    Writes:
-        the data set's folder, whole or not at all.
+    Writes: the data set's folder, whole or not at all; progress to `out`.
     """
     final = manifest.folder_of(request.root, request.name)
     layout = LAYOUTS[request.layout]
@@ -108,11 +103,14 @@ def _roots(origins: Sequence[Path], work: Path, out: TextIO) -> tuple[Path, ...]
 
 
 def _tell(listings: Sequence[FileListing], layout: Layout, out: TextIO) -> None:
-    """Says what is unusual, and not wrong, about the files found: of the data set, and of that of the source task."""
+    """Print what is unusual about the listed files but not an error."""
     for listing in listings:
         if listing.left_out:
             count, names = len(listing.left_out), some(listing.left_out)
-            say(f"note: left out are {count} file(s) that are no image in the folder of a class: {names}", to=out)
+            say(
+                f"note: {count} file(s) are left out, because they are not images in the folder of a class: {names}",
+                to=out,
+            )
     found = len(listings[0].files)
     if layout.images is not None and found != layout.images:
         say(f"note: {found} images; the complete official data set has {layout.images}", to=out)
@@ -121,10 +119,10 @@ def _tell(listings: Sequence[FileListing], layout: Layout, out: TextIO) -> None:
 def _decode(
     tasks: dict[str, TaskFiles], request: Request, prepared: Path, work: Path, out: TextIO
 ) -> dict[str, tuple[str, ...]]:
-    """Writes the images of both tasks; SHA-256 of each image's file by task."""
+    """Write the images of both tasks; SHA-256 of each image's file by task."""
     count = sum(len(task.files) for task in tasks.values())
     needed_bytes = count * 3 * request.image_px**2
-    there_bytes = sum(path.stat().st_size for path in prepared.iterdir())  # by a call that was interrupted
+    there_bytes = sum(path.stat().st_size for path in prepared.iterdir())  # of an interrupted call
     free_bytes = shutil.disk_usage(prepared).free
     if needed_bytes - there_bytes > free_bytes:
         raise ConfigError(
@@ -133,7 +131,7 @@ def _decode(
         )
     hashes: dict[str, tuple[str, ...]] = {}
     kept_images = 0
-    with progress.shown(out, f"decoding {request.name}", count, "images") as advance:
+    with progress.show_progress(out, f"decoding {request.name}", count, "images") as advance:
         for task, cutting in tasks.items():
             images, journal = prepared / f"{task}.images.npy", work / f"{task}.journal"
             done = chunks.decode_files(cutting.files, request.image_px, images, journal, request.threads, advance)
@@ -147,25 +145,25 @@ def _decode(
 def _tell_copies(
     tasks: dict[str, TaskFiles], hashes: dict[str, tuple[str, ...]], out: TextIO, *, is_refused: bool
 ) -> None:
-    """Says which files are the same, byte for byte, under two labels or in two of the target's splits.
+    """Print which files are the same, byte for byte, under two labels or in two of the target's splits.
 
     Raises:
-        ConfigError: the target's splits share a file, if that `is_refused`.
+        ConfigError: the target's splits share a file, and `is_refused`.
     """
     for name, task in tasks.items():
         if shared := _shared(task, hashes[name], lambda file: file.class_name):
-            said = f"{len(shared)} file(s) have more than one label: {some(shared)}"
-            say(f"warning: {said}; remove those in the wrong folder, and prepare again", to=out)
+            text = f"{len(shared)} file(s) have more than one label: {some(shared)}"
+            say(f"warning: {text}; remove those in the wrong folder, and prepare again", to=out)
     if not (shared := _shared(tasks[TARGET], hashes[TARGET], lambda file: file.split)):
         return
-    said = f"splits overlap: {len(shared)} file(s) are in more than one split: {some(shared)}; remove them from one"
+    text = f"splits overlap: {len(shared)} file(s) are in more than one split: {some(shared)}; remove them from one"
     if is_refused:
-        raise ConfigError(said)
-    say(f"warning: {said}, or test scores will be too good", to=out)
+        raise ConfigError(text)
+    say(f"warning: {text}, or test scores will be too good", to=out)
 
 
 def _shared(task: TaskFiles, hashes: Sequence[str], part_of: Callable[[ImageFile], str]) -> list[str]:
-    """The files that are in several parts of a task, each as the names that it has there."""
+    """The files that are in several parts of a task, each as its names."""
     names: dict[str, dict[str, str]] = defaultdict(dict)  # SHA-256 -> part -> name
     for file, sha256 in zip(task.files, hashes, strict=True):
         names[sha256].setdefault(part_of(file), file.name)
@@ -173,7 +171,7 @@ def _shared(task: TaskFiles, hashes: Sequence[str], part_of: Callable[[ImageFile
 
 
 def _write_columns(prepared: Path, tasks: dict[str, TaskFiles]) -> None:
-    """Writes labels, ids and the test split."""
+    """Write labels, ids and the test split."""
     first_id = 0
     for task, cutting in tasks.items():
         count = len(cutting.files)
@@ -188,7 +186,7 @@ def _write_columns(prepared: Path, tasks: dict[str, TaskFiles]) -> None:
 
 
 def _write_images(path: Path, tasks: dict[str, TaskFiles], hashes: dict[str, tuple[str, ...]]) -> None:
-    """Writes which image is which: one line each, in the order of their ids."""
+    """Write images.csv: a line for each image, in the order of ids."""
     with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
         lines = csv.writer(file, lineterminator="\n")
         lines.writerow(CSV_COLUMNS)
@@ -200,7 +198,7 @@ def _write_images(path: Path, tasks: dict[str, TaskFiles], hashes: dict[str, tup
 
 
 def _describe(prepared: Path, request: Request, tasks: dict[str, TaskFiles], test_split: str) -> None:
-    """Writes the manifest."""
+    """Write the manifest."""
     opened = {name: np.load(prepared / name, mmap_mode="r", allow_pickle=False) for name in ARRAY_FILES}
     shapes: dict[str, tuple[int, ...]] = {name: array.shape for name, array in opened.items()} | {IMAGES_FILE: ()}
     files = {

@@ -1,4 +1,4 @@
-"""Progress of a long piece of work: a bar on a terminal, a plain line now and then in a log."""
+"""Progress of a long task: a bar on a terminal, a plain line now and then in a log."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -10,12 +10,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from transtailor.terminal import printable, say
 
-LINE_PERIOD_S = 10.0  # plain lines come no more often than this
+LINE_PERIOD_S = 10.0  # least time between two plain lines
 
 
 @contextmanager
-def shown(stream: TextIO, what: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
-    """Shows progress while the context lasts; yields what to call with the units done since the last call."""
+def show_progress(stream: TextIO, what: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
+    """Show progress meanwhile; yield a function to call with the units done since the last call."""
     if stream.isatty():
         columns = (
             TextColumn("{task.description}", markup=False),

@@ -1,4 +1,4 @@
-"""Which images are the source task and which the target, and which of the target's are the test split."""
+"""Divides images into the source task and the target, and draws the target's test split."""
 
 import hashlib
 from collections.abc import Sequence
@@ -8,33 +8,33 @@ from tailor.core.errors import ConfigError
 from tailor.prepare.listing import TEST, TRAIN, FileListing, ImageFile, some
 from transtailor.names import nearest
 
-TEST_FRACTION = 0.2  # where neither the folder nor the user says
+TEST_FRACTION = 0.2  # the default for folders without a test split
 
 
 @dataclass(frozen=True, kw_only=True)
 class TaskFiles:
     """The images of a task, ordered by class and name."""
 
-    classes: tuple[str, ...]  # by name; a label is a place in this
+    classes: tuple[str, ...]  # by name; a label is an index into this
     files: tuple[ImageFile, ...]
 
     @property
     def labels(self) -> list[int]:
         """Each image's label."""
-        place = {name: label for label, name in enumerate(self.classes)}
-        return [place[file.class_name] for file in self.files]
+        label_of = {name: label for label, name in enumerate(self.classes)}
+        return [label_of[file.class_name] for file in self.files]
 
 
 @dataclass(frozen=True, kw_only=True)
 class SplitRule:
-    """How the test split is drawn where the folder has none of its own."""
+    """How the test split is drawn if the folder has none."""
 
     fraction: float | None  # of each class; None: the layout's rule, else TEST_FRACTION
     seed: int
     training_images_per_class: int | None  # the layout's rule: all others are test images
 
     def described(self, listing: FileListing) -> str:
-        """Where the test split of a listing comes from, for people."""
+        """Where the test split of a listing comes from, for readers."""
         if has_test_split(listing.files):
             return "the data set's own"
         if self.fraction is None and self.training_images_per_class is not None:
@@ -98,8 +98,8 @@ def _with_test_split(task: TaskFiles, test: SplitRule) -> TaskFiles:
 
 
 def _draw(names: list[str], class_name: str, test: SplitRule) -> set[str]:
-    """The test images of a class: first in the order of a hash of seed and name, so that no library's generator and
-    no other image decides on an image's place."""
+    """The test images of a class: the first in the order of a hash of seed and name, which depends on no generator and
+    no other image."""
     if test.fraction is None and test.training_images_per_class is not None:
         count = len(names) - test.training_images_per_class
         rule = f"more than {test.training_images_per_class} images of each class, or --test-fraction"

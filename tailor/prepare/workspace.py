@@ -1,4 +1,4 @@
-"""The hidden folder in which a data set is made before it gets its name: one process at a time, kept if interrupted."""
+"""The hidden folder in which one process makes a data set before it gets its name; kept if interrupted."""
 
 import fcntl
 import os
@@ -14,14 +14,14 @@ from transtailor.shell import command
 
 @contextmanager
 def workspace(final: Path) -> Iterator[Path]:
-    """A folder beside `final` to make it in; gone after success and after the user's mistake, kept after all else.
+    """A folder next to `final` to make it in; removed after success and after the user's mistake, otherwise kept.
 
     Raises:
-        ConfigError: `final` is there already, its parent cannot be written to, or another process is making it.
+        ConfigError: `final` exists, its parent cannot be written to, or another process is making it.
     """
     if final.exists():
         raise ConfigError(
-            f"{final} is there already; to verify it, type: {command('data', 'check', final)}. To make it anew, "
+            f"{final} is there already; to verify it, type: {command('data', 'check', final)}. To make it again, "
             "remove it first or choose another name"
         )
     work = final.with_name(f".{final.name}.preparing")
@@ -43,10 +43,10 @@ def workspace(final: Path) -> Iterator[Path]:
 
 
 def publish(folder: Path, final: Path) -> None:
-    """Gives a finished folder its name, once all of it is on the disk.
+    """Give a finished folder its name, once all of it is on disk.
 
     Raises:
-        ConfigError: `final` is there by now.
+        ConfigError: `final` exists by now.
     """
     for path in [*folder.iterdir(), folder]:
         sync(path)
@@ -61,5 +61,5 @@ def _lock(handle: int, final: Path) -> None:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         raise ConfigError(f"{final} is being prepared by another process; wait for it, or stop it") from error
-    if os.fstat(handle).st_nlink == 0:  # the other one ended between our opening and locking
+    if os.fstat(handle).st_nlink == 0:  # the other process ended between our open and our lock
         raise ConfigError(f"{final} was being prepared by another process, which ended just now; type it again")

@@ -1,1 +1,1 @@
-"""Which filters can go, how much of each layer goes, and their removal."""
+"""Which filters can be removed, how many of each layer, and their removal."""

@@ -1,5 +1,5 @@
-"""The rules of target-aware network adaptation on plain numbers: how much each layer can lose, which layers go first,
-and which point of the path is kept. Without torch.
+"""The rules of target-aware network adaptation on plain numbers: how many filters each layer can lose, which layers
+are cut first, and which point of the path is the best. Without torch.
 
 Zhong, Li, Okada, Maki: "Target Aware Network Adaptation for Efficient Representation Learning" (arXiv 1810.01104). The
 frame is the paper's; the formulas are our choice within it, see docs/methods/target_aware_adaptation.md.
@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from tailor.stages import CumulativeSum
 
 ROUNDING = 1e-9
-"""Of a layer's sum: a partial sum that is exactly the share asked for counts as such whatever the binary fractions."""
+"""Share of a layer's sum: a partial sum that is exactly the wanted share counts in spite of rounding errors."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,26 +21,29 @@ class Layer:
 
     name: str
     statistics: Sequence[float]  # one per filter, not negative; the larger, the more the target uses it
-    macs_fraction: float  # of the present model's MACs that the layer has
+    macs_fraction: float  # the layer's share of the present model's MACs
     minimum: int  # filters that always stay
 
 
 @dataclass(frozen=True, kw_only=True)
 class LayerCut:
-    """What the rule says of a layer."""
+    """The result of the rule for a layer."""
 
     name: str
     filters: int  # before
     kept_by_rule: int  # k*
     removable_fraction: float  # r = 1 - k* / n
     priority: float
-    removed: int  # filters that go now
+    removed: int  # filters that are removed now
 
 
 def kept_count(statistics: Sequence[float], kept_cumulative_fraction: float) -> int:
-    """k* = min{k >= 1: s_1 + ... + s_k >= c (s_1 + ... + s_n)}, the statistics s sorted from the largest on.
+    """k* = min{k >= 1: s_1 + ... + s_k >= c (s_1 + ... + s_n)}, the statistics s in descending order.
 
-    Written without a division, so that a layer whose statistics are all zero keeps one filter.
+    A layer whose statistics are all zero keeps one filter.
+
+    >>> kept_count([5.0, 3.0, 1.0, 1.0], kept_cumulative_fraction=0.8)
+    2
 
     Args:
         statistics: one per filter, not negative.
@@ -50,7 +53,7 @@ def kept_count(statistics: Sequence[float], kept_cumulative_fraction: float) -> 
         ValueError: no filter, or a statistic that is negative or not finite.
     """
     if not statistics or not all(math.isfinite(value) and value >= 0.0 for value in statistics):
-        raise ValueError(f"a cumulative sum needs finite statistics from 0 on, at least one; given {list(statistics)}")
+        raise ValueError(f"a cumulative sum needs finite statistics >= 0, at least one; given {list(statistics)}")
     total, held = math.fsum(statistics), 0.0
     for k, value in enumerate(sorted(statistics, reverse=True), start=1):
         held += value
@@ -60,9 +63,9 @@ def kept_count(statistics: Sequence[float], kept_cumulative_fraction: float) -> 
 
 
 def cut_layers(layers: Sequence[Layer], cut: CumulativeSum) -> tuple[LayerCut, ...]:
-    """What goes from each layer in one iteration, in the order of `layers`.
+    """What is removed from each layer in one iteration, in the order of `layers`.
 
-    Of the layers that can lose a filter, those of the highest priority lose what they can; equal ones go in order.
+    Of the layers that can lose a filter, those of the highest priority lose as many as they can; ties go by order.
     """
     judged = [_judge(layer, cut) for layer in layers]
     able = [number for number, layer in enumerate(judged) if layer.removed]
@@ -71,7 +74,7 @@ def cut_layers(layers: Sequence[Layer], cut: CumulativeSum) -> tuple[LayerCut, .
 
 
 def _judge(layer: Layer, cut: CumulativeSum) -> LayerCut:
-    """What the layer would lose if it were among the first."""
+    """What the layer would lose if it had a high priority."""
     filters = len(layer.statistics)
     kept = kept_count(layer.statistics, cut.kept_cumulative_fraction)
     removable_fraction = 1.0 - kept / filters
@@ -87,7 +90,10 @@ def _judge(layer: Layer, cut: CumulativeSum) -> LayerCut:
 
 
 def best_point(path: Sequence[tuple[float, float]]) -> int:
-    """The number of the point that is kept: the best validation score, among equal ones the smallest network.
+    """The number of the best point: the best validation score, among equal ones the smallest network.
+
+    >>> best_point([(0.90, 0.0), (0.92, 0.1), (0.92, 0.2), (0.80, 0.3)])
+    2
 
     Args:
         path: (score, removed share of the MACs) of each point, at least one; a score that is NaN is the worst.

@@ -1,6 +1,6 @@
-"""How much from which layer: the filters that a budget leaves.
+"""Solves for a budget: how many filters of each layer are removed, and which ones stay.
 
-A *ranking* gives one score per filter of each group, the smaller the sooner it goes; F: filters of a group.
+A *ranking* has one score per filter of each group; the lowest-ranked are removed first. F: filters of a group.
 """
 
 import math
@@ -17,14 +17,14 @@ from tailor.model.state import ModelState
 from tailor.pruning.surgery import Group, Kept
 
 BUDGET_MARGIN = 0.05
-"""Share of the original network's MACs by which a pruning may remove more than asked for (C)."""
+"""Share of the original network's MACs by which a pruning may exceed its budget (C)."""
 
 Ranking = dict[str, Tensor]  # group name -> (F,)
-Minimum = dict[str, int]  # group name -> filters that stay at the least
+Minimum = dict[str, int]  # group name -> fewest filters that stay
 
 
-def combined(scores: dict[str, Tensor], found: tuple[Group, ...], grouping: str) -> Ranking:
-    """Group name -> (F,): the scores of a group's layers made one by `sum`, `mean` or `max`."""
+def combine_scores(scores: dict[str, Tensor], found: tuple[Group, ...], grouping: str) -> Ranking:
+    """Group name -> (F,): the scores of a group's layers combined by `sum`, `mean` or `max`."""
     ranking = {}
     for group in found:
         rows = torch.stack([scores[member.layer] for member in group.members])
@@ -33,7 +33,7 @@ def combined(scores: dict[str, Tensor], found: tuple[Group, ...], grouping: str)
 
 
 def minimums(state: ModelState, found: tuple[Group, ...], minimum_filters_fraction: float) -> Minimum:
-    """What stays of each group: a share of its ORIGINAL filters, rounded up, at least one."""
+    """The fewest filters of each group that stay: a share of its ORIGINAL ones, rounded up, at least one."""
     original = cost.original_shapes(state.network, state.classes)
     return {g.name: max(1, math.ceil(minimum_filters_fraction * original[f"{g.name}.weight"][0])) for g in found}
 
@@ -46,20 +46,20 @@ def lowest_of_all(
     ranking: Ranking,
     width_multiple: int = 1,
 ) -> Kept:
-    """The filters that stay when the lowest-ranked of the whole network go, one after the other, until the budget.
+    """The filters that stay if the lowest-ranked of the whole network are removed one by one until the budget is met.
 
-    The removal that reaches the budget is the last one: MACs are counted anew after each.
+    MACs are counted after each removal; the one that meets the budget is the last.
 
     Args:
         state: the model to be pruned.
         found: its prunable groups.
         removed_macs_fraction: of the original network with this head; what earlier steps removed counts.
         minimum: what every group keeps.
-        ranking: which filters go first.
-        width_multiple: see `rounded`.
+        ranking: which filters are removed first.
+        width_multiple: see `round_widths`.
 
     Raises:
-        ConfigError: the layers cannot lose so much, or only much more; the text names the layer in the way.
+        ConfigError: the layers can only lose less, or much more; the text names the layer that prevents it.
     """
     order = removal_order(ranking, minimum)
 
@@ -79,9 +79,9 @@ def uniform(
     ranking: Ranking,
     width_multiple: int = 1,
 ) -> Kept:
-    """The filters that stay when every group loses the same share of its filters, its lowest-ranked ones.
+    """The filters that stay if every group loses the same share of its filters, the lowest-ranked ones.
 
-    The share is the smallest multiple of 1/1000 that reaches the budget; a group at its minimum keeps what it has.
+    The share is the smallest multiple of 1/1000 that reaches the budget; a group at its minimum loses no more.
 
     Raises:
         ConfigError: as of `lowest_of_all`.
@@ -105,7 +105,7 @@ def random_widths(
     numbers: torch.Generator,
     width_multiple: int = 1,
 ) -> Kept:
-    """Random shares per group, scaled together until the budget is met; the lowest-ranked of each group go.
+    """Random shares per group, scaled together until the budget is met; the lowest-ranked of each group are removed.
 
     Raises:
         ConfigError: as of `lowest_of_all`.
@@ -113,7 +113,7 @@ def random_widths(
     drawn = {g.name: float(torch.rand((), generator=numbers)) for g in found}
 
     def counts(thousandths: int) -> dict[str, int]:
-        # Up to 1000 every group loses its drawn share; beyond, what is left of each shrinks until all are at minimum.
+        # Up to 1000 every group loses its drawn share; above, the rest of each shrinks until all are at their minimum.
         part, beyond = min(thousandths, 1000) / 1000, max(thousandths - 1000, 0) / 1000
         shares = {name: share * part + (1.0 - share) * beyond for name, share in drawn.items()}
         return {g.name: min(round(g.filters * shares[g.name]), max(0, g.filters - minimum[g.name])) for g in found}
@@ -122,10 +122,10 @@ def random_widths(
     return lowest_in_each(found, removed, ranking)
 
 
-def rounded(found: tuple[Group, ...], removed: dict[str, int], width_multiple: int) -> dict[str, int]:
-    """At most as many removals, after which each group has a multiple of so many filters, or all that it has.
+def round_widths(found: tuple[Group, ...], removed: dict[str, int], width_multiple: int) -> dict[str, int]:
+    """The same removals or fewer, so that each group keeps a multiple of `width_multiple` filters, or all of them.
 
-    Widths are rounded up, so no group is emptied, and none gets below a minimum that it kept.
+    Widths are rounded up, so each group keeps at least one filter and its minimum.
     """
 
     def stays(group: Group) -> int:
@@ -135,7 +135,7 @@ def rounded(found: tuple[Group, ...], removed: dict[str, int], width_multiple: i
 
 
 def lowest_in_each(found: tuple[Group, ...], removed: dict[str, int], ranking: Ranking) -> Kept:
-    """The filters that stay when each group loses its `removed[name]` lowest-ranked ones; ties go by position."""
+    """The filters that stay if each group loses its `removed[name]` lowest-ranked ones; ties go by position."""
     kept = {}
     for group in found:
         order = torch.sort(ranking[group.name], stable=True).indices if group.name in ranking else None
@@ -154,22 +154,21 @@ def _fewest(
 ) -> dict[str, int]:
     """`counts(n)`, rounded to the multiple, of the smallest n in [0, most] with which the budget is met.
 
-    n is 0 only where the budget is met already, so a surgery that removes nothing has nothing to remove. Where many
-    groups lose filters at n, and with them more than BUDGET_MARGIN too much would go, they lose them one after the
-    other in the network's order, until the budget is met.
+    n is 0 only if the budget is met already. If several groups lose filters at n, and together exceed the budget by
+    more than BUDGET_MARGIN, they lose them one after the other in the network's order, until the budget is met.
 
     Raises:
-        ConfigError: not even `counts(most)` filters less meet it, or one group alone makes it go too far.
+        ConfigError: `counts(most)` does not meet the budget, or a single group exceeds it by more than BUDGET_MARGIN.
     """
     whole = original_macs(state)
     allowed = whole * (1.0 - removed_macs_fraction)
     shapes = {name: tensor.shape for name, tensor in state.tensors.items()}
 
     def removed(n: int) -> dict[str, int]:
-        return rounded(found, counts(n), width_multiple)
+        return round_widths(found, counts(n), width_multiple)
 
     def too_much(removed: dict[str, int]) -> float:
-        """Share of the MACs that is gone beyond the budget; below 0 it is not met."""
+        """Share of the MACs that is removed beyond the budget; below 0 if it is not met."""
         after = shapes_after(shapes, found, removed)
         return (allowed - cost.macs(state.network, state.classes, after, state.input_shape)) / whole
 
@@ -191,13 +190,13 @@ def _fewest(
 def _missed(
     state: ModelState, removed_macs_fraction: float, too_much: float, last: tuple[str, float] | None
 ) -> ConfigError:
-    """The error for a budget that is overshot; `last`: the group that was cut last, and what was too much before."""
-    removed, way = removed_macs_fraction + too_much, "earlier steps did so"
+    """The error for a budget that is exceeded; `last`: the group that was cut last, and the excess before."""
+    removed, way = removed_macs_fraction + too_much, "earlier steps removed them"
     if last is not None:
-        way = f"the next filters of {last[0]} lead there from {max(0.0, removed_macs_fraction + last[1]):.3f}"
+        way = f"the last filters of {last[0]} lead there from {max(0.0, removed_macs_fraction + last[1]):.3f}"
     return ConfigError(
         f"removed_macs_fraction = {removed_macs_fraction:g} is missed by more than {BUDGET_MARGIN:g}: {removed:.3f} of "
-        f"the MACs of {state.network} are gone, and {way}; choose another budget, larger steps or a smaller "
+        f"the MACs of {state.network} are removed, and {way}; choose another budget, larger steps or a smaller "
         "pruning.width_multiple"
     )
 
@@ -205,7 +204,7 @@ def _missed(
 def _impossible(
     state: ModelState, found: tuple[Group, ...], removed_macs_fraction: float, shapes: dict[str, torch.Size]
 ) -> ConfigError:
-    """The error for a budget out of reach, which names the layer in the way; `shapes`: with all groups at minimum."""
+    """The error for an impossible budget; `shapes`: with all groups at their minimum."""
     whole, left = original_macs(state), cost.macs(state.network, state.classes, shapes, state.input_shape)
     least = cost.macs_by_layer(state.network, state.classes, shapes, state.input_shape)
     largest = max(least, key=least.__getitem__)
@@ -220,9 +219,12 @@ def _impossible(
 
 
 def removal_order(scores: Ranking, minimum: Minimum) -> list[tuple[str, int]]:
-    """(group name, filter) from the lowest score to the highest; a layer at its minimum keeps what it has.
+    """(group name, filter) from the lowest score to the highest; a layer at its minimum loses no more.
 
-    Equal scores go in the order of layers and filters, so that the order never depends on the sort.
+    Equal scores are in the order of layers and filters, so that the result never depends on the sort.
+
+    >>> removal_order({"a": torch.tensor([0.5, 0.1]), "b": torch.tensor([0.3, 0.2])}, {"a": 1, "b": 0})
+    [('a', 1), ('b', 1), ('b', 0)]
     """
     ranked = sorted(
         (value, layer, index, name)
@@ -241,7 +243,7 @@ def removal_order(scores: Ranking, minimum: Minimum) -> list[tuple[str, int]]:
 def shapes_after(
     shapes: dict[str, torch.Size], found: tuple[Group, ...], removed: dict[str, int]
 ) -> dict[str, torch.Size]:
-    """Shapes of all tensors when each group lost `removed[name]` filters, whichever they are."""
+    """Shapes of all tensors after each group lost `removed[name]` filters, any of them."""
     after = {name: list(shape) for name, shape in shapes.items()}
     for group in found:
         for part in group.slices:
@@ -250,7 +252,7 @@ def shapes_after(
 
 
 def _smallest(upper: int, holds: Callable[[int], bool]) -> int:
-    """The smallest n in [0, upper] for which `holds(n)`, which is false up to some n and true from there on."""
+    """The smallest n in [0, upper] for which `holds(n)`, which is false below some n and true from it on."""
     low, high = 0, upper
     while low < high:
         middle = (low + high) // 2

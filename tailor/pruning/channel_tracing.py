@@ -1,11 +1,11 @@
-"""Where each filter's output goes: the forward pass run on labels instead of numbers.
+"""Traces which layers read each filter's output: the forward pass is run on labels instead of numbers.
 
 Every output of a convolution or linear layer gets a label. The network's own code is then run on tensors of labels:
-what moves elements about (flatten, concatenation, a transposition) moves labels about, what combines two elements
-(the addition of a skip, a gate) joins their labels, a layer notes which labels it reads at which of its inputs. So no
-architecture needs a rule of its own. What the pass does not understand, or what a network without some of its filters
-would compute differently for the others (attention, LayerNorm, grouped convolutions, halves of the channels), pins the
-labels that it meets: their filters have to stay. Not knowing an operation costs prunable filters, never correctness.
+an operation that moves elements (flatten, concatenation, transposition) moves labels, an operation that combines two
+elements (the addition of a skip, a gate) joins their labels, and a layer records which labels it reads at which input.
+So no architecture needs its own rule. An operation that is not known, or that would compute something else for the
+other channels if some were missing (attention, LayerNorm, grouped convolutions, halves of the channels), pins the
+labels that it reads: their filters have to stay. An unknown operation costs prunable filters, never correctness.
 """
 
 from collections.abc import Callable, Iterator
@@ -32,7 +32,7 @@ aten = torch.ops.aten
 
 
 class ChannelLabels(Tensor):
-    """A tensor of labels that the network's code takes for a tensor of numbers. Made by operations on others."""
+    """A tensor of labels in the place of a tensor of numbers; operations on it make others."""
 
     ids: Tensor  # int64, of the same shape; dims along which nothing varies have stride 0
     record: Trace
@@ -70,7 +70,7 @@ def follow(model: nn.Module, input_shape: tuple[int, ...]) -> Trace:
     """The trace of one forward pass of a model in evaluation mode; no weight is read or changed.
 
     Args:
-        model: its training flags are put back afterwards.
+        model: its training flags are restored afterwards.
         input_shape: of one image.
     """
     trace = Trace(tensor_of={id(parameter): name for name, parameter in model.named_parameters()})
@@ -109,7 +109,7 @@ def _constant(value: int, shape: Any) -> Tensor:
 
 
 def _on_meta(func: Any, args: Any, kwargs: Any) -> Any:
-    """What an operation gives for tensors of these shapes, without computing it."""
+    """The result of an operation for tensors of these shapes, without computing it."""
 
     def empty(value: Any) -> Any:
         if not isinstance(value, Tensor):
@@ -127,7 +127,7 @@ def _channel_labels(labels: Tensor, dim: int) -> Tensor | None:
     return None if rest and not bool((first == one).all()) else one
 
 
-# --- layers: what has filters, and what works on each channel alone. None: leave it to the operations below. ---
+# --- layers: those with filters, and norms, which work on each channel alone. None: the operations below handle it. ---
 
 
 def _conv(
@@ -141,7 +141,7 @@ def _conv(
     if groups == 1:
         trace.use(f"{layer}.weight", 1, read)
         made = trace.outputs(layer, outputs)
-    elif groups == inputs:  # depthwise: each output belongs to the filter behind its one input
+    elif groups == inputs:  # depthwise: each output belongs to the filter of its one input
         made = read.repeat_interleave(outputs // inputs)
     else:
         trace.pin(read, "a grouped convolution")
@@ -198,7 +198,7 @@ LAYERS: dict[Any, Callable[..., ChannelLabels | None]] = {
 
 
 def _layer(trace: Trace, weight: Tensor, bias: Tensor | None) -> str | None:
-    """The module whose weight (and bias) this is; None if they were computed or are called otherwise."""
+    """The module whose weight (and bias) this is; None if they were computed or have other names."""
     layer, _, kind = trace.tensor_of.get(id(weight), "").rpartition(".")
     named = kind == "weight" and (bias is None or trace.tensor_of.get(id(bias)) == f"{layer}.bias")
     return layer if named and layer else None
@@ -210,11 +210,11 @@ def _use_outputs(trace: Trace, layer: str, bias: Tensor | None, labels: Tensor) 
         trace.use(f"{layer}.bias", 0, labels)
 
 
-# --- operations between layers. None: not understood, so everything it reads is pinned. ---
+# --- operations between layers. None: not known, so all labels that it reads are pinned. ---
 
 
 def _unknown(given: list[ChannelLabels], func: Any, args: Any, kwargs: Any) -> Any:
-    """Pin what is read; what comes out is no filter's output."""
+    """Pin the labels that are read; the result is not a filter's output."""
     for labels in given:
         labels.record.pin(labels.ids, func.overloadpacket.__name__)
     if works_in_place(func):
@@ -227,7 +227,7 @@ def _unknown(given: list[ChannelLabels], func: Any, args: Any, kwargs: Any) -> A
 
 
 def _pointwise(trace: Trace, func: Any, args: Any, kwargs: Any) -> Any:
-    """Join what is combined; numbers that depend on no filter pin, except single ones."""
+    """Join the labels of combined elements; numbers that depend on no filter pin them, except single numbers."""
     combined = [
         a.ids if isinstance(a, ChannelLabels) else _constant(PINNED, a.shape)
         for a in tree_leaves((args, kwargs))
@@ -250,12 +250,12 @@ def _same(trace: Trace, _func: Any, args: Any, _kwargs: Any) -> ChannelLabels:
 
 
 def _move(trace: Trace, func: Any, args: Any, kwargs: Any) -> ChannelLabels:
-    """An operation that only changes the view: done to the labels themselves."""
+    """Apply an operation that only changes the view to the labels themselves."""
     return ChannelLabels(func(args[0].ids, *args[1:], **kwargs), trace)
 
 
 def _view(trace: Trace, func: Any, args: Any, kwargs: Any) -> ChannelLabels | None:
-    """A change of shape may merge dims of which one varies, but not split it: the split would fall elsewhere."""
+    """Change the shape; None if a dim that varies is split, because pruning would move the split."""
     ids, shape = args[0].ids, _on_meta(func, args, kwargs).shape
     for old, new in _blocks(ids.shape, shape):
         sizes_before, sizes_after = [[n for n in s if n != 1] for s in (ids.shape[slice(*old)], shape[slice(*new)])]
@@ -265,7 +265,7 @@ def _view(trace: Trace, func: Any, args: Any, kwargs: Any) -> ChannelLabels | No
 
 
 def _blocks(old: torch.Size, new: torch.Size) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
-    """The finest pairs of ranges of dims (start, end) of two shapes that hold equally many elements."""
+    """The finest pairs of ranges of dims (start, end) of two shapes that have the same number of elements."""
     i = j = 0
     while i < len(old) or j < len(new):
         start, m, n = (i, j), 1, 1

@@ -1,32 +1,32 @@
-"""What a forward pass on labels found (see `channel_tracing`): which filters belong together, and what is theirs."""
+"""The result of a forward pass on labels (see `channel_tracing`): which filters and tensors belong together."""
 
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-PINNED = 0  # the label of what is no filter's output or has to stay
+PINNED = 0  # the label of elements that are not a filter's output or have to stay
 
 
 @dataclass(kw_only=True, eq=False)
 class Trace:
-    """What one forward pass on labels found. Labels are integers from 1 on; PINNED is 0."""
+    """The result of one forward pass on labels. Labels are integers from 1 on; PINNED is 0."""
 
     tensor_of: dict[int, str]  # id of a parameter -> its name
     labels: int = 1
     first_label: dict[str, int] = field(default_factory=dict)  # layer -> label of its first output
     width: dict[str, int] = field(default_factory=dict)  # layer -> number of outputs
     uses: dict[tuple[str, int], Tensor] = field(default_factory=dict)  # (tensor, dim) -> label of each index
-    joins: list[Tensor] = field(default_factory=list)  # (n, 2) pairs of labels that stay or go together
+    joins: list[Tensor] = field(default_factory=list)  # (n, 2) pairs of labels that are removed together
     pins: list[tuple[Tensor, str]] = field(default_factory=list)  # labels (n,) that have to stay, and why
     gates: set[str] = field(default_factory=set)  # layers whose outputs are multiplied onto others'
-    norm_of: dict[str, str] = field(default_factory=dict)  # layer -> the norm right behind it
-    activation_of: dict[str, str] = field(default_factory=dict)  # layer or norm -> the activation module behind it
+    norm_of: dict[str, str] = field(default_factory=dict)  # layer -> the norm directly after it
+    activation_of: dict[str, str] = field(default_factory=dict)  # layer or norm -> the activation module after it
     channels_last: set[str] = field(default_factory=set)  # layers with feature maps whose channels are the last dim
     calls: dict[str, int] = field(default_factory=dict)  # module without submodules -> calls in one pass
 
     def join(self, left: Tensor, right: Tensor) -> None:
-        """Note that the labels at equal positions (after broadcasting) stay or go together."""
+        """Record that labels at equal positions (after broadcasting) are removed together or not at all."""
         left, right = torch.broadcast_tensors(left, right)
         for dim in range(left.dim()):
             if not varies(left, dim) and not varies(right, dim):
@@ -38,14 +38,14 @@ class Trace:
         self.pins.append((pairs[fixed].flatten(), "a sum or product with values of no filter"))
 
     def pin(self, labels: Tensor, why: str) -> None:
-        """Note that the filters with these labels have to stay, because of `why`."""
+        """Record that the filters with these labels have to stay, because of `why`."""
         for dim in range(labels.dim()):
             if not varies(labels, dim):
                 labels = labels.narrow(dim, 0, 1)
         self.pins.append((torch.unique(labels), why))
 
     def use(self, tensor: str, dim: int, labels: Tensor) -> None:
-        """Note that the indices of `dim` of a tensor belong to these labels (n,)."""
+        """Record that the indices of `dim` of a tensor belong to these labels (n,)."""
         before = self.uses.setdefault((tensor, dim), labels)
         self.join(before, labels)
 
@@ -57,7 +57,7 @@ class Trace:
         return torch.arange(self.first_label[layer], self.first_label[layer] + width)
 
     def layers_of(self, labels: Tensor) -> set[str]:
-        """Layers that some of these labels are outputs of."""
+        """Layers with outputs among these labels."""
         seen = torch.zeros(self.labels, dtype=torch.bool)
         seen[labels.flatten()] = True
         return {name for name, first in self.first_label.items() if seen[first : first + self.width[name]].any()}

@@ -1,4 +1,4 @@
-"""What a network can lose under each rule of groups, counted by building it without memory."""
+"""Counts what a network can lose under each rule of groups; the network is built without memory."""
 
 import math
 from bisect import bisect_left
@@ -20,7 +20,7 @@ CHECKED_PX = ((97, 97), (131, 250))  # height and width of images
 
 
 def rules(network: str) -> dict[str, Prunable]:
-    """Name of each rule -> what can go under it."""
+    """Name of each rule -> what the network can lose under it."""
     return {
         rule_name(residual, linear): prunable(network, GroupRule(residual=residual, linear=linear))  # type: ignore[arg-type]
         for residual, linear in product(("inside", "coupled"), (False, True))
@@ -28,7 +28,7 @@ def rules(network: str) -> dict[str, Prunable]:
 
 
 def prunable(network: str, rule: GroupRule) -> Prunable:
-    """What can go of a network whose groups are found anew."""
+    """What a network can lose, from its groups."""
     model = building.skeleton(network, TABLE_CLASSES)
     found = groups(model, NETWORKS[network].input_shape, rule)
     members = [member for group in found for member in group.members]
@@ -43,7 +43,7 @@ def prunable(network: str, rule: GroupRule) -> Prunable:
 def left_under(network: str, found: Iterable[Group]) -> tuple[Part, ...]:
     """What is left when each of these groups keeps a fraction of its filters; see `Part`.
 
-    A weight of (outputs, inputs, ...) is used once per position; of each of its two dimensions, a part shrinks.
+    A weight of (outputs, inputs, ...) is used once per position; a part of each of its two dimensions shrinks.
     """
     shrinks: Counter[tuple[str, int]] = Counter()
     for group in found:
@@ -65,10 +65,10 @@ def left_under(network: str, found: Iterable[Group]) -> tuple[Part, ...]:
 
 @lru_cache(maxsize=1)
 def grids(network: str) -> dict[str, tuple[int, int]]:
-    """Name of a weight -> stride and offset of the places where it is applied, see `Part`.
+    """Name of a weight -> stride and offset of the positions where it is applied, see `Part`.
 
-    Empty for a network that reads images of one size alone, for one that multiplies activations with each other, and
-    for one whose layers are found to be applied otherwise, such as in windows to which images are padded.
+    Empty for a network that reads images of only one size, for one that multiplies activations with each other, and
+    for one whose layers have other positions, such as in windows to which images are padded.
     """
     shape = NETWORKS[network].input_shape
     if not NETWORKS[network].any_size or cost.activation_macs(network, TABLE_CLASSES, shape):
@@ -98,13 +98,16 @@ def grids(network: str) -> dict[str, tuple[int, int]]:
 
 
 def _grid(places: Callable[[int], int], side_px: int) -> tuple[int, int]:
-    """Stride and offset of a layer that is applied at `places(n)` places along a side of n pixels.
+    """Stride and offset of a layer that is applied at `places(n)` positions along a side of n pixels.
 
-    Layers one after the other that are each applied at floor((n + a) / s) places are together again of this form.
+    A sequence of layers that are each applied at floor((n + a) / s) positions is again of this form.
+
+    >>> _grid(lambda px: (px + 1) // 2, side_px=224)
+    (2, 1)
     """
     here = places(side_px)
     more = places(side_px + FAR_PX) - here
-    if more <= 0:  # behind a pooling to a fixed size
+    if more <= 0:  # after a pooling to a fixed size
         return 0, 0
     stride = FAR_PX // more
     larger = range(side_px + 1, side_px + stride)

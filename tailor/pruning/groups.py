@@ -1,4 +1,4 @@
-"""Which filters can be removed, and what goes with each of them."""
+"""Which filters can be removed, and which parts of tensors are removed with each of them."""
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass
@@ -22,16 +22,16 @@ class GroupMember:
     """A convolution or linear layer whose outputs are a group's filters, in the order of the filters."""
 
     layer: str
-    norm: str | None  # the norm right behind it
-    activation: str | None  # the activation module right behind norm or layer, if it is called there alone
-    activation_kind: str | None  # its class, "ReLU", also where the module is shared; None: no activation module
+    norm: str | None  # the norm directly after it
+    activation: str | None  # the activation module directly after norm or layer, if it is called only there
+    activation_kind: str | None  # its class, "ReLU", also if the module is shared; None: no activation module
 
     def site(self, placement: Placement) -> str:
-        """The module at whose output a filter's factor sits: the layer, its norm (the layer if it has none), or the
-        activation behind it.
+        """The module at whose output a filter's factor is: the layer, its norm (the layer if it has none), or its
+        activation.
 
         Raises:
-            ConfigError: no activation module of its own follows this layer.
+            ConfigError: this layer has no activation module of its own.
         """
         if placement == "before_norm":
             return self.layer
@@ -39,16 +39,16 @@ class GroupMember:
             return self.norm or self.layer
         if self.activation is None:
             raise ConfigError(
-                f"placement 'after_activation' was asked for, but behind {self.layer} there is no activation module "
-                "of its own that a factor can follow (it may be a plain function, shared, behind a Conv1d, or "
-                "behind feature maps with channels last); choose placement 'after_norm'"
+                f"placement is 'after_activation', and {self.layer} has no activation module of its own that a factor "
+                "can follow (it may be a plain function, shared, after a Conv1d, or after feature maps with channels "
+                "last); choose placement 'after_norm'"
             )
         return self.activation
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Slice:
-    """The part of one tensor that belongs to a group's filters: row j holds the indices that go with filter j."""
+    """The part of one tensor that belongs to a group's filters: row j has the indices that belong to filter j."""
 
     tensor: str
     dim: int  # 0: made by the filters (weights, norms); 1: read from them
@@ -61,11 +61,11 @@ class Group:
 
     members: tuple[GroupMember, ...]  # in the order of the network's modules
     filters: int
-    slices: tuple[Slice, ...]  # members, norms, depthwise convolutions, gates, and what reads them
+    slices: tuple[Slice, ...]  # members, norms, depthwise convolutions, gates, and layers that read them
 
     @property
     def name(self) -> str:
-        """The first member's layer; what is kept of a group is found under this name."""
+        """The first member's layer, which names the group."""
         return self.members[0].layer
 
 
@@ -73,12 +73,12 @@ def groups(model: nn.Module, input_shape: tuple[int, ...], rule: GroupRule) -> t
     """The groups of filters that can be removed from a model, in the order of its modules.
 
     Args:
-        model: a network whose code runs on a batch of images; `tailor.pruning.channel_tracing` says what is read.
+        model: a network whose code runs on a batch of images; see `tailor.pruning.channel_tracing`.
         input_shape: of one image.
         rule: whether layers whose outputs are added to each other, and hidden linear layers, are prunable.
 
     Returns:
-        Groups without the head's outputs, and without whatever cannot lose single filters: see `refusals`.
+        Groups without the head's outputs, and without layers that cannot lose single filters: see `refusals`.
     """
     trace = follow(model, input_shape)
     classes = _classes(trace)
@@ -108,7 +108,7 @@ def groups(model: nn.Module, input_shape: tuple[int, ...], rule: GroupRule) -> t
 
 
 def sites(found: tuple[Group, ...], placement: Placement) -> dict[str, str]:
-    """Layer -> the module at whose output its filters' factors sit, of all layers of the groups.
+    """Layer -> the module at whose output its filters' factors are, of all layers of the groups.
 
     Raises:
         ConfigError: a layer has no such module, or two layers have the same one.
@@ -118,7 +118,7 @@ def sites(found: tuple[Group, ...], placement: Placement) -> dict[str, str]:
         site = member.site(placement)
         if site in layer_at:
             raise ConfigError(
-                f"{site} stands behind {layer_at[site]} and behind {member.layer}, so a factor there is of both; "
+                f"{site} follows both {layer_at[site]} and {member.layer}, so a factor there would belong to both; "
                 "choose placement 'before_norm', or a network in which each layer has its own"
             )
         layer_at[site] = member.layer
@@ -133,7 +133,7 @@ def refusals(model: nn.Module, input_shape: tuple[int, ...], rule: GroupRule) ->
 
 
 def _classes(trace: Trace) -> Classes:
-    """Class of each label: labels that were joined, directly or through others, stay or go together."""
+    """Class of each label: labels that were joined, directly or through others, are removed together."""
     pairs = torch.cat([torch.zeros(1, 2, dtype=torch.int64), *trace.joins]).numpy()
     graph = coo_matrix((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(trace.labels, trace.labels))
     return connected_components(graph, directed=False)[1].astype(np.int64)  # type: ignore[no-any-return]
@@ -141,11 +141,11 @@ def _classes(trace: Trace) -> Classes:
 
 def _pinned(trace: Trace, classes: Classes) -> dict[int, str]:
     """Classes whose filters have to stay -> the first reason."""
-    found = {int(classes[PINNED]): "values of no filter"}
+    reasons = {int(classes[PINNED]): "values of no filter"}
     for labels, why in trace.pins:
         for number in np.unique(classes[labels.numpy()]).tolist():
-            found.setdefault(number, why)
-    return found
+            reasons.setdefault(number, why)
+    return reasons
 
 
 def _labels(trace: Trace, layer: str) -> slice:
@@ -155,7 +155,7 @@ def _labels(trace: Trace, layer: str) -> slice:
 def _candidates(
     model: nn.Module, trace: Trace, classes: Classes, rule: GroupRule
 ) -> list[tuple[list[str], str | None]]:
-    """Layers whose outputs belong together (without gates), and why they cannot lose filters, None if they can."""
+    """Layers whose outputs belong together (without gates), and why they cannot lose filters; None if they can."""
     together: dict[int, list[str]] = defaultdict(list)
     for layer, _ in model.named_modules():
         if layer in trace.first_label:

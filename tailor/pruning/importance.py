@@ -1,4 +1,4 @@
-"""TransTailor's importance in the model: attached for fine-tuning, and folded into the weights afterwards (Eq. 6)."""
+"""TransTailor's importance in the model: attached for fine-tuning, then folded into the weights (Eq. 6)."""
 
 from dataclasses import replace
 
@@ -16,14 +16,14 @@ CLIP = (0.1, 10.0)  # a safeguard of ours, see docs/methods/transtailor.md
 
 
 def attach_importance(state: ModelState, found: tuple[Group, ...], how: AttachImportance) -> ModelState:
-    """The scored state ready for importance-aware fine-tuning, its scores used up.
+    """The scored state prepared for importance-aware fine-tuning, without its scores.
 
     Args:
         state: a model with scores beta and no factors attached.
         found: its prunable groups.
         how: `fold` multiplies beta / mean and divides the weights by it, so that the function stays; `sqrt`
-            multiplies sqrt(beta) / mean; `raw` multiplies beta itself; `grad` scales the gradients of the filters'
-            weights by beta / mean and nothing else; `off` does nothing. Normalised factors are clipped to [0.1, 10].
+            multiplies sqrt(beta) / mean; `raw` multiplies beta itself; `grad` only scales the gradients of the filters'
+            weights by beta / mean; `off` changes nothing. Normalised factors are clipped to [0.1, 10].
     """
     plain = replace(state, scores={})
     if how.mode == "off":
@@ -32,7 +32,7 @@ def attach_importance(state: ModelState, found: tuple[Group, ...], how: AttachIm
     beta = {layer: scores.sqrt() if how.mode == "sqrt" else scores for layer, scores in state.scores.items()}
     if how.mode != "raw":
         numbers = None if how.seed is None else generator(how.seed, "placebo")
-        beta = {layer: normalised(values, how.normalisation, numbers) for layer, values in beta.items()}
+        beta = {layer: normalise_importance(values, how.normalisation, numbers) for layer, values in beta.items()}
     if how.mode == "grad":
         return replace(plain, gradient_factors=beta)
     attached = replace(plain, factors={site_of[layer]: values for layer, values in beta.items()})
@@ -43,15 +43,18 @@ def attach_importance(state: ModelState, found: tuple[Group, ...], how: AttachIm
 
 
 def fold_importance(state: ModelState, found: tuple[Group, ...]) -> ModelState:
-    """The state with its factors multiplied into the weights: the same function, nothing attached."""
+    """The state with its factors multiplied into the weights: the same function without factors."""
     return replace(_fold(state, state.factors, found), factors={}, gradient_factors={})
 
 
-def normalised(beta: Tensor, how: Normalisation, numbers: torch.Generator | None = None) -> Tensor:
-    """beta (F,) over its layer's mean or root mean square, clipped to [0.1, 10]; ones where the layer scores zero.
+def normalise_importance(beta: Tensor, how: Normalisation, numbers: torch.Generator | None = None) -> Tensor:
+    """beta (F,) over its layer's mean or root mean square, clipped to [0.1, 10]; ones if all of the layer is zero.
 
-    `none` divides by nothing and only keeps away from 0, by which `fold` would divide; `permuted` deals the
-    mean-normalised values out among the layer's filters at random.
+    `none` only raises values to at least 1e-6, because `fold` divides by them. `permuted` normalises by the mean and
+    permutes the values of the layer's filters at random.
+
+    >>> normalise_importance(torch.tensor([1.0, 3.0]), "layer_mean").tolist()
+    [0.5, 1.5]
     """
     if how == "none":
         return beta.clamp_min(1e-6)
@@ -61,17 +64,15 @@ def normalised(beta: Tensor, how: Normalisation, numbers: torch.Generator | None
 
 
 def _fold(state: ModelState, factors: dict[str, Tensor], found: tuple[Group, ...]) -> ModelState:
-    """The weights, and the anchor that they are compared with, multiplied by their filters' factors; momentum too."""
-    carrier = {}  # a factor behind a ReLU goes through it, since factors are positive
+    """Multiply the weights and the anchor that they are compared with by their filters' factors; momentum too."""
+    carrier = {}  # a factor after a ReLU can be moved before it, since factors are positive
     for group in found:
         for member in group.members:
             for site in (member.layer, member.norm, member.activation):
                 if site is not None:
                     carrier[site] = member.norm or member.layer if site == member.activation else site
     moved = {carrier[site]: values for site, values in factors.items()}
-    inverse = {
-        name: 1.0 / values for name, values in moved.items()
-    }  # of a weight f times as large, gradients are 1 / f
+    inverse = {name: 1.0 / values for name, values in moved.items()}  # gradients of a weight f times as large: 1 / f
     return replace(
         state,
         tensors=fold_into(state.tensors, moved),

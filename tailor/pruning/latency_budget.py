@@ -1,4 +1,4 @@
-"""How much has to go for a forward pass to take so many milliseconds on this machine: a bisection that measures."""
+"""How much must be removed for a wanted latency on this machine: a bisection that measures."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,31 +8,34 @@ from tailor.core.errors import ConfigError
 RESOLUTION = 0.005
 """Share of the MACs to which the search is exact (C)."""
 MARGIN = 0.1
-"""Share of the asked latency by which the found one may be shorter (C)."""
+"""Share of the wanted latency by which the result may be shorter (C)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
     """One try of the search."""
 
-    removed_macs_fraction: float  # asked for, of the original network
+    removed_macs_fraction: float  # the budget of the try, of the original network
     latency_ms: float
 
 
 def least_removal(
     asked_ms: float, present: float, most: float, latency_ms_at: Callable[[float], float]
 ) -> tuple[Measured, ...]:
-    """All tries of the search for the smallest removal with which the latency is at most `asked_ms`; its result last.
+    """All tries of the search for the smallest removal with which the latency is at most `asked_ms`; the result last.
+
+    >>> least_removal(6.0, 0.0, 0.8, latency_ms_at=lambda removed: 10.0 * (1.0 - removed))[-1]
+    Measured(removed_macs_fraction=0.4, latency_ms=6.0)
 
     Args:
         asked_ms: milliseconds of a forward pass.
-        present: share of the MACs that is gone already, where the search starts.
-        most: share of the MACs that may go.
-        latency_ms_at: the measured latency with this share of the MACs gone.
+        present: share of the MACs that is removed already, where the search starts.
+        most: largest share of the MACs that may be removed.
+        latency_ms_at: the measured latency with this share of the MACs removed.
 
     Raises:
-        ConfigError: nothing has to go, the most that may go does not suffice, or only a removal is found that is faster
-            than asked by more than MARGIN.
+        ConfigError: the latency is met already, `most` does not meet it, or the result is faster than wanted by more
+            than MARGIN.
     """
 
     def tried(fraction: float) -> Measured:
@@ -43,13 +46,13 @@ def least_removal(
     slow, fast = tried(present), tried(most)
     if slow.latency_ms <= asked_ms:
         raise ConfigError(
-            f"latency_ms = {asked_ms:g}: nothing has to go for that, a forward pass takes {slow.latency_ms:.4g} ms "
-            "already; choose a smaller one"
+            f"latency_ms = {asked_ms:g} is met already: a forward pass takes {slow.latency_ms:.4g} ms before any "
+            "removal; choose a smaller one"
         )
     if fast.latency_ms > asked_ms:
         raise ConfigError(
             f"latency_ms = {asked_ms:g} is not reached: a pass takes {fast.latency_ms:.4g} ms with "
-            f"removed_macs_fraction = {most:g}, and {slow.latency_ms:.4g} ms before; ask for more, or let more go"
+            f"removed_macs_fraction = {most:g}, and {slow.latency_ms:.4g} ms before; choose larger ones"
         )
     while fast.removed_macs_fraction - slow.removed_macs_fraction > RESOLUTION:
         middle = tried((slow.removed_macs_fraction + fast.removed_macs_fraction) / 2)
@@ -57,7 +60,7 @@ def least_removal(
     if fast.latency_ms < (1.0 - MARGIN) * asked_ms:
         raise ConfigError(
             f"latency_ms = {asked_ms:g} is missed by more than {MARGIN:.0%}: a pass takes {slow.latency_ms:.4g} ms "
-            f"with {slow.removed_macs_fraction:.3f} of the MACs gone, and {fast.latency_ms:.4g} ms with "
-            f"{fast.removed_macs_fraction:.3f}; choose another latency, or measure more repeats where nothing else runs"
+            f"with {slow.removed_macs_fraction:.3f} of the MACs removed, and {fast.latency_ms:.4g} ms with "
+            f"{fast.removed_macs_fraction:.3f}; choose another latency, or measure more repeats on an idle machine"
         )
     return (*(one for one in tries if one is not fast), fast)

@@ -1,4 +1,4 @@
-"""What a plan needs to know of a network, found by building it without memory."""
+"""Finds what a plan needs to know of a network by building it without memory."""
 
 from typing import Any
 
@@ -13,10 +13,10 @@ from tailor.stages import GroupRule
 
 CLASSES = 5
 OTHER_SIZES = (96, 225)
-UNREAD = (AssertionError, RuntimeError, ValueError)  # networks have no common error for a size that they do not read
+UNREAD = (AssertionError, RuntimeError, ValueError)  # networks raise different errors for a size that they do not read
 
 
-def described(name: str) -> NetworkInfo:
+def find_facts(name: str) -> NetworkInfo:
     """The facts of a network that can be built by its name."""
     info = NETWORKS[name]
     model = building.skeleton(name, CLASSES)

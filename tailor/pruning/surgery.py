@@ -1,4 +1,4 @@
-"""Filters removed: slimmed (smaller tensors) or masked (multiplied by zero: slow, obvious, the reference)."""
+"""Removes filters: slimmed (smaller tensors) or masked (multiplied by zero: slow and obvious, the reference)."""
 
 from dataclasses import replace
 
@@ -18,7 +18,7 @@ def slim(state: ModelState, kept: Kept, found: tuple[Group, ...]) -> ModelState:
     """The state without the filters that are not kept: smaller tensors, the same function as `mask`.
 
     Args:
-        state: of the model that the groups were found in; all that it knows of filters is slimmed alike.
+        state: of the model that the groups are from; all its values per filter are slimmed.
         kept: groups that are not in it keep all filters.
         found: the model's groups.
     """
@@ -55,10 +55,10 @@ def slim(state: ModelState, kept: Kept, found: tuple[Group, ...]) -> ModelState:
 
 
 def mask(state: ModelState, kept: Kept, found: tuple[Group, ...]) -> ModelState:
-    """The state in which filters that are not kept put out zero, and so do the norms and all else behind them.
+    """The state in which filters that are not kept, and norms and activations after them, have the output zero.
 
-    Zero is multiplied into the weights and biases of each layer that has a part of a removed filter: the members of
-    its group, their norms, depthwise convolutions and gates.
+    Zero is multiplied into the weights and biases of each layer with a part of a removed filter: the members of its
+    group, their norms, depthwise convolutions and gates.
     """
     factors = {
         name.removesuffix(".weight"): keep.float()
@@ -69,7 +69,7 @@ def mask(state: ModelState, kept: Kept, found: tuple[Group, ...]) -> ModelState:
 
 
 def _left(before: Kept, kept: Kept, found: tuple[Group, ...]) -> Kept:
-    """Layers that lose filters -> indices in the unpruned network of what is left, where `before` was left of it."""
+    """Layers that lose filters -> indices of the others in the unpruned network; `before`: before this pruning."""
     return {
         member.layer: before.get(member.layer, torch.arange(group.filters))[kept[group.name]]
         for group in found

@@ -1,12 +1,12 @@
-"""What the kinds of stages do, one file per subject as in `tailor.stages`; importing this registers them all."""
+"""Computes the stages, one file per subject as in `tailor.stages`; importing this package registers them all."""
 
 from tailor.stage_execution import adaptation, attention, legr, pac_net, preparing, pruning, schemes, tuning
-from tailor.stage_execution.base import Made, Tensors, Workplace, apply, compute
+from tailor.stage_execution.base import StageContext, StageOutput, Tensors, apply, compute
 
 __all__ = [
-    "Made",
+    "StageOutput",
     "Tensors",
-    "Workplace",
+    "StageContext",
     "adaptation",
     "apply",
     "attention",

@@ -9,42 +9,44 @@ from tailor.model import cost
 from tailor.model.budget import macs_of
 from tailor.model.state import ModelState
 from tailor.pruning import adaptation_rules, budget_solver, surgery
-from tailor.stage_execution.base import Made, Workplace, compute
-from tailor.stage_execution.pruning import groups_of, surgery_made
+from tailor.stage_execution.base import StageContext, StageOutput, compute
+from tailor.stage_execution.pruning import groups_of, surgery_output
 
 log = logging.getLogger(__name__)
 
 
 @compute.register
-def compute_prune_by_cumulative_sum(todo: stages.PruneByCumulativeSum, parent: ModelState, _place: Workplace) -> Made:
-    found = groups_of(parent, todo.rule)
+def compute_prune_by_cumulative_sum(
+    stage: stages.PruneByCumulativeSum, parent: ModelState, _context: StageContext
+) -> StageOutput:
+    found = groups_of(parent, stage.rule)
     if not found:
         raise ConfigError(
-            f"no layer of {parent.network} can lose filters with pruning.residual = {todo.rule.residual!r} and "
-            f"pruning.linear = {str(todo.rule.linear).lower()}; set pruning.linear = true or residual = 'coupled'"
+            f"no layer of {parent.network} can lose filters with pruning.residual = {stage.rule.residual!r} and "
+            f"pruning.linear = {str(stage.rule.linear).lower()}; set pruning.linear = true or residual = 'coupled'"
         )
-    ranking = budget_solver.combined(parent.scores, found, todo.grouping)
-    layers = layers_of(parent, found, ranking, budget_solver.minimums(parent, found, todo.minimum_filters_fraction))
-    cuts = adaptation_rules.cut_layers(layers, todo.cut)
+    ranking = budget_solver.combine_scores(parent.scores, found, stage.grouping)
+    layers = layers_of(parent, found, ranking, budget_solver.minimums(parent, found, stage.minimum_filters_fraction))
+    cuts = adaptation_rules.cut_layers(layers, stage.cut)
     if not any(cut.removed for cut in cuts):
         least = {layer.name: layer.minimum for layer in layers}
         nearest = min(cuts, key=lambda cut: max(cut.kept_by_rule, least[cut.name]) / cut.filters)
         log.warning(
-            "nothing can be removed any more: no layer has a filter beyond its cumulative sum and its minimum; %s is "
-            "nearest to it, of whose %d filters the sum keeps %d and the minimum %d",
+            "no filter can be removed: no layer has one beyond its cumulative sum and its minimum; nearest is %s: of "
+            "its %d filters the sum keeps %d and the minimum %d",
             nearest.name,
             nearest.filters,
             nearest.kept_by_rule,
             least[nearest.name],
         )
     kept = budget_solver.lowest_in_each(found, {cut.name: cut.removed for cut in cuts}, ranking)
-    return surgery_made(parent, kept, found, None, {"layers": [asdict(cut) for cut in cuts]})
+    return surgery_output(parent, kept, found, None, {"layers": [asdict(cut) for cut in cuts]})
 
 
 def layers_of(
     state: ModelState, found: tuple[surgery.Group, ...], ranking: budget_solver.Ranking, minimum: budget_solver.Minimum
 ) -> list[adaptation_rules.Layer]:
-    """The groups as the rule sees them; the MACs of a group are those of its members at their present widths."""
+    """The groups for the rule; the MACs of a group are those of its members at their present widths."""
     shapes = {name: tensor.shape for name, tensor in state.tensors.items()}
     macs = cost.macs_by_layer(state.network, state.classes, shapes, state.input_shape)
     whole = macs_of(state)

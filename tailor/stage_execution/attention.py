@@ -13,17 +13,17 @@ from tailor.core.errors import ConfigError
 from tailor.data.objective import loss_sum
 from tailor.data.task_data import Samples, generator, in_order
 from tailor.model.state import ModelState
-from tailor.stage_execution.base import Made, Tensors, Workplace, apply, compute, named, part
+from tailor.stage_execution.base import StageContext, StageOutput, Tensors, add_prefix, apply, compute, part
 from tailor.training.feature_maps import compared_layers
 
 TEMPERATURE = 5.0  # of the softmax over standardised loss increases, as in the authors' code
 
 
 @compute.register
-def compute_weigh_channels(todo: stages.WeighChannels, parent: ModelState, place: Workplace) -> Made:
-    train, ranks = place.splits(todo.task).train, place.ranks
-    drawn = torch.randperm(len(train), generator=generator(todo.seed, "attention"))[: todo.images]
-    mine = train.take(drawn[ranks.rank :: ranks.count].to(train.labels.device))
+def compute_weigh_channels(stage: stages.WeighChannels, parent: ModelState, context: StageContext) -> StageOutput:
+    train, ranks = context.splits(stage.task).train, context.ranks
+    drawn = torch.randperm(len(train), generator=generator(stage.seed, "attention"))[: stage.images]
+    mine = train.take(drawn[ranks.rank :: ranks.world_size].to(train.labels.device))
     model = parent.build(ranks.device).eval()
     compared, weights = compared_layers(parent), {}
     if not compared:
@@ -31,11 +31,11 @@ def compute_weigh_channels(todo: stages.WeighChannels, parent: ModelState, place
     for layer, channels in compared.items():
         losses = [loss_without(model, layer, channel, mine) for channel in range(channels)]
         weights[layer] = attention(ranks.sum(torch.stack(losses)).cpu())
-    return Made(tensors=named("channel_weights", weights))
+    return StageOutput(tensors=add_prefix("channel_weights", weights))
 
 
 @apply.register
-def apply_weigh_channels(_done: stages.WeighChannels, parent: ModelState, tensors: Tensors) -> ModelState:
+def apply_weigh_channels(_stage: stages.WeighChannels, parent: ModelState, tensors: Tensors) -> ModelState:
     return replace(parent, channel_weights=part("channel_weights", tensors))
 
 
@@ -43,8 +43,11 @@ def attention(losses: Tensor) -> Tensor:
     """Weights (C,) with mean 1 of a layer's channels, from the losses (C,) without each of them, summed over images.
 
     They are C x softmax(z / 5), z the standardised increases of the loss, in which the loss with all channels and the
-    number of images cancel: as in the authors' code, which multiplies by C in the penalty. Where no channel matters
-    more than another, they are all 1.
+    number of images cancel. The authors' code is the same, and multiplies by C in the penalty. If all channels matter
+    equally, all weights are 1.
+
+    >>> attention(torch.tensor([2.0, 2.0])).tolist()
+    [1.0, 1.0]
     """
     z = (losses - losses.mean()) / losses.std(correction=0).clamp_min(1e-30)
     return (len(losses) * (z / TEMPERATURE).softmax(dim=0)).float()
@@ -60,14 +63,14 @@ def loss_of(model: nn.Module, samples: Samples) -> Tensor:
 
 
 def loss_without(model: nn.Module, layer: str, channel: int, samples: Samples) -> Tensor:
-    """The same with one channel of a layer's output zeroed."""
-    with zeroed(model.get_submodule(layer), channel):
+    """The loss summed over samples with one channel of a layer's output set to zero."""
+    with zero_channel(model.get_submodule(layer), channel):
         return loss_of(model, samples)
 
 
 @contextmanager
-def zeroed(layer: nn.Module, channel: int) -> Iterator[None]:
-    """Within it, the layer puts out zero in one channel."""
+def zero_channel(layer: nn.Module, channel: int) -> Iterator[None]:
+    """Set one channel of the layer's output to zero within the context."""
 
     def zero(_layer: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
         output[:, channel] = 0.0

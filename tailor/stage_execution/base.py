@@ -1,6 +1,6 @@
-"""What each kind of stage does: `compute` makes what the stage stores, `apply` turns the parent's state into the next.
+"""The two functions of each kind of stage: `compute` makes what the stage stores, `apply` makes the next state from it.
 
-`apply` alone makes the next state, whether the stage was computed now or read from the cache: so cached equals
+Only `apply` makes the next state, whether the stage was computed now or read from the cache, so cached equals
 computed. Both are collective: all ranks call them in the same order.
 """
 
@@ -15,7 +15,7 @@ from tailor.catalogue import datasets
 from tailor.catalogue.datasets import DataInfo
 from tailor.core.errors import ConfigError
 from tailor.data import task_data
-from tailor.data.device_images import Residence
+from tailor.data.device_images import DeviceImages
 from tailor.model.state import ModelState
 from tailor.parallel.process_group import ProcessGroup
 from tailor.stages import Stage, Task
@@ -25,7 +25,7 @@ Tensors = dict[str, Tensor]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Made:
+class StageOutput:
     """What a stage stores: facts as JSON values, and the tensors that it changed."""
 
     info: dict[str, Any] = field(default_factory=dict)
@@ -33,14 +33,14 @@ class Made:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Workplace:
-    """Where a stage is computed; nothing here changes its result."""
+class StageContext:
+    """What a stage needs to be computed; it does not change the result."""
 
     ranks: ProcessGroup
     checkpoint_folder: Path | None
     checkpoint_every_s: float
     data_root: str | None = None  # of prepared data sets
-    crop_px: int | None = None  # of the source's images; it stands in the input shape of the stages that read them
+    crop_px: int | None = None  # of the source's images; the input shape of the stages that read them has it
     weights: Path | None = None  # the file that `LoadWeights` reads
     pause: Pause = never
 
@@ -55,40 +55,40 @@ class Workplace:
 
     def source(self, name: str) -> task_data.Samples:
         """All samples of the source task, fetched to this rank's device."""
-        return self._residence.place(task_data.source(name, self.data_root, self.crop_px))
+        return self._device_images.place(task_data.source(name, self.data_root, self.crop_px))
 
     def splits(self, task: Task) -> task_data.Splits:
         """The target's splits, fetched to this rank's device."""
-        found, place = task_data.splits(task, self.data_root), self._residence.place
-        return task_data.Splits(train=place(found.train), validation=place(found.validation), test=place(found.test))
+        splits, place = task_data.splits(task, self.data_root), self._device_images.place
+        return task_data.Splits(train=place(splits.train), validation=place(splits.validation), test=place(splits.test))
 
     @cached_property
-    def _residence(self) -> Residence:
-        return Residence(self.ranks.device)
+    def _device_images(self) -> DeviceImages:
+        return DeviceImages(self.ranks.device)
 
 
 @singledispatch
-def compute(todo: Stage, parent: ModelState | None, place: Workplace) -> Made:  # noqa: ARG001
-    """Do the work of a stage on its parent's state; by default there is none, and `apply` says it all.
+def compute(stage: Stage, parent: ModelState | None, context: StageContext) -> StageOutput:  # noqa: ARG001
+    """Compute a stage from its parent's state; by default it stores nothing, and `apply` does all.
 
     Raises:
-        ConfigError: the stage is impossible on this model (a budget that it cannot lose, say).
+        ConfigError: the stage is impossible on this model (for example, a budget that it cannot lose).
         TrainingError: training diverged.
     """
-    return Made()
+    return StageOutput()
 
 
 @singledispatch
-def apply(done: Stage, parent: ModelState | None, tensors: Tensors) -> ModelState:  # noqa: ARG001
+def apply(stage: Stage, parent: ModelState | None, tensors: Tensors) -> ModelState:  # noqa: ARG001
     """The state after a stage, from its parent's state and what the stage stored."""
-    raise ConfigError(f"no way to apply a stage of kind {done.kind!r}")
+    raise ConfigError(f"a stage of kind {stage.kind!r} has no function `apply`; register one")
 
 
-def named(part: str, tensors: Tensors) -> Tensors:
-    """Tensors under the name of the part that they belong to, for `Made.tensors`."""
+def add_prefix(part: str, tensors: Tensors) -> Tensors:
+    """Tensors with the name of their part as a prefix, for `StageOutput.tensors`."""
     return {f"{part}/{name}": tensor for name, tensor in tensors.items()}
 
 
 def part(name: str, tensors: Tensors) -> Tensors:
-    """The tensors of one part, as `named` stored them; sorted, because safetensors' order differs between processes."""
+    """The tensors of one part without the prefix; sorted, because safetensors' order differs between processes."""
     return {n.removeprefix(f"{name}/"): tensors[n] for n in sorted(tensors) if n.startswith(f"{name}/")}

@@ -1,4 +1,4 @@
-"""PAC-Net (Myung et al., ICML 2022): the essential weights found, trained alone, and then the redundant ones."""
+"""PAC-Net (Myung et al., ICML 2022): finds the essential weights, trains only them, and then the redundant ones."""
 
 from dataclasses import replace
 from typing import Any
@@ -14,47 +14,50 @@ from tailor.model.budget import macs_of
 from tailor.model.state import ModelState, weights
 from tailor.networks import pretrained
 from tailor.parallel.norm import synchronise_norms
-from tailor.stage_execution.base import Made, Tensors, Workplace, apply, compute, named, part
+from tailor.stage_execution.base import StageContext, StageOutput, Tensors, add_prefix, apply, compute, part
 from tailor.training.backward import Penalty
-from tailor.training.loop import group, optimiser_for, train
+from tailor.training.loop import TrainingExtras, group, optimiser_for, train
 
 # --- Prune ---
 
 
 @compute.register
-def compute_find_essential(todo: stages.FindEssential, parent: ModelState, _place: Workplace) -> Made:
-    essential = largest(weights_of(parent), todo.prune_ratio)
-    return Made(info=counts(essential) | {"macs": macs_of(parent)}, tensors=named("essential", essential))
+def compute_find_essential(stage: stages.FindEssential, parent: ModelState, _context: StageContext) -> StageOutput:
+    essential = essential_masks(weights_of(parent), stage.prune_ratio)
+    return StageOutput(info=counts(essential) | {"macs": macs_of(parent)}, tensors=add_prefix("essential", essential))
 
 
 @apply.register
-def apply_find_essential(_done: stages.FindEssential, parent: ModelState, tensors: Tensors) -> ModelState:
+def apply_find_essential(_stage: stages.FindEssential, parent: ModelState, tensors: Tensors) -> ModelState:
     return replace(parent, essential=part("essential", tensors))
 
 
 def weights_of(state: ModelState) -> Tensors:
-    """The weights of all convolution and linear layers by name, the head's too; biases and norms are no candidates."""
+    """The weights of all convolution and linear layers by name, with the head's; without biases and norms."""
     applied = cost.positions(state.network, state.classes, state.input_shape)
     return {name: state.tensors[name] for name in sorted(applied)}
 
 
-def largest(found: Tensors, prune_ratio: float) -> Tensors:
-    """Masks, true at the weights of largest magnitude over all tensors together; of equal ones the first stay.
+def essential_masks(weights: Tensors, prune_ratio: float) -> Tensors:
+    """Masks, true at the weights of largest magnitude over all tensors together; of equal ones the first are true.
+
+    >>> essential_masks({"a": torch.tensor([0.1, -3.0]), "b": torch.tensor([2.0, 0.0])}, prune_ratio=0.5)
+    {'a': tensor([False,  True]), 'b': tensor([ True, False])}
 
     Args:
-        found: weights by name.
+        weights: by name.
         prune_ratio: share of all weights whose mask is false, rounded to whole weights.
     """
-    magnitudes = torch.cat([found[name].abs().flatten() for name in found])
+    magnitudes = torch.cat([weights[name].abs().flatten() for name in weights])
     order = magnitudes.sort(descending=True, stable=True).indices
     mask = torch.zeros(len(magnitudes), dtype=torch.bool)
     mask[order[: round((1.0 - prune_ratio) * len(magnitudes))]] = True
-    parts = mask.split([tensor.numel() for tensor in found.values()])
-    return {name: own.reshape(tensor.shape) for (name, tensor), own in zip(found.items(), parts, strict=True)}
+    parts = mask.split([tensor.numel() for tensor in weights.values()])
+    return {name: own.reshape(tensor.shape) for (name, tensor), own in zip(weights.items(), parts, strict=True)}
 
 
 def counts(essential: Tensors) -> dict[str, Any]:
-    """How many weights may be redundant, how many are essential, and the share that is redundant in fact."""
+    """The number of weights that may be redundant, of essential ones, and the share of redundant ones."""
     total = sum(mask.numel() for mask in essential.values())
     kept = int(sum(mask.sum() for mask in essential.values()))
     return {"weights": total, "essential_weights": kept, "redundant_fraction": 1.0 - kept / total}
@@ -64,27 +67,21 @@ def counts(essential: Tensors) -> dict[str, Any]:
 
 
 @compute.register
-def compute_allocate(todo: stages.Allocate, parent: ModelState, place: Workplace) -> Made:
-    pretrained.check_head(parent.classes, todo.data_name, place.info(todo.data_name).source_classes)
+def compute_allocate(stage: stages.Allocate, parent: ModelState, context: StageContext) -> StageOutput:
+    pretrained.check_head(parent.classes, stage.data_name, context.info(stage.data_name).source_classes)
     zeroed = {name: parent.tensors[name].where(mask, 0.0) for name, mask in parent.essential.items()}
     state = replace(parent, tensors=parent.tensors | zeroed)
-    model = synchronise_norms(state.build(place.ranks.device).train(), place.ranks)
+    model = synchronise_norms(state.build(context.ranks.device).train(), context.ranks)
     restrict(model, parent.essential)
-    history = train(
-        model,
-        optimiser_for([group(list(model.parameters()), todo.training.learning_rate)], todo.training),
-        place.source(todo.data_name),
-        todo.training,
-        "none",
-        place.ranks,
-        place.checkpoint(todo.key()),
-    )
-    return made(model, history, parent)
+    optimiser = optimiser_for([group(list(model.parameters()), stage.training.learning_rate)], stage.training)
+    samples, checkpoint = context.source(stage.data_name), context.checkpoint(stage.key())
+    history = train(model, optimiser, samples, stage.training, "none", checkpoint)
+    return masked_output(model, history, parent)
 
 
 @apply.register
 def apply_trained_weights(
-    _done: stages.Allocate | stages.Calibrate, parent: ModelState, tensors: Tensors
+    _stage: stages.Allocate | stages.Calibrate, parent: ModelState, tensors: Tensors
 ) -> ModelState:
     return replace(parent, tensors=part("tensors", tensors))
 
@@ -93,30 +90,24 @@ def apply_trained_weights(
 
 
 @compute.register
-def compute_calibrate(todo: stages.Calibrate, parent: ModelState, place: Workplace) -> Made:
-    redundant = redundant_of(parent)
-    model = parent.build(place.ranks.device).eval().requires_grad_(False)  # norms keep the source's statistics
+def compute_calibrate(stage: stages.Calibrate, parent: ModelState, context: StageContext) -> StageOutput:
+    redundant = redundant_masks(parent)
+    model = parent.build(context.ranks.device).eval().requires_grad_(False)  # norms keep the source's statistics
     head = list(model.get_submodule(NETWORKS[parent.network].head).parameters())
     rest = [model.get_parameter(name) for name in redundant]
     for parameter in head + rest:
         parameter.requires_grad_(True)
     restrict(model, redundant)
-    groups = [group(rest, todo.training.learning_rate), group(head, todo.training.head_learning_rate)]
-    history = train(
-        model,
-        optimiser_for(groups, todo.training),
-        place.splits(todo.task).train,
-        todo.training,
-        todo.task.augmentation,
-        place.ranks,
-        place.checkpoint(todo.key()),
-        penalty=sum_of_squares(model, redundant, todo.penalty_strength),
-    )
-    return made(model, history, parent)
+    groups = [group(rest, stage.training.learning_rate), group(head, stage.training.head_learning_rate)]
+    optimiser, samples = optimiser_for(groups, stage.training), context.splits(stage.task).train
+    extras = TrainingExtras(penalty=sum_of_squares(model, redundant, stage.penalty_strength))
+    checkpoint = context.checkpoint(stage.key())
+    history = train(model, optimiser, samples, stage.training, stage.task.augmentation, checkpoint, extras)
+    return masked_output(model, history, parent)
 
 
-def redundant_of(state: ModelState) -> Tensors:
-    """Masks, true at the redundant weights, without the head's: the target's head is new and free."""
+def redundant_masks(state: ModelState) -> Tensors:
+    """Masks, true at the redundant weights, without the head's: all weights of the target's new head are trained."""
     head = state.head_names()
     return {name: ~mask for name, mask in state.essential.items() if name not in head}
 
@@ -133,16 +124,16 @@ def sum_of_squares(model: nn.Module, masks: Tensors, strength: float) -> Penalty
 
 
 def restrict(model: nn.Module, masks: Tensors) -> None:
-    """Set the gradients of weights to 0 where their mask is false, so that no step of SGD or Adam moves them.
+    """Set the gradients of weights to 0 where their mask is false, so that no step of SGD or Adam changes them.
 
-    Both start from momentum 0 and decay no weight here, so a gradient that is always 0 leaves a weight bit for bit.
+    Both start from momentum 0 and without weight decay here, so a weight whose gradient is always 0 keeps its bits.
     """
     for name, mask in masks.items():
         weight = model.get_parameter(name)
         weight.register_hook(mask.to(weight.device).mul)
 
 
-def made(model: nn.Module, history: list[dict[str, Any]], parent: ModelState) -> Made:
+def masked_output(model: nn.Module, history: list[dict[str, Any]], parent: ModelState) -> StageOutput:
     """What a masked training stores: its epochs, the share of redundant weights, and all tensors."""
     info = {"epochs": history, "macs": macs_of(parent)} | counts(parent.essential)
-    return Made(info=info, tensors=named("tensors", weights(model)))
+    return StageOutput(info=info, tensors=add_prefix("tensors", weights(model)))

@@ -1,4 +1,4 @@
-"""Factors, scores, the surgery and the importance that stays in the model."""
+"""Computes factors, scores, the surgery, and the importance in the model."""
 
 import logging
 from dataclasses import asdict, replace
@@ -21,7 +21,7 @@ from tailor.pruning.criteria.base import Scoring
 from tailor.pruning.groups import sites
 from tailor.pruning.latency_budget import least_removal
 from tailor.pruning.surgery import Group
-from tailor.stage_execution.base import Made, Tensors, Workplace, apply, compute, named, part
+from tailor.stage_execution.base import StageContext, StageOutput, Tensors, add_prefix, apply, compute, part
 from tailor.stage_execution.tuning import score_on
 from tailor.stages import GroupRule
 from tailor.training.loop import group, optimiser_for, train
@@ -33,7 +33,7 @@ PRECISIONS = {"float32": torch.float32, "bf16": torch.bfloat16}
 
 
 def groups_of(state: ModelState, rule: GroupRule) -> tuple[Group, ...]:
-    """The prunable groups of a state; its factors are no part of what is traced."""
+    """The prunable groups of a state; its factors are not traced."""
     return surgery.groups(replace(state, factors={}).build(), state.input_shape, rule)
 
 
@@ -41,53 +41,46 @@ def groups_of(state: ModelState, rule: GroupRule) -> tuple[Group, ...]:
 
 
 @compute.register
-def compute_train_factors(todo: stages.TrainFactors, parent: ModelState, place: Workplace) -> Made:
-    model = parent.build(place.ranks.device).eval().requires_grad_(False)
-    numbers = None if todo.seed is None else generator(todo.seed, "factors")
-    all_found, values = groups_of(parent, todo.rule), {}
-    site_of = sites(all_found, todo.placement)
+def compute_train_factors(stage: stages.TrainFactors, parent: ModelState, context: StageContext) -> StageOutput:
+    model = parent.build(context.ranks.device).eval().requires_grad_(False)
+    numbers = None if stage.seed is None else generator(stage.seed, "factors")
+    all_found, values = groups_of(parent, stage.rule), {}
+    site_of = sites(all_found, stage.placement)
     for found in all_found:
         for member in found.members:
-            value = torch.full((found.filters,), todo.start)
+            value = torch.full((found.filters,), stage.start)
             if numbers is not None:
-                value += todo.noise * torch.randn(found.filters, generator=numbers)
-            values[site_of[member.layer]] = value.to(place.ranks.device)
+                value += stage.noise * torch.randn(found.filters, generator=numbers)
+            values[site_of[member.layer]] = value.to(context.ranks.device)
     parameters = attach(model, values, trainable=True)
-    samples = place.splits(todo.task).train
-    history = train(
-        model,
-        optimiser_for([group(parameters, todo.training.learning_rate)], todo.training),
-        samples,
-        todo.training,
-        todo.task.augmentation,
-        place.ranks,
-        place.checkpoint(todo.key()),
-    )
+    optimiser = optimiser_for([group(parameters, stage.training.learning_rate)], stage.training)
+    samples, checkpoint = context.splits(stage.task).train, context.checkpoint(stage.key())
+    history = train(model, optimiser, samples, stage.training, stage.task.augmentation, checkpoint)
     alpha = {site: p.detach().cpu() for site, p in zip(values, parameters, strict=True)}
-    return Made(info={"epochs": history, "macs": macs_of(parent)}, tensors=named("alpha", alpha))
+    return StageOutput(info={"epochs": history, "macs": macs_of(parent)}, tensors=add_prefix("alpha", alpha))
 
 
 @apply.register
-def apply_train_factors(_done: stages.TrainFactors, parent: ModelState, tensors: Tensors) -> ModelState:
+def apply_train_factors(_stage: stages.TrainFactors, parent: ModelState, tensors: Tensors) -> ModelState:
     return replace(parent, alpha=part("alpha", tensors))
 
 
 @compute.register
-def compute_score_filters(todo: stages.ScoreFilters, parent: ModelState, place: Workplace) -> Made:
+def compute_score_filters(stage: stages.ScoreFilters, parent: ModelState, context: StageContext) -> StageOutput:
     scoring = Scoring(
         state=parent,
-        found=groups_of(parent, todo.rule),
-        ranks=place.ranks,
-        samples=None if todo.task is None else place.splits(todo.task).train,
-        batch_size=todo.batch_size,
-        placement=todo.placement,
-        seed=todo.seed,
+        found=groups_of(parent, stage.rule),
+        ranks=context.ranks,
+        samples=None if stage.task is None else context.splits(stage.task).train,
+        batch_size=stage.batch_size,
+        placement=stage.placement,
+        seed=stage.seed,
     )
-    return Made(tensors=named("scores", CRITERIA[todo.criterion].function()(scoring)))
+    return StageOutput(tensors=add_prefix("scores", CRITERIA[stage.criterion].function()(scoring)))
 
 
 @apply.register
-def apply_score_filters(_done: stages.ScoreFilters, parent: ModelState, tensors: Tensors) -> ModelState:
+def apply_score_filters(_stage: stages.ScoreFilters, parent: ModelState, tensors: Tensors) -> ModelState:
     return replace(parent, alpha={}, scores=part("scores", tensors))
 
 
@@ -95,153 +88,156 @@ def apply_score_filters(_done: stages.ScoreFilters, parent: ModelState, tensors:
 
 
 @compute.register
-def compute_prune(todo: stages.Prune, parent: ModelState, _place: Workplace) -> Made:
-    found = groups_of(parent, todo.rule)
-    kept = kept_within(todo, parent, found, todo.removed_macs_fraction)
-    return surgery_made(parent, kept, found, todo.removed_macs_fraction)
+def compute_prune(stage: stages.Prune, parent: ModelState, _context: StageContext) -> StageOutput:
+    found = groups_of(parent, stage.rule)
+    kept = solve_budget(stage, parent, found, stage.removed_macs_fraction)
+    return surgery_output(parent, kept, found, stage.removed_macs_fraction)
 
 
-def kept_within(
-    todo: stages.Prune | stages.PruneToLatency,
+def solve_budget(
+    stage: stages.Prune | stages.PruneToLatency,
     state: ModelState,
     found: tuple[Group, ...],
     removed_macs_fraction: float,
 ) -> surgery.Kept:
     """What a pruning with these settings keeps for a budget."""
-    ranking = budget_solver.combined(state.scores, found, todo.grouping)
-    if todo.seed is not None:
-        numbers = generator(todo.seed, "random filters")
+    ranking = budget_solver.combine_scores(state.scores, found, stage.grouping)
+    if stage.seed is not None:
+        numbers = generator(stage.seed, "random filters")
         ranking = {g.name: torch.rand(g.filters, generator=numbers) for g in found}
-    minimum = budget_solver.minimums(state, found, todo.minimum_filters_fraction)
-    allocate = budget_solver.lowest_of_all if todo.allocation == "global" else budget_solver.uniform
-    return allocate(state, found, removed_macs_fraction, minimum, ranking, todo.width_multiple)
+    minimum = budget_solver.minimums(state, found, stage.minimum_filters_fraction)
+    allocate = budget_solver.lowest_of_all if stage.allocation == "global" else budget_solver.uniform
+    return allocate(state, found, removed_macs_fraction, minimum, ranking, stage.width_multiple)
 
 
 @compute.register
-def compute_prune_to_latency(todo: stages.PruneToLatency, parent: ModelState, place: Workplace) -> Made:
-    found, device = groups_of(parent, todo.rule), _device(todo)
+def compute_prune_to_latency(stage: stages.PruneToLatency, parent: ModelState, context: StageContext) -> StageOutput:
+    found, device = groups_of(parent, stage.rule), _device(stage)
 
     def latency_ms_at(fraction: float) -> float:
-        slimmed = surgery.slim(parent, kept_within(todo, parent, found, fraction), found)
+        slimmed = surgery.slim(parent, solve_budget(stage, parent, found, fraction), found)
         text = b""
-        if place.ranks.rank == 0:  # the others wait, and believe what was measured
+        if context.ranks.rank == 0:  # the others wait for the measurement
             timed = measure(
                 slimmed,
-                batch=todo.batch_size,
+                batch=stage.batch_size,
                 device=device,
-                threads=todo.threads,
-                repeats=todo.repeats,
-                precision=PRECISIONS[todo.precision],
+                threads=stage.threads,
+                repeats=stage.repeats,
+                precision=PRECISIONS[stage.precision],
             )
             text = str(1e3 * timed.latency_lower_quartile_s).encode()
-        return float(place.ranks.broadcast_bytes(text))
+        return float(context.ranks.broadcast_bytes(text))
 
     tries = least_removal(
-        todo.latency_ms, max(0.0, removed_macs_fraction(parent)), todo.removed_macs_fraction, latency_ms_at
+        stage.latency_ms, max(0.0, removed_macs_fraction(parent)), stage.removed_macs_fraction, latency_ms_at
     )
     info = {
-        "asked_latency_ms": todo.latency_ms,
+        "asked_latency_ms": stage.latency_ms,
         "latency_ms": tries[-1].latency_ms,
         "device_name": device_name(device),
         "tries": [asdict(one) for one in tries],
     }
     asked = tries[-1].removed_macs_fraction
-    return surgery_made(parent, kept_within(todo, parent, found, asked), found, asked, info)
+    return surgery_output(parent, solve_budget(stage, parent, found, asked), found, asked, info)
 
 
-def _device(todo: stages.PruneToLatency) -> torch.device:
-    """The device that the latency is asked for on.
+def _device(stage: stages.PruneToLatency) -> torch.device:
+    """The device on which the latency is measured.
 
     Raises:
-        ConfigError: this machine has none.
+        ConfigError: this machine has no such device.
     """
-    if todo.device == "cuda" and not torch.cuda.is_available():
+    if stage.device == "cuda" and not torch.cuda.is_available():
         raise ConfigError(
-            f"latency_ms = {todo.latency_ms:g} is asked for on cuda, and torch sees no GPU here; run the trial where "
-            "there is one, or set allocation.device = 'cpu'"
+            f"latency_ms = {stage.latency_ms:g} is for cuda, and torch sees no GPU here; run the trial on a machine "
+            "with a GPU, or set allocation.device = 'cpu'"
         )
-    return torch.device(todo.device)
+    return torch.device(stage.device)
 
 
 @apply.register
 def apply_any_pruning(
-    done: stages.Prune | stages.PruneBestOfRandom | stages.PruneByCumulativeSum | stages.PruneToLatency,
+    stage: stages.Prune | stages.PruneBestOfRandom | stages.PruneByCumulativeSum | stages.PruneToLatency,
     parent: ModelState,
     tensors: Tensors,
 ) -> ModelState:
-    return surgery.slim(parent, part("kept", tensors), groups_of(parent, done.rule))
+    return surgery.slim(parent, part("kept", tensors), groups_of(parent, stage.rule))
 
 
 @compute.register
-def compute_prune_best_of_random(todo: stages.PruneBestOfRandom, parent: ModelState, place: Workplace) -> Made:
-    found, data = groups_of(parent, todo.rule), place.splits(todo.task)
-    ranking = budget_solver.combined(parent.scores, found, todo.grouping)
-    minimum = budget_solver.minimums(parent, found, todo.minimum_filters_fraction)
-    numbers = generator(todo.seed, "random widths")
+def compute_prune_best_of_random(
+    stage: stages.PruneBestOfRandom, parent: ModelState, context: StageContext
+) -> StageOutput:
+    found, data = groups_of(parent, stage.rule), context.splits(stage.task)
+    ranking = budget_solver.combine_scores(parent.scores, found, stage.grouping)
+    minimum = budget_solver.minimums(parent, found, stage.minimum_filters_fraction)
+    numbers = generator(stage.seed, "random widths")
     best, scores = None, []
-    for _ in range(todo.draws):
+    for _ in range(stage.draws):
         kept = budget_solver.random_widths(
-            parent, found, todo.removed_macs_fraction, minimum, ranking, numbers, todo.width_multiple
+            parent, found, stage.removed_macs_fraction, minimum, ranking, numbers, stage.width_multiple
         )
-        score = score_on(surgery.slim(parent, kept, found), data.validation, place)
+        score = score_on(surgery.slim(parent, kept, found), data.validation, context)
         if best is None or score > max(scores):
             best = kept
         scores.append(score)
     assert best is not None
-    return surgery_made(parent, best, found, todo.removed_macs_fraction, {"drawn_scores": scores})
+    return surgery_output(parent, best, found, stage.removed_macs_fraction, {"drawn_scores": scores})
 
 
-def surgery_made(
+def surgery_output(
     parent: ModelState,
     kept: surgery.Kept,
     found: tuple[Group, ...],
     asked_removed_macs_fraction: float | None,
     info: dict[str, object] | None = None,
-) -> Made:
-    """What a surgery stores: the filters that stay, and the share of the original MACs that is gone.
+) -> StageOutput:
+    """What a surgery stores: the filters that stay, and the share of the original MACs that is removed.
 
     Args:
         parent: before the surgery.
         kept: groups that are not in it keep all filters.
         found: the prunable groups.
-        asked_removed_macs_fraction: the budget; None where a rule says what goes.
-        info: what else is stored.
+        asked_removed_macs_fraction: the budget; None if a rule decides what is removed.
+        info: other facts to store.
 
     Raises:
-        ConfigError: a layer would be empty, or nothing would be removed although the budget is not met.
+        ConfigError: a layer would be empty, or no filter would be removed although the budget is not met.
     """
     if empty := [name for name, stays in kept.items() if not len(stays)]:
         raise ConfigError(
-            f"the pruning would leave no filter of {', '.join(empty)}; keep one at least, or set "
+            f"the pruning would leave no filter of {', '.join(empty)}; keep at least one, or set "
             "pruning.minimum_filters_fraction"
         )
     is_whole = all(len(kept[group.name]) == group.filters for group in found if group.name in kept)
     if is_whole and asked_removed_macs_fraction is not None:
-        explain_nothing(parent, found, asked_removed_macs_fraction)
+        warn_nothing_removed(parent, found, asked_removed_macs_fraction)
     removed = removed_macs_fraction(surgery.slim(parent, kept, found))
-    return Made(info={"removed_macs_fraction": removed} | (info or {}), tensors=named("kept", kept))
+    return StageOutput(info={"removed_macs_fraction": removed} | (info or {}), tensors=add_prefix("kept", kept))
 
 
-def explain_nothing(state: ModelState, found: tuple[Group, ...], asked_removed_macs_fraction: float) -> None:
-    """Warn that a step of a path removes nothing, because an earlier one removed enough for both.
+def warn_nothing_removed(state: ModelState, found: tuple[Group, ...], asked_removed_macs_fraction: float) -> None:
+    """Warn that a step of a path removes no filter, because an earlier one removed enough for both.
 
-    That is no error: its operating point meets its budget within `budget_solver.BUDGET_MARGIN`, and says by its MACs
-    that it is as wide as the one before (C).
+    This is not an error: its operating point meets its budget within `budget_solver.BUDGET_MARGIN`, and its MACs show
+    that it has the same width as the one before (C).
 
     Raises:
-        ConfigError: no earlier step did; the text names the layer with the coarsest filters.
+        ConfigError: no earlier step removed enough; the text names the layer with the coarsest filters.
     """
     present = removed_macs_fraction(state)
     layer, share = coarsest(state, found)
     if present < asked_removed_macs_fraction - ROUNDING or present <= 0.0:
         raise ConfigError(
-            f"the pruning removes nothing: {present:.3f} of the MACs of {state.network} are gone, and "
-            f"removed_macs_fraction = {asked_removed_macs_fraction:g} was asked for; of its layers {layer} has the "
-            f"coarsest filters, {share:.4f} of the MACs each; choose another budget or another allocation"
+            f"the pruning removes no filter: {present:.3f} of the MACs of {state.network} are removed, and the budget "
+            f"is removed_macs_fraction = {asked_removed_macs_fraction:g}; of its layers {layer} has the coarsest "
+            f"filters, {share:.4f} of the MACs each; choose another budget or another allocation"
         )
     log.warning(
-        "nothing is removed: %.3f of the MACs are gone already, where %.3f is asked for; the coarsest filters are "
-        "those of %s, %.4f of the MACs each: with larger steps or a smaller pruning.width_multiple each removes some",
+        "no filter is removed: %.3f of the MACs are removed already, and the budget is %.3f; the coarsest filters are "
+        "those of %s, %.4f of the MACs each; with larger steps or a smaller pruning.width_multiple each step removes "
+        "some",
         present,
         asked_removed_macs_fraction,
         layer,
@@ -250,7 +246,7 @@ def explain_nothing(state: ModelState, found: tuple[Group, ...], asked_removed_m
 
 
 def coarsest(state: ModelState, found: tuple[Group, ...]) -> tuple[str, float]:
-    """The group of which one filter has the most MACs, and their share of the original ones; ("none", 0) of none."""
+    """The group whose filters have the most MACs each, and their share of the original ones; ("none", 0) of none."""
     shapes = {name: tensor.shape for name, tensor in state.tensors.items()}
     before, whole = macs_of(state), original_macs(state)
 
@@ -264,24 +260,24 @@ def coarsest(state: ModelState, found: tuple[Group, ...]) -> tuple[str, float]:
 
 
 @compute.register
-def compute_measure_norms(todo: stages.MeasureNorms, parent: ModelState, place: Workplace) -> Made:
-    model = parent.build(place.ranks.device).eval()  # dropout would draw from a generator without a seed
+def compute_measure_norms(stage: stages.MeasureNorms, parent: ModelState, context: StageContext) -> StageOutput:
+    model = parent.build(context.ranks.device).eval()  # dropout would draw from a generator without a seed
     for norm in model.modules():
         if isinstance(norm, BatchNormBase):
             norm.reset_running_stats()
             norm.momentum = None  # the plain mean over all batches
             norm.train()
-    model = synchronise_norms(model, place.ranks)
+    model = synchronise_norms(model, context.ranks)
     with torch.no_grad():
-        for batch in batches(place.splits(todo.task).train, todo.batch_size, todo.seed, 0, "none", place.ranks):
+        for batch in batches(context.splits(stage.task).train, stage.batch_size, stage.seed, 0, "none", context.ranks):
             model(batch.images)
     measured = weights(model)
     buffers = {name for name, _ in model.named_buffers()}
-    return Made(tensors=named("tensors", {name: t for name, t in measured.items() if name in buffers}))
+    return StageOutput(tensors=add_prefix("tensors", {name: t for name, t in measured.items() if name in buffers}))
 
 
 @apply.register
-def apply_measure_norms(_done: stages.MeasureNorms, parent: ModelState, tensors: Tensors) -> ModelState:
+def apply_measure_norms(_stage: stages.MeasureNorms, parent: ModelState, tensors: Tensors) -> ModelState:
     return replace(parent, tensors=parent.tensors | part("tensors", tensors))
 
 
@@ -289,10 +285,10 @@ def apply_measure_norms(_done: stages.MeasureNorms, parent: ModelState, tensors:
 
 
 @apply.register
-def apply_attach_importance(done: stages.AttachImportance, parent: ModelState, _tensors: Tensors) -> ModelState:
-    return importance.attach_importance(parent, groups_of(parent, done.rule), done)
+def apply_attach_importance(stage: stages.AttachImportance, parent: ModelState, _tensors: Tensors) -> ModelState:
+    return importance.attach_importance(parent, groups_of(parent, stage.rule), stage)
 
 
 @apply.register
-def apply_fold_importance(done: stages.FoldImportance, parent: ModelState, _tensors: Tensors) -> ModelState:
-    return importance.fold_importance(parent, groups_of(parent, done.rule))
+def apply_fold_importance(stage: stages.FoldImportance, parent: ModelState, _tensors: Tensors) -> ModelState:
+    return importance.fold_importance(parent, groups_of(parent, stage.rule))

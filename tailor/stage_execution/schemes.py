@@ -13,24 +13,24 @@ from tailor.model.state import ModelState
 from tailor.pruning import budget_solver
 from tailor.pruning.criteria.base import norms_behind
 from tailor.pruning.surgery import Group
-from tailor.stage_execution.base import Made, Tensors, Workplace, apply, compute, named, part
+from tailor.stage_execution.base import StageContext, StageOutput, Tensors, add_prefix, apply, compute, part
 from tailor.stage_execution.pruning import groups_of
 from tailor.stage_execution.tuning import fine_tune
 from tailor.training.loop import group, optimiser_for, train
 
-LARGEST_SHIFT = 10.0  # of a gated norm, in units of its output's standard deviation, as in the authors' code
+LARGEST_SHIFT = 10.0  # of a gated norm, in standard deviations of its output, as in the authors' code
 
 
 # --- soft filter pruning ---
 
 
 @compute.register
-def compute_fine_tune_softly(todo: stages.FineTuneSoftly, parent: ModelState, place: Workplace) -> Made:
-    found = groups_of(parent, todo.rule)
-    minimum = budget_solver.minimums(parent, found, todo.minimum_filters_fraction)
-    kept = budget_solver.uniform(parent, found, todo.removed_macs_fraction, minimum, {}, todo.width_multiple)
+def compute_fine_tune_softly(stage: stages.FineTuneSoftly, parent: ModelState, context: StageContext) -> StageOutput:
+    found = groups_of(parent, stage.rule)
+    minimum = budget_solver.minimums(parent, found, stage.minimum_filters_fraction)
+    kept = budget_solver.uniform(parent, found, stage.removed_macs_fraction, minimum, {}, stage.width_multiple)
     zeroed = {g.name: g.filters - len(kept[g.name]) for g in found}  # the same counts in every epoch
-    return fine_tune(todo, parent, place, lambda model: zero_smallest(model, found, zeroed))
+    return fine_tune(stage, parent, context, lambda model: zero_smallest(model, found, zeroed))
 
 
 @torch.no_grad()
@@ -41,7 +41,7 @@ def zero_smallest(model: nn.Module, found: tuple[Group, ...], zeroed: dict[str, 
     """
     weights = {m.layer: model.get_parameter(f"{m.layer}.weight") for g in found for m in g.members}
     norms = {layer: weight.flatten(1).norm(dim=1).cpu() for layer, weight in weights.items()}
-    kept = budget_solver.lowest_in_each(found, zeroed, budget_solver.combined(norms, found, "sum"))
+    kept = budget_solver.lowest_in_each(found, zeroed, budget_solver.combine_scores(norms, found, "sum"))
     for g in found:
         stays = torch.zeros(g.filters)
         stays[kept[g.name]] = 1.0
@@ -54,30 +54,30 @@ def zero_smallest(model: nn.Module, found: tuple[Group, ...], zeroed: dict[str, 
 
 
 @compute.register
-def compute_train_gates(todo: stages.TrainGates, parent: ModelState, place: Workplace) -> Made:
-    norm_of = norms_behind(parent, groups_of(parent, todo.rule), "method 'gbn'")
+def compute_train_gates(stage: stages.TrainGates, parent: ModelState, context: StageContext) -> StageOutput:
+    norm_of = norms_behind(parent, groups_of(parent, stage.rule), "method 'gbn'")
     shifts = {norm: shift(parent, norm) for norm in norm_of.values()}
     gates = {norm: parent.tensors[f"{norm}.weight"] for norm in norm_of.values()}
-    model = with_gates_apart(parent, shifts).build(place.ranks.device).eval().requires_grad_(False)
-    parameters = attach(model, {norm: gate.to(place.ranks.device) for norm, gate in gates.items()}, trainable=True)
-    optimiser = optimiser_for([group(parameters, todo.training.learning_rate)], todo.training)
+    model = with_gates_apart(parent, shifts).build(context.ranks.device).eval().requires_grad_(False)
+    parameters = attach(model, {norm: gate.to(context.ranks.device) for norm, gate in gates.items()}, trainable=True)
+    optimiser = optimiser_for([group(parameters, stage.training.learning_rate)], stage.training)
     optimiser.register_step_pre_hook(add_scores)
-    samples, checkpoint = place.splits(todo.task).train, place.checkpoint(todo.key())
-    history = train(model, optimiser, samples, todo.training, todo.task.augmentation, place.ranks, checkpoint)
+    samples, checkpoint = context.splits(stage.task).train, context.checkpoint(stage.key())
+    history = train(model, optimiser, samples, stage.training, stage.task.augmentation, checkpoint)
     trained: Tensors = {}
     for norm, gate in zip(gates, parameters, strict=True):
         phi = gate.detach().cpu()
         trained |= {f"{norm}.weight": phi, f"{norm}.bias": phi * shifts[norm]}
-    steps = len(history) * -(-len(samples) // todo.training.batch_size)
+    steps = len(history) * -(-len(samples) // stage.training.batch_size)
     scores = {
         layer: optimiser.state[gate]["score"].cpu() / steps for layer, gate in zip(norm_of, parameters, strict=True)
     }
     info = {"epochs": history, "macs": macs_of(parent)}
-    return Made(info=info, tensors=named("tensors", trained) | named("scores", scores))
+    return StageOutput(info=info, tensors=add_prefix("tensors", trained) | add_prefix("scores", scores))
 
 
 @apply.register
-def apply_train_gates(_done: stages.TrainGates, parent: ModelState, tensors: Tensors) -> ModelState:
+def apply_train_gates(_stage: stages.TrainGates, parent: ModelState, tensors: Tensors) -> ModelState:
     return replace(parent, tensors=parent.tensors | part("tensors", tensors), scores=part("scores", tensors))
 
 
@@ -88,7 +88,7 @@ def shift(state: ModelState, norm: str) -> Tensor:
 
 
 def with_gates_apart(state: ModelState, shifts: dict[str, Tensor]) -> ModelState:
-    """The state with norms x^ + b / gamma, to which gates phi = gamma are yet to be multiplied."""
+    """The state with norms x^ + b / gamma, before they are multiplied by gates phi = gamma."""
     plain: Tensors = {}
     for norm, ratio in shifts.items():
         plain |= {f"{norm}.weight": torch.ones_like(ratio), f"{norm}.bias": ratio}
@@ -97,7 +97,7 @@ def with_gates_apart(state: ModelState, shifts: dict[str, Tensor]) -> ModelState
 
 @torch.no_grad()
 def add_scores(optimiser: torch.optim.Optimizer, _args: Any, _kwargs: Any) -> None:
-    """Add |dL/dphi x phi| to each gate's score, which lies in the optimiser's state and so in its checkpoints.
+    """Add |dL/dphi x phi| to each gate's score, which is in the optimiser's state and so in its checkpoints.
 
     Called before each step, when the gradients are those of the global batch on every rank.
     """

@@ -1,4 +1,4 @@
-"""Training of all weights, and the measurement of what came out."""
+"""Trains all weights, and measures the result."""
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -16,66 +16,52 @@ from tailor.model import cost
 from tailor.model.budget import macs_of, original_macs
 from tailor.model.state import ModelState, weights
 from tailor.parallel.norm import set_norms
-from tailor.stage_execution.base import Made, Tensors, Workplace, apply, compute, named, part
+from tailor.stage_execution.base import StageContext, StageOutput, Tensors, add_prefix, apply, compute, part
 from tailor.stages import Training
 from tailor.training import penalties
-from tailor.training.backward import Forward, Penalty
+from tailor.training.backward import Forward
 from tailor.training.distillation import Teaching
-from tailor.training.loop import group, optimiser_for, predict, train
+from tailor.training.loop import NO_EXTRAS, TrainingExtras, group, optimiser_for, predict, train
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Trained:
-    """What a training of all weights leaves."""
+class TrainedWeights:
+    """The result of training all weights."""
 
     history: list[dict[str, Any]]  # one dict per epoch
     tensors: Tensors  # the state_dict
-    momentum: Tensors  # by parameter; empty where the optimiser keeps none
+    momentum: Tensors  # by parameter; empty if the optimiser has none
 
 
 def train_all(
     state: ModelState,
     samples: Samples,
     training: Training,
-    place: Workplace,
+    context: StageContext,
     *,
     key: str,
     augmentation: str = "none",
-    penalty_of: "penalties.PenaltyOf | None" = None,
-    teaching: Teaching | None = None,
-    after_epoch: Callable[[nn.Module], None] | None = None,
-) -> Trained:
+    extras_for: Callable[[nn.Module], TrainingExtras] = lambda _model: NO_EXTRAS,
+) -> TrainedWeights:
     """Train every weight of a state, the head at its own rate, the norms as `training` says.
 
-    Gradient factors scale gradients, and momentum that the state kept goes on. `after_epoch` may change the model.
+    Gradient factors scale gradients. Momentum that the state kept is continued.
     """
-    model = state.build(place.ranks.device)
+    model = state.build(context.ranks.device)
     for layer, factor in state.gradient_factors.items():
-        scale_gradients(model.get_submodule(layer), factor.to(place.ranks.device))
-    model = set_norms(model, training.norm, place.ranks)
+        scale_gradients(model.get_submodule(layer), factor.to(context.ranks.device))
+    model = set_norms(model, training.norm, context.ranks)
     head = list(model.get_submodule(NETWORKS[state.network].head).parameters())
     rest = [p for p in model.parameters() if not any(p is h for h in head)]
     groups = [group(rest, training.learning_rate), group(head, training.head_learning_rate)]
     optimiser = optimiser_for([g for g in groups if g["params"]], training)
     for name, parameter in model.named_parameters():
         if name in state.momentum:
-            optimiser.state[parameter]["momentum_buffer"] = state.momentum[name].to(place.ranks.device, copy=True)
-    penalty: Penalty | None = None if penalty_of is None else penalty_of(model)
-    history = train(
-        model,
-        optimiser,
-        samples,
-        training,
-        augmentation,
-        place.ranks,
-        place.checkpoint(key),
-        penalty=penalty,
-        teaching=teaching,
-        after_epoch=None if after_epoch is None else partial(after_epoch, model),
-    )
+            optimiser.state[parameter]["momentum_buffer"] = state.momentum[name].to(context.ranks.device, copy=True)
+    history = train(model, optimiser, samples, training, augmentation, context.checkpoint(key), extras_for(model))
     buffers = {name: optimiser.state[p].get("momentum_buffer") for name, p in model.named_parameters()}
     momentum = {name: buffer.detach().cpu() for name, buffer in buffers.items() if buffer is not None}
-    return Trained(history=history, tensors=weights(model), momentum=momentum)
+    return TrainedWeights(history=history, tensors=weights(model), momentum=momentum)
 
 
 def scale_gradients(module: nn.Module, factor: Tensor) -> None:
@@ -86,54 +72,61 @@ def scale_gradients(module: nn.Module, factor: Tensor) -> None:
 
 
 @compute.register
-def compute_fine_tune(todo: stages.FineTune, parent: ModelState, place: Workplace) -> Made:
-    return fine_tune(todo, parent, place)
+def compute_fine_tune(stage: stages.FineTune, parent: ModelState, context: StageContext) -> StageOutput:
+    return fine_tune(stage, parent, context)
 
 
 def fine_tune(
-    todo: stages.FineTune,
+    stage: stages.FineTune,
     parent: ModelState,
-    place: Workplace,
+    context: StageContext,
     after_epoch: Callable[[nn.Module], None] | None = None,
-) -> Made:
+) -> StageOutput:
     """What a fine-tuning stores; `after_epoch` may change the model after the last step of each epoch."""
+    penalty_of = penalties.penalty_for(stage.regulariser, parent, context.ranks)
+    teaching = teaching_of(stage, context)
+
+    def extras_for(model: nn.Module) -> TrainingExtras:
+        return TrainingExtras(
+            penalty=None if penalty_of is None else penalty_of(model),
+            teaching=teaching,
+            after_epoch=None if after_epoch is None else partial(after_epoch, model),
+        )
+
     trained = train_all(
         parent,
-        place.splits(todo.task).train,
-        todo.training,
-        place,
-        key=todo.key(),
-        augmentation=todo.task.augmentation,
-        penalty_of=penalties.of(todo.regulariser, parent, place.ranks),
-        teaching=teaching_of(todo, place),
-        after_epoch=after_epoch,
+        context.splits(stage.task).train,
+        stage.training,
+        context,
+        key=stage.key(),
+        augmentation=stage.task.augmentation,
+        extras_for=extras_for,
     )
-    tensors = named("tensors", trained.tensors)
-    if todo.optimiser_state == "kept":
-        tensors |= named("momentum", trained.momentum)
-    return Made(info={"epochs": trained.history, "macs": macs_of(parent)}, tensors=tensors)
+    tensors = add_prefix("tensors", trained.tensors)
+    if stage.optimiser_state == "kept":
+        tensors |= add_prefix("momentum", trained.momentum)
+    return StageOutput(info={"epochs": trained.history, "macs": macs_of(parent)}, tensors=tensors)
 
 
-class Finished(Protocol):
-    """What the runner gives for a parent: an outcome with a state."""
+class HasState(Protocol):
+    """An outcome with a state, as the runner gives it for a parent."""
 
-    @property
-    def state(self) -> ModelState:
+    def model_state(self) -> ModelState:
         """The model's state after that stage; collective."""
         ...
 
 
-def teaching_of(todo: stages.FineTune, place: Workplace) -> Teaching | None:
-    """The stage's teacher, in evaluation mode; None where labels alone teach. Every rank has all of it."""
-    if todo.distillation is None:
+def teaching_of(stage: stages.FineTune, context: StageContext) -> Teaching | None:
+    """The stage's teacher in evaluation mode, on every rank; None without distillation."""
+    if stage.distillation is None:
         return None
-    model = cast(Finished, todo.teacher).state.build(place.ranks.device).eval().requires_grad_(False)
-    teacher = Forward(model, todo.training, place.ranks)
-    return Teaching(teacher=teacher, weight=todo.distillation.weight, temperature=todo.distillation.temperature)
+    model = cast(HasState, stage.teacher).model_state().build(context.ranks.device).eval().requires_grad_(False)
+    teacher = Forward(model, stage.training, context.ranks)
+    return Teaching(teacher=teacher, weight=stage.distillation.weight, temperature=stage.distillation.temperature)
 
 
 @apply.register
-def apply_fine_tune(_done: stages.FineTune, parent: ModelState, tensors: Tensors) -> ModelState:
+def apply_fine_tune(_stage: stages.FineTune, parent: ModelState, tensors: Tensors) -> ModelState:
     return replace(parent, scores={}, tensors=part("tensors", tensors), momentum=part("momentum", tensors))
 
 
@@ -141,27 +134,27 @@ def apply_fine_tune(_done: stages.FineTune, parent: ModelState, tensors: Tensors
 
 
 @compute.register
-def compute_operating_point(todo: stages.OperatingPoint, parent: ModelState, place: Workplace) -> Made:
-    model, data = parent.build(place.ranks.device), place.splits(todo.task)
-    outputs = {split: predict(model, getattr(data, split), place.ranks) for split in ("validation", "test")}
-    found = quality(outputs["validation"], data.validation.labels.cpu())
-    deciding = found.score
-    if todo.decides_on == "train":
-        deciding = quality(predict(model, data.train, place.ranks), data.train.labels.cpu()).score
+def compute_operating_point(stage: stages.OperatingPoint, parent: ModelState, context: StageContext) -> StageOutput:
+    model, data = parent.build(context.ranks.device), context.splits(stage.task)
+    outputs = {split: predict(model, getattr(data, split), context.ranks) for split in ("validation", "test")}
+    validation = quality(outputs["validation"], data.validation.labels.cpu())
+    deciding = validation.score
+    if stage.decides_on == "train":
+        deciding = quality(predict(model, data.train, context.ranks), data.train.labels.cpu()).score
     facts = stages.PointFacts(
         **cost_of(parent, model),
-        metric=found.metric,
+        metric=validation.metric,
         deciding_score=deciding,
-        validation_score=found.score,
-        validation_loss=found.loss,
+        validation_score=validation.score,
+        validation_loss=validation.loss,
         validation_images=len(data.validation),
     )
     kept = {layer: indices.to(torch.int32) for layer, indices in (parent.kept or {}).items()}
-    return Made(info=asdict(facts), tensors=predictions(outputs, data) | named("kept", kept))
+    return StageOutput(info=asdict(facts), tensors=predictions(outputs, data) | add_prefix("kept", kept))
 
 
 @apply.register
-def apply_operating_point(_done: stages.OperatingPoint, parent: ModelState, _tensors: Tensors) -> ModelState:
+def apply_operating_point(_stage: stages.OperatingPoint, parent: ModelState, _tensors: Tensors) -> ModelState:
     return parent
 
 
@@ -182,20 +175,20 @@ def cost_of(state: ModelState, model: nn.Module) -> dict[str, Any]:
 
 
 def predictions(outputs: dict[str, Tensor], data: Splits) -> Tensors:
-    """Per split what stands in the table: id, label, prediction and, for classes, the probability given to it."""
+    """Per split the columns of the table: id, label, prediction and, for classes, its probability."""
     tensors: Tensors = {}
-    for split, found in outputs.items():
+    for split, output in outputs.items():
         samples = getattr(data, split)
         rows = {"image_id": samples.ids, "label": samples.labels}
         if samples.labels.is_floating_point():
-            rows["prediction"] = found.flatten()
+            rows["prediction"] = output.flatten()
         else:
-            rows["probability"], rows["prediction"] = found.softmax(dim=1).max(dim=1)
-        tensors |= named(split, {name: values.cpu().contiguous() for name, values in rows.items()})
+            rows["probability"], rows["prediction"] = output.softmax(dim=1).max(dim=1)
+        tensors |= add_prefix(split, {name: values.cpu().contiguous() for name, values in rows.items()})
     return tensors
 
 
 @torch.no_grad()
-def score_on(state: ModelState, samples: Samples, place: Workplace) -> float:
+def score_on(state: ModelState, samples: Samples, context: StageContext) -> float:
     """The score of a state on samples, in the task's metric."""
-    return quality(predict(state.build(place.ranks.device), samples, place.ranks), samples.labels.cpu()).score
+    return quality(predict(state.build(context.ranks.device), samples, context.ranks), samples.labels.cpu()).score

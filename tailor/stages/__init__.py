@@ -1,20 +1,8 @@
-"""The kinds of stages, nodes of a trial's tree; torch-free; `tailor.stage_execution` does the work."""
+"""The kinds of stages, the nodes of a trial's tree, without torch; `tailor.stage_execution` computes them."""
 
 from tailor.stages.adaptation import CumulativeSum, Priority, PruneByCumulativeSum
 from tailor.stages.attention import WeighChannels
-from tailor.stages.base import (
-    BACKWARD_WORK,
-    STAGE_JSON_BYTES,
-    GroupRule,
-    Placement,
-    Size,
-    Stage,
-    StageCost,
-    StageOutcome,
-    Task,
-    Training,
-    canonical_json,
-)
+from tailor.stages.identity import Stage, StageGenerator, StageSubgenerator, canonical_json
 from tailor.stages.legr import LearnRanking
 from tailor.stages.pac_net import Allocate, Calibrate, FindEssential
 from tailor.stages.preparing import FitHead, LoadWeights, Reinitialise, RememberWeights, TrainSource
@@ -31,7 +19,18 @@ from tailor.stages.pruning import (
     ScoreFilters,
     TrainFactors,
 )
+from tailor.stages.records import (
+    BACKWARD_WORK,
+    STAGE_JSON_BYTES,
+    GroupRule,
+    Placement,
+    Size,
+    StageCost,
+    StageOutcome,
+    Task,
+)
 from tailor.stages.schemes import FineTuneSoftly, TrainGates
+from tailor.stages.training import Training, TrainingSettings
 from tailor.stages.tuning import Distillation, FineTune, OperatingPoint, PointFacts
 
 __all__ = [
@@ -41,7 +40,6 @@ __all__ = [
     "AttachImportance",
     "BetaMode",
     "Calibrate",
-    "StageCost",
     "CumulativeSum",
     "Distillation",
     "FindEssential",
@@ -56,7 +54,6 @@ __all__ = [
     "MeasureNorms",
     "Normalisation",
     "OperatingPoint",
-    "StageOutcome",
     "Placement",
     "PointFacts",
     "Priority",
@@ -69,11 +66,16 @@ __all__ = [
     "ScoreFilters",
     "Size",
     "Stage",
+    "StageCost",
+    "StageGenerator",
+    "StageOutcome",
+    "StageSubgenerator",
     "Task",
     "TrainFactors",
     "TrainGates",
     "TrainSource",
     "Training",
+    "TrainingSettings",
     "WeighChannels",
     "canonical_json",
 ]

@@ -3,7 +3,8 @@
 import math
 from dataclasses import dataclass
 
-from tailor.stages.base import STAGE_JSON_BYTES, Size, Stage, StageCost, Task
+from tailor.stages.identity import Stage
+from tailor.stages.records import STAGE_JSON_BYTES, Size, StageCost, Task
 
 BYTES_PER_WEIGHT = 4
 
@@ -18,7 +19,7 @@ class WeighChannels(Stage):
     seed: int  # which images
 
     def cost(self, size: Size) -> StageCost:
-        """The images forward once per channel; a plan takes the root of the parameters' number for theirs."""
+        """The images forward once per channel; the number of channels is estimated by the root of the parameters'."""
         channels = math.sqrt(size.weights_bytes / BYTES_PER_WEIGHT)
         work = channels * min(self.images, size.train_images) * size.macs
         return StageCost(work=work, stored_bytes=STAGE_JSON_BYTES)

@@ -1,13 +1,15 @@
-"""PAC-Net's stages: which weights the source task needs, those trained alone, then the others on the target."""
+"""PAC-Net's stages: find the weights that the source task needs, train only these, then the others on the target."""
 
 from dataclasses import dataclass
 
-from tailor.stages.base import STAGE_JSON_BYTES, Size, Stage, StageCost, Task, Training
+from tailor.stages.identity import Stage
+from tailor.stages.records import STAGE_JSON_BYTES, Size, StageCost, Task
+from tailor.stages.training import Training
 
 
 @dataclass(frozen=True, kw_only=True)
 class FindEssential(Stage):
-    """The weights of largest magnitude in the whole network, its head included; all others are redundant (Prune)."""
+    """Find the weights of largest magnitude in the whole network with its head; all others are redundant (Prune)."""
 
     kind = "find_essential"
     prune_ratio: float  # share of the weights that is redundant
@@ -19,7 +21,7 @@ class FindEssential(Stage):
 
 @dataclass(frozen=True, kw_only=True)
 class Allocate(Stage):
-    """The essential weights trained on the source task, the redundant ones exactly 0 (Allocate)."""
+    """Train the essential weights on the source task, with the redundant ones exactly 0 (Allocate)."""
 
     kind = "allocate"
     data_name: str
@@ -28,20 +30,18 @@ class Allocate(Stage):
 
     def cost(self, size: Size) -> StageCost:
         """Every image of the source, forward and backward, in every epoch."""
-        work = self.training.epochs * size.source_images * size.both_passes
-        return StageCost(work=work, stored_bytes=STAGE_JSON_BYTES + size.weights_bytes)
+        return size.training_cost(self.training.epochs, size.source_images, size.weights_bytes)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Calibrate(Stage):
-    """The redundant weights and the new head trained on the target, the essential ones frozen (Calibrate)."""
+    """Train the redundant weights and the new head on the target, with the essential ones frozen (Calibrate)."""
 
     kind = "calibrate"
     task: Task
     training: Training
-    penalty_strength: float  # of the sum of the squared redundant weights
+    penalty_strength: float  # factor of the sum of the squared redundant weights
 
     def cost(self, size: Size) -> StageCost:
         """Every training image, forward and backward, in every epoch."""
-        work = self.training.epochs * size.train_images * size.both_passes
-        return StageCost(work=work, stored_bytes=STAGE_JSON_BYTES + size.weights_bytes)
+        return size.training_cost(self.training.epochs, size.train_images, size.weights_bytes)

@@ -1,17 +1,19 @@
-"""The model before anything is pruned: the pre-trained network, the head for the target, what is remembered of both."""
+"""The model before it is pruned: the pre-trained network, the target's head, the anchor, a new initialisation."""
 
 from dataclasses import dataclass
 
-from tailor.stages.base import STAGE_JSON_BYTES, Size, Stage, StageCost, Task, Training, neutral
+from tailor.stages.identity import Stage
+from tailor.stages.records import STAGE_JSON_BYTES, Size, StageCost, Task, neutral
+from tailor.stages.training import Training
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainSource(Stage):
-    """The network trained from scratch on the source task; the pre-trained network of the embedded data sets."""
+    """Train the network from scratch on the source task: the pre-trained network of the embedded data sets."""
 
     kind = "train_source"
     network: str
-    network_sha256: str | None  # of the module that defines the network, where a user brought it
+    network_sha256: str | None  # of the plugin that defines the network; None: it is built in
     input_shape: tuple[int, ...]
     data_name: str
     data_sha256: str
@@ -23,17 +25,16 @@ class TrainSource(Stage):
 
     def cost(self, size: Size) -> StageCost:
         """Every image of the source, forward and backward, in every epoch."""
-        work = self.training.epochs * size.source_images * size.both_passes
-        return StageCost(work=work, stored_bytes=STAGE_JSON_BYTES + size.weights_bytes)
+        return size.training_cost(self.training.epochs, size.source_images, size.weights_bytes)
 
     def kept_fraction(self, before: float) -> float:
-        """What the narrower layers leave."""
+        """Share of the MACs that the narrower layers have."""
         return before * (1.0 - self.removed_macs_fraction)
 
 
 @dataclass(frozen=True, kw_only=True)
 class LoadWeights(Stage):
-    """A network with the weights of a file, known by their SHA-256; where the file lies is no part of it."""
+    """Load the weights of a file, identified by its SHA-256; the file's path is not part of the stage."""
 
     kind = "load_weights"
     network: str
@@ -45,13 +46,13 @@ class LoadWeights(Stage):
     network_version: int = neutral(1)
 
     def cost(self, size: Size) -> StageCost:
-        """Nothing to compute; a copy of the weights."""
+        """No computation; a copy of the weights."""
         return StageCost(stored_bytes=STAGE_JSON_BYTES + size.weights_bytes)
 
 
 @dataclass(frozen=True, kw_only=True)
 class FitHead(Stage):
-    """A new last layer for the target, trained on frozen features (TransTailor, Algorithm 1, line 1)."""
+    """Train a new last layer for the target on frozen features (TransTailor, Algorithm 1, line 1)."""
 
     kind = "fit_head"
     task: Task
@@ -66,14 +67,14 @@ class FitHead(Stage):
 
 @dataclass(frozen=True, kw_only=True)
 class RememberWeights(Stage):
-    """The present weights but the head's kept beside the model as its anchor, pruned with it (L2-SP, DELTA)."""
+    """Keep the present weights without the head's as the model's anchor, pruned with it (L2-SP, DELTA)."""
 
     kind = "remember_weights"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reinitialise(Stage):
-    """Fresh weights at the widths found: the control that asks whether the inherited weights matter."""
+    """Initialise the pruned network again: the control that shows whether the inherited weights matter."""
 
     kind = "reinitialise"
     seed: int

@@ -1,9 +1,11 @@
-"""From a model to a smaller one: factors, scores, the surgery, and the importance that stays."""
+"""From a model to a smaller one: factors, scores, surgery, and importance."""
 
 from dataclasses import dataclass
 from typing import Literal
 
-from tailor.stages.base import STAGE_JSON_BYTES, GroupRule, Placement, Size, Stage, StageCost, Task, Training, neutral
+from tailor.stages.identity import Stage
+from tailor.stages.records import STAGE_JSON_BYTES, GroupRule, Placement, Size, StageCost, Task, neutral
+from tailor.stages.training import Training
 
 BetaMode = Literal["fold", "sqrt", "grad", "raw", "off"]
 Normalisation = Literal["layer_mean", "rms", "none", "permuted"]
@@ -12,7 +14,7 @@ Grouping = Literal["sum", "mean", "max"]
 
 @dataclass(frozen=True, kw_only=True)
 class TrainFactors(Stage):
-    """Scaling factors alpha at the filters' outputs, trained while every weight is frozen (TransTailor, Eq. 3)."""
+    """Train scaling factors alpha at the filters' outputs with all weights frozen (TransTailor, Eq. 3)."""
 
     kind = "train_factors"
     task: Task
@@ -20,28 +22,26 @@ class TrainFactors(Stage):
     rule: GroupRule
     placement: Placement
     start: float  # initial value of every factor
-    noise: float  # standard deviation of what is added to it
-    seed: int | None  # of that noise; None where there is none
+    noise: float  # standard deviation of the noise that is added to it
+    seed: int | None  # of that noise; None: no noise
 
     def cost(self, size: Size) -> StageCost:
         """Every training image, forward and backward, in every epoch."""
-        return StageCost(
-            work=self.training.epochs * size.train_images * size.both_passes, stored_bytes=STAGE_JSON_BYTES
-        )
+        return size.training_cost(self.training.epochs, size.train_images)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreFilters(Stage):
-    """One score per filter of every prunable layer; the smaller, the sooner it goes."""
+    """Score each filter of every prunable layer; the lowest-scored are removed first."""
 
     kind = "score_filters"
     criterion: str
-    criterion_sha256: str | None  # of the module that defines the criterion, where a user brought it
+    criterion_sha256: str | None  # of the plugin that defines the criterion; None: it is built in
     rule: GroupRule
     task: Task | None  # None: the criterion reads no data
     batch_size: int | None
     placement: Placement | None  # of the gates; None: the criterion has none
-    seed: int | None  # None: the criterion draws nothing
+    seed: int | None  # None: the criterion draws no random numbers
 
     def cost(self, size: Size) -> StageCost:
         """One pass over the training images, if data is read."""
@@ -50,59 +50,57 @@ class ScoreFilters(Stage):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Prune(Stage):
-    """The lowest-scored filters removed until a budget is reached."""
+class BudgetedStage(Stage):
+    """The settings of all stages that choose filters by scores and a budget."""
 
-    kind = "prune"
     rule: GroupRule
-    allocation: Literal["global", "uniform"]
-    grouping: Grouping  # how the scores of a group's layers become one
+    grouping: Grouping  # how the scores of a group's layers are combined
     removed_macs_fraction: float  # of the original network with the target's head
     minimum_filters_fraction: float  # of each layer's original filters that stay, at least one
-    seed: int | None  # of random filters that go in place of the lowest-scored ones; None: by the scores
-    width_multiple: int = neutral(1)  # each layer that loses filters keeps a multiple of so many
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prune(BudgetedStage):
+    """Remove the lowest-scored filters until a budget is met."""
+
+    kind = "prune"
+    allocation: Literal["global", "uniform"]
+    seed: int | None  # of random filters that are removed instead of the lowest-scored ones; None: by the scores
+    width_multiple: int = neutral(1)  # each layer that loses filters keeps a multiple of this
 
     def kept_fraction(self, before: float) -> float:
-        """What the budget leaves."""
+        """Share of the MACs that the budget leaves."""
         return min(before, 1.0 - self.removed_macs_fraction)
 
 
 @dataclass(frozen=True, kw_only=True)
-class PruneBestOfRandom(Stage):
-    """Random configurations of widths that meet the budget, the lowest-scored filters of each layer gone; the best."""
+class PruneBestOfRandom(BudgetedStage):
+    """Try random widths that meet the budget, removing the lowest-scored filters of each layer; keep the best."""
 
     kind = "prune_best_of_random"
-    rule: GroupRule
-    grouping: Grouping
-    removed_macs_fraction: float
-    minimum_filters_fraction: float
     draws: int
     task: Task  # its validation split chooses
     seed: int
-    width_multiple: int = neutral(1)  # each layer that loses filters keeps a multiple of so many
+    width_multiple: int = neutral(1)  # each layer that loses filters keeps a multiple of this
 
     def cost(self, size: Size) -> StageCost:
         """The validation images forward for every draw."""
         return StageCost(work=self.draws * size.measured_images * size.macs, stored_bytes=STAGE_JSON_BYTES)
 
     def kept_fraction(self, before: float) -> float:
-        """What the budget leaves."""
+        """Share of the MACs that the budget leaves."""
         return min(before, 1.0 - self.removed_macs_fraction)
 
 
 @dataclass(frozen=True, kw_only=True)
-class PruneToLatency(Stage):
-    """The lowest-scored filters removed until a forward pass takes so many milliseconds where this stage is computed.
+class PruneToLatency(BudgetedStage):
+    """Remove the lowest-scored filters, at most the budget, until a forward pass meets a latency on this machine.
 
-    What was asked is in the key, what was measured and on what is in the result: trials that share the stage share it.
+    The wanted latency is in the key; the measurement and its device are in the result, which trials may share.
     """
 
     kind = "prune_to_latency"
-    rule: GroupRule
     allocation: Literal["global", "uniform"]
-    grouping: Grouping
-    removed_macs_fraction: float  # at the most
-    minimum_filters_fraction: float
     width_multiple: int
     latency_ms: float
     device: Literal["cpu", "cuda"]
@@ -115,7 +113,7 @@ class PruneToLatency(Stage):
 
 @dataclass(frozen=True, kw_only=True)
 class MeasureNorms(Stage):
-    """The running statistics of the norms measured again on the training images, no weight changed."""
+    """Measure the norms' running statistics again on the training images; no weight changes."""
 
     kind = "measure_norms"
     task: Task
@@ -129,19 +127,19 @@ class MeasureNorms(Stage):
 
 @dataclass(frozen=True, kw_only=True)
 class AttachImportance(Stage):
-    """The scores put into the model as frozen factors for importance-aware fine-tuning (TransTailor, Eq. 6)."""
+    """Put the scores into the model as frozen factors for importance-aware fine-tuning (TransTailor, Eq. 6)."""
 
     kind = "attach_importance"
     rule: GroupRule
     mode: BetaMode
     normalisation: Normalisation
     placement: Placement
-    seed: int | None  # of the permutation; None where nothing is permuted
+    seed: int | None  # of the permutation; None: no permutation
 
 
 @dataclass(frozen=True, kw_only=True)
 class FoldImportance(Stage):
-    """The factors multiplied into the weights, so that the function stays and the next iteration starts plain."""
+    """Multiply the factors into the weights: the same function, without factors for the next iteration."""
 
     kind = "fold_importance"
     rule: GroupRule

@@ -1,28 +1,30 @@
-"""What SFP and GBN do that other methods do not: a fine-tuning that zeroes filters, and the training of gates."""
+"""The own stages of SFP and GBN: a fine-tuning that zeroes filters, and the training of gates."""
 
 from dataclasses import dataclass
 
-from tailor.stages.base import STAGE_JSON_BYTES, GroupRule, Size, Stage, StageCost, Task, Training, neutral
+from tailor.stages.identity import Stage
+from tailor.stages.records import GroupRule, Size, StageCost, Task, neutral
+from tailor.stages.training import Training
 from tailor.stages.tuning import FineTune
 
 
 @dataclass(frozen=True, kw_only=True)
 class FineTuneSoftly(FineTune):
-    """Fine-tuning after each epoch of which the smallest filters of each layer are set to zero (SFP).
+    """Fine-tune and set the smallest filters of each layer to zero after each epoch (SFP).
 
-    How many of each layer is what a uniform pruning of `removed_macs_fraction` would remove.
+    Their number in each layer is what a uniform pruning of `removed_macs_fraction` would remove.
     """
 
     kind = "fine_tune_softly"
     rule: GroupRule
     removed_macs_fraction: float
     minimum_filters_fraction: float
-    width_multiple: int = neutral(1)  # each layer that loses filters keeps a multiple of so many
+    width_multiple: int = neutral(1)  # each layer that loses filters keeps a multiple of this
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainGates(Stage):
-    """The norms' factors trained alone, and meanwhile every filter scored by |dL/dphi x phi| (GBN's tick)."""
+    """Train only the norms' factors, and meanwhile score every filter by |dL/dphi x phi| (GBN's tick)."""
 
     kind = "train_gates"
     task: Task
@@ -31,6 +33,4 @@ class TrainGates(Stage):
 
     def cost(self, size: Size) -> StageCost:
         """Every training image, forward and backward, in every epoch."""
-        return StageCost(
-            work=self.training.epochs * size.train_images * size.both_passes, stored_bytes=STAGE_JSON_BYTES
-        )
+        return size.training_cost(self.training.epochs, size.train_images)

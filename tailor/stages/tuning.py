@@ -1,10 +1,12 @@
-"""Training on the target, and the measurement of what came out."""
+"""Training on the target, and the measurement of the result."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from tailor.catalogue.regularisation import Regulariser
-from tailor.stages.base import STAGE_JSON_BYTES, Size, Stage, StageCost, StageOutcome, Task, Training, neutral
+from tailor.stages.identity import Stage
+from tailor.stages.records import STAGE_JSON_BYTES, Size, StageCost, StageOutcome, Task, neutral
+from tailor.stages.training import Training
 
 PREDICTION_BYTES = 16
 
@@ -13,7 +15,7 @@ Deciding = Literal["validation", "train"]
 
 @dataclass(frozen=True, kw_only=True)
 class Distillation:
-    """How much a teacher counts beside the labels."""
+    """The weight of a teacher in addition to the labels."""
 
     weight: float  # in (0, 1]; the labels count 1 - weight
     temperature: float
@@ -21,15 +23,15 @@ class Distillation:
 
 @dataclass(frozen=True, kw_only=True)
 class FineTune(Stage):
-    """All weights trained on the target, from its labels and perhaps from a teacher."""
+    """Train all weights on the target, from its labels and perhaps from a teacher."""
 
     kind = "fine_tune"
     task: Task
     training: Training
     regulariser: Regulariser | None
-    optimiser_state: Literal["reset", "kept"]  # kept: momentum goes on where the fine-tuning before ended, pruned alike
+    optimiser_state: Literal["reset", "kept"]  # kept: momentum of the fine-tuning before is continued, pruned alike
     distillation: Distillation | None = neutral(None)
-    teacher: StageOutcome | None = None  # where there is distillation: the unpruned network, fine-tuned
+    teacher: StageOutcome | None = None  # with distillation: the unpruned network, fine-tuned
 
     def cost(self, size: Size) -> StageCost:
         """Every training image, forward and backward, in every epoch, and forward through an anchor and a teacher.
@@ -49,7 +51,7 @@ class OperatingPoint(Stage):
 
     kind = "operating_point"
     task: Task
-    asked_removed_macs_fraction: float | None  # None: what is removed follows from a rule
+    asked_removed_macs_fraction: float | None  # None: a rule decided what is removed
     decides_on: Deciding  # the split whose score the trial's decisions read
 
     def cost(self, size: Size) -> StageCost:

@@ -1,1 +1,1 @@
-"""The training loop and what goes into it."""
+"""The training loop and its parts."""

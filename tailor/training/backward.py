@@ -1,4 +1,4 @@
-"""A batch forward and backward, as the settings of a training say: precision, memory format, accumulation, teacher."""
+"""A batch forward and backward by the settings of a training: precision, memory format, accumulation, teacher."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -13,7 +13,7 @@ from tailor.data.objective import is_right, loss_sum
 from tailor.data.task_data import Batch
 from tailor.parallel.process_group import ProcessGroup
 from tailor.stages import Training
-from tailor.training.compilation import compiled
+from tailor.training.compilation import compile_model
 from tailor.training.distillation import Teaching
 
 Penalty = Callable[[Batch, Tensor], Tensor]
@@ -21,13 +21,7 @@ Penalty = Callable[[Batch, Tensor], Tensor]
 
 
 class Forward:
-    """A model as a training runs it: on all ranks, in its precision and memory format.
-
-    Args:
-        model: its parameters stay where they are and are laid out as `training` says.
-        training: precision, memory format and compilation are read.
-        ranks: those that train together.
-    """
+    """A model on all ranks, in the precision and memory format of a training; perhaps compiled."""
 
     def __init__(self, model: nn.Module, training: Training, ranks: ProcessGroup) -> None:
         self._is_bf16 = training.precision == "bf16"
@@ -35,10 +29,10 @@ class Forward:
         self._device_type = ranks.device.type
         if self._is_channels_last:
             model.to(memory_format=torch.channels_last)
-        self._parallel = ranks.parallel(compiled(model) if training.compile else model)
+        self._parallel = ranks.parallel(compile_model(model) if training.compile else model)
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Outputs (B, K), float32 whatever the precision: losses are computed in it."""
+        """Outputs (B, K), always float32, in which losses are computed."""
         if self._is_channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
         if not self._is_bf16:
@@ -49,7 +43,7 @@ class Forward:
         return outputs.float()
 
     def without_message(self) -> AbstractContextManager[None]:
-        """Within it, gradients are added up on each rank alone."""
+        """Within the context, each rank adds gradients up without communication."""
         if isinstance(self._parallel, DistributedDataParallel):
             return self._parallel.no_sync()
         return nullcontext()
@@ -58,12 +52,7 @@ class Forward:
 class Backward:
     """The gradients of the mean loss over a global batch, and of a penalty, on all ranks.
 
-    Args:
-        forward: the model.
-        training: label smoothing and accumulation are read.
-        ranks: those that train together.
-        penalty: added once per step.
-        teaching: None learns from labels alone.
+    The penalty is added once per step. Without a teacher, only labels teach.
     """
 
     def __init__(
@@ -78,8 +67,8 @@ class Backward:
         self._penalty, self._teaching = penalty, teaching
 
     def __call__(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Add a batch's gradients to the parameters'; this rank's loss, summed over its images, and which are right."""
-        *first, last = micro_batches(batch, self._training.accumulation_steps, self._ranks.count)
+        """Add a batch's gradients; this rank's loss, summed over its images, and which images are correct."""
+        *first, last = micro_batches(batch, self._training.accumulation_steps, self._ranks.world_size)
         if not first:
             return self._pass(last, self._penalty)
         passed = []
@@ -95,18 +84,18 @@ class Backward:
         loss = loss_sum(outputs, part.labels, self._training.label_smoothing)
         if self._teaching is not None:
             loss = self._teaching.loss_sum(loss, outputs, part.images)
-        share = self._ranks.count / part.global_count  # DDP averages over ranks
+        share = self._ranks.world_size / part.global_count  # DDP averages over ranks
         if penalty is None:
-            loss.backward(torch.full_like(loss, share))  # as if multiplied, for one operation less in each direction
+            loss.backward(torch.full_like(loss, share))  # like a product, with one operation less in each direction
         else:
             (loss * share + penalty(part, outputs)).backward()
         return loss.detach(), is_right(outputs.detach(), part.labels)
 
 
 def micro_batches(batch: Batch, count: int, ranks: int) -> list[Batch]:
-    """A rank's share of a batch in `count` parts that keep its global count; fewer where it has fewer images.
+    """A rank's share of a batch in `count` parts that keep its global count; fewer parts if it has fewer images.
 
-    All ranks get equally many, since norms may compute over the images of all of them.
+    All ranks have the same number of parts, since norms may compute over the images of all ranks.
     """
     if count == 1:
         return [batch]

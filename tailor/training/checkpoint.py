@@ -1,6 +1,6 @@
-"""Where a stage that was interrupted goes on: one file per stage, whole or absent, never pickle.
+"""Checkpoints, from which interrupted stages resume: one file per stage, whole or absent, never pickle.
 
-It is the SHA-256 of the rest (32 bytes), then a safetensors file.
+The file has the SHA-256 of the rest (32 bytes), then a safetensors file.
 """
 
 import hashlib
@@ -27,23 +27,23 @@ AGREE_EVERY_S = 1.0
 AGREE_EVERY_STEPS = 100  # at most, however fast steps are
 CHECKSUM_BYTES = 32
 SOONEST_S = 5.0  # between two writes, however fast they are
-WRITING_FRACTION = 0.005  # of the time that a stage takes, for its checkpoints
+WRITING_FRACTION = 0.005  # share of a stage's time for its checkpoints
 log = logging.getLogger(__name__)
 
 Pause = Callable[[], bool]
-"""Whether the trial is asked to pause; rank 0 alone asks."""
+"""Whether the trial is asked to pause; called only on rank 0."""
 
 
 def never() -> bool:
-    """Nobody asks for a pause."""
+    """Return False: the trial is never asked to pause."""
     return False
 
 
-class Wish(IntEnum):
-    """What rank 0 wants of all ranks at this moment."""
+class CheckpointAction(IntEnum):
+    """What all ranks do next, as rank 0 decides."""
 
-    GO_ON = 0
-    KEEP = 1  # write a checkpoint and go on
+    CONTINUE = 0
+    WRITE = 1  # write a checkpoint and continue
     PAUSE = 2  # write a checkpoint and raise `Paused`
 
 
@@ -63,52 +63,52 @@ class Checkpoint:
 
     Args:
         path: the file; None keeps no checkpoints.
-        every_s: most seconds between two writes; 0 writes whenever asked. The first one comes after `SOONEST_S`,
+        every_s: most seconds between two writes; 0 writes at each call. The first write comes after `SOONEST_S`,
             the next ones once `WRITING_FRACTION` allows it: a small network whose node is lost then loses seconds.
-        ranks: those that train together.
-        pause: asked on rank 0, wherever the ranks agree on going on.
+        ranks: the process group.
+        pause: called on rank 0, whenever the ranks agree on the next action.
     """
 
     def __init__(self, path: Path | None, every_s: float, ranks: ProcessGroup, pause: Pause = never) -> None:
         self.path, self.every_s, self.ranks, self.pause = path, every_s, ranks, pause
         self._last_s = time.monotonic()
-        self._pause_s = min(every_s, SOONEST_S)  # until the next write; by how long the last one took
+        self._pause_s = min(every_s, SOONEST_S)  # until the next write; depends on the duration of the last one
 
-    def wish(self) -> Wish:
-        """What rank 0 wants; other ranks want nothing of their own."""
+    def wanted_action(self) -> CheckpointAction:
+        """What rank 0 wants; other ranks follow."""
         if self.ranks.rank > 0:
-            return Wish.GO_ON
+            return CheckpointAction.CONTINUE
         if self.pause():
-            return Wish.PAUSE
+            return CheckpointAction.PAUSE
         is_due = self.path is not None and time.monotonic() - self._last_s >= self._pause_s
-        return Wish.KEEP if is_due else Wish.GO_ON
+        return CheckpointAction.WRITE if is_due else CheckpointAction.CONTINUE
 
-    def agree(self) -> Wish:
+    def agree(self) -> CheckpointAction:
         """What rank 0 wants, on all ranks; collective."""
-        return Wish(int.from_bytes(self.ranks.broadcast_bytes(bytes([self.wish()]))))
+        return CheckpointAction(int.from_bytes(self.ranks.broadcast_bytes(bytes([self.wanted_action()]))))
 
     def follow(
         self,
-        wish: Wish,
+        action: CheckpointAction,
         progress: TrainingProgress,
         model: nn.Module,
         optimiser: torch.optim.Optimizer,
         average: WeightAverage,
     ) -> None:
-        """Do what all ranks agreed on.
+        """Do the action that all ranks agreed on.
 
         Raises:
             Paused: on every rank, once rank 0 has written the state of this moment.
         """
-        if wish is not Wish.GO_ON:
+        if action is not CheckpointAction.CONTINUE:
             self.save(progress, model, optimiser, average)
-        if wish is Wish.PAUSE:
+        if action is CheckpointAction.PAUSE:
             raise Paused
 
     def save(
         self, progress: TrainingProgress, model: nn.Module, optimiser: torch.optim.Optimizer, average: WeightAverage
     ) -> None:
-        """Write the state of this moment (rank 0 alone); the old checkpoint stays until the new one is whole."""
+        """Write the present state (only rank 0); the old checkpoint stays until the new one is complete."""
         if self.path is not None and self.ranks.rank == 0:
             tensors = {f"model/{n}": t for n, t in model.state_dict().items()} | _optimiser_tensors(optimiser)
             tensors |= {f"average/{n}": t for n, t in average.tensors.items()}
@@ -116,7 +116,7 @@ class Checkpoint:
             self.write(safetensors.torch.save(content, {"progress": json.dumps(vars(progress))}))
 
     def restore(self, model: nn.Module, optimiser: torch.optim.Optimizer, average: WeightAverage) -> TrainingProgress:
-        """Load the checkpoint into all three, if there is a whole one; how far it had come."""
+        """Load the checkpoint into all three, if there is a complete one; its progress."""
         content = self.read()
         if not content:
             return TrainingProgress()
@@ -133,7 +133,7 @@ class Checkpoint:
             self.path.unlink(missing_ok=True)
 
     def write(self, content: bytes) -> None:
-        """Write what the stage goes on from (rank 0 alone); the old file stays until the new one is whole."""
+        """Write the content of a checkpoint (only rank 0); the old file stays until the new one is complete."""
         begin_s = time.monotonic()
         if self.path is not None and self.ranks.rank == 0:
             make_folder(self.path.parent)
@@ -142,44 +142,44 @@ class Checkpoint:
         self._pause_s = min(self.every_s, max(SOONEST_S, (self._last_s - begin_s) / WRITING_FRACTION))
 
     def read(self) -> bytes:
-        """What was written last, on all ranks; empty at a fresh start, and where the file is not what was written."""
+        """The last content, on all ranks; empty at a new start, and if the file is damaged."""
         is_there = self.ranks.rank == 0 and self.path is not None and self.path.exists()
         return self.ranks.broadcast_bytes(_verified(self.path) if is_there and self.path is not None else None)
 
 
 def _verified(path: Path) -> bytes:
-    """A checkpoint's content; empty, and said in the log, where its checksum is another."""
+    """A checkpoint's content; empty, with a warning in the log, if the checksum is wrong."""
     stored = path.read_bytes()
     checksum, content = stored[:CHECKSUM_BYTES], stored[CHECKSUM_BYTES:]
     if hashlib.sha256(content).digest() != checksum:
-        log.warning("damaged checkpoint, the stage begins anew: %s", path)
+        log.warning("damaged checkpoint, the stage starts from the beginning: %s", path)
         return b""
     return content
 
 
-class Agreements:
-    """The moments of a training at which all ranks follow rank 0, about once a second, by one small message each."""
+class RankSync:
+    """The moments of a training at which all ranks follow rank 0, about once a second, with one small message."""
 
-    def __init__(self, checkpoint: Checkpoint, ranks: ProcessGroup) -> None:
-        self._checkpoint, self._ranks = checkpoint, ranks
-        self._steps, self._until = 0, 1  # since the last one, and in all until the next; the first tells the pace
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self._checkpoint, self._ranks = checkpoint, checkpoint.ranks
+        self._steps, self._until = 0, 1  # since the last message, and until the next; the first gives the pace
         self._last_s = time.monotonic()
 
-    def after_step(self) -> bool:
-        """Count a step; whether the ranks agree after it. Equal on all ranks."""
+    def count_step(self) -> bool:
+        """Count a step; whether the ranks synchronise after it. Equal on all ranks."""
         self._steps += 1
         return self._steps >= self._until
 
-    def reach(self, sums: list[float]) -> tuple[list[float], Wish]:
-        """The sums added up over all ranks, and what rank 0 wishes; collective."""
-        numbers = [*sums, self._checkpoint.wish(), self._steps_until_next()]
+    def synchronise(self, sums: list[float]) -> tuple[list[float], CheckpointAction]:
+        """The sums added up over all ranks, and rank 0's action; collective."""
+        numbers = [*sums, self._checkpoint.wanted_action(), self._steps_until_next()]
         message = torch.tensor(numbers, dtype=torch.float64, device=self._ranks.device)
-        *totals, wish, until = self._ranks.sum(message).tolist()
+        *totals, action, until = self._ranks.sum(message).tolist()
         self._steps, self._until, self._last_s = 0, int(until), time.monotonic()
-        return totals, Wish(int(wish))
+        return totals, CheckpointAction(int(action))
 
     def _steps_until_next(self) -> int:
-        """By rank 0's pace since the last agreement; 0 on other ranks."""
+        """By rank 0's pace since the last message; 0 on other ranks."""
         if self._ranks.rank > 0:
             return 0
         elapsed_s = max(time.monotonic() - self._last_s, 1e-9)
@@ -209,7 +209,7 @@ def _restore_optimiser(optimiser: torch.optim.Optimizer, tensors: dict[str, Tens
 
 
 def _laid_out(tensor: Tensor, parameter: Tensor) -> Tensor:
-    """A tensor of an optimiser's state where it was: as its parameter lies, and a count of steps on the CPU."""
+    """A tensor of an optimiser's state in the layout of its parameter; a count of steps stays on the CPU."""
     if tensor.shape != parameter.shape:
         return tensor if tensor.dim() == 0 else tensor.to(parameter.device)
     return torch.empty_like(parameter).copy_(tensor)

@@ -19,12 +19,12 @@ OPTIONS: dict[str, str | int | bool | Callable[..., Any]] = {"fallback_random": 
 
 
 def check_cache() -> None:
-    """Make sure that what torch compiles, and loads again as code, lies where nobody else can write.
+    """Set a cache for compiled code, which torch loads again, that no other user can write to.
 
-    Torch's own choice is a folder in /tmp, under a name that anybody may have taken.
+    Torch's default is a folder in /tmp with a name that another user may have taken.
 
     Raises:
-        ConfigError: somebody else owns that folder or can write to it.
+        ConfigError: another user owns that folder or can write to it.
     """
     own = f"{tempfile.gettempdir()}/transtailor-inductor-{os.getuid()}"
     folder = Path(os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", own))
@@ -32,11 +32,10 @@ def check_cache() -> None:
     refuse_shared((folder,), ConfigError)
 
 
-def compiled(model: nn.Module) -> nn.Module:
+def compile_model(model: nn.Module) -> nn.Module:
     """The model, compiled when it runs; equal outputs up to rounding, and the model's own parameters.
 
-    What was compiled before is forgotten: it belongs to other widths, and after a few of them torch would silently run
-    a network as it is.
+    Earlier compiled code is dropped: it is for other widths, and after a few of them torch would silently not compile.
     """
     check_cache()
     torch.compiler.reset()
@@ -45,20 +44,16 @@ def compiled(model: nn.Module) -> nn.Module:
 
 @lru_cache(maxsize=2)
 def require_compiler(device: torch.device) -> None:
-    """Return if this machine can compile for `device`; tried on a function of one line.
-
-    Raises:
-        ConfigError: it cannot, the text names what is missing; or see `check_cache`.
-    """
+    """Raise ConfigError unless this machine can compile for `device`, tested on a function of one line."""
     check_cache()
     wanted = os.environ.get("CXX", "g++")
     try:
         torch.compile(torch.sin)(torch.ones(8, device=device))
     except RuntimeError as error:
-        found = shutil.which(wanted) or "not found"
+        path = shutil.which(wanted) or "not found"
         raise ConfigError(
-            f"optimisation.compile = true needs a C++ compiler (on GPUs Triton, too), and compiling a line failed: "
-            f"{str(error).strip().splitlines()[0]} ({wanted}: {found}); install g++ or name one with CXX=..., or set "
+            f"optimisation.compile = true needs a C++ compiler (on GPUs also Triton), and compiling a line failed: "
+            f"{str(error).strip().splitlines()[0]} ({wanted}: {path}); install g++ or name one with CXX=..., or set "
             "optimisation.compile = false"
         ) from error
     torch.compiler.reset()

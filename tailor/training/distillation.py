@@ -1,4 +1,4 @@
-"""Distillation (Hinton, Vinyals, Dean; 2015): what a teacher says of an image, beside its label.
+"""Distillation (Hinton, Vinyals, Dean; 2015): a teacher's outputs for an image, in addition to its label.
 
 Shapes: N samples, K classes.
 """
@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 @dataclass(frozen=True, kw_only=True)
 class Teaching:
-    """A teacher and how much it counts; it sees the images that its student sees."""
+    """A teacher and its weight; it sees the same images as its student."""
 
     teacher: Callable[[Tensor], Tensor]  # images -> outputs (N, K)
     weight: float  # in (0, 1]; the labels count 1 - weight
@@ -28,6 +28,10 @@ class Teaching:
 
 
 def divergence_sum(outputs: Tensor, taught: Tensor, temperature: float) -> Tensor:
-    """KL(softmax(taught / T) || softmax(outputs / T)) of outputs (N, K), in nats, summed over samples."""
+    """KL(softmax(taught / T) || softmax(outputs / T)) of outputs (N, K), in nats, summed over samples.
+
+    >>> float(divergence_sum(torch.tensor([[1.0, 2.0]]), torch.tensor([[1.0, 2.0]]), temperature=4.0))
+    0.0
+    """
     student, teacher = ((logits / temperature).log_softmax(dim=1) for logits in (outputs, taught))
     return F.kl_div(student, teacher, reduction="sum", log_target=True)

@@ -1,16 +1,21 @@
-"""What an epoch has come to on one rank: the sums of its steps."""
+"""The sums of an epoch's steps on one rank."""
 
 import torch
 from torch import Tensor
 
 
-class Tally:
-    """The sums of an epoch's steps on this rank: loss, right answers and images, each step added after the last.
+class EpochMeter:
+    """The sums of an epoch's steps on this rank: loss, correct answers and images.
 
-    Steps leave their tensors here unread, since reading one waits for the device and adding two costs each step time.
+    Tensors of steps are only kept, since reading one waits for the device and adding two takes time in each step.
+
+    >>> meter = EpochMeter([0.0, 0.0, 0.0])
+    >>> meter.add(torch.tensor(1.5), torch.tensor([True, False]))
+    >>> meter.read()
+    [1.5, 1.0, 2.0]
 
     Args:
-        sums: what to go on from.
+        sums: the sums so far.
     """
 
     def __init__(self, sums: list[float]) -> None:
@@ -20,7 +25,7 @@ class Tally:
         self.losses: list[float] = []  # read, in order
 
     def add(self, loss: Tensor, is_right: Tensor) -> None:
-        """Take a step in: its loss, summed over its images, and which of them (B,) it names rightly."""
+        """Add a step: its loss, summed over its images, and which of them (B,) are correct."""
         self._losses.append(loss)
         self._answers.append(is_right)
         self._images += len(is_right)
@@ -29,7 +34,7 @@ class Tally:
         """The three sums, in float64."""
         if self._losses:
             losses = torch.stack(self._losses).tolist()
-            for loss in losses:  # Python's `sum` rounds otherwise from 3.12 on
+            for loss in losses:  # Python's `sum` rounds differently from 3.12 on
                 self._loss += loss
             self._right += torch.cat(self._answers).sum().item()
             self.losses += losses

@@ -1,4 +1,4 @@
-"""The feature maps that DELTA compares, and how they are caught."""
+"""The feature maps that DELTA compares, and the hooks that keep them."""
 
 from typing import Any
 
@@ -9,11 +9,11 @@ from tailor.model.state import ModelState
 from tailor.pruning import surgery
 from tailor.stages import GroupRule
 
-ANY_FILTER = GroupRule(residual="coupled", linear=False)  # whatever a trial prunes, the same layers are compared
+ANY_FILTER = GroupRule(residual="coupled", linear=False)  # the compared layers do not depend on what a trial prunes
 
 
-class Caught:
-    """The last outputs of some layers of a model, by name; hooked for as long as the model lives."""
+class FeatureMaps:
+    """The last outputs of some layers of a model, by name; the hooks stay as long as the model."""
 
     def __init__(self, model: nn.Module, layers: list[str]) -> None:
         self.maps: dict[str, Tensor] = {}
@@ -35,7 +35,7 @@ def compared_layers(state: ModelState) -> dict[str, int]:
     """
     model = state.build().eval()
     groups = surgery.groups(model, state.input_shape, ANY_FILTER)
-    caught = Caught(model, [member.layer for group in groups for member in group.members])
+    caught = FeatureMaps(model, [member.layer for group in groups for member in group.members])
     with torch.no_grad():
         model(torch.zeros(1, *state.input_shape))
     chosen: dict[torch.Size, str] = {}

@@ -1,4 +1,4 @@
-"""The learning rate over a training: constant, cosine or steps, behind a linear warm-up."""
+"""The learning rate over a training: constant, cosine or steps, after a linear warm-up."""
 
 import math
 
@@ -8,16 +8,14 @@ from tailor.stages import Training
 
 
 def scale(training: Training, epoch: int, step: int, steps: int) -> float:
-    """By what the learning rates are multiplied, in [0, 1].
+    """The factor of the learning rates, in [0, 1].
 
-    Cosine and steps change from epoch to epoch; the warm-up rises with every step, to 1 at its last, and the cosine
-    spans the epochs behind it.
+    Cosine and steps change from epoch to epoch. The warm-up rises with every step, to 1 at its last; the cosine spans
+    the epochs after it. `epoch` and its `step` count from 0; an epoch has `steps` steps.
 
-    Args:
-        training: schedule, milestones, gamma and warm-up are read.
-        epoch: from 0.
-        step: of that epoch, from 0.
-        steps: of an epoch.
+    >>> training = Training(epochs=4, batch_size=32, seed=0, schedule="step", milestones=(0.5,))
+    >>> [scale(training, epoch, step=0, steps=10) for epoch in range(4)]
+    [1.0, 1.0, 0.1, 0.1]
     """
     warm_up = training.warm_up_epochs
     if epoch < warm_up:
@@ -31,7 +29,7 @@ def scale(training: Training, epoch: int, step: int, steps: int) -> float:
 
 
 def set_learning_rates(optimiser: torch.optim.Optimizer, scale: float) -> float:
-    """Set each group's rate to its `initial_lr` times `scale`; the largest of them."""
+    """Set each group's rate to its `initial_lr` times `scale`; the largest rate."""
     for group in optimiser.param_groups:
         group["lr"] = group["initial_lr"] * scale
     return max(float(group["lr"]) for group in optimiser.param_groups)

@@ -1,7 +1,7 @@
-"""Regularisers of fine-tuning as terms of the loss; their settings stand in `tailor.catalogue.regularisation`.
+"""Regularisers of fine-tuning as terms of the loss; their settings are in `tailor.catalogue.regularisation`.
 
-A penalty follows the contract of `tailor.training.loop.Penalty`: its gradient, averaged over ranks, is that of the term
-for the global batch. Shapes: B images of this rank, N of all ranks, F features, C channels, H height, W width.
+A penalty follows `tailor.training.backward.Penalty`: its gradient, averaged over ranks, is that of the term for the
+global batch. Shapes: B images of this rank, N of all ranks, F features, C channels, H height, W width.
 """
 
 from collections.abc import Callable
@@ -22,25 +22,25 @@ from tailor.parallel.process_group import ProcessGroup
 from tailor.pruning import surgery
 from tailor.stages import GroupRule
 from tailor.training.backward import Penalty
-from tailor.training.feature_maps import Caught
+from tailor.training.feature_maps import FeatureMaps
 
 PenaltyOf = Callable[[nn.Module], Penalty]
-"""The penalty for a built model, which is bound to its parameters and may hook its modules."""
+"""Makes the penalty for a built model, bound to its parameters and perhaps with hooks on its modules."""
 
 ANY_LAYER = GroupRule(residual="coupled", linear=True)  # prunable under some rule, as in the authors' codes
 
 
-def of(regulariser: Regulariser | None, state: ModelState, ranks: ProcessGroup) -> PenaltyOf | None:
-    """The penalty that `regulariser` adds to the fine-tuning of `state`; None for none.
+def penalty_for(regulariser: Regulariser | None, state: ModelState, ranks: ProcessGroup) -> PenaltyOf | None:
+    """The penalty that `regulariser` adds to the fine-tuning of `state`; None without a regulariser.
 
     Raises:
-        ConfigError: there is no such penalty, or the state holds no pre-trained weights where it needs them.
+        ConfigError: the penalty is not registered, or it needs pre-trained weights that the state does not have.
     """
     if regulariser is None:
         return None
     if regulariser.needs_anchor and not state.anchor:
         raise ConfigError(
-            f"regulariser {regulariser.name!r} compares with the pre-trained weights, which are remembered only if "
+            f"regulariser {regulariser.name!r} compares with the pre-trained weights, which are kept only if "
             "it is the trial's own: set optimisation.regulariser"
         )
     return lambda model: penalty(regulariser, model, state, ranks)
@@ -51,9 +51,9 @@ def penalty(regulariser: Regulariser, model: nn.Module, state: ModelState, ranks
     """The penalty of one kind of regulariser on a model that was built from a state.
 
     Raises:
-        ConfigError: there is no such penalty.
+        ConfigError: this kind is not registered.
     """
-    raise ConfigError(f"no way to compute the regulariser {regulariser.name!r}")
+    raise ConfigError(f"regulariser {regulariser.name!r} has no function `penalty`; register one")
 
 
 @penalty.register
@@ -89,7 +89,7 @@ def delta(regulariser: regularisation.Delta, model: nn.Module, state: ModelState
     head = [model.get_parameter(name) for name in state.head_names()]
     anchor = replace(state, tensors=state.tensors | state.anchor).build(ranks.device).eval().requires_grad_(False)
     weights = {layer: weight.to(ranks.device) for layer, weight in state.channel_weights.items()}
-    now, then = Caught(model, list(weights)), Caught(anchor, list(weights))
+    now, then = FeatureMaps(model, list(weights)), FeatureMaps(anchor, list(weights))
 
     def value(batch: Batch, _outputs: Tensor) -> Tensor:
         with torch.no_grad():
@@ -98,7 +98,7 @@ def delta(regulariser: regularisation.Delta, model: nn.Module, state: ModelState
             ((now.maps[layer] - then.maps[layer]).square().mean(dim=(2, 3)) * weight).sum()
             for layer, weight in weights.items()
         ]
-        of_maps = ranks.count * torch.stack(terms).sum()  # of this rank's images; the mean over ranks is the sum
+        of_maps = ranks.world_size * torch.stack(terms).sum()  # of this rank's images; the mean over ranks is the sum
         return 0.5 * (regulariser.strength * of_maps + regulariser.head_strength * squares(head))
 
     return value
@@ -108,8 +108,8 @@ def delta(regulariser: regularisation.Delta, model: nn.Module, state: ModelState
 def bss(regulariser: regularisation.BSS, model: nn.Module, state: ModelState, ranks: ProcessGroup) -> Penalty:
     """strength x sum of the `smallest` squared singular values of the global batch's features (N, F).
 
-    Features are what the head reads. Each rank differentiates by the rows of its own images, so its value counts once
-    for every rank.
+    Features are the inputs of the head. Each rank differentiates by the rows of its own images, so its value is
+    multiplied by the number of ranks.
     """
     caught: dict[str, Tensor] = {}
 
@@ -122,9 +122,9 @@ def bss(regulariser: regularisation.BSS, model: nn.Module, state: ModelState, ra
     def value(batch: Batch, _outputs: Tensor) -> Tensor:
         own = caught["features"]
         everyone = ranks.gather_interleaved(own.detach(), batch.global_count).clone()
-        everyone[ranks.rank :: ranks.count] = own
+        everyone[ranks.rank :: ranks.world_size] = own
         smallest: Tensor = torch.linalg.svdvals(everyone)[-regulariser.smallest :]  # in descending order
-        return regulariser.strength * ranks.count * smallest.square().sum()
+        return regulariser.strength * ranks.world_size * smallest.square().sum()
 
     return value
 
@@ -133,7 +133,7 @@ def bss(regulariser: regularisation.BSS, model: nn.Module, state: ModelState, ra
 def slimming(
     regulariser: regularisation.Slimming, model: nn.Module, state: ModelState, _ranks: ProcessGroup
 ) -> Penalty:
-    """strength x sum of |gamma| over the norms behind layers that can lose filters, whichever the trial prunes.
+    """strength x sum of |gamma| over the norms after layers that can lose filters under any rule.
 
     Raises:
         ConfigError: no such layer has a norm.

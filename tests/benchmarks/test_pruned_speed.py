@@ -23,7 +23,7 @@ from benchmarks.pruned_speed import (
 from tailor.model.budget import removed_macs_fraction
 from tailor.model.cost import original_shapes
 from tailor.pruning.budget_solver import BUDGET_MARGIN
-from tailor.stage_execution.preparing import fresh
+from tailor.stage_execution.preparing import initial_state
 from tests.benchmarks.looks import rows_in, run
 
 HAS_THEIRS = importlib.util.find_spec("torch_pruning") is not None
@@ -56,7 +56,7 @@ def test_a_quick_look_has_every_model_twice_and_its_ratios_are_those_of_its_colu
 
 
 def test_rounded_widths_are_multiples_and_others_are_not() -> None:
-    whole = fresh("mobilenet_v2", 1000, (3, 64, 64), seed=0)
+    whole = initial_state("mobilenet_v2", 1000, (3, 64, 64), seed=0)
     shapes = original_shapes("mobilenet_v2", 1000)
     odd = {}
     for multiple in (1, 8):
@@ -72,7 +72,7 @@ def test_rounded_widths_are_multiples_and_others_are_not() -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(not HAS_THEIRS, reason="Torch-Pruning is not installed")
 def test_torch_pruning_removes_the_asked_share_of_the_macs() -> None:
-    whole = fresh("mobilenet_v2", 1000, (3, 64, 64), seed=0)
+    whole = initial_state("mobilenet_v2", 1000, (3, 64, 64), seed=0)
     state = pruned_by_torch_pruning(whole, 0.5)
     assert removed_macs_fraction(state) == pytest.approx(0.5, abs=TOLERANCE)
     assert len(state.tensors["classifier.1.weight"]) == 1000  # the last layer's outputs are no filters

@@ -28,7 +28,7 @@ from tailor.extend import CRITERIA, REGULARISERS, Criterion, Regulariser
 def held(limit_s=float("inf")):
     end_s = time.monotonic() + limit_s
     while "SLURM_JOB_ID" in os.environ and Path({hold!r}).exists() and time.monotonic() < end_s:
-        heartbeat.sign()
+        heartbeat.beat()
         time.sleep(0.1)
 
 

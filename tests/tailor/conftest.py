@@ -53,6 +53,6 @@ def fitted(run: Callable[..., list[StageEvent]], shared_cache: Cache) -> Callabl
     """A network with a fitted head, by name."""
 
     def state_of(network: str) -> ModelState:
-        return run(short_trial({"name": "head_only"}, network=network), shared_cache)[-1].result.state
+        return run(short_trial({"name": "head_only"}, network=network), shared_cache)[-1].result.model_state()
 
     return state_of

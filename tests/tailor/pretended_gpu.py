@@ -75,7 +75,7 @@ def pretended_gpu() -> Iterator[ProcessGroup]:
             stack.enter_context(mock.patch(f"torch.cuda.{name}", return_value=bytes_there))
         stack.enter_context(torch.autograd.set_multithreading_enabled(False))  # there is no thread for the device
         stack.enter_context(_Pretending())
-        yield ProcessGroup(rank=0, count=1, device=torch.device(NAME, 0))
+        yield ProcessGroup(rank=0, world_size=1, device=torch.device(NAME, 0))
 
 
 def _computed(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

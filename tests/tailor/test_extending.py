@@ -15,7 +15,7 @@ from tailor.config.allocations import ALLOCATIONS
 from tailor.config.parsing import parse_trial
 from tailor.config.trial import METHODS
 from tailor.execution.cache import Cache
-from tailor.execution.dry_run import walk
+from tailor.execution.dry_run import dry_run
 from tailor.execution.plugins import load
 from tailor.execution.runner import StageEvent
 from tailor.model.budget import original_macs
@@ -52,10 +52,10 @@ def test_the_page_on_criteria_adds_one(
 ) -> None:
     events = run(parse_trial(bring("extend/criterion.md", "mean_weight.py"), "test"), shared_cache)
     (scored,) = (event.result for event in events if event.result.stage.kind == "score_filters")
-    found = surgery.groups(scored.state.build(), scored.state.input_shape, scored.stage.rule)  # type: ignore[attr-defined]
-    assert scored.state.scores.keys() == {member.layer for group in found for member in group.members}
-    for layer, scores in scored.state.scores.items():
-        weight = scored.state.tensors[f"{layer}.weight"]
+    found = surgery.groups(scored.model_state().build(), scored.model_state().input_shape, scored.stage.rule)  # type: ignore[attr-defined]
+    assert scored.model_state().scores.keys() == {member.layer for group in found for member in group.members}
+    for layer, scores in scored.model_state().scores.items():
+        weight = scored.model_state().tensors[f"{layer}.weight"]
         torch.testing.assert_close(scores, torch.stack([filter_.abs().mean() for filter_ in weight]))
     assert events[-1].point == 0
 
@@ -65,7 +65,7 @@ def test_the_page_on_methods_adds_one(
 ) -> None:
     config = parse_trial(bring("extend/method.md", "gradual.py"), "test")
     events = run(config, shared_cache)
-    assert [event.result.key for event in events] == [stage.key for stage in walk(config).stages]
+    assert [event.result.key for event in events] == [stage.key for stage in dry_run(config).stages]
     removed = [e.result.removed_macs_fraction for e in events if e.result.stage.kind == "prune"]
     assert removed == pytest.approx([0.3 * 7 / 8, 0.3], abs=0.03)
     assert [event.point for event in events if event.point is not None] == [0, 1]
@@ -77,7 +77,7 @@ def test_the_page_on_networks_adds_one(
     config = parse_trial(bring("extend/network.md", "wide_net.py"), "test")
     events = run(config, shared_cache)
     info, point = NETWORKS["wide_net"], events[0]
-    state = point.result.state
+    state = point.result.model_state()
     assert events[0].result.stage.network_sha256 is not None  # type: ignore[attr-defined]
     assert info.macs == original_macs(state)
     assert info.params_count == sum(tensor.numel() for tensor in state.tensors.values())

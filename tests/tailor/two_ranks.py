@@ -95,7 +95,7 @@ def _threads_of_the_group() -> list[str]:
 def run_trials(cache: Path, texts: list[str]) -> None:
     """Runs trials one after the other, in a rank."""
     ranks = join("cpu")
-    assert ranks.count == 2
+    assert ranks.world_size == 2
     for text in texts:
         for _ in run_trial(TrialConfig.model_validate_json(text), cache=Cache(cache), ranks=ranks):
             pass

@@ -1,4 +1,4 @@
-"""Criteria that read what comes out of the filters on the target's training images: one forward pass, no labels.
+"""Criteria that read the filters' outputs on the target's training images: one forward pass, no labels.
 
 Shapes: B images, F filters of a layer, positions are the pixels or tokens of a feature map.
 """
@@ -22,22 +22,22 @@ def mean_activation(scoring: Scoring) -> dict[str, Tensor]:
 
 
 def mean_absolute_activation(scoring: Scoring) -> dict[str, Tensor]:
-    """Layer -> (F,) mean of the activations' absolute values: for activations that can be negative, too."""
+    """Layer -> (F,) mean of the activations' absolute values, for activations that can be negative."""
     return means(scoring, torch.abs)
 
 
 def apoz(scoring: Scoring) -> dict[str, Tensor]:
-    """Layer -> (F,) share of activations that are NOT zero: 1 - APoZ of Hu et al., so that the smaller goes sooner."""
+    """Layer -> (F,) share of activations that are NOT zero: 1 - APoZ of Hu et al., so that low scores are removed."""
     return means(scoring, lambda activations: activations != 0)
 
 
 def means(scoring: Scoring, reading: Reading) -> dict[str, Tensor]:
-    """Layer -> (F,) mean over all training images and positions of what `reading` makes of the activations.
+    """Layer -> (F,) mean over all training images and positions of `reading` of the activations.
 
-    Each image is seen once, by one rank, without augmentation; norms use their running statistics. An activation is
-    read behind the module that makes it. Where the filter's layer has no activation module of its own (a plain
-    function, a module that several layers share, an addition of branches in between), the output of its norm or layer
-    is read and the activation applied to it: one of the shared module's kind, else a ReLU.
+    Each image is seen once, by one rank, without augmentation; norms use their running statistics. Activations are read
+    at the output of the activation module. If the filter's layer has no module of its own (a plain function, a module
+    that several layers share, an addition of branches in between), the output of its norm or layer is read and an
+    activation is applied to it: of the shared module's class, else a ReLU.
     """
     ranks = scoring.ranks
     if not scoring.found:
@@ -59,7 +59,7 @@ def means(scoring: Scoring, reading: Reading) -> dict[str, Tensor]:
 
 
 def _add_into(total: Tensor, model: nn.Module, member: GroupMember, reading: Reading) -> None:
-    """From now on, add to `total` (F,) each image's mean reading over the positions behind a layer's filters."""
+    """From now on, add to `total` (F,) each image's mean reading over the positions of a layer's filters."""
     activation: nn.Module = nn.Identity()
     if member.activation is None:
         activation = getattr(nn, member.activation_kind or "ReLU")()

@@ -1,4 +1,4 @@
-"""What a criterion gets to see."""
+"""The input of a criterion."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -13,7 +13,11 @@ from tailor.stages import Placement
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Scoring:
-    """A model to be scored; the fields that a criterion did not declare to need are None."""
+    """A model to be scored; fields that the criterion does not declare are None.
+
+    >>> sorted(Scoring.__annotations__)
+    ['batch_size', 'found', 'placement', 'ranks', 'samples', 'seed', 'state']
+    """
 
     state: ModelState
     found: tuple[Group, ...]
@@ -31,13 +35,13 @@ class Scoring:
 
 
 def norms_behind(state: ModelState, found: Iterable[Group], reader: str) -> dict[str, str]:
-    """Layer -> the norm behind it, of all layers of the groups; networks that are not in the table are met here first.
+    """Layer -> the norm after it, of all layers of the groups; the first check of networks that no table has.
 
     Args:
-        reader: reads the norms' factors, as "method 'gbn'".
+        reader: the part that reads the norms' factors, such as "method 'gbn'".
 
     Raises:
-        ConfigError: a layer has no norm with factors behind it, or there is no layer.
+        ConfigError: a layer has no norm with factors after it, or there is no layer.
     """
     norms: dict[str, str] = {}
     for member in (member for group in found for member in group.members):
@@ -48,8 +52,8 @@ def norms_behind(state: ModelState, found: Iterable[Group], reader: str) -> dict
             )
         if member.norm in norms.values():
             raise ConfigError(
-                f"{reader} reads the factor of the norm behind each layer, and {member.norm} of {state.network} stands "
-                f"behind {member.layer} and another one; choose another"
+                f"{reader} reads the factor of the norm behind each layer, and {member.norm} of {state.network} "
+                f"follows {member.layer} and another layer; choose another"
             )
         norms[member.layer] = member.norm
     if not norms:

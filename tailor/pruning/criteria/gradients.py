@@ -15,8 +15,8 @@ from tailor.pruning.groups import sites
 def beta(scoring: Scoring) -> dict[str, Tensor]:
     """Layer -> (F,) mean over mini-batches of |dL/dalpha x alpha| (TransTailor, Eq. 5).
 
-    alpha is the state's, or ones where it has none: with those this is first-order Taylor with absolute values. The
-    absolute value is taken per mini-batch, because at a trained alpha the gradient of the whole data vanishes.
+    alpha is the state's, or ones if it has none: then this is first-order Taylor with absolute values. The absolute
+    value is taken per mini-batch, because at a trained alpha the gradient of the whole data vanishes.
     """
     return _mean_over_batches(scoring, scoring.state.alpha, torch.abs)
 
@@ -29,7 +29,7 @@ def taylor(scoring: Scoring) -> dict[str, Tensor]:
 def _mean_over_batches(
     scoring: Scoring, gates: dict[str, Tensor], size_of: Callable[[Tensor], Tensor]
 ) -> dict[str, Tensor]:
-    """Layer -> (F,) mean over mini-batches of size_of(dL/dz x z); z is in `gates` by site, ones where it is not.
+    """Layer -> (F,) mean over mini-batches of size_of(dL/dz x z); z is in `gates` by site, ones if it is not.
 
     L is the mean loss of the mini-batch over all ranks; norms use their running statistics.
     """

@@ -1,4 +1,4 @@
-"""Criteria that read the weights alone, and the control that reads nothing. F: filters of a layer."""
+"""Criteria that read only the weights, and the random control. F: filters of a layer."""
 
 from collections.abc import Iterator
 
@@ -27,17 +27,17 @@ def l2_squared(scoring: Scoring) -> dict[str, Tensor]:
 def fpgm(scoring: Scoring) -> dict[str, Tensor]:
     """Layer -> (F,) sum of the Euclidean distances to the layer's other filters (FPGM: He et al., CVPR 2019).
 
-    The filters nearest to the geometric median go first: the others can stand in for them.
+    The filters nearest to the geometric median are removed first, because the others can replace them.
     """
     exact = "donot_use_mm_for_euclid_dist"  # the fast way rounds equal filters apart
     return {layer: torch.cdist(filters, filters, compute_mode=exact).sum(dim=1) for layer, filters in _filters(scoring)}
 
 
 def bn_gamma(scoring: Scoring) -> dict[str, Tensor]:
-    """Layer -> (F,) absolute factor gamma of the norm behind it (network slimming: Liu et al., ICCV 2017).
+    """Layer -> (F,) absolute factor gamma of the norm after it (network slimming: Liu et al., ICCV 2017).
 
     Raises:
-        ConfigError: a prunable layer has no norm with factors behind it.
+        ConfigError: a prunable layer has no norm with factors after it.
     """
     norms = norms_behind(scoring.state, scoring.found, "criterion 'bn_gamma'")
     return {layer: scoring.state.tensors[f"{norm}.weight"].abs() for layer, norm in norms.items()}
@@ -51,6 +51,6 @@ def random(scoring: Scoring) -> dict[str, Tensor]:
 
 
 def _filters(scoring: Scoring) -> Iterator[tuple[str, Tensor]]:
-    """Each layer with its filters (F, weights of one), convolution and linear alike."""
+    """Each layer, convolution or linear, with its filters (F, weights of one)."""
     for member in (member for group in scoring.found for member in group.members):
         yield member.layer, scoring.state.tensors[f"{member.layer}.weight"].flatten(1)

@@ -22,7 +22,7 @@ from sweeps.spec.spec import EMBEDDED_SPEC, load_spec
 from tailor.catalogue.weights import sha256_of
 from tailor.config.parsing import parse_trial
 from tailor.core.errors import ConfigError
-from tailor.execution.dry_run import PlannedStage, walk
+from tailor.execution.dry_run import PlannedStage, dry_run
 from tailor.networks import building
 
 WriteSpec = Callable[..., Path]
@@ -60,7 +60,7 @@ def test_cost_by_hand() -> None:
 def test_a_planned_trial_is_its_configuration_and_its_walk() -> None:
     plan = make_plan(load_spec(EMBEDDED_SPEC))
     for trial in plan.trials[:: len(plan.trials) // 6]:
-        walked = walk(parse_trial(trial.settings.values, "plan"))
+        walked = dry_run(parse_trial(trial.settings.values, "plan"))
         assert (walked.trial_id, walked.stages) == (trial.trial_id, trial.stages)
 
 

@@ -8,7 +8,7 @@ import pytest
 from sweeps.errors import SpecError
 from sweeps.spec.expand import expand
 from sweeps.spec.spec import load_spec
-from tailor.execution.dry_run import walk
+from tailor.execution.dry_run import dry_run
 
 WriteSpec = Callable[..., Path]
 TIED = """
@@ -24,7 +24,7 @@ seed = [0, 5]
 def test_tied_seeds_have_the_value_of_the_trials(write_spec: WriteSpec) -> None:
     configs = [trial.config for trial in expand(load_spec(write_spec(TIED)))]
     assert [(c.seed, c.source.seed, c.data.split_seed) for c in configs] == [(0, 0, 0), (5, 5, 5)]
-    first, second = ({stage.key for stage in walk(config).stages} for config in configs)
+    first, second = ({stage.key for stage in dry_run(config).stages} for config in configs)
     assert not first & second  # each has a source network of its own
 
 

@@ -19,7 +19,7 @@ from tailor.catalogue.weights import WeightsInfo, find, table
 from tailor.config.parsing import parse_trial
 from tailor.config.trial import TrialConfig
 from tailor.core.errors import ConfigError
-from tailor.execution.dry_run import walk
+from tailor.execution.dry_run import dry_run
 from tailor.execution.weights_check import refuse_missing
 from tests.commands import Said
 from tests.tailor.trials import PHOTOGRAPHS
@@ -43,7 +43,7 @@ def trial(network: str = "mobilenet_v2", **source: Any) -> TrialConfig:
 
 
 def identity(config: TrialConfig) -> tuple[str, list[str]]:
-    walked = walk(config)
+    walked = dry_run(config)
     return walked.trial_id, [stage.key for stage in walked.stages]
 
 

@@ -125,7 +125,10 @@ def test_a_manifest_that_does_not_match(root: Path, refused: Run) -> None:
     whole = path.read_text()
     path.parent.rename(root / "data" / "plants")
     said = refused(trial(root, **{"data.name": "plants"}))
-    assert f"{root / 'data' / 'plants' / 'manifest.json'} is of data set 'animals', found under 'plants'" in said
+    assert (
+        f"{root / 'data' / 'plants' / 'manifest.json'} is of data set 'animals', and the folder is called 'plants'"
+        in said
+    )
     (root / "data" / "plants").rename(path.parent)
     path.write_text(whole.replace('"eel"', '"eel", "fox"').replace("[\n    30\n   ]", "[\n    29\n   ]"))
     assert f"{path} is not a manifest" in refused(trial(root))

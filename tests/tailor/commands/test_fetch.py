@@ -97,7 +97,7 @@ def test_a_damaged_file_is_replaced(server: Server, info: WeightsInfo, tmp_path:
 @pytest.mark.parametrize(
     ("content", "says_bytes", "message"),
     [
-        (CONTENT[:-1], len(CONTENT), rf"ended after {len(CONTENT) - 1} of {len(CONTENT)} bytes; nothing is kept"),
+        (CONTENT[:-1], len(CONTENT), rf"ended after {len(CONTENT) - 1} of {len(CONTENT)} bytes; not kept"),
         (b"", len(CONTENT), rf"ended after 0 of {len(CONTENT)} bytes"),
         (CONTENT[:-1], None, r"has SHA-256 \w+, expected was one that begins with \w{8}; not kept"),
         (CONTENT[:-1] + b"x", len(CONTENT), r"has SHA-256 \w+, expected was one that begins with \w{8}; not kept"),
@@ -183,7 +183,9 @@ def test_a_torn_list_of_digests_is_refused(torn: str, server: Server, short: Wei
 def test_a_file_that_is_not_there(server: Server, info: WeightsInfo, tmp_path: Path) -> None:
     facts = asdict(info) | {"file": "gone.bin"}
     weights.table()[NAME] = WeightsInfo(**facts)
-    with pytest.raises(ConfigError, match=r"cannot fetch http://127.*gone.bin: the server says 404 Not Found. Where"):
+    with pytest.raises(
+        ConfigError, match=r"cannot fetch http://127.*gone.bin: the server answers 404 Not Found. On a machine"
+    ):
         fetch(NAME, tmp_path, io.StringIO(), server.origin)
 
 
@@ -191,7 +193,7 @@ def test_a_file_that_is_not_there(server: Server, info: WeightsInfo, tmp_path: P
 def test_no_network_ends_with_2_and_says_what_to_do(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
     nobody = server.origin.replace("/models", "").rpartition(":")[0] + ":1"  # no server listens on port 1
     assert main(["fetch", NAME, "--to", "w", "--origin", nobody]) == 2
-    assert "Where there is a network, type the same command, or download the file" in capsys.readouterr().err
+    assert "On a machine with a network, type the same command or download the file" in capsys.readouterr().err
     assert list(Path("w").iterdir()) == []
     for open_way in ("ftp.example", "http://mirror.example/models", "ftp://127.0.0.1/"):
         assert main(["fetch", NAME, "--to", "w", "--origin", open_way]) == 2
@@ -202,7 +204,7 @@ def test_no_network_ends_with_2_and_says_what_to_do(server: Server, capsys: pyte
 @pytest.mark.usefixtures("info")
 def test_a_length_that_makes_no_sense_is_told_in_words(said: str, server: Server, tmp_path: Path) -> None:
     server.says_bytes = said
-    with pytest.raises(ConfigError, match=r"cannot fetch|nothing is kept"):
+    with pytest.raises(ConfigError, match=r"cannot fetch|not kept"):
         fetch(NAME, tmp_path / "w", io.StringIO(), server.origin)
     assert list((tmp_path / "w").iterdir()) == []
 

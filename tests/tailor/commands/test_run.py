@@ -64,7 +64,7 @@ def test_how_far_the_running_stage_is_shows(out: io.StringIO, monkeypatch: pytes
     monkeypatch.setattr(sys, "stderr", err)
     monkeypatch.setattr(run, "LINE_PERIOD_S", 0.01)
     monkeypatch.setattr(run, "LIVE_PERIOD_S", 0.01)
-    heartbeat.tell(lambda: (0.5, "epoch 7 of 25, loss 0.4121"))
+    heartbeat.report_progress_by(lambda: (0.5, "epoch 7 of 25, loss 0.4121"))
     shown = out if out.isatty() else err
     try:
         with run._progress_shown(["train_source", "fine_tune"]) as passed:
@@ -72,5 +72,5 @@ def test_how_far_the_running_stage_is_shows(out: io.StringIO, monkeypatch: pytes
             passed.append("key")
             wait_for(lambda: "fine_tune 2/2  epoch 7 of 25, loss 0.4121" in shown.getvalue(), "the next", LIMIT_S)
     finally:
-        heartbeat.tell(heartbeat.nowhere)
+        heartbeat.report_progress_by(heartbeat.unknown_progress)
     assert out.isatty() or out.getvalue() == ""  # a pipe gets the result alone

@@ -12,7 +12,7 @@ from tailor.catalogue.datasets import DATASETS
 from tailor.config.parsing import parse_trial
 from tailor.config.trial import METHODS, TrialConfig
 from tailor.core.settings import Settings
-from tailor.execution.dry_run import walk
+from tailor.execution.dry_run import dry_run
 from tests.tailor.trials import short_trial
 
 GOLDEN_IDS = {
@@ -186,11 +186,11 @@ def beside(method: str, setting: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("method", sorted(GOLDEN_IDS))
 def test_trial_ids_are_pinned(method: str) -> None:
-    assert walk(parse_trial(NETWORK | {"method": {"name": method}}, "test")).trial_id == GOLDEN_IDS[method]
+    assert dry_run(parse_trial(NETWORK | {"method": {"name": method}}, "test")).trial_id == GOLDEN_IDS[method]
 
 
 def test_stage_keys_are_pinned() -> None:
-    walked = walk(parse_trial({"method": {"name": "transtailor", "steps": 1}}, "test"))
+    walked = dry_run(parse_trial({"method": {"name": "transtailor", "steps": 1}}, "test"))
     assert [stage.key[:16] for stage in walked.stages] == GOLDEN_KEYS
 
 
@@ -198,7 +198,7 @@ def test_stage_keys_are_pinned() -> None:
 def test_every_setting_changes_the_id(method: str, setting: str) -> None:
     raw = beside(method, setting)
     value = (OTHER_VALUES | DECIDE_AT_RUN_TIME)[setting]
-    assert walk(changed(raw, setting, value)).trial_id != walk(parse_trial(raw, "test")).trial_id
+    assert dry_run(changed(raw, setting, value)).trial_id != dry_run(parse_trial(raw, "test")).trial_id
 
 
 @pytest.mark.parametrize("setting", sorted(OTHER_VALUES))
@@ -207,7 +207,7 @@ def test_every_setting_changes_the_work_of_some_method(setting: str) -> None:
     for method in sorted(METHODS):
         if (method, setting) in settings_of_all_methods():
             raw = beside(method, setting)
-            before, after = walk(parse_trial(raw, "test")), walk(changed(raw, setting, OTHER_VALUES[setting]))
+            before, after = dry_run(parse_trial(raw, "test")), dry_run(changed(raw, setting, OTHER_VALUES[setting]))
             different.append([s.key for s in before.stages] != [s.key for s in after.stages])
     assert any(different)
 
@@ -215,20 +215,20 @@ def test_every_setting_changes_the_work_of_some_method(setting: str) -> None:
 def test_a_default_written_out_is_the_same_trial() -> None:
     written_out = {"network": "digits_vgg", "seed": 0, "optimisation": {"epochs": 25}, "last_point": None}
     short, long = {"method": {"name": "head_only"}}, {"method": {"name": "head_only"}} | written_out
-    assert walk(parse_trial(short, "test")).trial_id == walk(parse_trial(long, "test")).trial_id
+    assert dry_run(parse_trial(short, "test")).trial_id == dry_run(parse_trial(long, "test")).trial_id
 
 
 def test_a_whole_number_for_a_fraction_is_the_same_trial() -> None:
     one, other = ({"method": {"name": "head_only"}, "optimisation": {"learning_rate": rate}} for rate in (1, 1.0))
-    assert walk(parse_trial(one, "test")).trial_id == walk(parse_trial(other, "test")).trial_id
+    assert dry_run(parse_trial(one, "test")).trial_id == dry_run(parse_trial(other, "test")).trial_id
 
 
 def test_trials_share_what_is_equal() -> None:
-    path = walk(short_trial({"name": "transtailor", "steps": 2}))
-    longer = walk(short_trial({"name": "transtailor", "steps": 3}))
+    path = dry_run(short_trial({"name": "transtailor", "steps": 2}))
+    longer = dry_run(short_trial({"name": "transtailor", "steps": 3}))
     assert [s.key for s in longer.stages][: len(path.stages)] == [s.key for s in path.stages]
     budgets = [
-        walk(short_trial({"name": "prune", "criterion": "taylor", "removed_macs_fraction": b})) for b in (0.2, 0.4)
+        dry_run(short_trial({"name": "prune", "criterion": "taylor", "removed_macs_fraction": b})) for b in (0.2, 0.4)
     ]
     keys = [[stage.key for stage in walked.stages] for walked in budgets]
     kinds = [stage.kind for stage in budgets[0].stages]
@@ -238,24 +238,24 @@ def test_trials_share_what_is_equal() -> None:
 
 
 def test_only_stages_that_draw_carry_the_seed() -> None:
-    walks = [walk(short_trial({"name": "prune", "criterion": "l1"}, seed=seed)) for seed in (0, 1)]
+    walks = [dry_run(short_trial({"name": "prune", "criterion": "l1"}, seed=seed)) for seed in (0, 1)]
     same = [a.kind for a, b in zip(walks[0].stages, walks[1].stages, strict=True) if a.key == b.key]
     assert same == ["train_source"]
 
 
 @pytest.mark.parametrize("network", ["digits_vgg", "digits_vgg_bn", "digits_resnet"])
 def test_last_point_walks_a_prefix(network: str) -> None:
-    whole = walk(short_trial({"name": "transtailor", "steps": 3}, network=network))
-    part = walk(short_trial({"name": "transtailor", "steps": 3}, network=network, last_point=1))
+    whole = dry_run(short_trial({"name": "transtailor", "steps": 3}, network=network))
+    part = dry_run(short_trial({"name": "transtailor", "steps": 3}, network=network, last_point=1))
     keys = [stage.key for stage in part.stages]
     assert keys == [stage.key for stage in whole.stages][: len(keys)]
     assert [stage.point for stage in part.stages if stage.point is not None] == [0, 1]
 
 
 def test_the_data_digest_is_in_the_keys_of_stages_that_read_data(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = walk(short_trial({"name": "prune"}))
+    before = dry_run(short_trial({"name": "prune"}))
     records = dict(DATASETS)
     other = type(records["digits"])(**(vars(records["digits"]) | {"sha256": "0" * 64}))
     monkeypatch.setitem(DATASETS._records, "digits", other)
-    after = walk(short_trial({"name": "prune"}))
+    after = dry_run(short_trial({"name": "prune"}))
     assert not {s.key for s in before.stages} & {s.key for s in after.stages}

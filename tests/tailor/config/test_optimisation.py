@@ -16,11 +16,11 @@ from torch.nn import functional as F
 from tailor.core.errors import ConfigError
 from tailor.data import task_data
 from tailor.execution.cache import Cache
-from tailor.execution.dry_run import PlannedOutcome, walk
+from tailor.execution.dry_run import PlannedOutcome, dry_run
 from tailor.execution.runner import StageEvent
 from tailor.methods.recipe import Recipe
 from tailor.parallel.process_group import ProcessGroup
-from tailor.training.compilation import compiled
+from tailor.training.compilation import compile_model
 from tailor.training.distillation import divergence_sum
 from tests.tailor.trials import short_trial
 from tests.tailor.two_ranks import assert_same, on_one_and_two_ranks
@@ -36,18 +36,18 @@ TRANSTAILOR, SLIM = {"name": "transtailor", "steps": 1}, {"name": "slimming"}
 IMPOSSIBLE: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     ({"schedule": "step"}, TRANSTAILOR, r"milestones, such as \[0.5, 0.75\], belong together"),
     ({"milestones": [0.5]}, TRANSTAILOR, "schedule = 'constant' with milestones"),
-    ({"schedule": "step", "milestones": [0.8, 0.5]}, TRANSTAILOR, "do not rise; sort them"),
+    ({"schedule": "step", "milestones": [0.8, 0.5]}, TRANSTAILOR, "are not in ascending order; sort them"),
     ({"schedule": "step", "milestones": [1.5]}, TRANSTAILOR, "less than 1"),
-    ({"gamma": 0.5}, TRANSTAILOR, "gamma is read with schedule = 'step' alone"),
-    ({"warm_up_epochs": 2}, TRANSTAILOR, "leaves nothing of epochs = 2"),
+    ({"gamma": 0.5}, TRANSTAILOR, "gamma is read only with schedule = 'step'"),
+    ({"warm_up_epochs": 2}, TRANSTAILOR, "leaves no epoch of epochs = 2"),
     ({"batch_size": 32, "accumulation_steps": 3}, TRANSTAILOR, "does not divide batch_size = 32"),
     ({"accumulation_steps": 2, "regulariser": {"name": "bss"}}, TRANSTAILOR, "reads the whole batch at once"),
     ({"accumulation_steps": 2, "regulariser": {"name": "delta"}}, TRANSTAILOR, "reads the whole batch at once"),
-    ({"distillation_temperature": 2.0}, TRANSTAILOR, "read with a distillation_weight above 0 alone"),
-    ({"distillation_weight": 0.5}, {"name": "head_only"}, "teaches pruned ones, and method 'head_only' tunes none"),
-    ({"distillation_weight": 0.5}, {"name": "fine_tune"}, "method 'fine_tune' tunes none"),
-    ({"distillation_weight": 0.5}, {"name": "pac_net"}, "method 'pac_net' tunes none"),
-    ({"distillation_weight": 0.5}, {"name": "sfp"}, "method 'sfp' tunes none"),
+    ({"distillation_temperature": 2.0}, TRANSTAILOR, "read only with a distillation_weight above 0"),
+    ({"distillation_weight": 0.5}, {"name": "head_only"}, "teaches pruned ones, and method 'head_only' fine-tunes no"),
+    ({"distillation_weight": 0.5}, {"name": "fine_tune"}, "method 'fine_tune' fine-tunes no"),
+    ({"distillation_weight": 0.5}, {"name": "pac_net"}, "method 'pac_net' fine-tunes no"),
+    ({"distillation_weight": 0.5}, {"name": "sfp"}, "method 'sfp' fine-tunes no"),
     ({"norm": "frozen"}, {"name": "head_only"}, "has no effect with head_only"),
     ({"norm": "local"}, {"name": "pac_net"}, "has no effect with pac_net"),
     ({"norm": "frozen"}, {"name": "gbn"}, "'gbn' trains the factors of norms"),
@@ -86,12 +86,12 @@ def test_what_is_about_classes_or_images_is_refused_for_rows_and_real_values(opt
 
 def test_only_what_trains_reads_a_setting() -> None:
     """A setting of the loss, the schedule or the average changes the head and the tunings; factors train as printed."""
-    before = walk(short_trial(TRANSTAILOR, network="digits_resnet"))
+    before = dry_run(short_trial(TRANSTAILOR, network="digits_resnet"))
     for setting in ({"label_smoothing": 0.1}, {"ema_decay": 0.9}, {"clip_gradient_norm": 1.0}, {"warm_up_epochs": 1}):
         optimisation = short_trial(TRANSTAILOR, network="digits_resnet", optimisation=SHORT | setting)
-        kinds = [s.kind for s, t in zip(walk(optimisation).stages, before.stages, strict=True) if s.key == t.key]
+        kinds = [s.kind for s, t in zip(dry_run(optimisation).stages, before.stages, strict=True) if s.key == t.key]
         assert kinds == ["train_source"]
-    frozen = walk(short_trial(TRANSTAILOR, network="digits_resnet", optimisation=SHORT | {"norm": "frozen"}))
+    frozen = dry_run(short_trial(TRANSTAILOR, network="digits_resnet", optimisation=SHORT | {"norm": "frozen"}))
     same = [s.kind for s, t in zip(frozen.stages, before.stages, strict=True) if s.key == t.key]
     assert same[-1] == "attach_importance"  # the head and the factors were trained with frozen norms before, too
     stages = Recipe(short_trial(TRANSTAILOR, optimisation=SHORT | {"label_smoothing": 0.1, "precision": "bf16"}))
@@ -119,11 +119,11 @@ def distilled(method: dict[str, Any], **settings: Any) -> Any:
 
 def test_the_teacher_is_the_unpruned_network_fine_tuned() -> None:
     """Its stage is that of `fine_tune` without distillation, so all methods and budgets share it."""
-    plain = walk(short_trial({"name": "fine_tune"}, network="digits_resnet", optimisation=SHORT))
+    plain = dry_run(short_trial({"name": "fine_tune"}, network="digits_resnet", optimisation=SHORT))
     (expected,) = (stage for stage in plain.stages if stage.kind == "fine_tune")
     methods = [TRANSTAILOR, {"name": "prune"}, {"name": "gbn", "steps": 1, "ticks": 1}, {"name": "smaller_dense"}]
     for method in [*methods, {"name": "target_aware_adaptation", "iterations": 1}]:
-        stages = walk(distilled(method)).stages
+        stages = dry_run(distilled(method)).stages
         tunings = [stage for stage in stages if stage.kind == "fine_tune"]
         first, *others = dict.fromkeys(tunings)
         assert (first.key, first.parents) == (expected.key, expected.parents), method
@@ -132,7 +132,7 @@ def test_the_teacher_is_the_unpruned_network_fine_tuned() -> None:
 
 
 def test_tuning_first_is_the_teacher_itself() -> None:
-    stages = walk(distilled({"name": "prune", "order": "tune_first"})).stages
+    stages = dry_run(distilled({"name": "prune", "order": "tune_first"})).stages
     tunings = [stage for stage in stages if stage.kind == "fine_tune"]
     assert tunings[0].key == tunings[1].key
     assert tunings[2].parents[1:] == (tunings[0].key,)
@@ -146,11 +146,11 @@ def test_a_distilled_step_by_hand(run: Run, shared_cache: Cache, ranks: ProcessG
     trial = distilled({"name": "prune"}, optimisation=one_step | teaching, data=task)
     events = run(trial, shared_cache)
     teacher, stage = (e.result for e in events if e.result.stage.kind == "fine_tune")
-    before = next(e.result.state for e in events if e.result.stage.kind == "prune")
+    before = next(e.result.model_state() for e in events if e.result.stage.kind == "prune")
     (batch,) = task_data.batches(
         task_data.splits(Recipe(trial).task).train, 300, stage.stage.training.seed, 0, "shift", ranks
     )
-    model, whole = before.build().train(), teacher.state.build().eval()
+    model, whole = before.build().train(), teacher.model_state().build().eval()
     student, taught = model(batch.images).log_softmax(1), whole(batch.images).detach()
     soft, hot = (model_outputs / 2.0 for model_outputs in (student, taught))
     p = hot.softmax(1)
@@ -160,7 +160,7 @@ def test_a_distilled_step_by_hand(run: Run, shared_cache: Cache, ranks: ProcessG
     for (name, parameter), gradient in zip(model.named_parameters(), gradients, strict=True):
         rate = 0.005 if name in before.head_names() else 0.01
         expected = parameter.detach() - rate * (gradient + 0.005 * parameter.detach())
-        torch.testing.assert_close(stage.state.tensors[name], expected, rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(stage.model_state().tensors[name], expected, rtol=1e-4, atol=1e-6)
     assert stage.info["epochs"][0]["train_loss"] == pytest.approx(float(loss.detach()), rel=1e-4)
     again = run(trial, shared_cache)
     assert all(event.result.cached for event in again)
@@ -206,7 +206,8 @@ def test_synchronised_norms_in_bf16(tmp_path: Path) -> None:
     trial = short_trial({"name": "fine_tune"}, network="digits_resnet", data=FEW, optimisation=bf16)
     ((alone, together),) = on_one_and_two_ranks([trial], tmp_path)
     one, two = (
-        next(e.result.state for e in events if e.result.stage.kind == "fine_tune") for events in (alone, together)
+        next(e.result.model_state() for e in events if e.result.stage.kind == "fine_tune")
+        for events in (alone, together)
     )
     for name, tensor in one.tensors.items():
         torch.testing.assert_close(two.tensors[name], tensor, rtol=2e-2, atol=5e-3, msg=lambda m, n=name: f"{n}: {m}")
@@ -219,9 +220,9 @@ def test_local_norms_see_the_images_of_their_rank(tmp_path: Path) -> None:
     trial = short_trial({"name": "fine_tune"}, network="digits_resnet", data={"train_images": 32}, optimisation=local)
     ((_, together),) = on_one_and_two_ranks([trial], tmp_path)
     tuned = next(e.result for e in together if e.result.stage.kind == "fine_tune")
-    before = next(e.result.state for e in together if e.result.stage.kind == "fit_head")
+    before = next(e.result.model_state() for e in together if e.result.stage.kind == "fit_head")
     model = before.build().train()
-    shares = [ProcessGroup(rank=rank, count=2, device=torch.device("cpu")) for rank in (0, 1)]
+    shares = [ProcessGroup(rank=rank, world_size=2, device=torch.device("cpu")) for rank in (0, 1)]
     found = task_data.splits(Recipe(trial).task).train
     for parts in zip(
         *(task_data.batches(found, 8, tuned.stage.training.seed, 0, "none", r) for r in shares), strict=True
@@ -237,7 +238,7 @@ def test_local_norms_see_the_images_of_their_rank(tmp_path: Path) -> None:
                 p -= (0.005 if name in before.head_names() else 0.05) * (gradient + 0.005 * p)
     for name, tensor in model.state_dict().items():
         torch.testing.assert_close(
-            tuned.state.tensors[name], tensor, rtol=2e-3, atol=2e-4, msg=lambda m, n=name: f"{n}: {m}"
+            tuned.model_state().tensors[name], tensor, rtol=2e-3, atol=2e-4, msg=lambda m, n=name: f"{n}: {m}"
         )
 
 
@@ -267,7 +268,9 @@ def test_compiled_equals_eager(network: str, settings: dict[str, Any], run: Run,
         optimisation = {"epochs": 1, "head_epochs": 1, "batch_size": 33, "compile": compile_it}
         trial = short_trial(method, network=network, optimisation=optimisation, **settings)
         events = run(trial, Cache(tmp_path))
-        tunings.append([e.result.state.tensors for e in events if e.result.stage.kind in ("fit_head", "fine_tune")])
+        tunings.append(
+            [e.result.model_state().tensors for e in events if e.result.stage.kind in ("fit_head", "fine_tune")]
+        )
     for eager, fast in zip(*tunings, strict=True):
         assert eager.keys() == fast.keys()
         for name, tensor in eager.items():
@@ -291,7 +294,7 @@ def test_many_widths_are_all_compiled() -> None:
     with torch._dynamo.config.patch(recompile_limit=1, fail_on_recompile_limit_hit=True):
         for width in (3, 5, 7):
             module, before = Wide(width), counters["frames"]["ok"]
-            torch.testing.assert_close(compiled(module)(torch.ones(2, 4)), module(torch.ones(2, 4)))
+            torch.testing.assert_close(compile_model(module)(torch.ones(2, 4)), module(torch.ones(2, 4)))
             assert counters["frames"]["ok"] == before + 1
 
 
@@ -327,7 +330,7 @@ def test_regularisers_in_bf16_and_channels_last(regulariser: str, run: Run, shar
             data=FEW,
             optimisation=optimisation | {"regulariser": strong},
         )
-        by_kind = {event.result.stage.kind: event.result.state.tensors for event in run(trial, shared_cache)}
+        by_kind = {event.result.stage.kind: event.result.model_state().tensors for event in run(trial, shared_cache)}
         found.append((by_kind["fit_head"], by_kind["fine_tune"]))
     (before, plain), (_, fast) = found
     names = [name for name in plain if name.endswith(("weight", "bias"))]

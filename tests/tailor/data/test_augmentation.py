@@ -45,7 +45,7 @@ def test_crops_are_the_same_by_index_and_by_slices(count: int, channels: int) ->
     images = torch.randint(0, 256, (count, channels, 9, 11), dtype=torch.uint8, generator=draw)
     top, left = torch.randint(0, 4, (count,), generator=draw), torch.randint(0, 6, (count,), generator=draw)
     flip = torch.randint(0, 2, (count,), generator=draw) == 1
-    fast, slow = (cut(images, top, left, flip, 6) for cut in (augmentation.sliced, augmentation.indexed))
+    fast, slow = (cut(images, top, left, flip, 6) for cut in (augmentation.crop_by_slice, augmentation.crop_by_index))
     assert torch.equal(fast, slow)
     assert fast.is_contiguous()  # a network's bits and its speed depend on the layout
     assert slow.is_contiguous()
@@ -53,13 +53,13 @@ def test_crops_are_the_same_by_index_and_by_slices(count: int, channels: int) ->
 
 
 def test_without_augmentation_the_centre_is_seen() -> None:
-    assert torch.equal(augmentation.augmented(IMAGES, IDS, "none", 0, 0, 4), IMAGES[..., 2:6, 2:6])
-    assert augmentation.augmented(IMAGES, IDS, "none", 0, 0, None) is IMAGES
+    assert torch.equal(augmentation.augment(IMAGES, IDS, "none", 0, 0, 4), IMAGES[..., 2:6, 2:6])
+    assert augmentation.augment(IMAGES, IDS, "none", 0, 0, None) is IMAGES
 
 
 def test_batches_show_crops_and_evaluation_the_centre() -> None:
     samples = task_data.Samples(images=IMAGES, labels=torch.zeros(60, dtype=torch.int64), ids=IDS, crop_px=6)
-    alone = ProcessGroup(rank=0, count=1, device=torch.device("cpu"))
+    alone = ProcessGroup(rank=0, world_size=1, device=torch.device("cpu"))
     (batch,) = task_data.batches(samples, 60, 0, 0, "crop_flip", alone)
     assert batch.images.shape == (60, 3, 6, 6)
     (plain,) = task_data.batches(samples, 60, 0, 0, "none", alone)

@@ -19,7 +19,7 @@ def task(**settings: object) -> Task:
 
 
 def rank(number: int, count: int) -> ProcessGroup:
-    return ProcessGroup(rank=number, count=count, device=torch.device("cpu"))
+    return ProcessGroup(rank=number, world_size=count, device=torch.device("cpu"))
 
 
 def test_splits_are_disjoint_and_complete() -> None:

@@ -52,7 +52,7 @@ def test_the_data_are_what_the_catalog_says() -> None:
 
 def test_source_and_target_differ_in_their_function_alone() -> None:
     """What is left without the function is noise of deviation 1 around 0, for each task with its own function."""
-    loaded, shifted = friedman.load(), friedman.relative(friedman.SEED)
+    loaded, shifted = friedman.load(), friedman.draw_variant(friedman.SEED)
     for task, own, other in (
         ("source", shifted, friedman.ORIGINAL),
         ("target", friedman.ORIGINAL, shifted),
@@ -67,7 +67,7 @@ def test_source_and_target_differ_in_their_function_alone() -> None:
 
 
 def test_a_relative_depends_on_its_seed_alone() -> None:
-    assert friedman.relative(1) == friedman.relative(1) != friedman.relative(2)
+    assert friedman.draw_variant(1) == friedman.draw_variant(1) != friedman.draw_variant(2)
 
 
 def test_numbers_are_not_scaled_like_pixels() -> None:

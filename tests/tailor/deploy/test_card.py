@@ -14,7 +14,7 @@ import tailor
 from tailor.__main__ import main
 from tailor.config.parsing import parse_trial
 from tailor.data import task_data
-from tailor.deploy.card import card, escaped, facts_of, save_with_card, score_of
+from tailor.deploy.card import card, escape, facts_of, save_with_card, score_of
 from tailor.methods.recipe import Recipe
 from tests.tailor.saved_models import EMBEDDED, TORCHVISION, pruned
 from tests.tailor.trials import SHORT, short_trial
@@ -131,7 +131,7 @@ def test_a_users_text_is_shown_and_is_no_markup(tmp_path: Path) -> None:
 
 
 def test_plain_text_is_left_alone() -> None:
-    assert escaped("CC BY-SA 4.0, see https://example.org/a-b") == "CC BY-SA 4.0, see https://example.org/a-b"
+    assert escape("CC BY-SA 4.0, see https://example.org/a-b") == "CC BY-SA 4.0, see https://example.org/a-b"
 
 
 def test_the_card_says_what_the_file_says(tmp_path: Path) -> None:

@@ -149,8 +149,8 @@ def test_the_command_writes_beside_the_model(
     ("typed", "message"),
     [
         (["--to", "onxx"], "did you mean 'onnx'"),
-        (["--to", "onnx", "--batch", "0"], "expected a number from 1 on, or dynamic"),
-        (["--to", "onnx", "--batch", "many"], "expected a number from 1 on, or dynamic"),
+        (["--to", "onnx", "--batch", "0"], "expected a number of 1 or more, or dynamic"),
+        (["--to", "onnx", "--batch", "many"], "expected a number of 1 or more, or dynamic"),
     ],
 )
 def test_mistakes_are_named(
@@ -199,7 +199,7 @@ def test_a_network_of_ones_own_is_brought_and_what_cannot_be_traced_is_refused(
     (tmp_path / "own.py").write_text(OWN_NETWORK)
     typed = ["export", str(tmp_path / "model"), "--to", "torch-export"]
     unknown = command(*typed, folder=tmp_path)
-    assert unknown.returncode == 2 and "bring the module that registers it: --import FILE" in unknown.stderr
+    assert unknown.returncode == 2 and "give the module that registers it: --import FILE" in unknown.stderr
     words = [sys.executable, "-m", "tailor", *typed, "--import", str(tmp_path / "own.py")]
     refused = subprocess.run(words, capture_output=True, text=True, check=False)
     assert refused.returncode == 2 and "network undecided cannot be exported" in refused.stderr

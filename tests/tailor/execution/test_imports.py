@@ -14,7 +14,7 @@ from tailor.core.errors import ConfigError
 from tailor.core.plugin_digests import PACKAGE, digest_of, digest_of_class, digests_in
 from tailor.core.registry import Registry
 from tailor.execution import plugins
-from tailor.execution.dry_run import walk
+from tailor.execution.dry_run import dry_run
 from tailor.execution.plugins import load
 from tailor.pruning.criteria import CRITERIA
 
@@ -96,7 +96,7 @@ def test_its_name_shadows_nothing_and_no_bytecode_is_written(tmp_path: Path) -> 
 def test_what_a_trial_uses_counts_in_its_id_and_nothing_else_does(tmp_path: Path) -> None:
     """Two processes' worth in one: the same criterion under two names, from modules that differ in a comment."""
     plain = trial({"name": "prune", "criterion": "l1"})
-    before = walk(plain)
+    before = dry_run(plain)
     for name, comment in (("id_one", "a"), ("id_two", "b")):
         path = tmp_path / f"{name}.py"
         path.write_text(CRITERION.format(name=name, comment=comment))
@@ -104,7 +104,7 @@ def test_what_a_trial_uses_counts_in_its_id_and_nothing_else_does(tmp_path: Path
         found = digests_in(trial({"name": "prune", "criterion": name}).identity())
         assert found == {f"criterion {name}": sha256}
     assert digests_in(plain.identity()) == {}
-    assert walk(plain) == before
+    assert dry_run(plain) == before
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ def test_a_comment_in_a_used_module_changes_the_trial_and_the_stages_from_its_us
     for comment in "ab":
         path.write_text(text.format(name="changing", comment=comment))
         load(path)
-        found[comment] = walk(parse_trial(settings, "test"))
+        found[comment] = dry_run(parse_trial(settings, "test"))
         forget(registry, "changing")
     assert found["a"].trial_id != found["b"].trial_id
     shared = [one.key == other.key for one, other in zip(found["a"].stages, found["b"].stages, strict=True)]
@@ -151,7 +151,7 @@ def forget(registry: Registry[object], record: str) -> None:
 
 def test_a_method_of_ones_own_shares_the_stages_that_it_takes_from_others(write: Write) -> None:
     load(write(METHOD.format(name="my_own")))
-    own, known = walk(trial("my_own")), walk(trial("fine_tune"))
+    own, known = dry_run(trial("my_own")), dry_run(trial("fine_tune"))
     assert own.trial_id != known.trial_id
     assert [stage.key for stage in own.stages] == [stage.key for stage in known.stages]
 

@@ -15,7 +15,7 @@ from tailor.execution.cache import Cache
 from tailor.execution.runner import StageEvent, run_trial
 from tailor.parallel.process_group import ProcessGroup, join, leave
 from tailor.training import checkpoint
-from tailor.training.checkpoint import CHECKSUM_BYTES, Agreements, Checkpoint, Pause, Wish
+from tailor.training.checkpoint import CHECKSUM_BYTES, Checkpoint, CheckpointAction, Pause, RankSync
 from tests.tailor.trials import short_trial
 from tests.tailor.two_ranks import on_two_ranks
 
@@ -123,11 +123,11 @@ def test_ranks_agree_about_once_a_second(ranks: ProcessGroup, monkeypatch: pytes
     monkeypatch.setattr("tailor.training.checkpoint.time.monotonic", lambda: now_s[0])
 
     def steps_between(seconds_of_a_step: float, steps: int) -> list[int]:
-        agreements, at = Agreements(Checkpoint(None, 1e9, ranks), ranks), [0]
+        rank_sync, at = RankSync(Checkpoint(None, 1e9, ranks)), [0]
         for step in range(1, steps + 1):
             now_s[0] += seconds_of_a_step
-            if agreements.after_step():
-                assert agreements.reach([0.0] * 3) == ([0.0] * 3, Wish.GO_ON)
+            if rank_sync.count_step():
+                assert rank_sync.synchronise([0.0] * 3) == ([0.0] * 3, CheckpointAction.CONTINUE)
                 at.append(step)
         return [after - before for before, after in zip(at, at[1:], strict=False)]
 

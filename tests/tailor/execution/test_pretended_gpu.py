@@ -14,7 +14,7 @@ import torch
 from torch.utils import backend_registration
 
 from tailor.config.parsing import parse_trial
-from tailor.data.device_images import Residence
+from tailor.data.device_images import DeviceImages
 from tailor.execution.cache import Cache
 from tailor.execution.runner import run_trial
 from tailor.model.state import weights
@@ -23,7 +23,7 @@ from tailor.parallel.process_group import join
 from tailor.training.checkpoint import Checkpoint
 from tailor.training.loop import train
 from tests.tailor.pretended_gpu import pretended_gpu
-from tests.tailor.training.test_train import ALONE, InterruptedCheckpoint, all_of, no_checkpoint, samples, training
+from tests.tailor.training.test_train import InterruptedCheckpoint, all_of, no_checkpoint, samples, training
 from tests.tailor.trials import assert_equal_tensors
 
 SHORT = {
@@ -90,14 +90,14 @@ def interrupt(folder: Path) -> None:
     """Train on the CPU in one go, and on the pretended GPU with interruptions inside epochs; compare the weights."""
     settings = training(epochs=3, optimiser="adam", ema_decay=0.9)
     straight = building.build("digits_resnet", 5, seed=0)
-    train(straight, all_of(straight, settings), samples(), settings, "shift", ALONE, no_checkpoint())
+    train(straight, all_of(straight, settings), samples(), settings, "shift", no_checkpoint())
     with pretended_gpu() as ranks, mock.patch("tailor.training.checkpoint.AGREE_EVERY_STEPS", 2):
-        placed = Residence(ranks.device).place(samples())
+        placed = DeviceImages(ranks.device).place(samples())
         for interruption in range(4):  # each time another network is at hand, which takes over what was written
             model = building.build("digits_resnet", 5, seed=interruption).to(ranks.device)
-            checkpoint = InterruptedCheckpoint(folder) if interruption < 3 else Checkpoint(folder, 1e9, ranks)
+            checkpoint = InterruptedCheckpoint(folder, ranks) if interruption < 3 else Checkpoint(folder, 1e9, ranks)
             with suppress(KeyboardInterrupt):
-                train(model, all_of(model, settings), placed, settings, "shift", ranks, checkpoint)
+                train(model, all_of(model, settings), placed, settings, "shift", checkpoint)
         found = weights(model)
     assert_equal_tensors(found, dict(straight.state_dict()))
 

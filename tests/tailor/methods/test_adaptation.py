@@ -14,13 +14,13 @@ from tailor.config.parsing import parse_trial
 from tailor.config.trial import TrialConfig
 from tailor.core.errors import ConfigError
 from tailor.execution.cache import Cache
-from tailor.execution.dry_run import PlannedOutcome, walk
+from tailor.execution.dry_run import PlannedOutcome, dry_run
 from tailor.execution.runner import StageEvent, run_trial
 from tailor.methods.adaptation import TargetAwareAdaptation
 from tailor.model.state import ModelState
 from tailor.networks import building
 from tailor.parallel.process_group import ProcessGroup
-from tailor.stage_execution import Workplace, compute
+from tailor.stage_execution import StageContext, compute
 from tailor.stages import CumulativeSum, GroupRule, PruneByCumulativeSum
 from tests.tailor.trials import NETWORKS, assert_equal_tensors, short_trial
 from tests.tailor.two_ranks import on_two_ranks, run_trials
@@ -38,13 +38,13 @@ def by_kind(events: list[StageEvent], kind: str) -> list[StageEvent]:
 
 def test_a_plan_walks_to_the_end_and_starts_with_full_fine_tuning() -> None:
     config = short_trial(METHOD | {"iterations": 2})
-    planned = walk(config).stages
+    planned = dry_run(config).stages
     loop = ["score_filters", "prune_by_cumulative_sum", "fine_tune", "operating_point"]
     kinds = [stage.kind for stage in planned]
     assert kinds == ["train_source", "fit_head", "fine_tune", "operating_point", *loop, *loop]
-    assert [stage.key for stage in planned[:4]] == [s.key for s in walk(short_trial({"name": "fine_tune"})).stages]
+    assert [stage.key for stage in planned[:4]] == [s.key for s in dry_run(short_trial({"name": "fine_tune"})).stages]
     measured = short_trial(METHOD | {"iterations": 1}, network="digits_resnet", pruning={"measure_norms": True})
-    assert [stage.kind for stage in walk(measured).stages][4:7] == [*loop[:2], "measure_norms"]
+    assert [stage.kind for stage in dry_run(measured).stages][4:7] == [*loop[:2], "measure_norms"]
 
 
 def slow_removed(scores: torch.Tensor, fraction: float, most: float) -> set[int]:
@@ -69,7 +69,7 @@ def test_each_iteration_removes_what_the_rule_says_of_the_layers_it_chose(
     scored, pruned = by_kind(events, "score_filters"), by_kind(events, "prune_by_cumulative_sum")
     assert len(pruned) == 3
     for before, after in zip(scored, pruned, strict=True):
-        scores, layers = before.result.state.scores, after.result.info["layers"]
+        scores, layers = before.result.model_state().scores, after.result.info["layers"]
         kept = {name.removeprefix("kept/"): set(t.tolist()) for name, t in after.result.read_tensors().items()}
         gone = {name: set(range(len(scores[name]))) - kept[name] for name in kept}
         (chosen,) = [name for name in gone if gone[name]]
@@ -112,11 +112,11 @@ def test_the_path_ends_where_nothing_can_be_removed(
     assert all(layer["removed"] == 0 for layer in pruned[1].result.info["layers"])
     assert events[-1] is pruned[1]
     assert [event.point for event in events if event.point is not None] == [0, 1]
-    assert caplog.text.count("nothing can be removed any more") == 1
+    assert caplog.text.count("no filter can be removed") == 1
     widths = {layer["name"]: layer["filters"] for layer in pruned[1].result.info["layers"]}
     nearest = min(widths, key=lambda name: math.ceil(0.95 * (widths[name] + removed[name])) / widths[name])
-    assert f"{nearest} is nearest to it, of whose {widths[nearest]} filters the sum keeps " in caplog.text
-    planned = [stage.key for stage in walk(config).stages]
+    assert f"nearest is {nearest}: of its {widths[nearest]} filters the sum keeps " in caplog.text
+    planned = [stage.key for stage in dry_run(config).stages]
     assert [event.result.key for event in events] == planned[: len(events)]
 
 
@@ -178,7 +178,7 @@ def test_other_statistics_and_hidden_linear_layers(statistic: str, run: Run, sha
 def test_layers_that_are_added_lose_filters_together(run: Run, shared_cache: Cache) -> None:
     method = METHOD | {"kept_cumulative_fraction": 0.7, "layers_per_iteration": 9, "iterations": 1}
     events = run(short_trial(method, network="digits_resnet", pruning={"residual": "coupled"}), shared_cache)
-    scores = by_kind(events, "score_filters")[0].result.state.scores
+    scores = by_kind(events, "score_filters")[0].result.model_state().scores
     (pruned,) = by_kind(events, "prune_by_cumulative_sum")
     kept = set(pruned.result.read_tensors()["kept/blocks.1.conv2"].tolist())
     together = scores["blocks.1.conv2"] + scores["blocks.1.skip.0"]
@@ -206,7 +206,7 @@ def test_cached_equals_computed_and_resumed_equals_straight(
     for other in (again, resumed):
         assert [event.result.key for event in other] == [event.result.key for event in straight]
         assert other[-1].result.info == straight[-1].result.info
-        assert_equal_tensors(other[-1].result.state.tensors, straight[-1].result.state.tensors)
+        assert_equal_tensors(other[-1].result.model_state().tensors, straight[-1].result.model_state().tensors)
 
 
 TOML = """
@@ -262,7 +262,7 @@ def test_a_network_without_a_layer_to_prune_is_an_error_that_says_what_to_set(ra
     )
     todo = PruneByCumulativeSum(of=None, rule=GroupRule(), grouping="sum", cut=cut, minimum_filters_fraction=0.1)
     with pytest.raises(ConfigError, match="no layer of friedman_mlp .* set pruning.linear = true"):
-        compute(todo, state, Workplace(ranks=ranks, checkpoint_folder=None, checkpoint_every_s=0.0))
+        compute(todo, state, StageContext(ranks=ranks, checkpoint_folder=None, checkpoint_every_s=0.0))
 
 
 @pytest.mark.parametrize(
@@ -289,7 +289,7 @@ def test_labels_tell_statistics_and_priorities_apart() -> None:
 
 
 def test_what_changes_the_result_is_in_the_key_of_the_surgery() -> None:
-    plain = walk(short_trial(METHOD)).stages
+    plain = dry_run(short_trial(METHOD)).stages
     (number, *_) = [n for n, stage in enumerate(plain) if stage.kind == PruneByCumulativeSum.kind]
     for change in (
         {"kept_cumulative_fraction": 0.9},
@@ -298,8 +298,8 @@ def test_what_changes_the_result_is_in_the_key_of_the_surgery() -> None:
         {"most_filters_fraction": 0.2},
         {"grouping": "mean"},
     ):
-        changed = walk(short_trial(METHOD | change)).stages
+        changed = dry_run(short_trial(METHOD | change)).stages
         assert changed[number - 1].key == plain[number - 1].key
         assert changed[number].key != plain[number].key
-    longer = walk(short_trial(METHOD | {"iterations": 4, "stop_early": True, "tolerance_fraction": 0.1})).stages
+    longer = dry_run(short_trial(METHOD | {"iterations": 4, "stop_early": True, "tolerance_fraction": 0.1})).stages
     assert [stage.key for stage in longer[: len(plain)]] == [stage.key for stage in plain]

@@ -19,13 +19,13 @@ from tailor.core.errors import ConfigError
 from tailor.data import task_data
 from tailor.data.task_data import normalise
 from tailor.execution.cache import Cache
-from tailor.execution.dry_run import walk
+from tailor.execution.dry_run import dry_run
 from tailor.execution.runner import Result, StageEvent, run_trial
 from tailor.methods.recipe import Recipe
 from tailor.model.state import ModelState
 from tailor.networks import building
 from tailor.parallel.process_group import ProcessGroup
-from tailor.stage_execution.pac_net import largest
+from tailor.stage_execution.pac_net import essential_masks
 from tests.tailor.trials import assert_equal_tensors, short_trial
 from tests.tailor.two_ranks import assert_same, on_one_and_two_ranks
 
@@ -74,7 +74,7 @@ def test_the_largest_weights_of_the_whole_network_are_essential(prune_ratio: flo
     expected = {name: torch.zeros(tensor.numel(), dtype=torch.bool) for name, tensor in found.items()}
     for _, _, place, name in sorted(ranking)[: round((1.0 - prune_ratio) * len(ranking))]:
         expected[name][place] = True
-    masks = largest(found, prune_ratio)
+    masks = essential_masks(found, prune_ratio)
     assert {name: mask.shape for name, mask in masks.items()} == {name: t.shape for name, t in found.items()}
     assert_equal_tensors({name: mask.flatten() for name, mask in masks.items()}, expected)
 
@@ -82,16 +82,16 @@ def test_the_largest_weights_of_the_whole_network_are_essential(prune_ratio: flo
 @pytest.mark.parametrize("network", NETWORK_NAMES)
 def test_all_weights_but_biases_and_norms_are_candidates(network: str, run: Run, shared_cache: Cache) -> None:
     found = by_kind(run(trial(network), shared_cache))["find_essential"]
-    model = found.state.build()
+    model = found.model_state().build()
     layers = [n for n, m in model.named_modules() if isinstance(m, torch.nn.Conv2d | torch.nn.Linear)]
-    essential = found.state.essential
+    essential = found.model_state().essential
     assert set(essential) == {f"{name}.weight" for name in layers}
     kept = sum(int(mask.sum()) for mask in essential.values())
     total = sum(mask.numel() for mask in essential.values())
     assert kept == found.info["essential_weights"] == round(0.2 * total)
     assert found.info["weights"] == total
     assert found.info["redundant_fraction"] == pytest.approx(0.8, abs=1e-4)
-    magnitude = {name: found.state.tensors[name].abs() for name in essential}
+    magnitude = {name: found.model_state().tensors[name].abs() for name in essential}
     least = min(float(magnitude[name][mask].min()) for name, mask in essential.items() if mask.any())
     most = max(float(magnitude[name][~mask].max()) for name, mask in essential.items() if not mask.all())
     assert most <= least
@@ -107,8 +107,8 @@ def test_each_step_trains_its_own_weights_and_no_other(
 ) -> None:
     config = trial(network, {"optimiser": optimiser})
     stages = by_kind(run(config, shared_cache))
-    found, allocated = stages["find_essential"].state, stages["allocate"].state
-    fitted, calibrated = stages["fit_head"].state, stages["calibrate"].state
+    found, allocated = stages["find_essential"].model_state(), stages["allocate"].model_state()
+    fitted, calibrated = stages["fit_head"].model_state(), stages["calibrate"].model_state()
     free = head_names(network)
     assert_equal_tensors(calibrated.essential, found.essential)
     for name, mask in found.essential.items():
@@ -128,7 +128,7 @@ def test_each_step_trains_its_own_weights_and_no_other(
 def test_without_the_calibrated_weights_the_source_is_back_exactly(network: str, run: Run, shared_cache: Cache) -> None:
     config = trial(network)
     stages = by_kind(run(config, shared_cache))
-    allocated, calibrated = stages["allocate"].state, stages["calibrate"].state
+    allocated, calibrated = stages["allocate"].model_state(), stages["calibrate"].model_state()
     tensors = dict(calibrated.tensors)
     for name, mask in calibrated.essential.items():
         if name not in head_names(network):
@@ -155,7 +155,7 @@ def test_calibrate_minimises_what_the_paper_says(network: str, optimiser: str, r
         optimisation={"epochs": 2, "head_epochs": 1, "batch_size": 64, "head_learning_rate": head_rate},
     )
     stages = by_kind(run(config, shared_cache))
-    fitted, calibrated = stages["fit_head"].state, stages["calibrate"].state
+    fitted, calibrated = stages["fit_head"].model_state(), stages["calibrate"].model_state()
     samples = task_data.splits(Recipe(config).task).train
     model = fitted.build().eval()
     redundant = {n: (~mask).float() for n, mask in fitted.essential.items() if n not in head_names(network)}
@@ -183,7 +183,7 @@ def test_calibrate_minimises_what_the_paper_says(network: str, optimiser: str, r
 
 def test_a_ratio_of_0_calibrates_the_head_alone(run: Run, shared_cache: Cache) -> None:
     stages = by_kind(run(trial("digits_resnet", {"prune_ratio": 0.0}), shared_cache))
-    fitted, calibrated = stages["fit_head"].state, stages["calibrate"].state
+    fitted, calibrated = stages["fit_head"].model_state(), stages["calibrate"].model_state()
     changed = {name for name, tensor in fitted.tensors.items() if not torch.equal(tensor, calibrated.tensors[name])}
     assert changed == head_names("digits_resnet")
 
@@ -198,7 +198,7 @@ def test_the_network_stays_whole(run: Run, shared_cache: Cache) -> None:
 
 
 def keys(config: TrialConfig) -> dict[str, str]:
-    return {stage.kind: stage.key for stage in walk(config).stages}
+    return {stage.kind: stage.key for stage in dry_run(config).stages}
 
 
 @pytest.mark.parametrize(
@@ -231,8 +231,8 @@ def test_cached_equals_computed(network: str, run: Run, tmp_path: Path) -> None:
     computed, again = run(config, Cache(tmp_path)), run(config, Cache(tmp_path))
     assert all(event.result.cached for event in again)
     for before, after in zip(computed, again, strict=True):
-        assert_equal_tensors(after.result.state.tensors, before.result.state.tensors)
-        assert_equal_tensors(after.result.state.essential, before.result.state.essential)
+        assert_equal_tensors(after.result.model_state().tensors, before.result.model_state().tensors)
+        assert_equal_tensors(after.result.model_state().essential, before.result.model_state().essential)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -255,7 +255,7 @@ def test_resumed_inside_a_stage_equals_straight(network: str, run: Run, ranks: P
     interrupted = set()
     for stage in ("train_source", "allocate", "fit_head", "calibrate"):
         shutil.rmtree(folder, ignore_errors=True)
-        failing = FailingRank(rank=0, count=1, device=ranks.device, folder=folder)
+        failing = FailingRank(rank=0, world_size=1, device=ranks.device, folder=folder)
         with pytest.raises(ConnectionError):
             list(run_trial(config, cache=cache, ranks=failing, checkpoint_folder=folder, checkpoint_every_s=0.0))
         interrupted |= {file.stem for file in folder.iterdir()}
@@ -281,7 +281,7 @@ def test_two_ranks_equal_one(tmp_path: Path) -> None:
     for network, (alone, together) in zip(names, pairs, strict=True):
         assert_same(alone, together)
         stages = by_kind(together)
-        allocated, calibrated = stages["allocate"].state, stages["calibrate"].state
+        allocated, calibrated = stages["allocate"].model_state(), stages["calibrate"].model_state()
         for name, mask in allocated.essential.items():
             assert allocated.tensors[name][~mask].abs().max() == 0.0
             if name not in head_names(network):

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tailor.execution.cache import Cache
-from tailor.execution.dry_run import walk
+from tailor.execution.dry_run import dry_run
 from tailor.execution.runner import StageEvent
 from tests.tailor.trials import NETWORKS, short_trial
 
@@ -29,19 +29,22 @@ def test_a_smaller_dense_network_is_narrower_everywhere_by_about_the_same_share(
     inner = info["layers"][:-1]  # the head's width is the number of classes
     shares = [layer["width"] / layer["original_width"] for layer in inner]
     assert max(shares) - min(shares) < 0.05
-    assert result_of(events, "train_source").state.tensors.keys() == events[-1].result.state.tensors.keys()
+    assert (
+        result_of(events, "train_source").model_state().tensors.keys() == events[-1].result.model_state().tensors.keys()
+    )
 
 
 def test_widths_from_scratch_are_those_of_the_pruned_network_and_nothing_else_is(run: Run, shared_cache: Cache) -> None:
     method = {"name": "prune", "criterion": "l1", "removed_macs_fraction": 0.3}
     kept = run(short_trial(method), shared_cache)
     fresh = run(short_trial(method | {"weights": "reinitialised"}), shared_cache)
-    pruned, made_new = result_of(kept, "prune").state, result_of(fresh, "reinitialise").state
+    pruned, made_new = result_of(kept, "prune").model_state(), result_of(fresh, "reinitialise").model_state()
     assert {n: t.shape for n, t in pruned.tensors.items()} == {n: t.shape for n, t in made_new.tensors.items()}
     assert all(not torch.equal(t, made_new.tensors[n]) for n, t in pruned.tensors.items() if n.endswith("weight"))
     other = run(short_trial(method | {"weights": "reinitialised"}, seed=1), shared_cache)
     assert not torch.equal(
-        result_of(other, "reinitialise").state.tensors["features.0.weight"], made_new.tensors["features.0.weight"]
+        result_of(other, "reinitialise").model_state().tensors["features.0.weight"],
+        made_new.tensors["features.0.weight"],
     )
 
 
@@ -77,7 +80,7 @@ def all_methods(seed: int) -> list[dict[str, Any]]:
 
 def test_the_distinct_stages_of_a_known_sweep() -> None:
     """Counted by hand: what does not depend on the seed is there once, what methods have in common once per seed."""
-    walks = [walk(short_trial(**trial)) for seed in (0, 1) for trial in all_methods(seed)]
+    walks = [dry_run(short_trial(**trial)) for seed in (0, 1) for trial in all_methods(seed)]
     stages = {stage.key: stage.kind for walked in walks for stage in walked.stages}
     found = Counter(stages.values())
     assert found["train_source"] == 1  # serves PAC-Net, too
@@ -95,6 +98,6 @@ def test_the_distinct_stages_of_a_known_sweep() -> None:
 
 
 def test_another_target_shares_the_source_stages_of_pac_net() -> None:
-    walks = [walk(short_trial({"name": "pac_net"}, data={"images_per_class": n})) for n in (5, 10)]
+    walks = [dry_run(short_trial({"name": "pac_net"}, data={"images_per_class": n})) for n in (5, 10)]
     shared = [a.kind for a, b in zip(walks[0].stages, walks[1].stages, strict=True) if a.key == b.key]
     assert shared == ["train_source", "find_essential", "allocate"]

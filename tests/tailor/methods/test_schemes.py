@@ -22,7 +22,7 @@ from tailor.methods.schemes import GateDecorator
 from tailor.model.state import ModelState
 from tailor.parallel.process_group import ProcessGroup
 from tailor.pruning import surgery
-from tailor.stage_execution import Made, Workplace, apply, compute
+from tailor.stage_execution import StageContext, StageOutput, apply, compute
 from tailor.stage_execution.schemes import zero_smallest
 from tailor.stage_execution.tuning import fine_tune
 from tailor.stages import GroupRule, Stage
@@ -37,8 +37,8 @@ PARENT = PlannedOutcome("0" * 64)
 
 
 @pytest.fixture
-def place(ranks: ProcessGroup) -> Workplace:
-    return Workplace(ranks=ranks, checkpoint_folder=None, checkpoint_every_s=0.0)
+def place(ranks: ProcessGroup) -> StageContext:
+    return StageContext(ranks=ranks, checkpoint_folder=None, checkpoint_every_s=0.0)
 
 
 def by_kind(events: list[StageEvent], kind: str) -> list[StageEvent]:
@@ -62,13 +62,13 @@ class OneSave(Checkpoint):
         raise Interrupted
 
 
-class EndingPlace(Workplace):
+class EndingPlace(StageContext):
     def checkpoint(self, key: str) -> Checkpoint:
         assert self.checkpoint_folder is not None
         return OneSave(self.checkpoint_folder / f"{key}.safetensors", 0.0, self.ranks)
 
 
-def interrupted_and_resumed(stage: Stage, state: ModelState, place: Workplace, folder: Path) -> Made:
+def interrupted_and_resumed(stage: Stage, state: ModelState, place: StageContext, folder: Path) -> StageOutput:
     with pytest.raises(Interrupted):
         compute(stage, state, EndingPlace(ranks=place.ranks, checkpoint_folder=folder, checkpoint_every_s=0.0))
     return compute(stage, state, replace(place, checkpoint_folder=folder))
@@ -116,7 +116,7 @@ def test_the_smallest_filters_of_each_layer_are_zeroed_and_nothing_else(
     assert_equal_tensors(after.tensors, expected)
 
 
-def test_zeroed_filters_go_on_training_and_others_may_be_zeroed_next(fitted: Fitted, place: Workplace) -> None:
+def test_zeroed_filters_go_on_training_and_others_may_be_zeroed_next(fitted: Fitted, place: StageContext) -> None:
     state = fitted("digits_vgg_bn")
     stage = softly("digits_vgg_bn", optimisation={"epochs": 4, "head_epochs": 2, "learning_rate": 0.05})
     found = surgery.groups(state.build(), state.input_shape, stage.rule)
@@ -143,7 +143,7 @@ def test_what_is_removed_is_what_the_last_epoch_zeroed(network: str, run: Run, s
         "operating_point",
     ]
     tuned, prune, point = (by_kind(events, kind)[0] for kind in ("fine_tune_softly", "prune", "operating_point"))
-    whole, pruned = tuned.result.state, prune.result.state
+    whole, pruned = tuned.result.model_state(), prune.result.model_state()
     found = surgery.groups(whole.build(), whole.input_shape, GroupRule())
     kept = {name.removeprefix("kept/"): indices for name, indices in prune.result.read_tensors().items()}
     shares = []
@@ -158,7 +158,7 @@ def test_what_is_removed_is_what_the_last_epoch_zeroed(network: str, run: Run, s
     torch.testing.assert_close(outputs(surgery.mask(whole, kept, found)), outputs(pruned), rtol=1e-5, atol=1e-5)
 
 
-def test_soft_fine_tuning_resumed_equals_straight(fitted: Fitted, place: Workplace, tmp_path: Path) -> None:
+def test_soft_fine_tuning_resumed_equals_straight(fitted: Fitted, place: StageContext, tmp_path: Path) -> None:
     state, stage = fitted("digits_vgg_bn"), softly("digits_vgg_bn")
     straight = compute(stage, state, place)
     assert_equal_tensors(interrupted_and_resumed(stage, state, place, tmp_path).tensors, straight.tensors)
@@ -201,7 +201,7 @@ def slow_tick(
 
 @pytest.mark.parametrize("network", ["digits_vgg_bn", "digits_resnet"])
 def test_a_tick_is_its_definition_and_changes_nothing_but_gates(
-    network: str, fitted: Fitted, place: Workplace, ranks: ProcessGroup
+    network: str, fitted: Fitted, place: StageContext, ranks: ProcessGroup
 ) -> None:
     """The slow tick is compared up to float32 rounding; everything else stays bit for bit."""
     state, stage = fitted(network), tick(network, tick_epochs=2, tick_learning_rate=0.05)
@@ -224,13 +224,13 @@ def test_a_tick_is_its_definition_and_changes_nothing_but_gates(
     assert all(not torch.equal(after.tensors[f"{norm}.weight"], state.tensors[f"{norm}.weight"]) for norm in phi)
 
 
-def test_a_tick_at_rate_zero_keeps_the_function(fitted: Fitted, place: Workplace) -> None:
+def test_a_tick_at_rate_zero_keeps_the_function(fitted: Fitted, place: StageContext) -> None:
     state, stage = fitted("digits_resnet"), tick("digits_resnet", tick_learning_rate=0.0)
     after = apply(stage, state, compute(stage, state, place).tensors)
     torch.testing.assert_close(outputs(after), outputs(state), rtol=1e-5, atol=1e-5)
 
 
-def test_a_norm_without_factor_gets_no_infinite_shift(fitted: Fitted, place: Workplace) -> None:
+def test_a_norm_without_factor_gets_no_infinite_shift(fitted: Fitted, place: StageContext) -> None:
     state = fitted("digits_vgg_bn")
     weight, bias = state.tensors["features.1.weight"].clone(), state.tensors["features.1.bias"].clone()
     weight[0], bias[0] = 0.0, 0.0
@@ -243,7 +243,7 @@ def test_a_norm_without_factor_gets_no_infinite_shift(fitted: Fitted, place: Wor
     assert all(tensor.isfinite().all() for tensor in (after.scores | after.tensors).values())
 
 
-def test_a_tick_resumed_equals_straight(fitted: Fitted, place: Workplace, tmp_path: Path) -> None:
+def test_a_tick_resumed_equals_straight(fitted: Fitted, place: StageContext, tmp_path: Path) -> None:
     state, stage = fitted("digits_vgg_bn"), tick(tick_epochs=2)
     straight = compute(stage, state, place)
     assert_equal_tensors(interrupted_and_resumed(stage, state, place, tmp_path).tensors, straight.tensors)
@@ -289,7 +289,7 @@ def test_cached_equals_computed(method: dict[str, Any], run: Run, tmp_path: Path
     for one, other in zip(computed, cached, strict=True):
         assert one.result.info == other.result.info
         for part in ("tensors", "scores"):
-            assert_equal_tensors(getattr(one.result.state, part), getattr(other.result.state, part))
+            assert_equal_tensors(getattr(one.result.model_state(), part), getattr(other.result.model_state(), part))
 
 
 @pytest.mark.slow

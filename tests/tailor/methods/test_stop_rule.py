@@ -8,7 +8,7 @@ import pytest
 from results.statistics import PathPoint, stop_rule
 from tailor.execution.cache import Cache
 from tailor.execution.runner import StageEvent
-from tailor.methods.stopping import falls_too_far
+from tailor.methods.stopping import exceeds_tolerance
 from tests.tailor.trials import NETWORKS, short_trial
 
 TOLERANCE = 0.003
@@ -17,7 +17,7 @@ TOLERANCE = 0.003
 def chosen_by_stopping(accuracies: list[float], tolerance: float) -> int:
     """The point that Algorithm 1 returns when it walks these accuracies: the last before the fall."""
     for point in range(1, len(accuracies)):
-        if falls_too_far(accuracies[point - 1], accuracies[point], tolerance):
+        if exceeds_tolerance(accuracies[point - 1], accuracies[point], tolerance):
             return point - 1
     return len(accuracies) - 1
 
@@ -45,8 +45,8 @@ def chosen_by_query(accuracies: list[float], tolerance: float) -> int:
 
 
 def test_an_unknown_accuracy_never_stops() -> None:
-    assert not falls_too_far(math.nan, 0.5, TOLERANCE)
-    assert not falls_too_far(0.5, math.nan, TOLERANCE)
+    assert not exceeds_tolerance(math.nan, 0.5, TOLERANCE)
+    assert not exceeds_tolerance(0.5, math.nan, TOLERANCE)
 
 
 @pytest.mark.parametrize("network", NETWORKS)
@@ -73,7 +73,7 @@ def test_stop_early_ends_where_the_query_says(
     )
     assert [result.key for result in stopped] == [result.key for result in whole[: len(stopped)]]
     accuracies = [result.deciding_score for result in stopped]
-    fell = falls_too_far(accuracies[-2], accuracies[-1], tolerance)
+    fell = exceeds_tolerance(accuracies[-2], accuracies[-1], tolerance)
     assert fell == stops
     assert fell or len(stopped) == len(whole)
     chosen = chosen_by_query([result.deciding_score for result in whole], tolerance)

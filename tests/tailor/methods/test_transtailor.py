@@ -35,7 +35,10 @@ def by_kind(events: list[StageEvent], kind: str) -> list[StageEvent]:
 @pytest.mark.parametrize("network", NETWORKS)
 def test_alpha_trains_while_all_else_is_unchanged(network: str, run: Run, shared_cache: Cache) -> None:
     events = run(short_trial({"name": "transtailor", "steps": 1}, network=network), shared_cache)
-    head, factors = by_kind(events, "fit_head")[0].result.state, by_kind(events, "train_factors")[0].result.state
+    head, factors = (
+        by_kind(events, "fit_head")[0].result.model_state(),
+        by_kind(events, "train_factors")[0].result.model_state(),
+    )
     assert_equal_tensors(factors.tensors, head.tensors)  # weights and running statistics, bit for bit
     assert factors.factors == head.factors == {}
     assert all((alpha != 1).any() for alpha in factors.alpha.values())
@@ -68,7 +71,7 @@ def slow_derivative(
 
 def train_batches(batch_size: int) -> list[task_data.Batch]:
     samples = task_data.splits(Recipe(short_trial({"name": "head_only"})).task).train
-    alone = ProcessGroup(rank=0, count=1, device=torch.device("cpu"))
+    alone = ProcessGroup(rank=0, world_size=1, device=torch.device("cpu"))
     return list(task_data.batches(samples, batch_size, 0, 0, "none", alone))
 
 
@@ -78,7 +81,7 @@ def test_one_step_of_alpha_by_hand(network: str, run: Run, shared_cache: Cache) 
     method = {"name": "transtailor", "steps": 1, "alpha_epochs": 1, "alpha_learning_rate": 0.5}
     one_batch = {"epochs": 1, "head_epochs": 2, "batch_size": 200}
     events = run(short_trial(method, network=network, optimisation=one_batch), shared_cache)
-    head, trained = (by_kind(events, kind)[0].result.state for kind in ("fit_head", "train_factors"))
+    head, trained = (by_kind(events, kind)[0].result.model_state() for kind in ("fit_head", "train_factors"))
     ones = {site: torch.ones_like(alpha) for site, alpha in trained.alpha.items()}
     (batch,) = train_batches(200)
     for site, alpha in trained.alpha.items():
@@ -98,8 +101,8 @@ def test_beta_is_the_mean_over_batches_of_the_absolute_gradient_times_factor(
     network: str, run: Run, shared_cache: Cache
 ) -> None:
     events = run(short_trial({"name": "transtailor", "steps": 1}, network=network), shared_cache)
-    trained = by_kind(events, "train_factors")[0].result.state
-    scored = by_kind(events, "score_filters")[0].result.state
+    trained = by_kind(events, "train_factors")[0].result.model_state()
+    scored = by_kind(events, "score_filters")[0].result.model_state()
     assert scored.alpha == {}  # discarded after scoring
     for group in surgery.groups(trained.build(), trained.input_shape, RULE)[:2]:
         (member,) = group.members
@@ -114,8 +117,8 @@ def test_beta_is_the_mean_over_batches_of_the_absolute_gradient_times_factor(
 def test_beta_is_frozen_and_in_the_model_at_inference(mode: str, network: str, run: Run, shared_cache: Cache) -> None:
     method = {"name": "transtailor", "steps": 1, "alpha_epochs": 1, "beta": mode}
     events = run(short_trial(method, network=network), shared_cache)
-    attached = by_kind(events, "attach_importance")[0].result.state
-    tuned = by_kind(events, "fine_tune")[0].result.state
+    attached = by_kind(events, "attach_importance")[0].result.model_state()
+    tuned = by_kind(events, "fine_tune")[0].result.model_state()
     assert attached.factors
     assert_equal_tensors(tuned.factors, attached.factors)
     changed = [n for n in tuned.tensors if not torch.equal(tuned.tensors[n], attached.tensors[n])]
@@ -179,14 +182,14 @@ def test_folding_keeps_the_function_wherever_the_factor_sits(
 
     def outputs(kind: str, number: int) -> torch.Tensor:
         with torch.no_grad():
-            return by_kind(events, kind)[number].result.state.build().eval()(images)
+            return by_kind(events, kind)[number].result.model_state().build().eval()(images)
 
     pruned, attached = outputs("prune", 0), outputs("attach_importance", 0)  # W / beta under beta
     tuned, folded = outputs("fine_tune", 0), outputs("fold_importance", 0)
     torch.testing.assert_close(attached, pruned, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(folded, tuned, rtol=1e-4, atol=1e-5)
-    sites = by_kind(events, "attach_importance")[0].result.state.factors
-    found = surgery.groups(by_kind(events, "fit_head")[0].result.state.build(), (1, 8, 8), RULE)
+    sites = by_kind(events, "attach_importance")[0].result.model_state().factors
+    found = surgery.groups(by_kind(events, "fit_head")[0].result.model_state().build(), (1, 8, 8), RULE)
     assert set(sites) == {member.site(placement) for group in found for member in group.members}
 
 
@@ -204,23 +207,23 @@ def test_the_controls_of_the_loop(prune_by: str, expected: str, run: Run, shared
         return
     kept = [by_kind(events, "prune")[0].result.read_tensors() for events in (loop, control)]
     assert any(not torch.equal(kept[0][name], kept[1][name]) for name in kept[0]), expected
-    random_state = by_kind(control, "prune")[0].result.state
+    random_state = by_kind(control, "prune")[0].result.model_state()
     for group_name, indices in kept[1].items():
         layer = group_name.removeprefix("kept/")
-        torch.testing.assert_close(random_state.scores[layer], scored.state.scores[layer][indices])
+        torch.testing.assert_close(random_state.scores[layer], scored.model_state().scores[layer][indices])
 
 
 @pytest.mark.parametrize(("start", "noise"), [(0.5, 0.0), (1.0, 0.1)])
 def test_factors_start_where_the_settings_say(start: float, noise: float, run: Run, shared_cache: Cache) -> None:
     method = {"name": "transtailor", "steps": 1, "alpha_epochs": 0, "alpha_start": start, "alpha_noise": noise}
-    alpha = by_kind(run(short_trial(method), shared_cache), "train_factors")[0].result.state.alpha
+    alpha = by_kind(run(short_trial(method), shared_cache), "train_factors")[0].result.model_state().alpha
     values = torch.cat(list(alpha.values()))
     assert values.mean().item() == pytest.approx(start, abs=0.05)
     assert values.std().item() == pytest.approx(noise, abs=0.03)
 
 
 def test_a_layer_that_scores_zero_gets_factors_of_one() -> None:
-    assert importance.normalised(torch.zeros(3), "layer_mean").tolist() == [1.0, 1.0, 1.0]
+    assert importance.normalise_importance(torch.zeros(3), "layer_mean").tolist() == [1.0, 1.0, 1.0]
 
 
 def test_grad_scales_the_gradients_of_each_filter(run: Run, tmp_path: Path) -> None:
@@ -230,7 +233,7 @@ def test_grad_scales_the_gradients_of_each_filter(run: Run, tmp_path: Path) -> N
     for mode in ("off", "grad"):
         method = {"name": "transtailor", "steps": 1, "alpha_epochs": 1, "beta": mode}
         events = run(short_trial(method, optimisation=once), Cache(tmp_path))
-        states[mode] = [by_kind(events, kind)[0].result.state for kind in ("attach_importance", "fine_tune")]
+        states[mode] = [by_kind(events, kind)[0].result.model_state() for kind in ("attach_importance", "fine_tune")]
     factors = states["grad"][0].gradient_factors["features.2"]
     name = "features.2.weight"
     moved = {mode: after.tensors[name] - before.tensors[name] for mode, (before, after) in states.items()}
@@ -252,7 +255,7 @@ def test_auto_chooses_by_the_network() -> None:
 def test_zero_alpha_epochs_score_like_plain_taylor(run: Run, shared_cache: Cache) -> None:
     path = run(short_trial({"name": "transtailor", "steps": 1, "alpha_epochs": 0}), shared_cache)
     plain = run(short_trial({"name": "prune", "criterion": "beta", "alpha_epochs": 0}), shared_cache)
-    scores = [by_kind(events, "score_filters")[0].result.state.scores for events in (path, plain)]
+    scores = [by_kind(events, "score_filters")[0].result.model_state().scores for events in (path, plain)]
     assert_equal_tensors(*scores)
 
 

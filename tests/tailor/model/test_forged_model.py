@@ -31,7 +31,7 @@ def _first(tensors: Tensors) -> str:
     return next(name for name, tensor in tensors.items() if tensor.dim() == 2 and len(tensor) > 1)
 
 
-WORDS = re.compile("has no tensors as|are no state of friedman_mlp|are none of friedman_mlp|does not compute")
+WORDS = re.compile("has no tensors as|do not fit friedman_mlp|does not compute")
 FORGED: dict[str, Callable[[Tensors], Tensors]] = {
     "a part that there is not": lambda tensors: tensors | {"other/x": torch.ones(1)},
     "a factor of no module": lambda tensors: tensors | {"factors/no.such": torch.ones(1)},

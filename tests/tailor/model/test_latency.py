@@ -12,7 +12,7 @@ from torch import nn
 from tailor.__main__ import main
 from tailor.model import latency
 from tailor.model.budget import macs_of
-from tailor.model.latency import WARM_UP_RUNS, described, measure
+from tailor.model.latency import WARM_UP_RUNS, latency_lines, measure
 from tailor.model.state import ModelState, save_model
 from tests.tailor.saved_models import pruned
 
@@ -31,7 +31,7 @@ def test_numbers_belong_together(state: ModelState) -> None:
     assert found.macs == macs_of(state) > 0
     assert found.params == sum(parameter.numel() for parameter in state.build().parameters())
     assert found.precision == "float32" and found.torch_version == torch.__version__ and found.device_name
-    text = "\n".join(described(found))
+    text = "\n".join(latency_lines(found))
     for part in (f"{found.macs:,} MACs", "batch 3", "7 repeats after 5 warm-up runs", "torch ", "1 CPU thread(s)"):
         assert part in text
 
@@ -76,7 +76,7 @@ def test_where_the_peak_cannot_be_read_nothing_is_said_of_it(
 ) -> None:
     monkeypatch.setattr(latency, "PEAK_SWITCH", Path("/nowhere/clear_refs"))
     found = measure(state, batch=1, device=CPU, threads=1, repeats=2)
-    assert found.peak_memory_bytes is None and "not measured" in "\n".join(described(found))
+    assert found.peak_memory_bytes is None and "not measured" in "\n".join(latency_lines(found))
 
 
 @pytest.mark.slow

@@ -17,7 +17,7 @@ from tailor.config.source import SourceConfig
 from tailor.core.errors import ConfigError
 from tailor.networks import building, pretrained
 from tailor.parallel.process_group import ProcessGroup
-from tailor.stage_execution import Workplace, apply, compute
+from tailor.stage_execution import StageContext, apply, compute
 from tailor.stages import LoadWeights
 from tests.shared_data import DATA, needs_data
 from tests.tailor.saved_models import with_measured_norms
@@ -198,7 +198,7 @@ def test_a_stage_reads_weights_by_name(tmp_path: Path, monkeypatch: pytest.Monke
         pixel_mean=source.pixel_mean,
         pixel_std=source.pixel_std,
     )
-    place = Workplace(ranks=ranks, checkpoint_folder=None, checkpoint_every_s=0.0, weights=source.weights_file)
+    place = StageContext(ranks=ranks, checkpoint_folder=None, checkpoint_every_s=0.0, weights=source.weights_file)
     made = compute(stage, None, place)
     state = apply(stage, None, made.tensors)
     assert made.info["classes"] == state.classes == 9

@@ -101,7 +101,7 @@ def test_a_trial_runs_on_it(run: Run, tmp_path: Path) -> None:
     config = parse_trial(trial("timm/mobilenetv3_small_100", method, **short), "test")
     last = run(config, Cache(tmp_path))[-1].result
     assert last.info["macs"] <= 0.9 * last.info["original_macs"]
-    assert last.state.network == "timm/mobilenetv3_small_100"
+    assert last.model_state().network == "timm/mobilenetv3_small_100"
 
 
 @needs_timm
@@ -131,7 +131,7 @@ def test_what_it_can_lose_is_known_before_it_trains(monkeypatch: pytest.MonkeyPa
     ("name", "message"),
     [
         ("timm/resnet27", r"timm .* has no network 'resnet27'; did you mean 'resnet26'"),
-        ("timm/resnet26.bt_in1k", r"names weights behind the dot; give 'timm/resnet26', and the weights' file"),
+        ("timm/resnet26.bt_in1k", r"has the name of weights after the dot; give 'timm/resnet26', and the file"),
     ],
 )
 def test_what_timm_does_not_have_is_refused(name: str, message: str) -> None:

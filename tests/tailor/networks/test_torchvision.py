@@ -97,7 +97,7 @@ def test_all_networks_in_the_file_pass_or_say_why() -> None:
 
 def test_a_state_of_another_network_is_refused() -> None:
     tensors = building.build("digits_vgg", 5, seed=0).state_dict()
-    with pytest.raises(ValueError, match="these tensors are no state of digits_resnet"):
+    with pytest.raises(ValueError, match="these tensors do not fit digits_resnet"):
         building.rebuild("digits_resnet", 5, tensors)
 
 

@@ -16,7 +16,7 @@ from tailor.parallel.process_group import ProcessGroup, join, leave
 from tests.tailor.networks.test_timm import HAS_TIMM, needs_timm
 from tests.tailor.two_ranks import on_two_ranks
 
-TWO_ON = {device: ProcessGroup(rank=0, count=2, device=torch.device(device)) for device in ("cpu", "cuda")}
+TWO_ON = {device: ProcessGroup(rank=0, world_size=2, device=torch.device(device)) for device in ("cpu", "cuda")}
 
 
 def plain(kind: type[nn.BatchNorm1d | nn.BatchNorm2d]) -> nn.Module:

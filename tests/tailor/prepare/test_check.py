@@ -27,7 +27,7 @@ def folder(tmp_path: Path) -> Path:
 
 def test_an_undamaged_data_set_passes(folder: Path) -> None:
     said = data("check", folder)
-    assert "all files are those that were written" in said
+    assert "all files are unchanged" in said
     assert "train and test: 0 pair(s)" in said and "source and target: 0 pair(s)" in said
 
 
@@ -132,8 +132,8 @@ def test_a_manifest_of_version_1_is_read_and_said_to_be_one(folder: Path) -> Non
     found = manifest.read(folder.parent, "animals")
     assert (found.digest, found.is_sealed) == (digest, False)
     said = data("check", folder)
-    assert "all files are those that were written" in said
-    assert "does not vouch for itself" in said and f"for one that does, remove {folder} and prepare" in said
+    assert "all files are unchanged" in said
+    assert "has no digest of itself" in said and f"for one that has it, remove {folder} and prepare" in said
 
 
 def test_a_manifest_that_is_none_is_refused(folder: Path) -> None:

@@ -229,15 +229,15 @@ def test_classes_may_be_called_like_splits(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("made", "said"),
     [
-        ([], "holds no folders"),
+        ([], "has no folders"),
         (["train/cat/1.jpg", "train/dog/1.jpg", "test/cat/1.jpg"], "train and test differ in their classes: dog"),
-        (["test/cat/1.jpg", "val/cat/1.jpg"], "none called 'train'"),
+        (["test/cat/1.jpg", "val/cat/1.jpg"], "but not 'train'"),
         (["cat/1.jpg", "dog/deeper/1.jpg", "eel/1.jpg"], "class 'dog' has no images"),
         (["train/cat/1.jpg", "train/dog/x.txt", "test/cat/1.jpg"], "class 'dog' has no images"),
-        (["train/cat/1.jpg", "teste/cat/1.jpg"], "the splits train and beside them teste; .*train, training, val"),
+        (["train/cat/1.jpg", "teste/cat/1.jpg"], "the splits train and also teste; .*train, training, val"),
         (["treino/cat/1.jpg", "teste/cat/1.jpg"], "class 'teste' has no images.*names of splits are train, training"),
         (["train/cat/1.jpg", "val/cat/1.jpg", "Valid/cat/1.jpg"], "Valid and val are names of the same split"),
-        (["train/1.jpg", "test/2.jpg"], "train holds no folders; expected a folder for each class"),
+        (["train/1.jpg", "test/2.jpg"], "train has no folders; expected a folder for each class"),
     ],
 )
 def test_faults_of_folders_are_named(tmp_path: Path, made: list[str], said: str) -> None:

@@ -185,7 +185,7 @@ def test_what_the_folder_does_not_say_is_told(tmp_path: Path) -> None:
     (origin / "readme.txt").write_text("mine")
     said = prepare("animals", origin, tmp_path)
     assert "no test split is given, so one is drawn: 0.2 of each class, drawn by seed 0" in said
-    assert "left out are 1 file(s) that are no image in the folder of a class: readme.txt" in said
+    assert "1 file(s) are left out, because they are not images in the folder of a class: readme.txt" in said
     assert "warning: 1 file(s) have more than one label: cat/0.jpg = dog/a_cat.jpg" in said
     assert "warning: splits overlap: 1 file(s) are in more than one split: cat/" in said
     (of,) = [line for line in lines_of(tmp_path / "animals") if line["name"] == "dog/a_cat.jpg"]

@@ -57,9 +57,9 @@ def test_the_published_systems_run_on_a_folder_of_images(
 ) -> None:
     events = run(trial(root, method), shared_cache)
     assert events[0].result.stage.kind == "train_source"
-    assert events[0].result.state.classes == 2
+    assert events[0].result.model_state().classes == 2
     last = events[-1].result
-    assert last.state.classes == 3
+    assert last.model_state().classes == 3
     assert last.info["macs"] < last.info["original_macs"] or method["name"] == "pac_net"
     groups = {name.partition("/")[0] for name in last.read_tensors()}
     assert groups == {"validation", "test"} | (set() if method["name"] == "pac_net" else {"kept"})
@@ -80,7 +80,7 @@ def test_weights_of_a_file_and_random_crops(root: Path, run: Run, shared_cache: 
     }
     crops = {"augmentation": "crop_flip", "crop_px": 28}
     events = run(trial(root, {"name": "head_only"}, source=source, data=crops), shared_cache)
-    loaded, fitted = events[0].result.state, events[1].result.state
+    loaded, fitted = events[0].result.model_state(), events[1].result.model_state()
     assert all(torch.equal(loaded.tensors[name], tensor) for name, tensor in weights.items())
     assert (loaded.classes, fitted.classes, fitted.input_shape) == (7, 3, (3, 28, 28))
     images = torch.rand(2, 3, 28, 28, generator=torch.Generator().manual_seed(0))

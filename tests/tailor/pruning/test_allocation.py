@@ -183,7 +183,7 @@ METHOD = {
 def pruned_by(events: list[StageEvent], kind: str) -> tuple[StageEvent, ModelState]:
     """The event of a pruning and the state before it."""
     (order,) = (event.order for event in events if event.result.stage.kind == kind)
-    return events[order], events[order - 1].result.state
+    return events[order], events[order - 1].result.model_state()
 
 
 @pytest.mark.parametrize("network", NETWORKS)

@@ -22,7 +22,7 @@ from tailor.stages import Grouping, GroupRule
 from tests.tailor.trials import NETWORKS, SHORT
 
 EVERYTHING = GroupRule(residual="coupled", linear=True)
-ALONE = ProcessGroup(rank=0, count=1, device=torch.device("cpu"))
+ALONE = ProcessGroup(rank=0, world_size=1, device=torch.device("cpu"))
 BATCH_SIZE = 8
 
 
@@ -207,7 +207,7 @@ def test_a_groups_scores_become_one(grouping: Grouping) -> None:
     state = state_of("digits_resnet")
     scoring = scoring_of(state, rule=GroupRule(residual="coupled"))
     scores = scores_by("l1", scoring)
-    ranking = budget_solver.combined(scores, scoring.found, grouping)
+    ranking = budget_solver.combine_scores(scores, scoring.found, grouping)
     assert ranking.keys() == {"stem.0", "blocks.0.conv1", "blocks.1.conv1", "blocks.1.conv2"}
     slow = {"sum": sum, "mean": lambda values: sum(values) / len(values), "max": max}[grouping]
     for group, members in (
@@ -223,7 +223,7 @@ def test_a_groups_scores_become_one(grouping: Grouping) -> None:
 def test_members_of_a_group_lose_the_same_filters() -> None:
     state = state_of("digits_resnet")
     scoring = scoring_of(state, rule=GroupRule(residual="coupled"))
-    ranking = budget_solver.combined(scores_by("l1", scoring), scoring.found, "max")
+    ranking = budget_solver.combine_scores(scores_by("l1", scoring), scoring.found, "max")
     kept = budget_solver.uniform(state, scoring.found, 0.4, dict.fromkeys(ranking, 2), ranking)
     slimmed = surgery.slim(state, kept, scoring.found)
     for group in scoring.found:

@@ -131,7 +131,7 @@ def test_members_and_their_sites() -> None:
     assert [first.site(placement) for placement in placements] == ["first", "norm", "act"]
     assert second == GroupMember(layer="second", norm=None, activation=None, activation_kind=None)  # F.relu has no name
     assert second.site("after_norm") == "second"
-    with pytest.raises(ConfigError, match="behind second there is no activation module"):
+    with pytest.raises(ConfigError, match="second has no activation module"):
         second.site("after_activation")
     (up,) = (g.members[0] for g in groups(small("Tokens"), SHAPE, LINEAR) if g.name == "up")
     assert up == GroupMember(layer="up", norm=None, activation="gelu", activation_kind="GELU")
@@ -140,16 +140,12 @@ def test_members_and_their_sites() -> None:
 def test_a_norm_behind_two_layers_is_no_place_for_factors() -> None:
     found = groups(small("SharedNorm"), SHAPE, COUPLED)
     assert ("second", "third") in layers(found)
-    with pytest.raises(
-        ConfigError, match="shared stands behind second and behind third, .* choose placement 'before_norm'"
-    ):
+    with pytest.raises(ConfigError, match="shared follows both second and third, .* choose placement 'before_norm'"):
         sites(found, "after_norm")
     assert sites(found, "before_norm") == {layer: layer for group in layers(found) for layer in group}
     model = small("SharedNorm")
     state = ModelState(network="SharedNorm", classes=5, input_shape=SHAPE, tensors=model.state_dict())
-    with pytest.raises(
-        ConfigError, match="method 'gbn' reads .* shared of SharedNorm stands behind third and another one"
-    ):
+    with pytest.raises(ConfigError, match="method 'gbn' reads .* shared of SharedNorm follows third and another layer"):
         norms_behind(state, found, "method 'gbn'")
 
 

@@ -12,7 +12,7 @@ from tailor.config.parsing import parse_trial
 from tailor.config.trial import TrialConfig
 from tailor.core.errors import ConfigError
 from tailor.execution.cache import Cache
-from tailor.execution.dry_run import walk
+from tailor.execution.dry_run import dry_run
 from tailor.execution.runner import StageEvent
 from tailor.model.latency import measure
 from tailor.pruning.latency_budget import MARGIN, RESOLUTION, least_removal
@@ -52,7 +52,7 @@ def stairs(removed: float) -> float:
 @pytest.mark.parametrize(
     ("asked", "latency", "message"),
     [
-        (10.0, linear, r"latency_ms = 10: nothing has to go for that, a forward pass takes 10 ms already"),
+        (10.0, linear, r"latency_ms = 10 is met already: a forward pass takes 10 ms before any"),
         (
             4.9,
             linear,
@@ -84,7 +84,7 @@ def trial(latency_ms: float, removed_macs_fraction: float = 0.8, **settings: obj
 
 
 def test_what_is_asked_is_in_the_id_and_nothing_measured_is() -> None:
-    keys = {name: [s.key for s in walk(trial(**given)).stages] for name, given in {  # type: ignore[arg-type]
+    keys = {name: [s.key for s in dry_run(trial(**given)).stages] for name, given in {  # type: ignore[arg-type]
         "one": {"latency_ms": 2.0}, "again": {"latency_ms": 2.0}, "faster": {"latency_ms": 1.0},
         "batch": {"latency_ms": 2.0, "batch_size": 1}, "bf16": {"latency_ms": 2.0, "precision": "bf16"},
         "device": {"latency_ms": 2.0, "device": "cuda"}, "threads": {"latency_ms": 2.0, "threads": 2},
@@ -112,7 +112,7 @@ def test_a_trial_meets_a_latency_that_it_measures(
             now_s[0] += 1e-9 * output.numel() * module.weight[0].numel()
 
     monkeypatch.setattr("tailor.model.latency.perf_counter", lambda: now_s[0])
-    whole = run(short_trial({"name": "head_only"}), shared_cache)[-1].result.state
+    whole = run(short_trial({"name": "head_only"}), shared_cache)[-1].result.model_state()
     with nn.modules.module.register_module_forward_hook(work):
         took = measure(whole, batch=16, device=torch.device("cpu"), threads=1, repeats=100)
         asked = round(0.6e3 * took.latency_lower_quartile_s, 6)
@@ -128,9 +128,7 @@ def test_a_trial_meets_a_latency_that_it_measures(
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
 def test_a_device_that_is_not_there_is_refused(run: Run, shared_cache: Cache) -> None:
-    with pytest.raises(
-        ConfigError, match=r"asked for on cuda, and torch sees no GPU here; run the trial where there is"
-    ):
+    with pytest.raises(ConfigError, match=r"is for cuda, and torch sees no GPU here; run the trial on a machine"):
         run(trial(1.0, device="cuda"), shared_cache)
 
 

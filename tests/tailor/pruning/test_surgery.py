@@ -245,7 +245,7 @@ def test_a_changed_model_file_is_refused(tmp_path: Path) -> None:
     content = bytearray(file.read_bytes())
     content[-1] ^= 1
     file.write_bytes(content)
-    with pytest.raises(ConfigError, match="changed or is torn"):
+    with pytest.raises(ConfigError, match="changed or is incomplete"):
         load_state(tmp_path / "model")
     with pytest.raises(ConfigError, match="holds no saved model"):
         load_model(tmp_path)

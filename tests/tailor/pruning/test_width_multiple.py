@@ -13,14 +13,14 @@ from tailor.config.parsing import parse_trial
 from tailor.core.errors import ConfigError
 from tailor.data.task_data import generator
 from tailor.execution.cache import Cache
-from tailor.execution.dry_run import walk
+from tailor.execution.dry_run import dry_run
 from tailor.execution.runner import StageEvent
 from tailor.model.budget import macs_of, original_macs, removed_macs_fraction
 from tailor.model.state import ModelState
 from tailor.networks import building
 from tailor.pruning import budget_solver, surgery
 from tailor.pruning.budget_solver import Ranking
-from tailor.stage_execution.pruning import surgery_made
+from tailor.stage_execution.pruning import surgery_output
 from tailor.stages import GroupRule
 from tests.tailor.trials import short_trial
 
@@ -124,8 +124,10 @@ def test_every_layer_of_real_networks_is_a_multiple_or_whole(
 def test_what_is_narrower_than_the_multiple_stays_whole() -> None:
     found = surgery.groups(building.skeleton("digits_vgg", 5), (1, 8, 8), INSIDE)
     widths = [g.filters for g in found]
-    assert list(budget_solver.rounded(found, {g.name: g.filters - 1 for g in found}, 64).values()) == [0] * len(widths)
-    assert budget_solver.rounded(found, {g.name: 3 for g in found}, 1) == {g.name: 3 for g in found}
+    assert list(budget_solver.round_widths(found, {g.name: g.filters - 1 for g in found}, 64).values()) == [0] * len(
+        widths
+    )
+    assert budget_solver.round_widths(found, {g.name: 3 for g in found}, 1) == {g.name: 3 for g in found}
 
 
 def test_a_trial_keeps_multiples_on_its_whole_path(run: Run, shared_cache: Cache) -> None:
@@ -141,7 +143,7 @@ def test_a_trial_keeps_multiples_on_its_whole_path(run: Run, shared_cache: Cache
 @pytest.mark.parametrize("method", ["prune", "transtailor", "sfp", "smaller_dense"])
 def test_a_multiple_of_one_is_as_before_it_existed(method: str) -> None:
     def keys(**pruning: Any) -> list[str]:
-        return [stage.key for stage in walk(short_trial({"name": method}, pruning=pruning)).stages]
+        return [stage.key for stage in dry_run(short_trial({"name": method}, pruning=pruning)).stages]
 
     assert keys(width_multiple=1) == keys()
     assert keys(width_multiple=4) != keys()
@@ -163,13 +165,15 @@ def test_a_budget_that_is_overshot_names_the_layer_in_the_way(fitted: Callable[[
         pruned("lowest_of_all", state, found, ranking, 0.05, 24)
     text = str(caught.value)
     assert text.startswith("removed_macs_fraction = 0.05 is missed by more than 0.05: ")
-    named = text.partition("the next filters of ")[2].partition(" ")[0]
+    named = text.partition("the last filters of ")[2].partition(" ")[0]
     one_step = {g.name: torch.arange(g.filters - 24) if g.name == named else torch.arange(g.filters) for g in found}
     share = removed_macs_fraction(surgery.slim(state, one_step, found))
-    assert f"{share:.3f} of the MACs of digits_vgg are gone" in text
+    assert f"{share:.3f} of the MACs of digits_vgg are removed" in text
     assert "lead there from 0.000; choose another budget" in text
     assert share > 0.1
-    with pytest.raises(ConfigError, match=r"are gone, and earlier steps did so; choose another budget, larger"):
+    with pytest.raises(
+        ConfigError, match=r"are removed, and earlier steps removed them; choose another budget, larger"
+    ):
         pruned(
             "lowest_of_all",
             surgery.slim(state, one_step, found),
@@ -191,8 +195,8 @@ def test_an_empty_layer_is_refused_by_name(fitted: Callable[[str], ModelState]) 
     state = fitted("digits_vgg")
     found, _ = ranked(state, INSIDE)
     kept = {g.name: torch.arange(g.filters) for g in found} | {found[1].name: torch.arange(0)}
-    with pytest.raises(ConfigError, match=f"would leave no filter of {found[1].name}; keep one at least"):
-        surgery_made(state, kept, found, 0.2)
+    with pytest.raises(ConfigError, match=f"would leave no filter of {found[1].name}; keep at least one"):
+        surgery_output(state, kept, found, 0.2)
 
 
 def coarsest_slowly(state: ModelState, found: tuple[surgery.Group, ...]) -> tuple[str, float]:
@@ -216,22 +220,25 @@ def test_a_pruning_that_removes_nothing_names_the_layer_in_the_way(
     everything = {g.name: torch.arange(g.filters) for g in found}
     named = rf"{layer.replace('.', '[.]')} has the coarsest filters, {share:.4f} of the MACs each; choose another"
     with pytest.raises(
-        ConfigError, match=rf"removes nothing: 0\.000 of the MACs of {network} are gone.* = 0\.2 .*{named}"
+        ConfigError, match=rf"removes no filter: 0\.000 of the MACs of {network} are removed.* = 0\.2; .*{named}"
     ):
-        surgery_made(whole, everything, found, 0.2)
+        surgery_output(whole, everything, found, 0.2)
     smaller = surgery.slim(whole, pruned("lowest_of_all", whole, found, ranking, 0.2, 1), found)
     found, ranking = ranked(smaller, INSIDE)
     everything, present = {g.name: torch.arange(g.filters) for g in found}, removed_macs_fraction(smaller)
-    with pytest.raises(ConfigError, match=rf"removes nothing: {present:.3f} of the MACs"):
-        surgery_made(smaller, everything, found, present + 1e-6)
+    with pytest.raises(ConfigError, match=rf"removes no filter: {present:.3f} of the MACs"):
+        surgery_output(smaller, everything, found, present + 1e-6)
     assert caplog.text == ""
     layer, share = coarsest_slowly(smaller, found)
     for asked in (present, 0.2):
         caplog.clear()
         with caplog.at_level(logging.WARNING):
-            made = surgery_made(smaller, everything, found, asked)
+            made = surgery_output(smaller, everything, found, asked)
         assert made.info == {"removed_macs_fraction": present}
-        assert f"nothing is removed: {present:.3f} of the MACs are gone already, where {asked:.3f}" in caplog.text
+        assert (
+            f"no filter is removed: {present:.3f} of the MACs are removed already, and the budget is {asked:.3f}"
+            in caplog.text
+        )
         assert f"those of {layer}, {share:.4f} of the MACs each" in caplog.text
 
 
@@ -245,4 +252,4 @@ def test_a_path_finer_than_its_filters_goes_on(run: Run, shared_cache: Cache, ca
     removed = [1.0 - point.info["macs"] / point.info["original_macs"] for point in points]
     assert all(0.0 <= gone - wanted <= budget_solver.BUDGET_MARGIN for gone, wanted in zip(removed, asked, strict=True))
     repeated = sum(after == before for before, after in pairwise(removed))
-    assert repeated == caplog.text.count("nothing is removed") > 0
+    assert repeated == caplog.text.count("no filter is removed") > 0

@@ -22,13 +22,13 @@ from tailor.core.errors import ConfigError
 from tailor.data import task_data
 from tailor.data.task_data import generator
 from tailor.execution.cache import Cache
-from tailor.execution.dry_run import walk
+from tailor.execution.dry_run import dry_run
 from tailor.execution.runner import StageEvent
 from tailor.model.state import ModelState
 from tailor.parallel.process_group import ProcessGroup
 from tailor.pruning import budget_solver, surgery
-from tailor.stage_execution.base import Workplace
-from tailor.stage_execution.legr import evolve, tuned
+from tailor.stage_execution.base import StageContext
+from tailor.stage_execution.legr import evolve, tune_briefly
 from tailor.stages import Task
 from tailor.training.checkpoint import CHECKSUM_BYTES
 from tests.tailor.forking import end_of
@@ -56,7 +56,7 @@ def learned(events: list[StageEvent]) -> tuple[StageEvent, stages.LearnRanking, 
     (order,) = (event.order for event in events if event.result.stage.kind == "learn_ranking")
     stage = events[order].result.stage
     assert isinstance(stage, stages.LearnRanking)
-    return events[order], stage, events[order - 1].result.state
+    return events[order], stage, events[order - 1].result.model_state()
 
 
 def validation_loss(state: ModelState, task: Task) -> float:
@@ -90,10 +90,12 @@ def test_fitness_is_the_validation_loss_after_pruning(network: str, run: Run, sh
             best = pruned
     after = events[event.order + 1].result
     assert after.stage.kind == "prune"
-    assert validation_loss(after.state, stage.task) == pytest.approx(validation_loss(best, stage.task), rel=1e-6)
+    assert validation_loss(after.model_state(), stage.task) == pytest.approx(
+        validation_loss(best, stage.task), rel=1e-6
+    )
     assert after.removed_macs_fraction >= 0.3
     affine = {layer: tuple(values) for layer, values in event.result.info["affine"].items()}
-    for layer, scores in event.result.state.scores.items():
+    for layer, scores in event.result.model_state().scores.items():
         assert torch.equal(scores, scored.scores[layer] * affine[layer][0] + affine[layer][1])
 
 
@@ -106,8 +108,8 @@ def test_tuning_takes_its_steps_on_the_training_images(
     _, stage, scored = learned(run(config, shared_cache))
     assert stage.training is not None and stage.training.batch_size == 32
     samples = task_data.splits(stage.task).train
-    place = Workplace(ranks=ranks, checkpoint_folder=None, checkpoint_every_s=0.0)
-    fast = tuned(stage, scored, samples, place)
+    place = StageContext(ranks=ranks, checkpoint_folder=None, checkpoint_every_s=0.0)
+    fast = tune_briefly(stage, scored, samples, place)
 
     repeated = torch.cat([torch.arange(200), torch.arange(88)])
     order = repeated[torch.randperm(288, generator=generator(stage.training.seed, "order", 0))]
@@ -127,7 +129,7 @@ def test_tuning_takes_its_steps_on_the_training_images(
 
 
 def keys(kind: str, config: dict[str, Any]) -> list[str]:
-    planned = walk(parse_trial(SHORT | {"method": config}, "test")).stages
+    planned = dry_run(parse_trial(SHORT | {"method": config}, "test")).stages
     return [stage.key for stage in planned if stage.kind == kind]
 
 
@@ -149,7 +151,7 @@ def test_a_rate_that_trains_nothing_is_in_no_key() -> None:
 
 def test_a_plan_counts_the_search() -> None:
     def work(**allocation: Any) -> float:
-        planned = walk(parse_trial(SHORT | {"method": method(**allocation)}, "test")).stages
+        planned = dry_run(parse_trial(SHORT | {"method": method(**allocation)}, "test")).stages
         return sum(stage.work for stage in planned if stage.kind == "learn_ranking")
 
     assert work(generations=18) == 2 * work(generations=9)
@@ -183,8 +185,10 @@ def test_cached_equals_computed(run: Run, tmp_path: Path) -> None:
     computed, again = run(config, Cache(tmp_path)), run(config, Cache(tmp_path))
     assert all(event.result.cached for event in again)
     assert [event.result.info for event in again] == [event.result.info for event in computed]
-    assert_equal_tensors(again[-1].result.state.tensors, computed[-1].result.state.tensors)
-    assert_equal_tensors(learned(again)[0].result.state.scores, learned(computed)[0].result.state.scores)
+    assert_equal_tensors(again[-1].result.model_state().tensors, computed[-1].result.model_state().tensors)
+    assert_equal_tensors(
+        learned(again)[0].result.model_state().scores, learned(computed)[0].result.model_state().scores
+    )
 
 
 @pytest.mark.slow

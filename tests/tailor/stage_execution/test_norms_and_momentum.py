@@ -19,7 +19,7 @@ from tailor.methods.recipe import Recipe
 from tailor.model.state import ModelState
 from tailor.parallel.process_group import ProcessGroup
 from tailor.pruning import surgery
-from tailor.stage_execution import Workplace, apply, compute
+from tailor.stage_execution import StageContext, apply, compute
 from tailor.stages import GroupRule
 from tests.tailor.trials import assert_equal_tensors, short_trial
 from tests.tailor.two_ranks import assert_same, on_one_and_two_ranks
@@ -46,7 +46,7 @@ def test_measured_statistics_are_the_mean_of_those_of_batches(
     pruned = surgery.slim(state, {g.name: torch.arange(0, g.filters, 2) for g in found}, found)
     recipe = Recipe(short_trial({"name": "fine_tune"}, network=network, data={"train_images": 70}))
     stage = stages.MeasureNorms(of=PARENT, task=recipe.task, batch_size=32, seed=5)
-    place = Workplace(ranks=ranks, checkpoint_folder=None, checkpoint_every_s=0.0)
+    place = StageContext(ranks=ranks, checkpoint_folder=None, checkpoint_every_s=0.0)
     measured = apply(stage, pruned, compute(stage, pruned, place).tensors)
 
     model, read = pruned.build().train(), {}
@@ -97,7 +97,10 @@ def pruned_trial(optimiser_state: str, **optimisation: Any) -> Any:
 def test_momentum_is_sliced_with_the_weights(run: Run, shared_cache: Cache) -> None:
     """Written out for a chain of layers: outputs of one are inputs of the next, four positions each at the last."""
     events = run(pruned_trial("kept"), shared_cache)
-    before, after = by_kind(events, "fine_tune")[0].result.state, by_kind(events, "prune")[0].result.state
+    before, after = (
+        by_kind(events, "fine_tune")[0].result.model_state(),
+        by_kind(events, "prune")[0].result.model_state(),
+    )
     stored = by_kind(events, "prune")[0].result.read_tensors()
     assert set(before.momentum) == {n for n in before.tensors if n.endswith(("weight", "bias"))}
     expected, chain = dict(before.momentum), ["features.0", "features.2", "features.5", "features.7", "classifier.0"]
@@ -115,7 +118,7 @@ def test_momentum_is_sliced_with_the_weights(run: Run, shared_cache: Cache) -> N
 
 def test_reset_keeps_no_momentum(run: Run, shared_cache: Cache) -> None:
     for event in by_kind(run(pruned_trial("reset"), shared_cache), "fine_tune"):
-        assert event.result.state.momentum == {}
+        assert event.result.model_state().momentum == {}
         assert not any(name.startswith("momentum/") for name in event.result.read_tensors())
 
 
@@ -126,7 +129,10 @@ def test_the_next_fine_tuning_starts_with_it(
     """One step of SGD written out: v <- m v + g + d w, w <- w - r v, from the kept v or from none."""
     trial = pruned_trial(optimiser_state, batch_size=300, learning_rate=0.01)  # the 200 images are one step
     events = run(trial, shared_cache)
-    before, after = by_kind(events, "prune")[0].result.state, by_kind(events, "fine_tune")[1].result.state
+    before, after = (
+        by_kind(events, "prune")[0].result.model_state(),
+        by_kind(events, "fine_tune")[1].result.model_state(),
+    )
     training, task = by_kind(events, "fine_tune")[1].result.stage.training, Recipe(trial).task
     (batch,) = task_data.batches(task_data.splits(task).train, 300, training.seed, 0, "none", ranks)
     model = before.build().train()

@@ -10,9 +10,9 @@ import pytest
 from sweeps.planning.plan import make_plan
 from sweeps.spec.spec import SPECS, load_spec
 from tailor.core.settings import Settings
-from tailor.execution.dry_run import PlannedOutcome, steps_of
-from tailor.stages import Stage, TrainSource
-from tailor.stages.base import PARENTS
+from tailor.execution.dry_run import PlannedOutcome, stages_of
+from tailor.stages import Stage, Training, TrainingSettings, TrainSource
+from tailor.stages.identity import PARENTS
 from tests.tailor.trials import short_trial
 
 
@@ -44,7 +44,7 @@ def test_a_key_is_that_of_the_slow_way(spec: str) -> None:
             continue
         config = trial.settings.parse()
         assert config.identity() == plain(config)
-        steps, outcome = steps_of(config), None
+        steps, outcome = stages_of(config), None
         for planned in trial.stages:
             stage = steps.send(outcome)  # type: ignore[arg-type]
             outcome = PlannedOutcome(planned.key)
@@ -58,17 +58,35 @@ def test_a_key_is_that_of_the_slow_way(spec: str) -> None:
 @pytest.mark.parametrize("kinds", [(int, float), (float, int)], ids=["whole first", "float first"])
 def test_a_whole_number_in_place_of_a_float_counts_as_one(kinds: tuple[type[int] | type[float], ...]) -> None:
     """As a user's method may give it. Texts of equal records are kept: it must not hang on which of them came first."""
-    stage = next(steps_of(short_trial({"name": "fine_tune"})))
+    stage = next(stages_of(short_trial({"name": "fine_tune"})))
     assert isinstance(stage, TrainSource)
     unseen = 91 if kinds[0] is int else 92
-    records = [replace(stage, training=replace(stage.training, weight_decay=kind(unseen))) for kind in kinds]
+    records = [replace(stage, training=stage.training.replace(weight_decay=kind(unseen))) for kind in kinds]
     assert [type(record.settings()["training"]["weight_decay"]) for record in records] == [float, float]
     assert records[0].key() == records[1].key()
 
 
 def test_records_that_are_equal_have_one_key() -> None:
-    stage = next(steps_of(short_trial({"name": "fine_tune"})))
+    stage = next(stages_of(short_trial({"name": "fine_tune"})))
     assert isinstance(stage, TrainSource)
-    zero, negative = (replace(stage, training=replace(stage.training, weight_decay=value)) for value in (0.0, -0.0))
+    zero, negative = (replace(stage, training=stage.training.replace(weight_decay=value)) for value in (0.0, -0.0))
     assert zero == negative
     assert zero.key() == negative.key() != stage.key()
+
+
+def test_a_training_has_every_setting_that_a_trial_shares_with_it() -> None:
+    others: dict[str, Any] = {
+        "learning_rate": 0.1, "head_learning_rate": 0.2, "momentum": 0.5, "weight_decay": 0.3, "schedule": "step",
+        "milestones": (0.5,), "gamma": 0.2, "warm_up_epochs": 1, "optimiser": "adam", "label_smoothing": 0.1,
+        "clip_gradient_norm": 1.0, "ema_decay": 0.9, "norm": "local", "accumulation_steps": 2, "precision": "bf16",
+        "memory_format": "channels_last", "compile": True,
+    }  # fmt: skip
+    assert others.keys() == TrainingSettings.model_fields.keys()
+    training = Training.of(TrainingSettings(**others), epochs=3, batch_size=8, seed=1)
+    assert dict(training) == others | {"epochs": 3, "batch_size": 8, "seed": 1}
+    assert training.replace(epochs=4) == Training.of(training, epochs=4, batch_size=8, seed=1)
+
+
+def test_a_training_is_not_replaced_by_an_unknown_setting() -> None:
+    with pytest.raises(ValueError, match="epoch"):
+        Training(epochs=3, batch_size=8, seed=1).replace(epoch=4)

@@ -11,12 +11,12 @@ from tailor.config.parsing import parse_trial
 from tailor.config.trial import TrialConfig
 from tailor.core.errors import ConfigError
 from tailor.core.settings import Settings
-from tailor.execution.dry_run import PlannedOutcome, steps_of
+from tailor.execution.dry_run import PlannedOutcome, stages_of
 from tailor.model.state import ModelState
 from tailor.parallel.process_group import ProcessGroup
-from tailor.stage_execution import Workplace, apply, compute
-from tailor.stages import Stage
-from tailor.stages.base import PARENTS
+from tailor.stage_execution import StageContext, apply, compute
+from tailor.stages import Stage, Training
+from tailor.stages.identity import PARENTS
 from tests.tailor.config.test_ids import GOLDEN_IDS, OTHER_VALUES, changed
 
 BASE: dict[str, Any] = {
@@ -41,33 +41,44 @@ class Reached:
     deciding_score: float
     removed_macs_fraction: float
 
+    def model_state(self) -> ModelState:
+        return self.state
+
 
 def recorded(record: Any, seen: set[str], path: str = "") -> Any:
     """The same record, which writes down the names of the fields that are read: "training.epochs"."""
-    names = {field.name for field in fields(record)} - set(PARENTS)
+    names = {*_fields_of(record)} - set(PARENTS)
 
     class Recorded(type(record)):  # type: ignore[misc]
         def __getattribute__(self, name: str) -> Any:
             value = super().__getattribute__(name)
             if name not in names:
                 return value
+            if is_record(value):
+                seen.add(path + name)
+                return recorded(value, seen, f"{path}{name}.")
             seen.update([path + name, *(f"{path}{name}.{inner}" for inner in _fields_of(value))])
-            is_record = is_dataclass(value) and not isinstance(value, type)
-            return recorded(value, seen, f"{path}{name}.") if is_record else value
+            return value
 
     copy = object.__new__(Recorded)
     copy.__dict__.update(vars(record))
     return copy
 
 
+def is_record(value: Any) -> bool:
+    """Whether fields are read one by one; other settings, such as a regulariser's, are read as a whole."""
+    return isinstance(value, Training) or (is_dataclass(value) and not isinstance(value, type))
+
+
 def _fields_of(value: Any) -> list[str]:
-    """Of settings, which are read as a whole."""
-    return [*type(value).model_fields] if isinstance(value, Settings) else []
+    if isinstance(value, Settings):
+        return [*type(value).model_fields]
+    return [field.name for field in fields(value)] if is_record(value) else []
 
 
-def computed(config: TrialConfig, place: Workplace) -> Iterator[tuple[Stage, set[str]]]:
+def computed(config: TrialConfig, place: StageContext) -> Iterator[tuple[Stage, set[str]]]:
     """Each stage of a trial, computed, with the names of the fields that this read."""
-    steps, outcome = steps_of(config), None
+    steps, outcome = stages_of(config), None
     while True:
         try:
             stage = steps.send(outcome)  # type: ignore[arg-type]
@@ -83,7 +94,7 @@ def computed(config: TrialConfig, place: Workplace) -> Iterator[tuple[Stage, set
 
 
 def planned(config: TrialConfig) -> list[Stage]:
-    steps, outcome, found = steps_of(config), None, []
+    steps, outcome, found = stages_of(config), None, []
     while True:
         try:
             found.append(steps.send(outcome))  # type: ignore[arg-type]
@@ -108,7 +119,7 @@ def different(stage: Stage, other: Stage) -> set[str]:
 @pytest.mark.parametrize("method", sorted(GOLDEN_IDS))
 def test_what_a_stage_does_not_read_is_not_in_its_key(method: str, ranks: ProcessGroup) -> None:
     raw = BASE | {"method": {"name": method} | SHORT_METHODS.get(method, {})}
-    place = Workplace(ranks=ranks, checkpoint_folder=None, checkpoint_every_s=1e9)
+    place = StageContext(ranks=ranks, checkpoint_folder=None, checkpoint_every_s=1e9)
     reads = list(computed(parse_trial(raw, "test"), place))
     compared = 0
     for setting, value in OTHER_VALUES.items():

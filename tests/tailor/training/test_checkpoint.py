@@ -8,7 +8,7 @@ import pytest
 
 from tailor.parallel.process_group import ProcessGroup
 from tailor.training import checkpoint as checkpoint_module
-from tailor.training.checkpoint import SOONEST_S, WRITING_FRACTION, Checkpoint, Wish
+from tailor.training.checkpoint import SOONEST_S, WRITING_FRACTION, Checkpoint, CheckpointAction
 
 CONTENT = bytes(range(200))
 DAMAGES: dict[str, Callable[[bytes], bytes]] = {
@@ -37,7 +37,7 @@ def test_a_damaged_one_counts_as_none(
     path.write_bytes(DAMAGES[how](path.read_bytes()))
     with caplog.at_level(logging.WARNING):
         assert checkpoint.read() == b""
-    assert f"damaged checkpoint, the stage begins anew: {path}" in caplog.text
+    assert f"damaged checkpoint, the stage starts from the beginning: {path}" in caplog.text
 
 
 def test_the_pause_until_the_next_one_grows_with_the_time_that_a_write_takes(
@@ -56,7 +56,7 @@ def test_the_pause_until_the_next_one_grows_with_the_time_that_a_write_takes(
         """Seconds until it is due, in steps of half a second."""
         nonlocal now_s
         begin_s = now_s
-        while checkpoint.wish() is not Wish.KEEP:
+        while checkpoint.wanted_action() is not CheckpointAction.WRITE:
             now_s += 0.5
         return now_s - begin_s
 

@@ -17,14 +17,14 @@ from tailor.core.errors import ConfigError
 from tailor.data import task_data
 from tailor.data.task_data import Batch
 from tailor.execution.cache import Cache
-from tailor.execution.dry_run import PlannedOutcome, walk
+from tailor.execution.dry_run import PlannedOutcome, dry_run
 from tailor.execution.runner import StageEvent
 from tailor.methods.recipe import Recipe
 from tailor.model.state import ModelState
 from tailor.networks import building
 from tailor.parallel.process_group import ProcessGroup
 from tailor.pruning import surgery
-from tailor.stage_execution import Workplace, apply, compute
+from tailor.stage_execution import StageContext, apply, compute
 from tailor.stages import GroupRule
 from tailor.training import penalties
 from tailor.training.feature_maps import compared_layers
@@ -78,7 +78,7 @@ def assert_like_the_formula(
 ) -> None:
     """Equal values and gradients; float32 sums in another order."""
     some, model, naive = batch(), state.build().train(), state.build().train()
-    of = penalties.of(regulariser, state, ranks)
+    of = penalties.penalty_for(regulariser, state, ranks)
     assert of is not None
     penalty: Penalty = of(model)
     value, expected = penalty(some, model(some.images)), formula(naive, some)
@@ -141,7 +141,7 @@ def test_bss(smallest: int, images: int, fitted: Fitted, ranks: ProcessGroup) ->
     """Squared singular values are the eigenvalues of the smaller Gram matrix."""
     state = tuned(fitted("digits_resnet"), pruned=False)
     some, model, naive = batch(images), state.build().double(), state.build().double()
-    of = penalties.of(BSS(strength=0.5, smallest=smallest), state, ranks)
+    of = penalties.penalty_for(BSS(strength=0.5, smallest=smallest), state, ranks)
     assert of is not None
     value = of(model)(some, model(some.images.double()))
     features = naive.blocks(naive.stem(some.images.double())).mean(dim=(2, 3))
@@ -156,7 +156,7 @@ def test_bss(smallest: int, images: int, fitted: Fitted, ranks: ProcessGroup) ->
 def test_bss_by_finite_differences(fitted: Fitted, ranks: ProcessGroup) -> None:
     state, some = fitted("digits_vgg"), batch()
     model = state.build().double()
-    of = penalties.of(BSS(strength=1.0, smallest=2), state, ranks)
+    of = penalties.penalty_for(BSS(strength=1.0, smallest=2), state, ranks)
     assert of is not None
     penalty, parameter, step = of(model), model.classifier[0].weight, 1e-6
     slope = gradients(model, penalty(some, model(some.images.double())))["classifier.0.weight"]
@@ -189,7 +189,7 @@ def test_slimming(network: str, pruned: bool, fitted: Fitted, ranks: ProcessGrou
 @pytest.mark.parametrize("network", MAPS)
 def test_channels_are_weighed_by_the_loss_without_them(network: str, fitted: Fitted, ranks: ProcessGroup) -> None:
     """Written out: each channel's weights zeroed in a copy of the network, the loss on all drawn images."""
-    state, place = fitted(network), Workplace(ranks=ranks, checkpoint_folder=None, checkpoint_every_s=0.0)
+    state, place = fitted(network), StageContext(ranks=ranks, checkpoint_folder=None, checkpoint_every_s=0.0)
     recipe = Recipe(short_trial({"name": "fine_tune"}, network=network, data={"train_images": 40}))
     stage = stages.WeighChannels(of=PlannedOutcome("0" * 64), task=recipe.task, images=10_000, seed=3)
     weighed = apply(stage, state, compute(stage, state, place).tensors)
@@ -220,7 +220,7 @@ def test_channels_are_weighed_by_the_loss_without_them(network: str, fitted: Fit
 
 
 def test_the_seed_draws_the_images(fitted: Fitted, ranks: ProcessGroup) -> None:
-    state, place = fitted("digits_vgg"), Workplace(ranks=ranks, checkpoint_folder=None, checkpoint_every_s=0.0)
+    state, place = fitted("digits_vgg"), StageContext(ranks=ranks, checkpoint_folder=None, checkpoint_every_s=0.0)
     task = Recipe(short_trial({"name": "fine_tune"})).task
     found = []
     for images, seed in ((20, 0), (20, 0), (20, 1), (40, 0)):
@@ -251,7 +251,7 @@ def test_the_last_of_the_widest_convolutions_of_each_resolution_is_compared() ->
 
 def test_delta_weighs_channels_once_behind_the_head() -> None:
     trial = short_trial({"name": "prune"}, optimisation={"regulariser": "delta"})
-    assert [stage.kind for stage in walk(trial).stages][:4] == [
+    assert [stage.kind for stage in dry_run(trial).stages][:4] == [
         "train_source",
         "fit_head",
         "remember_weights",
@@ -266,7 +266,7 @@ def test_strength_zero_changes_nothing(name: str, run: Callable[..., list[StageE
     found = []
     for regulariser in ({}, {"regulariser": zero}, {"regulariser": {"name": name, "strength": 0.5}}):
         trial = short_trial({"name": "fine_tune"}, network="digits_vgg_bn", optimisation=settings | regulariser)
-        found.append(run(trial, Cache(tmp_path))[-1].result.state.tensors)
+        found.append(run(trial, Cache(tmp_path))[-1].result.model_state().tensors)
     assert_equal_tensors(found[0], found[1])
     assert any(not torch.equal(found[0][tensor], found[2][tensor]) for tensor in found[0])
 
@@ -284,8 +284,8 @@ def test_what_a_network_lacks_is_refused_before_training() -> None:
 def test_without_an_anchor_there_is_nothing_to_compare_with(fitted: Fitted, ranks: ProcessGroup) -> None:
     for regulariser in (L2SP(), Delta()):
         with pytest.raises(ConfigError, match="set optimisation.regulariser"):
-            penalties.of(regulariser, fitted("digits_vgg"), ranks)
-    assert penalties.of(None, fitted("digits_vgg"), ranks) is None
+            penalties.penalty_for(regulariser, fitted("digits_vgg"), ranks)
+    assert penalties.penalty_for(None, fitted("digits_vgg"), ranks) is None
 
 
 @pytest.mark.slow

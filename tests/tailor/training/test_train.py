@@ -18,11 +18,11 @@ from tailor.networks import building
 from tailor.parallel.process_group import ProcessGroup
 from tailor.stages import Training
 from tailor.training.checkpoint import Checkpoint, TrainingProgress
-from tailor.training.loop import drops, group, optimiser_for, predict, train, where
+from tailor.training.loop import TrainingExtras, describe_progress, draws_randomly, group, optimiser_for, predict, train
 from tests.tailor.networks.test_timm import needs_timm
 from tests.tailor.trials import NETWORKS, assert_equal_tensors, short_trial
 
-ALONE = ProcessGroup(rank=0, count=1, device=torch.device("cpu"))
+ALONE = ProcessGroup(rank=0, world_size=1, device=torch.device("cpu"))
 
 
 def samples(count: int = 50) -> Samples:
@@ -61,7 +61,7 @@ def all_of(model: torch.nn.Module, settings: Training) -> torch.optim.Optimizer:
 def test_the_loop_equals_steps_written_by_hand(schedule: str) -> None:
     settings = training(schedule=schedule)
     model, by_hand = (building.build("digits_vgg", 5, seed=0) for _ in range(2))
-    history = train(model, head_apart(model, settings), samples(), settings, "shift", ALONE, no_checkpoint())
+    history = train(model, head_apart(model, settings), samples(), settings, "shift", no_checkpoint())
 
     velocity = {name: torch.zeros_like(p) for name, p in by_hand.named_parameters()}
     for epoch in range(settings.epochs):
@@ -92,13 +92,13 @@ def test_a_second_epoch_from_a_checkpoint_equals_going_on(network: str, optimise
     """Interrupted after each possible epoch; bit for bit, optimiser state and running statistics included."""
     settings = training(epochs=4, optimiser=optimiser)
     straight = building.build(network, 5, seed=0).train()
-    whole = train(straight, all_of(straight, settings), samples(), settings, "none", ALONE, no_checkpoint())
+    whole = train(straight, all_of(straight, settings), samples(), settings, "none", no_checkpoint())
     path = tmp_path / "stage.safetensors"
     for _ in range(settings.epochs - 1):
         interrupted = building.build(network, 5, seed=1).train()  # other weights: all must come from the file
         with pytest.raises(KeyboardInterrupt):
             checkpoint = InterruptedCheckpoint(path) if path.exists() else FirstCheckpoint(path)
-            train(interrupted, all_of(interrupted, settings), samples(), settings, "none", ALONE, checkpoint)
+            train(interrupted, all_of(interrupted, settings), samples(), settings, "none", checkpoint)
     resumed = building.build(network, 5, seed=1).train()
     history = train(
         resumed,
@@ -106,7 +106,6 @@ def test_a_second_epoch_from_a_checkpoint_equals_going_on(network: str, optimise
         samples(),
         settings,
         "none",
-        ALONE,
         Checkpoint(path, 0.0, ALONE),
     )
     assert_equal_tensors(dict(resumed.state_dict()), dict(straight.state_dict()))
@@ -116,8 +115,8 @@ def test_a_second_epoch_from_a_checkpoint_equals_going_on(network: str, optimise
 class InterruptedCheckpoint(Checkpoint):
     """Ends the training once it has written."""
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(path, 0.0, ALONE)
+    def __init__(self, path: Path, ranks: ProcessGroup = ALONE) -> None:
+        super().__init__(path, 0.0, ranks)
 
     def save(self, *args: object) -> None:
         super().save(*args)  # type: ignore[arg-type]
@@ -137,7 +136,7 @@ def test_a_checkpoint_inside_an_epoch(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr("tailor.training.checkpoint.AGREE_EVERY_STEPS", 2)  # an epoch has four steps here
     settings = training(epochs=2)
     straight = building.build("digits_vgg", 5, seed=0)
-    whole = train(straight, head_apart(straight, settings), samples(), settings, "shift", ALONE, no_checkpoint())
+    whole = train(straight, head_apart(straight, settings), samples(), settings, "shift", no_checkpoint())
     path = tmp_path / "stage.safetensors"
     interrupted = building.build("digits_vgg", 5, seed=0)
     with pytest.raises(KeyboardInterrupt):
@@ -147,12 +146,11 @@ def test_a_checkpoint_inside_an_epoch(tmp_path: Path, monkeypatch: pytest.Monkey
             samples(),
             settings,
             "shift",
-            ALONE,
             InterruptedCheckpoint(path),
         )
     resumed = building.build("digits_vgg", 5, seed=1)
     checkpoint = Checkpoint(path, 1e9, ALONE)
-    history = train(resumed, head_apart(resumed, settings), samples(), settings, "shift", ALONE, checkpoint)
+    history = train(resumed, head_apart(resumed, settings), samples(), settings, "shift", checkpoint)
     assert_equal_tensors(dict(resumed.state_dict()), dict(straight.state_dict()))
     assert [e["train_loss"] for e in history] == pytest.approx([e["train_loss"] for e in whole], rel=1e-12)
     assert [e["images"] for e in history] == [50, 50]
@@ -176,7 +174,7 @@ def test_dropout_draws_by_the_seed_of_the_training_and_resumes(tmp_path: Path) -
     def trained(checkpoint: Checkpoint, global_seed: int, **other: object) -> dict[str, torch.Tensor]:
         model, how = Dropping(), training(epochs=2, **other)
         torch.manual_seed(global_seed)
-        train(model, all_of(model, how), samples(), how, "none", ALONE, checkpoint)
+        train(model, all_of(model, how), samples(), how, "none", checkpoint)
         return dict(model.state_dict())
 
     straight = trained(no_checkpoint(), 1)
@@ -185,46 +183,49 @@ def test_dropout_draws_by_the_seed_of_the_training_and_resumes(tmp_path: Path) -
         trained(InterruptedCheckpoint(path), 1)
     assert_equal_tensors(trained(Checkpoint(path, 1e9, ALONE), 3), straight)
     undropped = building.build("digits_vgg", 5, seed=0)
-    train(undropped, all_of(undropped, settings), samples(), settings, "none", ALONE, no_checkpoint())
+    train(undropped, all_of(undropped, settings), samples(), settings, "none", no_checkpoint())
     assert not torch.equal(undropped.features[0].weight, straight["inner.features.0.weight"])
 
 
 def test_all_that_draws_in_training_is_known() -> None:
     assert all(
-        drops(module) for module in (torch.nn.Dropout(0.1), torch.nn.AlphaDropout(0.1), StochasticDepth(0.1, "row"))
+        draws_randomly(module)
+        for module in (torch.nn.Dropout(0.1), torch.nn.AlphaDropout(0.1), StochasticDepth(0.1, "row"))
     )
-    assert not any(drops(module) for module in (torch.nn.Dropout(0.0), StochasticDepth(0.0, "row"), torch.nn.ReLU()))
+    assert not any(
+        draws_randomly(module) for module in (torch.nn.Dropout(0.0), StochasticDepth(0.0, "row"), torch.nn.ReLU())
+    )
 
 
 @needs_timm
 def test_timms_swin_draws_in_training() -> None:
-    assert any(drops(module) for module in building.skeleton("timm/swin_tiny_patch4_window7_224", 5).modules())
-    assert not any(drops(module) for module in building.skeleton("timm/resnet26", 5).modules())
+    assert any(draws_randomly(module) for module in building.skeleton("timm/swin_tiny_patch4_window7_224", 5).modules())
+    assert not any(draws_randomly(module) for module in building.skeleton("timm/resnet26", 5).modules())
 
 
 def test_a_loss_that_is_not_finite_ends_the_training() -> None:
     model = building.build("digits_vgg", 5, seed=0)
     settings = training(learning_rate=1e6, head_learning_rate=1e6, epochs=20)
     with pytest.raises(TrainingError, match=r"the loss is (nan|inf) in epoch \d+, from step \d+ on"):
-        train(model, head_apart(model, settings), samples(), settings, "none", ALONE, no_checkpoint())
+        train(model, head_apart(model, settings), samples(), settings, "none", no_checkpoint())
 
 
 def test_a_training_says_where_it_is() -> None:
-    assert where(TrainingProgress(), 3, 4) == (0.0, "epoch 1 of 3")
+    assert describe_progress(TrainingProgress(), 3, 4) == (0.0, "epoch 1 of 3")
     fresh = TrainingProgress(step=2, elapsed_s=0.5, sums=[1.0, 1.0, 32.0])
-    assert where(fresh, 3, 4) == (2 / 12, "epoch 1 of 3, 64 images/s")
+    assert describe_progress(fresh, 3, 4) == (2 / 12, "epoch 1 of 3, 64 images/s")
     last = {"train_loss": 0.41213, "images": 1234, "seconds": 0.5}
     slow = TrainingProgress(epoch=1, step=3, elapsed_s=20.0, sums=[1.0, 1.0, 32.0], history=[last])
-    assert where(slow, 3, 4) == (7 / 12, "epoch 2 of 3, step 3 of 4, loss 0.4121, 2,468 images/s")
-    assert where(TrainingProgress(epoch=3, history=[last] * 3), 3, 4) == (
+    assert describe_progress(slow, 3, 4) == (7 / 12, "epoch 2 of 3, step 3 of 4, loss 0.4121, 2,468 images/s")
+    assert describe_progress(TrainingProgress(epoch=3, history=[last] * 3), 3, 4) == (
         1.0,
         "epoch 3 of 3, loss 0.4121, 2,468 images/s",
     )
     settings, model = training(), building.build("digits_vgg", classes=5, seed=1)
     said: list[tuple[int, float, str]] = []
     train(
-        model, all_of(model, settings), samples(), settings, "none", ALONE, no_checkpoint(),
-        after_epoch=lambda: said.append(heartbeat.newest()),
+        model, all_of(model, settings), samples(), settings, "none", no_checkpoint(),
+        TrainingExtras(after_epoch=lambda: said.append(heartbeat.latest())),
     )  # fmt: skip
     assert [words.partition(",")[0] for _, _, words in said] == ["epoch 1 of 3", "epoch 2 of 3", "epoch 3 of 3"]
     assert ["loss" in words for _, _, words in said] == [False, True, True]
@@ -250,7 +251,7 @@ def test_a_penalty_is_added_once_per_step_and_after_epoch_called_once_per_epoch(
     """The penalty 0.5 x decay x ||w||^2 by hand is what the optimiser's weight decay does."""
     decayed, penalised = (building.build("digits_vgg", 5, seed=0) for _ in range(2))
     settings, without = training(weight_decay=0.01), training(weight_decay=0.0)
-    train(decayed, all_of(decayed, settings), samples(), settings, "none", ALONE, no_checkpoint())
+    train(decayed, all_of(decayed, settings), samples(), settings, "none", no_checkpoint())
     epochs: list[int] = []
     train(
         penalised,
@@ -258,10 +259,11 @@ def test_a_penalty_is_added_once_per_step_and_after_epoch_called_once_per_epoch(
         samples(),
         without,
         "none",
-        ALONE,
         no_checkpoint(),
-        penalty=lambda _batch, _outputs: 0.005 * sum(p.square().sum() for p in penalised.parameters()),
-        after_epoch=lambda: epochs.append(len(epochs)),
+        TrainingExtras(
+            penalty=lambda _batch, _outputs: 0.005 * sum(p.square().sum() for p in penalised.parameters()),
+            after_epoch=lambda: epochs.append(len(epochs)),
+        ),
     )
     assert epochs == [0, 1, 2]
     for name, p in penalised.named_parameters():

@@ -20,11 +20,11 @@ from tailor.parallel.norm import set_norms
 from tailor.parallel.process_group import ProcessGroup
 from tailor.stages import Training
 from tailor.training.checkpoint import Checkpoint
-from tailor.training.loop import group, optimiser_for, train
+from tailor.training.loop import TrainingExtras, group, optimiser_for, train
 from tailor.training.lr_schedule import scale
 from tests.tailor.trials import assert_equal_tensors, short_trial
 
-ALONE = ProcessGroup(rank=0, count=1, device=torch.device("cpu"))
+ALONE = ProcessGroup(rank=0, world_size=1, device=torch.device("cpu"))
 IMAGES, BATCH = 44, 16  # three steps, the last with 12 images
 
 
@@ -41,7 +41,15 @@ def training(**settings: Any) -> Training:
 def trained(network: str, settings: Training, checkpoint: Checkpoint | None = None, **extra: Any) -> nn.Module:
     model = set_norms(building.build(network, 5, seed=0), settings.norm, ALONE)
     optimiser = optimiser_for([group(list(model.parameters()), settings.learning_rate)], settings)
-    train(model, optimiser, samples(), settings, "shift", ALONE, checkpoint or Checkpoint(None, 0.0, ALONE), **extra)
+    train(
+        model,
+        optimiser,
+        samples(),
+        settings,
+        "shift",
+        checkpoint or Checkpoint(None, 0.0, ALONE),
+        TrainingExtras(**extra),
+    )
     return model
 
 
@@ -111,7 +119,7 @@ def test_schedules(settings: dict[str, Any], scales: list[float]) -> None:
 def test_the_history_has_the_rate_of_the_last_step() -> None:
     model, how = building.build("digits_vgg", 5, seed=0), training(**WARM)
     optimiser = optimiser_for([group(list(model.parameters()), 0.02)], how)
-    history = train(model, optimiser, samples(), how, "none", ALONE, Checkpoint(None, 0.0, ALONE))
+    history = train(model, optimiser, samples(), how, "none", Checkpoint(None, 0.0, ALONE))
     assert [row["learning_rate"] for row in history] == pytest.approx([0.01, 0.02, 0.02, 0.02])
 
 
@@ -184,7 +192,7 @@ def test_a_penalty_counts_once_for_all_parts() -> None:
     how = training(accumulation_steps=4, weight_decay=0.0)
     model = building.build("digits_vgg", 5, seed=0)
     optimiser = optimiser_for([group(list(model.parameters()), 0.02)], how)
-    train(model, optimiser, samples(), how, "shift", ALONE, Checkpoint(None, 0.0, ALONE), penalty=half)
+    train(model, optimiser, samples(), how, "shift", Checkpoint(None, 0.0, ALONE), TrainingExtras(penalty=half))
     assert_close(model, trained("digits_vgg", training()).state_dict())
 
 
@@ -217,7 +225,7 @@ def test_frozen_norms_are_a_fixed_scale_and_shift() -> None:
     set_norms(model, "frozen", ALONE)
     for each in (model, replaced):
         optimiser = optimiser_for([group([p for p in each.parameters() if p.requires_grad], 0.02)], how)
-        train(each, optimiser, samples(), how, "none", ALONE, Checkpoint(None, 0.0, ALONE))
+        train(each, optimiser, samples(), how, "none", Checkpoint(None, 0.0, ALONE))
     found = dict(replaced.named_parameters())
     assert found
     for name, p in found.items():
@@ -236,7 +244,7 @@ def test_frozen_norms_are_torchs_own_in_evaluation_mode() -> None:
             tensor.uniform_(0.5, 1.5, generator=draw)
     model = set_norms(copy.deepcopy(plain), "frozen", ALONE)
     optimiser = optimiser_for([group(list(model.parameters()), 0.02)], how)
-    train(model, optimiser, samples(), how, "shift", ALONE, Checkpoint(None, 0.0, ALONE))
+    train(model, optimiser, samples(), how, "shift", Checkpoint(None, 0.0, ALONE))
 
     plain.train()
     for norm in norms.values():

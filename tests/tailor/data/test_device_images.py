@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tailor.data import task_data
-from tailor.data.device_images import Residence, fits, free_on
+from tailor.data.device_images import DeviceImages, fits, free_on
 from tailor.data.task_data import Samples, Splits
 from tailor.parallel.process_group import ProcessGroup
 from tailor.stages import Task
@@ -33,7 +33,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def batches(samples: Samples, epoch: int = 1, rank: int = 0, count: int = 1) -> list[task_data.Batch]:
-    ranks = ProcessGroup(rank=rank, count=count, device=CPU)
+    ranks = ProcessGroup(rank=rank, world_size=count, device=CPU)
     return list(task_data.batches(samples, 7, 11, epoch, "crop_flip", ranks))
 
 
@@ -63,7 +63,7 @@ def test_no_split_copies_an_image(root: str) -> None:
     assert [len(split) for split in vars(splits).values()] == [18, 18, 12]
     for split in vars(splits).values():
         assert split.images is stored
-        again = Residence(CPU).place(split.take(torch.arange(3)))
+        again = DeviceImages(CPU).place(split.take(torch.arange(3)))
         assert again.images is stored
     ids = torch.cat([split.ids for split in vars(splits).values()])
     assert len(ids.unique()) == 48
@@ -92,7 +92,7 @@ def test_batches_are_made_on_the_device_wherever_the_images_lie(is_resident: boo
         asked.append(device)
         return 2 * 60 * 3 * PX * PX - (0 if is_resident else 1)
 
-    residence, splits = Residence(ELSEWHERE, free), task_data.splits(TASK, root)
+    residence, splits = DeviceImages(ELSEWHERE, free), task_data.splits(TASK, root)
     placed = Splits(**{name: residence.place(split) for name, split in vars(splits).items()})
     assert asked == [ELSEWHERE]  # once for all that share the images
     home = ELSEWHERE if is_resident else CPU
@@ -112,7 +112,7 @@ def test_batches_are_made_on_the_device_wherever_the_images_lie(is_resident: boo
 def test_on_a_gpu_resident_or_not_is_equal_bit_for_bit(root: str) -> None:
     gpu, train = torch.device("cuda", 0), task_data.splits(TASK, root).train
     assert 0 < free_on(gpu) <= torch.cuda.mem_get_info(gpu)[1]
-    resident, mapped = Residence(gpu).place(train), Residence(gpu, lambda _: 0).place(train)
+    resident, mapped = DeviceImages(gpu).place(train), DeviceImages(gpu, lambda _: 0).place(train)
     assert (resident.images.device, mapped.images.device) == (gpu, CPU)
     for one, other, known in zip(batches(resident), batches(mapped), batches(train), strict=True):
         assert one.images.device == other.images.device == gpu
@@ -123,5 +123,5 @@ def test_on_a_gpu_resident_or_not_is_equal_bit_for_bit(root: str) -> None:
 
 def test_a_set_of_the_catalog_is_placed_alike() -> None:
     samples = task_data.source("digits").take(torch.arange(9))
-    placed = Residence(ELSEWHERE, lambda _: 2 * samples.images.nbytes).place(samples)
+    placed = DeviceImages(ELSEWHERE, lambda _: 2 * samples.images.nbytes).place(samples)
     assert placed.images.device == ELSEWHERE and placed.fetch().images.shape == (9, 1, 8, 8)

@@ -1,0 +1,90 @@
+"""The records that stages are made of: what they read, what they cost, what a method gets back. Without torch."""
+
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, Protocol
+
+BACKWARD_WORK = 2.0  # a backward pass costs about two forward passes
+STAGE_JSON_BYTES = 2_000
+
+Placement = Literal["before_norm", "after_norm", "after_activation"]
+"""Where a filter's factor is: at its layer's output, after the norm (if any), or after the activation."""
+
+
+def neutral(value: Any) -> Any:
+    """A dataclass field with a default value; with this value it is in no key ("as before it existed")."""
+    return field(default=value, metadata={"neutral": value})
+
+
+class StageOutcome(Protocol):
+    """What a method gets back for a stage: its key and, for an operating point, what decisions may read."""
+
+    @property
+    def key(self) -> str:
+        """The stage's key, 64 hexadecimal digits."""
+        ...
+
+    @property
+    def deciding_score(self) -> float:
+        """The score that the trial's decisions read, the larger the better; NaN in plans and for other stages."""
+        ...
+
+    @property
+    def removed_macs_fraction(self) -> float:
+        """Of a pruning, the share of the original MACs that is removed; NaN in plans and for other stages."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupRule:
+    """Which filters can be removed, the same for every method of a comparison."""
+
+    residual: Literal["inside", "coupled"] = "inside"  # coupled: layers whose outputs are added lose filters together
+    linear: bool = False  # whether hidden linear layers also lose outputs
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """The images that a stage reads, as far as they are part of its identity."""
+
+    name: str
+    sha256: str
+    train_images: int
+    images_per_class: int | None
+    split_seed: int
+    subset_seed: int | None  # None unless a subset is drawn
+    augmentation: str
+    crop_px: int | None = None  # side of the square that a network sees of each image; None: the whole image
+    augmentation_version: int = neutral(1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageCost:
+    """Expected work (forward passes of one image x MACs) and bytes on disk of a stage."""
+
+    work: float = 0.0
+    stored_bytes: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Size:
+    """What the cost of a stage depends on, as a plan knows it."""
+
+    macs: float  # of one image at the model's present width
+    weights_bytes: int
+    head_bytes: int
+    train_images: int
+    source_images: int
+    measured_images: int  # of validation and test together
+
+    @property
+    def both_passes(self) -> float:
+        """Work of one image forward and backward."""
+        return self.macs * (1.0 + BACKWARD_WORK)
+
+    def narrowed(self, kept_fraction: float) -> "Size":
+        """The size of a network that keeps this share of the MACs and of the weights."""
+        return replace(self, macs=self.macs * kept_fraction, weights_bytes=int(self.weights_bytes * kept_fraction))
+
+    def training_cost(self, epochs: int, images: int, stored_bytes: int = 0) -> StageCost:
+        """The cost of a training: each image forward and backward in each epoch."""
+        return StageCost(work=epochs * images * self.both_passes, stored_bytes=STAGE_JSON_BYTES + stored_bytes)

@@ -1,0 +1,75 @@
+"""How a training trains. A setting is declared here once: a trial's `optimisation` and the stages inherit it."""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field
+
+from tailor.core.settings import Count, Rate, Settings
+
+GAMMA = 0.1
+Milestone = Annotated[float, Field(gt=0.0, lt=1.0)]
+
+
+class TrainingSettings(Settings):
+    """What a trial sets for its trainings; docs/training.md says where each setting counts and where it comes from.
+
+    A new setting needs a neutral value, so that the ids and keys of trials without it stay.
+    """
+
+    learning_rate: Rate = 0.0005
+    """For all layers but the head."""
+    head_learning_rate: Rate = 0.005
+    momentum: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.9
+    weight_decay: Rate = 0.005
+    schedule: Literal["constant", "cosine", "step"] = "constant"
+    """How the learning rates fall, from epoch to epoch; `step` at the milestones."""
+    milestones: Annotated[tuple[Milestone, ...], Field(json_schema_extra={"neutral": ()}, strict=False)] = ()
+    """Of the schedule `step`: shares of a training's epochs after which the rates are multiplied by gamma."""
+    gamma: Annotated[float, Field(gt=0.0, lt=1.0, json_schema_extra={"neutral": GAMMA})] = GAMMA
+    warm_up_epochs: Annotated[int, Field(ge=0, json_schema_extra={"neutral": 0})] = 0
+    """Epochs in which the rates rise, step by step."""
+    optimiser: Literal["sgd", "adam"] = "sgd"
+    label_smoothing: Annotated[float, Field(ge=0.0, lt=1.0, json_schema_extra={"neutral": 0.0})] = 0.0
+    """Share of each label that is spread over all classes."""
+    clip_gradient_norm: Annotated[float | None, Field(gt=0.0, json_schema_extra={"neutral": None})] = None
+    """Largest norm of the gradient of a step, all parameters together; None leaves it as it is."""
+    ema_decay: Annotated[float | None, Field(gt=0.0, lt=1.0, json_schema_extra={"neutral": None})] = None
+    """Of an average of the weights over the steps, which is what a training ends with; None keeps none."""
+    norm: Annotated[
+        Literal["synchronised", "local", "frozen"], Field(json_schema_extra={"neutral": "synchronised"})
+    ] = "synchronised"
+    """BatchNorm where all layers are tuned: over the images of all ranks, of each rank, or as the source left it."""
+    accumulation_steps: Annotated[Count, Field(json_schema_extra={"neutral": 1})] = 1
+    """Parts in which each rank takes its share of a batch, one after the other, before a step."""
+    precision: Annotated[Literal["float32", "bf16"], Field(json_schema_extra={"neutral": "float32"})] = "float32"
+    """Of a training's forward and backward passes; weights, losses and measurements are float32."""
+    memory_format: Annotated[
+        Literal["contiguous", "channels_last"], Field(json_schema_extra={"neutral": "contiguous"})
+    ] = "contiguous"
+    compile: Annotated[bool, Field(json_schema_extra={"neutral": False})] = False
+    """Whether networks are compiled before they train."""
+
+
+class Training(TrainingSettings):
+    """How a training stage trains; part of its key."""
+
+    epochs: int
+    batch_size: int
+    """Images per step over all ranks together."""
+    seed: int
+    """Of the order of the images and of augmentation."""
+
+    @classmethod
+    def of(cls, settings: TrainingSettings, *, epochs: int, batch_size: int, seed: int) -> Self:
+        """A training by the settings of a trial."""
+        shared = {name: getattr(settings, name) for name in TrainingSettings.model_fields}
+        return cls(epochs=epochs, batch_size=batch_size, seed=seed, **shared)
+
+    def replace(self, **changes: Any) -> Self:
+        """The same but for these settings, which are validated.
+
+        >>> training = Training(epochs=2, batch_size=32, seed=0)
+        >>> training.replace(epochs=3).epochs
+        3
+        """
+        return type(self).model_validate(dict(self) | changes)
