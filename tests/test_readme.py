@@ -91,7 +91,7 @@ def test_what_was_not_measured_is_what_the_tables_of_results_mark_so() -> None:
     open_rows = [row[0] for row in rows if row[-1].startswith("not measured")]
     marked = [re.search(r"benchmarks/(\w+)\.py|\]\((\w+)\.md\)", row) for row in open_rows]
     assert {found[1] or found[2] for found in marked if found} == set(re.findall(r"`(\w+)`", section))
-    assert None not in marked and "real GPU" in section and "somebody's cluster" in section
+    assert None not in marked and "real GPU" in section and "production cluster" in section
 
 
 @pytest.mark.parametrize("page", PAGES)
