@@ -97,6 +97,10 @@ def test_the_page_says_what_is_there() -> None:
     assert complaints(PAGE) == []
 
 
+def test_the_recipes_for_contributors_name_what_is_there() -> None:
+    assert list(wrong_paths((ROOT / "CONTRIBUTING.md").read_text())) == []
+
+
 def test_the_drawing_is_read() -> None:
     """Each kind of arrow, from a line with several, and from the spec to the report."""
     arrows = drawing(PAGE)
