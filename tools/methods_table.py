@@ -22,7 +22,7 @@ from tailor.execution.cache import Cache
 from tailor.execution.runner import run_trial
 from tailor.parallel.process_group import ProcessGroup, join
 from tailor.pruning.criteria import CRITERIA
-from tools.networks_document import MOST_USED, Checked, keep, known
+from tools.networks_document import MOST_USED, Checked, load_table, update_table
 from tools.networks_saved import YES
 
 SIDE_PX = 64  # of the images, where the network reads any size
@@ -49,7 +49,7 @@ def main(arguments: list[str]) -> int:
     for name in parser.parse_args(arguments).names or MOST_USED:
         found = outcomes(name, arms(), side_px=SIDE_PX if NETWORKS[name].any_size else NETWORKS[name].input_shape[-1])
         print(f"{name}: {sum(one == YES for one in found.values())} of {len(found)} run", flush=True)  # noqa: T201
-        keep(name, {"methods": found})
+        update_table(name, {"methods": found})
     return 0
 
 
@@ -69,7 +69,7 @@ def shortened(method: str) -> dict[str, Any]:
 
 def rule_of(network: str) -> dict[str, Any]:
     """The settings of the rule under which the table prunes a network."""
-    note = Checked(**known()[network]["checked"]).note
+    note = Checked(**load_table()[network]["checked"]).note
     return {"residual": note.partition(" ")[0], "linear": note.endswith(" + linear")}
 
 

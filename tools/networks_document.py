@@ -74,15 +74,15 @@ class Checked:
     onnx: str = NOT_TRIED
 
 
-def known() -> dict[str, dict[str, Any]]:
+def load_table() -> dict[str, dict[str, Any]]:
     """Network -> its `NetworkInfo` ("info"), its `Checked` ("checked") and what its methods did ("methods")."""
     lines: dict[str, dict[str, Any]] = json.loads(TORCHVISION_FILE.read_bytes())
     return lines
 
 
-def keep(name: str, line: dict[str, Any]) -> None:
+def update_table(name: str, line: dict[str, Any]) -> None:
     """Put these parts of what is known of a network in place of what they were, in the file and on the page."""
-    lines = known()
+    lines = load_table()
     lines[name] = lines.get(name, {}) | line
     write_file(TORCHVISION_FILE, json.dumps({key: lines[key] for key in sorted(lines)}, indent=1) + "\n")
     write_file(DOCUMENT, page(lines))
@@ -94,10 +94,10 @@ def page(lines: dict[str, dict[str, Any]]) -> str:
     rows = [row(name, NetworkInfo(**lines[name]["info"]), one) for name, one in checked.items()]
     table = [f"| {' | '.join(COLUMNS)} |", f"|{' --- |' * len(COLUMNS)}", *rows]
     methods = methods_section({name: lines[name].get("methods", {}) for name in MOST_USED})
-    return "\n".join([HEADING, counted(list(checked.values())), "", *table, "", *methods]) + "\n"
+    return "\n".join([HEADING, count_sentence(list(checked.values())), "", *table, "", *methods]) + "\n"
 
 
-def counted(checked: list[Checked]) -> str:
+def count_sentence(checked: list[Checked]) -> str:
     """How many networks do what, in a sentence."""
     exported = sum(one.torch_export == YES for one in checked)
     return (
@@ -128,7 +128,7 @@ def methods_section(outcomes: dict[str, dict[str, str]]) -> list[str]:
     return [*lines, "", *(f"{number}. {escaped(reason)}" for reason, number in reasons.items())]
 
 
-def spoken(checked: Checked) -> str:
+def summary(checked: Checked) -> str:
     """What was found out, in a line."""
     passes = "passes" if checked.passes else "fails"
     home = f"rebuilt: {checked.rebuilt}; torch.export: {checked.torch_export}; ONNX: {checked.onnx}"

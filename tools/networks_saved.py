@@ -44,7 +44,7 @@ def save_example(state: ModelState, folder: Path, batch: int = 2) -> None:
     save_file({"images": images, "outputs": outputs.contiguous()}, folder / SAID_FILE)
 
 
-def rebuilt(folder: Path) -> str:
+def try_rebuild(folder: Path) -> str:
     """Whether a fresh process rebuilds what `save_example` wrote, without pickle and with equal bits.
 
     Returns:
@@ -62,7 +62,7 @@ def rebuilt(folder: Path) -> str:
     return YES if difference == 0.0 else f"outputs differ by {difference:.1e}"
 
 
-def exported(folder: Path, to: str) -> str:
+def try_export(folder: Path, to: str) -> str:
     """Whether `transtailor model export` takes a saved network: it compares the program with the model.
 
     Returns:

@@ -38,17 +38,17 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("run", type=Path, metavar="RUN", help="folder of a finished run that has its report")
     run: Path = parser.parse_args(arguments).run
     FOLDER.mkdir(exist_ok=True)
-    lines = planned("tour")
+    lines = plan_lines("tour")
     with tempfile.TemporaryDirectory() as folder:
         page = Path(folder) / "page.html"
         page.write_text((run / "report.html").read_text() + ONE_SECTION)
-        take(page, FOLDER / "report.png", REPORT_PX)
+        take_picture(page, FOLDER / "report.png", REPORT_PX)
         page.write_text(TERMINAL.format(html.escape("\n".join(lines))))
-        take(page, FOLDER / "plan.png", (MARGIN_PX + LINE_PX[0] * COLUMNS, MARGIN_PX + LINE_PX[1] * len(lines)))
+        take_picture(page, FOLDER / "plan.png", (MARGIN_PX + LINE_PX[0] * COLUMNS, MARGIN_PX + LINE_PX[1] * len(lines)))
     return 0
 
 
-def planned(name: str) -> list[str]:
+def plan_lines(name: str) -> list[str]:
     """The lines of the plan of a shipped spec where nothing has run yet and the program is on PATH."""
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     none = Path("runs of nobody")
@@ -58,7 +58,7 @@ def planned(name: str) -> list[str]:
     return [part for line in said for part in textwrap.wrap(line, COLUMNS, drop_whitespace=False) or [""]]
 
 
-def take(page: Path, picture: Path, size_px: tuple[int, int]) -> None:
+def take_picture(page: Path, picture: Path, size_px: tuple[int, int]) -> None:
     """Write what a window of this size shows of a page."""
     size = "--window-size={},{}".format(*size_px)
     words = ["chromium", "--headless=new", "--no-sandbox", "--hide-scrollbars", size, f"--screenshot={picture}"]

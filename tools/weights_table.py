@@ -22,9 +22,9 @@ def main(arguments: list[str]) -> int:
     found = {}
     for network in models.list_models(module=models):
         for weights in models.get_model_weights(network):
-            why_not = left_out(network, weights)
+            why_not = reason_to_omit(network, weights)
             if why_not is None:
-                found[str(weights)] = asdict(described(network, weights))
+                found[str(weights)] = asdict(describe_weights(network, weights))
             else:
                 print(f"{weights}: left out, {why_not}")  # noqa: T201
     lines = [f"{json.dumps(name)}: {json.dumps(found[name])}" for name in sorted(found)]
@@ -32,7 +32,7 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def left_out(network: str, weights: Any) -> str | None:
+def reason_to_omit(network: str, weights: Any) -> str | None:
     """Why weights cannot be used here; None if they can."""
     if weights.meta["categories"] is None:
         return "they have no classifier, whose hidden layers a target's head needs"
@@ -42,7 +42,7 @@ def left_out(network: str, weights: Any) -> str | None:
     return None
 
 
-def described(network: str, weights: Any) -> WeightsInfo:
+def describe_weights(network: str, weights: Any) -> WeightsInfo:
     """The facts of weights that a trial needs."""
     file = weights.url.rpartition("/")[2]
     digits = DIGITS.search(file)
