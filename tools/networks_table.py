@@ -1,4 +1,4 @@
-"""What is known of torchvision's classifiers, found by building and pruning each: `python -m tools.networks_table`.
+"""The facts of torchvision's classifiers, measured by building and pruning each: `python -m tools.networks_table`.
 
 Writes tailor/catalogue/torchvision_networks.json, which plans read without torch, and docs/networks.md.
 """
@@ -45,14 +45,14 @@ RULES = (
 
 
 def main(arguments: list[str]) -> int:
-    """Check the networks that are named (none: all), and write both files after each.
+    """Check the named networks (default: all), and write both files after each.
 
     Returns:
-        0; whether a network passes is a fact of the table.
+        0, also if a network does not pass: the table says so.
     """
     parser = argparse.ArgumentParser(prog="python -m tools.networks_table", description=__doc__)
-    parser.add_argument("names", nargs="*", help="torchvision's names; the lines of others stay as they are")
-    parser.add_argument("--untried", action="store_true", help="leave out those of which everything was tried")
+    parser.add_argument("names", nargs="*", help="torchvision's names; the lines of others do not change")
+    parser.add_argument("--untried", action="store_true", help="skip networks whose checks are complete")
     asked = parser.parse_args(arguments)
     for name in asked.names or models.list_models(module=models):
         if asked.untried and not is_untried(name):
@@ -64,7 +64,7 @@ def main(arguments: list[str]) -> int:
 
 
 def is_untried(name: str) -> bool:
-    """Whether the table says of something that is asked of a network that it was not tried."""
+    """Whether some check of a network is missing from the table."""
     if (line := load_table().get(name)) is None:
         return True
     checked = Checked(**line["checked"])
@@ -80,13 +80,13 @@ def describe(name: str) -> NetworkInfo:
 
 
 def check(name: str) -> Checked:
-    """Prune a network under the first rule that lets it lose enough, compare, save, rebuild and export it."""
+    """Prune a network under the first rule that can remove enough, compare, save, rebuild and export it."""
     model = building.skeleton(name, CLASSES)
     found = [groups(model, INPUT_SHAPE, rule) for rule in RULES]
     can_go = [1.0 - macs_with(name, each, 0.0) / macs_with(name, each, 1.0) for each in found]
     chosen = next((i for i, fraction in enumerate(can_go) if fraction > REMOVED_MACS_FRACTION), None)
     if chosen is None:
-        passes, note, taken_home = False, "no rule can lose so much", {}
+        passes, note, taken_home = False, "no rule can remove enough", {}
     else:
         passes, note = compare_slimmed_with_masked(name, found[chosen], RULES[chosen])
         taken_home = check_saved(name, found[chosen]) if passes else {}
@@ -103,7 +103,7 @@ def check(name: str) -> Checked:
 
 
 def compare_slimmed_with_masked(name: str, found: tuple[Group, ...], rule: GroupRule) -> tuple[bool, str]:
-    """Whether a pruned network runs and does what the masked one does; and the rule of its groups, or what is wrong."""
+    """Whether a pruned network runs and equals the masked one; and the rule of its groups, or the error."""
     named = rule.residual + (" + linear" if rule.linear else "")
     try:
         difference, effect = measure_differences(name, found)
@@ -115,7 +115,7 @@ def compare_slimmed_with_masked(name: str, found: tuple[Group, ...], rule: Group
 
 
 def check_saved(name: str, found: tuple[Group, ...]) -> dict[str, str]:
-    """What came of saving, rebuilding and exporting the pruned network, by the fields of `Checked`."""
+    """Save, rebuild and export the pruned network; the results by the fields of `Checked`."""
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         save_example(surgery.slim(*choose_kept(name, found, INPUT_SHAPE), found), folder)
@@ -142,7 +142,7 @@ def filters_left(group: Group, kept_fraction: float) -> int:
 
 
 def choose_at_random(name: str, found: tuple[Group, ...], removed_macs_fraction: float, seed: int) -> surgery.Kept:
-    """The same fraction of random filters from each group, so many that about this fraction of the MACs goes."""
+    """Keep the same fraction of random filters of each group, so that about this fraction of the MACs is removed."""
     allowed, low, high = macs_with(name, found, 1.0) * (1.0 - removed_macs_fraction), 0.0, 1.0
     for _ in range(12):
         middle = (low + high) / 2
@@ -152,7 +152,7 @@ def choose_at_random(name: str, found: tuple[Group, ...], removed_macs_fraction:
 
 
 def choose_kept(name: str, found: tuple[Group, ...], input_shape: tuple[int, ...]) -> tuple[ModelState, surgery.Kept]:
-    """A network that is not pruned yet, and what is kept of it when REMOVED_MACS_FRACTION goes."""
+    """A network before pruning, and the filters that are kept when REMOVED_MACS_FRACTION is removed."""
     tensors = replace_statistics(building.build(name, CLASSES, seed=0).state_dict())
     state = ModelState(network=name, classes=CLASSES, input_shape=input_shape, tensors=tensors)
     return state, choose_at_random(name, found, REMOVED_MACS_FRACTION, seed=0)
@@ -161,10 +161,10 @@ def choose_kept(name: str, found: tuple[Group, ...], input_shape: tuple[int, ...
 def measure_differences(
     name: str, found: tuple[Group, ...], input_shape: tuple[int, ...] = INPUT_SHAPE
 ) -> tuple[float, float]:
-    """How far the slimmed network is from the masked one, and how far the masked one is from the original.
+    """Measure the difference of the slimmed network from the masked one, and of the masked one from the original.
 
     Returns:
-        The largest differences between the logits, over the largest logit.
+        The largest differences between the logits, divided by the largest logit.
 
     Raises:
         RuntimeError: the slimmed network does not run forward or backward.
@@ -181,9 +181,9 @@ def measure_differences(
 
 
 def replace_statistics(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors of a new network, with values in place of those that hide what pruning changes.
+    """The tensors of a new network, with random values instead of those that hide the effect of pruning.
 
-    New norms are all alike, so a wrong index would not show; some heads start at zero, some branches at one millionth.
+    New norms are all equal, so a wrong index would not show; some heads start at zero, some branches at one millionth.
     """
     draw = generator(0, "statistics")
     drawn = {}

@@ -1,4 +1,4 @@
-"""Writes what torchvision says of its weights into tailor/catalogue: `python -m tools.weights_table`."""
+"""Write torchvision's facts about its weights to tailor/catalogue: `python -m tools.weights_table`."""
 
 import argparse
 import inspect
@@ -17,7 +17,7 @@ DIGITS = re.compile(r"-([0-9a-f]{8,64})\.pth")
 
 
 def main(arguments: list[str]) -> int:
-    """Write the table anew and print what is left out, with the reason; returns 0."""
+    """Write the table and print the weights that are left out, with the reason; returns 0."""
     argparse.ArgumentParser(prog="python -m tools.weights_table", description=__doc__).parse_args(arguments)
     found = {}
     for network in models.list_models(module=models):
@@ -38,7 +38,7 @@ def reason_to_omit(network: str, weights: Any) -> str | None:
         return "they have no classifier, whose hidden layers a target's head needs"
     size = tuple(weights.transforms().crop_size) * 2
     if not NETWORKS[network].any_size and size != NETWORKS[network].input_shape[1:]:
-        return f"they are for {size[0]} px, and {network} is built for {NETWORKS[network].input_shape[1]} alone"
+        return f"they are for {size[0]} px, and {network} is only built for {NETWORKS[network].input_shape[1]}"
     return None
 
 
@@ -46,10 +46,10 @@ def describe_weights(network: str, weights: Any) -> WeightsInfo:
     """The facts of weights that a trial needs."""
     file = weights.url.rpartition("/")[2]
     digits = DIGITS.search(file)
-    assert digits is not None  # torchvision's own convention, which its downloads are verified by
+    assert digits is not None  # torchvision's own convention, used to verify its downloads
     mean, std = tuple(weights.transforms().mean), tuple(weights.transforms().std)
     if "transform_input" in inspect.getsource(models.get_model_builder(network)):
-        mean = std = (0.5, 0.5, 0.5)  # torchvision's network makes these of ImageNet's by itself; ours does not
+        mean = std = (0.5, 0.5, 0.5)  # torchvision's network converts ImageNet's to these itself; ours does not
     return WeightsInfo(network=network, file=file, sha256=digits[1], pixel_mean=mean, pixel_std=std)
 
 
