@@ -9,7 +9,7 @@ from benchmarks.moments import add_moment
 
 
 def idle(folder: Path, seconds: float) -> None:
-    """Waits so long, and notes in a folder when that began and ended."""
+    """Waits for this time, and notes its begin and end in a folder."""
     process = str(os.getpid())
     add_moment(folder, "begin", process)
     time.sleep(seconds)  # stands for work
@@ -17,7 +17,7 @@ def idle(folder: Path, seconds: float) -> None:
 
 
 class IdleRank:
-    """begin / advance / close, as sweeps.worker.trial.TrialRank; all about the trial stands in config["data"]."""
+    """begin / advance / close, as sweeps.worker.trial.TrialRank; everything about the trial is in config["data"]."""
 
     def __init__(self) -> None:
         self._data: dict[str, Any] = {}
@@ -37,4 +37,4 @@ class IdleRank:
         return {"stage_key": self._keys.pop(0), "kind": "idle", "cached": False, "seconds": seconds, "point": None}
 
     def close(self) -> None:
-        """Nothing to let go of."""
+        """Release nothing."""
