@@ -120,7 +120,7 @@ def test_the_notebook_is_not_named_to_users() -> None:
 
 
 def not_ignored(made: set[str]) -> set[str]:
-    """Of files below the working folder, those that git would show to somebody who worked in the checkout."""
+    """Of files below the working folder, those that git would show to a user who works in the checkout."""
     words = ["git", "check-ignore", "--no-index", *made]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
     return made - set(done.stdout.splitlines())
