@@ -1,14 +1,14 @@
 # `make demo` and `make check` need Python >= 3.11, git and make; they set up .venv themselves.
 PYTHON ?= python3
 BIN := .venv/bin
-# Four at a time, a file's tests one after the other: most tests wait for processes that they started.
+# Four files at a time, each with its tests in order: most tests wait for processes that they started.
 PYTEST := $(BIN)/python -m pytest -n 4 --no-loadscope-reorder --durations=60
 READY := .venv/.ready
 
-# They start hundreds of Pythons; where this is set, each one would compile all that it imports.
+# Tests start hundreds of Pythons; if this variable is set, each would compile everything that it imports.
 export PYTHONDONTWRITEBYTECODE :=
 
-# With CI set, tests on a real SLURM and in a real browser fail where they cannot run; otherwise they are skipped, and say so.
+# With CI set, tests on a real SLURM and in a real browser fail if they cannot run; otherwise they are skipped with a reason.
 ifdef CI
 export SLURM_TESTS ?= required
 export CHROMIUM_TESTS ?= required
@@ -19,18 +19,18 @@ endif
 demo: $(BIN)/transtailor  ## run the embedded sweep and write its report (about five minutes on two cores, after the installation)
 	$(BIN)/transtailor run demo
 
-check: $(READY)  ## what a change has to pass, in 24 minutes on two quiet cores: what CI runs
+check: $(READY)  ## what every change must pass and CI runs: 24 minutes on two quiet cores
 	$(MAKE) --jobs=2 --output-sync format lint types collected
 	$(MAKE) test
 
-test: $(READY)  ## the tests; with CI set, what they need beside Python is installed (root, Debian-like)
+test: $(READY)  ## the tests; with CI set, packages that they need in addition to Python are installed (root, Debian-like)
 	@if [ -n "$$CI" ]; then $(BIN)/python -m tests.install || true; fi
 	$(PYTEST) -m "not long"
 
-test-fast: $(READY)  ## the tests that take neither Ray nor more than a few seconds each
+test-fast: $(READY)  ## the tests that need no Ray and take a few seconds each
 	$(PYTEST) -m "not slow and not ray and not slurm and not long"
 
-test-long: $(READY)  ## all tests in a clone with an awkward name, other Pythons, lowest versions: see docs/testing.md
+test-long: $(READY)  ## all tests in a clone with an awkward name, other Pythons, oldest versions: see docs/testing.md
 	$(BIN)/python -m tests.long
 
 format: $(READY)
@@ -42,23 +42,23 @@ lint: $(READY)
 types: $(READY)
 	$(BIN)/mypy
 
-# Beside the types, on the other core: a test that cannot be imported shows at once, and what tests import is compiled once.
+# Runs next to the types, on the other core: it reports a test that cannot be imported at once, and compiles what tests import.
 collected: $(READY)
 	$(BIN)/python -m pytest --collect-only --quiet > .venv/collected.txt || { tail -n 40 .venv/collected.txt; exit 1; }
 
-constraints: $(READY)  ## write constraints.txt anew: the versions that CI installs, and the SHA-256 of their files
+constraints: $(READY)  ## update constraints.txt: the versions that CI installs, and the SHA-256 of their files
 	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes --quiet \
 	  --no-header --no-annotate --no-emit-index-url --output-file .venv/constraints.txt
 	awk 'BEGIN {print "# What CI installs, with uv; written by make constraints."} /^[a-z]/ {keep = !/^((torch|torchvision|triton)==|(nvidia|cuda)-)/} keep' .venv/constraints.txt > $@.txt
 
-audit: $(READY)  ## known holes of what is installed (pip-audit; needs a network); no part of what a change has to pass
-	@echo "asking the package index for known holes of what is installed (at most 5 minutes)"
+audit: $(READY)  ## known vulnerabilities of the installed packages (pip-audit; needs a network); not required for a change
+	@echo "asking the package index for known vulnerabilities of the installed packages (at most 5 minutes)"
 	@timeout 300 $(BIN)/uv tool run pip-audit --progress-spinner off \
 	  --path "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" \
-	  || { echo "make audit: either packages above have known holes, or there is no way to the index and its list of holes:" \
-	  "then nothing was looked up; type it again where there is a network"; exit 1; }
+	  || { echo "make audit: either packages above have known vulnerabilities, or the index could not be reached:" \
+	  "then nothing was checked; repeat it on a machine with internet"; exit 1; }
 
-bench: $(READY)  ## half an hour: speed and memory beside the alternatives; writes docs/results/
+bench: $(READY)  ## half an hour: speed and memory against the alternatives; writes docs/results/
 	$(BIN)/python benchmarks/training_loop.py
 	$(BIN)/python benchmarks/empty_trial.py
 	$(BIN)/python benchmarks/scheduling.py
@@ -85,7 +85,7 @@ bench-long: $(READY)  ## one and a half hours: the other benchmarks of speed and
 	$(BIN)/python benchmarks/cluster_start.py
 	$(BIN)/python benchmarks/utilisation.py
 
-bench-faults: $(READY)  ## an hour and more: everything is struck, interrupted and fed nonsense; goes on from the faults on record; needs what bench-long does
+bench-faults: $(READY)  ## an hour or more: kills, interrupts and feeds nonsense to everything; resumes after the recorded faults; needs what bench-long does
 	$(BIN)/python benchmarks/faults.py
 	$(BIN)/python benchmarks/faults.py --with ray --faults 100
 	$(BIN)/python benchmarks/faults.py --with slurm --faults 30
@@ -97,19 +97,19 @@ slurm-testbed: $(READY)  ## a real SLURM of several nodes on this machine, for t
 	$(BIN)/python -m tests.install
 	$(BIN)/python tests/slurm/testbed.py up
 
-slurm-testbed-down: $(READY)  ## end exactly what that started
+slurm-testbed-down: $(READY)  ## end exactly what slurm-testbed started
 	$(BIN)/python tests/slurm/testbed.py down
 
-clean:  ## remove the environment and what tools left; runs/ and cache/ stay
+clean:  ## remove the environment and the caches of tools; runs/ and cache/ stay
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache *.egg-info
 
-$(BIN)/transtailor:  # what users need alone; `make check` adds the developers' packages
-	@echo "installing into .venv: torch and Ray are some hundred MB, with CUDA some GB (the CPU build alone: see README)"
+$(BIN)/transtailor:  # only what users need; `make check` adds the developers' packages
+	@echo "installing into .venv: torch and Ray are some hundred MB, with CUDA several GB (for the CPU build: see README)"
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --editable .
 
-# uv installs in half of pip's time; it does not read pip's own settings, so it is used where it finds all packages.
-# In constraints.txt is nothing of torch and CUDA: registries offer other files of one version, and so other SHA-256.
+# uv installs in half of pip's time; it does not read pip's settings, so it is only used if it finds all packages.
+# constraints.txt leaves out torch and CUDA: registries have different files of one version, and so different SHA-256.
 LOCKED := $(BIN)/uv pip install --quiet --compile-bytecode --constraints constraints.txt --python $(BIN)/python --editable '.[dev]'
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 if __name__ == "__main__":
-    sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the repository, instead of the folder of this script
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the repository instead of this folder
 
 import argparse
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ import results
 from benchmarks.record import RESULTS, Measured, write
 from results.statistics import mean_interval
 
-CANDIDATES = ("fold", "sqrt", "off")  # in the order in which one is taken before another that is about as good
+CANDIDATES = ("fold", "sqrt", "off")  # of nearly equal ones, the first is chosen
 DECIDING = ("digits_vgg_bn", "digits_resnet", "mobilenet_v2")
 ABOUT_AS_GOOD = 0.5  # percentage points of regret
 
@@ -43,7 +43,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def scores_of(runs: Sequence[Path]) -> Scores:
-    """The score of each trial of the runs: the mean of its points' validation scores; 0 where it failed.
+    """The score of each trial of the runs: the mean of its points' validation scores; 0 if it failed.
 
     Raises:
         SystemExit: a trial has not ended.
@@ -67,7 +67,7 @@ def regrets(scores: Scores) -> dict[str, dict[str, float]]:
 
 
 def chosen(regret: Mapping[str, Mapping[str, float]]) -> str:
-    """The candidate of the smallest largest regret; of those about as good, the first."""
+    """The candidate with the smallest maximum regret; of nearly equal ones, the first."""
     worst = {mode: max(of_networks.values()) for mode, of_networks in regret.items()}
     return next(mode for mode in CANDIDATES if mode in worst and worst[mode] - min(worst.values()) < ABOUT_AS_GOOD)
 

@@ -1,18 +1,18 @@
-"""A sweep on a real SLURM that is disturbed all the time, beside the same sweep run serially and left alone.
+"""A sweep on a real SLURM that is disturbed all the time, compared with the same sweep run serially and undisturbed.
 
     python benchmarks/chaos.py                  # half an hour and more; root, and the packages of tests/slurm
     python benchmarks/chaos.py --quick          # a few minutes
 
 Walltimes of three minutes, and every 30 to 60 s a kill: of a worker's job or process, a worker's node, the
-controller's process, job or node, and the driver, in turn. Killed nodes get their power back after 20 s. Nobody looks
-after the sweep. At the end its tables are those of the serial run, every trial has ended once, and nothing is left.
+controller's process, job or node, and the driver, in turn. Killed nodes get their power back after 20 s. No one
+intervenes. At the end the tables equal those of the serial run, every trial has ended once, and nothing is left behind.
 """
 
 import sys
 from pathlib import Path
 
 if __name__ == "__main__":
-    sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the repository, instead of the folder of this script
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the repository instead of this folder
 
 import argparse
 import random
@@ -50,7 +50,7 @@ DARK_S = 20.0  # how long a killed node has no power
 
 @dataclass(frozen=True, kw_only=True)
 class Disturbance:
-    """One thing that was done to the sweep."""
+    """One disturbance of the sweep."""
 
     after_s: float
     kind: str
@@ -60,7 +60,7 @@ class Disturbance:
 def disturb(
     sweep: Sweep, testbed: Testbed, chance: random.Random, pause_s: tuple[float, float], until_s: float
 ) -> list[Disturbance]:
-    """Disturbs the sweep for so long, or until it has ended if that is sooner; returns at its end what was done."""
+    """Disturbs the sweep for this time, or until it ends; waits for its end and returns the disturbances."""
     disturber, began_s = Disturber(testbed, sweep.run, chance), time.monotonic()
     done: list[Disturbance] = []
     dark: dict[str, float] = {}
@@ -88,7 +88,7 @@ def disturb(
 
 
 def measure(seeds: int, epochs: int, pause_s: tuple[float, float], until_s: float, seed: int) -> Measured:
-    """Raises a SLURM, runs the sweep disturbed and beside it serially, and compares them."""
+    """Starts a SLURM, runs the sweep there with disturbances and next to it serially, and compares them."""
     with slurm_bed(accounting=True) as (testbed, folder):
         spec = SPEC.format(seeds=list(range(seeds)), epochs=epochs)
         sweep = make_sweep(

@@ -1,18 +1,18 @@
-"""How long a sweep on SLURM takes to begin and to replace what it lost, beside SLURM's own wait; its calls to SLURM.
+"""How long a sweep on SLURM takes to begin and to replace lost workers, without SLURM's own wait; its calls to SLURM.
 
     python benchmarks/cluster_start.py                  # root, and the packages of tests/slurm
     python benchmarks/cluster_start.py --quick          # each once
 
 A sweep is submitted on an idle SLURM of three nodes (tests/slurm/testbed.py): when its controller is ready, its workers
 have joined, and its first stage trains. Then one of its workers is cancelled, which Ray sees, and the worker that was
-submitted in its place before it can join, which SLURM alone sees. Then nothing happens, and calls to SLURM are counted.
+submitted in its place before it can join, which only SLURM sees. Then nothing happens, and calls to SLURM are counted.
 """
 
 import sys
 from pathlib import Path
 
 if __name__ == "__main__":
-    sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the repository, instead of the folder of this script
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the repository instead of this folder
 
 import argparse
 import json
@@ -36,7 +36,7 @@ optimisation.epochs = 100_000
 source.epochs = [20, 21, 22, 23, 24, 25]
 [[variants]]
 method.name = "fine_tune"
-"""  # other sources, so that no trial waits for another one's stage
+"""  # other sources, so that no trial waits for a stage of another
 WORKERS = 3
 LIMIT_S = 300.0
 COLUMNS = ("what", "unit", "times", "median", "quartiles", "slurms_own", "beyond_it", "goal", "verdict")
@@ -58,7 +58,7 @@ class Took:
 
 
 def begin(testbed: Testbed, folder: Path, commands: str) -> tuple[Sweep, list[Took]]:
-    """Submits a sweep, returns when it trains, and how long each step to there took from its submission."""
+    """Submits a sweep and waits until it trains; returns the time of each step since its submission."""
     setup = json.dumps([f"export PATH='{commands}'"])
     sweep = make_sweep(testbed, folder, "start", SPEC, walltime_min=30, max_jobs=WORKERS + 1, setup=setup)
     launched = sweep.launch("--detach")
@@ -81,7 +81,7 @@ def begin(testbed: Testbed, folder: Path, commands: str) -> tuple[Sweep, list[To
 
 
 def lose(sweep: Sweep) -> list[Took]:
-    """Cancels a worker, then the one in its place before it joins; how long the replacements took."""
+    """Cancels a worker, then its replacement before it joins; returns the times until both were replaced."""
     joined, lost = [job for _, job in events(sweep, "worker_joined")], {job for _, job in events(sweep, "worker_lost")}
     victim = next(job for job in joined if job not in lost)
     before = len(events(sweep, "worker_submitted"))
@@ -93,20 +93,20 @@ def lose(sweep: Sweep) -> list[Took]:
     found = [Took(what=BY_RAY, value=replaced_s - dict((job, at) for at, job in events(sweep, "worker_lost"))[victim])]
     until(lambda: len(events(sweep, "worker_submitted")) > before + 1, LIMIT_S, "another replacement")
     until(lambda: len(events(sweep, "worker_joined")) > len(joined), LIMIT_S, "it to join")
-    if heir not in {job for _, job in events(sweep, "worker_joined")}:  # otherwise it was Ray who knew
+    if heir not in {job for _, job in events(sweep, "worker_joined")}:  # otherwise Ray noticed it
         found.append(Took(what=BY_SLURM, value=events(sweep, "worker_submitted")[before + 1][0] - cancelled_s))
     return found
 
 
 def rest(folder: Path, quiet_s: float) -> Took:
-    """Calls to SLURM per minute, by all jobs of the sweep, over so long a time."""
+    """Calls to SLURM per minute, by all jobs of the sweep, over this time."""
     before = calls(folder).total()
     time.sleep(quiet_s)
     return Took(what=CALLS, value=(calls(folder).total() - before) / quiet_s * 60)
 
 
 def measure(starts: int, losses: int, quiet_s: float) -> list[Took]:
-    """All measurements, each on a fresh SLURM but for the losses, which one sweep suffers."""
+    """All measurements, each on a fresh SLURM, except the losses, which are measured in one sweep."""
     found = []
     for number in range(starts):
         with slurm_bed() as (testbed, folder):
@@ -123,7 +123,7 @@ def measure(starts: int, losses: int, quiet_s: float) -> list[Took]:
 
 
 def row(what: str, took: Sequence[Took]) -> tuple[Cell, ...]:
-    """A row of the table; the goal is for what goes beyond SLURM's own."""
+    """A row of the table; the goal is for the time without SLURM's own."""
     values = [each.value for each in took]
     own = [each.slurms_own for each in took if each.slurms_own is not None]
     beyond = statistics.median(each.value - (each.slurms_own or 0.0) for each in took)
@@ -135,7 +135,7 @@ def row(what: str, took: Sequence[Took]) -> tuple[Cell, ...]:
 
 
 NOTES = (
-    "Three nodes of one machine with as many cores as stand below: head, driver, workers, and SLURM share them.",
+    "Three nodes of one machine with as many cores as listed below: head, driver, workers, and SLURM share them.",
     "Counted from the moment at which SLURM took the controller's job; slurms_own is what SLURM let it and the worker "
     "wait in its queue. SLURM tells both in whole seconds.",
     "The first stage trains: its end, less its seconds of training; models and data are read by then.",

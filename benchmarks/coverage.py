@@ -1,17 +1,17 @@
-"""How often the statistics keep their word: intervals that hold the truth, and tests that err, by simulation.
+"""How often the claims of the statistics hold: intervals that contain the truth, and tests that err, by simulation.
 
     python benchmarks/coverage.py            # about a quarter of an hour
     python benchmarks/coverage.py --quick    # about two minutes
 
-Each case draws data of which the truth is known at the smallest n from which `results.statistics` gives the number,
-and asks whether the answer was right. docs/statistics.md says what each statistic is.
+Each case draws data with a known truth, with the smallest n for which `results.statistics` gives the number, and checks
+whether the answer was right. docs/statistics.md says what each statistic is.
 """
 
 import sys
 from pathlib import Path
 
 if __name__ == "__main__":
-    sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the repository, instead of the folder of this script
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the repository instead of this folder
 
 import argparse
 from collections.abc import Callable, Sequence
@@ -55,12 +55,12 @@ MEANS = {"normal": 0.0, "skewed (exponential)": 1.0, "accuracies near 95%": 0.95
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """One promise.
+    """One claim.
 
     Attributes:
-        claimed: the share that is promised; a test's is the chance to err, which may be lower. None: nothing is.
-        hit: draws data and says whether what is counted came true.
-        share_of_repeats: fewer where a draw is slow.
+        claimed: the claimed share; for a test the probability to err, which may be lower. None: no claim.
+        hit: draws data and returns whether the counted event happened.
+        share_of_repeats: less than 1 if a draw is slow.
     """
 
     what: str
@@ -72,12 +72,12 @@ class Case:
 
 
 def cases() -> list[Case]:
-    """All promises, each at the n from which it is given and at some above."""
+    """All claims, each with the smallest n for which it is made and with larger ones."""
     return [*_intervals(), *_iqms(), *_paired(), *_tables(), *_of_images(), *_others()]
 
 
 def rate(case: Case, repeats: int) -> tuple[float, int]:
-    """The share of repeats in which it came true, and how many there were; the same seed for each case."""
+    """The share of repeats in which the event happened, and their number; the same seed for each case."""
     generator = np.random.default_rng(SEED)
     count = max(1, round(repeats * case.share_of_repeats))
     return sum(case.hit(generator) for _ in range(count)) / count, count
@@ -97,7 +97,7 @@ def measured(repeats: int) -> Measured:
         notes=(
             "Intervals: how often they hold the truth. Tests: how often they find what is not there; exact tests may"
             " stay below what is claimed. Power: how often what is there is found.",
-            f"Seed {SEED}; every case begins with it anew.",
+            f"Seed {SEED}; every case begins with it again.",
             "A share on the front is no p: of two equal arms, one has 0.95 or more of the resamples this often.",
             "Skewed values are far worse than scores of trials are; they show where an interval ends to hold.",
         ),
@@ -263,7 +263,7 @@ def _tables() -> list[Case]:
 
 def _of_images() -> list[Case]:
     def crossed(seeds: int, of_seeds: float) -> Callable[[np.random.Generator], bool]:
-        """Every image has a hardness and every seed its luck, for either arm; both arms are equally good."""
+        """Every image has a difficulty and every seed an offset, for each arm; both arms are equally good."""
 
         def hit(generator: np.random.Generator) -> bool:
             hardness = generator.normal(1.5, 1, IMAGES) + generator.normal(0, 0.3, (2, 1, IMAGES))
@@ -325,7 +325,7 @@ def _others() -> list[Case]:
         return not _holds(found.low, found.high, 0.0)
 
     def front_errs(count: int) -> Callable[[np.random.Generator], bool]:
-        """Two arms of one cost and one skill: whether a share of at least 0.95 calls one of them alone the front."""
+        """Two arms of one cost and one skill: whether a share of at least 0.95 puts only one of them on the front."""
 
         def hit(generator: np.random.Generator) -> bool:
             scores = generator.normal(0, 1, (2, count))

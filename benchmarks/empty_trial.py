@@ -1,17 +1,17 @@
-"""Seconds per empty trial through our scheduler, beside stock Ray Tune with its defaults and with reused actors.
+"""Seconds per empty trial with our scheduler, compared with stock Ray Tune with its defaults and with reused actors.
 
     python benchmarks/empty_trial.py            # about four minutes
     python benchmarks/empty_trial.py --quick    # less than one
 
-What is compared is the rate at which trials end, over the last two thirds of a run: all slots are up by then. So
-nobody's figure holds the start of Ray, of the scheduler and of the first processes, nor their end.
+It compares the rates at which trials end, over the last two thirds of a run, when all slots are running. So no rate
+includes the start or the end of Ray, of the scheduler and of the first processes.
 """
 
 import sys
 from pathlib import Path
 
 if __name__ == "__main__":
-    sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the repository, instead of the folder of this script
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the repository instead of this folder
 
 import argparse
 import statistics
@@ -69,7 +69,7 @@ NOTES = (
     "s_per_trial: mean seconds from the end of one trial to the end of the next, over the last two thirds of a run; "
     "medians over runs, in which the schedulers take turns. Each trial has one core, each run a process and a Ray of "
     "its own.",
-    "s_outside: wall time before the first trial's end and after the last one's, which is in nobody's figure: starting "
+    "s_outside: wall time before the first trial's end and after the last trial's, which is in no rate: starting "
     "and ending Ray, the scheduler and its first processes.",
     "ours: `sweeps.driver.driver.run_sweep`, site local, one rank per trial, one stage that does nothing; durable rows "
     "in `attempts` and `trials`, the display and the choice of the next trial are in the figure.",

@@ -21,7 +21,7 @@ ORDER BY stage_key, trial_id
 
 @dataclass(frozen=True, kw_only=True)
 class Point:
-    """What one trial found out at one operating point."""
+    """The results of one trial at one operating point."""
 
     stage_key: str
     trial_id: str
@@ -32,13 +32,13 @@ class Point:
 
     @property
     def found(self) -> tuple[float, float, int, tuple[str, ...]]:
-        """All that has to be equal."""
+        """Everything that must be equal."""
         return self.validation_score, self.validation_loss, self.macs, self.test_predictions
 
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """How the points of one run stand in another."""
+    """A comparison of the points of one run with those of another."""
 
     points: int  # distinct ones, of both runs
     pairs: int  # compared: each row of the one with each row of the other that has the same key
@@ -48,7 +48,7 @@ class Comparison:
 
     @property
     def is_equal(self) -> bool:
-        """Whether there is something to compare, nothing is missing and nothing differs."""
+        """Whether points were compared, and none is missing or differs."""
         return bool(self.pairs) and not self.missing and not self.different
 
     def __str__(self) -> str:
@@ -64,7 +64,7 @@ def points_of(run: Run) -> list[Point]:
     """All operating points of a run, one for each trial that reached it.
 
     Raises:
-        ValueError: a point has no test predictions, so there is nothing to compare.
+        ValueError: a point has no test predictions to compare.
     """
     found = []
     for row in run.rows(POINTS):
@@ -76,7 +76,7 @@ def points_of(run: Run) -> list[Point]:
 
 
 def compare(one: Iterable[Point], other: Iterable[Point]) -> Comparison:
-    """Every point of one run beside the same points of the other; equal means equal to the last bit."""
+    """Compare every point of one run with the same points of the other; equal means equal to the last bit."""
     ours, theirs = _by_key(one), _by_key(other)
     different = set()
     pairs, largest = 0, 0.0

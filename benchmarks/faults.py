@@ -1,22 +1,22 @@
-"""A tiny sweep that is killed, interrupted, cut off from power and from its disk, at every named write.
+"""A tiny sweep that is killed, interrupted, and loses its power or its disk, at every named write.
 
-    python benchmarks/faults.py                         # goes on from docs/results/faults.jsonl until there are 1,000
+    python benchmarks/faults.py                         # resumes docs/results/faults.jsonl until there are 1,000
     python benchmarks/faults.py --faults 50 --seed 7 --out /anywhere/faults
     python benchmarks/faults.py --seed 7 --life 3       # one life again, to look at it
-    python benchmarks/faults.py --with ray --faults 100 # goes on from docs/results/faults_ray.jsonl
+    python benchmarks/faults.py --with ray --faults 100 # resumes docs/results/faults_ray.jsonl
     python benchmarks/faults.py --with slurm --faults 30 --minutes 20   # root, and the packages of tests/slurm
 
-Each life is a sweep of two trials on the site `serial`. Its first launches are struck once each; then it is launched
-until it ends, and judged by its files: tests/faults/invariants.py, and equal to the run that was left alone.
-With Ray it is a sweep of six trials on the site `local`, of which each process may be struck, several in one launch.
-With SLURM it is one of eight trials on a test bed of three nodes: workers, nodes, controller and driver are struck.
+Each life is a sweep of two trials on the site `serial`. Each of its first launches gets one fault; then it is launched
+until it ends, and its files are checked: by tests/faults/invariants.py, and for equality with an undisturbed run.
+With Ray it is a sweep of six trials on the site `local`; each process may get a fault, several in one launch.
+With SLURM it has eight trials on a test bed of three nodes; workers, nodes, controller and driver get faults.
 """
 
 import sys
 from pathlib import Path
 
 if __name__ == "__main__":
-    sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the repository, instead of the folder of this script
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the repository instead of this folder
 
 import argparse
 import json
@@ -41,7 +41,7 @@ from tests.faults.tiny_sweep import warm_up
 
 
 class Attack(ABC):
-    """A way to strike a sweep."""
+    """A way to disturb a sweep."""
 
     out: str
     """The name of its results."""
@@ -58,7 +58,7 @@ class Attack(ABC):
 
     @abstractmethod
     def table(self, done: list[Any]) -> Measured:
-        """What became of all faults."""
+        """The table of all faults."""
 
 
 class OnWrites(Attack):
@@ -171,7 +171,7 @@ class OnSlurm(Attack):
 
 
 def _lives(faults: list[Any]) -> tuple[int, int]:
-    """How many lives they are of, and how many of these broke a promise."""
+    """The number of lives, and the number of those that broke a promise."""
     return len({(one.seed, one.life) for one in faults}), len({(one.seed, one.life) for one in faults if one.broken})
 
 
@@ -198,13 +198,13 @@ def recorded(path: Path, of: type[Any]) -> list[Any]:
 
 
 def record(path: Path, struck: Iterable[Any]) -> None:
-    """Adds the faults of one life at once, so that a run that is cut off leaves whole lives."""
+    """Adds the faults of one life at once, so that an interrupted run leaves complete lives."""
     with path.open("a") as stream:
         stream.write("".join(f"{json.dumps(vars(one))}\n" for one in struck))
 
 
 def go_on(attack: Attack, path: Path, faults: int, seed: int, end_s: float) -> list[Any]:
-    """Lives life after life until so many faults are on record, or it is later than `end_s` (of time.monotonic)."""
+    """Runs lives until this many faults are recorded, or until `end_s` (of time.monotonic)."""
     done = recorded(path, attack.of)
     begun = {one.life for one in done if one.seed == seed}
     numbers = count(max(begun, default=-1) + 1)
@@ -219,11 +219,11 @@ def go_on(attack: Attack, path: Path, faults: int, seed: int, end_s: float) -> l
 
 
 def main() -> int:
-    """Runs what the command line says; 1 if a promise was broken."""
+    """Runs the command; returns 1 if a promise was broken."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--with", choices=ATTACKS, default="writes", dest="attack", help="what is struck")
     parser.add_argument("--faults", type=int, default=1000, help="how many there are to be, those on record included")
-    parser.add_argument("--minutes", type=float, default=math.inf, help="begin no life later; the next run goes on")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="begin no life later; the next run resumes")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--life", type=int, help="repeat this life alone, and record nothing")
     parser.add_argument("--out", type=Path, help="path of the results without suffix")

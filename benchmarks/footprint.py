@@ -1,16 +1,16 @@
-"""Memory and disk of a sweep: of the driver, of Ray, of a slot with its rank; bytes per trial, beside what a plan says.
+"""Memory and disk of a sweep: of the driver, of Ray, of a slot with its rank; bytes per trial, compared with the plan.
 
     python benchmarks/footprint.py            # three minutes
     python benchmarks/footprint.py --quick    # one seed: for a look
 
-A small sweep runs on this machine as anybody would launch it, while its processes and files are looked at from outside.
+A small sweep runs on this machine as users launch it, while its processes and files are observed from outside.
 """
 
 import sys
 from pathlib import Path
 
 if __name__ == "__main__":
-    sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the repository, instead of the folder of this script
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the repository instead of this folder
 
 import argparse
 import os
@@ -54,7 +54,7 @@ MB = 1e6
 
 @dataclass(frozen=True, kw_only=True)
 class Seen:
-    """What was seen while a sweep ran; memory is PSS, in which processes that share a page share its bytes."""
+    """Observations of a running sweep; memory is PSS, in which processes that share a page share its bytes."""
 
     process_bytes: dict[str, list[int]] = field(default_factory=dict)  # of one process of a kind, all looks
     ray_bytes: list[int] = field(default_factory=list)  # of all processes of Ray itself together, by look
@@ -78,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run(spec: Path, folder: Path) -> Seen:
-    """Launch the sweep and look at it until it ends.
+    """Launch the sweep and observe it until it ends.
 
     Raises:
         RuntimeError: a trial failed, or it does not end.
@@ -100,7 +100,7 @@ def run(spec: Path, folder: Path) -> Seen:
 
 
 def look(driver: psutil.Process, trials: Path, seen: Seen) -> None:
-    """Add what the processes and the checkpoints hold now."""
+    """Add the present sizes of the processes and the checkpoints."""
     ray_bytes = 0
     for process, kind in processes(driver):
         try:
@@ -141,7 +141,7 @@ def memory_rows(seen: Seen) -> Iterator[tuple[Cell, ...]]:
 
 
 def disk_rows(seen: Seen, spec: Path, folder: Path) -> Iterator[tuple[Cell, ...]]:
-    """Bytes per trial, and whether what could grow stays within what was said."""
+    """Bytes per trial, and whether they stay within the plan."""
     plan = make_plan(load_spec(spec))
     trials, planned_bytes = len(plan.trials), cost_of(plan.trials, lambda _: False).stored_bytes
     run_folder = folder / "runs" / plan.name
@@ -159,7 +159,7 @@ def disk_rows(seen: Seen, spec: Path, folder: Path) -> Iterator[tuple[Cell, ...]
 
 
 def bytes_below(folder: Path, part: str | None = None) -> int:
-    """Bytes of the files below a folder, of those alone that have a folder `part` on their way; 0 where it is not."""
+    """Bytes of the files below a folder, only of those with a folder `part` in their path; 0 if it does not exist."""
     size_bytes = 0
     for place, _, names in os.walk(folder):  # which passes over a folder that the sweep removed meanwhile; rglob raises
         if part is None or part in Path(place).relative_to(folder).parts:

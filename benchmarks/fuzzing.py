@@ -1,17 +1,17 @@
-"""What others may have written, mutated, and given to what reads it: no traceback, no hang, no file elsewhere.
+"""Mutated input from others is given to the code that reads it: no traceback, no hang, no file elsewhere.
 
     python benchmarks/fuzzing.py                             # 20,000 inputs
     python benchmarks/fuzzing.py --inputs 500 --seed 7 --only spec
 
-The inputs are those of tests/faults/hostile.py, drawn by hypothesis. A target runs in a process of its own, so that one
-that crashes is a fault like another.
+The inputs are those of tests/faults/hostile.py, drawn by hypothesis. A target runs in a separate process, so that a
+crash is a fault like any other.
 """
 
 import sys
 from pathlib import Path
 
 if __name__ == "__main__":
-    sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the repository, instead of the folder of this script
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the repository instead of this folder
 
 import argparse
 import contextlib
@@ -42,7 +42,7 @@ LIMIT_S = 10.0  # of this process's own CPU, for one input; most take millisecon
 
 @dataclass
 class Outcome:
-    """What became of the inputs of a target."""
+    """The outcome of the inputs of a target."""
 
     target: str
     inputs: int = 0
@@ -52,11 +52,11 @@ class Outcome:
 
 
 class Hangs(BaseException):
-    """An input takes too long; no `except Exception` may take it for its own."""
+    """An input takes too long; not an `Exception`, so that no `except Exception` catches it."""
 
 
 class Attack:
-    """Gives input after input to a target; to be used in a process that ends afterwards."""
+    """Gives inputs to a target, in a process that ends afterwards."""
 
     def __init__(self, name: str, target: Target, folder: Path) -> None:
         self.outcome = Outcome(name)
@@ -66,7 +66,7 @@ class Attack:
         self._is_reading = False
 
     def run(self, inputs: int, seed: int) -> Outcome:
-        """So many inputs, or fewer where one breaks something."""
+        """Try this many inputs, fewer if one breaks something."""
         sys.addaudithook(self._watch)
         signal.signal(signal.SIGVTALRM, _hangs)
         attack = hypothesis.given(self._target.inputs)(self._one)
@@ -114,36 +114,36 @@ def _hangs(_number: int, _frame: FrameType | None) -> None:
 
 
 def in_a_process(name: str, target: Target, folder: Path, inputs: int, seed: int) -> Outcome:
-    """What became of an attack, also when its process crashed."""
+    """The outcome of an attack, also if its process crashed."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
         try:
             os.write(writing, json.dumps(vars(Attack(name, target, folder).run(inputs, seed))).encode())
-        except BaseException:  # noqa: BLE001  # a fork must not go on as its parent
+        except BaseException:  # noqa: BLE001  # a fork must not continue as its parent
             traceback.print_exc()
             os._exit(1)
         os._exit(0)
     os.close(writing)
     with os.fdopen(reading, "rb") as stream:
-        told = stream.read()
+        answer = stream.read()
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    return Outcome(**json.loads(told)) if told else Outcome(name, fault=f"the process ended with {code}")
+    return Outcome(**json.loads(answer)) if answer else Outcome(name, fault=f"the process ended with {code}")
 
 
 def table(outcomes: list[Outcome], seed: int) -> Measured:
-    """What became of all inputs, by target."""
+    """The outcomes of all inputs, by target."""
     rows = [(one.target, one.inputs, one.accepted, one.refused, int(bool(one.fault))) for one in outcomes]
     sums = [sum(int(row[column]) for row in rows) for column in range(1, 5)]
     return Measured(
         title="Hostile input",
-        columns=("what was read", "inputs", "accepted", "refused in words", "faults"),
+        columns=("what was read", "inputs", "accepted", "refused", "faults"),
         rows=(*rows, ("all", *sums)),
         notes=(
             f"Drawn by hypothesis with seed {seed}: one to three places flipped, cut out, doubled, cut off, or with "
             "something odd or deeply nested in them (tests/faults/hostile.py). Accepted: the change leaves the input a "
             "valid one.",
-            f"A fault would be: any error but those that commands print in words, a crash, more than {LIMIT_S:g} s of "
+            f"A fault would be: any error except those that commands print, a crash, more than {LIMIT_S:g} s of "
             "CPU, a control character shown, or a file opened for writing, made, renamed or removed outside the folder "
             "that was given.",
         ),
@@ -151,7 +151,7 @@ def table(outcomes: list[Outcome], seed: int) -> Measured:
 
 
 def main() -> int:
-    """Runs what the command line says; 1 if something broke."""
+    """Runs the command; returns 1 if something broke."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--inputs", type=int, default=20_000, help="of all targets together")
     parser.add_argument("--seed", type=int, default=0)

@@ -1,19 +1,19 @@
-"""A training step on a GPU: ours beside a bare compiled loop, with and without torchvision's DataLoader.
+"""A training step on a GPU: ours compared with a bare compiled loop, with and without torchvision's DataLoader.
 
     python benchmarks/gpu_step.py                               # about seven minutes on a large GPU
     python benchmarks/gpu_step.py --networks resnet50           # one network of the four
-    python benchmarks/gpu_step.py --device cpu --quick          # a tiny network: only to see that it runs
+    python benchmarks/gpu_step.py --device cpu --quick          # a tiny network: only to check that it runs
 
-Ours reads random photographs that lie on the GPU as uint8, cuts, mirrors and normalises each batch, and trains as a
-spec with bf16, channels_last and compile asks for. The bare loop takes the same step on batches that lie there ready.
-Each side has the GPU to itself, one after the other.
+Ours reads random photographs from the GPU's memory as uint8, crops, mirrors and normalises each batch, and trains like
+a spec with bf16, channels_last and compile. The bare loop takes the same step on finished batches in the GPU's memory.
+The two sides run one after the other, each alone on the GPU.
 """
 
 import sys
 from pathlib import Path
 
 if __name__ == "__main__":
-    sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the repository, instead of the folder of this script
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the repository instead of this folder
 
 import argparse
 import gc
@@ -168,7 +168,7 @@ def draw(network: str, setting: Setting) -> Samples:
 
 
 def training(batch: int, epochs: int, *, compile: bool) -> Training:
-    """As a spec asks for it that has bf16, channels_last and, perhaps, compile."""
+    """The training of a spec with bf16, channels_last and, optionally, compile."""
     return Training(
         epochs=epochs,
         batch_size=batch,
@@ -207,7 +207,7 @@ def train_ours(network: str, samples: Samples, training: Training, ranks: Proces
 
 
 def input_seconds(samples: Samples, setting: Setting, ranks: ProcessGroup, epoch: int) -> float:
-    """Our batches of an epoch made one after the other, nothing done with them."""
+    """Our batches of an epoch, made one after the other and not used."""
     begun_s = time.perf_counter()
     for _ in batches(samples, setting.batch, SEED, epoch, "crop_flip", ranks):
         pass
@@ -216,7 +216,7 @@ def input_seconds(samples: Samples, setting: Setting, ranks: ProcessGroup, epoch
 
 
 def train_bare(network: str, samples: Samples, setting: Setting, device: torch.device) -> tuple[Side, float]:
-    """The step written bare, on ready batches; then seconds of an epoch in which a DataLoader feeds it."""
+    """The bare step on finished batches; then the seconds of an epoch that a DataLoader feeds."""
     forget(device)
     model = building.build(network, CLASSES, seed=SEED).to(device).train()
     model.to(memory_format=torch.channels_last)
@@ -248,7 +248,7 @@ def train_bare(network: str, samples: Samples, setting: Setting, device: torch.d
 
 
 def warm_up(device: torch.device) -> None:
-    """Load the device's libraries, which the first step of a process waits for, whoever takes it."""
+    """Load the device's libraries, for which the first step of any process waits."""
     images = torch.randn(8, 8, 32, 32, device=device, requires_grad=True)
     weight = torch.randn(8, 8, 3, 3, device=device)
     with torch.autocast(device.type, torch.bfloat16):
@@ -257,7 +257,7 @@ def warm_up(device: torch.device) -> None:
 
 
 def forget(device: torch.device) -> None:
-    """Leave nothing of the side before: no compiled code, no memory, no peak."""
+    """Remove all traces of the previous side: compiled code, memory, its peak."""
     torch.compiler.reset()
     gc.collect()
     if device.type == "cuda":
@@ -281,7 +281,7 @@ def _notes(setting: Setting, ranks: ProcessGroup) -> tuple[str, ...]:
         f"ours: `tailor.training.loop.train` on {setting.batch * setting.steps} random photographs of "
         f"{setting.image_px} x {setting.image_px} pixels, uint8, resident on the device, cut and mirrored at random; "
         "with its metrics and checks, without checkpoints.",
-        f"bare: the same step on {READY_BATCHES} normalised batches that lie on the device. loader: the bare step fed "
+        f"bare: the same step on {READY_BATCHES} normalised batches in the device's memory. loader: the bare step fed "
         f"by torchvision's transforms in a DataLoader with {setting.workers} workers, from the host's memory.",
         "input_share_of_step: our batches made alone, the device waited for at the end of the epoch, by our epoch: an "
         "upper bound, since the host makes a batch while the device computes.",

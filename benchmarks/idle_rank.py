@@ -9,7 +9,7 @@ from benchmarks.moments import add_moment
 
 
 def idle(folder: Path, seconds: float) -> None:
-    """Waits so long, and notes in a folder when that began and ended."""
+    """Waits for this time, and notes its begin and end in a folder."""
     process = str(os.getpid())
     add_moment(folder, "begin", process)
     time.sleep(seconds)  # stands for work
@@ -42,4 +42,4 @@ class IdleRank:
         return RankAnswer(stage=stage).to_json()
 
     def close(self) -> None:
-        """Nothing to let go of."""
+        """Release nothing."""

@@ -16,9 +16,9 @@ NAME = "idle"
 
 
 def make_run(trials: int, runs: Path, moments: Path, seconds: float) -> tuple[Plan, RunFolder]:
-    """A plan of so many trials of one stage each, no two the same, and a new run folder for it in `runs`.
+    """A plan of this many different trials of one stage each, and a new run folder for it in `runs`.
 
-    Each trial waits so many seconds, and notes its moments in the folder `moments`.
+    Each trial waits this many seconds, and notes its moments in the folder `moments`.
     """
     data = {"name": "none", "moments": str(moments), "seconds": seconds}
     plan = Plan(

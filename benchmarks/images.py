@@ -19,7 +19,7 @@ PIXELS = 96  # of photographs where the size does not matter
 
 
 def training_images(network: str, photographs: int) -> Samples:
-    """The training images of the digits task, or so many random images where the network reads photographs."""
+    """The training images of the digits task, or this many random images if the network reads photographs."""
     channels = NETWORKS[network].input_shape[0]
     if channels == 3:
         return random_images((photographs, channels, PIXELS, PIXELS), CLASSES)
@@ -27,7 +27,7 @@ def training_images(network: str, photographs: int) -> Samples:
 
 
 def random_images(shape: tuple[int, ...], classes: int, crop_px: int | None = None) -> Samples:
-    """Random uint8 images of a shape (N, C, H, W) with random labels; of `crop_px` the network sees that much."""
+    """Random uint8 images of a shape (N, C, H, W) with random labels; of which the network sees a crop of `crop_px`."""
     random = torch.Generator().manual_seed(SEED)
     return Samples(
         images=torch.randint(0, 256, shape, generator=random, dtype=torch.uint8),
@@ -38,7 +38,7 @@ def random_images(shape: tuple[int, ...], classes: int, crop_px: int | None = No
 
 
 class Photographs(Dataset[tuple[Tensor, Tensor]]):
-    """The images as torchvision's users serve them: one after the other, each through the transforms."""
+    """The images as torchvision's users load them: one after the other, each through the transforms."""
 
     def __init__(self, samples: Samples, transforms: v2.Transform) -> None:
         self._images, self._labels, self._transforms = samples.images, samples.labels, transforms
@@ -70,6 +70,6 @@ def loader_of(
 
 
 def finish(device: torch.device) -> None:
-    """Wait until the device has done all that it was given."""
+    """Wait until the device has finished its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)

@@ -1,18 +1,18 @@
-"""Images per second of our batches, cropped, mirrored and normalised, beside torchvision's transforms in a DataLoader.
+"""Images per second of our batches, cropped, mirrored and normalised, compared with torchvision in a DataLoader.
 
     python benchmarks/input_path.py                     # about two minutes
     python benchmarks/input_path.py --quick             # about half a minute
-    python benchmarks/input_path.py --device cuda       # batches on a GPU: images that lie there, and in the memory map
+    python benchmarks/input_path.py --device cuda       # on a GPU: images from its memory, and from the memory map
 
-Both sides read the same uint8 images from the same memory map and take turns; nothing is done with the batches. That
-both normalise alike is checked first, on the images' centres.
+Both sides read the same uint8 images from the same memory map and take turns; the batches are not used. First, the
+centres of the images are compared, to check that both normalise in the same way.
 """
 
 import sys
 from pathlib import Path
 
 if __name__ == "__main__":
-    sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the repository, instead of the folder of this script
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the repository instead of this folder
 
 import argparse
 import statistics
@@ -102,7 +102,7 @@ def draw(path: Path, images: int) -> Samples:
 
 
 def expect_same_pixels(samples: Samples) -> None:
-    """Compares what both sides make of the images' centres.
+    """Compares the results of both sides for the images' centres.
 
     Raises:
         AssertionError: they differ by more than rounding, so they do not do the same work.
@@ -130,7 +130,7 @@ def measure(samples: Samples, where: str, workers: int, device: torch.device, ro
 
 
 def seconds(made: Iterable[Sequence[Tensor]], device: torch.device) -> float:
-    """Wall time until the last of these batches lies on the device."""
+    """Wall time until the last of these batches is on the device."""
     begun_s = time.perf_counter()
     for tensor in chain.from_iterable(made):
         tensor.to(device, non_blocking=True)

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 if __name__ == "__main__":
-    sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the repository, instead of the folder of this script
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the repository instead of this folder
 
 import argparse
 import os
@@ -35,7 +35,7 @@ for folder in sys.argv[1:]:
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """A command, and what it may take; `tables`: those that it reads, None for all."""
+    """A command, and its limits; `tables`: those that it reads, None for all."""
 
     what: str
     words: tuple[str, ...]
@@ -66,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _rows(folder: Path, trials: int, runs: int) -> Iterator[tuple[Cell, ...]]:
     """The commands on a made-up run, as it was written and compacted.
 
-    Whatever takes memory happens in processes of its own: a command's peak is not counted below that of this one.
+    Work that takes memory runs in separate processes: a command's peak is never counted below that of this one.
     """
     _python(folder, str(ROOT / "benchmarks" / "synthetic_run.py"), "run", "--trials", str(trials))
     for state in ("in parts of 100 trials", "compacted"):
@@ -83,7 +83,7 @@ def _rows(folder: Path, trials: int, runs: int) -> Iterator[tuple[Cell, ...]]:
 
 
 def _folders(run: Path, tables: Sequence[str] | None) -> list[Path]:
-    """The folders of these tables, or of all: the merged files of a table that has some, else its parts."""
+    """The folders of these tables, or of all: the merged files of a table if it has some, else its parts."""
     found = []
     for parts in sorted((run / "tables").iterdir()):
         merged = run / "merged" / parts.name

@@ -1,4 +1,4 @@
-"""What LeGR's search costs, in seconds and in epochs of fine-tuning: by default, and as published.
+"""The cost of LeGR's search, in seconds and in epochs of fine-tuning: by default, and as published.
 
     python benchmarks/legr.py            # about three minutes
     python benchmarks/legr.py --quick    # about half a minute
@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 if __name__ == "__main__":
-    sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the repository, instead of the folder of this script
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the repository instead of this folder
 
 import argparse
 import statistics
@@ -66,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def row(network: str, name: str, search: LeGR, most: int) -> tuple[Cell, ...]:
-    """A row of the table, from a trial whose search judges at most `most` individuals."""
+    """A row of the table, from a trial whose search evaluates at most `most` individuals."""
     judged = min(search.generations, most)
     changes = {"generations": judged, "population": min(search.population, judged)}
     changes["samples"] = min(search.samples, changes["population"])

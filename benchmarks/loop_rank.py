@@ -29,10 +29,10 @@ CHECKPOINT_EVERY_S = 30.0  # what a sweep's trials have
 
 @dataclass(frozen=True, kw_only=True)
 class Work:
-    """What both loops train a network on."""
+    """The data on which both loops train a network."""
 
     samples: Samples
-    normalised: Tensor  # whoever writes a loop by hand for a small set normalises it once, so that is not timed
+    normalised: Tensor  # a hand-written loop for a small set normalises it once, so this is not timed
 
 
 class LoopRank:
@@ -61,7 +61,7 @@ class LoopRank:
     def difference(self, network: str, batch_size: int, folder: str) -> float:
         """Largest difference of a weight after one epoch of each loop, as a share of how far the weights moved.
 
-        Without dropout: ours draws it step by step from seeds of its own, the bare loop as it comes.
+        Without dropout, because ours draws it from a seed per step and the bare loop does not.
         """
         training = self._training(1, batch_size)
         before, ours, bare = (_without_dropout(self._network(network)) for _ in range(3))
@@ -127,7 +127,7 @@ def _without_dropout(model: nn.Module) -> nn.Module:
 def train_bare(
     model: nn.Module, images: Tensor, labels: Tensor, training: Training, seeds: Sequence[int], ranks: ProcessGroup
 ) -> None:
-    """The loop as one would write it by hand: no metrics, no checkpoints, nothing checked.
+    """The loop as written by hand: no metrics, no checkpoints, no checks.
 
     Args:
         model: trained in place.

@@ -1,16 +1,16 @@
-"""Ten thousand empty trials in one launch: the driver's memory, and whether a trial costs more the more there were.
+"""Ten thousand empty trials in one launch: the driver's memory, and whether a trial costs more after many others.
 
     python benchmarks/many_trials.py            # about five minutes
     python benchmarks/many_trials.py --quick    # 400 trials: for a look
 
-The driver is looked at from outside, four times a second.
+The driver is observed from outside, four times a second.
 """
 
 import sys
 from pathlib import Path
 
 if __name__ == "__main__":
-    sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the repository, instead of the folder of this script
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the repository instead of this folder
 
 import argparse
 import multiprocessing
@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def looked_at(trials: int, slots: int, folder: Path) -> list[Look]:
-    """What was seen of the driver while it ran so many empty trials, in a process of its own.
+    """Observations of the driver in a separate process while it ran this many empty trials.
 
     Raises:
         RuntimeError: a trial did not finish.
@@ -93,7 +93,7 @@ def look(driver: psutil.Process, folder: Path) -> Look:
 
 
 def table(looks: Sequence[Look], ends_s: Sequence[float], parts: int) -> Measured:
-    """A row for each part of the trials, and the two that have goals.
+    """A row for each part of the trials, and the two rows with goals.
 
     Args:
         looks: in the order of time.

@@ -21,7 +21,7 @@ class PackedRank:
         self._ranks: ProcessGroup | None = None
 
     def run(self, settings: dict[str, Any], device: str) -> Found:
-        """What the trial's operating points found."""
+        """The results of the trial's operating points."""
         self._ranks = self._ranks or join(device)
         with tempfile.TemporaryDirectory() as cache:
             events = run_trial(TrialConfig.model_validate(settings), cache=Cache(Path(cache)), ranks=self._ranks)
@@ -29,7 +29,7 @@ class PackedRank:
         return [(info["validation_score"], info["validation_loss"], info["macs"]) for info in facts]
 
     def used_gb(self) -> float | None:
-        """Memory of the GPU that is not free, whoever holds it; None on a CPU."""
+        """Memory of the GPU that any process uses; None on a CPU."""
         if self._ranks is None or self._ranks.device.type != "cuda":
             return None
         free, total = torch.cuda.mem_get_info(self._ranks.device)

@@ -1,18 +1,18 @@
-"""Trials per hour of a device: several at once, each in a process of its own, beside one after the other.
+"""Trials per hour of a device: several at once, each in its own process, compared with one after the other.
 
     python benchmarks/packed_trials.py                            # about ten minutes on a large GPU
-    python benchmarks/packed_trials.py --device cpu --quick       # few and short trials: only to see that it runs
+    python benchmarks/packed_trials.py --device cpu --quick       # few and short trials: only to check that it runs
 
 Small networks on small data leave most of a GPU idle. Trials of one rank that ask for a part of one (`gpus_per_rank =
-0.25` in a spec's `[resources]`) are packed on it by Ray; here the processes are started without Ray, so that the device
-alone is measured.
+0.25` in a spec's `[resources]`) are packed on it by Ray; here the processes are started without Ray, so that only
+the device is measured.
 """
 
 import sys
 from pathlib import Path
 
 if __name__ == "__main__":
-    sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the repository, instead of the folder of this script
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the repository instead of this folder
 
 import argparse
 import os
@@ -123,7 +123,7 @@ def measure(length: Length, device: str) -> dict[int, list[Round]]:
     """The rounds by how many trials ran at once, which take turns, up and down.
 
     Raises:
-        RankFailed, RankDied: a trial failed; on a GPU perhaps because so many do not fit.
+        RankFailed, RankDied: a trial failed; on a GPU perhaps because this many do not fit.
     """
     trials = [_settings(length, seed) for seed in range(length.trials)]
     rounds: dict[int, list[Round]] = {at_once: [] for at_once in length.at_once}
@@ -135,7 +135,7 @@ def measure(length: Length, device: str) -> dict[int, list[Round]]:
 
 
 def run_packed(trials: Sequence[dict[str, Any]], at_once: int, device: str) -> Round:
-    """All trials on so many warm processes; each has run one of them before the clock starts."""
+    """All trials on this many warm processes; each has run one of them before the clock starts."""
     processes: list[ProcessRanks] = []
     try:
         for _ in range(at_once):
@@ -146,7 +146,7 @@ def run_packed(trials: Sequence[dict[str, Any]], at_once: int, device: str) -> R
             one = idle.get()
             try:
                 (found,) = one.call("run", settings, device)
-            finally:  # one that has ended, too: whoever gets it next is told, instead of waiting for ever
+            finally:  # also one that has ended: its next user gets an error instead of waiting for ever
                 idle.put(one)
             return cast("Found", found)
 
@@ -198,7 +198,7 @@ def _notes(length: Length, name: str) -> tuple[str, ...]:
         f"for each trial at once, on {len(os.sched_getaffinity(0))} cores; each process has run a trial before.",
         "times_one_after_the_other: median wall time of the rounds with one at once / of these; the rounds take turns. "
         "rounds_s: quartiles of the rounds' wall times.",
-        "used_gb: memory of the GPU in use at the end of a round, by all processes together and whoever else is there. "
+        "used_gb: memory of the GPU in use at the end of a round, by all processes, including those of others. "
         "equal_results: validation score, loss and MACs of each operating point as with one at once, to the last bit.",
     )
 

@@ -1,14 +1,14 @@
 """Seconds and memory of `--plan` for sweeps of 10,000 and 100,000 trials, and of launching a finished one again.
 
 python benchmarks/planning.py            # two to four minutes
-python benchmarks/planning.py --quick    # 1,000 trials in place of the large sweeps
+python benchmarks/planning.py --quick    # 1,000 trials instead of the large sweeps
 """
 
 import sys
 from pathlib import Path
 
 if __name__ == "__main__":
-    sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the repository, instead of the folder of this script
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the repository instead of this folder
 
 import argparse
 import statistics
@@ -53,7 +53,7 @@ QUICK_AGAIN = Asked(what=AGAIN.what, trials=1_000, runs=1, goal_s=AGAIN.goal_s)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print and write the table."""
     parser = argparse.ArgumentParser(description="seconds and memory of --plan")
-    parser.add_argument("--quick", action="store_true", help="1,000 trials in place of the large sweeps: for a look")
+    parser.add_argument("--quick", action="store_true", help="1,000 trials instead of the large sweeps: for a look")
     parser.add_argument("--out", type=Path, default=RESULTS / "planning", help="path of the table, without suffix")
     options = parser.parse_args(arguments)
     rows = []
@@ -68,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def measure(asked: Asked, folder: Path) -> Taken:
-    """Run the command once, its output thrown away.
+    """Run the command once, without its output.
 
     Raises:
         CalledProcessError: it failed.
@@ -84,7 +84,7 @@ def write_spec(asked: Asked, folder: Path) -> Path:
 
 
 def finish(asked: Asked, folder: Path) -> None:
-    """Make the run in which every trial has finished, a file of the table for each, as the driver writes them."""
+    """Create a run in which every trial has finished, with a file of the table for each, as the driver writes them."""
     plan = make_plan(load_spec(write_spec(asked, folder)))
     run, lock, _ = start(plan, folder / "runs", extend=False, update_code=False)
     writer, now = Writer(run.path / "tables"), datetime.now(UTC)
@@ -95,7 +95,7 @@ def finish(asked: Asked, folder: Path) -> None:
 
 
 def launched_again(asked: Asked, folder: Path) -> Taken:
-    """Launch until it says that nothing is left to do; the report that it would write then is not waited for.
+    """Launch until the command reports that all trials have finished; do not wait for its report.
 
     Raises:
         ValueError: it did not say so.

@@ -1,18 +1,17 @@
-"""Images per second of preparing a data set beside a bare loop of Pillow over the same files.
+"""Images per second of preparing a data set, compared with a bare loop of Pillow over the same files.
 
     python benchmarks/preparation.py                      # about a minute
     python benchmarks/preparation.py --quick              # about fifteen seconds
     python benchmarks/preparation.py --images FOLDER      # the same with photographs in FOLDER/<class>/
 
-Both sides take turns, so that whatever else the machine does meets both; that they make the same pixels is checked
-first.
+Both sides take turns, so that other work on the machine affects both. First, their pixels are compared.
 """
 
 import sys
 from pathlib import Path
 
 if __name__ == "__main__":
-    sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the repository, instead of the folder of this script
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the repository instead of this folder
 
 import argparse
 import io
@@ -125,7 +124,7 @@ def ours(images: Path, root: Path, threads: int) -> None:
 
 
 def expect_same_pixels(images: Path, files: Sequence[Path], root: Path) -> None:
-    """Compares what both sides make.
+    """Compares the pixels of both sides.
 
     Raises:
         ValueError: they differ, so they do not do the same work.
@@ -157,7 +156,7 @@ def _notes(images: Path | None) -> tuple[str, ...]:
     return (
         f"Both sides decode {which} to {IMAGE_PX} x {IMAGE_PX} pixels, the same bit for bit; they take turns.",
         "ours: `tailor.prepare.preparation.prepare`: also checksums of all files, the journal that an interrupted call "
-        "goes on from, the manifest, and all of it synced to the disk.",
+        "resumes from, the manifest, and all of it synced to the disk.",
         "bare: open, convert, resize, crop in one thread; pixels stay in memory and nothing is written.",
         "ratio: ours / bare in images/s. threads: of ours; bare has one.",
     )

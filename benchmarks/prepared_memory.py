@@ -1,17 +1,17 @@
-"""Memory of a prepared data set: what preparing it takes, and what a process that trains from it holds of it.
+"""Memory of a prepared data set: for its preparation, and in a process that trains from it.
 
     python benchmarks/prepared_memory.py            # about a minute
     python benchmarks/prepared_memory.py --quick    # about half a minute
 
-Each figure is a process of its own, and the growth beyond what it held before. Training is measured from the memory
-map, as trials read it, and beside that from a copy of the images in memory.
+Each number comes from a separate process, and is the growth of its memory. Training is measured from the memory map, as
+trials read it, and from a copy of the images in memory.
 """
 
 import sys
 from pathlib import Path
 
 if __name__ == "__main__":
-    sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the repository, instead of the folder of this script
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the repository instead of this folder
 
 import argparse
 import multiprocessing
@@ -39,7 +39,7 @@ COLUMNS = ("what", "images", "file_mb", "own_peak_mb", "own_share_of_file", "res
 
 @dataclass(frozen=True, kw_only=True)
 class Memory:
-    """What a process holds."""
+    """The memory of a process."""
 
     own_bytes: int  # pages of its own (RssAnon)
     resident_bytes: int  # these and pages of files, which the system can take back and other processes share (VmRSS)
@@ -65,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def row(what: str, count: int, root: Path, work: Callable[..., None], *given: Path) -> tuple[Cell, ...]:
-    """A row of the table, its work done in a process of its own."""
+    """A row of the table, measured in a separate process."""
     spawning = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=spawning) as alone:
         peak = alone.submit(peak_of, work, root, *given).result()
@@ -75,7 +75,7 @@ def row(what: str, count: int, root: Path, work: Callable[..., None], *given: Pa
 
 
 def peak_of(work: Callable[..., None], root: Path, *given: Path) -> Memory:
-    """The most that this process held at any sample while it worked, beyond what it held before."""
+    """The largest growth of this process's memory at any sample while it worked."""
     torch.set_num_threads(1)
     numbers = torch.arange(BATCH)
     train(Samples(images=torch.zeros(BATCH, 3, 8, 8, dtype=torch.uint8), labels=numbers, ids=numbers))
@@ -100,7 +100,7 @@ def peak_of(work: Callable[..., None], root: Path, *given: Path) -> Memory:
 
 
 def held() -> Memory:
-    """What this process holds now, as Linux says."""
+    """The present memory of this process, from Linux."""
     lines = Path("/proc/self/status").read_text().splitlines()
     kilobytes = {
         name: int(rest.split()[0]) for name, _, rest in (line.partition(":") for line in lines) if "Rss" in name
@@ -125,7 +125,7 @@ def from_a_copy(root: Path) -> None:
 
 
 def train(samples: Samples) -> None:
-    """Takes an epoch of batches and does nothing with them."""
+    """Takes an epoch of batches without using them."""
     for _ in batches(samples, BATCH, 0, 0, "none", ProcessGroup(rank=0, world_size=1, device=torch.device("cpu"))):
         pass
 

@@ -1,4 +1,4 @@
-"""What a command takes in a process of its own: seconds, processor time and memory."""
+"""The cost of a command in a separate process: seconds, processor time and memory."""
 
 import os
 import resource
@@ -12,7 +12,7 @@ from typing import Any
 
 @dataclass(frozen=True, kw_only=True)
 class Taken:
-    """What one process took; `cpu_s` is that of all its threads."""
+    """The cost of one process; `cpu_s` is that of all its threads."""
 
     wall_s: float
     cpu_s: float
@@ -20,9 +20,9 @@ class Taken:
 
 
 def taken(command: Sequence[str], folder: Path, environment: Mapping[str, str] | None = None) -> Taken:
-    """Runs the command once in a folder, its output thrown away.
+    """Runs the command once in a folder, without its output.
 
-    The system counts no peak below that of the process that calls: keep that one small.
+    The system counts no peak below that of the calling process: keep that one small.
 
     Raises:
         CalledProcessError: it failed.
@@ -37,12 +37,12 @@ def taken(command: Sequence[str], folder: Path, environment: Mapping[str, str] |
 
 
 def reap(process: "subprocess.Popen[Any]") -> resource.struct_rusage:
-    """Waits for the end of a process; what it used."""
+    """Waits for the end of a process; returns its resources."""
     _, status, used = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     return used
 
 
 def taken_in(wall_s: float, used: resource.struct_rusage) -> Taken:
-    """What a process took in that time."""
+    """The cost of a process in that time."""
     return Taken(wall_s=wall_s, cpu_s=used.ru_utime + used.ru_stime, peak_gb=used.ru_maxrss * 1024 / 1e9)

@@ -1,17 +1,17 @@
-"""Seconds to save, load and rebuild a pruned ResNet-101 beside torch's pickle of the whole module.
+"""Seconds to save, load and rebuild a pruned ResNet-101, compared with torch's pickle of the whole module.
 
     python benchmarks/pruned_model.py                   # about a minute
     python benchmarks/pruned_model.py --quick           # about twenty seconds
 
-Both sides take turns on the same network; that both give the same outputs back is checked first. The pickle that is
-loaded here was written a moment before by this program; one of somebody else's could run anything.
+Both sides take turns on the same network; first, their outputs are compared. This program has just written the pickle
+that it loads; a pickle from others could run any code.
 """
 
 import sys
 from pathlib import Path
 
 if __name__ == "__main__":
-    sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the repository, instead of the folder of this script
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the repository instead of this folder
 
 import argparse
 import statistics
@@ -41,10 +41,10 @@ Work = Callable[[], object]
 
 @dataclass(frozen=True, kw_only=True)
 class Timing:
-    """What a piece of work took."""
+    """The cost of a piece of work."""
 
     wall_s: float
-    cpu_s: float  # of this process, all threads: what a busy machine leaves alone
+    cpu_s: float  # of this process, all threads: does not depend on other work
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -64,10 +64,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def compared(state: ModelState, folder: Path) -> dict[str, tuple[Work, str, Work]]:
-    """What is timed: ours, the name of what stands beside it, and that.
+    """The timed functions: ours, the name of the alternative, and the alternative.
 
     Raises:
-        ValueError: the two sides do not give the same outputs back.
+        ValueError: the outputs of the two sides differ.
     """
     ours, pickled, model = folder / "ours", folder / "model.pt", state.build().eval()
     found: dict[str, tuple[Work, str, Work]] = {
@@ -95,7 +95,7 @@ def _unpickled(path: Path) -> nn.Module:
 
 
 def measure(what: str, ours: Work, beside: str, theirs: Work, rounds: int) -> tuple[Cell, ...]:
-    """A row of the table; ratios are medians of the rounds' ratios. The first round counts for nothing."""
+    """A row of the table; ratios are medians of the rounds' ratios. The first round is not counted."""
     pairs = [(timed(ours), timed(theirs)) for _ in range(rounds + 1)][1:]
     ratios = [own.wall_s / other.wall_s for own, other in pairs]
     ours_s, theirs_s = (statistics.median(pair[side].wall_s for pair in pairs) for side in (0, 1))
@@ -104,7 +104,7 @@ def measure(what: str, ours: Work, beside: str, theirs: Work, rounds: int) -> tu
 
 
 def timed(work: Work) -> Timing:
-    """Do it and say what it took."""
+    """Do the work and return its cost."""
     wall_s, cpu_s = time.perf_counter(), time.process_time()
     work()
     return Timing(cpu_s=time.process_time() - cpu_s, wall_s=time.perf_counter() - wall_s)

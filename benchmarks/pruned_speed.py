@@ -1,19 +1,19 @@
-"""How much faster pruned networks are, beside the MACs that they lost: forward passes, and with the backward pass.
+"""How much faster pruned networks are, for the MACs that they lost: forward passes, and with the backward pass.
 
     python benchmarks/pruned_speed.py                   # about four minutes
-    python benchmarks/pruned_speed.py --quick           # MobileNetV2 alone, small images: seconds
+    python benchmarks/pruned_speed.py --quick           # only MobileNetV2, small images: seconds
     python benchmarks/pruned_speed.py --device cuda     # what the goal is for
 
-ResNet-50, VGG-16 and MobileNetV2 with 20% and 50% fewer MACs: pruned by us, with widths as they come and in multiples
-of 8, and by Torch-Pruning where it is installed: `python -m pip install -e '.[bench]'`. All of a network's models take
-turns; what Torch-Pruning made is rebuilt and counted as ours is, and that this is the same model is checked first.
+ResNet-50, VGG-16 and MobileNetV2 with 20% and 50% fewer MACs: pruned by us, with any widths and in multiples of 8,
+and by Torch-Pruning if it is installed: `python -m pip install -e '.[bench]'`. All of a network's models take
+turns. The models of Torch-Pruning are rebuilt and counted like ours, after a check that the rebuilt model is the same.
 """
 
 import sys
 from pathlib import Path
 
 if __name__ == "__main__":
-    sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the repository, instead of the folder of this script
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the repository instead of this folder
 
 import argparse
 import importlib.util
@@ -146,7 +146,7 @@ def contenders(network: str, length: Length, device: torch.device, has_theirs: b
 
 
 def contender(name: str, asked_fraction: float, state: ModelState, device: torch.device) -> Contender:
-    """A model where it runs, its MACs counted."""
+    """A model on its device, with its MACs."""
     on_gpu = device.type == "cuda"
     return Contender(
         name=name,
@@ -170,7 +170,7 @@ def pruned(whole: ModelState, fraction: float, width_multiple: int) -> ModelStat
 
 
 def pruned_by_torch_pruning(whole: ModelState, fraction: float) -> ModelState:
-    """Pruned by Torch-Pruning with its defaults and L1, its share of filters sought with which as many MACs go.
+    """Pruned by Torch-Pruning with its defaults and L1, with the share of filters that removes the asked MACs.
 
     Raises:
         ValueError: none was found.
@@ -186,7 +186,7 @@ def pruned_by_torch_pruning(whole: ModelState, fraction: float) -> ModelState:
 
 
 def after_torch_pruning(whole: ModelState, share: float) -> ModelState:
-    """What Torch-Pruning leaves when this share of filters goes, as a state of ours.
+    """The network that Torch-Pruning leaves after removing this share of filters, as our state.
 
     Raises:
         AssertionError: the model that is rebuilt from it gives other outputs.
@@ -221,7 +221,7 @@ def rows_of(network: str, turns: list[Contender], length: Length, device: torch.
     for what, (work, rounds) in works.items():
         for one in turns:
             one.model.train(work is forward_and_backward)
-        # The first round counts for nothing: libraries choose their algorithms, memory is taken.
+        # The first round is not counted: libraries choose their algorithms, memory is taken.
         times = [[seconds(work, one.model, images, length.passes) for one in turns] for _ in range(rounds + 1)][1:]
         unpruned_s = [taken[0] for taken in times]
         for one, own_s in zip(turns, zip(*times, strict=True), strict=True):
@@ -232,7 +232,7 @@ def rows_of(network: str, turns: list[Contender], length: Length, device: torch.
 def cells(
     one: Contender, what: str, device: torch.device, own_s: Sequence[float], unpruned_s: Sequence[float]
 ) -> tuple[Cell, ...]:
-    """What is said of a model; speed-ups are of each round, so what slows a whole round down cancels out."""
+    """The row of a model; speed-ups are per round, so anything that slows a whole round cancels out."""
     speed_ups = [before / after for before, after in zip(unpruned_s, own_s, strict=True)]
     own_ms = [1e3 * taken_s for taken_s in own_s]
     part = statistics.median(speed_ups) / one.macs_ratio
@@ -257,7 +257,7 @@ def cells(
 
 
 def seconds(work: Work, model: nn.Module, images: Tensor, passes: int) -> float:
-    """Wall time of one of so many passes, the GPU waited for before and after all."""
+    """Wall time of one of this many passes; waits for the GPU before and after all."""
     finish(images.device)
     begun_s = time.perf_counter()
     for _ in range(passes):
@@ -293,7 +293,7 @@ def _notes(length: Length, device: torch.device, has_theirs: bool) -> tuple[str,
     )
     return (
         f"On {device_name(device)}, {precision}; batches of {length.batch} random images of {length.px} x {length.px} "
-        f"pixels that lie on the device, {CLASSES} classes, random weights; torch's own settings, nothing is compiled.",
+        f"pixels in the device's memory, {CLASSES} classes, random weights; torch's own settings, nothing is compiled.",
         "ours: the filters of the smallest L1 norm go, the same share of each layer's, of layers whose outputs are "
         "added together and of hidden linear layers too. Multiples of 8: `width_multiple = 8`, widths rounded up and "
         "more filters taken until the budget is met.",

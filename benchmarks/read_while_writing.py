@@ -1,17 +1,17 @@
-"""Readers that look all the while 8 processes write rows and one compacts: does any see a row twice, or lose one?
+"""Readers read while 8 processes write rows and one compacts: does any see a row twice, or lose one?
 
     python benchmarks/read_while_writing.py                 # two rounds of 60 s
-    python benchmarks/read_while_writing.py --seconds 5     # a look
+    python benchmarks/read_while_writing.py --seconds 5     # a quick test
 
-Each writer numbers its rows and says, once a write has returned, how many of them are durable. So a reader knows before
-it loads the run how many rows of each writer it has to see at the least, and that they have no gap.
+Each writer numbers its rows and announces, after each write, how many of them are durable. So before a reader loads the
+run, it knows how many rows of each writer it must see at least, and that they have no gap.
 """
 
 import sys
 from pathlib import Path
 
 if __name__ == "__main__":
-    sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the repository, instead of the folder of this script
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the repository instead of this folder
 
 import argparse
 import multiprocessing
@@ -39,7 +39,7 @@ PACKAGES = ("pyarrow", "duckdb")
 
 @dataclass(kw_only=True)
 class Seen:
-    """What one reader found; all but the first two are to be 0, of which being told to load again is no fault."""
+    """What one reader found; all but the first two must be 0, except the requests to load again, which are no fault."""
 
     reads: int = 0
     rows_seen_last: int = 0
@@ -56,7 +56,7 @@ class Seen:
 
     @property
     def is_right(self) -> bool:
-        """Whether it was looked at, and the promise was never broken."""
+        """Whether readers have read, and the promise was never broken."""
         return self.reads > 0 and self.rows_twice + self.rows_missing + self.older_rows_shown + self.errors == 0
 
 
@@ -99,10 +99,10 @@ def one_round(run: Path, *, seconds: float, writers: int, readers: int, removes:
 
     Args:
         run: an empty folder, which becomes a run.
-        seconds: for which it goes on.
+        seconds: its duration.
         writers: processes that write.
         readers: processes that read.
-        removes: whether merged parts are removed at once, after which a reader may be told to load again.
+        removes: whether merged parts are removed at once, after which a reader may have to load again.
 
     Raises:
         RuntimeError: a process ended with an error of its own.
@@ -163,7 +163,7 @@ def _compact(run: Path, removes: bool, compactions: Any, stop: Any, ready: Any) 
 
 
 def _read(run: Path, durable: Any, stop: Any, answers: Any, ready: Any) -> None:
-    """Reads over and over; at the end says what was found."""
+    """Reads repeatedly; at the end sends what it found."""
     seen, before = Seen(), [Shown()] * len(durable)
     load(run).close()  # imports what reading needs
     ready.wait(START_S)
@@ -189,7 +189,7 @@ def _look(tables: Run, least: Sequence[int], before: Sequence[Shown], seen: Seen
 
     Args:
         tables: the run.
-        least: rows of each writer that were durable before it was loaded, and stood in the row that is written again.
+        least: rows of each writer that were durable before it was loaded, as noted in the row that is written again.
         before: what the last look returned.
         seen: to add to.
     """
@@ -218,7 +218,7 @@ def _notes() -> tuple[str, ...]:
         "rows_twice: rows in the files that a reader opens, less distinct ones. rows_missing: rows that were durable,"
         " or seen by the same reader, before it loaded the run, or gaps in a writer's numbers. older_rows_shown: of a"
         " key that had been written again.",
-        "told_to_load_again: the loaded run's files were removed by a clean-up, which is said to the reader and is no"
+        "told_to_load_again: the loaded run's files were removed by a clean-up; the reader gets an error, which is no"
         " fault; it cannot happen where nothing is removed.",
         "goal: no row twice or missing, no older row, no error.",
     )

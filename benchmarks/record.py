@@ -1,4 +1,4 @@
-"""What all benchmarks share: a table with the machine, the versions, the command and the date it was measured under."""
+"""The table of all benchmarks, with the machine, the versions, the command and the date."""
 
 import csv
 import importlib.metadata
@@ -24,7 +24,7 @@ class Measured:
     """A benchmark's result."""
 
     title: str
-    columns: tuple[str, ...]  # units stand in their names
+    columns: tuple[str, ...]  # their names contain units
     rows: tuple[tuple[Cell, ...], ...]
     notes: tuple[str, ...]  # what is compared, what is left out
 
@@ -82,7 +82,7 @@ def show_to_ranks() -> None:
 
 
 def cpu_model() -> str:
-    """The processor's name as Linux tells it; elsewhere the architecture."""
+    """The processor's name from Linux; elsewhere the architecture."""
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
         for line in cpuinfo.read_text().splitlines():
@@ -92,7 +92,7 @@ def cpu_model() -> str:
 
 
 def markdown(measured: Measured, facts: dict[str, str]) -> list[str]:
-    """The lines of the table as people read it."""
+    """The lines of the Markdown table."""
     cells = [list(measured.columns), *([shown(cell) for cell in row] for row in measured.rows)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(measured.columns))]
     lines = [_line(row, widths) for row in cells]
@@ -112,7 +112,7 @@ def shown(cell: Cell) -> str:
 
 
 def spread(values: Sequence[float]) -> str:
-    """The first and third quartile, as text; the only value twice where there is one."""
+    """The first and third quartile, as text; twice the same if there is one value."""
     low, _, high = statistics.quantiles(values, n=4, method="inclusive") if len(values) > 1 else [*values] * 3
     return f"{low:.4g} to {high:.4g}"
 
@@ -134,6 +134,6 @@ def _line(row: Sequence[str], widths: Sequence[int]) -> str:
 
 
 def _shown(script: Path) -> Path:
-    """A script's path as one types it in the repository."""
+    """A script's path relative to the repository."""
     script = script.resolve()
     return script.relative_to(ROOT) if script.is_relative_to(ROOT) else Path(script.name)

@@ -1,4 +1,4 @@
-"""The schedulers that are compared: each runs trials that only wait, a few at once, in a process of its own."""
+"""The compared schedulers: each runs trials that only wait, a few at once, in a separate process."""
 
 import contextlib
 import importlib.util
@@ -49,11 +49,11 @@ class Run:
 
     @property
     def span_s(self) -> float:
-        """From the first trial's begin to the last one's end."""
+        """From the begin of the first trial to the end of the last."""
         return self.ends_s[-1] - self.begins_s[0]
 
     def gaps_s(self, slots: int) -> tuple[float, ...]:
-        """How long each slot stood empty between two trials: one value per trial, but for the first in each slot.
+        """How long each slot was empty between two trials: one value per trial, except the first in each slot.
 
         Raises:
             RuntimeError: more trials ran at once than there are slots.
@@ -71,11 +71,11 @@ class Contender:
 
     name: str
     run: Callable[[int, int, float, Path], float]
-    """Runs trials, so many at once, of so many seconds, that note their moments in an empty folder; seconds in all."""
+    """(trials, slots, seconds each, empty folder) -> wall seconds; trials note their moments in the folder."""
     trials: int
     quick_trials: int
     package: str = "ray"
-    """What has to be installed for it."""
+    """The package that it needs."""
 
     @property
     def is_installed(self) -> bool:
@@ -84,7 +84,7 @@ class Contender:
 
 
 def measure(contender: Contender, trials: int, slots: int, seconds: float = 0.0) -> Run:
-    """A run in a process of its own: no scheduler finds what another one left in memory or in the environment.
+    """A run in a separate process: no scheduler sees what another one left in memory or in the environment.
 
     Args:
         contender: what runs them.
@@ -148,7 +148,7 @@ def run_stock_reused(trials: int, slots: int, seconds: float, folder: Path) -> f
 
     class Wait(tune.Trainable):
         def setup(self, config: dict[str, float]) -> None:
-            """Nothing to set up."""
+            """Accept the new settings, which need no set-up."""
 
         def step(self) -> dict[str, float | bool]:
             idle(folder, seconds)
@@ -164,7 +164,7 @@ def run_stock_reused(trials: int, slots: int, seconds: float, folder: Path) -> f
 def _run_stock(
     trainable: Any, config: "TuneConfig", slots: int, folder: Path, checkpoints: "CheckpointConfig | None" = None
 ) -> float:
-    """Stock Tune on a Ray that is started like ours, writing to `folder`; what it prints is thrown away."""
+    """Stock Tune on a Ray that is started like ours, writing to `folder`; its output is dropped."""
     from ray import tune
 
     from hpc.ray.local import local_ray
@@ -181,7 +181,7 @@ def _run_stock(
 
 
 def run_submitit(trials: int, slots: int, seconds: float, folder: Path) -> float:
-    """`submitit.LocalExecutor`, a process per trial; it starts whatever it is given, so it is given `slots` at once."""
+    """`submitit.LocalExecutor`, a process per trial; it starts all jobs that it gets, so it gets `slots` at once."""
     import submitit
 
     show_to_ranks()
@@ -213,7 +213,7 @@ def run_parsl(trials: int, slots: int, seconds: float, folder: Path) -> float:
     from parsl.providers import LocalProvider
 
     show_to_ranks()
-    # It looks for its own programs there; an environment that is not activated is not on the path.
+    # It looks for its own programs there; the path lacks an environment that is not activated.
     os.environ["PATH"] = os.pathsep.join([sysconfig.get_path("scripts"), os.environ["PATH"]])
     executor = HighThroughputExecutor(
         address="127.0.0.1",

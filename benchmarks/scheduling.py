@@ -1,18 +1,18 @@
-"""What a sweep loses between trials, beside other schedulers, and how soon ranks begin anew, also after one has died.
+"""The time lost between trials, compared with other schedulers, and how soon ranks begin again, also after a death.
 
     python benchmarks/scheduling.py                  # four minutes
     python benchmarks/scheduling.py --trials 1000    # ten: our trials of one second each, as the goal has them
     python benchmarks/scheduling.py --quick          # one and a half
 
-The trials of one second only wait, so that schedulers are compared and not what they leave of the processor; each notes
-itself when it began and ended. Parsl is measured where it is installed: `python -m pip install -e '.[bench]'`.
+The trials of one second only wait, so that schedulers are compared and not the processor time that they leave; each
+notes when it began and ended. Parsl is measured if it is installed: `python -m pip install -e '.[bench]'`.
 """
 
 import sys
 from pathlib import Path
 
 if __name__ == "__main__":
-    sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the repository, instead of the folder of this script
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the repository instead of this folder
 
 import argparse
 import math
@@ -70,8 +70,8 @@ COLUMNS = (
     "verdict",
 )
 WAITING = f"between trials of {TRIAL_S:g} s"
-BEGIN = "a trial's end to the next one's begin"
-FIRST_STEP = "a trial's end to the next one's first step"
+BEGIN = "a trial's end to the next trial's begin"
+FIRST_STEP = "a trial's end to the next trial's first step"
 REPLACED = "a rank's death to the trial's begin on new ranks"
 STEPS_AGAIN = "a rank's death to the trial's first step on new ranks"
 
@@ -100,7 +100,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def contenders(trials: int) -> tuple[Contender, ...]:
-    """What is compared; so many trials are ours, the others get fewer."""
+    """The compared schedulers; ours gets this many trials, the others fewer."""
     return (
         Contender(name=OURS, run=run_ours, trials=trials, quick_trials=QUICK_TRIALS),
         Contender(name="stock Tune, reuse_actors=True", run=run_stock_reused, trials=20, quick_trials=8),
@@ -125,12 +125,12 @@ def waiting_row(contender: Contender, trials: int, slots: int) -> tuple[Cell, ..
 
 
 def overhead_fraction(run: Run, took_s: float, slots: int) -> float:
-    """By how much longer that is than the trials alone, one after the other in each slot."""
+    """The time in addition to the trials' own, one after the other in each slot."""
     return took_s / (math.ceil(len(run.ends_s) / slots) * TRIAL_S) - 1
 
 
 def moments_of(target: str, trials: int) -> list[Moment]:
-    """What so many real trials on RANKS ranks noted, one trial at a time, in a process of its own."""
+    """The notes of this many real trials on RANKS ranks, one trial at a time, in a separate process."""
     context = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory() as folder, ProcessPoolExecutor(1, mp_context=context) as process:
         return process.submit(run_warm, target, trials, Path(folder)).result()
@@ -155,7 +155,7 @@ def run_warm(target: str, trials: int, folder: Path, site: str = "local") -> lis
 
 
 def warm_rows(moments: Sequence[Moment]) -> Iterator[tuple[Cell, ...]]:
-    """What lies between two trials on the same ranks."""
+    """The rows of the time between two trials on the same ranks."""
     yield _row(BEGIN, OURS, 1, RANKS, after(moments, "end", "begin"))
     found = after(moments, "end", "first_step")
     is_met = statistics.median(found) <= GOAL_BETWEEN_S
@@ -163,7 +163,7 @@ def warm_rows(moments: Sequence[Moment]) -> Iterator[tuple[Cell, ...]]:
 
 
 def death_rows(moments: Sequence[Moment]) -> Iterator[tuple[Cell, ...]]:
-    """What lies between the death of a rank and the trial's next attempt."""
+    """The rows of the time between the death of a rank and the trial's next attempt."""
     yield _row(REPLACED, OURS, 1, RANKS, after(moments, "death", "begin"))
     found = after(moments, "death", "first_step")
     is_met = max(found) <= GOAL_REPLACED_S
@@ -195,7 +195,7 @@ NOTES = (
     f"Between trials of {TRIAL_S:g} s: from the end of a trial to the begin of the one that gets its slot, as the "
     "trials note it. They wait (`sleep`) and take no processor time from their scheduler. Each scheduler has a process "
     "of its own and runs alone, the others with fewer trials.",
-    "overhead_fraction: by how much longer it is from the first trial's begin to the last one's end than the trials "
+    "overhead_fraction: how much longer the time from the first begin to the last end is than the trials "
     "alone would take; overhead_with_start_fraction: the same with the start and the end of the scheduler, which weigh "
     "the less the more trials there are.",
     "ours: `sweeps.driver.driver.run_sweep`, site local, one rank per trial, durable rows in `attempts` and `trials`. "
@@ -204,9 +204,9 @@ NOTES = (
     "trials at once, one block of workers on this machine.",
     f"The last four rows are real trials (`head_only` on digits, one epoch) on {RANKS} ranks that train together (DDP, "
     "gloo), with all their rows and stages, one trial at a time. A trial ends when its rows are durable; it begins "
-    "when rank 0 is told; its first step is when the optimiser is about to change weights, after the first batch.",
+    "when rank 0 is called; its first step is when the optimiser is about to change weights, after the first batch.",
     "Death: the last rank of the running trial is killed (SIGKILL) before the trial's second step; all its ranks are "
-    "replaced, and it begins anew on them. The goal is of the largest.",
+    "replaced, and it begins again on them. The goal is of the largest.",
 )
 
 

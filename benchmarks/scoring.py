@@ -1,17 +1,17 @@
-"""What scoring filters costs, criterion by criterion, in epochs of training the same network on the same images.
+"""The cost of scoring filters by each criterion, in epochs of training the same network on the same images.
 
     python benchmarks/scoring.py            # about five minutes
     python benchmarks/scoring.py --quick    # about one minute
 
 Each round times one epoch of fine-tuning, then the scoring stage of every criterion that the network can have, then the
-training of TransTailor's factors; so whatever else the machine does meets them all.
+training of TransTailor's factors; so other work on the machine affects them all.
 """
 
 import sys
 from pathlib import Path
 
 if __name__ == "__main__":
-    sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the repository, instead of the folder of this script
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the repository instead of this folder
 
 import argparse
 import statistics
@@ -57,7 +57,7 @@ COLUMNS = (
 
 @dataclass(frozen=True, kw_only=True)
 class GivenSamples(StageContext):
-    """A place where every task has the same images."""
+    """A `StageContext` in which every task has the same images."""
 
     samples: Samples
 
@@ -94,7 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def measure(network: str, rounds: int, photographs: int) -> Rounds:
-    """Each round's timings; one more round before them is thrown away."""
+    """Each round's timings; one more round before them is not counted."""
     samples = training_images(network, photographs)
     shape = tuple(samples.images.shape[1:])
     tensors = building.build(network, CLASSES, seed=0).state_dict()
@@ -115,7 +115,7 @@ def row(network: str, name: str, rounds: Rounds) -> tuple[Cell, ...]:
 
 
 def _stages(network: str) -> Iterator[tuple[str, Stage]]:
-    """What is timed, by name: stages as trials make them by default; these networks all have a ReLU."""
+    """The timed stages by name, as trials make them by default; all these networks have a ReLU."""
     recipe, model = Recipe(TrialConfig(method=TransTailor())), PlannedOutcome("0" * 64)
     tuning = recipe.fine_tune(model, 1)
     yield EPOCH, replace(tuning, training=tuning.training.replace(epochs=1))

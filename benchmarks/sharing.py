@@ -1,18 +1,18 @@
-"""A sweep with sharing of stages, beside the same sweep with sharing off, both by the command line.
+"""A sweep with sharing of stages, compared with the same sweep without, both by the command line.
 
     python benchmarks/sharing.py                                    # the embedded sweep: half an hour on two cores
     python benchmarks/sharing.py --spec benchmarks/paper_like.toml  # methods x budgets x beta x seeds
     python benchmarks/sharing.py --quick    # about one and a half minutes: one network, one seed, few epochs
 
 Sharing runs before and after the run without it, each time from an empty cache, so that a machine that becomes slower
-meanwhile is seen. The results of all runs have to be equal.
+in between is noticed. The results of all runs must be equal.
 """
 
 import sys
 from pathlib import Path
 
 if __name__ == "__main__":
-    sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the repository, instead of the folder of this script
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the repository instead of this folder
 
 import argparse
 import os
@@ -57,14 +57,14 @@ class Separate:
     """Stage-seconds of a run without sharing."""
 
     needed_s: float  # of the stages that each trial's last operating point is made from, and of that point
-    passed_s: float  # of the points that trials measured on their way, which that point does not need
+    passed_s: float  # of the points that trials measured before, which that point does not need
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print and write the table; 1 where results differ."""
     parser = argparse.ArgumentParser(description="a sweep with sharing beside the same with sharing off")
     parser.add_argument("--spec", type=Path, default=EMBEDDED_SPEC, help="the sweep (default: the embedded one)")
-    parser.add_argument("--seeds", type=int, help="only the first so many seeds of the sweep, for the sake of time")
+    parser.add_argument("--seeds", type=int, help="only this many seeds of the sweep, to save time")
     parser.add_argument("--quick", action="store_true", help="one network, one seed, few epochs: for a look")
     parser.add_argument("--out", type=Path, help="path of the table, without suffix (default: docs/results/sharing...)")
     options = parser.parse_args(arguments)
@@ -104,7 +104,7 @@ def launch(folder: Path, spec: Path, assignments: Sequence[str], *more: str) -> 
 
 
 def makespan_over_bound(run: Run, slots: int) -> float:
-    """From the start of the first stage to the end of the last one, over what no schedule can go below.
+    """From the start of the first stage to the end of the last, divided by the lower bound of all schedules.
 
     That is the larger of all distinct stages on all slots without a pause, and of the longest chain of stages.
     """
@@ -209,7 +209,7 @@ NOTES = (
     "`--no-sharing`, every distinct operating point as a trial of its own with a private, empty cache.",
     "Stage-seconds without sharing count, for each trial, the stages that its last operating point is made from and "
     "that point, as results.arms.cost does. A trial also measures the points that it passes on its way (the rule that "
-    "stops early needs them); they are left out of the factor and stand in a row of their own.",
+    "stops early needs them); they are left out of the factor and are in a separate row.",
     "Computed: from the stages of the sharing runs alone. Expected: counted operations where nothing has run yet; "
     "after the trial that `--plan` names as a probe (not counted above), its seconds, by kind of stage and network.",
     "Equal: every operating point, matched by its stage key, has the same validation accuracy, validation loss, MACs "

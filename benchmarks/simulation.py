@@ -1,4 +1,4 @@
-"""A large sweep on a cluster whose nodes fail, on a simulated clock: how long, how well used, how much is lost and why.
+"""A large sweep on a cluster whose nodes fail, on a simulated clock: duration, utilisation, and lost work.
 
     python benchmarks/simulation.py            # about three minutes
     python benchmarks/simulation.py --quick    # a tenth of the trials on a tenth of the nodes
@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 if __name__ == "__main__":
-    sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the repository, instead of the folder of this script
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the repository instead of this folder
 
 import argparse
 import math
@@ -69,7 +69,7 @@ CHECKPOINT_EVERY_S = 120.0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Simulate, print and write the table; 1 where a trial is left over."""
+    """Simulate, print and write the table; 1 if a trial is left over."""
     parser = argparse.ArgumentParser(description="a large sweep on a cluster whose nodes fail, on a simulated clock")
     parser.add_argument("--quick", action="store_true", help="a tenth of the trials on a tenth of the nodes")
     parser.add_argument("--out", type=Path, default=RESULTS / "simulation", help="path of the table, without suffix")
@@ -98,7 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def plan_of(trials: int) -> Plan:
-    """A plan of so many trials: a paper's methods, budgets and criteria, and many seeds."""
+    """A plan of this many trials: a paper's methods, budgets and criteria, and many seeds."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "simulated.toml"
         path.write_text(SPEC.format(seeds=list(range(math.ceil(trials / TRIALS_PER_SEED)))))
@@ -158,12 +158,12 @@ NOTES = (
     f"Nodes fail after {HOURS['fails']:.0f} h on average, noticed {CLUSTER.noticed_after_s:.0f} s later; a job waits "
     f"{CLUSTER.mean_queue_wait_s / 60:.0f} min in the queue on average (both exponential), starts in "
     f"{CLUSTER.start_s:.0f} s, ends after {HOURS['walltime']:.0f} h and is drained {LIMITS.drain_before_s:.0f} s "
-    f"before. An attempt takes {CLUSTER.trial_start_s:.0f} s beside its stages. One trial at a time on a node.",
+    f"before. An attempt takes {CLUSTER.trial_start_s:.0f} s in addition to its stages. One trial at a time on a node.",
     "Trees of stages and planned work are those of TransTailor, PAC-Net, pruning by four criteria to four budgets, "
     "iterative pruning and fine-tuning on two networks; a fine-tuning of the larger network takes "
     f"{FINE_TUNING_S / 60:.0f} min, all other stages in proportion.",
     f"Checkpoints: every {CHECKPOINT_EVERY_S:.0f} s inside a stage, and when a node drains. Without: an interrupted "
-    "stage begins anew; finished stages are kept in both.",
+    "stage begins again; finished stages are kept in both.",
     "utilisation: node-seconds in stages / node-seconds of jobs from start to end. lost: computed again.",
     "at_least: the larger of critical path and all work on all nodes without a pause. limited_by: where most of the "
     "node-seconds until the end went: computing (slots), waiting for jobs (queue), or having nothing that may start "

@@ -1,4 +1,4 @@
-"""A real SLURM for one benchmark, and what stands in a run's tables of events."""
+"""A real SLURM for one benchmark, and the times in a run's table of events."""
 
 import os
 import shutil
@@ -20,7 +20,7 @@ Spans = Mapping[str, tuple[float, float]]
 
 @contextmanager
 def slurm_bed(nodes: int = 3, *, accounting: bool = False) -> Iterator[tuple[Testbed, Path]]:
-    """A SLURM of so many nodes that this process talks to, and a folder; both are gone afterwards."""
+    """A SLURM of this many nodes for this process, and a folder; both are removed afterwards."""
     with alone(), tempfile.TemporaryDirectory(prefix="bed-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         folder.chmod(0o755)  # SLURM's authentication refuses a socket below a private folder
@@ -36,15 +36,15 @@ def slurm_bed(nodes: int = 3, *, accounting: bool = False) -> Iterator[tuple[Tes
 
 
 def events(sweep: Sweep, kind: str) -> list[tuple[float, str]]:
-    """When such events happened, in seconds since 1970, and of which job; in their order."""
+    """The times of such events, in seconds since 1970, and their jobs; in their order."""
     query = f"SELECT epoch(happened_at) AS at_s, job FROM events WHERE kind = '{kind}' ORDER BY happened_at"
     return [(float(str(row["at_s"])), str(row["job"])) for row in sweep.rows(query)]
 
 
 def computed(sweep: Sweep) -> Spans:
-    """From when to when each finished stage was computed, by its key.
+    """The begin and the end of the computation of each finished stage, by its key.
 
-    Of a stage that was cut off and went on from its checkpoint the seconds count that were of use.
+    For a stage that was cut off and resumed from its checkpoint, only the useful seconds count.
     """
     cache = Cache(sweep.folder / "cache")
     spans = {}
@@ -57,7 +57,7 @@ def computed(sweep: Sweep) -> Spans:
 
 
 def job_times(ids: list[str]) -> Spans:
-    """When SLURM took each job, and when it started it: seconds since 1970, in whole ones."""
+    """When SLURM accepted and started each job: whole seconds since 1970."""
     words = ["squeue", "--all", "--noheader", "--states=all", "--format=%i|%V|%S", "--jobs=" + ",".join(ids)]
     return {
         job: (_seconds(taken), _seconds(began)) for job, taken, began in ask(words, r"(\d+)\|(.*)\|(.*)", Patience())

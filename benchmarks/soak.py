@@ -1,18 +1,18 @@
-"""Two thousand small trials in one launch, of which something is struck every few seconds: does its driver grow?
+"""Two thousand small trials in one launch, with a fault every few seconds: does its driver grow?
 
     python benchmarks/soak.py              # a quarter of an hour; --seed repeats the faults
-    python benchmarks/soak.py --quick      # a minute: for a look
+    python benchmarks/soak.py --quick      # a minute: a quick test
 
-Ranks, slots and idle workers of Ray are killed and stopped while the driver's memory and open files are looked at from
-outside. The driver lives through all of it. A trial that was struck in each of its tries is given up, as promised: then
-the same command is launched again, in peace. At the end the run is judged by tests/faults/invariants.py.
+Ranks, slots and idle workers of Ray are killed and stopped while the driver's memory and open files are observed from
+outside. The driver survives all of it. A trial with a fault in each of its tries fails, as promised: then the same
+command is launched again, without faults. At the end tests/faults/invariants.py checks the run.
 """
 
 import sys
 from pathlib import Path
 
 if __name__ == "__main__":
-    sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the repository, instead of the folder of this script
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the repository instead of this folder
 
 import argparse
 import csv
@@ -38,12 +38,12 @@ LOOK_EVERY_S = 1.0
 PAUSE_S = (3.0, 8.0)  # between two faults, at least and at most
 SHORT_STOP_S = 2.0
 STOPS_S = (None, SHORT_STOP_S, STOPPED_S)  # None: it is killed
-WEIGHTS = (4, 4, 1)  # long stops are rare: with many of them both slots would stand still most of the time
-SETTLED_S = 10.0  # a process is struck once it is so old: a trial has three tries, which begin with a start
+WEIGHTS = (4, 4, 1)  # long stops are rare: with many of them both slots would be idle most of the time
+SETTLED_S = 10.0  # a process gets no fault before this age: a trial has three tries, which begin with a start
 GIVEN_UP_S = 5400.0
 END_LIMIT_S = 60.0  # after the driver's end, until its Ray is gone
 WARM_UP_FRACTION = 0.25
-RELATED_S = 30  # samples so far apart may still go together: about as long as it takes to get over a fault
+RELATED_S = 30  # samples this far apart may be correlated: about the time to recover from a fault
 DRIVER, HEAD, RAYLET, RANK, SLOT, IDLE = "launcher", "head (GCS)", "raylet", "rank", "slot", "idle worker"
 STRUCK = (RANK, SLOT, IDLE)
 KINDS: Mapping[str, Callable[[psutil.Process], bool]] = {
@@ -56,7 +56,7 @@ MB = 1e6
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """What was seen at one moment; memory is what is resident."""
+    """An observation; memory is resident memory."""
 
     at_s: float
     trials: int  # that have ended
@@ -68,13 +68,13 @@ class Sample:
 
 @dataclass(kw_only=True)
 class Soak:
-    """One launch while it is struck and looked at."""
+    """One launch with its faults and observations."""
 
     sweep: SmallSweep
     chance: random.Random
     samples: list[Sample] = field(default_factory=list)
     struck: Counter[tuple[str, str]] = field(default_factory=Counter)  # how and what -> times
-    stopped: dict[psutil.Process, float] = field(default_factory=dict)  # -> when it may go on
+    stopped: dict[psutil.Process, float] = field(default_factory=dict)  # -> when it may continue
 
     def run(self) -> int:
         """Launches the sweep and returns how it ended.
@@ -102,7 +102,7 @@ class Soak:
             time.sleep(LOOK_EVERY_S)
 
     def _strike(self, there: Mapping[str, list[psutil.Process]], now_s: float) -> bool:
-        """Strikes one process that has settled and is not stopped; False where there is none."""
+        """Kills or stops one process that has settled and is not stopped; False if there is none."""
         settled_s = time.time() - SETTLED_S
         found = {
             what: [one for one in there.get(what, ()) if one not in self.stopped and one.create_time() < settled_s]
@@ -164,7 +164,7 @@ def by_kind(launcher: int) -> dict[str, list[psutil.Process]]:
 
 @contextmanager
 def launched(sweep: SmallSweep, number: int) -> Iterator["subprocess.Popen[bytes]"]:
-    """A launch, which has ended afterwards: where the caller does not see it to its end, it is interrupted."""
+    """A launch, which has ended afterwards: it is interrupted if the caller leaves earlier."""
     with sweep.start(number, "local") as launch:
         try:
             yield launch
@@ -183,12 +183,12 @@ class Slope:
 
 
 def slope_of(trials: Sequence[float], values: Sequence[float], related: int) -> Slope:
-    """How values grow with the trials: least squares, with an interval that allows for errors that go together.
+    """How values grow with the trials: least squares, with an interval that allows for correlated errors.
 
     Args:
         trials: at which the values were seen, in the order of time.
         values: of any unit.
-        related: so many samples apart, errors may still go together (Newey and West's estimate, 1987).
+        related: up to this many samples apart, errors may be correlated (Newey and West's estimate, 1987).
     """
     import statsmodels.api as sm
 
@@ -199,7 +199,7 @@ def slope_of(trials: Sequence[float], values: Sequence[float], related: int) -> 
 
 
 def growth(samples: Sequence[Sample]) -> list[tuple[Cell, ...]]:
-    """The rows of what may grow, from the samples after the warm-up and before the last trial has ended.
+    """The rows of the values that may grow, from the samples after the warm-up and before the last trial has ended.
 
     Raises:
         ValueError: there are too few of them.
@@ -242,15 +242,15 @@ def table(soak: Soak, trials: int, given_up: int, broken: Sequence[str]) -> Meas
 
 NOTES = (
     f"One launch on the site local, one rank per trial, of fine-tuning and TransTailor of two steps on a tiny network; "
-    f"a fault every {PAUSE_S[0]:g} to {PAUSE_S[1]:g} s. What is stopped goes on after {SHORT_STOP_S:g} s or "
+    f"a fault every {PAUSE_S[0]:g} to {PAUSE_S[1]:g} s. A stopped process continues after {SHORT_STOP_S:g} s or "
     f"{STOPPED_S:g} s; ranks without a sign of life for {HANG_LIMIT_S:g} s are taken to hang. A process is struck once "
     f"it is {SETTLED_S:g} s old.",
-    f"Memory is what is resident (RSS), which does not hang on how many others share its pages. Looked at every "
+    f"Memory is what is resident (RSS), which does not depend on how many others share its pages. Observed every "
     f"{LOOK_EVERY_S:g} s; the first {WARM_UP_FRACTION:.0%} of the trials are left out as warm-up, and the report's "
     "writing.",
     f"Growth: least squares over the samples, low and high its 95% interval by Newey and West, for samples that go "
     f"together up to {RELATED_S} s apart. The goals are for its upper end: a driver of 10,000 trials then grows by "
-    "less than 100 MB, and by less than ten of the 1,024 files that a process may have open unless told otherwise. One "
+    "less than 100 MB, and by less than ten of the 1,024 files that a process may have open by default. One "
     "file left open at each fault is far above that.",
     "Nothing lost: each trial has finished once, and tests/faults/invariants.py finds nothing at the end.",
 )
@@ -283,7 +283,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def judged(sweep: SmallSweep, code: int) -> list[str]:
-    """The promises that the launch broke, in words."""
+    """The promises that the launch broke, as messages."""
     until_s = time.monotonic() + END_LIMIT_S
     while processes_of(sweep.folder) and time.monotonic() < until_s:
         time.sleep(LOOK_EVERY_S)
@@ -293,7 +293,7 @@ def judged(sweep: SmallSweep, code: int) -> list[str]:
 
 
 def write_samples(samples: Sequence[Sample], path: Path) -> None:
-    """All samples, those of the warm-up included."""
+    """All samples, including those of the warm-up."""
     with path.open("w", newline="", encoding="utf-8") as file:
         lines = csv.DictWriter(file, fieldnames=list(Sample.__annotations__))
         lines.writeheader()

@@ -1,17 +1,17 @@
-"""How soon the command answers: `--help`, `--plan`, and a launch until its first trial computes, beside bare Python.
+"""How soon the command answers: `--help`, `--plan`, and a launch until its first trial computes; and bare Python.
 
     python benchmarks/startup.py            # two minutes
     python benchmarks/startup.py --quick    # each once
 
-The rounds go through all commands in turn, after one that counts for nothing and fills the system's cache of files.
-Beside each stands its processor time, in times of that of `python -c pass`: it depends less on how busy the machine is.
+The rounds go through all commands in turn, after one that is not counted and fills the system's cache of files.
+The table also has the processor time as a multiple of that of `python -c pass`: it depends less on other work.
 """
 
 import sys
 from pathlib import Path
 
 if __name__ == "__main__":
-    sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the repository, instead of the folder of this script
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the repository instead of this folder
 
 import argparse
 import json
@@ -37,7 +37,7 @@ COLUMNS = ("what", "runs", "wall_s", "wall_s_quartiles", "cpu_s", "times_bare_py
 
 @dataclass(frozen=True, kw_only=True)
 class Seconds:
-    """What one run took."""
+    """The cost of one run."""
 
     wall_s: float
     cpu_s: float | None = None  # None where the run is cut off before its end
@@ -100,8 +100,8 @@ def command(words: Sequence[str], folder: Path) -> Seconds:
 def first_step(folder: Path) -> Seconds:
     """From launching the embedded sweep until the first stage of a trial began to be computed.
 
-    That moment is when the first stage was stored, less the seconds that computing it took; the launch is then stopped
-    as by Ctrl-C.
+    That moment is the time when the first stage was stored, minus the seconds of its computation; then the launch is
+    stopped as by Ctrl-C.
 
     Raises:
         RuntimeError: nothing was computed, or the launch did not stop cleanly.

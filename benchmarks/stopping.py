@@ -1,9 +1,9 @@
 """How soon a stop is noticed, and how soon the sweep has ended, in each state of a sweep.
 
     python benchmarks/stopping.py                    # ten minutes; root, and the packages of tests/slurm
-    python benchmarks/stopping.py --states local     # those alone; the others stay in the table as they are
+    python benchmarks/stopping.py --states local     # only those; the others stay in the table
 
-On a SLURM of two nodes (tests/slurm/testbed.py) and on this machine: a sweep is brought into a state and stopped by
+On a SLURM of two nodes (tests/slurm/testbed.py) and on this machine: a sweep is brought into each state and stopped by
 `python -m sweeps stop`. Noticed is the event "stopping", ended is the end of the last job, or of the process.
 """
 
@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 if __name__ == "__main__":
-    sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the repository, instead of the folder of this script
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the repository instead of this folder
 
 import argparse
 import os
@@ -70,7 +70,7 @@ COLUMNS = ("state", "noticed_s", "ended_s", "goals", "verdict")
 
 
 def on_slurm(state: str) -> tuple[float | None, float]:
-    """Seconds until a stop was noticed (None: by nobody, as no driver runs) and until no job was left."""
+    """Seconds until a stop was noticed (None: never, because no driver runs) and until no job was left."""
     with slurm_bed(nodes=2) as (testbed, folder):
         spec = HANGS if "not answer" in state else TRAINS
         (folder / "sweep").mkdir()
@@ -102,7 +102,7 @@ def on_slurm(state: str) -> tuple[float | None, float]:
 
 
 def _block(testbed: Testbed, *, whole: bool) -> list[str]:
-    """Somebody else's jobs: on all of both nodes, or on one CPU of each, so that the controller alone fits."""
+    """Jobs of another user: on all of both nodes, or on one CPU of each, so that only the controller fits."""
     cpus = "2" if whole else "1"
     words = ["sbatch", "--parsable", f"--cpus-per-task={cpus}", "--mem=100", "--output=/dev/null", "--wrap=sleep 3600"]
     done = [

@@ -1,17 +1,17 @@
-"""The store of rows beside what other people use: writing from 8 processes, and asking 1,000,000 rows.
+"""Our store of rows compared with other tools: writing from 8 processes, and a query on 1,000,000 rows.
 
-    python -m pip install mlflow trackio      # in an environment of their own: they pin other versions
+    python -m pip install mlflow trackio      # in a separate environment: they pin other versions
     python benchmarks/store.py                # about ten minutes
     python benchmarks/store.py --quick        # about two minutes: fewer rows
 
-Whoever writes gets the same rows, in the same processes, on the same disk, for the same time.
+All tools get the same rows, in the same processes, on the same disk, for the same time.
 """
 
 import sys
 from pathlib import Path
 
 if __name__ == "__main__":
-    sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the repository, instead of the folder of this script
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the repository instead of this folder
 
 import argparse
 import importlib.util
@@ -89,7 +89,7 @@ def _row(what: str, name: str, times_s: Sequence[float], **more: Cell) -> tuple[
 
 
 def _writing(stores: Sequence[Store], sizes: Sizes) -> Iterator[tuple[Cell, ...]]:
-    """How many rows a second come to rest, from all processes together."""
+    """Durable rows per second, from all processes together."""
     ours: dict[int, float] = {}
     for store in stores:
         for rows_per_call in store.rows_per_call:
@@ -107,7 +107,7 @@ def _writing(stores: Sequence[Store], sizes: Sizes) -> Iterator[tuple[Cell, ...]
 
 
 def write_rounds(store: Store, rows_per_call: int, seconds: float, rounds: int) -> list[tuple[int, float]]:
-    """Rows and seconds of each round: all processes write for this time, and the last call is waited for.
+    """Rows and seconds of each round: all processes write for this time, plus their last call.
 
     Raises:
         RuntimeError: a process failed.
@@ -176,7 +176,7 @@ def _asking(sizes: Sizes) -> Iterator[tuple[Cell, ...]]:
 
 
 def make_parts(run: Path, rows: int, parts: int) -> None:
-    """A run with that many rows of `predictions`, in parts as the writer makes them, but for waiting for the disk."""
+    """A run with this many rows of `predictions`, in parts like the writer's, but without waiting for the disk."""
     schema = arrow_schema(TABLES["predictions"])
     folder = run / "tables" / "predictions"
     folder.mkdir(parents=True)

@@ -1,6 +1,6 @@
-"""The same rows given to our store and to what other people use; each writer lives in a process of its own.
+"""Writers of the same rows: our store and other tools; each writer runs in a separate process.
 
-A row is what is known at the end of an epoch: which trial, which epoch, and four numbers.
+A row has the results of an epoch: the trial, the epoch, and four numbers.
 """
 
 import os

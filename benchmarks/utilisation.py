@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 if __name__ == "__main__":
-    sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the repository, instead of the folder of this script
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the repository instead of this folder
 
 import argparse
 import random
@@ -55,7 +55,7 @@ class Held:
 
 
 def overlap(spans: Spans, from_s: float, until_s: float) -> float:
-    """The seconds of all spans that lie between two moments."""
+    """The seconds of all spans between two moments."""
     return sum(max(0.0, min(end, until_s) - max(begin, from_s)) for begin, end in spans.values())
 
 

@@ -1,4 +1,4 @@
-"""The commands as a shell would run them, but in this process: a process of its own imports for seconds."""
+"""The commands as a shell would run them, but in this process: a new process would import for seconds."""
 
 import io
 import subprocess
@@ -14,7 +14,7 @@ Main = Callable[[Sequence[str]], int]
 
 
 def launch(*arguments: object, folder: Path) -> Said:
-    """`python sweeps/launch.py ...`; not for sweeps with modules of their own, which register for good."""
+    """`python sweeps/launch.py ...`; not for sweeps with user modules, which stay registered."""
     from sweeps.commands.launch import main
 
     return _call(main, LAUNCH, arguments, folder)
@@ -49,7 +49,7 @@ def transtailor_command(*arguments: object, folder: Path) -> Said:
 
 
 def in_own_process(*words: object, folder: Path) -> Said:
-    """`python ...`, where that it is a process of its own matters."""
+    """`python ...`, for tests that need a separate process."""
     return subprocess.run(
         [sys.executable, *map(str, words)], cwd=folder, capture_output=True, text=True, timeout=500, check=False
     )

@@ -1,4 +1,4 @@
-"""How tests are shared out between processes (`make test` has four): by files, all on a real SLURM as one."""
+"""How tests are distributed over processes (`make test` has four): by file; all on a real SLURM count as one."""
 
 from collections import defaultdict
 
@@ -18,7 +18,7 @@ class _ByPlace(LoadFileScheduling):
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files that take long come first, so that none is left at the end with one process at work."""
+    """Sort slow files first, so that none of them runs alone at the end."""
     markers = defaultdict[str, set[str]](set)
     for item in items:
         markers[item.nodeid.partition("::")[0]] |= {marker.name for marker in item.iter_markers()}
@@ -31,5 +31,5 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer | None) -> LoadFileScheduling:
-    """What xdist asks for."""
+    """Return the scheduler for xdist."""
     return _ByPlace(config, log)

@@ -1,4 +1,4 @@
-"""A fresh environment that has the product installed as users have it, and the libraries of this one."""
+"""A fresh environment with the product installed as users install it, and with the libraries of this environment."""
 
 import os
 import shutil
@@ -15,7 +15,7 @@ OFFLINE = ["--no-deps", "--no-index"]
 
 
 def sources(folder: Path) -> Path:
-    """A copy of what is packaged: building writes beside the sources."""
+    """A copy of the packaged files, because building writes files next to the sources."""
     for room in ROOMS:
         shutil.copytree(ROOT / room, folder / room, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md", "LICENSE"):
@@ -42,12 +42,12 @@ def build_wheel(source: Path, folder: Path, *, editable: bool = False) -> Path:
 
 
 def run(words: list[str]) -> None:
-    """Runs a program that has to succeed."""
+    """Runs a program that must succeed."""
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 def shell(programs: Path) -> dict[str, str]:
-    """The variables of a shell in which the environment is activated, and nothing else of ours is."""
+    """The variables of a shell in which only this environment is activated."""
     inherited = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
     return inherited | {"PATH": f"{programs}{os.pathsep}{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}

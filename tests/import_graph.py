@@ -21,7 +21,7 @@ def modules(root: Path = ROOT) -> dict[str, Path]:
 
 
 def names_imported(path: Path) -> Iterator[str]:
-    """Dotted names of all that a file imports: at its top, inside functions, and for type checkers alone."""
+    """Dotted names of everything that a file imports: at its top, inside functions, and only for type checkers."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -46,7 +46,7 @@ def module_imports(root: Path = ROOT) -> Edges:
 
 
 def package_imports(root: Path = ROOT) -> Edges:
-    """Package -> the other packages of ours that its modules import; a module beside a room's packages is its own."""
+    """Package -> our other packages that its modules import; a module next to a room's packages counts as one."""
     edges: Edges = {}
     for name, imported in module_imports(root).items():
         own = _package_of(name, root)

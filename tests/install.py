@@ -1,6 +1,6 @@
-"""Installs what some tests need beside Python, in a limited time: `python -m tests.install`, as root, on a Debian.
+"""Installs packages that some tests need, in a limited time: `python -m tests.install`, as root, on Debian.
 
-Exits with 0 where all of it is there afterwards; otherwise prints one line for each part that is missing, and why.
+Exits with 0 if all of them are installed afterwards; otherwise prints one line for each missing part, with the reason.
 """
 
 import argparse
@@ -17,11 +17,11 @@ WAITS = ("-o", "DPkg::Lock::Timeout=60", "-o", "Acquire::Retries=3", "-o", "Acqu
 
 
 def no_chromium() -> str | None:
-    """Why no browser can be started here; None where it can."""
+    """Why no browser can be started here; None if one can."""
     return None if shutil.which("chromium") else "no chromium: apt-get install -y --no-install-recommends chromium"
 
 
-# What it is for -> its packages, and what says why it cannot be used.
+# Part -> its packages, and a function that returns why it cannot be used.
 PARTS: dict[str, tuple[str, Callable[[], str | None]]] = {
     "a real SLURM": (testbed.PACKAGES, testbed.missing),
     "a browser": ("chromium", no_chromium),
@@ -29,7 +29,7 @@ PARTS: dict[str, tuple[str, Callable[[], str | None]]] = {
 
 
 def install(packages: list[str], limit_s: float) -> str:
-    """Installs the packages; what went wrong in a few words, empty if nothing did."""
+    """Installs the packages; returns the error, or an empty text."""
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
         return ""
     for words in (("update",), ("install", "--yes", "--no-install-recommends", *packages)):
@@ -41,13 +41,13 @@ def install(packages: list[str], limit_s: float) -> str:
         except subprocess.TimeoutExpired:
             return f"apt-get {words[0]} took more than {limit_s:g} s; "
         if done.returncode and words[0] == "install":  # an update may fail in part
-            return f"apt-get install failed: {(done.stderr.strip() or 'without a word').splitlines()[-1]}; "
+            return f"apt-get install failed: {(done.stderr.strip() or 'no message').splitlines()[-1]}; "
     return ""
 
 
 def main() -> int:
     """Installs what is missing; returns the exit code."""
-    parser = argparse.ArgumentParser(description="Installs what tests need beside Python.", allow_abbrev=False)
+    parser = argparse.ArgumentParser(description="Installs packages that tests need.", allow_abbrev=False)
     parser.add_argument("--limit-s", type=float, default=300.0, help="for each call of apt-get")
     options = parser.parse_args()
     absent = [name for packages, missing in PARTS.values() if missing() is not None for name in packages.split()]

@@ -1,4 +1,4 @@
-"""Work counted in lines of Python that are run: unlike seconds, as many on a busy machine as on an idle one."""
+"""Work measured in executed lines of Python: unlike seconds, it does not depend on how busy the machine is."""
 
 import sys
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from typing import Any
 
 @contextmanager
 def at_most(lines: int, *, of: str) -> Iterator[None]:
-    """Raises AssertionError as soon as the modules of a package have run more lines than that."""
+    """Raises AssertionError as soon as the modules of a package have executed more lines than this."""
     left = lines
 
     def count(frame: FrameType, event: str, _: Any) -> Any:
@@ -17,7 +17,7 @@ def at_most(lines: int, *, of: str) -> Iterator[None]:
         if not frame.f_globals.get("__name__", "").startswith(of):
             return None
         left -= event == "line"
-        assert left >= 0, f"{frame.f_code.co_qualname} has run on after {lines:,} lines"
+        assert left >= 0, f"{frame.f_code.co_qualname} still runs after {lines:,} lines"
         return count
 
     before = sys.gettrace()

@@ -1,10 +1,10 @@
-"""What `make test-long` runs: each part alone with `python -m tests.long PART...`, all of them without a name.
+"""What `make test-long` runs: `python -m tests.long PART...` runs the named parts, without a name all of them.
 
     awkward        all tests, in a clone of the last commit in a folder named "a -c b's"
     3.11 3.12 3.13 the fast tests with that Python and the newest versions of all packages
     lowest         the fast tests with the oldest versions that pyproject.toml allows
 
-Takes some two and a half hours on two cores; each part needs 8 GB of disk while it runs, and uv (in the extra `dev`).
+Takes about two and a half hours on two cores; each part needs 8 GB of disk while it runs, and uv (in the extra `dev`).
 """
 
 import argparse
@@ -22,7 +22,7 @@ SIDE_BY_SIDE = ("-n", "3", "--no-loadscope-reorder", "-q")
 
 
 def run_awkward(folder: Path) -> int:
-    """All tests in a clone whose name has a space, an option and a quote in it; the exit code."""
+    """Run all tests in a clone whose name contains a space, an option and a quote; returns the exit code."""
     clone = folder / "a -c b's"
     subprocess.run(["git", "clone", "--quiet", str(ROOT), str(clone)], check=True)
     environment = os.environ | {"PYTHONPATH": str(clone)}  # before the checkout that this Python has installed
@@ -30,7 +30,7 @@ def run_awkward(folder: Path) -> int:
 
 
 def run_with(folder: Path, python: str, *, lowest: bool) -> int:
-    """The fast tests in an environment made for them; the exit code."""
+    """Run the fast tests in a new environment; returns the exit code."""
     made = folder / "environment"
     uv = [sys.executable, "-m", "uv"]
     subprocess.run([*uv, "venv", "--quiet", "--python", python, str(made)], check=True)
@@ -49,7 +49,7 @@ def _pytest(python: Path, where: Path, options: tuple[str, ...], environment: di
 
 
 def main() -> int:
-    """Runs the parts that are named, all of them if none is; 1 if any of them failed."""
+    """Runs the named parts, by default all; returns 1 if any of them failed."""
     parser = argparse.ArgumentParser(prog="python -m tests.long", description=__doc__.splitlines()[0])
     parser.add_argument("parts", nargs="*", metavar="PART", help=" ".join(PARTS))
     parts = parser.parse_args().parts or list(PARTS)

@@ -1,17 +1,17 @@
 """The private names of some libraries that the product code uses, read from its source.
 
-A name is private where one of its dotted parts begins with an underscore and is no `__word__`. Found are, in any file:
+A name is private if one of its dotted parts begins with an underscore and is not a `__word__`. In any file, it finds:
 
 - imports of such names from the libraries, and as words in `import_module("...")`;
 - attributes `x._name` of anything but `self`, `cls` and what was imported from elsewhere, unless the same file binds
-  `_name` itself: so also those of objects whose type nothing says, such as a tensor that came as an argument;
+  `_name` itself: this includes objects of unknown type, such as a tensor that is an argument;
 - keywords `f(_name=...)`;
 - texts "_name" in files with a `getattr`, `setattr`, `delattr` or `hasattr`, unless some file of ours binds that name;
-- in classes that inherit from a class of the libraries, directly or over classes of ours: methods `_name` that override
-  one of theirs, and `self._name` of theirs. The library's class is imported and asked for that.
+- in classes that inherit from a class of the libraries, directly or through our classes: methods `_name` that override
+  one of theirs, and `self._name` of theirs. The library's class is imported to check this.
 
-Not found are: names that are put together at run time; a private name of a library that the file also binds itself;
-what a library sets on its objects elsewhere than in a class or its `__init__`; internals without an underscore.
+It does not find: names that are built at run time; a private name of a library that the file also binds itself;
+attributes that a library sets outside of a class and its `__init__`; internals without an underscore.
 """
 
 import ast
@@ -60,7 +60,7 @@ class Source:
 
     @cached_property
     def imported(self) -> dict[str, str]:
-        """Name in this file -> what it stands for, of all imports and their further names."""
+        """Name in this file -> the imported name that it stands for, including aliases of aliases."""
         found: dict[str, str] = {}
         for node in self._nodes:
             if isinstance(node, ast.Import):

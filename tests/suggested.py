@@ -1,4 +1,4 @@
-"""Where the product tells somebody what to type: found in its source, so that a test can ask for each of them."""
+"""Where the product suggests what to type: found in its source, so that a test can check each place."""
 
 import ast
 import re
@@ -8,17 +8,17 @@ from pathlib import Path
 from tests.import_graph import ROOMS, ROOT
 
 MAKERS = {"command", "to_type", "rerun", "pip", "set_option"}
-"""Functions that make what can be pasted."""
+"""Functions that build text to paste."""
 WORDS = re.compile(
     r"\b[Tt]ype(:? ?$|: | [a-z-])|\btranstailor [a-z]|\b(pip|chmod|scancel|squeue|sinfo|sha256sum) |[a-z,] --[a-z]"
 )
-"""What a text has that says so in words."""
+"""Texts that suggest something to type."""
 HELP = {"add_argument", "add_parser", "ArgumentParser", "Option", "Entry"}
 
-FILE = "it goes into a TOML file, beside its key"
-OWN = "a folder, file, name or number of the user's own, behind an option that is named"
+FILE = "it belongs in a TOML file, next to its key"
+OWN = "a folder, file, name or number of the user, after a named option"
 OTHER = "another option of the same command"
-AGAIN = "the same command once more"
+AGAIN = "the same command again"
 CLUSTER = "it is for a cluster and its commands; tests/hpc has these messages"
 NONE = "it suggests nothing to type"
 NOT_PASTED: Mapping[str, str] = {
@@ -63,7 +63,7 @@ NOT_PASTED: Mapping[str, str] = {
     }.items()
     for place in found.split()
 }
-"""Place -> why no shell can take what it suggests, or which other test lets one take it."""
+"""Place -> why its suggestion cannot be pasted into a shell, or the other test that pastes it."""
 
 
 def places(root: Path = ROOT) -> set[str]:
@@ -78,7 +78,7 @@ def places(root: Path = ROOT) -> set[str]:
 
 
 def _names(node: ast.AST, name: str) -> Iterator[str]:
-    """The functions below a node that suggest something; texts of help are no suggestions, and docstrings none."""
+    """The functions below a node that suggest something; help texts and docstrings are not suggestions."""
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.Expr) and isinstance(child.value, ast.Constant):
             continue

@@ -50,7 +50,7 @@ def wrong_paths(page: str) -> Iterator[str]:
 
 
 def drawing(page: str) -> list[tuple[str, str, str]]:
-    """Every arrow of the drawing: what stands at its left, the arrow, what stands at its right."""
+    """Every arrow of the drawing: its left side, the arrow, its right side."""
     (drawn,) = re.findall(r"```text\n(.*?)```", page, flags=re.DOTALL)
     found: list[tuple[str, str, str]] = []
     for line in drawn.splitlines():
@@ -75,7 +75,7 @@ def wrong_arrows(page: str) -> Iterator[str]:
 
 
 def wrong_hold(module: str, held: str) -> str:
-    """What is wrong with what data go through beside a module: files, tables, or a module's name in quotes."""
+    """What is wrong with the files, tables or quoted module names through which data pass."""
     near = "".join(sources()[one] for one in (module, *imports()[module]))
     for one in held.split(", "):
         if one.startswith("tables/"):
@@ -95,6 +95,10 @@ def complaints(page: str) -> list[str]:
 
 def test_the_page_says_what_is_there() -> None:
     assert complaints(PAGE) == []
+
+
+def test_the_recipes_for_contributors_name_what_is_there() -> None:
+    assert list(wrong_paths((ROOT / "CONTRIBUTING.md").read_text())) == []
 
 
 def test_the_drawing_is_read() -> None:

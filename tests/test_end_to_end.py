@@ -1,4 +1,4 @@
-"""Real sweeps through the real command line: serial == Ray, shared == alone, killed and relaunched == undisturbed."""
+"""Real sweeps by the real command line: serial == Ray, shared == not shared, killed and relaunched == undisturbed."""
 
 import os
 import random
@@ -36,7 +36,7 @@ axes.method.criterion = ["l1", "random"]
 ranks = 2
 """
 TRIALS = 4
-# What may differ between two runs of the same sweep: when, where, how long, and who happened to compute a stage.
+# What may differ between two runs of the same sweep: when, where, how long, and which trial computed a stage.
 MAY_DIFFER = {
     "planned": ["written_at", "sweep"],
     "stages": ["written_at", "compute_s", "cached"],
@@ -83,7 +83,7 @@ class Sweep:
 
 
 def tables_of(run: Path) -> dict[str, list[dict[str, Any]]]:
-    """All rows that must not depend on how the sweep went, each exactly once."""
+    """All rows that must not depend on the course of the sweep, each exactly once."""
     found = {}
     with load(run) as tables:
         for table, columns in MAY_DIFFER.items():

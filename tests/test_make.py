@@ -1,4 +1,4 @@
-"""What `make test` calls, and what it installs beside Python with CI set."""
+"""What `make test` calls, and what it installs with CI set."""
 
 import os
 import re

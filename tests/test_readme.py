@@ -18,6 +18,7 @@ FOLDERS = "transtailor|hpc|tailor|sweeps|results|tools|tests|benchmarks"
 FILE = re.compile(rf"(?<![\w./-])(?:\.\./)*((?:{FOLDERS})/[\w./-]*\w\.py)\b")
 MODULE = re.compile(rf"-m ((?:{FOLDERS})(?:\.\w+)*)")
 TEST = re.compile(r"\btest_\w+\.py\b")
+PLACE = re.compile(rf"`(?:\.\./)*((?:{FOLDERS}|transtailor|docs)/[\w./-]*)`")  # the whole text between backticks
 
 
 def blocks(kind: str) -> list[str]:
@@ -44,13 +45,17 @@ def gone(text: str) -> list[str]:
         missing += [name] if not place.with_suffix(".py").is_file() and not (place / "__main__.py").is_file() else []
     missing += [name for name in TEST.findall(text) if name not in {path.name for path in ROOT.glob("tests/**/*.py")}]
     links = re.findall(r"\[([\w./-]+\.\w+)\]\(([^)#\s]+)\)", text)
-    return missing + [name for name, target in links if Path(name).name != Path(target).name and ".py" in name]
+    missing += [name for name, target in links if Path(name).name != Path(target).name and ".py" in name]
+    places = [name for name in PLACE.findall(text) if "NAME" not in name and name not in missing]
+    return missing + [name for name in places if not (ROOT / name).exists()]
 
 
 def test_what_is_gone_is_found() -> None:
     text = "`tailor/train.py` [train.py](../tailor/training/loop.py) `python -m tailor.networks_table` test_gone.py"
     assert gone(text) == ["tailor/train.py", "tailor.networks_table", "test_gone.py", "train.py"]
+    assert gone("`docs/recipes.md` `../sweeps/site/`") == ["docs/recipes.md", "sweeps/site/"]
     assert gone("`tailor/training/loop.py` [loop.py](../tailor/training/loop.py) `python -m tailor plan`") == []
+    assert gone("`docs/methods/NAME.md` `hpc/sites/example.toml` `tailor/stages/`") == []
 
 
 def test_make_targets_are_there() -> None:
@@ -91,7 +96,7 @@ def test_what_was_not_measured_is_what_the_tables_of_results_mark_so() -> None:
     open_rows = [row[0] for row in rows if row[-1].startswith("not measured")]
     marked = [re.search(r"benchmarks/(\w+)\.py|\]\((\w+)\.md\)", row) for row in open_rows]
     assert {found[1] or found[2] for found in marked if found} == set(re.findall(r"`(\w+)`", section))
-    assert None not in marked and "real GPU" in section and "somebody's cluster" in section
+    assert None not in marked and "real GPU" in section and "production cluster" in section
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -115,7 +120,7 @@ def test_the_notebook_is_not_named_to_users() -> None:
 
 
 def not_ignored(made: set[str]) -> set[str]:
-    """Of files below the working folder, those that git would show to somebody who worked in the checkout."""
+    """Of files below the working folder, those that git would show to a user who works in the checkout."""
     words = ["git", "check-ignore", "--no-index", *made]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
     return made - set(done.stdout.splitlines())

@@ -18,7 +18,7 @@ LIMIT_AT = {
     "ray.get": None, "ray.wait": None, "urlopen": 2, "urllib.request.urlopen": 2, "create_connection": 1,
     "socket.create_connection": 1,
 }  # fmt: skip
-# Waits that end with something else than a limit; docs/promises.md has them, too.
+# Waits that end by something other than a limit; docs/promises.md has them, too.
 ENDED_OTHERWISE = {
     ("hpc.ranks.process_ranks", "connection.recv"): "a rank waits for its driver's next call; it ends with the driver",
     ("hpc.ranks.process_ranks", "time.sleep"): "a thread shows signs of life as long as its rank lives",
@@ -27,7 +27,7 @@ ENDED_OTHERWISE = {
     ("hpc.doctor.job", "listening.accept"): "its socket has a timeout",
     ("results.export.command", "time.sleep"): "--follow goes on until the sweep has ended, or Ctrl-C",
     ("results.report.watch", "wait"): "--watch goes on until the sweep has ended, or Ctrl-C",
-    ("tools.networks_saved", "subprocess.run"): "who changes the code runs it, and looks on",
+    ("tools.networks_saved", "subprocess.run"): "developers run it and watch it",
     ("tailor.execution.runner", "place.ranks.wait"): "a collective; the driver's watchdog has its limit",
 }
 
@@ -63,7 +63,7 @@ def test_product_code_waits_through_one_function() -> None:
         for line, name in unbounded(path.read_text())
     }
     assert {place: line for place, line in found.items() if place not in ENDED_OTHERWISE} == {}
-    assert set(ENDED_OTHERWISE) <= set(found)  # an exception that nobody needs any more goes
+    assert set(ENDED_OTHERWISE) <= set(found)  # an exception that is no longer needed must be removed
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What is installed holds all that its commands need, and finds it whatever the folder holds that one works in."""
+"""The installed package has everything that its commands need, and finds it in any working folder."""
 
 import subprocess
 import tarfile

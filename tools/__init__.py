@@ -1,1 +1,1 @@
-"""What writes tables that are committed: for contributors; no user runs it and no room imports it."""
+"""Generators of committed tables: for contributors; users do not run them and no room imports them."""

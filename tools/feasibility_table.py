@@ -1,4 +1,4 @@
-"""Writes tailor/catalogue/possible.json, what every network can lose: `python -m tools.feasibility_table`."""
+"""Write tailor/catalogue/possible.json, what each network can lose: `python -m tools.feasibility_table`."""
 
 import argparse
 import json
@@ -11,9 +11,9 @@ from tailor.pruning.feasibility_count import rules
 
 
 def main(arguments: list[str]) -> int:
-    """Write the rows of the networks that are named (none: all); returns 0."""
+    """Write the rows of the named networks (default: all); returns 0."""
     parser = argparse.ArgumentParser(prog="python -m tools.feasibility_table", description=__doc__)
-    parser.add_argument("names", nargs="*", help="networks; the rows of others stay as they are")
+    parser.add_argument("names", nargs="*", help="networks; the rows of others do not change")
     known = json.loads(TABLE_FILE.read_bytes()) if TABLE_FILE.exists() else {}
     for name in parser.parse_args(arguments).names or list(NETWORKS):
         known[name] = {rule: astuple(found) for rule, found in rules(name).items()}

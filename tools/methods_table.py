@@ -1,7 +1,7 @@
 """Which method runs on which network: `python -m tools.methods_table`.
 
-Every method, and `prune` with every criterion, trains for a moment on a few images of random pixels. The command writes
-after each network into tailor/catalogue/torchvision_networks.json and docs/networks.md.
+Every method, and `prune` with every criterion, trains briefly on a few images of random pixels. After each network the
+command updates tailor/catalogue/torchvision_networks.json and docs/networks.md.
 """
 
 import argparse
@@ -22,39 +22,39 @@ from tailor.execution.cache import Cache
 from tailor.execution.runner import run_trial
 from tailor.parallel.process_group import ProcessGroup, join
 from tailor.pruning.criteria import CRITERIA
-from tools.networks_document import MOST_USED, Checked, keep, known
+from tools.networks_document import MOST_USED, Checked, load_table, update_table
 from tools.networks_saved import YES
 
-SIDE_PX = 64  # of the images, where the network reads any size
+SIDE_PX = 64  # of the images, if the network accepts any size
 IMAGES = {"source": 8, "target": 20}  # of two classes
-WHERE = "trial"  # what parsing names as the place of a mistake
+WHERE = "trial"  # messages of mistakes begin with it
 TRAIN_IMAGES, TEST_IMAGES = 8, 4  # of the target's
-RATE = 1e-4  # of all that is trained: norms know hardly any images, so logits are large
+RATE = 1e-4  # of all trainings: the norms have seen few images, so logits are large
 TRAINING = {"batch_size": 4, "learning_rate": RATE}
-SHORT = {  # of a method's settings, those that it has
+SHORT = {  # a method gets those of these settings that it has
     **{"steps": 1, "ticks": 1, "iterations": 1, "alpha_epochs": 1, "allocate_epochs": 1},
     **dict.fromkeys(("alpha_learning_rate", "tick_learning_rate"), RATE),
-    "kept_cumulative_fraction": 0.5,  # of random features, 0.99 leaves nothing to remove
+    "kept_cumulative_fraction": 0.5,  # with random features, 0.99 leaves nothing to remove
 }
 
 
 def main(arguments: list[str]) -> int:
-    """Try all methods on the networks that are named (none: those of the page) and write down what came of it.
+    """Try all methods on the named networks (default: those of the page) and record the results.
 
     Returns:
-        0; whether a method runs is a fact of the table.
+        0, also if a method does not run: the table says so.
     """
     parser = argparse.ArgumentParser(prog="python -m tools.methods_table", description=__doc__)
-    parser.add_argument("names", nargs="*", help="torchvision's names; what is known of others stays as it is")
+    parser.add_argument("names", nargs="*", help="torchvision's names; the results of others do not change")
     for name in parser.parse_args(arguments).names or MOST_USED:
         found = outcomes(name, arms(), side_px=SIDE_PX if NETWORKS[name].any_size else NETWORKS[name].input_shape[-1])
         print(f"{name}: {sum(one == YES for one in found.values())} of {len(found)} run", flush=True)  # noqa: T201
-        keep(name, {"methods": found})
+        update_table(name, {"methods": found})
     return 0
 
 
 def arms() -> dict[str, dict[str, Any]]:
-    """Name -> settings of each method, of `prune` with each criterion, as short as they can be."""
+    """Name -> settings of each method, and of `prune` with each criterion, as short as possible."""
     found: dict[str, dict[str, Any]] = {name: {"name": name} for name in METHODS if name != "prune"}
     statistic = "mean_absolute_activation"  # for activations that can be negative
     found[f"target_aware_adaptation, {statistic}"] = {"name": "target_aware_adaptation", "statistic": statistic}
@@ -63,18 +63,18 @@ def arms() -> dict[str, dict[str, Any]]:
 
 
 def shortened(method: str) -> dict[str, Any]:
-    """The settings with which a method trains for a moment."""
+    """The settings with which a method trains as briefly as possible."""
     return {key: value for key, value in SHORT.items() if key in METHODS[method].model_fields}
 
 
 def rule_of(network: str) -> dict[str, Any]:
-    """The settings of the rule under which the table prunes a network."""
-    note = Checked(**known()[network]["checked"]).note
+    """The settings of the rule of groups that the table uses for a network."""
+    note = Checked(**load_table()[network]["checked"]).note
     return {"residual": note.partition(" ")[0], "linear": note.endswith(" + linear")}
 
 
 def trial(network: str, data: str, method: dict[str, Any]) -> TrialConfig:
-    """A trial of one epoch of everything.
+    """A trial in which every training has one epoch.
 
     Raises:
         ConfigError: the method refuses the network.
@@ -91,15 +91,15 @@ def trial(network: str, data: str, method: dict[str, Any]) -> TrialConfig:
 
 
 def outcomes(network: str, methods: dict[str, dict[str, Any]], side_px: int) -> dict[str, str]:
-    """Name of each of these arms -> "yes", "refused: why" where its settings are, "fails: why" where it ends later."""
+    """Name of each arm -> "yes", "refused: why" if its settings are refused, "fails: why" if it fails later."""
     data = random_pixels(side_px)
     with tempfile.TemporaryDirectory() as folder:
-        cache, ranks = Cache(Path(folder)), join("cpu")  # what arms have in common is trained once
+        cache, ranks = Cache(Path(folder)), join("cpu")  # stages that arms share are trained once
         return {arm: outcome(network, data, method, cache, ranks) for arm, method in methods.items()}
 
 
 def outcome(network: str, data: str, method: dict[str, Any], cache: Cache, ranks: ProcessGroup) -> str:
-    """What came of one arm on one network."""
+    """The result of one arm on one network, as in `outcomes`."""
     try:
         config = trial(network, data, method)
     except ConfigError as error:
@@ -113,7 +113,7 @@ def outcome(network: str, data: str, method: dict[str, Any], cache: Cache, ranks
 
 
 def random_pixels(side_px: int) -> str:
-    """The name of a data set with images of random pixels, which this process has from now on."""
+    """Register a data set with images of random pixels, once per process; returns its name."""
     name = f"random_pixels_{side_px}"
     if name not in DATASETS:
         samples = {task: random_samples(count, side_px) for task, count in IMAGES.items()}
@@ -133,7 +133,7 @@ def random_pixels(side_px: int) -> str:
 
 
 def random_samples(count: int, side_px: int) -> Samples:
-    """So many images of random pixels, every other one of the same class."""
+    """`count` images of random pixels, in two classes that alternate."""
     draw = generator(count, "random pixels")
     images = torch.randint(0, 256, (count, 3, side_px, side_px), generator=draw, dtype=torch.uint8)
     return Samples(images=images, labels=torch.arange(count) % 2, ids=torch.arange(count))

@@ -1,6 +1,6 @@
 """The table of torchvision's classifiers: its facts in tailor/catalogue and its page, docs/networks.md.
 
-Plans read the facts without torch; the page is written from them alone.
+Plans read the facts without torch; the page is written only from these facts.
 """
 
 import json
@@ -17,9 +17,9 @@ from tools.networks_saved import YES
 from transtailor.files import write_file
 
 REMOVED_MACS_FRACTION = 0.3
-TOLERANCE = 1e-5  # masked and slimmed differ by rounding alone
+TOLERANCE = 1e-5  # masked and slimmed may differ only by rounding
 NOT_TRIED = "not tried"
-MOST_USED = (  # of these, ONNX and every method are asked, too
+MOST_USED = (  # with these, ONNX and every method are tried, too
     *("vgg16", "vgg16_bn", "resnet18", "resnet50", "resnet101", "mobilenet_v2", "mobilenet_v3_large"),
     *("efficientnet_b0", "densenet121", "regnet_y_400mf", "convnext_tiny", "vit_b_16"),
 )
@@ -30,59 +30,61 @@ COLUMNS = (
     "what keeps all its filters under coupled + linear",
 )
 VERSION = torchvision.__version__.partition("+")[0]
-METHODS_HEADING = """## Methods on the networks that many people use
+METHODS_HEADING = """## Methods on widely used networks
 
-Made by `python -m tools.methods_table`: each method and criterion trains for a moment, on a few images of random
-pixels, with the rule of the table above. *Yes*: it runs to its end. A number: it is refused before anything trains, for
-the reason below.
+Made by `python -m tools.methods_table`: each method and criterion trains briefly on a few images of random pixels, with
+the rule of the table above. *Yes*: it runs to its end. A number: it is refused before anything trains, for the reason
+below.
 """
 HEADING = f"""# Torchvision's classifiers
 
 Made by `python -m tools.networks_table` with torchvision {VERSION}; all networks are without weights. It writes after
-each network, and `--untried` goes on where it was interrupted.
+each network; after an interruption, resume it with `--untried`.
 
-- Parameters and MACs are with {CLASSES} classes at the size {INPUT_SHAPE[1:]}. A star: the network reads no other.
-- Groups of filters under each rule. *Inside*: layers that can lose filters alone. *Coupled*: also layers whose outputs
-  are added to each other, together. *+ linear*: also hidden linear layers.
-- *Can go*: most of the MACs that goes, with one filter left in each group, inside and under coupled + linear.
+- Parameters and MACs are with {CLASSES} classes at the size {INPUT_SHAPE[1:]}. A star: the network accepts no other
+  size.
+- Number of groups of filters under each rule. *Inside*: layers that can lose filters independently. *Coupled*: also
+  layers whose outputs are added to each other, which lose filters together. *+ linear*: also hidden linear layers.
+- *Can go*: the largest share of the MACs that can be removed, with one filter left in each group: inside, and coupled +
+  linear.
 - *Passes*: random filters with {REMOVED_MACS_FRACTION:.0%} of the MACs are removed under the first rule that allows it;
-  forward and backward run; masked equals slimmed to {TOLERANCE:g} of the largest logit, while pruning moves logits a
-  hundred times as far at least.
+  forward and backward run; masked equals slimmed to {TOLERANCE:g} of the largest logit, while pruning moves logits at
+  least a hundred times as far.
 - *Rebuilt*: the pruned network is saved, and `tailor.load_model` in a fresh process, in which nothing may be unpickled,
   gives the same logits, bit for bit.
-- *torch.export*, *ONNX*: `transtailor model export` takes the saved network, any number of images at once. It reads the
-  program back and compares it with the model before it writes; [export](export.md) says how closely. ONNX is asked of
-  twelve networks that many people use.
+- *torch.export*, *ONNX*: `transtailor model export` accepts the saved network, with any number of images. It reads the
+  program back and compares it with the model before it writes; see [export](export.md) for the tolerance. ONNX is tried
+  with twelve widely used networks.
 
-What was published for them is loaded by name: [weights](weights.md). timm's networks go the same way by names such as
-`network = "timm/resnet26"`, where timm is installed (`pip install 'transtailor-sweeps[timm]'`); what this table says of
-torchvision's is found out when one of them is first named, which takes seconds.
+Published weights are loaded by name: [weights](weights.md). timm's networks work in the same way, by names such as
+`network = "timm/resnet26"`, if timm is installed (`pip install 'transtailor-sweeps[timm]'`); their facts are measured
+when one of them is first named, which takes seconds.
 """
 
 
 @dataclass(frozen=True, kw_only=True)
 class Checked:
-    """What pruning a network showed, and what came of the pruned one: "yes", "not tried" or what went wrong."""
+    """The results of pruning a network, and of using the pruned one: "yes", "not tried" or the error."""
 
     groups: tuple[int, ...]  # under each of the rules
     can_go: tuple[float, ...]  # under each of the rules, fraction of the MACs
     passes: bool
-    note: str  # the rule under which it was pruned, or what went wrong
-    whole: str  # what keeps the other layers from losing filters
+    note: str  # the rule under which it was pruned, or the error
+    whole: str  # why the other layers cannot lose filters
     rebuilt: str = NOT_TRIED
     torch_export: str = NOT_TRIED
     onnx: str = NOT_TRIED
 
 
-def known() -> dict[str, dict[str, Any]]:
-    """Network -> its `NetworkInfo` ("info"), its `Checked` ("checked") and what its methods did ("methods")."""
+def load_table() -> dict[str, dict[str, Any]]:
+    """Network -> its `NetworkInfo` ("info"), its `Checked` ("checked") and the results of methods ("methods")."""
     lines: dict[str, dict[str, Any]] = json.loads(TORCHVISION_FILE.read_bytes())
     return lines
 
 
-def keep(name: str, line: dict[str, Any]) -> None:
-    """Put these parts of what is known of a network in place of what they were, in the file and on the page."""
-    lines = known()
+def update_table(name: str, line: dict[str, Any]) -> None:
+    """Replace these parts of a network's entry, in the file and on the page."""
+    lines = load_table()
     lines[name] = lines.get(name, {}) | line
     write_file(TORCHVISION_FILE, json.dumps({key: lines[key] for key in sorted(lines)}, indent=1) + "\n")
     write_file(DOCUMENT, page(lines))
@@ -94,11 +96,11 @@ def page(lines: dict[str, dict[str, Any]]) -> str:
     rows = [row(name, NetworkInfo(**lines[name]["info"]), one) for name, one in checked.items()]
     table = [f"| {' | '.join(COLUMNS)} |", f"|{' --- |' * len(COLUMNS)}", *rows]
     methods = methods_section({name: lines[name].get("methods", {}) for name in MOST_USED})
-    return "\n".join([HEADING, counted(list(checked.values())), "", *table, "", *methods]) + "\n"
+    return "\n".join([HEADING, count_sentence(list(checked.values())), "", *table, "", *methods]) + "\n"
 
 
-def counted(checked: list[Checked]) -> str:
-    """How many networks do what, in a sentence."""
+def count_sentence(checked: list[Checked]) -> str:
+    """A sentence with the numbers of networks that passed each check."""
     exported = sum(one.torch_export == YES for one in checked)
     return (
         f"Of {len(checked)} networks, {sum(one.passes for one in checked)} pass, "
@@ -111,7 +113,7 @@ def methods_section(outcomes: dict[str, dict[str, str]]) -> list[str]:
     """Lines of the page: methods by networks, and why some are refused.
 
     Args:
-        outcomes: network -> name of each method -> "yes" or why not; what is missing was not tried.
+        outcomes: network -> name of each method -> "yes" or why not; a missing method was not tried.
     """
     methods = list(dict.fromkeys(method for found in outcomes.values() for method in found))
     if not methods:
@@ -128,8 +130,8 @@ def methods_section(outcomes: dict[str, dict[str, str]]) -> list[str]:
     return [*lines, "", *(f"{number}. {escape(reason)}" for reason, number in reasons.items())]
 
 
-def spoken(checked: Checked) -> str:
-    """What was found out, in a line."""
+def summary(checked: Checked) -> str:
+    """The results of the checks, in one line."""
     passes = "passes" if checked.passes else "fails"
     home = f"rebuilt: {checked.rebuilt}; torch.export: {checked.torch_export}; ONNX: {checked.onnx}"
     return f"{passes}, {checked.note}; {home}"

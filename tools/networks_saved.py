@@ -1,6 +1,6 @@
-"""A pruned network as its user takes it home: saved, rebuilt in a fresh process without pickle, and exported.
+"""A pruned network as users get it: saved, rebuilt in a fresh process without pickle, and exported.
 
-Each is done by what users type or call, in a process of its own, whose memory is free again afterwards.
+Each is done with the command or function that users call, in a separate process, which frees its memory at its end.
 """
 
 import subprocess
@@ -14,7 +14,7 @@ from tailor.deploy.export import images_for
 from tailor.model.state import ModelState, save_model
 
 YES = "yes"
-SAID_FILE = "said.safetensors"  # images, and what the network said of them when it was saved
+SAID_FILE = "said.safetensors"  # images, and the outputs of the network when it was saved
 REBUILD = f"""
 import sys
 import tailor, torch
@@ -35,7 +35,7 @@ print(float((outputs - said["outputs"]).abs().max()))
 
 
 def save_example(state: ModelState, folder: Path, batch: int = 2) -> None:
-    """Save a network, and beside it random images and its outputs for them, by the weights that are saved."""
+    """Save a network, and in the same folder random images and its outputs for them, with the saved weights."""
     state = state.folded()
     save_model(state, folder)
     images = images_for(state, batch, seed=0)
@@ -44,11 +44,11 @@ def save_example(state: ModelState, folder: Path, batch: int = 2) -> None:
     save_file({"images": images, "outputs": outputs.contiguous()}, folder / SAID_FILE)
 
 
-def rebuilt(folder: Path) -> str:
-    """Whether a fresh process rebuilds what `save_example` wrote, without pickle and with equal bits.
+def try_rebuild(folder: Path) -> str:
+    """Rebuild in a fresh process what `save_example` wrote, without pickle, and compare the outputs bit for bit.
 
     Returns:
-        "yes", or what went wrong in one line.
+        "yes", or the error in one line.
     """
     done = subprocess.run(
         [sys.executable, "-c", REBUILD, str(folder), str(torch.get_num_threads())],
@@ -62,11 +62,11 @@ def rebuilt(folder: Path) -> str:
     return YES if difference == 0.0 else f"outputs differ by {difference:.1e}"
 
 
-def exported(folder: Path, to: str) -> str:
-    """Whether `transtailor model export` takes a saved network: it compares the program with the model.
+def try_export(folder: Path, to: str) -> str:
+    """Export a saved network with `transtailor model export`, which compares the program with the model.
 
     Returns:
-        "yes", or what it said in one line.
+        "yes", or the error in one line.
     """
     typed = [sys.executable, "-m", "tailor", "export", str(folder), "--to", to]
     done = subprocess.run(typed, capture_output=True, text=True, check=False)

@@ -1,4 +1,4 @@
-"""What is known of torchvision's classifiers, found by building and pruning each: `python -m tools.networks_table`.
+"""The facts of torchvision's classifiers, measured by building and pruning each: `python -m tools.networks_table`.
 
 Writes tailor/catalogue/torchvision_networks.json, which plans read without torch, and docs/networks.md.
 """
@@ -23,8 +23,17 @@ from tailor.pruning import surgery
 from tailor.pruning.groups import Group, groups, refusals
 from tailor.pruning.network_facts import CLASSES, find_facts
 from tailor.stages import GroupRule
-from tools.networks_document import MOST_USED, NOT_TRIED, REMOVED_MACS_FRACTION, TOLERANCE, Checked, keep, known, spoken
-from tools.networks_saved import exported, rebuilt, save_example
+from tools.networks_document import (
+    MOST_USED,
+    NOT_TRIED,
+    REMOVED_MACS_FRACTION,
+    TOLERANCE,
+    Checked,
+    load_table,
+    summary,
+    update_table,
+)
+from tools.networks_saved import save_example, try_export, try_rebuild
 
 OWN_BUILDERS = {name: f"tailor.networks.torchvision_builders:{name}" for name in ("googlenet", "inception_v3")}
 RULES = (
@@ -36,27 +45,27 @@ RULES = (
 
 
 def main(arguments: list[str]) -> int:
-    """Check the networks that are named (none: all), and write both files after each.
+    """Check the named networks (default: all), and write both files after each.
 
     Returns:
-        0; whether a network passes is a fact of the table.
+        0, also if a network does not pass: the table says so.
     """
     parser = argparse.ArgumentParser(prog="python -m tools.networks_table", description=__doc__)
-    parser.add_argument("names", nargs="*", help="torchvision's names; the lines of others stay as they are")
-    parser.add_argument("--untried", action="store_true", help="leave out those of which everything was tried")
+    parser.add_argument("names", nargs="*", help="torchvision's names; the lines of others do not change")
+    parser.add_argument("--untried", action="store_true", help="skip networks whose checks are complete")
     asked = parser.parse_args(arguments)
     for name in asked.names or models.list_models(module=models):
         if asked.untried and not is_untried(name):
             continue
         info, checked = describe(name), check(name)
-        print(f"{name}: {spoken(checked)}", flush=True)  # noqa: T201
-        keep(name, {"info": asdict(info), "checked": asdict(checked)})
+        print(f"{name}: {summary(checked)}", flush=True)  # noqa: T201
+        update_table(name, {"info": asdict(info), "checked": asdict(checked)})
     return 0
 
 
 def is_untried(name: str) -> bool:
-    """Whether the table says of something that is asked of a network that it was not tried."""
-    if (line := known().get(name)) is None:
+    """Whether some check of a network is missing from the table."""
+    if (line := load_table().get(name)) is None:
         return True
     checked = Checked(**line["checked"])
     return NOT_TRIED in (checked.rebuilt, checked.torch_export, *([checked.onnx] if name in MOST_USED else []))
@@ -71,15 +80,15 @@ def describe(name: str) -> NetworkInfo:
 
 
 def check(name: str) -> Checked:
-    """Prune a network under the first rule that lets it lose enough, compare, save, rebuild and export it."""
+    """Prune a network under the first rule that can remove enough, compare, save, rebuild and export it."""
     model = building.skeleton(name, CLASSES)
     found = [groups(model, INPUT_SHAPE, rule) for rule in RULES]
     can_go = [1.0 - macs_with(name, each, 0.0) / macs_with(name, each, 1.0) for each in found]
     chosen = next((i for i, fraction in enumerate(can_go) if fraction > REMOVED_MACS_FRACTION), None)
     if chosen is None:
-        passes, note, taken_home = False, "no rule can lose so much", {}
+        passes, note, taken_home = False, "no rule can remove enough", {}
     else:
-        passes, note = masked_is_slimmed(name, found[chosen], RULES[chosen])
+        passes, note = compare_slimmed_with_masked(name, found[chosen], RULES[chosen])
         taken_home = check_saved(name, found[chosen]) if passes else {}
     whys = Counter(why.partition(": ")[2] or why for why in refusals(model, INPUT_SHAPE, RULES[-1]).values())
     whole = ", ".join(f"{why} ({n})" for why, n in whys.most_common() if why != "the network's output")
@@ -93,11 +102,11 @@ def check(name: str) -> Checked:
     )
 
 
-def masked_is_slimmed(name: str, found: tuple[Group, ...], rule: GroupRule) -> tuple[bool, str]:
-    """Whether a pruned network runs and does what the masked one does; and the rule of its groups, or what is wrong."""
+def compare_slimmed_with_masked(name: str, found: tuple[Group, ...], rule: GroupRule) -> tuple[bool, str]:
+    """Whether a pruned network runs and equals the masked one; and the rule of its groups, or the error."""
     named = rule.residual + (" + linear" if rule.linear else "")
     try:
-        difference, effect = difference_of_masked(name, found)
+        difference, effect = measure_differences(name, found)
     except RuntimeError as error:
         return False, f"{named}: {str(error).partition(chr(10))[0]}"
     if difference <= TOLERANCE < effect / 100:
@@ -106,14 +115,14 @@ def masked_is_slimmed(name: str, found: tuple[Group, ...], rule: GroupRule) -> t
 
 
 def check_saved(name: str, found: tuple[Group, ...]) -> dict[str, str]:
-    """What came of saving, rebuilding and exporting the pruned network, by the fields of `Checked`."""
+    """Save, rebuild and export the pruned network; the results by the fields of `Checked`."""
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        save_example(surgery.slim(*with_kept(name, found, INPUT_SHAPE), found), folder)
+        save_example(surgery.slim(*choose_kept(name, found, INPUT_SHAPE), found), folder)
         return {
-            "rebuilt": rebuilt(folder),
-            "torch_export": exported(folder, "torch-export"),
-            "onnx": exported(folder, "onnx") if name in MOST_USED else NOT_TRIED,
+            "rebuilt": try_rebuild(folder),
+            "torch_export": try_export(folder, "torch-export"),
+            "onnx": try_export(folder, "onnx") if name in MOST_USED else NOT_TRIED,
         }
 
 
@@ -132,8 +141,8 @@ def filters_left(group: Group, kept_fraction: float) -> int:
     return max(1, round(kept_fraction * group.filters))
 
 
-def kept_at_random(name: str, found: tuple[Group, ...], removed_macs_fraction: float, seed: int) -> surgery.Kept:
-    """The same fraction of random filters from each group, so many that about this fraction of the MACs goes."""
+def choose_at_random(name: str, found: tuple[Group, ...], removed_macs_fraction: float, seed: int) -> surgery.Kept:
+    """Keep the same fraction of random filters of each group, so that about this fraction of the MACs is removed."""
     allowed, low, high = macs_with(name, found, 1.0) * (1.0 - removed_macs_fraction), 0.0, 1.0
     for _ in range(12):
         middle = (low + high) / 2
@@ -142,25 +151,25 @@ def kept_at_random(name: str, found: tuple[Group, ...], removed_macs_fraction: f
     return {g.name: torch.randperm(g.filters, generator=draw)[: filters_left(g, low)].sort().values for g in found}
 
 
-def with_kept(name: str, found: tuple[Group, ...], input_shape: tuple[int, ...]) -> tuple[ModelState, surgery.Kept]:
-    """A network that is not pruned yet, and what is kept of it when REMOVED_MACS_FRACTION goes."""
-    tensors = with_statistics(building.build(name, CLASSES, seed=0).state_dict())
+def choose_kept(name: str, found: tuple[Group, ...], input_shape: tuple[int, ...]) -> tuple[ModelState, surgery.Kept]:
+    """A network before pruning, and the filters that are kept when REMOVED_MACS_FRACTION is removed."""
+    tensors = replace_statistics(building.build(name, CLASSES, seed=0).state_dict())
     state = ModelState(network=name, classes=CLASSES, input_shape=input_shape, tensors=tensors)
-    return state, kept_at_random(name, found, REMOVED_MACS_FRACTION, seed=0)
+    return state, choose_at_random(name, found, REMOVED_MACS_FRACTION, seed=0)
 
 
-def difference_of_masked(
+def measure_differences(
     name: str, found: tuple[Group, ...], input_shape: tuple[int, ...] = INPUT_SHAPE
 ) -> tuple[float, float]:
-    """How far the slimmed network is from the masked one, and how far the masked one is from the original.
+    """Measure the difference of the slimmed network from the masked one, and of the masked one from the original.
 
     Returns:
-        The largest differences between the logits, over the largest logit.
+        The largest differences between the logits, divided by the largest logit.
 
     Raises:
         RuntimeError: the slimmed network does not run forward or backward.
     """
-    state, kept = with_kept(name, found, input_shape)
+    state, kept = choose_kept(name, found, input_shape)
     images = torch.randn(2, *input_shape, generator=generator(0, "images"))
     slimmed = surgery.slim(state, kept, found).build().eval()(images)
     slimmed.square().sum().backward()
@@ -171,10 +180,10 @@ def difference_of_masked(
     return float((slimmed.detach() - masked).abs().max()) / scale, float((original - masked).abs().max()) / scale
 
 
-def with_statistics(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors of a new network, with values in place of those that hide what pruning changes.
+def replace_statistics(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of a new network, with random values instead of those that hide the effect of pruning.
 
-    New norms are all alike, so a wrong index would not show; some heads start at zero, some branches at one millionth.
+    New norms are all equal, so a wrong index would not show; some heads start at zero, some branches at one millionth.
     """
     draw = generator(0, "statistics")
     drawn = {}

@@ -1,6 +1,6 @@
-"""Makes the README's pictures by Debian's chromium: `python -m tools.pictures RUN`, of a finished run of the tour.
+"""Make the README's pictures with Debian's chromium: `python -m tools.pictures RUN`, from a finished run of the tour.
 
-Of a figure of the run's report, and of what `transtailor plan tour` says on a terminal.
+One shows a figure of the run's report, the other the output of `transtailor plan tour` on a terminal.
 """
 
 import argparse
@@ -29,7 +29,7 @@ TERMINAL = (
 ONE_SECTION = "<style>section:not(#pareto) { display: none }</style>"  # the figure of score against cost
 REPORT_PX = (1040, 960)
 LINE_PX, MARGIN_PX = (8, 18), 32
-COLOURS = 256  # of a picture, which makes it small
+COLOURS = 256  # of a picture, to keep it small
 
 
 def main(arguments: list[str]) -> int:
@@ -38,28 +38,28 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("run", type=Path, metavar="RUN", help="folder of a finished run that has its report")
     run: Path = parser.parse_args(arguments).run
     FOLDER.mkdir(exist_ok=True)
-    lines = planned("tour")
+    lines = plan_lines("tour")
     with tempfile.TemporaryDirectory() as folder:
         page = Path(folder) / "page.html"
         page.write_text((run / "report.html").read_text() + ONE_SECTION)
-        take(page, FOLDER / "report.png", REPORT_PX)
+        take_picture(page, FOLDER / "report.png", REPORT_PX)
         page.write_text(TERMINAL.format(html.escape("\n".join(lines))))
-        take(page, FOLDER / "plan.png", (MARGIN_PX + LINE_PX[0] * COLUMNS, MARGIN_PX + LINE_PX[1] * len(lines)))
+        take_picture(page, FOLDER / "plan.png", (MARGIN_PX + LINE_PX[0] * COLUMNS, MARGIN_PX + LINE_PX[1] * len(lines)))
     return 0
 
 
-def planned(name: str) -> list[str]:
-    """The lines of the plan of a shipped spec where nothing has run yet and the program is on PATH."""
+def plan_lines(name: str) -> list[str]:
+    """The lines of the plan of a shipped spec, before any run, with the program on PATH."""
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    none = Path("runs of nobody")
+    none = Path("no runs")
     plan = make_plan(load_spec(SPECS / f"{name}.toml"))
     page = preview(plan, runs=none, cache=none, site="local", command=("transtailor", "run", name))
     said = [line.replace(f"{none}", "runs") for line in terminal_lines(page, COLUMNS)]
     return [part for line in said for part in textwrap.wrap(line, COLUMNS, drop_whitespace=False) or [""]]
 
 
-def take(page: Path, picture: Path, size_px: tuple[int, int]) -> None:
-    """Write what a window of this size shows of a page."""
+def take_picture(page: Path, picture: Path, size_px: tuple[int, int]) -> None:
+    """Write a picture of a page in a window of this size."""
     size = "--window-size={},{}".format(*size_px)
     words = ["chromium", "--headless=new", "--no-sandbox", "--hide-scrollbars", size, f"--screenshot={picture}"]
     subprocess.run([*words, page.absolute().as_uri()], capture_output=True, check=True, timeout=LIMIT_S)

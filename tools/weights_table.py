@@ -1,4 +1,4 @@
-"""Writes what torchvision says of its weights into tailor/catalogue: `python -m tools.weights_table`."""
+"""Write torchvision's facts about its weights to tailor/catalogue: `python -m tools.weights_table`."""
 
 import argparse
 import inspect
@@ -17,14 +17,14 @@ DIGITS = re.compile(r"-([0-9a-f]{8,64})\.pth")
 
 
 def main(arguments: list[str]) -> int:
-    """Write the table anew and print what is left out, with the reason; returns 0."""
+    """Write the table and print the weights that are left out, with the reason; returns 0."""
     argparse.ArgumentParser(prog="python -m tools.weights_table", description=__doc__).parse_args(arguments)
     found = {}
     for network in models.list_models(module=models):
         for weights in models.get_model_weights(network):
-            why_not = left_out(network, weights)
+            why_not = reason_to_omit(network, weights)
             if why_not is None:
-                found[str(weights)] = asdict(described(network, weights))
+                found[str(weights)] = asdict(describe_weights(network, weights))
             else:
                 print(f"{weights}: left out, {why_not}")  # noqa: T201
     lines = [f"{json.dumps(name)}: {json.dumps(found[name])}" for name in sorted(found)]
@@ -32,24 +32,24 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def left_out(network: str, weights: Any) -> str | None:
+def reason_to_omit(network: str, weights: Any) -> str | None:
     """Why weights cannot be used here; None if they can."""
     if weights.meta["categories"] is None:
         return "they have no classifier, whose hidden layers a target's head needs"
     size = tuple(weights.transforms().crop_size) * 2
     if not NETWORKS[network].any_size and size != NETWORKS[network].input_shape[1:]:
-        return f"they are for {size[0]} px, and {network} is built for {NETWORKS[network].input_shape[1]} alone"
+        return f"they are for {size[0]} px, and {network} is only built for {NETWORKS[network].input_shape[1]}"
     return None
 
 
-def described(network: str, weights: Any) -> WeightsInfo:
+def describe_weights(network: str, weights: Any) -> WeightsInfo:
     """The facts of weights that a trial needs."""
     file = weights.url.rpartition("/")[2]
     digits = DIGITS.search(file)
-    assert digits is not None  # torchvision's own convention, which its downloads are verified by
+    assert digits is not None  # torchvision's own convention, used to verify its downloads
     mean, std = tuple(weights.transforms().mean), tuple(weights.transforms().std)
     if "transform_input" in inspect.getsource(models.get_model_builder(network)):
-        mean = std = (0.5, 0.5, 0.5)  # torchvision's network makes these of ImageNet's by itself; ours does not
+        mean = std = (0.5, 0.5, 0.5)  # torchvision's network converts ImageNet's to these itself; ours does not
     return WeightsInfo(network=network, file=file, sha256=digits[1], pixel_mean=mean, pixel_std=std)
 
 

@@ -14,7 +14,7 @@ from tailor.methods.feasibility import is_prunable
 from tailor.pruning.criteria import CRITERIA
 from tools import methods_table
 from tools.methods_table import arms, outcome, outcomes, random_pixels, rule_of, trial
-from tools.networks_document import MOST_USED, known
+from tools.networks_document import MOST_USED, load_table
 from tools.networks_saved import YES
 
 NO_NORM = dict.fromkeys(("gbn", "prune, bn_gamma"), "reads BatchNorm's factors, and")
@@ -79,7 +79,7 @@ def test_every_method_runs_or_was_refused(network: str) -> None:
 def test_the_table_says_the_same_of_all() -> None:
     """Of those that were tried."""
     for network in MOST_USED:
-        for arm, said in known()[network].get("methods", {}).items():
+        for arm, said in load_table()[network].get("methods", {}).items():
             assert said == YES or REFUSED[network][arm] in said, (network, arm)
 
 

@@ -10,8 +10,8 @@ from safetensors.torch import load_file, save_file
 from tailor.catalogue.networks import TORCHVISION_FILE
 from tests.tailor.saved_models import pruned
 from tools import networks_saved
-from tools.networks_document import DOCUMENT, MOST_USED, NOT_TRIED, Checked, counted, methods_section, page
-from tools.networks_saved import SAID_FILE, YES, exported, rebuilt, save_example
+from tools.networks_document import DOCUMENT, MOST_USED, NOT_TRIED, Checked, count_sentence, methods_section, page
+from tools.networks_saved import SAID_FILE, YES, save_example, try_export, try_rebuild
 
 
 @pytest.fixture
@@ -22,8 +22,8 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.mark.slow
 def test_a_saved_network_is_rebuilt_and_exported(folder: Path) -> None:
-    assert rebuilt(folder) == YES
-    assert exported(folder, "torch-export") == YES
+    assert try_rebuild(folder) == YES
+    assert try_export(folder, "torch-export") == YES
     assert (folder / "model.pt2").exists()
 
 
@@ -31,13 +31,13 @@ def test_other_outputs_are_a_difference(folder: Path) -> None:
     said = load_file(folder / SAID_FILE)
     for outputs in (said["outputs"] * (1 + 1e-6), said["outputs"] * float("nan")):
         save_file(said | {"outputs": outputs}, folder / SAID_FILE)
-        assert rebuilt(folder).startswith("outputs differ by ")
+        assert try_rebuild(folder).startswith("outputs differ by ")
 
 
 @pytest.mark.slow
 def test_a_torn_network_is_neither_and_says_why(folder: Path) -> None:
     (folder / "model.safetensors").write_bytes(b"torn")
-    for said in (rebuilt(folder), exported(folder, "torch-export")):
+    for said in (try_rebuild(folder), try_export(folder, "torch-export")):
         assert "FOLDER/model.safetensors was changed or is torn" in said
         assert str(folder) not in said
 
@@ -46,7 +46,7 @@ def test_a_torn_network_is_neither_and_says_why(folder: Path) -> None:
 def test_what_unpickles_is_not_rebuilt(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     script = networks_saved.REBUILD.replace("said = ", "import pickle; pickle.loads(pickle.dumps(Exception)); said = ")
     monkeypatch.setattr(networks_saved, "REBUILD", script)
-    assert "rebuilding it unpickles" in rebuilt(folder)
+    assert "rebuilding it unpickles" in try_rebuild(folder)
 
 
 def test_a_saved_example_is_what_the_network_says(folder: Path) -> None:
@@ -64,7 +64,7 @@ def test_what_was_not_tried_is_said_and_counts_for_nothing() -> None:
     one = Checked(**old)
     assert (one.rebuilt, one.torch_export, one.onnx) == (NOT_TRIED,) * 3
     other = Checked(**old, rebuilt=YES, torch_export="differs", onnx=YES)
-    assert counted([one, other]) == (
+    assert count_sentence([one, other]) == (
         "Of 2 networks, 2 pass, 1 are rebuilt, 0 exported with torch.export and 1 as ONNX."
     )
 

@@ -7,16 +7,16 @@ from PIL import Image
 
 from tests.install import no_chromium
 from tests.results.chromium import IS_LEFT_OUT
-from tools.pictures import COLUMNS, planned, take
+from tools.pictures import COLUMNS, plan_lines, take_picture
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(IS_LEFT_OUT, reason=str(no_chromium()))
 def test_the_plan_fits_its_terminal_and_a_page_its_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/usr/bin")
-    lines = planned("tour")
+    lines = plan_lines("tour")
     assert lines[0].startswith("trial ") and any(line.startswith("sweep     tour: 14 trials") for line in lines)
     assert max(map(len, lines)) <= COLUMNS
     (tmp_path / "page.html").write_text("<pre>one line</pre>")
-    take(tmp_path / "page.html", tmp_path / "page.png", (300, 200))
+    take_picture(tmp_path / "page.html", tmp_path / "page.png", (300, 200))
     assert Image.open(tmp_path / "page.png").size == (300, 200)

@@ -23,7 +23,7 @@ from tailor.execution.dry_run import dry_run
 from tailor.execution.weights_check import refuse_missing
 from tests.commands import Said
 from tests.tailor.trials import PHOTOGRAPHS
-from tools.weights_table import described, left_out
+from tools.weights_table import describe_weights, reason_to_omit
 
 NAME = "MobileNet_V2_Weights.IMAGENET1K_V2"
 DIGITS = "7ebf99e0"
@@ -52,7 +52,7 @@ def identity(config: TrialConfig) -> tuple[str, list[str]]:
 
 def test_the_table_is_what_torchvision_says() -> None:
     published = {str(w): (n, w) for n in models.list_models(module=models) for w in models.get_model_weights(n)}
-    usable = {name: described(*facts) for name, facts in published.items() if left_out(*facts) is None}
+    usable = {name: describe_weights(*facts) for name, facts in published.items() if reason_to_omit(*facts) is None}
     assert table() == usable
     assert len(usable) > 100
     for name, (_, given) in published.items():
@@ -200,8 +200,8 @@ def test_a_trial_without_its_weights_ends_with_2(verb: str, tmp_path: Path, comm
 
 
 def test_what_is_left_out_has_a_reason() -> None:
-    assert "no classifier" in str(left_out("vgg16", models.VGG16_Weights.IMAGENET1K_FEATURES))
-    assert "384 px" in str(left_out("vit_b_16", models.ViT_B_16_Weights.IMAGENET1K_SWAG_E2E_V1))
-    assert left_out("vit_b_16", models.ViT_B_16_Weights.IMAGENET1K_SWAG_LINEAR_V1) is None
+    assert "no classifier" in str(reason_to_omit("vgg16", models.VGG16_Weights.IMAGENET1K_FEATURES))
+    assert "384 px" in str(reason_to_omit("vit_b_16", models.ViT_B_16_Weights.IMAGENET1K_SWAG_E2E_V1))
+    assert reason_to_omit("vit_b_16", models.ViT_B_16_Weights.IMAGENET1K_SWAG_LINEAR_V1) is None
     assert weights.is_name(NAME)
     assert not weights.is_name("mobilenet_v2.pth")

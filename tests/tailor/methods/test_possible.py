@@ -26,7 +26,7 @@ from tailor.stages import GroupRule
 from tests.tailor.trials import SHORT
 from tools.methods_table import random_pixels
 
-EMBEDDED = ("digits_resnet", "digits_vgg", "digits_vgg_bn", "friedman_mlp")
+EMBEDDED = sorted(name for name, info in NETWORKS.items() if info.builder.startswith("tailor.networks.embedded:"))
 RULES = [{"residual": residual, "linear": linear} for residual, linear in product(("inside", "coupled"), (False, True))]
 
 

@@ -24,7 +24,7 @@ from tailor.networks import building, pretrained
 from tailor.pruning import surgery
 from tailor.pruning.groups import groups
 from tailor.stages import GroupRule
-from tools.networks_table import difference_of_masked, kept_at_random, with_statistics
+from tools.networks_table import choose_at_random, measure_differences, replace_statistics
 
 Run = Callable[..., list[StageEvent]]
 HAS_TIMM = importlib.util.find_spec("timm") is not None
@@ -80,12 +80,12 @@ def test_a_pruned_network_is_the_masked_one(name: str, rule: GroupRule, size: in
     assert NETWORKS[name].head == head
     shape = (3, size, size)
     found = groups(building.skeleton(name, 5), shape, rule)
-    difference, effect = difference_of_masked(name, found, shape)
+    difference, effect = measure_differences(name, found, shape)
     assert difference < 1e-5
     assert effect > 1e-3
-    tensors = with_statistics(building.build(name, 5, seed=0).state_dict())
+    tensors = replace_statistics(building.build(name, 5, seed=0).state_dict())
     state = ModelState(network=name, classes=5, input_shape=shape, tensors=tensors)
-    slimmed = surgery.slim(state, kept_at_random(name, found, 0.3, seed=1), found)
+    slimmed = surgery.slim(state, choose_at_random(name, found, 0.3, seed=1), found)
     save_model(slimmed, tmp_path / "model")
     images = torch.randn(2, *shape, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(load_model(tmp_path / "model")(images), slimmed.build().eval()(images))

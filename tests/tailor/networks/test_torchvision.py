@@ -16,7 +16,7 @@ from tailor.pruning.groups import Group, groups
 from tailor.pruning.network_facts import CLASSES
 from tailor.stages import GroupRule
 from tools.networks_document import COLUMNS, DOCUMENT, row
-from tools.networks_table import check, describe, difference_of_masked, kept_at_random, macs_with, with_statistics
+from tools.networks_table import check, choose_at_random, describe, macs_with, measure_differences, replace_statistics
 
 INSIDE, COUPLED, LINEAR = GroupRule(), GroupRule(residual="coupled"), GroupRule(linear=True)
 SMALL = {
@@ -50,7 +50,7 @@ def found_in(name: str, rule: GroupRule, size: int) -> tuple[Group, ...]:
 
 @pytest.mark.parametrize(("name", "rule", "size"), PRUNED)
 def test_masked_equals_slimmed(name: str, rule: GroupRule, size: int) -> None:
-    difference, effect = difference_of_masked(name, found_in(name, rule, size), (3, size, size))
+    difference, effect = measure_differences(name, found_in(name, rule, size), (3, size, size))
     assert difference < 1e-5
     assert effect > 1e-3
 
@@ -67,8 +67,8 @@ def test_groups_are_those_of_any_input_size(name: str) -> None:
 def test_a_pruned_network_is_saved_and_rebuilt(tmp_path: Path) -> None:
     name, shape = "mobilenet_v3_large", (3, 64, 64)
     found = found_in(name, COUPLED, 64)
-    kept = kept_at_random(name, found, 0.3, seed=1)
-    tensors = with_statistics(building.build(name, CLASSES, seed=0).state_dict())
+    kept = choose_at_random(name, found, 0.3, seed=1)
+    tensors = replace_statistics(building.build(name, CLASSES, seed=0).state_dict())
     state = ModelState(network=name, classes=CLASSES, input_shape=shape, tensors=tensors)
     slimmed = surgery.slim(state, kept, found)
     shapes = {tensor: values.shape for tensor, values in slimmed.tensors.items()}

@@ -17,7 +17,7 @@ from tailor.pruning.criteria.base import norms_behind
 from tailor.pruning.groups import Group, GroupMember, groups, refusals, sites
 from tailor.stages import GroupRule
 from tests.tailor import small_networks
-from tools.networks_table import with_statistics
+from tools.networks_table import replace_statistics
 
 INSIDE, COUPLED = GroupRule(), GroupRule(residual="coupled")
 LINEAR, ALL = GroupRule(linear=True), GroupRule(residual="coupled", linear=True)
@@ -48,7 +48,7 @@ SMALL = {
 def small(name: str) -> nn.Module:
     torch.manual_seed(0)
     model: nn.Module = getattr(small_networks, name)()
-    model.load_state_dict(with_statistics(model.state_dict()))
+    model.load_state_dict(replace_statistics(model.state_dict()))
     return model.eval()
 
 

@@ -20,7 +20,7 @@ from tailor.model.state import ModelState, load_model, load_state, save_model
 from tailor.networks import building
 from tailor.pruning import surgery
 from tailor.stages import GroupRule
-from tools.networks_table import with_statistics
+from tools.networks_table import replace_statistics
 
 EMBEDDED = ("digits_vgg", "digits_vgg_bn", "digits_resnet", "friedman_mlp")
 INSIDE, ALL = GroupRule(), GroupRule(residual="coupled", linear=True)
@@ -37,7 +37,7 @@ PRUNABLE = {
 
 def state_of(network: str) -> ModelState:
     shape = NETWORKS[network].input_shape
-    tensors = with_statistics(building.build(network, 5, seed=0).state_dict())
+    tensors = replace_statistics(building.build(network, 5, seed=0).state_dict())
     return ModelState(network=network, classes=5, input_shape=shape, tensors=tensors)
 
 
