@@ -83,7 +83,7 @@ class RankGroup(Protocol):
 
 
 def finish_call(calling: Generator[Heartbeat, None, list[Any]]) -> list[Any]:
-    """What a call returns that is told of step by step, once it has come to its end."""
+    """Run a `call_in_steps` to its end; returns the answers."""
     while True:
         try:
             next(calling)

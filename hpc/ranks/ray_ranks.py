@@ -261,7 +261,7 @@ class _Heartbeats:
         self._known = [Heartbeat()] * len(actors)
 
     def look(self) -> list[Heartbeat]:
-        """Takes what has come and asks anew; waits for nothing."""
+        """Take the new answers and ask again; does not wait."""
         for rank, actor in enumerate(self._actors):
             if self._asked[rank] is not None:
                 heartbeat = _answer_now(self._asked[rank], None)

@@ -138,7 +138,7 @@ def _pooled_lines(run: Run, bases: Mapping[Problem, Arm], arms: Mapping[Problem,
         usual=USUAL_POOLED,
     )
     yield ""
-    yield Note("Networks and data sets are these, not drawn from others: nothing here is said of another one.")
+    yield Note("Networks and data sets are these, not drawn from others: the result does not cover others.")
     yield from map(Note, [*_notes(pooled), *shared_training_lines(shared_trainings(run), bases)])
     yield ""
 
