@@ -39,11 +39,7 @@ SHORT = {  # a method gets those of these settings that it has
 
 
 def main(arguments: list[str]) -> int:
-    """Try all methods on the named networks (default: those of the page) and record the results.
-
-    Returns:
-        0, also if a method does not run: the table says so.
-    """
+    """Try all methods on the named networks (default: those of the page) and record the results; returns 0."""
     parser = argparse.ArgumentParser(prog="python -m tools.methods_table", description=__doc__)
     parser.add_argument("names", nargs="*", help="torchvision's names; the results of others do not change")
     for name in parser.parse_args(arguments).names or MOST_USED:

@@ -32,21 +32,18 @@ COLUMNS = (
 VERSION = torchvision.__version__.partition("+")[0]
 METHODS_HEADING = """## Methods on widely used networks
 
-Made by `python -m tools.methods_table`: each method and criterion trains briefly on a few images of random pixels, with
-the rule of the table above. *Yes*: it runs to its end. A number: it is refused before anything trains, for the reason
-below.
+Made by `python -m tools.methods_table`: each method and criterion trains briefly on random pixels, with the rule of the
+table above. *Yes*: it runs to its end. A number: it is refused before anything trains, for the reason below.
 """
 HEADING = f"""# Torchvision's classifiers
 
 Made by `python -m tools.networks_table` with torchvision {VERSION}; all networks are without weights. It writes after
 each network; after an interruption, resume it with `--untried`.
 
-- Parameters and MACs are with {CLASSES} classes at the size {INPUT_SHAPE[1:]}. A star: the network accepts no other
-  size.
+- Parameters and MACs: for {CLASSES} classes at the size {INPUT_SHAPE[1:]}. A star: the network accepts no other size.
 - Number of groups of filters under each rule. *Inside*: layers that can lose filters independently. *Coupled*: also
   layers whose outputs are added to each other, which lose filters together. *+ linear*: also hidden linear layers.
-- *Can go*: the largest share of the MACs that can be removed, with one filter left in each group: inside, and coupled +
-  linear.
+- *Can go*: the largest removable share of the MACs, with one filter left in each group: inside, and coupled + linear.
 - *Passes*: random filters with {REMOVED_MACS_FRACTION:.0%} of the MACs are removed under the first rule that allows it;
   forward and backward run; masked equals slimmed to {TOLERANCE:g} of the largest logit, while pruning moves logits at
   least a hundred times as far.

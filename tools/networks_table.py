@@ -23,16 +23,8 @@ from tailor.pruning import surgery
 from tailor.pruning.groups import Group, groups, refusals
 from tailor.pruning.network_facts import CLASSES, find_facts
 from tailor.stages import GroupRule
-from tools.networks_document import (
-    MOST_USED,
-    NOT_TRIED,
-    REMOVED_MACS_FRACTION,
-    TOLERANCE,
-    Checked,
-    load_table,
-    summary,
-    update_table,
-)
+from tools import networks_document
+from tools.networks_document import MOST_USED, NOT_TRIED, REMOVED_MACS_FRACTION, TOLERANCE, Checked
 from tools.networks_saved import save_example, try_export, try_rebuild
 
 OWN_BUILDERS = {name: f"tailor.networks.torchvision_builders:{name}" for name in ("googlenet", "inception_v3")}
@@ -45,11 +37,7 @@ RULES = (
 
 
 def main(arguments: list[str]) -> int:
-    """Check the named networks (default: all), and write both files after each.
-
-    Returns:
-        0, also if a network does not pass: the table says so.
-    """
+    """Check the named networks (default: all), and write both files after each; returns 0."""
     parser = argparse.ArgumentParser(prog="python -m tools.networks_table", description=__doc__)
     parser.add_argument("names", nargs="*", help="torchvision's names; the lines of others do not change")
     parser.add_argument("--untried", action="store_true", help="skip networks whose checks are complete")
@@ -58,14 +46,14 @@ def main(arguments: list[str]) -> int:
         if asked.untried and not is_untried(name):
             continue
         info, checked = describe(name), check(name)
-        print(f"{name}: {summary(checked)}", flush=True)  # noqa: T201
-        update_table(name, {"info": asdict(info), "checked": asdict(checked)})
+        print(f"{name}: {networks_document.summary(checked)}", flush=True)  # noqa: T201
+        networks_document.update_table(name, {"info": asdict(info), "checked": asdict(checked)})
     return 0
 
 
 def is_untried(name: str) -> bool:
     """Whether some check of a network is missing from the table."""
-    if (line := load_table().get(name)) is None:
+    if (line := networks_document.load_table().get(name)) is None:
         return True
     checked = Checked(**line["checked"])
     return NOT_TRIED in (checked.rebuilt, checked.torch_export, *([checked.onnx] if name in MOST_USED else []))
