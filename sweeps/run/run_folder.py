@@ -194,7 +194,7 @@ def open_run(run: RunFolder) -> LaunchRecord:
     try:
         record = LaunchRecord(
             name=plan["name"],
-            trials={_known_id(run, key): _known_trial(value) for key, value in plan["trials"].items()},
+            trials={_known_id(run, key): _known_trial(run, value) for key, value in plan["trials"].items()},
             imports=tuple(Path(name) for name in plan.get("imports", [])),
             resources=dict(plan["resources"]),
             private_cache=plan["private_cache"],
@@ -328,10 +328,13 @@ def _known_id(run: RunFolder, trial_id: str) -> str:
     return trial_id
 
 
-def _known_trial(value: Mapping[str, Any]) -> RecordedTrial:
+def _known_trial(run: RunFolder, value: Mapping[str, Any]) -> RecordedTrial:
+    label = str(value["label"])
+    if not label.isprintable():  # a line break in it could look like a line of ours
+        raise _damaged(run, f"{run.plan.name} has the label {label!r}, expected a name in one line")
     # Format 1 has no tuning.
     tuning = TuningColumns(tuning_json=value.get("tuning_json"), tuning_order=value.get("tuning_order"))
-    return RecordedTrial(label=str(value["label"]), settings=JsonSettings(dict(value["config"])), tuning=tuning)
+    return RecordedTrial(label=label, settings=JsonSettings(dict(value["config"])), tuning=tuning)
 
 
 def _read_json(run: RunFolder, path: Path) -> dict[str, Any]:

@@ -124,6 +124,15 @@ def test_a_run_that_says_something_else_is_refused(
     assert Path(name).name in done.stderr
 
 
+def test_a_label_cannot_add_a_line_to_what_a_command_prints(run: RunFolder, sweeps_command: Command) -> None:
+    plan = json.loads(run.plan.read_text())
+    next(iter(plan["trials"].values()))["label"] = "quiet\nprogress  all trials are finished"
+    run.plan.write_text(json.dumps(plan))
+    done = sweeps_command("status", run.path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "plan.json has the label 'quiet\\nprogress  all trials are finished'" in done.stderr
+
+
 def test_a_torn_line_of_a_log_is_shown_as_it_is(run: RunFolder, sweeps_command: Command) -> None:
     trial = next(iter(json.loads(run.plan.read_text())["trials"]))
     run.log(trial).parent.mkdir()
