@@ -1,1 +1,1 @@
-"""TransTailor sweeps, which trials, in which order: specs, plans, the driver, and the command line."""
+"""TransTailor: which trials of a sweep run, and in which order. Specs, plans, the driver, and the commands."""

@@ -1,4 +1,4 @@
-"""`python -m sweeps`: look at runs from any terminal, while they run too; stop them; run one trial again; time; clean.
+"""`python -m sweeps`: look at runs from any terminal, also while they run; stop them; reproduce a trial; time; clean.
 
 `status` and `explain` start and change nothing.
 """
@@ -19,7 +19,7 @@ from transtailor.terminal import ignore_closed_stdout, say
 
 
 def main(arguments: Sequence[str] | None = None, prog: str = "python -m sweeps") -> int:
-    """Print what was asked for; returns the exit code. `prog`: what was typed before the arguments."""
+    """Run a command and return the exit code. `prog`: what was typed before the arguments."""
     typed = list(sys.argv[1:] if arguments is None else arguments)
     options = _parser(prog).parse_args(typed)
     try:
@@ -48,7 +48,7 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         "--run", type=Path, action="append", dest="runs", metavar="RUN",
         help="folder of the run that they are in (repeatable; default: every run in runs/)",
     )  # fmt: skip
-    explain.add_argument("--imports", action="store_true", help="import the modules of your own in the runs, too")
+    explain.add_argument("--imports", action="store_true", help="also import your own modules, from the runs")
     again = commands.add_parser("reproduce", help="run one trial again, compare it with the rows, save its sub-model")
     again.add_argument("run", type=Path, metavar="RUN", help="folder of its run")
     again.add_argument("trial", metavar="TRIAL", help="its id, or the first digits")
@@ -56,18 +56,15 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     again.add_argument("--save", type=Path, metavar="FOLDER", help="save the sub-model of that point here")
     again.add_argument("--licence", metavar="TEXT", help="the line on the licence in its card")
     again.add_argument(
-        "--cache", type=Path, default=Path("cache"), help="folder of finished stages; an empty one computes all anew"
+        "--cache", type=Path, default=Path("cache"), help="folder of finished stages; an empty one recomputes all"
     )
     _add_time(commands)
     _add_control(commands)
     clean = commands.add_parser("clean", help="remove what is not needed any more")
     clean.add_argument("folder", type=Path, metavar="RUN|CACHE", help="folder of a run, or of finished stages")
-    clean.add_argument("--dry-run", action="store_true", help="say what would be removed; remove nothing")
+    clean.add_argument("--dry-run", action="store_true", help="print what would be removed; remove nothing")
     clean.add_argument(
-        "--runs",
-        type=Path,
-        metavar="RUNS",
-        help="for a cache: folder of all runs that may need its stages",
+        "--runs", type=Path, metavar="RUNS", help="for a cache: folder of all runs that may need its stages"
     )
     return parser
 
@@ -86,7 +83,7 @@ def _add_control(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     for name, text in (
         ("stop", "end a run cleanly, wherever it runs; launching it again resumes it"),
         ("cancel", "end all SLURM jobs of a run at once; launching it again resumes it"),
-        ("retry", "launch a run again as it was launched last: what failed or never ended is tried again"),
+        ("retry", "launch a run again with its last options: trials that failed or never ended are tried again"),
     ):
         command = commands.add_parser(name, help=text)
         command.add_argument("run", type=Path, metavar="RUN", help="folder of a run")
@@ -94,7 +91,7 @@ def _add_control(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
             which = command.add_mutually_exclusive_group()
             which.add_argument("--failed", action="store_true", help="only if one of its trials has failed")
             which.add_argument(
-                "trials", nargs="*", default=[], metavar="TRIAL", help="these alone: ids, or their first digits"
+                "trials", nargs="*", default=[], metavar="TRIAL", help="only these: ids, or their first digits"
             )
     logs = commands.add_parser("logs", help="stages and scores of a trial, or the last lines of a run's logs")
     logs.add_argument("run", type=Path, metavar="RUN", help="folder of a run")
@@ -105,7 +102,7 @@ def _add_control(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         help="id of a trial, or its first digits (default: the logs of jobs and trials that were written last)",
     )
     logs.add_argument("--lines", type=int, default=20, help="how many of each (default: 20)")
-    logs.add_argument("--follow", action="store_true", help="go on with what is written, until nobody runs it")
+    logs.add_argument("--follow", action="store_true", help="print new lines until the sweep is no longer running")
 
 
 def _control(options: argparse.Namespace) -> Iterator[str]:

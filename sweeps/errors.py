@@ -1,4 +1,4 @@
-"""The mistakes that a user of `sweeps` can make; the command line prints their text alone and ends with 2."""
+"""Errors of the user of `sweeps`; the command line prints only their text and exits with 2."""
 
 from transtailor.errors import UserError
 
@@ -8,4 +8,4 @@ class SpecError(UserError, ValueError):
 
 
 class RunFolderError(UserError, ValueError):
-    """A run folder that cannot be made, read or gone on with; the text names the folder and what to type."""
+    """A run folder that cannot be made, read or resumed; the text names the folder and what to type."""

@@ -1,4 +1,4 @@
-"""A sweep on SLURM from the login node: submitted once, followed by whoever looks, from any number of terminals."""
+"""A sweep on SLURM from the login node: submit it once, follow it from any number of terminals."""
 
 import time
 from contextlib import suppress
@@ -19,9 +19,9 @@ from transtailor.waiting import Unlimited, WaitedTooLong, wait_for
 
 POLL_S = 1.0
 LOOK_EVERY_S = 30.0  # calls of squeue
-GONE_LIMIT_S = 30.0  # a file on a shared folder may be seen a while after it was written
+GONE_LIMIT_S = 30.0  # a file in a shared folder may become visible late
 LOG_LINES = 20
-RUNS = Unlimited("SLURM queue, and as long as the trials take")
+RUNS = Unlimited("SLURM queue, then as long as the trials take")
 
 
 def submit_or_find(
@@ -33,7 +33,7 @@ def submit_or_find(
     extend: bool,
     update_code: bool,
 ) -> tuple[ClusterRun, str]:
-    """The run on SLURM, and what was done, in words: submitted, or found running.
+    """Submit a run to SLURM unless it is running there; return it, and what was done as a message.
 
     Args:
         plan: of the whole sweep.
@@ -43,23 +43,23 @@ def submit_or_find(
         extend, update_code: see `start`.
 
     Raises:
-        SiteError, SlurmError: there is no such site, or it gives no job.
-        RunFolderError: the run may not be gone on with; or a change was asked for while it is being run.
+        SiteError, SlurmError: no such site, or it refuses the job.
+        RunFolderError: the run cannot be resumed, or a change was requested while it is running.
     """
     site = find_site(site_name)
     run = RunFolder(runs / plan.name)
     digest = this_code_digest()
-    job_texts(run, site, plan.resources, digest)  # refuses what the site cannot give
+    job_texts(run, site, plan.resources, digest)  # refuses resources that the site does not have
     cluster = ClusterRun(run)
     if cluster.exists and (job := cluster.controller()) is not None:
         check_is_own(run)
         check_may_resume(run, open_run(run), plan, digest, extend=False, update_code=update_code)
         if submission.chosen:
             raise RunFolderError(
-                f"{run.path} is being run by job {job.id}, which takes no more trials; wait, or end it first, "
+                f"{run.path} is running in job {job.id}, which accepts no more trials; wait, or stop it first, "
                 f"type: {command('stop', run.path)}"
             )
-        return cluster, f"is being run by job {job.id} ({job_text(job)}); attached"
+        return cluster, f"is running in job {job.id} ({job_text(job)}); attached"
     run, lock, what = start(plan, runs, extend=extend, update_code=update_code)
     with lock:
         cluster = ClusterRun(run)
@@ -68,18 +68,18 @@ def submit_or_find(
 
 
 def follow(cluster: ClusterRun, display: Display | None = None) -> RunOutcome:
-    """Shows how the sweep stands until it has ended; how it did.
+    """Show the progress of the sweep until it has ended; return its outcome.
 
     Raises:
-        RunFolderError: its controller has ended without an outcome; the text has the end of its log.
-        KeyboardInterrupt: the user has seen enough; the sweep goes on.
+        RunFolderError: its controller ended without an outcome; the text has the end of its log.
+        KeyboardInterrupt: the user detached; the sweep continues.
     """
     display = display or display_for_terminal()
-    looked_s, noted, said = time.monotonic(), 0, ""
+    looked_s, noted, last_note = time.monotonic(), 0, ""
     seen: Seen | None = None
 
     def ended() -> RunOutcome | None:
-        nonlocal looked_s, noted, seen, said
+        nonlocal looked_s, noted, seen, last_note
         if (outcome := cluster.outcome) is not None:
             return outcome
         seen = read_progress(cluster.run.progress) or seen
@@ -90,7 +90,7 @@ def follow(cluster: ClusterRun, display: Display | None = None) -> RunOutcome:
             display.show(seen.progress)
         if time.monotonic() - looked_s > LOOK_EVERY_S:
             looked_s = time.monotonic()
-            said = _look(cluster, display, said, is_silent=seen is not None)
+            last_note = _check_controller(cluster, display, last_note, is_silent=seen is not None)
         return None
 
     outcome = wait_for(ended, "the end of the sweep", RUNS, poll_s=POLL_S, tell=None)
@@ -99,36 +99,36 @@ def follow(cluster: ClusterRun, display: Display | None = None) -> RunOutcome:
     return outcome
 
 
-def _look(cluster: ClusterRun, display: Display, said: str, *, is_silent: bool) -> str:
-    """Makes sure that there is a controller; says why it waits, as long as nothing runs."""
+def _check_controller(cluster: ClusterRun, display: Display, last_note: str, *, is_silent: bool) -> str:
+    """Raise RunFolderError if the controller is gone; show why it waits, until the sweep runs. Return the last note."""
     try:
         job = cluster.controller()
     except SlurmError as error:
         display.note(str(error))
-        return said
+        return last_note
     if job is None:
         with suppress(WaitedTooLong):
-            wait_for(lambda: cluster.outcome, "the last word of the controller", GONE_LIMIT_S, poll_s=POLL_S)
+            wait_for(lambda: cluster.outcome, "the outcome of the controller", GONE_LIMIT_S, poll_s=POLL_S)
         if cluster.outcome is None and cluster.controller() is None:
             raise RunFolderError(
-                f"the controller of {cluster.run.path} has ended without a message; launch again to resume. "
+                f"the controller of {cluster.run.path} has ended without an outcome; launch again to resume. "
                 f"Its log ends:\n{log_tail(cluster)}"
             )
-        return said
+        return last_note
     text = f"job {job.id}: {job_text(job)}"
-    if not is_silent and text != said:
+    if not is_silent and text != last_note:
         display.note(text)
     return text
 
 
 def job_text(job: QueuedJob) -> str:
-    """Where a job runs, or why it waits, in plain words."""
+    """Say where a job runs, or why it waits."""
     if job.state.state == "RUNNING":
         return f"running on {job.nodes}"
     return f"{job.state.state.lower()}: {job.state.explanation}"
 
 
 def log_tail(cluster: ClusterRun, lines: int = LOG_LINES) -> str:
-    """The last lines of the controller's log."""
+    """Return the last lines of the controller's log."""
     logs = cluster.folder.outputs(cluster.submission.job or "*")
     return "\n".join(logs[-1].read_text(errors="replace").splitlines()[-lines:]) if logs else "(it has none)"

@@ -1,6 +1,6 @@
-"""Removes what is not needed any more of a run or of a cache, and says what, and how many bytes.
+"""Remove files of a run or a cache that are no longer needed; print what was removed and its size.
 
-Of a run: parts that `python -m results compact` has merged, checkpoints and private caches of finished trials.
+Of a run: parts that `python -m results compact` has merged, and checkpoints and private caches of finished trials.
 Of a cache: stages that no run below a given folder has planned or run.
 """
 
@@ -21,9 +21,12 @@ from sweeps.run.run_lock import RunLock, holder_of
 from transtailor.documents import read_json
 from transtailor.ownership import refuse_outside
 
-CUT_OFF = "left by a command that was cut off"
+OF_FINISHED_TRIALS = ("checkpoint", "private_cache")
+"""Folders in a trial's folder that are needed only until it has finished."""
+
+CUT_OFF = "left by an interrupted command"
 ABANDONED_AFTER_S = 24 * 3600.0
-"""Since when nobody has written into a half-made stage; another run may be making it, which takes minutes at most."""
+"""A half-made stage is removed after this time without a write; another run may be making it, for some minutes."""
 
 REACHED = """
 SELECT DISTINCT unnest(stage_keys) AS key FROM planned
@@ -41,12 +44,12 @@ class Waste:
 
     @property
     def size_bytes(self) -> int:
-        """Bytes of all its files; those that are gone already count as nothing."""
+        """Bytes of all its files; those already removed do not count."""
         files = _below(self.path) if self.path.is_dir() else [self.path]
         return sum(_size_bytes(path) for path in files)
 
     def remove(self) -> None:
-        """Removes it; a folder disappears at once, so that nobody finds half of it."""
+        """Remove it; a folder is renamed first, so that no process finds half of it."""
         if not self.path.is_dir():
             self.path.unlink(missing_ok=True)
             return
@@ -54,26 +57,26 @@ class Waste:
         try:
             self.path.rename(doomed)
         except FileNotFoundError:
-            return  # somebody else removed it
+            return  # another process removed it
         shutil.rmtree(doomed)
 
 
 def clean(folder: Path, runs: Path | None, *, dry_run: bool) -> Iterator[str]:
-    """Lines to print: how much of what is removed, or would be with `dry_run`, which changes nothing at all.
+    """Remove what is not needed; yield lines on what was removed, or would be with `dry_run`.
 
     Args:
-        folder: of a run that nobody runs, or a cache.
+        folder: of a run that is not running, or a cache.
         runs: for a cache, the folder of all runs that use it: what these have planned or run stays.
         dry_run: remove nothing.
 
     Raises:
-        RunFolderError: the folder is neither; or somebody runs what would be cleaned; or `runs` does not fit.
-        ResultsError: rows cannot be read, so that it is not known what is needed; nothing is removed.
+        RunFolderError: the folder is neither; a run to clean is running; or `runs` does not fit.
+        ResultsError: rows cannot be read, so it is not known what is needed; nothing is removed.
     """
     with ExitStack() as held:
         if RunFolder(folder).plan.is_file():
             if runs is not None:
-                raise RunFolderError(f"{folder} is a run: leave --runs {runs} out, or type the folder of a cache")
+                raise RunFolderError(f"{folder} is a run: leave out --runs {runs}, or type the folder of a cache")
             found = _of_run(RunFolder(folder), held, dry_run=dry_run)
         elif _is_cache(folder):
             found = _of_cache(folder, runs)
@@ -87,7 +90,7 @@ def clean(folder: Path, runs: Path | None, *, dry_run: bool) -> Iterator[str]:
 
 def _of_run(run: RunFolder, held: ExitStack, *, dry_run: bool) -> list[Waste]:
     open_run(run)
-    if not dry_run:  # looking takes no lock: that would write
+    if not dry_run:  # a dry run takes no lock, because that would write
         held.enter_context(RunLock(run.lock))
         held.enter_context(only_one(run.path))
     finished = finished_trial_ids(run.path)
@@ -97,7 +100,7 @@ def _of_run(run: RunFolder, held: ExitStack, *, dry_run: bool) -> list[Waste]:
         found += [Waste(f"{path.name} of finished trials", path) for path in folders if path.is_dir()]
     halves = [path for place in (".", "tables/*", "trials/*") for path in run.path.glob(f"{place}/.*.tmp")]
     found += [Waste(CUT_OFF, path) for path in sorted([*halves, *run.trials.glob("*/.removed-*")])]
-    refuse_outside(run.path, (waste.path for waste in found), RunFolderError)  # ids and links may be a stranger's
+    refuse_outside(run.path, (waste.path for waste in found), RunFolderError)  # ids and links may be another user's
     return found
 
 
@@ -124,7 +127,7 @@ def _of_cache(cache: Path, runs: Path | None) -> list[Waste]:
 
 
 def _age_s(path: Path) -> float:
-    """Since when a folder was not written to; 0 for one that has just got its name."""
+    """Return the seconds since the last write to a folder; 0 for one that was just renamed."""
     try:
         return time.time() - path.stat().st_mtime
     except FileNotFoundError:
@@ -132,10 +135,10 @@ def _age_s(path: Path) -> float:
 
 
 def _reached(runs: Path) -> set[str]:
-    """Keys of all stages that a run below a folder, at any depth, has planned or run.
+    """Collect the keys of all stages that a run below a folder, at any depth, has planned or run.
 
     Raises:
-        RunFolderError: there is no run, or one is being made or run.
+        RunFolderError: no run, or a run is being made or is running.
         ResultsError: a run cannot be read.
     """
     below = sorted(_below(runs))
@@ -144,18 +147,18 @@ def _reached(runs: Path) -> set[str]:
     names = (RunFolder(runs).plan.name, RunFolder(runs).tables.name)
     found = {path.parent for path in below if path.name in names}
     if not found:
-        raise RunFolderError(f"there is no run below {runs}, so every stage would go; type the folder of your runs")
+        raise RunFolderError(f"no run below {runs}, so all stages would be removed; type the folder of your runs")
     keys: set[str] = set()
     for path in sorted(found):
         if holder_of(RunFolder(path).lock) is not None:
-            raise RunFolderError(f"{path} is being run; wait for it, or stop it with Ctrl-C")
+            raise RunFolderError(f"{path} is running; wait for it, or stop it with Ctrl-C")
         with load(path) as run:
             keys |= {row["key"] for row in run.rows(REACHED)}
     return keys
 
 
 def _below(folder: Path) -> Iterator[Path]:
-    """Files and folders at any depth; a folder that a sweep removes meanwhile is passed over (`rglob` raises)."""
+    """Yield files and folders at any depth; folders that a sweep removes meanwhile are skipped (`rglob` raises)."""
     for place, folders, files in os.walk(folder):
         yield from (Path(place, name) for name in (*folders, *files))
 
@@ -165,7 +168,7 @@ def _is_cache(folder: Path) -> bool:
 
 
 def _stages(cache: Path) -> Iterator[Path]:
-    """The folders of finished stages; what is being written, or was set aside as damaged, has another name."""
+    """Yield the folders of finished stages; unfinished and damaged ones have other names."""
     digits = "[0-9a-f]"
     for path in cache.glob(f"{2 * digits}/{64 * digits}"):
         if path.parent.name == path.name[:2] and (path / "stage.json").is_file():
@@ -180,7 +183,7 @@ def _stage_kind(path: Path) -> str:
 
 
 def _removed(found: Iterable[Waste], *, dry_run: bool) -> Iterator[str]:
-    """Removes what was found and says how much of each kind it was."""
+    """Remove the waste; yield the number and size of each kind."""
     totals: dict[str, tuple[int, int]] = {}
     for waste in found:
         count, size_bytes = totals.get(waste.what, (0, 0))

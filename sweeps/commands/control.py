@@ -1,4 +1,4 @@
-"""Stopping a run that somebody else's terminal, or no terminal, holds; looking into its logs; trying again."""
+"""Control a run from any terminal: stop and cancel it, read its logs, retry trials."""
 
 import os
 import signal
@@ -28,18 +28,18 @@ from transtailor.sources import ROOT
 from transtailor.waiting import KILL_LIMIT_S, Unlimited, WaitedTooLong, wait_for
 
 LAUNCHER = ROOT / "sweeps" / "launch.py"
-STOP_LIMIT_S = 60.0  # for running stages to be cut off, nodes to be left and files to be written
+STOP_LIMIT_S = 60.0  # to interrupt stages, release nodes and write files
 POLL_S = 1.0
 LOOK_EVERY_S = 5.0
 LOGS_SHOWN = 10  # of a run
-FOLLOWED = Unlimited("until nobody runs the sweep, or Ctrl-C")
+FOLLOWED = Unlimited("until the sweep is no longer running, or Ctrl-C")
 
 
 def stop(run: RunFolder, limit_s: float = STOP_LIMIT_S) -> Iterator[str]:
-    """Ends a run cleanly; every finished stage is kept, and launching it again resumes it. Lines to print.
+    """End a run cleanly; finished stages are kept, and launching it again resumes it. Yield lines to print.
 
     Raises:
-        RunFolderError: no run; or it is being run on another machine, where it is to be stopped.
+        RunFolderError: no run, or it runs on another machine and must be stopped there.
         SlurmError: SLURM does not answer.
     """
     open_run(run)
@@ -53,14 +53,14 @@ def stop(run: RunFolder, limit_s: float = STOP_LIMIT_S) -> Iterator[str]:
         cluster.stop_file.touch()
         yield f"asked job {jobs[0].id} to stop"
         if not _wait(lambda: not cluster.jobs(), limit_s):
-            yield f"it has not ended {limit_s:g} s later, as where a stage or a node does not answer"
+            yield f"it has not ended after {limit_s:g} s; perhaps a stage or a node does not respond"
     yield from cancel(run)
-    if cluster.outcome is None:  # whoever follows the run learns that nothing more will come
-        cluster.set_outcome(RunOutcome(code=INTERRUPTED, text="it was stopped before its driver could say more"))
+    if cluster.outcome is None:  # tells processes that follow the run that it has ended
+        cluster.set_outcome(RunOutcome(code=INTERRUPTED, text="it was stopped before its driver had an outcome"))
 
 
 def cancel(run: RunFolder) -> Iterator[str]:
-    """Ends all jobs of a run at once, and no others; launching it again resumes it. Lines to print.
+    """End all jobs of a run at once, and no others; launching it again resumes it. Yield lines to print.
 
     Raises:
         RunFolderError: no run, or it was not launched on SLURM.
@@ -79,27 +79,27 @@ def cancel(run: RunFolder) -> Iterator[str]:
 
 
 def _stop_here(run: RunFolder, limit_s: float) -> str:
-    """Ends the process on this machine that runs it."""
+    """End the process on this machine that runs it; return a message."""
     holder = holder_of(run.lock)
     if holder is None:
-        return f"{run.path}: nobody runs it"
+        return f"{run.path}: not running"
     if holder.get("host") != socket.gethostname():
         raise RunFolderError(
-            f"{run.path} is being run by process {holder.get('pid', '?')} on {holder.get('host', '?')}; stop it there"
+            f"{run.path} is running in process {holder.get('pid', '?')} on {holder.get('host', '?')}; stop it there"
         )
     process_id = int(holder["pid"])
     os.kill(process_id, signal.SIGTERM)
     if _wait(lambda: holder_of(run.lock) is None, limit_s):
         return f"{run.path} was stopped; to resume, launch it again"
-    if holder_of(run.lock) == holder:  # still the same: what it started ends with it
+    if holder_of(run.lock) == holder:  # the same process; the processes that it started end with it
         os.kill(process_id, signal.SIGKILL)
     if not _wait(lambda: holder_of(run.lock) is None, KILL_LIMIT_S):
-        raise RunFolderError(f"process {process_id} was killed and still holds {run.path}: does a disk not answer?")
+        raise RunFolderError(f"process {process_id} was killed and still holds {run.path}: a disk may not respond")
     return f"{run.path}: process {process_id} did not stop in {limit_s:g} s and was killed; to resume, launch it again"
 
 
 def _wait(condition: Callable[[], bool], limit_s: float) -> bool:
-    """Whether the condition came true in time; asked gently, since it may ask SLURM."""
+    """Whether the condition became true in time; polled slowly, since it may call SLURM."""
     try:
         return wait_for(condition, "the end of the run", limit_s, poll_s=POLL_S, poll_to_s=LOOK_EVERY_S)
     except WaitedTooLong:
@@ -107,13 +107,13 @@ def _wait(condition: Callable[[], bool], limit_s: float) -> bool:
 
 
 def logs(run: RunFolder, trial_id: str | None, lines: int, *, follow: bool = False) -> Iterator[str]:
-    """The last lines of a trial's log, or of those logs of the run's jobs and trials that were written last.
+    """Yield the last lines of a trial's log, or of the logs of the run's jobs and trials that were written last.
 
     Args:
         run: its folder.
-        trial_id: or the first digits; None: of the run.
-        lines: how many of each.
-        follow: go on with what is written, until nobody runs it any more.
+        trial_id: or its first digits; None: all logs of the run.
+        lines: number of lines of each.
+        follow: continue with new lines until the run is no longer running.
 
     Raises:
         RunFolderError: no run, or no log.
@@ -126,16 +126,16 @@ def logs(run: RunFolder, trial_id: str | None, lines: int, *, follow: bool = Fal
             raise RunFolderError(f"{run.path} has {which} with {trial_id!r}; type: {command('status', run.path)}")
         files = [run.log(ids[0])]
         if not files[0].is_file():
-            raise RunFolderError(f"trial {ids[0]} has no log yet; it has not been started")
+            raise RunFolderError(f"trial {ids[0]} has no log yet: it has not started")
     elif not _written(run) and not follow:
-        raise RunFolderError(f"{run.path} has no logs yet: none of its trials has been started")
+        raise RunFolderError(f"{run.path} has no logs yet: none of its trials has started")
     shown: dict[Path, int] = {}
     last: Path | None = None
 
     def news() -> tuple[list[str], bool] | None:
-        """New lines, and whether no more will come."""
+        """Return new lines, and whether these are the last."""
         nonlocal last
-        is_over = not follow or holder_of(run.lock) is None  # before reading: what is written last is shown, too
+        is_over = not follow or holder_of(run.lock) is None  # before reading, so that the last lines are read too
         found: list[str] = []
         for path in _written(run)[-LOGS_SHOWN:] if trial_id is None else files:
             text = path.read_text(errors="replace").splitlines()
@@ -154,22 +154,22 @@ def logs(run: RunFolder, trial_id: str | None, lines: int, *, follow: bool = Fal
 
 
 def _written(run: RunFolder) -> list[Path]:
-    """The logs of the run's jobs and trials, the one written last at the end."""
+    """Return the logs of the run's jobs and trials, the one written last at the end."""
     files = [*ClusterFolder(run.cluster).logs.glob("*_log.*"), *run.trial_logs()]
     return sorted((path for path in files if path.is_file()), key=lambda path: path.stat().st_mtime)
 
 
 def _log_line(line: str) -> str:
-    """A record of a trial's log as text; a line of another log, or one that is half written, as it is."""
+    """Write a record of a trial's log as text; return other and half-written lines as they are."""
     try:
-        said = read_json(line)
-        return f"{said['at']} {said['level']} {said['text']}"
+        record = read_json(line)
+        return f"{record['at']} {record['level']} {record['text']}"
     except (DocumentError, LookupError, TypeError):
         return line
 
 
 def job_lines(run: RunFolder) -> Iterator[str]:
-    """One line for each job of a run on SLURM: what it is, where it runs, or why it waits.
+    """Yield one line for each job of a run on SLURM: what it is, where it runs, or why it waits.
 
     Raises:
         SlurmError: the queue cannot be read.
@@ -181,17 +181,17 @@ def job_lines(run: RunFolder) -> Iterator[str]:
 
 
 def retry(run: RunFolder, *, failed: bool = False, trials: Sequence[str] = ()) -> Iterator[str]:
-    """Becomes the command that launched the run last: what failed, and what never ended, is tried again.
+    """Replace this process by the last launch of the run: trials that failed or never ended are tried again.
 
-    It is shown first. Of what provenance.json says, the options and the folder are taken; the program is this one.
+    The command is printed first. Its options and folder come from provenance.json; the program is this one.
 
     Args:
         run: its folder.
-        failed: do so only if a trial has failed; a line to print says how many have.
-        trials: ids, or their first digits, of the only trials to try; a line to print says which are finished already.
+        failed: launch only if a trial has failed; a line says how many have.
+        trials: ids, or their first digits, of the only trials to run; a line names those that are already finished.
 
     Raises:
-        RunFolderError: no run, no such trial, others may have changed the run, or it was not launched here.
+        RunFolderError: no run, no such trial, other users may have changed the run, or it was not launched here.
         ResultsError: one of its parts is torn.
     """
     check_is_own(run)
@@ -199,14 +199,14 @@ def retry(run: RunFolder, *, failed: bool = False, trials: Sequence[str] = ()) -
     if failed:
         with load(run.path) as rows:
             found = len(failed_trials(rows))
-        yield f"{run.path}: {found} failed trials" + (", to be tried again" if found else "; nothing is to be done")
+        yield f"{run.path}: {found} failed trials" + (", which are tried again" if found else "; nothing to do")
         if not found:
             return
     wanted = list(dict.fromkeys(find_trial(prefix, [run.path]).trial_id for prefix in trials))
     done = finished_trial_ids(run.path)
     for trial_id in wanted:
         if trial_id in done:
-            yield f"trial {trial_id} is finished; nothing is to be done"
+            yield f"trial {trial_id} is finished; nothing to do"
     again = [f"{AGAIN_OPTION}={trial_id}" for trial_id in wanted if trial_id not in done]
     if trials and not again:
         return
@@ -216,10 +216,10 @@ def retry(run: RunFolder, *, failed: bool = False, trials: Sequence[str] = ()) -
 
 
 def _launch_of(run: RunFolder, history: Sequence[Mapping[str, Any]]) -> tuple[Path, list[str]]:
-    """Folder and options of the last launch of the whole run.
+    """Return folder and options of the last launch of the whole run.
 
     Raises:
-        RunFolderError: that is no launch, or would not launch this run.
+        RunFolderError: they are no launch, or would not launch this run.
     """
     try:
         launch = next((entry for entry in reversed(history) if not _names_trials(entry["argv"])), history[0])
@@ -230,12 +230,12 @@ def _launch_of(run: RunFolder, history: Sequence[Mapping[str, Any]]) -> tuple[Pa
         raise RunFolderError(f"{run.provenance} names no launch; type the command yourself") from None
     if (folder / runs).resolve() != run.path.resolve().parent or not folder.is_dir():
         raise RunFolderError(
-            f"{run.path} was launched in {folder}, for runs in {runs}: it has been moved, or comes from somebody else; "
+            f"{run.path} was launched in {folder}, for runs in {runs}: it was moved, or comes from another user; "
             "launch it yourself"
         )
     return folder, words
 
 
 def _names_trials(argv: Sequence[str]) -> bool:
-    """Whether a launch was of some of the run's trials alone."""
+    """Whether a launch was only of some trials of the run."""
     return any(word.partition("=")[0] == AGAIN_OPTION for word in argv)

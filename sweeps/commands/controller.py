@@ -1,9 +1,9 @@
-"""The driver of a sweep on SLURM, beside the Ray head in the controller's job.
+"""The driver of a sweep on SLURM, in the controller's job, together with the Ray head.
 
     python -m sweeps.commands.controller RUN
 
-Everything it needs is in the run's folder. It may be killed and started again at any moment: what is finished is in
-the tables and the cache.
+Everything it needs is in the run's folder. It may be killed and restarted at any moment: finished work is in the tables
+and the cache.
 """
 
 import shlex
@@ -32,7 +32,7 @@ from transtailor.sources import check_code
 from transtailor.terminal import say
 
 ON_END_LIMIT_S = 60.0
-LOCK_LIMIT_S = 120.0  # a controller that was cut off and taken for dead lets go of it when it sees that
+LOCK_LIMIT_S = 120.0  # a cut-off controller, taken for dead, releases it when it notices
 
 
 def main() -> int:
@@ -46,19 +46,19 @@ def main() -> int:
             outcome = _run(run, cluster)
     except UserError as error:
         outcome = RunOutcome(code=MISTAKE, text=str(error))
-    except Exception:  # noqa: BLE001  # such as a disk or a head that does not answer for a while: not the sweep's end
+    except Exception:  # noqa: BLE001  # such as a disk or a head that does not respond for a while: not the end of the sweep
         traceback.print_exc()
         return TRY_AGAIN
     say(outcome.text)
     if outcome.code == INTERRUPTED and not cluster.stop_file.exists():
-        return INTERRUPTED  # by whoever started this process, and will start it again
+        return INTERRUPTED  # by the job, which will start this process again
     cluster.set_outcome(outcome)
     _tell_end(cluster.folder.site().on_end, outcome, run.path.resolve())
     return SUCCESS if outcome.code == INTERRUPTED else outcome.code
 
 
 def _tell_end(command: Sequence[str], outcome: RunOutcome, run: Path) -> None:
-    """Runs the site's command for the end of a sweep; whatever it does changes nothing of the outcome."""
+    """Run the site's command for the end of a sweep; its result does not change the outcome."""
     if not command:
         return
     how = {SUCCESS: "finished", INTERRUPTED: "interrupted"}.get(outcome.code, "failed")
@@ -88,17 +88,17 @@ def _run(run: RunFolder, cluster: ClusterRun) -> RunOutcome:
         return RunOutcome(code=INTERRUPTED, text=f"stopped; {ended.finished} of {len(plan.trials)} trials are finished")
     try:
         write_report(run.path)
-    except Exception:  # noqa: BLE001  # the trials have ended; trying all of this again would not help
-        return RunOutcome(code=MISTAKE, text=f"all trials have ended, but not the report:\n{traceback.format_exc()}")
+    except Exception:  # noqa: BLE001  # the trials have ended; running this again would not help
+        return RunOutcome(code=MISTAKE, text=f"all trials have ended, but the report failed:\n{traceback.format_exc()}")
     code = FAILED if ended.failed else SUCCESS
     return RunOutcome(code=code, text=f"{ended.finished} of {len(plan.trials)} trials finished, {ended.failed} failed")
 
 
 def plan_of(run: RunFolder) -> Plan:
-    """The plan that a run was made with, from its folder alone.
+    """Make the plan of a run again, only from its folder.
 
     Raises:
-        RunFolderError: the code here makes other trials of its spec, or the spec names other modules than the run has.
+        RunFolderError: this code makes other trials of the spec, or the spec names other modules than the run has.
         ConfigError: one of its modules was changed.
     """
     record = open_run(run)

@@ -1,4 +1,4 @@
-"""Why two trials are two: setting by setting, and from which stage on they no longer share."""
+"""The differences of two trials: setting by setting, and the stages that they share."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -23,14 +23,14 @@ class KnownTrial:
     run: Path
     label: str
     settings: JsonSettings
-    imports: tuple[Path, ...]  # the user's own modules that it may use, as its run's plan names them
+    imports: tuple[Path, ...]  # the user modules of its run
 
 
 def find_trial(prefix: str, runs: Sequence[Path]) -> KnownTrial:
-    """The one trial of these runs whose id begins with `prefix`; of a trial in several runs, the first.
+    """Find the one trial of these runs whose id begins with `prefix`; of a trial in several runs, the first.
 
     Raises:
-        RunFolderError: no trial, or more than one, begins so; or a run cannot be read.
+        RunFolderError: no trial or several have such an id, or a run cannot be read.
     """
     found: dict[str, KnownTrial] = {}
     ids: list[str] = []
@@ -52,7 +52,7 @@ def find_trial(prefix: str, runs: Sequence[Path]) -> KnownTrial:
     if not found:
         raise RunFolderError(
             f"no trial whose id begins with {prefix!r} in {where}{nearest(prefix, ids) if ids else ''}; "
-            "the ids are in the table `planned` and in what --plan prints; name the folder with --run RUN"
+            "the ids are in the table `planned` and in the output of --plan; name the folder with --run RUN"
         )
     if len(found) > 1:
         raise RunFolderError(
@@ -62,9 +62,9 @@ def find_trial(prefix: str, runs: Sequence[Path]) -> KnownTrial:
 
 
 def explain(first: KnownTrial, second: KnownTrial, *, imports: bool = False) -> Iterator[str]:
-    """Lines to print: the settings in which two trials differ, and the stages that they share.
+    """Yield lines to print: the settings in which two trials differ, and the stages that they share.
 
-    `imports`: the modules of the user's own in the folders of their runs are imported, and so executed.
+    `imports`: import, and so execute, the user modules in the folders of their runs.
     """
     for trial in (first, second):
         yield f"{trial.trial_id}  {trial.label}  ({trial.run})"
@@ -84,7 +84,7 @@ def _shared_stages(first: KnownTrial, second: KnownTrial, *, imports: bool) -> I
             walks.append(dry_run(parse_trial(trial.settings.values, f"trial {trial.trial_id}")))
         except ConfigError as error:
             if trial.imports and not imports:
-                yield f"{trial.run} has modules of its own; to import them and compare stages, add --imports"
+                yield f"{trial.run} has user modules; to import them and compare stages, add --imports"
                 return
             yield f"this version of the code cannot read its settings, so stages are not compared: {error}"
             return

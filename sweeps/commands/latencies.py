@@ -1,4 +1,4 @@
-"""What the sub-models of a run cost where this runs: each is timed once, in a process that did nothing before."""
+"""The latency and memory of a run's sub-models on this machine: each is timed once, in a fresh process."""
 
 import multiprocessing
 import tempfile
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from tailor.model.state import ModelState
     from tailor.parallel.process_group import ProcessGroup
 
-MEASURE_LIMIT_S = 3600.0  # of one sub-model; whoever measures more repeats than that has a stuck device
+MEASURE_LIMIT_S = 3600.0  # of one sub-model; if it takes longer, the device is stuck
 
 WAITING = """
 SELECT trial_id, any_value(label) AS label, list(point ORDER BY point) AS points,
@@ -34,7 +34,7 @@ WHERE model_key NOT IN (
     SELECT model_key FROM timings WHERE device_name = ? AND threads = ? AND precision = ? AND batch = ?)
 GROUP BY trial_id ORDER BY trial_id
 """
-"""The distinct models that were not timed so, each by one trial that reached it."""
+"""The distinct models not yet timed under these conditions, each with one trial that reached it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,24 +55,24 @@ class How:
 
 
 def time_models(run: RunFolder, cache: Path, how: How) -> Iterator[str]:
-    """Lines to print: each sub-model as it is timed, then how many were.
+    """Time the sub-models; yield a line for each, then how many were timed.
 
-    Models that were timed in the same circumstance (device, threads, precision, batch) are not timed again. Nothing is
-    trained: a model of which the cache lacks a stage is left out and counted.
+    Models that were timed under the same conditions (device, threads, precision, batch) are not timed again. Nothing is
+    trained: models of which the cache lacks a stage are skipped and counted.
 
     Raises:
         RunFolderError: the folder is no run, or the cache has none of its sub-models.
         ResultsError: a part of the run is torn.
-        ConfigError: there is no such device, or this code cannot read a trial's settings.
+        ConfigError: no such device, or this code cannot read a trial's settings.
 
     Writes:
-        rows of `timings`, trial by trial: after an interruption the same command goes on.
+        rows of `timings`, trial by trial: after an interruption the same command resumes.
     """
     from tailor.parallel.process_group import join
 
     record, writer, digest = open_run(run), Writer(run.tables), this_code_digest()
     if holder_of(run.lock) is not None:
-        yield f"warning: {run.path} is being run; what else a machine computes makes its sub-models look slow"
+        yield f"warning: {run.path} is running; other work on this machine makes sub-models look slow"
     modules = modules_of(run, record.imports)
     for module in modules:
         plugins.load_copy(module)
@@ -95,7 +95,7 @@ def time_models(run: RunFolder, cache: Path, how: How) -> Iterator[str]:
 
 
 def _circumstance(ranks: "ProcessGroup", how: How) -> dict[str, Any]:
-    """What tells apart times of one model, as the table's key has it."""
+    """Return the conditions of the timing, as in the table's key."""
     import torch
 
     from tailor.model.latency import device_name, precision_name
@@ -111,7 +111,7 @@ def _circumstance(ranks: "ProcessGroup", how: How) -> dict[str, Any]:
 def _cached_states(
     trial: RecordedTrial, trial_id: str, cache: Path, ranks: "ProcessGroup", wanted: Mapping[int, str]
 ) -> "Iterator[tuple[int, ModelState]]":
-    """Number and state of the wanted operating points (number -> key of the model) whose stages the cache has."""
+    """Yield number and state of the wanted points (number -> key of the model) whose stages the cache has."""
     from tailor.execution.cache import Cache
     from tailor.execution.runner import Result, run_trial
 
@@ -123,16 +123,16 @@ def _cached_states(
                 yield event.point, model.model_state()
             if event.point == max(wanted):
                 return
-    except Paused:  # asked before the first stage that would have to be computed
+    except Paused:  # raised before the first stage that would have to be computed
         return
 
 
 def _one_process_each() -> ProcessPoolExecutor:
-    """Runs one call after the other, each in a process of its own: what one model freed would be the next one's."""
+    """Run one call after the other, each in its own process, so that none reuses memory of another model."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
         ["sweeps.commands.latencies", "tailor.model.latency"]
-    )  # or each process would import torch
+    )  # else each process would import torch
     return ProcessPoolExecutor(1, mp_context=context, max_tasks_per_child=1)
 
 
@@ -144,7 +144,7 @@ def _saved(state: "ModelState", folder: Path) -> Path:
 
 
 def _measured(folder: Path, how: How, modules: tuple[Path, ...]) -> "Latency":
-    """Times the sub-model that is saved in a folder."""
+    """Time the sub-model that is saved in a folder."""
     from tailor.model.latency import measure
     from tailor.model.state import load_state
     from tailor.parallel.process_group import join
@@ -183,8 +183,8 @@ def _summary(timed: int, lost: int, cache: Path, circumstance: Mapping[str, Any]
             " --cache, or launch the run again, which computes what is missing"
         )
     if not timed:
-        yield f"nothing to time: no operating point is written yet, or all their sub-models were timed on {where}"
+        yield f"nothing to time: no operating points yet, or all their sub-models were timed on {where}"
         return
     yield f"{timed} sub-models timed on {where}; see latency_ms and peak_memory_bytes of measured_points"
     if lost:
-        yield f"{lost} left out: {cache} lacks stages of theirs; launching the run again computes what is missing"
+        yield f"{lost} left out: {cache} lacks some of their stages; launch the run again to compute them"

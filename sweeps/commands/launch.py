@@ -1,11 +1,11 @@
-"""The command that runs a sweep: read the spec, plan, show, run, report; launched again it goes on.
+"""The command that runs a sweep: read the spec, plan, show, run, report; launched again, it resumes.
 
     python sweeps/launch.py                                   # the embedded sweep, on this machine
-    python sweeps/launch.py my.toml --plan                    # what would run, and its cost; runs and writes nothing
+    python sweeps/launch.py my.toml --plan                    # show trials and cost; run and write nothing
     python sweeps/launch.py my.toml --set trial.optimisation.epochs=5 --set 'axes.seed=[0,1]' --name quick
 
-Ends with 0 when all trials are finished, 1 when some failed, 2 for a mistake in what was typed, 130 when interrupted.
-torch and Ray are imported by what runs trials, not here: `--plan` and `--help` are instant.
+Exit codes: 0 all trials finished, 1 some failed, 2 a mistake in the command, 130 interrupted.
+Only code that runs trials imports torch and Ray, so `--plan` and `--help` are fast.
 """
 
 import transtailor.start  # noqa: F401  # first: it looks whether the rooms are ours  # isort: skip
@@ -53,7 +53,7 @@ MACHINE_REFUSES = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EMF
 
 
 def main(arguments: Sequence[str] | None = None, prog: str = "python sweeps/launch.py") -> int:
-    """Launch what the command line says and return the exit code; `prog`: what was typed before the arguments."""
+    """Run the command and return the exit code; `prog`: what was typed before the arguments."""
     options = parser(prog).parse_args(arguments)
     try:
         with ignore_closed_stdout():
@@ -65,7 +65,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python sweeps/laun
     except OSError as error:
         if error.errno not in MACHINE_REFUSES:
             raise
-        say(f"{error}; no finished work is lost: fix that, and the same command resumes", to=sys.stderr)
+        say(f"{error}; no finished work is lost: fix this, then the same command resumes", to=sys.stderr)
         return MISTAKE
     except KeyboardInterrupt:
         say("interrupted; no finished work is lost: the same command resumes", to=sys.stderr)
@@ -85,11 +85,9 @@ def _launch(options: argparse.Namespace) -> int:
 
 
 def parser(prog: str = "python sweeps/launch.py") -> argparse.ArgumentParser:
-    """What can be typed; `prog`: before it."""
+    """Build the parser of the options; `prog`: what is typed before them."""
     parser = argparse.ArgumentParser(
-        prog=prog,
-        description="Run a sweep; launched again, it resumes.",
-        allow_abbrev=False,
+        prog=prog, description="Run a sweep; launched again, it resumes.", allow_abbrev=False
     )
     parser.add_argument(
         "spec",
@@ -118,18 +116,20 @@ def parser(prog: str = "python sweeps/launch.py") -> argparse.ArgumentParser:
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of the run folders (default: runs)")
     parser.add_argument("--cache", type=Path, default=Path("cache"), help="folder of finished stages (default: cache)")
     parser.add_argument(
-        "--only", metavar="TRIAL", help="one trial of the spec; with --name, so that it is a run of its own"
+        "--only", metavar="TRIAL", help="run only this trial of the spec; give it its own run with --name"
     )
     parser.add_argument(
         AGAIN_OPTION, action="append", default=[], metavar="TRIAL",
-        help="of a run that is there, run only these trials now (repeatable; transtailor retry RUN TRIAL...)",
+        help="run only these trials of an existing run now (repeatable; transtailor retry RUN TRIAL...)",
     )  # fmt: skip
     parser.add_argument(
-        "--max-disk-gb", type=float, metavar="GB", help="start nothing more while the cache holds nearly so much"
+        "--max-disk-gb", type=float, metavar="GB", help="start no trial while the cache is nearly this large"
     )
     parser.add_argument("--plan", action="store_true", help="show trials and cost; run and write nothing")
     add_output(parser)
-    parser.add_argument("--extend", action="store_true", help="add trials to a run that has all its old ones still")
+    parser.add_argument(
+        "--extend", action="store_true", help="add trials to a run; all its old trials must still be in the spec"
+    )
     parser.add_argument("--update-code", action="store_true", help="continue a run although the code has changed")
     parser.add_argument(
         "--no-sharing", action="store_true",
@@ -139,7 +139,7 @@ def parser(prog: str = "python sweeps/launch.py") -> argparse.ArgumentParser:
 
 
 def _check_site(name: str) -> None:
-    """Raise SiteError unless trials can run there; asked before anything else is done."""
+    """Raise SiteError unless trials can run there; called first."""
     if name not in ONE_MACHINE_SITES:
         try:
             find_site(name)
@@ -160,7 +160,7 @@ def _planned(options: argparse.Namespace) -> Plan:
 
 
 def _chosen(plan: Plan, options: argparse.Namespace) -> Plan:
-    """What of the sweep is to run now: all that is not finished, or of that only what --again names."""
+    """Return the plan with the trials to run now: those of --again, or all."""
     return select_trials(plan, options.again) if options.again else plan
 
 
@@ -213,7 +213,7 @@ def _run(plan: Plan, options: argparse.Namespace) -> int:
 
 
 def _run_on_slurm(plan: Plan, options: argparse.Namespace) -> int:
-    """Submit the controller, or find the one that is there; follow it until it has ended, unless told not to."""
+    """Submit the controller, or find a running one; follow it until it has ended, unless --detach is given."""
     from sweeps.commands.attach import follow, submit_or_find
     from sweeps.slurm.cluster_run import Submission
 
@@ -221,7 +221,7 @@ def _run_on_slurm(plan: Plan, options: argparse.Namespace) -> int:
     refuse_unwritable(options.runs, "--runs", RunFolderError)
     chosen = _chosen(plan, options)
     if _is_complete(chosen, options.runs / plan.name):
-        return _run(plan, options)  # nothing is left to submit
+        return _run(plan, options)  # no trial is left to submit
     cluster, what = submit_or_find(
         plan,
         options.runs,
@@ -233,7 +233,7 @@ def _run_on_slurm(plan: Plan, options: argparse.Namespace) -> int:
     say(f"{cluster.run.path}: {what}")
     stop = command("stop", cluster.run.path)
     if options.detach and cluster.outcome is None:
-        say(f"it continues without this command; to look: {command('status', cluster.run.path)}")
+        say(f"it continues without this command; to see its state: {command('status', cluster.run.path)}")
         say(f"to stop it: {stop}")
         return SUCCESS
     try:
@@ -251,7 +251,7 @@ def _run_on_slurm(plan: Plan, options: argparse.Namespace) -> int:
 
 
 def _is_complete(plan: Plan, run: Path) -> bool:
-    """Whether all trials are finished and no controller is there that still writes the report."""
+    """Whether all trials are finished and no controller is still writing the report."""
     from results.store.reader import finished_trial_ids
     from sweeps.run.run_folder import RunFolder
     from sweeps.slurm.cluster_run import ClusterRun
@@ -263,7 +263,7 @@ def _is_complete(plan: Plan, run: Path) -> bool:
 
 
 def _run_unfinished(plan: Plan, run: "RunFolder", lock: "RunLock", options: argparse.Namespace) -> bool:
-    """Run the trials that are not finished; False if that was cut off."""
+    """Run the trials that are not finished; return False if interrupted."""
     from sweeps.driver.display import display_for_terminal
     from sweeps.driver.driver import run_sweep
     from sweeps.driver.progress_file import ProgressFile
@@ -282,12 +282,12 @@ def _say_how_to_resume(plan: Plan, run: Path) -> int:
     done = len(finished_trial_ids(run) & {trial.trial_id for trial in plan.trials})
     say(f"interrupted: {done} of {len(plan.trials)} trials are finished, and every finished stage is kept")
     say(f"to resume, type: {rerun(sys.argv)}")
-    say(f"to see what is there: {command('status', run)}")
+    say(f"to see its state: {command('status', run)}")
     return INTERRUPTED
 
 
 def _finish(plan: Plan, run: "RunFolder") -> int:
-    """Write the report, name what failed, say what to type next; the last line is the report's path."""
+    """Write the report, name failed trials, print the next commands; the last line is the report's path."""
     from results.report import write_report
     from results.store.completeness import failed_trials
     from results.store.reader import load

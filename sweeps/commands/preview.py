@@ -1,4 +1,4 @@
-"""What `--plan` shows: the trials of a plan, what they share, what they cost, and the run that is there already."""
+"""The output of `--plan`: the trials of a plan, what they share, what they cost, and the state of the run."""
 
 import math
 from collections import defaultdict
@@ -20,9 +20,9 @@ from transtailor.shell import rerun
 
 IN_COLUMNS = ("network", "data.name", "seed")
 COLUMNS = ("trial", "label", "network", "data", "seed", "points", "stages", "state", "settings that vary in its label")
-WORDS = (0, 1, 2, 3, 7)  # not the settings, which are shown whole or not at all
+WORDS = (0, 1, 2, 3, 7)  # not the settings, which are never cut
 USUAL = (0, 1, 8, 2, 3, 4, 7, 6, 5)
-TELLING = (8, 2, 3)  # columns that say something only where they have several values
+TELLING = (8, 2, 3)  # columns that are shown only if their values differ
 SIGNIFICANCE = 0.05
 
 
@@ -36,23 +36,23 @@ def preview(
     command: Sequence[str] = ("sweeps/launch.py",),
     scripts: Sequence[tuple[str, str]] = (),
 ) -> Iterator[Part]:
-    """A page to print, of which programs get the trials; reads the cache and the runs, writes nothing.
+    """Yield a page to print, of which programs get the trials; reads the cache and the runs, writes nothing.
 
     Args:
         plan: of the sweep.
-        runs: folder of the run folders; what they measured says how long stages take.
+        runs: folder of the run folders; their measurements give the durations of stages.
         cache: folder of finished stages.
         site: its name.
-        capacity: what the site lends; None: this machine.
-        command: the words that were typed, `--plan` among them.
+        capacity: resources of the site; None: this machine.
+        command: the words that were typed, with `--plan`.
         scripts: title and text of each job that would be submitted.
 
     Raises:
-        RunFolderError: the run is there and damaged.
+        RunFolderError: the run exists and is damaged.
     """
     run = RunFolder(runs / plan.name)
     finished, state = _existing(run, plan)
-    # Without sharing every trial begins with an empty cache of its own, whatever lies in the common one.
+    # Without sharing every trial has its own empty cache, whatever is in the common one.
     is_cached = (lambda _: False) if plan.private_cache else _lookup(cache)
     durations = durations_in(runs, plan.resources.ranks)
     cost = cost_of(plan.trials, is_cached, planned_work if durations is None else durations.seconds)
@@ -78,21 +78,21 @@ def _this_machine(plan: Plan, site: str) -> Capacity:
 
 
 def _lookup(folder: Path) -> Callable[[str], bool]:
-    """Whether the stage with a key is finished; lists the cache once, as most of a large plan is not there."""
+    """Return a function that says whether a stage is finished; lists the cache once, since most stages are missing."""
     cache = Cache(folder)
     there = {stage.name for part in folder.glob("??") for stage in part.iterdir()}
     return lambda key: key in there and cache.has(key)
 
 
 def _existing(run: RunFolder, plan: Plan) -> tuple[set[str], str]:
-    """Ids of the finished trials, and what launching would do."""
+    """Return the ids of the finished trials, and the state of the run."""
     if not run.path.exists():
-        return set(), f"{run.path} is not there yet"
+        return set(), f"{run.path} does not exist yet"
     record = open_run(run)
     from results.store.reader import finished_trial_ids
 
     finished = finished_trial_ids(run.path) & {trial.trial_id for trial in plan.trials}
-    state = f"{run.path} is there: {len(finished)} of {len(plan.trials)} trials are finished"
+    state = f"{run.path} exists: {len(finished)} of {len(plan.trials)} trials are finished"
     try:
         check_may_resume(run, record, plan, this_code_digest(), extend=False, update_code=False)
     except RunFolderError as refusal:
@@ -116,10 +116,10 @@ def _table(plan: Plan, finished: set[str]) -> PageTable:
 
 
 def _varying(trials: tuple[PlannedTrial, ...]) -> dict[str, set[str]]:
-    """Label -> dotted keys that have more than one value among its trials and no column of their own."""
+    """Return label -> dotted keys with more than one value among its trials and without a column."""
     varying: dict[str, set[str]] = {}
     values: dict[tuple[str, str], Any] = {}  # label and key -> the first value
-    seen: dict[tuple[str, str], Any] = {}  # label and table -> the one before, which mostly is the same
+    seen: dict[tuple[str, str], Any] = {}  # label and table -> the previous one, usually the same
     for trial in trials:
         label = trial.label
         found = varying.setdefault(label, set())
@@ -132,7 +132,7 @@ def _varying(trials: tuple[PlannedTrial, ...]) -> dict[str, set[str]]:
 
 
 def _summary(plan: Plan, cost: PlanCost, site: str, unit: str) -> Iterator[str]:
-    """What the plan asks for; `unit` is what its cost counts."""
+    """Yield what the plan needs; `unit` is what its cost counts."""
     resources = plan.resources
     ranks = f"{resources.ranks} rank{'s' if resources.ranks > 1 else ''} of {resources.threads_per_rank} core(s)"
     yield f"sweep     {plan.name}: {len(plan.trials)} trials, each on {ranks}, on site {site}"
@@ -151,7 +151,7 @@ def _summary(plan: Plan, cost: PlanCost, site: str, unit: str) -> Iterator[str]:
 
 
 def _what_can_be_settled(plan: Plan) -> str:
-    """The smallest p that a sign-flip test of pairs with the same seed can reach: all signs equal, and that twice.
+    """Say the smallest p that a sign-flip test of pairs with the same seed can reach: 2 / 2^n for n seeds.
 
     With Holm's correction over all other arms of a network and data set, as in `compare`, p is as many times larger.
     """
@@ -170,7 +170,7 @@ def _what_can_be_settled(plan: Plan) -> str:
 
 
 def _probe(plan: Plan, runs: Path, command: Sequence[str]) -> Iterator[str]:
-    """How to learn what stages take, where no run has measured one."""
+    """Say how to measure the durations of stages, if no run has."""
     trial = choose_probe(plan.trials)
     words = [word for word in command if word != "--plan"]
     probe = rerun(words, "--only", trial.trial_id, "--name", f"{plan.name}_probe")
@@ -186,12 +186,12 @@ def _duration_lines(plan: Plan, durations: Durations) -> Iterator[str]:
         f"{durations.device}; {same} of the {len(distinct)} stages here are among them"
     )
     if unknown := durations.kinds_not_measured(plan.trials):
-        yield f"          not measured, so taken for as fast as all others together: {', '.join(unknown)}"
+        yield f"          not measured, assumed as fast as the mean of all others: {', '.join(unknown)}"
 
 
 def _forecast(found: Sequence[Forecast], capacity: Capacity) -> Iterator[Part]:
-    """A table: what each number of workers comes to."""
-    from sweeps.driver.display import time_text  # rich: not where nothing is known of times
+    """Yield the table of the expected end and hours for each number of workers."""
+    from sweeps.driver.display import time_text  # imports rich, which is only needed here
 
     rows: list[tuple[str | int, ...]] = []
     for forecast in found:
@@ -204,4 +204,4 @@ def _forecast(found: Sequence[Forecast], capacity: Capacity) -> Iterator[Part]:
     yield ""
     yield PageTable(columns=columns, rows=rows, words=(1, 3), records=())
     if capacity.cluster.start_s:
-        yield Note("the time that jobs wait in the queue is not counted")
+        yield Note("without the time that jobs wait in the queue")

@@ -1,4 +1,4 @@
-"""One trial of a run again, from the cache or anew: whether it says what the run's rows say, and its sub-model."""
+"""Run one trial of a run again, with or without the cache; compare it with the run's rows, save its sub-model."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ SELECT point, macs, metric, validation_score FROM operating_points WHERE trial_i
 
 @dataclass(frozen=True, kw_only=True)
 class Saving:
-    """Where a sub-model is saved, and what its card says beside what is known of it."""
+    """Where a sub-model is saved, and what its card adds to the known facts."""
 
     folder: Path
     command: str  # that was typed
@@ -33,12 +33,11 @@ class Saving:
 def reproduce(
     trial: KnownTrial, *, cache: Path, point: int | None = None, saving: Saving | None = None
 ) -> Iterator[str]:
-    """Lines to print: each operating point's score, beside the one that the run has; last, how many are equal.
+    """Yield lines to print: each operating point's score compared with that of the run; last, how many are equal.
 
     Args:
         trial: to run again, on one rank of this process.
-        cache: where its stages are taken from; what is missing there is computed and stored. An empty folder makes it
-            a trial from the start.
+        cache: of its stages; missing ones are computed and stored. With an empty folder the trial runs from the start.
         point: number of the operating point to end with; None for the whole path.
         saving: of the sub-model of `point`, or of the last point; None saves none.
 
@@ -67,7 +66,7 @@ def reproduce(
 
 
 def _config(trial: KnownTrial) -> TrialConfig:
-    """The trial's settings, which this code knows and takes for the same trial."""
+    """Parse the trial's settings, and check that they are the same trial with this code."""
     run = RunFolder(trial.run)
     code = f"the code that ran it is in {run.code_of(open_run(run).code_digest)}, and its commit in {run.provenance}"
     for module in modules_of(run, trial.imports):
@@ -88,7 +87,7 @@ def _config(trial: KnownTrial) -> TrialConfig:
 def _points(
     config: TrialConfig, cache: Path, last: int | None, saving: Saving | None, threads: int
 ) -> Iterator[tuple[int, PointFacts]]:
-    """Number and facts of each operating point up to the last; that one's sub-model is saved."""
+    """Yield number and facts of each operating point up to the last, whose sub-model is saved."""
     from tailor.deploy.card import save_point
     from tailor.execution.cache import Cache
     from tailor.execution.runner import run_trial

@@ -1,4 +1,4 @@
-"""How a run stands, read from its folder at any moment and from any terminal; starts and changes nothing."""
+"""The state of a run, read from its folder at any moment and from any terminal; starts and changes nothing."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -31,7 +31,7 @@ RUNNING_USUAL = (0, 1, 5, 6, 7, 2, 3, 4)
 BEST_WORDS = (0, 1, 2, 3, 7)
 BEST_USUAL = (0, 1, 4, 5, 6, 7, 9, 10, 8, 3, 2)
 
-# Moments as microseconds since 1970: turning Arrow's own into Python's imports pandas, which takes most of a second.
+# Microseconds since 1970: converting Arrow's timestamps to Python imports pandas, which takes most of a second.
 RUNNING = """
 SELECT trial_id, epoch_us(started_at) AS started_us, nodes FROM attempts WHERE status = 'running' ORDER BY started_at
 """
@@ -40,20 +40,20 @@ LAST_EVENTS = """
 SELECT kind, arg_max(detail, happened_at) AS detail, epoch_us(max(happened_at)) AS at_us FROM events
 WHERE driver = (SELECT arg_max(driver, happened_at) FROM events) GROUP BY kind
 """
-# What the newest of these events says of a run; "" where it says that it goes on.
+# The state of a run after the newest of these events; "": it is running.
 STATES = {"waiting": "waiting", "paused": "paused", "stopping": "stopping", "resumed": "", "worker_joined": ""}
 TAKEN = ("worker_submitted", "worker_joined")
 
 
 def status(run: RunFolder) -> Iterator[Part]:
-    """A page to print: who runs it, the trials by state, the best so far by validation, the failures.
+    """Yield a page to print: who runs it, the trials by state, the best so far by validation, the failures.
 
     Raises:
         RunFolderError: the folder is no run, or damaged.
         ResultsError: one of its parts is torn.
     """
     record = open_run(run)
-    holder = holder_of(run.lock)  # before the rows: what ends in between is then seen as ended
+    holder = holder_of(run.lock)  # before the rows, so that trials that end in between are seen as ended
     now = datetime.now(UTC)
     with load(run.path) as rows:
         ended = {row["trial_id"]: row["status"] for row in rows.rows("SELECT trial_id, status FROM trials")}
@@ -66,14 +66,14 @@ def status(run: RunFolder) -> Iterator[Part]:
         yield from _states(run, rows, is_run=holder is not None, now=now)
         yield from _jobs(run)
         yield PageTable(columns=("trials", *counts), rows=[(len(record.trials), *counts.values())], words=())
-        yield ""  # or Markdown would take what follows for a row
+        yield ""  # else Markdown would take the next line for a row
         yield from _running_page(run, record, running, now)
         yield from _best(rows)
         yield from _failures(run, rows)
 
 
 def _states(run: RunFolder, rows: Run, *, is_run: bool, now: datetime) -> Iterator[str]:
-    """That the run stops, is paused or waits, and what SLURM has refused since it last took a worker."""
+    """Say whether the run stops, is paused or waits, and what SLURM has refused since it last accepted a worker."""
     cluster = ClusterRun(run)
     last = {row["kind"]: row for row in rows.rows(LAST_EVENTS)}
     state = max((row for kind, row in last.items() if kind in STATES), key=lambda row: row["at_us"], default=None)
@@ -85,11 +85,11 @@ def _states(run: RunFolder, rows: Run, *, is_run: bool, now: datetime) -> Iterat
     taken_us = max((last[kind]["at_us"] for kind in TAKEN if kind in last), default=0)
     refused = last.get("worker_refused")
     if is_run and refused is not None and refused["at_us"] > taken_us:
-        yield f"refused   {refused['detail']}, {_age(_moment(refused['at_us']), now)} ago; it is asked again"
+        yield f"refused   {refused['detail']}, {_age(_moment(refused['at_us']), now)} ago; it is submitted again"
 
 
 def _jobs(run: RunFolder) -> Iterator[str]:
-    """The run's jobs on SLURM; where that does not answer, its words."""
+    """Yield the run's jobs on SLURM, or the error if SLURM does not answer."""
     from sweeps.commands.control import job_lines
 
     try:
@@ -99,22 +99,22 @@ def _jobs(run: RunFolder) -> Iterator[str]:
 
 
 def _running(rows: Run, ended: dict[str, str]) -> list[dict[str, Any]]:
-    """Attempts without an end, of trials without an end."""
+    """Return the attempts that have not ended, of trials that have not ended."""
     return [attempt for attempt in rows.rows(RUNNING) if attempt["trial_id"] not in ended]
 
 
 def _running_page(run: RunFolder, record: LaunchRecord, running: list[dict[str, Any]], now: datetime) -> Iterator[Part]:
-    """How far the sweep is and each running trial, as the driver said last, and for how long that one runs."""
+    """Yield the progress of the sweep and of each running trial, as last reported by the driver, and its run time."""
     seen = (read_progress(run.lock) or read_progress(run.progress)) if running else None
-    said = {} if seen is None else {trial.trial_id: trial for trial in seen.progress.running}
+    reported = {} if seen is None else {trial.trial_id: trial for trial in seen.progress.running}
     if seen is not None:
         yield f"progress  {done_text(seen.progress)}, time left {left_text(seen.progress)}"
     rows = []
     for attempt in running:
         trial_id = attempt["trial_id"]
         label = record.trials[trial_id].label if trial_id in record.trials else "?"
-        unknown = (label, "", "", ", ".join(attempt["nodes"] or ()), "", "")  # its driver has said nothing of it
-        what = said[trial_id].cells()[1:] if trial_id in said else unknown
+        unknown = (label, "", "", ", ".join(attempt["nodes"] or ()), "", "")  # not reported by its driver
+        what = reported[trial_id].cells()[1:] if trial_id in reported else unknown
         rows.append((trial_id, *what, _age(_moment(attempt["started_us"]), now)))
     if rows:
         yield Heading("running")
@@ -136,21 +136,21 @@ def _headline(
 ) -> str:
     if holder is not None:
         since = f", for {_age(datetime.fromisoformat(holder['since']), now)}" if "since" in holder else ""
-        return f"{run.path}: is being run by process {holder.get('pid', '?')} on {holder.get('host', '?')}{since}"
+        return f"{run.path}: running in process {holder.get('pid', '?')} on {holder.get('host', '?')}{since}"
     cluster = ClusterRun(run)
     if cluster.exists and cluster.outcome is None and counts["waiting"]:
-        return f"{run.path}: was launched on SLURM; between two controllers, or stopped without a word"
+        return f"{run.path}: was launched on SLURM; between two controllers, or stopped without an outcome"
     launch = record.provenance["history"][-1]
     command = f"type in {launch['folder']}: {rerun(launch['argv'])}"
     if counts["waiting"]:
-        return f"{run.path}: nobody runs it; to resume, {command}"
+        return f"{run.path}: not running; to resume, {command}"
     if counts["failed"]:
-        return f"{run.path}: has ended with failures; to try them again, {command}"
+        return f"{run.path}: has ended with failures; to retry them, {command}"
     return f"{run.path}: has ended; all trials are finished"
 
 
 def _best(rows: Run) -> Iterator[Part]:
-    """The best point of each arm, with its seed and of how many points it is the best."""
+    """Yield the best point of each arm, with its seed and the number of points that it was chosen from."""
     best = rows.rows(BEST)
     if best:
         yield Heading("best so far, by validation")

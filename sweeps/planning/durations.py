@@ -1,4 +1,4 @@
-"""What stages are expected to take: as earlier runs measured them, or fitted to others by their planned work."""
+"""Expected durations of stages: measured in earlier runs, or estimated from other stages by planned work."""
 
 import statistics
 from collections import Counter, defaultdict
@@ -36,7 +36,7 @@ class MeasuredStage:
 
 @dataclass(frozen=True, kw_only=True)
 class Durations:
-    """Seconds of stages, and what they were fitted to."""
+    """Expected seconds of stages, and the runs that they come from."""
 
     measured_s: Mapping[str, float]  # stage key -> seconds
     s_per_work: Mapping[tuple[str, str | None], float]  # (kind, network) -> seconds per unit of planned work
@@ -45,9 +45,9 @@ class Durations:
     device: str
 
     def seconds(self, stage: PlannedStage, network: str) -> float:
-        """What a planned stage of a trial with this network is expected to take.
+        """Return the expected seconds of a planned stage of a trial with this network.
 
-        By the same stage if it was measured; else by those of its kind and network; of its kind; or by all.
+        From the same stage if it was measured; else from stages of its kind and network, of its kind, or all stages.
         """
         if stage.key in self.measured_s:
             return self.measured_s[stage.key]
@@ -59,16 +59,16 @@ class Durations:
         return self.s_per_work.get(("", None), 0.0) * stage.work
 
     def kinds_not_measured(self, trials: Iterable[PlannedTrial]) -> list[str]:
-        """Kinds of stages with planned work that no run computed: for these the mean over all others stands in."""
+        """Return the kinds of stages with planned work that no run computed; they get the mean over all others."""
         kinds = {stage.kind for trial in trials for stage in trial.stages if stage.work}
         return sorted(kind for kind in kinds if (kind, None) not in self.s_per_work)
 
 
 def durations_in(runs: Path, ranks: int) -> Durations | None:
-    """What the last runs below a folder say of trials with so many ranks; None where none of them computed a stage.
+    """Read durations for trials with `ranks` ranks from the last runs below a folder; None if none computed a stage.
 
-    Stages count that were computed on the device that was used last, with `ranks` ranks; if there are none of these,
-    others on that device do, as if their ranks had shared the work evenly.
+    Only stages on the device that was used last, with `ranks` ranks, count; if there are none, other stages on that
+    device, scaled as if their ranks had shared the work evenly.
     """
     folders = sorted(runs.glob("*/tables/stages"), key=lambda folder: folder.stat().st_mtime)
     found = {folder.parent.parent.name: _stages_of(folder.parent.parent) for folder in folders[-RUNS_READ:]}
@@ -77,7 +77,7 @@ def durations_in(runs: Path, ranks: int) -> Durations | None:
 
 
 def fit_durations(stages: Sequence[MeasuredStage], runs: Sequence[str], ranks: int) -> Durations:
-    """Durations from measured stages, at least one, the newest last."""
+    """Fit durations to measured stages (at least one, the newest last)."""
     device = stages[-1].device
     stages = [stage for stage in stages if stage.device == device]
     stages = [stage for stage in stages if stage.ranks == ranks] or stages
@@ -103,7 +103,7 @@ def fit_durations(stages: Sequence[MeasuredStage], runs: Sequence[str], ranks: i
 
 
 def _stages_of(run: Path) -> list[MeasuredStage]:
-    """A sample of the stages that a run computed, each once."""
+    """Read a sample of the stages that a run computed, each once."""
     rows = {row["stage_key"]: row for row in _rows(run, "stages", STAGE_COLUMNS, PARTS_READ) if not row["cached"]}
     if not rows:
         return []
@@ -128,7 +128,7 @@ def _stages_of(run: Path) -> list[MeasuredStage]:
 
 
 def _some_trials(run: Path, trial_ids: Collection[str]) -> dict[str, dict[str, Any]]:
-    """A few of these trials for each arm, network and data set, by id."""
+    """Read a few of these trials for each arm, network and data set, by id."""
     chosen: dict[str, dict[str, Any]] = {}
     of_arm: Counter[tuple[str, ...]] = Counter()
     for row in _rows(run, "planned", ("trial_id", "config_json", *ARM_COLUMNS)):
@@ -140,7 +140,7 @@ def _some_trials(run: Path, trial_ids: Collection[str]) -> dict[str, dict[str, A
 
 
 def _rows(run: Path, table: str, columns: Sequence[str], most_parts: int | None = None) -> Iterator[dict[str, Any]]:
-    """Rows of a table's files, merged ones and parts alike; a file that is gone or damaged has none."""
+    """Yield the rows of a table's files, merged ones and parts; missing or damaged files are skipped."""
     import pyarrow as pa  # 0.2 s
     import pyarrow.parquet as pq
 
@@ -151,11 +151,11 @@ def _rows(run: Path, table: str, columns: Sequence[str], most_parts: int | None 
         try:
             yield from pq.ParquetFile(path).read(columns=list(columns)).to_pylist()
         except (OSError, pa.ArrowInvalid):
-            continue  # cleaned away in this moment, or not whole: others say the same
+            continue  # just removed, or not complete: other files are enough
 
 
 def _planned(config_json: str) -> tuple[PlannedStage, ...]:
-    """The stages of a trial of an earlier run; none if this code has no such trial, or its data are gone."""
+    """Return the stages of a trial of an earlier run; none if this code cannot plan it, or its data are missing."""
     try:
         return dry_run(TrialConfig.model_validate(read_json(config_json))).stages
     except (DocumentError, ValidationError):

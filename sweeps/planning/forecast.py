@@ -1,4 +1,4 @@
-"""How long a plan takes on several numbers of nodes and what it uses there, by simulating its schedule."""
+"""How long a plan takes on several numbers of nodes, and the hours that it uses there, by simulation."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -10,15 +10,15 @@ from sweeps.scheduling.simulate import simulate, slots_of
 from sweeps.scheduling.simulated_cluster import SimulatedCluster
 from sweeps.scheduling.timed import TimedTrial, critical_path_s, join_stages
 
-SIMULATED_TRIALS = 5_000  # of all rows together: above, the bounds lie near each other, and a plan is to be quick
+SIMULATED_TRIALS = 5_000  # of all rows together: above, the bounds are close, and simulating would take too long
 ONE_MACHINE = SimulatedCluster(decide_every_s=0.0)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Capacity:
-    """What a site lends to a sweep."""
+    """The resources of a site for a sweep."""
 
-    limits: ScalingLimits  # with the most workers there
+    limits: ScalingLimits  # with the maximum of workers
     units_per_worker: int  # GPUs of a worker, or cores where it has none
     unit: str = "core"  # what hours are counted of: "GPU" or "core"
     worker: str = "node"  # what a worker is called there
@@ -27,24 +27,24 @@ class Capacity:
 
 @dataclass(frozen=True, kw_only=True)
 class Forecast:
-    """What a number of workers comes to."""
+    """The expected end and cost for a number of workers."""
 
     workers: int
     earliest_s: float  # when the sweep ends; both the same where it was simulated
     latest_s: float
-    unit_hours: float  # GPU-hours or core-hours held, without what workers wait for at the end
+    unit_hours: float  # GPU-hours or core-hours held, without the idle time at the end
     limited_by: str
 
 
 def one_machine(trials_at_once: int, cores_per_trial: int) -> Capacity:
-    """This machine, on which so many trials can run at once."""
+    """Return the capacity of this machine, with this many trials at once."""
     return Capacity(limits=slots_of(trials_at_once), units_per_worker=cores_per_trial, worker="slot")
 
 
 def timed_trials(
     plan: Plan, durations: Durations, is_done: Callable[[PlannedTrial], bool], is_cached: Callable[[str], bool]
 ) -> list[TimedTrial]:
-    """What is left of a plan, with the seconds that each stage is expected to take."""
+    """Return the trials of a plan that are left, with the expected seconds of each unfinished stage."""
     left = []
     for trial in plan.trials:
         if is_done(trial):
@@ -60,7 +60,7 @@ def timed_trials(
 
 
 def forecasts(trials: Sequence[TimedTrial], capacity: Capacity) -> list[Forecast]:
-    """One for 1, 2, 4, ... workers up to the most there; a trial that spans workers begins at as many as it takes."""
+    """Forecast 1, 2, 4, ... workers up to the maximum; if a trial spans workers, start with as many as it needs."""
     counts = list(_counts(capacity.limits))
     if len(trials) * len(counts) <= SIMULATED_TRIALS:
         return [_simulated(trials, capacity, count) for count in counts]
@@ -89,7 +89,7 @@ def _simulated(trials: Sequence[TimedTrial], capacity: Capacity, count: int) -> 
 
 
 def _bounded(work_s: float, path_s: float, capacity: Capacity, count: int) -> Forecast:
-    """Between the bounds of Graham (1966) for trials that wait for each other alone."""
+    """Forecast with the bounds of Graham (1966), for trials that only wait for each other."""
     slots = count // capacity.limits.workers_per_slot * capacity.limits.slots_per_worker
     earliest_s = capacity.cluster.start_s + max(path_s, work_s / slots)
     latest_s = capacity.cluster.start_s + path_s + work_s / slots

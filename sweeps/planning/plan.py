@@ -1,4 +1,4 @@
-"""Spec -> Plan: every trial with its id and its tree of stages, what they share, and what it all costs. No torch."""
+"""Spec -> Plan: every trial with its id and its stages, what they share, and what they cost. Imports no torch."""
 
 import gc
 import os
@@ -25,7 +25,7 @@ ONE_MACHINE_SITES = ("local", "serial")
 
 @dataclass(frozen=True, kw_only=True)
 class PlannedTrial:
-    """A trial that is to run."""
+    """A trial to run."""
 
     trial_id: str
     label: str  # name of its arm in comparisons
@@ -43,22 +43,22 @@ class PlannedTrial:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """All that a sweep is to run."""
+    """Everything that a sweep runs."""
 
     name: str  # of the sweep and its run folder
     trials: tuple[PlannedTrial, ...]
     resources: Resources
     spec_text: str  # the resolved spec as TOML
-    private_cache: bool = False  # each trial starts from an empty cache of its own: for measuring what sharing saves
+    private_cache: bool = False  # each trial has its own empty cache: for measuring what sharing saves
     imports: tuple[UserModule, ...] = ()
-    printed: tuple[PrintedRow, ...] = ()  # numbers of papers, to be shown beside the measured ones
+    printed: tuple[PrintedRow, ...] = ()  # numbers of papers, to compare with the measured ones
     data_sha256: Mapping[str, str] = field(default_factory=dict)  # of the data sets, by name
-    warnings: tuple[str, ...] = ()  # what a user should know before she starts it, each once
+    warnings: tuple[str, ...] = ()  # what a user should know before the start, each once
 
 
 @dataclass(frozen=True, kw_only=True)
 class PlanCost:
-    """What a plan asks for; work is in forward passes of one image x MACs, or in seconds where stages were measured."""
+    """The cost of a plan. Work is in forward passes of one image x MACs, or in seconds if stages were measured."""
 
     stages_asked: int  # summed over trials
     stages_distinct: int
@@ -72,16 +72,16 @@ class PlanCost:
 
     @property
     def sharing_factor(self) -> float:
-        """How many times less work than running every operating point as a trial of its own."""
+        """How many times more work it would be to run every operating point as a trial of its own."""
         return self.work_without_sharing / self.work_shared if self.work_shared else 1.0
 
 
 def make_plan(spec: Spec) -> Plan:
-    """Import the user's modules, expand a spec and walk its trials.
+    """Import the user modules, expand a spec and dry-run its trials.
 
     Raises:
-        ConfigError: a trial that cannot be, or a module that cannot be imported.
-        SpecError: two trials with one id, or a spec that expands to nothing.
+        ConfigError: an invalid trial, or a module that cannot be imported.
+        SpecError: two trials with one id, or a spec without trials.
     """
     with _no_garbage_collected():
         return _made(spec)
@@ -89,7 +89,7 @@ def make_plan(spec: Spec) -> Plan:
 
 @contextmanager
 def _no_garbage_collected() -> Iterator[None]:
-    """Nothing of a plan is garbage; looking for some among all that it makes took an eighth of the time."""
+    """Turn the garbage collector off: a plan makes no garbage, and searching for it took an eighth of the time."""
     was_on = gc.isenabled()
     gc.disable()
     try:
@@ -131,10 +131,10 @@ def _made(spec: Spec) -> Plan:
 
 
 def no_sharing(plan: Plan) -> Plan:
-    """The same operating points, each as a trial of its own that is run from the start, under `<name>_no_sharing`.
+    """Return the plan `<name>_no_sharing`: the same operating points, each as a trial of its own, run from the start.
 
-    An operating point that several trials of `plan` reach is run once, for the first of them: what is saved by not
-    running it again would be saved without a cache too.
+    An operating point that several trials of `plan` reach is run once, for the first of them, because running it once
+    needs no cache.
     """
     trials: dict[str, PlannedTrial] = {}
     seen: set[str] = set()
@@ -150,7 +150,7 @@ def no_sharing(plan: Plan) -> Plan:
 
 
 def select_trials(plan: Plan, trial_ids: Sequence[str]) -> Plan:
-    """These trials of a plan, in its order.
+    """Return a plan with only these trials, in the order of the plan.
 
     Raises:
         SpecError: the plan has no such trial; the text names the nearest one.
@@ -165,11 +165,11 @@ def select_trials(plan: Plan, trial_ids: Sequence[str]) -> Plan:
 
 
 def refuse_missing_weights(plan: Plan) -> None:
-    """Do nothing if all weights that the trials read are where they are looked for.
+    """Raise ConfigError unless all weights that the trials read can be used.
 
     Raises:
-        ConfigError: some are not, are other files, or have a head that their method cannot go on with; the text says
-            what to type.
+        ConfigError: weights are missing, are other files, or have a head that the method cannot continue with; the
+            text says what to type.
     """
     weights: dict[str, PlannedTrial] = {}
     for trial in plan.trials:
@@ -182,12 +182,12 @@ def refuse_missing_weights(plan: Plan) -> None:
 
 
 def choose_probe(trials: Sequence[PlannedTrial]) -> PlannedTrial:
-    """The trial with the most kinds of stages, and of those the one of least work: what a probe should run."""
+    """Choose the trial for a probe: that with the most kinds of stages, and of those the one of least work."""
     return min(trials, key=lambda t: (-len({stage.kind for stage in t.stages}), sum(stage.work for stage in t.stages)))
 
 
 def planned_work(stage: PlannedStage, _network: str) -> float:
-    """What a stage is expected to cost before anything was measured."""
+    """Return the planned work of a stage, its cost before anything is measured."""
     return stage.work
 
 
@@ -200,8 +200,8 @@ def cost_of(
 
     Args:
         trials: of one plan.
-        is_cached: whether the stage with a key is finished; asked once per distinct stage.
-        work_of: what a stage of a trial with a network costs, such as the seconds that `Durations` expects; likewise.
+        is_cached: whether the stage with a key is finished; called once per distinct stage.
+        work_of: the cost of a stage of a trial with a network, such as the expected seconds; likewise.
     """
     distinct: dict[str, PlannedStage] = {}
     work: dict[str, float] = {}
@@ -228,7 +228,7 @@ def cost_of(
 
 
 def check_resources(spec: Spec, site: str) -> None:
-    """Raise SpecError if a trial needs more cores than this process may use, on a site that is this machine alone."""
+    """Raise SpecError if a trial needs more cores than this process may use, on a site that is this machine."""
     if site not in ONE_MACHINE_SITES:
         return
     cores = usable_cores()
@@ -239,12 +239,12 @@ def check_resources(spec: Spec, site: str) -> None:
             advice = "type --set resources.ranks=1 --set resources.threads_per_rank=1"
         raise SpecError(
             f"{spec.where} [resources] ranks = {ranks} with threads_per_rank = {threads}: a trial needs "
-            f"{ranks * threads} cores, this machine lends {cores}; {advice}, or choose a site with more"
+            f"{ranks * threads} cores, this machine has {cores}; {advice}, or choose a site with more"
         )
 
 
 def usable_cores() -> int:
-    """Cores that this process may use: those of the job's allocation, not all that the machine has."""
+    """Return the number of cores that this process may use: those of the job's allocation, not of the machine."""
     return len(os.sched_getaffinity(0))
 
 
@@ -264,7 +264,7 @@ def _planned(config: TrialConfig, settings: JsonSettings, label: str, tuning: Tu
 
 
 def _work_from_the_start(point: PlannedStage, stages: dict[str, PlannedStage], work: dict[str, float]) -> float:
-    """Work of a stage and of all that it is made from, each counted once."""
+    """Sum the work of a stage and of all stages that it is made from, each once."""
     needed: set[str] = set()
     waiting = [point.key]
     while waiting:

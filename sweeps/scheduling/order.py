@@ -1,4 +1,4 @@
-"""Which trial next: no two running trials compute the same stage, and the longest work goes first. Pure bookkeeping."""
+"""Which trial is next: no two running trials compute the same stage, and the longest work comes first. No I/O."""
 
 import heapq
 from collections import Counter, defaultdict
@@ -8,15 +8,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class StageClaim:
-    """A stage as the order of trials sees it."""
+    """A stage that a trial claims while it runs, unless it is finished."""
 
     key: str
-    work: float  # a relative cost, as planned
+    work: float  # planned, a relative cost
 
 
 @dataclass(frozen=True, kw_only=True)
 class QueuedTrial:
-    """A trial that could run: its stages in the order of execution, and how many ranks it takes."""
+    """A trial in the queue: its stages in the order of execution, and its number of ranks."""
 
     trial_id: str
     ranks: int
@@ -25,21 +25,21 @@ class QueuedTrial:
 
 @dataclass(frozen=True)
 class Blocked:
-    """No trial may start yet: each that waits needs a stage that a running trial computes."""
+    """No trial may start now: each waiting trial needs a stage that a running trial computes."""
 
-    keys: frozenset[str]  # the stages that are waited for; when one is finished, it is worth asking again
+    keys: frozenset[str]  # the stages that they wait for; ask again when one is finished
 
 
 class TrialQueue:
-    """The trials of a sweep that wait or run, and what they claim.
+    """The trials of a sweep that wait or run, and the stages that they claim.
 
-    A running trial claims all its stages that are not finished; a trial may start if it claims nothing that is
-    claimed. Costs: each stage of a trial is touched a few times over the whole sweep, so a decision costs about
-    (stages per trial) operations, however many trials wait.
+    A running trial claims all its unfinished stages; a trial may start if none of its stages is claimed. Each stage of
+    a trial is visited a few times over the whole sweep, so the cost of a decision grows with the stages per trial, not
+    with the number of waiting trials.
     """
 
     def __init__(self, trials: Iterable[QueuedTrial], finished: Collection[str], *, slots: int) -> None:
-        """Takes trials in the order of the spec, and the keys of stages that are finished; `slots` run at once."""
+        """Take trials in the order of the spec, and the keys of finished stages; `slots` trials run at once."""
         self._slots = slots
         self._finished = set(finished)
         self._trials: dict[str, QueuedTrial] = {}
@@ -50,7 +50,7 @@ class TrialQueue:
         self._claims_on: dict[str, int] = {}  # waiting trial -> how many of its stages others claim
         self._sharing: dict[str, list[str]] = defaultdict(list)  # stage key -> live trials that have it
         self._startable: dict[int, list[tuple[float, int, str]]] = defaultdict(list)  # ranks -> heap
-        self._begins_with: dict[str, str] = {}  # waiting trial that nothing holds back -> its first unfinished stage
+        self._begins_with: dict[str, str] = {}  # waiting trial that may start -> its first unfinished stage
         self._beginnings: Counter[str] = Counter()  # the same, counted by stage
         for trial in trials:
             self._number[trial.trial_id] = len(self._number)
@@ -67,26 +67,26 @@ class TrialQueue:
 
     @property
     def waiting(self) -> int:
-        """How many trials wait."""
+        """The number of waiting trials."""
         return len(self._waiting)
 
     @property
     def could_start(self) -> int:
-        """How many waiting trials could run beside the running ones and each other, were there slots for all.
+        """The number of waiting trials that could run in addition to the running ones if there were slots for all.
 
-        Of trials that begin with the same stage one can; those that meet in a later stage are counted each.
+        Of trials that begin with the same stage only one counts; those that share a later stage all count.
         """
         return len(self._beginnings)
 
     @property
     def work_left(self) -> float:
         """Planned work of the stages that waiting and running trials still need, each counted once."""
-        return max(0.0, self._work_left)  # sums of many floats end a little beside zero
+        return max(0.0, self._work_left)  # rounding may leave a small negative sum
 
     def next(self, warm_ranks: int | None = None) -> QueuedTrial | Blocked | None:
-        """Takes the trial to start now, or says what to wait for; None: no trial waits.
+        """Take the next trial to start, or return what to wait for; None: no trial waits.
 
-        Trials that take `warm_ranks` ranks, the size of the set that is warm where the trial would run, go first.
+        Trials with `warm_ranks` ranks, the number of warm ranks in the slot of the trial, come first.
         """
         if not self._waiting:
             return None
@@ -104,7 +104,7 @@ class TrialQueue:
         return self._start(best[2])
 
     def stage_finished(self, key: str) -> None:
-        """Notes that a stage is there, whoever computed it; trials that waited for it may start."""
+        """Note that a stage is finished, by any trial or sweep; trials that waited for it may start."""
         if key in self._finished:
             return
         self._finished.add(key)
@@ -117,7 +117,7 @@ class TrialQueue:
                 self._line_up(trial_id)
 
     def trial_ended(self, trial_id: str, *, finished: bool) -> None:
-        """Releases what a running trial claimed; one that has not finished waits again."""
+        """Release the claims of a running trial; if it has not finished, it waits again."""
         del self._running[trial_id]
         for claim in self._trials[trial_id].claims:
             if self._claimed.get(claim.key) == trial_id:
@@ -131,7 +131,7 @@ class TrialQueue:
                 self._work_left -= claim.work
 
     def _first(self, ranks: int) -> tuple[float, int, str] | None:
-        """The first of the startable trials with so many ranks; drops entries that no longer hold."""
+        """Return the first startable trial with this many ranks; drop outdated entries."""
         heap = self._startable[ranks]
         while heap:
             priority, _, trial_id = heap[0]
@@ -155,7 +155,7 @@ class TrialQueue:
         return trial
 
     def _hold_back(self, trial_id: str) -> None:
-        """Counts a trial no more among those that could start."""
+        """Remove a trial from the count of those that could start."""
         key = self._begins_with.pop(trial_id, None)
         if key is not None:
             self._beginnings[key] -= 1
@@ -174,7 +174,7 @@ class TrialQueue:
         self._line_up(trial_id)
 
     def _line_up(self, trial_id: str) -> None:
-        """Enters a trial with its present priority, if nothing holds it back."""
+        """Add a trial with its present priority, if none of its stages is claimed."""
         if self._claims_on[trial_id] == 0:
             trial = self._trials[trial_id]
             entry = (self._priority(trial_id), self._number[trial_id], trial_id)
@@ -185,15 +185,15 @@ class TrialQueue:
             self._beginnings[first] += 1
 
     def _priority(self, trial_id: str) -> float:
-        """Smaller goes first: minus the work that hangs on this trial, see `work_behind`."""
+        """Return minus the work that depends on this trial (see `work_behind`); the smallest is first."""
         claims = [claim for claim in self._trials[trial_id].claims if claim.key not in self._finished]
         return -work_behind(claims, self._chain, self._total, self._slots)
 
 
 def follow_ups(trials: Iterable[QueuedTrial], finished: Collection[str]) -> tuple[dict[str, float], dict[str, float]]:
-    """What can only be done after a stage: the longest chain of work, and all work, by stage key.
+    """Compute the work that follows each stage: the longest chain, and the total, by stage key.
 
-    A stage hangs below the one before it in the first trial that has it; finished stages cost nothing.
+    A stage follows the one before it in the first trial that has it; finished stages have no work.
     """
     above: dict[str, str | None] = {}
     work: dict[str, float] = {}
@@ -215,9 +215,9 @@ def follow_ups(trials: Iterable[QueuedTrial], finished: Collection[str]) -> tupl
 
 
 def work_behind(claims: Iterable[StageClaim], chain: dict[str, float], total: dict[str, float], slots: int) -> float:
-    """The least work that is left from the start of these stages to the end of all that needs them.
+    """Return a lower bound of the work from the start of these stages to the end of all that needs them.
 
-    After each claim others can go on: at best along its longest chain, or spread over all slots.
+    After each stage other trials can continue: at best along its longest chain, or spread over all slots.
     """
     done = longest = 0.0
     for claim in claims:

@@ -1,7 +1,7 @@
-"""A sweep's schedule on a simulated clock, by the same functions that the driver calls: which trial, how many workers.
+"""A sweep on a simulated cluster, with the driver's own functions for the next trial and the number of workers.
 
-Nothing is run: stages take the seconds that they are given, workers wait, join, end and fail as the cluster is said to
-behave. What goes unmodelled: that stages slow each other down on a node, and that the controller fails.
+Stages take given seconds; workers wait, join, end and fail as `SimulatedCluster` says. Not modelled: stages that slow
+each other down on a node, and failures of the controller.
 """
 
 import heapq
@@ -16,14 +16,14 @@ from sweeps.scheduling.order import QueuedTrial, StageClaim, TrialQueue
 from sweeps.scheduling.simulated_cluster import SimulatedCluster, SimulationResult
 from sweeps.scheduling.timed import TimedStep, TimedTrial, critical_path_s
 
-SLACK_S = 1e-3  # so that a look at the workers comes after the time that it is for, however sums are rounded
+SLACK_S = 1e-3  # a decision comes this much after its time, so that rounding cannot put it before
 
 
 def simulate(trials: Sequence[TimedTrial], limits: ScalingLimits, cluster: SimulatedCluster) -> SimulationResult:
-    """Play the schedule to its end.
+    """Simulate a sweep to its end.
 
     Raises:
-        ValueError: a stage takes longer than a worker lives and there are no checkpoints, so it would never end.
+        ValueError: a stage takes longer than a worker lives, without checkpoints, so it would never end.
     """
     longest_s = max((step.longest_stage_s for trial in trials for step in trial.steps), default=0.0)
     lives_s = limits.walltime_s - cluster.start_s - cluster.trial_start_s
@@ -37,7 +37,7 @@ def simulate(trials: Sequence[TimedTrial], limits: ScalingLimits, cluster: Simul
 
 @dataclass(kw_only=True, eq=False)
 class _Node:
-    """A worker and what runs there."""
+    """A worker and the trials that run on it."""
 
     record: Worker  # as `decide` sees it
     free: int
@@ -51,7 +51,7 @@ class _Node:
 
 @dataclass(kw_only=True, eq=False)
 class _Run:
-    """An attempt of a trial: it computes a step from `done_s` of it since `since_s`."""
+    """An attempt of a trial: since `since_s` it computes a step, of which `done_s` seconds were done before."""
 
     trial: TimedTrial
     nodes: list[_Node]
@@ -67,12 +67,12 @@ class _Run:
         return self.trial.steps[self.number]
 
     def reached_s(self, now_s: float) -> float:
-        """How far the step is."""
+        """Return how many seconds of the step are done."""
         return self.done_s + max(0.0, min(now_s, self.stopped_s) - self.since_s)
 
 
 class _Simulation:
-    """Events in the order of their times; after each, free slots take trials, and `decide` looks at the workers."""
+    """Events in the order of their times; after each, free slots take trials, and `decide` adjusts the workers."""
 
     def __init__(self, trials: Sequence[TimedTrial], limits: ScalingLimits, cluster: SimulatedCluster) -> None:
         self._trials = {trial.trial_id: trial for trial in trials}
@@ -136,7 +136,7 @@ class _Simulation:
             heapq.heappush(self._events, (time_s, self._pushed, what))
 
     def _pass_to(self, time_s: float) -> None:
-        """Moves the clock, and counts the slots that could not be used meanwhile."""
+        """Move the clock, and count the slots that could not be used meanwhile."""
         wanted = min(self._slots, len(self._runs) + self._queue.could_start)
         self._without_worker_s += (wanted - len(self._runs)) * (time_s - self._now_s)
         self._without_work_s += (self._slots - wanted) * (time_s - self._now_s)
@@ -151,7 +151,7 @@ class _Simulation:
     # --- trials ---
 
     def _fill(self) -> None:
-        """Starts trials on free slots; the worker that was freed last goes first, so that others can be given back."""
+        """Start trials on free slots, first on the worker that was freed last, so that others can be released."""
         while self._queue.could_start and len(self._open) >= self._limits.workers_per_slot:
             choice = self._queue.next()
             assert isinstance(choice, QueuedTrial)
@@ -168,7 +168,7 @@ class _Simulation:
             self._begin(run, self._now_s + self._cluster.trial_start_s)
 
     def _begin(self, run: _Run, since_s: float) -> None:
-        """Computes the next step that is not finished, or ends the trial."""
+        """Start the next unfinished step, or end the trial."""
         while run.number < len(run.trial.steps) and run.step.key in self._finished:
             run.number += 1
         if run.number == len(run.trial.steps):
@@ -194,7 +194,7 @@ class _Simulation:
             self._begin(run, self._now_s)
 
     def _stop(self, run: _Run, at_s: float, *, cleanly: bool) -> None:
-        """Ends an attempt inside a stage; what was computed since the last that is stored is lost."""
+        """End an attempt inside a stage; what was computed since the last stored state is lost."""
         reached_s = run.reached_s(at_s)
         kept_s = reached_s if cleanly else max(run.done_s, self._stored_s(run.step, reached_s))
         self._in_stages_s += reached_s - run.done_s
@@ -209,7 +209,7 @@ class _Simulation:
         return stage_s if every_s is None else stage_s + (reached_s - stage_s) // every_s * every_s
 
     def _leave(self, run: _Run, *, finished: bool) -> None:
-        """Frees the slot."""
+        """Free the slot."""
         run.is_alive = False
         self._runs.discard(run)
         self._queue.trial_ended(run.trial.trial_id, finished=finished)
@@ -229,13 +229,13 @@ class _Simulation:
     # --- workers ---
 
     def _look_again(self) -> None:
-        """Decides on the number of workers as soon as it may be done again."""
+        """Schedule the next decision on the number of workers, as soon as allowed."""
         if not self._decides:
             self._decides = True
             self._at(max(self._now_s, self._decided_s + self._cluster.decide_every_s), self._decide)
 
     def _decide(self) -> None:
-        self._fill()  # what happened at this moment can have freed slots and trials
+        self._fill()  # events at this moment may have freed slots and trials
         self._decides, self._decided_s = False, self._now_s
         records = [node.record for node in self._nodes.values()]
         wanted = len(self._runs) + self._queue.could_start
@@ -285,7 +285,7 @@ class _Simulation:
             self._look_again()
 
     def _fail(self, node: _Node) -> None:
-        """The node stops; nobody knows yet, but nothing starts there, as it would on a node that does not answer."""
+        """Stop a node. The loss is not noticed yet, but no trial starts there, as on a node that does not answer."""
         if not node.is_alive:
             return
         self._failed += node.record.busy
@@ -296,7 +296,7 @@ class _Simulation:
         self._at(failed_s + self._cluster.noticed_after_s, lambda: self._lose(node, failed_s))
 
     def _lose(self, node: _Node, at_s: float) -> None:
-        """What ran there until `at_s` waits again."""
+        """Put the trials that ran there until `at_s` back into the queue."""
         if not node.is_alive:
             return
         if node.record.state == "starting":
@@ -308,7 +308,7 @@ class _Simulation:
         self._look_again()
 
     def _drain(self, node: _Node) -> None:
-        """No new trial starts here; the running ones store what they have, or go to the end of their stage."""
+        """Start no new trials here; running ones store a checkpoint, or run to the end of their stage."""
         node.change(state="draining")
         self._open.pop(node.record.job, None)
         for run in [run for run in node.runs.values() if run.is_alive]:
@@ -317,7 +317,7 @@ class _Simulation:
                 continue
             run.leaves = True
             ended = bisect_right(run.step.ends_s, run.reached_s(self._now_s))
-            if ended + 1 < len(run.step.ends_s):  # the last stage's end is that of the step
+            if ended + 1 < len(run.step.ends_s):  # the end of the last stage is that of the step
                 number, stage_ends_s = run.number, run.since_s + run.step.ends_s[ended] - run.done_s
                 self._at(stage_ends_s, lambda run=run, number=number: self._stage_ended(run, number))  # type: ignore[misc]
         if not node.runs:
@@ -328,7 +328,7 @@ class _Simulation:
             self._stop(run, self._now_s, cleanly=True)
 
     def _end(self, node: _Node, at_s: float) -> None:
-        """The worker's job is over."""
+        """End the worker's job."""
         if node.is_alive:
             node.is_alive = False
             self._nodes.pop(node.record.job)
@@ -337,7 +337,7 @@ class _Simulation:
 
 
 def slots_of(count: int, *, workers_per_slot: int = 1) -> ScalingLimits:
-    """Workers that are there from the start to the end, as on one machine."""
+    """Return limits for workers that exist from the start to the end, as on one machine."""
     return ScalingLimits(
         max_workers=count * workers_per_slot, walltime_s=math.inf, drain_before_s=0.0, successor_lead_s=0.0,
         idle_s=math.inf, start_limit_s=math.inf, workers_per_slot=workers_per_slot,

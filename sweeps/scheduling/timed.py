@@ -1,4 +1,4 @@
-"""Trials as a simulation sees them: steps of known seconds, as few as give the same schedule."""
+"""Trials for a simulation: steps of known seconds, as few as possible for the same result."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -10,39 +10,39 @@ from sweeps.scheduling.order import QueuedTrial, StageClaim, follow_ups
 class TimedStep:
     """One stage, or several that follow each other in every trial that has one of them."""
 
-    key: str  # of the first of them
-    work: float  # as planned: by this the order is chosen
+    key: str  # of the first stage
+    work: float  # as planned; the order depends on it
     ends_s: tuple[float, ...]  # the end of each stage, from the start of the first
 
     @property
     def seconds(self) -> float:
-        """What all of them take."""
+        """Seconds of all stages."""
         return self.ends_s[-1]
 
     @property
     def longest_stage_s(self) -> float:
-        """What the longest of them takes."""
+        """Seconds of the longest stage."""
         return max(end - begin for begin, end in zip((0.0, *self.ends_s), self.ends_s, strict=False))
 
 
 @dataclass(frozen=True, kw_only=True)
 class TimedTrial:
-    """A trial that is to run."""
+    """A trial to simulate."""
 
     trial_id: str
     ranks: int
-    steps: tuple[TimedStep, ...]  # those that are not finished, in the order of execution
+    steps: tuple[TimedStep, ...]  # unfinished ones, in the order of execution
 
 
 def join_stages(trials: Iterable[tuple[str, Iterable[tuple[str, float, float]]]], ranks: int) -> list[TimedTrial]:
-    """Trials of as few steps as give the same schedule.
+    """Join the stages of trials into as few steps as possible for the same result.
 
-    Stages that follow each other in every trial that has one of them become one step: nobody waits for the first
-    alone. Most of a trial's own stages do, so that a simulation costs little per trial.
+    Stages that follow each other in every trial that has one of them become one step, because no trial waits for only
+    the first of them. Most of a trial's own stages do, so that a simulation costs little per trial.
 
     Args:
         trials: id and unfinished stages (key, planned work, seconds) of each, in the order of execution.
-        ranks: of each trial.
+        ranks: number of ranks of each trial.
     """
     listed = [(trial_id, {key: (work, seconds) for key, work, seconds in stages}) for trial_id, stages in trials]
     before: dict[str, str | None] = {}
@@ -73,7 +73,7 @@ def join_stages(trials: Iterable[tuple[str, Iterable[tuple[str, float, float]]]]
 
 
 def critical_path_s(trials: Sequence[TimedTrial]) -> float:
-    """The longest chain of stages of which each can only be computed after the one before, in seconds."""
+    """Return the seconds of the longest chain of stages that can only be computed one after the other."""
     chains = [
         QueuedTrial(
             trial_id=trial.trial_id, ranks=1, claims=tuple(StageClaim(key=s.key, work=s.seconds) for s in trial.steps)

@@ -1,4 +1,4 @@
-"""The axes of a sweep: settings by their dotted keys, with the values that are crossed; seeds tied to the trial's."""
+"""The axes of a sweep: settings by dotted keys with the values to cross; seeds that are tied to the trial's seed."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,11 +10,11 @@ from transtailor.names import nearest
 
 TRIAL_KEYS = tuple(TrialConfig.model_fields)
 SEEDS = ("source.seed", "data.split_seed")
-"""What can be tied to the trial's seed, which draws head, order, augmentation and subset in any case."""
+"""Seeds that can be tied to the trial's seed, which always draws head, order, augmentation and subset."""
 
 
 def flat_axes(table: Any, where: str, prefix: str = "") -> dict[str, Any]:
-    """Dotted key -> what stands there, whether it was written dotted, quoted or as nested tables."""
+    """Return dotted key -> value, for keys written dotted, quoted or as nested tables."""
     if not isinstance(table, Mapping):
         raise SpecError(f"{where}: given {table!r}; type a table of lists, as in seed = [0, 1, 2]")
     flat: dict[str, Any] = {}
@@ -27,7 +27,7 @@ def flat_axes(table: Any, where: str, prefix: str = "") -> dict[str, Any]:
 
 
 def check_axes(axes: Mapping[str, Any], where: str, option: str | None = None) -> None:
-    """Raise SpecError for an axis that is no axis; `option`: what stands before its key in a `--set`."""
+    """Raise SpecError for an invalid axis; `option`: what comes before its key in a `--set`."""
     for key, values in axes.items():
         check_trial_keys({key.partition(".")[0]: None}, (), where)
         if not isinstance(values, list):
@@ -35,7 +35,7 @@ def check_axes(axes: Mapping[str, Any], where: str, option: str | None = None) -
             advice = f"{key} = {list_of_it}" if option is None else set_option(f"{option}{key}={list_of_it}")
             raise SpecError(f"{where} {key}: given {values!r}; an axis is a list: type {advice}")
         if not values:
-            raise SpecError(f"{where} {key}: the list is empty, so no trial is left; give it values or leave it out")
+            raise SpecError(f"{where} {key}: the list is empty, so no trials are left; give it values or leave it out")
         texts = [toml_value(value) for value in values]
         twice = next((text for text in texts if texts.count(text) > 1), None)
         if twice is not None:
@@ -46,7 +46,7 @@ def check_axes(axes: Mapping[str, Any], where: str, option: str | None = None) -
 
 
 def check_apart(axes: Mapping[str, Any], tuning: Mapping[str, Any], where: str) -> None:
-    """Raise SpecError where an axis and a tuned setting would set the same."""
+    """Raise SpecError if an axis and a tuned setting would set the same key."""
     for key in tuning:
         rival = next((axis for axis in axes if overlap(axis, key)), None)
         if rival is not None:
@@ -54,7 +54,7 @@ def check_apart(axes: Mapping[str, Any], tuning: Mapping[str, Any], where: str) 
 
 
 def overlap(one: str, other: str) -> bool:
-    """Whether of two dotted keys one is the other, or the table that it stands in."""
+    """Whether two dotted keys are equal, or one is a table that contains the other."""
     return f"{one}.".startswith(f"{other}.") or f"{other}.".startswith(f"{one}.")
 
 
@@ -66,7 +66,7 @@ def check_trial_keys(table: Mapping[str, Any], others: tuple[str, ...], where: s
 
 
 def check_tied(tied: Any, where: str) -> None:
-    """Raise SpecError unless this is a list of seeds that can have the trial's own value."""
+    """Raise SpecError unless this is a list of seeds that can be tied to the trial's seed."""
     if not isinstance(tied, list):
         raise SpecError(f'{where} tied_to_seed: given {tied!r}; type a list, as in tied_to_seed = ["source.seed"]')
     for key in tied:

@@ -1,4 +1,4 @@
-"""Spec -> trials: every variant crossed with its axes, less the exclusions."""
+"""Spec -> trials: every variant crossed with its axes, without the excluded trials."""
 
 import itertools
 from collections import Counter
@@ -29,7 +29,7 @@ class Tuning:
 
 @dataclass(frozen=True, kw_only=True)
 class Expanded:
-    """A trial and where in the spec it comes from."""
+    """A trial and its origin in the spec."""
 
     label: str
     config: TrialConfig
@@ -39,12 +39,12 @@ class Expanded:
 
 
 def expand(spec: Spec) -> list[Expanded]:
-    """All trials of a spec, variants outermost, the last axis innermost, and inside it the settings of [tuning].
+    """Return all trials of a spec: variants outermost, then the axes in order, the settings of [tuning] innermost.
 
     Raises:
-        ConfigError: a trial that cannot be (unknown key, impossible value).
-        SpecError: no trial at all, an exclusion that matches nothing or takes some settings of [tuning] alone, a
-            `--set` that reaches no trial.
+        ConfigError: an invalid trial (unknown key, impossible value).
+        SpecError: no trials, an exclusion that matches no trial or only some settings of [tuning], a `--set` that
+            changes no trial.
     """
     exclusions = [_Exclusion(pattern, number) for number, pattern in enumerate(spec.exclude, start=1)]
     trials = []
@@ -53,7 +53,7 @@ def expand(spec: Spec) -> list[Expanded]:
     written: list[dict[str, Any]] = []
     for number, variant in enumerate(spec.variants or [Variant()], start=1):
         for crossed in _crossed(spec, variant, number if spec.variants else None):
-            # As written first: an impossible combination is a reason to exclude it.
+            # Match the settings as written first, since impossible combinations may be excluded.
             is_excluded = _any_matches(exclusions, crossed.raw, variant.label)
             try:
                 trial = _parsed(spec, crossed, variant.label)
@@ -69,7 +69,9 @@ def expand(spec: Spec) -> list[Expanded]:
     for exclusion in exclusions:
         exclusion.check_used(spec.where, seen)
     if not trials:
-        raise SpecError(f"{spec.where} [[exclude]]: every trial is excluded, so nothing is left to run; take one out")
+        raise SpecError(
+            f"{spec.where} [[exclude]]: every trial is excluded, so no trials are left to run; remove an exclusion"
+        )
     _check_equal_tuning(spec, kept)
     _check_reached(spec, written)
     return trials
@@ -80,18 +82,18 @@ class _Crossed:
     """One combination of the axes."""
 
     raw: dict[str, Any]  # the settings as written
-    untuned: str  # where it comes from, without its setting of [tuning]
+    untuned: str  # its origin, without its setting of [tuning]
     tuning: Tuning | None
     variant: int | None  # its number, from 1
 
     @property
     def origin(self) -> str:
-        """Where in the spec it comes from."""
+        """Its origin in the spec."""
         return self.untuned if self.tuning is None else f"{self.untuned} tuned with {_listed(self.tuning.values)}"
 
 
 def _crossed(spec: Spec, variant: Variant, number: int | None) -> Iterator[_Crossed]:
-    """Each combination of the axes and the settings of [tuning]."""
+    """Yield each combination of the axes and the settings of [tuning]."""
     name = f"[[variants]] {number}" + (f" ({variant.label!r})" if variant.label else "")
     origin = "[trial]" if number is None else name
     _check_axes_apart(spec, variant, f"{spec.where} {origin}")
@@ -112,7 +114,7 @@ def _crossed(spec: Spec, variant: Variant, number: int | None) -> Iterator[_Cros
 
 
 def _check_free(raw: Mapping[str, Any], key: str, where: str) -> None:
-    """Raise SpecError where a setting that is tied to the seed has a value of its own."""
+    """Raise SpecError if a setting that is tied to the seed has its own value."""
     if (value := _value_at(raw, key)) is not _ABSENT:
         raise SpecError(
             f"{where} {key}: is {toml_value(value)} here, and tied_to_seed ties it to the seed; leave one out"
@@ -120,13 +122,13 @@ def _check_free(raw: Mapping[str, Any], key: str, where: str) -> None:
 
 
 def _product(axes: Mapping[str, list[Any]]) -> Iterator[dict[str, Any]]:
-    """Each combination of the axes' values, the last axis innermost."""
+    """Yield each combination of the axes' values, the last axis innermost."""
     for values in itertools.product(*axes.values()):
         yield dict(zip(axes, values, strict=True))
 
 
 def _settings_of_tuning(spec: Spec) -> list[Tuning]:
-    """The settings of [tuning] in order; none without it."""
+    """Return the settings of [tuning] in order; none without it."""
     if not spec.tuning:
         return []
     return [Tuning(order=order, values=values) for order, values in enumerate(_product(spec.tuning))]
@@ -137,18 +139,18 @@ def _listed(values: Mapping[str, Any]) -> str:
 
 
 def _check_equal_tuning(spec: Spec, kept: Mapping[str, int]) -> None:
-    """Raise SpecError where exclusions left some of the settings of [tuning]; `kept` counts them by origin."""
+    """Raise SpecError if exclusions leave only some of the settings of [tuning]; `kept` counts them by origin."""
     wanted = len(_settings_of_tuning(spec))
     for untuned, count in kept.items():
         if wanted and count < wanted:
             raise SpecError(
                 f"{spec.where} [[exclude]]: leaves {count} of the {wanted} settings of [tuning] to {untuned}; every "
-                "arm needs all of them, so exclude it whole or not at all"
+                "arm needs all of them, so exclude all of its settings or none"
             )
 
 
 def _check_axes_apart(spec: Spec, variant: Variant, where: str) -> None:
-    """No setting is set in two places, of which one would silently be without effect."""
+    """Raise SpecError if a setting is set in two places, of which one would have no effect."""
     common = dict.fromkeys(spec.axes, "[axes]") | dict.fromkeys(spec.tuning, "[tuning]")
     for key in variant.axes:
         rival = next((other for other in common if overlap(key, other)), None)
@@ -176,7 +178,7 @@ def _parsed(spec: Spec, crossed: _Crossed, label: str | None) -> Expanded:
 
 
 def _place(spec: Spec, crossed: _Crossed, keys: Sequence[str]) -> str:
-    """Where a setting of a trial was given: the part of the spec, its line where it is known; or `--set`."""
+    """Say where a setting of a trial was given: the part of the spec, with the line if known; or `--set`."""
     dotted = ".".join(keys)
     for assignment in spec.assignments:
         table, _, key = assignment.partition("=")[0].strip().partition(".")
@@ -193,7 +195,7 @@ def _place(spec: Spec, crossed: _Crossed, keys: Sequence[str]) -> str:
 
 
 class _Exclusion:
-    """A partial trial; counts whether it was of any use."""
+    """A partial trial to exclude; notes whether it matched any trial."""
 
     def __init__(self, pattern: dict[str, Any], number: int) -> None:
         self.pattern = pattern
@@ -206,7 +208,7 @@ class _Exclusion:
         return found
 
     def check_used(self, where: str, trials: list[dict[str, Any]]) -> None:
-        """Raise SpecError, with the nearest name, if no trial was excluded by this."""
+        """Raise SpecError, with the nearest name, if this has excluded no trial."""
         if self.used:
             return
         where = f"{where} [[exclude]] {self.number}"
@@ -220,16 +222,16 @@ class _Exclusion:
                     f"{where} {key}: matches no trial; given {toml_value(wanted)}"
                     f"{nearest(toml_value(wanted), sorted(values))}"
                 )
-        raise SpecError(f"{where}: matches no trial, though each of its settings alone does; correct it or take it out")
+        raise SpecError(f"{where}: matches no trial, though each of its settings does; correct it or remove it")
 
 
 def _any_matches(exclusions: list[_Exclusion], settings: Mapping[str, Any], label: str | None) -> bool:
     named = settings if label is None else {**settings, "label": label}
-    return any([exclusion.matches(named) for exclusion in exclusions])  # a list: each one counts its uses
+    return any([exclusion.matches(named) for exclusion in exclusions])  # a list: each exclusion notes its match
 
 
 def _matches(pattern: Any, value: Any) -> bool:
-    """Whether `value` has all that `pattern` asks for; a list in the pattern stands for any of its values."""
+    """Whether `value` has all settings of `pattern`; a list in the pattern stands for any of its values."""
     if isinstance(pattern, Mapping):
         return isinstance(value, Mapping) and all(
             key in value and _matches(inner, value[key]) for key, inner in pattern.items()
@@ -257,8 +259,8 @@ def _value_at(table: Any, dotted: str) -> Any:
 def _check_reached(spec: Spec, written: list[dict[str, Any]]) -> None:
     """Raise SpecError for a `--set trial.` that axes or variants override everywhere.
 
-    `written` are the trials' settings as they stand in the spec: what is read from them may look otherwise (a relative
-    path becomes an absolute one).
+    `written` are the trials' settings as written in the spec, since parsing may change them (a relative path becomes
+    absolute).
     """
     for assignment in spec.assignments:
         key = assignment.partition("=")[0].strip()

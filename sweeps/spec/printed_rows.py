@@ -1,12 +1,12 @@
-"""The numbers that papers print, as data beside a spec: its [[printed]] tables, and the rows of the table `printed`.
+"""Numbers printed in papers: the [[printed]] tables of a spec, and the rows of the table `printed`.
 
-[[printed]]                             # what some printed numbers have in common ...
+[[printed]]                             # what several numbers have in common ...
 paper = "TransTailor (AAAI 2021)"
 place = "Table 1"
 network = "resnet101"
-label = "transtailor"                   # the arm of this spec that the numbers stand beside
+label = "transtailor"                   # the arm of this spec to compare the numbers with
 method = "transtailor"
-points = [                              # ... and where they differ; any key may stand in either
+points = [                              # ... and what differs; a key may be in either place
     { dataset = "cub_200", asked_removed_macs_fraction = 0.3, value = 0.807 },
 ]
 """
@@ -33,11 +33,11 @@ class PrintedRow(BaseModel):
     """Where in the paper: "Table 1"."""
     label: str = Field(min_length=1)
     method: str | None = Field(default=None, min_length=1)
-    """Name of the method here; None where there is none."""
+    """Name of the method here; None if there is none."""
     network: str = Field(min_length=1)
     dataset: str = Field(min_length=1)
     asked_removed_macs_fraction: float | None = Field(default=None, ge=0.0, lt=1.0)
-    """None where the paper does not say."""
+    """None if the paper does not say."""
     metric: Literal["accuracy", "r_squared"] = "accuracy"
     value: float = Field(le=1.0, allow_inf_nan=False)
     """Accuracy as a fraction, or R squared."""
@@ -56,7 +56,7 @@ class PrintedRow(BaseModel):
 
     @property
     def key(self) -> tuple[str | float | None, ...]:
-        """What tells a printed number apart from all others."""
+        """The key of the row: no two printed numbers have the same."""
         return (self.paper, self.place, self.label, self.network, self.dataset, self.asked_removed_macs_fraction)
 
 
@@ -64,14 +64,14 @@ _KEYS = (*PrintedRow.model_fields, POINTS)
 
 
 def parse_printed(tables: Sequence[Mapping[str, Any]], where: str) -> list[PrintedRow]:
-    """The numbers in a spec's [[printed]] tables, in order.
+    """Parse the numbers in a spec's [[printed]] tables, in order.
 
     Args:
         tables: as TOML gives them.
         where: the spec's file, for messages.
 
     Raises:
-        SpecError: an unknown or missing key, a value of the wrong type or out of its range, a number that stands twice.
+        SpecError: an unknown or missing key, a value of the wrong type or out of range, or two numbers with one key.
     """
     found: dict[tuple[str | float | None, ...], str] = {}
     rows = []
@@ -79,17 +79,17 @@ def parse_printed(tables: Sequence[Mapping[str, Any]], where: str) -> list[Print
         for place, raw in _points(table, f"{where} [[printed]] {number}"):
             row = _row(raw, place)
             if row.key in found:
-                raise SpecError(f"{place}: {found[row.key]} is of the same arm and budget; leave one of them out")
+                raise SpecError(f"{place}: {found[row.key]} has the same arm and budget; leave one of them out")
             found[row.key] = place
             rows.append(row)
     return rows
 
 
 def write_printed(tables: Path, printed: Sequence[PrintedRow], code_digest: str) -> None:
-    """Write a row for each printed number; the last row of a key counts, so writing again does no harm.
+    """Write a row for each printed number; the last row of a key counts, so writing again is safe.
 
     Writes:
-        one part of the table `printed`; nothing where there are no numbers.
+        one part of the table `printed`, if there are numbers.
     """
     from results.store.writer import Writer  # pyarrow takes 0.2 s: not for `--plan` and `--help`
 
@@ -97,7 +97,7 @@ def write_printed(tables: Path, printed: Sequence[PrintedRow], code_digest: str)
 
 
 def _points(table: Mapping[str, Any], where: str) -> list[tuple[str, dict[str, Any]]]:
-    """Where it stands and its settings, for each number of a [[printed]] table."""
+    """Return the place and the settings of each number of a [[printed]] table."""
     common = {key: value for key, value in table.items() if key != POINTS}
     if POINTS not in table:
         return [(where, common)]

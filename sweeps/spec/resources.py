@@ -1,4 +1,4 @@
-"""What a sweep asks for its trials: ranks, threads, GPUs. The table `[resources]` of a spec."""
+"""The table `[resources]` of a spec: ranks, threads and GPUs of each trial."""
 
 from typing import Any, Literal
 
@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 
 class Resources(BaseModel):
-    """What one trial runs on; changes how fast, never which trial it is."""
+    """The resources of one trial; they change its speed, never its id."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
     ranks: int = Field(default=1, ge=1)
@@ -14,11 +14,11 @@ class Resources(BaseModel):
     threads_per_rank: int = Field(default=1, ge=1)
     """Threads (and cores) of each rank."""
     gpus_per_rank: float = Field(default=0.0, ge=0.0, allow_inf_nan=False)
-    """GPUs of each rank, at most 1; below 1 several trials of one rank share one. 0 trains on CPUs."""
+    """GPUs of each rank, at most 1. Below 1, several trials (of one rank each) share a GPU; 0 trains on CPUs."""
     placement: Literal["pack", "spread"] = "pack"
-    """Whether the ranks of a trial stand on as few nodes as possible, or on as many."""
+    """Whether to place the ranks of a trial on as few nodes as possible, or on as many."""
     hang_limit_s: float = Field(default=1800.0, gt=0.0, allow_inf_nan=False)
-    """Seconds without a sign of life (a batch on any rank), after which a trial's ranks are replaced."""
+    """Seconds without progress (a batch on any rank) after which a trial's ranks are replaced."""
 
     @field_validator("gpus_per_rank", mode="before")
     @classmethod

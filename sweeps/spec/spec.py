@@ -1,8 +1,8 @@
-"""A sweep as its author writes it: TOML -> Spec, with `extends` and `--set`. What it expands to is in expand.py.
+"""A sweep as its author writes it: TOML -> Spec, with `extends` and `--set`. expand.py makes the trials.
 
 name = "paper"                          # the run folder: runs/paper
 extends = "demo.toml"                   # optional: start from that spec, relative to this one
-imports = ["my_method.py"]              # optional: modules of one's own, relative to this spec
+imports = ["my_method.py"]              # optional: your own modules, relative to this spec
 tied_to_seed = ["source.seed", "data.split_seed"]     # optional: each seed draws the source and the splits, too
 [trial]                                 # the base trial; what is left out has tailor's defaults
 network = "digits_vgg"
@@ -14,11 +14,11 @@ optimisation.learning_rate = [0.0005, 0.005]
 [[variants]]                            # settings merged on the base; without variants the base alone
 label = "prune l1"                   # optional: the name of the arm in comparisons
 method = { name = "prune", criterion = "l1" }
-axes.method.removed_macs_fraction = [0.2, 0.4]      # axes of this variant alone
-[[exclude]]                             # trials that have all of these settings are left out
+axes.method.removed_macs_fraction = [0.2, 0.4]      # axes only of this variant
+[[exclude]]                             # trials with all of these settings are left out
 network = "digits_vgg"
 label = "prune l1"
-[resources]                             # for each trial; part of no id
+[resources]                             # of each trial; not part of its id
 ranks = 2
 [[printed]]                             # optional: numbers that a paper prints, see printed_rows.py
 paper = "..."
@@ -53,50 +53,50 @@ _STRICT = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
 class Variant(BaseModel):
-    """Settings that are merged on the base trial, with axes of their own."""
+    """Settings that are merged on the base trial, with optional axes."""
 
     model_config = _STRICT
     label: str | None = Field(default=None, min_length=1)
     """Name of the arm in comparisons; None: the method's name (and criterion)."""
     axes: dict[str, list[Any]] = {}
-    """Crossed with the common axes, for this variant alone; keys are dotted."""
+    """Crossed with the common axes, only for this variant; keys are dotted."""
     settings: dict[str, Any] = {}
     """A partial trial, as nested tables."""
 
 
 class Spec(BaseModel):
-    """A sweep before it is expanded, with `extends` and `--set` worked in."""
+    """A sweep before it is expanded, with `extends` and `--set` applied."""
 
     model_config = _STRICT
     name: str
-    """Of the sweep and its run folder."""
+    """Name of the sweep and its run folder."""
     trial: dict[str, Any] = {}
     """The base trial, partial, as nested tables."""
     axes: dict[str, list[Any]] = {}
     """Dotted key -> the values to cross."""
     tuning: dict[str, list[Any]] = {}
-    """The same, for values that are only there to be chosen among: each arm has as many settings as any other."""
+    """The same, for values from which the best is chosen: all arms have the same number of settings."""
     tied_to_seed: list[str] = []
-    """Dotted keys of seeds that have the trial's own value: what they draw is drawn anew with each seed."""
+    """Dotted keys of seeds that are set to the trial's seed, so that each seed draws its own source or splits."""
     variants: list[Variant] = []
     exclude: list[dict[str, Any]] = []
     """Partial trials (and `label`); a list stands for any of its values."""
     resources: Resources = Resources()
     imports: list[str] = []
-    """Absolute paths of the user's own modules."""
+    """Absolute paths of user modules."""
     printed: list[PrintedRow] = []
     """Numbers of papers that the report shows beside the measured ones; they change no trial."""
     where: str = Field(default="", exclude=True)
     """The file, for messages."""
     path: Path | None = Field(default=None, exclude=True)
-    """The same, for the lines of it that messages name."""
+    """The path of the file, for line numbers in messages."""
     assignments: list[str] = Field(default=[], exclude=True)
     """The `--set`s as typed, for messages."""
 
     def to_toml(self, imports: Sequence[str] | None = None) -> str:
-        """The spec as TOML text, complete in itself; `load_spec` reads it back as an equal spec.
+        """Write the spec as self-contained TOML; `load_spec` reads it back as an equal spec.
 
-        `imports` are the paths to write in the place of the spec's own.
+        `imports` are the paths to write instead of the spec's own.
         """
         document: dict[str, Any] = {"name": self.name, "imports": self.imports if imports is None else list(imports)}
         # Axes keep their dotted keys, in quotes: as nested tables they would change their order.
@@ -120,9 +120,9 @@ def load_spec(
 
     Args:
         path: a TOML file.
-        assignments: `key=value` each, as typed behind `--set`; they are worked in last.
-        name: takes the place of the spec's name.
-        imports: modules of the user's own, beside those that the spec names; nothing is imported here.
+        assignments: `key=value` each, as typed after `--set`; they are applied last.
+        name: replaces the spec's name.
+        imports: user modules in addition to those of the spec; they are not imported here.
 
     Raises:
         SpecError: no such file, not TOML, an unknown key, a value of the wrong type; the text says what to type.
@@ -130,9 +130,8 @@ def load_spec(
     where = path.name
     document = _read_document(path, ())
     _refuse_single_trial(document, path)
-    document["imports"] += [
-        str(module.resolve()) for module in imports if str(module.resolve()) not in document["imports"]
-    ]
+    paths = [str(module.resolve()) for module in imports]
+    document["imports"] += [path for path in paths if path not in document["imports"]]
     for assignment in assignments:
         _assign(document, assignment)
     if name is not None:
@@ -158,7 +157,7 @@ def load_spec(
 
 
 def find_spec(name: Path) -> Path:
-    """The file that was typed, or the shipped spec of that name where there is no such file: `demo`, `tour`."""
+    """Return the file that was typed, or the shipped spec of that name if it does not exist: `demo`, `tour`."""
     shipped = SPECS / f"{name}.toml"
     return shipped if name.parent == Path() and not name.is_file() and shipped.is_file() else name
 
@@ -173,10 +172,10 @@ def check_name(name: str, where: str) -> None:
 
 
 def merge_tables(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """`base` with the settings of `over`: tables are merged key by key, all else is replaced.
+    """Merge the settings of `over` on `base`: tables key by key, all else is replaced.
 
-    A table that gives another `name` than the base's table (a method, a data set) replaces it, because the settings
-    of one method mean nothing to another.
+    A table with another `name` than the base's table (a method, a data set) replaces it, because the settings of one
+    method have no meaning for another.
     """
     result = dict(base)
     for key, value in over.items():
@@ -195,7 +194,7 @@ def _renames(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
 def _read_document(path: Path, extended_by: tuple[Path, ...]) -> dict[str, Any]:
     path = path.resolve()
     if path in extended_by:
-        raise SpecError(f"{path.name}: extends itself, by way of {', '.join(other.name for other in extended_by)}")
+        raise SpecError(f"{path.name}: extends itself, through {', '.join(other.name for other in extended_by)}")
     document = _read_toml(path)
     for table in ("axes", "tuning"):
         document[table] = flat_axes(document.get(table, {}), f"{path.name} [{table}]")
@@ -208,16 +207,15 @@ def _read_document(path: Path, extended_by: tuple[Path, ...]) -> dict[str, Any]:
             f'{path.name} extends: given {base_name!r}; type the path of a spec, as in extends = "demo.toml"'
         )
     if "name" not in document:
-        raise SpecError(f'{path.name}: has no name of its own; type name = "{path.stem}" (its run folder) at the top')
+        raise SpecError(f'{path.name}: has no name; type name = "{path.stem}" (its run folder) at the top')
     base = _read_document(path.parent / base_name, (*extended_by, path))
     tables = {table: base[table] | document[table] for table in ("axes", "tuning")}
-    return (
-        merge_tables(base, document) | tables | {"imports": list(dict.fromkeys(base["imports"] + document["imports"]))}
-    )
+    tables["imports"] = list(dict.fromkeys(base["imports"] + document["imports"]))
+    return merge_tables(base, document) | tables
 
 
 def _absolute(imports: Any, spec: Path) -> list[str]:
-    """The paths of modules that a spec names, which are relative to it."""
+    """Resolve the paths of modules in a spec, which are relative to it."""
     if not isinstance(imports, list) or not all(isinstance(name, str) for name in imports):
         raise SpecError(f'{spec.name} imports: given {imports!r}; type a list, as in imports = ["my_method.py"]')
     return [str((spec.parent / name).resolve()) for name in imports]
@@ -246,14 +244,14 @@ def _check_plain(value: Any, where: str) -> None:
         for inner in value:
             _check_plain(inner, where)
     elif not isinstance(value, str | int | float | bool):
-        raise SpecError(f"{where}: {value} is a date or time; a spec has none: put it in quotes")
+        raise SpecError(f"{where}: {value} is a date or time, which a spec cannot have: put it in quotes")
 
 
 def set_value(table: dict[str, Any], path: Sequence[str], value: Any) -> None:
-    """Set the value at `path` of nested tables, making the tables that are missing (changes `table`).
+    """Set the value at `path` of nested tables; missing tables are made (changes `table`).
 
     Raises:
-        KeyError: something on the way is there and is no table.
+        KeyError: a value on the path is no table.
     """
     for key in path[:-1]:
         table = table.setdefault(key, {})
@@ -269,7 +267,7 @@ def _variant(raw: Mapping[str, Any], where: str) -> Variant:
     settings = {key: value for key, value in raw.items() if key not in ("label", "axes")}
     label = raw.get("label")
     if isinstance(label, str) and not label.isprintable():
-        raise SpecError(f"{where} label: given {label!r}; type a name in one line, of signs that can be printed")
+        raise SpecError(f"{where} label: given {label!r}; type a name in one line, of printable characters")
     try:
         return Variant(label=label, axes=axes, settings=settings)
     except ValidationError as error:
@@ -291,7 +289,7 @@ def _tables(document: Mapping[str, Any], key: str, where: str) -> list[tuple[int
 
 
 def _refuse_single_trial(document: Mapping[str, Any], path: Path) -> None:
-    """Raise SpecError for the file of one trial, which has a trial's settings in the place of a sweep's."""
+    """Raise SpecError for the file of a single trial, which has a trial's settings instead of a sweep's."""
     if "method" in document and not {"name", "trial", "variants"} & document.keys():
         raise SpecError(
             f"{path.name} has the settings of a single trial; to run it, type: {command('trial', 'run', path)} "
@@ -309,7 +307,7 @@ def _check_keys(document: Mapping[str, Any], where: str) -> None:
 
 
 def _assign(document: dict[str, Any], assignment: str) -> None:
-    """Work one `--set` into the document."""
+    """Apply one `--set` to the document."""
     where = f"--set {assignment}"
     dotted, equals, text = assignment.partition("=")
     path = dotted.strip().split(".")
@@ -338,10 +336,10 @@ def _assign(document: dict[str, Any], assignment: str) -> None:
 
 
 def _literal(text: str, key: str) -> Any:
-    """A TOML value where the text is one, else the text itself: `3`, `[0, 1]` and `true`, but also `l1`.
+    """Parse a text as a TOML value, such as `3`, `[0, 1]` or `true`; else return the text itself, such as `l1`.
 
     Raises:
-        SpecError: a quote is left open, or a list's words have lost theirs to the shell.
+        SpecError: a quote is left open, or the shell has removed the quotes of a list's words.
     """
     try:
         parsed = read_toml(f"value = {text}")
@@ -354,18 +352,18 @@ def _literal(text: str, key: str) -> Any:
     if text[:1] == "[" and text[-1:] == "]":
         words = toml_value([_literal(word.strip(), key) for word in text[1:-1].split(",")])
         raise SpecError(
-            f"--set {key}={text}: words in a list need quotes, and the shell takes them away: "
+            f"--set {key}={text}: words in a list need quotes, and the shell removes them: "
             f"type {set_option(f'{key}={words}')}"
         )
     return text
 
 
 def _explained(error: ValidationError, where: str) -> str:
-    """The first thing that is wrong, with its key and the value given."""
+    """Explain the first fault, with its key and the value given."""
     first = list_faults(error)[0]
     table, key = f"{where} [{first.keys[0]}]" if len(first.keys) > 1 else where, first.keys[-1]
-    if first.kind == "unknown":  # of the resources: all other keys are checked before
+    if first.kind == "unknown":  # of the resources: all other keys were checked before
         return f"{table}: no such key: {key!r} (given {first.given!r}){nearest(key, Resources.model_fields)}"
-    if isinstance(first.given, Mapping):  # what its values say together is wrong
+    if isinstance(first.given, Mapping):  # the combination of its values is wrong
         return f"{where} [{first.key}]: {first.expected}"
     return f"{table} {key}: given {first.given!r}; {first.expected[0].lower()}{first.expected[1:]}"

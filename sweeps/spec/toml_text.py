@@ -1,4 +1,4 @@
-"""One value as one would type it behind `key = `; whole documents are written by tomli-w."""
+"""One TOML value as it is typed after `key = `; whole documents are written by tomli-w."""
 
 import shlex
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ import tomli_w
 
 
 def toml_value(value: Any) -> str:
-    """One value on one line, lists and tables, too (tomli-w gives each element of a list a line of its own).
+    """Write a value on one line, also a list or a table (tomli-w writes each element of a list on its own line).
 
     Raises:
         TypeError: a value that TOML does not have (None, a set).
@@ -22,7 +22,7 @@ def toml_value(value: Any) -> str:
 
 
 def set_option(assignment: str) -> str:
-    """`--set` with `key=value`, quoted for a shell."""
+    """Write `--set` with `key=value`, quoted for a shell."""
     return f"--set {shlex.quote(assignment)}"
 
 

@@ -1,4 +1,4 @@
-"""The user's own modules of a sweep: imported here for the plan, and copied into the run folder for the ranks."""
+"""User modules of a sweep: imported here for the plan, and copied into the run folder for the ranks."""
 
 import hashlib
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from tailor.execution.plugins import load
 
 @dataclass(frozen=True, kw_only=True)
 class UserModule:
-    """A module as it was when it was imported; later edits of its file do not matter to the run."""
+    """A module as it was when imported; later edits of its file do not affect the run."""
 
     stem: str  # of its file's name
     sha256: str
@@ -19,7 +19,7 @@ class UserModule:
 
     @property
     def file(self) -> Path:
-        """Where its copy stands, below the run's folder of imports; another content has another path."""
+        """The path of its copy below the run's folder of imports; another content has another path."""
         return Path(self.sha256) / f"{self.stem}.py"
 
 
@@ -28,7 +28,7 @@ def load_modules(paths: Sequence[str]) -> tuple[UserModule, ...]:
 
     Raises:
         ConfigError: one of them cannot be imported, or registers a name that is taken.
-        SpecError: one of them was changed in this moment.
+        SpecError: one of them was changed at the same moment.
     """
     modules = []
     for path in map(Path, paths):

@@ -70,7 +70,7 @@ def test_trials_that_are_named_reach_the_controller_and_none_that_runs_already(
     slurm.says("squeue", f"7|RUNNING|N/A|node1|{place.folder.controller_name}|None\n")
     refused = launch(*words, "--again", trial)
     assert refused.returncode == 2
-    assert "is being run by job 7, which takes no more trials; wait, or end it first" in refused.stderr
+    assert "is running in job 7, which accepts no more trials; wait, or stop it first" in refused.stderr
     assert "transtailor stop runs/small" in refused.stderr
     slurm.says("squeue", "")
     wrong = launch(*words, "--again", trial[:-1] + "x")

@@ -115,7 +115,7 @@ def test_a_run_is_stopped_from_elsewhere_and_its_logs_are_read(
     finally:
         launched.kill()
         launched.communicate()
-    assert "nobody runs it" in sweeps_command("stop", run.path).stdout
+    assert ": not running" in sweeps_command("stop", run.path).stdout
     refused = sweeps_command("cancel", run.path)
     assert refused.returncode == 2
     assert "was not launched on SLURM" in refused.stderr
@@ -179,19 +179,19 @@ def test_retry_of_trials_that_are_named_of_what_failed_and_of_all(
     mended.touch()
     one = sweeps_process("retry", run.path, first[:12], well)
     assert one.returncode == 0, one.stderr
-    assert one.stdout.startswith(f"trial {well} is finished; nothing is to be done\n")
+    assert one.stdout.startswith(f"trial {well} is finished; nothing to do\n")
     assert "1 of 1 trials finished, 0 failed" in one.stdout
     assert first in finished_trial_ids(run.path)
     assert second not in finished_trial_ids(run.path)
     rest = sweeps_process("retry", run.path, "--failed")
-    assert (rest.returncode, rest.stdout.splitlines()[0]) == (0, f"{run.path}: 1 failed trials, to be tried again")
+    assert (rest.returncode, rest.stdout.splitlines()[0]) == (0, f"{run.path}: 1 failed trials, which are tried again")
     assert "4 of 4 trials finished, 0 failed" in rest.stdout
     whole = sweeps_process("retry", run.path)  # as it was launched, not as one of its trials was tried again
     assert (whole.returncode, "all 4 trials are finished" in whole.stdout) == (0, True)
     assert len(open_run(run).provenance["history"]) == 4
     for words, said in (
-        ([first], f"trial {first} is finished; nothing is to be done\n"),
-        (["--failed"], f"{run.path}: 0 failed trials; nothing is to be done\n"),
+        ([first], f"trial {first} is finished; nothing to do\n"),
+        (["--failed"], f"{run.path}: 0 failed trials; nothing to do\n"),
     ):
         nothing = sweeps_command("retry", run.path, *words, folder=tmp_path)
         assert (nothing.returncode, nothing.stdout) == (0, said)

@@ -60,7 +60,7 @@ def test_plan_of_the_embedded_sweep_from_another_folder(launch: Command, tmp_pat
     assert list(tmp_path.iterdir()) == []
     assert "sweep     demo: 60 trials, each on 2 ranks" in done.stdout
     assert "504 asked for, 368 distinct, 0 already cached" in done.stdout
-    assert "runs/demo is not there yet" in done.stdout
+    assert "runs/demo does not exist yet" in done.stdout
     assert sum("digits_resnet" in line for line in done.stdout.splitlines()) == 30
 
 
@@ -155,7 +155,7 @@ def test_plan_shows_the_difference_to_the_run_that_is_there(
 ) -> None:
     done = launch(write_spec(), "--plan", "--set", "axes.seed=[0,1,2]")
     assert done.returncode == 0
-    assert f"runs/{finished_run.name} is there: 6 of 9 trials are finished" in done.stdout
+    assert f"runs/{finished_run.name} exists: 6 of 9 trials are finished" in done.stdout
     assert "launching would be refused" in done.stdout
     assert "seed: 0, 1 -> 0, 1, 2" in done.stdout
     assert sum(" | finished | " in line for line in done.stdout.splitlines()) == 6

@@ -65,7 +65,7 @@ def test_status_of_a_run_that_nobody_runs_says_how_to_go_on(
     done = sweeps_command("status", "runs/small")
     assert (done.returncode, done.stderr) == (0, "")
     assert sweeps_process("status", "runs/small").stdout.splitlines()[0] == done.stdout.splitlines()[0]
-    assert "nobody runs it; to resume, type in " in done.stdout
+    assert "not running; to resume, type in " in done.stdout
     assert "\n| 6 | 0 | 0 | 6 | 0 |\n" in done.stdout
     assert run.path.name in done.stdout
 
@@ -104,7 +104,7 @@ def test_status_while_it_runs(
     write_point(run, plan.trials[4], 0.75, 0.4)
     with RunLock(run.lock):
         shown = sweeps_command("status", "runs/small").stdout
-    assert "is being run by process" in shown
+    assert "running in process" in shown
     assert "| trials | finished | running | waiting | failed |" in shown and "\n| 6 | 1 | 1 | 3 | 1 |\n" in shown
     assert f"| {pruned.trial_id} | prune l1 |  |  |  |  |  | 5 h 0" in shown
     assert f"failed    {other_head.trial_id}  head_only: loss is not finite" in shown

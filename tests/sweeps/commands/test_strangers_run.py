@@ -242,8 +242,8 @@ def _runs(launch: dict[str, Any], tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("edit", "words"),
     [
-        (_folder, "it has been moved, or comes from somebody else"),
-        (_runs, "it has been moved, or comes from somebody else"),
+        (_folder, "it was moved, or comes from another user"),
+        (_runs, "it was moved, or comes from another user"),
         (_options, "names no launch"),
         (_nothing, "provenance.json lacks an entry"),
     ],

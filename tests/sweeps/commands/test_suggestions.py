@@ -134,7 +134,7 @@ CASES = [
     Case("results/__main__.py:_compact", "compact 'my runs/trained'", r"type: (.*)"),
     Case("results/analysis/best.py:_lines", "best 'my runs/trained'", r"(transtailor reproduce .*)"),
     Case(
-        "results/analysis/best.py:Limit.parsed", "best 'my runs/trained' --under {}",
+        "results/analysis/best.py:Limit.parse", "best 'my runs/trained' --under {}",
         r"such as (macs=\S+)", wrong="macs",
     ),
     Case("results/analysis/diff.py:_trial", "diff zz yy --run 'my runs/trained'", r"(transtailor query .*)"),
@@ -331,7 +331,7 @@ def test_what_is_to_be_installed_can_be_named_to_pip(tmp_path: Path, monkeypatch
 
 
 OF_OTHER_TESTS = {
-    "sweeps/commands/launch.py:_say_how_to_go_on", "sweeps/commands/launch.py:_run_on_slurm",
+    "sweeps/commands/launch.py:_say_how_to_resume", "sweeps/commands/launch.py:_run_on_slurm",
     "sweeps/commands/attach.py:submit_or_find", "results/export/target.py:library",
     "tailor/deploy/export.py:_onnx_written", "tailor/networks/timm_builders.py:_timm",
     "transtailor/private_names.py:PrivateNames.check",

@@ -107,7 +107,7 @@ def test_without_numbers_nothing_is_written(tmp_path: Path) -> None:
         (HEAD + ONE + "points = [1]\n", r"\[\[printed\]\] 1 points: given \[1\]; type a list of tables"),
         (HEAD + ONE + 'points = [{ dataset = "a" }]\n', r"points 1 dataset: is in the table, too; leave one out"),
         (HEAD + ARM + 'points = [{ datset = "a" }]\n', r"points 1: no such key: 'datset'; did you mean 'dataset'"),
-        (HEAD + ONE + ONE, r"\[\[printed\]\] 2: spec.toml \[\[printed\]\] 1 is of the same arm and budget"),
+        (HEAD + ONE + ONE, r"\[\[printed\]\] 2: spec.toml \[\[printed\]\] 1 has the same arm and budget"),
     ],
 )
 def test_mistakes_are_named(write_spec: WriteSpec, text: str, said: str) -> None:
