@@ -6,13 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from results.arms.comparison import Arm, Point, Problem
-from results.arms.counts import count_lines, trial_counts
 from results.arms.selection import arms_at_budget, check_label, select_points
-from results.arms.shared_training import shared_training_lines, shared_trainings
+from results.arms.shared_training import support_lines
 from results.errors import ResultsError
 from results.statistics import SIGNIFICANCE, Crossed, McNemar, holm, mcnemar, over_seeds_and_images
 from results.store.reader import Run
-from results.text.number_format import NOTHING, SCALES
+from results.text.number_format import NOTHING, SCALES, p_text
 from results.text.page import Heading, Note, PageTable, Part
 
 CLAIMED_FROM_SEEDS = 5
@@ -95,9 +94,7 @@ def by_image_page(run: Run, first: str, second: str, asked: float | None = None)
         yield from map(Note, _notes(one))
         yield ""
     problems = [one.problem for one in several]
-    yield from map(
-        Note, [*count_lines(trial_counts(run), problems), *shared_training_lines(shared_trainings(run), problems)]
-    )
+    yield from map(Note, support_lines(run, problems))
 
 
 def _arm(arms: Sequence[Arm], label: str) -> Arm | None:
@@ -164,7 +161,7 @@ def _seed_row(seed: int, found: McNemar) -> tuple[str, ...]:
 def _class_rows(one: ByImage) -> Iterator[tuple[str, ...]]:
     corrected = holm([found.p for found in one.by_class.values()])
     for (number, found), p in zip(one.by_class.items(), corrected, strict=True):
-        yield str(number), str(found.images), *_crossed_cells(found), NOTHING if p is None else f"{p:.3g}"
+        yield str(number), str(found.images), *_crossed_cells(found), p_text(p)
 
 
 def _crossed_cells(found: Crossed) -> tuple[str, str, str]:
@@ -172,7 +169,7 @@ def _crossed_cells(found: Crossed) -> tuple[str, str, str]:
     interval = NOTHING
     if found.low is not None and found.high is not None:
         interval = f"{scale.difference(found.low)} … {scale.difference(found.high)}"
-    return scale.difference(found.difference), interval, NOTHING if found.p is None else f"{found.p:.3g}"
+    return scale.difference(found.difference), interval, p_text(found.p)
 
 
 def _notes(one: ByImage) -> list[str]:

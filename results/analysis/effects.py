@@ -6,12 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from results.arms.comparison import Environment, Point, environments_of, last_points, points_of
-from results.arms.counts import count_lines, trial_counts
-from results.arms.shared_training import shared_training_lines, shared_trainings
+from results.arms.shared_training import support_lines
 from results.errors import ResultsError
 from results.statistics import Anova, anova, holm, mean_interval
 from results.store.reader import Run
-from results.text.number_format import NOTHING, SCALES, number
+from results.text.number_format import NOTHING, SCALES, number, p_text
 from results.text.page import Heading, Note, PageTable, Part
 from results.text.settings import leaves
 from transtailor.documents import read_json
@@ -90,14 +89,13 @@ def effects_page(run: Run, asked: float | None = None, of: Sequence[str] = ()) -
     for effects in several:
         yield Heading(f"Effects on the test score ({effects.metric.replace('_', ' ')}) {where}")
         yield ""
-        yield _effects_table(effects.result)
+        yield effects_table(effects.result)
         for name, levels in effects.factors.items():
             yield ""
             yield _levels_table(name, levels, effects)
         problems = {point.problem for point in effects.points}
-        counts = count_lines(trial_counts(run), problems)
         yield ""
-        yield from map(Note, [*effects.notes, *counts, *shared_training_lines(shared_trainings(run), problems)])
+        yield from map(Note, [*effects.notes, *support_lines(run, problems)])
         yield ""
 
 
@@ -227,7 +225,8 @@ def _marks(result: Anova, lost: int) -> list[str]:
     return notes
 
 
-def _effects_table(result: Anova) -> PageTable:
+def effects_table(result: Anova) -> PageTable:
+    """Build the table of all effects, with the noise in the last row."""
     columns = ("effect", "df", "share η²", "partial η²", "ω²", "F", "p", "p (Holm)")
     corrected = holm([None if effect.name == BLOCK else effect.p for effect in result.effects])
     rows: list[tuple[str, ...]] = [
@@ -238,8 +237,8 @@ def _effects_table(result: Anova) -> PageTable:
             number(effect.partial_eta_squared, 3),
             number(effect.omega_squared, 3),
             number(effect.f, 2),
-            _p(effect.p),
-            _p(p),
+            p_text(effect.p),
+            p_text(p),
         )
         for effect, p in zip(result.effects, corrected, strict=True)
     ]
@@ -268,7 +267,3 @@ def _order(level: str) -> tuple[float, str]:
         return float(level), level
     except ValueError:
         return math.inf, level
-
-
-def _p(p: float | None) -> str:
-    return NOTHING if p is None else f"{p:.3g}"

@@ -7,9 +7,8 @@ import numpy as np
 
 from results.arms.comparison import Arm, Point, Problem
 from results.arms.cost import STAGES, StageRow, Totals
-from results.arms.counts import count_lines, trial_counts
 from results.arms.selection import select_points
-from results.arms.shared_training import shared_training_lines, shared_trainings
+from results.arms.shared_training import support_lines
 from results.errors import ResultsError
 from results.statistics import FRONT_DRAWS, Mean, front_shares, mean_interval, on_front
 from results.store.reader import Run
@@ -142,8 +141,7 @@ def front_page(run: Run, cost: str, score: str = "test_score") -> Iterator[Part]
             " one of two equal arms has 0.95 or more in 21% of all cases with 5 seeds, in 14% with 10.",
             *_marks(fronts, cost),
             *(circumstance_lines(run) if cost in TIMED else []),
-            *count_lines(trial_counts(run), fronts),
-            *shared_training_lines(shared_trainings(run), fronts),
+            *support_lines(run, fronts),
         ],
     )
 

@@ -4,9 +4,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from results.arms.comparison import Arm, Pairing, Problem, budget_order, compare
-from results.arms.counts import count_lines, trial_counts
 from results.arms.selection import check_label, select_arms
-from results.arms.shared_training import shared_training_lines, shared_trainings
+from results.arms.shared_training import support_lines
 from results.errors import ResultsError
 from results.statistics import POWER, SIGNIFICANCE, detectable_effect, largest_deviation, pairs_for, pairs_text
 from results.store.reader import Run
@@ -102,9 +101,7 @@ def seeds_needed_page(run: Run, label: str, asked: float | None, difference: flo
         yield ""
         yield from map(Note, _notes(rows, difference))
         yield ""
-    yield from map(
-        Note, [*count_lines(trial_counts(run), family), *shared_training_lines(shared_trainings(run), family)]
-    )
+    yield from map(Note, support_lines(run, family))
 
 
 def _base(arms: Sequence[Arm], problem: Problem, label: str) -> Arm | None:

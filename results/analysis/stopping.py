@@ -19,13 +19,12 @@ from results.arms.comparison import (
     environments_of,
     points_of,
 )
-from results.arms.counts import count_lines, trial_counts
-from results.arms.shared_training import shared_training_lines, shared_trainings
+from results.arms.shared_training import support_lines
 from results.arms.tuning import best_settings, ended_settings
 from results.errors import ResultsError
 from results.statistics import PathPoint, best_stop_rule, patience_rule, stop_rule
 from results.store.reader import Run
-from results.text.number_format import NOTHING, SCALES, percent
+from results.text.number_format import NOTHING, SCALES, p_text, percent
 from results.text.page import Heading, Note, PageTable, Part
 
 TOLERANCES = (0.003, 0.0, 0.01, 0.02)
@@ -97,7 +96,7 @@ def stops_page(run: Run, label: str | None = None) -> Iterator[Part]:
     for (problem, name), several in shown.items():
         yield Heading(f"{name}, {problem}")
         yield ""
-        yield PageTable(columns=COLUMNS, rows=[_row(one) for one in several])
+        yield PageTable(columns=COLUMNS, rows=[outcome_row(one) for one in several])
         yield ""
     problems = {problem for problem, _ in shown}
     yield from map(
@@ -106,8 +105,7 @@ def stops_page(run: Run, label: str | None = None) -> Iterator[Part]:
             f"Rules read the validation split; {ORACLE!r} reads the test split and is no usable rule. Tolerances are"
             " fractions (0.003: 0.3 points). Differences are paired by seed and not corrected for their number.",
             *_marks(shown),
-            *count_lines(trial_counts(run), problems),
-            *shared_training_lines(shared_trainings(run), problems),
+            *support_lines(run, problems),
         ],
     )
 
@@ -156,7 +154,8 @@ def _best(path: Sequence[Point], score: Callable[[Point], float]) -> Point:
     return max(finite, key=lambda point: (score(point), point.removed), default=path[0])
 
 
-def _row(one: RuleOutcome) -> tuple[str, ...]:
+def outcome_row(one: RuleOutcome) -> tuple[str, ...]:
+    """Write the cells of the columns `COLUMNS`."""
     arm, scale = one.arm, SCALES[one.arm.metric]
     cells = (
         one.rule,
@@ -173,8 +172,8 @@ def _row(one: RuleOutcome) -> tuple[str, ...]:
         *cells,
         scale.difference(found.difference.mean),
         scale.interval(found.difference, signed=True),
-        NOTHING if found.p is None else f"{found.p:.3g}",
-        NOTHING if found.smallest_p is None else f"{found.smallest_p:.3g}",
+        p_text(found.p),
+        p_text(found.smallest_p),
     )
 
 

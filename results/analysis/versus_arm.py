@@ -12,15 +12,14 @@ from results.arms.comparison import (
     environments_of,
     points_of,
 )
-from results.arms.counts import count_lines, trial_counts
 from results.arms.selection import arms_at_budget
-from results.arms.shared_training import shared_training_lines, shared_trainings
+from results.arms.shared_training import support_lines
 from results.arms.tuning import best_settings, ended_settings
 from results.arms.verdict import verdict_word
 from results.errors import ResultsError
 from results.statistics import SIGNIFICANCE, holm
 from results.store.reader import Run
-from results.text.number_format import NOTHING, SCALES, percent
+from results.text.number_format import SCALES, p_text, percent
 from results.text.page import Heading, Note, PageTable, Part
 from transtailor.names import nearest
 
@@ -72,8 +71,7 @@ def versus_arm_page(run: Run, label: str, asked: float | None) -> Iterator[Part]
         words = (0, 2, len(COLUMNS) - 2, len(COLUMNS) - 1)
         yield PageTable(columns=COLUMNS, rows=[*_cells(rows)], words=words, usual=usual)
         yield ""
-        notes = [*_notes(rows), *count_lines(trial_counts(run), [problem])]
-        yield from map(Note, [*notes, *shared_training_lines(shared_trainings(run), [problem])])
+        yield from map(Note, [*_notes(rows), *support_lines(run, [problem])])
         yield ""
     yield from _pooled_lines(run, bases, shown_arms)
 
@@ -179,7 +177,7 @@ def _comparison_cells(rows: Sequence[ComparedRow]) -> Iterator[tuple[str, ...]]:
             scale.interval(found.difference, signed=True),
             f"{found.wins}–{found.losses}–{found.ties}",
             percent(found.improvement.share, 0),
-            *(NOTHING if p is None else f"{p:.3g}" for p in (found.p, found.smallest_p, corrected[row.models])),
+            *map(p_text, (found.p, found.smallest_p, corrected[row.models])),
             row.verdict,
         )
 

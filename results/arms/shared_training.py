@@ -1,9 +1,10 @@
 """How many distinct trainings an n counts: seeds that share a trained stage are not independent in it."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from results.arms.comparison import Problem
+from results.arms.counts import count_lines, trial_counts
 from results.store.reader import Run
 
 TRAINED_STAGES = """
@@ -44,6 +45,11 @@ def shared_trainings(run: Run) -> list[SharedTraining]:
         for key, by_seed in sorted(found.items())
         if (distinct := len(set(by_seed.values()))) < len(by_seed)
     ]
+
+
+def support_lines(run: Run, problems: Collection[Problem]) -> list[str]:
+    """Write the sentences on the trials of these problems, and on the trainings that their seeds share."""
+    return [*count_lines(trial_counts(run), problems), *shared_training_lines(shared_trainings(run), problems)]
 
 
 def shared_training_lines(trainings: Iterable[SharedTraining], problems: Iterable[Problem]) -> list[str]:

@@ -13,10 +13,10 @@ from typing import Literal
 import numpy as np
 
 from results.arms.comparison import Arm, Pairing, Problem, budget_order, compare
-from results.arms.counts import CountsByArm, count_lines, trial_counts
+from results.arms.counts import CountsByArm, trial_counts
 from results.arms.printed import PrintedPoint, belongs_to, numbers_at_budget, printed_numbers, rows_by_name
 from results.arms.selection import Selection, select_arms
-from results.arms.shared_training import shared_training_lines, shared_trainings
+from results.arms.shared_training import support_lines
 from results.statistics import (
     BOOTSTRAP_FROM,
     SIGNIFICANCE,
@@ -116,8 +116,7 @@ def published_table(
     rows += [_printed_row(name, several, columns) for name, several in rows_by_name(_placed(printed, columns)).items()]
     problems = [column.problem for column in columns if column.problem is not None]
     notes += _notes(chosen, cells.values(), problems)
-    notes += count_lines(counts, problems)
-    notes += shared_training_lines(shared_trainings(run), problems)
+    notes += support_lines(run, problems)
     if left := len(printed) - len(_placed(printed, columns)):
         notes.append(f"{left} printed numbers are of networks or data sets that were not measured here.")
     return Published(tuple(columns), tuple(rows), tuple(notes))

@@ -18,6 +18,10 @@ def on_front(costs: np.ndarray, scores: np.ndarray) -> np.ndarray:
 
     Returns:
         (..., points) of bool. Equal points are on the front together.
+
+    Example:
+        >>> on_front(np.array([1.0, 2.0, 3.0]), np.array([0.7, 0.9, 0.8]))
+        array([ True,  True, False])
     """
     known = np.isfinite(costs) & np.isfinite(scores)
     other_cost, cost = costs[..., None, :], costs[..., :, None]
@@ -48,6 +52,11 @@ def front_shares(
 
     Raises:
         ValueError: the shapes differ.
+
+    Example:
+        >>> costs, scores = np.array([[1.0] * 3, [2.0] * 3]), np.array([[0.8, 0.7, 0.9], [0.9, 0.8, 1.0]])
+        >>> front_shares(costs, scores, np.random.default_rng(0))
+        array([1., 1.])
     """
     if costs.shape != scores.shape or costs.ndim != 2:
         raise ValueError(f"expected arms x seeds twice, given {costs.shape} and {scores.shape}")

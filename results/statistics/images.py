@@ -62,6 +62,11 @@ def mcnemar(first_right: np.ndarray, second_right: np.ndarray) -> McNemar:
 
     Raises:
         ValueError: the two have different numbers of images.
+
+    Example:
+        >>> result = mcnemar(np.array([1, 1, 1, 0], bool), np.array([1, 0, 0, 0], bool))
+        >>> result.first_only, result.second_only, result.p
+        (2, 0, 0.5)
     """
     first, second = np.asarray(first_right, dtype=bool), np.asarray(second_right, dtype=bool)
     if first.shape != second.shape or first.ndim != 1:
@@ -82,6 +87,11 @@ def over_seeds_and_images(differences: np.ndarray) -> Crossed:
 
     Raises:
         ValueError: it has another shape, or is empty.
+
+    Example:
+        >>> result = over_seeds_and_images(np.array([[1, 0, 0, 1], [1, 0, -1, 1]]))
+        >>> result.seeds, result.images, result.difference, round(result.low, 2), round(result.high, 2)
+        (2, 4, 0.375, -0.37, 1.12)
     """
     data = np.asarray(differences, dtype=float)
     if data.ndim != 2 or not data.size:

@@ -73,6 +73,13 @@ def compare_pairs(
 
     Raises:
         ValueError: a value is not finite.
+
+    Example:
+        >>> ours = {seed: score for seed, score in enumerate([0.91, 0.88, 0.93, 0.90, 0.89, 0.92])}
+        >>> theirs = {seed: score - 0.02 for seed, score in ours.items()}
+        >>> result = compare_pairs(ours, theirs, np.random.default_rng(0))
+        >>> result.wins, round(result.difference.mean, 3), result.p, doubts(result)
+        (6, 0.02, 0.03125, [])
     """
     blocks = [block for block in first if block in second]
     differences = finite([first[block] - second[block] for block in blocks])
@@ -126,6 +133,10 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
 
     Comparing each result with a level keeps the chance of any false rejection in the family below it, for any
     dependence of the tests. None (a comparison without p) does not count as part of the family.
+
+    Example:
+        >>> holm([0.01, 0.04, 0.03, None])
+        [0.03, 0.06, 0.06, None]
     """
     known = sorted((p, place) for place, p in enumerate(p_values) if p is not None)
     corrected: list[float | None] = [None] * len(p_values)

@@ -28,6 +28,10 @@ def stop_rule(points: Sequence[PathPoint], tolerance: float) -> PathPoint:
 
     Raises:
         ValueError: no points.
+
+    Example:
+        >>> stop_rule([PathPoint(0, 0.90), PathPoint(1, 0.899), PathPoint(2, 0.89)], tolerance=0.003)
+        PathPoint(point=1, validation_score=0.899)
     """
     best = _first(points)
     for point in points[1:]:
@@ -80,6 +84,10 @@ def score_at(costs: Sequence[float], scores: Sequence[float], cost: float) -> fl
     Args:
         costs: what each point costs, in any order; the same unit as `cost`.
         scores: the score of each point.
+
+    Example:
+        >>> score_at([0.0, 0.2, 0.4], [0.9, 0.875, 0.625], 0.3)
+        0.75
     """
     last = dict(zip(costs, scores, strict=True))
     known = sorted(last)

@@ -30,6 +30,10 @@ def pairs_for(effect: float, power: float = POWER, significance: float = SIGNIFI
     """Return the fewest pairs that have that power in the t test, and can reach the level in a sign-flip test.
 
     None if more than `MOST_PAIRS` would be needed, as for an effect of 0.
+
+    Example:
+        >>> pairs_for(1.0), pairs_for(0.5), pairs_for(0.0)
+        (10, 34, None)
     """
     fewest = max(2, pairs_needed(significance))
     if not effect or power_of_pairs(MOST_PAIRS, effect, significance) < power:

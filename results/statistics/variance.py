@@ -79,6 +79,11 @@ def anova(
 
     Raises:
         ValueError: a value is not finite, there are no factors, or a column has another length.
+
+    Example:
+        >>> result = anova([0.9, 0.8, 0.7, 0.5], {"epochs": ["5", "5", "9", "9"]}, ("seed", ["0", "1", "0", "1"]))
+        >>> [(effect.name, effect.degrees, round(effect.eta_squared, 2)) for effect in result.effects]
+        [('seed', 1, 0.26), ('epochs', 1, 0.71)]
     """
     data = finite(values)
     columns = {**({block[0]: block[1]} if block else {}), **factors}

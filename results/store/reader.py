@@ -210,6 +210,20 @@ def load(run: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> Run:
     Raises:
         ResultsError: a folder is no run or is listed twice, the list is empty, or a part is torn, foreign or from a
             newer version.
+
+    Example:
+        A run with one row in the table `printed`; all tables can be queried, also those without rows.
+
+        >>> import tempfile
+        >>> from results.store.writer import Writer
+        >>> folder = tempfile.TemporaryDirectory()
+        >>> row = {"paper": "P", "place": "Table 1", "label": "l1", "network": "vgg16", "dataset": "dogs", "value": 0.7}
+        >>> part = Writer(f"{folder.name}/tables").write("printed", [row | {"metric": "accuracy", "code_digest": ""}])
+        >>> with load(folder.name) as run:
+        ...     answer = run.arrow("SELECT label, value FROM printed")
+        >>> answer.column_names, answer.shape, answer.to_pylist()
+        (['label', 'value'], (1, 2), [{'label': 'l1', 'value': 0.7}])
+        >>> folder.cleanup()
     """
     if isinstance(run, str | os.PathLike):
         paths, several = _named([Path(run)]), False

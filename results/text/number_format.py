@@ -19,6 +19,11 @@ def number(value: float | None, digits: int = 2, *, signed: bool = False) -> str
     return f"{value:{'+' if signed else ''},.{digits}f}"
 
 
+def p_text(p: float | None) -> str:
+    """Write a p value with three digits; a dash for None."""
+    return NOTHING if p is None else f"{p:.3g}"
+
+
 def percent(fraction: float | None, digits: int = 2) -> str:
     """Write a fraction in per cent, without the sign."""
     return number(None if fraction is None else 100 * fraction, digits)

@@ -7,7 +7,7 @@ from results.arms.comparison import Arm, Choice, Pairing
 from results.arms.cost import SharingSavings
 from results.arms.tuning import Count, setting_text
 from results.arms.verdict import verdict_word
-from results.text.number_format import NOTHING, SCALES, mark_of, number, percent
+from results.text.number_format import NOTHING, SCALES, mark_of, number, p_text, percent
 
 BUDGET_MISSED_FRACTION = 0.01
 """Arms that miss their asked budget by more than this are marked."""
@@ -121,8 +121,8 @@ def _pairing_row(pairing: Pairing) -> TableRow:
         scale.difference(found.difference.mean),
         scale.interval(found.difference, signed=True),
         f"{found.wins}–{found.losses}–{found.ties}",
-        NOTHING if found.p is None else f"{found.p:.3g}",
-        NOTHING if found.smallest_p is None else f"{found.smallest_p:.3g}",
+        p_text(found.p),
+        p_text(found.smallest_p),
         verdict_word(pairing),
     )
     return TableRow(cells, tuple(marks))

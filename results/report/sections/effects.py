@@ -2,7 +2,7 @@
 
 import math
 
-from results.analysis.effects import BLOCK, SETTINGS, Effects, effects_of
+from results.analysis.effects import SETTINGS, Effects, effects_of, effects_table
 from results.arms.comparison import POINTS, Problem
 from results.errors import ResultsError
 from results.figures.rows import Line, Mark, rows_of_dots
@@ -11,8 +11,7 @@ from results.report.elements.findings import Findings
 from results.report.elements.problems import problem_condition, scale_of
 from results.report.elements.tables import HtmlTable, TableRow
 from results.report.sections.trials import TrialSettings
-from results.statistics import holm
-from results.text.number_format import NOTHING, SCALES, number
+from results.text.number_format import SCALES
 
 EFFECTS = """
 WITH ends AS (
@@ -73,22 +72,13 @@ def _analyses(found: Findings) -> list[TableBlock | Words]:
 
 
 def _analysis(effects: Effects) -> TableBlock:
-    columns = ("effect", "degrees", "share η²", "partial η²", "ω²", "F", "p", "p (Holm)")
-    corrected = holm([None if effect.name == BLOCK else effect.p for effect in effects.result.effects])
-    rows = [
-        TableRow((
-            effect.name, str(effect.degrees), number(effect.eta_squared, 3), number(effect.partial_eta_squared, 3),
-            number(effect.omega_squared, 3), number(effect.f, 2), _p(effect.p), _p(p),
-        ))
-        for effect, p in zip(effects.result.effects, corrected, strict=True)
-    ]  # fmt: skip
+    page = effects_table(effects.result)
+    rows = [TableRow(tuple(map(str, row))) for row in page.rows[:-1]]  # without the noise
     title = f"Analysis of variance of the test {SCALES[effects.metric].noun} at the end of each trial's path"
-    table = HtmlTable(columns, (False, *[True] * 7), rows, f"{SETTINGS};\n{POINTS}", " ".join(effects.notes))
+    table = HtmlTable(
+        tuple(page.columns), (False, *[True] * 7), rows, f"{SETTINGS};\n{POINTS}", " ".join(effects.notes)
+    )
     return TableBlock(table, title, derived=True)
-
-
-def _p(p: float | None) -> str:
-    return NOTHING if p is None else f"{p:.3g}"
 
 
 def _figure(found: Findings, name: str, problem: Problem, data: Answer) -> Figure:

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from results.analysis.stopping import RuleOutcome, rule_outcomes
+from results.analysis.stopping import COLUMNS, outcome_row, rule_outcomes
 from results.arms import comparison, tuning
 from results.arms.comparison import Problem
 from results.figures.rows import Line, Mark, rows_of_dots
@@ -12,7 +12,6 @@ from results.report.elements.blocks import Answer, Figure, Section, TableBlock, 
 from results.report.elements.findings import Findings
 from results.report.elements.problems import problem_condition, scale_of
 from results.report.elements.tables import HtmlTable, TableRow
-from results.text.number_format import NOTHING, SCALES, percent
 
 TOLERANCE = 0.003
 """TransTailor's printed tau, 0.3 percentage points of accuracy. For R squared, the same number is our choice."""
@@ -96,28 +95,9 @@ def _outcomes(found: Findings) -> TableBlock | None:
     paths = [point for point in found.points if point.trial_id in trials]
     rows = []
     for (problem, label), several in rule_outcomes(paths, found.environments).items():
-        rows += [TableRow((str(problem), label, *_cells(one))) for one in several]
-    columns = (
-        "where", "label", "rule", "seeds", "removed %", "validation", "test", "95%", "to the paper's", "95%", "p",
-    )  # fmt: skip
-    table = HtmlTable(columns, (False, False, False, *[True] * 8), rows, comparison.POINTS)
+        rows += [TableRow((str(problem), label, *outcome_row(one)[:-1])) for one in several]
+    table = HtmlTable(("where", "label", *COLUMNS[:-1]), (False, False, False, *[True] * 8), rows, comparison.POINTS)
     return TableBlock(table, "All rules, label by label", derived=True, folded=len(rows) > 8) if rows else None
-
-
-def _cells(one: RuleOutcome) -> tuple[str, ...]:
-    arm, scale = one.arm, SCALES[one.arm.metric]
-    found = None if one.against is None else one.against.result
-    return (
-        one.rule,
-        str(len(arm.models_by_seed)),
-        percent(arm.removed, 1),
-        scale.value(arm.validation.mean),
-        scale.value(arm.test.mean),
-        scale.interval(arm.test),
-        NOTHING if found is None else scale.difference(found.difference.mean),
-        NOTHING if found is None else scale.interval(found.difference, signed=True),
-        NOTHING if found is None or found.p is None else f"{found.p:.3g}",
-    )
 
 
 def _figure(found: Findings, name: str, problem: Problem, data: Answer) -> Figure:
