@@ -137,7 +137,7 @@ def _pooled_lines(run: Run, bases: Mapping[Problem, Arm], arms: Mapping[Problem,
     )
     yield ""
     yield Note("Networks and data sets are these, not drawn from others: the result does not cover others.")
-    yield from map(Note, [*_notes(pooled), *shared_training_lines(shared_trainings(run), bases)])
+    yield from map(Note, [*_notes(pooled), *support_lines(run, list(bases))])
     yield ""
 
 
