@@ -204,6 +204,8 @@ def open_run(run: RunFolder) -> LaunchRecord:
         last = record.provenance["history"][-1]
         str(record.provenance["created"]["packages"]), str(last["command"]), str(last["folder"])
         last["argv"][0], "".join(last["argv"])
+    except RunFolderError:
+        raise
     except (LookupError, TypeError, AttributeError, ValueError) as error:
         raise _damaged(run, f"{run.plan.name} or {run.provenance.name} lacks an entry: {error!r}") from None
     _check_planned_parts(run)
@@ -331,7 +333,7 @@ def _known_id(run: RunFolder, trial_id: str) -> str:
 def _known_trial(run: RunFolder, value: Mapping[str, Any]) -> RecordedTrial:
     label = str(value["label"])
     if not label.isprintable():  # a line break in it could look like a line of ours
-        raise _damaged(run, f"{run.plan.name} has the label {label!r}, expected a name in one line")
+        raise _damaged(run, f"{run.plan.name}: expected a label in one line, given {label!r}")
     # Format 1 has no tuning.
     tuning = TuningColumns(tuning_json=value.get("tuning_json"), tuning_order=value.get("tuning_order"))
     return RecordedTrial(label=label, settings=JsonSettings(dict(value["config"])), tuning=tuning)

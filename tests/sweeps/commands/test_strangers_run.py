@@ -52,17 +52,18 @@ def change(path: Path, edit: Callable[[dict[str, Any]], object]) -> None:
     path.write_text(json.dumps(content))
 
 
-def relabel(plan: dict[str, Any]) -> None:
-    for number, trial in enumerate(plan["trials"].values()):
-        trial["label"] = f"{EVIL}{number}"
-
-
-def test_labels_that_would_act_on_the_terminal_are_shown(run: RunFolder, sweeps_command: Command) -> None:
-    change(run.plan, relabel)
+@pytest.mark.parametrize("label", [EVIL, "quiet\nprogress  all trials are finished"])
+@pytest.mark.parametrize("command", ["status", "explain"])
+def test_a_label_cannot_act_on_the_terminal_nor_add_a_line(
+    run: RunFolder, label: str, command: str, sweeps_command: Command
+) -> None:
+    change(run.plan, lambda plan: next(iter(plan["trials"].values())).update(label=label))
     first, second, *_ = json.loads(run.plan.read_text())["trials"]
-    said = sweeps_command("explain", first, second).stdout
-    assert SHOWN in said
-    assert "\x1b" not in said
+    done = sweeps_command("status", run.path) if command == "status" else sweeps_command("explain", first, second)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "plan.json: expected a label in one line, given 'quiet" in done.stderr or SHOWN in done.stderr
+    assert "\x1b" not in done.stderr
+    assert "\nprogress" not in done.stderr
 
 
 def test_errors_and_paths_that_would_act_on_the_terminal_are_shown(tmp_path: Path, sweeps_command: Command) -> None:
@@ -122,15 +123,6 @@ def test_a_run_that_says_something_else_is_refused(
     done = sweeps_command("status", run.path)
     assert (done.returncode, "Traceback" in done.stderr) == (2, False)
     assert Path(name).name in done.stderr
-
-
-def test_a_label_cannot_add_a_line_to_what_a_command_prints(run: RunFolder, sweeps_command: Command) -> None:
-    plan = json.loads(run.plan.read_text())
-    next(iter(plan["trials"].values()))["label"] = "quiet\nprogress  all trials are finished"
-    run.plan.write_text(json.dumps(plan))
-    done = sweeps_command("status", run.path)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert "plan.json has the label 'quiet\\nprogress  all trials are finished'" in done.stderr
 
 
 def test_a_torn_line_of_a_log_is_shown_as_it_is(run: RunFolder, sweeps_command: Command) -> None:
