@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from hpc.errors import ClusterError
+from hpc.folders.orphan_cleanup import folder_for_ray
 from hpc.ray.local import local_ray
 from hpc.ray.node import last_words
 from results.store.reader import load
@@ -90,7 +91,7 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def folder_for_ray(python: Path) -> Iterator[Path]:
+def ray_folder(python: Path) -> Iterator[Path]:
     """A Ray on one CPU, started from there."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(HERE), prepend=os.pathsep)
@@ -124,11 +125,11 @@ def events(folder: Path) -> list[tuple[str, str | None]]:
 
 
 def test_a_stop_is_noticed_while_no_trial_is_live(
-    tmp_path: Path, folder_for_ray: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, ray_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(board, "WAIT_NOTED_AFTER_S", 0.0)
     stop, display = tmp_path / "stop", Recorder()
-    place = Pool(folder_for_ray, 0, lambda look: stop.touch() if look == 4 else None)
+    place = Pool(ray_folder, 0, lambda look: stop.touch() if look == 4 else None)
     outcome = swept(tmp_path, place, plan_of([trial("t", ["s"])]), display, monkeypatch, stop)
     assert (outcome.interrupted, outcome.finished) == (True, 0)
     assert place.looks < LOOKS
@@ -156,10 +157,10 @@ def test_a_held_slot_looks_at_the_shared_folder_more_and_more_rarely(tmp_path: P
 
 
 def test_a_stop_is_noticed_while_the_disk_has_no_room(
-    tmp_path: Path, folder_for_ray: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, ray_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stop, display = tmp_path / "stop", Recorder()
-    place = Pool(folder_for_ray, 1, lambda look: stop.touch() if look == 4 else None)
+    place = Pool(ray_folder, 1, lambda look: stop.touch() if look == 4 else None)
     (tmp_path / "cache").mkdir()
     (tmp_path / "cache" / "more").write_bytes(bytes(2_000_000))
     outcome = swept(tmp_path, place, plan_of([trial("t", ["s"])]), display, monkeypatch, stop, max_disk_gb=0.001)
@@ -169,7 +170,7 @@ def test_a_stop_is_noticed_while_the_disk_has_no_room(
 
 
 def test_how_far_a_stage_is_comes_through_tune_while_the_stage_goes_on(
-    tmp_path: Path, folder_for_ray: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, ray_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     display, told = Recorder(), (socket.gethostname(), "epoch 7 of 25")
     key = key_of("seen")
@@ -181,7 +182,7 @@ def test_how_far_a_stage_is_comes_through_tune_while_the_stage_goes_on(
             seen.touch()
 
     plan = plan_of([trial("t", [{"name": "s", "seconds": 3600.0, "until": key, "words": "epoch 7 of 25"}])])
-    outcome = swept(tmp_path, Pool(folder_for_ray, 1, see), plan, display, monkeypatch)
+    outcome = swept(tmp_path, Pool(ray_folder, 1, see), plan, display, monkeypatch)
     assert (outcome.finished, outcome.stages_computed) == (1, 1)
     assert display.states[0] == "waiting for Ray to start"
     steps = [step for step in dict.fromkeys(display.running) if step[1]]
@@ -189,22 +190,22 @@ def test_how_far_a_stage_is_comes_through_tune_while_the_stage_goes_on(
 
 
 def test_the_end_of_the_place_is_noticed_while_no_trial_is_live(
-    tmp_path: Path, folder_for_ray: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, ray_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def spent(look: int) -> None:
         if look == 2:
             raise ClusterError("the hours are spent")
 
-    place = Pool(folder_for_ray, 0, spent)
+    place = Pool(ray_folder, 0, spent)
     with pytest.raises(ClusterError, match="the hours are spent"):
         swept(tmp_path, place, plan_of([trial("t", ["s"])]), Recorder(), monkeypatch)
     assert place.looks < LOOKS
 
 
 def test_trials_run_in_an_environment_with_an_odd_path_and_fail_in_words_once_it_is_gone(
-    tmp_path: Path, folder_for_ray: Path, python: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, ray_folder: Path, python: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    place = Pool(folder_for_ray, 1, lambda _: None)
+    place = Pool(ray_folder, 1, lambda _: None)
     assert swept(tmp_path, place, plan_of([trial("t", ["s"])]), Recorder(), monkeypatch).finished == 1
     monkeypatch.setattr(tune_site, "START_LIMIT_S", 3.0)
     python.unlink()
