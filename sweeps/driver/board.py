@@ -299,14 +299,7 @@ class SweepState:
         self._best[new.of] = replace(best, seeds=tuple({*before.seeds, seed}))
 
     def _ended(
-        self,
-        trial_id: str,
-        status: Ending,
-        cause: str | None,
-        log_tail: str | None,
-        *,
-        over: bool,
-        counts: bool = True,
+        self, trial_id: str, status: Ending, cause: str | None, log_tail: str | None, *, over: bool, counts: bool = True
     ) -> None:
         self.ledger.ended(trial_id, status, cause, log_tail, over=over, counts=counts)
         if over:
