@@ -28,7 +28,7 @@ PACE_MOMENTS = 50  # remembered of the last two thirds of a sweep
 
 @dataclass(frozen=True, kw_only=True)
 class _Reached:
-    """Where a running trial is."""
+    """How far a running trial is."""
 
     node: str = ""  # "" before that is known
     stages: int = 0  # that are finished
@@ -65,7 +65,8 @@ class Pace:
         passed_s = at_s - self._at_s[0]
         if left <= 0.0 or passed_s < KNOWN_AFTER_S or done / (done + left) < KNOWN_FRACTION:
             return None
-        since = [bisect_right(self._at_s, at_s - passed_s * fraction) - 1 for fraction in (1.0, 0.5, 0.25)]
+        moments = (at_s - passed_s * fraction for fraction in (1.0, 0.5, 0.25))
+        since = [max(0, bisect_right(self._at_s, moment) - 1) for moment in moments]  # the first may be rounded down
         speeds = [(done - self._done[then]) / (at_s - self._at_s[then]) for then in since]
         known, slowest = done / (done + left), min(speeds)
         return left / max(speeds) * (1 + known) / 2, left / slowest * (2 - known) if slowest > 0.0 else None
@@ -298,14 +299,7 @@ class SweepState:
         self._best[new.of] = replace(best, seeds=tuple({*before.seeds, seed}))
 
     def _ended(
-        self,
-        trial_id: str,
-        status: Ending,
-        cause: str | None,
-        log_tail: str | None,
-        *,
-        over: bool,
-        counts: bool = True,
+        self, trial_id: str, status: Ending, cause: str | None, log_tail: str | None, *, over: bool, counts: bool = True
     ) -> None:
         self.ledger.ended(trial_id, status, cause, log_tail, over=over, counts=counts)
         if over:

@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from sweeps.run.run_folder import RunFolder, open_run
 from sweeps.run.run_lock import RunLock
 from sweeps.spec.spec import load_spec
 from tailor.execution.cache import Cache
+from tests.faults.whole_files import description
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 STRAY = ["0" * 63 + digit for digit in "123"]
@@ -44,7 +46,7 @@ def cache(plan: Plan, run: RunFolder, tmp_path: Path) -> Cache:
     made = Cache(tmp_path / "cache")
     planned = {stage.key for trial in plan.trials[:-1] for stage in trial.stages}
     for key in [*sorted(planned), OF_OLD_CODE, *STRAY]:
-        made.write(key, {"kind": "stray" if key in STRAY else "known"}, b"x" * 100)
+        made.write(key, replace(description({}), kind="stray" if key in STRAY else "known"), b"x" * 100)
     row = {
         "trial_id": plan.trials[0].trial_id, "stage_key": OF_OLD_CODE, "kind": "known", "kind_version": 0, "order": 0,
         "parents": [], "cached": False, "compute_s": 1.0, "device": "cpu", "ranks": 1, "torch_version": "2",
@@ -183,7 +185,7 @@ def test_mistakes_remove_nothing(
 def test_a_cache_of_other_runs_is_not_emptied(sweeps_command: Command, run: RunFolder, tmp_path: Path) -> None:
     assert run.path.exists()
     other = Cache(tmp_path / "other")
-    other.write(STRAY[0], {"kind": "stray"}, b"")
+    other.write(STRAY[0], description({}), b"")
     done = sweeps_command("clean", "other", "--runs", "runs")
     assert (done.returncode, done.stdout) == (2, "")
     assert "is it the cache of other runs?" in done.stderr
