@@ -104,15 +104,10 @@ def seeds_needed_page(run: Run, label: str, asked: float | None, difference: flo
     yield from map(Note, support_lines(run, family))
 
 
-def _base(arms: Sequence[Arm], problem: Problem, label: str) -> Arm | None:
-    its = [arm for arm in arms if arm.problem == problem and arm.label == label]
-    return min(its, key=lambda arm: budget_order(arm.asked), default=None)
-
-
 def _pairings(arms: Sequence[Arm], problem: Problem, label: str) -> list[Pairing]:
-    base = _base(arms, problem, label)
-    others = [arm for arm in arms if arm.problem == problem and arm is not base]
-    others.sort(key=lambda arm: (budget_order(arm.asked), arm.label))
+    its = sorted((arm for arm in arms if arm.problem == problem), key=lambda arm: (budget_order(arm.asked), arm.label))
+    base = next((arm for arm in its if arm.label == label), None)
+    others = [arm for arm in its if arm is not base]
     return [compare([(arm, base)]) for arm in others] if base else []
 
 
