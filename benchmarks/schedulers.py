@@ -120,11 +120,11 @@ def sweep_silently(plan: "Plan", run: "RunFolder", cache: Path, site: str, slots
         RuntimeError: a trial did not finish.
     """
     from sweeps.driver.display import PlainDisplay
-    from sweeps.driver.driver import run_sweep
+    from sweeps.driver.driver import SweepSite, run_sweep
 
     show_to_ranks()
     start_s = time.perf_counter()
-    outcome = run_sweep(plan, run, cache, site, slots=slots, display=PlainDisplay(io.StringIO()), target=target)
+    outcome = run_sweep(plan, run, cache, SweepSite(site, slots, target), display=PlainDisplay(io.StringIO()))
     wall_s = time.perf_counter() - start_s
     if outcome.finished != len(plan.trials):
         raise RuntimeError(f"{outcome.finished} of {len(plan.trials)} trials finished: {outcome}")

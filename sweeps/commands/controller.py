@@ -16,7 +16,7 @@ from pathlib import Path
 
 from results.report import write_report
 from sweeps.driver.display import PlainDisplay
-from sweeps.driver.driver import run_sweep
+from sweeps.driver.driver import SweepSite, run_sweep
 from sweeps.driver.progress_file import ProgressFile
 from sweeps.errors import RunFolderError
 from sweeps.planning.plan import Plan, make_plan, no_sharing, select_trials
@@ -79,7 +79,7 @@ def _run(run: RunFolder, cluster: ClusterRun) -> RunOutcome:
         plan,
         run,
         submission.cache,
-        "slurm",
+        SweepSite("slurm"),
         display=display,
         stop_file=cluster.stop_file,
         max_disk_gb=submission.max_disk_gb,

@@ -265,13 +265,14 @@ def _is_complete(plan: Plan, run: Path) -> bool:
 def _run_unfinished(plan: Plan, run: "RunFolder", lock: "RunLock", options: argparse.Namespace) -> bool:
     """Run the trials that are not finished; return False if interrupted."""
     from sweeps.driver.display import display_for_terminal
-    from sweeps.driver.driver import run_sweep
+    from sweeps.driver.driver import SweepSite, run_sweep
     from sweeps.driver.progress_file import ProgressFile
 
     display = ProgressFile(lock.tell, display_for_terminal())
-    limits = {"max_disk_gb": options.max_disk_gb}
+    site = SweepSite(options.site)
     try:
-        return not run_sweep(plan, run, options.cache, options.site, display=display, **limits).interrupted
+        ended = run_sweep(plan, run, options.cache, site, display=display, max_disk_gb=options.max_disk_gb)
+        return not ended.interrupted
     except KeyboardInterrupt:  # the second Ctrl-C, which does not wait for a clean stop
         return False
 

@@ -41,16 +41,23 @@ class SweepOutcome:
     stages_computed: int  # in this launch
 
 
+@dataclass(frozen=True)
+class SweepSite:
+    """Where and how trials run."""
+
+    name: str  # "serial", "local", or "slurm" next to a Ray head in a job
+    slots: int | None = None  # trials at once on the site "local"; None: as many as fit on this process's cores
+    target: str = TRIAL_TARGET  # the class of the object in each rank, "module:Class"
+    max_attempts: int = MAX_ATTEMPTS  # of a trial whose processes die
+
+
 def run_sweep(
     plan: Plan,
     run: RunFolder,
     cache: Path,
-    site: str,
+    site: SweepSite,
     *,
-    slots: int | None = None,
     display: Display | None = None,
-    target: str = TRIAL_TARGET,
-    max_attempts: int = MAX_ATTEMPTS,
     stop_file: Path | None = None,
     max_disk_gb: float | None = None,
 ) -> SweepOutcome:
@@ -60,11 +67,8 @@ def run_sweep(
         plan: of the sweep.
         run: its folder, which exists.
         cache: folder of finished stages.
-        site: "serial", "local", or "slurm" beside a Ray head in a job of its own.
-        slots: trials at once on the site "local"; None: as many as fit on this process's cores.
+        site: where and how they run.
         display: where progress is shown; None: on this terminal.
-        target: the class of the object in each rank, "module:Class".
-        max_attempts: of a trial whose processes die.
         stop_file: stops the sweep like a signal as soon as it exists.
         max_disk_gb: the most that the cache may hold, in units of 10^9 bytes; None: what the disk holds.
 
@@ -75,17 +79,17 @@ def run_sweep(
     """
     finished = finished_trial_ids(run.path)
     waiting = sum(trial.trial_id not in finished for trial in plan.trials)
-    slots = _slots(site, plan, slots, waiting)
+    slots = _slots(site.name, plan, site.slots, waiting)
     display = display or display_for_terminal()
     driver, digest = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}", open_run(run).code_digest
-    launch = Launch(plan=plan, run=run, cache=cache, slots=slots, max_attempts=max_attempts, code_digest=digest)
+    launch = Launch(plan=plan, run=run, cache=cache, slots=slots, max_attempts=site.max_attempts, code_digest=digest)
     events = EventLog(Writer(run.tables), driver, digest, display.note)
     cache.mkdir(parents=True, exist_ok=True)
     board = _open_board(launch, finished, driver, display, events, DiskGuard(cache, max_disk_gb))
-    if site != "slurm":  # there the pool writes this event, with its job
-        events("controller_started", detail=f"on site {site}")
-    open_backend = partial(_backend, site, launch, target, events)
-    if site != "serial":
+    if site.name != "slurm":  # there the pool writes this event, with its job
+        events("controller_started", detail=f"on site {site.name}")
+    open_backend = partial(_backend, site.name, launch, site.target, events)
+    if site.name != "serial":
         board.set_wait("Ray to start")  # 20 s, with its imports
     interrupted = not _run_to_the_end(open_backend, board, stop_file)
     events("stopped", detail="interrupted" if interrupted else None)

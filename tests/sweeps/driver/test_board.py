@@ -11,7 +11,7 @@ import pytest
 
 from sweeps.driver.board import PACE_MOMENTS, Pace
 from sweeps.driver.display import SweepProgress, best_lines
-from sweeps.driver.driver import run_sweep
+from sweeps.driver.driver import SweepSite, run_sweep
 from sweeps.driver.progress_file import ProgressFile, read_progress
 from sweeps.planning.plan import Plan, PlannedTrial
 from sweeps.run.run_lock import RunLock
@@ -104,8 +104,8 @@ def swept(plan: Plan, folder: Path, stop_at: str = "never") -> Recorder:
     display = Recorder(folder / "stop", stop_at)
     with RunLock(run.lock) as lock:
         run_sweep(
-            plan, run, folder / "cache", "serial", display=ProgressFile(lock.tell, display),
-            target="fake_rank:FakeRank", stop_file=folder / "stop",
+            plan, run, folder / "cache", SweepSite("serial", target="fake_rank:FakeRank"),
+            display=ProgressFile(lock.tell, display), stop_file=folder / "stop",
         )  # fmt: skip
     return display
 

@@ -18,7 +18,7 @@ from results.store.reader import finished_trial_ids, load
 from results.store.writer import Writer
 from sweeps.driver import board, quota
 from sweeps.driver.display import SweepProgress
-from sweeps.driver.driver import SweepOutcome, run_sweep
+from sweeps.driver.driver import SweepOutcome, SweepSite, run_sweep
 from sweeps.planning.plan import Plan
 from sweeps.run.run_folder import RunFolder
 
@@ -65,10 +65,8 @@ def sweep(plan: Plan, folder: Path, site: str, display: Recorder, slots: int | N
         plan,
         RunFolder(run),
         folder / "cache",
-        site,
-        slots=slots,
+        SweepSite(site, slots, "fake_rank:FakeRank"),
         display=display,
-        target="fake_rank:FakeRank",
     )
 
 
@@ -234,10 +232,10 @@ import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from fake_plan import make_run, plan_of, trial
-from sweeps.driver.driver import run_sweep
+from sweeps.driver.driver import SweepSite, run_sweep
 folder = Path(sys.argv[2])
 plan = plan_of([trial(f"t{i}", [f"quick{i}", {"name": f"long{i}", "seconds": 1e9}]) for i in range(int(sys.argv[4]))])
-outcome = run_sweep(plan, make_run(plan, folder), folder / "cache", sys.argv[3], slots=2, target="fake_rank:FakeRank")
+outcome = run_sweep(plan, make_run(plan, folder), folder / "cache", SweepSite(sys.argv[3], 2, "fake_rank:FakeRank"))
 print("interrupted" if outcome.interrupted else "not interrupted", flush=True)
 """
 
@@ -376,8 +374,8 @@ def test_a_full_disk_is_told_again_while_it_lasts_and_then_the_sweep_resumes(
     display, plan = Cleaner(), plan_of([trial("t", ["s"])])
     make_run(plan, tmp_path)
     done = run_sweep(
-        plan, RunFolder(tmp_path / "runs" / "fake"), old.parent, "serial",
-        display=display, target="fake_rank:FakeRank", max_disk_gb=0.003,
+        plan, RunFolder(tmp_path / "runs" / "fake"), old.parent, SweepSite("serial", target="fake_rank:FakeRank"),
+        display=display, max_disk_gb=0.003,
     )  # fmt: skip
     assert done.finished == 1
     first, again, resumed = display.notes

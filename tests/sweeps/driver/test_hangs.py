@@ -69,13 +69,13 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from sweeps.driver.driver import run_sweep
+from sweeps.driver.driver import SweepSite, run_sweep
 from sweeps.planning.plan import make_plan
 from sweeps.run.relaunch import start
 from sweeps.spec.spec import load_spec
 plan = make_plan(load_spec(Path("spec.toml")))
 run, lock, _ = start(plan, Path("runs"), extend=False, update_code=False)
-outcome = run_sweep(plan, run, Path("cache"), sys.argv[1], max_attempts=1)
+outcome = run_sweep(plan, run, Path("cache"), SweepSite(sys.argv[1], max_attempts=1))
 sys.exit(outcome.failed)
 """
 

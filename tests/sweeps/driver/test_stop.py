@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from results.store.reader import load
-from sweeps.driver.driver import run_sweep
+from sweeps.driver.driver import SweepSite, run_sweep
 from transtailor.waiting import wait_for
 
 HERE = Path(__file__).parents[1]
@@ -33,7 +33,7 @@ def test_a_stop_cuts_off_a_stage_that_does_not_answer(tmp_path: Path, monkeypatc
 
     thread = threading.Thread(target=stop_it)
     thread.start()
-    outcome = run_sweep(plan, run, cache, "local", slots=1, target="fake_rank:FakeRank", stop_file=stop)
+    outcome = run_sweep(plan, run, cache, SweepSite("local", 1, "fake_rank:FakeRank"), stop_file=stop)
     thread.join(LIMIT_S)
     assert (outcome.interrupted, outcome.finished) == (True, 0)
     assert computed(cache) == []

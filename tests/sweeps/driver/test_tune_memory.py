@@ -28,7 +28,7 @@ def held_by_the_driver(folder: Path) -> tuple[list[int], list[int]]:
     from benchmarks.idle_sweep import make_run
     from benchmarks.record import show_to_ranks
     from sweeps.driver.display import SweepProgress
-    from sweeps.driver.driver import run_sweep
+    from sweeps.driver.driver import SweepSite, run_sweep
 
     class Looks:
         """A display that looks at the driver's own memory."""
@@ -51,5 +51,5 @@ def held_by_the_driver(folder: Path) -> tuple[list[int], list[int]]:
     show_to_ranks()
     plan, run = make_run(TRIALS, folder / "runs", folder, 0.0)
     looks = Looks()
-    run_sweep(plan, run, folder / "cache", "local", slots=SLOTS, display=looks, target="benchmarks.idle_rank:IdleRank")
+    run_sweep(plan, run, folder / "cache", SweepSite("local", SLOTS, "benchmarks.idle_rank:IdleRank"), display=looks)
     return list(looks.held.values()), list(looks.references.values())

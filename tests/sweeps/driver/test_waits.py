@@ -17,7 +17,7 @@ from hpc.ray.node import last_words
 from results.store.reader import load
 from sweeps.driver import board, tune_site
 from sweeps.driver.display import SweepProgress
-from sweeps.driver.driver import SweepOutcome, run_sweep
+from sweeps.driver.driver import SweepOutcome, SweepSite, run_sweep
 from sweeps.planning.plan import Plan
 from sweeps.run.run_folder import RunFolder
 from sweeps.worker.tune_slot import wait_for_any
@@ -115,8 +115,8 @@ def swept(
 
     monkeypatch.setattr("sweeps.driver.local_pool.local_pool", this_place)
     run, cache = make_run(plan, folder), folder / "cache"
-    target = "fake_rank:FakeRank"
-    return run_sweep(plan, run, cache, "local", display=display, target=target, stop_file=stop, max_disk_gb=max_disk_gb)
+    site = SweepSite("local", target="fake_rank:FakeRank")
+    return run_sweep(plan, run, cache, site, display=display, stop_file=stop, max_disk_gb=max_disk_gb)
 
 
 def events(folder: Path) -> list[tuple[str, str | None]]:
