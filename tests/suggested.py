@@ -27,7 +27,7 @@ NOT_PASTED: Mapping[str, str] = {
         FILE: "sweeps/spec/printed_rows.py:_points sweeps/spec/spec.py:_absolute sweeps/spec/spec.py:_check_keys"
         " sweeps/spec/axes.py:check_tied sweeps/spec/axes.py:flat_axes sweeps/spec/spec.py:_read_document"
         " sweeps/spec/spec.py:_table"
-        " sweeps/spec/spec.py:_tables sweeps/spec/spec.py:_variant tailor/config/trial.py:TrialConfig._source_is_there"
+        " sweeps/spec/spec.py:_tables sweeps/spec/spec.py:_variant tailor/config/trial.py:TrialConfig._source_exists"
         " tailor/config/source.py:SourceConfig._weights_are_pinned hpc/sites/site.py:Need._dependency_names_jobs",
         OWN: "hpc/slurm/first_site.py:write_new results/store/reader.py:_named sweeps/commands/clean.py:_reached"
         " sweeps/commands/clean.py:clean sweeps/commands/explain.py:find_trial sweeps/commands/launch.py:_run"
@@ -53,7 +53,7 @@ NOT_PASTED: Mapping[str, str] = {
         " hpc/slurm/first_site.py:ask_cluster hpc/slurm/first_site.py:site_text hpc/slurm/jobs.py:ask"
         " hpc/slurm/jobs.py:submit",
         NONE: "results/store/columns.py:_lines results/store/parts.py:read_manifest results/store/schema.py:"
-        " sweeps/driver/driver.py:_site sweeps/driver/quota.py:why_pause sweeps/spec/expand.py:_place"
+        " sweeps/driver/driver.py:_backend sweeps/driver/quota.py:why_pause sweeps/spec/expand.py:_place"
         " transtailor/__main__.py: hpc/ray/stranger.py:_request"
         " transtailor/validation.py:list_faults",
         "a number in the place of a percentage; test_bad_input.py has it": "transtailor/validation.py:_percentage"

@@ -28,7 +28,7 @@ ENDED_OTHERWISE = {
     ("results.export.command", "time.sleep"): "--follow goes on until the sweep has ended, or Ctrl-C",
     ("results.report.watch", "wait"): "--watch goes on until the sweep has ended, or Ctrl-C",
     ("tools.networks_saved", "subprocess.run"): "developers run it and watch it",
-    ("tailor.execution.runner", "place.ranks.wait"): "a collective; the driver's watchdog has its limit",
+    ("tailor.execution.runner", "context.ranks.wait"): "a collective; the driver's watchdog has its limit",
 }
 
 

@@ -132,7 +132,10 @@ def short(monkeypatch: pytest.MonkeyPatch, info: WeightsInfo) -> WeightsInfo:
 def test_the_first_fetch_pins_all_digits(server: Server, short: WeightsInfo, tmp_path: Path) -> None:
     out, found = io.StringIO(), hashlib.sha256(CONTENT).hexdigest()
     target = fetch(NAME, tmp_path, out, server.origin)
-    assert f"only its first digits are published: from now on {tmp_path}/SHA256SUMS requires all" in out.getvalue()
+    assert (
+        f"only its first digits are published: from now on {tmp_path}/SHA256SUMS requires the whole digest"
+        in out.getvalue()
+    )
     subprocess.run(["sha256sum", "--check", "--strict", "SHA256SUMS"], cwd=tmp_path, check=True, capture_output=True)
     server.content = forged(short.sha256)
     server.says_bytes = None
