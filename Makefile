@@ -1,8 +1,8 @@
 # `make demo` and `make check` need Python >= 3.11, git and make; they set up .venv themselves.
 PYTHON ?= python3
 BIN := .venv/bin
-# Four files at a time, each with its tests in order: most tests wait for processes that they started.
-PYTEST := $(BIN)/python -m pytest -n 4 --no-loadscope-reorder --durations=60
+# Five files at a time, each with its tests in order: most tests wait for processes that they started.
+PYTEST := $(BIN)/python -m pytest -n 5 --no-loadscope-reorder --durations=60
 READY := .venv/.ready
 
 # Tests start hundreds of Pythons; if this variable is set, each would compile everything that it imports.

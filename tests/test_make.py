@@ -14,7 +14,7 @@ from tests.install import PARTS
 
 ROOT = Path(__file__).parents[1]
 MISSING = [reason for _, missing in PARTS.values() if (reason := missing()) is not None]
-PYTEST = "python -m pytest -n 4 --no-loadscope-reorder --durations=60 -m not long"
+PYTEST = "python -m pytest -n 5 --no-loadscope-reorder --durations=60 -m not long"
 PYTHON = """#!/bin/sh
 echo "python $*, SLURM_TESTS=$SLURM_TESTS, CHROMIUM_TESTS=$CHROMIUM_TESTS"
 [ "$2" != tests.install ] || exit 1
