@@ -52,7 +52,7 @@ def main() -> None:
         jobs.append(_job("2", "hpc.cluster.worker", str(folder.path), told.generation))
         programs = [psutil.Process(job.pid) for job in jobs]
         wait_for(lambda: _node_managers(programs), "two nodes that listen", LIMIT_S)
-        ran = told_in.wait("ray", LIMIT_S)
+        ran = told_in.wait_to_read("ray", LIMIT_S)
         is_heard = heard.has(token)  # before the token is shown by whoever asks below
         ports = listening(*programs)
         with TemporaryDirectory() as own:

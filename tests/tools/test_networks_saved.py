@@ -38,7 +38,7 @@ def test_other_outputs_are_a_difference(folder: Path) -> None:
 def test_a_torn_network_is_neither_and_says_why(folder: Path) -> None:
     (folder / "model.safetensors").write_bytes(b"torn")
     for said in (try_rebuild(folder), try_export(folder, "torch-export")):
-        assert "FOLDER/model.safetensors was changed or is torn" in said
+        assert "FOLDER/model.safetensors was changed or is incomplete" in said
         assert str(folder) not in said
 
 
