@@ -37,6 +37,13 @@ def test_class_names_occur_once() -> None:
     assert not twice
 
 
+def test_a_class_name_that_occurs_twice_is_found(tmp_path: Path) -> None:
+    for place in ("hpc/one.py", "results/two.py"):
+        (tmp_path / place).parent.mkdir()
+        (tmp_path / place).write_text("class Same: ...\nclass _Private: ...\n")
+    assert dict(classes(tmp_path)) == {"Same": ["hpc.one", "results.two"]}
+
+
 def test_words_occur_once() -> None:
     words = [row["word"] for row in rows()]
     assert len(words) > 30
