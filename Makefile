@@ -20,8 +20,8 @@ demo: $(BIN)/transtailor  ## run the embedded sweep and write its report (about 
 	$(BIN)/transtailor run demo
 
 check: $(READY)  ## what every change must pass and CI runs: 24 minutes on two quiet cores
-	$(MAKE) --jobs=2 --output-sync format lint types collected
-	$(MAKE) test
+	$(MAKE) --no-print-directory --jobs=2 --output-sync format lint types collected
+	$(MAKE) --no-print-directory test
 
 test: $(READY)  ## the tests; with CI set, packages that they need in addition to Python are installed (root, Debian-like)
 	@if [ -n "$$CI" ]; then $(BIN)/python -m tests.install || true; fi

@@ -108,7 +108,7 @@ def test_cancel_ends_exactly_the_jobs_named(slurm: Testbed, site: Site) -> None:
     [
         ("partition", "none", "partition is wrong"),
         ("constraint", "none", "constraint names a feature"),
-        ("gres", "gpu:none", "no node has so many"),
+        ("gres", "gpu:none", "no node has this many"),
         ("memory_gb", 900, "memory_gb is more"),
     ],
 )
