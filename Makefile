@@ -16,7 +16,7 @@ endif
 
 .PHONY: demo test test-fast test-long check format lint types collected constraints audit bench bench-long bench-faults slurm-testbed slurm-testbed-down clean
 
-demo: $(BIN)/transtailor  ## run the embedded sweep and write its report (about five minutes on two cores, after the installation)
+demo: $(BIN)/transtailor  ## run the embedded sweep and write its report (two to three minutes on two cores, after the installation)
 	$(BIN)/transtailor run demo
 
 check: $(READY)  ## what every change must pass and CI runs: 24 minutes on two quiet cores

@@ -119,7 +119,7 @@ def test_the_embedded_sweep_is_what_the_readme_promises() -> None:
     for label in labels:
         arms = {(trial.config.network, trial.config.seed) for trial in trials if trial.label == label}
         assert arms == {(network, seed) for network in ("digits_vgg", "digits_resnet") for seed in (0, 1, 2)}
-    assert load_spec(EMBEDDED_SPEC).resources.ranks == 2
+    assert load_spec(EMBEDDED_SPEC).resources.ranks == 1
 
 
 @pytest.mark.parametrize(
