@@ -66,7 +66,7 @@ def versus_arm_page(run: Run, label: str, asked: float | None) -> Iterator[Part]
         yield f"Compared with {base}: {SCALES[base.metric].value(base.test.mean)} over {base.test.n} seeds."
         yield ""
         rows = [ComparedRow([pair]) for pair in _pairs(shown_arms[problem], base)]
-        several = any(row.pairs[0][1] is not base for row in rows)
+        several = any(row.control is not base for row in rows)
         usual = [*USUAL, *([COLUMNS.index("against")] if several else [])]
         words = (0, 2, len(COLUMNS) - 2, len(COLUMNS) - 1)
         yield PageTable(columns=COLUMNS, rows=[*_cells(rows)], words=words, usual=usual)
@@ -149,11 +149,12 @@ class ComparedRow:
         self.arm, self.control = pairs[0]
         self.pairing = compare(pairs)
 
+        self.trained_longer = any(_is_shorter(control, arm) for arm, control in pairs)
+
     @property
     def verdict(self) -> str:
         """The verdict, and whether the arm has trained for longer than its control."""
-        longer = any(_is_shorter(control, arm) for arm, control in self.pairs)
-        return verdict_word(self.pairing) + (", but trained longer" if longer else "")
+        return verdict_word(self.pairing) + (", but trained longer" if self.trained_longer else "")
 
     @property
     def models(self) -> tuple[frozenset[str], frozenset[str]]:
@@ -201,7 +202,7 @@ def _notes(rows: Sequence[ComparedRow]) -> list[str]:
     if len(corrected) < len(rows):
         notes.append(f"{len(rows) - len(corrected)} rows have the models of another row and count once.")
     pairings = [row.pairing for row in rows]
-    if longer := sum("longer" in row.verdict for row in rows):
+    if longer := sum(row.trained_longer for row in rows):
         notes.append(
             f"{longer} rows have trained for more epochs than what they are compared with: part of a difference may be"
             " that. A spec can have fine-tuning that trains as long."
