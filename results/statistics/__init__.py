@@ -1,5 +1,6 @@
 """Statistics on plain numbers, by subject. docs/statistics.md says what each means and when it applies."""
 
+from results.sign_flip import DRAWS, EXACT_UP_TO, SIGNIFICANCE, pairs_needed, smallest_p
 from results.statistics.fronts import FRONT_DRAWS, front_shares, on_front
 from results.statistics.images import Crossed, McNemar, mcnemar, over_seeds_and_images
 from results.statistics.means import (
@@ -13,18 +14,13 @@ from results.statistics.means import (
     summary,
 )
 from results.statistics.pairs import (
-    DRAWS,
-    EXACT_UP_TO,
-    SIGNIFICANCE,
     Paired,
     Share,
     compare_pairs,
     doubts,
     holm,
-    pairs_needed,
     pairs_text,
     sign_flip_p,
-    smallest_p,
     wilson,
 )
 from results.statistics.paths import PathPoint, best_stop_rule, patience_rule, score_at, stop_rule

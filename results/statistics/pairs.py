@@ -12,14 +12,11 @@ from typing import TypeVar
 import numpy as np
 from scipy import special
 
+from results.sign_flip import DRAWS, EXACT_UP_TO, SIGNIFICANCE, pairs_needed, smallest_p
 from results.statistics.means import LEVEL, Mean, finite, mean_interval
 
 Block = TypeVar("Block", bound=Hashable)
 
-SIGNIFICANCE = 0.05
-EXACT_UP_TO = 12
-"""Up to this many pairs all 2^n sign patterns are counted; above, patterns are drawn."""
-DRAWS = 9_999
 _ROUNDING = 1e-12
 """Scores that differ by less are equal: the difference comes from the order of additions."""
 
@@ -115,17 +112,6 @@ def drawn_bits(n: int, generator: np.random.Generator) -> np.ndarray:
     """Draw (DRAWS, n) of 0 and 1, equally likely: eight from each byte, since large reports draw thousands of these."""
     drawn = np.frombuffer(generator.bytes(DRAWS * -(-n // 8)), np.uint8)
     return np.unpackbits(drawn.reshape(DRAWS, -1), axis=1, count=n)
-
-
-def smallest_p(n: int) -> float:
-    """Return the smallest two-sided p that a sign-flip test of n pairs can reach: twice that of all signs equal."""
-    reachable = min(1.0, 2 / (1 << n))
-    return reachable if n <= EXACT_UP_TO else max(reachable, 1 / (DRAWS + 1))
-
-
-def pairs_needed(significance: float = SIGNIFICANCE) -> int:
-    """Return the fewest pairs with which a sign-flip test can reach that p: 6 for 0.05."""
-    return math.ceil(round(math.log2(2 / significance), 9))
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:

@@ -4,8 +4,8 @@ import math
 
 from scipy import special
 
+from results.sign_flip import SIGNIFICANCE, pairs_needed
 from results.statistics.means import t_quantile
-from results.statistics.pairs import SIGNIFICANCE, pairs_needed
 
 POWER = 0.8
 MOST_PAIRS = 100_000

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from results.statistics.pairs import EXACT_UP_TO, drawn_bits
+from results.sign_flip import EXACT_UP_TO
+from results.statistics.pairs import drawn_bits
 
 _ROUNDING = 1e-9
 

@@ -1,11 +1,11 @@
 """The output of `--plan`: the trials of a plan, what they share, what they cost, and the state of the run."""
 
-import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from results.sign_flip import SIGNIFICANCE, pairs_needed, smallest_p
 from results.text.page import Note, PageTable, Part
 from results.text.settings import leaves
 from sweeps.driver.quota import size_text
@@ -23,7 +23,6 @@ COLUMNS = ("trial", "label", "network", "data", "seed", "points", "stages", "sta
 WORDS = (0, 1, 2, 3, 7)  # not the settings, which are never cut
 USUAL = (0, 1, 8, 2, 3, 4, 7, 6, 5)
 TELLING = (8, 2, 3)  # columns that are shown only if their values differ
-SIGNIFICANCE = 0.05
 
 
 def preview(
@@ -162,9 +161,9 @@ def _what_can_be_settled(plan: Plan) -> str:
         arms[trial.settings.network, trial.settings.dataset].add(trial.label)
     fewest = min(len(of_arm) for of_arm in seeds.values())
     others = max(1, max(len(labels) for labels in arms.values()) - 1)
-    alone, corrected = min(1.0, 2 / 2**fewest), min(1.0, others * 2 / 2**fewest)
+    alone, corrected = smallest_p(fewest), min(1.0, others * smallest_p(fewest))
     family = f", and p = {corrected:.2g} as one of {others} (Holm)" if others > 1 else ""
-    needed = math.ceil(round(math.log2(2 * others / SIGNIFICANCE), 9))
+    needed = pairs_needed(SIGNIFICANCE / others)
     most = "" if corrected <= SIGNIFICANCE else f"; below {SIGNIFICANCE:g} it takes {needed} seeds"
     return f"seeds     {fewest} of each arm: a paired comparison can reach p = {alone:.2g} at best{family}{most}"
 

@@ -9,11 +9,11 @@ import pytest
 
 from hpc.cluster.autoscaler import ScalingLimits
 from results.arms.cost import cost_of_run
-from results.statistics import holm, pairs_needed, smallest_p
+from results.statistics import SIGNIFICANCE, holm, pairs_needed, smallest_p
 from results.store.reader import load
 from results.store.writer import Writer
 from results.text.formats import markdown_lines
-from sweeps.commands.preview import SIGNIFICANCE, preview
+from sweeps.commands.preview import preview
 from sweeps.planning.durations import MeasuredStage, durations_in, fit_durations
 from sweeps.planning.forecast import Capacity, forecasts, one_machine, timed_trials
 from sweeps.planning.plan import Plan, make_plan, select_trials
