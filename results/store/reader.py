@@ -65,9 +65,11 @@ point before, without effect: a pruning always changes the MACs."""
 COMPARED_POINTS = """
 CREATE VIEW compared_points AS SELECT * FROM measured_points
 WHERE trial_id NOT IN (SELECT trial_id FROM trials GROUP BY trial_id HAVING bool_and(status = 'failed'))
+    AND trial_id NOT IN (SELECT unnest(trial_ids) FROM proposals WHERE purpose = 'search')
 """
-"""The points that means are computed from, without those of failed trials: a trial may have failed where it would have
-scored badly. Over several runs, a trial has failed if it failed in each of them."""
+"""The points that means are computed from. Without those of failed trials: a trial may have failed where it would have
+scored badly; over several runs, it has failed if it failed in each of them. And without those of a search, which are
+the better the more settings were tried: only the trials that confirm its best settings are compared."""
 
 TIMED_ON = """
 CREATE VIEW timed_on AS

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from transtailor.names import did_you_mean
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 """Increased by one with every change of a table below, and written to each file. A reader refuses newer versions, and
 reads older ones through `results.store.schema_migrations`."""
 
@@ -286,6 +286,23 @@ _ALL = (
             "most memory that the passes held, weights included; null if the system does not report it",
         ),
         _column("torch_version", STRING, "", "torch that timed it"),
+    ),
+    _table(
+        "proposals",
+        ("number",),
+        _column("number", INTEGER, "", "number of the proposal in the search, counted from 0"),
+        _column("batch", INTEGER, "", "number of its batch; it was made from the scores of all smaller ones"),
+        _column("purpose", STRING, "", "why it was made", one_of=("search", "confirm")),
+        _column("variant", INTEGER, "", "number of the variant in the spec, counted from 0"),
+        _column("values_json", STRING, "JSON", "its value of each axis, without the seed"),
+        _column("seeds", INTEGERS, "", "seeds of its trials"),
+        _column("trial_ids", STRINGS, "", "its trials, one for each seed; empty if it was refused"),
+        _column(
+            "drawn_by", STRING, "", "sampler that proposed it; random where the sampler proposed what had been tried"
+        ),
+        _nullable("confirms", INTEGER, "", "number of the proposal that it runs again; null in a search"),
+        _nullable("refusal", STRING, "", "why it has no trials; null if it has"),
+        _column("unscored", STRINGS, "", "trials of smaller batches that had failed when it was made"),
     ),
     _table(
         "events",

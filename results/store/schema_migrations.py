@@ -24,7 +24,9 @@ class OlderTable:
 
 _SAME = OlderTable()
 
-_VERSION_3: dict[str, OlderTable] = {}  # it had no timings and no kept_filters; all other tables are as today
+_VERSION_4: dict[str, OlderTable] = {}  # it had no proposals; all other tables are as today
+
+_VERSION_3 = _VERSION_4  # it had no timings and no kept_filters
 
 _VERSION_2 = _VERSION_3 | {
     "attempts": OlderTable(made={"nodes": "CAST(NULL AS VARCHAR[])"}),
@@ -59,7 +61,9 @@ _VERSION_1 = _VERSION_2 | {
     ),
 }
 
-OLDER_VERSIONS: Mapping[int, Mapping[str, OlderTable]] = MappingProxyType({1: _VERSION_1, 2: _VERSION_2, 3: _VERSION_3})
+OLDER_VERSIONS: Mapping[int, Mapping[str, OlderTable]] = MappingProxyType(
+    {1: _VERSION_1, 2: _VERSION_2, 3: _VERSION_3, 4: _VERSION_4}
+)
 """Schema version -> table -> its differences; tables that are not listed are as today."""
 
 

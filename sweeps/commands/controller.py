@@ -22,6 +22,7 @@ from sweeps.errors import RunFolderError
 from sweeps.planning.plan import Plan, make_plan, no_sharing, select_trials
 from sweeps.run.run_folder import RunFolder, check_is_own, modules_of, open_run
 from sweeps.run.run_lock import RunLock
+from sweeps.search.run_search import RunSearch
 from sweeps.slurm.cluster_run import ClusterRun, RunOutcome
 from sweeps.spec.spec import load_spec
 from tailor.execution.plugins import load_copy
@@ -71,7 +72,7 @@ def _tell_end(command: Sequence[str], outcome: RunOutcome, run: Path) -> None:
 
 
 def _run(run: RunFolder, cluster: ClusterRun) -> RunOutcome:
-    plan = plan_of(run)
+    plan, search = plan_of(run)
     submission = cluster.submission
     plan = select_trials(plan, submission.chosen) if submission.chosen else plan
     display = ProgressFile(partial(write_file, run.progress), PlainDisplay(sys.stdout))
@@ -83,7 +84,9 @@ def _run(run: RunFolder, cluster: ClusterRun) -> RunOutcome:
         display=display,
         stop_file=cluster.stop_file,
         max_disk_gb=submission.max_disk_gb,
+        search=search,
     )
+    plan = plan if search is None else search.plan
     if ended.interrupted:
         return RunOutcome(code=INTERRUPTED, text=f"stopped; {ended.finished} of {len(plan.trials)} trials are finished")
     try:
@@ -94,8 +97,8 @@ def _run(run: RunFolder, cluster: ClusterRun) -> RunOutcome:
     return RunOutcome(code=code, text=f"{ended.finished} of {len(plan.trials)} trials finished, {ended.failed} failed")
 
 
-def plan_of(run: RunFolder) -> Plan:
-    """Make the plan of a run again, only from its folder.
+def plan_of(run: RunFolder) -> tuple[Plan, RunSearch | None]:
+    """Make the plan of a run again, only from its folder; with its search, if it has one.
 
     Raises:
         RunFolderError: this code makes other trials of the spec, or the spec names other modules than the run has.
@@ -108,13 +111,17 @@ def plan_of(run: RunFolder) -> Plan:
         raise RunFolderError(f"{run.spec} names other modules than {run.plan}: was one of them changed by hand?")
     for module in modules:
         load_copy(module)
+    if spec.search is not None:
+        search = RunSearch(spec, run)
+        search.save()
+        return search.plan, search
     plan = make_plan(spec)
     plan = no_sharing(plan) if record.private_cache else plan
     if {trial.trial_id for trial in plan.trials} != set(record.trials):
         raise RunFolderError(
             f"{run.spec} makes other trials than those in {run.plan}: was one of them changed by hand?"
         )
-    return plan
+    return plan, None
 
 
 if __name__ == "__main__":

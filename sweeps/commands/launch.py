@@ -30,7 +30,7 @@ from sweeps.planning.plan import (
     refuse_missing_weights,
     select_trials,
 )
-from sweeps.spec.spec import EMBEDDED_SPEC, find_spec, load_spec
+from sweeps.spec.spec import EMBEDDED_SPEC, Spec, find_spec, load_spec
 from transtailor.errors import UserError
 from transtailor.exit_codes import FAILED, INTERRUPTED, MISTAKE, SUCCESS
 from transtailor.files import refuse_unwritable
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from sweeps.planning.forecast import Capacity
     from sweeps.run.run_folder import RunFolder
     from sweeps.run.run_lock import RunLock
+    from sweeps.search.run_search import RunSearch
 
 AGAIN_OPTION = "--again"
 FAILURES_SHOWN = 10
@@ -73,15 +74,15 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python sweeps/laun
 
 
 def _launch(options: argparse.Namespace) -> int:
-    plan = _planned(options)
+    plan, search = _planned(options)
     for text in plan.warnings:
         say(f"warning: {text}", to=sys.stderr)
     if options.plan:
         return _show(_chosen(plan, options), options)
     refuse_missing_weights(_chosen(plan, options))
     if options.site not in ONE_MACHINE_SITES:
-        return _run_on_slurm(plan, options)
-    return _run(plan, options)
+        return _run_on_slurm(plan, search, options)
+    return _run(plan, search, options)
 
 
 def parser(prog: str = "python sweeps/launch.py") -> argparse.ArgumentParser:
@@ -148,15 +149,33 @@ def _check_site(name: str) -> None:
             raise SiteError(f"--site {name}: {error} ({also})") from error
 
 
-def _planned(options: argparse.Namespace) -> Plan:
+def _planned(options: argparse.Namespace) -> tuple[Plan, "RunSearch | None"]:
     _check_site(options.site)
     if options.max_disk_gb is not None and not 0 < options.max_disk_gb < math.inf:
         raise SpecError(f"--max-disk-gb {options.max_disk_gb:g}: expected more than 0, such as --max-disk-gb 50")
     spec = load_spec(find_spec(options.spec), options.assignments, options.name, options.imports)
     check_resources(spec, options.site)
+    if spec.search is not None:
+        return _searched(spec, options)
     plan = make_plan(spec)
     plan = plan if options.only is None else select_trials(plan, [options.only])
-    return no_sharing(plan) if options.no_sharing else plan
+    return (no_sharing(plan) if options.no_sharing else plan), None
+
+
+def _searched(spec: Spec, options: argparse.Namespace) -> tuple[Plan, "RunSearch"]:
+    """Return the trials that the search has chosen so far, or chooses first."""
+    from sweeps.run.run_folder import RunFolder
+    from sweeps.search.run_search import RunSearch
+
+    for option, value in (
+        ("--only", options.only),
+        (AGAIN_OPTION, options.again),
+        ("--no-sharing", options.no_sharing),
+    ):
+        if value:
+            raise SpecError(f"{spec.where} [search] chooses the trials, so {option} cannot be used; leave one out")
+    search = RunSearch(spec, RunFolder(options.runs / spec.name))
+    return search.plan, search
 
 
 def _chosen(plan: Plan, options: argparse.Namespace) -> Plan:
@@ -192,27 +211,28 @@ def _show(plan: Plan, options: argparse.Namespace) -> int:
     return SUCCESS
 
 
-def _run(plan: Plan, options: argparse.Namespace) -> int:
+def _run(plan: Plan, search: "RunSearch | None", options: argparse.Namespace) -> int:
     from results.store.reader import finished_trial_ids
     from sweeps.run.relaunch import start
 
     refuse_unwritable(options.cache, "--cache", RunFolderError)
     refuse_unwritable(options.runs, "--runs", RunFolderError)
     try:
-        run, lock, what = start(plan, options.runs, extend=options.extend, update_code=options.update_code)
+        extend = options.extend or search is not None  # a launch was killed before the run had the new trials
+        run, lock, what = start(plan, options.runs, extend=extend, update_code=options.update_code)
     except OSError as error:
         raise RunFolderError(f"the run folder cannot be written: {error}; type another --runs") from error
     plan = _chosen(plan, options)
     with lock:
         say(f"{run.path}: {what}")
-        if {trial.trial_id for trial in plan.trials} <= finished_trial_ids(run.path):
+        if search is None and {trial.trial_id for trial in plan.trials} <= finished_trial_ids(run.path):
             say(f"all {len(plan.trials)} trials are finished")
-        elif not _run_unfinished(plan, run, lock, options):
+        elif not _run_unfinished(plan, run, lock, search, options):
             return _say_how_to_resume(plan, run.path)
-        return _finish(plan, run)
+        return _finish(plan if search is None else search.plan, run)
 
 
-def _run_on_slurm(plan: Plan, options: argparse.Namespace) -> int:
+def _run_on_slurm(plan: Plan, search: "RunSearch | None", options: argparse.Namespace) -> int:
     """Submit the controller, or find a running one; follow it until it has ended, unless --detach is given."""
     from sweeps.commands.attach import follow, submit_or_find
     from sweeps.slurm.cluster_run import Submission
@@ -220,14 +240,14 @@ def _run_on_slurm(plan: Plan, options: argparse.Namespace) -> int:
     refuse_unwritable(options.cache, "--cache", RunFolderError)
     refuse_unwritable(options.runs, "--runs", RunFolderError)
     chosen = _chosen(plan, options)
-    if _is_complete(chosen, options.runs / plan.name):
-        return _run(plan, options)  # no trial is left to submit
+    if search is None and _is_complete(chosen, options.runs / plan.name):
+        return _run(plan, search, options)  # no trial is left to submit
     cluster, what = submit_or_find(
         plan,
         options.runs,
         Submission(cache=options.cache.resolve(), max_disk_gb=options.max_disk_gb, chosen=tuple(options.again)),
         options.site,
-        extend=options.extend,
+        extend=options.extend or search is not None,
         update_code=options.update_code,
     )
     say(f"{cluster.run.path}: {what}")
@@ -262,7 +282,9 @@ def _is_complete(plan: Plan, run: Path) -> bool:
     return not cluster.exists or cluster.controller() is None
 
 
-def _run_unfinished(plan: Plan, run: "RunFolder", lock: "RunLock", options: argparse.Namespace) -> bool:
+def _run_unfinished(
+    plan: Plan, run: "RunFolder", lock: "RunLock", search: "RunSearch | None", options: argparse.Namespace
+) -> bool:
     """Run the trials that are not finished; return False if interrupted."""
     from sweeps.driver.display import display_for_terminal
     from sweeps.driver.driver import SweepSite, run_sweep
@@ -270,8 +292,12 @@ def _run_unfinished(plan: Plan, run: "RunFolder", lock: "RunLock", options: argp
 
     display = ProgressFile(lock.tell, display_for_terminal())
     site = SweepSite(options.site)
+    if search is not None:
+        search.save()
     try:
-        ended = run_sweep(plan, run, options.cache, site, display=display, max_disk_gb=options.max_disk_gb)
+        ended = run_sweep(
+            plan, run, options.cache, site, display=display, max_disk_gb=options.max_disk_gb, search=search
+        )
         return not ended.interrupted
     except KeyboardInterrupt:  # the second Ctrl-C, which does not wait for a clean stop
         return False

@@ -3,7 +3,7 @@
 import time
 import uuid
 from bisect import bisect_right
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +17,7 @@ from sweeps.driver.signals import StopSignals
 from sweeps.planning.plan import Plan, PlannedTrial
 from sweeps.run.run_folder import RunFolder, log_line
 from sweeps.scheduling.order import Blocked, QueuedTrial, StageClaim, TrialQueue
+from sweeps.search.proposals import Score
 from sweeps.worker.messages import PointReport, StageReport, TrialAssignment, TrialReport, TrialTask
 from transtailor.files import write_file
 
@@ -83,6 +84,13 @@ class TrialBackend(Protocol):
         """
 
 
+class MoreTrials(Protocol):
+    """A sweep that chooses its trials while it runs."""
+
+    def more(self, scores: Mapping[str, Score]) -> tuple[PlannedTrial, ...]:
+        """The trials to run next, durable as planned; called when all others have ended; none: the sweep is over."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Launch:
     """What this launch runs."""
@@ -93,6 +101,7 @@ class Launch:
     slots: int
     max_attempts: int  # of a trial
     code_digest: str
+    search: MoreTrials | None = None  # None: the plan has all trials
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,6 +112,7 @@ class Earlier:
     finished_stages: Collection[str]  # keys
     best: Collection[Best]
     missing_bytes: int  # of the stages that are not in the cache
+    scores: Mapping[str, Score]  # of finished trials
 
 
 class SweepState:
@@ -118,6 +128,7 @@ class SweepState:
         }
         waiting = [self._queued(trial) for trial in self._trials.values()]
         self._queue = TrialQueue(waiting, earlier.finished_stages, slots=launch.slots)
+        self._search, self._scores = launch.search, dict(earlier.scores)
         self._work = {stage.key: stage.work for trial in self._trials.values() for stage in trial.stages}
         self._reached: dict[str, _Reached] = {}  # by running trial
         self._pace = Pace()
@@ -134,8 +145,8 @@ class SweepState:
 
     @property
     def waiting(self) -> int:
-        """How many trials wait."""
-        return self._queue.waiting
+        """How many trials wait; a search that may continue counts as one."""
+        return self._queue.waiting or int(self._search is not None)
 
     @property
     def could_run(self) -> int:
@@ -186,7 +197,11 @@ class SweepState:
 
     def next(self, warm_ranks: int | None = None) -> TrialAssignment | Blocked | None:
         """The trial to start in a slot with `warm_ranks` warm ranks; or what blocks all; None: no trial waits."""
+        if self._search is not None and not self._queue.waiting and not self.ledger.running:
+            self._search_on(self._search)
         choice = self._queue.next(warm_ranks)
+        if choice is None and self._search is not None:
+            return Blocked(self._queue.claimed)  # what is tried next depends on the trials that run
         if not isinstance(choice, QueuedTrial):
             return choice
         self._started_s = time.monotonic() if self._started_s is None else self._started_s
@@ -196,6 +211,20 @@ class SweepState:
         self.ledger.started(trial_id)
         self._show()
         return TrialAssignment(task=self._task(self._trials[trial_id]), attempts=attempts)
+
+    def _search_on(self, search: MoreTrials) -> None:
+        """Take the next trials of a search, or note its end."""
+        trials = search.more(self._scores)
+        if not trials:
+            self._search = None
+            return
+        self._plan = replace(self._plan, trials=(*self._plan.trials, *trials))
+        self._trials |= {trial.trial_id: trial for trial in trials}
+        self._work |= {stage.key: stage.work for trial in trials for stage in trial.stages}
+        new = {stage.key: stage for trial in trials for stage in trial.stages if stage.key not in self._queue.finished}
+        self._missing_bytes += sum(stage.stored_bytes for stage in new.values())
+        self.ledger.add(trial.trial_id for trial in trials)
+        self._queue = TrialQueue(map(self._queued, trials), self._queue.finished, slots=self._launch.slots)
 
     def report(self, trial_id: str, report: TrialReport) -> None:
         """Take a report on a running trial."""
@@ -288,7 +317,8 @@ class SweepState:
             self._point(self._trials[trial_id], stage.point)
 
     def _point(self, trial: PlannedTrial, point: PointReport) -> None:
-        """Keep an operating point if it is the best of its arm."""
+        """Keep an operating point as the trial's last, and if it is the best of its arm."""
+        self._scores[trial.trial_id] = Score(validation_score=point.validation_score, macs=point.macs)
         seed = trial.settings.seed
         new = Best(
             label=trial.label, network=trial.settings.network, dataset=trial.settings.dataset, seed=seed,
@@ -305,6 +335,7 @@ class SweepState:
         if over:
             self._queue.trial_ended(trial_id, finished=True)  # or failed: not to be run again in this launch
         if status != "finished":
+            self._scores.pop(trial_id, None)
             self._log(trial_id, f"{status}: {cause}", log_tail)
             again = "" if over else "; it is tried again"
             self._display.note(f"trial {trial_id} ({self._trials[trial_id].label}) {status}: {cause}{again}")

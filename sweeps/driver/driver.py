@@ -19,6 +19,7 @@ from sweeps.driver.quota import DiskGuard
 from sweeps.driver.signals import Interrupted, StopSignals
 from sweeps.planning.plan import Plan, cost_of, usable_cores
 from sweeps.run.run_folder import RunFolder, open_run
+from sweeps.search.run_search import RunSearch, read_scores
 from tailor.execution.cache import Cache
 
 TRIAL_TARGET = "sweeps.worker.trial:TrialRank"
@@ -60,6 +61,7 @@ def run_sweep(
     display: Display | None = None,
     stop_file: Path | None = None,
     max_disk_gb: float | None = None,
+    search: RunSearch | None = None,
 ) -> SweepOutcome:
     """Run the trials that are not finished; to be called from the main thread, by the holder of the run's lock.
 
@@ -71,6 +73,7 @@ def run_sweep(
         display: where progress is shown; None: on this terminal.
         stop_file: stops the sweep like a signal as soon as it exists.
         max_disk_gb: the most that the cache may hold, in units of 10^9 bytes; None: what the disk holds.
+        search: chooses more trials when those of the plan have ended; None: there are no more.
 
     Raises:
         ValueError: no such site.
@@ -79,10 +82,12 @@ def run_sweep(
     """
     finished = finished_trial_ids(run.path)
     waiting = sum(trial.trial_id not in finished for trial in plan.trials)
-    slots = _slots(site.name, plan, site.slots, waiting)
+    slots = _slots(site.name, plan, site.slots, len(plan.trials) if search else waiting)
     display = display or display_for_terminal()
     driver, digest = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}", open_run(run).code_digest
-    launch = Launch(plan=plan, run=run, cache=cache, slots=slots, max_attempts=site.max_attempts, code_digest=digest)
+    launch = Launch(
+        plan=plan, run=run, cache=cache, slots=slots, max_attempts=site.max_attempts, code_digest=digest, search=search
+    )
     events = EventLog(Writer(run.tables), driver, digest, display.note)
     cache.mkdir(parents=True, exist_ok=True)
     board = _open_board(launch, finished, driver, display, events, DiskGuard(cache, max_disk_gb))
@@ -126,6 +131,7 @@ def _open_board(
     with load(launch.run.path) as tables:
         ledger = _open_ledger(launch, tables, finished, driver)
         best = _best_before(tables)
+        scores = read_scores(tables) if launch.search else {}
     is_cached = Cache(launch.cache).has
     cached = {key for key in {stage.key for trial in plan.trials for stage in trial.stages} if is_cached(key)}
     earlier = Earlier(
@@ -133,6 +139,7 @@ def _open_board(
         finished_stages=set() if plan.private_cache else cached,
         best=best,
         missing_bytes=cost_of(plan.trials, cached.__contains__).new_bytes,
+        scores=scores,
     )
     return SweepState(launch, earlier, ledger, display, events, disk)
 

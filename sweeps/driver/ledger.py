@@ -2,7 +2,7 @@
 
 import socket
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Literal, Protocol
@@ -76,6 +76,10 @@ class Ledger:
         self._code_digest = code_digest
         self._driver = driver
         self.stages_computed = 0  # in this launch
+
+    def add(self, trial_ids: Iterable[str]) -> None:
+        """Add trials to the sweep."""
+        self._trial_ids += trial_ids
 
     def counts(self) -> Counts:
         """How many trials are in each state now."""

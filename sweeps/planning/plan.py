@@ -76,15 +76,24 @@ class PlanCost:
         return self.work_without_sharing / self.work_shared if self.work_shared else 1.0
 
 
-def make_plan(spec: Spec) -> Plan:
+def make_plan(spec: Spec, choose: Callable[[], Iterable[Expanded]] | None = None) -> Plan:
     """Import the user modules, expand a spec and dry-run its trials.
+
+    Args:
+        spec: of the sweep.
+        choose: returns the trials, when the modules are imported; None: all of the spec.
 
     Raises:
         ConfigError: an invalid trial, or a module that cannot be imported.
         SpecError: two trials with one id, or a spec without trials.
     """
     with _no_garbage_collected():
-        return _made(spec)
+        return _made(spec, choose or (lambda: expand(spec)))
+
+
+def plan_trial(expanded: Expanded) -> PlannedTrial:
+    """Dry-run one trial."""
+    return _planned(expanded.config, expanded.settings, expanded.label, expanded.tuning)
 
 
 @contextmanager
@@ -99,13 +108,13 @@ def _no_garbage_collected() -> Iterator[None]:
             gc.enable()
 
 
-def _made(spec: Spec) -> Plan:
+def _made(spec: Spec, choose: Callable[[], Iterable[Expanded]]) -> Plan:
     imports = load_modules(spec.imports)
     trials: dict[str, PlannedTrial] = {}
     origins: dict[str, Expanded] = {}
     warnings: dict[str, None] = {}
     data_sha256: dict[str, str] = {}
-    for expanded in expand(spec):
+    for expanded in choose():
         data_sha256[expanded.config.data.name] = expanded.config.data.sha256
         trial = _planned(expanded.config, expanded.settings, expanded.label, expanded.tuning)
         warnings |= dict.fromkeys(expanded.config.warnings())

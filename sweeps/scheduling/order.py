@@ -71,6 +71,16 @@ class TrialQueue:
         return len(self._waiting)
 
     @property
+    def finished(self) -> frozenset[str]:
+        """Keys of the finished stages."""
+        return frozenset(self._finished)
+
+    @property
+    def claimed(self) -> frozenset[str]:
+        """Keys of the stages that running trials compute, or will."""
+        return frozenset(self._claimed)
+
+    @property
     def could_start(self) -> int:
         """The number of waiting trials that could run in addition to the running ones if there were slots for all.
 

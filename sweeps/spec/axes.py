@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sweeps.errors import SpecError
+from sweeps.spec.ranges import is_range, range_values
 from sweeps.spec.toml_text import set_option, toml_value
 from tailor.config.trial import TrialConfig
 from transtailor.names import nearest
@@ -14,12 +15,14 @@ SEEDS = ("source.seed", "data.split_seed")
 
 
 def flat_axes(table: Any, where: str, prefix: str = "") -> dict[str, Any]:
-    """Return dotted key -> value, for keys written dotted, quoted or as nested tables."""
+    """Return dotted key -> value, for keys written dotted, quoted or as nested tables; ranges become lists."""
     if not isinstance(table, Mapping):
         raise SpecError(f"{where}: given {table!r}; type a table of lists, as in seed = [0, 1, 2]")
     flat: dict[str, Any] = {}
     for key, value in table.items():
-        if isinstance(value, Mapping):
+        if is_range(value):
+            flat[f"{prefix}{key}"] = range_values(value, f"{where} {prefix}{key}")
+        elif isinstance(value, Mapping):
             flat |= flat_axes(value, where, f"{prefix}{key}.")
         else:
             flat[f"{prefix}{key}"] = value

@@ -102,15 +102,48 @@ def _crossed(spec: Spec, variant: Variant, number: int | None) -> Iterator[_Cros
     for point in _product({**spec.axes, **variant.axes}):
         untuned = f"{origin} at {_listed(point)}" if point else origin
         for tuning in settings:
-            over: dict[str, Any] = {}
-            for key, value in (point | (tuning.values if tuning else {})).items():
-                set_value(over, key.split("."), value)
-            raw = merge_tables(base, over)
-            for key in spec.tied_to_seed:
-                _check_free(raw, key, f"{spec.where} {untuned}")
-                table, _, name = key.partition(".")
-                raw = merge_tables(raw, {table: {name: raw.get("seed", 0)}})
-            yield _Crossed(raw=raw, untuned=untuned, tuning=tuning, variant=number)
+            yield _combined(spec, base, point, tuning, origin=untuned, number=number)
+
+
+def _combined(
+    spec: Spec,
+    base: Mapping[str, Any],
+    point: Mapping[str, Any],
+    tuning: Tuning | None,
+    *,
+    origin: str,
+    number: int | None,
+) -> _Crossed:
+    """One combination: the values of the axes and of [tuning] on the settings of a variant."""
+    over: dict[str, Any] = {}
+    for key, value in {**point, **(tuning.values if tuning else {})}.items():
+        set_value(over, key.split("."), value)
+    raw = merge_tables(base, over)
+    for key in spec.tied_to_seed:
+        _check_free(raw, key, f"{spec.where} {origin}")
+        table, _, name = key.partition(".")
+        raw = merge_tables(raw, {table: {name: raw.get("seed", 0)}})
+    return _Crossed(raw=raw, untuned=origin, tuning=tuning, variant=number)
+
+
+def expand_one(spec: Spec, number: int, point: Mapping[str, Any]) -> Expanded | None:
+    """Return one trial of a spec without [tuning]: variant `number` (from 0) with these values of its axes.
+
+    Returns:
+        the trial; None if it is excluded.
+
+    Raises:
+        ConfigError: the values cannot be combined.
+    """
+    variant = spec.variants[number] if spec.variants else Variant()
+    origin = f"{f'[[variants]] {number + 1}' if spec.variants else '[trial]'} at {_listed(point)}"
+    base = merge_tables(spec.trial, variant.settings)
+    crossed = _combined(spec, base, point, None, origin=origin, number=number + 1 if spec.variants else None)
+    exclusions = [_Exclusion(pattern, place) for place, pattern in enumerate(spec.exclude, start=1)]
+    if _any_matches(exclusions, crossed.raw, variant.label):
+        return None
+    trial = _parsed(spec, crossed, variant.label)
+    return None if _any_matches(exclusions, trial.settings.values, trial.label) else trial
 
 
 def _check_free(raw: Mapping[str, Any], key: str, where: str) -> None:

@@ -18,6 +18,11 @@ axes.method.removed_macs_fraction = [0.2, 0.4]      # axes only of this variant
 [[exclude]]                             # trials with all of these settings are left out
 network = "digits_vgg"
 label = "prune l1"
+[search]                                # optional: choose settings of [axes] batch by batch instead of running all
+sampler = "tpe"
+trials = 40
+[confirm]                               # optional: run the best again with seeds that the search has not used
+top = 3
 [resources]                             # of each trial; not part of its id
 ranks = 2
 [[printed]]                             # optional: numbers that a paper prints, see printed_rows.py
@@ -35,7 +40,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from sweeps.errors import SpecError
 from sweeps.spec.axes import TRIAL_KEYS, check_apart, check_axes, check_tied, check_trial_keys, flat_axes
 from sweeps.spec.printed_rows import PrintedRow, parse_printed
+from sweeps.spec.ranges import is_range, range_values
 from sweeps.spec.resources import Resources
+from sweeps.spec.search_settings import ConfirmSettings, SearchSettings, check_search
 from sweeps.spec.toml_text import set_option, toml_value
 from transtailor.documents import DEEPEST, DocumentError, describe_fault, read_toml
 from transtailor.names import nearest
@@ -47,7 +54,7 @@ EMBEDDED_SPEC = SPECS / "demo.toml"
 _RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _SPEC_KEYS = (
     "name", "extends", "imports", "tied_to_seed", "trial", "axes", "tuning", "variants", "exclude", "resources",
-    "printed",
+    "printed", "search", "confirm",
 )  # fmt: skip
 _STRICT = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -84,6 +91,9 @@ class Spec(BaseModel):
     resources: Resources = Resources()
     imports: list[str] = []
     """Absolute paths of user modules."""
+    search: SearchSettings | None = None
+    """How settings are chosen from the axes; None: all of them are run."""
+    confirm: ConfirmSettings | None = None
     printed: list[PrintedRow] = []
     """Numbers of papers that the report shows beside the measured ones; they change no trial."""
     where: str = Field(default="", exclude=True)
@@ -108,6 +118,8 @@ class Spec(BaseModel):
             for variant in self.variants
         ]
         document["exclude"] = self.exclude
+        document["search"] = self.search and self.search.model_dump(exclude_none=True)
+        document["confirm"] = self.confirm and self.confirm.model_dump()
         document["resources"] = self.resources.model_dump()
         document["printed"] = [row.model_dump(exclude_none=True) for row in self.printed]
         return tomli_w.dumps({key: value for key, value in document.items() if value})
@@ -153,6 +165,7 @@ def load_spec(
     except ValidationError as error:
         raise SpecError(_explained(error, where)) from None
     check_name(spec.name, f"{where} name")
+    check_search(spec.search, spec.confirm, spec.axes, spec.tuning, where)
     return spec
 
 
@@ -325,7 +338,8 @@ def _assign(document: dict[str, Any], assignment: str) -> None:
             f"{where}: {dotted!r} cannot be set; type a key that begins with trial., axes., tuning. or resources.{hint}"
         )
     if path[0] in ("axes", "tuning"):
-        document[path[0]][".".join(path[1:])] = value
+        key = ".".join(path[1:])
+        document[path[0]][key] = range_values(value, f"{where} {key}") if is_range(value) else value
         check_axes(document[path[0]], where, f"{path[0]}.")
         return
     over: dict[str, Any] = {}

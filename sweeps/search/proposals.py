@@ -1,0 +1,186 @@
+"""The decisions of a search: a pure function of the spec, of the proposals before, and of their trials' scores."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from statistics import fmean
+from typing import Literal
+
+from sweeps.planning.plan import PlannedTrial, plan_trial
+from sweeps.search.samplers import Told, propose
+from sweeps.search.space import Setting, Space, space_of
+from sweeps.spec.expand import Expanded, expand_one
+from sweeps.spec.search_settings import ConfirmSettings
+from sweeps.spec.spec import Spec
+from tailor.core.errors import ConfigError
+from tailor.core.seeds import stream
+
+MOST_REFUSED = 100  # proposals of one batch; then the search ends
+DRAWS = 1_000  # of a setting that was not tried, before all are listed
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """The last operating point of a finished trial."""
+
+    validation_score: float
+    macs: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Proposal:
+    """A setting that was proposed, the trials that try it, and what the decision read."""
+
+    number: int
+    """From 0, in the order of the search."""
+    batch: int
+    """Its decision read the scores of all proposals of smaller batches."""
+    purpose: Literal["search", "confirm"]
+    setting: Setting
+    seeds: tuple[int, ...]
+    """One trial each."""
+    drawn_by: str
+    """The sampler; "random" where the sampler proposed what had been tried."""
+    confirms: int | None = None
+    """Of a proposal that confirms: the number of the proposal that it runs again."""
+    refusal: str | None = None
+    """Why the setting has no trials; None if it has."""
+    trial_ids: tuple[str, ...] = ()
+    unscored: tuple[str, ...] = ()
+    """Trials of smaller batches that had no score, because they had failed when the decision was made."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decision:
+    """A proposal with its planned trials."""
+
+    proposal: Proposal
+    trials: tuple[PlannedTrial, ...]
+
+
+def next_batch(spec: Spec, earlier: Sequence[Proposal], scores: Mapping[str, Score]) -> list[Decision]:
+    """Decide what is tried next, when no trial of the earlier proposals waits or runs.
+
+    Args:
+        spec: with [search].
+        earlier: all proposals so far.
+        scores: trial -> its score; failed ones have none.
+
+    Returns:
+        the next batch of the search; then the proposals that confirm; then none: the sweep is over.
+
+    Raises:
+        SpecError: the library of a sampler is missing.
+    """
+    space = space_of(spec)
+    searched = [proposal for proposal in earlier if proposal.purpose == "search"]
+    unscored = tuple(key for proposal in earlier for key in proposal.trial_ids if key not in scores)
+    if not (batch := list(_search(spec, space, searched, scores, unscored))) and len(searched) == len(earlier):
+        batch = list(_confirm(spec, space, searched, scores, unscored))
+    return batch
+
+
+def trials_of(spec: Spec, proposal: Proposal) -> tuple[Expanded, ...]:
+    """Return the trials of a proposal, one for each seed; none if it was refused.
+
+    Raises:
+        ConfigError: the settings cannot be combined.
+    """
+    of, setting = proposal.confirms, proposal.setting
+    trials = [expand_one(spec, setting.variant, {**setting.values, "seed": seed}) for seed in proposal.seeds]
+    # An arm is one setting: the trials that confirm it must not be mixed with those of another.
+    label = "" if of is None else f", proposal {of}"
+    return tuple(replace(trial, label=trial.label + label) for trial in trials if trial is not None)
+
+
+def result_of(proposal: Proposal, scores: Mapping[str, Score]) -> Told:
+    """Return the mean over the trials of a proposal; None if one has no score."""
+    found = [scores[key] for key in proposal.trial_ids if key in scores]
+    if not found or len(found) < len(proposal.trial_ids):
+        return Told(setting=proposal.setting, batch=proposal.batch, score=None, macs=None)
+    score, macs = fmean(one.validation_score for one in found), fmean(one.macs for one in found)
+    return Told(setting=proposal.setting, batch=proposal.batch, score=score, macs=macs)
+
+
+def _search(
+    spec: Spec, space: Space, earlier: Sequence[Proposal], scores: Mapping[str, Score], unscored: tuple[str, ...]
+) -> Iterator[Decision]:
+    """The next batch; empty when enough settings were tried, or too many were refused."""
+    assert spec.search is not None
+    size = sum(space.sizes)
+    most = min(spec.search.trials or size, size)
+    left = most - sum(proposal.refusal is None for proposal in earlier)
+    batch = earlier[-1].batch + 1 if earlier else 0
+    if earlier and len([one for one in earlier if one.batch == batch - 1 and one.refusal]) >= MOST_REFUSED:
+        return
+    told = [result_of(proposal, scores) for proposal in earlier]
+    reads_scores = spec.search.sampler in ("tpe", "nsga2")
+    wanted = min(left, spec.search.batch) if reads_scores else left
+    known = {proposal.setting.key for proposal in earlier}
+    trial_ids = {key for proposal in earlier for key in proposal.trial_ids}
+    pending: list[Setting] = []
+    number, refused = len(earlier), 0
+    while wanted > 0 and refused < MOST_REFUSED and len(known) < size:
+        setting = propose(space, spec.search, number, batch, told, pending)
+        drawn_by = spec.search.sampler
+        if setting.key in known:
+            setting, drawn_by = _untried(space, known, stream(spec.search.seed, "untried", number)), "random"
+        known.add(setting.key)
+        pending.append(setting)
+        proposal = Proposal(
+            number=number, batch=batch, purpose="search", setting=setting, seeds=space.seeds, drawn_by=drawn_by,
+            unscored=unscored,
+        )  # fmt: skip
+        decision = _with_trials(spec, proposal, trial_ids)
+        yield decision
+        number += 1
+        refused += decision.proposal.refusal is not None
+        wanted -= decision.proposal.refusal is None
+        trial_ids |= {*decision.proposal.trial_ids}
+
+
+def _with_trials(spec: Spec, proposal: Proposal, others: set[str]) -> Decision:
+    """A proposal with its trials, or with the reason why it has none."""
+    try:
+        trials = tuple(map(plan_trial, trials_of(spec, proposal)))
+    except ConfigError as error:
+        return Decision(proposal=replace(proposal, refusal=str(error)), trials=())
+    if len(trials) < len(proposal.seeds):
+        return Decision(proposal=replace(proposal, refusal="[[exclude]] leaves it out"), trials=())
+    ids = tuple(trial.trial_id for trial in trials)
+    if others & {*ids}:
+        return Decision(proposal=replace(proposal, refusal="it is the same trial as another setting"), trials=())
+    return Decision(proposal=replace(proposal, trial_ids=ids), trials=trials)
+
+
+def _untried(space: Space, known: set[str], draw: int) -> Setting:
+    """A setting that was not proposed yet, all with equal chances; `draw` is a random number of 63 bits."""
+    size = sum(space.sizes)
+    for number in range(DRAWS):
+        setting = space.at(stream(draw, "setting", number) % size)
+        if setting.key not in known:
+            return setting
+    left = [setting for setting in map(space.at, range(size)) if setting.key not in known]
+    return left[draw % len(left)]
+
+
+def _confirm(
+    spec: Spec, space: Space, searched: Sequence[Proposal], scores: Mapping[str, Score], unscored: tuple[str, ...]
+) -> Iterator[Decision]:
+    """The best settings again, with seeds above those of the search."""
+    if spec.confirm is None:
+        return
+    batch = searched[-1].batch + 1
+    for number, best in enumerate(best_of(searched, scores, spec.confirm), start=len(searched)):
+        first = max(space.seeds) + 1
+        proposal = Proposal(
+            number=number, batch=batch, purpose="confirm", setting=best.setting, confirms=best.number,
+            seeds=tuple(range(first, first + spec.confirm.seeds)), drawn_by="best", unscored=unscored,
+        )  # fmt: skip
+        yield _with_trials(spec, proposal, set())
+
+
+def best_of(searched: Sequence[Proposal], scores: Mapping[str, Score], confirm: ConfirmSettings) -> list[Proposal]:
+    """Return the proposals with the highest mean validation scores, the best first; of equal ones the earlier."""
+    results = [(result_of(proposal, scores).score, proposal) for proposal in searched]
+    ranked = sorted(((-score, proposal.number) for score, proposal in results if score is not None))
+    return [searched[number] for _, number in ranked[: confirm.top]]

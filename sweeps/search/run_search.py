@@ -1,0 +1,136 @@
+"""The search of one run: its proposals in the table, its trials in the plan, and the next ones while it runs.
+
+A proposal is durable before its trials are planned, and these are before one of them starts: a launch that is killed
+in between is completed by the next one.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+from results.store.reader import Run, load
+from results.store.writer import Writer
+from sweeps.errors import SpecError
+from sweeps.planning.plan import PlannedTrial, make_plan
+from sweeps.run.run_folder import RunFolder, add_trials, open_run
+from sweeps.search.proposals import Decision, Proposal, Score, next_batch, trials_of
+from sweeps.search.space import Setting
+from sweeps.spec.expand import Expanded
+from sweeps.spec.spec import Spec
+
+SCORES = """
+SELECT trial_id, arg_max(validation_score, point) AS validation_score, arg_max(macs, point) AS macs
+FROM operating_points JOIN trials USING (trial_id) WHERE status = 'finished' GROUP BY trial_id
+"""
+
+
+class RunSearch:
+    """The proposals of a run, and the decision about the next ones."""
+
+    def __init__(self, spec: Spec, run: RunFolder) -> None:
+        """Read the proposals of the run, if it exists; nothing is written."""
+        self._spec, self._run = spec, run
+        self.proposals: list[Proposal] = []
+        self._saved = 0
+        if run.tables.exists():
+            with load(run.path) as tables:
+                self.proposals = read_proposals(tables)
+            self._saved = len(self.proposals)
+        self.plan = make_plan(spec, self._known_trials)
+
+    def _known_trials(self) -> Iterable[Expanded]:
+        if not self.proposals:
+            self.proposals = [decision.proposal for decision in next_batch(self._spec, (), {})]
+            if all(one.refusal for one in self.proposals):
+                raise SpecError(f"{self._spec.where} [search]: every setting is refused: {self.proposals[0].refusal}")
+        for proposal in self.proposals:
+            if proposal.refusal is None:
+                yield from trials_of(self._spec, proposal)
+
+    def save(self) -> None:
+        """Write the proposals and planned trials that the run lacks; the caller holds its lock."""
+        self._write(self.proposals[self._saved :])
+        record = open_run(self._run)
+        if added := [trial for trial in self.plan.trials if trial.trial_id not in record.trials]:
+            add_trials(self._run, self.plan, added, record.code_digest)
+
+    def more(self, scores: Mapping[str, Score]) -> tuple[PlannedTrial, ...]:
+        """Decide what is tried next, when all trials of the plan have ended; returns its trials, none at the end.
+
+        Writes:
+            the proposals and their planned trials.
+        """
+        while decisions := next_batch(self._spec, self.proposals, scores):
+            self.proposals += [decision.proposal for decision in decisions]
+            trials = tuple(trial for decision in decisions for trial in decision.trials)
+            self.plan = replace(self.plan, trials=(*self.plan.trials, *trials))
+            self.save()
+            if trials:
+                return trials
+        return ()
+
+    def _write(self, proposals: Iterable[Proposal]) -> None:
+        digest = open_run(self._run).code_digest
+        if rows := [_row(proposal) | {"code_digest": digest} for proposal in proposals]:
+            Writer(self._run.tables).write("proposals", rows)
+        self._saved = len(self.proposals)
+
+
+def read_scores(tables: Run) -> dict[str, Score]:
+    """Return the score of each finished trial of a run."""
+    return {
+        row["trial_id"]: Score(validation_score=row["validation_score"], macs=row["macs"])
+        for row in tables.rows(SCORES)
+    }
+
+
+def read_proposals(tables: Run) -> list[Proposal]:
+    """Return the proposals of a run in their order."""
+    return [
+        Proposal(
+            number=row["number"],
+            batch=row["batch"],
+            purpose=row["purpose"],
+            setting=Setting(variant=row["variant"], values=json.loads(row["values_json"])),
+            seeds=tuple(row["seeds"]),
+            drawn_by=row["drawn_by"],
+            confirms=row["confirms"],
+            refusal=row["refusal"],
+            trial_ids=tuple(row["trial_ids"]),
+            unscored=tuple(row["unscored"]),
+        )
+        for row in tables.rows("SELECT * FROM proposals ORDER BY number")
+    ]
+
+
+def replay(spec: Spec, tables: Run) -> list[tuple[Proposal, Proposal | None]]:
+    """Decide everything again from the rows that the decisions read.
+
+    Returns:
+        the proposals that differ, each with the new decision, or None if there is none.
+    """
+    proposals, scores = read_proposals(tables), read_scores(tables)
+    differ: list[tuple[Proposal, Proposal | None]] = []
+    for batch in dict.fromkeys(proposal.batch for proposal in proposals):
+        stored = [proposal for proposal in proposals if proposal.batch == batch]
+        read = {key: score for key, score in scores.items() if key not in stored[0].unscored}
+        again: list[Decision] = next_batch(spec, [one for one in proposals if one.batch < batch], read)
+        new = {decision.proposal.number: decision.proposal for decision in again}
+        differ += [(one, new.get(one.number)) for one in stored if new.get(one.number) != one]
+    return differ
+
+
+def _row(proposal: Proposal) -> dict[str, object]:
+    return {
+        "number": proposal.number,
+        "batch": proposal.batch,
+        "purpose": proposal.purpose,
+        "variant": proposal.setting.variant,
+        "values_json": json.dumps(dict(proposal.setting.values)),
+        "seeds": list(proposal.seeds),
+        "trial_ids": list(proposal.trial_ids),
+        "drawn_by": proposal.drawn_by,
+        "confirms": proposal.confirms,
+        "refusal": proposal.refusal,
+        "unscored": list(proposal.unscored),
+    }

@@ -1,0 +1,141 @@
+"""The next setting of a search, a pure function of the proposal's number and of the scores that it reads.
+
+Optuna's samplers choose; each proposal has a sampler of its own, seeded by the search's seed and the proposal's number,
+so that it can be made again from the rows that it names.
+"""
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sweeps.errors import SpecError
+from sweeps.search.space import Dimension, Setting, Space
+from sweeps.spec.search_settings import SearchSettings
+from tailor.core.seeds import stream
+from transtailor.shell import pip
+
+if TYPE_CHECKING:
+    import optuna
+
+VARIANT, GENERATION = "variant", "generation"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Told:
+    """A setting with its result, as a sampler reads it."""
+
+    setting: Setting
+    batch: int
+    score: float | None
+    """Mean validation score over the seeds; None: it was refused, or a trial failed."""
+    macs: float | None
+
+
+def sampler_seed(settings: SearchSettings, number: int) -> int:
+    """Return the seed of the sampler of proposal `number`, 32 bits."""
+    return stream(settings.seed, "proposal", number) % 2**32
+
+
+def propose(
+    space: Space, settings: SearchSettings, number: int, batch: int, told: Sequence[Told], pending: Sequence[Setting]
+) -> Setting:
+    """Return the setting of proposal `number`; it may have been tried before.
+
+    Args:
+        space: what can be chosen.
+        settings: of the search.
+        number: of the proposal, from 0.
+        batch: number of its batch, from 0; a generation of `nsga2`.
+        told: the results of all batches before.
+        pending: settings of this batch, which have no results yet; `tpe` keeps away from them.
+
+    Raises:
+        SpecError: Optuna is not installed; the text says what to type.
+    """
+    if settings.sampler == "grid":
+        return space.at(number)
+    optuna = _optuna()
+    sampler = _sampler(settings, sampler_seed(settings, number), batch)
+    both = settings.sampler == "nsga2"
+    study = optuna.create_study(sampler=sampler, directions=["maximize", "minimize"] if both else ["maximize"])
+    study.add_trials([_frozen(space, one, both=both) for one in told])
+    study.add_trials([_running(space, setting) for setting in pending])
+    trial = study.ask()
+    variant = trial.suggest_categorical(VARIANT, range(len(space.dimensions)))
+    values = {}
+    for axis in space.dimensions[variant]:
+        name, last = _name(space, variant, axis), len(axis.values) - 1
+        place = (
+            trial.suggest_int(name, 0, last) if axis.is_ordered else trial.suggest_categorical(name, range(last + 1))
+        )
+        values[axis.key] = axis.values[place]
+    return Setting(variant=variant, values=values)
+
+
+def _name(space: Space, variant: int, axis: Dimension) -> str:
+    """An axis of all variants is one parameter; an axis of one variant belongs to that variant alone."""
+    is_common = all(axis in axes for axes in space.dimensions)
+    return axis.key if is_common else f"{variant}:{axis.key}"
+
+
+def _frozen(space: Space, told: Told, *, both: bool) -> "optuna.trial.FrozenTrial":
+    """A result as Optuna stores it; a setting without a score is worse than all others."""
+    from optuna.trial import TrialState, create_trial
+
+    kept = _parameters(space, told.setting) | {"user_attrs": {GENERATION: told.batch}}
+    if told.score is None:
+        return create_trial(state=TrialState.PRUNED, **kept)
+    return create_trial(values=[told.score, told.macs or 0.0] if both else [told.score], **kept)
+
+
+def _running(space: Space, setting: Setting) -> "optuna.trial.FrozenTrial":
+    from optuna.trial import TrialState, create_trial
+
+    return create_trial(state=TrialState.RUNNING, **_parameters(space, setting))
+
+
+def _parameters(space: Space, setting: Setting) -> dict[str, Any]:
+    from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
+
+    distributions: dict[str, BaseDistribution] = {VARIANT: CategoricalDistribution(range(len(space.dimensions)))}
+    params = {VARIANT: setting.variant}
+    for axis in space.dimensions[setting.variant]:
+        name, last = _name(space, setting.variant, axis), len(axis.values) - 1
+        distributions[name] = IntDistribution(0, last) if axis.is_ordered else CategoricalDistribution(range(last + 1))
+        params[name] = axis.values.index(setting.values[axis.key])
+    return {"params": params, "distributions": distributions}
+
+
+def _sampler(settings: SearchSettings, seed: int, batch: int) -> "optuna.samplers.BaseSampler":
+    import optuna
+    from optuna.trial import TrialState
+
+    if settings.sampler == "random":
+        return optuna.samplers.RandomSampler(seed=seed)
+    if settings.sampler == "tpe":
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            return optuna.samplers.TPESampler(seed=seed, constant_liar=True)
+
+    class Generations(optuna.samplers.NSGAIISampler):
+        """A batch is a generation: Optuna keeps the number of a generation in a study, and here every study is new."""
+
+        def get_trial_generation(self, study: Any, trial: Any) -> int:  # noqa: ARG002  # Optuna's interface
+            return batch
+
+        def get_population(self, study: Any, generation: int) -> list[Any]:
+            trials = study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
+            return [trial for trial in trials if trial.user_attrs[GENERATION] == generation]
+
+    return Generations(seed=seed, population_size=max(2, settings.batch))
+
+
+def _optuna() -> Any:
+    try:
+        import optuna
+    except ImportError as error:
+        install = pip("install", "transtailor-sweeps[search]")
+        raise SpecError(f"sampler needs Optuna, which is not installed; type: {install}") from error
+    optuna.logging.set_verbosity(optuna.logging.WARNING)  # else each study prints a line
+    return optuna

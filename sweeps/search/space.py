@@ -1,0 +1,87 @@
+"""What a search chooses from: the variants of a spec and the values of its axes, all but the seeds."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sweeps.spec.spec import Spec, Variant
+from tailor.stages import canonical_json
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """One choice: a variant, and a value for each of its axes."""
+
+    variant: int
+    """Its number in the spec, from 0; 0 in a spec without variants."""
+    values: Mapping[str, Any]
+    """Dotted key -> value; without the seed."""
+
+    @property
+    def key(self) -> str:
+        """Equal for equal choices."""
+        return canonical_json([self.variant, dict(self.values)])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dimension:
+    """One axis."""
+
+    key: str
+    values: tuple[Any, ...]
+
+    @property
+    def is_ordered(self) -> bool:
+        """Whether the values are ascending numbers, of which neighbours are alike for a sampler.
+
+        >>> Dimension(key="optimisation.epochs", values=(5, 10, 20)).is_ordered
+        True
+        """
+        numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in self.values)
+        return numbers and all(one < other for one, other in zip(self.values, self.values[1:], strict=False))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Space:
+    """All choices of a spec."""
+
+    dimensions: tuple[tuple[Dimension, ...], ...]
+    """Of each variant; axes that all variants have are first."""
+    seeds: tuple[int, ...]
+    """Each setting is run with each of them."""
+
+    @property
+    def sizes(self) -> list[int]:
+        """How many settings each variant has."""
+        return [math.prod(len(axis.values) for axis in axes) for axes in self.dimensions]
+
+    def at(self, number: int) -> Setting:
+        """Return setting `number` of the whole grid, from 0, in the order of a sweep without search."""
+        variant = 0
+        while number >= self.sizes[variant]:
+            number -= self.sizes[variant]
+            variant += 1
+        values: dict[str, Any] = {}
+        for axis in reversed(self.dimensions[variant]):
+            number, place = divmod(number, len(axis.values))
+            values[axis.key] = axis.values[place]
+        return Setting(variant=variant, values=dict(reversed(values.items())))
+
+
+def space_of(spec: Spec) -> Space:
+    """Return what a search of the spec chooses from.
+
+    >>> space = space_of(Spec(name="s", axes={"seed": [0, 1], "optimisation.epochs": [5, 10]}))
+    >>> space.sizes, space.seeds, dict(space.at(1).values)
+    ([2], (0, 1), {'optimisation.epochs': 10})
+    """
+    common = {key: values for key, values in spec.axes.items() if key != "seed"}
+    axes = [{**common, **variant.axes} for variant in spec.variants or [Variant()]]
+    seeds = spec.axes.get("seed", [spec.trial.get("seed", 0)])
+    return Space(
+        dimensions=tuple(
+            tuple(Dimension(key=key, values=tuple(values)) for key, values in each.items()) for each in axes
+        ),
+        seeds=tuple(seeds),
+    )
