@@ -58,6 +58,8 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     again.add_argument(
         "--cache", type=Path, default=Path("cache"), help="folder of finished stages; an empty one recomputes all"
     )
+    replay = commands.add_parser("replay", help="make every decision of a search again, from the rows that it read")
+    replay.add_argument("run", type=Path, metavar="RUN", help="folder of a run whose spec has [search]")
     _add_time(commands)
     _add_control(commands)
     clean = commands.add_parser("clean", help="remove what is not needed any more")
@@ -146,6 +148,11 @@ def _lines(options: argparse.Namespace, command: str) -> Iterator[str]:
         from sweeps.commands.clean import clean
 
         return clean(options.folder, options.runs, dry_run=options.dry_run)
+    if options.command == "replay":
+        from sweeps.commands.replay import replay_lines
+        from sweeps.run.run_folder import RunFolder
+
+        return replay_lines(RunFolder(options.run))
     if options.command == "reproduce":
         return _reproduce(options, command)
     from sweeps.commands.explain import explain, find_trial

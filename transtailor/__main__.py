@@ -61,6 +61,7 @@ ENTRIES = {
             "cancel": ("end the SLURM jobs of a run at once", "runs/demo"),
             "retry": ("try failed trials of a run again", "runs/demo --failed"),
             "explain": ("why two trials differ", "3f2a 81bc"),
+            "replay": ("make every decision of a search again", "runs/search"),
             "reproduce": ("run one trial again and save its sub-model", "runs/demo 3f2a --save models"),
             "time": ("measure the latency of a run's sub-models here", "runs/demo"),
             "clean": ("remove what a run or a cache no longer needs", "runs/demo --dry-run"),

@@ -78,7 +78,7 @@ def _launch(options: argparse.Namespace) -> int:
     for text in plan.warnings:
         say(f"warning: {text}", to=sys.stderr)
     if options.plan:
-        return _show(_chosen(plan, options), options)
+        return _show(_chosen(plan, options), search, options)
     refuse_missing_weights(_chosen(plan, options))
     if options.site not in ONE_MACHINE_SITES:
         return _run_on_slurm(plan, search, options)
@@ -183,7 +183,7 @@ def _chosen(plan: Plan, options: argparse.Namespace) -> Plan:
     return select_trials(plan, options.again) if options.again else plan
 
 
-def _show(plan: Plan, options: argparse.Namespace) -> int:
+def _show(plan: Plan, search: "RunSearch | None", options: argparse.Namespace) -> int:
     from sweeps.commands.preview import preview
     from sweeps.run.relaunch import this_code_digest
     from sweeps.run.run_folder import RunFolder
@@ -205,6 +205,7 @@ def _show(plan: Plan, options: argparse.Namespace) -> int:
         capacity=capacity,
         command=sys.argv,
         scripts=scripts,
+        search=None if search is None else search.spec,
     )
     for line in write(page, options):
         say(line)
@@ -229,12 +230,13 @@ def _run(plan: Plan, search: "RunSearch | None", options: argparse.Namespace) ->
             say(f"all {len(plan.trials)} trials are finished")
         elif not _run_unfinished(plan, run, lock, search, options):
             return _say_how_to_resume(plan, run.path)
-        return _finish(plan if search is None else search.plan, run)
+        return _finish(plan, search, run)
 
 
 def _run_on_slurm(plan: Plan, search: "RunSearch | None", options: argparse.Namespace) -> int:
     """Submit the controller, or find a running one; follow it until it has ended, unless --detach is given."""
     from sweeps.commands.attach import follow, submit_or_find
+    from sweeps.search.run_search import RunSearch
     from sweeps.slurm.cluster_run import Submission
 
     refuse_unwritable(options.cache, "--cache", RunFolderError)
@@ -267,7 +269,8 @@ def _run_on_slurm(plan: Plan, search: "RunSearch | None", options: argparse.Name
     if outcome.code == MISTAKE:
         say(outcome.text, to=sys.stderr)
         return MISTAKE
-    return _finish(chosen, cluster.run)
+    search = search and RunSearch(search.spec, cluster.run)  # with what the controller has proposed
+    return _finish(chosen, search, cluster.run)
 
 
 def _is_complete(plan: Plan, run: Path) -> bool:
@@ -313,14 +316,17 @@ def _say_how_to_resume(plan: Plan, run: Path) -> int:
     return INTERRUPTED
 
 
-def _finish(plan: Plan, run: "RunFolder") -> int:
+def _finish(plan: Plan, search: "RunSearch | None", run: "RunFolder") -> int:
     """Write the report, name failed trials, print the next commands; the last line is the report's path."""
     from results.report import write_report
     from results.store.completeness import failed_trials
     from results.store.reader import load
+    from sweeps.search.outcome import outcome_lines
 
+    plan = plan if search is None else search.plan
     report = write_report(run.path)
     with load(run.path) as rows:
+        confirmed = [] if search is None else list(outcome_lines(search.proposals, rows))
         planned = {trial.trial_id for trial in plan.trials}
         failed = [trial for trial in failed_trials(rows) if trial["trial_id"] in planned]
     for trial in failed[:FAILURES_SHOWN]:
@@ -330,6 +336,8 @@ def _finish(plan: Plan, run: "RunFolder") -> int:
         say(f"... and {len(failed) - FAILURES_SHOWN} more; {command('status', run.path)}")
     if failed:
         say(f"to try them again, type: {rerun(sys.argv)}")
+    for line in confirmed:
+        say(line)
     say(f"{len(plan.trials) - len(failed)} of {len(plan.trials)} trials finished, {len(failed)} failed; next:")
     for words in (("status",), ("report",), ("query", RECOMMENDED_QUERY)):
         say(f"  {command(words[0], run.path, *words[1:])}")

@@ -15,6 +15,8 @@ from sweeps.planning.forecast import Capacity, Forecast, forecasts, one_machine,
 from sweeps.planning.plan import Plan, PlanCost, PlannedTrial, choose_probe, cost_of, planned_work, usable_cores
 from sweeps.run.relaunch import check_may_resume, this_code_digest
 from sweeps.run.run_folder import RunFolder, open_run
+from sweeps.search.outcome import plan_lines
+from sweeps.spec.spec import Spec
 from tailor.execution.cache import Cache
 from transtailor.shell import rerun
 
@@ -34,6 +36,7 @@ def preview(
     capacity: Capacity | None = None,
     command: Sequence[str] = ("sweeps/launch.py",),
     scripts: Sequence[tuple[str, str]] = (),
+    search: Spec | None = None,
 ) -> Iterator[Part]:
     """Yield a page to print, of which programs get the trials; reads the cache and the runs, writes nothing.
 
@@ -45,6 +48,7 @@ def preview(
         capacity: resources of the site; None: this machine.
         command: the words that were typed, with `--plan`.
         scripts: title and text of each job that would be submitted.
+        search: the spec, if it chooses its trials; the plan has those that are known.
 
     Raises:
         RunFolderError: the run exists and is damaged.
@@ -54,11 +58,15 @@ def preview(
     # Without sharing every trial has its own empty cache, whatever is in the common one.
     is_cached = (lambda _: False) if plan.private_cache else _lookup(cache)
     durations = durations_in(runs, plan.resources.ranks)
-    cost = cost_of(plan.trials, is_cached, planned_work if durations is None else durations.seconds)
+    work_of = planned_work if durations is None else durations.seconds
+    cost = cost_of(plan.trials, is_cached, work_of)
     yield _table(plan, finished)
     yield ""
     yield from _summary(plan, cost, site, "work" if durations is None else "time")
-    yield _what_can_be_settled(plan)
+    if search is None:
+        yield _what_can_be_settled(plan)
+    else:
+        yield from plan_lines(search, work_of)
     yield from f"run       {state}".splitlines()
     if durations is None:
         yield from _probe(plan, runs, command)

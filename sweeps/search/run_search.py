@@ -29,7 +29,7 @@ class RunSearch:
 
     def __init__(self, spec: Spec, run: RunFolder) -> None:
         """Read the proposals of the run, if it exists; nothing is written."""
-        self._spec, self._run = spec, run
+        self.spec, self._run = spec, run
         self.proposals: list[Proposal] = []
         self._saved = 0
         if run.tables.exists():
@@ -40,12 +40,12 @@ class RunSearch:
 
     def _known_trials(self) -> Iterable[Expanded]:
         if not self.proposals:
-            self.proposals = [decision.proposal for decision in next_batch(self._spec, (), {})]
+            self.proposals = [decision.proposal for decision in next_batch(self.spec, (), {})]
             if all(one.refusal for one in self.proposals):
-                raise SpecError(f"{self._spec.where} [search]: every setting is refused: {self.proposals[0].refusal}")
+                raise SpecError(f"{self.spec.where} [search]: every setting is refused: {self.proposals[0].refusal}")
         for proposal in self.proposals:
             if proposal.refusal is None:
-                yield from trials_of(self._spec, proposal)
+                yield from trials_of(self.spec, proposal)
 
     def save(self) -> None:
         """Write the proposals and planned trials that the run lacks; the caller holds its lock."""
@@ -60,7 +60,7 @@ class RunSearch:
         Writes:
             the proposals and their planned trials.
         """
-        while decisions := next_batch(self._spec, self.proposals, scores):
+        while decisions := next_batch(self.spec, self.proposals, scores):
             self.proposals += [decision.proposal for decision in decisions]
             trials = tuple(trial for decision in decisions for trial in decision.trials)
             self.plan = replace(self.plan, trials=(*self.plan.trials, *trials))
