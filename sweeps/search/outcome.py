@@ -32,7 +32,7 @@ def plan_lines(spec: Spec, work_of: Callable[[PlannedStage, str], float]) -> Ite
     together = min(most, spec.search.batch) if spec.search.sampler in ("tpe", "nsga2") else most
     yield f"search    {spec.search.sampler}: at most {most} of {size} settings, {together} at a time{more}"
     confirming = 0 if spec.confirm is None else min(spec.confirm.top, most) * spec.confirm.seeds
-    yield f"          {most * seeds + confirming} trials at most, {size * seeds} in the grid; above are those that run first"
+    yield f"          {most * seeds + confirming} trials at most, {size * seeds} in the grid; above is what runs first"
     if size * seeds > MOST_PLANNED:
         return
     trials = []

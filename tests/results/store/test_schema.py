@@ -17,6 +17,7 @@ KEYS = {
     "predictions": ("trial_id", "point", "split", "image_id"),
     "estimates": ("trial_id", "point", "split", "sample_id"),
     "timings": ("model_key", "device_name", "threads", "precision", "batch"),
+    "proposals": ("number",),
     "events": ("driver", "number"),
     "printed": ("paper", "place", "label", "network", "dataset", "asked_removed_macs_fraction"),
 }

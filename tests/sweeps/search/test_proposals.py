@@ -1,0 +1,134 @@
+"""What is tried next: batches, refusals, failures, confirmation, and the end."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from sweeps.errors import SpecError
+from sweeps.search import proposals
+from sweeps.search.proposals import Proposal, Score, next_batch
+from sweeps.search.run_search import replay
+from sweeps.spec.spec import Spec, load_spec
+
+WriteSpec = Callable[..., Path]
+HEAD = """
+name = "s"
+[trial.method]
+name = "prune"
+[axes]
+seed = [3, 7]
+method.criterion = ["l1", "l2", "random"]
+optimisation.epochs = { from = 2, to = 6 }
+"""
+TPE = HEAD + '[search]\nsampler = "tpe"\ntrials = 6\nbatch = 4\n[confirm]\ntop = 2\nseeds = 3\n'
+
+
+def decided(spec: Spec, value: Callable[[Proposal], float | None]) -> list[Proposal]:
+    """All proposals of a search whose trials score as `value` says; None: they fail."""
+    made: list[Proposal] = []
+    scores: dict[str, Score] = {}
+    while batch := next_batch(spec, made, scores):
+        for decision in batch:
+            made.append(decision.proposal)
+            if (score := value(decision.proposal)) is not None:
+                scores |= {key: Score(validation_score=score, macs=1) for key in decision.proposal.trial_ids}
+    return made
+
+
+def epochs(proposal: Proposal) -> float:
+    return float(proposal.setting.values["optimisation.epochs"]) + (proposal.setting.values["method.criterion"] == "l1")
+
+
+def test_batches_read_those_before_and_the_best_are_confirmed_with_new_seeds(write_spec: WriteSpec) -> None:
+    spec = load_spec(write_spec(TPE))
+    made = decided(spec, epochs)
+    searched = [one for one in made if one.purpose == "search"]
+    assert [one.batch for one in searched] == [0, 0, 0, 0, 1, 1] and [one.number for one in made] == list(range(8))
+    assert {one.seeds for one in searched} == {(3, 7)} and all(len(one.trial_ids) == 2 for one in searched)
+    best = sorted(searched, key=lambda one: (-epochs(one), one.number))[:2]
+    assert [one.confirms for one in made[6:]] == [one.number for one in best]
+    assert {one.seeds for one in made[6:]} == {(8, 9, 10)}
+    ids = [key for one in made for key in one.trial_ids]
+    assert len(set(ids)) == len(ids) == 6 * 2 + 2 * 3
+
+
+def test_the_order_in_which_trials_end_changes_nothing(write_spec: WriteSpec) -> None:
+    spec = load_spec(write_spec(TPE))
+    first = [decision.proposal for decision in next_batch(spec, (), {})]
+    scores = {key: Score(validation_score=epochs(one), macs=1) for one in first for key in one.trial_ids}
+    turned = dict(reversed(scores.items()))
+    assert next_batch(spec, first, scores) == next_batch(spec, first, turned)
+
+
+def test_settings_that_fail_are_not_confirmed_and_the_decision_names_them(write_spec: WriteSpec) -> None:
+    spec = load_spec(write_spec(TPE))
+    made = decided(spec, lambda one: None if one.setting.values["method.criterion"] == "l1" else epochs(one))
+    failed = {one.number for one in made if one.setting.values["method.criterion"] == "l1" and one.confirms is None}
+    assert failed and not failed & {one.confirms for one in made}
+    first = {key for one in made if one.number in failed and one.batch == 0 for key in one.trial_ids}
+    assert {*made[4].unscored} == first
+
+
+def test_excluded_and_impossible_settings_are_proposals_without_trials(write_spec: WriteSpec) -> None:
+    text = HEAD + '[[exclude]]\nmethod.criterion = "l1"\n[search]\nsampler = "random"\ntrials = 10\n'
+    made = decided(load_spec(write_spec(text)), epochs)
+    assert sum(one.refusal is None for one in made) == 10
+    refused = [one for one in made if one.setting.values["method.criterion"] == "l1"]
+    assert refused and all(one.refusal == "[[exclude]] leaves it out" and not one.trial_ids for one in refused)
+
+
+def test_a_search_ends_when_only_refused_settings_are_proposed(
+    write_spec: WriteSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(proposals, "MOST_REFUSED", 3)
+    text = HEAD + '[[exclude]]\nmethod.criterion = ["l1", "l2"]\n[search]\nsampler = "random"\ntrials = 15\n'
+    made = decided(load_spec(write_spec(text)), epochs)
+    assert sum(one.refusal is not None for one in made) == 3 and {one.batch for one in made} == {0}
+
+
+def test_a_search_has_at_most_all_settings_each_once(write_spec: WriteSpec) -> None:
+    for sampler in ("grid", "random", "tpe"):
+        text = HEAD + f'[search]\nsampler = "{sampler}"\ntrials = 1000\n'
+        made = decided(load_spec(write_spec(text)), epochs)
+        assert len({one.setting.key for one in made}) == len(made) == 15, sampler
+
+
+class Rows:
+    """The tables of a run, as `replay` reads them."""
+
+    def __init__(self, made: list[Proposal], value: Callable[[Proposal], float]) -> None:
+        from sweeps.search.run_search import _row
+
+        self.proposals = [_row(one) for one in made]
+        self.scores = [
+            {"trial_id": key, "validation_score": value(one), "macs": 1} for one in made for key in one.trial_ids
+        ]
+
+    def rows(self, sql: str) -> list[dict[str, object]]:
+        return self.proposals if "proposals" in sql else self.scores
+
+
+def test_a_replay_finds_a_decision_that_was_changed(write_spec: WriteSpec) -> None:
+    spec = load_spec(write_spec(TPE))
+    made = decided(spec, epochs)
+    assert replay(spec, Rows(made, epochs)) == []  # type: ignore[arg-type]
+    forged = [*made[:5], replace(made[5], setting=made[0].setting), *made[6:]]
+    assert 5 in {old.number for old, _ in replay(spec, Rows(forged, epochs))}  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('[search]\nsampler = "tpe"\n', r"\[search\]: sampler 'tpe' has no end; type trials = 40"),
+        ('[search]\nsampler = "tpa"\ntrials = 3\n', r"\[search\] sampler: given 'tpa'"),
+        ("[confirm]\ntop = 3\n", r"\[confirm\]: there is no search to confirm; add \[search\]"),
+        ("[search]\ntrials = 3\n[tuning]\noptimisation.learning_rate = [0.1]\n", r"\[tuning\] chooses settings too"),
+        ("[search]\ntrials = 3\n[confirm]\nseeds = 1\n", r"\[confirm\] seeds: given 1"),
+        ('axes.data.name = ["digits"]\n[search]\ntrials = 3\n', r"scores on different data sets cannot be compared"),
+    ],
+)
+def test_tables_that_contradict_each_other_are_refused(text: str, message: str, write_spec: WriteSpec) -> None:
+    with pytest.raises(SpecError, match=message):
+        load_spec(write_spec(f'name = "s"\n{text}' if text.startswith("axes") else HEAD + text))

@@ -1,0 +1,94 @@
+"""The samplers: a proposal depends on its number and on what was told before, and on nothing else."""
+
+import math
+import random
+
+import pytest
+
+from sweeps.search.samplers import Told, propose
+from sweeps.search.space import Setting, Space, space_of
+from sweeps.spec.search_settings import SearchSettings
+from sweeps.spec.spec import Spec, Variant
+
+SPACE = space_of(
+    Spec(
+        name="s",
+        axes={"seed": [4, 5], "rate": [0.001 * 2**power for power in range(10)], "kind": ["p", "q", "r"]},
+        variants=[Variant(), Variant(axes={"steps": [1, 2, 3]})],
+    )
+)
+BEST = 0.032
+
+
+def score(setting: Setting) -> float | None:
+    """Best at rate 0.032, kind q, 3 steps; settings far from there fail."""
+    value = -abs(math.log(setting.values["rate"] / BEST)) + (setting.values["kind"] == "q")
+    return value + 0.2 * setting.values.get("steps", 0) if value > -2 else None
+
+
+def told_of(settings: list[Setting], batch: int) -> list[Told]:
+    return [
+        Told(setting=one, batch=batch, score=score(one), macs=float(one.values.get("steps", 4))) for one in settings
+    ]
+
+
+def searched(sampler: str, batches: int, seed: int = 0) -> list[Told]:
+    settings = SearchSettings(sampler=sampler, trials=100, seed=seed)  # type: ignore[arg-type]  # one of the names
+    told: list[Told] = []
+    for batch in range(batches):
+        new: list[Setting] = []
+        for _ in range(4):
+            new.append(propose(SPACE, settings, len(told) + len(new), batch, told, new))
+        told += told_of(new, batch)
+    return told
+
+
+def test_the_grid_has_each_setting_once_in_the_order_of_a_sweep() -> None:
+    settings = [SPACE.at(number) for number in range(sum(SPACE.sizes))]
+    assert len({one.key for one in settings}) == 30 + 90 and SPACE.seeds == (4, 5)
+    assert [one.variant for one in settings] == [0] * 30 + [1] * 90
+    assert [one.values["kind"] for one in settings[:4]] == ["p", "q", "r", "p"]
+
+
+@pytest.mark.parametrize("sampler", ["random", "tpe", "nsga2"])
+def test_a_proposal_is_made_again_from_what_it_read(sampler: str) -> None:
+    settings = SearchSettings(sampler=sampler, trials=100)  # type: ignore[arg-type]
+    told = searched(sampler, 4)
+    assert [one.setting.key for one in searched(sampler, 4)] == [one.setting.key for one in told]
+    random.seed(99)  # no global generator enters
+    again = propose(SPACE, settings, 14, 3, told[:12], [one.setting for one in told[12:14]])
+    assert again == told[14].setting
+    assert all(one.setting.values["rate"] in SPACE.dimensions[0][0].values for one in told)
+
+
+@pytest.mark.parametrize("sampler", ["random", "tpe", "nsga2"])
+def test_another_seed_proposes_other_settings(sampler: str) -> None:
+    one, other = ([told.setting.key for told in searched(sampler, 2, seed)] for seed in (0, 1))
+    assert one != other
+
+
+def test_tpe_finds_better_settings_than_chance() -> None:
+    """Over ten seeds, the mean of the last eight scores; failed settings count as the worst."""
+    means = {}
+    for sampler in ("random", "tpe"):
+        last = [told.score for seed in range(10) for told in searched(sampler, 10, seed)[-8:]]
+        means[sampler] = sum(-3.0 if value is None else value for value in last) / len(last)
+    assert means["tpe"] > means["random"] + 0.5
+
+
+def test_nsga2_reads_the_costs_too() -> None:
+    """Of settings that are equally good it keeps the cheap ones: there, one with fewer steps."""
+    space = space_of(Spec(name="s", axes={"steps": [1, 2, 3, 4, 5, 6, 7, 8]}))
+    settings = SearchSettings(sampler="nsga2", trials=100, batch=6)
+    told: list[Told] = []
+    for batch in range(8):
+        new = [propose(space, settings, len(told) + place, batch, told, ()) for place in range(6)]
+        told += [Told(setting=one, batch=batch, score=0.5, macs=one.values["steps"]) for one in new]
+    assert sum(one.setting.values["steps"] for one in told[-6:]) < sum(one.setting.values["steps"] for one in told[:6])
+
+
+def test_ascending_numbers_are_ordered_and_names_are_not() -> None:
+    rates, kinds = SPACE.dimensions[0]
+    assert rates.is_ordered and not kinds.is_ordered
+    space: Space = space_of(Spec(name="s", axes={"a": [3, 1, 2], "b": [True, False]}))
+    assert not any(axis.is_ordered for axis in space.dimensions[0])

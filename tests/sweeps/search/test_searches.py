@@ -1,0 +1,111 @@
+"""Real searches by the real command: serial equals Ray, killed and launched again equals undisturbed, replayed."""
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from results.store.reader import load
+from tests import commands
+from transtailor.waiting import reap, wait_for
+
+SPEC = """
+name = "search"
+[trial]
+method.name = "head_only"
+source.epochs = 1
+data.train_images = 64
+[axes]
+optimisation.head_learning_rate = { from = 0.001, to = 1.0, log = true, step = 2 }
+optimisation.head_epochs = { from = 1, to = 4 }
+[search]
+sampler = "tpe"
+trials = 8
+batch = 3
+[confirm]
+top = 2
+seeds = 2
+"""
+DECISIONS = "SELECT * EXCLUDE (code_digest, written_at) FROM proposals ORDER BY number"
+POINTS = "SELECT trial_id, point, validation_score FROM operating_points ORDER BY ALL"
+
+
+def launch(folder: Path, *options: str) -> str:
+    (folder / "spec.toml").write_text(SPEC)
+    done = commands.launch("spec.toml", *options, folder=folder)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def rows(folder: Path, sql: str) -> list[dict[str, Any]]:
+    with load(folder / "runs" / "search") as run:
+        return run.rows(sql)
+
+
+@pytest.fixture(scope="module")
+def serial(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A folder with a finished search, and what the command printed."""
+    folder = tmp_path_factory.mktemp("serial")
+    return folder, launch(folder, "--site", "serial")
+
+
+def test_it_ends_with_the_confirmed_winner_and_compares_only_what_confirms(serial: tuple[Path, str]) -> None:
+    folder, said = serial
+    assert (
+        "confirmed winner: proposal " in said and " over 2 new seeds: " in said and "12 of 12 trials finished" in said
+    )
+    compared = rows(folder, "SELECT DISTINCT trial_id FROM compared_points")
+    confirming = rows(folder, "SELECT unnest(trial_ids) AS trial_id FROM proposals WHERE purpose = 'confirm'")
+    assert {row["trial_id"] for row in compared} == {row["trial_id"] for row in confirming}
+    assert len(compared) == 4
+
+
+def test_launched_again_nothing_is_left_and_every_decision_is_made_again(serial: tuple[Path, str]) -> None:
+    folder, _ = serial
+    before = rows(folder, "SELECT * FROM attempts")
+    launch(folder, "--site", "serial")
+    assert rows(folder, "SELECT * FROM attempts") == before
+    replayed = commands.sweeps_command("replay", "runs/search", folder=folder)
+    assert (replayed.returncode, replayed.stdout) == (
+        0,
+        "runs/search: all 10 proposals in 4 batches are decided alike\n",
+    )
+
+
+def test_a_plan_says_what_runs_first_and_what_runs_at_most(tmp_path: Path) -> None:
+    said = launch(tmp_path, "--plan")
+    assert "tpe: at most 8 of 40 settings, 3 at a time, then the best 2 with 2 seeds" in said
+    assert "12 trials at most, 40 in the grid" in said
+    assert not (tmp_path / "runs").exists()
+
+
+def test_on_ray_it_decides_alike(serial: tuple[Path, str], tmp_path: Path) -> None:
+    launch(tmp_path)
+    for sql in (DECISIONS, POINTS):
+        assert rows(tmp_path, sql) == rows(serial[0], sql)
+
+
+def kill_after_decision(folder: Path, parts: int) -> None:
+    """Launch the search and kill it as soon as this many decisions are in the table."""
+    proposed = folder / "runs" / "search" / "tables" / "proposals"
+    words = [sys.executable, str(commands.LAUNCH), "spec.toml", "--site", "serial"]
+    with (folder / "log").open("a") as log:
+        launched = subprocess.Popen(words, cwd=folder, stdout=log, stderr=log, start_new_session=True)
+    try:
+        wait_for(lambda: len([*proposed.glob("*.parquet")]) >= parts, "a decision", 300.0)
+        assert launched.poll() is None, "it ended before it was killed"
+    finally:
+        launched.send_signal(signal.SIGKILL)
+        reap(launched)
+
+
+def test_killed_after_a_decision_it_continues_as_if_undisturbed(serial: tuple[Path, str], tmp_path: Path) -> None:
+    (tmp_path / "spec.toml").write_text(SPEC)
+    for parts in (1, 2):  # after the first decision, which precedes all trials, and after the second one
+        kill_after_decision(tmp_path, parts)
+    launch(tmp_path, "--site", "serial")
+    for sql in (DECISIONS, POINTS):
+        assert rows(tmp_path, sql) == rows(serial[0], sql)
