@@ -26,7 +26,7 @@ NOT_PASTED: Mapping[str, str] = {
     for reason, found in {
         FILE: "sweeps/spec/printed_rows.py:_points sweeps/spec/spec.py:_absolute sweeps/spec/spec.py:_check_keys"
         " sweeps/spec/axes.py:check_tied sweeps/spec/axes.py:flat_axes sweeps/spec/spec.py:_read_document"
-        " sweeps/spec/spec.py:_table"
+        " sweeps/spec/spec.py:_table sweeps/spec/ranges.py:Range.values sweeps/spec/search_settings.py:check_search"
         " sweeps/spec/spec.py:_tables sweeps/spec/spec.py:_variant tailor/config/trial.py:TrialConfig._source_exists"
         " tailor/config/source.py:SourceConfig._weights_are_pinned hpc/sites/site.py:Need._dependency_names_jobs",
         OWN: "hpc/slurm/first_site.py:write_new results/store/reader.py:_named sweeps/commands/clean.py:_reached"
@@ -58,6 +58,7 @@ NOT_PASTED: Mapping[str, str] = {
         " transtailor/validation.py:list_faults",
         "a number in the place of a percentage; test_bad_input.py has it": "transtailor/validation.py:_percentage"
         " transtailor/validation.py:fraction",
+        "a package that the environment of the tests has": "sweeps/search/samplers.py:_optuna",
         "tests/transtailor/test_start.py has its message": "transtailor/start.py:_remedy",
         "tests/hpc/slurm/test_init.py pastes what follows a file that was written": "hpc/__main__.py:_init",
     }.items()

@@ -80,10 +80,9 @@ def _run(run: RunFolder, cluster: ClusterRun) -> RunOutcome:
         plan,
         run,
         submission.cache,
-        SweepSite("slurm"),
+        SweepSite("slurm", max_disk_gb=submission.max_disk_gb),
         display=display,
         stop_file=cluster.stop_file,
-        max_disk_gb=submission.max_disk_gb,
         search=search,
     )
     plan = plan if search is None else search.plan

@@ -78,7 +78,7 @@ def _launch(options: argparse.Namespace) -> int:
     for text in plan.warnings:
         say(f"warning: {text}", to=sys.stderr)
     if options.plan:
-        return _show(_chosen(plan, options), search, options)
+        return _show(_chosen(plan, options), options)
     refuse_missing_weights(_chosen(plan, options))
     if options.site not in ONE_MACHINE_SITES:
         return _run_on_slurm(plan, search, options)
@@ -183,7 +183,7 @@ def _chosen(plan: Plan, options: argparse.Namespace) -> Plan:
     return select_trials(plan, options.again) if options.again else plan
 
 
-def _show(plan: Plan, search: "RunSearch | None", options: argparse.Namespace) -> int:
+def _show(plan: Plan, options: argparse.Namespace) -> int:
     from sweeps.commands.preview import preview
     from sweeps.run.relaunch import this_code_digest
     from sweeps.run.run_folder import RunFolder
@@ -205,7 +205,6 @@ def _show(plan: Plan, search: "RunSearch | None", options: argparse.Namespace) -
         capacity=capacity,
         command=sys.argv,
         scripts=scripts,
-        search=None if search is None else search.spec,
     )
     for line in write(page, options):
         say(line)
@@ -294,13 +293,11 @@ def _run_unfinished(
     from sweeps.driver.progress_file import ProgressFile
 
     display = ProgressFile(lock.tell, display_for_terminal())
-    site = SweepSite(options.site)
+    site = SweepSite(options.site, max_disk_gb=options.max_disk_gb)
     if search is not None:
         search.save()
     try:
-        ended = run_sweep(
-            plan, run, options.cache, site, display=display, max_disk_gb=options.max_disk_gb, search=search
-        )
+        ended = run_sweep(plan, run, options.cache, site, display=display, search=search)
         return not ended.interrupted
     except KeyboardInterrupt:  # the second Ctrl-C, which does not wait for a clean stop
         return False

@@ -16,7 +16,6 @@ from sweeps.planning.plan import Plan, PlanCost, PlannedTrial, choose_probe, cos
 from sweeps.run.relaunch import check_may_resume, this_code_digest
 from sweeps.run.run_folder import RunFolder, open_run
 from sweeps.search.outcome import plan_lines
-from sweeps.spec.spec import Spec
 from tailor.execution.cache import Cache
 from transtailor.shell import rerun
 
@@ -36,7 +35,6 @@ def preview(
     capacity: Capacity | None = None,
     command: Sequence[str] = ("sweeps/launch.py",),
     scripts: Sequence[tuple[str, str]] = (),
-    search: Spec | None = None,
 ) -> Iterator[Part]:
     """Yield a page to print, of which programs get the trials; reads the cache and the runs, writes nothing.
 
@@ -48,7 +46,6 @@ def preview(
         capacity: resources of the site; None: this machine.
         command: the words that were typed, with `--plan`.
         scripts: title and text of each job that would be submitted.
-        search: the spec, if it chooses its trials; the plan has those that are known.
 
     Raises:
         RunFolderError: the run exists and is damaged.
@@ -63,10 +60,10 @@ def preview(
     yield _table(plan, finished)
     yield ""
     yield from _summary(plan, cost, site, "work" if durations is None else "time")
-    if search is None:
+    if plan.searches is None:
         yield _what_can_be_settled(plan)
     else:
-        yield from plan_lines(search, work_of)
+        yield from plan_lines(plan.searches, work_of)
     yield from f"run       {state}".splitlines()
     if durations is None:
         yield from _probe(plan, runs, command)

@@ -40,4 +40,4 @@ def replay_lines(run: RunFolder) -> Iterator[str]:
 
 
 def _shown(proposal: Proposal | None) -> str:
-    return "none" if proposal is None else toml_value(dict(proposal.setting.values))
+    return "none" if proposal is None else toml_value(dict(proposal.candidate.values))

@@ -50,6 +50,7 @@ class SweepSite:
     slots: int | None = None  # trials at once on the site "local"; None: as many as fit on this process's cores
     target: str = TRIAL_TARGET  # the class of the object in each rank, "module:Class"
     max_attempts: int = MAX_ATTEMPTS  # of a trial whose processes die
+    max_disk_gb: float | None = None  # most that the cache may hold, in units of 10^9 bytes; None: what the disk holds
 
 
 def run_sweep(
@@ -60,7 +61,6 @@ def run_sweep(
     *,
     display: Display | None = None,
     stop_file: Path | None = None,
-    max_disk_gb: float | None = None,
     search: RunSearch | None = None,
 ) -> SweepOutcome:
     """Run the trials that are not finished; to be called from the main thread, by the holder of the run's lock.
@@ -72,7 +72,6 @@ def run_sweep(
         site: where and how they run.
         display: where progress is shown; None: on this terminal.
         stop_file: stops the sweep like a signal as soon as it exists.
-        max_disk_gb: the most that the cache may hold, in units of 10^9 bytes; None: what the disk holds.
         search: chooses more trials when those of the plan have ended; None: there are no more.
 
     Raises:
@@ -90,7 +89,7 @@ def run_sweep(
     )
     events = EventLog(Writer(run.tables), driver, digest, display.note)
     cache.mkdir(parents=True, exist_ok=True)
-    board = _open_board(launch, finished, driver, display, events, DiskGuard(cache, max_disk_gb))
+    board = _open_board(launch, finished, driver, display, events, DiskGuard(cache, site.max_disk_gb))
     if site.name != "slurm":  # there the pool writes this event, with its job
         events("controller_started", detail=f"on site {site.name}")
     open_backend = partial(_backend, site.name, launch, site.target, events)

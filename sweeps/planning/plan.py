@@ -54,6 +54,7 @@ class Plan:
     printed: tuple[PrintedRow, ...] = ()  # numbers of papers, to compare with the measured ones
     data_sha256: Mapping[str, str] = field(default_factory=dict)  # of the data sets, by name
     warnings: tuple[str, ...] = ()  # what a user should know before the start, each once
+    searches: Spec | None = None  # the spec of a sweep that chooses its trials; these are the trials so far
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,6 +137,7 @@ def _made(spec: Spec, choose: Callable[[], Iterable[Expanded]]) -> Plan:
         printed=tuple(spec.printed),
         data_sha256=data_sha256,
         warnings=tuple(warnings),
+        searches=None if spec.search is None else spec,
     )
 
 

@@ -38,7 +38,7 @@ def plan_lines(spec: Spec, work_of: Callable[[PlannedStage, str], float]) -> Ite
     trials = []
     for number in range(size):
         one = Proposal(
-            number=number, batch=0, purpose="search", setting=space.at(number), seeds=space.seeds, drawn_by="grid"
+            number=number, batch=0, purpose="search", candidate=space.at(number), seeds=space.seeds, drawn_by="grid"
         )
         try:
             trials += [plan_trial(trial) for trial in trials_of(spec, one)]
@@ -61,7 +61,7 @@ def outcome_lines(proposals: list[Proposal], tables: Run) -> Iterator[str]:
     for place, (_, proposal, rows) in enumerate(sorted(found, key=lambda one: -one[0])):
         scale = SCALES[rows[0]["metric"]]
         mean = mean_interval([row["test_score"] for row in rows])
-        values = ", ".join(f"{key} = {value}" for key, value in proposal.setting.values.items())
+        values = ", ".join(f"{key} = {value}" for key, value in proposal.candidate.values.items())
         name = "confirmed winner" if place == 0 else "also confirmed"
         score = f"test {scale.noun} {scale.value(mean.mean)}{scale.unit} [{scale.interval(mean)}]"
         yield f"{name}: proposal {proposal.confirms}, {score} over {len(rows)} new seeds: {values}"

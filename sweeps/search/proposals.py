@@ -7,7 +7,7 @@ from typing import Literal
 
 from sweeps.planning.plan import PlannedTrial, plan_trial
 from sweeps.search.samplers import Told, propose
-from sweeps.search.space import Setting, Space, space_of
+from sweeps.search.space import Candidate, Space, space_of
 from sweeps.spec.expand import Expanded, expand_one
 from sweeps.spec.search_settings import ConfirmSettings
 from sweeps.spec.spec import Spec
@@ -35,7 +35,7 @@ class Proposal:
     batch: int
     """Its decision read the scores of all proposals of smaller batches."""
     purpose: Literal["search", "confirm"]
-    setting: Setting
+    candidate: Candidate
     seeds: tuple[int, ...]
     """One trial each."""
     drawn_by: str
@@ -85,8 +85,8 @@ def trials_of(spec: Spec, proposal: Proposal) -> tuple[Expanded, ...]:
     Raises:
         ConfigError: the settings cannot be combined.
     """
-    of, setting = proposal.confirms, proposal.setting
-    trials = [expand_one(spec, setting.variant, {**setting.values, "seed": seed}) for seed in proposal.seeds]
+    of, candidate = proposal.confirms, proposal.candidate
+    trials = [expand_one(spec, candidate.variant, {**candidate.values, "seed": seed}) for seed in proposal.seeds]
     # An arm is one setting: the trials that confirm it must not be mixed with those of another.
     label = "" if of is None else f", proposal {of}"
     return tuple(replace(trial, label=trial.label + label) for trial in trials if trial is not None)
@@ -96,9 +96,9 @@ def result_of(proposal: Proposal, scores: Mapping[str, Score]) -> Told:
     """Return the mean over the trials of a proposal; None if one has no score."""
     found = [scores[key] for key in proposal.trial_ids if key in scores]
     if not found or len(found) < len(proposal.trial_ids):
-        return Told(setting=proposal.setting, batch=proposal.batch, score=None, macs=None)
+        return Told(candidate=proposal.candidate, batch=proposal.batch, score=None, macs=None)
     score, macs = fmean(one.validation_score for one in found), fmean(one.macs for one in found)
-    return Told(setting=proposal.setting, batch=proposal.batch, score=score, macs=macs)
+    return Told(candidate=proposal.candidate, batch=proposal.batch, score=score, macs=macs)
 
 
 def _search(
@@ -115,19 +115,19 @@ def _search(
     told = [result_of(proposal, scores) for proposal in earlier]
     reads_scores = spec.search.sampler in ("tpe", "nsga2")
     wanted = min(left, spec.search.batch) if reads_scores else left
-    known = {proposal.setting.key for proposal in earlier}
+    known = {proposal.candidate.key for proposal in earlier}
     trial_ids = {key for proposal in earlier for key in proposal.trial_ids}
-    pending: list[Setting] = []
+    pending: list[Candidate] = []
     number, refused = len(earlier), 0
     while wanted > 0 and refused < MOST_REFUSED and len(known) < size:
-        setting = propose(space, spec.search, number, batch, told, pending)
+        candidate = propose(space, spec.search, number, batch, told, pending)
         drawn_by = spec.search.sampler
-        if setting.key in known:
-            setting, drawn_by = _untried(space, known, stream(spec.search.seed, "untried", number)), "random"
-        known.add(setting.key)
-        pending.append(setting)
+        if candidate.key in known:
+            candidate, drawn_by = _untried(space, known, stream(spec.search.seed, "untried", number)), "random"
+        known.add(candidate.key)
+        pending.append(candidate)
         proposal = Proposal(
-            number=number, batch=batch, purpose="search", setting=setting, seeds=space.seeds, drawn_by=drawn_by,
+            number=number, batch=batch, purpose="search", candidate=candidate, seeds=space.seeds, drawn_by=drawn_by,
             unscored=unscored,
         )  # fmt: skip
         decision = _with_trials(spec, proposal, trial_ids)
@@ -152,14 +152,14 @@ def _with_trials(spec: Spec, proposal: Proposal, others: set[str]) -> Decision:
     return Decision(proposal=replace(proposal, trial_ids=ids), trials=trials)
 
 
-def _untried(space: Space, known: set[str], draw: int) -> Setting:
+def _untried(space: Space, known: set[str], draw: int) -> Candidate:
     """A setting that was not proposed yet, all with equal chances; `draw` is a random number of 63 bits."""
     size = sum(space.sizes)
     for number in range(DRAWS):
-        setting = space.at(stream(draw, "setting", number) % size)
-        if setting.key not in known:
-            return setting
-    left = [setting for setting in map(space.at, range(size)) if setting.key not in known]
+        candidate = space.at(stream(draw, "setting", number) % size)
+        if candidate.key not in known:
+            return candidate
+    left = [candidate for candidate in map(space.at, range(size)) if candidate.key not in known]
     return left[draw % len(left)]
 
 
@@ -173,7 +173,7 @@ def _confirm(
     for number, best in enumerate(best_of(searched, scores, spec.confirm), start=len(searched)):
         first = max(space.seeds) + 1
         proposal = Proposal(
-            number=number, batch=batch, purpose="confirm", setting=best.setting, confirms=best.number,
+            number=number, batch=batch, purpose="confirm", candidate=best.candidate, confirms=best.number,
             seeds=tuple(range(first, first + spec.confirm.seeds)), drawn_by="best", unscored=unscored,
         )  # fmt: skip
         yield _with_trials(spec, proposal, set())

@@ -14,7 +14,7 @@ from sweeps.errors import SpecError
 from sweeps.planning.plan import PlannedTrial, make_plan
 from sweeps.run.run_folder import RunFolder, add_trials, open_run
 from sweeps.search.proposals import Decision, Proposal, Score, next_batch, trials_of
-from sweeps.search.space import Setting
+from sweeps.search.space import Candidate
 from sweeps.spec.expand import Expanded
 from sweeps.spec.spec import Spec
 
@@ -91,7 +91,7 @@ def read_proposals(tables: Run) -> list[Proposal]:
             number=row["number"],
             batch=row["batch"],
             purpose=row["purpose"],
-            setting=Setting(variant=row["variant"], values=json.loads(row["values_json"])),
+            candidate=Candidate(variant=row["variant"], values=json.loads(row["values_json"])),
             seeds=tuple(row["seeds"]),
             drawn_by=row["drawn_by"],
             confirms=row["confirms"],
@@ -125,8 +125,8 @@ def _row(proposal: Proposal) -> dict[str, object]:
         "number": proposal.number,
         "batch": proposal.batch,
         "purpose": proposal.purpose,
-        "variant": proposal.setting.variant,
-        "values_json": json.dumps(dict(proposal.setting.values)),
+        "variant": proposal.candidate.variant,
+        "values_json": json.dumps(dict(proposal.candidate.values)),
         "seeds": list(proposal.seeds),
         "trial_ids": list(proposal.trial_ids),
         "drawn_by": proposal.drawn_by,

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sweeps.errors import SpecError
-from sweeps.search.space import Dimension, Setting, Space
+from sweeps.search.space import Candidate, Dimension, Space
 from sweeps.spec.search_settings import SearchSettings
 from tailor.core.seeds import stream
 from transtailor.shell import pip
@@ -25,7 +25,7 @@ VARIANT, GENERATION = "variant", "generation"
 class Told:
     """A setting with its result, as a sampler reads it."""
 
-    setting: Setting
+    candidate: Candidate
     batch: int
     score: float | None
     """Mean validation score over the seeds; None: it was refused, or a trial failed."""
@@ -38,8 +38,8 @@ def sampler_seed(settings: SearchSettings, number: int) -> int:
 
 
 def propose(
-    space: Space, settings: SearchSettings, number: int, batch: int, told: Sequence[Told], pending: Sequence[Setting]
-) -> Setting:
+    space: Space, settings: SearchSettings, number: int, batch: int, told: Sequence[Told], pending: Sequence[Candidate]
+) -> Candidate:
     """Return the setting of proposal `number`; it may have been tried before.
 
     Args:
@@ -60,7 +60,7 @@ def propose(
     both = settings.sampler == "nsga2"
     study = optuna.create_study(sampler=sampler, directions=["maximize", "minimize"] if both else ["maximize"])
     study.add_trials([_frozen(space, one, both=both) for one in told])
-    study.add_trials([_running(space, setting) for setting in pending])
+    study.add_trials([_running(space, candidate) for candidate in pending])
     trial = study.ask()
     variant = trial.suggest_categorical(VARIANT, range(len(space.dimensions)))
     values = {}
@@ -70,7 +70,7 @@ def propose(
             trial.suggest_int(name, 0, last) if axis.is_ordered else trial.suggest_categorical(name, range(last + 1))
         )
         values[axis.key] = axis.values[place]
-    return Setting(variant=variant, values=values)
+    return Candidate(variant=variant, values=values)
 
 
 def _name(space: Space, variant: int, axis: Dimension) -> str:
@@ -83,27 +83,27 @@ def _frozen(space: Space, told: Told, *, both: bool) -> "optuna.trial.FrozenTria
     """A result as Optuna stores it; a setting without a score is worse than all others."""
     from optuna.trial import TrialState, create_trial
 
-    kept = _parameters(space, told.setting) | {"user_attrs": {GENERATION: told.batch}}
+    kept = _parameters(space, told.candidate) | {"user_attrs": {GENERATION: told.batch}}
     if told.score is None:
         return create_trial(state=TrialState.PRUNED, **kept)
     return create_trial(values=[told.score, told.macs or 0.0] if both else [told.score], **kept)
 
 
-def _running(space: Space, setting: Setting) -> "optuna.trial.FrozenTrial":
+def _running(space: Space, candidate: Candidate) -> "optuna.trial.FrozenTrial":
     from optuna.trial import TrialState, create_trial
 
-    return create_trial(state=TrialState.RUNNING, **_parameters(space, setting))
+    return create_trial(state=TrialState.RUNNING, **_parameters(space, candidate))
 
 
-def _parameters(space: Space, setting: Setting) -> dict[str, Any]:
+def _parameters(space: Space, candidate: Candidate) -> dict[str, Any]:
     from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 
     distributions: dict[str, BaseDistribution] = {VARIANT: CategoricalDistribution(range(len(space.dimensions)))}
-    params = {VARIANT: setting.variant}
-    for axis in space.dimensions[setting.variant]:
-        name, last = _name(space, setting.variant, axis), len(axis.values) - 1
+    params = {VARIANT: candidate.variant}
+    for axis in space.dimensions[candidate.variant]:
+        name, last = _name(space, candidate.variant, axis), len(axis.values) - 1
         distributions[name] = IntDistribution(0, last) if axis.is_ordered else CategoricalDistribution(range(last + 1))
-        params[name] = axis.values.index(setting.values[axis.key])
+        params[name] = axis.values.index(candidate.values[axis.key])
     return {"params": params, "distributions": distributions}
 
 

@@ -373,10 +373,8 @@ def test_a_full_disk_is_told_again_while_it_lasts_and_then_the_sweep_resumes(
 
     display, plan = Cleaner(), plan_of([trial("t", ["s"])])
     make_run(plan, tmp_path)
-    done = run_sweep(
-        plan, RunFolder(tmp_path / "runs" / "fake"), old.parent, SweepSite("serial", target="fake_rank:FakeRank"),
-        display=display, max_disk_gb=0.003,
-    )  # fmt: skip
+    site = SweepSite("serial", target="fake_rank:FakeRank", max_disk_gb=0.003)
+    done = run_sweep(plan, RunFolder(tmp_path / "runs" / "fake"), old.parent, site, display=display)
     assert done.finished == 1
     first, again, resumed = display.notes
     assert all(note.startswith("paused: 0.0 kB are left of the 3.0 MB for ") for note in (first, again))

@@ -115,8 +115,8 @@ def swept(
 
     monkeypatch.setattr("sweeps.driver.local_pool.local_pool", this_place)
     run, cache = make_run(plan, folder), folder / "cache"
-    site = SweepSite("local", target="fake_rank:FakeRank")
-    return run_sweep(plan, run, cache, site, display=display, stop_file=stop, max_disk_gb=max_disk_gb)
+    site = SweepSite("local", target="fake_rank:FakeRank", max_disk_gb=max_disk_gb)
+    return run_sweep(plan, run, cache, site, display=display, stop_file=stop)
 
 
 def events(folder: Path) -> list[tuple[str, str | None]]:

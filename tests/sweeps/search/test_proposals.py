@@ -38,7 +38,9 @@ def decided(spec: Spec, value: Callable[[Proposal], float | None]) -> list[Propo
 
 
 def epochs(proposal: Proposal) -> float:
-    return float(proposal.setting.values["optimisation.epochs"]) + (proposal.setting.values["method.criterion"] == "l1")
+    return float(proposal.candidate.values["optimisation.epochs"]) + (
+        proposal.candidate.values["method.criterion"] == "l1"
+    )
 
 
 def test_batches_read_those_before_and_the_best_are_confirmed_with_new_seeds(write_spec: WriteSpec) -> None:
@@ -64,8 +66,8 @@ def test_the_order_in_which_trials_end_changes_nothing(write_spec: WriteSpec) ->
 
 def test_settings_that_fail_are_not_confirmed_and_the_decision_names_them(write_spec: WriteSpec) -> None:
     spec = load_spec(write_spec(TPE))
-    made = decided(spec, lambda one: None if one.setting.values["method.criterion"] == "l1" else epochs(one))
-    failed = {one.number for one in made if one.setting.values["method.criterion"] == "l1" and one.confirms is None}
+    made = decided(spec, lambda one: None if one.candidate.values["method.criterion"] == "l1" else epochs(one))
+    failed = {one.number for one in made if one.candidate.values["method.criterion"] == "l1" and one.confirms is None}
     assert failed and not failed & {one.confirms for one in made}
     first = {key for one in made if one.number in failed and one.batch == 0 for key in one.trial_ids}
     assert {*made[4].unscored} == first
@@ -75,7 +77,7 @@ def test_excluded_and_impossible_settings_are_proposals_without_trials(write_spe
     text = HEAD + '[[exclude]]\nmethod.criterion = "l1"\n[search]\nsampler = "random"\ntrials = 10\n'
     made = decided(load_spec(write_spec(text)), epochs)
     assert sum(one.refusal is None for one in made) == 10
-    refused = [one for one in made if one.setting.values["method.criterion"] == "l1"]
+    refused = [one for one in made if one.candidate.values["method.criterion"] == "l1"]
     assert refused and all(one.refusal == "[[exclude]] leaves it out" and not one.trial_ids for one in refused)
 
 
@@ -92,7 +94,7 @@ def test_a_search_has_at_most_all_settings_each_once(write_spec: WriteSpec) -> N
     for sampler in ("grid", "random", "tpe"):
         text = HEAD + f'[search]\nsampler = "{sampler}"\ntrials = 1000\n'
         made = decided(load_spec(write_spec(text)), epochs)
-        assert len({one.setting.key for one in made}) == len(made) == 15, sampler
+        assert len({one.candidate.key for one in made}) == len(made) == 15, sampler
 
 
 class Rows:
@@ -114,7 +116,7 @@ def test_a_replay_finds_a_decision_that_was_changed(write_spec: WriteSpec) -> No
     spec = load_spec(write_spec(TPE))
     made = decided(spec, epochs)
     assert replay(spec, Rows(made, epochs)) == []  # type: ignore[arg-type]
-    forged = [*made[:5], replace(made[5], setting=made[0].setting), *made[6:]]
+    forged = [*made[:5], replace(made[5], candidate=made[0].candidate), *made[6:]]
     assert 5 in {old.number for old, _ in replay(spec, Rows(forged, epochs))}  # type: ignore[arg-type]
 
 

@@ -6,7 +6,7 @@ import random
 import pytest
 
 from sweeps.search.samplers import Told, propose
-from sweeps.search.space import Setting, Space, space_of
+from sweeps.search.space import Candidate, Space, space_of
 from sweeps.spec.search_settings import SearchSettings
 from sweeps.spec.spec import Spec, Variant
 
@@ -20,15 +20,15 @@ SPACE = space_of(
 BEST = 0.032
 
 
-def score(setting: Setting) -> float | None:
+def score(candidate: Candidate) -> float | None:
     """Best at rate 0.032, kind q, 3 steps; settings far from there fail."""
-    value = -abs(math.log(setting.values["rate"] / BEST)) + (setting.values["kind"] == "q")
-    return value + 0.2 * setting.values.get("steps", 0) if value > -2 else None
+    value = -abs(math.log(candidate.values["rate"] / BEST)) + (candidate.values["kind"] == "q")
+    return value + 0.2 * candidate.values.get("steps", 0) if value > -2 else None
 
 
-def told_of(settings: list[Setting], batch: int) -> list[Told]:
+def told_of(settings: list[Candidate], batch: int) -> list[Told]:
     return [
-        Told(setting=one, batch=batch, score=score(one), macs=float(one.values.get("steps", 4))) for one in settings
+        Told(candidate=one, batch=batch, score=score(one), macs=float(one.values.get("steps", 4))) for one in settings
     ]
 
 
@@ -36,7 +36,7 @@ def searched(sampler: str, batches: int, seed: int = 0) -> list[Told]:
     settings = SearchSettings(sampler=sampler, trials=100, seed=seed)  # type: ignore[arg-type]  # one of the names
     told: list[Told] = []
     for batch in range(batches):
-        new: list[Setting] = []
+        new: list[Candidate] = []
         for _ in range(4):
             new.append(propose(SPACE, settings, len(told) + len(new), batch, told, new))
         told += told_of(new, batch)
@@ -54,16 +54,16 @@ def test_the_grid_has_each_setting_once_in_the_order_of_a_sweep() -> None:
 def test_a_proposal_is_made_again_from_what_it_read(sampler: str) -> None:
     settings = SearchSettings(sampler=sampler, trials=100)  # type: ignore[arg-type]
     told = searched(sampler, 4)
-    assert [one.setting.key for one in searched(sampler, 4)] == [one.setting.key for one in told]
+    assert [one.candidate.key for one in searched(sampler, 4)] == [one.candidate.key for one in told]
     random.seed(99)  # no global generator enters
-    again = propose(SPACE, settings, 14, 3, told[:12], [one.setting for one in told[12:14]])
-    assert again == told[14].setting
-    assert all(one.setting.values["rate"] in SPACE.dimensions[0][0].values for one in told)
+    again = propose(SPACE, settings, 14, 3, told[:12], [one.candidate for one in told[12:14]])
+    assert again == told[14].candidate
+    assert all(one.candidate.values["rate"] in SPACE.dimensions[0][0].values for one in told)
 
 
 @pytest.mark.parametrize("sampler", ["random", "tpe", "nsga2"])
 def test_another_seed_proposes_other_settings(sampler: str) -> None:
-    one, other = ([told.setting.key for told in searched(sampler, 2, seed)] for seed in (0, 1))
+    one, other = ([told.candidate.key for told in searched(sampler, 2, seed)] for seed in (0, 1))
     assert one != other
 
 
@@ -83,8 +83,10 @@ def test_nsga2_reads_the_costs_too() -> None:
     told: list[Told] = []
     for batch in range(8):
         new = [propose(space, settings, len(told) + place, batch, told, ()) for place in range(6)]
-        told += [Told(setting=one, batch=batch, score=0.5, macs=one.values["steps"]) for one in new]
-    assert sum(one.setting.values["steps"] for one in told[-6:]) < sum(one.setting.values["steps"] for one in told[:6])
+        told += [Told(candidate=one, batch=batch, score=0.5, macs=one.values["steps"]) for one in new]
+    assert sum(one.candidate.values["steps"] for one in told[-6:]) < sum(
+        one.candidate.values["steps"] for one in told[:6]
+    )
 
 
 def test_ascending_numbers_are_ordered_and_names_are_not() -> None:
