@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 COLUMNS = ("check", "compared", "tolerance", "found", "result", "s")
 WIDTH = 160  # of a table in a file or a pipe
+VERDICTS = {True: "right", False: "WRONG", None: "not here"}
 
 
 def add_to(parser: argparse.ArgumentParser) -> None:
@@ -38,11 +39,16 @@ def run(arguments: argparse.Namespace, out: TextIO) -> int:
         trying = to_type("check-gpu", "--device", "cpu")
         say(f"no GPU: torch {torch.__version__} sees none, so nothing was checked; to try the checks: {trying}", to=out)
         return SUCCESS
-    from tailor.gpu_check import CHECKS
+    from tailor.gpu_check import processes, training, trials
 
+    checks = (
+        trials.check_methods, trials.check_resumption, training.check_precision, training.check_optimisers,
+        training.check_placement, training.check_waits, training.check_memory, processes.check_ranks,
+        processes.check_visible,
+    )  # fmt: skip
     ranks = join(arguments.device, threads=1)
     with tempfile.TemporaryDirectory() as folder:
-        code = report(rows_of(CHECKS, ranks, Path(folder)), describe_machine(ranks), out)
+        code = report(rows_of(checks, ranks, Path(folder)), describe_machine(ranks), out)
     leave()
     return code
 
@@ -58,7 +64,7 @@ def rows_of(checks: "Iterable[Check]", ranks: "ProcessGroup", folder: Path) -> "
             yield from check(ranks, place)
         except Exception as error:  # noqa: BLE001  # whatever a device raises, the other checks are made
             said = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
-            yield CheckRow(check=check.__name__, compared="", tolerance="no error", found=said, is_right=False)
+            yield CheckRow(check.__name__, "", "no error", said, False)
 
 
 def report(rows: "Iterable[CheckRow]", machine: str, out: TextIO) -> int:
@@ -70,10 +76,10 @@ def report(rows: "Iterable[CheckRow]", machine: str, out: TextIO) -> int:
     last_s = begun_s
     for row in rows:
         now_s = time.perf_counter()
-        words = (row.check, row.compared, row.tolerance, row.found, row.result)
+        words = (row.check, row.compared, row.tolerance, row.found, VERDICTS[row.is_right])
         table.add_row(*map(printable, words), f"{now_s - last_s:.1f}")
         wrong, last_s = wrong + (row.is_right is False), now_s
-        say(f"{row.check}: {row.result}", to=sys.stderr)
+        say(f"{row.check}: {VERDICTS[row.is_right]}", to=sys.stderr)
     Console(file=out, width=None if out.isatty() else WIDTH, markup=False).print(table)
     say(f"{table.row_count} checks in {last_s - begun_s:.0f} s, {wrong} wrong", to=out)
     return FAILED if wrong else SUCCESS

@@ -7,7 +7,7 @@ from pathlib import Path
 from tailor.parallel.process_group import ProcessGroup
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class CheckRow:
     """One check: what was compared, how much may differ, what differed."""
 
@@ -17,16 +17,6 @@ class CheckRow:
     found: str
     is_right: bool | None  # None: it says nothing on this device
 
-    @property
-    def result(self) -> str:
-        """The verdict in a word."""
-        return {True: "right", False: "WRONG", None: "not here"}[self.is_right]
-
 
 Check = Callable[[ProcessGroup, Path], Iterator[CheckRow]]
 """A function with one subject: its rows, of a device, in an empty folder of its own."""
-
-
-def not_here(check: str, compared: str, why: str) -> CheckRow:
-    """The row of a check that this device has no use for."""
-    return CheckRow(check=check, compared=compared, tolerance="", found=why, is_right=None)

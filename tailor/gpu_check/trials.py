@@ -24,9 +24,8 @@ SHORT: dict[str, Any] = {
     "optimisation": {"epochs": 2, "head_epochs": 2},
     "data": {"train_images": 80, "augmentation": "shift"},
 }
-TRANSTAILOR = {"name": "transtailor", "steps": 1, "alpha_epochs": 1}
 METHODS: tuple[dict[str, Any], ...] = (
-    TRANSTAILOR,
+    {"name": "transtailor", "steps": 1, "alpha_epochs": 1},
     {"name": "pac_net", "allocate_epochs": 1},
     {"name": "target_aware_adaptation", "kept_cumulative_fraction": 0.9},
     {"name": "prune", "criterion": "taylor", "removed_macs_fraction": 0.2},
@@ -38,54 +37,41 @@ METHODS: tuple[dict[str, Any], ...] = (
 )
 # A stage is a few steps of training or a measurement, in float32: rounding is some 1e-5, a mistake 1e-1.
 TOLERANCES = {"numbers": 1e-2, "score": 1e-2, "selections": 2e-2, "MACs": 1e-2}
+KIND_OF_FACT = {"macs": "MACs", "removed_macs_fraction": "MACs", "deciding_score": "score"}
 CPU = ProcessGroup(rank=0, world_size=1, device=torch.device("cpu"))
-INTERRUPTED_AFTER = 3  # questions whether to pause: one before a stage, one after its first step
+ASKED = 3  # times whether to pause, before the answer is yes: before a stage, after its first step, at an agreement
 
 
 def check_methods(ranks: ProcessGroup, folder: Path) -> Iterator[CheckRow]:
     """A short trial of each method on the CPU; each of its stages again on the device, from the CPU's parents."""
-    cache, seen = Cache(folder / "cpu"), set[str]()
+    cache, seen = Cache(folder), set[str]()
     for method in METHODS:
         worst, stages = dict.fromkeys(TOLERANCES, 0.0), 0
-        config = trial(method)
-        for event in run_trial(config, cache=cache, ranks=CPU):
+        for event in run_trial(trial(method), cache=cache, ranks=CPU):
             stages += 1
             if event.result.key not in seen:  # methods share their first stages
                 seen.add(event.result.key)
-                for name, difference in differences(event.result, computed(event, ranks)).items():
-                    worst[name] = max(worst[name], difference)
-        yield CheckRow(
-            check=f"method {method['name']}",
-            compared=f"{stages} stages on {ranks.device.type} and on the CPU",
-            tolerance=_listed(TOLERANCES),
-            found=_listed(worst),
-            is_right=all(worst[name] <= allowed for name, allowed in TOLERANCES.items()),
-        )
+                found = differences(event.result, computed(event, ranks))
+                worst = {kind: max(worst[kind], found[kind]) for kind in worst}
+        compared = f"{stages} stages on {ranks.device.type} and on the CPU"
+        is_right = all(worst[kind] <= allowed for kind, allowed in TOLERANCES.items())
+        yield CheckRow(f"method {method['name']}", compared, _listed(TOLERANCES), _listed(worst), is_right)
 
 
 def check_resumption(ranks: ProcessGroup, folder: Path) -> Iterator[CheckRow]:
     """A trial on the device in one go, twice, and one that is interrupted again and again; to the last bit."""
-    config = trial(TRANSTAILOR)
+    config, pauses, resumed = trial(METHODS[0]), 0, dict[str, Tensor]()
     straight, again = (tensors_of(run_trial(config, cache=Cache(folder / n), ranks=ranks)) for n in ("a", "b"))
-    pauses, resumed = 0, dict[str, Tensor]()
+    kept: dict[str, Any] = {"cache": Cache(folder / "c"), "checkpoint_folder": folder / "checkpoints"}
     while not resumed:
-        kept: dict[str, Any] = {"cache": Cache(folder / "c"), "checkpoint_folder": folder / "checkpoints"}
         try:
-            resumed = tensors_of(run_trial(config, ranks=ranks, pause=pause_after(INTERRUPTED_AFTER), **kept))
+            resumed = tensors_of(run_trial(config, ranks=ranks, pause=pause_after(ASKED), **kept))
         except Paused:
             pauses += 1
-    for name, found, how in (
-        ("repeated", again, "computed again"),
-        ("resumed", resumed, f"interrupted {pauses} times"),
-    ):
-        wrong = [key for key, tensor in straight.items() if not torch.equal(tensor, found[key])]
-        yield CheckRow(
-            check=f"{name} equals straight",
-            compared=f"{len(straight)} tensors of a trial, {how}",
-            tolerance="no bit",
-            found=f"{len(wrong)} differ",
-            is_right=not wrong,
-        )
+    for check, found, how in (("repeated", again, "in another cache"), ("resumed", resumed, f"paused {pauses} times")):
+        wrong = sum(not torch.equal(tensor, found[name]) for name, tensor in straight.items())
+        compared = f"{len(straight)} tensors of a trial, {how}"
+        yield CheckRow(f"{check} equals straight", compared, "no bit", f"{wrong} differ", wrong == 0)
 
 
 def trial(method: dict[str, Any]) -> TrialConfig:
@@ -101,39 +87,24 @@ def computed(event: StageEvent, ranks: ProcessGroup) -> StageOutput:
 
 
 def differences(here: Result, there: StageOutput) -> dict[str, float]:
-    """The largest difference of each kind between a stage of the CPU and one of the device; NaN counts as one."""
-    tensors, found = here.read_tensors(), dict.fromkeys(TOLERANCES, 0.0)
-    for name, tensor in tensors.items():
+    """The largest difference of each kind between a stage of the CPU and the same of the device; infinite for NaN."""
+    found = [(kind, 0.0) for kind in TOLERANCES]
+    for name, tensor in here.read_tensors().items():
         other = there.tensors[name].cpu()
-        if name.startswith("kept/"):
-            found["selections"] = max(found["selections"], share_unlike(tensor, other))
+        if name.startswith("kept/"):  # filters: the share of those in either selection that are not in both
+            one, two = set(tensor.tolist()), set(other.tolist())
+            found.append(("selections", len(one ^ two) / max(1, len(one | two))))
         elif tensor.is_floating_point() and tensor.numel():
-            scale = float(tensor.abs().max()) or 1.0
-            found["numbers"] = max(found["numbers"], _distance(float((tensor - other).abs().max()) / scale))
-    for kind, fact in (("MACs", "macs"), ("MACs", "removed_macs_fraction"), ("score", "deciding_score")):
-        if fact in here.info:
-            one, two = float(here.info[fact]), float(there.info[fact])
-            found[kind] = max(found[kind], _distance(abs(one - two) / max(1.0, abs(one))))
-    return found
-
-
-def share_unlike(one: Tensor, two: Tensor) -> float:
-    """Share of the filters in either selection that are not in both.
-
-    >>> share_unlike(torch.tensor([0, 1, 2]), torch.tensor([0, 1, 3]))
-    0.5
-    """
-    first, second = set(one.tolist()), set(two.tolist())
-    return len(first ^ second) / max(1, len(first | second))
+            found.append(("numbers", float((tensor - other).abs().max()) / (float(tensor.abs().max()) or 1.0)))
+    for fact in KIND_OF_FACT.keys() & here.info.keys():
+        expected = float(here.info[fact])
+        found.append((KIND_OF_FACT[fact], abs(expected - float(there.info[fact])) / max(1.0, abs(expected))))
+    return {kind: max(d if d == d else float("inf") for k, d in found if k == kind) for kind in TOLERANCES}
 
 
 def tensors_of(events: Iterable[StageEvent]) -> dict[str, Tensor]:
     """All tensors that a trial stored, by stage and name."""
     return {f"{e.result.key}/{name}": tensor for e in events for name, tensor in e.result.read_tensors().items()}
-
-
-def _distance(value: float) -> float:
-    return value if value == value else float("inf")  # NaN would pass any comparison
 
 
 def _listed(numbers: dict[str, float]) -> str:
