@@ -14,7 +14,7 @@ export SLURM_TESTS ?= required
 export CHROMIUM_TESTS ?= required
 endif
 
-.PHONY: demo test test-fast test-long check format lint types collected constraints audit bench bench-long bench-faults slurm-testbed slurm-testbed-down clean
+.PHONY: demo test test-fast test-long check format lint types collected constraints audit bench bench-long bench-faults bench-gpu check-gpu slurm-testbed slurm-testbed-down clean
 
 demo: $(BIN)/transtailor  ## run the embedded sweep and write its report (two to three minutes on two cores, after the installation)
 	$(BIN)/transtailor run demo
@@ -92,6 +92,12 @@ bench-faults: $(READY)  ## an hour or more: kills, interrupts and feeds nonsense
 	$(BIN)/python benchmarks/soak.py
 	$(BIN)/python benchmarks/fuzzing.py
 	$(BIN)/python benchmarks/chaos.py
+
+check-gpu:  ## on a machine with a GPU, in ten minutes: does it compute what the CPU computes? Needs torch, but neither Ray nor .venv
+	$(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON)) -m transtailor check-gpu
+
+bench-gpu:  ## on a machine with a GPU, half an hour: our step, packed trials, pruned networks; as check-gpu, without .venv, too
+	$(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON)) benchmarks/gpu.py
 
 slurm-testbed: $(READY)  ## a real SLURM of several nodes on this machine, for trying and testing (root, Debian-like)
 	$(BIN)/python -m tests.install

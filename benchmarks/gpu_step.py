@@ -21,6 +21,7 @@ import os
 import statistics
 import tempfile
 import time
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import cycle, islice
@@ -62,6 +63,8 @@ COLUMNS = (
     "bare_peak_mib",
     "first_step_compiled_s",
     "first_step_eager_s",
+    "waits_per_step",
+    "deterministic_over_free",
 )
 
 
@@ -135,6 +138,8 @@ def measure(network: str, setting: Setting, ranks: ProcessGroup) -> tuple[Cell, 
     eager = train_ours(network, few, training(setting.batch, 1, compile=False), ranks)
     ours = train_ours(network, placed, training(setting.batch, 1 + setting.epochs, compile=True), ranks)
     input_s = statistics.median(input_seconds(placed, setting, ranks, epoch) for epoch in range(1 + setting.epochs))
+    waits = waits_per_step(network, placed, setting, ranks)
+    price = price_of_determinism(network, placed, setting, ranks)
     del placed, few
     bare, loader_s = train_bare(network, samples, setting, ranks.device)
     ours_s, bare_s = statistics.median(ours.epochs_s), statistics.median(bare.epochs_s)
@@ -158,6 +163,8 @@ def measure(network: str, setting: Setting, ranks: ProcessGroup) -> tuple[Cell, 
         bare.peak_mib,
         ours.first_step_s,
         eager.first_step_s,
+        waits,
+        price,
     )
 
 
@@ -204,6 +211,31 @@ def train_ours(network: str, samples: Samples, training: Training, ranks: Proces
         epochs_s=[epoch["seconds"] for epoch in history[1:]],
         peak_mib=peak_mib(ranks.device),
     )
+
+
+def waits_per_step(network: str, samples: Samples, setting: Setting, ranks: ProcessGroup) -> float | None:
+    """How often the host waits for the GPU, agreements included; None on a CPU."""
+    if ranks.device.type == "cpu":
+        return None
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        torch.cuda.set_sync_debug_mode("warn")
+        train_ours(network, samples, training(setting.batch, 1, compile=False), ranks)
+        torch.cuda.set_sync_debug_mode("default")
+    return sum("synchronizing" in str(warning.message) for warning in caught) / setting.steps
+
+
+def price_of_determinism(network: str, samples: Samples, setting: Setting, ranks: ProcessGroup) -> float | None:
+    """Seconds of an epoch with torch's deterministic algorithms, by those without; uncompiled, None on a CPU."""
+    if ranks.device.type == "cpu":
+        return None
+    medians_s = []
+    for is_asked in (True, False):
+        torch.use_deterministic_algorithms(is_asked, warn_only=True)
+        trained = train_ours(network, samples, training(setting.batch, 1 + setting.epochs, compile=False), ranks)
+        medians_s.append(statistics.median(trained.epochs_s))
+    torch.use_deterministic_algorithms(True, warn_only=True)  # as `join` asked for it
+    return medians_s[0] / medians_s[1]
 
 
 def input_seconds(samples: Samples, setting: Setting, ranks: ProcessGroup, epoch: int) -> float:
@@ -287,6 +319,8 @@ def _notes(setting: Setting, ranks: ProcessGroup) -> tuple[str, ...]:
         "upper bound, since the host makes a batch while the device computes.",
         f"Peaks are of tensors; ours holds the photographs, too ({stored_mib:.0f} MiB of 3 channels). First step: from "
         "the call of `train` until the device is done; its libraries are loaded, nothing is in the compiler's cache.",
+        "waits_per_step: of the host for the device, by CUDA's own count. deterministic_over_free: an epoch with "
+        "torch's deterministic algorithms by one without. Both without torch.compile.",
     )
 
 

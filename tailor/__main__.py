@@ -2,7 +2,8 @@
 
 `python -m tailor export | time` exports a saved sub-model and measures its cost;
 `python -m tailor data prepare | check` makes data sets of folders and archives of images;
-`python -m tailor fetch` downloads weights by name, before trials run on machines without a network.
+`python -m tailor fetch` downloads weights by name, before trials run on machines without a network;
+`python -m tailor check-gpu` checks that a GPU computes what the CPU computes.
 """
 
 import transtailor.start  # noqa: F401  # first: it checks which rooms are imported  # isort: skip
@@ -13,8 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from tailor.commands import check_gpu, fetch, model, run
 from tailor.commands import data as data_command
-from tailor.commands import fetch, model, run
 from tailor.config.parsing import parse_trial
 from tailor.config.trial import TrialConfig
 from tailor.core.errors import ConfigError, TrainingError
@@ -39,6 +40,8 @@ def main(argv: list[str] | None = None, prog: str = "python -m tailor") -> int:
             return data_command.run(arguments)
         if arguments.command == "fetch":
             return fetch.run(arguments, sys.stdout)
+        if arguments.command == "check-gpu":
+            return check_gpu.run(arguments, sys.stdout)
         for module in arguments.imports:
             load(module)
         if arguments.command in model.RUN:
@@ -76,6 +79,7 @@ def _parser(prog: str) -> argparse.ArgumentParser:
             help="your own module with a method, criterion, network, data set, ... (repeatable)",
         )  # fmt: skip
     fetch.add_to(commands.add_parser("fetch", help="bring weights by name to this machine, and check what trials read"))
+    check_gpu.add_to(commands.add_parser("check-gpu", help="check that a GPU computes what the CPU computes"))
     data_command.add_to(commands.add_parser("data", help="prepare images for training, and check what was prepared"))
     runs.add_argument("--cache", type=Path, default=Path("cache"), help="folder of finished stages (default: cache)")
     runs.add_argument("--save", type=Path, help="folder to save each operating point's sub-model in")

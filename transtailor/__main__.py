@@ -98,6 +98,7 @@ ENTRIES = {
             "data prepare": ("make a data set of a folder or an archive", "mine --from photographs --to datasets"),
             "data check": ("verify a prepared data set", "datasets/mine"),
             "fetch": ("download weights, for nodes without a network", "trial.toml"),
+            "check-gpu": ("check that a GPU computes what the CPU computes", "--device cpu"),
         },
     ),
     **_entries(

@@ -66,8 +66,8 @@ class Samples:
         """whole[indices] on `device`; from the host to a GPU through pinned memory, while the GPU computes."""
         if self.device is None or self.device == whole.device:
             return whole.index_select(0, indices)
-        shape, is_pinned = (len(indices), *whole.shape[1:]), self.device.type == "cuda"
-        buffer = torch.empty(shape, dtype=whole.dtype, pin_memory=is_pinned)
+        shape = (len(indices), *whole.shape[1:])
+        buffer = torch.empty(shape, dtype=whole.dtype, pin_memory=self.device.type != "cpu")
         return torch.index_select(whole, 0, indices, out=buffer).to(self.device, non_blocking=True)
 
 
@@ -177,7 +177,9 @@ def batches(
     >>> [len(batch.labels) for batch in batches(source("digits"), 400, 0, 0, "none", alone)]
     [400, 400, 101]
     """
-    order = torch.randperm(len(samples), generator=generator(seed, "order", epoch)).to(samples.labels.device)
+    home = samples.labels.device
+    drawn = torch.randperm(len(samples), generator=generator(seed, "order", epoch), pin_memory=home.type != "cpu")
+    order = drawn.to(home, non_blocking=True)  # pinned memory: the host does not wait for a GPU
     for start in range(first_step * batch_size, len(samples), batch_size):
         together = order[start : start + batch_size]
         beat()

@@ -22,6 +22,7 @@ from tailor.core.errors import Paused, TrainingError
 from tailor.data import task_data
 from tailor.execution.cache import Cache, DamagedStage, MadeBy, StageDescription, StoredStage
 from tailor.execution.dry_run import stages_of
+from tailor.execution.memory import memory_explained
 from tailor.model.state import ModelState
 from tailor.parallel.process_group import ProcessGroup
 from tailor.stage_execution import StageContext, Tensors, apply, compute
@@ -189,7 +190,8 @@ def _run_stage(stage: Stage, store: _Store, context: StageContext, config: Trial
     context.ranks.wait()
     start_s = time.perf_counter()
     try:
-        made = compute(stage, parent, context)
+        with memory_explained(config.optimisation, context.ranks.device):
+            made = compute(stage, parent, context)
     except TrainingError as error:
         raise TrainingError(f"stage {stage.kind} ({key[:12]}): {error}") from error
     seconds = time.perf_counter() - start_s

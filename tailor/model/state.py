@@ -34,7 +34,11 @@ class Pixels:
     def hook(self, _module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """Inputs in [-1, 1], as data sets give them, converted to what the network expects (a forward pre-hook)."""
         (images,) = inputs
-        mean, std = (torch.tensor(v, dtype=images.dtype, device=images.device) for v in (self.mean, self.std))
+        # Filled on the device: of a tensor of Python's numbers the host would wait for the copy, in each step.
+        mean, std = (
+            torch.stack([torch.full((), one, dtype=images.dtype, device=images.device) for one in of_channels])
+            for of_channels in (self.mean, self.std)
+        )
         return ((images * 0.5 + (0.5 - mean[:, None, None])) / std[:, None, None],)
 
 

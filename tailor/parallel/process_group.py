@@ -81,7 +81,7 @@ def join(
     """Join the process group that RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT describe.
 
     Without them this is a single process. A process that joined before keeps its group. On a GPU this process uses
-    deterministic algorithms from then on.
+    deterministic algorithms, and float32 without TF32's shorter mantissas, from then on.
 
     Args:
         device: "auto" (this rank's GPU if there is one), "cpu" or "cuda".
@@ -106,6 +106,7 @@ def join(
     chosen = torch.device("cuda", local_rank % torch.cuda.device_count()) if use_gpu else torch.device("cpu")
     if use_gpu:
         _use_deterministic_algorithms()
+        _use_whole_float32()
         torch.cuda.set_device(chosen)
     if count > 1 and not dist.is_initialized():
         backend = "cpu:gloo,cuda:nccl" if use_gpu else "gloo"
@@ -122,6 +123,12 @@ def _use_deterministic_algorithms() -> None:
     torch.use_deterministic_algorithms(True, warn_only=True)
     # Filling memory costs time, and no code here reads memory that it did not write.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # public all the same
+
+
+def _use_whole_float32() -> None:
+    """Let `precision = "float32"` mean it on a GPU, too: torch's default rounds the inputs of convolutions to TF32."""
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = False
 
 
 def leave() -> None:

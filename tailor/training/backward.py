@@ -13,7 +13,7 @@ from tailor.data.objective import is_right, loss_sum
 from tailor.data.task_data import Batch
 from tailor.parallel.process_group import ProcessGroup
 from tailor.stages import Training
-from tailor.training.compilation import compile_model
+from tailor.training.compilation import CompiledModel
 from tailor.training.distillation import Teaching
 
 Penalty = Callable[[Batch, Tensor], Tensor]
@@ -29,7 +29,9 @@ class Forward:
         self._device_type = ranks.device.type
         if self._is_channels_last:
             model.to(memory_format=torch.channels_last)
-        self._parallel = ranks.parallel(compile_model(model) if training.compile else model)
+        self._parallel = ranks.parallel(
+            CompiledModel(model, whole_sizes(training, ranks)) if training.compile else model
+        )
 
     def __call__(self, images: Tensor) -> Tensor:
         """Outputs (B, K), always float32, in which losses are computed."""
@@ -90,6 +92,12 @@ class Backward:
         else:
             (loss * share + penalty(part, outputs)).backward()
         return loss.detach(), is_right(outputs.detach(), part.labels)
+
+
+def whole_sizes(training: Training, ranks: ProcessGroup) -> set[int]:
+    """How many images of a whole batch a rank computes at once: one number, or two where its share does not divide."""
+    share, parts = len(range(ranks.rank, training.batch_size, ranks.world_size)), training.accumulation_steps
+    return {share // parts, -(-share // parts)} - {0}
 
 
 def micro_batches(batch: Batch, count: int, ranks: int) -> list[Batch]:

@@ -201,15 +201,16 @@ def _optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
 
 
 def _restore_optimiser(optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    on_device = any(group.get("fused") or group.get("capturable") for group in optimiser.param_groups)
     for number, parameter in enumerate(parameters_of(optimiser)):
         prefix = f"optimiser/{number}/"
         found = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
         if found:
-            optimiser.state[parameter] = {name: _laid_out(tensor, parameter) for name, tensor in found.items()}
+            optimiser.state[parameter] = {n: _laid_out(tensor, parameter, on_device) for n, tensor in found.items()}
 
 
-def _laid_out(tensor: Tensor, parameter: Tensor) -> Tensor:
-    """A tensor of an optimiser's state in the layout of its parameter; a count of steps stays on the CPU."""
+def _laid_out(tensor: Tensor, parameter: Tensor, on_device: bool) -> Tensor:
+    """A tensor of an optimiser's state in its parameter's layout; a count of steps is on the CPU or `on_device`."""
     if tensor.shape != parameter.shape:
-        return tensor if tensor.dim() == 0 else tensor.to(parameter.device)
+        return tensor if tensor.dim() == 0 and not on_device else tensor.to(parameter.device)
     return torch.empty_like(parameter).copy_(tensor)

@@ -3,17 +3,19 @@
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from tailor.core.errors import ConfigError
 from transtailor.ownership import refuse_shared
 
+MOST_KINDS = 4  # torch keeps code for eight variants of a function, and a kind may have two
+_kept_kinds: set[int] = set()
 # Dropout and stochastic depth draw from the generators that the eager network draws from.
 OPTIONS: dict[str, str | int | bool | Callable[..., Any]] = {"fallback_random": True}
 
@@ -32,14 +34,49 @@ def check_cache() -> None:
     refuse_shared((folder,), ConfigError)
 
 
+class CompiledModel(nn.Module):
+    """A model that runs compiled for batches of some sizes, and as it is for all others.
+
+    So the short last batch of an epoch compiles nothing, and a step gives the same bits wherever a process began.
+
+    Args:
+        model: its parameters are trained; outputs are equal up to rounding.
+        sizes: of the batches that are compiled for, in images.
+    """
+
+    def __init__(self, model: nn.Module, sizes: Collection[int]) -> None:
+        super().__init__()
+        self.model, self._sizes = model, sizes
+        self._compiled = (compile_model(model),)  # in a tuple: it has the same parameters, and is no second child
+
+    def forward(self, images: Tensor) -> Tensor:
+        """The model's outputs (B, K)."""
+        run = self._compiled[0] if len(images) in self._sizes else self.model
+        outputs: Tensor = run(images)
+        return outputs
+
+
 def compile_model(model: nn.Module) -> nn.Module:
     """The model, compiled when it runs; equal outputs up to rounding, and the model's own parameters.
 
-    Earlier compiled code is dropped: it is for other widths, and after a few of them torch would silently not compile.
+    Code is kept for later models of the same kind, such as the unpruned network of the next trial. Before there are
+    more kinds than torch keeps, all of it is dropped: beyond them, torch would silently not compile.
     """
     check_cache()
-    torch.compiler.reset()
-    return cast(nn.Module, torch.compile(model, options=OPTIONS))
+    kind = _kind_of(model)
+    if kind not in _kept_kinds and len(_kept_kinds) == MOST_KINDS:
+        torch.compiler.reset()
+        _kept_kinds.clear()
+    _kept_kinds.add(kind)
+    return cast(nn.Module, torch.compile(model, options=OPTIONS, dynamic=False))
+
+
+def _kind_of(model: nn.Module) -> int:
+    """A hash of what the code depends on: layers, widths, modes, and what is trained."""
+    tensors = [(name, tensor.shape, tensor.dtype, tensor.device) for name, tensor in model.state_dict().items()]
+    trained = [parameter.requires_grad for parameter in model.parameters()]
+    modules = [(name, type(module), module.training) for name, module in model.named_modules()]
+    return hash((*tensors, *trained, *modules))
 
 
 @lru_cache(maxsize=2)

@@ -158,6 +158,7 @@ CASES = [
         r"such as (--limit .*)", wrong="--limit 0",
     ),
     Case("results/export/command.py:", "export 'my runs/trained' --to tensorboard", r"type: (.*)", then="recorded"),
+    Case("tailor/commands/check_gpu.py:run", "check-gpu", r"checks: (\S+ check-gpu .*)", then="parsed"),
     Case("hpc/__main__.py:_sites", "sites", r"\((\S+ init) writes", then="parsed"),
     Case("hpc/__main__.py:_script", "script ./site.toml", r"such as: (.*)"),
     Case("hpc/sites/site.py:find_site", "run demo --site nowhere", r"node: (\S+ init)", then="parsed"),

@@ -20,7 +20,10 @@ from tailor.execution.dry_run import PlannedOutcome, dry_run
 from tailor.execution.runner import StageEvent
 from tailor.methods.recipe import Recipe
 from tailor.parallel.process_group import ProcessGroup
-from tailor.training.compilation import compile_model
+from tailor.stages import Training
+from tailor.training import compilation
+from tailor.training.backward import whole_sizes
+from tailor.training.compilation import CompiledModel
 from tailor.training.distillation import divergence_sum
 from tests.tailor.trials import short_trial
 from tests.tailor.two_ranks import assert_same, on_one_and_two_ranks
@@ -277,25 +280,42 @@ def test_compiled_equals_eager(network: str, settings: dict[str, Any], run: Run,
             torch.testing.assert_close(fast[name], tensor, rtol=1e-3, atol=1e-5, msg=lambda m, n=name: f"{n}: {m}")
 
 
+class Wide(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, width)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        return self.layer(rows).relu()
+
+
 @pytest.mark.slow
-def test_many_widths_are_all_compiled() -> None:
-    """Torch runs a function as it is once it was compiled too often; here, after one time."""
+def test_each_width_is_compiled_once_for_whole_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Torch runs a function as it is once it was compiled too often; here, after two times."""
     import torch._dynamo
     from torch._dynamo.utils import counters
 
-    class Wide(nn.Module):
-        def __init__(self, width: int) -> None:
-            super().__init__()
-            self.layer = nn.Linear(4, width)
-
-        def forward(self, rows: Tensor) -> Tensor:
-            return self.layer(rows).relu()
-
-    with torch._dynamo.config.patch(recompile_limit=1, fail_on_recompile_limit_hit=True):
-        for width in (3, 5, 7):
+    torch.compiler.reset()
+    monkeypatch.setattr(compilation, "MOST_KINDS", 2)
+    monkeypatch.setattr(compilation, "_kept_kinds", set())
+    compiled = []
+    with torch._dynamo.config.patch(recompile_limit=2, fail_on_recompile_limit_hit=True):
+        for width in (3, 5, 3, 7, 7):
             module, before = Wide(width), counters["frames"]["ok"]
-            torch.testing.assert_close(compile_model(module)(torch.ones(2, 4)), module(torch.ones(2, 4)))
-            assert counters["frames"]["ok"] == before + 1
+            fast = CompiledModel(module, {2})
+            for images in (2, 1, 2):  # of one image the last batch, which is shorter
+                torch.testing.assert_close(fast(torch.ones(images, 4)), module(torch.ones(images, 4)))
+            compiled.append(counters["frames"]["ok"] - before)
+    assert compiled == [1, 1, 0, 1, 0]
+    assert [name for name, _ in fast.named_parameters()] == ["model.layer.weight", "model.layer.bias"]
+
+
+@pytest.mark.parametrize(
+    ("parts", "ranks", "sizes"), [(1, (0, 1), {32}), (1, (0, 3), {11}), (1, (2, 3), {10}), (4, (0, 3), {2, 3})]
+)
+def test_the_sizes_that_are_compiled_for(parts: int, ranks: tuple[int, int], sizes: set[int]) -> None:
+    group = ProcessGroup(rank=ranks[0], world_size=ranks[1], device=torch.device("cpu"))
+    assert whole_sizes(Training(epochs=1, batch_size=32, seed=0, accumulation_steps=parts), group) == sizes
 
 
 @pytest.mark.slow
