@@ -3,8 +3,8 @@
 import itertools
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, NoReturn
 
 from results.text.settings import leaves
 from sweeps.errors import SpecError
@@ -34,8 +34,17 @@ class Expanded:
     label: str
     config: TrialConfig
     settings: JsonSettings  # the same
-    origin: str
-    tuning: Tuning | None  # None without [tuning]
+    crossed: "Crossed"
+
+    @property
+    def origin(self) -> str:
+        """Its origin in the spec."""
+        return self.crossed.origin
+
+    @property
+    def tuning(self) -> Tuning | None:
+        """Its setting of [tuning]; None without [tuning]."""
+        return self.crossed.tuning
 
 
 def expand(spec: Spec) -> list[Expanded]:
@@ -49,8 +58,7 @@ def expand(spec: Spec) -> list[Expanded]:
     exclusions = [_Exclusion(pattern, number) for number, pattern in enumerate(spec.exclude, start=1)]
     trials = []
     kept: Counter[str] = Counter()
-    seen: list[dict[str, Any]] = []
-    written: list[dict[str, Any]] = []
+    seen: list[Expanded] = []
     for number, variant in enumerate(spec.variants or [Variant()], start=1):
         for crossed in _crossed(spec, variant, number if spec.variants else None):
             # Match the settings as written first, since impossible combinations may be excluded.
@@ -61,30 +69,37 @@ def expand(spec: Spec) -> list[Expanded]:
                 if is_excluded:
                     continue
                 raise
-            seen.append(trial.settings.values | {"label": trial.label})
+            seen.append(trial)
             if not _any_matches(exclusions, trial.settings.values, trial.label) and not is_excluded:
                 trials.append(trial)
-                written.append(crossed.raw)
-                kept[crossed.untuned] += 1
+                if crossed.tuning is not None:
+                    kept[crossed.untuned] += 1
     for exclusion in exclusions:
-        exclusion.check_used(spec.where, seen)
+        if not exclusion.used:
+            exclusion.refuse(spec.where, [trial.settings.values | {"label": trial.label} for trial in seen])
     if not trials:
         raise SpecError(
             f"{spec.where} [[exclude]]: every trial is excluded, so no trials are left to run; remove an exclusion"
         )
     _check_equal_tuning(spec, kept)
-    _check_reached(spec, written)
+    _check_reached(spec, [trial.crossed.raw for trial in trials])
     return trials
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Crossed:
+class Crossed:
     """One combination of the axes."""
 
     raw: dict[str, Any]  # the settings as written
-    untuned: str  # its origin, without its setting of [tuning]
+    base: str  # "[trial]", or its variant
+    point: dict[str, Any]  # dotted key -> value of each axis
     tuning: Tuning | None
     variant: int | None  # its number, from 1
+
+    @property
+    def untuned(self) -> str:
+        """Its origin in the spec, without its setting of [tuning]."""
+        return f"{self.base} at {_listed(self.point)}" if self.point else self.base
 
     @property
     def origin(self) -> str:
@@ -92,7 +107,7 @@ class _Crossed:
         return self.untuned if self.tuning is None else f"{self.untuned} tuned with {_listed(self.tuning.values)}"
 
 
-def _crossed(spec: Spec, variant: Variant, number: int | None) -> Iterator[_Crossed]:
+def _crossed(spec: Spec, variant: Variant, number: int | None) -> Iterator[Crossed]:
     """Yield each combination of the axes and the settings of [tuning]."""
     name = f"[[variants]] {number}" + (f" ({variant.label!r})" if variant.label else "")
     origin = "[trial]" if number is None else name
@@ -100,17 +115,18 @@ def _crossed(spec: Spec, variant: Variant, number: int | None) -> Iterator[_Cros
     base = merge_tables(spec.trial, variant.settings)
     settings: list[Tuning | None] = [*_settings_of_tuning(spec)] or [None]
     for point in _product({**spec.axes, **variant.axes}):
-        untuned = f"{origin} at {_listed(point)}" if point else origin
         for tuning in settings:
             over: dict[str, Any] = {}
             for key, value in (point | (tuning.values if tuning else {})).items():
                 set_value(over, key.split("."), value)
             raw = merge_tables(base, over)
+            crossed = Crossed(raw=raw, base=origin, point=point, tuning=tuning, variant=number)
             for key in spec.tied_to_seed:
-                _check_free(raw, key, f"{spec.where} {untuned}")
+                _check_free(crossed.raw, key, f"{spec.where} {crossed.untuned}")
                 table, _, name = key.partition(".")
-                raw = merge_tables(raw, {table: {name: raw.get("seed", 0)}})
-            yield _Crossed(raw=raw, untuned=untuned, tuning=tuning, variant=number)
+                seed = crossed.raw.get("seed", 0)
+                crossed = replace(crossed, raw=merge_tables(crossed.raw, {table: {name: seed}}))
+            yield crossed
 
 
 def _check_free(raw: Mapping[str, Any], key: str, where: str) -> None:
@@ -166,18 +182,17 @@ def _check_axes_apart(spec: Spec, variant: Variant, where: str) -> None:
             raise SpecError(f"{where} {key}: is an axis too, so what the variant gives has no effect; leave one out")
 
 
-def _parsed(spec: Spec, crossed: _Crossed, label: str | None) -> Expanded:
+def _parsed(spec: Spec, crossed: Crossed, label: str | None) -> Expanded:
     config = parse_trial(crossed.raw, lambda keys: _place(spec, crossed, keys))
     return Expanded(
         label=label or config.method.label(),
         config=config,
         settings=JsonSettings(config.model_dump(mode="json")),
-        origin=crossed.origin,
-        tuning=crossed.tuning,
+        crossed=crossed,
     )
 
 
-def _place(spec: Spec, crossed: _Crossed, keys: Sequence[str]) -> str:
+def _place(spec: Spec, crossed: Crossed, keys: Sequence[str]) -> str:
     """Say where a setting of a trial was given: the part of the spec, with the line if known; or `--set`."""
     dotted = ".".join(keys)
     for assignment in spec.assignments:
@@ -207,10 +222,8 @@ class _Exclusion:
         self.used |= found
         return found
 
-    def check_used(self, where: str, trials: list[dict[str, Any]]) -> None:
-        """Raise SpecError, with the nearest name, if this has excluded no trial."""
-        if self.used:
-            return
+    def refuse(self, where: str, trials: list[dict[str, Any]]) -> NoReturn:
+        """Raise SpecError, with the nearest name, because this has excluded no trial."""
         where = f"{where} [[exclude]] {self.number}"
         for key, wanted in leaves(self.pattern):
             values = {toml_value(value) for trial in trials if (value := _value_at(trial, key)) not in (_ABSENT, None)}
