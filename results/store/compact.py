@@ -29,7 +29,7 @@ from results.store.parts import (
     read_manifest,
     tables_folder,
 )
-from results.store.schema import TABLES
+from results.store.schema import SCHEMA_VERSION, TABLES, arrow_schema
 from transtailor.files import make_folder, write_file
 from transtailor.ownership import refuse_outside
 
@@ -123,7 +123,9 @@ def _merge(run: Path, table: str, parts: Sequence[Part]) -> Merged:
     make_folder(folder)
     final = folder / f"{parts[-1].path.stem}-merged-{os.urandom(4).hex()}.parquet"
     paths = tuple(part.path for part in parts)
-    write_file(final, partial(_copy_rows, paths))
+    is_older = parts[-1].version != SCHEMA_VERSION
+    schema = pq.read_schema(paths[-1]) if is_older else arrow_schema(TABLES[table])  # with units and meanings
+    write_file(final, partial(_copy_rows, paths, schema))
     rows = sum(pq.read_metadata(path).num_rows for path in paths)
     if (copied := pq.read_metadata(final).num_rows) != rows:
         raise ResultsError(f"{str(final)!r} has {copied} rows, its parts {rows}; a part has changed: compact again")
@@ -137,14 +139,13 @@ def _merge(run: Path, table: str, parts: Sequence[Part]) -> Merged:
     )
 
 
-def _copy_rows(parts: Sequence[Path], stream: BinaryIO) -> None:
-    schema = pq.read_schema(parts[-1])
+def _copy_rows(parts: Sequence[Path], schema: pa.Schema, stream: BinaryIO) -> None:
     tables: list[pa.Table] = []
     waiting_rows = 0
     with pq.ParquetWriter(stream, schema, compression="zstd") as writer:
         for path in parts:
             rows = pq.ParquetFile(path).read()
-            # Units and meanings in the schema may have other words; the columns are the same.
+            # Parts have no units and meanings, or older ones; the columns are the same.
             tables.append(pa.Table.from_arrays([rows[name] for name in schema.names], schema=schema))
             waiting_rows += rows.num_rows
             if waiting_rows >= GROUP_ROWS:
