@@ -20,6 +20,7 @@ from dataclasses import dataclass
 
 from benchmarks.record import RESULTS, Cell, Measured, write
 from results.store.reader import load
+from tests.faults.invariants import OF_TRIALS
 from tests.faults.moments import moments_of
 from tests.faults.tiny_sweep import TinySweep, warm_up
 
@@ -103,7 +104,7 @@ def rows_of(found: Found) -> Iterator[tuple[Cell, ...]]:
     ofs = {"stage": found.stages, "operating point": found.points, "trial, with all of these": found.trials}
     in_parts = {
         "stage": ["cache"],
-        "operating point": ["tables/operating_points"],
+        "operating point": [f"tables/{table}" for table in OF_TRIALS],
         "trial, with all of these": [part for part in found.syncs | found.inodes if part not in ("run", "checkpoints")],
     }
     for name, number in ofs.items():
@@ -126,8 +127,8 @@ NOTES = (
     "Inodes: files and folders that are there after the launch. A cache has at most 256 folders of stages, a run one "
     "of each table; small sweeps show a large share of them. Checkpoints are written at each step here, so they count "
     "in no sum.",
-    "A trial's syncs: of the driver's rows (attempts, trials), of its own rows, of its file `holder`, and of the "
-    "stages that it computed.",
+    "An operating point's: of all rows that its trial writes itself. A trial's: of the driver's rows (attempts, "
+    "trials), of its own rows, of its file `holder`, and of the stages that it computed.",
 )
 
 

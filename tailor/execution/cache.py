@@ -19,6 +19,7 @@ from transtailor.documents import Record, read_json
 from transtailor.files import make_folder, sync, write_new_file
 
 SUFFIX = ".stage"
+KEY_DIGITS = 64
 OLDER_FILES = ("stage.json", "tensors.safetensors")
 DESCRIPTION_BYTES = 2**28
 """More than any description has; a damaged file may have no end of its first line."""
@@ -82,8 +83,8 @@ class Cache:
 
     def stored_keys(self) -> Iterator[str]:
         """Yield the keys of all finished stages; unfinished and damaged ones have names that begin with a dot."""
-        for path in self.folder.glob(f"??/{64 * '[0-9a-f]'}*"):
-            key = path.name.removesuffix(SUFFIX)
+        for path in self.folder.glob(f"??/{KEY_DIGITS * '[0-9a-f]'}*"):
+            key = path.name[:KEY_DIGITS]
             if path in self._paths(key) and (path.name != key or (path / OLDER_FILES[0]).is_file()):
                 yield key
 
