@@ -25,6 +25,7 @@ from results.store.parts import (
     list_parts,
     manifest_file,
     merged_folder,
+    merged_folders,
     parts_of,
     read_manifest,
     tables_folder,
@@ -57,6 +58,7 @@ def only_one(run: Path) -> Iterator[None]:
         ResultsError: another process holds it, or a link leads out of the run, where nothing may be changed.
     """
     folders = [folder / table for folder in (run / "tables", merged_folder(run)) for table in ("", *TABLES)]
+    folders += [merged_folders(run, table)[0] for table in TABLES]
     refuse_outside(run, folders, ResultsError)
     make_folder(merged_folder(run))
     with ExitStack() as stack:
@@ -79,7 +81,7 @@ def compact(run: str | os.PathLike[str]) -> list[Merged]:
         OSError: the disk refuses; all rows are where they were.
 
     Writes:
-        `<run>/merged/<table>/<name>.parquet`, then `<run>/merged/manifest.json`, each whole or not at all.
+        `<run>/tables/<table>/merged/<name>.parquet`, then `<run>/merged/manifest.json`, each whole or not at all.
     """
     path = Path(run)
     tables_folder(path)
@@ -102,10 +104,11 @@ def superfluous_files(run: Path) -> list[Path]:
     manifest = read_manifest(run)
     found: list[Path] = []
     for table in TABLES:
-        hidden, folder = manifest.parts(table), merged_folder(run) / table
+        hidden, known = manifest.parts(table), manifest.merged.get(table, {})
         found += [path for path in list_parts(run / "tables" / table) if path.name in hidden]
-        found += [path for path in list_parts(folder) if path.name not in manifest.merged.get(table, {})]
-        found += sorted(folder.glob(".*.tmp"))
+        for folder in merged_folders(run, table):
+            found += [path for path in list_parts(folder) if path.name not in known]
+            found += sorted(folder.glob(".*.tmp"))
     return found + sorted(merged_folder(run).glob(".*.tmp"))
 
 
@@ -119,7 +122,7 @@ def _waiting(parts: Sequence[Part], run: Path) -> list[list[Part]]:
 
 def _merge(run: Path, table: str, parts: Sequence[Part]) -> Merged:
     """Write one merged file; its name sorts like that of its last part, and each attempt has its own name."""
-    folder = merged_folder(run) / table
+    folder, _ = merged_folders(run, table)
     make_folder(folder)
     final = folder / f"{parts[-1].path.stem}-merged-{os.urandom(4).hex()}.parquet"
     paths = tuple(part.path for part in parts)

@@ -105,7 +105,7 @@ def _of_run(run: RunFolder, held: ExitStack, *, dry_run: bool) -> list[Waste]:
 
 
 def _kind_of(path: Path, run: RunFolder) -> str:
-    if path.is_relative_to(run.tables):
+    if path.parent.parent == run.tables:
         return f"merged parts of {path.parent.name}"
     return CUT_OFF
 
