@@ -25,11 +25,12 @@ from results.store.parts import (
     list_parts,
     manifest_file,
     merged_folder,
+    merged_folders,
     parts_of,
     read_manifest,
     tables_folder,
 )
-from results.store.schema import TABLES
+from results.store.schema import SCHEMA_VERSION, TABLES, arrow_schema
 from transtailor.files import make_folder, write_file
 from transtailor.ownership import refuse_outside
 
@@ -57,6 +58,7 @@ def only_one(run: Path) -> Iterator[None]:
         ResultsError: another process holds it, or a link leads out of the run, where nothing may be changed.
     """
     folders = [folder / table for folder in (run / "tables", merged_folder(run)) for table in ("", *TABLES)]
+    folders += [merged_folders(run, table)[0] for table in TABLES]
     refuse_outside(run, folders, ResultsError)
     make_folder(merged_folder(run))
     with ExitStack() as stack:
@@ -79,7 +81,7 @@ def compact(run: str | os.PathLike[str]) -> list[Merged]:
         OSError: the disk refuses; all rows are where they were.
 
     Writes:
-        `<run>/merged/<table>/<name>.parquet`, then `<run>/merged/manifest.json`, each whole or not at all.
+        `<run>/tables/<table>/merged/<name>.parquet`, then `<run>/merged/manifest.json`, each whole or not at all.
     """
     path = Path(run)
     tables_folder(path)
@@ -102,10 +104,11 @@ def superfluous_files(run: Path) -> list[Path]:
     manifest = read_manifest(run)
     found: list[Path] = []
     for table in TABLES:
-        hidden, folder = manifest.parts(table), merged_folder(run) / table
+        hidden, known = manifest.parts(table), manifest.merged.get(table, {})
         found += [path for path in list_parts(run / "tables" / table) if path.name in hidden]
-        found += [path for path in list_parts(folder) if path.name not in manifest.merged.get(table, {})]
-        found += sorted(folder.glob(".*.tmp"))
+        for folder in merged_folders(run, table):
+            found += [path for path in list_parts(folder) if path.name not in known]
+            found += sorted(folder.glob(".*.tmp"))
     return found + sorted(merged_folder(run).glob(".*.tmp"))
 
 
@@ -119,11 +122,13 @@ def _waiting(parts: Sequence[Part], run: Path) -> list[list[Part]]:
 
 def _merge(run: Path, table: str, parts: Sequence[Part]) -> Merged:
     """Write one merged file; its name sorts like that of its last part, and each attempt has its own name."""
-    folder = merged_folder(run) / table
+    folder, _ = merged_folders(run, table)
     make_folder(folder)
     final = folder / f"{parts[-1].path.stem}-merged-{os.urandom(4).hex()}.parquet"
     paths = tuple(part.path for part in parts)
-    write_file(final, partial(_copy_rows, paths))
+    is_older = parts[-1].version != SCHEMA_VERSION
+    schema = pq.read_schema(paths[-1]) if is_older else arrow_schema(TABLES[table])  # with units and meanings
+    write_file(final, partial(_copy_rows, paths, schema))
     rows = sum(pq.read_metadata(path).num_rows for path in paths)
     if (copied := pq.read_metadata(final).num_rows) != rows:
         raise ResultsError(f"{str(final)!r} has {copied} rows, its parts {rows}; a part has changed: compact again")
@@ -137,14 +142,13 @@ def _merge(run: Path, table: str, parts: Sequence[Part]) -> Merged:
     )
 
 
-def _copy_rows(parts: Sequence[Path], stream: BinaryIO) -> None:
-    schema = pq.read_schema(parts[-1])
+def _copy_rows(parts: Sequence[Path], schema: pa.Schema, stream: BinaryIO) -> None:
     tables: list[pa.Table] = []
     waiting_rows = 0
     with pq.ParquetWriter(stream, schema, compression="zstd") as writer:
         for path in parts:
             rows = pq.ParquetFile(path).read()
-            # Units and meanings in the schema may have other words; the columns are the same.
+            # Parts have no units and meanings, or older ones; the columns are the same.
             tables.append(pa.Table.from_arrays([rows[name] for name in schema.names], schema=schema))
             waiting_rows += rows.num_rows
             if waiting_rows >= GROUP_ROWS:

@@ -1,8 +1,9 @@
 """Which files hold the rows of a run: the parts from writers, and merged files that stand for many of them.
 
-    tables/<table>/*.parquet   parts; any Parquet reader can read them
-    merged/<table>/*.parquet   the rows of many parts in one file, as `results.store.compact` wrote them
-    merged/manifest.json       which parts each merged file stands for
+    tables/<table>/*.parquet          parts; any Parquet reader can read them
+    tables/<table>/merged/*.parquet   the rows of many parts in one file, as `results.store.compact` wrote them
+    merged/manifest.json              which parts each merged file stands for
+    merged/<table>/*.parquet          merged files of older programs
 
 A part that the manifest names is never opened here, so each row is read once, also while the part still exists.
 """
@@ -22,7 +23,7 @@ from results.store.schema import SCHEMA_VERSION, TABLES, TableSchema
 from results.store.schema_migrations import OLDER_VERSIONS, columns_of
 from transtailor.documents import read_json
 
-MANIFEST_FORMAT = 1
+MANIFEST_FORMAT = 2  # 2 has the merged files below tables/
 REFUSED_SHOWN = 3
 _LOCAL = LocalFileSystem()  # else Arrow looks up the file system of each of thousands of files
 
@@ -46,8 +47,19 @@ class MergeManifest:
 
 
 def merged_folder(run: Path) -> Path:
-    """Return the folder of a run's merged files."""
+    """Return the folder of a run's manifest."""
     return run / "merged"
+
+
+def merged_folders(run: Path, table: str) -> tuple[Path, Path]:
+    """Return the folders of a table's merged files: of today, and of older programs."""
+    return run / "tables" / table / "merged", merged_folder(run) / table
+
+
+def merged_file(run: Path, table: str, name: str) -> Path:
+    """Return the path of a merged file."""
+    path, older = (folder / name for folder in merged_folders(run, table))
+    return older if not path.exists() and older.exists() else path
 
 
 def manifest_file(run: Path) -> Path:
@@ -145,7 +157,7 @@ def _writer_of(part: Path) -> str:
 
 def _fitting(run: Path, table: TableSchema, listed: list[Path], manifest: MergeManifest) -> list[Part]:
     hidden = manifest.parts(table.name)
-    merged = [merged_folder(run) / table.name / name for name in manifest.merged.get(table.name, {})]
+    merged = [merged_file(run, table.name, name) for name in manifest.merged.get(table.name, {})]
     paths = [path for path in listed if path.name not in hidden] + merged
     columns = {version: columns_of(table, version) for version in (*OLDER_VERSIONS, SCHEMA_VERSION)}
     parts, refused = [], []

@@ -174,14 +174,15 @@ def temporaries(*folders: Path) -> list[Path]:
 
 def damaged_stages(cache: Path) -> Iterator[str]:
     """Stages under their final name that are not whole, by their checksum and their own key."""
-    for folder in sorted(cache.glob("??/[!.]*")):
+    for path in sorted(cache.glob("??/[!.]*")):
+        key = path.name.removesuffix(".stage")
         try:
-            stored = json.loads((folder / "stage.json").read_bytes())
-            digest = hashlib.sha256((folder / "tensors.safetensors").read_bytes()).hexdigest()
-            if (stored["key"], stored["tensors_sha256"]) != (folder.name, digest):
-                yield f"stage {folder.name[:12]} in the cache is not what was written"
+            described, _, tensors = path.read_bytes().partition(b"\n")
+            stored = json.loads(described)
+            if (stored["key"], stored["tensors_sha256"]) != (key, hashlib.sha256(tensors).hexdigest()):
+                yield f"stage {key[:12]} in the cache is not what was written"
         except (OSError, ValueError, KeyError, TypeError) as error:
-            yield f"stage {folder.name[:12]} in the cache is not whole: {error!r}"
+            yield f"stage {key[:12]} in the cache is not whole: {error!r}"
 
 
 def _doubled(written: Written) -> Iterator[str]:
@@ -227,9 +228,9 @@ def _lost(written: Written, trial_id: str, cache: Path) -> Iterator[str]:
 
 
 def _lost_of_stage(written: Written, trial_id: str, key: str, cache: Path) -> Iterator[str]:
-    path = cache / key[:2] / key / "stage.json"
+    path = cache / key[:2] / f"{key}.stage"
     try:
-        trained = json.loads(path.read_bytes())["description"]["info"].get("epochs", [])
+        trained = json.loads(path.read_bytes().partition(b"\n")[0])["description"]["info"].get("epochs", [])
     except FileNotFoundError:
         yield f"trial {trial_id}: stage {key[:12]} is not in the cache"
         return

@@ -109,7 +109,7 @@ class Sweep:
 
     def stages(self) -> int:
         """How many stages are finished."""
-        return len(list((self.folder / "cache").glob("??/[!.]*/stage.json")))
+        return len(list((self.folder / "cache").glob("??/[!.]*.stage")))
 
     def like_serial(self, *options: str) -> Comparison:
         """The run beside the same sweep run one trial after the other, from an empty cache."""
