@@ -308,7 +308,7 @@ def test_no_run_is_not_made_one(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("content", "words"),
-    [("{", "is damaged"), ("[]", "is damaged"), ('{"format": 1}', "is damaged"), ('{"format": 2}', "update it")],
+    [("{", "is damaged"), ("[]", "is damaged"), ('{"format": 1}', "is damaged"), ('{"format": 3}', "update it")],
 )
 def test_a_manifest_that_cannot_be_read_is_named(tmp_path: Path, trial_row: Row, content: str, words: str) -> None:
     writer = Writer(tmp_path / "tables")
@@ -346,4 +346,4 @@ def test_the_command_says_what_it_did_and_what_to_type_next(
     assert "trials: 2 parts, 2 rows, " in done.stdout
     assert done.stdout.splitlines()[-1].endswith(to_type("clean", run))
     assert command("compact", run).stdout == "nothing to merge\n"
-    assert json.loads(manifest_file(run).read_text())["format"] == 1
+    assert json.loads(manifest_file(run).read_text())["format"] == 2
