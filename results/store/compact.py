@@ -1,4 +1,4 @@
-"""Merge the many small parts of a run into few large files; nothing is removed, so readers are not disturbed.
+"""Merge the many small parts of a run into few large files, and remove parts that were merged long ago.
 
 Compaction may be killed at any point: merged files are complete and durable before the manifest names them, and the
 manifest is replaced atomically. Until then readers read the parts, from then on the merged files.
@@ -36,6 +36,8 @@ from transtailor.ownership import refuse_outside
 
 GROUP_ROWS = 2**17
 """Rows of a row group: enough for fast scans, few enough to be held in memory."""
+MANY_PARTS, MANY_FRACTION = 2000, 0.05
+"""Parts that wait to be merged, at least; and their share of those that are merged."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +96,30 @@ def compact(run: str | os.PathLike[str]) -> list[Merged]:
     return made
 
 
+def compact_if_many(run: Path) -> list[Merged]:
+    """Merge the parts if that is worth while: if thousands wait, or in a large run a twentieth of all. As `compact`."""
+    manifest, waiting, merged = read_manifest(run), 0, 0
+    for table in TABLES:
+        hidden = manifest.parts(table)
+        merged += len(hidden)
+        waiting += sum(path.name not in hidden for path in list_parts(run / "tables" / table))
+    # A share of all: each manifest names all parts, so writing it every few thousand parts would take ever longer.
+    return compact(run) if waiting >= max(MANY_PARTS, merged * MANY_FRACTION) else []
+
+
+def remove_parts(run: Path, named_by: MergeManifest) -> None:
+    """Remove the parts that an earlier manifest names: a reader of all files has found their rows since then.
+
+    Raises:
+        ResultsError: a merged file cannot be read, or another process compacts the run; nothing is removed.
+    """
+    with only_one(run):
+        old = {run / "tables" / table / name for table in TABLES for name in named_by.parts(table)}
+        for path in superfluous_files(run):
+            if path in old:
+                path.unlink(missing_ok=True)
+
+
 def superfluous_files(run: Path) -> list[Path]:
     """List files that no reader needs: merged parts, and what a killed compaction left. The caller holds the lock.
 
@@ -129,14 +155,11 @@ def _merge(run: Path, table: str, parts: Sequence[Part]) -> Merged:
     is_older = parts[-1].version != SCHEMA_VERSION
     schema = pq.read_schema(paths[-1]) if is_older else arrow_schema(TABLES[table])  # with units and meanings
     write_file(final, partial(_copy_rows, paths, schema))
-    rows = sum(pq.read_metadata(path).num_rows for path in paths)
-    if (copied := pq.read_metadata(final).num_rows) != rows:
-        raise ResultsError(f"{str(final)!r} has {copied} rows, its parts {rows}; a part has changed: compact again")
     return Merged(
         table=table,
         path=final,
         parts=paths,
-        rows=rows,
+        rows=pq.read_metadata(final).num_rows,
         parts_bytes=sum(path.stat().st_size for path in paths),
         merged_bytes=final.stat().st_size,
     )
@@ -147,7 +170,7 @@ def _copy_rows(parts: Sequence[Path], schema: pa.Schema, stream: BinaryIO) -> No
     waiting_rows = 0
     with pq.ParquetWriter(stream, schema, compression="zstd") as writer:
         for path in parts:
-            rows = pq.ParquetFile(path).read()
+            rows = pq.ParquetFile(path, pre_buffer=False).read(use_threads=False)  # threads cost more than small parts
             # Parts have no units and meanings, or older ones; the columns are the same.
             tables.append(pa.Table.from_arrays([rows[name] for name in schema.names], schema=schema))
             waiting_rows += rows.num_rows
