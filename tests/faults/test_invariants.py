@@ -11,8 +11,17 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from results.store.compact import compact, superfluous_files
 from tailor.execution.cache import Cache
-from tests.faults.invariants import OF_TRIALS, Violation, differences, processes_of, temporaries, violations
+from tests.faults.invariants import (
+    OF_TRIALS,
+    Violation,
+    count_parts,
+    differences,
+    processes_of,
+    temporaries,
+    violations,
+)
 from tests.faults.whole_files import EPOCHS, KEYS, TRIALS, description, write_trial
 
 
@@ -29,7 +38,7 @@ def whole(tmp_path: Path) -> tuple[Path, Path]:
 
 def part_of(run: Path, table: str) -> Path:
     """The last part of a table."""
-    return max((run / "tables" / table).iterdir())
+    return max((run / "tables" / table).glob("*.parquet"))
 
 
 def rewrite(part: Path, change: Callable[[list[dict[str, Any]]], list[dict[str, Any]]]) -> None:
@@ -67,6 +76,19 @@ def test_a_doubled_row_is_found(whole: tuple[Path, Path], table: str) -> None:
     assert {"trials": f"trial {TRIALS[1]} finished 2 times"}.get(table, "was written 2 times in 1 attempts") in said(
         *whole
     )
+
+
+@pytest.mark.parametrize("removes", [False, True])
+def test_nothing_is_found_in_a_merged_run_and_what_it_lost_is(whole: tuple[Path, Path], removes: bool) -> None:
+    written = count_parts(whole[0])
+    compact(whole[0])
+    for path in superfluous_files(whole[0]) if removes else ():
+        path.unlink()
+    assert said(*whole) == ""
+    assert count_parts(whole[0]) == written
+    (merged,) = (whole[0] / "tables" / "trials" / "merged").iterdir()
+    rewrite(merged, lambda rows: rows[:-1])
+    assert (TRIALS[1] in said(*whole)) == removes  # else its part still has the row
 
 
 def test_a_row_that_is_twice_in_one_part_is_found(whole: tuple[Path, Path]) -> None:
