@@ -36,7 +36,7 @@ class MadeBy:
     compute_s: float
     device: str
     ranks: int
-    threads: int  # of each rank
+    threads: int | None = None  # of each rank; version 0.1.0 did not write it
     torch_version: str
 
 
