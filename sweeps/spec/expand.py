@@ -1,4 +1,4 @@
-"""Spec -> trials: every variant crossed with its axes, without the excluded trials."""
+"""Spec -> trials: every variant combination with its axes, without the excluded trials."""
 
 import itertools
 from collections import Counter
@@ -34,17 +34,17 @@ class Expanded:
     label: str
     config: TrialConfig
     settings: JsonSettings  # the same
-    crossed: "Crossed"
+    combination: "Combination"
 
     @property
     def origin(self) -> str:
         """Its origin in the spec."""
-        return self.crossed.origin
+        return self.combination.origin
 
     @property
     def tuning(self) -> Tuning | None:
         """Its setting of [tuning]; None without [tuning]."""
-        return self.crossed.tuning
+        return self.combination.tuning
 
 
 def expand(spec: Spec) -> list[Expanded]:
@@ -60,11 +60,11 @@ def expand(spec: Spec) -> list[Expanded]:
     kept: Counter[str] = Counter()
     seen: list[Expanded] = []
     for number, variant in enumerate(spec.variants or [Variant()], start=1):
-        for crossed in _crossed(spec, variant, number if spec.variants else None):
+        for combination in _crossed(spec, variant, number if spec.variants else None):
             # Match the settings as written first, since impossible combinations may be excluded.
-            is_excluded = _any_matches(exclusions, crossed.raw, variant.label)
+            is_excluded = _any_matches(exclusions, combination.raw, variant.label)
             try:
-                trial = _parsed(spec, crossed, variant.label)
+                trial = _parsed(spec, combination, variant.label)
             except ConfigError:
                 if is_excluded:
                     continue
@@ -72,8 +72,8 @@ def expand(spec: Spec) -> list[Expanded]:
             seen.append(trial)
             if not _any_matches(exclusions, trial.settings.values, trial.label) and not is_excluded:
                 trials.append(trial)
-                if crossed.tuning is not None:
-                    kept[crossed.untuned] += 1
+                if combination.tuning is not None:
+                    kept[combination.untuned] += 1
     for exclusion in exclusions:
         if not exclusion.used:
             exclusion.refuse(spec.where, [trial.settings.values | {"label": trial.label} for trial in seen])
@@ -82,12 +82,12 @@ def expand(spec: Spec) -> list[Expanded]:
             f"{spec.where} [[exclude]]: every trial is excluded, so no trials are left to run; remove an exclusion"
         )
     _check_equal_tuning(spec, kept)
-    _check_reached(spec, [trial.crossed.raw for trial in trials])
+    _check_reached(spec, [trial.combination.raw for trial in trials])
     return trials
 
 
 @dataclass(frozen=True, kw_only=True)
-class Crossed:
+class Combination:
     """One combination of the axes."""
 
     raw: dict[str, Any]  # the settings as written
@@ -107,7 +107,7 @@ class Crossed:
         return self.untuned if self.tuning is None else f"{self.untuned} tuned with {_listed(self.tuning.values)}"
 
 
-def _crossed(spec: Spec, variant: Variant, number: int | None) -> Iterator[Crossed]:
+def _crossed(spec: Spec, variant: Variant, number: int | None) -> Iterator[Combination]:
     """Yield each combination of the axes and the settings of [tuning]."""
     name = f"[[variants]] {number}" + (f" ({variant.label!r})" if variant.label else "")
     origin = "[trial]" if number is None else name
@@ -120,13 +120,13 @@ def _crossed(spec: Spec, variant: Variant, number: int | None) -> Iterator[Cross
             for key, value in (point | (tuning.values if tuning else {})).items():
                 set_value(over, key.split("."), value)
             raw = merge_tables(base, over)
-            crossed = Crossed(raw=raw, base=origin, point=point, tuning=tuning, variant=number)
+            combination = Combination(raw=raw, base=origin, point=point, tuning=tuning, variant=number)
             for key in spec.tied_to_seed:
-                _check_free(crossed.raw, key, f"{spec.where} {crossed.untuned}")
+                _check_free(combination.raw, key, f"{spec.where} {combination.untuned}")
                 table, _, name = key.partition(".")
-                seed = crossed.raw.get("seed", 0)
-                crossed = replace(crossed, raw=merge_tables(crossed.raw, {table: {name: seed}}))
-            yield crossed
+                seed = combination.raw.get("seed", 0)
+                combination = replace(combination, raw=merge_tables(combination.raw, {table: {name: seed}}))
+            yield combination
 
 
 def _check_free(raw: Mapping[str, Any], key: str, where: str) -> None:
@@ -182,31 +182,31 @@ def _check_axes_apart(spec: Spec, variant: Variant, where: str) -> None:
             raise SpecError(f"{where} {key}: is an axis too, so what the variant gives has no effect; leave one out")
 
 
-def _parsed(spec: Spec, crossed: Crossed, label: str | None) -> Expanded:
-    config = parse_trial(crossed.raw, lambda keys: _place(spec, crossed, keys))
+def _parsed(spec: Spec, combination: Combination, label: str | None) -> Expanded:
+    config = parse_trial(combination.raw, lambda keys: _place(spec, combination, keys))
     return Expanded(
         label=label or config.method.label(),
         config=config,
         settings=JsonSettings(config.model_dump(mode="json")),
-        crossed=crossed,
+        combination=combination,
     )
 
 
-def _place(spec: Spec, crossed: Crossed, keys: Sequence[str]) -> str:
+def _place(spec: Spec, combination: Combination, keys: Sequence[str]) -> str:
     """Say where a setting of a trial was given: the part of the spec, with the line if known; or `--set`."""
     dotted = ".".join(keys)
     for assignment in spec.assignments:
         table, _, key = assignment.partition("=")[0].strip().partition(".")
         if table in ("trial", "axes", "tuning") and overlap(key, dotted):
             return set_option(assignment)
-    variant = () if crossed.variant is None else ("variants", str(crossed.variant))
+    variant = () if combination.variant is None else ("variants", str(combination.variant))
     tables = [(*variant, "axes"), ("axes",), ("tuning",), *([variant] if variant else []), ("trial",)]
     text = "" if spec.path is None else spec.path.read_text(encoding="utf-8")
     for place in tables:
         line = find_line(text, [*place, *keys])
         if line is not None and line != find_line(text, place):
-            return f"{spec.where} {'[trial]' if place == ('trial',) else crossed.origin}, line {line}"
-    return f"{spec.where} {crossed.origin}"
+            return f"{spec.where} {'[trial]' if place == ('trial',) else combination.origin}, line {line}"
+    return f"{spec.where} {combination.origin}"
 
 
 class _Exclusion:

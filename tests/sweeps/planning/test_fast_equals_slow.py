@@ -69,7 +69,7 @@ def check(spec: Spec) -> int:
     plan, expanded = make_plan(spec), expand(spec)
     step = max(1, len(expanded) // 150)
     for trial, one in islice(zip(plan.trials, expanded, strict=True), 0, None, step):
-        assert fields(trial) == planned_alone(one.crossed.raw, one.label)
+        assert fields(trial) == planned_alone(one.combination.raw, one.label)
     stages = [stage for trial in plan.trials for stage in trial.stages]
     return len(stages) - len({stage.key for stage in stages})
 
