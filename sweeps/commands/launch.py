@@ -194,6 +194,7 @@ def _show(plan: Plan, options: argparse.Namespace) -> int:
 
 def _run(plan: Plan, options: argparse.Namespace) -> int:
     from results.store.reader import finished_trial_ids
+    from sweeps.driver.merging import merging
     from sweeps.run.relaunch import start
 
     refuse_unwritable(options.cache, "--cache", RunFolderError)
@@ -206,7 +207,8 @@ def _run(plan: Plan, options: argparse.Namespace) -> int:
     with lock:
         say(f"{run.path}: {what}")
         if {trial.trial_id for trial in plan.trials} <= finished_trial_ids(run.path):
-            say(f"all {len(plan.trials)} trials are finished")
+            with merging(run.path, say):  # what the launch that finished them has left
+                say(f"all {len(plan.trials)} trials are finished")
         elif not _run_unfinished(plan, run, lock, options):
             return _say_how_to_resume(plan, run.path)
         return _finish(plan, run)
