@@ -30,7 +30,7 @@ def merging(run: Path, note: Note) -> Iterator[None]:
     """
     before = read_manifest(run)
     over = threading.Event()
-    thread = threading.Thread(target=_merge_until, args=(run, over, note), daemon=True)
+    thread = threading.Thread(target=_merge_until, args=(over, run, note), daemon=True)
     thread.start()
     try:
         yield
@@ -46,7 +46,7 @@ def _merge_all(run: Path, before: MergeManifest) -> None:
     remove_parts(run, before)
 
 
-def _merge_until(run: Path, over: threading.Event, note: Note) -> None:
+def _merge_until(over: threading.Event, run: Path, note: Note) -> None:
     while not over.wait(LOOK_EVERY_S):
         _try(lambda: compact_if_many(run), note)
 

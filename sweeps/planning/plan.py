@@ -114,7 +114,7 @@ def _made(spec: Spec) -> Plan:
             first = origins[trial.trial_id]
             raise SpecError(
                 f"{spec.where}: two trials with one id {trial.trial_id}, because they have the same settings:\n"
-                f"  {first.origin} ({first.label})\n  {expanded.origin} ({expanded.label})\n"
+                f"  {first.combination.origin} ({first.label})\n  {expanded.combination.origin} ({expanded.label})\n"
                 "leave one out, or make them differ in a setting that counts"
             )
         trials[trial.trial_id] = trial

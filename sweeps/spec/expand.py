@@ -1,4 +1,4 @@
-"""Spec -> trials: every variant combination with its axes, without the excluded trials."""
+"""Spec -> trials: every variant crossed with its axes, without the excluded trials."""
 
 import itertools
 from collections import Counter
@@ -35,11 +35,6 @@ class Expanded:
     config: TrialConfig
     settings: JsonSettings  # the same
     combination: "Combination"
-
-    @property
-    def origin(self) -> str:
-        """Its origin in the spec."""
-        return self.combination.origin
 
     @property
     def tuning(self) -> Tuning | None:

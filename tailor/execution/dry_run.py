@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import dataclass
-from functools import lru_cache
 
 from tailor import stages
 from tailor.catalogue.networks import NETWORKS
@@ -68,9 +67,7 @@ PlannedStages = dict[Size, dict[str, PlannedStage]]
 def dry_run(config: TrialConfig, known: PlannedStages | None = None) -> DryRun:
     """The trial's id and its planned stages; a method that may stop early is planned to its end.
 
-    Args:
-        config: of the trial.
-        known: the stages of trials planned before, to which those of this one are added; None plans it alone.
+    The trial's stages are taken from `known`, those of trials planned before, or added to it.
 
     >>> [stage.kind for stage in dry_run(TrialConfig(method="head_only")).stages]
     ['train_source', 'fit_head', 'operating_point']
@@ -93,7 +90,7 @@ def dry_run(config: TrialConfig, known: PlannedStages | None = None) -> DryRun:
         key = stage.key()
         before, kept_fraction = kept_fraction, stage.kept_fraction(kept_fraction)
         if kept_fraction != before:
-            size = _narrowed(whole, kept_fraction)
+            size = whole.narrowed(kept_fraction)
             same_size = known.setdefault(size, {})
         step = same_size.get(key)
         if step is None or step.point != point:
@@ -114,9 +111,6 @@ def _planned(stage: Stage, size: Size, point: int | None) -> PlannedStage:
         stored_bytes=cost.stored_bytes,
         point=point,
     )
-
-
-_narrowed = lru_cache(maxsize=1024)(Size.narrowed)
 
 
 def _size(config: TrialConfig) -> Size:
