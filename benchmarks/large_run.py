@@ -86,7 +86,7 @@ def _folders(run: Path, tables: Sequence[str] | None) -> list[Path]:
     """The folders of these tables, or of all: the merged files of a table if it has some, else its parts."""
     found = []
     for parts in sorted((run / "tables").iterdir()):
-        merged = run / "merged" / parts.name
+        merged = parts / "merged"
         if tables is None or parts.name in tables:
             found.append(merged if merged.is_dir() else parts)
     return found

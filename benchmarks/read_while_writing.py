@@ -1,10 +1,11 @@
 """Readers read while 8 processes write rows and one compacts: does any see a row twice, or lose one?
 
-    python benchmarks/read_while_writing.py                 # two rounds of 60 s
+    python benchmarks/read_while_writing.py                 # three rounds of 60 s
     python benchmarks/read_while_writing.py --seconds 5     # a quick test
 
 Each writer numbers its rows and announces, after each write, how many of them are durable. So before a reader loads the
-run, it knows how many rows of each writer it must see at least, and that they have no gap.
+run, it knows how many rows of each writer it must see at least, and that they have no gap. In the third round launches
+of a sweep merge, one after the other, and half of the readers know only the pattern of all Parquet files of a table.
 """
 
 import sys
@@ -23,6 +24,7 @@ from datetime import UTC, datetime
 from multiprocessing.process import BaseProcess
 from typing import Any, NamedTuple
 
+import duckdb
 import pyarrow.parquet as pq
 
 from benchmarks.record import RESULTS, Measured, verdict, write
@@ -30,11 +32,18 @@ from results.errors import ResultsError
 from results.store.compact import compact, only_one, superfluous_files
 from results.store.reader import Run, load
 from results.store.writer import Writer
+from sweeps.driver.merging import merging
 
 ROWS = 20  # of a part
 START_S = 300.0  # that processes may take to begin
 START = datetime(2024, 5, 1, tzinfo=UTC)
 PACKAGES = ("pyarrow", "duckdb")
+COMPACTS, REMOVES, LAUNCHES = "compacts", "compacts and removes merged parts", "merges in one launch after the other"
+LAUNCH_S = 1.0
+ALL_FILES = """
+SELECT driver, count(*) AS n, count(DISTINCT number) AS d, count(*) FILTER (detail != repeat('x', 40)) AS torn
+FROM read_parquet(?) GROUP BY ALL
+"""
 
 
 @dataclass(kw_only=True)
@@ -76,16 +85,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=RESULTS / "read_while_writing", help="path, without suffix")
     given = parser.parse_args(arguments)
     rows = []
-    for removes in (False, True):
+    for what in (COMPACTS, REMOVES, LAUNCHES):
         with tempfile.TemporaryDirectory() as folder:
             run = Path(folder)
             seen, rows_written, compactions = one_round(
-                run, seconds=given.seconds, writers=given.writers, readers=given.readers, removes=removes
+                run, seconds=given.seconds, writers=given.writers, readers=given.readers, what=what
             )
         facts = {"seconds": given.seconds, "writers": given.writers, "readers": given.readers}
         facts |= {"compactions": compactions, "rows_written": rows_written} | vars(seen)
         del facts["rows_seen_last"]
-        what = "compacts and removes merged parts" if removes else "compacts"
         rows.append({"one_process": what} | facts | {"verdict": verdict(seen.is_right and compactions > 0)})
     columns = tuple(rows[0])
     table = tuple(tuple(row[column] for column in columns) for row in rows)
@@ -94,7 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return int(any(row["verdict"] != verdict(True) for row in rows))
 
 
-def one_round(run: Path, *, seconds: float, writers: int, readers: int, removes: bool) -> tuple[Seen, int, int]:
+def one_round(run: Path, *, seconds: float, writers: int, readers: int, what: str) -> tuple[Seen, int, int]:
     """Writes, compacts and reads at once; what the readers found, rows written, and how often there was a compaction.
 
     Args:
@@ -102,7 +110,8 @@ def one_round(run: Path, *, seconds: float, writers: int, readers: int, removes:
         seconds: its duration.
         writers: processes that write.
         readers: processes that read.
-        removes: whether merged parts are removed at once, after which a reader may have to load again.
+        what: the one process does: `COMPACTS`, `REMOVES` merged parts at once, after which a reader may have to load
+            again, or `LAUNCHES`.
 
     Raises:
         RuntimeError: a process ended with an error of its own.
@@ -116,8 +125,10 @@ def one_round(run: Path, *, seconds: float, writers: int, readers: int, removes:
     processes: list[BaseProcess] = [
         spawn.Process(target=_write, args=(run, number, durable, stop, ready)) for number in range(writers)
     ]
-    processes.append(spawn.Process(target=_compact, args=(run, removes, compactions, stop, ready)))
-    processes += [spawn.Process(target=_read, args=(run, durable, stop, answers, ready)) for _ in range(readers)]
+    processes.append(spawn.Process(target=_compact, args=(run, what, compactions, stop, ready)))
+    for number in range(readers):
+        read = _read_plainly if what == LAUNCHES and number % 2 else _read
+        processes.append(spawn.Process(target=read, args=(run, durable, stop, answers, ready)))
     for process in processes:
         process.start()
     ready.wait(START_S)
@@ -152,14 +163,22 @@ def _write(run: Path, number: int, durable: Any, stop: Any, ready: Any) -> None:
             ready.wait(START_S)
 
 
-def _compact(run: Path, removes: bool, compactions: Any, stop: Any, ready: Any) -> None:
+def _compact(run: Path, what: str, compactions: Any, stop: Any, ready: Any) -> None:
+    notes: list[str] = []
     ready.wait(START_S)
     while not stop.is_set():
+        if what == LAUNCHES:
+            with merging(run, notes.append):
+                stop.wait(LAUNCH_S)
+            compactions.value += 1
+            continue
         compactions.value += bool(compact(run))
-        if removes:
+        if what == REMOVES:
             with only_one(run):
                 for path in superfluous_files(run):
                     path.unlink()
+    if notes:
+        raise RuntimeError("; ".join(notes))
 
 
 def _read(run: Path, durable: Any, stop: Any, answers: Any, ready: Any) -> None:
@@ -180,6 +199,28 @@ def _read(run: Path, durable: Any, stop: Any, answers: Any, ready: Any) -> None:
         except Exception as error:  # noqa: BLE001  # whatever it is, it is counted and shown
             print(f"a reader met {error!r}", file=sys.stderr, flush=True)
             seen.errors += 1
+        seen.reads += 1
+    answers.put(seen)
+
+
+def _read_plainly(run: Path, durable: Any, stop: Any, answers: Any, ready: Any) -> None:
+    """Reads all Parquet files of a table repeatedly; rows of a merged part may be seen twice, so they do not count."""
+    seen = Seen()
+    ready.wait(START_S)
+    while seen.reads == 0 or not stop.is_set():
+        least = list(durable)
+        try:
+            files = duckdb.connect()
+            files.execute("SET enable_progress_bar = false")
+            found = {row[0]: row for row in files.execute(ALL_FILES, [f"{run}/tables/events/**/*.parquet"]).fetchall()}
+        except duckdb.IOException:
+            seen.told_to_load_again += 1
+            continue
+        for number, rows in enumerate(least):
+            _, seen_rows, distinct, torn = found.get(f"writer{number}", ("", 0, 0, 0))
+            seen.rows_missing += max(0, rows - distinct)
+            seen.errors += torn
+            seen.rows_seen_last = seen_rows
         seen.reads += 1
     answers.put(seen)
 
@@ -218,6 +259,9 @@ def _notes() -> tuple[str, ...]:
         "rows_twice: rows in the files that a reader opens, less distinct ones. rows_missing: rows that were durable,"
         " or seen by the same reader, before it loaded the run, or gaps in a writer's numbers. older_rows_shown: of a"
         " key that had been written again.",
+        f"{LAUNCHES}: each takes {LAUNCH_S:g} s; at its end it merges, and removes what was merged before it began."
+        " Every second reader takes tables/events/**/*.parquet and no manifest: it must see each durable row at least"
+        " once.",
         "told_to_load_again: the loaded run's files were removed by a clean-up; the reader gets an error, which is no"
         " fault; it cannot happen where nothing is removed.",
         "goal: no row twice or missing, no older row, no error.",

@@ -48,10 +48,10 @@ def computed(sweep: Sweep) -> Spans:
     """
     cache = Cache(sweep.folder / "cache")
     spans = {}
-    for path in cache.folder.glob("[!.]*/[!.]*/stage.json"):  # with a dot: being written
-        stored = cache.read(path.parent.name)
+    for key in cache.stored_keys():
+        stored = cache.read(key)
         assert stored is not None
-        made_s = path.stat().st_mtime
+        made_s = cache.path(key).stat().st_mtime
         spans[stored.key] = (made_s - stored.description.made_by.compute_s, made_s)
     return spans
 

@@ -117,15 +117,15 @@ def first_step(folder: Path) -> Seconds:
             raise
     if code != STOPPED_CLEANLY:
         raise RuntimeError(f"the launch ended with {code}, expected {STOPPED_CLEANLY}")
-    compute_s: float = json.loads(stored.read_text())["description"]["made_by"]["compute_s"]
+    compute_s: float = json.loads(stored.read_bytes().splitlines()[0])["description"]["made_by"]["compute_s"]
     return Seconds(wall_s=stored.stat().st_mtime - compute_s - start_s)
 
 
 def _first_stage(cache: Path, launch: subprocess.Popen[bytes]) -> Path:
-    """The description of the stage that is finished first, once there is one."""
+    """The file of the stage that is finished first, once there is one."""
     end_s = time.monotonic() + GIVEN_UP_S
     while time.monotonic() < end_s and launch.poll() is None:
-        stored = [*cache.glob("??/[!.]*/stage.json")]  # with a dot: being written, and about to be renamed
+        stored = [*cache.glob("??/[!.]*.stage")]  # with a dot: being written
         if stored:
             return min(stored, key=lambda path: path.stat().st_mtime)
         time.sleep(LOOK_EVERY_S)

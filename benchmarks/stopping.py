@@ -150,7 +150,7 @@ def here(state: str) -> tuple[float | None, float]:
 
 def stages(cache: Path) -> int:
     """How many are finished."""
-    return len(list(cache.glob("??/[!.]*/stage.json")))
+    return len(list(cache.glob("??/[!.]*.stage")))
 
 
 STATES: dict[str, Callable[[str], tuple[float | None, float]]] = {

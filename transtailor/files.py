@@ -1,6 +1,7 @@
 """Files and folders that are whole or absent: for a concurrent reader, after a kill, and after a loss of power.
 
-Each one is made under a temporary name in the same folder, synced, and renamed; then the folder is synced. So it is on
+Each one is made under a temporary name in the same folder, synced, and renamed (or linked, where an existing file must
+stay); then the folder is synced. So it is on
 the disk under its name when the call returns. Temporary names are `.<name>.<8 digits>.tmp`: readers ignore names that
 begin with a dot, and the pattern `.*.tmp` finds what a kill leaves behind.
 """
@@ -39,6 +40,26 @@ def write_file(path: Path, content: Content, *, mode: int | None = None) -> Path
         raise
     sync(path.parent)
     return path
+
+
+def write_new_file(path: Path, content: Content) -> None:
+    """Write a file unless there is one; of several writers at the same time one wins.
+
+    Raises:
+        FileExistsError: another process made it first; no temporary file is left behind.
+    """
+    temporary = _temporary(path)
+    try:
+        _write_new(temporary, content)
+        try:
+            os.link(temporary, path)
+        except OSError as error:  # also where the file system has no hard links
+            if path.exists():
+                raise FileExistsError(f"{path} is there already") from error
+            temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    sync(path.parent)
 
 
 def write_folder(path: Path, files: Mapping[str, bytes] | Mapping[Path, bytes]) -> None:

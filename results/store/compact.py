@@ -1,4 +1,4 @@
-"""Merge the many small parts of a run into few large files; nothing is removed, so readers are not disturbed.
+"""Merge the many small parts of a run into few large files, and remove parts that were merged long ago.
 
 Compaction may be killed at any point: merged files are complete and durable before the manifest names them, and the
 manifest is replaced atomically. Until then readers read the parts, from then on the merged files.
@@ -25,16 +25,19 @@ from results.store.parts import (
     list_parts,
     manifest_file,
     merged_folder,
+    merged_folders,
     parts_of,
     read_manifest,
     tables_folder,
 )
-from results.store.schema import TABLES
+from results.store.schema import SCHEMA_VERSION, TABLES, arrow_schema
 from transtailor.files import make_folder, write_file
 from transtailor.ownership import refuse_outside
 
 GROUP_ROWS = 2**17
 """Rows of a row group: enough for fast scans, few enough to be held in memory."""
+MANY_PARTS, MANY_FRACTION = 2000, 0.05
+"""Parts that wait to be merged, at least; and their share of those that are merged."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +60,7 @@ def only_one(run: Path) -> Iterator[None]:
         ResultsError: another process holds it, or a link leads out of the run, where nothing may be changed.
     """
     folders = [folder / table for folder in (run / "tables", merged_folder(run)) for table in ("", *TABLES)]
+    folders += [merged_folders(run, table)[0] for table in TABLES]
     refuse_outside(run, folders, ResultsError)
     make_folder(merged_folder(run))
     with ExitStack() as stack:
@@ -79,7 +83,7 @@ def compact(run: str | os.PathLike[str]) -> list[Merged]:
         OSError: the disk refuses; all rows are where they were.
 
     Writes:
-        `<run>/merged/<table>/<name>.parquet`, then `<run>/merged/manifest.json`, each whole or not at all.
+        `<run>/tables/<table>/merged/<name>.parquet`, then `<run>/merged/manifest.json`, each whole or not at all.
     """
     path = Path(run)
     tables_folder(path)
@@ -92,6 +96,30 @@ def compact(run: str | os.PathLike[str]) -> list[Merged]:
     return made
 
 
+def compact_if_many(run: Path) -> list[Merged]:
+    """Merge the parts if that is worth while: if thousands wait, or in a large run a twentieth of all. As `compact`."""
+    manifest, waiting, merged = read_manifest(run), 0, 0
+    for table in TABLES:
+        hidden = manifest.parts(table)
+        merged += len(hidden)
+        waiting += sum(path.name not in hidden for path in list_parts(run / "tables" / table))
+    # A share of all: each manifest names all parts, so writing it every few thousand parts would take ever longer.
+    return compact(run) if waiting >= max(MANY_PARTS, merged * MANY_FRACTION) else []
+
+
+def remove_parts(run: Path, named_by: MergeManifest) -> None:
+    """Remove the parts that an earlier manifest names: a reader of all files has found their rows since then.
+
+    Raises:
+        ResultsError: a merged file cannot be read, or another process compacts the run; nothing is removed.
+    """
+    with only_one(run):
+        old = {run / "tables" / table / name for table in TABLES for name in named_by.parts(table)}
+        for path in superfluous_files(run):
+            if path in old:
+                path.unlink(missing_ok=True)
+
+
 def superfluous_files(run: Path) -> list[Path]:
     """List files that no reader needs: merged parts, and what a killed compaction left. The caller holds the lock.
 
@@ -102,10 +130,11 @@ def superfluous_files(run: Path) -> list[Path]:
     manifest = read_manifest(run)
     found: list[Path] = []
     for table in TABLES:
-        hidden, folder = manifest.parts(table), merged_folder(run) / table
+        hidden, known = manifest.parts(table), manifest.merged.get(table, {})
         found += [path for path in list_parts(run / "tables" / table) if path.name in hidden]
-        found += [path for path in list_parts(folder) if path.name not in manifest.merged.get(table, {})]
-        found += sorted(folder.glob(".*.tmp"))
+        for folder in merged_folders(run, table):
+            found += [path for path in list_parts(folder) if path.name not in known]
+            found += sorted(folder.glob(".*.tmp"))
     return found + sorted(merged_folder(run).glob(".*.tmp"))
 
 
@@ -119,32 +148,30 @@ def _waiting(parts: Sequence[Part], run: Path) -> list[list[Part]]:
 
 def _merge(run: Path, table: str, parts: Sequence[Part]) -> Merged:
     """Write one merged file; its name sorts like that of its last part, and each attempt has its own name."""
-    folder = merged_folder(run) / table
+    folder, _ = merged_folders(run, table)
     make_folder(folder)
     final = folder / f"{parts[-1].path.stem}-merged-{os.urandom(4).hex()}.parquet"
     paths = tuple(part.path for part in parts)
-    write_file(final, partial(_copy_rows, paths))
-    rows = sum(pq.read_metadata(path).num_rows for path in paths)
-    if (copied := pq.read_metadata(final).num_rows) != rows:
-        raise ResultsError(f"{str(final)!r} has {copied} rows, its parts {rows}; a part has changed: compact again")
+    is_older = parts[-1].version != SCHEMA_VERSION
+    schema = pq.read_schema(paths[-1]) if is_older else arrow_schema(TABLES[table])  # with units and meanings
+    write_file(final, partial(_copy_rows, paths, schema))
     return Merged(
         table=table,
         path=final,
         parts=paths,
-        rows=rows,
+        rows=pq.read_metadata(final).num_rows,
         parts_bytes=sum(path.stat().st_size for path in paths),
         merged_bytes=final.stat().st_size,
     )
 
 
-def _copy_rows(parts: Sequence[Path], stream: BinaryIO) -> None:
-    schema = pq.read_schema(parts[-1])
+def _copy_rows(parts: Sequence[Path], schema: pa.Schema, stream: BinaryIO) -> None:
     tables: list[pa.Table] = []
     waiting_rows = 0
     with pq.ParquetWriter(stream, schema, compression="zstd") as writer:
         for path in parts:
-            rows = pq.ParquetFile(path).read()
-            # Units and meanings in the schema may have other words; the columns are the same.
+            rows = pq.ParquetFile(path, pre_buffer=False).read(use_threads=False)  # threads cost more than small parts
+            # Parts have no units and meanings, or older ones; the columns are the same.
             tables.append(pa.Table.from_arrays([rows[name] for name in schema.names], schema=schema))
             waiting_rows += rows.num_rows
             if waiting_rows >= GROUP_ROWS:

@@ -1,8 +1,9 @@
 """Which files hold the rows of a run: the parts from writers, and merged files that stand for many of them.
 
-    tables/<table>/*.parquet   parts; any Parquet reader can read them
-    merged/<table>/*.parquet   the rows of many parts in one file, as `results.store.compact` wrote them
-    merged/manifest.json       which parts each merged file stands for
+    tables/<table>/*.parquet          parts; any Parquet reader can read them
+    tables/<table>/merged/*.parquet   the rows of many parts in one file, as `results.store.compact` wrote them
+    merged/manifest.json              which parts each merged file stands for
+    merged/<table>/*.parquet          merged files of older programs
 
 A part that the manifest names is never opened here, so each row is read once, also while the part still exists.
 """
@@ -22,7 +23,7 @@ from results.store.schema import SCHEMA_VERSION, TABLES, TableSchema
 from results.store.schema_migrations import OLDER_VERSIONS, columns_of
 from transtailor.documents import read_json
 
-MANIFEST_FORMAT = 1
+MANIFEST_FORMAT = 2  # 2 has the merged files below tables/
 REFUSED_SHOWN = 3
 _LOCAL = LocalFileSystem()  # else Arrow looks up the file system of each of thousands of files
 
@@ -46,8 +47,19 @@ class MergeManifest:
 
 
 def merged_folder(run: Path) -> Path:
-    """Return the folder of a run's merged files."""
+    """Return the folder of a run's manifest."""
     return run / "merged"
+
+
+def merged_folders(run: Path, table: str) -> tuple[Path, Path]:
+    """Return the folders of a table's merged files: of today, and of older programs."""
+    return run / "tables" / table / "merged", merged_folder(run) / table
+
+
+def merged_file(run: Path, table: str, name: str) -> Path:
+    """Return the path of a merged file."""
+    path, older = (folder / name for folder in merged_folders(run, table))
+    return older if not path.exists() and older.exists() else path
 
 
 def manifest_file(run: Path) -> Path:
@@ -109,7 +121,7 @@ def parts_of(run: Path, tables: Iterable[str] = TABLES) -> dict[str, list[Part]]
     """
     folder, names = tables_folder(run), tuple(tables)
     while True:
-        listed = {name: _list_in_order(folder / name) for name in names}
+        listed = {name: _names_in_order(folder / name) for name in names}
         manifest = read_manifest(run)
         try:
             return {name: _fitting(run, TABLES[name], listed[name], manifest) for name in names}
@@ -120,33 +132,38 @@ def parts_of(run: Path, tables: Iterable[str] = TABLES) -> dict[str, list[Part]]
 
 def list_parts(folder: Path) -> list[Path]:
     """List the Parquet files of a table's folder, sorted by name, without temporary files."""
+    return [folder / name for name in _names(folder)]
+
+
+def _names(folder: Path) -> list[str]:
     try:
-        return sorted(path for path in folder.iterdir() if path.suffix == ".parquet" and not path.name.startswith("."))
+        names = [path.name for path in folder.iterdir()]
     except FileNotFoundError:
         return []
+    return sorted(name for name in names if name.endswith(".parquet") and not name.startswith("."))
 
 
-def _list_in_order(folder: Path) -> list[Path]:
-    """List the parts of a table's folder, sorted by name: for each part also all earlier ones of its writer.
+def _names_in_order(folder: Path) -> list[str]:
+    """List the names of a table's parts, sorted: for each part also all earlier ones of its writer.
 
     A listing is no snapshot. Of two parts that are written meanwhile it may show only the later one; a second listing
     then shows the earlier one.
     """
-    parts = list_parts(folder)
-    last = {_writer_of(path): path.name for path in parts}
-    again = [path for path in list_parts(folder) if path.name <= last.get(_writer_of(path), "")]
-    return sorted({*parts, *again}, key=lambda path: path.name)
+    names = _names(folder)
+    last = {_writer_of(name): name for name in names}
+    again = [name for name in _names(folder) if name <= last.get(_writer_of(name), "")]
+    return sorted({*names, *again})
 
 
-def _writer_of(part: Path) -> str:
+def _writer_of(part: str) -> str:
     """Return the writer's id from a part's name, see `results.store.writer`; in older parts each has its own."""
-    return part.stem.split("-")[1] if "-" in part.stem else part.stem
+    return part.split("-")[1] if "-" in part else part
 
 
-def _fitting(run: Path, table: TableSchema, listed: list[Path], manifest: MergeManifest) -> list[Part]:
+def _fitting(run: Path, table: TableSchema, listed: list[str], manifest: MergeManifest) -> list[Part]:
     hidden = manifest.parts(table.name)
-    merged = [merged_folder(run) / table.name / name for name in manifest.merged.get(table.name, {})]
-    paths = [path for path in listed if path.name not in hidden] + merged
+    merged = [merged_file(run, table.name, name) for name in manifest.merged.get(table.name, {})]
+    paths = [run / "tables" / table.name / name for name in listed if name not in hidden] + merged
     columns = {version: columns_of(table, version) for version in (*OLDER_VERSIONS, SCHEMA_VERSION)}
     parts, refused = [], []
     # By name over both folders: rows of one key and one moment are ordered by the names of their files.

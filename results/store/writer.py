@@ -4,10 +4,11 @@ import os
 import uuid
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from numbers import Integral, Real
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -28,6 +29,8 @@ from results.store.schema import (
 from transtailor.files import make_folder, write_file
 
 WRITTEN_AT = "written_at"
+COMPRESSED_FROM_BYTES = 4096
+"""Of a part; compressing a smaller one takes longer and saves no block of a disk."""
 
 
 class Writer:
@@ -78,12 +81,25 @@ class Writer:
         make_folder(folder)
         # Random: a fork may have copied the writer into another process.
         path = folder / f"{moment:%Y%m%dT%H%M%S.%f}-{self._id}-{uuid.uuid4().hex[:12]}.parquet"
-        return write_file(path, lambda stream: pq.write_table(part, stream, compression="zstd"))
+        return write_file(path, partial(_encode, part))
 
     def _now(self) -> datetime:
         with self._clock:
             self._last = max(datetime.now(UTC), self._last + timedelta(microseconds=1))
             return self._last
+
+
+def _encode(part: pa.Table, stream: BinaryIO) -> None:
+    """Write a part with little time and space: without statistics, dictionaries and Arrow's copy of the schema.
+
+    Units and meanings of the columns are in docs/columns.md and in merged files.
+    """
+    with pq.ParquetWriter(
+        stream, part.schema, compression="zstd" if part.nbytes >= COMPRESSED_FROM_BYTES else "none",
+        use_dictionary=False, write_statistics=False, store_schema=False,
+    ) as writer:  # fmt: skip
+        writer.write_table(part)
+        writer.add_key_value_metadata(part.schema.metadata)
 
 
 def _columns(table: TableSchema, rows: Sequence[Mapping[str, Any]]) -> dict[str, pa.Array]:

@@ -18,7 +18,7 @@ from results.store.reader import finished_trial_ids, load
 from sweeps.errors import RunFolderError
 from sweeps.run.run_folder import RunFolder, open_run
 from sweeps.run.run_lock import RunLock, holder_of
-from transtailor.documents import read_json
+from tailor.execution.cache import Cache, DamagedStage
 from transtailor.ownership import refuse_outside
 
 OF_FINISHED_TRIALS = ("checkpoint", "private_cache")
@@ -105,7 +105,7 @@ def _of_run(run: RunFolder, held: ExitStack, *, dry_run: bool) -> list[Waste]:
 
 
 def _kind_of(path: Path, run: RunFolder) -> str:
-    if path.is_relative_to(run.tables):
+    if path.parent.parent == run.tables:
         return f"merged parts of {path.parent.name}"
     return CUT_OFF
 
@@ -115,9 +115,10 @@ def _of_cache(cache: Path, runs: Path | None) -> list[Waste]:
         raise RunFolderError(
             f"{cache} is a cache: type --runs FOLDER, such as --runs runs, with all runs that may need its stages"
         )
-    reached, stages = _reached(runs), list(_stages(cache))
-    found = [Waste(f"{_stage_kind(path)} stages", path) for path in stages if path.name not in reached]
-    if len(found) == len(stages):
+    stored, reached = Cache(cache), _reached(runs)
+    keys = sorted(stored.stored_keys())
+    found = [Waste(f"{_stage_kind(stored, key)} stages", stored.path(key)) for key in keys if key not in reached]
+    if len(found) == len(keys):
         raise RunFolderError(
             f"no run below {runs} needs any stage of {cache}: is it the cache of other runs? To remove it all, "
             f"remove the folder {cache} yourself"
@@ -164,22 +165,15 @@ def _below(folder: Path) -> Iterator[Path]:
 
 
 def _is_cache(folder: Path) -> bool:
-    return next(_stages(folder), None) is not None
+    return next(Cache(folder).stored_keys(), None) is not None
 
 
-def _stages(cache: Path) -> Iterator[Path]:
-    """Yield the folders of finished stages; unfinished and damaged ones have other names."""
-    digits = "[0-9a-f]"
-    for path in cache.glob(f"{2 * digits}/{64 * digits}"):
-        if path.parent.name == path.name[:2] and (path / "stage.json").is_file():
-            yield path
-
-
-def _stage_kind(path: Path) -> str:
+def _stage_kind(cache: Cache, key: str) -> str:
     try:
-        return str(read_json(path / "stage.json")["description"]["kind"])
-    except (OSError, ValueError, KeyError, TypeError):
+        stored = cache.read(key)
+    except (OSError, DamagedStage):
         return "damaged"
+    return stored.description.kind if stored else "removed"
 
 
 def _removed(found: Iterable[Waste], *, dry_run: bool) -> Iterator[str]:

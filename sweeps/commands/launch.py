@@ -213,6 +213,7 @@ def _show(plan: Plan, options: argparse.Namespace) -> int:
 
 def _run(plan: Plan, search: "RunSearch | None", options: argparse.Namespace) -> int:
     from results.store.reader import finished_trial_ids
+    from sweeps.driver.merging import merging
     from sweeps.run.relaunch import start
 
     refuse_unwritable(options.cache, "--cache", RunFolderError)
@@ -226,7 +227,8 @@ def _run(plan: Plan, search: "RunSearch | None", options: argparse.Namespace) ->
     with lock:
         say(f"{run.path}: {what}")
         if search is None and {trial.trial_id for trial in plan.trials} <= finished_trial_ids(run.path):
-            say(f"all {len(plan.trials)} trials are finished")
+            with merging(run.path, say):  # what the launch that finished them has left
+                say(f"all {len(plan.trials)} trials are finished")
         elif not _run_unfinished(plan, run, lock, search, options):
             return _say_how_to_resume(plan, run.path)
         return _finish(plan, search, run)

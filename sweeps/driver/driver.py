@@ -15,6 +15,7 @@ from sweeps.driver.board import Earlier, Launch, SweepState, TrialBackend
 from sweeps.driver.display import Best, Display, display_for_terminal
 from sweeps.driver.events import EventLog
 from sweeps.driver.ledger import Ledger
+from sweeps.driver.merging import merging
 from sweeps.driver.quota import DiskGuard
 from sweeps.driver.signals import Interrupted, StopSignals
 from sweeps.planning.plan import Plan, cost_of, usable_cores
@@ -95,8 +96,9 @@ def run_sweep(
     open_backend = partial(_backend, site.name, launch, site.target, events)
     if site.name != "serial":
         board.set_wait("Ray to start")  # 20 s, with its imports
-    interrupted = not _run_to_the_end(open_backend, board, stop_file)
-    events("stopped", detail="interrupted" if interrupted else None)
+    with merging(run.path, display.note):
+        interrupted = not _run_to_the_end(open_backend, board, stop_file)
+        events("stopped", detail="interrupted" if interrupted else None)
     counts = board.ledger.counts()
     return SweepOutcome(
         finished=counts.finished,

@@ -144,9 +144,10 @@ def _rows(run: Path, table: str, columns: Sequence[str], most_parts: int | None 
     import pyarrow as pa  # 0.2 s
     import pyarrow.parquet as pq
 
-    from results.store.parts import merged_folder, tables_folder
+    from results.store.parts import merged_folders, tables_folder
 
-    parts = sorted(path for of in (merged_folder(run), tables_folder(run)) for path in (of / table).glob("*.parquet"))
+    folders = (*merged_folders(run, table), tables_folder(run) / table)
+    parts = sorted(path for folder in folders for path in folder.glob("*.parquet"))
     for path in parts[:: 1 if most_parts is None else -(-len(parts) // most_parts) or 1]:
         try:
             yield from pq.ParquetFile(path).read(columns=list(columns)).to_pylist()

@@ -15,7 +15,7 @@ from sweeps.spec.resources import Resources
 from sweeps.spec.spec import Spec
 from sweeps.spec.user_modules import UserModule, load_modules
 from tailor.config.trial import TrialConfig
-from tailor.execution.dry_run import PlannedStage, dry_run
+from tailor.execution.dry_run import PlannedStage, PlannedStages, dry_run
 from tailor.execution.weights_check import refuse_missing
 from tailor.stages import canonical_json
 from transtailor.names import nearest
@@ -94,7 +94,7 @@ def make_plan(spec: Spec, choose: Callable[[], Iterable[Expanded]] | None = None
 
 def plan_trial(expanded: Expanded) -> PlannedTrial:
     """Dry-run one trial."""
-    return _planned(expanded.config, expanded.settings, expanded.label, expanded.tuning)
+    return _planned(expanded.config, expanded.settings, expanded.label, expanded.tuning, {})
 
 
 @contextmanager
@@ -115,15 +115,16 @@ def _made(spec: Spec, choose: Callable[[], Iterable[Expanded]]) -> Plan:
     origins: dict[str, Expanded] = {}
     warnings: dict[str, None] = {}
     data_sha256: dict[str, str] = {}
+    known: PlannedStages = {}
     for expanded in choose():
         data_sha256[expanded.config.data.name] = expanded.config.data.sha256
-        trial = _planned(expanded.config, expanded.settings, expanded.label, expanded.tuning)
+        trial = _planned(expanded.config, expanded.settings, expanded.label, expanded.tuning, known)
         warnings |= dict.fromkeys(expanded.config.warnings())
         if trial.trial_id in trials:
             first = origins[trial.trial_id]
             raise SpecError(
                 f"{spec.where}: two trials with one id {trial.trial_id}, because they have the same settings:\n"
-                f"  {first.origin} ({first.label})\n  {expanded.origin} ({expanded.label})\n"
+                f"  {first.combination.origin} ({first.label})\n  {expanded.combination.origin} ({expanded.label})\n"
                 "leave one out, or make them differ in a setting that counts"
             )
         trials[trial.trial_id] = trial
@@ -149,13 +150,15 @@ def no_sharing(plan: Plan) -> Plan:
     """
     trials: dict[str, PlannedTrial] = {}
     seen: set[str] = set()
+    known: PlannedStages = {}
     for trial in plan.trials:
         config = trial.settings.parse()
         for point in trial.points:
             if point.key not in seen:
                 seen.add(point.key)
                 alone = config.model_copy(update={"last_point": point.point})
-                planned = _planned(alone, JsonSettings(alone.model_dump(mode="json")), trial.label, trial.tuning)
+                settings = JsonSettings(alone.model_dump(mode="json"))
+                planned = _planned(alone, settings, trial.label, trial.tuning, known)
                 trials[planned.trial_id] = planned
     return replace(plan, name=f"{plan.name}_no_sharing", trials=tuple(trials.values()), private_cache=True)
 
@@ -259,8 +262,10 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def _planned(config: TrialConfig, settings: JsonSettings, label: str, tuning: Tuning | None) -> PlannedTrial:
-    walked = dry_run(config)
+def _planned(
+    config: TrialConfig, settings: JsonSettings, label: str, tuning: Tuning | None, known: PlannedStages
+) -> PlannedTrial:
+    walked = dry_run(config, known)
     automatic = {name for name, value in settings.values["method"].items() if value == "auto"}
     resolved = config.method.resolved(config.network).model_dump(mode="json", include=automatic) if automatic else {}
     return PlannedTrial(

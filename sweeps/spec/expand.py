@@ -3,8 +3,8 @@
 import itertools
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, NoReturn
 
 from results.text.settings import leaves
 from sweeps.errors import SpecError
@@ -34,8 +34,12 @@ class Expanded:
     label: str
     config: TrialConfig
     settings: JsonSettings  # the same
-    origin: str
-    tuning: Tuning | None  # None without [tuning]
+    combination: "Combination"
+
+    @property
+    def tuning(self) -> Tuning | None:
+        """Its setting of [tuning]; None without [tuning]."""
+        return self.combination.tuning
 
 
 def expand(spec: Spec) -> list[Expanded]:
@@ -49,42 +53,48 @@ def expand(spec: Spec) -> list[Expanded]:
     exclusions = [_Exclusion(pattern, number) for number, pattern in enumerate(spec.exclude, start=1)]
     trials = []
     kept: Counter[str] = Counter()
-    seen: list[dict[str, Any]] = []
-    written: list[dict[str, Any]] = []
+    seen: list[Expanded] = []
     for number, variant in enumerate(spec.variants or [Variant()], start=1):
-        for crossed in _crossed(spec, variant, number if spec.variants else None):
+        for combination in _crossed(spec, variant, number if spec.variants else None):
             # Match the settings as written first, since impossible combinations may be excluded.
-            is_excluded = _any_matches(exclusions, crossed.raw, variant.label)
+            is_excluded = _any_matches(exclusions, combination.raw, variant.label)
             try:
-                trial = _parsed(spec, crossed, variant.label)
+                trial = _parsed(spec, combination, variant.label)
             except ConfigError:
                 if is_excluded:
                     continue
                 raise
-            seen.append(trial.settings.values | {"label": trial.label})
+            seen.append(trial)
             if not _any_matches(exclusions, trial.settings.values, trial.label) and not is_excluded:
                 trials.append(trial)
-                written.append(crossed.raw)
-                kept[crossed.untuned] += 1
+                if combination.tuning is not None:
+                    kept[combination.untuned] += 1
     for exclusion in exclusions:
-        exclusion.check_used(spec.where, seen)
+        if not exclusion.used:
+            exclusion.refuse(spec.where, [trial.settings.values | {"label": trial.label} for trial in seen])
     if not trials:
         raise SpecError(
             f"{spec.where} [[exclude]]: every trial is excluded, so no trials are left to run; remove an exclusion"
         )
     _check_equal_tuning(spec, kept)
-    _check_reached(spec, written)
+    _check_reached(spec, [trial.combination.raw for trial in trials])
     return trials
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Crossed:
+class Combination:
     """One combination of the axes."""
 
     raw: dict[str, Any]  # the settings as written
-    untuned: str  # its origin, without its setting of [tuning]
+    base: str  # "[trial]", or its variant
+    point: dict[str, Any]  # dotted key -> value of each axis
     tuning: Tuning | None
     variant: int | None  # its number, from 1
+
+    @property
+    def untuned(self) -> str:
+        """Its origin in the spec, without its setting of [tuning]."""
+        return f"{self.base} at {_listed(self.point)}" if self.point else self.base
 
     @property
     def origin(self) -> str:
@@ -92,7 +102,7 @@ class _Crossed:
         return self.untuned if self.tuning is None else f"{self.untuned} tuned with {_listed(self.tuning.values)}"
 
 
-def _crossed(spec: Spec, variant: Variant, number: int | None) -> Iterator[_Crossed]:
+def _crossed(spec: Spec, variant: Variant, number: int | None) -> Iterator[Combination]:
     """Yield each combination of the axes and the settings of [tuning]."""
     name = f"[[variants]] {number}" + (f" ({variant.label!r})" if variant.label else "")
     origin = "[trial]" if number is None else name
@@ -100,30 +110,21 @@ def _crossed(spec: Spec, variant: Variant, number: int | None) -> Iterator[_Cros
     base = merge_tables(spec.trial, variant.settings)
     settings: list[Tuning | None] = [*_settings_of_tuning(spec)] or [None]
     for point in _product({**spec.axes, **variant.axes}):
-        untuned = f"{origin} at {_listed(point)}" if point else origin
         for tuning in settings:
-            yield _combined(spec, base, point, tuning, origin=untuned, number=number)
+            yield _combination(spec, Combination(raw=base, base=origin, point=point, tuning=tuning, variant=number))
 
 
-def _combined(
-    spec: Spec,
-    base: Mapping[str, Any],
-    point: Mapping[str, Any],
-    tuning: Tuning | None,
-    *,
-    origin: str,
-    number: int | None,
-) -> _Crossed:
-    """One combination: the values of the axes and of [tuning] on the settings of a variant."""
+def _combination(spec: Spec, chosen: Combination) -> Combination:
+    """Set the values of the axes and of [tuning] on the settings of a variant, `chosen.raw`, and the tied seeds."""
     over: dict[str, Any] = {}
-    for key, value in {**point, **(tuning.values if tuning else {})}.items():
+    for key, value in {**chosen.point, **(chosen.tuning.values if chosen.tuning else {})}.items():
         set_value(over, key.split("."), value)
-    raw = merge_tables(base, over)
+    raw = merge_tables(chosen.raw, over)
     for key in spec.tied_to_seed:
-        _check_free(raw, key, f"{spec.where} {origin}")
+        _check_free(raw, key, f"{spec.where} {chosen.untuned}")
         table, _, name = key.partition(".")
         raw = merge_tables(raw, {table: {name: raw.get("seed", 0)}})
-    return _Crossed(raw=raw, untuned=origin, tuning=tuning, variant=number)
+    return replace(chosen, raw=raw)
 
 
 def expand_one(spec: Spec, number: int, point: Mapping[str, Any]) -> Expanded | None:
@@ -136,9 +137,10 @@ def expand_one(spec: Spec, number: int, point: Mapping[str, Any]) -> Expanded | 
         ConfigError: the values cannot be combined.
     """
     variant = spec.variants[number] if spec.variants else Variant()
-    origin = f"{f'[[variants]] {number + 1}' if spec.variants else '[trial]'} at {_listed(point)}"
+    origin = f"[[variants]] {number + 1}" if spec.variants else "[trial]"
     base = merge_tables(spec.trial, variant.settings)
-    crossed = _combined(spec, base, point, None, origin=origin, number=number + 1 if spec.variants else None)
+    place = number + 1 if spec.variants else None
+    crossed = _combination(spec, Combination(raw=base, base=origin, point=dict(point), tuning=None, variant=place))
     exclusions = [_Exclusion(pattern, place) for place, pattern in enumerate(spec.exclude, start=1)]
     if _any_matches(exclusions, crossed.raw, variant.label):
         return None
@@ -199,32 +201,31 @@ def _check_axes_apart(spec: Spec, variant: Variant, where: str) -> None:
             raise SpecError(f"{where} {key}: is an axis too, so what the variant gives has no effect; leave one out")
 
 
-def _parsed(spec: Spec, crossed: _Crossed, label: str | None) -> Expanded:
-    config = parse_trial(crossed.raw, lambda keys: _place(spec, crossed, keys))
+def _parsed(spec: Spec, combination: Combination, label: str | None) -> Expanded:
+    config = parse_trial(combination.raw, lambda keys: _place(spec, combination, keys))
     return Expanded(
         label=label or config.method.label(),
         config=config,
         settings=JsonSettings(config.model_dump(mode="json")),
-        origin=crossed.origin,
-        tuning=crossed.tuning,
+        combination=combination,
     )
 
 
-def _place(spec: Spec, crossed: _Crossed, keys: Sequence[str]) -> str:
+def _place(spec: Spec, combination: Combination, keys: Sequence[str]) -> str:
     """Say where a setting of a trial was given: the part of the spec, with the line if known; or `--set`."""
     dotted = ".".join(keys)
     for assignment in spec.assignments:
         table, _, key = assignment.partition("=")[0].strip().partition(".")
         if table in ("trial", "axes", "tuning") and overlap(key, dotted):
             return set_option(assignment)
-    variant = () if crossed.variant is None else ("variants", str(crossed.variant))
+    variant = () if combination.variant is None else ("variants", str(combination.variant))
     tables = [(*variant, "axes"), ("axes",), ("tuning",), *([variant] if variant else []), ("trial",)]
     text = "" if spec.path is None else spec.path.read_text(encoding="utf-8")
     for place in tables:
         line = find_line(text, [*place, *keys])
         if line is not None and line != find_line(text, place):
-            return f"{spec.where} {'[trial]' if place == ('trial',) else crossed.origin}, line {line}"
-    return f"{spec.where} {crossed.origin}"
+            return f"{spec.where} {'[trial]' if place == ('trial',) else combination.origin}, line {line}"
+    return f"{spec.where} {combination.origin}"
 
 
 class _Exclusion:
@@ -240,10 +241,8 @@ class _Exclusion:
         self.used |= found
         return found
 
-    def check_used(self, where: str, trials: list[dict[str, Any]]) -> None:
-        """Raise SpecError, with the nearest name, if this has excluded no trial."""
-        if self.used:
-            return
+    def refuse(self, where: str, trials: list[dict[str, Any]]) -> NoReturn:
+        """Raise SpecError, with the nearest name, because this has excluded no trial."""
         where = f"{where} [[exclude]] {self.number}"
         for key, wanted in leaves(self.pattern):
             values = {toml_value(value) for trial in trials if (value := _value_at(trial, key)) not in (_ABSENT, None)}

@@ -2,6 +2,7 @@
 
 import logging
 import shutil
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,6 +21,8 @@ from tailor.execution.runner import StageEvent, run_trial
 from tailor.parallel.process_group import ProcessGroup, join, leave
 
 WATCHED_TIMEOUT_S = 30 * 86_400.0  # of a collective: the watchdog of the ranks finds a rank that hangs much earlier
+WRITE_EVERY_S = 30.0  # at an operating point; rows of a trial that is killed before are made from the cache again
+ROWS_IN_MEMORY = 20_000  # of a trial, until they are written sooner; one operating point may have more
 TABLES_OF_A_TRIAL = ("stages", "epochs", "layers", "kept_filters", "operating_points", "predictions", "estimates")
 
 
@@ -30,7 +33,8 @@ class Superseded(Exception):  # noqa: N818  # an event
 class TrialRank:
     """One rank of the trials that run in its process; all ranks get the same calls in the same order.
 
-    Only rank 0 writes rows and the trial's log. When its `advance` returns an operating point, the rows are durable.
+    Only rank 0 writes rows and the trial's log. The rows of several operating points are written together, in one part
+    for each table: every `WRITE_EVERY_S`, and whenever the trial ends, fails or pauses.
     """
 
     def __init__(self) -> None:
@@ -39,6 +43,7 @@ class TrialRank:
         self._is_paused = False
         self._events: Iterator[StageEvent] = iter(())
         self._rows: TrialRows | None = None
+        self._written_s = 0.0  # when rows of the trial were written last, or when it began
         self._task: TrialTask | None = None
         self._log: logging.Handler | None = None
 
@@ -63,6 +68,7 @@ class TrialRank:
             run.trial(task.trial_id).mkdir(parents=True, exist_ok=True)
             self._begin_log(run.log(task.trial_id))
             self._rows = TrialRows(task, config)
+            self._written_s = time.monotonic()
             logging.getLogger(__name__).info("trial begins")
 
     def advance(self) -> str:
@@ -73,14 +79,18 @@ class TrialRank:
         try:
             event = next(self._events, None)
         except Paused:
+            self._write()
             return RankAnswer(is_paused=True).to_json()
+        except Exception:
+            self._write()
+            raise
         if event is None:
             self._finish()
             return RankAnswer().to_json()
         if self._rows is not None:
             logging.getLogger(__name__).info(_log_text(event))
             self._rows.add(event)
-            if event.point is not None:
+            if event.point is not None and self._is_write_due(self._rows):
                 self._write()
         return RankAnswer(stage=_report(event)).to_json()
 
@@ -98,8 +108,12 @@ class TrialRank:
         self._end_log()
         leave()
 
+    def _is_write_due(self, rows: TrialRows) -> bool:
+        return rows.waiting >= ROWS_IN_MEMORY or time.monotonic() - self._written_s >= WRITE_EVERY_S
+
     def _write(self) -> None:
-        assert self._rows is not None and self._task is not None
+        if self._rows is None or self._task is None:
+            return
         run = RunFolder(self._task.run)
         if run.holder(self._task.trial_id).read_text() != self._task.holder:
             raise Superseded(f"trial {self._task.trial_id} was given to other ranks: these write no rows")
@@ -107,11 +121,12 @@ class TrialRank:
         rows = self._rows.take()
         for table in TABLES_OF_A_TRIAL:  # operating_points after their layers and before their predictions
             writer.write(table, rows[table])
+        self._written_s = time.monotonic()
 
     def _finish(self) -> None:
+        self._write()
         if self._rows is None or self._task is None:
             return
-        self._write()
         logging.getLogger(__name__).info("trial is over")
         run = RunFolder(self._task.run)
         for folder in (run.checkpoint(self._task.trial_id), run.private_cache(self._task.trial_id)):

@@ -48,6 +48,11 @@ class TrialRows:
             table = "estimates" if facts.metric == "r_squared" else "predictions"
             self._rows[table] += [point | row for row in _predicted(tensors, table)]
 
+    @property
+    def waiting(self) -> int:
+        """The number of rows collected since the last call of `take`."""
+        return sum(len(rows) for rows in self._rows.values())
+
     def take(self) -> dict[str, list[Row]]:
         """The rows collected since the last call, by table."""
         taken, self._rows = self._rows, _empty()

@@ -1,27 +1,32 @@
-"""Finished stages on disk: immutable folders by key, made under a temporary name and renamed. No locks, no pickle.
+"""Finished stages on disk: one immutable file each, made under a temporary name and linked. No locks, no pickle.
 
-    cache/ab/abcd.../stage.json          kind, settings, outcome, origin, checksums of the tensors and of this file
-    cache/ab/abcd.../tensors.safetensors the tensors that the stage changed
+    cache/ab/abcd....stage  first line, JSON: kind, settings, outcome, origin, checksums of tensors and JSON;
+                            then the tensors that the stage changed, as a safetensors file
 
-Two processes that finish one stage at the same time write the same content: the second one finds the folder and drops
-its own.
+Two processes that finish one stage at the same time write the same content: the second one finds the file and drops its
+own. Older caches have a folder `cache/ab/abcd...` for a stage, with the two in the files of `OLDER_FILES`; it is read.
 """
 
 import hashlib
 import json
 import secrets
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from transtailor.documents import Record, read_json
-from transtailor.files import sync, write_folder
+from transtailor.files import make_folder, sync, write_new_file
 
-STAGE_FILE, TENSORS_FILE = "stage.json", "tensors.safetensors"
+SUFFIX = ".stage"
+KEY_DIGITS = 64
+OLDER_FILES = ("stage.json", "tensors.safetensors")
+DESCRIPTION_BYTES = 2**28
+"""More than any description has; a damaged file may have no end of its first line."""
 
 
 class DamagedStage(RuntimeError):
-    """The bytes of a stage's folder have changed since it was written."""
+    """The bytes of a stage have changed since it was written."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +36,7 @@ class MadeBy:
     compute_s: float
     device: str
     ranks: int
-    threads: int  # of each rank
+    threads: int | None = None  # of each rank; version 0.1.0 did not write it
     torch_version: str
 
 
@@ -49,7 +54,7 @@ class StageDescription:
 
 @dataclass(frozen=True, kw_only=True)
 class StoredStage(Record):
-    """The content of a stage's folder, without the tensors' bytes."""
+    """The content of a stage, without the tensors' bytes."""
 
     key: str
     description: StageDescription
@@ -60,19 +65,28 @@ class Cache:
     """Finished stages below one folder, which processes on several machines may share.
 
     >>> str(Cache(Path("cache")).path("abcd"))
-    'cache/ab/abcd'
+    'cache/ab/abcd.stage'
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def path(self, key: str) -> Path:
-        """The folder of a stage, whether it exists or not."""
-        return self.folder / key[:2] / key
+        """The file of a stage, whether it exists or not; or the folder in which an older program stored it."""
+        file, older = self._paths(key)
+        return older if not file.exists() and (older / OLDER_FILES[0]).exists() else file
 
     def has(self, key: str) -> bool:
         """Whether the stage is finished."""
-        return (self.path(key) / STAGE_FILE).exists()
+        file, older = self._paths(key)
+        return file.exists() or (older / OLDER_FILES[0]).exists()
+
+    def stored_keys(self) -> Iterator[str]:
+        """Yield the keys of all finished stages; unfinished and damaged ones have names that begin with a dot."""
+        for path in self.folder.glob(f"??/{KEY_DIGITS * '[0-9a-f]'}*"):
+            key = path.name[:KEY_DIGITS]
+            if path in self._paths(key) and (path.name != key or (path / OLDER_FILES[0]).is_file()):
+                yield key
 
     def read(self, key: str) -> StoredStage | None:
         """The description of a finished stage; None if there is none.
@@ -80,19 +94,20 @@ class Cache:
         Raises:
             DamagedStage: the description is not JSON, is of another stage, or has changed.
         """
+        path = self.path(key)
         try:
-            content = (self.path(key) / STAGE_FILE).read_bytes()
+            described, _ = _read(path, with_tensors=False)
         except FileNotFoundError:
             return None
         try:
-            stored = read_json(content)
+            stored = read_json(described)
             if stored["key"] != key:
                 raise ValueError(f"it describes stage {stored['key']}")
             if stored.pop("sha256", None) not in (None, _checksum(stored)):  # None: older stages have none
                 raise ValueError("its SHA-256 is not the one in it")
             return StoredStage.from_values({name: stored[name] for name in ("key", "description", "tensors_bytes")})
         except (ValueError, KeyError, TypeError) as error:
-            raise DamagedStage(f"{self.path(key) / STAGE_FILE}: {error}") from error
+            raise DamagedStage(f"{path}: {error}") from error
 
     def read_tensors(self, key: str) -> bytes:
         """The tensors of a finished stage as safetensors bytes, their checksum verified.
@@ -102,20 +117,20 @@ class Cache:
         """
         path = self.path(key)
         try:
-            content = (path / TENSORS_FILE).read_bytes()
-            expected = read_json(path / STAGE_FILE)["tensors_sha256"]
-        except (OSError, ValueError, KeyError) as error:
+            described, content = _read(path)
+            expected = read_json(described)["tensors_sha256"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise DamagedStage(f"{path}: {error}") from error
         if hashlib.sha256(content).hexdigest() != expected:
-            raise DamagedStage(f"{path / TENSORS_FILE}: its SHA-256 is not the one in {STAGE_FILE}")
+            raise DamagedStage(f"{path}: the SHA-256 of its tensors is not the one in its description")
         return content
 
     def write(self, key: str, description: StageDescription, tensors: bytes) -> StoredStage:
         """Store a finished stage unless it is there already; return the stored one.
 
-        Writes: the stage's folder, whole or not at all.
+        Writes: the stage's file, whole or not at all.
         """
-        final = self.path(key)
+        path = self.path(key)
         stored = {
             "key": key,
             "description": asdict(description),
@@ -123,20 +138,33 @@ class Cache:
             "tensors_sha256": hashlib.sha256(tensors).hexdigest(),
         }
         stored = json.loads(json.dumps(stored))  # as it will be read
-        described = json.dumps({"sha256": _checksum(stored), **stored}, indent=1).encode()
+        described = json.dumps({"sha256": _checksum(stored), **stored}).encode()
+        make_folder(path.parent)
         try:
-            write_folder(final, {TENSORS_FILE: tensors, STAGE_FILE: described})
+            write_new_file(path, lambda file: file.writelines((described, b"\n", tensors)))
         except FileExistsError:
-            if not self.has(key):
-                raise
-            sync(final.parent)  # the process that was first may not have done it yet
+            sync(path.parent)  # the process that was first may not have done it yet
         return self.read(key) or StoredStage(key=key, description=description, tensors_bytes=len(tensors))
 
     def set_aside(self, key: str) -> Path:
         """Move a damaged stage away, so that it is computed again; its new path."""
-        target = self.path(key).with_name(f".damaged-{key[:16]}-{secrets.token_hex(4)}")
-        self.path(key).rename(target)
+        path = self.path(key)
+        target = path.with_name(f".damaged-{key[:16]}-{secrets.token_hex(4)}")
+        path.rename(target)
         return target
+
+    def _paths(self, key: str) -> tuple[Path, Path]:
+        folder = self.folder / key[:2]
+        return folder / f"{key}{SUFFIX}", folder / key
+
+
+def _read(path: Path, *, with_tensors: bool = True) -> tuple[bytes, bytes]:
+    """The description and the tensors of a stage, as they are stored."""
+    if path.suffix != SUFFIX:
+        described, tensors = (path / name for name in OLDER_FILES)
+        return described.read_bytes(), tensors.read_bytes() if with_tensors else b""
+    with path.open("rb") as file:
+        return file.readline(DESCRIPTION_BYTES), file.read() if with_tensors else b""
 
 
 def _checksum(stored: dict[str, Any]) -> str:

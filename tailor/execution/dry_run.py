@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from tailor import stages
 from tailor.catalogue.networks import NETWORKS
 from tailor.config.trial import TrialConfig, trial_id
-from tailor.stages import Size, StageGenerator, StageOutcome
+from tailor.stages import Size, Stage, StageGenerator, StageOutcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +60,14 @@ def stages_of(config: TrialConfig) -> StageGenerator:
     return stop_after_point(config.method.walk(config), config.last_point)
 
 
-def dry_run(config: TrialConfig) -> DryRun:
+PlannedStages = dict[Size, dict[str, PlannedStage]]
+"""Planned stages by the size of the network and by key: trials with a common beginning share those of its stages."""
+
+
+def dry_run(config: TrialConfig, known: PlannedStages | None = None) -> DryRun:
     """The trial's id and its planned stages; a method that may stop early is planned to its end.
+
+    The trial's stages are taken from `known`, those of trials planned before, or added to it.
 
     >>> [stage.kind for stage in dry_run(TrialConfig(method="head_only")).stages]
     ['train_source', 'fit_head', 'operating_point']
@@ -69,6 +75,8 @@ def dry_run(config: TrialConfig) -> DryRun:
     planned: list[PlannedStage] = []
     versions: dict[str, int] = {}
     kept_fraction, size = 1.0, (whole := _size(config))
+    known = {} if known is None else known
+    same_size = known.setdefault(size, {})
     steps = stages_of(config)
     points = 0
     outcome: StageOutcome | None = None
@@ -78,25 +86,31 @@ def dry_run(config: TrialConfig) -> DryRun:
         except StopIteration:
             return DryRun(trial_id=trial_id(config, versions), stages=tuple(planned))
         versions[stage.kind] = stage.version
-        is_point = isinstance(stage, stages.OperatingPoint)
+        point = points if isinstance(stage, stages.OperatingPoint) else None
         key = stage.key()
         before, kept_fraction = kept_fraction, stage.kept_fraction(kept_fraction)
         if kept_fraction != before:
             size = whole.narrowed(kept_fraction)
-        cost = stage.cost(size)
-        planned.append(
-            PlannedStage(
-                key=key,
-                kind=stage.kind,
-                version=stage.version,
-                parents=stage.parents,
-                work=cost.work,
-                stored_bytes=cost.stored_bytes,
-                point=points if is_point else None,
-            )
-        )
-        points += is_point
-        outcome = PlannedOutcome(key)
+            same_size = known.setdefault(size, {})
+        step = same_size.get(key)
+        if step is None or step.point != point:
+            step = same_size[key] = _planned(stage, size, point)
+        planned.append(step)
+        points += point is not None
+        outcome = PlannedOutcome(step.key)
+
+
+def _planned(stage: Stage, size: Size, point: int | None) -> PlannedStage:
+    cost = stage.cost(size)
+    return PlannedStage(
+        key=stage.key(),
+        kind=stage.kind,
+        version=stage.version,
+        parents=stage.parents,
+        work=cost.work,
+        stored_bytes=cost.stored_bytes,
+        point=point,
+    )
 
 
 def _size(config: TrialConfig) -> Size:

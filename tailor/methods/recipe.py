@@ -6,7 +6,7 @@ from functools import lru_cache
 from tailor.catalogue.networks import NETWORKS
 from tailor.catalogue.regularisation import Delta, Regulariser
 from tailor.config.allocations import Allocation, Cut
-from tailor.config.data import AUGMENTATION_VERSIONS
+from tailor.config.data import AUGMENTATION_VERSIONS, DataConfig
 from tailor.config.source import SourceConfig
 from tailor.config.trial import TrialConfig
 from tailor.core.errors import ConfigError
@@ -47,17 +47,8 @@ class Recipe:
     def __init__(self, config: TrialConfig) -> None:
         self.config = config
         data, pruning = config.data, config.pruning
-        self.task = Task(
-            name=data.name,
-            sha256=data.sha256,
-            train_images=data.train_images,
-            images_per_class=data.images_per_class,
-            split_seed=data.split_seed,
-            subset_seed=None if data.images_per_class is None else stream(config.seed, "subset"),
-            augmentation=data.augmentation,
-            crop_px=data.crop_px,
-            augmentation_version=AUGMENTATION_VERSIONS[data.augmentation],
-        )
+        subset_seed = None if data.images_per_class is None else stream(config.seed, "subset")
+        self.task = _task(data, data.sha256, subset_seed, AUGMENTATION_VERSIONS[data.augmentation])
         self.rule = GroupRule(residual=pruning.residual, linear=pruning.linear)
         self._unpruned: StageOutcome | None = None  # with distillation: the network that its teacher is tuned from
         self._teacher: StageOutcome | None = None
@@ -124,8 +115,7 @@ class Recipe:
 
     def fit_head(self, model: StageOutcome) -> FitHead:
         """The new head on frozen features; the learning rate and the norms of the layers below are not read."""
-        epochs = self.config.optimisation.head_epochs
-        training = self.tuning(0).replace(epochs=epochs, learning_rate=0.0, norm="synchronised")
+        training = _head_training(self.tuning(0), self.config.optimisation.head_epochs)
         return FitHead(of=model, task=self.task, head_seed=stream(self.config.seed, "head"), training=training)
 
     def tuning(self, number: int) -> Training:
@@ -139,17 +129,7 @@ class Recipe:
 
         Accumulation, precision, memory format and compilation are those of the trial.
         """
-        return self.tuning(number).replace(
-            schedule="constant",
-            optimiser="sgd",
-            milestones=(),
-            gamma=GAMMA,
-            warm_up_epochs=0,
-            label_smoothing=0.0,
-            ema_decay=None,
-            clip_gradient_norm=None,
-            norm="synchronised",
-        )
+        return _plain(self.tuning(number))
 
     def fine_tune(self, model: StageOutcome, number: int, regulariser: Regulariser | None = None) -> FineTune:
         """Fine-tuning `number` (from 1) of all weights; `regulariser` replaces the trial's own.
@@ -276,6 +256,42 @@ class Recipe:
             asked_removed_macs_fraction=None if asked is None else round(asked, 9),
             decides_on="train" if self.config.protocol == "paper" else "validation",
         )
+
+
+@lru_cache(maxsize=1024)
+def _task(data: DataConfig, sha256: str, subset_seed: int | None, augmentation_version: int) -> Task:
+    """One task for all equal ones; the digest is an argument, so it is never that of older data of this name."""
+    return Task(
+        name=data.name,
+        sha256=sha256,
+        train_images=data.train_images,
+        images_per_class=data.images_per_class,
+        split_seed=data.split_seed,
+        subset_seed=subset_seed,
+        augmentation=data.augmentation,
+        crop_px=data.crop_px,
+        augmentation_version=augmentation_version,
+    )
+
+
+@lru_cache(maxsize=1024)
+def _head_training(tuning: Training, epochs: int) -> Training:
+    return tuning.replace(epochs=epochs, learning_rate=0.0, norm="synchronised")
+
+
+@lru_cache(maxsize=1024)
+def _plain(tuning: Training) -> Training:
+    return tuning.replace(
+        schedule="constant",
+        optimiser="sgd",
+        milestones=(),
+        gamma=GAMMA,
+        warm_up_epochs=0,
+        label_smoothing=0.0,
+        ema_decay=None,
+        clip_gradient_norm=None,
+        norm="synchronised",
+    )
 
 
 @lru_cache(maxsize=1024)

@@ -1,5 +1,7 @@
 """How a training trains. A setting is declared here once: a trial's `optimisation` and the stages inherit it."""
 
+from functools import lru_cache
+from operator import attrgetter
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field
@@ -59,11 +61,10 @@ class Training(TrainingSettings):
     seed: int
     """Of the order of the images and of augmentation."""
 
-    @classmethod
-    def of(cls, settings: TrainingSettings, *, epochs: int, batch_size: int, seed: int) -> Self:
+    @staticmethod
+    def of(settings: TrainingSettings, *, epochs: int, batch_size: int, seed: int) -> "Training":
         """A training by the settings of a trial."""
-        shared = {name: getattr(settings, name) for name in TrainingSettings.model_fields}
-        return cls(epochs=epochs, batch_size=batch_size, seed=seed, **shared)
+        return _training(_values(settings), epochs, batch_size, seed)
 
     def replace(self, **changes: Any) -> Self:
         """The same but for these settings, which are validated.
@@ -73,3 +74,13 @@ class Training(TrainingSettings):
         3
         """
         return type(self).model_validate(dict(self) | changes)
+
+
+_values = attrgetter(*TrainingSettings.model_fields)
+
+
+@lru_cache(maxsize=2**12)
+def _training(values: tuple[Any, ...], epochs: int, batch_size: int, seed: int) -> Training:
+    """One training for all equal ones: the thousands of trials of a plan have few."""
+    shared = dict(zip(TrainingSettings.model_fields, values, strict=True))
+    return Training(epochs=epochs, batch_size=batch_size, seed=seed, **shared)

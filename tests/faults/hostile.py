@@ -177,7 +177,7 @@ def _stage(folder: Path, contents: dict[str, bytes]) -> bool:
     from tailor.execution.cache import Cache
 
     put(folder, contents)
-    (key,) = {Path(name).parent.name for name in contents}
+    (key,) = {Path(name).stem for name in contents}
     cache = Cache(folder)
     if cache.read(key) is None:
         return False

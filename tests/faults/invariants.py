@@ -1,7 +1,7 @@
 """Which of the promises of docs/promises.md a run breaks: read from its folder, its cache and the list of processes.
 
 It goes by the files and takes none of the product's readers, so that a fault of theirs cannot hide one of a writer.
-Of the product it knows the names of folders and the natural keys alone. The run must not have been compacted.
+Of the product it knows the names of folders and the natural keys alone.
 """
 
 import hashlib
@@ -24,6 +24,7 @@ Row = Mapping[str, Any]
 VOLATILE = frozenset({"written_at", "cached", "compute_s", "seconds", "code_digest", "sweep"})
 """What may differ between two rows of one key that say the same: when, how long, by whom, under which name."""
 OF_TRIALS = ("stages", "epochs", "layers", "kept_filters", "operating_points", "predictions", "estimates")
+MERGED = "merged"  # a folder of files with the rows of many parts, of which some are still there
 OF_POINTS = ("layers", "predictions", "estimates")
 AT_ONCE = 100  # trials whose rows are in memory together
 
@@ -44,8 +45,9 @@ class Parts:
         self.wrong: list[str] = []
         self.whole: list[tuple[str, Path, frozenset[str]]] = []
         for table in TABLES:
-            for part in sorted((run / "tables" / table).glob("[!.]*")):  # with a dot: no reader takes it for whole
-                self._look(table, part)
+            for part in sorted((run / "tables" / table).glob("**/[!.]*")):  # with a dot: no reader takes it for whole
+                if part != run / "tables" / table / MERGED:
+                    self._look(table, part)
 
     @property
     def trial_ids(self) -> list[str]:
@@ -60,7 +62,7 @@ class Parts:
         except (pa.ArrowException, OSError, KeyError) as error:
             self.wrong.append(f"{table}/{part.name} is torn: {error}")
             return
-        if len(set(keys)) < len(keys):
+        if len(set(keys)) < len(keys) and part.parent.name != MERGED:
             self.wrong += [f"{table}: {key} twice in one part" for key, n in Counter(keys).items() if n > 1]
         place = names.index("trial_id") if "trial_id" in names else None
         self.whole.append((table, part, frozenset() if place is None else frozenset(key[place] for key in keys)))
@@ -72,10 +74,17 @@ class Written:
     def __init__(self, parts: Parts, trial_ids: frozenset[str] | None = None) -> None:
         """Reads the parts that have such rows."""
         self.rows: dict[str, list[Row]] = {table: [] for table in TABLES}
-        for table, part, there in parts.whole:
+        in_parts: set[tuple[Any, ...]] = set()  # that a merged file may have, too
+        for table, part, there in sorted(parts.whole, key=lambda found: found[1].parent.name == MERGED):
             if trial_ids is None or there & trial_ids:
-                rows: list[Row] = pq.ParquetFile(part).read().to_pylist()
-                self.rows[table] += [row for row in rows if trial_ids is None or row["trial_id"] in trial_ids]
+                read: list[Row] = pq.ParquetFile(part).read().to_pylist()
+                rows = [row for row in read if trial_ids is None or row["trial_id"] in trial_ids]
+                known = [(table, row["written_at"], *key_of(table, row)) for row in rows]
+                if part.parent.name == MERGED:
+                    rows = [row for row, name in zip(rows, known, strict=True) if name not in in_parts]
+                else:
+                    in_parts.update(known)
+                self.rows[table] += rows
 
     @cached_property
     def last(self) -> dict[str, dict[tuple[Any, ...], Row]]:
@@ -99,8 +108,12 @@ class Written:
 
 
 def count_parts(run: Path, table: str = "*") -> int:
-    """How many parts of a table, or of all, are there whole."""
-    return sum(1 for _ in run.glob(f"tables/{table}/[!.]*.parquet"))
+    """How many whole parts of a table, or of all, there are or were until they were merged and removed."""
+    there = {(part.parent.name, part.name) for part in run.glob(f"tables/{table}/[!.]*.parquet")}
+    manifest = run / MERGED / "manifest.json"
+    merged = json.loads(manifest.read_text())["merged"] if manifest.exists() else {}
+    names = {name for name in merged if table in ("*", name)}
+    return len(there | {(name, part) for name in names for parts in merged[name].values() for part in parts})
 
 
 def key_of(table: str, row: Row) -> tuple[Any, ...]:
@@ -174,14 +187,15 @@ def temporaries(*folders: Path) -> list[Path]:
 
 def damaged_stages(cache: Path) -> Iterator[str]:
     """Stages under their final name that are not whole, by their checksum and their own key."""
-    for folder in sorted(cache.glob("??/[!.]*")):
+    for path in sorted(cache.glob("??/[!.]*")):
+        key = path.name.removesuffix(".stage")
         try:
-            stored = json.loads((folder / "stage.json").read_bytes())
-            digest = hashlib.sha256((folder / "tensors.safetensors").read_bytes()).hexdigest()
-            if (stored["key"], stored["tensors_sha256"]) != (folder.name, digest):
-                yield f"stage {folder.name[:12]} in the cache is not what was written"
+            described, _, tensors = path.read_bytes().partition(b"\n")
+            stored = json.loads(described)
+            if (stored["key"], stored["tensors_sha256"]) != (key, hashlib.sha256(tensors).hexdigest()):
+                yield f"stage {key[:12]} in the cache is not what was written"
         except (OSError, ValueError, KeyError, TypeError) as error:
-            yield f"stage {folder.name[:12]} in the cache is not whole: {error!r}"
+            yield f"stage {key[:12]} in the cache is not whole: {error!r}"
 
 
 def _doubled(written: Written) -> Iterator[str]:
@@ -227,9 +241,9 @@ def _lost(written: Written, trial_id: str, cache: Path) -> Iterator[str]:
 
 
 def _lost_of_stage(written: Written, trial_id: str, key: str, cache: Path) -> Iterator[str]:
-    path = cache / key[:2] / key / "stage.json"
+    path = cache / key[:2] / f"{key}.stage"
     try:
-        trained = json.loads(path.read_bytes())["description"]["info"].get("epochs", [])
+        trained = json.loads(path.read_bytes().partition(b"\n")[0])["description"]["info"].get("epochs", [])
     except FileNotFoundError:
         yield f"trial {trial_id}: stage {key[:12]} is not in the cache"
         return

@@ -1,9 +1,9 @@
 """Named moments at which a program is about to change a file, and faults that strike there.
 
-The program knows nothing of it: Python's audit events tell of each file that is opened for writing, renamed, removed,
-and of each folder that is made, before it happens; `os.fsync`, which has no such event, is wrapped. Between two of
-these moments nothing on disk changes but the content of files that are open and not yet synced, which is why a loss of
-power (`_lose_power`) takes that content, and names that were not synced, away again.
+The program knows nothing of it: Python's audit events tell of each file that is opened for writing, renamed, linked or
+removed, and of each folder that is made, before it happens; `os.fsync`, which has no such event, is wrapped. Between
+two of these moments nothing on disk changes but the content of files that are open and not yet synced, which is why a
+loss of power (`_lose_power`) takes that content, and names that were not synced, away again.
 """
 
 import errno
@@ -24,8 +24,8 @@ HOWS: tuple[How, ...] = ("SIGKILL", "SIGKILL of both", "SIGTERM", "SIGINT", "los
 SIGTERM and SIGINT go to the launcher. On a full disk all that would take room fails from that moment on."""
 
 AUDITED = {
-    "open": "open", "os.rename": "rename", "os.mkdir": "mkdir", "os.remove": "remove", "os.rmdir": "rmdir",
-    "os.truncate": "truncate",
+    "open": "open", "os.rename": "rename", "os.link": "link", "os.mkdir": "mkdir", "os.remove": "remove",
+    "os.rmdir": "rmdir", "os.truncate": "truncate",
 }  # fmt: skip
 TAKES_ROOM = ("open", "mkdir", "fsync")
 CHANGES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
@@ -36,7 +36,7 @@ _RANDOM = re.compile(r"\d{8}T[\d.]+-[0-9a-f]+|[0-9a-f]{8,}|(?<=\.)\d+(?=\.|$|/)|
 class Moment:
     """One change of a launch, before it happens."""
 
-    event: str  # open, fsync, rename, mkdir, remove, rmdir or truncate
+    event: str  # open, fsync, rename, link, mkdir, remove, rmdir or truncate
     place: str  # the file's path in the sweep's folder, without what is random in it
     nth: int = 0  # the how-manieth such change there in this launch, counted from 0
 
@@ -127,7 +127,7 @@ class Watch:
         self._strike(event, place)
         if event == "open":
             self._unsynced.contents.add(path)
-        elif event == "rename":
+        elif event in ("rename", "link"):
             self._unsynced.renamed(*paths)
         elif event == "fsync":
             self._unsynced.synced(path)
@@ -183,12 +183,12 @@ def _lose_power(unsynced: _Unsynced, chance: random.Random) -> None:
 
 
 def writes(event: str, arguments: tuple[Any, ...]) -> list[str]:
-    """The path that an audit event is about to change; of a rename both, the new one last; empty for all else."""
+    """The path that an audit event is about to change; of a rename or link both, the new one last; else empty."""
     if event not in AUDITED or (event == "open" and not (isinstance(arguments[2], int) and arguments[2] & CHANGES)):
         return []
     if event == "open" and isinstance(arguments[0], int):  # a stream on a file that is open already
         return []
-    if event == "os.rename":
+    if event in ("os.rename", "os.link"):
         return [_path(arguments[0], arguments[2]), _path(arguments[1], arguments[3])]
     folder = {"os.mkdir": 2, "os.remove": 1, "os.rmdir": 1}.get(event)
     return [_path(arguments[0], -1 if folder is None else arguments[folder])]

@@ -11,8 +11,17 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from results.store.compact import compact, superfluous_files
 from tailor.execution.cache import Cache
-from tests.faults.invariants import OF_TRIALS, Violation, differences, processes_of, temporaries, violations
+from tests.faults.invariants import (
+    OF_TRIALS,
+    Violation,
+    count_parts,
+    differences,
+    processes_of,
+    temporaries,
+    violations,
+)
 from tests.faults.whole_files import EPOCHS, KEYS, TRIALS, description, write_trial
 
 
@@ -29,7 +38,7 @@ def whole(tmp_path: Path) -> tuple[Path, Path]:
 
 def part_of(run: Path, table: str) -> Path:
     """The last part of a table."""
-    return max((run / "tables" / table).iterdir())
+    return max((run / "tables" / table).glob("*.parquet"))
 
 
 def rewrite(part: Path, change: Callable[[list[dict[str, Any]]], list[dict[str, Any]]]) -> None:
@@ -69,6 +78,19 @@ def test_a_doubled_row_is_found(whole: tuple[Path, Path], table: str) -> None:
     )
 
 
+@pytest.mark.parametrize("removes", [False, True])
+def test_nothing_is_found_in_a_merged_run_and_what_it_lost_is(whole: tuple[Path, Path], removes: bool) -> None:
+    written = count_parts(whole[0])
+    compact(whole[0])
+    for path in superfluous_files(whole[0]) if removes else ():
+        path.unlink()
+    assert said(*whole) == ""
+    assert count_parts(whole[0]) == written
+    (merged,) = (whole[0] / "tables" / "trials" / "merged").iterdir()
+    rewrite(merged, lambda rows: rows[:-1])
+    assert (TRIALS[1] in said(*whole)) == removes  # else its part still has the row
+
+
 def test_a_row_that_is_twice_in_one_part_is_found(whole: tuple[Path, Path]) -> None:
     rewrite(part_of(whole[0], "predictions"), lambda rows: rows + rows[:1])
     assert "twice in one part" in said(*whole)
@@ -98,21 +120,21 @@ def test_a_file_that_no_reader_takes_for_whole_is_no_violation_but_told(whole: t
     assert temporaries(*whole) == sorted([left, stage])
 
 
-@pytest.mark.parametrize(("name", "change"), [
-    ("tensors.safetensors", lambda content: content[:-1] + bytes([content[-1] ^ 1])),
-    ("tensors.safetensors", lambda content: content[:3]),
-    ("stage.json", lambda content: content[:-9]),
-    ("stage.json", lambda content: content.replace(b"111", b"311")),
+@pytest.mark.parametrize("change", [
+    lambda content: content[:-1] + bytes([content[-1] ^ 1]),
+    lambda content: content[:-3],
+    lambda content: content[:9],
+    lambda content: content.replace(b"111", b"311", 1),
 ])  # fmt: skip
-def test_a_damaged_stage_is_found(whole: tuple[Path, Path], name: str, change: Callable[[bytes], bytes]) -> None:
-    path = Cache(whole[1]).path(KEYS[0]) / name
+def test_a_damaged_stage_is_found(whole: tuple[Path, Path], change: Callable[[bytes], bytes]) -> None:
+    path = Cache(whole[1]).path(KEYS[0])
     path.write_bytes(change(path.read_bytes()))
     found = [found for found in violations(*whole, ended=False) if "stage 111111111111 in the cache" in found.what]
     assert [one.promise for one in found] == [1]
 
 
 def test_a_lost_stage_is_found(whole: tuple[Path, Path]) -> None:
-    shutil.rmtree(Cache(whole[1]).path(KEYS[1]))
+    Cache(whole[1]).path(KEYS[1]).unlink()
     assert said(*whole).count("stage 222222222222 is not in the cache") == len(TRIALS)
 
 

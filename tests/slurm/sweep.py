@@ -109,7 +109,7 @@ class Sweep:
 
     def stages(self) -> int:
         """How many stages are finished."""
-        return len(list((self.folder / "cache").glob("??/[!.]*/stage.json")))
+        return len(list((self.folder / "cache").glob("??/[!.]*.stage")))
 
     def like_serial(self, *options: str) -> Comparison:
         """The run beside the same sweep run one trial after the other, from an empty cache."""
@@ -118,9 +118,12 @@ class Sweep:
         return self.beside_serial()
 
     def ends(self) -> dict[str, int]:
-        """How many rows say that a trial finished, by trial: in the parts, of which a loaded run shows the last row."""
-        parts = [str(part) for part in (self.run.tables / "trials").glob("[!.]*.parquet")]
-        query = "SELECT trial_id, count(*) FROM read_parquet(?) WHERE status = 'finished' GROUP BY ALL"
+        """How many rows say that a trial finished, by trial: in all files, of which a loaded run shows the last row."""
+        parts = [str(part) for part in (self.run.tables / "trials").glob("**/[!.]*.parquet")]
+        query = (  # a merged row is in two files
+            "SELECT trial_id, count(DISTINCT epoch_us(written_at)) FROM read_parquet(?) WHERE status = 'finished' "
+            "GROUP BY ALL"
+        )
         return dict(duckdb.execute(query, [parts]).fetchall())
 
     def rows(self, query: str) -> list[dict[str, object]]:

@@ -26,6 +26,12 @@ from tailor.parallel.process_group import join, leave
 from tests.tailor.forking import ENVIRONMENT, forked
 
 
+def copy_stage(key: str, source: Cache, target: Cache) -> None:
+    """Puts a finished stage into another cache."""
+    target.path(key).parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(source.path(key), target.path(key))
+
+
 def on_two_ranks(work: Callable[..., None], *given: Any, folder: Path) -> list[str]:
     """What each of two ranks of one thread printed while it did the work, which joins the group and leaves it.
 
@@ -107,7 +113,7 @@ def on_one_and_two_ranks(configs: list[TrialConfig], folder: Path) -> list[tuple
     one, two = Cache(folder / "one"), Cache(folder / "two")
     alone = [list(run_trial(config, cache=one, ranks=join("cpu"))) for config in configs]
     for key in {events[0].result.key for events in alone}:
-        shutil.copytree(one.path(key), two.path(key))
+        copy_stage(key, one, two)
     on_two_ranks(run_trials, folder / "two", [config.model_dump_json() for config in configs], folder=folder)
     together = [list(run_trial(config, cache=two, ranks=join("cpu"))) for config in configs]
     assert all(event.result.cached for events in together for event in events)

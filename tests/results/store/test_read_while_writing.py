@@ -6,22 +6,22 @@ from typing import Any
 
 import pytest
 
-from benchmarks.read_while_writing import START, Seen, Shown, _look, one_round
+from benchmarks.read_while_writing import COMPACTS, LAUNCHES, REMOVES, START, Seen, Shown, _look, one_round
 from results.store.reader import load
 from results.store.writer import Writer
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("removes", [False, True])
-def test_each_row_is_seen_once_while_others_write_and_one_compacts(tmp_path: Path, removes: bool) -> None:
+@pytest.mark.parametrize("what", [COMPACTS, REMOVES, LAUNCHES])
+def test_each_row_is_seen_once_while_others_write_and_one_compacts(tmp_path: Path, what: str) -> None:
     rows, rounds = 0, 0
     while rows < 3 * 20:  # a busy machine takes several rounds to write as many
         rounds += 1
         run = tmp_path / str(rounds)
         run.mkdir()
-        seen, written, _ = one_round(run, seconds=2, writers=3, readers=1, removes=removes)
+        seen, written, _ = one_round(run, seconds=2, writers=3, readers=1 + (what == LAUNCHES), what=what)
         assert seen.is_right, seen
-        assert seen.told_to_load_again == 0 or removes
+        assert seen.told_to_load_again == 0 or what != COMPACTS
         rows += written
 
 

@@ -73,6 +73,6 @@ def test_files_named_for_other_readers_have_each_row_once_after_a_clean_up(
     for path in superfluous_files(run):
         path.unlink()
     Writer(run / "tables").write("trials", [trial_row()])
-    (rows,) = duckdb.sql(f"SELECT count(*) FROM '{run}/*/trials/*.parquet'").fetchall()
+    (rows,) = duckdb.sql(f"SELECT count(*) FROM '{run}/tables/trials/**/*.parquet'").fetchall()
     with results.load(run) as loaded:
         assert loaded.rows("SELECT count(*) AS n FROM trials") == [{"n": rows[0]}] == [{"n": 5}]

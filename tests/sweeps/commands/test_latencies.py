@@ -23,7 +23,7 @@ def test_each_sub_model_is_timed_once_and_nothing_is_trained(
     run = trained
     with load(run.path) as tables:
         models = {row["model_key"] for row in tables.rows("SELECT model_key FROM operating_points")}
-    stages = sorted((tmp_path / "cache").glob("??/[!.]*/stage.json"))
+    stages = sorted((tmp_path / "cache").glob("??/[!.]*.stage"))
 
     none = sweeps_command("time", "runs/trained", "--cache", "elsewhere", "--device", "cpu")
     assert (none.returncode, none.stdout) == (2, "")
@@ -42,7 +42,7 @@ def test_each_sub_model_is_timed_once_and_nothing_is_trained(
             assert row["peak_memory_bytes"] > 0
         text = "\n".join(markdown_lines(front_page(tables, "latency_ms")))
     assert "one forward pass of 1 image on" in text
-    assert sorted((tmp_path / "cache").glob("??/[!.]*/stage.json")) == stages
+    assert sorted((tmp_path / "cache").glob("??/[!.]*.stage")) == stages
 
     again = sweeps_command("time", "runs/trained", "--threads", "1", "--device", "cpu")
     assert again.stdout.startswith("nothing to time: ")

@@ -170,10 +170,10 @@ def test_plan_without_sharing(launch: Command, write_spec: WriteSpec) -> None:
 def test_all_finished_says_so_and_ends_with_the_report(
     launch: Command, finished_run: RunFolder, write_spec: WriteSpec
 ) -> None:
-    parts = sorted((finished_run.path / "tables" / "attempts").glob("*"))
+    parts = sorted((finished_run.path / "tables" / "attempts").glob("*.parquet"))
     done = launch(write_spec())
     assert (done.returncode, done.stderr) == (0, "")
-    assert sorted((finished_run.path / "tables" / "attempts").glob("*")) == parts  # no trial was begun again
+    assert sorted((finished_run.path / "tables" / "attempts").glob("*.parquet")) == parts  # no trial was begun again
     assert "all 6 trials are finished" in done.stdout
     assert done.stdout.splitlines()[-1] == "runs/small/report.html"
     assert finished_run.report.is_file()

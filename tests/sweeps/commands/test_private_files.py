@@ -58,7 +58,7 @@ def test_tables_report_and_stages_are_read_by_whom_the_umask_allows(tmp_path: Pa
     assert "<img src=x" not in report
     made = [path for folder in (run, cache) for path in [folder, *folder.rglob("*")]]
     assert {run / "report.html", run / "spec.toml"} <= set(made)
-    for kind in ("*.parquet", "*.safetensors", "stage.json"):
+    for kind in ("*.parquet", "*.stage"):
         assert any(path.match(kind) for path in made), kind
     shown = {run / "report.html", *(run / "tables").rglob("*"), *cache.rglob("*")}
     for path in made:

@@ -69,7 +69,7 @@ def test_a_trial_again_from_the_cache_and_anew(sweeps_command: Command, trained:
 
 
 def _stages(cache: Path) -> set[str]:
-    return {path.parent.name for path in cache.glob("??/[!.]*/stage.json")}
+    return {path.name for path in cache.glob("??/[!.]*.stage")}
 
 
 def _parameters(folder: Path) -> int:

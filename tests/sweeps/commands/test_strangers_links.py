@@ -73,7 +73,7 @@ def test_a_plan_with_trials_elsewhere_is_no_run(run: RunFolder, sweeps_command: 
         assert "plan.json names a trial '../../mine'" in done.stderr
 
 
-@pytest.mark.parametrize("place", ["tables/trials", "tables", "merged", "merged/trials", "trials"])
+@pytest.mark.parametrize("place", ["tables/trials", "tables", "merged", "tables/trials/merged", "trials"])
 def test_clean_and_compact_touch_no_run_to_which_links_lead(
     place: str, run: RunFolder, write_ends: WriteEnds, tmp_path: Path, sweeps_command: Command
 ) -> None:
@@ -114,7 +114,7 @@ def test_an_export_writes_to_no_folder_to_which_a_link_leads(link: str, run: Run
 
 def test_a_manifest_names_no_file_elsewhere(run: RunFolder, tmp_path: Path) -> None:
     (tmp_path / "beside").mkdir()
-    (merged,) = (run.path / "merged" / "trials").glob("*.parquet")
+    (merged,) = (run.tables / "trials" / "merged").glob("*.parquet")
     shutil.copy(merged, tmp_path / "beside" / "part.parquet")
     (tmp_path / "beside" / "secret.txt").write_text("secret")
     manifest = run.path / "merged" / "manifest.json"

@@ -131,7 +131,7 @@ CASES = [
     Case("sweeps/commands/control.py:cancel", "cancel 'my runs/waiting'", r"type: (.*)"),
     Case("sweeps/commands/control.py:logs", "logs 'my runs/waiting' zz", r"type: (.*)"),
     Case("sweeps/commands/clean.py:_of_cache", "clean cache --dry-run {}", r"such as (--runs runs),"),
-    Case("results/__main__.py:_compact", "compact 'my runs/trained'", r"type: (.*)"),
+    Case("results/__main__.py:_compact", "compact 'my runs/small'", r"type: (.*)"),
     Case("results/analysis/best.py:_lines", "best 'my runs/trained'", r"(transtailor reproduce .*)"),
     Case(
         "results/analysis/best.py:Limit.parse", "best 'my runs/trained' --under {}",
@@ -208,7 +208,8 @@ def scene(trained_once: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / f"{'axes' if name == 'small' else name}.toml").write_text(text)
     run, waiting = (created(folder, f"{name}.toml") for name in ("axes", "waiting"))
     ids = [trial.trial_id for trial in make_plan(load_spec(folder / "axes.toml", ["axes.seed=[0,1,2]"])).trials]
-    ends_written(run, ids)
+    for ended in (ids[:1], ids[1:]):  # two parts, which no launch has merged
+        ends_written(run, ended)
     record = json.loads(waiting.provenance.read_text())
     typed = ["/x/bin/transtailor", "run", "waiting.toml", "--runs", "my runs", "--site", "serial"]
     record["history"][-1] |= {"argv": typed, "folder": str(folder)}

@@ -75,7 +75,7 @@ class Sweep:
 
     def _trains(self) -> bool | None:
         assert self.process.poll() is None, "it ended"
-        return any(self.folder.glob("cache/??/[!.]*/stage.json")) or None
+        return any(self.folder.glob("cache/??/[!.]*.stage")) or None
 
     def _told(self) -> str:
         return next(port.program for port in self.ports if "gcs_server" in port.program)

@@ -27,7 +27,7 @@ LIMIT_S = 300.0
 
 def computed_by(cache: Path) -> dict[str, int]:
     """The threads that each stage was computed with, by its key."""
-    stages = [json.loads(path.read_text()) for path in cache.rglob("stage.json")]
+    stages = [json.loads(path.read_bytes().splitlines()[0]) for path in cache.rglob("*.stage")]
     return {stage["key"]: stage["description"]["made_by"]["threads"] for stage in stages}
 
 

@@ -1,7 +1,9 @@
 """Stages on disk: whole or absent, first come first kept, damage found."""
 
+import errno
 import json
 import multiprocessing
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,7 @@ import pytest
 
 from tailor.execution.cache import Cache, DamagedStage, MadeBy, StageDescription
 
-KEY = "ab" * 32
+KEY, OTHER = "ab" * 32, "ab" + 62 * "0"
 
 
 def description(number: int) -> StageDescription:
@@ -32,7 +34,7 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
     stored = cache.read(KEY)
     assert stored is not None and stored.description == DESCRIPTION and stored.tensors_bytes == 7
     assert cache.read_tensors(KEY) == b"tensors"
-    assert [path.name for path in (tmp_path / "ab").iterdir()] == [KEY]  # nothing temporary is left
+    assert [path.name for path in (tmp_path / "ab").iterdir()] == [f"{KEY}.stage"]  # nothing temporary is left
 
 
 def test_the_first_writer_wins(tmp_path: Path) -> None:
@@ -41,7 +43,7 @@ def test_the_first_writer_wins(tmp_path: Path) -> None:
     late = cache.write(KEY, description(2), b"second")
     assert late.description == DESCRIPTION
     assert cache.read_tensors(KEY) == b"first"
-    assert [path.name for path in (tmp_path / "ab").iterdir()] == [KEY]
+    assert [path.name for path in (tmp_path / "ab").iterdir()] == [f"{KEY}.stage"]
 
 
 def _write(folder: Path, number: int) -> None:
@@ -59,18 +61,28 @@ def test_many_writers_at_once_leave_one_whole_stage(tmp_path: Path) -> None:
     stored = Cache(tmp_path).read(KEY)
     assert stored is not None
     assert Cache(tmp_path).read_tensors(KEY) == bytes([stored.description.info["number"]]) * 1000
-    assert [path.name for path in (tmp_path / "ab").iterdir()] == [KEY]
+    assert [path.name for path in (tmp_path / "ab").iterdir()] == [f"{KEY}.stage"]
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"key": "other"}', json.dumps({"key": KEY}).encode()])
+def change(path: Path, old: bytes, new: bytes) -> None:
+    content = path.read_bytes()
+    assert content.count(old) == 1
+    path.write_bytes(content.replace(old, new))
+
+
+DAMAGED = [b"", b"{", b"[]", b'{"key": "other"}', json.dumps({"key": KEY}).encode()]
+
+
+@pytest.mark.parametrize("content", [*DAMAGED, *(content + b"\ntensors" for content in DAMAGED)])
 def test_a_damaged_description_is_found(content: bytes, tmp_path: Path) -> None:
     cache = Cache(tmp_path)
     cache.write(KEY, DESCRIPTION, b"tensors")
-    (cache.path(KEY) / "stage.json").write_bytes(content)
-    with pytest.raises(DamagedStage):
-        cache.read(KEY)
+    cache.path(KEY).write_bytes(content)
+    for read in (cache.read, cache.read_tensors):
+        with pytest.raises(DamagedStage):
+            read(KEY)
     aside = cache.set_aside(KEY)
-    assert aside.exists() and not cache.has(KEY)
+    assert aside.exists() and not cache.has(KEY) and not list(cache.stored_keys())
 
 
 def test_one_changed_digit_of_a_description_is_found(tmp_path: Path) -> None:
@@ -78,29 +90,81 @@ def test_one_changed_digit_of_a_description_is_found(tmp_path: Path) -> None:
     info: dict[Any, Any] = {"score": 0.915, 2: (1, 2), 10: None}
     cache.write(KEY, replace(DESCRIPTION, info=info), b"tensors")
     assert cache.read(KEY) is not None
-    path = cache.path(KEY) / "stage.json"
-    path.write_text(path.read_text().replace("0.915", "0.975"))
+    change(cache.path(KEY), b"0.915", b"0.975")
     with pytest.raises(DamagedStage, match="SHA-256"):
         cache.read(KEY)
+
+
+@pytest.mark.parametrize("tensors", [b"tensorz", b"tensor", b"tensors\n", b""])
+def test_damaged_and_missing_tensors_are_found(tensors: bytes, tmp_path: Path) -> None:
+    cache = Cache(tmp_path)
+    cache.write(KEY, DESCRIPTION, b"tensors")
+    change(cache.path(KEY), b"\ntensors", b"\n" + tensors)
+    assert cache.read(KEY) is not None
+    with pytest.raises(DamagedStage, match="SHA-256"):
+        cache.read_tensors(KEY)
+
+
+def test_tensors_may_hold_any_bytes(tmp_path: Path) -> None:
+    cache, tensors = Cache(tmp_path), b"\n{}\r\n\0" * 9
+    cache.write(KEY, DESCRIPTION, tensors)
+    assert cache.read_tensors(KEY) == tensors
+
+
+def test_a_stage_is_written_with_two_syncs_and_no_hard_links_are_needed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "ab").mkdir()
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", synced.append)
+    Cache(tmp_path).write(KEY, DESCRIPTION, b"tensors")
+    assert len(synced) == 2
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EPERM, "no hard links")
+
+    monkeypatch.setattr(os, "link", refuse)
+    for key, tensors in ((KEY, b"second"), (OTHER, b"other")):
+        Cache(tmp_path).write(key, DESCRIPTION, tensors)
+    assert [Cache(tmp_path).read_tensors(key) for key in (KEY, OTHER)] == [b"tensors", b"other"]
+    assert sorted(path.name for path in (tmp_path / "ab").iterdir()) == [f"{OTHER}.stage", f"{KEY}.stage"]
+
+
+def as_before(cache: Cache) -> Path:
+    """Make a stage's file into the folder in which older programs stored it."""
+    file = cache.path(KEY)
+    described, _, tensors = file.read_bytes().partition(b"\n")
+    folder = file.with_suffix("")
+    folder.mkdir()
+    (folder / "stage.json").write_text(json.dumps(json.loads(described), indent=1))
+    (folder / "tensors.safetensors").write_bytes(tensors)
+    file.unlink()
+    return folder
+
+
+def test_an_older_stage_is_read_and_not_written_again(tmp_path: Path) -> None:
+    cache = Cache(tmp_path)
+    cache.write(KEY, DESCRIPTION, b"tensors")
+    folder = as_before(cache)
+    assert cache.has(KEY) and [*cache.stored_keys()] == [KEY] and cache.path(KEY) == folder
+    assert cache.write(KEY, description(2), b"second").description == DESCRIPTION
+    assert cache.read_tensors(KEY) == b"tensors"
+    assert [*(tmp_path / "ab").iterdir()] == [folder]
+    (folder / "tensors.safetensors").unlink()
+    with pytest.raises(DamagedStage):
+        cache.read_tensors(KEY)
+    cache.set_aside(KEY)
+    assert not cache.has(KEY)
+    cache.write(KEY, description(2), b"second")
+    assert cache.read_tensors(KEY) == b"second"
 
 
 def test_a_stage_of_before_descriptions_had_a_checksum_is_read(tmp_path: Path) -> None:
     cache = Cache(tmp_path)
     cache.write(KEY, DESCRIPTION, b"tensors")
-    path = cache.path(KEY) / "stage.json"
+    path = as_before(cache) / "stage.json"
     stored = json.loads(path.read_text())
     del stored["sha256"]
     path.write_text(json.dumps(stored))
     read = cache.read(KEY)
     assert read is not None and read.description == DESCRIPTION
-
-
-def test_damaged_and_missing_tensors_are_found(tmp_path: Path) -> None:
-    cache = Cache(tmp_path)
-    cache.write(KEY, DESCRIPTION, b"tensors")
-    (cache.path(KEY) / "tensors.safetensors").write_bytes(b"tensorz")
-    with pytest.raises(DamagedStage, match="SHA-256"):
-        cache.read_tensors(KEY)
-    (cache.path(KEY) / "tensors.safetensors").unlink()
-    with pytest.raises(DamagedStage):
-        cache.read_tensors(KEY)

@@ -1,7 +1,6 @@
 """1 rank == 2 ranks: real DistributedDataParallel over gloo, started by torchrun or as if by it."""
 
 import os
-import shutil
 import subprocess
 import sys
 import tomllib
@@ -16,7 +15,7 @@ from tailor.config.parsing import parse_trial
 from tailor.execution.cache import Cache
 from tailor.execution.runner import StageEvent
 from tests.tailor.forking import ENVIRONMENT
-from tests.tailor.two_ranks import on_two_ranks
+from tests.tailor.two_ranks import copy_stage, on_two_ranks
 
 # 33 images in batches of 8: the last batch has one image, so one of two ranks gets an empty share of it.
 TOML = """
@@ -60,7 +59,7 @@ def test_two_ranks_equal_one(
     text = TOML.format(network=network)
     alone = run(parse_trial(tomllib.loads(text), "test"), Cache(tmp_path / "one"))
     source = alone[0].result.key
-    shutil.copytree(Cache(tmp_path / "one").path(source), Cache(tmp_path / "two").path(source))
+    copy_stage(source, Cache(tmp_path / "one"), Cache(tmp_path / "two"))
     (tmp_path / "trial.toml").write_text(text)
     trial, cache = str(tmp_path / "trial.toml"), str(tmp_path / "two")
     said = start("run", trial, "--cache", cache, "--device", "cpu", folder=tmp_path)

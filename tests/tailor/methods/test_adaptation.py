@@ -2,7 +2,6 @@
 
 import contextlib
 import math
-import shutil
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +22,7 @@ from tailor.parallel.process_group import ProcessGroup
 from tailor.stage_execution import StageContext, compute
 from tailor.stages import CumulativeSum, GroupRule, PruneByCumulativeSum
 from tests.tailor.trials import NETWORKS, assert_equal_tensors, short_trial
-from tests.tailor.two_ranks import on_two_ranks, run_trials
+from tests.tailor.two_ranks import copy_stage, on_two_ranks, run_trials
 
 Run = Callable[..., list[StageEvent]]
 METHOD = {"name": "target_aware_adaptation", "iterations": 3}
@@ -224,7 +223,7 @@ def test_two_ranks_equal_one(run: Run, tmp_path: Path) -> None:
     config = parse_trial(tomllib.loads(TOML), "test")
     alone = run(config, Cache(tmp_path / "one"))
     source = alone[0].result.key
-    shutil.copytree(Cache(tmp_path / "one").path(source), Cache(tmp_path / "two").path(source))
+    copy_stage(source, Cache(tmp_path / "one"), Cache(tmp_path / "two"))
     on_two_ranks(run_trials, tmp_path / "two", [config.model_dump_json()], folder=tmp_path)
     together = run(config, Cache(tmp_path / "two"))
     assert all(event.result.cached for event in together)

@@ -2,7 +2,6 @@
 
 import hashlib
 import math
-import shutil
 import signal
 import tomllib
 from collections.abc import Callable
@@ -34,7 +33,7 @@ from tailor.training.checkpoint import CHECKSUM_BYTES
 from tests.tailor.forking import end_of
 from tests.tailor.struck import run_until_struck
 from tests.tailor.trials import NETWORKS, SHORT, assert_equal_tensors, short_trial
-from tests.tailor.two_ranks import on_two_ranks, run_trials
+from tests.tailor.two_ranks import copy_stage, on_two_ranks, run_trials
 
 Run = Callable[..., list[StageEvent]]
 # --- fitness ---
@@ -255,7 +254,7 @@ def test_two_ranks_equal_one(run: Run, tmp_path: Path) -> None:
     config = parse_trial(tomllib.loads(TOML), "test")
     alone = run(config, Cache(tmp_path / "one"))
     source = alone[0].result.key
-    shutil.copytree(Cache(tmp_path / "one").path(source), Cache(tmp_path / "two").path(source))
+    copy_stage(source, Cache(tmp_path / "one"), Cache(tmp_path / "two"))
     on_two_ranks(run_trials, tmp_path / "two", [config.model_dump_json()], folder=tmp_path)
     together = run(config, Cache(tmp_path / "two"))
     assert all(event.result.cached for event in together)

@@ -1,0 +1,142 @@
+"""Files and fsync calls of a small serial sweep: for each stage in the cache, each operating point and each trial.
+
+    python benchmarks/files_and_syncs.py
+
+Each call of `os.fsync` by the driver and by the ranks is counted, with the folder that it is for
+(`tests.faults.moments`).
+"""
+
+import sys
+from pathlib import Path
+
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the repository instead of this folder
+
+import argparse
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from benchmarks.record import RESULTS, Cell, Measured, write
+from results.store.reader import load
+from tests.faults.invariants import OF_TRIALS
+from tests.faults.moments import moments_of
+from tests.faults.tiny_sweep import TinySweep, warm_up
+
+SEEDS = 16
+COLUMNS = ("of", "number", "inodes of each", "at rest", "goal", "syncs of each", "goal (syncs)", "kB of each at rest")
+GOALS = {"stage": (1, 2), "operating point": (None, 2), "trial, with all of these": (3, 4)}
+"""What -> inodes at rest and syncs."""
+NUMBERS = """
+SELECT (SELECT count(DISTINCT stage_key) FROM stages) AS stages, (SELECT count(*) FROM operating_points) AS points,
+    (SELECT count(*) FROM trials) AS trials
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """What one launch left, and how often it synced."""
+
+    stages: int  # distinct ones
+    points: int
+    trials: int
+    inodes: Counter[str]  # part of the sweep's folder -> files and folders there
+    at_rest: Counter[str]  # after the next launch, which finds all trials finished
+    kilobytes: Counter[str]  # at rest
+    syncs: Counter[str]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, print and write the table."""
+    parser = argparse.ArgumentParser(description="files and fsync calls of a sweep")
+    parser.add_argument("--seeds", type=int, default=SEEDS, help="of each of its two arms")
+    parser.add_argument("--out", type=Path, default=RESULTS / "files_and_syncs", help="path, without suffix")
+    given = parser.parse_args(arguments)
+    warm_up()
+    with tempfile.TemporaryDirectory() as folder:
+        found = measure(Path(folder) / "place", given.seeds)
+    rows = tuple(rows_of(found))
+    write(Measured(title="Files and syncs of a sweep", columns=COLUMNS, rows=rows, notes=NOTES), given.out)
+    return 0
+
+
+def measure(place: Path, seeds: int) -> Found:
+    """Run the sweep, count, and launch it again.
+
+    Raises:
+        RuntimeError: a launch did not end with 0.
+    """
+    sweep = TinySweep.below(place)
+    spec = sweep.notes / "spec.toml"
+    spec.write_text(spec.read_text().replace("[[variants]]", f"[axes]\nseed = {[*range(seeds)]}\n[[variants]]", 1))
+    (inodes, _), (at_rest, kilobytes) = _left_by(sweep, 0), _left_by(sweep, 1)
+    syncs = Counter(part_of(moment.place) for moment in moments_of(sweep.trace(0)) if moment.event == "fsync")
+    with load(sweep.run) as tables:
+        (numbers,) = tables.rows(NUMBERS)
+    return Found(**numbers, inodes=inodes, at_rest=at_rest, kilobytes=kilobytes, syncs=syncs)
+
+
+def _left_by(sweep: TinySweep, number: int) -> tuple[Counter[str], Counter[str]]:
+    """Inodes and kilobytes after a launch."""
+    launch = sweep.launch(number)
+    if launch.code:
+        raise RuntimeError(f"the sweep ended with {launch.code}: {launch.said}")
+    inodes, kilobytes = Counter[str](), Counter[str]()
+    for path in sweep.folder.rglob("*"):
+        part = part_of(path.relative_to(sweep.folder).as_posix())
+        inodes[part] += 1
+        kilobytes[part] += path.stat().st_size / 1e3 if path.is_file() else 0
+    return inodes, kilobytes
+
+
+def part_of(place: str) -> str:
+    """The part of a sweep's folder that a path is in.
+
+    >>> part_of("cache/ab/abcd"), part_of("runs/tiny/tables/epochs/1.parquet"), part_of("runs/tiny/trials/t/checkpoint")
+    ('cache', 'tables/epochs', 'checkpoints')
+    """
+    parts = place.split("/")
+    if parts[0] == "cache":
+        return "folders of the cache" if len(parts) <= 2 and parts[-1] != "*" else "cache"
+    if "checkpoint" in parts:
+        return "checkpoints"
+    if len(parts) > 3 and parts[2] in ("tables", "merged"):
+        return f"{parts[2]}/{parts[3]}"
+    return parts[2] if len(parts) > 3 and parts[2] == "trials" else "run"
+
+
+def rows_of(found: Found) -> Iterator[tuple[Cell, ...]]:
+    """The goals first, then each part of the folder."""
+    ofs = {"stage": found.stages, "operating point": found.points, "trial, with all of these": found.trials}
+    in_parts = {
+        "stage": ["cache"],
+        "operating point": [f"tables/{table}" for table in OF_TRIALS],
+        "trial, with all of these": [part for part in found.syncs | found.inodes if part not in ("run", "checkpoints")],
+    }
+    for name, number in ofs.items():
+        yield row_of(name, number, found, in_parts[name], GOALS[name])
+    for part in sorted(found.syncs | found.inodes):
+        yield row_of(f"trial: {part}", found.trials, found, [part], (None, None))
+
+
+def row_of(
+    name: str, number: int, found: Found, parts: Sequence[str], goals: tuple[int | None, int | None]
+) -> tuple[Cell, ...]:
+    """One line of the table."""
+    counters = (found.inodes, found.at_rest, found.syncs, found.kilobytes)
+    inodes, at_rest, syncs, kilobytes = (sum(counter[part] for part in parts) / number for counter in counters)
+    return name, number, inodes, at_rest, goals[0], syncs, goals[1], kilobytes
+
+
+NOTES = (
+    "Inodes: files and folders that are there after the launch, and at rest: after the next one, which removes the "
+    "parts that the first has merged. A cache has at most 256 folders of stages, a run two of each table and a merged "
+    "file; small sweeps show a large share of them. Checkpoints are written at each step here, so no sum has them.",
+    "An operating point's: of all rows that its trial writes itself. A trial's: of the driver's rows (attempts, "
+    "trials), of its own rows, of its file `holder`, and of the stages that it computed.",
+)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
