@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from tailor.core.settings import Count, Fraction, Settings
+from tailor.stages import ConvGroups
 
 
 class PruningConfig(Settings):
@@ -14,6 +15,12 @@ class PruningConfig(Settings):
     """`inside` prunes layers one by one; `coupled` also layers whose outputs are added to each other, as one group."""
     linear: bool = False
     """Whether hidden linear layers also lose outputs."""
+    stream: Annotated[bool, Field(json_schema_extra={"neutral": False})] = False
+    """Whether channels go that run through LayerNorms: the width of a transformer, from its patches to its head."""
+    heads: Annotated[bool, Field(json_schema_extra={"neutral": False})] = False
+    """Whether heads of attention go."""
+    conv_groups: Annotated[ConvGroups, Field(json_schema_extra={"neutral": "none"})] = "none"
+    """What goes of convolutions in groups: `whole` groups, or filters `alike` in each group (the same places)."""
     minimum_filters_fraction: Fraction = 0.1
     """Share of each layer's original filters that always stays, at least one filter."""
     width_multiple: Annotated[Count, Field(json_schema_extra={"neutral": 1})] = 1
@@ -22,3 +29,8 @@ class PruningConfig(Settings):
     """Whether the norms' running statistics are measured again after each pruning."""
     optimiser_state: Literal["reset", "kept"] = "reset"
     """Whether momentum is kept over a pruning, from one fine-tuning to the next."""
+
+    @property
+    def goes_beyond_filters(self) -> bool:
+        """Whether more goes than filters one by one."""
+        return self.heads or self.stream or self.conv_groups != "none"

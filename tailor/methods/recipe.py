@@ -58,7 +58,13 @@ class Recipe:
             crop_px=data.crop_px,
             augmentation_version=AUGMENTATION_VERSIONS[data.augmentation],
         )
-        self.rule = GroupRule(residual=pruning.residual, linear=pruning.linear)
+        self.rule = GroupRule(
+            residual=pruning.residual,
+            linear=pruning.linear,
+            stream=pruning.stream,
+            heads=pruning.heads,
+            conv_groups=pruning.conv_groups,
+        )
         self._unpruned: StageOutcome | None = None  # with distillation: the network that its teacher is tuned from
         self._teacher: StageOutcome | None = None
 

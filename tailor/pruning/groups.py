@@ -1,7 +1,9 @@
 """Which filters can be removed, and which parts of tensors are removed with each of them."""
 
 from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -14,6 +16,10 @@ from tailor.pruning.channel_tracing import follow
 from tailor.pruning.dependency_trace import PINNED, Trace
 from tailor.stages import GroupRule, Placement
 
+Kind = Literal["filters", "stream", "heads", "conv_groups"]
+"""Filters: outputs of layers. Stream: channels that run through norms over channels, with all that writes and reads
+them. Heads: of attention; the member is the layer that reads them. Conv groups: whole groups of a convolution, or the
+places that are alike in all of its groups; the members are layers that make several outputs of each."""
 Classes = np.ndarray[tuple[int], np.dtype[np.int64]]  # of each label
 
 
@@ -53,6 +59,17 @@ class Slice:
     tensor: str
     dim: int  # 0: made by the filters (weights, norms); 1: read from them
     indices: Tensor  # (filters, indices per filter) int64
+    loose: bool = False  # a parameter that is no layer's weight (a position embedding): made, whatever the dim
+
+
+@dataclass(frozen=True, kw_only=True)
+class SizeOf:
+    """A number that a module's code computes with: `each` for each filter that is kept, and `other` more."""
+
+    module: str
+    attribute: str
+    each: int
+    other: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -62,11 +79,20 @@ class Group:
     members: tuple[GroupMember, ...]  # in the order of the network's modules
     filters: int
     slices: tuple[Slice, ...]  # members, norms, depthwise convolutions, gates, and layers that read them
+    kind: Kind = "filters"
+    sizes: tuple[SizeOf, ...] = ()
+    product_macs: int = 0  # of products of activations with each other, those that go with each filter
 
     @property
     def name(self) -> str:
         """The first member's layer, which names the group."""
         return self.members[0].layer
+
+    def filters_in(self, shapes: Mapping[str, Sequence[int]]) -> int:
+        """How many filters the group has in a network whose tensors have these shapes."""
+        layer, is_head = self.name.partition(":")[0], self.kind == "heads"
+        own = next(s for s in self.slices if s.tensor == f"{layer}.weight" and s.dim == int(is_head))
+        return shapes[own.tensor][own.dim] // own.indices.shape[1]
 
 
 def groups(model: nn.Module, input_shape: tuple[int, ...], rule: GroupRule) -> tuple[Group, ...]:
@@ -80,8 +106,8 @@ def groups(model: nn.Module, input_shape: tuple[int, ...], rule: GroupRule) -> t
     Returns:
         Groups without the head's outputs, and without layers that cannot lose single filters: see `refusals`.
     """
-    trace = follow(model, input_shape)
-    classes = _classes(trace)
+    trace = follow(model, input_shape, Trace)
+    classes = classes_of(trace)
     found = [members for members, reason in _candidates(model, trace, classes, rule) if reason is None]
     group_of = np.full(classes.max() + 1, -1)
     filter_of = np.zeros(classes.max() + 1, dtype=np.int64)
@@ -99,7 +125,7 @@ def groups(model: nn.Module, input_shape: tuple[int, ...], rule: GroupRule) -> t
                 slices[number].append(Slice(tensor=tensor, dim=dim, indices=table))
     return tuple(
         Group(
-            members=tuple(_member(model, trace, layer) for layer in members),
+            members=tuple(member_of(model, trace, layer) for layer in members),
             filters=trace.width[members[0]],
             slices=tuple(parts),
         )
@@ -127,19 +153,19 @@ def sites(found: tuple[Group, ...], placement: Placement) -> dict[str, str]:
 
 def refusals(model: nn.Module, input_shape: tuple[int, ...], rule: GroupRule) -> dict[str, str]:
     """Layer -> why its filters cannot be removed, for each layer in no group of `groups`."""
-    trace = follow(model, input_shape)
-    candidates = _candidates(model, trace, _classes(trace), rule)
+    trace = follow(model, input_shape, Trace)
+    candidates = _candidates(model, trace, classes_of(trace), rule)
     return {layer: reason for layers, reason in candidates if reason is not None for layer in layers}
 
 
-def _classes(trace: Trace) -> Classes:
+def classes_of(trace: Trace) -> Classes:
     """Class of each label: labels that were joined, directly or through others, are removed together."""
     pairs = torch.cat([torch.zeros(1, 2, dtype=torch.int64), *trace.joins]).numpy()
     graph = coo_matrix((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(trace.labels, trace.labels))
     return connected_components(graph, directed=False)[1].astype(np.int64)  # type: ignore[no-any-return]
 
 
-def _pinned(trace: Trace, classes: Classes) -> dict[int, str]:
+def pinned_classes(trace: Trace, classes: Classes) -> dict[int, str]:
     """Classes whose filters have to stay -> the first reason."""
     reasons = {int(classes[PINNED]): "values of no filter"}
     for labels, why in trace.pins:
@@ -160,7 +186,7 @@ def _candidates(
     for layer, _ in model.named_modules():
         if layer in trace.first_label:
             together[int(classes[_labels(trace, layer)].min())].append(layer)
-    sizes, pinned = np.bincount(classes), _pinned(trace, classes)
+    sizes, pinned = np.bincount(classes), pinned_classes(trace, classes)
     owners = Counter(id(parameter) for _, parameter in model.named_parameters(remove_duplicate=False))
     candidates = []
     for layers in together.values():
@@ -183,7 +209,7 @@ def _candidates(
     return candidates
 
 
-def _member(model: nn.Module, trace: Trace, layer: str) -> GroupMember:
+def member_of(model: nn.Module, trace: Trace, layer: str) -> GroupMember:
     norm = trace.norm_of.get(layer)
     activation = trace.activation_of.get(norm or layer)
     kind = None if activation is None else type(model.get_submodule(activation)).__name__

@@ -9,7 +9,6 @@ from tailor import stages
 from tailor.core.errors import ConfigError
 from tailor.core.torch_private import BatchNormBase
 from tailor.data.task_data import batches, generator
-from tailor.model import cost
 from tailor.model.budget import macs_of, original_macs, removed_macs_fraction
 from tailor.model.factors import attach
 from tailor.model.latency import device_name, measure
@@ -33,8 +32,21 @@ PRECISIONS = {"float32": torch.float32, "bf16": torch.bfloat16}
 
 
 def groups_of(state: ModelState, rule: GroupRule) -> tuple[Group, ...]:
-    """The prunable groups of a state; its factors are not traced."""
-    return surgery.groups(replace(state, factors={}).build(), state.input_shape, rule)
+    """The prunable groups of a state; its factors are no part of what is traced.
+
+    Raises:
+        ConfigError: the rule asks for heads or a stream, and the network has none that can go.
+    """
+    found = surgery.groups(replace(state, factors={}).build(), state.input_shape, rule)
+    kinds = {group.kind for group in found}
+    for kind in ("heads", "stream", "conv_groups"):
+        value = getattr(rule, kind)
+        if value not in (False, "none") and kind not in kinds:
+            raise ConfigError(
+                f"pruning.{kind} = {str(value).lower()}, and {state.network} has no {kind} that can go; leave "
+                f"pruning.{kind} out"
+            )
+    return found
 
 
 # --- TransTailor's factors, and scores (Eq. 3 and 5) ---
@@ -247,15 +259,12 @@ def warn_nothing_removed(state: ModelState, found: tuple[Group, ...], asked_remo
 
 def coarsest(state: ModelState, found: tuple[Group, ...]) -> tuple[str, float]:
     """The group whose filters have the most MACs each, and their share of the original ones; ("none", 0) of none."""
-    shapes = {name: tensor.shape for name, tensor in state.tensors.items()}
     before, whole = macs_of(state), original_macs(state)
-
-    def macs_without_one_of(group: Group) -> int:
-        one = {other.name: int(other is group) for other in found}
-        after = budget_solver.shapes_after(shapes, found, one)
-        return cost.macs(state.network, state.classes, after, state.input_shape)
-
-    shares = {group.name: (before - macs_without_one_of(group)) / whole for group in found}
+    macs_without = budget_solver.macs_after(state, found)
+    shares = {
+        group.name: (before - macs_without({other.name: int(other is group) for other in found})) / whole
+        for group in found
+    }
     return max(shares.items(), key=lambda item: item[1], default=("none", 0.0))
 
 

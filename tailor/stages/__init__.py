@@ -22,6 +22,7 @@ from tailor.stages.pruning import (
 from tailor.stages.records import (
     BACKWARD_WORK,
     STAGE_JSON_BYTES,
+    ConvGroups,
     GroupRule,
     Placement,
     Size,
@@ -47,6 +48,7 @@ __all__ = [
     "FineTuneSoftly",
     "FitHead",
     "FoldImportance",
+    "ConvGroups",
     "GroupRule",
     "Grouping",
     "LearnRanking",

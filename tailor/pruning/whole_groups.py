@@ -1,0 +1,182 @@
+"""The groups that a rule allows to prune: filters and, if the rule asks for them, heads, streams and conv groups."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from torch import nn
+
+from tailor.model.factors import GROUPS, HEADS
+from tailor.networks.sizes import GROUP_COUNTS, HEAD_COUNTS, HEAD_WIDTHS, STREAM_WIDTHS
+from tailor.pruning import groups as filter_groups
+from tailor.pruning.groups import Group, GroupMember, Kind, SizeOf, Slice, member_of
+from tailor.pruning.shape_check import why_it_does_not_run
+from tailor.pruning.units import Numbers, Units
+from tailor.pruning.whole_tracing import follow_whole
+from tailor.stages import GroupRule
+
+WEIGHT = ".weight"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """A group, and why it cannot lose filters under a rule; None if it can."""
+
+    group: Group
+    reason: str | None
+
+
+def groups(model: nn.Module, input_shape: tuple[int, ...], rule: GroupRule) -> tuple[Group, ...]:
+    """The groups of filters that can be removed from a model, in the order of its modules.
+
+    Args:
+        model: a network whose code runs on a batch of images. If the rule asks for heads or the stream, attention that
+            cannot run with fewer heads is replaced in it (see `replace_attention`).
+        input_shape: of one image.
+        rule: what may go.
+    """
+    if not rule.is_whole:
+        return filter_groups.groups(model, input_shape, rule)
+    return tuple(c.group for c in candidates(model, input_shape, rule) if c.reason is None)
+
+
+def refusals(model: nn.Module, input_shape: tuple[int, ...], rule: GroupRule) -> dict[str, str]:
+    """Layer -> why its filters cannot be removed, for each layer in no group of `groups`."""
+    if not rule.is_whole:
+        return filter_groups.refusals(model, input_shape, rule)
+    refused = [c for c in candidates(model, input_shape, rule) if c.reason is not None]
+    return {member.layer: c.reason for c in refused for member in c.group.members if c.reason is not None}
+
+
+def candidates(model: nn.Module, input_shape: tuple[int, ...], rule: GroupRule) -> list[Candidate]:
+    """All groups of a transformer, in the order of its modules; attention is replaced in it."""
+    from tailor.networks.attention import replace_attention  # imports torchvision, which takes a second
+
+    replace_attention(model)
+    units = Units(follow_whole(model, input_shape, rule.conv_groups))
+    order = {name: number for number, name in enumerate(dict(model.named_modules()))}
+    found = [c for numbers in units.of_each_group() if (c := _candidate(model, units, numbers, rule)) is not None]
+    found.sort(key=lambda c: order[c.group.name.partition(":")[0]])
+    return list(_that_run(model, input_shape, found))
+
+
+def _that_run(model: nn.Module, input_shape: tuple[int, ...], found: list[Candidate]) -> Iterator[Candidate]:
+    """The candidates; those without one of whose units the network's code does not run are refused."""
+    new = [c.group for c in found if c.reason is None and c.group.kind != "filters"]
+    is_fine = why_it_does_not_run(model, input_shape, new) is None
+    for candidate in found:
+        reason = candidate.reason
+        if not is_fine and candidate.group in new:
+            why = why_it_does_not_run(model, input_shape, [candidate.group])
+            reason = None if why is None else f"the network's code does not run with fewer: {why}"
+        yield replace(candidate, reason=reason)
+
+
+def _candidate(model: nn.Module, units: Units, numbers: Numbers, rule: GroupRule) -> Candidate | None:
+    """The group of these units; None if they are of no layer of the network."""
+    modules, slices, kind = dict(model.named_modules()), units.slices(numbers), units.kind(numbers)
+    of_layers = [s for s in slices if s.tensor.endswith(WEIGHT) and s.tensor.removesuffix(WEIGHT) in modules]
+    if kind == "heads":
+        own = {s.tensor.removesuffix(WEIGHT): s for s in of_layers if s.dim == 1}
+    else:
+        made = {s.tensor.removesuffix(WEIGHT): s for s in of_layers if s.dim == 0 and not s.loose}
+        made = {layer: s for layer, s in made.items() if layer in units.trace.first_label}
+        own = {layer: s for layer, s in made.items() if layer not in units.trace.gates} or made
+    if not own:
+        return None
+    own = {layer: own[layer] for layer in modules if layer in own}
+    order = torch.argsort(next(iter(own.values())).indices[:, 0])
+    group = Group(
+        members=tuple(_member(model, units, layer, kind) for layer in own),
+        filters=len(numbers),
+        slices=tuple(replace(s, indices=s.indices[order]) for s in slices),
+        kind=kind,
+        sizes=tuple(_sizes(modules, kind, slices, next(iter(own.values())), rule)),
+        product_macs=units.product_macs(numbers),
+    )
+    return Candidate(group=group, reason=_reason(model, units, numbers, group, own, rule))
+
+
+def _member(model: nn.Module, units: Units, layer: str, kind: Kind) -> GroupMember:
+    if kind == "heads":
+        return GroupMember(layer=layer + HEADS, norm=None, activation=None, activation_kind=None)
+    if kind == "conv_groups":
+        return GroupMember(layer=layer + GROUPS, norm=None, activation=None, activation_kind=None)
+    return member_of(model, units.trace, layer)
+
+
+def _reason(
+    model: nn.Module, units: Units, numbers: Numbers, group: Group, own: Mapping[str, Slice], rule: GroupRule
+) -> str | None:
+    """Why the group cannot lose filters under the rule, None if it can."""
+    owners = Counter(id(parameter) for _, parameter in model.named_parameters(remove_duplicate=False))
+    reason = None
+    if whys := units.reasons(numbers):
+        reason = f"all of its outputs are needed behind it: {', '.join(whys)}"
+    elif any(s.indices.numel() != model.get_parameter(s.tensor).shape[s.dim] for s in own.values()):
+        reason = "it is combined with a part of another layer's outputs"
+    elif group.kind in ("filters", "stream") and any(s.indices.shape[1] > 1 for s in own.values()):
+        reason = "its outputs are combined with each other"
+    elif any(layer not in units.trace.calls for layer in own):
+        reason = "its weight is used without calling it, so factors at its output would not act"
+    elif any(owners[id(model.get_parameter(s.tensor))] > 1 for s in group.slices if not s.tensor.endswith(BUFFERS)):
+        reason = "its weight is another layer's, too"
+    else:
+        reason = _reason_of_the_rule(model, group, own, rule)
+    return reason
+
+
+BUFFERS = ("running_mean", "running_var")
+
+
+def _reason_of_the_rule(model: nn.Module, group: Group, own: Mapping[str, Slice], rule: GroupRule) -> str | None:
+    reason = None
+    if group.kind == "heads" and not rule.heads:
+        reason = "it reads heads (pruning.heads)"
+    elif group.kind == "heads" and not any(size.attribute in HEAD_COUNTS for size in group.sizes):
+        reason = f"no number of heads is an attribute of its module; known names are {', '.join(HEAD_COUNTS)}"
+    elif group.kind == "stream" and not rule.stream:
+        reason = "its channels run through norms over channels (pruning.stream)"
+    elif group.kind == "filters" and len(own) > 1 and rule.residual == "inside":
+        reason = "its outputs are added to another layer's"
+    elif group.kind == "filters" and not rule.linear and any(_is_linear(model, layer) for layer in own):
+        reason = "it is a linear layer"
+    return reason
+
+
+def _is_linear(model: nn.Module, layer: str) -> bool:
+    return isinstance(model.get_submodule(layer), nn.Linear)
+
+
+def _sizes(
+    modules: Mapping[str, nn.Module], kind: Kind, slices: tuple[Slice, ...], own: Slice, rule: GroupRule
+) -> Iterator[SizeOf]:
+    """The numbers that the network's code computes with and that follow how many units are kept."""
+    count, width = own.indices.shape[0], own.indices.numel()
+    layers = {s.tensor.rpartition(".")[0] for s in slices}
+    wanted: dict[str, int] = {}  # attribute -> its value in what belongs to these units
+    if kind == "heads":
+        layers |= {layer.rpartition(".")[0] for layer in layers}
+        wanted = dict.fromkeys(HEAD_COUNTS, count) | dict.fromkeys(HEAD_WIDTHS, width)
+    elif kind == "stream":
+        layers = {
+            name for name in modules if any(f"{layer}.".startswith(f"{name}." if name else "") for layer in layers)
+        }
+        wanted = dict.fromkeys(STREAM_WIDTHS, count)
+        yield from _heads_that_stay(modules)
+    elif kind == "conv_groups" and rule.conv_groups == "whole":
+        wanted = dict.fromkeys(GROUP_COUNTS, count)
+    for name in sorted(layers):
+        for attribute, value in wanted.items():
+            if getattr(modules[name], attribute, None) == value:
+                yield SizeOf(module=name, attribute=attribute, each=value // count)
+
+
+def _heads_that_stay(modules: Mapping[str, nn.Module]) -> Iterator[SizeOf]:
+    """The sizes of attention that is replaced: what it replaces does not run in a narrower stream either."""
+    from tailor.networks.attention import is_replaced
+
+    for name, module in modules.items():
+        if is_replaced(module):
+            yield SizeOf(module=name, attribute="num_heads", each=0, other=int(module.num_heads))  # type: ignore[arg-type]
