@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from tailor.pruning.groups import Classes, Kind, Slice, classes_of, pinned_classes
-from tailor.pruning.whole_tracing import WholeTrace
+from tailor.pruning.whole_trace import WholeTrace
 
 Numbers = np.ndarray[tuple[int], np.dtype[np.int64]]
 

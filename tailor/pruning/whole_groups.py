@@ -1,17 +1,18 @@
 """The groups that a rule allows to prune: filters and, if the rule asks for them, heads, streams and conv groups."""
 
+import copy
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from tailor.model.factors import GROUPS, HEADS
+from tailor.networks import building
 from tailor.networks.sizes import GROUP_COUNTS, HEAD_COUNTS, HEAD_WIDTHS, STREAM_WIDTHS
 from tailor.pruning import groups as filter_groups
 from tailor.pruning.groups import Group, GroupMember, Kind, SizeOf, Slice, member_of
-from tailor.pruning.shape_check import why_it_does_not_run
 from tailor.pruning.units import Numbers, Units
 from tailor.pruning.whole_tracing import follow_whole
 from tailor.stages import GroupRule
@@ -180,3 +181,34 @@ def _heads_that_stay(modules: Mapping[str, nn.Module]) -> Iterator[SizeOf]:
     for name, module in modules.items():
         if is_replaced(module):
             yield SizeOf(module=name, attribute="num_heads", each=0, other=int(module.num_heads))  # type: ignore[arg-type]
+
+
+def why_it_does_not_run(model: nn.Module, input_shape: tuple[int, ...], found: Iterable[Group]) -> str | None:
+    """The first line of the error of a forward pass without the first unit of each group; None: there is none."""
+    found = [group for group in found if group.filters > 1]
+    memory = {id(tensor): _on_meta(tensor) for tensor in (*model.parameters(), *model.buffers())}
+    smaller = copy.deepcopy(model, memory)
+    tensors = dict(smaller.state_dict())
+    for group in found:
+        for part in group.slices:
+            gone = set(part.indices[0].tolist())
+            kept = [index for index in range(tensors[part.tensor].shape[part.dim]) if index not in gone]
+            tensors[part.tensor] = tensors[part.tensor].index_select(
+                part.dim, torch.tensor(kept, device=tensors[part.tensor].device)
+            )
+        for size in group.sizes:
+            setattr(smaller.get_submodule(size.module), size.attribute, size.each * (group.filters - 1) + size.other)
+    building.fill(smaller, tensors)
+    try:
+        with torch.no_grad():
+            smaller.eval()(torch.zeros(1, *input_shape, dtype=next(model.parameters()).dtype, device="meta"))
+    except (RuntimeError, ValueError, AssertionError, IndexError) as error:
+        return str(error).partition("\n")[0]
+    return None
+
+
+def _on_meta(tensor: Tensor) -> Tensor:
+    if not tensor.dtype.is_floating_point:
+        return tensor.clone()
+    made = torch.empty_like(tensor, device="meta")
+    return nn.Parameter(made) if isinstance(tensor, nn.Parameter) else made

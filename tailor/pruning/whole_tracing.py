@@ -14,123 +14,22 @@ The rules are about operations, not about architectures:
 """
 
 import math
-from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.overrides import TorchFunctionMode
 
-from tailor.core.torch_private import SOFTMAX, VIEWS, tree_leaves, tree_map, without_torch_function, works_in_place
+from tailor.core.torch_private import SOFTMAX, VIEWS, tree_leaves, works_in_place
 from tailor.pruning import channel_tracing
 from tailor.pruning.channel_tracing import POINTWISE, ChannelLabels, blocks, constant, follow, on_meta
-from tailor.pruning.dependency_trace import PINNED, Trace, varies
+from tailor.pruning.dependency_trace import PINNED, varies
+from tailor.pruning.whole_trace import Product, WholeTrace, compact, dims_that_vary
 from tailor.stages import ConvGroups
 
 aten = torch.ops.aten
-MOST_ELEMENTS = 2**20  # of a parameter that enters with a label for each; a larger one is no embedding
-
-Grid = tuple[Tensor, frozenset[int]]
-"""Labels along the dims of a rectangle, and the dims that are read by number."""
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Product:
-    """Activations multiplied with each other, head by head."""
-
-    heads: Tensor  # (H,) labels
-    macs_per_head: int
-
-
-@dataclass(kw_only=True, eq=False)
-class WholeTrace(Trace):
-    """What one forward pass of a transformer found, in addition to what is found of convolutions."""
-
-    conv_groups: ConvGroups = "none"
-    grouped: dict[str, Tensor] = field(default_factory=dict)  # convolution in groups -> labels that it reads and makes
-    loose: dict[str, Tensor] = field(default_factory=dict)  # parameter -> labels of its elements
-    fixed: set[str] = field(default_factory=set)  # parameters that were used in a way that is not understood
-    grids: list[Grid] = field(default_factory=list)
-    normed: list[Tensor] = field(default_factory=list)  # labels (C,) of channels that a norm's statistics run over
-    products: list[Product] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.layers, self.handlers = LAYERS, HANDLERS
-
-    def watching(self) -> AbstractContextManager[object]:
-        """The context in which parameters enter as labels."""
-        return _Entering(self)
-
-    def channels(self, labels: Tensor, dim: int) -> Tensor:
-        """Labels (C,) of the channels at `dim`, those of all positions joined."""
-        moved = labels.movedim(dim, -1)
-        one = moved[(0,) * (moved.dim() - 1)]
-        if any(varies(moved, d) for d in range(moved.dim() - 1)):
-            self.join(moved, one)
-        return one
-
-    def enter(self, value: Any) -> Any:
-        """Labels in place of a parameter; anything else as it is."""
-        name = self.tensor_of.get(id(value)) if isinstance(value, nn.Parameter) else None
-        if name is None or value.numel() <= 1:
-            return value
-        if value.numel() > MOST_ELEMENTS:
-            self.fixed.add(name)
-            return value
-        if name not in self.loose:
-            self.loose[name] = torch.arange(self.labels, self.labels + value.numel()).reshape(value.shape)
-            self.labels += value.numel()
-        return ChannelLabels(self.loose[name], self)
-
-    def grid(self, labels: Tensor, fixed: Iterable[int] = ()) -> None:
-        """Note that what goes has to leave a rectangle, and nothing of the dims that are fixed."""
-        dims = [d for d in range(labels.dim()) if varies(labels, d)]
-        numbered = frozenset(dims.index(d % labels.dim()) for d in fixed if d % labels.dim() in dims)
-        if len(dims) > 1 or numbered:
-            for d in range(labels.dim()):
-                labels = labels if d in dims else labels.narrow(d, 0, 1)
-            self.grids.append((labels.reshape([labels.shape[d] for d in dims]), numbered))
-
-
-def follow_whole(model: nn.Module, input_shape: tuple[int, ...], conv_groups: ConvGroups = "none") -> WholeTrace:
-    """The trace of one forward pass, as by `follow`."""
-    return follow(model, input_shape, partial(WholeTrace, conv_groups=conv_groups))
-
-
-class _Entering(TorchFunctionMode):
-    """Puts labels in place of parameters, and sees layers whose input is no label."""
-
-    def __init__(self, trace: WholeTrace) -> None:
-        super().__init__()
-        self.trace = trace
-
-    def __torch_function__(self, func: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        if getattr(func, "__name__", "") == "__get__":
-            return func(*args, **kwargs)
-        if func in LAYERS:
-            if args and isinstance(args[0], ChannelLabels):
-                return func(*args, **kwargs)
-            with without_torch_function():
-                made = LAYERS[func](self.trace, func, *args, **kwargs) if func in TAKE_NUMBERS else None
-            return func(*args, **kwargs) if made is None else made
-        return func(*tree_map(self.trace.enter, args), **tree_map(self.trace.enter, kwargs))
-
-
-def compact(labels: Tensor) -> Tensor:
-    """The same labels, with stride 0 along the dims in which they are equal."""
-    for d in range(labels.dim()):
-        if varies(labels, d) and bool((first := labels.narrow(d, 0, 1)).eq(labels).all()):
-            labels = first.expand(labels.shape)
-    return labels
-
-
-def _dims_that_vary(labels: Tensor, dims: Iterable[int]) -> list[int]:
-    return [d for d in dims if varies(labels, d)]
 
 
 # --- layers and attention, as torch's functions. None: leave it to the operations below. ---
@@ -195,7 +94,7 @@ def _layer_norm(
     ids = compact(x.ids)
     if not varies(ids, -1):
         return ChannelLabels(ids, trace)
-    if _dims_that_vary(ids, range(ids.dim() - 1)):  # inside heads: whole ones go, and the norm stays
+    if dims_that_vary(ids, range(ids.dim() - 1)):  # inside heads: whole ones go, and the norm stays
         first = ids.narrow(-1, 0, 1)
         trace.join(ids, first)
         return ChannelLabels(first.expand(ids.shape), trace)
@@ -257,7 +156,7 @@ def _joined_heads(trace: WholeTrace, parts: list[Any]) -> Tensor | None:
     if not all(isinstance(part, ChannelLabels) and part.dim() > 2 for part in parts):
         return None
     all_ids = [compact(part.ids) for part in parts]
-    if not all(_dims_that_vary(ids, range(ids.dim() - 2)) for ids in all_ids):
+    if not all(dims_that_vary(ids, range(ids.dim() - 2)) for ids in all_ids):
         return None
     heads = all_ids[0][..., :1, :1]
     for ids in all_ids:
@@ -266,7 +165,7 @@ def _joined_heads(trace: WholeTrace, parts: list[Any]) -> Tensor | None:
 
 
 def _note_product(trace: WholeTrace, heads: Tensor, macs: int) -> None:
-    dims = _dims_that_vary(heads, range(heads.dim()))
+    dims = dims_that_vary(heads, range(heads.dim()))
     for d in range(heads.dim()):
         heads = heads if d in dims else heads.narrow(d, 0, 1)
     trace.products.append(Product(heads=heads.flatten(), macs_per_head=macs // heads.numel()))
@@ -287,7 +186,6 @@ LAYERS: dict[Any, Callable[..., Any]] = {
     F.scaled_dot_product_attention: _attention,
     **dict.fromkeys((torch.matmul, Tensor.matmul, Tensor.__matmul__, torch.bmm, Tensor.bmm), _matmul),
 }
-TAKE_NUMBERS = (F.linear,)  # also where their input is no label
 
 
 # --- operations between layers ---
@@ -307,7 +205,7 @@ def _pointwise(trace: WholeTrace, func: Any, args: Any, kwargs: Any) -> Any:
             trace.gates |= trace.layers_of(small) - trace.layers_of(large)
     for other in given[1:]:
         trace.join(given[0], other)
-    whole = min((ids.expand(shape) for ids in given), key=lambda ids: len(_dims_that_vary(ids, range(ids.dim()))))
+    whole = min((ids.expand(shape) for ids in given), key=lambda ids: len(dims_that_vary(ids, range(ids.dim()))))
     for value in numbers:
         _meet_constant(trace, whole, value)
     if works_in_place(func):
@@ -321,7 +219,7 @@ def _view(trace: WholeTrace, func: Any, args: Any, kwargs: Any) -> ChannelLabels
     small, target, changes = ids, [], False
     for old, new in blocks(ids.shape, shape):
         before, after = [[n for n in s if n != 1] for s in (ids.shape[slice(*old)], shape[slice(*new)])]
-        if not _dims_that_vary(ids, range(*old)):
+        if not dims_that_vary(ids, range(*old)):
             for d in range(*old):
                 small = small.narrow(d, 0, 1)
             target += [1] * (new[1] - new[0])
@@ -344,11 +242,11 @@ def _cat(trace: WholeTrace, func: Any, args: Any, kwargs: Any) -> ChannelLabels 
     rows = [p.ids if isinstance(p, ChannelLabels) else constant(PINNED, p.shape) for p in parts]
     shape = list(rows[0].shape)
     shape[dim] = sum(row.shape[dim] for row in rows)
-    if any(_dims_that_vary(row, (d for d in range(len(shape)) if d != dim)) for row in rows):
+    if any(dims_that_vary(row, (d for d in range(len(shape)) if d != dim)) for row in rows):
         firsts = [row.narrow(dim, 0, 1) for row in rows]
         for row in rows:
             trace.join(firsts[0], row)
-        fewest = min(firsts, key=lambda ids: len(_dims_that_vary(ids, range(ids.dim()))))
+        fewest = min(firsts, key=lambda ids: len(dims_that_vary(ids, range(ids.dim()))))
         return ChannelLabels(fewest.expand(shape), trace)
     made: ChannelLabels | None = channel_tracing.HANDLERS[aten.cat](trace, func, args, kwargs)
     return made
@@ -405,7 +303,7 @@ def _index(trace: WholeTrace, func: Any, args: Any, _kwargs: Any) -> ChannelLabe
         return None
     ids = compact(x.ids)
     if any(index.is_meta for index in given.values()):
-        if _dims_that_vary(ids, given):
+        if dims_that_vary(ids, given):
             return None  # which ones are looked up is not known
         indices = [None if i is None else torch.zeros(i.shape, dtype=torch.int64) for i in indices]
     trace.grid(ids, given)
@@ -431,3 +329,8 @@ HANDLERS: dict[Any, Callable[..., Any]] = {
     aten.index: _index,
     **dict.fromkeys((aten.new_zeros, aten.new_ones, aten.zeros_like, aten.ones_like, aten.new_full), _blank),
 }
+
+
+def follow_whole(model: nn.Module, input_shape: tuple[int, ...], conv_groups: ConvGroups = "none") -> WholeTrace:
+    """The trace of one forward pass, as by `follow`."""
+    return follow(model, input_shape, partial(WholeTrace, layers=LAYERS, handlers=HANDLERS, conv_groups=conv_groups))
