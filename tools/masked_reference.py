@@ -1,15 +1,17 @@
 """The reference for what is slimmed: the whole network, in which what is removed puts out zero.
 
-LayerNorm and RMSNorm divide by the number of their channels, so a channel of zeros is not a channel that is gone. In
-the reference their statistics run over the channels that are kept.
+Norms over channels divide by their number, so a channel of zeros is not a channel that is gone. In the reference their
+statistics run over the channels that are kept.
 """
 
 import torch
 from torch import Tensor, nn
 
 from tailor.model.state import ModelState
-from tailor.pruning.groups import Group
+from tailor.pruning.group_records import Group
 from tailor.pruning.surgery import Kept
+
+NORMS = nn.LayerNorm | nn.RMSNorm | nn.GroupNorm
 
 
 def masked(model: nn.Module, kept: Kept, found: tuple[Group, ...], *, is_norm_masked: bool = True) -> None:
@@ -32,7 +34,7 @@ def masked(model: nn.Module, kept: Kept, found: tuple[Group, ...], *, is_norm_ma
                 with torch.no_grad():
                     tensors[part.tensor].index_fill_(part.dim, removed, 0.0)
             module = modules.get(name)
-            if is_norm_masked and key == "weight" and isinstance(module, nn.LayerNorm | nn.RMSNorm) and len(removed):
+            if is_norm_masked and key == "weight" and isinstance(module, NORMS) and len(removed):
                 module.register_forward_hook(_OverKept(removed))
 
 
@@ -44,7 +46,12 @@ class _OverKept:
 
     def __call__(self, norm: nn.Module, inputs: tuple[Tensor, ...], _output: Tensor) -> Tensor:
         (x,) = inputs
-        assert isinstance(norm, nn.LayerNorm | nn.RMSNorm)
+        assert isinstance(norm, NORMS)
+        if isinstance(norm, nn.GroupNorm):  # over positions, too
+            keep = torch.ones(x.shape[1], dtype=torch.bool)
+            keep[self.removed] = False
+            made = nn.functional.group_norm(x[:, keep], 1, norm.weight[keep], norm.bias[keep], norm.eps)
+            return torch.zeros_like(x).index_copy(1, keep.nonzero().flatten(), made)
         is_last = not type(norm).__name__.endswith("2d")  # as torchvision's and timm's are called
         x = x if is_last else x.movedim(1, -1)
         keep = torch.ones(x.shape[-1], dtype=torch.bool)

@@ -1,11 +1,12 @@
 """The settings that all pruning methods share. Without torch."""
 
+from dataclasses import fields
 from typing import Annotated, Literal
 
 from pydantic import Field
 
 from tailor.core.settings import Count, Fraction, Settings
-from tailor.stages import ConvGroups
+from tailor.stages import ConvGroups, GroupRule
 
 
 class PruningConfig(Settings):
@@ -31,6 +32,6 @@ class PruningConfig(Settings):
     """Whether momentum is kept over a pruning, from one fine-tuning to the next."""
 
     @property
-    def goes_beyond_filters(self) -> bool:
-        """Whether more goes than filters one by one."""
-        return self.heads or self.stream or self.conv_groups != "none"
+    def rule(self) -> GroupRule:
+        """What can be removed."""
+        return GroupRule(**{field.name: getattr(self, field.name) for field in fields(GroupRule)})

@@ -175,7 +175,7 @@ class TrialConfig(Settings):
 
     @model_validator(mode="after")
     def _wholes_are_possible(self) -> "TrialConfig":
-        if self.pruning.goes_beyond_filters and self.method.filters_only:
+        if self.pruning.rule.is_whole and self.method.filters_only:
             raise ValueError(
                 f"method {self.method.name!r} prunes filters only; leave out pruning.heads, pruning.stream and "
                 "pruning.conv_groups, or choose method 'transtailor' or 'prune'"

@@ -4,8 +4,8 @@ from functools import lru_cache
 
 from tailor.catalogue.feasibility_table import TABLE_CLASSES, Prunable, macs_left, rule_name, table
 from tailor.catalogue.networks import NETWORKS
-from tailor.config.pruning import PruningConfig
 from tailor.config.trial import TrialConfig
+from tailor.stages import GroupRule
 
 
 def most_removable(config: TrialConfig) -> float:
@@ -35,28 +35,18 @@ def most_removable(config: TrialConfig) -> float:
 
 def _known(config: TrialConfig) -> Prunable | None:
     """What the trial's network can lose under its rule; None if it is not known."""
-    if config.pruning.goes_beyond_filters:
-        return _wholes(config.network, config.pruning)[0]
+    if config.pruning.rule.is_whole:
+        return _wholes(config.network, config.pruning.rule)[0]
     rules = _rules(config.network)
     return None if rules is None else rules[rule_name(config.pruning.residual, config.pruning.linear)]
 
 
 @lru_cache
-def _wholes(network: str, pruning: PruningConfig) -> tuple[Prunable, frozenset[str]]:
+def _wholes(network: str, rule: GroupRule) -> tuple[Prunable, frozenset[str]]:
     """What can go of a network where heads or a stream may, and the kinds that there are: analysed once per process."""
     from tailor.pruning.feasibility_count import prunable_wholes
-    from tailor.stages import GroupRule
 
-    return prunable_wholes(
-        network,
-        GroupRule(
-            residual=pruning.residual,
-            linear=pruning.linear,
-            stream=pruning.stream,
-            heads=pruning.heads,
-            conv_groups=pruning.conv_groups,
-        ),
-    )
+    return prunable_wholes(network, rule)
 
 
 @lru_cache
@@ -85,10 +75,9 @@ def refuse_impossible(config: TrialConfig, removed_macs_fraction: float) -> None
 
 def refuse_missing_kinds(config: TrialConfig) -> None:
     """Raise ValueError if heads or a stream are to be pruned and the trial's network has none that can go."""
-    pruning = config.pruning
-    for kind in ("heads", "stream", "conv_groups"):
-        value = getattr(pruning, kind)
-        if value not in (False, "none") and kind not in _wholes(config.network, pruning)[1]:
+    rule = config.pruning.rule
+    for kind, value in rule.wholes.items():
+        if kind not in _wholes(config.network, rule)[1]:
             raise ValueError(
                 f"pruning.{kind} = {str(value).lower()}, and {config.network} has no {kind} that can go; "
                 f"leave pruning.{kind} out, or choose "

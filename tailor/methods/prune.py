@@ -70,7 +70,7 @@ class Pruning(Method):
             raise ValueError(
                 f"criterion {self.criterion!r} counts zeros behind a ReLU, and {config.network} has {info.activation}"
             )
-        if config.pruning.goes_beyond_filters and not CRITERIA[self.criterion].scores_wholes:
+        if config.pruning.rule.is_whole and not CRITERIA[self.criterion].scores_wholes:
             able = ", ".join(sorted(name for name in CRITERIA if CRITERIA[name].scores_wholes))
             raise ValueError(
                 f"criterion {self.criterion!r} scores filters only; leave out pruning.heads, pruning.stream and "

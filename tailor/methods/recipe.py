@@ -18,7 +18,6 @@ from tailor.stages import (
     FineTune,
     FitHead,
     Grouping,
-    GroupRule,
     LoadWeights,
     MeasureNorms,
     OperatingPoint,
@@ -58,13 +57,7 @@ class Recipe:
             crop_px=data.crop_px,
             augmentation_version=AUGMENTATION_VERSIONS[data.augmentation],
         )
-        self.rule = GroupRule(
-            residual=pruning.residual,
-            linear=pruning.linear,
-            stream=pruning.stream,
-            heads=pruning.heads,
-            conv_groups=pruning.conv_groups,
-        )
+        self.rule = pruning.rule
         self._unpruned: StageOutcome | None = None  # with distillation: the network that its teacher is tuned from
         self._teacher: StageOutcome | None = None
 

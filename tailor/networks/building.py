@@ -77,6 +77,8 @@ def _widen(module: nn.Module, weight: Tensor) -> None:
         module.num_features = weight.shape[0]
     elif isinstance(module, nn.LayerNorm | nn.RMSNorm) and len(module.normalized_shape) == 1:
         module.normalized_shape = tuple(weight.shape)
+    elif isinstance(module, nn.GroupNorm) and module.num_groups == 1:
+        module.num_channels = weight.shape[0]
 
 
 def skeleton(name: str, classes: int) -> nn.Module:

@@ -13,10 +13,25 @@ Sizes = Mapping[str, Mapping[str, int]]
 """Name of a module -> its attributes that differ from those that it was made with, or that tell it apart."""
 
 HEAD_COUNTS = ("num_heads", "heads")
-HEAD_WIDTHS = ("attn_dim", "val_attn_dim", "key_attn_dim", "out_dim")  # of all heads together
+HEAD_WIDTHS = ("attn_dim", "val_attn_dim", "key_attn_dim", "out_dim", "dim_out")  # of all heads together
+HEAD_SHAPES = ("bias_shape",)  # whose last number is that of the heads
 STREAM_WIDTHS = ("hidden_dim",)
 GROUP_COUNTS = ("groups",)  # of convolutions
-ALLOWED = (*HEAD_COUNTS, *HEAD_WIDTHS, *STREAM_WIDTHS, *GROUP_COUNTS)
+ALLOWED = (*HEAD_COUNTS, *HEAD_WIDTHS, *HEAD_SHAPES, *STREAM_WIDTHS, *GROUP_COUNTS)
+
+
+def size_of(module: nn.Module | None, attribute: str) -> int | None:
+    """The number that a module has by this name; None if it has none, or another kind of value."""
+    value = getattr(module, attribute, None)
+    if attribute in HEAD_SHAPES and isinstance(value, tuple) and value:
+        value = value[-1]
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def set_size(module: nn.Module, attribute: str, size: int) -> None:
+    """Set the number that `size_of` reads."""
+    is_shape = attribute in HEAD_SHAPES
+    setattr(module, attribute, (*getattr(module, attribute)[:-1], size) if is_shape else size)
 
 
 def set_sizes(model: nn.Module, sizes: Sizes) -> None:
@@ -33,11 +48,11 @@ def set_sizes(model: nn.Module, sizes: Sizes) -> None:
     modules = dict(model.named_modules())
     for name, attributes in sizes.items():
         for attribute, size in attributes.items():
-            made_with = getattr(modules.get(name), attribute, None) if attribute in ALLOWED else None
-            if not isinstance(made_with, int) or isinstance(made_with, bool) or not 1 <= size <= made_with:
+            made_with = size_of(modules.get(name), attribute) if attribute in ALLOWED else None
+            if made_with is None or not 1 <= size <= made_with:
                 raise ConfigError(
                     f"sizes: {name or 'the network'} has no {attribute} that can be {size}; expected is one of "
                     f"{', '.join(ALLOWED)}, from 1 to the number that the network is made with ({made_with}); save "
                     "the model again with the same version of this program"
                 )
-            setattr(modules[name], attribute, size)
+            set_size(modules[name], attribute, size)

@@ -15,6 +15,7 @@ from tailor.model import cost
 from tailor.model.budget import macs_of, original_macs
 from tailor.model.state import ModelState
 from tailor.pruning.surgery import Group, Kept
+from tailor.stages import Division
 
 BUDGET_MARGIN = 0.05
 """Share of the original network's MACs by which a pruning may exceed its budget (C)."""
@@ -94,6 +95,30 @@ def uniform(
 
     removed = _fewest(state, found, removed_macs_fraction, 1000, counts, width_multiple)
     return lowest_in_each(found, removed, ranking)
+
+
+def by_kind(
+    state: ModelState,
+    found: tuple[Group, ...],
+    removed_macs_fraction: float,
+    minimum: Minimum,
+    ranking: Ranking,
+    width_multiple: int = 1,
+) -> Kept:
+    """As `lowest_of_all`, by each filter's place among all of its kind (heads, stream, ...) instead of its score.
+
+    So every kind loses the same share, whatever the scale of its scores. Of equal places the first kind goes first.
+    """
+    places: Ranking = {}
+    for kind in dict.fromkeys(group.kind for group in found):
+        names = [group.name for group in found if group.kind == kind]
+        scores = torch.cat([ranking[name] for name in names])
+        place = (scores.argsort(stable=True).argsort() + 0.5) / len(scores)
+        places |= zip(names, place.split([len(ranking[name]) for name in names]), strict=True)
+    return lowest_of_all(state, found, removed_macs_fraction, minimum, places, width_multiple)
+
+
+DIVISIONS: dict[Division, Callable[..., Kept]] = {"global": lowest_of_all, "uniform": uniform, "by_kind": by_kind}
 
 
 def random_widths(

@@ -11,6 +11,18 @@ from torch import Tensor
 PINNED = 0  # the label of elements that are not a filter's output or have to stay
 
 
+Grid = tuple[Tensor, frozenset[int]]
+"""Labels along the dims of a rectangle, and the dims that are read by number."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Product:
+    """Activations multiplied with each other, head by head."""
+
+    heads: Tensor  # (H,) labels
+    macs_per_head: int
+
+
 @dataclass(kw_only=True, eq=False)
 class Trace:
     """The result of one forward pass on labels. Labels are integers from 1 on; PINNED is 0."""
@@ -30,6 +42,13 @@ class Trace:
     activation_of: dict[str, str] = field(default_factory=dict)  # layer or norm -> the activation module after it
     channels_last: set[str] = field(default_factory=set)  # layers with feature maps whose channels are the last dim
     calls: dict[str, int] = field(default_factory=dict)  # module without submodules -> calls in one pass
+    # The rest is noted by `whole_tracing` alone.
+    grouped: dict[str, Tensor] = field(default_factory=dict)  # convolution in groups -> labels that it reads and makes
+    loose: dict[str, Tensor] = field(default_factory=dict)  # parameter -> labels of its elements
+    fixed: set[str] = field(default_factory=set)  # parameters that were used in a way that is not understood
+    grids: list[Grid] = field(default_factory=list)
+    normed: list[Tensor] = field(default_factory=list)  # labels (C,) of channels that a norm's statistics run over
+    products: list[Product] = field(default_factory=list)
 
     def watching(self) -> AbstractContextManager[object]:
         """The context in which the network's code runs."""

@@ -11,9 +11,9 @@ from tailor.catalogue.feasibility_table import TABLE_CLASSES, Part, Prunable, ru
 from tailor.catalogue.networks import NETWORKS
 from tailor.model import cost
 from tailor.networks import building
-from tailor.pruning.groups import Group
+from tailor.pruning.group_records import Group
+from tailor.pruning.groups import groups
 from tailor.pruning.network_facts import UNREAD
-from tailor.pruning.whole_groups import groups
 from tailor.stages import GroupRule
 
 FAR_PX = 960  # a multiple of all strides

@@ -7,8 +7,8 @@ from torch import Tensor
 
 from tailor.model.factors import GROUPS, HEADS, fold_into
 from tailor.model.state import ModelState
-from tailor.pruning.groups import Group, GroupMember, Slice
-from tailor.pruning.whole_groups import groups
+from tailor.pruning.group_records import Group, GroupMember, Slice
+from tailor.pruning.groups import groups
 
 __all__ = ["Group", "Kept", "GroupMember", "Slice", "groups", "mask", "slim"]
 

@@ -1,17 +1,20 @@
-"""The units of a transformer: what goes as one, from the labels that one forward pass joined.
+"""The units of a network: what goes as one, from the labels that one forward pass joined.
 
 A class of joined labels is a unit. Units that have equally many indices of the same tensors make a group.
 """
 
 import hashlib
+from collections import defaultdict
 from collections.abc import Iterator
 
 import numpy as np
 import torch
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
-from tailor.pruning.groups import Classes, Kind, Slice, classes_of, pinned_classes
-from tailor.pruning.whole_trace import WholeTrace
+from tailor.pruning.dependency_trace import PINNED, Trace
+from tailor.pruning.group_records import Kind, Slice
 
 Numbers = np.ndarray[tuple[int], np.dtype[np.int64]]
 
@@ -19,38 +22,38 @@ Numbers = np.ndarray[tuple[int], np.dtype[np.int64]]
 class Units:
     """All units of a trace, by the number of their class."""
 
-    def __init__(self, trace: WholeTrace) -> None:
+    def __init__(self, trace: Trace) -> None:
         self.trace = trace
-        self.classes: Classes = classes_of(trace)
-        self.pinned = pinned_classes(trace, self.classes)  # class -> why it has to stay
+        self.classes = _classes_of(trace)
+        self.pinned = _pinned_classes(trace, self.classes)  # class -> why it has to stay
         self._pin_what_is_no_rectangle()
         self._use_parameters()
 
-    def of_each_group(self) -> Iterator[Numbers]:
-        """The units of each group: those that have equally many indices of the same tensors."""
-        count = int(self.classes.max()) + 1
-        signature, is_used = np.zeros(count, dtype=np.uint64), np.zeros(count, dtype=bool)
+    def of_each_group(self) -> Iterator[tuple[Numbers, tuple[Slice, ...]]]:
+        """The units of each group, which have equally many indices of the same tensors, and what belongs to them."""
+        signature = np.zeros(int(self.classes.max()) + 1, dtype=np.uint64)  # of each unit; 0: no tensor has it
         for (tensor, dim), labels in self.trace.uses.items():
             used, times = np.unique(self.classes[labels.numpy()], return_counts=True)
             drawn = hashlib.sha256(f"{dim} {tensor}".encode()).digest()
             signature[used] += np.frombuffer(drawn[:8], dtype=np.uint64) * times.astype(np.uint64)
-            is_used[used] = True
-        for number in np.unique(signature[is_used]):
-            yield np.flatnonzero(is_used & (signature == number))
+        group_of = np.unique(signature, return_inverse=True)[1]
+        uses: dict[int, list[tuple[str, int]]] = defaultdict(list)
+        for use, labels in self.trace.uses.items():
+            for number in np.unique(group_of[self.classes[labels.numpy()]]).tolist():
+                uses[number].append(use)
+        for number, of_group in uses.items():
+            units = np.flatnonzero(group_of == number)
+            yield units, tuple(self._slice(units, use) for use in of_group)
 
-    def slices(self, units: Numbers) -> tuple[Slice, ...]:
-        """What belongs to these units, in their order."""
+    def _slice(self, units: Numbers, use: tuple[str, int]) -> Slice:
+        """What belongs to these units of one dim of a tensor, in their order."""
+        tensor, dim = use
         row_of = np.full(int(self.classes.max()) + 1, -1)
         row_of[units] = np.arange(len(units))
-        slices = []
-        for (tensor, dim), labels in self.trace.uses.items():
-            rows = row_of[self.classes[labels.numpy()]]
-            indices = np.flatnonzero(rows >= 0)
-            if len(indices):
-                indices = indices[np.argsort(rows[indices], kind="stable")]
-                table = torch.from_numpy(indices.reshape(len(units), -1))
-                slices.append(Slice(tensor=tensor, dim=dim, indices=table, loose=tensor in self.trace.loose))
-        return tuple(slices)
+        rows = row_of[self.classes[self.trace.uses[use].numpy()]]
+        indices = np.flatnonzero(rows >= 0)
+        table = indices[np.argsort(rows[indices], kind="stable")].reshape(len(units), -1)
+        return Slice(tensor=tensor, dim=dim, indices=torch.from_numpy(table), loose=tensor in self.trace.loose)
 
     def kind(self, units: Numbers) -> Kind:
         """What such units are."""
@@ -99,3 +102,19 @@ class Units:
     def _dims_that_differ(self, labels: Tensor) -> list[int]:
         classes = self.classes[labels.numpy()]
         return [d for d in range(classes.ndim) if (classes != classes.take([0], axis=d)).any()]
+
+
+def _classes_of(trace: Trace) -> Numbers:
+    """Class of each label: labels that were joined, directly or through others, are removed together."""
+    pairs = torch.cat([torch.zeros(1, 2, dtype=torch.int64), *trace.joins]).numpy()
+    graph = coo_matrix((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(trace.labels, trace.labels))
+    return connected_components(graph, directed=False)[1].astype(np.int64)  # type: ignore[no-any-return]
+
+
+def _pinned_classes(trace: Trace, classes: Numbers) -> dict[int, str]:
+    """Classes whose filters have to stay -> the first reason."""
+    reasons = {int(classes[PINNED]): "values of no filter"}
+    for labels, why in trace.pins:
+        for number in np.unique(classes[labels.numpy()]).tolist():
+            reasons.setdefault(number, why)
+    return reasons

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -19,29 +19,12 @@ MOST_ELEMENTS = 2**20  # of a parameter that enters with a label for each; a lar
 
 TAKE_NUMBERS = (F.linear,)  # also where their input is no label
 
-Grid = tuple[Tensor, frozenset[int]]
-"""Labels along the dims of a rectangle, and the dims that are read by number."""
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Product:
-    """Activations multiplied with each other, head by head."""
-
-    heads: Tensor  # (H,) labels
-    macs_per_head: int
-
 
 @dataclass(kw_only=True, eq=False)
 class WholeTrace(Trace):
     """What one forward pass of a transformer found, in addition to what is found of convolutions."""
 
     conv_groups: ConvGroups = "none"
-    grouped: dict[str, Tensor] = field(default_factory=dict)  # convolution in groups -> labels that it reads and makes
-    loose: dict[str, Tensor] = field(default_factory=dict)  # parameter -> labels of its elements
-    fixed: set[str] = field(default_factory=set)  # parameters that were used in a way that is not understood
-    grids: list[Grid] = field(default_factory=list)
-    normed: list[Tensor] = field(default_factory=list)  # labels (C,) of channels that a norm's statistics run over
-    products: list[Product] = field(default_factory=list)
 
     def watching(self) -> AbstractContextManager[object]:
         """The context in which parameters enter as labels."""

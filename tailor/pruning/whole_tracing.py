@@ -25,8 +25,8 @@ from torch.nn import functional as F
 from tailor.core.torch_private import SOFTMAX, VIEWS, tree_leaves, works_in_place
 from tailor.pruning import channel_tracing
 from tailor.pruning.channel_tracing import POINTWISE, ChannelLabels, blocks, constant, follow, on_meta
-from tailor.pruning.dependency_trace import PINNED, varies
-from tailor.pruning.whole_trace import Product, WholeTrace, compact, dims_that_vary
+from tailor.pruning.dependency_trace import PINNED, Product, varies
+from tailor.pruning.whole_trace import WholeTrace, compact, dims_that_vary
 from tailor.stages import ConvGroups
 
 aten = torch.ops.aten
@@ -112,6 +112,17 @@ def _rms_norm(trace: WholeTrace, func: Any, x: Any, shape: Any, weight: Any = No
     return _layer_norm(trace, func, x, shape, weight, None, eps)
 
 
+def _group_norm(
+    trace: WholeTrace, func: Any, x: Any, groups: int, weight: Any = None, bias: Any = None, *_: Any
+) -> Any:
+    """One group: as a norm over the channels, which are at dim 1, and over all positions."""
+    if not isinstance(x, ChannelLabels) or groups != 1 or dims_that_vary(ids := compact(x.ids), range(2, ids.dim())):
+        return None
+    last = ChannelLabels(ids.movedim(1, -1), trace)
+    made = _layer_norm(trace, func, last, (x.shape[1],), weight, bias)
+    return None if made is None else ChannelLabels(made.ids.movedim(-1, 1), trace)
+
+
 def _attention(  # noqa: PLR0913  # as of torch's function
     trace: WholeTrace,
     func: Any,
@@ -183,6 +194,7 @@ LAYERS: dict[Any, Callable[..., Any]] = {
     F.linear: _linear,
     F.layer_norm: _layer_norm,
     F.rms_norm: _rms_norm,
+    F.group_norm: _group_norm,
     F.scaled_dot_product_attention: _attention,
     **dict.fromkeys((torch.matmul, Tensor.matmul, Tensor.__matmul__, torch.bmm, Tensor.bmm), _matmul),
 }

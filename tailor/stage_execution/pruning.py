@@ -17,7 +17,7 @@ from tailor.parallel.norm import synchronise_norms
 from tailor.pruning import budget_solver, importance, surgery
 from tailor.pruning.criteria import CRITERIA
 from tailor.pruning.criteria.base import Scoring
-from tailor.pruning.groups import sites
+from tailor.pruning.group_records import sites
 from tailor.pruning.latency_budget import least_removal
 from tailor.pruning.surgery import Group
 from tailor.stage_execution.base import StageContext, StageOutput, Tensors, add_prefix, apply, compute, part
@@ -32,21 +32,8 @@ PRECISIONS = {"float32": torch.float32, "bf16": torch.bfloat16}
 
 
 def groups_of(state: ModelState, rule: GroupRule) -> tuple[Group, ...]:
-    """The prunable groups of a state; its factors are no part of what is traced.
-
-    Raises:
-        ConfigError: the rule asks for heads or a stream, and the network has none that can go.
-    """
-    found = surgery.groups(replace(state, factors={}).build(), state.input_shape, rule)
-    kinds = {group.kind for group in found}
-    for kind in ("heads", "stream", "conv_groups"):
-        value = getattr(rule, kind)
-        if value not in (False, "none") and kind not in kinds:
-            raise ConfigError(
-                f"pruning.{kind} = {str(value).lower()}, and {state.network} has no {kind} that can go; leave "
-                f"pruning.{kind} out"
-            )
-    return found
+    """The prunable groups of a state; its factors are not traced."""
+    return surgery.groups(replace(state, factors={}).build(), state.input_shape, rule)
 
 
 # --- TransTailor's factors, and scores (Eq. 3 and 5) ---
@@ -118,8 +105,9 @@ def solve_budget(
         numbers = generator(stage.seed, "random filters")
         ranking = {g.name: torch.rand(g.filters, generator=numbers) for g in found}
     minimum = budget_solver.minimums(state, found, stage.minimum_filters_fraction)
-    allocate = budget_solver.lowest_of_all if stage.allocation == "global" else budget_solver.uniform
-    return allocate(state, found, removed_macs_fraction, minimum, ranking, stage.width_multiple)
+    return budget_solver.DIVISIONS[stage.allocation](
+        state, found, removed_macs_fraction, minimum, ranking, stage.width_multiple
+    )
 
 
 @compute.register

@@ -9,6 +9,7 @@ from tailor.stages.preparing import FitHead, LoadWeights, Reinitialise, Remember
 from tailor.stages.pruning import (
     AttachImportance,
     BetaMode,
+    Division,
     FoldImportance,
     Grouping,
     MeasureNorms,
@@ -49,6 +50,7 @@ __all__ = [
     "FitHead",
     "FoldImportance",
     "ConvGroups",
+    "Division",
     "GroupRule",
     "Grouping",
     "LearnRanking",

@@ -10,6 +10,7 @@ from tailor.stages.training import Training
 BetaMode = Literal["fold", "sqrt", "grad", "raw", "off"]
 Normalisation = Literal["layer_mean", "rms", "none", "permuted"]
 Grouping = Literal["sum", "mean", "max"]
+Division = Literal["global", "uniform", "by_kind"]  # of a budget over layers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +65,7 @@ class Prune(BudgetedStage):
     """Remove the lowest-scored filters until a budget is met."""
 
     kind = "prune"
-    allocation: Literal["global", "uniform"]
+    allocation: Division
     seed: int | None  # of random filters that are removed instead of the lowest-scored ones; None: by the scores
     width_multiple: int = neutral(1)  # each layer that loses filters keeps a multiple of this
 
@@ -100,7 +101,7 @@ class PruneToLatency(BudgetedStage):
     """
 
     kind = "prune_to_latency"
-    allocation: Literal["global", "uniform"]
+    allocation: Division
     width_multiple: int
     latency_ms: float
     device: Literal["cpu", "cuda"]

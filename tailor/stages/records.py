@@ -49,9 +49,15 @@ class GroupRule:
     conv_groups: ConvGroups = neutral("none")
 
     @property
+    def wholes(self) -> dict[str, bool | str]:
+        """What it asks for beside single filters: kind of group -> its setting."""
+        asked = {"stream": self.stream, "heads": self.heads, "conv_groups": self.conv_groups}
+        return {kind: value for kind, value in asked.items() if value not in (False, "none")}
+
+    @property
     def is_whole(self) -> bool:
         """Whether it asks for more than single filters."""
-        return self.stream or self.heads or self.conv_groups != "none"
+        return bool(self.wholes)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import combinations
 from typing import Any
 
 import pytest
@@ -151,6 +152,26 @@ def test_a_budget_is_met_by_heads_and_channels(allocate: Any, state: ModelState)
     assert len(kept["patches"]) % 4 == 0
 
 
+def test_by_kind_takes_the_same_share_of_each_kind_whatever_the_scale_of_its_scores(state: ModelState) -> None:
+    found = surgery.groups(state.build(), state.input_shape, WHOLE)
+    draw, least = generator(2, "scores"), dict.fromkeys((group.name for group in found), 1)
+    ranking = {group.name: torch.rand(group.filters, generator=draw) for group in found}
+    scales = {"heads": 1e-6, "stream": 1e6, "filters": 1.0}
+    scaled = {group.name: ranking[group.name] * scales[group.kind] for group in found}
+    kept = budget_solver.by_kind(state, found, 0.4, least, scaled)
+    shares = {}
+    for kind in scales:
+        groups = [group for group in found if group.kind == kind]
+        stays = torch.cat([torch.isin(torch.arange(g.filters), kept[g.name]) for g in groups])
+        scores = torch.cat([ranking[g.name] for g in groups])
+        assert scores[stays].min() > scores[~stays].max()
+        shares[kind] = float(stays.sum()) / len(stays), 1 / len(stays)
+    for (share, step), (other, other_step) in combinations(shares.values(), 2):
+        assert abs(share - other) < step + other_step
+    raw = budget_solver.lowest_of_all(state, found, 0.4, least, scaled)
+    assert {name: len(stays) for name, stays in raw.items()} != {name: len(stays) for name, stays in kept.items()}
+
+
 METHODS = [
     {"name": "prune", "criterion": "taylor", "steps": 2, "removed_macs_fraction": 0.4},
     {"name": "transtailor", "steps": 2, "alpha_epochs": 1, "beta": "fold"},
@@ -163,9 +184,9 @@ def test_a_trial_prunes_them(method: dict[str, Any], run: Run, tmp_path: Any) ->
     config = parse_trial(SHORT | {"network": "digits_vit", "method": method, "pruning": pruning}, "test")
     last = run(config, Cache(tmp_path))[-1].result
     assert last.info["macs"] < 0.95 * last.info["original_macs"]
-    assert {name.rpartition(":")[2] for name in last.state.kept if ":" in name} <= {"heads"}
+    assert {name.rpartition(":")[2] for name in last.model_state().kept if ":" in name} <= {"heads"}
     again = run(config, Cache(tmp_path))[-1].result  # from the cache: cached equals computed
-    assert again.info == last.info and again.state.sizes == last.state.sizes
+    assert again.info == last.info and again.model_state().sizes == last.model_state().sizes
 
 
 @pytest.mark.parametrize(
