@@ -7,6 +7,7 @@ another class: weights, hooks and settings stay.
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,23 +20,15 @@ MASKED = -100.0  # what torchvision adds between positions that a shift brought 
 class SelfAttention(nn.MultiheadAttention):
     """As its base for the attention of tokens to themselves; anything else (masks, another key) is left to the base."""
 
-    def forward(  # noqa: PLR0913  # as of its base
-        self,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        key_padding_mask: Tensor | None = None,
-        need_weights: bool = True,
-        attn_mask: Tensor | None = None,
-        average_attn_weights: bool = True,
-        is_causal: bool = False,
+    def forward(
+        self, query: Tensor, key: Tensor, value: Tensor, *others: Any, **named: Any
     ) -> tuple[Tensor, Tensor | None]:
         """Tokens (B, N, C) and None."""
-        is_plain = query is key is value and query.dim() == 3 and not (need_weights or is_causal)
-        if not is_plain or key_padding_mask is not None or attn_mask is not None:
-            return super().forward(
-                query, key, value, key_padding_mask, need_weights, attn_mask, average_attn_weights, is_causal
-            )
+        is_plain = named.get("need_weights") is False and all(
+            given is None or given is False for given in named.values()
+        )
+        if others or not (is_plain and query is key is value and query.dim() == 3):
+            return super().forward(query, key, value, *others, **named)
         tokens = query if self.batch_first else query.transpose(0, 1)
         made = F.linear(tokens, self.in_proj_weight, self.in_proj_bias)
         q, k, v = made.reshape(*made.shape[:2], 3, self.num_heads, self.head_dim).permute(2, 0, 3, 1, 4).unbind(0)

@@ -15,7 +15,7 @@ Sizes = Mapping[str, Mapping[str, int]]
 HEAD_COUNTS = ("num_heads", "heads")
 HEAD_WIDTHS = ("attn_dim", "val_attn_dim", "key_attn_dim", "out_dim", "dim_out")  # of all heads together
 HEAD_SHAPES = ("bias_shape",)  # whose last number is that of the heads
-STREAM_WIDTHS = ("hidden_dim",)
+STREAM_WIDTHS = ("hidden_dim", "embed_dim")
 GROUP_COUNTS = ("groups",)  # of convolutions
 ALLOWED = (*HEAD_COUNTS, *HEAD_WIDTHS, *HEAD_SHAPES, *STREAM_WIDTHS, *GROUP_COUNTS)
 

@@ -17,10 +17,11 @@ Grid = tuple[Tensor, frozenset[int]]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Product:
-    """Activations multiplied with each other, head by head."""
+    """What is computed for each head or channel by itself: activations multiplied with each other, or mixed tokens."""
 
-    heads: Tensor  # (H,) labels
-    macs_per_head: int
+    each: Tensor  # (H,) labels of the heads or channels
+    macs: int  # of one
+    has_heads: bool
 
 
 @dataclass(kw_only=True, eq=False)

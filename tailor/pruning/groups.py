@@ -56,9 +56,9 @@ def candidates(model: nn.Module, input_shape: tuple[int, ...], rule: GroupRule) 
         units = Units(follow_whole(model, input_shape, rule.conv_groups))
     else:
         units = Units(follow(model, input_shape, Trace))
-    order = {name: number for number, name in enumerate(dict(model.named_modules()))}
-    found = [c for unit in units.of_each_group() if (c := _candidate(model, units, *unit, rule)) is not None]
-    found.sort(key=lambda c: order[c.group.name.partition(":")[0]])
+    network = _Network(model, units, rule)
+    found = [c for unit in units.of_each_group() if (c := network.candidate(*unit)) is not None]
+    found.sort(key=lambda c: network.order[c.group.name.partition(":")[0]])
     return list(_that_run(model, input_shape, found))
 
 
@@ -74,115 +74,121 @@ def _that_run(model: nn.Module, input_shape: tuple[int, ...], found: list[Candid
         yield replace(candidate, reason=reason)
 
 
-def _candidate(
-    model: nn.Module, units: Units, numbers: Numbers, slices: tuple[Slice, ...], rule: GroupRule
-) -> Candidate | None:
-    """The group of these units; None if they are of no layer of the network."""
-    modules, kind = dict(model.named_modules()), units.kind(numbers)
-    of_layers = [s for s in slices if s.tensor.endswith(WEIGHT) and s.tensor.removesuffix(WEIGHT) in modules]
-    if kind == "heads":
-        own = {s.tensor.removesuffix(WEIGHT): s for s in of_layers if s.dim == 1}
-    else:
-        made = {s.tensor.removesuffix(WEIGHT): s for s in of_layers if s.dim == 0 and not s.loose}
-        made = {layer: s for layer, s in made.items() if layer in units.trace.first_label}
-        own = {layer: s for layer, s in made.items() if layer not in units.trace.gates} or made
-    if not own:
-        return None
-    own = {layer: own[layer] for layer in modules if layer in own}
-    order = torch.argsort(next(iter(own.values())).indices[:, 0])
-    group = Group(
-        members=tuple(_member(model, units, layer, kind) for layer in own),
-        filters=len(numbers),
-        slices=tuple(replace(s, indices=s.indices[order]) for s in slices),
-        kind=kind,
-        sizes=tuple(_sizes(modules, kind, slices, next(iter(own.values())), rule)),
-        product_macs=units.product_macs(numbers),
-    )
-    return Candidate(group=group, reason=_reason(model, units, numbers, group, own, rule))
+class _Network:
+    """A model whose units become groups, and what the rule allows of them."""
 
+    def __init__(self, model: nn.Module, units: Units, rule: GroupRule) -> None:
+        self.model, self.units, self.rule, self.trace = model, units, rule, units.trace
+        self.modules = dict(model.named_modules())
+        self.order = {name: number for number, name in enumerate(self.modules)}
+        self.parameters = dict(model.named_parameters(remove_duplicate=False))
+        self.owners = Counter(map(id, self.parameters.values()))
 
-def _member(model: nn.Module, units: Units, layer: str, kind: Kind) -> GroupMember:
-    if kind == "heads":
-        return GroupMember(layer=layer + HEADS, norm=None, activation=None, activation_kind=None)
-    if kind == "conv_groups":
-        return GroupMember(layer=layer + GROUPS, norm=None, activation=None, activation_kind=None)
-    return _member_of(model, units.trace, layer)
-
-
-def _reason(
-    model: nn.Module, units: Units, numbers: Numbers, group: Group, own: Mapping[str, Slice], rule: GroupRule
-) -> str | None:
-    """Why the group cannot lose filters under the rule, None if it can."""
-    owners = Counter(id(parameter) for _, parameter in model.named_parameters(remove_duplicate=False))
-    reason = None
-    if whys := units.reasons(numbers):
-        reason = f"all of its outputs are needed behind it: {', '.join(whys)}"
-    elif any(s.indices.numel() != model.get_parameter(s.tensor).shape[s.dim] for s in own.values()) or (
-        group.kind in ("filters", "stream") and any(s.indices.shape[1] > 1 for s in own.values())
-    ):
-        reason = "its outputs are combined with each other, or with a part of another layer's"
-    elif any(layer not in units.trace.calls for layer in own):
-        reason = "its weight is used without calling it, so factors at its output would not act"
-    elif any(owners[id(model.get_parameter(s.tensor))] > 1 for s in group.slices if not s.tensor.endswith(BUFFERS)):
-        reason = "its weight is another layer's, too"
-    else:
-        reason = _reason_of_the_rule(model, group, own, rule)
-    return reason
-
-
-BUFFERS = ("running_mean", "running_var")
-
-
-def _reason_of_the_rule(model: nn.Module, group: Group, own: Mapping[str, Slice], rule: GroupRule) -> str | None:
-    reason = None
-    if group.kind == "heads" and not rule.heads:
-        reason = "it reads heads (pruning.heads)"
-    elif group.kind == "heads" and not any(size.attribute in HEAD_COUNTS for size in group.sizes):
-        reason = f"no number of heads is an attribute of its module; known names are {', '.join(HEAD_COUNTS)}"
-    elif group.kind == "stream" and not rule.stream:
-        reason = "its channels run through norms over channels (pruning.stream)"
-    elif group.kind == "filters" and len(own) > 1 and rule.residual == "inside":
-        reason = "its outputs are added to another layer's"
-    elif group.kind == "filters" and not rule.linear and any(_is_linear(model, layer) for layer in own):
-        reason = "it is a linear layer"
-    return reason
-
-
-def _is_linear(model: nn.Module, layer: str) -> bool:
-    return isinstance(model.get_submodule(layer), nn.Linear)
-
-
-def _sizes(
-    modules: Mapping[str, nn.Module], kind: Kind, slices: tuple[Slice, ...], own: Slice, rule: GroupRule
-) -> Iterator[SizeOf]:
-    """The numbers that the network's code computes with and that follow how many units are kept."""
-    count, width = own.indices.shape[0], own.indices.numel()
-    layers = {s.tensor.rpartition(".")[0] for s in slices}
-    wanted: dict[str, int] = {}  # attribute -> its value in what belongs to these units
-    if kind == "heads":
-        layers |= {layer.rpartition(".")[0] for layer in layers}
-        wanted = dict.fromkeys((*HEAD_COUNTS, *HEAD_SHAPES), count) | dict.fromkeys(HEAD_WIDTHS, width)
-    elif kind == "stream":
-        layers = {
-            name for name in modules if any(f"{layer}.".startswith(f"{name}." if name else "") for layer in layers)
+    def candidate(self, numbers: Numbers, slices: tuple[Slice, ...]) -> Candidate | None:
+        """The group of these units; None if they are of no layer of the network."""
+        kind = self.units.kind(numbers)
+        of_layers = {
+            (s.tensor.removesuffix(WEIGHT), s.dim): s
+            for s in slices
+            if s.tensor.endswith(WEIGHT) and s.tensor.removesuffix(WEIGHT) in self.modules and not s.loose
         }
-        wanted = dict.fromkeys(STREAM_WIDTHS, count)
-        yield from _heads_that_stay(modules)
-    elif kind == "conv_groups" and rule.conv_groups == "whole":
-        wanted = dict.fromkeys(GROUP_COUNTS, count)
-    for name in sorted(layers):
-        for attribute, value in wanted.items():
-            if size_of(modules[name], attribute) == value:
-                yield SizeOf(module=name, attribute=attribute, each=value // count)
+        if kind == "heads":
+            own = {layer: s for (layer, dim), s in of_layers.items() if dim == 1}
+        else:
+            made = {layer: s for (layer, dim), s in of_layers.items() if dim == 0 and layer in self.trace.first_label}
+            own = {layer: s for layer, s in made.items() if layer not in self.trace.gates} or made
+        if not own:
+            return None
+        own = dict(sorted(own.items(), key=lambda item: self.order[item[0]]))
+        first = next(iter(own.values()))
+        order = torch.argsort(first.indices[:, 0])
+        group = Group(
+            members=tuple(self._member(layer, kind) for layer in own),
+            filters=len(numbers),
+            slices=tuple(replace(s, indices=s.indices[order]) for s in slices),
+            kind=kind,
+            sizes=tuple(self._sizes(kind, slices, first)),
+            product_macs=self.units.product_macs(numbers),
+        )
+        return Candidate(group=group, reason=self._reason(numbers, group, own))
 
+    def _member(self, layer: str, kind: Kind) -> GroupMember:
+        if kind in ("heads", "conv_groups"):
+            suffix = HEADS if kind == "heads" else GROUPS
+            return GroupMember(layer=layer + suffix, norm=None, activation=None, activation_kind=None)
+        norm = self.trace.norm_of.get(layer)
+        activation = self.trace.activation_of.get(norm or layer)
+        name = None if activation is None else type(self.modules[activation]).__name__
+        # A factor's hook expects an activation's channels at dim 1 of feature maps, and last in tokens.
+        elsewhere = layer in self.trace.channels_last or isinstance(self.modules[layer], nn.Conv1d)
+        alone = activation is not None and self.trace.calls[activation] == 1 and not elsewhere
+        return GroupMember(layer=layer, norm=norm, activation=activation if alone else None, activation_kind=name)
 
-def _heads_that_stay(modules: Mapping[str, nn.Module]) -> Iterator[SizeOf]:
-    """The sizes of attention that is replaced: what it replaces does not run in a narrower stream either."""
-    from tailor.networks.attention import is_replaced
+    def _reason(self, numbers: Numbers, group: Group, own: Mapping[str, Slice]) -> str | None:
+        """Why the group cannot lose filters under the rule, None if it can."""
+        is_single = group.kind in ("filters", "stream")
+        used = [self.parameters[s.tensor] for s in group.slices if s.tensor in self.parameters]
+        reason = None
+        if whys := self.units.reasons(numbers):
+            reason = f"all of its outputs are needed behind it: {', '.join(whys)}"
+        elif any(
+            s.indices.numel() != self.parameters[s.tensor].shape[s.dim] or (is_single and s.indices.shape[1] > 1)
+            for s in own.values()
+        ):
+            reason = "its outputs are combined with each other, or with a part of another layer's"
+        elif any(layer not in self.trace.calls for layer in own):
+            reason = "its weight is used without calling it, so factors at its output would not act"
+        elif any(self.owners[id(parameter)] > 1 for parameter in used):
+            reason = "its weight is another layer's, too"
+        else:
+            reason = self._reason_of_the_rule(group, own)
+        return reason
 
-    for name, module in modules.items():
-        if is_replaced(module):
-            yield SizeOf(module=name, attribute="num_heads", each=0, other=int(module.num_heads))  # type: ignore[arg-type]
+    def _reason_of_the_rule(self, group: Group, own: Mapping[str, Slice]) -> str | None:
+        kind, reason = group.kind, None
+        if kind == "heads" and not self.rule.heads:
+            reason = "it reads heads (pruning.heads)"
+        elif kind == "heads" and not any(size.attribute in HEAD_COUNTS for size in group.sizes):
+            reason = f"no number of heads is an attribute of its module; known names are {', '.join(HEAD_COUNTS)}"
+        elif kind == "stream" and not self.rule.stream:
+            reason = "its channels run through norms over channels (pruning.stream)"
+        elif kind == "stream" and group.product_macs and not group.sizes:
+            reason = f"its tokens are mixed, and none of {', '.join(STREAM_WIDTHS)} says how wide it is"
+        elif kind == "filters" and len(own) > 1 and self.rule.residual == "inside":
+            reason = "its outputs are added to another layer's"
+        elif kind == "filters" and not self.rule.linear and any(isinstance(self.modules[n], nn.Linear) for n in own):
+            reason = "it is a linear layer"
+        return reason
+
+    def _sizes(self, kind: Kind, slices: tuple[Slice, ...], own: Slice) -> Iterator[SizeOf]:
+        """The numbers that the network's code computes with and that follow how many units are kept."""
+        count, width = own.indices.shape[0], own.indices.numel()
+        layers = {s.tensor.rpartition(".")[0] for s in slices}
+        owners = {layer.rpartition(".")[0] for layer in layers}
+        wanted: dict[str, int] = {}  # attribute -> its value in what belongs to these units
+        if kind == "heads":
+            layers |= owners
+            wanted = dict.fromkeys((*HEAD_COUNTS, *HEAD_SHAPES), count) | dict.fromkeys(HEAD_WIDTHS, width)
+        elif kind == "stream":
+            while owners - layers:
+                layers |= owners
+                owners = {layer.rpartition(".")[0] for layer in layers}
+            wanted = dict.fromkeys(STREAM_WIDTHS, count)
+            yield from self._heads_that_stay()
+        elif kind == "conv_groups" and self.rule.conv_groups == "whole":
+            wanted = dict.fromkeys(GROUP_COUNTS, count)
+        for name in sorted(layers):
+            for attribute, value in wanted.items():
+                if size_of(self.modules[name], attribute) == value:
+                    yield SizeOf(module=name, attribute=attribute, each=value // count)
+
+    def _heads_that_stay(self) -> Iterator[SizeOf]:
+        """The sizes of attention that is replaced: what it replaces does not run in a narrower stream either."""
+        from tailor.networks.attention import is_replaced
+
+        for name, module in self.modules.items():
+            if is_replaced(module):
+                yield SizeOf(module=name, attribute="num_heads", each=0, other=size_of(module, "num_heads") or 1)
 
 
 def why_it_does_not_run(model: nn.Module, input_shape: tuple[int, ...], found: Iterable[Group]) -> str | None:
@@ -214,13 +220,3 @@ def _on_meta(tensor: Tensor) -> Tensor:
         return tensor.clone()
     made = torch.empty_like(tensor, device="meta")
     return nn.Parameter(made) if isinstance(tensor, nn.Parameter) else made
-
-
-def _member_of(model: nn.Module, trace: Trace, layer: str) -> GroupMember:
-    norm = trace.norm_of.get(layer)
-    activation = trace.activation_of.get(norm or layer)
-    kind = None if activation is None else type(model.get_submodule(activation)).__name__
-    # A factor's hook expects an activation's channels at dim 1 of feature maps, and last in tokens.
-    elsewhere = layer in trace.channels_last or isinstance(model.get_submodule(layer), nn.Conv1d)
-    alone = activation is not None and trace.calls[activation] == 1 and not elsewhere
-    return GroupMember(layer=layer, norm=norm, activation=activation if alone else None, activation_kind=kind)

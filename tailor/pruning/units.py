@@ -57,7 +57,7 @@ class Units:
 
     def kind(self, units: Numbers) -> Kind:
         """What such units are."""
-        if any(self._has(units, product.heads) for product in self.trace.products):
+        if any(self._has(units, product.each) for product in self.trace.products if product.has_heads):
             return "heads"
         streams = (*self.trace.normed, *self.trace.loose.values())
         if any(self._has(units, labels) for labels in streams):
@@ -68,7 +68,7 @@ class Units:
     def product_macs(self, units: Numbers) -> int:
         """Those of products of activations that go with each of these units."""
         products = self.trace.products
-        return sum(p.macs_per_head * int((self.classes[p.heads.numpy()] == units[0]).sum()) for p in products)
+        return sum(p.macs * int((self.classes[p.each.numpy()] == units[0]).sum()) for p in products)
 
     def reasons(self, units: Numbers) -> list[str]:
         """Why some of these units have to stay."""

@@ -43,7 +43,8 @@ class WholeTrace(Trace):
         name = self.tensor_of.get(id(value)) if isinstance(value, nn.Parameter) else None
         if name is None or value.numel() <= 1:
             return value
-        if value.numel() > MOST_ELEMENTS:
+        is_matrix = name.endswith(".weight") and value.numel() > max(value.shape)  # of a layer, computed with
+        if is_matrix or value.numel() > MOST_ELEMENTS:
             self.fixed.add(name)
             return value
         if name not in self.loose:

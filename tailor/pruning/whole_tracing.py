@@ -66,7 +66,11 @@ def _linear(trace: WholeTrace, func: Any, x: Any, weight: Tensor, bias: Tensor |
     if name is None or (bias is not None and own_bias is None and not isinstance(bias, ChannelLabels)):
         return None
     if isinstance(x, ChannelLabels):
-        trace.use(name, 1, trace.channels(x.ids, -1))
+        ids, shape = compact(x.ids), on_meta(func, (x, weight, bias), {}).shape
+        if not varies(ids, -1) and dims_that_vary(ids, range(ids.dim())):  # tokens are mixed, each channel by itself
+            _note_product(trace, ids, math.prod(shape) * weight.shape[1], has_heads=False)
+            return ChannelLabels(ids.narrow(-1, 0, 1).expand(shape), trace)
+        trace.use(name, 1, trace.channels(ids, -1))
     layer = name.removesuffix(".weight")
     made = trace.outputs(layer, weight.shape[0])
     trace.use(name, 0, made)
@@ -113,7 +117,7 @@ def _rms_norm(trace: WholeTrace, func: Any, x: Any, shape: Any, weight: Any = No
 
 
 def _group_norm(
-    trace: WholeTrace, func: Any, x: Any, groups: int, weight: Any = None, bias: Any = None, *_: Any
+    trace: WholeTrace, func: Any, x: Any, groups: int, weight: Any = None, bias: Any = None, *_rest: Any, **_kw: Any
 ) -> Any:
     """One group: as a norm over the channels, which are at dim 1, and over all positions."""
     if not isinstance(x, ChannelLabels) or groups != 1 or dims_that_vary(ids := compact(x.ids), range(2, ids.dim())):
@@ -123,30 +127,20 @@ def _group_norm(
     return None if made is None else ChannelLabels(made.ids.movedim(-1, 1), trace)
 
 
-def _attention(  # noqa: PLR0913  # as of torch's function
-    trace: WholeTrace,
-    func: Any,
-    query: Any,
-    key: Any,
-    value: Any,
-    attn_mask: Any = None,
-    dropout_p: float = 0.0,
-    is_causal: bool = False,
-    scale: float | None = None,
-    enable_gqa: bool = False,
+def _attention(
+    trace: WholeTrace, func: Any, query: Any, key: Any, value: Any, *others: Any, **named: Any
 ) -> ChannelLabels | None:
-    parts = [query, key, value]
-    heads = None if enable_gqa else _joined_heads(trace, parts)
+    parts, mask = [query, key, value], others[0] if others else named.get("attn_mask")
+    heads = None if named.get("enable_gqa") else _joined_heads(trace, parts)
     if heads is None:
         return None
-    if isinstance(attn_mask, ChannelLabels):
-        trace.join(heads, attn_mask.ids)
-    elif isinstance(attn_mask, Tensor):
-        _meet_constant(trace, heads, attn_mask)
-    made = on_meta(func, (*parts, attn_mask, dropout_p, is_causal), {"scale": scale})
-    tokens, others = query.shape[-2], key.shape[-2]
-    width = query.shape[-1] + value.shape[-1]
-    _note_product(trace, heads, math.prod(made.shape[:-2]) * tokens * others * width)
+    if isinstance(mask, ChannelLabels):
+        trace.join(heads, mask.ids)
+    elif isinstance(mask, Tensor):
+        _meet_constant(trace, heads, mask)
+    made = on_meta(func, (*parts, *others), named)
+    each = query.shape[-2] * key.shape[-2] * (query.shape[-1] + value.shape[-1])
+    _note_product(trace, heads, math.prod(made.shape[:-2]) * each)
     return ChannelLabels(heads.expand(made.shape), trace)
 
 
@@ -175,11 +169,11 @@ def _joined_heads(trace: WholeTrace, parts: list[Any]) -> Tensor | None:
     return heads
 
 
-def _note_product(trace: WholeTrace, heads: Tensor, macs: int) -> None:
-    dims = dims_that_vary(heads, range(heads.dim()))
-    for d in range(heads.dim()):
-        heads = heads if d in dims else heads.narrow(d, 0, 1)
-    trace.products.append(Product(heads=heads.flatten(), macs_per_head=macs // heads.numel()))
+def _note_product(trace: WholeTrace, labels: Tensor, macs: int, *, has_heads: bool = True) -> None:
+    dims = dims_that_vary(labels, range(labels.dim()))
+    for d in range(labels.dim()):
+        labels = labels if d in dims else labels.narrow(d, 0, 1)
+    trace.products.append(Product(each=labels.flatten(), macs=macs // labels.numel(), has_heads=has_heads))
 
 
 def _meet_constant(trace: WholeTrace, labels: Tensor, value: Tensor) -> None:

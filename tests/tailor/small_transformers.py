@@ -131,6 +131,25 @@ class FixedWidthViT(ViT):
     attention = FixedWidthAttention
 
 
+class Mixer(nn.Module):
+    """Tokens are mixed channel by channel, behind a norm over channels and positions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed_dim = width = 12
+        self.patches, self.mixed_norm = nn.Conv2d(3, width, 4, stride=4), nn.GroupNorm(1, width)
+        self.mix, self.unmix = nn.Linear(16, 8), nn.Linear(8, 16)
+        self.norm, self.up, self.down = nn.LayerNorm(width), nn.Linear(width, 16), nn.Linear(16, width)
+        self.last_norm, self.head = nn.LayerNorm(width), nn.Linear(width, 5)
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = self.patches(images).flatten(2)
+        x = (x + self.unmix(F.gelu(self.mix(self.mixed_norm(x))))).transpose(1, 2)
+        x = x + self.down(F.gelu(self.up(self.norm(x))))
+        logits: Tensor = self.head(self.last_norm(x).mean(dim=1))
+        return logits
+
+
 class TorchvisionViT(VisionTransformer):
     def __init__(self) -> None:
         super().__init__(16, 4, num_layers=2, num_heads=3, hidden_dim=12, mlp_dim=16, num_classes=5)

@@ -24,7 +24,7 @@ SHAPE = (3, 16, 16)
 ALL = GroupRule(residual="coupled", linear=True, stream=True, heads=True)
 STREAM, HEADS = GroupRule(stream=True), GroupRule(heads=True)
 LINEAR = GroupRule(linear=True, heads=True)
-NAMES = ("ViT", "FusedViT", "NormedViT", "RmsViT", "TorchvisionViT", "Swin", "SwinV2")
+NAMES = ("ViT", "FusedViT", "NormedViT", "RmsViT", "TorchvisionViT", "Swin", "SwinV2", "Mixer")
 
 
 def small(name: str) -> nn.Module:
@@ -86,7 +86,7 @@ def drawn(found: tuple[Group, ...], seed: int = 1) -> Kept:
 @pytest.mark.parametrize("name", NAMES)
 def test_masked_equals_slimmed(name: str, rule: GroupRule) -> None:
     found = groups(small(name), SHAPE, rule)
-    asked = {"stream": rule.stream, "heads": rule.heads, "filters": rule.linear}
+    asked = {"stream": rule.stream, "heads": rule.heads and name != "Mixer", "filters": rule.linear}
     assert {group.kind for group in found} == {kind for kind, is_asked in asked.items() if is_asked}
     kept = drawn(found)
     assert difference_of(name, kept, found) < 1e-9
