@@ -147,11 +147,11 @@ def document(lines: dict[str, Any]) -> str:
     return (
         f"""# Transformers, one by one
 
-Written by `python -m tools.transformers_table`; [transformers](transformers.md) says what the kinds are. Numbers are those
-of groups that can lose units with `residual = "coupled"`, `linear`, `stream` and `heads`. "Passes": without a drawn half
-of each group, masked and slimmed networks agree to {MOST_DIFFERENCE:g} of the largest logit in float64, and the logits
-changed by at least {LEAST_EFFECT:g} of it. "MACs": twice the counted ones are what torch's flop counter counts. Seconds
-are those of the processor for the analysis.
+Written by `python -m tools.transformers_table`; for the kinds see [transformers](transformers.md). Numbers are those of
+groups that can lose units with `residual = "coupled"`, `linear`, `stream` and `heads`. "Passes": without a drawn half of
+each group, masked and slimmed networks agree to {MOST_DIFFERENCE:g} of the largest logit in float64, and the logits
+changed by at least {LEAST_EFFECT:g} of it. "MACs": twice the counted ones are what torch's flop counter counts.
+Seconds are those of the processor for the analysis.
 
 Of {len(of_timm)} networks of timm, the stream goes in {counts["stream"]}, heads in {counts["heads"]}, filters or hidden
 units in {counts["filters"]}, among them layers by themselves in {counts["hidden_units"]}.
