@@ -148,9 +148,9 @@ def document(lines: dict[str, Any]) -> str:
         f"""# Transformers, one by one
 
 Written by `python -m tools.transformers_table`; for the kinds see [transformers](transformers.md). Numbers are those of
-groups that can lose units with `residual = "coupled"`, `linear`, `stream` and `heads`. "Passes": without a drawn half of
-each group, masked and slimmed networks agree to {MOST_DIFFERENCE:g} of the largest logit in float64, and the logits
-changed by at least {LEAST_EFFECT:g} of it. "MACs": twice the counted ones are what torch's flop counter counts.
+groups that can lose units with `residual = "coupled"`, `linear`, `stream` and `heads`. "Passes": without a random
+half of each group, masked and slimmed networks agree to {MOST_DIFFERENCE:g} of the largest logit in float64, and the
+logits changed by at least {LEAST_EFFECT:g} of it. "MACs": twice the counted ones are what torch's flop counter counts.
 Seconds are those of the processor for the analysis.
 
 Of {len(of_timm)} networks of timm, the stream goes in {counts["stream"]}, heads in {counts["heads"]}, filters or hidden
