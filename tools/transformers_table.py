@@ -69,13 +69,13 @@ def main(arguments: list[str]) -> int:
 def line_of(name: str, *, is_removed: bool) -> dict[str, Any]:
     """What can go of a network, why the rest cannot, and what removing half of it showed."""
     if name.startswith("timm/"):
-        NETWORKS._records[name] = first_record(name)  # type: ignore[attr-defined]  # its facts need not be found
+        NETWORKS._records[name] = first_record(name)  # its facts need not be found
     shape = NETWORKS[name].input_shape
     before = time.process_time()
     found = candidates(building.skeleton(name, CLASSES), shape, RULE)
     analysed_s = time.process_time() - before
     goes = tuple(candidate.group for candidate in found if candidate.reason is None)
-    counted = Counter(group.kind for group in goes)
+    counted: Counter[str] = Counter(group.kind for group in goes)
     why = Counter(f"{c.group.kind}: {c.reason}" for c in found if c.reason and "the network's output" not in c.reason)
     line: dict[str, Any] = {kind: counted[kind] for kind in KINDS}
     line["hidden_units"] = sum(is_hidden_unit(group) for group in goes)
