@@ -12,26 +12,30 @@ from tailor.core.errors import ConfigError
 Sizes = Mapping[str, Mapping[str, int]]
 """Name of a module -> its attributes that differ from those that it was made with, or that tell it apart."""
 
-HEAD_COUNTS = ("num_heads", "heads")
+HEAD_COUNTS = ("num_heads", "heads", "bias_shape")
 HEAD_WIDTHS = ("attn_dim", "val_attn_dim", "key_attn_dim", "out_dim", "dim_out")  # of all heads together
-HEAD_SHAPES = ("bias_shape",)  # whose last number is that of the heads
-STREAM_WIDTHS = ("hidden_dim", "embed_dim")
+STREAM_WIDTHS = ("hidden_dim", "embed_dim", "shape")
+PLACE = {"bias_shape": -1, "shape": 0}  # of the number in attributes that are a tuple
 GROUP_COUNTS = ("groups",)  # of convolutions
-ALLOWED = (*HEAD_COUNTS, *HEAD_WIDTHS, *HEAD_SHAPES, *STREAM_WIDTHS, *GROUP_COUNTS)
+ALLOWED = (*HEAD_COUNTS, *HEAD_WIDTHS, *STREAM_WIDTHS, *GROUP_COUNTS)
 
 
 def size_of(module: nn.Module | None, attribute: str) -> int | None:
     """The number that a module has by this name; None if it has none, or another kind of value."""
     value = getattr(module, attribute, None)
-    if attribute in HEAD_SHAPES and isinstance(value, tuple) and value:
-        value = value[-1]
+    if attribute in PLACE:
+        value = value[PLACE[attribute]] if isinstance(value, tuple) and value else None
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def set_size(module: nn.Module, attribute: str, size: int) -> None:
     """Set the number that `size_of` reads."""
-    is_shape = attribute in HEAD_SHAPES
-    setattr(module, attribute, (*getattr(module, attribute)[:-1], size) if is_shape else size)
+    value: int | tuple[int, ...] = size
+    if attribute in PLACE:
+        numbers = list(getattr(module, attribute))
+        numbers[PLACE[attribute]] = size
+        value = tuple(numbers)
+    setattr(module, attribute, value)
 
 
 def set_sizes(model: nn.Module, sizes: Sizes) -> None:

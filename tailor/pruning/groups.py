@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from tailor.model.factors import GROUPS, HEADS
 from tailor.networks import building
-from tailor.networks.sizes import GROUP_COUNTS, HEAD_COUNTS, HEAD_SHAPES, HEAD_WIDTHS, STREAM_WIDTHS, set_size, size_of
+from tailor.networks.sizes import GROUP_COUNTS, HEAD_COUNTS, HEAD_WIDTHS, STREAM_WIDTHS, set_size, size_of
 from tailor.pruning.channel_tracing import follow
 from tailor.pruning.dependency_trace import Trace
 from tailor.pruning.group_records import Group, GroupMember, Kind, SizeOf, Slice
@@ -168,7 +168,7 @@ class _Network:
         wanted: dict[str, int] = {}  # attribute -> its value in what belongs to these units
         if kind == "heads":
             layers |= owners
-            wanted = dict.fromkeys((*HEAD_COUNTS, *HEAD_SHAPES), count) | dict.fromkeys(HEAD_WIDTHS, width)
+            wanted = dict.fromkeys(HEAD_COUNTS, count) | dict.fromkeys(HEAD_WIDTHS, width)
         elif kind == "stream":
             while owners - layers:
                 layers |= owners
