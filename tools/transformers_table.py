@@ -1,7 +1,7 @@
 """What of each transformer can be removed, checked by removing it: `python -m tools.transformers_table [NAME ...]`.
 
 Writes docs/transformers_table.json after each network, and docs/transformers_table.md from it. Without names: those of
-NAMES that are not in the file yet, so an interrupted run goes on.
+NAMES that are not in the file yet, so an interrupted run continues.
 """
 
 import argparse

@@ -28,6 +28,8 @@ class PruningConfig(Settings):
     """Each layer that loses filters keeps a multiple of this number (8 suits GPUs), or all filters that it has."""
     measure_norms: bool = False
     """Whether the norms' running statistics are measured again after each pruning."""
+    shift_means: Annotated[bool, Field(json_schema_extra={"neutral": False})] = False
+    """Whether biases take over what removed filters and heads gave on average (VBP, arXiv 2507.12988)."""
     optimiser_state: Literal["reset", "kept"] = "reset"
     """Whether momentum is kept over a pruning, from one fine-tuning to the next."""
 

@@ -180,6 +180,11 @@ class TrialConfig(Settings):
                 f"method {self.method.name!r} prunes filters only; leave out pruning.heads, pruning.stream and "
                 "pruning.conv_groups, or choose method 'transtailor' or 'prune'"
             )
+        if self.pruning.shift_means and self.method.filters_only:
+            raise ValueError(
+                f"pruning.shift_means = true has no effect on method {self.method.name!r}; leave it out, or choose "
+                "method 'transtailor' or 'prune'"
+            )
         return self
 
     @model_validator(mode="after")

@@ -24,6 +24,7 @@ from tailor.stages import (
     Placement,
     RememberWeights,
     ScoreFilters,
+    ShiftMeans,
     StageOutcome,
     StageSubgenerator,
     Task,
@@ -248,6 +249,9 @@ class Recipe:
             at_random=at_random,
         )
         pruned = yield from allocation.stages(scores, cut)
+        if self.config.pruning.shift_means:
+            batch_size = self.config.optimisation.batch_size
+            pruned = yield ShiftMeans(of=pruned, unpruned=scores, rule=self.rule, task=self.task, batch_size=batch_size)
         return (yield from self.norms(pruned))
 
     def norms(self, pruned: StageOutcome) -> StageSubgenerator:

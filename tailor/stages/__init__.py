@@ -18,6 +18,7 @@ from tailor.stages.pruning import (
     PruneBestOfRandom,
     PruneToLatency,
     ScoreFilters,
+    ShiftMeans,
     TrainFactors,
 )
 from tailor.stages.records import (
@@ -68,6 +69,7 @@ __all__ = [
     "Reinitialise",
     "RememberWeights",
     "ScoreFilters",
+    "ShiftMeans",
     "Size",
     "Stage",
     "StageCost",

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from tailor.stages.identity import Stage
-from tailor.stages.records import STAGE_JSON_BYTES, GroupRule, Placement, Size, StageCost, Task, neutral
+from tailor.stages.records import STAGE_JSON_BYTES, GroupRule, Placement, Size, StageCost, StageOutcome, Task, neutral
 from tailor.stages.training import Training
 
 BetaMode = Literal["fold", "sqrt", "grad", "raw", "off"]
@@ -120,6 +120,21 @@ class MeasureNorms(Stage):
     task: Task
     batch_size: int
     seed: int
+
+    def cost(self, size: Size) -> StageCost:
+        """Every training image once, forward."""
+        return StageCost(work=size.train_images * size.macs, stored_bytes=STAGE_JSON_BYTES)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShiftMeans(Stage):
+    """Add to biases what removed filters and heads gave on average (mean shift: VBP, arXiv 2507.12988)."""
+
+    kind = "shift_means"
+    unpruned: StageOutcome  # the model before the surgery that `of` is
+    rule: GroupRule
+    task: Task
+    batch_size: int
 
     def cost(self, size: Size) -> StageCost:
         """Every training image once, forward."""

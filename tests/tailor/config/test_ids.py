@@ -95,6 +95,7 @@ OTHER_VALUES: dict[str, Any] = {
     "pruning.conv_groups": "whole",
     "pruning.minimum_filters_fraction": 0.5,
     "pruning.measure_norms": True,
+    "pruning.shift_means": True,
     "pruning.width_multiple": 8,
     "pruning.optimiser_state": "kept",
     "protocol": "paper",
@@ -143,7 +144,7 @@ IMPOSSIBLE |= {("gbn", "pruning.linear")}  # there is no norm behind a linear la
 IMPOSSIBLE |= {
     (method, f"pruning.{kind}")
     for method in ("gbn", "sfp", "target_aware_adaptation")  # which prune filters only
-    for kind in ("heads", "stream", "conv_groups")
+    for kind in ("heads", "stream", "conv_groups", "shift_means")
 }
 IMPOSSIBLE |= {(method, "pruning.conv_groups") for method in ("prune", "transtailor")}  # no embedded network has any
 IMPOSSIBLE |= {
