@@ -111,7 +111,7 @@ def removed(name: str, shape: tuple[int, ...], found: tuple[surgery.Group, ...])
     expected = logits_of(whole, shape)
     del whole
     slimmed = surgery.slim(state, kept, found)
-    model = slimmed.build().eval()
+    model = slimmed.build().eval().requires_grad_(False)
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
         logits = logits_of(model, shape)
     in_float32 = {key: t.float() if t.dtype.is_floating_point else t for key, t in slimmed.tensors.items()}
