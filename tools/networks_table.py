@@ -20,7 +20,8 @@ from tailor.model import cost
 from tailor.model.state import ModelState
 from tailor.networks import building
 from tailor.pruning import surgery
-from tailor.pruning.groups import Group, groups, refusals
+from tailor.pruning.group_records import Group
+from tailor.pruning.groups import groups, refusals
 from tailor.pruning.network_facts import CLASSES, find_facts
 from tailor.stages import GroupRule
 from tools import networks_document

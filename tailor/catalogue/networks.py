@@ -111,6 +111,21 @@ NETWORKS.add(
     ),
 )
 NETWORKS.add(
+    "digits_vit",
+    NetworkInfo(
+        description="A transformer: 16 patches, three blocks of four heads, LayerNorm, a class token.",
+        builder="tailor.networks.embedded:digits_vit",
+        head="head",
+        input_shape=(1, 8, 8),
+        has_norm=False,
+        activation="GELU",
+        macs=475_488,
+        params_count=26_597,
+        head_params_count=165,
+        activation_macs=55_488,
+    ),
+)
+NETWORKS.add(
     "friedman_mlp",
     NetworkInfo(
         description="Two hidden linear layers of 64 with ReLU, no norm, for regression on ten numbers.",

@@ -10,6 +10,7 @@ from tailor.core.registry import Registry
 from tailor.core.seeds import stream
 from tailor.core.settings import Count, Fraction, Rate, Settings
 from tailor.stages import (
+    Division,
     Grouping,
     GroupRule,
     LearnRanking,
@@ -90,6 +91,19 @@ class Uniform(Allocation):
     def stages(self, scores: StageOutcome, cut: Cut) -> StageSubgenerator:
         """Yield one surgery."""
         return (yield _prune(scores, cut, "uniform"))
+
+
+class ByKind(Allocation):
+    """Heads, channels of the stream, groups and other filters lose the same share each; within a kind, as `global`.
+
+    Fang et al., ECCV 2024, "Isomorphic Pruning", which also tells layers apart by their types.
+    """
+
+    name: Literal["by_kind"] = "by_kind"
+
+    def stages(self, scores: StageOutcome, cut: Cut) -> StageSubgenerator:
+        """Yield one surgery."""
+        return (yield _prune(scores, cut, "by_kind"))
 
 
 class RandomBest(Allocation):
@@ -195,7 +209,7 @@ class ToLatency(Allocation):
     """Threads of the CPU."""
     precision: Literal["float32", "bf16"] = "float32"
     repeats: Annotated[int, Field(ge=2)] = 50
-    within: Literal["global", "uniform"] = "global"
+    within: Division = "global"
     """How the removal is divided over layers."""
 
     def label(self) -> str:
@@ -224,10 +238,10 @@ class ToLatency(Allocation):
         )
 
 
-def _prune(scores: StageOutcome, cut: Cut, allocation: Literal["global", "uniform"]) -> Prune:
+def _prune(scores: StageOutcome, cut: Cut, allocation: Division) -> Prune:
     return Prune(of=scores, allocation=allocation, seed=cut.random_seed, **cut.settings())
 
 
 ALLOCATIONS: Registry[type[Allocation]] = Registry("allocation")
-for _settings in (Global, Uniform, RandomBest, LeGR, ToLatency):
+for _settings in (Global, Uniform, ByKind, RandomBest, LeGR, ToLatency):
     ALLOCATIONS.add(_settings.model_fields["name"].default, _settings)

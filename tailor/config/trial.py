@@ -35,6 +35,8 @@ class Method(Settings):
     version: ClassVar[int] = 1
     keeps_source_head: ClassVar[bool] = False
     """Whether it trains on the source task with the head of the pre-trained network, which must fit that task."""
+    filters_only: ClassVar[bool] = False
+    """Whether it cannot prune heads of attention and channels of a stream (pruning.heads, pruning.stream)."""
     name: str
 
     @abstractmethod
@@ -168,6 +170,20 @@ class TrialConfig(Settings):
             raise ValueError(
                 "pruning.optimiser_state = 'kept' keeps the momentum of SGD over a pruning, and this trial has none; "
                 "set optimisation.optimiser = 'sgd' and a momentum, or leave optimiser_state out"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _wholes_are_possible(self) -> "TrialConfig":
+        if self.pruning.rule.is_whole and self.method.filters_only:
+            raise ValueError(
+                f"method {self.method.name!r} prunes filters only; leave out pruning.heads, pruning.stream and "
+                "pruning.conv_groups, or choose method 'transtailor' or 'prune'"
+            )
+        if self.pruning.shift_means and self.method.filters_only:
+            raise ValueError(
+                f"pruning.shift_means = true has no effect on method {self.method.name!r}; leave it out, or choose "
+                "method 'transtailor' or 'prune'"
             )
         return self
 

@@ -34,6 +34,7 @@ TORCH = PrivateNames(
         "torch.ops.aten._unsafe_view": _FORMS,
         "torch.ops.aten._reshape_alias": _FORMS,
         "torch.ops.aten._adaptive_avg_pool2d": _FORMS,
+        "torch.ops.aten._softmax": "an operation of the dispatcher in attention",
     },
 )
 try:
@@ -47,6 +48,7 @@ try:
     COPY = torch.ops.aten._to_copy
     VIEWS = (torch.ops.aten._unsafe_view, torch.ops.aten._reshape_alias)
     AVERAGE_POOL = torch.ops.aten._adaptive_avg_pool2d
+    SOFTMAX = torch.ops.aten._softmax
 except (ImportError, AttributeError):
     TORCH.check()  # names the missing one, and what to type
     raise
@@ -63,9 +65,9 @@ def storage_of(tensor: Tensor) -> int:
     return int(tensor.untyped_storage()._cdata)
 
 
-def wrapper(kind: type[Tensor], shape: Sequence[int]) -> Any:
-    """A tensor of a subclass, without memory."""
-    return Tensor._make_wrapper_subclass(kind, shape, dtype=torch.float32)
+def wrapper(kind: type[Tensor], shape: Sequence[int], like: Tensor) -> Any:
+    """A tensor of a subclass, without memory, with the dtype and the device of another tensor."""
+    return Tensor._make_wrapper_subclass(kind, shape, dtype=like.dtype, device=like.device)
 
 
 def without_torch_function() -> Any:

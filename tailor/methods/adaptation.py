@@ -3,7 +3,7 @@
 Marks: P = the paper's frame, C = our choice; statistic, threshold and priority of the paper are not known.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -24,6 +24,7 @@ NEVER_NEGATIVE = ("ReLU", "ReLU6", "none")  # none: no activation modules, so a 
 class TargetAwareAdaptation(Method):
     """Fine-tune; then remove filters with weak activations on the target, a few layers at a time, and tune again."""
 
+    filters_only: ClassVar[bool] = True
     name: Literal["target_aware_adaptation"] = "target_aware_adaptation"
     statistic: Literal["mean_activation", "mean_absolute_activation", "apoz"] = "mean_activation"
     """The statistic of each filter over the target's training images (C): a criterion that reads activations."""

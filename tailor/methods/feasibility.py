@@ -5,6 +5,7 @@ from functools import lru_cache
 from tailor.catalogue.feasibility_table import TABLE_CLASSES, Prunable, macs_left, rule_name, table
 from tailor.catalogue.networks import NETWORKS
 from tailor.config.trial import TrialConfig
+from tailor.stages import GroupRule
 
 
 def most_removable(config: TrialConfig) -> float:
@@ -34,8 +35,18 @@ def most_removable(config: TrialConfig) -> float:
 
 def _known(config: TrialConfig) -> Prunable | None:
     """What the trial's network can lose under its rule; None if it is not known."""
+    if config.pruning.rule.is_whole:
+        return _wholes(config.network, config.pruning.rule)[0]
     rules = _rules(config.network)
     return None if rules is None else rules[rule_name(config.pruning.residual, config.pruning.linear)]
+
+
+@lru_cache
+def _wholes(network: str, rule: GroupRule) -> tuple[Prunable, frozenset[str]]:
+    """What can go of a network where heads or a stream may, and the kinds that there are: analysed once per process."""
+    from tailor.pruning.feasibility_count import prunable_wholes
+
+    return prunable_wholes(network, rule)
 
 
 @lru_cache
@@ -50,6 +61,7 @@ def _rules(network: str) -> dict[str, Prunable] | None:
 
 def refuse_impossible(config: TrialConfig, removed_macs_fraction: float) -> None:
     """Raise ValueError if the trial's network cannot lose this fraction; for a method's `check`."""
+    refuse_missing_kinds(config)
     most = most_removable(config)
     if removed_macs_fraction > most:
         pruning = config.pruning
@@ -59,6 +71,18 @@ def refuse_impossible(config: TrialConfig, removed_macs_fraction: float) -> None
             f"pruning.minimum_filters_fraction = {pruning.minimum_filters_fraction:g}; choose a smaller budget, or "
             "change one of these settings"
         )
+
+
+def refuse_missing_kinds(config: TrialConfig) -> None:
+    """Raise ValueError if heads or a stream are to be pruned and the trial's network has none that can go."""
+    rule = config.pruning.rule
+    for kind, value in rule.wholes.items():
+        if kind not in _wholes(config.network, rule)[1]:
+            raise ValueError(
+                f"pruning.{kind} = {str(value).lower()}, and {config.network} has no {kind} that can go; "
+                f"leave pruning.{kind} out, or choose "
+                + ("resnext50_32x4d" if kind == "conv_groups" else "a transformer such as vit_b_16 or swin_t")
+            )
 
 
 def is_prunable(config: TrialConfig) -> bool:

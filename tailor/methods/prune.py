@@ -70,6 +70,17 @@ class Pruning(Method):
             raise ValueError(
                 f"criterion {self.criterion!r} counts zeros behind a ReLU, and {config.network} has {info.activation}"
             )
+        if config.pruning.rule.is_whole and not CRITERIA[self.criterion].scores_wholes:
+            able = ", ".join(sorted(name for name in CRITERIA if CRITERIA[name].scores_wholes))
+            raise ValueError(
+                f"criterion {self.criterion!r} scores filters only; leave out pruning.heads, pruning.stream and "
+                f"pruning.conv_groups, or choose one of {able}"
+            )
+        if config.pruning.conv_groups != "none" and CRITERIA[self.criterion].has_gates:
+            raise ValueError(
+                f"criterion {self.criterion!r} scores factors, and groups of convolutions have none; leave out "
+                "pruning.conv_groups, or choose criterion 'l1', 'l2' or 'fpgm'"
+            )
         if self.first_regulariser is not None and self.order == "head_first":
             raise ValueError("first_regulariser has no effect with order = 'head_first'; set order = 'tune_first'")
         if self.first_regulariser is not None:

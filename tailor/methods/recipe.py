@@ -18,13 +18,13 @@ from tailor.stages import (
     FineTune,
     FitHead,
     Grouping,
-    GroupRule,
     LoadWeights,
     MeasureNorms,
     OperatingPoint,
     Placement,
     RememberWeights,
     ScoreFilters,
+    ShiftMeans,
     StageOutcome,
     StageSubgenerator,
     Task,
@@ -49,7 +49,7 @@ class Recipe:
         data, pruning = config.data, config.pruning
         subset_seed = None if data.images_per_class is None else stream(config.seed, "subset")
         self.task = _task(data, data.sha256, subset_seed, AUGMENTATION_VERSIONS[data.augmentation])
-        self.rule = GroupRule(residual=pruning.residual, linear=pruning.linear)
+        self.rule = pruning.rule
         self._unpruned: StageOutcome | None = None  # with distillation: the network that its teacher is tuned from
         self._teacher: StageOutcome | None = None
 
@@ -229,6 +229,9 @@ class Recipe:
             at_random=at_random,
         )
         pruned = yield from allocation.stages(scores, cut)
+        if self.config.pruning.shift_means:
+            batch_size = self.config.optimisation.batch_size
+            pruned = yield ShiftMeans(of=pruned, unpruned=scores, rule=self.rule, task=self.task, batch_size=batch_size)
         return (yield from self.norms(pruned))
 
     def norms(self, pruned: StageOutcome) -> StageSubgenerator:

@@ -3,7 +3,7 @@
 Marks: P = printed in the paper, T = the authors' code, C = our choice; see docs/methods/sfp.md and gbn.md.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -25,6 +25,7 @@ class SoftFilterPruning(Method):
     He et al., IJCAI 2018.
     """
 
+    filters_only: ClassVar[bool] = True
     name: Literal["sfp"] = "sfp"
     removed_macs_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.2
     """Share of the original network's MACs that is removed at the end (C: the paper gives the share of filters); every
@@ -57,6 +58,7 @@ class GateDecorator(Method):
     You et al., NeurIPS 2019, "Gate Decorator".
     """
 
+    filters_only: ClassVar[bool] = True
     name: Literal["gbn"] = "gbn"
     steps: Count = 5
     """Tocks of the path; each comes after `step_macs_fraction` more was removed and ends in an operating point (C)."""

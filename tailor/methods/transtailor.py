@@ -88,6 +88,16 @@ class TransTailor(Method):
                 f"beta = {mode!r} multiplies no normalised importance, so beta_normalisation = "
                 f"{self.beta_normalisation!r} has no effect; leave it out, or choose beta = 'sqrt', 'fold' or 'grad'"
             )
+        if config.pruning.conv_groups != "none":
+            raise ValueError(
+                "transtailor trains factors of filters and heads, and groups of convolutions have none; leave out "
+                "pruning.conv_groups, or choose method 'prune'"
+            )
+        if mode == "grad" and config.pruning.heads:
+            raise ValueError(
+                "beta = 'grad' scales the gradients of filters' weights, and heads have none of their own; choose "
+                "beta = 'fold' or 'sqrt', or leave out pruning.heads"
+            )
         if self.placement == "before_norm" and info.has_norm and mode in ("sqrt", "raw"):
             raise ValueError(
                 f"beta = {mode!r} with placement = 'before_norm': the norm of {config.network} cancels a factor "

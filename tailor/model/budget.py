@@ -1,11 +1,18 @@
 """The share of the original network's multiply-accumulates that a state still has."""
 
+import torch
+
 from tailor.model import cost
 from tailor.model.state import ModelState
+from tailor.networks import building
 
 
 def macs_of(state: ModelState) -> int:
     """Multiply-accumulates of one input through the state's layers."""
+    if state.sizes:  # with heads, products of activations are gone
+        empty = {name: torch.empty_like(tensor, device="meta") for name, tensor in state.tensors.items()}
+        model = building.rebuild(state.network, state.classes, empty, state.sizes)
+        return cost.counted_macs(model, state.input_shape)
     shapes = {name: tensor.shape for name, tensor in state.tensors.items()}
     return cost.macs(state.network, state.classes, shapes, state.input_shape)
 

@@ -27,17 +27,19 @@ class _Products(TorchDispatchMode):
         self.name_of = {storage_of(parameter): name for name, parameter in model.named_parameters()}
         self.outputs: Counter[str] = Counter()
         self.activation_macs = 0
+        self.all_macs = 0
 
     def __torch_dispatch__(self, func: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
         if func.overloadpacket in PRODUCTS:
             factors = [a for a in args if isinstance(a, Tensor) and a.dim() > 1]
+            second = factors[-1].shape  # (..., K, J) of matrices, (C, K, rows, columns) of a convolution
+            each = math.prod(second[1:]) if func.overloadpacket is aten.convolution else second[-2]
+            self.all_macs += result.numel() * each
             names = {self.name_of.get(storage_of(factor)) for factor in factors} - {None}
             for name in names:
                 self.outputs[str(name)] += result.numel()
             if not names:
-                second = factors[-1].shape  # (..., K, J) of matrices, (C, K, rows, columns) of a convolution
-                each = math.prod(second[1:]) if func.overloadpacket is aten.convolution else second[-2]
                 self.activation_macs += result.numel() * each
         return result
 
@@ -45,10 +47,18 @@ class _Products(TorchDispatchMode):
 @lru_cache(maxsize=32)
 def _counted(network: str, classes: int, input_shape: tuple[int, ...]) -> _Products:
     """The products of one shape pass over the original network: pruning changes widths, never positions."""
-    model = building.skeleton(network, classes).eval()
+    return _products_of(building.skeleton(network, classes), input_shape)
+
+
+def _products_of(model: nn.Module, input_shape: tuple[int, ...]) -> _Products:
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), (counted := _Products(model)):  # attention as its two products
-        model(torch.zeros(1, *input_shape, device="meta"))
+        model.eval()(torch.zeros(1, *input_shape, device="meta"))
     return counted
+
+
+def counted_macs(model: nn.Module, input_shape: tuple[int, ...]) -> int:
+    """Multiply-accumulates of a model on torch's device `meta` for one image, counted in a shape pass over it."""
+    return _products_of(model, input_shape).all_macs
 
 
 @lru_cache(maxsize=32)

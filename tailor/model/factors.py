@@ -1,11 +1,16 @@
 """Factors at the outputs of filters: attached to a module, and folded into its weights."""
 
+from collections.abc import Iterable
 from functools import partial
 
 from torch import Tensor, nn
 
 from tailor.core.torch_private import BatchNormBase, NormBase
 
+HEADS = ":heads"  # behind a site's name: its factors multiply the heads that the layer reads, and not its outputs
+GROUPS = ":groups"  # the same of groups of a convolution, which have scores and no factors
+FACTORS = ("factor", "head_factor")  # names of what `attach` adds to modules
+OF_SWIN = ("torchvision.models.swin_transformer",)
 NORMS = (NormBase, nn.LayerNorm, nn.GroupNorm)
 FILTERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 
@@ -24,17 +29,36 @@ def attach(model: nn.Module, factors: dict[str, Tensor], *, trainable: bool = Fa
     Returns:
         The trainable parameters, in the order of `factors`; empty for frozen ones.
     """
+    _call_projections(model, factors)
     parameters = []
     for site, values in factors.items():
-        module = model.get_submodule(site)
+        module, name = model.get_submodule(site.removesuffix(HEADS)), FACTORS[site.endswith(HEADS)]
         if trainable:
             parameter = nn.Parameter(values.clone())
-            module.register_parameter("factor", parameter)
+            module.register_parameter(name, parameter)
             parameters.append(parameter)
         else:
-            module.register_buffer("factor", values.clone())
-        _multiply_at(module)
+            module.register_buffer(name, values.clone())
+        if site.endswith(HEADS):
+            module.register_forward_pre_hook(_multiply_heads)
+        else:
+            _multiply_at(module)
     return parameters
+
+
+def _call_projections(model: nn.Module, sites: Iterable[str]) -> None:
+    """Replace attention that reads the weights of a site without calling the site, so that hooks there act."""
+    owners = [model.get_submodule(site.removesuffix(HEADS).rpartition(".")[0]) for site in sites]
+    if any(isinstance(owner, nn.MultiheadAttention) or type(owner).__module__ in OF_SWIN for owner in owners):
+        from tailor.networks.attention import replace_attention  # imports torchvision, which takes a second
+
+        replace_attention(model)
+
+
+def _multiply_heads(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    factor, (heads,) = module.head_factor, inputs
+    assert isinstance(factor, Tensor)
+    return (heads * factor.repeat_interleave(heads.shape[-1] // len(factor)),)
 
 
 def _multiply_at(module: nn.Module) -> None:
@@ -64,14 +88,16 @@ def _multiply_inside(norm: nn.Module, _inner: nn.Module, inputs: tuple[Tensor]) 
     return _multiply(norm, inputs, inputs[0])
 
 
-def carries(module: nn.Module) -> bool:
-    """Whether factors at this module's output can be multiplied into its weights.
+def carries(model: nn.Module, site: str) -> bool:
+    """Whether factors at this site can be multiplied into weights.
 
     Not after an activation, nor after a user's own layer, whose output may be anything.
 
-    >>> carries(nn.Conv2d(1, 2, 3)), carries(nn.ReLU())
+    >>> model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU())
+    >>> carries(model, "0"), carries(model, "1")
     (True, False)
     """
+    module = model.get_submodule(site.removesuffix(HEADS))
     is_known = type(module).__module__.startswith(("torch.nn.", "timm.layers."))
     return is_known and isinstance(module, (*FILTERS, *NORMS)) and module.weight is not None
 
@@ -79,10 +105,14 @@ def carries(module: nn.Module) -> bool:
 def fold_into(tensors: dict[str, Tensor], factors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Tensors in which each site's weight and bias are multiplied along their filters: f (W x + b) = (fW) x + fb.
 
-    This is true for a convolution and for the affine part of a norm.
+    This is true for a convolution and for the affine part of a norm. Factors of heads are multiplied into the columns
+    of the layer that reads them: W (f h) = (W f) h.
     """
     folded = dict(tensors)
     for site, values in factors.items():
+        reader = f"{site.removesuffix(HEADS)}.weight"
+        if site.endswith(HEADS) and reader in folded:
+            folded[reader] = folded[reader] * values.repeat_interleave(folded[reader].shape[1] // len(values))
         for name in (f"{site}.weight", f"{site}.bias"):
             if name in folded:
                 tensor = folded[name]

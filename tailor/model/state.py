@@ -14,13 +14,16 @@ from torch import Tensor, nn
 
 from tailor.catalogue.networks import NETWORKS
 from tailor.core.errors import ConfigError
-from tailor.model.factors import attach, carries, fold_into
+from tailor.model.factors import FACTORS, attach, carries, fold_into
 from tailor.networks import building
+from tailor.networks.sizes import Sizes
 from transtailor.files import make_folder, write_file
 from transtailor.shell import command
 from transtailor.validation import list_faults
 
-FORMAT_VERSION: Literal[1] = 1
+Format = Literal[1, 2]
+PLAIN: Format = 1
+WITH_SIZES: Format = 2  # as 1, and the sizes of modules that lost heads or channels of a stream
 MODEL_FILE, DESCRIPTION_FILE = "model.safetensors", "model.json"
 
 
@@ -62,6 +65,7 @@ class ModelState:
     kept: dict[str, Tensor] | None = field(default_factory=dict)
     """Layer that lost filters -> indices of the remaining ones in the unpruned network, ascending. None: the filters
     are not from that network, because they were initialised again, or the indices were not stored."""
+    sizes: Sizes = field(default_factory=dict)  # of modules that lost heads or channels of a stream
 
     def build(self, device: torch.device | None = None) -> nn.Module:
         """A new module with this state, its factors attached; needs no tracing.
@@ -69,7 +73,7 @@ class ModelState:
         Raises:
             ConfigError: the tensors or factors do not fit the network.
         """
-        model = building.rebuild(self.network, self.classes, self.tensors)
+        model = building.rebuild(self.network, self.classes, self.tensors, self.sizes)
         try:
             attach(model, self.factors)
         except AttributeError as error:
@@ -86,7 +90,7 @@ class ModelState:
         if not self.factors:
             return self
         model = building.skeleton(self.network, self.classes)
-        moved = {site: values for site, values in self.factors.items() if carries(model.get_submodule(site))}
+        moved = {site: values for site, values in self.factors.items() if carries(model, site)}
         stay = {site: values for site, values in self.factors.items() if site not in moved}
         return replace(self, tensors=fold_into(self.tensors, moved), factors=stay)
 
@@ -105,7 +109,7 @@ def weights(model: nn.Module) -> dict[str, Tensor]:
     return {
         name: tensor.detach().to("cpu", copy=True).contiguous()
         for name, tensor in model.state_dict().items()
-        if not name.endswith(".factor")
+        if name.rpartition(".")[2] not in FACTORS
     }
 
 
@@ -114,13 +118,14 @@ class _Description(BaseModel):
 
     model_config = ConfigDict(frozen=True, strict=True)
 
-    format: Literal[1]
+    format: Format
     network: str
     classes: Annotated[int, Field(ge=1, lt=2**31)]
     input_shape: tuple[Annotated[int, Field(ge=1, lt=2**31)], ...]
     pixel_mean: tuple[Annotated[float, Field(allow_inf_nan=False)], ...]
     pixel_std: tuple[Annotated[float, Field(gt=0.0, allow_inf_nan=False)], ...]
     sha256: str
+    sizes: dict[str, dict[str, Annotated[int, Field(ge=1, lt=2**31)]]] = {}
 
 
 def save_model(state: ModelState, folder: Path) -> None:
@@ -135,14 +140,14 @@ def save_model(state: ModelState, folder: Path) -> None:
     }
     content = safetensors.torch.save(named)
     description = {
-        "format": FORMAT_VERSION,
+        "format": WITH_SIZES if state.sizes else PLAIN,
         "network": state.network,
         "classes": state.classes,
         "input_shape": list(state.input_shape),
         "pixel_mean": list(state.pixels.mean),
         "pixel_std": list(state.pixels.std),
         "sha256": hashlib.sha256(content).hexdigest(),
-    }
+    } | ({"sizes": state.sizes} if state.sizes else {})
     write_file(folder / MODEL_FILE, content)
     write_file(folder / DESCRIPTION_FILE, json.dumps(description, indent=1))
 
@@ -174,14 +179,34 @@ def load_state(folder: Path) -> ModelState:
         raise ConfigError(
             f"{folder / MODEL_FILE} has no tensors as `run --save` writes them: {type(error).__name__}: {error}"
         ) from error
-    return ModelState(
+    state = ModelState(
         network=description.network,
         classes=description.classes,
         input_shape=description.input_shape,
         pixels=Pixels(mean=description.pixel_mean, std=description.pixel_std),
+        tensors=parts["tensors"],
+        factors=parts["factors"],
         kept=None,
-        **parts,
+        sizes=description.sizes,
     )
+    if state.sizes:
+        _refuse_other_sizes(state, folder)
+    return state
+
+
+def _refuse_other_sizes(state: ModelState, folder: Path) -> None:
+    """Raise ConfigError unless the network runs with its sizes and tensors, which is tried on shapes alone."""
+    shapes = {name: torch.empty_like(tensor, device="meta") for name, tensor in state.tensors.items()}
+    image = torch.zeros(1, *state.input_shape, device="meta")
+    try:
+        with torch.no_grad():
+            building.rebuild(state.network, state.classes, shapes, state.sizes).eval()(image)
+    except RuntimeError as error:
+        raise ConfigError(
+            f"{folder / DESCRIPTION_FILE}: {state.network} does not run with its sizes and the tensors in {MODEL_FILE} "
+            f"({str(error).partition(chr(10))[0]}); to save the model again, type: "
+            + command("trial", "run", "TRIAL", "--save", "FOLDER")
+        ) from error
 
 
 def _words(error: OSError | ValidationError) -> str:

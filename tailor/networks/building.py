@@ -1,15 +1,19 @@
 """Networks by name, built at their original widths or at the widths of given tensors."""
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from tailor.catalogue.networks import NETWORKS
 from tailor.core.errors import ConfigError
 from tailor.core.registry import function_of
 from tailor.core.torch_private import BatchNormBase
+from tailor.networks.sizes import Sizes, set_sizes
+
+RUN_WHILE_BUILT = (F.conv1d, F.conv2d, F.linear, F.batch_norm, F.layer_norm, F.group_norm)
 
 
 def build(name: str, classes: int, *, seed: int) -> nn.Module:
@@ -22,14 +26,13 @@ def build(name: str, classes: int, *, seed: int) -> nn.Module:
         return _built(name, classes)
 
 
-def rebuild(name: str, classes: int, tensors: dict[str, Tensor]) -> nn.Module:
+def rebuild(name: str, classes: int, tensors: dict[str, Tensor], sizes: Sizes | None = None) -> nn.Module:
     """The network `name` with copies of these tensors as its state_dict, and with their widths; no random numbers.
 
     Raises:
-        ConfigError: the tensors are not those of this network.
+        ConfigError: the tensors or sizes are not those of this network.
     """
-    with torch.random.fork_rng(devices=[]), _WithoutMemory():
-        model = _built(name, classes)
+    model = _without_memory(name, classes)
     expected = set(model.state_dict())
     if wrong := sorted(expected ^ set(tensors)):
         which = "missing" if wrong[0] in expected else "unknown"
@@ -37,6 +40,7 @@ def rebuild(name: str, classes: int, tensors: dict[str, Tensor]) -> nn.Module:
             f"these tensors do not fit {name}: {wrong[0]!r} is {which} ({len(wrong)} such names); "
             "give the network that they were saved from"
         )
+    set_sizes(model, sizes or {})
     try:
         fill(model, tensors)
     except (ValueError, IndexError, RuntimeError) as error:  # wrong dimensions, or numbers that cannot be trained
@@ -71,19 +75,58 @@ def _widen(module: nn.Module, weight: Tensor) -> None:
         module.out_features, module.in_features = weight.shape
     elif isinstance(module, BatchNormBase):
         module.num_features = weight.shape[0]
+    elif isinstance(module, nn.LayerNorm | nn.RMSNorm) and len(module.normalized_shape) == 1:
+        module.normalized_shape = tuple(weight.shape)
+    elif isinstance(module, nn.GroupNorm) and module.num_groups == 1:
+        module.num_channels = weight.shape[0]
 
 
 def skeleton(name: str, classes: int) -> nn.Module:
-    """The network `name` without memory for its weights (on torch's device `meta`): only shapes and structure."""
-    with torch.random.fork_rng(devices=[]), _WithoutMemory():
-        return _built(name, classes).to("meta")
+    """The network `name` without memory for its weights (on torch's device `meta`): for shapes and structure alone.
+
+    Buffers of integers keep their values, by which networks look up others (the relative positions of attention).
+    """
+    model = _without_memory(name, classes)
+    integers = {
+        (module, key): buffer
+        for module in model.modules()
+        for key, buffer in module.named_buffers(recurse=False)
+        if not buffer.dtype.is_floating_point and buffer.dim()
+    }
+    model.to("meta")
+    for (module, key), buffer in integers.items():
+        if not buffer.is_meta:
+            setattr(module, key, buffer)
+    return model
+
+
+def _without_memory(name: str, classes: int) -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        try:
+            with _WithoutMemory(integers="real"):
+                return _built(name, classes)
+        except NotImplementedError:  # integers that are computed from weights have no values
+            with _WithoutMemory(integers="meta"):
+                return _built(name, classes)
 
 
 class _WithoutMemory(TorchFunctionMode):
-    """Makes layers' weights on `meta`; small tensors from which a network computes its widths stay real."""
+    """Makes layers' weights on `meta`; small tensors that a network computes its own widths with stay real.
+
+    Where a network runs a part of itself while it is built, its images go to `meta`, as the weights are.
+    """
+
+    def __init__(self, integers: Literal["real", "meta"]) -> None:
+        super().__init__()
+        self.integers = integers
 
     def __torch_function__(self, func: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        return func(*args, **(kwargs or {}) | ({"device": "meta"} if func is torch.empty else {}))
+        if func in RUN_WHILE_BUILT and any(isinstance(a, Tensor) and a.is_meta for a in args):
+            args = [a.to("meta") if isinstance(a, Tensor) else a for a in args]
+        kwargs = kwargs or {}
+        is_float = (kwargs.get("dtype") or torch.float32).is_floating_point
+        goes = func is torch.empty and (is_float or self.integers == "meta")
+        return func(*args, **kwargs | ({"device": "meta"} if goes else {}))
 
 
 def _built(name: str, classes: int) -> nn.Module:

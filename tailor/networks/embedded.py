@@ -1,6 +1,8 @@
 """The embedded networks, small enough for tests and demonstrations on a CPU."""
 
+import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 
 def conv(in_channels: int, out_channels: int, *, stride: int = 1, bias: bool = False) -> nn.Conv2d:
@@ -81,6 +83,58 @@ class FriedmanMLP(nn.Module):
         return outputs
 
 
+class DigitsAttention(nn.Module):
+    """Heads of a fixed width, whose number is an attribute; queries, keys and values come from one layer."""
+
+    def __init__(self, width: int, num_heads: int) -> None:
+        super().__init__()
+        self.num_heads, self.head_dim = num_heads, width // num_heads
+        self.qkv, self.proj = nn.Linear(width, 3 * width), nn.Linear(width, width)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Tokens (B, N, width) of tokens of the same shape."""
+        made = self.qkv(tokens).unflatten(2, (3, self.num_heads, self.head_dim))
+        queries, keys, values = made.permute(2, 0, 3, 1, 4).unbind(0)
+        heads = functional.scaled_dot_product_attention(queries, keys, values)
+        out: Tensor = self.proj(heads.transpose(1, 2).flatten(2))
+        return out
+
+
+class TransformerBlock(nn.Module):
+    """Attention and a hidden layer, each behind a norm and with a skip."""
+
+    def __init__(self, width: int, num_heads: int) -> None:
+        super().__init__()
+        self.norm1, self.attention = nn.LayerNorm(width), DigitsAttention(width, num_heads)
+        self.norm2 = nn.LayerNorm(width)
+        self.hidden = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Tokens (B, N, width) of tokens of the same shape."""
+        tokens = tokens + self.attention(self.norm1(tokens))
+        out: Tensor = tokens + self.hidden(self.norm2(tokens))
+        return out
+
+
+class DigitsViT(nn.Module):
+    """Patches of 2 x 2 pixels, a class token, learned positions, three blocks; the class token is classified."""
+
+    def __init__(self, num_classes: int, width: int = 32, depth: int = 3, num_heads: int = 4) -> None:
+        super().__init__()
+        self.patches = nn.Conv2d(1, width, 2, stride=2)
+        self.class_token = nn.Parameter(0.02 * torch.randn(1, 1, width))
+        self.positions = nn.Parameter(0.02 * torch.randn(1, 17, width))
+        self.blocks = nn.Sequential(*(TransformerBlock(width, num_heads) for _ in range(depth)))
+        self.norm, self.head = nn.LayerNorm(width), nn.Linear(width, num_classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (B, num_classes) of images (B, 1, 8, 8)."""
+        tokens = self.patches(images).flatten(2).transpose(1, 2)
+        tokens = torch.cat([self.class_token.expand(tokens.shape[0], -1, -1), tokens], dim=1) + self.positions
+        logits: Tensor = self.head(self.norm(self.blocks(tokens))[:, 0])
+        return logits
+
+
 def digits_vgg(num_classes: int) -> nn.Module:
     """The embedded network without a norm."""
     return DigitsVGG(num_classes)
@@ -94,6 +148,11 @@ def digits_vgg_bn(num_classes: int) -> nn.Module:
 def digits_resnet(num_classes: int) -> nn.Module:
     """The embedded residual network, with BatchNorm."""
     return DigitsResNet(num_classes)
+
+
+def digits_vit(num_classes: int) -> nn.Module:
+    """The embedded network that stands for transformers."""
+    return DigitsViT(num_classes)
 
 
 def friedman_mlp(num_classes: int) -> nn.Module:

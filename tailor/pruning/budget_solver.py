@@ -12,9 +12,10 @@ from torch import Tensor
 
 from tailor.core.errors import ConfigError
 from tailor.model import cost
-from tailor.model.budget import original_macs
+from tailor.model.budget import macs_of, original_macs
 from tailor.model.state import ModelState
 from tailor.pruning.surgery import Group, Kept
+from tailor.stages import Division
 
 BUDGET_MARGIN = 0.05
 """Share of the original network's MACs by which a pruning may exceed its budget (C)."""
@@ -35,7 +36,7 @@ def combine_scores(scores: dict[str, Tensor], found: tuple[Group, ...], grouping
 def minimums(state: ModelState, found: tuple[Group, ...], minimum_filters_fraction: float) -> Minimum:
     """The fewest filters of each group that stay: a share of its ORIGINAL ones, rounded up, at least one."""
     original = cost.original_shapes(state.network, state.classes)
-    return {g.name: max(1, math.ceil(minimum_filters_fraction * original[f"{g.name}.weight"][0])) for g in found}
+    return {g.name: max(1, math.ceil(minimum_filters_fraction * g.filters_in(original))) for g in found}
 
 
 def lowest_of_all(
@@ -89,11 +90,35 @@ def uniform(
     original = cost.original_shapes(state.network, state.classes)
 
     def counts(thousandths: int) -> dict[str, int]:
-        widths = {g.name: round(original[f"{g.name}.weight"][0] * (1000 - thousandths) / 1000) for g in found}
+        widths = {g.name: round(g.filters_in(original) * (1000 - thousandths) / 1000) for g in found}
         return {g.name: g.filters - min(g.filters, max(minimum[g.name], widths[g.name])) for g in found}
 
     removed = _fewest(state, found, removed_macs_fraction, 1000, counts, width_multiple)
     return lowest_in_each(found, removed, ranking)
+
+
+def by_kind(
+    state: ModelState,
+    found: tuple[Group, ...],
+    removed_macs_fraction: float,
+    minimum: Minimum,
+    ranking: Ranking,
+    width_multiple: int = 1,
+) -> Kept:
+    """As `lowest_of_all`, by each filter's place among all of its kind (heads, stream, ...) instead of its score.
+
+    So every kind loses the same share, whatever the scale of its scores. Of equal places the first kind goes first.
+    """
+    places: Ranking = {}
+    for kind in dict.fromkeys(group.kind for group in found):
+        names = [group.name for group in found if group.kind == kind]
+        scores = torch.cat([ranking[name] for name in names])
+        place = (scores.argsort(stable=True).argsort() + 0.5) / len(scores)
+        places |= zip(names, place.split([len(ranking[name]) for name in names]), strict=True)
+    return lowest_of_all(state, found, removed_macs_fraction, minimum, places, width_multiple)
+
+
+DIVISIONS: dict[Division, Callable[..., Kept]] = {"global": lowest_of_all, "uniform": uniform, "by_kind": by_kind}
 
 
 def random_widths(
@@ -125,10 +150,13 @@ def random_widths(
 def round_widths(found: tuple[Group, ...], removed: dict[str, int], width_multiple: int) -> dict[str, int]:
     """The same removals or fewer, so that each group keeps a multiple of `width_multiple` filters, or all of them.
 
+    Heads are counted one by one: what makes hardware fast is their width, which stays.
     Widths are rounded up, so each group keeps at least one filter and its minimum.
     """
 
     def stays(group: Group) -> int:
+        if group.kind == "heads":
+            return group.filters - removed[group.name]
         return width_multiple * math.ceil((group.filters - removed[group.name]) / width_multiple)
 
     return {g.name: max(0, g.filters - stays(g)) for g in found}
@@ -162,18 +190,17 @@ def _fewest(
     """
     whole = original_macs(state)
     allowed = whole * (1.0 - removed_macs_fraction)
-    shapes = {name: tensor.shape for name, tensor in state.tensors.items()}
+    macs_without = macs_after(state, found)
 
     def removed(n: int) -> dict[str, int]:
         return round_widths(found, counts(n), width_multiple)
 
     def too_much(removed: dict[str, int]) -> float:
         """Share of the MACs that is removed beyond the budget; below 0 if it is not met."""
-        after = shapes_after(shapes, found, removed)
-        return (allowed - cost.macs(state.network, state.classes, after, state.input_shape)) / whole
+        return (allowed - macs_without(removed)) / whole
 
     if too_much(removed(most)) < 0.0:
-        raise _impossible(state, found, removed_macs_fraction, shapes_after(shapes, found, removed(most)))
+        raise _impossible(state, found, removed_macs_fraction, removed(most))
     fewest = _smallest(most, lambda n: too_much(removed(n)) >= 0.0)
     if too_much(removed(fewest)) <= BUDGET_MARGIN:
         return removed(fewest)
@@ -202,10 +229,11 @@ def _missed(
 
 
 def _impossible(
-    state: ModelState, found: tuple[Group, ...], removed_macs_fraction: float, shapes: dict[str, torch.Size]
+    state: ModelState, found: tuple[Group, ...], removed_macs_fraction: float, removed: dict[str, int]
 ) -> ConfigError:
-    """The error for an impossible budget; `shapes`: with all groups at their minimum."""
-    whole, left = original_macs(state), cost.macs(state.network, state.classes, shapes, state.input_shape)
+    """The error for an impossible budget; `removed`: with all groups at their minimum."""
+    whole, left = original_macs(state), macs_after(state, found)(removed)
+    shapes = shapes_after({name: tensor.shape for name, tensor in state.tensors.items()}, found, removed)
     least = cost.macs_by_layer(state.network, state.classes, shapes, state.input_shape)
     largest = max(least, key=least.__getitem__)
     prunable = ", ".join(group.name for group in found) or "none"
@@ -214,7 +242,7 @@ def _impossible(
         f"{1.0 - left / whole:.3f} with its prunable layers ({prunable}) at their minimum; most of what "
         f"stays is in {largest.removesuffix('.weight')}, {least[largest] / whole:.3f} of the original MACs; choose a "
         "smaller budget, pruning.minimum_filters_fraction or pruning.width_multiple, or let more layers lose filters: "
-        "pruning.residual = 'coupled', pruning.linear = true"
+        "pruning.residual = 'coupled', pruning.linear = true, in a transformer pruning.heads or pruning.stream = true"
     )
 
 
@@ -238,6 +266,23 @@ def removal_order(scores: Ranking, minimum: Minimum) -> list[tuple[str, int]]:
             left[name] -= 1
             order.append((name, index))
     return order
+
+
+def macs_after(state: ModelState, found: tuple[Group, ...]) -> Callable[[dict[str, int]], int]:
+    """A function: how many filters each group loses -> MACs that are left.
+
+    A head takes its products of activations along. Those of heads that were removed before are known from counting the
+    state as it is.
+    """
+    shapes = {name: tensor.shape for name, tensor in state.tensors.items()}
+    gone_before = cost.macs(state.network, state.classes, shapes, state.input_shape) - macs_of(state)
+
+    def macs_without(removed: dict[str, int]) -> int:
+        after = shapes_after(shapes, found, removed)
+        products = sum(removed[group.name] * group.product_macs for group in found)
+        return cost.macs(state.network, state.classes, after, state.input_shape) - gone_before - products
+
+    return macs_without
 
 
 def shapes_after(

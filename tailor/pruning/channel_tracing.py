@@ -10,7 +10,7 @@ labels that it reads: their filters have to stay. An unknown operation costs pru
 
 from collections.abc import Callable, Iterator
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +29,8 @@ from tailor.core.torch_private import (
 from tailor.pruning.dependency_trace import PINNED, Trace, varies
 
 aten = torch.ops.aten
+T = TypeVar("T", bound=Trace)
+POINTWISE = "pointwise"  # the handler of each operation on single elements that has none of its own
 
 
 class ChannelLabels(Tensor):
@@ -40,7 +42,7 @@ class ChannelLabels(Tensor):
 
     @staticmethod
     def __new__(cls, ids: Tensor, trace: Trace, maker: str | None = None) -> "ChannelLabels":
-        made: ChannelLabels = wrapper(cls, ids.shape)
+        made: ChannelLabels = wrapper(cls, ids.shape, trace.like)
         made.ids, made.record, made.maker = ids, trace, maker
         return made
 
@@ -48,10 +50,10 @@ class ChannelLabels(Tensor):
     def __torch_function__(
         cls, func: Any, _types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        layer = LAYERS.get(func)
         with without_torch_function():
-            if layer is not None and isinstance(args[0], ChannelLabels):
-                made = layer(args[0].record, func, *args, **(kwargs or {}))
+            if args and isinstance(args[0], ChannelLabels):
+                layer = (args[0].record.layers or LAYERS).get(func)
+                made = None if layer is None else layer(args[0].record, func, *args, **(kwargs or {}))
                 if made is not None:
                     return made
             return func(*args, **(kwargs or {}))
@@ -61,19 +63,23 @@ class ChannelLabels(Tensor):
         cls, func: Any, _types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         given = [a for a in tree_leaves((args, kwargs)) if isinstance(a, ChannelLabels)]
-        handler = HANDLERS.get(func.overloadpacket, _pointwise if torch.Tag.pointwise in func.tags else None)
-        made = handler(given[0].record, func, args, kwargs or {}) if handler is not None else None
+        trace = given[0].record
+        handlers = trace.handlers or HANDLERS
+        handler = handlers.get(func.overloadpacket, handlers[POINTWISE] if torch.Tag.pointwise in func.tags else None)
+        made = handler(trace, func, args, kwargs or {}) if handler is not None else None
         return _unknown(given, func, args, kwargs or {}) if made is None else made
 
 
-def follow(model: nn.Module, input_shape: tuple[int, ...]) -> Trace:
+def follow(model: nn.Module, input_shape: tuple[int, ...], kind: Callable[..., T]) -> T:
     """The trace of one forward pass of a model in evaluation mode; no weight is read or changed.
 
     Args:
         model: its training flags are restored afterwards.
         input_shape: of one image.
+        kind: of the trace, which says what the pass understands.
     """
-    trace = Trace(tensor_of={id(parameter): name for name, parameter in model.named_parameters()})
+    like = next(model.parameters(), torch.empty(0))
+    trace = kind(tensor_of={id(parameter): name for name, parameter in model.named_parameters()}, like=like)
     training = {module: module.training for module in model.modules()}
     hooks = [
         module.register_forward_pre_hook(_call_hook(trace, name))
@@ -81,8 +87,9 @@ def follow(model: nn.Module, input_shape: tuple[int, ...]) -> Trace:
         if not list(module.children())
     ]
     try:
-        with torch.no_grad():
-            result = model.eval()(ChannelLabels(_constant(PINNED, (1, *input_shape)), trace))
+        images = ChannelLabels(constant(PINNED, (1, *input_shape)), trace)
+        with torch.no_grad(), trace.watching():
+            result = model.eval()(images)
     finally:
         for hook in hooks:
             hook.remove()
@@ -104,11 +111,11 @@ def _call_hook(trace: Trace, name: str) -> Callable[[nn.Module, tuple[Any, ...]]
     return note
 
 
-def _constant(value: int, shape: Any) -> Tensor:
+def constant(value: int, shape: Any) -> Tensor:
     return torch.full((), value).expand(shape)
 
 
-def _on_meta(func: Any, args: Any, kwargs: Any) -> Any:
+def on_meta(func: Any, args: Any, kwargs: Any) -> Any:
     """The result of an operation for tensors of these shapes, without computing it."""
 
     def empty(value: Any) -> Any:
@@ -119,21 +126,13 @@ def _on_meta(func: Any, args: Any, kwargs: Any) -> Any:
     return func(*tree_map(empty, args), **{k: v for k, v in tree_map(empty, kwargs).items() if k != "device"})
 
 
-def _channel_labels(labels: Tensor, dim: int) -> Tensor | None:
-    """Labels (C,) of the channels at `dim`; None if they are not the same at all positions."""
-    first = labels.movedim(dim, -1)
-    one = first[(0,) * (first.dim() - 1)]
-    rest = [d for d in range(first.dim() - 1) if varies(first, d)]
-    return None if rest and not bool((first == one).all()) else one
-
-
 # --- layers: those with filters, and norms, which work on each channel alone. None: the operations below handle it. ---
 
 
 def _conv(
     trace: Trace, func: Any, x: ChannelLabels, weight: Tensor, bias: Tensor | None = None, *rest: Any, **kw: Any
 ) -> ChannelLabels | None:
-    layer, read = _layer(trace, weight, bias), _channel_labels(x.ids, 1)
+    layer, read = _layer(trace, weight, bias), trace.channels(x.ids, 1)
     if layer is None or read is None:
         return None
     inputs, outputs = read.numel(), weight.shape[0]
@@ -147,14 +146,14 @@ def _conv(
         trace.pin(read, "a grouped convolution")
         return None
     _use_outputs(trace, layer, bias, made)
-    shape = _on_meta(func, (x, weight, bias, *rest), kw).shape
+    shape = on_meta(func, (x, weight, bias, *rest), kw).shape
     return ChannelLabels(made.reshape(1, -1, *[1] * (len(shape) - 2)).expand(shape), trace, layer)
 
 
 def _linear(
     trace: Trace, func: Any, x: ChannelLabels, weight: Tensor, bias: Tensor | None = None
 ) -> ChannelLabels | None:
-    layer, read = _layer(trace, weight, bias), _channel_labels(x.ids, -1)
+    layer, read = _layer(trace, weight, bias), trace.channels(x.ids, -1)
     if layer is None or read is None:
         return None
     trace.use(f"{layer}.weight", 1, read)
@@ -162,7 +161,7 @@ def _linear(
     _use_outputs(trace, layer, bias, made)
     if x.dim() > 3:
         trace.channels_last.add(layer)
-    return ChannelLabels(made.expand(_on_meta(func, (x, weight, bias), {}).shape), trace, layer)
+    return ChannelLabels(made.expand(on_meta(func, (x, weight, bias), {}).shape), trace, layer)
 
 
 def _batch_norm(
@@ -176,7 +175,7 @@ def _batch_norm(
     *_rest: Any,
     **_kw: Any,
 ) -> ChannelLabels | None:
-    read = _channel_labels(x.ids, 1)
+    read = trace.channels(x.ids, 1)
     if weight is None or bias is None or mean is None or variance is None or read is None:
         return None
     norm = _layer(trace, weight, bias)
@@ -221,15 +220,15 @@ def _unknown(given: list[ChannelLabels], func: Any, args: Any, kwargs: Any) -> A
         return args[0]
     trace = given[0].record
     return tree_map(
-        lambda made: ChannelLabels(_constant(PINNED, made.shape), trace) if isinstance(made, Tensor) else made,
-        _on_meta(func, args, kwargs),
+        lambda made: ChannelLabels(constant(PINNED, made.shape), trace) if isinstance(made, Tensor) else made,
+        on_meta(func, args, kwargs),
     )
 
 
 def _pointwise(trace: Trace, func: Any, args: Any, kwargs: Any) -> Any:
     """Join the labels of combined elements; numbers that depend on no filter pin them, except single numbers."""
     combined = [
-        a.ids if isinstance(a, ChannelLabels) else _constant(PINNED, a.shape)
+        a.ids if isinstance(a, ChannelLabels) else constant(PINNED, a.shape)
         for a in tree_leaves((args, kwargs))
         if isinstance(a, ChannelLabels) or (isinstance(a, Tensor) and a.numel() > 1)
     ]
@@ -256,15 +255,15 @@ def _move(trace: Trace, func: Any, args: Any, kwargs: Any) -> ChannelLabels:
 
 def _view(trace: Trace, func: Any, args: Any, kwargs: Any) -> ChannelLabels | None:
     """Change the shape; None if a dim that varies is split, because pruning would move the split."""
-    ids, shape = args[0].ids, _on_meta(func, args, kwargs).shape
-    for old, new in _blocks(ids.shape, shape):
+    ids, shape = args[0].ids, on_meta(func, args, kwargs).shape
+    for old, new in blocks(ids.shape, shape):
         sizes_before, sizes_after = [[n for n in s if n != 1] for s in (ids.shape[slice(*old)], shape[slice(*new)])]
         if sizes_before != sizes_after and len(sizes_after) > 1 and any(varies(ids, d) for d in range(*old)):
             return None
     return ChannelLabels(ids.reshape(shape), trace)
 
 
-def _blocks(old: torch.Size, new: torch.Size) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
+def blocks(old: torch.Size, new: torch.Size) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
     """The finest pairs of ranges of dims (start, end) of two shapes that have the same number of elements."""
     i = j = 0
     while i < len(old) or j < len(new):
@@ -280,7 +279,7 @@ def _blocks(old: torch.Size, new: torch.Size) -> Iterator[tuple[tuple[int, int],
 def _cat(trace: Trace, _func: Any, args: Any, _kwargs: Any) -> ChannelLabels | None:
     parts = [part for part in args[0] if part.numel()]
     dim = (args[1] if len(args) > 1 else 0) % parts[0].dim()
-    rows = [p.ids if isinstance(p, ChannelLabels) else _constant(PINNED, p.shape) for p in parts]
+    rows = [p.ids if isinstance(p, ChannelLabels) else constant(PINNED, p.shape) for p in parts]
     shape = list(rows[0].shape)
     shape[dim] = sum(row.shape[dim] for row in rows)
     for d in range(len(shape)):
@@ -293,7 +292,7 @@ def _positions(dims_of: Callable[..., list[int]]) -> Callable[..., Any]:
     """Handler of an operation that reads, drops, adds or reorders positions along the dims that `dims_of` names."""
 
     def handler(trace: Trace, func: Any, args: Any, kwargs: Any) -> Any:
-        ids, made = args[0].ids, _on_meta(func, args, kwargs)
+        ids, made = args[0].ids, on_meta(func, args, kwargs)
         dims = sorted({dim % ids.dim() for dim in dims_of(args, kwargs)})
         outputs = tree_leaves(made)
         if all(output.shape == ids.shape for output in outputs) and func.overloadpacket is aten.slice:
@@ -309,7 +308,7 @@ def _positions(dims_of: Callable[..., list[int]]) -> Callable[..., Any]:
     return handler
 
 
-def _dim_argument(position: int, default: int | None = None) -> Callable[..., list[int]]:
+def dim_argument(position: int, default: int | None = None) -> Callable[..., list[int]]:
     def dims_of(args: Any, kwargs: Any) -> list[int]:
         found = args[position] if len(args) > position else kwargs.get("dim", default)
         if isinstance(found, int):
@@ -328,14 +327,15 @@ def _padded(args: Any, _kwargs: Any) -> list[int]:
 
 
 HANDLERS: dict[Any, Callable[..., Any]] = {
+    POINTWISE: _pointwise,
     **dict.fromkeys((aten.clone, aten.detach, aten.alias, COPY, aten.hardswish, aten.hardswish_), _same),
     **dict.fromkeys((aten.permute, aten.transpose, aten.t, aten.expand, aten.unsqueeze, aten.squeeze), _move),
     **dict.fromkeys((aten.view, *VIEWS), _view),
     aten.cat: _cat,
-    **dict.fromkeys((aten.slice, aten.select, aten.unbind), _positions(_dim_argument(1, 0))),
-    **dict.fromkeys((aten.split, aten.split_with_sizes), _positions(_dim_argument(2, 0))),
-    **dict.fromkeys((aten.mean, aten.amax), _positions(_dim_argument(1))),
-    aten.roll: _positions(_dim_argument(2)),
+    **dict.fromkeys((aten.slice, aten.select, aten.unbind), _positions(dim_argument(1, 0))),
+    **dict.fromkeys((aten.split, aten.split_with_sizes), _positions(dim_argument(2, 0))),
+    **dict.fromkeys((aten.mean, aten.amax), _positions(dim_argument(1))),
+    aten.roll: _positions(dim_argument(2)),
     aten.constant_pad_nd: _positions(_padded),
     **dict.fromkeys(
         (

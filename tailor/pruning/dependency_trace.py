@@ -1,6 +1,9 @@
 """The result of a forward pass on labels (see `channel_tracing`): which filters and tensors belong together."""
 
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -8,11 +11,27 @@ from torch import Tensor
 PINNED = 0  # the label of elements that are not a filter's output or have to stay
 
 
+Grid = tuple[Tensor, frozenset[int]]
+"""Labels along the dims of a rectangle, and the dims that are read by number."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Product:
+    """What is computed for each head or channel by itself: activations multiplied with each other, or mixed tokens."""
+
+    each: Tensor  # (H,) labels of the heads or channels
+    macs: int  # of one
+    has_heads: bool
+
+
 @dataclass(kw_only=True, eq=False)
 class Trace:
     """The result of one forward pass on labels. Labels are integers from 1 on; PINNED is 0."""
 
     tensor_of: dict[int, str]  # id of a parameter -> its name
+    like: Tensor  # a parameter: tensors of labels say that they are where it is, and have such numbers
+    layers: Mapping[Any, Callable[..., Any]] = field(default_factory=dict)  # torch's function -> what reads it here
+    handlers: Mapping[Any, Callable[..., Any]] = field(default_factory=dict)  # the same of the dispatcher's operations
     labels: int = 1
     first_label: dict[str, int] = field(default_factory=dict)  # layer -> label of its first output
     width: dict[str, int] = field(default_factory=dict)  # layer -> number of outputs
@@ -24,6 +43,24 @@ class Trace:
     activation_of: dict[str, str] = field(default_factory=dict)  # layer or norm -> the activation module after it
     channels_last: set[str] = field(default_factory=set)  # layers with feature maps whose channels are the last dim
     calls: dict[str, int] = field(default_factory=dict)  # module without submodules -> calls in one pass
+    # The rest is noted by `whole_tracing` alone.
+    grouped: dict[str, Tensor] = field(default_factory=dict)  # convolution in groups -> labels that it reads and makes
+    loose: dict[str, Tensor] = field(default_factory=dict)  # parameter -> labels of its elements
+    fixed: set[str] = field(default_factory=set)  # parameters that were used in a way that is not understood
+    grids: list[Grid] = field(default_factory=list)
+    normed: list[Tensor] = field(default_factory=list)  # labels (C,) of channels that a norm's statistics run over
+    products: list[Product] = field(default_factory=list)
+
+    def watching(self) -> AbstractContextManager[object]:
+        """The context in which the network's code runs."""
+        return nullcontext()
+
+    def channels(self, labels: Tensor, dim: int) -> Tensor | None:
+        """Labels (C,) of the channels at `dim`; None if they are not the same at all positions."""
+        first = labels.movedim(dim, -1)
+        one = first[(0,) * (first.dim() - 1)]
+        rest = [d for d in range(first.dim() - 1) if varies(first, d)]
+        return None if rest and not bool((first == one).all()) else one
 
     def join(self, left: Tensor, right: Tensor) -> None:
         """Record that labels at equal positions (after broadcasting) are removed together or not at all."""

@@ -3,7 +3,7 @@
 import math
 from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from functools import cache, lru_cache
 from itertools import product
 
@@ -11,7 +11,8 @@ from tailor.catalogue.feasibility_table import TABLE_CLASSES, Part, Prunable, ru
 from tailor.catalogue.networks import NETWORKS
 from tailor.model import cost
 from tailor.networks import building
-from tailor.pruning.groups import Group, groups
+from tailor.pruning.group_records import Group
+from tailor.pruning.groups import groups
 from tailor.pruning.network_facts import UNREAD
 from tailor.stages import GroupRule
 
@@ -29,8 +30,17 @@ def rules(network: str) -> dict[str, Prunable]:
 
 def prunable(network: str, rule: GroupRule) -> Prunable:
     """What a network can lose, from its groups."""
+    return _described(network, groups(building.skeleton(network, TABLE_CLASSES), NETWORKS[network].input_shape, rule))
+
+
+def prunable_wholes(network: str, rule: GroupRule) -> tuple[Prunable, frozenset[str]]:
+    """The same under a rule that asks for heads or a stream, and the kinds of groups that there are."""
+    found = groups(building.skeleton(network, TABLE_CLASSES), NETWORKS[network].input_shape, rule)
+    return _described(network, found), frozenset(group.kind for group in found)
+
+
+def _described(network: str, found: tuple[Group, ...]) -> Prunable:
     model = building.skeleton(network, TABLE_CLASSES)
-    found = groups(model, NETWORKS[network].input_shape, rule)
     members = [member for group in found for member in group.members]
     with_factors = {name.removesuffix(".weight") for name, _ in model.named_parameters()}
     return Prunable(
@@ -40,7 +50,7 @@ def prunable(network: str, rule: GroupRule) -> Prunable:
     )
 
 
-def left_under(network: str, found: Iterable[Group]) -> tuple[Part, ...]:
+def left_under(network: str, found: Sequence[Group]) -> tuple[Part, ...]:
     """What is left when each of these groups keeps a fraction of its filters; see `Part`.
 
     A weight of (outputs, inputs, ...) is used once per position; a part of each of its two dimensions shrinks.
@@ -59,7 +69,9 @@ def left_under(network: str, found: Iterable[Group]) -> tuple[Part, ...]:
         for power, macs in enumerate((o0 * i0, o0 * i1 + o1 * i0, o1 * i1)):
             totals[stride, offset][power] += times * macs
     if constant := cost.activation_macs(network, TABLE_CLASSES, NETWORKS[network].input_shape):
-        totals[0, 0][0] += constant
+        of_heads = sum(group.filters * group.product_macs for group in found)
+        totals[0, 0][0] += constant - of_heads
+        totals[0, 0][1] += of_heads
     return tuple((*place, c0, c1, c2) for place, (c0, c1, c2) in sorted(totals.items()))
 
 

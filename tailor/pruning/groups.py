@@ -1,193 +1,222 @@
-"""Which filters can be removed, and which parts of tensors are removed with each of them."""
+"""Which filters can be removed under a rule and, if it asks for them, which heads, streams and conv groups."""
 
-from collections import Counter, defaultdict
-from dataclasses import dataclass
+import copy
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 from torch import Tensor, nn
 
-from tailor.core.errors import ConfigError
+from tailor.model.factors import GROUPS, HEADS
+from tailor.networks import building
+from tailor.networks.sizes import GROUP_COUNTS, HEAD_COUNTS, HEAD_WIDTHS, STREAM_WIDTHS, set_size, size_of
 from tailor.pruning.channel_tracing import follow
-from tailor.pruning.dependency_trace import PINNED, Trace
-from tailor.stages import GroupRule, Placement
+from tailor.pruning.dependency_trace import Trace
+from tailor.pruning.group_records import Group, GroupMember, Kind, SizeOf, Slice
+from tailor.pruning.units import Numbers, Units
+from tailor.pruning.whole_tracing import follow_whole
+from tailor.stages import GroupRule
 
-Classes = np.ndarray[tuple[int], np.dtype[np.int64]]  # of each label
+WEIGHT = ".weight"
 
 
 @dataclass(frozen=True, kw_only=True)
-class GroupMember:
-    """A convolution or linear layer whose outputs are a group's filters, in the order of the filters."""
+class Candidate:
+    """A group, and why it cannot lose filters under a rule; None if it can."""
 
-    layer: str
-    norm: str | None  # the norm directly after it
-    activation: str | None  # the activation module directly after norm or layer, if it is called only there
-    activation_kind: str | None  # its class, "ReLU", also if the module is shared; None: no activation module
-
-    def site(self, placement: Placement) -> str:
-        """The module at whose output a filter's factor is: the layer, its norm (the layer if it has none), or its
-        activation.
-
-        Raises:
-            ConfigError: this layer has no activation module of its own.
-        """
-        if placement == "before_norm":
-            return self.layer
-        if placement == "after_norm":
-            return self.norm or self.layer
-        if self.activation is None:
-            raise ConfigError(
-                f"placement is 'after_activation', and {self.layer} has no activation module of its own that a factor "
-                "can follow (it may be a plain function, shared, after a Conv1d, or after feature maps with channels "
-                "last); choose placement 'after_norm'"
-            )
-        return self.activation
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Slice:
-    """The part of one tensor that belongs to a group's filters: row j has the indices that belong to filter j."""
-
-    tensor: str
-    dim: int  # 0: made by the filters (weights, norms); 1: read from them
-    indices: Tensor  # (filters, indices per filter) int64
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Group:
-    """Filters that can be removed: those of one layer, or of several whose outputs are added to each other."""
-
-    members: tuple[GroupMember, ...]  # in the order of the network's modules
-    filters: int
-    slices: tuple[Slice, ...]  # members, norms, depthwise convolutions, gates, and layers that read them
-
-    @property
-    def name(self) -> str:
-        """The first member's layer, which names the group."""
-        return self.members[0].layer
+    group: Group
+    reason: str | None
 
 
 def groups(model: nn.Module, input_shape: tuple[int, ...], rule: GroupRule) -> tuple[Group, ...]:
     """The groups of filters that can be removed from a model, in the order of its modules.
 
     Args:
-        model: a network whose code runs on a batch of images; see `tailor.pruning.channel_tracing`.
+        model: a network whose code runs on a batch of images. If the rule asks for heads or the stream, attention that
+            cannot run with fewer heads is replaced in it (see `replace_attention`).
         input_shape: of one image.
-        rule: whether layers whose outputs are added to each other, and hidden linear layers, are prunable.
-
-    Returns:
-        Groups without the head's outputs, and without layers that cannot lose single filters: see `refusals`.
+        rule: what may go.
     """
-    trace = follow(model, input_shape)
-    classes = _classes(trace)
-    found = [members for members, reason in _candidates(model, trace, classes, rule) if reason is None]
-    group_of = np.full(classes.max() + 1, -1)
-    filter_of = np.zeros(classes.max() + 1, dtype=np.int64)
-    for number, members in enumerate(found):
-        own = classes[_labels(trace, members[0])]
-        group_of[own], filter_of[own] = number, np.arange(len(own))
-    slices: list[list[Slice]] = [[] for _ in found]
-    for (tensor, dim), labels in trace.uses.items():
-        used = classes[labels.numpy()]
-        for number in np.unique(group_of[used]):
-            if number >= 0:
-                indices = np.flatnonzero(group_of[used] == number)
-                rows = indices[np.argsort(filter_of[used[indices]], kind="stable")]
-                table = torch.from_numpy(rows.reshape(trace.width[found[number][0]], -1))
-                slices[number].append(Slice(tensor=tensor, dim=dim, indices=table))
-    return tuple(
-        Group(
-            members=tuple(_member(model, trace, layer) for layer in members),
-            filters=trace.width[members[0]],
-            slices=tuple(parts),
-        )
-        for members, parts in zip(found, slices, strict=True)
-    )
-
-
-def sites(found: tuple[Group, ...], placement: Placement) -> dict[str, str]:
-    """Layer -> the module at whose output its filters' factors are, of all layers of the groups.
-
-    Raises:
-        ConfigError: a layer has no such module, or two layers have the same one.
-    """
-    layer_at: dict[str, str] = {}
-    for member in (member for group in found for member in group.members):
-        site = member.site(placement)
-        if site in layer_at:
-            raise ConfigError(
-                f"{site} follows both {layer_at[site]} and {member.layer}, so a factor there would belong to both; "
-                "choose placement 'before_norm', or a network in which each layer has its own"
-            )
-        layer_at[site] = member.layer
-    return {layer: site for site, layer in layer_at.items()}
+    return tuple(c.group for c in candidates(model, input_shape, rule) if c.reason is None)
 
 
 def refusals(model: nn.Module, input_shape: tuple[int, ...], rule: GroupRule) -> dict[str, str]:
     """Layer -> why its filters cannot be removed, for each layer in no group of `groups`."""
-    trace = follow(model, input_shape)
-    candidates = _candidates(model, trace, _classes(trace), rule)
-    return {layer: reason for layers, reason in candidates if reason is not None for layer in layers}
+    refused = [c for c in candidates(model, input_shape, rule) if c.reason is not None]
+    return {member.layer: c.reason for c in refused for member in c.group.members if c.reason is not None}
 
 
-def _classes(trace: Trace) -> Classes:
-    """Class of each label: labels that were joined, directly or through others, are removed together."""
-    pairs = torch.cat([torch.zeros(1, 2, dtype=torch.int64), *trace.joins]).numpy()
-    graph = coo_matrix((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(trace.labels, trace.labels))
-    return connected_components(graph, directed=False)[1].astype(np.int64)  # type: ignore[no-any-return]
+def candidates(model: nn.Module, input_shape: tuple[int, ...], rule: GroupRule) -> list[Candidate]:
+    """All groups of a network, in the order of its modules; under a rule for wholes, attention is replaced in it."""
+    if rule.is_whole:
+        from tailor.networks.attention import replace_attention  # imports torchvision, which takes a second
+
+        replace_attention(model)
+        units = Units(follow_whole(model, input_shape, rule.conv_groups))
+    else:
+        units = Units(follow(model, input_shape, Trace))
+    network = _Network(model, units, rule)
+    found = [c for unit in units.of_each_group() if (c := network.candidate(*unit)) is not None]
+    found.sort(key=lambda c: network.order[c.group.name.partition(":")[0]])
+    return list(_that_run(model, input_shape, found))
 
 
-def _pinned(trace: Trace, classes: Classes) -> dict[int, str]:
-    """Classes whose filters have to stay -> the first reason."""
-    reasons = {int(classes[PINNED]): "values of no filter"}
-    for labels, why in trace.pins:
-        for number in np.unique(classes[labels.numpy()]).tolist():
-            reasons.setdefault(number, why)
-    return reasons
+def _that_run(model: nn.Module, input_shape: tuple[int, ...], found: list[Candidate]) -> Iterator[Candidate]:
+    """The candidates; those without one of whose units the network's code does not run are refused."""
+    new = [c.group for c in found if c.reason is None and c.group.kind != "filters"]
+    is_fine = not new or why_it_does_not_run(model, input_shape, new) is None
+    for candidate in found:
+        reason = candidate.reason
+        if not is_fine and candidate.group in new:
+            why = why_it_does_not_run(model, input_shape, [candidate.group])
+            reason = None if why is None else f"the network's code does not run with fewer: {why}"
+        yield replace(candidate, reason=reason)
 
 
-def _labels(trace: Trace, layer: str) -> slice:
-    return slice(trace.first_label[layer], trace.first_label[layer] + trace.width[layer])
+class _Network:
+    """A model whose units become groups, and what the rule allows of them."""
 
+    def __init__(self, model: nn.Module, units: Units, rule: GroupRule) -> None:
+        self.model, self.units, self.rule, self.trace = model, units, rule, units.trace
+        self.modules = dict(model.named_modules())
+        self.order = {name: number for number, name in enumerate(self.modules)}
+        self.parameters = dict(model.named_parameters(remove_duplicate=False))
+        self.owners = Counter(map(id, self.parameters.values()))
 
-def _candidates(
-    model: nn.Module, trace: Trace, classes: Classes, rule: GroupRule
-) -> list[tuple[list[str], str | None]]:
-    """Layers whose outputs belong together (without gates), and why they cannot lose filters; None if they can."""
-    together: dict[int, list[str]] = defaultdict(list)
-    for layer, _ in model.named_modules():
-        if layer in trace.first_label:
-            together[int(classes[_labels(trace, layer)].min())].append(layer)
-    sizes, pinned = np.bincount(classes), _pinned(trace, classes)
-    owners = Counter(id(parameter) for _, parameter in model.named_parameters(remove_duplicate=False))
-    candidates = []
-    for layers in together.values():
-        members = [layer for layer in layers if layer not in trace.gates] or layers
-        own = [classes[_labels(trace, layer)] for layer in layers]
+    def candidate(self, numbers: Numbers, slices: tuple[Slice, ...]) -> Candidate | None:
+        """The group of these units; None if they are of no layer of the network."""
+        kind = self.units.kind(numbers)
+        of_layers = {
+            (s.tensor.removesuffix(WEIGHT), s.dim): s
+            for s in slices
+            if s.tensor.endswith(WEIGHT) and s.tensor.removesuffix(WEIGHT) in self.modules and not s.loose
+        }
+        if kind == "heads":
+            own = {layer: s for (layer, dim), s in of_layers.items() if dim == 1}
+        else:
+            made = {layer: s for (layer, dim), s in of_layers.items() if dim == 0 and layer in self.trace.first_label}
+            own = {layer: s for layer, s in made.items() if layer not in self.trace.gates} or made
+        if not own:
+            return None
+        own = dict(sorted(own.items(), key=lambda item: self.order[item[0]]))
+        first = next(iter(own.values()))
+        order = torch.argsort(first.indices[:, 0])
+        group = Group(
+            members=tuple(self._member(layer, kind) for layer in own),
+            filters=len(numbers),
+            slices=tuple(replace(s, indices=s.indices[order]) for s in slices),
+            kind=kind,
+            sizes=tuple(self._sizes(kind, slices, first)),
+            product_macs=self.units.product_macs(numbers),
+        )
+        return Candidate(group=group, reason=self._reason(numbers, group, own))
+
+    def _member(self, layer: str, kind: Kind) -> GroupMember:
+        if kind in ("heads", "conv_groups"):
+            suffix = HEADS if kind == "heads" else GROUPS
+            return GroupMember(layer=layer + suffix, norm=None, activation=None, activation_kind=None)
+        norm = self.trace.norm_of.get(layer)
+        activation = self.trace.activation_of.get(norm or layer)
+        name = None if activation is None else type(self.modules[activation]).__name__
+        # A factor's hook expects an activation's channels at dim 1 of feature maps, and last in tokens.
+        elsewhere = layer in self.trace.channels_last or isinstance(self.modules[layer], nn.Conv1d)
+        alone = activation is not None and self.trace.calls[activation] == 1 and not elsewhere
+        return GroupMember(layer=layer, norm=norm, activation=activation if alone else None, activation_kind=name)
+
+    def _reason(self, numbers: Numbers, group: Group, own: Mapping[str, Slice]) -> str | None:
+        """Why the group cannot lose filters under the rule, None if it can."""
+        is_single = group.kind in ("filters", "stream")
+        used = [self.parameters[s.tensor] for s in group.slices if s.tensor in self.parameters]
         reason = None
-        if whys := sorted({pinned[c] for c in own[0].tolist() if c in pinned}):
+        if whys := self.units.reasons(numbers):
             reason = f"all of its outputs are needed behind it: {', '.join(whys)}"
-        elif any(not np.array_equal(other, own[0]) for other in own) or (sizes[own[0]] != len(layers)).any():
+        elif any(
+            s.indices.numel() != self.parameters[s.tensor].shape[s.dim] or (is_single and s.indices.shape[1] > 1)
+            for s in own.values()
+        ):
             reason = "its outputs are combined with each other, or with a part of another layer's"
-        elif any(layer not in trace.calls for layer in layers):
+        elif any(layer not in self.trace.calls for layer in own):
             reason = "its weight is used without calling it, so factors at its output would not act"
-        elif any(owners[id(model.get_parameter(f"{layer}.weight"))] > 1 for layer in layers):
+        elif any(self.owners[id(parameter)] > 1 for parameter in used):
             reason = "its weight is another layer's, too"
-        elif len(members) > 1 and rule.residual == "inside":
+        else:
+            reason = self._reason_of_the_rule(group, own)
+        return reason
+
+    def _reason_of_the_rule(self, group: Group, own: Mapping[str, Slice]) -> str | None:
+        kind, reason = group.kind, None
+        if kind == "heads" and not self.rule.heads:
+            reason = "it reads heads (pruning.heads)"
+        elif kind == "heads" and not any(size.attribute in HEAD_COUNTS for size in group.sizes):
+            reason = f"no number of heads is an attribute of its module; known names are {', '.join(HEAD_COUNTS)}"
+        elif kind == "stream" and not self.rule.stream:
+            reason = "its channels run through norms over channels (pruning.stream)"
+        elif kind == "stream" and group.product_macs and not group.sizes:
+            reason = f"its tokens are mixed, and none of {', '.join(STREAM_WIDTHS)} says how wide it is"
+        elif kind == "filters" and len(own) > 1 and self.rule.residual == "inside":
             reason = "its outputs are added to another layer's"
-        elif not rule.linear and any(isinstance(model.get_submodule(layer), nn.Linear) for layer in members):
+        elif kind == "filters" and not self.rule.linear and any(isinstance(self.modules[n], nn.Linear) for n in own):
             reason = "it is a linear layer"
-        candidates.append((members, reason))
-    return candidates
+        return reason
+
+    def _sizes(self, kind: Kind, slices: tuple[Slice, ...], own: Slice) -> Iterator[SizeOf]:
+        """The numbers that the network's code computes with and that follow how many units are kept."""
+        count, width = own.indices.shape[0], own.indices.numel()
+        layers = {s.tensor.rpartition(".")[0] for s in slices}
+        owners = {layer.rpartition(".")[0] for layer in layers}
+        wanted: dict[str, int] = {}  # attribute -> its value in what belongs to these units
+        if kind == "heads":
+            layers |= owners
+            wanted = dict.fromkeys(HEAD_COUNTS, count) | dict.fromkeys(HEAD_WIDTHS, width)
+        elif kind == "stream":
+            while owners - layers:
+                layers |= owners
+                owners = {layer.rpartition(".")[0] for layer in layers}
+            wanted = dict.fromkeys(STREAM_WIDTHS, count)
+            yield from self._heads_that_stay()
+        elif kind == "conv_groups" and self.rule.conv_groups == "whole":
+            wanted = dict.fromkeys(GROUP_COUNTS, count)
+        for name in sorted(layers):
+            for attribute, value in wanted.items():
+                if size_of(self.modules[name], attribute) == value:
+                    yield SizeOf(module=name, attribute=attribute, each=value // count)
+
+    def _heads_that_stay(self) -> Iterator[SizeOf]:
+        """The sizes of attention that is replaced: what it replaces does not run in a narrower stream either."""
+        from tailor.networks.attention import is_replaced
+
+        for name, module in self.modules.items():
+            if is_replaced(module):
+                yield SizeOf(module=name, attribute="num_heads", each=0, other=size_of(module, "num_heads") or 1)
 
 
-def _member(model: nn.Module, trace: Trace, layer: str) -> GroupMember:
-    norm = trace.norm_of.get(layer)
-    activation = trace.activation_of.get(norm or layer)
-    kind = None if activation is None else type(model.get_submodule(activation)).__name__
-    # A factor's hook expects an activation's channels at dim 1 of feature maps, and last in tokens.
-    elsewhere = layer in trace.channels_last or isinstance(model.get_submodule(layer), nn.Conv1d)
-    alone = activation is not None and trace.calls[activation] == 1 and not elsewhere
-    return GroupMember(layer=layer, norm=norm, activation=activation if alone else None, activation_kind=kind)
+def why_it_does_not_run(model: nn.Module, input_shape: tuple[int, ...], found: Iterable[Group]) -> str | None:
+    """The first line of the error of a forward pass without the first unit of each group; None: there is none."""
+    found = [group for group in found if group.filters > 1]
+    memory = {id(tensor): _on_meta(tensor) for tensor in (*model.parameters(), *model.buffers())}
+    smaller = copy.deepcopy(model, memory)
+    tensors = dict(smaller.state_dict())
+    for group in found:
+        for part in group.slices:
+            gone = set(part.indices[0].tolist())
+            kept = [index for index in range(tensors[part.tensor].shape[part.dim]) if index not in gone]
+            tensors[part.tensor] = tensors[part.tensor].index_select(
+                part.dim, torch.tensor(kept, device=tensors[part.tensor].device)
+            )
+        for size in group.sizes:
+            set_size(smaller.get_submodule(size.module), size.attribute, size.each * (group.filters - 1) + size.other)
+    building.fill(smaller, tensors)
+    try:
+        with torch.no_grad():
+            smaller.eval()(torch.zeros(1, *input_shape, dtype=next(model.parameters()).dtype, device="meta"))
+    except (RuntimeError, ValueError, AssertionError, IndexError) as error:
+        return str(error).partition("\n")[0]
+    return None
+
+
+def _on_meta(tensor: Tensor) -> Tensor:
+    if not tensor.dtype.is_floating_point:
+        return tensor.clone()
+    made = torch.empty_like(tensor, device="meta")
+    return nn.Parameter(made) if isinstance(tensor, nn.Parameter) else made

@@ -8,7 +8,7 @@ from torch import Tensor
 from tailor.data.task_data import generator
 from tailor.model.factors import fold_into
 from tailor.model.state import ModelState
-from tailor.pruning.groups import sites
+from tailor.pruning.group_records import sites
 from tailor.pruning.surgery import Group
 from tailor.stages import AttachImportance, Normalisation
 

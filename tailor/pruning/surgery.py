@@ -5,9 +5,10 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from tailor.model.factors import fold_into
+from tailor.model.factors import GROUPS, HEADS, fold_into
 from tailor.model.state import ModelState
-from tailor.pruning.groups import Group, GroupMember, Slice, groups
+from tailor.pruning.group_records import Group, GroupMember, Slice
+from tailor.pruning.groups import groups
 
 __all__ = ["Group", "Kept", "GroupMember", "Slice", "groups", "mask", "slim"]
 
@@ -28,6 +29,8 @@ def slim(state: ModelState, kept: Kept, found: tuple[Group, ...]) -> ModelState:
         for member in group.members:
             if group.name in kept and member.activation is not None:
                 at_site[member.activation] = at_site[member.layer]
+            if group.name in kept and member.layer.endswith((HEADS, GROUPS)):
+                at_site[member.layer] = kept[group.name]
 
     def weights(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         slimmed = dict(tensors)
@@ -51,7 +54,19 @@ def slim(state: ModelState, kept: Kept, found: tuple[Group, ...]) -> ModelState:
         scores=filters(state.scores),
         channel_weights=filters(state.channel_weights),
         kept=None if state.kept is None else state.kept | _left(state.kept, kept, found),
+        sizes=_sizes(state, kept, found),
     )
+
+
+def _sizes(state: ModelState, kept: Kept, found: tuple[Group, ...]) -> dict[str, dict[str, int]]:
+    """Sizes of modules when the kept filters are left; what follows a number of filters wins over what does not."""
+    sizes = {name: dict(attributes) for name, attributes in state.sizes.items()}
+    smaller = [group for group in found if group.name in kept and len(kept[group.name]) < group.filters]
+    for size, count in sorted(
+        ((size, len(kept[group.name])) for group in smaller for size in group.sizes), key=lambda pair: pair[0].each
+    ):
+        sizes.setdefault(size.module, {})[size.attribute] = size.each * count + size.other
+    return sizes
 
 
 def mask(state: ModelState, kept: Kept, found: tuple[Group, ...]) -> ModelState:

@@ -1,6 +1,16 @@
 """Computes the stages, one file per subject as in `tailor.stages`; importing this package registers them all."""
 
-from tailor.stage_execution import adaptation, attention, legr, pac_net, preparing, pruning, schemes, tuning
+from tailor.stage_execution import (
+    adaptation,
+    attention,
+    compensation,
+    legr,
+    pac_net,
+    preparing,
+    pruning,
+    schemes,
+    tuning,
+)
 from tailor.stage_execution.base import StageContext, StageOutput, Tensors, apply, compute
 
 __all__ = [
@@ -10,6 +20,7 @@ __all__ = [
     "adaptation",
     "apply",
     "attention",
+    "compensation",
     "compute",
     "legr",
     "pac_net",

@@ -80,14 +80,19 @@ def narrow_state(state: ModelState, removed_macs_fraction: float, width_multiple
 
 def reinitialise(state: ModelState, seed: int) -> ModelState:
     """New weights at the state's widths, by the layers' own initialisation."""
-    model = building.rebuild(state.network, state.classes, state.tensors)
+    model = building.rebuild(state.network, state.classes, state.tensors, state.sizes)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         for module in model.modules():
             if callable(reset := getattr(module, "reset_parameters", None)):
                 reset()
     return ModelState(
-        network=state.network, classes=state.classes, input_shape=state.input_shape, tensors=weights(model), kept=None
+        network=state.network,
+        classes=state.classes,
+        input_shape=state.input_shape,
+        tensors=weights(model),
+        kept=None,
+        sizes=state.sizes,
     )
 
 

@@ -9,7 +9,6 @@ from tailor import stages
 from tailor.core.errors import ConfigError
 from tailor.core.torch_private import BatchNormBase
 from tailor.data.task_data import batches, generator
-from tailor.model import cost
 from tailor.model.budget import macs_of, original_macs, removed_macs_fraction
 from tailor.model.factors import attach
 from tailor.model.latency import device_name, measure
@@ -18,7 +17,7 @@ from tailor.parallel.norm import synchronise_norms
 from tailor.pruning import budget_solver, importance, surgery
 from tailor.pruning.criteria import CRITERIA
 from tailor.pruning.criteria.base import Scoring
-from tailor.pruning.groups import sites
+from tailor.pruning.group_records import sites
 from tailor.pruning.latency_budget import least_removal
 from tailor.pruning.surgery import Group
 from tailor.stage_execution.base import StageContext, StageOutput, Tensors, add_prefix, apply, compute, part
@@ -106,8 +105,9 @@ def solve_budget(
         numbers = generator(stage.seed, "random filters")
         ranking = {g.name: torch.rand(g.filters, generator=numbers) for g in found}
     minimum = budget_solver.minimums(state, found, stage.minimum_filters_fraction)
-    allocate = budget_solver.lowest_of_all if stage.allocation == "global" else budget_solver.uniform
-    return allocate(state, found, removed_macs_fraction, minimum, ranking, stage.width_multiple)
+    return budget_solver.DIVISIONS[stage.allocation](
+        state, found, removed_macs_fraction, minimum, ranking, stage.width_multiple
+    )
 
 
 @compute.register
@@ -247,15 +247,12 @@ def warn_nothing_removed(state: ModelState, found: tuple[Group, ...], asked_remo
 
 def coarsest(state: ModelState, found: tuple[Group, ...]) -> tuple[str, float]:
     """The group whose filters have the most MACs each, and their share of the original ones; ("none", 0) of none."""
-    shapes = {name: tensor.shape for name, tensor in state.tensors.items()}
     before, whole = macs_of(state), original_macs(state)
-
-    def macs_without_one_of(group: Group) -> int:
-        one = {other.name: int(other is group) for other in found}
-        after = budget_solver.shapes_after(shapes, found, one)
-        return cost.macs(state.network, state.classes, after, state.input_shape)
-
-    shares = {group.name: (before - macs_without_one_of(group)) / whole for group in found}
+    macs_without = budget_solver.macs_after(state, found)
+    shares = {
+        group.name: (before - macs_without({other.name: int(other is group) for other in found})) / whole
+        for group in found
+    }
     return max(shares.items(), key=lambda item: item[1], default=("none", 0.0))
 
 

@@ -9,6 +9,7 @@ from tailor.stages.preparing import FitHead, LoadWeights, Reinitialise, Remember
 from tailor.stages.pruning import (
     AttachImportance,
     BetaMode,
+    Division,
     FoldImportance,
     Grouping,
     MeasureNorms,
@@ -17,11 +18,13 @@ from tailor.stages.pruning import (
     PruneBestOfRandom,
     PruneToLatency,
     ScoreFilters,
+    ShiftMeans,
     TrainFactors,
 )
 from tailor.stages.records import (
     BACKWARD_WORK,
     STAGE_JSON_BYTES,
+    ConvGroups,
     GroupRule,
     Placement,
     Size,
@@ -47,6 +50,8 @@ __all__ = [
     "FineTuneSoftly",
     "FitHead",
     "FoldImportance",
+    "ConvGroups",
+    "Division",
     "GroupRule",
     "Grouping",
     "LearnRanking",
@@ -64,6 +69,7 @@ __all__ = [
     "Reinitialise",
     "RememberWeights",
     "ScoreFilters",
+    "ShiftMeans",
     "Size",
     "Stage",
     "StageCost",

@@ -19,12 +19,12 @@ from tailor.core.settings import ALWAYS, Settings, counting_fields
 from tailor.stages.records import STAGE_JSON_BYTES, GroupRule, Size, StageCost, StageOutcome, Task
 from tailor.stages.training import Training
 
-PARENTS = ("of", "teacher")  # fields that hold an outcome, in the order of `Stage.parents`
+PARENTS = ("of", "teacher", "unpruned")  # fields that hold an outcome, in the order of `Stage.parents`
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """The base of all stages; `of` is the outcome of the parent, None at a root. A field `teacher` is a parent, too."""
+    """The base of all stages; `of` is the outcome of the parent, None at a root; see PARENTS for others."""
 
     kind: ClassVar[str]
     version: ClassVar[int] = 1

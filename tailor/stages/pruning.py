@@ -4,12 +4,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 from tailor.stages.identity import Stage
-from tailor.stages.records import STAGE_JSON_BYTES, GroupRule, Placement, Size, StageCost, Task, neutral
+from tailor.stages.records import STAGE_JSON_BYTES, GroupRule, Placement, Size, StageCost, StageOutcome, Task, neutral
 from tailor.stages.training import Training
 
 BetaMode = Literal["fold", "sqrt", "grad", "raw", "off"]
 Normalisation = Literal["layer_mean", "rms", "none", "permuted"]
 Grouping = Literal["sum", "mean", "max"]
+Division = Literal["global", "uniform", "by_kind"]  # of a budget over layers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +65,7 @@ class Prune(BudgetedStage):
     """Remove the lowest-scored filters until a budget is met."""
 
     kind = "prune"
-    allocation: Literal["global", "uniform"]
+    allocation: Division
     seed: int | None  # of random filters that are removed instead of the lowest-scored ones; None: by the scores
     width_multiple: int = neutral(1)  # each layer that loses filters keeps a multiple of this
 
@@ -100,7 +101,7 @@ class PruneToLatency(BudgetedStage):
     """
 
     kind = "prune_to_latency"
-    allocation: Literal["global", "uniform"]
+    allocation: Division
     width_multiple: int
     latency_ms: float
     device: Literal["cpu", "cuda"]
@@ -119,6 +120,21 @@ class MeasureNorms(Stage):
     task: Task
     batch_size: int
     seed: int
+
+    def cost(self, size: Size) -> StageCost:
+        """Every training image once, forward."""
+        return StageCost(work=size.train_images * size.macs, stored_bytes=STAGE_JSON_BYTES)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShiftMeans(Stage):
+    """Add to biases what removed filters and heads gave on average (mean shift: VBP, arXiv 2507.12988)."""
+
+    kind = "shift_means"
+    unpruned: StageOutcome  # the model before the surgery that `of` is
+    rule: GroupRule
+    task: Task
+    batch_size: int
 
     def cost(self, size: Size) -> StageCost:
         """Every training image once, forward."""

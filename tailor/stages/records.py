@@ -10,6 +10,10 @@ Placement = Literal["before_norm", "after_norm", "after_activation"]
 """Where a filter's factor is: at its layer's output, after the norm (if any), or after the activation."""
 
 
+ConvGroups = Literal["none", "whole", "alike"]
+"""What is removed of a convolution in groups: nothing, whole groups, or the filters at the same place in each group."""
+
+
 def neutral(value: Any) -> Any:
     """A dataclass field with a default value; with this value it is in no key ("as before it existed")."""
     return field(default=value, metadata={"neutral": value})
@@ -40,6 +44,20 @@ class GroupRule:
 
     residual: Literal["inside", "coupled"] = "inside"  # coupled: layers whose outputs are added lose filters together
     linear: bool = False  # whether hidden linear layers also lose outputs
+    stream: bool = neutral(False)  # whether channels under norms over channels are removed, from end to end
+    heads: bool = neutral(False)  # whether heads of attention are removed
+    conv_groups: ConvGroups = neutral("none")
+
+    @property
+    def wholes(self) -> dict[str, bool | str]:
+        """What it asks for beside single filters: kind of group -> its setting."""
+        asked = {"stream": self.stream, "heads": self.heads, "conv_groups": self.conv_groups}
+        return {kind: value for kind, value in asked.items() if value not in (False, "none")}
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it asks for more than single filters."""
+        return bool(self.wholes)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -220,3 +220,17 @@ class Partial(Small):
 
     def features(self, x: Tensor) -> Tensor:
         return self.third(x) + torch.cat([x, self.second(x)], dim=1)
+
+
+class Pooled(Small):
+    """Attention whose query is made from a parameter alone gathers the positions, as in SigLIP."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.latent, self.query, self.key = nn.Parameter(torch.rand(1, 1, 8)), nn.Linear(8, 8), nn.Linear(8, 8)
+
+    def features(self, x: Tensor) -> Tensor:
+        tokens = self.second(x).flatten(2).transpose(1, 2)
+        query = self.query(self.latent.expand(len(x), -1, -1))
+        pooled = F.scaled_dot_product_attention(query, self.key(tokens), tokens)
+        return self.third(pooled.transpose(1, 2)[..., None])

@@ -25,6 +25,7 @@ class Criterion:
     draws: bool = False
     has_gates: bool = False  # it scores factors at the filters' outputs, so their placement matters
     needs: Literal["nothing", "norm", "relu"] = "nothing"
+    scores_wholes: bool = False  # whether it scores heads of attention and channels of a stream, too
 
     def function(self) -> Callable[[Any], dict[str, Any]]:
         """The function that computes the scores."""
@@ -38,14 +39,16 @@ def _add(module: str, name: str, source: str, **facts: Any) -> None:
     CRITERIA.add(name, Criterion(compute=f"tailor.pruning.criteria.{module}:{name}", source=source, **facts))
 
 
-_add("weights", "l1", "Li et al., ICLR 2017")
-_add("weights", "l2", "He et al., IJCAI 2018 (SFP)")
-_add("weights", "l2_squared", "Chin et al., CVPR 2020 (LeGR)")
-_add("weights", "fpgm", "He et al., CVPR 2019")
+BY_FACTORS = {"reads_data": True, "reads_labels": True, "has_gates": True, "scores_wholes": True}
+
+_add("weights", "l1", "Li et al., ICLR 2017", scores_wholes=True)
+_add("weights", "l2", "He et al., IJCAI 2018 (SFP)", scores_wholes=True)
+_add("weights", "l2_squared", "Chin et al., CVPR 2020 (LeGR)", scores_wholes=True)
+_add("weights", "fpgm", "He et al., CVPR 2019", scores_wholes=True)
 _add("weights", "bn_gamma", "Liu et al., ICCV 2017", needs="norm")
-_add("gradients", "taylor", "Molchanov et al., CVPR 2019", reads_data=True, reads_labels=True, has_gates=True)
-_add("gradients", "beta", "Liu et al., AAAI 2021, Eq. 5", reads_data=True, reads_labels=True, has_gates=True)
-_add("weights", "random", "the control", draws=True)
+_add("gradients", "taylor", "Molchanov et al., CVPR 2019", **BY_FACTORS)
+_add("gradients", "beta", "Liu et al., AAAI 2021, Eq. 5", **BY_FACTORS)
+_add("weights", "random", "the control", draws=True, scores_wholes=True)
 _add("activations", "apoz", "Hu et al., arXiv 1607.03250", reads_data=True, needs="relu")
 _add("activations", "mean_activation", "Molchanov et al., ICLR 2017", reads_data=True)
 _add("activations", "mean_absolute_activation", "our choice, for activations that can be negative", reads_data=True)

@@ -9,7 +9,7 @@ from tailor.data.objective import loss_sum
 from tailor.data.task_data import batches
 from tailor.model.factors import attach
 from tailor.pruning.criteria.base import Scoring
-from tailor.pruning.groups import sites
+from tailor.pruning.group_records import sites
 
 
 def beta(scoring: Scoring) -> dict[str, Tensor]:

@@ -6,7 +6,9 @@ import torch
 from torch import Tensor
 
 from tailor.data.task_data import generator
+from tailor.model.factors import GROUPS
 from tailor.pruning.criteria.base import Scoring, norms_behind
+from tailor.pruning.surgery import Group
 
 
 def l1(scoring: Scoring) -> dict[str, Tensor]:
@@ -52,5 +54,22 @@ def random(scoring: Scoring) -> dict[str, Tensor]:
 
 def _filters(scoring: Scoring) -> Iterator[tuple[str, Tensor]]:
     """Each layer, convolution or linear, with its filters (F, weights of one)."""
-    for member in (member for group in scoring.found for member in group.members):
-        yield member.layer, scoring.state.tensors[f"{member.layer}.weight"].flatten(1)
+    tensors = scoring.state.tensors
+    for group in scoring.found:
+        for member in group.members:
+            if group.kind == "heads":
+                yield member.layer, rows_of_values(tensors, group)
+            elif group.kind == "conv_groups":
+                name = f"{member.layer.removesuffix(GROUPS)}.weight"
+                made = next(part for part in group.slices if (part.tensor, part.dim) == (name, 0))
+                yield member.layer, tensors[name][made.indices].flatten(1)
+            else:
+                yield member.layer, tensors[f"{member.layer}.weight"].flatten(1)
+
+
+def rows_of_values(tensors: dict[str, Tensor], group: Group) -> Tensor:
+    """(H, D x C): the weights that make each head's values: the last rows, behind those of queries and keys."""
+    width = next(part for part in group.slices if part.dim == 1 and not part.loose).indices.shape[1]
+    made = [part for part in group.slices if part.dim == 0 and tensors[part.tensor].dim() == 2]
+    makes = [part for part in made if part.indices.shape[1] >= width][-1]
+    return tensors[makes.tensor][makes.indices[:, -width:]].flatten(1)

@@ -51,8 +51,11 @@ def test_all_networks_are_in_the_table() -> None:
     assert {*EMBEDDED, *json.loads(TORCHVISION_FILE.read_bytes())} == feasibility_table.table().keys()
 
 
-@pytest.mark.parametrize("rule", RULES, ids=str)
-@pytest.mark.parametrize("network", EMBEDDED)
+@pytest.mark.parametrize(
+    ("network", "rule"),
+    [*product(EMBEDDED, RULES), *(("digits_vit", rule | {"heads": True, "stream": True}) for rule in RULES)],
+    ids=str,
+)
 def test_what_is_left_of_a_slimmed_network(network: str, rule: dict[str, Any]) -> None:
     """Half of each group's filters, which is a whole number of them: exact."""
     info = NETWORKS[network]

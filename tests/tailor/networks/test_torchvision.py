@@ -12,7 +12,8 @@ from tailor.model import cost
 from tailor.model.state import ModelState, load_model, save_model
 from tailor.networks import building
 from tailor.pruning import surgery
-from tailor.pruning.groups import Group, groups
+from tailor.pruning.group_records import Group
+from tailor.pruning.groups import groups
 from tailor.pruning.network_facts import CLASSES
 from tailor.stages import GroupRule
 from tools.networks_document import COLUMNS, DOCUMENT, row

@@ -14,7 +14,8 @@ from tailor.model.state import ModelState
 from tailor.networks import building
 from tailor.pruning import surgery
 from tailor.pruning.criteria.base import norms_behind
-from tailor.pruning.groups import Group, GroupMember, groups, refusals, sites
+from tailor.pruning.group_records import Group, GroupMember, sites
+from tailor.pruning.groups import groups, refusals
 from tailor.stages import GroupRule
 from tests.tailor import small_networks
 from tools.networks_table import replace_statistics

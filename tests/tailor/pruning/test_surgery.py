@@ -224,7 +224,7 @@ def test_a_saved_model_is_rebuilt_in_a_fresh_process(tmp_path: Path) -> None:
         ("input_shape", [1, 0, 8]),
         ("pixel_std", [0.0]),
         ("pixel_mean", "0.5"),
-        ("format", 2),
+        ("format", 3),
         ("network", None),
     ],
     ids=str,

@@ -1,0 +1,62 @@
+"""Numbers that modules compute with and that no tensor's shape says: how many heads there are, how wide the stream is.
+
+They are set by name, from a closed list, so that a saved model cannot set anything else.
+"""
+
+from collections.abc import Mapping
+
+from torch import nn
+
+from tailor.core.errors import ConfigError
+
+Sizes = Mapping[str, Mapping[str, int]]
+"""Name of a module -> its attributes that differ from those that it was made with, or that tell it apart."""
+
+HEAD_COUNTS = ("num_heads", "heads", "bias_shape")
+HEAD_WIDTHS = ("attn_dim", "val_attn_dim", "key_attn_dim", "out_dim", "dim_out")  # of all heads together
+STREAM_WIDTHS = ("hidden_dim", "embed_dim", "shape")
+PLACE = {"bias_shape": -1, "shape": 0}  # of the number in attributes that are a tuple
+GROUP_COUNTS = ("groups",)  # of convolutions
+ALLOWED = (*HEAD_COUNTS, *HEAD_WIDTHS, *STREAM_WIDTHS, *GROUP_COUNTS)
+
+
+def size_of(module: nn.Module | None, attribute: str) -> int | None:
+    """The number that a module has by this name; None if it has none, or another kind of value."""
+    value = getattr(module, attribute, None)
+    if attribute in PLACE:
+        value = value[PLACE[attribute]] if isinstance(value, tuple) and value else None
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def set_size(module: nn.Module, attribute: str, size: int) -> None:
+    """Set the number that `size_of` reads."""
+    value: int | tuple[int, ...] = size
+    if attribute in PLACE:
+        numbers = list(getattr(module, attribute))
+        numbers[PLACE[attribute]] = size
+        value = tuple(numbers)
+    setattr(module, attribute, value)
+
+
+def set_sizes(model: nn.Module, sizes: Sizes) -> None:
+    """Set these sizes in a model as it is made, and replace attention that would not run with them.
+
+    Raises:
+        ConfigError: the model has no such module or attribute, or it cannot have this size.
+    """
+    if not sizes:
+        return
+    from tailor.networks.attention import replace_attention  # imports torchvision, which takes a second
+
+    replace_attention(model)
+    modules = dict(model.named_modules())
+    for name, attributes in sizes.items():
+        for attribute, size in attributes.items():
+            made_with = size_of(modules.get(name), attribute) if attribute in ALLOWED else None
+            if made_with is None or not 1 <= size <= made_with:
+                raise ConfigError(
+                    f"sizes: {name or 'the network'} has no {attribute} that can be {size}; expected is one of "
+                    f"{', '.join(ALLOWED)}, from 1 to the number that the network is made with ({made_with}); save "
+                    "the model again with the same version of this program"
+                )
+            set_size(modules[name], attribute, size)

@@ -1,0 +1,105 @@
+"""Filters that are removed together, and which parts of tensors are removed with each of them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor
+
+from tailor.core.errors import ConfigError
+from tailor.stages import Placement
+
+Kind = Literal["filters", "stream", "heads", "conv_groups"]
+"""Filters: outputs of layers. Stream: channels that run through norms over channels, with all that writes and reads
+them. Heads: of attention; the member is the layer that reads them. Conv groups: whole groups of a convolution, or the
+places that are alike in all of its groups; the members are layers that make several outputs of each."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupMember:
+    """A convolution or linear layer whose outputs are a group's filters, in the order of the filters."""
+
+    layer: str
+    norm: str | None  # the norm directly after it
+    activation: str | None  # the activation module directly after norm or layer, if it is called only there
+    activation_kind: str | None  # its class, "ReLU", also if the module is shared; None: no activation module
+
+    def site(self, placement: Placement) -> str:
+        """The module at whose output a filter's factor is: the layer, its norm (the layer if it has none), or its
+        activation.
+
+        Raises:
+            ConfigError: this layer has no activation module of its own.
+        """
+        if placement == "before_norm":
+            return self.layer
+        if placement == "after_norm":
+            return self.norm or self.layer
+        if self.activation is None:
+            raise ConfigError(
+                f"placement is 'after_activation', and {self.layer} has no activation module of its own that a factor "
+                "can follow (it may be a plain function, shared, after a Conv1d, or after feature maps with channels "
+                "last); choose placement 'after_norm'"
+            )
+        return self.activation
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Slice:
+    """The part of one tensor that belongs to a group's filters: row j has the indices that belong to filter j."""
+
+    tensor: str
+    dim: int  # 0: made by the filters (weights, norms); 1: read from them
+    indices: Tensor  # (filters, indices per filter) int64
+    loose: bool = False  # a parameter that is no layer's weight (a position embedding): made, whatever the dim
+
+
+@dataclass(frozen=True, kw_only=True)
+class SizeOf:
+    """A number that a module's code computes with: `each` for each filter that is kept, and `other` more."""
+
+    module: str
+    attribute: str
+    each: int
+    other: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Group:
+    """Filters that can be removed: those of one layer, or of several whose outputs are added to each other."""
+
+    members: tuple[GroupMember, ...]  # in the order of the network's modules
+    filters: int
+    slices: tuple[Slice, ...]  # members, norms, depthwise convolutions, gates, and layers that read them
+    kind: Kind = "filters"
+    sizes: tuple[SizeOf, ...] = ()
+    product_macs: int = 0  # of products of activations with each other, those that go with each filter
+
+    @property
+    def name(self) -> str:
+        """The first member's layer, which names the group."""
+        return self.members[0].layer
+
+    def filters_in(self, shapes: Mapping[str, Sequence[int]]) -> int:
+        """How many filters the group has in a network whose tensors have these shapes."""
+        layer, is_head = self.name.partition(":")[0], self.kind == "heads"
+        own = next(s for s in self.slices if s.tensor == f"{layer}.weight" and s.dim == int(is_head))
+        return shapes[own.tensor][own.dim] // own.indices.shape[1]
+
+
+def sites(found: tuple[Group, ...], placement: Placement) -> dict[str, str]:
+    """Layer -> the module at whose output its filters' factors are, of all layers of the groups.
+
+    Raises:
+        ConfigError: a layer has no such module, or two layers have the same one.
+    """
+    layer_at: dict[str, str] = {}
+    for member in (member for group in found for member in group.members):
+        site = member.site(placement)
+        if site in layer_at:
+            raise ConfigError(
+                f"{site} follows both {layer_at[site]} and {member.layer}, so a factor there would belong to both; "
+                "choose placement 'before_norm', or a network in which each layer has its own"
+            )
+        layer_at[site] = member.layer
+    return {layer: site for site, layer in layer_at.items()}

@@ -1,0 +1,46 @@
+"""Networks without memory keep what their code needs, and what is not understood of them is pinned."""
+
+import importlib.util
+
+import pytest
+import torch
+
+from tailor.catalogue.networks import NETWORKS
+from tailor.networks import building
+from tailor.pruning.groups import groups, refusals
+from tailor.stages import GroupRule
+from tests.tailor.small_networks import Pooled
+
+ALL = GroupRule(residual="coupled", linear=True)
+
+
+def test_integers_by_which_a_network_looks_up_others_keep_their_values() -> None:
+    index = "features.1.0.attn.relative_position_index"
+    skeleton, built = building.skeleton("swin_t", 5), building.build("swin_t", 5, seed=0)
+    assert torch.equal(skeleton.get_buffer(index), built.get_buffer(index))
+    assert all(parameter.is_meta for parameter in skeleton.parameters())
+    floats = [buffer for buffer in skeleton.buffers() if buffer.dtype.is_floating_point]
+    assert all(buffer.is_meta for buffer in floats)
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_attention_by_a_parameter_is_pinned(device: str) -> None:
+    model = Pooled().to(device)
+    assert [group.name for group in groups(model, (3, 8, 8), ALL)] == ["first", "third"]
+    assert "needed behind it" in refusals(model, (3, 8, 8), ALL)["second"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("timm") is None, reason="timm is not installed")
+@pytest.mark.parametrize(
+    "name",
+    [
+        "vit_base_patch16_siglip_224",  # attention by a parameter
+        "vit_pe_core_tiny_patch16_384",  # the same
+        "vit_tiny_r_s16_p8_224",  # runs its convolutions while it is built
+        "vitamin_small_224",  # the same
+    ],
+)
+def test_networks_that_could_not_be_analysed(name: str) -> None:
+    assert NETWORKS[f"timm/{name}"].macs > 0
+    assert groups(building.skeleton(f"timm/{name}", 5), NETWORKS[f"timm/{name}"].input_shape, ALL)
