@@ -3,7 +3,9 @@
 import base64
 import hashlib
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -12,9 +14,12 @@ from jinja2 import Environment as Templates
 from jinja2 import PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from results.arms.findings import findings_of
+from results.arms.trial_settings import settings_of, trial_rows
 from results.errors import ResultsError
+from results.plot.render import bundle
 from results.report.elements.blocks import Section, script_json
-from results.report.elements.findings import findings_of
+from results.report.elements.tables import ArmsTable
 from results.report.sections import (
     comparing,
     costs,
@@ -35,6 +40,9 @@ from transtailor.files import write_file
 
 _HELD = ("planned", "trials", "attempts", "stages", "operating_points", "measured_points", "layers", "kept_filters")
 
+_SCRIPTS = ("state.js", "page.js", "figures.js", "points.js", "front.js", "trial.js", "start.js")
+"""One program, in this order."""
+
 LAST_ROW = "SELECT strftime(max(written_at), '%Y-%m-%d %H:%M:%S UTC') AS at FROM (" + (
     " UNION ALL ".join(
         f"SELECT max(written_at) AS written_at FROM {name}"
@@ -49,7 +57,8 @@ class Page:
     """The data of the template.
 
     Attributes:
-        tiles: the large numbers on top, each with what it counts.
+        tiles: the large numbers, each with what it counts.
+        main: score against cost, on the first screen; `arms` are beside it, with the `verdict` above.
         facts: of provenance.json.
         trials: what the script needs to show a trial.
         renew_s: seconds after which the page reloads itself; None: never.
@@ -60,6 +69,9 @@ class Page:
     tiles: list[tuple[str, str]] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     facts: list[tuple[str, str]] = field(default_factory=list)
+    main: Section = field(default_factory=lambda: Section("pareto", ""))
+    arms: list[ArmsTable] = field(default_factory=list)
+    verdict: str = ""
     sections: list[Section] = field(default_factory=list)
     trials: Markup = Markup("{}")
     renew_s: float | None = None
@@ -89,8 +101,13 @@ def write_report(run: str | os.PathLike[str], renew_s: float | None = None) -> P
         raise ResultsError(f"the report cannot be written to {str(path)!r}: {error}") from error
 
 
-def render(page: Page) -> str:
-    """Return the page as HTML; all texts are escaped, and only the page's own script, known by its hash, may run."""
+def render(page: Page, *, live: bool = False) -> str:
+    """The page as HTML; all texts are escaped, and no script runs but Vega and the page's own, by their hashes.
+
+    Args:
+        page: from `page_of`.
+        live: whether a server answers it, which it may ask then.
+    """
     templates = Templates(
         loader=PackageLoader("results"),
         autoescape=True,
@@ -98,12 +115,35 @@ def render(page: Page) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    folder = resources.files("results") / "templates"
-    style, script = ((folder / name).read_text(encoding="utf-8") for name in ("report.css", "report.js"))
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    style, *scripts = map(Markup, _sources())
     return templates.get_template("report.html.j2").render(
-        page=page, style=Markup(style), script=Markup(script), script_hash=digest
+        page=page, style=style, scripts=scripts, policy=Markup(policy_of(live=live))
     )
+
+
+def policy_of(*, live: bool = False, more: Sequence[str] = ()) -> str:
+    """The page's content security policy; `more` are sources of further scripts."""
+    style, *scripts = map(hash_source, _sources())
+    sources = [
+        f"style-src {style}",
+        f"script-src {' '.join((*scripts, *more))}",
+        "base-uri 'none'",
+        "form-action 'none'",
+    ]
+    return "; ".join(["default-src 'none'", *sources, *(["connect-src 'self'"] if live else [])])
+
+
+def hash_source(text: str) -> str:
+    """How a policy names a script or a style."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+@cache
+def _sources() -> tuple[str, str, str]:
+    """The page's style, Vega, and the page's own script."""
+    folder = resources.files("results") / "templates"
+    style, *parts = ((folder / name).read_text(encoding="utf-8") for name in ("report.css", *_SCRIPTS))
+    return style, bundle(), f"(function () {{\n{''.join(parts)}}})();"
 
 
 def page_of(run: Run, renew_s: float | None = None) -> Page:
@@ -111,8 +151,8 @@ def page_of(run: Run, renew_s: float | None = None) -> Page:
     run.hold(*_HELD)
     counts: dict[str, int] = run.rows(what_ran.COUNTS)[0]
     found = findings_of(run)
-    planned = trials.trial_rows(run)
-    settings = trials.settings_of(planned)
+    planned = trial_rows(run)
+    settings = settings_of(planned)
     page = Page(run.path.resolve().name, run.rows(LAST_ROW)[0]["at"] or "", renew_s=renew_s)
     page.tiles = _tiles(run, counts)
     page.warnings = [*what_ran.warnings(run, counts), *comparing.warnings(found)]
@@ -120,14 +160,15 @@ def page_of(run: Run, renew_s: float | None = None) -> Page:
         page.facts = what_ran.provenance(run)
     except (ValueError, OSError) as error:
         page.warnings.append(f"provenance.json cannot be read: {error}")
-    page.trials = script_json(trials.script_data(planned, settings))
+    page.trials = script_json(trials.script_data(run, planned, settings))
+    page.verdict = comparing.headline(found)
+    page.main = pareto.section(found)
+    page.arms = comparing.overview(found)
     made = [
-        what_ran.section(run, settings),
         comparing.named_section(found),
         comparing.methods_section(found),
         comparing.tuning_section(found),
         comparing.baseline_section(found),
-        pareto.section(found),
         effects.section(found, settings),
         learning.section(found),
         widths.section(found),
@@ -136,6 +177,7 @@ def page_of(run: Run, renew_s: float | None = None) -> Page:
         time_line.section(run),
         costs.section(run),
         printed.section(run),
+        what_ran.section(run, settings),
         failures.section(run),
     ]
     page.sections = [section for section in made if section is not None]

@@ -41,6 +41,26 @@ class HtmlTable:
         return ",".join(str(place) for place, note in enumerate(self.footnotes, 1) if note in row.marks)
 
 
+@dataclass(frozen=True)
+class ArmRow:
+    """An arm on the first screen: its label, the sign of its mark, numbers as text, and what failed of it."""
+
+    label: str
+    colour: int
+    sign: str
+    cells: tuple[str, ...]
+    failed: str
+
+
+@dataclass(frozen=True)
+class ArmsTable:
+    """The arms of one problem."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: list[ArmRow]
+
+
 def methods_table(arms: Sequence[Arm], sql: str) -> HtmlTable:
     """Build the table of the arms of one problem, by rank."""
     columns = ("rank", "label", "asked %", *_measured_columns(arms))

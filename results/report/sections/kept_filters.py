@@ -1,12 +1,8 @@
 """Which filters are kept: how far seeds and methods agree on them, corrected for chance."""
 
-from typing import Any
-
-from results.arms.filter_agreement import OF_LABELS, OF_SEEDS, agreement_sql
-from results.report.elements.blocks import Section, answer
-from results.report.elements.findings import Findings
-from results.report.elements.problems import problem_condition
-from results.report.sections.by_layer import MOST_IN_MATRIX, budgets, layers_figure, pairs_figure
+from results.arms.findings import Findings
+from results.plot.layers import budgets, kept_filters
+from results.report.elements.blocks import Figure, Section
 
 
 def section(found: Findings) -> Section:
@@ -21,19 +17,6 @@ def section(found: Findings) -> Section:
         short="Kept filters",
     )
     for place, problem, asked, at in budgets(found):
-        where = problem_condition(problem)
-        data = answer(found.run, agreement_sql(found.run, OF_SEEDS, where=where, asked=asked))
-        if data.rows:
-            title = f"{problem}: how far the seeds of a label keep the same filters (kappa) {at}"
-            made.blocks.append(layers_figure(f"kept{place}", title, data, _agreeing))
-        labels = {point.label for point in found.points if point.problem == problem and point.removed > 0}
-        if len(labels) <= MOST_IN_MATRIX:
-            data = answer(found.run, agreement_sql(found.run, OF_LABELS, where=where, asked=asked))
-            if data.rows:
-                title = f"{problem}: how far two labels keep the same filters with one seed, and a label with two seeds"
-                made.blocks.append(pairs_figure(f"same-filters{place}", f"{title} (kappa) {at}", data, _agreeing))
+        charts = kept_filters(found, problem, asked, at)
+        made.blocks += [Figure(f"{name}{place}", chart) for name, chart in charts.items()]
     return made
-
-
-def _agreeing(record: dict[str, Any]) -> tuple[float, str]:
-    return record["kappa"], f"{record['kappa']:z.2f}"

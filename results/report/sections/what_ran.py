@@ -3,9 +3,9 @@
 import json
 from typing import Any
 
+from results.arms.trial_settings import TrialSettings
 from results.report.elements.blocks import Section, TableBlock, Words, listing
 from results.report.elements.tables import HtmlTable, TableRow
-from results.report.sections.trials import TrialSettings
 from results.store.reader import Run
 from results.text.number_format import NOTHING
 from transtailor.documents import read_json

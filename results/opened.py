@@ -1,0 +1,28 @@
+"""A run as users open it: its tables, and its figures as `run.plot`."""
+
+import os
+from collections.abc import Sequence
+from functools import cached_property
+
+from results.plot.plots import Plots
+from results.store import reader
+
+
+class OpenedRun(reader.Run):
+    """One run, or several, with figures.
+
+    Example:
+        run = results.load("runs/demo")
+        run.plot.front(cost="params").save("front.pdf")
+    """
+
+    @cached_property
+    def plot(self) -> Plots:
+        """The figures; `dir(run.plot)` names them."""
+        return Plots(self)
+
+
+def load(run: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> OpenedRun:
+    """As `results.store.reader.load`, with figures."""
+    plain = reader.load(run)
+    return OpenedRun(plain.paths, plain.connection, plain.parts)
