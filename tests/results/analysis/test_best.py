@@ -44,11 +44,11 @@ def test_the_best_is_that_of_a_slow_loop(run_folder: Path, limit: str | None, by
         rows = run.rows("FROM measured_points")
     assert [row["network"] for row in found] == ["mlp", "vgg11"]
     for row in found:
-        problem_condition = [other for other in rows if other["network"] == row["network"]]
+        of_problem = [other for other in rows if other["network"] == row["network"]]
         most = math.inf if limit is None else 850_000
-        expected = slow_best(problem_condition, by, most)
+        expected = slow_best(of_problem, by, most)
         assert (row["trial_id"], row["point"]) == (expected["trial_id"], expected["point"])
-        assert row["points"] == sum(other["macs"] <= most for other in problem_condition)
+        assert row["points"] == sum(other["macs"] <= most for other in of_problem)
 
 
 def test_a_score_that_is_not_a_number_never_wins_and_equal_ones_go_by_macs(tmp_path: Path, synthetic: Any) -> None:
