@@ -54,8 +54,7 @@ NOT_PASTED: Mapping[str, str] = {
         " hpc/slurm/jobs.py:submit",
         NONE: "results/store/columns.py:_lines results/store/parts.py:read_manifest results/store/schema.py:"
         " sweeps/driver/driver.py:_backend sweeps/driver/quota.py:why_pause sweeps/spec/expand.py:_place"
-        " transtailor/__main__.py: hpc/ray/stranger.py:_request"
-        " transtailor/validation.py:list_faults",
+        " transtailor/__main__.py: hpc/ray/stranger.py:_request",
         "a number in the place of a percentage; test_bad_input.py has it": "transtailor/validation.py:_percentage"
         " transtailor/validation.py:fraction",
         "tests/results/plot/test_plot.py has its message": "results/plot/plots.py:Plots.front",

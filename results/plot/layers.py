@@ -34,7 +34,7 @@ GROUP BY ALL ORDER BY ALL
 """
 
 
-class Cell(NamedTuple):
+class Shading(NamedTuple):
     """Expressions on a row: how dark its cell is, from 0 to 1, and the text inside it."""
 
     shade: str
@@ -74,12 +74,12 @@ def widths(found: Findings, problem: Problem, asked: float, at: str) -> dict[str
     if data.rows:
         title = f"{problem}: filters left in each layer (%) {at}"
         text = "format(100 * datum.kept_fraction, '.0f')"
-        charts["widths"] = _by_layer(title, data, Cell("1 - datum.kept_fraction", text))
+        charts["widths"] = _by_layer(title, data, Shading("1 - datum.kept_fraction", text))
     if 1 < len({row[0] for row in data.rows}) <= _MOST_IN_MATRIX:
         pairs = answer(found.run, AGREEMENT.format(widths=data.sql))
         title = f"{problem}: agreement of two labels on the widths (100 less the mean difference in points)"
         text = "format(100 * datum.agreement, '.0f')"
-        charts["agreement"] = _by_pair(title, pairs, Cell("1 - datum.agreement", text))
+        charts["agreement"] = _by_pair(title, pairs, Shading("1 - datum.agreement", text))
     return charts
 
 
@@ -91,17 +91,17 @@ def kept_filters(found: Findings, problem: Problem, asked: float, at: str) -> di
     data = answer(found.run, agreement_sql(found.run, OF_SEEDS, where=where, asked=asked))
     if data.rows:
         title = f"{problem}: how far the seeds of a label keep the same filters (kappa) {at}"
-        charts["kept"] = _by_layer(title, data, Cell("datum.kappa", text))
+        charts["kept"] = _by_layer(title, data, Shading("datum.kappa", text))
     labels = {point.label for point in found.points if point.problem == problem and point.removed > 0}
     if len(labels) <= _MOST_IN_MATRIX:
         data = answer(found.run, agreement_sql(found.run, OF_LABELS, where=where, asked=asked))
         if data.rows:
             title = f"{problem}: how far two labels keep the same filters with one seed, and a label with two seeds"
-            charts["same-filters"] = _by_pair(f"{title} (kappa) {at}", data, Cell("datum.kappa", text))
+            charts["same-filters"] = _by_pair(f"{title} (kappa) {at}", data, Shading("datum.kappa", text))
     return charts
 
 
-def _by_layer(title: str, data: Answer, cell: Cell) -> Chart:
+def _by_layer(title: str, data: Answer, cell: Shading) -> Chart:
     """Labels against layers.
 
     Args:
@@ -117,7 +117,7 @@ def _by_layer(title: str, data: Answer, cell: Cell) -> Chart:
     return _heat(title, data, [("label", "layer")], shown, layers, cell, note)
 
 
-def _by_pair(title: str, data: Answer, cell: Cell) -> Chart:
+def _by_pair(title: str, data: Answer, cell: Shading) -> Chart:
     """Labels against labels; a row with `label` and `other_label` is for both orders. As `_by_layer` otherwise."""
     labels = sorted({name for column in ("label", "other_label") for name in data.column(column)})
     orders = [("label", "other_label"), ("other_label", "label")]
@@ -128,8 +128,14 @@ def _by_pair(title: str, data: Answer, cell: Cell) -> Chart:
 
 
 def _heat(
-    title: str, data: Answer, orders: list[tuple[str, str]], rows: list[str], columns: list[str], cell: Cell, note: str,
-) -> Chart:  # fmt: skip
+    title: str,
+    data: Answer,
+    orders: list[tuple[str, str]],
+    rows: list[str],
+    columns: list[str],
+    cell: Shading,
+    note: str,
+) -> Chart:
     left = names_width(rows)
     step = min((WIDTH - left) / max(len(columns), 1), _MOST_STEP)
     forms = {name: "|.4~g" if isinstance(data.column(name)[0], float) else "" for name in data.columns}
