@@ -1,7 +1,6 @@
 """Rank-hours of each kind of stage, and what sharing stages between trials saved."""
 
 from results.plot.chart import Chart, Spec
-from results.plot.front import hour_unit
 from results.plot.style import PALETTE, WIDTH, names_width, row_axis, told
 from results.store.answers import answer
 from results.store.reader import Run
@@ -19,6 +18,18 @@ SELECT kind, count(*) AS stages, sum(compute_s * ranks) / 3600 AS rank_hours,
 FROM each GROUP BY kind ORDER BY rank_hours + saved_rank_hours DESC, kind
 """
 """Each stage once. `saved_rank_hours`: what the other trials that need it would have computed again."""
+_STAGES_IN_VIEW = 20
+
+
+def hour_unit(hours: float) -> tuple[float, str]:
+    """Choose a readable unit for these hours; return its number per hour and its name."""
+    return (1.0, "hours") if hours >= 1 else (60.0, "minutes") if hours >= 1 / 60 else (3600.0, "seconds")
+
+
+def time_unit(run: Run) -> tuple[float, str]:
+    """Choose the unit of all rank-times of a page, by what a stage took on average: its number per hour, its name."""
+    data = answer(run, KINDS)
+    return hour_unit(_STAGES_IN_VIEW * sum(data.column("rank_hours")) / max(sum(data.column("stages")), 1))
 
 
 def cost_by_kind(run: Run) -> Chart | None:
@@ -27,8 +38,7 @@ def cost_by_kind(run: Run) -> Chart | None:
     if not data.rows:
         return None
     kinds = data.column("kind")
-    spent, saved = data.column("rank_hours"), data.column("saved_rank_hours")
-    factor, unit = hour_unit(max(sum(both) for both in zip(spent, saved, strict=True)))
+    factor, unit = time_unit(run)
     parts = ["computed", "saved by sharing"]
     left = names_width(kinds)
     spec: Spec = {

@@ -8,6 +8,7 @@ from results.arms.comparison import Pairing, Problem, budget_order
 from results.arms.findings import Findings, problem_condition
 from results.plot.chart import Chart, Spec
 from results.plot.style import WIDTH, label_channels, names_width, order_labels, quantity, row_axis, told
+from results.statistics.gaps import above_widest_gap
 from results.store.answers import answer, literal
 from results.text.number_format import SCALES, Scale, percent
 
@@ -54,8 +55,10 @@ def differences(found: Findings, problem: Problem) -> Chart | None:
     labels = [name for name in order_labels(found.methods) if any(one.label == name for one in pairings)]
     left = names_width(labels)
     means = [_mean(one, budgets.index(one.asked), scale) for one in pairings if one.asked in budgets]
-    ends = [one[name] for one in means for name in ("low", "x", "high") if one[name] is not None]
-    ends += [0.0, *(scale.factor * value for value in data.column("difference") if value is not None)]
+    least = above_widest_gap([one["x"] for one in means])
+    far = [one for one in means if one["x"] < least]
+    ends = [one[name] for one in means if one["x"] >= least for name in ("low", "x", "high") if one[name] is not None]
+    ends.append(0.0)
     spec: Spec = {
         "columns": len(budgets),
         "resolve": {"scale": {"x": "shared", "y": "shared"}},
@@ -71,13 +74,16 @@ def differences(found: Findings, problem: Problem) -> Chart | None:
         ],
     }
     hidden = len({one.asked for one in pairings}) - len(budgets)
+    notes = [f"{hidden} more budgets are in the tables."] if hidden else []
+    if far:
+        notes.append(f"Far below, and not drawn: {'; '.join(' '.join((one['arm'], one['words'])) for one in far)}.")
     return Chart(
         f"{problem}: difference in test {scale.noun} to {baseline}{scale.difference_axis_unit}",
         spec,
         data,
         {"panel": panel},
         {"means": means},
-        f"{hidden} more budgets are in the tables." if hidden else "",
+        " ".join(notes),
     )
 
 
@@ -93,19 +99,20 @@ def _layers(found: Findings, place: int, scale: Scale, labels: Sequence[str], en
         {
             "data": {"name": "rows"},
             "transform": [here, {"calculate": f"datum.difference * {scale.factor}", "as": "x"}],
-            "mark": {"type": "point", "filled": True, "size": 18, "opacity": 0.45, "yOffset": 6},
+            "mark": {"type": "point", "filled": True, "size": 18, "opacity": 0.45, "yOffset": 6, "clip": True},
             "encoding": colour | {"x": quantity("x", scale=across), "y": y, "tooltip": seed},
         },
         {
             **means,
-            "mark": {"type": "rule", "strokeWidth": 2},
+            "mark": {"type": "rule", "strokeWidth": 2, "clip": True},
             "encoding": colour | {"x": quantity("low", scale=across), "x2": {"field": "high"}, "y": y},
         },
         {
             **means,
-            "mark": {"type": "point", "size": 60, "opacity": 1},
+            "mark": {"type": "point", "size": 60, "opacity": 1, "clip": True},
             "encoding": colour | {
-                "x": quantity("x", scale=across), "y": y, "tooltip": told(arm="arm", words="it says"),
+                "x": quantity("x", scale=across), "y": y,
+                "tooltip": told(arm="arm", words="difference", doubts="it says"),
                 "fill": {"condition": {"test": "datum.settled", **colour["color"]}, "value": "white"},
             },
         },
@@ -117,9 +124,9 @@ def _mean(pairing: Pairing, panel: int, scale: Scale) -> dict[str, Any]:
     interval = "" if mean.low is None else f" [{scale.interval(mean, signed=True)}]"
     doubts = "; ".join(pairing.doubts) or "settled"
     low, high = (None if end is None else scale.factor * end for end in (mean.low, mean.high))
-    words = f"{scale.difference(mean.mean)}{scale.difference_unit}{interval}, n = {mean.n}; {doubts}"
+    words = f"{scale.difference(mean.mean)}{scale.difference_unit}{interval}, n = {mean.n}"
     return {"panel": panel, "label": pairing.label, "arm": pairing.first, "x": scale.factor * (mean.mean or 0.0),
-            "low": low, "high": high, "settled": not pairing.doubts, "words": words}  # fmt: skip
+            "low": low, "high": high, "settled": not pairing.doubts, "words": words, "doubts": doubts}  # fmt: skip
 
 
 def _budgets(pairings: Sequence[Pairing]) -> list[float | None]:

@@ -73,7 +73,7 @@ def effects(found: Findings, problem: Problem, settings: Sequence[str]) -> Chart
                 "encoding": {"y": y, "color": colour},
                 "layer": [
                     {"mark": {"type": "rule", "strokeWidth": 2},
-                     "encoding": {"x": quantity(low, title), "x2": {"field": high}}},
+                     "encoding": {"x": quantity(low, title, axis={"tickCount": 8}), "x2": {"field": high}}},
                     {"mark": {"type": "point", "filled": True, "size": 60, "opacity": 1},
                      "encoding": {"x": quantity(middle, title), "tooltip": tip}},
                 ],

@@ -9,9 +9,11 @@ from results.arms import comparison
 from results.arms.comparison import TRANSTAILOR, Problem
 from results.arms.findings import Findings, scale_of
 from results.plot.chart import Chart, Spec
+from results.plot.costs import time_unit
 from results.plot.style import GREY, WIDTH, label_channels, quantity, told
 from results.statistics.gaps import above_widest_gap
 from results.store.answers import Answer, answer
+from results.store.reader import Run
 from results.text.number_format import Scale, percent
 
 POINTS = """
@@ -53,11 +55,6 @@ Means = dict[tuple[str, str], dict[Problem, list[FrontPoint]]]
 """By score and cost."""
 
 
-def hour_unit(hours: float) -> tuple[float, str]:
-    """Choose a readable unit for these hours; return its number per hour and its name."""
-    return (1.0, "hours") if hours >= 1 else (60.0, "minutes") if hours >= 1 / 60 else (3600.0, "seconds")
-
-
 def means_of(found: Findings) -> Means:
     """The means of all arms with their place on the front, for each score and each cost that the run has."""
     means: Means = {}
@@ -85,7 +82,7 @@ def front(
     data = answer(found.run, POINTS)
     if not data.rows:
         return None
-    costs = [one for one in _costs(data) if (score, one.column) in means]
+    costs = [one for one in _costs(found.run) if (score, one.column) in means]
     chosen = next(one for one in costs if one.column == cost)
     scales = [scale_of(found.points, problem) for problem in found.problems]
     views = {name: _views(found, means, name) for name in SCORES}
@@ -129,7 +126,11 @@ def front(
             for place, problem in enumerate(found.problems) for point in of_key.get(problem, [])]  # fmt: skip
     nouns = " or ".join(dict.fromkeys(scale.noun for scale in scales))
     title = f"{SCORES[score].capitalize()} {nouns} against {chosen.short}"
-    return Chart(title, spec, data, {"panel": panel}, {"means": rows})
+    extra: dict[str, list[Any]] = {"panel": panel}
+    if len(found.run.paths) > 1:
+        runs = {row["trial_id"]: row["run"] for row in found.run.rows("SELECT trial_id, run FROM compared_points")}
+        extra["run"] = [runs[trial] for trial in data.column("trial_id")]
+    return Chart(title, spec, data, extra, {"means": rows})
 
 
 def _ends(data: Answer, panel: Sequence[int], cost: Cost, panels: int) -> list[list[float] | None]:
@@ -141,8 +142,8 @@ def _ends(data: Answer, panel: Sequence[int], cost: Cost, panels: int) -> list[l
     return [[min(several), max(several)] if several else None for several in values]
 
 
-def _costs(data: Answer) -> list[Cost]:
-    factor, unit = hour_unit(max((value for value in data.column(DEVICE_HOURS) if value is not None), default=0.0))
+def _costs(run: Run) -> list[Cost]:
+    factor, unit = time_unit(run)
     return [
         Cost("macs", "MACs", "multiply-accumulates for one image"),
         Cost("params", "parameters", "parameters"),
@@ -177,7 +178,9 @@ def _views(found: Findings, means: Means, score: str) -> list[dict[str, Any]]:
 
 
 def _name(point: FrontPoint) -> str:
-    return f"{point.arm.label}'s head fit" if _is_head_fit(point) else str(point.arm)
+    if _is_head_fit(point):
+        return f"{point.arm.label}'s head fit"
+    return point.arm.label if point.arm.asked == 0 else str(point.arm)
 
 
 def _is_head_fit(point: FrontPoint) -> bool:
@@ -209,7 +212,9 @@ def _panel(
     title = _title(score, scale)
     kind = {"type": "log"} if log else {"type": "linear", "zero": False}
     ends = {"domain": view["x"]} if view["x"] else {}
-    x = quantity("x", cost.title, axis={"format": "~s"}, scale={"padding": 14, "nice": False, **kind, **ends})
+    x = quantity(
+        "x", cost.title, axis={"format": "~s", "tickCount": 7}, scale={"padding": 14, "nice": False, **kind, **ends}
+    )
     y = quantity("y", title, scale={"zero": False, "nice": False, "domain": view["domain"]})
     channels = label_channels(found.methods, labels)
     is_lit = "!length(isolated) || indexof(isolated, datum.label) >= 0"
@@ -234,6 +239,10 @@ def _panel(
         means | {
             "transform": [*shown, {"filter": "datum.on_front"}],
             "mark": {"type": "line", "interpolate": "step-after", "strokeDash": [5, 3], "color": GREY, "clip": True},
+        },
+        means | {
+            "transform": [*shown, {"filter": "datum.on_front"}],
+            "mark": {"type": "point", "shape": "circle", "size": 260, "color": GREY, "strokeWidth": 1, "clip": True},
         },
         means | {
             "transform": [*shown, {"filter": "datum.on_path"}],

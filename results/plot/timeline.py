@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from results.plot.chart import Chart, Spec
+from results.plot.costs import time_unit
 from results.plot.style import PALETTE, WIDTH, names_width, quantity, told
 from results.store.answers import answer
 from results.store.reader import Run
@@ -57,11 +58,8 @@ def timeline(run: Run) -> Chart | None:
         return None
     spans = list(zip(*(data.column(name) for name in ("machine", "started_s", "ended_s")), strict=True))
     lanes = lanes_of(spans)
-    longest = max(end for _, _, end in spans)
-    size, unit = next(
-        (size, unit) for size, unit in ((3600, "hours"), (60, "minutes"), (1, "seconds"))
-        if longest > 2 * size or size == 1
-    )  # fmt: skip
+    per_hour, unit = time_unit(run)
+    size = 3600 / per_hour
     count = min(max(lanes) + 1, _MOST_LANES)
     names = {lane: machine for (machine, _, _), lane in sorted(zip(spans, lanes, strict=True), key=lambda one: -one[1])}
     first = {machine: lane for lane, machine in sorted(names.items(), reverse=True)}

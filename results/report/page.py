@@ -17,6 +17,7 @@ from markupsafe import Markup
 from results.arms.findings import findings_of
 from results.arms.trial_settings import settings_of, trial_rows
 from results.errors import ResultsError
+from results.plot.costs import time_unit
 from results.plot.render import bundle
 from results.report.elements.blocks import Section, script_json
 from results.report.elements.tables import ArmsTable
@@ -38,7 +39,10 @@ from results.report.sections import (
 from results.store.reader import Run, load
 from transtailor.files import write_file
 
-_HELD = ("planned", "trials", "attempts", "stages", "operating_points", "measured_points", "layers", "kept_filters")
+_HELD = ("planned", "trials", "attempts", "stages", "operating_points", "layers", "kept_filters", "printed")
+_HELD_THEN = ("measured_points",)
+APART = {"colour": "label = run || ': ' || label", "panel": "network = network || ', ' || run"}
+"""How several runs are told apart on one page: by the names of their arms, or by a panel for each."""
 
 _SCRIPTS = ("state.js", "page.js", "figures.js", "points.js", "front.js", "trial.js", "start.js")
 """One program, in this order."""
@@ -77,24 +81,29 @@ class Page:
     renew_s: float | None = None
 
 
-def write_report(run: str | os.PathLike[str], renew_s: float | None = None) -> Path:
-    """Write the report, `report.html` in the run's folder, and return its path; an older one is replaced atomically.
+Runs = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+
+
+def write_report(run: Runs, renew_s: float | None = None, *, apart: str | None = None, out: Path | None = None) -> Path:
+    """Write the report and return its path; an older one is replaced atomically.
 
     Works at any moment of a sweep, with the rows that are there.
 
     Args:
-        run: folder of the run.
+        run: folder of the run; or several, which become one page. A trial that is in two of them counts once.
         renew_s: seconds after which the page reloads itself, if it is written repeatedly.
+        apart: a key of `APART`; None: arms with the same label are one arm, whatever run their trials are from.
+        out: path of the page; None: `report.html` in the folder of the run, or of the first one.
 
     Raises:
-        ResultsError: the folder is no run, or a part of it cannot be read; then no report is written.
+        ResultsError: a folder is no run, or a part of it cannot be read; then no report is written.
 
     Writes:
-        `<run>/report.html`, atomically. The same rows give the same bytes.
+        The page, atomically. The same rows give the same bytes.
     """
     with load(run) as loaded:
-        text = render(page_of(loaded, renew_s))
-    path = Path(run) / "report.html"
+        text = render(page_of(loaded, renew_s, apart=apart))
+        path = out or next(iter(loaded.paths.values())) / "report.html"
     try:
         return write_file(path, text.encode(errors="replace"))
     except OSError as error:
@@ -146,14 +155,22 @@ def _sources() -> tuple[str, str, str]:
     return style, bundle(), f"(function () {{\n{''.join(parts)}}})();"
 
 
-def page_of(run: Run, renew_s: float | None = None) -> Page:
-    """Compute everything that the report shows of a run."""
+def page_of(run: Run, renew_s: float | None = None, *, apart: str | None = None) -> Page:
+    """Compute everything that the report shows of a run, or of several: `apart` as for `write_report`."""
     run.hold(*_HELD)
+    if apart and len(run.paths) > 1:
+        for table in ("planned", "operating_points"):
+            run.connection.execute(f"UPDATE {table} SET {APART[apart]}")
+    run.hold(*_HELD_THEN)
     counts: dict[str, int] = run.rows(what_ran.COUNTS)[0]
     found = findings_of(run)
     planned = trial_rows(run)
     settings = settings_of(planned)
-    page = Page(run.path.resolve().name, run.rows(LAST_ROW)[0]["at"] or "", renew_s=renew_s)
+    page = Page(
+        ", ".join(path.resolve().name for path in run.paths.values()),
+        run.rows(LAST_ROW)[0]["at"] or "",
+        renew_s=renew_s,
+    )
     page.tiles = _tiles(run, counts)
     page.warnings = [*what_ran.warnings(run, counts), *comparing.warnings(found)]
     try:
@@ -187,7 +204,8 @@ def page_of(run: Run, renew_s: float | None = None) -> Page:
 def _tiles(run: Run, counts: dict[str, Any]) -> list[tuple[str, str]]:
     tiles = [(f"{counts[name]:,}", f"trials {name}") for name in ("planned", "finished", "failed", "missing")]
     spent, saved = costs.hours(run)
+    unit = time_unit(run)
     for hours, what in ((spent, "computed"), (saved, "saved by sharing")):
-        amount, unit = costs.hours_text(hours, "rank-").split(" ")
-        tiles.append((amount, f"{unit} {what}"))
+        amount, name = costs.hours_text(hours, unit, "rank-").split(" ")
+        tiles.append((amount, f"{name} {what}"))
     return tiles

@@ -6,7 +6,7 @@ import hmac
 import secrets
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import resources
@@ -34,8 +34,8 @@ class ReportServer(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, run: Path, port: int = 0) -> None:
-        self.run = run
+    def __init__(self, runs: Sequence[Path], port: int = 0, *, apart: str | None = None) -> None:
+        self.runs, self.apart = runs, apart
         self.token = secrets.token_urlsafe(_TOKEN_BYTES)
         self._page: tuple[str, str] | None = None
         self._rendering = threading.Lock()
@@ -50,8 +50,8 @@ class ReportServer(ThreadingHTTPServer):
 
     def version(self) -> str:
         """A text that changes when a file of the run's tables comes or goes."""
-        folders = (tables_folder(self.run), merged_folder(self.run))
-        names = sorted(str(path.relative_to(self.run)) for folder in folders for path in folder.rglob("*.parquet"))
+        folders = [folder for run in self.runs for folder in (tables_folder(run), merged_folder(run))]
+        names = sorted(str(path) for folder in folders for path in folder.rglob("*.parquet"))
         return hashlib.sha256("\n".join(names).encode(errors="replace")).hexdigest()
 
     def page(self) -> tuple[str, str]:
@@ -63,8 +63,8 @@ class ReportServer(ThreadingHTTPServer):
         with self._rendering:
             version = self.version()
             if self._page is None or self._page[0] != version:
-                with load(self.run) as run:
-                    self._page = (version, render(page_of(run), live=True))
+                with load(self.runs if len(self.runs) > 1 else self.runs[0]) as run:
+                    self._page = (version, render(page_of(run, apart=self.apart), live=True))
             return self._page
 
 
@@ -116,14 +116,14 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(content)
 
 
-def serve_lines(run: Path, port: int) -> Iterator[str]:
+def serve_lines(runs: Sequence[Path], port: int, apart: str | None = None) -> Iterator[str]:
     """Serve the report until Ctrl-C; the lines say how to open it, also from another machine.
 
     Raises:
         ResultsError: the folder is no run, or the port is taken.
     """
     try:
-        server = ReportServer(run, port)
+        server = ReportServer(runs, port, apart=apart)
     except OSError as error:
         raise ResultsError(f"--port {port}: cannot listen on {ADDRESS}:{port} ({error}); leave it out") from error
     with server:

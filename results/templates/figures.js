@@ -1,7 +1,7 @@
 // ---- figures: Vega-Lite draws them; here they get their data, the page's colours and its width
 const CANVAS_ABOVE = 3000;  // rows; up to that many marks are elements, which print sharply and can be read aloud
 const ONE_COLUMN_BELOW = 760;  // pixels
-const MARGIN = 62;  // of a panel: its axis and the space to the next one
+const MARGIN = 78;  // of a panel: its axis and the space to the next one
 const views = new Map();
 
 function records(columns, rows) {

@@ -80,7 +80,8 @@ function startFront() {
   find("#pareto .controls").append(
     group("score", "score", frontMeta.scores.map(short)), group("cost", "cost", frontMeta.costs.map(short)),
     group("scale", "scale", [["linear", "linear"], ["log", "log"]]), zoom,
-    act("Reset", () => choose({ ...DEFAULTS, trial: state.trial })),
+    act("Reset", () => choose({ ...DEFAULTS, trial: state.trial })));
+  find(".under", frontFigure).append(
     act("SVG", async () => save("front.svg", await view().toSVG(), "image/svg+xml")),
     act("PNG", async () => save("front.png", await view().toImageURL("png", 2))),
     act("CSV", () => save("points.csv", csvOfPoints(), "text/csv")));

@@ -48,7 +48,7 @@ function selectedPoints() {
 
 function orderedPoints(rows) {
   const down = state.sort.startsWith("-"), name = state.sort.replace("-", "");
-  const column = POINT_COLUMNS.find((one) => (one.column || one.name) === name) || POINT_COLUMNS[6];
+  const column = POINT_COLUMNS.find((one) => (one.column || one.name) === name) || POINT_COLUMNS.find((one) => one.name === "test");
   const read = (row) => readPoint(row, column);
   return rows.sort((one, other) => {
     const a = read(one), b = read(other);
@@ -109,6 +109,7 @@ function csvOfPoints() {
 }
 
 function startPoints() {
+  if (dataOf(pointsFigure).extra.some((one) => one.name === "run")) POINT_COLUMNS.unshift({ name: "run" });
   const { problems, costs } = dataOf(pointsFigure).spec.usermeta, hours = costs.find((one) => one.column === "device_hours");
   Object.assign(POINT_COLUMNS.find((one) => one.name === "time"), { factor: hours.factor, title: hours.title.split(" ")[0] });
   pointRows = rowsOf(pointsFigure);

@@ -21,8 +21,8 @@ function pairs(entries) {
 const word = (text) => (/^[\w./][\w./-]*$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`);
 
 // Commands about a trial, to be pasted where the folder of runs is.
-function commandsOf(trial, points) {
-  const run = word(`runs/${trialsData().run}`), id = word(trial), last = points[points.length - 1];
+function commandsOf(trial, points, name) {
+  const run = word(`runs/${name}`), id = word(trial), last = points[points.length - 1];
   const made = [["run it again", `transtailor reproduce ${run} ${id}`], ["its log", `transtailor logs ${run} ${id}`]];
   if (last) {
     made.push(["save its sub-model", `transtailor reproduce ${run} ${id} --point ${last.point} --save models`]);
@@ -66,7 +66,7 @@ function openTrial(id) {
   panel.replaceChildren(close, element("h2", value(data.columns[1], row)));
   panel.append(pairs(data.columns.map((column) => [words(column.name), value(column, row)])));
   const points = pointRows.filter((one) => one.trial_id === id).sort((one, other) => one.point - other.point);
-  panel.append(commandsOf(id, points));
+  panel.append(commandsOf(id, points, value(data.runs, row)));
   if (data.errors[id]) panel.append(element("h3", "Error"), element("pre", data.errors[id]));
   if (data.logs[id]) panel.append(element("h3", "End of its log"), element("pre", data.logs[id]));
   if (data.varying.length) {

@@ -1,5 +1,8 @@
 """Comparisons: TransTailor at one budget, the tables of all arms, the tuning, all arms against fine-tuning."""
 
+import math
+from collections.abc import Mapping
+
 from results.arms import comparison, tuning
 from results.arms.comparison import Arm, Pairing
 from results.arms.counts import count_lines, trial_counts
@@ -16,6 +19,7 @@ from results.text.number_format import NOTHING, SCALES, percent
 BUDGET = 0.20
 """The budget of the first comparison: share of the MACs that is removed."""
 _MOST_VERDICTS = 6
+_SHORT = {"cannot settle it": "open", "not equally tuned": "untuned"}
 _FOLDED_ABOVE = 24
 FAILED = """
 SELECT network, dataset, label, count(*) AS failed FROM planned JOIN trials USING (trial_id)
@@ -41,8 +45,11 @@ def overview(found: Findings) -> list[ArmsTable]:
     for problem in found.problems:
         arms = [arm for arm in found.arms if arm.problem == problem and arm.test.mean is not None]
         pairs = {id(arm): comparison.compare([(arm, other)]) for arm, other in comparison.against_baseline(arms)}
-        rows = []
-        for arm in sorted(arms, key=lambda arm: -(arm.test.mean or 0.0)):
+        best: dict[str, float] = {}
+        for arm in arms:
+            best[arm.label] = max(arm.test.mean or 0.0, best.get(arm.label, -math.inf))
+        rows: list[ArmRow] = []
+        for arm in sorted(arms, key=lambda arm: (-best[arm.label], arm.label, comparison.budget_order(arm.asked))):
             scale, pairing = SCALES[arm.metric], pairs.get(id(arm))
             difference = None if pairing is None else pairing.result.difference
             cells = (
@@ -50,33 +57,38 @@ def overview(found: Findings) -> list[ArmsTable]:
                 str(len(arm.test_by_seed)),
                 NOTHING if difference is None else scale.difference(difference.mean),
                 NOTHING if difference is None else scale.interval(difference, signed=True),
-                NOTHING if pairing is None else verdict_word(pairing),
+                NOTHING if pairing is None else _SHORT.get(verdict_word(pairing), verdict_word(pairing)),
             )  # fmt: skip
-            count = failed.get((problem.network, problem.dataset, arm.label), 0)
-            place = places[arm.label]
-            rows.append(ArmRow(
-                arm.label, place % len(PALETTE), SIGNS[place % len(SIGNS)], cells, f"{count} failed" if count else ""
-            ))  # fmt: skip
+            is_first = not rows or rows[-1].label != arm.label
+            rows.append(_arm_row(places, arm.label, cells, failed.get((*problem[:2], arm.label), 0), is_first=is_first))
         tested = {arm.label for arm in arms}
         for (network, dataset, label), count in failed.items():
             if (network, dataset) == problem[:2] and label not in tested:
-                sign, colour = SIGNS[places[label] % len(SIGNS)], places[label] % len(PALETTE)
-                rows.append(ArmRow(label, colour, sign, (NOTHING,) * 6, f"{count} failed"))
+                rows.append(_arm_row(places, label, (NOTHING,) * 6, count, is_first=True))
         mark = SCALES[arms[0].metric].mark if arms else "%"
         columns = ("removed %", f"test {mark}", "seeds", "difference", "95%", "it says")
-        made.append(ArmsTable(str(problem), columns, rows))
+        baseline = comparison.baseline_of(arms, problem)
+        title = f"{problem}, difference to {baseline}" if baseline else str(problem)
+        made.append(ArmsTable(title, columns, rows))
     return made
+
+
+def _arm_row(places: Mapping[str, int], label: str, cells: tuple[str, ...], failed: int, *, is_first: bool) -> ArmRow:
+    place = places[label]
+    told = f"{failed} failed" if failed and is_first else ""
+    return ArmRow(label, place % len(PALETTE), SIGNS[place % len(SIGNS)], cells, told, is_first)
 
 
 def named_section(found: Findings) -> Section:
     """Compare TransTailor at the budget with each arm of full fine-tuning, in each problem and pooled."""
     section = Section(
         "named",
-        f"TransTailor's sub-model at {100 * BUDGET:g}% fewer MACs against full fine-tuning",
-        "Scores on the test split, paired by seed. The verdict is “better” only if the interval of the difference"
+        "TransTailor against fine-tuning",
+        f"TransTailor's sub-model at {100 * BUDGET:g}% fewer MACs, and full fine-tuning of the whole network."
+        " Scores on the test split, paired by seed. The verdict is “better” only if the interval of the difference"
         " excludes 0 and an exact sign-flip test agrees.",
         empty="No operating points of TransTailor at this budget and of full fine-tuning yet.",
-        short="TransTailor against fine-tuning",
+        short="Verdicts",
     )
     pairings = _named_pairings(found)
     for pairing in pairings:
@@ -149,7 +161,9 @@ def tuning_section(found: Findings) -> Section | None:
     counts = tuning.counts_of(found.best)
     if not counts:
         return None
-    section = Section("tuning", "What was tuned", f"{_tuned(found)} The test split was not used to choose.")
+    section = Section(
+        "tuning", "What was tuned", f"{_tuned(found)} The test split was not used to choose.", short="Tuning"
+    )
     section.blocks.append(TableBlock(tables.settings_table(counts, tuning.CHOSEN_SETTINGS), derived=True))
     of_first = sorted({tuning.setting_text(point.setting) for point in found.first if point.setting is not None})
     pairs = comparison.against_baseline(comparison.arms_of(found.first, found.environments))
@@ -175,7 +189,7 @@ def baseline_section(found: Findings) -> Section:
     section = Section(
         "against", "All arms against full fine-tuning", text,
         empty="No arm to compare with full fine-tuning yet.",
-        short="All against fine-tuning",
+        short="Pairs",
     )  # fmt: skip
     for place, problem in enumerate(sorted({pairing.problem for pairing in pairings if pairing.problem})):
         its = [pairing for pairing in pairings if pairing.problem == problem]

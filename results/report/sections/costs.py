@@ -1,8 +1,7 @@
 """What the run cost, in rank-hours and GPU-hours, and what sharing saved."""
 
 from results.arms import cost
-from results.plot.costs import KINDS, cost_by_kind
-from results.plot.front import hour_unit
+from results.plot.costs import KINDS, cost_by_kind, time_unit
 from results.report.elements import tables
 from results.report.elements.blocks import Figure, Section, TableBlock, Words
 from results.store.answers import Answer, answer
@@ -22,18 +21,19 @@ def section(run: Run) -> Section:
     chart = cost_by_kind(run)
     if chart is None:
         return made
-    made.blocks += [Words(_in_a_sentence(chart.answer)), Figure("kinds", chart)]
+    unit = time_unit(run)
+    made.blocks += [Words(_in_a_sentence(chart.answer, unit)), Figure("kinds", chart)]
     whole, labels = cost.cost_of_run(run)
     if whole.ratio is not None:
         made.blocks.append(
             Words(
-                f"{number(whole.shared_s, 1)} stage-seconds were computed; trial by trial, without sharing, the"
-                f" {whole.points} distinct operating points would have taken {number(whole.separate_s, 1)},"
-                f" {whole.ratio:.2f} times as many."
+                f"Against a second baseline, each operating point computed alone from the start: the {whole.points}"
+                f" distinct points would have taken {hours_text(whole.separate_s / 3600, unit)} of stages instead of"
+                f" {hours_text(whole.shared_s / 3600, unit)}, {whole.ratio:.2f} times as much."
             )
         )
-    table = tables.cost_table(whole, labels, f"{cost.STAGES.strip()};\n{cost.POINTS_OF_LABELS}")
-    made.blocks.append(TableBlock(table, "With and without sharing", derived=True, folded=len(table.rows) > 24))
+    table = tables.cost_table(whole, labels, unit, f"{cost.STAGES.strip()};\n{cost.POINTS_OF_LABELS}")
+    made.blocks.append(TableBlock(table, "Shared, and point by point", derived=True, folded=len(table.rows) > 24))
     return made
 
 
@@ -43,20 +43,21 @@ def hours(run: Run) -> tuple[float, float]:
     return sum(data.column("rank_hours")), sum(data.column("saved_rank_hours"))
 
 
-def hours_text(hours: float, before: str = "") -> str:
-    """Write hours in a readable unit, such as "1.8 rank-minutes" for 0.03 and before="rank-"."""
-    factor, name = hour_unit(hours)
+def hours_text(hours: float, unit: tuple[float, str], before: str = "") -> str:
+    """Write hours in the page's unit, such as "1.8 rank-minutes" for 0.03, (60, "minutes") and before="rank-"."""
+    factor, name = unit
     return f"{number(factor * hours, 1)} {before}{name}"
 
 
-def _in_a_sentence(data: Answer) -> str:
+def _in_a_sentence(data: Answer, unit: tuple[float, str]) -> str:
     spent, saved, gpus = (sum(data.column(name)) for name in ("rank_hours", "saved_rank_hours", "gpu_hours"))
     share = (
-        f", {100 * saved / (spent + saved):.0f}% of what the trials would have taken without it"
+        f", {100 * saved / (spent + saved):.0f}% of what each trial on its own would have computed"
         if spent + saved
         else ""
     )
     return (
-        f"{hours_text(spent, 'rank-')} were computed, {hours_text(gpus, 'rank-') if gpus else 'none'} of them on GPUs;"
-        f" sharing stages between trials saved {hours_text(saved, 'rank-')}{share}."
+        f"{hours_text(spent, unit, 'rank-')} were computed,"
+        f" {hours_text(gpus, unit, 'rank-') if gpus else 'none'} of them on GPUs;"
+        f" sharing stages between trials saved {hours_text(saved, unit, 'rank-')}{share}."
     )

@@ -20,6 +20,7 @@ def section(found: Findings, settings: TrialSettings) -> Section:
         " and quartiles over all trials with that value. The difference of two rows is the effect of the setting only"
         " if all values occur with the same other settings (crossed axes). The rows of the seed show the effect of"
         " chance.",
+        short="Settings",
         empty=f"No setting has between 2 and {MOST_VALUES} values in trials with a test score.",
     )
     keys = settings.effects()

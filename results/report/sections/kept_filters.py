@@ -14,7 +14,7 @@ def section(found: Findings) -> Section:
         " random selections of these sizes, below 0 if less. The stronger the colour, the more they agree. Only"
         " sub-models pruned from the same source weights are compared, in layers that lost filters in both.",
         empty="No two sub-models yet whose filters can be compared.",
-        short="Kept filters",
+        short="Filters",
     )
     for place, problem, asked, at in budgets(found):
         charts = kept_filters(found, problem, asked, at)

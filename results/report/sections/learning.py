@@ -13,6 +13,7 @@ def section(found: Findings) -> Section:
         "Median over the stages of a label with quartiles, on the training images. Every stage counts once, however"
         " many trials share it; the curves of several pruning steps overlap.",
         empty="No epochs yet.",
+        short="Learning",
     )
     made.blocks += [Figure(f"learning{place}", chart) for place, chart in enumerate(learning_curves(found).values())]
     return made

@@ -16,6 +16,7 @@ def section(run: Run) -> Section | None:
         "Rings: the number as printed. Full dots: the mean over this run's trials of that label on that data set, with"
         " one standard deviation. Unless a note says otherwise, the papers' data, weights and training differ from"
         " those of this run.",
+        short="Papers",
     )
     made.blocks += [Figure(f"printed{place}", chart) for place, chart in enumerate(charts)]
     return made

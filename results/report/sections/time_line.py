@@ -1,6 +1,7 @@
 """The time line of the cluster: which trial ran where and when, and what was lost, shared or idle."""
 
 from results.plot.chart import Chart
+from results.plot.costs import time_unit
 from results.plot.timeline import EVENTS, timeline
 from results.report.elements.blocks import Figure, Section, TableBlock, Words, listing
 from results.report.sections.costs import hours_text
@@ -20,13 +21,13 @@ def section(run: Run) -> Section:
     chart = timeline(run)
     events = listing(run, EVENTS, "What the cluster did", folded=True)
     if chart:
-        made.blocks += [Words(_in_a_sentence(chart)), Figure("timeline", chart)]
+        made.blocks += [Words(_in_a_sentence(chart, time_unit(run))), Figure("timeline", chart)]
     if events.table.rows:
         made.blocks.append(TableBlock(events.table, events.title, folded=len(events.table.rows) > 12))
     return made
 
 
-def _in_a_sentence(chart: Chart) -> str:
+def _in_a_sentence(chart: Chart, unit: tuple[float, str]) -> str:
     records, lanes = chart.answer.records(), max(chart.extra["lane"]) + 1
     spent = {id(row): row["ended_s"] - row["started_s"] for row in records}
     busy, whole = sum(spent.values()), lanes * max(row["ended_s"] for row in records)
@@ -36,7 +37,8 @@ def _in_a_sentence(chart: Chart) -> str:
     idle = 100 * (1 - busy / whole) if whole > 0 else 0.0
     return (
         f"{len(records)} attempts on {lanes} lane{'' if lanes == 1 else 's'} of"
-        f" {machines} machine{'' if machines == 1 else 's'}: {hours_text(busy / 3600)} of work, {idle:.0f}% of the"
-        f" lanes' time idle, {hours_text(lost / 3600) if lost else 'nothing'} in attempts that did not finish."
-        f" Trials took {hours_text(shared / 3600)} of stages from the cache."
+        f" {machines} machine{'' if machines == 1 else 's'}: {hours_text(busy / 3600, unit)} of work,"
+        f" {idle:.0f}% of the lanes' time idle,"
+        f" {hours_text(lost / 3600, unit) if lost else 'nothing'} in attempts that did not finish."
+        f" Trials took {hours_text(shared / 3600, unit)} of stages from the cache."
     )

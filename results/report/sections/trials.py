@@ -19,9 +19,18 @@ def script_data(run: Run, trials: list[dict[str, Any]], settings: TrialSettings)
     """Return what the page's script needs to show a trial."""
     return {
         "columns": [{"name": name, **packed([row[name] for row in trials])} for name in _SHOWN],
-        "run": run.path.resolve().name,
+        "runs": _runs(run, trials),
         "logs": {row["trial_id"]: row["log_tail"][-_MOST_ERROR:] for row in run.rows(LOGS)},
         "errors": {row["trial_id"]: row["error"][:_MOST_ERROR] for row in trials if row["error"]},
         "common": settings.common,
         "varying": [{"name": key, **packed(values)} for key, values in settings.varying.items()],
     }
+
+
+def _runs(run: Run, trials: list[dict[str, Any]]) -> dict[str, Any]:
+    """The name of the run's folder of each trial."""
+    names = {name: path.resolve().name for name, path in run.paths.items()}
+    if len(names) == 1:
+        return packed([*names.values()] * len(trials))
+    of_trials = {row["trial_id"]: names[row["run"]] for row in run.rows("SELECT trial_id, run FROM planned")}
+    return packed([of_trials[row["trial_id"]] for row in trials])

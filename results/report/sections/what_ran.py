@@ -39,7 +39,7 @@ def section(run: Run, settings: TrialSettings) -> Section:
     """Build the section; long tables are folded."""
     arms = listing(run, ARMS, "Arms")
     arms = TableBlock(arms.table, arms.title, folded=len(arms.table.rows) > 16)
-    found = Section("ran", "What was run")
+    found = Section("ran", "What was run", short="Provenance")
     found.blocks.append(Words(_in_a_sentence(arms.table)))
     if settings.varying:
         found.blocks.append(_varying(settings))
@@ -79,19 +79,21 @@ def warnings(run: Run, counts: dict[str, int]) -> list[str]:
 
 
 def provenance(run: Run) -> list[tuple[str, str]]:
-    """Read the facts of provenance.json, line by line; none without this file.
+    """Read the facts of provenance.json, line by line; none without this file. Of several runs, with their names.
 
     Raises:
         ValueError: it is not a JSON object.
         OSError: it cannot be read.
     """
-    path = run.path / "provenance.json"
-    if not path.is_file():
-        return []
-    facts = read_json(path)
-    if not isinstance(facts, dict):
-        raise ValueError("expected a JSON object")
-    return _flat(facts)
+    found: dict[str, Any] = {}
+    for name, folder in run.paths.items():
+        path = folder / "provenance.json"
+        if path.is_file():
+            facts = read_json(path)
+            if not isinstance(facts, dict):
+                raise ValueError("expected a JSON object")
+            found |= {name: facts} if len(run.paths) > 1 else facts
+    return _flat(found)
 
 
 def _in_a_sentence(arms: HtmlTable) -> str:

@@ -18,7 +18,7 @@ from tests.results.chromium import IS_LEFT_OUT, chromium
 @pytest.fixture
 def server(tmp_path: Path, synthetic: Any) -> Iterator[ReportServer]:
     run = synthetic(seeds=(0,), test_images=20).write(tmp_path / "run")
-    with ReportServer(run) as made:
+    with ReportServer([run]) as made:
         thread = threading.Thread(target=made.serve_forever, daemon=True)
         thread.start()
         yield made
@@ -73,13 +73,13 @@ def test_there_is_get_and_nothing_else(server: ReportServer, method: str) -> Non
 
 def test_new_rows_are_in_the_next_page(server: ReportServer, synthetic: Any) -> None:
     _, before, _ = answer(server, "/version", **token(server))
-    synthetic(seeds=(1,), test_images=20).write(server.run)
+    synthetic(seeds=(1,), test_images=20).write(server.runs[0])
     assert answer(server, "/version", **token(server))[1] != before
     assert "4 trials planned" in answer(server, "/page", **token(server))[1]
 
 
 def test_a_part_that_disappears_or_is_torn_is_explained(server: ReportServer) -> None:
-    part = next(server.run.glob("tables/trials/*.parquet"))
+    part = next(server.runs[0].glob("tables/trials/*.parquet"))
     part.with_name("z.parquet").write_bytes(part.read_bytes()[:100])
     status, text, _ = answer(server, "/page", **token(server))
     assert status == 500 and "z.parquet" in text
@@ -90,13 +90,13 @@ def test_a_part_that_disappears_or_is_torn_is_explained(server: ReportServer) ->
 def test_a_taken_port_and_a_folder_that_is_no_run_are_refused(
     server: ReportServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["serve", str(server.run), "--port", str(server.server_port)]) == 2
+    assert main(["serve", str(server.runs[0]), "--port", str(server.server_port)]) == 2
     assert "leave it out" in capsys.readouterr().err
     assert main(["serve", str(tmp_path / "none")]) == 2
 
 
 def test_it_says_how_to_open_it_from_another_machine(tmp_path: Path, synthetic: Any) -> None:
-    lines = serve_lines(synthetic(seeds=(0,), test_images=5).write(tmp_path), 0)
+    lines = serve_lines([synthetic(seeds=(0,), test_images=5).write(tmp_path)], 0)
     link, tunnel, _ = (next(lines) for _ in range(3))
     port = link.partition(":")[2].partition(":")[2].partition("/")[0]
     assert f"ssh -N -L {port}:127.0.0.1:{port} " in tunnel
@@ -114,7 +114,7 @@ def test_a_browser_follows_new_rows_and_keeps_what_was_chosen(server: ReportServ
         browser.run(wait.format("document.querySelector('figure[data-drawn]')"))
         assert "token" not in browser.run("location.href")
         browser.run("document.querySelector('button.arm[data-label=transtailor]').click(); window.old = true; 0")
-        synthetic(seeds=(1,), test_images=20).write(server.run)
+        synthetic(seeds=(1,), test_images=20).write(server.runs[0])
         while browser.run("window.old"):  # the page that was written before has such an event, too
             browser.wait_for("Page.loadEventFired")
         browser.run(wait.format("document.querySelector('figure[data-drawn]')"))
