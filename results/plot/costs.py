@@ -18,7 +18,7 @@ SELECT kind, count(*) AS stages, sum(compute_s * ranks) / 3600 AS rank_hours,
 FROM each GROUP BY kind ORDER BY rank_hours + saved_rank_hours DESC, kind
 """
 """Each stage once. `saved_rank_hours`: what the other trials that need it would have computed again."""
-_STAGES_IN_VIEW = 20
+_STAGES_IN_VIEW = 30
 
 
 def hour_unit(hours: float) -> tuple[float, str]:

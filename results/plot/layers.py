@@ -1,5 +1,6 @@
 """What pruning left of each layer, as shaded cells: labels against layers, and labels against labels."""
 
+import json
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -8,7 +9,7 @@ from results.arms.comparison import Problem
 from results.arms.filter_agreement import OF_LABELS, OF_SEEDS, agreement_sql
 from results.arms.findings import Findings, problem_condition
 from results.plot.chart import Chart, Spec
-from results.plot.style import PALETTE, WIDTH, names_width, row_axis, told
+from results.plot.style import PALETTE, WIDTH, label_channels, names_width, order_labels, row_axis, told
 from results.store.answers import Answer, answer
 
 WIDTHS = """
@@ -75,12 +76,39 @@ def widths(found: Findings, problem: Problem, asked: float, at: str) -> dict[str
         title = f"{problem}: filters left in each layer (%) {at}"
         text = "format(100 * datum.kept_fraction, '.0f')"
         charts["widths"] = _by_layer(title, data, Shading("1 - datum.kept_fraction", text))
+        charts["facing"] = _facing(found, f"{problem}: filters of each layer, two arms face to face", data)
     if 1 < len({row[0] for row in data.rows}) <= _MOST_IN_MATRIX:
         pairs = answer(found.run, AGREEMENT.format(widths=data.sql))
         title = f"{problem}: agreement of two labels on the widths (100 less the mean difference in points)"
         text = "format(100 * datum.agreement, '.0f')"
         charts["agreement"] = _by_pair(title, pairs, Shading("1 - datum.agreement", text))
     return charts
+
+
+def _facing(found: Findings, title: str, data: Answer) -> Chart:
+    """Bars of two labels for each layer, inside the outline of the original; `isolated` chooses other labels."""
+    labels = [label for label in order_labels(found.methods) if label in set(data.column("label"))]
+    two = f"(length(isolated) > 1 ? isolated : {json.dumps(labels[:2])})"
+    layers = list(dict.fromkeys(layer for _, layer in sorted(set(zip(
+        data.column("order"), data.column("layer"), strict=True)))))  # fmt: skip
+    y = {"field": "layer", "type": "nominal", "sort": layers, "axis": row_axis()}
+    colour = label_channels(found.methods, labels, with_shape=False)["color"]
+    colour["legend"]["values"] = {"expr": two}
+    tip = told(label="arm", layer="layer", mean_width="mean filters|.1f", original_width="of", seeds="seeds")
+    return Chart(title, {
+        "params": [{"name": "isolated", "value": []}],
+        "data": {"name": "rows"},
+        "transform": [{"filter": f"indexof({two}, datum.label) >= 0"}],
+        "width": WIDTH - names_width(layers),
+        "height": {"step": 9, "for": "offset"},
+        "usermeta": {"left": names_width(layers)},
+        "encoding": {"y": y, "yOffset": {"field": "label"}, "color": colour, "tooltip": tip},
+        "layer": [
+            {"mark": {"type": "bar", "filled": False, "strokeWidth": 1},
+             "encoding": {"x": {"field": "original_width", "type": "quantitative", "title": "filters", "stack": None}}},
+            {"mark": "bar", "encoding": {"x": {"field": "mean_width", "type": "quantitative", "stack": None}}},
+        ],
+    }, data)  # fmt: skip
 
 
 def kept_filters(found: Findings, problem: Problem, asked: float, at: str) -> dict[str, Chart]:

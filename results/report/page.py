@@ -24,17 +24,16 @@ from results.report.elements.tables import ArmsTable
 from results.report.sections import (
     comparing,
     costs,
+    disagreement,
+    drawn,
     effects,
     failures,
-    kept_filters,
-    learning,
+    now,
     pareto,
-    printed,
     stopping,
     time_line,
     trials,
     what_ran,
-    widths,
 )
 from results.store.reader import Run, load
 from transtailor.files import write_file
@@ -44,7 +43,7 @@ _HELD_THEN = ("measured_points",)
 APART = {"colour": "label = run || ': ' || label", "panel": "network = network || ', ' || run"}
 """How several runs are told apart on one page: by the names of their arms, or by a panel for each."""
 
-_SCRIPTS = ("state.js", "page.js", "figures.js", "points.js", "front.js", "trial.js", "start.js")
+_SCRIPTS = ("state.js", "page.js", "figures.js", "points.js", "front.js", "trial.js", "parallel.js", "start.js")
 """One program, in this order."""
 
 LAST_ROW = "SELECT strftime(max(written_at), '%Y-%m-%d %H:%M:%S UTC') AS at FROM (" + (
@@ -157,6 +156,7 @@ def _sources() -> tuple[str, str, str]:
 
 def page_of(run: Run, renew_s: float | None = None, *, apart: str | None = None) -> Page:
     """Compute everything that the report shows of a run, or of several: `apart` as for `write_report`."""
+    doubles = what_ran.doubles(run)
     run.hold(*_HELD)
     if apart and len(run.paths) > 1:
         for table in ("planned", "operating_points"):
@@ -172,7 +172,7 @@ def page_of(run: Run, renew_s: float | None = None, *, apart: str | None = None)
         renew_s=renew_s,
     )
     page.tiles = _tiles(run, counts)
-    page.warnings = [*what_ran.warnings(run, counts), *comparing.warnings(found)]
+    page.warnings = [*doubles, *what_ran.warnings(run, counts), *comparing.warnings(found)]
     try:
         page.facts = what_ran.provenance(run)
     except (ValueError, OSError) as error:
@@ -182,18 +182,20 @@ def page_of(run: Run, renew_s: float | None = None, *, apart: str | None = None)
     page.main = pareto.section(found)
     page.arms = comparing.overview(found)
     made = [
+        now.section(found),
         comparing.named_section(found),
         comparing.methods_section(found),
         comparing.tuning_section(found),
         comparing.baseline_section(found),
         effects.section(found, settings),
-        learning.section(found),
-        widths.section(found),
-        kept_filters.section(found),
+        drawn.learning_section(found),
+        drawn.widths_section(found),
+        drawn.kept_filters_section(found),
+        disagreement.section(found, comparing.BUDGET),
         stopping.section(found),
         time_line.section(run),
         costs.section(run),
-        printed.section(run),
+        drawn.printed_section(run),
         what_ran.section(run, settings),
         failures.section(run),
     ]

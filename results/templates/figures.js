@@ -64,6 +64,7 @@ function fitted(spec, width) {
 async function draw(figure, change) {
   const place = find(".plot", figure), data = dataOf(figure);
   const spec = fitted(change ? change(structuredClone(data.spec)) : data.spec, place.clientWidth);
+  (spec.params || []).filter((one) => one.name === "isolated").forEach((one) => { one.value = chosen("arms"); });
   const made = await vegaEmbed(place, {
     ...spec, datasets: datasetsOf(figure), description: find("figcaption", figure).textContent,
   }, EMBED(data.rows));
@@ -90,6 +91,14 @@ async function drawNext() {
   await drawn(figure);
   whenIdle(drawNext);
 }
+
+onChange((changed) => {
+  if (changed.has("arms")) views.forEach((view, figure) => {
+    if ((dataOf(figure).spec.params || []).some((one) => one.name === "isolated")) {
+      view.signal("isolated", chosen("arms")).runAsync();
+    }
+  });
+});
 
 function redraw() {
   views.forEach((view, figure) => (drawers.get(figure) || draw)(figure));

@@ -10,7 +10,7 @@ function frontAxes() {
 // The same specification with the axes that are chosen.
 function withAxes(spec) {
   const [cost, score] = frontAxes(), zoom = chosen("zoom");
-  const given = { cost: cost.column, score: score.column, cost_factor: cost.factor, isolated: chosen("arms") };
+  const given = { cost: cost.column, score: score.column, cost_factor: cost.factor };
   spec.params.forEach((one) => { if (one.name in given) one.value = given[one.name]; });
   spec.concat.forEach((panel, place) => {
     const [marks, below] = panel.layer, { x, y } = marks.encoding, closer = zoom[place];
@@ -89,7 +89,6 @@ function startFront() {
     isolate(one.dataset.label, event.shiftKey || event.ctrlKey || event.metaKey)));
   onChange((changed) => {
     const arms = chosen("arms");
-    if (changed.has("arms") && view()) view().signal("isolated", arms).runAsync();
     if (changed.has("brush")) zoom.disabled = !chosen("brush");
     all("#pareto .controls input").forEach((one) => { one.checked = state[one.name] === one.value; });
     all("button.arm").forEach((one) => one.setAttribute("aria-pressed", arms.includes(one.dataset.label)));

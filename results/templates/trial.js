@@ -43,11 +43,49 @@ function commandsOf(trial, points, name) {
   return list;
 }
 
+const quantity = (field, title) => ({ field, title, type: "quantitative", scale: { zero: false } });
+
+// The training loss of its stages, one after the other, each in its place.
+function drawCurves(place, curves, id) {
+  let before = 0;
+  const rows = (curves.of[id] || []).flatMap((at, stage) => {
+    const [kind, epochs, losses] = curves.stages[at], start = before;
+    before += epochs[epochs.length - 1];
+    return epochs.map((epoch, number) => ({ stage, kind: words(kind), epoch: start + epoch, loss: losses[number] }));
+  });
+  if (!rows.length) return place.append(element("p", "Training and validation: not recorded.", "small"));
+  place.after(element("p", "Every fifth epoch of each stage. Validation while it trained: not recorded.", "small"));
+  return vegaEmbed(place, {
+    data: { values: rows }, width: 340, height: 130, mark: { type: "line", point: { size: 14 } },
+    encoding: {
+      x: quantity("epoch", "epochs since its first stage"), y: quantity("loss", "training loss"),
+      color: { field: "kind", type: "nominal", title: null }, detail: { field: "stage" },
+    },
+  }, EMBED());
+}
+
+// The filters that its last point kept, inside the outline of the original network.
+function drawWidths(place, widths, id) {
+  if (!widths.of[id]) return place.append(element("p", "Nothing was removed.", "small"));
+  const [network, kept] = widths.of[id], [layers, originals] = widths.networks[network];
+  const rows = layers.map((layer, at) => ({ layer, kept: kept[at], original: originals[at] }));
+  const bar = (field, mark) => ({
+    mark: { type: "bar", ...mark }, encoding: { x: { field, type: "quantitative", title: "filters", stack: null } },
+  });
+  return vegaEmbed(place, {
+    data: { values: rows }, width: 240, height: { step: 14 },
+    encoding: {
+      y: { field: "layer", type: "nominal", sort: null, title: null },
+      tooltip: ["layer", "kept", "original"].map((field) => ({ field })),
+    },
+    layer: [bar("original", { filled: false, stroke: "#8b96a3" }), bar("kept", { color: "#2f78c8" })],
+  }, EMBED());
+}
+
 // The path of a trial: its scores at each point.
 function drawPath(place, points) {
   const scores = points.flatMap((row) => [["test", row.test_score], ["validation", row.validation_score]].map(
     ([split, score]) => ({ removed: 100 * row.removed_macs_fraction, split, score: row.factor * score })));
-  const quantity = (field, title) => ({ field, title, type: "quantitative", scale: { zero: false } });
   vegaEmbed(place, {
     data: { values: scores }, width: 340, height: 150, mark: { type: "line", point: true },
     encoding: {
@@ -80,6 +118,12 @@ function openTrial(id) {
     const columns = ["point", "removed_macs_fraction", "validation_score", "test_score"].map(
       (name) => ({ name, values: points.map((row) => row[name]) }));
     fill(place, { columns, left_out: 0 }, points.map((row, at) => at), Infinity);
+  }
+  if (data.curves && points.length) {
+    const curves = element("div"), widths = element("div");
+    panel.append(element("h3", "Learning"), curves, element("h3", "Filters of its last point"), widths);
+    drawCurves(curves, data.curves, id);
+    drawWidths(widths, data.widths, id);
   }
   const common = element("details");
   common.append(element("summary", "Settings that all trials share"), pairs(Object.entries(data.common)));

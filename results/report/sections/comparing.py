@@ -66,7 +66,7 @@ def overview(found: Findings) -> list[ArmsTable]:
             if (network, dataset) == problem[:2] and label not in tested:
                 rows.append(_arm_row(places, label, (NOTHING,) * 6, count, is_first=True))
         mark = SCALES[arms[0].metric].mark if arms else "%"
-        columns = ("removed %", f"test {mark}", "seeds", "difference", "95%", "it says")
+        columns = ("removed %", f"test {mark}", "n", "diff.", "95%", "it says")
         baseline = comparison.baseline_of(arms, problem)
         title = f"{problem}, difference to {baseline}" if baseline else str(problem)
         made.append(ArmsTable(title, columns, rows))

@@ -78,6 +78,15 @@ def warnings(run: Run, counts: dict[str, int]) -> list[str]:
     return found
 
 
+def doubles(run: Run) -> list[str]:
+    """Return what a reader must know of trials that are in several of the runs; ask before the rows are held."""
+    if len(run.paths) == 1:
+        return []
+    several = run.rows("SELECT trial_id FROM planned GROUP BY trial_id HAVING count(DISTINCT run) > 1")
+    text = f"Trials in several runs: {len(several)}; each counts once, as the run has it that wrote it last."
+    return [text] if several else []
+
+
 def provenance(run: Run) -> list[tuple[str, str]]:
     """Read the facts of provenance.json, line by line; none without this file. Of several runs, with their names.
 

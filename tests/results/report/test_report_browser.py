@@ -210,7 +210,7 @@ def test_a_brush_filters_the_table_and_is_zoomed_to(browser: Browser, page: Path
 def test_the_axes_can_be_chosen(browser: Browser, page: Path, choice: str) -> None:
     opened(browser, page)
     name, value = choice.split("=")
-    titles = "document.querySelector('#pareto svg').textContent"
+    titles = "document.querySelector('#pareto svg').outerHTML"
     before = browser.run(titles)
     browser.run(f"document.querySelector('.controls input[name={name}][value={value}]').click()")
     until(browser, f"{titles} !== {json.dumps(before)}")

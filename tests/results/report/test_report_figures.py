@@ -58,6 +58,7 @@ def test_every_part_of_a_full_run_has_its_figure(page_of_many: str) -> None:
         "learning",
         "widths",
         "agreement",
+        "facing",
         "kept",
         "same-filters",
         "stop",
