@@ -41,7 +41,7 @@ from transtailor.files import write_file
 _HELD = ("planned", "trials", "attempts", "stages", "operating_points", "layers", "kept_filters", "printed")
 _HELD_THEN = ("measured_points",)
 APART = {"colour": "label = run || ': ' || label", "panel": "network = network || ', ' || run"}
-"""How several runs are told apart on one page: by the names of their arms, or by a panel for each."""
+"""How one page distinguishes several runs: by the names of their arms, or by a panel for each."""
 
 _SCRIPTS = ("state.js", "page.js", "figures.js", "points.js", "front.js", "trial.js", "parallel.js", "start.js")
 """One program, in this order."""
