@@ -1,6 +1,6 @@
 """Make the README's pictures with Debian's chromium: `python -m tools.pictures RUN`, from a finished run of the tour.
 
-One shows a figure of the run's report, the other the output of `transtailor plan tour` on a terminal.
+Two show the first screen of the run's report and a trial's panel in it, one the output of `transtailor plan tour`.
 """
 
 import argparse
@@ -14,6 +14,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from results.store.reader import load
 from results.text.formats import terminal_lines
 from sweeps.commands.preview import preview
 from sweeps.planning.plan import make_plan
@@ -33,13 +34,14 @@ COLOURS = 256  # of a picture, to keep it small
 
 
 def main(arguments: list[str]) -> int:
-    """Write both pictures into docs/pictures; returns 0."""
+    """Write the pictures into docs/pictures; returns 0."""
     parser = argparse.ArgumentParser(prog="python -m tools.pictures", description=__doc__)
     parser.add_argument("run", type=Path, metavar="RUN", help="folder of a finished run that has its report")
     run: Path = parser.parse_args(arguments).run
     FOLDER.mkdir(exist_ok=True)
     lines = plan_lines("tour")
     take_picture(run / "report.html", FOLDER / "report.png", REPORT_PX)
+    take_picture(run / "report.html", FOLDER / "trial.png", REPORT_PX, f"#trial-{best_trial(run)}")
     with tempfile.TemporaryDirectory() as folder:
         page = Path(folder) / "page.html"
         page.write_text(TERMINAL.format(html.escape("\n".join(lines))))
@@ -57,12 +59,19 @@ def plan_lines(name: str) -> list[str]:
     return [part for line in said for part in textwrap.wrap(line, COLUMNS, drop_whitespace=False) or [""]]
 
 
-def take_picture(page: Path, picture: Path, size_px: tuple[int, int]) -> None:
-    """Write a picture of a page in a window of this size."""
+def best_trial(run: Path) -> str:
+    """The id of the trial with the best validation score."""
+    with load(run) as opened:
+        (row,) = opened.rows("SELECT arg_max(trial_id, validation_score) AS trial_id FROM operating_points")
+    return str(row["trial_id"])
+
+
+def take_picture(page: Path, picture: Path, size_px: tuple[int, int], fragment: str = "") -> None:
+    """Write a picture of a page in a window of this size; `fragment` is the end of its address."""
     size = "--window-size={},{}".format(*size_px)
     words = ["chromium", "--headless=new", "--no-sandbox", "--hide-scrollbars", size, f"--screenshot={picture}",
              f"--virtual-time-budget={DRAWING_MS}"]  # fmt: skip
-    subprocess.run([*words, page.absolute().as_uri()], capture_output=True, check=True, timeout=LIMIT_S)
+    subprocess.run([*words, page.absolute().as_uri() + fragment], capture_output=True, check=True, timeout=LIMIT_S)
     Image.open(picture).convert("RGB").quantize(COLOURS).save(picture, optimize=True)
 
 

@@ -43,7 +43,10 @@ _HELD_THEN = ("measured_points",)
 APART = {"colour": "label = run || ': ' || label", "panel": "network = network || ', ' || run"}
 """How one page distinguishes several runs: by the names of their arms, or by a panel for each."""
 
-_SCRIPTS = ("state.js", "page.js", "figures.js", "points.js", "front.js", "trial.js", "parallel.js", "start.js")
+_SCRIPTS = (
+    *("state.js", "page.js", "figures.js", "dots.js", "points.js", "front.js", "trial.js", "parallel.js"),
+    "start.js",
+)
 """One program, in this order."""
 
 LAST_ROW = "SELECT strftime(max(written_at), '%Y-%m-%d %H:%M:%S UTC') AS at FROM (" + (

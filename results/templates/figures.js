@@ -24,7 +24,8 @@ function datasetsOf(figure) {
     return [name, records(columns, length)];
   });
   // Vega writes into the rows that it is given: it gets its own.
-  return { rows: rowsOf(figure).map((row) => ({ ...row })), ...Object.fromEntries(tables) };
+  const rows = figure === frontFigure && isMany ? [] : rowsOf(figure).map((row) => ({ ...row }));
+  return { rows, ...Object.fromEntries(tables) };
 }
 
 function pageConfig() {
@@ -65,9 +66,8 @@ async function draw(figure, change) {
   const place = find(".plot", figure), data = dataOf(figure);
   const spec = fitted(change ? change(structuredClone(data.spec)) : data.spec, place.clientWidth);
   (spec.params || []).filter((one) => one.name === "isolated").forEach((one) => { one.value = chosen("arms"); });
-  const made = await vegaEmbed(place, {
-    ...spec, datasets: datasetsOf(figure), description: find("figcaption", figure).textContent,
-  }, EMBED(data.rows));
+  const datasets = datasetsOf(figure), description = find("figcaption", figure).textContent;
+  const made = await vegaEmbed(place, { ...spec, datasets, description }, EMBED(datasets.rows.length));
   made.view.addEventListener("click", (event, item) => {
     if (item && item.datum && item.datum.trial_id) choose({ trial: item.datum.trial_id });
   });

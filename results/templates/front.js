@@ -1,12 +1,4 @@
 // ---- the main figure: score against cost, with axes to choose, arms to isolate, and a brush
-const frontFigure = find("#pareto figure");
-const frontMeta = frontFigure && dataOf(frontFigure).spec.usermeta;
-
-function frontAxes() {
-  const named = (several, column) => several.find((one) => one.column === column) || several[0];
-  return [named(frontMeta.costs, state.cost), named(frontMeta.scores, state.score)];
-}
-
 // The same specification with the axes that are chosen.
 function withAxes(spec) {
   const [cost, score] = frontAxes(), zoom = chosen("zoom");
@@ -22,11 +14,18 @@ function withAxes(spec) {
     if (ends) x.scale.domain = ends; else delete x.scale.domain;
     below.data.values = [{ text: closer ? "" : score.views[place].below }];
   });
-  return spec;
+  return isMany ? withoutDots(spec) : spec;
 }
 
 async function drawFront(figure) {
   const view = await draw(figure, withAxes);
+  if (isMany) {
+    paintDots(view);
+    view.addEventListener("click", (event) => {
+      const row = chosen("brush") ? null : pointAt(view, event);
+      if (row) choose({ trial: row.trial_id });
+    });
+  }
   // The brush is in one panel: its name ends with the panel's number.
   view.addDataListener("brush_store", (name, [brush]) => {
     const [x, y] = brush ? brush.values.map((ends) => ends.map(Number).sort((a, b) => a - b)) : [];
@@ -89,10 +88,12 @@ function startFront() {
     isolate(one.dataset.label, event.shiftKey || event.ctrlKey || event.metaKey)));
   onChange((changed) => {
     const arms = chosen("arms");
+    if (isMany && changed.has("arms") && view()) paintDots(view());
     if (changed.has("brush")) zoom.disabled = !chosen("brush");
     all("#pareto .controls input").forEach((one) => { one.checked = state[one.name] === one.value; });
     all("button.arm").forEach((one) => one.setAttribute("aria-pressed", arms.includes(one.dataset.label)));
-    if (["score", "cost", "scale", "zoom"].some((name) => changed.has(name)) && view()) drawFront(frontFigure);
+    const isCleared = changed.has("brush") && !chosen("brush") && view() && view().data("brush_store").length;
+    if ((isCleared || ["score", "cost", "scale", "zoom"].some((name) => changed.has(name))) && view()) drawFront(frontFigure);
   });
 }
 

@@ -41,24 +41,31 @@ function selectedPoints() {
   const arms = new Set(chosen("arms")), brush = chosen("brush"), fits = matcher(state.words);
   const [cost, score] = frontAxes();
   const inside = (amount, [low, high]) => amount >= low && amount <= high;
-  return pointRows.filter((row) => (!arms.size || arms.has(row.label)) && fits(row) && (!brush || (
+  return orderedPoints().filter((row) => (!arms.size || arms.has(row.label)) && fits(row) && (!brush || (
     row.panel === brush.panel && inside(row[cost.column] * cost.factor, brush.x)
     && inside(row[score.column] * row.factor, brush.y))));
 }
 
-function orderedPoints(rows) {
+// All points in the order of the table; a filter keeps the order, so that a brush over many points sorts nothing.
+let sorted = [], sortedBy = "";
+function orderedPoints() {
+  if (sortedBy !== state.sort) [sorted, sortedBy] = [sortedPoints([...pointRows]), state.sort];
+  return sorted;
+}
+
+function sortedPoints(rows) {
   const down = state.sort.startsWith("-"), name = state.sort.replace("-", "");
   const column = POINT_COLUMNS.find((one) => (one.column || one.name) === name) || POINT_COLUMNS.find((one) => one.name === "test");
-  const read = (row) => readPoint(row, column);
+  const keys = new Map(rows.map((row) => [row, readPoint(row, column)]));
   return rows.sort((one, other) => {
-    const a = read(one), b = read(other);
+    const a = keys.get(one), b = keys.get(other);
     if (typeof a !== "number" && typeof b !== "number") return (down ? -1 : 1) * String(a).localeCompare(String(b));
     return (typeof a === "number" ? 0 : 1) - (typeof b === "number" ? 0 : 1) || (down ? b - a : a - b);
   });
 }
 
 function fillPoints() {
-  shownRows = orderedPoints(selectedPoints());
+  shownRows = selectedPoints();
   const count = (rows) => rows.length.toLocaleString("en");
   find("#points .count").textContent = `${count(shownRows)} of ${count(pointRows)} operating points`;
   find("table", pointsPlace).setAttribute("aria-rowcount", shownRows.length + 1);

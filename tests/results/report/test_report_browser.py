@@ -13,6 +13,7 @@ import pytest
 from results.report import write_report
 from tests.install import no_chromium
 from tests.results.chromium import IS_LEFT_OUT, Browser, chromium
+from tests.results.many_points import write_points
 from tests.results.many_trials import write_many
 
 pytestmark = [
@@ -261,6 +262,74 @@ def test_the_keyboard_alone_chooses_isolates_and_sorts(browser: Browser, page: P
     assert browser.complaints == []
 
 
+def test_a_hundred_thousand_points_are_isolated_selected_and_opened(
+    browser: Browser, page: Path, tmp_path: Path
+) -> None:
+    """The dots are one image; Vega has none of them."""
+    opened(browser, write_points(page, 100_000, tmp_path / "many.html"))
+    assert count(browser) == (100_000, 100_000)
+    assert browser.run("document.querySelectorAll('#pareto svg path[aria-roledescription=point]').length") < 1000
+    inked = """(() => { const dots = document.querySelector('canvas.dots');
+        const { data } = dots.getContext('2d').getImageData(0, 0, dots.width, dots.height);
+        let sum = 0; for (let at = 3; at < data.length; at += 4) sum += data[at]; return sum; })()"""
+    before = browser.run(inked)
+    browser.click(*middle_of(browser, "button.arm", "one.dataset.label === 'taylor'"))
+    isolated, _ = count(browser)
+    assert 0 < isolated < 50_000 and 0 < browser.run(inked) < before / 2
+    x, y = middle_of(browser, "#pareto .concat_0_group > g > path.background")
+    browser.drag(x - 150, y - 80, x + 60, y + 80)
+    assert 0 < count(browser)[0] < isolated and browser.run("document.getElementById('trial').hidden")
+    browser.run("document.querySelectorAll('.controls button')[1].click()")
+    brushes = "Array.from(document.querySelectorAll('#pareto .brush_brush path'))"
+    until(browser, f"{brushes}.every(one => one.getBoundingClientRect().width < 2)")
+    x, y = browser.run("""(() => {
+        const box = document.querySelector('canvas.dots').getBoundingClientRect();
+        const dots = document.querySelector('canvas.dots'), image = dots.getContext('2d');
+        const { data, width } = image.getImageData(0, 0, dots.width, dots.height);
+        const at = data.findIndex((share, place) => place % 4 === 3 && share > 0) >> 2;
+        return [box.left + at % width, box.top + Math.floor(at / width) + 1];
+    })()""")
+    browser.click(x, y)
+    assert not browser.run("document.getElementById('trial').hidden")
+    assert browser.complaints == []
+
+
+def test_settings_are_lines_and_what_is_selected_is_lit(browser: Browser, page: Path) -> None:
+    opened(browser, page)
+    browser.run("document.querySelector('#parallel').scrollIntoView()")
+    lines = "Array.from(document.querySelectorAll('#parallel .mark-line path'))"
+    until(browser, f"{lines}.length > 20")
+    lit = f"{lines}.filter(one => one.getAttribute('stroke') === '#d9651f').length"
+    assert browser.run(lit) == 0
+    browser.run("const input = document.getElementById('words'); input.value = 'taylor';"
+                "input.dispatchEvent(new Event('input')); 0")  # fmt: skip
+    until(browser, f"{lit} > 0")
+    assert browser.run(lit) < browser.run(f"{lines}.length") / 2
+    assert browser.complaints == []
+
+
+def test_two_arms_stand_face_to_face_and_can_be_chosen(browser: Browser, page: Path) -> None:
+    opened(browser, page)
+    until(browser, DRAWN)
+    shown = (
+        "Array.from(document.querySelectorAll('#facing0 .role-legend-label text')).map(one => one.textContent).join()"
+    )
+    assert browser.run(shown) == "transtailor,transtailor v1"
+    browser.run("""['l1', 'taylor'].forEach((name) => document.querySelector(`button.arm[data-label=${name}]`)
+        .dispatchEvent(new MouseEvent('click', { shiftKey: true })))""")
+    until(browser, f"{shown} === 'l1,taylor'")
+    assert browser.complaints == []
+
+
+def test_the_panel_draws_a_trial_s_curves_and_widths(browser: Browser, page: Path) -> None:
+    opened(browser, page)
+    browser.click(*middle_of(browser, "#points td a.trial", "!one.closest('tr').cells[2].textContent.includes('tune')"))
+    until(browser, "document.querySelectorAll('#trial svg').length === 3")
+    said = browser.run("document.getElementById('trial').innerText")
+    assert "Filters of its last point" in said and "not recorded" in said
+    assert browser.complaints == []
+
+
 def test_a_phone_has_no_sideways_scroll(browser: Browser, page: Path) -> None:
     browser.size(390, 800)
     opened(browser, page)
@@ -288,7 +357,7 @@ ODD: dict[str, dict[str, Any]] = {
         "labels": (("</script><b>'] + \"datum\\", "transtailor"), ("fine_tune", "fine_tune")),
         "networks": ("<img src=x onerror=alert(1)>",),
     },
-    "80 arms": {"labels": tuple((f"arm {n}", "prune") for n in range(80)), "seeds": (0,), "budgets": (0.0, 0.2)},
+    "500 arms": {"labels": tuple((f"arm {n}", "prune") for n in range(500)), "seeds": (0,), "budgets": (0.0, 0.2)},
 }
 
 
