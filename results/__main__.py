@@ -37,13 +37,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m results"
 def _parser(prog: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=prog, description="Read what a sweep wrote.")
     commands = parser.add_subparsers(dest="command", required=True)
-    report = commands.add_parser("report", help="write RUN/report.html and print its path")
-    report.add_argument("run", metavar="RUN", help="folder of the run, such as runs/demo")
-    report.add_argument(
-        "--watch", nargs="?", type=float, const=30.0, metavar="SECONDS",
-        help="write it again every SECONDS (default: 30) until the sweep has ended; the open page reloads itself",
-    )  # fmt: skip
-    report.set_defaults(lines=_report)
+    _add_report(commands)
     query = commands.add_parser("query", help="print the answer to a query on the tables of one or more runs")
     query.add_argument(
         "runs", nargs="+", metavar="RUN", help="folder of a run; with several, the column `run` names it"
@@ -91,16 +85,49 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     return parser
 
 
+def _add_report(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    report = commands.add_parser("report", help="write RUN/report.html and print its path")
+    report.add_argument(
+        "--out", type=Path, metavar="FILE", help="the page's path (default: report.html in the first RUN)"
+    )
+    report.add_argument(
+        "--watch", nargs="?", type=float, const=30.0, metavar="SECONDS",
+        help="write it again every SECONDS (default: 30) until the sweep has ended; the open page reloads itself",
+    )  # fmt: skip
+    report.set_defaults(lines=_report)
+    serve = commands.add_parser("serve", help="serve RUN's report to this machine's browser; it follows the sweep")
+    serve.add_argument("--port", type=int, default=0, metavar="PORT", help="to listen on (default: any that is free)")
+    serve.set_defaults(lines=_serve)
+    for command_of_runs in (report, serve):
+        command_of_runs.add_argument(
+            "runs", nargs="+", type=Path, metavar="RUN",
+            help="folder of a run, such as runs/demo; several become one page, where a trial in two counts once",
+        )  # fmt: skip
+        command_of_runs.add_argument(
+            "--apart", choices=("colour", "panel"),
+            help="tell several runs apart, by colours or by panels (default: arms of one label are one arm)",
+        )  # fmt: skip
+
+
 def _report(given: argparse.Namespace) -> Iterator[str]:
     from results.report import watch, write_report
 
+    run = given.runs if len(given.runs) > 1 else given.runs[0]
     if given.watch is None:
-        yield str(write_report(given.run))
+        yield str(write_report(run, apart=given.apart, out=given.out))
         return
+    if len(given.runs) > 1:
+        raise ResultsError(f"--watch: expected one run, given {len(given.runs)}; type: {command('serve', *given.runs)}")
     if not 0 < given.watch < math.inf:
         raise ResultsError(f"--watch {given.watch:g}: expected seconds above 0; type one such as --watch 30")
-    for path in watch(given.run, given.watch):
+    for path in watch(run, given.watch):
         yield str(path)
+
+
+def _serve(given: argparse.Namespace) -> Iterator[str]:
+    from results.report.serve import serve_lines
+
+    yield from serve_lines(given.runs, given.port, given.apart)
 
 
 def _query(given: argparse.Namespace) -> Iterator[Part]:

@@ -54,11 +54,11 @@ NOT_PASTED: Mapping[str, str] = {
         " hpc/slurm/jobs.py:submit",
         NONE: "results/store/columns.py:_lines results/store/parts.py:read_manifest results/store/schema.py:"
         " sweeps/driver/driver.py:_backend sweeps/driver/quota.py:why_pause sweeps/spec/expand.py:_place"
-        " transtailor/__main__.py: hpc/ray/stranger.py:_request"
-        " transtailor/validation.py:list_faults",
+        " transtailor/__main__.py: hpc/ray/stranger.py:_request",
         "a number in the place of a percentage; test_bad_input.py has it": "transtailor/validation.py:_percentage"
         " transtailor/validation.py:fraction",
         "a package that the environment of the tests has": "sweeps/search/samplers.py:_optuna",
+        "tests/results/plot/test_plot.py has its message": "results/plot/plots.py:Plots.front",
         "tests/transtailor/test_start.py has its message": "transtailor/start.py:_remedy",
         "tests/hpc/slurm/test_init.py pastes what follows a file that was written": "hpc/__main__.py:_init",
     }.items()
@@ -78,6 +78,13 @@ def places(root: Path = ROOT) -> set[str]:
     return found
 
 
+NO_WORDS = ("type", "Content-Type")  # a key of Vega-Lite, a header of HTTP
+
+
+def _suggests(text: str) -> bool:
+    return text not in NO_WORDS and WORDS.search(text) is not None
+
+
 def _names(node: ast.AST, name: str) -> Iterator[str]:
     """The functions below a node that suggest something; help texts and docstrings are not suggestions."""
     for child in ast.iter_child_nodes(node):
@@ -89,7 +96,7 @@ def _names(node: ast.AST, name: str) -> Iterator[str]:
                 continue
             if called in MAKERS and isinstance(child.func, ast.Name):
                 yield name
-        if isinstance(child, ast.Constant) and isinstance(child.value, str) and WORDS.search(child.value):
+        if isinstance(child, ast.Constant) and isinstance(child.value, str) and _suggests(child.value):
             yield name
         is_named = isinstance(child, ast.FunctionDef | ast.ClassDef)
         yield from _names(child, f"{name}.{child.name}".lstrip(".") if is_named else name)

@@ -1,6 +1,6 @@
 """Make the README's pictures with Debian's chromium: `python -m tools.pictures RUN`, from a finished run of the tour.
 
-One shows a figure of the run's report, the other the output of `transtailor plan tour` on a terminal.
+Two show the first screen of the run's report and a trial's panel in it, one the output of `transtailor plan tour`.
 """
 
 import argparse
@@ -14,6 +14,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from results.store.reader import load
 from results.text.formats import terminal_lines
 from sweeps.commands.preview import preview
 from sweeps.planning.plan import make_plan
@@ -26,23 +27,23 @@ TERMINAL = (
     "<body style='margin: 0; background: #1b1f24'>"
     "<pre style='margin: 16px; color: #e6e6e6; font: 13px/18px DejaVu Sans Mono, monospace'>{}</pre>"
 )
-ONE_SECTION = "<style>section:not(#pareto) { display: none }</style>"  # the figure of score against cost
-REPORT_PX = (1040, 960)
+REPORT_PX = (1280, 1000)
+DRAWING_MS = 20_000  # of the page's clock, which a browser without a window can advance
 LINE_PX, MARGIN_PX = (8, 18), 32
 COLOURS = 256  # of a picture, to keep it small
 
 
 def main(arguments: list[str]) -> int:
-    """Write both pictures into docs/pictures; returns 0."""
+    """Write the pictures into docs/pictures; returns 0."""
     parser = argparse.ArgumentParser(prog="python -m tools.pictures", description=__doc__)
     parser.add_argument("run", type=Path, metavar="RUN", help="folder of a finished run that has its report")
     run: Path = parser.parse_args(arguments).run
     FOLDER.mkdir(exist_ok=True)
     lines = plan_lines("tour")
+    take_picture(run / "report.html", FOLDER / "report.png", REPORT_PX)
+    take_picture(run / "report.html", FOLDER / "trial.png", REPORT_PX, f"#trial-{best_trial(run)}")
     with tempfile.TemporaryDirectory() as folder:
         page = Path(folder) / "page.html"
-        page.write_text((run / "report.html").read_text() + ONE_SECTION)
-        take_picture(page, FOLDER / "report.png", REPORT_PX)
         page.write_text(TERMINAL.format(html.escape("\n".join(lines))))
         take_picture(page, FOLDER / "plan.png", (MARGIN_PX + LINE_PX[0] * COLUMNS, MARGIN_PX + LINE_PX[1] * len(lines)))
     return 0
@@ -58,11 +59,19 @@ def plan_lines(name: str) -> list[str]:
     return [part for line in said for part in textwrap.wrap(line, COLUMNS, drop_whitespace=False) or [""]]
 
 
-def take_picture(page: Path, picture: Path, size_px: tuple[int, int]) -> None:
-    """Write a picture of a page in a window of this size."""
+def best_trial(run: Path) -> str:
+    """The id of the trial with the best validation score."""
+    with load(run) as opened:
+        (row,) = opened.rows("SELECT arg_max(trial_id, validation_score) AS trial_id FROM operating_points")
+    return str(row["trial_id"])
+
+
+def take_picture(page: Path, picture: Path, size_px: tuple[int, int], fragment: str = "") -> None:
+    """Write a picture of a page in a window of this size; `fragment` is the end of its address."""
     size = "--window-size={},{}".format(*size_px)
-    words = ["chromium", "--headless=new", "--no-sandbox", "--hide-scrollbars", size, f"--screenshot={picture}"]
-    subprocess.run([*words, page.absolute().as_uri()], capture_output=True, check=True, timeout=LIMIT_S)
+    words = ["chromium", "--headless=new", "--no-sandbox", "--hide-scrollbars", size, f"--screenshot={picture}",
+             f"--virtual-time-budget={DRAWING_MS}"]  # fmt: skip
+    subprocess.run([*words, page.absolute().as_uri() + fragment], capture_output=True, check=True, timeout=LIMIT_S)
     Image.open(picture).convert("RGB").quantize(COLOURS).save(picture, optimize=True)
 
 

@@ -72,6 +72,7 @@ ENTRIES = {
         "results.__main__",
         {
             "report": ("write a run's page of figures and tables", "runs/demo"),
+            "serve": ("the page in your browser, live while the sweep runs", "runs/demo"),
             "query": ("query a run's tables in SQL", "runs/demo 'SELECT status, count(*) FROM trials GROUP BY ALL'"),
             "best": ("the best sub-model under a limit", "runs/demo --under macs=0.8"),
             "compare": ("compare every arm with one of them, paired by seed", "runs/demo --against fine_tune"),

@@ -3,7 +3,9 @@
 import base64
 import hashlib
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -12,28 +14,40 @@ from jinja2 import Environment as Templates
 from jinja2 import PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from results.arms.findings import findings_of
+from results.arms.trial_settings import settings_of, trial_rows
 from results.errors import ResultsError
+from results.plot.costs import time_unit
+from results.plot.render import bundle
 from results.report.elements.blocks import Section, script_json
-from results.report.elements.findings import findings_of
+from results.report.elements.tables import ArmsTable
 from results.report.sections import (
     comparing,
     costs,
+    disagreement,
+    drawn,
     effects,
     failures,
-    kept_filters,
-    learning,
+    now,
     pareto,
-    printed,
     stopping,
     time_line,
     trials,
     what_ran,
-    widths,
 )
 from results.store.reader import Run, load
 from transtailor.files import write_file
 
-_HELD = ("planned", "trials", "attempts", "stages", "operating_points", "measured_points", "layers", "kept_filters")
+_HELD = ("planned", "trials", "attempts", "stages", "operating_points", "layers", "kept_filters", "printed")
+_HELD_THEN = ("measured_points",)
+APART = {"colour": "label = run || ': ' || label", "panel": "network = network || ', ' || run"}
+"""How one page distinguishes several runs: by the names of their arms, or by a panel for each."""
+
+_SCRIPTS = (
+    *("state.js", "page.js", "figures.js", "dots.js", "points.js", "front.js", "trial.js", "parallel.js"),
+    "start.js",
+)
+"""One program, in this order."""
 
 LAST_ROW = "SELECT strftime(max(written_at), '%Y-%m-%d %H:%M:%S UTC') AS at FROM (" + (
     " UNION ALL ".join(
@@ -49,7 +63,8 @@ class Page:
     """The data of the template.
 
     Attributes:
-        tiles: the large numbers on top, each with what it counts.
+        tiles: the large numbers, each with what it counts.
+        main: score against cost, on the first screen; `arms` are beside it, with the `verdict` above.
         facts: of provenance.json.
         trials: what the script needs to show a trial.
         renew_s: seconds after which the page reloads itself; None: never.
@@ -60,37 +75,50 @@ class Page:
     tiles: list[tuple[str, str]] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     facts: list[tuple[str, str]] = field(default_factory=list)
+    main: Section = field(default_factory=lambda: Section("pareto", ""))
+    arms: list[ArmsTable] = field(default_factory=list)
+    verdict: str = ""
     sections: list[Section] = field(default_factory=list)
     trials: Markup = Markup("{}")
     renew_s: float | None = None
 
 
-def write_report(run: str | os.PathLike[str], renew_s: float | None = None) -> Path:
-    """Write the report, `report.html` in the run's folder, and return its path; an older one is replaced atomically.
+Runs = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+
+
+def write_report(run: Runs, renew_s: float | None = None, *, apart: str | None = None, out: Path | None = None) -> Path:
+    """Write the report and return its path; an older one is replaced atomically.
 
     Works at any moment of a sweep, with the rows that are there.
 
     Args:
-        run: folder of the run.
+        run: folder of the run; or several, which become one page. A trial that is in two of them counts once.
         renew_s: seconds after which the page reloads itself, if it is written repeatedly.
+        apart: a key of `APART`; None: arms with the same label are one arm, whatever run their trials are from.
+        out: path of the page; None: `report.html` in the folder of the run, or of the first one.
 
     Raises:
-        ResultsError: the folder is no run, or a part of it cannot be read; then no report is written.
+        ResultsError: a folder is no run, or a part of it cannot be read; then no report is written.
 
     Writes:
-        `<run>/report.html`, atomically. The same rows give the same bytes.
+        The page, atomically. The same rows give the same bytes.
     """
     with load(run) as loaded:
-        text = render(page_of(loaded, renew_s))
-    path = Path(run) / "report.html"
+        text = render(page_of(loaded, renew_s, apart=apart))
+        path = out or next(iter(loaded.paths.values())) / "report.html"
     try:
         return write_file(path, text.encode(errors="replace"))
     except OSError as error:
         raise ResultsError(f"the report cannot be written to {str(path)!r}: {error}") from error
 
 
-def render(page: Page) -> str:
-    """Return the page as HTML; all texts are escaped, and only the page's own script, known by its hash, may run."""
+def render(page: Page, *, live: bool = False) -> str:
+    """The page as HTML; all texts are escaped, and no script runs but Vega and the page's own, by their hashes.
+
+    Args:
+        page: from `page_of`.
+        live: whether a server answers it, which it may ask then.
+    """
     templates = Templates(
         loader=PackageLoader("results"),
         autoescape=True,
@@ -98,44 +126,80 @@ def render(page: Page) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    folder = resources.files("results") / "templates"
-    style, script = ((folder / name).read_text(encoding="utf-8") for name in ("report.css", "report.js"))
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    style, *scripts = map(Markup, _sources())
     return templates.get_template("report.html.j2").render(
-        page=page, style=Markup(style), script=Markup(script), script_hash=digest
+        page=page, style=style, scripts=scripts, policy=Markup(policy_of(live=live))
     )
 
 
-def page_of(run: Run, renew_s: float | None = None) -> Page:
-    """Compute everything that the report shows of a run."""
+def policy_of(*, live: bool = False, more: Sequence[str] = ()) -> str:
+    """The page's content security policy; `more` are sources of further scripts."""
+    style, *scripts = map(hash_source, _sources())
+    sources = [
+        f"style-src {style}",
+        f"script-src {' '.join((*scripts, *more))}",
+        "base-uri 'none'",
+        "form-action 'none'",
+    ]
+    return "; ".join(["default-src 'none'", *sources, *(["connect-src 'self'"] if live else [])])
+
+
+def hash_source(text: str) -> str:
+    """How a policy names a script or a style."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+@cache
+def _sources() -> tuple[str, str, str]:
+    """The page's style, Vega, and the page's own script."""
+    folder = resources.files("results") / "templates"
+    style, *parts = ((folder / name).read_text(encoding="utf-8") for name in ("report.css", *_SCRIPTS))
+    return style, bundle(), f"(function () {{\n{''.join(parts)}}})();"
+
+
+def page_of(run: Run, renew_s: float | None = None, *, apart: str | None = None) -> Page:
+    """Compute everything that the report shows of a run, or of several: `apart` as for `write_report`."""
+    doubles = what_ran.doubles(run)
     run.hold(*_HELD)
+    if apart and len(run.paths) > 1:
+        for table in ("planned", "operating_points"):
+            run.connection.execute(f"UPDATE {table} SET {APART[apart]}")
+    run.hold(*_HELD_THEN)
     counts: dict[str, int] = run.rows(what_ran.COUNTS)[0]
     found = findings_of(run)
-    planned = trials.trial_rows(run)
-    settings = trials.settings_of(planned)
-    page = Page(run.path.resolve().name, run.rows(LAST_ROW)[0]["at"] or "", renew_s=renew_s)
+    planned = trial_rows(run)
+    settings = settings_of(planned)
+    page = Page(
+        ", ".join(path.resolve().name for path in run.paths.values()),
+        run.rows(LAST_ROW)[0]["at"] or "",
+        renew_s=renew_s,
+    )
     page.tiles = _tiles(run, counts)
-    page.warnings = [*what_ran.warnings(run, counts), *comparing.warnings(found)]
+    page.warnings = [*doubles, *what_ran.warnings(run, counts), *comparing.warnings(found)]
     try:
         page.facts = what_ran.provenance(run)
     except (ValueError, OSError) as error:
         page.warnings.append(f"provenance.json cannot be read: {error}")
-    page.trials = script_json(trials.script_data(planned, settings))
+    page.trials = script_json(trials.script_data(run, planned, settings))
+    page.verdict = comparing.headline(found)
+    page.main = pareto.section(found)
+    page.arms = comparing.overview(found)
     made = [
-        what_ran.section(run, settings),
+        now.section(found),
         comparing.named_section(found),
         comparing.methods_section(found),
         comparing.tuning_section(found),
         comparing.baseline_section(found),
-        pareto.section(found),
         effects.section(found, settings),
-        learning.section(found),
-        widths.section(found),
-        kept_filters.section(found),
+        drawn.learning_section(found),
+        drawn.widths_section(found),
+        drawn.kept_filters_section(found),
+        disagreement.section(found, comparing.BUDGET),
         stopping.section(found),
         time_line.section(run),
         costs.section(run),
-        printed.section(run),
+        drawn.printed_section(run),
+        what_ran.section(run, settings),
         failures.section(run),
     ]
     page.sections = [section for section in made if section is not None]
@@ -145,7 +209,8 @@ def page_of(run: Run, renew_s: float | None = None) -> Page:
 def _tiles(run: Run, counts: dict[str, Any]) -> list[tuple[str, str]]:
     tiles = [(f"{counts[name]:,}", f"trials {name}") for name in ("planned", "finished", "failed", "missing")]
     spent, saved = costs.hours(run)
+    unit = time_unit(run)
     for hours, what in ((spent, "computed"), (saved, "saved by sharing")):
-        amount, unit = costs.hours_text(hours, "rank-").split(" ")
-        tiles.append((amount, f"{unit} {what}"))
+        amount, name = costs.hours_text(hours, unit, "rank-").split(" ")
+        tiles.append((amount, f"{name} {what}"))
     return tiles

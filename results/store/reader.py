@@ -83,6 +83,8 @@ QUALIFY row_number() OVER (PARTITION BY point.trial_id, point.point ORDER BY poi
 """
 """Of a trial in several runs, each operating point once: as it was written last."""
 
+_ONCE = "QUALIFY row_number() OVER (PARTITION BY {key} ORDER BY {first}written_at DESC, run) = 1"
+
 
 class Run:
     """The tables of one or several runs as they were when loaded; load again to see newer rows.
@@ -171,6 +173,9 @@ class Run:
     def hold(self, *views: str) -> None:
         """Read each of these views once and keep its rows in memory, so that later queries read no files.
 
+        Of several runs, what two have counts once: of rows with the same key, the one written last stays, and of
+        `trials` one that did not fail. Attempts are those of all runs.
+
         Raises:
             ResultsError: a file can no longer be read.
         """
@@ -178,12 +183,23 @@ class Run:
 
         try:
             for view in views:
-                name = _quoted(view)
-                self.connection.execute(f"CREATE TEMP TABLE held AS SELECT * FROM {name}")
+                name, once = (
+                    _quoted(view),
+                    _ONCE.format(
+                        key=", ".join(map(_quoted, TABLES[view].key)),
+                        first="status = 'failed', " if view == "trials" else "",
+                    )
+                    if self._has_doubles(view)
+                    else "",
+                )
+                self.connection.execute(f"CREATE TEMP TABLE held AS SELECT * FROM {name} {once}")
                 self.connection.execute(f"DROP VIEW {name}")
                 self.connection.execute(f"ALTER TABLE held RENAME TO {name}")
         except duckdb.IOException as error:
             raise ResultsError(f"a part was removed after the run was loaded: load it again ({error})") from error
+
+    def _has_doubles(self, view: str) -> bool:
+        return len(self.paths) > 1 and view in TABLES and view != "attempts"
 
     def is_outdated(self) -> bool:
         """Whether one of its files was merged and removed since; if so, load again."""

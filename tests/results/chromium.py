@@ -71,6 +71,21 @@ class Browser:
         self.point(x, y, "mousePressed")
         self.point(x, y, "mouseReleased")
 
+    def drag(self, x1: float, y1: float, x2: float, y2: float) -> None:
+        """Presses the mouse at one place and releases it at another."""
+        self.point(x1, y1)
+        self.point(x1, y1, "mousePressed")
+        for part in (0.3, 0.6, 1.0):
+            x, y = x1 + part * (x2 - x1), y1 + part * (y2 - y1)
+            self.call("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y, button="left", buttons=1)
+        self.point(x2, y2, "mouseReleased")
+
+    def press(self, key: str, code: int, text: str = "") -> None:
+        """Presses and releases a key, such as press("Tab", 9)."""
+        more = {"key": key, "code": key, "windowsVirtualKeyCode": code}
+        self.call("Input.dispatchKeyEvent", type="keyDown", text=text, **more)
+        self.call("Input.dispatchKeyEvent", type="keyUp", **more)
+
     def picture(self, path: Path, *, whole: bool = True) -> Path:
         """A PNG of the page, or of what the window shows of it."""
         answer = self.call("Page.captureScreenshot", captureBeyondViewport=whole, **(self._whole() if whole else {}))

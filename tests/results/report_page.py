@@ -13,6 +13,11 @@ def text_of(page: str) -> str:
     return html.unescape(re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", body)))
 
 
+def without_scripts(page: str) -> str:
+    """The page without Vega and its own script."""
+    return re.sub(r"<script>.*?</script>", "", page, flags=re.DOTALL)
+
+
 class Tags(HTMLParser):
     """Collects tags, and every attribute that could fetch something."""
 
@@ -52,7 +57,7 @@ def parsed(page: str) -> Tags:
 
 
 class Shown:
-    """One figure of a page as a reader sees it: its data, column by column, and the query under it."""
+    """One figure of a page: its specification and its data, column by column, and the query under it."""
 
     def __init__(self, figure: str) -> None:
         (self.name,) = re.findall(r'<figure id="([^"]+)"', figure)
@@ -60,7 +65,6 @@ class Shown:
         self.data: dict[str, Any] = json.loads(data)
         (query,) = re.findall(r"<pre>(.*?)</pre>", figure, flags=re.DOTALL)
         self.query = html.unescape(query)
-        self.svg = figure[figure.index("<svg") : figure.index("</svg>")]
 
 
 def figures_of(page: str) -> dict[str, Shown]:

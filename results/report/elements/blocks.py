@@ -2,81 +2,51 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any
 
 from markupsafe import Markup
 
-from results.figures.svg import Drawing, Key
+from results.plot.chart import Chart
 from results.report.elements.tables import HtmlTable, TableRow
+from results.store.answers import DIGITS, cell
 from results.store.reader import Run
-from results.text.number_format import NOTHING
 
 MOST_ROWS = 100_000
 """A page has at most this many rows of one figure's data; the query gives them all."""
-_DIGITS = 6
-
-
-@dataclass(frozen=True)
-class Answer:
-    """The result of a query: the data of a figure. `rows` are tuples in the order of `columns`."""
-
-    columns: tuple[str, ...]
-    rows: list[tuple[Any, ...]]
-    sql: str
-
-    def column(self, name: str) -> list[Any]:
-        """Return the values of a column, row by row."""
-        place = self.columns.index(name)
-        return [row[place] for row in self.rows]
-
-    def records(self) -> list[dict[str, Any]]:
-        """Return the rows as records."""
-        return [dict(zip(self.columns, row, strict=True)) for row in self.rows]
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A drawing with its data and the query that gave them.
-
-    Attributes:
-        name: its id on the page; letters, digits and dashes.
-        titled_by: columns whose values are the title of a row that is pointed at.
-    """
+    """A figure with its data. `name` distinguishes it on the page: letters, digits and dashes."""
 
     name: str
-    title: str
-    drawing: Drawing
-    answer: Answer
-    legend: Sequence[Key] = ()
-    titled_by: tuple[str, ...] = ("label",)
-    note: str = ""
-
-    @property
-    def svg(self) -> Markup:
-        """The drawing, whose texts are already escaped."""
-        return Markup(self.drawing.svg)
+    chart: Chart
 
     @property
     def data(self) -> Markup:
-        """The data for the page's script: hits, notes, and the rows column by column."""
-        rows = self.answer.rows[:MOST_ROWS]
-        hits = [hit for hit in self.drawing.hits if hit[4] < len(rows)]
-        columns = [
-            {"name": name, **packed([row[place] for row in rows])} for place, name in enumerate(self.answer.columns)
-        ]
+        """What the page's script reads: the specification, and its data column by column."""
+        chart = self.chart
+        rows = chart.answer.rows[:MOST_ROWS]
+        answered = [[row[place] for row in rows] for place in range(len(chart.answer.columns))]
+        extra = [values[:MOST_ROWS] for values in chart.extra.values()]
+        tables = {name: _columns(list(rows[0]), zip(*(row.values() for row in rows), strict=True))
+                  for name, rows in chart.tables.items() if rows}  # fmt: skip
         return script_json(
             {
-                "hits": [value for hit in hits for value in hit],
-                "notes": self.drawing.notes,
-                "columns": columns,
+                "spec": chart.spec,
+                "columns": _columns(chart.answer.columns, answered),
+                "extra": _columns(chart.extra, extra),
+                "tables": tables,
                 "rows": len(rows),
-                "left_out": len(self.answer.rows) - len(rows),
-                "titled_by": [self.answer.columns.index(name) for name in self.titled_by],
+                "left_out": len(chart.answer.rows) - len(rows),
             }
         )
+
+
+def _columns(names: Iterable[str], columns: Iterable[Sequence[Any]]) -> list[dict[str, Any]]:
+    return [{"name": name, **packed(values)} for name, values in zip(names, columns, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -109,13 +79,6 @@ class Section:
     short: str = ""
 
 
-def answer(run: Run, sql: str) -> Answer:
-    """Run a query; lists and moments become texts."""
-    found = run.arrow(sql)
-    columns = [[plain(value) for value in column.to_pylist()] for column in found.columns]
-    return Answer(tuple(found.column_names), list(zip(*columns, strict=True)), sql.strip())
-
-
 def listing(run: Run, sql: str, title: str = "", *, folded: bool = False) -> TableBlock:
     """Run a query and return its result as a table."""
     found = run.arrow(sql)
@@ -123,26 +86,6 @@ def listing(run: Run, sql: str, title: str = "", *, folded: bool = False) -> Tab
     rows = [TableRow(tuple(cell(value) for value in row.values())) for row in found.to_pylist()]
     table = HtmlTable(tuple(name.replace("_", " ") for name in found.column_names), numeric, rows, sql.strip())
     return TableBlock(table, title, folded=folded)
-
-
-def plain(value: object) -> Any:
-    """Return a value of a query as a number, a text, or None."""
-    if value is None or isinstance(value, str | bool | int | float):
-        return value
-    return cell(value)
-
-
-def cell(value: object) -> str:
-    """Write a value for a table."""
-    if value is None:
-        return NOTHING
-    if isinstance(value, list):
-        return ", ".join(str(item) for item in value)
-    if isinstance(value, datetime):
-        return value.strftime("%Y-%m-%d %H:%M:%S UTC")
-    if isinstance(value, float):
-        return f"{value:.{_DIGITS}g}"
-    return str(value)
 
 
 def packed(values: Sequence[Any]) -> dict[str, Any]:
@@ -165,15 +108,10 @@ def script_json(value: object) -> Markup:
     return Markup(text)
 
 
-def literal(value: str) -> str:
-    """Quote a text for a query."""
-    return "'" + value.replace("'", "''") + "'"
-
-
 def _number(value: Any) -> Any:
     if not isinstance(value, float):
         return value
     if not math.isfinite(value):
         return str(value)
-    short = float(f"{value:.{_DIGITS}g}")
+    short = float(f"{value:.{DIGITS}g}")
     return int(short) if short == int(short) and abs(short) < 1e15 else short

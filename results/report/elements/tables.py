@@ -41,6 +41,30 @@ class HtmlTable:
         return ",".join(str(place) for place, note in enumerate(self.footnotes, 1) if note in row.marks)
 
 
+@dataclass(frozen=True)
+class ArmRow:
+    """An arm on the first screen: its label, the sign of its mark, numbers as text, and what failed of it.
+
+    `is_first`: whether it is the first budget of its label, which is named there only.
+    """
+
+    label: str
+    colour: int
+    sign: str
+    cells: tuple[str, ...]
+    failed: str
+    is_first: bool
+
+
+@dataclass(frozen=True)
+class ArmsTable:
+    """The arms of one problem."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: list[ArmRow]
+
+
 def methods_table(arms: Sequence[Arm], sql: str) -> HtmlTable:
     """Build the table of the arms of one problem, by rank."""
     columns = ("rank", "label", "asked %", *_measured_columns(arms))
@@ -181,20 +205,22 @@ def choices_table(choices: Sequence[Choice], tolerance: float, unfinished: set[s
     return HtmlTable(columns, numeric, rows, sql)
 
 
-def cost_table(whole: SharingSavings, labels: dict[str, SharingSavings], sql: str) -> HtmlTable:
-    """Build the table of stage-seconds with and without sharing."""
-    columns = ("label", "stages", "operating points", "computed (s)", "trial by trial (s)", "ratio")
-    rows = [_cost_row("all together", whole), *(_cost_row(label, cost) for label, cost in labels.items())]
+def cost_table(
+    whole: SharingSavings, labels: dict[str, SharingSavings], unit: tuple[float, str], sql: str
+) -> HtmlTable:
+    """Build the table of the time of stages, shared and point by point; `unit`: its number per hour, its name."""
+    columns = ("label", "stages", "operating points", f"computed ({unit[1]})", f"point by point ({unit[1]})", "ratio")
+    rows = [_cost_row(label, cost, unit[0]) for label, cost in ({"all together": whole} | labels).items()]
     return HtmlTable(columns, (False, *[True] * 5), rows, sql)
 
 
-def _cost_row(name: str, cost: SharingSavings) -> TableRow:
+def _cost_row(name: str, cost: SharingSavings, per_hour: float) -> TableRow:
     cells = (
         name,
         f"{cost.stages:,}",
         f"{cost.points:,}",
-        number(cost.shared_s, 1),
-        number(cost.separate_s, 1),
+        number(cost.shared_s / 3600 * per_hour, 1),
+        number(cost.separate_s / 3600 * per_hour, 1),
         NOTHING if cost.ratio is None else f"{cost.ratio:.2f}",
     )
     marks = (f"{cost.unrecorded} stages have no row and count as 0 s",) if cost.unrecorded else ()

@@ -1,70 +1,96 @@
 """Comparisons: TransTailor at one budget, the tables of all arms, the tuning, all arms against fine-tuning."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping
 
 from results.arms import comparison, tuning
-from results.arms.comparison import Arm, Pairing, Problem
+from results.arms.comparison import Arm, Pairing
 from results.arms.counts import count_lines, trial_counts
+from results.arms.findings import Findings
 from results.arms.shared_training import shared_training_lines, shared_trainings
-from results.arms.verdict import verdict
-from results.figures.rows import Line, Mark, rows_of_dots
+from results.arms.verdict import verdict, verdict_word
+from results.plot.differences import differences
+from results.plot.style import PALETTE, SIGNS, order_labels
 from results.report.elements import tables
-from results.report.elements.blocks import Answer, Figure, Section, TableBlock, Words, answer, literal
-from results.report.elements.findings import Findings
-from results.report.elements.problems import problem_condition
-from results.text.number_format import SCALES, percent
+from results.report.elements.blocks import Figure, Section, TableBlock, Words
+from results.report.elements.tables import ArmRow, ArmsTable
+from results.text.number_format import NOTHING, SCALES, percent
 
 BUDGET = 0.20
 """The budget of the first comparison: share of the MACs that is removed."""
-_MOST_BUDGETS = 4
 _MOST_VERDICTS = 6
+_SHORT = {"cannot settle it": "open", "not equally tuned": "untuned"}
 _FOLDED_ABOVE = 24
-
-DIFFERENCES = """
-WITH one_setting AS (
-    SELECT point.* FROM compared_points AS point
-    LEFT JOIN (SELECT DISTINCT ON (trial_id) trial_id, tuning_order FROM planned ORDER BY trial_id, written_at DESC)
-        USING (trial_id)
-    WHERE {problem}
-    QUALIFY row_number() OVER (PARTITION BY trial_id, asked_removed_macs_fraction ORDER BY point DESC) = 1
-        AND (tuning_order IS NULL OR rank() OVER (
-            PARTITION BY label, method, seed, asked_removed_macs_fraction
-            ORDER BY CASE WHEN isfinite(validation_score) THEN 0 ELSE 1 END, validation_score DESC, tuning_order) = 1)
-), seeds AS (
-    SELECT label, method, round(asked_removed_macs_fraction, 9) AS asked_removed_macs_fraction, seed,
-        avg(test_score) AS test_score
-    FROM one_setting WHERE isfinite(test_score) GROUP BY ALL
-)
-SELECT one.label, one.asked_removed_macs_fraction, seed, one.test_score,
-    baseline.test_score AS baseline_test_score, one.test_score - baseline.test_score AS difference
-FROM seeds AS one JOIN seeds AS baseline USING (seed)
-WHERE baseline.label = {label} AND baseline.asked_removed_macs_fraction IS NOT DISTINCT FROM {asked}
-    AND (one.label, one.asked_removed_macs_fraction) IS DISTINCT FROM
-        (baseline.label, baseline.asked_removed_macs_fraction)
-ORDER BY ALL
+FAILED = """
+SELECT network, dataset, label, count(*) AS failed FROM planned JOIN trials USING (trial_id)
+WHERE status = 'failed' GROUP BY ALL
 """
-"""Seed by seed, with the best setting of [tuning] if there is one."""
+
+
+def headline(found: Findings) -> str:
+    """Write the verdict of the first comparison: pooled if there are several problems."""
+    pairings = _named_pairings(found)
+    if not pairings:
+        return ""
+    pooled = [pairing for pairing in pairings if pairing.problem is None] or pairings
+    where = f", on {pooled[0].problem}" if pooled[0].problem else ", pooled over networks"
+    return f"{verdict(pooled[0])} Against {pooled[0].second}{where}."
+
+
+def overview(found: Findings) -> list[ArmsTable]:
+    """List all arms with their test score, and their difference to full fine-tuning, for the first screen."""
+    failed = {(row["network"], row["dataset"], row["label"]): row["failed"] for row in found.run.rows(FAILED)}
+    places = {label: place for place, label in enumerate(order_labels(found.methods))}
+    made = []
+    for problem in found.problems:
+        arms = [arm for arm in found.arms if arm.problem == problem and arm.test.mean is not None]
+        pairs = {id(arm): comparison.compare([(arm, other)]) for arm, other in comparison.against_baseline(arms)}
+        best: dict[str, float] = {}
+        for arm in arms:
+            best[arm.label] = max(arm.test.mean or 0.0, best.get(arm.label, -math.inf))
+        rows: list[ArmRow] = []
+        for arm in sorted(arms, key=lambda arm: (-best[arm.label], arm.label, comparison.budget_order(arm.asked))):
+            scale, pairing = SCALES[arm.metric], pairs.get(id(arm))
+            difference = None if pairing is None else pairing.result.difference
+            cells = (
+                percent(arm.removed, 1), scale.value(arm.test.mean),
+                str(len(arm.test_by_seed)),
+                NOTHING if difference is None else scale.difference(difference.mean),
+                NOTHING if difference is None else scale.interval(difference, signed=True),
+                NOTHING if pairing is None else _SHORT.get(verdict_word(pairing), verdict_word(pairing)),
+            )  # fmt: skip
+            is_first = not rows or rows[-1].label != arm.label
+            rows.append(_arm_row(places, arm.label, cells, failed.get((*problem[:2], arm.label), 0), is_first=is_first))
+        tested = {arm.label for arm in arms}
+        for (network, dataset, label), count in failed.items():
+            if (network, dataset) == problem[:2] and label not in tested:
+                rows.append(_arm_row(places, label, (NOTHING,) * 6, count, is_first=True))
+        mark = SCALES[arms[0].metric].mark if arms else "%"
+        columns = ("removed %", f"test {mark}", "n", "diff.", "95%", "it says")
+        baseline = comparison.baseline_of(arms, problem)
+        title = f"{problem}, difference to {baseline}" if baseline else str(problem)
+        made.append(ArmsTable(title, columns, rows))
+    return made
+
+
+def _arm_row(places: Mapping[str, int], label: str, cells: tuple[str, ...], failed: int, *, is_first: bool) -> ArmRow:
+    place = places[label]
+    told = f"{failed} failed" if failed and is_first else ""
+    return ArmRow(label, place % len(PALETTE), SIGNS[place % len(SIGNS)], cells, told, is_first)
 
 
 def named_section(found: Findings) -> Section:
     """Compare TransTailor at the budget with each arm of full fine-tuning, in each problem and pooled."""
     section = Section(
         "named",
-        f"TransTailor's sub-model at {100 * BUDGET:g}% fewer MACs against full fine-tuning",
-        "Scores on the test split, paired by seed. The verdict is “better” only if the interval of the difference"
+        "TransTailor against fine-tuning",
+        f"TransTailor's sub-model at {100 * BUDGET:g}% fewer MACs, and full fine-tuning of the whole network."
+        " Scores on the test split, paired by seed. The verdict is “better” only if the interval of the difference"
         " excludes 0 and an exact sign-flip test agrees.",
         empty="No operating points of TransTailor at this budget and of full fine-tuning yet.",
-        short="TransTailor against fine-tuning",
+        short="Verdicts",
     )
-    pairs_by_labels: dict[tuple[str, str, str], list[tuple[Arm, Arm]]] = {}
-    for arm in comparison.transtailor_at(found.arms, BUDGET):
-        for baseline in comparison.baselines_of(found.arms, arm.problem):
-            pairs_by_labels.setdefault((arm.label, baseline.label, arm.metric), []).append((arm, baseline))
-    pairings: list[Pairing] = []
-    for pairs in pairs_by_labels.values():
-        pairings += [comparison.compare([pair]) for pair in pairs]
-        if len(pairs) > 1:
-            pairings.append(comparison.compare(pairs))
+    pairings = _named_pairings(found)
     for pairing in pairings:
         where = str(pairing.problem) if pairing.problem else "Pooled over networks and seeds"
         if len(section.blocks) == _MOST_VERDICTS:
@@ -78,6 +104,20 @@ def named_section(found: Findings) -> Section:
         table = tables.pairings_table(pairings, comparison.POINTS, where=True)
         section.blocks.append(TableBlock(table, derived=True))
     return section
+
+
+def _named_pairings(found: Findings) -> list[Pairing]:
+    """TransTailor at the budget against each arm of full fine-tuning: in each problem, then pooled."""
+    pairs_by_labels: dict[tuple[str, str, str], list[tuple[Arm, Arm]]] = {}
+    for arm in comparison.transtailor_at(found.arms, BUDGET):
+        for baseline in comparison.baselines_of(found.arms, arm.problem):
+            pairs_by_labels.setdefault((arm.label, baseline.label, arm.metric), []).append((arm, baseline))
+    pairings: list[Pairing] = []
+    for pairs in pairs_by_labels.values():
+        pairings += [comparison.compare([pair]) for pair in pairs]
+        if len(pairs) > 1:
+            pairings.append(comparison.compare(pairs))
+    return pairings
 
 
 def methods_section(found: Findings) -> Section:
@@ -121,7 +161,9 @@ def tuning_section(found: Findings) -> Section | None:
     counts = tuning.counts_of(found.best)
     if not counts:
         return None
-    section = Section("tuning", "What was tuned", f"{_tuned(found)} The test split was not used to choose.")
+    section = Section(
+        "tuning", "What was tuned", f"{_tuned(found)} The test split was not used to choose.", short="Tuning"
+    )
     section.blocks.append(TableBlock(tables.settings_table(counts, tuning.CHOSEN_SETTINGS), derived=True))
     of_first = sorted({tuning.setting_text(point.setting) for point in found.first if point.setting is not None})
     pairs = comparison.against_baseline(comparison.arms_of(found.first, found.environments))
@@ -147,83 +189,15 @@ def baseline_section(found: Findings) -> Section:
     section = Section(
         "against", "All arms against full fine-tuning", text,
         empty="No arm to compare with full fine-tuning yet.",
-        short="All against fine-tuning",
+        short="Pairs",
     )  # fmt: skip
     for place, problem in enumerate(sorted({pairing.problem for pairing in pairings if pairing.problem})):
         its = [pairing for pairing in pairings if pairing.problem == problem]
-        shown = [pairing for pairing in its if pairing.result.difference.mean is not None]
-        if shown:
-            section.blocks.append(_differences(found, f"against{place}", problem, shown))
+        if chart := differences(found, problem):
+            section.blocks.append(Figure(f"against{place}", chart))
             table = tables.pairings_table(its, comparison.POINTS, where=False)
             section.blocks.append(TableBlock(table, f"{problem}: the means", derived=True, folded=True))
     return section
-
-
-def _differences(found: Findings, name: str, problem: Problem, pairings: Sequence[Pairing]) -> Figure:
-    """Draw one row for each label and one panel for each budget."""
-    (baseline, *_) = comparison.baselines_of(found.arms, problem)
-    asked = "NULL" if baseline.asked is None else repr(baseline.asked)
-    sql = DIFFERENCES.format(problem=problem_condition(problem), label=literal(baseline.label), asked=asked)
-    data = answer(found.run, sql)
-    scale = SCALES[baseline.metric]
-    budgets = _budgets(pairings)
-    seeds = _by_arm(data, scale.factor)
-    lines = []
-    for label in sorted({pairing.label for pairing in pairings if pairing.asked in budgets}):
-        of_label = {pairing.asked: pairing for pairing in pairings if pairing.label == label}
-        lines.append(
-            Line(label, [
-                [_mark(found, of_label[asked], seeds.get((label, asked), []))] if asked in of_label else []
-                for asked in budgets
-            ])
-        )  # fmt: skip
-    panels = [f"{_at(asked)} ({scale.difference_unit.strip()})" for asked in budgets]
-    title = f"{problem}: difference in test {scale.noun} to {baseline}"
-    left = len({pairing.asked for pairing in pairings}) - len(budgets)
-    note = f"{left} more budgets are in the tables." if left else ""
-    return Figure(
-        name, title, rows_of_dots(title, panels, lines, zero=True, shared=True), data,
-        titled_by=("label",), note=note,
-    )  # fmt: skip
-
-
-def _mark(found: Findings, pairing: Pairing, dots: Sequence[tuple[float, int]]) -> Mark:
-    scale, mean = SCALES[pairing.metric], pairing.result.difference
-    interval = "" if mean.low is None else f" [{scale.interval(mean, signed=True)}]"
-    doubts = f"; {'; '.join(pairing.doubts)}" if pairing.doubts else "; settled"
-    return Mark(
-        value=scale.factor * (mean.mean or 0.0),
-        series=found.labels.number(pairing.label),
-        colour=found.labels.colours[pairing.label],
-        words=f"{pairing.first}: {scale.difference(mean.mean)}{scale.difference_unit}{interval}, n = {mean.n}{doubts}",
-        low=None if mean.low is None else scale.factor * mean.low,
-        high=None if mean.high is None else scale.factor * mean.high,
-        dots=dots,
-        hollow=bool(pairing.doubts),
-    )
-
-
-def _by_arm(data: Answer, factor: float) -> dict[tuple[str, float | None], list[tuple[float, int]]]:
-    found: dict[tuple[str, float | None], list[tuple[float, int]]] = {}
-    for place, row in enumerate(data.records()):
-        arm = (row["label"], row["asked_removed_macs_fraction"])
-        found.setdefault(arm, []).append((factor * row["difference"], place))
-    return found
-
-
-def _budgets(pairings: Sequence[Pairing]) -> list[float | None]:
-    """Choose the budgets to draw: those of most arms, in order."""
-    counts: dict[float | None, int] = {}
-    for pairing in pairings:
-        counts[pairing.asked] = counts.get(pairing.asked, 0) + 1
-    most = sorted(counts, key=lambda asked: (-counts[asked], comparison.budget_order(asked)))[:_MOST_BUDGETS]
-    return sorted(most, key=comparison.budget_order)
-
-
-def _at(asked: float | None) -> str:
-    if asked is None:
-        return "decided by a rule"
-    return "nothing removed" if asked == 0 else f"{percent(asked, 0)}% removed"
 
 
 def _tuned(found: Findings) -> str:

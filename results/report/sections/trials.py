@@ -1,76 +1,76 @@
-"""Every trial's settings in compact form: common settings once, varying ones as places in lists of values."""
+"""The data of the trials' panels in compact form: common settings once, varying ones as places in lists."""
 
-import json
-from collections import Counter
-from dataclasses import dataclass
 from typing import Any
 
+from results.arms.trial_settings import TrialSettings
 from results.report.elements.blocks import packed
 from results.store.reader import Run
-from results.text.settings import leaves
-from transtailor.documents import read_json
 
-TRIALS = """
-SELECT trial_id, label, method, network, dataset, train_images, seed, coalesce(status, 'missing') AS status,
-    attempts, seconds, error, config_json
-FROM planned LEFT JOIN trials USING (trial_id)
-ORDER BY network, dataset, label, seed, trial_id
-"""
 _SHOWN = ("trial_id", "label", "method", "network", "dataset", "train_images", "seed", "status", "attempts", "seconds")
 _MOST_ERROR = 4_000
-"""The page has at most this many characters of an error."""
-_MISSING = "(not there)"
+"""The page has at most this many characters of an error, and of the end of a log."""
+LOGS = """
+SELECT trial_id, arg_max(log_tail, attempt) AS log_tail FROM attempts
+WHERE log_tail <> '' AND status <> 'finished' GROUP BY trial_id ORDER BY trial_id
+"""
+CURVES = """
+SELECT stage_key, any_value(kind) AS kind, list(epoch + 1 ORDER BY epoch) AS epochs,
+    list(train_loss ORDER BY epoch) AS losses
+FROM (SELECT DISTINCT ON (stage_key, epoch) stage_key, epoch, kind, train_loss FROM epochs
+    WHERE isfinite(train_loss) AND epoch % 5 = 0 ORDER BY stage_key, epoch)
+GROUP BY stage_key ORDER BY stage_key
+"""
+STAGES = """
+SELECT trial_id, list(stage_key ORDER BY "order") AS keys FROM stages
+WHERE stage_key IN (SELECT stage_key FROM epochs) GROUP BY trial_id ORDER BY trial_id
+"""
+WIDTHS = """
+SELECT trial_id, list(layer ORDER BY "order", layer) AS layers, list(width ORDER BY "order", layer) AS widths,
+    list(original_width ORDER BY "order", layer) AS originals
+FROM layers SEMI JOIN (SELECT trial_id, max(point) AS point FROM layers GROUP BY trial_id) USING (trial_id, point)
+GROUP BY trial_id ORDER BY trial_id
+"""
+_MOST_TRIALS = 2_000
+"""A page with more trials has no curve and no widths of single ones; `epochs` and `layers` have them."""
 
 
-@dataclass(frozen=True)
-class TrialSettings:
-    """The settings of all trials.
-
-    Attributes:
-        common: dotted key -> value as text, if all trials have the same.
-        varying: dotted key -> value as text for each trial, in the order of the trials.
-    """
-
-    common: dict[str, str]
-    varying: dict[str, list[str]]
-
-    def counts(self) -> list[tuple[str, list[tuple[str, int]]]]:
-        """Count the trials of each value of each key that varies, the most frequent value first."""
-        return [
-            (key, sorted(Counter(values).items(), key=lambda item: (-item[1], item[0])))
-            for key, values in self.varying.items()
-        ]
-
-
-def trial_rows(run: Run) -> list[dict[str, Any]]:
-    """Read the planned trials and how they ended, in the order of the page."""
-    return run.rows(TRIALS)
-
-
-def settings_of(trials: list[dict[str, Any]]) -> TrialSettings:
-    """Split the settings of these trials into common and varying ones."""
-    flat = [{key: _text(value) for key, value in leaves(_object(row))} for row in trials]
-    keys = list(dict.fromkeys(key for one in flat for key in one))
-    columns = {key: [one.get(key, _MISSING) for one in flat] for key in keys}
-    varying = {key: values for key, values in columns.items() if any(value != values[0] for value in values)}
-    common = {key: values[0] for key, values in columns.items() if key not in varying}
-    return TrialSettings(common, varying)
-
-
-def script_data(trials: list[dict[str, Any]], settings: TrialSettings) -> dict[str, Any]:
+def script_data(run: Run, trials: list[dict[str, Any]], settings: TrialSettings) -> dict[str, Any]:
     """Return what the page's script needs to show a trial."""
     return {
         "columns": [{"name": name, **packed([row[name] for row in trials])} for name in _SHOWN],
+        "runs": _runs(run, trials),
+        "logs": {row["trial_id"]: row["log_tail"][-_MOST_ERROR:] for row in run.rows(LOGS)},
         "errors": {row["trial_id"]: row["error"][:_MOST_ERROR] for row in trials if row["error"]},
+        **({"curves": _curves(run), "widths": _widths(run)} if len(trials) <= _MOST_TRIALS else {}),
         "common": settings.common,
         "varying": [{"name": key, **packed(values)} for key, values in settings.varying.items()],
     }
 
 
-def _text(value: object) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+def _runs(run: Run, trials: list[dict[str, Any]]) -> dict[str, Any]:
+    """The name of the run's folder of each trial."""
+    names = {name: path.resolve().name for name, path in run.paths.items()}
+    if len(names) == 1:
+        return packed([*names.values()] * len(trials))
+    of_trials = {row["trial_id"]: names[row["run"]] for row in run.rows("SELECT trial_id, run FROM planned")}
+    return packed([of_trials[row["trial_id"]] for row in trials])
 
 
-def _object(row: dict[str, Any]) -> dict[str, Any]:
-    config = read_json(row["config_json"])
-    return config if isinstance(config, dict) else {"config": config}
+def _curves(run: Run) -> dict[str, Any]:
+    """The training loss of each stage, once, every fifth epoch; and the places of each trial's stages among them."""
+    stages = run.rows(CURVES)
+    places = {row["stage_key"]: place for place, row in enumerate(stages)}
+    short = [[row["kind"], row["epochs"], [float(f"{loss:.3g}") for loss in row["losses"]]] for row in stages]
+    of = {row["trial_id"]: [places[key] for key in row["keys"] if key in places] for row in run.rows(STAGES)}
+    return {"stages": short, "of": of}
+
+
+def _widths(run: Run) -> dict[str, Any]:
+    """The widths that each trial's last point has, and the layers with their original widths, once for each network."""
+    networks: dict[tuple[tuple[str, ...], tuple[int, ...]], int] = {}
+    of = {
+        row["trial_id"]: [networks.setdefault((tuple(row["layers"]), tuple(row["originals"])), len(networks)),
+                          row["widths"]]
+        for row in run.rows(WIDTHS)
+    }  # fmt: skip
+    return {"networks": list(networks), "of": of}

@@ -3,9 +3,9 @@
 import json
 from typing import Any
 
+from results.arms.trial_settings import TrialSettings
 from results.report.elements.blocks import Section, TableBlock, Words, listing
 from results.report.elements.tables import HtmlTable, TableRow
-from results.report.sections.trials import TrialSettings
 from results.store.reader import Run
 from results.text.number_format import NOTHING
 from transtailor.documents import read_json
@@ -39,7 +39,7 @@ def section(run: Run, settings: TrialSettings) -> Section:
     """Build the section; long tables are folded."""
     arms = listing(run, ARMS, "Arms")
     arms = TableBlock(arms.table, arms.title, folded=len(arms.table.rows) > 16)
-    found = Section("ran", "What was run")
+    found = Section("ran", "What was run", short="Provenance")
     found.blocks.append(Words(_in_a_sentence(arms.table)))
     if settings.varying:
         found.blocks.append(_varying(settings))
@@ -78,20 +78,31 @@ def warnings(run: Run, counts: dict[str, int]) -> list[str]:
     return found
 
 
+def doubles(run: Run) -> list[str]:
+    """Return what a reader must know of trials that are in several of the runs; ask before the rows are held."""
+    if len(run.paths) == 1:
+        return []
+    several = run.rows("SELECT trial_id FROM planned GROUP BY trial_id HAVING count(DISTINCT run) > 1")
+    text = f"Trials in several runs: {len(several)}; each counts once, as the run has it that wrote it last."
+    return [text] if several else []
+
+
 def provenance(run: Run) -> list[tuple[str, str]]:
-    """Read the facts of provenance.json, line by line; none without this file.
+    """Read the facts of provenance.json, line by line; none without this file. Of several runs, with their names.
 
     Raises:
         ValueError: it is not a JSON object.
         OSError: it cannot be read.
     """
-    path = run.path / "provenance.json"
-    if not path.is_file():
-        return []
-    facts = read_json(path)
-    if not isinstance(facts, dict):
-        raise ValueError("expected a JSON object")
-    return _flat(facts)
+    found: dict[str, Any] = {}
+    for name, folder in run.paths.items():
+        path = folder / "provenance.json"
+        if path.is_file():
+            facts = read_json(path)
+            if not isinstance(facts, dict):
+                raise ValueError("expected a JSON object")
+            found |= {name: facts} if len(run.paths) > 1 else facts
+    return _flat(found)
 
 
 def _in_a_sentence(arms: HtmlTable) -> str:

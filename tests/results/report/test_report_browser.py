@@ -6,19 +6,21 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from results.report import write_report
 from tests.install import no_chromium
 from tests.results.chromium import IS_LEFT_OUT, Browser, chromium
+from tests.results.many_points import write_points
 from tests.results.many_trials import write_many
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(IS_LEFT_OUT, reason=str(no_chromium())),
 ]
-TRIALS = 500  # so many that a figure has more rows than its table shows
+TRIALS = 260  # so many that a figure has more rows than its table shows
 MOST_NODES, MOST_LAYOUTS = 300_000, 100
 
 
@@ -46,20 +48,51 @@ def browser(running: Browser) -> Browser:
     return running
 
 
-def place_of(browser: Browser, figure: str, *, note: bool) -> tuple[float, float]:
-    """Where in the window the first place of a figure is that shows a note, or a row of its data."""
-    script = """(name, note) => {
-        const figure = document.getElementById(name), svg = figure.querySelector('svg');
-        const hits = JSON.parse(figure.querySelector('script').textContent).hits;
-        let at = 0;
-        while ((hits[at + 4] < 0) !== note) at += 5;
-        const scale = svg.getBoundingClientRect().width / svg.viewBox.baseVal.width;
-        scrollTo(0, scrollY + svg.getBoundingClientRect().top + hits[at + 1] * scale - innerHeight / 2);
-        const box = svg.getBoundingClientRect();
-        return [box.left + (hits[at] + hits[at + 2] / 2) * scale, box.top + (hits[at + 1] + hits[at + 3] / 2) * scale];
-    }"""
-    x, y = browser.run(f"({script})({json.dumps(figure)}, {json.dumps(note)})")
+DRAWN = "Array.from(document.querySelectorAll('figure')).every(figure => 'drawn' in figure.dataset)"
+
+
+def until(browser: Browser, condition: str) -> None:
+    """Waits until an expression holds in the page; a page that has stopped is an error after half a minute."""
+    script = f"""new Promise((done, fail) => {{
+        const look = (left) => {{
+            if ({condition}) return done();
+            return left ? setTimeout(look, 20, left - 1) : fail('waited for this in vain');
+        }};
+        look(1500);
+    }})"""
+    browser.run(script)
+
+
+def opened(browser: Browser, page: Path, fragment: str = "") -> None:
+    """Opens the page and waits until its main figure is drawn."""
+    browser.open(page, fragment)
+    until(browser, "'drawn' in document.querySelector('#pareto figure').dataset")
+
+
+def middle_of(browser: Browser, selector: str, wanted: str = "true") -> tuple[float, float]:
+    """Where in the window the first element is that fits and for which `wanted` holds of `one`."""
+    x, y = browser.run(f"""(() => {{
+        const all = Array.from(document.querySelectorAll({json.dumps(selector)})), one = all.find(one => {wanted});
+        one.scrollIntoView({{ block: 'center' }});
+        const box = one.getBoundingClientRect();
+        return [box.left + box.width / 2, box.top + box.height / 2];
+    }})()""")
     return x, y
+
+
+def count(browser: Browser) -> tuple[int, int]:
+    """How many operating points the table has, and how many the run."""
+    shown, every = re.findall(r"[\d,]+", browser.run("document.querySelector('#points .count').textContent"))
+    return int(shown.replace(",", "")), int(every.replace(",", ""))
+
+
+def cells(browser: Browser, column: int) -> list[str]:
+    """The texts of a column of the table's rows in sight."""
+    script = (
+        f"Array.from(document.querySelectorAll('#points tbody tr[aria-rowindex]')).map(line => line.cells[{column}])"
+    )
+    found: list[str] = browser.run(f"{script}.map(cell => cell.textContent)")
+    return found
 
 
 def shade(browser: Browser) -> list[int]:
@@ -72,24 +105,36 @@ def shade(browser: Browser) -> list[int]:
 def test_it_opens_fast_complains_of_nothing_and_fetches_nothing(browser: Browser, page: Path) -> None:
     """The browser's work is counted: seconds on a machine that others load say nothing of the page."""
     browser.call("Performance.enable")
-    browser.open(page)
+    opened(browser, page)
+    until(browser, DRAWN)
     metrics = {one["name"]: one["value"] for one in browser.call("Performance.getMetrics")["metrics"]}
     assert metrics["Nodes"] < MOST_NODES  # a tenth of that, since tables are filled when they are opened
-    assert metrics["LayoutCount"] < MOST_LAYOUTS  # a tenth of that
+    assert metrics["LayoutCount"] < MOST_LAYOUTS
     assert browser.complaints == []
     assert browser.requests == [page.as_uri()]
 
 
+def test_the_first_screen_has_the_verdict_the_main_figure_and_the_arms(browser: Browser, page: Path) -> None:
+    browser.size(1280, 1000)
+    opened(browser, page)
+    bottoms = browser.run("""['.headline', '#pareto .controls', '#pareto svg', '#pareto .arms tbody tr'].map(
+        one => document.querySelector(one).getBoundingClientRect().bottom)""")
+    browser.size(1280, 800)
+    assert bottoms == sorted(bottoms) and bottoms[-1] < 1000
+    assert "over" in browser.run("document.querySelector('.headline').textContent")
+
+
 def test_every_figure_is_drawn_and_every_table_filled(browser: Browser, page: Path) -> None:
-    browser.open(page)
+    opened(browser, page)
+    until(browser, DRAWN)
     sizes = browser.run("""Array.from(document.querySelectorAll('figure')).map(figure => {
-        const box = figure.querySelector('svg').getBoundingClientRect();
+        const box = figure.querySelector('svg, canvas').getBoundingClientRect();
         figure.querySelector('details.numbers').open = true;
-        return [figure.id, box.width, box.height, figure.querySelectorAll('svg path, svg rect, svg circle').length];
+        return [figure.id, box.width, box.height, figure.querySelectorAll('[aria-roledescription]').length];
     })""")
-    assert len(sizes) >= 14
+    assert len(sizes) >= 13
     for name, width, height, marks in sizes:
-        assert width > 600 and height > 50 and marks > 3, name
+        assert 300 < width <= 1280 and height > 50 and marks > 3, name
     shown = browser.run("""new Promise(done => setTimeout(done)).then(() =>
         Array.from(document.querySelectorAll('figure')).map(figure => [
             figure.id, figure.querySelectorAll('.numbers tbody tr').length,
@@ -101,29 +146,199 @@ def test_every_figure_is_drawn_and_every_table_filled(browser: Browser, page: Pa
 
 
 def test_pointing_tells_and_a_click_leads_to_the_trial(browser: Browser, page: Path) -> None:
-    browser.open(page)
-    browser.point(*place_of(browser, "pareto0", note=False))
-    told = browser.run("document.getElementById('tip').innerText")
-    assert "test score" in told and "trial id" in told
-    x, y = place_of(browser, "pareto0", note=False)
-    browser.click(x, y)
-    trial = browser.run("location.hash").removeprefix("#trial-")
+    opened(browser, page)
+    on_top = "box => document.elementFromPoint(box.left + box.width / 2, box.top + box.height / 2) === one"
+    seen = f"(one.scrollIntoView({{ block: 'center' }}), ({on_top})(one.getBoundingClientRect()))"
+    dot = ("#pareto path[aria-roledescription=point]", f"one.ariaLabel.includes('trial: ') && {seen}")
+    browser.point(*middle_of(browser, *dot))
+    told = browser.run("document.getElementById('vg-tooltip-element').innerText")
+    assert "test accuracy" in told and "trial" in told
+    browser.click(*middle_of(browser, *dot))
+    trial = browser.run("new URLSearchParams(location.hash.slice(1)).get('trial')")
     panel = browser.run("document.getElementById('trial').innerText")
-    assert trial in told and trial in panel
+    assert trial in panel
     assert "optimisation.learning_rate" in panel and "Operating points" in panel
+    assert f"transtailor reproduce runs/run {trial}" in panel
     browser.run("document.querySelector('#trial .close').click()")
-    assert browser.run("document.getElementById('trial').hidden")
-    browser.point(*place_of(browser, "pareto0", note=True))
-    assert "over " in browser.run("document.getElementById('tip').innerText")
+    assert browser.run("document.getElementById('trial').hidden") and browser.run("location.hash") == ""
     assert browser.complaints == []
 
 
-def test_every_figure_answers_when_pointed_at(browser: Browser, page: Path) -> None:
-    browser.open(page)
-    for name in browser.run("Array.from(document.querySelectorAll('figure')).map(figure => figure.id)"):
-        browser.point(1, 1)
-        browser.point(*place_of(browser, name, note=False))
-        assert browser.run("!document.getElementById('tip').hidden && document.getElementById('tip').innerText"), name
+def test_a_click_on_an_arm_isolates_it_in_figure_table_and_address(browser: Browser, page: Path) -> None:
+    opened(browser, page)
+    before, every = count(browser)
+    assert before == every > 1000
+    browser.click(*middle_of(browser, "button.arm", "one.dataset.label === 'taylor'"))
+    assert count(browser)[0] < every and set(cells(browser, 2)) == {"taylor"}
+    fades = "Array.from(document.querySelectorAll('#pareto path[aria-roledescription=point]')).filter({}).length"
+    until(browser, fades.format("one => Number(one.getAttribute('opacity')) < 0.1") + " > 100")
+    assert browser.run("document.querySelector('button.arm[aria-pressed=true]').dataset.label") == "taylor"
+    address = browser.run("location.hash")
+    browser.call("Page.navigate", url="about:blank")  # or the same page would only move to another place
+    browser.wait_for("Page.loadEventFired")
+    opened(browser, page, address)
+    assert set(cells(browser, 2)) == {"taylor"}
+    assert browser.complaints == []
+
+
+def test_a_name_in_the_legend_isolates_its_arm(browser: Browser, page: Path) -> None:
+    opened(browser, page)
+    browser.click(*middle_of(browser, "#pareto .role-legend-label text", "one.textContent === 'l2'"))
+    until(browser, "new URLSearchParams(location.hash.slice(1)).get('arms') === '[\"l2\"]'")
+    assert set(cells(browser, 2)) == {"l2"}
+
+
+def test_a_brush_filters_the_table_and_is_zoomed_to(browser: Browser, page: Path) -> None:
+    opened(browser, page)
+    _, every = count(browser)
+    x, y = middle_of(browser, "#pareto .concat_0_group > g > path.background")
+    browser.drag(x - 150, y - 80, x + 60, y + 80)
+    inside, _ = count(browser)
+    assert 0 < inside < every
+    assert len(set(cells(browser, 0))) == 1  # a brush is in one panel
+    ticks = "Array.from(document.querySelectorAll('#pareto .role-axis-label text')).map(one => one.textContent).join()"
+    before = browser.run(ticks)
+    browser.run("Array.from(document.querySelectorAll('.controls button'))[0].click()")
+    until(browser, f"{ticks} !== {json.dumps(before)}")
+    assert count(browser) == (every, every)
+    browser.run("Array.from(document.querySelectorAll('.controls button'))[1].click()")
+    until(browser, f"{ticks} === {json.dumps(before)}")
+    assert browser.run("location.hash") == ""
+    assert browser.complaints == []
+
+
+@pytest.mark.parametrize("choice", ["cost=params", "cost=device_hours", "score=validation_score", "scale=log"])
+def test_the_axes_can_be_chosen(browser: Browser, page: Path, choice: str) -> None:
+    opened(browser, page)
+    name, value = choice.split("=")
+    titles = "document.querySelector('#pareto svg').outerHTML"
+    before = browser.run(titles)
+    browser.run(f"document.querySelector('.controls input[name={name}][value={value}]').click()")
+    until(browser, f"{titles} !== {json.dumps(before)}")
+    assert browser.run("location.hash") == f"#{choice}"
+    assert browser.complaints == []
+
+
+@pytest.mark.parametrize(
+    ("words", "column", "test"),
+    [("taylor test>80 seed=1", 6, lambda text: float(text) > 80), ("removed>=20", 5, lambda text: float(text) >= 20),
+     ("VGG16", 0, lambda text: text == "vgg16"), ("macs<1e9x", 0, None)],
+)  # fmt: skip
+def test_words_filter_the_table(browser: Browser, page: Path, words: str, column: int, test: Any) -> None:
+    opened(browser, page)
+    browser.run(f"const input = document.getElementById('words'); input.value = {json.dumps(words)};"
+                "input.dispatchEvent(new Event('input')); 0")  # fmt: skip
+    shown, every = count(browser)
+    if test is None:
+        assert shown == 0
+    else:
+        assert 0 < shown < every and all(map(test, cells(browser, column)))
+    assert browser.complaints == []
+
+
+def test_the_table_is_sorted_and_only_rows_in_sight_are_elements(browser: Browser, page: Path) -> None:
+    opened(browser, page)
+    scores = [float(text) for text in cells(browser, 6)]
+    assert scores == sorted(scores, reverse=True) and 10 < len(scores) < 60
+    browser.click(*middle_of(browser, "#points th button", "one.textContent === 'seed'"))
+    browser.click(*middle_of(browser, "#points th button", "one.textContent === 'seed'"))
+    assert set(cells(browser, 3)) == {"0"}
+    browser.run("document.querySelector('#points .rows').scrollTop = 1e9; 0")
+    until(browser, "document.querySelector('#points tbody tr[aria-rowindex] td:nth-child(4)').textContent === '9'")
+    assert browser.complaints == []
+
+
+def test_the_keyboard_alone_chooses_isolates_and_sorts(browser: Browser, page: Path) -> None:
+    opened(browser, page)
+    browser.run("document.querySelector('.controls input[name=cost]').focus()")
+    browser.press("ArrowRight", 39)
+    assert browser.run("location.hash") == "#cost=params"
+    browser.run("document.querySelector('button.arm').focus()")
+    browser.press("Enter", 13, "\r")
+    assert count(browser)[0] < count(browser)[1]
+    browser.run("document.querySelector('#points th button').focus()")
+    browser.press("Enter", 13, "\r")
+    assert "sort=-network" in browser.run("location.hash")
+    assert browser.complaints == []
+
+
+def test_a_hundred_thousand_points_are_isolated_selected_and_opened(
+    browser: Browser, page: Path, tmp_path: Path
+) -> None:
+    """The dots are one image; Vega has none of them."""
+    opened(browser, write_points(page, 100_000, tmp_path / "many.html"))
+    assert count(browser) == (100_000, 100_000)
+    assert browser.run("document.querySelectorAll('#pareto svg path[aria-roledescription=point]').length") < 1000
+    browser.run("""window.pixels = () => {  // of a copy, because a browser complains where an image is often read
+        const dots = document.querySelector('canvas.dots'), copy = dots.cloneNode();
+        const image = copy.getContext('2d', { willReadFrequently: true });
+        image.drawImage(dots, 0, 0);
+        return image.getImageData(0, 0, dots.width, dots.height);
+    }; 0""")
+    inked = "pixels().data.reduce((sum, what, at) => sum + (at % 4 === 3 ? what : 0), 0)"
+    before = browser.run(inked)
+    browser.click(*middle_of(browser, "button.arm", "one.dataset.label === 'taylor'"))
+    isolated, _ = count(browser)
+    assert 0 < isolated < 50_000 and 0 < browser.run(inked) < before / 2
+    x, y = middle_of(browser, "#pareto .concat_0_group > g > path.background")
+    browser.drag(x - 150, y - 80, x + 60, y + 80)
+    assert 0 < count(browser)[0] < isolated and browser.run("document.getElementById('trial').hidden")
+    browser.run("document.querySelectorAll('.controls button')[1].click()")
+    brushes = "Array.from(document.querySelectorAll('#pareto .brush_brush path'))"
+    until(browser, f"{brushes}.every(one => one.getBoundingClientRect().width < 2)")
+    x, y = browser.run("""(() => {
+        const box = document.querySelector('canvas.dots').getBoundingClientRect();
+        const { data, width } = window.pixels();
+        const at = data.findIndex((share, place) => place % 4 === 3 && share > 0) >> 2;
+        return [box.left + at % width, box.top + Math.floor(at / width) + 1];
+    })()""")
+    browser.click(x, y)
+    assert not browser.run("document.getElementById('trial').hidden")
+    assert browser.complaints == []
+
+
+def test_settings_are_lines_and_what_is_selected_is_lit(browser: Browser, page: Path) -> None:
+    opened(browser, page)
+    browser.run("document.querySelector('#parallel').scrollIntoView()")
+    lines = "Array.from(document.querySelectorAll('#parallel .mark-line path'))"
+    until(browser, f"{lines}.length > 20")
+    lit = f"{lines}.filter(one => one.getAttribute('stroke') === '#d9651f').length"
+    assert browser.run(lit) == 0
+    browser.run("const input = document.getElementById('words'); input.value = 'taylor';"
+                "input.dispatchEvent(new Event('input')); 0")  # fmt: skip
+    until(browser, f"{lit} > 0")
+    assert browser.run(lit) < browser.run(f"{lines}.length") / 2
+    assert browser.complaints == []
+
+
+def test_two_arms_stand_face_to_face_and_can_be_chosen(browser: Browser, page: Path) -> None:
+    opened(browser, page)
+    until(browser, DRAWN)
+    shown = (
+        "Array.from(document.querySelectorAll('#facing0 .role-legend-label text')).map(one => one.textContent).join()"
+    )
+    assert browser.run(shown) == "transtailor,transtailor v1"
+    browser.run("""['l1', 'taylor'].forEach((name) => document.querySelector(`button.arm[data-label=${name}]`)
+        .dispatchEvent(new MouseEvent('click', { shiftKey: true })))""")
+    until(browser, f"{shown} === 'l1,taylor'")
+    assert browser.complaints == []
+
+
+def test_the_panel_draws_a_trial_s_curves_and_widths(browser: Browser, page: Path) -> None:
+    opened(browser, page)
+    browser.click(*middle_of(browser, "#points td a.trial", "!one.closest('tr').cells[2].textContent.includes('tune')"))
+    until(browser, "document.querySelectorAll('#trial svg').length === 3")
+    said = browser.run("document.getElementById('trial').innerText")
+    assert "Filters of its last point" in said and "not recorded" in said
+    assert browser.complaints == []
+
+
+def test_a_phone_has_no_sideways_scroll(browser: Browser, page: Path) -> None:
+    browser.size(390, 800)
+    opened(browser, page)
+    width = browser.run("document.documentElement.scrollWidth")
+    browser.size(1280, 800)
+    assert width <= 390
 
 
 def test_an_address_leads_to_a_trial_and_what_users_wrote_stays_text(browser: Browser, page: Path) -> None:
@@ -136,16 +351,32 @@ def test_an_address_leads_to_a_trial_and_what_users_wrote_stays_text(browser: Br
     assert browser.complaints == []
 
 
-def test_a_name_in_the_legend_brings_its_series_to_the_front(browser: Browser, page: Path) -> None:
-    browser.open(page)
-    x, y = browser.run("""(() => { const item = document.querySelector('#pareto0 .legend li');
-        item.scrollIntoView({ block: 'center' }); const box = item.getBoundingClientRect();
-        return [box.left + 20, box.top + box.height / 2]; })()""")
-    browser.point(x, y)
-    script = "Array.from(document.querySelectorAll('#pareto0 .series')).filter(one => {}).length"
-    assert browser.run("document.querySelector('#pareto0 .plot').classList.contains('dim')")
-    assert browser.run(script.replace("{}", "one.classList.contains('on')")) == 1
-    assert browser.run(script.replace("{}", "!one.classList.contains('on')")) > 5
+ODD: dict[str, dict[str, Any]] = {
+    "no finished trial": {"end": lambda _label, _seed: "missing"},
+    "all failed": {"end": lambda _label, _seed: "failed"},
+    "one seed": {"seeds": (0,)},
+    "one arm": {"labels": (("fine_tune", "fine_tune"),)},
+    "names like code": {
+        "labels": (("</script><b>'] + \"datum\\", "transtailor"), ("fine_tune", "fine_tune")),
+        "networks": ("<img src=x onerror=alert(1)>",),
+    },
+    "500 arms": {"labels": tuple((f"arm {n}", "prune") for n in range(500)), "seeds": (0,), "budgets": (0.0, 0.2)},
+}
+
+
+@pytest.mark.parametrize("case", [*ODD, "nothing at all"])
+def test_an_odd_run_has_a_page_that_complains_of_nothing(
+    browser: Browser, tmp_path: Path, synthetic: Any, case: str
+) -> None:
+    if case in ODD:
+        synthetic(test_images=20, **ODD[case]).write(tmp_path)
+    else:
+        (tmp_path / "tables").mkdir()
+    browser.open(write_report(tmp_path))
+    until(browser, DRAWN)
+    assert len(browser.run("document.body.innerText")) > 300
+    assert browser.complaints == []
+    assert len(browser.requests) == 1
 
 
 def test_it_is_dark_where_the_system_is_or_the_reader_asks(browser: Browser, page: Path) -> None:
@@ -165,11 +396,12 @@ def test_it_is_dark_where_the_system_is_or_the_reader_asks(browser: Browser, pag
 
 
 def test_paper_gets_pages_without_what_only_a_screen_can_do(browser: Browser, page: Path) -> None:
-    browser.open(page)
+    opened(browser, page)
+    until(browser, DRAWN)
     pages = len(re.findall(rb"/Type\s*/Page\b", browser.printed()))
     assert 5 <= pages <= 40
     browser.call("Emulation.setEmulatedMedia", media="print")
-    hidden = browser.run("['nav', '#theme', '#tip', 'details.sql'].map(name => getComputedStyle("
+    hidden = browser.run("['nav', '#theme', '.controls', 'details.sql'].map(name => getComputedStyle("
                          "document.querySelector(name)).display)")  # fmt: skip
     assert hidden == ["none"] * 4
     assert min(shade(browser)) == 255
@@ -179,7 +411,8 @@ def test_paper_gets_pages_without_what_only_a_screen_can_do(browser: Browser, pa
 LONG_TIMERS = """
 window.timers = [];
 const short = window.setTimeout;
-window.setTimeout = (call, after) => after < 1000 ? short(call, after) : window.timers.push([call, after]);
+window.setTimeout = (call, after, ...more) =>
+    after >= 1000 ? window.timers.push([call, after]) : short(call, after, ...more);
 """
 """Keeps what is to happen in a second or later, so that a test decides when it does."""
 
@@ -187,10 +420,13 @@ window.setTimeout = (call, after) => after < 1000 ? short(call, after) : window.
 def test_a_page_that_is_renewed_stays_where_the_reader_was(browser: Browser, page: Path, tmp_path: Path) -> None:
     """It loads itself anew; then it lies at the same height, with the same folds open."""
     renewed = Path(shutil.copy(page, tmp_path / "report.html"))
-    renewed.write_text(renewed.read_text().replace("<body>", '<body data-renew-s="30.0">'))
+    renewed.write_text(renewed.read_text().replace("</head>\n<body>", '</head><body data-renew-s="30.0">'))
     kept = browser.call("Page.addScriptToEvaluateOnNewDocument", source=LONG_TIMERS)["identifier"]
-    browser.open(renewed)
-    browser.run("window.old = true; document.querySelector('#pareto details').open = true; scrollTo(0, 4000)")
+    opened(browser, renewed)
+    until(browser, DRAWN)
+    browser.run("window.old = true; document.querySelector('#pareto details').open = true; 0")
+    until(browser, "document.querySelector('#pareto details tbody')")
+    browser.run("scrollTo(0, 4000)")
     assert browser.run("timers.map(timer => timer[1])") == [30_000]
     browser.run("timers[0][0](); 0")
     browser.wait_for("Page.loadEventFired")

@@ -1,13 +1,14 @@
-"""What several sections need, computed once."""
+"""What figures and sections of the report start from, computed once."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from results.arms import comparison, tuning
 from results.arms.comparison import Arm, EnvironmentsByTrial, Point, Problem, Setting
 from results.arms.tuning import Tried
-from results.report.elements.problems import ArmLabels, labels_of
+from results.store.answers import literal
 from results.store.reader import Run
+from results.text.number_format import SCALES, Scale
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,7 @@ class Findings:
         points: all of them; `first`: those of the first setting of [tuning], `best`: of the best one by validation.
         ended: the settings whose trials have ended.
         arms: of `best`.
-        labels: of the plan and of the points.
+        methods: label -> method, of the plan and of the points.
         problems: those with test scores, in order.
     """
 
@@ -29,7 +30,7 @@ class Findings:
     ended: Mapping[Tried, set[Setting]]
     environments: EnvironmentsByTrial
     arms: list[Arm]
-    labels: ArmLabels
+    methods: Mapping[str, str]
     problems: list[Problem]
 
 
@@ -50,6 +51,17 @@ def findings_of(run: Run) -> Findings:
         ended=ended,
         environments=environments,
         arms=comparison.arms_of(best, environments),
-        labels=labels_of({row["label"]: row["method"] for row in run.rows(LABELS)}),
+        methods={row["label"]: row["method"] for row in run.rows(LABELS)},
         problems=sorted({point.problem for point in points if point.test is not None}),
     )
+
+
+def problem_condition(problem: Problem) -> str:
+    """Return the SQL condition on rows of `planned` or `operating_points` of a problem."""
+    images = f"train_images = {problem.train_images}" if problem.train_images else "train_images IS NULL"
+    return f"network = {literal(problem.network)} AND dataset = {literal(problem.dataset)} AND {images}"
+
+
+def scale_of(points: Sequence[Point], problem: Problem) -> Scale:
+    """Return how the scores of a problem are written."""
+    return SCALES[next(point.metric for point in points if point.problem == problem)]

@@ -1,0 +1,70 @@
+"""The settings of all trials: what all have in common, and what varies between them."""
+
+import json
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+from results.store.reader import Run
+from results.text.settings import leaves
+from transtailor.documents import read_json
+
+TRIALS = """
+SELECT trial_id, label, method, network, dataset, train_images, seed, coalesce(status, 'missing') AS status,
+    attempts, seconds, error, config_json
+FROM planned LEFT JOIN trials USING (trial_id)
+ORDER BY network, dataset, label, seed, trial_id
+"""
+_MISSING = "(not there)"
+_NO_PATH = frozenset('"\\')
+"""A setting with one of these in its name cannot be part of a query."""
+_OF_THE_PROBLEM = ("network", "data.name", "data.train_images")
+
+
+@dataclass(frozen=True)
+class TrialSettings:
+    """The settings of all trials.
+
+    Attributes:
+        common: dotted key -> value as text, if all trials have the same.
+        varying: dotted key -> value as text for each trial, in the order of the trials.
+    """
+
+    common: dict[str, str]
+    varying: dict[str, list[str]]
+
+    def counts(self) -> list[tuple[str, list[tuple[str, int]]]]:
+        """Count the trials of each value of each key that varies, the most frequent value first."""
+        return [
+            (key, sorted(Counter(values).items(), key=lambda item: (-item[1], item[0])))
+            for key, values in self.varying.items()
+        ]
+
+    def effects(self) -> list[str]:
+        """The keys whose effect on the score can be asked for, the seed last."""
+        keys = [key for key in self.varying if key not in _OF_THE_PROBLEM and not set(key) & _NO_PATH]
+        return sorted(keys, key=lambda key: (key == "seed", len(set(self.varying[key])), key))
+
+
+def trial_rows(run: Run) -> list[dict[str, Any]]:
+    """Read the planned trials and how they ended, in the order of the page."""
+    return run.rows(TRIALS)
+
+
+def settings_of(trials: list[dict[str, Any]]) -> TrialSettings:
+    """Split the settings of these trials into common and varying ones."""
+    flat = [{key: _text(value) for key, value in leaves(_object(row))} for row in trials]
+    keys = list(dict.fromkeys(key for one in flat for key in one))
+    columns = {key: [one.get(key, _MISSING) for one in flat] for key in keys}
+    varying = {key: values for key, values in columns.items() if any(value != values[0] for value in values)}
+    common = {key: values[0] for key, values in columns.items() if key not in varying}
+    return TrialSettings(common, varying)
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _object(row: dict[str, Any]) -> dict[str, Any]:
+    config = read_json(row["config_json"])
+    return config if isinstance(config, dict) else {"config": config}

@@ -1,0 +1,64 @@
+"""Rank-hours of each kind of stage, and what sharing stages between trials saved."""
+
+from results.plot.chart import Chart, Spec
+from results.plot.style import PALETTE, WIDTH, names_width, row_axis, told
+from results.store.answers import answer
+from results.store.reader import Run
+
+KINDS = """
+WITH each AS (
+    SELECT stage_key, any_value(kind) AS kind, arg_min(compute_s, (cached, written_at)) AS compute_s,
+        arg_min(ranks, (cached, written_at)) AS ranks, arg_min(device, (cached, written_at)) AS device,
+        count(DISTINCT trial_id) AS trials
+    FROM stages GROUP BY stage_key
+)
+SELECT kind, count(*) AS stages, sum(compute_s * ranks) / 3600 AS rank_hours,
+    coalesce(sum(compute_s * ranks) FILTER (device <> 'cpu'), 0) / 3600 AS gpu_hours,
+    sum(compute_s * ranks * (trials - 1)) / 3600 AS saved_rank_hours
+FROM each GROUP BY kind ORDER BY rank_hours + saved_rank_hours DESC, kind
+"""
+"""Each stage once. `saved_rank_hours`: what the other trials that need it would have computed again."""
+_STAGES_IN_VIEW = 30
+
+
+def hour_unit(hours: float) -> tuple[float, str]:
+    """Choose a readable unit for these hours; return its number per hour and its name."""
+    return (1.0, "hours") if hours >= 1 else (60.0, "minutes") if hours >= 1 / 60 else (3600.0, "seconds")
+
+
+def time_unit(run: Run) -> tuple[float, str]:
+    """Choose the unit of all rank-times of a page, by what a stage took on average: its number per hour, its name."""
+    data = answer(run, KINDS)
+    return hour_unit(_STAGES_IN_VIEW * sum(data.column("rank_hours")) / max(sum(data.column("stages")), 1))
+
+
+def cost_by_kind(run: Run) -> Chart | None:
+    """A bar for each kind of stage; None where no stage is written."""
+    data = answer(run, KINDS)
+    if not data.rows:
+        return None
+    kinds = data.column("kind")
+    factor, unit = time_unit(run)
+    parts = ["computed", "saved by sharing"]
+    left = names_width(kinds)
+    spec: Spec = {
+        "data": {"name": "rows"},
+        "transform": [
+            {"calculate": f"datum.rank_hours * {factor}", "as": parts[0]},
+            {"calculate": f"datum.saved_rank_hours * {factor}", "as": parts[1]},
+            {"fold": parts, "as": ["part", "amount"]},
+        ],
+        "width": WIDTH - left,
+        "height": {"step": 24},
+        "usermeta": {"left": left},
+        "mark": "bar",
+        "encoding": {
+            "y": {"field": "kind", "type": "nominal", "sort": kinds, "axis": row_axis()},
+            "x": {"field": "amount", "type": "quantitative", "title": f"rank-{unit}"},
+            "color": {"field": "part", "type": "nominal", "title": None,
+                      "scale": {"domain": parts, "range": [PALETTE[0], PALETTE[7]]}},
+            "order": {"field": "part"},
+            "tooltip": told(kind="stage", part="part", amount=f"rank-{unit}|,.4~r", stages="stages"),
+        },
+    }  # fmt: skip
+    return Chart(f"Rank-{unit} of each kind of stage", spec, data)

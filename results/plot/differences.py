@@ -1,0 +1,144 @@
+"""All arms against full fine-tuning: the difference of each seed, the mean with its interval, a panel per budget."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from results.arms import comparison
+from results.arms.comparison import Pairing, Problem, budget_order
+from results.arms.findings import Findings, problem_condition
+from results.plot.chart import Chart, Spec
+from results.plot.style import WIDTH, label_channels, names_width, order_labels, quantity, row_axis, told
+from results.statistics.gaps import above_widest_gap
+from results.store.answers import answer, literal
+from results.text.number_format import SCALES, Scale, percent
+
+DIFFERENCES = """
+WITH one_setting AS (
+    SELECT point.* FROM compared_points AS point
+    LEFT JOIN (SELECT DISTINCT ON (trial_id) trial_id, tuning_order FROM planned ORDER BY trial_id, written_at DESC)
+        USING (trial_id)
+    WHERE {problem}
+    QUALIFY row_number() OVER (PARTITION BY trial_id, asked_removed_macs_fraction ORDER BY point DESC) = 1
+        AND (tuning_order IS NULL OR rank() OVER (
+            PARTITION BY label, method, seed, asked_removed_macs_fraction
+            ORDER BY CASE WHEN isfinite(validation_score) THEN 0 ELSE 1 END, validation_score DESC, tuning_order) = 1)
+), seeds AS (
+    SELECT label, method, round(asked_removed_macs_fraction, 9) AS asked_removed_macs_fraction, seed,
+        avg(test_score) AS test_score
+    FROM one_setting WHERE isfinite(test_score) GROUP BY ALL
+)
+SELECT one.label, one.asked_removed_macs_fraction, seed, one.test_score,
+    baseline.test_score AS baseline_test_score, one.test_score - baseline.test_score AS difference
+FROM seeds AS one JOIN seeds AS baseline USING (seed)
+WHERE baseline.label = {label} AND baseline.asked_removed_macs_fraction IS NOT DISTINCT FROM {asked}
+    AND (one.label, one.asked_removed_macs_fraction) IS DISTINCT FROM
+        (baseline.label, baseline.asked_removed_macs_fraction)
+ORDER BY ALL
+"""
+"""Seed by seed, with the best setting of [tuning] if there is one."""
+_MOST_BUDGETS = 4
+
+
+def differences(found: Findings, problem: Problem) -> Chart | None:
+    """Differences in the test score to full fine-tuning; None where no arm can be compared with it."""
+    pairs = [pair for pair in comparison.against_baseline(found.arms) if pair[0].problem == problem]
+    pairings = [one for one in map(comparison.compare, ([pair] for pair in pairs)) if one.result.difference.n]
+    if not pairings:
+        return None
+    baseline = comparison.baselines_of(found.arms, problem)[0]
+    scale = SCALES[baseline.metric]
+    asked = "NULL" if baseline.asked is None else repr(baseline.asked)
+    sql = DIFFERENCES.format(problem=problem_condition(problem), label=literal(baseline.label), asked=asked)
+    data = answer(found.run, sql)
+    budgets = _budgets(pairings)
+    panel = [budgets.index(one) if one in budgets else -1 for one in data.column("asked_removed_macs_fraction")]
+    labels = [name for name in order_labels(found.methods) if any(one.label == name for one in pairings)]
+    left = names_width(labels)
+    means = [_mean(one, budgets.index(one.asked), scale) for one in pairings if one.asked in budgets]
+    least = above_widest_gap([one["x"] for one in means])
+    far = [one for one in means if one["x"] < least]
+    ends = [one[name] for one in means if one["x"] >= least for name in ("low", "x", "high") if one[name] is not None]
+    ends.append(0.0)
+    spec: Spec = {
+        "columns": len(budgets),
+        "resolve": {"scale": {"x": "shared", "y": "shared"}},
+        "usermeta": {"left": left},
+        "concat": [
+            {
+                "title": _at(one),
+                "width": (WIDTH - left) / len(budgets) - 24,
+                "height": {"step": 24},
+                "layer": _layers(found, place, scale, labels, [min(ends), max(ends)]),
+            }
+            for place, one in enumerate(budgets)
+        ],
+    }
+    hidden = len({one.asked for one in pairings}) - len(budgets)
+    notes = [f"{hidden} more budgets are in the tables."] if hidden else []
+    if far:
+        notes.append(f"Far below, and not drawn: {'; '.join(' '.join((one['arm'], one['words'])) for one in far)}.")
+    return Chart(
+        f"{problem}: difference in test {scale.noun} to {baseline}{scale.difference_axis_unit}",
+        spec,
+        data,
+        {"panel": panel},
+        {"means": means},
+        " ".join(notes),
+    )
+
+
+def _layers(found: Findings, place: int, scale: Scale, labels: Sequence[str], ends: list[float]) -> list[Spec]:
+    across = {"domain": ends, "zero": False, "nice": True}
+    here = {"filter": f"datum.panel == {place}"}
+    y = {"field": "label", "type": "nominal", "sort": list(labels), "axis": row_axis(labels=place == 0)}
+    colour = {"color": label_channels(found.methods, labels, with_shape=False, legend=False)["color"]}
+    means = {"data": {"name": "means"}, "transform": [here]}
+    seed = told(label="arm", seed="seed", x=f"difference{scale.difference_unit}|+.{scale.digits}f")
+    return [
+        {"data": {"values": [{}]}, "mark": {"type": "rule", "color": "#888"}, "encoding": {"x": {"datum": 0}}},
+        {
+            "data": {"name": "rows"},
+            "transform": [here, {"calculate": f"datum.difference * {scale.factor}", "as": "x"}],
+            "mark": {"type": "point", "filled": True, "size": 18, "opacity": 0.45, "yOffset": 6, "clip": True},
+            "encoding": colour | {"x": quantity("x", scale=across), "y": y, "tooltip": seed},
+        },
+        {
+            **means,
+            "mark": {"type": "rule", "strokeWidth": 2, "clip": True},
+            "encoding": colour | {"x": quantity("low", scale=across), "x2": {"field": "high"}, "y": y},
+        },
+        {
+            **means,
+            "mark": {"type": "point", "size": 60, "opacity": 1, "clip": True},
+            "encoding": colour | {
+                "x": quantity("x", scale=across), "y": y,
+                "tooltip": told(arm="arm", words="difference", doubts="it says"),
+                "fill": {"condition": {"test": "datum.settled", **colour["color"]}, "value": "white"},
+            },
+        },
+    ]  # fmt: skip
+
+
+def _mean(pairing: Pairing, panel: int, scale: Scale) -> dict[str, Any]:
+    mean = pairing.result.difference
+    interval = "" if mean.low is None else f" [{scale.interval(mean, signed=True)}]"
+    doubts = "; ".join(pairing.doubts) or "settled"
+    low, high = (None if end is None else scale.factor * end for end in (mean.low, mean.high))
+    words = f"{scale.difference(mean.mean)}{scale.difference_unit}{interval}, n = {mean.n}"
+    return {"panel": panel, "label": pairing.label, "arm": pairing.first, "x": scale.factor * (mean.mean or 0.0),
+            "low": low, "high": high, "settled": not pairing.doubts, "words": words, "doubts": doubts}  # fmt: skip
+
+
+def _budgets(pairings: Sequence[Pairing]) -> list[float | None]:
+    """Choose the budgets to draw: those of most arms, in order."""
+    counts: dict[float | None, int] = {}
+    for pairing in pairings:
+        counts[pairing.asked] = counts.get(pairing.asked, 0) + 1
+    most = sorted(counts, key=lambda asked: (-counts[asked], budget_order(asked)))[:_MOST_BUDGETS]
+    return sorted(most, key=budget_order)
+
+
+def _at(asked: float | None) -> str:
+    if asked is None:
+        return "decided by a rule"
+    return "nothing removed" if asked == 0 else f"{percent(asked, 0)}% removed"

@@ -1,0 +1,198 @@
+"""What pruning left of each layer, as shaded cells: labels against layers, and labels against labels."""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from results.arms.comparison import Problem
+from results.arms.filter_agreement import OF_LABELS, OF_SEEDS, agreement_sql
+from results.arms.findings import Findings, problem_condition
+from results.plot.chart import Chart, Spec
+from results.plot.style import PALETTE, WIDTH, label_channels, names_width, order_labels, row_axis, told
+from results.store.answers import Answer, answer
+
+WIDTHS = """
+WITH chosen AS (
+    SELECT trial_id, point, label, seed FROM operating_points
+    WHERE {problem} AND (abs(asked_removed_macs_fraction - {asked}) < 1e-6 OR asked_removed_macs_fraction IS NULL)
+    QUALIFY row_number() OVER (PARTITION BY trial_id ORDER BY point DESC) = 1
+)
+SELECT label, layer, min("order") AS "order", max(original_width) AS original_width, count(DISTINCT seed) AS seeds,
+    avg(width) AS mean_width, min(width) AS least_width, max(width) AS most_width,
+    avg(width / original_width) AS kept_fraction,
+    coalesce(stddev_samp(width / original_width), 0) AS spread_of_kept_fraction
+FROM layers JOIN chosen USING (trial_id, point)
+GROUP BY label, layer
+ORDER BY label, "order", layer
+"""
+AGREEMENT = """
+WITH widths AS ({widths})
+SELECT one.label, other.label AS other_label, count(*) AS layers,
+    1 - avg(abs(one.kept_fraction - other.kept_fraction)) AS agreement
+FROM widths AS one JOIN widths AS other USING (layer)
+GROUP BY ALL ORDER BY ALL
+"""
+
+
+class Shading(NamedTuple):
+    """Expressions on a row: how dark its cell is, from 0 to 1, and the text inside it."""
+
+    shade: str
+    text: str
+
+
+Figures = Callable[[Findings, Problem, float, str], dict[str, Chart]]
+_MOST_LABELS = 40
+_MOST_IN_MATRIX = 24
+_MOST_STEP, _LEAST_STEP_WITH_TEXT = 90, 26
+
+
+def budgets(found: Findings) -> Iterator[tuple[int, Problem, float, str]]:
+    """Yield each problem with pruned sub-models: its place, itself, the budget to compare at, and this as text."""
+    for place, problem in enumerate(found.problems):
+        asked = _budget_of(found, problem)
+        if asked is not None:
+            yield place, problem, asked, f"at {100 * asked:g}% fewer MACs, or where a rule decided"
+
+
+def _budget_of(found: Findings, problem: Problem) -> float | None:
+    """Choose the budget at which most labels can be compared; of several, the one closest to a fifth."""
+    labels = {(point.asked, point.label) for point in found.points if point.problem == problem and point.asked}
+    counts = Counter(asked for asked, _ in labels if asked is not None)
+    return min(counts, key=lambda asked: (-counts[asked], abs(asked - 0.2)), default=None)
+
+
+def widths(found: Findings, problem: Problem, asked: float, at: str) -> dict[str, Chart]:
+    """The filters left in each layer, and how far two labels agree on that; both are left out where no rows are.
+
+    Args:
+        found: of the run.
+        problem, asked, at: from `budgets`.
+    """
+    charts: dict[str, Chart] = {}
+    data = answer(found.run, WIDTHS.format(problem=problem_condition(problem), asked=repr(asked)))
+    if data.rows:
+        title = f"{problem}: filters left in each layer (%) {at}"
+        text = "format(100 * datum.kept_fraction, '.0f')"
+        charts["widths"] = _by_layer(title, data, Shading("1 - datum.kept_fraction", text))
+        charts["facing"] = _facing(found, f"{problem}: filters of each layer, two arms face to face", data)
+    if 1 < len({row[0] for row in data.rows}) <= _MOST_IN_MATRIX:
+        pairs = answer(found.run, AGREEMENT.format(widths=data.sql))
+        title = f"{problem}: agreement of two labels on the widths (100 less the mean difference in points)"
+        text = "format(100 * datum.agreement, '.0f')"
+        charts["agreement"] = _by_pair(title, pairs, Shading("1 - datum.agreement", text))
+    return charts
+
+
+def _facing(found: Findings, title: str, data: Answer) -> Chart:
+    """Bars of two labels for each layer, inside the outline of the original; `isolated` chooses other labels."""
+    labels = [label for label in order_labels(found.methods) if label in set(data.column("label"))]
+    two = f"(length(isolated) > 1 ? isolated : {json.dumps(labels[:2])})"
+    layers = list(dict.fromkeys(layer for _, layer in sorted(set(zip(
+        data.column("order"), data.column("layer"), strict=True)))))  # fmt: skip
+    y = {"field": "layer", "type": "nominal", "sort": layers, "axis": row_axis()}
+    colour = label_channels(found.methods, labels, with_shape=False)["color"]
+    colour["legend"]["values"] = {"expr": two}
+    tip = told(label="arm", layer="layer", mean_width="mean filters|.1f", original_width="of", seeds="seeds")
+    return Chart(title, {
+        "params": [{"name": "isolated", "value": []}],
+        "data": {"name": "rows"},
+        "transform": [{"filter": f"indexof({two}, datum.label) >= 0"}],
+        "width": WIDTH - names_width(layers),
+        "height": {"step": 9, "for": "offset"},
+        "usermeta": {"left": names_width(layers)},
+        "encoding": {"y": y, "yOffset": {"field": "label"}, "color": colour, "tooltip": tip},
+        "layer": [
+            {"mark": {"type": "bar", "filled": False, "strokeWidth": 1},
+             "encoding": {"x": {"field": "original_width", "type": "quantitative", "title": "filters", "stack": None}}},
+            {"mark": "bar", "encoding": {"x": {"field": "mean_width", "type": "quantitative", "stack": None}}},
+        ],
+    }, data)  # fmt: skip
+
+
+def kept_filters(found: Findings, problem: Problem, asked: float, at: str) -> dict[str, Chart]:
+    """How far seeds keep the same filters, layer by layer, and how far two labels do. As `widths` otherwise."""
+    charts: dict[str, Chart] = {}
+    text = "format(datum.kappa, '.2f')"
+    where = problem_condition(problem)
+    data = answer(found.run, agreement_sql(found.run, OF_SEEDS, where=where, asked=asked))
+    if data.rows:
+        title = f"{problem}: how far the seeds of a label keep the same filters (kappa) {at}"
+        charts["kept"] = _by_layer(title, data, Shading("datum.kappa", text))
+    labels = {point.label for point in found.points if point.problem == problem and point.removed > 0}
+    if len(labels) <= _MOST_IN_MATRIX:
+        data = answer(found.run, agreement_sql(found.run, OF_LABELS, where=where, asked=asked))
+        if data.rows:
+            title = f"{problem}: how far two labels keep the same filters with one seed, and a label with two seeds"
+            charts["same-filters"] = _by_pair(f"{title} (kappa) {at}", data, Shading("datum.kappa", text))
+    return charts
+
+
+def _by_layer(title: str, data: Answer, cell: Shading) -> Chart:
+    """Labels against layers.
+
+    Args:
+        title: of the figure.
+        data: with `label`, `layer` and `order`, the layer's place.
+        cell: of a row.
+    """
+    records = data.records()
+    labels = sorted({record["label"] for record in records})
+    layers = list(dict.fromkeys(layer for _, layer in sorted({(one["order"], one["layer"]) for one in records})))
+    shown = labels[:_MOST_LABELS]
+    note = f"{len(labels) - len(shown)} more labels are in the table." if len(labels) > len(shown) else ""
+    return _heat(title, data, [("label", "layer")], shown, layers, cell, note)
+
+
+def _by_pair(title: str, data: Answer, cell: Shading) -> Chart:
+    """Labels against labels; a row with `label` and `other_label` is for both orders. As `_by_layer` otherwise."""
+    labels = sorted({name for column in ("label", "other_label") for name in data.column(column)})
+    orders = [("label", "other_label"), ("other_label", "label")]
+    pairs = set(zip(*(data.column(column) for column in orders[0]), strict=True))
+    if all(pair[::-1] in pairs for pair in pairs):
+        del orders[1]
+    return _heat(title, data, orders, labels, labels, cell, "")
+
+
+def _heat(
+    title: str,
+    data: Answer,
+    orders: list[tuple[str, str]],
+    rows: list[str],
+    columns: list[str],
+    cell: Shading,
+    note: str,
+) -> Chart:
+    left = names_width(rows)
+    step = min((WIDTH - left) / max(len(columns), 1), _MOST_STEP)
+    forms = {name: "|.4~g" if isinstance(data.column(name)[0], float) else "" for name in data.columns}
+    layers: list[Spec] = []
+    for up, across in orders:
+        where = {
+            "y": {"field": up, "type": "nominal", "scale": {"domain": rows}, "axis": row_axis()},
+            "x": {"field": across, "type": "nominal", "scale": {"domain": columns},
+                  "axis": {"title": None, "orient": "top", "ticks": False, "domain": False, "labelLimit": 150}},
+        }  # fmt: skip
+        tip = told(**{name: name.replace("_", " ") + form for name, form in forms.items()})
+        fill = {"field": "shade", "type": "quantitative", "legend": None,
+                "scale": {"domain": [0, 1], "clamp": True, "range": ["#f2f5f9", PALETTE[0]]}}  # fmt: skip
+        layers.append(
+            {"mark": {"type": "rect", "stroke": "white"}, "encoding": {**where, "color": fill, "tooltip": tip}}
+        )
+        if step >= _LEAST_STEP_WITH_TEXT:
+            ink = {"condition": {"test": "datum.shade > 0.55", "value": "white"}, "value": "#1b2330"}
+            words = {"text": {"field": "text", "type": "nominal"}, "color": ink}
+            layers.append({"mark": {"type": "text", "fontSize": 11}, "encoding": {**where, **words}})
+    spec: Spec = {
+        "data": {"name": "rows"},
+        "transform": [
+            {"filter": {"field": orders[0][0], "oneOf": rows}},
+            {"calculate": cell.shade, "as": "shade"},
+            {"calculate": cell.text, "as": "text"},
+        ],
+        "width": {"step": step},
+        "height": {"step": 24},
+        "layer": layers,
+    }
+    return Chart(title, spec, data, note=note)

@@ -1,0 +1,86 @@
+"""Learning curves: median and quartiles over the stages of a label, a panel for each kind of stage."""
+
+from typing import Any
+
+from results.arms.findings import Findings
+from results.plot.chart import Chart, Spec
+from results.plot.style import WIDTH, label_channels, quantity, told
+from results.store.answers import Answer, answer, literal
+
+CURVES = """
+WITH arms AS (
+    SELECT DISTINCT trial_id, label, network, dataset FROM planned
+    UNION SELECT DISTINCT trial_id, label, network, dataset FROM operating_points
+), curves AS (
+    SELECT stage_key, kind, epoch, network, dataset, arg_min(train_loss, trial_id) AS train_loss,
+        arg_min(train_accuracy_fraction, trial_id) AS train_accuracy_fraction,
+        CASE WHEN count(DISTINCT label) = 1 THEN any_value(label) ELSE 'shared by several labels' END AS label
+    FROM epochs JOIN arms USING (trial_id) GROUP BY stage_key, kind, epoch, network, dataset
+)
+SELECT network, dataset, kind, label, epoch + 1 AS epoch, count(*) AS stages,
+    median(train_loss) AS train_loss, quantile_cont(train_loss, 0.25) AS loss_lower_quartile,
+    quantile_cont(train_loss, 0.75) AS loss_upper_quartile,
+    median(train_accuracy_fraction) AS train_accuracy, quantile_cont(train_accuracy_fraction, 0.25)
+        AS accuracy_lower_quartile, quantile_cont(train_accuracy_fraction, 0.75) AS accuracy_upper_quartile
+FROM (FROM curves SELECT *,
+    greatest(1, CAST(ceil(max(epoch) OVER (PARTITION BY network, dataset, kind) / {most}) AS BIGINT)) AS step,
+    max(epoch) OVER (PARTITION BY network, dataset, kind, label) AS last)
+WHERE isfinite(train_loss) AND (epoch % step = 0 OR epoch = last)
+GROUP BY network, dataset, kind, label, epoch
+ORDER BY network, dataset, kind, label, epoch
+"""
+"""Each stage counts once, however many trials share it; of long trainings, about `most` epochs are kept."""
+_MOST_EPOCHS = 50
+
+
+def learning_curves(found: Findings) -> dict[tuple[str, str], Chart]:
+    """A figure for each network and data set."""
+    data = answer(found.run, CURVES.format(most=_MOST_EPOCHS))
+    charts = {}
+    for network, dataset in sorted({(row[0], row[1]) for row in data.rows}):
+        rows = [row for row in data.rows if row[:2] == (network, dataset)]
+        sql = f"SELECT * FROM ({data.sql}) WHERE network = {literal(network)} AND dataset = {literal(dataset)}"
+        sql += " ORDER BY network, dataset, kind, label, epoch"
+        charts[network, dataset] = _chart(found, Answer(data.columns, rows, sql))
+    return charts
+
+
+def _chart(found: Findings, data: Answer) -> Chart:
+    records = data.records()
+    kinds = {record["kind"] for record in records if record["epoch"] > 1} or {record["kind"] for record in records}
+    ordered = sorted(kinds, key=lambda kind: (not kind.startswith("fine"), kind))
+    labels = {record["label"] for record in records}
+    spec: Spec = {
+        "data": {"name": "rows"},
+        "columns": min(len(ordered), 2),
+        "concat": [_panel(found, kind, [one for one in records if one["kind"] == kind], len(ordered), labels)
+                   for kind in ordered],
+        "resolve": {"scale": {"color": "shared"}},
+    }  # fmt: skip
+    title = f"{records[0]['network']} on {records[0]['dataset']}: learning curves of each kind of stage"
+    return Chart(title, spec, data)
+
+
+def _panel(found: Findings, kind: str, records: list[dict[str, Any]], panels: int, labels: set[str]) -> Spec:
+    scored = all(record["train_accuracy"] is not None for record in records)
+    what, factor = ("accuracy", 100) if scored else ("loss", 1)
+    title = "training accuracy (%)" if scored else "training loss"
+    columns = {"y": f"train_{what}", "low": f"{what}_lower_quartile", "high": f"{what}_upper_quartile"}
+    x = quantity("epoch", "epoch", axis={"tickMinStep": 1, "format": "d"})
+    tip = told(label="arm", epoch="epoch", y=f"{title}, median|.4~g", stages="stages")
+    return {
+        "title": kind.replace("_", " "),
+        "width": WIDTH / min(panels, 2) - 80,
+        "height": 220,
+        "transform": [
+            {"filter": {"field": "kind", "equal": kind}},
+            *({"calculate": f"datum.{column} * {factor}", "as": name} for name, column in columns.items()),
+        ],
+        "encoding": {"x": x, **label_channels(found.methods, labels, with_shape=False)},
+        "layer": [
+            {"mark": {"type": "area", "opacity": 0.14 if len(labels) <= 12 else 0.0},
+             "encoding": {"y": quantity("low", title), "y2": {"field": "high"}}},
+            {"mark": {"type": "line", "strokeWidth": 1.8, "point": {"size": 12} if len(labels) <= 12 else False},
+             "encoding": {"y": quantity("y", title), "tooltip": tip}},
+        ],
+    }  # fmt: skip

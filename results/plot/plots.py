@@ -1,0 +1,120 @@
+"""The figures of a run by name: `run.plot.front()`."""
+
+from functools import cached_property
+
+from results.analysis.pareto import DEVICE_HOURS, TIMED
+from results.arms.comparison import Problem
+from results.arms.findings import Findings, findings_of
+from results.arms.trial_settings import settings_of, trial_rows
+from results.errors import ResultsError
+from results.plot import costs, differences, effects, front, layers, learning, printed, stopping, timeline
+from results.plot.chart import Chart
+from results.plot.front import Means
+from results.plot.layers import Figures
+from results.store.reader import Run
+from transtailor.names import did_you_mean
+from transtailor.shell import command
+
+_COSTS = ("macs", "params", DEVICE_HOURS, *TIMED)
+
+
+class Plots:
+    """Figures of a run. Each method returns a `Chart`; `chart.save("front.pdf")` writes it.
+
+    Where a run has several problems (a network on a data set), a figure of one takes `network`, and `dataset` where
+    that is not enough. A figure for which the run has no rows raises ResultsError.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+
+    def front(self, *, score: str = "test", cost: str = "macs", log: bool = False) -> Chart:
+        """Score against cost: operating points, means with 95% t intervals, paths, and the front.
+
+        Example:
+            run.plot.front(score="validation", cost="params", log=True).save("front.svg")
+
+        Args:
+            score: "test" or "validation".
+            cost: "macs", "params", "device_hours", "latency_ms" or "peak_memory_bytes".
+            log: whether the cost has a logarithmic axis.
+        """
+        scores = {short: column for column, short in front.SCORES.items()}
+        if score not in scores:
+            raise ResultsError(f"score {score!r}: {did_you_mean(score, scores)}expected {' or '.join(scores)}")
+        if cost not in _COSTS:
+            raise ResultsError(f"cost {cost!r}: {did_you_mean(cost, _COSTS)}expected one of {', '.join(_COSTS)}")
+        if (scores[score], cost) not in self._means:
+            how = command("time", next(iter(self._run.paths.values())))
+            raise ResultsError(f"no operating point has a {cost}; to time the sub-models, type: {how}")
+        return _present(front.front(self._found, self._means, score=scores[score], cost=cost, log=log), "test scores")
+
+    def differences(self, *, network: str | None = None, dataset: str | None = None) -> Chart:
+        """All arms against full fine-tuning, paired by seed, at each budget."""
+        chart = differences.differences(self._found, self._problem(network, dataset))
+        return _present(chart, "arms to compare with full fine-tuning")
+
+    def effects(self, *, network: str | None = None, dataset: str | None = None) -> Chart:
+        """Median and quartiles of the test score for each value of each setting that varies."""
+        keys = settings_of(trial_rows(self._run)).effects()
+        return _present(effects.effects(self._found, self._problem(network, dataset), keys), "settings that vary")
+
+    def learning_curves(self, *, network: str | None = None, dataset: str | None = None) -> Chart:
+        """Training curves of each kind of stage: median and quartiles over stages."""
+        problem = self._problem(network, dataset)
+        charts = learning.learning_curves(self._found)
+        return _present(charts.get((problem.network, problem.dataset)), "epochs")
+
+    def widths(self, *, network: str | None = None, dataset: str | None = None) -> Chart:
+        """The filters left in each layer, label by label."""
+        return self._of_layers(layers.widths, "widths", network, dataset)
+
+    def kept_filters(self, *, network: str | None = None, dataset: str | None = None) -> Chart:
+        """How far the seeds of a label keep the same filters, layer by layer (kappa)."""
+        return self._of_layers(layers.kept_filters, "kept", network, dataset)
+
+    def stop_rules(self, *, network: str | None = None, dataset: str | None = None) -> Chart:
+        """What each stop rule would have chosen on the recorded paths."""
+        chart = stopping.stop_rules(self._found, self._problem(network, dataset))
+        return _present(chart, "paths with two operating points")
+
+    def timeline(self) -> Chart:
+        """Which attempt ran where and when."""
+        return _present(timeline.timeline(self._run), "attempts")
+
+    def costs(self) -> Chart:
+        """Rank-hours of each kind of stage, and what sharing saved."""
+        return _present(costs.cost_by_kind(self._run), "stages")
+
+    def printed(self) -> Chart:
+        """The papers' printed numbers beside the measured ones; of several metrics, the first."""
+        return _present(next(iter(printed.printed_numbers(self._run)), None), "printed numbers")
+
+    @cached_property
+    def _found(self) -> Findings:
+        return findings_of(self._run)
+
+    @cached_property
+    def _means(self) -> Means:
+        return front.means_of(self._found)
+
+    def _of_layers(self, figures: Figures, name: str, network: str | None, dataset: str | None) -> Chart:
+        problem = self._problem(network, dataset)
+        at = {one: (asked, words) for _, one, asked, words in layers.budgets(self._found)}
+        chart = figures(self._found, problem, *at[problem]).get(name) if problem in at else None
+        return _present(chart, "layers of pruned networks")
+
+    def _problem(self, network: str | None, dataset: str | None) -> Problem:
+        """The one problem that is meant."""
+        every = self._found.problems
+        meant = [one for one in every if network in (None, one.network) and dataset in (None, one.dataset)]
+        if len(meant) == 1:
+            return meant[0]
+        known = ", ".join(f"network={one.network!r}, dataset={one.dataset!r}" for one in every)
+        raise ResultsError(f"{len(meant) or 'no'} problems fit; expected one of: {known or 'none is tested yet'}")
+
+
+def _present(chart: Chart | None, what: str) -> Chart:
+    if chart is None:
+        raise ResultsError(f"this run has no {what} yet")
+    return chart

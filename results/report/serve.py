@@ -1,0 +1,145 @@
+"""The report live: the same page on this machine's loopback, for who has the token, renewed when a run has new rows."""
+
+import getpass
+import hashlib
+import hmac
+import secrets
+import socket
+import threading
+from collections.abc import Iterator, Sequence
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib import resources
+from pathlib import Path
+
+from results.errors import ResultsError
+from results.report.page import hash_source, page_of, policy_of, render
+from results.store.parts import merged_folder, tables_folder
+from results.store.reader import load
+
+ADDRESS = "127.0.0.1"
+_TOKEN_BYTES = 24
+_LIMIT_S = 20.0  # for a reader that sends nothing
+
+
+class ReportServer(ThreadingHTTPServer):
+    """Answers three questions, to readers that name this host and have the token.
+
+    `/` is a page without data: its script takes the token from the address behind "#", which no browser sends and no
+    log has, and puts it into the head of what it asks then. `/page` is the report, `/version` changes when rows come.
+
+    Attributes:
+        token: 24 random bytes, new in each server.
+    """
+
+    daemon_threads = True
+
+    def __init__(self, runs: Sequence[Path], port: int = 0, *, apart: str | None = None) -> None:
+        self.runs, self.apart = runs, apart
+        self.token = secrets.token_urlsafe(_TOKEN_BYTES)
+        self._page: tuple[str, str] | None = None
+        self._rendering = threading.Lock()
+        self.page()  # a run that cannot be read is refused before anything listens
+        super().__init__((ADDRESS, port), _Handler)
+        self.hosts = {f"{ADDRESS}:{self.server_port}", f"localhost:{self.server_port}"}
+
+    @property
+    def link(self) -> str:
+        """What opens the report in a browser on this machine."""
+        return f"http://{ADDRESS}:{self.server_port}/#token={self.token}"
+
+    def version(self) -> str:
+        """A text that changes when a file of the run's tables comes or goes."""
+        folders = [folder for run in self.runs for folder in (tables_folder(run), merged_folder(run))]
+        names = sorted(str(path) for folder in folders for path in folder.rglob("*.parquet"))
+        return hashlib.sha256("\n".join(names).encode(errors="replace")).hexdigest()
+
+    def page(self) -> tuple[str, str]:
+        """The version and the report; rendered once for each version.
+
+        Raises:
+            ResultsError: a part cannot be read.
+        """
+        with self._rendering:
+            version = self.version()
+            if self._page is None or self._page[0] != version:
+                with load(self.runs if len(self.runs) > 1 else self.runs[0]) as run:
+                    self._page = (version, render(page_of(run, apart=self.apart), live=True))
+            return self._page
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: ReportServer
+    timeout = _LIMIT_S
+
+    def do_GET(self) -> None:
+        """Answer one question; what is no GET is refused by the base class."""
+        if self.headers.get("Host") not in self.server.hosts:  # a name of a stranger that leads here (DNS rebinding)
+            self._answer(HTTPStatus.MISDIRECTED_REQUEST, "this report is served on 127.0.0.1 and localhost only")
+        elif self.path == "/":
+            self._answer(HTTPStatus.OK, _opening(), html=True)
+        elif not hmac.compare_digest(self._given().encode(), self.server.token.encode()):
+            self._answer(HTTPStatus.UNAUTHORIZED, "the token is missing or wrong: open the link that serve printed")
+        elif self.path == "/version":
+            self._answer(HTTPStatus.OK, self.server.version())
+        elif self.path == "/page":
+            try:
+                version, text = self.server.page()
+            except ResultsError as error:
+                self._answer(HTTPStatus.INTERNAL_SERVER_ERROR, str(error))
+            else:
+                self._answer(HTTPStatus.OK, text, version=version)
+        else:
+            self._answer(HTTPStatus.NOT_FOUND, "there is / and nothing else")
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Write no log."""
+
+    def _given(self) -> str:
+        return (self.headers.get("Authorization") or "").removeprefix("Bearer ")
+
+    def _answer(self, status: HTTPStatus, text: str, *, html: bool = False, version: str = "") -> None:
+        content = text.encode(errors="replace")
+        self.send_response(status)
+        self.send_header("Content-Type", f"text/{'html' if html else 'plain'}; charset=utf-8")
+        self.send_header("Content-Length", str(len(content)))
+        self.send_header("Cache-Control", "no-store")
+        self.send_header("X-Content-Type-Options", "nosniff")
+        self.send_header("Referrer-Policy", "no-referrer")
+        self.send_header("X-Frame-Options", "DENY")
+        self.send_header("Cross-Origin-Resource-Policy", "same-origin")
+        if html:
+            self.send_header("Content-Security-Policy", policy_of(live=True, more=(hash_source(_script()),)))
+        if version:
+            self.send_header("X-Version", version)
+        self.end_headers()
+        self.wfile.write(content)
+
+
+def serve_lines(runs: Sequence[Path], port: int, apart: str | None = None) -> Iterator[str]:
+    """Serve the report until Ctrl-C; the lines say how to open it, also from another machine.
+
+    Raises:
+        ResultsError: the folder is no run, or the port is taken.
+    """
+    try:
+        server = ReportServer(runs, port, apart=apart)
+    except OSError as error:
+        raise ResultsError(f"--port {port}: cannot listen on {ADDRESS}:{port} ({error}); leave it out") from error
+    with server:
+        login = f"{getpass.getuser()}@{socket.gethostname()}"
+        yield f"open {server.link}"
+        yield f"from another machine, first: ssh -N -L {server.server_port}:{ADDRESS}:{server.server_port} {login}"
+        yield "Ctrl-C ends it; the sweep is not touched"
+        server.serve_forever()
+
+
+def _script() -> str:
+    return (resources.files("results") / "templates" / "live.js").read_text(encoding="utf-8")
+
+
+def _opening() -> str:
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>report</title></head>'
+        f'<body><p id="state">Waiting for the report …</p><script>{_script()}</script></body></html>'
+    )

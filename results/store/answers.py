@@ -1,0 +1,61 @@
+"""Answers of queries: rows as numbers, texts and None, with the query that gave them."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from results.store.reader import Run
+from results.text.number_format import NOTHING
+
+DIGITS = 6
+"""Significant digits of numbers on the report's page."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The result of a query: the data of a figure. `rows` are tuples in the order of `columns`."""
+
+    columns: tuple[str, ...]
+    rows: list[tuple[Any, ...]]
+    sql: str
+
+    def column(self, name: str) -> list[Any]:
+        """Return the values of a column, row by row."""
+        place = self.columns.index(name)
+        return [row[place] for row in self.rows]
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return the rows as records."""
+        return [dict(zip(self.columns, row, strict=True)) for row in self.rows]
+
+
+def answer(run: Run, sql: str) -> Answer:
+    """Run a query; lists and moments become texts."""
+    found = run.arrow(sql)
+    columns = [[plain(value) for value in column.to_pylist()] for column in found.columns]
+    return Answer(tuple(found.column_names), list(zip(*columns, strict=True)), sql.strip())
+
+
+def literal(value: str) -> str:
+    """Quote a text for a query."""
+    return "'" + value.replace("'", "''") + "'"
+
+
+def plain(value: object) -> Any:
+    """Return a value of a query as a number, a text, or None."""
+    if value is None or isinstance(value, str | bool | int | float):
+        return value
+    return cell(value)
+
+
+def cell(value: object) -> str:
+    """Write a value for a table."""
+    if value is None:
+        return NOTHING
+    if isinstance(value, list):
+        return ", ".join(str(item) for item in value)
+    if isinstance(value, datetime):
+        return value.strftime("%Y-%m-%d %H:%M:%S UTC")
+    if isinstance(value, float):
+        return f"{value:.{DIGITS}g}"
+    return str(value)

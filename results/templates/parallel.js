@@ -1,0 +1,68 @@
+// ---- parallel coordinates: a line for each trial through its settings to its score; the points' filter lights lines
+const MOST_LINES = 1000, LEVELS = 9;
+const parallelPlace = find("#parallel");
+
+function parallelAxes() {
+  const data = trialsData(), varying = data.varying.filter((one) => one.name !== "seed" && !one.name.startsWith("data."));
+  const column = (name) => data.columns.find((one) => one.name === name);
+  const named = [{ ...column("label"), name: "arm" }, ...varying].map((one) => ({
+    name: one.name, read: (row) => value(one, row), levels: new Set(one.texts).size,
+  }));
+  return named.filter((one) => one.levels > 1).slice(0, 7);
+}
+
+// Where a value is on its axis, from 0 to 1: numbers by size, names in order.
+function placer(values) {
+  const numbers = values.every((one) => one !== "" && Number.isFinite(Number(one)));
+  const levels = [...new Set(values)].sort((a, b) => (numbers ? a - b : String(a).localeCompare(b)));
+  const share = new Map(levels.map((level, at) => [level, levels.length > 1 ? at / (levels.length - 1) : 0.5]));
+  const shown = levels.length <= LEVELS ? levels : [levels[0], levels[levels.length - 1]];
+  return { place: (what) => share.get(what), marks: shown.map((level) => ({ place: share.get(level), text: String(level) })) };
+}
+
+function drawParallel() {
+  const data = trialsData(), last = new Map();
+  pointRows.forEach((row) => {
+    if (!last.has(row.trial_id) || row.point > last.get(row.trial_id).point) last.set(row.trial_id, row);
+  });
+  const ids = [...last.keys()].filter((id) => data.row.has(id)).slice(0, MOST_LINES);
+  const scores = ids.map((id) => last.get(id).factor * last.get(id).test_score);
+  const axes = parallelAxes(), lines = [], marks = [];
+  const low = Math.min(...scores), high = Math.max(...scores);
+  axes.forEach((axis, order) => {
+    const values = ids.map((id) => axis.read(data.row.get(id))), { place, marks: some } = placer(values);
+    values.forEach((what, at) => lines.push({ trial_id: ids[at], label: last.get(ids[at]).label, axis: axis.name, order, place: place(what) }));
+    some.forEach((mark) => marks.push({ axis: axis.name, ...mark }));
+  });
+  scores.forEach((score, at) => lines.push({
+    trial_id: ids[at], label: last.get(ids[at]).label, axis: "test", order: axes.length, place: (score - low) / (high - low || 1),
+  }));
+  [[0, low], [1, high]].forEach(([place, score]) => marks.push({ axis: "test", place, text: score.toFixed(2) }));
+  const lit = new Set(selectedPoints().map((row) => row.trial_id)), some = lit.size < last.size;
+  lines.forEach((row) => { row.lit = some && lit.has(row.trial_id); });
+  const x = { field: "axis", type: "ordinal", sort: [...axes.map((one) => one.name), "test"], title: null,
+    axis: { labelAngle: 0, grid: true, domain: false, orient: "top", labelLimit: 150 } };
+  const y = { field: "place", type: "quantitative", axis: null };
+  return vegaEmbed(parallelPlace, {
+    description: "parallel coordinates of the trials",
+    width: Math.max(200, parallelPlace.clientWidth - 40), height: 260,
+    layer: [
+      { data: { values: lines }, mark: { type: "line", strokeWidth: 1.2 }, encoding: {
+        x, y, detail: { field: "trial_id" }, order: { field: "order", type: "quantitative" },
+        color: { condition: { test: "datum.lit", value: "#d9651f" }, value: "#2f78c8" },
+        opacity: { condition: { test: "datum.lit", value: 0.8 }, value: some ? 0.06 : 0.25 } } },
+      { data: { values: marks }, mark: { type: "text", dx: 5, align: "left", fontSize: 11 },
+        encoding: { x, y, text: { field: "text" } } },
+    ],
+  }, EMBED(lines.length));
+}
+if (parallelPlace && pointsFigure) {
+  let waits = 0;
+  const later = () => { clearTimeout(waits); waits = setTimeout(drawParallel, 150); };
+  new IntersectionObserver((seen, itself) => {
+    if (!seen[0].isIntersecting) return;
+    itself.disconnect();
+    drawParallel();
+    onChange((changed) => { if (["words", "arms", "brush"].some((name) => changed.has(name))) later(); });
+  }, { rootMargin: "200px" }).observe(parallelPlace);
+}

@@ -1,0 +1,141 @@
+// ---- one table of all operating points: only the rows in sight are elements
+const ROW_PX = 28, AIR = 8;
+const number = (digits) => (what) => what.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits });
+const POINT_COLUMNS = [
+  { name: "network" }, { name: "dataset" }, { name: "arm", column: "label" }, { name: "seed", write: String },
+  { name: "asked", title: "asked %", column: "asked_removed_macs_fraction", factor: 100, write: number(1) },
+  { name: "removed", title: "removed %", column: "removed_macs_fraction", factor: 100, write: number(1) },
+  { name: "test", column: "test_score", score: true, write: number(2) },
+  { name: "validation", column: "validation_score", score: true, write: number(2) },
+  { name: "macs", title: "MACs", write: number(0) }, { name: "params", title: "parameters", write: number(0) },
+  { name: "time", column: "device_hours", write: number(2) },
+  { name: "trial", column: "trial_id" },
+];
+const pointsFigure = find("#pareto figure"), pointsPlace = find("#points .rows");
+let pointRows = [], shownRows = [];
+
+function readPoint(row, column) {
+  const what = row[column.column || column.name];
+  return typeof what === "number" ? what * (column.score ? row.factor : column.factor || 1) : what;
+}
+
+// Words such as `taylor test>94 seed=1`: a comparison with a column, or a text that is in one of them.
+function matcher(text) {
+  const tests = text.split(/\s+/).filter(Boolean).map((word) => {
+    const [, name, sign, amount] = /^([a-z]+)(>=|<=|!=|>|<|=)(-?[\d.]+)$/i.exec(word) || [];
+    const column = name && POINT_COLUMNS.find((one) => one.write && one.name.startsWith(name.toLowerCase()));
+    if (!column) {
+      const part = word.toLowerCase();
+      return (row) => POINT_COLUMNS.some((one) => !one.write && String(readPoint(row, one)).toLowerCase().includes(part));
+    }
+    const compare = {
+      ">": (a, b) => a > b, "<": (a, b) => a < b, ">=": (a, b) => a >= b, "<=": (a, b) => a <= b,
+      "=": (a, b) => Math.abs(a - b) < 1e-9, "!=": (a, b) => Math.abs(a - b) >= 1e-9,
+    }[sign];
+    return (row) => typeof readPoint(row, column) === "number" && compare(readPoint(row, column), Number(amount));
+  });
+  return (row) => tests.every((test) => test(row));
+}
+
+function selectedPoints() {
+  const arms = new Set(chosen("arms")), brush = chosen("brush"), fits = matcher(state.words);
+  const [cost, score] = frontAxes();
+  const inside = (amount, [low, high]) => amount >= low && amount <= high;
+  return orderedPoints().filter((row) => (!arms.size || arms.has(row.label)) && fits(row) && (!brush || (
+    row.panel === brush.panel && inside(row[cost.column] * cost.factor, brush.x)
+    && inside(row[score.column] * row.factor, brush.y))));
+}
+
+// All points in the order of the table; a filter keeps the order, so that a brush over many points sorts nothing.
+let sorted = [], sortedBy = "";
+function orderedPoints() {
+  if (sortedBy !== state.sort) [sorted, sortedBy] = [sortedPoints([...pointRows]), state.sort];
+  return sorted;
+}
+
+function sortedPoints(rows) {
+  const down = state.sort.startsWith("-"), name = state.sort.replace("-", "");
+  const column = POINT_COLUMNS.find((one) => (one.column || one.name) === name) || POINT_COLUMNS.find((one) => one.name === "test");
+  const keys = new Map(rows.map((row) => [row, readPoint(row, column)]));
+  return rows.sort((one, other) => {
+    const a = keys.get(one), b = keys.get(other);
+    if (typeof a !== "number" && typeof b !== "number") return (down ? -1 : 1) * String(a).localeCompare(String(b));
+    return (typeof a === "number" ? 0 : 1) - (typeof b === "number" ? 0 : 1) || (down ? b - a : a - b);
+  });
+}
+
+function fillPoints() {
+  shownRows = selectedPoints();
+  const count = (rows) => rows.length.toLocaleString("en");
+  find("#points .count").textContent = `${count(shownRows)} of ${count(pointRows)} operating points`;
+  find("table", pointsPlace).setAttribute("aria-rowcount", shownRows.length + 1);
+  all("th", pointsPlace).forEach((head) => {
+    const name = head.dataset.column, sorted = state.sort.replace("-", "") === name;
+    head.setAttribute("aria-sort", sorted ? (state.sort.startsWith("-") ? "descending" : "ascending") : "none");
+  });
+  showPoints();
+}
+
+// The rows in sight, with the height of the others above and below them.
+function showPoints() {
+  const first = Math.max(0, Math.floor(pointsPlace.scrollTop / ROW_PX) - AIR);
+  const last = Math.min(shownRows.length, first + Math.ceil(pointsPlace.clientHeight / ROW_PX) + 2 * AIR);
+  const filler = (rows) => {
+    const line = element("tr"), cell = element("td");
+    cell.colSpan = POINT_COLUMNS.length;
+    cell.style.height = `${rows * ROW_PX}px`;
+    cell.className = "filler";
+    line.setAttribute("aria-hidden", "true");
+    line.append(cell);
+    return line;
+  };
+  const lines = shownRows.slice(first, last).map((row, at) => {
+    const line = element("tr");
+    line.setAttribute("aria-rowindex", first + at + 2);
+    POINT_COLUMNS.forEach((column) => {
+      const what = readPoint(row, column), text = typeof what === "number" ? column.write(what) : shown(what);
+      const cell = element("td", text, column.write ? "n" : "");
+      if (column.name === "trial") cell.dataset.trial = "";
+      line.append(cell);
+    });
+    return line;
+  });
+  find("tbody", pointsPlace).replaceChildren(filler(first), ...lines, filler(shownRows.length - last));
+  linkTrials(find("tbody", pointsPlace));
+}
+
+function csvOfPoints() {
+  const quote = (what) => {
+    const text = what === null ? "" : String(what);
+    const plain = /^[=+\-@\t\r]/.test(text) && typeof what === "string" ? "'" + text : text;  // no formulas
+    return /[",\n\r]/.test(plain) ? `"${plain.replaceAll('"', '""')}"` : plain;
+  };
+  const names = dataOf(pointsFigure).columns.map((column) => column.name);
+  return [names, ...shownRows.map((row) => names.map((name) => row[name]))]
+    .map((cells) => cells.map(quote).join(",")).join("\r\n") + "\r\n";
+}
+
+function startPoints() {
+  if (dataOf(pointsFigure).extra.some((one) => one.name === "run")) POINT_COLUMNS.unshift({ name: "run" });
+  const { problems, costs } = dataOf(pointsFigure).spec.usermeta, hours = costs.find((one) => one.column === "device_hours");
+  Object.assign(POINT_COLUMNS.find((one) => one.name === "time"), { factor: hours.factor, title: hours.title.split(" ")[0] });
+  pointRows = rowsOf(pointsFigure);
+  pointRows.forEach((row) => { row.factor = problems[row.panel].factor; });
+  const head = find("thead tr", pointsPlace);
+  POINT_COLUMNS.forEach((column) => {
+    const cell = element("th", undefined, column.write ? "n" : ""), key = column.column || column.name;
+    const sort = element("button", column.title || column.name);
+    cell.dataset.column = key;
+    sort.addEventListener("click", () => choose({ sort: state.sort === "-" + key ? key : "-" + key }));
+    cell.append(sort);
+    head.append(cell);
+  });
+  const input = find("#words");
+  input.addEventListener("input", () => choose({ words: input.value }));
+  pointsPlace.addEventListener("scroll", () => requestAnimationFrame(showPoints));
+  onChange((changed) => {
+    if (changed.has("words") && input.value !== state.words) input.value = state.words;
+    if (["words", "sort", "arms", "brush", "cost", "score"].some((name) => changed.has(name))) fillPoints();
+  });
+  fillPoints();
+}

@@ -1,0 +1,29 @@
+// ---- a page that is written repeatedly: it reloads itself and keeps the reader's position
+const renew = Number(document.body.dataset.renewS);
+const memory = "place " + location.pathname;
+function comeBack() {
+  const before = JSON.parse(thisTab.get(memory) || "null");
+  thisTab.set(memory, "null");
+  if (!before) return;
+  const folds = all("details");
+  all(".plot").forEach((plot, place) => { plot.style.minHeight = `${before.heights[place]}px`; });
+  before.open.map((place) => folds[place]).filter(Boolean).forEach((fold) => {
+    fold.open = true;
+    fold.dispatchEvent(new Event("toggle"));  // at once: what is in it has its height before the page is scrolled
+  });
+  history.scrollRestoration = "manual";
+  requestAnimationFrame(() => requestAnimationFrame(() => scrollTo(0, before.y)));
+}
+function reload() {
+  const open = all("details").flatMap((one, place) => (one.open ? [place] : []));
+  const heights = all(".plot").map((plot) => plot.clientHeight);  // of figures, which are drawn after the page is loaded
+  thisTab.set(memory, JSON.stringify({ y: scrollY, open, heights }));
+  location.reload();
+}
+comeBack();
+if (renew > 0) setTimeout(reload, renew * 1000);
+addEventListener("newrows", reload);  // from the server, where there is one
+
+readAddress();
+all("figure").forEach((figure) => sight.observe(figure));
+addEventListener("load", () => whenIdle(drawNext));

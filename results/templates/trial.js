@@ -1,0 +1,142 @@
+// ---- one trial: its settings and its operating points
+let trials = null;
+function trialsData() {
+  if (!trials) {
+    trials = JSON.parse(find("#trials").textContent);
+    const ids = trials.columns.find((column) => column.name === "trial_id");
+    trials.row = new Map();
+    for (let row = 0; ids.places && row < ids.places.length; row++) trials.row.set(value(ids, row), row);
+  }
+  return trials;
+}
+function pairs(entries) {
+  const table = element("table"), body = table.createTBody();
+  entries.forEach(([name, what]) => {
+    const line = body.insertRow();
+    line.append(element("td", name), element("td", shown(what)));
+  });
+  return table;
+}
+// One word for a shell, whatever it is made of.
+const word = (text) => (/^[\w./][\w./-]*$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`);
+
+// Commands about a trial, to be pasted where the folder of runs is.
+function commandsOf(trial, points, name) {
+  const run = word(`runs/${name}`), id = word(trial), last = points[points.length - 1];
+  const made = [["run it again", `transtailor reproduce ${run} ${id}`], ["its log", `transtailor logs ${run} ${id}`]];
+  if (last) {
+    made.push(["save its sub-model", `transtailor reproduce ${run} ${id} --point ${last.point} --save models`]);
+    const rivals = pointRows.filter((row) => row.label === last.label && row.panel === last.panel);
+    const best = rivals.reduce((one, other) => (other.validation_score > one.validation_score ? other : one));
+    const rival = word(best.trial_id);
+    if (rival !== id) made.push(["compare with its arm's best", `transtailor diff ${id} ${rival} --run ${run}`]);
+  }
+  const list = element("dl", undefined, "commands");
+  made.forEach(([title, text]) => {
+    const copy = element("button", "copy");
+    copy.setAttribute("aria-label", `copy the command: ${title}`);
+    copy.addEventListener("click", () => navigator.clipboard.writeText(text).then(() => { copy.textContent = "copied"; }));
+    const line = element("dd");
+    line.append(element("code", text), copy);
+    list.append(element("dt", title), line);
+  });
+  return list;
+}
+
+const quantity = (field, title) => ({ field, title, type: "quantitative", scale: { zero: false } });
+
+// The training loss of its stages, one after the other, each in its place.
+function drawCurves(place, curves, id) {
+  let before = 0;
+  const rows = (curves.of[id] || []).flatMap((at, stage) => {
+    const [kind, epochs, losses] = curves.stages[at], start = before;
+    before += epochs[epochs.length - 1];
+    return epochs.map((epoch, number) => ({ stage, kind: words(kind), epoch: start + epoch, loss: losses[number] }));
+  });
+  if (!rows.length) return place.append(element("p", "Training and validation: not recorded.", "small"));
+  place.after(element("p", "Every fifth epoch of each stage. Validation while it trained: not recorded.", "small"));
+  return vegaEmbed(place, {
+    data: { values: rows }, width: 340, height: 130, mark: { type: "line", point: { size: 14 } },
+    encoding: {
+      x: quantity("epoch", "epochs since its first stage"), y: quantity("loss", "training loss"),
+      color: { field: "kind", type: "nominal", title: null }, detail: { field: "stage" },
+    },
+  }, EMBED());
+}
+
+// The filters that its last point kept, inside the outline of the original network.
+function drawWidths(place, widths, id) {
+  if (!widths.of[id]) return place.append(element("p", "Nothing was removed.", "small"));
+  const [network, kept] = widths.of[id], [layers, originals] = widths.networks[network];
+  const rows = layers.map((layer, at) => ({ layer, kept: kept[at], original: originals[at] }));
+  const bar = (field, mark) => ({
+    mark: { type: "bar", ...mark }, encoding: { x: { field, type: "quantitative", title: "filters", stack: null } },
+  });
+  return vegaEmbed(place, {
+    data: { values: rows }, width: 240, height: { step: 14 },
+    encoding: {
+      y: { field: "layer", type: "nominal", sort: null, title: null },
+      tooltip: ["layer", "kept", "original"].map((field) => ({ field })),
+    },
+    layer: [bar("original", { filled: false, stroke: "#8b96a3" }), bar("kept", { color: "#2f78c8" })],
+  }, EMBED());
+}
+
+// The path of a trial: its scores at each point.
+function drawPath(place, points) {
+  const scores = points.flatMap((row) => [["test", row.test_score], ["validation", row.validation_score]].map(
+    ([split, score]) => ({ removed: 100 * row.removed_macs_fraction, split, score: row.factor * score })));
+  vegaEmbed(place, {
+    data: { values: scores }, width: 340, height: 150, mark: { type: "line", point: true },
+    encoding: {
+      x: quantity("removed", "removed MACs (%)"), y: quantity("score", "score"),
+      color: { field: "split", type: "nominal", title: null, scale: { range: ["#2f78c8", "#d9651f"] } },
+    },
+  }, EMBED());
+}
+
+function openTrial(id) {
+  const data = trialsData(), row = data.row.get(id);
+  if (row === undefined) return;
+  const close = element("button", "×", "close");
+  close.setAttribute("aria-label", "close");
+  close.addEventListener("click", () => choose({ trial: "" }));
+  panel.replaceChildren(close, element("h2", value(data.columns[1], row)));
+  panel.append(pairs(data.columns.map((column) => [words(column.name), value(column, row)])));
+  const points = pointRows.filter((one) => one.trial_id === id).sort((one, other) => one.point - other.point);
+  panel.append(commandsOf(id, points, value(data.runs, row)));
+  if (data.errors[id]) panel.append(element("h3", "Error"), element("pre", data.errors[id]));
+  if (data.logs[id]) panel.append(element("h3", "End of its log"), element("pre", data.logs[id]));
+  if (data.varying.length) {
+    panel.append(element("h3", "Settings that vary between trials"));
+    panel.append(pairs(data.varying.map((column) => [column.name, value(column, row)])));
+  }
+  if (points.length) {
+    const place = element("div", undefined, "wide"), path = element("div");
+    panel.append(element("h3", "Operating points"), path, place);
+    if (points.length > 1) drawPath(path, points);
+    const columns = ["point", "removed_macs_fraction", "validation_score", "test_score"].map(
+      (name) => ({ name, values: points.map((row) => row[name]) }));
+    fill(place, { columns, left_out: 0 }, points.map((row, at) => at), Infinity);
+  }
+  if (data.curves && points.length) {
+    const curves = element("div"), widths = element("div");
+    panel.append(element("h3", "Learning"), curves, element("h3", "Filters of its last point"), widths);
+    drawCurves(curves, data.curves, id);
+    drawWidths(widths, data.widths, id);
+  }
+  const common = element("details");
+  common.append(element("summary", "Settings that all trials share"), pairs(Object.entries(data.common)));
+  panel.append(common);
+  panel.hidden = false;
+  panel.scrollTop = 0;
+  panel.focus({ preventScroll: true });
+}
+onChange((changed) => {
+  if (!changed.has("trial")) return;
+  panel.hidden = true;
+  if (state.trial) openTrial(state.trial);
+});
+document.addEventListener("keydown", (event) => {
+  if (event.key === "Escape" && !panel.hidden) find(".close", panel).click();
+});

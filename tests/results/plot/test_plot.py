@@ -1,0 +1,144 @@
+"""Figures as functions: what they draw is what the rows say, and each is a file without a browser."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import results
+from results.arms.findings import findings_of
+from results.errors import ResultsError
+from results.opened import OpenedRun
+from results.plot.layers import budgets, kept_filters, widths
+from results.plot.style import PALETTE, SHAPES, label_channels, order_labels
+from results.plot.timeline import lanes_of
+from results.statistics.gaps import above_widest_gap
+from tests.results.many_trials import write_many
+
+OF_THE_RUN = ("front", "timeline", "costs", "printed")
+OF_A_PROBLEM = ("differences", "effects", "learning_curves", "widths", "kept_filters", "stop_rules")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> OpenedRun:
+    """A run that has every figure."""
+    return results.load(write_many(tmp_path_factory.mktemp("many") / "run", 60))
+
+
+def test_every_figure_has_a_name_and_no_other(run: OpenedRun) -> None:
+    assert [name for name in dir(run.plot) if not name.startswith("_")] == sorted((*OF_THE_RUN, *OF_A_PROBLEM))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [*OF_THE_RUN, *OF_A_PROBLEM])
+def test_every_figure_is_drawn_without_a_browser(run: OpenedRun, tmp_path: Path, name: str) -> None:
+    problem = {"network": "vgg16"} if name in OF_A_PROBLEM else {}
+    chart = getattr(run.plot, name)(**problem)
+    svg = chart.save(tmp_path / "figure.svg").read_text()
+    assert len(re.findall('aria-roledescription="(?!axis|legend|title)', svg)) > 3
+    assert "NaN" not in svg and "undefined" not in svg
+
+
+@pytest.mark.slow
+def test_a_figure_is_saved_in_each_format(run: OpenedRun, tmp_path: Path) -> None:
+    chart = run.plot.costs()
+    assert chart.save(tmp_path / "a.pdf").read_bytes().startswith(b"%PDF")
+    assert chart.save(str(tmp_path / "a.PNG")).read_bytes().startswith(b"\x89PNG")
+    assert json.loads(chart.save(tmp_path / "a.json").read_text()) == chart.to_dict()
+    with pytest.raises(ResultsError, match=r"ends with \.svg, \.pdf, \.png, \.json"):
+        chart.save(tmp_path / "a.gif")
+    with pytest.raises(ResultsError, match="cannot be written"):
+        chart.save(tmp_path / "no" / "a.json")
+
+
+def test_the_front_has_the_points_and_the_means_that_queries_give(run: OpenedRun) -> None:
+    data = run.plot.front(score="validation", cost="params").to_dict()["datasets"]
+    points = run.rows("SELECT trial_id, point, params FROM compared_points WHERE test_score IS NOT NULL")
+    assert sorted((row["trial_id"], row["point"], row["params"]) for row in data["rows"]) == sorted(
+        (row["trial_id"], row["point"], row["params"]) for row in points
+    )
+    means = run.rows(
+        "SELECT label, network, round(asked_removed_macs_fraction, 9) AS asked, avg(params) AS params FROM (SELECT"
+        " label, network, asked_removed_macs_fraction, seed, avg(params) AS params FROM compared_points WHERE"
+        " test_score IS NOT NULL GROUP BY ALL) GROUP BY ALL"
+    )
+    drawn = [row for row in data["means"] if (row["score"], row["cost"]) == ("validation_score", "params")]
+    assert len(drawn) == len(means)
+    assert sorted(row["x"] for row in drawn) == pytest.approx(sorted(row["params"] for row in means))
+
+
+def test_an_unknown_axis_or_problem_is_refused_with_what_there_is(run: OpenedRun) -> None:
+    with pytest.raises(ResultsError, match=r"'mac': did you mean 'macs'\? expected one of macs, params"):
+        run.plot.front(cost="mac")
+    with pytest.raises(ResultsError, match=rf"type: .*transtailor time {run.path}"):
+        run.plot.front(cost="latency_ms")
+    with pytest.raises(ResultsError, match="expected test or validation"):
+        run.plot.front(score="train")
+    with pytest.raises(ResultsError, match="2 problems fit; expected one of: network='resnet101'"):
+        run.plot.widths()
+
+
+def test_a_run_without_rows_says_what_is_missing(tmp_path: Path) -> None:
+    (tmp_path / "tables").mkdir()
+    empty = results.load(tmp_path)
+    with pytest.raises(ResultsError, match="this run has no test scores yet"):
+        empty.plot.front()
+    with pytest.raises(ResultsError, match="no problems fit; expected one of: none is tested yet"):
+        empty.plot.stop_rules()
+
+
+@pytest.mark.slow
+def test_names_that_look_like_code_are_text(tmp_path: Path, synthetic: Any) -> None:
+    evil = "</script><b>'] + \"datum' \\ {a}"
+    path = synthetic(labels=((evil, "transtailor"), ("fine_tune", "fine_tune")), networks=(evil,)).write(tmp_path)
+    chart = results.load(path).plot.front()
+    svg = chart.save(tmp_path / "a.svg").read_text()
+    assert "<b>" not in svg and "&lt;/script&gt;&lt;b&gt;'] + \"datum' \\ {a}" in svg.replace("&quot;", '"')
+
+
+@pytest.mark.slow
+def test_a_matrix_of_labels_has_each_pair_in_both_orders(run: OpenedRun, tmp_path: Path) -> None:
+    """Of the filters kept a query gives each pair once, of the widths in both orders."""
+    found = findings_of(run)
+    _, *where = next(iter(budgets(found)))
+    for chart in (kept_filters(found, *where)["same-filters"], widths(found, *where)["agreement"]):
+        labels = {name for column in ("label", "other_label") for name in chart.answer.column(column)}
+        svg = chart.save(tmp_path / "a.svg").read_text()
+        cells = re.findall(r'"rect mark" d="M([\d.]+),([\d.]+)h', svg)
+        assert len(set(cells)) == len(labels) ** 2 > 4
+
+
+def test_vl_convert_runs_in_a_process_of_its_own() -> None:
+    """What reads or trains never has its engine in it."""
+    script = "import results, results.plot.plots, results.report, sys; print('vl_convert' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
+
+
+def test_seventy_labels_look_different_and_two_look_alike_in_every_run() -> None:
+    methods = {f"arm {n}": "prune" for n in range(68)} | {"ours": "transtailor", "all": "fine_tune"}
+    assert order_labels(methods)[:2] == ["ours", "all"]
+    channels = label_channels(methods, set(methods))
+    looks = set(zip(channels["color"]["scale"]["range"], channels["shape"]["scale"]["range"], strict=True))
+    assert len(looks) == 70
+    assert (PALETTE[0], SHAPES[0]) in looks
+    few = label_channels(methods, {"all", "of no run"})["color"]["scale"]
+    assert few == {"domain": ["all", "of no run"], "range": [PALETTE[1], "#76808c"]}
+
+
+@pytest.mark.parametrize(
+    ("values", "least"),
+    [([], 0.0), ([5.0], 5.0), ([1.0, 5.0], 1.0), ([71, 93, 94, 95, 95], 93), ([90, 91, 92, 93], 90),
+     ([70, 71, 93, 94, 95, 95, 95, 95], 93), ([50, 60, 70, 80, 90], 50)],
+)  # fmt: skip
+def test_what_is_far_below_is_not_shown(values: list[float], least: float) -> None:
+    assert above_widest_gap(values) == least
+
+
+def test_a_span_is_in_the_first_lane_that_is_free() -> None:
+    spans = [("b", 0.0, 2.0), ("a", 0.0, 1.0), ("b", 1.0, 3.0), ("b", 2.0, 4.0), ("a", 1.0, 2.0)]
+    assert lanes_of(spans) == [1, 0, 2, 1, 0]

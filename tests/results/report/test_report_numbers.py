@@ -1,0 +1,164 @@
+"""The numbers of the page are those that queries and `results.statistics` give, computed here again in plain loops."""
+
+import html
+import json
+import math
+import random
+import re
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from results.__main__ import main
+from results.report import write_report
+from results.statistics import compare_pairs, mean_interval
+from results.store.reader import Run, load
+from tests.results.many_trials import write_many
+from tests.results.report_page import figures_of, tables_of, text_of
+
+NUMBERS = 200
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_many(tmp_path_factory.mktemp("numbers") / "many", 96)
+
+
+@pytest.fixture(scope="module")
+def page(run: Path) -> str:
+    return write_report(run).read_text()
+
+
+def scores_by_seed(opened: Run) -> dict[tuple[str, str, float], dict[int, float]]:
+    """Network, label and asked budget -> seed -> test score; a seed's trials are averaged."""
+    rows = opened.rows(
+        "SELECT network, label, round(asked_removed_macs_fraction, 9) AS asked, seed, avg(test_score) AS score"
+        " FROM compared_points WHERE test_score IS NOT NULL GROUP BY ALL"
+    )
+    found: dict[tuple[str, str, float], dict[int, float]] = defaultdict(dict)
+    for row in rows:
+        found[row["network"], row["label"], row["asked"]][row["seed"]] = row["score"]
+    return found
+
+
+def first_screen(page: str) -> dict[str, list[list[str]]]:
+    """Network -> the lines of its table of arms, each with its label first."""
+    found = {}
+    for title, body in re.findall(r"<h3>(\w+) on flowers.*?</h3>\s*<div class=\"wide arms\">.*?<tbody>(.*?)</tbody>",
+                                  page, flags=re.DOTALL):  # fmt: skip
+        lines, label = [], ""
+        for line in re.findall(r"<tr.*?</tr>", body, flags=re.DOTALL):
+            label = html.unescape((re.findall('data-label="(.*?)"', line) or [label])[0])
+            lines.append([label, *map(html.unescape, re.findall(r'<td class="n">(.*?)</td>', line))])
+        found[title] = lines
+    return found
+
+
+def test_two_hundred_numbers_are_those_of_queries_and_statistics(run: Path, page: str) -> None:
+    """Means, intervals, differences and their intervals of the first screen, and rows and means of the main figure."""
+    checked = 0
+    with load(run) as opened:
+        scores = scores_by_seed(opened)
+        for network, lines in first_screen(page).items():
+            baseline = scores[network, "fine_tune", 0.0]
+            means = {key[1:]: mean_interval(list(seeds.values())) for key, seeds in scores.items() if key[0] == network}
+            for label, _removed, test, seeds, difference, interval, _ in lines:
+                (asked,) = [asked for (name, asked), mean in means.items()
+                            if name == label and f"{100 * (mean.mean or 0):.2f}" == test]  # fmt: skip
+                assert str(len(scores[network, label, asked])) == seeds
+                checked += 2
+                if difference == "–":
+                    continue
+                paired = compare_pairs(scores[network, label, asked], baseline, None).difference
+                assert f"{100 * (paired.mean or 0):+.2f}" == difference
+                if paired.low is not None and paired.high is not None:
+                    assert f"{100 * paired.low:+.2f} … {100 * paired.high:+.2f}" == interval
+                checked += 3
+        figure = figures_of(page)["pareto-figure"]
+        rows = opened.rows(figure.query)
+        for row in random.Random(0).sample(range(len(rows)), 30):
+            for column in figure.data["columns"]:
+                shown = column["texts"][column["places"][row]] if "texts" in column else column["values"][row]
+                wanted = rows[row][column["name"]]
+                assert shown == (pytest.approx(wanted, rel=1e-5) if isinstance(wanted, float) else wanted)
+                checked += isinstance(wanted, int | float)
+    assert checked >= NUMBERS
+
+
+def test_the_images_that_divide_two_arms_are_those_of_a_loop(run: Path, page: str) -> None:
+    (table, sql) = next((rows, sql) for rows, sql in tables_of(page) if "wrong_answers" in sql)
+    with load(run) as opened:
+        right: dict[tuple[int, str], int] = defaultdict(int)
+        network = opened.rows("SELECT min(network) AS network FROM compared_points")[0]["network"]
+        rows = opened.rows(
+            "SELECT image_id, point.label AS arm, p.label = prediction AS is_right FROM compared_points AS point"
+            " JOIN predictions AS p USING (trial_id, point) WHERE split = 'test' AND network = ? AND (point.label ="
+            " 'fine_tune' OR point.label = 'transtailor' AND round(asked_removed_macs_fraction, 9) = 0.2)", [network],
+        )  # fmt: skip
+    for row in rows:
+        right[row["image_id"], row["arm"]] += row["is_right"]
+    wanted = {image: (right[image, "transtailor"], right[image, "fine_tune"]) for image, _ in right}
+    shown = {int(cells[0]): (int(cells[2]), int(cells[3])) for cells in table}
+    assert shown == {image: two for image, two in wanted.items() if two[0] != two[1]}
+    distances = [abs(one - two) for one, two in shown.values()]
+    assert distances == sorted(distances, reverse=True) and distances[0] > 0
+
+
+def test_a_trial_in_two_runs_counts_once_and_runs_can_be_told_apart(tmp_path: Path, synthetic: Any) -> None:
+    synthetic(seeds=(0, 1, 2)).write(tmp_path / "a")
+    synthetic(seeds=(1, 2, 3)).write(tmp_path / "b")
+    synthetic(seeds=(0, 1, 2, 3)).write(tmp_path / "whole")
+    both = [str(tmp_path / name) for name in "ab"]
+    whole = figures_of(write_report(tmp_path / "whole").read_text())["pareto-figure"]
+    together = write_report(both, out=tmp_path / "both.html").read_text()
+    figure = figures_of(together)["pareto-figure"]
+    assert "8 trials planned" in together and "trials in several runs: 4" in text_of(together).lower()
+    assert means_of(figure.data) == means_of(whole.data)
+    assert {"name": "run"}.items() <= figure.data["extra"][1].items()
+    assert main(["report", *both, "--apart", "colour", "--out", str(tmp_path / "colour.html")]) == 0
+    assert 'data-label="b: transtailor"' in (tmp_path / "colour.html").read_text()
+    panels = figures_of(write_report(both, apart="panel", out=tmp_path / "panel.html").read_text())["pareto-figure"]
+    assert len(panels.data["spec"]["concat"]) == 2
+
+
+def means_of(data: dict[str, Any]) -> list[tuple[Any, ...]]:
+    """The means of the main figure, without the order of computing in their last digits."""
+    columns = {one["name"]: one for one in data["tables"]["means"]}
+    texts = [columns["arm"]["texts"][place] for place in columns["arm"]["places"]]
+    return sorted((text, round(x, 3), round(y, 3)) for text, x, y in zip(
+        texts, columns["x"]["values"], columns["y"]["values"], strict=True))  # fmt: skip
+
+
+def test_watching_several_runs_says_what_to_type(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", str(tmp_path), str(tmp_path / "b"), "--watch"]) == 2
+    assert f"transtailor serve {tmp_path} {tmp_path}/b" in capsys.readouterr().err
+
+
+def test_a_sweep_that_runs_tells_what_is_to_come_and_the_best_so_far(tmp_path: Path, synthetic: Any) -> None:
+    """Two of the six trials are missing; each trial that has ended took 90 s."""
+    ends = {("transtailor", 2): "missing", ("fine_tune", 2): "missing"}
+    synthetic(end=lambda label, seed: ends.get((label, seed), "finished")).write(tmp_path)
+    said = text_of(write_report(tmp_path).read_text())
+    (took, left) = re.findall(r"have ended took ([\d.]+) minutes\. The 2 .*? to take ([\d.]+) minutes", said)[0]
+    assert (float(took), float(left)) == (pytest.approx(6.0), pytest.approx(3.0))
+    with load(tmp_path) as opened:
+        best = opened.rows("SELECT label, asked_removed_macs_fraction AS asked, avg(validation_score) AS score"
+                           " FROM compared_points GROUP BY ALL ORDER BY score DESC LIMIT 1")[0]  # fmt: skip
+    assert math.isclose(float(re.findall(r"Best so far .*?, ([\d.]+)%", said)[0]), 100 * best["score"], abs_tol=0.005)
+    assert "over 2 of 3 seeds" in said
+
+
+def test_the_panel_of_a_trial_has_its_curves_and_its_widths(run: Path, page: str) -> None:
+    (text,) = re.findall(r'id="trials">(.*?)</script>', page, flags=re.DOTALL)
+    data = json.loads(text)
+    with load(run) as opened:
+        rows = opened.rows("""SELECT trial_id, list(width ORDER BY "order") AS widths FROM layers JOIN (
+            SELECT trial_id, max(point) AS point FROM layers GROUP BY ALL) USING (trial_id, point) GROUP BY ALL""")
+        losses = opened.rows("""SELECT stage_key, epoch, any_value(train_loss) AS loss FROM epochs
+            WHERE epoch % 5 = 0 GROUP BY ALL""")
+    assert {row["trial_id"]: row["widths"] for row in rows} == {id: of[1] for id, of in data["widths"]["of"].items()}
+    assert sum(len(epochs) for _, epochs, _ in data["curves"]["stages"]) == len(losses)
+    drawn = sorted(loss for *_, stage in data["curves"]["stages"] for loss in stage)
+    assert drawn == pytest.approx(sorted(row["loss"] for row in losses), rel=0.01)

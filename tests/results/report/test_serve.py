@@ -1,0 +1,123 @@
+"""The live report: for who has the token and names this host, and no other question is answered."""
+
+import tempfile
+import threading
+from collections.abc import Iterator
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from results.__main__ import main
+from results.report.serve import ADDRESS, ReportServer, serve_lines
+from tests.install import no_chromium
+from tests.results.chromium import IS_LEFT_OUT, chromium
+
+
+@pytest.fixture
+def server(tmp_path: Path, synthetic: Any) -> Iterator[ReportServer]:
+    run = synthetic(seeds=(0,), test_images=20).write(tmp_path / "run")
+    with ReportServer([run]) as made:
+        thread = threading.Thread(target=made.serve_forever, daemon=True)
+        thread.start()
+        yield made
+        made.shutdown()
+        thread.join()
+
+
+def answer(server: ReportServer, path: str, method: str = "GET", **headers: str) -> tuple[int, str, dict[str, str]]:
+    connection = HTTPConnection(ADDRESS, server.server_port, timeout=60)
+    connection.request(method, path, headers=headers)
+    got = connection.getresponse()
+    return got.status, got.read().decode(), dict(got.headers)
+
+
+def token(server: ReportServer) -> dict[str, str]:
+    return {"Authorization": f"Bearer {server.token}"}
+
+
+def test_a_reader_with_the_token_gets_the_report(server: ReportServer) -> None:
+    status, page, headers = answer(server, "/page", **token(server))
+    assert status == 200 and "<title>run – report</title>" in page and "connect-src 'self'" in page
+    assert headers["X-Version"] == answer(server, "/version", **token(server))[1]
+    assert headers["Cache-Control"] == "no-store"
+
+
+@pytest.mark.parametrize("path", ["/page", "/version", "/report.html", "/../run/tables", "/page?token="])
+@pytest.mark.parametrize("given", ["", "Bearer ", "Bearer wrong", "Basic x", "Bearer \u00fc"])
+def test_without_the_token_nothing_is_said_of_the_run(server: ReportServer, path: str, given: str) -> None:
+    status, text, _ = answer(server, path, Authorization=given.encode("latin-1").decode("latin-1"))
+    assert status == 401
+    assert "transtailor" not in text and "operating" not in text
+
+
+def test_the_opening_has_no_data_and_the_token_is_in_no_address_that_is_sent(server: ReportServer) -> None:
+    status, page, headers = answer(server, "/")
+    assert status == 200 and len(page) < 4000 and server.token not in page and "run" not in headers.values()
+    assert "default-src 'none'" in headers["Content-Security-Policy"]
+    assert server.link == f"http://127.0.0.1:{server.server_port}/#token={server.token}"
+    assert len(server.token) >= 32
+
+
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:80", "127.0.0.1", "127.0.0.1:1", ""])
+def test_another_host_is_refused_with_the_token_too(server: ReportServer, host: str) -> None:
+    assert answer(server, "/page", Host=host, **token(server))[0] == 421
+    assert answer(server, "/", Host=host)[0] == 421
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "HEAD", "PATCH"])
+def test_there_is_get_and_nothing_else(server: ReportServer, method: str) -> None:
+    assert answer(server, "/page", method, **token(server))[0] == 501
+
+
+def test_new_rows_are_in_the_next_page(server: ReportServer, synthetic: Any) -> None:
+    _, before, _ = answer(server, "/version", **token(server))
+    synthetic(seeds=(1,), test_images=20).write(server.runs[0])
+    assert answer(server, "/version", **token(server))[1] != before
+    assert "4 trials planned" in answer(server, "/page", **token(server))[1]
+
+
+def test_a_part_that_disappears_or_is_torn_is_explained(server: ReportServer) -> None:
+    part = next(server.runs[0].glob("tables/trials/*.parquet"))
+    part.with_name("z.parquet").write_bytes(part.read_bytes()[:100])
+    status, text, _ = answer(server, "/page", **token(server))
+    assert status == 500 and "z.parquet" in text
+    part.with_name("z.parquet").unlink()
+    assert answer(server, "/page", **token(server))[0] == 200
+
+
+def test_a_taken_port_and_a_folder_that_is_no_run_are_refused(
+    server: ReportServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["serve", str(server.runs[0]), "--port", str(server.server_port)]) == 2
+    assert "leave it out" in capsys.readouterr().err
+    assert main(["serve", str(tmp_path / "none")]) == 2
+
+
+def test_it_says_how_to_open_it_from_another_machine(tmp_path: Path, synthetic: Any) -> None:
+    lines = serve_lines([synthetic(seeds=(0,), test_images=5).write(tmp_path)], 0)
+    link, tunnel, _ = (next(lines) for _ in range(3))
+    port = link.partition(":")[2].partition(":")[2].partition("/")[0]
+    assert f"ssh -N -L {port}:127.0.0.1:{port} " in tunnel
+    lines.close()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(IS_LEFT_OUT, reason=str(no_chromium()))
+def test_a_browser_follows_new_rows_and_keeps_what_was_chosen(server: ReportServer, synthetic: Any) -> None:
+    wait = "new Promise(done => {{ const look = () => {} ? done() : setTimeout(look, 50); look(); }})"
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, chromium(Path(folder)) as browser:
+        browser.size(1280, 800)
+        browser.call("Page.navigate", url=server.link)
+        browser.wait_for("Page.loadEventFired")
+        browser.run(wait.format("document.querySelector('figure[data-drawn]')"))
+        assert "token" not in browser.run("location.href")
+        browser.run("document.querySelector('button.arm[data-label=transtailor]').click(); window.old = true; 0")
+        synthetic(seeds=(1,), test_images=20).write(server.runs[0])
+        while browser.run("window.old"):  # the page that was written before has such an event, too
+            browser.wait_for("Page.loadEventFired")
+        browser.run(wait.format("document.querySelector('figure[data-drawn]')"))
+        assert "4 trials planned" in browser.run("document.body.textContent")
+        assert browser.run("document.querySelector('button.arm[aria-pressed=true]').dataset.label") == "transtailor"
+        assert browser.complaints == []
