@@ -118,7 +118,8 @@ def front(
                        "domains": ends[one.column]} for one in costs],
             "scores": [{"column": name, "short": short, "titles": [_title(name, scale) for scale in scales],
                         "views": views[name]} for name, short in SCORES.items()],
-            "problems": [problem._asdict() | {"factor": scale.factor}
+            "problems": [{"network": problem.network, "dataset": problem.dataset, "train_images": problem.train_images,
+                          "factor": scale.factor}
                          for problem, scale in zip(found.problems, scales, strict=True)],
         },
     }  # fmt: skip

@@ -7,7 +7,7 @@ from typing import Literal
 
 from sweeps.planning.plan import PlannedTrial, plan_trial
 from sweeps.search.samplers import Told, propose
-from sweeps.search.space import Candidate, Space, space_of
+from sweeps.search.space import SearchCandidate, Space, space_of
 from sweeps.spec.expand import Expanded, expand_one
 from sweeps.spec.search_settings import ConfirmSettings
 from sweeps.spec.spec import Spec
@@ -35,7 +35,7 @@ class Proposal:
     batch: int
     """Its decision read the scores of all proposals of smaller batches."""
     purpose: Literal["search", "confirm"]
-    candidate: Candidate
+    candidate: SearchCandidate
     seeds: tuple[int, ...]
     """One trial each."""
     drawn_by: str
@@ -117,7 +117,7 @@ def _search(
     wanted = min(left, spec.search.batch) if reads_scores else left
     known = {proposal.candidate.key for proposal in earlier}
     trial_ids = {key for proposal in earlier for key in proposal.trial_ids}
-    pending: list[Candidate] = []
+    pending: list[SearchCandidate] = []
     number, refused = len(earlier), 0
     while wanted > 0 and refused < MOST_REFUSED and len(known) < size:
         candidate = propose(space, spec.search, number, batch, told, pending)
@@ -152,7 +152,7 @@ def _with_trials(spec: Spec, proposal: Proposal, others: set[str]) -> Decision:
     return Decision(proposal=replace(proposal, trial_ids=ids), trials=trials)
 
 
-def _untried(space: Space, known: set[str], draw: int) -> Candidate:
+def _untried(space: Space, known: set[str], draw: int) -> SearchCandidate:
     """A setting that was not proposed yet, all with equal chances; `draw` is a random number of 63 bits."""
     size = sum(space.sizes)
     for number in range(DRAWS):

@@ -14,7 +14,7 @@ from sweeps.errors import SpecError
 from sweeps.planning.plan import PlannedTrial, make_plan
 from sweeps.run.run_folder import RunFolder, add_trials, open_run
 from sweeps.search.proposals import Decision, Proposal, Score, next_batch, trials_of
-from sweeps.search.space import Candidate
+from sweeps.search.space import SearchCandidate
 from sweeps.spec.expand import Expanded
 from sweeps.spec.spec import Spec
 
@@ -91,7 +91,7 @@ def read_proposals(tables: Run) -> list[Proposal]:
             number=row["number"],
             batch=row["batch"],
             purpose=row["purpose"],
-            candidate=Candidate(variant=row["variant"], values=json.loads(row["values_json"])),
+            candidate=SearchCandidate(variant=row["variant"], values=json.loads(row["values_json"])),
             seeds=tuple(row["seeds"]),
             drawn_by=row["drawn_by"],
             confirms=row["confirms"],

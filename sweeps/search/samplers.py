@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sweeps.errors import SpecError
-from sweeps.search.space import Candidate, Dimension, Space
+from sweeps.search.space import Dimension, SearchCandidate, Space
 from sweeps.spec.search_settings import SearchSettings
 from tailor.core.seeds import stream
 from transtailor.shell import pip
@@ -25,7 +25,7 @@ VARIANT, GENERATION = "variant", "generation"
 class Told:
     """A setting with its result, as a sampler reads it."""
 
-    candidate: Candidate
+    candidate: SearchCandidate
     batch: int
     score: float | None
     """Mean validation score over the seeds; None: it was refused, or a trial failed."""
@@ -38,8 +38,13 @@ def sampler_seed(settings: SearchSettings, number: int) -> int:
 
 
 def propose(
-    space: Space, settings: SearchSettings, number: int, batch: int, told: Sequence[Told], pending: Sequence[Candidate]
-) -> Candidate:
+    space: Space,
+    settings: SearchSettings,
+    number: int,
+    batch: int,
+    told: Sequence[Told],
+    pending: Sequence[SearchCandidate],
+) -> SearchCandidate:
     """Return the setting of proposal `number`; it may have been tried before.
 
     Args:
@@ -70,7 +75,7 @@ def propose(
             trial.suggest_int(name, 0, last) if axis.is_ordered else trial.suggest_categorical(name, range(last + 1))
         )
         values[axis.key] = axis.values[place]
-    return Candidate(variant=variant, values=values)
+    return SearchCandidate(variant=variant, values=values)
 
 
 def _name(space: Space, variant: int, axis: Dimension) -> str:
@@ -89,13 +94,13 @@ def _frozen(space: Space, told: Told, *, both: bool) -> "optuna.trial.FrozenTria
     return create_trial(values=[told.score, told.macs or 0.0] if both else [told.score], **kept)
 
 
-def _running(space: Space, candidate: Candidate) -> "optuna.trial.FrozenTrial":
+def _running(space: Space, candidate: SearchCandidate) -> "optuna.trial.FrozenTrial":
     from optuna.trial import TrialState, create_trial
 
     return create_trial(state=TrialState.RUNNING, **_parameters(space, candidate))
 
 
-def _parameters(space: Space, candidate: Candidate) -> dict[str, Any]:
+def _parameters(space: Space, candidate: SearchCandidate) -> dict[str, Any]:
     from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 
     distributions: dict[str, BaseDistribution] = {VARIANT: CategoricalDistribution(range(len(space.dimensions)))}

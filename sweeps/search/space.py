@@ -10,7 +10,7 @@ from tailor.stages import canonical_json
 
 
 @dataclass(frozen=True, kw_only=True)
-class Candidate:
+class SearchCandidate:
     """One choice: a variant, and a value for each of its axes."""
 
     variant: int
@@ -56,7 +56,7 @@ class Space:
         """How many settings each variant has."""
         return [math.prod(len(axis.values) for axis in axes) for axes in self.dimensions]
 
-    def at(self, number: int) -> Candidate:
+    def at(self, number: int) -> SearchCandidate:
         """Return setting `number` of the whole grid, from 0, in the order of a sweep without search."""
         variant = 0
         while number >= self.sizes[variant]:
@@ -66,7 +66,7 @@ class Space:
         for axis in reversed(self.dimensions[variant]):
             number, place = divmod(number, len(axis.values))
             values[axis.key] = axis.values[place]
-        return Candidate(variant=variant, values=dict(reversed(values.items())))
+        return SearchCandidate(variant=variant, values=dict(reversed(values.items())))
 
 
 def space_of(spec: Spec) -> Space:

@@ -6,7 +6,7 @@ import random
 import pytest
 
 from sweeps.search.samplers import Told, propose
-from sweeps.search.space import Candidate, Space, space_of
+from sweeps.search.space import SearchCandidate, Space, space_of
 from sweeps.spec.search_settings import SearchSettings
 from sweeps.spec.spec import Spec, Variant
 
@@ -20,13 +20,13 @@ SPACE = space_of(
 BEST = 0.032
 
 
-def score(candidate: Candidate) -> float | None:
+def score(candidate: SearchCandidate) -> float | None:
     """Best at rate 0.032, kind q, 3 steps; settings far from there fail."""
     value = -abs(math.log(candidate.values["rate"] / BEST)) + (candidate.values["kind"] == "q")
     return value + 0.2 * candidate.values.get("steps", 0) if value > -2 else None
 
 
-def told_of(settings: list[Candidate], batch: int) -> list[Told]:
+def told_of(settings: list[SearchCandidate], batch: int) -> list[Told]:
     return [
         Told(candidate=one, batch=batch, score=score(one), macs=float(one.values.get("steps", 4))) for one in settings
     ]
@@ -36,7 +36,7 @@ def searched(sampler: str, batches: int, seed: int = 0) -> list[Told]:
     settings = SearchSettings(sampler=sampler, trials=100, seed=seed)  # type: ignore[arg-type]  # one of the names
     told: list[Told] = []
     for batch in range(batches):
-        new: list[Candidate] = []
+        new: list[SearchCandidate] = []
         for _ in range(4):
             new.append(propose(SPACE, settings, len(told) + len(new), batch, told, new))
         told += told_of(new, batch)
