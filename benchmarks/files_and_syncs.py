@@ -26,7 +26,10 @@ from tests.faults.tiny_sweep import TinySweep, warm_up
 
 SEEDS = 16
 COLUMNS = ("of", "number", "inodes of each", "at rest", "goal", "syncs of each", "goal (syncs)", "kB of each at rest")
-GOALS = {"stage": (1, 2), "operating point": (None, 2), "trial, with all of these": (3, 4)}
+CACHE = ("cache", "folders of the cache")
+GOALS = {
+    "stage": (1, 2), "operating point": (None, 2), "trial, without its stages": (3, 4), "trial, with them": (None, None)
+}  # fmt: skip
 """What -> inodes at rest and syncs."""
 NUMBERS = """
 SELECT (SELECT count(DISTINCT stage_key) FROM stages) AS stages, (SELECT count(*) FROM operating_points) AS points,
@@ -108,14 +111,12 @@ def part_of(place: str) -> str:
 
 def rows_of(found: Found) -> Iterator[tuple[Cell, ...]]:
     """The goals first, then each part of the folder."""
-    ofs = {"stage": found.stages, "operating point": found.points, "trial, with all of these": found.trials}
-    in_parts = {
-        "stage": ["cache"],
-        "operating point": [f"tables/{table}" for table in OF_TRIALS],
-        "trial, with all of these": [part for part in found.syncs | found.inodes if part not in ("run", "checkpoints")],
-    }
-    for name, number in ofs.items():
-        yield row_of(name, number, found, in_parts[name], GOALS[name])
+    whole = [part for part in found.syncs | found.inodes if part not in ("run", "checkpoints")]
+    of_points = [f"tables/{table}" for table in OF_TRIALS]
+    in_parts = (["cache"], of_points, [part for part in whole if part not in CACHE], whole)
+    numbers = (found.stages, found.points, found.trials, found.trials)
+    for name, number, parts in zip(GOALS, numbers, in_parts, strict=True):
+        yield row_of(name, number, found, parts, GOALS[name])
     for part in sorted(found.syncs | found.inodes):
         yield row_of(f"trial: {part}", found.trials, found, [part], (None, None))
 

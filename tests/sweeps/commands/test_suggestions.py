@@ -131,7 +131,7 @@ CASES = [
     Case("sweeps/commands/control.py:cancel", "cancel 'my runs/waiting'", r"type: (.*)"),
     Case("sweeps/commands/control.py:logs", "logs 'my runs/waiting' zz", r"type: (.*)"),
     Case("sweeps/commands/clean.py:_of_cache", "clean cache --dry-run {}", r"such as (--runs runs),"),
-    Case("results/__main__.py:_compact", "compact 'my runs/small'", r"type: (.*)"),
+    Case("results/__main__.py:_compact", "compact 'my runs/unmerged'", r"type: (.*)"),
     Case("results/analysis/best.py:_lines", "best 'my runs/trained'", r"(transtailor reproduce .*)"),
     Case(
         "results/analysis/best.py:Limit.parse", "best 'my runs/trained' --under {}",
@@ -210,6 +210,7 @@ def scene(trained_once: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     ids = [trial.trial_id for trial in make_plan(load_spec(folder / "axes.toml", ["axes.seed=[0,1,2]"])).trials]
     for ended in (ids[:1], ids[1:]):  # two parts, which no launch has merged
         ends_written(run, ended)
+    shutil.copytree(run.path, folder / "my runs" / "unmerged")
     record = json.loads(waiting.provenance.read_text())
     typed = ["/x/bin/transtailor", "run", "waiting.toml", "--runs", "my runs", "--site", "serial"]
     record["history"][-1] |= {"argv": typed, "folder": str(folder)}
@@ -217,7 +218,8 @@ def scene(trained_once: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(waiting.path, folder / "my runs" / "shared")
     (folder / "my runs" / "shared" / "plan.json").chmod(0o660)
     shutil.copytree(folder / "my runs" / "trained", folder / "my runs" / "torn")
-    shutil.rmtree(folder / "my runs" / "torn" / "tables" / "operating_points")
+    for lost in ("tables/operating_points", "merged"):
+        shutil.rmtree(folder / "my runs" / "torn" / lost)
     class_folders(folder / "my photographs")
     (folder / "trial.toml").write_text(TRIAL)
     (folder / "images.toml").write_text(IMAGES)
