@@ -107,10 +107,6 @@ function openTrial(id) {
   panel.append(commandsOf(id, points, value(data.runs, row)));
   if (data.errors[id]) panel.append(element("h3", "Error"), element("pre", data.errors[id]));
   if (data.logs[id]) panel.append(element("h3", "End of its log"), element("pre", data.logs[id]));
-  if (data.varying.length) {
-    panel.append(element("h3", "Settings that vary between trials"));
-    panel.append(pairs(data.varying.map((column) => [column.name, value(column, row)])));
-  }
   if (points.length) {
     const place = element("div", undefined, "wide"), path = element("div");
     panel.append(element("h3", "Operating points"), path, place);
@@ -124,6 +120,10 @@ function openTrial(id) {
     panel.append(element("h3", "Learning"), curves, element("h3", "Filters of its last point"), widths);
     drawCurves(curves, data.curves, id);
     drawWidths(widths, data.widths, id);
+  }
+  if (data.varying.length) {
+    panel.append(element("h3", "Settings that vary between trials"));
+    panel.append(pairs(data.varying.map((column) => [column.name, value(column, row)])));
   }
   const common = element("details");
   common.append(element("summary", "Settings that all trials share"), pairs(Object.entries(data.common)));
