@@ -28,7 +28,8 @@ NOT_PASTED: Mapping[str, str] = {
         " sweeps/spec/axes.py:check_tied sweeps/spec/axes.py:flat_axes sweeps/spec/spec.py:_read_document"
         " sweeps/spec/spec.py:_table sweeps/spec/ranges.py:Range.values sweeps/spec/search_settings.py:check_search"
         " sweeps/spec/spec.py:_tables sweeps/spec/spec.py:_variant tailor/config/trial.py:TrialConfig._source_exists"
-        " tailor/config/source.py:SourceConfig._weights_are_pinned hpc/sites/site.py:Need._dependency_names_jobs",
+        " tailor/config/source.py:SourceConfig._weights_are_pinned hpc/sites/site.py:Need._dependency_names_jobs"
+        " tailor/methods/transtailor.py:TransTailor.check",
         OWN: "hpc/slurm/first_site.py:write_new results/store/reader.py:_named sweeps/commands/clean.py:_reached"
         " sweeps/commands/clean.py:clean sweeps/commands/explain.py:find_trial sweeps/commands/launch.py:_run"
         " sweeps/commands/latencies.py:_summary sweeps/run/run_folder.py:_read_json sweeps/spec/spec.py:_read_toml"
@@ -37,7 +38,7 @@ NOT_PASTED: Mapping[str, str] = {
         " tailor/deploy/card.py:refuse_unsavable tailor/execution/plugins.py:load tailor/prepare/archive.py:_look"
         " tailor/prepare/archive.py:_own tailor/prepare/folder.py:list_folder tailor/prepare/preparation.py:_decode"
         " tailor/prepare/preparation.py:prepare tailor/prepare/tasks.py:_draw tailor/prepare/tasks.py:cut"
-        " transtailor/files.py:refuse_unwritable",
+        " transtailor/files.py:refuse_unwritable tailor/model/state.py:_refuse_other_sizes",
         OTHER: "results/analysis/versus_arm.py:versus_arm_page results/analysis/effects.py:_chosen"
         " results/analysis/seeds_needed.py:_notes"
         " results/analysis/seeds_needed.py:seeds_needed_page results/export/command.py:export_lines"
