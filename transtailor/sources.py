@@ -8,7 +8,7 @@ from transtailor.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("hpc", "results", "sweeps", "tailor", "transtailor")
-CODE_SUFFIXES = (".py", ".typed", ".toml", ".j2", ".css", ".js", ".json")
+CODE_SUFFIXES = (".py", ".typed", ".toml", ".j2", ".css", ".js", ".json", ".txt")
 # A run records its spec and its site separately, so a new spec or site is no change of the code.
 NOT_CODE = (Path("sweeps/specs"), Path("hpc/sites"))
 DIGEST_VARIABLE = "TRANSTAILOR_CODE"

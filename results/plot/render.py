@@ -11,6 +11,7 @@ from typing import Any
 from results.errors import ResultsError
 from transtailor.files import write_file
 
+LIMIT_S = 600.0  # of a conversion, which takes seconds
 KINDS = ("svg", "pdf", "png", "json")
 _CONVERTER = Path(__file__).with_name("converter.py")
 _SNIPPET = "window.vegaEmbed = vegaEmbed;"
@@ -46,9 +47,11 @@ def bundle() -> str:
 
 def _converted(kind: str, given: str) -> bytes:
     # -P: the converter's folder is not on its path, or this package's names would hide a library's.
-    done = subprocess.run(
-        [sys.executable, "-P", str(_CONVERTER), kind], input=given.encode(), capture_output=True, check=False
-    )
+    command = [sys.executable, "-P", str(_CONVERTER), kind]
+    try:
+        done = subprocess.run(command, input=given.encode(), capture_output=True, check=False, timeout=LIMIT_S)
+    except subprocess.TimeoutExpired:
+        raise ResultsError(f"vl-convert has not made {kind} in {LIMIT_S:.0f} s") from None
     if done.returncode:
         reason = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
         raise ResultsError(f"vl-convert could not make {kind}: {' '.join(reason) or done.returncode}")

@@ -6,7 +6,7 @@ manifest is replaced atomically. Until then readers read the parts, from then on
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -107,26 +107,34 @@ def compact_if_many(run: Path) -> list[Merged]:
     return compact(run) if waiting >= max(MANY_PARTS, merged * MANY_FRACTION) else []
 
 
-def remove_parts(run: Path, named_by: MergeManifest) -> None:
-    """Remove the parts that an earlier manifest names: a reader of all files has found their rows since then.
+def remove_old(run: Path, old: Collection[Path]) -> None:
+    """Remove the superfluous files that were there before: a reader of all files has found their rows since then.
+
+    Args:
+        run: the run's folder.
+        old: `list_superfluous` at an earlier time.
 
     Raises:
         ResultsError: a merged file cannot be read, or another process compacts the run; nothing is removed.
     """
     with only_one(run):
-        old = {run / "tables" / table / name for table in TABLES for name in named_by.parts(table)}
         for path in superfluous_files(run):
             if path in old:
                 path.unlink(missing_ok=True)
 
 
 def superfluous_files(run: Path) -> list[Path]:
-    """List files that no reader needs: merged parts, and what a killed compaction left. The caller holds the lock.
+    """Check the run, then list the files that no reader needs. The caller holds the lock.
 
     Raises:
         ResultsError: the run cannot be read, so it is not known what is superfluous.
     """
     parts_of(run)  # check that the merged files that stand for the parts are complete
+    return list_superfluous(run)
+
+
+def list_superfluous(run: Path) -> list[Path]:
+    """List merged parts, and what a killed compaction left: merged files that the manifest does not name."""
     manifest = read_manifest(run)
     found: list[Path] = []
     for table in TABLES:

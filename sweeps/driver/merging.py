@@ -1,15 +1,14 @@
 """Merges the parts of a running sweep: thousands of small files would make every reader slow."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow as pa
 
 from results.errors import ResultsError
-from results.store.compact import compact, compact_if_many, remove_parts
-from results.store.parts import MergeManifest, read_manifest
+from results.store.compact import compact, compact_if_many, list_superfluous, remove_old
 
 LOOK_EVERY_S = 60.0
 END_LIMIT_S = 30.0  # for a compaction that runs when the sweep ends; it is killed with the process
@@ -21,14 +20,15 @@ Note = Callable[[str], object]
 def merging(run: Path, note: Note) -> Iterator[None]:
     """Merge the parts of a run in a thread while the block runs, if there are many, and all at its end.
 
-    Then the parts are removed that were merged before the block began. So no reader that lists all files while a sweep
-    runs loses one of them, or finds neither a part nor the merged file that stands for it.
+    Then the parts are removed that were merged before the block began, and what a killed compaction had left. So no
+    reader that lists all files while a sweep runs loses one of them, or finds neither a part nor the merged file that
+    stands for it.
 
     Args:
         run: folder of the run.
         note: takes a message if the parts cannot be merged; they are when the next launch ends.
     """
-    before = read_manifest(run)
+    old = frozenset(list_superfluous(run))
     over = threading.Event()
     thread = threading.Thread(target=_merge_until, args=(over, run, note), daemon=True)
     thread.start()
@@ -38,12 +38,12 @@ def merging(run: Path, note: Note) -> Iterator[None]:
         over.set()
         thread.join(END_LIMIT_S)
     if not thread.is_alive():
-        _try(lambda: _merge_all(run, before), note)
+        _try(lambda: _merge_all(run, old), note)
 
 
-def _merge_all(run: Path, before: MergeManifest) -> None:
+def _merge_all(run: Path, old: Collection[Path]) -> None:
     compact(run)
-    remove_parts(run, before)
+    remove_old(run, old)
 
 
 def _merge_until(over: threading.Event, run: Path, note: Note) -> None:

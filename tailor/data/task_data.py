@@ -67,7 +67,7 @@ class Samples:
         if self.device is None or self.device == whole.device:
             return whole.index_select(0, indices)
         shape = (len(indices), *whole.shape[1:])
-        buffer = torch.empty(shape, dtype=whole.dtype, pin_memory=self.device.type != "cpu")
+        buffer = torch.empty(shape, dtype=whole.dtype, pin_memory=_has_memory_of_its_own(self.device))
         return torch.index_select(whole, 0, indices, out=buffer).to(self.device, non_blocking=True)
 
 
@@ -160,6 +160,11 @@ def generator(seed: int, purpose: str, *counters: int) -> torch.Generator:
     return torch.Generator().manual_seed(stream(seed, purpose, *counters))
 
 
+def _has_memory_of_its_own(device: torch.device) -> bool:
+    """Whether a copy to the device is one from pinned memory, which the host need not wait for."""
+    return device.type not in ("cpu", "meta")
+
+
 def batches(
     samples: Samples,
     batch_size: int,
@@ -178,7 +183,9 @@ def batches(
     [400, 400, 101]
     """
     home = samples.labels.device
-    drawn = torch.randperm(len(samples), generator=generator(seed, "order", epoch), pin_memory=home.type != "cpu")
+    drawn = torch.randperm(
+        len(samples), generator=generator(seed, "order", epoch), pin_memory=_has_memory_of_its_own(home)
+    )
     order = drawn.to(home, non_blocking=True)  # pinned memory: the host does not wait for a GPU
     for start in range(first_step * batch_size, len(samples), batch_size):
         together = order[start : start + batch_size]

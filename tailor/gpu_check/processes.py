@@ -20,6 +20,7 @@ from tailor.gpu_check.row import CheckRow
 from tailor.gpu_check.training import ShortTraining
 from tailor.model.state import weights
 from tailor.parallel.process_group import ProcessGroup, join, leave
+from transtailor.waiting import reap
 
 LIMIT_S = 300.0
 TOLERANCE = 1e-2  # of the largest weight; ranks add up in another order
@@ -77,8 +78,7 @@ def _end_of_ranks(count: int, device: str, path: Path) -> str:
         return f"no end after {LIMIT_S:.0f} s"
     finally:
         for rank in started:
-            rank.kill()
-            rank.wait()
+            reap(rank)
     failed = [text.strip() for rank, text in zip(started, said, strict=True) if rank.returncode]
     return (failed[0] or "a rank died").splitlines()[-1] if failed else ""
 

@@ -65,9 +65,9 @@ def test_it_ends_with_the_confirmed_winner_and_compares_only_what_confirms(seria
 
 def test_launched_again_nothing_is_left_and_every_decision_is_made_again(serial: tuple[Path, str]) -> None:
     folder, _ = serial
-    before = rows(folder, "SELECT * FROM attempts")
+    before = rows(folder, "SELECT * FROM attempts ORDER BY ALL")
     launch(folder, "--site", "serial")
-    assert rows(folder, "SELECT * FROM attempts") == before
+    assert rows(folder, "SELECT * FROM attempts ORDER BY ALL") == before
     replayed = commands.sweeps_command("replay", "runs/search", folder=folder)
     assert (replayed.returncode, replayed.stdout) == (
         0,
