@@ -45,7 +45,7 @@ def test_the_digest_is_of_code_and_not_of_specs(tmp_path: Path) -> None:
     (tmp_path / "sweeps" / "specs").mkdir()
     first = code_digest(sources(tmp_path))
     (tmp_path / "sweeps" / "specs" / "paper.toml").write_text("name = 'paper'\n")
-    (tmp_path / "tailor" / "notes.txt").write_text("not code")
+    (tmp_path / "tailor" / "notes.md").write_text("not code")
     assert code_digest(sources(tmp_path)) == first
     assert Path("sweeps/specs/paper.toml") in sources(tmp_path)
     (tmp_path / "tailor" / "code.py").write_text("x = 2\n")
