@@ -12,6 +12,7 @@ if __name__ == "__main__":
 
 import argparse
 import subprocess
+import tempfile
 from collections.abc import Sequence
 
 from benchmarks.packed_trials import gpu_name
@@ -26,11 +27,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="our steps, packed trials and pruned networks on a GPU")
     parser.add_argument("--quick", action="store_true", help="tiny networks: for a look, not for a record")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="cpu goes with --quick")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the tables")
+    parser.add_argument("--out", type=Path, help="folder of the tables (default: docs/results; a new one for --quick)")
     options = parser.parse_args(arguments)
     if options.device == "cuda" and gpu_name() is None:
         print("no GPU: torch sees none, so nothing was measured; to see that this runs: --device cpu --quick")
         return 0
+    options.out = options.out or (Path(tempfile.mkdtemp(prefix="bench-gpu-")) if options.quick else RESULTS)
     codes = [subprocess.run(words, check=False).returncode for words in commands(options)]
     return int(any(codes))
 
