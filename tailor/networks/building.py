@@ -45,7 +45,18 @@ def rebuild(name: str, classes: int, tensors: dict[str, Tensor], sizes: Sizes | 
         fill(model, tensors)
     except (ValueError, IndexError, RuntimeError) as error:  # wrong dimensions, or numbers that cannot be trained
         raise ConfigError(f"these tensors do not fit {name}: {error}") from error
+    _compute_buffers(model, name, classes, next(iter(tensors.values())).device)
     return model
+
+
+def _compute_buffers(model: nn.Module, name: str, classes: int, device: torch.device) -> None:
+    """Give buffers that no state_dict has, such as the masks of shifted windows, the values of a whole network."""
+    without = [
+        (of, key) for of, one in model.named_modules() for key, b in one.named_buffers(recurse=False) if b.is_meta
+    ]
+    whole = build(name, classes, seed=0) if without and device.type != "meta" else model
+    for of, key in without:
+        setattr(model.get_submodule(of), key, whole.get_submodule(of).get_buffer(key).to(device))
 
 
 def fill(model: nn.Module, tensors: dict[str, Tensor]) -> None:

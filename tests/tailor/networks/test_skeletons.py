@@ -44,3 +44,13 @@ def test_attention_by_a_parameter_is_pinned(device: str) -> None:
 def test_networks_that_could_not_be_analysed(name: str) -> None:
     assert NETWORKS[f"timm/{name}"].macs > 0
     assert groups(building.skeleton(f"timm/{name}", 5), NETWORKS[f"timm/{name}"].input_shape, ALL)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("timm") is None, reason="timm is not installed")
+def test_masks_that_no_state_has_are_computed_again() -> None:
+    """Swin's masks of shifted windows are buffers outside of the state_dict."""
+    name = "timm/swin_tiny_patch4_window7_224"
+    model = building.build(name, 3, seed=0).eval()
+    images = torch.randn(1, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        assert torch.equal(building.rebuild(name, 3, model.state_dict()).eval()(images), model(images))
