@@ -29,7 +29,7 @@ def plan_lines(spec: Spec, work_of: Callable[[PlannedStage, str], float]) -> Ite
     size, seeds = sum(space.sizes), len(space.seeds)
     most = min(spec.search.trials or size, size)
     more = "" if spec.confirm is None else f", then the best {spec.confirm.top} with {spec.confirm.seeds} seeds"
-    together = min(most, spec.search.batch) if spec.search.sampler in ("tpe", "nsga2") else most
+    together = min(most, spec.search.batch) if spec.search.reads_scores else most
     yield f"search    {spec.search.sampler}: at most {most} of {size} settings, {together} at a time{more}"
     confirming = 0 if spec.confirm is None else min(spec.confirm.top, most) * spec.confirm.seeds
     yield f"          {most * seeds + confirming} trials at most, {size * seeds} in the grid; above is what runs first"

@@ -113,8 +113,7 @@ def _search(
     if earlier and len([one for one in earlier if one.batch == batch - 1 and one.refusal]) >= MOST_REFUSED:
         return
     told = [result_of(proposal, scores) for proposal in earlier]
-    reads_scores = spec.search.sampler in ("tpe", "nsga2")
-    wanted = min(left, spec.search.batch) if reads_scores else left
+    wanted = min(left, spec.search.batch) if spec.search.reads_scores else left
     known = {proposal.candidate.key for proposal in earlier}
     trial_ids = {key for proposal in earlier for key in proposal.trial_ids}
     pending: list[SearchCandidate] = []

@@ -49,8 +49,10 @@ class RunSearch:
 
     def save(self) -> None:
         """Write the proposals and planned trials that the run lacks; the caller holds its lock."""
-        self._write(self.proposals[self._saved :])
         record = open_run(self._run)
+        if rows := [_row(proposal) | {"code_digest": record.code_digest} for proposal in self.proposals[self._saved :]]:
+            Writer(self._run.tables).write("proposals", rows)
+        self._saved = len(self.proposals)
         if added := [trial for trial in self.plan.trials if trial.trial_id not in record.trials]:
             add_trials(self._run, self.plan, added, record.code_digest)
 
@@ -68,12 +70,6 @@ class RunSearch:
             if trials:
                 return trials
         return ()
-
-    def _write(self, proposals: Iterable[Proposal]) -> None:
-        digest = open_run(self._run).code_digest
-        if rows := [_row(proposal) | {"code_digest": digest} for proposal in proposals]:
-            Writer(self._run.tables).write("proposals", rows)
-        self._saved = len(self.proposals)
 
 
 def read_scores(tables: Run) -> dict[str, Score]:

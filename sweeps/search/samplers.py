@@ -64,8 +64,9 @@ def propose(
     sampler = _sampler(settings, sampler_seed(settings, number), batch)
     both = settings.sampler == "nsga2"
     study = optuna.create_study(sampler=sampler, directions=["maximize", "minimize"] if both else ["maximize"])
-    study.add_trials([_frozen(space, one, both=both) for one in told])
-    study.add_trials([_running(space, candidate) for candidate in pending])
+    if settings.reads_scores:
+        study.add_trials([_frozen(space, one, both=both) for one in told])
+        study.add_trials([_running(space, candidate) for candidate in pending])
     trial = study.ask()
     variant = trial.suggest_categorical(VARIANT, range(len(space.dimensions)))
     values = {}

@@ -31,6 +31,11 @@ class SearchSettings(BaseModel):
     seed: int = Field(default=0, ge=0)
     """Of the samplers."""
 
+    @property
+    def reads_scores(self) -> bool:
+        """Whether a proposal depends on scores; if not, all are made in one batch."""
+        return self.sampler in ("tpe", "nsga2")
+
 
 class ConfirmSettings(BaseModel):
     """The best settings of a search are run again with new seeds, and only these trials are compared."""
