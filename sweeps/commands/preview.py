@@ -15,7 +15,6 @@ from sweeps.planning.forecast import Capacity, Forecast, forecasts, one_machine,
 from sweeps.planning.plan import Plan, PlanCost, PlannedTrial, choose_probe, cost_of, planned_work, usable_cores
 from sweeps.run.relaunch import check_may_resume, this_code_digest
 from sweeps.run.run_folder import RunFolder, open_run
-from sweeps.search.outcome import plan_lines
 from tailor.execution.cache import Cache
 from transtailor.shell import rerun
 
@@ -63,6 +62,8 @@ def preview(
     if plan.searches is None:
         yield _what_can_be_settled(plan)
     else:
+        from sweeps.search.outcome import plan_lines  # imports scipy, which only a search needs
+
         yield from plan_lines(plan.searches, work_of)
     yield from f"run       {state}".splitlines()
     if durations is None:
