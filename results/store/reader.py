@@ -113,7 +113,7 @@ class Run:
             raise ResultsError(f"expected one run, given {', '.join(self.paths)}; load that run alone")
         return next(iter(self.paths.values()))
 
-    def df(self, sql: str, parameters: list[Any] | None = None) -> "pandas.DataFrame":
+    def sql(self, sql: str, parameters: list[Any] | None = None) -> "pandas.DataFrame":
         """Run a query and return a pandas table; each `?` in it stands for one of the `parameters`.
 
         Raises:
@@ -123,17 +123,17 @@ class Run:
         return frame
 
     def rows(self, sql: str, parameters: list[Any] | None = None) -> list[dict[str, Any]]:
-        """Run a query and return a list of records; null is None. Raises as `df`."""
+        """Run a query and return a list of records; null is None. Raises as `sql`."""
         rows: list[dict[str, Any]] = python_values(self.arrow(sql, parameters))
         return rows
 
     def arrow(self, sql: str, parameters: list[Any] | None = None) -> pa.Table:
-        """Run a query and return an Arrow table. Raises as `df`."""
+        """Run a query and return an Arrow table. Raises as `sql`."""
         with self._asking(sql):
             return self.connection.sql(sql, params=parameters).to_arrow_table()
 
     def write_csv(self, sql: str, path: Path) -> int:
-        """Write the result of a query to a CSV file with a header; return its number of rows. Raises as `df`.
+        """Write the result of a query to a CSV file with a header; return its number of rows. Raises as `sql`.
 
         Texts that a spreadsheet would take for a formula get an apostrophe in front.
         """

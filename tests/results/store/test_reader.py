@@ -81,13 +81,13 @@ def test_tables_without_a_part_are_empty_with_the_right_columns(tmp_path: Path) 
     (tmp_path / "tables").mkdir()
     with load(tmp_path) as run:
         for name, table in TABLES.items():
-            frame = run.df(f"SELECT * FROM {name}")
+            frame = run.sql(f"SELECT * FROM {name}")
             assert list(frame.columns) == [column.name for column in table.columns]
             assert len(frame) == 0
             empty = run.arrow(f"SELECT * FROM {name}").schema
             kinds = [str(kind).replace("<l:", "<item:") for kind in empty.types]  # DuckDB's name for what a list holds
             assert kinds == [str(column.type) for column in table.columns]
-        assert len(run.df("SELECT * FROM measured_points")) == 0
+        assert len(run.sql("SELECT * FROM measured_points")) == 0
     assert finished_trial_ids(tmp_path) == set()
 
 
@@ -201,7 +201,7 @@ def test_queries_take_parameters_and_refusals_say_why(tmp_path: Path, trial_row:
     with load(tmp_path) as run:
         assert run.rows("SELECT count(*) AS n FROM trials WHERE trial_id = ?", ["b'; --"]) == [{"n": 1}]
         with pytest.raises(ResultsError, match=r'(?si)trails .*did you mean "trials".*Tables: planned'):
-            run.df("SELECT * FROM trails")
+            run.sql("SELECT * FROM trails")
         for sql in (
             "CREATE TABLE x (a INTEGER)",
             f"COPY (SELECT 1) TO '{tmp_path}/x'",
