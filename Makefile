@@ -14,7 +14,7 @@ export SLURM_TESTS ?= required
 export CHROMIUM_TESTS ?= required
 endif
 
-.PHONY: demo test test-fast test-long check format lint types collected constraints audit bench bench-long bench-faults bench-gpu check-gpu slurm-testbed slurm-testbed-down clean
+.PHONY: demo test test-fast test-long check format lint types collected constraints audit bench bench-long bench-faults bench-gpu check-gpu docs slurm-testbed slurm-testbed-down clean
 
 demo: $(BIN)/transtailor  ## run the embedded sweep and write its report (two to three minutes on two cores, after the installation)
 	$(BIN)/transtailor run demo
@@ -99,6 +99,9 @@ check-gpu:  ## on a machine with a GPU, in ten minutes: does it compute what the
 bench-gpu:  ## on a machine with a GPU, half an hour: our step, packed trials, pruned networks; as check-gpu, without .venv, too
 	$(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON)) benchmarks/gpu.py
 
+docs: $(READY)  ## the documentation site, from the pages in docs/: docs/_build/index.html; needs no network
+	$(BIN)/python -m sphinx -W --keep-going --quiet docs docs/_build
+
 slurm-testbed: $(READY)  ## a real SLURM of several nodes on this machine, for trying and testing (root, Debian-like)
 	$(BIN)/python -m tests.install
 	$(BIN)/python tests/slurm/testbed.py up
@@ -107,7 +110,7 @@ slurm-testbed-down: $(READY)  ## end exactly what slurm-testbed started
 	$(BIN)/python tests/slurm/testbed.py down
 
 clean:  ## remove the environment and the caches of tools; runs/ and cache/ stay
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache *.egg-info
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache docs/_build *.egg-info
 
 $(BIN)/transtailor:  # only what users need; `make check` adds the developers' packages
 	@echo "installing into .venv: torch and Ray are some hundred MB, with CUDA several GB (for the CPU build: see README)"
