@@ -55,7 +55,6 @@ def by_image(run: Run, first: str, second: str, asked: float | None = None) -> l
     """Compare two arms in every classification problem that has both.
 
     Args:
-        run: an opened run.
         first, second: labels; each is taken at its smallest budget that is shown.
         asked: share of the MACs that was to be removed; arms without points there are taken as they are.
 

@@ -48,7 +48,6 @@ def effects_of(run: Run, asked: float | None = None, of: Sequence[str] = ()) -> 
     """Analyse, for each metric, the test score of each trial at a budget or at the end of its path.
 
     Args:
-        run: an opened run.
         asked: share of the MACs that was to be removed; None takes each trial's last operating point.
         of: settings to analyse, such as "optimisation.learning_rate", or "label"; empty: all that vary. If these are
             not crossed with each other, as in a sweep of variants, the label stands for them.

@@ -86,7 +86,6 @@ def fronts_among(
     """Return what `fronts_of` does from known costs; problems without any cost are left out.
 
     Args:
-        points: the points of the arms.
         arms: with a score in `test`.
         known: the points' costs, from `costs_of`.
     """

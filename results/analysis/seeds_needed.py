@@ -13,17 +13,8 @@ from results.text.number_format import NOTHING, SCALES
 from results.text.page import Heading, Note, PageTable, Part
 
 COLUMNS = (
-    "arm",
-    "pairs",
-    "difference",
-    "95%",
-    "deviation",
-    "these find",
-    "settle it",
-    "with doubt",
-    "in the family",
-    "more",
-)
+    "arm", "pairs", "difference", "95%", "deviation", "these find", "settle it", "with doubt", "in the family", "more",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -75,7 +66,6 @@ def seeds_needed_page(run: Run, label: str, asked: float | None, difference: flo
     """Yield one table per problem: every arm against one.
 
     Args:
-        run: an opened run.
         label: the arm that all others are compared with, at its smallest budget that is shown.
         asked: share of the MACs that was to be removed; None shows all budgets.
         difference: the difference worth detecting, in the metric's own unit (0.01 is one point of accuracy); None

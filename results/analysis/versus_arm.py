@@ -39,7 +39,6 @@ def versus_arm_page(run: Run, label: str, asked: float | None) -> Iterator[Part]
     """Yield the page: one table per network, data set and number of training images.
 
     Args:
-        run: an opened run.
         label: the arm that all others are compared with.
         asked: the only budget that is shown, as a fraction of the MACs; arms without a budget (no pruning, or a rule
             decides) are shown as they are. None shows all budgets and takes the smallest of `label`.

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from results.statistics import Mean, Paired, PathPoint, compare_pairs, doubts, mean_interval, stop_rule
+from results.statistics import Mean, Paired, compare_pairs, doubts, mean_interval
 from results.store.reader import Run
 
 BASELINE = "fine_tune"
@@ -179,15 +179,6 @@ class Pairing:
         return [*([unequal] if self.tuning_budgets_differ else []), *doubts(self.result)]
 
 
-@dataclass(frozen=True)
-class Choice:
-    """The point that the stop rule chose on the path of one trial, the best point by validation, and the last one."""
-
-    chosen: Point
-    best: Point | None
-    last: Point
-
-
 def points_of(run: Run) -> list[Point]:
     """Return all recorded operating points, those of unfinished trials too, but none of failed trials."""
     return [_point(row) for row in run.rows(POINTS)]
@@ -292,28 +283,6 @@ def transtailor_at(arms: Sequence[Arm], asked: float) -> list[Arm]:
     of_method = [arm for arm in arms if arm.method == TRANSTAILOR and arm.asked is not None]
     found = [arm for arm in of_method if math.isclose(arm.asked or 0.0, asked, abs_tol=1e-6)]
     return [arm for arm in found if arm.label == TRANSTAILOR] or found
-
-
-def choices_of(points: Iterable[Point], tolerance: float) -> list[Choice]:
-    """Apply the stop rule to each trial of TransTailor's method."""
-    paths: dict[str, list[Point]] = {}
-    for point in points:
-        if point.method == TRANSTAILOR:
-            paths.setdefault(point.trial_id, []).append(point)
-    return [_choice(path, tolerance) for path in paths.values()]
-
-
-def chosen_points(choices: Iterable[Choice]) -> list[Point]:
-    """Return the chosen points with a budget that a rule decided, so that they are one arm over seeds."""
-    return [replace(choice.chosen, asked=None) for choice in choices]
-
-
-def _choice(path: list[Point], tolerance: float) -> Choice:
-    by_number = {point.point: point for point in path}
-    chosen = stop_rule([PathPoint(point.point, point.validation) for point in path], tolerance)
-    finite = [point for point in path if math.isfinite(point.validation)]
-    best = max(finite, key=lambda point: (point.validation, point.removed), default=None)
-    return Choice(by_number[chosen.point], best, path[-1])
 
 
 def _point(row: dict[str, Any]) -> Point:

@@ -40,7 +40,6 @@ def select_arms(
     Arms without a budget (they prune nothing, or a rule decides) are always included as they are.
 
     Args:
-        run: an opened run.
         score: one of `SCORES`.
         asked: share of the MACs that was to be removed; None takes all budgets.
         equal_cost: whether to interpolate at exactly `asked` removed MACs.

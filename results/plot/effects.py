@@ -33,8 +33,6 @@ def effects(found: Findings, problem: Problem, settings: Sequence[str]) -> Chart
     """A group of rows for each setting, that with the widest range on top; None where none varies.
 
     Args:
-        found: of the run.
-        problem: one that has been tested.
         settings: dotted names, such as "optimisation.learning_rate".
     """
     shown = ", ".join(literal(name) for name in settings)

@@ -74,10 +74,8 @@ def front(
     """One panel for each problem; None where nothing has been tested.
 
     Args:
-        found: of the run.
         means: from `means_of`.
         score, cost: a key of `means`.
-        log: whether the cost has a logarithmic axis.
     """
     data = answer(found.run, POINTS)
     if not data.rows:

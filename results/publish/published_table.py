@@ -93,7 +93,6 @@ def published_table(
     """Compute the table of a run.
 
     Args:
-        run: an opened run.
         score, asked, equal_cost: as for `select_arms`.
 
     Raises:

@@ -116,7 +116,6 @@ def render(page: Page, *, live: bool = False) -> str:
     """The page as HTML; all texts are escaped, and no script runs but Vega and the page's own, by their hashes.
 
     Args:
-        page: from `page_of`.
         live: whether a server answers it, which it may ask then.
     """
     templates = Templates(
@@ -187,7 +186,6 @@ def page_of(run: Run, renew_s: float | None = None, *, apart: str | None = None)
     made = [
         now.section(found),
         comparing.named_section(found),
-        comparing.methods_section(found),
         comparing.tuning_section(found),
         comparing.baseline_section(found),
         effects.section(found, settings),
@@ -199,7 +197,7 @@ def page_of(run: Run, renew_s: float | None = None, *, apart: str | None = None)
         time_line.section(run),
         costs.section(run),
         drawn.printed_section(run),
-        what_ran.section(run, settings),
+        what_ran.section(found, settings),
         failures.section(run),
     ]
     page.sections = [section for section in made if section is not None]

@@ -44,7 +44,6 @@ class Writer:
         """Take the folder that holds one folder per table; folders are made with the first rows.
 
         Args:
-            tables: the folder.
             after: all rows get a later time than this, so that they replace rows of a machine whose clock is ahead of
                 the clock of this machine.
         """

@@ -66,10 +66,8 @@ def preview(
     """Yield a page to print, of which programs get the trials; reads the cache and the runs, writes nothing.
 
     Args:
-        plan: of the sweep.
         runs: folder of the run folders; their measurements give the durations of stages.
         cache: folder of finished stages.
-        site: its name.
         capacity: resources of the site; None: this machine.
         command: the words that were typed, with `--plan`; None: none were, so no command to measure a trial is shown.
         scripts: title and text of each job that would be submitted.
@@ -235,5 +233,5 @@ def _forecast(found: Sequence[Forecast], capacity: Capacity) -> Iterator[Part]:
     columns = (f"{capacity.worker}s", "ends after", f"{capacity.unit}-hours", "limited by")
     yield ""
     yield PageTable(columns=columns, rows=rows, words=(1, 3), records=())
-    if capacity.cluster.start_s:
+    if capacity.start_s:
         yield Note("without the time that jobs wait in the queue")

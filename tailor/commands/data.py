@@ -55,10 +55,6 @@ def add_to(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace, out: TextIO | None = None) -> int:
     """Run the command; the exit code: 0, or 130 if interrupted.
 
-    Args:
-        arguments: parsed by what `add_to` made.
-        out: where to write (None: standard output).
-
     Raises:
         ConfigError: the user's mistake, or a fault in the files.
     """

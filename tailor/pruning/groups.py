@@ -35,8 +35,6 @@ def groups(model: nn.Module, input_shape: tuple[int, ...], rule: GroupRule) -> t
     Args:
         model: a network whose code runs on a batch of images. If the rule asks for heads or the stream, attention that
             cannot run with fewer heads is replaced in it (see `replace_attention`).
-        input_shape: of one image.
-        rule: what may go.
     """
     return tuple(c.group for c in candidates(model, input_shape, rule) if c.reason is None)
 

@@ -45,7 +45,6 @@ def essential_masks(weights: Tensors, prune_ratio: float) -> Tensors:
     {'a': tensor([False,  True]), 'b': tensor([ True, False])}
 
     Args:
-        weights: by name.
         prune_ratio: share of all weights whose mask is false, rounded to whole weights.
     """
     magnitudes = torch.cat([weights[name].abs().flatten() for name in weights])

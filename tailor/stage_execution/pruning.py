@@ -196,11 +196,8 @@ def surgery_output(
     """What a surgery stores: the filters that stay, and the share of the original MACs that is removed.
 
     Args:
-        parent: before the surgery.
         kept: groups that are not in it keep all filters.
-        found: the prunable groups.
         asked_removed_macs_fraction: the budget; None if a rule decides what is removed.
-        info: other facts to store.
 
     Raises:
         ConfigError: a layer would be empty, or no filter would be removed although the budget is not met.

@@ -56,9 +56,7 @@ def train(
     Args:
         model: trained in place.
         optimiser: from `optimiser_for`; its state is kept.
-        samples: the training images.
         training: its settings; the optimiser is made by it already, and the norms are set by the caller.
-        augmentation: of the images, by name.
         checkpoint: where an interrupted training resumes; its ranks train together.
         extras: penalty, teacher and what is done after each epoch.
 
