@@ -92,6 +92,8 @@ class TrialConfig(Settings):
     Decisions never read the test split."""
     last_point: Annotated[int | None, Field(ge=0, json_schema_extra={"neutral": None})] = None
     """The operating point that ends the trial; None runs the whole path."""
+    validate_every: Annotated[int | None, Field(ge=1, json_schema_extra={"in_no_id": True})] = None
+    """Epochs after which a fine-tuning measures the validation split, for learning curves; it changes no result."""
 
     @property
     def train_images(self) -> int:

@@ -158,6 +158,7 @@ def run_trial(
         data_root=config.data.root,
         crop_px=config.data.crop_px,
         weights=config.source.weights_file,
+        validate_every=config.validate_every,
         pause=pause,
     )
     steps = stages_of(config)

@@ -21,7 +21,7 @@ from tailor.stage_execution.base import StageContext, StageOutput, Tensors, add_
 from tailor.stage_execution.pruning import groups_of
 from tailor.stage_execution.tuning import train_all
 from tailor.training.checkpoint import Checkpoint, CheckpointAction, never
-from tailor.training.loop import predict
+from tailor.training.prediction import predict
 
 Affine = dict[str, tuple[float, float]]
 """Layer -> (scale, shift) of its scores."""

@@ -99,7 +99,8 @@ def compute_calibrate(stage: stages.Calibrate, parent: ModelState, context: Stag
     restrict(model, redundant)
     groups = [group(rest, stage.training.learning_rate), group(head, stage.training.head_learning_rate)]
     optimiser, samples = optimiser_for(groups, stage.training), context.splits(stage.task).train
-    extras = TrainingExtras(penalty=sum_of_squares(model, redundant, stage.penalty_strength))
+    penalty = sum_of_squares(model, redundant, stage.penalty_strength)
+    extras = TrainingExtras(penalty=penalty, validation=context.validation(stage.task))
     checkpoint = context.checkpoint(stage.key())
     history = train(model, optimiser, samples, stage.training, stage.task.augmentation, checkpoint, extras)
     return masked_output(model, history, parent)
