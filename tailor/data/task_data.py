@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,7 +19,9 @@ from tailor.core.errors import ConfigError
 from tailor.core.heartbeat import beat
 from tailor.core.registry import function_of
 from tailor.core.seeds import stream
+from tailor.data import objective
 from tailor.data.augmentation import augment, centre
+from tailor.data.objective import Loss
 from tailor.data.pool_draw import draw_splits
 from tailor.parallel.process_group import ProcessGroup
 from tailor.stages import Task
@@ -44,6 +47,7 @@ class Samples:
     crop_px: int | None = None  # side of the square that a network sees; None: the whole image
     device: torch.device | None = None  # of fetched samples; None: the device of these
     groups: Tensor | None = None  # (N,) int64, of a whole pool: equal for images that a split must keep together
+    loss: Loss | None = None  # of a user's own task; None: that of the labels
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -63,6 +67,7 @@ class Samples:
             labels=self._selected(self.labels, indices),
             ids=self._selected(self.ids, indices),
             crop_px=self.crop_px,
+            loss=self.loss,
         )
 
     def _selected(self, whole: Tensor, indices: Tensor) -> Tensor:
@@ -90,6 +95,19 @@ class Batch:
     images: Tensor  # (B, C, H, W) or (B, inputs) float32, normalised
     labels: Tensor  # (B,)
     global_count: int  # images of this step over all ranks
+    loss: Loss | None = None
+
+    def loss_sum(self, outputs: Any, label_smoothing: float = 0.0) -> Tensor:
+        """The loss of the outputs (B, K), summed over the images."""
+        if self.loss is not None:
+            return self.loss(outputs, self.labels) * len(self.labels)
+        return objective.loss_sum(outputs, self.labels, label_smoothing)
+
+    def is_right(self, outputs: Any) -> Tensor:
+        """Which images (B,) are classified correctly; NaN without classes."""
+        if self.loss is not None:
+            return torch.full((len(self.labels),), float("nan"), device=self.labels.device)
+        return objective.is_right(outputs, self.labels)
 
 
 @lru_cache(maxsize=4)
@@ -206,7 +224,7 @@ def batches(
         images = mine.images
         if images.dim() == 4:
             images = augment(images, mine.ids, augmentation, seed, epoch, samples.crop_px)
-        yield Batch(images=normalise(images), labels=mine.labels, global_count=len(together))
+        yield Batch(images=normalise(images), labels=mine.labels, global_count=len(together), loss=samples.loss)
 
 
 def in_order(samples: Samples) -> Iterator[tuple[Tensor, Tensor]]:

@@ -11,7 +11,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from tailor import stages
+import tailor.stages as stages
 from tailor.core.errors import Paused
 from tailor.data.objective import quality
 from tailor.data.task_data import Samples, generator

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tailor import stages
+import tailor.stages as stages
 from tailor.catalogue.networks import NETWORKS
 from tailor.data.task_data import Batch
 from tailor.model import cost

@@ -8,7 +8,7 @@ from typing import Any, Protocol, cast
 import torch
 from torch import Tensor, nn
 
-from tailor import stages
+import tailor.stages as stages
 from tailor.catalogue.networks import NETWORKS
 from tailor.data.objective import quality
 from tailor.data.task_data import Samples, Splits

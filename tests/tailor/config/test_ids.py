@@ -93,6 +93,7 @@ OTHER_VALUES: dict[str, Any] = {
     "pruning.stream": True,
     "pruning.heads": True,
     "pruning.conv_groups": "whole",
+    "pruning.exclude": ("features.0",),
     "pruning.minimum_filters_fraction": 0.5,
     "pruning.measure_norms": True,
     "pruning.shift_means": True,
