@@ -120,6 +120,7 @@ OTHER_VALUES: dict[str, Any] = {
     "method.allocate_epochs": 2,
     "method.allocate_learning_rate": 0.1,
     "method.calibrate_learning_rate": 0.1,
+    "method.evaluated": "masked",
     "method.statistic": "apoz",
     "method.kept_cumulative_fraction": 0.9,
     "method.priority": "removable_x_macs",
