@@ -35,15 +35,12 @@ class Summary:
     """One number for values of one task or several, with its 95% interval.
 
     Attributes:
-        statistic: what the number is; IQM is the mean of the middle half of all values.
-        n: number of values, over all tasks.
-        tasks: number of tasks.
         low, high: None if a task has a single value, so that no interval can be given.
     """
 
-    statistic: Literal["mean", "IQM"]
-    n: int
-    tasks: int
+    statistic: Literal["mean", "IQM"]  # what the number is; IQM is the mean of the middle half of all values
+    n: int  # number of values, over all tasks
+    tasks: int  # number of tasks
     value: float | None
     low: float | None
     high: float | None
