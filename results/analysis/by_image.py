@@ -95,11 +95,7 @@ def _arm(arms: Sequence[Arm], label: str) -> Arm | None:
 
 
 def _points(points: Sequence[Point], arm: Arm) -> dict[int, Point]:
-    """Return the one point of each seed.
-
-    Raises:
-        ResultsError: a seed has several.
-    """
+    """Return the one point of each seed. Raises ResultsError: a seed has several."""
     key = (arm.problem, arm.label, arm.method, arm.asked)
     its = [point for point in points if (point.problem, point.label, point.method, point.asked) == key]
     if len({point.seed for point in its}) < len(its):

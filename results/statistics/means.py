@@ -148,11 +148,7 @@ def t_quantile(degrees: float, level: float = LEVEL) -> float:
 
 
 def finite(values: Sequence[float] | np.ndarray) -> np.ndarray:
-    """Return the values as an array.
-
-    Raises:
-        ValueError: a value is not finite.
-    """
+    """Return the values as an array. Raises ValueError: a value is not finite."""
     data = np.array(values, dtype=float)
     if not np.isfinite(data).all():
         raise ValueError(f"expected finite numbers, given {list(values)}: leave out the others and report their number")

@@ -104,11 +104,7 @@ class Run:
 
     @property
     def path(self) -> Path:
-        """The folder of the one run.
-
-        Raises:
-            ResultsError: there are several.
-        """
+        """The folder of the one run. Raises ResultsError: there are several."""
         if len(self.paths) > 1:
             raise ResultsError(f"expected one run, given {', '.join(self.paths)}; load that run alone")
         return next(iter(self.paths.values()))
@@ -308,11 +304,7 @@ def last_written_us(run: Run) -> int | None:
 
 
 def _named(paths: Sequence[Path]) -> dict[str, Path]:
-    """Return the runs by their names.
-
-    Raises:
-        ResultsError: no run, or one is listed twice.
-    """
+    """Return the runs by their names. Raises ResultsError: no run, or one is listed twice."""
     if not paths:
         raise ResultsError("expected at least one run, given none; type a folder such as runs/demo")
     resolved = [path.resolve() for path in paths]
