@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from results.arms import comparison, tuning
 from results.arms.comparison import Arm, EnvironmentsByTrial, Point, Problem, Setting
 from results.arms.tuning import Tried
-from results.store.answers import literal
-from results.store.reader import Run
+from results.store.reader import Run, literal
 from results.text.number_format import SCALES, Scale
 
 
