@@ -27,21 +27,14 @@ MOST_FACTORS = 6
 
 @dataclass(frozen=True)
 class Effects:
-    """An analysis of one metric.
-
-    Attributes:
-        factors: name -> the level of each observation.
-        aliases: factor -> other settings that change exactly when it does.
-        points: the observations.
-        notes: sentences to print below the table.
-    """
+    """An analysis of one metric."""
 
     metric: str
-    factors: Mapping[str, Sequence[str]]
-    aliases: Mapping[str, Sequence[str]]
-    points: Sequence[Point]
+    factors: Mapping[str, Sequence[str]]  # name -> the level of each observation
+    aliases: Mapping[str, Sequence[str]]  # factor -> other settings that change exactly when it does
+    points: Sequence[Point]  # the observations
     result: Anova
-    notes: Sequence[str]
+    notes: Sequence[str]  # sentences to print below the table
 
 
 def effects_of(run: Run, asked: float | None = None, of: Sequence[str] = ()) -> list[Effects]:

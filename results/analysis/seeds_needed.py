@@ -23,9 +23,6 @@ class Needed:
 
     Attributes:
         detectable: smallest true difference that the present pairs detect with `POWER`; None below two pairs.
-        pairs: pairs that detect `difference` with `POWER`, if the measured deviation is the true one.
-        pairs_with_doubt: the same with the upper 80% limit of that deviation.
-        pairs_in_family: the same as `pairs` at the level that Holm's correction starts with.
 
     The last three are None if no feasible number of pairs is enough, as for a difference of 0.
     """
@@ -33,9 +30,9 @@ class Needed:
     pairing: Pairing
     difference: float | None
     detectable: float | None
-    pairs: int | None
-    pairs_with_doubt: int | None
-    pairs_in_family: int | None
+    pairs: int | None  # pairs that detect `difference` with `POWER`, if the measured deviation is the true one
+    pairs_with_doubt: int | None  # the same with the upper 80% limit of that deviation
+    pairs_in_family: int | None  # the same as `pairs` at the level that Holm's correction starts with
 
 
 def seeds_needed(pairings: Sequence[Pairing], difference: float | None) -> list[Needed]:

@@ -81,11 +81,7 @@ def rule_outcomes(
 
 
 def stops_page(run: Run, label: str | None = None) -> Iterator[Part]:
-    """Yield one table per problem and label.
-
-    Raises:
-        ResultsError: no trial (with that label) has several points.
-    """
+    """Yield one table per problem and label. Raises ResultsError: no trial (with that label) has several points."""
     outcomes = rule_outcomes(points_of(run), ended_settings(run), environments_of(run))
     labels = sorted({name for _, name in outcomes})
     if not outcomes or (label is not None and label not in labels):

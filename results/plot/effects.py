@@ -6,7 +6,8 @@ from results.arms.comparison import Problem
 from results.arms.findings import Findings, problem_condition, scale_of
 from results.plot.chart import Chart, Spec
 from results.plot.style import GREY, PALETTE, WIDTH, names_width, quantity, row_axis, told
-from results.store.answers import answer, literal
+from results.store.answers import answer
+from results.store.reader import literal
 
 EFFECTS = """
 WITH ends AS (

@@ -5,7 +5,8 @@ from typing import Any
 from results.arms.findings import Findings
 from results.plot.chart import Chart, Spec
 from results.plot.style import WIDTH, label_channels, quantity, told
-from results.store.answers import Answer, answer, literal
+from results.store.answers import Answer, answer
+from results.store.reader import literal
 
 CURVES = """
 WITH arms AS (

@@ -63,24 +63,20 @@ class Page:
     """The data of the template.
 
     Attributes:
-        tiles: the large numbers, each with what it counts.
         main: score against cost, on the first screen; `arms` are beside it, with the `verdict` above.
-        facts: of provenance.json.
-        trials: what the script needs to show a trial.
-        renew_s: seconds after which the page reloads itself; None: never.
     """
 
     name: str
     last_row: str
-    tiles: list[tuple[str, str]] = field(default_factory=list)
+    tiles: list[tuple[str, str]] = field(default_factory=list)  # the large numbers, each with what it counts
     warnings: list[str] = field(default_factory=list)
-    facts: list[tuple[str, str]] = field(default_factory=list)
+    facts: list[tuple[str, str]] = field(default_factory=list)  # of provenance.json
     main: Section = field(default_factory=lambda: Section("pareto", ""))
     arms: list[ArmsTable] = field(default_factory=list)
     verdict: str = ""
     sections: list[Section] = field(default_factory=list)
-    trials: Markup = Markup("{}")
-    renew_s: float | None = None
+    trials: Markup = Markup("{}")  # what the script needs to show a trial
+    renew_s: float | None = None  # seconds after which the page reloads itself; None: never
 
 
 Runs = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]

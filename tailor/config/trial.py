@@ -13,7 +13,7 @@ from tailor.config.data import AUGMENTATION_VERSIONS, DataConfig
 from tailor.config.optimisation import Optimisation
 from tailor.config.pruning import PruningConfig
 from tailor.config.source import SourceConfig
-from tailor.core.named import by_name
+from tailor.core.named import named
 from tailor.core.plugin_digests import digests_in
 from tailor.core.registry import Registry
 from tailor.core.settings import Seed, Settings
@@ -82,7 +82,7 @@ class TrialConfig(Settings):
     network: str = "digits_vgg"
     data: DataConfig = DataConfig()
     source: SourceConfig = SourceConfig()
-    method: SerializeAsAny[Method]
+    method: Annotated[SerializeAsAny[Method], named(METHODS)]
     optimisation: Optimisation = Optimisation()
     pruning: PruningConfig = PruningConfig()
     seed: Seed = 0
@@ -121,11 +121,6 @@ class TrialConfig(Settings):
         if name not in NETWORKS:
             raise ValueError(f"no such network{nearest(name, NETWORKS)}")
         return name
-
-    @field_validator("method", mode="before")
-    @classmethod
-    def _method_by_name(cls, method: Any) -> Any:
-        return by_name(METHODS, method)
 
     @model_validator(mode="after")
     def _images_fit_the_network(self) -> "TrialConfig":

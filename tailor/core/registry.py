@@ -33,11 +33,7 @@ class Registry(Mapping[str, T], Generic[T]):
         self._records: dict[str, T] = {}
 
     def add(self, name: str, record: T) -> T:
-        """Register `record` under `name` and return it.
-
-        Raises:
-            ValueError: the name is taken; choose another one.
-        """
+        """Register `record` under `name` and return it. Raises ValueError: the name is taken; choose another one."""
         if name in self._records:
             raise ValueError(f"{self.noun} {name!r} is registered already; choose another name")
         self._records[name] = record

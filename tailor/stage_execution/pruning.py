@@ -175,11 +175,7 @@ def compute_prune_to_latency(stage: stages.PruneToLatency, parent: ModelState, c
 
 
 def _device(stage: stages.PruneToLatency) -> torch.device:
-    """The device on which the latency is measured.
-
-    Raises:
-        ConfigError: this machine has no such device.
-    """
+    """The device on which the latency is measured. Raises ConfigError: this machine has no such device."""
     if stage.device == "cuda" and not torch.cuda.is_available():
         raise ConfigError(
             f"latency_ms = {stage.latency_ms:g} is for cuda, and torch sees no GPU here; run the trial on a machine "

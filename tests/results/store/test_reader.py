@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from results.errors import ResultsError
-from results.store.completeness import failed_trials, missing_trials
+from results.store.completeness import MISSING, failed_trials
 from results.store.reader import finished_trial_ids, last_written_us, load
 from results.store.schema import SCHEMA_VERSION, TABLES, arrow_schema
 from results.store.writer import Writer
@@ -218,7 +218,7 @@ def test_missing_and_failed_trials_are_named(tmp_path: Path, synthetic: Any) -> 
     ends = {("transtailor", 0): "missing", ("fine_tune", 1): "failed"}
     run_folder = synthetic(seeds=(0, 1), end=lambda label, seed: ends.get((label, seed), "finished")).write(tmp_path)
     with load(run_folder) as run:
-        (missing,) = missing_trials(run)
+        (missing,) = run.rows(MISSING)
         (failed,) = failed_trials(run)
     assert (missing["label"], missing["seed"], missing["attempt"]) == ("transtailor", 0, None)
     assert (failed["label"], failed["seed"], failed["error"]) == ("fine_tune", 1, "RuntimeError: out of memory")
@@ -227,7 +227,7 @@ def test_missing_and_failed_trials_are_named(tmp_path: Path, synthetic: Any) -> 
 def test_a_missing_trial_shows_its_last_attempt(tmp_path: Path, synthetic: Any) -> None:
     synthetic(seeds=(0,), end=lambda _label, _seed: "missing").write(tmp_path)
     with load(tmp_path) as run:
-        trial_id = missing_trials(run)[0]["trial_id"]
+        trial_id = run.rows(MISSING)[0]["trial_id"]
     now = datetime.now(UTC)
     common = {"trial_id": trial_id, "driver": "d", "log_tail": None, "host": "h", "started_at": now, "code_digest": "c"}
     writer = Writer(tmp_path / "tables")
@@ -235,7 +235,7 @@ def test_a_missing_trial_shows_its_last_attempt(tmp_path: Path, synthetic: Any) 
     ended = now + timedelta(seconds=1)
     writer.write("attempts", [common | {"attempt": 1, "status": "died", "cause": "node lost", "ended_at": ended}])
     with load(tmp_path) as run:
-        found = {row["trial_id"]: row for row in missing_trials(run)}
+        found = {row["trial_id"]: row for row in run.rows(MISSING)}
     assert len(found) == 2
     assert (found[trial_id]["attempt"], found[trial_id]["attempt_status"]) == (2, "running")
 
