@@ -1,5 +1,6 @@
 """The documentation site builds without a warning, has every page, and its links lead somewhere without a network."""
 
+import inspect
 import re
 import subprocess
 import sys
@@ -9,6 +10,8 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
+
+from tests.test_examples import PUBLIC
 
 DOCS = Path(__file__).parents[1] / "docs"
 BUILD = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "--quiet"]
@@ -56,6 +59,16 @@ def pages_of_docs() -> set[str]:
     return {name for name in names if not name.startswith("_build/")}
 
 
+def missing_names(page: str) -> Iterator[str]:
+    """Each public name that the page of the Python interface lacks: classes and functions as entries, data as text."""
+    anchors = Page(page).anchors
+    for module in PUBLIC:
+        for name in module.__all__:
+            is_entry = inspect.isroutine(thing := getattr(module, name)) or isinstance(thing, type)
+            if (f"{module.__name__}.{name}" not in anchors) if is_entry else (f">{name}<" not in page):
+                yield f"{module.__name__}.{name}"
+
+
 @pytest.mark.slow
 def test_the_site_builds_and_its_links_lead_somewhere(tmp_path: Path) -> None:
     site = tmp_path / "site"
@@ -64,6 +77,13 @@ def test_the_site_builds_and_its_links_lead_somewhere(tmp_path: Path) -> None:
     assert {name for name in pages_of_docs() if not (site / name).is_file()} == set()
     assert list(lost(site)) == []
     assert len(Page((site / "promises.html").read_text()).links) > 100
+    assert list(missing_names((site / "api.html").read_text())) == []
+
+
+def test_a_name_that_is_not_on_the_page_is_found() -> None:
+    found = list(missing_names('<dt id="results.load"></dt><code>CRITERIA</code>'))
+    assert "results.load" not in found and "tailor.extend.CRITERIA" not in found
+    assert {"tailor.load_model", "tailor.extend.METHODS", "tailor.extend.register"} <= {*found}
 
 
 def test_what_leads_nowhere_is_found(tmp_path: Path) -> None:
