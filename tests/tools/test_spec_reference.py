@@ -7,15 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import BaseModel
 
-from hpc.sites.site import Controller, Site, SubmissionLimits
 from sweeps.spec.spec import SPECS
 from tailor.config.pruning import PruningConfig
 from tools.spec_reference import DOCUMENT, meaning, page, type_text
 
 PAGE = DOCUMENT.read_text()
-SLURM = DOCUMENT.with_name("slurm.md").read_text()
 
 
 class Planted(PruningConfig):
@@ -54,10 +51,3 @@ def test_a_row_has_type_default_unit_and_meaning() -> None:
     assert row.startswith("| `crop_px` | whole number ≥ 1 | none | pixels | Side of the square")
     assert "| `method` | name or table | *required* |" in PAGE
     assert type_text({"type": "array", "items": {"type": "number", "minimum": 0}}) == "list of numbers ≥ 0"
-
-
-@pytest.mark.parametrize(("kind", "prefix"), [(Site, ""), (Controller, ""), (SubmissionLimits, "limits.")])
-def test_each_key_of_a_site_is_on_the_page_of_slurm(kind: type[BaseModel], prefix: str) -> None:
-    rows = "\n".join(line for line in SLURM.splitlines() if line.startswith("| "))
-    named = {name for name in kind.model_fields if f"`{prefix}{name}`" in rows or f"`[{name}]`" in rows}
-    assert {*kind.model_fields} - named == ({"limits"} if kind is Site else set())
