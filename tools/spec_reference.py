@@ -15,7 +15,7 @@ from sweeps.spec.printed_rows import POINTS, PrintedRow
 from sweeps.spec.ranges import Range
 from sweeps.spec.resources import Resources
 from sweeps.spec.search_settings import ConfirmSettings, SearchSettings
-from sweeps.spec.spec import SPEC_KEYS, Spec, Variant
+from sweeps.spec.spec import Spec, Variant
 from sweeps.spec.toml_text import toml_value
 from tailor.catalogue.regularisation import REGULARISERS
 from tailor.config.allocations import ALLOCATIONS
@@ -137,9 +137,9 @@ def table(found: list[Row]) -> str:
 
 def sections() -> Iterator[str]:
     """Each heading with its table."""
-    added = {key: (f"`{key}`", *BY_HAND[key][:2], "", BY_HAND[key][2]) for key in BY_HAND}
-    top = {row[0]: row for row in rows(Spec)} | {"`extends`": added["extends"]}
-    yield f"## The whole file\n\n{table([top[f'`{key}`'] for key in ('name', *sorted({*SPEC_KEYS} - {'name'}))])}"
+    extends, points = ((f"`{key}`", *BY_HAND[key][:2], "", BY_HAND[key][2]) for key in ("extends", POINTS))
+    first, *others = rows(Spec)
+    yield f"## The whole file\n\n{table([first, extends, *others])}"
     variant = [row for row in rows(Variant) if row[0] != "`settings`"]
     yield f"## [[variants]]\n\nAll keys of `[trial]`, and these:\n\n{table(variant)}"
     yield (
@@ -150,7 +150,7 @@ def sections() -> Iterator[str]:
         "[resources]": Resources, "[search]": SearchSettings, "[confirm]": ConfirmSettings,
     }  # fmt: skip
     yield from (f"## {name}\n\n{table(list(rows(kind)))}" for name, kind in parts.items())
-    yield f"## [[printed]]\n\n{table([*rows(PrintedRow), added[POINTS]])}"
+    yield f"## [[printed]]\n\n{table([*rows(PrintedRow), points])}"
     trial: dict[str, type[BaseModel]] = {
         "[trial]": TrialConfig, "[trial.data]": DataConfig, "[trial.source]": SourceConfig,
         "[trial.optimisation]": Optimisation, "[trial.pruning]": PruningConfig,
