@@ -39,18 +39,6 @@ tables work together.
 - Marks in meanings: **P** = printed in the method's paper; **T** = the authors' code; **C** = our choice.
 - An unknown key is refused, with the nearest one.
 """
-BY_HAND = {
-    "extends": (
-        "text",
-        "none",
-        "The path of another spec, relative to this one; this file's values replace its values.",
-    ),
-    POINTS: (
-        "list of tables",
-        "none",
-        "What differs between several numbers of one table; each has keys of this section.",
-    ),
-}
 KINDS = {"integer": "whole number", "number": "number", "string": "text", "boolean": "true or false", "object": "table"}
 BOUNDS = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
 UNITS = {  # a key that matches, and the unit of its value
@@ -64,6 +52,11 @@ UNITS = {  # a key that matches, and the unit of its value
 }
 LARGEST_SEED = 2**63
 Row = tuple[str, str, str, str, str]
+# Keys that are no field of a model: they are read before there is one.
+EXTENDS_MEANING = "The path of another spec, relative to this one; this file's values replace its values."
+EXTENDS: Row = ("`extends`", "text", "none", "", EXTENDS_MEANING)
+POINTS_MEANING = "What differs between several numbers of one table; each has keys of this section."
+PRINTED_POINTS: Row = (f"`{POINTS}`", "list of tables", "none", "", POINTS_MEANING)
 
 
 def meaning(kind: type[BaseModel], key: str) -> str:
@@ -137,9 +130,8 @@ def table(found: list[Row]) -> str:
 
 def sections() -> Iterator[str]:
     """Each heading with its table."""
-    extends, points = ((f"`{key}`", *BY_HAND[key][:2], "", BY_HAND[key][2]) for key in ("extends", POINTS))
     first, *others = rows(Spec)
-    yield f"## The whole file\n\n{table([first, extends, *others])}"
+    yield f"## The whole file\n\n{table([first, EXTENDS, *others])}"
     variant = [row for row in rows(Variant) if row[0] != "`settings`"]
     yield f"## [[variants]]\n\nAll keys of `[trial]`, and these:\n\n{table(variant)}"
     yield (
@@ -150,7 +142,7 @@ def sections() -> Iterator[str]:
         "[resources]": Resources, "[search]": SearchSettings, "[confirm]": ConfirmSettings,
     }  # fmt: skip
     yield from (f"## {name}\n\n{table(list(rows(kind)))}" for name, kind in parts.items())
-    yield f"## [[printed]]\n\n{table([*rows(PrintedRow), points])}"
+    yield f"## [[printed]]\n\n{table([*rows(PrintedRow), PRINTED_POINTS])}"
     trial: dict[str, type[BaseModel]] = {
         "[trial]": TrialConfig, "[trial.data]": DataConfig, "[trial.source]": SourceConfig,
         "[trial.optimisation]": Optimisation, "[trial.pruning]": PruningConfig,
