@@ -240,9 +240,14 @@ def cost_of(
 
 
 def check_resources(spec: Spec, site: str) -> None:
-    """Raise SpecError if a trial needs more cores than this process may use, on a site that is this machine."""
+    """Raise SpecError if a trial needs more than this process may use, on a site that is this machine."""
     if site not in ONE_MACHINE_SITES:
         return
+    if site == "local" and spec.resources.gpus_per_rank:
+        raise SpecError(
+            f"{spec.where} [resources] gpus_per_rank = {spec.resources.gpus_per_rank:g}: the site local trains on "
+            "CPUs; to use the GPUs of this machine, one trial at a time, type --site serial"
+        )
     cores = usable_cores()
     ranks, threads = spec.resources.ranks, spec.resources.threads_per_rank
     if ranks * threads > cores:

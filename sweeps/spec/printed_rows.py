@@ -29,19 +29,25 @@ class PrintedRow(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
     paper: str = Field(min_length=1)
+    """Its short name, with the year."""
     place: str = Field(min_length=1)
     """Where in the paper: "Table 1"."""
     label: str = Field(min_length=1)
+    """The arm of this spec that the number is compared with."""
     method: str | None = Field(default=None, min_length=1)
     """Name of the method here; None if there is none."""
     network: str = Field(min_length=1)
+    """The network's name here."""
     dataset: str = Field(min_length=1)
+    """The data set's name here."""
     asked_removed_macs_fraction: float | None = Field(default=None, ge=0.0, lt=1.0)
-    """None if the paper does not say."""
+    """Share of the MACs that is removed; None if the paper does not say."""
     metric: Literal["accuracy", "r_squared"] = "accuracy"
+    """What the number is."""
     value: float = Field(le=1.0, allow_inf_nan=False)
     """Accuracy as a fraction, or R squared."""
     note: str | None = Field(default=None, min_length=1)
+    """What a reader should know about the number."""
 
     @field_validator("asked_removed_macs_fraction", "value", mode="before")
     @classmethod

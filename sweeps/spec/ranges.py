@@ -24,7 +24,9 @@ class Range(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
     first: int | float = Field(alias="from", allow_inf_nan=False)
+    """The smallest value."""
     last: int | float = Field(alias="to", allow_inf_nan=False)
+    """No value is larger."""
     log: bool = False
     """Whether each value is a multiple of the one before it."""
     step: int | float | None = Field(default=None, allow_inf_nan=False)

@@ -53,10 +53,6 @@ from transtailor.validation import list_faults
 SPECS = Path(__file__).resolve().parents[1] / "specs"
 EMBEDDED_SPEC = SPECS / "demo.toml"
 _RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-_SPEC_KEYS = (
-    "name", "extends", "imports", "tied_to_seed", "trial", "axes", "tuning", "variants", "exclude", "resources",
-    "printed", "search", "confirm",
-)  # fmt: skip
 _STRICT = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
@@ -87,14 +83,17 @@ class Spec(BaseModel):
     tied_to_seed: list[str] = []
     """Dotted keys of seeds that are set to the trial's seed: each seed draws its own source or splits."""
     variants: list[Variant] = []
+    """Arms: settings merged on the base trial, each with `label` and `axes` if wanted; without any, the base alone."""
     exclude: list[dict[str, Any]] = []
     """Partial trials (and `label`); a list stands for any of its values."""
     resources: Resources = Resources()
+    """What each trial uses: ranks, threads, GPUs."""
     imports: list[str] = []
-    """Absolute paths of user modules."""
+    """Paths of your own modules, in a file relative to it."""
     search: SearchSettings | None = None
     """How settings are chosen from the axes; None: all of them are run."""
     confirm: ConfirmSettings | None = None
+    """How the best settings of a search are run again; None: they are not, and nothing is compared."""
     printed: list[PrintedRow] = []
     """Numbers of papers that the report shows beside the measured ones; they change no trial."""
     where: str = Field(default="", exclude=True)
@@ -124,6 +123,10 @@ class Spec(BaseModel):
         document["resources"] = self.resources.model_dump()
         document["printed"] = [row.model_dump(exclude_none=True) for row in self.printed]
         return tomli_w.dumps({key: value for key, value in document.items() if value})
+
+
+SPEC_KEYS = ("extends", *(name for name, field in Spec.model_fields.items() if not field.exclude))
+"""The keys of a spec file."""
 
 
 def load_spec(
@@ -328,9 +331,9 @@ def _refuse_single_trial(document: Mapping[str, Any], path: Path) -> None:
 
 def _check_keys(document: Mapping[str, Any], where: str) -> None:
     for key, value in document.items():
-        if key not in _SPEC_KEYS:
+        if key not in SPEC_KEYS:
             hint = "; it is a setting of the trial: write it under [trial]" if key in TRIAL_KEYS else ""
-            raise SpecError(f"{where}: no such key: {key!r} (given {value!r}){nearest(key, list(_SPEC_KEYS))}{hint}")
+            raise SpecError(f"{where}: no such key: {key!r} (given {value!r}){nearest(key, SPEC_KEYS)}{hint}")
     if "name" not in document:
         raise SpecError(f'{where}: has no name; type name = "..." (the run folder) as its first line')
 

@@ -31,7 +31,9 @@ class L2SP(Regulariser):
     name: Literal["l2_sp"] = "l2_sp"
     needs_anchor: ClassVar[bool] = True
     strength: Rate = 0.1
+    """Factor of the penalty in the loss."""
     head_strength: Rate = 0.01
+    """The same for the squared weights of the new head."""
 
 
 class Delta(Regulariser):
@@ -41,7 +43,9 @@ class Delta(Regulariser):
     needs_anchor: ClassVar[bool] = True
     runs_anchor: ClassVar[bool] = True
     strength: Rate = 0.01
+    """Factor of the penalty in the loss."""
     head_strength: Rate = 0.01
+    """The same for the squared weights of the new head."""
     attention_images: Count = 256
     """Training images on which the loss is measured with each channel zeroed; at most all of them."""
 
@@ -56,7 +60,9 @@ class BSS(Regulariser):
 
     name: Literal["bss"] = "bss"
     strength: Rate = 0.001
+    """Factor of the penalty in the loss."""
     smallest: Annotated[int, Field(ge=1)] = 1
+    """How many singular values of a batch's features are penalised, from the smallest on."""
 
 
 class Slimming(Regulariser):
@@ -64,6 +70,7 @@ class Slimming(Regulariser):
 
     name: Literal["slimming"] = "slimming"
     strength: Rate = 1e-4
+    """Factor of the penalty in the loss."""
 
     def check(self, network: str) -> None:
         """Refuse a network without norms."""

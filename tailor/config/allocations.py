@@ -204,11 +204,15 @@ class ToLatency(Allocation):
     latency_ms: Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
     """Latency of a forward pass of one batch."""
     device: Literal["cpu", "cuda"] = "cpu"
+    """Where it is measured."""
     batch_size: Count = 1
+    """Images of a forward pass."""
     threads: Count = 1
     """Threads of the CPU."""
     precision: Literal["float32", "bf16"] = "float32"
+    """Of a forward pass."""
     repeats: Annotated[int, Field(ge=2)] = 50
+    """Forward passes of a measurement."""
     within: Division = "global"
     """How the removal is divided over layers."""
 

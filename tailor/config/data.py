@@ -23,8 +23,9 @@ class DataConfig(Settings):
     """
 
     name: str = "digits"
+    """An embedded data set, a prepared one (then with `root`), or your own."""
     root: Annotated[str | None, Field(json_schema_extra={"in_no_id": True})] = None
-    """The folder in which `python -m tailor data prepare` made the data set; None for those of the catalog."""
+    """The folder in which `transtailor data prepare` made the data set; None for those of the catalogue."""
     train_images: Count = 200
     """Training images of the target; the others, without the test images, are the validation split."""
     images_per_class: Count | None = None

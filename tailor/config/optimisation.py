@@ -29,6 +29,7 @@ class Optimisation(TrainingSettings):
     distillation_weight: Annotated[Fraction, Field(json_schema_extra={"neutral": 0.0})] = 0.0
     """Weight of the fine-tuned unpruned network as a teacher, in addition to the labels; 0: no teacher."""
     distillation_temperature: Annotated[float, Field(gt=0.0, json_schema_extra={"neutral": TEMPERATURE})] = TEMPERATURE
+    """By what the logits of both are divided before they are compared."""
 
     @model_validator(mode="after")
     def _schedule_is_possible(self) -> "Optimisation":

@@ -18,17 +18,24 @@ class SourceConfig(Settings):
     weights_sha256: Annotated[str | None, Field(json_schema_extra={"neutral": None})] = None
     """The file's SHA-256, which identifies it; of weights by name, the first digits are known."""
     weights_folder: Annotated[str | None, Field(json_schema_extra={"in_no_id": True})] = None
-    """The folder of weights by name, by default "weights": `python -m tailor fetch` writes them there."""
+    """The folder of weights by name, by default "weights": `transtailor fetch` writes them there."""
     pixel_mean: Annotated[tuple[float, ...], Field(json_schema_extra={"neutral": (0.5,)}, strict=False)] = (0.5,)
     """The normalisation that the weights expect of pixels in [0, 1]: (pixel - mean) / std, one number or one per
     channel. Weights by name have their own."""
     pixel_std: Annotated[tuple[float, ...], Field(json_schema_extra={"neutral": (0.5,)}, strict=False)] = (0.5,)
+    """The standard deviation of that normalisation."""
     seed: Seed = 0
+    """Of the weights before the source training, and of the order of its images."""
     epochs: Count = 12
+    """Epochs of the source training, with a cosine schedule."""
     batch_size: Count = 32
+    """Images per step of the source training."""
     learning_rate: Rate = 0.05
+    """Of the source training."""
     momentum: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.9
+    """Of SGD in the source training."""
     weight_decay: Rate = 0.0005
+    """Of the source training; it is part of the gradient."""
 
     @property
     def weights_file(self) -> Path | None:

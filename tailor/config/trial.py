@@ -80,11 +80,17 @@ class TrialConfig(Settings):
     """
 
     network: str = "digits_vgg"
+    """An embedded network, one of torchvision's or timm's, or your own, by name."""
     data: DataConfig = DataConfig()
+    """The target task."""
     source: SourceConfig = SourceConfig()
+    """The pre-trained network."""
     method: Annotated[SerializeAsAny[Method], named(METHODS)]
+    """How the trial prunes and trains: a name, or a table with the name and its settings."""
     optimisation: Optimisation = Optimisation()
+    """How the target is trained, whatever the method."""
     pruning: PruningConfig = PruningConfig()
+    """What can be removed, whatever the method."""
     seed: Seed = 0
     """Of head, order of the images, augmentation, subset, random scores, each with its own stream."""
     protocol: Literal["validation", "paper"] = "validation"

@@ -24,7 +24,7 @@ class Pruning(Method):
 
     name: Literal["prune"] = "prune"
     criterion: str = "l1"
-    """What scores the filters: a name of `tailor.pruning.criteria.CRITERIA`."""
+    """What scores the filters; docs/criteria.md has the names."""
     allocation: Annotated[SerializeAsAny[Allocation], named(ALLOCATIONS)] = Global()
     """How the budget is divided over layers."""
     grouping: Grouping = "sum"

@@ -21,16 +21,21 @@ class TrainingSettings(Settings):
     learning_rate: Rate = 0.0005
     """For all layers but the head."""
     head_learning_rate: Rate = 0.005
+    """For the head."""
     momentum: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.9
+    """Of SGD; Adam does not read it."""
     weight_decay: Rate = 0.005
+    """Times the weights, added to the gradient."""
     schedule: Literal["constant", "cosine", "step"] = "constant"
     """How the learning rates fall, from epoch to epoch; `step` at the milestones."""
     milestones: Annotated[tuple[Milestone, ...], Field(json_schema_extra={"neutral": ()}, strict=False)] = ()
     """Of the schedule `step`: shares of a training's epochs after which the rates are multiplied by gamma."""
     gamma: Annotated[float, Field(gt=0.0, lt=1.0, json_schema_extra={"neutral": GAMMA})] = GAMMA
+    """Of the schedule `step`: what the rates are multiplied by."""
     warm_up_epochs: Annotated[int, Field(ge=0, json_schema_extra={"neutral": 0})] = 0
     """Epochs in which the rates rise, step by step."""
     optimiser: Literal["sgd", "adam"] = "sgd"
+    """What takes the steps."""
     label_smoothing: Annotated[float, Field(ge=0.0, lt=1.0, json_schema_extra={"neutral": 0.0})] = 0.0
     """Share of each label that is spread over all classes."""
     clip_gradient_norm: Annotated[float | None, Field(gt=0.0, json_schema_extra={"neutral": None})] = None
@@ -48,6 +53,7 @@ class TrainingSettings(Settings):
     memory_format: Annotated[
         Literal["contiguous", "channels_last"], Field(json_schema_extra={"neutral": "contiguous"})
     ] = "contiguous"
+    """Order of the pixels of images in memory."""
     compile: Annotated[bool, Field(json_schema_extra={"neutral": False})] = False
     """Whether networks are compiled before they train."""
 

@@ -1,7 +1,5 @@
 """The commands on many trials, as they are typed: what they print, and that mistakes exit with 2 and print nothing."""
 
-import re
-import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -94,15 +92,3 @@ def test_help_and_a_table_import_neither_pandas_nor_statsmodels(run: Path) -> No
     for words in (("table", str(run)), ("effects", str(run))):
         done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=True)
         assert done.stdout.splitlines()[-1] == "[]"
-
-
-def test_the_page_on_statistics_names_commands_that_run(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    page = (Path(__file__).parents[3] / "docs" / "statistics.md").read_text()
-    lines = re.findall(r"^transtailor (.*)$", page, flags=re.MULTILINE)
-    assert {line.split()[0] for line in lines} == {"table", "effects", "power", "stops", "front", "images", "compare"}
-    for line in lines:
-        words = [
-            {"runs/demo": str(run), "transtailor": "ours", "fine_tune": "theirs"}.get(w, w) for w in shlex.split(line)
-        ]
-        assert main(words) == 0, line
-        assert capsys.readouterr().out

@@ -1,7 +1,5 @@
 """docs/reading.md says what is so: its blocks run, from top to bottom, on a small made-up run."""
 
-import re
-import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,33 +7,7 @@ from typing import Any
 import pytest
 
 import results
-from tests.commands import transtailor_command
-
-PAGE = Path(__file__).parents[3] / "docs" / "reading.md"
-
-
-def steps(page: str) -> list[tuple[str, str]]:
-    """Kind and text of each block, in order."""
-    return re.findall(r"```(\w+)\n(.*?)```", page, flags=re.DOTALL)
-
-
-def run_page(page: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> tuple[dict[str, Any], str]:
-    """Run every block in this folder; the names that the Python blocks defined, and what they printed."""
-    names: dict[str, Any] = {}
-    printed = ""
-    for kind, text in steps(page):
-        if kind == "python":
-            exec(compile(text, str(PAGE), "exec"), names)  # noqa: S102  # our own page
-            printed += capsys.readouterr().out
-            continue
-        assert kind == "bash"
-        for line in text.splitlines():
-            program, *words = shlex.split(line)
-            assert program == "transtailor", line
-            done = transtailor_command(*words, folder=folder)
-            assert (done.returncode, done.stderr) == (0, ""), line
-            assert done.stdout, line
-    return names, printed
+from tests.pages import DOCS, blocks, run_block
 
 
 def test_the_page_runs(
@@ -48,7 +20,10 @@ def test_the_page_runs(
     synthetic(networks=networks, seeds=(0, 1)).write(tmp_path / "runs" / "demo")
     synthetic(networks=networks, seeds=(1, 2)).write(tmp_path / "runs" / "more_seeds")
     monkeypatch.chdir(tmp_path)
-    names, printed = run_page(PAGE.read_text(), tmp_path, capsys)
+    names: dict[str, Any] = {}
+    for block in blocks(DOCS / "reading.md"):
+        run_block(block, tmp_path, names)
+    printed = capsys.readouterr().out
     assert names["trials"].to_dict("records") == [{"status": "finished", "trials": 8}]
     assert len(names["its_points"]) == names["table"].num_rows - 4 == 16
     assert len(names["points"]) == 20

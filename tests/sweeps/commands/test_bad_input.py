@@ -71,6 +71,10 @@ BAD_SPECS = {
         TRIAL + "[resources]\ngpus_per_rank = 2\n",
         ["spec.toml [resources] gpus_per_rank", "given 2", "for more GPUs give more ranks"],
     ),
+    "GPUs on the site local": (
+        TRIAL + "[resources]\ngpus_per_rank = 0.5\n",
+        ["spec.toml [resources] gpus_per_rank = 0.5", "type --site serial"],
+    ),
     "misspelt resource": (TRIAL + "[resources]\nrank = 1\n", ["[resources]", "'rank'", "did you mean 'ranks'"]),
     "more ranks than cores": (
         TRIAL + f"[resources]\nranks = {usable_cores() + 1}\n",

@@ -110,6 +110,10 @@ CASES = [
         r"type (--set \S+ --set \S+),", wrong=f"--set resources.threads_per_rank={usable_cores() + 1}",
     ),
     Case(
+        "sweeps/planning/plan.py:check_resources", "plan trained.toml --set resources.gpus_per_rank=1 {}",
+        r"type (--site serial)",
+    ),
+    Case(
         "sweeps/run/relaunch.py:check_may_resume", "run axes.toml --set 'axes.seed=[0,1,2]' --runs 'my runs' {}",
         r"type (--extend) to",
     ),

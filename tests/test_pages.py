@@ -1,0 +1,184 @@
+"""Each block of code in docs/ is run by a test, here or in the test that has its page, or says why it is not."""
+
+import csv
+import re
+import tarfile
+import tomllib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+import tomli_w
+
+from sweeps.spec.spec import SPEC_KEYS, merge_tables
+from tailor.config.parsing import parse_trial
+from tailor.execution.dry_run import dry_run
+from tests.commands import transtailor_command
+from tests.pages import DOCS, Block, blocks, run_block
+from tests.results.conftest import Synthetic
+from tests.results.exact_run import Trial, write_run
+from tests.test_tutorial import photographs
+
+ROOT = DOCS.parent
+RUN = ("bash", "python", "sql", "toml")
+SHOWN = ("text", "r", "{toctree}", "{eval-rst}")  # nothing to run here: R is not there
+MOST_NOT_RUN = 15
+ELSEWHERE = {
+    "reading.md": "tests/results/store/test_reading.py",
+    "tutorial.md": "tests/test_tutorial.py",
+    "extend/criterion.md": "tests/tailor/test_extending.py",
+    "extend/data_set.md": "tests/tailor/test_extending.py",
+    "extend/method.md": "tests/tailor/test_extending.py",
+    "extend/network.md": "tests/tailor/test_extending.py",
+}
+"""Page -> the test that runs its blocks."""
+PAGES = {
+    path.relative_to(DOCS).as_posix(): blocks(path)
+    for path in sorted(DOCS.rglob("*.md"))
+    if not {"results", "_build"} & set(path.relative_to(DOCS).parts)
+}
+HERE = [page for page, found in PAGES.items() if page not in ELSEWHERE and {block.kind for block in found} & {*RUN}]
+PHOTOGRAPHS = {"network": "resnet18", "source": {"weights": "ResNet18_Weights.IMAGENET1K_V1"}}
+BIRDS = {"data": {"name": "birds", "root": "datasets", "train_images": 18}}
+AROUND: Mapping[str, dict[str, Any]] = {
+    "allocations.md": PHOTOGRAPHS | BIRDS | {"pruning": {"residual": "coupled"}},
+    "methods/gbn.md": {"network": "digits_resnet"},
+    "offline.md": {"data": {"train_images": 18}},
+    "searches.md": {"method": {"name": "transtailor"}},
+    "transformers.md": BIRDS | {"source": {"weights": "ViT_B_16_Weights.IMAGENET1K_V1"}},
+    "weights.md": PHOTOGRAPHS | BIRDS,
+}
+"""Page -> what its reader has in a trial beside what a block shows."""
+SHORT = """
+network = "digits_resnet"
+source.epochs = 1
+optimisation = { epochs = 1, head_epochs = 1 }
+method = { name = "transtailor", steps = 2, alpha_epochs = 1 }
+"""
+
+
+def a_small_run(folder: Path) -> None:
+    """The labels and budgets of the demo, without a training."""
+    Synthetic(networks=("digits_vgg", "digits_resnet"), seeds=(0, 1)).write(folder / "runs" / "demo")
+
+
+def two_arms(folder: Path) -> None:
+    """Six seeds of two arms, with everything that statistics need."""
+    arms = {"transtailor": 90, "fine_tune": 80}
+    path = {"asked": (0.1, 0.2), "removed": (0.1, 0.2)}
+    several = [
+        Trial(label=label, seed=seed, right=(right + seed % 3, right - 2 * (seed % 2)), **path)  # type: ignore[arg-type]
+        for label, right in arms.items()
+        for seed in range(6)
+    ]
+    write_run(folder / "runs" / "demo", several)
+
+
+def a_trained_run(folder: Path) -> None:
+    """A whole run with its cache."""
+    with tarfile.open(ROOT / "tests" / "fixtures" / "run_0_1" / "run.tar.xz") as archive:
+        archive.extractall(folder, filter="data")
+    (folder / "runs" / "kept").rename(folder / "runs" / "demo")
+
+
+def a_trial(folder: Path) -> None:
+    """A trial's file."""
+    (folder / "trial.toml").write_text(SHORT)
+
+
+READY: Mapping[str, Callable[[Path], None]] = {
+    "data.md": lambda folder: photographs(folder / "photographs"),
+    "export.md": a_trial,
+    "export_tables.md": a_small_run,
+    "faq.md": a_trained_run,
+    "r.md": a_small_run,
+    "methods/target_aware_adaptation.md": a_small_run,
+    "statistics.md": two_arms,
+}
+"""Page -> what its reader has in the working folder."""
+
+
+@pytest.fixture(scope="module")
+def datasets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a prepared data set, `birds`."""
+    folder = tmp_path_factory.mktemp("birds")
+    photographs(folder / "photographs")
+    words = ["data", "prepare", "birds", "--from", "photographs", "--to", "datasets", "--image-px", 224]
+    assert transtailor_command(*words, folder=folder).returncode == 0
+    return folder / "datasets"
+
+
+def plan_block(page: str, block: Block, folder: Path) -> None:
+    """Plan what a block of TOML describes: a sweep, a part of one, or a single trial."""
+    text = block.text.replace('"/shared/', f'"{folder}/').replace('"..."', f'"{"0" * 64}"')
+    document = tomllib.loads(text)
+    around = {"method": "fine_tune"} | AROUND.get(page, {})
+    if not document.keys() & {*SPEC_KEYS}:
+        dry_run(parse_trial(merge_tables(around, document), page))
+        return
+    if "name" in document:
+        path = folder / f"{document['name']}.toml"
+        path.write_text(text)
+    else:
+        path = folder / "part.toml"
+        document |= {"name": "part", "trial": merge_tables(around, document.get("trial", {}))}
+        path.write_text(tomli_w.dumps(document))
+    done = transtailor_command("plan", path, "--site", "serial", folder=folder)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", HERE)
+def test_the_blocks_of_a_page_run(page: str, datasets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "datasets").symlink_to(datasets) if page in AROUND else None
+    READY.get(page, lambda _: None)(tmp_path)
+    names: dict[str, Any] = {}
+    for block in PAGES[page]:
+        if block.kind == "toml":
+            plan_block(page, block, tmp_path)
+        elif block.kind in RUN and block.not_run is None:
+            run_block(block, tmp_path, names)
+
+
+def test_few_blocks_are_not_run_and_each_kind_is_known() -> None:
+    found = [(page, block) for page, all_blocks in PAGES.items() for block in all_blocks]
+    assert [(page, block.line) for page, block in found if block.kind not in (*RUN, *SHOWN)] == []
+    assert len([page for page, block in found if block.not_run is not None]) <= MOST_NOT_RUN
+    assert [(page, block.line) for page, block in found if block.not_run and block.kind == "toml"] == []
+
+
+def test_pages_that_are_run_elsewhere_are_named_there() -> None:
+    assert [page for page, test in ELSEWHERE.items() if page not in (ROOT / test).read_text()] == []
+
+
+def test_what_the_page_on_r_reads_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    a_small_run(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    assert transtailor_command("export", "runs/demo", "--to", "csv", folder=tmp_path).returncode == 0
+    csv_code, parquet_code = (block.text for block in PAGES["r.md"] if block.kind == "r")
+    (path,) = re.findall(r'read\.csv\("(.*)"\)', csv_code)
+    rows = list(csv.DictReader(Path(path).read_text().splitlines()))
+    (formula,) = re.findall(r"aggregate\((.*), data", csv_code)
+    assert {*re.findall(r"\w+", formula), "seed"} <= set(rows[0])
+    wanted = re.findall(r'(\w+) == "?([\w.]+)', csv_code)
+    assert {value for _, value in wanted} <= {row[key] for row in rows for key, _ in wanted}
+    (query,) = re.findall(r'dbGetQuery\(connection, "(.*?)"\)', parquet_code, flags=re.DOTALL)
+    assert len(duckdb.sql(query).fetchall()) == len(rows)
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "error"),
+    [
+        ("bash", "transtailor best runs/demo --under macs=0.8", AssertionError),
+        ("bash", "rm nothing", AssertionError),
+        ("python", "no_such_name", NameError),
+        ("toml", "[trial]\noptimisation.epoch = 1", AssertionError),
+    ],
+)
+def test_a_block_that_does_not_run_is_found(kind: str, text: str, error: type[Exception], tmp_path: Path) -> None:
+    block = Block(kind=kind, text=text, line=1, not_run=None)
+    with pytest.raises(error):
+        plan_block("page.md", block, tmp_path) if kind == "toml" else run_block(block, tmp_path, {})
