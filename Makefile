@@ -14,7 +14,7 @@ export SLURM_TESTS ?= required
 export CHROMIUM_TESTS ?= required
 endif
 
-.PHONY: demo test test-fast test-long check format lint types collected constraints audit bench bench-long bench-faults bench-gpu check-gpu docs slurm-testbed slurm-testbed-down clean
+.PHONY: numbers demo test test-fast test-long check format lint types collected constraints audit bench bench-long bench-faults bench-gpu check-gpu docs slurm-testbed slurm-testbed-down clean
 
 demo: $(BIN)/transtailor  ## run the embedded sweep and write its report (two to three minutes on two cores, after the installation)
 	$(BIN)/transtailor run demo
@@ -57,6 +57,9 @@ audit: $(READY)  ## known vulnerabilities of the installed packages (pip-audit; 
 	  --path "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" \
 	  || { echo "make audit: either packages above have known vulnerabilities, or the index could not be reached:" \
 	  "then nothing was checked; repeat it on a machine with internet"; exit 1; }
+
+numbers: $(READY)  ## write the numbers in the prose of docs/results anew, from the committed points
+	$(BIN)/python -m tools.numbers
 
 bench: $(READY)  ## half an hour: speed and memory against the alternatives; writes docs/results/
 	$(BIN)/python benchmarks/training_loop.py

@@ -1,0 +1,91 @@
+"""The numbers in the prose of docs/results are those of the committed points; one changed digit is found."""
+
+import re
+from pathlib import Path
+
+import pandas
+import pytest
+
+from tests.results.conftest import Synthetic
+from tools import keep_run, numbers
+
+README = numbers.RESULTS / "README.md"
+PAGES = sorted(numbers.RESULTS.rglob("*.md"))
+NOT_COMPUTED = {
+    "2.3 points; on": "the other run's levels, in its tables",
+    "0.2 at most": "the same",
+    "0.2 of it": "a bound on three differences",
+    "55.6 instead": "the points of that rerun were not kept",
+    "56.3 and": "the same",
+    "50.9 instead": "the same",
+    "52.7; the": "the same",
+    "0.25 at best": "what three pairs can reach, by counting",
+    "0.8, is": "a setting",
+    "1.9 points more": "in the linked table of the front",
+    "4.1e-5": "a comparison of outputs, not of scores",
+}
+"""Number and the words behind it -> why no call is beside it."""
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_the_numbers_are_those_of_the_points(page: Path) -> None:
+    assert list(numbers.differences(page.read_text())) == []
+
+
+def test_every_decimal_about_scores_is_computed() -> None:
+    prose = numbers.NUMBER.sub("", README.read_text().partition("## Speed and scale")[0])
+    words = " ".join(prose.split())
+    found = [words[one.start() :] for one in re.finditer(r"(?<![\w.])[+−]?\d+\.\d+", words)]
+    assert [rest[:40] for rest in found if not rest.startswith(tuple(NOT_COMPUTED))] == []
+    assert [start for start in NOT_COMPUTED if not any(rest.startswith(start) for rest in found)] == []
+
+
+def test_one_changed_digit_is_found_and_written_anew() -> None:
+    text = README.read_text()
+    first = numbers.NUMBER.search(text)
+    assert first is not None and first["value"] == "+1.81"
+    forged = text.replace("-->+1.81<!--", "-->+1.80<!--", 1)
+    ((call, written, computed),) = numbers.differences(forged)
+    assert call.startswith("difference(") and (written, computed) == ("+1.80", "+1.81")
+    assert numbers.renew(forged) == text
+
+
+@pytest.mark.parametrize("call", ["open('x')", "difference", "__import__('os').system('true')", "mean(open('x'), 'a')"])
+def test_only_calls_of_its_functions_are_made(call: str) -> None:
+    with pytest.raises(ValueError, match="expected a call|malformed node"):
+        numbers.computed(call)
+
+
+@pytest.fixture
+def four(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    rows = [("a", 0, 0.2, 0.9), ("a", 1, 0.2, 0.8), ("a", 0, 0.4, 0.5), ("b", 0, 0.0, 0.7), ("b", 1, 0.0, 0.7)]
+    frame = pandas.DataFrame(rows, columns=["label", "seed", "asked_removed_macs_fraction", "test_score"])
+    frame.to_parquet(tmp_path / "four.parquet")
+    monkeypatch.setattr(numbers, "RESULTS", tmp_path)
+    return "four"
+
+
+def test_differences_are_paired_by_seed(four: str) -> None:
+    assert numbers.difference(four, "a", "b", at=0.2) == "+15.00"
+    assert numbers.difference(four, "b", "a", against_at=0.2, digits=1) == "−15.0"
+    assert numbers.difference(four, "b", "a", against_at=0.2, sign=False) == "15.00"
+    assert numbers.p(four, "a", "b", at=0.2) == "0.5"
+    assert numbers.mean(four, "a", at=0.2) == "85.0"
+    assert numbers.query(four, "SELECT count(*) FROM points") == "5"
+    assert numbers.interval(four, "a", "b", at=0.2, digits=0) == "[−49, +79]"  # t of one degree of freedom: 12.7 x 5
+    with pytest.raises(ValueError, match="3 points of 'a' for 2 seeds"):
+        numbers.mean(four, "a")
+
+
+def test_runs_are_kept_and_added(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, seeds in (("one", (0, 1)), ("two", (1, 2))):
+        Synthetic(seeds=seeds).write(tmp_path / name)
+    to = tmp_path / "kept" / "points.parquet"
+    assert keep_run.main([str(tmp_path / "one"), "--to", str(to)]) == 0
+    first = pandas.read_parquet(to)
+    assert keep_run.main([str(tmp_path / "two"), "--to", str(to), "--add"]) == 0
+    both = pandas.read_parquet(to)
+    assert set(both["seed"]) == {0, 1, 2} and len(both) > len(first)
+    assert not both.duplicated(["trial_id", "point"]).any()
+    assert keep_run.main([str(tmp_path / "three"), "--to", str(to)]) == 2
+    assert "three" in capsys.readouterr().err
