@@ -6,10 +6,12 @@ from typing import Any
 from sweeps.errors import SpecError
 from sweeps.spec.ranges import is_range, range_values
 from sweeps.spec.toml_text import set_option, toml_value
-from tailor.config.trial import TrialConfig
+from tailor.config.trial import METHODS, TrialConfig
 from transtailor.names import nearest
 
 TRIAL_KEYS = tuple(TrialConfig.model_fields)
+RATE = "rate"
+"""In [axes] and [tuning]: the learning rate that the method of each arm really reads, `Method.rate`."""
 SEEDS = ("source.seed", "data.split_seed")
 """Seeds that can be tied to the trial's seed, which always draws head, order, augmentation and subset."""
 
@@ -32,7 +34,7 @@ def flat_axes(table: Any, where: str, prefix: str = "") -> dict[str, Any]:
 def check_axes(axes: Mapping[str, Any], where: str, option: str | None = None) -> None:
     """Raise SpecError for an invalid axis; `option`: what comes before its key in a `--set`."""
     for key, values in axes.items():
-        check_trial_keys({key.partition(".")[0]: None}, (), where)
+        check_trial_keys({key.partition(".")[0]: None}, () if key != RATE else (RATE,), where)
         if not isinstance(values, list):
             list_of_it = f"[{toml_value(values)}]"
             advice = f"{key} = {list_of_it}" if option is None else set_option(f"{option}{key}={list_of_it}")
@@ -46,6 +48,27 @@ def check_axes(axes: Mapping[str, Any], where: str, option: str | None = None) -
         above = next((other for other in axes if key.startswith(f"{other}.")), None)
         if above is not None:
             raise SpecError(f"{where} {key}: {above} is an axis too and both would set {key}; leave one out")
+
+
+def own_rate(table: Mapping[str, Any], trial: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Return the table with the key of the rate that the trial's method reads in the place of `rate`.
+
+    >>> own_rate({"rate": [0.1], "seed": [0]}, {"method": "head_only"}, "[tuning]")
+    {'optimisation.head_learning_rate': [0.1], 'seed': [0]}
+
+    Raises:
+        SpecError: the trial has no method yet, or the table has that key too.
+    """
+    if RATE not in table:
+        return dict(table)
+    given = trial.get("method")
+    name = given.get("name") if isinstance(given, Mapping) else given
+    if not isinstance(name, str) or name not in METHODS:
+        raise SpecError(f"{where} {RATE}: which setting it is depends on the method; name the method in each variant")
+    key = METHODS[name].rate
+    if key in table:
+        raise SpecError(f"{where} {RATE}: is {key} for {name}, which is set there too; leave one out")
+    return {key if own == RATE else own: value for own, value in table.items()}
 
 
 def check_apart(axes: Mapping[str, Any], tuning: Mapping[str, Any], where: str) -> None:

@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 from results.text.settings import leaves
 from sweeps.errors import SpecError
-from sweeps.spec.axes import overlap
+from sweeps.spec.axes import check_apart, overlap, own_rate
 from sweeps.spec.json_settings import JsonSettings
 from sweeps.spec.spec import Spec, Variant, merge_tables, set_value
 from sweeps.spec.toml_text import set_option, toml_value
@@ -106,8 +106,12 @@ def _crossed(spec: Spec, variant: Variant, number: int | None) -> Iterator[Combi
     """Yield each combination of the axes and the settings of [tuning]."""
     name = f"[[variants]] {number}" + (f" ({variant.label!r})" if variant.label else "")
     origin = "[trial]" if number is None else name
-    _check_axes_apart(spec, variant, f"{spec.where} {origin}")
-    base = merge_tables(spec.trial, variant.settings)
+    base, where = merge_tables(spec.trial, variant.settings), f"{spec.where} {origin}"
+    own = {table: own_rate(getattr(spec, table), base, f"{where} {table}") for table in ("axes", "tuning")}
+    spec = spec.model_copy(update=own)
+    variant = variant.model_copy(update={"axes": own_rate(variant.axes, base, f"{where} axes")})
+    check_apart(spec.axes, spec.tuning, where)
+    _check_axes_apart(spec, variant, where)
     settings: list[Tuning | None] = [*_settings_of_tuning(spec)] or [None]
     for point in _product({**spec.axes, **variant.axes}):
         for tuning in settings:
@@ -140,7 +144,8 @@ def expand_one(spec: Spec, number: int, point: Mapping[str, Any]) -> Expanded | 
     origin = f"[[variants]] {number + 1}" if spec.variants else "[trial]"
     base = merge_tables(spec.trial, variant.settings)
     place = number + 1 if spec.variants else None
-    crossed = _combination(spec, Combination(raw=base, base=origin, point=dict(point), tuning=None, variant=place))
+    values = own_rate(point, base, f"{spec.where} {origin}")
+    crossed = _combination(spec, Combination(raw=base, base=origin, point=values, tuning=None, variant=place))
     exclusions = [_Exclusion(pattern, place) for place, pattern in enumerate(spec.exclude, start=1)]
     if _any_matches(exclusions, crossed.raw, variant.label):
         return None

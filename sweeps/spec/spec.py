@@ -10,7 +10,7 @@ network = "digits_vgg"
 seed = [0, 1, 2]
 optimisation.epochs = [10, 20]
 [tuning]                                # crossed like axes, with every variant; the report takes the best by validation
-optimisation.learning_rate = [0.0005, 0.005]
+rate = [0.0005, 0.005]                  # `rate`: the learning rate that the arm's method reads, whatever its key
 [[variants]]                            # settings merged on the base; without variants the base alone
 label = "prune l1"                   # optional: the name of the arm in comparisons
 method = { name = "prune", criterion = "l1" }

@@ -37,6 +37,8 @@ class Method(Settings):
     """Whether it trains on the source task with the head of the pre-trained network, which must fit that task."""
     filters_only: ClassVar[bool] = False
     """Whether it cannot prune heads of attention and channels of a stream (pruning.heads, pruning.stream)."""
+    rate: ClassVar[str] = "optimisation.learning_rate"
+    """The setting that is the learning rate of its last training on the target: what `rate` in a spec means for it."""
     name: str
 
     @abstractmethod

@@ -1,6 +1,6 @@
 """The baselines without pruning: training only the head, and all layers."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from tailor.config.trial import Method, TrialConfig, register
 from tailor.methods.recipe import Recipe
@@ -11,6 +11,7 @@ from tailor.stages import StageGenerator
 class HeadOnly(Method):
     """A new last layer on frozen features ("FT" in TransTailor's tables)."""
 
+    rate: ClassVar[str] = "optimisation.head_learning_rate"
     name: Literal["head_only"] = "head_only"
 
     def walk(self, config: TrialConfig) -> StageGenerator:

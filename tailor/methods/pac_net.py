@@ -19,6 +19,7 @@ class PACNet(Method):
     """Keep the weights that the source needs, and train the others on the target."""
 
     keeps_source_head: ClassVar[bool] = True
+    rate: ClassVar[str] = "method.calibrate_learning_rate"
     name: Literal["pac_net"] = "pac_net"
     prune_ratio: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.8
     """Share of the weights of all convolution and linear layers that is redundant (P: 0.8)."""

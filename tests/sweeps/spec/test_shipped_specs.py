@@ -45,7 +45,11 @@ ONE_DRAW = ("demo.toml", "tour.toml", "search.toml")  # they show the program; n
 SOURCE_IMAGES = 2_000
 PIXELS = (3, 256, 256)
 SHIPPED = sorted(path.name for path in SPECS.glob("*.toml"))
-MANY_METHODS = ("methods_on_digits.toml", "transfer_pruning_bench.toml")  # most of what all of them train
+MANY_METHODS = (
+    "methods_on_digits.toml",
+    "transfer_pruning_bench.toml",
+    "transfer_pruning_rates.toml",
+)  # most of what all of them train
 OF_THE_SOURCE = {"load_weights", "train_source", "find_essential", "allocate"}  # stages that read the source alone
 ONE_EPOCH = {"alpha_epochs": 1, "allocate_epochs": 1}  # of a method's own settings
 DRAWS = {"population": 2, "samples": 1, "generations": 2, "draws": 2}  # of an allocation that searches
@@ -132,6 +136,26 @@ def test_each_seed_draws_its_own_source_and_splits(name: str, root: Path) -> Non
         kinds[trial.config.seed] |= {stage.key: stage.kind for stage in stages}
     shared = {kinds[3][key] for key in kinds[3].keys() & kinds[5].keys()}
     assert shared <= (OF_THE_SOURCE if has_weights else set())
+
+
+def test_rates_of_the_bench_are_chosen_on_other_seeds_and_can_be_fixed(root: Path, tmp_path: Path) -> None:
+    """As the bench's first lines say: the grid as an axis, and for each arm all but the chosen rate excluded."""
+    rates, bench = (load_spec(SPECS / f"transfer_pruning_{name}.toml") for name in ("rates", "bench"))
+    assert not set(rates.axes["seed"]) & set(bench.axes["seed"]) and not bench.tuning
+    grid = rates.tuning["rate"]
+    trials = expand(given("transfer_pruning_rates.toml", root))
+    labels = sorted({trial.label for trial in trials})
+    others = {"head_only": "optimisation.head_learning_rate", "pac_net": "method.calibrate_learning_rate"}
+    lines = [f'name = "fixed"\nextends = "{SPECS}/transfer_pruning_bench.toml"\n[axes]\nrate = {grid}']
+    lines += ['[[exclude]]\nmethod.name = "smaller_dense"']
+    for number, label in enumerate(labels):
+        left = [rate for rate in grid if rate != grid[number % len(grid)]]
+        lines += [f'[[exclude]]\nlabel = "{label}"\n{others.get(label, "optimisation.learning_rate")} = {left}']
+    (tmp_path / "fixed.toml").write_text("\n".join(lines))
+    one_set = ["axes.seed=[0]", f"trial.data.root={root}", 'axes.data=[{ name = "cub200", train_images = 5394 }]']
+    fixed = expand(load_spec(tmp_path / "fixed.toml", one_set))
+    assert {trial.label for trial in fixed} == set(labels)
+    assert len(fixed) == len(expand(load_spec(SPECS / "transfer_pruning_bench.toml", one_set)))
 
 
 def test_the_arms_of_the_photographs_study_train_for_as_many_epochs(root: Path) -> None:

@@ -13,6 +13,7 @@ from sweeps.run.relaunch import start
 from sweeps.run.run_folder import RunFolder
 from sweeps.spec.expand import expand
 from sweeps.spec.spec import load_spec
+from tailor.execution.dry_run import dry_run
 
 WriteSpec = Callable[..., Path]
 
@@ -155,3 +156,68 @@ def test_unequal_tuning_is_refused(write_spec: WriteSpec, case: str) -> None:
 def test_an_arm_may_be_excluded_whole(write_spec: WriteSpec) -> None:
     trials = expand(load_spec(write_spec(SPEC + "[[exclude]]\nmethod.criterion = 'random'\nseed = 1\n")))
     assert len(trials) == 5 * 6
+
+
+RATES = """
+name = "rates"
+[tuning]
+rate = [0.01, 0.02]
+[[variants]]
+method.name = "fine_tune"
+[[variants]]
+method.name = "head_only"
+[[variants]]
+method.name = "pac_net"
+"""
+OWN = {
+    "fine_tune": "optimisation.learning_rate",
+    "head_only": "optimisation.head_learning_rate",
+    "pac_net": "method.calibrate_learning_rate",
+}
+
+
+@pytest.mark.parametrize("table", ["tuning", "axes"])
+def test_a_rate_is_the_one_that_the_arm_reads(table: str, write_spec: WriteSpec) -> None:
+    """Each arm has the same grid, and each value is other work: it is in the key of a stage."""
+    trials = expand(load_spec(write_spec(RATES.replace("[tuning]", f"[{table}]"))))
+    assert [trial.label for trial in trials] == [label for label in OWN for _ in range(2)]
+    last = set()
+    for number, trial in enumerate(trials):
+        name, key = OWN[trial.label].split(".")
+        assert trial.settings.values[name][key] == (0.01, 0.02)[number % 2]
+        if table == "tuning":
+            assert trial.tuning is not None and trial.tuning.values == {OWN[trial.label]: (0.01, 0.02)[number % 2]}
+        last.add(dry_run(trial.config).stages[-1].key)
+    assert len(last) == len(trials)
+    untouched = trials[2].config.optimisation.learning_rate, trials[4].config.optimisation.head_learning_rate
+    assert untouched == (0.0005, 0.005)
+
+
+def test_the_resolved_text_keeps_a_rate(write_spec: WriteSpec) -> None:
+    spec = load_spec(write_spec(RATES))
+    again = load_spec(write_spec(spec.to_toml(), "again.toml"))
+    assert [trial.config for trial in expand(again)] == [trial.config for trial in expand(spec)]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (RATES + "optimisation.head_learning_rate = 0.1\n", None),  # PAC-Net's head has its own rate, beside `rate`
+        (RATES + "method.calibrate_learning_rate = 0.1\n", r"3 method\.calibrate_learning_rate: \[tuning\] sets it"),
+        (RATES + "[axes]\noptimisation.learning_rate = [0.1]\n", r"learning_rate: \[axes\] .* sets it too"),
+        (
+            RATES.replace("rate =", "optimisation.learning_rate = [0.1]\nrate ="),
+            "for fine_tune, which is set there too",
+        ),
+        ('name = "no"\n[tuning]\nrate = [0.1]\n[axes]\nmethod = [{ name = "fine_tune" }]\n', "name the method in each"),
+        (RATES.replace("rate =", "rates ="), "no such key: 'rates'"),
+    ],
+)
+def test_a_rate_that_is_set_twice_or_of_no_method_is_refused(
+    text: str, words: str | None, write_spec: WriteSpec
+) -> None:
+    if words is None:
+        assert len(expand(load_spec(write_spec(text)))) == 6
+        return
+    with pytest.raises(SpecError, match=words):
+        expand(load_spec(write_spec(text)))
