@@ -71,6 +71,7 @@ bench: $(READY)  ## half an hour: speed and memory against the alternatives; wri
 bench-long: $(READY)  ## one and a half hours: the other benchmarks of speed and scale, two of them on a real SLURM (root, the packages of slurm-testbed)
 	$(BIN)/python benchmarks/planning.py
 	$(BIN)/python benchmarks/pruned_model.py
+	$(BIN)/python benchmarks/own_networks.py
 	$(BIN)/python benchmarks/footprint.py
 	$(BIN)/python benchmarks/pruned_speed.py
 	$(BIN)/python benchmarks/input_path.py

@@ -78,7 +78,7 @@ def fill(model: nn.Module, tensors: dict[str, Tensor]) -> None:
 
 def _widen(module: nn.Module, weight: Tensor) -> None:
     """Set a layer's numbers of channels to those of its weight."""
-    if isinstance(module, nn.Conv2d):
+    if isinstance(module, nn.Conv1d | nn.Conv2d):
         if module.groups > 1 and module.groups == module.in_channels:  # depthwise
             module.groups = weight.shape[0] * module.in_channels // module.out_channels
         module.out_channels, module.in_channels = weight.shape[0], weight.shape[1] * module.groups

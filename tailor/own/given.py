@@ -67,9 +67,14 @@ def registered(own: OwnNetwork, **facts: Any) -> Iterator[None]:
         own: the network.
         facts: fields of NetworkInfo.
     """
+    drawn_on = [own.device] if own.device.type == "cuda" else []
     stub = network_stub("a user's module", lambda **_: copy.deepcopy(own.template))
     try:
-        with NETWORKS.borrow(own.name, replace(stub, **facts)), torch.random.fork_rng(), torch.enable_grad():
+        with (
+            NETWORKS.borrow(own.name, replace(stub, **facts)),
+            torch.random.fork_rng(devices=drawn_on),
+            torch.enable_grad(),
+        ):
             yield
     except (ConfigError, TrainingError) as error:
         raise type(error)(TABLE.sub("", str(error).replace(own.name, own.kind))) from error.__cause__
@@ -92,6 +97,10 @@ def _checked_tensors(model: nn.Module, kind: str) -> list[Tensor]:
     """Parameters and buffers."""
     if not isinstance(model, nn.Module) or isinstance(model, torch.jit.ScriptModule):
         raise ConfigError(f"model is a {kind}; expected a torch.nn.Module whose code is Python")
+    if others := [name for name, value in model.state_dict().items() if not isinstance(value, Tensor)]:
+        raise ConfigError(f"{kind} has state that is no tensor, {', '.join(others[:3])}, which cannot be saved as one")
+    if kind == "OptimizedModule":
+        raise ConfigError("model is compiled, and a compiled module is not analysed; prune it before torch.compile")
     tensors = [*model.parameters(), *model.buffers()]
     if any(map(nn.parameter.is_lazy, tensors)):
         raise ConfigError(f"{kind} has lazy layers, which have no width yet; run it once: model(example_input)")
@@ -105,6 +114,10 @@ def _checked_tensors(model: nn.Module, kind: str) -> list[Tensor]:
     if len(devices := {tensor.device for tensor in tensors}) > 1 or "meta" in {one.type for one in devices}:
         raise ConfigError(
             f"{kind} is on {', '.join(sorted(map(str, devices)))}; move it to one device: model.to('cpu')"
+        )
+    if broken := [name for name, parameter in model.named_parameters() if not bool(parameter.isfinite().all())]:
+        raise ConfigError(
+            f"{kind} has numbers that are not finite, in {', '.join(broken[:3])}; scores need finite ones"
         )
     return tensors
 

@@ -38,7 +38,7 @@ from tailor.stages import StageGenerator
 from transtailor.names import nearest
 
 DEFAULTS: dict[str, Any] = {"residual": "coupled", "linear": True}  # all filters of any network that can go (C)
-WHERE = "settings"
+WHERE = "arguments"
 REASONS = 5  # that a message lists
 ROUNDINGS = 1e4  # by which outputs of the same network may differ, times the precision of the largest
 ADVICE = (

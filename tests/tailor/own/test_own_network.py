@@ -172,9 +172,33 @@ class Boxed(CountsFilters):
         return Boxed
 
 
+class Series(nn.Module):
+    """Convolutions over time, one of them depthwise; transposed ones keep their filters."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.deep = nn.Conv1d(4, 16, 3), nn.Conv1d(16, 16, 3, groups=16)
+        self.last, self.up = nn.Conv1d(16, 8, 3), nn.ConvTranspose1d(8, 2, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.up(torch.relu(self.last(torch.relu(self.deep(self.first(x))))))
+        return out
+
+
 def linear() -> nn.Sequential:
     torch.manual_seed(0)
     return nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 3))
+
+
+class Extra(CountsFilters):
+    def get_extra_state(self) -> Any:
+        return {"version": 1}
+
+
+def broken(model: nn.Module) -> nn.Module:
+    with torch.no_grad():
+        model.get_parameter("0.weight")[0, 0] = torch.inf
+    return model
 
 
 MISTAKES: dict[str, tuple[Callable[[], Any], Any, dict[str, Any], str]] = {
@@ -185,7 +209,7 @@ MISTAKES: dict[str, tuple[Callable[[], Any], Any, dict[str, Any], str]] = {
     "no data": (linear, torch.zeros(1, 8), {"criterion": "taylor"}, "criterion 'taylor' reads data; give loader"),
     "no data for norms": (small_networks.Gated, images((3, 8, 8)).float(), {"measure_norms": True}, "give loader"),
     "setting": (linear, torch.zeros(1, 8), {"residul": "inside"}, "no setting 'residul'; did you mean 'residual'"),
-    "value": (linear, torch.zeros(1, 8), {"residual": "all"}, "settings: residual: .*'inside' or 'coupled'.*'all'"),
+    "value": (linear, torch.zeros(1, 8), {"residual": "all"}, "arguments: residual: .*'inside' or 'coupled'.*'all'"),
     "no norm": (linear, torch.zeros(1, 8), {"criterion": "bn_gamma"}, "Sequential has no norm"),
     "no heads": (linear, torch.zeros(1, 8), {"heads": True}, "heads = true, and Sequential has no heads"),
     "not prunable": (lambda: nn.Linear(8, 3), torch.zeros(1, 8), {}, "no filter of Linear can be removed"),
@@ -198,6 +222,9 @@ MISTAKES: dict[str, tuple[Callable[[], Any], Any, dict[str, Any], str]] = {
     "no parameters": (nn.ReLU, torch.zeros(1, 8), {}, "ReLU has no parameters"),
     "no module": (lambda: len, torch.zeros(1, 8), {}, "model is a builtin_function_or_method; expected"),
     "half": (lambda: linear().half(), torch.zeros(1, 8).half(), {}, "weights of torch.float16.*prune model.float()"),
+    "compiled": (lambda: torch.compile(linear()), torch.zeros(1, 8), {}, "model is compiled.*before torch.compile"),
+    "extra state": (Extra, torch.zeros(1, 8), {}, "Extra has state that is no tensor, _extra_state"),
+    "not finite": (lambda: broken(linear()), torch.zeros(1, 8), {}, "not finite, in 0.weight"),
     "lazy": (lambda: nn.Sequential(nn.LazyLinear(3)), torch.zeros(1, 8), {}, "run it once: model"),
     "meta": (lambda: linear().to("meta"), torch.zeros(1, 8), {}, "is on meta; move it to one device"),
     "no batch": (linear, torch.zeros(8), {}, r"example_input is a tensor \(8,\) of torch.float32; expected"),
@@ -223,6 +250,16 @@ def test_mistakes_are_explained(mistake: str) -> None:
 def test_outputs_may_be_dictionaries_and_weights_tied() -> None:
     made = tailor.prune(Named(), torch.ones(1, 8), removed_macs_fraction=0.3)
     assert made.model(torch.ones(2, 8))["out"].shape == (2, 3)
+
+
+def test_series_are_inputs_as_images_are(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network, example = Series(), torch.randn(2, 4, 20)
+    made = tailor.prune(network, example, removed_macs_fraction=0.3)
+    deep = made.model.get_submodule("deep")
+    assert isinstance(deep, nn.Conv1d) and deep.groups == deep.in_channels == deep.out_channels < 16
+    made.save(tmp_path)
+    assert torch.equal(run(tailor.load(tmp_path, model=network), example), run(made.model, example))
 
 
 def test_another_network_is_refused(tmp_path: Path) -> None:
