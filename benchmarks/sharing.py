@@ -25,7 +25,8 @@ from typing import Any
 
 from benchmarks.equality import compare, points_of
 from benchmarks.record import RESULTS, ROOT, Cell, Measured, verdict, write
-from results.arms.cost import StageRow, Totals, cost_of_run
+from benchmarks.totals import StageRow, Totals
+from results.arms.cost import cost_of_run
 from results.store.reader import Run, load
 from sweeps.planning.durations import Durations, durations_in
 from sweeps.planning.plan import Plan, choose_probe, cost_of, make_plan

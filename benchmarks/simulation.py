@@ -20,10 +20,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from benchmarks.record import RESULTS, Cell, Measured, verdict, write
+from benchmarks.simulate import simulate
+from benchmarks.simulated_cluster import SimulatedCluster, SimulationResult
 from hpc.cluster.autoscaler import ScalingLimits
 from sweeps.planning.plan import Plan, make_plan, no_sharing
-from sweeps.scheduling.simulate import simulate
-from sweeps.scheduling.simulated_cluster import SimulatedCluster, SimulationResult
 from sweeps.scheduling.timed import TimedTrial, join_stages
 from sweeps.spec.spec import load_spec
 

@@ -1,18 +1,32 @@
-"""A run as users open it: its tables, and its figures as `run.plot`."""
+"""A run as users open it: its tables by name, its best points, comparisons of arms, and figures."""
 
+import html
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 from results.plot.plots import Plots
 from results.store import reader
+from results.store.schema import TABLES
+
+if TYPE_CHECKING:
+    import pandas
+    import polars
+
+_NAMES = (*TABLES, *reader.VIEWS)
 
 
 class OpenedRun(reader.Run):
-    """One run, or several, with figures.
+    """One run, or several, as they were when they were opened.
+
+    Each table of docs/columns.md is an attribute, as a pandas table: `run.trials`, `run.measured_points`.
 
     Example:
         run = results.load("runs/demo")
+        run.best(under={"macs": 0.8})
+        run.compare("fine_tune", at=0.4)
+        run.sql("SELECT label, avg(test_score) AS test FROM measured_points GROUP BY ALL")
         run.plot.front(cost="params").save("front.pdf")
     """
 
@@ -21,9 +35,78 @@ class OpenedRun(reader.Run):
         """The figures; `dir(run.plot)` names them."""
         return Plots(self)
 
+    def polars(self, sql: str, parameters: list[Any] | None = None) -> "polars.DataFrame":
+        """Run a query and return a polars table; polars has to be installed. Raises as `sql`."""
+        import polars
+
+        frame = polars.from_arrow(self.arrow(sql, parameters))
+        assert isinstance(frame, polars.DataFrame)  # and no single column
+        return frame
+
+    def best(self, by: str = "validation_score", *, under: Mapping[str, float] | None = None) -> "pandas.DataFrame":
+        """Return the best operating point of each network and data set, as `transtailor best` does.
+
+        Args:
+            by: "validation_score", or "test_score", which is no estimate for new images if a point is chosen by it.
+            under: limits, such as {"macs": 0.8} (up to 1: of the original's), {"params": 100_000}, {"latency_ms": 2}.
+
+        Raises:
+            ResultsError: another score, another limit, or rows are lost.
+        """
+        import pandas
+
+        from results.analysis.best import Limit, best_points
+        from results.store.completeness import refuse_gaps
+
+        refuse_gaps(self)
+        limits = [Limit.parse(f"{column}={most}") for column, most in (under or {}).items()]
+        return pandas.DataFrame(best_points(self, by, limits))
+
+    def compare(self, against: str, *, at: float | None = None) -> "pandas.DataFrame":
+        """Return every arm compared with one of them, paired by seed, as numbers of `transtailor compare`.
+
+        Scores and differences are fractions: 0.01 is one percentage point of accuracy. `p_holm` is p corrected over
+        all arms of one network and data set.
+
+        Args:
+            against: the label of the arm that all others are compared with.
+            at: only this budget, such as 0.4 for 40% fewer MACs, and arms that prune nothing.
+
+        Raises:
+            ResultsError: no such arm, or rows are lost.
+        """
+        import pandas
+
+        from results.analysis.versus_arm import versus_arm_records
+        from results.store.completeness import refuse_gaps
+
+        refuse_gaps(self)
+        return pandas.DataFrame(versus_arm_records(self, against, at))
+
+    def __getattr__(self, name: str) -> "pandas.DataFrame":
+        if name in _NAMES:
+            return self.sql(f"FROM {name}")
+        raise AttributeError(f"a run has no table {name!r}; it has {', '.join(_NAMES)}")
+
+    def __dir__(self) -> list[str]:
+        return sorted({*super().__dir__(), *_NAMES})
+
+    def __repr__(self) -> str:
+        counts = self.rows("SELECT status, count(*) AS trials FROM trials GROUP BY ALL ORDER BY ALL")
+        trials = ", ".join(f"{row['trials']} {row['status']}" for row in counts) or "none has ended"
+        (points,) = self.rows("SELECT count(*) AS points FROM measured_points")
+        return f"{', '.join(self.paths)}: trials: {trials}; {points['points']} operating points"
+
+    def _repr_html_(self) -> str:
+        arms = self.sql(
+            "SELECT network, dataset, label, count(DISTINCT seed) AS seeds, count(*) AS points, "
+            "max(validation_score) AS best_validation_score FROM measured_points GROUP BY ALL ORDER BY ALL"
+        )
+        return f"<p>{html.escape(repr(self))}</p>{arms.to_html(index=False)}"
+
 
 def load(run: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> OpenedRun:
-    """As `results.store.reader.load`, with figures.
+    """As `results.store.reader.load`, with tables by name, best points, comparisons and figures.
 
     Example:
         A run with one row; its figures are methods of `plot`.
@@ -34,9 +117,9 @@ def load(run: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> Open
         >>> row = {"paper": "P", "place": "Table 1", "label": "l1", "network": "vgg16", "dataset": "dogs", "value": 0.7}
         >>> part = Writer(f"{folder.name}/tables").write("printed", [row | {"metric": "accuracy", "code_digest": ""}])
         >>> with load(folder.name) as run:
-        ...     chart = run.plot.printed()
-        >>> chart.title, len(chart.to_dict()["datasets"]["rows"])
-        ('Printed and measured accuracy', 1)
+        ...     values, chart = list(run.printed["value"]), run.plot.printed()
+        >>> values, chart.title, len(chart.to_dict()["datasets"]["rows"])
+        ([0.7], 'Printed and measured accuracy', 1)
         >>> folder.cleanup()
     """
     plain = reader.load(run)

@@ -9,3 +9,7 @@ class SpecError(UserError, ValueError):
 
 class RunFolderError(UserError, ValueError):
     """A run folder that cannot be made, read or resumed; the text names the folder and what to type."""
+
+
+class LaunchError(UserError):
+    """A launch that was refused; the text is what the command has printed."""

@@ -1,17 +1,24 @@
 """TransTailor sweeps, what a trial does: load, score, prune, fine-tune; without Ray, SLURM or tables."""
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tailor.model.state import load_model
+    from tailor.own.prune import prune, transtailor
+    from tailor.own.pruned import PrunedNetwork, load
 
-__all__ = ["load_model"]
+__all__ = ["PrunedNetwork", "load", "load_model", "prune", "transtailor"]
+_MODULES = dict.fromkeys(("prune", "transtailor"), "own.prune") | dict.fromkeys(("load", "PrunedNetwork"), "own.pruned")
+_MODULES["load_model"] = "model.state"
 
 
 def __getattr__(name: str) -> Any:
     # Planning imports this package and must not import torch.
-    if name == "load_model":
-        from tailor.model.state import load_model
-
-        return load_model
+    if name in _MODULES:
+        return getattr(import_module(f"tailor.{_MODULES[name]}"), name)
     raise AttributeError(f"module 'tailor' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

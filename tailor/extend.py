@@ -18,25 +18,10 @@ from tailor.pruning.criteria import CRITERIA, Criterion
 from tailor.stages import StageGenerator
 
 __all__ = [
-    "ALLOCATIONS",
-    "CRITERIA",
-    "DATASETS",
-    "METHODS",
-    "NETWORKS",
-    "REGULARISERS",
-    "Allocation",
-    "Criterion",
-    "DataInfo",
-    "Global",
-    "Method",
-    "NetworkInfo",
-    "Recipe",
-    "Regulariser",
-    "StageGenerator",
-    "Steps",
-    "TrialConfig",
+    "ALLOCATIONS", "CRITERIA", "DATASETS", "METHODS", "NETWORKS", "REGULARISERS", "Allocation", "Criterion",
+    "DataInfo", "Global", "Method", "NetworkInfo", "Recipe", "Regulariser", "StageGenerator", "Steps", "TrialConfig",
     "register",
-]
+]  # fmt: skip
 Steps = StageGenerator  # its name in modules that were written for version 0.1
 _WITH_TORCH = {
     "Samples": "tailor.data.task_data",

@@ -25,7 +25,7 @@ NOT_PASTED: Mapping[str, str] = {
     place: reason
     for reason, found in {
         FILE: "sweeps/spec/printed_rows.py:_points sweeps/spec/spec.py:_absolute sweeps/spec/spec.py:_check_keys"
-        " sweeps/spec/axes.py:check_tied sweeps/spec/axes.py:flat_axes sweeps/spec/spec.py:_read_document"
+        " sweeps/spec/axes.py:check_tied sweeps/spec/axes.py:flat_axes sweeps/spec/spec.py:_completed"
         " sweeps/spec/spec.py:_table sweeps/spec/ranges.py:Range.values sweeps/spec/search_settings.py:check_search"
         " sweeps/spec/spec.py:_tables sweeps/spec/spec.py:_variant tailor/config/trial.py:TrialConfig._source_exists"
         " tailor/config/source.py:SourceConfig._weights_are_pinned hpc/sites/site.py:Need._dependency_names_jobs"
@@ -39,7 +39,7 @@ NOT_PASTED: Mapping[str, str] = {
         " tailor/prepare/archive.py:_own tailor/prepare/folder.py:list_folder tailor/prepare/preparation.py:_decode"
         " tailor/prepare/preparation.py:prepare tailor/prepare/tasks.py:_draw tailor/prepare/tasks.py:cut"
         " transtailor/files.py:refuse_unwritable tailor/model/state.py:_refuse_other_sizes",
-        OTHER: "results/analysis/versus_arm.py:versus_arm_page results/analysis/effects.py:_chosen"
+        OTHER: "results/analysis/versus_arm.py:_compared results/analysis/effects.py:_chosen"
         " results/analysis/seeds_needed.py:_notes"
         " results/analysis/seeds_needed.py:seeds_needed_page results/export/command.py:export_lines"
         " sweeps/commands/explain.py:_shared_stages sweeps/planning/plan.py:select_trials hpc/ray/local.py:_why_not"
@@ -55,7 +55,7 @@ NOT_PASTED: Mapping[str, str] = {
         " hpc/slurm/jobs.py:submit",
         NONE: "results/store/columns.py:_lines results/store/parts.py:read_manifest results/store/schema.py:"
         " sweeps/driver/driver.py:_backend sweeps/driver/quota.py:why_pause sweeps/spec/expand.py:_place"
-        " transtailor/__main__.py: hpc/ray/stranger.py:_request",
+        " transtailor/__main__.py: hpc/ray/stranger.py:_request sweeps/followed_run.py:FollowedRun.save_model",
         "a number in the place of a percentage; test_bad_input.py has it": "transtailor/validation.py:_percentage"
         " transtailor/validation.py:fraction",
         "a package that the environment of the tests has": "sweeps/search/samplers.py:_optuna",

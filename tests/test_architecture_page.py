@@ -124,7 +124,7 @@ def test_the_drawing_has_every_room() -> None:
         ("| `results/text/` |", "| `results/texts/` |", "there is no results/texts/"),
         ("`tailor/pruning/budget_solver.py`", "`tailor/pruning/solver.py`", "there is no tailor/pruning/solver.py"),
         ("(`optimiser_for`)", "(`optimizer_for`)", "tailor/training/loop.py has no optimizer_for"),
-        ("`order.py`; `simulate.py`", "`orders.py`", "there is no sweeps/scheduling/orders.py"),
+        ("`order.py`; `timed.py`", "`orders.py`", "there is no sweeps/scheduling/orders.py"),
         (
             "sweeps.commands.launch -> sweeps.driver.driver",
             "sweeps.driver.driver -> sweeps.commands.launch",

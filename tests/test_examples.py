@@ -12,14 +12,17 @@ from typing import Any
 import pytest
 
 import results
+import sweeps
 import tailor
 import tailor.extend
 from tests.import_graph import modules
 
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
-PUBLIC: tuple[types.ModuleType, ...] = (tailor, results, tailor.extend)
+PUBLIC: tuple[types.ModuleType, ...] = (tailor, results, sweeps, tailor.extend)
 """What users import from: each function and class in their `__all__` has an example."""
 WITHOUT: Mapping[str, str] = {
+    "sweeps.FollowedRun": "a run that another process runs: docs/python.md has one, and a test runs it",
+    "sweeps.follow": "as sweeps.FollowedRun",
     "tailor.extend.NetworkInfo": "a record that users fill in: docs/extend/network.md has a whole one",
 }
 """Name -> why it has no example."""

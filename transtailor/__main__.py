@@ -31,12 +31,9 @@ class Entry:
 
     group: str
     text: str
-    main: str
-    """Module."""
-    words: tuple[str, ...]
-    """Arguments that `main` receives before the user's own."""
-    example: str
-    """Arguments after the name of the command."""
+    main: str  # module
+    words: tuple[str, ...]  # arguments that `main` receives before the user's own
+    example: str  # arguments after the name of the command
 
 
 def _entries(group: str, main: str, commands: Mapping[str, tuple[str, str]]) -> dict[str, Entry]:

@@ -125,7 +125,6 @@ def find_line(text: str, keys: Sequence[str]) -> int | None:
         2
 
     Args:
-        text: valid TOML.
         keys: those of the tables above it and its own; for an array of tables its name, then the number from 1.
     """
     arrays: Counter[str] = Counter()

@@ -28,7 +28,6 @@ def write_file(path: Path, content: Content, *, mode: int | None = None) -> Path
 
     Args:
         path: its folder exists.
-        content: of the file.
         mode: 0o600 keeps it private from the first moment; None lets others read it if the umask does.
     """
     temporary = _temporary(path)

@@ -21,10 +21,8 @@ class LibraryError(UserError):
 class PrivateNames:
     """Private names of one library that one room uses; a newer version may lack them."""
 
-    library: str
-    """As pip knows it, with its extras: "ray[tune]"."""
-    tried: str
-    """The version that the names were tried with."""
+    library: str  # as pip knows it, with its extras: "ray[tune]"
+    tried: str  # the version that the names were tried with
     names: Mapping[str, str]
     """Dotted name -> what it is used for. "a.f(word)": a keyword or an attribute in the body of f."""
 

@@ -16,16 +16,13 @@ class Fault:
     """One mistake.
 
     Attributes:
-        keys: those of the tables above it and its own; empty if only the combination of values is wrong.
         kind: a key that does not exist, a required key that is absent, or a wrong value.
-        expected: what is wrong with the value, as a message.
-        given: the value.
     """
 
-    keys: tuple[str, ...]
+    keys: tuple[str, ...]  # those of the tables above it and its own; empty if only the combination of values is wrong
     kind: Literal["unknown", "missing", "wrong"]
-    expected: str
-    given: Any
+    expected: str  # what is wrong with the value, as a message
+    given: Any  # the value
 
     @property
     def key(self) -> str:

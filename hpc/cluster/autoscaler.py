@@ -20,13 +20,10 @@ class Worker:
     job: str
     state: Literal["waiting", "starting", "ready", "draining"]
     """In SLURM's queue; started there and not joined; usable; gets no new work (also: released, cancelled)."""
-    ends_at_s: float | None = None
-    """When its walltime ends; None while it waits in SLURM's queue."""
+    ends_at_s: float | None = None  # when its walltime ends; None while it waits in SLURM's queue
     busy: bool = False
-    idle_since_s: float | None = None
-    """Since when it has been ready without work; None if it is not."""
-    starting_since_s: float | None = None
-    """None unless it is starting."""
+    idle_since_s: float | None = None  # since when it has been ready without work; None if it is not
+    starting_since_s: float | None = None  # None unless it is starting
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,21 +33,15 @@ class ScalingLimits:
     max_workers: int
     """Workers at a time; those that drain do not count, so that a successor can come before its predecessor ends."""
     walltime_s: float
-    drain_before_s: float
-    """How long before the end of its walltime a worker gets no new work."""
-    successor_lead_s: float
-    """How long before that its successor is submitted."""
-    idle_s: float
-    """How long a worker without use is kept."""
-    start_limit_s: float
-    """A worker that SLURM has started and that has not joined after this time is given up."""
+    drain_before_s: float  # how long before the end of its walltime a worker gets no new work
+    successor_lead_s: float  # how long before that its successor is submitted
+    idle_s: float  # how long a worker without use is kept
+    start_limit_s: float  # a worker that SLURM has started and that has not joined after this time is given up
     slots_per_worker: int = 1
-    workers_per_slot: int = 1
-    """More than 1 for trials that span workers; then `slots_per_worker` is 1."""
+    workers_per_slot: int = 1  # more than 1 for trials that span workers; then `slots_per_worker` is 1
     gpu_hours_left: float | None = None
     """For further workers, without those that submitted workers asked for; None: no limit."""
-    gpu_hours_per_worker: float = 0.0
-    """The GPUs of a worker times its walltime."""
+    gpu_hours_per_worker: float = 0.0  # the GPUs of a worker times its walltime
 
     def __post_init__(self) -> None:
         """Raise ValueError if workers would be replaced as soon as they start."""
@@ -108,12 +99,9 @@ class Actions:
     """The next actions. A worker that is drained, released or cancelled counts as draining from then on."""
 
     submit: int = 0
-    drain: tuple[str, ...] = ()
-    """Ready workers whose walltime is nearly over."""
-    release: tuple[str, ...] = ()
-    """Idle workers without use."""
-    cancel: tuple[str, ...] = ()
-    """Waiting jobs without use, and workers that did not join; the latter are failures."""
+    drain: tuple[str, ...] = ()  # ready workers whose walltime is nearly over
+    release: tuple[str, ...] = ()  # idle workers without use
+    cancel: tuple[str, ...] = ()  # waiting jobs without use, and workers that did not join; the latter are failures
     surplus_since_s: float | None = None
     """Since when there have been more workers than the work can use; pass it to the next call."""
 

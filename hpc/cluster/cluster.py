@@ -79,8 +79,6 @@ class Cluster:
         """Take the cluster's parts; nothing runs before `start`.
 
         Args:
-            folder: where the jobs meet.
-            site: of the jobs.
             generation: of the head that runs.
             need: of one rank.
             worker_command: words that start a worker, before folder and generation.

@@ -86,7 +86,6 @@ def serve(folder: ClusterFolder, command: Sequence[str], warnings: Warnings, *, 
     """Run head and command; returns the exit code of the command, None if both have to be started again.
 
     Args:
-        folder: where the jobs meet.
         command: uses the cluster.
         warnings: SLURM's signals to this job.
         tries: how often a head may be started until one listens.

@@ -56,9 +56,7 @@ class Doctor:
     """One examination of a site.
 
     Args:
-        site: to examine.
         parent: a folder that all nodes should see; a new one is made in it.
-        board: prints the list.
         limit_s: how long a job may wait in the queue.
         thorough: also ask for all GPUs of a node, and wait for a requeued job and for the signal of a real walltime.
     """

@@ -31,10 +31,8 @@ class Watch:
     """Jobs of one node each.
 
     Args:
-        ids: SLURM's.
         folder: where its nodes write their findings.
         logs: where its output is.
-        board: shows what is waited for.
         ranks: of their nodes.
     """
 
@@ -121,7 +119,6 @@ def skew_s(asked_s: float, node_s: float, seen_s: float) -> float:
 
     Args:
         asked_s: time here before the node was asked.
-        node_s: its answer.
         seen_s: time here after its answer was read.
     """
     return max(0.0, node_s - seen_s) + min(0.0, node_s - asked_s)

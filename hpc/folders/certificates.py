@@ -33,8 +33,6 @@ def sign(authority: tuple[Path, Path], address: str, certificate: Path, key: Pat
     Args:
         authority: the certificate and the key that `make_authority` wrote.
         address: IPv4, of the node.
-        certificate: file to write.
-        key: file to write.
 
     Raises:
         ValueError: the authority's files are damaged.

@@ -10,7 +10,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from typing import IO, Any
@@ -22,9 +22,11 @@ from hpc.ranks.ranks import (
     STACKS_LIMIT_S,
     START_LIMIT_S,
     WATCH_S,
+    Calling,
     Heartbeat,
     RankDied,
     RankFailed,
+    RankGroup,
     RankHost,
     Reply,
     Watchdog,
@@ -45,8 +47,8 @@ OUTERMOST = " in _run_module_as_main\n"  # the last line that it says: the main 
 HEARTBEAT_BYTES = 4096  # at most
 
 
-class ProcessRanks:
-    """A warm rank group of processes on this machine; see `hpc.ranks.ranks.RankGroup` for its methods.
+class ProcessRanks(RankGroup):
+    """A warm rank group of processes on this machine.
 
     The ranks run only installed code (the working folder is not on their path), in separate sessions: a Ctrl-C at the
     terminal does not reach them, and the owner of this object ends them. They also end when the thread that made this
@@ -62,8 +64,6 @@ class ProcessRanks:
 
         Args:
             target: "module:Class"; where it has a method `heartbeat`, that returns a `Heartbeat`.
-            ranks: how many.
-            threads_per_rank: of each.
             hang_limit_s: the longest time of a call without a heartbeat of any rank; None: no limit.
 
         Raises:
@@ -78,12 +78,12 @@ class ProcessRanks:
                 )
                 self._ranks.append(_RankProcess(rank, ranks, environment))
             deadline = time.monotonic() + START_LIMIT_S
-            finish_call(self._asking(self._ranks, "load", (target,), deadline))
+            finish_call(self._asking_all("load", (target,), deadline))
             meeting: dict[str, str] = {}
             if ranks > 1:
                 (port,) = finish_call(self._asking(self._ranks[:1], "host_store", (LOOPBACK,), deadline))
                 meeting = meeting_environment(LOOPBACK, port)
-            finish_call(self._asking(self._ranks, "make", (meeting,), deadline))
+            finish_call(self._asking_all("make", (meeting,), deadline))
         except BaseException:
             self.kill()
             raise
@@ -93,31 +93,6 @@ class ProcessRanks:
         """The processes' ids, ordered by rank; empty when the group has ended."""
         return [rank.process.pid for rank in self._ranks]
 
-    def call(self, method: str, *args: Any, timeout_s: float | None = None) -> list[Any]:
-        """Call `method` on all ranks; returns their answers, ordered by rank."""
-        return finish_call(self.call_in_steps(method, *args, timeout_s=timeout_s))
-
-    def call_in_steps(
-        self, method: str, *args: Any, timeout_s: float | None = None
-    ) -> Generator[Heartbeat, None, list[Any]]:
-        """As `call`, step by step: yields rank 0's heartbeat about once a second, and returns the answers."""
-        if not self._ranks:
-            raise RankDied(f"{method} was called on ranks that have ended")
-        deadline = None if timeout_s is None else time.monotonic() + timeout_s
-        try:
-            return (yield from self._asking(self._ranks, "call", (method, args), deadline))
-        except BaseException:
-            self.kill()
-            raise
-
-    def close(self) -> None:
-        """Call the targets' `close`, with a time limit, then end the processes."""
-        try:
-            if self._ranks:
-                finish_call(self._asking(self._ranks, "close", (), time.monotonic() + CLOSE_LIMIT_S))
-        finally:
-            self.kill()
-
     def kill(self) -> None:
         """End the processes, and those that they started, at once."""
         for rank in self._ranks:
@@ -126,9 +101,15 @@ class ProcessRanks:
             rank.reap()
         self._ranks = []
 
+    def _count(self) -> int:
+        return len(self._ranks)
+
+    def _asking_all(self, command: str, args: tuple[Any, ...], deadline: float | None) -> Calling:
+        return self._asking(self._ranks, command, args, deadline)
+
     def _asking(
         self, ranks: Sequence["_RankProcess"], command: str, args: tuple[Any, ...], deadline: float | None
-    ) -> Generator[Heartbeat, None, list[Any]]:
+    ) -> Calling:
         for rank in ranks:
             rank.send(command, args)
         answers: dict[int, Any] = {}

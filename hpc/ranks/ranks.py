@@ -6,10 +6,11 @@ import socket
 import sys
 import time
 import traceback
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from transtailor.documents import Record
 
@@ -57,7 +58,11 @@ class Heartbeat(Record):
     words: str = ""  # the position in it, for people; "" if unknown
 
 
-class RankGroup(Protocol):
+Calling = Generator[Heartbeat, None, list[Any]]
+"""A call that runs: yields rank 0's heartbeat about once a second, and returns the answers, ordered by rank."""
+
+
+class RankGroup(ABC):
     """N processes with one target object each, which receive the same calls in the same order."""
 
     def call(self, method: str, *args: Any, timeout_s: float | None = None) -> list[Any]:
@@ -68,21 +73,44 @@ class RankGroup(Protocol):
             RankDied: a rank's process ended or `timeout_s` passed (None: no limit). All ranks are ended.
             RankHung: none gave a heartbeat within the limit of the group. All ranks are ended.
         """
+        return finish_call(self.call_in_steps(method, *args, timeout_s=timeout_s))
 
-    def call_in_steps(self, method: str, *args: Any) -> Generator[Heartbeat, None, list[Any]]:
+    def call_in_steps(self, method: str, *args: Any, timeout_s: float | None = None) -> Calling:
         """As `call`, step by step: yields rank 0's heartbeat about once a second, and returns the answers.
 
         Closing the generator before its end ends all ranks.
         """
+        if not self._count():
+            raise RankDied(f"{method} was called on ranks that have ended")
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        try:
+            return (yield from self._asking_all("call", (method, args), deadline))
+        except BaseException:
+            self.kill()
+            raise
 
     def close(self) -> None:
-        """Call the targets' `close` if no rank failed, then end exactly the processes that this group started."""
+        """Call the targets' `close`, with a time limit, then end exactly the processes that this group started."""
+        try:
+            if self._count():
+                finish_call(self._asking_all("close", (), time.monotonic() + CLOSE_LIMIT_S))
+        finally:
+            self.kill()
 
+    @abstractmethod
     def kill(self) -> None:
         """End the processes at once."""
 
+    @abstractmethod
+    def _count(self) -> int:
+        """How many ranks there are; 0 once they have ended."""
 
-def finish_call(calling: Generator[Heartbeat, None, list[Any]]) -> list[Any]:
+    @abstractmethod
+    def _asking_all(self, command: str, args: tuple[Any, ...], deadline: float | None) -> Calling:
+        """Have all ranks run a method of their `RankHost`, as `call_in_steps`."""
+
+
+def finish_call(calling: Calling) -> list[Any]:
     """Run a `call_in_steps` to its end; returns the answers."""
     while True:
         try:
@@ -231,7 +259,6 @@ class Watchdog:
         """The error to raise if the ranks hang.
 
         Args:
-            stacks: of each rank, as text.
             suspended: ranks that were stopped from outside.
         """
         text = f"no heartbeat of {len(stacks)} rank(s) for {self._limit_s:g} s"

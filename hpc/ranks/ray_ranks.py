@@ -7,7 +7,7 @@ import socket
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,14 +18,15 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from hpc.errors import ClusterError
 from hpc.ranks.ranks import (
-    CLOSE_LIMIT_S,
     DEATH_GRACE_S,
     STACKS_LIMIT_S,
     START_LIMIT_S,
     WATCH_S,
+    Calling,
     Heartbeat,
     RankDied,
     RankFailed,
+    RankGroup,
     RankHost,
     Reply,
     Watchdog,
@@ -95,8 +96,8 @@ class _RankActor:
             return file.read().decode(errors="replace")
 
 
-class RayRanks:
-    """A warm rank group of Ray actors; see `hpc.ranks.ranks.RankGroup` for its methods.
+class RayRanks(RankGroup):
+    """A warm rank group of Ray actors.
 
     The actors end with the process that made them. MASTER_ADDR and MASTER_PORT are set for two ranks and more.
     """
@@ -114,8 +115,6 @@ class RayRanks:
         """Start the actors and make one `target` object in each.
 
         Args:
-            target: "module:Class".
-            ranks: number of ranks.
             threads_per_rank: CPUs of each.
             gpus_per_rank: GPUs of each, also a part of one; Ray shows a rank only its own GPUs.
             hang_limit_s: the longest time of a call without a heartbeat of any rank; None: no limit.
@@ -142,7 +141,7 @@ class RayRanks:
             )
             environments = _environments(self.places, threads_per_rank)
             finish_call(self._asking("enter", [(environment,) for environment in environments], deadline))
-            finish_call(self._asking("load", [(target,)] * ranks, deadline))
+            finish_call(self._asking_all("load", (target,), deadline))
             meeting: dict[str, str] = {}
             if ranks > 1:
                 is_one_node = len({place.node for place in self.places}) == 1
@@ -150,24 +149,7 @@ class RayRanks:
                 port = self._actors[0].answer.remote("host_store", (address,))
                 (reply,) = finish_call(self._gathering([port], "host_store", deadline))
                 meeting = meeting_environment(address, _value(reply))
-            finish_call(self._asking("make", [(meeting,)] * ranks, deadline))
-        except BaseException:
-            self.kill()
-            raise
-
-    def call(self, method: str, *args: Any, timeout_s: float | None = None) -> list[Any]:
-        """Call `method` on all ranks; returns their answers, ordered by rank."""
-        return finish_call(self.call_in_steps(method, *args, timeout_s=timeout_s))
-
-    def call_in_steps(
-        self, method: str, *args: Any, timeout_s: float | None = None
-    ) -> Generator[Heartbeat, None, list[Any]]:
-        """As `call`, step by step: yields rank 0's heartbeat about once a second, and returns the answers."""
-        if not self._actors:
-            raise RankDied(f"{method} was called on ranks that have ended")
-        deadline = None if timeout_s is None else time.monotonic() + timeout_s
-        try:
-            return (yield from self._asking("call", [(method, args)] * len(self._actors), deadline))
+            finish_call(self._asking_all("make", (meeting,), deadline))
         except BaseException:
             self.kill()
             raise
@@ -177,15 +159,6 @@ class RayRanks:
         for actor in self._actors:
             actor.interrupt.options(concurrency_group="interrupt").remote(method)
 
-    def close(self) -> None:
-        """Call the targets' `close`, with a time limit, then end the actors."""
-        try:
-            if self._actors:
-                limit_s = time.monotonic() + CLOSE_LIMIT_S
-                finish_call(self._asking("close", [()] * len(self._actors), limit_s))
-        finally:
-            self.kill()
-
     def kill(self) -> None:
         """End the actors at once."""
         for actor in self._actors:
@@ -193,15 +166,17 @@ class RayRanks:
                 ray.kill(actor)
         self._actors = []
 
-    def _asking(
-        self, command: str, args_by_rank: Sequence[tuple[Any, ...]], deadline: float | None
-    ) -> Generator[Heartbeat, None, list[Any]]:
+    def _count(self) -> int:
+        return len(self._actors)
+
+    def _asking_all(self, command: str, args: tuple[Any, ...], deadline: float | None) -> Calling:
+        return self._asking(command, [args] * len(self._actors), deadline)
+
+    def _asking(self, command: str, args_by_rank: Sequence[tuple[Any, ...]], deadline: float | None) -> Calling:
         answers = [actor.answer.remote(command, args) for actor, args in zip(self._actors, args_by_rank, strict=True)]
         return [_value(reply) for reply in (yield from self._gathering(answers, command, deadline))]
 
-    def _gathering(
-        self, answers: list[Any], command: str, deadline: float | None
-    ) -> Generator[Heartbeat, None, list[Any]]:
+    def _gathering(self, answers: list[Any], command: str, deadline: float | None) -> Calling:
         """The values of `answers` once all are there; the first failure raises at once."""
         values: dict[Any, Any] = {}
         left = answers

@@ -116,7 +116,6 @@ class RayNode:
             given: the resources that it may use.
             folder: a guarded one, for its temporary files.
             variables: of its cluster, see `ray_environment`.
-            address: of this machine.
             options: further words for `ray start`: whether it is a head, and its resources.
             drain_s: how long running work may continue after SIGTERM.
         """

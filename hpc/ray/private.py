@@ -119,7 +119,6 @@ def drain_node(node: str, why: str, within_s: float) -> None:
     """Make a node accept no new work, and end when it has none.
 
     Args:
-        node: its id.
         why: for Ray's logs.
         within_s: how long the node will still exist.
     """

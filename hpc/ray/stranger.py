@@ -29,7 +29,6 @@ def check_closed(address: str, variables: Mapping[str, str]) -> None:
     With TLS it has to refuse clients without a certificate, and the same call with one.
 
     Args:
-        address: of the head.
         variables: of Ray; they set TLS and its certificate.
 
     Raises:

@@ -79,7 +79,6 @@ def best_points(run: Run, by: str = "validation_score", limits: Sequence[Limit] 
     how many of them are `scored` with a finite number. A score that is not finite never wins against one that is.
 
     Args:
-        run: to choose from.
         by: one of `SCORES`. The test score of a point that was chosen by it is no estimate for new images.
         limits: a point has to meet all of them.
 

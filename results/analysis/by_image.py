@@ -33,29 +33,21 @@ class Answers:
 
 @dataclass(frozen=True)
 class ByImage:
-    """Two arms in one problem.
-
-    Attributes:
-        by_seed: McNemar's test for each seed that both have; the two models of one seed are a pair.
-        overall: over seeds and images; None if the seeds were not tested on the same images.
-        by_class: the same for each class: the difference in the share of right predictions.
-        unpaired: seeds that only one of the two has.
-    """
+    """Two arms in one problem."""
 
     problem: Problem
     first: Arm
     second: Arm
-    by_seed: Mapping[int, McNemar]
-    overall: Crossed | None
-    by_class: Mapping[int, Crossed]
-    unpaired: int
+    by_seed: Mapping[int, McNemar]  # McNemar's test for each seed that both have; the two models of one seed are a pair
+    overall: Crossed | None  # over seeds and images; None if the seeds were not tested on the same images
+    by_class: Mapping[int, Crossed]  # the same for each class: the difference in the share of right predictions
+    unpaired: int  # seeds that only one of the two has
 
 
 def by_image(run: Run, first: str, second: str, asked: float | None = None) -> list[ByImage]:
     """Compare two arms in every classification problem that has both.
 
     Args:
-        run: an opened run.
         first, second: labels; each is taken at its smallest budget that is shown.
         asked: share of the MACs that was to be removed; arms without points there are taken as they are.
 
@@ -103,11 +95,7 @@ def _arm(arms: Sequence[Arm], label: str) -> Arm | None:
 
 
 def _points(points: Sequence[Point], arm: Arm) -> dict[int, Point]:
-    """Return the one point of each seed.
-
-    Raises:
-        ResultsError: a seed has several.
-    """
+    """Return the one point of each seed. Raises ResultsError: a seed has several."""
     key = (arm.problem, arm.label, arm.method, arm.asked)
     its = [point for point in points if (point.problem, point.label, point.method, point.asked) == key]
     if len({point.seed for point in its}) < len(its):

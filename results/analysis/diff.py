@@ -39,7 +39,6 @@ def trial_lines(run: Run, first: str, second: str) -> Iterator[str]:
     """Yield the lines to print on two trials: settings, the first stage that differs, their points side by side.
 
     Args:
-        run: one run that has both.
         first, second: ids of the trials, or their first digits.
 
     Raises:

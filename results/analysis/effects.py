@@ -27,28 +27,20 @@ MOST_FACTORS = 6
 
 @dataclass(frozen=True)
 class Effects:
-    """An analysis of one metric.
-
-    Attributes:
-        factors: name -> the level of each observation.
-        aliases: factor -> other settings that change exactly when it does.
-        points: the observations.
-        notes: sentences to print below the table.
-    """
+    """An analysis of one metric."""
 
     metric: str
-    factors: Mapping[str, Sequence[str]]
-    aliases: Mapping[str, Sequence[str]]
-    points: Sequence[Point]
+    factors: Mapping[str, Sequence[str]]  # name -> the level of each observation
+    aliases: Mapping[str, Sequence[str]]  # factor -> other settings that change exactly when it does
+    points: Sequence[Point]  # the observations
     result: Anova
-    notes: Sequence[str]
+    notes: Sequence[str]  # sentences to print below the table
 
 
 def effects_of(run: Run, asked: float | None = None, of: Sequence[str] = ()) -> list[Effects]:
     """Analyse, for each metric, the test score of each trial at a budget or at the end of its path.
 
     Args:
-        run: an opened run.
         asked: share of the MACs that was to be removed; None takes each trial's last operating point.
         of: settings to analyse, such as "optimisation.learning_rate", or "label"; empty: all that vary. If these are
             not crossed with each other, as in a sweep of variants, the label stands for them.

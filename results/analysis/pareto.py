@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from results.arms.comparison import Arm, Point, Problem
-from results.arms.cost import STAGES, StageRow, Totals
+from results.arms.cost import ALONE
 from results.arms.selection import select_points
 from results.arms.shared_training import support_lines
 from results.errors import ResultsError
@@ -28,7 +28,7 @@ TIMED = ("latency_ms", "peak_memory_bytes")
 """Costs that `transtailor time` measures, under the conditions that the view `timed_on` names."""
 WAYS = "SELECT count(*) AS ways FROM (SELECT DISTINCT device_name, threads, precision, batch FROM timings)"
 NUMBERS = "SELECT column_name FROM (DESCRIBE measured_points) WHERE column_type IN ('BIGINT', 'DOUBLE')"
-RANKS = "SELECT stage_key, any_value(ranks) AS ranks FROM stages GROUP BY stage_key"
+HOURS = f"{ALONE} SELECT trial_id, point, device_hours AS cost FROM compared_points JOIN alone USING (stage_key)"
 
 
 @dataclass(frozen=True)
@@ -36,16 +36,13 @@ class FrontPoint:
     """One arm, with means over its seeds.
 
     Attributes:
-        cost: in the unit of the column; hours for `DEVICE_HOURS`.
-        interval: the mean score with its 95% interval, over the seeds that have both a score and a cost.
-        is_on_front: whether no other arm of the problem is as cheap and as good, and better in one.
         share: share of the bootstrap resamples of the seeds in which the arm is on the front; None for one seed.
     """
 
     arm: Arm
-    cost: float
-    interval: Mean
-    is_on_front: bool
+    cost: float  # in the unit of the column; hours for `DEVICE_HOURS`
+    interval: Mean  # the mean score with its 95% interval, over the seeds that have both a score and a cost
+    is_on_front: bool  # whether no other arm of the problem is as cheap and as good, and better in one
     share: float | None
 
     @property
@@ -86,7 +83,6 @@ def fronts_among(
     """Return what `fronts_of` does from known costs; problems without any cost are left out.
 
     Args:
-        points: the points of the arms.
         arms: with a score in `test`.
         known: the points' costs, from `costs_of`.
     """
@@ -108,19 +104,9 @@ def costs_of(run: Run, cost: str) -> dict[tuple[str, int], float]:
     if cost not in names:
         hint = did_you_mean(cost, names)
         raise ResultsError(f"--cost {cost}: {hint}costs of this run: {', '.join(names)}")
-    if cost != DEVICE_HOURS:
-        rows = run.rows(f'SELECT trial_id, point, "{cost}" AS cost FROM compared_points WHERE isfinite("{cost}")')
-        return {(row["trial_id"], row["point"]): float(row["cost"]) for row in rows}
-    ranks = {row["stage_key"]: row["ranks"] for row in run.rows(RANKS)}
-    totals = Totals(
-        {
-            row["stage_key"]: StageRow(row["compute_s"] * ranks[row["stage_key"]], tuple(row["parents"]))
-            for row in run.rows(STAGES)
-        }
-    )
-    rows = run.rows("SELECT trial_id, point, stage_key FROM compared_points")
-    seconds = {(row["trial_id"], row["point"]): totals.seconds_from_start(row["stage_key"]) for row in rows}
-    return {key: value / 3600 for key, value in seconds.items() if value > 0}
+    sql = f'SELECT trial_id, point, "{cost}" AS cost FROM compared_points WHERE isfinite("{cost}")'
+    rows = run.rows(f"{HOURS} WHERE cost > 0" if cost == DEVICE_HOURS else sql)
+    return {(row["trial_id"], row["point"]): float(row["cost"]) for row in rows}
 
 
 def front_page(run: Run, cost: str, score: str = "test_score") -> Iterator[Part]:

@@ -13,17 +13,8 @@ from results.text.number_format import NOTHING, SCALES
 from results.text.page import Heading, Note, PageTable, Part
 
 COLUMNS = (
-    "arm",
-    "pairs",
-    "difference",
-    "95%",
-    "deviation",
-    "these find",
-    "settle it",
-    "with doubt",
-    "in the family",
-    "more",
-)
+    "arm", "pairs", "difference", "95%", "deviation", "these find", "settle it", "with doubt", "in the family", "more",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -32,9 +23,6 @@ class Needed:
 
     Attributes:
         detectable: smallest true difference that the present pairs detect with `POWER`; None below two pairs.
-        pairs: pairs that detect `difference` with `POWER`, if the measured deviation is the true one.
-        pairs_with_doubt: the same with the upper 80% limit of that deviation.
-        pairs_in_family: the same as `pairs` at the level that Holm's correction starts with.
 
     The last three are None if no feasible number of pairs is enough, as for a difference of 0.
     """
@@ -42,9 +30,9 @@ class Needed:
     pairing: Pairing
     difference: float | None
     detectable: float | None
-    pairs: int | None
-    pairs_with_doubt: int | None
-    pairs_in_family: int | None
+    pairs: int | None  # pairs that detect `difference` with `POWER`, if the measured deviation is the true one
+    pairs_with_doubt: int | None  # the same with the upper 80% limit of that deviation
+    pairs_in_family: int | None  # the same as `pairs` at the level that Holm's correction starts with
 
 
 def seeds_needed(pairings: Sequence[Pairing], difference: float | None) -> list[Needed]:
@@ -75,7 +63,6 @@ def seeds_needed_page(run: Run, label: str, asked: float | None, difference: flo
     """Yield one table per problem: every arm against one.
 
     Args:
-        run: an opened run.
         label: the arm that all others are compared with, at its smallest budget that is shown.
         asked: share of the MACs that was to be removed; None shows all budgets.
         difference: the difference worth detecting, in the metric's own unit (0.01 is one point of accuracy); None

@@ -14,13 +14,14 @@ from results.arms.comparison import (
     Pairing,
     Point,
     Problem,
+    Setting,
     arms_of,
     compare,
     environments_of,
     points_of,
 )
 from results.arms.shared_training import support_lines
-from results.arms.tuning import best_settings, ended_settings
+from results.arms.tuning import Tried, best_settings, ended_settings
 from results.errors import ResultsError
 from results.statistics import PathPoint, best_stop_rule, patience_rule, stop_rule
 from results.store.reader import Run
@@ -58,17 +59,19 @@ def rules_for(budgets: Sequence[float]) -> dict[str, Choose]:
 
 
 def rule_outcomes(
-    points: Sequence[Point], environments: EnvironmentsByTrial
+    points: Sequence[Point], ended: Mapping[Tried, set[Setting]], environments: EnvironmentsByTrial
 ) -> dict[tuple[Problem, str], list[RuleOutcome]]:
     """Return what each rule chose, for each problem and label whose trials have several points.
 
-    Args:
-        points: with [tuning], only those of the best setting.
-        environments: of the trials.
+    With [tuning], the rules choose on the paths of the best setting: settings are compared at the ends of their paths,
+    all as one budget; `ended` is from `ended_settings`.
     """
+    ends = [replace(point, asked=None) for point in {point.trial_id: point for point in points}.values()]
+    best = {point.trial_id for point in best_settings(ends, ended)}
     paths: dict[tuple[Problem, str], dict[str, list[Point]]] = {}
     for point in points:
-        paths.setdefault((point.problem, point.label), {}).setdefault(point.trial_id, []).append(point)
+        if point.trial_id in best:
+            paths.setdefault((point.problem, point.label), {}).setdefault(point.trial_id, []).append(point)
     found = {}
     for key, by_trial in sorted(paths.items(), key=lambda item: item[0]):
         several = [sorted(path, key=lambda point: point.point) for path in by_trial.values()]
@@ -78,14 +81,8 @@ def rule_outcomes(
 
 
 def stops_page(run: Run, label: str | None = None) -> Iterator[Part]:
-    """Yield one table per problem and label.
-
-    Raises:
-        ResultsError: no trial (with that label) has several points.
-    """
-    points = points_of(run)
-    chosen = {point.trial_id for point in best_settings(_ends(points), ended_settings(run))}
-    outcomes = rule_outcomes([point for point in points if point.trial_id in chosen], environments_of(run))
+    """Yield one table per problem and label. Raises ResultsError: no trial (with that label) has several points."""
+    outcomes = rule_outcomes(points_of(run), ended_settings(run), environments_of(run))
     labels = sorted({name for _, name in outcomes})
     if not outcomes or (label is not None and label not in labels):
         raise ResultsError(
@@ -108,11 +105,6 @@ def stops_page(run: Run, label: str | None = None) -> Iterator[Part]:
             *support_lines(run, problems),
         ],
     )
-
-
-def _ends(points: Sequence[Point]) -> list[Point]:
-    """Return the last point of each trial, all as one budget: settings are compared at the ends of their paths."""
-    return [replace(point, asked=None) for point in {point.trial_id: point for point in points}.values()]
 
 
 def _outcomes(paths: Sequence[Sequence[Point]], environments: EnvironmentsByTrial) -> list[RuleOutcome]:

@@ -1,11 +1,11 @@
 """Every arm of a run compared with one of them, paired by seed, as a page for a note or a paper."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from results.arms.comparison import (
     BASELINE,
     Arm,
-    Problem,
     arms_of,
     budget_order,
     compare,
@@ -32,13 +32,13 @@ USUAL = [COLUMNS.index(name) for name in ("arm", "removed %", "test", *_USUALLY_
 USUAL_POOLED = [POOLED.index(name) for name in ("arm", "asked %", "pairs", *_USUALLY_COMPARED)]
 
 Pair = tuple[Arm, Arm]  # an arm, and the control that it is compared with
+Models = tuple[frozenset[str], frozenset[str]]
 
 
 def versus_arm_page(run: Run, label: str, asked: float | None) -> Iterator[Part]:
     """Yield the page: one table per network, data set and number of training images.
 
     Args:
-        run: an opened run.
         label: the arm that all others are compared with.
         asked: the only budget that is shown, as a fraction of the MACs; arms without a budget (no pruning, or a rule
             decides) are shown as they are. None shows all budgets and takes the smallest of `label`.
@@ -46,34 +46,79 @@ def versus_arm_page(run: Run, label: str, asked: float | None) -> Iterator[Part]
     Raises:
         ResultsError: no such arm has been tested.
     """
+    compared = _compared(run, label, asked)
+    for base, rows in compared:
+        yield Heading(str(base.problem))
+        yield ""
+        yield f"Compared with {base}: {SCALES[base.metric].value(base.test.mean)} over {base.test.n} seeds."
+        yield ""
+        several = any(row.control is not base for row in rows)
+        usual = [*USUAL, *([COLUMNS.index("against")] if several else [])]
+        words = (0, 2, len(COLUMNS) - 2, len(COLUMNS) - 1)
+        yield PageTable(columns=COLUMNS, rows=[*_cells(rows)], words=words, usual=usual)
+        yield ""
+        yield from map(Note, [*_notes(rows), *support_lines(run, [base.problem])])
+        yield ""
+    yield from _pooled_lines(run, compared)
+
+
+def versus_arm_records(run: Run, label: str, asked: float | None) -> list[dict[str, Any]]:
+    """Return the tables of `versus_arm_page` as numbers: one record for each arm at a budget, in the order of the rows.
+
+    Scores and differences are as in `measured_points` (an accuracy of 0.91), p is None where pairs are missing, and
+    `p_holm` is corrected over the arms of one network and data set.
+
+    Raises:
+        ResultsError: as `versus_arm_page`.
+    """
+    return [
+        _record(row, corrected)
+        for _, rows in _compared(run, label, asked)
+        for corrected in (_corrected(rows),)
+        for row in rows
+    ]
+
+
+def _record(row: "ComparedRow", corrected: Mapping[Models, float | None]) -> dict[str, Any]:
+    arm, found = row.arm, row.pairing.result
+    return {
+        "network": arm.problem.network,
+        "dataset": arm.problem.dataset,
+        "train_images": arm.problem.train_images or None,
+        "metric": arm.metric,
+        "label": arm.label,
+        "asked_removed_macs_fraction": arm.asked,
+        "removed_macs_fraction": arm.removed,
+        "test_score": arm.test.mean,
+        "difference": found.difference.mean,
+        "difference_low": found.difference.low,
+        "difference_high": found.difference.high,
+        "pairs": found.difference.n,
+        "wins": found.wins,
+        "losses": found.losses,
+        "ties": found.ties,
+        "p": found.p,
+        "p_holm": corrected[row.models],
+        "verdict": row.verdict,
+        "against": row.control.label,
+    }
+
+
+def _compared(run: Run, label: str, asked: float | None) -> list[tuple[Arm, list["ComparedRow"]]]:
+    """Return, for each problem, the arm that the others are compared with, and a row for each of these."""
     points = best_settings(points_of(run), ended_settings(run))
     arms = [arm for arm in arms_of(points, environments_of(run)) if arm.test.mean is not None]
-    bases = {
-        problem: base
-        for problem in sorted({arm.problem for arm in arms})
-        if (base := _base(arms, problem, label, asked))
-    }
+    bases = [base for problem in sorted({arm.problem for arm in arms}) if (base := _base(arms, problem, label, asked))]
     if not bases:
         labels = {arm.label for arm in arms}
         if label in labels:
             at = f"{percent(asked or 0.0, 1)}% fewer MACs"
             raise ResultsError(f"{label!r} has no tested point at {at}; leave out --at to see its points")
         raise ResultsError(f"no tested arm is called {label!r}{nearest(label, labels)}")
-    shown_arms = {problem: arms_at_budget([arm for arm in arms if arm.problem == problem], asked) for problem in bases}
-    for problem, base in bases.items():
-        yield Heading(str(problem))
-        yield ""
-        yield f"Compared with {base}: {SCALES[base.metric].value(base.test.mean)} over {base.test.n} seeds."
-        yield ""
-        rows = [ComparedRow([pair]) for pair in _pairs(shown_arms[problem], base)]
-        several = any(row.control is not base for row in rows)
-        usual = [*USUAL, *([COLUMNS.index("against")] if several else [])]
-        words = (0, 2, len(COLUMNS) - 2, len(COLUMNS) - 1)
-        yield PageTable(columns=COLUMNS, rows=[*_cells(rows)], words=words, usual=usual)
-        yield ""
-        yield from map(Note, [*_notes(rows), *support_lines(run, [problem])])
-        yield ""
-    yield from _pooled_lines(run, bases, shown_arms)
+    shown = {
+        base.problem: arms_at_budget([arm for arm in arms if arm.problem == base.problem], asked) for base in bases
+    }
+    return [(base, [ComparedRow([pair]) for pair in _pairs(shown[base.problem], base)]) for base in bases]
 
 
 def _base(arms: Sequence[Arm], problem: object, label: str, asked: float | None) -> Arm | None:
@@ -107,12 +152,11 @@ def _is_shorter(control: Arm, arm: Arm) -> bool:
     return control.trained_epochs < arm.trained_epochs - 1e-9
 
 
-def _pooled_lines(run: Run, bases: Mapping[Problem, Arm], arms: Mapping[Problem, Sequence[Arm]]) -> Iterator[Part]:
+def _pooled_lines(run: Run, compared: Sequence[tuple[Arm, Sequence["ComparedRow"]]]) -> Iterator[Part]:
     """Yield the same over all problems of one metric, for arms that several problems have; nothing if none do."""
     groups: dict[tuple[str, tuple[bool, float], str], list[Pair]] = {}
-    for problem, base in bases.items():
-        for arm, control in _pairs(arms[problem], base):
-            groups.setdefault((arm.metric, budget_order(arm.asked), arm.label), []).append((arm, control))
+    for row in (row for _, rows in compared for row in rows):
+        groups.setdefault((row.arm.metric, budget_order(row.arm.asked), row.arm.label), []).append(row.pairs[0])
     pooled = [ComparedRow(pairs) for _, pairs in sorted(groups.items()) if len(pairs) > 1]
     if not pooled:
         return
@@ -137,7 +181,7 @@ def _pooled_lines(run: Run, bases: Mapping[Problem, Arm], arms: Mapping[Problem,
     )
     yield ""
     yield Note("Networks and data sets are these, not drawn from others: the result does not cover others.")
-    yield from map(Note, [*_notes(pooled), *support_lines(run, list(bases))])
+    yield from map(Note, [*_notes(pooled), *support_lines(run, [base.problem for base, _ in compared])])
     yield ""
 
 
@@ -148,7 +192,6 @@ class ComparedRow:
         self.pairs = pairs
         self.arm, self.control = pairs[0]
         self.pairing = compare(pairs)
-
         self.trained_longer = any(_is_shorter(control, arm) for arm, control in pairs)
 
     @property
@@ -157,7 +200,7 @@ class ComparedRow:
         return verdict_word(self.pairing) + (", but trained longer" if self.trained_longer else "")
 
     @property
-    def models(self) -> tuple[frozenset[str], frozenset[str]]:
+    def models(self) -> Models:
         """What is compared: rows of the same models are one comparison."""
         return self.pairing.first_models, self.pairing.second_models
 
@@ -183,7 +226,7 @@ def _comparison_cells(rows: Sequence[ComparedRow]) -> Iterator[tuple[str, ...]]:
         )
 
 
-def _corrected(rows: Sequence[ComparedRow]) -> dict[tuple[frozenset[str], frozenset[str]], float | None]:
+def _corrected(rows: Sequence[ComparedRow]) -> dict[Models, float | None]:
     """Correct p for the family (Holm): by the models compared, so that equal rows count once."""
     family = {row.models: row.pairing.result.p for row in rows}
     return dict(zip(family, holm([*family.values()]), strict=True))

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from results.statistics import Mean, Paired, PathPoint, compare_pairs, doubts, mean_interval, stop_rule
+from results.statistics import Mean, Paired, compare_pairs, doubts, mean_interval
 from results.store.reader import Run
 
 BASELINE = "fine_tune"
@@ -62,17 +62,7 @@ class Setting(NamedTuple):
 
 @dataclass(frozen=True)
 class Point:
-    """One operating point of one trial.
-
-    Attributes:
-        asked: share of the MACs that was to be removed; None where a rule decided that.
-        metric: what the scores are, as in the table.
-        validation: score on the validation split; may be NaN.
-        test: score on the test split; None if not measured.
-        trained_epochs: epochs on the target behind this model; None where no row says so.
-        setting: of the spec's [tuning]; None without it.
-        best_of: how many settings it was chosen from by validation; 1 if nothing was chosen.
-    """
+    """One operating point of one trial."""
 
     problem: Problem
     label: str
@@ -80,52 +70,40 @@ class Point:
     seed: int
     trial_id: str
     point: int
-    asked: float | None
+    asked: float | None  # share of the MACs that was to be removed; None where a rule decided that
     removed: float
     model_key: str
-    metric: str
-    validation: float
+    metric: str  # what the scores are, as in the table
+    validation: float  # score on the validation split; may be NaN
     validation_images: int
-    test: float | None
+    test: float | None  # score on the test split; None if not measured
     test_images: int
-    trained_epochs: int | None = None
-    setting: Setting | None = None
-    best_of: int = 1
+    trained_epochs: int | None = None  # epochs on the target behind this model; None where no row says so
+    setting: Setting | None = None  # of the spec's [tuning]; None without it
+    best_of: int = 1  # how many settings it was chosen from by validation; 1 if nothing was chosen
 
 
 @dataclass(frozen=True)
 class Arm:
-    """One label at one asked budget of one problem, over its seeds.
-
-    Attributes:
-        asked: share of the MACs that was to be removed; None where a rule decided that.
-        removed: mean share of the MACs that was really removed.
-        metric: what the scores are.
-        validation: score on the validation split over seeds, without seeds whose score is not a number.
-        test: the same on the test split.
-        not_finite: trials whose validation score is not a number.
-        best_of: how many settings each of its points was chosen from by validation.
-        trained_epochs: mean epochs on the target behind its models; None where a point does not say.
-        rank: place by validation score within the problem, 1 is best; None without a validation score.
-    """
+    """One label at one asked budget of one problem, over its seeds."""
 
     problem: Problem
     label: str
     method: str
-    asked: float | None
-    removed: float
-    metric: str
-    validation: Mean
-    test: Mean
+    asked: float | None  # share of the MACs that was to be removed; None where a rule decided that
+    removed: float  # mean share of the MACs that was really removed
+    metric: str  # what the scores are
+    validation: Mean  # score on the validation split over seeds, without seeds whose score is not a number
+    test: Mean  # the same on the test split
     test_by_seed: dict[int, float]
     models_by_seed: dict[int, frozenset[str]]
     trials: int
-    not_finite: int
+    not_finite: int  # trials whose validation score is not a number
     test_images: frozenset[int]
     environments: frozenset[Environment]
-    best_of: frozenset[int]
-    trained_epochs: float | None = None
-    rank: int | None = None
+    best_of: frozenset[int]  # how many settings each of its points was chosen from by validation
+    trained_epochs: float | None = None  # mean epochs on the target behind its models; None where a point does not say
+    rank: int | None = None  # place by validation score within the problem, 1 is best; None without a validation score
 
     @property
     def models(self) -> int:
@@ -177,15 +155,6 @@ class Pairing:
             f" against the best of {_counts(self.second_best_of)}"
         )
         return [*([unequal] if self.tuning_budgets_differ else []), *doubts(self.result)]
-
-
-@dataclass(frozen=True)
-class Choice:
-    """The point that the stop rule chose on the path of one trial, the best point by validation, and the last one."""
-
-    chosen: Point
-    best: Point | None
-    last: Point
 
 
 def points_of(run: Run) -> list[Point]:
@@ -292,28 +261,6 @@ def transtailor_at(arms: Sequence[Arm], asked: float) -> list[Arm]:
     of_method = [arm for arm in arms if arm.method == TRANSTAILOR and arm.asked is not None]
     found = [arm for arm in of_method if math.isclose(arm.asked or 0.0, asked, abs_tol=1e-6)]
     return [arm for arm in found if arm.label == TRANSTAILOR] or found
-
-
-def choices_of(points: Iterable[Point], tolerance: float) -> list[Choice]:
-    """Apply the stop rule to each trial of TransTailor's method."""
-    paths: dict[str, list[Point]] = {}
-    for point in points:
-        if point.method == TRANSTAILOR:
-            paths.setdefault(point.trial_id, []).append(point)
-    return [_choice(path, tolerance) for path in paths.values()]
-
-
-def chosen_points(choices: Iterable[Choice]) -> list[Point]:
-    """Return the chosen points with a budget that a rule decided, so that they are one arm over seeds."""
-    return [replace(choice.chosen, asked=None) for choice in choices]
-
-
-def _choice(path: list[Point], tolerance: float) -> Choice:
-    by_number = {point.point: point for point in path}
-    chosen = stop_rule([PathPoint(point.point, point.validation) for point in path], tolerance)
-    finite = [point for point in path if math.isfinite(point.validation)]
-    best = max(finite, key=lambda point: (point.validation, point.removed), default=None)
-    return Choice(by_number[chosen.point], best, path[-1])
 
 
 def _point(row: dict[str, Any]) -> Point:

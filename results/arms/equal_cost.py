@@ -21,7 +21,6 @@ def points_at_equal_cost(points: Iterable[Point], removed: float) -> tuple[list[
     both neighbours.
 
     Args:
-        points: in any order.
         removed: share of the MACs that is removed, in [0, 1).
     """
     paths: dict[Path, list[Point]] = {}

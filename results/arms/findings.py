@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from results.arms import comparison, tuning
 from results.arms.comparison import Arm, EnvironmentsByTrial, Point, Problem, Setting
 from results.arms.tuning import Tried
-from results.store.answers import literal
-from results.store.reader import Run
+from results.store.reader import Run, literal
 from results.text.number_format import SCALES, Scale
 
 
@@ -17,21 +16,17 @@ class Findings:
 
     Attributes:
         points: all of them; `first`: those of the first setting of [tuning], `best`: of the best one by validation.
-        ended: the settings whose trials have ended.
-        arms: of `best`.
-        methods: label -> method, of the plan and of the points.
-        problems: those with test scores, in order.
     """
 
     run: Run
     points: list[Point]
     first: list[Point]
     best: list[Point]
-    ended: Mapping[Tried, set[Setting]]
+    ended: Mapping[Tried, set[Setting]]  # the settings whose trials have ended
     environments: EnvironmentsByTrial
-    arms: list[Arm]
-    methods: Mapping[str, str]
-    problems: list[Problem]
+    arms: list[Arm]  # of `best`
+    methods: Mapping[str, str]  # label -> method, of the plan and of the points
+    problems: list[Problem]  # those with test scores, in order
 
 
 LABELS = "SELECT label, method FROM planned UNION SELECT label, method FROM operating_points ORDER BY ALL"

@@ -17,19 +17,12 @@ SCORES = ("test_score", "validation_score")
 
 @dataclass(frozen=True)
 class Selection:
-    """Arms, and the number of points that are missing in their means.
+    """Arms, and the number of points that are missing in their means."""
 
-    Attributes:
-        arms: with their score in `test`, also if `score` is the validation score.
-        score: one of `SCORES`.
-        not_finite: points whose score is NaN or infinite, per problem and label.
-        unreached: seeds whose path does not reach the asked cost, per problem and label.
-    """
-
-    arms: list[Arm]
-    score: str
-    not_finite: dict[tuple[Problem, str], int]
-    unreached: dict[tuple[Problem, str], int]
+    arms: list[Arm]  # with their score in `test`, also if `score` is the validation score
+    score: str  # one of `SCORES`
+    not_finite: dict[tuple[Problem, str], int]  # points whose score is NaN or infinite, per problem and label
+    unreached: dict[tuple[Problem, str], int]  # seeds whose path does not reach the asked cost, per problem and label
 
 
 def select_arms(
@@ -40,7 +33,6 @@ def select_arms(
     Arms without a budget (they prune nothing, or a rule decides) are always included as they are.
 
     Args:
-        run: an opened run.
         score: one of `SCORES`.
         asked: share of the MACs that was to be removed; None takes all budgets.
         equal_cost: whether to interpolate at exactly `asked` removed MACs.

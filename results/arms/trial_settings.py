@@ -23,15 +23,10 @@ _OF_THE_PROBLEM = ("network", "data.name", "data.train_images")
 
 @dataclass(frozen=True)
 class TrialSettings:
-    """The settings of all trials.
+    """The settings of all trials."""
 
-    Attributes:
-        common: dotted key -> value as text, if all trials have the same.
-        varying: dotted key -> value as text for each trial, in the order of the trials.
-    """
-
-    common: dict[str, str]
-    varying: dict[str, list[str]]
+    common: dict[str, str]  # dotted key -> value as text, if all trials have the same
+    varying: dict[str, list[str]]  # dotted key -> value as text for each trial, in the order of the trials
 
     def counts(self) -> list[tuple[str, list[tuple[str, int]]]]:
         """Count the trials of each value of each key that varies, the most frequent value first."""

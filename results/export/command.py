@@ -65,11 +65,8 @@ def export_lines(
     Run again, also after it was killed, it adds what is new: nothing is exported twice.
 
     Args:
-        run: folder of the run.
         to: a name from `TARGETS`.
         out: folder to write into; None: `<run>/export/<to>`.
-        follow: continue until the sweep has ended.
-        every_s: seconds between two updates with `follow`.
 
     Raises:
         ResultsError: no run, or no trials in it yet; a library is missing; another process exports there; the folder

@@ -47,11 +47,7 @@ class ByTrial:
 
 
 def library(module: str, extra: str) -> ModuleType:
-    """Import an optional library.
-
-    Raises:
-        ResultsError: it is not installed; the text says what to type.
-    """
+    """Import an optional library. Raises ResultsError: it is not installed; the text says what to type."""
     try:
         return importlib.import_module(module)
     except ImportError as error:

@@ -20,19 +20,16 @@ class Chart:
     """A figure with its data, as `run.plot.front()` returns it.
 
     Attributes:
-        spec: Vega-Lite without data; it names the data set "rows" and those of `tables`.
-        answer: the query whose rows are the data set "rows".
         extra: more columns of "rows", which only the figure needs.
         tables: further data sets, computed from rows: means, intervals.
-        note: what a reader should know, a sentence below the figure.
     """
 
     title: str
-    spec: Spec
-    answer: Answer
+    spec: Spec  # Vega-Lite without data; it names the data set "rows" and those of `tables`
+    answer: Answer  # the query whose rows are the data set "rows"
     extra: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     tables: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
-    note: str = ""
+    note: str = ""  # what a reader should know, a sentence below the figure
 
     def to_dict(self) -> Spec:
         """The figure with its data as Vega-Lite, such as `altair.Chart.from_dict` reads it."""

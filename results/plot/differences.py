@@ -9,7 +9,8 @@ from results.arms.findings import Findings, problem_condition
 from results.plot.chart import Chart, Spec
 from results.plot.style import WIDTH, label_channels, names_width, order_labels, quantity, row_axis, told
 from results.statistics.gaps import above_widest_gap
-from results.store.answers import answer, literal
+from results.store.answers import answer
+from results.store.reader import literal
 from results.text.number_format import SCALES, Scale, percent
 
 DIFFERENCES = """

@@ -6,7 +6,8 @@ from results.arms.comparison import Problem
 from results.arms.findings import Findings, problem_condition, scale_of
 from results.plot.chart import Chart, Spec
 from results.plot.style import GREY, PALETTE, WIDTH, names_width, quantity, row_axis, told
-from results.store.answers import answer, literal
+from results.store.answers import answer
+from results.store.reader import literal
 
 EFFECTS = """
 WITH ends AS (
@@ -33,8 +34,6 @@ def effects(found: Findings, problem: Problem, settings: Sequence[str]) -> Chart
     """A group of rows for each setting, that with the widest range on top; None where none varies.
 
     Args:
-        found: of the run.
-        problem: one that has been tested.
         settings: dotted names, such as "optimisation.learning_rate".
     """
     shown = ", ".join(literal(name) for name in settings)

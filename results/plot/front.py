@@ -7,6 +7,7 @@ from typing import Any
 from results.analysis.pareto import DEVICE_HOURS, TIMED, FrontPoint, costs_of, fronts_among
 from results.arms import comparison
 from results.arms.comparison import TRANSTAILOR, Problem
+from results.arms.cost import ALONE
 from results.arms.findings import Findings, scale_of
 from results.plot.chart import Chart, Spec
 from results.plot.costs import time_unit
@@ -16,23 +17,11 @@ from results.store.answers import Answer, answer
 from results.store.reader import Run
 from results.text.number_format import Scale, percent
 
-POINTS = """
-WITH RECURSIVE each AS (
-    SELECT stage_key, arg_min(compute_s, (cached, written_at)) * arg_min(ranks, (cached, written_at)) AS rank_s,
-        any_value(parents) AS parents
-    FROM stages GROUP BY stage_key
-), behind AS (
-    SELECT DISTINCT stage_key AS point_key, stage_key FROM operating_points
-    UNION
-    SELECT point_key, unnest(parents) AS stage_key FROM behind JOIN each USING (stage_key)
-), hours AS (
-    SELECT point_key AS stage_key, sum(rank_s) / 3600 AS device_hours
-    FROM behind JOIN each USING (stage_key) GROUP BY ALL
-)
+POINTS = f"""{ALONE}
 SELECT network, dataset, train_images, label, seed, trial_id, point,
     round(asked_removed_macs_fraction, 9) AS asked_removed_macs_fraction, removed_macs_fraction, macs, params,
     device_hours, latency_ms, peak_memory_bytes, validation_score, test_score, test_images
-FROM compared_points LEFT JOIN hours USING (stage_key)
+FROM compared_points LEFT JOIN alone USING (stage_key)
 WHERE test_score IS NOT NULL
 ORDER BY network, dataset, train_images, label, seed, trial_id, point
 """
@@ -74,10 +63,8 @@ def front(
     """One panel for each problem; None where nothing has been tested.
 
     Args:
-        found: of the run.
         means: from `means_of`.
         score, cost: a key of `means`.
-        log: whether the cost has a logarithmic axis.
     """
     data = answer(found.run, POINTS)
     if not data.rows:

@@ -67,7 +67,6 @@ def widths(found: Findings, problem: Problem, asked: float, at: str) -> dict[str
     """The filters left in each layer, and how far two labels agree on that; both are left out where no rows are.
 
     Args:
-        found: of the run.
         problem, asked, at: from `budgets`.
     """
     charts: dict[str, Chart] = {}
@@ -133,9 +132,7 @@ def _by_layer(title: str, data: Answer, cell: Shading) -> Chart:
     """Labels against layers.
 
     Args:
-        title: of the figure.
         data: with `label`, `layer` and `order`, the layer's place.
-        cell: of a row.
     """
     records = data.records()
     labels = sorted({record["label"] for record in records})

@@ -5,7 +5,8 @@ from typing import Any
 from results.arms.findings import Findings
 from results.plot.chart import Chart, Spec
 from results.plot.style import WIDTH, label_channels, quantity, told
-from results.store.answers import Answer, answer, literal
+from results.store.answers import Answer, answer
+from results.store.reader import literal
 
 CURVES = """
 WITH arms AS (
@@ -14,6 +15,9 @@ WITH arms AS (
 ), curves AS (
     SELECT stage_key, kind, epoch, network, dataset, arg_min(train_loss, trial_id) AS train_loss,
         arg_min(train_accuracy_fraction, trial_id) AS train_accuracy_fraction,
+        arg_min(validation_loss, trial_id) AS validation_loss,
+        CASE WHEN any_value(train_accuracy_fraction) IS NOT NULL THEN arg_min(validation_score, trial_id) END
+            AS validation_accuracy,
         CASE WHEN count(DISTINCT label) = 1 THEN any_value(label) ELSE 'shared by several labels' END AS label
     FROM epochs JOIN arms USING (trial_id) GROUP BY stage_key, kind, epoch, network, dataset
 )
@@ -21,7 +25,8 @@ SELECT network, dataset, kind, label, epoch + 1 AS epoch, count(*) AS stages,
     median(train_loss) AS train_loss, quantile_cont(train_loss, 0.25) AS loss_lower_quartile,
     quantile_cont(train_loss, 0.75) AS loss_upper_quartile,
     median(train_accuracy_fraction) AS train_accuracy, quantile_cont(train_accuracy_fraction, 0.25)
-        AS accuracy_lower_quartile, quantile_cont(train_accuracy_fraction, 0.75) AS accuracy_upper_quartile
+        AS accuracy_lower_quartile, quantile_cont(train_accuracy_fraction, 0.75) AS accuracy_upper_quartile,
+    median(validation_loss) AS validation_loss, median(validation_accuracy) AS validation_accuracy
 FROM (FROM curves SELECT *,
     greatest(1, CAST(ceil(max(epoch) OVER (PARTITION BY network, dataset, kind) / {most}) AS BIGINT)) AS step,
     max(epoch) OVER (PARTITION BY network, dataset, kind, label) AS last)
@@ -65,11 +70,19 @@ def _panel(found: Findings, kind: str, records: list[dict[str, Any]], panels: in
     scored = all(record["train_accuracy"] is not None for record in records)
     what, factor = ("accuracy", 100) if scored else ("loss", 1)
     title = "training accuracy (%)" if scored else "training loss"
+    validated = any(record[f"validation_{what}"] is not None for record in records)
     columns = {"y": f"train_{what}", "low": f"{what}_lower_quartile", "high": f"{what}_upper_quartile"}
+    columns |= {"validation": f"validation_{what}"} if validated else {}
     x = quantity("epoch", "epoch", axis={"tickMinStep": 1, "format": "d"})
     tip = told(label="arm", epoch="epoch", y=f"{title}, median|.4~g", stages="stages")
+    dashed: list[Spec] = [
+        {"transform": [{"filter": "isValid(datum.validation)"}],
+         "mark": {"type": "line", "strokeWidth": 1.8, "strokeDash": [5, 3]},
+         "encoding": {"y": quantity("validation", title), "tooltip": told(
+             label="arm", epoch="epoch", validation=f"{title.replace('training', 'validation')}, median|.4~g")}},
+    ]  # fmt: skip
     return {
-        "title": kind.replace("_", " "),
+        "title": kind.replace("_", " ") + (" (dashed: validation)" if validated else ""),
         "width": WIDTH / min(panels, 2) - 80,
         "height": 220,
         "transform": [
@@ -82,5 +95,6 @@ def _panel(found: Findings, kind: str, records: list[dict[str, Any]], panels: in
              "encoding": {"y": quantity("low", title), "y2": {"field": "high"}}},
             {"mark": {"type": "line", "strokeWidth": 1.8, "point": {"size": 12} if len(labels) <= 12 else False},
              "encoding": {"y": quantity("y", title), "tooltip": tip}},
+            *(dashed if validated else []),
         ],
     }  # fmt: skip

@@ -41,8 +41,6 @@ def label_channels(
     Args:
         methods: label -> method, of the whole run.
         shown: labels of this figure; others are not in its legend. One that the run does not have is grey.
-        with_shape: whether the marks are points.
-        legend: whether there is one.
     """
     places = {label: place for place, label in enumerate(order_labels(methods))}
     labels = sorted(shown, key=lambda label: places.get(label, len(places)))

@@ -40,21 +40,18 @@ class Cell:
     """One arm in one column.
 
     Attributes:
-        seeds: (seeds in the mean, planned seeds); the second is 0 if nothing was planned.
-        failed: how many trials failed or gave a score that is not a number.
         place: best, a tie with it, or behind it; unsettled in a column whose tests cannot reach `SIGNIFICANCE`;
             incomplete, and not compared, if seeds failed.
         p: against the best, corrected for all comparisons of the column (`with_best_p`); None for the best itself and
             if nothing is compared.
-        smallest_p: the smallest p that the test can reach.
     """
 
     value: Summary
-    seeds: tuple[int, int]
-    failed: int
+    seeds: tuple[int, int]  # (seeds in the mean, planned seeds); the second is 0 if nothing was planned
+    failed: int  # how many trials failed or gave a score that is not a number
     place: Place
     p: float | None
-    smallest_p: float | None
+    smallest_p: float | None  # the smallest p that the test can reach
 
 
 @dataclass(frozen=True)
@@ -93,7 +90,6 @@ def published_table(
     """Compute the table of a run.
 
     Args:
-        run: an opened run.
         score, asked, equal_cost: as for `select_arms`.
 
     Raises:

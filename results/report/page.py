@@ -63,24 +63,20 @@ class Page:
     """The data of the template.
 
     Attributes:
-        tiles: the large numbers, each with what it counts.
         main: score against cost, on the first screen; `arms` are beside it, with the `verdict` above.
-        facts: of provenance.json.
-        trials: what the script needs to show a trial.
-        renew_s: seconds after which the page reloads itself; None: never.
     """
 
     name: str
     last_row: str
-    tiles: list[tuple[str, str]] = field(default_factory=list)
+    tiles: list[tuple[str, str]] = field(default_factory=list)  # the large numbers, each with what it counts
     warnings: list[str] = field(default_factory=list)
-    facts: list[tuple[str, str]] = field(default_factory=list)
+    facts: list[tuple[str, str]] = field(default_factory=list)  # of provenance.json
     main: Section = field(default_factory=lambda: Section("pareto", ""))
     arms: list[ArmsTable] = field(default_factory=list)
     verdict: str = ""
     sections: list[Section] = field(default_factory=list)
-    trials: Markup = Markup("{}")
-    renew_s: float | None = None
+    trials: Markup = Markup("{}")  # what the script needs to show a trial
+    renew_s: float | None = None  # seconds after which the page reloads itself; None: never
 
 
 Runs = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
@@ -116,7 +112,6 @@ def render(page: Page, *, live: bool = False) -> str:
     """The page as HTML; all texts are escaped, and no script runs but Vega and the page's own, by their hashes.
 
     Args:
-        page: from `page_of`.
         live: whether a server answers it, which it may ask then.
     """
     templates = Templates(
@@ -187,7 +182,6 @@ def page_of(run: Run, renew_s: float | None = None, *, apart: str | None = None)
     made = [
         now.section(found),
         comparing.named_section(found),
-        comparing.methods_section(found),
         comparing.tuning_section(found),
         comparing.baseline_section(found),
         effects.section(found, settings),
@@ -199,7 +193,7 @@ def page_of(run: Run, renew_s: float | None = None, *, apart: str | None = None)
         time_line.section(run),
         costs.section(run),
         drawn.printed_section(run),
-        what_ran.section(run, settings),
+        what_ran.section(found, settings),
         failures.section(run),
     ]
     page.sections = [section for section in made if section is not None]

@@ -55,11 +55,7 @@ class ReportServer(ThreadingHTTPServer):
         return hashlib.sha256("\n".join(names).encode(errors="replace")).hexdigest()
 
     def page(self) -> tuple[str, str]:
-        """The version and the report; rendered once for each version.
-
-        Raises:
-            ResultsError: a part cannot be read.
-        """
+        """The version and the report; rendered once for each version. Raises ResultsError: a part cannot be read."""
         with self._rendering:
             version = self.version()
             if self._page is None or self._page[0] != version:

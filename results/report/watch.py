@@ -22,11 +22,6 @@ def watch(run: str | os.PathLike[str], period_s: float, wait: Callable[[float], 
     A run has ended when every planned trial has finished or failed, or when two checks in a row see no running attempt
     (an interrupted sweep). The page reloads itself with the same period; the last one no longer does.
 
-    Args:
-        run: folder of the run.
-        period_s: seconds between two reports.
-        wait: waits this many seconds.
-
     Raises:
         ResultsError: as `write_report`.
     """

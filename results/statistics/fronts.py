@@ -44,8 +44,6 @@ def front_shares(
     Args:
         costs: (arms, seeds); NaN if an arm has no such seed.
         scores: (arms, seeds), likewise.
-        generator: draws the seeds.
-        draws: number of resamples.
 
     Returns:
         (arms,) of shares in [0, 1].

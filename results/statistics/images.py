@@ -18,39 +18,29 @@ class McNemar:
     """Two models on the same images.
 
     Attributes:
-        first_only: images that only the first model predicts correctly.
-        second_only: images that only the second model predicts correctly.
-        p: exact two-sided p (binomial); 1 without a discordant image.
         mid_p: the mid-p variant, less conservative (Fagerland, Lydersen and Laake, BMC Medical Research Methodology
             13, 2013).
-        smallest_p: the smallest exact p that this number of discordant images can reach.
     """
 
     images: int
-    first_only: int
-    second_only: int
-    p: float
+    first_only: int  # images that only the first model predicts correctly
+    second_only: int  # images that only the second model predicts correctly
+    p: float  # exact two-sided p (binomial); 1 without a discordant image
     mid_p: float
-    smallest_p: float
+    smallest_p: float  # the smallest exact p that this number of discordant images can reach
 
 
 @dataclass(frozen=True)
 class Crossed:
-    """A mean difference over seeds and images with its 95% interval; no interval and no p with one seed or one image.
-
-    Attributes:
-        difference: mean of first - second, a fraction of images.
-        degrees: degrees of freedom of the t distribution; None if nothing varies.
-        p: two-sided; None without an interval.
-    """
+    """A mean difference over seeds and images with its 95% interval; no interval, no p with one seed or one image."""
 
     seeds: int
     images: int
-    difference: float
+    difference: float  # mean of first - second, a fraction of images
     low: float | None
     high: float | None
-    degrees: float | None
-    p: float | None
+    degrees: float | None  # degrees of freedom of the t distribution; None if nothing varies
+    p: float | None  # two-sided; None without an interval
 
 
 def mcnemar(first_right: np.ndarray, second_right: np.ndarray) -> McNemar:

@@ -35,15 +35,12 @@ class Summary:
     """One number for values of one task or several, with its 95% interval.
 
     Attributes:
-        statistic: what the number is; IQM is the mean of the middle half of all values.
-        n: number of values, over all tasks.
-        tasks: number of tasks.
         low, high: None if a task has a single value, so that no interval can be given.
     """
 
-    statistic: Literal["mean", "IQM"]
-    n: int
-    tasks: int
+    statistic: Literal["mean", "IQM"]  # what the number is; IQM is the mean of the middle half of all values
+    n: int  # number of values, over all tasks
+    tasks: int  # number of tasks
     value: float | None
     low: float | None
     high: float | None
@@ -151,11 +148,7 @@ def t_quantile(degrees: float, level: float = LEVEL) -> float:
 
 
 def finite(values: Sequence[float] | np.ndarray) -> np.ndarray:
-    """Return the values as an array.
-
-    Raises:
-        ValueError: a value is not finite.
-    """
+    """Return the values as an array. Raises ValueError: a value is not finite."""
     data = np.array(values, dtype=float)
     if not np.isfinite(data).all():
         raise ValueError(f"expected finite numbers, given {list(values)}: leave out the others and report their number")

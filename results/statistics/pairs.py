@@ -33,24 +33,16 @@ class Share:
 
 @dataclass(frozen=True)
 class Paired:
-    """Differences first - second over the blocks that both have.
+    """Differences first - second over the blocks that both have."""
 
-    Attributes:
-        difference: mean of the differences with its t interval.
-        p: two-sided p of the sign-flip test; None without pairs.
-        smallest_p: the smallest p that this number of pairs can reach, 2 / 2^n; None without pairs.
-        exact: whether all sign patterns were counted (else `DRAWS` patterns were drawn).
-        unpaired: blocks that only one of the two has.
-    """
-
-    difference: Mean
-    p: float | None
-    smallest_p: float | None
-    exact: bool
+    difference: Mean  # mean of the differences with its t interval
+    p: float | None  # two-sided p of the sign-flip test; None without pairs
+    smallest_p: float | None  # the smallest p that this number of pairs can reach, 2 / 2^n; None without pairs
+    exact: bool  # whether all sign patterns were counted (else `DRAWS` patterns were drawn)
     wins: int
     losses: int
     ties: int
-    unpaired: int
+    unpaired: int  # blocks that only one of the two has
 
     @property
     def improvement(self) -> Share:

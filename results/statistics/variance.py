@@ -16,23 +16,18 @@ class Effect:
     """What one factor, or the interaction of two, explains.
 
     Attributes:
-        name: the factor, or two joined by " x ".
-        degrees: degrees of freedom; 0 if the data cannot separate it from the others.
-        sum_of_squares: what it explains beyond all terms that do not contain it (type II).
         f, p: F ratio and its p; None without residual degrees of freedom.
-        eta_squared: share of the whole sum of squares.
-        partial_eta_squared: share of its own and the residual sum of squares; None if both are 0.
         omega_squared: the share expected in new data, corrected for chance and at least 0 (Hays 1963; Olejnik and
             Algina 2003); None without residual degrees of freedom.
     """
 
-    name: str
-    degrees: int
-    sum_of_squares: float
+    name: str  # the factor, or two joined by " x "
+    degrees: int  # degrees of freedom; 0 if the data cannot separate it from the others
+    sum_of_squares: float  # what it explains beyond all terms that do not contain it (type II)
     f: float | None
     p: float | None
-    eta_squared: float | None
-    partial_eta_squared: float | None
+    eta_squared: float | None  # share of the whole sum of squares
+    partial_eta_squared: float | None  # share of its own and the residual sum of squares; None if both are 0
     omega_squared: float | None
 
 
@@ -41,20 +36,15 @@ class Anova:
     """An analysis of variance.
 
     Attributes:
-        effects: block first, main effects, then interactions.
-        n: number of values.
-        residual_degrees: residual degrees of freedom.
-        sum_of_squares: of all values around their mean.
-        cells: number of combinations of levels that occur, and of all possible ones.
         fewest, most: smallest and largest number of values in a possible cell.
     """
 
-    effects: tuple[Effect, ...]
-    n: int
-    residual_degrees: int
+    effects: tuple[Effect, ...]  # block first, main effects, then interactions
+    n: int  # number of values
+    residual_degrees: int  # residual degrees of freedom
     residual_sum_of_squares: float
-    sum_of_squares: float
-    cells: tuple[int, int]
+    sum_of_squares: float  # of all values around their mean
+    cells: tuple[int, int]  # number of combinations of levels that occur, and of all possible ones
     fewest: int
     most: int
 

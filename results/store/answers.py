@@ -36,11 +36,6 @@ def answer(run: Run, sql: str) -> Answer:
     return Answer(tuple(found.column_names), list(zip(*columns, strict=True)), sql.strip())
 
 
-def literal(value: str) -> str:
-    """Quote a text for a query."""
-    return "'" + value.replace("'", "''") + "'"
-
-
 def plain(value: object) -> Any:
     """Return a value of a query as a number, a text, or None."""
     if value is None or isinstance(value, str | bool | int | float):

@@ -111,7 +111,6 @@ def remove_old(run: Path, old: Collection[Path]) -> None:
     """Remove the superfluous files that were there before: a reader of all files has found their rows since then.
 
     Args:
-        run: the run's folder.
         old: `list_superfluous` at an earlier time.
 
     Raises:

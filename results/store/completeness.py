@@ -7,15 +7,6 @@ from results.store.reader import Run
 from transtailor.shell import command
 
 
-def missing_trials(run: Run) -> list[dict[str, Any]]:
-    """List planned trials of one run that have neither finished nor failed, with their last attempt.
-
-    Each record has trial_id, label, network, dataset, seed, attempt, attempt_status and cause (the last three None
-    without an attempt).
-    """
-    return run.rows(MISSING)
-
-
 def failed_trials(run: Run) -> list[dict[str, Any]]:
     """List trials of one run that failed for good.
 

@@ -68,11 +68,7 @@ def manifest_file(run: Path) -> Path:
 
 
 def tables_folder(run: Path) -> Path:
-    """Return the folder of the run's tables, which need not exist yet.
-
-    Raises:
-        ResultsError: the folder is no run.
-    """
+    """Return the folder of the run's tables, which need not exist yet. Raises ResultsError: the folder is no run."""
     if not run.is_dir():
         raise ResultsError(f"no folder {str(run)!r}: expected the folder of a run, such as runs/demo")
     tables = run / "tables"

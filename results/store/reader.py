@@ -104,16 +104,12 @@ class Run:
 
     @property
     def path(self) -> Path:
-        """The folder of the one run.
-
-        Raises:
-            ResultsError: there are several.
-        """
+        """The folder of the one run. Raises ResultsError: there are several."""
         if len(self.paths) > 1:
             raise ResultsError(f"expected one run, given {', '.join(self.paths)}; load that run alone")
         return next(iter(self.paths.values()))
 
-    def df(self, sql: str, parameters: list[Any] | None = None) -> "pandas.DataFrame":
+    def sql(self, sql: str, parameters: list[Any] | None = None) -> "pandas.DataFrame":
         """Run a query and return a pandas table; each `?` in it stands for one of the `parameters`.
 
         Raises:
@@ -123,17 +119,17 @@ class Run:
         return frame
 
     def rows(self, sql: str, parameters: list[Any] | None = None) -> list[dict[str, Any]]:
-        """Run a query and return a list of records; null is None. Raises as `df`."""
+        """Run a query and return a list of records; null is None. Raises as `sql`."""
         rows: list[dict[str, Any]] = python_values(self.arrow(sql, parameters))
         return rows
 
     def arrow(self, sql: str, parameters: list[Any] | None = None) -> pa.Table:
-        """Run a query and return an Arrow table. Raises as `df`."""
+        """Run a query and return an Arrow table. Raises as `sql`."""
         with self._asking(sql):
             return self.connection.sql(sql, params=parameters).to_arrow_table()
 
     def write_csv(self, sql: str, path: Path) -> int:
-        """Write the result of a query to a CSV file with a header; return its number of rows. Raises as `df`.
+        """Write the result of a query to a CSV file with a header; return its number of rows. Raises as `sql`.
 
         Texts that a spreadsheet would take for a formula get an apostrophe in front.
         """
@@ -143,13 +139,13 @@ class Run:
             writing.register("answer", self.connection.sql(sql).to_arrow_reader())
             kinds = writing.execute("DESCRIBE answer").fetchall()
             texts = [_quoted(str(name)) for name, kind, *_ in kinds if kind == "VARCHAR"]
-            signs = f"[{', '.join(_text(sign) for sign in FORMULA)}]"
+            signs = f"[{', '.join(literal(sign) for sign in FORMULA)}]"
             plain = ", ".join(
                 f"CASE WHEN list_contains({signs}, {name}[1]) THEN chr(39) || {name} ELSE {name} END AS {name}"
                 for name in texts
             )
             rows = f"SELECT * REPLACE ({plain}) FROM answer" if plain else "FROM answer"
-            copied = writing.execute(f"COPY ({rows}) TO {_text(str(path))} (FORMAT csv, HEADER)").fetchone()
+            copied = writing.execute(f"COPY ({rows}) TO {literal(str(path))} (FORMAT csv, HEADER)").fetchone()
         return 0 if copied is None else int(copied[0])
 
     @contextmanager
@@ -308,11 +304,7 @@ def last_written_us(run: Run) -> int | None:
 
 
 def _named(paths: Sequence[Path]) -> dict[str, Path]:
-    """Return the runs by their names.
-
-    Raises:
-        ResultsError: no run, or one is listed twice.
-    """
+    """Return the runs by their names. Raises ResultsError: no run, or one is listed twice."""
     if not paths:
         raise ResultsError("expected at least one run, given none; type a folder such as runs/demo")
     resolved = [path.resolve() for path in paths]
@@ -349,7 +341,7 @@ def _connected(found: dict[str, dict[str, list[Part]]], *, several: bool) -> "du
 def _lock(connection: "duckdb.DuckDBPyConnection", folders: set[Path]) -> None:
     """Restrict queries: from now on they read only files below these folders, write none, and change no setting."""
     # DuckDB compares file names as written in views (pattern characters in brackets) and as it opens them.
-    allowed = ", ".join(name for folder in sorted(folders) for name in (_text(str(folder)), _file(folder)))
+    allowed = ", ".join(name for folder in sorted(folders) for name in (literal(str(folder)), _file(folder)))
     connection.execute("SET temp_directory = ''")  # else DuckDB spills to .tmp in the current folder
     connection.execute("SET python_enable_replacements = false")  # names in a query are not variables of this process
     connection.execute(f"SET allowed_directories = [{allowed}]")
@@ -366,7 +358,7 @@ def _select(table: TableSchema, parts: dict[str, list[Part]], *, several: bool) 
         run = "CAST(NULL AS VARCHAR) AS run, " if several else ""
         return f"SELECT {run}{empty} WHERE false"
     return " UNION ALL ".join(
-        _last_rows(table, found, f"{_text(name)} AS run, " if several else "") for name, found in parts.items()
+        _last_rows(table, found, f"{literal(name)} AS run, " if several else "") for name, found in parts.items()
     )
 
 
@@ -405,8 +397,9 @@ def _quoted(name: str) -> str:
 
 def _file(path: Path) -> str:
     """Quote a path for DuckDB, which takes it for a pattern: pattern characters are put in brackets."""
-    return _text("".join(f"[{sign}]" if sign in "*?[" else sign for sign in str(path.absolute())))
+    return literal("".join(f"[{sign}]" if sign in "*?[" else sign for sign in str(path.absolute())))
 
 
-def _text(value: str) -> str:
+def literal(value: str) -> str:
+    """Quote a text for a query."""
     return "'" + value.replace("'", "''") + "'"

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from transtailor.names import did_you_mean
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 """Increased by one with every change of a table below, and written to each file. A reader refuses newer versions, and
 reads older ones through `results.store.schema_migrations`."""
 
@@ -180,6 +180,12 @@ _ALL = (
             FLOAT,
             "fraction",
             "share of the epoch's training images predicted correctly; null without classes",
+        ),
+        _nullable(
+            "validation_loss", FLOAT, _LOSS, "mean loss on the validation split after the epoch; null: not measured"
+        ),
+        _nullable(
+            "validation_score", FLOAT, _SCORE, "score on the validation split after the epoch; null: not measured"
         ),
         _column("learning_rate", FLOAT, "", "learning rate of the epoch"),
         _column("images", INTEGER, "images", "images seen in the epoch"),

@@ -24,7 +24,11 @@ class OlderTable:
 
 _SAME = OlderTable()
 
-_VERSION_4: dict[str, OlderTable] = {}  # it had no proposals; all other tables are as today
+_VERSION_5 = {
+    "epochs": OlderTable(made={name: "CAST(NULL AS DOUBLE)" for name in ("validation_loss", "validation_score")})
+}
+
+_VERSION_4 = _VERSION_5  # it had no proposals
 
 _VERSION_3 = _VERSION_4  # it had no timings and no kept_filters
 
@@ -62,7 +66,7 @@ _VERSION_1 = _VERSION_2 | {
 }
 
 OLDER_VERSIONS: Mapping[int, Mapping[str, OlderTable]] = MappingProxyType(
-    {1: _VERSION_1, 2: _VERSION_2, 3: _VERSION_3, 4: _VERSION_4}
+    {1: _VERSION_1, 2: _VERSION_2, 3: _VERSION_3, 4: _VERSION_4, 5: _VERSION_5}
 )
 """Schema version -> table -> its differences; tables that are not listed are as today."""
 

@@ -44,7 +44,6 @@ class Writer:
         """Take the folder that holds one folder per table; folders are made with the first rows.
 
         Args:
-            tables: the folder.
             after: all rows get a later time than this, so that they replace rows of a machine whose clock is ahead of
                 the clock of this machine.
         """
@@ -103,11 +102,7 @@ def _encode(part: pa.Table, stream: BinaryIO) -> None:
 
 
 def _columns(table: TableSchema, rows: Sequence[Mapping[str, Any]]) -> dict[str, pa.Array]:
-    """Build one array per column of the rows.
-
-    Raises:
-        ValueError: the rows do not fit the table.
-    """
+    """Build one array per column of the rows. Raises ValueError: the rows do not fit the table."""
     given = [column for column in table.columns if column.name != WRITTEN_AT]
     names = {column.name for column in given}
     needed = {column.name for column in given if not column.nullable}

@@ -1,7 +1,7 @@
 """Numbers as text: accuracies and shares of MACs in per cent, R squared as it is."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -34,18 +34,14 @@ class Scale:
     """How the scores of one metric are written.
 
     Attributes:
-        noun: what a score is called.
-        factor: a score is multiplied with it before it is shown.
-        digits: number of decimals.
-        mark: the unit in a table's head, after "validation" or "test".
         unit, difference_unit: follow a value, or a difference, in a text.
         axis_unit, difference_axis_unit: the same on a figure's axes, in brackets.
     """
 
-    noun: str
-    factor: float
-    digits: int
-    mark: str
+    noun: str  # what a score is called
+    factor: float  # a score is multiplied with it before it is shown
+    digits: int  # number of decimals
+    mark: str  # the unit in a table's head, after "validation" or "test"
     unit: str
     difference_unit: str
     axis_unit: str
@@ -92,9 +88,3 @@ SCALES: Mapping[str, Scale] = MappingProxyType(
     }
 )
 """Metric (as `operating_points` names it) -> how its scores are written."""
-
-
-def mark_of(metrics: Iterable[str]) -> str:
-    """Return the mark of a column with scores of these metrics: "%", "R²" or both."""
-    found = set(metrics)
-    return " or ".join(scale.mark for metric, scale in SCALES.items() if metric in found) or "score"

@@ -28,17 +28,14 @@ class PageTable:
     """A table.
 
     Attributes:
-        columns: their names; two may be the same.
-        rows: numbers, plain text, or None.
         words: places of the text columns, which are aligned left; None: those with anything but numbers.
-        usual: places of the columns to show on a narrow screen, in that order; empty: all of them.
         records: the same for programs, with all digits; None: programs get the rows.
     """
 
-    columns: Sequence[str]
-    rows: Sequence[Sequence[object]]
+    columns: Sequence[str]  # their names; two may be the same
+    rows: Sequence[Sequence[object]]  # numbers, plain text, or None
     words: Collection[int] | None = (0,)
-    usual: Sequence[int] = ()
+    usual: Sequence[int] = ()  # places of the columns to show on a narrow screen, in that order; empty: all of them
     records: Sequence[Mapping[str, Any]] | None = None
 
 

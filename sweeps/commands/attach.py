@@ -36,8 +36,6 @@ def submit_or_find(
     """Submit a run to SLURM unless it is running there; return it, and what was done as a message.
 
     Args:
-        plan: of the whole sweep.
-        runs: the folder of all runs.
         submission: where finished stages are, and which trials to run.
         site_name: or the file of the site.
         extend, update_code: see `start`.

@@ -67,7 +67,6 @@ def clean(folder: Path, runs: Path | None, *, dry_run: bool) -> Iterator[str]:
     Args:
         folder: of a run that is not running, or a cache.
         runs: for a cache, the folder of all runs that use it: what these have planned or run stays.
-        dry_run: remove nothing.
 
     Raises:
         RunFolderError: the folder is neither; a run to clean is running; or `runs` does not fit.

@@ -110,9 +110,7 @@ def logs(run: RunFolder, trial_id: str | None, lines: int, *, follow: bool = Fal
     """Yield the last lines of a trial's log, or of the logs of the run's jobs and trials that were written last.
 
     Args:
-        run: its folder.
         trial_id: or its first digits; None: all logs of the run.
-        lines: number of lines of each.
         follow: continue with new lines until the run is no longer running.
 
     Raises:
@@ -186,7 +184,6 @@ def retry(run: RunFolder, *, failed: bool = False, trials: Sequence[str] = ()) -
     The command is printed first. Its options and folder come from provenance.json; the program is this one.
 
     Args:
-        run: its folder.
         failed: launch only if a trial has failed; a line says how many have.
         trials: ids, or their first digits, of the only trials to run; a line names those that are already finished.
 

@@ -39,7 +39,6 @@ from transtailor.shell import command, rerun
 from transtailor.terminal import ignore_closed_stdout, say
 
 if TYPE_CHECKING:
-    from sweeps.planning.forecast import Capacity
     from sweeps.run.run_folder import RunFolder
     from sweeps.run.run_lock import RunLock
     from sweeps.search.run_search import RunSearch
@@ -184,28 +183,9 @@ def _chosen(plan: Plan, options: argparse.Namespace) -> Plan:
 
 
 def _show(plan: Plan, options: argparse.Namespace) -> int:
-    from sweeps.commands.preview import preview
-    from sweeps.run.relaunch import this_code_digest
-    from sweeps.run.run_folder import RunFolder
+    from sweeps.commands.preview import preview_at
 
-    capacity: Capacity | None = None
-    scripts: list[tuple[str, str]] = []
-    if options.site not in ONE_MACHINE_SITES:
-        from sweeps.slurm.cluster_run import capacity_of, job_texts
-
-        site = find_site(options.site)
-        run = RunFolder(options.runs / plan.name)
-        scripts = job_texts(run, site, plan.resources, this_code_digest())
-        capacity = capacity_of(site, plan.resources, len(plan.trials))
-    page = preview(
-        plan,
-        runs=options.runs,
-        cache=options.cache,
-        site=options.site,
-        capacity=capacity,
-        command=sys.argv,
-        scripts=scripts,
-    )
+    page = preview_at(plan, options.site, runs=options.runs, cache=options.cache, command=sys.argv)
     for line in write(page, options):
         say(line)
     return SUCCESS

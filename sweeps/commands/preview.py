@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from hpc.sites.site import find_site
 from results.sign_flip import SIGNIFICANCE, pairs_needed, smallest_p
 from results.text.page import Note, PageTable, Part
 from results.text.settings import leaves
@@ -12,10 +13,18 @@ from sweeps.driver.quota import size_text
 from sweeps.errors import RunFolderError
 from sweeps.planning.durations import Durations, durations_in
 from sweeps.planning.forecast import Capacity, Forecast, forecasts, one_machine, timed_trials
-from sweeps.planning.plan import Plan, PlanCost, PlannedTrial, choose_probe, cost_of, planned_work, usable_cores
+from sweeps.planning.plan import (
+    ONE_MACHINE_SITES,
+    Plan,
+    PlanCost,
+    PlannedTrial,
+    choose_probe,
+    cost_of,
+    planned_work,
+    usable_cores,
+)
 from sweeps.run.relaunch import check_may_resume, this_code_digest
 from sweeps.run.run_folder import RunFolder, open_run
-from sweeps.search.outcome import plan_lines
 from tailor.execution.cache import Cache
 from transtailor.shell import rerun
 
@@ -26,6 +35,24 @@ USUAL = (0, 1, 8, 2, 3, 4, 7, 6, 5)
 TELLING = (8, 2, 3)  # columns that are shown only if their values differ
 
 
+def preview_at(plan: Plan, site: str, *, runs: Path, cache: Path, command: Sequence[str] | None) -> Iterator[Part]:
+    """`preview` with the capacity of a site, and the text of the jobs that would be submitted.
+
+    Raises:
+        RunFolderError: as `preview`.
+        SiteError: no such site, or a trial does not fit there.
+    """
+    capacity: Capacity | None = None
+    scripts: list[tuple[str, str]] = []
+    if site not in ONE_MACHINE_SITES:
+        from sweeps.slurm.cluster_run import capacity_of, job_texts
+
+        found, run = find_site(site), RunFolder(runs / plan.name)
+        scripts = job_texts(run, found, plan.resources, this_code_digest())
+        capacity = capacity_of(found, plan.resources, len(plan.trials))
+    yield from preview(plan, runs=runs, cache=cache, site=site, capacity=capacity, command=command, scripts=scripts)
+
+
 def preview(
     plan: Plan,
     *,
@@ -33,18 +60,16 @@ def preview(
     cache: Path,
     site: str,
     capacity: Capacity | None = None,
-    command: Sequence[str] = ("sweeps/launch.py",),
+    command: Sequence[str] | None = ("sweeps/launch.py",),
     scripts: Sequence[tuple[str, str]] = (),
 ) -> Iterator[Part]:
     """Yield a page to print, of which programs get the trials; reads the cache and the runs, writes nothing.
 
     Args:
-        plan: of the sweep.
         runs: folder of the run folders; their measurements give the durations of stages.
         cache: folder of finished stages.
-        site: its name.
         capacity: resources of the site; None: this machine.
-        command: the words that were typed, with `--plan`.
+        command: the words that were typed, with `--plan`; None: none were, so no command to measure a trial is shown.
         scripts: title and text of each job that would be submitted.
 
     Raises:
@@ -63,10 +88,13 @@ def preview(
     if plan.searches is None:
         yield _what_can_be_settled(plan)
     else:
+        from sweeps.search.outcome import plan_lines  # imports scipy, which only a search needs
+
         yield from plan_lines(plan.searches, work_of)
     yield from f"run       {state}".splitlines()
     if durations is None:
-        yield from _probe(plan, runs, command)
+        how = "" if command is None else _probe(plan, command)
+        yield from f"time      not known: no run below {runs} has computed a stage{how}".splitlines()
     else:
         left = timed_trials(plan, durations, lambda trial: trial.trial_id in finished, is_cached)
         yield from _duration_lines(plan, durations)
@@ -173,13 +201,11 @@ def _what_can_be_settled(plan: Plan) -> str:
     return f"seeds     {fewest} of each arm: a paired comparison can reach p = {alone:.2g} at best{family}{most}"
 
 
-def _probe(plan: Plan, runs: Path, command: Sequence[str]) -> Iterator[str]:
-    """Say how to measure the durations of stages, if no run has."""
-    trial = choose_probe(plan.trials)
+def _probe(plan: Plan, command: Sequence[str]) -> str:
+    """Say how to measure the durations of stages."""
     words = [word for word in command if word != "--plan"]
-    probe = rerun(words, "--only", trial.trial_id, "--name", f"{plan.name}_probe")
-    yield f"time      not known: no run below {runs} has computed a stage; to measure one trial, type:"
-    yield f"          {probe}"
+    probe = rerun(words, "--only", choose_probe(plan.trials).trial_id, "--name", f"{plan.name}_probe")
+    return f"; to measure one trial, type:\n          {probe}"
 
 
 def _duration_lines(plan: Plan, durations: Durations) -> Iterator[str]:
@@ -207,5 +233,5 @@ def _forecast(found: Sequence[Forecast], capacity: Capacity) -> Iterator[Part]:
     columns = (f"{capacity.worker}s", "ends after", f"{capacity.unit}-hours", "limited by")
     yield ""
     yield PageTable(columns=columns, rows=rows, words=(1, 3), records=())
-    if capacity.cluster.start_s:
+    if capacity.start_s:
         yield Note("without the time that jobs wait in the queue")

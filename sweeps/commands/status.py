@@ -56,9 +56,7 @@ def status(run: RunFolder) -> Iterator[Part]:
     holder = holder_of(run.lock)  # before the rows, so that trials that end in between are seen as ended
     now = datetime.now(UTC)
     with load(run.path) as rows:
-        ended = {row["trial_id"]: row["status"] for row in rows.rows("SELECT trial_id, status FROM trials")}
-        running = _running(rows, ended) if holder is not None else []
-        counts = _counts(record, ended, running)
+        running, counts = _running(record, rows, is_run=holder is not None)
         yield _headline(run, record, holder, counts, now)
         last_us = last_written_us(rows)
         if last_us is not None:
@@ -98,9 +96,22 @@ def _jobs(run: RunFolder) -> Iterator[str]:
         yield f"jobs      unknown: {error}"
 
 
-def _running(rows: Run, ended: dict[str, str]) -> list[dict[str, Any]]:
-    """Return the attempts that have not ended, of trials that have not ended."""
-    return [attempt for attempt in rows.rows(RUNNING) if attempt["trial_id"] not in ended]
+def count_trials(run: RunFolder) -> dict[str, int]:
+    """How many trials of a run are finished, running, waiting and failed. Raises as `status`."""
+    record, is_run = open_run(run), holder_of(run.lock) is not None
+    with load(run.path) as rows:
+        return _running(record, rows, is_run=is_run)[1]
+
+
+def _running(record: LaunchRecord, rows: Run, *, is_run: bool) -> tuple[list[dict[str, Any]], dict[str, int]]:
+    """Return the attempts of trials that have not ended, and the number of trials in each state."""
+    ended = {row["trial_id"]: row["status"] for row in rows.rows("SELECT trial_id, status FROM trials")}
+    running = [attempt for attempt in rows.rows(RUNNING) if attempt["trial_id"] not in ended] if is_run else []
+    states = dict.fromkeys(record.trials, "waiting") | dict.fromkeys(
+        (one["trial_id"] for one in running if one["trial_id"] in record.trials), "running"
+    )
+    found = list((states | {trial_id: state for trial_id, state in ended.items() if trial_id in states}).values())
+    return running, {state: found.count(state) for state in ("finished", "running", "waiting", "failed")}
 
 
 def _running_page(run: RunFolder, record: LaunchRecord, running: list[dict[str, Any]], now: datetime) -> Iterator[Part]:
@@ -120,15 +131,6 @@ def _running_page(run: RunFolder, record: LaunchRecord, running: list[dict[str, 
         yield Heading("running")
         yield PageTable(columns=RUNNING_COLUMNS, rows=rows, words=range(len(RUNNING_COLUMNS)), usual=RUNNING_USUAL)
         yield ""
-
-
-def _counts(record: LaunchRecord, ended: dict[str, str], running: list[dict[str, Any]]) -> dict[str, int]:
-    states = {trial_id: ended.get(trial_id, "waiting") for trial_id in record.trials}
-    for attempt in running:
-        if attempt["trial_id"] in states:
-            states[attempt["trial_id"]] = "running"
-    found = list(states.values())
-    return {state: found.count(state) for state in ("finished", "running", "waiting", "failed")}
 
 
 def _headline(

@@ -253,8 +253,6 @@ class SweepState:
         """Note that a running trial has lost its slot: it waits again, unless it was tried too often.
 
         Args:
-            trial_id: of the trial.
-            cause: what happened.
             log_tail: last lines of its ranks, if there are any.
             counts: as one of the trial's attempts; not if a node was lost or drained, which is not the trial's fault.
         """

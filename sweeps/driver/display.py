@@ -75,8 +75,7 @@ class SweepProgress:
     """The least and the most that the rest may take, the most None if not known; None: neither is known."""
     best: tuple[Best, ...]
     running: tuple[RunningTrial, ...]
-    state: str = ""
-    """Whether it stops, pauses or waits, and why; empty while it runs."""
+    state: str = ""  # whether it stops, pauses or waits, and why; empty while it runs
 
     @property
     def done_fraction(self) -> float:

@@ -67,10 +67,7 @@ def run_sweep(
     """Run the trials that are not finished; to be called from the main thread, by the holder of the run's lock.
 
     Args:
-        plan: of the sweep.
-        run: its folder, which exists.
         cache: folder of finished stages.
-        site: where and how they run.
         display: where progress is shown; None: on this terminal.
         stop_file: stops the sweep like a signal as soon as it exists.
         search: chooses more trials when those of the plan have ended; None: there are no more.

@@ -57,11 +57,8 @@ class Ledger:
         """Start without running trials.
 
         Args:
-            writer: of the run's tables.
-            trial_ids: all trials of the sweep.
             finished: those that earlier launches finished.
             attempts_before: number of the last attempt of earlier launches, for trials that had one.
-            code_digest: of the code that runs.
             driver: unique id of this launch's process.
         """
         self._writer = writer
@@ -133,8 +130,6 @@ class Ledger:
         """Note the end of the running attempt.
 
         Args:
-            trial_id: of the trial.
-            status: how the attempt ended.
             cause: why, unless it finished.
             log_tail: last lines of its log, if there are any.
             over: the trial is finished, or failed and not tried again in this launch.
@@ -162,11 +157,7 @@ class Ledger:
         self._writer.write("trials", [row])
 
     def close_abandoned(self, attempts: Sequence[Mapping[str, Any]]) -> None:
-        """End attempts that earlier launches have left running; to be called by the holder of the run's lock.
-
-        Args:
-            attempts: their rows, as read.
-        """
+        """End attempts that earlier launches have left running; to be called by the holder of the run's lock."""
         now = datetime.now(UTC)
         cause = "the process that launched it ended without a message"
         rows = [

@@ -25,7 +25,6 @@ def merging(run: Path, note: Note) -> Iterator[None]:
     stands for it.
 
     Args:
-        run: folder of the run.
         note: takes a message if the parts cannot be merged; they are when the next launch ends.
     """
     old = frozenset(list_superfluous(run))

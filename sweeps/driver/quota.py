@@ -41,7 +41,6 @@ def room_in(folder: Path, max_disk_gb: float | None = None) -> Room:
     Not every file system shows quotas of a user or a project; the limit is for those that do not.
 
     Args:
-        folder: that is written to.
         max_disk_gb: the most that it may hold, in units of 10^9 bytes; None: no such limit. With a
             limit, all files in it are added up.
 
@@ -76,9 +75,7 @@ def why_pause(room: Room, needed_bytes: int, *, is_paused: bool) -> str | None:
     they start again when twice the reserve is free.
 
     Args:
-        room: as it is now.
         needed_bytes: that the plan will still write.
-        is_paused: whether the sweep is paused already.
     """
     times = ROOM_TO_RESUME if is_paused else 1
     enough_bytes = int(needed_bytes * (1 + SLACK_FRACTION)) + SLACK_BYTES

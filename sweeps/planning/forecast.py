@@ -1,17 +1,15 @@
-"""How long a plan takes on several numbers of nodes, and the hours that it uses there, by simulation."""
+"""How long a plan takes on several numbers of nodes, and the hours that it uses there."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from hpc.cluster.autoscaler import ScalingLimits
 from sweeps.planning.durations import Durations
 from sweeps.planning.plan import Plan, PlannedTrial
-from sweeps.scheduling.simulate import simulate, slots_of
-from sweeps.scheduling.simulated_cluster import SimulatedCluster
-from sweeps.scheduling.timed import TimedTrial, critical_path_s, join_stages
+from sweeps.scheduling.timed import TimedTrial, critical_path_s, join_stages, schedule
 
-SIMULATED_TRIALS = 5_000  # of all rows together: above, the bounds are close, and simulating would take too long
-ONE_MACHINE = SimulatedCluster(decide_every_s=0.0)
+SCHEDULED_TRIALS = 5_000  # of all rows together: above, the bounds are close, and schedules would take too long
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +20,7 @@ class Capacity:
     units_per_worker: int  # GPUs of a worker, or cores where it has none
     unit: str = "core"  # what hours are counted of: "GPU" or "core"
     worker: str = "node"  # what a worker is called there
-    cluster: SimulatedCluster = ONE_MACHINE
+    start_s: float = 0.0  # from the start of a worker's job to its first trial
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +28,7 @@ class Forecast:
     """The expected end and cost for a number of workers."""
 
     workers: int
-    earliest_s: float  # when the sweep ends; both the same where it was simulated
+    earliest_s: float  # when the sweep ends; both the same where there is a schedule
     latest_s: float
     unit_hours: float  # GPU-hours or core-hours held, without the idle time at the end
     limited_by: str
@@ -38,7 +36,11 @@ class Forecast:
 
 def one_machine(trials_at_once: int, cores_per_trial: int) -> Capacity:
     """Return the capacity of this machine, with this many trials at once."""
-    return Capacity(limits=slots_of(trials_at_once), units_per_worker=cores_per_trial, worker="slot")
+    limits = ScalingLimits(
+        max_workers=trials_at_once, walltime_s=math.inf, drain_before_s=0.0, successor_lead_s=0.0, idle_s=math.inf,
+        start_limit_s=math.inf,
+    )  # fmt: skip
+    return Capacity(limits=limits, units_per_worker=cores_per_trial, worker="slot")
 
 
 def timed_trials(
@@ -62,9 +64,9 @@ def timed_trials(
 def forecasts(trials: Sequence[TimedTrial], capacity: Capacity) -> list[Forecast]:
     """Forecast 1, 2, 4, ... workers up to the maximum; if a trial spans workers, start with as many as it needs."""
     counts = list(_counts(capacity.limits))
-    if len(trials) * len(counts) <= SIMULATED_TRIALS:
-        return [_simulated(trials, capacity, count) for count in counts]
     work_s = sum({step.key: step.seconds for trial in trials for step in trial.steps}.values())
+    if len(trials) * len(counts) <= SCHEDULED_TRIALS:
+        return [_scheduled(trials, work_s, capacity, count) for count in counts]
     return [_bounded(work_s, critical_path_s(trials), capacity, count) for count in counts]
 
 
@@ -77,22 +79,31 @@ def _counts(limits: ScalingLimits) -> Iterator[int]:
     yield most
 
 
-def _simulated(trials: Sequence[TimedTrial], capacity: Capacity, count: int) -> Forecast:
-    schedule = simulate(trials, replace(capacity.limits, max_workers=count), capacity.cluster)
+def _slots(capacity: Capacity, count: int) -> int:
+    return count // capacity.limits.workers_per_slot * capacity.limits.slots_per_worker
+
+
+def _scheduled(trials: Sequence[TimedTrial], work_s: float, capacity: Capacity, count: int) -> Forecast:
+    """Forecast with a schedule; each new worker at the end of a walltime costs a start, as trials have checkpoints."""
+    limits, slots = capacity.limits, _slots(capacity, count)
+    makespan_s, held_s = schedule(trials, slots, limits.idle_s)
+    starts = max(1, math.ceil(makespan_s / (limits.walltime_s - limits.drain_before_s)))
+    ends_s = starts * capacity.start_s + makespan_s
+    workers_s = held_s * limits.workers_per_slot / limits.slots_per_worker + count * starts * capacity.start_s
     return Forecast(
         workers=count,
-        earliest_s=schedule.makespan_s,
-        latest_s=schedule.makespan_s,
-        unit_hours=schedule.worker_s / 3600 * capacity.units_per_worker,
-        limited_by=schedule.limited_by,
+        earliest_s=ends_s,
+        latest_s=ends_s,
+        unit_hours=workers_s / 3600 * capacity.units_per_worker,
+        limited_by="slots" if work_s > makespan_s * slots / 2 else "critical path",
     )
 
 
 def _bounded(work_s: float, path_s: float, capacity: Capacity, count: int) -> Forecast:
     """Forecast with the bounds of Graham (1966), for trials that only wait for each other."""
-    slots = count // capacity.limits.workers_per_slot * capacity.limits.slots_per_worker
-    earliest_s = capacity.cluster.start_s + max(path_s, work_s / slots)
-    latest_s = capacity.cluster.start_s + path_s + work_s / slots
+    slots = _slots(capacity, count)
+    earliest_s = capacity.start_s + max(path_s, work_s / slots)
+    latest_s = capacity.start_s + path_s + work_s / slots
     unit_hours = work_s / slots * count / 3600 * capacity.units_per_worker
     limited_by = "critical path" if path_s > work_s / slots else "slots"
     return Forecast(

@@ -81,7 +81,6 @@ def make_plan(spec: Spec, choose: Callable[[], Iterable[Expanded]] | None = None
     """Import the user modules, expand a spec and dry-run its trials.
 
     Args:
-        spec: of the sweep.
         choose: returns the trials, when the modules are imported; None: all of the spec.
 
     Raises:
@@ -213,7 +212,6 @@ def cost_of(
     """Count the stages of trials.
 
     Args:
-        trials: of one plan.
         is_cached: whether the stage with a key is finished; called once per distinct stage.
         work_of: the cost of a stage of a trial with a network, such as the expected seconds; likewise.
     """

@@ -78,8 +78,6 @@ def start(plan: Plan, runs: Path, *, extend: bool, update_code: bool) -> tuple[R
     """Create or resume the run; returns its folder, its lock (held) and what was done, such as "resumed".
 
     Args:
-        plan: the trials.
-        runs: the folder of all runs.
         extend: add trials to a run that has all others already.
         update_code: resume although the code has changed since the run was created.
 

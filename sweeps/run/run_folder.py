@@ -130,7 +130,6 @@ def create_run(plan: Plan, runs: Path, launch: Mapping[str, Any], sources: Mappi
     """Create `runs/<name>` and return its lock, held.
 
     Args:
-        plan: the trials.
         runs: the folder of all runs; created if it is missing.
         launch: `provenance.provenance()` of this launch.
         sources: relative path -> content of the code.
@@ -251,7 +250,6 @@ def add_launch(run: RunFolder, record: LaunchRecord, what: str, launch: Mapping[
     """Write a launch into the run's provenance; the caller holds the lock.
 
     Args:
-        run: the run.
         record: from `open_run`.
         what: the kind of launch: "resumed", "extended by 18 trials", ...
         launch: `provenance.provenance()` of this launch; its code digest becomes the run's.

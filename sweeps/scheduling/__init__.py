@@ -1,1 +1,1 @@
-"""Which trial next, and the same on a simulated clock."""
+"""Which trial next, and when the last one ends."""

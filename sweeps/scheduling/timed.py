@@ -1,9 +1,11 @@
-"""Trials for a simulation: steps of known seconds, as few as possible for the same result."""
+"""Trials of known seconds in the order of the driver: when they end. Their steps are as few as possible for that."""
 
-from collections.abc import Iterable, Sequence
+import heapq
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 
-from sweeps.scheduling.order import QueuedTrial, StageClaim, follow_ups
+from sweeps.scheduling.order import QueuedTrial, StageClaim, TrialQueue, follow_ups
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +29,7 @@ class TimedStep:
 
 @dataclass(frozen=True, kw_only=True)
 class TimedTrial:
-    """A trial to simulate."""
+    """A trial whose stages take known times."""
 
     trial_id: str
     ranks: int
@@ -38,7 +40,7 @@ def join_stages(trials: Iterable[tuple[str, Iterable[tuple[str, float, float]]]]
     """Join the stages of trials into as few steps as possible for the same result.
 
     Stages that follow each other in every trial that has one of them become one step, because no trial waits for only
-    the first of them. Most of a trial's own stages do, so that a simulation costs little per trial.
+    the first of them. Most of a trial's own stages do, so that a schedule costs little per trial.
 
     Args:
         trials: id and unfinished stages (key, planned work, seconds) of each, in the order of execution.
@@ -72,13 +74,67 @@ def join_stages(trials: Iterable[tuple[str, Iterable[tuple[str, float, float]]]]
     return made
 
 
+def schedule(trials: Sequence[TimedTrial], slots: int, idle_s: float) -> tuple[float, float]:
+    """Run the trials on slots that exist from the start, in the driver's order, without failures.
+
+    A free slot that was used last is taken first, so that others can be released.
+
+    Args:
+        idle_s: how long a slot is held between two trials.
+
+    Returns:
+        When the last trial ends, in seconds; and the slot-seconds held, without those before a slot's first trial and
+        after its last.
+
+    >>> step = TimedStep(key="a", work=1.0, ends_s=(5.0,))
+    >>> schedule([TimedTrial(trial_id="one", ranks=1, steps=(step,))], slots=2, idle_s=60.0)
+    (5.0, 5.0)
+    """
+    by_id = {trial.trial_id: trial for trial in trials}
+    queue = TrialQueue([_queued(trial, attrgetter("work")) for trial in trials], (), slots=slots)
+    ends: list[tuple[float, int, str, int]] = []  # when, in which order, of which trial, which step
+    free_since_s: list[float] = []  # of slots that were used, the one used last at the end
+    used = order = 0
+    now_s = held_s = 0.0
+
+    def begin(trial_id: str, number: int) -> None:
+        """Begin a trial's first unfinished step from this one on, or free its slot."""
+        nonlocal order
+        steps = by_id[trial_id].steps
+        number = next((n for n in range(number, len(steps)) if steps[n].key not in queue.finished), len(steps))
+        if number == len(steps):
+            queue.trial_ended(trial_id, finished=True)
+            free_since_s.append(now_s)
+            return
+        order += 1
+        heapq.heappush(ends, (now_s + steps[number].seconds, order, trial_id, number))
+
+    while queue.waiting or ends:
+        while queue.could_start and (free_since_s or used < slots):
+            if free_since_s:
+                held_s += min(now_s - free_since_s.pop(), idle_s)
+            else:
+                used += 1
+            choice = queue.next()
+            assert isinstance(choice, QueuedTrial)
+            begin(choice.trial_id, 0)
+        now_s = ends[0][0] if ends else now_s
+        while ends and ends[0][0] == now_s:
+            _, _, trial_id, number = heapq.heappop(ends)
+            step = by_id[trial_id].steps[number]
+            held_s += step.seconds
+            queue.stage_finished(step.key)
+            begin(trial_id, number + 1)
+    return now_s, held_s
+
+
 def critical_path_s(trials: Sequence[TimedTrial]) -> float:
     """Return the seconds of the longest chain of stages that can only be computed one after the other."""
-    chains = [
-        QueuedTrial(
-            trial_id=trial.trial_id, ranks=1, claims=tuple(StageClaim(key=s.key, work=s.seconds) for s in trial.steps)
-        )
-        for trial in trials
-    ]
+    chains = [_queued(trial, attrgetter("seconds")) for trial in trials]
     chain, _ = follow_ups(chains, ())
     return max((trial.claims[0].work + chain[trial.claims[0].key] for trial in chains if trial.claims), default=0.0)
+
+
+def _queued(trial: TimedTrial, work_of: Callable[[TimedStep], float]) -> QueuedTrial:
+    claims = tuple(StageClaim(key=step.key, work=work_of(step)) for step in trial.steps)
+    return QueuedTrial(trial_id=trial.trial_id, ranks=trial.ranks, claims=claims)

@@ -30,20 +30,14 @@ class Score:
 class Proposal:
     """A setting that was proposed, the trials that try it, and what the decision read."""
 
-    number: int
-    """From 0, in the order of the search."""
-    batch: int
-    """Its decision read the scores of all proposals of smaller batches."""
+    number: int  # from 0, in the order of the search
+    batch: int  # its decision read the scores of all proposals of smaller batches
     purpose: Literal["search", "confirm"]
     candidate: SearchCandidate
-    seeds: tuple[int, ...]
-    """One trial each."""
-    drawn_by: str
-    """The sampler; "random" where the sampler proposed what had been tried."""
-    confirms: int | None = None
-    """Of a proposal that confirms: the number of the proposal that it runs again."""
-    refusal: str | None = None
-    """Why the setting has no trials; None if it has."""
+    seeds: tuple[int, ...]  # one trial each
+    drawn_by: str  # the sampler; "random" where the sampler proposed what had been tried
+    confirms: int | None = None  # of a proposal that confirms: the number of the proposal that it runs again
+    refusal: str | None = None  # why the setting has no trials; None if it has
     trial_ids: tuple[str, ...] = ()
     unscored: tuple[str, ...] = ()
     """Trials of smaller batches that had no score, because they had failed when the decision was made."""

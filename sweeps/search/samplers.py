@@ -27,8 +27,7 @@ class Told:
 
     candidate: SearchCandidate
     batch: int
-    score: float | None
-    """Mean validation score over the seeds; None: it was refused, or a trial failed."""
+    score: float | None  # mean validation score over the seeds; None: it was refused, or a trial failed
     macs: float | None
 
 

@@ -13,10 +13,8 @@ from tailor.stages import canonical_json
 class SearchCandidate:
     """One choice: a variant, and a value for each of its axes."""
 
-    variant: int
-    """Its number in the spec, from 0; 0 in a spec without variants."""
-    values: Mapping[str, Any]
-    """Dotted key -> value; without the seed."""
+    variant: int  # its number in the spec, from 0; 0 in a spec without variants
+    values: Mapping[str, Any]  # dotted key -> value; without the seed
 
     @property
     def key(self) -> str:
@@ -46,10 +44,8 @@ class Dimension:
 class Space:
     """All choices of a spec."""
 
-    dimensions: tuple[tuple[Dimension, ...], ...]
-    """Of each variant; axes that all variants have are first."""
-    seeds: tuple[int, ...]
-    """Each setting is run with each of them."""
+    dimensions: tuple[tuple[Dimension, ...], ...]  # of each variant; axes that all variants have are first
+    seeds: tuple[int, ...]  # each setting is run with each of them
 
     @property
     def sizes(self) -> list[int]:

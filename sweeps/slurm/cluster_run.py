@@ -12,16 +12,12 @@ from hpc.slurm.script import script
 from sweeps.errors import RunFolderError
 from sweeps.planning.forecast import Capacity
 from sweeps.run.run_folder import RunFolder, open_run
-from sweeps.scheduling.simulated_cluster import SimulatedCluster
 from sweeps.slurm.job_commands import controller_command, worker_command
 from sweeps.spec.resources import Resources
 from transtailor.documents import DocumentError, Record
 from transtailor.files import write_file
 
-# What the forecast assumes of a cluster.
-START_S = 30.0  # from the start of a worker's job to its first trial
-NOTICED_AFTER_S = 15.0  # the loss of a node
-CHECKPOINT_EVERY_S = 30.0  # at most, between two checkpoints of tailor.execution.runner
+START_S = 30.0  # from the start of a worker's job to its first trial, as the forecast assumes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,10 +157,9 @@ def capacity_of(site: Site, resources: Resources, trials: int) -> Capacity:
     """
     limits = limits_of(site, rank_need(resources))
     useful = limits.workers_for(trials)
-    cluster = SimulatedCluster(start_s=START_S, noticed_after_s=NOTICED_AFTER_S, checkpoint_every_s=CHECKPOINT_EVERY_S)
     units, unit = (site.gpus_per_node, "GPU") if resources.gpus_per_rank else (site.cpus_per_node, "core")
     return Capacity(
-        limits=replace(limits, max_workers=max(1, useful)), units_per_worker=units, unit=unit, cluster=cluster
+        limits=replace(limits, max_workers=max(1, useful)), units_per_worker=units, unit=unit, start_s=START_S
     )
 
 

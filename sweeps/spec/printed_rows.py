@@ -72,10 +72,6 @@ _KEYS = (*PrintedRow.model_fields, POINTS)
 def parse_printed(tables: Sequence[Mapping[str, Any]], where: str) -> list[PrintedRow]:
     """Parse the numbers in a spec's [[printed]] tables, in order.
 
-    Args:
-        tables: as TOML gives them.
-        where: the spec's file, for messages.
-
     Raises:
         SpecError: an unknown or missing key, a value of the wrong type or out of range, or two numbers with one key.
     """

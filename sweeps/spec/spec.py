@@ -31,6 +31,7 @@ paper = "..."
 
 import re
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +81,7 @@ class Spec(BaseModel):
     tuning: dict[str, list[Any]] = {}
     """The same, for values from which the best is chosen: all arms have the same number of settings."""
     tied_to_seed: list[str] = []
-    """Dotted keys of seeds that are set to the trial's seed, so that each seed draws its own source or splits."""
+    """Dotted keys of seeds that are set to the trial's seed: each seed draws its own source or splits."""
     variants: list[Variant] = []
     """Arms: settings merged on the base trial, each with `label` and `axes` if wanted; without any, the base alone."""
     exclude: list[dict[str, Any]] = []
@@ -142,7 +143,6 @@ def load_spec(
     Raises:
         SpecError: no such file, not TOML, an unknown key, a value of the wrong type; the text says what to type.
     """
-    where = path.name
     document = _read_document(path, ())
     _refuse_single_trial(document, path)
     paths = [str(module.resolve()) for module in imports]
@@ -151,6 +151,21 @@ def load_spec(
         _assign(document, assignment)
     if name is not None:
         document["name"] = name
+    return _checked(document, path.name, path=path, assignments=[*assignments])
+
+
+def spec_of(document: Mapping[str, Any], where: str) -> Spec:
+    """Return the spec of a document as TOML would give it; its paths are relative to the working folder.
+
+    Raises:
+        SpecError: as `load_spec`, with `where` as the name of the document.
+    """
+    _check_plain(document, where)
+    return _checked(_completed(deepcopy(dict(document)), Path(where), ()), where)
+
+
+def _checked(document: dict[str, Any], where: str, **source: Any) -> Spec:
+    """Return the spec of a whole document; `source` has the fields that only messages read."""
     _check_keys(document, where)
     variants = [_variant(raw, f"{where} [[variants]] {number}") for number, raw in _tables(document, "variants", where)]
     exclude = [raw for _, raw in _tables(document, "exclude", where)]
@@ -164,7 +179,7 @@ def load_spec(
     document |= {"variants": variants, "exclude": exclude}
     document["printed"] = parse_printed([raw for _, raw in _tables(document, "printed", where)], where)
     try:
-        spec = Spec(**document, where=where, path=path, assignments=[*assignments])
+        spec = Spec(**document, where=where, **source)
     except ValidationError as error:
         raise SpecError(_explained(error, where)) from None
     check_name(spec.name, f"{where} name")
@@ -190,8 +205,7 @@ def check_name(name: str, where: str) -> None:
 def merge_tables(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     """Merge the settings of `over` on `base`: tables key by key, all else is replaced.
 
-    A table with another `name` than the base's table (a method, a data set) replaces it, because the settings of one
-    method have no meaning for another.
+    A table with another `name` than the base's (a method) replaces it: the settings of one have no meaning for another.
     """
     result = dict(base)
     for key, value in over.items():
@@ -211,7 +225,11 @@ def _read_document(path: Path, extended_by: tuple[Path, ...]) -> dict[str, Any]:
     path = path.resolve()
     if path in extended_by:
         raise SpecError(f"{path.name}: extends itself, through {', '.join(other.name for other in extended_by)}")
-    document = _read_toml(path)
+    return _completed(_read_toml(path), path, extended_by)
+
+
+def _completed(document: dict[str, Any], path: Path, extended_by: tuple[Path, ...]) -> dict[str, Any]:
+    """Return a document with dotted axes, absolute imports and what it extends; changes `document`."""
     for table in ("axes", "tuning"):
         document[table] = flat_axes(document.get(table, {}), f"{path.name} [{table}]")
     document["imports"] = _absolute(document.get("imports", []), path)
@@ -219,9 +237,7 @@ def _read_document(path: Path, extended_by: tuple[Path, ...]) -> dict[str, Any]:
         return document
     base_name = document.pop("extends")
     if not isinstance(base_name, str):
-        raise SpecError(
-            f'{path.name} extends: given {base_name!r}; type the path of a spec, as in extends = "demo.toml"'
-        )
+        raise SpecError(f'{path.name} extends: given {base_name!r}; type a path, as in extends = "demo.toml"')
     if "name" not in document:
         raise SpecError(f'{path.name}: has no name; type name = "{path.stem}" (its run folder) at the top')
     base = _read_document(path.parent / base_name, (*extended_by, path))

@@ -58,11 +58,7 @@ class Slot:
         return TrialReport(kind="stage", stage=answer.stage, over=False)
 
     def start(self) -> RankGroup:
-        """Start the ranks if there are none, and return them.
-
-        Raises:
-            RankDied, RankFailed: they did not start.
-        """
+        """Start the ranks if there are none, and return them. Raises RankDied, RankFailed: they did not start."""
         if self._ranks is None:
             self._ranks = self._make_ranks()
         return self._ranks

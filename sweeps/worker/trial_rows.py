@@ -12,6 +12,8 @@ from tailor.stages import BACKWARD_WORK, FitHead, OperatingPoint, PointFacts
 
 Row = dict[str, Any]
 
+NOT_VALIDATED: Row = {"validation_loss": None, "validation_score": None}
+
 
 class TrialRows:
     """Collects the rows of a trial until they are written."""
@@ -76,7 +78,7 @@ class TrialRows:
 
     def _epochs(self, result: Result) -> list[Row]:
         stage = self._trial | {"stage_key": result.key, "kind": result.stage.kind}
-        return [stage | epoch for epoch in result.info.get("epochs", [])]
+        return [stage | NOT_VALIDATED | epoch for epoch in result.info.get("epochs", [])]
 
     def _operating_point(self, result: Result, facts: PointFacts) -> Row:
         stage = result.stage

@@ -1,7 +1,7 @@
 """Data sets by name: those of the catalog, and prepared image folders below a root. Without torch."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ class DataInfo:
     source_images: int
     target_images: int
     test_images: int  # of the target, fixed by the split seed and independent of `train_images`
+    pool: Mapping[str, int] = field(default_factory=dict)  # of a prepared pool: the target's images of each class
 
 
 DATASETS: Registry[DataInfo] = Registry("data set")
@@ -100,4 +101,5 @@ def _prepared(name: str, root: str) -> DataInfo:
         source_images=found.source_images,
         target_images=found.target_images,
         test_images=found.test_images,
+        pool=found.pool,
     )

@@ -3,13 +3,14 @@
 ROOT/NAME/manifest.json      this
 ROOT/NAME/images.csv         every image: id, task, split, class, name, SHA-256 of the file it came from
 ROOT/NAME/<task>.images.npy  uint8 (N, 3, H, W); <task> is source or target
-ROOT/NAME/<task>.labels.npy  int64 (N,); <task>.ids.npy int64 (N,); target.is_test.npy bool (N,)
+ROOT/NAME/<task>.labels.npy  int64 (N,); <task>.ids.npy int64 (N,)
+ROOT/NAME/target.is_test.npy bool (N,), or for a pool, from which each trial draws its own test split,
+ROOT/NAME/target.group.npy   int64 (N,), equal for images that look alike, which a draw keeps together
 """
 
 import hashlib
 import json
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,11 +21,14 @@ from transtailor.names import nearest
 from transtailor.shell import command
 
 FORMAT_VERSION = 2
+POOL_VERSION = 3  # of a pool alone, so that other manifests stay as they were
 UNSEALED_VERSION = 1  # without a digest of the manifest itself; still read, its numbers are compared on loading
 MANIFEST_FILE, IMAGES_FILE = "manifest.json", "images.csv"
 SOURCE, TARGET = "source", "target"
 COLUMNS = {SOURCE: ("images", "labels", "ids"), TARGET: ("images", "labels", "ids", "is_test")}
 ARRAY_FILES = tuple(f"{task}.{column}.npy" for task, columns in COLUMNS.items() for column in columns)
+GROUP_FILE = f"{TARGET}.group.npy"
+POOL_FILES = (*ARRAY_FILES[:-1], GROUP_FILE)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
@@ -48,9 +52,10 @@ class DataManifest:
     target_class_names: tuple[str, ...]
     source_images: int
     target_images: int
-    test_images: int  # of the target's
+    test_images: int  # of the target's; of a pool: as many as each trial draws
     files: dict[str, StoredFile]
     is_sealed: bool = True  # whether the manifest has a digest of itself; those of version 1 have none
+    class_images: tuple[int, ...] = ()  # of a pool: the target's images of each class
 
     @property
     def source_classes(self) -> int:
@@ -61,6 +66,16 @@ class DataManifest:
     def target_classes(self) -> int:
         """How many classes the target task has."""
         return len(self.target_class_names)
+
+    @property
+    def pool(self) -> dict[str, int]:
+        """Images of each class of a pool, by the class's name; empty where the test split is fixed."""
+        return dict(zip(self.target_class_names, self.class_images, strict=True)) if self.class_images else {}
+
+    @property
+    def array_files(self) -> tuple[str, ...]:
+        """The files that hold its arrays."""
+        return POOL_FILES if self.class_images else ARRAY_FILES
 
 
 def read(root: Path, name: str) -> DataManifest:
@@ -122,7 +137,7 @@ def write(folder: Path, manifest: DataManifest, made: dict[str, Any], splits: di
         splits: images by task and split, for readers.
     """
     content = {
-        "format_version": FORMAT_VERSION,
+        "format_version": POOL_VERSION if manifest.class_images else FORMAT_VERSION,
         "name": manifest.name,
         "digest": manifest.digest,
         "input_shape": list(manifest.input_shape),
@@ -134,7 +149,7 @@ def write(folder: Path, manifest: DataManifest, made: dict[str, Any], splits: di
             for name, stored in manifest.files.items()
         },
         "made": made,
-    }
+    } | ({"class_images": list(manifest.class_images)} if manifest.class_images else {})
     content["sha256"] = manifest_sha256(content)
     (folder / MANIFEST_FILE).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
@@ -147,9 +162,9 @@ def manifest_sha256(content: dict[str, Any]) -> str:
 
 def _parse(content: dict[str, Any]) -> DataManifest:
     version = content["format_version"]
-    if version not in (UNSEALED_VERSION, FORMAT_VERSION):
-        raise ValueError(f"its format is version {version}, this program reads {UNSEALED_VERSION} and {FORMAT_VERSION}")
-    if version == FORMAT_VERSION and content["sha256"] != manifest_sha256(content):
+    if version not in (UNSEALED_VERSION, FORMAT_VERSION, POOL_VERSION):
+        raise ValueError(f"its format is version {version}, this program reads {UNSEALED_VERSION} to {POOL_VERSION}")
+    if version != UNSEALED_VERSION and content["sha256"] != manifest_sha256(content):
         raise ValueError("it was changed after it was written: its SHA-256 differs")
     files = {
         name: StoredFile(
@@ -157,7 +172,8 @@ def _parse(content: dict[str, Any]) -> DataManifest:
         )
         for name, stored in content["files"].items()
     }
-    if set(files) != {*ARRAY_FILES, IMAGES_FILE}:
+    names = POOL_FILES if version == POOL_VERSION else ARRAY_FILES
+    if set(files) != {*names, IMAGES_FILE}:
         raise ValueError(f"it lists the files {', '.join(sorted(files))}")
     channels, height, width = map(int, content["input_shape"])
     counts = {task: files[f"{task}.images.npy"].shape[0] for task in COLUMNS}
@@ -166,7 +182,7 @@ def _parse(content: dict[str, Any]) -> DataManifest:
         for task, columns in COLUMNS.items()
         for column in columns
     ]
-    _expect_shapes(files, expected)
+    _expect_shapes(files, dict(zip(names, expected, strict=True)))
     return DataManifest(
         name=content["name"],
         digest=content["digest"],
@@ -177,12 +193,13 @@ def _parse(content: dict[str, Any]) -> DataManifest:
         target_images=counts[TARGET],
         test_images=int(content["test_images"]),
         files=files,
-        is_sealed=version == FORMAT_VERSION,
+        is_sealed=version != UNSEALED_VERSION,
+        class_images=tuple(map(int, content["class_images"])) if version == POOL_VERSION else (),
     )
 
 
-def _expect_shapes(files: dict[str, StoredFile], shapes: Iterable[tuple[int, ...]]) -> None:
-    for name, shape in zip(ARRAY_FILES, shapes, strict=True):
+def _expect_shapes(files: dict[str, StoredFile], shapes: dict[str, tuple[int, ...]]) -> None:
+    for name, shape in shapes.items():
         if files[name].shape != shape:
             raise ValueError(f"it gives {name} the shape {files[name].shape} where {shape} fits the rest")
 

@@ -37,7 +37,11 @@ def add_to(parser: argparse.ArgumentParser) -> None:
     prepare.add_argument(
         "--test-fraction", type=fraction, help="of each class, where there is no test split (default: 0.2)"
     )
-    prepare.add_argument("--split-seed", type=int, default=0, help="draws that test split (default: 0)")
+    prepare.add_argument(
+        "--test-split", choices=("fixed", "trial"), default="fixed",
+        help="fixed: the data set's own or drawn now (default); trial: each trial draws its own by data.split_seed",
+    )  # fmt: skip
+    prepare.add_argument("--split-seed", type=int, help="draws that test split (default: 0)")
     prepare.add_argument(
         "--threads",
         type=int,
@@ -50,10 +54,6 @@ def add_to(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, out: TextIO | None = None) -> int:
     """Run the command; the exit code: 0, or 130 if interrupted.
-
-    Args:
-        arguments: parsed by what `add_to` made.
-        out: where to write (None: standard output).
 
     Raises:
         ConfigError: the user's mistake, or a fault in the files.
@@ -75,6 +75,12 @@ def _prepare(arguments: argparse.Namespace, out: TextIO) -> None:
 
     if arguments.threads < 1:
         raise ConfigError(f"--threads is {arguments.threads}; expected 1 or more")
+    by_trial = arguments.test_split == "trial"
+    if by_trial and arguments.split_seed is not None:
+        raise ConfigError(
+            f"--split-seed {arguments.split_seed} has no effect with --test-split trial: each trial draws its test "
+            "split by its own data.split_seed; leave --split-seed out"
+        )
     request = Request(
         name=arguments.name,
         origins=tuple(arguments.origins),
@@ -84,8 +90,9 @@ def _prepare(arguments: argparse.Namespace, out: TextIO) -> None:
         source_classes=tuple(name.strip() for name in arguments.source_classes.split(",") if name.strip()),
         source_from=arguments.source_from,
         test_fraction=arguments.test_fraction,
-        split_seed=arguments.split_seed,
+        split_seed=arguments.split_seed or 0,
         threads=arguments.threads,
+        test_by_trial=by_trial,
     )
     made = prepare(request, out)
     for line in _described(made):
@@ -126,7 +133,7 @@ def _described(found: "DataManifest") -> Iterator[str]:
     yield f"  source: {found.source_images} images of {found.source_classes} classes"
     yield (
         f"  target: {found.target_images} images of {found.target_classes} classes, "
-        f"{found.test_images} of them test images"
+        f"{found.test_images} of them test images" + (", drawn by each trial" if found.pool else "")
     )
 
 

@@ -36,11 +36,7 @@ def add_time_to(parser: argparse.ArgumentParser) -> None:
 
 
 def run_export(arguments: argparse.Namespace, out: TextIO) -> None:
-    """Export a saved sub-model and print what was written.
-
-    Raises:
-        ConfigError: the user's mistake.
-    """
+    """Export a saved sub-model and print what was written. Raises ConfigError: the user's mistake."""
     batch = None if arguments.batch == "dynamic" else _number(arguments.batch)
     state = _state(arguments.folder)
     from tailor.deploy.export import FORMATS, export
@@ -56,11 +52,7 @@ def run_export(arguments: argparse.Namespace, out: TextIO) -> None:
 
 
 def run_time(arguments: argparse.Namespace, out: TextIO) -> None:
-    """Measure what a saved sub-model costs here and print it.
-
-    Raises:
-        ConfigError: the user's mistake.
-    """
+    """Measure what a saved sub-model costs here and print it. Raises ConfigError: the user's mistake."""
     refuse_too_few(arguments)
     state = _state(arguments.folder)
     from tailor.model.latency import latency_lines, measure

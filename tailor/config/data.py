@@ -7,6 +7,7 @@ from pydantic import Field, field_validator, model_validator
 
 from tailor.catalogue import datasets
 from tailor.catalogue.datasets import DataInfo
+from tailor.catalogue.pool import split_sizes
 from tailor.core.errors import ConfigError
 from tailor.core.settings import Count, Seed, Settings
 
@@ -15,7 +16,7 @@ AUGMENTATION_VERSIONS = {"none": 1, "shift": 2, "crop_flip": 2}
 
 
 class DataConfig(Settings):
-    """The target data, as three splits; the test split is the same for all trials.
+    """The target data, as three splits; the sizes of test and training split are the same for all trials.
 
     >>> DataConfig(name="digits", train_images=100).input_shape
     (1, 8, 8)
@@ -30,7 +31,8 @@ class DataConfig(Settings):
     images_per_class: Count | None = None
     """Draw this many training images of each class, by the trial's seed; None takes all."""
     split_seed: Seed = 0
-    """Which images are train, validation and test; fixed by default, so that seeds share their test set."""
+    """Which images are train, validation and test; fixed by default, so that seeds share their test set. A data set
+    that was prepared with a test split keeps it for every seed; digits, friedman1 and pools draw it, too."""
     augmentation: Literal["none", "shift", "crop_flip"] = "none"
     """`shift` moves each training image by up to one pixel; `crop_flip` cuts a random square, mirrors half."""
     crop_px: Annotated[int | None, Field(ge=1, json_schema_extra={"neutral": None})] = None
@@ -89,4 +91,8 @@ class DataConfig(Settings):
                 f"train_images = {self.train_images} leaves no validation image: {self.name} has {pool} target images "
                 f"in addition to its {info.test_images} test images; choose at most {pool - 1}"
             )
+        try:
+            split_sizes(info.pool, self.train_images, info.test_images)
+        except ConfigError as error:
+            raise ValueError(str(error)) from error
         return self

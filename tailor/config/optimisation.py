@@ -1,14 +1,14 @@
 """How the target is trained: settings, and which of them cannot be combined. Without torch."""
 
 from collections.abc import Iterable
-from typing import Annotated, Any
+from typing import Annotated
 
-from pydantic import Field, SerializeAsAny, field_validator, model_validator
+from pydantic import Field, SerializeAsAny, model_validator
 
 from tailor.catalogue.networks import NETWORKS
 from tailor.catalogue.regularisation import BSS, REGULARISERS, Delta, Regulariser, Slimming
 from tailor.config.data import DataConfig
-from tailor.core.named import by_name
+from tailor.core.named import named
 from tailor.core.settings import Count, Fraction
 from tailor.stages.training import GAMMA, TrainingSettings
 
@@ -24,17 +24,12 @@ class Optimisation(TrainingSettings):
     """Epochs of the first fit of the new head."""
     batch_size: Annotated[int, Field(ge=2)] = 32
     """Images per step over all ranks together."""
-    regulariser: SerializeAsAny[Regulariser] | None = None
+    regulariser: Annotated[SerializeAsAny[Regulariser] | None, named(REGULARISERS)] = None
     """What every fine-tuning of all layers adds to its loss; None adds nothing."""
     distillation_weight: Annotated[Fraction, Field(json_schema_extra={"neutral": 0.0})] = 0.0
     """Weight of the fine-tuned unpruned network as a teacher, in addition to the labels; 0: no teacher."""
     distillation_temperature: Annotated[float, Field(gt=0.0, json_schema_extra={"neutral": TEMPERATURE})] = TEMPERATURE
     """By what the logits of both are divided before they are compared."""
-
-    @field_validator("regulariser", mode="before")
-    @classmethod
-    def _regulariser_by_name(cls, regulariser: Any) -> Any:
-        return by_name(REGULARISERS, regulariser)
 
     @model_validator(mode="after")
     def _schedule_is_possible(self) -> "Optimisation":

@@ -22,6 +22,8 @@ class PruningConfig(Settings):
     """Whether heads of attention go."""
     conv_groups: Annotated[ConvGroups, Field(json_schema_extra={"neutral": "none"})] = "none"
     """What goes of convolutions in groups: `whole` groups, or filters `alike` in each group (the same places)."""
+    exclude: Annotated[tuple[str, ...], Field(json_schema_extra={"neutral": ()}, strict=False)] = ()
+    """Modules by name whose filters all stay, with all that is in them."""
     minimum_filters_fraction: Fraction = 0.1
     """Share of each layer's original filters that always stays, at least one filter."""
     width_multiple: Annotated[Count, Field(json_schema_extra={"neutral": 1})] = 1

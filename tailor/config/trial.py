@@ -13,7 +13,7 @@ from tailor.config.data import AUGMENTATION_VERSIONS, DataConfig
 from tailor.config.optimisation import Optimisation
 from tailor.config.pruning import PruningConfig
 from tailor.config.source import SourceConfig
-from tailor.core.named import by_name
+from tailor.core.named import named
 from tailor.core.plugin_digests import digests_in
 from tailor.core.registry import Registry
 from tailor.core.settings import Seed, Settings
@@ -85,7 +85,7 @@ class TrialConfig(Settings):
     """The target task."""
     source: SourceConfig = SourceConfig()
     """The pre-trained network."""
-    method: SerializeAsAny[Method]
+    method: Annotated[SerializeAsAny[Method], named(METHODS)]
     """How the trial prunes and trains: a name, or a table with the name and its settings."""
     optimisation: Optimisation = Optimisation()
     """How the target is trained, whatever the method."""
@@ -98,6 +98,8 @@ class TrialConfig(Settings):
     Decisions never read the test split."""
     last_point: Annotated[int | None, Field(ge=0, json_schema_extra={"neutral": None})] = None
     """The operating point that ends the trial; None runs the whole path."""
+    validate_every: Annotated[int | None, Field(ge=1, json_schema_extra={"in_no_id": True})] = None
+    """Epochs after which a fine-tuning measures the validation split, for learning curves; it changes no result."""
 
     @property
     def train_images(self) -> int:
@@ -125,11 +127,6 @@ class TrialConfig(Settings):
         if name not in NETWORKS:
             raise ValueError(f"no such network{nearest(name, NETWORKS)}")
         return name
-
-    @field_validator("method", mode="before")
-    @classmethod
-    def _method_by_name(cls, method: Any) -> Any:
-        return by_name(METHODS, method)
 
     @model_validator(mode="after")
     def _images_fit_the_network(self) -> "TrialConfig":

@@ -1,13 +1,21 @@
 """Settings that are one of several kinds: the name says by which class they are validated."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, TypeVar
+
+from pydantic import BeforeValidator
 
 from tailor.core.registry import Registry
 from tailor.core.settings import Settings
 from transtailor.names import nearest
 
 S = TypeVar("S", bound=Settings)
+
+
+def named(kinds: Registry[type[S]]) -> BeforeValidator:
+    """For the annotation of a setting that is given by name, see `by_name`."""
+    return BeforeValidator(partial(by_name, kinds))
 
 
 def by_name(kinds: Registry[type[S]], value: Any) -> Any:

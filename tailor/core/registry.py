@@ -2,6 +2,7 @@
 
 import importlib
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Generic, TypeVar
 
 from tailor.core.errors import ConfigError
@@ -32,15 +33,24 @@ class Registry(Mapping[str, T], Generic[T]):
         self._records: dict[str, T] = {}
 
     def add(self, name: str, record: T) -> T:
-        """Register `record` under `name` and return it.
-
-        Raises:
-            ValueError: the name is taken; choose another one.
-        """
+        """Register `record` under `name` and return it. Raises ValueError: the name is taken; choose another one."""
         if name in self._records:
             raise ValueError(f"{self.noun} {name!r} is registered already; choose another name")
         self._records[name] = record
         return record
+
+    @contextmanager
+    def borrow(self, name: str, record: T) -> Iterator[T]:
+        """Register `record` under `name` until the context ends.
+
+        Raises:
+            ValueError: the name is taken.
+        """
+        self.add(name, record)
+        try:
+            yield record
+        finally:
+            del self._records[name]
 
     def __getitem__(self, name: str) -> T:
         if name not in self._records and not self._can_be_added(name):  # plans ask this many times for every trial

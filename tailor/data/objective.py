@@ -3,8 +3,9 @@
 Shapes: N samples, K outputs. Labels are int64 for classes and float32 for real values (one output).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -13,6 +14,8 @@ from torch.nn import functional as F
 from tailor.core.errors import ConfigError
 
 Metric = Literal["accuracy", "r_squared"]
+Loss = Callable[[Any, Tensor], Tensor]
+"""Of outputs and labels: the mean loss, a scalar."""
 
 
 @dataclass(frozen=True, kw_only=True)

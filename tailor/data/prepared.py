@@ -1,5 +1,6 @@
 """A prepared data set as samples for training; all of a task's samples share its memory map."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -11,13 +12,17 @@ from tailor.prepare import arrays
 def load(root: str, name: str) -> dict[str, Samples]:
     """The tasks `source`, `target` without its test images, and `test` with these; images uint8 (N, 3, H, W).
 
+    A pool has no `test`: its target has all images, with their groups.
+
     Raises:
         ConfigError: no such data set, or files that differ from its manifest.
     """
     found = arrays.load(Path(root), name)
     tasks = {task: _samples(part) for task, part in found.items()}
+    target, groups = tasks["target"], found["target"].group
+    if groups is not None:
+        return tasks | {"target": replace(target, groups=torch.from_numpy(groups.copy()))}
     is_test = torch.from_numpy(found["target"].is_test.copy())
-    target = tasks["target"]
     return {
         "source": tasks["source"],
         "target": target.take((~is_test).nonzero().flatten()),

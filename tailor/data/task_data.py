@@ -7,17 +7,22 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from tailor.catalogue import datasets
 from tailor.catalogue.datasets import DATASETS
+from tailor.catalogue.pool import split_sizes
 from tailor.core.errors import ConfigError
 from tailor.core.heartbeat import beat
 from tailor.core.registry import function_of
 from tailor.core.seeds import stream
+from tailor.data import objective
 from tailor.data.augmentation import augment, centre
+from tailor.data.objective import Loss
+from tailor.data.pool_draw import draw_splits
 from tailor.parallel.process_group import ProcessGroup
 from tailor.stages import Task
 
@@ -41,6 +46,8 @@ class Samples:
     rows: Tensor | None = None  # (N,) int64, each sample's index in `images`; None: N = M, in order
     crop_px: int | None = None  # side of the square that a network sees; None: the whole image
     device: torch.device | None = None  # of fetched samples; None: the device of these
+    groups: Tensor | None = None  # (N,) int64, of a whole pool: equal for images that a split must keep together
+    loss: Loss | None = None  # of a user's own task; None: that of the labels
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -48,7 +55,7 @@ class Samples:
     def take(self, indices: Tensor) -> "Samples":
         """The samples at `indices`, in that order."""
         rows = indices if self.rows is None else self.rows[indices]
-        return replace(self, rows=rows, labels=self.labels[indices], ids=self.ids[indices])
+        return replace(self, rows=rows, labels=self.labels[indices], ids=self.ids[indices], groups=None)
 
     def fetch(self, indices: Tensor | None = None) -> "Samples":
         """Copies on `device` of the samples at `indices` (B,), None for all of them: images (B, C, H, W)."""
@@ -60,6 +67,7 @@ class Samples:
             labels=self._selected(self.labels, indices),
             ids=self._selected(self.ids, indices),
             crop_px=self.crop_px,
+            loss=self.loss,
         )
 
     def _selected(self, whole: Tensor, indices: Tensor) -> Tensor:
@@ -87,6 +95,19 @@ class Batch:
     images: Tensor  # (B, C, H, W) or (B, inputs) float32, normalised
     labels: Tensor  # (B,)
     global_count: int  # images of this step over all ranks
+    loss: Loss | None = None
+
+    def loss_sum(self, outputs: Any, label_smoothing: float = 0.0) -> Tensor:
+        """The loss of the outputs (B, K), summed over the images."""
+        if self.loss is not None:
+            return self.loss(outputs, self.labels) * len(self.labels)
+        return objective.loss_sum(outputs, self.labels, label_smoothing)
+
+    def is_right(self, outputs: Any) -> Tensor:
+        """Which images (B,) are classified correctly; NaN without classes."""
+        if self.loss is not None:
+            return torch.full((len(self.labels),), float("nan"), device=self.labels.device)
+        return objective.is_right(outputs, self.labels)
 
 
 @lru_cache(maxsize=4)
@@ -137,14 +158,23 @@ def source(name: str, root: str | None = None, crop_px: int | None = None) -> Sa
 def splits(task: Task, root: str | None = None) -> Splits:
     """The target's three splits: a permutation by the split seed; its end is the test split unless that is fixed.
 
-    The size of the test split does not depend on `train_images`, so all trials have the same test split.
+    The size of the test split does not depend on `train_images`, so all trials with one split seed have the same test
+    split. Of a pool the three are drawn class by class, see `pool_draw.py`.
+
+    Raises:
+        ConfigError: the images of a class of a pool cannot be divided.
     """
-    loaded = load(task.name, root)
+    loaded, info = load(task.name, root), datasets.info(task.name, root)
     target, fixed_test = loaded["target"], loaded.get("test")
-    order = torch.randperm(len(target), generator=generator(task.split_seed, "split"))
-    train, rest = order[: task.train_images], order[task.train_images :]
-    test_images = 0 if fixed_test is not None else datasets.info(task.name, root).test_images
-    validation, test = rest[: len(rest) - test_images], rest[len(rest) - test_images :]
+    random = generator(task.split_seed, "split")
+    if target.groups is not None:
+        sizes = split_sizes(info.pool, task.train_images, info.test_images)
+        train, validation, test = draw_splits(target.labels, target.groups, sizes, random)
+    else:
+        order = torch.randperm(len(target), generator=random)
+        test_images = 0 if fixed_test is not None else info.test_images
+        rest = len(target) - task.train_images - test_images
+        train, validation, test = order.split([task.train_images, rest, test_images])
     if task.images_per_class is not None and task.subset_seed is not None:
         train = _draw_per_class(train, target.labels, task.images_per_class, task.subset_seed)
     parts = {
@@ -194,7 +224,7 @@ def batches(
         images = mine.images
         if images.dim() == 4:
             images = augment(images, mine.ids, augmentation, seed, epoch, samples.crop_px)
-        yield Batch(images=normalise(images), labels=mine.labels, global_count=len(together))
+        yield Batch(images=normalise(images), labels=mine.labels, global_count=len(together), loss=samples.loss)
 
 
 def in_order(samples: Samples) -> Iterator[tuple[Tensor, Tensor]]:

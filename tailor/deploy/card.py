@@ -50,7 +50,6 @@ def facts_of(config: TrialConfig, point: Mapping[str, Any], *, command: str, lic
     """The facts of an operating point.
 
     Args:
-        config: the trial.
         point: a row of `measured_points`, or a mapping with these of its columns: point, stage_key, metric,
             validation_score, deciding_score, test_score (None: not measured).
         command: what was typed to make it.

@@ -55,9 +55,7 @@ def export(state: ModelState, to: str, file: Path, batch: int | None = None) -> 
     The program's one input, `images`, is float32 (batch, *input_shape) as this package's data are: pixels / 127.5 - 1.
 
     Args:
-        state: the model.
         to: a name in `FORMATS`.
-        file: where to write.
         batch: how many images the program takes at once; None: any number.
 
     Raises:

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from tailor import stages
+import tailor.stages as stages
 from tailor.catalogue.networks import NETWORKS
 from tailor.config.trial import TrialConfig, trial_id
 from tailor.stages import Size, Stage, StageGenerator, StageOutcome

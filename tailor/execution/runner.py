@@ -136,7 +136,6 @@ def run_trial(
     """Run a trial, one event per finished stage; collective over `ranks`.
 
     Args:
-        config: the trial.
         cache: where finished stages are found and stored.
         ranks: from `tailor.parallel.process_group.join`.
         checkpoint_folder: where an interrupted stage resumes; None keeps no checkpoints.
@@ -159,6 +158,7 @@ def run_trial(
         data_root=config.data.root,
         crop_px=config.data.crop_px,
         weights=config.source.weights_file,
+        validate_every=config.validate_every,
         pause=pause,
     )
     steps = stages_of(config)

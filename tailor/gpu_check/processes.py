@@ -1,4 +1,4 @@
-"""Other processes on the device: ranks that meet, and what a slot sees of the GPUs.
+"""Other processes on the device: ranks that meet.
 
 `python -m tailor.gpu_check.processes DEVICE FILE` is one of these ranks.
 """
@@ -24,7 +24,6 @@ from transtailor.waiting import reap
 
 LIMIT_S = 300.0
 TOLERANCE = 1e-2  # of the largest weight; ranks add up in another order
-SEEN = "import torch; c = torch.cuda; print([str(c.get_device_properties(n).uuid) for n in range(c.device_count())])"
 
 
 def check_ranks(ranks: ProcessGroup, folder: Path) -> Iterator[CheckRow]:
@@ -39,28 +38,6 @@ def check_ranks(ranks: ProcessGroup, folder: Path) -> Iterator[CheckRow]:
     check = f"{'NCCL' if is_gpu else 'gloo'}, ranks: {count}"
     compared = "sums; weights trained together and alone, norms synchronised" if count > 1 else "sums, a step of DDP"
     yield CheckRow(check, compared, f"{TOLERANCE:.0e}", said or f"{worst:.0e}", worst <= TOLERANCE)
-
-
-def check_visible(ranks: ProcessGroup, _folder: Path) -> Iterator[CheckRow]:
-    """A process that CUDA_VISIBLE_DEVICES gives one GPU, or one MIG instance, by number or by id, sees that one."""
-    check = "CUDA_VISIBLE_DEVICES"
-    if ranks.device.type == "cpu":
-        yield CheckRow(check, "", "", "there is no GPU", None)
-        return
-    given = [name for name in os.environ.get(check, "").split(",") if name]
-    uuids = [str(torch.cuda.get_device_properties(n).uuid) for n in range(torch.cuda.device_count())]
-    names = [*zip(given or map(str, range(len(uuids))), uuids, strict=True)]
-    names += [(f"GPU-{uuid}", uuid) for uuid in uuids if not given]
-    wrong = [name for name, uuid in names if _said_by("-c", SEEN, **{check: name}) != str([uuid])]
-    compared, found = "the GPU that each name shows", f"{len(wrong)} of {len(names)} wrong {', '.join(wrong)}"
-    yield CheckRow(check, compared, "that one alone", found.rstrip(), not wrong)
-
-
-def _said_by(*words: str, **variables: str) -> str:
-    command, environment = [sys.executable, *words], os.environ | variables
-    return subprocess.run(
-        command, env=environment, stdout=subprocess.PIPE, text=True, timeout=LIMIT_S, check=False
-    ).stdout.strip()
 
 
 def _end_of_ranks(count: int, device: str, path: Path) -> str:

@@ -1,4 +1,4 @@
-"""One short training on the device: precision, optimisers, where its tensors are, what the host waits for, memory."""
+"""One short training on the device: precision, optimisers, what the host waits for, memory."""
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -19,7 +19,7 @@ from tailor.networks import building
 from tailor.parallel.norm import set_norms
 from tailor.parallel.process_group import ProcessGroup
 from tailor.stages import Training
-from tailor.training.checkpoint import Checkpoint, Pause, never, parameters_of
+from tailor.training.checkpoint import Checkpoint, Pause, never
 from tailor.training.loop import group, optimiser_for, train
 
 NETWORK, CLASSES, IMAGES, RATE = "digits_resnet", 5, 200, 0.02
@@ -48,14 +48,6 @@ class ShortTraining:
         self.optimiser = optimiser_for(groups, training) if make is None else make(groups)
         checkpoint = Checkpoint(path, 0.0, ranks, pause)
         self.history = train(self.model, self.optimiser, self.samples, training, "shift", checkpoint)
-
-    def tensors(self) -> dict[str, Tensor]:
-        """Weights, gradients, the state of the optimiser, images and labels; no counts of steps."""
-        found: dict[str, Any] = self.model.state_dict() | vars(self.samples)
-        for number, parameter in enumerate(parameters_of(self.optimiser)):
-            found[f"gradient {number}"] = parameter.grad
-            found |= {f"{name} {number}": value for name, value in self.optimiser.state[parameter].items()}
-        return {name: value for name, value in found.items() if isinstance(value, Tensor) and value.dim()}
 
 
 def pause_after(questions: int) -> Pause:
@@ -87,14 +79,6 @@ def check_optimisers(ranks: ProcessGroup, folder: Path) -> Iterator[CheckRow]:
         wrong = sum(name not in resumed or not torch.equal(t, resumed[name]) for name, t in straight.items())
         compared = f"{len(straight)} weights, resumed and straight"
         yield CheckRow(check, compared, "no bit", f"{wrong} differ", wrong == 0)
-
-
-def check_placement(ranks: ProcessGroup, _folder: Path) -> Iterator[CheckRow]:
-    """After a training, all tensors are on the device."""
-    tensors = ShortTraining(ranks).tensors()
-    elsewhere = [name for name, tensor in tensors.items() if tensor.device != ranks.device]
-    compared, found = f"{len(tensors)} tensors of a training", f"{len(elsewhere)} elsewhere {', '.join(elsewhere[:3])}"
-    yield CheckRow("placement", compared, "all on the device", found.rstrip(), not elsewhere)
 
 
 def check_waits(ranks: ProcessGroup, _folder: Path) -> Iterator[CheckRow]:

@@ -35,7 +35,7 @@ def most_removable(config: TrialConfig) -> float:
 
 def _known(config: TrialConfig) -> Prunable | None:
     """What the trial's network can lose under its rule; None if it is not known."""
-    if config.pruning.rule.is_whole:
+    if config.pruning.rule.is_whole or config.pruning.exclude:
         return _wholes(config.network, config.pruning.rule)[0]
     rules = _rules(config.network)
     return None if rules is None else rules[rule_name(config.pruning.residual, config.pruning.linear)]

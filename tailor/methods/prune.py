@@ -1,6 +1,6 @@
 """Pruning by a simple criterion, the rival of every method: criterion, allocation and grouping are three axes."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, SerializeAsAny, field_validator
 
@@ -8,7 +8,7 @@ from tailor.catalogue.networks import NETWORKS
 from tailor.catalogue.regularisation import REGULARISERS, Regulariser
 from tailor.config.allocations import ALLOCATIONS, Allocation, Global
 from tailor.config.trial import Method, TrialConfig, register
-from tailor.core.named import by_name
+from tailor.core.named import named
 from tailor.core.seeds import stream
 from tailor.core.settings import Count, Rate
 from tailor.methods.feasibility import refuse_impossible, refuse_without_norms
@@ -25,7 +25,7 @@ class Pruning(Method):
     name: Literal["prune"] = "prune"
     criterion: str = "l1"
     """What scores the filters; docs/criteria.md has the names."""
-    allocation: SerializeAsAny[Allocation] = Global()
+    allocation: Annotated[SerializeAsAny[Allocation], named(ALLOCATIONS)] = Global()
     """How the budget is divided over layers."""
     grouping: Grouping = "sum"
     """How the scores of layers that lose filters together are combined."""
@@ -35,7 +35,7 @@ class Pruning(Method):
     """Share of the original network's MACs that is removed after the last step."""
     order: Literal["head_first", "tune_first"] = "head_first"
     """`head_first` scores after training only the head; `tune_first` fine-tunes all layers before the first scoring."""
-    first_regulariser: SerializeAsAny[Regulariser] | None = None
+    first_regulariser: Annotated[SerializeAsAny[Regulariser] | None, named(REGULARISERS)] = None
     """Only for the tuning before the first scoring, such as slimming's penalty; None: the trial's own."""
     weights: Literal["kept", "reinitialised"] = "kept"
     """`reinitialised` trains the pruned widths from scratch."""
@@ -43,16 +43,6 @@ class Pruning(Method):
     """Epochs of training factors before scoring; read only by the criterion `beta`."""
     alpha_learning_rate: Rate = 0.01
     """Learning rate of those factors."""
-
-    @field_validator("allocation", mode="before")
-    @classmethod
-    def _allocation_by_name(cls, allocation: Any) -> Any:
-        return by_name(ALLOCATIONS, allocation)
-
-    @field_validator("first_regulariser", mode="before")
-    @classmethod
-    def _regulariser_by_name(cls, regulariser: Any) -> Any:
-        return by_name(REGULARISERS, regulariser)
 
     @field_validator("criterion")
     @classmethod

@@ -30,10 +30,18 @@ class SoftFilterPruning(Method):
     removed_macs_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.2
     """Share of the original network's MACs that is removed at the end (C: the paper gives the share of filters); every
     layer loses the same share of its filters (P)."""
+    evaluated: Annotated[Literal["slimmed", "masked"], Field(json_schema_extra={"neutral": "slimmed"})] = "slimmed"
+    """The network that is measured: without the zeroed filters (C), or the whole one in which they are zero, with the
+    constants that their biases and norms still give (T)."""
 
     def check(self, config: TrialConfig) -> None:
-        """Refuse a budget that the network cannot lose."""
+        """Refuse a budget that the network cannot lose, and norms to be measured where nothing is removed."""
         refuse_impossible(config, self.removed_macs_fraction)
+        if self.evaluated == "masked" and config.pruning.measure_norms:
+            raise ValueError(
+                "pruning.measure_norms = true measures norms after filters are removed, and with evaluated = 'masked' "
+                "none is; leave one of them out"
+            )
 
     def walk(self, config: TrialConfig) -> StageGenerator:
         """Yield head, one fine-tuning with zeroing, removal, measurement; no fine-tuning after the removal (P)."""
@@ -46,6 +54,9 @@ class SoftFilterPruning(Method):
             minimum_filters_fraction=config.pruning.minimum_filters_fraction,
             width_multiple=config.pruning.width_multiple,
         )
+        if self.evaluated == "masked":
+            yield recipe.point(tuned, self.removed_macs_fraction)
+            return
         scores = yield recipe.scores(tuned, "l2")  # 0 only for filters that the last epoch zeroed
         pruned = yield from recipe.prune(scores, self.removed_macs_fraction, Uniform())
         yield recipe.point(pruned, self.removed_macs_fraction)

@@ -52,7 +52,8 @@ def _counted(network: str, classes: int, input_shape: tuple[int, ...]) -> _Produ
 
 def _products_of(model: nn.Module, input_shape: tuple[int, ...]) -> _Products:
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), (counted := _Products(model)):  # attention as its two products
-        model.eval()(torch.zeros(1, *input_shape, device="meta"))
+        dtype = next((p.dtype for p in model.parameters()), None)
+        model.eval()(torch.zeros(1, *input_shape, device="meta", dtype=dtype))
     return counted
 
 

@@ -65,9 +65,7 @@ def measure(
     fresh process: memory that was freed before is used again and does not count.
 
     Args:
-        state: the model.
         batch: images of a forward pass.
-        device: where it runs.
         threads: of the CPU; None: torch's default.
         repeats: forward passes that are timed, at least 2.
         precision: of weights and images.

@@ -152,8 +152,12 @@ def save_model(state: ModelState, folder: Path) -> None:
     write_file(folder / DESCRIPTION_FILE, json.dumps(description, indent=1))
 
 
-def load_state(folder: Path) -> ModelState:
+def load_state(folder: Path, network: str | None = None) -> ModelState:
     """The state that `save_model` wrote.
+
+    Args:
+        folder: where it is.
+        network: the name of a network in place of the one in the file; the caller tries whether it runs.
 
     Raises:
         ConfigError: the folder has no complete model, its bytes changed, or they are not tensors.
@@ -180,7 +184,7 @@ def load_state(folder: Path) -> ModelState:
             f"{folder / MODEL_FILE} has no tensors as `run --save` writes them: {type(error).__name__}: {error}"
         ) from error
     state = ModelState(
-        network=description.network,
+        network=network or description.network,
         classes=description.classes,
         input_shape=description.input_shape,
         pixels=Pixels(mean=description.pixel_mean, std=description.pixel_std),
@@ -189,7 +193,7 @@ def load_state(folder: Path) -> ModelState:
         kept=None,
         sizes=description.sizes,
     )
-    if state.sizes:
+    if state.sizes and network is None:
         _refuse_other_sizes(state, folder)
     return state
 

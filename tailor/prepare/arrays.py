@@ -13,14 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tailor.catalogue import manifest
-from tailor.catalogue.manifest import ARRAY_FILES, SOURCE, TARGET, DataManifest
+from tailor.catalogue.manifest import GROUP_FILE, SOURCE, TARGET, DataManifest
 from tailor.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 BLOCK_BYTES = 1 << 24
-DTYPES = {"images": np.uint8, "labels": np.int64, "ids": np.int64, "is_test": np.bool_}
+DTYPES = {"images": np.uint8, "labels": np.int64, "ids": np.int64, "is_test": np.bool_, "group": np.int64}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -30,7 +30,8 @@ class Arrays:
     images: NDArray[np.uint8]  # (N, C, H, W), a read-only memory map
     labels: NDArray[np.int64]  # (N,), from 0; the classes' order is the manifest's
     ids: NDArray[np.int64]  # (N,), the image's number in its data set; source and target have different ones
-    is_test: NDArray[np.bool_]  # (N,), whether the image belongs to the test split; all False for the source
+    is_test: NDArray[np.bool_]  # (N,), whether the image is in the fixed test split; all False for source and pools
+    group: NDArray[np.int64] | None = None  # (N,), of a pool's target: equal for images that look alike
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -46,10 +47,10 @@ def load(root: Path, name: str) -> dict[str, Arrays]:
         ConfigError: no such data set, or its files differ from the manifest.
     """
     found, folder = manifest.read(root, name), manifest.folder_of(root, name)
-    small = [file for file in ARRAY_FILES if not file.endswith(".images.npy")]
+    small = [file for file in found.array_files if not file.endswith(".images.npy")]
     for file in small:
         _verify_file(folder, file, found)
-    arrays = {file: open_array(folder, file, found) for file in ARRAY_FILES}
+    arrays = {file: open_array(folder, file, found) for file in found.array_files}
     _verify_meaning(folder, found, arrays)
     tasks = {}
     for task in (SOURCE, TARGET):
@@ -58,7 +59,8 @@ def load(root: Path, name: str) -> dict[str, Arrays]:
             images=arrays[f"{task}.images.npy"],
             labels=labels,
             ids=arrays[f"{task}.ids.npy"],
-            is_test=arrays[f"{task}.is_test.npy"] if task == TARGET else np.zeros(len(labels), np.bool_),
+            is_test=arrays.get(f"{task}.is_test.npy", np.zeros(len(labels), np.bool_)),
+            group=arrays.get(f"{task}.group.npy"),
         )
     return tasks
 
@@ -87,16 +89,19 @@ def verify(root: Path, name: str, advance: Callable[[int], None] | None = None) 
     found, folder = manifest.read(root, name), manifest.folder_of(root, name)
     for file in found.files:
         _verify_file(folder, file, found, advance)
-    arrays = {file: open_array(folder, file, found) for file in ARRAY_FILES}
-    if digest(arrays) != found.digest:
+    arrays = {file: open_array(folder, file, found) for file in found.array_files}
+    if digest(arrays, found.test_images) != found.digest:
         raise ConfigError(f"{folder}: the manifest's digest is not that of its arrays; {manifest.remedy(folder)}")
     _verify_meaning(folder, found, arrays)
     return found
 
 
-def digest(arrays: dict[str, NDArray[Any]]) -> str:
-    """SHA-256 over names, types, shapes and bytes of arrays by file name, in the order of the names."""
-    sha256 = hashlib.sha256()
+def digest(arrays: dict[str, NDArray[Any]], test_images: int) -> str:
+    """SHA-256 over names, types, shapes and bytes of arrays by file name, in the order of the names.
+
+    That of a pool has the number of test images, too, because no array says it.
+    """
+    sha256 = hashlib.sha256(f"{test_images} test images\n".encode() if GROUP_FILE in arrays else b"")
     for name, array in sorted(arrays.items()):
         sha256.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
         flat = array.reshape(-1).view(np.uint8)
@@ -152,7 +157,10 @@ def _verify_meaning(folder: Path, found: DataManifest, arrays: dict[str, NDArray
             len(of) and not 0 <= int(of.min()) <= int(of.max()) < count for of, count in labels
         ),
         "the test split has another size than the manifest says": (
-            int(arrays["target.is_test.npy"].sum()) != found.test_images
+            not found.pool and int(arrays["target.is_test.npy"].sum()) != found.test_images
+        ),
+        "a class has another number of images than the manifest says": any(
+            int((arrays["target.labels.npy"] == label).sum()) != count for label, count in enumerate(found.class_images)
         ),
         "an image id occurs twice": len(np.unique(ids)) != len(ids),
     }

@@ -61,7 +61,7 @@ def find(root: Path, name: str, advance: Callable[[int], None]) -> dict[str, lis
     prints = {task: fingerprints(of.images, advance) for task, of in load(root, name).items()}
     groups = {(SOURCE, TARGET): _named(prints[SOURCE], prints[TARGET], names[SOURCE], names[TARGET])}
     places = {split: np.flatnonzero([one == split for one in splits]) for split in dict.fromkeys(splits)}
-    for left, right in combinations(sorted(places, key=SPLITS.index), 2):
+    for left, right in combinations([split for split in SPLITS if split in places], 2):
         prints_of = {split: prints[TARGET][places[split]] for split in (left, right)}
         names_of = {split: [names[TARGET][place] for place in places[split]] for split in (left, right)}
         groups[left, right] = _named(prints_of[left], prints_of[right], names_of[left], names_of[right])
@@ -110,6 +110,18 @@ def pairs(left: NDArray[np.bool_], right: NDArray[np.bool_], limit_bits: int = L
             for row, column in np.argwhere(bits <= limit_bits)
         ]
     return sorted(found)
+
+
+def alike(images: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Group numbers (N,) from 0 of images (N, 3, H, W): equal for the two of a pair, and so along chains of pairs."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    prints = fingerprints(images)
+    found = pairs(prints, prints)
+    ends = [pair.left for pair in found], [pair.right for pair in found]
+    _, groups = connected_components(coo_array((np.ones(len(found)), ends), shape=(len(images), len(images))))
+    return np.asarray(groups, np.int64)
 
 
 def _cells(grey: NDArray[np.float32], rows: int, columns: int) -> NDArray[np.float32]:

@@ -9,6 +9,7 @@ from tailor.core.errors import ConfigError
 
 TRAIN, VALIDATION, TEST = "train", "val", "test"
 SPLITS = (TRAIN, VALIDATION, TEST)
+POOL = "pool"  # the split of all images of a target that trials divide
 SPLIT_NAMES = {
     "train": TRAIN, "training": TRAIN,
     "val": VALIDATION, "valid": VALIDATION, "validation": VALIDATION, "dev": VALIDATION,
@@ -26,7 +27,7 @@ class ImageFile:
     path: Path
     name: str  # below its folder or archive, with slashes: what images.csv keeps
     class_name: str
-    split: str  # train, val or test; "" if the layout has no splits
+    split: str  # train, val or test; pool if trials draw theirs; "" if the layout has no splits
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,12 +11,22 @@ from typing import TextIO
 import numpy as np
 
 from tailor.catalogue import manifest
-from tailor.catalogue.manifest import ARRAY_FILES, COLUMNS, IMAGES_FILE, SOURCE, TARGET, DataManifest, StoredFile
+from tailor.catalogue.manifest import (
+    ARRAY_FILES,
+    COLUMNS,
+    GROUP_FILE,
+    IMAGES_FILE,
+    POOL_FILES,
+    SOURCE,
+    TARGET,
+    DataManifest,
+    StoredFile,
+)
 from tailor.core.errors import ConfigError
-from tailor.prepare import archive, arrays, chunks, decode, progress
+from tailor.prepare import archive, arrays, chunks, decode, duplicates, progress
 from tailor.prepare.folder import list_folder
 from tailor.prepare.layouts import LAYOUTS, Layout
-from tailor.prepare.listing import TEST, FileListing, ImageFile, some
+from tailor.prepare.listing import SPLITS, TEST, FileListing, ImageFile, some
 from tailor.prepare.tasks import SplitRule, TaskFiles, cut, has_test_split
 from tailor.prepare.workspace import publish, workspace
 from transtailor.terminal import say
@@ -38,6 +48,7 @@ class Request:
     test_fraction: float | None
     split_seed: int
     threads: int
+    test_by_trial: bool = False  # the images are a pool, of which each trial draws its test split
 
 
 def prepare(request: Request, out: TextIO) -> DataManifest:
@@ -62,18 +73,21 @@ def prepare(request: Request, out: TextIO) -> DataManifest:
             fraction=request.test_fraction,
             seed=request.split_seed,
             training_images_per_class=layout.training_images_per_class,
+            by_trial=request.test_by_trial,
         )
         tasks = cut(listing, source, request.source_classes, test)
-        if not has_test_split(listing.files):
-            drawn = test.described(listing)
+        drawn = test.described(listing)
+        if not test.by_trial and not has_test_split(listing.files):
             say(f"note: no test split is given, so one is drawn: {drawn} (--test-fraction, --split-seed)", to=out)
         prepared = work / "prepared"
         prepared.mkdir(exist_ok=True)
         hashes = _decode(tasks, request, prepared, work, out)
         _tell_copies(tasks, hashes, out, is_refused=layout.images is None and has_test_split(listing.files))
         _write_columns(prepared, tasks)
+        if test.by_trial:
+            _write_groups(prepared, tasks[TARGET], out)
         _write_images(prepared / IMAGES_FILE, tasks, hashes)
-        _describe(prepared, request, tasks, test.described(listing))
+        _describe(prepared, request, tasks, test, drawn)
         publish(prepared, final)
     return manifest.read(request.root, request.name)
 
@@ -170,6 +184,28 @@ def _shared(task: TaskFiles, hashes: Sequence[str], part_of: Callable[[ImageFile
     return [" = ".join(sorted(by_part.values())) for by_part in names.values() if len(by_part) > 1]
 
 
+def _write_groups(prepared: Path, target: TaskFiles, out: TextIO) -> None:
+    """Write the groups of a pool instead of a test split, and print how many images they hold together.
+
+    Raises:
+        ConfigError: a class has fewer groups than a trial has splits.
+    """
+    groups = duplicates.alike(np.load(prepared / f"{TARGET}.images.npy", mmap_mode="r", allow_pickle=False))
+    (prepared / f"{TARGET}.is_test.npy").unlink()
+    np.save(prepared / GROUP_FILE, groups, allow_pickle=False)
+    labels, counts = np.array(target.labels), np.bincount(groups)
+    for label, name in enumerate(target.classes):
+        of_class = groups[labels == label]
+        if len(set(of_class)) < len(SPLITS):
+            raise ConfigError(
+                f"class {name!r} has {len(of_class)} images in {len(set(of_class))} group(s) of images that look "
+                "alike; expected three or more groups, for training, validation and test images of each trial: add "
+                "other images of it, or remove it"
+            )
+    held = int(counts[counts > 1].sum())
+    say(f"{held} images look like another one; they are in {int((counts > 1).sum())} groups, each stays whole", to=out)
+
+
 def _write_columns(prepared: Path, tasks: dict[str, TaskFiles]) -> None:
     """Write labels, ids and the test split."""
     first_id = 0
@@ -197,9 +233,11 @@ def _write_images(path: Path, tasks: dict[str, TaskFiles], hashes: dict[str, tup
                 number += 1
 
 
-def _describe(prepared: Path, request: Request, tasks: dict[str, TaskFiles], test_split: str) -> None:
+def _describe(prepared: Path, request: Request, tasks: dict[str, TaskFiles], test: SplitRule, drawn: str) -> None:
     """Write the manifest."""
-    opened = {name: np.load(prepared / name, mmap_mode="r", allow_pickle=False) for name in ARRAY_FILES}
+    names, labels = POOL_FILES if test.by_trial else ARRAY_FILES, tasks[TARGET].labels
+    opened = {name: np.load(prepared / name, mmap_mode="r", allow_pickle=False) for name in names}
+    test_images = round(test.share * len(labels)) if test.by_trial else int(opened[f"{TARGET}.is_test.npy"].sum())
     shapes: dict[str, tuple[int, ...]] = {name: array.shape for name, array in opened.items()} | {IMAGES_FILE: ()}
     files = {
         name: StoredFile(
@@ -209,15 +247,16 @@ def _describe(prepared: Path, request: Request, tasks: dict[str, TaskFiles], tes
     }
     described = DataManifest(
         name=request.name,
-        digest=arrays.digest(opened),
+        digest=arrays.digest(opened, test_images),
         input_shape=(3, request.image_px, request.image_px),
         source_class_names=tasks[SOURCE].classes,
         target_class_names=tasks[TARGET].classes,
         source_images=len(tasks[SOURCE].files),
         target_images=len(tasks[TARGET].files),
-        test_images=int(opened["target.is_test.npy"].sum()),
+        test_images=test_images,
         files=files,
+        class_images=tuple(np.bincount(labels).tolist()) if test.by_trial else (),
     )
-    made = {"layout": request.layout, "image_px": request.image_px, "test_split": test_split}
+    made = {"layout": request.layout, "image_px": request.image_px, "test_split": drawn}
     splits = {task: dict(sorted(Counter(file.split for file in of.files).items())) for task, of in tasks.items()}
     manifest.write(prepared, described, made | decode.versions() | {"numpy": np.__version__}, splits)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from tailor.core.errors import ConfigError
-from tailor.prepare.listing import TEST, TRAIN, FileListing, ImageFile, some
+from tailor.prepare.listing import POOL, TEST, TRAIN, FileListing, ImageFile, some
 from transtailor.names import nearest
 
 TEST_FRACTION = 0.2  # the default for folders without a test split
@@ -32,9 +32,24 @@ class SplitRule:
     fraction: float | None  # of each class; None: the layout's rule, else TEST_FRACTION
     seed: int
     training_images_per_class: int | None  # the layout's rule: all others are test images
+    by_trial: bool = False  # every trial draws its own: all images are one pool
+
+    @property
+    def share(self) -> float:
+        """The share of the images that is drawn.
+
+        Raises:
+            ConfigError: it is not between 0 and 1.
+        """
+        share = TEST_FRACTION if self.fraction is None else self.fraction
+        if not 0.0 < share < 1.0:
+            raise ConfigError(f"--test-fraction is {share}; expected a fraction between 0 and 1, for example 0.2")
+        return share
 
     def described(self, listing: FileListing) -> str:
         """Where the test split of a listing comes from, for readers."""
+        if self.by_trial:
+            return f"{self.share} of all images, drawn by each trial"
         if has_test_split(listing.files):
             return "the data set's own"
         if self.fraction is None and self.training_images_per_class is not None:
@@ -73,6 +88,9 @@ def cut(
     tasks = {"source": _task(source_files, "source"), "target": _task(target_files, "target")}
     if not tasks["target"].files:
         raise ConfigError("the target task has no classes left; name fewer of them in --source-classes")
+    if test.by_trial:
+        pooled = [replace(file, split=POOL) for file in tasks["target"].files]
+        return tasks | {"target": replace(tasks["target"], files=tuple(pooled))}
     if not has_test_split(listing.files):
         return tasks | {"target": _with_test_split(tasks["target"], test)}
     if test.fraction is not None:
@@ -104,10 +122,7 @@ def _draw(names: list[str], class_name: str, test: SplitRule) -> set[str]:
         count = len(names) - test.training_images_per_class
         rule = f"more than {test.training_images_per_class} images of each class, or --test-fraction"
     else:
-        fraction = TEST_FRACTION if test.fraction is None else test.fraction
-        if not 0.0 < fraction < 1.0:
-            raise ConfigError(f"--test-fraction is {fraction}; expected a fraction between 0 and 1, for example 0.2")
-        count = min(max(1, round(len(names) * fraction)), len(names) - 1)
+        count = min(max(1, round(len(names) * test.share)), len(names) - 1)
         rule = "at least two images of each class"
     if count < 1:
         raise ConfigError(

@@ -52,11 +52,8 @@ def lowest_of_all(
     MACs are counted after each removal; the one that meets the budget is the last.
 
     Args:
-        state: the model to be pruned.
-        found: its prunable groups.
         removed_macs_fraction: of the original network with this head; what earlier steps removed counts.
         minimum: what every group keeps.
-        ranking: which filters are removed first.
         width_multiple: see `round_widths`.
 
     Raises:

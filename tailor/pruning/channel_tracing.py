@@ -75,7 +75,6 @@ def follow(model: nn.Module, input_shape: tuple[int, ...], kind: Callable[..., T
 
     Args:
         model: its training flags are restored afterwards.
-        input_shape: of one image.
         kind: of the trace, which says what the pass understands.
     """
     like = next(model.parameters(), torch.empty(0))

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from tailor.core.errors import ConfigError
 from tailor.model.factors import GROUPS, HEADS
 from tailor.networks import building
 from tailor.networks.sizes import GROUP_COUNTS, HEAD_COUNTS, HEAD_WIDTHS, STREAM_WIDTHS, set_size, size_of
@@ -17,6 +18,7 @@ from tailor.pruning.group_records import Group, GroupMember, Kind, SizeOf, Slice
 from tailor.pruning.units import Numbers, Units
 from tailor.pruning.whole_tracing import follow_whole
 from tailor.stages import GroupRule
+from transtailor.names import nearest
 
 WEIGHT = ".weight"
 
@@ -35,8 +37,6 @@ def groups(model: nn.Module, input_shape: tuple[int, ...], rule: GroupRule) -> t
     Args:
         model: a network whose code runs on a batch of images. If the rule asks for heads or the stream, attention that
             cannot run with fewer heads is replaced in it (see `replace_attention`).
-        input_shape: of one image.
-        rule: what may go.
     """
     return tuple(c.group for c in candidates(model, input_shape, rule) if c.reason is None)
 
@@ -48,7 +48,14 @@ def refusals(model: nn.Module, input_shape: tuple[int, ...], rule: GroupRule) ->
 
 
 def candidates(model: nn.Module, input_shape: tuple[int, ...], rule: GroupRule) -> list[Candidate]:
-    """All groups of a network, in the order of its modules; under a rule for wholes, attention is replaced in it."""
+    """All groups of a network, in the order of its modules; under a rule for wholes, attention is replaced in it.
+
+    Raises:
+        ConfigError: the rule excludes a module that the network does not have.
+    """
+    modules = dict(model.named_modules())
+    if unknown := [name for name in rule.exclude if name not in modules]:
+        raise ConfigError(f"pruning.exclude: the network has no module {unknown[0]!r}{nearest(unknown[0], modules)}")
     if rule.is_whole:
         from tailor.networks.attention import replace_attention  # imports torchvision, which takes a second
 
@@ -146,7 +153,10 @@ class _Network:
 
     def _reason_of_the_rule(self, group: Group, own: Mapping[str, Slice]) -> str | None:
         kind, reason = group.kind, None
-        if kind == "heads" and not self.rule.heads:
+        makers = [f"{s.tensor}." for s in group.slices if s.dim == 0 or s.loose]
+        if any(maker.startswith(f"{name}.") for name in self.rule.exclude for maker in makers):
+            reason = "it is excluded (pruning.exclude)"
+        elif kind == "heads" and not self.rule.heads:
             reason = "it reads heads (pruning.heads)"
         elif kind == "heads" and not any(size.attribute in HEAD_COUNTS for size in group.sizes):
             reason = f"no number of heads is an attribute of its module; known names are {', '.join(HEAD_COUNTS)}"

@@ -20,7 +20,6 @@ def attach_importance(state: ModelState, found: tuple[Group, ...], how: AttachIm
 
     Args:
         state: a model with scores beta and no factors attached.
-        found: its prunable groups.
         how: `fold` multiplies beta / mean and divides the weights by it, so that the function stays; `sqrt`
             multiplies sqrt(beta) / mean; `raw` multiplies beta itself; `grad` only scales the gradients of the filters'
             weights by beta / mean; `off` changes nothing. Normalised factors are clipped to [0.1, 10].

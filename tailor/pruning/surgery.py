@@ -21,7 +21,6 @@ def slim(state: ModelState, kept: Kept, found: tuple[Group, ...]) -> ModelState:
     Args:
         state: of the model that the groups are from; all its values per filter are slimmed.
         kept: groups that are not in it keep all filters.
-        found: the model's groups.
     """
     stays = _stays(state, kept, found)
     at_site = {name.removesuffix(".weight"): keep for (name, dim), keep in stays.items() if dim == 0}

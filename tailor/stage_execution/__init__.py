@@ -14,18 +14,6 @@ from tailor.stage_execution import (
 from tailor.stage_execution.base import StageContext, StageOutput, Tensors, apply, compute
 
 __all__ = [
-    "StageOutput",
-    "Tensors",
-    "StageContext",
-    "adaptation",
-    "apply",
-    "attention",
-    "compensation",
-    "compute",
-    "legr",
-    "pac_net",
-    "preparing",
-    "pruning",
-    "schemes",
-    "tuning",
-]
+    "StageOutput", "Tensors", "StageContext", "adaptation", "apply", "attention", "compensation", "compute", "legr",
+    "pac_net", "preparing", "pruning", "schemes", "tuning",
+]  # fmt: skip

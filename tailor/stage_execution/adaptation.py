@@ -3,7 +3,7 @@
 import logging
 from dataclasses import asdict
 
-from tailor import stages
+import tailor.stages as stages
 from tailor.core.errors import ConfigError
 from tailor.model import cost
 from tailor.model.budget import macs_of

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tailor import stages
+import tailor.stages as stages
 from tailor.core.errors import ConfigError
 from tailor.data.objective import loss_sum
 from tailor.data.task_data import Samples, generator, in_order

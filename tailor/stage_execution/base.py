@@ -20,6 +20,7 @@ from tailor.model.state import ModelState
 from tailor.parallel.process_group import ProcessGroup
 from tailor.stages import Stage, Task
 from tailor.training.checkpoint import Checkpoint, Pause, never
+from tailor.training.prediction import EpochValidation
 
 Tensors = dict[str, Tensor]
 
@@ -42,6 +43,7 @@ class StageContext:
     data_root: str | None = None  # of prepared data sets
     crop_px: int | None = None  # of the source's images; the input shape of the stages that read them has it
     weights: Path | None = None  # the file that `LoadWeights` reads
+    validate_every: int | None = None  # epochs of a fine-tuning; None: it is not measured while it trains
     pause: Pause = never
 
     def checkpoint(self, key: str) -> Checkpoint:
@@ -61,6 +63,12 @@ class StageContext:
         """The target's splits, fetched to this rank's device."""
         splits, place = task_data.splits(task, self.data_root), self._device_images.place
         return task_data.Splits(train=place(splits.train), validation=place(splits.validation), test=place(splits.test))
+
+    def validation(self, task: Task) -> EpochValidation | None:
+        """What measures the validation split while a model trains on this task, if it is asked for."""
+        if self.validate_every is None:
+            return None
+        return EpochValidation(samples=self.splits(task).validation, every=self.validate_every, ranks=self.ranks)
 
     @cached_property
     def _device_images(self) -> DeviceImages:

@@ -9,7 +9,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from tailor import stages
+import tailor.stages as stages
 from tailor.core.errors import ConfigError
 from tailor.data.task_data import batches
 from tailor.model.state import ModelState

@@ -11,7 +11,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from tailor import stages
+import tailor.stages as stages
 from tailor.core.errors import Paused
 from tailor.data.objective import quality
 from tailor.data.task_data import Samples, generator
@@ -21,7 +21,7 @@ from tailor.stage_execution.base import StageContext, StageOutput, Tensors, add_
 from tailor.stage_execution.pruning import groups_of
 from tailor.stage_execution.tuning import train_all
 from tailor.training.checkpoint import Checkpoint, CheckpointAction, never
-from tailor.training.loop import predict
+from tailor.training.prediction import predict
 
 Affine = dict[str, tuple[float, float]]
 """Layer -> (scale, shift) of its scores."""

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tailor import stages
+import tailor.stages as stages
 from tailor.catalogue.networks import NETWORKS
 from tailor.data.task_data import Batch
 from tailor.model import cost
@@ -45,7 +45,6 @@ def essential_masks(weights: Tensors, prune_ratio: float) -> Tensors:
     {'a': tensor([False,  True]), 'b': tensor([ True, False])}
 
     Args:
-        weights: by name.
         prune_ratio: share of all weights whose mask is false, rounded to whole weights.
     """
     magnitudes = torch.cat([weights[name].abs().flatten() for name in weights])
@@ -100,7 +99,8 @@ def compute_calibrate(stage: stages.Calibrate, parent: ModelState, context: Stag
     restrict(model, redundant)
     groups = [group(rest, stage.training.learning_rate), group(head, stage.training.head_learning_rate)]
     optimiser, samples = optimiser_for(groups, stage.training), context.splits(stage.task).train
-    extras = TrainingExtras(penalty=sum_of_squares(model, redundant, stage.penalty_strength))
+    penalty = sum_of_squares(model, redundant, stage.penalty_strength)
+    extras = TrainingExtras(penalty=penalty, validation=context.validation(stage.task))
     checkpoint = context.checkpoint(stage.key())
     history = train(model, optimiser, samples, stage.training, stage.task.augmentation, checkpoint, extras)
     return masked_output(model, history, parent)

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import torch
 
-from tailor import stages
+import tailor.stages as stages
 from tailor.catalogue.networks import NETWORKS
 from tailor.core.errors import ConfigError
 from tailor.model.budget import macs_of

@@ -1,11 +1,14 @@
 """Computes factors, scores, the surgery, and the importance in the model."""
 
+import json
 import logging
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, field, replace
+from functools import lru_cache
+from weakref import ref
 
 import torch
 
-from tailor import stages
+import tailor.stages as stages
 from tailor.core.errors import ConfigError
 from tailor.core.torch_private import BatchNormBase
 from tailor.data.task_data import batches, generator
@@ -31,9 +34,38 @@ ROUNDING = 1e-9  # of a share of the MACs
 PRECISIONS = {"float32": torch.float32, "bf16": torch.bfloat16}
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Structure:
+    """What the groups of a state depend on: all but its numbers."""
+
+    network: str
+    classes: int
+    input_shape: tuple[int, ...]
+    shapes: tuple[tuple[str, torch.Size], ...]
+    sizes: str
+    rule: GroupRule
+    state: "ref[ModelState]" = field(compare=False)
+
+
 def groups_of(state: ModelState, rule: GroupRule) -> tuple[Group, ...]:
-    """The prunable groups of a state; its factors are not traced."""
-    return surgery.groups(replace(state, factors={}).build(), state.input_shape, rule)
+    """The prunable groups of a state; its factors are not traced, and equal structures are traced once."""
+    structure = _Structure(
+        network=state.network,
+        classes=state.classes,
+        input_shape=state.input_shape,
+        shapes=tuple((name, tensor.shape) for name, tensor in state.tensors.items()),
+        sizes=json.dumps(state.sizes),
+        rule=rule,
+        state=ref(state),
+    )
+    return _groups_of(structure)
+
+
+@lru_cache(maxsize=8)  # the stages of one pruning ask for the same few
+def _groups_of(structure: _Structure) -> tuple[Group, ...]:
+    state = structure.state()
+    assert state is not None  # the caller has it
+    return surgery.groups(replace(state, factors={}).build(), state.input_shape, structure.rule)
 
 
 # --- TransTailor's factors, and scores (Eq. 3 and 5) ---
@@ -143,11 +175,7 @@ def compute_prune_to_latency(stage: stages.PruneToLatency, parent: ModelState, c
 
 
 def _device(stage: stages.PruneToLatency) -> torch.device:
-    """The device on which the latency is measured.
-
-    Raises:
-        ConfigError: this machine has no such device.
-    """
+    """The device on which the latency is measured. Raises ConfigError: this machine has no such device."""
     if stage.device == "cuda" and not torch.cuda.is_available():
         raise ConfigError(
             f"latency_ms = {stage.latency_ms:g} is for cuda, and torch sees no GPU here; run the trial on a machine "
@@ -196,11 +224,8 @@ def surgery_output(
     """What a surgery stores: the filters that stay, and the share of the original MACs that is removed.
 
     Args:
-        parent: before the surgery.
         kept: groups that are not in it keep all filters.
-        found: the prunable groups.
         asked_removed_macs_fraction: the budget; None if a rule decides what is removed.
-        info: other facts to store.
 
     Raises:
         ConfigError: a layer would be empty, or no filter would be removed although the budget is not met.

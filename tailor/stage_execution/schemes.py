@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tailor import stages
+import tailor.stages as stages
 from tailor.model.budget import macs_of
 from tailor.model.factors import attach
 from tailor.model.state import ModelState

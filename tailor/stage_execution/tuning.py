@@ -8,7 +8,7 @@ from typing import Any, Protocol, cast
 import torch
 from torch import Tensor, nn
 
-from tailor import stages
+import tailor.stages as stages
 from tailor.catalogue.networks import NETWORKS
 from tailor.data.objective import quality
 from tailor.data.task_data import Samples, Splits
@@ -21,7 +21,8 @@ from tailor.stages import Training
 from tailor.training import penalties
 from tailor.training.backward import Forward
 from tailor.training.distillation import Teaching
-from tailor.training.loop import NO_EXTRAS, TrainingExtras, group, optimiser_for, predict, train
+from tailor.training.loop import NO_EXTRAS, TrainingExtras, group, optimiser_for, train
+from tailor.training.prediction import predict
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -91,6 +92,7 @@ def fine_tune(
             penalty=None if penalty_of is None else penalty_of(model),
             teaching=teaching,
             after_epoch=None if after_epoch is None else partial(after_epoch, model),
+            validation=context.validation(stage.task),
         )
 
     trained = train_all(

@@ -47,6 +47,7 @@ class GroupRule:
     stream: bool = neutral(False)  # whether channels under norms over channels are removed, from end to end
     heads: bool = neutral(False)  # whether heads of attention are removed
     conv_groups: ConvGroups = neutral("none")
+    exclude: tuple[str, ...] = neutral(())  # modules that keep all their filters, with all that is in them
 
     @property
     def wholes(self) -> dict[str, bool | str]:

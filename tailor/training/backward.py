@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from tailor.data.objective import is_right, loss_sum
 from tailor.data.task_data import Batch
 from tailor.parallel.process_group import ProcessGroup
 from tailor.stages import Training
@@ -83,7 +82,7 @@ class Backward:
 
     def _pass(self, part: Batch, penalty: Penalty | None) -> tuple[Tensor, Tensor]:
         outputs = self._forward(part.images)
-        loss = loss_sum(outputs, part.labels, self._training.label_smoothing)
+        loss = part.loss_sum(outputs, self._training.label_smoothing)
         if self._teaching is not None:
             loss = self._teaching.loss_sum(loss, outputs, part.images)
         share = self._ranks.world_size / part.global_count  # DDP averages over ranks
@@ -91,7 +90,7 @@ class Backward:
             loss.backward(torch.full_like(loss, share))  # like a product, with one operation less in each direction
         else:
             (loss * share + penalty(part, outputs)).backward()
-        return loss.detach(), is_right(outputs.detach(), part.labels)
+        return loss.detach(), part.is_right(outputs)
 
 
 def whole_sizes(training: Training, ranks: ProcessGroup) -> set[int]:

@@ -65,7 +65,6 @@ class Checkpoint:
         path: the file; None keeps no checkpoints.
         every_s: most seconds between two writes; 0 writes at each call. The first write comes after `SOONEST_S`,
             the next ones once `WRITING_FRACTION` allows it: a small network whose node is lost then loses seconds.
-        ranks: the process group.
         pause: called on rank 0, whenever the ranks agree on the next action.
     """
 

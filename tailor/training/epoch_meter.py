@@ -13,9 +13,6 @@ class EpochMeter:
     >>> meter.add(torch.tensor(1.5), torch.tensor([True, False]))
     >>> meter.read()
     [1.5, 1.0, 2.0]
-
-    Args:
-        sums: the sums so far.
     """
 
     def __init__(self, sums: list[float]) -> None:

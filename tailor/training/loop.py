@@ -1,4 +1,4 @@
-"""The one training loop, for a single process and for DistributedDataParallel, and the measurement of a model."""
+"""The one training loop, for a single process and for DistributedDataParallel."""
 
 import math
 import time
@@ -8,19 +8,19 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from tailor.core import heartbeat
 from tailor.core.errors import TrainingError
 from tailor.core.seeds import stream
-from tailor.data.task_data import Samples, batches, in_order
-from tailor.parallel.process_group import ProcessGroup
+from tailor.data.task_data import Samples, batches
 from tailor.stages import Training
 from tailor.training.backward import Backward, Forward, Penalty
 from tailor.training.checkpoint import Checkpoint, RankSync, TrainingProgress, parameters_of
 from tailor.training.distillation import Teaching
 from tailor.training.epoch_meter import EpochMeter
 from tailor.training.lr_schedule import scale, set_learning_rates
+from tailor.training.prediction import EpochValidation
 from tailor.training.weight_average import WeightAverage
 
 LONG_EPOCH_S = 10.0  # after which the step is also reported
@@ -33,6 +33,7 @@ class TrainingExtras:
     penalty: Penalty | None = None  # added to the loss of each step
     teaching: Teaching | None = None  # what a teacher adds to the labels
     after_epoch: Callable[[], None] | None = None  # called on every rank after an epoch, before its checkpoint
+    validation: EpochValidation | None = None
 
 
 NO_EXTRAS = TrainingExtras()
@@ -56,15 +57,14 @@ def train(
     Args:
         model: trained in place.
         optimiser: from `optimiser_for`; its state is kept.
-        samples: the training images.
         training: its settings; the optimiser is made by it already, and the norms are set by the caller.
-        augmentation: of the images, by name.
         checkpoint: where an interrupted training resumes; its ranks train together.
         extras: penalty, teacher and what is done after each epoch.
 
     Returns:
         One dict per epoch: train_loss (mean over images, without penalty),
-        train_accuracy_fraction (None for real values), learning_rate (of the last step), images, seconds.
+        train_accuracy_fraction (None for real values), learning_rate (of the last step), images, seconds; where
+        the extras measure it, validation_loss and validation_score.
 
     Raises:
         Paused: on all ranks, if rank 0 is asked to pause; the state is in the checkpoint.
@@ -102,7 +102,8 @@ def train(
         totals, action = rank_sync.synchronise(meter.read())
         check_finite(totals[0], meter.losses, epoch, progress.step)
         rate = set_learning_rates(optimiser, scale(training, epoch, steps - 1, steps))
-        progress.history.append(epoch_row(epoch, totals, rate, time.perf_counter() - start_s))
+        row = epoch_row(epoch, totals, rate, time.perf_counter() - start_s)
+        progress.history.append(row | (extras.validation.measure(model, epoch + 1) if extras.validation else {}))
         progress.epoch, progress.step, progress.sums, progress.elapsed_s = epoch + 1, 0, [0.0] * 3, 0.0
         if progress.epoch < training.epochs:  # a finished training is stored as a stage
             checkpoint.follow(action, progress, model, optimiser, average)
@@ -173,12 +174,3 @@ def optimiser_for(parameters: list[dict[str, Any]], training: Training) -> torch
     if training.optimiser == "adam":
         return torch.optim.Adam(parameters, weight_decay=training.weight_decay)
     return torch.optim.SGD(parameters, momentum=training.momentum, weight_decay=training.weight_decay)
-
-
-@torch.no_grad()
-def predict(model: nn.Module, samples: Samples, ranks: ProcessGroup) -> Tensor:
-    """The outputs (N, K) for all samples, on the CPU of every rank; each sample is seen by one rank."""
-    model.eval()
-    mine = samples.take(torch.arange(ranks.rank, len(samples), ranks.world_size, device=samples.labels.device))
-    shares = [model(images) for images, _ in in_order(mine)]
-    return ranks.gather_interleaved(torch.cat(shares), len(samples)).cpu()

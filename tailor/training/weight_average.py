@@ -13,7 +13,6 @@ class WeightAverage:
     n / (n + 9)), so that a short training does not end near its start. All ranks have the same average.
 
     Args:
-        model: the model to average.
         decay: in (0, 1); None: no average.
     """
 

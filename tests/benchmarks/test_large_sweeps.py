@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.simulate import simulate, slots_of
+from benchmarks.simulated_cluster import SimulatedCluster
 from benchmarks.simulation import TRIALS_PER_SEED, plan_of, timed_trials
 from sweeps.planning.plan import no_sharing
-from sweeps.scheduling.simulate import simulate, slots_of
-from sweeps.scheduling.simulated_cluster import SimulatedCluster
 from tests.benchmarks.looks import rows_in, run
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -3,14 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from results.arms.comparison import Arm, Choice, Pairing
+from results.arms.comparison import Pairing
 from results.arms.cost import SharingSavings
 from results.arms.tuning import Count, setting_text
 from results.arms.verdict import verdict_word
-from results.text.number_format import NOTHING, SCALES, mark_of, number, p_text, percent
-
-BUDGET_MISSED_FRACTION = 0.01
-"""Arms that miss their asked budget by more than this are marked."""
+from results.text.number_format import NOTHING, SCALES, number, p_text, percent
 
 
 @dataclass(frozen=True)
@@ -63,52 +60,6 @@ class ArmsTable:
     title: str
     columns: tuple[str, ...]
     rows: list[ArmRow]
-
-
-def methods_table(arms: Sequence[Arm], sql: str) -> HtmlTable:
-    """Build the table of the arms of one problem, by rank."""
-    columns = ("rank", "label", "asked %", *_measured_columns(arms))
-    rows = []
-    for arm in arms:
-        marks = _doubtful(arm)
-        if arm.asked is not None and abs(arm.removed - arm.asked) > BUDGET_MISSED_FRACTION:
-            marks.append(
-                f"the removed share differs from the asked one by more than {percent(BUDGET_MISSED_FRACTION, 0)} point"
-            )
-        rank = NOTHING if arm.rank is None else str(arm.rank)
-        rows.append(TableRow((rank, arm.label, percent(arm.asked, 1), *_measured(arm)), tuple(marks)))
-    return HtmlTable(columns, (True, False, *[True] * 8), rows, sql)
-
-
-def _doubtful(arm: Arm) -> list[str]:
-    marks = []
-    if arm.not_finite:
-        marks.append(
-            f"validation score is not a number in {arm.not_finite} of {arm.trials} trials, left out of the mean"
-        )
-    if len(arm.environments) > 1:
-        marks.append("computed on mixed hardware, ranks or torch versions")
-    if len(arm.test_images) > 1:
-        marks.append(f"different numbers of test images: {', '.join(map(str, sorted(arm.test_images)))}")
-    return marks
-
-
-def _measured_columns(arms: Sequence[Arm]) -> tuple[str, ...]:
-    mark = mark_of(arm.metric for arm in arms)
-    return ("removed %", "seeds", "models", f"validation {mark}", "95%", f"test {mark}", "95%")
-
-
-def _measured(arm: Arm) -> tuple[str, ...]:
-    scale = SCALES[arm.metric]
-    return (
-        percent(arm.removed, 1),
-        str(len(arm.models_by_seed)),
-        str(arm.models),
-        scale.value(arm.validation.mean),
-        scale.interval(arm.validation),
-        scale.value(arm.test.mean),
-        scale.interval(arm.test),
-    )
 
 
 def pairings_table(pairings: Sequence[Pairing], sql: str, *, where: bool) -> HtmlTable:
@@ -170,39 +121,6 @@ def settings_table(counts: Sequence[Count], sql: str) -> HtmlTable:
         for count in counts
     ]
     return HtmlTable(columns, (False, False, True, False, True, True), rows, sql)
-
-
-def choices_table(choices: Sequence[Choice], tolerance: float, unfinished: set[str], sql: str) -> HtmlTable:
-    """Build the table of what the stop rule chose in each trial; unfinished paths are marked."""
-    mark = mark_of(choice.chosen.metric for choice in choices)
-    columns = (
-        *("where", "label", "seed", "chosen", "removed %"),
-        *(f"validation {mark}", f"test {mark}", "best point", f"its {mark}", "why"),
-    )
-    numeric = (False, False, True, True, True, True, True, True, True, False)
-    rows = []
-    for choice in choices:
-        chosen, best, scale = choice.chosen, choice.best, SCALES[choice.chosen.metric]
-        ended = chosen is choice.last
-        marks = []
-        if chosen.trial_id in unfinished and ended:
-            marks.append("this trial is not finished: more points may follow")
-        if chosen.metric == "accuracy" and tolerance < 1 / max(chosen.validation_images, 1):
-            marks.append(f"the tolerance is less than one of {chosen.validation_images} validation images")
-        cells = (
-            str(chosen.problem),
-            chosen.label,
-            str(chosen.seed),
-            str(chosen.point),
-            percent(chosen.removed, 1),
-            scale.value(chosen.validation),
-            scale.value(chosen.test),
-            NOTHING if best is None else str(best.point),
-            scale.value(None if best is None else best.validation),
-            "end of the path" if ended else "the next point drops too far",
-        )
-        rows.append(TableRow(cells, tuple(marks)))
-    return HtmlTable(columns, numeric, rows, sql)
 
 
 def cost_table(

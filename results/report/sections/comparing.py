@@ -5,9 +5,7 @@ from collections.abc import Mapping
 
 from results.arms import comparison, tuning
 from results.arms.comparison import Arm, Pairing
-from results.arms.counts import count_lines, trial_counts
 from results.arms.findings import Findings
-from results.arms.shared_training import shared_training_lines, shared_trainings
 from results.arms.verdict import verdict, verdict_word
 from results.plot.differences import differences
 from results.plot.style import PALETTE, SIGNS, order_labels
@@ -19,8 +17,10 @@ from results.text.number_format import NOTHING, SCALES, percent
 BUDGET = 0.20
 """The budget of the first comparison: share of the MACs that is removed."""
 _MOST_VERDICTS = 6
+_MOST_NAMED = 8
 _SHORT = {"cannot settle it": "open", "not equally tuned": "untuned"}
-_FOLDED_ABOVE = 24
+BUDGET_MISSED_FRACTION = 0.01
+"""Arms that miss their asked budget by more than this are named."""
 FAILED = """
 SELECT network, dataset, label, count(*) AS failed FROM planned JOIN trials USING (trial_id)
 WHERE status = 'failed' GROUP BY ALL
@@ -43,8 +43,9 @@ def overview(found: Findings) -> list[ArmsTable]:
     places = {label: place for place, label in enumerate(order_labels(found.methods))}
     made = []
     for problem in found.problems:
-        arms = [arm for arm in found.arms if arm.problem == problem and arm.test.mean is not None]
-        pairs = {id(arm): comparison.compare([(arm, other)]) for arm, other in comparison.against_baseline(arms)}
+        arms = [arm for arm in found.arms if arm.problem == problem]
+        tested = [arm for arm in arms if arm.test.mean is not None]
+        pairs = {id(arm): comparison.compare([(arm, other)]) for arm, other in comparison.against_baseline(tested)}
         best: dict[str, float] = {}
         for arm in arms:
             best[arm.label] = max(arm.test.mean or 0.0, best.get(arm.label, -math.inf))
@@ -53,7 +54,8 @@ def overview(found: Findings) -> list[ArmsTable]:
             scale, pairing = SCALES[arm.metric], pairs.get(id(arm))
             difference = None if pairing is None else pairing.result.difference
             cells = (
-                percent(arm.removed, 1), scale.value(arm.test.mean),
+                NOTHING if arm.rank is None else str(arm.rank), percent(arm.removed, 1),
+                scale.value(arm.validation.mean), scale.value(arm.test.mean), scale.interval(arm.test),
                 str(len(arm.test_by_seed)),
                 NOTHING if difference is None else scale.difference(difference.mean),
                 NOTHING if difference is None else scale.interval(difference, signed=True),
@@ -61,13 +63,13 @@ def overview(found: Findings) -> list[ArmsTable]:
             )  # fmt: skip
             is_first = not rows or rows[-1].label != arm.label
             rows.append(_arm_row(places, arm.label, cells, failed.get((*problem[:2], arm.label), 0), is_first=is_first))
-        tested = {arm.label for arm in arms}
+        measured = {arm.label for arm in arms}
         for (network, dataset, label), count in failed.items():
-            if (network, dataset) == problem[:2] and label not in tested:
-                rows.append(_arm_row(places, label, (NOTHING,) * 6, count, is_first=True))
+            if (network, dataset) == problem[:2] and label not in measured:
+                rows.append(_arm_row(places, label, (NOTHING,) * 9, count, is_first=True))
         mark = SCALES[arms[0].metric].mark if arms else "%"
-        columns = ("removed %", f"test {mark}", "n", "diff.", "95%", "it says")
-        baseline = comparison.baseline_of(arms, problem)
+        columns = ("rank", "removed %", f"validation {mark}", f"test {mark}", "95%", "n", "diff.", "95%", "it says")
+        baseline = comparison.baseline_of(tested, problem)
         title = f"{problem}, difference to {baseline}" if baseline else str(problem)
         made.append(ArmsTable(title, columns, rows))
     return made
@@ -120,29 +122,6 @@ def _named_pairings(found: Findings) -> list[Pairing]:
     return pairings
 
 
-def methods_section(found: Findings) -> Section:
-    """List all arms of each problem, by rank."""
-    section = Section(
-        "methods",
-        "Methods at each budget",
-        "Ranked by the score on the validation split. The score on the test split is shown and ranks nothing. One row"
-        " is one label at one asked budget; “removed” is the mean share of the MACs that was really removed, “models”"
-        " counts the distinct models of the seeds.",
-        empty="No operating point is written yet.",
-        short="Methods",
-    )
-    for problem in sorted({arm.problem for arm in found.arms}):
-        arms = [arm for arm in found.arms if arm.problem == problem]
-        table = tables.methods_table(arms, comparison.POINTS)
-        section.blocks.append(TableBlock(table, str(problem), derived=True, folded=len(arms) > _FOLDED_ABOVE))
-    if found.arms:
-        problems = {arm.problem for arm in found.arms}
-        (whole, *_) = count_lines(trial_counts(found.run), problems)
-        shared = shared_training_lines(shared_trainings(found.run), problems)
-        section.blocks += [Words(line) for line in (f"{whole} Failed and missing trials are in no mean.", *shared)]
-    return section
-
-
 def warnings(found: Findings) -> list[str]:
     """Return the warnings about the comparisons."""
     lines = []
@@ -152,6 +131,15 @@ def warnings(found: Findings) -> list[str]:
         lines.append(
             f"Operating points whose validation score is not a number: {lost}; the means leave them out, so their"
             " arms look better than they are."
+        )
+    if sizes := [arm for arm in found.arms if len(arm.test_images) > 1]:
+        lines.append(f"Arms whose trials have different numbers of test images: {', '.join(map(str, sizes))}.")
+    off = [arm for arm in found.arms if arm.asked is not None and abs(arm.removed - arm.asked) > BUDGET_MISSED_FRACTION]
+    if off:
+        told = ", ".join(f"{arm} ({percent(arm.removed, 1)}% removed)" for arm in off[:_MOST_NAMED])
+        more = f" and {len(off) - _MOST_NAMED} more" if len(off) > _MOST_NAMED else ""
+        lines.append(
+            f"Arms that miss their budget by more than {percent(BUDGET_MISSED_FRACTION, 0)} point: {told}{more}."
         )
     return lines
 

@@ -32,7 +32,7 @@ def section(run: Run) -> Section:
                 f" {hours_text(whole.shared_s / 3600, unit)}, {whole.ratio:.2f} times as much."
             )
         )
-    table = tables.cost_table(whole, labels, unit, f"{cost.STAGES.strip()};\n{cost.POINTS_OF_LABELS}")
+    table = tables.cost_table(whole, labels, unit, cost.COSTS)
     made.blocks.append(TableBlock(table, "Shared, and point by point", derived=True, folded=len(table.rows) > 24))
     return made
 

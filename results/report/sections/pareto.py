@@ -17,7 +17,8 @@ def section(found: Findings) -> Section:
         " Lines join the budgets of a label; the dashed line is the front: no other mean beats these in both cost and"
         " score. Rank-time is the time of all stages that led to the point, times their ranks, without sharing. Point"
         " at a mark to read it, click on it to see its trial; click on an arm to isolate it (with Shift, several);"
-        " drag a rectangle to select points for the table below.",
+        " drag a rectangle to select points for the table below. Ranks are by the score on the validation split; the"
+        " test score is shown and ranks nothing.",
         empty="No test predictions yet.",
         short="Score and cost",
     )

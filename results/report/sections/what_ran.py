@@ -1,8 +1,11 @@
 """What was run, and on what: arms, the settings that vary, machines, code and provenance."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
+from results.arms.findings import Findings
+from results.arms.shared_training import support_lines
 from results.arms.trial_settings import TrialSettings
 from results.report.elements.blocks import Section, TableBlock, Words, listing
 from results.report.elements.tables import HtmlTable, TableRow
@@ -35,16 +38,16 @@ PROTOCOLS = "SELECT protocol, count(*) AS points FROM operating_points GROUP BY 
 CONFIGURATIONS = "SELECT trial_id, config_json FROM planned ORDER BY trial_id"
 
 
-def section(run: Run, settings: TrialSettings) -> Section:
+def section(found: Findings, settings: TrialSettings) -> Section:
     """Build the section; long tables are folded."""
-    arms = listing(run, ARMS, "Arms")
-    arms = TableBlock(arms.table, arms.title, folded=len(arms.table.rows) > 16)
-    found = Section("ran", "What was run", short="Provenance")
-    found.blocks.append(Words(_in_a_sentence(arms.table)))
+    arms = listing(found.run, ARMS, "Arms")
+    made = Section("ran", "What was run", short="Provenance")
+    made.blocks.append(Words(_in_a_sentence(arms.table)))
     if settings.varying:
-        found.blocks.append(_varying(settings))
-    found.blocks += [arms, listing(run, ENVIRONMENTS, "Computed on")]
-    return found
+        made.blocks.append(_varying(settings))
+    made.blocks += [replace(arms, folded=len(arms.table.rows) > 16), listing(found.run, ENVIRONMENTS, "Computed on")]
+    made.blocks += map(Words, support_lines(found.run, {arm.problem for arm in found.arms}))
+    return made
 
 
 def warnings(run: Run, counts: dict[str, int]) -> list[str]:

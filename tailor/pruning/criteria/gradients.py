@@ -5,7 +5,6 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from tailor.data.objective import loss_sum
 from tailor.data.task_data import batches
 from tailor.model.factors import attach
 from tailor.pruning.criteria.base import Scoring
@@ -45,7 +44,7 @@ def _mean_over_batches(
     total, count = torch.zeros(sum(lengths), device=ranks.device), 0
     point = torch.cat([p.detach() for p in parameters])
     for batch in batches(scoring.data, scoring.batch_size, 0, 0, "none", ranks):
-        loss = loss_sum(model(batch.images), batch.labels) / batch.global_count
+        loss = batch.loss_sum(model(batch.images)) / batch.global_count
         gradient = ranks.sum(torch.cat(torch.autograd.grad(loss, parameters)))  # one message for all layers
         total += size_of(gradient * point)
         count += 1

@@ -29,7 +29,7 @@ def write(folder: Path) -> Path:
 
 def test_every_rule_by_hand(tmp_path: Path) -> None:
     with load(write(tmp_path)) as run:
-        ((key, outcomes),) = rule_outcomes(points_of(run), environments_of(run)).items()
+        ((key, outcomes),) = rule_outcomes(points_of(run), {}, environments_of(run)).items()
     assert key[1] == "path"  # what has one point has no path
     found = {one.rule: one.arm.test.mean for one in outcomes}
     assert found == pytest.approx(
@@ -73,7 +73,7 @@ def test_scores_that_are_no_numbers_end_the_walk_and_are_counted(tmp_path: Path)
         for s in range(2)
     ]
     with load(write_run(tmp_path, several)) as run:
-        ((_, outcomes),) = rule_outcomes(points_of(run), environments_of(run)).items()
+        ((_, outcomes),) = rule_outcomes(points_of(run), {}, environments_of(run)).items()
         text = "\n".join(markdown_lines(stops_page(run)))
     found = {one.rule: one.arm for one in outcomes}
     assert found[PAPER].test.mean == pytest.approx(0.70)

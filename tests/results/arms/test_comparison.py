@@ -13,8 +13,6 @@ from results.arms.comparison import (
     arms_of,
     baseline_of,
     baselines_of,
-    choices_of,
-    chosen_points,
     compare,
     transtailor_at,
 )
@@ -131,31 +129,6 @@ def test_transtailor_at_a_budget_prefers_the_label_of_that_name() -> None:
     points = [point(label="placebo", method="transtailor"), point(asked=0.2 + 1e-9), point(asked=0.1)]
     assert [arm.label for arm in transtailor_at(arms_of(points, {}), 0.2)] == ["transtailor"]
     assert [arm.label for arm in transtailor_at(arms_of(points[:1], {}), 0.2)] == ["placebo"]
-
-
-def test_the_stop_rule_walks_each_trial_by_validation() -> None:
-    path = [(0, 0.80, 0.9), (1, 0.82, 0.1), (2, 0.70, 0.9), (3, 0.95, 0.9)]
-    points = [point(point=number, asked=number / 10, validation=acc, test=test) for number, acc, test in path]
-    points.append(point(label="fine_tune"))
-    (choice,) = choices_of(points, 0.003)
-    assert choice.chosen.point == 1
-    assert choice.best is not None
-    assert choice.best.point == 3
-    assert choice.last.point == 3
-
-
-def test_chosen_points_of_a_label_are_taken_together_over_seeds_whatever_their_budgets() -> None:
-    points = []
-    for seed, second in ((0, 0.79), (1, 0.81)):
-        points += [
-            point(seed=seed, point=0, asked=0.1, validation=0.80, test=0.6),
-            point(seed=seed, point=1, asked=0.3, validation=second, test=0.7),
-        ]
-    (arm,) = arms_of(chosen_points(choices_of(points, 0.003)), {})
-    assert arm.asked is None
-    assert arm.removed == pytest.approx(0.2)
-    assert arm.test_by_seed == {0: 0.6, 1: 0.7}
-    assert arm.validation.mean == pytest.approx(0.805)
 
 
 def test_every_arm_of_full_fine_tuning_is_a_baseline() -> None:

@@ -1,82 +1,87 @@
-"""Cost on trees small enough to add up by hand, and on long ones."""
+"""Cost on trees small enough to add up by hand, and on many trials."""
 
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from results.arms.cost import StageRow, Totals, cost, cost_of_run
+from results.analysis.pareto import DEVICE_HOURS, costs_of
+from results.arms.cost import SharingSavings, cost_of_run
 from results.store.reader import load
 from results.store.writer import Writer
-from tests.lines import at_most
+
+STAGE = {"kind": "k", "kind_version": 1, "order": 0, "device": "cpu", "ranks": 2, "torch_version": "2",
+         "stored_bytes": 0, "code_digest": "c", "cached": False}  # fmt: skip
 
 
-def test_a_tree_that_two_trials_share() -> None:
+@pytest.fixture
+def a_point(tmp_path_factory: pytest.TempPathFactory, synthetic: Any) -> dict[str, Any]:
+    """A row of `operating_points`, whose keys are to be replaced."""
+    folder = tmp_path_factory.mktemp("point")
+    synthetic(seeds=(0,), budgets=(0.0,)).write(folder)
+    with load(folder) as run:
+        return run.rows("SELECT * EXCLUDE (written_at) FROM operating_points")[0]
+
+
+def whole_cost(
+    folder: Path, a_point: dict[str, Any], stages: dict[str, tuple[float, tuple[str, ...]]], points: list[str]
+) -> SharingSavings:
+    """The cost of a run with these stages (seconds, parents) and points."""
+    writer = Writer(folder / "tables")
+    writer.write("stages", [STAGE | {"trial_id": "t", "stage_key": key, "compute_s": seconds, "parents": list(parents)}
+                            for key, (seconds, parents) in stages.items()])  # fmt: skip
+    writer.write("operating_points", [a_point | {"trial_id": "t", "point": number, "stage_key": key, "label": "l"}
+                                      for number, key in enumerate(points)])  # fmt: skip
+    with load(folder) as run:
+        whole, labels = cost_of_run(run)
+        assert labels == ({"l": whole} if points else {})
+        hours = costs_of(run, DEVICE_HOURS)
+        distinct = {points[number]: 1800 * value for (_, number), value in hours.items()}  # two ranks
+        assert sum(distinct.values()) == pytest.approx(whole.separate_s)
+        return whole
+
+
+def test_a_tree_that_two_trials_share(tmp_path: Path, a_point: dict[str, Any]) -> None:
     """source -> head -> {a -> a2, b}: points a, a2, b."""
-    stages = {
-        "source": StageRow(100, ()),
-        "head": StageRow(10, ("source",)),
-        "a": StageRow(1, ("head",)),
-        "a2": StageRow(2, ("a",)),
-        "b": StageRow(4, ("head",)),
-    }
-    found = cost(Totals(stages), stages, ["a", "a2", "b", "a"])
-    assert found.shared_s == 117
-    assert found.separate_s == 111 + 113 + 114
+    stages: dict[str, tuple[float, tuple[str, ...]]] = {
+        "source": (100, ()), "head": (10, ("source",)), "a": (1, ("head",)), "a2": (2, ("a",)), "b": (4, ("head",)),
+    }  # fmt: skip
+    found = whole_cost(tmp_path, a_point, stages, ["a", "a2", "b", "a"])
+    assert found == SharingSavings(stages=5, points=3, shared_s=117, separate_s=111 + 113 + 114)
     assert found.ratio == 338 / 117
-    assert (found.stages, found.points, found.unrecorded) == (5, 3, 0)
 
 
-def test_an_ancestor_reached_on_two_ways_counts_once() -> None:
+def test_an_ancestor_reached_on_two_ways_counts_once(tmp_path: Path, a_point: dict[str, Any]) -> None:
     """load -> model -> {scores, pruned}; pruned has both as parents, and tuned follows."""
-    stages = {
-        "load": StageRow(1, ()),
-        "model": StageRow(10, ("load",)),
-        "scores": StageRow(100, ("model",)),
-        "pruned": StageRow(1000, ("scores", "model")),
-        "tuned": StageRow(10000, ("pruned",)),
-    }
-    totals = Totals(stages)
-    assert totals.seconds_from_start("tuned") == 11111
-    assert totals.seconds_from_start("pruned") == 1111
-    assert totals.seconds_from_start("scores") == 111
+    stages: dict[str, tuple[float, tuple[str, ...]]] = {
+        "load": (1, ()), "model": (10, ("load",)), "scores": (100, ("model",)),
+        "pruned": (1000, ("scores", "model")), "tuned": (10000, ("pruned",)),
+    }  # fmt: skip
+    assert whole_cost(tmp_path, a_point, stages, ["tuned"]).separate_s == 11111
 
 
-def test_the_order_of_questions_changes_no_answer() -> None:
-    stages = {str(n): StageRow(n, (str(n - 1),) if n else ()) for n in range(10)} | {"m": StageRow(5, ("3", "7"))}
-    forwards, backwards = Totals(stages), Totals(stages)
-    keys = list(stages)
-    assert {key: forwards.seconds_from_start(key) for key in keys} == {
-        key: backwards.seconds_from_start(key) for key in reversed(keys)
-    }
-    assert forwards.seconds_from_start("m") == 5 + sum(range(8))
-
-
-def test_what_has_no_row_counts_nothing_and_is_told() -> None:
-    stages = {"a": StageRow(1, ("lost",))}
-    found = cost(Totals(stages), stages, ["a", "gone"])
+def test_what_has_no_row_counts_nothing_and_is_told(tmp_path: Path, a_point: dict[str, Any]) -> None:
+    found = whole_cost(tmp_path, a_point, {"a": (1, ("lost",))}, ["a", "gone"])
     assert (found.shared_s, found.separate_s, found.unrecorded) == (1, 1, 2)
 
 
-def test_nothing_computed_has_no_ratio() -> None:
-    assert cost(Totals({}), [], []).ratio is None
+def test_a_circle_in_damaged_rows_ends(tmp_path: Path, a_point: dict[str, Any]) -> None:
+    circle: dict[str, tuple[float, tuple[str, ...]]] = {"a": (1, ("b",)), "b": (1, ("a",)), "c": (1, ("a", "b"))}
+    assert whole_cost(tmp_path, a_point, circle, ["c", "a"]).separate_s == 3 + 2
 
 
-def test_a_circle_in_damaged_rows_ends() -> None:
-    circle = {"a": StageRow(1, ("b",)), "b": StageRow(1, ("a",)), "c": StageRow(1, ("a", "b"))}
-    assert Totals(circle).seconds_from_start("c") == 3
-    assert Totals(circle).seconds_from_start("a") == 2
+def test_nothing_computed_has_no_ratio(tmp_path: Path) -> None:
+    (tmp_path / "tables").mkdir()
+    with load(tmp_path) as run:
+        assert cost_of_run(run) == (SharingSavings(), {})
+    assert SharingSavings().ratio is None
 
 
-def test_ten_thousand_stages_in_a_row_and_as_many_trials() -> None:
-    chain = {str(n): StageRow(1, (str(n - 1),) if n else ()) for n in range(10_000)}
-    with at_most(10_000 * 100, of="results."):  # walking each chain anew: 50 million
-        assert cost(Totals(chain), chain, chain).separate_s == 10_000 * 10_001 / 2
-    trials = {"source": StageRow(5, ())}
+def test_ten_thousand_trials_are_added_up(tmp_path: Path, a_point: dict[str, Any]) -> None:
+    trials: dict[str, tuple[float, tuple[str, ...]]] = {"source": (5, ())}
     for trial in range(10_000):
-        trials |= {f"head{trial}": StageRow(1, ("source",)), f"point{trial}": StageRow(1, (f"head{trial}", "source"))}
-    with at_most(20_001 * 100, of="results."):
-        found = cost(Totals(trials), trials, [f"point{trial}" for trial in range(10_000)])
+        trials |= {f"head{trial}": (1, ("source",)), f"point{trial}": (1, (f"head{trial}", "source"))}
+    found = whole_cost(tmp_path, a_point, trials, [f"point{trial}" for trial in range(10_000)])
     assert (found.shared_s, found.separate_s) == (20_005, 70_000)
 
 

@@ -141,7 +141,7 @@ def test_the_hours_behind_a_point_are_those_of_the_fronts(many: Path, page_of_ma
 
 def test_the_stop_rules_drawn_are_those_that_are_compared(many: Path, page_of_many: str) -> None:
     with load(many) as run:
-        outcomes = rule_outcomes(points_of(run), {})
+        outcomes = rule_outcomes(points_of(run), {}, {})
     rows = {(row["label"], row["rule"]): row for row in _records(figures_of(page_of_many)["stop0"])}
     checked = 0
     for (problem, label), several in outcomes.items():

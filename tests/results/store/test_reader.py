@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from results.errors import ResultsError
-from results.store.completeness import failed_trials, missing_trials
+from results.store.completeness import MISSING, failed_trials
 from results.store.reader import finished_trial_ids, last_written_us, load
 from results.store.schema import SCHEMA_VERSION, TABLES, arrow_schema
 from results.store.writer import Writer
@@ -81,13 +81,13 @@ def test_tables_without_a_part_are_empty_with_the_right_columns(tmp_path: Path) 
     (tmp_path / "tables").mkdir()
     with load(tmp_path) as run:
         for name, table in TABLES.items():
-            frame = run.df(f"SELECT * FROM {name}")
+            frame = run.sql(f"SELECT * FROM {name}")
             assert list(frame.columns) == [column.name for column in table.columns]
             assert len(frame) == 0
             empty = run.arrow(f"SELECT * FROM {name}").schema
             kinds = [str(kind).replace("<l:", "<item:") for kind in empty.types]  # DuckDB's name for what a list holds
             assert kinds == [str(column.type) for column in table.columns]
-        assert len(run.df("SELECT * FROM measured_points")) == 0
+        assert len(run.sql("SELECT * FROM measured_points")) == 0
     assert finished_trial_ids(tmp_path) == set()
 
 
@@ -201,7 +201,7 @@ def test_queries_take_parameters_and_refusals_say_why(tmp_path: Path, trial_row:
     with load(tmp_path) as run:
         assert run.rows("SELECT count(*) AS n FROM trials WHERE trial_id = ?", ["b'; --"]) == [{"n": 1}]
         with pytest.raises(ResultsError, match=r'(?si)trails .*did you mean "trials".*Tables: planned'):
-            run.df("SELECT * FROM trails")
+            run.sql("SELECT * FROM trails")
         for sql in (
             "CREATE TABLE x (a INTEGER)",
             f"COPY (SELECT 1) TO '{tmp_path}/x'",
@@ -218,7 +218,7 @@ def test_missing_and_failed_trials_are_named(tmp_path: Path, synthetic: Any) -> 
     ends = {("transtailor", 0): "missing", ("fine_tune", 1): "failed"}
     run_folder = synthetic(seeds=(0, 1), end=lambda label, seed: ends.get((label, seed), "finished")).write(tmp_path)
     with load(run_folder) as run:
-        (missing,) = missing_trials(run)
+        (missing,) = run.rows(MISSING)
         (failed,) = failed_trials(run)
     assert (missing["label"], missing["seed"], missing["attempt"]) == ("transtailor", 0, None)
     assert (failed["label"], failed["seed"], failed["error"]) == ("fine_tune", 1, "RuntimeError: out of memory")
@@ -227,7 +227,7 @@ def test_missing_and_failed_trials_are_named(tmp_path: Path, synthetic: Any) -> 
 def test_a_missing_trial_shows_its_last_attempt(tmp_path: Path, synthetic: Any) -> None:
     synthetic(seeds=(0,), end=lambda _label, _seed: "missing").write(tmp_path)
     with load(tmp_path) as run:
-        trial_id = missing_trials(run)[0]["trial_id"]
+        trial_id = run.rows(MISSING)[0]["trial_id"]
     now = datetime.now(UTC)
     common = {"trial_id": trial_id, "driver": "d", "log_tail": None, "host": "h", "started_at": now, "code_digest": "c"}
     writer = Writer(tmp_path / "tables")
@@ -235,7 +235,7 @@ def test_a_missing_trial_shows_its_last_attempt(tmp_path: Path, synthetic: Any) 
     ended = now + timedelta(seconds=1)
     writer.write("attempts", [common | {"attempt": 1, "status": "died", "cause": "node lost", "ended_at": ended}])
     with load(tmp_path) as run:
-        found = {row["trial_id"]: row for row in missing_trials(run)}
+        found = {row["trial_id"]: row for row in run.rows(MISSING)}
     assert len(found) == 2
     assert (found[trial_id]["attempt"], found[trial_id]["attempt_status"]) == (2, "running")
 

@@ -85,7 +85,7 @@ def test_pandas_is_imported_by_df_alone(runs: tuple[Path, Path]) -> None:
     code = (
         "import sys, results; assert 'pyarrow' not in sys.modules;"
         f"run = results.load([{str(runs[0])!r}, {str(runs[1])!r}]); run.rows('SELECT count(*) FROM trials');"
-        "print('pandas' in sys.modules); print(type(run.df('FROM trials')).__name__)"
+        "print('pandas' in sys.modules); print(type(run.sql('FROM trials')).__name__)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\nDataFrame\n"

@@ -6,7 +6,7 @@ import pytest
 
 from results.statistics import Mean
 from results.store.schema import METRICS
-from results.text.number_format import SCALES, mark_of, number, percent
+from results.text.number_format import SCALES, number, percent
 
 
 def test_every_metric_has_a_scale() -> None:
@@ -32,9 +32,3 @@ def test_accuracies_are_in_per_cent_and_r_squared_is_not(
 def test_numbers_for_people() -> None:
     assert (number(1234.5678, 1), number(None), number(math.nan)) == ("1,234.6", "–", "not a number")
     assert (percent(0.125, 1), percent(None)) == ("12.5", "–")
-
-
-def test_a_column_of_both_metrics_says_so() -> None:
-    assert mark_of(["accuracy", "accuracy"]) == "%"
-    assert mark_of(metric for metric in ("r_squared", "accuracy")) == "% or R²"
-    assert mark_of([]) == "score"

@@ -25,7 +25,7 @@ from tests.faults.invariants import count_parts
 Command = Callable[..., subprocess.CompletedProcess[str]]
 WriteSpec = Callable[..., Path]
 
-HEAVY = ("torch", "ray", "pandas", "torch_pruning", "torchvision", "sklearn", "matplotlib")
+HEAVY = ("torch", "ray", "pandas", "scipy", "torch_pruning", "torchvision", "sklearn", "matplotlib")
 LIST_IMPORTS = """
 import runpy, sys
 sys.argv = sys.argv[1:]

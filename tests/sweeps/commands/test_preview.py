@@ -18,13 +18,12 @@ from sweeps.planning.durations import MeasuredStage, durations_in, fit_durations
 from sweeps.planning.forecast import Capacity, forecasts, one_machine, timed_trials
 from sweeps.planning.plan import Plan, make_plan, select_trials
 from sweeps.run.run_folder import RunFolder
-from sweeps.scheduling.simulate import simulate, slots_of
-from sweeps.scheduling.simulated_cluster import SimulatedCluster
+from sweeps.scheduling.timed import schedule
 from sweeps.spec.spec import load_spec
 from tailor.execution.dry_run import PlannedStage
 from tests.sweeps.conftest import Command
 from tests.sweeps.fake_plan import families, plan_of
-from tests.sweeps.scheduling.test_simulate import timed
+from tests.sweeps.scheduling.test_timed import timed
 
 QUICK_SPEC = """
 name = "quick"
@@ -182,7 +181,7 @@ def test_one_row_for_each_number_of_nodes() -> None:
     limits = ScalingLimits(
         max_workers=6, walltime_s=86400, drain_before_s=90, successor_lead_s=60, idle_s=60, start_limit_s=600
     )  # fmt: skip
-    capacity = Capacity(limits=limits, units_per_worker=4, unit="GPU", cluster=SimulatedCluster(start_s=30))
+    capacity = Capacity(limits=limits, units_per_worker=4, unit="GPU", start_s=30)
     found = forecasts(trials, capacity)
     assert [forecast.workers for forecast in found] == [1, 2, 4, 6]
     for forecast, rounds in zip(found, (12, 6, 3, 2), strict=True):
@@ -194,14 +193,14 @@ def test_one_row_for_each_number_of_nodes() -> None:
     assert forecasts(trials, shared)[0].latest_s == pytest.approx(30 + 3600 * 6, abs=1)
 
 
-def test_very_many_trials_are_given_bounds_that_hold_what_a_simulation_says() -> None:
+def test_very_many_trials_are_given_bounds_that_hold_what_a_schedule_says() -> None:
     trials = timed(*(f"root{n // 10}:20 s{n}:{5 + n % 7}" for n in range(3000)))
     capacity = one_machine(4, 1)
     found = forecasts(trials, capacity)
     assert [forecast.workers for forecast in found] == [1, 2, 4]
     assert any(forecast.earliest_s < forecast.latest_s for forecast in found)
     for forecast in found:
-        makespan_s = simulate(trials, slots_of(forecast.workers), SimulatedCluster(decide_every_s=0)).makespan_s
+        makespan_s, _ = schedule(trials, forecast.workers, 0.0)
         assert forecast.earliest_s <= makespan_s <= forecast.latest_s
 
 
@@ -210,12 +209,12 @@ def test_without_sharing_every_trial_takes_all_of_its_stages() -> None:
     found = fit_durations([measured("x", "fake", 10.0, work=1.0)], ["run"], ranks=1)
     shared = timed_trials(plan, found, lambda _: False, lambda _: False)
     alone = timed_trials(replace(plan, private_cache=True), found, lambda _: False, lambda _: True)
-    work_s = [simulate(trials, slots_of(1), SimulatedCluster()).work_s for trials in (shared, alone)]
+    work_s = [schedule(trials, 1, 0.0)[0] for trials in (shared, alone)]
     assert work_s[1] / work_s[0] == pytest.approx(8 * 3 / (2 + 4 + 8))
 
 
 @pytest.mark.slow
-def test_the_simulated_makespan_of_a_real_serial_run_is_the_sum_of_what_its_stages_took(
+def test_the_scheduled_makespan_of_a_real_serial_run_is_the_sum_of_what_its_stages_took(
     tmp_path: Path, trained: RunFolder, launch: Command
 ) -> None:
     spec = tmp_path / "trained.toml"
@@ -227,9 +226,9 @@ def test_the_simulated_makespan_of_a_real_serial_run_is_the_sum_of_what_its_stag
     durations = durations_in(tmp_path / "runs", ranks=1)
     assert durations is not None
     left = timed_trials(plan, durations, lambda _: False, lambda _: False)
-    schedule = simulate(left, slots_of(1), SimulatedCluster(decide_every_s=0))
-    assert schedule.makespan_s == pytest.approx(row["seconds"], rel=1e-9)
-    assert schedule.makespan_s <= span["seconds"]
+    makespan_s, _ = schedule(left, 1, 0.0)
+    assert makespan_s == pytest.approx(row["seconds"], rel=1e-9)
+    assert makespan_s <= span["seconds"]
     again = launch(spec, "--site", "serial", "--plan", "--name", "again", "--cache", "empty")
     assert f"time      from {len(durations.measured_s)} stages that trained measured on cpu" in again.stdout
     assert "| slots | ends after |" in again.stdout

@@ -1,7 +1,7 @@
 """Shipped specs: each plans with data sets of the official sizes, and each of its methods trains for a moment."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,13 @@ from sweeps.planning.plan import make_plan
 from sweeps.spec.expand import expand
 from sweeps.spec.spec import SPECS, Spec, load_spec
 from tailor.catalogue.datasets import DATASETS
-from tailor.catalogue.manifest import ARRAY_FILES, IMAGES_FILE, DataManifest, StoredFile, write
+from tailor.catalogue.manifest import ARRAY_FILES, IMAGES_FILE, POOL_FILES, DataManifest, StoredFile, write
 from tailor.catalogue.networks import NETWORKS
 from tailor.config.parsing import parse_trial
 from tailor.config.trial import TrialConfig
 from tailor.core.errors import ConfigError
 from tailor.execution.cache import Cache
+from tailor.execution.dry_run import PlannedStages, dry_run
 from tailor.execution.runner import run_trial
 from tailor.execution.weights_check import refuse_missing
 from tailor.parallel.process_group import join
@@ -32,13 +33,16 @@ OFFICIAL = {
     "flowers102": (8_189, 6_149, 102),
     "stanford40": (9_532, 5_532, 40),
     "celeba": (6_000, 1_000, 4),
-    "trashnet": (2_522, 501, 6),
-    "trashnet_halves": (1_211, 239, 3),
+    "trashnet": (2_522, 504, 6),
+    "trashnet_halves": (1_211, 242, 3),
 }
+POOLS = {"trashnet": (403, 498, 410, 594, 480, 137), "trashnet_halves": (594, 480, 137)}  # images of each class
+ONE_DRAW = ("demo.toml", "tour.toml", "search.toml")  # they show the program; no claim about a method rests on them
 SOURCE_IMAGES = 2_000
 PIXELS = (3, 256, 256)
 SHIPPED = sorted(path.name for path in SPECS.glob("*.toml"))
 MANY_METHODS = ("methods_on_digits.toml", "transfer_pruning_bench.toml")  # most of what all of them train
+OF_THE_SOURCE = {"load_weights", "train_source", "find_essential", "allocate"}  # stages that read the source alone
 ONE_EPOCH = {"alpha_epochs": 1, "allocate_epochs": 1}  # of a method's own settings
 DRAWS = {"population": 2, "samples": 1, "generations": 2, "draws": 2}  # of an allocation that searches
 
@@ -61,7 +65,7 @@ def pretend(root: Path, source_classes: int) -> Path:
         counts = {"source": SOURCE_IMAGES if source_classes else 0, "target": images}
         files = {}
         (root / name).mkdir()
-        for file in (*ARRAY_FILES, IMAGES_FILE):
+        for file in (*(POOL_FILES if name in POOLS else ARRAY_FILES), IMAGES_FILE):
             count = counts.get(file.partition(".")[0], 0)
             shape = (count, *PIXELS) if file.endswith("images.npy") else (count,)
             size_bytes = math.prod(shape)
@@ -78,6 +82,7 @@ def pretend(root: Path, source_classes: int) -> Path:
             target_images=images,
             test_images=tests,
             files=files,
+            class_images=POOLS.get(name, ()),
         )
         write(root / name, found, made={}, splits={})
     return root
@@ -90,11 +95,11 @@ def needs_data(spec: Spec) -> bool:
     return not set(named) <= set(DATASETS)
 
 
-def given(name: str, root: Path) -> Spec:
-    """The spec with its data's folder given as its first lines say, by `--set`; one of its seeds stands for all."""
+def given(name: str, root: Path, seeds: Sequence[int] = ()) -> Spec:
+    """The spec with its data's folder given as its first lines say, by `--set`; by default one of its seeds."""
     spec = load_spec(SPECS / name)
     root_set = [f"trial.data.root={root}"] if needs_data(spec) else []
-    return load_spec(SPECS / name, [*root_set, f"axes.seed={spec.axes['seed'][:1]}"])
+    return load_spec(SPECS / name, [*root_set, f"axes.seed={[*seeds] or spec.axes['seed'][:1]}"])
 
 
 @pytest.mark.parametrize("name", SHIPPED)
@@ -108,6 +113,21 @@ def test_every_spec_plans_and_its_printed_numbers_stand_beside_trials(name: str,
     for row in spec.printed:
         assert (row.label, row.method) in arms
         assert (row.network, row.dataset) in places
+
+
+@pytest.mark.parametrize("name", [name for name in SHIPPED if name not in ONE_DRAW])
+def test_each_seed_draws_its_own_source_and_splits(name: str, root: Path) -> None:
+    """What is drawn once for all seeds is in no interval over seeds: only weights of a file may be the same."""
+    has_weights = "source.weights" in (SPECS / name).read_text()  # of a file, or given as its first lines say
+    spec = given(name, root, seeds=[3, 5])
+    assert spec.tied_to_seed == (["data.split_seed"] if has_weights else ["source.seed", "data.split_seed"])
+    kinds: dict[int, dict[str, str]] = {3: {}, 5: {}}
+    planned: PlannedStages = {}
+    for trial in expand(spec):
+        stages = dry_run(trial.config, planned).stages
+        kinds[trial.config.seed] |= {stage.key: stage.kind for stage in stages}
+    shared = {kinds[3][key] for key in kinds[3].keys() & kinds[5].keys()}
+    assert shared <= (OF_THE_SOURCE if has_weights else set())
 
 
 def test_what_a_paper_prints_twice_is_the_same_number() -> None:

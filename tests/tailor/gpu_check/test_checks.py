@@ -14,7 +14,7 @@ from tailor.config.trial import METHODS
 from tailor.execution.cache import Cache
 from tailor.execution.runner import StageEvent
 from tailor.gpu_check import trials
-from tailor.gpu_check.training import check_memory, check_optimisers, check_placement
+from tailor.gpu_check.training import check_memory, check_optimisers
 from tailor.gpu_check.trials import TOLERANCES, computed, differences, trial
 from tailor.parallel.process_group import ProcessGroup
 from tests.commands import transtailor_command
@@ -40,8 +40,8 @@ def _check_there(folder: str) -> None:
     """Fused and capturable optimisers count their steps on the device, where their checkpoint has to put them."""
     torch.set_num_threads(1)
     with pretended_gpu() as ranks:
-        rows = [*check_optimisers(ranks, Path(folder)), *check_placement(ranks, Path(folder))]
-    assert [row.is_right for row in rows] == [True] * 4, rows
+        rows = [*check_optimisers(ranks, Path(folder))]
+    assert [row.is_right for row in rows] == [True] * 3, rows
 
 
 def test_what_differs_is_found(run: Run, ranks: ProcessGroup, shared_cache: Cache) -> None:
@@ -85,15 +85,15 @@ from transtailor.__main__ import main
 assert main(["check-gpu", "--help"]) == 0
 from tailor.commands.check_gpu import describe_machine, report, rows_of
 from tailor.gpu_check import processes, trials
-from tailor.gpu_check.training import check_placement
+from tailor.gpu_check.training import check_memory
 from tailor.parallel.process_group import join
 ranks = join("cpu")
-rows = rows_of((check_placement, lambda ranks, folder: 1 / 0), ranks, Path({str(tmp_path)!r}))
+rows = rows_of((check_memory, lambda ranks, folder: 1 / 0), ranks, Path({str(tmp_path)!r}))
 sys.exit(report(rows, describe_machine(ranks), sys.stdout))
 """
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 1, done.stderr
-    assert "placement: right\n<lambda>: WRONG\n" in done.stderr
+    assert "out of memory: right\n<lambda>: WRONG\n" in done.stderr
     assert "2 checks in " in done.stdout and " 1 wrong\n" in done.stdout
     assert "ZeroDivisionError: division by zero" in done.stdout
 
@@ -103,5 +103,5 @@ sys.exit(report(rows, describe_machine(ranks), sys.stdout))
 def test_on_a_cpu_all_checks_are_made(tmp_path: Path) -> None:
     said = transtailor_command("check-gpu", "--device", "cpu", folder=tmp_path)
     assert said.returncode == 0, said.stdout
-    assert said.stdout.count(" right ") == 17 and said.stdout.count(" not here ") == 3
+    assert said.stdout.count(" right ") == 16 and said.stdout.count(" not here ") == 2
     assert said.stdout.endswith(" 0 wrong\n")

@@ -158,6 +158,28 @@ def test_what_is_removed_is_what_the_last_epoch_zeroed(network: str, run: Run, s
     torch.testing.assert_close(outputs(surgery.mask(whole, kept, found)), outputs(pruned), rtol=1e-5, atol=1e-5)
 
 
+def test_the_masked_network_is_the_whole_one_with_its_zeroed_filters(run: Run, shared_cache: Cache) -> None:
+    """As the authors evaluate it: the same tuning, and no filter removed, so no MACs are saved."""
+    method = {"name": "sfp", "removed_macs_fraction": 0.3}
+    slimmed = run(short_trial(method, network="digits_resnet"), shared_cache)
+    masked = run(short_trial(method | {"evaluated": "masked"}, network="digits_resnet"), shared_cache)
+    assert [event.result.key for event in masked[:3]] == [event.result.key for event in slimmed[:3]]
+    assert [event.result.stage.kind for event in masked[2:]] == ["fine_tune_softly", "operating_point"]
+    tuned, point = masked[2].result.model_state(), masked[3].result
+    found = surgery.groups(tuned.build(), tuned.input_shape, GroupRule())
+    assert all(zero_filters(point.model_state(), group.name) for group in found)
+    assert point.info["macs"] == point.info["original_macs"]
+    assert point.stage.asked_removed_macs_fraction == 0.3
+    constants = outputs(tuned) - outputs(by_kind(slimmed, "prune")[0].result.model_state())
+    assert constants.abs().max() > 0.01  # what the zeroed filters' norms still give
+
+
+def test_measuring_norms_of_a_masked_network_is_refused() -> None:
+    method = {"name": "sfp", "evaluated": "masked"}
+    with pytest.raises(ConfigError, match="with evaluated = 'masked' none is; leave one of them out"):
+        short_trial(method, network="digits_resnet", pruning={"measure_norms": True})
+
+
 def test_soft_fine_tuning_resumed_equals_straight(fitted: Fitted, place: StageContext, tmp_path: Path) -> None:
     state, stage = fitted("digits_vgg_bn"), softly("digits_vgg_bn")
     straight = compute(stage, state, place)

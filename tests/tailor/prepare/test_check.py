@@ -104,7 +104,7 @@ def test_whatever_is_changed_in_a_manifest_by_hand_is_noticed_when_planning(fold
 @pytest.mark.parametrize(
     ("key", "value", "said"),
     [
-        ("format_version", 3, "version 3, this program reads 1 and 2"),
+        ("format_version", 4, "version 4, this program reads 1 to 3"),
         ("digest", "0" * 64, "digest is not that of its arrays"),
         ("input_shape", [3, 8, 8], "shape"),
         ("classes", {"source": ["dog", "eel"], "target": ["cat"]}, "beyond the class names"),

@@ -18,7 +18,8 @@ from tailor.networks import building
 from tailor.parallel.process_group import ProcessGroup
 from tailor.stages import Training
 from tailor.training.checkpoint import Checkpoint, TrainingProgress
-from tailor.training.loop import TrainingExtras, describe_progress, draws_randomly, group, optimiser_for, predict, train
+from tailor.training.loop import TrainingExtras, describe_progress, draws_randomly, group, optimiser_for, train
+from tailor.training.prediction import predict
 from tests.tailor.networks.test_timm import needs_timm
 from tests.tailor.trials import NETWORKS, assert_equal_tensors, short_trial
 

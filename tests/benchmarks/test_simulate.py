@@ -1,61 +1,21 @@
 """Schedules on a simulated clock: by hand, as sums that must come out, and beside a real run."""
 
 import random
-from collections.abc import Iterable
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from benchmarks.simulate import simulate, slots_of
+from benchmarks.simulated_cluster import SimulatedCluster
 from hpc.cluster.autoscaler import ScalingLimits
-from sweeps.scheduling.simulate import simulate, slots_of
-from sweeps.scheduling.simulated_cluster import SimulatedCluster
-from sweeps.scheduling.timed import TimedStep, TimedTrial, critical_path_s, join_stages
+from sweeps.scheduling.timed import critical_path_s, join_stages, schedule
+from tests.sweeps.scheduling.test_timed import distinct_s, random_trees, timed
 
 AT_ONCE = SimulatedCluster(decide_every_s=0.0)
 LIMITS = ScalingLimits(
     max_workers=4, walltime_s=100, drain_before_s=10, successor_lead_s=0, idle_s=60, start_limit_s=50
 )  # fmt: skip
-
-
-def timed(*trials: str) -> list[TimedTrial]:
-    """Trials from their stages, "a:5 b:3", named by their place; stages take the seconds behind the colon."""
-    parsed = [[part.split(":") for part in trial.split()] for trial in trials]
-    return join_stages(
-        [(str(n), [(key, float(s), float(s)) for key, s in stages]) for n, stages in enumerate(parsed)], ranks=1
-    )
-
-
-def lone_steps(trials: Iterable[tuple[str, list[tuple[str, float, float]]]]) -> list[TimedTrial]:
-    """Every stage as a step of its own: the slow form of what `join_stages` gives."""
-    return [
-        TimedTrial(
-            trial_id=trial_id,
-            ranks=1,
-            steps=tuple(TimedStep(key=key, work=work, ends_s=(seconds,)) for key, work, seconds in stages),
-        )
-        for trial_id, stages in trials
-    ]
-
-
-def random_trees(rng: np.random.Generator, count: int) -> list[tuple[str, list[tuple[str, float, float]]]]:
-    """Trials that share beginnings, with whole seconds so that sums are exact."""
-    made: list[tuple[str, list[tuple[str, float, float]]]] = []
-    for number in range(count):
-        shared: list[tuple[str, float, float]] = []
-        if made and rng.random() < 0.8:
-            other = made[rng.integers(len(made))][1]
-            shared = other[: rng.integers(1, len(other) + 1)]
-        own = []
-        for place in range(rng.integers(1, 6)):
-            seconds = float(rng.integers(1, 60))
-            own.append((f"{number}-{place}", seconds, seconds))
-        made.append((str(number), [*shared, *own]))
-    return made
-
-
-def distinct_s(trials: list[tuple[str, list[tuple[str, float, float]]]]) -> float:
-    return sum({key: seconds for _, stages in trials for key, _, seconds in stages}.values())
 
 
 def test_one_slot_takes_the_sum_of_all_stages() -> None:
@@ -147,27 +107,18 @@ def test_trials_across_workers_hold_all_of_them() -> None:
     assert schedule.utilisation == pytest.approx(90 / 120, abs=0.01)
 
 
-@pytest.mark.parametrize("seed", range(30))
-def test_joined_stages_give_the_schedule_of_single_ones(seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    trials = random_trees(rng, int(rng.integers(2, 40)))
-    fast, slow = join_stages(trials, ranks=1), lone_steps(trials)
-    assert sum(len(trial.steps) for trial in fast) < sum(len(trial.steps) for trial in slow)
-    for slots in (1, 3):
-        assert simulate(fast, slots_of(slots), AT_ONCE) == simulate(slow, slots_of(slots), AT_ONCE)
-
-
 @pytest.mark.parametrize("seed", range(20))
 def test_without_faults_every_stage_is_computed_once_and_no_bound_is_beaten(seed: int) -> None:
     rng = np.random.default_rng(seed)
     trials = random_trees(rng, 40)
     for slots in (1, 2, 7):
-        schedule = simulate(join_stages(trials, ranks=1), slots_of(slots), AT_ONCE)
-        assert schedule.in_stages_s == schedule.work_s == distinct_s(trials)
-        assert schedule.makespan_s >= max(schedule.critical_path_s, schedule.work_s / slots)
-        assert schedule.makespan_s * slots == pytest.approx(
-            schedule.in_stages_s + schedule.without_work_s + schedule.without_worker_s
+        found = simulate(join_stages(trials, ranks=1), slots_of(slots), AT_ONCE)
+        assert found.in_stages_s == found.work_s == distinct_s(trials)
+        assert found.makespan_s >= max(found.critical_path_s, found.work_s / slots)
+        assert found.makespan_s * slots == pytest.approx(
+            found.in_stages_s + found.without_work_s + found.without_worker_s
         )
+        assert found.makespan_s == schedule(join_stages(trials, ranks=1), slots, 0.0)[0]
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -11,9 +11,9 @@ from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
+from benchmarks.simulated_cluster import SimulatedCluster, SimulationResult
 from hpc.cluster.autoscaler import Failures, ScalingLimits, Worker, decide
 from sweeps.scheduling.order import QueuedTrial, StageClaim, TrialQueue
-from sweeps.scheduling.simulated_cluster import SimulatedCluster, SimulationResult
 from sweeps.scheduling.timed import TimedStep, TimedTrial, critical_path_s
 
 SLACK_S = 1e-3  # a decision comes this much after its time, so that rounding cannot put it before

@@ -1,0 +1,171 @@
+"""A sweep in Python: defined, planned, and run by a process of its own that survives this one."""
+
+import html
+import os
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from results.text.formats import terminal_lines
+from results.text.page import Page, PageTable
+from sweeps.commands.control import LAUNCHER
+from sweeps.commands.preview import preview_at
+from sweeps.followed_run import FollowedRun, LaunchProcess
+from sweeps.planning.plan import ONE_MACHINE_SITES, Plan, check_resources, make_plan, refuse_missing_weights
+from sweeps.spec.spec import Spec, find_spec, load_spec, spec_of
+from transtailor.files import make_folder, write_file
+
+if TYPE_CHECKING:
+    import pandas
+
+PAGE_WIDTH = 120  # characters
+
+
+class Sweep:
+    """A sweep: the tables of a spec as keywords, as docs/spec_keys.md lists them; it is checked at once.
+
+    Example:
+        Four trials, planned; `sweep.run()` would run them.
+
+        >>> sweep = Sweep(
+        ...     "two_rates",
+        ...     trial={"network": "digits_vgg", "method": {"name": "fine_tune"}},
+        ...     axes={"seed": [0, 1], "optimisation.learning_rate": [0.001, 0.01]},
+        ... )
+        >>> len(sweep.plan().trials)
+        4
+
+    Attributes:
+        spec: the sweep as it is read from a file.
+    """
+
+    spec: Spec
+
+    def __init__(self, name: str, **tables: Any) -> None:
+        """Take the name of the run folder, and `trial`, `axes`, `variants`, ... as a TOML file would have them.
+
+        A dictionary with a name is given as `Sweep(**document)`. Paths in it are relative to the working folder.
+
+        Raises:
+            SpecError: an unknown key or a wrong value; the text says what to write.
+        """
+        self.spec = spec_of({"name": name, **tables}, f"Sweep {name!r}")
+
+    @classmethod
+    def read(cls, spec: str | os.PathLike[str], assignments: Sequence[str] = (), *, name: str | None = None) -> Self:
+        """Read a TOML file, or a shipped spec by its name.
+
+            >>> Sweep.read("demo", ["axes.seed=[0, 1]"], name="two_seeds").spec.axes["seed"]
+            [0, 1]
+
+        Args:
+            spec: the file, or a name such as "demo".
+            assignments: what `--set` would take, such as "trial.optimisation.epochs=3".
+            name: of the run, instead of the spec's.
+
+        Raises:
+            SpecError: no such file, an unknown key or a wrong value; the text says what to write.
+        """
+        sweep = cls.__new__(cls)
+        sweep.spec = load_spec(find_spec(Path(spec)), assignments, name)
+        return sweep
+
+    def plan(
+        self, site: str = "local", *, runs: str | os.PathLike[str] = "runs", cache: str | os.PathLike[str] = "cache"
+    ) -> "SweepPlan":
+        """Return the trials, what they share and what they cost; nothing is run or written.
+
+        Args:
+            site: "local", "serial", or the name or file of a SLURM site.
+            runs: folder of the run folders.
+            cache: folder of finished stages.
+
+        Raises:
+            UserError: a trial is impossible, or does not fit on the site; the text says what to change.
+        """
+        check_resources(self.spec, site)
+        if self.spec.search is None:
+            plan = make_plan(self.spec)
+        else:
+            from sweeps.run.run_folder import RunFolder
+            from sweeps.search.run_search import RunSearch
+
+            plan = RunSearch(self.spec, RunFolder(Path(runs) / self.spec.name)).plan
+        return SweepPlan(plan, tuple(preview_at(plan, site, runs=Path(runs), cache=Path(cache), command=None)))
+
+    def run(
+        self,
+        site: str = "local",
+        *,
+        runs: str | os.PathLike[str] = "runs",
+        cache: str | os.PathLike[str] = "cache",
+        options: Iterable[str] = (),
+    ) -> FollowedRun:
+        """Start the sweep in a process of its own, or resume it; return when its run folder exists.
+
+        The process does not end with this one. It is the command `transtailor run RUNS/NAME.toml`, and what it prints
+        is in RUNS/NAME.log. On SLURM the jobs are submitted.
+
+        Args:
+            site: "local", "serial", or the name or file of a SLURM site.
+            runs: folder of the run folders.
+            cache: folder of finished stages.
+            options: more of the command's, such as ["--extend"].
+
+        Raises:
+            UserError: what the command would refuse, with its text; nothing runs.
+        """
+        refuse_missing_weights(self.plan(site, runs=runs, cache=cache).plan)
+        folder, spec = Path(runs), Path(runs) / f"{self.spec.name}.toml"
+        make_folder(folder)
+        write_file(spec, self.spec.to_toml())
+        words = [str(spec), "--site", site, "--runs", str(folder), "--cache", str(cache), *options]
+        words += [] if site in ONE_MACHINE_SITES else ["--detach"]
+        log = spec.with_suffix(".log")
+        with log.open("ab") as output:
+            began = output.tell()
+            process = subprocess.Popen(
+                [sys.executable, str(LAUNCHER), *words],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # Ctrl-C in a notebook, or its end, is not the sweep's
+            )
+        launch = LaunchProcess(process, log, began)
+        run = FollowedRun(folder / self.spec.name, launch)
+        run.wait_for_start(launch)
+        return run
+
+    def __repr__(self) -> str:
+        return (
+            f"Sweep({self.spec.name!r}): {len(make_plan(self.spec).trials)} trials; plan() shows them, run() runs them"
+        )
+
+
+@dataclass(frozen=True)
+class SweepPlan:
+    """A planned sweep. `print(plan)` shows what `transtailor run --plan` shows."""
+
+    plan: Plan
+    page: Page
+
+    @cached_property
+    def trials(self) -> "pandas.DataFrame":
+        """A row for each trial: its id, label, network, data, seed, numbers of points and stages, and its state."""
+        import pandas
+
+        (table,) = [part for part in self.page if isinstance(part, PageTable)][:1]
+        return pandas.DataFrame(table.rows, columns=list(table.columns))
+
+    def __str__(self) -> str:
+        return "\n".join(terminal_lines(self.page, PAGE_WIDTH))
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{html.escape(str(self))}</pre>"

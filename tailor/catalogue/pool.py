@@ -1,0 +1,51 @@
+"""How many images of each class a trial draws from a pool for each of its splits. Without torch."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from tailor.core.errors import ConfigError
+
+
+class SplitSizes(NamedTuple):
+    """Images of one class in each split."""
+
+    train: int
+    validation: int
+    test: int
+
+
+def split_sizes(pool: Mapping[str, int], train_images: int, test_images: int) -> dict[str, SplitSizes]:
+    """Images of each class in each split, as near to the class's share of the pool as whole numbers can be (C).
+
+    >>> split_sizes({"cat": 20, "dog": 10}, train_images=18, test_images=6)["dog"]
+    SplitSizes(train=6, validation=2, test=2)
+
+    Args:
+        pool: images of each class.
+        train_images: of all classes together.
+        test_images: of all classes together; what both leave is the validation split.
+
+    Raises:
+        ConfigError: a split would have no image of a class.
+    """
+    tests = _apportioned(test_images, pool)
+    left = {name: count - tests[name] for name, count in pool.items()}
+    trains = _apportioned(train_images, left)
+    sizes = {name: SplitSizes(trains[name], left[name] - trains[name], tests[name]) for name in pool}
+    for name, size in sizes.items():
+        if 0 in size:
+            raise ConfigError(
+                f"class {name!r} has {pool[name]} images, too few for its share of {train_images} training and "
+                f"{test_images} test images out of {sum(pool.values())}: it would have {size.train} for training, "
+                f"{size.validation} for validation and {size.test} for the test; expected one or more for each: choose "
+                "another data.train_images, or prepare the data set with more images of this class or without it"
+            )
+    return sizes
+
+
+def _apportioned(total: int, counts: Mapping[str, int]) -> dict[str, int]:
+    """Divide `total` in proportion to the counts, by the largest remainders; of equal ones, the first."""
+    whole = sum(counts.values())
+    shares = {name: total * count // whole for name, count in counts.items()}
+    by_remainder = sorted(counts, key=lambda name: -(total * counts[name] % whole))
+    return shares | {name: shares[name] + 1 for name in by_remainder[: total - sum(shares.values())]}

@@ -1,0 +1,196 @@
+"""What a user gives to a call (a module, an example of its input, batches), checked and made usable by stages."""
+
+import copy
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from itertools import count
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tailor.catalogue.networks import NETWORKS, network_stub
+from tailor.core.errors import ConfigError, TrainingError
+from tailor.core.torch_private import tree_leaves
+from tailor.data.objective import Loss
+from tailor.data.task_data import Batch, Samples
+from tailor.model.state import ModelState, weights
+
+TABLE = re.compile(r"(?<![\w.])(?:pruning|method|optimisation)\.(?=\w)")  # of a setting, which has none in a call
+NUMBERS = (torch.float32, torch.float64)
+PLAIN = (Tensor, int, float, str, type(None))
+_calls = count(1)  # what is known of a network is remembered by its name, so that each has its own
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class OwnNetwork:
+    """A user's module as a network that stages can build by its name, until the call ends."""
+
+    name: str  # in the registry
+    template: nn.Module  # a copy of the user's module, on the CPU
+    device: torch.device  # of the user's module
+
+    @property
+    def kind(self) -> str:
+        """The name of the module's class."""
+        return type(self.template).__name__
+
+    def state(self, example: Tensor) -> ModelState:
+        """The module as it was given, for inputs such as these (B, ...)."""
+        shape = tuple(example.shape[1:])
+        return ModelState(network=self.name, classes=1, input_shape=shape, tensors=weights(self.template))
+
+    def built(self, state: ModelState) -> nn.Module:
+        """A new module with this state: on the user's device, trained are the parameters that the user trains."""
+        model, trained = state.build(), {name: p.requires_grad for name, p in self.template.named_parameters()}
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(trained.get(name, True))
+        return model.to(self.device)
+
+    def head(self, outputs: Any) -> str:
+        """The last layer with as many outputs as the network, else the last layer."""
+        layers = [(name.removesuffix(".weight"), p) for name, p in self.template.named_parameters() if p.dim() > 1]
+        classes = outputs.shape[1] if isinstance(outputs, Tensor) and outputs.dim() > 1 else None
+        fitting = [name for name, p in layers if p.shape[0] == classes]
+        return next(reversed(fitting or [name for name, _ in layers]), "")
+
+
+@contextmanager
+def registered(own: OwnNetwork, **facts: Any) -> Iterator[None]:
+    """Let stages build the network by its name until the context ends; messages name the module's class.
+
+    What is drawn meanwhile leaves torch's generators as they were.
+
+    Args:
+        own: the network.
+        facts: fields of NetworkInfo.
+    """
+    stub = network_stub("a user's module", lambda **_: copy.deepcopy(own.template))
+    try:
+        with NETWORKS.borrow(own.name, replace(stub, **facts)), torch.random.fork_rng(), torch.enable_grad():
+            yield
+    except (ConfigError, TrainingError) as error:
+        raise type(error)(TABLE.sub("", str(error).replace(own.name, own.kind))) from error.__cause__
+
+
+def copied(model: nn.Module) -> OwnNetwork:
+    """A copy of the module on the CPU, which is all that is read of it.
+
+    Raises:
+        ConfigError: the module is not one that can be pruned.
+    """
+    kind = type(model).__name__
+    tensors = _checked_tensors(model, kind)
+    with explained(f"{kind} cannot be copied", "leave out of it what copy.deepcopy refuses"):
+        template = copy.deepcopy(model).cpu()
+    return OwnNetwork(name=f"{kind}#{next(_calls)}", template=template, device=tensors[0].device)
+
+
+def _checked_tensors(model: nn.Module, kind: str) -> list[Tensor]:
+    """Parameters and buffers."""
+    if not isinstance(model, nn.Module) or isinstance(model, torch.jit.ScriptModule):
+        raise ConfigError(f"model is a {kind}; expected a torch.nn.Module whose code is Python")
+    tensors = [*model.parameters(), *model.buffers()]
+    if any(map(nn.parameter.is_lazy, tensors)):
+        raise ConfigError(f"{kind} has lazy layers, which have no width yet; run it once: model(example_input)")
+    if not any(True for _ in model.parameters()):
+        raise ConfigError(f"{kind} has no parameters, so no filter can be removed")
+    if other := {tensor.dtype for tensor in tensors if tensor.is_floating_point()} - {*NUMBERS}:
+        raise ConfigError(
+            f"{kind} has weights of {', '.join(map(str, other))}, in which scores are too coarse; prune model.float() "
+            "and convert the result: pruned.model.half()"
+        )
+    if len(devices := {tensor.device for tensor in tensors}) > 1 or "meta" in {one.type for one in devices}:
+        raise ConfigError(
+            f"{kind} is on {', '.join(sorted(map(str, devices)))}; move it to one device: model.to('cpu')"
+        )
+    return tensors
+
+
+def checked_example(own: OwnNetwork, example_input: Tensor) -> tuple[Tensor, Any]:
+    """The example on the CPU, and what the module makes of it in evaluation mode.
+
+    Raises:
+        ConfigError: it is no batch of inputs of the module, or the outputs are no tensors.
+    """
+    kind, given = own.kind, type(example_input).__name__
+    if isinstance(example_input, Tensor):
+        given = f"a tensor {tuple(example_input.shape)} of {example_input.dtype}"
+    if not isinstance(example_input, Tensor) or example_input.dim() < 2 or not example_input.is_floating_point():
+        raise ConfigError(f"example_input is {given}; expected a batch of inputs as {kind} reads them: floats (B, ...)")
+    example = example_input.detach().cpu()
+    with explained(f"{kind} does not run on example_input, {given}", "give a batch of inputs as it reads them"):
+        outputs = ran(own.template, example)
+    if strange := [type(leaf).__name__ for leaf in tree_leaves(outputs) if not isinstance(leaf, PLAIN)]:
+        raise ConfigError(f"{kind} returns a {strange[0]}; expected are tensors, in tuples, lists and dictionaries too")
+    return example, outputs
+
+
+@torch.no_grad()
+def ran(model: nn.Module, inputs: Tensor) -> Any:
+    """The outputs of a copy of the module in evaluation mode."""
+    return copy.deepcopy(model).eval()(inputs)
+
+
+@contextmanager
+def explained(what: str, advice: str) -> Iterator[None]:
+    """Raise ConfigError for what a user's code raises, with the first line of its message."""
+    try:
+        yield
+    except (ConfigError, TrainingError):
+        raise
+    except Exception as error:  # noqa: BLE001  # a user's code may raise anything
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise ConfigError(f"{what} ({type(error).__name__}: {reason}); {advice}") from error
+
+
+def samples_of(
+    own: OwnNetwork, example: Tensor, loader: Iterable[Any] | None, loss: Loss | None
+) -> tuple[Samples | None, int]:
+    """All samples of a loader, read once into memory, and the size of its first batch.
+
+    Raises:
+        ConfigError: the loader gives something else than batches of (inputs, targets) for this network and loss.
+    """
+    if loader is None:
+        if loss is not None:
+            raise ConfigError("loss is given, and no data; give loader = ..., batches of (inputs, targets)")
+        return None, 2
+    read = [_checked(batch, number, example) for number, batch in enumerate(loader)]
+    if not read:
+        raise ConfigError("loader gives no batch; an iterator that was read to its end gives none")
+    inputs, targets = (torch.cat(parts) for parts in zip(*read, strict=True))
+    size = len(read[0][0])
+    _try_loss(own, Batch(images=inputs[:size], labels=targets[:size], global_count=size, loss=loss))
+    samples = Samples(images=inputs, labels=targets, ids=torch.arange(len(inputs)), device=own.device, loss=loss)
+    return samples, max(2, size)
+
+
+def _checked(batch: Any, number: int, example: Tensor) -> tuple[Tensor, Tensor]:
+    """Inputs and targets of a batch, on the CPU."""
+    is_pair = isinstance(batch, list | tuple) and len(batch) == 2 and all(isinstance(part, Tensor) for part in batch)
+    if not is_pair:
+        raise ConfigError(
+            f"batch {number} of loader is a {type(batch).__name__}; expected two tensors: inputs, targets"
+        )
+    inputs, targets = (part.detach().cpu() for part in batch)
+    if inputs.shape[1:] != example.shape[1:] or inputs.dtype != example.dtype or inputs.shape[:1] != targets.shape[:1]:
+        shape = ", ".join(map(str, example.shape[1:]))
+        raise ConfigError(
+            f"batch {number} of loader has inputs {tuple(inputs.shape)} of {inputs.dtype} and targets "
+            f"{tuple(targets.shape)}; expected inputs (B, {shape}) of {example.dtype}, as in example_input, and "
+            "targets (B, ...)"
+        )
+    return inputs, targets
+
+
+def _try_loss(own: OwnNetwork, batch: Batch) -> None:
+    """Raise ConfigError unless the loss of a batch is a number."""
+    with explained(
+        "the loss of the first batch cannot be computed", "give loss = ..., a function of outputs and targets"
+    ):
+        value = batch.loss_sum(ran(own.template, batch.images))
+        if value.numel() != 1 or not bool(torch.isfinite(value)):
+            raise ConfigError(f"the loss of the first batch is {value.tolist()}; expected is one finite number, a mean")

@@ -1,0 +1,124 @@
+"""A pruned module of a user: what was removed of it, and how it is saved and loaded."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from tailor.core.errors import ConfigError
+from tailor.model.state import ModelState, load_state, save_model
+from tailor.own.given import copied, explained, ran, registered
+from tailor.pruning.group_records import Kind
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrunedGroup:
+    """Filters that can only be removed together, and what became of them."""
+
+    layers: tuple[str, ...]  # whose outputs they are; of heads, the layer that reads them
+    kind: Kind
+    filters: int
+    kept: tuple[int, ...]  # indices of those that stay, ascending
+    reason: str | None  # why none can be removed; None: they can
+
+    def __str__(self) -> str:
+        others = f" and {len(self.layers) - 1} more" if len(self.layers) > 1 else ""
+        left = f"{self.filters} stay: {self.reason}" if self.reason else f"{len(self.kept)} of {self.filters} stay"
+        return f"{self.layers[0]}{others} ({self.kind}): {left}"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PrunedNetwork:
+    """A new module with fewer filters, and what was removed.
+
+    >>> import tailor
+    >>> network = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 3))
+    >>> pruned = tailor.prune(network, torch.zeros(1, 8), removed_macs_fraction=0.5)
+    >>> print(pruned)
+    Sequential: 176 -> 88 MACs (50.0% removed), 195 -> 99 parameters
+      0 (filters): 8 of 16 stay
+      2 (filters): 3 stay: all of its outputs are needed behind it: the network's output
+    >>> [group.kept == tuple(range(3)) for group in pruned.groups if group.reason]
+    [True]
+    """
+
+    model: nn.Module
+    groups: tuple[PrunedGroup, ...]  # in the order of the network's modules, also those that cannot lose any
+    macs: int  # of one input
+    macs_before: int
+    params: int
+    params_before: int
+    state: ModelState  # the model as data
+
+    @property
+    def removed_macs_fraction(self) -> float:
+        """Share of the multiply-accumulates that were removed, in [0, 1].
+
+        >>> import tailor
+        >>> network = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 3))
+        >>> tailor.prune(network, torch.zeros(1, 8), removed_macs_fraction=0.25).removed_macs_fraction
+        0.25
+        """
+        return 1.0 - self.macs / self.macs_before
+
+    def __str__(self) -> str:
+        return "\n".join(self._lines())
+
+    def _lines(self) -> Iterator[str]:
+        yield (
+            f"{type(self.model).__name__}: {self.macs_before:,} -> {self.macs:,} MACs "
+            f"({self.removed_macs_fraction:.1%} removed), {self.params_before:,} -> {self.params:,} parameters"
+        )
+        yield from (f"  {group}" for group in self.groups)
+
+    def save(self, folder: str | Path) -> None:
+        """Write the weights as safetensors and a description, both in `folder`; `tailor.load` reads them. No pickle.
+
+        >>> from tempfile import TemporaryDirectory
+        >>> import tailor
+        >>> network = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 3))
+        >>> with TemporaryDirectory() as folder:
+        ...     tailor.prune(network, torch.zeros(1, 8), removed_macs_fraction=0.5).save(folder)
+        ...     tailor.load(folder, model=network)[0]
+        Linear(in_features=8, out_features=8, bias=True)
+
+        """
+        save_model(self.state.with_weights_of(self.model), Path(folder))
+
+
+def load(folder: str | Path, *, model: nn.Module) -> nn.Module:
+    """The pruned module that `PrunedNetwork.save` wrote: a new one, on the device and in the mode of `model`.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> import tailor
+    >>> network = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 3))
+    >>> with TemporaryDirectory() as folder:
+    ...     tailor.prune(network, torch.zeros(1, 8), removed_macs_fraction=0.5).save(folder)
+    ...     tailor.load(folder, model=network)[0]
+    Linear(in_features=8, out_features=8, bias=True)
+
+    Args:
+        folder: which was saved to.
+        model: the unpruned module, with any weights; it is not changed.
+
+    Raises:
+        ConfigError: the folder has no complete model, its bytes changed, or it is of another network.
+    """
+    folder = Path(folder)
+    own = copied(model)
+    with registered(own):
+        state = load_state(folder, network=own.name)
+        for name, whole in own.template.state_dict().items():
+            tensor = state.tensors.get(name, whole)
+            if tensor.dim() != whole.dim() or any(n > of for n, of in zip(tensor.shape, whole.shape, strict=True)):
+                raise ConfigError(
+                    f"{folder} is of another network than this {own.kind}: {name} is {tuple(tensor.shape)} there and "
+                    f"{tuple(whole.shape)} here; give the network that was pruned"
+                )
+        loaded = own.built(state)
+        with explained(f"{own.kind} does not run with what {folder} holds", "give the network that was pruned"):
+            dtype = next(loaded.parameters()).dtype
+            ran(loaded, torch.zeros(1, *state.input_shape, dtype=dtype, device=own.device))
+    return loaded

@@ -1,0 +1,65 @@
+"""What `results.load` returns: tables by name, best points, comparisons, polars; equal to the commands' numbers."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import results
+from results.errors import ResultsError
+from results.store.reader import VIEWS
+from results.store.schema import TABLES
+from tests.commands import results_command
+
+
+@pytest.fixture
+def opened(tmp_path: Path, synthetic: Any) -> Any:
+    synthetic(seeds=(0, 1, 2)).write(tmp_path / "run")
+    with results.load(tmp_path / "run") as run:
+        yield run
+
+
+def test_each_table_is_an_attribute_and_is_completed(opened: Any) -> None:
+    for name in (*TABLES, *VIEWS):
+        assert name in dir(opened)
+        assert len(getattr(opened, name)) == opened.rows(f"SELECT count(*) AS n FROM {name}")[0]["n"]
+    assert len(opened.operating_points) > 0
+    with pytest.raises(AttributeError, match="has no table 'trails'; it has planned"):
+        _ = opened.trails
+
+
+def test_polars_has_the_same_rows(opened: Any) -> None:
+    query = "SELECT label, seed FROM planned ORDER BY ALL"
+    assert opened.polars(query).rows() == [*opened.sql(query).itertuples(index=False, name=None)]
+
+
+def test_best_is_that_of_the_command(opened: Any) -> None:
+    best = opened.best(under={"macs": 0.9})
+    said = results_command("best", str(opened.path), "--under", "macs=0.9", folder=opened.path).stdout
+    assert len(best) == said.count("the best of") > 0
+    for row in best.itertuples():
+        assert f"trial {row.trial_id}, point {row.point}" in said
+    with pytest.raises(ResultsError, match="expected a number above 0"):
+        opened.best(under={"macs": -1})
+
+
+def test_compare_has_the_numbers_of_the_command(opened: Any) -> None:
+    label = opened.compared_points["label"].sort_values().iloc[0]
+    found = opened.compare(label)
+    text = results_command(
+        "compare", str(opened.path), "--against", label, "--format", "csv", folder=opened.path
+    ).stdout
+    said = [line.split(",") for line in text.splitlines()[1:]]
+    assert len(found) <= len(said) and len(found) > 0
+    for row, cells in zip(found.itertuples(), said, strict=False):
+        assert row.label in cells and f"{row.wins}–{row.losses}–{row.ties}" in cells
+        assert f"{100 * row.test_score:.2f}" in cells and row.verdict in cells
+    with pytest.raises(ResultsError, match="no tested arm"):
+        opened.compare("nothing")
+
+
+def test_it_says_what_it_is(opened: Any) -> None:
+    assert repr(opened).startswith("run: trials: ") and "operating points" in repr(opened)
+    assert opened._repr_html_().count("<tr") == 1 + len(
+        {*zip(opened.planned.network, opened.planned.label, strict=True)}
+    )

@@ -1,0 +1,243 @@
+"""A user's own module pruned in one call: the original stays, the result is right, mistakes are explained."""
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torchvision
+from torch import Tensor, nn
+
+import tailor
+from tailor.catalogue.networks import NETWORKS
+from tailor.core.errors import ConfigError
+from tailor.data.task_data import generator
+from tailor.own.pruned import PrunedNetwork
+from tailor.pruning.groups import groups
+from tailor.stages import GroupRule
+from tests.tailor import small_networks, small_transformers
+from tools.masked_reference import masked
+
+NETWORKS_OF_USERS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], dict[str, Any]]] = {
+    "resnet18": (lambda: torchvision.models.resnet18(num_classes=7), (3, 32, 32), {}),
+    "mobilenet_v2": (lambda: torchvision.models.mobilenet_v2(width_mult=0.25), (3, 32, 32), {}),
+    "vit": (small_transformers.ViT, (3, 16, 16), {"heads": True, "stream": True, "allocation": "by_kind"}),
+}
+
+
+def noisy(model: nn.Module) -> nn.Module:
+    """The network with other norms than new ones have, in float64."""
+    draw = generator(0, "noise")
+    with torch.no_grad():
+        for tensor in [*model.parameters(), *(b for b in model.buffers() if b.is_floating_point())]:
+            tensor.add_(torch.rand(tensor.shape, generator=draw) * 0.3)
+    return model.double()
+
+
+def images(shape: tuple[int, ...], count: int = 2, dtype: torch.dtype = torch.float64) -> Tensor:
+    return torch.randn(count, *shape, generator=generator(0, "images"), dtype=dtype)
+
+
+@pytest.fixture(scope="module", params=sorted(NETWORKS_OF_USERS))
+def pruned(request: pytest.FixtureRequest) -> tuple[nn.Module, PrunedNetwork, Tensor, dict[str, Any]]:
+    torch.manual_seed(0)
+    make, shape, settings = NETWORKS_OF_USERS[request.param]
+    model, example = noisy(make()), images(shape)
+    return model, tailor.prune(model, example, removed_macs_fraction=0.4, **settings), example, settings
+
+
+def run(model: nn.Module, inputs: Tensor) -> Tensor:
+    with torch.no_grad():
+        outputs: Tensor = copy.deepcopy(model).eval()(inputs)
+    return outputs
+
+
+def test_masked_equals_slimmed(pruned: tuple[nn.Module, PrunedNetwork, Tensor, dict[str, Any]]) -> None:
+    model, made, example, settings = pruned
+    reference = copy.deepcopy(model).eval()
+    asked = {name: value for name, value in settings.items() if name != "allocation"}
+    rule = GroupRule(residual="coupled", linear=True, **asked)
+    found = groups(reference, tuple(example.shape[1:]), rule)
+    fates = [group for group in made.groups if group.reason is None]
+    kept = {group.name: torch.tensor(fate.kept) for group, fate in zip(found, fates, strict=True)}
+    assert any(len(fate.kept) < fate.filters for fate in fates)
+    masked(reference, kept, found, is_norm_masked=True)
+    expected, outputs = run(reference, example), run(made.model, example)
+    torch.testing.assert_close(outputs, expected, rtol=1e-9, atol=1e-9)
+    assert not torch.allclose(outputs, run(model, example), rtol=1e-3)
+
+
+def test_its_budget_is_met_and_its_costs_are_counted(
+    pruned: tuple[nn.Module, PrunedNetwork, Tensor, dict[str, Any]],
+) -> None:
+    model, made, _, _ = pruned
+    assert 0.4 <= made.removed_macs_fraction <= 0.45
+    assert made.params == sum(p.numel() for p in made.model.parameters())
+    assert made.params_before == sum(p.numel() for p in model.parameters()) > made.params
+    shown = str(made).splitlines()
+    assert f"{made.macs_before:,} -> {made.macs:,} MACs" in shown[0] and len(shown) == 1 + len(made.groups)
+
+
+def test_what_was_saved_is_loaded_bit_by_bit(
+    pruned: tuple[nn.Module, PrunedNetwork, Tensor, dict[str, Any]], tmp_path: Path
+) -> None:
+    model, made, example, _ = pruned
+    before = copy.deepcopy(model.state_dict())
+    made.save(tmp_path)
+    loaded = tailor.load(tmp_path, model=model)
+    assert torch.equal(run(loaded, example), run(made.model, example))
+    assert loaded.state_dict().keys() == made.model.state_dict().keys()
+    assert all(torch.equal(tensor, model.state_dict()[name]) for name, tensor in before.items())
+    assert not [name for name in NETWORKS if type(model).__name__ in name]
+
+
+def test_a_model_that_was_trained_since_is_saved_as_it_is(tmp_path: Path) -> None:
+    network = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 3))
+    made = tailor.prune(network, torch.zeros(1, 8), removed_macs_fraction=0.5)
+    with torch.no_grad():
+        made.model[2].bias.fill_(7.0)  # type: ignore[union-attr,operator]
+    made.save(tmp_path)
+    assert tailor.load(tmp_path, model=network)[2].bias.tolist() == [7.0] * 3  # type: ignore[index,union-attr]
+
+
+def test_the_original_is_untouched() -> None:
+    torch.manual_seed(0)
+    model, seen = small_networks.Gated(), list[int]()
+    model.norm.eval()
+    model.second.weight.requires_grad_(False)
+    hook = model.head.register_forward_hook(lambda *_: seen.append(1))
+    model(images((3, 8, 8), dtype=torch.float32)).sum().backward()
+    before = copy.deepcopy(model.state_dict())
+    tensors = {name: id(p) for name, p in model.named_parameters()}
+    gradients = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+    flags = [module.training for module in model.modules()]
+    drawn = torch.random.get_rng_state()
+    made = tailor.prune(model, images((3, 8, 8), dtype=torch.float32), removed_macs_fraction=0.4)
+    assert torch.equal(torch.random.get_rng_state(), drawn)
+    assert {name: id(p) for name, p in model.named_parameters()} == tensors
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+    assert all(p.grad is None or torch.equal(p.grad, gradients[name]) for name, p in model.named_parameters())
+    assert [module.training for module in model.modules()] == flags
+    assert list(model.head._forward_hooks) == [hook.id]  # type: ignore[comparison-overlap]
+    assert [module.training for module in made.model.modules()] == flags
+    assert not made.model.get_parameter("second.weight").requires_grad
+    assert made.model.get_parameter("first.weight").requires_grad
+    assert not {p.data_ptr() for p in made.model.parameters()} & {p.data_ptr() for p in model.parameters()}
+
+
+def test_excluded_modules_keep_all_filters() -> None:
+    torch.manual_seed(0)
+    model, example = small_networks.Chain(), images((3, 8, 8), dtype=torch.float32)
+    made = tailor.prune(model, example, removed_macs_fraction=0.3, exclude=["second"])
+    fate = {group.layers[0]: group for group in made.groups}
+    assert fate["second"].kept == tuple(range(8)) and "excluded" in str(fate["second"].reason)
+    assert len(fate["first"].kept) < 8
+    with pytest.raises(ConfigError, match=r"exclude: the network has no module 'secnd'; did you mean 'second'"):
+        tailor.prune(model, example, removed_macs_fraction=0.3, exclude=["secnd"])
+
+
+class CountsFilters(nn.Module):
+    """The number of its filters is in what it computes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(8, 16), nn.Linear(16, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x)
+        out: Tensor = self.second(x / x.shape[1])
+        return out
+
+
+class Branches(CountsFilters):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x if x.sum() > 0 else -x)
+
+
+class Fixed(CountsFilters):
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.second(self.first(x).reshape(-1, 16))
+        return out
+
+
+class Named(CountsFilters):
+    def forward(self, x: Tensor) -> Any:
+        return {"out": self.second(self.first(x)), "aux": [x.sum(dim=1)]}
+
+
+class Boxed(CountsFilters):
+    def forward(self, _x: Tensor) -> Any:
+        return Boxed
+
+
+def linear() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 3))
+
+
+MISTAKES: dict[str, tuple[Callable[[], Any], Any, dict[str, Any], str]] = {
+    "per cent": (linear, torch.zeros(1, 8), {"removed_macs_fraction": 30}, "removed_macs_fraction.*for 30% type 0.3"),
+    "nothing": (linear, torch.zeros(1, 8), {"removed_macs_fraction": 0.0}, "greater than 0"),
+    "too much": (linear, torch.zeros(1, 8), {"removed_macs_fraction": 0.99}, "more than Sequential can lose.*; choose"),
+    "criterion": (linear, torch.zeros(1, 8), {"criterion": "l22"}, "no such criterion; did you mean 'l2'"),
+    "no data": (linear, torch.zeros(1, 8), {"criterion": "taylor"}, "criterion 'taylor' reads data; give loader"),
+    "no data for norms": (small_networks.Gated, images((3, 8, 8)).float(), {"measure_norms": True}, "give loader"),
+    "setting": (linear, torch.zeros(1, 8), {"residul": "inside"}, "no setting 'residul'; did you mean 'residual'"),
+    "value": (linear, torch.zeros(1, 8), {"residual": "all"}, "settings: residual: .*'inside' or 'coupled'.*'all'"),
+    "no norm": (linear, torch.zeros(1, 8), {"criterion": "bn_gamma"}, "Sequential has no norm"),
+    "no heads": (linear, torch.zeros(1, 8), {"heads": True}, "heads = true, and Sequential has no heads"),
+    "not prunable": (lambda: nn.Linear(8, 3), torch.zeros(1, 8), {}, "no filter of Linear can be removed"),
+    "tied": (
+        small_networks.Tied,
+        images((3, 8, 8)).float(),
+        {"exclude": ["first"]},
+        "no filter of Tied can be removed: .*another layer's",
+    ),
+    "no parameters": (nn.ReLU, torch.zeros(1, 8), {}, "ReLU has no parameters"),
+    "no module": (lambda: len, torch.zeros(1, 8), {}, "model is a builtin_function_or_method; expected"),
+    "half": (lambda: linear().half(), torch.zeros(1, 8).half(), {}, "weights of torch.float16.*prune model.float()"),
+    "lazy": (lambda: nn.Sequential(nn.LazyLinear(3)), torch.zeros(1, 8), {}, "run it once: model"),
+    "meta": (lambda: linear().to("meta"), torch.zeros(1, 8), {}, "is on meta; move it to one device"),
+    "no batch": (linear, torch.zeros(8), {}, r"example_input is a tensor \(8,\) of torch.float32; expected"),
+    "integers": (linear, torch.zeros(1, 8).long(), {}, "of torch.int64; expected a batch .* floats"),
+    "no tensor": (linear, [1.0], {}, "example_input is list; expected"),
+    "shape": (linear, torch.zeros(1, 9), {}, r"does not run on example_input, a tensor \(1, 9\).*; give a batch"),
+    "branches": (Branches, torch.ones(1, 8), {}, "Branches cannot be analysed .*; its forward must run"),
+    "reshapes": (Fixed, torch.ones(2, 8), {}, "exclude = "),
+    "counts": (CountsFilters, torch.ones(1, 8), {}, "CountsFilters computes something else than with zeros"),
+    "outputs": (Boxed, torch.ones(1, 8), {}, "Boxed returns a type; expected are tensors"),
+    "loss without data": (linear, torch.zeros(1, 8), {"loss": nn.MSELoss()}, "loss is given, and no data"),
+}
+
+
+@pytest.mark.parametrize("mistake", sorted(MISTAKES))
+def test_mistakes_are_explained(mistake: str) -> None:
+    make, example, given, words = MISTAKES[mistake]
+    with pytest.raises(ConfigError, match=words) as found:
+        tailor.prune(make(), example, **{"removed_macs_fraction": 0.3} | given)
+    assert "#" not in str(found.value) and "pruning." not in str(found.value)
+
+
+def test_outputs_may_be_dictionaries_and_weights_tied() -> None:
+    made = tailor.prune(Named(), torch.ones(1, 8), removed_macs_fraction=0.3)
+    assert made.model(torch.ones(2, 8))["out"].shape == (2, 3)
+
+
+def test_another_network_is_refused(tmp_path: Path) -> None:
+    tailor.prune(linear(), torch.zeros(1, 8), removed_macs_fraction=0.3).save(tmp_path)
+    with pytest.raises(ConfigError, match="do not fit CountsFilters: '0.bias' is unknown"):
+        tailor.load(tmp_path, model=CountsFilters())
+    narrow = nn.Sequential(nn.Linear(8, 4), nn.ReLU(), nn.Linear(4, 3))
+    with pytest.raises(
+        ConfigError, match=r"another network than this Sequential: 0.weight is \(11, 8\) there and \(4,"
+    ):
+        tailor.load(tmp_path, model=narrow)
+    with pytest.raises(ConfigError, match="does not run with what"):
+        tailor.load(tmp_path, model=nn.Sequential(nn.Linear(8, 16), nn.Unflatten(1, (16,)), nn.Linear(16, 3)))
+    (tmp_path / "model.safetensors").write_bytes(b"changed")
+    with pytest.raises(ConfigError, match="was changed or is incomplete"):
+        tailor.load(tmp_path, model=linear())
+    with pytest.raises(ConfigError, match="holds no saved model"):
+        tailor.load(tmp_path / "nothing", model=linear())

@@ -1,0 +1,34 @@
+"""docs/own_network.md says what is so: its blocks run, from top to bottom, and print what the page shows."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tailor.config.pruning import PruningConfig
+from tailor.own import prune
+
+PAGE = (Path(__file__).parents[3] / "docs" / "own_network.md").read_text()
+
+
+def test_the_blocks_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {"__name__": "page"}
+    for text in re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL):
+        exec(compile(text, "own_network.md", "exec"), names)  # noqa: S102  # our own page
+    (shown,) = re.findall(r"```text\n(.*?)```", PAGE, flags=re.DOTALL)
+    assert capsys.readouterr().out == shown
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["pruned", "tailored"]
+
+
+def test_the_table_has_every_setting_with_its_default() -> None:
+    rows = re.findall(r"^\| (`.*?) \| (.*?) \|", PAGE, flags=re.MULTILINE)
+    named = {name for names, _ in rows for name in re.findall(r"`(\w+)`", names)}
+    assert named == {"criterion", *(name for of_table in prune._OF_PRUNE.values() for name in of_table)}  # noqa: SLF001
+    stated = {name: default for names, default in rows for name in re.findall(r"`(\w+)`", names)}
+    fields = PruningConfig.model_fields
+    assert stated["minimum_filters_fraction"] == str(fields["minimum_filters_fraction"].default)
+    assert stated["width_multiple"] == str(fields["width_multiple"].default)
+    for name in ("residual", "linear"):
+        assert stated[name].strip("`").strip('"') == str(prune.DEFAULTS[name])

@@ -1,0 +1,243 @@
+"""A pool: its three splits are drawn by each trial, classes keep their shares, images that look alike stay together."""
+
+import json
+import math
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tailor.__main__ import main
+from tailor.catalogue import manifest
+from tailor.catalogue.datasets import info
+from tailor.catalogue.pool import split_sizes
+from tailor.config.parsing import parse_trial
+from tailor.config.trial import TrialConfig
+from tailor.core.errors import ConfigError
+from tailor.data import task_data
+from tailor.data.pool_draw import draw_splits
+from tailor.data.task_data import Splits
+from tailor.execution.dry_run import dry_run
+from tailor.methods.recipe import Recipe
+from tailor.prepare import arrays
+from tests.tailor.prepare.pictures import class_folders, data, encoded, prepare
+from tests.tailor.prepare.test_check import rewritten
+from tests.tailor.two_ranks import assert_same, on_one_and_two_ranks
+
+CLASSES = {"cat": 20, "dog": 10, "eel": 30}
+POOL = ("--test-split", "trial", "--image-px", 32)
+Draw = dict[str, list[int]]
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A pool of 60 images and, as its source task, 12 more; four files are copies, compressed anew."""
+    folder = tmp_path_factory.mktemp("pooled")
+    for number, (name, count) in enumerate({**CLASSES, "ant": 6, "bee": 6}.items()):
+        class_folders(folder / "images", count - (2 if name in ("cat", "eel") else 0), (name,), first=100 * number)
+    for name, original in (("cat", 3), ("eel", 203)):
+        for quality in (50, 60):
+            (folder / "images" / name / f"again{quality}.jpg").write_bytes(encoded(original, quality=quality))
+    said = prepare("animals", folder / "images", folder / "data", *POOL, "--source-classes", "ant,bee")
+    assert "6 images look like another one; they are in 2 groups" in said
+    assert "60 images of 3 classes, 12 of them test images, drawn by each trial" in said
+    return folder / "data"
+
+
+def trial(root: Path, split_seed: int = 0, **settings: Any) -> TrialConfig:
+    values = {"network": "resnet18", "method": "head_only", "optimisation": {"head_epochs": 1, "batch_size": 8}}
+    target = {"name": "animals", "root": str(root), "train_images": 36, "split_seed": split_seed}
+    return parse_trial(values | {"source": {"epochs": 1}, "data": target} | settings, "test")
+
+
+def splits_of(config: TrialConfig) -> Splits:
+    return task_data.splits(Recipe(config).task, config.data.root)
+
+
+def drawn(root: Path, split_seed: int) -> Draw:
+    splits = splits_of(trial(root, split_seed))
+    return {name: part.ids.tolist() for name, part in vars(splits).items()}
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_three_splits_are_disjoint_and_are_the_pool(root: Path, seed: int) -> None:
+    found = drawn(root, seed)
+    assert {name: len(ids) for name, ids in found.items()} == {"train": 36, "validation": 12, "test": 12}
+    assert sorted(sum(found.values(), [])) == arrays.load(root, "animals")["target"].ids.tolist()
+
+
+def test_the_split_seed_alone_draws_all_three(root: Path) -> None:
+    task_data.splits.cache_clear()
+    first = drawn(root, 1)
+    task_data.splits.cache_clear()
+    other = drawn(root, 2)
+    assert drawn(root, 1) == first
+    assert all(set(other[name]) != set(ids) for name, ids in first.items())
+    keys = {stage.key for stage in dry_run(trial(root, 1)).stages} & {s.key for s in dry_run(trial(root, 2)).stages}
+    assert len(keys) == 1  # the source network
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_images_that_look_alike_are_on_one_side(root: Path, seed: int) -> None:
+    of = arrays.load(root, "animals")["target"]
+    assert of.group is not None
+    side = {number: name for name, ids in drawn(root, seed).items() for number in ids}
+    sides = [{side[int(n)] for n in of.ids[of.group == group]} for group in np.unique(of.group)]
+    assert len(sides) == 56 and all(len(found) == 1 for found in sides)
+
+
+def test_a_group_is_not_always_on_the_same_side(root: Path) -> None:
+    of = arrays.load(root, "animals")["target"]
+    assert of.group is not None
+    copied = int(of.ids[np.bincount(of.group)[of.group] == 3][0])
+    where = Counter(name for seed in range(40) for name, ids in drawn(root, seed).items() if copied in ids)
+    assert set(where) == {"train", "validation", "test"}
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_classes_keep_their_shares(root: Path, seed: int) -> None:
+    splits = splits_of(trial(root, seed))
+    found = {name: torch.bincount(part.labels).tolist() for name, part in vars(splits).items()}
+    assert found == {"train": [12, 6, 18], "validation": [4, 2, 6], "test": [4, 2, 6]}
+
+
+def test_a_few_images_of_each_class_come_from_the_training_split(root: Path) -> None:
+    target = {"name": "animals", "root": str(root), "train_images": 36, "images_per_class": 5}
+    few = splits_of(trial(root, data=target)).train
+    assert torch.bincount(few.labels).tolist() == [5, 5, 5]
+    assert set(few.ids.tolist()) < set(drawn(root, 0)["train"])
+
+
+def test_single_images_are_in_each_split_as_often_as_its_size_says() -> None:
+    """Drawn group by group, yet each image is a test image in a fifth of the draws: 5 standard deviations are 0.1."""
+    pool = {"a": 10, "b": 20}
+    labels = torch.tensor([0] * 10 + [1] * 20)
+    count = torch.zeros(30)
+    for seed in range(400):
+        parts = draw_splits(labels, torch.arange(30), split_sizes(pool, 18, 6), torch.Generator().manual_seed(seed))
+        assert [len(part) for part in parts] == [18, 6, 6]
+        count[parts[2]] += 1
+    assert (count / 400 - 0.2).abs().max() < 0.1
+
+
+def test_a_group_without_room_stays_whole_and_sizes_give_way() -> None:
+    labels, groups = torch.zeros(12, dtype=torch.int64), torch.tensor([0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2])
+    parts = draw_splits(labels, groups, split_sizes({"a": 12}, 6, 3), torch.Generator().manual_seed(0))
+    assert sorted(len(part) for part in parts) == [4, 4, 4]
+    assert sorted(len(set(groups[part].tolist())) for part in parts) == [1, 1, 1]
+    one = torch.zeros(12, dtype=torch.int64)
+    with pytest.raises(ConfigError, match="class 'a' cannot be divided: 12 images look so much alike"):
+        draw_splits(labels, one, split_sizes({"a": 12}, 8, 2), torch.Generator().manual_seed(0))
+
+
+def test_sizes_by_class_add_up_and_are_next_to_their_shares() -> None:
+    pool = {f"class {number}": 10 + 3 * number for number in range(17)}
+    whole = sum(pool.values())
+    for train, test in ((300, 100), (301, 99), (450, 60)):
+        sizes = split_sizes(pool, train, test)
+        assert [sum(size) for size in sizes.values()] == [*pool.values()]
+        assert (sum(size.train for size in sizes.values()), sum(size.test for size in sizes.values())) == (train, test)
+        for name, count in pool.items():
+            assert math.floor(test * count / whole) <= sizes[name].test <= math.ceil(test * count / whole)
+            assert abs(sizes[name].train - train * count / whole) < 2
+
+
+@pytest.mark.slow
+def test_two_ranks_equal_one(root: Path, tmp_path: Path) -> None:
+    ((alone, together),) = on_one_and_two_ranks([trial(root, 3)], tmp_path)
+    assert_same(alone, together)
+    tested = together[-1].result.read_tensors()["test/image_id"]
+    assert tested.tolist() == drawn(root, 3)["test"]
+
+
+def test_a_plan_knows_the_sizes(root: Path) -> None:
+    found = info("animals", str(root))
+    assert (found.target_images, found.test_images, found.pool) == (60, 12, CLASSES)
+    fewer = trial(root, data={"name": "animals", "root": str(root), "train_images": 30})
+    whole, part = ({stage.kind: stage.work for stage in dry_run(config).stages} for config in (trial(root), fewer))
+    assert part["operating_point"] / whole["operating_point"] == pytest.approx(30 / 24)  # validation and test images
+
+
+@pytest.mark.parametrize(
+    ("train_images", "said"),
+    [
+        (48, "leaves no validation image: animals has 48 target images in addition to its 12 test images"),
+        (46, "class 'dog' has 10 images, too few .* 8 for training, 0 for validation and 2 for the test"),
+    ],
+)
+def test_a_pool_that_is_too_small_for_a_class_is_refused_with_2(
+    train_images: int, said: str, root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "trial.toml").write_text(
+        f'network = "resnet18"\nmethod.name = "head_only"\n[data]\nname = "animals"\nroot = "{root}"\n'
+        f"train_images = {train_images}\n"
+    )
+    assert main(["plan", str(tmp_path / "trial.toml")]) == 2
+    found = capsys.readouterr().err
+    with pytest.raises(ConfigError, match=said):
+        trial(root, data={"name": "animals", "root": str(root), "train_images": train_images})
+    assert "Traceback" not in found and "train_images" in found
+
+
+def test_a_class_of_two_groups_is_no_pool(tmp_path: Path) -> None:
+    class_folders(tmp_path / "images", 5)
+    class_folders(tmp_path / "images", 1, ("fox", "gnu"), first=300)
+    for number in range(2):
+        (tmp_path / "images" / "fox" / f"again{number}.jpg").write_bytes(encoded(300, quality=50 + 10 * number))
+    with pytest.raises(ConfigError, match=r"class 'fox' has 3 images in 1 group\(s\).*expected three or more"):
+        prepare("animals", tmp_path / "images", tmp_path / "data", *POOL)
+    assert not list((tmp_path / "data").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--split-seed", 3), "--split-seed 3 has no effect with --test-split trial"),
+        (("--test-fraction", 0.0), "--test-fraction is 0.0; expected a fraction between 0 and 1"),
+    ],
+)
+def test_options_that_do_not_fit_a_pool_are_refused(options: tuple[object, ...], said: str, tmp_path: Path) -> None:
+    class_folders(tmp_path / "images", 5)
+    with pytest.raises(ConfigError, match=said):
+        prepare("animals", tmp_path / "images", tmp_path / "data", *POOL, *options)
+
+
+def test_the_folders_own_splits_are_pooled_too(tmp_path: Path) -> None:
+    for number, split in enumerate(("train", "test")):
+        class_folders(tmp_path / "images" / split, 5, first=100 * number)
+    prepare("animals", tmp_path / "images", tmp_path, *POOL, "--test-fraction", 0.3)
+    found = manifest.read(tmp_path, "animals")
+    assert (found.target_images, found.test_images, found.class_images) == (30, 9, (10, 10, 10))
+    written = json.loads((tmp_path / "animals" / "manifest.json").read_text())
+    assert (written["format_version"], written["splits"]["target"]) == (3, {"pool": 30})
+
+
+def test_another_number_of_test_images_is_another_data_set(tmp_path: Path) -> None:
+    class_folders(tmp_path / "images", 10)
+    for name, fraction in (("fifth", 0.2), ("third", 0.3)):
+        prepare(name, tmp_path / "images", tmp_path, *POOL, "--test-fraction", fraction)
+    assert manifest.read(tmp_path, "fifth").digest != manifest.read(tmp_path, "third").digest
+
+
+def test_a_pool_is_checked_as_every_data_set(tmp_path: Path) -> None:
+    class_folders(tmp_path / "images", 5)
+    prepare("animals", tmp_path / "images", tmp_path, *POOL)
+    folder = tmp_path / "animals"
+    said = data("check", folder)
+    assert "all files are unchanged" in said and "train and test" not in said
+    content = bytearray((folder / "target.group.npy").read_bytes())
+    (folder / "target.group.npy").write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(ConfigError, match=r"target.group.npy is not the file that the manifest describes"):
+        arrays.load(tmp_path, "animals")
+    (folder / "target.group.npy").write_bytes(content)
+    written = json.loads((folder / "manifest.json").read_text())
+    changed = written | {"class_images": [4, 6, 5]}
+    with pytest.raises(ConfigError, match="it was changed after it was written"):
+        rewritten(folder, **changed)
+        manifest.read(tmp_path, "animals")
+    rewritten(folder, **changed | {"sha256": manifest.manifest_sha256(changed)})
+    with pytest.raises(ConfigError, match="a class has another number of images than the manifest says"):
+        arrays.load(tmp_path, "animals")
