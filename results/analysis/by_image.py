@@ -39,7 +39,7 @@ class ByImage:
     first: Arm
     second: Arm
     by_seed: Mapping[int, McNemar]  # McNemar's test for each seed that both have; the two models of one seed are a pair
-    overall: Crossed | None  # over seeds and images; None if the seeds were not tested on the same images
+    overall: Crossed | None  # over seeds and images, of which each seed may have its own; None without common seeds
     by_class: Mapping[int, Crossed]  # the same for each class: the difference in the share of right predictions
     unpaired: int  # seeds that only one of the two has
 
@@ -131,14 +131,17 @@ def _answers(run: Run, point: Point) -> Answers:
 
 
 def _over_seeds(pairs: Sequence[tuple[Answers, Answers]]) -> tuple[Crossed | None, dict[int, Crossed]]:
-    """Compare over all seeds, and class by class; (None, {}) if they were not tested on the same images."""
-    images = [one.images for one, _ in pairs]
-    if not images or not images[0].size or any(not np.array_equal(images[0], other) for other in images):
+    """Compare over all seeds, and for each class that all of them have; (None, {}) without seeds or images."""
+    if not pairs or any(not one.images.size for one, _ in pairs):
         return None, {}
-    differences = np.stack([one.is_right.astype(float) - two.is_right.astype(float) for one, two in pairs])
-    classes = pairs[0][0].classes
-    found = {int(number): over_seeds_and_images(differences[:, classes == number]) for number in np.unique(classes)}
-    return over_seeds_and_images(differences), found
+    images, first = np.unique(np.concatenate([one.images for one, _ in pairs]), return_index=True)
+    classes = np.concatenate([one.classes for one, _ in pairs])[first]
+    differences = np.full((len(pairs), len(images)), np.nan)
+    for row, (one, two) in zip(differences, pairs, strict=True):
+        row[np.searchsorted(images, one.images)] = one.is_right.astype(float) - two.is_right.astype(float)
+    by_class = {int(number): differences[:, classes == number] for number in np.unique(classes)}
+    tested = {number: part for number, part in by_class.items() if not np.isnan(part).all(axis=1).any()}
+    return over_seeds_and_images(differences), {number: over_seeds_and_images(part) for number, part in tested.items()}
 
 
 def _seed_row(seed: int, found: McNemar) -> tuple[str, ...]:
@@ -163,7 +166,7 @@ def _crossed_cells(found: Crossed) -> tuple[str, str, str]:
 def _notes(one: ByImage) -> list[str]:
     notes = []
     if one.overall is None:
-        notes.append("The seeds were not tested on the same images, so the two can only be compared seed by seed.")
+        notes.append("No seed has both, so the two cannot be compared.")
     elif one.overall.low is None:
         notes.append("Only one seed: McNemar's test compares this pair of models on these images; no interval for the"
                      " methods can be given.")  # fmt: skip

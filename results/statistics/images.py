@@ -12,6 +12,8 @@ from scipy import special
 
 from results.statistics.means import t_quantile
 
+_ROUNDING = 1e-24  # a variance of differences of at most 1 that comes from rounding alone
+
 
 @dataclass(frozen=True)
 class McNemar:
@@ -35,7 +37,7 @@ class Crossed:
     """A mean difference over seeds and images with its 95% interval; no interval, no p with one seed or one image."""
 
     seeds: int
-    images: int
+    images: int  # of all seeds together
     difference: float  # mean of first - second, a fraction of images
     low: float | None
     high: float | None
@@ -68,15 +70,17 @@ def mcnemar(first_right: np.ndarray, second_right: np.ndarray) -> McNemar:
 def over_seeds_and_images(differences: np.ndarray) -> Crossed:
     """Compute the mean difference with an interval that is valid for other seeds and other images.
 
-    The variance is that of a random model with seeds and images crossed, (MS_s + max(MS_i - MS_si, 0)) / (S I); the
-    degrees of freedom are Hillis' (Statistics in Medicine 26, 2007). Radiology calls this design, of readers and cases,
-    multi-reader multi-case.
+    The variance is that of a random model with seeds and images crossed: the variance of the seeds' means over the
+    number of seeds, and, as seeds share images, the covariance of two seeds' means. If all seeds have all images this
+    is (MS_s + max(MS_i - MS_si, 0)) / (S I). The degrees of freedom are Hillis' (Statistics in Medicine 26, 2007).
+    Radiology calls this design, of readers and cases, multi-reader multi-case.
 
     Args:
-        differences: (seeds, images) first right - second right of one seed's models on one image: -1, 0 or 1.
+        differences: (seeds, images) first right - second right of one seed's models on one image: -1, 0 or 1; NaN for
+            images that the seed was not tested on, because it drew another test split.
 
     Raises:
-        ValueError: it has another shape, or is empty.
+        ValueError: it has another shape, or a seed has no image.
 
     Example:
         >>> result = over_seeds_and_images(np.array([[1, 0, 0, 1], [1, 0, -1, 1]]))
@@ -84,37 +88,39 @@ def over_seeds_and_images(differences: np.ndarray) -> Crossed:
         (2, 4, 0.375, -0.37, 1.12)
     """
     data = np.asarray(differences, dtype=float)
-    if data.ndim != 2 or not data.size:
+    is_tested = ~np.isnan(data)
+    if data.ndim != 2 or not data.size or not is_tested.any(axis=1).all():
         raise ValueError(f"expected a table of seeds and images, given the shape {data.shape}")
     seeds, images = data.shape
-    centre = float(data.mean())
+    of_seed = np.nanmean(data, axis=1)
+    centre = float(of_seed.mean())
     if min(seeds, images) < 2:
         return Crossed(seeds, images, centre, None, None, None, None)
-    of_seed, of_image = data.mean(axis=1), data.mean(axis=0)
-    rest = data - of_seed[:, None] - of_image[None, :] + centre
-    ms_seed = images * float(((of_seed - centre) ** 2).sum()) / (seeds - 1)
-    ms_image = seeds * float(((of_image - centre) ** 2).sum()) / (images - 1)
-    ms_rest = float((rest**2).sum()) / ((seeds - 1) * (images - 1))
-    total = ms_seed + max(ms_image - ms_rest, 0.0)
-    if total <= 0 or ms_seed <= 0:
-        return _without_spread_of_seeds(data, total)
-    degrees = total**2 / (ms_seed**2 / (seeds - 1))
-    error = math.sqrt(total / (seeds * images))
+    of_seeds = float(of_seed.var(ddof=1)) / seeds
+    total = of_seeds + max(_covariance_of_means(data - of_seed[:, None], is_tested), 0.0)
+    if total <= _ROUNDING:
+        return Crossed(seeds, images, centre, centre, centre, None, None)
+    # If all seeds have the same mean, only the images vary.
+    degrees = total**2 / (of_seeds**2 / (seeds - 1)) if of_seeds > _ROUNDING else images - 1
+    error = math.sqrt(total)
     half = t_quantile(degrees) * error
     p = float(2 * special.stdtr(degrees, -abs(centre) / error))
     return Crossed(seeds, images, centre, centre - half, centre + half, degrees, p)
 
 
-def _without_spread_of_seeds(data: np.ndarray, total: float) -> Crossed:
-    """Handle the case that all seeds have the same mean, so that only the images vary (or nothing does)."""
-    seeds, images = data.shape
-    centre = float(data.mean())
-    if total <= 0:
-        return Crossed(seeds, images, centre, centre, centre, None, None)
-    error = math.sqrt(total / (seeds * images))
-    half = t_quantile(images - 1) * error
-    p = float(2 * special.stdtr(images - 1, -abs(centre) / error))
-    return Crossed(seeds, images, centre, centre - half, centre + half, images - 1, p)
+def _covariance_of_means(centred: np.ndarray, is_tested: np.ndarray) -> float:
+    """Estimate the covariance of two seeds' means, on average over all pairs of seeds, from their common images."""
+    counts = is_tested.sum(axis=1).astype(float)
+    common = is_tested.astype(float) @ is_tested.T
+    filled = np.where(is_tested, centred, 0.0)
+    products, pairs = filled @ filled.T, ~np.eye(len(counts), dtype=bool)
+    inverse = 1.0 / counts
+    # The expected product of a pair, in units of the images' variance: both rows were centred at their own means.
+    expected = common * (1.0 - inverse[:, None] - inverse[None, :] + common * np.outer(inverse, inverse))
+    if expected[pairs].sum() <= 0:
+        return 0.0
+    of_images = products[pairs].sum() / expected[pairs].sum()
+    return float(of_images * (common * np.outer(inverse, inverse))[pairs].mean())
 
 
 def _binomial_p(b: int, c: int) -> tuple[float, float]:

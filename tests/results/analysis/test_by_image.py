@@ -42,7 +42,7 @@ def test_one_seed_has_mcnemar_and_no_interval(tmp_path: Path) -> None:
     assert "Only one seed" in text and "no interval" in text
 
 
-def test_other_images_are_refused_within_a_pair_and_marked_between_seeds(tmp_path: Path) -> None:
+def test_other_images_are_refused_within_a_pair_and_counted_between_seeds(tmp_path: Path) -> None:
     of_pair = [Trial(label="first", seed=0, right=([0],)), Trial(label="second", seed=0, right=([0],))]
     write_run(tmp_path / "pair", of_pair[:1])
     write_run(tmp_path / "pair", of_pair[1:], images=range(50, 150))
@@ -53,8 +53,10 @@ def test_other_images_are_refused_within_a_pair_and_marked_between_seeds(tmp_pat
     write_run(tmp_path / "seeds", [trial for trial in several if trial.seed == 1], images=range(1, 101))
     with load(tmp_path / "seeds") as run:
         (found,) = by_image(run, "first", "second")
-        assert "only be compared seed by seed" in "\n".join(markdown_lines(by_image_page(run, "first", "second")))
-    assert (found.overall, found.by_class) == (None, {})
+        assert "Over 2 seeds and 101 images" in "\n".join(markdown_lines(by_image_page(run, "first", "second")))
+    assert found.overall is not None
+    assert found.overall.difference == pytest.approx((0 - 1 / 100) / 2)  # image 0 is in the first seed alone
+    assert {number: one.images for number, one in found.by_class.items()} == {0: 51, 1: 50}
     assert set(found.by_seed) == {0, 1}
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from benchmarks.photographs_study import LABELS
 from sweeps.planning.plan import make_plan
 from sweeps.spec.expand import expand
 from sweeps.spec.spec import SPECS, Spec, load_spec
@@ -18,10 +19,11 @@ from tailor.config.parsing import parse_trial
 from tailor.config.trial import TrialConfig
 from tailor.core.errors import ConfigError
 from tailor.execution.cache import Cache
-from tailor.execution.dry_run import PlannedStages, dry_run
+from tailor.execution.dry_run import PlannedOutcome, PlannedStages, dry_run, stages_of
 from tailor.execution.runner import run_trial
 from tailor.execution.weights_check import refuse_missing
 from tailor.parallel.process_group import join
+from tailor.stages import Stage
 
 # Target images, test images and classes of the complete official data sets; of those without an official size, enough.
 OFFICIAL = {
@@ -34,9 +36,11 @@ OFFICIAL = {
     "stanford40": (9_532, 5_532, 40),
     "celeba": (6_000, 1_000, 4),
     "trashnet": (2_522, 504, 6),
+    "trashnet_pool": (2_522, 1_009, 6),
     "trashnet_halves": (1_211, 242, 3),
 }
-POOLS = {"trashnet": (403, 498, 410, 594, 480, 137), "trashnet_halves": (594, 480, 137)}  # images of each class
+TRASHNET = (403, 498, 410, 594, 480, 137)  # images of each class
+POOLS = {"trashnet": TRASHNET, "trashnet_pool": TRASHNET, "trashnet_halves": TRASHNET[3:]}
 ONE_DRAW = ("demo.toml", "tour.toml", "search.toml")  # they show the program; no claim about a method rests on them
 SOURCE_IMAGES = 2_000
 PIXELS = (3, 256, 256)
@@ -128,6 +132,30 @@ def test_each_seed_draws_its_own_source_and_splits(name: str, root: Path) -> Non
         kinds[trial.config.seed] |= {stage.key: stage.kind for stage in stages}
     shared = {kinds[3][key] for key in kinds[3].keys() & kinds[5].keys()}
     assert shared <= (OF_THE_SOURCE if has_weights else set())
+
+
+def test_the_arms_of_the_photographs_study_train_for_as_many_epochs(root: Path) -> None:
+    """28 after the head's, in the order of the plan; the loop counts the epochs of its factors."""
+    epochs = {}
+    for trial in expand(given("photographs_study.toml", root)):
+        recipe = [
+            getattr(s, "training", None)
+            for s in planned_stages(trial.config)
+            if s.kind not in ("train_source", "fit_head")
+        ]
+        epochs[trial.label] = sum(training.epochs for training in recipe if training is not None)
+    assert epochs == dict.fromkeys(LABELS, 28)
+
+
+def planned_stages(config: TrialConfig) -> Iterator[Stage]:
+    steps, outcome = stages_of(config), None
+    while True:
+        try:
+            stage = steps.send(outcome)  # type: ignore[arg-type]  # None starts a generator
+        except StopIteration:
+            return
+        yield stage
+        outcome = PlannedOutcome(stage.key())
 
 
 def test_what_a_paper_prints_twice_is_the_same_number() -> None:
