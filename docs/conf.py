@@ -14,6 +14,7 @@ myst_heading_anchors = 4
 suppress_warnings = ["myst.header"]  # tables of results begin at the third level, as `transtailor table` prints them
 autodoc_default_options = {"members": True, "undoc-members": True, "exclude-members": "model_config"}
 autodoc_typehints_format = "short"
+napoleon_use_ivar = True  # an attribute that is a property is described once
 default_role = "code"  # docstrings have `names` in single backticks
 html_copy_source = False
 html_show_copyright = False
