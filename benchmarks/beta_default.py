@@ -1,8 +1,8 @@
 """Which `beta` is TransTailor's default, by the rule of docs/results/beta_default.md.
 
-    python benchmarks/beta_default.py runs/beta_default runs/beta_default_photographs
+    python benchmarks/beta_default.py
 
-Reads the validation scores of the two runs, and writes docs/results/beta_default_scores.md and .csv.
+Reads the committed points of both runs, and writes docs/results/beta_default_scores.md and .csv.
 """
 
 import sys
@@ -14,7 +14,9 @@ if __name__ == "__main__":
 import argparse
 from collections.abc import Mapping, Sequence
 
-import results
+import duckdb
+import pyarrow.parquet as pq
+
 from benchmarks.record import RESULTS, Measured, write
 from results.statistics import mean_interval
 
@@ -24,38 +26,33 @@ ABOUT_AS_GOOD = 0.5  # percentage points of regret
 
 Scores = dict[tuple[str, str], dict[int, float]]  # (network, label) -> seed -> score in per cent
 
+POINTS = tuple(RESULTS / "beta_default" / f"{run}.parquet" for run in ("embedded", "photographs"))
 SQL = """
-WITH points AS (SELECT trial_id, validation_score FROM operating_points WHERE asked_removed_macs_fraction > 0)
-SELECT network, label, seed, 100 * avg(validation_score) AS score, max(status) AS status
-FROM planned LEFT JOIN trials USING (trial_id) LEFT JOIN points USING (trial_id)
-GROUP BY ALL ORDER BY ALL
+SELECT network, label, seed,
+    CASE WHEN bool_and(status = 'finished')
+        THEN 100 * avg(validation_score) FILTER (asked_removed_macs_fraction > 0) ELSE 0 END AS score
+FROM points GROUP BY ALL ORDER BY ALL
 """
 
 
 def main(arguments: Sequence[str]) -> int:
     """Write the scores, the regrets and the mode that the rule chooses."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("runs", nargs="+", type=Path, help="the folders of the runs")
+    parser.add_argument("points", nargs="*", type=Path, default=POINTS, help="Parquet files (default: those committed)")
     parser.add_argument("--out", type=Path, default=RESULTS / "beta_default_scores", help="the tables, without suffix")
     asked = parser.parse_args(arguments)
-    write(measured(scores_of(asked.runs)), asked.out)
+    write(measured(scores_of(asked.points)), asked.out)
     return 0
 
 
-def scores_of(runs: Sequence[Path]) -> Scores:
-    """The score of each trial of the runs: the mean of its points' validation scores; 0 if it failed.
-
-    Raises:
-        SystemExit: a trial has not ended.
-    """
+def scores_of(points: Sequence[Path]) -> Scores:
+    """The score of each trial: the mean of its points' validation scores, in per cent; 0 if it failed."""
     found: Scores = {}
-    for run in runs:
-        with results.load(run) as tables:
-            for row in tables.rows(SQL):
-                if row["status"] is None:
-                    raise SystemExit(f"{run}: {row['network']}, {row['label']}, seed {row['seed']} has not ended")
-                score = row["score"] if row["status"] == "finished" else 0.0
-                found.setdefault((row["network"], row["label"]), {})[row["seed"]] = score
+    for file in points:
+        with duckdb.connect(":memory:") as connection:
+            connection.register("points", pq.read_table(file))
+            for network, label, seed, score in connection.execute(SQL).fetchall():
+                found.setdefault((network, label), {})[seed] = score
     return found
 
 

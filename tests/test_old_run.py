@@ -49,21 +49,27 @@ def test_it_is_reported_and_queried(folder: Path) -> None:
 
 
 @pytest.mark.slow
-def test_it_is_continued_and_extended(folder: Path) -> None:
-    """With one seed more: what was finished is not run again, and what was computed is not computed again."""
+def test_it_is_continued_under_another_name(folder: Path) -> None:
+    """Two of its trials have new ids, so it is not extended; a run of another name computes nothing again."""
     spec = folder / "kept.toml"
     text = spec.read_text()
     spec.write_text(text.replace("seed = [0, 1]", "seed = [0, 1, 2]").replace("seed = 1\n", "seed = [1, 2]\n"))
     stages = {path.parent.name for path in (folder / "cache").glob("??/[!.]*/stage.json")}
     with load(folder / "runs" / "kept") as tables:
         before = tables.rows("SELECT * EXCLUDE (written_at) FROM operating_points ORDER BY ALL")
-    done = launch("kept.toml", "--site", "serial", "--extend", "--update-code", folder=folder)
-    assert done.returncode == 1, done.stdout + done.stderr  # the arm that diverges fails again
+    refused = launch("kept.toml", "--site", "serial", "--extend", "--update-code", folder=folder)
+    assert refused.returncode == 2 and "type --name NAME for a new run" in refused.stderr
     with load(folder / "runs" / "kept") as tables:
+        assert tables.rows("SELECT * EXCLUDE (written_at) FROM operating_points ORDER BY ALL") == before
+    done = launch("kept.toml", "--site", "serial", "--name", "kept_on", folder=folder)
+    assert done.returncode == 1, done.stdout + done.stderr  # the arm that diverges fails again
+    with load(folder / "runs" / "kept_on") as tables:
         ends = {str(row["trial_id"]): row["status"] for row in tables.rows("SELECT * FROM trials")}
-        again = {str(row["trial_id"]) for row in tables.rows("SELECT trial_id FROM attempts WHERE attempt > 1")}
-        after = tables.rows("SELECT * EXCLUDE (written_at) FROM operating_points ORDER BY ALL")
+        computed = {str(row["stage_key"]) for row in tables.rows("SELECT stage_key FROM stages WHERE NOT cached")}
+        after = tables.rows("SELECT * FROM operating_points")
+    renamed = FINISHED - set(ends)
     assert len(ends) == 13 and [trial for trial, end in ends.items() if end == "failed"] == [FAILED]
-    assert again == {FAILED, INTERRUPTED}
-    assert [row for row in before if row not in after] == []
-    assert stages <= {path.parent.name for path in (folder / "cache").glob("??/[!.]*/stage.json")}
+    assert len(renamed) == 2 and not computed & stages
+    scores = {(row["trial_id"], row["point"]): row["validation_score"] for row in after}
+    kept = [row for row in before if row["trial_id"] not in renamed]
+    assert kept and all(scores[row["trial_id"], row["point"]] == row["validation_score"] for row in kept)

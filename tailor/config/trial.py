@@ -49,6 +49,10 @@ class Method(Settings):
         """The same settings with each `auto` replaced by its value for the network, as the tables have it."""
         return self
 
+    def name_versions(self, network: str) -> dict[str, int]:  # noqa: ARG002
+        """Versions of what a setting's value means, where it means something else than at first; part of the id."""
+        return {}
+
     def check(self, config: "TrialConfig") -> None:
         """Raise ValueError for settings that cannot be combined, before anything is trained."""
 
@@ -215,6 +219,7 @@ def trial_id(config: TrialConfig, stage_versions: dict[str, int]) -> str:
     versions = {
         "augmentation": AUGMENTATION_VERSIONS[config.data.augmentation],
         "network": NETWORKS[config.network].version,
+        **config.method.name_versions(config.network),
     }
     if raised := {name: version for name, version in versions.items() if version > 1}:
         identity["name_versions"] = raised  # these names mean something else than at first

@@ -42,8 +42,8 @@ class TransTailor(Method):
     """Where the factor is: at the layer's output, after its norm (if any), or after its activation (C)."""
     beta: Literal["auto", "fold", "sqrt", "grad", "raw", "off"] = "auto"
     """How the importance enters fine-tuning (C): `fold` keeps the function and scales the step; `sqrt` multiplies its
-    root; `grad` multiplies gradients only; `raw` is Eq. 6 to the letter; `off`; `auto` is `sqrt` with a norm, else
-    `fold`."""
+    root; `grad` multiplies gradients only; `raw` is Eq. 6 to the letter; `off`; `auto` is `fold`, and `off` where no factor
+    can be folded."""
     beta_normalisation: Literal["auto", "layer_mean", "rms", "none", "permuted"] = "auto"
     """By what beta is divided in each layer (C); `permuted` also permutes the values of a layer's filters at random,
     the placebo. `auto` is `layer_mean`, and `none` for `raw` and `off`."""
@@ -62,8 +62,16 @@ class TransTailor(Method):
     def mode(self, network: str) -> BetaMode:
         """The mode of beta for a network, `auto` resolved; see docs/methods/transtailor.md."""
         if self.beta == "auto":
-            return "sqrt" if NETWORKS[network].has_norm else "fold"
+            return "fold" if self._can_fold(network) else "off"
         return self.beta
+
+    def _can_fold(self, network: str) -> bool:
+        """Whether a factor can be moved into the next layer without changing the function."""
+        return self.placement != "after_activation" or NETWORKS[network].activation == "ReLU"
+
+    def name_versions(self, network: str) -> dict[str, int]:
+        """`auto` was `sqrt` on networks with a norm before docs/results/beta_default.md."""
+        return {"beta": 2} if self.beta == "auto" and NETWORKS[network].has_norm else {}
 
     def normalisation(self, network: str) -> Normalisation:
         """The normalisation of beta for a network, `auto` resolved."""
@@ -103,7 +111,7 @@ class TransTailor(Method):
                 f"beta = {mode!r} with placement = 'before_norm': the norm of {config.network} cancels a factor "
                 "before it; choose placement = 'after_norm', or beta = 'grad'"
             )
-        if self.placement == "after_activation" and mode == "fold" and info.activation != "ReLU":
+        if mode == "fold" and not self._can_fold(config.network):
             raise ValueError(
                 f"beta = 'fold' with placement = 'after_activation': a factor cannot be moved through the "
                 f"{info.activation} of {config.network} without changing the function; choose beta = 'sqrt'"

@@ -94,7 +94,9 @@ def test_version_3_is_read_as_it_is_and_its_models_were_not_timed(tmp_path: Path
     assert {table.schema.metadata[b"schema_version"] for table in raw.values()} == {b"3"}
     with load(VERSION_3) as run:
         for name, table in raw.items():
-            assert sorted(map(str, run.rows(f"FROM {name}"))) == sorted(map(str, table.to_pylist()))
+            listed = ", ".join(f'"{column}"' for column in table.column_names)
+            assert sorted(map(str, run.rows(f"SELECT {listed} FROM {name}"))) == sorted(map(str, table.to_pylist()))
+        assert {row["validation_score"] for row in run.rows("FROM epochs")} == {None}
         assert run.rows("FROM timings") == run.rows("FROM timed_on") == run.rows("FROM kept_filters") == []
         assert {row["latency_ms"] for row in run.rows("SELECT latency_ms FROM measured_points")} == {None}
     shutil.copytree(VERSION_3, tmp_path / "run")

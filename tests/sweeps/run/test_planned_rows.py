@@ -19,6 +19,6 @@ def test_what_auto_stands_for_is_in_the_rows_and_not_in_the_ids(
     write_planned(tmp_path, plan, plan.trials, "0" * 64)
     rows = pq.read_table(tmp_path / "planned").to_pylist()
     found = {row["network"]: json.loads(row["config_json"])["method"] for row in rows}
-    assert (found["digits_vgg"]["beta"], found["digits_resnet"]["beta"]) == ("fold", "sqrt")
+    assert (found["digits_vgg"]["beta"], found["digits_resnet"]["beta"]) == ("fold", "fold")
     assert {method["beta_normalisation"] for method in found.values()} == {"layer_mean"}
     assert {trial.settings.values["method"]["beta"] for trial in plan.trials} == {"auto"}

@@ -25,7 +25,7 @@ GOLDEN_IDS = {
     "sfp": "936654cac9f15d84",
     "smaller_dense": "2002e40c10a4331e",
     "target_aware_adaptation": "31e9af20585dbbc7",
-    "transtailor": "fcd9b3b33061fc21",
+    "transtailor": "cddcde697c420597",
 }
 GOLDEN_KEYS = [
     "3f30f1fd69f4c74d",

@@ -248,7 +248,7 @@ def test_auto_chooses_by_the_network() -> None:
         return method.beta, method.beta_normalisation
 
     assert resolved("digits_vgg") == ("fold", "layer_mean")
-    assert resolved("digits_resnet") == ("sqrt", "layer_mean")
+    assert resolved("digits_resnet") == ("fold", "layer_mean")
     assert resolved("digits_vgg", beta="raw") == ("raw", "none")
 
 
