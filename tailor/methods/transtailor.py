@@ -42,8 +42,8 @@ class TransTailor(Method):
     """Where the factor is: at the layer's output, after its norm (if any), or after its activation (C)."""
     beta: Literal["auto", "fold", "sqrt", "grad", "raw", "off"] = "auto"
     """How the importance enters fine-tuning (C): `fold` keeps the function and scales the step; `sqrt` multiplies its
-    root; `grad` multiplies gradients only; `raw` is Eq. 6 to the letter; `off`; `auto` is `fold`, and `off` where no factor
-    can be folded."""
+    root; `grad` multiplies gradients only; `raw` is Eq. 6 to the letter; `off`; `auto` is `fold`, and `off` where no
+    factor can be folded."""
     beta_normalisation: Literal["auto", "layer_mean", "rms", "none", "permuted"] = "auto"
     """By what beta is divided in each layer (C); `permuted` also permutes the values of a layer's filters at random,
     the placebo. `auto` is `layer_mean`, and `none` for `raw` and `off`."""
