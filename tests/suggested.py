@@ -34,7 +34,7 @@ NOT_PASTED: Mapping[str, str] = {
         " sweeps/commands/clean.py:clean sweeps/commands/explain.py:find_trial sweeps/commands/launch.py:_run"
         " sweeps/commands/latencies.py:_summary sweeps/run/run_folder.py:_read_json sweeps/spec/spec.py:_read_toml"
         " sweeps/run/run_folder.py:check_is_run sweeps/run/run_lock.py:_wait_for.is_free sweeps/spec/spec.py:check_name"
-        " sweeps/commands/launch.py:_planned"
+        " sweeps/commands/launch.py:_planned sweeps/search/run_search.py:_refuse_changed"
         " tailor/deploy/card.py:refuse_unsavable tailor/execution/plugins.py:load tailor/prepare/archive.py:_look"
         " tailor/prepare/archive.py:_own tailor/prepare/folder.py:list_folder tailor/prepare/preparation.py:_decode"
         " tailor/prepare/preparation.py:prepare tailor/prepare/tasks.py:_draw tailor/prepare/tasks.py:cut"

@@ -1,9 +1,8 @@
 """Files and folders that are whole or absent: for a concurrent reader, after a kill, and after a loss of power.
 
 Each one is made under a temporary name in the same folder, synced, and renamed (or linked, where an existing file must
-stay); then the folder is synced. So it is on
-the disk under its name when the call returns. Temporary names are `.<name>.<8 digits>.tmp`: readers ignore names that
-begin with a dot, and the pattern `.*.tmp` finds what a kill leaves behind.
+stay); then the folder is synced. So it is on the disk under its name when the call returns. Temporary names are
+`.<name>.<8 digits>.tmp`: readers ignore names that begin with a dot, and the pattern `.*.tmp` finds what a kill leaves.
 """
 
 import os

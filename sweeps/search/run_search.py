@@ -16,8 +16,9 @@ from sweeps.run.run_folder import RunFolder, add_trials, open_run
 from sweeps.search.proposals import Decision, Proposal, Score, next_batch, trials_of
 from sweeps.search.space import SearchCandidate
 from sweeps.spec.expand import Expanded
-from sweeps.spec.spec import Spec
+from sweeps.spec.spec import Spec, load_spec
 
+DECIDES = ("search", "confirm", "axes", "variants", "exclude", "tied_to_seed")  # keys of a spec
 SCORES = """
 SELECT trial_id, arg_max(validation_score, point) AS validation_score, arg_max(macs, point) AS macs
 FROM operating_points JOIN trials USING (trial_id) WHERE status = 'finished' GROUP BY trial_id
@@ -33,6 +34,7 @@ class RunSearch:
         self.proposals: list[Proposal] = []
         self._saved = 0
         if run.tables.exists():
+            _refuse_changed(spec, run)
             with load(run.path) as tables:
                 self.proposals = read_proposals(tables)
             self._saved = len(self.proposals)
@@ -70,6 +72,16 @@ class RunSearch:
             if trials:
                 return trials
         return ()
+
+
+def _refuse_changed(spec: Spec, run: RunFolder) -> None:
+    """Raise SpecError if what decides in the spec is not what the run's proposals were chosen by."""
+    kept = load_spec(run.spec)
+    if changed := [name for name in DECIDES if getattr(kept, name) != getattr(spec, name)]:
+        raise SpecError(
+            f"{spec.where}: [{changed[0]}] is not that of {run.spec}, by which this run's proposals were chosen; undo "
+            "the change, or type --name NAME for a new run (finished stages are shared by way of the cache)"
+        )
 
 
 def read_scores(tables: Run) -> dict[str, Score]:

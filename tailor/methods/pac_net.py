@@ -1,4 +1,6 @@
-"""PAC-Net (Myung, Huh, Jang, Joo, Lee, Ryu, Yi; ICML 2022; arXiv 2206.05703): prune, allocate, calibrate.
+"""PAC-Net: prune, allocate, calibrate.
+
+Myung, Huh, Jang, Choe, Ryu, D. Kim, K.-E. Kim, Jeong; ICML 2022; arXiv 2206.05703.
 
 Marks: P = printed in the paper, C = our choice if the paper does not say it.
 """
@@ -31,6 +33,9 @@ class PACNet(Method):
     """Epochs of training the essential weights on the source (C: half of the source's own)."""
     allocate_learning_rate: Rate = 0.001
     """Their learning rate, with the source's schedule (C)."""
+    start_penalty: Annotated[float, Field(ge=0.0, allow_inf_nan=False, json_schema_extra={"neutral": 0.0})] = 0.0
+    """Factor of the squared distance of the essential weights from the pre-trained ones in Allocate's loss; a blog of
+    the authors has it, the abstract has not (C: 0)."""
     calibrate_learning_rate: Rate = 0.001
     """Learning rate of the redundant weights (C); the head's, epochs, batch size and schedule are `optimisation`'s."""
 
@@ -57,6 +62,7 @@ class PACNet(Method):
             data_name=config.data.name,
             data_sha256=recipe.task.sha256,
             training=self._allocating(config),
+            start_penalty=self.start_penalty,
         )
         fitted = yield recipe.fit_head(allocated)
         calibrated = yield Calibrate(

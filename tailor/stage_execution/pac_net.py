@@ -16,7 +16,7 @@ from tailor.networks import pretrained
 from tailor.parallel.norm import synchronise_norms
 from tailor.stage_execution.base import StageContext, StageOutput, Tensors, add_prefix, apply, compute, part
 from tailor.training.backward import Penalty
-from tailor.training.loop import TrainingExtras, group, optimiser_for, train
+from tailor.training.loop import NO_EXTRAS, TrainingExtras, group, optimiser_for, train
 
 # --- Prune ---
 
@@ -74,7 +74,10 @@ def compute_allocate(stage: stages.Allocate, parent: ModelState, context: StageC
     restrict(model, parent.essential)
     optimiser = optimiser_for([group(list(model.parameters()), stage.training.learning_rate)], stage.training)
     samples, checkpoint = context.source(stage.data_name), context.checkpoint(stage.key())
-    history = train(model, optimiser, samples, stage.training, "none", checkpoint)
+    extras = NO_EXTRAS
+    if stage.start_penalty:
+        extras = TrainingExtras(penalty=sum_of_squares(model, parent.essential, stage.start_penalty, from_start=True))
+    history = train(model, optimiser, samples, stage.training, "none", checkpoint, extras)
     return masked_output(model, history, parent)
 
 
@@ -112,13 +115,19 @@ def redundant_masks(state: ModelState) -> Tensors:
     return {name: ~mask for name, mask in state.essential.items() if name not in head}
 
 
-def sum_of_squares(model: nn.Module, masks: Tensors, strength: float) -> Penalty:
-    """The penalty strength x sum of w^2 over the weights of `model` at which the masks are true."""
-    masked = [(model.get_parameter(name), mask) for name, mask in masks.items()]
-    masked = [(weight, mask.to(weight.device)) for weight, mask in masked]
+def sum_of_squares(model: nn.Module, masks: Tensors, strength: float, *, from_start: bool = False) -> Penalty:
+    """The penalty strength x sum of w^2 over the weights of `model` at which the masks are true.
+
+    `from_start`: of (w - w0)^2, where w0 is the weight as it is now.
+    """
+    weights = {name: model.get_parameter(name) for name in masks}
+    starts = {name: weight.detach().clone() if from_start else 0.0 for name, weight in weights.items()}
+    masked = [(weight, starts[name], masks[name].to(weight.device)) for name, weight in weights.items()]
 
     def penalty(_batch: Batch, _outputs: Tensor) -> Tensor:
-        return strength * torch.stack([(weight * mask).square().sum() for weight, mask in masked]).sum()
+        return (
+            strength * torch.stack([((weight - start) * mask).square().sum() for weight, start, mask in masked]).sum()
+        )
 
     return penalty
 

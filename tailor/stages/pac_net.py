@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from tailor.stages.identity import Stage
-from tailor.stages.records import STAGE_JSON_BYTES, Size, StageCost, Task
+from tailor.stages.records import STAGE_JSON_BYTES, Size, StageCost, Task, neutral
 from tailor.stages.training import Training
 
 
@@ -27,6 +27,7 @@ class Allocate(Stage):
     data_name: str
     data_sha256: str
     training: Training
+    start_penalty: float = neutral(0.0)  # factor of the squared distance of the essential weights from where they start
 
     def cost(self, size: Size) -> StageCost:
         """Every image of the source, forward and backward, in every epoch."""

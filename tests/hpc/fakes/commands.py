@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from transtailor.waiting import WaitedTooLong, wait_for
+
 ANSWER = Path(__file__).with_name("answer.py")
 
 
@@ -63,8 +65,10 @@ class FakeSlurm:
 
 
 def without_hanging_on(folder: Path) -> bool:
-    """Whether no process that was started from the fakes in `folder` still runs."""
-    return not _started_from(folder)
+    """Whether all processes that were started from the fakes in `folder` end; one that was killed may take a moment."""
+    with suppress(WaitedTooLong):
+        return wait_for(lambda: not _started_from(folder), f"the end of what {folder} started", 300.0)
+    return False
 
 
 def end_hanging_on(folder: Path) -> None:

@@ -75,6 +75,18 @@ def test_launched_again_nothing_is_left_and_every_decision_is_made_again(serial:
     )
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "table"),
+    [("trials = 8", "trials = 9", "search"), ("top = 2", "top = 1", "confirm"), ("to = 4", "to = 5", "axes")],
+)
+def test_a_search_that_was_changed_is_refused(serial: tuple[Path, str], old: str, new: str, table: str) -> None:
+    folder, _ = serial
+    (folder / "changed.toml").write_text(SPEC.replace(old, new))
+    for options in ((), ("--plan",)):
+        done = commands.launch("changed.toml", "--site", "serial", *options, folder=folder)
+        assert done.returncode == 2 and f"[{table}] is not that of" in done.stderr and "--name NAME" in done.stderr
+
+
 def test_a_plan_says_what_runs_first_and_what_runs_at_most(tmp_path: Path) -> None:
     said = launch(tmp_path, "--plan")
     assert "tpe: at most 8 of 40 settings, 3 at a time, then the best 2 with 2 seeds" in said

@@ -119,6 +119,7 @@ OTHER_VALUES: dict[str, Any] = {
     "method.optimiser": "sgd",
     "method.allocate_epochs": 2,
     "method.allocate_learning_rate": 0.1,
+    "method.start_penalty": 0.01,
     "method.calibrate_learning_rate": 0.1,
     "method.evaluated": "masked",
     "method.statistic": "apoz",

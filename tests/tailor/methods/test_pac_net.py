@@ -100,6 +100,20 @@ def test_all_weights_but_biases_and_norms_are_candidates(network: str, run: Run,
 # --- Allocate and Calibrate, bit for bit ---
 
 
+def test_the_start_penalty_holds_essential_weights_near_the_pretrained_ones(run: Run, shared_cache: Cache) -> None:
+    distances = []
+    for strength in (0.0, 0.01, 1.0):
+        stages = by_kind(run(trial("digits_vgg", {"start_penalty": strength}), shared_cache))
+        found, allocated = stages["find_essential"].model_state(), stages["allocate"].model_state()
+        moved = [
+            ((allocated.tensors[name] - found.tensors[name]) * mask).square().sum()
+            for name, mask in found.essential.items()
+        ]
+        distances.append(float(torch.stack(moved).sum()))
+        assert all(allocated.tensors[name][~mask].abs().max() == 0.0 for name, mask in found.essential.items())
+    assert distances[0] > 1.2 * distances[1] > 2.4 * distances[2] > 0.0
+
+
 @pytest.mark.parametrize("optimiser", ["adam", "sgd"])
 @pytest.mark.parametrize("network", NETWORK_NAMES)
 def test_each_step_trains_its_own_weights_and_no_other(
