@@ -3,7 +3,7 @@
     python -m tools.numbers            # rewrite each number by the call before it
     python -m tools.numbers --check    # say which ones differ; exit code 1 if any does
 
-A number in a page stands between a call and an end, neither of which is shown:
+A number in a page is between a call and an end, neither of which is shown:
 
     better by <!--=difference("methods_on_digits/measured_points", "a", "b", at=0.2)-->+1.81<!--.--> points
 
