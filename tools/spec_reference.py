@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import BaseModel
 from sphinx.pycode import ModuleAnalyzer
 
+from sweeps.spec.axes import RATE
 from sweeps.spec.printed_rows import POINTS, PrintedRow
 from sweeps.spec.ranges import Range
 from sweeps.spec.resources import Resources
@@ -56,6 +57,10 @@ Row = tuple[str, str, str, str, str]
 EXTENDS_MEANING = "The path of another spec, relative to this one; this file's values replace its values."
 EXTENDS: Row = ("`extends`", "text", "none", "", EXTENDS_MEANING)
 POINTS_MEANING = "What differs between several numbers of one table; each has keys of this section."
+OWN_RATE: Row = (
+    f"`{RATE}`", "list of numbers ≥ 0", "none", "",
+    "Learning rates; of each arm, the one that its method reads: `optimisation.head_learning_rate` of `head_only`.",
+)  # fmt: skip
 PRINTED_POINTS: Row = (f"`{POINTS}`", "list of tables", "none", "", POINTS_MEANING)
 
 
@@ -134,6 +139,8 @@ def sections() -> Iterator[str]:
     yield f"## The whole file\n\n{table([first, EXTENDS, *others])}"
     variant = [row for row in rows(Variant) if row[0] != "`settings`"]
     yield f"## [[variants]]\n\nAll keys of `[trial]`, and these:\n\n{table(variant)}"
+    axes = "Dotted keys of `[trial]`, each with a list or a range of values, and this one:"
+    yield f"## [axes] and [tuning]\n\n{axes}\n\n{table([OWN_RATE])}"
     yield (
         "## A range of an axis\n\nIn the place of a list in `[axes]` or `[tuning]`, as in `{ from = 4, to = 12 }`.\n\n"
         f"{table(list(rows(Range)))}"

@@ -203,6 +203,7 @@ def test_only_the_operating_point_names_the_test_split() -> None:
                 found.add(path.relative_to(folder).as_posix())
     card = {"deploy/card.py", "__main__.py"}  # what was measured, written beside a sub-model that is saved
     splits = {name for name in found if name.startswith("prepare/")} | {"data/prepared.py"}  # preparation cuts them
+    splits |= {"catalogue/pool.py"}  # or the trial; this counts their images
     # Cut, moved to the device, and measured:
     measurement = {"data/task_data.py", "stage_execution/base.py", "stage_execution/tuning.py"}
     assert found - card - splits == measurement
