@@ -76,6 +76,11 @@ def test_what_users_call_has_an_example(name: str) -> None:
     assert has_example(getattr(sys.modules[module], last)) == needs_one, f"{name}: write >>> ... in its docstring"
 
 
+@pytest.mark.parametrize("module", PUBLIC, ids=lambda module: module.__name__)
+def test_completion_shows_what_is_public(module: types.ModuleType) -> None:
+    assert set(module.__all__) <= set(dir(module))
+
+
 def test_what_has_no_example_is_there() -> None:
     assert set(WITHOUT) <= set(public())
 
