@@ -141,9 +141,7 @@ class Sweep:
         return run
 
     def __repr__(self) -> str:
-        return (
-            f"Sweep({self.spec.name!r}): {len(make_plan(self.spec).trials)} trials; plan() shows them, run() runs them"
-        )
+        return f"Sweep({self.spec.name!r}): plan() shows its trials, run() runs them"
 
 
 @dataclass(frozen=True)

@@ -84,6 +84,7 @@ def test_a_dictionary_a_file_and_keywords_are_one_sweep() -> None:
     Path("small.toml").write_text(small().spec.to_toml())
     specs = [small().spec, Sweep(**document).spec, Sweep.read("small.toml").spec]
     assert specs[0].to_toml() == specs[1].to_toml() == specs[2].to_toml()
+    assert repr(small()) == "Sweep('small'): plan() shows its trials, run() runs them"
     assert document["trial"] is TRIAL and "imports" not in document  # the caller's dictionary is not changed
 
 
