@@ -198,6 +198,11 @@ def _pruned(
     """The module pruned by the stages of `walk`."""
     own = copied(model)
     example, outputs = checked_example(own, example_input)
+    if raw.get("optimisation", {}).get("precision") == "bf16" and not isinstance(outputs, Tensor):
+        raise ConfigError(
+            f"precision = 'bf16' converts outputs that are one tensor, and {own.kind} returns a "
+            f"{type(outputs).__name__}; leave precision out"
+        )
     with registered(own), explained(f"{own.kind} cannot be analysed", ADVICE):
         rule = parse_trial({"method": "fine_tune", "pruning": raw.get("pruning", {})}, WHERE).pruning.rule
         found = candidates(copy.deepcopy(own.template), tuple(example.shape[1:]), rule)

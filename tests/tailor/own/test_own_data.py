@@ -121,6 +121,14 @@ def test_a_loss_of_the_users_own_is_the_one_that_scores_and_trains() -> None:
         torch.testing.assert_close(own.model.state_dict()[f"inside.{name}"], tensor, rtol=1e-4, atol=1e-6)
 
 
+def test_outputs_in_a_dictionary_are_not_converted_to_another_precision() -> None:
+    settings: dict[str, Any] = {"steps": 1, "alpha_epochs": 1, "epochs": 1, "precision": "bf16"}
+    with pytest.raises(ConfigError, match="Named returns a dict; leave precision out"):
+        tailor.transtailor(
+            Named(), torch.zeros(1, 8), removed_macs_fraction=0.3, loader=pairs(), loss=named_loss, **settings
+        )
+
+
 def test_another_loss_chooses_other_filters() -> None:
     kept = []
     for loss in (None, nn.CrossEntropyLoss(), lambda outputs, _targets: outputs[:, 0].square().mean()):
