@@ -13,16 +13,15 @@ from typing import TYPE_CHECKING, Any, Self
 from results.text.formats import terminal_lines
 from results.text.page import Page, PageTable
 from sweeps.commands.control import LAUNCHER
+from sweeps.commands.launch import check_site
 from sweeps.commands.preview import preview_at
-from sweeps.followed_run import FollowedRun, LaunchProcess
+from sweeps.followed_run import PAGE_WIDTH, FollowedRun, LaunchProcess
 from sweeps.planning.plan import ONE_MACHINE_SITES, Plan, check_resources, make_plan, refuse_missing_weights
 from sweeps.spec.spec import Spec, find_spec, load_spec, spec_of
 from transtailor.files import make_folder, write_file
 
 if TYPE_CHECKING:
     import pandas
-
-PAGE_WIDTH = 120  # characters
 
 
 class Sweep:
@@ -87,15 +86,19 @@ class Sweep:
         Raises:
             UserError: a trial is impossible, or does not fit on the site; the text says what to change.
         """
+        plan = self._planned(site, Path(runs))
+        return SweepPlan(plan, tuple(preview_at(plan, site, runs=Path(runs), cache=Path(cache), command=None)))
+
+    def _planned(self, site: str, runs: Path) -> Plan:
+        """The trials, of a search those that it has chosen so far. Raises as `plan`."""
+        check_site(site)
         check_resources(self.spec, site)
         if self.spec.search is None:
-            plan = make_plan(self.spec)
-        else:
-            from sweeps.run.run_folder import RunFolder
-            from sweeps.search.run_search import RunSearch
+            return make_plan(self.spec)
+        from sweeps.run.run_folder import RunFolder
+        from sweeps.search.run_search import RunSearch
 
-            plan = RunSearch(self.spec, RunFolder(Path(runs) / self.spec.name)).plan
-        return SweepPlan(plan, tuple(preview_at(plan, site, runs=Path(runs), cache=Path(cache), command=None)))
+        return RunSearch(self.spec, RunFolder(runs / self.spec.name)).plan
 
     def run(
         self,
@@ -119,7 +122,7 @@ class Sweep:
         Raises:
             UserError: what the command would refuse, with its text; nothing runs.
         """
-        refuse_missing_weights(self.plan(site, runs=runs, cache=cache).plan)
+        refuse_missing_weights(self._planned(site, Path(runs)))  # what it refuses is raised here, before a process
         folder, spec = Path(runs), Path(runs) / f"{self.spec.name}.toml"
         make_folder(folder)
         write_file(spec, self.spec.to_toml())

@@ -138,7 +138,7 @@ def parser(prog: str = "python sweeps/launch.py") -> argparse.ArgumentParser:
     return parser
 
 
-def _check_site(name: str) -> None:
+def check_site(name: str) -> None:
     """Raise SiteError unless trials can run there; called first."""
     if name not in ONE_MACHINE_SITES:
         try:
@@ -149,7 +149,7 @@ def _check_site(name: str) -> None:
 
 
 def _planned(options: argparse.Namespace) -> tuple[Plan, "RunSearch | None"]:
-    _check_site(options.site)
+    check_site(options.site)
     if options.max_disk_gb is not None and not 0 < options.max_disk_gb < math.inf:
         raise SpecError(f"--max-disk-gb {options.max_disk_gb:g}: expected more than 0, such as --max-disk-gb 50")
     spec = load_spec(find_spec(options.spec), options.assignments, options.name, options.imports)

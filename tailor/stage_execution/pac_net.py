@@ -76,7 +76,7 @@ def compute_allocate(stage: stages.Allocate, parent: ModelState, context: StageC
     samples, checkpoint = context.source(stage.data_name), context.checkpoint(stage.key())
     extras = NO_EXTRAS
     if stage.start_penalty:
-        extras = TrainingExtras(penalty=sum_of_squares(model, parent.essential, stage.start_penalty, from_start=True))
+        extras = TrainingExtras(penalty=sum_of_squares(model, parent.essential, stage.start_penalty, parent.tensors))
     history = train(model, optimiser, samples, stage.training, "none", checkpoint, extras)
     return masked_output(model, history, parent)
 
@@ -115,19 +115,20 @@ def redundant_masks(state: ModelState) -> Tensors:
     return {name: ~mask for name, mask in state.essential.items() if name not in head}
 
 
-def sum_of_squares(model: nn.Module, masks: Tensors, strength: float, *, from_start: bool = False) -> Penalty:
+def sum_of_squares(model: nn.Module, masks: Tensors, strength: float, starts: Tensors | None = None) -> Penalty:
     """The penalty strength x sum of w^2 over the weights of `model` at which the masks are true.
 
-    `from_start`: of (w - w0)^2, where w0 is the weight as it is now.
+    With `starts`, where the weights were, of (w - start)^2.
     """
-    weights = {name: model.get_parameter(name) for name in masks}
-    starts = {name: weight.detach().clone() if from_start else 0.0 for name, weight in weights.items()}
-    masked = [(weight, starts[name], masks[name].to(weight.device)) for name, weight in weights.items()]
+    masked = [
+        (weight, None if starts is None else starts[name].to(weight.device), mask.to(weight.device))
+        for name, mask in masks.items()
+        for weight in (model.get_parameter(name),)
+    ]
 
     def penalty(_batch: Batch, _outputs: Tensor) -> Tensor:
-        return (
-            strength * torch.stack([((weight - start) * mask).square().sum() for weight, start, mask in masked]).sum()
-        )
+        moved = [((weight if start is None else weight - start) * mask) for weight, start, mask in masked]
+        return strength * torch.stack([distance.square().sum() for distance in moved]).sum()
 
     return penalty
 

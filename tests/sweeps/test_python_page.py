@@ -1,20 +1,19 @@
 """docs/python.md says what is so: its blocks run, from top to bottom."""
 
-import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-PAGE = Path(__file__).parents[2] / "docs" / "python.md"
+from tests.pages import DOCS, blocks, run_block
 
 
 @pytest.mark.slow
 def test_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}
-    for block in re.findall(r"```python\n(.*?)```", PAGE.read_text(), flags=re.DOTALL):
-        exec(compile(block, str(PAGE), "exec"), names)  # noqa: S102  # our own page
+    for block in blocks(DOCS / "python.md"):
+        run_block(block, tmp_path, names)
     names["tables"].close()
     printed = capsys.readouterr().out
     assert (

@@ -8,16 +8,19 @@ import pytest
 
 from tailor.config.pruning import PruningConfig
 from tailor.own import prune
+from tests.pages import DOCS, blocks, run_block
 
-PAGE = (Path(__file__).parents[3] / "docs" / "own_network.md").read_text()
+PAGE = (DOCS / "own_network.md").read_text()
 
 
 def test_the_blocks_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {"__name__": "page"}
-    for text in re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL):
-        exec(compile(text, "own_network.md", "exec"), names)  # noqa: S102  # our own page
-    (shown,) = re.findall(r"```text\n(.*?)```", PAGE, flags=re.DOTALL)
+    found = blocks(DOCS / "own_network.md")
+    for block in found:
+        if block.kind == "python":
+            run_block(block, tmp_path, names)
+    (shown,) = (block.text for block in found if block.kind == "text")
     assert capsys.readouterr().out == shown
     assert sorted(path.name for path in tmp_path.iterdir()) == ["pruned", "tailored"]
 
