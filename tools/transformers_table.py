@@ -21,6 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchvision import models
 
 from tailor.catalogue.networks import NETWORKS
+from tailor.core.errors import ConfigError
 from tailor.data.task_data import generator
 from tailor.model.budget import macs_of
 from tailor.model.state import ModelState
@@ -97,7 +98,11 @@ def line_of(name: str) -> dict[str, Any]:
     why = Counter(f"{c.group.kind}: {c.reason}" for c in found if c.reason and "the network's output" not in c.reason)
     line: dict[str, Any] = {kind: counted[kind] for kind in KINDS}
     line |= {"analysed_s": round(analysed_s, 1), "refused": dict(why.most_common(3)), "rebuilt": "nothing goes"}
-    return line | (removed(name, shape, goes) if goes else {})
+    try:
+        return line | (removed(name, shape, goes) if goes else {})
+    except (RuntimeError, IndexError, ConfigError) as error:
+        failed: dict[str, Any] = {"passes": False, "macs_are_half_of_flops": False}
+        return line | failed | {"rebuilt": f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"}
 
 
 def is_hidden_unit(group: surgery.Group) -> bool:
