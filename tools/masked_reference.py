@@ -64,7 +64,8 @@ class _OverKept:
         else:
             made = nn.functional.rms_norm(x[..., keep], (int(keep.sum()),), factor, norm.eps)
         whole = torch.zeros_like(x)
-        whole[..., keep] = made
+        activation = getattr(norm, "act", None)  # of some norms of timm
+        whole[..., keep] = activation(made) if isinstance(activation, nn.Module) else made
         return whole if is_last else whole.movedim(-1, 1)
 
 
