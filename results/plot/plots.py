@@ -77,6 +77,10 @@ class Plots:
         """The filters left in each layer, label by label."""
         return self._of_layers(layers.widths, "widths", network, dataset)
 
+    def over_data(self, network: str) -> Chart:
+        """The filters that one arm left in each layer of a network, data set by data set (TransTailor's Figure 4)."""
+        return _present(layers.over_data(self._found, network).get("over-data"), "arm that pruned it on two data sets")
+
     def kept_filters(self, *, network: str | None = None, dataset: str | None = None) -> Chart:
         """How far the seeds of a label keep the same filters, layer by layer (kappa)."""
         return self._of_layers(layers.kept_filters, "kept", network, dataset)
