@@ -124,7 +124,7 @@ def render(page: Page, *, live: bool = False) -> str:
     )
     style, *scripts = map(Markup, _sources())
     return templates.get_template("report.html.j2").render(
-        page=page, style=style, scripts=scripts, policy=Markup(policy_of(live=live))
+        page=page, style=style, scripts=scripts, policy=Markup(policy_of(live=live)), live=live
     )
 
 
