@@ -291,7 +291,7 @@ def test_a_screen_reader_is_told_what_is_where_what_it_is_called_and_what_change
     browser.run("document.querySelector('button.arm').focus()")
     browser.press("Enter", 13, "\r")
     pressed = [name for role, name, more in accessible(browser) if role == "button" and more.get("pressed") == "true"]
-    assert pressed == [browser.run("document.querySelector('button.arm').textContent")]
+    assert set(pressed) == {browser.run("document.querySelector('button.arm').textContent")}
 
 
 def test_a_trial_takes_the_keyboard_and_gives_it_back(browser: Browser, page: Path) -> None:
@@ -401,7 +401,7 @@ ODD: dict[str, tuple[dict[str, Any], str]] = {
     "half a run": ({"end": lambda _label, seed: "finished" if seed else "missing"}, "The 2 that are to come"),
     "no finished trial": ({"end": lambda _label, _seed: "missing"}, "neither finished nor failed: 6 of 6"),
     "all failed": ({"end": lambda _label, _seed: "failed"}, "Trials that failed: 6"),
-    "one seed": ({"seeds": (0,)}, "No analysis of variance: only one seed"),
+    "one seed": ({"seeds": (0,)}, "Cannot settle it: "),
     "one arm": ({"labels": (("fine_tune", "fine_tune"),)}, "No arm to compare with full fine-tuning yet."),
     "names like code": (
         {"labels": (("</script><b>'] + \"datum\\", "transtailor"), ("fine_tune", "fine_tune")),
@@ -440,7 +440,11 @@ def test_an_odd_run_has_a_page_that_explains_it_and_complains_of_nothing(
         browser.run("document.querySelector('#points td a.trial').click()")
         until(browser, "document.querySelector('#trial svg')")
         told = "validation: not recorded"
-    assert told in browser.run("document.body.textContent")
+    assert told in browser.run("""(() => {
+        const copy = document.body.cloneNode(true);
+        copy.querySelectorAll('script').forEach(one => one.remove());
+        return copy.textContent;
+    })()""")
     assert browser.complaints == []
     assert len(browser.requests) == 1
 
