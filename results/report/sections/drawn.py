@@ -13,9 +13,9 @@ def learning_section(found: Findings) -> Section:
     made = Section(
         "learning",
         "Learning curves",
-        "Median over the stages of a label with quartiles, on the training images; the validation split was not"
-        " recorded while they trained. Every stage counts once, however many trials share it; the curves of several"
-        " pruning steps overlap.",
+        "Median over the stages of a label with quartiles, on the training images; dashed: on the validation split,"
+        " where the spec asks for it (validate_every), else it is not recorded. Every stage counts once, however many"
+        " trials share it; the curves of several pruning steps overlap.",
         empty="No epochs yet.",
         short="Learning",
     )

@@ -20,7 +20,7 @@ from results.statistics.gaps import above_widest_gap
 from results.store.writer import Writer
 from tests.results.many_trials import write_many
 
-OF_THE_RUN = ("front", "timeline", "costs", "printed")
+OF_THE_RUN = ("front", "interaction", "timeline", "costs", "printed")
 OF_A_PROBLEM = ("differences", "effects", "learning_curves", "widths", "kept_filters", "stop_rules")
 
 
