@@ -18,6 +18,7 @@ from results.arms.findings import findings_of
 from results.arms.trial_settings import settings_of, trial_rows
 from results.errors import ResultsError
 from results.plot.costs import time_unit
+from results.plot.layers import compared_filters
 from results.plot.render import bundle
 from results.report.elements.blocks import Section, script_json
 from results.report.elements.tables import ArmsTable
@@ -30,6 +31,7 @@ from results.report.sections import (
     failures,
     now,
     pareto,
+    searched,
     stopping,
     time_line,
     trials,
@@ -38,7 +40,7 @@ from results.report.sections import (
 from results.store.reader import Run, load
 from transtailor.files import write_file
 
-_HELD = ("planned", "trials", "attempts", "stages", "operating_points", "layers", "kept_filters", "printed")
+_HELD = ("planned", "trials", "attempts", "stages", "operating_points", "layers", "printed")
 _HELD_THEN = ("measured_points",)
 APART = {"colour": "label = run || ': ' || label", "panel": "network = network || ', ' || run"}
 """How one page distinguishes several runs: by the names of their arms, or by a panel for each."""
@@ -123,7 +125,7 @@ def render(page: Page, *, live: bool = False) -> str:
     )
     style, *scripts = map(Markup, _sources())
     return templates.get_template("report.html.j2").render(
-        page=page, style=style, scripts=scripts, policy=Markup(policy_of(live=live))
+        page=page, style=style, scripts=scripts, policy=Markup(policy_of(live=live)), live=live
     )
 
 
@@ -162,6 +164,7 @@ def page_of(run: Run, renew_s: float | None = None, *, apart: str | None = None)
     run.hold(*_HELD_THEN)
     counts: dict[str, int] = run.rows(what_ran.COUNTS)[0]
     found = findings_of(run)
+    run.hold("kept_filters", where=compared_filters(found))  # the largest table, of which few rows are compared
     planned = trial_rows(run)
     settings = settings_of(planned)
     page = Page(
@@ -176,7 +179,7 @@ def page_of(run: Run, renew_s: float | None = None, *, apart: str | None = None)
     except (ValueError, OSError) as error:
         page.warnings.append(f"provenance.json cannot be read: {error}")
     page.trials = script_json(trials.script_data(run, planned, settings))
-    page.verdict = comparing.headline(found)
+    page.verdict = searched.headline(found) or comparing.headline(found)
     page.main = pareto.section(found)
     page.arms = comparing.overview(found)
     made = [

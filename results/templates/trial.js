@@ -33,33 +33,39 @@ function commandsOf(trial, points, name) {
   }
   const list = element("dl", undefined, "commands");
   made.forEach(([title, text]) => {
-    const copy = element("button", "copy");
+    const line = element("dd"), copy = press("copy", async () => {
+      await navigator.clipboard.writeText(text);
+      copy.textContent = "copied";
+    });
     copy.setAttribute("aria-label", `copy the command: ${title}`);
-    copy.addEventListener("click", () => navigator.clipboard.writeText(text).then(() => { copy.textContent = "copied"; }));
-    const line = element("dd");
     line.append(element("code", text), copy);
     list.append(element("dt", title), line);
   });
   return list;
 }
 
+const SPLITS = ["training", "validation"];
 const quantity = (field, title) => ({ field, title, type: "quantitative", scale: { zero: false } });
 
-// The training loss of its stages, one after the other, each in its place.
+// The losses of its stages, one after the other, each in its place; dashed: on the validation split.
 function drawCurves(place, curves, id) {
   let before = 0;
   const rows = (curves.of[id] || []).flatMap((at, stage) => {
-    const [kind, epochs, losses] = curves.stages[at], start = before;
+    const [kind, epochs, ...losses] = curves.stages[at], start = before;
     before += epochs[epochs.length - 1];
-    return epochs.map((epoch, number) => ({ stage, kind: words(kind), epoch: start + epoch, loss: losses[number] }));
+    return losses.flatMap((several, split) => epochs.map((epoch, number) => ({
+      stage, kind: words(kind), epoch: start + epoch, loss: several[number], split: SPLITS[split],
+    }))).filter((row) => row.loss !== null);
   });
   if (!rows.length) return place.append(element("p", "Training and validation: not recorded.", "small"));
-  place.after(element("p", "Every fifth epoch of each stage. Validation while it trained: not recorded.", "small"));
+  const dashed = rows.some((row) => row.split === SPLITS[1]) ? "dashed: validation" : "validation: not recorded";
+  place.after(element("p", `Training, every fifth epoch of each stage; ${dashed}.`, "small"));
   return vegaEmbed(place, {
     data: { values: rows }, width: 340, height: 130, mark: { type: "line", point: { size: 14 } },
     encoding: {
-      x: quantity("epoch", "epochs since its first stage"), y: quantity("loss", "training loss"),
+      x: quantity("epoch", "epochs since its first stage"), y: quantity("loss", "loss"),
       color: { field: "kind", type: "nominal", title: null }, detail: { field: "stage" },
+      strokeDash: { field: "split", type: "nominal", legend: null, scale: { domain: SPLITS, range: [[1, 0], [4, 3]] } },
     },
   }, EMBED());
 }
@@ -86,21 +92,19 @@ function drawWidths(place, widths, id) {
 function drawPath(place, points) {
   const scores = points.flatMap((row) => [["test", row.test_score], ["validation", row.validation_score]].map(
     ([split, score]) => ({ removed: 100 * row.removed_macs_fraction, split, score: row.factor * score })));
+  const color = { field: "split", type: "nominal", title: null, scale: { range: ["#2f78c8", "#d9651f"] } };
   vegaEmbed(place, {
     data: { values: scores }, width: 340, height: 150, mark: { type: "line", point: true },
-    encoding: {
-      x: quantity("removed", "removed MACs (%)"), y: quantity("score", "score"),
-      color: { field: "split", type: "nominal", title: null, scale: { range: ["#2f78c8", "#d9651f"] } },
-    },
+    encoding: { x: quantity("removed", "removed MACs (%)"), y: quantity("score", "score"), color },
   }, EMBED());
 }
 
+let opener = null;  // what had the focus, which gets it back
 function openTrial(id) {
   const data = trialsData(), row = data.row.get(id);
   if (row === undefined) return;
-  const close = element("button", "×", "close");
+  const close = press("×", () => choose({ trial: "" }), "close");
   close.setAttribute("aria-label", "close");
-  close.addEventListener("click", () => choose({ trial: "" }));
   panel.replaceChildren(close, element("h2", value(data.columns[1], row)));
   panel.append(pairs(data.columns.map((column) => [words(column.name), value(column, row)])));
   const points = pointRows.filter((one) => one.trial_id === id).sort((one, other) => one.point - other.point);
@@ -128,6 +132,8 @@ function openTrial(id) {
   const common = element("details");
   common.append(element("summary", "Settings that all trials share"), pairs(Object.entries(data.common)));
   panel.append(common);
+  const before = document.activeElement;
+  if (before !== document.body && !panel.contains(before)) opener = before;
   panel.hidden = false;
   panel.scrollTop = 0;
   panel.focus({ preventScroll: true });
@@ -135,7 +141,7 @@ function openTrial(id) {
 onChange((changed) => {
   if (!changed.has("trial")) return;
   panel.hidden = true;
-  if (state.trial) openTrial(state.trial);
+  if (state.trial) openTrial(state.trial); else if (opener && opener.isConnected) opener.focus({ preventScroll: true });
 });
 document.addEventListener("keydown", (event) => {
   if (event.key === "Escape" && !panel.hidden) find(".close", panel).click();

@@ -216,7 +216,7 @@ def shrunk(settings: Mapping[str, Any]) -> TrialConfig:
     """The same method on embedded data and an embedded network, an epoch of everything, up to its second point."""
     network = settings["network"]
     is_whole = settings["pruning"].get("heads", False)
-    if not network.startswith(("digits_", "friedman_")):
+    if not network.startswith(("digits_", "friedman_", "oscillator_")):
         network = "digits_vit" if is_whole else "digits_resnet" if NETWORKS[network].has_norm else "digits_vgg"
     method = dict(settings["method"])
     method |= {key: min(value, method[key]) for key, value in ONE_EPOCH.items() if key in method}
@@ -225,7 +225,10 @@ def shrunk(settings: Mapping[str, Any]) -> TrialConfig:
     return parse_trial(
         {
             "network": network,
-            "data": {"name": "friedman1" if network == "friedman_mlp" else "digits", "train_images": 40},
+            "data": {
+                "name": {"friedman_mlp": "friedman1", "oscillator_mlp": "oscillator"}.get(network, "digits"),
+                "train_images": 40,
+            },
             "source": {"epochs": 1},
             "method": method,
             "optimisation": settings["optimisation"] | {"epochs": 1, "head_epochs": 1},
