@@ -35,6 +35,9 @@ FOUND = (
     "stages of a sweep's first launch, whose trials were on record as finished (sweeps/driver/driver.py).",
     "Found and fixed: a stale folder (ESTALE) ended a launch with a traceback instead of 2 and the reason "
     "(sweeps/commands/launch.py).",
+    "Found and fixed: if a rank was killed between making a folder and syncing its name, later ranks never synced it, "
+    "so a loss of power could take finished stages (transtailor/files.py, `make_folder`); disturbances chosen by hand.",
+    "The disturbances that found these are in tests/simulation/failed.jsonl, which `make check` replays.",
 )
 
 
