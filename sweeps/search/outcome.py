@@ -5,18 +5,30 @@ from collections.abc import Callable, Iterator
 from results.statistics.means import mean_interval
 from results.store.reader import Run
 from results.text.number_format import SCALES
-from sweeps.planning.plan import cost_of, plan_trial
-from sweeps.search.proposals import Proposal, trials_of
+from sweeps.planning.plan import cost_of, plan_trial, up_to
+from sweeps.search.halving import ladder
+from sweeps.search.proposals import trials_of
+from sweeps.search.records import Proposal
 from sweeps.search.space import space_of
 from sweeps.spec.spec import Spec
 from tailor.core.errors import ConfigError
-from tailor.execution.dry_run import PlannedStage
+from tailor.execution.dry_run import PlannedStage, Rung
 
 MOST_PLANNED = 2_000  # trials of a grid; a larger one is not planned, only counted
 CONFIRMED = """
 SELECT metric, seed, validation_score, test_score FROM measured_points WHERE trial_id IN (SELECT unnest(?))
 QUALIFY row_number() OVER (PARTITION BY trial_id ORDER BY point DESC) = 1 ORDER BY seed
 """
+
+
+RUNG_SCORES = """
+SELECT rung, epochs, point, rungs.validation_score AS score, ends.validation_score AS at_end
+FROM rungs JOIN trials USING (trial_id) JOIN (
+    SELECT trial_id, arg_max(validation_score, point) AS validation_score FROM operating_points GROUP BY trial_id
+) AS ends USING (trial_id)
+WHERE status = 'finished' ORDER BY rung, trial_id
+"""
+WEAK, FEWEST = 0.6, 4  # a rank correlation; different scores for one
 
 
 def plan_lines(spec: Spec, work_of: Callable[[PlannedStage, str], float]) -> Iterator[str]:
@@ -31,6 +43,12 @@ def plan_lines(spec: Spec, work_of: Callable[[PlannedStage, str], float]) -> Ite
     more = "" if spec.confirm is None else f", then the best {spec.confirm.top} with {spec.confirm.seeds} seeds"
     together = min(most, spec.search.batch) if spec.search.reads_scores else most
     yield f"search    {spec.search.sampler}: at most {most} of {size} settings, {together} at a time{more}"
+    counts = [most] if spec.search.halving is None else spec.search.halving.counts(most)
+    if len(counts) > 1:
+        runs = [
+            f"{count} to {rung or 'the end'}" for rung, count in zip([*ladder(spec.search), None], counts, strict=True)
+        ]
+        yield f"          of the settings run {', '.join(runs)}"
     confirming = 0 if spec.confirm is None else min(spec.confirm.top, most) * spec.confirm.seeds
     yield f"          {most * seeds + confirming} trials at most, {size * seeds} in the grid; above is what runs first"
     if size * seeds > MOST_PLANNED:
@@ -45,9 +63,35 @@ def plan_lines(spec: Spec, work_of: Callable[[PlannedStage, str], float]) -> Ite
         except ConfigError:
             continue  # it would be refused
     grid = cost_of(trials, lambda _: False, work_of).work_shared
-    each = sorted(cost_of([trial], lambda _: False, work_of).work_shared for trial in trials)
-    share = min(1.0, sum(each[-most * seeds :]) / grid) if grid else 0.0
+    before, work = [0.0] * len(trials), 0.0
+    for rung, count in zip([*ladder(spec.search), None], counts, strict=True):
+        there = [up_to(trial, rung) for trial in trials]
+        costs = [cost_of([trial], lambda _: False, work_of).work_shared for trial in there]
+        most_alone = sum(sorted(cost - done for cost, done in zip(costs, before, strict=True))[-count * seeds :])
+        work += most_alone if any(before) else min(most_alone, cost_of(there, lambda _: False, work_of).work_shared)
+        before = costs
+    share = min(1.0, work / grid) if grid else 0.0
     yield f"          the search alone takes at most {share:.2f} of the grid's work, before confirmation"
+    if spec.search.halving is not None and spec.search.halving.epochs:
+        states = sorted(up_to(trial, ladder(spec.search)[0]).stages[-1].stored_bytes for trial in trials)
+        yield f"          states at rungs take at most {sum(states[-most * seeds :]) / 1e6:,.1f} MB of the run's folder"
+
+
+def rung_lines(tables: Run) -> Iterator[str]:
+    """Say how well each rung has predicted the end: Spearman's rank correlation over the trials that reached both."""
+    from scipy.stats import spearmanr
+
+    rows = tables.rows(RUNG_SCORES)
+    for number in dict.fromkeys(row["rung"] for row in rows):
+        there = [row for row in rows if row["rung"] == number]
+        scores, ends = ([row[name] for row in there] for name in ("score", "at_end"))
+        where = Rung(number=number, epochs=there[0]["epochs"], point=there[0]["point"])
+        if min(len(set(scores)), len(set(ends))) < FEWEST:
+            yield f"rung {number} ({where}): {len(there)} trials reached the end, too few to see what it predicts"
+            continue
+        correlation = float(spearmanr(scores, ends).statistic)
+        weak = "; this is weak: leave this rung out, or choose a later one" if correlation < WEAK else ""
+        yield f"rung {number} ({where}): rank correlation with the end {correlation:.2f} over {len(there)} trials{weak}"
 
 
 def outcome_lines(proposals: list[Proposal], tables: Run) -> Iterator[str]:

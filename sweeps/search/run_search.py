@@ -11,17 +11,21 @@ from dataclasses import replace
 from results.store.reader import Run, load
 from results.store.writer import Writer
 from sweeps.errors import SpecError
-from sweeps.planning.plan import PlannedTrial, make_plan
+from sweeps.planning.plan import Plan, PlannedTrial, make_plan, up_to
 from sweeps.run.run_folder import RunFolder, add_trials, open_run
-from sweeps.search.proposals import Decision, Proposal, Score, next_batch, trials_of
+from sweeps.search.halving import ladder, refuse_impossible_rungs, stopped_trials
+from sweeps.search.proposals import Decision, next_batch, trials_of
+from sweeps.search.records import Proposal, Score, ScoreKey
 from sweeps.search.space import SearchCandidate
 from sweeps.spec.expand import Expanded
 from sweeps.spec.spec import Spec, load_spec
+from tailor.execution.dry_run import Rung
 
 DECIDES = ("search", "confirm", "axes", "variants", "exclude", "tied_to_seed")  # keys of a spec
 SCORES = """
-SELECT trial_id, arg_max(validation_score, point) AS validation_score, arg_max(macs, point) AS macs
+SELECT trial_id, NULL AS rung, arg_max(validation_score, point) AS validation_score, arg_max(macs, point) AS macs
 FROM operating_points JOIN trials USING (trial_id) WHERE status = 'finished' GROUP BY trial_id
+UNION ALL SELECT trial_id, rung, validation_score, macs FROM rungs
 """
 
 
@@ -38,16 +42,24 @@ class RunSearch:
             with load(run.path) as tables:
                 self.proposals = read_proposals(tables)
             self._saved = len(self.proposals)
-        self.plan = make_plan(spec, self._known_trials)
+        self.plan = self._to_rungs(make_plan(spec, self._known_trials))
 
     def _known_trials(self) -> Iterable[Expanded]:
         if not self.proposals:
+            refuse_impossible_rungs(self.spec)
             self.proposals = [decision.proposal for decision in next_batch(self.spec, (), {})]
             if all(one.refusal for one in self.proposals):
                 raise SpecError(f"{self.spec.where} [search]: every setting is refused: {self.proposals[0].refusal}")
         for proposal in self.proposals:
-            if proposal.refusal is None:
+            if proposal.refusal is None and proposal.promotes is None:
                 yield from trials_of(self.spec, proposal)
+
+    def _to_rungs(self, plan: Plan) -> Plan:
+        """The same trials, each with its stages up to the rung to which it runs now."""
+        assert self.spec.search is not None
+        rungs: Mapping[int | None, Rung] = {rung.number: rung for rung in ladder(self.spec.search)}
+        now = {key: rungs.get(one.rung) for one in self.proposals for key in one.trial_ids}
+        return replace(plan, trials=tuple(up_to(trial, now[trial.trial_id]) for trial in plan.trials))
 
     def save(self) -> None:
         """Write the proposals and planned trials that the run lacks; the caller holds its lock."""
@@ -58,7 +70,12 @@ class RunSearch:
         if added := [trial for trial in self.plan.trials if trial.trial_id not in record.trials]:
             add_trials(self._run, self.plan, added, record.code_digest)
 
-    def more(self, scores: Mapping[str, Score]) -> tuple[PlannedTrial, ...]:
+    def stopped(self) -> set[str]:
+        """Return the trials that are not continued."""
+        assert self.spec.search is not None
+        return stopped_trials(self.spec.search, self.proposals)
+
+    def more(self, scores: Mapping[ScoreKey, Score]) -> tuple[PlannedTrial, ...]:
         """Decide what is tried next, when all trials of the plan have ended; returns its trials, none at the end.
 
         Writes:
@@ -67,11 +84,16 @@ class RunSearch:
         while decisions := next_batch(self.spec, self.proposals, scores):
             self.proposals += [decision.proposal for decision in decisions]
             trials = tuple(trial for decision in decisions for trial in decision.trials)
-            self.plan = replace(self.plan, trials=(*self.plan.trials, *trials))
+            self.plan = replace(self.plan, trials=(*_without(self.plan.trials, trials), *trials))
             self.save()
             if trials:
                 return trials
         return ()
+
+
+def _without(trials: Iterable[PlannedTrial], others: Iterable[PlannedTrial]) -> list[PlannedTrial]:
+    ids = {trial.trial_id for trial in others}
+    return [trial for trial in trials if trial.trial_id not in ids]
 
 
 def _refuse_changed(spec: Spec, run: RunFolder) -> None:
@@ -84,10 +106,10 @@ def _refuse_changed(spec: Spec, run: RunFolder) -> None:
         )
 
 
-def read_scores(tables: Run) -> dict[str, Score]:
-    """Return the score of each finished trial of a run."""
+def read_scores(tables: Run) -> dict[ScoreKey, Score]:
+    """Return the score of each finished trial of a run, and of each trial at its rungs."""
     return {
-        row["trial_id"]: Score(validation_score=row["validation_score"], macs=row["macs"])
+        (row["trial_id"], row["rung"]): Score(validation_score=row["validation_score"], macs=row["macs"])
         for row in tables.rows(SCORES)
     }
 
@@ -102,6 +124,8 @@ def read_proposals(tables: Run) -> list[Proposal]:
             candidate=SearchCandidate(variant=row["variant"], values=json.loads(row["values_json"])),
             seeds=tuple(row["seeds"]),
             drawn_by=row["drawn_by"],
+            rung=row["rung"],
+            promotes=row["promotes"],
             confirms=row["confirms"],
             refusal=row["refusal"],
             trial_ids=tuple(row["trial_ids"]),
@@ -121,7 +145,7 @@ def replay(spec: Spec, tables: Run) -> list[tuple[Proposal, Proposal | None]]:
     differ: list[tuple[Proposal, Proposal | None]] = []
     for batch in dict.fromkeys(proposal.batch for proposal in proposals):
         stored = [proposal for proposal in proposals if proposal.batch == batch]
-        read = {key: score for key, score in scores.items() if key not in stored[0].unscored}
+        read = {key: score for key, score in scores.items() if key[0] not in stored[0].unscored}
         again: list[Decision] = next_batch(spec, [one for one in proposals if one.batch < batch], read)
         new = {decision.proposal.number: decision.proposal for decision in again}
         differ += [(one, new.get(one.number)) for one in stored if new.get(one.number) != one]
@@ -138,6 +162,8 @@ def _row(proposal: Proposal) -> dict[str, object]:
         "seeds": list(proposal.seeds),
         "trial_ids": list(proposal.trial_ids),
         "drawn_by": proposal.drawn_by,
+        "rung": proposal.rung,
+        "promotes": proposal.promotes,
         "confirms": proposal.confirms,
         "refusal": proposal.refusal,
         "unscored": list(proposal.unscored),

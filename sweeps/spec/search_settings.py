@@ -9,13 +9,37 @@ seeds = 10          # with this many seeds that the search has not used
 """
 
 from collections.abc import Collection
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from sweeps.errors import SpecError
+from tailor.core.settings import Count
 
 _STRICT = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class HalvingSettings(BaseModel):
+    """All settings run to the first rung; of those at a rung, the best continue to the next, and at last to the end."""
+
+    model_config = _STRICT
+    eta: int = Field(default=3, ge=2)
+    """One of so many is continued, rounded up."""
+    epochs: tuple[Count, ...] = Field(default=(), strict=False)
+    """Rungs in epochs of the last fine-tuning, ascending; either these or `points`."""
+    points: tuple[Annotated[int, Field(ge=0)], ...] = Field(default=(), strict=False)
+    """Rungs at operating points of the path, by their numbers from 0, ascending."""
+
+    def counts(self, settings: int) -> list[int]:
+        """Return how many of so many settings run to each rung, and at last to the end.
+
+        >>> HalvingSettings(eta=3, epochs=(2, 6)).counts(24)
+        [24, 8, 3]
+        """
+        found = [settings]
+        for _ in (*self.epochs, *self.points):
+            found.append(-(-found[-1] // self.eta))
+        return found
 
 
 class SearchSettings(BaseModel):
@@ -30,6 +54,8 @@ class SearchSettings(BaseModel):
     """Settings that are proposed from the same scores, and can run at the same time."""
     seed: int = Field(default=0, ge=0)
     """Of the samplers."""
+    halving: HalvingSettings | None = None
+    """When a setting is stopped; None: never."""
 
     @property
     def reads_scores(self) -> bool:
@@ -63,9 +89,26 @@ def check_search(
         raise SpecError(f"{where} [search]: [tuning] chooses settings too; move its keys to [axes]")
     if search.trials is None and search.sampler != "grid":
         raise SpecError(f"{where} [search]: sampler {search.sampler!r} has no end; type trials = 40, for example")
+    if search.halving is not None:
+        _check_halving(search, search.halving, confirm, f"{where} [search] halving")
     for key in axes:
         if key in ("data", "data.name"):
             raise SpecError(
                 f"{where} [search]: scores on different data sets cannot be compared, and {key} is an axis; search on "
                 f"one data set, and choose it with --set trial.data.name=..."
             )
+
+
+def _check_halving(search: SearchSettings, halving: HalvingSettings, confirm: ConfirmSettings | None, at: str) -> None:
+    if bool(halving.epochs) == bool(halving.points):
+        raise SpecError(f"{at}: rungs are in epochs or at points; type halving = {{ eta = 3, epochs = [2, 6] }}")
+    rungs = halving.epochs or halving.points
+    if list(rungs) != sorted(set(rungs)):
+        raise SpecError(f"{at}: the rungs {list(rungs)} are not in ascending order; sort them")
+    if search.sampler == "nsga2":
+        raise SpecError(f"{at}: halving ranks by score alone, and nsga2 by cost, too; choose sampler = 'tpe'")
+    if confirm is not None and search.trials and confirm.top > (most := halving.counts(search.trials)[-1]):
+        raise SpecError(
+            f"{at}: of {search.trials} settings {most} reach their end, and [confirm] top = {confirm.top}; type "
+            f"top = {most}, or leave out a rung"
+        )

@@ -66,7 +66,7 @@ class Rung:
     point: int | None = None  # number of the operating point, from 0
 
     def __str__(self) -> str:
-        return f"point {self.point}" if self.epochs is None else f"{self.epochs} epochs"
+        return f"point {self.point}" if self.epochs is None else f"{self.epochs} epoch{'s' if self.epochs > 1 else ''}"
 
 
 def stages_of(config: TrialConfig, rung: Rung | None = None) -> StageGenerator:

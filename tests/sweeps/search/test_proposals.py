@@ -8,7 +8,8 @@ import pytest
 
 from sweeps.errors import SpecError
 from sweeps.search import proposals
-from sweeps.search.proposals import Proposal, Score, next_batch
+from sweeps.search.proposals import next_batch
+from sweeps.search.records import Proposal, Score, ScoreKey
 from sweeps.search.run_search import replay
 from sweeps.spec.spec import Spec, load_spec
 
@@ -28,12 +29,13 @@ TPE = HEAD + '[search]\nsampler = "tpe"\ntrials = 6\nbatch = 4\n[confirm]\ntop =
 def decided(spec: Spec, value: Callable[[Proposal], float | None]) -> list[Proposal]:
     """All proposals of a search whose trials score as `value` says; None: they fail."""
     made: list[Proposal] = []
-    scores: dict[str, Score] = {}
+    scores: dict[ScoreKey, Score] = {}
     while batch := next_batch(spec, made, scores):
         for decision in batch:
             made.append(decision.proposal)
             if (score := value(decision.proposal)) is not None:
-                scores |= {key: Score(validation_score=score, macs=1) for key in decision.proposal.trial_ids}
+                at = decision.proposal.rung
+                scores |= {(key, at): Score(validation_score=score, macs=1) for key in decision.proposal.trial_ids}
     return made
 
 
@@ -59,7 +61,7 @@ def test_batches_read_those_before_and_the_best_are_confirmed_with_new_seeds(wri
 def test_the_order_in_which_trials_end_changes_nothing(write_spec: WriteSpec) -> None:
     spec = load_spec(write_spec(TPE))
     first = [decision.proposal for decision in next_batch(spec, (), {})]
-    scores = {key: Score(validation_score=epochs(one), macs=1) for one in first for key in one.trial_ids}
+    scores = {(key, None): Score(validation_score=epochs(one), macs=1) for one in first for key in one.trial_ids}
     turned = dict(reversed(scores.items()))
     assert next_batch(spec, first, scores) == next_batch(spec, first, turned)
 
@@ -105,7 +107,9 @@ class Rows:
 
         self.proposals = [_row(one) for one in made]
         self.scores = [
-            {"trial_id": key, "validation_score": value(one), "macs": 1} for one in made for key in one.trial_ids
+            {"trial_id": key, "rung": one.rung, "validation_score": value(one), "macs": 1}
+            for one in made
+            for key in one.trial_ids
         ]
 
     def rows(self, sql: str) -> list[dict[str, object]]:
