@@ -40,6 +40,7 @@ from results.statistics.means import iqm
 REPEATS = 4_000
 SEED = 20_240_501
 IMAGES = 200
+POOL = 800  # images from which each seed draws its test split
 FAILING = 0.02  # share of the trials that fail: with 20 seeds a third of the arms loses one at random
 
 Draw = Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]
@@ -274,6 +275,22 @@ def _of_images() -> list[Case]:
 
         return hit
 
+    def drawn(seeds: int, of_sources: float, with_images: bool) -> Callable[[np.random.Generator], bool]:
+        """As `crossed`, but each seed has its own source network and draws its own test split from one pool."""
+
+        def hit(generator: np.random.Generator) -> bool:
+            hardness = generator.normal(1.5, 1, POOL) + generator.normal(0, 0.3, (2, 1, POOL))
+            lucky = generator.normal(0, of_sources, (2, seeds, 1))
+            first, second = (hardness + lucky + generator.normal(0, 1, (2, seeds, POOL)) > 0).astype(float)
+            is_tested = generator.permuted(np.tile(np.arange(POOL) < IMAGES, (seeds, 1)), axis=1)
+            differences = np.where(is_tested, first - second, np.nan)
+            found = (
+                over_seeds_and_images(differences) if with_images else mean_interval(list(np.nanmean(differences, 1)))
+            )
+            return _holds(found.low, found.high, 0.0)
+
+        return hit
+
     def errs(kind: str) -> Callable[[np.random.Generator], bool]:
         def hit(generator: np.random.Generator) -> bool:
             found = mcnemar(generator.random(IMAGES) < 0.9, generator.random(IMAGES) < 0.9)
@@ -281,27 +298,42 @@ def _of_images() -> list[Case]:
 
         return hit
 
-    return [
-        Case(
-            what="difference over seeds and images",
-            n=f"{seeds} seeds, {IMAGES} images",
-            world="hard images" if not of_seeds else "hard images, lucky seeds",
-            claimed=0.95,
-            hit=crossed(seeds, of_seeds),
-            share_of_repeats=0.5,
-        )
-        for seeds in (3, 5, 10)
-        for of_seeds in (0.0, 0.15)
-    ] + [
-        Case(
-            what=f"McNemar's {kind} p errs",
-            n=f"{IMAGES} images",
-            world="accuracies of 90%",
-            claimed=0.05,
-            hit=errs(kind),
-        )
-        for kind in ("exact", "mid")
-    ]
+    return (
+        [
+            Case(
+                what="difference over seeds and images",
+                n=f"{seeds} seeds, {IMAGES} images",
+                world="hard images" if not of_seeds else "hard images, lucky seeds",
+                claimed=0.95,
+                hit=crossed(seeds, of_seeds),
+                share_of_repeats=0.5,
+            )
+            for seeds in (3, 5, 10)
+            for of_seeds in (0.0, 0.15)
+        ]
+        + [
+            Case(
+                what="difference over seeds and images" if with_images else "difference over seeds, t interval",
+                n=f"{seeds} seeds, {IMAGES} images each",
+                world=f"drawn splits, sources of {of_sources}" if of_sources else "drawn splits",
+                claimed=0.95,
+                hit=drawn(seeds, of_sources, with_images),
+            )
+            for seeds in (6, 10, 20)
+            for of_sources in (0.0, 0.15, 0.5)
+            for with_images in (True, False)
+        ]
+        + [
+            Case(
+                what=f"McNemar's {kind} p errs",
+                n=f"{IMAGES} images",
+                world="accuracies of 90%",
+                claimed=0.05,
+                hit=errs(kind),
+            )
+            for kind in ("exact", "mid")
+        ]
+    )
 
 
 def _others() -> list[Case]:

@@ -1,14 +1,17 @@
 """Which settings of a sweep matter: main effects and interactions of the settings that vary, with effect sizes."""
 
+import itertools
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from results.arms.comparison import Environment, Point, environments_of, last_points, points_of
 from results.arms.shared_training import support_lines
 from results.errors import ResultsError
-from results.statistics import Anova, anova, holm, mean_interval
+from results.statistics import Anova, Effect, Mean, anova, holm, mean_interval
 from results.store.reader import Run
 from results.text.number_format import NOTHING, SCALES, number, p_text
 from results.text.page import Heading, Note, PageTable, Part
@@ -23,6 +26,7 @@ LABEL = "label"
 NOT_A_FACTOR = (BLOCK, "last_point")
 """Settings that are no factor: the block, and one that changes no score."""
 MOST_FACTORS = 6
+L = TypeVar("L", bound=Hashable)
 
 
 @dataclass(frozen=True)
@@ -240,20 +244,33 @@ def effects_table(result: Anova) -> PageTable:
 
 
 def _levels_table(name: str, levels: Sequence[str], effects: Effects) -> PageTable:
-    """Build the table of each level's mean, averaged within each seed first, so that n is the number of seeds."""
-    scale = SCALES[effects.metric]
-    values: dict[str, dict[int, list[float]]] = {}
-    for level, point in zip(levels, effects.points, strict=True):
-        values.setdefault(level, {}).setdefault(point.seed, []).append(point.test or 0.0)
-    rows = []
-    for level, by_seed in sorted(values.items(), key=lambda item: _order(item[0])):
-        mean = mean_interval([math.fsum(several) / len(several) for several in by_seed.values()])
-        scores = sum(map(len, by_seed.values()))
-        rows.append((level, scale.value(mean.mean), scale.interval(mean), str(mean.n), str(scores)))
+    """Build the table of each level's mean; n is the number of seeds."""
+    scale, scores = SCALES[effects.metric], Counter(levels)
+    means = means_by_level(levels, effects.points)
+    rows = [
+        (level, scale.value(means[level].mean), scale.interval(means[level]), str(means[level].n), str(scores[level]))
+        for level in sorted(means, key=level_order)
+    ]
     return PageTable(columns=(name, f"mean {scale.mark}", "95%", "seeds", "scores"), rows=rows)
 
 
-def _order(level: str) -> tuple[float, str]:
+def means_by_level(levels: Sequence[L], points: Sequence[Point]) -> dict[L, Mean]:
+    """Average the test scores of each level with their 95% interval, within each seed first: n is that of seeds."""
+    scores: dict[L, dict[int, list[float]]] = {}
+    for level, point in zip(levels, points, strict=True):
+        scores.setdefault(level, {}).setdefault(point.seed, []).append(point.test or 0.0)
+    return {level: mean_interval([math.fsum(several) / len(several) for several in by_seed.values()])
+            for level, by_seed in scores.items()}  # fmt: skip
+
+
+def strongest_pair(effects: Effects) -> tuple[tuple[str, str], Effect] | None:
+    """Find the two factors that interact most, beyond chance, and their effect; None with a single factor."""
+    pairs = {" x ".join(pair): pair for pair in itertools.combinations(effects.factors, 2)}
+    found = [(pairs[one.name], one) for one in effects.result.effects if one.name in pairs and one.degrees]
+    return max(found, key=lambda one: (one[1].omega_squared or 0.0, one[1].eta_squared or 0.0), default=None)
+
+
+def level_order(level: str) -> tuple[float, str]:
     """Sort key: numbers by size, then texts."""
     try:
         return float(level), level

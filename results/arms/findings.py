@@ -1,6 +1,6 @@
 """What figures and sections of the report start from, computed once."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from results.arms import comparison, tuning
@@ -26,6 +26,7 @@ class Findings:
     environments: EnvironmentsByTrial
     arms: list[Arm]  # of `best`
     methods: Mapping[str, str]  # label -> method, of the plan and of the points
+    scales: Mapping[Problem, Scale]  # how the scores of each problem are written
     problems: list[Problem]  # those with test scores, in order
 
 
@@ -47,6 +48,7 @@ def findings_of(run: Run) -> Findings:
         environments=environments,
         arms=comparison.arms_of(best, environments),
         methods={row["label"]: row["method"] for row in run.rows(LABELS)},
+        scales={point.problem: SCALES[point.metric] for point in reversed(points)},
         problems=sorted({point.problem for point in points if point.test is not None}),
     )
 
@@ -55,8 +57,3 @@ def problem_condition(problem: Problem) -> str:
     """Return the SQL condition on rows of `planned` or `operating_points` of a problem."""
     images = f"train_images = {problem.train_images}" if problem.train_images else "train_images IS NULL"
     return f"network = {literal(problem.network)} AND dataset = {literal(problem.dataset)} AND {images}"
-
-
-def scale_of(points: Sequence[Point], problem: Problem) -> Scale:
-    """Return how the scores of a problem are written."""
-    return SCALES[next(point.metric for point in points if point.problem == problem)]

@@ -26,10 +26,11 @@ class Chart:
 
     title: str
     spec: Spec  # Vega-Lite without data; it names the data set "rows" and those of `tables`
-    answer: Answer  # the query whose rows are the data set "rows"
+    answer: Answer  # the query whose rows are the data set "rows"; `derived`: from whose rows they are computed
     extra: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     tables: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
     note: str = ""  # what a reader should know, a sentence below the figure
+    derived: bool = False
 
     def to_dict(self) -> Spec:
         """The figure with its data as Vega-Lite, such as `altair.Chart.from_dict` reads it."""

@@ -5,38 +5,14 @@ from typing import Any
 
 from results.arms import comparison
 from results.arms.comparison import Pairing, Problem, budget_order
-from results.arms.findings import Findings, problem_condition
+from results.arms.findings import Findings
 from results.plot.chart import Chart, Spec
 from results.plot.style import WIDTH, label_channels, names_width, order_labels, quantity, row_axis, told
 from results.statistics.gaps import above_widest_gap
-from results.store.answers import answer
-from results.store.reader import literal
+from results.store.answers import Answer
 from results.text.number_format import SCALES, Scale, percent
 
-DIFFERENCES = """
-WITH one_setting AS (
-    SELECT point.* FROM compared_points AS point
-    LEFT JOIN (SELECT DISTINCT ON (trial_id) trial_id, tuning_order FROM planned ORDER BY trial_id, written_at DESC)
-        USING (trial_id)
-    WHERE {problem}
-    QUALIFY row_number() OVER (PARTITION BY trial_id, asked_removed_macs_fraction ORDER BY point DESC) = 1
-        AND (tuning_order IS NULL OR rank() OVER (
-            PARTITION BY label, method, seed, asked_removed_macs_fraction
-            ORDER BY CASE WHEN isfinite(validation_score) THEN 0 ELSE 1 END, validation_score DESC, tuning_order) = 1)
-), seeds AS (
-    SELECT label, method, round(asked_removed_macs_fraction, 9) AS asked_removed_macs_fraction, seed,
-        avg(test_score) AS test_score
-    FROM one_setting WHERE isfinite(test_score) GROUP BY ALL
-)
-SELECT one.label, one.asked_removed_macs_fraction, seed, one.test_score,
-    baseline.test_score AS baseline_test_score, one.test_score - baseline.test_score AS difference
-FROM seeds AS one JOIN seeds AS baseline USING (seed)
-WHERE baseline.label = {label} AND baseline.asked_removed_macs_fraction IS NOT DISTINCT FROM {asked}
-    AND (one.label, one.asked_removed_macs_fraction) IS DISTINCT FROM
-        (baseline.label, baseline.asked_removed_macs_fraction)
-ORDER BY ALL
-"""
-"""Seed by seed, with the best setting of [tuning] if there is one."""
+_COLUMNS = ("label", "asked_removed_macs_fraction", "seed", "test_score", "baseline_test_score", "difference")
 _MOST_BUDGETS = 4
 
 
@@ -48,11 +24,14 @@ def differences(found: Findings, problem: Problem) -> Chart | None:
         return None
     baseline = comparison.baselines_of(found.arms, problem)[0]
     scale = SCALES[baseline.metric]
-    asked = "NULL" if baseline.asked is None else repr(baseline.asked)
-    sql = DIFFERENCES.format(problem=problem_condition(problem), label=literal(baseline.label), asked=asked)
-    data = answer(found.run, sql)
     budgets = _budgets(pairings)
-    panel = [budgets.index(one) if one in budgets else -1 for one in data.column("asked_removed_macs_fraction")]
+    rows = [
+        (arm.label, arm.asked, seed, score, other.test_by_seed[seed], score - other.test_by_seed[seed])
+        for arm, other in pairs
+        for seed, score in sorted(arm.test_by_seed.items())
+        if seed in other.test_by_seed
+    ]
+    panel = [budgets.index(asked) if asked in budgets else -1 for _, asked, *_ in rows]
     labels = [name for name in order_labels(found.methods) if any(one.label == name for one in pairings)]
     left = names_width(labels)
     means = [_mean(one, budgets.index(one.asked), scale) for one in pairings if one.asked in budgets]
@@ -81,10 +60,11 @@ def differences(found: Findings, problem: Problem) -> Chart | None:
     return Chart(
         f"{problem}: difference in test {scale.noun} to {baseline}{scale.difference_axis_unit}",
         spec,
-        data,
+        Answer(_COLUMNS, rows, comparison.POINTS.strip()),
         {"panel": panel},
         {"means": means},
         " ".join(notes),
+        derived=True,
     )
 
 

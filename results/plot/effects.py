@@ -1,13 +1,15 @@
-"""What each setting does on average: median and quartiles of the score for each value of what varies."""
+"""What each setting does on average, value by value, and the two settings that interact most."""
 
 from collections.abc import Sequence
 
-from results.arms.comparison import Problem
-from results.arms.findings import Findings, problem_condition, scale_of
+from results.analysis.effects import SETTINGS, Effects, level_order, means_by_level, strongest_pair
+from results.arms.comparison import POINTS, Problem
+from results.arms.findings import Findings, problem_condition
 from results.plot.chart import Chart, Spec
 from results.plot.style import GREY, PALETTE, WIDTH, names_width, quantity, row_axis, told
-from results.store.answers import answer
+from results.store.answers import Answer, answer
 from results.store.reader import literal
+from results.text.number_format import SCALES, number, p_text
 
 EFFECTS = """
 WITH ends AS (
@@ -41,7 +43,7 @@ def effects(found: Findings, problem: Problem, settings: Sequence[str]) -> Chart
     data = answer(found.run, sql)
     if not data.rows:
         return None
-    scale = scale_of(found.points, problem)
+    scale = found.scales[problem]
     records = data.records()
     medians: dict[str, list[float]] = {}
     for record in records:
@@ -84,3 +86,45 @@ def effects(found: Findings, problem: Problem, settings: Sequence[str]) -> Chart
     note = f"{left} more settings, whose medians lie closer together, are in the table." if left > 0 else ""
     title = f"{problem}: test {scale.noun} for each value, the setting with the largest range on top"
     return Chart(title, spec, data, {"name": names, "place": list(range(len(names)))}, note=note)
+
+
+def interaction(effects: Effects) -> Chart | None:
+    """The mean score of each combination of the two settings that interact most; None if only one setting varies."""
+    found = strongest_pair(effects)
+    if found is None:
+        return None
+    pair, effect = found
+    levels = {name: sorted(set(effects.factors[name]), key=level_order) for name in pair}
+    across, lines = sorted(pair, key=lambda name: -len(levels[name]))
+    cells = list(zip(effects.factors[across], effects.factors[lines], strict=True))
+    means = sorted(means_by_level(cells, effects.points).items(), key=lambda one: [*map(level_order, one[0])])
+    rows = [(*cell, mean.n, mean.mean, mean.low, mean.high) for cell, mean in means]
+    scale = SCALES[effects.metric]
+    title = f"test {scale.noun}{scale.axis_unit}"
+    names = {"mean": "mean_test_score", "lowest": "low", "highest": "high"}
+    spec: Spec = {
+        "data": {"name": "rows"},
+        "transform": [{"calculate": f"isValid(datum.{column}) ? datum.{column} * {scale.factor} : null", "as": name}
+                      for name, column in names.items()],
+        "width": WIDTH - 80,
+        "height": 220,
+        "encoding": {
+            "x": {"field": "value", "type": "nominal", "sort": levels[across], "title": across,
+                  "axis": {"labelAngle": 0}, "scale": {"type": "point", "padding": 0.5}},
+            "color": {"field": "other_value", "type": "nominal", "title": lines, "sort": levels[lines],
+                      "scale": {"range": [*PALETTE]}},
+            "tooltip": told(value=across, other_value=lines, mean=f"mean {title}|.{scale.digits}f", seeds="seeds"),
+        },
+        "layer": [
+            {"mark": {"type": "rule", "opacity": 0.5},
+             "encoding": {"y": quantity("lowest", title), "y2": {"field": "highest"}}},
+            {"mark": {"type": "line", "point": {"size": 50}}, "encoding": {"y": quantity("mean", title)}},
+        ],
+    }  # fmt: skip
+    data = Answer(("value", "other_value", "seeds", *names.values()), rows, f"{SETTINGS};\n{POINTS.strip()}")
+    title = f"The settings that interact most: {across} and {lines}"
+    note = (
+        "Means over seeds with 95% t intervals. The interaction's share of the variance is"
+        f" {number(effect.eta_squared, 3)}, its p {p_text(effect.p)}."
+    )
+    return Chart(title, spec, data, note=note, derived=True)

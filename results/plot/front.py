@@ -8,7 +8,7 @@ from results.analysis.pareto import DEVICE_HOURS, TIMED, FrontPoint, costs_of, f
 from results.arms import comparison
 from results.arms.comparison import TRANSTAILOR, Problem
 from results.arms.cost import ALONE
-from results.arms.findings import Findings, scale_of
+from results.arms.findings import Findings
 from results.plot.chart import Chart, Spec
 from results.plot.costs import time_unit
 from results.plot.style import GREY, WIDTH, label_channels, quantity, told
@@ -71,7 +71,7 @@ def front(
         return None
     costs = [one for one in _costs(found.run) if (score, one.column) in means]
     chosen = next(one for one in costs if one.column == cost)
-    scales = [scale_of(found.points, problem) for problem in found.problems]
+    scales = [found.scales[problem] for problem in found.problems]
     views = {name: _views(found, means, name) for name in SCORES}
     places = {(one.network, one.dataset, one.train_images): n for n, one in enumerate(found.problems)}
     panel = [places[network, dataset, images or 0] for network, dataset, images, *_ in data.rows]
@@ -149,7 +149,7 @@ def _views(found: Findings, means: Means, score: str) -> list[dict[str, Any]]:
     """For each problem the ends of the axis of scores, and a text that names the means below it."""
     made = []
     for problem in found.problems:
-        scale = scale_of(found.points, problem)
+        scale = found.scales[problem]
         points = means[score, "macs"].get(problem, [])
         ends = [value for one in points for value in (one.interval.low, one.interval.high) if value is not None]
         kept = above_widest_gap([one.score for one in points])
@@ -179,7 +179,7 @@ def _is_head_fit(point: FrontPoint) -> bool:
 def _row(
     found: Findings, score: str, cost: str, panel: int, point: FrontPoint, costs: Sequence[Cost]
 ) -> dict[str, Any]:
-    scale = scale_of(found.points, point.arm.problem)
+    scale = found.scales[point.arm.problem]
     low, high = (None if end is None else scale.factor * end for end in (point.interval.low, point.interval.high))
     return {
         "panel": panel, "score": score, "cost": cost, "label": point.arm.label, "asked": point.arm.asked,
@@ -196,7 +196,7 @@ def _panel(
     labels: set[str],
 ) -> Spec:  # fmt: skip
     problem = found.problems[place]
-    scale = scale_of(found.points, problem)
+    scale = found.scales[problem]
     title = _title(score, scale)
     kind = {"type": "log"} if log else {"type": "linear", "zero": False}
     ends = {"domain": view["x"]} if view["x"] else {}

@@ -5,12 +5,13 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from results.arms.comparison import Problem
+from results.arms.comparison import TRANSTAILOR, Problem
 from results.arms.filter_agreement import OF_LABELS, OF_SEEDS, agreement_sql
 from results.arms.findings import Findings, problem_condition
 from results.plot.chart import Chart, Spec
 from results.plot.style import PALETTE, WIDTH, label_channels, names_width, order_labels, row_axis, told
 from results.store.answers import Answer, answer
+from results.store.reader import literal
 
 WIDTHS = """
 WITH chosen AS (
@@ -33,6 +34,31 @@ SELECT one.label, other.label AS other_label, count(*) AS layers,
 FROM widths AS one JOIN widths AS other USING (layer)
 GROUP BY ALL ORDER BY ALL
 """
+
+OVER_DATA = """
+WITH chosen AS (
+    SELECT trial_id, point, dataset, seed FROM operating_points
+    WHERE network = {network} AND label = {label}
+        AND (abs(asked_removed_macs_fraction - {asked}) < 1e-6 OR asked_removed_macs_fraction IS NULL)
+    QUALIFY row_number() OVER (PARTITION BY trial_id ORDER BY point DESC) = 1
+), kept AS (
+    SELECT dataset, seed, layer, min("order") AS "order", avg(width / original_width) AS kept_fraction
+    FROM layers JOIN chosen USING (trial_id, point) GROUP BY dataset, seed, layer
+)
+"""
+"""How much of each layer a label keeps on each data set; for TransTailor's Figure 4."""
+OF_DATA = """
+SELECT dataset AS label, layer, min("order") AS "order", count(*) AS seeds, avg(kept_fraction) AS kept_fraction
+FROM kept GROUP BY dataset, layer ORDER BY dataset, "order", layer
+"""
+BETWEEN_DATA = """
+SELECT one.dataset AS label, other.dataset AS other_label, count(DISTINCT (one.seed, other.seed)) AS pairs,
+    1 - avg(abs(one.kept_fraction - other.kept_fraction)) AS agreement
+FROM kept AS one JOIN kept AS other USING (layer)
+WHERE one.dataset < other.dataset OR one.dataset = other.dataset AND one.seed < other.seed
+GROUP BY ALL ORDER BY ALL
+"""
+"""Two data sets: any two seeds. One data set: two seeds, which shows how far chance alone moves the widths."""
 
 
 class Shading(NamedTuple):
@@ -81,6 +107,37 @@ def widths(found: Findings, problem: Problem, asked: float, at: str) -> dict[str
         title = f"{problem}: agreement of two labels on the widths (100 less the mean difference in points)"
         text = "format(100 * datum.agreement, '.0f')"
         charts["agreement"] = _by_pair(title, pairs, Shading("1 - datum.agreement", text))
+    return charts
+
+
+def over_data(found: Findings, network: str) -> dict[str, Chart]:
+    """One arm's sub-models of a network over data sets, as TransTailor's Figure 4: widths, and how far they agree.
+
+    The arm and the budget are those with most data sets; of several, TransTailor's and the one closest to a fifth.
+
+    Returns:
+        Charts "over-data" and "data-agreement"; none if no arm has pruned the network on two data sets.
+    """
+    of_arms: dict[tuple[str, str, float], set[str]] = {}
+    for point in found.points:
+        if point.problem.network == network and point.asked:
+            of_arms.setdefault((point.method, point.label, point.asked), set()).add(point.problem.dataset)
+    arms = [(method != TRANSTAILOR, abs(asked - 0.2), label, asked, len(data)) for (method, label, asked), data in
+            of_arms.items() if len(data) > 1]  # fmt: skip
+    if not arms:
+        return {}
+    *_, label, asked, _ = min(arms, key=lambda arm: (-arm[-1], arm))
+    kept = OVER_DATA.format(network=literal(network), label=literal(label), asked=repr(asked))
+    widths_of_data, pairs = answer(found.run, kept + OF_DATA), answer(found.run, kept + BETWEEN_DATA)
+    at = f"{network}, {label}, at {100 * asked:g}% fewer MACs"
+    charts = {}
+    if widths_of_data.rows:
+        title = f"{at}: filters left in each layer (%) on each data set"
+        text = "format(100 * datum.kept_fraction, '.0f')"
+        charts["over-data"] = _by_layer(title, widths_of_data, Shading("1 - datum.kept_fraction", text))
+        title = f"{at}: agreement of two data sets, and of two seeds of one (100 less the mean difference in points)"
+        text = "format(100 * datum.agreement, '.0f')"
+        charts["data-agreement"] = _by_pair(title, pairs, Shading("1 - datum.agreement", text))
     return charts
 
 

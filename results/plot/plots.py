@@ -2,6 +2,7 @@
 
 from functools import cached_property
 
+from results.analysis.effects import effects_of
 from results.analysis.pareto import DEVICE_HOURS, TIMED
 from results.arms.comparison import Problem
 from results.arms.findings import Findings, findings_of
@@ -59,6 +60,13 @@ class Plots:
         keys = settings_of(trial_rows(self._run)).effects()
         return _present(effects.effects(self._found, self._problem(network, dataset), keys), "settings that vary")
 
+    def interaction(self) -> Chart:
+        """The two settings that interact most: the mean test score of each combination; of several metrics, the first.
+
+        Raises ResultsError where there is no analysis of variance, as with one seed.
+        """
+        return _present(effects.interaction(effects_of(self._run)[0]), "two settings that vary")
+
     def learning_curves(self, *, network: str | None = None, dataset: str | None = None) -> Chart:
         """Training curves of each kind of stage: median and quartiles over stages."""
         problem = self._problem(network, dataset)
@@ -69,13 +77,18 @@ class Plots:
         """The filters left in each layer, label by label."""
         return self._of_layers(layers.widths, "widths", network, dataset)
 
+    def over_data(self, network: str) -> Chart:
+        """The filters that one arm left in each layer of a network, data set by data set (TransTailor's Figure 4)."""
+        return _present(layers.over_data(self._found, network).get("over-data"), "arm that pruned it on two data sets")
+
     def kept_filters(self, *, network: str | None = None, dataset: str | None = None) -> Chart:
         """How far the seeds of a label keep the same filters, layer by layer (kappa)."""
         return self._of_layers(layers.kept_filters, "kept", network, dataset)
 
     def stop_rules(self, *, network: str | None = None, dataset: str | None = None) -> Chart:
         """What each stop rule would have chosen on the recorded paths."""
-        chart = stopping.stop_rules(self._found, self._problem(network, dataset))
+        problem = self._problem(network, dataset)
+        chart = stopping.stop_rules(self._found, problem, stopping.outcomes_of(self._found, problem))
         return _present(chart, "paths with two operating points")
 
     def timeline(self) -> Chart:

@@ -1,59 +1,50 @@
 """What each stop rule would have chosen on the recorded paths: a row for each label, a mark for each rule."""
 
-from results.arms.comparison import Problem
-from results.arms.findings import Findings, problem_condition, scale_of
+from collections.abc import Mapping, Sequence
+
+from results.analysis.stopping import TOLERANCES, RuleOutcome, rule_outcomes
+from results.arms.comparison import POINTS, Problem
+from results.arms.findings import Findings
 from results.plot.chart import Chart, Spec
 from results.plot.style import PALETTE, WIDTH, names_width, quantity, row_axis, told
-from results.store.answers import answer
+from results.store.answers import Answer
 
-RULES = """
-WITH path AS (
-    SELECT label, seed, trial_id, point, removed_macs_fraction, validation_score, test_score,
-        round(lag(validation_score) OVER (PARTITION BY trial_id ORDER BY point) - validation_score, 9) AS drop
-    FROM compared_points
-    WHERE {problem}
-    QUALIFY count(*) OVER (PARTITION BY trial_id) > 1
-), rules AS (
-    SELECT * FROM (VALUES {rules}) AS rules(place, rule, tolerance)
-), stops AS (
-    SELECT place, rule, trial_id, min(point) FILTER (drop > tolerance OR isnan(validation_score)) AS stop
-    FROM path, rules GROUP BY ALL
-), chosen AS (
-    SELECT place, rule, trial_id, coalesce(max(point) FILTER (stop IS NULL OR point < stop), min(point)) AS point
-    FROM stops JOIN path USING (trial_id) GROUP BY ALL
-    UNION ALL
-    SELECT 4, 'best by validation', trial_id, coalesce(
-        arg_max(point, (validation_score, removed_macs_fraction)) FILTER (isfinite(validation_score)), min(point))
-    FROM path GROUP BY trial_id
-    UNION ALL
-    SELECT 5, 'end of the path', trial_id, max(point) FROM path GROUP BY trial_id
-)
-SELECT label, rule, place, count(*) AS trials, avg(point) AS mean_point, avg(removed_macs_fraction)
-    AS removed_macs_fraction, avg(validation_score) AS validation_score, avg(test_score) AS test_score
-FROM chosen JOIN path USING (trial_id, point)
-GROUP BY ALL ORDER BY label, place
-"""
-"""A path is walked from its first point; a drop is measured from the point before, in the validation score. It is
-rounded, because 0.9 - 0.897 is 0.0030000000000000027 in floating point and must count as 0.003."""
-TOLERANCES = (0.0, 0.003, 0.01, 0.02)
+_RULES = (*(f"paper's, tolerance {one:g}" for one in sorted(TOLERANCES)), "best by validation", "end of the path")
+_COLUMNS = ("label", "rule", "seeds", "removed_macs_fraction", "validation_score", "test_score")
 _MOST_LABELS = 20
 
+Outcomes = Mapping[str, Sequence[RuleOutcome]]
+"""By label."""
 
-def stop_rules(found: Findings, problem: Problem) -> Chart | None:
-    """Means over trials of what each rule would have chosen; None where no path has two points."""
-    rules = ", ".join(f"({n}, 'paper''s, tolerance {one:g}', {one})" for n, one in enumerate(TOLERANCES))
-    data = answer(found.run, RULES.format(problem=problem_condition(problem), rules=rules))
-    if not data.rows:
+
+def outcomes_of(found: Findings, problem: Problem) -> Outcomes:
+    """What every rule chooses for each label of a problem whose trials have several points."""
+    points = [point for point in found.points if point.problem == problem]
+    return {label: several for (_, label), several in
+            rule_outcomes(points, found.ended, found.environments).items()}  # fmt: skip
+
+
+def stop_rules(found: Findings, problem: Problem, outcomes: Outcomes) -> Chart | None:
+    """Means over seeds of what some rules would have chosen; None where no path has two points.
+
+    Args:
+        outcomes: from `outcomes_of`.
+    """
+    if not outcomes:
         return None
-    scale = scale_of(found.points, problem)
-    labels = sorted(set(data.column("label")))
+    scale = found.scales[problem]
+    rows = [
+        (label, one.rule, len(one.arm.models_by_seed), one.arm.removed, one.arm.validation.mean, one.arm.test.mean)
+        for label, several in outcomes.items()
+        for one in sorted((one for one in several if one.rule in _RULES), key=lambda one: _RULES.index(one.rule))
+    ]
+    labels = sorted(outcomes)
     shown = labels[:_MOST_LABELS]
-    ordered = [rule for _, rule in sorted(set(zip(data.column("place"), data.column("rule"), strict=True)))]
     left = names_width(shown)
     axes = {"removed": "removed MACs (%)", "score": f"test {scale.noun}{scale.axis_unit}"}
     forms = {"removed": ".1f", "score": f".{scale.digits}f"}
-    tip = told(label="arm", rule="rule", trials="trials", **{name: f"{axes[name]}|{forms[name]}" for name in axes})
-    rule = {"field": "rule", "type": "nominal", "sort": ordered}
+    tip = told(label="arm", rule="rule", seeds="seeds", **{name: f"{axes[name]}|{forms[name]}" for name in axes})
+    rule = {"field": "rule", "type": "nominal", "sort": list(_RULES)}
     spec: Spec = {
         "data": {"name": "rows"},
         "transform": [
@@ -73,7 +64,7 @@ def stop_rules(found: Findings, problem: Problem) -> Chart | None:
                     "x": quantity(name, title),
                     "y": {"field": "label", "type": "nominal", "axis": row_axis(labels=name == "removed")},
                     "yOffset": rule,
-                    "color": rule | {"title": None, "scale": {"domain": ordered, "range": PALETTE[: len(ordered)]}},
+                    "color": rule | {"title": None, "scale": {"domain": _RULES, "range": PALETTE[: len(_RULES)]}},
                     "tooltip": tip,
                 },
             }
@@ -81,4 +72,5 @@ def stop_rules(found: Findings, problem: Problem) -> Chart | None:
         ],
     }
     note = f"{len(labels) - len(shown)} more labels are in the table." if len(labels) > len(shown) else ""
-    return Chart(f"{problem}: what each rule would have chosen, means over trials", spec, data, note=note)
+    title = f"{problem}: what each rule would have chosen, means over seeds"
+    return Chart(title, spec, Answer(_COLUMNS, rows, POINTS.strip()), note=note, derived=True)

@@ -30,6 +30,7 @@ from results.report.sections import (
     failures,
     now,
     pareto,
+    searched,
     stopping,
     time_line,
     trials,
@@ -176,7 +177,7 @@ def page_of(run: Run, renew_s: float | None = None, *, apart: str | None = None)
     except (ValueError, OSError) as error:
         page.warnings.append(f"provenance.json cannot be read: {error}")
     page.trials = script_json(trials.script_data(run, planned, settings))
-    page.verdict = comparing.headline(found)
+    page.verdict = searched.headline(found) or comparing.headline(found)
     page.main = pareto.section(found)
     page.arms = comparing.overview(found)
     made = [

@@ -5,8 +5,8 @@ import math
 import numpy as np
 
 FRONT_DRAWS = 1_000
-_COMPARED_AT_ONCE = 2_000_000
-"""This many pairs of arms, over several resamples, are held in memory."""
+_HELD_AT_ONCE = 2_000_000
+"""This many means of arms, over several resamples, are held in memory."""
 
 
 def on_front(costs: np.ndarray, scores: np.ndarray) -> np.ndarray:
@@ -24,12 +24,17 @@ def on_front(costs: np.ndarray, scores: np.ndarray) -> np.ndarray:
         array([ True,  True, False])
     """
     known = np.isfinite(costs) & np.isfinite(scores)
-    other_cost, cost = costs[..., None, :], costs[..., :, None]
-    other_score, score = scores[..., None, :], scores[..., :, None]
-    at_least = (other_cost <= cost) & (other_score >= score)
-    strictly = (other_cost < cost) | (other_score > score)
-    beaten: np.ndarray = (at_least & strictly & known[..., None, :]).any(axis=-1)
-    front: np.ndarray = known & ~beaten
+    costs, scores = np.where(known, costs, np.inf), np.where(known, scores, -np.inf)
+    order = np.lexsort((-scores, costs), axis=-1)  # the cheapest first; of equal costs, the best
+    costs, scores = (np.take_along_axis(values, order, axis=-1) for values in (costs, scores))
+    leads = np.ones(order.shape, dtype=bool)  # better than all that are cheaper
+    leads[..., 1:] = scores[..., 1:] > np.maximum.accumulate(scores, axis=-1)[..., :-1]
+    is_new = np.ones(order.shape, dtype=bool)  # not equal to the one before
+    is_new[..., 1:] = (costs[..., 1:] != costs[..., :-1]) | (scores[..., 1:] != scores[..., :-1])
+    first = np.maximum.accumulate(np.where(is_new, np.arange(order.shape[-1]), 0), axis=-1)
+    front = np.empty(order.shape, dtype=bool)
+    np.put_along_axis(front, order, np.take_along_axis(leads, first, axis=-1), axis=-1)
+    front &= known
     return front
 
 
@@ -62,7 +67,7 @@ def front_shares(
     arms, seeds = costs.shape
     found = np.zeros(arms)
     weights = generator.multinomial(seeds, np.full(seeds, 1 / seeds), draws)
-    for some in np.array_split(weights, math.ceil(draws * arms**2 / _COMPARED_AT_ONCE)):
+    for some in np.array_split(weights, math.ceil(draws * arms / _HELD_AT_ONCE)):
         found += on_front(_means(costs, known, some), _means(scores, known, some)).sum(axis=0)
     return found / draws
 

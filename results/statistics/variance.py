@@ -10,6 +10,9 @@ from scipy import special
 
 from results.statistics.means import finite
 
+_RANK_TOLERANCE = 1e-10
+"""Of singular values against the largest: those of dependent columns, which are whole counts, are below 1e-13."""
+
 
 @dataclass(frozen=True)
 class Effect:
@@ -134,5 +137,7 @@ def _columns(levels: Sequence[Sequence[str]]) -> np.ndarray:
 def _fitted(data: np.ndarray, blocks: Sequence[np.ndarray]) -> tuple[float, int]:
     """Fit a mean and these columns by least squares; return the residual sum of squares and the rank."""
     matrix = np.concatenate([np.ones((len(data), 1)), *blocks], axis=1)
-    solution, _, rank, _ = np.linalg.lstsq(matrix, data - data.mean(), rcond=None)
-    return float(((data - data.mean() - matrix @ solution) ** 2).sum()), int(rank)
+    rest = data - data.mean()
+    # Normal equations: counts are exact, and there are far fewer columns than values.
+    solution, _, rank, _ = np.linalg.lstsq(matrix.T @ matrix, matrix.T @ rest, rcond=_RANK_TOLERANCE)
+    return float(((rest - matrix @ solution) ** 2).sum()), int(rank)

@@ -43,23 +43,29 @@ function commandsOf(trial, points, name) {
   return list;
 }
 
+const SPLITS = ["training", "validation"];
 const quantity = (field, title) => ({ field, title, type: "quantitative", scale: { zero: false } });
 
-// The training loss of its stages, one after the other, each in its place.
+// The losses of its stages, one after the other, each in its place; dashed: on the validation split.
 function drawCurves(place, curves, id) {
   let before = 0;
   const rows = (curves.of[id] || []).flatMap((at, stage) => {
-    const [kind, epochs, losses] = curves.stages[at], start = before;
+    const [kind, epochs, ...losses] = curves.stages[at], start = before;
     before += epochs[epochs.length - 1];
-    return epochs.map((epoch, number) => ({ stage, kind: words(kind), epoch: start + epoch, loss: losses[number] }));
+    return losses.flatMap((several, split) => epochs.map((epoch, number) => ({
+      stage, kind: words(kind), epoch: start + epoch, loss: several[number], split: SPLITS[split],
+    }))).filter((row) => row.loss !== null);
   });
   if (!rows.length) return place.append(element("p", "Training and validation: not recorded.", "small"));
-  place.after(element("p", "Every fifth epoch of each stage. Validation while it trained: not recorded.", "small"));
+  const validated = rows.some((row) => row.split === SPLITS[1]);
+  const told = validated ? "dashed: on the validation split" : "on the validation split while it trained: not recorded";
+  place.after(element("p", `Every fifth epoch of each stage; ${told}.`, "small"));
   return vegaEmbed(place, {
     data: { values: rows }, width: 340, height: 130, mark: { type: "line", point: { size: 14 } },
     encoding: {
-      x: quantity("epoch", "epochs since its first stage"), y: quantity("loss", "training loss"),
+      x: quantity("epoch", "epochs since its first stage"), y: quantity("loss", "loss"),
       color: { field: "kind", type: "nominal", title: null }, detail: { field: "stage" },
+      strokeDash: { field: "split", type: "nominal", legend: null, scale: { domain: SPLITS, range: [[1, 0], [4, 3]] } },
     },
   }, EMBED());
 }

@@ -60,6 +60,34 @@ DATASETS.add(
         test_images=600,
     ),
 )
+DATASETS.add(
+    "friedman1_large",
+    DataInfo(
+        description="friedman1 with 20,000 samples of the target, half of them test, as in PAC-Net's paper.",
+        loader="tailor.data.friedman:load_large",
+        sha256="40f4f28fe5183d30114f0f63ed64e908084596b3ff7cae8c607801f9fcce4133",
+        input_shape=(10,),
+        source_classes=1,
+        target_classes=1,
+        source_images=2000,
+        target_images=20_000,
+        test_images=10_000,
+    ),
+)
+DATASETS.add(
+    "oscillator",
+    DataInfo(
+        description="Solutions of a differential equation: the place of an oscillator; the source has other constants.",
+        loader="tailor.data.oscillator:load",
+        sha256="3745b12344dbf94bb7b08c1344dbc8ca54943ca29d752d7e19a9c0497cba84ac",
+        input_shape=(3,),
+        source_classes=1,
+        target_classes=1,
+        source_images=2000,
+        target_images=1400,
+        test_images=600,
+    ),
+)
 
 
 def info(name: str, root: str | None = None) -> DataInfo:

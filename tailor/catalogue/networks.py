@@ -139,6 +139,20 @@ NETWORKS.add(
         head_params_count=325,
     ),
 )
+NETWORKS.add(
+    "oscillator_mlp",
+    NetworkInfo(
+        description="friedman_mlp for three numbers.",
+        builder="tailor.networks.embedded:oscillator_mlp",
+        head="head",
+        input_shape=(3,),
+        has_norm=False,
+        activation="ReLU",
+        macs=4_608,
+        params_count=4_741,
+        head_params_count=325,
+    ),
+)
 for _name, _found in json.loads(TORCHVISION_FILE.read_bytes()).items():
     _facts = _found["info"] | {"input_shape": tuple(_found["info"]["input_shape"])}
     NETWORKS.add(_name, NetworkInfo(**_facts))

@@ -32,7 +32,7 @@ class DataConfig(Settings):
     """Draw this many training images of each class, by the trial's seed; None takes all."""
     split_seed: Seed = 0
     """Which images are train, validation and test; fixed by default, so that seeds share their test set. A data set
-    that was prepared with a test split keeps it for every seed; digits, friedman1 and pools draw it, too."""
+    that was prepared with a test split keeps it for every seed; pools and the embedded data sets draw it, too."""
     augmentation: Literal["none", "shift", "crop_flip"] = "none"
     """`shift` moves each training image by up to one pixel; `crop_flip` cuts a random square, mirrors half."""
     crop_px: Annotated[int | None, Field(ge=1, json_schema_extra={"neutral": None})] = None

@@ -69,16 +69,16 @@ class DigitsResNet(nn.Module):
         return logits
 
 
-class FriedmanMLP(nn.Module):
+class RegressionMLP(nn.Module):
     """Two hidden linear layers with ReLU; for regression with one output."""
 
-    def __init__(self, num_classes: int, width: int = 64) -> None:
+    def __init__(self, num_classes: int, inputs: int, width: int = 64) -> None:
         super().__init__()
-        self.hidden = nn.Sequential(nn.Linear(10, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU())
+        self.hidden = nn.Sequential(nn.Linear(inputs, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU())
         self.head = nn.Linear(width, num_classes)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Outputs (B, num_classes) of inputs (B, 10)."""
+        """Outputs (B, num_classes) of rows of numbers (B, inputs)."""
         outputs: Tensor = self.head(self.hidden(inputs))
         return outputs
 
@@ -156,5 +156,10 @@ def digits_vit(num_classes: int) -> nn.Module:
 
 
 def friedman_mlp(num_classes: int) -> nn.Module:
-    """The embedded network for inputs that are not images."""
-    return FriedmanMLP(num_classes)
+    """The embedded network for ten numbers."""
+    return RegressionMLP(num_classes, inputs=10)
+
+
+def oscillator_mlp(num_classes: int) -> nn.Module:
+    """The embedded network for three numbers."""
+    return RegressionMLP(num_classes, inputs=3)

@@ -29,6 +29,7 @@ class Synthetic:
     """What a synthetic run holds; `end` says how each trial ended, by (label, seed): finished, failed or missing."""
 
     networks: Sequence[str] = ("vgg11",)
+    dataset: str = "digits"
     labels: Sequence[tuple[str, str]] = (("transtailor", "transtailor"), ("fine_tune", "fine_tune"))
     seeds: Sequence[int] = (0, 1, 2)
     budgets: Sequence[float] = (0.0, 0.1, 0.2, 0.3)
@@ -53,12 +54,12 @@ class Synthetic:
         return run
 
     def _trial(self, writer: Writer, network: str, label: str, method: str, seed: int) -> None:
-        trial_id = sha("trial", network, label, seed)[:16]
+        trial_id = sha("trial", network, self.dataset, label, seed)[:16]
         arm = {
             "label": label,
             "method": method,
             "network": network,
-            "dataset": "digits",
+            "dataset": self.dataset,
             "seed": seed,
             "train_images": None,
         }

@@ -63,7 +63,8 @@ class Shown:
         (self.name,) = re.findall(r'<figure id="([^"]+)"', figure)
         (data,) = re.findall(r'<script type="application/json">(.*?)</script>', figure, flags=re.DOTALL)
         self.data: dict[str, Any] = json.loads(data)
-        (query,) = re.findall(r"<pre>(.*?)</pre>", figure, flags=re.DOTALL)
+        ((title, query),) = re.findall(r"<summary>(SQL.*?)</summary><pre>(.*?)</pre>", figure, flags=re.DOTALL)
+        self.derived = title == "SQL of its rows"  # computed from the query's rows
         self.query = html.unescape(query)
 
 

@@ -1,7 +1,7 @@
 """Sections that are a text and figures: learning curves, layers, kept filters, printed numbers."""
 
 from results.arms.findings import Findings
-from results.plot.layers import Figures, budgets, kept_filters, widths
+from results.plot.layers import Figures, budgets, kept_filters, over_data, widths
 from results.plot.learning import learning_curves
 from results.plot.printed import printed_numbers
 from results.report.elements.blocks import Figure, Section
@@ -13,9 +13,9 @@ def learning_section(found: Findings) -> Section:
     made = Section(
         "learning",
         "Learning curves",
-        "Median over the stages of a label with quartiles, on the training images; the validation split was not"
-        " recorded while they trained. Every stage counts once, however many trials share it; the curves of several"
-        " pruning steps overlap.",
+        "Median over the stages of a label with quartiles, on the training images; dashed: on the validation split,"
+        " where the spec asks for it (validate_every), else it is not recorded. Every stage counts once, however many"
+        " trials share it; the curves of several pruning steps overlap.",
         empty="No epochs yet.",
         short="Learning",
     )
@@ -24,8 +24,8 @@ def learning_section(found: Findings) -> Section:
 
 
 def widths_section(found: Findings) -> Section:
-    """Draw the widths for each problem, and the agreement of labels if there are several."""
-    return _of_layers(found, widths, Section(
+    """Draw the widths for each problem, the agreement of labels if there are several, and one arm over data sets."""
+    made = _of_layers(found, widths, Section(
         "widths",
         "What is left of each layer",
         "Filters that are left in each layer, in per cent of the original ones: the mean over seeds. The stronger"
@@ -34,6 +34,9 @@ def widths_section(found: Findings) -> Section:
         empty="No layers of pruned networks yet.",
         short="Layers",
     ))  # fmt: skip
+    for place, network in enumerate(dict.fromkeys(problem.network for problem in found.problems)):
+        made.blocks += [Figure(f"{name}{place}", chart) for name, chart in over_data(found, network).items()]
+    return made
 
 
 def kept_filters_section(found: Findings) -> Section:

@@ -5,7 +5,7 @@ from results.arms.comparison import POINTS
 from results.arms.findings import Findings
 from results.arms.trial_settings import TrialSettings
 from results.errors import ResultsError
-from results.plot.effects import MOST_VALUES, effects
+from results.plot.effects import MOST_VALUES, effects, interaction
 from results.report.elements.blocks import Figure, Section, TableBlock, Words
 from results.report.elements.tables import HtmlTable, TableRow
 from results.text.number_format import SCALES
@@ -33,13 +33,18 @@ def section(found: Findings, settings: TrialSettings) -> Section:
     return made
 
 
-def _analyses(found: Findings) -> list[TableBlock | Words]:
-    """Build the analysis of variance for each metric, or explain why there is none."""
+def _analyses(found: Findings) -> list[TableBlock | Words | Figure]:
+    """Build the analysis of variance for each metric with its strongest interaction, or explain why there is none."""
     try:
         several = effects_of(found.run)
     except ResultsError as error:
         return [Words(f"No analysis of variance: {error}.")]
-    return [_analysis(effects) for effects in several]
+    made: list[TableBlock | Words | Figure] = []
+    for place, one in enumerate(several):
+        made.append(_analysis(one))
+        if chart := interaction(one):
+            made.append(Figure(f"interaction{place}", chart))
+    return made
 
 
 def _analysis(effects: Effects) -> TableBlock:

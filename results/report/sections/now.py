@@ -1,7 +1,7 @@
 """While the sweep runs: how far it is, what it will still take, the best so far, what runs where, the last events."""
 
 from results.arms.counts import trial_counts
-from results.arms.findings import Findings, scale_of
+from results.arms.findings import Findings
 from results.plot.costs import time_unit
 from results.report.elements.blocks import Section, Words, listing
 from results.report.sections.costs import hours_text
@@ -48,7 +48,7 @@ def section(found: Findings) -> Section | None:
         for arm in arms[:1]:
             planned = counts.get((problem, arm.label))
             of = f" of {len(planned.seeds)}" if planned else ""
-            scale = scale_of(found.points, problem)
+            scale = found.scales[problem]
             made.blocks.append(Words(
                 f"Best so far by validation on {problem}: {arm}, {scale.value(arm.validation.mean)}{scale.unit}"
                 f" over {len(arm.models_by_seed)}{of} seeds."

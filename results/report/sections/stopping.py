@@ -1,9 +1,9 @@
 """What each stop rule would have chosen on the recorded paths."""
 
-from results.analysis.stopping import COLUMNS, outcome_row, rule_outcomes
+from results.analysis.stopping import COLUMNS, outcome_row
 from results.arms import comparison
 from results.arms.findings import Findings
-from results.plot.stopping import stop_rules
+from results.plot.stopping import outcomes_of, stop_rules
 from results.report.elements.blocks import Figure, Section, TableBlock
 from results.report.elements.tables import HtmlTable, TableRow
 
@@ -22,18 +22,15 @@ def section(found: Findings) -> Section:
         empty="No path has two operating points yet.",
         short="Stop rules",
     )
-    for place, problem in enumerate(found.problems):
-        if chart := stop_rules(found, problem):
-            made.blocks.append(Figure(f"stop{place}", chart))
-    if outcomes := _outcomes(found):
-        made.blocks.append(outcomes)
-    return made
-
-
-def _outcomes(found: Findings) -> TableBlock | None:
-    """List all rules for each label, compared with the paper's rule seed by seed."""
     rows = []
-    for (problem, label), several in rule_outcomes(found.points, found.ended, found.environments).items():
-        rows += [TableRow((str(problem), label, *outcome_row(one)[:-1])) for one in several]
-    table = HtmlTable(("where", "label", *COLUMNS[:-1]), (False, False, False, *[True] * 8), rows, comparison.POINTS)
-    return TableBlock(table, "All rules, label by label", derived=True, folded=len(rows) > 8) if rows else None
+    for place, problem in enumerate(found.problems):
+        outcomes = outcomes_of(found, problem)
+        if chart := stop_rules(found, problem, outcomes):
+            made.blocks.append(Figure(f"stop{place}", chart))
+        for label, several in outcomes.items():
+            rows += [TableRow((str(problem), label, *outcome_row(one)[:-1])) for one in several]
+    if rows:
+        columns, numeric = ("where", "label", *COLUMNS[:-1]), (False, False, False, *[True] * 8)
+        table = HtmlTable(columns, numeric, rows, comparison.POINTS)
+        made.blocks.append(TableBlock(table, "All rules, label by label", derived=True, folded=len(rows) > 8))
+    return made

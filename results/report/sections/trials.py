@@ -1,5 +1,6 @@
 """The data of the trials' panels in compact form: common settings once, varying ones as places in lists."""
 
+import math
 from typing import Any
 
 from results.arms.trial_settings import TrialSettings
@@ -15,9 +16,9 @@ WHERE log_tail <> '' AND status <> 'finished' GROUP BY trial_id ORDER BY trial_i
 """
 CURVES = """
 SELECT stage_key, any_value(kind) AS kind, list(epoch + 1 ORDER BY epoch) AS epochs,
-    list(train_loss ORDER BY epoch) AS losses
-FROM (SELECT DISTINCT ON (stage_key, epoch) stage_key, epoch, kind, train_loss FROM epochs
-    WHERE isfinite(train_loss) AND epoch % 5 = 0 ORDER BY stage_key, epoch)
+    list(train_loss ORDER BY epoch) AS losses, list(validation_loss ORDER BY epoch) AS validations
+FROM (SELECT DISTINCT ON (stage_key, epoch) stage_key, epoch, kind, train_loss, validation_loss FROM epochs
+    WHERE isfinite(train_loss) AND (epoch % 5 = 0 OR isfinite(validation_loss)) ORDER BY stage_key, epoch)
 GROUP BY stage_key ORDER BY stage_key
 """
 STAGES = """
@@ -57,10 +58,17 @@ def _runs(run: Run, trials: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _curves(run: Run) -> dict[str, Any]:
-    """The training loss of each stage, once, every fifth epoch; and the places of each trial's stages among them."""
+    """The losses of each stage, once, every fifth epoch; and the places of each trial's stages among them.
+
+    A stage has a fourth part, the loss on the validation split, where that was measured.
+    """
     stages = run.rows(CURVES)
     places = {row["stage_key"]: place for place, row in enumerate(stages)}
-    short = [[row["kind"], row["epochs"], [float(f"{loss:.3g}") for loss in row["losses"]]] for row in stages]
+    short = []
+    for row in stages:
+        losses = [[None if one is None or not math.isfinite(one) else float(f"{one:.3g}") for one in row[name]]
+                  for name in ("losses", "validations")]  # fmt: skip
+        short.append([row["kind"], row["epochs"], *(several for several in losses if set(several) - {None})])
     of = {row["trial_id"]: [places[key] for key in row["keys"] if key in places] for row in run.rows(STAGES)}
     return {"stages": short, "of": of}
 

@@ -13,13 +13,14 @@ import results
 from results.arms.findings import findings_of
 from results.errors import ResultsError
 from results.opened import OpenedRun
-from results.plot.layers import budgets, kept_filters, widths
+from results.plot.layers import budgets, kept_filters, over_data, widths
 from results.plot.style import PALETTE, SHAPES, label_channels, order_labels
 from results.plot.timeline import lanes_of
 from results.statistics.gaps import above_widest_gap
+from results.store.writer import Writer
 from tests.results.many_trials import write_many
 
-OF_THE_RUN = ("front", "timeline", "costs", "printed")
+OF_THE_RUN = ("front", "interaction", "timeline", "costs", "printed")
 OF_A_PROBLEM = ("differences", "effects", "learning_curves", "widths", "kept_filters", "stop_rules")
 
 
@@ -30,7 +31,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> OpenedRun:
 
 
 def test_every_figure_has_a_name_and_no_other(run: OpenedRun) -> None:
-    assert [name for name in dir(run.plot) if not name.startswith("_")] == sorted((*OF_THE_RUN, *OF_A_PROBLEM))
+    assert [name for name in dir(run.plot) if not name.startswith("_")] == sorted(
+        (*OF_THE_RUN, *OF_A_PROBLEM, "over_data")
+    )
 
 
 @pytest.mark.slow
@@ -98,6 +101,36 @@ def test_names_that_look_like_code_are_text(tmp_path: Path, synthetic: Any) -> N
     chart = results.load(path).plot.front()
     svg = chart.save(tmp_path / "a.svg").read_text()
     assert "<b>" not in svg and "&lt;/script&gt;&lt;b&gt;'] + \"datum' \\ {a}" in svg.replace("&quot;", '"')
+
+
+def test_widths_over_data_sets_agree_as_computed_by_hand(tmp_path: Path, synthetic: Any) -> None:
+    """Two data sets, two layers, two seeds; the diagonal compares two seeds of one data set."""
+    kept = {("cars", 0): (8, 4), ("cars", 1): (6, 4), ("dogs", 0): (2, 4), ("dogs", 1): (2, 2)}  # of 10 and 5 filters
+    arms = (("transtailor", "transtailor"), ("prune", "prune"))
+    for dataset in ("cars", "dogs"):
+        synthetic(labels=arms, seeds=(0, 1), budgets=(0.0, 0.2, 0.4), dataset=dataset).write(tmp_path / "run")
+    writer, rows = Writer(tmp_path / "run" / "tables"), list[dict[str, Any]]()
+    chosen = "SELECT trial_id, point, dataset, seed, code_digest FROM operating_points"
+    for row in results.load(tmp_path / "run").rows(f"{chosen} WHERE label = 'transtailor' AND point = 1"):
+        common = {name: row[name] for name in ("trial_id", "point", "code_digest")}
+        widths = zip(("a", "b"), kept[row["dataset"], row["seed"]], (10, 5), strict=True)
+        rows += [
+            common | {"layer": layer, "order": order, "width": width, "original_width": of, "macs": 1}
+            for order, (layer, width, of) in enumerate(widths)
+        ]
+    writer.write("layers", rows)
+    run = results.load(tmp_path / "run")
+    charts = over_data(findings_of(run), "vgg11")
+    found = {(row["label"], row["layer"]): row["kept_fraction"] for row in charts["over-data"].answer.records()}
+    assert found == pytest.approx({("cars", "a"): 0.7, ("cars", "b"): 0.8, ("dogs", "a"): 0.2, ("dogs", "b"): 0.6})
+    pairs = {(row["label"], row["other_label"]): row["agreement"] for row in charts["data-agreement"].answer.records()}
+    between = 1 - (0.6 + 0.6 + 0.4 + 0.4 + 0.0 + 0.4 + 0.0 + 0.4) / 8
+    assert pairs == pytest.approx(
+        {("cars", "cars"): 1 - (0.2 + 0.0) / 2, ("dogs", "dogs"): 1 - (0.0 + 0.4) / 2, ("cars", "dogs"): between}
+    )
+    assert run.plot.over_data("vgg11").title == charts["over-data"].title
+    with pytest.raises(ResultsError, match="no arm that pruned it on two data sets yet"):
+        run.plot.over_data("vgg16")
 
 
 @pytest.mark.slow

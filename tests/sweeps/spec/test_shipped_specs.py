@@ -215,7 +215,7 @@ def test_a_source_task_and_weights_that_are_not_there_are_asked_for(root: Path, 
 def shrunk(settings: Mapping[str, Any]) -> TrialConfig:
     """The same method on embedded data and an embedded network, an epoch of everything, up to its second point."""
     network = settings["network"]
-    if not network.startswith(("digits_", "friedman_")):
+    if not network.startswith(("digits_", "friedman_", "oscillator_")):
         network = "digits_resnet" if NETWORKS[network].has_norm else "digits_vgg"
     method = dict(settings["method"])
     method |= {key: min(value, method[key]) for key, value in ONE_EPOCH.items() if key in method}
@@ -224,7 +224,10 @@ def shrunk(settings: Mapping[str, Any]) -> TrialConfig:
     return parse_trial(
         {
             "network": network,
-            "data": {"name": "friedman1" if network == "friedman_mlp" else "digits", "train_images": 40},
+            "data": {
+                "name": {"friedman_mlp": "friedman1", "oscillator_mlp": "oscillator"}.get(network, "digits"),
+                "train_images": 40,
+            },
             "source": {"epochs": 1},
             "method": method,
             "optimisation": settings["optimisation"] | {"epochs": 1, "head_epochs": 1},

@@ -39,8 +39,9 @@ def test_a_relative_is_written_out() -> None:
     assert friedman.friedman1(inputs, variant) == pytest.approx(20.0 + 60.0 * 0.04 + 40.0 * 0.5 + 25.0 * 0.37)
 
 
-def test_the_data_are_what_the_catalog_says() -> None:
-    info, loaded = DATASETS["friedman1"], friedman.load()
+@pytest.mark.parametrize("name", ["friedman1", "friedman1_large"])
+def test_the_data_are_what_the_catalog_says(name: str) -> None:
+    info, loaded = DATASETS[name], task_data.load(name)
     assert task_data.digest(loaded) == info.sha256
     assert (len(loaded["source"]), len(loaded["target"])) == (info.source_images, info.target_images)
     assert not set(loaded["source"].ids.tolist()) & set(loaded["target"].ids.tolist())
@@ -48,6 +49,12 @@ def test_the_data_are_what_the_catalog_says() -> None:
         assert samples.images.dtype == samples.labels.dtype == torch.float32
         assert samples.images.shape[1:] == info.input_shape
         assert -1.0 <= float(samples.images.min()) < -0.99 < 0.99 < float(samples.images.max()) <= 1.0
+
+
+def test_the_large_one_has_the_same_source_and_more_of_the_target() -> None:
+    small, large = task_data.load("friedman1"), task_data.load("friedman1_large")
+    assert torch.equal(large["source"].labels, small["source"].labels)
+    assert torch.equal(large["target"].images[:1400], small["target"].images)
 
 
 def test_source_and_target_differ_in_their_function_alone() -> None:

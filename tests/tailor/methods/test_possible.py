@@ -36,7 +36,7 @@ def own_data_sets(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def trial(network: str, **pruning: Any) -> dict[str, Any]:
-    data = {"name": "friedman1" if network == "friedman_mlp" else "digits"}
+    data = {"name": {"friedman_mlp": "friedman1", "oscillator_mlp": "oscillator"}.get(network, "digits")}
     return SHORT | {"network": network, "data": data, "pruning": pruning, "method": {"name": "head_only"}}
 
 
