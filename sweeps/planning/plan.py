@@ -35,11 +35,17 @@ class PlannedTrial:
     train_images: int | None = None  # training images of the target that it uses; None: not known
     resolved: Mapping[str, Any] = field(default_factory=dict)  # what each `auto` of its method is for its network
     rung: Rung | None = None  # where the stages end for now; None: at the trial's end
+    whole: tuple[PlannedStage, ...] = ()  # at a rung: the stages up to the trial's end
+
+    @property
+    def all_stages(self) -> tuple[PlannedStage, ...]:
+        """The stages up to the trial's end, also at a rung."""
+        return self.whole or self.stages
 
     @property
     def points(self) -> tuple[PlannedStage, ...]:
         """The stages that are operating points, in order; a trial that stops early reaches fewer."""
-        return tuple(stage for stage in self.stages if stage.point is not None)
+        return tuple(stage for stage in self.all_stages if stage.point is not None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,9 +105,9 @@ def plan_trial(expanded: Expanded, rung: Rung | None = None) -> PlannedTrial:
 
 def up_to(trial: PlannedTrial, rung: Rung | None) -> PlannedTrial:
     """Return a planned trial with the stages up to a rung; None: all. Raises ConfigError: it has no such rung."""
-    return (
-        trial if rung is None else replace(trial, stages=dry_run(trial.settings.parse(), rung=rung).stages, rung=rung)
-    )
+    if rung is None:
+        return trial
+    return replace(trial, stages=dry_run(trial.settings.parse(), rung=rung).stages, rung=rung, whole=trial.all_stages)
 
 
 @contextmanager
