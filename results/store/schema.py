@@ -298,7 +298,7 @@ _ALL = (
         ("number",),
         _column("number", INTEGER, "", "number of the proposal in the search, counted from 0"),
         _column("batch", INTEGER, "", "number of its batch; it was made from the scores of all smaller ones"),
-        _column("purpose", STRING, "", "why it was made", one_of=("search", "promote", "confirm")),
+        _column("purpose", STRING, "", "why it was made", one_of=("search", "promote", "end", "confirm")),
         _column("variant", INTEGER, "", "number of the variant in the spec, counted from 0"),
         _column("values_json", STRING, "JSON", "its value of each axis, without the seed"),
         _column("seeds", INTEGERS, "", "seeds of its trials"),
@@ -309,7 +309,7 @@ _ALL = (
         _nullable("rung", INTEGER, "", "number of the rung to which its trials run, from 0; null: to their end"),
         _nullable("promotes", INTEGER, "", "number of the proposal whose trials it continues; null if it has its own"),
         _nullable("confirms", INTEGER, "", "number of the proposal that it runs again; null in a search"),
-        _nullable("refusal", STRING, "", "why it has no trials; null if it has"),
+        _nullable("refusal", STRING, "", "why it has no trials, or why the search ended early; null otherwise"),
         _column("unscored", STRINGS, "", "trials of smaller batches that had failed when it was made"),
     ),
     _table(

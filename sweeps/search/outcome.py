@@ -98,6 +98,8 @@ def outcome_lines(proposals: list[Proposal], tables: Run) -> Iterator[str]:
     """Say how the confirmed settings score on the test split, the best by validation first."""
     found = []
     for proposal in proposals:
+        if proposal.purpose == "end":
+            yield f"the search ended early: {proposal.refusal}"
         rows = tables.rows(CONFIRMED, [list(proposal.trial_ids)]) if proposal.purpose == "confirm" else []
         if rows:
             validation = mean_interval([row["validation_score"] for row in rows])

@@ -26,13 +26,16 @@ class Decision:
     trials: tuple[PlannedTrial, ...]
 
 
-def next_batch(spec: Spec, earlier: Sequence[Proposal], scores: Mapping[ScoreKey, Score]) -> list[Decision]:
+def next_batch(
+    spec: Spec, earlier: Sequence[Proposal], scores: Mapping[ScoreKey, Score], over: str | None = None
+) -> list[Decision]:
     """Decide what is tried next, when no trial of the earlier proposals waits or runs.
 
     Args:
         spec: with [search].
         earlier: all proposals so far.
         scores: trial and rung -> its score; failed trials have none.
+        over: why no more settings are proposed, if a limit of time was reached.
 
     Returns:
         the next batch of the search; then, rung by rung, the promotions; then the proposals that confirm; then none:
@@ -45,9 +48,16 @@ def next_batch(spec: Spec, earlier: Sequence[Proposal], scores: Mapping[ScoreKey
     searched = [proposal for proposal in earlier if proposal.purpose == "search"]
     missing = (key for one in earlier for key in one.trial_ids if (key, one.rung) not in scores)
     unscored = tuple(dict.fromkeys(missing))
-    has_promoted = len(searched) < len(earlier)
-    if not has_promoted and (batch := list(_search(spec, space, searched, scores, unscored))):
-        return batch
+    if len(searched) == len(earlier):
+        last = [one for one in searched if one.batch == searched[-1].batch]
+        refused = sum(one.refusal is not None for one in last)
+        if refused >= MOST_REFUSED:
+            over = f"{refused} settings of a batch were refused, the last because: {last[-1].refusal}"
+        batch = list(_search(spec, space, searched, scores, unscored))
+        if batch and earlier and over is not None:
+            return [Decision(proposal=_end(earlier, over, unscored), trials=())]
+        if batch:
+            return batch
     if batch := list(_promote(spec, earlier, scores, unscored)):
         return batch
     if earlier and earlier[-1].purpose != "confirm":
@@ -77,8 +87,6 @@ def _search(
     most = min(spec.search.trials or size, size)
     left = most - sum(proposal.refusal is None for proposal in earlier)
     batch = earlier[-1].batch + 1 if earlier else 0
-    if earlier and len([one for one in earlier if one.batch == batch - 1 and one.refusal]) >= MOST_REFUSED:
-        return
     told = [result_of(proposal, scores) for proposal in earlier]
     wanted = min(left, spec.search.batch) if spec.search.reads_scores else left
     known = {proposal.candidate.key for proposal in earlier}
@@ -102,6 +110,15 @@ def _search(
         refused += decision.proposal.refusal is not None
         wanted -= decision.proposal.refusal is None
         trial_ids |= {*decision.proposal.trial_ids}
+
+
+def _end(earlier: Sequence[Proposal], why: str, unscored: tuple[str, ...]) -> Proposal:
+    """The decision that no more settings are proposed; those that were are promoted and confirmed."""
+    number, batch = len(earlier), earlier[-1].batch + 1
+    return Proposal(
+        number=number, batch=batch, purpose="end", candidate=SearchCandidate(variant=0, values={}), seeds=(),
+        drawn_by="limit", refusal=why, unscored=unscored,
+    )  # fmt: skip
 
 
 def planned_trials(spec: Spec, proposal: Proposal) -> tuple[PlannedTrial, ...]:

@@ -26,14 +26,14 @@ class Proposal:
 
     number: int  # from 0, in the order of the search
     batch: int  # its decision read the scores of all proposals of smaller batches
-    purpose: Literal["search", "promote", "confirm"]
+    purpose: Literal["search", "promote", "end", "confirm"]
     candidate: SearchCandidate
     seeds: tuple[int, ...]  # one trial each
     drawn_by: str  # the sampler; "random" where the sampler proposed what had been tried
     rung: int | None = None  # to which its trials run; None: to their end
     promotes: int | None = None  # of a promotion: the number of the proposal whose trials it continues
     confirms: int | None = None  # of a proposal that confirms: the number of the proposal that it runs again
-    refusal: str | None = None  # why the setting has no trials; None if it has
+    refusal: str | None = None  # why the setting has no trials, or why the search ended early; None otherwise
     trial_ids: tuple[str, ...] = ()
     unscored: tuple[str, ...] = ()
     """Trials of smaller batches that had no score, because they had failed when the decision was made."""

@@ -27,6 +27,15 @@ SELECT trial_id, NULL AS rung, arg_max(validation_score, point) AS validation_sc
 FROM operating_points JOIN trials USING (trial_id) WHERE status = 'finished' GROUP BY trial_id
 UNION ALL SELECT trial_id, rung, validation_score, macs FROM rungs
 """
+SPENT = """
+SELECT coalesce(sum(seconds), 0) / 3600 AS hours, coalesce(sum(trial_s), 0) * ? / 3600 AS gpu_hours
+FROM (
+    SELECT epoch(max(coalesce(ended_at, started_at))) - epoch(min(started_at)) AS seconds,
+        sum(epoch(coalesce(ended_at, started_at)) - epoch(started_at)) AS trial_s
+    FROM attempts GROUP BY driver
+)
+"""
+"""Hours in which launches have run trials, and hours of the GPUs (`?` of each trial) that these had."""
 
 
 class RunSearch:
@@ -70,6 +79,18 @@ class RunSearch:
         if added := [trial for trial in self.plan.trials if trial.trial_id not in record.trials]:
             add_trials(self._run, self.plan, added, record.code_digest)
 
+    def _why_over(self) -> str | None:
+        """Which limit of time the run has reached, with all launches; None: none."""
+        assert self.spec.search is not None
+        limits = {"hours": self.spec.search.hours, "gpu_hours": self.spec.search.gpu_hours}
+        if not any(limits.values()):
+            return None
+        resources = self.spec.resources
+        with load(self._run.path) as tables:
+            (spent,) = tables.rows(SPENT, [resources.ranks * resources.gpus_per_rank])
+        reached = (name for name, limit in limits.items() if limit is not None and spent[name] >= limit)
+        return next((f"{name} = {limits[name]:g} were reached" for name in reached), None)
+
     def stopped(self) -> set[str]:
         """Return the trials that are not continued."""
         assert self.spec.search is not None
@@ -81,7 +102,7 @@ class RunSearch:
         Writes:
             the proposals and their planned trials.
         """
-        while decisions := next_batch(self.spec, self.proposals, scores):
+        while decisions := next_batch(self.spec, self.proposals, scores, self._why_over()):
             self.proposals += [decision.proposal for decision in decisions]
             trials = tuple(trial for decision in decisions for trial in decision.trials)
             self.plan = replace(self.plan, trials=(*_without(self.plan.trials, trials), *trials))
@@ -146,7 +167,8 @@ def replay(spec: Spec, tables: Run) -> list[tuple[Proposal, Proposal | None]]:
     for batch in dict.fromkeys(proposal.batch for proposal in proposals):
         stored = [proposal for proposal in proposals if proposal.batch == batch]
         read = {key: score for key, score in scores.items() if key[0] not in stored[0].unscored}
-        again: list[Decision] = next_batch(spec, [one for one in proposals if one.batch < batch], read)
+        over = stored[0].refusal if stored[0].purpose == "end" else None  # no row says what time it was
+        again: list[Decision] = next_batch(spec, [one for one in proposals if one.batch < batch], read, over)
         new = {decision.proposal.number: decision.proposal for decision in again}
         differ += [(one, new.get(one.number)) for one in stored if new.get(one.number) != one]
     return differ

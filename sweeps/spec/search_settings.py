@@ -56,6 +56,10 @@ class SearchSettings(BaseModel):
     """Of the samplers."""
     halving: HalvingSettings | None = None
     """When a setting is stopped; None: never."""
+    hours: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    """After so many hours, over all launches, no more settings are proposed; those that began are not cut off."""
+    gpu_hours: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    """The same in hours of the GPUs that trials have had."""
 
     @property
     def reads_scores(self) -> bool:
@@ -78,6 +82,7 @@ def check_search(
     confirm: ConfirmSettings | None,
     axes: Collection[str],
     tuning: Collection[str],
+    gpus_per_rank: float,
     where: str,
 ) -> None:
     """Raise SpecError for tables that contradict each other."""
@@ -87,6 +92,8 @@ def check_search(
         return
     if tuning:
         raise SpecError(f"{where} [search]: [tuning] chooses settings too; move its keys to [axes]")
+    if search.gpu_hours is not None and not gpus_per_rank:
+        raise SpecError(f"{where} [search] gpu_hours: [resources] gpus_per_rank is 0, so none pass; give hours instead")
     if search.trials is None and search.sampler != "grid":
         raise SpecError(f"{where} [search]: sampler {search.sampler!r} has no end; type trials = 40, for example")
     if search.halving is not None:

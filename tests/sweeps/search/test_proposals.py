@@ -33,7 +33,7 @@ def decided(spec: Spec, value: Callable[[Proposal], float | None]) -> list[Propo
     while batch := next_batch(spec, made, scores):
         for decision in batch:
             made.append(decision.proposal)
-            if (score := value(decision.proposal)) is not None:
+            if decision.proposal.trial_ids and (score := value(decision.proposal)) is not None:
                 at = decision.proposal.rung
                 scores |= {(key, at): Score(validation_score=score, macs=1) for key in decision.proposal.trial_ids}
     return made
@@ -89,7 +89,23 @@ def test_a_search_ends_when_only_refused_settings_are_proposed(
     monkeypatch.setattr(proposals, "MOST_REFUSED", 3)
     text = HEAD + '[[exclude]]\nmethod.criterion = ["l1", "l2"]\n[search]\nsampler = "random"\ntrials = 15\n'
     made = decided(load_spec(write_spec(text)), epochs)
-    assert sum(one.refusal is not None for one in made) == 3 and {one.batch for one in made} == {0}
+    *searched, end = made
+    assert sum(one.refusal is not None for one in searched) == 3 and {one.batch for one in searched} == {0}
+    assert end.purpose == "end" and end.refusal is not None and "[[exclude]] leaves it out" in end.refusal
+    assert replay(load_spec(write_spec(text)), Rows(made, epochs)) == []  # type: ignore[arg-type]
+
+
+def test_a_limit_of_time_ends_the_search_and_what_was_tried_is_confirmed(write_spec: WriteSpec) -> None:
+    spec = load_spec(write_spec(TPE))
+    made = [decision.proposal for decision in next_batch(spec, (), {}, "hours = 1 were reached")]
+    assert len(made) == 4, "the first batch is always proposed"
+    scores = {(key, None): Score(validation_score=epochs(one), macs=1) for one in made for key in one.trial_ids}
+    for purposes in (["end"], ["confirm", "confirm"], []):
+        batch = [decision.proposal for decision in next_batch(spec, made, scores, "hours = 1 were reached")]
+        assert [one.purpose for one in batch] == purposes
+        made += batch
+    assert made[4].refusal == "hours = 1 were reached"
+    assert replay(spec, Rows(made, epochs)) == []  # type: ignore[arg-type]
 
 
 def test_a_search_has_at_most_all_settings_each_once(write_spec: WriteSpec) -> None:
@@ -132,6 +148,8 @@ def test_a_replay_finds_a_decision_that_was_changed(write_spec: WriteSpec) -> No
         ("[confirm]\ntop = 3\n", r"\[confirm\]: there is no search to confirm; add \[search\]"),
         ("[search]\ntrials = 3\n[tuning]\noptimisation.learning_rate = [0.1]\n", r"\[tuning\] chooses settings too"),
         ("[search]\ntrials = 3\n[confirm]\nseeds = 1\n", r"\[confirm\] seeds: given 1"),
+        ("[search]\ntrials = 3\ngpu_hours = 2\n", r"gpu_hours: \[resources\] gpus_per_rank is 0.*give hours instead"),
+        ("[search]\ntrials = 3\nhours = 0\n", r"\[search\] hours: given 0"),
         ('axes.data.name = ["digits"]\n[search]\ntrials = 3\n', r"scores on different data sets cannot be compared"),
     ],
 )
