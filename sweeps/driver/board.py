@@ -370,9 +370,9 @@ class SweepState:
         """The work that is done of the stages that run now."""
         work = 0.0
         for trial_id in self.ledger.running:
-            reached = self._reached[trial_id]
-            if reached.done_fraction:
-                work += reached.done_fraction * self._work[self._trials[trial_id].stages[reached.stages].key]
+            reached, stages = self._reached[trial_id], self._trials[trial_id].stages
+            if reached.done_fraction and reached.stages < len(stages):  # else its rows are being written
+                work += reached.done_fraction * self._work[stages[reached.stages].key]
         return work
 
     def _running_trial(self, trial_id: str) -> RunningTrial:
