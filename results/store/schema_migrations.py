@@ -24,7 +24,7 @@ class OlderTable:
 
 _SAME = OlderTable()
 
-_VERSION_6 = {"proposals": OlderTable(made={name: "CAST(NULL AS BIGINT)" for name in ("rung", "promotes")})}
+_VERSION_6 = {"proposals": OlderTable(made={name: "CAST(NULL AS BIGINT)" for name in ("rung", "promotes", "eta")})}
 
 _VERSION_5 = _VERSION_6 | {
     "epochs": OlderTable(made={name: "CAST(NULL AS DOUBLE)" for name in ("validation_loss", "validation_score")})

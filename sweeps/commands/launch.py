@@ -173,7 +173,7 @@ def _searched(spec: Spec, options: argparse.Namespace) -> tuple[Plan, "RunSearch
     ):
         if value:
             raise SpecError(f"{spec.where} [search] chooses the trials, so {option} cannot be used; leave one out")
-    search = RunSearch(spec, RunFolder(options.runs / spec.name))
+    search = RunSearch(spec, RunFolder(options.runs / spec.name), extend=options.extend)
     return search.plan, search
 
 

@@ -75,9 +75,24 @@ def promotions(
         assert halving is not None
         left = -(-len(there) // halving.eta) - len(promoted)
         for number, (_, origin, one) in enumerate(ranked[: max(0, left)], start=len(earlier)):
-            yield replace(one, number=number, purpose="promote", promotes=origin, rung=above, drawn_by="best")
+            above_it = replace(one, number=number, purpose="promote", promotes=origin, rung=above)
+            yield replace(above_it, eta=halving.eta, drawn_by="best")
         if left > 0 and ranked:
             return
+
+
+def is_longer(settings: SearchSettings, kept: SearchSettings) -> bool:
+    """Whether a search differs from that of a run only in its eta, which is smaller: more settings continue."""
+    if settings.halving is None or kept.halving is None or settings.halving.eta >= kept.halving.eta:
+        return False
+    return with_eta(settings, kept.halving.eta) == kept
+
+
+def with_eta(settings: SearchSettings, eta: int | None) -> SearchSettings:
+    """Return the same search with another eta; None: as it is."""
+    if settings.halving is None or eta is None:
+        return settings
+    return settings.model_copy(update={"halving": settings.halving.model_copy(update={"eta": eta})})
 
 
 def stopped_trials(settings: SearchSettings, proposals: Sequence[Proposal]) -> set[str]:

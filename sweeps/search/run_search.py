@@ -13,7 +13,7 @@ from results.store.writer import Writer
 from sweeps.errors import SpecError
 from sweeps.planning.plan import Plan, PlannedTrial, make_plan, up_to
 from sweeps.run.run_folder import RunFolder, add_trials, open_run
-from sweeps.search.halving import ladder, refuse_impossible_rungs, stopped_trials
+from sweeps.search.halving import is_longer, ladder, refuse_impossible_rungs, stopped_trials, with_eta
 from sweeps.search.proposals import Decision, next_batch, trials_of
 from sweeps.search.records import Proposal, Score, ScoreKey
 from sweeps.search.space import SearchCandidate
@@ -41,13 +41,17 @@ FROM (
 class RunSearch:
     """The proposals of a run, and the decision about the next ones."""
 
-    def __init__(self, spec: Spec, run: RunFolder) -> None:
-        """Read the proposals of the run, if it exists; nothing is written."""
+    def __init__(self, spec: Spec, run: RunFolder, *, extend: bool = False) -> None:
+        """Read the proposals of the run, if it exists; nothing is written.
+
+        Raises:
+            SpecError: another search has begun in the run; `extend` allows one of which more settings continue.
+        """
         self.spec, self._run = spec, run
         self.proposals: list[Proposal] = []
         self._saved = 0
         if run.tables.exists():
-            _refuse_changed(spec, run)
+            _refuse_changed(spec, run, extend=extend)
             with load(run.path) as tables:
                 self.proposals = read_proposals(tables)
             self._saved = len(self.proposals)
@@ -117,13 +121,20 @@ def _without(trials: Iterable[PlannedTrial], others: Iterable[PlannedTrial]) -> 
     return [trial for trial in trials if trial.trial_id not in ids]
 
 
-def _refuse_changed(spec: Spec, run: RunFolder) -> None:
-    """Raise SpecError if what decides in the spec is not what the run's proposals were chosen by."""
+def _refuse_changed(spec: Spec, run: RunFolder, *, extend: bool) -> None:
+    """Raise SpecError if what decides in the spec is not what the run's proposals were chosen by.
+
+    With `extend`, more settings may continue.
+    """
     kept = load_spec(run.spec)
-    if changed := [name for name in DECIDES if getattr(kept, name) != getattr(spec, name)]:
+    changed = [name for name in DECIDES if getattr(kept, name) != getattr(spec, name)]
+    assert spec.search is not None
+    longer = changed == ["search"] and kept.search is not None and is_longer(spec.search, kept.search)
+    if changed and not (longer and extend):
+        more = "type --extend to continue more settings, " if longer else ""
         raise SpecError(
-            f"{spec.where}: [{changed[0]}] is not that of {run.spec}, by which this run's proposals were chosen; undo "
-            "the change, or type --name NAME for a new run (finished stages are shared by way of the cache)"
+            f"{spec.where}: [{changed[0]}] is not that of {run.spec}, by which this run's proposals were chosen; "
+            f"{more}undo the change, or type --name NAME for a new run (finished stages are shared by way of the cache)"
         )
 
 
@@ -147,6 +158,7 @@ def read_proposals(tables: Run) -> list[Proposal]:
             drawn_by=row["drawn_by"],
             rung=row["rung"],
             promotes=row["promotes"],
+            eta=row["eta"],
             confirms=row["confirms"],
             refusal=row["refusal"],
             trial_ids=tuple(row["trial_ids"]),
@@ -168,7 +180,10 @@ def replay(spec: Spec, tables: Run) -> list[tuple[Proposal, Proposal | None]]:
         stored = [proposal for proposal in proposals if proposal.batch == batch]
         read = {key: score for key, score in scores.items() if key[0] not in stored[0].unscored}
         over = stored[0].refusal if stored[0].purpose == "end" else None  # no row says what time it was
-        again: list[Decision] = next_batch(spec, [one for one in proposals if one.batch < batch], read, over)
+        assert spec.search is not None
+        etas = [one.eta for one in proposals if one.batch <= batch and one.eta]  # the last was in force
+        then = spec.model_copy(update={"search": with_eta(spec.search, etas[-1] if etas else None)})
+        again: list[Decision] = next_batch(then, [one for one in proposals if one.batch < batch], read, over)
         new = {decision.proposal.number: decision.proposal for decision in again}
         differ += [(one, new.get(one.number)) for one in stored if new.get(one.number) != one]
     return differ
@@ -186,6 +201,7 @@ def _row(proposal: Proposal) -> dict[str, object]:
         "drawn_by": proposal.drawn_by,
         "rung": proposal.rung,
         "promotes": proposal.promotes,
+        "eta": proposal.eta,
         "confirms": proposal.confirms,
         "refusal": proposal.refusal,
         "unscored": list(proposal.unscored),

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sweeps.errors import SpecError
-from sweeps.search.halving import stopped_trials
+from sweeps.search.halving import is_longer, stopped_trials
 from sweeps.search.records import Proposal
 from sweeps.search.run_search import replay
 from sweeps.spec.spec import load_spec
@@ -98,3 +98,18 @@ def test_a_changed_promotion_is_found(write_spec: WriteSpec) -> None:
 def test_ladders_that_cannot_be_are_refused(old: str, new: str, message: str, write_spec: WriteSpec) -> None:
     with pytest.raises(SpecError, match=message):
         load_spec(write_spec((SPEC % "tpe").replace(old, new)))
+
+
+def test_with_a_smaller_eta_more_settings_continue_and_old_decisions_stay(write_spec: WriteSpec) -> None:
+    """Of nine settings 3 and 1 continue with eta = 3; with eta = 2 it is 5 and 3."""
+    text = (SPEC % "grid").replace("top = 2", "top = 1")
+    spec, longer = (load_spec(write_spec(text.replace("eta = 2", f"eta = {eta}"), f"{eta}.toml")) for eta in (3, 2))
+    assert spec.search is not None and longer.search is not None
+    assert is_longer(longer.search, spec.search) and not is_longer(spec.search, longer.search)
+    before = decided(spec, turned)
+    made = decided(longer, turned, before)
+    assert made[: len(before)] == before
+    assert [(one.rung, one.eta, one.candidate.values["optimisation.momentum"]) for one in made[len(before) :]] == [
+        (1, 2, 0.6), (1, 2, 0.5), (None, 2, 0.5), (None, 2, 0.6), (None, None, 0.5),
+    ]  # fmt: skip
+    assert replay(longer, Rows(made, turned)) == []  # type: ignore[arg-type]

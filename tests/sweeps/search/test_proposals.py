@@ -1,6 +1,6 @@
 """What is tried next: batches, refusals, failures, confirmation, and the end."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +9,7 @@ import pytest
 from sweeps.errors import SpecError
 from sweeps.search import proposals
 from sweeps.search.proposals import next_batch
-from sweeps.search.records import Proposal, Score, ScoreKey
+from sweeps.search.records import Proposal, Score
 from sweeps.search.run_search import replay
 from sweeps.spec.spec import Spec, load_spec
 
@@ -26,10 +26,15 @@ optimisation.epochs = { from = 2, to = 6 }
 TPE = HEAD + '[search]\nsampler = "tpe"\ntrials = 6\nbatch = 4\n[confirm]\ntop = 2\nseeds = 3\n'
 
 
-def decided(spec: Spec, value: Callable[[Proposal], float | None]) -> list[Proposal]:
+def decided(spec: Spec, value: Callable[[Proposal], float | None], before: Sequence[Proposal] = ()) -> list[Proposal]:
     """All proposals of a search whose trials score as `value` says; None: they fail."""
-    made: list[Proposal] = []
-    scores: dict[ScoreKey, Score] = {}
+    made = [*before]
+    scores = {
+        (key, one.rung): Score(validation_score=score, macs=1)
+        for one in before
+        for key in one.trial_ids
+        if (score := value(one)) is not None
+    }
     while batch := next_batch(spec, made, scores):
         for decision in batch:
             made.append(decision.proposal)

@@ -1,5 +1,6 @@
 """Real searches by the real command: serial equals Ray, killed and launched again equals undisturbed, replayed."""
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -112,6 +113,23 @@ def test_a_search_that_was_changed_is_refused(serial: tuple[Path, str], old: str
     for options in ((), ("--plan",)):
         done = commands.launch("changed.toml", "--site", "serial", *options, folder=folder)
         assert done.returncode == 2 and f"[{table}] is not that of" in done.stderr and "--name NAME" in done.stderr
+
+
+def test_with_extend_more_settings_continue(serial: tuple[Path, str], tmp_path: Path) -> None:
+    shutil.copytree(serial[0], tmp_path, dirs_exist_ok=True)
+    (tmp_path / "longer.toml").write_text(SPEC.replace("eta = 3", "eta = 2"))
+    refused = commands.launch("longer.toml", "--site", "serial", folder=tmp_path)
+    assert refused.returncode == 2 and "type --extend to continue more settings" in refused.stderr
+    done = commands.launch("longer.toml", "--site", "serial", "--extend", folder=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    before, after = (
+        {row["trial_id"]: row["status"] for row in rows(folder, "SELECT trial_id, status FROM trials")}
+        for folder in (serial[0], tmp_path)
+    )
+    changed = [trial_id for trial_id in before if after[trial_id] != before[trial_id]]
+    assert [(before[trial_id], after[trial_id]) for trial_id in changed] == [("stopped", "finished")]
+    replayed = commands.sweeps_command("replay", "runs/search", folder=tmp_path)
+    assert replayed.returncode == 0, replayed.stderr
 
 
 def test_a_plan_says_what_runs_first_and_what_runs_at_most(tmp_path: Path) -> None:
