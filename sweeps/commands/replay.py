@@ -32,6 +32,8 @@ def replay_lines(run: RunFolder) -> Iterator[str]:
     if not differ:
         batches = len({proposal.batch for proposal in proposals})
         yield f"{run.path}: all {len(proposals)} proposals in {batches} batches are decided alike"
+        if not spec.search.is_replayable:
+            yield f"but settings were proposed by {spec.search.sampler}, whose state is not kept: these were not tried"
         yield from rungs
         return
     lines = [f"  proposal {old.number} was {_shown(old)}, now {_shown(new)}" for old, new in differ[:SHOWN]]

@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from sweeps.planning.plan import PlannedTrial, plan_trial
 from sweeps.search.halving import ladder, promotions
 from sweeps.search.records import Proposal, Score, ScoreKey, result_of
-from sweeps.search.samplers import propose
+from sweeps.search.samplers import Told, propose
 from sweeps.search.space import SearchCandidate, Space, space_of
 from sweeps.spec.expand import Expanded, expand_one
 from sweeps.spec.search_settings import ConfirmSettings
@@ -26,8 +27,19 @@ class Decision:
     trials: tuple[PlannedTrial, ...]
 
 
+class Searcher(Protocol):
+    """Proposes settings, and keeps a state of its own."""
+
+    def propose(self, number: int, told: Sequence[Told]) -> SearchCandidate:
+        """Return the setting of proposal `number`; `told`: the results of all earlier proposals, by their numbers."""
+
+
 def next_batch(
-    spec: Spec, earlier: Sequence[Proposal], scores: Mapping[ScoreKey, Score], over: str | None = None
+    spec: Spec,
+    earlier: Sequence[Proposal],
+    scores: Mapping[ScoreKey, Score],
+    over: str | None = None,
+    searcher: Searcher | None = None,
 ) -> list[Decision]:
     """Decide what is tried next, when no trial of the earlier proposals waits or runs.
 
@@ -36,6 +48,7 @@ def next_batch(
         earlier: all proposals so far.
         scores: trial and rung -> its score; failed trials have none.
         over: why no more settings are proposed, if a limit of time was reached.
+        searcher: what proposes settings instead of a sampler that is made anew for each.
 
     Returns:
         the next batch of the search; then, rung by rung, the promotions; then the proposals that confirm; then none:
@@ -53,7 +66,7 @@ def next_batch(
         refused = sum(one.refusal is not None for one in last)
         if refused >= MOST_REFUSED:
             over = f"{refused} settings of a batch were refused, the last because: {last[-1].refusal}"
-        batch = list(_search(spec, space, searched, scores, unscored))
+        batch = list(_search(spec, space, searched, scores, unscored, searcher))
         if batch and earlier and over is not None:
             return [Decision(proposal=_end(earlier, over, unscored), trials=())]
         if batch:
@@ -79,7 +92,12 @@ def trials_of(spec: Spec, proposal: Proposal) -> tuple[Expanded, ...]:
 
 
 def _search(
-    spec: Spec, space: Space, earlier: Sequence[Proposal], scores: Mapping[ScoreKey, Score], unscored: tuple[str, ...]
+    spec: Spec,
+    space: Space,
+    earlier: Sequence[Proposal],
+    scores: Mapping[ScoreKey, Score],
+    unscored: tuple[str, ...],
+    searcher: Searcher | None,
 ) -> Iterator[Decision]:
     """The next batch; empty when enough settings were tried, or too many were refused."""
     assert spec.search is not None
@@ -94,7 +112,10 @@ def _search(
     pending: list[SearchCandidate] = []
     number, refused = len(earlier), 0
     while wanted > 0 and refused < MOST_REFUSED and len(known) < size:
-        candidate = propose(space, spec.search, number, batch, told, pending)
+        if searcher is None:
+            candidate = propose(space, spec.search, number, batch, told, pending)
+        else:
+            candidate = searcher.propose(number, told)
         drawn_by = spec.search.sampler
         if candidate.key in known:
             candidate, drawn_by = _untried(space, known, stream(spec.search.seed, "untried", number)), "random"

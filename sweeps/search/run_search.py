@@ -7,6 +7,7 @@ in between is completed by the next one.
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from functools import cached_property
 
 from results.store.reader import Run, load
 from results.store.writer import Writer
@@ -16,7 +17,8 @@ from sweeps.run.run_folder import RunFolder, add_trials, open_run
 from sweeps.search.halving import is_longer, ladder, refuse_impossible_rungs, stopped_trials, with_eta
 from sweeps.search.proposals import Decision, next_batch, trials_of
 from sweeps.search.records import Proposal, Score, ScoreKey
-from sweeps.search.space import SearchCandidate
+from sweeps.search.space import SearchCandidate, space_of
+from sweeps.search.tune_searcher import TuneSearcher
 from sweeps.spec.expand import Expanded
 from sweeps.spec.spec import Spec, load_spec
 from tailor.execution.dry_run import Rung
@@ -57,10 +59,17 @@ class RunSearch:
             self._saved = len(self.proposals)
         self.plan = self._to_rungs(make_plan(spec, self._known_trials))
 
+    @cached_property
+    def _searcher(self) -> TuneSearcher | None:
+        """The searcher of Ray Tune that the spec names, in the state of this launch."""
+        assert self.spec.search is not None
+        return None if self.spec.search.is_replayable else TuneSearcher(space_of(self.spec), self.spec.search)
+
     def _known_trials(self) -> Iterable[Expanded]:
         if not self.proposals:
             refuse_impossible_rungs(self.spec)
-            self.proposals = [decision.proposal for decision in next_batch(self.spec, (), {})]
+            decisions = next_batch(self.spec, (), {}, searcher=self._searcher)
+            self.proposals = [decision.proposal for decision in decisions]
             if all(one.refusal for one in self.proposals):
                 raise SpecError(f"{self.spec.where} [search]: every setting is refused: {self.proposals[0].refusal}")
         for proposal in self.proposals:
@@ -106,7 +115,7 @@ class RunSearch:
         Writes:
             the proposals and their planned trials.
         """
-        while decisions := next_batch(self.spec, self.proposals, scores, self._why_over()):
+        while decisions := next_batch(self.spec, self.proposals, scores, self._why_over(), self._searcher):
             self.proposals += [decision.proposal for decision in decisions]
             trials = tuple(trial for decision in decisions for trial in decision.trials)
             self.plan = replace(self.plan, trials=(*_without(self.plan.trials, trials), *trials))
@@ -178,9 +187,11 @@ def replay(spec: Spec, tables: Run) -> list[tuple[Proposal, Proposal | None]]:
     differ: list[tuple[Proposal, Proposal | None]] = []
     for batch in dict.fromkeys(proposal.batch for proposal in proposals):
         stored = [proposal for proposal in proposals if proposal.batch == batch]
+        assert spec.search is not None
+        if stored[0].purpose == "search" and not spec.search.is_replayable:
+            continue
         read = {key: score for key, score in scores.items() if key[0] not in stored[0].unscored}
         over = stored[0].refusal if stored[0].purpose == "end" else None  # no row says what time it was
-        assert spec.search is not None
         etas = [one.eta for one in proposals if one.batch <= batch and one.eta]  # the last was in force
         then = spec.model_copy(update={"search": with_eta(spec.search, etas[-1] if etas else None)})
         again: list[Decision] = next_batch(then, [one for one in proposals if one.batch < batch], read, over)

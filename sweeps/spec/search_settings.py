@@ -9,12 +9,18 @@ seeds = 10          # with this many seeds that the search has not used
 """
 
 from collections.abc import Collection
-from typing import Annotated, Literal
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from sweeps.errors import SpecError
 from tailor.core.settings import Count
+from transtailor.names import nearest
+
+TUNE = "tune:"
+SEARCHERS = ("ax", "bayesopt", "bohb", "hebo", "hyperopt", "nevergrad", "optuna", "zoopt")
+"""Of Ray Tune; bayesopt and bohb have conditions of their own, by which they may refuse a space."""
+SAMPLERS = ("grid", "random", "tpe", "nsga2", *(TUNE + name for name in SEARCHERS))
 
 _STRICT = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -46,8 +52,9 @@ class SearchSettings(BaseModel):
     """Settings are proposed in batches; each batch reads the scores of all batches before it."""
 
     model_config = _STRICT
-    sampler: Literal["grid", "random", "tpe", "nsga2"] = "grid"
-    """How the next settings are chosen; `nsga2` wants a high score and few MACs, all others a high score."""
+    sampler: str = "grid"
+    """How the next settings are chosen: `grid`, `random`, `tpe`, `nsga2` or `tune:NAME`, a searcher of Ray Tune;
+    `nsga2` wants a high score and few MACs, all others a high score."""
     trials: int | None = Field(default=None, ge=1)
     """The most settings that are tried, each with all seeds of the axis `seed`; None: as many as the grid has."""
     batch: int = Field(default=4, ge=1)
@@ -64,7 +71,19 @@ class SearchSettings(BaseModel):
     @property
     def reads_scores(self) -> bool:
         """Whether a proposal depends on scores; if not, all are made in one batch."""
-        return self.sampler in ("tpe", "nsga2")
+        return self.sampler not in ("grid", "random")
+
+    @property
+    def is_replayable(self) -> bool:
+        """Whether a proposal depends on nothing else than rows; a searcher of Tune keeps a state of its own."""
+        return not self.sampler.startswith(TUNE)
+
+    @field_validator("sampler")
+    @classmethod
+    def _sampler_exists(cls, name: str) -> str:
+        if name not in SAMPLERS:
+            raise ValueError(f"no such sampler{nearest(name, SAMPLERS)}")
+        return name
 
 
 class ConfirmSettings(BaseModel):

@@ -149,7 +149,7 @@ def test_a_replay_finds_a_decision_that_was_changed(write_spec: WriteSpec) -> No
     ("text", "message"),
     [
         ('[search]\nsampler = "tpe"\n', r"\[search\]: sampler 'tpe' has no end; type trials = 40"),
-        ('[search]\nsampler = "tpa"\ntrials = 3\n', r"\[search\] sampler: given 'tpa'"),
+        ('[search]\nsampler = "tpa"\ntrials = 3\n', r"\[search\] sampler: .*'tpa'.*did you mean 'tpe'"),
         ("[confirm]\ntop = 3\n", r"\[confirm\]: there is no search to confirm; add \[search\]"),
         ("[search]\ntrials = 3\n[tuning]\noptimisation.learning_rate = [0.1]\n", r"\[tuning\] chooses settings too"),
         ("[search]\ntrials = 3\n[confirm]\nseeds = 1\n", r"\[confirm\] seeds: given 1"),
