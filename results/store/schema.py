@@ -309,7 +309,7 @@ _ALL = (
         _nullable("rung", INTEGER, "", "number of the rung to which its trials run, from 0; null: to their end"),
         _nullable("promotes", INTEGER, "", "number of the proposal whose trials it continues; null if it has its own"),
         _nullable(
-            "eta", INTEGER, "settings", "one of so many settings of the rung below continues; null: no promotion"
+            "eta", INTEGER, "settings", "one of this many settings of the rung below continues; null: no promotion"
         ),
         _nullable("confirms", INTEGER, "", "number of the proposal that it runs again; null in a search"),
         _nullable("refusal", STRING, "", "why it has no trials, or why the search ended early; null otherwise"),

@@ -61,7 +61,7 @@ class Ledger:
         """Start without running trials.
 
         Args:
-            states: of the trials that this launch does not run, unless it is told to continue them.
+            states: of the trials that this launch does not run, unless they are to be continued.
             attempts_before: number of the last attempt of earlier launches, for trials that had one.
             driver: unique id of this launch's process.
         """

@@ -22,11 +22,10 @@ QUALIFY row_number() OVER (PARTITION BY trial_id ORDER BY point DESC) = 1 ORDER 
 
 
 RUNG_SCORES = """
-SELECT rung, epochs, point, rungs.validation_score AS score, ends.validation_score AS at_end
-FROM rungs JOIN trials USING (trial_id) JOIN (
-    SELECT trial_id, arg_max(validation_score, point) AS validation_score FROM operating_points GROUP BY trial_id
-) AS ends USING (trial_id)
-WHERE status = 'finished' ORDER BY rung, trial_id
+SELECT trial_id, rung, epochs, point, validation_score AS score FROM rungs
+UNION ALL SELECT trial_id, NULL, NULL, NULL, arg_max(validation_score, point)
+FROM operating_points JOIN trials USING (trial_id) WHERE status = 'finished' GROUP BY trial_id
+ORDER BY rung, trial_id
 """
 WEAK, FEWEST = 0.6, 4  # a rank correlation; different scores for one
 
@@ -78,20 +77,31 @@ def plan_lines(spec: Spec, work_of: Callable[[PlannedStage, str], float]) -> Ite
 
 
 def rung_lines(tables: Run) -> Iterator[str]:
-    """Say how well each rung has predicted the end: Spearman's rank correlation over the trials that reached both."""
+    """Say how well each rung predicts what came later: Spearman's rank correlation over the trials that reached both.
+
+    Later is the end, or where too few trials reached that, the last rung that enough have reached.
+    """
     from scipy.stats import spearmanr
 
-    rows = tables.rows(RUNG_SCORES)
-    for number in dict.fromkeys(row["rung"] for row in rows):
-        there = [row for row in rows if row["rung"] == number]
-        scores, ends = ([row[name] for row in there] for name in ("score", "at_end"))
-        where = Rung(number=number, epochs=there[0]["epochs"], point=there[0]["point"])
-        if min(len(set(scores)), len(set(ends))) < FEWEST:
-            yield f"rung {number} ({where}): {len(there)} trials reached the end, too few to see what it predicts"
-            continue
-        correlation = float(spearmanr(scores, ends).statistic)
-        weak = "; this is weak: leave this rung out, or choose a later one" if correlation < WEAK else ""
-        yield f"rung {number} ({where}): rank correlation with the end {correlation:.2f} over {len(there)} trials{weak}"
+    scores: dict[int | None, dict[str, float]] = {}
+    names: dict[int | None, str] = {None: "the end"}
+    for row in tables.rows(RUNG_SCORES):
+        scores.setdefault(row["rung"], {})[row["trial_id"]] = row["score"]
+        if row["rung"] is not None:
+            rung = Rung(number=row["rung"], epochs=row["epochs"], point=row["point"])
+            names[rung.number] = f"rung {rung.number} ({rung})"
+    numbers = sorted(number for number in scores if number is not None)
+    for number in numbers:
+        for later in (None, *(other for other in reversed(numbers) if other > number)):
+            both = [key for key in scores[number] if key in scores.get(later, {})]
+            pairs = [(scores[number][key], scores[later][key]) for key in both]
+            if min(len({one for one, _ in pairs}), len({other for _, other in pairs})) >= FEWEST:
+                found = float(spearmanr(pairs).statistic)
+                weak = "; this is weak: leave this rung out, or choose a later one" if found < WEAK else ""
+                yield f"{names[number]}: rank correlation with {names[later]} {found:.2f} over {len(pairs)} trials{weak}"
+                break
+        else:
+            yield f"{names[number]}: too few trials were continued to see what it predicts"
 
 
 def outcome_lines(proposals: list[Proposal], tables: Run) -> Iterator[str]:

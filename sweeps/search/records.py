@@ -32,7 +32,7 @@ class Proposal:
     drawn_by: str  # the sampler; "random" where the sampler proposed what had been tried
     rung: int | None = None  # to which its trials run; None: to their end
     promotes: int | None = None  # of a promotion: the number of the proposal whose trials it continues
-    eta: int | None = None  # of a promotion: one of so many settings was continued
+    eta: int | None = None  # of a promotion: one of this many settings was continued
     confirms: int | None = None  # of a proposal that confirms: the number of the proposal that it runs again
     refusal: str | None = None  # why the setting has no trials, or why the search ended early; None otherwise
     trial_ids: tuple[str, ...] = ()

@@ -133,8 +133,16 @@ def _sampler(settings: SearchSettings, seed: int, batch: int) -> "optuna.sampler
     class Generations(optuna.samplers.NSGAIISampler):
         """A batch is a generation: Optuna keeps the number of a generation in a study, and here every study is new."""
 
+        _filled = -1  # the last generation whose parents the study has
+
         def get_trial_generation(self, study: Any, trial: Any) -> int:  # noqa: ARG002  # Optuna's interface
             return batch
+
+        def get_parent_population(self, study: Any, generation: int) -> list[Any]:
+            while self._filled < generation:  # in order, since Optuna would recurse over all generations before
+                self._filled += 1
+                super().get_parent_population(study, self._filled)
+            return super().get_parent_population(study, generation)
 
         def get_population(self, study: Any, generation: int) -> list[Any]:
             trials = study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])

@@ -30,14 +30,14 @@ class HalvingSettings(BaseModel):
 
     model_config = _STRICT
     eta: int = Field(default=3, ge=2)
-    """One of so many is continued, rounded up."""
+    """One of this many is continued, rounded up."""
     epochs: tuple[Count, ...] = Field(default=(), strict=False)
     """Rungs in epochs of the last fine-tuning, ascending; either these or `points`."""
     points: tuple[Annotated[int, Field(ge=0)], ...] = Field(default=(), strict=False)
     """Rungs at operating points of the path, by their numbers from 0, ascending."""
 
     def counts(self, settings: int) -> list[int]:
-        """Return how many of so many settings run to each rung, and at last to the end.
+        """Return how many settings run to each rung, and at last to the end.
 
         >>> HalvingSettings(eta=3, epochs=(2, 6)).counts(24)
         [24, 8, 3]
@@ -64,7 +64,7 @@ class SearchSettings(BaseModel):
     halving: HalvingSettings | None = None
     """When a setting is stopped; None: never."""
     hours: float | None = Field(default=None, gt=0, allow_inf_nan=False)
-    """After so many hours, over all launches, no more settings are proposed; those that began are not cut off."""
+    """After this many hours, over all launches, no more settings are proposed; those that began are not cut off."""
     gpu_hours: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     """The same in hours of the GPUs that trials have had."""
 

@@ -49,7 +49,7 @@ class FineTune(Stage):
 class FineTunePart(FineTune):
     """The first epochs of a fine-tuning, and the validation score after them.
 
-    Where the training stands is in the checkpoint of the whole, from which the next part or the whole continues.
+    Its state is in the checkpoint of the whole, from which the next part or the whole continues.
     """
 
     kind = "fine_tune_part"

@@ -94,7 +94,7 @@ def test_launched_again_nothing_is_left_and_every_decision_is_made_again(serial:
     assert (replayed.returncode, replayed.stdout) == (
         0,
         "runs/search: all 13 proposals in 5 batches are decided alike\n"
-        "rung 0 (1 epoch): 3 trials reached the end, too few to see what it predicts\n",
+        "rung 0 (1 epoch): too few trials were continued to see what it predicts\n",
     )
 
 
