@@ -84,6 +84,7 @@ bench-long: $(READY)  ## one and a half hours: the other benchmarks of speed and
 	$(BIN)/python benchmarks/coverage.py
 	$(BIN)/python benchmarks/read_while_writing.py
 	$(BIN)/python benchmarks/large_run.py
+	$(BIN)/python benchmarks/report.py
 	$(BIN)/python benchmarks/store.py
 	$(BIN)/python benchmarks/many_trials.py
 	$(BIN)/python benchmarks/cluster_start.py

@@ -35,11 +35,11 @@ class IdleRank:
         from sweeps.worker.messages import RankAnswer, StageReport
 
         if not self._keys:
-            return RankAnswer().to_json()
+            return RankAnswer(is_over=True).to_json()
         seconds = self._data["seconds"]
         idle(Path(self._data["moments"]), seconds)
         stage = StageReport(stage_key=self._keys.pop(0), kind="idle", cached=False, seconds=seconds)
-        return RankAnswer(stage=stage).to_json()
+        return RankAnswer(stages=(stage,)).to_json()
 
     def close(self) -> None:
         """Release nothing."""

@@ -45,7 +45,7 @@ class Asked:
 
 
 ASKED = (
-    Asked(what="report", words=("-m", "results", "report"), goal_s=60.0, goal_gb=2.0),
+    Asked(what="report", words=("-m", "results", "report"), goal_s=20.0, goal_gb=1.0),
     Asked(what="status", words=("-m", "sweeps", "status"), goal_s=2.0, tables=ABOUT_TRIALS),
 )
 

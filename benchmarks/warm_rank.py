@@ -35,7 +35,7 @@ class WarmRank(TrialRank):
     def advance(self) -> str:
         """Run to the end of the next stage."""
         answer = super().advance()
-        if RankAnswer.from_json(answer) == RankAnswer():
+        if RankAnswer.from_json(answer).is_over:
             self._note("end")
         return answer
 

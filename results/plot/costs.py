@@ -1,8 +1,10 @@
 """Rank-hours of each kind of stage, and what sharing stages between trials saved."""
 
+from weakref import WeakKeyDictionary
+
 from results.plot.chart import Chart, Spec
 from results.plot.style import PALETTE, WIDTH, names_width, row_axis, told
-from results.store.answers import answer
+from results.store.answers import Answer, answer
 from results.store.reader import Run
 
 KINDS = """
@@ -19,6 +21,14 @@ FROM each GROUP BY kind ORDER BY rank_hours + saved_rank_hours DESC, kind
 """
 """Each stage once. `saved_rank_hours`: what the other trials that need it would have computed again."""
 _STAGES_IN_VIEW = 30
+_ANSWERS: WeakKeyDictionary[Run, Answer] = WeakKeyDictionary()
+
+
+def kinds_of(run: Run) -> Answer:
+    """The answer of `KINDS`, which is asked once of a run as it was loaded."""
+    if run not in _ANSWERS:
+        _ANSWERS[run] = answer(run, KINDS)
+    return _ANSWERS[run]
 
 
 def hour_unit(hours: float) -> tuple[float, str]:
@@ -28,13 +38,13 @@ def hour_unit(hours: float) -> tuple[float, str]:
 
 def time_unit(run: Run) -> tuple[float, str]:
     """Choose the unit of all rank-times of a page, by what a stage took on average: its number per hour, its name."""
-    data = answer(run, KINDS)
+    data = kinds_of(run)
     return hour_unit(_STAGES_IN_VIEW * sum(data.column("rank_hours")) / max(sum(data.column("stages")), 1))
 
 
 def cost_by_kind(run: Run) -> Chart | None:
     """A bar for each kind of stage; None where no stage is written."""
-    data = answer(run, KINDS)
+    data = kinds_of(run)
     if not data.rows:
         return None
     kinds = data.column("kind")

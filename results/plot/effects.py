@@ -17,7 +17,7 @@ WITH ends AS (
     WHERE {problem} QUALIFY row_number() OVER (PARTITION BY trial_id ORDER BY point DESC) = 1
 ), settings AS (
     SELECT trial_id, setting, json_extract(config_json, '$."' || replace(setting, '.', '"."') || '"') AS json
-    FROM planned, (SELECT unnest([{settings}]) AS setting)
+    FROM planned, (SELECT unnest([{settings}]) AS setting) WHERE {problem}
 )
 SELECT setting, coalesce(json_extract_string(json, '$'), 'none') AS value, count(*) AS trials,
     avg(test_score) AS mean_test_score, median(test_score) AS median_test_score,

@@ -47,11 +47,11 @@ Means = dict[tuple[str, str], dict[Problem, list[FrontPoint]]]
 def means_of(found: Findings) -> Means:
     """The means of all arms with their place on the front, for each score and each cost that the run has."""
     means: Means = {}
+    costs = {cost: costs_of(found.run, cost) for cost in ("macs", "params", DEVICE_HOURS, *TIMED)}
     for score in SCORES:
         points = found.best if score == "test_score" else [replace(one, test=one.validation) for one in found.best]
         arms = [arm for arm in comparison.arms_of(points, found.environments) if arm.test.mean is not None]
-        for cost in ("macs", "params", DEVICE_HOURS, *TIMED):
-            known = costs_of(found.run, cost)
+        for cost, known in costs.items():
             if known or cost not in TIMED:
                 means[score, cost] = fronts_among(comparison.last_points(points), arms, known)
     return means

@@ -82,6 +82,15 @@ def budgets(found: Findings) -> Iterator[tuple[int, Problem, float, str]]:
             yield place, problem, asked, f"at {100 * asked:g}% fewer MACs, or where a rule decided"
 
 
+def compared_filters(found: Findings) -> str:
+    """The SQL condition on the rows of `kept_filters` that `kept_filters` can read."""
+    asked = [
+        f"abs(asked_removed_macs_fraction - {one!r}) < 1e-6" for one in {asked for _, _, asked, _ in budgets(found)}
+    ]
+    points = " OR ".join(["asked_removed_macs_fraction IS NULL", *sorted(asked)])
+    return f"(trial_id, point) IN (SELECT (trial_id, point) FROM operating_points WHERE {points})"
+
+
 def _budget_of(found: Findings, problem: Problem) -> float | None:
     """Choose the budget at which most labels can be compared; of several, the one closest to a fifth."""
     labels = {(point.asked, point.label) for point in found.points if point.problem == problem and point.asked}

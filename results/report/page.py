@@ -18,6 +18,7 @@ from results.arms.findings import findings_of
 from results.arms.trial_settings import settings_of, trial_rows
 from results.errors import ResultsError
 from results.plot.costs import time_unit
+from results.plot.layers import compared_filters
 from results.plot.render import bundle
 from results.report.elements.blocks import Section, script_json
 from results.report.elements.tables import ArmsTable
@@ -39,7 +40,7 @@ from results.report.sections import (
 from results.store.reader import Run, load
 from transtailor.files import write_file
 
-_HELD = ("planned", "trials", "attempts", "stages", "operating_points", "layers", "kept_filters", "printed")
+_HELD = ("planned", "trials", "attempts", "stages", "operating_points", "layers", "printed")
 _HELD_THEN = ("measured_points",)
 APART = {"colour": "label = run || ': ' || label", "panel": "network = network || ', ' || run"}
 """How one page distinguishes several runs: by the names of their arms, or by a panel for each."""
@@ -124,7 +125,7 @@ def render(page: Page, *, live: bool = False) -> str:
     )
     style, *scripts = map(Markup, _sources())
     return templates.get_template("report.html.j2").render(
-        page=page, style=style, scripts=scripts, policy=Markup(policy_of(live=live))
+        page=page, style=style, scripts=scripts, policy=Markup(policy_of(live=live)), live=live
     )
 
 
@@ -163,6 +164,7 @@ def page_of(run: Run, renew_s: float | None = None, *, apart: str | None = None)
     run.hold(*_HELD_THEN)
     counts: dict[str, int] = run.rows(what_ran.COUNTS)[0]
     found = findings_of(run)
+    run.hold("kept_filters", where=compared_filters(found))  # the largest table, of which few rows are compared
     planned = trial_rows(run)
     settings = settings_of(planned)
     page = Page(

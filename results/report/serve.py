@@ -11,9 +11,11 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import resources
 from pathlib import Path
+from urllib.parse import unquote
 
 from results.errors import ResultsError
 from results.report.page import hash_source, page_of, policy_of, render
+from results.report.point_pages import PointPages
 from results.store.parts import merged_folder, tables_folder
 from results.store.reader import load
 
@@ -23,10 +25,11 @@ _LIMIT_S = 20.0  # for a reader that sends nothing
 
 
 class ReportServer(ThreadingHTTPServer):
-    """Answers three questions, to readers that name this host and have the token.
+    """Answers four questions, to readers that name this host and have the token.
 
     `/` is a page without data: its script takes the token from the address behind "#", which no browser sends and no
-    log has, and puts it into the head of what it asks then. `/page` is the report, `/version` changes when rows come.
+    log has, and puts it into the head of what it asks then. `/page` is the report, `/version` changes when rows come,
+    `/points?QUESTION` has some of the operating points, where they are too many for the page.
 
     Attributes:
         token: 24 random bytes, new in each server.
@@ -38,6 +41,7 @@ class ReportServer(ThreadingHTTPServer):
         self.runs, self.apart = runs, apart
         self.token = secrets.token_urlsafe(_TOKEN_BYTES)
         self._page: tuple[str, str] | None = None
+        self._points: PointPages | None = None
         self._rendering = threading.Lock()
         self.page()  # a run that cannot be read is refused before anything listens
         super().__init__((ADDRESS, port), _Handler)
@@ -59,9 +63,21 @@ class ReportServer(ThreadingHTTPServer):
         with self._rendering:
             version = self.version()
             if self._page is None or self._page[0] != version:
-                with load(self.runs if len(self.runs) > 1 else self.runs[0]) as run:
-                    self._page = (version, render(page_of(run, apart=self.apart), live=True))
+                before, run = self._points, load(self.runs if len(self.runs) > 1 else self.runs[0])
+                try:
+                    text, self._points = render(page_of(run, apart=self.apart), live=True), PointPages(run)
+                except BaseException:
+                    run.close()
+                    raise
+                self._page = (version, text)
+                if before:
+                    before.close()
             return self._page
+
+    def points(self, question: str) -> str:
+        """Some operating points of the last page. Raises ResultsError: the question is none."""
+        assert self._points
+        return self._points.answer(question)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -85,6 +101,11 @@ class _Handler(BaseHTTPRequestHandler):
                 self._answer(HTTPStatus.INTERNAL_SERVER_ERROR, str(error))
             else:
                 self._answer(HTTPStatus.OK, text, version=version)
+        elif self.path.startswith("/points?"):
+            try:
+                self._answer(HTTPStatus.OK, self.server.points(unquote(self.path.partition("?")[2])))
+            except ResultsError as error:
+                self._answer(HTTPStatus.BAD_REQUEST, str(error))
         else:
             self._answer(HTTPStatus.NOT_FOUND, "there is / and nothing else")
 

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+import pyarrow as pa
+
 from results.store.reader import Run
 from results.text.number_format import NOTHING
 
@@ -32,7 +34,10 @@ class Answer:
 def answer(run: Run, sql: str) -> Answer:
     """Run a query; lists and moments become texts."""
     found = run.arrow(sql)
-    columns = [[plain(value) for value in column.to_pylist()] for column in found.columns]
+    columns = [column.to_pylist() for column in found.columns]
+    for place, kind in enumerate(found.schema.types):
+        if pa.types.is_nested(kind) or pa.types.is_temporal(kind) or pa.types.is_decimal(kind):
+            columns[place] = [plain(value) for value in columns[place]]
     return Answer(tuple(found.column_names), list(zip(*columns, strict=True)), sql.strip())
 
 

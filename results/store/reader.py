@@ -166,8 +166,10 @@ class Run:
         except (duckdb.Error, UnicodeEncodeError) as error:
             raise ResultsError(f"the query failed: {error}\nTables: {', '.join((*TABLES, *VIEWS))}") from error
 
-    def hold(self, *views: str) -> None:
+    def hold(self, *views: str, where: str = "true") -> None:
         """Read each of these views once and keep its rows in memory, so that later queries read no files.
+
+        Of the rows only those that fulfil `where`, an SQL condition: for later queries the view has no others.
 
         Of several runs, what two have counts once: of rows with the same key, the one written last stays, and of
         `trials` one that did not fail. Attempts are those of all runs.
@@ -188,7 +190,7 @@ class Run:
                     if self._has_doubles(view)
                     else "",
                 )
-                self.connection.execute(f"CREATE TEMP TABLE held AS SELECT * FROM {name} {once}")
+                self.connection.execute(f"CREATE TEMP TABLE held AS SELECT * FROM {name} WHERE {where} {once}")
                 self.connection.execute(f"DROP VIEW {name}")
                 self.connection.execute(f"ALTER TABLE held RENAME TO {name}")
         except duckdb.IOException as error:

@@ -44,7 +44,8 @@ const channelsOf = (colour) => {
 function paintDots(view) {
   const place = find(".plot", frontFigure), box = find("svg, canvas.marks", place).getBoundingClientRect();
   const canvas = find("canvas.dots", place) || place.appendChild(element("canvas", undefined, "dots"));
-  const sharp = Math.min(devicePixelRatio || 1, 2), width = Math.ceil(box.width * sharp), height = Math.ceil(box.height * sharp);
+  const sharp = Math.min(devicePixelRatio || 1, 2);
+  const [width, height] = [box.width, box.height].map((size) => Math.ceil(size * sharp));
   Object.assign(canvas, { width, height });
   canvas.style.width = `${box.width}px`;
   canvas.style.height = `${box.height}px`;

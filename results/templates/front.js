@@ -7,7 +7,7 @@ function withAxes(spec) {
   spec.concat.forEach((panel, place) => {
     const [marks, below] = panel.layer, { x, y } = marks.encoding, closer = zoom[place];
     x.title = cost.title;
-    x.scale = { ...x.scale, ...(state.scale === "log" ? { type: "log", zero: undefined } : { type: "linear", zero: false }) };
+    Object.assign(x.scale, state.scale === "log" ? { type: "log", zero: undefined } : { type: "linear", zero: false });
     y.title = score.titles[place];
     y.scale.domain = closer ? closer.y : score.views[place].domain;
     const ends = closer ? closer.x : cost.domains[place];
@@ -64,14 +64,8 @@ function save(name, content, type) {
 }
 
 function startFront() {
-  const act = (text, action) => {
-    const made = element("button", text);
-    made.type = "button";
-    made.addEventListener("click", action);
-    return made;
-  };
   const short = (one) => [one.column, one.short], view = () => views.get(frontFigure);
-  const zoom = act("Zoom to selection", () => {
+  const zoom = press("Zoom to selection", () => {
     const brush = chosen("brush");
     choose({ zoom: JSON.stringify({ ...chosen("zoom"), [brush.panel]: { x: brush.x, y: brush.y } }), brush: "null" });
   });
@@ -79,11 +73,11 @@ function startFront() {
   find("#pareto .controls").append(
     group("score", "score", frontMeta.scores.map(short)), group("cost", "cost", frontMeta.costs.map(short)),
     group("scale", "scale", [["linear", "linear"], ["log", "log"]]), zoom,
-    act("Reset", () => choose({ ...DEFAULTS, trial: state.trial })));
+    press("Reset", () => choose({ ...DEFAULTS, trial: state.trial })));
   find(".under", frontFigure).append(
-    act("SVG", async () => save("front.svg", await view().toSVG(), "image/svg+xml")),
-    act("PNG", async () => save("front.png", await view().toImageURL("png", 2))),
-    act("CSV", () => save("points.csv", csvOfPoints(), "text/csv")));
+    press("SVG", async () => save("front.svg", await view().toSVG(), "image/svg+xml")),
+    press("PNG", async () => save("front.png", await view().toImageURL("png", 2))),
+    press("CSV", () => save("points.csv", csvOfPoints(), "text/csv")));
   all("button.arm").forEach((one) => one.addEventListener("click", (event) =>
     isolate(one.dataset.label, event.shiftKey || event.ctrlKey || event.metaKey)));
   onChange((changed) => {
@@ -93,7 +87,8 @@ function startFront() {
     all("#pareto .controls input").forEach((one) => { one.checked = state[one.name] === one.value; });
     all("button.arm").forEach((one) => one.setAttribute("aria-pressed", arms.includes(one.dataset.label)));
     const isCleared = changed.has("brush") && !chosen("brush") && view() && view().data("brush_store").length;
-    if ((isCleared || ["score", "cost", "scale", "zoom"].some((name) => changed.has(name))) && view()) drawFront(frontFigure);
+    const isOther = ["score", "cost", "scale", "zoom"].some((name) => changed.has(name));
+    if ((isCleared || isOther) && view()) drawFront(frontFigure);
   });
 }
 

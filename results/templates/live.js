@@ -29,5 +29,10 @@
     document.close();
     setTimeout(look, EVERY_MS, version);
   }
-  show().catch((error) => { document.getElementById("state").textContent = error.message; });
+  // What cannot be read now, such as a part that is being replaced, may be read soon.
+  function tell(error) {
+    document.getElementById("state").textContent = error.message;
+    setTimeout(() => show().catch(tell), EVERY_MS);
+  }
+  show().catch(tell);
 })();

@@ -17,6 +17,13 @@ function element(name, text, kind) {
   return made;
 }
 
+function press(text, action, kind) {
+  const made = element("button", text, kind);
+  made.type = "button";
+  made.addEventListener("click", action);
+  return made;
+}
+
 // ---- light and dark
 const themes = ["auto", "light", "dark"], signs = { auto: "◐", light: "○", dark: "●" };
 const button = find("#theme");
@@ -66,11 +73,7 @@ function fill(place, data, rows, most) {
   linkTrials(table);
   place.replaceChildren(table);
   const left = rows.length - Math.min(rows.length, most);
-  if (left) {
-    const more = element("button", `show ${left.toLocaleString("en")} more rows`);
-    more.addEventListener("click", () => fill(place, data, rows, Infinity));
-    place.append(more);
-  }
+  if (left) place.append(press(`show ${left.toLocaleString("en")} more rows`, () => fill(place, data, rows, Infinity)));
   if (data.left_out) place.append(element("p", `${data.left_out} more rows: the query gives them.`, "small"));
 }
 all("figure").forEach((figure) => find("details.numbers", figure).addEventListener("toggle", (event) => {

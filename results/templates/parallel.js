@@ -3,9 +3,10 @@ const MOST_LINES = 1000, LEVELS = 9;
 const parallelPlace = find("#parallel");
 
 function parallelAxes() {
-  const data = trialsData(), varying = data.varying.filter((one) => one.name !== "seed" && !one.name.startsWith("data."));
-  const column = (name) => data.columns.find((one) => one.name === name);
-  const named = [{ ...column("label"), name: "arm" }, ...varying].map((one) => ({
+  const data = trialsData();
+  const varying = data.varying.filter(({ name }) => name !== "seed" && !name.startsWith("data."));
+  const labels = data.columns.find((one) => one.name === "label");
+  const named = [{ ...labels, name: "arm" }, ...varying].map((one) => ({
     name: one.name, read: (row) => value(one, row), levels: new Set(one.texts).size,
   }));
   return named.filter((one) => one.levels > 1).slice(0, 7);
@@ -17,7 +18,8 @@ function placer(values) {
   const levels = [...new Set(values)].sort((a, b) => (numbers ? a - b : String(a).localeCompare(b)));
   const share = new Map(levels.map((level, at) => [level, levels.length > 1 ? at / (levels.length - 1) : 0.5]));
   const shown = levels.length <= LEVELS ? levels : [levels[0], levels[levels.length - 1]];
-  return { place: (what) => share.get(what), marks: shown.map((level) => ({ place: share.get(level), text: String(level) })) };
+  const marks = shown.map((level) => ({ place: share.get(level), text: String(level) }));
+  return { place: (what) => share.get(what), marks };
 }
 
 function drawParallel() {
@@ -28,20 +30,21 @@ function drawParallel() {
   const ids = [...last.keys()].filter((id) => data.row.has(id)).slice(0, MOST_LINES);
   const scores = ids.map((id) => last.get(id).factor * last.get(id).test_score);
   const axes = parallelAxes(), lines = [], marks = [];
+  const of = (at) => ({ trial_id: ids[at], label: last.get(ids[at]).label });
   const low = Math.min(...scores), high = Math.max(...scores);
   axes.forEach((axis, order) => {
     const values = ids.map((id) => axis.read(data.row.get(id))), { place, marks: some } = placer(values);
-    values.forEach((what, at) => lines.push({ trial_id: ids[at], label: last.get(ids[at]).label, axis: axis.name, order, place: place(what) }));
+    values.forEach((what, at) => lines.push({ ...of(at), axis: axis.name, order, place: place(what) }));
     some.forEach((mark) => marks.push({ axis: axis.name, ...mark }));
   });
   scores.forEach((score, at) => lines.push({
-    trial_id: ids[at], label: last.get(ids[at]).label, axis: "test", order: axes.length, place: (score - low) / (high - low || 1),
+    ...of(at), axis: "test", order: axes.length, place: (score - low) / (high - low || 1),
   }));
   [[0, low], [1, high]].forEach(([place, score]) => marks.push({ axis: "test", place, text: score.toFixed(2) }));
   const lit = new Set(selectedPoints().map((row) => row.trial_id)), some = lit.size < last.size;
   lines.forEach((row) => { row.lit = some && lit.has(row.trial_id); });
-  const x = { field: "axis", type: "ordinal", sort: [...axes.map((one) => one.name), "test"], title: null,
-    axis: { labelAngle: 0, grid: true, domain: false, orient: "top", labelLimit: 150 } };
+  const top = { labelAngle: 0, grid: true, domain: false, orient: "top", labelLimit: 150 };
+  const x = { field: "axis", type: "ordinal", sort: [...axes.map((one) => one.name), "test"], title: null, axis: top };
   const y = { field: "place", type: "quantitative", axis: null };
   return vegaEmbed(parallelPlace, {
     description: "parallel coordinates of the trials",

@@ -1,6 +1,9 @@
 // ---- one table of all operating points: only the rows in sight are elements
 const ROW_PX = 28, AIR = 8;
-const number = (digits) => (what) => what.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits });
+const number = (digits) => {
+  const form = new Intl.NumberFormat("en", { minimumFractionDigits: digits, maximumFractionDigits: digits });
+  return (what) => form.format(what);
+};
 const POINT_COLUMNS = [
   { name: "network" }, { name: "dataset" }, { name: "arm", column: "label" }, { name: "seed", write: String },
   { name: "asked", title: "asked %", column: "asked_removed_macs_fraction", factor: 100, write: number(1) },
@@ -11,6 +14,7 @@ const POINT_COLUMNS = [
   { name: "time", column: "device_hours", write: number(2) },
   { name: "trial", column: "trial_id" },
 ];
+const pointColumn = (name) => POINT_COLUMNS.find((one) => one.name === name);
 const pointsFigure = find("#pareto figure"), pointsPlace = find("#points .rows");
 let pointRows = [], shownRows = [];
 
@@ -20,21 +24,24 @@ function readPoint(row, column) {
 }
 
 // Words such as `taylor test>94 seed=1`: a comparison with a column, or a text that is in one of them.
-function matcher(text) {
-  const tests = text.split(/\s+/).filter(Boolean).map((word) => {
+const SIGNS = {
+  ">": (a, b) => a > b, "<": (a, b) => a < b, ">=": (a, b) => a >= b, "<=": (a, b) => a <= b,
+  "=": (a, b) => Math.abs(a - b) < 1e-9, "!=": (a, b) => Math.abs(a - b) >= 1e-9,
+};
+function comparisons(text) {
+  return text.split(/\s+/).filter(Boolean).map((word) => {
     const [, name, sign, amount] = /^([a-z]+)(>=|<=|!=|>|<|=)(-?[\d.]+)$/i.exec(word) || [];
     const column = name && POINT_COLUMNS.find((one) => one.write && one.name.startsWith(name.toLowerCase()));
-    if (!column) {
-      const part = word.toLowerCase();
-      return (row) => POINT_COLUMNS.some((one) => !one.write && String(readPoint(row, one)).toLowerCase().includes(part));
-    }
-    const compare = {
-      ">": (a, b) => a > b, "<": (a, b) => a < b, ">=": (a, b) => a >= b, "<=": (a, b) => a <= b,
-      "=": (a, b) => Math.abs(a - b) < 1e-9, "!=": (a, b) => Math.abs(a - b) >= 1e-9,
-    }[sign];
-    return (row) => typeof readPoint(row, column) === "number" && compare(readPoint(row, column), Number(amount));
+    return column ? { column, sign, amount: Number(amount) } : { part: word.toLowerCase() };
   });
-  return (row) => tests.every((test) => test(row));
+}
+function matcher(text) {
+  const holds = (row, { column, sign, amount, part }) => {
+    if (column) return typeof readPoint(row, column) === "number" && SIGNS[sign](readPoint(row, column), amount);
+    return POINT_COLUMNS.some((one) => !one.write && String(readPoint(row, one)).toLowerCase().includes(part));
+  };
+  const given = comparisons(text);
+  return (row) => given.every((one) => holds(row, one));
 }
 
 function selectedPoints() {
@@ -43,7 +50,7 @@ function selectedPoints() {
   const inside = (amount, [low, high]) => amount >= low && amount <= high;
   return orderedPoints().filter((row) => (!arms.size || arms.has(row.label)) && fits(row) && (!brush || (
     row.panel === brush.panel && inside(row[cost.column] * cost.factor, brush.x)
-    && inside(row[score.column] * row.factor, brush.y))));
+      && inside(row[score.column] * row.factor, brush.y))));
 }
 
 // All points in the order of the table; a filter keeps the order, so that a brush over many points sorts nothing.
@@ -55,7 +62,7 @@ function orderedPoints() {
 
 function sortedPoints(rows) {
   const down = state.sort.startsWith("-"), name = state.sort.replace("-", "");
-  const column = POINT_COLUMNS.find((one) => (one.column || one.name) === name) || POINT_COLUMNS.find((one) => one.name === "test");
+  const column = POINT_COLUMNS.find((one) => (one.column || one.name) === name) || pointColumn("test");
   const keys = new Map(rows.map((row) => [row, readPoint(row, column)]));
   return rows.sort((one, other) => {
     const a = keys.get(one), b = keys.get(other);
@@ -65,15 +72,44 @@ function sortedPoints(rows) {
 }
 
 function fillPoints() {
-  shownRows = selectedPoints();
-  const count = (rows) => rows.length.toLocaleString("en");
-  find("#points .count").textContent = `${count(shownRows)} of ${count(pointRows)} operating points`;
-  find("table", pointsPlace).setAttribute("aria-rowcount", shownRows.length + 1);
   all("th", pointsPlace).forEach((head) => {
     const name = head.dataset.column, sorted = state.sort.replace("-", "") === name;
     head.setAttribute("aria-sort", sorted ? (state.sort.startsWith("-") ? "descending" : "ascending") : "none");
   });
+  if (isAsked) return askPoints(null);
+  return fillWith(selectedPoints());
+}
+
+function fillWith(rows, found = rows.length) {
+  const write = (amount) => amount.toLocaleString("en"), every = pointRows.length + (isAsked ? leftOut : 0);
+  shownRows = rows;
+  find("#points .count").textContent = `${write(found)} of ${write(every)} operating points`;
+  find("table", pointsPlace).setAttribute("aria-rowcount", found + 1);
   showPoints();
+}
+
+// ---- points that are too many for the page: the live page's server answers them, each page behind the last key
+const leftOut = pointsFigure ? dataOf(pointsFigure).left_out : 0;
+const isAsked = "live" in document.body.dataset && leftOut > 0, NONE = { columns: [], rows: 0, last: null, count: 0 };
+let lastKey = null, questions = 0, found = 0;
+async function askPoints(after) {
+  const mine = ++questions, given = comparisons(state.words), brush = chosen("brush"), [cost, score] = frontAxes();
+  const problem = brush && dataOf(pointsFigure).spec.usermeta.problems[brush.panel];
+  const inside = ({ column }, [low, high]) => [[column, ">=", low], [column, "<=", high]];
+  const numbers = given.filter((one) => one.column).map(
+    ({ column, sign, amount }) => [column.column || column.name, sign, amount]);
+  const question = JSON.stringify({
+    sort: state.sort, labels: chosen("arms"), texts: given.flatMap((one) => one.part || []), after,
+    numbers: brush ? [...numbers, ...inside(cost, brush.x), ...inside(score, brush.y)] : numbers,
+    problem: problem && [problem.network, problem.dataset, problem.train_images || null],
+  });
+  const headers = { Authorization: `Bearer ${thisTab.get("token")}` };
+  const answer = await fetch(`/points?${encodeURIComponent(question)}`, { headers });
+  const { columns, rows, last, count } = answer.ok ? await answer.json() : NONE;
+  if (mine !== questions) return;
+  lastKey = last;
+  if (!after) found = count;
+  fillWith([...(after ? shownRows : []), ...records(columns, rows)], found);
 }
 
 // The rows in sight, with the height of the others above and below them.
@@ -81,12 +117,10 @@ function showPoints() {
   const first = Math.max(0, Math.floor(pointsPlace.scrollTop / ROW_PX) - AIR);
   const last = Math.min(shownRows.length, first + Math.ceil(pointsPlace.clientHeight / ROW_PX) + 2 * AIR);
   const filler = (rows) => {
-    const line = element("tr"), cell = element("td");
-    cell.colSpan = POINT_COLUMNS.length;
+    const line = element("tr"), cell = line.insertCell();
+    Object.assign(cell, { colSpan: POINT_COLUMNS.length, className: "filler" });
     cell.style.height = `${rows * ROW_PX}px`;
-    cell.className = "filler";
     line.setAttribute("aria-hidden", "true");
-    line.append(cell);
     return line;
   };
   const lines = shownRows.slice(first, last).map((row, at) => {
@@ -102,6 +136,11 @@ function showPoints() {
   });
   find("tbody", pointsPlace).replaceChildren(filler(first), ...lines, filler(shownRows.length - last));
   linkTrials(find("tbody", pointsPlace));
+  if (isAsked && lastKey && last === shownRows.length) {
+    const key = lastKey;
+    lastKey = null;  // until its answer is there
+    askPoints(key);
+  }
 }
 
 function csvOfPoints() {
@@ -117,17 +156,16 @@ function csvOfPoints() {
 
 function startPoints() {
   if (dataOf(pointsFigure).extra.some((one) => one.name === "run")) POINT_COLUMNS.unshift({ name: "run" });
-  const { problems, costs } = dataOf(pointsFigure).spec.usermeta, hours = costs.find((one) => one.column === "device_hours");
-  Object.assign(POINT_COLUMNS.find((one) => one.name === "time"), { factor: hours.factor, title: hours.title.split(" ")[0] });
+  const { problems, costs } = dataOf(pointsFigure).spec.usermeta;
+  const { factor, title } = costs.find((one) => one.column === "device_hours");
+  Object.assign(pointColumn("time"), { factor, title: title.split(" ")[0] });
   pointRows = rowsOf(pointsFigure);
   pointRows.forEach((row) => { row.factor = problems[row.panel].factor; });
   const head = find("thead tr", pointsPlace);
   POINT_COLUMNS.forEach((column) => {
     const cell = element("th", undefined, column.write ? "n" : ""), key = column.column || column.name;
-    const sort = element("button", column.title || column.name);
     cell.dataset.column = key;
-    sort.addEventListener("click", () => choose({ sort: state.sort === "-" + key ? key : "-" + key }));
-    cell.append(sort);
+    cell.append(press(column.title || column.name, () => choose({ sort: state.sort === "-" + key ? key : "-" + key })));
     head.append(cell);
   });
   const input = find("#words");

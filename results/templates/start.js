@@ -16,7 +16,7 @@ function comeBack() {
 }
 function reload() {
   const open = all("details").flatMap((one, place) => (one.open ? [place] : []));
-  const heights = all(".plot").map((plot) => plot.clientHeight);  // of figures, which are drawn after the page is loaded
+  const heights = all(".plot").map((plot) => plot.clientHeight);  // figures are drawn after the page is loaded
   thisTab.set(memory, JSON.stringify({ y: scrollY, open, heights }));
   location.reload();
 }

@@ -33,10 +33,11 @@ function commandsOf(trial, points, name) {
   }
   const list = element("dl", undefined, "commands");
   made.forEach(([title, text]) => {
-    const copy = element("button", "copy");
+    const line = element("dd"), copy = press("copy", async () => {
+      await navigator.clipboard.writeText(text);
+      copy.textContent = "copied";
+    });
     copy.setAttribute("aria-label", `copy the command: ${title}`);
-    copy.addEventListener("click", () => navigator.clipboard.writeText(text).then(() => { copy.textContent = "copied"; }));
-    const line = element("dd");
     line.append(element("code", text), copy);
     list.append(element("dt", title), line);
   });
@@ -57,9 +58,8 @@ function drawCurves(place, curves, id) {
     }))).filter((row) => row.loss !== null);
   });
   if (!rows.length) return place.append(element("p", "Training and validation: not recorded.", "small"));
-  const validated = rows.some((row) => row.split === SPLITS[1]);
-  const told = validated ? "dashed: on the validation split" : "on the validation split while it trained: not recorded";
-  place.after(element("p", `Every fifth epoch of each stage; ${told}.`, "small"));
+  const dashed = rows.some((row) => row.split === SPLITS[1]) ? "dashed: validation" : "validation: not recorded";
+  place.after(element("p", `Training, every fifth epoch of each stage; ${dashed}.`, "small"));
   return vegaEmbed(place, {
     data: { values: rows }, width: 340, height: 130, mark: { type: "line", point: { size: 14 } },
     encoding: {
@@ -92,21 +92,19 @@ function drawWidths(place, widths, id) {
 function drawPath(place, points) {
   const scores = points.flatMap((row) => [["test", row.test_score], ["validation", row.validation_score]].map(
     ([split, score]) => ({ removed: 100 * row.removed_macs_fraction, split, score: row.factor * score })));
+  const color = { field: "split", type: "nominal", title: null, scale: { range: ["#2f78c8", "#d9651f"] } };
   vegaEmbed(place, {
     data: { values: scores }, width: 340, height: 150, mark: { type: "line", point: true },
-    encoding: {
-      x: quantity("removed", "removed MACs (%)"), y: quantity("score", "score"),
-      color: { field: "split", type: "nominal", title: null, scale: { range: ["#2f78c8", "#d9651f"] } },
-    },
+    encoding: { x: quantity("removed", "removed MACs (%)"), y: quantity("score", "score"), color },
   }, EMBED());
 }
 
+let opener = null;  // what had the focus, which gets it back
 function openTrial(id) {
   const data = trialsData(), row = data.row.get(id);
   if (row === undefined) return;
-  const close = element("button", "×", "close");
+  const close = press("×", () => choose({ trial: "" }), "close");
   close.setAttribute("aria-label", "close");
-  close.addEventListener("click", () => choose({ trial: "" }));
   panel.replaceChildren(close, element("h2", value(data.columns[1], row)));
   panel.append(pairs(data.columns.map((column) => [words(column.name), value(column, row)])));
   const points = pointRows.filter((one) => one.trial_id === id).sort((one, other) => one.point - other.point);
@@ -134,6 +132,8 @@ function openTrial(id) {
   const common = element("details");
   common.append(element("summary", "Settings that all trials share"), pairs(Object.entries(data.common)));
   panel.append(common);
+  const before = document.activeElement;
+  if (before !== document.body && !panel.contains(before)) opener = before;
   panel.hidden = false;
   panel.scrollTop = 0;
   panel.focus({ preventScroll: true });
@@ -141,7 +141,7 @@ function openTrial(id) {
 onChange((changed) => {
   if (!changed.has("trial")) return;
   panel.hidden = true;
-  if (state.trial) openTrial(state.trial);
+  if (state.trial) openTrial(state.trial); else if (opener && opener.isConnected) opener.focus({ preventScroll: true });
 });
 document.addEventListener("keydown", (event) => {
   if (event.key === "Escape" && !panel.hidden) find(".close", panel).click();

@@ -49,7 +49,7 @@ RECOMMENDED_QUERY = (
     "SELECT network, label, avg(validation_score) AS validation, avg(test_score) AS test, count(*) AS points "
     "FROM measured_points GROUP BY ALL ORDER BY ALL LIMIT 10"
 )
-MACHINE_REFUSES = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE)
+MACHINE_REFUSES = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE)
 
 
 def main(arguments: Sequence[str] | None = None, prog: str = "python sweeps/launch.py") -> int:

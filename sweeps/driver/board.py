@@ -236,9 +236,9 @@ class SweepState:
             more = len(set(report.hosts)) - 1
             reached = replace(reached, node=report.hosts[0] + (f" and {more} more" if more else ""))
             self._reached[trial_id] = reached
-        if report.stage is not None:
-            self._stage(trial_id, report.stage)
-        elif report.kind == "progress":
+        for stage in report.stages:
+            self._stage(trial_id, stage)
+        if report.kind == "progress":
             done_fraction = max(reached.done_fraction, report.done_fraction)
             self._reached[trial_id] = replace(reached, done_fraction=done_fraction, words=report.words)
         elif report.kind == "placed":

@@ -22,6 +22,7 @@ from sweeps.planning.plan import Plan, cost_of, usable_cores
 from sweeps.run.run_folder import RunFolder, open_run
 from sweeps.search.run_search import RunSearch, read_scores
 from tailor.execution.cache import Cache
+from transtailor.files import make_folder
 
 TRIAL_TARGET = "sweeps.worker.trial:TrialRank"
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -87,7 +88,7 @@ def run_sweep(
         plan=plan, run=run, cache=cache, slots=slots, max_attempts=site.max_attempts, code_digest=digest, search=search
     )
     events = EventLog(Writer(run.tables), driver, digest, display.note)
-    cache.mkdir(parents=True, exist_ok=True)
+    make_folder(cache)
     board = _open_board(launch, states, driver, display, events, DiskGuard(cache, site.max_disk_gb))
     if site.name != "slurm":  # there the pool writes this event, with its job
         events("controller_started", detail=f"on site {site.name}")

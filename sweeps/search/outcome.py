@@ -98,7 +98,8 @@ def rung_lines(tables: Run) -> Iterator[str]:
             if min(len({one for one, _ in pairs}), len({other for _, other in pairs})) >= FEWEST:
                 found = float(spearmanr(pairs).statistic)
                 weak = "; this is weak: leave this rung out, or choose a later one" if found < WEAK else ""
-                yield f"{names[number]}: rank correlation with {names[later]} {found:.2f} over {len(pairs)} trials{weak}"
+                over = f"{found:.2f} over {len(pairs)} trials"
+                yield f"{names[number]}: rank correlation with {names[later]} {over}{weak}"
                 break
         else:
             yield f"{names[number]}: too few trials were continued to see what it predicts"

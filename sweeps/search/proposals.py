@@ -48,7 +48,7 @@ def next_batch(
         earlier: all proposals so far.
         scores: trial and rung -> its score; failed trials have none.
         over: why no more settings are proposed, if a limit of time was reached.
-        searcher: what proposes settings instead of a sampler that is made anew for each.
+        searcher: what proposes settings instead of a sampler that is made again for each.
 
     Returns:
         the next batch of the search; then, rung by rung, the promotions; then the proposals that confirm; then none:

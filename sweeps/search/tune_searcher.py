@@ -15,7 +15,7 @@ SCORE = "score"
 
 
 class TuneSearcher:
-    """One for a launch. What earlier launches tried it is told, if it can be; some searchers cannot."""
+    """One for a launch. It gets the results of earlier launches, where it can; some searchers cannot."""
 
     def __init__(self, space: Space, settings: SearchSettings) -> None:
         """Make the searcher that the settings name.
@@ -43,7 +43,7 @@ class TuneSearcher:
             raise SpecError(f"sampler {settings.sampler!r} does not take a space; choose sampler = 'tpe'")
         self._space = space
         self._suggested: dict[int, str] = {}  # number of a proposal -> key of the setting that was suggested
-        self._known: set[int] = set()  # numbers whose results it was told
+        self._known: set[int] = set()  # numbers whose results it has
 
     def propose(self, number: int, told: Sequence[Told]) -> SearchCandidate:
         """Return the setting of proposal `number`; `told`: the results of all earlier proposals, by their numbers."""

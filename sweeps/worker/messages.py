@@ -50,10 +50,11 @@ class StageReport(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class RankAnswer(Record):
-    """From the ranks, when a stage has ended: what it was; without a stage the trial is over, or paused."""
+    """From the ranks, when a stage has ended, or several short ones together: what they were."""
 
-    stage: StageReport | None = None
-    is_paused: bool = False
+    stages: tuple[StageReport, ...] = ()
+    is_paused: bool = False  # other ranks may resume the trial
+    is_over: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +65,7 @@ class TrialReport(Record):
     over: bool  # the slot does nothing more for the trial
     done_fraction: float = 0.0  # of kind "progress": of the running stage
     words: str = ""  # likewise, for people
-    stage: StageReport | None = None  # of kind "stage"
+    stages: tuple[StageReport, ...] = ()  # of kinds "stage", "moved" and "finished"
     cause: str | None = None  # of kinds "died", "failed", "suspended" and "moved"
     log_tail: str | None = None
     nodes: tuple[str, ...] = ()  # of kind "placed": Ray's ids of the nodes of its ranks, by rank

@@ -35,7 +35,7 @@ class Slot:
         self._report_every_s = report_every_s
 
     def step(self) -> TrialReport:
-        """Run the trial to the end of its next stage, or for `report_every_s`; the ranks continue between two calls."""
+        """Run the trial to the end of its next stages, or for `report_every_s`; in between, the ranks continue."""
         try:
             answer = self._advance()
         except RankDied as death:
@@ -52,10 +52,10 @@ class Slot:
             return TrialReport(kind="progress", done_fraction=answer.done_fraction, words=answer.words, over=False)
         if answer.is_paused:
             self._drop()
-            return TrialReport(kind="moved", cause="a node of its ranks is to be left", over=False)
-        if answer.stage is None:
-            return TrialReport(kind="finished", over=True)
-        return TrialReport(kind="stage", stage=answer.stage, over=False)
+            return TrialReport(
+                kind="moved", stages=answer.stages, cause="a node of its ranks is to be left", over=False
+            )
+        return TrialReport(kind="finished" if answer.is_over else "stage", stages=answer.stages, over=answer.is_over)
 
     def start(self) -> RankGroup:
         """Start the ranks if there are none, and return them. Raises RankDied, RankFailed: they did not start."""

@@ -23,6 +23,7 @@ from tailor.parallel.process_group import ProcessGroup, join, leave
 WATCHED_TIMEOUT_S = 30 * 86_400.0  # of a collective: the watchdog of the ranks finds a rank that hangs much earlier
 WRITE_EVERY_S = 30.0  # at an operating point; rows of a trial that is killed before are made from the cache again
 ROWS_IN_MEMORY = 20_000  # of a trial, until they are written sooner; one operating point may have more
+TOGETHER_S = 0.5  # stages that take less together are reported in one message
 TABLES_OF_A_TRIAL = (
     "stages", "epochs", "layers", "kept_filters", "operating_points", "predictions", "estimates", "rungs",
 )  # fmt: skip
@@ -46,6 +47,9 @@ class TrialRank:
         self._events: Iterator[StageEvent] = iter(())
         self._rows: TrialRows | None = None
         self._written_s = 0.0  # when rows of the trial were written last, or when it began
+        self._longest_s: dict[
+            tuple[str, str, str], float
+        ] = {}  # stage of each network, data set and kind, in any trial
         self._task: TrialTask | None = None
         self._log: logging.Handler | None = None
 
@@ -75,27 +79,29 @@ class TrialRank:
             logging.getLogger(__name__).info("trial begins")
 
     def advance(self) -> str:
-        """Run to the end of the next stage, and return a `RankAnswer`.
+        """Run to the end of the next stage, and of those behind it that are short; return a `RankAnswer`.
+
+        A message costs as much as a short stage. Stages are short if the longest of their kind, of one network and data
+        set, that these ranks have met leaves the answer below `TOGETHER_S`. All ranks decide alike: the seconds are
+        those that the stage's description has.
 
         Where it says that the trial is over, all rows are durable. A trial that has paused can resume on other ranks.
         """
+        done: list[StageReport] = []
         try:
-            event = next(self._events, None)
+            for event in self._events:
+                self._note(event)
+                done.append(_report(event))
+                if event.next_kind is not None and not self._is_short(done, event.next_kind):
+                    return RankAnswer(stages=tuple(done)).to_json()
         except Paused:
             self._write()
-            return RankAnswer(is_paused=True).to_json()
+            return RankAnswer(stages=tuple(done), is_paused=True).to_json()
         except Exception:
             self._write()
             raise
-        if event is None:
-            self._finish()
-            return RankAnswer().to_json()
-        if self._rows is not None:
-            logging.getLogger(__name__).info(_log_text(event))
-            self._rows.add(event)
-            if event.point is not None and self._is_write_due(self._rows):
-                self._write()
-        return RankAnswer(stage=_report(event)).to_json()
+        self._finish()
+        return RankAnswer(stages=tuple(done), is_over=True).to_json()
 
     def pause(self) -> None:
         """Let the running stage write a checkpoint and end; called from another thread."""
@@ -110,6 +116,26 @@ class TrialRank:
         """Leave the process group."""
         self._end_log()
         leave()
+
+    def _note(self, event: StageEvent) -> None:
+        """Keep how long the stage took; on rank 0 log it and keep its rows."""
+        seconds = event.result.description.made_by.compute_s
+        kind = self._of_trial(event.result.stage.kind)
+        self._longest_s[kind] = max(seconds, self._longest_s.get(kind, 0.0))
+        if self._rows is None:
+            return
+        logging.getLogger(__name__).info(_log_text(event))
+        self._rows.add(event)
+        if event.point is not None and self._is_write_due(self._rows):
+            self._write()
+
+    def _is_short(self, done: list[StageReport], next_kind: str) -> bool:
+        passed_s = sum(0.0 if stage.cached else stage.seconds for stage in done)
+        return passed_s + self._longest_s.get(self._of_trial(next_kind), TOGETHER_S) < TOGETHER_S
+
+    def _of_trial(self, kind: str) -> tuple[str, str, str]:
+        assert self._task is not None
+        return self._task.settings.network, self._task.settings.dataset, kind
 
     def _is_write_due(self, rows: TrialRows) -> bool:
         return rows.waiting >= ROWS_IN_MEMORY or time.monotonic() - self._written_s >= WRITE_EVERY_S

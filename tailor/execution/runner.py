@@ -84,6 +84,7 @@ class StageEvent:
     order: int
     result: Result
     point: int | None  # number of the operating point that it is, None for other stages
+    next_kind: str | None  # of the stage that follows; None: the trial is over
 
 
 class _Store:
@@ -164,17 +165,18 @@ def run_trial(
         pause=pause,
     )
     steps = stages_of(config, rung)
-    result: Result | None = None
-    points = 0
-    for order in range(10**9):
-        try:
-            stage = steps.send(result)  # type: ignore[arg-type]  # None starts a generator
-        except StopIteration:
-            return
+    stage: Stage | None = next(steps)
+    order = points = 0
+    while stage is not None:
         result = _run_stage(stage, store, context, config)
         is_point = isinstance(stage, OperatingPoint)
-        yield StageEvent(order=order, result=result, point=points if is_point else None)
-        points += is_point
+        try:
+            stage = steps.send(result)
+        except StopIteration:
+            stage = None
+        next_kind = None if stage is None else stage.kind
+        yield StageEvent(order=order, result=result, point=points if is_point else None, next_kind=next_kind)
+        order, points = order + 1, points + is_point
 
 
 def _run_stage(stage: Stage, store: _Store, context: StageContext, config: TrialConfig) -> Result:

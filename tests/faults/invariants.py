@@ -134,13 +134,13 @@ def violations(run: Path, cache: Path, *, ended: bool) -> list[Violation]:
     found = [Violation(1, what) for what in (*parts.wrong, *damaged_stages(cache))]
     trial_ids = parts.trial_ids
     for first in range(0, len(trial_ids), AT_ONCE):
-        found += _of_trials(Written(parts, frozenset(trial_ids[first : first + AT_ONCE])), cache, ended=ended)
+        found += broken_of_trials(Written(parts, frozenset(trial_ids[first : first + AT_ONCE])), cache, ended=ended)
     if ended:
         found += [Violation(4, f"process left: {what}") for what in processes_of(run)]
     return sorted(found)
 
 
-def _of_trials(written: Written, cache: Path, *, ended: bool) -> Iterator[Violation]:
+def broken_of_trials(written: Written, cache: Path, *, ended: bool) -> Iterator[Violation]:
     """What is broken of these trials; a trial's rows say nothing of another's."""
     yield from (Violation(1, what) for what in _doubled(written))
     for row in written.last["trials"].values():
@@ -155,15 +155,19 @@ def _of_trials(written: Written, cache: Path, *, ended: bool) -> Iterator[Violat
 
 def differences(run: Path, undisturbed: Path) -> list[Violation]:
     """Where the rows that count of two runs of one sweep differ (promise 2), but for what cannot be equal."""
-    ours, theirs = (Written(Parts(path)).last for path in (run, undisturbed))
+    return compared(Written(Parts(run)), Written(Parts(undisturbed)))
+
+
+def compared(ours: Written, theirs: Written) -> list[Violation]:
+    """As `differences`, of what was read."""
     found = []
     for table in ("planned", *OF_TRIALS, "proposals"):
-        mine, other = ({key: _said(row) for key, row in rows[table].items()} for rows in (ours, theirs))
+        mine, other = ({key: _said(row) for key, row in read.last[table].items()} for read in (ours, theirs))
         missing = mine.keys() ^ other.keys()
         unequal = [key for key in mine.keys() & other.keys() if mine[key] != other[key]]
         found += [Violation(2, f"{table}: {key} is in one of the runs alone") for key in missing]
         found += [Violation(2, f"{table}: {key} differs") for key in unequal]
-    ends = [{row["trial_id"]: row["status"] for row in rows["trials"].values()} for rows in (ours, theirs)]
+    ends = [{row["trial_id"]: row["status"] for row in read.last["trials"].values()} for read in (ours, theirs)]
     if ends[0] != ends[1]:
         found.append(Violation(2, f"trials ended as {ends[0]}, undisturbed as {ends[1]}"))
     return sorted(found)

@@ -1,10 +1,10 @@
 """What the run cost, in rank-hours and GPU-hours, and what sharing saved."""
 
 from results.arms import cost
-from results.plot.costs import KINDS, cost_by_kind, time_unit
+from results.plot.costs import cost_by_kind, kinds_of, time_unit
 from results.report.elements import tables
 from results.report.elements.blocks import Figure, Section, TableBlock, Words
-from results.store.answers import Answer, answer
+from results.store.answers import Answer
 from results.store.reader import Run
 from results.text.number_format import number
 
@@ -39,7 +39,7 @@ def section(run: Run) -> Section:
 
 def hours(run: Run) -> tuple[float, float]:
     """Sum the rank-hours that were computed, and those that sharing saved."""
-    data = answer(run, KINDS)
+    data = kinds_of(run)
     return sum(data.column("rank_hours")), sum(data.column("saved_rank_hours"))
 
 

@@ -20,8 +20,10 @@ def headline(found: Findings) -> str:
     ends = {point.trial_id: replace(point, asked=None) for point in found.points if point.test is not None}
     arms = [arm for arm in arms_of(ends.values(), found.environments) if arm.validation.mean is not None]
     if not arms:
-        why = "none of those chosen has ended" if row["confirmed"] else "none is confirmed with new seeds, by [confirm]"
-        return f"Of {row['searched']} settings searched, {why} yet: nothing can be compared."
+        why = (
+            "none of those chosen has ended yet" if row["confirmed"] else "none is confirmed with new seeds ([confirm])"
+        )
+        return f"Of {row['searched']} settings searched, {why}: nothing can be compared."
     best, *others = (arm for arm in arms if arm.problem == arms[0].problem)
     scale = found.scales[best.problem]
     text = (

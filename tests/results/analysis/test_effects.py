@@ -9,6 +9,8 @@ import pytest
 
 from results.analysis.effects import effects_of, effects_page
 from results.errors import ResultsError
+from results.plot.effects import interaction
+from results.statistics import mean_interval
 from results.store.reader import load
 from results.text.formats import markdown_lines
 from tests.results.exact_run import Trial, write_run
@@ -60,6 +62,24 @@ def test_the_page_has_effects_levels_and_counts(tmp_path: Path) -> None:
     assert re.search(r"\| 0.01 \| 70.50 \|.*\| 4 \| 8 \|\n\| 0.1 \| 75.50 ", text)  # numbers by size
     assert "1 failed" in text
     assert "also stands for optimisation.twin" in text
+
+
+def test_the_strongest_interaction_is_drawn_with_the_mean_of_each_combination(tmp_path: Path) -> None:
+    """The rate is worth 10 images on one network; a third setting does nothing."""
+    several = [replace(trial, config={**trial.config, "spare": spare}) for trial in crossed() for spare in (1, 2)]
+    with load(write_run(tmp_path, several)) as run:
+        (found,) = effects_of(run)
+    chart = interaction(found)
+    assert chart is not None and "network and optimisation.learning_rate" in chart.title
+    shown = {(row["value"], row["other_value"]): row for row in chart.answer.records()}
+    assert set(shown) == {(network, rate) for network in ("net", "other") for rate in ("0.1", "0.01")}
+    for (network, rate), row in shown.items():
+        best = 0.10 if (network, rate) == ("net", "0.1") else 0.0
+        assert (row["seeds"], row["mean_test_score"]) == (4, pytest.approx(0.705 + best))
+        mean = mean_interval([0.70 + best, 0.71 + best, 0.70 + best, 0.71 + best])
+        assert (row["low"], row["high"]) == pytest.approx((mean.low, mean.high))
+    with load(write_run(tmp_path / "one", crossed(rates=(0.1,)))) as run:
+        assert interaction(effects_of(run)[0]) is None
 
 
 def test_variants_that_are_not_crossed_go_by_their_label(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import tarfile
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +23,7 @@ pytestmark = [
 ]
 TRIALS = 260  # so many that a figure has more rows than its table shows
 MOST_NODES, MOST_LAYOUTS = 300_000, 100
+OLD_RUN = Path(__file__).parents[2] / "fixtures" / "run_0_1" / "run.tar.xz"
 
 
 @pytest.fixture(scope="module")
@@ -262,6 +264,48 @@ def test_the_keyboard_alone_chooses_isolates_and_sorts(browser: Browser, page: P
     assert browser.complaints == []
 
 
+def accessible(browser: Browser) -> list[tuple[str, str, dict[str, Any]]]:
+    """Role, name and properties of all that a screen reader is told of the page."""
+    tree = browser.call("Accessibility.getFullAXTree")["nodes"]
+    return [
+        (node.get("role", {}).get("value", ""), node.get("name", {}).get("value", ""),
+         {one["name"]: one["value"].get("value") for one in node.get("properties", ())})
+        for node in tree if not node["ignored"]
+    ]  # fmt: skip
+
+
+def test_a_screen_reader_is_told_what_is_where_what_it_is_called_and_what_changes(browser: Browser, page: Path) -> None:
+    opened(browser, page)
+    until(browser, DRAWN)
+    told = accessible(browser)
+    for role in ("button", "radio", "searchbox", "link", "region", "navigation", "complementary", "graphics-document"):
+        assert all(name for one, name, _ in told if one == role), role
+    names = {role: {name for one, name, _ in told if one == role} for role, _, _ in told}
+    assert {"MACs", "parameters", "test", "validation", "linear", "log"} <= names["radio"]
+    assert {"score", "cost", "scale"} <= names["group"]
+    assert {"contents"} <= names["navigation"] and "operating points" in names["region"]
+    assert any("test accuracy" in name for role, name, _ in told if role == "graphics-symbol")
+    assert any(role == "columnheader" for role, _, _ in told)
+    (status,) = [more for role, _, more in told if role == "status"]
+    assert status["live"] == "polite"
+    browser.run("document.querySelector('button.arm').focus()")
+    browser.press("Enter", 13, "\r")
+    pressed = [name for role, name, more in accessible(browser) if role == "button" and more.get("pressed") == "true"]
+    assert set(pressed) == {browser.run("document.querySelector('button.arm').textContent")}
+
+
+def test_a_trial_takes_the_keyboard_and_gives_it_back(browser: Browser, page: Path) -> None:
+    opened(browser, page)
+    browser.run("const link = document.querySelector('#points td a.trial'); link.focus(); link.id = 'opener'; 0")
+    browser.press("Enter", 13, "\r")
+    until(browser, "document.activeElement.id === 'trial'")
+    assert ("complementary", "trial") in {told[:2] for told in accessible(browser)}
+    browser.press("Tab", 9)
+    assert browser.run("document.activeElement.getAttribute('aria-label')") == "close"
+    browser.press("Escape", 27)
+    until(browser, "document.getElementById('trial').hidden && document.activeElement.id === 'opener'")
+
+
 def test_a_hundred_thousand_points_are_isolated_selected_and_opened(
     browser: Browser, page: Path, tmp_path: Path
 ) -> None:
@@ -351,30 +395,56 @@ def test_an_address_leads_to_a_trial_and_what_users_wrote_stays_text(browser: Br
     assert browser.complaints == []
 
 
-ODD: dict[str, dict[str, Any]] = {
-    "no finished trial": {"end": lambda _label, _seed: "missing"},
-    "all failed": {"end": lambda _label, _seed: "failed"},
-    "one seed": {"seeds": (0,)},
-    "one arm": {"labels": (("fine_tune", "fine_tune"),)},
-    "names like code": {
-        "labels": (("</script><b>'] + \"datum\\", "transtailor"), ("fine_tune", "fine_tune")),
-        "networks": ("<img src=x onerror=alert(1)>",),
-    },
-    "500 arms": {"labels": tuple((f"arm {n}", "prune") for n in range(500)), "seeds": (0,), "budgets": (0.0, 0.2)},
-}
+LIKE_SQL = "'; DROP TABLE trials; --"
+LIKE_MARKUP = "**bold** [a](http://a.example) `b` {{ 7 * 7 }} $x$ &lt;"
+ODD: dict[str, tuple[dict[str, Any], str]] = {
+    "half a run": ({"end": lambda _label, seed: "finished" if seed else "missing"}, "The 2 that are to come"),
+    "no finished trial": ({"end": lambda _label, _seed: "missing"}, "neither finished nor failed: 6 of 6"),
+    "all failed": ({"end": lambda _label, _seed: "failed"}, "Trials that failed: 6"),
+    "one seed": ({"seeds": (0,)}, "Cannot settle it: "),
+    "one arm": ({"labels": (("fine_tune", "fine_tune"),)}, "No arm to compare with full fine-tuning yet."),
+    "names like code": (
+        {"labels": (("</script><b>'] + \"datum\\", "transtailor"), ("fine_tune", "fine_tune")),
+         "networks": ("<img src=x onerror=alert(1)>",)},
+        "<img src=x onerror=alert(1)>",
+    ),
+    "names like SQL": (
+        {"labels": ((LIKE_SQL, "transtailor"), ("fine_tune", "fine_tune")), "networks": ("x' OR '1'='1",)}, LIKE_SQL,
+    ),
+    "names like markup": ({"labels": ((LIKE_MARKUP, "transtailor"), ("fine_tune", "fine_tune"))}, LIKE_MARKUP),
+    "500 arms": (
+        {"labels": tuple((f"arm {n}", "prune") for n in range(500)), "seeds": (0,), "budgets": (0.0, 0.2)},
+        "500 labels of 1 method",
+    ),
+}  # fmt: skip
 
 
-@pytest.mark.parametrize("case", [*ODD, "nothing at all"])
-def test_an_odd_run_has_a_page_that_complains_of_nothing(
+@pytest.mark.parametrize("case", [*ODD, "nothing at all", "an older schema"])
+def test_an_odd_run_has_a_page_that_explains_it_and_complains_of_nothing(
     browser: Browser, tmp_path: Path, synthetic: Any, case: str
 ) -> None:
+    run, told = tmp_path, "No trial is planned yet."
     if case in ODD:
-        synthetic(test_images=20, **ODD[case]).write(tmp_path)
+        changes, told = ODD[case]
+        synthetic(test_images=20, **changes).write(run)
+    elif case == "an older schema":
+        with tarfile.open(OLD_RUN) as archive:
+            archive.extractall(tmp_path, filter="data")
+        run = tmp_path / "runs" / "kept"
     else:
-        (tmp_path / "tables").mkdir()
-    browser.open(write_report(tmp_path))
+        (run / "tables").mkdir()
+    page = write_report(run)
+    browser.open(page)
     until(browser, DRAWN)
-    assert len(browser.run("document.body.innerText")) > 300
+    if case == "an older schema":
+        browser.run("document.querySelector('#points td a.trial').click()")
+        until(browser, "document.querySelector('#trial svg')")
+        told = "validation: not recorded"
+    assert told in browser.run("""(() => {
+        const copy = document.body.cloneNode(true);
+        copy.querySelectorAll('script').forEach(one => one.remove());
+        return copy.textContent;
+    })()""")
     assert browser.complaints == []
     assert len(browser.requests) == 1
 

@@ -15,6 +15,8 @@ from results.__main__ import main
 from results.report import write_report
 from results.statistics import compare_pairs, mean_interval
 from results.store.reader import Run, load
+from results.store.writer import Writer
+from tests.results.exact_run import Trial, write_run
 from tests.results.many_trials import write_many
 from tests.results.report_page import figures_of, tables_of, text_of
 
@@ -151,6 +153,61 @@ def test_a_sweep_that_runs_tells_what_is_to_come_and_the_best_so_far(tmp_path: P
                            " FROM compared_points GROUP BY ALL ORDER BY score DESC LIMIT 1")[0]  # fmt: skip
     assert math.isclose(float(re.findall(r"Best so far .*?, ([\d.]+)%", said)[0]), 100 * best["score"], abs_tol=0.005)
     assert "over 2 of 3 seeds" in said
+
+
+def write_search(run: Path, confirmed: int) -> Path:
+    """Three settings searched, with scores that are too good; so many confirmed with six seeds."""
+    searched = [Trial(label="arm", seed=0, right=(99,), config={"x": n}) for n in range(3)]
+    new = [
+        Trial(label=f"arm, proposal {n}", seed=seed, right=(80 + 5 * n + seed % 2,), config={"x": n})
+        for n in range(confirmed) for seed in range(1, 7)
+    ]  # fmt: skip
+    of = {"batch": 0, "variant": 0, "values_json": "{}", "drawn_by": "random", "unscored": [], "code_digest": "c"}
+    groups = [([trial], "search", None) for trial in searched]
+    groups += [(new[6 * n : 6 * n + 6], "confirm", n) for n in range(confirmed)]
+    rows = [
+        {**of, "number": number, "purpose": purpose, "confirms": confirms, "refusal": None,
+         "seeds": [trial.seed for trial in trials], "trial_ids": [trial.trial_id for trial in trials]}
+        for number, (trials, purpose, confirms) in enumerate(groups)
+    ]  # fmt: skip
+    Writer(write_run(run, [*searched, *new]) / "tables").write("proposals", rows)
+    return run
+
+
+def test_the_verdict_of_a_search_reads_the_confirmed_settings_only(tmp_path: Path) -> None:
+    said = text_of(write_report(write_search(tmp_path, 2)).read_text())
+    scores, other = [0.86, 0.85, 0.86, 0.85, 0.86, 0.85], [0.81, 0.80, 0.81, 0.80, 0.81, 0.80]
+    mean, paired = mean_interval(scores), compare_pairs(dict(enumerate(scores)), dict(enumerate(other)), None)
+    assert (
+        "Of 3 settings searched and 2 confirmed with new seeds, arm, proposal 1 is best by validation: test accuracy"
+        f" {100 * (mean.mean or 0):.2f}% [{100 * (mean.low or 0):.2f} … {100 * (mean.high or 0):.2f}], n = 6, on"
+    ) in said
+    assert f"arm, proposal 1 is better, by 5.00 points on average over 6 pairs (p = {paired.p:.3g};" in said
+    assert "99.00" not in said
+
+
+def test_a_search_without_confirmed_settings_has_no_winner(tmp_path: Path) -> None:
+    said = text_of(write_report(write_search(tmp_path, 0)).read_text())
+    assert "Of 3 settings searched, none is confirmed with new seeds ([confirm]): nothing can be compared." in said
+
+
+def test_the_panel_has_the_validation_loss_where_it_was_measured(tmp_path: Path) -> None:
+    """Every third epoch of one of the two stages; every fifth of both has the training loss."""
+    trial = Trial(label="arm", seed=0, right=(80,))
+    run = write_run(tmp_path, [trial])
+    of = {"trial_id": trial.trial_id, "code_digest": "c", "learning_rate": 0.1, "images": 50, "seconds": 1.0}
+    with load(run) as opened:
+        keys = [row["stage_key"] for row in opened.rows('SELECT stage_key FROM stages ORDER BY "order"')]
+    rows = [
+        {**of, "stage_key": key, "kind": "tune", "epoch": epoch, "train_loss": 1.0 + epoch, "validation_score": None,
+         "train_accuracy_fraction": 0.5, "validation_loss": 2.0 + epoch if place and epoch % 3 == 2 else None}
+        for place, key in enumerate(keys) for epoch in range(7)
+    ]  # fmt: skip
+    Writer(run / "tables").write("epochs", rows)
+    (text,) = re.findall(r'id="trials">(.*?)</script>', write_report(run).read_text(), flags=re.DOTALL)
+    stages = {len(one): one for one in json.loads(text)["curves"]["stages"]}
+    assert stages[3] == ["tune", [1, 6], [1.0, 6.0]]
+    assert stages[4] == ["tune", [1, 3, 6], [1.0, 3.0, 6.0], [None, 4.0, 7.0]]
 
 
 def test_the_panel_of_a_trial_has_its_curves_and_its_widths(run: Path, page: str) -> None:

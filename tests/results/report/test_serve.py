@@ -1,15 +1,20 @@
 """The live report: for who has the token and names this host, and no other question is answered."""
 
+import json
+import shutil
 import tempfile
 import threading
 from collections.abc import Iterator
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
 from results.__main__ import main
+from results.report import point_pages
+from results.report.elements import blocks
 from results.report.serve import ADDRESS, ReportServer, serve_lines
 from tests.install import no_chromium
 from tests.results.chromium import IS_LEFT_OUT, chromium
@@ -101,6 +106,71 @@ def test_it_says_how_to_open_it_from_another_machine(tmp_path: Path, synthetic: 
     port = link.partition(":")[2].partition(":")[2].partition("/")[0]
     assert f"ssh -N -L {port}:127.0.0.1:{port} " in tunnel
     lines.close()
+
+
+def test_points_are_answered_to_who_has_the_token(server: ReportServer) -> None:
+    path = "/points?" + quote(json.dumps({"sort": "-test_score", "labels": ["transtailor"]}))
+    status, text, _ = answer(server, path, **token(server))
+    assert status == 200 and json.loads(text)["count"] == json.loads(text)["rows"] == 4
+    assert answer(server, path)[0] == 401
+    status, text, _ = answer(server, "/points?" + quote('{"sort": "1; DROP TABLE points"}'), **token(server))
+    assert status == 400 and "no question about points" in text
+
+
+def test_a_part_that_is_gone_is_no_blank_page(server: ReportServer) -> None:
+    """Of the rows that are left a page is made, and what was answered before can still be asked for."""
+    answer(server, "/page", **token(server))
+    shutil.rmtree(server.runs[0] / "tables" / "predictions")
+    status, text, _ = answer(server, "/page", **token(server))
+    assert status == 200 and "No test predictions yet." in text
+    (server.runs[0] / "tables").rename(server.runs[0] / "gone")
+    status, text, _ = answer(server, "/page", **token(server))
+    assert status == 500 and "tables" in text
+    (server.runs[0] / "gone").rename(server.runs[0] / "tables")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(IS_LEFT_OUT, reason=str(no_chromium()))
+def test_a_browser_is_told_what_cannot_be_read_and_goes_on_when_it_can(server: ReportServer) -> None:
+    tables, gone = server.runs[0] / "tables", server.runs[0] / "gone"
+    wait = "new Promise(done => {{ const look = () => {} ? done() : setTimeout(look, 50); look(); }})"
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, chromium(Path(folder)) as browser:
+        tables.rename(gone)
+        browser.call("Page.navigate", url=server.link)
+        browser.wait_for("Page.loadEventFired")
+        browser.run(wait.format("document.body.innerText.includes('tables')"))
+        gone.rename(tables)
+        browser.wait_for("Page.loadEventFired")
+        browser.run(wait.format("document.querySelector('figure[data-drawn]')"))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(IS_LEFT_OUT, reason=str(no_chromium()))
+def test_points_that_the_page_leaves_out_come_when_they_are_scrolled_to(
+    server: ReportServer, synthetic: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All points, in the order of the whole run, of which the page has twenty."""
+    monkeypatch.setattr(blocks, "MOST_ROWS", 20)
+    monkeypatch.setattr(point_pages, "PAGE_ROWS", 30)
+    synthetic(seeds=range(1, 16), test_images=5).write(server.runs[0])
+    count = "document.querySelector('#points .count')?.textContent"
+    scores = "Array.from(document.querySelectorAll('#points tbody tr[aria-rowindex] td:nth-child(7)'))"
+    wait = "new Promise(done => {{ const look = () => {} ? done() : setTimeout(look, 50); look(); }})"
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, chromium(Path(folder)) as browser:
+        browser.size(1280, 800)
+        browser.call("Page.navigate", url=server.link)
+        browser.wait_for("Page.loadEventFired")
+        browser.run(wait.format(f"{count} === '80 of 80 operating points'"))
+        seen = set(browser.run(f"{scores}.map(one => one.parentNode.getAttribute('aria-rowindex'))"))
+        while "81" not in seen:
+            browser.run("document.querySelector('#points .rows').scrollTop += 200; 0")
+            seen |= set(browser.run(f"{scores}.map(one => one.parentNode.getAttribute('aria-rowindex'))"))
+        assert len(seen) == 80
+        shown = [float(one) for one in browser.run(f"{scores}.map(one => one.textContent)")]
+        assert shown == sorted(shown, reverse=True)
+        browser.run("document.querySelector('button.arm[data-label=fine_tune]').click()")
+        browser.run(wait.format(f"{count} === '16 of 80 operating points'"))
+        assert browser.complaints == []
 
 
 @pytest.mark.slow

@@ -38,7 +38,7 @@ STAGE = StageReport(
         TASK,
         RankAnswer(),
         RankAnswer(is_paused=True),
-        RankAnswer(stage=STAGE),
+        RankAnswer(stages=(STAGE, STAGE), is_over=True),
         TrialReport(kind="placed", over=False, nodes=("a", "b"), hosts=("x", "y")),
         TrialReport(kind="died", over=True, cause="rank 0 ended", log_tail="line\nline"),
         SlotOrder(

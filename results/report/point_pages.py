@@ -1,0 +1,113 @@
+"""The operating points of a live report page by page: each page begins behind the key of the one before."""
+
+import json
+import threading
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from results.errors import ResultsError
+from results.plot.costs import time_unit
+from results.plot.front import POINTS
+from results.report.elements.blocks import packed
+from results.store.reader import Run, literal
+from results.text.number_format import SCALES
+from transtailor.documents import DocumentError, Record
+
+PAGE_ROWS = 200
+_TEXTS = ("network", "dataset", "label", "trial_id")
+_SIGNS = {"=": "abs({} - ?) < 1e-9", "!=": "abs({} - ?) >= 1e-9"}
+_SIGNS |= {sign: f"{{}} {sign} ?" for sign in ("<", ">", "<=", ">=")}
+_FACTORS = " ".join(f"WHEN {literal(metric)} THEN CAST({scale.factor} AS DOUBLE)" for metric, scale in SCALES.items())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question(Record):
+    """Which points are asked for. Numbers are as the page shows them.
+
+    Attributes:
+        sort: a column; with "-" before it, the largest first.
+        texts: each is in one of the columns of texts; `labels`: of these arms, empty for all.
+        numbers: column, sign, number.
+        problem: network, data set, training images.
+        after: what the answer before gave as its `last`; None: from the start, with the number of all points.
+    """
+
+    sort: str = "-test_score"
+    texts: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
+    numbers: tuple[tuple[str, Literal["=", "!=", "<", ">", "<=", ">="], float], ...] = ()
+    problem: tuple[str, str, int | None] | None = None
+    after: tuple[float | str | None, str, int] | None = None
+
+
+class PointPages:
+    """Answers questions about a run's points. Columns are those of a list, values are bound: no text becomes SQL."""
+
+    def __init__(self, run: Run) -> None:
+        self._run, self._asking = run, threading.Lock()
+        run.connection.execute(
+            f"CREATE TEMP TABLE points AS SELECT point.*, CASE metric {_FACTORS} END AS factor FROM ({POINTS}) AS point"
+            " JOIN (SELECT trial_id, point, metric FROM compared_points) USING (trial_id, point)"
+        )
+        shown = {name: name for name in ("seed", "macs", "params", "latency_ms")}
+        shown |= {name: f"factor * {name}" for name in ("test_score", "validation_score")}
+        shown |= {name: f"100 * {name}" for name in ("asked_removed_macs_fraction", "removed_macs_fraction")}
+        shown |= {
+            "device_hours": f"{time_unit(run)[0]} * device_hours",
+            "peak_memory_bytes": "peak_memory_bytes / 2**20",
+        }
+        self._numbers = {
+            name: f"CASE WHEN isfinite({sql}) THEN CAST({sql} AS DOUBLE) END" for name, sql in shown.items()
+        }
+
+    def close(self) -> None:
+        """Close the run, when no question is being answered."""
+        with self._asking:
+            self._run.close()
+
+    def answer(self, text: str) -> str:
+        """One page as JSON: columns, the number of rows, `last`, and for the first page the `count` of all points.
+
+        Raises:
+            ResultsError: the question is none, or names an unknown column.
+        """
+        try:
+            question = Question.from_json(text)
+            is_down, name = question.sort.startswith("-"), question.sort.removeprefix("-")
+            key = name if name in _TEXTS else self._numbers[name]
+            where: list[tuple[str, list[Any]]] = [
+                (_SIGNS[sign].format(self._numbers[column]), [value]) for column, sign, value in question.numbers
+            ]
+        except (DocumentError, KeyError) as error:
+            raise ResultsError(f"no question about points: {error}") from error
+        for part in question.texts:
+            where.append((f"contains(lower(concat_ws(chr(10), {', '.join(_TEXTS)})), ?)", [part.lower()]))
+        if question.labels:
+            where.append(("label IN (SELECT unnest(?))", [[*question.labels]]))
+        if question.problem:
+            same = "(network, dataset) = (?, ?) AND train_images IS NOT DISTINCT FROM ?"
+            where.append((same, [*question.problem]))
+        with self._asking:
+            count = None if question.after else self._asked("count(*) AS count", where)[0]["count"]
+            if question.after:
+                value, *rest = question.after
+                behind, given = f"{key} IS NULL AND (trial_id, point) > (?, ?)", rest
+                if value is not None:
+                    equal = f"{key} = ? AND (trial_id, point) > (?, ?)"
+                    behind, given = (
+                        f"{key} {'<' if is_down else '>'} ? OR {key} IS NULL OR {equal}",
+                        [value, value, *rest],
+                    )
+                where.append((f"({behind})", given))
+            order = f"ORDER BY {key} IS NULL, {key} {'DESC' if is_down else 'ASC'}, trial_id, point LIMIT {PAGE_ROWS}"
+            rows = self._asked(f"*, {key} AS key", where, order)
+        keys = [row.pop("key") for row in rows]
+        columns = [{"name": name, **packed([row[name] for row in rows])} for name in (rows[0] if rows else ())]
+        last = [keys[-1], rows[-1]["trial_id"], rows[-1]["point"]] if rows else None
+        return json.dumps({"columns": columns, "rows": len(rows), "last": last, "count": count}, allow_nan=False)
+
+    def _asked(self, what: str, where: list[tuple[str, list[Any]]], order: str = "") -> list[dict[str, Any]]:
+        conditions = " AND ".join(condition for condition, _ in where) or "true"
+        return self._run.rows(
+            f"SELECT {what} FROM points WHERE {conditions} {order}", [v for _, vs in where for v in vs]
+        )

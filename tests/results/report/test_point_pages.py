@@ -1,0 +1,81 @@
+"""All points, page by page: each once, in order, filtered as the page filters; a question is never SQL."""
+
+import json
+import math
+from typing import Any
+
+import pytest
+
+from results.errors import ResultsError
+from results.report.point_pages import PAGE_ROWS, PointPages
+from results.store.reader import load
+
+SEEDS = 24  # with eight budgets and another arm: 216 points
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    from tests.results.conftest import Synthetic
+
+    made = Synthetic(
+        seeds=range(SEEDS), budgets=tuple(n / 20 for n in range(8)), test_images=5,
+        validation=lambda _label, seed, point: math.nan if point == 3 else (seed % 5 + point) / 100,
+    )  # fmt: skip
+    opened = PointPages(load(made.write(tmp_path_factory.mktemp("run"))))
+    yield opened
+    opened.close()
+
+
+def rows_of(answer: str) -> list[dict[str, Any]]:
+    found = json.loads(answer)
+    columns = {
+        one["name"]: [one["texts"][place] for place in one["places"]] if "texts" in one else one["values"]
+        for one in found["columns"]
+    }
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def walked(pages: PointPages, **question: Any) -> tuple[int, list[dict[str, Any]]]:
+    """The number that the first page tells, and the rows of all pages."""
+    answer = pages.answer(json.dumps(question))
+    count, rows = json.loads(answer)["count"], rows_of(answer)
+    while last := json.loads(answer)["last"]:
+        answer = pages.answer(json.dumps({**question, "after": last}))
+        rows += rows_of(answer)
+    return count, rows
+
+
+@pytest.mark.parametrize(
+    "sort", ["-test_score", "test_score", "label", "-seed", "validation_score", "-validation_score"]
+)
+def test_each_point_is_on_one_page_and_in_order(pages: PointPages, sort: str) -> None:
+    count, rows = walked(pages, sort=sort)
+    assert count == len(rows) == len({(row["trial_id"], row["point"]) for row in rows}) == 9 * SEEDS > PAGE_ROWS
+    values = [row[sort.removeprefix("-")] for row in rows]
+    known = [value for value in values if value != "nan"]
+    assert known == sorted(known, reverse=sort.startswith("-"))
+    assert values[len(known) :] == ["nan"] * (len(values) - len(known))  # what has no score comes last
+
+
+def test_filters_are_those_of_the_page(pages: PointPages) -> None:
+    _, every = walked(pages)
+    count, rows = walked(pages, numbers=[["test_score", ">=", 80], ["seed", "=", 1]], texts=["TAILOR"])
+    wanted = [row for row in every if row["test_score"] >= 0.8 and row["seed"] == 1 and row["label"] == "transtailor"]
+    assert rows == wanted and count == len(wanted) > 0
+    assert {row["label"] for row in walked(pages, labels=["fine_tune"])[1]} == {"fine_tune"}
+    assert walked(pages, problem=["vgg11", "digits", None])[0] == len(every)
+    assert walked(pages, problem=["vgg11", "birds", None]) == (0, [])
+
+
+@pytest.mark.parametrize(
+    "question",
+    ["", "{", "[]", '{"sort": "point; DROP TABLE points"}', '{"numbers": [["1=1 OR seed", "=", 1]]}',
+     '{"numbers": [["seed", "OR", 1]]}', '{"sql": "SELECT 1"}', '{"after": [1]}'],
+)  # fmt: skip
+def test_what_is_no_question_is_refused(pages: PointPages, question: str) -> None:
+    with pytest.raises(ResultsError, match="no question about points"):
+        pages.answer(question)
+
+
+def test_texts_are_looked_for_and_not_run(pages: PointPages) -> None:
+    assert walked(pages, texts=["' OR 1=1 --"]) == walked(pages, labels=["x') OR ('1'='1"]) == (0, [])

@@ -1,0 +1,346 @@
+"""A day of a sweep: launched, disturbed, launched again until it is finished, and judged; all of it from one seed."""
+
+import contextlib
+import hashlib
+import io
+import os
+import shutil
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from sweeps.commands import launch
+from tests.faults.invariants import (
+    OF_TRIALS,
+    Parts,
+    Violation,
+    Written,
+    broken_of_trials,
+    compared,
+    damaged_stages,
+    temporaries,
+)
+from tests.simulation import trials
+from tests.simulation.disk import Disk
+from tests.simulation.disturbances import Disturbance
+from tests.simulation.launches import Launched
+from tests.simulation.machines import Machines
+from tests.simulation.strikes import Strike
+from tests.simulation.surroundings import surroundings
+from tests.simulation.world import Dead, Process, Stuck, World
+
+PLACES = (Path("/dev/shm"), Path("/tmp"))  # a file system in memory, where there is one
+STOP_LIMIT_S = 60.0
+LAUNCH_LIMIT_S = 6 * 3600.0  # simulated; an undisturbed one takes a minute
+MAY_END_WITH = {0, 1, 2, 130}
+
+
+@dataclass(frozen=True)
+class Day:
+    """How a day went.
+
+    Attributes:
+        broken: promises that it broke, in words; empty if it broke none.
+        history: what happened, in short.
+        digest: of the whole history.
+        struck: how many of the disturbances happened.
+        moments: event and place of each change of a file.
+        changes: how many there were.
+    """
+
+    broken: tuple[str, ...]
+    history: tuple[str, ...]
+    digest: str
+    struck: int
+    moments: tuple[tuple[str, str], ...]
+
+
+def folder() -> Path:
+    """Where days are simulated."""
+    return next(place for place in PLACES if place.is_dir())
+
+
+class Simulation:
+    """One day; `run` may be called once."""
+
+    def __init__(
+        self, seed: str, disturbances: Sequence[Disturbance], root: Path, undisturbed: Path | None,
+        seeds: int = trials.SEEDS,
+    ) -> None:  # fmt: skip
+        self.world = World(seed)
+        self.root, self._undisturbed = root, undisturbed
+        shutil.rmtree(root, ignore_errors=True)
+        root.mkdir(parents=True)
+        self.disk = Disk(root, self.world)
+        self.disk.before, self.disk.after = self._before, self._after
+        self._todo = list(disturbances)
+        self._chance = Random(f"day {seed}")
+        self.comes_and_goes = self._chance.random() < 0.5
+        self.launches: dict[Process, Launched] = {}
+        self._counts: dict[tuple[str, str], int] = {}
+        self._changes = 0
+        self.moments: list[tuple[str, str]] = []
+        self.broken: list[str] = []
+        self.promised: set[str] = set()
+        self._computing: dict[str, Process] = {}
+        self.struck = 0
+        self.seeds, self.code = seeds, b"1"
+        self.is_disturbed = False  # so much that files may be left behind
+        self._killed_all = False
+        self._lost_power: Random | None = None
+        self._short: list[str] = []
+        self.said = io.StringIO()
+
+    @property
+    def run_folder(self) -> Path:
+        return self.root / "runs" / trials.NAME
+
+    @property
+    def cache(self) -> Path:
+        return self.root / "cache"
+
+    def run(self) -> Day:
+        """Simulate it."""
+        with surroundings(self):
+            self.world.task(self.world.process("user"), "user", self._use)
+            try:
+                self.world.run()
+            except Stuck as stuck:
+                self.broken.append(f"7: {stuck}")
+        text = "\n".join(self.world.history)
+        return Day(
+            tuple(dict.fromkeys(self.broken)), tuple(self._short), hashlib.sha256(text.encode()).hexdigest(),
+            self.struck, tuple(self.moments),
+        )  # fmt: skip
+
+    # The user, who launches until the sweep is finished.
+
+    def _use(self) -> None:
+        try:
+            launches = len(self._todo) + 2
+            for number in range(launches):
+                if number == launches - 1:  # what has not struck by now will not
+                    self._todo.clear()
+                launched = self._launch(number)
+                if self._todo and self._todo[0].how in ("extend", "code") and launched.code == 0:
+                    self._strike(self._todo.pop(0))  # after the sweep has finished, too
+                elif launched.code == 0 and launched.seeds == self.seeds:
+                    break
+                self.world.sleep(self._chance.choice((0.0, 1.0, 30.0)))
+            if launched.code != 0 or launched.seeds != self.seeds:
+                self._todo.clear()
+                self._launch(number + 1)
+            self._judge()
+        except Dead:
+            raise
+        except BaseException:  # noqa: BLE001  # a fault of the simulator or of a reader: told with the seed
+            self.broken.append(f"0: {traceback.format_exc()}")
+
+    def _launch(self, number: int) -> Launched:
+        world = self.world
+        launched = Launched(world.process(f"launch{number}"), self.promised, self.seeds)
+        self.launches[launched.process] = launched
+        self._counts, self._changes = {}, 0
+        self._killed_all, self._lost_power = False, None
+        is_calm = not self._todo
+        if is_calm:
+            self.disk.fails_with, self.disk.is_full = None, False
+            for other in [one.main for one in self.launches.values() if one.main and not one.main.done]:
+                if other is not None and other is not launched.main:
+                    world.sleep(LAUNCH_LIMIT_S, lambda other=other: other.done)  # type: ignore[misc]
+        began_s = world.now_s
+        self._tell(f"{launched.process.name} begins")
+        launched.main = task = world.task(
+            launched.process, launched.process.name, partial(self.launch_command, launched)
+        )
+        world.sleep(LAUNCH_LIMIT_S, lambda: task.done)
+        if not task.done:
+            self.broken.append(f"7: {launched.process.name} did not end in {LAUNCH_LIMIT_S:g} s")
+            self.kill(launched)
+        elif launched.process.dead:
+            launched.code = -9
+        if self._killed_all:
+            self._wait_for_the_end_of_all()
+        if self._lost_power is not None:
+            self._tell("the power comes back")
+            self.disk.lose_power(self._lost_power)
+            self._check_promised()
+        self._after_launch(launched, began_s, is_calm)
+        return launched
+
+    def launch_command(self, launched: Launched) -> None:
+        words = ["day.toml", "--runs", str(self.root / "runs"), "--cache", str(self.cache)]
+        try:
+            launched.code = launch.main([*words, "--extend", "--update-code"])
+        except SystemExit as end:
+            launched.code = int(end.code or 0) if not isinstance(end.code, str) else 1
+        except KeyboardInterrupt:
+            launched.code = 130
+        except Exception:  # noqa: BLE001  # a traceback, for the user
+            self.broken.append(f"6: a traceback: {traceback.format_exc()[-1500:]}")
+            launched.code = 1
+
+    def _after_launch(self, launched: Launched, began_s: float, is_calm: bool) -> None:
+        world, name = self.world, launched.process.name
+        self._tell(f"{name} ended with {launched.code}, {world.now_s - began_s:.1f} s after its begin")
+        for handle in launched.process.locks:
+            with contextlib.suppress(OSError):
+                os.close(handle)
+        self.broken += [what for machine in launched.machines for what in machine.broken]
+        if launched.code not in MAY_END_WITH | {-9}:
+            self.broken.append(f"6: {name} ended with {launched.code}")
+        if launched.stopped_s is not None and launched.code != -9 and world.now_s - launched.stopped_s > STOP_LIMIT_S:
+            self.broken.append(f"7: a stop was noticed after {world.now_s - launched.stopped_s:.1f} s")
+        if launched.code != -9:
+            left = [one.name for machine in launched.machines for one in machine.alive if one not in launched.cut_off]
+            self.broken += [f"4: process left: {one}" for one in left]
+        if is_calm and launched.code != 0:
+            self.broken.append(f"1: an undisturbed launch ended with {launched.code}: {self.said.getvalue()[-600:]}")
+
+    def _wait_for_the_end_of_all(self) -> None:
+        me = self.world.current
+        others = [task for one in self.world.processes for task in one.tasks if task is not me]
+        for task in others:
+            if task.process.dead:
+                self.world.sleep(1e9, lambda task=task: task.done)  # type: ignore[misc]
+
+    @property
+    def launched(self) -> Launched:
+        """The launch whose process the current task is."""
+        return self.launches[self.process]
+
+    def of_slot(self) -> Machines:
+        machine = self.machine_of(self.process)
+        assert machine is not None
+        return machine
+
+    def machine_of(self, process: Process) -> Machines | None:
+        for launched in self.launches.values():
+            for machine in launched.machines:
+                if machine.slot_of(process) is not None:
+                    return machine
+        return None
+
+    def _strike(self, what: Disturbance) -> None:
+        self.struck += 1
+        self._tell(f"strikes: {what}")
+        Strike(self, Random(what.seed), self.process).strike(what)
+
+    def end_all(self, lost_power: Random | None) -> None:
+        """Kill all processes at this moment; with a chance, the power is lost."""
+        self.is_disturbed = self._killed_all = True
+        self._lost_power, self.disk.fails_with = lost_power, None
+        for one in self.world.processes:
+            if one.name not in ("user", "kernel"):
+                self.world.kill(one)
+
+    def kill(self, launched: Launched) -> None:
+        """Kill the launcher alone; what it has started follows."""
+        self.is_disturbed = True
+        self.world.kill(launched.process)
+        launched.code = -9
+        for machine in launched.machines:
+            machine.end_orphans()
+
+    @property
+    def process(self) -> Process:
+        """That of the task that runs."""
+        task = self.world.current
+        assert task is not None
+        return task.process
+
+    def compute(self, stage: Any, pause: Callable[[], bool]) -> None:
+        """A stage is computed: time passes, with signs of life."""
+        world, key = self.world, stage.key()
+        task = world.current
+        assert task is not None
+        machine = self.of_slot()
+        rank = machine.rank_of(task.process)
+        assert rank is not None
+        if key in self.promised and (self.cache / key[:2] / f"{key}.stage").exists():
+            self.broken.append(f"1: stage {key[:8]} is computed again")
+        other = self._computing.get(key)
+        if other is not None and not other.dead and self.machine_of(other) is machine:
+            slot = machine.slot_of(other)
+            if slot is not None and not slot.failed:
+                self.broken.append(f"1: stage {key[:8]} is computed by two trials at once")
+        self._computing[key] = task.process
+        world.tell(f"computes {stage.kind} {key[:8]}")
+        if rank.hangs:
+            rank.hangs = False
+            world.sleep(1e9)
+        left_s, rank.takes_s = rank.takes_s + world.chance.random() * 4.0, 0.0
+        while left_s > 0.0 and not pause():
+            world.sleep(min(left_s, 5.0))
+            rank.beats += 1
+            left_s -= 5.0
+        del self._computing[key]
+
+    # What happens.
+
+    def _before(self, event: str, place: str) -> None:
+        """Before a change: perhaps a disturbance strikes."""
+        self.moments.append((event, place))
+        self._changes += 1
+        self._counts[event, place] = self._counts.get((event, place), 0) + 1
+        if not self._todo:
+            return
+        first = self._todo[0]
+        nth = self._changes if not first.event else self._counts.get((first.event, first.place), 0)
+        if (not first.event or (event, place) == (first.event, first.place)) and nth > first.nth:
+            self._todo.pop(0)
+            self._counts, self._changes = {}, 0
+            self._strike(first)
+
+    def running(self, process: Process) -> Launched | None:
+        """The launch to which a process belongs, if that runs."""
+        for launched in self.launches.values():
+            if process is launched.process or any(machine.slot_of(process) for machine in launched.machines):
+                return None if launched.process.dead else launched
+        return None
+
+    def _after(self, event: str, path: str) -> None:
+        """After a change: is it one that this process may make?"""
+        task = self.world.current
+        assert task is not None
+        machine = self.machine_of(task.process)
+        rank = machine.rank_of(task.process) if machine else None
+        if rank is None or rank.task is None:
+            return
+        is_row = "/tables/" in path and any(f"/tables/{table}" in path for table in OF_TRIALS)
+        if is_row and not rank.is_writing and event in ("open", "mkdir"):
+            holder = rank.task.run / "trials" / rank.task.trial_id / "holder"
+            if holder.read_text() != rank.task.holder:
+                self.broken.append(f"1: rows of trial {rank.task.trial_id} by ranks that do not hold it any more")
+        rank.is_writing = is_row
+
+    def _check_promised(self) -> None:
+        for key in sorted(self.promised):
+            if len(key) == 64 and not (self.cache / key[:2] / f"{key}.stage").exists():
+                self.broken.append(f"1: stage {key[:8]} was reported as finished, and is lost")
+
+    def _judge(self) -> None:
+        """At the end of the day."""
+        self._check_promised()
+        parts = Parts(self.run_folder)
+        written = Written(parts)
+        found = [Violation(1, what) for what in (*parts.wrong, *damaged_stages(self.cache))]
+        found += broken_of_trials(written, self.cache, ended=True)
+        if not self.is_disturbed:
+            self.broken += [f"4: left over: {path.relative_to(self.root)}" for path in temporaries(self.root)]
+        if self._undisturbed is not None:
+            found += compared(written, _rows_of(self._undisturbed / f"{self.seeds}" / "runs" / trials.NAME))
+        self.broken += [f"{one.promise}: {one.what}" for one in sorted(found)]
+
+    def _tell(self, text: str) -> None:
+        self.world.tell(text)
+        self._short.append(self.world.history[-1])
+
+
+@cache
+def _rows_of(run: Path) -> Written:
+    return Written(Parts(run))

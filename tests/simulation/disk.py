@@ -1,0 +1,254 @@
+"""A disk that forgets: real files on a RAM file system, and what of them would survive a loss of power.
+
+All that changes a file goes through functions of the module `os`; these are replaced while a day is simulated. A sync
+of a file makes its content durable, a sync of a folder the names in it. A loss of power leaves what is durable, and of
+all else what the seed chooses: each name new or old, each content whole, cut or old.
+"""
+
+import errno
+import os
+import re
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from tests.simulation.world import World
+
+SMALL = re.compile(r"\d{8}T[\d.]+-[0-9a-f]+|[0-9a-f]{8,}|(?<=\.)\d+(?=\.|$|/)|(?<=^cache/)..|(?<=@).+(?=\.creating)")
+_CREATES = os.O_CREAT
+_REAL = {
+    name: getattr(os, name)
+    for name in ("open", "close", "fsync", "replace", "rename", "link", "unlink", "remove", "mkdir", "rmdir", "statvfs")
+}
+TAKES_ROOM = ("open", "fsync", "mkdir", "link")
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """What a name in a folder stands for."""
+
+    inode: int
+    is_folder: bool
+
+
+@dataclass(frozen=True)
+class _Saved:
+    """A file or folder that survives: its content, or what is in it."""
+
+    content: bytes | dict[str, "_Saved"]
+
+
+class _Aftermath:
+    """Chooses what survives a loss of power."""
+
+    def __init__(
+        self, root: Path, names: dict[int, dict[str, _Entry]], contents: dict[int, bytes], chance: Random
+    ) -> None:
+        self._names, self._contents, self._chance = names, contents, chance
+        self._keeps = chance.choice((0.0, 0.5, 0.5, 1.0))  # how probable it is that a change survives without a sync
+        self._folders: dict[int, Path] = {}
+        self._files: dict[int, Path] = {}
+        for place, _, files in sorted(os.walk(root)):
+            self._folders[Path(place).stat().st_ino] = Path(place)
+            self._files |= {Path(place, name).stat().st_ino: Path(place, name) for name in sorted(files)}
+        self._durable = {entry.inode for held in names.values() for entry in held.values()}
+        self._moved: dict[int, bool] = {}  # of what had another name when that was durable: whether the move survives
+
+    def folder(self, inode: int) -> _Saved:
+        """What is in a folder."""
+        now = _listed(self._folders[inode]) if inode in self._folders else {}
+        then = self._names.get(inode, {})
+        kept: dict[str, _Saved] = {}
+        for name in sorted(now.keys() | then.keys()):
+            entry = self._chosen(now.get(name), then.get(name))
+            if entry is not None:
+                kept[name] = self.folder(entry.inode) if entry.is_folder else _Saved(self._content(entry.inode))
+        return _Saved(kept)
+
+    def _chosen(self, new: _Entry | None, old: _Entry | None) -> _Entry | None:
+        """What a name stands for; a rename survives as a whole or not at all."""
+        if new == old:
+            return new
+        if new is not None and self._survives(new.inode):
+            return new
+        if old is None:
+            return None
+        has_another_name = old.inode in self._folders or old.inode in self._files
+        if new is None:
+            is_gone = self._survives(old.inode) if has_another_name else self._chance.random() < self._keeps
+            return None if is_gone else old
+        return None if has_another_name and self._moved.get(old.inode) else old
+
+    def _survives(self, inode: int) -> bool:
+        if inode not in self._durable:
+            return self._chance.random() < self._keeps
+        return self._moved.setdefault(inode, self._chance.random() < self._keeps)
+
+    def _content(self, inode: int) -> bytes:
+        synced = self._contents.get(inode)
+        now = self._files[inode].read_bytes() if inode in self._files else None
+        if now is None or now == synced:
+            return synced or b""
+        if self._chance.random() < self._keeps:
+            return now
+        is_cut = synced is None or self._chance.random() < 0.5
+        return now[: self._chance.randrange(len(now) + 1)] if is_cut else synced or b""
+
+
+class Disk:
+    """The files below one folder.
+
+    Attributes:
+        before: called before each change with its kind and its place, without what is random in it; may raise.
+        after: the same, after it, with the whole path.
+        fails_with: an error number for every change that would take room, or None.
+    """
+
+    def __init__(self, root: Path, world: World) -> None:
+        self.root, self._world = root, world
+        self._prefix = f"{root}/"
+        self.before: Callable[[str, str], object] = _ignore
+        self.after: Callable[[str, str], object] = _ignore
+        self.fails_with: int | None = None
+        self.is_full = False
+        self._is_off = False  # while its content is replaced
+        self._names: dict[int, dict[str, _Entry]] = {}  # durable, by the folder's inode
+        self._contents: dict[int, bytes] = {}  # durable, by the file's inode
+        self.settle()
+
+    def changes(self) -> list[tuple[Any, str, Any]]:
+        """What to replace in the module `os`."""
+        return [(os, name, getattr(self, f"_{name}")) for name in _REAL]
+
+    def settle(self) -> None:
+        """Make all that is there durable."""
+        self._names, self._contents = {}, {}
+        for place, _, files in os.walk(self.root):
+            self._names[Path(place).stat().st_ino] = _listed(Path(place))
+            for name in files:
+                path = Path(place, name)
+                self._contents[path.stat().st_ino] = path.read_bytes()
+
+    def lose_power(self, chance: Random) -> None:
+        """Leave what is durable, and of the rest what is drawn."""
+        saved = _Aftermath(self.root, self._names, self._contents, chance).folder(self.root.stat().st_ino)
+        self._is_off = True
+        shutil.rmtree(self.root)
+        _write(self.root, saved)
+        self._is_off = False
+        self.settle()
+
+    def place(self, path: str) -> str:
+        """A path below the folder without what is random in it."""
+        return SMALL.sub("*", path.removeprefix(self._prefix)) or "."
+
+    def _is_ours(self, path: str) -> bool:
+        return (
+            (path.startswith(self._prefix) or path == str(self.root))
+            and not self._is_off
+            and self._world.current is not None
+        )
+
+    def _change(self, event: str, path: str, act: Callable[[], Any]) -> Any:
+        if not self._is_ours(path):
+            return act()
+        self._world.step()
+        place = self.place(path)
+        self.before(event, place)
+        self._world.check_alive()
+        if self.fails_with is not None and (self.fails_with != errno.ENOSPC or event in TAKES_ROOM):
+            raise OSError(self.fails_with, os.strerror(self.fails_with), path)
+        self._world.tell(f"{event} {path.removeprefix(self._prefix)}")
+        done = act()
+        self.after(event, path)
+        return done
+
+    def _open(self, path: Any, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
+        def really() -> int:
+            return _REAL["open"](path, flags, mode, dir_fd=dir_fd)  # type: ignore[no-any-return]
+
+        if flags & os.O_TMPFILE == os.O_TMPFILE or not flags & _CREATES or isinstance(path, int):
+            return really()
+        if not flags & os.O_EXCL:  # a lock
+            handle = really()
+            task = self._world.current
+            if task is not None:
+                task.process.locks.add(handle)
+            return handle
+        return self._change("open", _path(path, dir_fd), really)  # type: ignore[no-any-return]
+
+    def _close(self, handle: int) -> None:
+        task = self._world.current
+        if task is not None:
+            task.process.locks.discard(handle)
+        _REAL["close"](handle)
+
+    def _fsync(self, handle: Any) -> None:
+        number = handle if isinstance(handle, int) else handle.fileno()
+        path = Path(f"/proc/self/fd/{number}").readlink()
+
+        def sync() -> None:
+            inode = os.fstat(number).st_ino
+            if path.is_dir():
+                self._names[inode] = _listed(path)
+            else:
+                self._contents[inode] = Path(f"/proc/self/fd/{number}").read_bytes()
+
+        if self._is_ours(str(path)):
+            self._change("fsync", str(path), sync)
+
+    def _two(self, event: str, source: Any, target: Any, folders: dict[str, Any]) -> None:
+        path = _path(target, folders.get("dst_dir_fd"))
+        self._change(event, path, lambda: _REAL[event](source, target, **folders))
+
+    def _replace(self, source: Any, target: Any, **folders: Any) -> None:
+        self._two("replace", source, target, folders)
+
+    def _rename(self, source: Any, target: Any, **folders: Any) -> None:
+        self._two("rename", source, target, folders)
+
+    def _link(self, source: Any, target: Any, **folders: Any) -> None:
+        self._two("link", source, target, folders)
+
+    def _unlink(self, path: Any, *, dir_fd: int | None = None) -> None:
+        self._change("remove", _path(path, dir_fd), lambda: _REAL["unlink"](path, dir_fd=dir_fd))
+
+    _remove = _unlink
+
+    def _mkdir(self, path: Any, mode: int = 0o777, *, dir_fd: int | None = None) -> None:
+        self._change("mkdir", _path(path, dir_fd), lambda: _REAL["mkdir"](path, mode, dir_fd=dir_fd))
+
+    def _rmdir(self, path: Any, *, dir_fd: int | None = None) -> None:
+        self._change("rmdir", _path(path, dir_fd), lambda: _REAL["rmdir"](path, dir_fd=dir_fd))
+
+    def _statvfs(self, path: Any) -> Any:
+        if not self._is_ours(str(path)):
+            return _REAL["statvfs"](path)
+        free = 0 if self.is_full else 10**9
+        return os.statvfs_result((4096, 4096, 10**9, free, free, 10**9, 10**9, 10**9, 0, 255))
+
+
+def _path(path: Any, dir_fd: int | None) -> str:
+    above = Path.cwd() if dir_fd is None else Path(f"/proc/self/fd/{dir_fd}").readlink()
+    return str(above / os.fspath(path))
+
+
+def _ignore(*_: str) -> None:
+    pass
+
+
+def _listed(place: Path) -> dict[str, _Entry]:
+    with os.scandir(place) as entries:
+        return {e.name: _Entry(e.inode(), e.is_dir(follow_symlinks=False)) for e in entries}
+
+
+def _write(path: Path, saved: _Saved) -> None:
+    if isinstance(saved.content, bytes):
+        path.write_bytes(saved.content)
+        return
+    path.mkdir()
+    for name, below in saved.content.items():
+        _write(path / name, below)

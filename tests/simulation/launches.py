@@ -1,0 +1,37 @@
+"""A launch of the simulated sweep, and what it has started."""
+
+from contextlib import AbstractContextManager
+
+from sweeps.driver.signals import StopSignals
+from tests.simulation.machines import Machines, SlotProcess
+from tests.simulation.world import Process, Task, World
+
+SLOTS = 2
+
+
+class Launched:
+    """A launch and what it has started."""
+
+    def __init__(self, process: Process, promised: set[str], seeds: int) -> None:
+        self.process, self._promised, self.seeds = process, promised, seeds
+        self.main: Task | None = None
+        self.code: int | None = None
+        self.machines: list[Machines] = []
+        self.stop: StopSignals | None = None  # while it listens
+        self.stopped_s: float | None = None
+        self.cut_off: set[Process] = set()  # that the driver takes for dead
+
+    @property
+    def machine(self) -> Machines:
+        """Those of its sweep."""
+        return self.machines[-1]
+
+    @property
+    def slots(self) -> list[SlotProcess]:
+        """All that it has started."""
+        return [slot for machine in self.machines for slot in machine.processes]
+
+    def open_machines(self, world: World, comes_and_goes: bool) -> AbstractContextManager[Machines]:
+        """A pool of slots for it."""
+        self.machines.append(Machines(world, SLOTS, comes_and_goes=comes_and_goes, promised=self._promised))
+        return self.machine.opened()

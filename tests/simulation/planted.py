@@ -1,0 +1,299 @@
+"""Faults that are planted in the product, each as a change of a few words of its source, in memory.
+
+A simulated day has to find each of them: else the simulator sees less than it seems to.
+"""
+
+import importlib
+import inspect
+import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FunctionType
+
+
+@dataclass(frozen=True)
+class Planted:
+    """A fault.
+
+    Attributes:
+        what: in words.
+        where: the function, "module:Class.function".
+        old: a part of its source, which is there once.
+        new: what stands for it.
+    """
+
+    what: str
+    where: str
+    old: str
+    new: str
+
+    @contextmanager
+    def planted(self) -> Iterator[None]:
+        """Run a block with the fault.
+
+        Raises:
+            ValueError: the source has no such part any more; write the fault again.
+        """
+        function = self._function()
+        source = textwrap.dedent(inspect.getsource(function))
+        if source.count(self.old) != 1:
+            raise ValueError(f"{self.where} has {self.old!r} {source.count(self.old)} times, expected once")
+        kept = "\n".join(line for line in source.replace(self.old, self.new).splitlines() if not line.startswith("@"))
+        namespace: dict[str, object] = {}
+        code = compile(f"from __future__ import annotations\n{kept}", self.where, "exec")
+        exec(code, function.__globals__, namespace)  # noqa: S102  # our own source
+        made = namespace[function.__name__]
+        assert isinstance(made, FunctionType)
+        before, function.__code__ = function.__code__, made.__code__
+        try:
+            yield
+        finally:
+            function.__code__ = before
+
+    def _function(self) -> FunctionType:
+        module, _, name = self.where.partition(":")
+        found: object = importlib.import_module(module)
+        for part in name.split("."):
+            found = inspect.getattr_static(found, part)
+            found = found.fget if isinstance(found, property) else found
+        function = inspect.unwrap(found)  # type: ignore[arg-type]
+        assert isinstance(function, FunctionType)
+        return function
+
+
+FILES, CACHE, TRIAL = "transtailor.files", "tailor.execution.cache", "sweeps.worker.trial"
+BOARD, LEDGER, TUNE = "sweeps.driver.board", "sweeps.driver.ledger", "sweeps.driver.tune_site"
+QUEUE, DRIVER, COMPACT = "sweeps.scheduling.order", "sweeps.driver.driver", "results.store.compact"
+
+PLANTED = (
+    Planted(
+        "a file is not synced",
+        f"{FILES}:_write_new",
+        "os.fsync(stream.fileno())",
+        "pass",
+    ),
+    Planted(
+        "a replaced file's folder is not synced",
+        f"{FILES}:write_file",
+        "    sync(path.parent)\n",
+        "",
+    ),
+    Planted(
+        "a new file's folder is not synced",
+        f"{FILES}:write_new_file",
+        "    sync(path.parent)\n",
+        "",
+    ),
+    Planted(
+        "a file is written under its final name",
+        f"{FILES}:write_file",
+        "temporary = _temporary(path)",
+        "temporary = path\n    path.unlink(missing_ok=True)",
+    ),
+    Planted(
+        "a file is renamed before it is synced",
+        f"{FILES}:write_file",
+        "_write_new(temporary, content, mode)\n        temporary.replace(path)",
+        "stream = temporary.open('xb')\n"
+        "        content(stream) if callable(content) else stream.write(\n"
+        "            content.encode() if isinstance(content, str) else content)\n"
+        "        stream.close()\n"
+        "        temporary.replace(path)\n"
+        "        sync(path)",
+    ),
+    Planted(
+        "a new folder is not synced",
+        f"{FILES}:make_folder",
+        "sync(new.parent)",
+        "pass",
+    ),
+    Planted(
+        "of several new folders only one is synced",
+        f"{FILES}:make_folder",
+        "in made:",
+        "in made[:1]:",
+    ),
+    Planted(
+        "a renamed folder's name is not synced",
+        f"{FILES}:name_folder",
+        "    sync(path.parent)\n",
+        "",
+    ),
+    Planted(
+        "a half-written file stays after an error",
+        f"{FILES}:write_file",
+        "temporary.unlink(missing_ok=True)",
+        "pass",
+    ),
+    Planted(
+        "a new cache's name is not synced",
+        f"{DRIVER}:run_sweep",
+        "make_folder(cache)",
+        "cache.mkdir(parents=True, exist_ok=True)",
+    ),
+    Planted(
+        "the second writer of a stage trusts the first one's sync",
+        f"{CACHE}:Cache.write",
+        "sync(path.parent)",
+        "pass",
+    ),
+    Planted(
+        "a stage counts while it is written",
+        f"{CACHE}:Cache.write",
+        'write_new_file(path, lambda file: file.writelines((described, b"\\n", tensors)))',
+        "path.exists() or path.write_bytes(described + b'\\n' + tensors)",
+    ),
+    Planted(
+        "an attempt's end is not written",
+        f"{LEDGER}:Ledger.ended",
+        "self._write_attempt(trial_id, attempt, status, cause, log_tail or None, now)",
+        "pass",
+    ),
+    Planted(
+        "a trial is counted twice",
+        f"{LEDGER}:Ledger.ended",
+        'self._writer.write("trials", [row])',
+        'self._writer.write("trials", [row, row])',
+    ),
+    Planted(
+        "a finished trial's row is written again",
+        f"{LEDGER}:Ledger.ended",
+        'self._writer.write("trials", [row])',
+        '[self._writer.write("trials", [row]) for _ in range(attempt.number)]',
+    ),
+    Planted(
+        "attempts are numbered from one in each launch",
+        f"{LEDGER}:Ledger.started",
+        "self._attempts.get(trial_id, 0) + 1",
+        "1",
+    ),
+    Planted(
+        "a killed launch's attempts stay open",
+        f"{LEDGER}:Ledger.close_abandoned",
+        "if rows:",
+        "if not rows:",
+    ),
+    Planted(
+        "a trial finishes before its rows are written",
+        f"{TRIAL}:TrialRank._finish",
+        "    self._write()\n",
+        "",
+    ),
+    Planted(
+        "rows are written without the trial's hold",
+        f"{TRIAL}:TrialRank._write",
+        "!= self._task.holder:",
+        "== 'nobody':",
+    ),
+    Planted(
+        "a pause loses the rows that wait",
+        f"{TRIAL}:TrialRank._write",
+        "self._rows.take()",
+        "self._rows.take() if not self._is_paused else {t: [] for t in TABLES_OF_A_TRIAL + tuple(self._rows.take())}",
+    ),
+    Planted(
+        "a lost trial is not tried again",
+        f"{BOARD}:SweepState.lost",
+        "if not over:",
+        "if over:",
+    ),
+    Planted(
+        "an ended trial holds its stages",
+        f"{BOARD}:SweepState._ended",
+        "    if over:\n",
+        "    if not over:\n",
+    ),
+    Planted(
+        "a failed attempt releases no stage",
+        f"{QUEUE}:TrialQueue.trial_ended",
+        "self._release(claim.key)",
+        "pass",
+    ),
+    Planted(
+        "a finished stage wakes nobody",
+        f"{QUEUE}:TrialQueue.stage_finished",
+        "self._claims_on[trial_id] -= was_claimed",
+        "pass",
+    ),
+    Planted(
+        "two trials may compute one stage",
+        f"{QUEUE}:TrialQueue._start",
+        "self._claims_on[other] += 1",
+        "pass",
+    ),
+    Planted(
+        "failed trials count as finished",
+        "results.store.reader:finished_trial_ids",
+        " WHERE status = 'finished'",
+        "",
+    ),
+    Planted(
+        "later rows may have earlier times",
+        "results.store.writer:Writer._now",
+        "max(datetime.now(UTC), self._last + timedelta(microseconds=1))",
+        "datetime.now(UTC)",
+    ),
+    Planted(
+        "the last launch's times are not looked at",
+        f"{DRIVER}:_open_ledger",
+        "if last_us is None",
+        "if True",
+    ),
+    Planted(
+        "the run is not locked",
+        "sweeps.run.run_lock:_wait_for",
+        "fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)",
+        "pass",
+    ),
+    Planted(
+        "a merged file lacks a part",
+        f"{COMPACT}:_merge",
+        "partial(_copy_rows, paths, schema)",
+        "partial(_copy_rows, paths[1:], schema)",
+    ),
+    Planted(
+        "a merged file is not synced",
+        f"{COMPACT}:_merge",
+        "write_file(final, partial(_copy_rows, paths, schema))",
+        "stream = final.open('wb')\n    _copy_rows(paths, schema, stream)\n    stream.close()",
+    ),
+    Planted(
+        "a run is extended before its rows are written",
+        "sweeps.run.run_folder:add_trials",
+        "    write_planned(run.tables, plan, trials, code_digest)\n"
+        "    write_file(run.spec, plan.spec_text)\n"
+        "    write_file(run.plan, _plan_text(plan))",
+        "    write_file(run.plan, _plan_text(plan))\n    write_planned(run.tables, plan, trials, code_digest)",
+    ),
+    Planted(
+        "a hanging rank is never noticed",
+        "hpc.ranks.ranks:Watchdog.is_hung",
+        "self._silent_s > self._limit_s",
+        "False",
+    ),
+    Planted(
+        "a process that does not start is waited for",
+        f"{TUNE}:_BoardSearcher.not_started",
+        "if given_s < first_s",
+        "if False",
+    ),
+    Planted(
+        "a stop is forgotten",
+        "sweeps.driver.signals:StopSignals.check",
+        "is not None:",
+        "is None and False:",
+    ),
+    Planted(
+        "a full disk is looked at once",
+        "sweeps.driver.quota:DiskGuard.why_paused",
+        "looked_s + max(",
+        "1e12 + max(",
+    ),
+    Planted(
+        "a lost slot's trial is forgotten",
+        f"{TUNE}:_BoardSearcher.on_trial_complete",
+        "self._board.lost(ours, cause, counts=not self._pool.lost(nodes))",
+        "pass",
+    ),
+)

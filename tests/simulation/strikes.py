@@ -1,0 +1,119 @@
+"""What each kind of disturbance does to a simulated day."""
+
+from __future__ import annotations
+
+import errno
+import signal
+from dataclasses import dataclass
+from functools import partial
+from random import Random
+from typing import TYPE_CHECKING
+
+from tests.simulation import trials
+from tests.simulation.launches import Launched
+from tests.simulation.machines import SlotProcess
+
+if TYPE_CHECKING:
+    from tests.simulation.day import Simulation
+    from tests.simulation.disturbances import Disturbance
+    from tests.simulation.world import Process
+
+JUMP_S = 7200.0  # of a machine's clock
+SLOW_S = 900.0  # of a stage, with signs of life
+FAILS_S = (0.0, 20.0, 600.0)  # how long a disk refuses
+FULL_S = (10.0, 200.0)  # how long it has no room
+LATE_S = (1.0, 30.0, 400.0)  # a message
+LINGERS_S = 60.0  # a slot that the driver takes for dead, at most
+
+
+@dataclass
+class Strike:
+    """One disturbance of a day while it happens."""
+
+    day: Simulation
+    chance: Random
+    process: Process  # that is about to change a file
+
+    def strike(self, what: Disturbance) -> None:
+        """Let it happen, if it can."""
+        launched = self.day.running(self.process)
+        match what.how:
+            case "extend":
+                self.day.seeds = trials.EXTENDED
+            case "code":
+                self.day.code += b"1"
+            case "clock back" | "clock ahead":
+                self.day.world.wall_offset_s += JUMP_S * (1 if what.how == "clock ahead" else -1)
+            case "full":
+                self._for_a_while(self.chance.uniform(*FULL_S), "is_full", True)
+            case "ENOSPC" | "EROFS" | "ESTALE" | "EIO":
+                self.day.is_disturbed = True
+                self._for_a_while(self.chance.choice(FAILS_S), "fails_with", getattr(errno, what.how))
+            case _ if launched is not None:
+                self._launcher(what.how, launched)
+
+    def _launcher(self, how: str, launched: Launched) -> None:
+        match how:
+            case "kill" | "power":
+                self.day.end_all(self.chance if how == "power" else None)
+            case "kill launcher":
+                self.day.kill(launched)
+            case "stop" | "stop twice":
+                for _ in range(2 if how == "stop twice" else 1):
+                    self._terminate(launched)
+            case "second launch":
+                second = Launched(self.day.world.process("second launch"), self.day.promised, self.day.seeds)
+                self.day.launches[second.process] = second
+                act = partial(self.day.launch_command, second)
+                second.main = self.day.world.task(second.process, second.process.name, act)
+            case _:
+                slots = [slot for slot in launched.slots if not slot.failed and not slot.process.dead]
+                slot = next((one for one in slots if self.process in one.all), None)
+                if slot or slots:
+                    self._slot(how, launched, slot or self.chance.choice(slots))
+
+    def _slot(self, how: str, launched: Launched, slot: SlotProcess) -> None:
+        machine, day = launched.machine, self.day
+        day.is_disturbed |= how in ("kill rank", "kill slot", "cut off", "node")
+        match how:
+            case "late":
+                machine.late_s = self.chance.choice(LATE_S)
+            case "no start":
+                machine.never_starts += 1
+            case "hang" | "slow" if slot.ranks:
+                slot.ranks[-1].hangs = how == "hang"
+                slot.ranks[-1].takes_s = SLOW_S if how == "slow" else 0.0
+            case "kill rank" if slot.ranks:
+                day.world.kill(slot.ranks[-1].process)
+            case "kill slot":
+                launched.cut_off |= set(slot.all)
+                day.world.kill(slot.process)
+                machine.lose(slot, self.chance.uniform(0.0, 5.0))
+            case "cut off":
+                launched.cut_off |= set(slot.all)
+                machine.lose(slot, self.chance.uniform(0.0, LINGERS_S))
+            case "node" if day.comes_and_goes:
+                launched.cut_off |= set(slot.all)
+                machine.lose_node(slot.node, self.chance.uniform(0.0, LINGERS_S))
+            case "drain" if day.comes_and_goes:
+                machine.drain(slot.node)
+
+    def _terminate(self, launched: Launched) -> None:
+        """SIGTERM: handled by the main task at its next turn; if nothing listens, it ends the process."""
+        stop = launched.stop
+        if stop is None:
+            self.day.kill(launched)
+            return
+        launched.stopped_s = self.day.world.now_s if launched.stopped_s is None else launched.stopped_s
+        assert launched.main is not None
+        launched.main.pending.append(lambda: stop._receive(signal.SIGTERM, None))
+
+    def _for_a_while(self, seconds: float, name: str, value: object) -> None:
+        world, disk = self.day.world, self.day.disk
+        setattr(disk, name, value)
+
+        def end() -> None:
+            world.sleep(seconds)
+            setattr(disk, name, False if value is True else None)
+
+        world.task(world.process("kernel"), "kernel", end)

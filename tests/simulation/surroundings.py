@@ -1,0 +1,158 @@
+"""What is replaced around the product while a day is simulated: the clock, chance, the disk, threads, Tune.
+
+Nothing of the product itself is replaced but what only tells where it runs (its sources, the machine's facts), and what
+computes the stages.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import results.report
+from sweeps.commands import launch
+from sweeps.driver import driver, local_pool, merging, quota, signals, tune_site
+from sweeps.run import relaunch
+from sweeps.worker import tune_slot
+from tailor.execution import runner
+from tests.simulation import trials
+from tests.simulation.launches import SLOTS
+from tests.simulation.machines import ranks_on
+from tests.simulation.world import World, replaced, threading_in
+from transtailor.sources import code_digest
+
+if TYPE_CHECKING:
+    from tests.simulation.day import Simulation
+
+ROOMS = ("transtailor", "hpc", "tailor", "sweeps", "results")
+
+
+@contextmanager
+def surroundings(day: Simulation) -> Iterator[None]:
+    """Replace all of it while the block runs."""
+    world, threads = day.world, threading_in(day.world)
+    changes: list[tuple[Any, str, Any]] = [
+        *day.disk.changes(), *_clock(world), (os, "getpid", _pid(world)),
+        (os, "urandom", world.numbers.randbytes),
+        (secrets, "token_hex", lambda n=16: world.numbers.randbytes(n).hex()),
+        (uuid, "uuid4", lambda: uuid.UUID(int=world.numbers.getrandbits(128), version=4)),
+        (merging, "threading", threads), (signals, "threading", threads),
+        (quota, "in_thread", _at_once), (sys, "argv", ["launch.py"]),
+        (launch, "_planned", lambda _: (trials.plan(day.seeds), None)),
+        (relaunch, "sources", lambda: {Path("sweeps", "code.py"): day.code}),
+        (relaunch, "provenance", _provenance),
+        (results.report, "write_report", lambda path: Path(path, "report.html")),
+        (runner, "compute", trials.computing(day.compute)), (runner, "apply", trials.apply),
+        (runner, "_warm_up", lambda *_: None),
+        (driver, "StopSignals", _stop_signals(day)), (driver, "usable_cores", lambda: SLOTS),
+        (local_pool, "local_pool", lambda *_: day.launched.open_machines(world, day.comes_and_goes)),
+        (tune_site, "tune", _tune(day)),
+        (tune_slot, "RayRanks", ranks_on(day.of_slot)), (tune_slot, "GroupNodes", _group_nodes(day)),
+        (sys, "stdout", day.said), (sys, "stderr", day.said),
+    ]  # fmt: skip
+    level = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with replaced(changes):
+            yield
+    finally:
+        logging.disable(level)
+
+
+def _provenance(files: dict[Path, bytes]) -> dict[str, Any]:
+    return {
+        "at": "2026-01-01T00:00:00+00:00", "command": "launch.py", "argv": ["launch.py"], "folder": "/",
+        "host": "host", "packages": {}, "code_digest": code_digest(files),
+    }  # fmt: skip
+
+
+def _tune(day: Simulation) -> SimpleNamespace:
+    """The part of the module `ray.tune` that a backend uses."""
+
+    def run(*words: Any, **options: Any) -> None:
+        day.launched.machine.tune_run(*words, **options)
+
+    def nothing(*_: object, **__: object) -> None:
+        pass
+
+    return SimpleNamespace(run=run, PlacementGroupFactory=nothing, CheckpointConfig=nothing)
+
+
+def _stop_signals(day: Simulation) -> type[signals.StopSignals]:
+    """The product's, which tells the day when it listens: signals reach only a real main thread."""
+
+    class Known(signals.StopSignals):
+        def __enter__(self) -> signals.StopSignals:
+            day.launched.stop = self
+            return super().__enter__()
+
+        def __exit__(self, *words: Any) -> None:
+            day.launched.stop = None
+            super().__exit__(*words)
+
+    return Known
+
+
+def _group_nodes(day: Simulation) -> type:
+    class GroupNodes:
+        def __init__(self) -> None:
+            self._node = day.of_slot().slot_of(day.process).node  # type: ignore[union-attr]
+
+        def check(self) -> bool:
+            return self._node.drains
+
+    return GroupNodes
+
+
+def _clock(world: World) -> list[tuple[Any, str, Any]]:
+    """The clock of the simulation, for its tasks; other threads keep theirs."""
+    real = {name: getattr(time, name) for name in ("monotonic", "perf_counter", "time", "sleep")}
+
+    def now(name: str, offset_s: Callable[[], float]) -> Callable[[], float]:
+        return lambda: real[name]() if world.current is None else world.now_s + offset_s()
+
+    class _Kind(type):
+        def __instancecheck__(cls, value: object) -> bool:
+            return isinstance(value, datetime)
+
+    class Moment(datetime, metaclass=_Kind):
+        """A `datetime` whose `now` is simulated."""
+
+        @classmethod
+        def now(cls, tz: Any = None) -> datetime:  # type: ignore[override]
+            return datetime.fromtimestamp(world.now_s + world.wall_offset_s, tz)
+
+    modules = [module for name, module in sys.modules.items() if name.partition(".")[0] in ROOMS]
+    return [
+        (time, "monotonic", now("monotonic", lambda: 0.0)),
+        (time, "perf_counter", now("perf_counter", lambda: 0.0)),
+        (time, "time", now("time", lambda: world.wall_offset_s)),
+        (time, "sleep", lambda s: real["sleep"](s) if world.current is None else world.sleep(s)),
+        *((module, "datetime", Moment) for module in modules if getattr(module, "datetime", None) is datetime),
+    ]
+
+
+def _pid(world: World) -> Callable[[], int]:
+    real = os.getpid
+    return lambda: real() if world.current is None else world.current.process.pid
+
+
+def _at_once(call: Callable[[], Any]) -> Future[Any]:
+    """What stands for `transtailor.waiting.in_thread`."""
+    future: Future[Any] = Future()
+    try:
+        future.set_result(call())
+    except OSError as error:
+        future.set_exception(error)
+    return future

@@ -1,0 +1,45 @@
+"""Days of a simulated sweep keep the promises; a seed replays exactly; what fails is made smaller."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+
+from tests.simulation.day import folder
+from tests.simulation.disturbances import Disturbance
+from tests.simulation.seeds import Days, told
+
+FAILED = [json.loads(line) for line in (Path(__file__).parent / "failed.jsonl").read_text().splitlines()]
+SEEDS, AT_ONCE = 150, 25
+
+
+@pytest.fixture(scope="module")
+def days() -> Iterator[Days]:
+    """A place in memory; the undisturbed days are simulated once."""
+    with TemporaryDirectory(dir=folder()) as place:
+        yield Days.below(Path(place))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("first", range(0, SEEDS, AT_ONCE))
+def test_a_day_keeps_the_promises(days: Days, first: int) -> None:
+    for seed in range(first, first + AT_ONCE):
+        day = days.day(seed)
+        assert not day.broken, told(seed, days.disturbances(seed), day)
+
+
+@pytest.mark.parametrize("failed", FAILED, ids=lambda failed: failed["what"])
+def test_what_failed_once_is_kept_now(days: Days, failed: dict[str, object]) -> None:
+    disturbances = [Disturbance(**one) for one in failed["disturbances"]]  # type: ignore[attr-defined]
+    day = days.day(int(str(failed["seed"])), disturbances)
+    assert not day.broken, told(int(str(failed["seed"])), disturbances, day)
+
+
+def test_a_seed_replays_exactly(days: Days) -> None:
+    seed = next(seed for seed in range(100) if len(days.disturbances(seed)) > 3)
+    first, again, other = days.day(seed), days.day(seed), days.day(seed + 1)
+    assert (first.digest, first.moments) == (again.digest, again.moments)
+    assert first.digest != other.digest
+    assert first.struck

@@ -1,0 +1,83 @@
+"""A rank's answers: one for each stage whose length is not known or is long, one for several short ones together."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from sweeps.run.run_folder import RunFolder
+from sweeps.spec.json_settings import JsonSettings
+from sweeps.worker import trial
+from sweeps.worker.messages import RankAnswer, TrialTask
+from sweeps.worker.trial import TrialRank
+from tailor.config.parsing import parse_trial
+
+KINDS = ["train_source", "fit_head", "operating_point"]
+NEVER_SHORT, ALWAYS_SHORT = 0.0, 1e9
+
+
+def task_of(folder: Path, seed: int) -> TrialTask:
+    """A trial of one epoch each; all share the source training."""
+    settings = {
+        "source": {"epochs": 1}, "optimisation": {"epochs": 1, "head_epochs": 1}, "data": {"train_images": 64},
+        "method": {"name": "head_only"}, "seed": seed,
+    }  # fmt: skip
+    run = RunFolder(folder / "run")
+    holder = run.holder(f"trial{seed}")
+    holder.parent.mkdir(parents=True, exist_ok=True)
+    holder.write_text("h")
+    return TrialTask(
+        trial_id=f"trial{seed}", settings=JsonSettings(parse_trial(settings, "test").model_dump(mode="json")),
+        label="l", sweep="s", run=run.path, cache=folder / "cache", private_cache=False, code_digest="c", device="cpu",
+        imports=(), holder="h",
+    )  # fmt: skip
+
+
+def answers(rank: TrialRank, task: TrialTask) -> list[RankAnswer]:
+    """All of a trial, to its end or its pause."""
+    rank.begin(task.to_json())
+    found = [RankAnswer.from_json(rank.advance())]
+    while not (found[-1].is_over or found[-1].is_paused):
+        found.append(RankAnswer.from_json(rank.advance()))
+    return found
+
+
+def kinds(found: list[RankAnswer]) -> list[list[str]]:
+    return [[stage.kind for stage in answer.stages] for answer in found]
+
+
+def test_stages_known_to_be_short_are_answered_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rank = TrialRank()
+    monkeypatch.setattr(trial, "TOGETHER_S", ALWAYS_SHORT)
+    assert kinds(answers(rank, task_of(tmp_path, 0))) == [[kind] for kind in KINDS], "no kind is measured yet"
+    (both,) = answers(rank, task_of(tmp_path, 1))
+    assert both.is_over and [stage.kind for stage in both.stages] == KINDS
+    assert [stage.cached for stage in both.stages] == [True, False, False]
+    monkeypatch.setattr(trial, "TOGETHER_S", NEVER_SHORT)
+    alone = answers(rank, task_of(tmp_path, 2))
+    assert kinds(alone) == [[kind] for kind in KINDS]
+    assert [answer.is_over for answer in alone] == [False, False, True]
+    rank.close()
+
+
+def test_another_network_is_measured_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trial, "TOGETHER_S", ALWAYS_SHORT)
+    rank, task = TrialRank(), task_of(tmp_path, 0)
+    answers(rank, task)
+    other = task.settings.values | {"network": "digits_resnet"}
+    assert kinds(answers(rank, replace(task, settings=JsonSettings(other)))) == [[kind] for kind in KINDS]
+    rank.close()
+
+
+def test_a_pause_names_the_stages_before_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trial, "TOGETHER_S", ALWAYS_SHORT)
+    rank, task = TrialRank(), task_of(tmp_path, 1)
+    answers(rank, task_of(tmp_path, 0))
+    rank.begin(task.to_json())
+    rank.pause()
+    answer = RankAnswer.from_json(rank.advance())
+    assert answer.is_paused and not answer.is_over
+    assert [stage.kind for stage in answer.stages] == KINDS[:1], "the source is cached, the head is not"
+    resumed = [kind for found in kinds(answers(rank, task)) for kind in found]
+    assert resumed == KINDS
+    rank.close()
