@@ -166,7 +166,8 @@ class Ledger:
             return
         self._states[trial_id] = "finished" if status == "finished" else "failed"
         error = None if status == "finished" else (cause or status)
-        self._writer.write("trials", [self._end(trial_id, self._states[trial_id], error, now)])
+        row = self._end(trial_id, self._states[trial_id], error, now)
+        self._writer.write("trials", [row])
 
     def _end(self, trial_id: str, state: TrialState, error: str | None, now: datetime) -> dict[str, Any]:
         """The row of a trial that has ended."""
