@@ -111,6 +111,7 @@ class Simulation:
                 self.world.run()
             except Stuck as stuck:
                 self.broken.append(f"7: {stuck}")
+        self.broken += [f"0: {error}" for error in self.world.errors]
         text = "\n".join(self.world.history)
         return Day(
             tuple(dict.fromkeys(self.broken)), tuple(self._short), hashlib.sha256(text.encode()).hexdigest(),

@@ -318,9 +318,7 @@ class Machines:
             rank.beats += 1
             rank.reply = reply = host.answer(command, args)
             if command == "call" and args[0] == "advance" and reply.error is None:
-                answer = RankAnswer.from_json(reply.value)
-                if answer.stage is not None:
-                    self.promised.add(answer.stage.stage_key)
+                self.promised |= {stage.stage_key for stage in RankAnswer.from_json(reply.value).stages}
 
 
 class SimulatedRanks(RankGroup):

@@ -71,6 +71,7 @@ class World:
         self._outside.acquire()
         self._turns = 0
         self.stuck: str | None = None
+        self.errors: list[str] = []  # of tasks
 
     @property
     def current(self) -> Task | None:
@@ -102,8 +103,8 @@ class World:
                     act()
             except Dead:
                 pass
-            except BaseException as error:  # noqa: BLE001  # told with the history
-                self.tell(f"ends with {error!r}")
+            except BaseException as error:  # noqa: BLE001  # the fault of the simulator: it fails the day
+                self.errors.append(f"{task.name}: {error!r}")
             finally:
                 self._by_thread.pop(threading.get_ident(), None)
                 task.done = True
