@@ -73,12 +73,12 @@ class FollowedRun:
         if self._is_running():
             return "running"
         counts = self.counts()
-        if counts["waiting"]:
+        if counts["waiting"] or counts.get("resting"):
             return "interrupted"
         return "failed" if counts["failed"] else "finished"
 
     def counts(self) -> dict[str, int]:
-        """Return the number of trials that are finished, running, waiting and failed."""
+        """Return the number of trials that are finished, running, waiting and failed; of a search also the others."""
         return count_trials(self.folder)
 
     def status(self) -> str:

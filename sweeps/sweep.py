@@ -89,7 +89,7 @@ class Sweep:
         plan = self._planned(site, Path(runs))
         return SweepPlan(plan, tuple(preview_at(plan, site, runs=Path(runs), cache=Path(cache), command=None)))
 
-    def _planned(self, site: str, runs: Path) -> Plan:
+    def _planned(self, site: str, runs: Path, *, extend: bool = False) -> Plan:
         """The trials, of a search those that it has chosen so far. Raises as `plan`."""
         check_site(site)
         check_resources(self.spec, site)
@@ -98,7 +98,7 @@ class Sweep:
         from sweeps.run.run_folder import RunFolder
         from sweeps.search.run_search import RunSearch
 
-        return RunSearch(self.spec, RunFolder(runs / self.spec.name)).plan
+        return RunSearch(self.spec, RunFolder(runs / self.spec.name), extend=extend).plan
 
     def run(
         self,
@@ -122,7 +122,9 @@ class Sweep:
         Raises:
             UserError: what the command would refuse, with its text; nothing runs.
         """
-        refuse_missing_weights(self._planned(site, Path(runs)))  # what it refuses is raised here, before a process
+        options = list(options)
+        planned = self._planned(site, Path(runs), extend="--extend" in options)
+        refuse_missing_weights(planned)  # what it refuses is raised here, before a process
         folder, spec = Path(runs), Path(runs) / f"{self.spec.name}.toml"
         make_folder(folder)
         write_file(spec, self.spec.to_toml())

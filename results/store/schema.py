@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from transtailor.names import did_you_mean
 
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 """Increased by one with every change of a table below, and written to each file. A reader refuses newer versions, and
 reads older ones through `results.store.schema_migrations`."""
 
@@ -125,7 +125,7 @@ _ALL = (
         "trials",
         ("trial_id",),
         _TRIAL,
-        _column("status", STRING, "", "how the trial ended", one_of=("finished", "failed")),
+        _column("status", STRING, "", "how the trial ended", one_of=("finished", "failed", "stopped")),
         _column("attempts", INTEGER, "attempts", "number of attempts"),
         *_SPAN,
         _column("seconds", FLOAT, "s", "time from the start to the end of the trial"),
@@ -142,7 +142,7 @@ _ALL = (
             STRING,
             "",
             "state of the attempt, or how it ended",
-            one_of=("running", "finished", "failed", "died", "interrupted"),
+            one_of=("running", "finished", "rested", "failed", "died", "interrupted"),
         ),
         _nullable("cause", STRING, "", "why it ended that way; null if not known"),
         _nullable("log_tail", STRING, "", "last lines of the attempt's log; null if there are none"),
@@ -298,7 +298,7 @@ _ALL = (
         ("number",),
         _column("number", INTEGER, "", "number of the proposal in the search, counted from 0"),
         _column("batch", INTEGER, "", "number of its batch; it was made from the scores of all smaller ones"),
-        _column("purpose", STRING, "", "why it was made", one_of=("search", "confirm")),
+        _column("purpose", STRING, "", "why it was made", one_of=("search", "promote", "end", "confirm")),
         _column("variant", INTEGER, "", "number of the variant in the spec, counted from 0"),
         _column("values_json", STRING, "JSON", "its value of each axis, without the seed"),
         _column("seeds", INTEGERS, "", "seeds of its trials"),
@@ -306,9 +306,26 @@ _ALL = (
         _column(
             "drawn_by", STRING, "", "sampler that proposed it; random where the sampler proposed what had been tried"
         ),
+        _nullable("rung", INTEGER, "", "number of the rung to which its trials run, from 0; null: to their end"),
+        _nullable("promotes", INTEGER, "", "number of the proposal whose trials it continues; null if it has its own"),
+        _nullable(
+            "eta", INTEGER, "settings", "one of this many settings of the rung below continues; null: no promotion"
+        ),
         _nullable("confirms", INTEGER, "", "number of the proposal that it runs again; null in a search"),
-        _nullable("refusal", STRING, "", "why it has no trials; null if it has"),
+        _nullable("refusal", STRING, "", "why it has no trials, or why the search ended early; null otherwise"),
         _column("unscored", STRINGS, "", "trials of smaller batches that had failed when it was made"),
+    ),
+    _table(
+        "rungs",
+        ("trial_id", "rung"),
+        _TRIAL,
+        _column("rung", INTEGER, "", "number of the rung on the search's ladder, counted from 0"),
+        _nullable("epochs", INTEGER, "epochs", "epochs of the last fine-tuning that are done; null: it is at a point"),
+        _nullable("point", INTEGER, "", "number of the operating point; null: it is in a fine-tuning"),
+        _STAGE,
+        _column("metric", STRING, "", "what the score is, the larger the better", one_of=METRICS),
+        _column("validation_score", FLOAT, _SCORE, "the model's score on the validation split"),
+        _column("macs", INTEGER, "MACs", "multiply-accumulates for one image"),
     ),
     _table(
         "events",

@@ -24,7 +24,9 @@ class OlderTable:
 
 _SAME = OlderTable()
 
-_VERSION_5 = {
+_VERSION_6 = {"proposals": OlderTable(made={name: "CAST(NULL AS BIGINT)" for name in ("rung", "promotes", "eta")})}
+
+_VERSION_5 = _VERSION_6 | {
     "epochs": OlderTable(made={name: "CAST(NULL AS DOUBLE)" for name in ("validation_loss", "validation_score")})
 }
 
@@ -66,7 +68,7 @@ _VERSION_1 = _VERSION_2 | {
 }
 
 OLDER_VERSIONS: Mapping[int, Mapping[str, OlderTable]] = MappingProxyType(
-    {1: _VERSION_1, 2: _VERSION_2, 3: _VERSION_3, 4: _VERSION_4, 5: _VERSION_5}
+    {1: _VERSION_1, 2: _VERSION_2, 3: _VERSION_3, 4: _VERSION_4, 5: _VERSION_5, 6: _VERSION_6}
 )
 """Schema version -> table -> its differences; tables that are not listed are as today."""
 

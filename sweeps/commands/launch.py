@@ -173,7 +173,7 @@ def _searched(spec: Spec, options: argparse.Namespace) -> tuple[Plan, "RunSearch
     ):
         if value:
             raise SpecError(f"{spec.where} [search] chooses the trials, so {option} cannot be used; leave one out")
-    search = RunSearch(spec, RunFolder(options.runs / spec.name))
+    search = RunSearch(spec, RunFolder(options.runs / spec.name), extend=options.extend)
     return search.plan, search
 
 
@@ -300,14 +300,15 @@ def _finish(plan: Plan, search: "RunSearch | None", run: "RunFolder") -> int:
     from results.report import write_report
     from results.store.completeness import failed_trials
     from results.store.reader import load
-    from sweeps.search.outcome import outcome_lines
+    from sweeps.search.outcome import outcome_lines, rung_lines
 
     plan = plan if search is None else search.plan
     report = write_report(run.path)
     with load(run.path) as rows:
-        confirmed = [] if search is None else list(outcome_lines(search.proposals, rows))
+        confirmed = [] if search is None else [*rung_lines(rows), *outcome_lines(search.proposals, rows)]
         planned = {trial.trial_id for trial in plan.trials}
         failed = [trial for trial in failed_trials(rows) if trial["trial_id"] in planned]
+        stopped = len(rows.rows("SELECT trial_id FROM trials WHERE status = 'stopped'"))
     for trial in failed[:FAILURES_SHOWN]:
         say(f"failed: trial {trial['trial_id']} ({trial['label']}, seed {trial['seed']}): {trial['error']}")
         say(f"        its log: {run.log(trial['trial_id'])}")
@@ -317,7 +318,8 @@ def _finish(plan: Plan, search: "RunSearch | None", run: "RunFolder") -> int:
         say(f"to try them again, type: {rerun(sys.argv)}")
     for line in confirmed:
         say(line)
-    say(f"{len(plan.trials) - len(failed)} of {len(plan.trials)} trials finished, {len(failed)} failed; next:")
+    done = f"{len(plan.trials) - len(failed) - stopped} of {len(plan.trials)} trials finished, {len(failed)} failed"
+    say(f"{done}{f', {stopped} stopped' if stopped else ''}; next:")
     for words in (("status",), ("report",), ("query", RECOMMENDED_QUERY)):
         say(f"  {command(words[0], run.path, *words[1:])}")
     say(report)

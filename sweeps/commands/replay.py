@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from results.store.reader import load
 from sweeps.errors import RunFolderError
 from sweeps.run.run_folder import RunFolder, modules_of, open_run
-from sweeps.search.proposals import Proposal
+from sweeps.search.outcome import rung_lines
+from sweeps.search.records import Proposal
 from sweeps.search.run_search import read_proposals, replay
 from sweeps.spec.spec import load_spec
 from sweeps.spec.toml_text import toml_value
@@ -15,7 +16,7 @@ SHOWN = 8  # of the proposals that differ
 
 
 def replay_lines(run: RunFolder) -> Iterator[str]:
-    """Say that all proposals are decided alike; nothing is written.
+    """Say that all proposals are decided alike, and how well each rung predicted the end; nothing is written.
 
     Raises:
         RunFolderError: the sweep does not search, or a decision differs; the text names the proposals.
@@ -27,10 +28,13 @@ def replay_lines(run: RunFolder) -> Iterator[str]:
     for module in modules_of(run, record.imports):
         load_copy(module)
     with load(run.path) as tables:
-        proposals, differ = read_proposals(tables), replay(spec, tables)
+        proposals, differ, rungs = read_proposals(tables), replay(spec, tables), [*rung_lines(tables)]
     if not differ:
         batches = len({proposal.batch for proposal in proposals})
         yield f"{run.path}: all {len(proposals)} proposals in {batches} batches are decided alike"
+        if not spec.search.is_replayable:
+            yield f"but settings were proposed by {spec.search.sampler}, whose state is not kept: these were not tried"
+        yield from rungs
         return
     lines = [f"  proposal {old.number} was {_shown(old)}, now {_shown(new)}" for old, new in differ[:SHOWN]]
     raise RunFolderError(

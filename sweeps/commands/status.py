@@ -36,6 +36,15 @@ RUNNING = """
 SELECT trial_id, epoch_us(started_at) AS started_us, nodes FROM attempts WHERE status = 'running' ORDER BY started_at
 """
 
+STATES_OF_TRIALS = """
+SELECT trial_id, coalesce(trials.status, 'resting') AS status
+FROM (FROM attempts QUALIFY row_number() OVER (PARTITION BY trial_id ORDER BY attempt DESC) = 1) AS last
+FULL JOIN trials USING (trial_id)
+WHERE last.status = 'rested' OR trials.status IN ('finished', 'failed')
+"""
+"""Of trials that have ended, and of those that rest: whose last attempt has reached a rung. A stopped trial that was
+continued since is neither."""
+
 LAST_EVENTS = """
 SELECT kind, arg_max(detail, happened_at) AS detail, epoch_us(max(happened_at)) AS at_us FROM events
 WHERE driver = (SELECT arg_max(driver, happened_at) FROM events) GROUP BY kind
@@ -105,13 +114,14 @@ def count_trials(run: RunFolder) -> dict[str, int]:
 
 def _running(record: LaunchRecord, rows: Run, *, is_run: bool) -> tuple[list[dict[str, Any]], dict[str, int]]:
     """Return the attempts of trials that have not ended, and the number of trials in each state."""
-    ended = {row["trial_id"]: row["status"] for row in rows.rows("SELECT trial_id, status FROM trials")}
+    ended = {row["trial_id"]: row["status"] for row in rows.rows(STATES_OF_TRIALS)}
     running = [attempt for attempt in rows.rows(RUNNING) if attempt["trial_id"] not in ended] if is_run else []
     states = dict.fromkeys(record.trials, "waiting") | dict.fromkeys(
         (one["trial_id"] for one in running if one["trial_id"] in record.trials), "running"
     )
     found = list((states | {trial_id: state for trial_id, state in ended.items() if trial_id in states}).values())
-    return running, {state: found.count(state) for state in ("finished", "running", "waiting", "failed")}
+    counts = {state: found.count(state) for state in ("finished", "running", "waiting", "failed")}
+    return running, counts | {state: found.count(state) for state in ("resting", "stopped") if state in found}
 
 
 def _running_page(run: RunFolder, record: LaunchRecord, running: list[dict[str, Any]], now: datetime) -> Iterator[Part]:
@@ -144,10 +154,12 @@ def _headline(
         return f"{run.path}: was launched on SLURM; between two controllers, or stopped without an outcome"
     launch = record.provenance["history"][-1]
     command = f"type in {launch['folder']}: {rerun(launch['argv'])}"
-    if counts["waiting"]:
+    if counts["waiting"] or counts.get("resting"):
         return f"{run.path}: not running; to resume, {command}"
     if counts["failed"]:
         return f"{run.path}: has ended with failures; to retry them, {command}"
+    if stopped := counts.get("stopped"):
+        return f"{run.path}: has ended; {counts['finished']} trials are finished, {stopped} stopped"
     return f"{run.path}: has ended; all trials are finished"
 
 

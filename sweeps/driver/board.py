@@ -1,5 +1,6 @@
 """The state of a running sweep: gives out trials, takes reports, keeps tables and display up to date."""
 
+import shutil
 import time
 import uuid
 from bisect import bisect_right
@@ -11,13 +12,13 @@ from typing import Protocol
 
 from sweeps.driver.display import Best, Display, RunningTrial, SweepProgress, time_text
 from sweeps.driver.events import EventLog
-from sweeps.driver.ledger import Ending, Ledger
+from sweeps.driver.ledger import Ending, Ledger, TrialState
 from sweeps.driver.quota import DiskGuard
 from sweeps.driver.signals import StopSignals
 from sweeps.planning.plan import Plan, PlannedTrial
 from sweeps.run.run_folder import RunFolder, log_line
 from sweeps.scheduling.order import Blocked, QueuedTrial, StageClaim, TrialQueue
-from sweeps.search.proposals import Score
+from sweeps.search.records import Score, ScoreKey
 from sweeps.worker.messages import PointReport, StageReport, TrialAssignment, TrialReport, TrialTask
 from transtailor.files import write_file
 
@@ -87,8 +88,11 @@ class TrialBackend(Protocol):
 class MoreTrials(Protocol):
     """A sweep that chooses its trials while it runs."""
 
-    def more(self, scores: Mapping[str, Score]) -> tuple[PlannedTrial, ...]:
+    def more(self, scores: Mapping[ScoreKey, Score]) -> tuple[PlannedTrial, ...]:
         """The trials to run next, durable as planned; called when all others have ended; none: the sweep is over."""
+
+    def stopped(self) -> Collection[str]:
+        """The trials that are not continued."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,11 +112,11 @@ class Launch:
 class Earlier:
     """What earlier launches have left."""
 
-    finished_trials: Collection[str]
+    states: Mapping[str, TrialState]  # of the trials that are not to be run now
     finished_stages: Collection[str]  # keys
     best: Collection[Best]
     missing_bytes: int  # of the stages that are not in the cache
-    scores: Mapping[str, Score]  # of finished trials
+    scores: Mapping[ScoreKey, Score]  # of finished trials, and of all at their rungs
 
 
 class SweepState:
@@ -123,9 +127,7 @@ class SweepState:
     ) -> None:
         self._plan, self._launch = launch.plan, launch
         self.ledger, self._display = ledger, display
-        self._trials = {
-            trial.trial_id: trial for trial in self._plan.trials if trial.trial_id not in earlier.finished_trials
-        }
+        self._trials = {trial.trial_id: trial for trial in self._plan.trials if trial.trial_id not in earlier.states}
         waiting = [self._queued(trial) for trial in self._trials.values()]
         self._queue = TrialQueue(waiting, earlier.finished_stages, slots=launch.slots)
         self._search, self._scores = launch.search, dict(earlier.scores)
@@ -215,10 +217,11 @@ class SweepState:
     def _search_on(self, search: MoreTrials) -> None:
         """Take the next trials of a search, or note its end."""
         trials = search.more(self._scores)
+        for trial_id in self.ledger.stop(search.stopped()):
+            shutil.rmtree(self._launch.run.checkpoint(trial_id), ignore_errors=True)
         if not trials:
             self._search = None
             return
-        self._plan = replace(self._plan, trials=(*self._plan.trials, *trials))
         self._trials |= {trial.trial_id: trial for trial in trials}
         self._work |= {stage.key: stage.work for trial in trials for stage in trial.stages}
         new = {stage.key: stage for trial in trials for stage in trial.stages if stage.key not in self._queue.finished}
@@ -243,6 +246,8 @@ class SweepState:
         elif report.kind in ("died", "failed", "finished", "suspended"):
             counts = report.kind != "suspended"
             status: Ending = "interrupted" if report.kind == "suspended" else report.kind
+            if status == "finished" and self._trials[trial_id].rung is not None:
+                status, counts = "rested", False
             self._ended(trial_id, status, report.cause, report.log_tail, over=report.over, counts=counts)
             if not report.over:
                 self._reached[trial_id] = _Reached(node=reached.node)
@@ -315,8 +320,11 @@ class SweepState:
             self._point(self._trials[trial_id], stage.point)
 
     def _point(self, trial: PlannedTrial, point: PointReport) -> None:
-        """Keep an operating point as the trial's last, and if it is the best of its arm."""
-        self._scores[trial.trial_id] = Score(validation_score=point.validation_score, macs=point.macs)
+        """Keep a measurement as the trial's last, and an operating point if it is the best of its arm."""
+        rung = None if trial.rung is None else trial.rung.number
+        self._scores[trial.trial_id, rung] = Score(validation_score=point.validation_score, macs=point.macs)
+        if point.point is None:
+            return
         seed = trial.settings.seed
         new = Best(
             label=trial.label, network=trial.settings.network, dataset=trial.settings.dataset, seed=seed,
@@ -332,8 +340,9 @@ class SweepState:
         self.ledger.ended(trial_id, status, cause, log_tail, over=over, counts=counts)
         if over:
             self._queue.trial_ended(trial_id, finished=True)  # or failed: not to be run again in this launch
-        if status != "finished":
-            self._scores.pop(trial_id, None)
+        if status not in ("finished", "rested"):
+            rung = self._trials[trial_id].rung
+            self._scores.pop((trial_id, None if rung is None else rung.number), None)
             self._log(trial_id, f"{status}: {cause}", log_tail)
             again = "" if over else "; it is tried again"
             self._display.note(f"trial {trial_id} ({self._trials[trial_id].label}) {status}: {cause}{again}")
@@ -361,9 +370,9 @@ class SweepState:
         """The work that is done of the stages that run now."""
         work = 0.0
         for trial_id in self.ledger.running:
-            reached = self._reached[trial_id]
-            if reached.done_fraction:
-                work += reached.done_fraction * self._work[self._trials[trial_id].stages[reached.stages].key]
+            reached, stages = self._reached[trial_id], self._trials[trial_id].stages
+            if reached.done_fraction and reached.stages < len(stages):  # else its rows are being written
+                work += reached.done_fraction * self._work[stages[reached.stages].key]
         return work
 
     def _running_trial(self, trial_id: str) -> RunningTrial:
@@ -406,4 +415,5 @@ class SweepState:
             device="cuda" if self._plan.resources.gpus_per_rank else "cpu",
             imports=tuple(self._launch.run.imports / module.file for module in self._plan.imports),
             holder=self._hold(trial.trial_id),
+            rung=trial.rung,
         )

@@ -143,6 +143,8 @@ def line(progress: SweepProgress) -> str:
         f"{counts.running} running",
         f"{counts.waiting} waiting",
         f"{counts.failed} failed",
+        f"{counts.resting} resting" if counts.resting else "",
+        f"{counts.stopped} stopped" if counts.stopped else "",
         done_text(progress),
         f"elapsed {time_text(progress.elapsed_s)}",
         "" if progress.is_over else f"time left {left_text(progress)}",

@@ -3,18 +3,18 @@
 import os
 import socket
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
-from results.store.reader import Run, finished_trial_ids, last_written_us, load
+from results.store.reader import Run, last_written_us, load
 from results.store.writer import Writer
 from sweeps.driver.board import Earlier, Launch, SweepState, TrialBackend
 from sweeps.driver.display import Best, Display, display_for_terminal
 from sweeps.driver.events import EventLog
-from sweeps.driver.ledger import Ledger
+from sweeps.driver.ledger import Ledger, TrialState
 from sweeps.driver.merging import merging
 from sweeps.driver.quota import DiskGuard
 from sweeps.driver.signals import Interrupted, StopSignals
@@ -78,8 +78,9 @@ def run_sweep(
         ClusterError: on the site "slurm", there is no head, or another controller has taken over.
         SiteError: a trial does not fit on the nodes of the SLURM site.
     """
-    finished = finished_trial_ids(run.path)
-    waiting = sum(trial.trial_id not in finished for trial in plan.trials)
+    with load(run.path) as tables:
+        states = _states_of(plan, tables)
+    waiting = sum(trial.trial_id not in states for trial in plan.trials)
     slots = _slots(site.name, plan, site.slots, len(plan.trials) if search else waiting)
     display = display or display_for_terminal()
     driver, digest = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}", open_run(run).code_digest
@@ -88,7 +89,7 @@ def run_sweep(
     )
     events = EventLog(Writer(run.tables), driver, digest, display.note)
     make_folder(cache)
-    board = _open_board(launch, finished, driver, display, events, DiskGuard(cache, site.max_disk_gb))
+    board = _open_board(launch, states, driver, display, events, DiskGuard(cache, site.max_disk_gb))
     if site.name != "slurm":  # there the pool writes this event, with its job
         events("controller_started", detail=f"on site {site.name}")
     open_backend = partial(_backend, site.name, launch, site.target, events)
@@ -104,6 +105,20 @@ def run_sweep(
         interrupted=interrupted,
         stages_computed=board.ledger.stages_computed,
     )
+
+
+def _states_of(plan: Plan, tables: Run) -> dict[str, TrialState]:
+    """Return the states of the trials that a launch does not run: they are finished, or at the rung of the plan."""
+    rested = {(row["trial_id"], row["rung"]) for row in tables.rows("SELECT trial_id, rung FROM rungs")}
+    ended = {row["trial_id"]: row["status"] for row in tables.rows("SELECT trial_id, status FROM trials")}
+    states: dict[str, TrialState] = {}
+    for trial in plan.trials:
+        status = ended.get(trial.trial_id)
+        if status == "finished":
+            states[trial.trial_id] = "finished"
+        elif trial.rung is not None and (trial.trial_id, trial.rung.number) in rested:
+            states[trial.trial_id] = "stopped" if status == "stopped" else "resting"
+    return states
 
 
 def _run_to_the_end(open_backend: Callable[[], TrialBackend], board: SweepState, stop_file: Path | None) -> bool:
@@ -123,18 +138,18 @@ def _run_to_the_end(open_backend: Callable[[], TrialBackend], board: SweepState,
 
 
 def _open_board(
-    launch: Launch, finished: set[str], driver: str, display: Display, events: EventLog, disk: DiskGuard
+    launch: Launch, states: Mapping[str, TrialState], driver: str, display: Display, events: EventLog, disk: DiskGuard
 ) -> SweepState:
     """The state at the start of this launch: tables and cache say what earlier ones have finished."""
     plan = launch.plan
     with load(launch.run.path) as tables:
-        ledger = _open_ledger(launch, tables, finished, driver)
+        ledger = _open_ledger(launch, tables, states, driver)
         best = _best_before(tables)
         scores = read_scores(tables) if launch.search else {}
     is_cached = Cache(launch.cache).has
     cached = {key for key in {stage.key for trial in plan.trials for stage in trial.stages} if is_cached(key)}
     earlier = Earlier(
-        finished_trials=finished,
+        states=states,
         finished_stages=set() if plan.private_cache else cached,
         best=best,
         missing_bytes=cost_of(plan.trials, cached.__contains__).new_bytes,
@@ -177,14 +192,14 @@ def _slots(site: str, plan: Plan, asked: int | None, waiting: int) -> int:
     return max(1, min(most, waiting))
 
 
-def _open_ledger(launch: Launch, tables: Run, finished: set[str], driver: str) -> Ledger:
+def _open_ledger(launch: Launch, tables: Run, states: Mapping[str, TrialState], driver: str) -> Ledger:
     """The ledger of this launch; it ends attempts that a killed launch has left running."""
     numbers = tables.rows("SELECT trial_id, max(attempt) AS attempt FROM attempts GROUP BY trial_id")
     last_us = last_written_us(tables)
     ledger = Ledger(
         Writer(launch.run.tables, after=None if last_us is None else EPOCH + timedelta(microseconds=last_us)),
         [trial.trial_id for trial in launch.plan.trials],
-        finished=finished,
+        states=states,
         attempts_before={row["trial_id"]: row["attempt"] for row in numbers},
         code_digest=launch.code_digest,
         driver=driver,

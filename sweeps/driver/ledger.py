@@ -9,7 +9,9 @@ from typing import Any, Literal, Protocol
 
 from sweeps.worker.messages import StageReport
 
-Ending = Literal["finished", "failed", "died", "interrupted"]
+Ending = Literal["finished", "rested", "failed", "died", "interrupted"]
+TrialState = Literal["finished", "failed", "resting", "stopped"]
+"""Of a trial that neither runs nor waits; a resting one is continued or stopped by the next decision of the search."""
 
 
 class RowWriter(Protocol):
@@ -27,11 +29,13 @@ class Counts:
     failed: int
     running: int
     waiting: int
+    resting: int = 0
+    stopped: int = 0
 
     @property
     def trials(self) -> int:
         """All trials of the sweep."""
-        return self.finished + self.failed + self.running + self.waiting
+        return self.finished + self.failed + self.running + self.waiting + self.resting + self.stopped
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +53,7 @@ class Ledger:
         writer: RowWriter,
         trial_ids: Collection[str],
         *,
-        finished: Collection[str],
+        states: Mapping[str, TrialState],
         attempts_before: Mapping[str, int],
         code_digest: str,
         driver: str,
@@ -57,14 +61,13 @@ class Ledger:
         """Start without running trials.
 
         Args:
-            finished: those that earlier launches finished.
+            states: of the trials that this launch does not run, unless they are to be continued.
             attempts_before: number of the last attempt of earlier launches, for trials that had one.
             driver: unique id of this launch's process.
         """
         self._writer = writer
-        self._trial_ids = list(trial_ids)
-        self._finished = set(finished) & set(trial_ids)
-        self._failed: set[str] = set()
+        self._trial_ids = dict.fromkeys(trial_ids)
+        self._states = {key: state for key, state in states.items() if key in self._trial_ids}
         self._attempts = dict(attempts_before)
         self._before = dict(attempts_before)
         self._not_its_fault: Counter[str] = Counter()  # attempts of this launch that the cluster ended
@@ -75,15 +78,31 @@ class Ledger:
         self.stages_computed = 0  # in this launch
 
     def add(self, trial_ids: Iterable[str]) -> None:
-        """Add trials to the sweep."""
-        self._trial_ids += trial_ids
+        """Add trials to the sweep, or let resting and stopped ones wait again."""
+        for trial_id in trial_ids:
+            self._trial_ids[trial_id] = None
+            self._states.pop(trial_id, None)
+
+    def stop(self, trial_ids: Iterable[str]) -> list[str]:
+        """Note that trials that rest are not continued; returns those that rested until now."""
+        stopped = [trial_id for trial_id in trial_ids if self._states.get(trial_id) == "resting"]
+        now = datetime.now(UTC)
+        if stopped:
+            self._writer.write("trials", [self._end(trial_id, "stopped", None, now) for trial_id in stopped])
+        self._states |= dict.fromkeys(stopped, "stopped")
+        return stopped
 
     def counts(self) -> Counts:
         """How many trials are in each state now."""
-        running = len(self._running)
-        over = len(self._finished) + len(self._failed)
-        waiting = len(self._trial_ids) - over - running
-        return Counts(finished=len(self._finished), failed=len(self._failed), running=running, waiting=waiting)
+        running, over = len(self._running), Counter[str](self._states.values())
+        return Counts(
+            finished=over["finished"],
+            failed=over["failed"],
+            running=running,
+            waiting=len(self._trial_ids) - over.total() - running,
+            resting=over["resting"],
+            stopped=over["stopped"],
+        )
 
     def attempts_made(self, trial_id: str) -> int:
         """Attempts of this launch, with the running one; those that the cluster ended do not count."""
@@ -97,8 +116,9 @@ class Ledger:
 
     def started(self, trial_id: str) -> None:
         """Note the start of a new attempt."""
-        if trial_id in self._running or trial_id in self._finished:
+        if trial_id in self._running or self._states.get(trial_id) == "finished":
             raise ValueError(f"trial {trial_id} cannot start: it runs or is finished")
+        self._states.pop(trial_id, None)
         now = datetime.now(UTC)
         attempt = _Attempt(number=self._attempts.get(trial_id, 0) + 1, started_at=now)
         self._attempts[trial_id] = attempt.number
@@ -132,7 +152,7 @@ class Ledger:
         Args:
             cause: why, unless it finished.
             log_tail: last lines of its log, if there are any.
-            over: the trial is finished, or failed and not tried again in this launch.
+            over: the trial is finished, rests, or has failed and is not tried again in this launch.
             counts: as one of the trial's attempts; not if a node was lost or drained.
         """
         attempt = self._running.pop(trial_id)
@@ -141,20 +161,27 @@ class Ledger:
         self._write_attempt(trial_id, attempt, status, cause, log_tail or None, now)
         if not over:
             return
-        finished = status == "finished"
-        (self._finished if finished else self._failed).add(trial_id)
-        first = self._first_start[trial_id]
-        row = {
+        if status == "rested":
+            self._states[trial_id] = "resting"
+            return
+        self._states[trial_id] = "finished" if status == "finished" else "failed"
+        error = None if status == "finished" else (cause or status)
+        row = self._end(trial_id, self._states[trial_id], error, now)
+        self._writer.write("trials", [row])
+
+    def _end(self, trial_id: str, state: TrialState, error: str | None, now: datetime) -> dict[str, Any]:
+        """The row of a trial that has ended."""
+        first = self._first_start.get(trial_id, now)  # of this launch
+        return {
             "trial_id": trial_id,
-            "status": "finished" if finished else "failed",
-            "attempts": attempt.number,
+            "status": state,
+            "attempts": self._attempts[trial_id],
             "started_at": first,
             "ended_at": now,
             "seconds": (now - first).total_seconds(),
-            "error": None if finished else (cause or status),
+            "error": error,
             "code_digest": self._code_digest,
         }
-        self._writer.write("trials", [row])
 
     def close_abandoned(self, attempts: Sequence[Mapping[str, Any]]) -> None:
         """End attempts that earlier launches have left running; to be called by the holder of the run's lock."""

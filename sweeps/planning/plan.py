@@ -15,7 +15,7 @@ from sweeps.spec.resources import Resources
 from sweeps.spec.spec import Spec
 from sweeps.spec.user_modules import UserModule, load_modules
 from tailor.config.trial import TrialConfig
-from tailor.execution.dry_run import PlannedStage, PlannedStages, dry_run
+from tailor.execution.dry_run import PlannedStage, PlannedStages, Rung, dry_run
 from tailor.execution.weights_check import refuse_missing
 from tailor.stages import canonical_json
 from transtailor.names import nearest
@@ -34,11 +34,18 @@ class PlannedTrial:
     tuning: Tuning | None = None  # its setting of [tuning]; None without one
     train_images: int | None = None  # training images of the target that it uses; None: not known
     resolved: Mapping[str, Any] = field(default_factory=dict)  # what each `auto` of its method is for its network
+    rung: Rung | None = None  # where the stages end for now; None: at the trial's end
+    whole: tuple[PlannedStage, ...] = ()  # at a rung: the stages up to the trial's end
+
+    @property
+    def all_stages(self) -> tuple[PlannedStage, ...]:
+        """The stages up to the trial's end, also at a rung."""
+        return self.whole or self.stages
 
     @property
     def points(self) -> tuple[PlannedStage, ...]:
         """The stages that are operating points, in order; a trial that stops early reaches fewer."""
-        return tuple(stage for stage in self.stages if stage.point is not None)
+        return tuple(stage for stage in self.all_stages if stage.point is not None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,9 +98,16 @@ def make_plan(spec: Spec, choose: Callable[[], Iterable[Expanded]] | None = None
         return _made(spec, choose or (lambda: expand(spec)))
 
 
-def plan_trial(expanded: Expanded) -> PlannedTrial:
-    """Dry-run one trial."""
-    return _planned(expanded.config, expanded.settings, expanded.label, expanded.tuning, {})
+def plan_trial(expanded: Expanded, rung: Rung | None = None) -> PlannedTrial:
+    """Dry-run one trial, up to a rung. Raises ConfigError: it has no such rung."""
+    return up_to(_planned(expanded.config, expanded.settings, expanded.label, expanded.tuning, {}), rung)
+
+
+def up_to(trial: PlannedTrial, rung: Rung | None) -> PlannedTrial:
+    """Return a planned trial with the stages up to a rung; None: all. Raises ConfigError: it has no such rung."""
+    if rung is None:
+        return trial
+    return replace(trial, stages=dry_run(trial.settings.parse(), rung=rung).stages, rung=rung, whole=trial.all_stages)
 
 
 @contextmanager

@@ -35,7 +35,7 @@ def write_planned(tables: Path, plan: Plan, trials: Iterable[PlannedTrial], code
             "ranks": plan.resources.ranks,
             "points_planned": len(trial.points),
             "config_json": json.dumps(_resolved(trial), sort_keys=True),
-            "stage_keys": [stage.key for stage in trial.stages],
+            "stage_keys": [stage.key for stage in trial.all_stages],
             "code_digest": code_digest,
             **asdict(tuning_of(trial)),
         }

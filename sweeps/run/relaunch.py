@@ -158,7 +158,8 @@ def _resume(
     save_code(run, digest, files)
     save_imports(run, plan)
     changed = [*added, *_tuned_otherwise(record, plan)]
-    if changed or list(record.imports) != [module.file for module in plan.imports]:
+    continues_more = plan.searches is not None and run.spec.read_text(encoding="utf-8") != plan.spec_text
+    if changed or continues_more or list(record.imports) != [module.file for module in plan.imports]:
         add_trials(run, plan, changed, digest)
     add_launch(run, record, ", ".join(what), launch)
     return ", ".join(what)

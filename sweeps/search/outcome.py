@@ -5,18 +5,29 @@ from collections.abc import Callable, Iterator
 from results.statistics.means import mean_interval
 from results.store.reader import Run
 from results.text.number_format import SCALES
-from sweeps.planning.plan import cost_of, plan_trial
-from sweeps.search.proposals import Proposal, trials_of
+from sweeps.planning.plan import cost_of, plan_trial, up_to
+from sweeps.search.halving import ladder
+from sweeps.search.proposals import trials_of
+from sweeps.search.records import Proposal
 from sweeps.search.space import space_of
 from sweeps.spec.spec import Spec
 from tailor.core.errors import ConfigError
-from tailor.execution.dry_run import PlannedStage
+from tailor.execution.dry_run import PlannedStage, Rung
 
 MOST_PLANNED = 2_000  # trials of a grid; a larger one is not planned, only counted
 CONFIRMED = """
 SELECT metric, seed, validation_score, test_score FROM measured_points WHERE trial_id IN (SELECT unnest(?))
 QUALIFY row_number() OVER (PARTITION BY trial_id ORDER BY point DESC) = 1 ORDER BY seed
 """
+
+
+RUNG_SCORES = """
+SELECT trial_id, rung, epochs, point, validation_score AS score FROM rungs
+UNION ALL SELECT trial_id, NULL, NULL, NULL, arg_max(validation_score, point)
+FROM operating_points JOIN trials USING (trial_id) WHERE status = 'finished' GROUP BY trial_id
+ORDER BY rung, trial_id
+"""
+WEAK, FEWEST = 0.6, 4  # a rank correlation; different scores for one
 
 
 def plan_lines(spec: Spec, work_of: Callable[[PlannedStage, str], float]) -> Iterator[str]:
@@ -31,6 +42,12 @@ def plan_lines(spec: Spec, work_of: Callable[[PlannedStage, str], float]) -> Ite
     more = "" if spec.confirm is None else f", then the best {spec.confirm.top} with {spec.confirm.seeds} seeds"
     together = min(most, spec.search.batch) if spec.search.reads_scores else most
     yield f"search    {spec.search.sampler}: at most {most} of {size} settings, {together} at a time{more}"
+    counts = [most] if spec.search.halving is None else spec.search.halving.counts(most)
+    if len(counts) > 1:
+        runs = [
+            f"{count} to {rung or 'the end'}" for rung, count in zip([*ladder(spec.search), None], counts, strict=True)
+        ]
+        yield f"          of the settings run {', '.join(runs)}"
     confirming = 0 if spec.confirm is None else min(spec.confirm.top, most) * spec.confirm.seeds
     yield f"          {most * seeds + confirming} trials at most, {size * seeds} in the grid; above is what runs first"
     if size * seeds > MOST_PLANNED:
@@ -45,15 +62,55 @@ def plan_lines(spec: Spec, work_of: Callable[[PlannedStage, str], float]) -> Ite
         except ConfigError:
             continue  # it would be refused
     grid = cost_of(trials, lambda _: False, work_of).work_shared
-    each = sorted(cost_of([trial], lambda _: False, work_of).work_shared for trial in trials)
-    share = min(1.0, sum(each[-most * seeds :]) / grid) if grid else 0.0
+    before, work = [0.0] * len(trials), 0.0
+    for rung, count in zip([*ladder(spec.search), None], counts, strict=True):
+        there = [up_to(trial, rung) for trial in trials]
+        costs = [cost_of([trial], lambda _: False, work_of).work_shared for trial in there]
+        most_alone = sum(sorted(cost - done for cost, done in zip(costs, before, strict=True))[-count * seeds :])
+        work += most_alone if any(before) else min(most_alone, cost_of(there, lambda _: False, work_of).work_shared)
+        before = costs
+    share = min(1.0, work / grid) if grid else 0.0
     yield f"          the search alone takes at most {share:.2f} of the grid's work, before confirmation"
+    if spec.search.halving is not None and spec.search.halving.epochs:
+        states = sorted(up_to(trial, ladder(spec.search)[0]).stages[-1].stored_bytes for trial in trials)
+        yield f"          states at rungs take at most {sum(states[-most * seeds :]) / 1e6:,.1f} MB of the run's folder"
+
+
+def rung_lines(tables: Run) -> Iterator[str]:
+    """Say how well each rung predicts what came later: Spearman's rank correlation over the trials that reached both.
+
+    Later is the end, or where too few trials reached that, the last rung that enough have reached.
+    """
+    from scipy.stats import spearmanr
+
+    scores: dict[int | None, dict[str, float]] = {}
+    names: dict[int | None, str] = {None: "the end"}
+    for row in tables.rows(RUNG_SCORES):
+        scores.setdefault(row["rung"], {})[row["trial_id"]] = row["score"]
+        if row["rung"] is not None:
+            rung = Rung(number=row["rung"], epochs=row["epochs"], point=row["point"])
+            names[rung.number] = f"rung {rung.number} ({rung})"
+    numbers = sorted(number for number in scores if number is not None)
+    for number in numbers:
+        for later in (None, *(other for other in reversed(numbers) if other > number)):
+            both = [key for key in scores[number] if key in scores.get(later, {})]
+            pairs = [(scores[number][key], scores[later][key]) for key in both]
+            if min(len({one for one, _ in pairs}), len({other for _, other in pairs})) >= FEWEST:
+                found = float(spearmanr(pairs).statistic)
+                weak = "; this is weak: leave this rung out, or choose a later one" if found < WEAK else ""
+                over = f"{found:.2f} over {len(pairs)} trials"
+                yield f"{names[number]}: rank correlation with {names[later]} {over}{weak}"
+                break
+        else:
+            yield f"{names[number]}: too few trials were continued to see what it predicts"
 
 
 def outcome_lines(proposals: list[Proposal], tables: Run) -> Iterator[str]:
     """Say how the confirmed settings score on the test split, the best by validation first."""
     found = []
     for proposal in proposals:
+        if proposal.purpose == "end":
+            yield f"the search ended early: {proposal.refusal}"
         rows = tables.rows(CONFIRMED, [list(proposal.trial_ids)]) if proposal.purpose == "confirm" else []
         if rows:
             validation = mean_interval([row["validation_score"] for row in rows])

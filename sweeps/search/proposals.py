@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from statistics import fmean
-from typing import Literal
+from typing import Protocol
 
 from sweeps.planning.plan import PlannedTrial, plan_trial
+from sweeps.search.halving import ladder, promotions
+from sweeps.search.records import Proposal, Score, ScoreKey, result_of
 from sweeps.search.samplers import Told, propose
 from sweeps.search.space import SearchCandidate, Space, space_of
 from sweeps.spec.expand import Expanded, expand_one
@@ -19,31 +20,6 @@ DRAWS = 1_000  # of a setting that was not tried, before all are listed
 
 
 @dataclass(frozen=True, kw_only=True)
-class Score:
-    """The last operating point of a finished trial."""
-
-    validation_score: float
-    macs: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Proposal:
-    """A setting that was proposed, the trials that try it, and what the decision read."""
-
-    number: int  # from 0, in the order of the search
-    batch: int  # its decision read the scores of all proposals of smaller batches
-    purpose: Literal["search", "confirm"]
-    candidate: SearchCandidate
-    seeds: tuple[int, ...]  # one trial each
-    drawn_by: str  # the sampler; "random" where the sampler proposed what had been tried
-    confirms: int | None = None  # of a proposal that confirms: the number of the proposal that it runs again
-    refusal: str | None = None  # why the setting has no trials; None if it has
-    trial_ids: tuple[str, ...] = ()
-    unscored: tuple[str, ...] = ()
-    """Trials of smaller batches that had no score, because they had failed when the decision was made."""
-
-
-@dataclass(frozen=True, kw_only=True)
 class Decision:
     """A proposal with its planned trials."""
 
@@ -51,26 +27,55 @@ class Decision:
     trials: tuple[PlannedTrial, ...]
 
 
-def next_batch(spec: Spec, earlier: Sequence[Proposal], scores: Mapping[str, Score]) -> list[Decision]:
+class Searcher(Protocol):
+    """Proposes settings, and keeps a state of its own."""
+
+    def propose(self, number: int, told: Sequence[Told]) -> SearchCandidate:
+        """Return the setting of proposal `number`; `told`: the results of all earlier proposals, by their numbers."""
+
+
+def next_batch(
+    spec: Spec,
+    earlier: Sequence[Proposal],
+    scores: Mapping[ScoreKey, Score],
+    over: str | None = None,
+    searcher: Searcher | None = None,
+) -> list[Decision]:
     """Decide what is tried next, when no trial of the earlier proposals waits or runs.
 
     Args:
         spec: with [search].
         earlier: all proposals so far.
-        scores: trial -> its score; failed ones have none.
+        scores: trial and rung -> its score; failed trials have none.
+        over: why no more settings are proposed, if a limit of time was reached.
+        searcher: what proposes settings instead of a sampler that is made again for each.
 
     Returns:
-        the next batch of the search; then the proposals that confirm; then none: the sweep is over.
+        the next batch of the search; then, rung by rung, the promotions; then the proposals that confirm; then none:
+        the sweep is over.
 
     Raises:
         SpecError: the library of a sampler is missing.
     """
     space = space_of(spec)
     searched = [proposal for proposal in earlier if proposal.purpose == "search"]
-    unscored = tuple(key for proposal in earlier for key in proposal.trial_ids if key not in scores)
-    if not (batch := list(_search(spec, space, searched, scores, unscored))) and len(searched) == len(earlier):
-        batch = list(_confirm(spec, space, searched, scores, unscored))
-    return batch
+    missing = (key for one in earlier for key in one.trial_ids if (key, one.rung) not in scores)
+    unscored = tuple(dict.fromkeys(missing))
+    if len(searched) == len(earlier):
+        last = [one for one in searched if one.batch == searched[-1].batch]
+        refused = sum(one.refusal is not None for one in last)
+        if refused >= MOST_REFUSED:
+            over = f"{refused} settings of a batch were refused, the last because: {last[-1].refusal}"
+        batch = list(_search(spec, space, searched, scores, unscored, searcher))
+        if batch and earlier and over is not None:
+            return [Decision(proposal=_end(earlier, over, unscored), trials=())]
+        if batch:
+            return batch
+    if batch := list(_promote(spec, earlier, scores, unscored)):
+        return batch
+    if earlier and earlier[-1].purpose != "confirm":
+        return list(_confirm(spec, space, earlier, scores, unscored))
+    return []
 
 
 def trials_of(spec: Spec, proposal: Proposal) -> tuple[Expanded, ...]:
@@ -86,26 +91,20 @@ def trials_of(spec: Spec, proposal: Proposal) -> tuple[Expanded, ...]:
     return tuple(replace(trial, label=trial.label + label) for trial in trials if trial is not None)
 
 
-def result_of(proposal: Proposal, scores: Mapping[str, Score]) -> Told:
-    """Return the mean over the trials of a proposal; None if one has no score."""
-    found = [scores[key] for key in proposal.trial_ids if key in scores]
-    if not found or len(found) < len(proposal.trial_ids):
-        return Told(candidate=proposal.candidate, batch=proposal.batch, score=None, macs=None)
-    score, macs = fmean(one.validation_score for one in found), fmean(one.macs for one in found)
-    return Told(candidate=proposal.candidate, batch=proposal.batch, score=score, macs=macs)
-
-
 def _search(
-    spec: Spec, space: Space, earlier: Sequence[Proposal], scores: Mapping[str, Score], unscored: tuple[str, ...]
+    spec: Spec,
+    space: Space,
+    earlier: Sequence[Proposal],
+    scores: Mapping[ScoreKey, Score],
+    unscored: tuple[str, ...],
+    searcher: Searcher | None,
 ) -> Iterator[Decision]:
     """The next batch; empty when enough settings were tried, or too many were refused."""
     assert spec.search is not None
-    size = sum(space.sizes)
+    size, rung = sum(space.sizes), 0 if spec.search.halving else None
     most = min(spec.search.trials or size, size)
     left = most - sum(proposal.refusal is None for proposal in earlier)
     batch = earlier[-1].batch + 1 if earlier else 0
-    if earlier and len([one for one in earlier if one.batch == batch - 1 and one.refusal]) >= MOST_REFUSED:
-        return
     told = [result_of(proposal, scores) for proposal in earlier]
     wanted = min(left, spec.search.batch) if spec.search.reads_scores else left
     known = {proposal.candidate.key for proposal in earlier}
@@ -113,7 +112,10 @@ def _search(
     pending: list[SearchCandidate] = []
     number, refused = len(earlier), 0
     while wanted > 0 and refused < MOST_REFUSED and len(known) < size:
-        candidate = propose(space, spec.search, number, batch, told, pending)
+        if searcher is None:
+            candidate = propose(space, spec.search, number, batch, told, pending)
+        else:
+            candidate = searcher.propose(number, told)
         drawn_by = spec.search.sampler
         if candidate.key in known:
             candidate, drawn_by = _untried(space, known, stream(spec.search.seed, "untried", number)), "random"
@@ -121,7 +123,7 @@ def _search(
         pending.append(candidate)
         proposal = Proposal(
             number=number, batch=batch, purpose="search", candidate=candidate, seeds=space.seeds, drawn_by=drawn_by,
-            unscored=unscored,
+            unscored=unscored, rung=rung,
         )  # fmt: skip
         decision = _with_trials(spec, proposal, trial_ids)
         yield decision
@@ -131,10 +133,40 @@ def _search(
         trial_ids |= {*decision.proposal.trial_ids}
 
 
+def _end(earlier: Sequence[Proposal], why: str, unscored: tuple[str, ...]) -> Proposal:
+    """The decision that no more settings are proposed; those that were are promoted and confirmed."""
+    number, batch = len(earlier), earlier[-1].batch + 1
+    return Proposal(
+        number=number, batch=batch, purpose="end", candidate=SearchCandidate(variant=0, values={}), seeds=(),
+        drawn_by="limit", refusal=why, unscored=unscored,
+    )  # fmt: skip
+
+
+def planned_trials(spec: Spec, proposal: Proposal) -> tuple[PlannedTrial, ...]:
+    """Plan the trials of a proposal, up to its rung.
+
+    Raises:
+        ConfigError: the settings cannot be combined, or have no such rung.
+    """
+    assert spec.search is not None
+    rung = None if proposal.rung is None else ladder(spec.search)[proposal.rung]
+    return tuple(plan_trial(trial, rung) for trial in trials_of(spec, proposal))
+
+
+def _promote(
+    spec: Spec, earlier: Sequence[Proposal], scores: Mapping[ScoreKey, Score], unscored: tuple[str, ...]
+) -> Iterator[Decision]:
+    """The next promotions; empty without halving."""
+    assert spec.search is not None
+    for one in promotions(spec.search, earlier, scores):
+        proposal = replace(one, batch=earlier[-1].batch + 1, unscored=unscored)
+        yield Decision(proposal=proposal, trials=planned_trials(spec, proposal))
+
+
 def _with_trials(spec: Spec, proposal: Proposal, others: set[str]) -> Decision:
     """A proposal with its trials, or with the reason why it has none."""
     try:
-        trials = tuple(map(plan_trial, trials_of(spec, proposal)))
+        trials = planned_trials(spec, proposal)
     except ConfigError as error:
         return Decision(proposal=replace(proposal, refusal=str(error)), trials=())
     if len(trials) < len(proposal.seeds):
@@ -157,23 +189,27 @@ def _untried(space: Space, known: set[str], draw: int) -> SearchCandidate:
 
 
 def _confirm(
-    spec: Spec, space: Space, searched: Sequence[Proposal], scores: Mapping[str, Score], unscored: tuple[str, ...]
+    spec: Spec, space: Space, earlier: Sequence[Proposal], scores: Mapping[ScoreKey, Score], unscored: tuple[str, ...]
 ) -> Iterator[Decision]:
     """The best settings again, with seeds above those of the search."""
     if spec.confirm is None:
         return
-    batch = searched[-1].batch + 1
-    for number, best in enumerate(best_of(searched, scores, spec.confirm), start=len(searched)):
+    batch = earlier[-1].batch + 1
+    for number, best in enumerate(best_of(earlier, scores, spec.confirm), start=len(earlier)):
         first = max(space.seeds) + 1
         proposal = Proposal(
-            number=number, batch=batch, purpose="confirm", candidate=best.candidate, confirms=best.number,
+            number=number, batch=batch, purpose="confirm", candidate=best.candidate, confirms=best.origin,
             seeds=tuple(range(first, first + spec.confirm.seeds)), drawn_by="best", unscored=unscored,
         )  # fmt: skip
         yield _with_trials(spec, proposal, set())
 
 
-def best_of(searched: Sequence[Proposal], scores: Mapping[str, Score], confirm: ConfirmSettings) -> list[Proposal]:
-    """Return the proposals with the highest mean validation scores, the best first; of equal ones the earlier."""
-    results = [(result_of(proposal, scores).score, proposal) for proposal in searched]
-    ranked = sorted(((-score, proposal.number) for score, proposal in results if score is not None))
-    return [searched[number] for _, number in ranked[: confirm.top]]
+def best_of(earlier: Sequence[Proposal], scores: Mapping[ScoreKey, Score], confirm: ConfirmSettings) -> list[Proposal]:
+    """Return those with the highest mean validation scores at the end, the best first; of equal ones the earlier.
+
+    Settings that were confirmed already are left out.
+    """
+    confirmed = {one.confirms for one in earlier}
+    results = [(result_of(one, scores).score, one) for one in earlier if one.rung is None and one.purpose != "confirm"]
+    ranked = sorted((-score, one.origin, one.number) for score, one in results if score is not None)
+    return [earlier[number] for _, origin, number in ranked[: confirm.top] if origin not in confirmed]

@@ -7,47 +7,81 @@ in between is completed by the next one.
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from functools import cached_property
 
 from results.store.reader import Run, load
 from results.store.writer import Writer
 from sweeps.errors import SpecError
-from sweeps.planning.plan import PlannedTrial, make_plan
+from sweeps.planning.plan import Plan, PlannedTrial, make_plan, up_to
 from sweeps.run.run_folder import RunFolder, add_trials, open_run
-from sweeps.search.proposals import Decision, Proposal, Score, next_batch, trials_of
-from sweeps.search.space import SearchCandidate
+from sweeps.search.halving import is_longer, ladder, refuse_impossible_rungs, stopped_trials, with_eta
+from sweeps.search.proposals import Decision, next_batch, trials_of
+from sweeps.search.records import Proposal, Score, ScoreKey
+from sweeps.search.space import SearchCandidate, space_of
+from sweeps.search.tune_searcher import TuneSearcher
 from sweeps.spec.expand import Expanded
 from sweeps.spec.spec import Spec, load_spec
+from tailor.execution.dry_run import Rung
 
 DECIDES = ("search", "confirm", "axes", "variants", "exclude", "tied_to_seed")  # keys of a spec
 SCORES = """
-SELECT trial_id, arg_max(validation_score, point) AS validation_score, arg_max(macs, point) AS macs
+SELECT trial_id, NULL AS rung, arg_max(validation_score, point) AS validation_score, arg_max(macs, point) AS macs
 FROM operating_points JOIN trials USING (trial_id) WHERE status = 'finished' GROUP BY trial_id
+UNION ALL SELECT trial_id, rung, validation_score, macs FROM rungs
 """
+SPENT = """
+SELECT coalesce(sum(seconds), 0) / 3600 AS hours, coalesce(sum(trial_s), 0) * ? / 3600 AS gpu_hours
+FROM (
+    SELECT epoch(max(coalesce(ended_at, started_at))) - epoch(min(started_at)) AS seconds,
+        sum(epoch(coalesce(ended_at, started_at)) - epoch(started_at)) AS trial_s
+    FROM attempts GROUP BY driver
+)
+"""
+"""Hours in which launches have run trials, and hours of the GPUs (`?` of each trial) that these had."""
 
 
 class RunSearch:
     """The proposals of a run, and the decision about the next ones."""
 
-    def __init__(self, spec: Spec, run: RunFolder) -> None:
-        """Read the proposals of the run, if it exists; nothing is written."""
+    def __init__(self, spec: Spec, run: RunFolder, *, extend: bool = False) -> None:
+        """Read the proposals of the run, if it exists; nothing is written.
+
+        Raises:
+            SpecError: another search has begun in the run; `extend` allows one of which more settings continue.
+        """
         self.spec, self._run = spec, run
         self.proposals: list[Proposal] = []
         self._saved = 0
         if run.tables.exists():
-            _refuse_changed(spec, run)
+            _refuse_changed(spec, run, extend=extend)
             with load(run.path) as tables:
                 self.proposals = read_proposals(tables)
             self._saved = len(self.proposals)
-        self.plan = make_plan(spec, self._known_trials)
+        self.plan = self._to_rungs(make_plan(spec, self._known_trials))
+
+    @cached_property
+    def _searcher(self) -> TuneSearcher | None:
+        """The searcher of Ray Tune that the spec names, in the state of this launch."""
+        assert self.spec.search is not None
+        return None if self.spec.search.is_replayable else TuneSearcher(space_of(self.spec), self.spec.search)
 
     def _known_trials(self) -> Iterable[Expanded]:
         if not self.proposals:
-            self.proposals = [decision.proposal for decision in next_batch(self.spec, (), {})]
+            refuse_impossible_rungs(self.spec)
+            decisions = next_batch(self.spec, (), {}, searcher=self._searcher)
+            self.proposals = [decision.proposal for decision in decisions]
             if all(one.refusal for one in self.proposals):
                 raise SpecError(f"{self.spec.where} [search]: every setting is refused: {self.proposals[0].refusal}")
         for proposal in self.proposals:
-            if proposal.refusal is None:
+            if proposal.refusal is None and proposal.promotes is None:
                 yield from trials_of(self.spec, proposal)
+
+    def _to_rungs(self, plan: Plan) -> Plan:
+        """The same trials, each with its stages up to the rung to which it runs now."""
+        assert self.spec.search is not None
+        rungs: Mapping[int | None, Rung] = {rung.number: rung for rung in ladder(self.spec.search)}
+        now = {key: rungs.get(one.rung) for one in self.proposals for key in one.trial_ids}
+        return replace(plan, trials=tuple(up_to(trial, now[trial.trial_id]) for trial in plan.trials))
 
     def save(self) -> None:
         """Write the proposals and planned trials that the run lacks; the caller holds its lock."""
@@ -58,36 +92,65 @@ class RunSearch:
         if added := [trial for trial in self.plan.trials if trial.trial_id not in record.trials]:
             add_trials(self._run, self.plan, added, record.code_digest)
 
-    def more(self, scores: Mapping[str, Score]) -> tuple[PlannedTrial, ...]:
+    def _why_over(self) -> str | None:
+        """Which limit of time the run has reached, with all launches; None: none."""
+        assert self.spec.search is not None
+        limits = {"hours": self.spec.search.hours, "gpu_hours": self.spec.search.gpu_hours}
+        if not any(limits.values()):
+            return None
+        resources = self.spec.resources
+        with load(self._run.path) as tables:
+            (spent,) = tables.rows(SPENT, [resources.ranks * resources.gpus_per_rank])
+        reached = (name for name, limit in limits.items() if limit is not None and spent[name] >= limit)
+        return next((f"{name} = {limits[name]:g} were reached" for name in reached), None)
+
+    def stopped(self) -> set[str]:
+        """Return the trials that are not continued."""
+        assert self.spec.search is not None
+        return stopped_trials(self.spec.search, self.proposals)
+
+    def more(self, scores: Mapping[ScoreKey, Score]) -> tuple[PlannedTrial, ...]:
         """Decide what is tried next, when all trials of the plan have ended; returns its trials, none at the end.
 
         Writes:
             the proposals and their planned trials.
         """
-        while decisions := next_batch(self.spec, self.proposals, scores):
+        while decisions := next_batch(self.spec, self.proposals, scores, self._why_over(), self._searcher):
             self.proposals += [decision.proposal for decision in decisions]
             trials = tuple(trial for decision in decisions for trial in decision.trials)
-            self.plan = replace(self.plan, trials=(*self.plan.trials, *trials))
+            self.plan = replace(self.plan, trials=(*_without(self.plan.trials, trials), *trials))
             self.save()
             if trials:
                 return trials
         return ()
 
 
-def _refuse_changed(spec: Spec, run: RunFolder) -> None:
-    """Raise SpecError if what decides in the spec is not what the run's proposals were chosen by."""
+def _without(trials: Iterable[PlannedTrial], others: Iterable[PlannedTrial]) -> list[PlannedTrial]:
+    ids = {trial.trial_id for trial in others}
+    return [trial for trial in trials if trial.trial_id not in ids]
+
+
+def _refuse_changed(spec: Spec, run: RunFolder, *, extend: bool) -> None:
+    """Raise SpecError if what decides in the spec is not what the run's proposals were chosen by.
+
+    With `extend`, more settings may continue.
+    """
     kept = load_spec(run.spec)
-    if changed := [name for name in DECIDES if getattr(kept, name) != getattr(spec, name)]:
+    changed = [name for name in DECIDES if getattr(kept, name) != getattr(spec, name)]
+    assert spec.search is not None
+    longer = changed == ["search"] and kept.search is not None and is_longer(spec.search, kept.search)
+    if changed and not (longer and extend):
+        more = "type --extend to continue more settings, " if longer else ""
         raise SpecError(
-            f"{spec.where}: [{changed[0]}] is not that of {run.spec}, by which this run's proposals were chosen; undo "
-            "the change, or type --name NAME for a new run (finished stages are shared by way of the cache)"
+            f"{spec.where}: [{changed[0]}] is not that of {run.spec}, by which this run's proposals were chosen; "
+            f"{more}undo the change, or type --name NAME for a new run (finished stages are shared by way of the cache)"
         )
 
 
-def read_scores(tables: Run) -> dict[str, Score]:
-    """Return the score of each finished trial of a run."""
+def read_scores(tables: Run) -> dict[ScoreKey, Score]:
+    """Return the score of each finished trial of a run, and of each trial at its rungs."""
     return {
-        row["trial_id"]: Score(validation_score=row["validation_score"], macs=row["macs"])
+        (row["trial_id"], row["rung"]): Score(validation_score=row["validation_score"], macs=row["macs"])
         for row in tables.rows(SCORES)
     }
 
@@ -102,6 +165,9 @@ def read_proposals(tables: Run) -> list[Proposal]:
             candidate=SearchCandidate(variant=row["variant"], values=json.loads(row["values_json"])),
             seeds=tuple(row["seeds"]),
             drawn_by=row["drawn_by"],
+            rung=row["rung"],
+            promotes=row["promotes"],
+            eta=row["eta"],
             confirms=row["confirms"],
             refusal=row["refusal"],
             trial_ids=tuple(row["trial_ids"]),
@@ -121,8 +187,14 @@ def replay(spec: Spec, tables: Run) -> list[tuple[Proposal, Proposal | None]]:
     differ: list[tuple[Proposal, Proposal | None]] = []
     for batch in dict.fromkeys(proposal.batch for proposal in proposals):
         stored = [proposal for proposal in proposals if proposal.batch == batch]
-        read = {key: score for key, score in scores.items() if key not in stored[0].unscored}
-        again: list[Decision] = next_batch(spec, [one for one in proposals if one.batch < batch], read)
+        assert spec.search is not None
+        if stored[0].purpose == "search" and not spec.search.is_replayable:
+            continue
+        read = {key: score for key, score in scores.items() if key[0] not in stored[0].unscored}
+        over = stored[0].refusal if stored[0].purpose == "end" else None  # no row says what time it was
+        etas = [one.eta for one in proposals if one.batch <= batch and one.eta]  # the last was in force
+        then = spec.model_copy(update={"search": with_eta(spec.search, etas[-1] if etas else None)})
+        again: list[Decision] = next_batch(then, [one for one in proposals if one.batch < batch], read, over)
         new = {decision.proposal.number: decision.proposal for decision in again}
         differ += [(one, new.get(one.number)) for one in stored if new.get(one.number) != one]
     return differ
@@ -138,6 +210,9 @@ def _row(proposal: Proposal) -> dict[str, object]:
         "seeds": list(proposal.seeds),
         "trial_ids": list(proposal.trial_ids),
         "drawn_by": proposal.drawn_by,
+        "rung": proposal.rung,
+        "promotes": proposal.promotes,
+        "eta": proposal.eta,
         "confirms": proposal.confirms,
         "refusal": proposal.refusal,
         "unscored": list(proposal.unscored),

@@ -70,15 +70,14 @@ def propose(
     variant = trial.suggest_categorical(VARIANT, range(len(space.dimensions)))
     values = {}
     for axis in space.dimensions[variant]:
-        name, last = _name(space, variant, axis), len(axis.values) - 1
-        place = (
-            trial.suggest_int(name, 0, last) if axis.is_ordered else trial.suggest_categorical(name, range(last + 1))
-        )
+        name, of = name_of(space, variant, axis), _distribution(axis)
+        is_int = isinstance(of, optuna.distributions.IntDistribution)
+        place = trial.suggest_int(name, of.low, of.high) if is_int else trial.suggest_categorical(name, of.choices)
         values[axis.key] = axis.values[place]
     return SearchCandidate(variant=variant, values=values)
 
 
-def _name(space: Space, variant: int, axis: Dimension) -> str:
+def name_of(space: Space, variant: int, axis: Dimension) -> str:
     """An axis of all variants is one parameter; an axis of one variant belongs to that variant alone."""
     is_common = all(axis in axes for axes in space.dimensions)
     return axis.key if is_common else f"{variant}:{axis.key}"
@@ -101,15 +100,23 @@ def _running(space: Space, candidate: SearchCandidate) -> "optuna.trial.FrozenTr
 
 
 def _parameters(space: Space, candidate: SearchCandidate) -> dict[str, Any]:
-    from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
+    from optuna.distributions import CategoricalDistribution
 
-    distributions: dict[str, BaseDistribution] = {VARIANT: CategoricalDistribution(range(len(space.dimensions)))}
+    distributions: dict[str, Any] = {VARIANT: CategoricalDistribution(range(len(space.dimensions)))}
     params = {VARIANT: candidate.variant}
     for axis in space.dimensions[candidate.variant]:
-        name, last = _name(space, candidate.variant, axis), len(axis.values) - 1
-        distributions[name] = IntDistribution(0, last) if axis.is_ordered else CategoricalDistribution(range(last + 1))
+        name = name_of(space, candidate.variant, axis)
+        distributions[name] = _distribution(axis)
         params[name] = axis.values.index(candidate.values[axis.key])
     return {"params": params, "distributions": distributions}
+
+
+def _distribution(axis: Dimension) -> Any:
+    """The places of an axis' values as Optuna has them; of ordered ones, neighbours are alike."""
+    from optuna.distributions import CategoricalDistribution, IntDistribution
+
+    last = len(axis.values) - 1
+    return IntDistribution(0, last) if axis.is_ordered else CategoricalDistribution(range(last + 1))
 
 
 def _sampler(settings: SearchSettings, seed: int, batch: int) -> "optuna.samplers.BaseSampler":
@@ -126,8 +133,16 @@ def _sampler(settings: SearchSettings, seed: int, batch: int) -> "optuna.sampler
     class Generations(optuna.samplers.NSGAIISampler):
         """A batch is a generation: Optuna keeps the number of a generation in a study, and here every study is new."""
 
+        _filled = -1  # the last generation whose parents the study has
+
         def get_trial_generation(self, study: Any, trial: Any) -> int:  # noqa: ARG002  # Optuna's interface
             return batch
+
+        def get_parent_population(self, study: Any, generation: int) -> list[Any]:
+            while self._filled < generation:  # in order, since Optuna would recurse over all generations before
+                self._filled += 1
+                super().get_parent_population(study, self._filled)
+            return super().get_parent_population(study, generation)
 
         def get_population(self, study: Any, generation: int) -> list[Any]:
             trials = study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])

@@ -9,32 +9,81 @@ seeds = 10          # with this many seeds that the search has not used
 """
 
 from collections.abc import Collection
-from typing import Literal
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from sweeps.errors import SpecError
+from tailor.core.settings import Count
+from transtailor.names import nearest
+
+TUNE = "tune:"
+SEARCHERS = ("ax", "bayesopt", "bohb", "hebo", "hyperopt", "nevergrad", "optuna", "zoopt")
+"""Of Ray Tune; bayesopt and bohb have conditions of their own, by which they may refuse a space."""
+SAMPLERS = ("grid", "random", "tpe", "nsga2", *(TUNE + name for name in SEARCHERS))
 
 _STRICT = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class HalvingSettings(BaseModel):
+    """All settings run to the first rung; of those at a rung, the best continue to the next, and at last to the end."""
+
+    model_config = _STRICT
+    eta: int = Field(default=3, ge=2)
+    """One of this many is continued, rounded up."""
+    epochs: tuple[Count, ...] = Field(default=(), strict=False)
+    """Rungs in epochs of the last fine-tuning, ascending; either these or `points`."""
+    points: tuple[Annotated[int, Field(ge=0)], ...] = Field(default=(), strict=False)
+    """Rungs at operating points of the path, by their numbers from 0, ascending."""
+
+    def counts(self, settings: int) -> list[int]:
+        """Return how many settings run to each rung, and at last to the end.
+
+        >>> HalvingSettings(eta=3, epochs=(2, 6)).counts(24)
+        [24, 8, 3]
+        """
+        found = [settings]
+        for _ in (*self.epochs, *self.points):
+            found.append(-(-found[-1] // self.eta))
+        return found
 
 
 class SearchSettings(BaseModel):
     """Settings are proposed in batches; each batch reads the scores of all batches before it."""
 
     model_config = _STRICT
-    sampler: Literal["grid", "random", "tpe", "nsga2"] = "grid"
-    """How the next settings are chosen; `nsga2` wants a high score and few MACs, all others a high score."""
+    sampler: str = "grid"
+    """How the next settings are chosen: `grid`, `random`, `tpe`, `nsga2` or `tune:NAME`, a searcher of Ray Tune;
+    `nsga2` wants a high score and few MACs, all others a high score."""
     trials: int | None = Field(default=None, ge=1)
     """The most settings that are tried, each with all seeds of the axis `seed`; None: as many as the grid has."""
     batch: int = Field(default=4, ge=1)
     """Settings that are proposed from the same scores, and can run at the same time."""
     seed: int = Field(default=0, ge=0)
     """Of the samplers."""
+    halving: HalvingSettings | None = None
+    """When a setting is stopped; None: never."""
+    hours: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    """After this many hours, over all launches, no more settings are proposed; those that began are not cut off."""
+    gpu_hours: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    """The same in hours of the GPUs that trials have had."""
 
     @property
     def reads_scores(self) -> bool:
         """Whether a proposal depends on scores; if not, all are made in one batch."""
-        return self.sampler in ("tpe", "nsga2")
+        return self.sampler not in ("grid", "random")
+
+    @property
+    def is_replayable(self) -> bool:
+        """Whether a proposal depends on nothing else than rows; a searcher of Tune keeps a state of its own."""
+        return not self.sampler.startswith(TUNE)
+
+    @field_validator("sampler")
+    @classmethod
+    def _sampler_exists(cls, name: str) -> str:
+        if name not in SAMPLERS:
+            raise ValueError(f"no such sampler{nearest(name, SAMPLERS)}")
+        return name
 
 
 class ConfirmSettings(BaseModel):
@@ -52,6 +101,7 @@ def check_search(
     confirm: ConfirmSettings | None,
     axes: Collection[str],
     tuning: Collection[str],
+    gpus_per_rank: float,
     where: str,
 ) -> None:
     """Raise SpecError for tables that contradict each other."""
@@ -61,11 +111,30 @@ def check_search(
         return
     if tuning:
         raise SpecError(f"{where} [search]: [tuning] chooses settings too; move its keys to [axes]")
+    if search.gpu_hours is not None and not gpus_per_rank:
+        raise SpecError(f"{where} [search] gpu_hours: [resources] gpus_per_rank is 0, so none pass; give hours instead")
     if search.trials is None and search.sampler != "grid":
         raise SpecError(f"{where} [search]: sampler {search.sampler!r} has no end; type trials = 40, for example")
+    if search.halving is not None:
+        _check_halving(search, search.halving, confirm, f"{where} [search] halving")
     for key in axes:
         if key in ("data", "data.name"):
             raise SpecError(
                 f"{where} [search]: scores on different data sets cannot be compared, and {key} is an axis; search on "
                 f"one data set, and choose it with --set trial.data.name=..."
             )
+
+
+def _check_halving(search: SearchSettings, halving: HalvingSettings, confirm: ConfirmSettings | None, at: str) -> None:
+    if bool(halving.epochs) == bool(halving.points):
+        raise SpecError(f"{at}: rungs are in epochs or at points; type halving = {{ eta = 3, epochs = [2, 6] }}")
+    rungs = halving.epochs or halving.points
+    if list(rungs) != sorted(set(rungs)):
+        raise SpecError(f"{at}: the rungs {list(rungs)} are not in ascending order; sort them")
+    if search.sampler == "nsga2":
+        raise SpecError(f"{at}: halving ranks by score alone, and nsga2 by cost, too; choose sampler = 'tpe'")
+    if confirm is not None and search.trials and confirm.top > (most := halving.counts(search.trials)[-1]):
+        raise SpecError(
+            f"{at}: of {search.trials} settings {most} reach their end, and [confirm] top = {confirm.top}; type "
+            f"top = {most}, or leave out a rung"
+        )

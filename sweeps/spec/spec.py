@@ -183,7 +183,7 @@ def _checked(document: dict[str, Any], where: str, **source: Any) -> Spec:
     except ValidationError as error:
         raise SpecError(_explained(error, where)) from None
     check_name(spec.name, f"{where} name")
-    check_search(spec.search, spec.confirm, spec.axes, spec.tuning, where)
+    check_search(spec.search, spec.confirm, spec.axes, spec.tuning, spec.resources.gpus_per_rank, where)
     return spec
 
 

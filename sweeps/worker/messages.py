@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from sweeps.spec.json_settings import JsonSettings
+from tailor.execution.dry_run import Rung
 from transtailor.documents import Record
 
 
@@ -23,13 +24,14 @@ class TrialTask(Record):
     device: Literal["cpu", "cuda"]
     imports: tuple[Path, ...]  # the run's copies of the user's modules
     holder: str  # proves that the trial is still theirs, see `RunFolder.holder`
+    rung: Rung | None = None  # where it rests for now; None: it runs to its end
 
 
 @dataclass(frozen=True, kw_only=True)
 class PointReport(Record):
-    """Of a stage that is an operating point: how good it is."""
+    """Of a stage that measures: how good the model is."""
 
-    point: int
+    point: int | None  # number of the operating point; None: the model rests in a fine-tuning
     metric: str
     validation_score: float
     macs: int

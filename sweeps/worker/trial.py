@@ -24,7 +24,9 @@ WATCHED_TIMEOUT_S = 30 * 86_400.0  # of a collective: the watchdog of the ranks 
 WRITE_EVERY_S = 30.0  # at an operating point; rows of a trial that is killed before are made from the cache again
 ROWS_IN_MEMORY = 20_000  # of a trial, until they are written sooner; one operating point may have more
 TOGETHER_S = 0.5  # stages that take less together are reported in one message
-TABLES_OF_A_TRIAL = ("stages", "epochs", "layers", "kept_filters", "operating_points", "predictions", "estimates")
+TABLES_OF_A_TRIAL = (
+    "stages", "epochs", "layers", "kept_filters", "operating_points", "predictions", "estimates", "rungs",
+)  # fmt: skip
 
 
 class Superseded(Exception):  # noqa: N818  # an event
@@ -67,6 +69,7 @@ class TrialRank:
             ranks=self._ranks,
             checkpoint_folder=run.checkpoint(task.trial_id),
             pause=lambda: self._is_paused,
+            rung=task.rung,
         )
         if self._ranks.rank == 0:
             run.trial(task.trial_id).mkdir(parents=True, exist_ok=True)
@@ -153,6 +156,9 @@ class TrialRank:
         self._write()
         if self._rows is None or self._task is None:
             return
+        if self._task.rung is not None:
+            logging.getLogger(__name__).info(f"trial rests after {self._task.rung}")
+            return
         logging.getLogger(__name__).info("trial is over")
         run = RunFolder(self._task.run)
         for folder in (run.checkpoint(self._task.trial_id), run.private_cache(self._task.trial_id)):
@@ -195,11 +201,9 @@ def _log_text(event: StageEvent) -> str:
 
 def _report(event: StageEvent) -> StageReport:
     result, point = event.result, None
-    if event.point is not None:
-        facts = result.point_facts()
-        point = PointReport(
-            point=event.point, metric=facts.metric, validation_score=facts.validation_score, macs=facts.macs
-        )
+    if "validation_score" in result.info:
+        found = {name: result.info[name] for name in ("metric", "validation_score", "macs")}
+        point = PointReport(point=event.point, **found)
     return StageReport(
         stage_key=result.key,
         kind=result.stage.kind,

@@ -6,9 +6,10 @@ from typing import Any
 
 from sweeps.worker.messages import TrialTask
 from tailor.config.trial import TrialConfig
+from tailor.execution.dry_run import Rung
 from tailor.execution.runner import Result, StageEvent
 from tailor.stage_execution.base import Tensors, part
-from tailor.stages import BACKWARD_WORK, FitHead, OperatingPoint, PointFacts
+from tailor.stages import BACKWARD_WORK, FineTunePart, FitHead, OperatingPoint, PointFacts
 
 Row = dict[str, Any]
 
@@ -29,7 +30,7 @@ class TrialRows:
             "train_images": config.train_images,
             "seed": config.seed,
         }
-        self._protocol = config.protocol
+        self._protocol, self._rung = config.protocol, task.rung
         self._passed: dict[str, Passed] = {}
         self._rows = _empty()
 
@@ -38,6 +39,8 @@ class TrialRows:
         self._passed[event.result.key] = passed(event.result)
         self._rows["stages"].append(self._stage(event))
         self._rows["epochs"] += self._epochs(event.result)
+        if self._rung is not None and _rests(event, self._rung):
+            self._rows["rungs"].append(self._trial | _rung_row(event.result, self._rung))
         if event.point is not None:
             point = self._trial | {"point": event.point}
             facts = event.result.point_facts()
@@ -138,10 +141,20 @@ def trained(key: str, stages: Mapping[str, Passed]) -> tuple[int, float]:
     return sum(stages[stage].epochs for stage in ancestors), sum(stages[stage].macs for stage in sorted(ancestors))
 
 
+def _rests(event: StageEvent, rung: Rung) -> bool:
+    """Whether the trial rests after this stage."""
+    return isinstance(event.result.stage, FineTunePart) if rung.point is None else event.point == rung.point
+
+
+def _rung_row(result: Result, rung: Rung) -> Row:
+    place = {"rung": rung.number, "epochs": rung.epochs, "point": rung.point, "stage_key": result.key}
+    return place | {name: result.info[name] for name in ("metric", "validation_score", "macs")}
+
+
 def _empty() -> dict[str, list[Row]]:
     return {
         "stages": [], "epochs": [], "layers": [], "kept_filters": [], "operating_points": [], "predictions": [],
-        "estimates": []
+        "estimates": [], "rungs": [],
     }  # fmt: skip
 
 

@@ -1,11 +1,13 @@
 """A dry run of a trial: the stages of its method with their keys and costs, nothing computed. Without torch."""
 
 import math
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
 
 import tailor.stages as stages
 from tailor.catalogue.networks import NETWORKS
 from tailor.config.trial import TrialConfig, trial_id
+from tailor.core.errors import ConfigError
 from tailor.stages import Size, Stage, StageGenerator, StageOutcome
 
 
@@ -55,17 +57,84 @@ def stop_after_point(steps: StageGenerator, last_point: int | None) -> StageGene
             point += 1
 
 
-def stages_of(config: TrialConfig) -> StageGenerator:
-    """The stages of a trial, as its method yields them, up to its last point."""
-    return stop_after_point(config.method.walk(config), config.last_point)
+@dataclass(frozen=True, kw_only=True)
+class Rung:
+    """Where a trial rests, to be continued or not: in its last fine-tuning, or at an operating point."""
+
+    number: int  # on its ladder, from 0
+    epochs: int | None = None  # of the last fine-tuning that are done; None: at a point
+    point: int | None = None  # number of the operating point, from 0
+
+    def __str__(self) -> str:
+        return f"point {self.point}" if self.epochs is None else f"{self.epochs} epoch{'s' if self.epochs > 1 else ''}"
+
+
+def stages_of(config: TrialConfig, rung: Rung | None = None) -> StageGenerator:
+    """The stages of a trial, as its method yields them, up to a rung or its last point.
+
+    Raises:
+        ConfigError: the trial has no such rung.
+    """
+    if rung is None:
+        return stop_after_point(config.method.walk(config), config.last_point)
+    if getattr(config.method, "stop_early", False):
+        raise ConfigError("stop_early = true ends paths by itself, and halving does, too; leave one of them out")
+    found = [*_walked(stages_of(config))]
+    if rung.point is not None:
+        last = sum(isinstance(stage, stages.OperatingPoint) for stage in found) - 1
+        if rung.point >= last:
+            raise ConfigError(
+                f"a rung at point {rung.point}: the last point of {config.method.name!r} is {last}, and rungs are "
+                "before it; choose smaller ones"
+            )
+        return stop_after_point(config.method.walk(config), rung.point)
+    tunings = [stage for stage in found if type(stage) is stages.FineTune]
+    if not tunings:
+        raise ConfigError(
+            f"a rung at {rung.epochs} epochs: method {config.method.name!r} has no fine-tuning that can rest; leave "
+            "halving out, or choose another method"
+        )
+    assert rung.epochs is not None
+    if rung.epochs >= tunings[-1].training.epochs:
+        raise ConfigError(
+            f"a rung at {rung.epochs} epochs: the fine-tuning has {tunings[-1].training.epochs}, and rungs are before "
+            "its end; choose smaller ones, or more optimisation.epochs"
+        )
+    return _stop_in_tuning(stages_of(config), len(tunings), rung.epochs)
+
+
+def _stop_in_tuning(steps: StageGenerator, number: int, epochs: int) -> StageGenerator:
+    """Yield the same stages up to fine-tuning `number` (from 1), and of this one only the first epochs."""
+    outcome: StageOutcome | None = None
+    while True:
+        stage = steps.send(outcome)  # type: ignore[arg-type]  # None starts a generator
+        if type(stage) is stages.FineTune:
+            number -= 1
+            if number == 0:
+                own = {one.name: getattr(stage, one.name) for one in fields(stage)}
+                yield stages.FineTunePart(**own, first_epochs=epochs)
+                return
+        outcome = yield stage
+
+
+def _walked(steps: StageGenerator) -> Iterator[Stage]:
+    """Yield the stages of a method without their results, so that no rule stops it early."""
+    outcome: StageOutcome | None = None
+    while True:
+        try:
+            stage = steps.send(outcome)  # type: ignore[arg-type]  # None starts a generator
+        except StopIteration:
+            return
+        yield stage
+        outcome = PlannedOutcome(stage.key())
 
 
 PlannedStages = dict[Size, dict[str, PlannedStage]]
 """Planned stages by the size of the network and by key: trials with a common beginning share those of its stages."""
 
 
-def dry_run(config: TrialConfig, known: PlannedStages | None = None) -> DryRun:
-    """The trial's id and its planned stages; a method that may stop early is planned to its end.
+def dry_run(config: TrialConfig, known: PlannedStages | None = None, rung: Rung | None = None) -> DryRun:
+    """The trial's id and its planned stages, up to a rung; a method that may stop early is planned to its end.
 
     The trial's stages are taken from `known`, those of trials planned before, or added to it.
 
@@ -77,14 +146,8 @@ def dry_run(config: TrialConfig, known: PlannedStages | None = None) -> DryRun:
     kept_fraction, size = 1.0, (whole := _size(config))
     known = {} if known is None else known
     same_size = known.setdefault(size, {})
-    steps = stages_of(config)
     points = 0
-    outcome: StageOutcome | None = None
-    while True:
-        try:
-            stage = steps.send(outcome)  # type: ignore[arg-type]  # None starts a generator
-        except StopIteration:
-            return DryRun(trial_id=trial_id(config, versions), stages=tuple(planned))
+    for stage in _walked(stages_of(config, rung)):
         versions[stage.kind] = stage.version
         point = points if isinstance(stage, stages.OperatingPoint) else None
         key = stage.key()
@@ -97,7 +160,8 @@ def dry_run(config: TrialConfig, known: PlannedStages | None = None) -> DryRun:
             step = same_size[key] = _planned(stage, size, point)
         planned.append(step)
         points += point is not None
-        outcome = PlannedOutcome(step.key)
+    own_id = trial_id(config, versions) if rung is None else dry_run(config).trial_id  # the whole's, also at a rung
+    return DryRun(trial_id=own_id, stages=tuple(planned))
 
 
 def _planned(stage: Stage, size: Size, point: int | None) -> PlannedStage:

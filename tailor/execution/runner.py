@@ -21,7 +21,7 @@ from tailor.core import heartbeat
 from tailor.core.errors import Paused, TrainingError
 from tailor.data import task_data
 from tailor.execution.cache import Cache, DamagedStage, MadeBy, StageDescription, StoredStage
-from tailor.execution.dry_run import stages_of
+from tailor.execution.dry_run import Rung, stages_of
 from tailor.execution.memory import memory_explained
 from tailor.model.state import ModelState
 from tailor.parallel.process_group import ProcessGroup
@@ -133,6 +133,7 @@ def run_trial(
     checkpoint_folder: Path | None = None,
     checkpoint_every_s: float = 30.0,
     pause: Pause = never,
+    rung: Rung | None = None,
 ) -> Iterator[StageEvent]:
     """Run a trial, one event per finished stage; collective over `ranks`.
 
@@ -145,6 +146,7 @@ def run_trial(
         pause: called only on rank 0, about once a second while a stage trains and before each stage that is computed;
             once it returns True, the checkpoint is written and the trial ends with `Paused`. A later call resumes
             from this moment, or without a checkpoint folder from the last finished stage.
+        rung: where the trial ends for now; a call with a later one, or with None, continues from the checkpoint.
 
     Raises:
         ConfigError: a stage is impossible on this model.
@@ -162,7 +164,7 @@ def run_trial(
         validate_every=config.validate_every,
         pause=pause,
     )
-    steps = stages_of(config)
+    steps = stages_of(config, rung)
     stage: Stage | None = next(steps)
     order = points = 0
     while stage is not None:

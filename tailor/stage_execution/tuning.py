@@ -29,6 +29,7 @@ from tailor.training.prediction import predict
 class TrainedWeights:
     """The result of training all weights."""
 
+    model: nn.Module
     history: list[dict[str, Any]]  # one dict per epoch
     tensors: Tensors  # the state_dict
     momentum: Tensors  # by parameter; empty if the optimiser has none
@@ -62,7 +63,7 @@ def train_all(
     history = train(model, optimiser, samples, training, augmentation, context.checkpoint(key), extras_for(model))
     buffers = {name: optimiser.state[p].get("momentum_buffer") for name, p in model.named_parameters()}
     momentum = {name: buffer.detach().cpu() for name, buffer in buffers.items() if buffer is not None}
-    return TrainedWeights(history=history, tensors=weights(model), momentum=momentum)
+    return TrainedWeights(model=model, history=history, tensors=weights(model), momentum=momentum)
 
 
 def scale_gradients(module: nn.Module, factor: Tensor) -> None:
@@ -77,6 +78,15 @@ def compute_fine_tune(stage: stages.FineTune, parent: ModelState, context: Stage
     return fine_tune(stage, parent, context)
 
 
+@compute.register
+def compute_fine_tune_part(stage: stages.FineTunePart, parent: ModelState, context: StageContext) -> StageOutput:
+    trained = _tuned(stage.whole, parent, context, until_epoch=stage.first_epochs)
+    samples = context.splits(stage.task).validation
+    found = quality(predict(trained.model, samples, context.ranks), samples.labels.cpu())
+    scores = {"metric": found.metric, "validation_score": found.score, "validation_loss": found.loss}
+    return StageOutput(info=scores | {"macs": macs_of(parent)})
+
+
 def fine_tune(
     stage: stages.FineTune,
     parent: ModelState,
@@ -84,6 +94,20 @@ def fine_tune(
     after_epoch: Callable[[nn.Module], None] | None = None,
 ) -> StageOutput:
     """What a fine-tuning stores; `after_epoch` may change the model after the last step of each epoch."""
+    trained = _tuned(stage, parent, context, after_epoch)
+    tensors = add_prefix("tensors", trained.tensors)
+    if stage.optimiser_state == "kept":
+        tensors |= add_prefix("momentum", trained.momentum)
+    return StageOutput(info={"epochs": trained.history, "macs": macs_of(parent)}, tensors=tensors)
+
+
+def _tuned(
+    stage: stages.FineTune,
+    parent: ModelState,
+    context: StageContext,
+    after_epoch: Callable[[nn.Module], None] | None = None,
+    until_epoch: int | None = None,
+) -> TrainedWeights:
     penalty_of = penalties.penalty_for(stage.regulariser, parent, context.ranks)
     teaching = teaching_of(stage, context)
 
@@ -93,9 +117,10 @@ def fine_tune(
             teaching=teaching,
             after_epoch=None if after_epoch is None else partial(after_epoch, model),
             validation=context.validation(stage.task),
+            until_epoch=until_epoch,
         )
 
-    trained = train_all(
+    return train_all(
         parent,
         context.splits(stage.task).train,
         stage.training,
@@ -104,10 +129,6 @@ def fine_tune(
         augmentation=stage.task.augmentation,
         extras_for=extras_for,
     )
-    tensors = add_prefix("tensors", trained.tensors)
-    if stage.optimiser_state == "kept":
-        tensors |= add_prefix("momentum", trained.momentum)
-    return StageOutput(info={"epochs": trained.history, "macs": macs_of(parent)}, tensors=tensors)
 
 
 class HasState(Protocol):

@@ -34,12 +34,12 @@ from tailor.stages.records import (
 )
 from tailor.stages.schemes import FineTuneSoftly, TrainGates
 from tailor.stages.training import Training, TrainingSettings
-from tailor.stages.tuning import Distillation, FineTune, OperatingPoint, PointFacts
+from tailor.stages.tuning import Distillation, FineTune, FineTunePart, OperatingPoint, PointFacts
 
 __all__ = [
     "BACKWARD_WORK", "STAGE_JSON_BYTES", "Allocate", "AttachImportance", "BetaMode", "Calibrate", "CumulativeSum",
-    "Distillation", "FindEssential", "FineTune", "FineTuneSoftly", "FitHead", "FoldImportance", "ConvGroups",
-    "Division", "GroupRule", "Grouping", "LearnRanking", "LoadWeights", "MeasureNorms", "Normalisation",
+    "Distillation", "FindEssential", "FineTune", "FineTunePart", "FineTuneSoftly", "FitHead", "FoldImportance",
+    "ConvGroups", "Division", "GroupRule", "Grouping", "LearnRanking", "LoadWeights", "MeasureNorms", "Normalisation",
     "OperatingPoint", "Placement", "PointFacts", "Priority", "Prune", "PruneBestOfRandom", "PruneByCumulativeSum",
     "PruneToLatency", "Reinitialise", "RememberWeights", "ScoreFilters", "ShiftMeans", "Size", "Stage", "StageCost",
     "StageGenerator", "StageOutcome", "StageSubgenerator", "Task", "TrainFactors", "TrainGates", "TrainSource",

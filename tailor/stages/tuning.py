@@ -1,6 +1,6 @@
 """Training on the target, and the measurement of the result."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 from tailor.catalogue.regularisation import Regulariser
@@ -42,6 +42,28 @@ class FineTune(Stage):
         passes = size.both_passes + others * size.macs
         copies = 2 if self.optimiser_state == "kept" else 1
         work = self.training.epochs * size.train_images * passes
+        return StageCost(work=work, stored_bytes=STAGE_JSON_BYTES + copies * size.weights_bytes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FineTunePart(FineTune):
+    """The first epochs of a fine-tuning, and the validation score after them.
+
+    Its state is in the checkpoint of the whole, from which the next part or the whole continues.
+    """
+
+    kind = "fine_tune_part"
+    first_epochs: int
+
+    @property
+    def whole(self) -> FineTune:
+        """The fine-tuning that this is the beginning of."""
+        return FineTune(**{one.name: getattr(self, one.name) for one in fields(FineTune)})
+
+    def cost(self, size: Size) -> StageCost:
+        """The share of the epochs; on disk the checkpoint: weights, their average, what the optimiser keeps."""
+        copies = 2 + (self.training.optimiser == "adam") + (self.training.ema_decay is not None)
+        work = super().cost(size).work * self.first_epochs / self.training.epochs
         return StageCost(work=work, stored_bytes=STAGE_JSON_BYTES + copies * size.weights_bytes)
 
 

@@ -114,17 +114,22 @@ class Checkpoint:
             content = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
             self.write(safetensors.torch.save(content, {"progress": json.dumps(vars(progress))}))
 
-    def restore(self, model: nn.Module, optimiser: torch.optim.Optimizer, average: WeightAverage) -> TrainingProgress:
-        """Load the checkpoint into all three, if there is a complete one; its progress."""
+    def restore(
+        self, model: nn.Module, optimiser: torch.optim.Optimizer, average: WeightAverage, until_epoch: int
+    ) -> TrainingProgress:
+        """Load the checkpoint into all three, if there is a complete one that is not beyond an epoch; its progress."""
         content = self.read()
         if not content:
             return TrainingProgress()
-        tensors = safetensors.torch.load(content)
         header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+        progress = TrainingProgress(**json.loads(header["__metadata__"]["progress"]))
+        if (progress.epoch, progress.step) > (until_epoch, 0):
+            return TrainingProgress()
+        tensors = safetensors.torch.load(content)
         model.load_state_dict({n.removeprefix("model/"): t for n, t in tensors.items() if n.startswith("model/")})
         average.restore({n.removeprefix("average/"): t for n, t in tensors.items() if n.startswith("average/")})
         _restore_optimiser(optimiser, tensors)
-        return TrainingProgress(**json.loads(header["__metadata__"]["progress"]))
+        return progress
 
     def remove(self) -> None:
         """Remove the file once the stage is finished."""

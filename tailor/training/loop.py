@@ -16,7 +16,7 @@ from tailor.core.seeds import stream
 from tailor.data.task_data import Samples, batches
 from tailor.stages import Training
 from tailor.training.backward import Backward, Forward, Penalty
-from tailor.training.checkpoint import Checkpoint, RankSync, TrainingProgress, parameters_of
+from tailor.training.checkpoint import Checkpoint, CheckpointAction, RankSync, TrainingProgress, parameters_of
 from tailor.training.distillation import Teaching
 from tailor.training.epoch_meter import EpochMeter
 from tailor.training.lr_schedule import scale, set_learning_rates
@@ -34,6 +34,7 @@ class TrainingExtras:
     teaching: Teaching | None = None  # what a teacher adds to the labels
     after_epoch: Callable[[], None] | None = None  # called on every rank after an epoch, before its checkpoint
     validation: EpochValidation | None = None
+    until_epoch: int | None = None  # where a part of the training ends; None: at the end
 
 
 NO_EXTRAS = TrainingExtras()
@@ -53,6 +54,7 @@ def train(
     The caller decides what is in training mode and what requires gradients. Each step minimises the mean loss over
     the global batch: ranks sum their shares and divide by the global count, so one rank and several take the same
     step, also if a batch does not divide evenly. With an average of the weights, the model ends with the average.
+    A part of the training, which ends before the last epoch, leaves its state in the checkpoint for the next part.
 
     Args:
         model: trained in place.
@@ -73,12 +75,13 @@ def train(
     ranks = checkpoint.ranks
     backward = Backward(Forward(model, training, ranks), training, ranks, extras.penalty, extras.teaching)
     average = WeightAverage(model, training.ema_decay)
-    progress = checkpoint.restore(model, optimiser, average)
+    until_epoch = training.epochs if extras.until_epoch is None else extras.until_epoch
+    progress = checkpoint.restore(model, optimiser, average, until_epoch)
     draws = any(draws_randomly(module) for module in model.modules())
     steps = -(-len(samples) // training.batch_size)
     rank_sync = RankSync(checkpoint)
     heartbeat.report_progress_by(partial(describe_progress, progress, training.epochs, steps))
-    while progress.epoch < training.epochs:
+    while progress.epoch < until_epoch:
         epoch, start_s = progress.epoch, time.perf_counter() - progress.elapsed_s
         meter = EpochMeter(progress.sums if ranks.rank == 0 else [0.0] * 3)
         for batch in batches(samples, training.batch_size, training.seed, epoch, augmentation, ranks, progress.step):
@@ -106,7 +109,8 @@ def train(
         progress.history.append(row | (extras.validation.measure(model, epoch + 1) if extras.validation else {}))
         progress.epoch, progress.step, progress.sums, progress.elapsed_s = epoch + 1, 0, [0.0] * 3, 0.0
         if progress.epoch < training.epochs:  # a finished training is stored as a stage
-            checkpoint.follow(action, progress, model, optimiser, average)
+            kept = action if progress.epoch < until_epoch else CheckpointAction.WRITE
+            checkpoint.follow(kept, progress, model, optimiser, average)
     average.move_in()
     return progress.history
 

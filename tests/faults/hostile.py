@@ -203,7 +203,7 @@ def _checkpoint(folder: Path, contents: dict[str, bytes]) -> bool:
     model = torch.nn.Linear(3, 2)
     optimiser = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
     checkpoint = Checkpoint(folder / name, 0.0, join("cpu"))
-    return checkpoint.restore(model, optimiser, WeightAverage(model, 0.9)).epoch > 0
+    return checkpoint.restore(model, optimiser, WeightAverage(model, 0.9), 10).epoch > 0
 
 
 def _model(folder: Path, contents: dict[str, bytes]) -> bool:

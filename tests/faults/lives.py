@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tests.faults.invariants import Violation, differences, processes_of, temporaries, violations
-from tests.faults.moments import HOWS, Fault, Moment, moments_of
-from tests.faults.tiny_sweep import Launch, TinySweep
+from tests.faults.moments import HOWS, Fault, How, Moment, moments_of
+from tests.faults.tiny_sweep import SPEC, Launch, TinySweep
 
 MOST_FAULTS = 4  # of one life, one in each launch
 END_LIMIT_S = 300.0  # after a launcher's end, until the kernel has ended its ranks, on a busy machine
@@ -51,22 +51,26 @@ class Undisturbed:
     run: Path
     first: tuple[Moment, ...]
     again: tuple[Moment, ...]  # of a launch that finds the run there
+    spec: str
+    hows: tuple[How, ...]  # faults that may strike
 
 
-def leave_alone(place: Path) -> Undisturbed:
+def leave_alone(place: Path, spec: str = SPEC, hows: tuple[How, ...] = HOWS) -> Undisturbed:
     """Runs it without faults, twice.
 
     Raises:
         AssertionError: already that breaks a promise.
     """
-    sweep = TinySweep.below(place)
+    sweep = TinySweep.below(place, spec)
     for number in range(2):
         launch = sweep.launch(number)
         assert launch.code == 0, launch.said
     broken = _in_a_fork(lambda: violations(sweep.run, sweep.cache, ended=True))
     assert (broken, temporaries(sweep.folder)) == ([], [])
     first, again = (moments_of(sweep.trace(number)) for number in range(2))
-    return Undisturbed(sweep.run, tuple(first), tuple(again + [m for m in first if "creating" not in m.place]))
+    return Undisturbed(
+        sweep.run, tuple(first), tuple(again + [m for m in first if "creating" not in m.place]), spec, hows
+    )
 
 
 def live(seed: int, number: int, undisturbed: Undisturbed, place: Path) -> list[Struck]:
@@ -76,12 +80,13 @@ def live(seed: int, number: int, undisturbed: Undisturbed, place: Path) -> list[
         the faults that struck; one whose moment never came is not among them.
     """
     chance = random.Random(f"{seed}/{number}")
-    sweep = TinySweep.below(place)
+    sweep = TinySweep.below(place, undisturbed.spec)
     struck: list[Struck] = []
     broken: list[str] = []
     faults = chance.randint(1, MOST_FAULTS)
     for launch_number in range(faults):
-        fault = _drawn(chance, undisturbed.again if sweep.run.exists() else undisturbed.first)
+        moments = undisturbed.again if sweep.run.exists() else undisturbed.first
+        fault = _drawn(chance, moments, undisturbed.hows)
         launch = sweep.launch(launch_number, fault)
         if fault.moment in moments_of(sweep.trace(launch_number)):
             told = Struck(
@@ -95,12 +100,12 @@ def live(seed: int, number: int, undisturbed: Undisturbed, place: Path) -> list[
     return [replace(one, broken=tuple(broken)) for one in struck]
 
 
-def _drawn(chance: random.Random, moments: Sequence[Moment]) -> Fault:
+def _drawn(chance: random.Random, moments: Sequence[Moment], hows: Sequence[How]) -> Fault:
     """A fault at a moment: each kind of change is as likely, however often it happens."""
     kinds = sorted({(moment.event, moment.place) for moment in moments})
     event, place = chance.choice(kinds)
     moment = chance.choice([moment for moment in moments if (moment.event, moment.place) == (event, place)])
-    return Fault(how=chance.choice(HOWS), moment=moment, seed=chance.getrandbits(32))
+    return Fault(how=chance.choice(hows), moment=moment, seed=chance.getrandbits(32))
 
 
 def _judged(sweep: TinySweep, fault: Fault, launch: Launch) -> list[str]:

@@ -34,6 +34,25 @@ method.name = "fine_tune"
 [[variants]]
 method = {{ name = "transtailor", steps = 2, alpha_epochs = 1 }}
 """
+SEARCH = f"""
+name = "{NAME}"
+[trial]
+network = "friedman_mlp"
+data = {{ name = "friedman1", train_images = 20 }}
+source.epochs = 1
+optimisation = {{ epochs = 3, head_epochs = 1 }}
+method.name = "fine_tune"
+[axes]
+optimisation.learning_rate = {{ from = 0.001, to = 1.0, log = true, step = 2 }}
+[search]
+sampler = "tpe"
+trials = 4
+batch = 2
+halving = {{ eta = 2, epochs = [1] }}
+[confirm]
+top = 1
+seeds = 2
+"""
 LIMIT_S = 900.0  # on a busy machine; a launch takes a second
 
 
@@ -53,12 +72,12 @@ class TinySweep:
     notes: Path  # traces and outputs, beside the folder that faults may hit
 
     @classmethod
-    def below(cls, place: Path) -> "TinySweep":
+    def below(cls, place: Path, spec: str = SPEC) -> "TinySweep":
         """A new one."""
         sweep = cls(place / "sweep", place / "notes")
         sweep.folder.mkdir(parents=True)
         sweep.notes.mkdir()
-        (sweep.notes / "spec.toml").write_text(SPEC)
+        (sweep.notes / "spec.toml").write_text(spec)
         return sweep
 
     @property
@@ -119,6 +138,8 @@ def warm_up() -> None:
         "sweeps.run.relaunch",
         "sweeps.worker.trial",
         "results.report",
+        "optuna.samplers",
+        "scipy.stats",
     ):
         importlib.import_module(name)
     for name in (

@@ -224,9 +224,9 @@ PLANTED = (
     ),
     Planted(
         "failed trials count as finished",
-        "results.store.reader:finished_trial_ids",
-        " WHERE status = 'finished'",
-        "",
+        f"{DRIVER}:_states_of",
+        'if status == "finished":',
+        'if status in ("finished", "failed"):',
     ),
     Planted(
         "later rows may have earlier times",

@@ -7,17 +7,17 @@ import pytest
 
 from results.store.reader import finished_trial_ids, load
 from results.store.writer import Writer
-from sweeps.driver.ledger import Counts, Ledger
+from sweeps.driver.ledger import Counts, Ledger, TrialState
 from sweeps.worker.messages import StageReport
 
 DIGEST = "0" * 64
 
 
-def ledger(run: Path, *, finished: set[str] | None = None, before: dict[str, int] | None = None) -> Ledger:
+def ledger(run: Path, *, states: dict[str, TrialState] | None = None, before: dict[str, int] | None = None) -> Ledger:
     return Ledger(
         Writer(run / "tables"),
         ["A", "B", "C"],
-        finished=finished or set(),
+        states=states or {},
         attempts_before=before or {},
         code_digest=DIGEST,
         driver="driver-1",
@@ -65,7 +65,7 @@ def test_a_trial_that_died_once_and_then_finished(run: Path) -> None:
 
 
 def test_failed_and_interrupted(run: Path) -> None:
-    book = ledger(run, finished={"C"})
+    book = ledger(run, states={"C": "finished"})
     book.started("A")
     book.started("B")
     assert book.counts() == Counts(finished=1, failed=0, running=2, waiting=0)
@@ -82,7 +82,7 @@ def test_failed_and_interrupted(run: Path) -> None:
 
 
 def test_what_cannot_be_is_refused(run: Path) -> None:
-    book = ledger(run, finished={"C"})
+    book = ledger(run, states={"C": "finished"})
     book.started("A")
     with pytest.raises(ValueError, match="trial A cannot start"):
         book.started("A")
@@ -100,3 +100,24 @@ def test_attempts_that_a_killed_launch_left_running_are_ended(run: Path) -> None
     (attempt,) = rows(run, "SELECT * FROM attempts")
     assert (attempt["status"], attempt["driver"]) == ("interrupted", "driver-1")
     assert "without a message" in attempt["cause"]
+
+
+def test_a_trial_rests_is_stopped_and_may_be_continued(run: Path) -> None:
+    book = ledger(run, states={"C": "resting"}, before={"C": 1})
+    for trial_id in ("A", "B"):
+        book.started(trial_id)
+        book.ended(trial_id, "rested", over=True, counts=False)
+    assert rows(run, "SELECT * FROM trials") == [] and book.attempts_made("A") == 0
+    assert book.counts() == Counts(finished=0, failed=0, running=0, waiting=0, resting=3)
+    assert book.stop(["A", "C"]) == ["A", "C"] and book.stop(["A", "C"]) == []
+    book.add(["B"])
+    assert book.counts() == Counts(finished=0, failed=0, running=0, waiting=1, stopped=2)
+    for trial_id in ("A", "B"):  # a longer ladder continues also a stopped one
+        book.started(trial_id)
+        book.ended(trial_id, "finished", over=True)
+    assert book.counts() == Counts(finished=2, failed=0, running=0, waiting=0, stopped=1)
+    assert rows(run, "SELECT trial_id, status, attempts FROM trials ORDER BY ALL") == [
+        {"trial_id": "A", "status": "finished", "attempts": 2},
+        {"trial_id": "B", "status": "finished", "attempts": 2},
+        {"trial_id": "C", "status": "stopped", "attempts": 1},
+    ]

@@ -1,6 +1,6 @@
 """What is tried next: batches, refusals, failures, confirmation, and the end."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,7 +8,8 @@ import pytest
 
 from sweeps.errors import SpecError
 from sweeps.search import proposals
-from sweeps.search.proposals import Proposal, Score, next_batch
+from sweeps.search.proposals import next_batch
+from sweeps.search.records import Proposal, Score
 from sweeps.search.run_search import replay
 from sweeps.spec.spec import Spec, load_spec
 
@@ -25,15 +26,21 @@ optimisation.epochs = { from = 2, to = 6 }
 TPE = HEAD + '[search]\nsampler = "tpe"\ntrials = 6\nbatch = 4\n[confirm]\ntop = 2\nseeds = 3\n'
 
 
-def decided(spec: Spec, value: Callable[[Proposal], float | None]) -> list[Proposal]:
+def decided(spec: Spec, value: Callable[[Proposal], float | None], before: Sequence[Proposal] = ()) -> list[Proposal]:
     """All proposals of a search whose trials score as `value` says; None: they fail."""
-    made: list[Proposal] = []
-    scores: dict[str, Score] = {}
+    made = [*before]
+    scores = {
+        (key, one.rung): Score(validation_score=score, macs=1)
+        for one in before
+        for key in one.trial_ids
+        if (score := value(one)) is not None
+    }
     while batch := next_batch(spec, made, scores):
         for decision in batch:
             made.append(decision.proposal)
-            if (score := value(decision.proposal)) is not None:
-                scores |= {key: Score(validation_score=score, macs=1) for key in decision.proposal.trial_ids}
+            if decision.proposal.trial_ids and (score := value(decision.proposal)) is not None:
+                at = decision.proposal.rung
+                scores |= {(key, at): Score(validation_score=score, macs=1) for key in decision.proposal.trial_ids}
     return made
 
 
@@ -59,7 +66,7 @@ def test_batches_read_those_before_and_the_best_are_confirmed_with_new_seeds(wri
 def test_the_order_in_which_trials_end_changes_nothing(write_spec: WriteSpec) -> None:
     spec = load_spec(write_spec(TPE))
     first = [decision.proposal for decision in next_batch(spec, (), {})]
-    scores = {key: Score(validation_score=epochs(one), macs=1) for one in first for key in one.trial_ids}
+    scores = {(key, None): Score(validation_score=epochs(one), macs=1) for one in first for key in one.trial_ids}
     turned = dict(reversed(scores.items()))
     assert next_batch(spec, first, scores) == next_batch(spec, first, turned)
 
@@ -87,7 +94,23 @@ def test_a_search_ends_when_only_refused_settings_are_proposed(
     monkeypatch.setattr(proposals, "MOST_REFUSED", 3)
     text = HEAD + '[[exclude]]\nmethod.criterion = ["l1", "l2"]\n[search]\nsampler = "random"\ntrials = 15\n'
     made = decided(load_spec(write_spec(text)), epochs)
-    assert sum(one.refusal is not None for one in made) == 3 and {one.batch for one in made} == {0}
+    *searched, end = made
+    assert sum(one.refusal is not None for one in searched) == 3 and {one.batch for one in searched} == {0}
+    assert end.purpose == "end" and end.refusal is not None and "[[exclude]] leaves it out" in end.refusal
+    assert replay(load_spec(write_spec(text)), Rows(made, epochs)) == []  # type: ignore[arg-type]
+
+
+def test_a_limit_of_time_ends_the_search_and_what_was_tried_is_confirmed(write_spec: WriteSpec) -> None:
+    spec = load_spec(write_spec(TPE))
+    made = [decision.proposal for decision in next_batch(spec, (), {}, "hours = 1 were reached")]
+    assert len(made) == 4, "the first batch is always proposed"
+    scores = {(key, None): Score(validation_score=epochs(one), macs=1) for one in made for key in one.trial_ids}
+    for purposes in (["end"], ["confirm", "confirm"], []):
+        batch = [decision.proposal for decision in next_batch(spec, made, scores, "hours = 1 were reached")]
+        assert [one.purpose for one in batch] == purposes
+        made += batch
+    assert made[4].refusal == "hours = 1 were reached"
+    assert replay(spec, Rows(made, epochs)) == []  # type: ignore[arg-type]
 
 
 def test_a_search_has_at_most_all_settings_each_once(write_spec: WriteSpec) -> None:
@@ -105,7 +128,9 @@ class Rows:
 
         self.proposals = [_row(one) for one in made]
         self.scores = [
-            {"trial_id": key, "validation_score": value(one), "macs": 1} for one in made for key in one.trial_ids
+            {"trial_id": key, "rung": one.rung, "validation_score": value(one), "macs": 1}
+            for one in made
+            for key in one.trial_ids
         ]
 
     def rows(self, sql: str) -> list[dict[str, object]]:
@@ -124,10 +149,12 @@ def test_a_replay_finds_a_decision_that_was_changed(write_spec: WriteSpec) -> No
     ("text", "message"),
     [
         ('[search]\nsampler = "tpe"\n', r"\[search\]: sampler 'tpe' has no end; type trials = 40"),
-        ('[search]\nsampler = "tpa"\ntrials = 3\n', r"\[search\] sampler: given 'tpa'"),
+        ('[search]\nsampler = "tpa"\ntrials = 3\n', r"\[search\] sampler: .*'tpa'.*did you mean 'tpe'"),
         ("[confirm]\ntop = 3\n", r"\[confirm\]: there is no search to confirm; add \[search\]"),
         ("[search]\ntrials = 3\n[tuning]\noptimisation.learning_rate = [0.1]\n", r"\[tuning\] chooses settings too"),
         ("[search]\ntrials = 3\n[confirm]\nseeds = 1\n", r"\[confirm\] seeds: given 1"),
+        ("[search]\ntrials = 3\ngpu_hours = 2\n", r"gpu_hours: \[resources\] gpus_per_rank is 0.*give hours instead"),
+        ("[search]\ntrials = 3\nhours = 0\n", r"\[search\] hours: given 0"),
         ('axes.data.name = ["digits"]\n[search]\ntrials = 3\n', r"scores on different data sets cannot be compared"),
     ],
 )

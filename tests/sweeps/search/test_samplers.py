@@ -4,9 +4,12 @@ import math
 import random
 
 import pytest
+from optuna.trial import TrialState
 
+from sweeps.errors import SpecError
 from sweeps.search.samplers import Told, propose
 from sweeps.search.space import SearchCandidate, Space, space_of
+from sweeps.search.tune_searcher import TuneSearcher
 from sweeps.spec.search_settings import SearchSettings
 from sweeps.spec.spec import Spec, Variant
 
@@ -33,7 +36,7 @@ def told_of(settings: list[SearchCandidate], batch: int) -> list[Told]:
 
 
 def searched(sampler: str, batches: int, seed: int = 0) -> list[Told]:
-    settings = SearchSettings(sampler=sampler, trials=100, seed=seed)  # type: ignore[arg-type]  # one of the names
+    settings = SearchSettings(sampler=sampler, trials=100, seed=seed)
     told: list[Told] = []
     for batch in range(batches):
         new: list[SearchCandidate] = []
@@ -52,7 +55,7 @@ def test_the_grid_has_each_setting_once_in_the_order_of_a_sweep() -> None:
 
 @pytest.mark.parametrize("sampler", ["random", "tpe", "nsga2"])
 def test_a_proposal_is_made_again_from_what_it_read(sampler: str) -> None:
-    settings = SearchSettings(sampler=sampler, trials=100)  # type: ignore[arg-type]
+    settings = SearchSettings(sampler=sampler, trials=100)
     told = searched(sampler, 4)
     assert [one.candidate.key for one in searched(sampler, 4)] == [one.candidate.key for one in told]
     random.seed(99)  # no global generator enters
@@ -94,3 +97,23 @@ def test_ascending_numbers_are_ordered_and_names_are_not() -> None:
     assert rates.is_ordered and not kinds.is_ordered
     space: Space = space_of(Spec(name="s", axes={"a": [3, 1, 2], "b": [True, False]}))
     assert not any(axis.is_ordered for axis in space.dimensions[0])
+
+
+def test_a_searcher_of_tune_proposes_settings_and_is_told_what_others_tried() -> None:
+    settings = SearchSettings(sampler="tune:optuna", trials=100)
+    first = TuneSearcher(SPACE, settings)
+    told: list[Told] = []
+    for batch in range(3):
+        new = [first.propose(len(told) + place, told) for place in range(4)]
+        told += told_of(new, batch)
+    values = SPACE.dimensions[0][0].values
+    assert all(one.candidate.values["rate"] in values for one in told)
+    again = TuneSearcher(SPACE, settings)  # of another launch
+    assert again.propose(len(told), told).key
+    (study,) = (again._searcher._ot_study,)
+    assert len(study.get_trials(states=[TrialState.COMPLETE])) == sum(one.score is not None for one in told)
+
+
+def test_a_searcher_whose_library_is_missing_is_refused_with_what_to_type() -> None:
+    with pytest.raises(SpecError, match="sampler 'tune:zoopt' cannot be used here: .*pip install"):
+        TuneSearcher(SPACE, SearchSettings(sampler="tune:zoopt", trials=3))

@@ -1,5 +1,6 @@
 """Real searches by the real command: serial equals Ray, killed and launched again equals undisturbed, replayed."""
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,16 +16,18 @@ from transtailor.waiting import reap, wait_for
 SPEC = """
 name = "search"
 [trial]
-method.name = "head_only"
+method.name = "fine_tune"
 source.epochs = 1
 data.train_images = 64
+optimisation.epochs = 3
 [axes]
-optimisation.head_learning_rate = { from = 0.001, to = 1.0, log = true, step = 2 }
+optimisation.learning_rate = { from = 0.001, to = 1.0, log = true, step = 2 }
 optimisation.head_epochs = { from = 1, to = 4 }
 [search]
 sampler = "tpe"
 trials = 8
 batch = 3
+halving = { eta = 3, epochs = [1] }
 [confirm]
 top = 2
 seeds = 2
@@ -55,12 +58,31 @@ def serial(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 def test_it_ends_with_the_confirmed_winner_and_compares_only_what_confirms(serial: tuple[Path, str]) -> None:
     folder, said = serial
     assert (
-        "confirmed winner: proposal " in said and " over 2 new seeds: " in said and "12 of 12 trials finished" in said
+        "confirmed winner: proposal " in said
+        and " over 2 new seeds: " in said
+        and "7 of 12 trials finished, 0 failed, 5 stopped" in said
     )
     compared = rows(folder, "SELECT DISTINCT trial_id FROM compared_points")
     confirming = rows(folder, "SELECT unnest(trial_ids) AS trial_id FROM proposals WHERE purpose = 'confirm'")
     assert {row["trial_id"] for row in compared} == {row["trial_id"] for row in confirming}
     assert len(compared) == 4
+
+
+def test_settings_that_are_not_among_the_best_of_a_rung_are_stopped_and_leave_no_state(
+    serial: tuple[Path, str],
+) -> None:
+    folder, _ = serial
+    status = commands.sweeps_command("status", "runs/search", folder=folder)
+    assert "has ended; 7 trials are finished, 5 stopped" in status.stdout
+    (best, *others) = rows(
+        folder, "SELECT status FROM rungs JOIN trials USING (trial_id) ORDER BY validation_score DESC, started_at"
+    )
+    assert len(others) == 7 and best["status"] == "finished"
+    attempts = rows(folder, "SELECT status, count(*) AS n FROM attempts GROUP BY ALL ORDER BY ALL")
+    assert attempts == [{"status": "finished", "n": 7}, {"status": "rested", "n": 8}]
+    assert not [*folder.glob("runs/search/trials/*/checkpoint/*")]
+    twice = rows(folder, "SELECT stage_key FROM stages WHERE NOT cached GROUP BY ALL HAVING count(*) > 1")
+    assert twice == [], "a stage was computed twice"
 
 
 def test_launched_again_nothing_is_left_and_every_decision_is_made_again(serial: tuple[Path, str]) -> None:
@@ -71,13 +93,19 @@ def test_launched_again_nothing_is_left_and_every_decision_is_made_again(serial:
     replayed = commands.sweeps_command("replay", "runs/search", folder=folder)
     assert (replayed.returncode, replayed.stdout) == (
         0,
-        "runs/search: all 10 proposals in 4 batches are decided alike\n",
+        "runs/search: all 13 proposals in 5 batches are decided alike\n"
+        "rung 0 (1 epoch): too few trials were continued to see what it predicts\n",
     )
 
 
 @pytest.mark.parametrize(
     ("old", "new", "table"),
-    [("trials = 8", "trials = 9", "search"), ("top = 2", "top = 1", "confirm"), ("to = 4", "to = 5", "axes")],
+    [
+        ("trials = 8", "trials = 9", "search"),
+        ("top = 2", "top = 1", "confirm"),
+        ("to = 4", "to = 5", "axes"),
+        ("eta = 3", "eta = 4", "search"),
+    ],
 )
 def test_a_search_that_was_changed_is_refused(serial: tuple[Path, str], old: str, new: str, table: str) -> None:
     folder, _ = serial
@@ -85,6 +113,23 @@ def test_a_search_that_was_changed_is_refused(serial: tuple[Path, str], old: str
     for options in ((), ("--plan",)):
         done = commands.launch("changed.toml", "--site", "serial", *options, folder=folder)
         assert done.returncode == 2 and f"[{table}] is not that of" in done.stderr and "--name NAME" in done.stderr
+
+
+def test_with_extend_more_settings_continue(serial: tuple[Path, str], tmp_path: Path) -> None:
+    shutil.copytree(serial[0], tmp_path, dirs_exist_ok=True)
+    (tmp_path / "longer.toml").write_text(SPEC.replace("eta = 3", "eta = 2"))
+    refused = commands.launch("longer.toml", "--site", "serial", folder=tmp_path)
+    assert refused.returncode == 2 and "type --extend to continue more settings" in refused.stderr
+    done = commands.launch("longer.toml", "--site", "serial", "--extend", folder=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    before, after = (
+        {row["trial_id"]: row["status"] for row in rows(folder, "SELECT trial_id, status FROM trials")}
+        for folder in (serial[0], tmp_path)
+    )
+    changed = [trial_id for trial_id in before if after[trial_id] != before[trial_id]]
+    assert [(before[trial_id], after[trial_id]) for trial_id in changed] == [("stopped", "finished")]
+    replayed = commands.sweeps_command("replay", "runs/search", folder=tmp_path)
+    assert replayed.returncode == 0, replayed.stderr
 
 
 def test_a_plan_says_what_runs_first_and_what_runs_at_most(tmp_path: Path) -> None:

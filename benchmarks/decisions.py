@@ -1,0 +1,105 @@
+"""What a decision of a search costs: processor time of one proposal, and of the promotions of one rung.
+
+python benchmarks/decisions.py            # two minutes
+python benchmarks/decisions.py --quick    # up to 1,000 trials
+"""
+
+import sys
+from pathlib import Path
+
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the repository instead of this folder
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from functools import partial
+
+from benchmarks.record import RESULTS, Cell, Measured, verdict, write
+from sweeps.search.halving import promotions
+from sweeps.search.records import Proposal, Score
+from sweeps.search.samplers import Told, propose
+from sweeps.search.space import Space, space_of
+from sweeps.spec.search_settings import SearchSettings
+from sweeps.spec.spec import Spec
+
+SIZES = (100, 1_000, 10_000)
+SAMPLERS = ("grid", "random", "tpe", "nsga2")
+GOAL_MS = 5.0  # at 10,000 trials
+REPEATS = 3
+BATCH = 4
+
+
+def main() -> int:
+    """Measures and writes the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="up to 1,000 trials")
+    parser.add_argument("--out", type=Path, default=RESULTS / "decisions", help="the table, without its suffix")
+    options = parser.parse_args()
+    space = space_of(Spec(name="s", axes={"a": [*range(100)], "b": [*range(50)], "c": ["p", "q", "r"]}))
+    rows: list[tuple[Cell, ...]] = []
+    for trials in SIZES[: 2 if options.quick else 3]:
+        told = results(space, trials)
+        for sampler in SAMPLERS:
+            settings = SearchSettings(sampler=sampler, trials=2 * trials, batch=BATCH)
+            decide = partial(propose, space, settings, trials, trials // BATCH, told, ())
+            rows.append(row(sampler, trials, median_ms(decide)))
+        rows.append(row("halving", trials, halving_ms(told)))
+    write(
+        Measured(
+            title="Processor time of a decision",
+            columns=("decides", "trials_before", "ms", "goal_ms", "verdict"),
+            rows=tuple(rows),
+            notes=(
+                "A proposal, with a sampler that is made from the results of all trials before; of halving, one of the "
+                f"promotions from a rung where all of them rest. Medians of {REPEATS}.",
+                "A space of 15,000 settings on three axes, of which one is not ordered.",
+            ),
+        ),
+        options.out,
+    )
+    return 0
+
+
+def row(decides: str, trials: int, ms: float) -> tuple[Cell, ...]:
+    """A row; the goal is about the largest number of trials."""
+    is_largest = trials == SIZES[-1]
+    return (decides, trials, ms, GOAL_MS if is_largest else None, verdict(ms <= GOAL_MS) if is_largest else None)
+
+
+def results(space: Space, trials: int) -> list[Told]:
+    """Made-up results of different settings."""
+    return [
+        Told(candidate=space.at(7 * n % 15_000), batch=n // BATCH, score=37 * n % 101 / 101, macs=n % 13)
+        for n in range(trials)
+    ]
+
+
+def halving_ms(told: list[Told]) -> float:
+    """Milliseconds for each promotion from the lowest rung."""
+    settings = SearchSettings(sampler="tpe", trials=len(told), halving={"epochs": (1, 3)})  # type: ignore[arg-type]  # as in TOML
+    there = [
+        Proposal(
+            number=n, batch=one.batch, purpose="search", candidate=one.candidate, seeds=(0,), drawn_by="tpe", rung=0,
+            trial_ids=(str(n),),
+        )
+        for n, one in enumerate(told)
+    ]  # fmt: skip
+    scores = {(str(n), 0): Score(validation_score=one.score or 0.0, macs=1) for n, one in enumerate(told)}
+    return median_ms(lambda: [*promotions(settings, there, scores)]) / len([*promotions(settings, there, scores)])
+
+
+def median_ms(act: Callable[[], object]) -> float:
+    """Processor time of an action, after one that imports what it needs."""
+    act()
+    found = []
+    for _ in range(REPEATS):
+        start_s = time.process_time()
+        act()
+        found.append(1000 * (time.process_time() - start_s))
+    return statistics.median(found)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,107 @@
+"""Synchronous successive halving: of the settings that rest at a rung, the best share continues to the next.
+
+Jamieson and Talwalkar, AISTATS 2016, one bracket. A continued trial is the same trial: its id and stages stay.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+
+from sweeps.errors import SpecError
+from sweeps.search.records import Proposal, Score, ScoreKey, result_of
+from sweeps.search.space import space_of
+from sweeps.spec.expand import expand_one
+from sweeps.spec.search_settings import SearchSettings
+from sweeps.spec.spec import Spec
+from tailor.config.trial import TrialConfig
+from tailor.core.errors import ConfigError
+from tailor.execution.dry_run import Rung, dry_run
+
+
+def ladder(settings: SearchSettings) -> tuple[Rung, ...]:
+    """Return the rungs before the end; none without halving.
+
+    >>> [str(rung) for rung in ladder(SearchSettings(trials=9, halving={"epochs": (2, 6)}))]
+    ['2 epochs', '6 epochs']
+    """
+    if settings.halving is None:
+        return ()
+    of_epochs = [Rung(number=number, epochs=epochs) for number, epochs in enumerate(settings.halving.epochs)]
+    return tuple(of_epochs or (Rung(number=number, point=p) for number, p in enumerate(settings.halving.points)))
+
+
+def refuse_impossible_rungs(spec: Spec) -> None:
+    """Raise SpecError if a setting of the spec has no such rungs; each value of each axis is tried once."""
+    assert spec.search is not None
+    space = space_of(spec)
+    for variant, axes in enumerate(space.dimensions):
+        first = {axis.key: axis.values[0] for axis in axes}
+        for values in [first, *({**first, axis.key: value} for axis in axes for value in axis.values[1:])]:
+            try:
+                trial = expand_one(spec, variant, {**values, "seed": space.seeds[0]})
+            except ConfigError:
+                continue  # it is refused when it is proposed
+            if trial is not None:
+                _refuse_impossible(trial.config, spec)
+
+
+def _refuse_impossible(config: TrialConfig, spec: Spec) -> None:
+    assert spec.search is not None
+    try:
+        for rung in ladder(spec.search):
+            dry_run(config, rung=rung)
+    except ConfigError as error:
+        raise SpecError(f"{spec.where} [search] halving: {error}") from error
+
+
+def rung_above(number: int, settings: SearchSettings) -> int | None:
+    """Return the number of the next rung; None: the end."""
+    return number + 1 if number + 1 < len(ladder(settings)) else None
+
+
+def promotions(
+    settings: SearchSettings, earlier: Sequence[Proposal], scores: Mapping[ScoreKey, Score]
+) -> Iterator[Proposal]:
+    """Yield the promotions from the lowest rung that has some; none when all are made.
+
+    The best of a rung by validation are promoted, one of `eta`, rounded up; of equal ones the earlier.
+    """
+    halving = settings.halving
+    for rung in ladder(settings):
+        above = rung_above(rung.number, settings)
+        there = [one for one in earlier if one.rung == rung.number and one.refusal is None]
+        promoted = {one.promotes for one in earlier if one.purpose == "promote" and one.rung == above}
+        results = [(result_of(one, scores).score, one) for one in there if one.origin not in promoted]
+        ranked = sorted([(-score, one.origin, one) for score, one in results if score is not None], key=lambda o: o[:2])
+        assert halving is not None
+        left = -(-len(there) // halving.eta) - len(promoted)
+        for number, (_, origin, one) in enumerate(ranked[: max(0, left)], start=len(earlier)):
+            above_it = replace(one, number=number, purpose="promote", promotes=origin, rung=above)
+            yield replace(above_it, eta=halving.eta, drawn_by="best")
+        if left > 0 and ranked:
+            return
+
+
+def is_longer(settings: SearchSettings, kept: SearchSettings) -> bool:
+    """Whether a search differs from that of a run only in its eta, which is smaller: more settings continue."""
+    if settings.halving is None or kept.halving is None or settings.halving.eta >= kept.halving.eta:
+        return False
+    return with_eta(settings, kept.halving.eta) == kept
+
+
+def with_eta(settings: SearchSettings, eta: int | None) -> SearchSettings:
+    """Return the same search with another eta; None: as it is."""
+    if settings.halving is None or eta is None:
+        return settings
+    return settings.model_copy(update={"halving": settings.halving.model_copy(update={"eta": eta})})
+
+
+def stopped_trials(settings: SearchSettings, proposals: Sequence[Proposal]) -> set[str]:
+    """Return the trials that rest at a rung from which others were promoted."""
+    found: set[str] = set()
+    for rung in ladder(settings):
+        above = rung_above(rung.number, settings)
+        promoted = {one.promotes for one in proposals if one.purpose == "promote" and one.rung == above}
+        if promoted:
+            stay = (one for one in proposals if one.rung == rung.number and one.origin not in promoted)
+            found |= {key for one in stay for key in one.trial_ids}
+    return found

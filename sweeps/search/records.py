@@ -1,0 +1,54 @@
+"""What a search decides, and what its decisions read."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Literal
+
+from sweeps.search.samplers import Told
+from sweeps.search.space import SearchCandidate
+
+ScoreKey = tuple[str, int | None]
+"""A trial, and the number of the rung where it rests; None: its end."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """Of a trial at a rung, or of the last operating point of a finished one."""
+
+    validation_score: float
+    macs: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Proposal:
+    """A setting that was proposed, the trials that try it, and what the decision read."""
+
+    number: int  # from 0, in the order of the search
+    batch: int  # its decision read the scores of all proposals of smaller batches
+    purpose: Literal["search", "promote", "end", "confirm"]
+    candidate: SearchCandidate
+    seeds: tuple[int, ...]  # one trial each
+    drawn_by: str  # the sampler; "random" where the sampler proposed what had been tried
+    rung: int | None = None  # to which its trials run; None: to their end
+    promotes: int | None = None  # of a promotion: the number of the proposal whose trials it continues
+    eta: int | None = None  # of a promotion: one of this many settings was continued
+    confirms: int | None = None  # of a proposal that confirms: the number of the proposal that it runs again
+    refusal: str | None = None  # why the setting has no trials, or why the search ended early; None otherwise
+    trial_ids: tuple[str, ...] = ()
+    unscored: tuple[str, ...] = ()
+    """Trials of smaller batches that had no score, because they had failed when the decision was made."""
+
+    @property
+    def origin(self) -> int:
+        """The number of the proposal that began its trials."""
+        return self.number if self.promotes is None else self.promotes
+
+
+def result_of(proposal: Proposal, scores: Mapping[ScoreKey, Score]) -> Told:
+    """Return the mean over the trials of a proposal at its rung; None if one has no score."""
+    found = [scores[key, proposal.rung] for key in proposal.trial_ids if (key, proposal.rung) in scores]
+    if not found or len(found) < len(proposal.trial_ids):
+        return Told(candidate=proposal.candidate, batch=proposal.batch, score=None, macs=None)
+    score, macs = fmean(one.validation_score for one in found), fmean(one.macs for one in found)
+    return Told(candidate=proposal.candidate, batch=proposal.batch, score=score, macs=macs)

@@ -1,0 +1,145 @@
+"""Halving: which trials are continued, which are stopped, and that only scores at the same rung are compared."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from sweeps.errors import SpecError
+from sweeps.search.halving import is_longer, stopped_trials
+from sweeps.search.outcome import rung_lines
+from sweeps.search.records import Proposal
+from sweeps.search.run_search import replay
+from sweeps.spec.spec import load_spec
+from tests.sweeps.search.test_proposals import Rows, decided
+
+WriteSpec = Callable[..., Path]
+SPEC = """
+name = "s"
+[trial]
+method.name = "fine_tune"
+[axes]
+seed = [3, 7]
+optimisation.momentum = { from = 0.1, to = 0.9, step = 0.1 }
+[search]
+sampler = "%s"
+trials = 9
+batch = 4
+halving = { eta = 2, epochs = [3, 10] }
+[confirm]
+top = 2
+seeds = 3
+"""
+
+
+def turned(one: Proposal) -> float:
+    """At the first rung more momentum is better, later less is."""
+    momentum = float(one.candidate.values["optimisation.momentum"])
+    return momentum if one.rung == 0 else -momentum
+
+
+@pytest.mark.parametrize("sampler", ["grid", "random", "tpe"])
+def test_the_best_of_each_rung_are_continued_under_their_ids(sampler: str, write_spec: WriteSpec) -> None:
+    spec = load_spec(write_spec(SPEC % sampler))
+    made = decided(spec, turned)
+    assert [one.number for one in made] == list(range(len(made)))
+    of = {rung: [one for one in made if one.purpose == "promote" and one.rung == rung] for rung in (1, None)}
+    momenta = {rung: [one.candidate.values["optimisation.momentum"] for one in of[rung]] for rung in of}
+    assert momenta == {1: [0.9, 0.8, 0.7, 0.6, 0.5], None: [0.5, 0.6, 0.7]}
+    for one in (*of[1], *of[None]):
+        assert one.trial_ids == made[one.origin].trial_ids and made[one.origin].purpose == "search"
+    confirmed = [one.candidate.values["optimisation.momentum"] for one in made if one.purpose == "confirm"]
+    assert confirmed == [0.5, 0.6]
+    ended = {key for one in of[None] for key in one.trial_ids}
+    began = {key for one in made if one.purpose == "search" for key in one.trial_ids}
+    assert spec.search is not None and stopped_trials(spec.search, made) == began - ended
+    assert replay(spec, Rows(made, turned)) == []  # type: ignore[arg-type]
+
+
+def test_each_decision_reads_all_before_it_and_nothing_is_decided_twice(write_spec: WriteSpec) -> None:
+    made = decided(load_spec(write_spec(SPEC % "tpe")), turned)
+    batches = [(one.batch, one.purpose, one.rung) for one in made]
+    assert list(dict.fromkeys(batches)) == [
+        (0, "search", 0), (1, "search", 0), (2, "search", 0), (3, "promote", 1), (4, "promote", None),
+        (5, "confirm", None),
+    ]  # fmt: skip
+
+
+def test_failed_trials_are_not_continued_and_a_smaller_share_is(write_spec: WriteSpec) -> None:
+    """Of nine settings seven fail; two have scores, and both are continued."""
+    spec = load_spec(write_spec(SPEC % "grid"))
+    made = decided(spec, lambda one: turned(one) if turned(one) in (0.3, 0.4) or one.rung != 0 else None)
+    assert [one.origin for one in made if one.purpose == "promote" and one.rung == 1] == [3, 2]
+    (first,) = {one.unscored for one in made if one.rung == 1}
+    assert len(first) == 2 * 7
+
+
+def test_a_changed_promotion_is_found(write_spec: WriteSpec) -> None:
+    spec = load_spec(write_spec(SPEC % "grid"))
+    made = decided(spec, turned)
+    place = next(n for n, one in enumerate(made) if one.purpose == "promote")
+    forged = [*made[:place], replace(made[place], promotes=0, trial_ids=made[0].trial_ids), *made[place + 1 :]]
+    assert place in {old.number for old, _ in replay(spec, Rows(forged, turned))}  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("epochs = [3, 10]", "epochs = [10, 3]", r"the rungs \[10, 3\] are not in ascending order"),
+        ("epochs = [3, 10]", "epochs = [3, 3]", r"the rungs \[3, 3\] are not in ascending order"),
+        ("epochs = [3, 10]", "epochs = []", r"rungs are in epochs or at points; type halving = "),
+        ("epochs = [3, 10]", "epochs = [3], points = [0]", r"rungs are in epochs or at points"),
+        ("epochs = [3, 10]", "epochs = [0]", r"\[search\] .*given 0"),
+        ("eta = 2", "eta = 1", r"\[search\] .*given 1"),
+        ("top = 2", "top = 4", r"of 9 settings 3 reach their end, and \[confirm\] top = 4; type top = 3"),
+        ('"tpe"', '"nsga2"', r"halving ranks by score alone"),
+    ],
+)
+def test_ladders_that_cannot_be_are_refused(old: str, new: str, message: str, write_spec: WriteSpec) -> None:
+    with pytest.raises(SpecError, match=message):
+        load_spec(write_spec((SPEC % "tpe").replace(old, new)))
+
+
+def test_with_a_smaller_eta_more_settings_continue_and_old_decisions_stay(write_spec: WriteSpec) -> None:
+    """Of nine settings 3 and 1 continue with eta = 3; with eta = 2 it is 5 and 3."""
+    text = (SPEC % "grid").replace("top = 2", "top = 1")
+    spec, longer = (load_spec(write_spec(text.replace("eta = 2", f"eta = {eta}"), f"{eta}.toml")) for eta in (3, 2))
+    assert spec.search is not None and longer.search is not None
+    assert is_longer(longer.search, spec.search) and not is_longer(spec.search, longer.search)
+    before = decided(spec, turned)
+    made = decided(longer, turned, before)
+    assert made[: len(before)] == before
+    assert [(one.rung, one.eta, one.candidate.values["optimisation.momentum"]) for one in made[len(before) :]] == [
+        (1, 2, 0.6), (1, 2, 0.5), (None, 2, 0.5), (None, 2, 0.6), (None, None, 0.5),
+    ]  # fmt: skip
+    assert replay(longer, Rows(made, turned)) == []  # type: ignore[arg-type]
+
+
+class Scores:
+    """The scores of a run at its rungs and at the end (None), as `rung_lines` reads them."""
+
+    def __init__(self, scores: dict[int | None, list[float]]) -> None:
+        self.scores = scores
+
+    def rows(self, _sql: str) -> list[dict[str, object]]:
+        return [
+            {"trial_id": place, "rung": rung, "epochs": rung and 2 * rung, "point": None, "score": score}
+            for rung, scores in self.scores.items()
+            for place, score in enumerate(scores)
+        ]
+
+
+def test_rungs_say_what_they_predict() -> None:
+    """The second rung agrees with the end, the first one does not; of the third only two trials were continued."""
+    lines = [*rung_lines(Scores({1: [4, 1, 3, 2, 5], 2: [1, 2, 3, 4, 9], None: [1, 2, 3, 4]}))]  # type: ignore[arg-type]
+    assert lines == [
+        "rung 1 (2 epochs): rank correlation with the end -0.40 over 4 trials; this is weak: leave this rung out, or "
+        "choose a later one",
+        "rung 2 (4 epochs): rank correlation with the end 1.00 over 4 trials",
+    ]
+    few = [*rung_lines(Scores({1: [1, 2, 3, 4, 5], 2: [2, 3, 4, 9], None: [1, 2]}))]  # type: ignore[arg-type]
+    assert few == [
+        "rung 1 (2 epochs): rank correlation with rung 2 (4 epochs) 1.00 over 4 trials",
+        "rung 2 (4 epochs): too few trials were continued to see what it predicts",
+    ]
