@@ -94,6 +94,7 @@ bench-faults: $(READY)  ## an hour or more: kills, interrupts and feeds nonsense
 	$(BIN)/python benchmarks/faults.py
 	$(BIN)/python benchmarks/faults.py --with ray --faults 100
 	$(BIN)/python benchmarks/faults.py --with slurm --faults 30
+	$(BIN)/python benchmarks/simulated_days.py --minutes 60
 	$(BIN)/python benchmarks/soak.py
 	$(BIN)/python benchmarks/fuzzing.py
 	$(BIN)/python benchmarks/chaos.py

@@ -16,6 +16,7 @@ from typing import BinaryIO
 
 Content = str | bytes | Callable[[BinaryIO], object]
 """A text (written as UTF-8), bytes, or a function that writes into a given stream."""
+_synced: set[Path] = set()  # folders whose names this process has synced
 
 
 def write_file(path: Path, content: Content, *, mode: int | None = None) -> Path:
@@ -118,15 +119,24 @@ def refuse_unwritable(folder: Path, option: str, error: type[Exception]) -> None
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder and those above it, and sync them."""
-    if folder.is_dir():
+    """Make a folder and those above it, and sync them.
+
+    The name of a folder that exists is synced once by each process: the one that made it may have been killed before.
+    """
+    is_new = not folder.is_dir()
+    if not is_new and folder in _synced:
         return
     made = [folder]
     while not made[-1].parent.is_dir():
         made.append(made[-1].parent)
     folder.mkdir(parents=True, exist_ok=True)
     for new in made:
-        sync(new.parent)
+        try:
+            sync(new.parent)
+        except PermissionError:
+            if is_new:
+                raise
+    _synced.add(folder)
 
 
 @contextmanager

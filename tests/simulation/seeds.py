@@ -47,9 +47,9 @@ class Days:
         """What happens on the day of a seed."""
         return drawn(seed, self.moments)
 
-    def smaller(self, seed: int) -> tuple[Disturbance, ...]:
-        """The disturbances of a seed that fails, without those that it fails without, too."""
-        kept = self.disturbances(seed)
+    def smaller(self, seed: int, disturbances: Sequence[Disturbance] | None = None) -> tuple[Disturbance, ...]:
+        """The disturbances of a day that fails, its own or these, without those that it fails without, too."""
+        kept = self.disturbances(seed) if disturbances is None else tuple(disturbances)
         number = 0
         while number < len(kept):
             fewer = kept[:number] + kept[number + 1 :]

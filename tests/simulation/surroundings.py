@@ -30,6 +30,7 @@ from tests.simulation import trials
 from tests.simulation.launches import SLOTS
 from tests.simulation.machines import ranks_on
 from tests.simulation.world import World, replaced, threading_in
+from transtailor import files
 from transtailor.sources import code_digest
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def surroundings(day: Simulation) -> Iterator[None]:
         (local_pool, "local_pool", lambda *_: day.launched.open_machines(world, day.comes_and_goes)),
         (tune_site, "tune", _tune(day)),
         (tune_slot, "RayRanks", ranks_on(day.of_slot)), (tune_slot, "GroupNodes", _group_nodes(day)),
-        (sys, "stdout", day.said), (sys, "stderr", day.said),
+        (files, "_synced", _OfProcess(world)), (sys, "stdout", day.said), (sys, "stderr", day.said),
     ]  # fmt: skip
     level = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
@@ -141,6 +142,23 @@ def _clock(world: World) -> list[tuple[Any, str, Any]]:
         (time, "sleep", lambda s: real["sleep"](s) if world.current is None else world.sleep(s)),
         *((module, "datetime", Moment) for module in modules if getattr(module, "datetime", None) is datetime),
     ]
+
+
+class _OfProcess:
+    """A set of each process of its own, as a module's variable is."""
+
+    def __init__(self, world: World) -> None:
+        self._world, self._sets = world, dict[int, set[Path]]()
+
+    def _own(self) -> set[Path]:
+        return self._sets.setdefault(0 if self._world.current is None else self._world.current.process.pid, set())
+
+    def __contains__(self, path: Path) -> bool:
+        return path in self._own()
+
+    def add(self, path: Path) -> None:
+        """As a set's."""
+        self._own().add(path)
 
 
 def _pid(world: World) -> Callable[[], int]:

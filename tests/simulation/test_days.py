@@ -9,10 +9,12 @@ import pytest
 
 from tests.simulation.day import folder
 from tests.simulation.disturbances import Disturbance
+from tests.simulation.planted import PLANTED, Planted
 from tests.simulation.seeds import Days, told
 
 FAILED = [json.loads(line) for line in (Path(__file__).parent / "failed.jsonl").read_text().splitlines()]
-SEEDS, AT_ONCE = 150, 25
+SEEDS, AT_ONCE = 50, 25
+LOSES_ALL = 2  # a seed with which a loss of power leaves only what was synced
 
 
 @pytest.fixture(scope="module")
@@ -43,3 +45,19 @@ def test_a_seed_replays_exactly(days: Days) -> None:
     assert (first.digest, first.moments) == (again.digest, again.moments)
     assert first.digest != other.digest
     assert first.struck
+
+
+def test_what_fails_is_made_smaller(days: Days) -> None:
+    late = Disturbance("late", "", "", 3, 1)
+    power = Disturbance("power", "replace", "runs/day/tables/trials/*-*.parquet", 1, LOSES_ALL)
+    (fault,) = (fault for fault in PLANTED if fault.what == "a new cache's name is not synced")
+    with fault.planted():
+        assert days.smaller(0, [late, power, late]) == (power,)
+        assert "is lost" in days.day(0, [power]).broken[0]
+    assert not days.day(0, [power]).broken
+
+
+@pytest.mark.parametrize("fault", PLANTED, ids=lambda fault: fault.what)
+def test_a_planted_fault_fits_the_source(fault: Planted) -> None:
+    with fault.planted():
+        pass

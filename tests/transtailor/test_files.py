@@ -152,6 +152,13 @@ def test_the_name_of_each_new_folder_reaches_the_disk(tmp_path: Path, done: list
     assert len(done) == 2  # it was there already
 
 
+def test_a_folder_that_others_made_is_synced_once(tmp_path: Path, done: list[str]) -> None:
+    (tmp_path / "a").mkdir()
+    make_folder(tmp_path / "a")
+    make_folder(tmp_path / "a")
+    assert done == [f"sync {tmp_path.name}"]
+
+
 def test_what_cannot_be_synced_is_told(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         sync(tmp_path / "absent")

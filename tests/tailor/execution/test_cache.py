@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tailor.execution.cache import Cache, DamagedStage, MadeBy, StageDescription
+from transtailor.files import make_folder
 
 KEY, OTHER = "ab" * 32, "ab" + 62 * "0"
 
@@ -114,7 +115,7 @@ def test_tensors_may_hold_any_bytes(tmp_path: Path) -> None:
 def test_a_stage_is_written_with_two_syncs_and_no_hard_links_are_needed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "ab").mkdir()
+    make_folder(tmp_path / "ab")
     synced: list[int] = []
     monkeypatch.setattr(os, "fsync", synced.append)
     Cache(tmp_path).write(KEY, DESCRIPTION, b"tensors")

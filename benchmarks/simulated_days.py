@@ -1,0 +1,133 @@
+"""Simulated days of a sweep: how soon they find planted faults, and what as many days as there is time for break.
+
+    python benchmarks/simulated_days.py --minutes 30     # resumes: planted faults first, then days
+
+Each day is one seed: tests/simulation says what may happen, and judges it. Seeds that were run are on record.
+"""
+
+import sys
+from pathlib import Path
+
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the repository instead of this folder
+
+import argparse
+import csv
+import itertools
+import math
+import os
+import tempfile
+import time
+from collections.abc import Sequence
+
+from benchmarks.record import RESULTS, Cell, Measured, read_rows, write
+from tests.simulation.day import folder
+from tests.simulation.planted import PLANTED, Planted
+from tests.simulation.seeds import Days, told
+
+COLUMNS = ("planted fault", "found by seed", "days", "disturbances needed", "first broken promise")
+SEEDS_COLUMNS = ("first seed", "days", "broken", "disturbances", "processor_s")
+ROUNDS = (15, 60, 250, 1000, 2000)  # days for each planted fault: those that are easy to find come first
+AT_ONCE = 20  # days between two lines of the record
+TEXT = 60  # characters of a broken promise in the table
+FOUND = (
+    "Found and fixed: a new cache's folder was made without a sync of its name, so a loss of power could take all "
+    "stages of a sweep's first launch, whose trials were on record as finished (sweeps/driver/driver.py).",
+    "Found and fixed: a stale folder (ESTALE) ended a launch with a traceback instead of 2 and the reason "
+    "(sweeps/commands/launch.py).",
+    "Found and fixed: if a rank was killed between making a folder and syncing its name, later ranks never synced it, "
+    "so a loss of power could take finished stages (transtailor/files.py, `make_folder`); disturbances chosen by hand.",
+    "The disturbances that found these are in tests/simulation/failed.jsonl, which `make check` replays.",
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Simulate for a time and write the page; 1 if a day broke a promise or a planted fault was missed."""
+    parser = argparse.ArgumentParser(description="simulated days of a sweep, as many as time allows")
+    parser.add_argument("--minutes", type=float, default=240.0, help="how long (default: 240)")
+    parser.add_argument("--out", type=Path, default=RESULTS / "simulated_days", help="path of the page, without suffix")
+    options = parser.parse_args(arguments)
+    end_s = time.monotonic() + 60 * options.minutes
+    out: Path = options.out
+    with tempfile.TemporaryDirectory(dir=folder()) as place:
+        days = Days.below(Path(place))
+        planted = {row[0]: row for row in read_rows(out, COLUMNS)}
+        for most, fault in itertools.product(ROUNDS, PLANTED):
+            before = planted.get(fault.what, (fault.what, None, 0, None, None))
+            if before[1] is None and int(before[2] or 0) < most and time.monotonic() < end_s:
+                planted[fault.what] = _find(fault, days, int(before[2] or 0), most, end_s)
+                _write_page(out, planted)
+        while time.monotonic() < end_s:
+            _simulate(days, out)
+    _write_page(out, planted)
+    return int(any(row[1] is None for row in planted.values()) or any(row[2] for row in _seeds(out)))
+
+
+def _find(fault: Planted, days: Days, first: int, most: int, end_s: float) -> tuple[Cell, ...]:
+    """The first seed whose day breaks a promise because of a fault, as a row of the table; or how many days do not."""
+    with fault.planted():
+        for seed in range(first, most):
+            day = days.day(seed)
+            if day.broken:
+                few = days.smaller(seed)
+                promise = days.day(seed, few).broken[0].splitlines()[0]
+                return (fault.what, seed, seed + 1, len(few), promise[:TEXT])
+            if time.monotonic() > end_s:
+                return (fault.what, None, seed + 1, None, None)
+    return (fault.what, None, most, None, None)
+
+
+def _simulate(days: Days, out: Path) -> None:
+    """Some more days, as a line of the record."""
+    done = _seeds(out)
+    first = int(done[-1][0] + done[-1][1]) if done else 0
+    began_s, broken, struck = time.process_time(), 0, 0
+    for seed in range(first, first + AT_ONCE):
+        day = days.day(seed)
+        broken, struck = broken + bool(day.broken), struck + day.struck
+        if day.broken:
+            print(told(seed, few := days.smaller(seed), days.day(seed, few)), flush=True)
+    path = _seeds_file(out)
+    is_new = not path.exists()
+    with path.open("a", newline="", encoding="utf-8") as file:
+        lines = csv.writer(file)
+        if is_new:
+            lines.writerow(SEEDS_COLUMNS)
+        lines.writerow((first, AT_ONCE, broken, struck, round(time.process_time() - began_s, 2)))
+
+
+def _seeds_file(out: Path) -> Path:
+    return out.parent / f"{out.name}_seeds.csv"
+
+
+def _seeds(out: Path) -> list[tuple[float, ...]]:
+    """The record of the days so far."""
+    if not _seeds_file(out).exists():
+        return []
+    with _seeds_file(out).open(encoding="utf-8") as file:
+        return [tuple(map(float, row)) for row in list(csv.reader(file))[1:]]
+
+
+def _write_page(out: Path, planted: dict[Cell, tuple[Cell, ...]]) -> None:
+    rows = tuple(planted[fault.what] for fault in PLANTED if fault.what in planted)
+    done = _seeds(out)
+    days, broken, struck, seconds = (sum(row[column] for row in done) for column in range(1, 5))
+    found = sum(row[1] is not None for row in rows)
+    notes = (
+        f"Days without a planted fault: {days:.0f}, with {struck:.0f} disturbances; {broken:.0f} broke a promise. "
+        f"A day took {seconds / days if days else math.nan:.2f} s of processor time; the machine's load is below. "
+        f"Each {AT_ONCE} days are a line of {_seeds_file(out).name}.",
+        f"Planted faults: {len(PLANTED)}, of which {len(rows)} were tried and {found} found; days: how many so far. "
+        "Each is a change of a few words of the product's source, in tests/simulation/planted.py.",
+        "A day: the real launch command, driver, Tune backend, slots, ranks, stores, cache and merging of a sweep of "
+        "four trials whose stages compute nothing, in one process, on a simulated clock and a disk that forgets what "
+        "was not synced; tests/simulation/disturbances.py has what may happen.",
+        *FOUND,
+    )
+    measured = Measured(title="Simulated days of a sweep", columns=COLUMNS, rows=rows, notes=notes)
+    write(measured, out, ("duckdb", "pyarrow"))
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    sys.exit(main())
