@@ -1,4 +1,4 @@
-"""Make the README's pictures with Debian's chromium: `python -m tools.pictures RUN`, from a finished run of the tour.
+"""Make the README's pictures with Debian's chromium: `python -m tools.pictures RUN`, from a finished run as the demo's.
 
 Two show the first screen of the run's report and a trial's panel in it, one the output of `transtailor plan tour`.
 """

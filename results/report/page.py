@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment as Templates
-from jinja2 import PackageLoader, StrictUndefined
+from jinja2 import PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from results.arms.findings import findings_of
@@ -116,17 +116,8 @@ def render(page: Page, *, live: bool = False) -> str:
     Args:
         live: whether a server answers it, which it may ask then.
     """
-    templates = Templates(
-        loader=PackageLoader("results"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     style, *scripts = map(Markup, _sources())
-    return templates.get_template("report.html.j2").render(
-        page=page, style=style, scripts=scripts, policy=Markup(policy_of(live=live)), live=live
-    )
+    return _template().render(page=page, style=style, scripts=scripts, policy=Markup(policy_of(live=live)), live=live)
 
 
 def policy_of(*, live: bool = False, more: Sequence[str] = ()) -> str:
@@ -144,6 +135,18 @@ def policy_of(*, live: bool = False, more: Sequence[str] = ()) -> str:
 def hash_source(text: str) -> str:
     """How a policy names a script or a style."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+@cache
+def _template() -> Template:
+    templates = Templates(
+        loader=PackageLoader("results"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return templates.get_template("report.html.j2")
 
 
 @cache

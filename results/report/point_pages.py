@@ -46,7 +46,8 @@ class PointPages:
     def __init__(self, run: Run) -> None:
         self._run, self._asking = run, threading.Lock()
         run.connection.execute(
-            f"CREATE TEMP TABLE points AS SELECT point.*, CASE metric {_FACTORS} END AS factor FROM ({POINTS}) AS point"
+            f"CREATE TEMP TABLE points AS SELECT point.*, CASE metric {_FACTORS} END AS factor,"
+            f" lower(concat_ws(chr(10), {', '.join(_TEXTS)})) AS texts FROM ({POINTS}) AS point"
             " JOIN (SELECT trial_id, point, metric FROM compared_points) USING (trial_id, point)"
         )
         shown = {name: name for name in ("seed", "macs", "params", "latency_ms")}
@@ -80,8 +81,7 @@ class PointPages:
             ]
         except (DocumentError, KeyError) as error:
             raise ResultsError(f"no question about points: {error}") from error
-        for part in question.texts:
-            where.append((f"contains(lower(concat_ws(chr(10), {', '.join(_TEXTS)})), ?)", [part.lower()]))
+        where += [("contains(texts, ?)", [part.lower()]) for part in question.texts]
         if question.labels:
             where.append(("label IN (SELECT unnest(?))", [[*question.labels]]))
         if question.problem:
@@ -100,7 +100,7 @@ class PointPages:
                     )
                 where.append((f"({behind})", given))
             order = f"ORDER BY {key} IS NULL, {key} {'DESC' if is_down else 'ASC'}, trial_id, point LIMIT {PAGE_ROWS}"
-            rows = self._asked(f"*, {key} AS key", where, order)
+            rows = self._asked(f"* EXCLUDE (texts), {key} AS key", where, order)
         keys = [row.pop("key") for row in rows]
         columns = [{"name": name, **packed([row[name] for row in rows])} for name in (rows[0] if rows else ())]
         last = [keys[-1], rows[-1]["trial_id"], rows[-1]["point"]] if rows else None

@@ -11,7 +11,7 @@ from scipy import special
 from results.statistics.means import finite
 
 _RANK_TOLERANCE = 1e-10
-"""Of singular values against the largest: those of dependent columns, which are whole counts, are below 1e-13."""
+"""Of eigenvalues against the largest: those of dependent columns are below 1e-13."""
 
 
 @dataclass(frozen=True)
@@ -138,6 +138,8 @@ def _fitted(data: np.ndarray, blocks: Sequence[np.ndarray]) -> tuple[float, int]
     """Fit a mean and these columns by least squares; return the residual sum of squares and the rank."""
     matrix = np.concatenate([np.ones((len(data), 1)), *blocks], axis=1)
     rest = data - data.mean()
-    # Normal equations: counts are exact, and there are far fewer columns than values.
-    solution, _, rank, _ = np.linalg.lstsq(matrix.T @ matrix, matrix.T @ rest, rcond=_RANK_TOLERANCE)
-    return float(((rest - matrix @ solution) ** 2).sum()), int(rank)
+    # Normal equations: their entries are counts, which are exact, and there are far fewer columns than values.
+    sizes, axes = np.linalg.eigh(matrix.T @ matrix)
+    kept = sizes > _RANK_TOLERANCE * sizes[-1]
+    solution = axes[:, kept] @ ((axes[:, kept].T @ (matrix.T @ rest)) / sizes[kept])
+    return float(((rest - matrix @ solution) ** 2).sum()), int(kept.sum())

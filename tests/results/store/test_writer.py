@@ -63,7 +63,7 @@ def test_times_of_writing_increase_strictly_within_a_writer(tmp_path: Path, tria
         ({"trial_id": 7}, "column trial_id: expected string"),
         ({"error": "\ud800"}, "table trials, column error: cannot be stored as string"),
         ({"started_at": datetime(2024, 1, 1)}, "column started_at: expected .* with a time zone"),  # noqa: DTZ001
-        ({"status": "finnished"}, "column status: expected one of finished, failed, given 'finnished'"),
+        ({"status": "finnished"}, "column status: expected one of finished, failed, stopped, given 'finnished'"),
         ({"colour": "red"}, "row 0: extra column colour"),
         ({"written_at": datetime(2024, 1, 1, tzinfo=UTC)}, "written_at is set by the writer"),
     ],
