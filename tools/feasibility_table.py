@@ -8,6 +8,7 @@ from dataclasses import astuple
 from tailor.catalogue.feasibility_table import TABLE_FILE
 from tailor.catalogue.networks import NETWORKS
 from tailor.pruning.feasibility_count import rules
+from transtailor.files import write_file
 
 
 def main(arguments: list[str]) -> int:
@@ -17,9 +18,9 @@ def main(arguments: list[str]) -> int:
     known = json.loads(TABLE_FILE.read_bytes()) if TABLE_FILE.exists() else {}
     for name in parser.parse_args(arguments).names or list(NETWORKS):
         known[name] = {rule: astuple(found) for rule, found in rules(name).items()}
+        rows = [f"{json.dumps(name)}: {json.dumps(known[name])}" for name in sorted(known)]
+        write_file(TABLE_FILE, "{\n" + ",\n".join(rows) + "\n}\n")
         print(name, flush=True)
-    rows = [f"{json.dumps(name)}: {json.dumps(known[name])}" for name in sorted(known)]
-    TABLE_FILE.write_text("{\n" + ",\n".join(rows) + "\n}\n")
     return 0
 
 

@@ -52,7 +52,7 @@ class _OverKept:
             keep[self.removed] = False
             made = nn.functional.group_norm(x[:, keep], 1, norm.weight[keep], norm.bias[keep], norm.eps)
             return torch.zeros_like(x).index_copy(1, keep.nonzero().flatten(), made)
-        is_last = not type(norm).__name__.endswith("2d")  # as torchvision's and timm's are called
+        is_last = "2d" not in type(norm).__name__  # as torchvision's and timm's are called
         x = x if is_last else x.movedim(1, -1)
         keep = torch.ones(x.shape[-1], dtype=torch.bool)
         keep[self.removed] = False
@@ -64,7 +64,8 @@ class _OverKept:
         else:
             made = nn.functional.rms_norm(x[..., keep], (int(keep.sum()),), factor, norm.eps)
         whole = torch.zeros_like(x)
-        whole[..., keep] = made
+        activation = getattr(norm, "act", None)  # of some norms of timm
+        whole[..., keep] = activation(made) if isinstance(activation, nn.Module) else made
         return whole if is_last else whole.movedim(-1, 1)
 
 

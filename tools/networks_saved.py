@@ -1,10 +1,11 @@
 """A pruned network as users get it: saved, rebuilt in a fresh process without pickle, and exported.
 
-Each is done with the command or function that users call, in a separate process, which frees its memory at its end.
+Each is done with the command or function that users call, in a separate process.
 """
 
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -26,11 +27,16 @@ def refuse(event, _arguments):
 
 load_model = tailor.load_model  # imports all that is needed
 sys.addaudithook(refuse)
-torch.set_num_threads(int(sys.argv[2]))  # with more, sums are added up in another order
-said = load_file(sys.argv[1] + "/{SAID_FILE}")
-with torch.no_grad():
-    outputs = load_model(sys.argv[1])(said["images"])
-print(float((outputs - said["outputs"]).abs().max()))
+torch.set_num_threads(int(sys.argv[1]))  # with more, sums are added up in another order
+for line in sys.stdin:
+    try:
+        said = load_file(line.strip() + "/{SAID_FILE}")
+        with torch.no_grad():
+            outputs = load_model(line.strip())(said["images"])
+        difference = float((outputs - said["outputs"]).abs().max())
+        print("{YES}" if difference == 0.0 else f"outputs differ by {{difference:.1e}}", flush=True)
+    except Exception as error:
+        print(f"{{type(error).__name__}}: {{str(error).partition(chr(10))[0]}}", flush=True)
 """
 
 
@@ -45,21 +51,24 @@ def save_example(state: ModelState, folder: Path, batch: int = 2) -> None:
 
 
 def try_rebuild(folder: Path) -> str:
-    """Rebuild in a fresh process what `save_example` wrote, without pickle, and compare the outputs bit for bit.
+    """Rebuild in a process that only reads what `save_example` wrote, without pickle, and compare outputs bit for bit.
 
     Returns:
         "yes", or the error in one line.
     """
-    done = subprocess.run(
-        [sys.executable, "-c", REBUILD, str(folder), str(torch.get_num_threads())],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        return _reason(done, folder)
-    difference = float(done.stdout)
-    return YES if difference == 0.0 else f"outputs differ by {difference:.1e}"
+    process = _rebuilding(REBUILD)
+    assert process.stdin is not None and process.stdout is not None
+    process.stdin.write(f"{folder}\n")
+    process.stdin.flush()
+    said = process.stdout.readline().strip()
+    return said.replace(str(folder), "FOLDER") if said else f"ended with exit code {process.wait()}"
+
+
+@cache
+def _rebuilding(script: str) -> "subprocess.Popen[str]":
+    """A process that rebuilds one folder after the other; it ends with this one."""
+    typed = [sys.executable, "-c", script, str(torch.get_num_threads())]
+    return subprocess.Popen(typed, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
 def try_export(folder: Path, to: str) -> str:

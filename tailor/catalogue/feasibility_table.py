@@ -5,6 +5,7 @@ import math
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 TABLE_FILE = Path(__file__).parent / "possible.json"  # made by `python -m tools.feasibility_table`
 TABLE_CLASSES = 5  # outputs of the networks' heads in the table
@@ -26,17 +27,13 @@ class Prunable:
 
 @lru_cache(maxsize=1)
 def table() -> dict[str, dict[str, Prunable]]:
-    """Network -> name of a rule (see `rule_name`) -> what it can lose under it."""
-    rows = json.loads(TABLE_FILE.read_bytes())
-    return {
-        network: {rule: Prunable(tuple(map(tuple, parts)), *bare) for rule, (parts, *bare) in rules.items()}
-        for network, rules in rows.items()
-    }
+    """Network -> `name` of a rule -> what it can lose under it; rules for kinds that it does not have are left out."""
+    return {network: read_rows(rows) for network, rows in json.loads(TABLE_FILE.read_bytes()).items()}
 
 
-def rule_name(residual: str, linear: bool) -> str:
-    """The name of a rule of groups in the table."""
-    return f"{residual} + linear" if linear else residual
+def read_rows(rows: dict[str, Any]) -> dict[str, Prunable]:
+    """What one network can lose, by the name of the rule, from JSON."""
+    return {rule: Prunable(tuple(map(tuple, parts)), *bare) for rule, (parts, *bare) in rows.items()}
 
 
 def macs_left(parts: tuple[Part, ...], input_shape: tuple[int, ...], kept_fraction: float) -> float:

@@ -46,7 +46,12 @@ def network_stub(
 
 
 # Prefix of a name -> the function that makes a record to build such a network with, and the one that finds its facts.
-FAMILIES = {"timm/": ("tailor.networks.timm_builders:first_record", "tailor.pruning.network_facts:find_facts")}
+FAMILIES = {"timm/": ("tailor.networks.timm_builders:first_record", "tailor.catalogue.analysis:facts_of")}
+
+
+def of_family(name: str) -> bool:
+    """Whether a network is one of a family, whose facts are in no table."""
+    return name.startswith(tuple(FAMILIES))
 
 
 class _Networks(Registry[NetworkInfo]):

@@ -1,9 +1,11 @@
 """What a trial's network can lose, so that an impossible budget is refused before training. Without torch."""
 
+import json
 from functools import lru_cache
 
-from tailor.catalogue.feasibility_table import TABLE_CLASSES, Prunable, macs_left, rule_name, table
-from tailor.catalogue.networks import NETWORKS
+from tailor.catalogue.analysis import rules_of
+from tailor.catalogue.feasibility_table import TABLE_CLASSES, Prunable, macs_left, table
+from tailor.catalogue.networks import NETWORKS, of_family
 from tailor.config.trial import TrialConfig
 from tailor.stages import GroupRule
 
@@ -35,28 +37,24 @@ def most_removable(config: TrialConfig) -> float:
 
 def _known(config: TrialConfig) -> Prunable | None:
     """What the trial's network can lose under its rule; None if it is not known."""
-    if config.pruning.rule.is_whole or config.pruning.exclude:
-        return _wholes(config.network, config.pruning.rule)[0]
-    rules = _rules(config.network)
-    return None if rules is None else rules[rule_name(config.pruning.residual, config.pruning.linear)]
+    rule, rules = config.pruning.rule, _rules(config.network)
+    if rule.exclude or (rules is None and rule.is_whole):
+        return _analysed(config.network, rule)[0]
+    return None if rules is None else rules.get(rule.name)
 
 
 @lru_cache
-def _wholes(network: str, rule: GroupRule) -> tuple[Prunable, frozenset[str]]:
-    """What can go of a network where heads or a stream may, and the kinds that there are: analysed once per process."""
-    from tailor.pruning.feasibility_count import prunable_wholes
+def _analysed(network: str, rule: GroupRule) -> tuple[Prunable, frozenset[str]]:
+    """What can go of a user's network, or without some modules, and the kinds that there are: once per process."""
+    from tailor.pruning.feasibility_count import prunable
 
-    return prunable_wholes(network, rule)
+    return prunable(network, rule)
 
 
 @lru_cache
 def _rules(network: str) -> dict[str, Prunable] | None:
     """What a network can lose under each rule; None if it is not known."""
-    if network.startswith("timm/"):  # its facts need torch anyway
-        from tailor.pruning.feasibility_count import rules
-
-        return rules(network)
-    return table().get(network)
+    return rules_of(network) if of_family(network) else table().get(network)
 
 
 def refuse_impossible(config: TrialConfig, removed_macs_fraction: float) -> None:
@@ -67,17 +65,22 @@ def refuse_impossible(config: TrialConfig, removed_macs_fraction: float) -> None
         pruning = config.pruning
         raise ValueError(
             f"{removed_macs_fraction:g} of the MACs is more than {config.network} can lose, which is {most:.3f} with "
-            f"pruning.residual = {pruning.residual!r}, pruning.linear = {str(pruning.linear).lower()} and "
-            f"pruning.minimum_filters_fraction = {pruning.minimum_filters_fraction:g}; choose a smaller budget, or "
-            "change one of these settings"
+            f"pruning.residual = {pruning.residual!r}, pruning.linear = {str(pruning.linear).lower()}"
+            + "".join(f", pruning.{kind} = {json.dumps(value)}" for kind, value in pruning.rule.wholes.items())
+            + f" and pruning.minimum_filters_fraction = {pruning.minimum_filters_fraction:g}; choose a smaller budget, "
+            "or change one of these settings"
         )
 
 
 def refuse_missing_kinds(config: TrialConfig) -> None:
     """Raise ValueError if heads or a stream are to be pruned and the trial's network has none that can go."""
-    rule = config.pruning.rule
+    rule, rules = config.pruning.rule, _rules(config.network)
     for kind, value in rule.wholes.items():
-        if kind not in _wholes(config.network, rule)[1]:
+        if rules is None or rule.exclude:
+            has = kind in _analysed(config.network, rule)[1]
+        else:
+            has = GroupRule(**{kind: value}).name in rules  # type: ignore[arg-type]
+        if not has:
             raise ValueError(
                 f"pruning.{kind} = {str(value).lower()}, and {config.network} has no {kind} that can go; "
                 f"leave pruning.{kind} out, or choose "

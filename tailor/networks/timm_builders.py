@@ -1,52 +1,50 @@
 """timm's networks by name, "timm/resnet26": their facts are found at the first use. Needs timm."""
 
 import importlib
+import importlib.util
+import sys
+from dataclasses import replace
 from functools import partial
-from typing import Any
-
-from torch import nn
+from typing import TYPE_CHECKING
 
 from tailor.catalogue.networks import NetworkInfo, network_stub
 from tailor.core.errors import ConfigError
 from transtailor.names import nearest
 from transtailor.shell import pip
 
+if TYPE_CHECKING:
+    from torch import nn
+
 PREFIX = "timm/"
 
 
 def first_record(name: str) -> NetworkInfo:
-    """A record that is enough to build one of timm's networks.
+    """A record that is enough to build one of timm's networks; without torch only its name is looked at.
 
     Raises:
         ConfigError: timm is not installed, or has no such network.
     """
-    timm, own = _timm(name), name.removeprefix(PREFIX)
+    own = name.removeprefix(PREFIX)
     if "." in own:
         raise ConfigError(
             f"network {name!r} has the name of weights after the dot; give {name.partition('.')[0]!r}, and the file of "
             "weights in source.weights"
         )
+    stub = network_stub(f"timm's {own}, without weights.", partial(build, own), (3, 224, 224))
+    if importlib.util.find_spec("timm") is None:
+        raise ConfigError(
+            f"network {name!r} is timm's, which is not installed; type: " + pip("install", "transtailor-sweeps[timm]")
+        )
+    if "torch" not in sys.modules:
+        return stub
+    timm = importlib.import_module("timm")
     if not timm.is_model(own):
         raise ConfigError(f"timm {timm.__version__} has no network {own!r}{nearest(own, timm.list_models())}")
     known = timm.get_pretrained_cfg(own, allow_unregistered=True)
-    return network_stub(
-        f"timm's {own}, without weights.",
-        partial(build, own),
-        (3, 224, 224) if known is None else tuple(known.input_size),
-    )
+    return stub if known is None else replace(stub, input_shape=tuple(known.input_size))
 
 
-def build(own_name: str, num_classes: int) -> nn.Module:
+def build(own_name: str, num_classes: int) -> "nn.Module":
     """One of timm's networks, without its weights."""
     model: nn.Module = importlib.import_module("timm").create_model(own_name, num_classes=num_classes)
     return model
-
-
-def _timm(name: str) -> Any:
-    try:
-        return importlib.import_module("timm")
-    except ImportError as error:
-        raise ConfigError(
-            f"network {name!r} is timm's, which is not installed ({error}); type: "
-            + pip("install", "transtailor-sweeps[timm]")
-        ) from error

@@ -59,27 +59,21 @@ class Trace:
         """Labels (C,) of the channels at `dim`; None if they are not the same at all positions."""
         first = labels.movedim(dim, -1)
         one = first[(0,) * (first.dim() - 1)]
-        rest = [d for d in range(first.dim() - 1) if varies(first, d)]
-        return None if rest and not bool((first == one).all()) else one
+        return one if bool((core(first) == core(one)).all()) else None
 
     def join(self, left: Tensor, right: Tensor) -> None:
         """Record that labels at equal positions (after broadcasting) are removed together or not at all."""
-        left, right = torch.broadcast_tensors(left, right)
-        for dim in range(left.dim()):
-            if not varies(left, dim) and not varies(right, dim):
-                left, right = left.narrow(dim, 0, 1), right.narrow(dim, 0, 1)
-        pairs = torch.stack([left.flatten(), right.flatten()], dim=1)
-        pairs = torch.unique(pairs[pairs[:, 0] != pairs[:, 1]], dim=0)
+        left, right = torch.broadcast_tensors(core(left), core(right))
+        codes = torch.unique(left.flatten() * self.labels + right.flatten())  # faster than unique rows
+        pairs = torch.stack([codes // self.labels, codes % self.labels], dim=1)
+        pairs = pairs[pairs[:, 0] != pairs[:, 1]]
         fixed = (pairs == PINNED).any(dim=1)
         self.joins.append(pairs[~fixed])
         self.pins.append((pairs[fixed].flatten(), "a sum or product with values of no filter"))
 
     def pin(self, labels: Tensor, why: str) -> None:
         """Record that the filters with these labels have to stay, because of `why`."""
-        for dim in range(labels.dim()):
-            if not varies(labels, dim):
-                labels = labels.narrow(dim, 0, 1)
-        self.pins.append((torch.unique(labels), why))
+        self.pins.append((torch.unique(core(labels)), why))
 
     def use(self, tensor: str, dim: int, labels: Tensor) -> None:
         """Record that the indices of `dim` of a tensor belong to these labels (n,)."""
@@ -103,3 +97,11 @@ class Trace:
 def varies(labels: Tensor, dim: int) -> bool:
     """Whether labels may differ along a dim."""
     return labels.shape[dim] > 1 and labels.stride(dim) != 0
+
+
+def core(labels: Tensor) -> Tensor:
+    """The same labels with size 1 along the dims in which they do not vary."""
+    for dim in range(labels.dim()):
+        if not varies(labels, dim):
+            labels = labels.narrow(dim, 0, min(1, labels.shape[dim]))
+    return labels

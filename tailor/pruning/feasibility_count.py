@@ -4,10 +4,14 @@ import math
 from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cache, lru_cache
 from itertools import product
+from typing import Any
 
-from tailor.catalogue.feasibility_table import TABLE_CLASSES, Part, Prunable, rule_name
+from torch import nn
+
+from tailor.catalogue.feasibility_table import TABLE_CLASSES, Part, Prunable
 from tailor.catalogue.networks import NETWORKS
 from tailor.model import cost
 from tailor.networks import building
@@ -18,31 +22,58 @@ from tailor.stages import GroupRule
 
 FAR_PX = 960  # a multiple of all strides
 CHECKED_PX = ((97, 97), (131, 250))  # height and width of images
+ALL = GroupRule(residual="coupled", linear=True)
+WHOLE = replace(ALL, stream=True, heads=True)
+OF_FILTERS: list[dict[str, Any]] = [
+    {"residual": residual, "linear": linear} for residual, linear in product(("inside", "coupled"), (False, True))
+]
+WIDEST = (ALL, WHOLE, replace(WHOLE, conv_groups="whole"), replace(WHOLE, conv_groups="alike"))
 
 
 def rules(network: str) -> dict[str, Prunable]:
-    """Name of each rule -> what the network can lose under it."""
-    return {
-        rule_name(residual, linear): prunable(network, GroupRule(residual=residual, linear=linear))  # type: ignore[arg-type]
-        for residual, linear in product(("inside", "coupled"), (False, True))
-    }
+    """Name of each rule -> what the network can lose under it; not of rules for kinds of groups that it has not."""
+    found: dict[str, Prunable] = {}
+    for widest in WIDEST:
+        of_widest = _groups(network, widest)
+        has = {group.kind for group in of_widest}
+        for stream, heads in product(*[{False, wide} for wide in (widest.stream, widest.heads)]):
+            whole = replace(widest, stream=stream, heads=heads)
+            if set(whole.wholes) <= has and whole.is_whole == widest.is_whole:
+                for rule in (replace(whole, **each) for each in OF_FILTERS):
+                    found[rule.name] = _described(network, tuple(g for g in of_widest if _may_go(network, g, rule)))
+    return found
 
 
-def prunable(network: str, rule: GroupRule) -> Prunable:
-    """What a network can lose, from its groups."""
-    return _described(network, groups(building.skeleton(network, TABLE_CLASSES), NETWORKS[network].input_shape, rule))
-
-
-def prunable_wholes(network: str, rule: GroupRule) -> tuple[Prunable, frozenset[str]]:
-    """The same under a rule that asks for heads or a stream, and the kinds of groups that there are."""
-    found = groups(building.skeleton(network, TABLE_CLASSES), NETWORKS[network].input_shape, rule)
+def prunable(network: str, rule: GroupRule) -> tuple[Prunable, frozenset[str]]:
+    """What a network can lose under one rule, and the kinds of groups that there are."""
+    found = _groups(network, rule)
     return _described(network, found), frozenset(group.kind for group in found)
 
 
-def _described(network: str, found: tuple[Group, ...]) -> Prunable:
+def _groups(network: str, rule: GroupRule) -> tuple[Group, ...]:
+    return groups(building.skeleton(network, TABLE_CLASSES), NETWORKS[network].input_shape, rule)
+
+
+def _may_go(network: str, group: Group, rule: GroupRule) -> bool:
+    """Whether a group that can go under a wider rule can go under this one."""
+    if group.kind != "filters":
+        return group.kind in rule.wholes
+    linear, _ = _layers(network)
+    is_linear = any(member.layer in linear for member in group.members)
+    return (rule.linear or not is_linear) and (rule.residual == "coupled" or len(group.members) == 1)
+
+
+@lru_cache(maxsize=1)
+def _layers(network: str) -> tuple[frozenset[str], frozenset[str]]:
+    """Names of linear layers, and of modules with a factor for each channel."""
     model = building.skeleton(network, TABLE_CLASSES)
+    linear = frozenset(name for name, module in model.named_modules() if isinstance(module, nn.Linear))
+    return linear, frozenset(name.removesuffix(".weight") for name, _ in model.named_parameters())
+
+
+def _described(network: str, found: tuple[Group, ...]) -> Prunable:
     members = [member for group in found for member in group.members]
-    with_factors = {name.removesuffix(".weight") for name, _ in model.named_parameters()}
+    _, with_factors = _layers(network)
     return Prunable(
         parts=left_under(network, found),
         without_norm=next((member.layer for member in members if member.norm not in with_factors), ""),

@@ -1,9 +1,10 @@
 """Filters that are removed together, and which parts of tensors are removed with each of them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from tailor.core.errors import ConfigError
@@ -13,6 +14,10 @@ Kind = Literal["filters", "stream", "heads", "conv_groups"]
 """Filters: outputs of layers. Stream: channels that run through norms over channels, with all that writes and reads
 them. Heads: of attention; the member is the layer that reads them. Conv groups: whole groups of a convolution, or the
 places that are alike in all of its groups; the members are layers that make several outputs of each."""
+
+
+Kept = dict[str, Tensor]
+"""Name of a group -> sorted indices of the filters that stay."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,3 +108,30 @@ def sites(found: tuple[Group, ...], placement: Placement) -> dict[str, str]:
             )
         layer_at[site] = member.layer
     return {layer: site for site, layer in layer_at.items()}
+
+
+def what_stays(tensors: Mapping[str, Tensor], kept: Kept, found: Iterable[Group]) -> dict[tuple[str, int], Tensor]:
+    """(tensor, dim) -> which of its indices stay, bool."""
+    stays: dict[tuple[str, int], Tensor] = {}
+    for group in found:
+        if group.name in kept:
+            gone = torch.ones(group.filters, dtype=torch.bool)
+            gone[kept[group.name]] = False
+            for part in group.slices:
+                size = tensors[part.tensor].shape[part.dim]
+                of_tensor = stays.setdefault((part.tensor, part.dim), torch.ones(size, dtype=torch.bool))
+                of_tensor[part.indices[gone].flatten()] = False
+    return stays
+
+
+def sizes_left(
+    before: Mapping[str, Mapping[str, int]], kept: Kept, found: Iterable[Group]
+) -> dict[str, dict[str, int]]:
+    """Sizes of modules when the kept filters are left; what follows a number of filters wins over what does not."""
+    sizes = {name: dict(attributes) for name, attributes in before.items()}
+    smaller = [group for group in found if group.name in kept and len(kept[group.name]) < group.filters]
+    for size, count in sorted(
+        ((size, len(kept[group.name])) for group in smaller for size in group.sizes), key=lambda pair: pair[0].each
+    ):
+        sizes.setdefault(size.module, {})[size.attribute] = size.each * count + size.other
+    return sizes

@@ -14,7 +14,7 @@ from tailor.networks import building
 from tailor.networks.sizes import GROUP_COUNTS, HEAD_COUNTS, HEAD_WIDTHS, STREAM_WIDTHS, set_size, size_of
 from tailor.pruning.channel_tracing import follow
 from tailor.pruning.dependency_trace import Trace
-from tailor.pruning.group_records import Group, GroupMember, Kind, SizeOf, Slice
+from tailor.pruning.group_records import Group, GroupMember, Kind, SizeOf, Slice, sizes_left, what_stays
 from tailor.pruning.units import Numbers, Units
 from tailor.pruning.whole_tracing import follow_whole
 from tailor.stages import GroupRule
@@ -73,12 +73,25 @@ def _that_run(model: nn.Module, input_shape: tuple[int, ...], found: list[Candid
     """The candidates; those without one of whose units the network's code does not run are refused."""
     new = [c.group for c in found if c.reason is None and c.group.kind != "filters"]
     is_fine = not new or why_it_does_not_run(model, input_shape, new) is None
+    shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
+    whys: dict[object, str | None] = {}  # of groups that are alike; one of them is tried
     for candidate in found:
-        reason = candidate.reason
-        if not is_fine and candidate.group in new:
-            why = why_it_does_not_run(model, input_shape, [candidate.group])
-            reason = None if why is None else f"the network's code does not run with fewer: {why}"
+        reason, group = candidate.reason, candidate.group
+        if not is_fine and reason is None and group.kind != "filters":
+            if (alike := _likeness(model, shapes, group)) not in whys:
+                whys[alike] = why_it_does_not_run(model, input_shape, [group])
+            reason = f"the network's code does not run with fewer: {whys[alike]}" if whys[alike] else None
         yield replace(candidate, reason=reason)
+
+
+def _likeness(model: nn.Module, shapes: Mapping[str, torch.Size], group: Group) -> object:
+    """Equal for groups of one kind in modules of the same classes, of the same shapes."""
+    parts = []
+    for part in group.slices:
+        module, _, key = part.tensor.rpartition(".")
+        owners = [type(model.get_submodule(name)) for name in (module, module.rpartition(".")[0])]
+        parts.append((*owners, key, part.dim, part.indices.shape, shapes[part.tensor]))
+    return group.kind, frozenset(Counter(parts).items()), frozenset(s.attribute for s in group.sizes)
 
 
 class _Network:
@@ -204,18 +217,15 @@ class _Network:
 def why_it_does_not_run(model: nn.Module, input_shape: tuple[int, ...], found: Iterable[Group]) -> str | None:
     """The first line of the error of a forward pass without the first unit of each group; None: there is none."""
     found = [group for group in found if group.filters > 1]
+    kept = {group.name: torch.arange(1, group.filters) for group in found}
     memory = {id(tensor): _on_meta(tensor) for tensor in (*model.parameters(), *model.buffers())}
     smaller = copy.deepcopy(model, memory)
     tensors = dict(smaller.state_dict())
-    for group in found:
-        for part in group.slices:
-            gone = set(part.indices[0].tolist())
-            kept = [index for index in range(tensors[part.tensor].shape[part.dim]) if index not in gone]
-            tensors[part.tensor] = tensors[part.tensor].index_select(
-                part.dim, torch.tensor(kept, device=tensors[part.tensor].device)
-            )
-        for size in group.sizes:
-            set_size(smaller.get_submodule(size.module), size.attribute, size.each * (group.filters - 1) + size.other)
+    for (name, dim), stays in what_stays(tensors, kept, found).items():
+        tensors[name] = tensors[name].index_select(dim, stays.nonzero().flatten().to(tensors[name].device))
+    for module, sizes in sizes_left({}, kept, found).items():
+        for attribute, size in sizes.items():
+            set_size(smaller.get_submodule(module), attribute, size)
     building.fill(smaller, tensors)
     try:
         with torch.no_grad():

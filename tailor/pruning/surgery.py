@@ -7,12 +7,10 @@ from torch import Tensor
 
 from tailor.model.factors import GROUPS, HEADS, fold_into
 from tailor.model.state import ModelState
-from tailor.pruning.group_records import Group, GroupMember, Slice
+from tailor.pruning.group_records import Group, GroupMember, Kept, Slice, sizes_left, what_stays
 from tailor.pruning.groups import groups
 
 __all__ = ["Group", "Kept", "GroupMember", "Slice", "groups", "mask", "slim"]
-
-Kept = dict[str, Tensor]  # name of a group -> sorted indices of the filters that stay
 
 
 def slim(state: ModelState, kept: Kept, found: tuple[Group, ...]) -> ModelState:
@@ -22,7 +20,7 @@ def slim(state: ModelState, kept: Kept, found: tuple[Group, ...]) -> ModelState:
         state: of the model that the groups are from; all its values per filter are slimmed.
         kept: groups that are not in it keep all filters.
     """
-    stays = _stays(state, kept, found)
+    stays = what_stays(state.tensors, kept, found)
     at_site = {name.removesuffix(".weight"): keep for (name, dim), keep in stays.items() if dim == 0}
     for group in found:
         for member in group.members:
@@ -53,19 +51,8 @@ def slim(state: ModelState, kept: Kept, found: tuple[Group, ...]) -> ModelState:
         scores=filters(state.scores),
         channel_weights=filters(state.channel_weights),
         kept=None if state.kept is None else state.kept | _left(state.kept, kept, found),
-        sizes=_sizes(state, kept, found),
+        sizes=sizes_left(state.sizes, kept, found),
     )
-
-
-def _sizes(state: ModelState, kept: Kept, found: tuple[Group, ...]) -> dict[str, dict[str, int]]:
-    """Sizes of modules when the kept filters are left; what follows a number of filters wins over what does not."""
-    sizes = {name: dict(attributes) for name, attributes in state.sizes.items()}
-    smaller = [group for group in found if group.name in kept and len(kept[group.name]) < group.filters]
-    for size, count in sorted(
-        ((size, len(kept[group.name])) for group in smaller for size in group.sizes), key=lambda pair: pair[0].each
-    ):
-        sizes.setdefault(size.module, {})[size.attribute] = size.each * count + size.other
-    return sizes
 
 
 def mask(state: ModelState, kept: Kept, found: tuple[Group, ...]) -> ModelState:
@@ -76,7 +63,7 @@ def mask(state: ModelState, kept: Kept, found: tuple[Group, ...]) -> ModelState:
     """
     factors = {
         name.removesuffix(".weight"): keep.float()
-        for (name, dim), keep in _stays(state, kept, found).items()
+        for (name, dim), keep in what_stays(state.tensors, kept, found).items()
         if dim == 0 and name.endswith(".weight")
     }
     return replace(state, tensors=fold_into(state.tensors, factors))
@@ -90,17 +77,3 @@ def _left(before: Kept, kept: Kept, found: tuple[Group, ...]) -> Kept:
         if group.name in kept and len(kept[group.name]) < group.filters
         for member in group.members
     }
-
-
-def _stays(state: ModelState, kept: Kept, found: tuple[Group, ...]) -> dict[tuple[str, int], Tensor]:
-    """(tensor, dim) -> which of its indices stay, bool."""
-    stays: dict[tuple[str, int], Tensor] = {}
-    for group in found:
-        if group.name in kept:
-            gone = torch.ones(group.filters, dtype=torch.bool)
-            gone[kept[group.name]] = False
-            for part in group.slices:
-                size = state.tensors[part.tensor].shape[part.dim]
-                of_tensor = stays.setdefault((part.tensor, part.dim), torch.ones(size, dtype=torch.bool))
-                of_tensor[part.indices[gone].flatten()] = False
-    return stays

@@ -12,7 +12,7 @@ from torch.overrides import TorchFunctionMode
 
 from tailor.core.torch_private import tree_map, without_torch_function
 from tailor.pruning.channel_tracing import ChannelLabels
-from tailor.pruning.dependency_trace import Trace, varies
+from tailor.pruning.dependency_trace import Trace, core, varies
 from tailor.stages import ConvGroups
 
 MOST_ELEMENTS = 2**20  # of a parameter that enters with a label for each; a larger one is no embedding
@@ -57,9 +57,7 @@ class WholeTrace(Trace):
         dims = [d for d in range(labels.dim()) if varies(labels, d)]
         numbered = frozenset(dims.index(d % labels.dim()) for d in fixed if d % labels.dim() in dims)
         if len(dims) > 1 or numbered:
-            for d in range(labels.dim()):
-                labels = labels if d in dims else labels.narrow(d, 0, 1)
-            self.grids.append((labels.reshape([labels.shape[d] for d in dims]), numbered))
+            self.grids.append((core(labels).reshape([labels.shape[d] for d in dims]), numbered))
 
 
 class _Entering(TorchFunctionMode):
@@ -85,10 +83,11 @@ class _Entering(TorchFunctionMode):
 
 def compact(labels: Tensor) -> Tensor:
     """The same labels, with stride 0 along the dims in which they are equal."""
-    for d in range(labels.dim()):
-        if varies(labels, d) and bool((first := labels.narrow(d, 0, 1)).eq(labels).all()):
-            labels = first.expand(labels.shape)
-    return labels
+    small = core(labels)
+    for d in range(small.dim()):
+        if small.shape[d] > 1 and bool((first := small.narrow(d, 0, 1)).eq(small).all()):
+            small = first
+    return small.expand(labels.shape)
 
 
 def dims_that_vary(labels: Tensor, dims: Iterable[int]) -> list[int]:

@@ -25,7 +25,7 @@ from torch.nn import functional as F
 from tailor.core.torch_private import SOFTMAX, VIEWS, tree_leaves, works_in_place
 from tailor.pruning import channel_tracing
 from tailor.pruning.channel_tracing import POINTWISE, ChannelLabels, blocks, constant, follow, on_meta
-from tailor.pruning.dependency_trace import PINNED, Product, varies
+from tailor.pruning.dependency_trace import PINNED, Product, core, varies
 from tailor.pruning.whole_trace import WholeTrace, compact, dims_that_vary
 from tailor.stages import ConvGroups
 
@@ -170,9 +170,7 @@ def _joined_heads(trace: WholeTrace, parts: list[Any]) -> Tensor | None:
 
 
 def _note_product(trace: WholeTrace, labels: Tensor, macs: int, *, has_heads: bool = True) -> None:
-    dims = dims_that_vary(labels, range(labels.dim()))
-    for d in range(labels.dim()):
-        labels = labels if d in dims else labels.narrow(d, 0, 1)
+    labels = core(labels)
     trace.products.append(Product(each=labels.flatten(), macs=macs // labels.numel(), has_heads=has_heads))
 
 

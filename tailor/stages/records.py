@@ -56,6 +56,16 @@ class GroupRule:
         return {kind: value for kind, value in asked.items() if value not in (False, "none")}
 
     @property
+    def name(self) -> str:
+        """Of the rule in tables of what networks can lose; what it excludes is not in it.
+
+        >>> GroupRule(residual="coupled", linear=True, heads=True).name
+        'coupled + linear + heads'
+        """
+        named = [f"{kind} {value}" if isinstance(value, str) else kind for kind, value in self.wholes.items()]
+        return " + ".join([self.residual, *(["linear"] if self.linear else []), *named])
+
+    @property
     def is_whole(self) -> bool:
         """Whether it asks for more than single filters."""
         return bool(self.wholes)

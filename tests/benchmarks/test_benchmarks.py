@@ -66,6 +66,7 @@ def test_the_training_loop_is_measured_for_three_networks_and_both_numbers_of_ra
         ("prepared_memory.py", {"preparing", "an epoch from the memory map", "an epoch from a copy in memory"}),
         ("input_path.py", {"map", "loader_workers"}),
         ("own_networks.py", {"resnet18", "mobilenet_v2", "tailor.prune(", "tp.pruner.BasePruner("}),
+        ("transformer_speed.py", {"vit_b_16", "Torch-Pruning", "ours, by_kind", "stream 768, heads 768, hidden 3072"}),
         ("pruned_model.py", {"save", "load", "rebuild from tensors", "30.0% of its MACs removed"}),
     ],
 )

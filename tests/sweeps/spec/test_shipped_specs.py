@@ -215,8 +215,9 @@ def test_a_source_task_and_weights_that_are_not_there_are_asked_for(root: Path, 
 def shrunk(settings: Mapping[str, Any]) -> TrialConfig:
     """The same method on embedded data and an embedded network, an epoch of everything, up to its second point."""
     network = settings["network"]
+    is_whole = settings["pruning"].get("heads", False)
     if not network.startswith(("digits_", "friedman_", "oscillator_")):
-        network = "digits_resnet" if NETWORKS[network].has_norm else "digits_vgg"
+        network = "digits_vit" if is_whole else "digits_resnet" if NETWORKS[network].has_norm else "digits_vgg"
     method = dict(settings["method"])
     method |= {key: min(value, method[key]) for key, value in ONE_EPOCH.items() if key in method}
     if "allocation" in method:
@@ -231,7 +232,7 @@ def shrunk(settings: Mapping[str, Any]) -> TrialConfig:
             "source": {"epochs": 1},
             "method": method,
             "optimisation": settings["optimisation"] | {"epochs": 1, "head_epochs": 1},
-            "pruning": settings["pruning"],
+            "pruning": settings["pruning"] | ({"width_multiple": 1} if is_whole else {}),
             "protocol": settings["protocol"],
             "last_point": 1,
         },

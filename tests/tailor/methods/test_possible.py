@@ -21,7 +21,7 @@ from tailor.model.budget import macs_of, removed_macs_fraction
 from tailor.model.state import ModelState
 from tailor.networks import building
 from tailor.pruning import budget_solver, surgery
-from tailor.pruning.feasibility_count import left_under, rules
+from tailor.pruning.feasibility_count import left_under, prunable, rules
 from tailor.stages import GroupRule
 from tests.tailor.trials import SHORT
 from tools.methods_table import random_pixels
@@ -45,6 +45,18 @@ def test_the_table_is_counted_anew(network: str) -> None:
     assert feasibility_table.table()[network] == rules(network)
     for known in feasibility_table.table()[network].values():
         assert macs_left(known.parts, NETWORKS[network].input_shape, 1.0) == NETWORKS[network].macs
+
+
+@pytest.mark.parametrize(("network", "known"), [("digits_vit", 16), ("resnext50_32x4d", 12), ("digits_resnet", 4)])
+def test_what_a_narrow_rule_allows_is_in_what_a_wide_one_finds(network: str, known: int) -> None:
+    """The table is made from few analyses; each rule analysed by itself says the same."""
+    rows, kinds = dict(feasibility_table.table()[network]), (False, True)
+    for linear, stream, heads, conv_groups in product(kinds, kinds, kinds, ("none", "whole", "alike")):
+        rule = GroupRule(linear=linear, stream=stream, heads=heads, conv_groups=conv_groups)  # type: ignore[arg-type]
+        found, has = prunable(network, rule)
+        assert (rule.name in rows) == (set(rule.wholes) <= has)
+        assert rows.get(rule.name, found) == found
+    assert len(rows) == known
 
 
 def test_all_networks_are_in_the_table() -> None:

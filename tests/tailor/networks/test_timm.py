@@ -22,6 +22,7 @@ from tailor.model import cost
 from tailor.model.state import ModelState, load_model, save_model
 from tailor.networks import building, pretrained
 from tailor.pruning import surgery
+from tailor.pruning.feasibility_count import rules
 from tailor.pruning.groups import groups
 from tailor.stages import GroupRule
 from tools.networks_table import choose_at_random, measure_differences, replace_statistics
@@ -138,6 +139,23 @@ def test_what_timm_does_not_have_is_refused(name: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         parse_trial(trial(name, {"name": "head_only"}), "test")
     assert name not in list(NETWORKS)
+
+
+@needs_timm
+def test_a_plan_analyses_it_in_a_process_of_its_own() -> None:
+    """Where torch is not imported, it stays so, and what is found is the same."""
+    program = """
+import sys
+from tailor.catalogue.analysis import rules_of
+from tailor.catalogue.networks import NETWORKS
+print(repr((NETWORKS["timm/convnext_atto"].macs, NETWORKS["timm/convnext_atto"].head, rules_of("timm/convnext_atto"))))
+assert not {"timm", "torch"} & set(sys.modules)
+NETWORKS["timm/convnext_attto"]
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    info = NETWORKS["timm/convnext_atto"]
+    assert done.stdout.strip() == repr((info.macs, info.head, rules("timm/convnext_atto")))
+    assert "ConfigError: timm 1" in done.stderr and "no network 'convnext_attto'; did you mean" in done.stderr
 
 
 def test_without_timm_it_is_said_what_to_install() -> None:

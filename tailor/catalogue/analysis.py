@@ -1,0 +1,69 @@
+"""Facts of a network that is in no table: it is built and analysed, once, in a process of its own if torch is not here.
+
+`python -m tailor.catalogue.analysis NAME` is that process.
+"""
+
+import json
+import subprocess
+import sys
+from dataclasses import asdict, astuple, replace
+from functools import lru_cache
+from typing import Any
+
+from tailor.catalogue.feasibility_table import Prunable, read_rows
+from tailor.catalogue.networks import NETWORKS, NetworkInfo
+from tailor.core.errors import ConfigError
+from tailor.core.registry import function_of
+
+LIMIT_S = 900.0  # the slowest known takes 20
+
+
+def facts_of(name: str) -> NetworkInfo:
+    """The facts of a network whose first record is registered."""
+    if "torch" in sys.modules:
+        found: NetworkInfo = function_of("tailor.pruning.network_facts:find_facts")(name)
+        return found
+    facts = _apart(name)["info"]
+    return replace(NETWORKS[name], **facts | {"input_shape": tuple(facts["input_shape"])})
+
+
+def rules_of(name: str) -> dict[str, Prunable]:
+    """What a network can lose under each rule, by the rule's `name`."""
+    if "torch" in sys.modules:
+        found: dict[str, Prunable] = function_of("tailor.pruning.feasibility_count:rules")(name)
+        return found
+    return read_rows(_apart(name)["rules"])
+
+
+@lru_cache
+def _apart(name: str) -> dict[str, Any]:
+    """Both, from a process of its own. Raises ConfigError: the network cannot be analysed."""
+    typed = [sys.executable, "-m", "tailor.catalogue.analysis", name]
+    try:
+        done = subprocess.run(typed, capture_output=True, text=True, check=False, timeout=LIMIT_S)
+    except subprocess.TimeoutExpired as error:
+        raise ConfigError(f"network {name!r} was not analysed in {LIMIT_S:.0f} s; choose another one") from error
+    if done.returncode:
+        said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+        raise ConfigError(said[-1] if done.returncode == 2 else f"network {name!r} cannot be analysed: {said[-1]}")
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def main(name: str) -> int:
+    """Print facts and rules of a network as JSON; returns the exit code."""
+    import torch  # noqa: F401  # so that it is analysed here
+
+    try:
+        info = asdict(replace(NETWORKS[name], builder=""))
+        rules = {rule: astuple(one) for rule, one in rules_of(name).items()}
+    except ConfigError as error:
+        sys.stderr.write(str(error))
+        return 2
+    info.pop("builder")
+    sys.stdout.write(json.dumps({"info": info, "rules": rules}))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))
