@@ -1,4 +1,4 @@
-"""The reference for what is slimmed: the whole network, in which what is removed puts out zero.
+"""The reference for what is slimmed: the whole network, in which what is removed puts out zero and is read as zero.
 
 Norms over channels divide by their number, so a channel of zeros is not a channel that is gone. In the reference their
 statistics run over the channels that are kept.
@@ -30,7 +30,7 @@ def masked(model: nn.Module, kept: Kept, found: tuple[Group, ...], *, is_norm_ma
         for part in group.slices:
             name, _, key = part.tensor.rpartition(".")
             removed = part.indices[gone].flatten()
-            if part.tensor in tensors and (part.dim == 0 or part.loose):
+            if part.tensor in tensors:  # also of what reads it: an activation may make something of zeros
                 with torch.no_grad():
                     tensors[part.tensor].index_fill_(part.dim, removed, 0.0)
             module = modules.get(name)

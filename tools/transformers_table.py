@@ -127,7 +127,7 @@ def removed(name: str, shape: tuple[int, ...], found: tuple[surgery.Group, ...])
     draw = generator(1, "kept")
     kept = {g.name: torch.randperm(g.filters, generator=draw)[: (g.filters + 1) // 2].sort().values for g in found}
     state = ModelState(network=name, classes=CLASSES, input_shape=shape, tensors=noisy(name))
-    reference = state.build().eval()
+    reference = state.build().double().eval()  # buffers that are in no state, too
     expected_whole = logits_of(reference, shape)
     masked(reference, kept, found)
     expected = logits_of(reference, shape)
@@ -135,7 +135,7 @@ def removed(name: str, shape: tuple[int, ...], found: tuple[surgery.Group, ...])
     del reference
     slimmed = surgery.slim(state, kept, found)
     del state
-    model = slimmed.build().eval().requires_grad_(False)
+    model = slimmed.build().double().eval().requires_grad_(False)
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
         logits = logits_of(model, shape)
     small = logits_of(model.float(), shape)
