@@ -61,7 +61,7 @@ def try_rebuild(folder: Path) -> str:
     process.stdin.write(f"{folder}\n")
     process.stdin.flush()
     said = process.stdout.readline().strip()
-    return said.replace(str(folder), "FOLDER") if said else f"ended with exit code {process.wait()}"
+    return said.replace(str(folder), "FOLDER") if said else f"ended with exit code {process.wait(timeout=60)}"
 
 
 @cache

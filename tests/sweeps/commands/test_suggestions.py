@@ -27,7 +27,7 @@ from sweeps.run.run_lock import RunLock
 from sweeps.slurm.cluster_run import ClusterRun
 from sweeps.spec.spec import load_spec
 from tailor.deploy.export import _onnx_written
-from tailor.networks.timm_builders import _timm
+from tailor.networks.timm_builders import first_record
 from tests.commands import transtailor_command
 from tests.hpc.fakes.commands import FakeSlurm
 from tests.suggested import NOT_PASTED, places
@@ -326,7 +326,7 @@ def test_what_is_to_be_installed_can_be_named_to_pip(tmp_path: Path, monkeypatch
         monkeypatch.setitem(sys.modules, name, None)  # as if it were not installed
     calls: list[Callable[[], Any]] = [
         lambda: library("mlflow", "mlflow"),
-        lambda: _timm("timm/resnet26"),
+        lambda: first_record("timm/resnet26"),
         lambda: _onnx_written(cast(Any, None), cast(Any, None)),
         PrivateNames(library="torch", tried="1", names={"torch.nothing_of_the_kind": "a test"}).check,
     ]
@@ -341,7 +341,7 @@ def test_what_is_to_be_installed_can_be_named_to_pip(tmp_path: Path, monkeypatch
 OF_OTHER_TESTS = {
     "sweeps/commands/launch.py:_say_how_to_resume", "sweeps/commands/launch.py:_run_on_slurm",
     "sweeps/commands/attach.py:submit_or_find", "results/export/target.py:library",
-    "tailor/deploy/export.py:_onnx_written", "tailor/networks/timm_builders.py:_timm",
+    "tailor/deploy/export.py:_onnx_written", "tailor/networks/timm_builders.py:first_record",
     "transtailor/private_names.py:PrivateNames.check",
 }  # fmt: skip
 """Places that the tests with names of their own cover."""
