@@ -67,18 +67,19 @@ class FakeSlurm:
 def without_hanging_on(folder: Path) -> bool:
     """Whether all processes that were started from the fakes in `folder` end; one that was killed may take a moment."""
     with suppress(WaitedTooLong):
-        return wait_for(lambda: not _started_from(folder), f"the end of what {folder} started", 300.0)
+        return wait_for(lambda: not started_from(folder), f"the end of what {folder} started", 300.0)
     return False
 
 
 def end_hanging_on(folder: Path) -> None:
     """Ends what was started from the fakes in `folder` and still runs."""
-    for process_id in _started_from(folder):
+    for process_id in started_from(folder):
         with suppress(ProcessLookupError):  # it has ended meanwhile
             os.kill(process_id, signal.SIGKILL)
 
 
-def _started_from(folder: Path) -> list[int]:
+def started_from(folder: Path) -> list[int]:
+    """The processes that were started from the fakes in `folder` and still run."""
     return [int(entry.name) for entry in Path("/proc").glob("[0-9]*") if str(folder) in _command(entry)]
 
 

@@ -12,7 +12,7 @@ from hpc.cluster.nodes import WorkerNode
 from hpc.folders.cluster_folder import ClusterFolder
 from hpc.sites.site import Site, SubmissionLimits
 from hpc.slurm.jobs import Patience
-from tests.hpc.fakes.commands import FakeSlurm, end_hanging_on, without_hanging_on
+from tests.hpc.fakes.commands import FakeSlurm, end_hanging_on, started_from
 from transtailor.waiting import wait_for
 
 SITE = Site(cpus_per_node=2, walltime_min=60, drain_before_s=120, idle_s=50, limits=SubmissionLimits(max_jobs=4))
@@ -87,7 +87,7 @@ def test_while_a_command_hangs_workers_are_seen_and_the_other_commands_are_calle
     assert ("worker_joined", "77") in sweep.events
     if command != "sbatch":
         sweep.tick_until(lambda: ("worker_submitted", "102") in sweep.events, 1102.0)
-    assert not without_hanging_on(slurm.folder)  # all the while
+    assert started_from(slurm.folder), "the command has hung all the while"
 
 
 def test_what_cannot_be_cancelled_is_cancelled_again_when_the_queue_still_has_it(sweep: Sweep) -> None:
@@ -111,4 +111,4 @@ def test_a_sweep_ends_while_scancel_hangs(sweep: Sweep) -> None:
     sweep.tick_until(lambda: ("worker_submitted", "102") in sweep.events, 1002.0)
     sweep.cluster.close()
     assert wait_for(lambda: sweep.slurm.calls("scancel") or None, "the call", LIMIT_S) == [["102"]]
-    assert not without_hanging_on(sweep.slurm.folder)  # nobody has waited for it
+    assert started_from(sweep.slurm.folder), "nobody has waited for it"

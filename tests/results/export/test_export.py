@@ -244,7 +244,7 @@ def test_a_run_is_over_when_all_have_ended_and_none_is_tried_again_or_the_cluste
     assert not over()  # nothing is planned yet
     synthetic(seeds=(0,), end=lambda label, _: "failed" if label == "fine_tune" else "finished").write(tmp_path)
     assert over()
-    again = {"trial_id": sha("trial", "vgg11", "fine_tune", 0)[:16], "attempt": 2, "driver": "d", "host": "h"}
+    again = {"trial_id": sha("trial", "vgg11", "digits", "fine_tune", 0)[:16], "attempt": 2, "driver": "d", "host": "h"}
     writer.write("attempts", [again | {"status": "running", "started_at": START, "code_digest": CODE}])
     assert not over()
     writer.write("events", [event(0, "controller_started"), event(1, "stopped")])
