@@ -23,6 +23,7 @@ ENDED_OTHERWISE = {
     ("hpc.ranks.process_ranks", "connection.recv"): "a rank waits for its driver's next call; it ends with the driver",
     ("hpc.ranks.process_ranks", "time.sleep"): "a thread shows signs of life as long as its rank lives",
     ("hpc.ranks.process_ranks", "self.connection.recv"): "what is there already, as `poll` said",
+    ("hpc.ranks.warm_process", "self._listener.accept"): "what is there already, as `select` said",
     ("hpc.folders.orphan_cleanup", "sys.stdin.buffer.read"): "a guard waits for its owner's end",
     ("hpc.doctor.job", "listening.accept"): "its socket has a timeout",
     ("results.export.command", "time.sleep"): "--follow goes on until the sweep has ended, or Ctrl-C",
