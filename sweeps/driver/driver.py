@@ -96,7 +96,8 @@ def run_sweep(
         events("controller_started", detail=f"on site {site.name}")
     if site.name != "serial":
         board.set_wait("Ray to start")  # 20 s, with its imports
-    forks = plan.resources.fork_ranks and board.waiting and site.name != "slurm"
+    # GPUs are given to Ray's actors, and a process that uses one cannot be forked
+    forks = plan.resources.fork_ranks and not plan.resources.gpus_per_rank and board.waiting and site.name != "slurm"
     with (
         warm_process(site.target) if forks else nullcontext() as warm_address,
         merging(run.path, display.note),

@@ -21,7 +21,7 @@ class Resources(BaseModel):
     """Seconds without progress (a batch on any rank) after which a trial's ranks are replaced."""
 
     fork_ranks: bool = True
-    """Whether ranks are forked from a process that has imported torch, on one machine; `false`: each imports it."""
+    """Whether ranks on the CPUs of one machine are forked from a process that has imported torch; `false`: fresh ones."""
 
     @field_validator("gpus_per_rank", mode="before")
     @classmethod
