@@ -21,7 +21,7 @@ class Resources(BaseModel):
     """Seconds without progress (a batch on any rank) after which a trial's ranks are replaced."""
 
     fork_ranks: bool = True
-    """Whether ranks on the CPUs of one machine are forked from a process that has imported torch; `false`: fresh ones."""
+    """Whether ranks on the CPUs of one machine are forked from a process that has imported torch; `false`: fresh."""
 
     @field_validator("gpus_per_rank", mode="before")
     @classmethod
