@@ -142,7 +142,7 @@ ASKED = (
 )
 NOTES = (
     "Medians, each run a process of its own in an empty folder; two rows and the last one are controls. The goals are "
-    "of wall time; times_bare_python is of processor time, which says more on a machine that does other things meanwhile.",
+    "of wall time; times_bare_python is of processor time, which says more on a machine that does other things.",
     "The last two rows are the embedded sweep on the site local: planning, the run folder, Ray, the ranks, their "
     "imports, up to the moment when the first stage of a trial (the training of a source network) begins.",
 )
