@@ -12,6 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -24,8 +25,13 @@ from hpc.ranks.process_ranks import end_with_parent, serve
 from hpc.ranks.ranks import CLOSE_LIMIT_S, class_of
 from transtailor.waiting import reap
 
-# Libraries start no threads while they are imported: a fork would lack them. The last is that of pyarrow's jemalloc.
-ONE_THREAD = {"OMP_NUM_THREADS": "1", "JE_ARROW_MALLOC_CONF": "background_thread:false"}
+# Libraries start no threads while they are imported: a fork would lack them. The second is that of pyarrow's jemalloc.
+# And torch's compiler makes no folder for its cache: forks have one of their own.
+IMPORTING = {
+    "OMP_NUM_THREADS": "1",
+    "JE_ARROW_MALLOC_CONF": "background_thread:false",
+    "TORCHINDUCTOR_CACHE_DIR": tempfile.gettempdir(),
+}
 FILES_OF_A_RANK = 3
 
 
@@ -40,21 +46,28 @@ def warm_process(target: str) -> Iterator[str]:
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(f"\0{address}")
         listener.listen()
-        words = ("-P", "-m", "hpc.ranks.warm_process", listener.fileno(), os.getpid(), target)
-        process = subprocess.Popen(
+        process = _started(target, listener.fileno())
+    try:
+        yield address
+    finally:
+        if process is not None:
+            process.terminate()
+            reap(process, CLOSE_LIMIT_S)
+
+
+def _started(target: str, listener: int) -> subprocess.Popen[bytes] | None:
+    words = ("-P", "-m", "hpc.ranks.warm_process", listener, os.getpid(), target)
+    with suppress(OSError):  # the environment is gone, no more processes: a fresh rank says so
+        return subprocess.Popen(
             [sys.executable, *map(str, words)],
-            env=os.environ | ONE_THREAD,
-            pass_fds=[listener.fileno()],
+            env=os.environ | IMPORTING,
+            pass_fds=[listener],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,  # a fresh rank says what cannot be imported
             start_new_session=True,  # no Ctrl-C from the terminal
         )
-    try:
-        yield address
-    finally:
-        process.terminate()
-        reap(process, CLOSE_LIMIT_S)
+    return None
 
 
 @dataclass
