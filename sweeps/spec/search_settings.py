@@ -29,8 +29,8 @@ class HalvingSettings(BaseModel):
     """All settings run to the first rung; of those at a rung, the best continue to the next, and at last to the end."""
 
     model_config = _STRICT
-    eta: int = Field(default=3, ge=2)
-    """One of this many is continued, rounded up."""
+    eta: int = Field(default=3, ge=1)
+    """One of this many is continued, rounded up; with 1 all are, and rungs are only recorded."""
     epochs: tuple[Count, ...] = Field(default=(), strict=False)
     """Rungs in epochs of the last fine-tuning, ascending; either these or `points`."""
     points: tuple[Annotated[int, Field(ge=0)], ...] = Field(default=(), strict=False)
