@@ -27,6 +27,7 @@ UNION ALL SELECT trial_id, NULL, NULL, NULL, arg_max(validation_score, point)
 FROM operating_points JOIN trials USING (trial_id) WHERE status = 'finished' GROUP BY trial_id
 ORDER BY rung, trial_id
 """
+BY_ORDER = "asynchronous: which settings continue depends on the order in which trials end, so runs and sites differ"
 WEAK, FEWEST = 0.6, 4  # a rank correlation; different scores for one
 
 
@@ -48,6 +49,8 @@ def plan_lines(spec: Spec, work_of: Callable[[PlannedStage, str], float]) -> Ite
             f"{count} to {rung or 'the end'}" for rung, count in zip([*ladder(spec.search), None], counts, strict=True)
         ]
         yield f"          of the settings run {', '.join(runs)}"
+    if spec.search.is_asynchronous:
+        yield f"          {BY_ORDER}"
     confirming = 0 if spec.confirm is None else min(spec.confirm.top, most) * spec.confirm.seeds
     yield f"          {most * seeds + confirming} trials at most, {size * seeds} in the grid; above is what runs first"
     if size * seeds > MOST_PLANNED:

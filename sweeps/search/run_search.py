@@ -5,7 +5,7 @@ in between is completed by the next one.
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from functools import cached_property
 
@@ -51,7 +51,7 @@ class RunSearch:
         """
         self.spec, self._run = spec, run
         self.proposals: list[Proposal] = []
-        self._saved = 0
+        self._saved, self._is_over = 0, False
         if run.tables.exists():
             _refuse_changed(spec, run, extend=extend)
             with load(run.path) as tables:
@@ -107,21 +107,31 @@ class RunSearch:
     def stopped(self) -> set[str]:
         """Return the trials that are not continued."""
         assert self.spec.search is not None
-        return stopped_trials(self.spec.search, self.proposals)
+        return stopped_trials(self.spec.search, self.proposals, is_over=self._is_over)
 
-    def more(self, scores: Mapping[ScoreKey, Score]) -> tuple[PlannedTrial, ...]:
-        """Decide what is tried next, when all trials of the plan have ended; returns its trials, none at the end.
+    def more(self, scores: Mapping[ScoreKey, Score], live: Collection[str]) -> tuple[PlannedTrial, ...]:
+        """Decide what is tried next, and return its trials; none at the end, or while nothing can be decided.
+
+        Args:
+            scores: of the trials that have ended.
+            live: trials that wait or run. Asynchronously there are at most as many as a batch has; else a decision is
+                made when there are none.
 
         Writes:
             the proposals and their planned trials.
         """
-        while decisions := next_batch(self.spec, self.proposals, scores, self._why_over(), self._searcher):
+        assert self.spec.search is not None
+        most = self.spec.search.batch * len(space_of(self.spec).seeds) if self.spec.search.is_asynchronous else 1
+        if len(live) >= most:
+            return ()
+        while decisions := next_batch(self.spec, self.proposals, scores, self._why_over(), self._searcher, live):
             self.proposals += [decision.proposal for decision in decisions]
             trials = tuple(trial for decision in decisions for trial in decision.trials)
             self.plan = replace(self.plan, trials=(*_without(self.plan.trials, trials), *trials))
             self.save()
             if trials:
                 return trials
+        self._is_over = not live
         return ()
 
 
@@ -190,11 +200,14 @@ def replay(spec: Spec, tables: Run) -> list[tuple[Proposal, Proposal | None]]:
         assert spec.search is not None
         if stored[0].purpose == "search" and not spec.search.is_replayable:
             continue
-        read = {key: score for key, score in scores.items() if key[0] not in stored[0].unscored}
+        before = [proposal for proposal in proposals if proposal.batch < batch]
+        ran_to = {key: one.rung for one in before for key in one.trial_ids}  # a trial has lacked its last score alone
+        hidden = {(key, ran_to.get(key)) for key in stored[0].unscored}
+        read = {key: score for key, score in scores.items() if key not in hidden}
         over = stored[0].refusal if stored[0].purpose == "end" else None  # no row says what time it was
         etas = [one.eta for one in proposals if one.batch <= batch and one.eta]  # the last was in force
         then = spec.model_copy(update={"search": with_eta(spec.search, etas[-1] if etas else None)})
-        again: list[Decision] = next_batch(then, [one for one in proposals if one.batch < batch], read, over)
+        again: list[Decision] = next_batch(then, before, read, over)
         new = {decision.proposal.number: decision.proposal for decision in again}
         differ += [(one, new.get(one.number)) for one in stored if new.get(one.number) != one]
     return differ

@@ -145,6 +145,23 @@ def test_on_ray_it_decides_alike(serial: tuple[Path, str], tmp_path: Path) -> No
         assert rows(tmp_path, sql) == rows(serial[0], sql)
 
 
+def test_asynchronously_on_ray_what_was_decided_is_decided_again(tmp_path: Path) -> None:
+    """Which settings continue depends on the machine; that a third does, and none waits for a rung, does not."""
+    (tmp_path / "spec.toml").write_text(SPEC.replace("eta = 3", "asynchronous = true, eta = 3"))
+    done = commands.launch("spec.toml", folder=tmp_path)
+    assert done.returncode == 0 and "confirmed winner: proposal " in done.stdout, done.stdout + done.stderr
+    made = rows(tmp_path, "SELECT purpose, rung FROM proposals ORDER BY number")
+    purposes = [one["purpose"] for one in made]
+    assert purposes.index("promote") < len(purposes) - 1 - purposes[::-1].index("search"), purposes
+    status = "SELECT status, count(*) AS n FROM trials GROUP BY ALL ORDER BY ALL"
+    ended = 4 + purposes.count("promote")
+    assert ended >= 4 + 3
+    assert rows(tmp_path, status) == [{"status": "finished", "n": ended}, {"status": "stopped", "n": 12 - ended}]
+    assert not [*tmp_path.glob("runs/search/trials/*/checkpoint/*")]
+    replayed = commands.sweeps_command("replay", "runs/search", folder=tmp_path)
+    assert "proposals in" in replayed.stdout and "depends on the order in which trials end" in replayed.stdout
+
+
 def kill_after_decision(folder: Path, parts: int) -> None:
     """Launch the search and kill it as soon as this many decisions are in the table."""
     proposed = folder / "runs" / "search" / "tables" / "proposals"
