@@ -7,7 +7,7 @@ from typing import Protocol
 from sweeps.planning.plan import PlannedTrial, plan_trial
 from sweeps.search.halving import ladder, promotion_so_far, promotions
 from sweeps.search.records import Proposal, Score, ScoreKey, result_of
-from sweeps.search.samplers import Told, propose
+from sweeps.search.samplers import Sampling, Told
 from sweeps.search.space import SearchCandidate, Space, space_of
 from sweeps.spec.expand import Expanded, expand_one
 from sweeps.spec.search_settings import ConfirmSettings
@@ -28,9 +28,9 @@ class Decision:
 
 
 class Searcher(Protocol):
-    """Proposes settings, and keeps a state of its own."""
+    """Proposes settings."""
 
-    def propose(self, number: int, told: Sequence[Told]) -> SearchCandidate:
+    def propose(self, number: int, batch: int, told: Sequence[Told]) -> SearchCandidate:
         """Return the setting of proposal `number`; `told`: the results of all earlier proposals, by their numbers."""
 
 
@@ -49,7 +49,7 @@ def next_batch(
         earlier: all proposals so far.
         scores: trial and rung -> its score; failed trials have none.
         over: why no more settings are proposed, if a limit of time was reached.
-        searcher: what proposes settings instead of a sampler that is made again for each.
+        searcher: what proposes settings; None: a new `Sampling`, which proposes the same as an old one.
         live: trials of earlier proposals that wait or run; they have no scores at the rungs to which they run.
 
     Returns:
@@ -73,7 +73,7 @@ def next_batch(
         refused = sum(one.refusal is not None for one in last)
         if refused >= MOST_REFUSED:
             over = f"{refused} settings of a batch were refused, the last because: {last[-1].refusal}"
-        batch = list(_search(spec, space, earlier, scores, unscored, searcher))
+        batch = list(_search(spec, space, earlier, scores, unscored, searcher or Sampling(space, spec.search)))
         if batch and earlier and over is not None:
             return [Decision(proposal=_end(earlier, over, unscored), trials=())]
         if batch:
@@ -106,7 +106,7 @@ def _search(
     earlier: Sequence[Proposal],
     scores: Mapping[ScoreKey, Score],
     unscored: tuple[str, ...],
-    searcher: Searcher | None,
+    searcher: Searcher,
 ) -> Iterator[Decision]:
     """The next batch; empty when enough settings were tried, or too many were refused."""
     assert spec.search is not None
@@ -116,28 +116,22 @@ def _search(
     left = most - sum(proposal.refusal is None for proposal in searched)
     batch = earlier[-1].batch + 1 if earlier else 0
     told = [result_of(proposal, scores) for proposal in searched]
-    pending: list[SearchCandidate] = []
     wanted = min(left, spec.search.batch) if spec.search.reads_scores else left
     if spec.search.is_asynchronous:
         wanted = min(left, 1 if earlier else spec.search.batch)
         # No row says whether a trial without a score has failed: samplers keep away from its setting.
-        is_pending = [result.score is None and bool(one.trial_ids) for one, result in zip(searched, told, strict=True)]
-        pending = [result.candidate for result, unknown in zip(told, is_pending, strict=True) if unknown]
-        told = [result for result, unknown in zip(told, is_pending, strict=True) if not unknown]
+        lacking = (result.score is None and bool(one.trial_ids) for one, result in zip(searched, told, strict=True))
+        told = [replace(result, is_pending=unknown) for result, unknown in zip(told, lacking, strict=True)]
     known = {proposal.candidate.key for proposal in searched}
     trial_ids = {key for proposal in searched for key in proposal.trial_ids}
     number, refused = len(earlier), 0
     while wanted > 0 and refused < MOST_REFUSED and len(known) < size:
-        if searcher is None:
-            place = number - len(earlier) + len(searched)  # promotions have numbers, too
-            candidate = propose(space, spec.search, place, batch, told, pending)
-        else:
-            candidate = searcher.propose(number, told)
+        candidate = searcher.propose(len(told), batch, told)
         drawn_by = spec.search.sampler
         if candidate.key in known:
             candidate, drawn_by = _untried(space, known, stream(spec.search.seed, "untried", number)), "random"
         known.add(candidate.key)
-        pending.append(candidate)
+        told.append(Told(candidate=candidate, batch=batch, score=None, macs=None, is_pending=True))
         proposal = Proposal(
             number=number, batch=batch, purpose="search", candidate=candidate, seeds=space.seeds, drawn_by=drawn_by,
             unscored=unscored, rung=rung,

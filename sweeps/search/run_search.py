@@ -15,8 +15,9 @@ from sweeps.errors import SpecError
 from sweeps.planning.plan import Plan, PlannedTrial, make_plan, up_to
 from sweeps.run.run_folder import RunFolder, add_trials, open_run
 from sweeps.search.halving import is_longer, ladder, refuse_impossible_rungs, stopped_trials, with_eta
-from sweeps.search.proposals import Decision, next_batch, trials_of
+from sweeps.search.proposals import Decision, Searcher, next_batch, trials_of
 from sweeps.search.records import Proposal, Score, ScoreKey
+from sweeps.search.samplers import Sampling
 from sweeps.search.space import SearchCandidate, space_of
 from sweeps.search.tune_searcher import TuneSearcher
 from sweeps.spec.expand import Expanded
@@ -60,10 +61,11 @@ class RunSearch:
         self.plan = self._to_rungs(make_plan(spec, self._known_trials))
 
     @cached_property
-    def _searcher(self) -> TuneSearcher | None:
-        """The searcher of Ray Tune that the spec names, in the state of this launch."""
+    def _searcher(self) -> Searcher:
+        """What proposes settings; one of Ray Tune is in the state of this launch."""
         assert self.spec.search is not None
-        return None if self.spec.search.is_replayable else TuneSearcher(space_of(self.spec), self.spec.search)
+        kind = Sampling if self.spec.search.is_replayable else TuneSearcher
+        return kind(space_of(self.spec), self.spec.search)
 
     def _known_trials(self) -> Iterable[Expanded]:
         if not self.proposals:
@@ -194,10 +196,11 @@ def replay(spec: Spec, tables: Run) -> list[tuple[Proposal, Proposal | None]]:
         the proposals that differ, each with the new decision, or None if there is none.
     """
     proposals, scores = read_proposals(tables), read_scores(tables)
+    assert spec.search is not None
+    sampling = Sampling(space_of(spec), spec.search)
     differ: list[tuple[Proposal, Proposal | None]] = []
     for batch in dict.fromkeys(proposal.batch for proposal in proposals):
         stored = [proposal for proposal in proposals if proposal.batch == batch]
-        assert spec.search is not None
         if stored[0].purpose == "search" and not spec.search.is_replayable:
             continue
         before = [proposal for proposal in proposals if proposal.batch < batch]
@@ -207,7 +210,7 @@ def replay(spec: Spec, tables: Run) -> list[tuple[Proposal, Proposal | None]]:
         over = stored[0].refusal if stored[0].purpose == "end" else None  # no row says what time it was
         etas = [one.eta for one in proposals if one.batch <= batch and one.eta]  # the last was in force
         then = spec.model_copy(update={"search": with_eta(spec.search, etas[-1] if etas else None)})
-        again: list[Decision] = next_batch(then, before, read, over)
+        again: list[Decision] = next_batch(then, before, read, over, sampling)
         new = {decision.proposal.number: decision.proposal for decision in again}
         differ += [(one, new.get(one.number)) for one in stored if new.get(one.number) != one]
     return differ
