@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from results.plot.search import history, rungs, search_front
+from results.report.sections.searched import section
 from results.store.reader import load
 from tests import commands
 from transtailor.waiting import reap, wait_for
@@ -83,6 +85,31 @@ def test_settings_that_are_not_among_the_best_of_a_rung_are_stopped_and_leave_no
     assert not [*folder.glob("runs/search/trials/*/checkpoint/*")]
     twice = rows(folder, "SELECT stage_key FROM stages WHERE NOT cached GROUP BY ALL HAVING count(*) > 1")
     assert twice == [], "a stage was computed twice"
+
+
+def test_the_report_shows_how_it_went(serial: tuple[Path, str], tmp_path: Path) -> None:
+    with load(serial[0] / "runs" / "search") as run:
+        charts = {make.__name__: make(run) for make in (history, rungs, search_front)}
+        (made,) = (section(run),)
+    drawn = {name: chart.to_dict()["datasets"]["rows"] for name, chart in charts.items() if chart is not None}
+    ended = [row["trial_id"] for row in drawn["rungs"] if row["rung"] == "end"]
+    assert (
+        len(ended) == 3
+        and len(drawn["rungs"]) == 8 + 3
+        and {row["trial_id"] for row in drawn["rungs"] if row["ended"]} == {*ended}
+    )
+    best = [max(one["score"] for one in drawn["history"][: place + 1]) for place in range(3)]
+    assert [row["best"] for row in drawn["history"]] == best
+    assert drawn["search_front"] == drawn["history"]
+    assert made is not None and [block.name for block in made.blocks] == [
+        "search-history",
+        "search-rungs",
+        "search-front",
+    ]
+    for name, chart in charts.items():
+        assert chart is not None
+        svg = chart.save(tmp_path / f"{name}.svg").read_text()
+        assert "NaN" not in svg and "undefined" not in svg and "validation score" in svg
 
 
 def test_launched_again_nothing_is_left_and_every_decision_is_made_again(serial: tuple[Path, str]) -> None:
