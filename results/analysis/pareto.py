@@ -70,27 +70,28 @@ def fronts_of(run: Run, cost: str, score: str = "test_score") -> dict[Problem, l
         ResultsError: the run has no such cost or score, or no point has both.
     """
     points, arms = select_points(run, score)
-    found = fronts_among(points, arms, costs_of(run, cost))
+    found = fronts_among(arms, costs_by_arm(points, costs_of(run, cost)))
     if not found:
         hint = f"; to time the sub-models, type: {command('time', run.path)}" if cost in TIMED else ""
         raise ResultsError(f"no operating point has both a {score} and a {cost}{hint}")
     return found
 
 
-def fronts_among(
-    points: Sequence[Point], arms: Sequence[Arm], known: Mapping[tuple[str, int], float]
-) -> dict[Problem, list[FrontPoint]]:
+CostsByArm = Mapping[tuple[Problem, str, str, float | None], Mapping[int, float]]
+"""By problem, label, method and asked budget: the cost for each seed."""
+
+
+def fronts_among(arms: Sequence[Arm], costs: CostsByArm) -> dict[Problem, list[FrontPoint]]:
     """Return what `fronts_of` does from known costs; problems without any cost are left out.
 
     Args:
         arms: with a score in `test`.
-        known: the points' costs, from `costs_of`.
+        costs: from `costs_by_arm`.
     """
-    of_arms = _by_arm(points, known)
     problems: dict[Problem, list[Arm]] = {}
     for arm in arms:
         problems.setdefault(arm.problem, []).append(arm)
-    fronts = {problem: _front(its, of_arms) for problem, its in sorted(problems.items())}
+    fronts = {problem: _front(its, costs) for problem, its in sorted(problems.items())}
     return {problem: front for problem, front in fronts.items() if front}
 
 
@@ -144,10 +145,12 @@ def circumstance_lines(run: Run) -> list[str]:
     ]
 
 
-def _by_arm(
-    points: Sequence[Point], known: Mapping[tuple[str, int], float]
-) -> dict[tuple[Problem, str, str, float | None], dict[int, float]]:
-    """Return each arm's cost by seed: the mean over the seed's points that have one."""
+def costs_by_arm(points: Sequence[Point], known: Mapping[tuple[str, int], float]) -> CostsByArm:
+    """Return each arm's cost by seed: the mean over the seed's points that have one.
+
+    Args:
+        known: the points' costs, from `costs_of`.
+    """
     found: dict[tuple[Problem, str, str, float | None], dict[int, list[float]]] = {}
     for point in points:
         cost = known.get((point.trial_id, point.point))
@@ -159,9 +162,7 @@ def _by_arm(
     }
 
 
-def _front(
-    arms: Sequence[Arm], by_arm: Mapping[tuple[Problem, str, str, float | None], dict[int, float]]
-) -> list[FrontPoint]:
+def _front(arms: Sequence[Arm], by_arm: CostsByArm) -> list[FrontPoint]:
     seeds = sorted({seed for arm in arms for seed in arm.test_by_seed})
     costs, scores = np.full((len(arms), len(seeds)), np.nan), np.full((len(arms), len(seeds)), np.nan)
     for place, arm in enumerate(arms):

@@ -15,7 +15,7 @@ from results.arms.comparison import (
     Point,
     Problem,
     Setting,
-    arms_of,
+    arm_of,
     compare,
     environments_of,
     points_of,
@@ -109,11 +109,10 @@ def stops_page(run: Run, label: str | None = None) -> Iterator[Part]:
 
 def _outcomes(paths: Sequence[Sequence[Point]], environments: EnvironmentsByTrial) -> list[RuleOutcome]:
     budgets = sorted({point.asked for path in paths for point in path if point.asked})
-    without_budget = [{point.point: replace(point, asked=None) for point in path} for path in paths]
-    arms = {}
-    for name, choose in rules_for(budgets).items():
-        chosen = [known[choose(path).point] for path, known in zip(paths, without_budget, strict=True)]
-        (arms[name],) = arms_of(chosen, environments)
+    arms = {
+        name: replace(arm_of([choose(path) for path in paths], environments), asked=None)
+        for name, choose in rules_for(budgets).items()
+    }
     paper = arms[PAPER]
     return [RuleOutcome(name, arm, None if arm is paper else compare([(arm, paper)])) for name, arm in arms.items()]
 

@@ -5,6 +5,7 @@ Only comparisons read the test split; ranks come from the validation split.
 """
 
 import math
+from bisect import bisect_left, insort
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -96,6 +97,7 @@ class Arm:
     validation: Mean  # score on the validation split over seeds, without seeds whose score is not a number
     test: Mean  # the same on the test split
     test_by_seed: dict[int, float]
+    validation_by_seed: dict[int, float]
     models_by_seed: dict[int, frozenset[str]]
     trials: int
     not_finite: int  # trials whose validation score is not a number
@@ -175,7 +177,7 @@ def arms_of(points: Iterable[Point], environments: EnvironmentsByTrial) -> list[
     groups: dict[tuple[Problem, str, str, float | None], list[Point]] = {}
     for point in last_points(points):
         groups.setdefault((point.problem, point.label, point.method, point.asked), []).append(point)
-    arms = [_arm(group, environments) for group in groups.values()]
+    arms = [arm_of(group, environments) for group in groups.values()]
     arms.sort(
         key=lambda arm: (
             arm.problem,
@@ -287,11 +289,13 @@ def _point(row: dict[str, Any]) -> Point:
     )
 
 
-def _arm(points: list[Point], environments: EnvironmentsByTrial) -> Arm:
+def arm_of(points: Sequence[Point], environments: EnvironmentsByTrial) -> Arm:
+    """Return the arm of these points, one for each trial; it is named by the first and has no rank."""
     models: dict[int, set[str]] = {}
     for point in points:
         models.setdefault(point.seed, set()).add(point.model_key)
     test = _by_seed((point.seed, point.test) for point in points)
+    validation = _by_seed((point.seed, point.validation) for point in points)
     epochs = [point.trained_epochs for point in points if point.trained_epochs is not None]
     return Arm(
         problem=points[0].problem,
@@ -300,9 +304,10 @@ def _arm(points: list[Point], environments: EnvironmentsByTrial) -> Arm:
         asked=points[0].asked,
         removed=math.fsum(point.removed for point in points) / len(points),
         metric=points[0].metric,
-        validation=mean_interval(list(_by_seed((point.seed, point.validation) for point in points).values())),
+        validation=mean_interval(list(validation.values())),
         test=mean_interval(list(test.values())),
         test_by_seed=test,
+        validation_by_seed=validation,
         models_by_seed={seed: frozenset(keys) for seed, keys in models.items()},
         trials=len(points),
         not_finite=sum(not math.isfinite(point.validation) for point in points),
@@ -326,13 +331,14 @@ def _by_seed(values: Iterable[tuple[int, float | None]]) -> dict[int, float]:
 
 def _ranked(arms: list[Arm]) -> list[Arm]:
     """Return the arms with their ranks; equal scores share a rank."""
-    ranked: list[Arm] = []
+    means: dict[Problem, list[float]] = {}
     for arm in arms:
-        peers = [other.validation.mean for other in arms if other.problem == arm.problem]
-        mean = arm.validation.mean
-        rank = None if mean is None else 1 + sum(other is not None and other > mean for other in peers)
-        ranked.append(replace(arm, rank=rank))
-    return ranked
+        if arm.validation.mean is not None:
+            insort(means.setdefault(arm.problem, []), -arm.validation.mean)
+    return [
+        replace(arm, rank=None if (mean := arm.validation.mean) is None else 1 + bisect_left(means[arm.problem], -mean))
+        for arm in arms
+    ]
 
 
 def _counts(best_of: frozenset[int]) -> str:

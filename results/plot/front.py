@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from results.analysis.pareto import DEVICE_HOURS, TIMED, FrontPoint, costs_of, fronts_among
+from results.analysis.pareto import DEVICE_HOURS, TIMED, FrontPoint, costs_by_arm, costs_of, fronts_among
 from results.arms import comparison
 from results.arms.comparison import TRANSTAILOR, Problem
 from results.arms.cost import ALONE
@@ -48,12 +48,13 @@ def means_of(found: Findings) -> Means:
     """The means of all arms with their place on the front, for each score and each cost that the run has."""
     means: Means = {}
     costs = {cost: costs_of(found.run, cost) for cost in ("macs", "params", DEVICE_HOURS, *TIMED)}
-    for score in SCORES:
-        points = found.best if score == "test_score" else [replace(one, test=one.validation) for one in found.best]
-        arms = [arm for arm in comparison.arms_of(points, found.environments) if arm.test.mean is not None]
-        for cost, known in costs.items():
-            if known or cost not in TIMED:
-                means[score, cost] = fronts_among(comparison.last_points(points), arms, known)
+    points = comparison.last_points(found.best)
+    by_validation = [replace(arm, test=arm.validation, test_by_seed=arm.validation_by_seed) for arm in found.arms]
+    for cost, known in costs.items():
+        if known or cost not in TIMED:
+            by_arm = costs_by_arm(points, known)
+            for score, arms in zip(SCORES, (found.arms, by_validation), strict=True):
+                means[score, cost] = fronts_among([arm for arm in arms if arm.test.mean is not None], by_arm)
     return means
 
 

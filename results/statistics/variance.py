@@ -2,16 +2,17 @@
 
 import itertools
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
-from scipy import special
+from scipy import linalg, special
 
 from results.statistics.means import finite
 
 _RANK_TOLERANCE = 1e-10
-"""Of eigenvalues against the largest: those of dependent columns are below 1e-13."""
+"""Of what is left of a column beside those before it, against the largest: dependent columns leave below 1e-13."""
 
 
 @dataclass(frozen=True)
@@ -84,11 +85,16 @@ def anova(
         raise ValueError(f"expected factors of {len(data)} levels each, given {list(factors)}")
     terms: list[tuple[str, ...]] = [(name,) for name in columns]
     terms += list(itertools.combinations(factors, 2))
-    design = {term: _columns([columns[name] for name in term]) for term in terms}
-    residual, rank = _fitted(data, [design[term] for term in terms])
+    cells = {term: _cells([columns[name] for name in term]) for term in terms}
+
+    @cache
+    def fitted(*some: tuple[str, ...]) -> tuple[float, int]:
+        return _fitted(data, [cells[term] for term in some])
+
+    residual, rank = fitted(*terms)
     degrees = len(data) - rank
     whole = float(((data - data.mean()) ** 2).sum())
-    effects = tuple(_effect(term, terms, design, data, (residual, degrees), whole) for term in terms)
+    effects = tuple(_effect(term, terms, fitted, (residual, degrees), whole) for term in terms)
     counts = Counter(zip(*columns.values(), strict=True))
     possible = int(np.prod([len(set(levels)) for levels in columns.values()]))
     fewest = min(counts.values()) if len(counts) == possible else 0
@@ -98,15 +104,13 @@ def anova(
 def _effect(
     term: tuple[str, ...],
     terms: Sequence[tuple[str, ...]],
-    design: Mapping[tuple[str, ...], np.ndarray],
-    data: np.ndarray,
+    fitted: Callable[..., tuple[float, int]],
     residual: tuple[float, int],
     whole: float,
 ) -> Effect:
     """Compute what a term explains in addition to all terms that do not contain it."""
-    others = [design[other] for other in terms if other != term and not set(term) <= set(other)]
-    without, rank_without = _fitted(data, others)
-    with_it, rank = _fitted(data, [*others, design[term]])
+    with_it, rank = fitted(*(other for other in terms if other == term or not set(term) <= set(other)))
+    without, rank_without = fitted(*(other for other in terms if not set(term) <= set(other)))
     explained, degrees = max(0.0, without - with_it), rank - rank_without
     rest, rest_degrees = residual
     error = rest / rest_degrees if rest_degrees else None
@@ -125,21 +129,27 @@ def _effect(
     )
 
 
-def _columns(levels: Sequence[Sequence[str]]) -> np.ndarray:
-    """Build (n, levels) indicators of the combinations that occur; they span the term and all terms it contains."""
-    rows = list(zip(*levels, strict=True))
-    known = {row: place for place, row in enumerate(dict.fromkeys(rows))}
-    indicators = np.zeros((len(rows), len(known)))
-    indicators[np.arange(len(rows)), [known[row] for row in rows]] = 1.0
-    return indicators
+def _cells(levels: Sequence[Sequence[str]]) -> np.ndarray:
+    """Number the combinations of levels that occur from 1; their indicators span the term and all it contains."""
+    known: dict[tuple[str, ...], int] = {}
+    return np.array([known.setdefault(row, 1 + len(known)) for row in zip(*levels, strict=True)])
 
 
-def _fitted(data: np.ndarray, blocks: Sequence[np.ndarray]) -> tuple[float, int]:
-    """Fit a mean and these columns by least squares; return the residual sum of squares and the rank."""
-    matrix = np.concatenate([np.ones((len(data), 1)), *blocks], axis=1)
+def _fitted(data: np.ndarray, terms: Sequence[np.ndarray]) -> tuple[float, int]:
+    """Fit a mean and the cells of these terms by least squares; return the residual sum of squares and the rank."""
+    ends = np.cumsum([1, *(int(cells.max()) for cells in terms)])
+    # Each value has one column of each term: 0 is the mean, and the columns of a term follow those of the term before.
+    places = np.stack([np.zeros(len(data), int), *(cells + end - 1 for cells, end in zip(terms, ends, strict=False))])
     rest = data - data.mean()
     # Normal equations: their entries are counts, which are exact, and there are far fewer columns than values.
-    sizes, axes = np.linalg.eigh(matrix.T @ matrix)
-    kept = sizes > _RANK_TOLERANCE * sizes[-1]
-    solution = axes[:, kept] @ ((axes[:, kept].T @ (matrix.T @ rest)) / sizes[kept])
-    return float(((rest - matrix @ solution) ** 2).sum()), int(kept.sum())
+    products, right = np.zeros((ends[-1], ends[-1])), np.zeros(ends[-1])
+    for one in places:
+        right += np.bincount(one, rest, ends[-1])
+        for other in places:
+            np.add.at(products, (one, other), 1.0)
+    # Cholesky's factors with the largest column first: the first `rank` columns span all of them.
+    factor, order, rank, _ = linalg.lapack.dpstrf(products, tol=_RANK_TOLERANCE * products.max())
+    spanning = order[:rank] - 1
+    solution = np.zeros(ends[-1])
+    solution[spanning] = linalg.cho_solve((factor[:rank, :rank], False), right[spanning])
+    return float(((rest - solution[places].sum(axis=0)) ** 2).sum()), int(rank)

@@ -2,9 +2,8 @@
 
 import json
 import logging
-from dataclasses import asdict, dataclass, field, replace
-from functools import lru_cache
-from weakref import ref
+from collections.abc import Hashable
+from dataclasses import asdict, replace
 
 import torch
 
@@ -34,38 +33,19 @@ ROUNDING = 1e-9  # of a share of the MACs
 PRECISIONS = {"float32": torch.float32, "bf16": torch.bfloat16}
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Structure:
-    """What the groups of a state depend on: all but its numbers."""
-
-    network: str
-    classes: int
-    input_shape: tuple[int, ...]
-    shapes: tuple[tuple[str, torch.Size], ...]
-    sizes: str
-    rule: GroupRule
-    state: "ref[ModelState]" = field(compare=False)
+_FOUND: dict[Hashable, tuple[Group, ...]] = {}  # the stages of one pruning ask for the same few
+MOST_FOUND = 8
 
 
 def groups_of(state: ModelState, rule: GroupRule) -> tuple[Group, ...]:
     """The prunable groups of a state; its factors are not traced, and equal structures are traced once."""
-    structure = _Structure(
-        network=state.network,
-        classes=state.classes,
-        input_shape=state.input_shape,
-        shapes=tuple((name, tensor.shape) for name, tensor in state.tensors.items()),
-        sizes=json.dumps(state.sizes),
-        rule=rule,
-        state=ref(state),
-    )
-    return _groups_of(structure)
-
-
-@lru_cache(maxsize=8)  # the stages of one pruning ask for the same few
-def _groups_of(structure: _Structure) -> tuple[Group, ...]:
-    state = structure.state()
-    assert state is not None  # the caller has it
-    return surgery.groups(replace(state, factors={}).build(), state.input_shape, structure.rule)
+    shapes = tuple((name, tensor.shape) for name, tensor in state.tensors.items())
+    structure = (state.network, state.classes, state.input_shape, shapes, json.dumps(state.sizes), rule)
+    if structure not in _FOUND:
+        if len(_FOUND) == MOST_FOUND:
+            _FOUND.clear()
+        _FOUND[structure] = surgery.groups(replace(state, factors={}).build(), state.input_shape, rule)
+    return _FOUND[structure]
 
 
 # --- TransTailor's factors, and scores (Eq. 3 and 5) ---

@@ -156,6 +156,7 @@ def test_points_that_the_page_leaves_out_come_when_they_are_scrolled_to(
     count = "document.querySelector('#points .count')?.textContent"
     scores = "Array.from(document.querySelectorAll('#points tbody tr[aria-rowindex] td:nth-child(7)'))"
     wait = "new Promise(done => {{ const look = () => {} ? done() : setTimeout(look, 50); look(); }})"
+    drawn = "new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => done(0))))"  # after the scroll
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, chromium(Path(folder)) as browser:
         browser.size(1280, 800)
         browser.call("Page.navigate", url=server.link)
@@ -163,7 +164,7 @@ def test_points_that_the_page_leaves_out_come_when_they_are_scrolled_to(
         browser.run(wait.format(f"{count} === '80 of 80 operating points'"))
         seen = set(browser.run(f"{scores}.map(one => one.parentNode.getAttribute('aria-rowindex'))"))
         while "81" not in seen:
-            browser.run("document.querySelector('#points .rows').scrollTop += 200; 0")
+            browser.run(f"document.querySelector('#points .rows').scrollTop += 200; {drawn}")
             seen |= set(browser.run(f"{scores}.map(one => one.parentNode.getAttribute('aria-rowindex'))"))
         assert len(seen) == 80
         shown = [float(one) for one in browser.run(f"{scores}.map(one => one.textContent)")]
