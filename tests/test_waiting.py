@@ -26,7 +26,7 @@ ENDED_OTHERWISE = {
     ("hpc.folders.orphan_cleanup", "sys.stdin.buffer.read"): "a guard waits for its owner's end",
     ("hpc.doctor.job", "listening.accept"): "its socket has a timeout",
     ("results.export.command", "time.sleep"): "--follow goes on until the sweep has ended, or Ctrl-C",
-    ("results.plot.converter", "sys.stdin.read"): "its parent closes the pipe, and has a limit",
+    ("results.plot.render", "sys.stdin.read"): "its parent closes the pipe, and has a limit",
     ("results.report.watch", "wait"): "--watch goes on until the sweep has ended, or Ctrl-C",
     ("tools.networks_saved", "subprocess.run"): "developers run it and watch it",
     ("tailor.execution.runner", "context.ranks.wait"): "a collective; the driver's watchdog has its limit",

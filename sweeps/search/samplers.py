@@ -79,11 +79,11 @@ class Sampling:
             is_int = isinstance(of, optuna.distributions.IntDistribution)
             place = trial.suggest_int(name, of.low, of.high) if is_int else trial.suggest_categorical(name, of.choices)
             values[axis.key] = axis.values[place]
-        self._study.tell(trial, state=optuna.trial.TrialState.FAIL)  # no sampler reads these; its result is told
+        self._study.tell(trial, state=optuna.trial.TrialState.FAIL)  # no sampler reads these; its result comes later
         return SearchCandidate(variant=variant, values=values)
 
     def _read(self, optuna: Any, told: Sequence[Told]) -> None:
-        """Bring the study up to date; it is made anew if an earlier result is another one now."""
+        """Bring the study up to date; it is made again if an earlier result is another one now."""
         both = self._settings.sampler == "nsga2"
         grows = len(told) >= len(self._known) and all(map(_follows, self._known, told))
         if self._study is None or not grows:

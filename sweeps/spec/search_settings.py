@@ -140,7 +140,7 @@ def _check_halving(search: SearchSettings, halving: HalvingSettings, confirm: Co
     if list(rungs) != sorted(set(rungs)):
         raise SpecError(f"{at}: the rungs {list(rungs)} are not in ascending order; sort them")
     if halving.asynchronous and not search.is_replayable:
-        raise SpecError(f"{at}: {search.sampler} is told results by batch, so choose tpe, or asynchronous = false")
+        raise SpecError(f"{at}: {search.sampler} reads results by batch, so choose tpe, or asynchronous = false")
     if search.sampler == "nsga2":
         raise SpecError(f"{at}: halving ranks by score alone, and nsga2 by cost, too; choose sampler = 'tpe'")
     if confirm is not None and search.trials and confirm.top > (most := halving.counts(search.trials)[-1]):

@@ -159,7 +159,7 @@ def test_a_changed_promotion_is_found(write_spec: WriteSpec) -> None:
         (
             '"tpe"\ntrials = 9\nbatch = 4\nhalving = {',
             '"tune:hyperopt"\ntrials = 9\nbatch = 4\nhalving = { asynchronous = true,',
-            r"tune:hyperopt is told results by batch, so choose tpe",
+            r"tune:hyperopt reads results by batch, so choose tpe",
         ),
     ],
 )
