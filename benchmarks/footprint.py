@@ -47,8 +47,10 @@ axes.method.removed_macs_fraction = [0.2, 0.4]
 SEEDS, QUICK_SEEDS = 4, 1
 LOOK_EVERY_S = 0.5
 GIVEN_UP_S = 900.0
-DRIVER, SLOT, RANK, RAY = "driver", "slot", "rank", "Ray itself"
+DRIVER, SLOT, RANK, WARM, RAY = "driver", "slot", "rank", "the process that forks ranks", "Ray itself"
+PRIVATE = "rank, what it shares with none"
 COLUMNS = ("what", "unit", "median", "most", "limit", "verdict")
+FORKS = "hpc.ranks.warm_process"
 MB = 1e6
 
 
@@ -104,13 +106,15 @@ def look(driver: psutil.Process, trials: Path, seen: Seen) -> None:
     ray_bytes = 0
     for process, kind in processes(driver):
         try:
-            pss_bytes: int = process.memory_full_info().pss
+            memory = process.memory_full_info()
         except (psutil.NoSuchProcess, psutil.ZombieProcess):
             continue
         if kind == RAY:
-            ray_bytes += pss_bytes
+            ray_bytes += memory.pss
         else:
-            seen.process_bytes.setdefault(kind, []).append(pss_bytes)
+            seen.process_bytes.setdefault(kind, []).append(memory.pss)
+        if kind == RANK:
+            seen.process_bytes.setdefault(PRIVATE, []).append(memory.uss)
     seen.ray_bytes.append(ray_bytes)
     seen.checkpoint_bytes.append(bytes_below(trials, "checkpoint"))
 
@@ -124,16 +128,20 @@ def processes(driver: psutil.Process) -> Iterator[tuple[psutil.Process, str]]:
         return
     for child in children:
         try:
-            title = " ".join(child.cmdline())
+            title, parent = (" ".join(one.cmdline()) for one in (child, child.parent() or driver))
         except (psutil.NoSuchProcess, psutil.ZombieProcess):
             continue
-        kind = RANK if "_RankActor" in title else SLOT if "TuneSlot" in title else RAY
-        yield child, kind
+        if FORKS in title:  # a forked rank has the title of its parent
+            yield child, RANK if FORKS in parent else WARM
+        else:
+            yield child, SLOT if "TuneSlot" in title else RAY
 
 
 def memory_rows(seen: Seen) -> Iterator[tuple[Cell, ...]]:
-    """Of the driver, a slot, its rank, and Ray."""
-    kinds = {name: seen.process_bytes.get(name, []) for name in (DRIVER, SLOT, RANK)} | {RAY: seen.ray_bytes}
+    """Of the driver, a slot, its rank, what forks it, and Ray."""
+    kinds = {name: seen.process_bytes.get(name, []) for name in (DRIVER, SLOT, RANK, PRIVATE, WARM)} | {
+        RAY: seen.ray_bytes
+    }
     for name, found in kinds.items():
         if not found:
             raise RuntimeError(f"no process was seen that is a {name}")

@@ -97,8 +97,8 @@ def command(words: Sequence[str], folder: Path) -> Seconds:
     return Seconds(wall_s=found.wall_s, cpu_s=found.cpu_s)
 
 
-def first_step(folder: Path) -> Seconds:
-    """From launching the embedded sweep until the first stage of a trial began to be computed.
+def first_step(folder: Path, *options: str) -> Seconds:
+    """From launching the embedded sweep with `options` until the first stage of a trial began to be computed.
 
     That moment is the time when the first stage was stored, minus the seconds of its computation; then the launch is
     stopped as by Ctrl-C.
@@ -107,7 +107,7 @@ def first_step(folder: Path) -> Seconds:
         RuntimeError: nothing was computed, or the launch did not stop cleanly.
     """
     start_s = time.time()
-    with subprocess.Popen(LAUNCH, cwd=folder, stdout=subprocess.DEVNULL) as process:
+    with subprocess.Popen((*LAUNCH, *options), cwd=folder, stdout=subprocess.DEVNULL) as process:
         try:
             stored = _first_stage(folder / "cache", process)
             process.send_signal(signal.SIGINT)
@@ -138,12 +138,13 @@ ASKED = (
     Asked(what="--help", measure=partial(command, (*LAUNCH, "--help")), goal_s=0.5),
     Asked(what="--plan of the embedded sweep", measure=partial(command, (*LAUNCH, "--plan")), goal_s=1.0),
     Asked(what="launch to the first step of the first trial", measure=first_step, goal_s=15.0),
+    Asked(what="the same, ranks not forked", measure=lambda at: first_step(at, "--set", "resources.fork_ranks=false")),
 )
 NOTES = (
-    "Medians, each run a process of its own in an empty folder; two rows are controls. The goals are of wall "
-    "time; times_bare_python is of processor time, which says more on a machine that does other things meanwhile.",
-    "The last row is the embedded sweep on the site local: planning, the run folder, Ray, the ranks and their imports, "
-    "up to the moment when the first stage of a trial (the training of a source network) begins.",
+    "Medians, each run a process of its own in an empty folder; two rows and the last one are controls. The goals are "
+    "of wall time; times_bare_python is of processor time, which says more on a machine that does other things.",
+    "The last two rows are the embedded sweep on the site local: planning, the run folder, Ray, the ranks, their "
+    "imports, up to the moment when the first stage of a trial (the training of a source network) begins.",
 )
 
 

@@ -101,9 +101,9 @@ def same(left: dict[str, list[dict[str, Any]]], right: dict[str, list[dict[str, 
 
 @pytest.fixture(scope="module")
 def serial(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
-    """The obvious reference: one trial after the other, without Ray."""
+    """The obvious reference: one trial after the other, without Ray, each rank a fresh interpreter."""
     sweep = Sweep(tmp_path_factory.mktemp("serial"))
-    sweep.launch("--site", "serial")
+    sweep.launch("--site", "serial", "--set", "resources.fork_ranks=false")
     return sweep
 
 
@@ -121,7 +121,7 @@ def test_every_trial_has_its_rows(serial: Sweep) -> None:
 @pytest.mark.slow
 def test_a_finished_sweep_says_so(serial: Sweep) -> None:
     before = tables_of(serial.run)
-    text = serial.launch("--site", "serial")
+    text = serial.launch("--site", "serial", "--set", "resources.fork_ranks=false")
     assert "all 4 trials are finished" in text.lower()
     assert text.splitlines()[-1] == str(serial.run / "report.html")
     same(before, tables_of(serial.run))

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Protocol, TypeVar
 
 from transtailor.terminal import say
 
@@ -18,6 +18,18 @@ TELL_AFTER_S = 10.0
 KILL_LIMIT_S = 20.0  # until a killed process has gone
 SLOWER_FRACTION = 0.2  # of the time waited so far: the pause between two polls, if they may become rarer
 Found = TypeVar("Found")
+
+
+class Child(Protocol):
+    """A process that this one started, such as a `subprocess.Popen`."""
+
+    pid: int
+
+    def wait(self, timeout: float | None = None) -> int:
+        """The exit code; raises subprocess.TimeoutExpired."""
+
+    def kill(self) -> None:
+        """End it at once."""
 
 
 class WaitedTooLong(Exception):  # noqa: N818  # an event
@@ -79,7 +91,7 @@ def wait_for(
     return value
 
 
-def reap(process: subprocess.Popen[Any], limit_s: float = 0.0) -> int | None:
+def reap(process: Child, limit_s: float = 0.0) -> int | None:
     """The exit code of a child, which is killed if it has not ended after `limit_s`.
 
     None, after a line on standard error, if even the kill does not end it, as when a file system does not answer.

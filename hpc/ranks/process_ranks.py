@@ -13,8 +13,10 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection, wait
+from pathlib import Path
 from typing import IO, Any
 
+from hpc.ranks.forked import ForkedProcess, fork_at
 from hpc.ranks.ranks import (
     CLOSE_LIMIT_S,
     DEATH_GRACE_S,
@@ -58,13 +60,20 @@ class ProcessRanks(RankGroup):
     """
 
     def __init__(
-        self, target: str, ranks: int, *, threads_per_rank: int = 1, hang_limit_s: float | None = None
+        self,
+        target: str,
+        ranks: int,
+        *,
+        threads_per_rank: int = 1,
+        hang_limit_s: float | None = None,
+        warm_address: str | None = None,
     ) -> None:
         """Start the ranks and make one `target` object in each.
 
         Args:
             target: "module:Class"; where it has a method `heartbeat`, that returns a `Heartbeat`.
             hang_limit_s: the longest time of a call without a heartbeat of any rank; None: no limit.
+            warm_address: of the warm process that forks them, if it can; None: each is a fresh interpreter.
 
         Raises:
             RankFailed, RankDied: the target could not be made.
@@ -76,8 +85,12 @@ class ProcessRanks(RankGroup):
                 environment = rank_environment(
                     rank=rank, ranks=ranks, local_rank=rank, local_ranks=ranks, threads=threads_per_rank
                 )
-                self._ranks.append(_RankProcess(rank, ranks, environment))
+                self._ranks.append(_RankProcess(rank, ranks, os.environ | environment, warm_address))
             deadline = time.monotonic() + START_LIMIT_S
+            for rank_process in self._ranks:
+                if isinstance(rank_process.process, ForkedProcess):
+                    entering = (rank_process.environment, str(Path.cwd()), threads_per_rank)
+                    finish_call(self._asking([rank_process], "become", entering, deadline))
             finish_call(self._asking_all("load", (target,), deadline))
             meeting: dict[str, str] = {}
             if ranks > 1:
@@ -157,28 +170,33 @@ def _ready(ranks: Sequence["_RankProcess"], limit_s: float | None) -> list["_Ran
 class _RankProcess:
     """One child process, the pipe to it, and its output."""
 
-    def __init__(self, rank: int, ranks: int, environment: dict[str, str]) -> None:
-        self.rank = rank
+    def __init__(self, rank: int, ranks: int, environment: dict[str, str], warm_address: str | None) -> None:
+        self.rank, self.environment = rank, environment
         self._ranks = ranks
         self._printed: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  # closed in reap
         self._heartbeats = os.memfd_create("heartbeats")  # the rank writes its newest heartbeat there
         self._heartbeat = Heartbeat()
         ours, theirs = socket.socketpair()
-        # -P: the rank imports installed code, never a stale copy from the working folder
-        words = ("-P", "-m", "hpc.ranks.process_ranks", theirs.fileno(), self._heartbeats, os.getpid())
         with theirs:
-            self.process = subprocess.Popen(
-                [sys.executable, *map(str, words)],
-                env=os.environ | environment,
-                pass_fds=[theirs.fileno(), self._heartbeats],
-                stdin=subprocess.DEVNULL,
-                stdout=self._printed,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,  # no Ctrl-C from the terminal, and one group to kill with its children
-            )
+            files = (theirs.fileno(), self._heartbeats, self._printed.fileno())
+            forked = None if warm_address is None else fork_at(warm_address, files, START_LIMIT_S)
+            self.process: subprocess.Popen[bytes] | ForkedProcess = forked or self._fresh(theirs.fileno())
         self.connection = Connection(ours.detach())
         # Processes that the rank starts inherit its end of the pipe, so only this shows its own end reliably.
-        self.process_file = os.pidfd_open(self.process.pid)
+        self.process_file = os.pidfd_open(self.process.pid) if forked is None else forked.file
+
+    def _fresh(self, connection: int) -> subprocess.Popen[bytes]:
+        # -P: the rank imports installed code, never a stale copy from the working folder
+        words = ("-P", "-m", "hpc.ranks.process_ranks", connection, self._heartbeats, os.getpid())
+        return subprocess.Popen(
+            [sys.executable, *map(str, words)],
+            env=self.environment,
+            pass_fds=[connection, self._heartbeats],
+            stdin=subprocess.DEVNULL,
+            stdout=self._printed,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # no Ctrl-C from the terminal, and one group to kill with its children
+        )
 
     def __str__(self) -> str:
         return f"rank {self.rank} of {self._ranks}"
@@ -248,7 +266,7 @@ class _RankProcess:
         return os.pread(self._printed.fileno(), os.fstat(self._printed.fileno()).st_size, 0)
 
 
-def _end_with_parent(parent_id: int) -> None:
+def end_with_parent(parent_id: int) -> None:
     """Have the kernel kill this process when its parent has ended."""
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -261,7 +279,7 @@ def serve(file_number: int, heartbeats_number: int, parent_id: int) -> None:
 
     Meanwhile it writes its newest heartbeat into the file `heartbeats_number`.
     """
-    _end_with_parent(parent_id)
+    end_with_parent(parent_id)
     faulthandler.register(SAY_WHERE, file=2, all_threads=True)
     connection = Connection(file_number)
     host = RankHost()

@@ -141,10 +141,19 @@ class RankHost:
         """Set variables that the ranks' libraries read on import."""
         os.environ.update(environment)
 
+    def become(self, environment: dict[str, str], folder: str, threads: int) -> None:
+        """In a forked process: take over what a fresh one would have from the start."""
+        os.environ.clear()
+        os.environ.update(environment)
+        os.chdir(folder)
+        if threads > 1 and "torch" in sys.modules:  # the warm process has one
+            sys.modules["torch"].set_num_threads(threads)
+        if "numpy" in sys.modules:  # else all forks would draw the same
+            sys.modules["numpy"].random.seed()
+
     def load(self, target: str) -> None:
         """Import the target's class, "module:Class"; the slow part, which all ranks do in parallel."""
-        module, _, name = target.partition(":")
-        self._make = getattr(importlib.import_module(module), name)
+        self._make = class_of(target)
 
     def host_store(self, address: str) -> int:
         """On rank 0: serve the store for torch's env:// rendezvous; returns its port.
@@ -190,6 +199,12 @@ class RankHost:
             return Reply(value=getattr(self, command)(*args))
         except Exception as error:  # noqa: BLE001  # the caller raises any error of the target
             return Reply(error=f"{type(error).__name__}: {error}{_place(error)}", traceback=traceback.format_exc())
+
+
+def class_of(target: str) -> Any:
+    """Import "module:Class"."""
+    module, _, name = target.partition(":")
+    return getattr(importlib.import_module(module), name)
 
 
 def _place(error: BaseException) -> str:

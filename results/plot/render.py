@@ -1,4 +1,8 @@
-"""Writes figures as SVG, PDF, PNG or JSON, without a browser; makes the script that draws them in one."""
+"""Writes figures as SVG, PDF, PNG or JSON, without a browser; makes the script that draws them in one.
+
+vl-convert brings a JavaScript engine with threads and a heap. So it runs in a program of its own, which is this module:
+standard input -> vl-convert -> standard output.
+"""
 
 import json
 import subprocess
@@ -13,7 +17,6 @@ from transtailor.files import write_file
 
 LIMIT_S = 600.0  # of a conversion, which takes seconds
 KINDS = ("svg", "pdf", "png", "json")
-_CONVERTER = Path(__file__).with_name("converter.py")
 _SNIPPET = "window.vegaEmbed = vegaEmbed;"
 
 
@@ -46,8 +49,8 @@ def bundle() -> str:
 
 
 def _converted(kind: str, given: str) -> bytes:
-    # -P: the converter's folder is not on its path, or this package's names would hide a library's.
-    command = [sys.executable, "-P", str(_CONVERTER), kind]
+    # -P: the working folder is not on its path, or a file there could hide a library
+    command = [sys.executable, "-P", "-m", "results.plot.render", kind]
     try:
         done = subprocess.run(command, input=given.encode(), capture_output=True, check=False, timeout=LIMIT_S)
     except subprocess.TimeoutExpired:
@@ -56,3 +59,20 @@ def _converted(kind: str, given: str) -> bytes:
         reason = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
         raise ResultsError(f"vl-convert could not make {kind}: {' '.join(reason) or done.returncode}")
     return done.stdout
+
+
+def convert(kind: str, given: str) -> bytes:
+    """In a program of its own: the figure as "svg", "pdf" or "png"; or, for "bundle", Vega's scripts as one."""
+    import vl_convert
+
+    if kind == "bundle":
+        return vl_convert.javascript_bundle(given).encode()
+    if kind == "png":
+        return vl_convert.vegalite_to_png(given, scale=2.0, allowed_base_urls=[])
+    if kind == "pdf":
+        return vl_convert.vegalite_to_pdf(given, allowed_base_urls=[])
+    return vl_convert.vegalite_to_svg(given, allowed_base_urls=[]).encode()
+
+
+if __name__ == "__main__":
+    sys.stdout.buffer.write(convert(sys.argv[1], sys.stdin.read()))

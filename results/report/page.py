@@ -187,6 +187,7 @@ def page_of(run: Run, renew_s: float | None = None, *, apart: str | None = None)
     page.arms = comparing.overview(found)
     made = [
         now.section(found),
+        searched.section(run),
         comparing.named_section(found),
         comparing.tuning_section(found),
         comparing.baseline_section(found),

@@ -313,7 +313,12 @@ _ALL = (
         ),
         _nullable("confirms", INTEGER, "", "number of the proposal that it runs again; null in a search"),
         _nullable("refusal", STRING, "", "why it has no trials, or why the search ended early; null otherwise"),
-        _column("unscored", STRINGS, "", "trials of smaller batches that had failed when it was made"),
+        _column(
+            "unscored",
+            STRINGS,
+            "",
+            "trials of smaller batches without a score when it was made: failed, or asynchronously still running",
+        ),
     ),
     _table(
         "rungs",

@@ -12,7 +12,7 @@ from results.text.settings import leaves
 from sweeps.driver.quota import size_text
 from sweeps.errors import RunFolderError
 from sweeps.planning.durations import Durations, durations_in
-from sweeps.planning.forecast import Capacity, Forecast, forecasts, one_machine, timed_trials
+from sweeps.planning.forecast import Capacity, Forecast, forecasts, most_slots, one_machine, timed_trials
 from sweeps.planning.plan import (
     ONE_MACHINE_SITES,
     Plan,
@@ -75,7 +75,7 @@ def preview(
     Raises:
         RunFolderError: the run exists and is damaged.
     """
-    run = RunFolder(runs / plan.name)
+    run, capacity = RunFolder(runs / plan.name), capacity or _this_machine(plan, site)
     finished, state = _existing(run, plan)
     # Without sharing every trial has its own empty cache, whatever is in the common one.
     is_cached = (lambda _: False) if plan.private_cache else _lookup(cache)
@@ -88,9 +88,11 @@ def preview(
     if plan.searches is None:
         yield _what_can_be_settled(plan)
     else:
+        from sweeps.driver.display import time_text
         from sweeps.search.outcome import plan_lines  # imports scipy, which only a search needs
 
-        yield from plan_lines(plan.searches, work_of)
+        slots = most_slots(capacity)
+        yield from plan_lines(plan.searches, work_of, slots, None if durations is None else time_text)
     yield from f"run       {state}".splitlines()
     if durations is None:
         how = "" if command is None else _probe(plan, command)
@@ -98,7 +100,6 @@ def preview(
     else:
         left = timed_trials(plan, durations, lambda trial: trial.trial_id in finished, is_cached)
         yield from _duration_lines(plan, durations)
-        capacity = capacity or _this_machine(plan, site)
         yield from _forecast(forecasts(left, capacity), capacity)
     for title, text in scripts:
         yield from ("", f"--- {title}", *text.splitlines())

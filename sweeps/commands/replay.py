@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from results.store.reader import load
 from sweeps.errors import RunFolderError
 from sweeps.run.run_folder import RunFolder, modules_of, open_run
-from sweeps.search.outcome import rung_lines
+from sweeps.search.outcome import BY_ORDER, rung_lines
 from sweeps.search.records import Proposal
 from sweeps.search.run_search import read_proposals, replay
 from sweeps.spec.spec import load_spec
@@ -34,6 +34,8 @@ def replay_lines(run: RunFolder) -> Iterator[str]:
         yield f"{run.path}: all {len(proposals)} proposals in {batches} batches are decided alike"
         if not spec.search.is_replayable:
             yield f"but settings were proposed by {spec.search.sampler}, whose state is not kept: these were not tried"
+        if spec.search.is_asynchronous:
+            yield BY_ORDER
         yield from rungs
         return
     lines = [f"  proposal {old.number} was {_shown(old)}, now {_shown(new)}" for old, new in differ[:SHOWN]]

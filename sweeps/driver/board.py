@@ -88,8 +88,8 @@ class TrialBackend(Protocol):
 class MoreTrials(Protocol):
     """A sweep that chooses its trials while it runs."""
 
-    def more(self, scores: Mapping[ScoreKey, Score]) -> tuple[PlannedTrial, ...]:
-        """The trials to run next, durable as planned; called when all others have ended; none: the sweep is over."""
+    def more(self, scores: Mapping[ScoreKey, Score], live: Collection[str]) -> tuple[PlannedTrial, ...]:
+        """The trials to run next, durable as planned; none, and none live (waiting or running): the sweep is over."""
 
     def stopped(self) -> Collection[str]:
         """The trials that are not continued."""
@@ -199,7 +199,7 @@ class SweepState:
 
     def next(self, warm_ranks: int | None = None) -> TrialAssignment | Blocked | None:
         """The trial to start in a slot with `warm_ranks` warm ranks; or what blocks all; None: no trial waits."""
-        if self._search is not None and not self._queue.waiting and not self.ledger.running:
+        if self._search is not None:
             self._search_on(self._search)
         choice = self._queue.next(warm_ranks)
         if choice is None and self._search is not None:
@@ -216,18 +216,27 @@ class SweepState:
 
     def _search_on(self, search: MoreTrials) -> None:
         """Take the next trials of a search, or note its end."""
-        trials = search.more(self._scores)
-        for trial_id in self.ledger.stop(search.stopped()):
+        trials = search.more(self._scores_of_ended(), self._queue.live)
+        for trial_id in self.ledger.stop(search.stopped()) if trials or not self._queue.live else ():
             shutil.rmtree(self._launch.run.checkpoint(trial_id), ignore_errors=True)
         if not trials:
-            self._search = None
+            self._search = search if self._queue.live else None
             return
         self._trials |= {trial.trial_id: trial for trial in trials}
         self._work |= {stage.key: stage.work for trial in trials for stage in trial.stages}
         new = {stage.key: stage for trial in trials for stage in trial.stages if stage.key not in self._queue.finished}
         self._missing_bytes += sum(stage.stored_bytes for stage in new.values())
         self.ledger.add(trial.trial_id for trial in trials)
-        self._queue = TrialQueue(map(self._queued, trials), self._queue.finished, slots=self._launch.slots)
+        self._queue = self._queue.grown(map(self._queued, trials))
+        self._search_on(search)  # asynchronously there may be more
+
+    def _scores_of_ended(self) -> dict[ScoreKey, Score]:
+        """The scores without those of live trials at the rungs to which they run now: these may change."""
+        return {
+            (key, rung): score
+            for (key, rung), score in self._scores.items()
+            if key not in self._queue.live or rung != _rung_of(self._trials[key])
+        }
 
     def report(self, trial_id: str, report: TrialReport) -> None:
         """Take a report on a running trial."""
@@ -321,8 +330,7 @@ class SweepState:
 
     def _point(self, trial: PlannedTrial, point: PointReport) -> None:
         """Keep a measurement as the trial's last, and an operating point if it is the best of its arm."""
-        rung = None if trial.rung is None else trial.rung.number
-        self._scores[trial.trial_id, rung] = Score(validation_score=point.validation_score, macs=point.macs)
+        self._scores[trial.trial_id, _rung_of(trial)] = Score(validation_score=point.validation_score, macs=point.macs)
         if point.point is None:
             return
         seed = trial.settings.seed
@@ -341,8 +349,7 @@ class SweepState:
         if over:
             self._queue.trial_ended(trial_id, finished=True)  # or failed: not to be run again in this launch
         if status not in ("finished", "rested"):
-            rung = self._trials[trial_id].rung
-            self._scores.pop((trial_id, None if rung is None else rung.number), None)
+            self._scores.pop((trial_id, _rung_of(self._trials[trial_id])), None)
             self._log(trial_id, f"{status}: {cause}", log_tail)
             again = "" if over else "; it is tried again"
             self._display.note(f"trial {trial_id} ({self._trials[trial_id].label}) {status}: {cause}{again}")
@@ -417,3 +424,8 @@ class SweepState:
             holder=self._hold(trial.trial_id),
             rung=trial.rung,
         )
+
+
+def _rung_of(trial: PlannedTrial) -> int | None:
+    """The number of the rung to which a trial runs now; None: its end."""
+    return None if trial.rung is None else trial.rung.number

@@ -4,11 +4,13 @@ import os
 import socket
 import uuid
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
+from hpc.ranks.warm_process import warm_process
 from results.store.reader import Run, last_written_us, load
 from results.store.writer import Writer
 from sweeps.driver.board import Earlier, Launch, SweepState, TrialBackend
@@ -92,10 +94,15 @@ def run_sweep(
     board = _open_board(launch, states, driver, display, events, DiskGuard(cache, site.max_disk_gb))
     if site.name != "slurm":  # there the pool writes this event, with its job
         events("controller_started", detail=f"on site {site.name}")
-    open_backend = partial(_backend, site.name, launch, site.target, events)
     if site.name != "serial":
         board.set_wait("Ray to start")  # 20 s, with its imports
-    with merging(run.path, display.note):
+    # GPUs are given to Ray's actors, and a process that uses one cannot be forked
+    forks = plan.resources.fork_ranks and not plan.resources.gpus_per_rank and board.waiting and site.name != "slurm"
+    with (
+        warm_process(site.target) if forks else nullcontext() as warm_address,
+        merging(run.path, display.note),
+    ):
+        open_backend = partial(_backend, site, launch, events, warm_address)
         interrupted = not _run_to_the_end(open_backend, board, stop_file)
         events("stopped", detail="interrupted" if interrupted else None)
     counts = board.ledger.counts()
@@ -158,27 +165,28 @@ def _open_board(
     return SweepState(launch, earlier, ledger, display, events, disk)
 
 
-def _backend(site: str, launch: Launch, target: str, events: EventLog) -> TrialBackend:
+def _backend(site: SweepSite, launch: Launch, events: EventLog, warm_address: str | None) -> TrialBackend:
     """What runs trials on a site; Ray is imported only where it is used."""
     resources = launch.plan.resources
-    if site == "serial":
+    if site.name == "serial":
         from sweeps.driver.serial_site import SerialSite
 
-        return SerialSite(target, resources)
-    if site not in ("local", "slurm"):
-        raise ValueError(f"site {site!r} is not known; type serial, local or slurm")
+        return SerialSite(site.target, resources, warm_address)
+    if site.name not in ("local", "slurm"):
+        raise ValueError(f"site {site.name!r} is not known; type serial, local or slurm")
     # Read when Ray is imported. Our own tables and display report the deaths of ranks, once.
     os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", "A worker died or was killed")
     from sweeps.driver.tune_site import TuneSite
 
-    if site == "local":
+    if site.name == "local":
         from sweeps.driver.local_pool import local_pool
 
-        return TuneSite(target, resources, launch.cache, partial(local_pool, resources, launch.slots))
+        open_pool = partial(local_pool, resources, launch.slots)
+        return TuneSite(site.target, resources, launch.cache, open_pool, warm_address)
     from sweeps.driver.slurm_pool import slurm_pool
 
     pool = partial(slurm_pool, launch.run, resources, launch.code_digest, events)
-    return TuneSite(target, resources, launch.cache, pool)
+    return TuneSite(site.target, resources, launch.cache, pool)
 
 
 def _slots(site: str, plan: Plan, asked: int | None, waiting: int) -> int:

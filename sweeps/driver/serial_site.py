@@ -18,11 +18,16 @@ LOOK_S = 1.0  # while the disk is full
 class SerialSite:
     """A backend of one slot."""
 
-    def __init__(self, target: str, resources: Resources) -> None:
+    def __init__(self, target: str, resources: Resources, warm_address: str | None) -> None:
         self._resources = resources
         threads, hang_limit_s = resources.threads_per_rank, resources.hang_limit_s
         self._start_ranks = partial(
-            ProcessRanks, target, resources.ranks, threads_per_rank=threads, hang_limit_s=hang_limit_s
+            ProcessRanks,
+            target,
+            resources.ranks,
+            threads_per_rank=threads,
+            hang_limit_s=hang_limit_s,
+            warm_address=warm_address,
         )
 
     def run(self, board: SweepState, stop: StopSignals) -> None:

@@ -67,9 +67,14 @@ class TuneSite:
     """A backend of several slots; the ranks of each stay warm from trial to trial."""
 
     def __init__(
-        self, target: str, resources: Resources, cache: Path, open_pool: Callable[[], AbstractContextManager[RayPool]]
+        self,
+        target: str,
+        resources: Resources,
+        cache: Path,
+        open_pool: Callable[[], AbstractContextManager[RayPool]],
+        warm_address: str | None = None,
     ) -> None:
-        """Take the class of the ranks' target, what a trial needs, the cache, and what opens the pool."""
+        """Take the class of the ranks' target, what a trial needs, the cache, what opens the pool and who forks."""
         self._resources, self._cache, self._open_pool = resources, cache, open_pool
         self._start = RankStart(
             target=target,
@@ -77,6 +82,7 @@ class TuneSite:
             threads_per_rank=resources.threads_per_rank,
             gpus_per_rank=resources.gpus_per_rank,
             hang_limit_s=resources.hang_limit_s,
+            warm_address=warm_address,
         )
 
     def run(self, board: SweepState, stop: StopSignals) -> None:

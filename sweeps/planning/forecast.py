@@ -70,6 +70,11 @@ def forecasts(trials: Sequence[TimedTrial], capacity: Capacity) -> list[Forecast
     return [_bounded(work_s, critical_path_s(trials), capacity, count) for count in counts]
 
 
+def most_slots(capacity: Capacity) -> int:
+    """How many trials run at a time with all workers."""
+    return _slots(capacity, capacity.limits.max_workers)
+
+
 def _counts(limits: ScalingLimits) -> Iterator[int]:
     most = limits.workers_for(limits.max_workers * limits.slots_per_worker)
     count = limits.workers_per_slot

@@ -71,6 +71,19 @@ class TrialQueue:
         return len(self._waiting)
 
     @property
+    def live(self) -> Collection[str]:
+        """Ids of the trials that wait or run."""
+        return self._waiting.keys() | self._running.keys()
+
+    def grown(self, trials: Iterable[QueuedTrial]) -> "TrialQueue":
+        """Return a queue with the trials that run and wait, and more; trials that have ended are forgotten."""
+        live = [self._trials[trial_id] for trial_id in (*self._running, *self._waiting)]
+        queue = TrialQueue([*live, *trials], self._finished, slots=self._slots)
+        for trial_id in self._running:
+            queue._start(trial_id)
+        return queue
+
+    @property
     def finished(self) -> frozenset[str]:
         """Keys of the finished stages."""
         return frozenset(self._finished)

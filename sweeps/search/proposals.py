@@ -1,13 +1,13 @@
 """The decisions of a search: a pure function of the spec, of the proposals before, and of their trials' scores."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 from sweeps.planning.plan import PlannedTrial, plan_trial
-from sweeps.search.halving import ladder, promotions
+from sweeps.search.halving import ladder, promotion_so_far, promotions
 from sweeps.search.records import Proposal, Score, ScoreKey, result_of
-from sweeps.search.samplers import Told, propose
+from sweeps.search.samplers import Sampling, Told
 from sweeps.search.space import SearchCandidate, Space, space_of
 from sweeps.spec.expand import Expanded, expand_one
 from sweeps.spec.search_settings import ConfirmSettings
@@ -28,9 +28,9 @@ class Decision:
 
 
 class Searcher(Protocol):
-    """Proposes settings, and keeps a state of its own."""
+    """Proposes settings."""
 
-    def propose(self, number: int, told: Sequence[Told]) -> SearchCandidate:
+    def propose(self, number: int, batch: int, told: Sequence[Told]) -> SearchCandidate:
         """Return the setting of proposal `number`; `told`: the results of all earlier proposals, by their numbers."""
 
 
@@ -40,19 +40,22 @@ def next_batch(
     scores: Mapping[ScoreKey, Score],
     over: str | None = None,
     searcher: Searcher | None = None,
+    live: Collection[str] = (),
 ) -> list[Decision]:
-    """Decide what is tried next, when no trial of the earlier proposals waits or runs.
+    """Decide what is tried next; with the synchronous rule, when no trial of the earlier proposals waits or runs.
 
     Args:
         spec: with [search].
         earlier: all proposals so far.
         scores: trial and rung -> its score; failed trials have none.
         over: why no more settings are proposed, if a limit of time was reached.
-        searcher: what proposes settings instead of a sampler that is made again for each.
+        searcher: what proposes settings; None: a new `Sampling`, which proposes the same as an old one.
+        live: trials of earlier proposals that wait or run; they have no scores at the rungs to which they run.
 
     Returns:
         the next batch of the search; then, rung by rung, the promotions; then the proposals that confirm; then none:
-        the sweep is over.
+        the sweep is over. Asynchronously: a promotion, or else the next setting; none while nothing can be decided;
+        when no trial is live, what the synchronous rule promotes in addition.
 
     Raises:
         SpecError: the library of a sampler is missing.
@@ -61,18 +64,24 @@ def next_batch(
     searched = [proposal for proposal in earlier if proposal.purpose == "search"]
     missing = (key for one in earlier for key in one.trial_ids if (key, one.rung) not in scores)
     unscored = tuple(dict.fromkeys(missing))
-    if len(searched) == len(earlier):
+    assert spec.search is not None
+    is_asynchronous = spec.search.is_asynchronous
+    if is_asynchronous and (best := list(promotion_so_far(spec.search, earlier, scores))):
+        return list(_continued(spec, best, earlier, unscored))
+    if all(one.purpose == "search" or (is_asynchronous and one.purpose == "promote") for one in earlier):
         last = [one for one in searched if one.batch == searched[-1].batch]
         refused = sum(one.refusal is not None for one in last)
         if refused >= MOST_REFUSED:
             over = f"{refused} settings of a batch were refused, the last because: {last[-1].refusal}"
-        batch = list(_search(spec, space, searched, scores, unscored, searcher))
+        batch = list(_search(spec, space, earlier, scores, unscored, searcher or Sampling(space, spec.search)))
         if batch and earlier and over is not None:
             return [Decision(proposal=_end(earlier, over, unscored), trials=())]
         if batch:
             return batch
-    if batch := list(_promote(spec, earlier, scores, unscored)):
-        return batch
+    if live:
+        return []
+    if promoted := list(promotions(spec.search, earlier, scores)):
+        return list(_continued(spec, promoted, earlier, unscored))
     if earlier and earlier[-1].purpose != "confirm":
         return list(_confirm(spec, space, earlier, scores, unscored))
     return []
@@ -97,30 +106,32 @@ def _search(
     earlier: Sequence[Proposal],
     scores: Mapping[ScoreKey, Score],
     unscored: tuple[str, ...],
-    searcher: Searcher | None,
+    searcher: Searcher,
 ) -> Iterator[Decision]:
     """The next batch; empty when enough settings were tried, or too many were refused."""
     assert spec.search is not None
     size, rung = sum(space.sizes), 0 if spec.search.halving else None
     most = min(spec.search.trials or size, size)
-    left = most - sum(proposal.refusal is None for proposal in earlier)
+    searched = [proposal for proposal in earlier if proposal.purpose == "search"]
+    left = most - sum(proposal.refusal is None for proposal in searched)
     batch = earlier[-1].batch + 1 if earlier else 0
-    told = [result_of(proposal, scores) for proposal in earlier]
+    told = [result_of(proposal, scores) for proposal in searched]
     wanted = min(left, spec.search.batch) if spec.search.reads_scores else left
-    known = {proposal.candidate.key for proposal in earlier}
-    trial_ids = {key for proposal in earlier for key in proposal.trial_ids}
-    pending: list[SearchCandidate] = []
+    if spec.search.is_asynchronous:
+        wanted = min(left, 1 if earlier else spec.search.batch)
+        # No row says whether a trial without a score has failed: samplers keep away from its setting.
+        lacking = (result.score is None and bool(one.trial_ids) for one, result in zip(searched, told, strict=True))
+        told = [replace(result, is_pending=unknown) for result, unknown in zip(told, lacking, strict=True)]
+    known = {proposal.candidate.key for proposal in searched}
+    trial_ids = {key for proposal in searched for key in proposal.trial_ids}
     number, refused = len(earlier), 0
     while wanted > 0 and refused < MOST_REFUSED and len(known) < size:
-        if searcher is None:
-            candidate = propose(space, spec.search, number, batch, told, pending)
-        else:
-            candidate = searcher.propose(number, told)
+        candidate = searcher.propose(len(told), batch, told)
         drawn_by = spec.search.sampler
         if candidate.key in known:
             candidate, drawn_by = _untried(space, known, stream(spec.search.seed, "untried", number)), "random"
         known.add(candidate.key)
-        pending.append(candidate)
+        told.append(Told(candidate=candidate, batch=batch, score=None, macs=None, is_pending=True))
         proposal = Proposal(
             number=number, batch=batch, purpose="search", candidate=candidate, seeds=space.seeds, drawn_by=drawn_by,
             unscored=unscored, rung=rung,
@@ -153,12 +164,10 @@ def planned_trials(spec: Spec, proposal: Proposal) -> tuple[PlannedTrial, ...]:
     return tuple(plan_trial(trial, rung) for trial in trials_of(spec, proposal))
 
 
-def _promote(
-    spec: Spec, earlier: Sequence[Proposal], scores: Mapping[ScoreKey, Score], unscored: tuple[str, ...]
+def _continued(
+    spec: Spec, promoted: Iterable[Proposal], earlier: Sequence[Proposal], unscored: tuple[str, ...]
 ) -> Iterator[Decision]:
-    """The next promotions; empty without halving."""
-    assert spec.search is not None
-    for one in promotions(spec.search, earlier, scores):
+    for one in promoted:
         proposal = replace(one, batch=earlier[-1].batch + 1, unscored=unscored)
         yield Decision(proposal=proposal, trials=planned_trials(spec, proposal))
 

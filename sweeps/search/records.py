@@ -37,7 +37,7 @@ class Proposal:
     refusal: str | None = None  # why the setting has no trials, or why the search ended early; None otherwise
     trial_ids: tuple[str, ...] = ()
     unscored: tuple[str, ...] = ()
-    """Trials of smaller batches that had no score, because they had failed when the decision was made."""
+    """Trials of smaller batches that had no score when it was decided: failed, or asynchronously still running."""
 
     @property
     def origin(self) -> int:

@@ -5,7 +5,7 @@ in between is completed by the next one.
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from functools import cached_property
 
@@ -15,8 +15,9 @@ from sweeps.errors import SpecError
 from sweeps.planning.plan import Plan, PlannedTrial, make_plan, up_to
 from sweeps.run.run_folder import RunFolder, add_trials, open_run
 from sweeps.search.halving import is_longer, ladder, refuse_impossible_rungs, stopped_trials, with_eta
-from sweeps.search.proposals import Decision, next_batch, trials_of
+from sweeps.search.proposals import Decision, Searcher, next_batch, trials_of
 from sweeps.search.records import Proposal, Score, ScoreKey
+from sweeps.search.samplers import Sampling
 from sweeps.search.space import SearchCandidate, space_of
 from sweeps.search.tune_searcher import TuneSearcher
 from sweeps.spec.expand import Expanded
@@ -51,7 +52,7 @@ class RunSearch:
         """
         self.spec, self._run = spec, run
         self.proposals: list[Proposal] = []
-        self._saved = 0
+        self._saved, self._is_over = 0, False
         if run.tables.exists():
             _refuse_changed(spec, run, extend=extend)
             with load(run.path) as tables:
@@ -60,10 +61,11 @@ class RunSearch:
         self.plan = self._to_rungs(make_plan(spec, self._known_trials))
 
     @cached_property
-    def _searcher(self) -> TuneSearcher | None:
-        """The searcher of Ray Tune that the spec names, in the state of this launch."""
+    def _searcher(self) -> Searcher:
+        """What proposes settings; one of Ray Tune is in the state of this launch."""
         assert self.spec.search is not None
-        return None if self.spec.search.is_replayable else TuneSearcher(space_of(self.spec), self.spec.search)
+        kind = Sampling if self.spec.search.is_replayable else TuneSearcher
+        return kind(space_of(self.spec), self.spec.search)
 
     def _known_trials(self) -> Iterable[Expanded]:
         if not self.proposals:
@@ -107,21 +109,31 @@ class RunSearch:
     def stopped(self) -> set[str]:
         """Return the trials that are not continued."""
         assert self.spec.search is not None
-        return stopped_trials(self.spec.search, self.proposals)
+        return stopped_trials(self.spec.search, self.proposals, is_over=self._is_over)
 
-    def more(self, scores: Mapping[ScoreKey, Score]) -> tuple[PlannedTrial, ...]:
-        """Decide what is tried next, when all trials of the plan have ended; returns its trials, none at the end.
+    def more(self, scores: Mapping[ScoreKey, Score], live: Collection[str]) -> tuple[PlannedTrial, ...]:
+        """Decide what is tried next, and return its trials; none at the end, or while nothing can be decided.
+
+        Args:
+            scores: of the trials that have ended.
+            live: trials that wait or run. Asynchronously there are at most as many as a batch has; else a decision is
+                made when there are none.
 
         Writes:
             the proposals and their planned trials.
         """
-        while decisions := next_batch(self.spec, self.proposals, scores, self._why_over(), self._searcher):
+        assert self.spec.search is not None
+        most = self.spec.search.batch * len(space_of(self.spec).seeds) if self.spec.search.is_asynchronous else 1
+        if len(live) >= most:
+            return ()
+        while decisions := next_batch(self.spec, self.proposals, scores, self._why_over(), self._searcher, live):
             self.proposals += [decision.proposal for decision in decisions]
             trials = tuple(trial for decision in decisions for trial in decision.trials)
             self.plan = replace(self.plan, trials=(*_without(self.plan.trials, trials), *trials))
             self.save()
             if trials:
                 return trials
+        self._is_over = not live
         return ()
 
 
@@ -184,17 +196,21 @@ def replay(spec: Spec, tables: Run) -> list[tuple[Proposal, Proposal | None]]:
         the proposals that differ, each with the new decision, or None if there is none.
     """
     proposals, scores = read_proposals(tables), read_scores(tables)
+    assert spec.search is not None
+    sampling = Sampling(space_of(spec), spec.search)
     differ: list[tuple[Proposal, Proposal | None]] = []
     for batch in dict.fromkeys(proposal.batch for proposal in proposals):
         stored = [proposal for proposal in proposals if proposal.batch == batch]
-        assert spec.search is not None
         if stored[0].purpose == "search" and not spec.search.is_replayable:
             continue
-        read = {key: score for key, score in scores.items() if key[0] not in stored[0].unscored}
+        before = [proposal for proposal in proposals if proposal.batch < batch]
+        ran_to = {key: one.rung for one in before for key in one.trial_ids}  # a trial has lacked its last score alone
+        hidden = {(key, ran_to.get(key)) for key in stored[0].unscored}
+        read = {key: score for key, score in scores.items() if key not in hidden}
         over = stored[0].refusal if stored[0].purpose == "end" else None  # no row says what time it was
         etas = [one.eta for one in proposals if one.batch <= batch and one.eta]  # the last was in force
         then = spec.model_copy(update={"search": with_eta(spec.search, etas[-1] if etas else None)})
-        again: list[Decision] = next_batch(then, [one for one in proposals if one.batch < batch], read, over)
+        again: list[Decision] = next_batch(then, before, read, over, sampling)
         new = {decision.proposal.number: decision.proposal for decision in again}
         differ += [(one, new.get(one.number)) for one in stored if new.get(one.number) != one]
     return differ

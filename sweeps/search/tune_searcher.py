@@ -45,10 +45,10 @@ class TuneSearcher:
         self._suggested: dict[int, str] = {}  # number of a proposal -> key of the setting that was suggested
         self._known: set[int] = set()  # numbers whose results it has
 
-    def propose(self, number: int, told: Sequence[Told]) -> SearchCandidate:
+    def propose(self, number: int, batch: int, told: Sequence[Told]) -> SearchCandidate:  # noqa: ARG002  # as `Sampling`
         """Return the setting of proposal `number`; `told`: the results of all earlier proposals, by their numbers."""
         for earlier, one in enumerate(told):
-            if earlier not in self._known:
+            if earlier not in self._known and not one.is_pending:
                 self._tell(earlier, one)
         config = self._searcher.suggest(str(number))
         if not isinstance(config, dict):

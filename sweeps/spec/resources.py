@@ -20,6 +20,9 @@ class Resources(BaseModel):
     hang_limit_s: float = Field(default=1800.0, gt=0.0, allow_inf_nan=False)
     """Seconds without progress (a batch on any rank) after which a trial's ranks are replaced."""
 
+    fork_ranks: bool = True
+    """Whether ranks on the CPUs of one machine are forked from a process that has imported torch; `false`: fresh."""
+
     @field_validator("gpus_per_rank", mode="before")
     @classmethod
     def _is_one_or_a_part(cls, gpus: Any) -> Any:

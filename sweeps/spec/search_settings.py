@@ -29,12 +29,15 @@ class HalvingSettings(BaseModel):
     """All settings run to the first rung; of those at a rung, the best continue to the next, and at last to the end."""
 
     model_config = _STRICT
-    eta: int = Field(default=3, ge=2)
-    """One of this many is continued, rounded up."""
+    eta: int = Field(default=3, ge=1)
+    """One of this many is continued, rounded up; with 1 all are, and rungs are only recorded."""
     epochs: tuple[Count, ...] = Field(default=(), strict=False)
     """Rungs in epochs of the last fine-tuning, ascending; either these or `points`."""
     points: tuple[Annotated[int, Field(ge=0)], ...] = Field(default=(), strict=False)
     """Rungs at operating points of the path, by their numbers from 0, ascending."""
+    asynchronous: bool = False
+    """Continue the best so far as soon as `eta` trials have reached a rung, without waiting for the others; which
+    settings continue then depends on the order in which trials end."""
 
     def counts(self, settings: int) -> list[int]:
         """Return how many settings run to each rung, and at last to the end.
@@ -67,6 +70,11 @@ class SearchSettings(BaseModel):
     """After this many hours, over all launches, no more settings are proposed; those that began are not cut off."""
     gpu_hours: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     """The same in hours of the GPUs that trials have had."""
+
+    @property
+    def is_asynchronous(self) -> bool:
+        """Whether decisions depend on the order in which trials end."""
+        return self.halving is not None and self.halving.asynchronous
 
     @property
     def reads_scores(self) -> bool:
@@ -131,6 +139,8 @@ def _check_halving(search: SearchSettings, halving: HalvingSettings, confirm: Co
     rungs = halving.epochs or halving.points
     if list(rungs) != sorted(set(rungs)):
         raise SpecError(f"{at}: the rungs {list(rungs)} are not in ascending order; sort them")
+    if halving.asynchronous and not search.is_replayable:
+        raise SpecError(f"{at}: {search.sampler} reads results by batch, so choose tpe, or asynchronous = false")
     if search.sampler == "nsga2":
         raise SpecError(f"{at}: halving ranks by score alone, and nsga2 by cost, too; choose sampler = 'tpe'")
     if confirm is not None and search.trials and confirm.top > (most := halving.counts(search.trials)[-1]):

@@ -105,6 +105,7 @@ class RankStart(Record):
     threads_per_rank: int
     gpus_per_rank: float
     hang_limit_s: float | None
+    warm_address: str | None = None  # see `ProcessRanks`; None: Ray's actors are the ranks
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -40,6 +40,11 @@ class TrialRank:
     for each table: every `WRITE_EVERY_S`, and whenever the trial ends, fails or pauses.
     """
 
+    @staticmethod
+    def import_ahead() -> None:
+        """Import what trials will need, for all ranks that are forked from this process."""
+        import_compiler()
+
     def __init__(self) -> None:
         import_compiler()  # up to 20 s on a busy machine: here the watchdog does not expect signs of life yet
         self._ranks: ProcessGroup | None = None  # joined with the first trial, which names the device

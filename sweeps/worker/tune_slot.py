@@ -7,7 +7,8 @@ from typing import Any, TypeVar
 
 from ray import tune
 
-from hpc.ranks.ranks import RankDied
+from hpc.ranks.process_ranks import ProcessRanks
+from hpc.ranks.ranks import RankDied, RankGroup
 from hpc.ranks.ray_ranks import GroupNodes, RayRanks
 from sweeps.worker.messages import SlotOrder, StagesSeen, StageWait, TrialReport
 from sweeps.worker.slot import Slot
@@ -62,7 +63,7 @@ class TuneSlot(tune.Trainable):
             ranks = slot.start()
         except RankDied as death:
             return TrialReport(kind="died", cause=str(death), log_tail=death.log_tail, over=True)
-        assert isinstance(ranks, RayRanks)
+        assert isinstance(ranks, RayRanks), "where nodes come and go, no warm process serves them all"
         nodes, hosts = zip(*[(place.node, place.host) for place in ranks.places], strict=True)
         return TrialReport(kind="placed", nodes=nodes, hosts=hosts, over=False)
 
@@ -93,9 +94,17 @@ class TuneSlot(tune.Trainable):
         job = replace(order.work, attempts=1) if order.comes_and_goes else order.work
         self._slot.take(job, order.report_every_s)
 
-    def _make_ranks(self) -> RayRanks:
+    def _make_ranks(self) -> RankGroup:
         start = self._order.start
         self._ranks = None
+        if start.warm_address is not None:
+            return ProcessRanks(
+                start.target,
+                start.ranks,
+                threads_per_rank=start.threads_per_rank,
+                hang_limit_s=start.hang_limit_s,
+                warm_address=start.warm_address,
+            )
         self._ranks = RayRanks(
             start.target,
             start.ranks,

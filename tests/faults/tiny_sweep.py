@@ -13,6 +13,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -118,12 +119,14 @@ class TinySweep:
     def _be_launched(self, number: int, fault: Fault | None) -> int:
         from hpc.ranks import process_ranks
         from sweeps.commands import launch
+        from sweeps.driver import driver
         from tailor.execution import runner
 
         os.chdir(self.folder)
         watch = Watch(self.folder, self.trace(number), fault)
         forked = SimpleNamespace(**vars(subprocess) | {"Popen": _rank_forker(watch)})
         process_ranks.subprocess = forked  # type: ignore[assignment]
+        driver.warm_process = lambda _: nullcontext()  # type: ignore[assignment]  # this process is warm itself
         runner.run_trial.__kwdefaults__["checkpoint_every_s"] = 0.0  # as after half a minute in a longer one
         sys.argv = ["sweeps/launch.py", str(self.notes / "spec.toml"), "--site", "serial"]
         watch.install()

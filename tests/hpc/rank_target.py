@@ -1,7 +1,9 @@
 """Targets for the tests of ranks: importable by 'rank_target:Name' in the ranks' own processes."""
 
+import importlib
 import os
 import signal
+import threading
 import time
 from importlib.util import find_spec
 from pathlib import Path
@@ -10,7 +12,11 @@ from hpc.ranks.ranks import Heartbeat
 
 
 class Plain:
-    """A target without torch."""
+    """A target without torch, but in a process that forks ranks."""
+
+    @staticmethod
+    def import_ahead() -> None:
+        importlib.import_module("torch")
 
     def __init__(self) -> None:
         self.calls = 0
@@ -25,6 +31,18 @@ class Plain:
 
     def process_id(self) -> int:
         return os.getpid()
+
+    def parent_id(self) -> int:
+        return os.getppid()
+
+    def folder(self) -> str:
+        return str(Path.cwd())
+
+    def threads(self) -> int:
+        return int(importlib.import_module("torch").get_num_threads())
+
+    def drawn(self) -> float:
+        return float(importlib.import_module("numpy").random.random())
 
     def count(self) -> int:
         self.calls += 1
@@ -79,6 +97,14 @@ class Watched(Plain):
     def loop_for_ever(self) -> None:
         while True:
             pass
+
+
+class Threaded(Plain):
+    """A target whose import leaves a thread behind."""
+
+    @staticmethod
+    def import_ahead() -> None:
+        threading.Thread(target=time.sleep, args=[3600.0], daemon=True).start()
 
 
 class Unmakeable:

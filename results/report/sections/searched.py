@@ -1,13 +1,17 @@
-"""The verdict of a search: the best of the settings that it confirmed with new seeds, against the next."""
+"""A search: its verdict, the best of the settings that it confirmed with new seeds; and how it went."""
 
 from dataclasses import replace
 
 from results.arms.comparison import arms_of, compare
 from results.arms.findings import Findings
 from results.arms.verdict import verdict
+from results.plot import search
+from results.report.elements.blocks import Figure, Section
+from results.store.reader import Run
 
 PROPOSALS = """
-SELECT count(*) FILTER (purpose = 'search') AS searched, count(*) FILTER (purpose = 'confirm') AS confirmed
+SELECT count(*) FILTER (purpose = 'search') AS searched, count(*) FILTER (purpose = 'confirm') AS confirmed,
+    min(number) FILTER (purpose = 'promote') < max(number) FILTER (purpose = 'search') AS is_asynchronous
 FROM proposals
 """
 
@@ -32,3 +36,24 @@ def headline(found: Findings) -> str:
         f" n = {best.test.n}, on {best.problem}."
     )
     return f"{text} Against the next, {others[0].label}: {verdict(compare([(best, others[0])]))}" if others else text
+
+
+def section(run: Run) -> Section | None:
+    """Draw how the search went; None if the run is no search."""
+    (row,) = run.rows(PROPOSALS)
+    if not row["searched"]:
+        return None
+    order = (
+        " Settings were continued without waiting for a whole rung, so the order in which trials ended decided, too."
+    )
+    made = Section(
+        "search",
+        "How the search went",
+        "Validation scores, which choose; those of the best are too good, and only confirmed settings are compared."
+        + (order if row["is_asynchronous"] else ""),
+        empty="No setting has ended yet.",
+        short="Search",
+    )
+    charts = {"history": search.history(run), "rungs": search.rungs(run), "front": search.search_front(run)}
+    made.blocks += [Figure(f"search-{name}", chart) for name, chart in charts.items() if chart is not None]
+    return made

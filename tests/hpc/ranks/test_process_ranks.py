@@ -11,36 +11,95 @@ import pytest
 
 from hpc.ranks.process_ranks import ProcessRanks
 from hpc.ranks.ranks import RankDied, RankFailed
+from hpc.ranks.warm_process import warm_process
 from tests.hpc.processes import are_ended
 
 HERE = Path(__file__).parents[1]
+OWNER = """
+import contextlib, sys
+import psutil
+from hpc.ranks.process_ranks import ProcessRanks
+from hpc.ranks.warm_process import warm_process
+with warm_process("rank_target:Plain") if sys.argv[1] == "forked" else contextlib.nullcontext() as address:
+    ranks = ProcessRanks("rank_target:Plain", 2, warm_address=address)
+    print(*[one.pid for one in psutil.Process().children(recursive=True)], flush=True)
+    ranks.call("hang")
+"""
 LOOPBACK_IN_PROC = {"0100007F", "0000000000000000FFFF00000100007F"}
 
 
-@pytest.fixture(autouse=True)
-def _targets_on_path(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(HERE), prepend=os.pathsep)
+@pytest.fixture(scope="module", autouse=True)
+def _targets_on_path() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(HERE), prepend=os.pathsep)
+        yield
+
+
+@pytest.fixture(scope="module")
+def forking() -> Iterator[str]:
+    """The address of a process that forks ranks."""
+    with warm_process("rank_target:Plain") as address:
+        yield address
+
+
+@pytest.fixture(params=["fresh", "forked"])
+def warm_address(request: pytest.FixtureRequest, forking: str) -> str | None:
+    """Of the process that forks the ranks; None: they are fresh."""
+    return forking if request.param == "forked" else None
 
 
 @pytest.fixture
-def one_rank() -> Iterator[ProcessRanks]:
-    ranks = ProcessRanks("rank_target:Plain", 1, threads_per_rank=3)
+def one_rank(warm_address: str | None) -> Iterator[ProcessRanks]:
+    ranks = ProcessRanks("rank_target:Plain", 1, threads_per_rank=3, warm_address=warm_address)
     yield ranks
     ranks.kill()
 
 
 @pytest.fixture
-def two_ranks() -> Iterator[ProcessRanks]:
-    ranks = ProcessRanks("rank_target:Plain", 2)
+def two_ranks(forking: str) -> Iterator[ProcessRanks]:
+    ranks = ProcessRanks("rank_target:Plain", 2, warm_address=forking)
     yield ranks
     ranks.kill()
 
 
-def test_the_target_lives_on_from_call_to_call(one_rank: ProcessRanks) -> None:
+def test_the_target_lives_on_from_call_to_call(one_rank: ProcessRanks, warm_address: str | None) -> None:
     assert one_rank.call("count") == [1]
     assert one_rank.call("count") == [2]
     (environment,) = one_rank.call("environment")
     assert (environment["RANK"], environment["WORLD_SIZE"], environment["OMP_NUM_THREADS"]) == ("0", "1", "3")
+    if warm_address is not None:  # in a fresh one, libraries cut it to the number of cores
+        assert one_rank.call("threads") == [3]
+
+
+def test_a_forked_rank_has_what_a_fresh_one_has(forking: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
+    monkeypatch.delenv("HOME")
+    fresh, forked, another = (
+        ProcessRanks("rank_target:Plain", 1, warm_address=address) for address in (None, forking, forking)
+    )
+    for method in ("environment", "folder", "threads"):
+        assert forked.call(method) == fresh.call(method)
+    assert forked.call("drawn") != another.call("drawn")
+    assert fresh.call("parent_id") == [os.getpid()]
+    assert forked.call("parent_id") == another.call("parent_id") != [os.getpid()]
+    for ranks in (fresh, forked, another):
+        ranks.close()
+
+
+def test_from_a_process_of_several_threads_no_rank_is_forked() -> None:
+    with warm_process("rank_target:Threaded") as address:
+        ranks = ProcessRanks("rank_target:Threaded", 1, warm_address=address)
+    assert ranks.call("parent_id") == [os.getpid()]
+    ranks.close()
+
+
+def test_what_cannot_be_imported_is_told_by_the_rank() -> None:
+    with (
+        warm_process("no_such_module:Target") as address,
+        pytest.raises(RankFailed, match="No module named 'no_such_module'"),
+    ):
+        ProcessRanks("no_such_module:Target", 1, warm_address=address)
 
 
 def test_close_ends_exactly_what_was_started(one_rank: ProcessRanks) -> None:
@@ -55,9 +114,9 @@ def test_close_ends_exactly_what_was_started(one_rank: ProcessRanks) -> None:
         one_rank.call("count")
 
 
-def test_a_target_that_cannot_be_made_is_told_with_its_traceback() -> None:
+def test_a_target_that_cannot_be_made_is_told_with_its_traceback(warm_address: str | None) -> None:
     with pytest.raises(RankFailed, match="OSError: no such weights") as failure:
-        ProcessRanks("rank_target:Unmakeable", 1)
+        ProcessRanks("rank_target:Unmakeable", 1, warm_address=warm_address)
     assert "in __init__" in failure.value.traceback
 
 
@@ -111,8 +170,8 @@ def test_a_death_is_the_cause_of_its_neighbours_error(two_ranks: ProcessRanks, m
 
 
 @pytest.mark.slow
-def test_two_ranks_reduce_over_the_loopback_alone() -> None:
-    ranks = ProcessRanks("rank_target:Gloo", 2)
+def test_two_ranks_reduce_over_the_loopback_alone(warm_address: str | None) -> None:
+    ranks = ProcessRanks("rank_target:Gloo", 2, warm_address=warm_address)
     try:
         assert ranks.call("reduce") == [3.0, 3.0]
         listening = ranks.call("listening_addresses")
@@ -128,17 +187,12 @@ def test_two_ranks_reduce_over_the_loopback_alone() -> None:
 
 
 @pytest.mark.slow
-def test_ranks_end_with_a_parent_that_was_killed() -> None:
-    program = (
-        "from hpc.ranks.process_ranks import ProcessRanks\n"
-        "ranks = ProcessRanks('rank_target:Plain', 2)\n"
-        "print(*ranks.process_ids, flush=True)\n"
-        "ranks.call('hang')\n"
-    )
-    parent = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+@pytest.mark.parametrize("start", ["fresh", "forked"])
+def test_ranks_end_with_a_parent_that_was_killed(start: str) -> None:
+    parent = subprocess.Popen([sys.executable, "-c", OWNER, start], stdout=subprocess.PIPE, text=True)
     assert parent.stdout is not None
     started = [int(word) for word in parent.stdout.readline().split()]
-    assert len(started) == 2
+    assert len(started) == {"fresh": 2, "forked": 3}[start]
     parent.kill()
     parent.wait()
     parent.stdout.close()

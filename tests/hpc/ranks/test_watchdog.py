@@ -13,6 +13,7 @@ import pytest
 from hpc.ranks import ranks as hpc_ranks
 from hpc.ranks.process_ranks import ProcessRanks
 from hpc.ranks.ranks import Heartbeat, RankHung, Watchdog
+from hpc.ranks.warm_process import warm_process
 from tests.hpc.processes import are_ended
 
 HERE = Path(__file__).parents[1]
@@ -30,13 +31,13 @@ def two_ranks() -> Iterator[Start]:
     with ExitStack() as stack:
         patch = stack.enter_context(pytest.MonkeyPatch.context())
         patch.setenv("PYTHONPATH", str(HERE), prepend=os.pathsep)
-        is_up = False
+        is_up, warm_address = False, stack.enter_context(warm_process("rank_target:Watched"))
 
         def start(kind: str, limit_s: float) -> Any:
             nonlocal is_up
             patch.setattr("hpc.ranks.process_ranks.STACKS_LIMIT_S", STACKS_LIMIT_S)
             if kind == "processes":
-                ranks: Any = ProcessRanks("rank_target:Watched", 2, hang_limit_s=limit_s)
+                ranks: Any = ProcessRanks("rank_target:Watched", 2, hang_limit_s=limit_s, warm_address=warm_address)
             else:
                 from hpc.ray.local import local_ray
 

@@ -1,7 +1,9 @@
 """Halving: which trials are continued, which are stopped, and that only scores at the same rung are compared."""
 
+import random
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -9,9 +11,10 @@ import pytest
 from sweeps.errors import SpecError
 from sweeps.search.halving import is_longer, stopped_trials
 from sweeps.search.outcome import rung_lines
-from sweeps.search.records import Proposal
+from sweeps.search.proposals import next_batch
+from sweeps.search.records import Proposal, Score, ScoreKey
 from sweeps.search.run_search import replay
-from sweeps.spec.spec import load_spec
+from sweeps.spec.spec import Spec, load_spec
 from tests.sweeps.search.test_proposals import Rows, decided
 
 WriteSpec = Callable[..., Path]
@@ -39,6 +42,10 @@ def turned(one: Proposal) -> float:
     return momentum if one.rung == 0 else -momentum
 
 
+def turned_unless(failed_momentum: float | None, one: Proposal) -> float | None:
+    return None if one.candidate.values["optimisation.momentum"] == failed_momentum else turned(one)
+
+
 @pytest.mark.parametrize("sampler", ["grid", "random", "tpe"])
 def test_the_best_of_each_rung_are_continued_under_their_ids(sampler: str, write_spec: WriteSpec) -> None:
     spec = load_spec(write_spec(SPEC % sampler))
@@ -53,7 +60,7 @@ def test_the_best_of_each_rung_are_continued_under_their_ids(sampler: str, write
     assert confirmed == [0.5, 0.6]
     ended = {key for one in of[None] for key in one.trial_ids}
     began = {key for one in made if one.purpose == "search" for key in one.trial_ids}
-    assert spec.search is not None and stopped_trials(spec.search, made) == began - ended
+    assert spec.search is not None and stopped_trials(spec.search, made, is_over=False) == began - ended
     assert replay(spec, Rows(made, turned)) == []  # type: ignore[arg-type]
 
 
@@ -64,6 +71,61 @@ def test_each_decision_reads_all_before_it_and_nothing_is_decided_twice(write_sp
         (0, "search", 0), (1, "search", 0), (2, "search", 0), (3, "promote", 1), (4, "promote", None),
         (5, "confirm", None),
     ]  # fmt: skip
+
+
+def decided_as_trials_end(spec: Spec, value: Callable[[Proposal], float | None], draw: random.Random) -> list[Proposal]:
+    """All proposals of an asynchronous search whose trials end in a random order."""
+    made: list[Proposal] = []
+    scores: dict[ScoreKey, Score] = {}
+    live: list[Proposal] = []
+    while True:
+        ids = [key for one in live for key in one.trial_ids]
+        batch = next_batch(spec, made, scores, live=ids) if len(live) < 4 else []  # `batch` of the spec
+        made += [decision.proposal for decision in batch]
+        live += [decision.proposal for decision in batch if decision.proposal.trial_ids]
+        if not batch and not live:
+            return made
+        if not batch:
+            ended = live.pop(draw.randrange(len(live)))
+            score = value(ended)
+            if score is not None:
+                scores |= {(key, ended.rung): Score(validation_score=score, macs=1) for key in ended.trial_ids}
+
+
+@pytest.mark.parametrize("sampler", ["grid", "random", "tpe"])
+def test_asynchronously_the_best_so_far_continue_at_once_in_any_order(sampler: str, write_spec: WriteSpec) -> None:
+    spec = load_spec(write_spec((SPEC % sampler).replace("eta = 2", "eta = 2, asynchronous = true")))
+    assert spec.search is not None
+    orders = set()
+    for seed in range(5):
+        value = partial(turned_unless, 0.3 if seed == 4 else None)
+        made = decided_as_trials_end(spec, value, random.Random(seed))
+        assert [one.number for one in made] == list(range(len(made)))
+        of = {rung: [one.origin for one in made if one.purpose == "promote" and one.rung == rung] for rung in (1, None)}
+        assert len(of[1]) == len({*of[1]}) >= 4 and {*of[None]} < {*of[1]} and len(of[None]) >= 2
+        purposes = [one.purpose for one in made]
+        assert purposes.index("promote") < max(n for n, purpose in enumerate(purposes) if purpose == "search")
+        assert purposes[-2:] == ["confirm"] * 2 and purposes.count("search") == 9
+        assert replay(spec, Rows(made, value)) == []  # type: ignore[arg-type]
+        ended = {key for one in made if one.rung is None for key in one.trial_ids}
+        rest = {key for one in made if one.purpose == "search" for key in one.trial_ids} - ended
+        assert stopped_trials(spec.search, made, is_over=True) == rest
+        assert stopped_trials(spec.search, made, is_over=False) == set(), "each of them may still continue"
+        orders.add(tuple(one.candidate.key for one in made))
+    assert len(orders) > 1, "the order in which trials end decides"
+
+
+def test_asynchronously_a_trial_continues_when_eta_have_reached_its_rung(write_spec: WriteSpec) -> None:
+    """Of two that have ended the better one continues; then a third is the best. The first ones are a batch."""
+    spec = load_spec(write_spec((SPEC % "grid").replace("eta = 2", "eta = 2, asynchronous = true")))
+    made = [decision.proposal for decision in next_batch(spec, (), {})]
+    assert [one.purpose for one in made] == ["search"] * 4
+    scores: dict[ScoreKey, Score] = {}
+    for number, (purpose, of) in enumerate([("search", 4), ("promote", 1), ("promote", 2)]):
+        scores |= {(key, 0): Score(validation_score=turned(made[number]), macs=1) for key in made[number].trial_ids}
+        (decision,) = next_batch(spec, made, scores, live=made[3].trial_ids)
+        made.append(decision.proposal)
+        assert (decision.proposal.purpose, decision.proposal.origin) == (purpose, of)
 
 
 def test_failed_trials_are_not_continued_and_a_smaller_share_is(write_spec: WriteSpec) -> None:
@@ -91,9 +153,14 @@ def test_a_changed_promotion_is_found(write_spec: WriteSpec) -> None:
         ("epochs = [3, 10]", "epochs = []", r"rungs are in epochs or at points; type halving = "),
         ("epochs = [3, 10]", "epochs = [3], points = [0]", r"rungs are in epochs or at points"),
         ("epochs = [3, 10]", "epochs = [0]", r"\[search\] .*given 0"),
-        ("eta = 2", "eta = 1", r"\[search\] .*given 1"),
+        ("eta = 2", "eta = 0", r"\[search\] .*given 0"),
         ("top = 2", "top = 4", r"of 9 settings 3 reach their end, and \[confirm\] top = 4; type top = 3"),
         ('"tpe"', '"nsga2"', r"halving ranks by score alone"),
+        (
+            '"tpe"\ntrials = 9\nbatch = 4\nhalving = {',
+            '"tune:hyperopt"\ntrials = 9\nbatch = 4\nhalving = { asynchronous = true,',
+            r"tune:hyperopt reads results by batch, so choose tpe",
+        ),
     ],
 )
 def test_ladders_that_cannot_be_are_refused(old: str, new: str, message: str, write_spec: WriteSpec) -> None:

@@ -123,14 +123,15 @@ def test_a_search_has_at_most_all_settings_each_once(write_spec: WriteSpec) -> N
 class Rows:
     """The tables of a run, as `replay` reads them."""
 
-    def __init__(self, made: list[Proposal], value: Callable[[Proposal], float]) -> None:
+    def __init__(self, made: list[Proposal], value: Callable[[Proposal], float | None]) -> None:
         from sweeps.search.run_search import _row
 
         self.proposals = [_row(one) for one in made]
         self.scores = [
-            {"trial_id": key, "rung": one.rung, "validation_score": value(one), "macs": 1}
+            {"trial_id": key, "rung": one.rung, "validation_score": score, "macs": 1}
             for one in made
             for key in one.trial_ids
+            if (score := value(one)) is not None
         ]
 
     def rows(self, sql: str) -> list[dict[str, object]]:

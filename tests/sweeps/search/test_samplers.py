@@ -7,7 +7,7 @@ import pytest
 from optuna.trial import TrialState
 
 from sweeps.errors import SpecError
-from sweeps.search.samplers import Told, propose
+from sweeps.search.samplers import Sampling, Told
 from sweeps.search.space import SearchCandidate, Space, space_of
 from sweeps.search.tune_searcher import TuneSearcher
 from sweeps.spec.search_settings import SearchSettings
@@ -37,13 +37,18 @@ def told_of(settings: list[SearchCandidate], batch: int) -> list[Told]:
 
 def searched(sampler: str, batches: int, seed: int = 0) -> list[Told]:
     settings = SearchSettings(sampler=sampler, trials=100, seed=seed)
+    sampling = Sampling(SPACE, settings)
     told: list[Told] = []
     for batch in range(batches):
         new: list[SearchCandidate] = []
         for _ in range(4):
-            new.append(propose(SPACE, settings, len(told) + len(new), batch, told, new))
+            new.append(sampling.propose(len(told) + len(new), batch, [*told, *pending(new, batch)]))
         told += told_of(new, batch)
     return told
+
+
+def pending(settings: list[SearchCandidate], batch: int) -> list[Told]:
+    return [Told(candidate=one, batch=batch, score=None, macs=None, is_pending=True) for one in settings]
 
 
 def test_the_grid_has_each_setting_once_in_the_order_of_a_sweep() -> None:
@@ -59,8 +64,12 @@ def test_a_proposal_is_made_again_from_what_it_read(sampler: str) -> None:
     told = searched(sampler, 4)
     assert [one.candidate.key for one in searched(sampler, 4)] == [one.candidate.key for one in told]
     random.seed(99)  # no global generator enters
-    again = propose(SPACE, settings, 14, 3, told[:12], [one.candidate for one in told[12:14]])
-    assert again == told[14].candidate
+    read = [*told[:12], *pending([one.candidate for one in told[12:14]], 3)]
+    assert Sampling(SPACE, settings).propose(14, 3, read) == told[14].candidate
+    used = Sampling(SPACE, settings)
+    used.propose(8, 2, [*told[4:8], *told[:4]])  # of another search
+    used.propose(12, 3, [*told[:4], *pending([one.candidate for one in told[4:12]], 2)])
+    assert used.propose(14, 3, read) == told[14].candidate
     assert all(one.candidate.values["rate"] in SPACE.dimensions[0][0].values for one in told)
 
 
@@ -85,7 +94,7 @@ def test_nsga2_reads_the_costs_too() -> None:
     settings = SearchSettings(sampler="nsga2", trials=100, batch=6)
     told: list[Told] = []
     for batch in range(8):
-        new = [propose(space, settings, len(told) + place, batch, told, ()) for place in range(6)]
+        new = [Sampling(space, settings).propose(len(told) + place, batch, told) for place in range(6)]
         told += [Told(candidate=one, batch=batch, score=0.5, macs=one.values["steps"]) for one in new]
     assert sum(one.candidate.values["steps"] for one in told[-6:]) < sum(
         one.candidate.values["steps"] for one in told[:6]
@@ -104,12 +113,12 @@ def test_a_searcher_of_tune_proposes_settings_and_is_told_what_others_tried() ->
     first = TuneSearcher(SPACE, settings)
     told: list[Told] = []
     for batch in range(3):
-        new = [first.propose(len(told) + place, told) for place in range(4)]
+        new = [first.propose(len(told) + place, batch, told) for place in range(4)]
         told += told_of(new, batch)
     values = SPACE.dimensions[0][0].values
     assert all(one.candidate.values["rate"] in values for one in told)
     again = TuneSearcher(SPACE, settings)  # of another launch
-    assert again.propose(len(told), told).key
+    assert again.propose(len(told), 3, told).key
     (study,) = (again._searcher._ot_study,)
     assert len(study.get_trials(states=[TrialState.COMPLETE])) == sum(one.score is not None for one in told)
 

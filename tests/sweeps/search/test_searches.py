@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from results.plot.search import history, rungs, search_front
+from results.report.sections.searched import section
 from results.store.reader import load
 from tests import commands
 from transtailor.waiting import reap, wait_for
@@ -85,6 +87,31 @@ def test_settings_that_are_not_among_the_best_of_a_rung_are_stopped_and_leave_no
     assert twice == [], "a stage was computed twice"
 
 
+def test_the_report_shows_how_it_went(serial: tuple[Path, str], tmp_path: Path) -> None:
+    with load(serial[0] / "runs" / "search") as run:
+        charts = {make.__name__: make(run) for make in (history, rungs, search_front)}
+        (made,) = (section(run),)
+    drawn = {name: chart.to_dict()["datasets"]["rows"] for name, chart in charts.items() if chart is not None}
+    ended = [row["trial_id"] for row in drawn["rungs"] if row["rung"] == "end"]
+    assert (
+        len(ended) == 3
+        and len(drawn["rungs"]) == 8 + 3
+        and {row["trial_id"] for row in drawn["rungs"] if row["ended"]} == {*ended}
+    )
+    best = [max(one["score"] for one in drawn["history"][: place + 1]) for place in range(3)]
+    assert [row["best"] for row in drawn["history"]] == best
+    assert drawn["search_front"] == drawn["history"]
+    assert made is not None and [block.name for block in made.blocks] == [
+        "search-history",
+        "search-rungs",
+        "search-front",
+    ]
+    for name, chart in charts.items():
+        assert chart is not None
+        svg = chart.save(tmp_path / f"{name}.svg").read_text()
+        assert "NaN" not in svg and "undefined" not in svg and "validation score" in svg
+
+
 def test_launched_again_nothing_is_left_and_every_decision_is_made_again(serial: tuple[Path, str]) -> None:
     folder, _ = serial
     before = rows(folder, "SELECT * FROM attempts ORDER BY ALL")
@@ -136,6 +163,7 @@ def test_a_plan_says_what_runs_first_and_what_runs_at_most(tmp_path: Path) -> No
     said = launch(tmp_path, "--plan")
     assert "tpe: at most 8 of 40 settings, 3 at a time, then the best 2 with 2 seeds" in said
     assert "12 trials at most, 40 in the grid" in said
+    assert "simulated 3 times: 12 trials, " in said
     assert not (tmp_path / "runs").exists()
 
 
@@ -143,6 +171,23 @@ def test_on_ray_it_decides_alike(serial: tuple[Path, str], tmp_path: Path) -> No
     launch(tmp_path)
     for sql in (DECISIONS, POINTS):
         assert rows(tmp_path, sql) == rows(serial[0], sql)
+
+
+def test_asynchronously_on_ray_what_was_decided_is_decided_again(tmp_path: Path) -> None:
+    """Which settings continue depends on the machine; that a third does, and none waits for a rung, does not."""
+    (tmp_path / "spec.toml").write_text(SPEC.replace("eta = 3", "asynchronous = true, eta = 3"))
+    done = commands.launch("spec.toml", folder=tmp_path)
+    assert done.returncode == 0 and "confirmed winner: proposal " in done.stdout, done.stdout + done.stderr
+    made = rows(tmp_path, "SELECT purpose, rung FROM proposals ORDER BY number")
+    purposes = [one["purpose"] for one in made]
+    assert purposes.index("promote") < len(purposes) - 1 - purposes[::-1].index("search"), purposes
+    status = "SELECT status, count(*) AS n FROM trials GROUP BY ALL ORDER BY ALL"
+    ended = 4 + purposes.count("promote")
+    assert ended >= 4 + 3
+    assert rows(tmp_path, status) == [{"status": "finished", "n": ended}, {"status": "stopped", "n": 12 - ended}]
+    assert not [*tmp_path.glob("runs/search/trials/*/checkpoint/*")]
+    replayed = commands.sweeps_command("replay", "runs/search", folder=tmp_path)
+    assert "proposals in" in replayed.stdout and "depends on the order in which trials end" in replayed.stdout
 
 
 def kill_after_decision(folder: Path, parts: int) -> None:

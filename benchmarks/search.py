@@ -1,0 +1,305 @@
+"""Samplers and stopping rules compared on a grid that ran once: what each finds for how many stage-seconds.
+
+python benchmarks/search.py            # ten minutes; the table is made by benchmarks/search_table.py
+python benchmarks/search.py --quick    # 3 repetitions
+"""
+
+import sys
+from pathlib import Path
+
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the repository instead of this folder
+
+import argparse
+import heapq
+import math
+import statistics
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from scipy.stats import spearmanr, t
+
+from benchmarks.record import RESULTS, Cell, Measured, verdict, write
+from benchmarks.search_table import Table, load_table
+from sweeps.search.halving import ladder
+from sweeps.search.proposals import next_batch
+from sweeps.search.records import Proposal, Score, ScoreKey
+from sweeps.spec.search_settings import HalvingSettings, SearchSettings
+from sweeps.spec.spec import SPECS, Spec, load_spec
+
+REPEATS = 100
+SLOTS = 4  # also the settings of a batch
+TOP = 3  # settings that a search confirms
+BUDGETS = (1 / 16, 1 / 8, 1 / 4, 1 / 2)  # of the grid's stage-seconds
+GOAL_SHARE, GOAL_POINTS = 1 / 4, 0.5
+LADDERS = {"none": None, "halving 1, 4": (1, 4), "halving 4": (4,), "halving 1": (1,)}  # name -> rungs in epochs
+COLUMNS = (
+    "sampler", "stops", "settings", "share_of_grid", "share_unshared", "hours_ratio",
+    *(f"regret_at_1_{round(1 / budget)}" for budget in BUDGETS), "regret", "regret_upper_quartile",
+    "confirmed_difference", "confirmed_lower_95", "within_half_a_point",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contender:
+    """A search that is repeated."""
+
+    sampler: str
+    stops: str  # a name of LADDERS; asynchronously with " async" behind
+    settings: int
+
+    @property
+    def search(self) -> SearchSettings:
+        """Its settings; the seed is that of the repetition."""
+        rungs = LADDERS[self.stops.removesuffix(" async")]
+        halving = rungs and HalvingSettings(eta=3, epochs=rungs, asynchronous=self.stops.endswith(" async"))
+        return SearchSettings(sampler=self.sampler, trials=self.settings, batch=SLOTS, halving=halving or None)
+
+
+CONTENDERS = [
+    *(Contender(sampler=sampler, stops="none", settings=112) for sampler in ("grid", "random", "tpe", "nsga2")),
+    *(
+        Contender(sampler=sampler, stops=stops, settings=settings)
+        for stops in ("halving 1, 4", "halving 1, 4 async", "halving 4", "halving 1")
+        for sampler, settings in (("random", 96), ("tpe", 48), ("tpe", 96))
+    ),
+]
+
+
+@dataclass(kw_only=True)
+class Replay:
+    """What one search would have done."""
+
+    table: Table
+    shared_s: float = 0.0  # stage-seconds that were begun
+    unshared_s: float = 0.0
+    clock_s: float = 0.0
+    ends: list[tuple[float, str]] = field(default_factory=list)  # of settings: stage-seconds until then, and the key
+
+    def best(self, most_s: float = math.inf) -> float | None:
+        """The validation score of the best setting that has ended within stage-seconds; None: none has."""
+        return max((self.table.end(key) for at_s, key in self.ends if at_s <= most_s), default=None)
+
+    def chosen(self) -> str | None:
+        """The setting that confirmation chooses among the best; None: one of these was not confirmed in the table."""
+        best = sorted({key for _, key in self.ends}, key=lambda key: -self.table.end(key))[:TOP]
+        if not best or any(key not in self.table.confirmed for key in best):
+            return None
+        return max(best, key=lambda key: statistics.fmean(score for score, _ in self.table.confirmed[key].values()))
+
+
+def replayed(spec: Spec, table: Table) -> Replay:
+    """Let the product's own decisions run on a table: SLOTS slots, a stage is computed by the first that needs it."""
+    assert spec.search is not None
+    epochs = {rung.number: rung.epochs for rung in ladder(spec.search)} | {None: None}
+    found = Replay(table=table)
+    made: list[Proposal] = []
+    scores: dict[ScoreKey, Score] = {}
+    waiting: list[Proposal] = []
+    running: list[tuple[float, int]] = []  # when which proposal ends
+    computed: set[str] = set()
+    at: dict[int, int] = {}  # origin -> how many of its stages' places are done
+    while True:
+        live = [key for one in waiting for key in one.trial_ids] + [made[n].trial_ids[0] for _, n in running]
+        if len(live) < SLOTS if spec.search.is_asynchronous else not live:
+            batch = [decision.proposal for decision in next_batch(spec, made, scores, live=live)]
+            made += batch
+            waiting += [one for one in batch if one.trial_ids]
+            if batch:
+                continue
+        while waiting and len(running) < SLOTS:
+            one = waiting.pop(0)
+            reached = table.settings[one.candidate.key]
+            place = next(n for n, r in enumerate(reached) if r.epochs == epochs[one.rung]) + 1
+            stages = [key for r in reached[at.get(one.origin, 0) : place] for key in r.stages]
+            at[one.origin] = place
+            takes_s = sum(table.seconds[key] for key in stages if key not in computed)
+            found.unshared_s += sum(table.seconds[key] for key in stages)
+            found.shared_s += takes_s
+            computed |= {*stages}
+            heapq.heappush(running, (found.clock_s + takes_s, one.number))
+        if not running:
+            return found
+        found.clock_s, number = heapq.heappop(running)
+        one = made[number]
+        there = table.settings[one.candidate.key][at[one.origin] - 1]
+        scores[one.trial_ids[0], one.rung] = Score(validation_score=there.validation_score, macs=there.macs)
+        if one.rung is None:
+            found.ends.append((found.shared_s, one.candidate.key))
+
+
+def summary(contender: Contender, replays: Sequence[Replay], table: Table) -> tuple[Cell, ...]:
+    """The row of a contender."""
+    best = max(map(table.end, table.settings))
+    usual = statistics.fmean(map(table.end, table.settings))  # where nothing has ended yet: any setting
+    grid_s, grid_clock_s = table.grid_s(), table.grid_s() / SLOTS
+
+    def regret(most_s: float) -> list[float]:
+        return [100 * (best - (one.best(most_s) or usual)) for one in replays]
+
+    ends = regret(math.inf)
+    difference, lower, within = against_grid(replays, table)
+    return (
+        contender.sampler, contender.stops, contender.settings,
+        statistics.fmean(one.shared_s for one in replays) / grid_s,
+        statistics.fmean(one.unshared_s for one in replays) / table.grid_s(shared=False),
+        statistics.fmean(one.clock_s for one in replays) / grid_clock_s,
+        *(statistics.fmean(regret(budget * grid_s)) for budget in BUDGETS),
+        statistics.fmean(ends), statistics.quantiles(ends, n=4)[2], difference, lower, within,
+    )  # fmt: skip
+
+
+def against_grid(replays: Sequence[Replay], table: Table) -> tuple[float | None, float | None, float]:
+    """Compare the confirmed settings with the grid's, paired by seed, in points of test accuracy.
+
+    Returns:
+        the difference over all repetitions, its one-sided 95% bound over seeds, and the share of the repetitions whose
+        own bound is above minus half a point; one whose best settings were not all confirmed is not.
+    """
+    winner = grid_winner(table)
+    chosen = [one.chosen() for one in replays]
+    of_each = [differences(table, key, winner) for key in chosen if key is not None]
+    if not of_each:
+        return None, None, 0.0
+    pooled = [statistics.fmean(of_seed) for of_seed in zip(*of_each, strict=True)]
+    within = sum(lower_bound(own) >= -GOAL_POINTS for own in of_each) / len(replays)
+    return statistics.fmean(pooled), lower_bound(pooled), within
+
+
+def grid_winner(table: Table) -> str:
+    """What confirmation chooses among the best settings of the whole grid."""
+    chosen = Replay(table=table, ends=[(0.0, key) for key in table.settings]).chosen()
+    assert chosen is not None
+    return chosen
+
+
+def differences(table: Table, key: str, winner: str) -> list[float]:
+    """Test points of a setting minus those of the winner, for each confirming seed."""
+    own, other = table.confirmed[key], table.confirmed[winner]
+    return [100 * (own[seed][1] - other[seed][1]) for seed in sorted(other)]
+
+
+def lower_bound(values: Sequence[float]) -> float:
+    """The one-sided 95% bound of a mean."""
+    if len(set(values)) == 1:
+        return values[0]
+    error = statistics.stdev(values) / math.sqrt(len(values))
+    return statistics.fmean(values) - float(t.ppf(0.95, len(values) - 1)) * error
+
+
+def statements(rows: Sequence[dict[str, Cell]], table: Table, repeats: int) -> Iterator[str]:
+    """What the table shows, and what its columns are."""
+    winner, unshared = grid_winner(table), table.grid_s(shared=False)
+    tests = [score for _, score in table.confirmed[winner].values()]
+    yield (
+        f"The grid: {len(table.settings)} settings of digits_vgg on digits, {table.grid_s():.0f} stage-seconds with "
+        f"shared stages and {unshared:.0f} without. {len(table.confirmed)} settings were confirmed with {len(tests)} "
+        f"new seeds. Its winner is that of its {TOP} best which is best by confirmed validation scores: {winner}, test "
+        f"{100 * statistics.fmean(tests):.2f}%."
+    )
+    for epochs, found in correlations(table).items():
+        yield f"Rank correlation of scores after {epochs} epoch{'s'[: epochs > 1]} with those at the end: {found:.2f}."
+    yield goal_text(rows)
+    yield from lost(rows)
+    least = min(rows, key=saved)
+    yield (
+        f"Without sharing the grid takes {unshared / table.grid_s():.2f} times as long. A search shares less: its "
+        f"share of the grid's stage-seconds is up to {1 / saved(least):.2f} times as large with sharing as without "
+        f"({name(least)})."
+    )
+    yield (
+        f"{repeats} repetitions with other seeds of the sampler (in the grid's order: one); {SLOTS} slots, batches of "
+        f"{SLOTS}. regret: points of validation accuracy below the grid's best, at the end and after a share of its "
+        "stage-seconds (before the first end: that of the mean setting). share_unshared: of the grid's unshared. "
+        "hours_ratio: time on the slots, against the grid on slots that are never idle. Only the search is counted, "
+        "not the confirmation, which all have alike."
+    )
+    yield (
+        "confirmed_difference: test points against the grid's winner, paired by seeds that no search has used, over "
+        "the repetitions whose three best were confirmed; then its one-sided 95% bound over seeds, and the share of "
+        f"single repetitions whose own bound is within {GOAL_POINTS} points (those not confirmed are not)."
+    )
+    yield (
+        "The seconds of a stage are its planned work times the median pace of its kind, since the grid ran on a busy "
+        "machine. A stage is computed by the first trial that needs it; others do not wait for it here."
+    )
+
+
+def goal_text(rows: Sequence[dict[str, Cell]]) -> str:
+    """The goal, on the largest search by tpe with the first ladder that takes at most a quarter."""
+    first = next(name for name in LADDERS if name != "none")
+    tpe = [row for row in rows if (row["sampler"], row["stops"]) == ("tpe", first)]
+    small = [row for row in tpe if _number(row["share_of_grid"]) <= GOAL_SHARE]
+    one = max(small or tpe[:1], key=lambda row: _number(row["settings"]))
+    is_met = bool(small) and _number(one["confirmed_lower_95"]) >= -GOAL_POINTS
+    return (
+        f"Goal: tpe with halving is confirmed at most {GOAL_POINTS} points below the grid's winner (one-sided 95%) for "
+        f"at most a quarter of its stage-seconds. {name(one)}: {_number(one['confirmed_difference']):+.2f} points, "
+        f"bound {_number(one['confirmed_lower_95']):+.2f}, with {_number(one['share_of_grid']):.2f} of the time: "
+        f"{verdict(is_met)}. Of single searches {100 * _number(one['within_half_a_point']):.0f}% are within by their "
+        "own seeds."
+    )
+
+
+def lost(rows: Sequence[dict[str, Cell]]) -> Iterator[str]:
+    """Where halving has more regret than the same sampler without it, and where it has less."""
+    for column in (*(f"regret_at_1_{round(1 / budget)}" for budget in BUDGETS), "regret"):
+        plain = {row["sampler"]: _number(row[column]) for row in rows if row["stops"] == "none"}
+        stops = [row for row in rows if row["stops"] != "none"]
+        worse = [row for row in stops if _number(row[column]) > plain[row["sampler"]]]
+        texts = [f"{name(row)} ({_number(row[column]):.2f} instead of {plain[row['sampler']]:.2f})" for row in worse]
+        yield f"{column}: halving loses in {len(worse)} of {len(stops)}" + (f": {'; '.join(texts)}." if texts else ".")
+
+
+def correlations(table: Table) -> dict[int, float]:
+    """Spearman's rank correlation of each rung with the end, over all settings."""
+    found = {}
+    reached = [*table.settings.values()]
+    for place, one in enumerate(reached[0]):
+        if one.epochs is not None:
+            pairs = [(of[place].validation_score, of[-1].validation_score) for of in reached]
+            found[one.epochs] = float(spearmanr(pairs).statistic)
+    return found
+
+
+def name(row: dict[str, Cell]) -> str:
+    """A contender in words."""
+    return f"{row['sampler']}, {'no halving' if row['stops'] == 'none' else row['stops']}, {row['settings']} settings"
+
+
+def saved(row: dict[str, Cell]) -> float:
+    """How much larger the share of the grid is with sharing."""
+    return _number(row["share_unshared"]) / _number(row["share_of_grid"])
+
+
+def _number(cell: Cell) -> float:
+    return float(cell) if cell is not None else math.nan
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Replay all contenders and write the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="3 repetitions of searches with few settings")
+    parser.add_argument("--out", type=Path, default=RESULTS / "search", help="the table, without its suffix")
+    options = parser.parse_args(arguments)
+    table, spec = load_table(), load_spec(SPECS / "search_grid.toml")
+    repeats = 3 if options.quick else REPEATS
+    rows = []
+    for contender in CONTENDERS:
+        search = contender.search
+        if options.quick:
+            search = search.model_copy(update={"trials": 9})
+        seeds = [0] if contender.sampler == "grid" else range(repeats)
+        replays = []
+        for seed in seeds:
+            own = spec.model_copy(update={"search": search.model_copy(update={"seed": seed}), "confirm": None})
+            replays.append(replayed(own, table))
+        rows.append(summary(contender, replays * (2 if len(replays) == 1 else 1), table))
+        print(*rows[-1], flush=True)
+    notes = tuple(statements([dict(zip(COLUMNS, row, strict=True)) for row in rows], table, repeats))
+    write(Measured(title="Searches replayed on a grid", columns=COLUMNS, rows=tuple(rows), notes=notes), options.out)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
