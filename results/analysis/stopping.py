@@ -109,12 +109,19 @@ def stops_page(run: Run, label: str | None = None) -> Iterator[Part]:
 
 def _outcomes(paths: Sequence[Sequence[Point]], environments: EnvironmentsByTrial) -> list[RuleOutcome]:
     budgets = sorted({point.asked for path in paths for point in path if point.asked})
-    arms = {
-        name: replace(arm_of([choose(path) for path in paths], environments), asked=None)
-        for name, choose in rules_for(budgets).items()
-    }
+    of_choice: dict[tuple[int, ...], Arm] = {}  # most rules choose what another one has chosen
+
+    def arm(choose: Choose) -> Arm:
+        chosen = [choose(path) for path in paths]
+        numbers = tuple(map(id, chosen))
+        if numbers not in of_choice:
+            of_choice[numbers] = replace(arm_of(chosen, environments), asked=None)
+        return of_choice[numbers]
+
+    arms = {name: arm(choose) for name, choose in rules_for(budgets).items()}
     paper = arms[PAPER]
-    return [RuleOutcome(name, arm, None if arm is paper else compare([(arm, paper)])) for name, arm in arms.items()]
+    against = {id(one): compare([(one, paper)]) for one in of_choice.values()}
+    return [RuleOutcome(name, one, None if name == PAPER else against[id(one)]) for name, one in arms.items()]
 
 
 def _printed(tolerance: float) -> Choose:
