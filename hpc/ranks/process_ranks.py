@@ -89,7 +89,7 @@ class ProcessRanks(RankGroup):
             deadline = time.monotonic() + START_LIMIT_S
             for rank_process in self._ranks:
                 if isinstance(rank_process.process, ForkedProcess):
-                    entering = (rank_process.environment, str(Path.cwd()), threads_per_rank)
+                    entering = (rank_process.environment, str(Path.cwd()), os.nice(0), threads_per_rank)
                     finish_call(self._asking([rank_process], "become", entering, deadline))
             finish_call(self._asking_all("load", (target,), deadline))
             meeting: dict[str, str] = {}

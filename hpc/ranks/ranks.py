@@ -4,6 +4,7 @@ import importlib
 import os
 import socket
 import sys
+import tempfile
 import time
 import traceback
 from abc import ABC, abstractmethod
@@ -141,11 +142,13 @@ class RankHost:
         """Set variables that the ranks' libraries read on import."""
         os.environ.update(environment)
 
-    def become(self, environment: dict[str, str], folder: str, threads: int) -> None:
+    def become(self, environment: dict[str, str], folder: str, niceness: int, threads: int) -> None:
         """In a forked process: take over what a fresh one would have from the start."""
         os.environ.clear()
         os.environ.update(environment)
+        tempfile.tempdir = None  # else it is that of the warm process
         os.chdir(folder)
+        os.nice(max(0, niceness - os.nice(0)))  # less may be forbidden
         if threads > 1 and "torch" in sys.modules:  # the warm process has one
             sys.modules["torch"].set_num_threads(threads)
         if "numpy" in sys.modules:  # else all forks would draw the same

@@ -3,6 +3,7 @@
 import importlib
 import os
 import signal
+import tempfile
 import threading
 import time
 from importlib.util import find_spec
@@ -37,6 +38,12 @@ class Plain:
 
     def folder(self) -> str:
         return str(Path.cwd())
+
+    def temporary_folder(self) -> str:
+        return tempfile.gettempdir()
+
+    def niceness(self) -> int:
+        return os.nice(0)
 
     def threads(self) -> int:
         return int(importlib.import_module("torch").get_num_threads())

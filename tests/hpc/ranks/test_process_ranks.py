@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -74,17 +75,33 @@ def test_the_target_lives_on_from_call_to_call(one_rank: ProcessRanks, warm_addr
 def test_a_forked_rank_has_what_a_fresh_one_has(forking: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.delenv("HOME")
     fresh, forked, another = (
         ProcessRanks("rank_target:Plain", 1, warm_address=address) for address in (None, forking, forking)
     )
-    for method in ("environment", "folder", "threads"):
+    for method in ("environment", "folder", "temporary_folder", "threads"):
         assert forked.call(method) == fresh.call(method)
     assert forked.call("drawn") != another.call("drawn")
     assert fresh.call("parent_id") == [os.getpid()]
     assert forked.call("parent_id") == another.call("parent_id") != [os.getpid()]
     for ranks in (fresh, forked, another):
         ranks.close()
+
+
+def test_a_forked_rank_is_as_nice_as_who_asks_for_it(forking: str) -> None:
+    found: list[int] = []
+
+    def ask() -> None:
+        os.nice(3)  # of this thread alone
+        ranks = ProcessRanks("rank_target:Plain", 1, warm_address=forking)
+        found.extend((os.nice(0), *ranks.call("niceness")))
+        ranks.close()
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    asking.join()
+    assert found == [os.nice(0) + 3] * 2
 
 
 def test_from_a_process_of_several_threads_no_rank_is_forked() -> None:
