@@ -1,4 +1,4 @@
-"""A sweep on a real SLURM that is disturbed in all ways: each trial ends once, with a quiet run's tables.
+"""A sweep or a search on a real SLURM that is disturbed in all ways: each trial ends once, with a quiet run's tables.
 
 It cannot end before the test lets it: in jobs of SLURM, a module of the user's holds its trials for as long as a file
 is there. Some train slowly, so that they can be paused and go on from checkpoints; the others wait inside a stage.
@@ -8,9 +8,11 @@ import random
 from collections import Counter
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from results.store.reader import load
 from tests.slurm.disturbances import Disturber
 from tests.slurm.sweep import Sweep, make_sweep, until
 from tests.slurm.testbed import Testbed
@@ -73,9 +75,29 @@ optimisation.regulariser = "slow"
 [[variants]]
 method = { name = "prune", criterion = "waits", removed_macs_fraction = 0.3 }
 """
-TRIALS = 9
+SEARCH = """
+imports = ["held.py"]
+[trial]
+method.name = "fine_tune"
+source.epochs = 2
+data.train_images = 64
+optimisation = { epochs = 6, head_epochs = 4, regulariser = "slow" }
+[axes]
+seed = [0]
+optimisation.learning_rate = { from = 0.001, to = 1.0, log = true, step = 2 }
+[search]
+sampler = "tpe"
+trials = 9
+batch = 3
+halving = { eta = 3, epochs = [2] }
+[confirm]
+top = 1
+seeds = 2
+"""
+DECISIONS = "SELECT * EXCLUDE (code_digest, written_at) FROM proposals ORDER BY number"
 LIMIT_S = 600.0  # for what takes less than a minute where nothing else runs
 LEFT = ["worker_draining", "worker_ended"]
+KILLED = [["worker_killed"], ["worker_cancelled"], ["worker_node_killed"]]
 FOREIGN = [["worker_killed"], ["head_killed"], ["stopped"]]
 MOST = [["worker_killed", "worker_preempted"], ["worker_node_cut"], ["controller_node_killed"]]
 ALL = [
@@ -87,16 +109,17 @@ ALL = [
 
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize(
-    ("rounds", "walltime_min", "bed"),
+    ("rounds", "walltime_min", "bed", "spec", "trials"),
     [
-        (MOST, 20, "three_nodes"),
-        pytest.param(ALL, 3, "three_nodes", marks=pytest.mark.long),
-        pytest.param(FOREIGN, 20, "foreign", marks=pytest.mark.long),
+        (MOST, 20, "three_nodes", SPEC, 9),
+        pytest.param(ALL, 3, "three_nodes", SPEC, 9, marks=pytest.mark.long),
+        pytest.param(FOREIGN, 20, "foreign", SPEC, 9, marks=pytest.mark.long),
+        pytest.param(KILLED, 20, "three_nodes", SEARCH, 3 + 2, marks=pytest.mark.long),
     ],
-    ids=["most", "all", "foreign"],
+    ids=["most", "all", "foreign", "search"],
 )
 def test_a_disturbed_sweep_goes_on_and_ends_with_the_tables_of_a_quiet_one(
-    rounds: list[list[str]], walltime_min: int, bed: str, tmp_path: Path, request: pytest.FixtureRequest
+    rounds: list[list[str]], walltime_min: int, bed: str, spec: str, trials: int, tmp_path: Path, request: Any
 ) -> None:
     testbed: Testbed = request.getfixturevalue(bed)
     tmp_path = testbed.home if testbed.foreign else tmp_path
@@ -104,7 +127,7 @@ def test_a_disturbed_sweep_goes_on_and_ends_with_the_tables_of_a_quiet_one(
     hold.touch()
     (tmp_path / "held.py").write_text(MODULE.format(hold=str(hold)))
     site = {"walltime_min": walltime_min, "drain_before_s": 20, "controller_min": 2 * walltime_min, "max_jobs": 3}
-    sweep = make_sweep(testbed, tmp_path, "disturbed", SPEC, partition="preempt", **site)
+    sweep = make_sweep(testbed, tmp_path, "disturbed", spec, partition="preempt", **site)
     with (tmp_path / "serial.log").open("w") as log:
         serial = sweep.start_serial(log)
     try:
@@ -115,11 +138,14 @@ def test_a_disturbed_sweep_goes_on_and_ends_with_the_tables_of_a_quiet_one(
         hold.unlink()
         done = sweep.launch(limit_s=1200)
         assert done.returncode == 0, done.stdout + done.stderr
-        assert sorted(sweep.ends().values()) == [1] * TRIALS
+        assert sorted(sweep.ends().values()) == [1] * trials
         until(lambda: not sweep.place.jobs(), LIMIT_S, "its jobs to end")
         assert serial.wait(LIMIT_S) == 0, (tmp_path / "serial.log").read_text()
         comparison = sweep.beside_serial()
         assert comparison.is_equal, str(comparison)
+        if spec == SEARCH:
+            with load(sweep.folder / "serial_runs" / sweep.name) as alone:
+                assert sweep.rows(DECISIONS) == alone.rows(DECISIONS)
         assert sweep.rows("SELECT * FROM attempts WHERE status IN ('died', 'interrupted')"), "something was cut off"
     finally:
         hold.unlink(missing_ok=True)
