@@ -12,7 +12,8 @@ import duckdb
 import pytest
 import tomli_w
 
-from sweeps.spec.spec import SPEC_KEYS, merge_tables
+from sweeps.spec.nested import merge_tables
+from sweeps.spec.spec import SPEC_KEYS
 from tailor.config.parsing import parse_trial
 from tailor.execution.dry_run import dry_run
 from tests.commands import transtailor_command

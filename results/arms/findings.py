@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from results.arms import comparison, tuning
 from results.arms.comparison import Arm, EnvironmentsByTrial, Point, Problem, Setting
 from results.arms.tuning import Tried
-from results.store.reader import Run, literal
+from results.store.reader import Run
+from results.store.views import literal
 from results.text.number_format import SCALES, Scale
 
 

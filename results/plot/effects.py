@@ -8,7 +8,7 @@ from results.arms.findings import Findings, problem_condition
 from results.plot.chart import Chart, Spec
 from results.plot.style import GREY, PALETTE, WIDTH, names_width, quantity, row_axis, told
 from results.store.answers import Answer, answer
-from results.store.reader import literal
+from results.store.views import literal
 from results.text.number_format import SCALES, number, p_text
 
 EFFECTS = """

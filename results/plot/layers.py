@@ -11,7 +11,7 @@ from results.arms.findings import Findings, problem_condition
 from results.plot.chart import Chart, Spec
 from results.plot.style import PALETTE, WIDTH, label_channels, names_width, order_labels, row_axis, told
 from results.store.answers import Answer, answer
-from results.store.reader import literal
+from results.store.views import literal
 
 WIDTHS = """
 WITH chosen AS (

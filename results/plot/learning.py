@@ -6,7 +6,7 @@ from results.arms.findings import Findings
 from results.plot.chart import Chart, Spec
 from results.plot.style import WIDTH, label_channels, quantity, told
 from results.store.answers import Answer, answer
-from results.store.reader import literal
+from results.store.views import literal
 
 CURVES = """
 WITH arms AS (

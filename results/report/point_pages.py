@@ -9,7 +9,8 @@ from results.errors import ResultsError
 from results.plot.costs import time_unit
 from results.plot.front import POINTS
 from results.report.elements.blocks import packed
-from results.store.reader import Run, literal
+from results.store.reader import Run
+from results.store.views import literal
 from results.text.number_format import SCALES
 from transtailor.documents import DocumentError, Record
 

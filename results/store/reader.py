@@ -11,77 +11,28 @@ import pyarrow as pa
 
 from results.errors import ResultsError
 from results.store.parts import Part, parts_of
-from results.store.schema import BOOLEAN, FLOAT, INTEGER, INTEGERS, MOMENT, STRING, STRINGS, TABLES, TableSchema
-from results.store.schema_migrations import expressions_of
+from results.store.schema import TABLES
+from results.store.views import (
+    COMPARED_POINTS,
+    LAST_OF_ALL_RUNS,
+    MEASURED_POINTS,
+    TIMED_ON,
+    all_rows,
+    file_pattern,
+    literal,
+    quoted,
+    select,
+)
 from results.text.csv_cells import FORMULA
 
 if TYPE_CHECKING:
     import duckdb
     import pandas
 
-_SQL_TYPES = {
-    STRING: "VARCHAR",
-    INTEGER: "BIGINT",
-    FLOAT: "DOUBLE",
-    BOOLEAN: "BOOLEAN",
-    STRINGS: "VARCHAR[]",
-    INTEGERS: "INTEGER[]",
-    MOMENT: "TIMESTAMPTZ",
-}
-
 VIEWS = ("measured_points", "compared_points", "timed_on")
 NO_EXTENSIONS = ("autoinstall_known_extensions", "autoload_known_extensions")
 ABOUT_TRIALS = ("planned", "trials", "attempts", "stages", "operating_points")
 """Tables with a new row whenever a trial makes progress."""
-
-MEASURED_POINTS = """
-CREATE VIEW measured_points AS
-SELECT point.*, coalesce(classes.score, amounts.score) AS test_score,
-    coalesce(classes.images, amounts.images, 0) AS test_images, latency_ms, peak_memory_bytes,
-    coalesce(point.macs = lag(point.macs) OVER path AND
-        point.asked_removed_macs_fraction > lag(point.asked_removed_macs_fraction) OVER path, false) AS removed_nothing
-FROM operating_points AS point
-LEFT JOIN (
-    SELECT {key}, avg(CAST(label = prediction AS DOUBLE)) AS score, count(*) AS images
-    FROM predictions WHERE split = 'test' GROUP BY {key}
-) AS classes USING ({key})
-LEFT JOIN (
-    SELECT {key}, count(*) AS images,
-        1 - sum((target - estimate) ** 2) / nullif(var_pop(target) * count(*), 0) AS score
-    FROM estimates WHERE split = 'test' GROUP BY {key}
-) AS amounts USING ({key})
-LEFT JOIN (
-    SELECT model_key, arg_max(latency_ms, written_at) AS latency_ms,
-        arg_max(peak_memory_bytes, written_at) AS peak_memory_bytes
-    FROM timings JOIN timed_on USING (device_name, threads, precision, batch) GROUP BY model_key
-) AS timed USING (model_key)
-WINDOW path AS (PARTITION BY {trial} ORDER BY point.point)
-"""
-"""`operating_points` with the score on the test split: the accuracy of `predictions`, or R squared of `estimates` (1
-minus the squared errors over the squared distances from the mean target); null without test rows. Also the cost of a
-forward pass under the conditions of `timed_on` (null if not timed), and whether more removal was asked than at the
-point before, without effect: a pruning always changes the MACs."""
-
-COMPARED_POINTS = """
-CREATE VIEW compared_points AS SELECT * FROM measured_points
-WHERE trial_id NOT IN (SELECT trial_id FROM trials GROUP BY trial_id HAVING bool_and(status = 'failed'))
-    AND trial_id NOT IN (SELECT unnest(trial_ids) FROM proposals WHERE purpose = 'search')
-"""
-"""The points that means are computed from. Without those of failed trials: a trial may have failed where it would have
-scored badly; over several runs, it has failed if it failed in each of them. And without those of a search, which are
-the better the more settings were tried: only the trials that confirm its best settings are compared."""
-
-TIMED_ON = """
-CREATE VIEW timed_on AS
-SELECT device_name, threads, precision, batch, count(DISTINCT model_key) AS models FROM timings
-GROUP BY ALL ORDER BY models DESC, max(written_at) DESC LIMIT 1
-"""
-"""The conditions of the times in `measured_points`: those under which most models were timed."""
-
-LAST_OF_ALL_RUNS = """
-QUALIFY row_number() OVER (PARTITION BY point.trial_id, point.point ORDER BY point.written_at DESC, point.run) = 1
-"""
-"""Of a trial in several runs, each operating point once: as it was written last."""
 
 _ONCE = "QUALIFY row_number() OVER (PARTITION BY {key} ORDER BY {first}written_at DESC, run) = 1"
 
@@ -138,7 +89,7 @@ class Run:
         with self._asking(sql), duckdb.connect(":memory:") as writing:  # the query connection cannot write files
             writing.register("answer", self.connection.sql(sql).to_arrow_reader())
             kinds = writing.execute("DESCRIBE answer").fetchall()
-            texts = [_quoted(str(name)) for name, kind, *_ in kinds if kind == "VARCHAR"]
+            texts = [quoted(str(name)) for name, kind, *_ in kinds if kind == "VARCHAR"]
             signs = f"[{', '.join(literal(sign) for sign in FORMULA)}]"
             plain = ", ".join(
                 f"CASE WHEN list_contains({signs}, {name}[1]) THEN chr(39) || {name} ELSE {name} END AS {name}"
@@ -182,9 +133,9 @@ class Run:
         try:
             for view in views:
                 name, once = (
-                    _quoted(view),
+                    quoted(view),
                     _ONCE.format(
-                        key=", ".join(map(_quoted, TABLES[view].key)),
+                        key=", ".join(map(quoted, TABLES[view].key)),
                         first="status = 'failed', " if view == "trials" else "",
                     )
                     if self._has_doubles(view)
@@ -293,7 +244,7 @@ def last_written_us(run: Run) -> int | None:
     It reads all rows, replaced ones too, which is cheap and gives the same: the row written last is never replaced.
     """
     asked = " UNION ALL ".join(
-        f"SELECT max(written_at) AS written_at FROM ({_all_rows(TABLES[name], run.parts[name])})"
+        f"SELECT max(written_at) AS written_at FROM ({all_rows(TABLES[name], run.parts[name])})"
         for name in ABOUT_TRIALS
         if run.parts[name]
     )
@@ -325,7 +276,7 @@ def _connected(found: dict[str, dict[str, list[Part]]], *, several: bool) -> "du
     connection.execute("SET TimeZone = 'UTC'")
     for name, table in TABLES.items():
         by_run = {run: parts[name] for run, parts in found.items() if parts[name]}
-        connection.execute(f"CREATE VIEW {_quoted(name)} AS {_select(table, by_run, several=several)}")
+        connection.execute(f"CREATE VIEW {quoted(name)} AS {select(table, by_run, several=several)}")
     connection.execute(TIMED_ON)
     trial = ["run", "trial_id"] if several else ["trial_id"]
     points = MEASURED_POINTS.format(
@@ -343,65 +294,9 @@ def _connected(found: dict[str, dict[str, list[Part]]], *, several: bool) -> "du
 def _lock(connection: "duckdb.DuckDBPyConnection", folders: set[Path]) -> None:
     """Restrict queries: from now on they read only files below these folders, write none, and change no setting."""
     # DuckDB compares file names as written in views (pattern characters in brackets) and as it opens them.
-    allowed = ", ".join(name for folder in sorted(folders) for name in (literal(str(folder)), _file(folder)))
+    allowed = ", ".join(name for folder in sorted(folders) for name in (literal(str(folder)), file_pattern(folder)))
     connection.execute("SET temp_directory = ''")  # else DuckDB spills to .tmp in the current folder
     connection.execute("SET python_enable_replacements = false")  # names in a query are not variables of this process
     connection.execute(f"SET allowed_directories = [{allowed}]")
     connection.execute("SET enable_external_access = false")
     connection.execute("SET lock_configuration = true")
-
-
-def _select(table: TableSchema, parts: dict[str, list[Part]], *, several: bool) -> str:
-    """Return the SQL for the last row of each key, over runs (name -> parts); `several` adds the column `run`."""
-    if not parts:
-        empty = ", ".join(
-            f"CAST(NULL AS {_SQL_TYPES[column.type]}) AS {_quoted(column.name)}" for column in table.columns
-        )
-        run = "CAST(NULL AS VARCHAR) AS run, " if several else ""
-        return f"SELECT {run}{empty} WHERE false"
-    return " UNION ALL ".join(
-        _last_rows(table, found, f"{literal(name)} AS run, " if several else "") for name, found in parts.items()
-    )
-
-
-def _last_rows(table: TableSchema, parts: list[Part], run: str) -> str:
-    """Return the SQL for the last rows of one run; `run` is the SQL of its name's column, or empty."""
-    columns = ", ".join(_quoted(column.name) for column in table.columns)
-    key = ", ".join(_quoted(column) for column in table.key)
-    return (
-        f"SELECT {run}{columns} FROM ({_all_rows(table, parts)})"
-        f" QUALIFY row_number() OVER (PARTITION BY {key}"
-        " ORDER BY written_at DESC, parse_filename(_part) DESC, file_row_number DESC) = 1"
-    )
-
-
-def _all_rows(table: TableSchema, parts: list[Part]) -> str:
-    """Return the SQL for all rows of these parts (at least one), with today's columns."""
-    versions = sorted({part.version for part in parts})
-    return " UNION ALL ".join(
-        _rows(table, version, [part.path for part in parts if part.version == version]) for version in versions
-    )
-
-
-def _rows(table: TableSchema, version: int, paths: list[Path]) -> str:
-    """Return the SQL for all rows of a table's parts of one version, with today's columns."""
-    columns = ", ".join(f"{sql} AS {_quoted(name)}" for name, sql in expressions_of(table, version).items())
-    files = ", ".join(_file(path) for path in paths)
-    return (
-        f"SELECT {columns}, _part, file_row_number"
-        f" FROM read_parquet([{files}], filename = '_part', file_row_number = true, hive_partitioning = false)"
-    )
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
-
-
-def _file(path: Path) -> str:
-    """Quote a path for DuckDB, which takes it for a pattern: pattern characters are put in brackets."""
-    return literal("".join(f"[{sign}]" if sign in "*?[" else sign for sign in str(path.absolute())))
-
-
-def literal(value: str) -> str:
-    """Quote a text for a query."""
-    return "'" + value.replace("'", "''") + "'"

@@ -10,7 +10,8 @@ from results.text.settings import leaves
 from sweeps.errors import SpecError
 from sweeps.spec.axes import check_apart, overlap, own_rate
 from sweeps.spec.json_settings import JsonSettings
-from sweeps.spec.spec import Spec, Variant, merge_tables, set_value
+from sweeps.spec.nested import merge_tables, set_value
+from sweeps.spec.spec import Spec, Variant
 from sweeps.spec.toml_text import set_option, toml_value
 from tailor.config.parsing import parse_trial
 from tailor.config.trial import TrialConfig

@@ -40,6 +40,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from sweeps.errors import SpecError
 from sweeps.spec.axes import TRIAL_KEYS, check_apart, check_axes, check_tied, check_trial_keys, flat_axes
+from sweeps.spec.nested import check_plain, merge_tables, set_value
 from sweeps.spec.printed_rows import PrintedRow, parse_printed
 from sweeps.spec.ranges import is_range, range_values
 from sweeps.spec.resources import Resources
@@ -160,7 +161,7 @@ def spec_of(document: Mapping[str, Any], where: str) -> Spec:
     Raises:
         SpecError: as `load_spec`, with `where` as the name of the document.
     """
-    _check_plain(document, where)
+    check_plain(document, where)
     return _checked(_completed(deepcopy(dict(document)), Path(where), ()), where)
 
 
@@ -200,25 +201,6 @@ def check_name(name: str, where: str) -> None:
             f"{where}: {name!r} cannot name a run folder; type a name of letters, digits, '.', '_' and '-' "
             "that begins with a letter or a digit, of at most 100 characters"
         )
-
-
-def merge_tables(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Merge the settings of `over` on `base`: tables key by key, all else is replaced.
-
-    A table with another `name` than the base's (a method) replaces it: the settings of one have no meaning for another.
-    """
-    result = dict(base)
-    for key, value in over.items():
-        old = result.get(key)
-        if isinstance(value, Mapping) and isinstance(old, Mapping) and not _renames(old, value):
-            result[key] = merge_tables(old, value)
-        else:
-            result[key] = value
-    return result
-
-
-def _renames(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
-    return "name" in new and "name" in old and new["name"] != old["name"]
 
 
 def _read_document(path: Path, extended_by: tuple[Path, ...]) -> dict[str, Any]:
@@ -264,32 +246,8 @@ def _read_toml(path: Path) -> dict[str, Any]:
         raise SpecError(f"{path}: cannot be read as a spec: {error}") from None
     except DocumentError as error:
         raise SpecError(f"{path.name}: {describe_fault(path, error)}") from None
-    _check_plain(document, path.name)
+    check_plain(document, path.name)
     return document
-
-
-def _check_plain(value: Any, where: str) -> None:
-    if isinstance(value, Mapping):
-        for key, inner in value.items():
-            _check_plain(inner, f"{where} {key}")
-    elif isinstance(value, list):
-        for inner in value:
-            _check_plain(inner, where)
-    elif not isinstance(value, str | int | float | bool):
-        raise SpecError(f"{where}: {value} is a date or time, which a spec cannot have: put it in quotes")
-
-
-def set_value(table: dict[str, Any], path: Sequence[str], value: Any) -> None:
-    """Set the value at `path` of nested tables; missing tables are made (changes `table`).
-
-    Raises:
-        KeyError: a value on the path is no table.
-    """
-    for key in path[:-1]:
-        table = table.setdefault(key, {})
-        if not isinstance(table, dict):
-            raise KeyError(key)
-    table[path[-1]] = value
 
 
 def _variant(raw: Mapping[str, Any], where: str) -> Variant:
@@ -376,7 +334,7 @@ def _literal(text: str, key: str) -> Any:
     """
     try:
         parsed = read_toml(f"value = {text}")
-        _check_plain(parsed, "")
+        check_plain(parsed, "")
         return parsed["value"] if len(parsed) == 1 else text
     except (DocumentError, SpecError):
         pass

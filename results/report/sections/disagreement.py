@@ -4,7 +4,7 @@ from results.arms import comparison
 from results.arms.comparison import Arm
 from results.arms.findings import Findings
 from results.report.elements.blocks import Section, listing
-from results.store.reader import literal
+from results.store.views import literal
 
 IMAGES = """
 WITH answers AS (

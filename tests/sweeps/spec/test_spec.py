@@ -9,7 +9,8 @@ import pytest
 
 from sweeps.errors import SpecError
 from sweeps.spec.expand import Expanded, expand
-from sweeps.spec.spec import EMBEDDED_SPEC, SPECS, Spec, load_spec, merge_tables
+from sweeps.spec.nested import merge_tables
+from sweeps.spec.spec import EMBEDDED_SPEC, SPECS, Spec, load_spec
 from sweeps.spec.toml_text import toml_value
 from tailor.core.errors import ConfigError
 

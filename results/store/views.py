@@ -1,0 +1,122 @@
+"""The SQL of the views of a run: of each table the last row of each key, and what is computed from several tables."""
+
+from pathlib import Path
+
+from results.store.parts import Part
+from results.store.schema import BOOLEAN, FLOAT, INTEGER, INTEGERS, MOMENT, STRING, STRINGS, TableSchema
+from results.store.schema_migrations import expressions_of
+
+_SQL_TYPES = {
+    STRING: "VARCHAR",
+    INTEGER: "BIGINT",
+    FLOAT: "DOUBLE",
+    BOOLEAN: "BOOLEAN",
+    STRINGS: "VARCHAR[]",
+    INTEGERS: "INTEGER[]",
+    MOMENT: "TIMESTAMPTZ",
+}
+
+MEASURED_POINTS = """
+CREATE VIEW measured_points AS
+SELECT point.*, coalesce(classes.score, amounts.score) AS test_score,
+    coalesce(classes.images, amounts.images, 0) AS test_images, latency_ms, peak_memory_bytes,
+    coalesce(point.macs = lag(point.macs) OVER path AND
+        point.asked_removed_macs_fraction > lag(point.asked_removed_macs_fraction) OVER path, false) AS removed_nothing
+FROM operating_points AS point
+LEFT JOIN (
+    SELECT {key}, avg(CAST(label = prediction AS DOUBLE)) AS score, count(*) AS images
+    FROM predictions WHERE split = 'test' GROUP BY {key}
+) AS classes USING ({key})
+LEFT JOIN (
+    SELECT {key}, count(*) AS images,
+        1 - sum((target - estimate) ** 2) / nullif(var_pop(target) * count(*), 0) AS score
+    FROM estimates WHERE split = 'test' GROUP BY {key}
+) AS amounts USING ({key})
+LEFT JOIN (
+    SELECT model_key, arg_max(latency_ms, written_at) AS latency_ms,
+        arg_max(peak_memory_bytes, written_at) AS peak_memory_bytes
+    FROM timings JOIN timed_on USING (device_name, threads, precision, batch) GROUP BY model_key
+) AS timed USING (model_key)
+WINDOW path AS (PARTITION BY {trial} ORDER BY point.point)
+"""
+"""`operating_points` with the score on the test split: the accuracy of `predictions`, or R squared of `estimates` (1
+minus the squared errors over the squared distances from the mean target); null without test rows. Also the cost of a
+forward pass under the conditions of `timed_on` (null if not timed), and whether more removal was asked than at the
+point before, without effect: a pruning always changes the MACs."""
+
+COMPARED_POINTS = """
+CREATE VIEW compared_points AS SELECT * FROM measured_points
+WHERE trial_id NOT IN (SELECT trial_id FROM trials GROUP BY trial_id HAVING bool_and(status = 'failed'))
+    AND trial_id NOT IN (SELECT unnest(trial_ids) FROM proposals WHERE purpose = 'search')
+"""
+"""The points that means are computed from. Without those of failed trials: a trial may have failed where it would have
+scored badly; over several runs, it has failed if it failed in each of them. And without those of a search, which are
+the better the more settings were tried: only the trials that confirm its best settings are compared."""
+
+TIMED_ON = """
+CREATE VIEW timed_on AS
+SELECT device_name, threads, precision, batch, count(DISTINCT model_key) AS models FROM timings
+GROUP BY ALL ORDER BY models DESC, max(written_at) DESC LIMIT 1
+"""
+"""The conditions of the times in `measured_points`: those under which most models were timed."""
+
+LAST_OF_ALL_RUNS = """
+QUALIFY row_number() OVER (PARTITION BY point.trial_id, point.point ORDER BY point.written_at DESC, point.run) = 1
+"""
+"""Of a trial in several runs, each operating point once: as it was written last."""
+
+
+def select(table: TableSchema, parts: dict[str, list[Part]], *, several: bool) -> str:
+    """Return the SQL for the last row of each key, over runs (name -> parts); `several` adds the column `run`."""
+    if not parts:
+        empty = ", ".join(
+            f"CAST(NULL AS {_SQL_TYPES[column.type]}) AS {quoted(column.name)}" for column in table.columns
+        )
+        run = "CAST(NULL AS VARCHAR) AS run, " if several else ""
+        return f"SELECT {run}{empty} WHERE false"
+    return " UNION ALL ".join(
+        _last_rows(table, found, f"{literal(name)} AS run, " if several else "") for name, found in parts.items()
+    )
+
+
+def _last_rows(table: TableSchema, parts: list[Part], run: str) -> str:
+    """Return the SQL for the last rows of one run; `run` is the SQL of its name's column, or empty."""
+    columns = ", ".join(quoted(column.name) for column in table.columns)
+    key = ", ".join(quoted(column) for column in table.key)
+    return (
+        f"SELECT {run}{columns} FROM ({all_rows(table, parts)})"
+        f" QUALIFY row_number() OVER (PARTITION BY {key}"
+        " ORDER BY written_at DESC, parse_filename(_part) DESC, file_row_number DESC) = 1"
+    )
+
+
+def all_rows(table: TableSchema, parts: list[Part]) -> str:
+    """Return the SQL for all rows of these parts (at least one), with today's columns."""
+    versions = sorted({part.version for part in parts})
+    return " UNION ALL ".join(
+        _rows(table, version, [part.path for part in parts if part.version == version]) for version in versions
+    )
+
+
+def _rows(table: TableSchema, version: int, paths: list[Path]) -> str:
+    """Return the SQL for all rows of a table's parts of one version, with today's columns."""
+    columns = ", ".join(f"{sql} AS {quoted(name)}" for name, sql in expressions_of(table, version).items())
+    files = ", ".join(file_pattern(path) for path in paths)
+    return (
+        f"SELECT {columns}, _part, file_row_number"
+        f" FROM read_parquet([{files}], filename = '_part', file_row_number = true, hive_partitioning = false)"
+    )
+
+
+def quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def file_pattern(path: Path) -> str:
+    """Quote a path for DuckDB, which takes it for a pattern: pattern characters are put in brackets."""
+    return literal("".join(f"[{sign}]" if sign in "*?[" else sign for sign in str(path.absolute())))
+
+
+def literal(value: str) -> str:
+    """Quote a text for a query."""
+    return "'" + value.replace("'", "''") + "'"

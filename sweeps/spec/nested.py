@@ -1,0 +1,50 @@
+"""Nested tables of settings: merged, changed at a path, and checked for what a spec cannot have."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sweeps.errors import SpecError
+
+
+def merge_tables(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Merge the settings of `over` on `base`: tables key by key, all else is replaced.
+
+    A table with another `name` than the base's (a method) replaces it: the settings of one have no meaning for another.
+    """
+    result = dict(base)
+    for key, value in over.items():
+        old = result.get(key)
+        if isinstance(value, Mapping) and isinstance(old, Mapping) and not _renames(old, value):
+            result[key] = merge_tables(old, value)
+        else:
+            result[key] = value
+    return result
+
+
+def _renames(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    return "name" in new and "name" in old and new["name"] != old["name"]
+
+
+def set_value(table: dict[str, Any], path: Sequence[str], value: Any) -> None:
+    """Set the value at `path` of nested tables; missing tables are made (changes `table`).
+
+    Raises:
+        KeyError: a value on the path is no table.
+    """
+    for key in path[:-1]:
+        table = table.setdefault(key, {})
+        if not isinstance(table, dict):
+            raise KeyError(key)
+    table[path[-1]] = value
+
+
+def check_plain(value: Any, where: str) -> None:
+    """Raise SpecError if a date or a time is among the values."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            check_plain(inner, f"{where} {key}")
+    elif isinstance(value, list):
+        for inner in value:
+            check_plain(inner, where)
+    elif not isinstance(value, str | int | float | bool):
+        raise SpecError(f"{where}: {value} is a date or time, which a spec cannot have: put it in quotes")
