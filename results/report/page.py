@@ -4,6 +4,7 @@ import base64
 import hashlib
 import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
@@ -102,7 +103,10 @@ def write_report(run: Runs, renew_s: float | None = None, *, apart: str | None =
         The page, atomically. The same rows give the same bytes.
     """
     with load(run) as loaded:
-        text = render(page_of(loaded, renew_s, apart=apart))
+        with ThreadPoolExecutor(1) as ahead:
+            ahead.submit(bundle)  # a process of its own makes Vega's scripts meanwhile; `render` gets the error
+            page = page_of(loaded, renew_s, apart=apart)
+        text = render(page)
         path = out or next(iter(loaded.paths.values())) / "report.html"
     try:
         return write_file(path, text.encode(errors="replace"))
