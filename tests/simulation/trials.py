@@ -32,6 +32,7 @@ method.name = "fine_tune"
 method = {{ name = "prune", criterion = "l1", removed_macs_fraction = 0.3 }}
 [resources]
 hang_limit_s = 20.0
+fork_ranks = false
 """
 SEEDS, EXTENDED = 2, 3
 MACS = 4800
