@@ -32,7 +32,7 @@ from tailor.execution.dry_run import PlannedStage
 
 FOLDER = RESULTS / "search"
 SETTINGS, STAGES, CONFIRMED = "settings.parquet", "stages.parquet", "confirmed.parquet"
-COMPUTED = "SELECT stage_key, any_value(compute_s) AS compute_s FROM stages WHERE NOT cached GROUP BY stage_key"
+COMPUTED = "SELECT stage_key, any_value(compute_s) AS compute_s FROM stages GROUP BY stage_key"  # also when cached
 CONFIRMING = """
 SELECT confirms AS setting, seed, validation_score, test_score FROM measured_points
 JOIN (SELECT confirms, unnest(trial_ids) AS trial_id FROM proposals WHERE purpose = 'confirm') USING (trial_id)
@@ -150,12 +150,12 @@ def _is_last_tuning(stage: PlannedStage, trial: PlannedTrial) -> bool:
 
 def _stages(stages: dict[str, tuple[str, float]], measured: dict[str, float]) -> Iterator[dict[str, Any]]:
     """The stages with their modelled and their measured seconds."""
-    paces: dict[str, list[float]] = defaultdict(list)
+    paces: dict[tuple[str, bool], list[float]] = defaultdict(list)  # of stages without counted work: their seconds
     for key, (kind, work) in stages.items():
         if key in measured:
-            paces[kind].append(measured[key] / (work or 1.0))
+            paces[kind, work > 0].append(measured[key] / (work or 1.0))
     for key, (kind, work) in stages.items():
-        seconds = statistics.median(paces[kind]) * (work or 1.0)
+        seconds = statistics.median(paces[kind, work > 0]) * (work or 1.0)
         yield {"stage_key": key, "kind": kind, "seconds": seconds, "measured_s": measured.get(key)}
 
 

@@ -195,6 +195,7 @@ def _run(plan: Plan, search: "RunSearch | None", options: argparse.Namespace) ->
     from results.store.reader import finished_trial_ids
     from sweeps.driver.merging import merging
     from sweeps.run.relaunch import start
+    from sweeps.search.run_search import RunSearch
 
     refuse_unwritable(options.cache, "--cache", RunFolderError)
     refuse_unwritable(options.runs, "--runs", RunFolderError)
@@ -206,6 +207,9 @@ def _run(plan: Plan, search: "RunSearch | None", options: argparse.Namespace) ->
     plan = _chosen(plan, options)
     with lock:
         say(f"{run.path}: {what}")
+        if search is not None and what != "created":
+            search = RunSearch(search.spec, run)  # another launch may have proposed until this one had the lock
+            plan = search.plan
         if search is None and {trial.trial_id for trial in plan.trials} <= finished_trial_ids(run.path):
             with merging(run.path, say):  # what the launch that finished them has left
                 say(f"all {len(plan.trials)} trials are finished")

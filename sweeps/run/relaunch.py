@@ -120,7 +120,7 @@ def check_may_resume(
             "type another --name"
         )
     changed = difference(record, plan)
-    if changed and not (extend and changed.is_extension):
+    if changed and not (extend and changed.is_extension) and not _is_earlier_or_later(changed, plan):
         shown = "\n".join(f"  {line}" for line in describe(changed, record, plan))
         advice = (
             "type --extend to add them to this run, or --name NAME for a new one"
@@ -135,6 +135,15 @@ def check_may_resume(
             f"to compare: {shlex.join(['diff', '-r', str(run.code_of(record.code_digest)), str(ROOT)])}); "
             "type --update-code to continue with the new code, or --name NAME for a new run"
         )
+
+
+def _is_earlier_or_later(changed: Difference, plan: Plan) -> bool:
+    """Whether a plan differs from the run only by when the proposals of the same search were read.
+
+    A launch that proposes meanwhile has written more trials than the plan has, or has not written the last ones yet;
+    other settings or methods do both. `RunSearch` refuses another [search].
+    """
+    return plan.searches is not None and not changed.relabelled and not (changed.added and changed.removed)
 
 
 def this_code_digest() -> str:

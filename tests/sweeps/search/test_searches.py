@@ -4,6 +4,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,11 @@ import pytest
 from results.plot.search import history, rungs, search_front
 from results.report.sections.searched import section
 from results.store.reader import load
+from sweeps.errors import RunFolderError
+from sweeps.run.relaunch import check_may_resume, this_code_digest
+from sweeps.run.run_folder import LaunchRecord, RunFolder, open_run
+from sweeps.search.run_search import RunSearch
+from sweeps.spec.spec import load_spec
 from tests import commands
 from transtailor.waiting import reap, wait_for
 
@@ -140,6 +146,25 @@ def test_a_search_that_was_changed_is_refused(serial: tuple[Path, str], old: str
     for options in ((), ("--plan",)):
         done = commands.launch("changed.toml", "--site", "serial", *options, folder=folder)
         assert done.returncode == 2 and f"[{table}] is not that of" in done.stderr and "--name NAME" in done.stderr
+
+
+def test_a_plan_that_was_made_before_the_last_proposals_is_of_the_same_run(
+    serial: tuple[Path, str], tmp_path: Path
+) -> None:
+    """On SLURM a controller proposes while a launch on the login node plans to attach to it."""
+    run = RunFolder(serial[0] / "runs" / "search")
+    record, digest = open_run(run), this_code_digest()
+
+    def check(spec: str, record: LaunchRecord, *, to: str) -> None:
+        (tmp_path / "spec.toml").write_text(spec)
+        found = RunSearch(load_spec(tmp_path / "spec.toml"), RunFolder(serial[0] / "runs" / to))
+        check_may_resume(run, record, found.plan, digest, extend=False, update_code=False)
+
+    check(SPEC, record, to="none")  # the first batch only
+    first = dict(list(record.trials.items())[:3])
+    check(SPEC, replace(record, trials=first), to="search")  # proposed, not planned yet
+    with pytest.raises(RunFolderError, match=r"run of another spec:\s+3 trials added, 12 removed"):
+        check(SPEC.replace("train_images = 64", "train_images = 32"), record, to="none")
 
 
 def test_with_extend_more_settings_continue(serial: tuple[Path, str], tmp_path: Path) -> None:
