@@ -80,8 +80,6 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     export.add_argument("--out", type=Path, metavar="FOLDER", help="folder to write to (default: RUN/export/TOOL)")
     export.add_argument("--follow", action="store_true", help="continue until the sweep has ended")
     export.set_defaults(lines=_export)
-    columns = commands.add_parser("columns", help="print every table, key, column, type and unit as Markdown")
-    columns.set_defaults(lines=_columns)
     return parser
 
 
@@ -201,12 +199,6 @@ def _export(given: argparse.Namespace) -> Iterator[str]:
     from results.export.command import export_lines
 
     yield from export_lines(Path(given.run), given.to, given.out, follow=given.follow)
-
-
-def _columns(given: argparse.Namespace) -> Iterator[str]:  # noqa: ARG001  # every command is called alike
-    from results.store.columns import columns_page
-
-    yield columns_page().rstrip("\n")
 
 
 if __name__ == "__main__":

@@ -78,7 +78,7 @@ def test_an_editable_install_works_too(source: Path, tmp_path_factory: pytest.Te
     editable = build_wheel(source, tmp_path_factory.mktemp("editable"), editable=True)
     programs = environment(tmp_path_factory.mktemp("environment"), editable)
     assert output(["python", "-c", WHERE], programs, folder).count(str(source)) == 4
-    assert "operating_points" in output(["python", "-m", "results", "columns"], programs, folder)
+    assert "--against" in output(["python", "-m", "results", "compare", "--help"], programs, folder)
     # A package of that name comes first for `python -m`; the command does not look there.
     (folder / "results" / "__init__.py").write_text('raise RuntimeError("not ours")\n')
-    assert "operating_points" in output(["transtailor", "columns"], programs, folder)
+    assert "--against" in output(["transtailor", "compare", "--help"], programs, folder)

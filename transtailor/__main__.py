@@ -82,7 +82,6 @@ ENTRIES = {
             "diff": ("what differs between two runs or two trials", "runs/demo runs/more_seeds"),
             "export": ("a run's tables as CSV, or for TensorBoard, MLflow, W&B", "runs/demo --to csv"),
             "compact": ("merge the many files of a run's tables", "runs/demo"),
-            "columns": ("every table and column, with its unit", ""),
         },
     ),
     **_entries(

@@ -4,7 +4,7 @@ import getpass
 import json
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -232,31 +232,27 @@ def site_text(cluster: ClusterFacts, partition_name: str | None = None) -> str:
         SiteError: there is no such partition.
         SlurmError: the cluster's answers do not make a valid site.
     """
+    from jinja2 import StrictUndefined, Template
+
     partition = cluster.partition(partition_name)
-    lines = [
-        f"# Written by `transtailor init` from the settings of cluster {cluster.name}. Edit it: # lines are off.",
-        *(f"# MISSING: {' '.join(text.split())}" for text in cluster.missing),
-        *_partition_lines(cluster, partition),
-        *_account_lines(cluster, partition),
-        *_node_lines(partition, cluster.limits_for(partition).walltime_min),
-        "",
-        "# Lines of bash before the command of each job.",
-        'setup = []  # such as ["module load cuda", "source /shared/env/bin/activate"]',
-        "# Words before the command.",
-        '# container = ["apptainer", "exec", "--nv", "/shared/image.sif"]',
-        "# The interface between nodes; on a node, `ip -brief address` lists them.",
-        '# network_interface = "ib0"',
-        "# A folder that all nodes see: jobs start there, their logs are below it.",
-        f"# shared_folder = {json.dumps(str(Path.home()))}",
-        "# A folder of the node for temporary files.",
-        '# scratch_folder = "/tmp"',
-        "",
-        *_limit_lines(cluster, partition),
-        "",
-        "[sbatch]  # any further flag of sbatch",
-        '# reservation = "spring"  # --reservation=spring',
-    ]
-    text = "\n".join(lines) + "\n"
+    accounts, limits = cluster.accounts_for(partition), cluster.limits_for(partition)
+    template = Template(
+        Path(__file__).with_name("first_site.toml.j2").read_text(encoding="utf-8"),
+        trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, undefined=StrictUndefined,
+    )  # fmt: skip
+    text = template.render(
+        cluster=cluster,
+        partition=partition,
+        kind=partition.kinds[0],
+        limits=limits,
+        walltime_min=UNLIMITED_WALLTIME_MIN if limits.walltime_min is None else max(limits.walltime_min, 1),
+        all_accounts=_names(cluster.accounts),
+        accounts=_names(accounts),
+        qos=list(dict.fromkeys(qos for one in accounts for qos in one.qos)),
+        features=sorted({kind.features for kind in partition.kinds}),
+        home=str(Path.home()),
+        quoted=json.dumps,
+    )
     try:
         Site.model_validate(read_toml(text))
     except ValueError as error:  # not TOML, or not a site
@@ -264,58 +260,8 @@ def site_text(cluster: ClusterFacts, partition_name: str | None = None) -> str:
     return text
 
 
-def _partition_lines(cluster: ClusterFacts, partition: Partition) -> Iterator[str]:
-    yield f"description = {json.dumps(f'{cluster.name}, partition {partition.name}')}"
-    yield ""
-    yield "# Partitions:"
-    for one in cluster.partitions:
-        marks = ", default" * one.default + ", not up" * (not one.up) + ", whole nodes only" * one.exclusive
-        limit = "no time limit" if one.walltime_min is None else f"at most {one.walltime_min} min"
-        yield f"#   {one.name}{marks}: {limit}; {'; '.join(map(str, one.kinds))}"
-    yield f"partition = {json.dumps(partition.name)}"
-
-
-def _account_lines(cluster: ClusterFacts, partition: Partition) -> Iterator[str]:
-    accounts, needed = cluster.accounts_for(partition), cluster.account_needed
-    if cluster.accounts and not accounts:
-        names = ", ".join(dict.fromkeys(one.name for one in cluster.accounts))
-        yield f"# MISSING: partition {partition.name} accepts none of your accounts ({names}): choose another one"
-    yield "# Your accounts: " + (", ".join(dict.fromkeys(one.name for one in accounts)) or "unknown")
-    if needed and accounts:
-        yield f"account = {json.dumps(accounts[0].name)}  # this cluster refuses jobs without one"
-    else:
-        name = accounts[0].name if accounts else "..."
-        yield f"# account = {json.dumps(name)}  # {'needed here' if needed else 'not needed here'}"
-    qos = dict.fromkeys(qos for one in accounts for qos in one.qos)
-    yield f"# qos = {json.dumps(next(iter(qos), '...'))}  # open to you: {', '.join(qos) or 'unknown'}"
-
-
-def _node_lines(partition: Partition, limit: int | None) -> Iterator[str]:
-    kind = partition.kinds[0]
-    yield ""
-    yield "# What a node has" + (" (the most frequent kind):" if len(partition.kinds) > 1 else ":")
-    yield f"cpus_per_node = {kind.cpus}"
-    if kind.memory_mb >= 1024:
-        yield f"memory_gb = {kind.memory_mb * 10 // 1024 / 10:g}"
-    if kind.are_gpus_shared:
-        yield "# MISSING: these GPUs are no_consume, which is not supported: SLURM gives the same ones to many jobs"
-        yield "gpus_per_node = 0"
-    elif kind.gpus:
-        yield f"gpus_per_node = {kind.gpus[1]}"
-        yield f"gres = {json.dumps(kind.gpus[0])}"
-    yield f'# constraint = "..."  # features of nodes here: {", ".join(sorted({k.features for k in partition.kinds}))}'
-    yield f"exclusive = {str(partition.exclusive).lower()}"
-    yield "# The longest walltime of a job in minutes" + (": the partition sets none." if limit is None else ".")
-    yield f"walltime_min = {UNLIMITED_WALLTIME_MIN if limit is None else max(limit, 1)}"
-
-
-def _limit_lines(cluster: ClusterFacts, partition: Partition) -> Iterator[str]:
-    most = cluster.limits_for(partition).max_jobs
-    yield "[limits]  # of one sweep"
-    yield f"max_jobs = {most}" if most else "# max_jobs = 16  # jobs at a time"
-    if cluster.array_size:
-        yield f"array_size = {cluster.array_size}"
-    yield "# gpu_hours_per_sweep = 100"
+def _names(accounts: Iterable[Account]) -> list[str]:
+    return list(dict.fromkeys(account.name for account in accounts))
 
 
 def write_new(path: Path, text: str) -> None:

@@ -11,11 +11,14 @@ import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from pathlib import Path
+from typing import Any
 
-from hpc.errors import FOR_GOOD, REASONS, REFUSALS, SlurmError
+from hpc.errors import SlurmError
 from hpc.sites.site import Need, Site
 from hpc.slurm.script import script
+from transtailor.documents import read_toml
 from transtailor.files import write_file
 from transtailor.waiting import KILL_LIMIT_S
 
@@ -30,6 +33,12 @@ PASSING = (
     "Zero Bytes were transmitted", "temporarily unable to accept job", "Resource temporarily unavailable",
 )  # fmt: skip
 UNKNOWN_JOB = "Invalid job id specified"
+
+
+@cache
+def explanations() -> dict[str, Any]:
+    """What SLURM's reasons and refusals mean: the file `explanations.toml`."""
+    return read_toml(Path(__file__).with_name("explanations.toml"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,18 +81,18 @@ class JobState:
     @property
     def explanation(self) -> str:
         """An explanation of the reason, or the reason itself if it is unknown."""
-        return REASONS.get(self._code, self.reason)
+        return str(explanations()["reasons"].get(self._code, self.reason))
 
     @property
     def waits_for_good(self) -> bool:
         """Whether it cannot start without a change of the job."""
-        return self.state == "PENDING" and self._code in FOR_GOOD
+        return self.state == "PENDING" and self._code in explanations()["for_good"]
 
     @property
     def _code(self) -> str:
         """SLURM's code of the reason, without additions of some versions, such as names of nodes."""
         words = self.reason.replace("_", " ").strip("()")
-        return words if words in REASONS else re.split(r",| \(", words)[0]
+        return words if words in explanations()["reasons"] else re.split(r",| \(", words)[0]
 
 
 @dataclass(frozen=True)
@@ -318,5 +327,5 @@ def _said(answer: _Answer) -> str:
 
 
 def _refusal(answer: _Answer) -> str:
-    advice = [text for words, text in REFUSALS.items() if words.lower() in answer.error.lower()]
+    advice = [text for words, text in explanations()["refusals"].items() if words.lower() in answer.error.lower()]
     return "; ".join([_said(answer), *advice])

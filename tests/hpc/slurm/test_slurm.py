@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from hpc.errors import REASONS, SlurmError
+from hpc.errors import SlurmError
 from hpc.sites.site import Need, Site
-from hpc.slurm.jobs import Job, JobState, Patience, cancel, jobs, submit
+from hpc.slurm.jobs import Job, JobState, Patience, cancel, explanations, jobs, submit
 from hpc.slurm.script import script
 from tests.hpc.fakes.commands import FakeSlurm, without_hanging_on
 
@@ -145,7 +145,7 @@ def test_all_jobs_are_asked_for_in_one_call(slurm: FakeSlurm) -> None:
     states = jobs(["2_1", "2_0", "1", "1"], QUICK)
     assert list(states) == ["2_1", "2_0", "1"]
     assert states["1"] == JobState("RUNNING", "None")
-    assert states["2_0"].explanation == REASONS["Resources"]
+    assert states["2_0"].explanation == explanations()["reasons"]["Resources"]
     assert "scontrol release" in states["2_1"].explanation
     (call,) = slurm.calls("squeue")
     assert "--jobs=2_1,2_0,1" in call
@@ -257,8 +257,8 @@ def test_what_is_no_id_reaches_no_command(slurm: FakeSlurm, hostile: str) -> Non
 @pytest.mark.parametrize(
     ("reason", "words"),
     [
-        ("ReqNodeNotAvail, UnavailableNodes:node1", REASONS["ReqNodeNotAvail"]),
-        ("(AssocGrpGRES)", REASONS["AssocGrpGRES"]),
+        ("ReqNodeNotAvail, UnavailableNodes:node1", explanations()["reasons"]["ReqNodeNotAvail"]),
+        ("(AssocGrpGRES)", explanations()["reasons"]["AssocGrpGRES"]),
         ("SomethingNew", "SomethingNew"),
     ],
 )

@@ -1,0 +1,75 @@
+"""The page of every table, key and column of a run, from its schema: `python -m tools.columns_page`."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from results.store.schema import SCHEMA_VERSION, TABLES, TYPES, ColumnSchema, TableSchema
+from transtailor.files import write_file
+
+DOCUMENT = Path(__file__).parent.parent / "docs" / "columns.md"
+_NAMES = {type_: name for name, type_ in TYPES.items()}
+
+
+def page() -> str:
+    """All tables as Markdown: the key, and each column's type, unit and meaning."""
+    return "\n".join(_lines()) + "\n"
+
+
+def _lines() -> Iterator[str]:
+    yield "# Tables and columns"
+    yield ""
+    yield f"Schema version {SCHEMA_VERSION}. This page is made by `python -m tools.columns_page`."
+    yield ""
+    yield "Of rows with the same key, only the one with the last `written_at` counts; `results.load` shows no other."
+    yield "A type with `?` may be null. Fractions are in [0, 1]. With several runs each table has a first column"
+    yield "`run`, which is part of the key. [How to read them](reading.md)."
+    for table in TABLES.values():
+        yield from _table(table)
+    yield ""
+    yield "## measured_points"
+    yield ""
+    yield "A view: `operating_points` with the score on the test split, and the cost of a forward pass. Over several"
+    yield "runs it has each trial's point once: the row that was written last. `transtailor time RUN` times the models;"
+    yield "the view `timed_on` names the conditions of these times, those under which most models were timed"
+    yield "(`device_name`, `threads`, `precision`, `batch`, and the number of `models`)."
+    yield ""
+    yield "| column | type | unit | meaning |"
+    yield "| --- | --- | --- | --- |"
+    yield "| `test_score` | double? | fraction, or R squared | score on the test split; null without its rows |"
+    yield "| `test_images` | int64 | images | images (samples) of the test split that were counted |"
+    yield "| `latency_ms` | double? | ms | median time of a forward pass; null if the model was not timed |"
+    yield "| `peak_memory_bytes` | int64? | bytes | most memory that such passes held; null if not known |"
+    yield (
+        "| `removed_nothing` | bool |  | whether more was to be removed than at the trial's point before, and no "
+        "filter was: an earlier step had removed enough for both, or the method prunes nothing |"
+    )
+    yield ""
+    yield "## compared_points"
+    yield ""
+    yield "A view: `measured_points` without the points of failed trials. Every command that computes a mean reads it,"
+    yield "since a trial may have failed where it would have scored badly."
+
+
+def _table(table: TableSchema) -> Iterator[str]:
+    yield ""
+    yield f"## {table.name}"
+    yield ""
+    yield "Key: " + ", ".join(f"`{name}`" for name in table.key)
+    yield ""
+    yield "| column | type | unit | meaning |"
+    yield "| --- | --- | --- | --- |"
+    for column in table.columns:
+        yield f"| `{column.name}` | {_type(column)} | {column.unit} | {_meaning(column)} |"
+
+
+def _type(column: ColumnSchema) -> str:
+    return _NAMES[column.type] + ("?" if column.nullable else "")
+
+
+def _meaning(column: ColumnSchema) -> str:
+    allowed = f" (one of: {', '.join(column.one_of)})" if column.one_of else ""
+    return column.meaning + allowed
+
+
+if __name__ == "__main__":
+    write_file(DOCUMENT, page().encode())
