@@ -14,7 +14,7 @@ from results.text.formats import terminal_lines
 from results.text.page import Page, PageTable
 from sweeps.commands.control import LAUNCHER
 from sweeps.commands.launch import check_site
-from sweeps.commands.preview import preview_at
+from sweeps.commands.preview import preview
 from sweeps.followed_run import PAGE_WIDTH, FollowedRun, LaunchProcess
 from sweeps.planning.plan import ONE_MACHINE_SITES, Plan, check_resources, make_plan, refuse_missing_weights
 from sweeps.spec.spec import Spec, find_spec, load_spec, spec_of
@@ -87,7 +87,7 @@ class Sweep:
             UserError: a trial is impossible, or does not fit on the site; the text says what to change.
         """
         plan = self._planned(site, Path(runs))
-        return SweepPlan(plan, tuple(preview_at(plan, site, runs=Path(runs), cache=Path(cache), command=None)))
+        return SweepPlan(plan, tuple(preview(plan, site, runs=Path(runs), cache=Path(cache), command=None)))
 
     def _planned(self, site: str, runs: Path, *, extend: bool = False) -> Plan:
         """The trials, of a search those that it has chosen so far. Raises as `plan`."""

@@ -54,7 +54,7 @@ def plan_lines(name: str) -> list[str]:
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     none = Path("no runs")
     plan = make_plan(load_spec(SPECS / f"{name}.toml"))
-    page = preview(plan, runs=none, cache=none, site="local", command=("transtailor", "run", name))
+    page = preview(plan, "local", runs=none, cache=none, command=("transtailor", "run", name))
     said = [line.replace(f"{none}", "runs") for line in terminal_lines(page, COLUMNS)]
     return [part for line in said for part in textwrap.wrap(line, COLUMNS, drop_whitespace=False) or [""]]
 

@@ -318,7 +318,7 @@ class Cluster:
 
     def _submit(self, number: int) -> tuple[list[Job], str | None]:
         """Submit `number` workers, until one is refused; returns the submitted ones, and the reason of a refusal."""
-        need = worker_need(self._site, self._need, self._folder, self.job_name)
+        need = worker_need(self._site, self._need, self._folder.logs, self.job_name)
         submitted: list[Job] = []
         try:
             while len(submitted) < number and not self._over.is_set():

@@ -2,10 +2,10 @@
 
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 from hpc.cluster.autoscaler import ScalingLimits
 from hpc.errors import SiteError
-from hpc.folders.cluster_folder import ClusterFolder
 from hpc.sites.site import Need, Site
 
 START_LIMIT_S = 300.0  # a worker that SLURM has started and that has not joined Ray after that time is given up
@@ -62,10 +62,10 @@ def gpus_of_worker(site: Site, need: RankNeed) -> int:
     return site.gpus_per_node if need.gpus_per_rank else 0
 
 
-def worker_need(site: Site, need: RankNeed, folder: ClusterFolder, name: str) -> Need:
+def worker_need(site: Site, need: RankNeed, logs: Path, name: str) -> Need:
     """What a worker's job asks for: a whole node of the site, without its GPUs if trials need none."""
     return Need(
-        log_folder=folder.logs,
+        log_folder=logs,
         job_name=name,
         gpus=gpus_of_worker(site, need),
         signal_before_s=site.drain_before_s,
@@ -73,11 +73,11 @@ def worker_need(site: Site, need: RankNeed, folder: ClusterFolder, name: str) ->
     )
 
 
-def controller_need(site: Site, folder: ClusterFolder, name: str) -> Need:
+def controller_need(site: Site, logs: Path, name: str) -> Need:
     """What the controller's job asks for."""
     own = site.controller
     return Need(
-        log_folder=folder.logs,
+        log_folder=logs,
         job_name=name,
         cpus=min(own.cpus, site.cpus_per_node),
         memory_gb=min(own.memory_gb, site.memory_gb or own.memory_gb),

@@ -74,7 +74,7 @@ def serve(folder: ClusterFolder, generation: str, warnings: Warnings) -> str:
     Raises:
         ClusterError: there is no such head, the job cannot have a node, or the node ended unexpectedly.
     """
-    heads = folder.head_reader()
+    heads = HeadReader(folder)
     head, given, site = _head(folder, heads, generation, warnings), allocation(os.environ), folder.site()
     options = [f"--address={head.address}", f"--num-cpus={given.cpus}", f"--num-gpus={given.gpus}"]
     address = own_address(site.network_interface)

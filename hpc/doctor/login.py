@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import hpc
-from hpc.cluster.needs import RankNeed, limits_of
+from hpc.cluster.needs import RankNeed, controller_need, limits_of
 from hpc.doctor.board import Checklist
 from hpc.doctor.finding import DoctorFolder, Finding, environment, fine, missing, unknown
 from hpc.doctor.watch import EDIT, Stopped, Watch, clock_finding
@@ -111,15 +111,10 @@ class Doctor:
             raise Stopped("there is no folder for its files")
         worker = Need(log_folder=self._logs, signal_before_s=self.site.drain_before_s, requeue=False)
         accepted = self._try("a worker's job", lambda: fine(would_start(self.site, worker, ["true"])))
-        own = self.site.controller
-        controller = Need(
-            log_folder=self._logs,
-            cpus=min(own.cpus, self.site.cpus_per_node),
-            memory_gb=min(own.memory_gb, self.site.memory_gb or own.memory_gb),
-            walltime_min=own.walltime_min,
-            signal_before_s=self.site.drain_before_s,
+        site, controller = (
+            self.site.for_controller(),
+            controller_need(self.site, self._logs, f"{self._name}-controller"),
         )
-        site = self.site.for_controller()
         self._try("the controller's job", lambda: fine(would_start(site, controller, ["true"])))
         if not accepted:
             raise Stopped("SLURM takes no such jobs")

@@ -37,50 +37,21 @@ class Head:
     job: str  # SLURM's id of the job that holds it
 
 
-@dataclass(frozen=True)
 class ClusterFolder:
-    """The files by which the jobs of one cluster find each other."""
+    """The files by which the jobs of one cluster find each other; the constructor reads and writes none."""
 
-    path: Path
-
-    @property
-    def token(self) -> Path:
-        """The cluster's secret."""
-        return self.path / "token"
-
-    @property
-    def _authority(self) -> tuple[Path, Path]:
-        return self.path / "ca.pem", self.path / "ca.key"
-
-    @property
-    def logs(self) -> Path:
-        """Where the jobs' outputs and texts are."""
-        return self.path / "logs"
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.token = path / "token"  # the cluster's secret
+        self.logs = path / "logs"  # the jobs' outputs and texts
+        self.stop = path / "stop"  # exists once a stop was requested
+        self._authority = path / "ca.pem", path / "ca.key"
+        self._site, self._head, self._name = path / "site.json", path / "head.json", path / "name"
+        self._released = path / "released"
 
     def outputs(self, job: str = "*") -> list[Path]:
         """What a job has printed, by SLURM's id, or all jobs have; the file that was written last at the end."""
         return sorted(self.logs.glob(f"{job}_*_log.out"), key=lambda path: path.stat().st_mtime)
-
-    @property
-    def stop(self) -> Path:
-        """Exists once a stop was requested."""
-        return self.path / "stop"
-
-    @property
-    def _site(self) -> Path:
-        return self.path / "site.json"
-
-    @property
-    def _head(self) -> Path:
-        return self.path / "head.json"
-
-    @property
-    def _name(self) -> Path:
-        return self.path / "name"
-
-    @property
-    def _released(self) -> Path:
-        return self.path / "released"
 
     def make(self, site: Site, name: str) -> None:
         """Make the folder and its secret; an existing one keeps its secret and its name.
@@ -164,10 +135,6 @@ class ClusterFolder:
             return Head(**read_json(self._head))
         except FileNotFoundError:
             return None
-
-    def head_reader(self) -> "HeadReader":
-        """A reader of the head that tolerates faults of the file system."""
-        return HeadReader(self)
 
     def set_head(self, head: Head) -> None:
         """Publish where the head listens; replaces an earlier head."""

@@ -2,7 +2,7 @@
 
 import shlex
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
@@ -18,36 +18,7 @@ from transtailor.ownership import refuse_outside
 FOLLOW_EVERY_S = 10.0
 
 
-def _csv(folder: Path) -> Target:
-    from results.export.to_csv import CsvFiles
-
-    return CsvFiles(folder)
-
-
-def _tensorboard(folder: Path) -> Target:
-    from results.export.to_tensorboard import TensorBoard
-
-    return ByTrial(TensorBoard(folder).add)
-
-
-def _mlflow(folder: Path) -> Target:
-    from results.export.to_mlflow import Mlflow
-
-    return ByTrial(Mlflow(folder).add)
-
-
-def _wandb(folder: Path) -> Target:
-    from results.export.to_wandb import WeightsAndBiases
-
-    return ByTrial(WeightsAndBiases(folder).add)
-
-
-TARGETS: Mapping[str, Callable[[Path], Target]] = MappingProxyType(
-    {"csv": _csv, "tensorboard": _tensorboard, "mlflow": _mlflow, "wandb": _wandb}
-)
-"""Name -> function that opens the tool's target in a folder; only it imports the tool's library."""
-
-LOOK: Mapping[str, str] = MappingProxyType(
+TOOLS: Mapping[str, str] = MappingProxyType(
     {
         "csv": "CSV files, one for each table, are in {0}",
         "tensorboard": "to view it, type: tensorboard --logdir {0}",
@@ -55,6 +26,26 @@ LOOK: Mapping[str, str] = MappingProxyType(
         "wandb": "to upload it, type: wandb sync {0}/*/wandb/offline-run-*",
     }
 )
+"""Name -> what to do with the folder of an export."""
+
+
+def _target(tool: str, folder: Path) -> Target:
+    """Open the tool's target in a folder; only this imports the tool's library."""
+    if tool == "csv":
+        from results.export.to_csv import CsvFiles
+
+        return CsvFiles(folder)
+    if tool == "tensorboard":
+        from results.export.to_tensorboard import TensorBoard
+
+        return ByTrial(TensorBoard(folder).add)
+    if tool == "mlflow":
+        from results.export.to_mlflow import Mlflow
+
+        return ByTrial(Mlflow(folder).add)
+    from results.export.to_wandb import WeightsAndBiases
+
+    return ByTrial(WeightsAndBiases(folder).add)
 
 
 def export_lines(
@@ -65,7 +56,7 @@ def export_lines(
     Run again, also after it was killed, it adds what is new: nothing is exported twice.
 
     Args:
-        to: a name from `TARGETS`.
+        to: a name from `TOOLS`.
         out: folder to write into; None: `<run>/export/<to>`.
 
     Raises:
@@ -80,14 +71,14 @@ def export_lines(
             raise ResultsError(f"{str(run)!r} has no trials yet: nothing to export; type --follow to wait for them")
         refuse_gaps(tables)
     folder = (run / "export" / to if out is None else out).absolute()
-    target = TARGETS[to](folder)
+    target = _target(to, folder)
     make_folder(folder)
     try:
         with hold_lock(folder / ".lock"):
             yield from _updates(run, target, every_s if follow else None)
     except BlockingIOError as error:
         raise ResultsError(f"another process exports to {str(folder)!r}; wait for it, or type another --out") from error
-    yield LOOK[to].format(folder if to == "csv" else shlex.quote(str(folder)))  # the others are commands
+    yield TOOLS[to].format(folder if to == "csv" else shlex.quote(str(folder)))  # the others are commands
 
 
 def _updates(run: Path, target: Target, every_s: float | None) -> Iterator[str]:

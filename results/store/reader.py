@@ -23,7 +23,7 @@ from results.store.views import (
     quoted,
     select,
 )
-from results.text.csv_cells import FORMULA
+from results.text.formats import FORMULA
 
 if TYPE_CHECKING:
     import duckdb

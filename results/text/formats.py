@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import math
+import re
 import textwrap
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -12,8 +13,6 @@ from numbers import Number
 from types import MappingProxyType
 from typing import Any
 
-from results.text import csv_cells
-from results.text.markdown import escaped, note_lines, table_lines
 from results.text.page import Heading, Note, Page, PageTable, Strong
 from transtailor.terminal import printable
 
@@ -21,6 +20,10 @@ LEAST_WIDTH = 16  # characters that a column of texts keeps on a narrow screen: 
 GAP = "  "
 STAR = " *"
 TABLE_KEY = "table"  # the column that names a record's table, on a page with headings
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""First characters of texts that a spreadsheet would run as a formula, which could send data elsewhere."""
+_MARKDOWN = re.compile(r"[\\`*<>\[\]|~]|(?<![^\W_])_|_(?![^\W_])")
+"""Characters that are markup anywhere, and underscores that are not inside a word."""
 _LATEX = MappingProxyType(
     {
         "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "_": r"\_", "%": r"\%",
@@ -36,13 +39,21 @@ def markdown_lines(page: Page) -> Iterator[str]:
     for part in page:
         if isinstance(part, PageTable):
             rows = [[_marked(cell, "**{}**", escaped) for cell in row] for row in part.rows]
-            yield from table_lines([escaped(name) for name in part.columns], rows, left=_text_columns(part))
+            left = _text_columns(part)
+            yield f"| {' | '.join(map(escaped, part.columns))} |"
+            yield f"| {' | '.join('---' if place in left else '---:' for place in range(len(part.columns)))} |"
+            yield from (f"| {' | '.join(row)} |" for row in rows)
         elif isinstance(part, Heading):
             yield f"### {escaped(part.text)}"
         elif isinstance(part, Note):
-            yield from note_lines([part.text])
+            yield f"- {escaped(part.text)}"
         else:
             yield part
+
+
+def escaped(text: str) -> str:
+    """Escape a text, in one line, for a cell or a sentence in Markdown."""
+    return _MARKDOWN.sub(lambda found: f"\\{found[0]}", " ".join(text.split()))
 
 
 def latex_lines(page: Page) -> Iterator[str]:
@@ -206,11 +217,13 @@ def _distinct(names: Sequence[str]) -> list[str]:
 
 
 def _csv_cell(value: object) -> object:
-    """Mark texts that a spreadsheet would take for a formula; "+1.5" stays a number."""
+    """Put an apostrophe before a text that a spreadsheet would take for a formula; "+1.5" stays a number."""
+    if not isinstance(value, str) or not value.startswith(FORMULA):
+        return value
     try:
-        float(str(value))
+        float(value)
     except ValueError:
-        return csv_cells.cell(value)
+        return f"'{value}"
     return value
 
 

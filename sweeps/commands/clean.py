@@ -21,9 +21,6 @@ from sweeps.run.run_lock import RunLock, holder_of
 from tailor.execution.cache import Cache, DamagedStage
 from transtailor.ownership import refuse_outside
 
-OF_FINISHED_TRIALS = ("checkpoint", "private_cache")
-"""Folders in a trial's folder that are needed only until it has finished."""
-
 CUT_OFF = "left by an interrupted command"
 ABANDONED_AFTER_S = 24 * 3600.0
 """A half-made stage is removed after this time without a write; another run may be making it, for some minutes."""
@@ -77,7 +74,7 @@ def clean(folder: Path, runs: Path | None, *, dry_run: bool) -> Iterator[str]:
             if runs is not None:
                 raise RunFolderError(f"{folder} is a run: leave out --runs {runs}, or type the folder of a cache")
             found = _of_run(RunFolder(folder), held, dry_run=dry_run)
-        elif _is_cache(folder):
+        elif next(Cache(folder).stored_keys(), None) is not None:
             found = _of_cache(folder, runs)
         else:
             raise RunFolderError(
@@ -93,7 +90,10 @@ def _of_run(run: RunFolder, held: ExitStack, *, dry_run: bool) -> list[Waste]:
         held.enter_context(RunLock(run.lock))
         held.enter_context(only_one(run.path))
     finished = finished_trial_ids(run.path)
-    found = [Waste(_kind_of(path, run), path) for path in superfluous_files(run.path)]
+    found = [
+        Waste(f"merged parts of {path.parent.name}" if path.parent.parent == run.tables else CUT_OFF, path)
+        for path in superfluous_files(run.path)
+    ]
     for trial_id in sorted(finished):
         folders = (run.checkpoint(trial_id), run.private_cache(trial_id))  # of use only until it has finished
         found += [Waste(f"{path.name} of finished trials", path) for path in folders if path.is_dir()]
@@ -101,12 +101,6 @@ def _of_run(run: RunFolder, held: ExitStack, *, dry_run: bool) -> list[Waste]:
     found += [Waste(CUT_OFF, path) for path in sorted([*halves, *run.trials.glob("*/.removed-*")])]
     refuse_outside(run.path, (waste.path for waste in found), RunFolderError)  # ids and links may be another user's
     return found
-
-
-def _kind_of(path: Path, run: RunFolder) -> str:
-    if path.parent.parent == run.tables:
-        return f"merged parts of {path.parent.name}"
-    return CUT_OFF
 
 
 def _of_cache(cache: Path, runs: Path | None) -> list[Waste]:
@@ -161,10 +155,6 @@ def _below(folder: Path) -> Iterator[Path]:
     """Yield files and folders at any depth; folders that a sweep removes meanwhile are skipped (`rglob` raises)."""
     for place, folders, files in os.walk(folder):
         yield from (Path(place, name) for name in (*folders, *files))
-
-
-def _is_cache(folder: Path) -> bool:
-    return next(Cache(folder).stored_keys(), None) is not None
 
 
 def _stage_kind(cache: Cache, key: str) -> str:

@@ -68,6 +68,7 @@ def time_models(run: RunFolder, cache: Path, how: How) -> Iterator[str]:
     Writes:
         rows of `timings`, trial by trial: after an interruption the same command resumes.
     """
+    from tailor.model.state import save_model
     from tailor.parallel.process_group import join
 
     record, writer, digest = open_run(run), Writer(run.tables), this_code_digest()
@@ -86,7 +87,8 @@ def time_models(run: RunFolder, cache: Path, how: How) -> Iterator[str]:
             wanted = dict(zip(row["points"], row["model_keys"], strict=True))
             rows = []
             for point, state in _cached_states(record.trials[row["trial_id"]], row["trial_id"], cache, ranks, wanted):
-                found = processes.submit(_measured, _saved(state, Path(name)), how, modules).result(MEASURE_LIMIT_S)
+                save_model(state, Path(name))
+                found = processes.submit(_measured, Path(name), how, modules).result(MEASURE_LIMIT_S)
                 rows.append(_row(found) | {"model_key": wanted[point], "code_digest": digest})
                 yield f"{row['trial_id']}  {row['label']}, point {point}: {_costs(found)}"
             writer.write("timings", rows)
@@ -134,13 +136,6 @@ def _one_process_each() -> ProcessPoolExecutor:
         ["sweeps.commands.latencies", "tailor.model.latency"]
     )  # else each process would import torch
     return ProcessPoolExecutor(1, mp_context=context, max_tasks_per_child=1)
-
-
-def _saved(state: "ModelState", folder: Path) -> Path:
-    from tailor.model.state import save_model
-
-    save_model(state, folder)
-    return folder
 
 
 def _measured(folder: Path, how: How, modules: tuple[Path, ...]) -> "Latency":

@@ -183,9 +183,9 @@ def _chosen(plan: Plan, options: argparse.Namespace) -> Plan:
 
 
 def _show(plan: Plan, options: argparse.Namespace) -> int:
-    from sweeps.commands.preview import preview_at
+    from sweeps.commands.preview import preview
 
-    page = preview_at(plan, options.site, runs=options.runs, cache=options.cache, command=sys.argv)
+    page = preview(plan, options.site, runs=options.runs, cache=options.cache, command=sys.argv)
     for line in write(page, options):
         say(line)
     return SUCCESS

@@ -35,47 +35,28 @@ USUAL = (0, 1, 8, 2, 3, 4, 7, 6, 5)
 TELLING = (8, 2, 3)  # columns that are shown only if their values differ
 
 
-def preview_at(plan: Plan, site: str, *, runs: Path, cache: Path, command: Sequence[str] | None) -> Iterator[Part]:
-    """`preview` with the capacity of a site, and the text of the jobs that would be submitted.
-
-    Raises:
-        RunFolderError: as `preview`.
-        SiteError: no such site, or a trial does not fit there.
-    """
-    capacity: Capacity | None = None
-    scripts: list[tuple[str, str]] = []
-    if site not in ONE_MACHINE_SITES:
-        from sweeps.slurm.cluster_run import capacity_of, job_texts
-
-        found, run = find_site(site), RunFolder(runs / plan.name)
-        scripts = job_texts(run, found, plan.resources, this_code_digest())
-        capacity = capacity_of(found, plan.resources, len(plan.trials))
-    yield from preview(plan, runs=runs, cache=cache, site=site, capacity=capacity, command=command, scripts=scripts)
-
-
-def preview(
-    plan: Plan,
-    *,
-    runs: Path,
-    cache: Path,
-    site: str,
-    capacity: Capacity | None = None,
-    command: Sequence[str] | None = ("sweeps/launch.py",),
-    scripts: Sequence[tuple[str, str]] = (),
-) -> Iterator[Part]:
+def preview(plan: Plan, site: str, *, runs: Path, cache: Path, command: Sequence[str] | None) -> Iterator[Part]:
     """Yield a page to print, of which programs get the trials; reads the cache and the runs, writes nothing.
 
     Args:
+        site: its capacity gives the time, and on SLURM the texts of the jobs that would be submitted are shown.
         runs: folder of the run folders; their measurements give the durations of stages.
         cache: folder of finished stages.
-        capacity: resources of the site; None: this machine.
         command: the words that were typed, with `--plan`; None: none were, so no command to measure a trial is shown.
-        scripts: title and text of each job that would be submitted.
 
     Raises:
         RunFolderError: the run exists and is damaged.
+        SiteError: no such site, or a trial does not fit there.
     """
-    run, capacity = RunFolder(runs / plan.name), capacity or _this_machine(plan, site)
+    run, scripts = RunFolder(runs / plan.name), list[tuple[str, str]]()
+    if site in ONE_MACHINE_SITES:
+        capacity = _this_machine(plan, site)
+    else:
+        from sweeps.slurm.cluster_run import capacity_of, job_texts
+
+        found = find_site(site)
+        scripts = job_texts(run, found, plan.resources, this_code_digest())
+        capacity = capacity_of(found, plan.resources, len(plan.trials))
     finished, state = _existing(run, plan)
     # Without sharing every trial has its own empty cache, whatever is in the common one.
     is_cached = (lambda _: False) if plan.private_cache else _lookup(cache)

@@ -14,13 +14,12 @@ from hpc.cluster.head import GENERATION_VARIABLE
 from hpc.cluster.needs import gpus_of_worker
 from hpc.cluster.nodes import connect
 from hpc.errors import ClusterError
-from hpc.folders.cluster_folder import ClusterFolder
+from hpc.folders.cluster_folder import ClusterFolder, HeadReader
 from results.store.reader import load
 from sweeps.driver.events import EventLog
 from sweeps.driver.tune_site import RayPool
 from sweeps.run.run_folder import RunFolder
-from sweeps.slurm.cluster_run import rank_need
-from sweeps.slurm.job_commands import worker_command
+from sweeps.slurm.cluster_run import rank_need, worker_command
 from sweeps.spec.resources import Resources
 from transtailor.waiting import WaitedTooLong, wait_for
 
@@ -49,7 +48,7 @@ class _SlurmPool:
     most_slots = MOST_SLOTS
 
     def __init__(self, storage: Path, cluster: Cluster, folder: ClusterFolder) -> None:
-        self.storage, self._cluster, self._folder, self._heads = storage, cluster, folder, folder.head_reader()
+        self.storage, self._cluster, self._folder, self._heads = storage, cluster, folder, HeadReader(folder)
 
     @property
     def slots(self) -> int:

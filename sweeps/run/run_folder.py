@@ -117,7 +117,6 @@ class RecordedTrial:
 class LaunchRecord:
     """The content of plan.json and provenance.json of a run."""
 
-    name: str
     trials: Mapping[str, RecordedTrial]  # by id
     imports: tuple[Path, ...]  # paths of the user's modules below the folder of imports
     resources: Mapping[str, Any]
@@ -192,7 +191,6 @@ def open_run(run: RunFolder) -> LaunchRecord:
     plan, provenance = _read_json(run, run.plan), _read_json(run, run.provenance)
     try:
         record = LaunchRecord(
-            name=plan["name"],
             trials={_known_id(run, key): _known_trial(run, value) for key, value in plan["trials"].items()},
             imports=tuple(Path(name) for name in plan.get("imports", [])),
             resources=dict(plan["resources"]),

@@ -1,5 +1,9 @@
-"""A run on SLURM, as the login node and the controller see it: its files in the cluster's folder, and its jobs."""
+"""A run on SLURM, as the login node and the controller see it: its files in the cluster's folder, and its jobs.
 
+The jobs use the run's copy of the code, so the checkout may change.
+"""
+
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -12,11 +16,13 @@ from hpc.slurm.script import script
 from sweeps.errors import RunFolderError
 from sweeps.planning.forecast import Capacity
 from sweeps.run.run_folder import RunFolder, open_run
-from sweeps.slurm.job_commands import controller_command, worker_command
 from sweeps.spec.resources import Resources
 from transtailor.documents import DocumentError, Record
 from transtailor.files import write_file
+from transtailor.sources import DIGEST_VARIABLE
 
+# SLURM's warning may come before Python handles it, and would end the process.
+_IGNORE_EARLY_SIGNALS = 'trap "" USR1 USR2; exec "$@"'
 START_S = 30.0  # from the start of a worker's job to its first trial, as the forecast assumes
 
 
@@ -109,7 +115,7 @@ class ClusterRun:
             stale.unlink(missing_ok=True)
         digest = open_run(self.run).code_digest
         code = self.run.code_of(digest).resolve()
-        need = controller_need(site, self.folder, self.folder.controller_name)
+        need = controller_need(site, self.folder.logs, self.folder.controller_name)
         words = controller_command(code, digest, self.folder.path, self.run.path.resolve())
         job = submit(site.for_controller(), need, words).ids[0]
         write_file(self.run.submission, replace(submission, job=job).to_json())
@@ -140,13 +146,30 @@ def job_texts(run: RunFolder, site: Site, resources: Resources, digest: str) -> 
     limits_of(site, need)
     code = run.code_of(digest).resolve()
     folder, name = ClusterFolder(run.cluster.resolve()), f"{run.name}-RUN"
-    controller = controller_need(site, folder, f"{name}-controller")
-    worker = worker_need(site, need, folder, f"{name}-worker-HEAD")
+    controller = controller_need(site, folder.logs, f"{name}-controller")
+    worker = worker_need(site, need, folder.logs, f"{name}-worker-HEAD")
     words = controller_command(code, digest, folder.path, run.path.resolve())
     return [
         ("the controller", script(site.for_controller(), controller, words)),
         ("each worker", script(site, worker, [*worker_command(code, digest), str(folder.path), "HEAD"])),
     ]
+
+
+def worker_command(code: Path, digest: str) -> tuple[str, ...]:
+    """The command of a worker, from the copy of the code with that digest; folder and generation are appended."""
+    return ("bash", "-c", _IGNORE_EARLY_SIGNALS, "worker", *_python(code, digest), "-m", "hpc.cluster.worker")
+
+
+def controller_command(code: Path, digest: str, cluster: Path, run: Path) -> tuple[str, ...]:
+    """The command of a controller: the head, which starts the driver of the run."""
+    driver = [*_python(code, digest), "-m", "sweeps.commands.controller", str(run)]
+    head = [*_python(code, digest), "-m", "hpc.cluster.head", str(cluster), "--", *driver]
+    return ("bash", "-c", _IGNORE_EARLY_SIGNALS, "controller", *head)
+
+
+def _python(code: Path, digest: str) -> tuple[str, ...]:
+    # Folders of PYTHONPATH come before installed packages, editable ones included; -P leaves the working folder out.
+    return ("env", f"PYTHONPATH={code}", f"{DIGEST_VARIABLE}={digest}", sys.executable, "-P", "-u")
 
 
 def capacity_of(site: Site, resources: Resources, trials: int) -> Capacity:

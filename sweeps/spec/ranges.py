@@ -1,8 +1,4 @@
-"""Ranges of an axis, written as a table: a short form of the list of their values.
-
-optimisation.learning_rate = { from = 0.0001, to = 0.01, log = true }     # ten values in each decade
-optimisation.epochs = { from = 5, to = 25, step = 5 }                     # 5, 10, 15, 20, 25
-"""
+"""Ranges of an axis, written as a table, such as { from = 5, to = 25, step = 5 }: a short form of their values."""
 
 import math
 from collections.abc import Mapping

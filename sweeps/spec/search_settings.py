@@ -1,12 +1,4 @@
-"""The tables `[search]` and `[confirm]` of a spec: how settings are chosen from the axes, and how the best are tried.
-
-[search]
-sampler = "tpe"     # grid, random, tpe or nsga2
-trials = 40         # at most as many settings are tried
-[confirm]
-top = 3             # the best ones by validation are run again
-seeds = 10          # with this many seeds that the search has not used
-"""
+"""The tables `[search]` and `[confirm]` of a spec: how settings are chosen from the axes, and how the best are tried."""
 
 from collections.abc import Collection
 from typing import Annotated

@@ -1,32 +1,6 @@
 """A sweep as its author writes it: TOML -> Spec, with `extends` and `--set`. expand.py makes the trials.
 
-name = "paper"                          # the run folder: runs/paper
-extends = "demo.toml"                   # optional: start from that spec, relative to this one
-imports = ["my_method.py"]              # optional: your own modules, relative to this spec
-tied_to_seed = ["source.seed", "data.split_seed"]     # optional: each seed draws the source and the splits, too
-[trial]                                 # the base trial; what is left out has tailor's defaults
-network = "digits_vgg"
-[axes]                                  # each value of each axis with each value of all others
-seed = [0, 1, 2]
-optimisation.epochs = [10, 20]
-[tuning]                                # crossed like axes, with every variant; the report takes the best by validation
-rate = [0.0005, 0.005]                  # `rate`: the learning rate that the arm's method reads, whatever its key
-[[variants]]                            # settings merged on the base; without variants the base alone
-label = "prune l1"                   # optional: the name of the arm in comparisons
-method = { name = "prune", criterion = "l1" }
-axes.method.removed_macs_fraction = [0.2, 0.4]      # axes only of this variant
-[[exclude]]                             # trials with all of these settings are left out
-network = "digits_vgg"
-label = "prune l1"
-[search]                                # optional: choose settings of [axes] batch by batch instead of running all
-sampler = "tpe"
-trials = 40
-[confirm]                               # optional: run the best again with seeds that the search has not used
-top = 3
-[resources]                             # of each trial; not part of its id
-ranks = 2
-[[printed]]                             # optional: numbers that a paper prints, see printed_rows.py
-paper = "..."
+docs/spec_keys.md lists every key; sweeps/specs/tour.toml shows most of them.
 """
 
 import re

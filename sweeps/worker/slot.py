@@ -39,19 +39,19 @@ class Slot:
         try:
             answer = self._advance()
         except RankDied as death:
-            self._drop()
+            self.kill()
             if isinstance(death, RankHung) and death.is_suspended:
                 return TrialReport(kind="suspended", cause=str(death), log_tail=death.log_tail, over=False)
             self._attempts_left -= 1
             return TrialReport(kind="died", cause=str(death), log_tail=death.log_tail, over=self._attempts_left == 0)
         except RankFailed as failure:
-            self._drop()
+            self.kill()
             tail = "\n".join(failure.traceback.splitlines()[-LOG_TAIL_LINES:])
             return TrialReport(kind="failed", cause=str(failure), log_tail=tail, over=True)
         if isinstance(answer, Heartbeat):
             return TrialReport(kind="progress", done_fraction=answer.done_fraction, words=answer.words, over=False)
         if answer.is_paused:
-            self._drop()
+            self.kill()
             return TrialReport(
                 kind="moved", stages=answer.stages, cause="a node of its ranks is to be left", over=False
             )
@@ -66,14 +66,10 @@ class Slot:
     def close(self) -> None:
         """End the ranks; how they end does not matter, because what the trials stored is durable already."""
         if self._stage is not None:
-            self._drop()  # they would answer at its end
+            self.kill()  # they would answer at its end
         if self._ranks is not None:
             with contextlib.suppress(RankDied, RankFailed):
                 self._ranks.close()
-
-    def kill(self) -> None:
-        """End the ranks at once."""
-        self._drop()
 
     def _advance(self) -> Heartbeat | RankAnswer:
         ranks = self.start()
@@ -91,7 +87,8 @@ class Slot:
             self._stage = None
             return RankAnswer.from_json(end.value[0])
 
-    def _drop(self) -> None:
+    def kill(self) -> None:
+        """End the ranks at once; the next step starts new ones."""
         if self._ranks is not None:
             self._ranks.kill()
         self._ranks, self._begun, self._stage = None, False, None

@@ -12,7 +12,7 @@ import pytest
 from hpc.cluster.worker import FAILED
 from hpc.folders.cluster_folder import ClusterFolder
 from hpc.sites.site import Site
-from sweeps.slurm.job_commands import worker_command
+from sweeps.slurm.cluster_run import worker_command
 from transtailor.files import write_folder
 from transtailor.sources import code_digest, sources
 

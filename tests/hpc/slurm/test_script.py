@@ -10,7 +10,6 @@ import pytest
 from hpc.__main__ import main
 from hpc.cluster.needs import RankNeed, controller_need, worker_need
 from hpc.errors import SiteError
-from hpc.folders.cluster_folder import ClusterFolder
 from hpc.sites.site import Controller, Need, Site, SubmissionLimits
 from hpc.slurm.script import sbatch_parameters, script
 
@@ -243,7 +242,7 @@ NEED_OF_RANK = RankNeed(ranks=1, cpus_per_rank=1, gpus_per_rank=1)
 
 def controllers(site: Site) -> set[str]:
     """The lines of the controller's job at a site, as `lines_of` has them."""
-    need = controller_need(site, ClusterFolder(Path("/shared/cluster")), "demo")
+    need = controller_need(site, Path("/shared/cluster/logs"), "demo")
     need = need.model_copy(update={"again_if_killed": False})  # lines after the command, which have their own test
     return lines_of(script(site.for_controller(), need, ["echo", "hi"]))
 
@@ -257,7 +256,7 @@ def test_each_field_of_a_controller_changes_its_lines_and_no_workers(field: str)
     value, taken, added = CONTROLLER_CHANGES[field]
     other = SITE.model_copy(update={"controller": Controller(**{field: value})})
     assert (controllers(SITE) - controllers(other), controllers(other) - controllers(SITE)) == (taken, added)
-    worker = worker_need(SITE, NEED_OF_RANK, ClusterFolder(Path("/shared/cluster")), "demo")
+    worker = worker_need(SITE, NEED_OF_RANK, Path("/shared/cluster/logs"), "demo")
     assert changed((SITE, worker), (other, worker)) == (set(), set())
 
 
@@ -271,14 +270,14 @@ def test_a_controller_has_no_gpu_and_what_its_partition_may_not_know() -> None:
 
 def test_a_worker_that_is_lost_is_not_started_again_by_slurm() -> None:
     lines = lines_of(
-        script(SITE, worker_need(SITE, NEED_OF_RANK, ClusterFolder(Path("/shared/cluster")), "demo"), ["echo", "hi"])
+        script(SITE, worker_need(SITE, NEED_OF_RANK, Path("/shared/cluster/logs"), "demo"), ["echo", "hi"])
     )
     assert "#SBATCH --no-requeue" in lines
     assert "#SBATCH --gpus-per-node=4" in lines
 
 
 def test_a_worker_for_trials_without_gpus_asks_for_none() -> None:
-    need = worker_need(SITE, RankNeed(ranks=2, cpus_per_rank=2), ClusterFolder(Path("/shared/cluster")), "demo")
+    need = worker_need(SITE, RankNeed(ranks=2, cpus_per_rank=2), Path("/shared/cluster/logs"), "demo")
     assert not [line for line in lines_of(script(SITE, need, ["echo", "hi"])) if "gpu" in line]
 
 
@@ -288,7 +287,7 @@ def test_a_worker_for_trials_without_gpus_asks_for_none() -> None:
 def test_a_controller_whose_step_was_killed_is_queued_again(
     tmp_path: Path, code: int, state: str, is_queued: bool
 ) -> None:
-    need = controller_need(SITE, ClusterFolder(tmp_path / "cluster"), "demo")
+    need = controller_need(SITE, tmp_path / "cluster" / "logs", "demo")
     for name, line in (("srun", f"exit {code}"), ("scontrol", f'echo "$*" >>"$0.calls"; echo JobState={state}')):
         (tmp_path / name).write_text(f"#!/bin/sh\n{line}\n")
         (tmp_path / name).chmod(0o755)

@@ -17,7 +17,7 @@ from tensorboardX.proto.event_pb2 import Event
 
 from results.__main__ import main
 from results.errors import ResultsError
-from results.export.command import TARGETS, export_lines
+from results.export.command import TOOLS, export_lines
 from results.export.series import POINT_COLUMNS, trials_of, values_of
 from results.store.completeness import is_over
 from results.store.reader import load
@@ -307,8 +307,8 @@ def test_the_page_names_the_tools_and_its_commands_run(
 ) -> None:
     page = (Path(__file__).parents[3] / "docs" / "export_tables.md").read_text()
     commands = [shlex.split(line) for line in page.splitlines() if line.startswith("transtailor export ")]
-    assert [words[-1] for words in commands] == list(TARGETS)
-    assert re.findall(r"^\| `(\w+)` \|", page, flags=re.MULTILINE) == list(TARGETS)
+    assert [words[-1] for words in commands] == list(TOOLS)
+    assert re.findall(r"^\| `(\w+)` \|", page, flags=re.MULTILINE) == list(TOOLS)
     synthetic(seeds=(0,), test_images=5).write(tmp_path / "runs" / "demo")
     monkeypatch.chdir(tmp_path)
     for words in commands[:2]:  # the other two need libraries that may not be there

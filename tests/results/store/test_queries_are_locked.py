@@ -12,7 +12,6 @@ import pytest
 from results.errors import ResultsError
 from results.store.reader import load
 from results.store.writer import Writer
-from results.text.csv_cells import cell
 
 Row = Callable[..., dict[str, Any]]
 
@@ -84,4 +83,3 @@ def test_a_cell_of_a_csv_is_computed_by_no_spreadsheet(run: Path, tmp_path: Path
         _, *rows = csv.reader(file)
     assert [row[2] for row in rows] == [*(f"'{text}" for text in texts[:6]), *texts[6:]]
     assert [row[1] for row in rows] == [str(-n) for n in range(len(texts))]
-    assert cell("=1") == "'=1" and cell(-1) == -1 and cell("a") == "a"

@@ -1,6 +1,6 @@
 """What `--plan` says of time, of what seeds can settle and of jobs; and that the forecast agrees with a real run."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from hpc.cluster.autoscaler import ScalingLimits
+from hpc.sites.site import read_site
 from results.arms.cost import cost_of_run
 from results.statistics import SIGNIFICANCE, holm, pairs_needed, smallest_p
 from results.store.reader import load
@@ -17,8 +18,10 @@ from sweeps.commands.preview import preview
 from sweeps.planning.durations import MeasuredStage, durations_in, fit_durations
 from sweeps.planning.forecast import Capacity, forecasts, one_machine, timed_trials
 from sweeps.planning.plan import Plan, make_plan, select_trials
+from sweeps.run.relaunch import this_code_digest
 from sweeps.run.run_folder import RunFolder
 from sweeps.scheduling.timed import schedule
+from sweeps.slurm.cluster_run import job_texts
 from sweeps.spec.spec import load_spec
 from tailor.execution.dry_run import PlannedStage
 from tests.sweeps.conftest import Command
@@ -54,8 +57,8 @@ def quick_plan(folder: Path) -> Plan:
     return make_plan(load_spec(path))
 
 
-def lines(plan: Plan, runs: Path, **changes: Any) -> str:
-    return "\n".join(markdown_lines(preview(plan, runs=runs, cache=runs / "no_cache", site="serial", **changes)))
+def lines(plan: Plan, runs: Path, site: str = "serial", command: Sequence[str] = ("sweeps/launch.py",)) -> str:
+    return "\n".join(markdown_lines(preview(plan, site, runs=runs, cache=runs / "no_cache", command=command)))
 
 
 def test_a_stage_takes_what_the_same_took_or_its_kind_and_network_or_its_kind_or_all() -> None:
@@ -137,8 +140,14 @@ def test_where_nothing_was_measured_a_probe_of_one_trial_is_offered(tmp_path: Pa
 
 
 def test_jobs_are_printed_as_they_would_be_submitted(tmp_path: Path) -> None:
-    said = lines(quick_plan(tmp_path), tmp_path / "runs", scripts=[("a worker", "#!/bin/bash\n#SBATCH --mem=1G\n")])
-    assert said.endswith("\n\n--- a worker\n#!/bin/bash\n#SBATCH --mem=1G")
+    site = tmp_path / "mine.toml"
+    site.write_text("cpus_per_node = 4\nmemory_gb = 1\nwalltime_min = 60\n")
+    plan = quick_plan(tmp_path)
+    said = lines(plan, tmp_path / "runs", str(site))
+    texts = job_texts(RunFolder(tmp_path / "runs" / "quick"), read_site(site), plan.resources, this_code_digest())
+    shown = [line for title, text in texts for line in ("", f"--- {title}", *text.splitlines())]
+    assert said.splitlines()[-len(shown) :] == shown
+    assert "#SBATCH --mem=1024MB" in said
 
 
 @pytest.mark.parametrize(
