@@ -10,17 +10,16 @@ cluster/            mode 0700
     logs/           what the jobs print
 """
 
-import json
 import secrets
 import sys
 import time
 import uuid
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from hpc.errors import ClusterError, FolderError
 from hpc.sites.site import Site
-from transtailor.documents import read_json
+from transtailor.documents import Record
 from transtailor.files import write_file
 from transtailor.ownership import refuse_shared
 from transtailor.terminal import say
@@ -29,7 +28,7 @@ FAULT_LIMIT_S = 120.0  # in which a file system may come back
 
 
 @dataclass(frozen=True, kw_only=True)
-class Head:
+class Head(Record):
     """A Ray head that listens."""
 
     address: str  # "ip:port"
@@ -132,13 +131,13 @@ class ClusterFolder:
     def head(self) -> Head | None:
         """The head that listens now, if there is one."""
         try:
-            return Head(**read_json(self._head))
+            return Head.from_json(self._head.read_bytes())
         except FileNotFoundError:
             return None
 
     def set_head(self, head: Head) -> None:
         """Publish where the head listens; replaces an earlier head."""
-        write_file(self._head, json.dumps(asdict(head)))
+        write_file(self._head, head.to_json())
 
     def unset_head(self, generation: str) -> None:
         """Remove what `set_head` wrote, unless another head has replaced it."""
@@ -174,7 +173,7 @@ class HeadReader:
         """Read the head; raises FolderError if that failed for longer than the limit."""
         try:
             self._last, self._faulty_since_s = self._folder.head(), None
-        except (OSError, ValueError, TypeError) as error:  # a stale handle, no permission, a part of a file
+        except (OSError, ValueError) as error:  # a stale handle, no permission, a part of a file
             if self._faulty_since_s is None:
                 self._faulty_since_s = time.monotonic()
                 say(

@@ -240,7 +240,7 @@ def site_text(cluster: ClusterFacts, partition_name: str | None = None) -> str:
         Path(__file__).with_name("first_site.toml.j2").read_text(encoding="utf-8"),
         trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, undefined=StrictUndefined,
     )  # fmt: skip
-    text = template.render(
+    text: str = template.render(
         cluster=cluster,
         partition=partition,
         kind=partition.kinds[0],

@@ -7,6 +7,7 @@ validation split. The last is an oracle: it reads the test split, and shows the 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from results.arms.comparison import (
     Arm,
@@ -23,7 +24,7 @@ from results.arms.comparison import (
 from results.arms.shared_training import support_lines
 from results.arms.tuning import Tried, best_settings, ended_settings
 from results.errors import ResultsError
-from results.statistics import PathPoint, best_stop_rule, patience_rule, stop_rule
+from results.statistics import best_stop_rule, patience_rule, stop_rule
 from results.store.reader import Run
 from results.text.number_format import NOTHING, SCALES, p_text, percent
 from results.text.page import Heading, Note, PageTable, Part
@@ -48,9 +49,10 @@ class RuleOutcome:
 
 def rules_for(budgets: Sequence[float]) -> dict[str, Choose]:
     """Return the rules by name, among them one that stops at each of these budgets (asked shares of removed MACs)."""
-    rules = {f"paper's, tolerance {tolerance:g}": _printed(tolerance) for tolerance in TOLERANCES}
-    rules |= {f"below the best so far, tolerance {tolerance:g}": _below_best(tolerance) for tolerance in (0.003, 0.01)}
-    rules |= {f"patience {points}": _patience(points) for points in (1, 2)}
+    rules = {f"paper's, tolerance {one:g}": _by(partial(stop_rule, tolerance=one)) for one in TOLERANCES}
+    for one in (0.003, 0.01):
+        rules[f"below the best so far, tolerance {one:g}"] = _by(partial(best_stop_rule, tolerance=one))
+    rules |= {f"patience {points}": _by(partial(patience_rule, patience=points)) for points in (1, 2)}
     rules |= {f"fixed budget {percent(budget, 0)}%": _within(budget) for budget in budgets}
     rules["end of the path"] = lambda path: path[-1]
     rules["best by validation"] = lambda path: _best(path, lambda point: point.validation)
@@ -124,26 +126,14 @@ def _outcomes(paths: Sequence[Sequence[Point]], environments: EnvironmentsByTria
     return [RuleOutcome(name, one, None if name == PAPER else against[id(one)]) for name, one in arms.items()]
 
 
-def _printed(tolerance: float) -> Choose:
-    return lambda path: path[stop_rule(_numbered(path), tolerance).point]
-
-
-def _below_best(tolerance: float) -> Choose:
-    return lambda path: path[best_stop_rule(_numbered(path), tolerance).point]
-
-
-def _patience(points: int) -> Choose:
-    return lambda path: path[patience_rule(_numbered(path), points).point]
+def _by(rule: Callable[[Sequence[float]], int]) -> Choose:
+    """The point whose place a rule chooses by the validation scores of a path."""
+    return lambda path: path[rule([point.validation for point in path])]
 
 
 def _within(budget: float) -> Choose:
     """The last point whose asked budget is not above this one; else the first point."""
     return lambda path: [path[0], *(point for point in path if (point.asked or 0.0) <= budget + 1e-9)][-1]
-
-
-def _numbered(path: Sequence[Point]) -> list[PathPoint]:
-    """Return a path as the rules take it, each point by its place."""
-    return [PathPoint(place, point.validation) for place, point in enumerate(path)]
 
 
 def _best(path: Sequence[Point], score: Callable[[Point], float]) -> Point:

@@ -23,14 +23,14 @@ from results.statistics.pairs import (
     sign_flip_p,
     wilson,
 )
-from results.statistics.paths import PathPoint, best_stop_rule, patience_rule, score_at, stop_rule
+from results.statistics.paths import best_stop_rule, patience_rule, score_at, stop_rule
 from results.statistics.power import POWER, detectable_effect, largest_deviation, pairs_for, power_of_pairs
 from results.statistics.variance import Anova, Effect, anova
 from results.statistics.with_best import with_best_p
 
 __all__ = [
     "BOOTSTRAP_FROM", "DRAWS", "EXACT_UP_TO", "FRONT_DRAWS", "LEVEL", "POWER", "SIGNIFICANCE", "Anova", "Crossed",
-    "Effect", "McNemar", "Mean", "Paired", "PathPoint", "Share", "Summary", "anova", "best_stop_rule",
+    "Effect", "McNemar", "Mean", "Paired", "Share", "Summary", "anova", "best_stop_rule",
     "detectable_effect", "doubts", "front_shares", "holm", "iqm_interval", "largest_deviation", "mcnemar",
     "mean_interval", "on_front", "over_seeds_and_images", "compare_pairs", "pairs_for", "pairs_text", "pairs_needed",
     "patience_rule", "power_of_pairs", "score_at", "sign_flip_p", "smallest_p", "stop_rule", "stratified_mean",

@@ -2,75 +2,60 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 
-@dataclass(frozen=True)
-class PathPoint:
-    """One operating point on a trial's path, and its score on the validation split."""
-
-    point: int
-    validation_score: float
-
-
-def stop_rule(points: Sequence[PathPoint], tolerance: float) -> PathPoint:
-    """Choose the point of TransTailor's Algorithm 1 on a recorded path.
+def stop_rule(scores: Sequence[float], tolerance: float) -> int:
+    """Choose the point of TransTailor's Algorithm 1 on a recorded path; returns its place.
 
     The rule walks the points in order and stops at the first whose score is more than the tolerance below the point
     before; it chooses that one. A slightly worse point is accepted, so small drops can add up: the paper's rule is
     printed like this. A score that is NaN ends the walk.
 
     Args:
-        points: the path in order, at least one point.
+        scores: of the points on the validation split, in the order of the path, at least one.
         tolerance: a drop of exactly this much does not stop; the paper's 0.3 percentage points are 0.003.
 
     Raises:
         ValueError: no points.
 
     Example:
-        >>> stop_rule([PathPoint(0, 0.90), PathPoint(1, 0.899), PathPoint(2, 0.89)], tolerance=0.003)
-        PathPoint(point=1, validation_score=0.899)
+        >>> stop_rule([0.90, 0.899, 0.89], tolerance=0.003)
+        1
     """
-    best = _first(points)
-    for point in points[1:]:
-        score = point.validation_score
-        if math.isnan(score):
-            break
-        if _falls(best, point, tolerance):
-            break
-        best = point
-    return best
+    _refuse_empty(scores)
+    for place in range(1, len(scores)):
+        if math.isnan(scores[place]) or _falls(scores[place - 1], scores[place], tolerance):
+            return place - 1
+    return len(scores) - 1
 
 
-def best_stop_rule(points: Sequence[PathPoint], tolerance: float) -> PathPoint:
+def best_stop_rule(scores: Sequence[float], tolerance: float) -> int:
     """Choose the last point before the first that is more than the tolerance below the best one so far.
 
     Unlike in the printed rule, small drops do not add up: each is measured from the best. Raises as `stop_rule`.
     """
-    best = held = _first(points)
-    for point in points[1:]:
-        if math.isnan(point.validation_score) or _falls(best, point, tolerance):
-            break
-        held = point
-        if point.validation_score > best.validation_score:
-            best = point
-    return held
+    _refuse_empty(scores)
+    best = scores[0]
+    for place in range(1, len(scores)):
+        if math.isnan(scores[place]) or _falls(best, scores[place], tolerance):
+            return place - 1
+        best = scores[place] if scores[place] > best else best
+    return len(scores) - 1
 
 
-def patience_rule(points: Sequence[PathPoint], patience: int) -> PathPoint:
+def patience_rule(scores: Sequence[float], patience: int) -> int:
     """Choose the best point once `patience` points in a row are not above it (Prechelt 1998, class UP).
 
     A score that is NaN is not above any other. Raises as `stop_rule`.
     """
-    best, waited = _first(points), 0
-    for point in points[1:]:
-        if point.validation_score > best.validation_score or math.isnan(best.validation_score):
-            best, waited = point, 0
-            continue
-        waited += 1
-        if waited >= patience:
+    _refuse_empty(scores)
+    best = 0
+    for place in range(1, len(scores)):
+        if scores[place] > scores[best] or math.isnan(scores[best]):
+            best = place
+        elif place - best >= patience:
             break
     return best
 
@@ -103,12 +88,11 @@ def score_at(costs: Sequence[float], scores: Sequence[float], cost: float) -> fl
     return score if math.isfinite(score) else None
 
 
-def _first(points: Sequence[PathPoint]) -> PathPoint:
-    if not points:
+def _refuse_empty(scores: Sequence[float]) -> None:
+    if not scores:
         raise ValueError("expected at least one operating point, given none")
-    return points[0]
 
 
-def _falls(held: PathPoint, point: PathPoint, tolerance: float) -> bool:
+def _falls(held: float, score: float, tolerance: float) -> bool:
     # Rounded: 0.9 - 0.897 is 0.0030000000000000027 in floating point and must count as 0.003.
-    return round(held.validation_score - point.validation_score, 9) > tolerance
+    return round(held - score, 9) > tolerance

@@ -6,12 +6,12 @@ import json
 import math
 import re
 import textwrap
-import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import accumulate
 from numbers import Number
 from types import MappingProxyType
 from typing import Any
+
+from rich.cells import cell_len, set_cell_size
 
 from results.text.page import Heading, Note, Page, PageTable, Strong
 from transtailor.terminal import printable
@@ -167,7 +167,7 @@ def _aligned(table: PageTable, width: int, *, wide: bool) -> tuple[list[str], li
     shown = [*(table.usual or every), *(place for place in every if wide and table.usual and place not in table.usual)]
     left = _text_columns(table)
     cells = [[one_line(row[place]) for place in every] for row in (table.columns, *table.rows)]
-    widths = {place: max(_width(row[place]) for row in cells) for place in every}
+    widths = {place: max(cell_len(row[place]) for row in cells) for place in every}
     while not wide and (excess := sum(widths[place] + len(GAP) for place in shown) - len(GAP) - width) > 0:
         widest = max((place for place in shown if place in left), key=widths.__getitem__, default=None)
         if widest is not None and widths[widest] > LEAST_WIDTH:
@@ -191,18 +191,10 @@ def _text_columns(table: PageTable) -> Sequence[int]:
     return [place for place in places if not all(isinstance(row[place], Number | None) for row in table.rows)]
 
 
-def _width(text: str) -> int:
-    return sum(map(_columns, text))
-
-
-def _columns(sign: str) -> int:
-    return 2 if unicodedata.east_asian_width(sign) in "WF" else 1
-
-
 def _padded(text: str, width: int, *, right: bool) -> str:
-    if _width(text) > width:
-        text = text[: sum(end < width for end in accumulate(map(_columns, text)))] + "…"
-    space = " " * (width - _width(text))
+    if cell_len(text) > width:
+        text = set_cell_size(text, width - 1) + "…"
+    space = " " * (width - cell_len(text))
     return space + text if right else text + space
 
 

@@ -5,11 +5,12 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from rich.filesize import decimal
+
 from hpc.sites.site import find_site
 from results.sign_flip import SIGNIFICANCE, pairs_needed, smallest_p
 from results.text.page import Note, PageTable, Part
 from results.text.settings import leaves
-from sweeps.driver.quota import size_text
 from sweeps.errors import RunFolderError
 from sweeps.planning.durations import Durations, durations_in
 from sweeps.planning.forecast import Capacity, Forecast, forecasts, most_slots, one_machine, timed_trials
@@ -154,14 +155,14 @@ def _summary(plan: Plan, cost: PlanCost, site: str, unit: str) -> Iterator[str]:
     yield f"stages    {asked}"
     if plan.private_cache:
         yield "sharing   off: every trial computes all of its stages"
-        yield f"disk      {size_text(sum(stage.stored_bytes for t in plan.trials for stage in t.stages))} at most"
+        yield f"disk      {decimal(sum(stage.stored_bytes for t in plan.trials for stage in t.stages))} at most"
         return
     left = cost.work_left / cost.work_shared if cost.work_shared else 0.0
     yield (
         f"sharing   {cost.sharing_factor:.2f} times less {unit} than each of the {cost.points_distinct} distinct "
         f"operating points from the start (expected); {left:.2f} of the shared {unit} is left to do"
     )
-    yield f"disk      {size_text(cost.new_bytes)} more for stages, {size_text(cost.stored_bytes)} in all (expected)"
+    yield f"disk      {decimal(cost.new_bytes)} more for stages, {decimal(cost.stored_bytes)} in all (expected)"
 
 
 def _what_can_be_settled(plan: Plan) -> str:

@@ -8,7 +8,7 @@ from hpc.errors import SlurmError
 from results.store.completeness import failed_trials
 from results.store.reader import Run, last_written_us, load
 from results.text.page import Heading, PageTable, Part
-from sweeps.driver.display import done_text, left_text
+from sweeps.driver.display import done_text, left_text, time_text
 from sweeps.driver.progress_file import read_progress
 from sweeps.run.run_folder import LaunchRecord, RunFolder, open_run
 from sweeps.run.run_lock import holder_of
@@ -187,9 +187,4 @@ def _moment(microseconds: int) -> datetime:
 
 
 def _age(moment: datetime, now: datetime) -> str:
-    seconds = max(0, round((now - moment).total_seconds()))
-    if seconds < 120:
-        return f"{seconds} s"
-    if seconds < 2 * 3600:
-        return f"{seconds // 60} min"
-    return f"{seconds // 3600} h {seconds % 3600 // 60:02} min"
+    return time_text(max(0.0, (now - moment).total_seconds()))

@@ -15,7 +15,7 @@ from sweeps.driver.tune_site import RayPool
 from sweeps.spec.resources import Resources
 
 
-class _LocalPool:
+class _LocalPool(RayPool):
     comes_and_goes = False
 
     def __init__(self, folder: Path, slots: int) -> None:
@@ -24,11 +24,7 @@ class _LocalPool:
 
     @property
     def slots(self) -> int:
-        """All of them."""
         return self.most_slots
-
-    def want(self, slots: int) -> None:
-        """Change nothing: the number of slots is fixed."""
 
     def check(self) -> None:
         """See `RayPool.check`; if its head has ended, Ray ends this process itself."""
@@ -38,16 +34,7 @@ class _LocalPool:
                 "kept: to resume, type the same command again"
             )
 
-    def lost(self, nodes: tuple[str, ...]) -> bool:  # noqa: ARG002
-        """False: this machine lives as long as this process."""
-        return False
-
-    def waits_for(self) -> str | None:
-        """None: all slots exist from the start."""
-        return None
-
     def last_words(self) -> str:
-        """See `RayPool.last_words`."""
         return last_words(self._own)
 
 

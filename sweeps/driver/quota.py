@@ -8,9 +8,12 @@ import stat
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, wait
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+
+from rich.filesize import decimal
 
 from transtailor.waiting import in_thread
 
@@ -53,7 +56,7 @@ def room_in(folder: Path, max_disk_gb: float | None = None) -> Room:
     room = Room(free_bytes=free_bytes, free_files=free_files, where=f"on the file system of {folder}")
     if max_disk_gb is None or (left_bytes := int(max_disk_gb * GB) - bytes_in(folder)) >= free_bytes:
         return room
-    where = f"of the {size_text(int(max_disk_gb * GB))} for {folder}"
+    where = f"of the {decimal(int(max_disk_gb * GB))} for {folder}"
     reserve_bytes = min(RESERVE_BYTES, int(max_disk_gb * GB * RESERVE_FRACTION))
     return replace(room, free_bytes=left_bytes, where=where, reserve_bytes=reserve_bytes)
 
@@ -82,7 +85,7 @@ def why_pause(room: Room, needed_bytes: int, *, is_paused: bool) -> str | None:
     least_bytes = min(enough_bytes, times * room.reserve_bytes)
     advice = "make room (transtailor clean says what could go), and it resumes by itself"
     if room.free_bytes < least_bytes:
-        free, least = size_text(max(0, room.free_bytes)), size_text(least_bytes)
+        free, least = decimal(max(0, room.free_bytes)), decimal(least_bytes)
         return f"{free} are left {room.where}, less than {least}: {advice}"
     if room.free_files is not None and room.free_files < times * RESERVE_FILES:
         return f"{room.free_files} files may still be made {room.where}, less than {times * RESERVE_FILES}: {advice}"
@@ -123,28 +126,10 @@ class DiskGuard:
         return self._why
 
 
-def size_text(size_bytes: int) -> str:
-    """A size as text, in units of 1,000."""
-    for unit, factor in (("TB", 10**12), ("GB", 10**9), ("MB", 10**6)):
-        if size_bytes >= factor:
-            return f"{size_bytes / factor:.1f} {unit}"
-    return f"{size_bytes / 1000:.1f} kB"
-
-
 def _files_below(folder: Path) -> Iterator[os.stat_result]:
-    waiting = [str(folder)]
-    while waiting:
-        try:
-            entries = list(os.scandir(waiting.pop()))
-        except (FileNotFoundError, NotADirectoryError):
-            continue  # removed since it was listed
-        for entry in entries:
-            if entry.is_dir(follow_symlinks=False):
-                waiting.append(entry.path)
-                continue
-            try:
-                status = entry.stat(follow_symlinks=False)
-            except FileNotFoundError:
-                continue
-            if stat.S_ISREG(status.st_mode):
-                yield status
+    for place, _, names in os.walk(folder):
+        for name in names:
+            with suppress(FileNotFoundError):  # removed since it was listed
+                status = os.lstat(f"{place}/{name}")
+                if stat.S_ISREG(status.st_mode):
+                    yield status

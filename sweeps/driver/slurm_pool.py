@@ -43,7 +43,7 @@ class SupersededError(ClusterError):
     """Another controller has taken over the run, because this one was out of reach and was taken for dead."""
 
 
-class _SlurmPool:
+class _SlurmPool(RayPool):
     comes_and_goes = True
     most_slots = MOST_SLOTS
 
@@ -56,11 +56,9 @@ class _SlurmPool:
         return self._cluster.slots
 
     def want(self, slots: int) -> None:
-        """See `RayPool.want`."""
         self._cluster.wanted_slots = slots
 
     def check(self) -> None:
-        """See `RayPool.check`."""
         self._cluster.check()
         head = self._heads()
         if head is None or head.generation != self._cluster.generation:
@@ -80,11 +78,9 @@ class _SlurmPool:
             return False
 
     def waits_for(self) -> str | None:
-        """See `RayPool.waits_for`."""
         return self._cluster.waits_for
 
     def last_words(self) -> str:
-        """See `RayPool.last_words`."""
         return f"the output of Ray on the nodes is in the workers' logs in {self._folder.logs}"
 
 

@@ -5,10 +5,11 @@ What Tune stores about trials is never read: the tables and the cache say what i
 
 import math
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from ray import tune
 from ray.tune.experiment import Trial
@@ -33,7 +34,7 @@ LONGEST_HOLD_S = 10.0
 ROUND_TRIALS = 5_000  # Tune's memory, and its state on disk, grow with the trials of one run
 
 
-class RayPool(Protocol):
+class RayPool(ABC):
     """The Ray that trials run on."""
 
     storage: Path
@@ -44,21 +45,26 @@ class RayPool(Protocol):
     """Whether nodes join and leave: a trial whose node is lost or drained then starts again in another process."""
 
     @property
+    @abstractmethod
     def slots(self) -> int:
         """Trials that can run at once now; asked several times a second."""
 
-    def want(self, slots: int) -> None:
+    def want(self, slots: int) -> None:  # noqa: B027  # nothing, where the number of slots is fixed
         """Take how many slots could be used now; called several times a second."""
 
+    @abstractmethod
     def check(self) -> None:
         """Raise what has ended the pool, if anything has: Tune would wait for it. Called once a second."""
 
-    def lost(self, nodes: tuple[str, ...]) -> bool:
+    def lost(self, nodes: tuple[str, ...]) -> bool:  # noqa: ARG002  # this machine lives as long as this process
         """Whether one of these nodes (Ray's ids) has died or is being drained; without ids, whether any has lately."""
+        return False
 
     def waits_for(self) -> str | None:
         """What is missing before a trial can run; None: nothing that is known."""
+        return None
 
+    @abstractmethod
     def last_words(self) -> str:
         """The last lines of Ray's servers, or where these are; for a process that did not start."""
 

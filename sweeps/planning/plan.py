@@ -84,32 +84,6 @@ class PlanCost:
         return self.work_without_sharing / self.work_shared if self.work_shared else 1.0
 
 
-def make_plan(spec: Spec, choose: Callable[[], Iterable[Expanded]] | None = None) -> Plan:
-    """Import the user modules, expand a spec and dry-run its trials.
-
-    Args:
-        choose: returns the trials, when the modules are imported; None: all of the spec.
-
-    Raises:
-        ConfigError: an invalid trial, or a module that cannot be imported.
-        SpecError: two trials with one id, or a spec without trials.
-    """
-    with _no_garbage_collected():
-        return _made(spec, choose or (lambda: expand(spec)))
-
-
-def plan_trial(expanded: Expanded, rung: Rung | None = None) -> PlannedTrial:
-    """Dry-run one trial, up to a rung. Raises ConfigError: it has no such rung."""
-    return up_to(_planned(expanded.config, expanded.settings, expanded.label, expanded.tuning, {}), rung)
-
-
-def up_to(trial: PlannedTrial, rung: Rung | None) -> PlannedTrial:
-    """Return a planned trial with the stages up to a rung; None: all. Raises ConfigError: it has no such rung."""
-    if rung is None:
-        return trial
-    return replace(trial, stages=dry_run(trial.settings.parse(), rung=rung).stages, rung=rung, whole=trial.all_stages)
-
-
 @contextmanager
 def _no_garbage_collected() -> Iterator[None]:
     """Turn the garbage collector off: a plan makes no garbage, and searching for it took an eighth of the time."""
@@ -122,14 +96,24 @@ def _no_garbage_collected() -> Iterator[None]:
             gc.enable()
 
 
-def _made(spec: Spec, choose: Callable[[], Iterable[Expanded]]) -> Plan:
+@_no_garbage_collected()
+def make_plan(spec: Spec, choose: Callable[[], Iterable[Expanded]] | None = None) -> Plan:
+    """Import the user modules, expand a spec and dry-run its trials.
+
+    Args:
+        choose: returns the trials, when the modules are imported; None: all of the spec.
+
+    Raises:
+        ConfigError: an invalid trial, or a module that cannot be imported.
+        SpecError: two trials with one id, or a spec without trials.
+    """
     imports = load_modules(spec.imports)
     trials: dict[str, PlannedTrial] = {}
     origins: dict[str, Expanded] = {}
     warnings: dict[str, None] = {}
     data_sha256: dict[str, str] = {}
     known: PlannedStages = {}
-    for expanded in choose():
+    for expanded in expand(spec) if choose is None else choose():
         data_sha256[expanded.config.data.name] = expanded.config.data.sha256
         trial = _planned(expanded.config, expanded.settings, expanded.label, expanded.tuning, known)
         warnings |= dict.fromkeys(expanded.config.warnings())
@@ -153,6 +137,18 @@ def _made(spec: Spec, choose: Callable[[], Iterable[Expanded]]) -> Plan:
         warnings=tuple(warnings),
         searches=None if spec.search is None else spec,
     )
+
+
+def plan_trial(expanded: Expanded, rung: Rung | None = None) -> PlannedTrial:
+    """Dry-run one trial, up to a rung. Raises ConfigError: it has no such rung."""
+    return up_to(_planned(expanded.config, expanded.settings, expanded.label, expanded.tuning, {}), rung)
+
+
+def up_to(trial: PlannedTrial, rung: Rung | None) -> PlannedTrial:
+    """Return a planned trial with the stages up to a rung; None: all. Raises ConfigError: it has no such rung."""
+    if rung is None:
+        return trial
+    return replace(trial, stages=dry_run(trial.settings.parse(), rung=rung).stages, rung=rung, whole=trial.all_stages)
 
 
 def no_sharing(plan: Plan) -> Plan:

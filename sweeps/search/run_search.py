@@ -6,8 +6,9 @@ in between is completed by the next one.
 
 import json
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import cached_property
+from typing import Any
 
 from results.store.reader import Run, load
 from results.store.writer import Writer
@@ -30,6 +31,7 @@ SELECT trial_id, NULL AS rung, arg_max(validation_score, point) AS validation_sc
 FROM operating_points JOIN trials USING (trial_id) WHERE status = 'finished' GROUP BY trial_id
 UNION ALL SELECT trial_id, rung, validation_score, macs FROM rungs
 """
+PROPOSALS = "SELECT * EXCLUDE (code_digest, written_at) FROM proposals ORDER BY number"
 SPENT = """
 SELECT coalesce(sum(seconds), 0) / 3600 AS hours, coalesce(sum(trial_s), 0) * ? / 3600 AS gpu_hours
 FROM (
@@ -169,24 +171,7 @@ def read_scores(tables: Run) -> dict[ScoreKey, Score]:
 
 def read_proposals(tables: Run) -> list[Proposal]:
     """Return the proposals of a run in their order."""
-    return [
-        Proposal(
-            number=row["number"],
-            batch=row["batch"],
-            purpose=row["purpose"],
-            candidate=SearchCandidate(variant=row["variant"], values=json.loads(row["values_json"])),
-            seeds=tuple(row["seeds"]),
-            drawn_by=row["drawn_by"],
-            rung=row["rung"],
-            promotes=row["promotes"],
-            eta=row["eta"],
-            confirms=row["confirms"],
-            refusal=row["refusal"],
-            trial_ids=tuple(row["trial_ids"]),
-            unscored=tuple(row["unscored"]),
-        )
-        for row in tables.rows("SELECT * FROM proposals ORDER BY number")
-    ]
+    return [_proposal(row) for row in tables.rows(PROPOSALS)]
 
 
 def replay(spec: Spec, tables: Run) -> list[tuple[Proposal, Proposal | None]]:
@@ -216,20 +201,14 @@ def replay(spec: Spec, tables: Run) -> list[tuple[Proposal, Proposal | None]]:
     return differ
 
 
-def _row(proposal: Proposal) -> dict[str, object]:
-    return {
-        "number": proposal.number,
-        "batch": proposal.batch,
-        "purpose": proposal.purpose,
-        "variant": proposal.candidate.variant,
-        "values_json": json.dumps(dict(proposal.candidate.values)),
-        "seeds": list(proposal.seeds),
-        "trial_ids": list(proposal.trial_ids),
-        "drawn_by": proposal.drawn_by,
-        "rung": proposal.rung,
-        "promotes": proposal.promotes,
-        "eta": proposal.eta,
-        "confirms": proposal.confirms,
-        "refusal": proposal.refusal,
-        "unscored": list(proposal.unscored),
-    }
+def _row(proposal: Proposal) -> dict[str, Any]:
+    row = asdict(proposal)
+    candidate = row.pop("candidate")
+    return row | {"variant": candidate["variant"], "values_json": json.dumps(candidate["values"])}
+
+
+def _proposal(row: dict[str, Any]) -> Proposal:
+    """The proposal of which `_row` has made this row."""
+    candidate = SearchCandidate(variant=row.pop("variant"), values=json.loads(row.pop("values_json")))
+    lists = {name: tuple(value) for name, value in row.items() if isinstance(value, list)}
+    return Proposal(candidate=candidate, **row | lists)

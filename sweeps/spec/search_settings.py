@@ -1,4 +1,4 @@
-"""The tables `[search]` and `[confirm]` of a spec: how settings are chosen from the axes, and how the best are tried."""
+"""The tables `[search]` and `[confirm]` of a spec: how settings are chosen, and how the best are tried again."""
 
 from collections.abc import Collection
 from typing import Annotated

@@ -10,7 +10,6 @@ from scipy import stats
 from results.statistics import (
     DRAWS,
     EXACT_UP_TO,
-    PathPoint,
     compare_pairs,
     doubts,
     mean_interval,
@@ -125,10 +124,6 @@ def test_interval_and_test_must_agree() -> None:
     assert doubts(found) == [f"the sign-flip test gives p = {found.p:.3g}"]
 
 
-def _path(*accuracies: float) -> list[PathPoint]:
-    return [PathPoint(point, accuracy) for point, accuracy in enumerate(accuracies)]
-
-
 @pytest.mark.parametrize(
     ("accuracies", "tolerance", "chosen"),
     [
@@ -149,7 +144,7 @@ def _path(*accuracies: float) -> list[PathPoint]:
     ],
 )
 def test_the_stop_rule_by_hand(accuracies: tuple[float, ...], tolerance: float, chosen: int) -> None:
-    assert stop_rule(_path(*accuracies), tolerance).point == chosen
+    assert stop_rule(accuracies, tolerance) == chosen
 
 
 def test_the_stop_rule_needs_a_point() -> None:

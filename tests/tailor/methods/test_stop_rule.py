@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from results.statistics import PathPoint, stop_rule
+from results.statistics import stop_rule
 from tailor.execution.cache import Cache
 from tailor.execution.runner import StageEvent
 from tailor.methods.stopping import exceeds_tolerance
@@ -40,8 +40,7 @@ def test_boundary_cases(accuracies: list[float], expected: int) -> None:
 
 
 def chosen_by_query(accuracies: list[float], tolerance: float) -> int:
-    points = [PathPoint(point=n, validation_score=a) for n, a in enumerate(accuracies)]
-    return stop_rule(points, tolerance).point
+    return stop_rule(accuracies, tolerance)
 
 
 def test_an_unknown_accuracy_never_stops() -> None:
