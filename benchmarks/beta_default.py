@@ -18,7 +18,7 @@ import duckdb
 import pyarrow.parquet as pq
 
 from benchmarks.record import RESULTS, Measured, write
-from results.statistics import mean_interval
+from results.statistics.means import mean_interval
 
 CANDIDATES = ("fold", "sqrt", "off")  # of nearly equal ones, the first is chosen
 DECIDING = ("digits_vgg_bn", "digits_resnet", "mobilenet_v2")

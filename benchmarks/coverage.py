@@ -20,22 +20,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from benchmarks.record import RESULTS, Measured, write
-from results.statistics import (
-    anova,
-    front_shares,
-    holm,
-    iqm_interval,
-    largest_deviation,
-    mcnemar,
-    mean_interval,
-    over_seeds_and_images,
-    pairs_for,
-    sign_flip_p,
-    stratified_mean,
-    wilson,
-    with_best_p,
-)
-from results.statistics.means import iqm
+from results.statistics.fronts import front_shares
+from results.statistics.images import mcnemar, over_seeds_and_images
+from results.statistics.means import iqm, iqm_interval, mean_interval, stratified_mean
+from results.statistics.pairs import holm, sign_flip_p, wilson
+from results.statistics.power import largest_deviation, pairs_for
+from results.statistics.variance import anova
+from results.statistics.with_best import with_best_p
 
 REPEATS = 4_000
 SEED = 20_240_501

@@ -22,7 +22,8 @@ import pyarrow.parquet as pq
 
 import results
 from benchmarks.record import RESULTS, Cell, Measured, write
-from results.statistics import compare_pairs, holm, over_seeds_and_images
+from results.statistics.images import over_seeds_and_images
+from results.statistics.pairs import compare_pairs, holm
 
 FIRST = "transtailor"
 AGAINST = (

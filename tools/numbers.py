@@ -24,7 +24,8 @@ import duckdb
 import numpy as np
 import pandas
 
-from results.statistics import Paired, compare_pairs, mean_interval
+from results.statistics.means import mean_interval
+from results.statistics.pairs import Paired, compare_pairs
 from transtailor.files import write_file
 from transtailor.sources import ROOT
 

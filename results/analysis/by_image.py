@@ -9,7 +9,9 @@ from results.arms.comparison import Arm, Point, Problem
 from results.arms.selection import arms_at_budget, check_label, select_points
 from results.arms.shared_training import support_lines
 from results.errors import ResultsError
-from results.statistics import SIGNIFICANCE, Crossed, McNemar, holm, mcnemar, over_seeds_and_images
+from results.sign_flip import SIGNIFICANCE
+from results.statistics.images import Crossed, McNemar, mcnemar, over_seeds_and_images
+from results.statistics.pairs import holm
 from results.store.reader import Run
 from results.text.number_format import NOTHING, SCALES, p_text
 from results.text.page import Heading, Note, PageTable, Part

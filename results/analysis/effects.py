@@ -11,7 +11,9 @@ from typing import TypeVar
 from results.arms.comparison import Environment, Point, environments_of, last_points, points_of
 from results.arms.shared_training import support_lines
 from results.errors import ResultsError
-from results.statistics import Anova, Effect, Mean, anova, holm, mean_interval
+from results.statistics.means import Mean, mean_interval
+from results.statistics.pairs import holm
+from results.statistics.variance import Anova, Effect, anova
 from results.store.reader import Run
 from results.text.number_format import NOTHING, SCALES, number, p_text
 from results.text.page import Heading, Note, PageTable, Part

@@ -10,7 +10,8 @@ from results.arms.cost import ALONE
 from results.arms.selection import select_points
 from results.arms.shared_training import support_lines
 from results.errors import ResultsError
-from results.statistics import FRONT_DRAWS, Mean, front_shares, mean_interval, on_front
+from results.statistics.fronts import FRONT_DRAWS, front_shares, on_front
+from results.statistics.means import Mean, mean_interval
 from results.store.reader import Run
 from results.text.number_format import SCALES, number
 from results.text.page import Heading, Note, PageTable, Part

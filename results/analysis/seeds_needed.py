@@ -7,7 +7,9 @@ from results.arms.comparison import Arm, Pairing, Problem, budget_order, compare
 from results.arms.selection import check_label, select_arms
 from results.arms.shared_training import support_lines
 from results.errors import ResultsError
-from results.statistics import POWER, SIGNIFICANCE, detectable_effect, largest_deviation, pairs_for, pairs_text
+from results.sign_flip import SIGNIFICANCE
+from results.statistics.pairs import pairs_text
+from results.statistics.power import POWER, detectable_effect, largest_deviation, pairs_for
 from results.store.reader import Run
 from results.text.number_format import NOTHING, SCALES
 from results.text.page import Heading, Note, PageTable, Part

@@ -24,7 +24,7 @@ from results.arms.comparison import (
 from results.arms.shared_training import support_lines
 from results.arms.tuning import Tried, best_settings, ended_settings
 from results.errors import ResultsError
-from results.statistics import best_stop_rule, patience_rule, stop_rule
+from results.statistics.paths import best_stop_rule, patience_rule, stop_rule
 from results.store.reader import Run
 from results.text.number_format import NOTHING, SCALES, p_text, percent
 from results.text.page import Heading, Note, PageTable, Part

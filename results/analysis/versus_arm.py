@@ -17,7 +17,8 @@ from results.arms.shared_training import support_lines
 from results.arms.tuning import best_settings, ended_settings
 from results.arms.verdict import verdict_word
 from results.errors import ResultsError
-from results.statistics import SIGNIFICANCE, holm
+from results.sign_flip import SIGNIFICANCE
+from results.statistics.pairs import holm
 from results.store.reader import Run
 from results.text.number_format import SCALES, p_text, percent
 from results.text.page import Heading, Note, PageTable, Part

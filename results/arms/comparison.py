@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from results.statistics import Mean, Paired, compare_pairs, doubts, mean_interval
+from results.statistics.means import Mean, mean_interval
+from results.statistics.pairs import Paired, compare_pairs, doubts
 from results.store.reader import Run
 
 BASELINE = "fine_tune"

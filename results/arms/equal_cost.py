@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from results.arms.comparison import Point, Problem, Setting
-from results.statistics import score_at
+from results.statistics.paths import score_at
 
 Path = tuple[Problem, str, str, int, Setting | None]
 

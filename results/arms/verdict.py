@@ -1,7 +1,7 @@
 """The verdict of a comparison as text: which arm is better, or why this cannot settle it."""
 
 from results.arms.comparison import Pairing
-from results.statistics import pairs_text
+from results.statistics.pairs import pairs_text
 from results.text.number_format import SCALES
 
 

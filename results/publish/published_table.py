@@ -17,16 +17,9 @@ from results.arms.counts import CountsByArm, trial_counts
 from results.arms.printed import PrintedPoint, belongs_to, numbers_at_budget, printed_numbers, rows_by_name
 from results.arms.selection import Selection, select_arms
 from results.arms.shared_training import support_lines
-from results.statistics import (
-    BOOTSTRAP_FROM,
-    SIGNIFICANCE,
-    Summary,
-    pairs_needed,
-    smallest_p,
-    stratified_mean,
-    summary,
-    with_best_p,
-)
+from results.sign_flip import SIGNIFICANCE, pairs_needed, smallest_p
+from results.statistics.means import BOOTSTRAP_FROM, Summary, stratified_mean, summary
+from results.statistics.with_best import with_best_p
 from results.store.reader import Run
 
 Place = Literal["best", "tie", "behind", "unsettled", "incomplete"]

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from results.statistics import Mean
+from results.statistics.means import Mean
 
 NOTHING = "–"
 

@@ -8,7 +8,7 @@ import pytest
 from benchmarks import photographs_study
 from benchmarks.photographs_study import AGAINST, FIRST, LABELS, answers_of, complete_seeds, measured
 from benchmarks.record import read_rows
-from results.statistics import over_seeds_and_images
+from results.statistics.images import over_seeds_and_images
 from tests.results.exact_run import Trial, write_run
 
 WRONG = {label: number for number, label in enumerate(LABELS)}  # each arm is wrong on more images than the one before

@@ -10,7 +10,7 @@ import pytest
 from results.analysis.effects import effects_of, effects_page
 from results.errors import ResultsError
 from results.plot.effects import interaction
-from results.statistics import mean_interval
+from results.statistics.means import mean_interval
 from results.store.reader import load
 from results.text.formats import markdown_lines
 from tests.results.exact_run import Trial, write_run

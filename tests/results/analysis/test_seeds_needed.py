@@ -6,7 +6,8 @@ import pytest
 
 from results.analysis.seeds_needed import COLUMNS, seeds_needed_page
 from results.errors import ResultsError
-from results.statistics import detectable_effect, mean_interval, pairs_for
+from results.statistics.means import mean_interval
+from results.statistics.power import detectable_effect, pairs_for
 from results.store.reader import load
 from results.text.formats import markdown_lines
 from tests.results.exact_run import Trial, write_run

@@ -7,7 +7,7 @@ import pytest
 
 from results.arms.comparison import Pairing
 from results.arms.verdict import verdict, verdict_word
-from results.statistics import compare_pairs
+from results.statistics.pairs import compare_pairs
 
 
 def pairing(differences: list[float], **changes: Any) -> Pairing:

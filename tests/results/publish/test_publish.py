@@ -10,7 +10,7 @@ import pytest
 from results.errors import ResultsError
 from results.publish.published_table import Cell, Published, published_table
 from results.publish.published_text import published_page
-from results.statistics import mean_interval
+from results.statistics.means import mean_interval
 from results.store.reader import load
 from results.store.writer import Writer
 from results.text.formats import TEXTS, latex_escaped

@@ -13,7 +13,8 @@ import pytest
 
 from results.__main__ import main
 from results.report import write_report
-from results.statistics import compare_pairs, mean_interval
+from results.statistics.means import mean_interval
+from results.statistics.pairs import compare_pairs
 from results.store.reader import Run, load
 from results.store.writer import Writer
 from tests.results.exact_run import Trial, write_run

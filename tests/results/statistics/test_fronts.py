@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from results.statistics import front_shares, on_front
+from results.statistics.fronts import front_shares, on_front
 
 
 def slow_front(costs: list[float], scores: list[float]) -> list[bool]:

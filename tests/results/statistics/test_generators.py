@@ -5,7 +5,9 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from results.statistics import compare_pairs, front_shares, iqm_interval, sign_flip_p, summary
+from results.statistics.fronts import front_shares
+from results.statistics.means import iqm_interval, summary
+from results.statistics.pairs import compare_pairs, sign_flip_p
 
 VALUES = np.random.default_rng(0).normal(0.5, 1, (3, 20))
 DRAWING: dict[str, Callable[[np.random.Generator], object]] = {

@@ -8,7 +8,8 @@ from statsmodels.formula.api import ols
 from statsmodels.stats.anova import anova_lm
 from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar
 
-from results.statistics import mcnemar, mean_interval, over_seeds_and_images
+from results.statistics.images import mcnemar, over_seeds_and_images
+from results.statistics.means import mean_interval
 
 
 def models(both: int, first_only: int, second_only: int, neither: int) -> tuple[np.ndarray, np.ndarray]:

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from results.statistics import BOOTSTRAP_FROM, iqm_interval, mean_interval, stratified_mean, summary
-from results.statistics.means import iqm
+from results.statistics.means import BOOTSTRAP_FROM, iqm, iqm_interval, mean_interval, stratified_mean, summary
 
 
 def rng(seed: int = 0) -> np.random.Generator:

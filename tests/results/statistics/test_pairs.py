@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
-from results.statistics import compare_pairs, holm, wilson
+from results.statistics.pairs import compare_pairs, holm, wilson
 
 
 def test_holm_by_hand() -> None:

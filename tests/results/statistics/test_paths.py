@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from results.statistics import best_stop_rule, patience_rule, score_at, stop_rule
+from results.statistics.paths import best_stop_rule, patience_rule, score_at, stop_rule
 
 
 def test_small_steps_down_add_up_for_the_printed_rule_alone() -> None:

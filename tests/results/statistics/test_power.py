@@ -5,7 +5,8 @@ import pytest
 from scipy import special, stats
 from statsmodels.stats.power import TTestPower
 
-from results.statistics import detectable_effect, largest_deviation, pairs_for, power_of_pairs, sign_flip_p
+from results.statistics.pairs import sign_flip_p
+from results.statistics.power import detectable_effect, largest_deviation, pairs_for, power_of_pairs
 
 
 @pytest.mark.parametrize("n", [2, 5, 10, 30, 200])

@@ -7,17 +7,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from results.statistics import (
-    DRAWS,
-    EXACT_UP_TO,
-    compare_pairs,
-    doubts,
-    mean_interval,
-    pairs_needed,
-    sign_flip_p,
-    smallest_p,
-    stop_rule,
-)
+from results.sign_flip import DRAWS, EXACT_UP_TO, pairs_needed, smallest_p
+from results.statistics.means import mean_interval
+from results.statistics.pairs import compare_pairs, doubts, sign_flip_p
+from results.statistics.paths import stop_rule
 
 
 def rng(seed: int = 0) -> np.random.Generator:

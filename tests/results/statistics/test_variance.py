@@ -8,7 +8,7 @@ import pytest
 from statsmodels.formula.api import ols
 from statsmodels.stats.anova import anova_lm
 
-from results.statistics import anova
+from results.statistics.variance import anova
 
 
 def test_two_by_two_by_hand() -> None:

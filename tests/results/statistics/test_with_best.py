@@ -5,7 +5,8 @@ import itertools
 import numpy as np
 import pytest
 
-from results.statistics import sign_flip_p, with_best_p
+from results.statistics.pairs import sign_flip_p
+from results.statistics.with_best import with_best_p
 
 
 def drawn(blocks: int, arms: int, seed: int = 0) -> np.ndarray:

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from results.statistics import Mean
+from results.statistics.means import Mean
 from results.store.schema import TABLES
 from results.text.number_format import SCALES, number, percent
 

@@ -10,7 +10,8 @@ import pytest
 from hpc.cluster.autoscaler import ScalingLimits
 from hpc.sites.site import read_site
 from results.arms.cost import cost_of_run
-from results.statistics import SIGNIFICANCE, holm, pairs_needed, smallest_p
+from results.sign_flip import SIGNIFICANCE, pairs_needed, smallest_p
+from results.statistics.pairs import holm
 from results.store.reader import load
 from results.store.writer import Writer
 from results.text.formats import markdown_lines

@@ -42,7 +42,7 @@ def test_the_words_say_how_much_is_left_where_and_what_to_do() -> None:
     assert why is not None
     assert why.startswith("1.5 GB are left on a disk, less than 2.0 GB: ")
     assert "transtailor clean" in why
-    assert "0.0 kB are left" in str(why_pause(room(-GB), TB, is_paused=False))
+    assert "0 bytes are left" in str(why_pause(room(-GB), TB, is_paused=False))
 
 
 def test_a_disk_that_has_room_but_no_more_files_pauses_too() -> None:

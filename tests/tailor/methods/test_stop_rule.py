@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from results.statistics import stop_rule
+from results.statistics.paths import stop_rule
 from tailor.execution.cache import Cache
 from tailor.execution.runner import StageEvent
 from tailor.methods.stopping import exceeds_tolerance
