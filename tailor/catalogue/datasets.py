@@ -1,5 +1,6 @@
 """Data sets by name: those of the catalog, and prepared image folders below a root. Without torch."""
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -32,62 +33,8 @@ class DataInfo:
 
 DATASETS: Registry[DataInfo] = Registry("data set")
 
-DATASETS.add(
-    "digits",
-    DataInfo(
-        description="scikit-learn's 1,797 scanned digits of 8 x 8 pixels: source task 0-4, target task 5-9.",
-        loader="tailor.data.digits:load",
-        sha256="a7156e1d7f88ade7fbf97f2bca0ef1bc8b7d39b3f5562385c2b83da9e2333679",
-        input_shape=(1, 8, 8),
-        source_classes=5,
-        target_classes=5,
-        source_images=901,
-        target_images=896,
-        test_images=348,
-    ),
-)
-DATASETS.add(
-    "friedman1",
-    DataInfo(
-        description="Friedman #1, regression on ten numbers: the target is the function, the source a relative of it.",
-        loader="tailor.data.friedman:load",
-        sha256="47c21eeddefd9d340d0e9f2c8435aa126cdcab06216df75955cc9c7c3389291a",
-        input_shape=(10,),
-        source_classes=1,
-        target_classes=1,
-        source_images=2000,
-        target_images=1400,
-        test_images=600,
-    ),
-)
-DATASETS.add(
-    "friedman1_large",
-    DataInfo(
-        description="friedman1 with 20,000 samples of the target, half of them test, as in PAC-Net's paper.",
-        loader="tailor.data.friedman:load_large",
-        sha256="40f4f28fe5183d30114f0f63ed64e908084596b3ff7cae8c607801f9fcce4133",
-        input_shape=(10,),
-        source_classes=1,
-        target_classes=1,
-        source_images=2000,
-        target_images=20_000,
-        test_images=10_000,
-    ),
-)
-DATASETS.add(
-    "oscillator",
-    DataInfo(
-        description="Solutions of a differential equation: the place of an oscillator; the source has other constants.",
-        loader="tailor.data.oscillator:load",
-        sha256="3745b12344dbf94bb7b08c1344dbc8ca54943ca29d752d7e19a9c0497cba84ac",
-        input_shape=(3,),
-        source_classes=1,
-        target_classes=1,
-        source_images=2000,
-        target_images=1400,
-        test_images=600,
-    ),
-)
+for _name, _facts in json.loads((Path(__file__).parent / "embedded_datasets.json").read_bytes()).items():
+    DATASETS.add(_name, DataInfo(**_facts | {"input_shape": tuple(_facts["input_shape"])}))
 
 
 def info(name: str, root: str | None = None) -> DataInfo:

@@ -11,12 +11,12 @@ ROOT/NAME/target.group.npy   int64 (N,), equal for images that look alike, which
 import hashlib
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tailor.core.errors import ConfigError
-from transtailor.documents import read_json
+from transtailor.documents import Record, read_json
 from transtailor.names import nearest
 from transtailor.shell import command
 
@@ -42,35 +42,45 @@ class StoredFile:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataManifest:
-    """A prepared data set."""
+class DataManifest(Record):
+    """A prepared data set; the fields are those of `manifest.json`."""
 
+    format_version: int = FORMAT_VERSION
     name: str
     digest: str  # SHA-256 over all arrays, so over everything that training reads
     input_shape: tuple[int, int, int]  # channels, height, width
-    source_class_names: tuple[str, ...]  # a label is an index into this
-    target_class_names: tuple[str, ...]
-    source_images: int
-    target_images: int
+    classes: dict[str, tuple[str, ...]]  # names of each task's classes; a label is an index into them
     test_images: int  # of the target's; of a pool: as many as each trial draws
+    splits: dict[str, dict[str, int]] = field(default_factory=dict)  # images by task and split, for readers
     files: dict[str, StoredFile]
-    is_sealed: bool = True  # whether the manifest has a digest of itself; those of version 1 have none
+    made: dict[str, Any] = field(default_factory=dict)  # how the data set was made, for readers
     class_images: tuple[int, ...] = ()  # of a pool: the target's images of each class
+    sha256: str = ""  # of the other fields; manifests of version 1 have none
 
     @property
     def source_classes(self) -> int:
         """How many classes the source task has; 0 where there is no source task."""
-        return len(self.source_class_names)
+        return len(self.classes[SOURCE])
 
     @property
     def target_classes(self) -> int:
         """How many classes the target task has."""
-        return len(self.target_class_names)
+        return len(self.classes[TARGET])
+
+    @property
+    def source_images(self) -> int:
+        """How many images the source task has."""
+        return self.files[f"{SOURCE}.images.npy"].shape[0]
+
+    @property
+    def target_images(self) -> int:
+        """How many images the target has, with its test images."""
+        return self.files[f"{TARGET}.images.npy"].shape[0]
 
     @property
     def pool(self) -> dict[str, int]:
         """Images of each class of a pool, by the class's name; empty where the test split is fixed."""
-        return dict(zip(self.target_class_names, self.class_images, strict=True)) if self.class_images else {}
+        return dict(zip(self.classes[TARGET], self.class_images, strict=True)) if self.class_images else {}
 
     @property
     def array_files(self) -> tuple[str, ...]:
@@ -127,29 +137,11 @@ def remedy(folder: Path) -> str:
     return f"remove {folder} and prepare the data set again"
 
 
-def write(folder: Path, manifest: DataManifest, made: dict[str, Any], splits: dict[str, dict[str, int]]) -> None:
-    """Write `manifest.json`.
-
-    Args:
-        folder: the folder of the manifest's files.
-        manifest: all that `read` returns.
-        made: how the data set was made, for readers.
-        splits: images by task and split, for readers.
-    """
-    content = {
-        "format_version": POOL_VERSION if manifest.class_images else FORMAT_VERSION,
-        "name": manifest.name,
-        "digest": manifest.digest,
-        "input_shape": list(manifest.input_shape),
-        "classes": {SOURCE: list(manifest.source_class_names), TARGET: list(manifest.target_class_names)},
-        "test_images": manifest.test_images,
-        "splits": splits,
-        "files": {
-            name: {"sha256": stored.sha256, "size_bytes": stored.size_bytes, "shape": list(stored.shape)}
-            for name, stored in manifest.files.items()
-        },
-        "made": made,
-    } | ({"class_images": list(manifest.class_images)} if manifest.class_images else {})
+def write(folder: Path, manifest: DataManifest) -> None:
+    """Write `manifest.json` with its own SHA-256 into the folder of the data set."""
+    content = asdict(manifest) | {"format_version": POOL_VERSION if manifest.class_images else FORMAT_VERSION}
+    if not manifest.class_images:
+        del content["class_images"]
     content["sha256"] = manifest_sha256(content)
     (folder / MANIFEST_FILE).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
@@ -166,42 +158,17 @@ def _parse(content: dict[str, Any]) -> DataManifest:
         raise ValueError(f"its format is version {version}, this program reads {UNSEALED_VERSION} to {POOL_VERSION}")
     if version != UNSEALED_VERSION and content["sha256"] != manifest_sha256(content):
         raise ValueError("it was changed after it was written: its SHA-256 differs")
-    files = {
-        name: StoredFile(
-            sha256=stored["sha256"], size_bytes=int(stored["size_bytes"]), shape=tuple(map(int, stored["shape"]))
-        )
-        for name, stored in content["files"].items()
-    }
+    found = DataManifest.from_values(content)
     names = POOL_FILES if version == POOL_VERSION else ARRAY_FILES
-    if set(files) != {*names, IMAGES_FILE}:
-        raise ValueError(f"it lists the files {', '.join(sorted(files))}")
-    channels, height, width = map(int, content["input_shape"])
-    counts = {task: files[f"{task}.images.npy"].shape[0] for task in COLUMNS}
-    expected = [
-        (counts[task], channels, height, width) if column == "images" else (counts[task],)
-        for task, columns in COLUMNS.items()
-        for column in columns
-    ]
-    _expect_shapes(files, dict(zip(names, expected, strict=True)))
-    return DataManifest(
-        name=content["name"],
-        digest=content["digest"],
-        input_shape=(channels, height, width),
-        source_class_names=tuple(content["classes"][SOURCE]),
-        target_class_names=tuple(content["classes"][TARGET]),
-        source_images=counts[SOURCE],
-        target_images=counts[TARGET],
-        test_images=int(content["test_images"]),
-        files=files,
-        is_sealed=version != UNSEALED_VERSION,
-        class_images=tuple(map(int, content["class_images"])) if version == POOL_VERSION else (),
-    )
-
-
-def _expect_shapes(files: dict[str, StoredFile], shapes: dict[str, tuple[int, ...]]) -> None:
-    for name, shape in shapes.items():
-        if files[name].shape != shape:
-            raise ValueError(f"it gives {name} the shape {files[name].shape} where {shape} fits the rest")
+    if set(found.files) != {*names, IMAGES_FILE}:
+        raise ValueError(f"it lists the files {', '.join(sorted(found.files))}")
+    for file in names:
+        task, column, _ = file.split(".")
+        count = found.files[f"{task}.images.npy"].shape[0]
+        shape = (count, *found.input_shape) if column == "images" else (count,)
+        if found.files[file].shape != shape:
+            raise ValueError(f"it gives {file} the shape {found.files[file].shape} where {shape} fits the rest")
+    return found
 
 
 def _check_length(folder: Path, file: str, stored: StoredFile) -> None:

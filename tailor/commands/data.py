@@ -111,7 +111,7 @@ def _check(folder: Path, out: TextIO) -> None:
     for line in _described(found):
         say(line, to=out)
     say("all files are unchanged", to=out)
-    if not found.is_sealed:
+    if not found.sha256:
         say(
             "note: this version of the manifest has no digest of itself, so trials do not notice a digest or a class "
             f"name that was changed by hand; for one that has it, {manifest.remedy(folder)}",

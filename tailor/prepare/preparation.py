@@ -17,7 +17,6 @@ from tailor.catalogue.manifest import (
     GROUP_FILE,
     IMAGES_FILE,
     POOL_FILES,
-    SOURCE,
     TARGET,
     DataManifest,
     StoredFile,
@@ -245,18 +244,16 @@ def _describe(prepared: Path, request: Request, tasks: dict[str, TaskFiles], tes
         )
         for name, shape in shapes.items()
     }
+    made = {"layout": request.layout, "image_px": request.image_px, "test_split": drawn}
     described = DataManifest(
         name=request.name,
         digest=arrays.digest(opened, test_images),
         input_shape=(3, request.image_px, request.image_px),
-        source_class_names=tasks[SOURCE].classes,
-        target_class_names=tasks[TARGET].classes,
-        source_images=len(tasks[SOURCE].files),
-        target_images=len(tasks[TARGET].files),
+        classes={task: of.classes for task, of in tasks.items()},
         test_images=test_images,
+        splits={task: dict(sorted(Counter(file.split for file in of.files).items())) for task, of in tasks.items()},
         files=files,
+        made=made | decode.versions() | {"numpy": np.__version__},
         class_images=tuple(np.bincount(labels).tolist()) if test.by_trial else (),
     )
-    made = {"layout": request.layout, "image_px": request.image_px, "test_split": drawn}
-    splits = {task: dict(sorted(Counter(file.split for file in of.files).items())) for task, of in tasks.items()}
-    manifest.write(prepared, described, made | decode.versions() | {"numpy": np.__version__}, splits)
+    manifest.write(prepared, described)

@@ -84,15 +84,15 @@ def pretend(root: Path, source_classes: int) -> Path:
             name=name,
             digest=f"{images:064d}",
             input_shape=PIXELS,
-            source_class_names=tuple(f"source {number}" for number in range(source_classes)),
-            target_class_names=tuple(f"class {number}" for number in range(classes)),
-            source_images=counts["source"],
-            target_images=images,
+            classes={
+                "source": tuple(f"source {number}" for number in range(source_classes)),
+                "target": tuple(f"class {number}" for number in range(classes)),
+            },
             test_images=tests,
             files=files,
             class_images=POOLS.get(name, ()),
         )
-        write(root / name, found, made={}, splits={})
+        write(root / name, found)
     return root
 
 

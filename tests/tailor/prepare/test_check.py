@@ -98,7 +98,7 @@ def test_whatever_is_changed_in_a_manifest_by_hand_is_noticed_when_planning(fold
         with pytest.raises(ConfigError, match="remove .* and prepare the data set again"):
             manifest.read(folder.parent, "animals")
     path.write_text(json.dumps(written, sort_keys=True))  # another layout says the same
-    assert manifest.read(folder.parent, "animals").is_sealed
+    assert manifest.read(folder.parent, "animals").sha256
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ def test_a_manifest_of_version_1_is_read_and_said_to_be_one(folder: Path) -> Non
     assert "note:" not in data("check", folder)
     unsealed(folder)
     found = manifest.read(folder.parent, "animals")
-    assert (found.digest, found.is_sealed) == (digest, False)
+    assert (found.digest, found.sha256) == (digest, "")
     said = data("check", folder)
     assert "all files are unchanged" in said
     assert "has no digest of itself" in said and f"for one that has it, remove {folder} and prepare" in said

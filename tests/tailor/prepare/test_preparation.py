@@ -29,7 +29,7 @@ def lines_of(folder: Path) -> list[dict[str, str]]:
 def assert_is_what_plain_decoding_gives(origin: Path, root: Path, name: str, image_px: int = 16) -> None:
     """The slow and obvious reference: every line of images.csv, its file decoded alone."""
     arrays, found = load(root, name), manifest.read(root, name)
-    names = {"source": found.source_class_names, "target": found.target_class_names}
+    names = found.classes
     seen = {"source": 0, "target": 0}
     for line in lines_of(root / name):
         task, place = line["task"], seen[line["task"]]
@@ -49,7 +49,7 @@ def test_a_folder_becomes_a_data_set(tmp_path: Path) -> None:
     said = prepare("animals", origin, tmp_path / "root", "--source-classes", "dog,eel")
     found = manifest.read(tmp_path / "root", "animals")
     assert (found.name, found.input_shape) == ("animals", (3, 16, 16))
-    assert (found.source_class_names, found.target_class_names) == (("dog", "eel"), ("cat", "cow"))
+    assert found.classes == {"source": ("dog", "eel"), "target": ("cat", "cow")}
     assert (found.source_images, found.target_images, found.test_images) == (10, 10, 2)
     assert (found.source_classes, found.target_classes) == (2, 2)
     assert_is_what_plain_decoding_gives(origin, tmp_path / "root", "animals")
@@ -95,7 +95,7 @@ def test_a_second_folder_may_be_the_source(tmp_path: Path) -> None:
     source = pack(class_folders(tmp_path / "others", per_class=2, classes=("ant", "bee"), first=50), tmp_path / "s.zip")
     prepare("both", target, tmp_path, "--source-from", source)
     found, arrays = manifest.read(tmp_path, "both"), load(tmp_path, "both")
-    assert found.source_class_names == ("ant", "bee") and found.source_images == 4
+    assert found.classes["source"] == ("ant", "bee") and found.source_images == 4
     expected = decode(tmp_path / "others" / "ant" / "0.jpg", 16).pixels
     assert expected is not None
     np.testing.assert_array_equal(arrays["source"].images[0], expected)
