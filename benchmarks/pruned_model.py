@@ -24,7 +24,7 @@ import torch
 from torch import nn
 
 from benchmarks.record import RESULTS, Cell, Measured, spread, write
-from tailor.model.budget import macs_of, original_macs
+from tailor.model.cost import macs_of, original_macs
 from tailor.model.state import ModelState, load_model, save_model
 from tailor.networks import building
 from tailor.stage_execution.preparing import initial_state, narrow_state

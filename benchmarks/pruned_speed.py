@@ -30,7 +30,7 @@ from benchmarks.images import finish
 from benchmarks.record import RESULTS, Cell, Measured, spread, verdict, write
 from tailor.catalogue.networks import NETWORKS
 from tailor.data.task_data import generator
-from tailor.model.budget import removed_macs_fraction
+from tailor.model.cost import removed_macs_fraction
 from tailor.model.latency import device_name
 from tailor.model.state import ModelState
 from tailor.networks import building
@@ -298,7 +298,7 @@ def _notes(length: Length, device: torch.device, has_theirs: bool) -> tuple[str,
         "added together and of hidden linear layers too. Multiples of 8: `width_multiple = 8`, widths rounded up and "
         "more filters taken until the budget is met.",
         f"Torch-Pruning: {theirs if has_theirs else 'not installed, left out.'}",
-        "MACs of all models are counted by `tailor.model.budget`, at the size of these images.",
+        "MACs of all models are counted by `tailor.model.cost`, at the size of these images.",
         f"All models of a network take turns (passes in a turn: {length.passes}). speed_up: milliseconds of the "
         "unpruned model / of this one in the same round, median of the rounds. speed_up_per_macs_ratio: speed_up / "
         "macs_ratio, which is MACs before / after; 1: faster by all that was lost. The goal is for that, of forward.",

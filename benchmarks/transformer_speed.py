@@ -25,8 +25,7 @@ from torch import nn
 from benchmarks.pruned_speed import CLASSES, COLUMNS, QUICK, TRIES, UNPRUNED, USUAL, Contender, Length, rows_of
 from benchmarks.record import RESULTS, Measured, write
 from tailor.data.task_data import generator
-from tailor.model.budget import removed_macs_fraction
-from tailor.model.cost import counted_macs
+from tailor.model.cost import counted_macs, removed_macs_fraction
 from tailor.model.latency import device_name
 from tailor.model.state import ModelState
 from tailor.networks import building

@@ -23,7 +23,7 @@ from torchvision import models
 from tailor.catalogue.networks import NETWORKS
 from tailor.core.errors import ConfigError
 from tailor.data.task_data import generator
-from tailor.model.budget import macs_of
+from tailor.model.cost import macs_of
 from tailor.model.state import ModelState
 from tailor.networks import building
 from tailor.networks.timm_builders import first_record

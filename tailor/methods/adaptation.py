@@ -11,8 +11,8 @@ from tailor.catalogue.networks import NETWORKS
 from tailor.config.trial import Method, TrialConfig, register
 from tailor.core.settings import Count, Fraction
 from tailor.methods.feasibility import refuse_unprunable
+from tailor.methods.path import exceeds_tolerance
 from tailor.methods.recipe import Recipe
-from tailor.methods.stopping import exceeds_tolerance
 from tailor.pruning.adaptation_rules import best_point
 from tailor.stages import CumulativeSum, Grouping, Priority, PruneByCumulativeSum, StageGenerator, StageOutcome
 

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from functools import lru_cache
 
+import tailor.stages as stages
 from tailor.catalogue.networks import NETWORKS
 from tailor.catalogue.regularisation import Delta, Regulariser
 from tailor.config.allocations import Allocation, Cut
@@ -13,26 +14,7 @@ from tailor.core.errors import ConfigError
 from tailor.core.plugin_digests import digest_of
 from tailor.core.seeds import stream
 from tailor.pruning.criteria import CRITERIA
-from tailor.stages import (
-    Distillation,
-    FineTune,
-    FitHead,
-    Grouping,
-    LoadWeights,
-    MeasureNorms,
-    OperatingPoint,
-    Placement,
-    RememberWeights,
-    ScoreFilters,
-    ShiftMeans,
-    StageOutcome,
-    StageSubgenerator,
-    Task,
-    TrainFactors,
-    Training,
-    TrainSource,
-    WeighChannels,
-)
+from tailor.stages import StageOutcome, StageSubgenerator, Task, Training
 from tailor.stages.training import GAMMA
 
 
@@ -53,14 +35,14 @@ class Recipe:
         self._unpruned: StageOutcome | None = None  # with distillation: the network that its teacher is tuned from
         self._teacher: StageOutcome | None = None
 
-    def source(self, removed_macs_fraction: float = 0.0) -> TrainSource | LoadWeights:
+    def source(self, removed_macs_fraction: float = 0.0) -> stages.TrainSource | stages.LoadWeights:
         """The pre-trained network; with a fraction above 0, a narrower one from the start."""
         data = self.config.data
         width_multiple = self.config.pruning.width_multiple if removed_macs_fraction else 1
         network, network_sha256 = self.config.network, digest_of(NETWORKS, self.config.network)
         source = self.config.source
         if source.weights_sha256 is not None:
-            return LoadWeights(
+            return stages.LoadWeights(
                 of=None,
                 network=network,
                 network_sha256=network_sha256,
@@ -70,7 +52,7 @@ class Recipe:
                 pixel_std=source.pixel_std,
                 network_version=NETWORKS[network].version,
             )
-        stage = TrainSource(
+        stage = stages.TrainSource(
             of=None,
             network=network,
             network_sha256=network_sha256,
@@ -103,9 +85,9 @@ class Recipe:
         fitted = yield self.fit_head(pretrained)
         regulariser = self.config.optimisation.regulariser
         if regulariser is not None and regulariser.needs_anchor:
-            fitted = yield RememberWeights(of=fitted)
+            fitted = yield stages.RememberWeights(of=fitted)
         if isinstance(regulariser, Delta):
-            fitted = yield WeighChannels(
+            fitted = yield stages.WeighChannels(
                 of=fitted,
                 task=self.task,
                 images=regulariser.attention_images,
@@ -113,10 +95,10 @@ class Recipe:
             )
         return fitted
 
-    def fit_head(self, model: StageOutcome) -> FitHead:
+    def fit_head(self, model: StageOutcome) -> stages.FitHead:
         """The new head on frozen features; the learning rate and the norms of the layers below are not read."""
         training = _head_training(self.tuning(0), self.config.optimisation.head_epochs)
-        return FitHead(of=model, task=self.task, head_seed=stream(self.config.seed, "head"), training=training)
+        return stages.FitHead(of=model, task=self.task, head_seed=stream(self.config.seed, "head"), training=training)
 
     def tuning(self, number: int) -> Training:
         """How fine-tuning `number` of the trial trains (0: the head's fit); only the order of images depends on it."""
@@ -131,7 +113,7 @@ class Recipe:
         """
         return _plain(self.tuning(number))
 
-    def fine_tune(self, model: StageOutcome, number: int, regulariser: Regulariser | None = None) -> FineTune:
+    def fine_tune(self, model: StageOutcome, number: int, regulariser: Regulariser | None = None) -> stages.FineTune:
         """Fine-tuning `number` (from 1) of all weights; `regulariser` replaces the trial's own.
 
         With distillation, the teacher teaches all networks except the one that it was tuned from.
@@ -148,11 +130,11 @@ class Recipe:
                 f"distillation_weight = {weight} needs a teacher, which `Recipe.head` yields, and method "
                 f"{self.config.method.name!r} does not begin with it; set distillation_weight = 0"
             )
-        distillation = Distillation(weight=weight, temperature=self.config.optimisation.distillation_temperature)
+        distillation = stages.Distillation(weight=weight, temperature=self.config.optimisation.distillation_temperature)
         return replace(tuning, distillation=distillation, teacher=self._teacher)
 
-    def _fine_tune(self, model: StageOutcome, number: int, regulariser: Regulariser | None = None) -> FineTune:
-        return FineTune(
+    def _fine_tune(self, model: StageOutcome, number: int, regulariser: Regulariser | None = None) -> stages.FineTune:
+        return stages.FineTune(
             of=model,
             task=self.task,
             training=self.tuning(number),
@@ -167,10 +149,10 @@ class Recipe:
         *,
         epochs: int,
         learning_rate: float,
-        placement: Placement = "after_norm",
+        placement: stages.Placement = "after_norm",
         start: float = 1.0,
         noise: float = 0.0,
-    ) -> TrainFactors:
+    ) -> stages.TrainFactors:
         """TransTailor's factors before tuning `number`: constant rate, momentum of the trial, no weight decay (C)."""
         training = self.plain_tuning(number).replace(
             epochs=epochs,
@@ -179,7 +161,7 @@ class Recipe:
             weight_decay=0.0,
             seed=stream(self.config.seed, "factor order", number),
         )
-        return TrainFactors(
+        return stages.TrainFactors(
             of=model,
             task=self.task,
             training=training,
@@ -190,10 +172,12 @@ class Recipe:
             seed=stream(self.config.seed, "factors", number) if noise else None,
         )
 
-    def scores(self, model: StageOutcome, criterion: str, placement: Placement = "after_norm") -> ScoreFilters:
+    def scores(
+        self, model: StageOutcome, criterion: str, placement: stages.Placement = "after_norm"
+    ) -> stages.ScoreFilters:
         """The scoring of `model` by a criterion; the stage has only what the criterion reads."""
         known = CRITERIA[criterion]
-        return ScoreFilters(
+        return stages.ScoreFilters(
             of=model,
             criterion=criterion,
             criterion_sha256=digest_of(CRITERIA, criterion),
@@ -209,7 +193,7 @@ class Recipe:
         scores: StageOutcome,
         removed_macs_fraction: float,
         allocation: Allocation,
-        grouping: Grouping = "sum",
+        grouping: stages.Grouping = "sum",
         *,
         at_random: bool = False,
     ) -> StageSubgenerator:
@@ -231,7 +215,9 @@ class Recipe:
         pruned = yield from allocation.stages(scores, cut)
         if self.config.pruning.shift_means:
             batch_size = self.config.optimisation.batch_size
-            pruned = yield ShiftMeans(of=pruned, unpruned=scores, rule=self.rule, task=self.task, batch_size=batch_size)
+            pruned = yield stages.ShiftMeans(
+                of=pruned, unpruned=scores, rule=self.rule, task=self.task, batch_size=batch_size
+            )
         return (yield from self.norms(pruned))
 
     def norms(self, pruned: StageOutcome) -> StageSubgenerator:
@@ -239,7 +225,7 @@ class Recipe:
         if not (self.config.pruning.measure_norms and NETWORKS[self.config.network].has_norm):
             return pruned
         return (
-            yield MeasureNorms(
+            yield stages.MeasureNorms(
                 of=pruned,
                 task=self.task,
                 batch_size=self.config.optimisation.batch_size,
@@ -247,13 +233,13 @@ class Recipe:
             )
         )
 
-    def point(self, model: StageOutcome, asked_removed_macs_fraction: float | None = 0.0) -> OperatingPoint:
+    def point(self, model: StageOutcome, asked_removed_macs_fraction: float | None = 0.0) -> stages.OperatingPoint:
         """The measurement of a model; `protocol` sets which split the trial's decisions read.
 
         `asked_removed_macs_fraction` is None without a budget, if a rule decides what is removed.
         """
         asked = asked_removed_macs_fraction
-        return OperatingPoint(
+        return stages.OperatingPoint(
             of=model,
             task=self.task,
             asked_removed_macs_fraction=None if asked is None else round(asked, 9),
@@ -312,6 +298,6 @@ def _source_training(source: SourceConfig) -> Training:
 
 
 @lru_cache(maxsize=1024)
-def _shared(stage: TrainSource) -> TrainSource:
+def _shared(stage: stages.TrainSource) -> stages.TrainSource:
     """One stage in place of all equal ones: thousands of trials start from a few, each of which is hashed once."""
     return stage

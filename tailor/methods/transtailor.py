@@ -13,9 +13,8 @@ from tailor.config.trial import Method, TrialConfig, register
 from tailor.core.seeds import stream
 from tailor.core.settings import Count, Fraction, Rate
 from tailor.methods.feasibility import refuse_impossible, refuse_unprunable, refuse_without_activations
-from tailor.methods.path import check_path
+from tailor.methods.path import check_path, exceeds_tolerance
 from tailor.methods.recipe import Recipe
-from tailor.methods.stopping import exceeds_tolerance
 from tailor.stages import AttachImportance, BetaMode, FoldImportance, Grouping, Normalisation, Placement, StageGenerator
 
 

@@ -1,4 +1,4 @@
-"""Multiply-accumulates and parameters of a model, from the shapes of its weights."""
+"""Multiply-accumulates and parameters of a model, from the shapes of its weights, and what pruning left of them."""
 
 import math
 from collections import Counter
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from tailor.core.torch_private import TorchDispatchMode, storage_of
+from tailor.model.state import ModelState
 from tailor.networks import building
 
 aten = torch.ops.aten
@@ -106,6 +107,27 @@ def macs_by_layer(
 def original_shapes(network: str, classes: int) -> dict[str, torch.Size]:
     """Shapes of the unpruned network's state_dict, with a head for `classes`."""
     return {name: tensor.shape for name, tensor in building.skeleton(network, classes).state_dict().items()}
+
+
+def macs_of(state: ModelState) -> int:
+    """Multiply-accumulates of one input through the state's layers."""
+    if state.sizes:  # with heads, products of activations are gone
+        empty = {name: torch.empty_like(tensor, device="meta") for name, tensor in state.tensors.items()}
+        model = building.rebuild(state.network, state.classes, empty, state.sizes)
+        return counted_macs(model, state.input_shape)
+    shapes = {name: tensor.shape for name, tensor in state.tensors.items()}
+    return macs(state.network, state.classes, shapes, state.input_shape)
+
+
+def original_macs(state: ModelState) -> int:
+    """The same of the unpruned network with the state's head."""
+    original = original_shapes(state.network, state.classes)
+    return macs(state.network, state.classes, original, state.input_shape)
+
+
+def removed_macs_fraction(state: ModelState) -> float:
+    """Share of the original network's MACs that the state no longer has, in [0, 1]."""
+    return 1.0 - macs_of(state) / original_macs(state)
 
 
 def params_count(tensors: dict[str, Tensor], model: nn.Module) -> int:

@@ -12,8 +12,7 @@ from torch import Tensor, nn
 
 from tailor.core.heartbeat import beat
 from tailor.data.task_data import generator
-from tailor.model.budget import macs_of
-from tailor.model.cost import params_count
+from tailor.model.cost import macs_of, params_count
 from tailor.model.state import ModelState
 
 WARM_UP_RUNS = 5

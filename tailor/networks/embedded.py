@@ -1,5 +1,7 @@
 """The embedded networks, small enough for tests and demonstrations on a CPU."""
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -135,31 +137,7 @@ class DigitsViT(nn.Module):
         return logits
 
 
-def digits_vgg(num_classes: int) -> nn.Module:
-    """The embedded network without a norm."""
-    return DigitsVGG(num_classes)
-
-
-def digits_vgg_bn(num_classes: int) -> nn.Module:
-    """The embedded network without skips, with BatchNorm."""
-    return DigitsVGG(num_classes, norm=True)
-
-
-def digits_resnet(num_classes: int) -> nn.Module:
-    """The embedded residual network, with BatchNorm."""
-    return DigitsResNet(num_classes)
-
-
-def digits_vit(num_classes: int) -> nn.Module:
-    """The embedded network that stands for transformers."""
-    return DigitsViT(num_classes)
-
-
-def friedman_mlp(num_classes: int) -> nn.Module:
-    """The embedded network for ten numbers."""
-    return RegressionMLP(num_classes, inputs=10)
-
-
-def oscillator_mlp(num_classes: int) -> nn.Module:
-    """The embedded network for three numbers."""
-    return RegressionMLP(num_classes, inputs=3)
+# The catalogue calls these with the number of classes alone.
+digits_vgg_bn = partial(DigitsVGG, norm=True)
+friedman_mlp = partial(RegressionMLP, inputs=10)
+oscillator_mlp = partial(RegressionMLP, inputs=3)

@@ -1,16 +1,8 @@
-"""Torchvision's classifiers whose own builders need more than the number of classes."""
+"""Torchvision's classifiers whose own builders need more than the number of classes: they have auxiliary heads."""
 
-from torch import nn
+from functools import partial
+
 from torchvision import models
 
-
-def googlenet(num_classes: int) -> nn.Module:
-    """Torchvision's, without the auxiliary heads."""
-    model: nn.Module = models.googlenet(num_classes=num_classes, aux_logits=False, init_weights=True)
-    return model
-
-
-def inception_v3(num_classes: int) -> nn.Module:
-    """Torchvision's, without the auxiliary head."""
-    model: nn.Module = models.inception_v3(num_classes=num_classes, aux_logits=False, init_weights=True)
-    return model
+googlenet = partial(models.googlenet, aux_logits=False, init_weights=True)
+inception_v3 = partial(models.inception_v3, aux_logits=False, init_weights=True)

@@ -2,8 +2,7 @@
 
 import copy
 import math
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -23,8 +22,7 @@ from tailor.execution.in_memory import SamplesContext, run_in_memory
 from tailor.methods.prune import Pruning
 from tailor.methods.recipe import Recipe
 from tailor.methods.transtailor import TransTailor
-from tailor.model.budget import macs_of
-from tailor.model.cost import params_count
+from tailor.model.cost import macs_of, params_count
 from tailor.model.factors import carries
 from tailor.model.state import ModelState
 from tailor.own.given import OwnNetwork, checked_example, copied, explained, ran, registered, samples_of
@@ -98,7 +96,7 @@ def prune(
     raw = _tables(DEFAULTS | settings, _OF_PRUNE, method)
     if loader is None and criterion in CRITERIA and CRITERIA[criterion].reads_data:
         raise ConfigError(f"criterion {criterion!r} reads data; give loader = ..., batches of (inputs, targets)")
-    return _pruned(model, example_input, raw, _Data(loader=loader, loss=loss), _score_and_prune)
+    return _pruned(model, example_input, raw, loader, loss)
 
 
 def transtailor(
@@ -146,13 +144,7 @@ def transtailor(
         raise ConfigError("label_smoothing is a part of the loss by default, and loss is given; leave one of them out")
     rate = tuning.get("learning_rate", Optimisation.model_fields["learning_rate"].default)
     tuning.setdefault("head_learning_rate", rate)
-    return _pruned(model, example_input, raw, _Data(loader=loader, loss=loss), _follow)
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Data:
-    loader: Iterable[Any] | None
-    loss: Loss | None
+    return _pruned(model, example_input, raw, loader, loss)
 
 
 def _tables(settings: Mapping[str, Any], names: Mapping[str, list[str]], method: dict[str, Any]) -> dict[str, Any]:
@@ -183,19 +175,14 @@ def _score_and_prune(config: TrialConfig) -> StageGenerator:
     yield from recipe.prune(scores, method.removed_macs_fraction, method.allocation, method.grouping)
 
 
-def _follow(config: TrialConfig) -> StageGenerator:
-    """The stages of the method."""
-    return config.method.walk(config)
-
-
 def _pruned(
     model: nn.Module,
     example_input: Tensor,
     raw: dict[str, Any],
-    data: _Data,
-    walk: Callable[[TrialConfig], StageGenerator],
+    loader: Iterable[Any] | None,
+    loss: Loss | None,
 ) -> PrunedNetwork:
-    """The module pruned by the stages of `walk`."""
+    """The module pruned by the method that `raw` names."""
     own = copied(model)
     example, outputs = checked_example(own, example_input)
     if raw.get("optimisation", {}).get("precision") == "bf16" and not isinstance(outputs, Tensor):
@@ -209,7 +196,7 @@ def _pruned(
     if all(candidate.reason for candidate in found):
         why = "; ".join(f"{candidate.group.name}: {candidate.reason}" for candidate in found[:REASONS])
         raise ConfigError(f"no filter of {own.kind} can be removed: {why or 'it has no layers with filters'}")
-    samples, batch_size = samples_of(own, example, data.loader, data.loss)
+    samples, batch_size = samples_of(own, example, loader, loss)
     raw = raw | {"optimisation": {"batch_size": batch_size} | raw.get("optimisation", {})}
     with (
         registered(own, head=own.head(outputs), **_facts(found, example)),
@@ -217,12 +204,14 @@ def _pruned(
     ):
         config = parse_trial(raw | {"network": own.name, "data": {"name": own.name, "train_images": 1}}, WHERE)
         _refuse_own_sites(own, config, found)
+        is_simple = isinstance(config.method, Pruning)
+        walk = _score_and_prune(config) if is_simple else config.method.walk(config)
         given = own.state(example)
         ranks = ProcessGroup(rank=0, world_size=1, device=own.device)
         context = SamplesContext(ranks=ranks, checkpoint_folder=None, checkpoint_every_s=math.inf, samples=samples)
-        state = run_in_memory(walk(config), given, context).folded()
+        state = run_in_memory(walk, given, context).folded()
         pruned = own.built(state)
-        changes = config.pruning.measure_norms or config.pruning.shift_means or walk is _follow
+        changes = config.pruning.measure_norms or config.pruning.shift_means or not is_simple
         _check_same(given, state, found, example, is_same=not changes)
         return PrunedNetwork(
             model=pruned,

@@ -1,6 +1,5 @@
 """A pruned module of a user: what was removed of it, and how it is saved and loaded."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,37 +53,18 @@ class PrunedNetwork:
 
     @property
     def removed_macs_fraction(self) -> float:
-        """Share of the multiply-accumulates that were removed, in [0, 1].
-
-        >>> import tailor
-        >>> network = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 3))
-        >>> tailor.prune(network, torch.zeros(1, 8), removed_macs_fraction=0.25).removed_macs_fraction
-        0.25
-        """
+        """Share of the multiply-accumulates that were removed, in [0, 1]."""
         return 1.0 - self.macs / self.macs_before
 
     def __str__(self) -> str:
-        return "\n".join(self._lines())
-
-    def _lines(self) -> Iterator[str]:
-        yield (
+        summary = (
             f"{type(self.model).__name__}: {self.macs_before:,} -> {self.macs:,} MACs "
             f"({self.removed_macs_fraction:.1%} removed), {self.params_before:,} -> {self.params:,} parameters"
         )
-        yield from (f"  {group}" for group in self.groups)
+        return "\n  ".join([summary, *map(str, self.groups)])
 
     def save(self, folder: str | Path) -> None:
-        """Write the weights as safetensors and a description, both in `folder`; `tailor.load` reads them. No pickle.
-
-        >>> from tempfile import TemporaryDirectory
-        >>> import tailor
-        >>> network = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 3))
-        >>> with TemporaryDirectory() as folder:
-        ...     tailor.prune(network, torch.zeros(1, 8), removed_macs_fraction=0.5).save(folder)
-        ...     tailor.load(folder, model=network)[0]
-        Linear(in_features=8, out_features=8, bias=True)
-
-        """
+        """Write the weights as safetensors and a description, both in `folder`; `tailor.load` reads them. No pickle."""
         save_model(self.state.with_weights_of(self.model), Path(folder))
 
 

@@ -10,7 +10,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, TextIO
 
@@ -20,13 +20,13 @@ from tailor.core.errors import ConfigError
 from tailor.prepare import decode
 from tailor.prepare.arrays import file_sha256
 from tailor.prepare.listing import ImageFile, some
-from transtailor.documents import read_json
+from transtailor.documents import DocumentError, Record
 
 CHUNK_IMAGES = 128
 
 
 @dataclass(frozen=True, kw_only=True)
-class Chunk:
+class Chunk(Record):
     """A finished chunk, as in the journal."""
 
     number: int
@@ -34,17 +34,9 @@ class Chunk:
     pixels: str  # SHA-256 of the chunk's pixels
 
 
-@dataclass(frozen=True, kw_only=True)
-class Decoding:
-    """The outcome of `decode_files`."""
-
-    files_sha256: tuple[str, ...]  # of each image file's bytes
-    kept_images: int  # of an interrupted call
-
-
 def decode_files(
     files: Sequence[ImageFile], image_px: int, out: Path, journal: Path, threads: int, advance: Callable[[int], None]
-) -> Decoding:
+) -> tuple[tuple[str, ...], int]:
     """Decode images into `out`, a .npy file of uint8 (N, 3, image_px, image_px).
 
     Args:
@@ -54,6 +46,9 @@ def decode_files(
         journal: the file that lists the finished chunks.
         threads: images decoded at once (Pillow releases the lock of the interpreter).
         advance: called with the number of images done since the last call.
+
+    Returns:
+        SHA-256 of each image file, and how many images of an interrupted call were kept.
 
     Raises:
         ConfigError: some files are not complete images; the text has their number and the first names.
@@ -85,7 +80,7 @@ def decode_files(
         raise ConfigError(
             f"{len(problems)} file(s) cannot be read as whole images: {some(problems)}; replace or remove them"
         )
-    return Decoding(files_sha256=tuple(hashes), kept_images=kept_images)
+    return tuple(hashes), kept_images
 
 
 def _npy_header(shape: tuple[int, ...]) -> bytes:
@@ -112,12 +107,9 @@ def _begin(out: Path, journal: Path, header: bytes, files: Sequence[ImageFile], 
 
 def _chunk(line: str) -> Chunk | None:
     """A line of the journal; None if it was cut off when its writer was killed."""
-    if not line.endswith("\n"):
-        return None
     try:
-        chunk = read_json(line)
-        return Chunk(number=chunk["number"], files=tuple(chunk["files"]), pixels=chunk["pixels"])
-    except (ValueError, KeyError, TypeError):
+        return Chunk.from_json(line) if line.endswith("\n") else None
+    except DocumentError:
         return None
 
 
@@ -134,5 +126,5 @@ def _write_chunk(stream: BinaryIO, place: int, decoded: Sequence[decode.Decoded]
         number=number, files=tuple(one.sha256 for one in decoded), pixels=hashlib.sha256(pixels.data).hexdigest()
     )
     stream.flush()
-    notes.write(json.dumps(asdict(chunk)) + "\n")
+    notes.write(f"{chunk.to_json()}\n")
     notes.flush()

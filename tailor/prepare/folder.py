@@ -3,19 +3,8 @@
 from pathlib import Path
 
 from tailor.core.errors import ConfigError
-from tailor.prepare.listing import (
-    SPLIT_NAMES,
-    SPLITS,
-    TEST,
-    TRAIN,
-    FileListing,
-    has_images,
-    in_class_folders,
-    loose_files,
-    some,
-    split_of,
-    subfolders,
-)
+from tailor.prepare import listing
+from tailor.prepare.listing import FileListing
 
 
 def list_folder(roots: tuple[Path, ...]) -> FileListing:
@@ -30,30 +19,30 @@ def list_folder(roots: tuple[Path, ...]) -> FileListing:
             "data set that has several archives"
         )
     root = _entered(roots[0])
-    folders = subfolders(root)
+    folders = listing.subfolders(root)
     if not folders:
         raise ConfigError(
             f"{root} has no folders; expected a folder for each class with its images, or folders "
-            f"{', '.join(SPLITS)} of such folders"
+            f"{', '.join(listing.SPLITS)} of such folders"
         )
-    splits = [folder for folder in folders if split_of(folder) is not None]
+    splits = [folder for folder in folders if listing.split_of(folder) is not None]
     if len(splits) < len(folders):  # a class may have the name of a split
-        splits = [folder for folder in splits if not has_images(folder)]
+        splits = [folder for folder in splits if not listing.has_images(folder)]
     if not splits:
-        return in_class_folders(root, root)
+        return listing.in_class_folders(root, root)
     named = _named(root, splits)
     if others := [folder.name for folder in folders if folder not in splits]:
         raise ConfigError(
-            f"{root} has the splits {', '.join(named)} and also {some(others)}; move them away, or give them "
-            f"the name of a split: {', '.join(SPLIT_NAMES)}"
+            f"{root} has the splits {', '.join(named)} and also {listing.some(others)}; move them away, or give them "
+            f"the name of a split: {', '.join(listing.SPLIT_NAMES)}"
         )
-    if TRAIN not in named:
-        raise ConfigError(f"{root} has the splits {', '.join(named)}, but not {TRAIN!r}; add it")
-    parts = {split: in_class_folders(named[split], root, split) for split in SPLITS if split in named}
+    if listing.TRAIN not in named:
+        raise ConfigError(f"{root} has the splits {', '.join(named)}, but not {listing.TRAIN!r}; add it")
+    parts = {split: listing.in_class_folders(named[split], root, split) for split in listing.SPLITS if split in named}
     _expect_same_classes(root, parts)
     return FileListing(
         files=tuple(file for part in parts.values() for file in part.files),
-        left_out=(*loose_files(root, root), *(name for part in parts.values() for name in part.left_out)),
+        left_out=(*listing.loose_files(root, root), *(name for part in parts.values() for name in part.left_out)),
     )
 
 
@@ -65,15 +54,15 @@ def _named(root: Path, folders: list[Path]) -> dict[str, Path]:
     """
     named: dict[str, Path] = {}
     for folder in folders:
-        first = named.setdefault(SPLIT_NAMES[folder.name.casefold()], folder)
+        first = named.setdefault(listing.SPLIT_NAMES[folder.name.casefold()], folder)
         if first != folder:
             raise ConfigError(f"{root}: {first.name} and {folder.name} are names of the same split; move one away")
     return named
 
 
 def _entered(root: Path) -> Path:
-    while len(inside := subfolders(root)) == 1 and not has_images(inside[0]):
-        if split_of(inside[0]) in (TRAIN, TEST):
+    while len(inside := listing.subfolders(root)) == 1 and not listing.has_images(inside[0]):
+        if listing.split_of(inside[0]) in (listing.TRAIN, listing.TEST):
             break
         root = inside[0]
     return root
@@ -82,8 +71,8 @@ def _entered(root: Path) -> Path:
 def _expect_same_classes(root: Path, parts: dict[str, FileListing]) -> None:
     classes = {split: {file.class_name for file in part.files} for split, part in parts.items()}
     for split, found in classes.items():
-        if different := found ^ classes[TRAIN]:
+        if different := found ^ classes[listing.TRAIN]:
             raise ConfigError(
-                f"{root}: {TRAIN} and {split} differ in their classes: {some(different)} only in one of them; "
-                "give each class a folder with images in every split"
+                f"{root}: {listing.TRAIN} and {split} differ in their classes: {listing.some(different)} only in one "
+                "of them; give each class a folder with images in every split"
             )

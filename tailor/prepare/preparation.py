@@ -11,16 +11,7 @@ from typing import TextIO
 import numpy as np
 
 from tailor.catalogue import manifest
-from tailor.catalogue.manifest import (
-    ARRAY_FILES,
-    COLUMNS,
-    GROUP_FILE,
-    IMAGES_FILE,
-    POOL_FILES,
-    TARGET,
-    DataManifest,
-    StoredFile,
-)
+from tailor.catalogue.manifest import TARGET, DataManifest
 from tailor.core.errors import ConfigError
 from tailor.prepare import archive, arrays, chunks, decode, duplicates, progress
 from tailor.prepare.folder import list_folder
@@ -85,7 +76,7 @@ def prepare(request: Request, out: TextIO) -> DataManifest:
         _write_columns(prepared, tasks)
         if test.by_trial:
             _write_groups(prepared, tasks[TARGET], out)
-        _write_images(prepared / IMAGES_FILE, tasks, hashes)
+        _write_images(prepared / manifest.IMAGES_FILE, tasks, hashes)
         _describe(prepared, request, tasks, test, drawn)
         publish(prepared, final)
     return manifest.read(request.root, request.name)
@@ -147,9 +138,10 @@ def _decode(
     with progress.show_progress(out, f"decoding {request.name}", count, "images") as advance:
         for task, cutting in tasks.items():
             images, journal = prepared / f"{task}.images.npy", work / f"{task}.journal"
-            done = chunks.decode_files(cutting.files, request.image_px, images, journal, request.threads, advance)
-            hashes[task] = done.files_sha256
-            kept_images += done.kept_images
+            hashes[task], kept = chunks.decode_files(
+                cutting.files, request.image_px, images, journal, request.threads, advance
+            )
+            kept_images += kept
     if kept_images:
         say(f"{kept_images} of them were decoded before an interruption, verified and kept", to=out)
     return hashes
@@ -191,7 +183,7 @@ def _write_groups(prepared: Path, target: TaskFiles, out: TextIO) -> None:
     """
     groups = duplicates.alike(np.load(prepared / f"{TARGET}.images.npy", mmap_mode="r", allow_pickle=False))
     (prepared / f"{TARGET}.is_test.npy").unlink()
-    np.save(prepared / GROUP_FILE, groups, allow_pickle=False)
+    np.save(prepared / manifest.GROUP_FILE, groups, allow_pickle=False)
     labels, counts = np.array(target.labels), np.bincount(groups)
     for label, name in enumerate(target.classes):
         of_class = groups[labels == label]
@@ -216,7 +208,7 @@ def _write_columns(prepared: Path, tasks: dict[str, TaskFiles]) -> None:
             "is_test": np.array([file.split == TEST for file in cutting.files], np.bool_),
         }
         first_id += count
-        for column in COLUMNS[task][1:]:
+        for column in manifest.COLUMNS[task][1:]:
             np.save(prepared / f"{task}.{column}.npy", columns[column], allow_pickle=False)
 
 
@@ -234,12 +226,14 @@ def _write_images(path: Path, tasks: dict[str, TaskFiles], hashes: dict[str, tup
 
 def _describe(prepared: Path, request: Request, tasks: dict[str, TaskFiles], test: SplitRule, drawn: str) -> None:
     """Write the manifest."""
-    names, labels = POOL_FILES if test.by_trial else ARRAY_FILES, tasks[TARGET].labels
+    names, labels = manifest.POOL_FILES if test.by_trial else manifest.ARRAY_FILES, tasks[TARGET].labels
     opened = {name: np.load(prepared / name, mmap_mode="r", allow_pickle=False) for name in names}
     test_images = round(test.share * len(labels)) if test.by_trial else int(opened[f"{TARGET}.is_test.npy"].sum())
-    shapes: dict[str, tuple[int, ...]] = {name: array.shape for name, array in opened.items()} | {IMAGES_FILE: ()}
+    shapes: dict[str, tuple[int, ...]] = {name: array.shape for name, array in opened.items()} | {
+        manifest.IMAGES_FILE: ()
+    }
     files = {
-        name: StoredFile(
+        name: manifest.StoredFile(
             sha256=arrays.file_sha256(prepared / name), size_bytes=(prepared / name).stat().st_size, shape=shape
         )
         for name, shape in shapes.items()

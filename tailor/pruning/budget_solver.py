@@ -4,6 +4,7 @@ A *ranking* has one score per filter of each group; the lowest-ranked are remove
 """
 
 import math
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable
 
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from tailor.core.errors import ConfigError
 from tailor.model import cost
-from tailor.model.budget import macs_of, original_macs
+from tailor.model.cost import macs_of, original_macs
 from tailor.model.state import ModelState
 from tailor.pruning.surgery import Group, Kept
 from tailor.stages import Division
@@ -163,9 +164,10 @@ def lowest_in_each(found: tuple[Group, ...], removed: dict[str, int], ranking: R
     """The filters that stay if each group loses its `removed[name]` lowest-ranked ones; ties go by position."""
     kept = {}
     for group in found:
-        order = torch.sort(ranking[group.name], stable=True).indices if group.name in ranking else None
-        lowest = torch.arange(group.filters) if order is None else order
-        kept[group.name] = _all_but(lowest[: removed[group.name]].tolist(), group.filters)
+        order = torch.arange(group.filters)
+        if group.name in ranking:
+            order = torch.sort(ranking[group.name], stable=True).indices
+        kept[group.name] = order[removed[group.name] :].sort().values
     return kept
 
 
@@ -198,13 +200,13 @@ def _fewest(
 
     if too_much(removed(most)) < 0.0:
         raise _impossible(state, found, removed_macs_fraction, removed(most))
-    fewest = _smallest(most, lambda n: too_much(removed(n)) >= 0.0)
+    fewest = bisect_left(range(most), True, key=lambda n: too_much(removed(n)) >= 0.0)
     if too_much(removed(fewest)) <= BUDGET_MARGIN:
         return removed(fewest)
     before, after = removed(max(0, fewest - 1)), removed(fewest)
     changed = [name for name in after if after[name] > before[name]]
     parts = [before | {name: after[name] for name in changed[:number]} for number in range(len(changed) + 1)]
-    number = _smallest(len(changed), lambda number: too_much(parts[number]) >= 0.0)
+    number = bisect_left(range(len(changed)), True, key=lambda number: too_much(parts[number]) >= 0.0)
     if too_much(parts[number]) > BUDGET_MARGIN:
         last = (changed[number - 1], too_much(parts[number - 1])) if number else None
         raise _missed(state, removed_macs_fraction, too_much(parts[number]), last)
@@ -291,18 +293,3 @@ def shapes_after(
         for part in group.slices:
             after[part.tensor][part.dim] -= removed[group.name] * part.indices.shape[1]
     return {name: torch.Size(shape) for name, shape in after.items()}
-
-
-def _smallest(upper: int, holds: Callable[[int], bool]) -> int:
-    """The smallest n in [0, upper] for which `holds(n)`, which is false below some n and true from it on."""
-    low, high = 0, upper
-    while low < high:
-        middle = (low + high) // 2
-        low, high = (low, middle) if holds(middle) else (middle + 1, high)
-    return low
-
-
-def _all_but(gone: list[int], filters: int) -> Tensor:
-    stays = torch.ones(filters, dtype=torch.bool)
-    stays[gone] = False
-    return stays.nonzero().flatten()

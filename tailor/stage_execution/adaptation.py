@@ -6,7 +6,7 @@ from dataclasses import asdict
 import tailor.stages as stages
 from tailor.core.errors import ConfigError
 from tailor.model import cost
-from tailor.model.budget import macs_of
+from tailor.model.cost import macs_of
 from tailor.model.state import ModelState
 from tailor.pruning import adaptation_rules, budget_solver, surgery
 from tailor.stage_execution.base import StageContext, StageOutput, compute

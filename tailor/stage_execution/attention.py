@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -13,7 +12,7 @@ from tailor.core.errors import ConfigError
 from tailor.data.objective import loss_sum
 from tailor.data.task_data import Samples, generator, in_order
 from tailor.model.state import ModelState
-from tailor.stage_execution.base import StageContext, StageOutput, Tensors, add_prefix, apply, compute, part
+from tailor.stage_execution.base import StageContext, StageOutput, add_prefix, compute
 from tailor.training.feature_maps import compared_layers
 
 TEMPERATURE = 5.0  # of the softmax over standardised loss increases, as in the authors' code
@@ -32,11 +31,6 @@ def compute_weigh_channels(stage: stages.WeighChannels, parent: ModelState, cont
         losses = [loss_without(model, layer, channel, mine) for channel in range(channels)]
         weights[layer] = attention(ranks.sum(torch.stack(losses)).cpu())
     return StageOutput(tensors=add_prefix("channel_weights", weights))
-
-
-@apply.register
-def apply_weigh_channels(_stage: stages.WeighChannels, parent: ModelState, tensors: Tensors) -> ModelState:
-    return replace(parent, channel_weights=part("channel_weights", tensors))
 
 
 def attention(losses: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ Only `apply` makes the next state, whether the stage was computed now or read fr
 computed. Both are collective: all ranks call them in the same order.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, singledispatch
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,6 @@ from torch import Tensor
 
 from tailor.catalogue import datasets
 from tailor.catalogue.datasets import DataInfo
-from tailor.core.errors import ConfigError
 from tailor.data import task_data
 from tailor.data.device_images import DeviceImages
 from tailor.model.state import ModelState
@@ -88,8 +87,17 @@ def compute(stage: Stage, parent: ModelState | None, context: StageContext) -> S
 
 @singledispatch
 def apply(stage: Stage, parent: ModelState | None, tensors: Tensors) -> ModelState:  # noqa: ARG001
-    """The state after a stage, from its parent's state and what the stage stored."""
-    raise ConfigError(f"a stage of kind {stage.kind!r} has no function `apply`; register one")
+    """The state after a stage, from its parent's state and what the stage stored.
+
+    By default each part that is stored replaces that of the state; of `tensors` those that were not stored stay.
+    """
+    assert parent is not None  # stages without a parent have a function of their own
+    stored: dict[str, Any] = {
+        name: part(name, tensors) for name in sorted({name.partition("/")[0] for name in tensors})
+    }
+    if "tensors" in stored:
+        stored["tensors"] = parent.tensors | stored["tensors"]
+    return replace(parent, **stored)
 
 
 def add_prefix(part: str, tensors: Tensors) -> Tensors:

@@ -14,7 +14,7 @@ from tailor.core.errors import ConfigError
 from tailor.data.task_data import batches
 from tailor.model.state import ModelState
 from tailor.pruning import surgery
-from tailor.stage_execution.base import StageContext, StageOutput, Tensors, add_prefix, apply, compute, part
+from tailor.stage_execution.base import StageContext, StageOutput, add_prefix, compute
 from tailor.stage_execution.pruning import groups_of
 from tailor.stage_execution.tuning import HasState
 
@@ -38,11 +38,6 @@ def compute_shift_means(stage: stages.ShiftMeans, parent: ModelState, context: S
         tensors[f"{layer}.bias"] = tensors[f"{layer}.bias"] + read[:, inputs] @ means[layer][inputs].to(read.dtype)
     slimmed = surgery.slim(replace(unpruned, tensors=tensors), kept, found).tensors
     return StageOutput(tensors=add_prefix("tensors", {f"{layer}.bias": slimmed[f"{layer}.bias"] for layer in gone}))
-
-
-@apply.register
-def apply_shift_means(_stage: stages.ShiftMeans, parent: ModelState, tensors: Tensors) -> ModelState:
-    return replace(parent, tensors=parent.tensors | part("tensors", tensors))
 
 
 def gone_inputs(state: ModelState, kept: surgery.Kept, found: tuple[surgery.Group, ...]) -> dict[str, Tensor]:

@@ -17,7 +17,7 @@ from tailor.data.objective import quality
 from tailor.data.task_data import Samples, generator
 from tailor.model.state import ModelState
 from tailor.pruning import budget_solver, surgery
-from tailor.stage_execution.base import StageContext, StageOutput, Tensors, add_prefix, apply, compute, part
+from tailor.stage_execution.base import StageContext, StageOutput, add_prefix, compute
 from tailor.stage_execution.pruning import groups_of
 from tailor.stage_execution.tuning import train_all
 from tailor.training.checkpoint import Checkpoint, CheckpointAction, never
@@ -60,11 +60,6 @@ def compute_learn_ranking(stage: stages.LearnRanking, parent: ModelState, contex
     best = min(history, key=lambda individual: individual.loss)
     info = {"losses": [individual.loss for individual in history], "affine": best.affine}
     return StageOutput(info=info, tensors=add_prefix("scores", shift_scores(parent.scores, best.affine)))
-
-
-@apply.register
-def apply_learn_ranking(_stage: stages.LearnRanking, parent: ModelState, tensors: Tensors) -> ModelState:
-    return replace(parent, scores=part("scores", tensors))
 
 
 def shift_scores(scores: dict[str, Tensor], affine: Affine) -> dict[str, Tensor]:

@@ -10,11 +10,11 @@ import tailor.stages as stages
 from tailor.catalogue.networks import NETWORKS
 from tailor.data.task_data import Batch
 from tailor.model import cost
-from tailor.model.budget import macs_of
+from tailor.model.cost import macs_of
 from tailor.model.state import ModelState, weights
 from tailor.networks import pretrained
 from tailor.parallel.norm import synchronise_norms
-from tailor.stage_execution.base import StageContext, StageOutput, Tensors, add_prefix, apply, compute, part
+from tailor.stage_execution.base import StageContext, StageOutput, Tensors, add_prefix, compute
 from tailor.training.backward import Penalty
 from tailor.training.loop import NO_EXTRAS, TrainingExtras, group, optimiser_for, train
 
@@ -25,11 +25,6 @@ from tailor.training.loop import NO_EXTRAS, TrainingExtras, group, optimiser_for
 def compute_find_essential(stage: stages.FindEssential, parent: ModelState, _context: StageContext) -> StageOutput:
     essential = essential_masks(weights_of(parent), stage.prune_ratio)
     return StageOutput(info=counts(essential) | {"macs": macs_of(parent)}, tensors=add_prefix("essential", essential))
-
-
-@apply.register
-def apply_find_essential(_stage: stages.FindEssential, parent: ModelState, tensors: Tensors) -> ModelState:
-    return replace(parent, essential=part("essential", tensors))
 
 
 def weights_of(state: ModelState) -> Tensors:
@@ -79,13 +74,6 @@ def compute_allocate(stage: stages.Allocate, parent: ModelState, context: StageC
         extras = TrainingExtras(penalty=sum_of_squares(model, parent.essential, stage.start_penalty, parent.tensors))
     history = train(model, optimiser, samples, stage.training, "none", checkpoint, extras)
     return masked_output(model, history, parent)
-
-
-@apply.register
-def apply_trained_weights(
-    _stage: stages.Allocate | stages.Calibrate, parent: ModelState, tensors: Tensors
-) -> ModelState:
-    return replace(parent, tensors=part("tensors", tensors))
 
 
 # --- Calibrate ---

@@ -7,7 +7,7 @@ import torch
 import tailor.stages as stages
 from tailor.catalogue.networks import NETWORKS
 from tailor.core.errors import ConfigError
-from tailor.model.budget import macs_of
+from tailor.model.cost import macs_of
 from tailor.model.state import ModelState, Pixels, weights
 from tailor.networks import building, pretrained
 from tailor.pruning import budget_solver, surgery

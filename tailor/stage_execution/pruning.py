@@ -11,7 +11,7 @@ import tailor.stages as stages
 from tailor.core.errors import ConfigError
 from tailor.core.torch_private import BatchNormBase
 from tailor.data.task_data import batches, generator
-from tailor.model.budget import macs_of, original_macs, removed_macs_fraction
+from tailor.model.cost import macs_of, original_macs, removed_macs_fraction
 from tailor.model.factors import attach
 from tailor.model.latency import device_name, measure
 from tailor.model.state import ModelState, weights
@@ -69,11 +69,6 @@ def compute_train_factors(stage: stages.TrainFactors, parent: ModelState, contex
     history = train(model, optimiser, samples, stage.training, stage.task.augmentation, checkpoint)
     alpha = {site: p.detach().cpu() for site, p in zip(values, parameters, strict=True)}
     return StageOutput(info={"epochs": history, "macs": macs_of(parent)}, tensors=add_prefix("alpha", alpha))
-
-
-@apply.register
-def apply_train_factors(_stage: stages.TrainFactors, parent: ModelState, tensors: Tensors) -> ModelState:
-    return replace(parent, alpha=part("alpha", tensors))
 
 
 @compute.register
@@ -276,11 +271,6 @@ def compute_measure_norms(stage: stages.MeasureNorms, parent: ModelState, contex
     measured = weights(model)
     buffers = {name for name, _ in model.named_buffers()}
     return StageOutput(tensors=add_prefix("tensors", {name: t for name, t in measured.items() if name in buffers}))
-
-
-@apply.register
-def apply_measure_norms(_stage: stages.MeasureNorms, parent: ModelState, tensors: Tensors) -> ModelState:
-    return replace(parent, tensors=parent.tensors | part("tensors", tensors))
 
 
 # --- importance-aware fine-tuning (Eq. 6) ---

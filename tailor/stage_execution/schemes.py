@@ -7,13 +7,13 @@ import torch
 from torch import Tensor, nn
 
 import tailor.stages as stages
-from tailor.model.budget import macs_of
+from tailor.model.cost import macs_of
 from tailor.model.factors import attach
 from tailor.model.state import ModelState
 from tailor.pruning import budget_solver
 from tailor.pruning.criteria.base import norms_behind
 from tailor.pruning.surgery import Group
-from tailor.stage_execution.base import StageContext, StageOutput, Tensors, add_prefix, apply, compute, part
+from tailor.stage_execution.base import StageContext, StageOutput, Tensors, add_prefix, compute
 from tailor.stage_execution.pruning import groups_of
 from tailor.stage_execution.tuning import fine_tune
 from tailor.training.loop import group, optimiser_for, train
@@ -74,11 +74,6 @@ def compute_train_gates(stage: stages.TrainGates, parent: ModelState, context: S
     }
     info = {"epochs": history, "macs": macs_of(parent)}
     return StageOutput(info=info, tensors=add_prefix("tensors", trained) | add_prefix("scores", scores))
-
-
-@apply.register
-def apply_train_gates(_stage: stages.TrainGates, parent: ModelState, tensors: Tensors) -> ModelState:
-    return replace(parent, tensors=parent.tensors | part("tensors", tensors), scores=part("scores", tensors))
 
 
 def shift(state: ModelState, norm: str) -> Tensor:

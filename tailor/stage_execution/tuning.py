@@ -13,7 +13,7 @@ from tailor.catalogue.networks import NETWORKS
 from tailor.data.objective import quality
 from tailor.data.task_data import Samples, Splits
 from tailor.model import cost
-from tailor.model.budget import macs_of, original_macs
+from tailor.model.cost import macs_of, original_macs
 from tailor.model.state import ModelState, weights
 from tailor.parallel.norm import set_norms
 from tailor.stage_execution.base import StageContext, StageOutput, Tensors, add_prefix, apply, compute, part

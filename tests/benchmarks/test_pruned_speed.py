@@ -20,8 +20,7 @@ from benchmarks.pruned_speed import (
     pruned,
     pruned_by_torch_pruning,
 )
-from tailor.model.budget import removed_macs_fraction
-from tailor.model.cost import original_shapes
+from tailor.model.cost import original_shapes, removed_macs_fraction
 from tailor.pruning.budget_solver import BUDGET_MARGIN
 from tailor.stage_execution.preparing import initial_state
 from tests.benchmarks.looks import rows_in, run

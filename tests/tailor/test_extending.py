@@ -18,7 +18,7 @@ from tailor.execution.cache import Cache
 from tailor.execution.dry_run import dry_run
 from tailor.execution.plugins import load
 from tailor.execution.runner import StageEvent
-from tailor.model.budget import original_macs
+from tailor.model.cost import original_macs
 from tailor.pruning import surgery
 from tailor.pruning.criteria import CRITERIA, Criterion
 from tests.tailor.trials import SHORT

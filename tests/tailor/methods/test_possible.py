@@ -17,7 +17,7 @@ from tailor.config.parsing import parse_trial
 from tailor.core.errors import ConfigError
 from tailor.methods.feasibility import most_removable, refuse_impossible
 from tailor.model import cost
-from tailor.model.budget import macs_of, removed_macs_fraction
+from tailor.model.cost import macs_of, removed_macs_fraction
 from tailor.model.state import ModelState
 from tailor.networks import building
 from tailor.pruning import budget_solver, surgery

@@ -8,7 +8,7 @@ import pytest
 from results.statistics.paths import stop_rule
 from tailor.execution.cache import Cache
 from tailor.execution.runner import StageEvent
-from tailor.methods.stopping import exceeds_tolerance
+from tailor.methods.path import exceeds_tolerance
 from tests.tailor.trials import NETWORKS, short_trial
 
 TOLERANCE = 0.003

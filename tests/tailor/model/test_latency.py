@@ -11,7 +11,7 @@ from torch import nn
 
 from tailor.__main__ import main
 from tailor.model import latency
-from tailor.model.budget import macs_of
+from tailor.model.cost import macs_of
 from tailor.model.latency import WARM_UP_RUNS, latency_lines, measure
 from tailor.model.state import ModelState, save_model
 from tests.tailor.saved_models import pruned

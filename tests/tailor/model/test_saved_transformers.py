@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from tailor.catalogue.networks import NETWORKS, NetworkInfo, network_stub
 from tailor.core.errors import ConfigError
 from tailor.data.task_data import generator
-from tailor.model.budget import macs_of, original_macs
+from tailor.model.cost import macs_of, original_macs
 from tailor.model.state import ModelState, load_model, load_state, save_model
 from tailor.networks import building
 from tailor.pruning import budget_solver, surgery

@@ -14,7 +14,7 @@ from tailor.data import task_data
 from tailor.data.task_data import generator
 from tailor.execution.cache import Cache
 from tailor.execution.runner import StageEvent
-from tailor.model.budget import macs_of, original_macs, removed_macs_fraction
+from tailor.model.cost import macs_of, original_macs, removed_macs_fraction
 from tailor.model.state import ModelState
 from tailor.pruning import budget_solver, surgery
 from tailor.pruning.budget_solver import Ranking

@@ -15,7 +15,7 @@ from tailor.core.errors import ConfigError
 from tailor.data.task_data import batches, generator
 from tailor.execution.cache import Cache
 from tailor.execution.runner import StageEvent
-from tailor.model.budget import removed_macs_fraction
+from tailor.model.cost import removed_macs_fraction
 from tailor.model.factors import attach
 from tailor.model.state import ModelState
 from tailor.pruning import budget_solver, importance, surgery

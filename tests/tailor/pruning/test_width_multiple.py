@@ -15,7 +15,7 @@ from tailor.data.task_data import generator
 from tailor.execution.cache import Cache
 from tailor.execution.dry_run import dry_run
 from tailor.execution.runner import StageEvent
-from tailor.model.budget import macs_of, original_macs, removed_macs_fraction
+from tailor.model.cost import macs_of, original_macs, removed_macs_fraction
 from tailor.model.state import ModelState
 from tailor.networks import building
 from tailor.pruning import budget_solver, surgery
