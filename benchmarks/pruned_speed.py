@@ -165,7 +165,7 @@ def pruned(whole: ModelState, fraction: float, width_multiple: int) -> ModelStat
     )  # the weights are all that L1 reads
     ranking = budget_solver.combine_scores(l1(scoring), found, "sum")
     least = budget_solver.minimums(whole, found, 0.0)
-    kept = budget_solver.uniform(whole, found, fraction, least, ranking, width_multiple)
+    kept = budget_solver.uniform(budget_solver.Budget(whole, found, fraction, least, width_multiple), ranking)
     return surgery.slim(whole, kept, found)
 
 

@@ -74,7 +74,12 @@ def contenders(length: Length, has_theirs: bool) -> Iterator[Contender]:
     found = surgery.groups(building.skeleton(NETWORK, CLASSES), whole.input_shape, RULE)
     ranking = l1_ranking(whole, found)
     least = budget_solver.minimums(whole, found, 0.0)
-    yield ours("ours, by_kind", whole, found, budget_solver.by_kind(whole, found, FRACTION, least, ranking, 8))
+    yield ours(
+        "ours, by_kind",
+        whole,
+        found,
+        budget_solver.by_kind(budget_solver.Budget(whole, found, FRACTION, least, 8), ranking),
+    )
     if has_theirs:
         theirs = by_torch_pruning(whole)
         yield theirs

@@ -5,7 +5,7 @@ import os
 import re
 import tomllib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -104,6 +104,17 @@ def check_depth(document: object) -> None:
     raise DocumentError(f"is nested more than {DEEPEST} levels deep")
 
 
+def walk(document: object) -> Iterator[Any]:
+    """Yield a document and all values in its tables and lists.
+
+    >>> list(walk({"a": [1, 2]}))
+    [{'a': [1, 2]}, [1, 2], 1, 2]
+    """
+    yield document
+    for inner in _inside(document):
+        yield from walk(inner)
+
+
 def describe_fault(path: Path, error: DocumentError) -> str:
     """Explain why `read_toml` refused a file: the number of the line, its text, and a hint."""
     text = str(error).removeprefix(REFUSED)
@@ -148,7 +159,7 @@ def find_line(text: str, keys: Sequence[str]) -> int | None:
 
 
 def _inside(value: object) -> list[Any]:
-    return list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else []
+    return list(value.values()) if isinstance(value, dict) else [*value] if isinstance(value, list | tuple) else []
 
 
 def _read(kind: str, parse: Any, given: Path | str | bytes) -> Any:

@@ -119,11 +119,7 @@ def read(root: Path, name: str) -> DataManifest:
 
 
 def folder_of(root: Path, name: str) -> Path:
-    """The folder of a data set, whether it exists or not.
-
-    Raises:
-        ConfigError: `name` cannot be a folder's name.
-    """
+    """The folder of a data set, whether it exists or not. Raises ConfigError: `name` cannot be a folder's name."""
     if not _NAME.fullmatch(name):
         raise ConfigError(
             f"a data set cannot be called {name!r}: use letters, digits, '_', '-' and '.', beginning with "

@@ -109,11 +109,7 @@ def refuse_other_network(weights: str | None, network: str) -> None:
 
 
 def sha256_of(path: Path) -> str:
-    """SHA-256 of a file, 64 hexadecimal digits.
-
-    Raises:
-        ConfigError: the file cannot be read.
-    """
+    """SHA-256 of a file, 64 hexadecimal digits. Raises ConfigError: the file cannot be read."""
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

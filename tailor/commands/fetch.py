@@ -6,7 +6,6 @@ Weights are fetched by name. Data sets and weights in your own files are only ch
 import argparse
 import hashlib
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
@@ -17,7 +16,7 @@ from urllib.request import urlopen
 
 from tailor.catalogue import datasets, pins, weights
 from tailor.core.errors import ConfigError
-from transtailor.documents import DocumentError, read_toml
+from transtailor.documents import DocumentError, read_toml, walk
 from transtailor.exit_codes import INTERRUPTED, SUCCESS
 from transtailor.files import make_folder, name_file
 from transtailor.terminal import say
@@ -107,10 +106,10 @@ def needs_of(what: list[str]) -> Needs:
         ConfigError: a file that cannot be read, or an unknown name.
     """
     tables: list[Any] = [given if weights.is_name(given) else _read(Path(given)) for given in what]
-    names = [text for table in tables for text in _texts(table) if weights.is_name(text)]
+    names = [value for value in walk(tables) if isinstance(value, str) and weights.is_name(value)]
     for name in names:
         weights.find(name)
-    found = list(_tables(tables))
+    found = [value for value in walk(tables) if isinstance(value, dict)]
     return Needs(
         names=tuple(dict.fromkeys(names)),
         folders=tuple(dict.fromkeys(str(t["weights_folder"]) for t in found if "weights_folder" in t)),
@@ -217,23 +216,3 @@ def _read(path: Path, extended_by: tuple[Path, ...] = ()) -> list[dict[str, Any]
         raise ConfigError(f"{path} {error}") from error
     base = document.get("extends")
     return [document] + (_read(path.parent / base, (*extended_by, path.resolve())) if isinstance(base, str) else [])
-
-
-def _texts(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    for part in _parts(value):
-        yield from _texts(part)
-
-
-def _tables(value: Any) -> Iterator[dict[str, Any]]:
-    if isinstance(value, dict):
-        yield value
-    for part in _parts(value):
-        yield from _tables(part)
-
-
-def _parts(value: Any) -> list[Any]:
-    if isinstance(value, dict):
-        return list(value.values())
-    return value if isinstance(value, list) else []

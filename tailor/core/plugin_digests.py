@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tailor.core.registry import Registry
+from transtailor.documents import walk
 
 PACKAGE = "user_modules"  # its modules are called user_modules.<stem>_<first 8 digits of the SHA-256>
 
@@ -40,7 +41,7 @@ def digests_in(settings: object) -> dict[str, str]:
     """
     if not anything_is_loaded():
         return {}
-    named = set(_texts(settings))
+    named = {value for value in walk(settings) if isinstance(value, str)}
     return {
         f"{noun} {name}": plugin.sha256
         for plugin in _loaded()
@@ -62,14 +63,3 @@ def _loaded() -> Iterator[PluginRecord]:
         plugin = getattr(module, "_PLUGIN", None)
         if isinstance(plugin, PluginRecord):
             yield plugin
-
-
-def _texts(settings: object) -> Iterator[str]:
-    if isinstance(settings, str):
-        yield settings
-    elif isinstance(settings, dict):
-        for value in settings.values():
-            yield from _texts(value)
-    elif isinstance(settings, list | tuple):
-        for value in settings:
-            yield from _texts(value)

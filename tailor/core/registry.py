@@ -41,11 +41,7 @@ class Registry(Mapping[str, T], Generic[T]):
 
     @contextmanager
     def borrow(self, name: str, record: T) -> Iterator[T]:
-        """Register `record` under `name` until the context ends.
-
-        Raises:
-            ValueError: the name is taken.
-        """
+        """Register `record` under `name` until the context ends. Raises ValueError: the name is taken."""
         self.add(name, record)
         try:
             yield record

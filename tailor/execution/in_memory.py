@@ -19,11 +19,7 @@ class SamplesContext(StageContext):
     samples: Samples | None
 
     def splits(self, task: Task) -> Splits:  # noqa: ARG002
-        """The samples as each of the three splits.
-
-        Raises:
-            ConfigError: there are none.
-        """
+        """The samples as each of the three splits. Raises ConfigError: there are none."""
         if self.samples is None:
             raise ConfigError("these settings read data; give loader = ..., batches of (inputs, targets)")
         return Splits(train=self.samples, validation=self.samples, test=self.samples)

@@ -97,11 +97,7 @@ def unpack(archive: Path, parent: Path, limit_bytes: int = LIMIT_BYTES) -> Path:
 
 
 def _own(folder: Path) -> Path:
-    """The folder that an earlier call made.
-
-    Raises:
-        ConfigError: another user made it, or it is not a folder.
-    """
+    """The folder that an earlier call made. Raises ConfigError: another user made it, or it is not a folder."""
     status = folder.lstat()
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
         raise ConfigError(f"{folder} is there already and was not made by you; remove it, or give another --to")
@@ -169,11 +165,7 @@ class _Bounded:
         self._file, self.left = file, HEADER_BYTES
 
     def read(self, size: int = -1) -> bytes:
-        """The next bytes.
-
-        Raises:
-            ReadError: more than `left`.
-        """
+        """The next bytes. Raises ReadError: more than `left`."""
         if not 0 <= size <= self.left:
             raise tarfile.ReadError(f"headers of more than {HEADER_BYTES:,} bytes before one member")
         self.left -= size

@@ -47,11 +47,7 @@ def list_folder(roots: tuple[Path, ...]) -> FileListing:
 
 
 def _named(root: Path, folders: list[Path]) -> dict[str, Path]:
-    """The folder of each split.
-
-    Raises:
-        ConfigError: two folders have names of the same split.
-    """
+    """The folder of each split. Raises ConfigError: two folders have names of the same split."""
     named: dict[str, Path] = {}
     for folder in folders:
         first = named.setdefault(listing.SPLIT_NAMES[folder.name.casefold()], folder)

@@ -36,11 +36,7 @@ class SplitRule:
 
     @property
     def share(self) -> float:
-        """The share of the images that is drawn.
-
-        Raises:
-            ConfigError: it is not between 0 and 1.
-        """
+        """The share of the images that is drawn. Raises ConfigError: it is not between 0 and 1."""
         share = TEST_FRACTION if self.fraction is None else self.fraction
         if not 0.0 < share < 1.0:
             raise ConfigError(f"--test-fraction is {share}; expected a fraction between 0 and 1, for example 0.2")

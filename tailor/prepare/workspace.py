@@ -43,11 +43,7 @@ def workspace(final: Path) -> Iterator[Path]:
 
 
 def publish(folder: Path, final: Path) -> None:
-    """Give a finished folder its name, once all of it is on disk.
-
-    Raises:
-        ConfigError: `final` exists by now.
-    """
+    """Give a finished folder its name, once all of it is on disk. Raises ConfigError: `final` exists by now."""
     for path in [*folder.iterdir(), folder]:
         sync(path)
     try:

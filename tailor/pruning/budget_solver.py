@@ -7,6 +7,7 @@ import math
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -25,6 +26,17 @@ Ranking = dict[str, Tensor]  # group name -> (F,)
 Minimum = dict[str, int]  # group name -> fewest filters that stay
 
 
+@dataclass(frozen=True, eq=False)
+class Budget:
+    """What is to be removed, however it is divided over layers."""
+
+    state: ModelState
+    found: tuple[Group, ...]
+    removed_macs_fraction: float  # of the original network with this head; what earlier steps removed counts
+    minimum: Minimum  # what every group keeps
+    width_multiple: int = 1  # see `round_widths`
+
+
 def combine_scores(scores: dict[str, Tensor], found: tuple[Group, ...], grouping: str) -> Ranking:
     """Group name -> (F,): the scores of a group's layers combined by `sum`, `mean` or `max`."""
     ranking = {}
@@ -40,44 +52,24 @@ def minimums(state: ModelState, found: tuple[Group, ...], minimum_filters_fracti
     return {g.name: max(1, math.ceil(minimum_filters_fraction * g.filters_in(original))) for g in found}
 
 
-def lowest_of_all(
-    state: ModelState,
-    found: tuple[Group, ...],
-    removed_macs_fraction: float,
-    minimum: Minimum,
-    ranking: Ranking,
-    width_multiple: int = 1,
-) -> Kept:
+def lowest_of_all(budget: Budget, ranking: Ranking) -> Kept:
     """The filters that stay if the lowest-ranked of the whole network are removed one by one until the budget is met.
 
     MACs are counted after each removal; the one that meets the budget is the last.
 
-    Args:
-        removed_macs_fraction: of the original network with this head; what earlier steps removed counts.
-        minimum: what every group keeps.
-        width_multiple: see `round_widths`.
-
     Raises:
         ConfigError: the layers can only lose less, or much more; the text names the layer that prevents it.
     """
-    order = removal_order(ranking, minimum)
+    order = removal_order(ranking, budget.minimum)
 
     def counts(removals: int) -> dict[str, int]:
         removed = Counter(name for name, _ in order[:removals])
-        return {g.name: removed[g.name] for g in found}
+        return {g.name: removed[g.name] for g in budget.found}
 
-    removed = _fewest(state, found, removed_macs_fraction, len(order), counts, width_multiple)
-    return lowest_in_each(found, removed, ranking)
+    return lowest_in_each(budget.found, _fewest(budget, len(order), counts), ranking)
 
 
-def uniform(
-    state: ModelState,
-    found: tuple[Group, ...],
-    removed_macs_fraction: float,
-    minimum: Minimum,
-    ranking: Ranking,
-    width_multiple: int = 1,
-) -> Kept:
+def uniform(budget: Budget, ranking: Ranking) -> Kept:
     """The filters that stay if every group loses the same share of its filters, the lowest-ranked ones.
 
     The share is the smallest multiple of 1/1000 that reaches the budget; a group at its minimum loses no more.
@@ -85,64 +77,52 @@ def uniform(
     Raises:
         ConfigError: as of `lowest_of_all`.
     """
-    original = cost.original_shapes(state.network, state.classes)
+    original = cost.original_shapes(budget.state.network, budget.state.classes)
 
     def counts(thousandths: int) -> dict[str, int]:
-        widths = {g.name: round(g.filters_in(original) * (1000 - thousandths) / 1000) for g in found}
-        return {g.name: g.filters - min(g.filters, max(minimum[g.name], widths[g.name])) for g in found}
+        widths = {g.name: round(g.filters_in(original) * (1000 - thousandths) / 1000) for g in budget.found}
+        return {g.name: g.filters - min(g.filters, max(budget.minimum[g.name], widths[g.name])) for g in budget.found}
 
-    removed = _fewest(state, found, removed_macs_fraction, 1000, counts, width_multiple)
-    return lowest_in_each(found, removed, ranking)
+    return lowest_in_each(budget.found, _fewest(budget, 1000, counts), ranking)
 
 
-def by_kind(
-    state: ModelState,
-    found: tuple[Group, ...],
-    removed_macs_fraction: float,
-    minimum: Minimum,
-    ranking: Ranking,
-    width_multiple: int = 1,
-) -> Kept:
+def by_kind(budget: Budget, ranking: Ranking) -> Kept:
     """As `lowest_of_all`, by each filter's place among all of its kind (heads, stream, ...) instead of its score.
 
     So every kind loses the same share, whatever the scale of its scores. Of equal places the first kind goes first.
     """
     places: Ranking = {}
-    for kind in dict.fromkeys(group.kind for group in found):
-        names = [group.name for group in found if group.kind == kind]
+    for kind in dict.fromkeys(group.kind for group in budget.found):
+        names = [group.name for group in budget.found if group.kind == kind]
         scores = torch.cat([ranking[name] for name in names])
         place = (scores.argsort(stable=True).argsort() + 0.5) / len(scores)
         places |= zip(names, place.split([len(ranking[name]) for name in names]), strict=True)
-    return lowest_of_all(state, found, removed_macs_fraction, minimum, places, width_multiple)
+    return lowest_of_all(budget, places)
 
 
-DIVISIONS: dict[Division, Callable[..., Kept]] = {"global": lowest_of_all, "uniform": uniform, "by_kind": by_kind}
+DIVISIONS: dict[Division, Callable[[Budget, Ranking], Kept]] = {
+    "global": lowest_of_all,
+    "uniform": uniform,
+    "by_kind": by_kind,
+}
 
 
-def random_widths(
-    state: ModelState,
-    found: tuple[Group, ...],
-    removed_macs_fraction: float,
-    minimum: Minimum,
-    ranking: Ranking,
-    numbers: torch.Generator,
-    width_multiple: int = 1,
-) -> Kept:
+def random_widths(budget: Budget, ranking: Ranking, numbers: torch.Generator) -> Kept:
     """Random shares per group, scaled together until the budget is met; the lowest-ranked of each group are removed.
 
     Raises:
         ConfigError: as of `lowest_of_all`.
     """
-    drawn = {g.name: float(torch.rand((), generator=numbers)) for g in found}
+    drawn = {g.name: float(torch.rand((), generator=numbers)) for g in budget.found}
 
     def counts(thousandths: int) -> dict[str, int]:
         # Up to 1000 every group loses its drawn share; above, the rest of each shrinks until all are at their minimum.
         part, beyond = min(thousandths, 1000) / 1000, max(thousandths - 1000, 0) / 1000
         shares = {name: share * part + (1.0 - share) * beyond for name, share in drawn.items()}
-        return {g.name: min(round(g.filters * shares[g.name]), max(0, g.filters - minimum[g.name])) for g in found}
+        most = {g.name: max(0, g.filters - budget.minimum[g.name]) for g in budget.found}
+        return {g.name: min(round(g.filters * shares[g.name]), most[g.name]) for g in budget.found}
 
-    removed = _fewest(state, found, removed_macs_fraction, 2000, counts, width_multiple)
-    return lowest_in_each(found, removed, ranking)
+    return lowest_in_each(budget.found, _fewest(budget, 2000, counts), ranking)
 
 
 def round_widths(found: tuple[Group, ...], removed: dict[str, int], width_multiple: int) -> dict[str, int]:
@@ -171,14 +151,7 @@ def lowest_in_each(found: tuple[Group, ...], removed: dict[str, int], ranking: R
     return kept
 
 
-def _fewest(
-    state: ModelState,
-    found: tuple[Group, ...],
-    removed_macs_fraction: float,
-    most: int,
-    counts: Callable[[int], dict[str, int]],
-    width_multiple: int,
-) -> dict[str, int]:
+def _fewest(budget: Budget, most: int, counts: Callable[[int], dict[str, int]]) -> dict[str, int]:
     """`counts(n)`, rounded to the multiple, of the smallest n in [0, most] with which the budget is met.
 
     n is 0 only if the budget is met already. If several groups lose filters at n, and together exceed the budget by
@@ -187,19 +160,19 @@ def _fewest(
     Raises:
         ConfigError: `counts(most)` does not meet the budget, or a single group exceeds it by more than BUDGET_MARGIN.
     """
-    whole = original_macs(state)
-    allowed = whole * (1.0 - removed_macs_fraction)
-    macs_without = macs_after(state, found)
+    whole = original_macs(budget.state)
+    allowed = whole * (1.0 - budget.removed_macs_fraction)
+    macs_without = macs_after(budget.state, budget.found)
 
     def removed(n: int) -> dict[str, int]:
-        return round_widths(found, counts(n), width_multiple)
+        return round_widths(budget.found, counts(n), budget.width_multiple)
 
     def too_much(removed: dict[str, int]) -> float:
         """Share of the MACs that is removed beyond the budget; below 0 if it is not met."""
         return (allowed - macs_without(removed)) / whole
 
     if too_much(removed(most)) < 0.0:
-        raise _impossible(state, found, removed_macs_fraction, removed(most))
+        raise _impossible(budget, removed(most))
     fewest = bisect_left(range(most), True, key=lambda n: too_much(removed(n)) >= 0.0)
     if too_much(removed(fewest)) <= BUDGET_MARGIN:
         return removed(fewest)
@@ -209,35 +182,33 @@ def _fewest(
     number = bisect_left(range(len(changed)), True, key=lambda number: too_much(parts[number]) >= 0.0)
     if too_much(parts[number]) > BUDGET_MARGIN:
         last = (changed[number - 1], too_much(parts[number - 1])) if number else None
-        raise _missed(state, removed_macs_fraction, too_much(parts[number]), last)
+        raise _missed(budget, too_much(parts[number]), last)
     return parts[number]
 
 
-def _missed(
-    state: ModelState, removed_macs_fraction: float, too_much: float, last: tuple[str, float] | None
-) -> ConfigError:
+def _missed(budget: Budget, too_much: float, last: tuple[str, float] | None) -> ConfigError:
     """The error for a budget that is exceeded; `last`: the group that was cut last, and the excess before."""
-    removed, way = removed_macs_fraction + too_much, "earlier steps removed them"
+    asked = budget.removed_macs_fraction
+    removed, way = asked + too_much, "earlier steps removed them"
     if last is not None:
-        way = f"the last filters of {last[0]} lead there from {max(0.0, removed_macs_fraction + last[1]):.3f}"
+        way = f"the last filters of {last[0]} lead there from {max(0.0, asked + last[1]):.3f}"
     return ConfigError(
-        f"removed_macs_fraction = {removed_macs_fraction:g} is missed by more than {BUDGET_MARGIN:g}: {removed:.3f} of "
-        f"the MACs of {state.network} are removed, and {way}; choose another budget, larger steps or a smaller "
+        f"removed_macs_fraction = {asked:g} is missed by more than {BUDGET_MARGIN:g}: {removed:.3f} of "
+        f"the MACs of {budget.state.network} are removed, and {way}; choose another budget, larger steps or a smaller "
         "pruning.width_multiple"
     )
 
 
-def _impossible(
-    state: ModelState, found: tuple[Group, ...], removed_macs_fraction: float, removed: dict[str, int]
-) -> ConfigError:
+def _impossible(budget: Budget, removed: dict[str, int]) -> ConfigError:
     """The error for an impossible budget; `removed`: with all groups at their minimum."""
+    state, found = budget.state, budget.found
     whole, left = original_macs(state), macs_after(state, found)(removed)
     shapes = shapes_after({name: tensor.shape for name, tensor in state.tensors.items()}, found, removed)
     least = cost.macs_by_layer(state.network, state.classes, shapes, state.input_shape)
     largest = max(least, key=least.__getitem__)
     prunable = ", ".join(group.name for group in found) or "none"
     return ConfigError(
-        f"removed_macs_fraction = {removed_macs_fraction:g} is more than {state.network} can lose, which is "
+        f"removed_macs_fraction = {budget.removed_macs_fraction:g} is more than {state.network} can lose, which is "
         f"{1.0 - left / whole:.3f} with its prunable layers ({prunable}) at their minimum; most of what "
         f"stays is in {largest.removesuffix('.weight')}, {least[largest] / whole:.3f} of the original MACs; choose a "
         "smaller budget, pruning.minimum_filters_fraction or pruning.width_multiple, or let more layers lose filters: "

@@ -39,12 +39,11 @@ class Individual:
 def compute_learn_ranking(stage: stages.LearnRanking, parent: ModelState, context: StageContext) -> StageOutput:
     found, data = groups_of(parent, stage.rule), context.splits(stage.task)
     minimum = budget_solver.minimums(parent, found, stage.minimum_filters_fraction)
+    budget = budget_solver.Budget(parent, found, stage.removed_macs_fraction, minimum, stage.width_multiple)
 
     def loss_of(affine: Affine) -> float:
         ranking = budget_solver.combine_scores(shift_scores(parent.scores, affine), found, stage.grouping)
-        kept = budget_solver.lowest_of_all(
-            parent, found, stage.removed_macs_fraction, minimum, ranking, stage.width_multiple
-        )
+        kept = budget_solver.lowest_of_all(budget, ranking)
         judged = tune_briefly(stage, surgery.slim(parent, kept, found), data.train, context)
         outputs = predict(judged.build(context.ranks.device), data.validation, context.ranks)
         return quality(outputs, data.validation.labels.cpu()).loss

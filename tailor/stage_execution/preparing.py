@@ -74,7 +74,7 @@ def narrow_state(state: ModelState, removed_macs_fraction: float, width_multiple
     rule = GroupRule(residual="coupled", linear=True)
     found = surgery.groups(state.build(), state.input_shape, rule)
     least = budget_solver.minimums(state, found, 0.0)
-    kept = budget_solver.uniform(state, found, removed_macs_fraction, least, {}, width_multiple)
+    kept = budget_solver.uniform(budget_solver.Budget(state, found, removed_macs_fraction, least, width_multiple), {})
     return reinitialise(surgery.slim(state, kept, found), seed)
 
 

@@ -112,9 +112,8 @@ def solve_budget(
         numbers = generator(stage.seed, "random filters")
         ranking = {g.name: torch.rand(g.filters, generator=numbers) for g in found}
     minimum = budget_solver.minimums(state, found, stage.minimum_filters_fraction)
-    return budget_solver.DIVISIONS[stage.allocation](
-        state, found, removed_macs_fraction, minimum, ranking, stage.width_multiple
-    )
+    budget = budget_solver.Budget(state, found, removed_macs_fraction, minimum, stage.width_multiple)
+    return budget_solver.DIVISIONS[stage.allocation](budget, ranking)
 
 
 @compute.register
@@ -175,12 +174,11 @@ def compute_prune_best_of_random(
     found, data = groups_of(parent, stage.rule), context.splits(stage.task)
     ranking = budget_solver.combine_scores(parent.scores, found, stage.grouping)
     minimum = budget_solver.minimums(parent, found, stage.minimum_filters_fraction)
+    budget = budget_solver.Budget(parent, found, stage.removed_macs_fraction, minimum, stage.width_multiple)
     numbers = generator(stage.seed, "random widths")
     best, scores = None, []
     for _ in range(stage.draws):
-        kept = budget_solver.random_widths(
-            parent, found, stage.removed_macs_fraction, minimum, ranking, numbers, stage.width_multiple
-        )
+        kept = budget_solver.random_widths(budget, ranking, numbers)
         score = score_on(surgery.slim(parent, kept, found), data.validation, context)
         if best is None or score > max(scores):
             best = kept

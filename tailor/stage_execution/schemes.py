@@ -28,7 +28,8 @@ LARGEST_SHIFT = 10.0  # of a gated norm, in standard deviations of its output, a
 def compute_fine_tune_softly(stage: stages.FineTuneSoftly, parent: ModelState, context: StageContext) -> StageOutput:
     found = groups_of(parent, stage.rule)
     minimum = budget_solver.minimums(parent, found, stage.minimum_filters_fraction)
-    kept = budget_solver.uniform(parent, found, stage.removed_macs_fraction, minimum, {}, stage.width_multiple)
+    budget = budget_solver.Budget(parent, found, stage.removed_macs_fraction, minimum, stage.width_multiple)
+    kept = budget_solver.uniform(budget, {})
     zeroed = {g.name: g.filters - len(kept[g.name]) for g in found}  # the same counts in every epoch
     return fine_tune(stage, parent, context, lambda model: zero_smallest(model, found, zeroed))
 

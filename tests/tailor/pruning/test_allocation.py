@@ -81,7 +81,7 @@ def test_lowest_of_all_equals_the_slow_reference(
     state = fitted(network)
     found, ranking = ranked(state, RULES[rule])
     least = budget_solver.minimums(state, found, minimum)
-    fast = budget_solver.lowest_of_all(state, found, budget, least, ranking)
+    fast = budget_solver.lowest_of_all(budget_solver.Budget(state, found, budget, least), ranking)
     assert as_lists(fast) == slow_lowest_of_all(state, found, budget, minimum, ranking)
 
 
@@ -89,7 +89,9 @@ def test_lowest_of_all_equals_the_slow_reference(
 def test_the_last_removal_reaches_the_budget(network: str, fitted: Callable[[str], ModelState]) -> None:
     state = fitted(network)
     found, ranking = ranked(state, RULES["inside"])
-    kept = as_lists(budget_solver.lowest_of_all(state, found, 0.2, dict.fromkeys(ranking, 1), ranking))
+    kept = as_lists(
+        budget_solver.lowest_of_all(budget_solver.Budget(state, found, 0.2, dict.fromkeys(ranking, 1)), ranking)
+    )
     score_of = {(name, i): values[i].item() for name, values in ranking.items() for i in range(len(values))}
     gone = score_of.keys() - {(name, i) for name, stays in kept.items() for i in stays}
     name, index = max(gone, key=score_of.__getitem__)
@@ -119,7 +121,9 @@ def test_uniform_equals_the_slow_reference(
     """The share grows by a thousandth until the really slimmed network meets the budget."""
     state = fitted(network)
     found, ranking = ranked(state, RULES["coupled"])
-    fast = budget_solver.uniform(state, found, budget, budget_solver.minimums(state, found, minimum), ranking)
+    fast = budget_solver.uniform(
+        budget_solver.Budget(state, found, budget, budget_solver.minimums(state, found, minimum)), ranking
+    )
     for thousandths in count():
         widths = {g.name: round(g.filters * (1000 - thousandths) / 1000) for g in found}
         removed = {g.name: g.filters - max(math.ceil(minimum * g.filters), widths[g.name]) for g in found}
@@ -137,7 +141,7 @@ def test_uniform_counts_shares_of_the_original_widths(fitted: Callable[[str], Mo
     first = {name: torch.arange(6 if name == "features.5" else len(values)) for name, values in ranking.items()}
     narrow = surgery.slim(state, first, found)
     again, ranking = ranked(narrow, RULES["inside"])
-    kept = budget_solver.uniform(narrow, again, 0.6, dict.fromkeys(ranking, 1), ranking)
+    kept = budget_solver.uniform(budget_solver.Budget(narrow, again, 0.6, dict.fromkeys(ranking, 1)), ranking)
     assert len(kept["features.5"]) == 6  # of 48
     assert len(kept["features.2"]) == len(kept["features.7"]) < 48
     assert 2 * len(kept["features.0"]) == pytest.approx(len(kept["features.2"]), abs=1)  # 24 and 48 originally
@@ -159,7 +163,7 @@ def test_random_widths_equal_the_slow_reference(
     least = budget_solver.minimums(state, found, minimum)
     numbers, again = generator(1, "test widths"), generator(1, "test widths")
     for _ in range(2):
-        fast = budget_solver.random_widths(state, found, budget, least, ranking, numbers)
+        fast = budget_solver.random_widths(budget_solver.Budget(state, found, budget, least), ranking, numbers)
         shares = {g.name: torch.rand((), generator=again).item() for g in found}
         for thousandths in count(0, 1):
             taken = {name: share * min(thousandths, 1000) / 1000 for name, share in shares.items()}
@@ -197,7 +201,7 @@ def test_random_best_is_the_best_on_validation(network: str, run: Run, shared_ca
     validation = task_data.splits(stage.task).validation
     drawn, accuracies = [], []
     for _ in range(6):
-        drawn.append(budget_solver.random_widths(scored, found, 0.3, least, ranking, numbers))
+        drawn.append(budget_solver.random_widths(budget_solver.Budget(scored, found, 0.3, least), ranking, numbers))
         model = surgery.slim(scored, drawn[-1], found).build().eval()
         with torch.no_grad():
             right = model(task_data.normalise(validation.fetch().images)).argmax(dim=1) == validation.labels
@@ -240,15 +244,15 @@ def test_an_impossible_budget_names_the_layer_in_the_way(
         rf".*stays is in {max(left, key=left.__getitem__)}, .*choose a smaller budget.*pruning\.residual = 'coupled'"
     )
     with pytest.raises(ConfigError, match=text):
-        allocate(state, found, 0.95, least, ranking)
-    assert as_lists(allocate(state, found, possible - 1e-6, least, ranking)) == lowest_go(
+        allocate(budget_solver.Budget(state, found, 0.95, least), ranking)
+    assert as_lists(allocate(budget_solver.Budget(state, found, possible - 1e-6, least), ranking)) == lowest_go(
         ranking, {g.name: g.filters - least[g.name] for g in found}
     )
 
 
 def test_a_network_without_prunable_layers_is_refused(fitted: Callable[[str], ModelState]) -> None:
     with pytest.raises(ConfigError, match=r"is 0\.000 with its prunable layers \(none\)"):
-        budget_solver.lowest_of_all(fitted("digits_vgg"), (), 0.1, {}, {})
+        budget_solver.lowest_of_all(budget_solver.Budget(fitted("digits_vgg"), (), 0.1, {}), {})
 
 
 @pytest.mark.parametrize("allocate", [budget_solver.lowest_of_all, budget_solver.uniform])
@@ -258,11 +262,11 @@ def test_what_earlier_steps_removed_counts(
     state = fitted("digits_vgg")
     found, ranking = ranked(state, RULES["inside"])
     least = dict.fromkeys(ranking, 1)
-    first = surgery.slim(state, allocate(state, found, 0.2, least, ranking), found)
+    first = surgery.slim(state, allocate(budget_solver.Budget(state, found, 0.2, least), ranking), found)
     again, ranking = ranked(first, RULES["inside"])
-    met = allocate(first, again, 0.2, least, ranking)
+    met = allocate(budget_solver.Budget(first, again, 0.2, least), ranking)
     assert all(len(met[g.name]) == g.filters for g in again)  # nothing more to remove
-    more = surgery.slim(first, allocate(first, again, 0.4, least, ranking), again)
+    more = surgery.slim(first, allocate(budget_solver.Budget(first, again, 0.4, least), ranking), again)
     assert 0.4 <= removed_macs_fraction(more) < 0.44
 
 

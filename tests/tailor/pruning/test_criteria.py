@@ -224,7 +224,7 @@ def test_members_of_a_group_lose_the_same_filters() -> None:
     state = state_of("digits_resnet")
     scoring = scoring_of(state, rule=GroupRule(residual="coupled"))
     ranking = budget_solver.combine_scores(scores_by("l1", scoring), scoring.found, "max")
-    kept = budget_solver.uniform(state, scoring.found, 0.4, dict.fromkeys(ranking, 2), ranking)
+    kept = budget_solver.uniform(budget_solver.Budget(state, scoring.found, 0.4, dict.fromkeys(ranking, 2)), ranking)
     slimmed = surgery.slim(state, kept, scoring.found)
     for group in scoring.found:
         assert len(kept[group.name]) < group.filters

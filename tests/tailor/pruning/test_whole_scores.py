@@ -146,7 +146,7 @@ def test_a_budget_is_met_by_heads_and_channels(allocate: Any, state: ModelState)
     ranking = budget_solver.combine_scores(scores_by("l2", scoring), scoring.found, "mean")
     least = budget_solver.minimums(state, scoring.found, 0.1)
     assert {name: least[name] for name in HEADS} == dict.fromkeys(HEADS, 1)
-    kept = allocate(state, scoring.found, 0.4, least, ranking, 4)
+    kept = allocate(budget_solver.Budget(state, scoring.found, 0.4, least, 4), ranking)
     smaller = surgery.slim(state, kept, scoring.found)
     assert 0.4 <= removed_macs_fraction(smaller) < 0.45
     assert len(kept["patches"]) % 4 == 0
@@ -158,7 +158,7 @@ def test_by_kind_takes_the_same_share_of_each_kind_whatever_the_scale_of_its_sco
     ranking = {group.name: torch.rand(group.filters, generator=draw) for group in found}
     scales = {"heads": 1e-6, "stream": 1e6, "filters": 1.0}
     scaled = {group.name: ranking[group.name] * scales[group.kind] for group in found}
-    kept = budget_solver.by_kind(state, found, 0.4, least, scaled)
+    kept = budget_solver.by_kind(budget_solver.Budget(state, found, 0.4, least), scaled)
     shares = {}
     for kind in scales:
         groups = [group for group in found if group.kind == kind]
@@ -168,7 +168,7 @@ def test_by_kind_takes_the_same_share_of_each_kind_whatever_the_scale_of_its_sco
         shares[kind] = float(stays.sum()) / len(stays), 1 / len(stays)
     for (share, step), (other, other_step) in combinations(shares.values(), 2):
         assert abs(share - other) < step + other_step
-    raw = budget_solver.lowest_of_all(state, found, 0.4, least, scaled)
+    raw = budget_solver.lowest_of_all(budget_solver.Budget(state, found, 0.4, least), scaled)
     assert {name: len(stays) for name, stays in raw.items()} != {name: len(stays) for name, stays in kept.items()}
 
 

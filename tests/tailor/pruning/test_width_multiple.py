@@ -40,10 +40,10 @@ def pruned(
     how: str, state: ModelState, found: Found, ranking: Ranking, budget: float, multiple: int, minimum: float = 0.1
 ) -> surgery.Kept:
     least = budget_solver.minimums(state, found, minimum)
+    asked = budget_solver.Budget(state, found, budget, least, multiple)
     if how == "random_widths":
-        numbers = generator(1, "test widths")
-        return budget_solver.random_widths(state, found, budget, least, ranking, numbers, multiple)
-    return getattr(budget_solver, how)(state, found, budget, least, ranking, multiple)  # type: ignore[no-any-return]
+        return budget_solver.random_widths(asked, ranking, generator(1, "test widths"))
+    return getattr(budget_solver, how)(asked, ranking)  # type: ignore[no-any-return]
 
 
 @pytest.mark.parametrize("how", ALLOCATIONS)

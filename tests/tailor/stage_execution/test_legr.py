@@ -83,7 +83,9 @@ def test_fitness_is_the_validation_loss_after_pruning(network: str, run: Run, sh
             )
             for g in found
         }
-        pruned = surgery.slim(scored, budget_solver.lowest_of_all(scored, found, 0.3, least, ranking), found)
+        pruned = surgery.slim(
+            scored, budget_solver.lowest_of_all(budget_solver.Budget(scored, found, 0.3, least), ranking), found
+        )
         assert losses[number] == pytest.approx(validation_loss(pruned, stage.task), rel=1e-5)
         if losses[number] == min(losses):
             best = pruned
