@@ -117,7 +117,8 @@ def _check(folder: Path, out: TextIO) -> None:
             f"name that was changed by hand; for one that has it, {manifest.remedy(folder)}",
             to=out,
         )
-    with progress.show_progress(out, "looking for images that are in it twice", _images(found), "images") as advance:
+    count = found.source_images + found.target_images
+    with progress.show_progress(out, "looking for images that are in it twice", count, "images") as advance:
         alike = duplicates.find(root, name, advance)
     for groups, pairs in alike.items():
         say(f"{groups}: {len(pairs)} pair(s) of images look alike", to=out)
@@ -135,7 +136,3 @@ def _described(found: "DataManifest") -> Iterator[str]:
         f"  target: {found.target_images} images of {found.target_classes} classes, "
         f"{found.test_images} of them test images" + (", drawn by each trial" if found.pool else "")
     )
-
-
-def _images(found: "DataManifest") -> int:
-    return found.source_images + found.target_images

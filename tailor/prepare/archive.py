@@ -14,9 +14,10 @@ import struct
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from io import BufferedReader
 from pathlib import Path, PurePosixPath
 from typing import IO, cast
@@ -50,6 +51,7 @@ class ArchiveMember:
     name: str
     kind: str  # "file", "folder", or a phrase for another kind
     size_bytes: int
+    open: Callable[[], IO[bytes]]  # its content; valid until the next member is asked for
 
 
 def is_archive(path: Path) -> bool:
@@ -144,16 +146,20 @@ def _inside(archive: Path, member: ArchiveMember) -> PurePosixPath:
 
 
 def _members(archive: Path) -> Iterator[ArchiveMember]:
+    """What is in the archive, in its order."""
     if archive.name.lower().endswith(".zip"):
         with zipfile.ZipFile(archive) as opened:
             for info in opened.infolist():
                 if info.compress_type not in COMPRESSIONS:
                     raise zipfile.BadZipFile(f"member {info.filename!r} is neither stored nor deflated")
-                yield ArchiveMember(name=info.filename, kind=_zip_kind(info), size_bytes=info.file_size)
+                content = partial(opened.open, info)
+                yield ArchiveMember(name=info.filename, kind=_zip_kind(info), size_bytes=info.file_size, open=content)
         return
     with _opened(archive) as (tar, file):
         for entry in tar:
-            yield ArchiveMember(name=entry.name, kind=_tar_kind(entry), size_bytes=entry.size if entry.isfile() else 0)
+            size_bytes = entry.size if entry.isfile() else 0
+            content = partial(_content, tar, file, entry)
+            yield ArchiveMember(name=entry.name, kind=_tar_kind(entry), size_bytes=size_bytes, open=content)
             _forget(tar, file)
         _expect_end(tar)
 
@@ -191,6 +197,14 @@ def _opened(archive: Path) -> Iterator[tuple[tarfile.TarFile, _Bounded]]:
             yield tar, file
 
 
+def _content(tar: tarfile.TarFile, file: _Bounded, entry: tarfile.TarInfo) -> IO[bytes]:
+    """The content of a file in the archive, all of which may be read."""
+    content = tar.extractfile(entry)
+    assert content is not None  # it is a file
+    file.left = entry.size
+    return content
+
+
 def _forget(tar: tarfile.TarFile, file: _Bounded) -> None:
     """Clear what `tarfile` keeps of the members so far and of global headers, and reset the limit."""
     tar.members.clear()  # type: ignore[attr-defined]
@@ -226,25 +240,9 @@ def _tar_kind(entry: tarfile.TarInfo) -> str:
 
 
 def _write(archive: Path, folder: Path) -> None:
-    for name, content in _contents(archive):
-        target = folder / PurePosixPath(name)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with target.open("xb") as file:
-            shutil.copyfileobj(content, file, 1 << 20)
-
-
-def _contents(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
-    """Name and content of every file in the archive; each is read before the next one."""
-    if archive.name.lower().endswith(".zip"):
-        with zipfile.ZipFile(archive) as opened:
-            for info in opened.infolist():
-                if _zip_kind(info) == "file":
-                    with opened.open(info) as member:
-                        yield info.filename, member
-        return
-    with _opened(archive) as (tar, file):
-        for entry in tar:
-            if entry.isfile() and (content := tar.extractfile(entry)) is not None:
-                file.left = entry.size
-                yield entry.name, content
-            _forget(tar, file)
+    for member in _members(archive):
+        if member.kind == "file":
+            target = folder / PurePosixPath(member.name)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with member.open() as content, target.open("xb") as file:
+                shutil.copyfileobj(content, file, 1 << 20)

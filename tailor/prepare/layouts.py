@@ -27,14 +27,13 @@ from tailor.prepare.listing import (
 )
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Layout:
     """The folders and files of a data set on disk."""
 
-    description: str
     expects: str  # the archives or files to give, for error messages
     list_images: Callable[[tuple[Path, ...]], FileListing]  # of the folders given
-    images: int | None  # in the complete official data set; None: any number
+    images: int | None = None  # in the complete official data set; None: any number
     training_images_per_class: int | None = None  # without an official split: all others are test images
 
 
@@ -184,36 +183,13 @@ def _matlab(path: Path, field: str) -> NDArray[Any]:
         raise ConfigError(f"{path} is not a MATLAB file with {field!r}: {error!r}; download the lists again") from error
 
 
-def _add_official(
-    function: Callable[[tuple[Path, ...]], FileListing],
-    expects: str,
-    images: int,
-    training_images_per_class: int | None,
-) -> None:
-    LAYOUTS.add(
-        function.__name__,
-        Layout(
-            description=(function.__doc__ or "").partition("\n")[0],
-            expects=expects,
-            list_images=function,
-            images=images,
-            training_images_per_class=training_images_per_class,
-        ),
-    )
-
-
-LAYOUTS.add(
-    "folder",
-    Layout(
-        description="root/<class>/*.jpg, or root/{train,val,test}/<class>/*.jpg",
-        expects="a folder or an archive with a folder for each class",
-        list_images=list_folder,
-        images=None,
-    ),
-)
-_add_official(caltech256, "256_ObjectCategories.tar, or the folder of that name", 29_780, 60)
-_add_official(cub200, "CUB_200_2011.tgz, or the folder CUB_200_2011", 11_788, None)
-_add_official(stanford_dogs, "images.tar and lists.tar, or a folder with both unpacked", 20_580, None)
-_add_official(indoor67, "indoorCVPR_09.tar, TrainImages.txt and TestImages.txt", 6_700, None)
-_add_official(flowers102, "102flowers.tgz, imagelabels.mat and setid.mat", 8_189, None)
-_add_official(stanford40, "Stanford40_JPEGImages.zip and Stanford40_ImageSplits.zip", 9_532, None)
+LAYOUTS.add("folder", Layout(expects="a folder or an archive with a folder for each class", list_images=list_folder))
+for _list_images, _expects, _images, _training_images in (
+    (caltech256, "256_ObjectCategories.tar, or the folder of that name", 29_780, 60),
+    (cub200, "CUB_200_2011.tgz, or the folder CUB_200_2011", 11_788, None),
+    (stanford_dogs, "images.tar and lists.tar, or a folder with both unpacked", 20_580, None),
+    (indoor67, "indoorCVPR_09.tar, TrainImages.txt and TestImages.txt", 6_700, None),
+    (flowers102, "102flowers.tgz, imagelabels.mat and setid.mat", 8_189, None),
+    (stanford40, "Stanford40_JPEGImages.zip and Stanford40_ImageSplits.zip", 9_532, None),
+):
+    LAYOUTS.add(_list_images.__name__, Layout(_expects, _list_images, _images, _training_images))
