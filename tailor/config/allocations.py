@@ -73,37 +73,35 @@ class Allocation(Settings):
         """Yield the stages from scores to a pruned model; return the outcome of the last stage."""
 
 
-class Global(Allocation):
+class Divided(Allocation):
+    """An allocation that is one surgery, whose division of the budget over layers has the same name."""
+
+    name: Division
+
+    def stages(self, scores: StageOutcome, cut: Cut) -> StageSubgenerator:
+        """Yield one surgery."""
+        return (yield _prune(scores, cut, self.name))
+
+
+class Global(Divided):
     """The lowest-scored filters of the whole network go first; each layer keeps `pruning.minimum_filters_fraction`."""
 
     name: Literal["global"] = "global"
 
-    def stages(self, scores: StageOutcome, cut: Cut) -> StageSubgenerator:
-        """Yield one surgery."""
-        return (yield _prune(scores, cut, "global"))
 
-
-class Uniform(Allocation):
+class Uniform(Divided):
     """Every layer loses the same share of its filters, its lowest-scored ones."""
 
     name: Literal["uniform"] = "uniform"
 
-    def stages(self, scores: StageOutcome, cut: Cut) -> StageSubgenerator:
-        """Yield one surgery."""
-        return (yield _prune(scores, cut, "uniform"))
 
-
-class ByKind(Allocation):
+class ByKind(Divided):
     """Heads, channels of the stream, groups and other filters lose the same share each; within a kind, as `global`.
 
     Fang et al., ECCV 2024, "Isomorphic Pruning", which also tells layers apart by their types.
     """
 
     name: Literal["by_kind"] = "by_kind"
-
-    def stages(self, scores: StageOutcome, cut: Cut) -> StageSubgenerator:
-        """Yield one surgery."""
-        return (yield _prune(scores, cut, "by_kind"))
 
 
 class RandomBest(Allocation):

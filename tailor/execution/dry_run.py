@@ -10,6 +10,8 @@ from tailor.config.trial import TrialConfig, trial_id
 from tailor.core.errors import ConfigError
 from tailor.stages import Size, Stage, StageGenerator, StageOutcome
 
+DESCRIPTION_BYTES = 2_000  # of a stage on disk
+
 
 @dataclass(frozen=True, slots=True)
 class PlannedOutcome:
@@ -172,7 +174,7 @@ def _planned(stage: Stage, size: Size, point: int | None) -> PlannedStage:
         version=stage.version,
         parents=stage.parents,
         work=cost.work,
-        stored_bytes=cost.stored_bytes,
+        stored_bytes=DESCRIPTION_BYTES + cost.stored_bytes,
         point=point,
     )
 

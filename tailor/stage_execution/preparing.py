@@ -1,12 +1,18 @@
-"""Computes the pre-trained network, the head for the target, the anchor and a new initialisation."""
+"""Computes the pre-trained network, the target's head, the anchor, its channels' weights, a new initialisation."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 import tailor.stages as stages
 from tailor.catalogue.networks import NETWORKS
 from tailor.core.errors import ConfigError
+from tailor.data.objective import loss_sum
+from tailor.data.task_data import Samples, generator, in_order
 from tailor.model.cost import macs_of
 from tailor.model.state import ModelState, Pixels, weights
 from tailor.networks import building, pretrained
@@ -14,7 +20,10 @@ from tailor.pruning import budget_solver, surgery
 from tailor.stage_execution.base import StageContext, StageOutput, Tensors, add_prefix, apply, compute, part
 from tailor.stage_execution.tuning import train_all
 from tailor.stages import GroupRule
+from tailor.training.feature_maps import compared_layers
 from tailor.training.loop import group, optimiser_for, train
+
+TEMPERATURE = 5.0  # of the softmax over standardised loss increases, as in the authors' code
 
 
 @compute.register
@@ -139,3 +148,62 @@ def compute_reinitialise(stage: stages.Reinitialise, parent: ModelState, _contex
 @apply.register
 def apply_reinitialise(_stage: stages.Reinitialise, parent: ModelState, tensors: Tensors) -> ModelState:
     return replace(parent, scores={}, alpha={}, momentum={}, kept=None, tensors=part("tensors", tensors))
+
+
+# --- DELTA's attention: the loss with each channel of the pre-trained network zeroed ---
+
+
+@compute.register
+def compute_weigh_channels(stage: stages.WeighChannels, parent: ModelState, context: StageContext) -> StageOutput:
+    train, ranks = context.splits(stage.task).train, context.ranks
+    drawn = torch.randperm(len(train), generator=generator(stage.seed, "attention"))[: stage.images]
+    mine = train.take(drawn[ranks.rank :: ranks.world_size].to(train.labels.device))
+    model = parent.build(ranks.device).eval()
+    compared, weights = compared_layers(parent), {}
+    if not compared:
+        raise ConfigError(f"regulariser 'delta' compares feature maps, and no convolution of {parent.network} has any")
+    for layer, channels in compared.items():
+        losses = []
+        for channel in range(channels):
+            with zero_channel(model.get_submodule(layer), channel):
+                losses.append(loss_of(model, mine))
+        weights[layer] = attention(ranks.sum(torch.stack(losses)).cpu())
+    return StageOutput(tensors=add_prefix("channel_weights", weights))
+
+
+def attention(losses: Tensor) -> Tensor:
+    """Weights (C,) with mean 1 of a layer's channels, from the losses (C,) without each of them, summed over images.
+
+    They are C x softmax(z / 5), z the standardised increases of the loss, in which the loss with all channels and the
+    number of images cancel. The authors' code is the same, and multiplies by C in the penalty. If all channels matter
+    equally, all weights are 1.
+
+    >>> attention(torch.tensor([2.0, 2.0])).tolist()
+    [1.0, 1.0]
+    """
+    z = (losses - losses.mean()) / losses.std(correction=0).clamp_min(1e-30)
+    return (len(losses) * (z / TEMPERATURE).softmax(dim=0)).float()
+
+
+@torch.no_grad()
+def loss_of(model: nn.Module, samples: Samples) -> Tensor:
+    """The loss summed over samples, float64."""
+    total = torch.zeros((), dtype=torch.float64, device=next(model.parameters()).device)
+    for images, labels in in_order(samples):
+        total += loss_sum(model(images), labels)
+    return total
+
+
+@contextmanager
+def zero_channel(layer: nn.Module, channel: int) -> Iterator[None]:
+    """Set one channel of the layer's output to zero within the context."""
+
+    def zero(_layer: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
+        output[:, channel] = 0.0
+        return output
+
+    hook = layer.register_forward_hook(zero)
+    try:
+        yield
+    finally:
+        hook.remove()

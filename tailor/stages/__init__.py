@@ -1,11 +1,10 @@
 """The kinds of stages, the nodes of a trial's tree, without torch; `tailor.stage_execution` computes them."""
 
 from tailor.stages.adaptation import CumulativeSum, Priority, PruneByCumulativeSum
-from tailor.stages.attention import WeighChannels
 from tailor.stages.identity import Stage, StageGenerator, StageSubgenerator, canonical_json
 from tailor.stages.legr import LearnRanking
 from tailor.stages.pac_net import Allocate, Calibrate, FindEssential
-from tailor.stages.preparing import FitHead, LoadWeights, Reinitialise, RememberWeights, TrainSource
+from tailor.stages.preparing import FitHead, LoadWeights, Reinitialise, RememberWeights, TrainSource, WeighChannels
 from tailor.stages.pruning import (
     AttachImportance,
     BetaMode,
@@ -23,7 +22,6 @@ from tailor.stages.pruning import (
 )
 from tailor.stages.records import (
     BACKWARD_WORK,
-    STAGE_JSON_BYTES,
     ConvGroups,
     GroupRule,
     Placement,
@@ -37,7 +35,7 @@ from tailor.stages.training import Training, TrainingSettings
 from tailor.stages.tuning import Distillation, FineTune, FineTunePart, OperatingPoint, PointFacts
 
 __all__ = [
-    "BACKWARD_WORK", "STAGE_JSON_BYTES", "Allocate", "AttachImportance", "BetaMode", "Calibrate", "CumulativeSum",
+    "BACKWARD_WORK", "Allocate", "AttachImportance", "BetaMode", "Calibrate", "CumulativeSum",
     "Distillation", "FindEssential", "FineTune", "FineTunePart", "FineTuneSoftly", "FitHead", "FoldImportance",
     "ConvGroups", "Division", "GroupRule", "Grouping", "LearnRanking", "LoadWeights", "MeasureNorms", "Normalisation",
     "OperatingPoint", "Placement", "PointFacts", "Priority", "Prune", "PruneBestOfRandom", "PruneByCumulativeSum",

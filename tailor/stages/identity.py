@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 
 from tailor.core.plugin_digests import anything_is_loaded, digest_of_class
 from tailor.core.settings import ALWAYS, Settings, counting_fields
-from tailor.stages.records import STAGE_JSON_BYTES, GroupRule, Size, StageCost, StageOutcome, Task
+from tailor.stages.records import GroupRule, Size, StageCost, StageOutcome, Task
 from tailor.stages.training import Training
 
 PARENTS = ("of", "teacher", "unpruned")  # fields that hold an outcome, in the order of `Stage.parents`
@@ -42,8 +42,8 @@ class Stage:
         return tuple([outcome.key for outcome in outcomes if outcome is not None])
 
     def cost(self, size: Size) -> StageCost:  # noqa: ARG002
-        """The expected cost; by default only the description on disk."""
-        return StageCost(stored_bytes=STAGE_JSON_BYTES)
+        """The expected cost; by default none but the description on disk."""
+        return StageCost()
 
     def kept_fraction(self, before: float) -> float:
         """Share of the original MACs that a model has after this stage, if it had `before`."""

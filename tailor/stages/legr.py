@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from tailor.stages.pruning import BudgetedStage
-from tailor.stages.records import STAGE_JSON_BYTES, Size, StageCost, Task, neutral
+from tailor.stages.records import Size, StageCost, Task, neutral
 from tailor.stages.training import Training
 
 
@@ -31,4 +31,4 @@ class LearnRanking(BudgetedStage):
         """For each individual, the validation images forward and the tuning's images forward and backward."""
         judged = size.measured_images * size.macs
         tuned = 0.0 if self.training is None else self.tuning_steps * self.training.batch_size * size.both_passes
-        return StageCost(work=self.generations * (judged + tuned), stored_bytes=STAGE_JSON_BYTES)
+        return StageCost(work=self.generations * (judged + tuned))

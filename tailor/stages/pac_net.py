@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from tailor.stages.identity import Stage
-from tailor.stages.records import STAGE_JSON_BYTES, Size, StageCost, Task, neutral
+from tailor.stages.records import Size, StageCost, Task, neutral
 from tailor.stages.training import Training
 
 
@@ -16,7 +16,7 @@ class FindEssential(Stage):
 
     def cost(self, size: Size) -> StageCost:
         """One byte per weight on disk."""
-        return StageCost(stored_bytes=STAGE_JSON_BYTES + size.weights_bytes // 4)
+        return StageCost(stored_bytes=size.weights_bytes // 4)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,10 +1,13 @@
-"""The model before it is pruned: the pre-trained network, the target's head, the anchor, a new initialisation."""
+"""The model before it is pruned: pre-trained network, target's head, anchor, weights of its channels, new weights."""
 
+import math
 from dataclasses import dataclass
 
 from tailor.stages.identity import Stage
-from tailor.stages.records import STAGE_JSON_BYTES, Size, StageCost, Task, neutral
+from tailor.stages.records import Size, StageCost, Task, neutral
 from tailor.stages.training import Training
+
+BYTES_PER_WEIGHT = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +50,7 @@ class LoadWeights(Stage):
 
     def cost(self, size: Size) -> StageCost:
         """No computation; a copy of the weights."""
-        return StageCost(stored_bytes=STAGE_JSON_BYTES + size.weights_bytes)
+        return StageCost(stored_bytes=size.weights_bytes)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +65,7 @@ class FitHead(Stage):
     def cost(self, size: Size) -> StageCost:
         """Every training image, forward only, in every epoch."""
         work = self.training.epochs * size.train_images * size.macs
-        return StageCost(work=work, stored_bytes=STAGE_JSON_BYTES + size.head_bytes)
+        return StageCost(work=work, stored_bytes=size.head_bytes)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,3 +81,19 @@ class Reinitialise(Stage):
 
     kind = "reinitialise"
     seed: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeighChannels(Stage):
+    """One weight per channel of the compared feature maps, by how much the loss grows without it (DELTA)."""
+
+    kind = "weigh_channels"
+    task: Task
+    images: int  # of the training split, at most all of them
+    seed: int  # which images
+
+    def cost(self, size: Size) -> StageCost:
+        """The images forward once per channel; the number of channels is estimated by the root of the parameters'."""
+        channels = math.sqrt(size.weights_bytes / BYTES_PER_WEIGHT)
+        work = channels * min(self.images, size.train_images) * size.macs
+        return StageCost(work=work)

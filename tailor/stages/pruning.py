@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from tailor.stages.identity import Stage
-from tailor.stages.records import STAGE_JSON_BYTES, GroupRule, Placement, Size, StageCost, StageOutcome, Task, neutral
+from tailor.stages.records import GroupRule, Placement, Size, StageCost, StageOutcome, Task, neutral
 from tailor.stages.training import Training
 
 BetaMode = Literal["fold", "sqrt", "grad", "raw", "off"]
@@ -47,7 +47,7 @@ class ScoreFilters(Stage):
     def cost(self, size: Size) -> StageCost:
         """One pass over the training images, if data is read."""
         work = size.train_images * size.both_passes if self.task else 0.0
-        return StageCost(work=work, stored_bytes=STAGE_JSON_BYTES)
+        return StageCost(work=work)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +86,7 @@ class PruneBestOfRandom(BudgetedStage):
 
     def cost(self, size: Size) -> StageCost:
         """The validation images forward for every draw."""
-        return StageCost(work=self.draws * size.measured_images * size.macs, stored_bytes=STAGE_JSON_BYTES)
+        return StageCost(work=self.draws * size.measured_images * size.macs)
 
     def kept_fraction(self, before: float) -> float:
         """Share of the MACs that the budget leaves."""
@@ -123,7 +123,7 @@ class MeasureNorms(Stage):
 
     def cost(self, size: Size) -> StageCost:
         """Every training image once, forward."""
-        return StageCost(work=size.train_images * size.macs, stored_bytes=STAGE_JSON_BYTES)
+        return StageCost(work=size.train_images * size.macs)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,7 +138,7 @@ class ShiftMeans(Stage):
 
     def cost(self, size: Size) -> StageCost:
         """Every training image once, forward."""
-        return StageCost(work=size.train_images * size.macs, stored_bytes=STAGE_JSON_BYTES)
+        return StageCost(work=size.train_images * size.macs)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
 BACKWARD_WORK = 2.0  # a backward pass costs about two forward passes
-STAGE_JSON_BYTES = 2_000
 
 Placement = Literal["before_norm", "after_norm", "after_activation"]
 """Where a filter's factor is: at its layer's output, after the norm (if any), or after the activation."""
@@ -88,7 +87,7 @@ class Task:
 
 @dataclass(frozen=True, kw_only=True)
 class StageCost:
-    """Expected work (forward passes of one image x MACs) and bytes on disk of a stage."""
+    """Expected work (forward passes of one image x MACs) of a stage, and bytes on disk beside its description."""
 
     work: float = 0.0
     stored_bytes: int = 0
@@ -116,4 +115,4 @@ class Size:
 
     def training_cost(self, epochs: int, images: int, stored_bytes: int = 0) -> StageCost:
         """The cost of a training: each image forward and backward in each epoch."""
-        return StageCost(work=epochs * images * self.both_passes, stored_bytes=STAGE_JSON_BYTES + stored_bytes)
+        return StageCost(work=epochs * images * self.both_passes, stored_bytes=stored_bytes)

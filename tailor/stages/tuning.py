@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from tailor.catalogue.regularisation import Regulariser
 from tailor.stages.identity import Stage
-from tailor.stages.records import STAGE_JSON_BYTES, Size, StageCost, StageOutcome, Task, neutral
+from tailor.stages.records import Size, StageCost, StageOutcome, Task, neutral
 from tailor.stages.training import Training
 
 PREDICTION_BYTES = 16
@@ -42,7 +42,7 @@ class FineTune(Stage):
         passes = size.both_passes + others * size.macs
         copies = 2 if self.optimiser_state == "kept" else 1
         work = self.training.epochs * size.train_images * passes
-        return StageCost(work=work, stored_bytes=STAGE_JSON_BYTES + copies * size.weights_bytes)
+        return StageCost(work=work, stored_bytes=copies * size.weights_bytes)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +64,7 @@ class FineTunePart(FineTune):
         """The share of the epochs; on disk the checkpoint: weights, their average, what the optimiser keeps."""
         copies = 2 + (self.training.optimiser == "adam") + (self.training.ema_decay is not None)
         work = super().cost(size).work * self.first_epochs / self.training.epochs
-        return StageCost(work=work, stored_bytes=STAGE_JSON_BYTES + copies * size.weights_bytes)
+        return StageCost(work=work, stored_bytes=copies * size.weights_bytes)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +78,7 @@ class OperatingPoint(Stage):
 
     def cost(self, size: Size) -> StageCost:
         """Every image of the validation and test splits once, forward."""
-        stored_bytes = STAGE_JSON_BYTES + size.measured_images * PREDICTION_BYTES
+        stored_bytes = size.measured_images * PREDICTION_BYTES
         return StageCost(work=size.measured_images * size.macs, stored_bytes=stored_bytes)
 
 
