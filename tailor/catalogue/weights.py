@@ -34,7 +34,9 @@ class WeightsInfo:
 def table() -> dict[str, WeightsInfo]:
     """Exact name, such as "ResNet18_Weights.IMAGENET1K_V1" -> what is known of the weights."""
     found = json.loads(TABLE_FILE.read_bytes())
-    return {name: WeightsInfo(**{k: _frozen(v) for k, v in facts.items()}) for name, facts in found.items()}
+    for facts in found.values():
+        facts |= {name: tuple(facts[name]) for name in ("pixel_mean", "pixel_std")}
+    return {name: WeightsInfo(**facts) for name, facts in found.items()}
 
 
 def is_name(weights: str) -> bool:
@@ -138,7 +140,3 @@ def verify(path: Path, sha256: str) -> str:
             "as a forged file's can be; fetch it again, or remove that line if you know that this file is right"
         )
     return found
-
-
-def _frozen(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value

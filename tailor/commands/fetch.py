@@ -133,9 +133,11 @@ def fetch(name: str, folder: Path, out: TextIO, origin: str = ORIGIN) -> Path:
     """
     info = weights.find(name)
     target, url = folder / info.file, f"{origin.rstrip('/')}/{info.file}"
-    if target.is_file() and _is_known(target, found := weights.sha256_of(target), info.sha256):
-        say(f"{name} is there already: {target}, SHA-256 {found}{_pinned(target, found)}", to=out)
-        return target
+    if target.is_file():
+        found = weights.sha256_of(target)
+        if found.startswith(info.sha256) and pins.other_pin(target, found) is None:
+            say(f"{name} is there already: {target}, SHA-256 {found}{_pinned(target, found)}", to=out)
+            return target
     temporary = folder / f".{info.file}.{os.getpid()}.part"
     try:
         make_folder(folder)
@@ -154,10 +156,6 @@ def fetch(name: str, folder: Path, out: TextIO, origin: str = ORIGIN) -> Path:
         temporary.unlink(missing_ok=True)
     say(f"{name}: {target}, SHA-256 {found}{pinned}", to=out)
     return target
-
-
-def _is_known(target: Path, found: str, digits: str) -> bool:
-    return found.startswith(digits) and pins.other_pin(target, found) is None
 
 
 def _pinned(target: Path, found: str) -> str:

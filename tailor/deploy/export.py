@@ -65,12 +65,13 @@ def export(state: ModelState, to: str, file: Path, batch: int | None = None) -> 
     chosen = FORMATS[to]
     axes: Axes = {} if batch else {0: Dim("batch")}
     content = chosen.written(program(state, batch or EXAMPLE_BATCH, axes), axes)
-    seen = images_for(
-        state, batch or EXAMPLE_BATCH + 1, seed=1
-    )  # other images, and another number of them, than traced
-    expected, rounding = _expected(state, seen)
+    # Other images, and another number of them, than traced.
+    seen = images_for(state, batch or EXAMPLE_BATCH + 1, seed=1)
+    with torch.no_grad():
+        expected: Tensor = state.build().eval()(seen)
+        exact = state.build().eval().double()(seen.double())
     difference = float((chosen.outputs(content, seen) - expected).abs().max())
-    allowed = TOLERANCE * max(1.0, float(expected.abs().max())) + ROUNDINGS * rounding
+    allowed = TOLERANCE * max(1.0, float(expected.abs().max())) + ROUNDINGS * float((expected - exact).abs().max())
     if not difference <= allowed:  # NaN is a difference
         raise ConfigError(
             f"the {to} program of {state.network} differs from the model by {difference:.3g}, so {file} was not "
@@ -79,14 +80,6 @@ def export(state: ModelState, to: str, file: Path, batch: int | None = None) -> 
     make_folder(file.parent)
     write_file(file, content)
     return Exported(file=file, size_bytes=len(content), difference=difference)
-
-
-def _expected(state: ModelState, images: Tensor) -> tuple[Tensor, float]:
-    """The model's outputs, and their largest difference from those in float64."""
-    with torch.no_grad():
-        outputs: Tensor = state.build().eval()(images)
-        exact = state.build().eval().double()(images.double())
-    return outputs, float((outputs - exact).abs().max())
 
 
 def images_for(state: ModelState, batch: int, *, seed: int) -> Tensor:

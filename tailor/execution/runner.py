@@ -181,7 +181,7 @@ def run_trial(
 
 def _run_stage(stage: Stage, store: _Store, context: StageContext, config: TrialConfig) -> Result:
     heartbeat.report_progress_by(heartbeat.unknown_progress)  # until the stage reports
-    key = stage.key()
+    key, device = stage.key(), context.ranks.device
     stored = store.find(key)
     if stored is not None:
         return Result(stage, stored, True, store)
@@ -190,11 +190,11 @@ def _run_stage(stage: Stage, store: _Store, context: StageContext, config: Trial
     parent = stage.of.model_state() if isinstance(stage.of, Result) else None
     _warm_up(config.data.name, context.data_root)
     if config.optimisation.compile:
-        require_compiler(context.ranks.device)
+        require_compiler(device)
     context.ranks.wait()
     start_s = time.perf_counter()
     try:
-        with memory_explained(config.optimisation, context.ranks.device):
+        with memory_explained(config.optimisation, device):
             made = compute(stage, parent, context)
     except TrainingError as error:
         raise TrainingError(f"stage {stage.kind} ({key[:12]}): {error}") from error
@@ -209,7 +209,7 @@ def _run_stage(stage: Stage, store: _Store, context: StageContext, config: Trial
         info=made.info,
         made_by=MadeBy(
             compute_s=seconds,
-            device=_device_name(context.ranks.device),
+            device="cpu" if device.type == "cpu" else torch.cuda.get_device_name(device),
             ranks=context.ranks.world_size,
             threads=torch.get_num_threads(),
             torch_version=torch.__version__,
@@ -225,7 +225,3 @@ def _warm_up(data_name: str, data_root: str | None) -> None:
     """Do what a process does once, so that these seconds count in no stage, which other trials may share."""
     task_data.load(data_name, data_root)
     torch.optim.SGD([torch.zeros(1)], lr=0.0)  # the first optimiser imports a second's worth of torch
-
-
-def _device_name(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"

@@ -18,8 +18,10 @@ from tailor.model.state import ModelState
 WARM_UP_RUNS = 5
 PEAK_SWITCH = Path("/proc/self/clear_refs")
 QUARTILES = (0.25, 0.5, 0.75)
-CUDA_MEMORY = "the peak of torch's allocator: weights, inputs and activations"
-RESIDENT_MEMORY = "the peak of the resident memory, less the memory before the model was built"
+MEMORY = {
+    "cuda": "the peak of torch's allocator: weights, inputs and activations",
+    "cpu": "the peak of the resident memory, less the memory before the model was built",
+}
 NO_MEMORY = "not measured: only Linux gives a process its peak of resident memory since a moment"
 
 
@@ -98,7 +100,7 @@ def measure(
             latency_upper_quartile_s=upper,
             images_per_s=batch * repeats / float(seconds.sum()),
             peak_memory_bytes=peak_bytes,
-            peak_memory_is=NO_MEMORY if peak_bytes is None else _memory_is(device),
+            peak_memory_is=NO_MEMORY if peak_bytes is None else MEMORY[device.type],
         )
 
 
@@ -185,10 +187,6 @@ def _timed(model: nn.Module, images: Tensor, repeats: int) -> Tensor:
 def _wait(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-
-
-def _memory_is(device: torch.device) -> str:
-    return CUDA_MEMORY if device.type == "cuda" else RESIDENT_MEMORY
 
 
 def _forget_peak(device: torch.device) -> bool:

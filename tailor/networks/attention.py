@@ -81,7 +81,8 @@ def _in_windows(module: ShiftedWindowAttention, x: Tensor, attend: Callable[[Ten
     rows, columns = module.window_size
     x = F.pad(x, (0, 0, 0, -width % columns, 0, -height % rows))
     batch, high, wide, _ = x.shape
-    down, right = (0 if window >= side else shift for window, side, shift in _sides(module, high, wide))
+    sides = zip(module.window_size, (high, wide), module.shift_size, strict=True)
+    down, right = (0 if window >= side else shift for window, side, shift in sides)
     if down or right:
         x = x.roll((-down, -right), dims=(1, 2))
     grid = (batch, high // rows, rows, wide // columns, columns, -1)
@@ -95,10 +96,6 @@ def _in_windows(module: ShiftedWindowAttention, x: Tensor, attend: Callable[[Ten
     if down or right:
         x = x.roll((down, right), dims=(1, 2))
     return x[:, :height, :width].contiguous()
-
-
-def _sides(module: ShiftedWindowAttention, high: int, wide: int) -> list[tuple[int, int, int]]:
-    return list(zip(module.window_size, (high, wide), module.shift_size, strict=True))
 
 
 def _apart(high: int, wide: int, rows: int, columns: int, down: int, right: int, x: Tensor) -> Tensor:

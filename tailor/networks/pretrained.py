@@ -8,11 +8,9 @@ import torch
 from torch import Tensor
 
 from tailor.catalogue.networks import NETWORKS
-from tailor.catalogue.weights import sha256_of, verify
+from tailor.catalogue.weights import verify
 from tailor.core.errors import ConfigError
 from tailor.networks import building
-
-__all__ = ["load", "sha256_of"]
 
 # Names in older files of torchvision -> names in its networks today; its own loaders do the same.
 RENAMED = (

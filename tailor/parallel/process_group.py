@@ -106,7 +106,9 @@ def join(
     chosen = torch.device("cuda", local_rank % torch.cuda.device_count()) if use_gpu else torch.device("cpu")
     if use_gpu:
         _use_deterministic_algorithms()
-        _use_whole_float32()
+        # `precision = "float32"` means it on a GPU, too: torch's default rounds the inputs of convolutions to TF32.
+        torch.backends.cudnn.allow_tf32 = False
+        torch.backends.cuda.matmul.allow_tf32 = False
         torch.cuda.set_device(chosen)
     if count > 1 and not dist.is_initialized():
         backend = "cpu:gloo,cuda:nccl" if use_gpu else "gloo"
@@ -123,12 +125,6 @@ def _use_deterministic_algorithms() -> None:
     torch.use_deterministic_algorithms(True, warn_only=True)
     # Filling memory costs time, and no code here reads memory that it did not write.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # public all the same
-
-
-def _use_whole_float32() -> None:
-    """Let `precision = "float32"` mean it on a GPU, too: torch's default rounds the inputs of convolutions to TF32."""
-    torch.backends.cudnn.allow_tf32 = False
-    torch.backends.cuda.matmul.allow_tf32 = False
 
 
 def leave() -> None:

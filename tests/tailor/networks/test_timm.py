@@ -13,6 +13,7 @@ import torch
 
 from tailor.catalogue.datasets import DATASETS, DataInfo
 from tailor.catalogue.networks import NETWORKS
+from tailor.catalogue.weights import sha256_of
 from tailor.config.parsing import parse_trial
 from tailor.core.errors import ConfigError
 from tailor.data.task_data import Samples, digest
@@ -110,7 +111,7 @@ def test_its_weights_come_from_a_file(tmp_path: Path) -> None:
     tensors = building.build("timm/resnet26", 7, seed=3).state_dict()
     path = tmp_path / "resnet26.pth"
     torch.save(tensors, path)
-    loaded, classes = pretrained.load(path, pretrained.sha256_of(path), "timm/resnet26")
+    loaded, classes = pretrained.load(path, sha256_of(path), "timm/resnet26")
     assert classes == 7
     assert all(torch.equal(loaded[name], tensor) for name, tensor in tensors.items())
 

@@ -11,11 +11,11 @@ import torch
 from scipy.io import savemat
 
 from tailor.__main__ import main
+from tailor.catalogue.weights import sha256_of
 from tailor.config.parsing import parse_trial
 from tailor.execution.cache import Cache
 from tailor.execution.runner import StageEvent
 from tailor.networks import building
-from tailor.networks.pretrained import sha256_of
 from tailor.prepare.layouts import LAYOUTS
 from tests.tailor.prepare.pictures import class_folders, fill, pack, prepare
 from tests.tailor.prepare.test_layouts import matlab_cells
