@@ -1,29 +1,16 @@
 """The settings that all pruning methods share. Without torch."""
 
-from dataclasses import fields
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from tailor.core.settings import Count, Fraction, Settings
-from tailor.stages import ConvGroups, GroupRule
+from tailor.core.settings import Count, Fraction
+from tailor.stages import GroupRule
 
 
-class PruningConfig(Settings):
+class PruningConfig(GroupRule):
     """The settings that all pruning methods share."""
 
-    residual: Literal["inside", "coupled"] = "inside"
-    """`inside` prunes layers one by one; `coupled` also layers whose outputs are added to each other, as one group."""
-    linear: bool = False
-    """Whether hidden linear layers also lose outputs."""
-    stream: Annotated[bool, Field(json_schema_extra={"neutral": False})] = False
-    """Whether channels go that run through LayerNorms: the width of a transformer, from its patches to its head."""
-    heads: Annotated[bool, Field(json_schema_extra={"neutral": False})] = False
-    """Whether heads of attention go."""
-    conv_groups: Annotated[ConvGroups, Field(json_schema_extra={"neutral": "none"})] = "none"
-    """What goes of convolutions in groups: `whole` groups, or filters `alike` in each group (the same places)."""
-    exclude: Annotated[tuple[str, ...], Field(json_schema_extra={"neutral": ()}, strict=False)] = ()
-    """Modules by name whose filters all stay, with all that is in them."""
     minimum_filters_fraction: Fraction = 0.1
     """Share of each layer's original filters that always stays, at least one filter."""
     width_multiple: Annotated[Count, Field(json_schema_extra={"neutral": 1})] = 1
@@ -38,4 +25,4 @@ class PruningConfig(Settings):
     @property
     def rule(self) -> GroupRule:
         """What can be removed."""
-        return GroupRule(**{field.name: getattr(self, field.name) for field in fields(GroupRule)})
+        return GroupRule(**{name: getattr(self, name) for name in GroupRule.model_fields})

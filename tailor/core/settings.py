@@ -1,7 +1,7 @@
 """The base of every settings class: frozen, keyword-only, no unknown keys, no silent conversion of types."""
 
 from functools import cache
-from typing import Annotated
+from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -34,6 +34,10 @@ class Settings(BaseModel):
             if value != neutral:
                 plain[name] = value.identity() if isinstance(value, Settings) else value
         return plain
+
+    def replace(self, **changes: Any) -> Self:
+        """The same but for these settings, which are validated."""
+        return type(self).model_validate(dict(self) | changes)
 
 
 @cache

@@ -4,7 +4,6 @@ import math
 from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import cache, lru_cache
 from itertools import product
 from typing import Any
@@ -23,11 +22,11 @@ from tailor.stages import GroupRule
 FAR_PX = 960  # a multiple of all strides
 CHECKED_PX = ((97, 97), (131, 250))  # height and width of images
 ALL = GroupRule(residual="coupled", linear=True)
-WHOLE = replace(ALL, stream=True, heads=True)
+WHOLE = ALL.replace(stream=True, heads=True)
 OF_FILTERS: list[dict[str, Any]] = [
     {"residual": residual, "linear": linear} for residual, linear in product(("inside", "coupled"), (False, True))
 ]
-WIDEST = (ALL, WHOLE, replace(WHOLE, conv_groups="whole"), replace(WHOLE, conv_groups="alike"))
+WIDEST = (ALL, WHOLE, WHOLE.replace(conv_groups="whole"), WHOLE.replace(conv_groups="alike"))
 
 
 def rules(network: str) -> dict[str, Prunable]:
@@ -37,9 +36,9 @@ def rules(network: str) -> dict[str, Prunable]:
         of_widest = _groups(network, widest)
         has = {group.kind for group in of_widest}
         for stream, heads in product(*[{False, wide} for wide in (widest.stream, widest.heads)]):
-            whole = replace(widest, stream=stream, heads=heads)
+            whole = widest.replace(stream=stream, heads=heads)
             if set(whole.wholes) <= has and whole.is_whole == widest.is_whole:
-                for rule in (replace(whole, **each) for each in OF_FILTERS):
+                for rule in (whole.replace(**each) for each in OF_FILTERS):
                     found[rule.name] = _described(network, tuple(g for g in of_widest if _may_go(network, g, rule)))
     return found
 

@@ -1,7 +1,11 @@
 """The records that stages are made of: what they read, what they cost, what a method gets back. Without torch."""
 
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol
+
+from pydantic import Field
+
+from tailor.core.settings import Settings
 
 BACKWARD_WORK = 2.0  # a backward pass costs about two forward passes
 
@@ -37,16 +41,21 @@ class StageOutcome(Protocol):
         ...
 
 
-@dataclass(frozen=True, kw_only=True)
-class GroupRule:
+class GroupRule(Settings):
     """Which filters can be removed, the same for every method of a comparison."""
 
-    residual: Literal["inside", "coupled"] = "inside"  # coupled: layers whose outputs are added lose filters together
-    linear: bool = False  # whether hidden linear layers also lose outputs
-    stream: bool = neutral(False)  # whether channels under norms over channels are removed, from end to end
-    heads: bool = neutral(False)  # whether heads of attention are removed
-    conv_groups: ConvGroups = neutral("none")
-    exclude: tuple[str, ...] = neutral(())  # modules that keep all their filters, with all that is in them
+    residual: Literal["inside", "coupled"] = "inside"
+    """`inside` prunes layers one by one; `coupled` also layers whose outputs are added to each other, as one group."""
+    linear: bool = False
+    """Whether hidden linear layers also lose outputs."""
+    stream: Annotated[bool, Field(json_schema_extra={"neutral": False})] = False
+    """Whether channels go that run through LayerNorms: the width of a transformer, from its patches to its head."""
+    heads: Annotated[bool, Field(json_schema_extra={"neutral": False})] = False
+    """Whether heads of attention go."""
+    conv_groups: Annotated[ConvGroups, Field(json_schema_extra={"neutral": "none"})] = "none"
+    """What goes of convolutions in groups: `whole` groups, or filters `alike` in each group (the same places)."""
+    exclude: Annotated[tuple[str, ...], Field(json_schema_extra={"neutral": ()}, strict=False)] = ()
+    """Modules by name whose filters all stay, with all that is in them."""
 
     @property
     def wholes(self) -> dict[str, bool | str]:

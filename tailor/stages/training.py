@@ -2,7 +2,7 @@
 
 from functools import lru_cache
 from operator import attrgetter
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -71,15 +71,6 @@ class Training(TrainingSettings):
     def of(settings: TrainingSettings, *, epochs: int, batch_size: int, seed: int) -> "Training":
         """A training by the settings of a trial."""
         return _training(_values(settings), epochs, batch_size, seed)
-
-    def replace(self, **changes: Any) -> Self:
-        """The same but for these settings, which are validated.
-
-        >>> training = Training(epochs=2, batch_size=32, seed=0)
-        >>> training.replace(epochs=3).epochs
-        3
-        """
-        return type(self).model_validate(dict(self) | changes)
 
 
 _values = attrgetter(*TrainingSettings.model_fields)
