@@ -11,7 +11,7 @@ import pytest
 
 from tailor.catalogue import manifest
 from tailor.core.errors import ConfigError
-from tailor.prepare.chunks import CHUNK_IMAGES, Decoding, decode_files
+from tailor.prepare.chunks import CHUNK_IMAGES, decode_files
 from tailor.prepare.listing import ImageFile
 from tailor.prepare.workspace import workspace
 from tests.tailor.prepare.pictures import class_folders, encoded, fill, pack, prepare
@@ -30,7 +30,7 @@ def files(tmp_path: Path) -> list[ImageFile]:
     return [ImageFile(path=tmp_path / "images" / name, name=name, class_name="a", split="") for name in names]
 
 
-def decode_all(files: list[ImageFile], folder: Path, stop_after: int = IMAGES) -> Decoding:
+def decode_all(files: list[ImageFile], folder: Path, stop_after: int = IMAGES) -> tuple[tuple[str, ...], int]:
     """Decodes the files, interrupted once `stop_after` images are done."""
     done = 0
 
@@ -45,7 +45,7 @@ def decode_all(files: list[ImageFile], folder: Path, stop_after: int = IMAGES) -
 
 def straight(files: list[ImageFile], tmp_path: Path) -> bytes:
     (tmp_path / "straight").mkdir()
-    assert decode_all(files, tmp_path / "straight").kept_images == 0
+    assert decode_all(files, tmp_path / "straight")[1] == 0
     return (tmp_path / "straight" / "images.npy").read_bytes()
 
 
@@ -61,10 +61,10 @@ def interrupted(files: list[ImageFile], tmp_path: Path) -> Path:
 def test_finished_chunks_are_kept_and_the_end_is_the_same(files: list[ImageFile], tmp_path: Path) -> None:
     expected, folder = straight(files, tmp_path), interrupted(files, tmp_path)
     again = decode_all(files, folder)
-    assert again.kept_images == 2 * CHUNK_IMAGES and len(again.files_sha256) == IMAGES
+    assert again[1] == 2 * CHUNK_IMAGES and len(again[0]) == IMAGES
     assert (folder / "images.npy").read_bytes() == expected
     assert np.load(folder / "images.npy").shape == (IMAGES, 3, 16, 16)
-    assert decode_all(files, folder) == Decoding(files_sha256=again.files_sha256, kept_images=IMAGES)
+    assert decode_all(files, folder) == (again[0], IMAGES)
 
 
 def test_a_chunk_whose_pixels_were_damaged_is_decoded_anew(files: list[ImageFile], tmp_path: Path) -> None:
@@ -72,14 +72,14 @@ def test_a_chunk_whose_pixels_were_damaged_is_decoded_anew(files: list[ImageFile
     with (folder / "images.npy").open("r+b") as stream:
         stream.seek(5000)
         stream.write(b"damage")
-    assert decode_all(files, folder).kept_images == CHUNK_IMAGES
+    assert decode_all(files, folder)[1] == CHUNK_IMAGES
     assert (folder / "images.npy").read_bytes() == expected
 
 
 def test_a_chunk_whose_image_file_changed_is_decoded_anew(files: list[ImageFile], tmp_path: Path) -> None:
     folder = interrupted(files, tmp_path)
     files[3].path.write_bytes(encoded(7000))
-    assert decode_all(files, folder).kept_images == CHUNK_IMAGES
+    assert decode_all(files, folder)[1] == CHUNK_IMAGES
     assert (folder / "images.npy").read_bytes() == straight(files, tmp_path)
 
 
@@ -87,14 +87,14 @@ def test_a_line_that_was_cut_off_counts_for_nothing(files: list[ImageFile], tmp_
     expected, folder = straight(files, tmp_path), interrupted(files, tmp_path)
     journal = folder / "journal"
     journal.write_bytes(journal.read_bytes()[:-20])
-    assert decode_all(files, folder).kept_images == CHUNK_IMAGES
+    assert decode_all(files, folder)[1] == CHUNK_IMAGES
     assert (folder / "images.npy").read_bytes() == expected
-    assert decode_all(files, folder).kept_images == IMAGES
+    assert decode_all(files, folder)[1] == IMAGES
 
 
 def test_other_work_begins_anew(files: list[ImageFile], tmp_path: Path) -> None:
     folder = interrupted(files, tmp_path)
-    assert decode_all(files[:-1], folder).kept_images == 0
+    assert decode_all(files[:-1], folder)[1] == 0
     assert np.load(folder / "images.npy").shape == (IMAGES - 1, 3, 16, 16)
 
 
