@@ -73,11 +73,9 @@ def export_lines(
     folder = (run / "export" / to if out is None else out).absolute()
     target = _target(to, folder)
     make_folder(folder)
-    try:
-        with hold_lock(folder / ".lock"):
-            yield from _updates(run, target, every_s if follow else None)
-    except BlockingIOError as error:
-        raise ResultsError(f"another process exports to {str(folder)!r}; wait for it, or type another --out") from error
+    busy = f"another process exports to {str(folder)!r}; wait for it, or type another --out"
+    with hold_lock(folder / ".lock", busy):
+        yield from _updates(run, target, every_s if follow else None)
     yield TOOLS[to].format(folder if to == "csv" else shlex.quote(str(folder)))  # the others are commands
 
 

@@ -89,17 +89,9 @@ def values_of(run: Run, trials: Sequence[Trial]) -> Iterator[tuple[Trial, list[V
 def _trial(row: Mapping[str, Any]) -> Trial:
     parts = (row["label"], row["network"], row["dataset"], f"seed{row['seed']}", row["trial_id"])
     settings = {"label": row["label"]} | {key: _plain(value) for key, value in leaves(read_json(row["config_json"]))}
-    return Trial(
-        trial_id=row["trial_id"],
-        name="-".join(re.sub(r"[^A-Za-z0-9._]+", "_", word) for word in parts),
-        sweep=row["sweep"],
-        settings=settings,
-        status=row["status"],
-        error=row["error"],
-        attempts=row["attempts"] or 0,
-        started_us=row["started_us"],
-        ended_us=row["ended_us"],
-    )
+    name = "-".join(re.sub(r"[^A-Za-z0-9._]+", "_", word) for word in parts)
+    same = {column: row[column] for column in ("trial_id", "sweep", "status", "error", "started_us", "ended_us")}
+    return Trial(name=name, settings=settings, attempts=row["attempts"] or 0, **same)
 
 
 def _plain(value: object) -> str | int | float | bool:

@@ -1,6 +1,7 @@
 """How many pairs would settle a comparison, and which differences a number of pairs can detect."""
 
 import math
+from bisect import bisect_left
 
 from scipy import special
 
@@ -38,14 +39,8 @@ def pairs_for(effect: float, power: float = POWER, significance: float = SIGNIFI
     fewest = max(2, pairs_needed(significance))
     if not effect or power_of_pairs(MOST_PAIRS, effect, significance) < power:
         return None
-    low, high = fewest - 1, MOST_PAIRS  # high has the power
-    while high - low > 1:
-        middle = (low + high) // 2
-        if power_of_pairs(middle, effect, significance) >= power:
-            high = middle
-        else:
-            low = middle
-    return high
+    numbers = range(MOST_PAIRS + 1)
+    return bisect_left(numbers, True, fewest, key=lambda n: power_of_pairs(n, effect, significance) >= power)
 
 
 def detectable_effect(n: int, power: float = POWER, significance: float = SIGNIFICANCE) -> float:

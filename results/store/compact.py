@@ -7,7 +7,7 @@ manifest is replaced atomically. Until then readers read the parts, from then on
 import json
 import os
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -63,11 +63,8 @@ def only_one(run: Path) -> Iterator[None]:
     folders += [merged_folders(run, table)[0] for table in TABLES]
     refuse_outside(run, folders, ResultsError)
     make_folder(merged_folder(run))
-    with ExitStack() as stack:
-        try:
-            stack.enter_context(hold_lock(merged_folder(run) / "lock"))
-        except BlockingIOError:
-            raise ResultsError(f"{str(run)!r} is being compacted or cleaned by another process; wait for it") from None
+    busy = f"{str(run)!r} is being compacted or cleaned by another process; wait for it"
+    with hold_lock(merged_folder(run) / "lock", busy):
         yield
 
 

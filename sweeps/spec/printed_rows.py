@@ -1,14 +1,6 @@
 """Numbers printed in papers: the [[printed]] tables of a spec, and the rows of the table `printed`.
 
-[[printed]]                             # what several numbers have in common ...
-paper = "TransTailor (AAAI 2021)"
-place = "Table 1"
-network = "resnet101"
-label = "transtailor"                   # the arm of this spec to compare the numbers with
-method = "transtailor"
-points = [                              # ... and what differs; a key may be in either place
-    { dataset = "cub_200", asked_removed_macs_fraction = 0.3, value = 0.807 },
-]
+What several numbers have in common is in the table, what differs in its `points`: see specs/transtailor_vgg16.toml.
 """
 
 from collections.abc import Mapping, Sequence

@@ -11,7 +11,7 @@ from hpc.ranks.ranks import Heartbeat
 from results.store.writer import Writer
 from sweeps.run.run_folder import RunFolder, log_line
 from sweeps.worker.messages import PointReport, RankAnswer, StageReport, TrialTask
-from sweeps.worker.trial_rows import TrialRows
+from sweeps.worker.trial_rows import TABLES_OF_A_TRIAL, TrialRows
 from tailor.core import heartbeat
 from tailor.core.errors import Paused
 from tailor.core.torch_private import import_compiler
@@ -24,9 +24,6 @@ WATCHED_TIMEOUT_S = 30 * 86_400.0  # of a collective: the watchdog of the ranks 
 WRITE_EVERY_S = 30.0  # at an operating point; rows of a trial that is killed before are made from the cache again
 ROWS_IN_MEMORY = 20_000  # of a trial, until they are written sooner; one operating point may have more
 TOGETHER_S = 0.5  # stages that take less together are reported in one message
-TABLES_OF_A_TRIAL = (
-    "stages", "epochs", "layers", "kept_filters", "operating_points", "predictions", "estimates", "rungs",
-)  # fmt: skip
 
 
 class Superseded(Exception):  # noqa: N818  # an event
@@ -153,7 +150,7 @@ class TrialRank:
             raise Superseded(f"trial {self._task.trial_id} was given to other ranks: these write no rows")
         writer = Writer(run.tables)
         rows = self._rows.take()
-        for table in TABLES_OF_A_TRIAL:  # operating_points after their layers and before their predictions
+        for table in TABLES_OF_A_TRIAL:
             writer.write(table, rows[table])
         self._written_s = time.monotonic()
 

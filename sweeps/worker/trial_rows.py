@@ -13,6 +13,10 @@ from tailor.stages import BACKWARD_WORK, FineTunePart, FitHead, OperatingPoint, 
 
 Row = dict[str, Any]
 
+TABLES_OF_A_TRIAL = (
+    "stages", "epochs", "layers", "kept_filters", "operating_points", "predictions", "estimates", "rungs",
+)  # fmt: skip
+"""In the order in which they are written: operating points after their layers, and before their predictions."""
 NOT_VALIDATED: Row = {"validation_loss": None, "validation_score": None}
 
 
@@ -152,10 +156,7 @@ def _rung_row(result: Result, rung: Rung) -> Row:
 
 
 def _empty() -> dict[str, list[Row]]:
-    return {
-        "stages": [], "epochs": [], "layers": [], "kept_filters": [], "operating_points": [], "predictions": [],
-        "estimates": [], "rungs": [],
-    }  # fmt: skip
+    return {table: [] for table in TABLES_OF_A_TRIAL}
 
 
 _COLUMNS = {
