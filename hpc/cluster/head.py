@@ -195,7 +195,9 @@ def _run_once(
 ) -> int | None:
     """The command's exit code, negative if it was killed; None if head or job end before it."""
     time.sleep(pause_s)
-    process = _start(command, environment)
+    process = subprocess.Popen(
+        command, env=environment, stdin=subprocess.DEVNULL, start_new_session=True, preexec_fn=_end_with_parent
+    )
     try:
         wait_for(
             lambda: process.poll() is not None or warnings.is_near or warnings.is_now or node.has_ended(),
@@ -204,12 +206,6 @@ def _run_once(
         return process.poll()
     finally:
         _end(process, at_once=warnings.is_now)
-
-
-def _start(command: Sequence[str], environment: dict[str, str]) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        command, env=environment, stdin=subprocess.DEVNULL, start_new_session=True, preexec_fn=_end_with_parent
-    )
 
 
 def _end_with_parent() -> None:

@@ -99,7 +99,8 @@ def kill_marked(folder: Path) -> None:
     def gone() -> bool:
         left = _marked(folder)
         for process_id in left:
-            _kill(process_id)
+            with suppress(ProcessLookupError):  # it has ended meanwhile
+                os.kill(process_id, signal.SIGKILL)
         return not left
 
     try:
@@ -165,13 +166,6 @@ def _was_switched_off_since(machine: str) -> bool:
     host, boot, _ = machine.split(" ")
     own_host, own_boot, _ = _machine().split(" ")
     return host == own_host and boot != own_boot
-
-
-def _kill(process_id: int) -> None:
-    try:
-        os.kill(process_id, signal.SIGKILL)
-    except ProcessLookupError:  # it has ended meanwhile
-        return
 
 
 def _started_at(process_id: int) -> int | None:

@@ -155,10 +155,10 @@ def would_start(site: Site, need: Need, command: Sequence[str], patience: Patien
     return answer.error.strip().split("\n")[-1].removeprefix("sbatch: ")
 
 
-def signal_steps(ids: Iterable[str], name: str, patience: Patience = PATIENCE) -> None:
+def signal_steps(ids: Iterable[str], name: str) -> None:
     """Send a signal to the processes of running jobs, as SLURM does before a walltime ends; raises SlurmError."""
     if asked := _checked(ids):
-        ask(["scancel", f"--signal={name}", *asked], None, patience)
+        ask(["scancel", f"--signal={name}", *asked], None, PATIENCE)
 
 
 def jobs(ids: Iterable[str], patience: Patience = PATIENCE) -> dict[str, JobState]:
@@ -189,9 +189,9 @@ def cancel(ids: Iterable[str], patience: Patience = PATIENCE) -> None:
         ask(["scancel", *asked], None, patience)
 
 
-def requeue(job: str, patience: Patience = PATIENCE) -> None:
+def requeue(job: str) -> None:
     """Have SLURM end a job and start it again later, with the same id; raises SlurmError if scontrol fails."""
-    ask(["scontrol", "requeue", *_checked([job])], None, patience)
+    ask(["scontrol", "requeue", *_checked([job])], None, PATIENCE)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -120,12 +120,9 @@ def _lines(row: dict[str, Any], run: Run, by: str, under: str) -> Iterator[str]:
         yield f"  none of them has a finite {by}"
     key = row["model_key"]
     yield f"  its sub-model is stage {key[:12]} in the cache: <cache>/{key[:2]}/{key}"
-    save = command("reproduce", run.path, row["trial_id"], "--point", row["point"], "--save", _model_name(row))
+    model = f"models/{row['trial_id']}_point_{row['point']}"
+    save = command("reproduce", run.path, row["trial_id"], "--point", row["point"], "--save", model)
     yield f"  to save it: {save}"
-
-
-def _model_name(row: dict[str, Any]) -> str:
-    return f"models/{row['trial_id']}_point_{row['point']}"
 
 
 def _optimism(row: dict[str, Any], by: str) -> str:

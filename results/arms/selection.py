@@ -52,7 +52,9 @@ def select_arms(
     points = _scored(run, points, score)
     arms = _tested_arms(run, points)
     arms = [
-        arm for problem in sorted({arm.problem for arm in arms}) for arm in arms_at_budget(_of(arms, problem), asked)
+        arm
+        for problem in sorted({arm.problem for arm in arms})
+        for arm in arms_at_budget([one for one in arms if one.problem == problem], asked)
     ]
     if not arms or (asked and not any(_is_at(arm, asked) for arm in arms)):
         raise ResultsError(_nothing(points, score, asked, equal_cost=equal_cost))
@@ -109,10 +111,6 @@ def _scored(run: Run, points: Sequence[Point], score: str) -> list[Point]:
 
 def _tested_arms(run: Run, points: Sequence[Point]) -> list[Arm]:
     return [arm for arm in arms_of(points, environments_of(run)) if arm.test.mean is not None]
-
-
-def _of(arms: Sequence[Arm], problem: Problem) -> list[Arm]:
-    return [arm for arm in arms if arm.problem == problem]
 
 
 def _not_finite(points: Sequence[Point]) -> dict[tuple[Problem, str], int]:

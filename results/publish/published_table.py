@@ -99,7 +99,8 @@ def published_table(
         of_column, its_notes = _column(column, chosen, counts, generator)
         cells |= {(name, column): cell for name, cell in of_column.items()}
         notes += its_notes
-    names = sorted({_key(arm) for arm in arms}, key=lambda key: (budget_order(key[1]), key[0]))
+    keys = {(arm.label, arm.asked, str(arm)) for arm in arms}
+    names = sorted(keys, key=lambda key: (budget_order(key[1]), key[0]))
     rows = [PublishedRow(name, tuple(cells.get((name, column)) for column in columns)) for *_, name in names]
     printed = numbers_at_budget(printed_numbers(run), asked)
     rows += [_printed_row(name, several, columns) for name, several in rows_by_name(_placed(printed, columns)).items()]
@@ -109,10 +110,6 @@ def published_table(
     if left := len(printed) - len(_placed(printed, columns)):
         notes.append(f"{left} printed numbers are of networks or data sets that were not measured here.")
     return Published(tuple(columns), tuple(rows), tuple(notes))
-
-
-def _key(arm: Arm) -> tuple[str, float | None, str]:
-    return arm.label, arm.asked, str(arm)
 
 
 def _columns(arms: Sequence[Arm]) -> list[PublishedColumn]:

@@ -25,13 +25,10 @@ def published_page(table: Published) -> Iterator[Part]:
         for cell, column in zip(row.cells, table.columns, strict=True)
         if cell is not None
     ]
-    yield PageTable(columns=["", *map(_head, table.columns)], rows=rows, records=cells)
+    heads = [f"{column.title}, {SCALES[column.metric].mark}" for column in table.columns]
+    yield PageTable(columns=["", *heads], rows=rows, records=cells)
     yield ""
     yield from map(Note, table.notes)
-
-
-def _head(column: PublishedColumn) -> str:
-    return f"{column.title}, {SCALES[column.metric].mark}"
 
 
 def _marked(cell: Cell | PrintedPoint | None, column: PublishedColumn) -> str:

@@ -38,7 +38,6 @@ class Paired:
     difference: Mean  # mean of the differences with its t interval
     p: float | None  # two-sided p of the sign-flip test; None without pairs
     smallest_p: float | None  # the smallest p that this number of pairs can reach, 2 / 2^n; None without pairs
-    exact: bool  # whether all sign patterns were counted (else `DRAWS` patterns were drawn)
     wins: int
     losses: int
     ties: int
@@ -78,7 +77,6 @@ def compare_pairs(
         difference=mean_interval(list(differences)),
         p=sign_flip_p(differences, generator) if n else None,
         smallest_p=smallest_p(n) if n else None,
-        exact=n <= EXACT_UP_TO,
         wins=int((differences > 0).sum()),
         losses=int((differences < 0).sum()),
         ties=int((differences == 0).sum()),

@@ -27,8 +27,8 @@ def power_of_pairs(n: int, effect: float, significance: float = SIGNIFICANCE) ->
     return 1.0 if math.isnan(missed) else 1 - missed  # scipy gives NaN if the chance to miss it underflows
 
 
-def pairs_for(effect: float, power: float = POWER, significance: float = SIGNIFICANCE) -> int | None:
-    """Return the fewest pairs that have that power in the t test, and can reach the level in a sign-flip test.
+def pairs_for(effect: float, significance: float = SIGNIFICANCE) -> int | None:
+    """Return the fewest pairs that have the power `POWER` in the t test, and can reach the level in a sign-flip test.
 
     None if more than `MOST_PAIRS` would be needed, as for an effect of 0.
 
@@ -37,27 +37,27 @@ def pairs_for(effect: float, power: float = POWER, significance: float = SIGNIFI
         (10, 34, None)
     """
     fewest = max(2, pairs_needed(significance))
-    if not effect or power_of_pairs(MOST_PAIRS, effect, significance) < power:
+    if not effect or power_of_pairs(MOST_PAIRS, effect, significance) < POWER:
         return None
     numbers = range(MOST_PAIRS + 1)
-    return bisect_left(numbers, True, fewest, key=lambda n: power_of_pairs(n, effect, significance) >= power)
+    return bisect_left(numbers, True, fewest, key=lambda n: power_of_pairs(n, effect, significance) >= POWER)
 
 
-def detectable_effect(n: int, power: float = POWER, significance: float = SIGNIFICANCE) -> float:
+def detectable_effect(n: int) -> float:
     """Return the smallest true difference, in standard deviations, that a t test of n >= 2 pairs detects."""
     low, high = 0.0, 1.0
-    while power_of_pairs(n, high, significance) < power:
+    while power_of_pairs(n, high) < POWER:
         high *= 2
     for _ in range(60):
         middle = (low + high) / 2
-        low, high = (low, middle) if power_of_pairs(n, middle, significance) >= power else (middle, high)
+        low, high = (low, middle) if power_of_pairs(n, middle) >= POWER else (middle, high)
     return high
 
 
-def largest_deviation(deviation: float, n: int, level: float = 0.8) -> float:
-    """Return the one-sided upper limit of a standard deviation measured on n >= 2 values, from chi squared.
+def largest_deviation(deviation: float, n: int) -> float:
+    """Return the one-sided upper 80% limit of a standard deviation measured on n >= 2 values, from chi squared.
 
-    Planning with it instead of the deviation reaches the wanted power with probability `level` (Browne, Statistics in
+    Planning with it instead of the deviation reaches the wanted power with probability 0.8 (Browne, Statistics in
     Medicine 14, 1995).
     """
-    return deviation * math.sqrt((n - 1) / float(special.chdtri(n - 1, level)))
+    return deviation * math.sqrt((n - 1) / float(special.chdtri(n - 1, 0.8)))

@@ -126,7 +126,7 @@ def job_text(job: QueuedJob) -> str:
     return f"{job.state.state.lower()}: {job.state.explanation}"
 
 
-def log_tail(cluster: ClusterRun, lines: int = LOG_LINES) -> str:
+def log_tail(cluster: ClusterRun) -> str:
     """Return the last lines of the controller's log."""
     logs = cluster.folder.outputs(cluster.submission.job or "*")
-    return "\n".join(logs[-1].read_text(errors="replace").splitlines()[-lines:]) if logs else "(it has none)"
+    return "\n".join(logs[-1].read_text(errors="replace").splitlines()[-LOG_LINES:]) if logs else "(it has none)"

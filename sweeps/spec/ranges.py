@@ -56,7 +56,7 @@ class Range(BaseModel):
             raise ValueError(f"has more than {MOST_VALUES:,} values; type a larger step")
         numbers = range(math.floor(count + 1e-6) + 1)
         exact = [self.first * step**number if self.log else self.first + number * step for number in numbers]
-        rounded = (round(value) if is_whole else _rounded(value) for value in exact)
+        rounded = (round(value) if is_whole else float(f"{value:.{DIGITS}g}") for value in exact)
         return list(dict.fromkeys(rounded))
 
 
@@ -74,7 +74,3 @@ def range_values(table: Mapping[str, Any], where: str) -> list[int | float]:
     except ValueError as error:
         text = str(error)
     raise SpecError(f"{where}: {toml_value(table)} {text}")
-
-
-def _rounded(value: float) -> float:
-    return float(f"{value:.{DIGITS}g}")

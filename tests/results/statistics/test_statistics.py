@@ -57,7 +57,6 @@ def test_pairs_are_formed_by_block_and_counted_by_hand() -> None:
     # |sum| of (±10 ±10 ±5 ±0) is at least 15 for: ++-, +++ and their opposites, each twice for the zero: 8 of 16.
     assert found.p == 8 / 16
     assert found.smallest_p == 2 / 16
-    assert found.exact
 
 
 def test_differences_that_only_rounding_tells_from_0_are_ties() -> None:
@@ -99,7 +98,6 @@ def test_above_the_exact_limit_patterns_are_drawn_from_the_given_generator_alone
     ).pvalue
     assert sign_flip_p(differences, rng(1)) == pytest.approx(exact, abs=0.02)
     assert sign_flip_p([1.0] * 40, rng(1)) == 1 / (DRAWS + 1) == smallest_p(40)
-    assert not compare_pairs(dict(enumerate(differences)), dict.fromkeys(range(99), 0.0), rng()).exact
 
 
 def test_six_pairs_are_the_fewest_that_can_settle_anything() -> None:
