@@ -1,6 +1,5 @@
 """The result of a check, and the folder by which the login node and the nodes of the doctor's job communicate."""
 
-import hashlib
 import json
 import platform
 from collections.abc import Sequence
@@ -9,11 +8,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
-import hpc
-import transtailor
 from hpc.errors import ClusterError
 from transtailor.documents import read_json
 from transtailor.files import write_file
+from transtailor.sources import code_digest, sources
 from transtailor.waiting import wait_for
 
 State = Literal["fine", "missing", "unknown"]
@@ -104,21 +102,11 @@ class DoctorFolder:
 
 
 def environment() -> dict[str, str]:
-    """What has to be equal on all machines: versions, and a digest of this package's sources."""
+    """What has to be equal on all machines: versions, and the digest of the code."""
     versions = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
             versions[name] = version(name)
         except PackageNotFoundError:
             versions[name] = "absent"
-    return versions | {"source of hpc": source_digest()}
-
-
-def source_digest() -> str:
-    """The first 12 digits of a SHA-256 over names and contents of the files of `hpc` and `transtailor`."""
-    whole = hashlib.sha256()
-    for root in (Path(next(iter(package.__path__))) for package in (hpc, transtailor)):
-        for path in sorted(root.rglob("*.py")):
-            content = path.read_bytes()
-            whole.update(f"{path.relative_to(root).as_posix()}\0{len(content)}\0".encode() + content)
-    return whole.hexdigest()[:12]
+    return versions | {"code": code_digest(sources())[:12]}
