@@ -1,10 +1,11 @@
 """What the head and a worker need, by number of workers: open files, memory, processor time; for administrators.
 
-    python benchmarks/many_workers.py                    # a quarter of an hour; root, and the packages of tests/slurm
+    python benchmarks/many_workers.py                    # half an hour; root, and the packages of tests/slurm
     python benchmarks/many_workers.py --workers 3 6      # fewer
 
-A SLURM of as many nodes on one machine (tests/slurm/testbed.py); each worker runs one trial of one rank. Once all run,
-the processes of the head and of the workers are observed for a minute.
+A SLURM of as many nodes on one machine (tests/slurm/testbed.py); each worker runs one trial of one rank, which waits
+in a criterion and computes nothing. Once all wait, the processes of the head and of the workers are observed for a
+minute. Thirty workers with their trials need about 18 GB.
 """
 
 import sys
@@ -16,7 +17,8 @@ if __name__ == "__main__":
 import argparse
 import statistics
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 
 import psutil
 
@@ -27,46 +29,70 @@ from tests.slurm.sweep import make_sweep, until
 
 SPEC = """
 [trial]
-optimisation.head_epochs = 1_000_000
+source.epochs = 1
+optimisation.head_epochs = 1
 [axes]
-source.epochs = {sources}
+source.seed = {sources}
 [[variants]]
-method.name = "head_only"
+method = {{ name = "prune", criterion = "wait", removed_macs_fraction = 0.3 }}
 """  # other sources, so that no trial waits for a stage of another
-RUNNING = "SELECT count(DISTINCT trial_id) AS trials FROM attempts WHERE status = 'running' AND nodes IS NOT NULL"
-WORKERS = (3, 6, 12)
-LIMIT_S, OBSERVED_S, LOOK_EVERY_S = 900.0, 60.0, 5.0
+MODULE = """
+import time
+from tailor.core import heartbeat
+from tailor.extend import CRITERIA, Criterion
+
+
+def wait(scoring):
+    while True:
+        heartbeat.beat()
+        time.sleep(1)
+
+
+CRITERIA.add("wait", Criterion(compute=wait, source="a benchmark"))
+"""
+STAGES = 2  # that a trial finishes before it waits: the source training and the head
+WORKERS = (3, 10, 30)
+LIMIT_S, OBSERVED_S, LOOK_EVERY_S = 1800.0, 60.0, 5.0
 MB = 1e6
-GCS, RAY, DRIVER = ("gcs_server",), ("raylet/raylet", "dashboard/agent", "runtime_env/agent"), ("sweeps", "controller")
-COLUMNS = ("workers", "open_files_of_the_head", "head_mb", "head_cpu_fraction", "driver_mb", "ray_of_a_worker_mb")
+GCS, DRIVER = "gcs_server", "controller"
+RAY = ("raylet/raylet", "ray::DashboardAgent", "ray::RuntimeEnvAgent")
+COLUMNS = (
+    "workers", "open_files_of_the_head", "head_mb", "head_cpu_fraction", "driver_mb", "ray_of_a_worker_mb", "worker_mb",
+)  # fmt: skip
 
 
-def processes(*words: str, every: bool = False) -> Iterator[psutil.Process]:
-    """The processes whose command has any of these words, or all of them."""
+def on_nodes() -> list[tuple[psutil.Process, str, Path]]:
+    """The processes on the test bed's nodes, with their commands and nodes: a node has process ids of its own."""
+    ours = Path("/proc/self/ns/pid").readlink()
+    found = []
     for process in psutil.process_iter():
-        try:
-            command = " ".join(process.cmdline())
-        except (psutil.NoSuchProcess, psutil.ZombieProcess):
-            continue
-        if (all if every else any)(word in command for word in words):
-            yield process
+        with suppress(psutil.NoSuchProcess, psutil.ZombieProcess, OSError):
+            node = Path(f"/proc/{process.pid}/ns/pid").readlink()
+            if node != ours:
+                found.append((process, " ".join(process.cmdline()), node))
+    return found
 
 
-def pss_mb(found: Iterator[psutil.Process]) -> float:
+def pss_mb(processes: Iterable[psutil.Process]) -> float:
     """Their memory together; what processes share is divided among them."""
-    return float(sum(process.memory_full_info().pss for process in found)) / MB
+    total = 0
+    for process in processes:
+        with suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
+            total += process.memory_full_info().pss
+    return total / MB
 
 
 def measure(workers: int) -> tuple[Cell, ...]:
     """One row: a sweep of so many workers, while each of them runs a trial."""
     with slurm_bed(nodes=workers + 1) as (testbed, folder):
-        spec = SPEC.format(sources=[20 + number for number in range(workers)])
-        limits = {"walltime_min": 60, "controller_min": 60, "max_jobs": workers + 1}
+        spec = SPEC.format(sources=[*range(workers)])
+        limits = {"walltime_min": 120, "controller_min": 120, "max_jobs": workers + 1}
         sweep = make_sweep(testbed, folder / "sweep", "many", spec, **limits)
-        launched = sweep.launch("--detach")
+        (sweep.folder / "wait.py").write_text(MODULE)
+        launched = sweep.launch("--detach", "--import", "wait.py")
         if launched.returncode:
             raise RuntimeError(launched.stderr)
-        until(lambda: int(str(sweep.rows(RUNNING)[0]["trials"])) >= workers, LIMIT_S, "all workers to run a trial")
+        until(lambda: sweep.stages() >= STAGES * workers, LIMIT_S, "all trials to wait in the criterion")
         row = observe(workers)
         sweep.command("cancel", str(sweep.run.path))
         until(lambda: not queue(), LIMIT_S, "all jobs to end")
@@ -75,16 +101,20 @@ def measure(workers: int) -> tuple[Cell, ...]:
 
 def observe(workers: int) -> tuple[Cell, ...]:
     """A row of medians over the time of observation."""
-    (head,) = processes(*GCS)
+    ((head, _, heads_node),) = [found for found in on_nodes() if GCS in found[1]]
     looks: list[tuple[float, ...]] = []
     began_s, used_s = time.monotonic(), sum(head.cpu_times()[:2])
     while time.monotonic() < began_s + OBSERVED_S:
-        ray_mb = pss_mb(processes(*RAY)) / (workers + 1)  # the head's node has the same processes
-        looks.append((head.num_fds(), pss_mb(iter([head])), pss_mb(processes(*DRIVER, every=True)), ray_mb))
+        found = on_nodes()
+        of_workers = [(process, command) for process, command, node in found if node != heads_node]
+        ray = (process for process, command in of_workers if any(word in command for word in RAY))
+        driver = (process for process, command, node in found if node == heads_node and DRIVER in command)
+        each = (pss_mb(ray) / workers, pss_mb(process for process, _ in of_workers) / workers)
+        looks.append((head.num_fds(), pss_mb([head]), pss_mb(driver), *each))
         time.sleep(LOOK_EVERY_S)
     cpu_fraction = (sum(head.cpu_times()[:2]) - used_s) / (time.monotonic() - began_s)
-    files, head_mb, driver_mb, ray_mb = (statistics.median(each) for each in zip(*looks, strict=True))
-    return workers, int(files), head_mb, cpu_fraction, driver_mb, ray_mb
+    files, head_mb, driver_mb, ray_mb, worker_mb = (statistics.median(each) for each in zip(*looks, strict=True))
+    return workers, int(files), head_mb, cpu_fraction, driver_mb, ray_mb, worker_mb
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -94,8 +124,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=RESULTS / "many_workers", help="files to write, without suffix")
     given = parser.parse_args(arguments)
     notes = (
-        "Memory is PSS. Head: the process of Ray that all others connect to. Ray of a worker: its raylet and agents,"
-        " without the process of the trial and its ranks.",
+        "Memory is PSS. Head: the process of Ray that all others connect to. Ray of a worker: its raylet and agents;"
+        " worker: all processes of its node, with SLURM's, those of the trial and its rank.",
         "All nodes are on one machine with as many cores as listed below, so memory and files are those of a cluster,"
         " times are not.",
     )

@@ -1,4 +1,4 @@
-"""How tests are distributed over processes (`make test` has four): by file; all on a real SLURM count as one."""
+"""How tests are distributed over processes (`make test` has five): by file; all on a real SLURM count as one."""
 
 from collections import defaultdict
 

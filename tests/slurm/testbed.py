@@ -280,7 +280,9 @@ class Testbed:
             self._run("sacctmgr", "--immediate", *words.split())
 
     def _start_node(self, number: int) -> None:
-        name = f"node{number}"
+        name, cable = f"node{number}", f"{CABLE}{number}"
+        if not _until(lambda: not Path("/sys/class/net", cable).exists(), START_LIMIT_S):
+            raise RuntimeError(f"{cable} of a node that was killed is still there")  # it goes some time after the node
         self._start(
             name, "unshare", "--net", "--uts", "--ipc", "--mount", "--propagation", "private", "--pid", "--fork",
             "--kill-child", "bash", str(NODE_INIT), str(self.folder), name, f"{NETWORK}.{10 + number}", f"{NETWORK}.1",
@@ -288,8 +290,6 @@ class Testbed:
         )  # fmt: skip
         here, there = Path("/proc/self/ns/net"), Path(f"/proc/{self._pid(name)}/ns/net")
         self._wait(name, lambda: there.readlink() != here.readlink())  # or eth0 would be put into our own network
-        cable = f"{CABLE}{number}"
-        self._wait(name, lambda: not Path("/sys/class/net", cable).exists())  # a killed node's goes a moment after it
         self._run("ip", "link", "add", cable, "type", "veth", "peer", "name", "eth0", "netns", str(self._pid(name)))
         self._run("ip", "link", "set", cable, "master", BRIDGE, "up")
 
