@@ -30,9 +30,9 @@ from torchvision.transforms import v2
 from benchmarks.images import Photographs, finish, loader_of, normalised
 from benchmarks.record import RESULTS, Cell, Measured, spread, write
 from tailor.data.device_images import DeviceImages, free_on
+from tailor.data.prepared import image_tensor
 from tailor.data.task_data import Samples, batches, in_order
 from tailor.parallel.process_group import ProcessGroup
-from tailor.prepare.arrays import image_tensor
 
 IMAGE_PX, CROP_PX = 176, 160
 BATCH = 64

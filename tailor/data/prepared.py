@@ -3,7 +3,10 @@
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from tailor.data.task_data import Samples
 from tailor.prepare import arrays
@@ -32,7 +35,18 @@ def load(root: str, name: str) -> dict[str, Samples]:
 
 def _samples(part: arrays.Arrays) -> Samples:
     return Samples(
-        images=arrays.image_tensor(part.images),
+        images=image_tensor(part.images),
         labels=torch.from_numpy(part.labels.copy()),
         ids=torch.from_numpy(part.ids.copy()),
     )
+
+
+def image_tensor(images: NDArray[np.uint8]) -> Tensor:
+    """The images of `Arrays` as a tensor over the same pages of memory, without a copy.
+
+    The map is private: writing to the tensor would not change the file.
+    """
+    if not isinstance(images, np.memmap) or images.filename is None or images.size == 0:
+        return torch.from_numpy(np.array(images))
+    private = np.memmap(images.filename, np.uint8, "c", offset=images.offset, shape=images.shape)
+    return torch.from_numpy(private)

@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,9 +15,6 @@ from numpy.typing import NDArray
 from tailor.catalogue import manifest
 from tailor.catalogue.manifest import GROUP_FILE, SOURCE, TARGET, DataManifest
 from tailor.core.errors import ConfigError
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 BLOCK_BYTES = 1 << 24
 DTYPES = {"images": np.uint8, "labels": np.int64, "ids": np.int64, "is_test": np.bool_, "group": np.int64}
@@ -63,19 +60,6 @@ def load(root: Path, name: str) -> dict[str, Arrays]:
             group=arrays.get(f"{task}.group.npy"),
         )
     return tasks
-
-
-def image_tensor(images: NDArray[np.uint8]) -> "Tensor":
-    """The images of `Arrays` as a tensor over the same pages of memory, without a copy.
-
-    The map is private: writing to the tensor would not change the file.
-    """
-    import torch
-
-    if not isinstance(images, np.memmap) or images.filename is None or images.size == 0:
-        return torch.from_numpy(np.array(images))
-    private = np.memmap(images.filename, np.uint8, "c", offset=images.offset, shape=images.shape)
-    return torch.from_numpy(private)
 
 
 def verify(root: Path, name: str, advance: Callable[[int], None] | None = None) -> DataManifest:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,7 @@ from tailor.catalogue.manifest import IMAGES_FILE, SOURCE, TARGET
 from tailor.prepare.arrays import load
 from tailor.prepare.listing import SPLITS
 
+Image = TypeVar("Image", int, str)
 LIMIT_BITS = 2
 HASH_BITS = 64
 BLOCK = 1024  # images that are compared with all others at once
@@ -27,24 +29,15 @@ LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
 
 @dataclass(frozen=True, kw_only=True, order=True)
-class Pair:
-    """Two images that look alike, by their indices in the compared arrays."""
+class Pair(Generic[Image]):
+    """Two images that look alike, by their indices in the compared arrays or by their names in images.csv."""
 
     bits: int  # the larger of the two hashes' distances
-    left: int
-    right: int
+    left: Image
+    right: Image
 
 
-@dataclass(frozen=True, kw_only=True)
-class NamedPair:
-    """Two images that look alike, by their names in images.csv."""
-
-    bits: int
-    left: str
-    right: str
-
-
-def find(root: Path, name: str, advance: Callable[[int], None]) -> dict[str, list[NamedPair]]:
+def find(root: Path, name: str, advance: Callable[[int], None]) -> dict[str, list[Pair[str]]]:
     """Pairs between the target's splits and between source and target, by "train and test", "source and target", ...
 
     `advance` is called with the number of images read since the last call.
@@ -70,10 +63,9 @@ def find(root: Path, name: str, advance: Callable[[int], None]) -> dict[str, lis
 
 def _named(
     left: NDArray[np.bool_], right: NDArray[np.bool_], left_names: list[str], right_names: list[str]
-) -> list[NamedPair]:
+) -> list[Pair[str]]:
     return [
-        NamedPair(bits=pair.bits, left=left_names[pair.left], right=right_names[pair.right])
-        for pair in pairs(left, right)
+        Pair(bits=pair.bits, left=left_names[pair.left], right=right_names[pair.right]) for pair in pairs(left, right)
     ]
 
 
@@ -92,14 +84,14 @@ def fingerprints(images: NDArray[np.uint8], advance: Callable[[int], None] | Non
     return found
 
 
-def pairs(left: NDArray[np.bool_], right: NDArray[np.bool_], limit_bits: int = LIMIT_BITS) -> list[Pair]:
+def pairs(left: NDArray[np.bool_], right: NDArray[np.bool_], limit_bits: int = LIMIT_BITS) -> list[Pair[int]]:
     """All pairs of fingerprints, one of each side, whose hashes both differ in at most `limit_bits`; nearest first.
 
     >>> print_of = np.zeros((1, 2 * HASH_BITS), np.bool_)
     >>> pairs(print_of, print_of)
     [Pair(bits=0, left=0, right=0)]
     """
-    found: list[Pair] = []
+    found: list[Pair[int]] = []
     for start in range(0, len(left), BLOCK):
         mean_bits, difference_bits = (
             _distances(_hash(left[start : start + BLOCK], which), _hash(right, which)) for which in (0, 1)

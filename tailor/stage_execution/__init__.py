@@ -2,8 +2,3 @@
 
 from tailor.stage_execution import adaptation, compensation, legr, pac_net, preparing, pruning, schemes, tuning
 from tailor.stage_execution.base import StageContext, StageOutput, Tensors, apply, compute
-
-__all__ = [
-    "StageOutput", "Tensors", "StageContext", "adaptation", "apply", "compensation", "compute", "legr",
-    "pac_net", "preparing", "pruning", "schemes", "tuning",
-]  # fmt: skip

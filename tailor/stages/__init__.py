@@ -33,13 +33,3 @@ from tailor.stages.records import (
 from tailor.stages.schemes import FineTuneSoftly, TrainGates
 from tailor.stages.training import Training, TrainingSettings
 from tailor.stages.tuning import Distillation, FineTune, FineTunePart, OperatingPoint, PointFacts
-
-__all__ = [
-    "BACKWARD_WORK", "Allocate", "AttachImportance", "BetaMode", "Calibrate", "CumulativeSum",
-    "Distillation", "FindEssential", "FineTune", "FineTunePart", "FineTuneSoftly", "FitHead", "FoldImportance",
-    "ConvGroups", "Division", "GroupRule", "Grouping", "LearnRanking", "LoadWeights", "MeasureNorms", "Normalisation",
-    "OperatingPoint", "Placement", "PointFacts", "Priority", "Prune", "PruneBestOfRandom", "PruneByCumulativeSum",
-    "PruneToLatency", "Reinitialise", "RememberWeights", "ScoreFilters", "ShiftMeans", "Size", "Stage", "StageCost",
-    "StageGenerator", "StageOutcome", "StageSubgenerator", "Task", "TrainFactors", "TrainGates", "TrainSource",
-    "Training", "TrainingSettings", "WeighChannels", "canonical_json",
-]  # fmt: skip

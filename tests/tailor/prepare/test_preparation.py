@@ -12,7 +12,8 @@ import torch
 
 from tailor.catalogue import manifest
 from tailor.core.errors import ConfigError
-from tailor.prepare.arrays import Arrays, image_tensor, load
+from tailor.data.prepared import image_tensor
+from tailor.prepare.arrays import Arrays, load
 from tailor.prepare.decode import decode
 from tests.shared_data import DATA, needs_data
 from tests.tailor.prepare.pictures import class_folders, encoded, fill, pack, prepare
