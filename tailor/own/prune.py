@@ -121,11 +121,9 @@ def transtailor(
     Source: Liu et al., AAAI 2021, as in docs/methods/transtailor.md; the module's last layer is the one of the target.
 
     Args:
-        model: as of `prune`.
-        example_input: as of `prune`.
+        model, example_input, loss: as of `prune`.
         removed_macs_fraction: share of the multiply-accumulates that is removed after the last step.
         loader: batches of (inputs, targets) of the target task, read once, into memory.
-        loss: as of `prune`.
         settings: as of `prune`, but for `allocation`; of the method `steps`, `alpha_epochs`, `alpha_learning_rate`,
             `beta` and others; of fine-tuning `epochs`, `learning_rate`, `optimiser` and others of docs/training.md. The
             last layer has the same learning rate, unless `head_learning_rate` is given.

@@ -84,8 +84,8 @@ def fingerprints(images: NDArray[np.uint8], advance: Callable[[int], None] | Non
     return found
 
 
-def pairs(left: NDArray[np.bool_], right: NDArray[np.bool_], limit_bits: int = LIMIT_BITS) -> list[Pair[int]]:
-    """All pairs of fingerprints, one of each side, whose hashes both differ in at most `limit_bits`; nearest first.
+def pairs(left: NDArray[np.bool_], right: NDArray[np.bool_]) -> list[Pair[int]]:
+    """All pairs of fingerprints, one of each side, whose hashes both differ in at most `LIMIT_BITS`; nearest first.
 
     >>> print_of = np.zeros((1, 2 * HASH_BITS), np.bool_)
     >>> pairs(print_of, print_of)
@@ -99,7 +99,7 @@ def pairs(left: NDArray[np.bool_], right: NDArray[np.bool_], limit_bits: int = L
         bits = np.maximum(mean_bits, difference_bits)
         found += [
             Pair(bits=int(bits[row, column]), left=start + int(row), right=int(column))
-            for row, column in np.argwhere(bits <= limit_bits)
+            for row, column in np.argwhere(bits <= LIMIT_BITS)
         ]
     return sorted(found)
 

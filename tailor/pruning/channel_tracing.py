@@ -86,7 +86,7 @@ def follow(model: nn.Module, input_shape: tuple[int, ...], kind: Callable[..., T
         if not list(module.children())
     ]
     try:
-        images = ChannelLabels(constant(PINNED, (1, *input_shape)), trace)
+        images = ChannelLabels(pinned((1, *input_shape)), trace)
         with torch.no_grad(), trace.watching():
             result = model.eval()(images)
     finally:
@@ -110,8 +110,9 @@ def _call_hook(trace: Trace, name: str) -> Callable[[nn.Module, tuple[Any, ...]]
     return note
 
 
-def constant(value: int, shape: Any) -> Tensor:
-    return torch.full((), value).expand(shape)
+def pinned(shape: Any) -> Tensor:
+    """Labels of what is no filter's output, or has to stay."""
+    return torch.full((), PINNED).expand(shape)
 
 
 def on_meta(func: Any, args: Any, kwargs: Any) -> Any:
@@ -219,7 +220,7 @@ def _unknown(given: list[ChannelLabels], func: Any, args: Any, kwargs: Any) -> A
         return args[0]
     trace = given[0].record
     return tree_map(
-        lambda made: ChannelLabels(constant(PINNED, made.shape), trace) if isinstance(made, Tensor) else made,
+        lambda made: ChannelLabels(pinned(made.shape), trace) if isinstance(made, Tensor) else made,
         on_meta(func, args, kwargs),
     )
 
@@ -227,7 +228,7 @@ def _unknown(given: list[ChannelLabels], func: Any, args: Any, kwargs: Any) -> A
 def _pointwise(trace: Trace, func: Any, args: Any, kwargs: Any) -> Any:
     """Join the labels of combined elements; numbers that depend on no filter pin them, except single numbers."""
     combined = [
-        a.ids if isinstance(a, ChannelLabels) else constant(PINNED, a.shape)
+        a.ids if isinstance(a, ChannelLabels) else pinned(a.shape)
         for a in tree_leaves((args, kwargs))
         if isinstance(a, ChannelLabels) or (isinstance(a, Tensor) and a.numel() > 1)
     ]
@@ -278,7 +279,7 @@ def blocks(old: torch.Size, new: torch.Size) -> Iterator[tuple[tuple[int, int], 
 def _cat(trace: Trace, _func: Any, args: Any, _kwargs: Any) -> ChannelLabels | None:
     parts = [part for part in args[0] if part.numel()]
     dim = (args[1] if len(args) > 1 else 0) % parts[0].dim()
-    rows = [p.ids if isinstance(p, ChannelLabels) else constant(PINNED, p.shape) for p in parts]
+    rows = [p.ids if isinstance(p, ChannelLabels) else pinned(p.shape) for p in parts]
     shape = list(rows[0].shape)
     shape[dim] = sum(row.shape[dim] for row in rows)
     for d in range(len(shape)):

@@ -30,7 +30,6 @@ class Allocate(Stage):
     start_penalty: float = neutral(0.0)  # factor of the squared distance of the essential weights from where they start
 
     def cost(self, size: Size) -> StageCost:
-        """Every image of the source, forward and backward, in every epoch."""
         return size.training_cost(self.training.epochs, size.source_images, size.weights_bytes)
 
 
@@ -44,5 +43,4 @@ class Calibrate(Stage):
     penalty_strength: float  # factor of the sum of the squared redundant weights
 
     def cost(self, size: Size) -> StageCost:
-        """Every training image, forward and backward, in every epoch."""
         return size.training_cost(self.training.epochs, size.train_images, size.weights_bytes)

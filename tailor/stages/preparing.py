@@ -27,7 +27,6 @@ class TrainSource(Stage):
     network_version: int = neutral(1)
 
     def cost(self, size: Size) -> StageCost:
-        """Every image of the source, forward and backward, in every epoch."""
         return size.training_cost(self.training.epochs, size.source_images, size.weights_bytes)
 
     def kept_fraction(self, before: float) -> float:

@@ -27,7 +27,6 @@ class TrainFactors(Stage):
     seed: int | None  # of that noise; None: no noise
 
     def cost(self, size: Size) -> StageCost:
-        """Every training image, forward and backward, in every epoch."""
         return size.training_cost(self.training.epochs, size.train_images)
 
 
@@ -70,7 +69,6 @@ class Prune(BudgetedStage):
     width_multiple: int = neutral(1)  # each layer that loses filters keeps a multiple of this
 
     def kept_fraction(self, before: float) -> float:
-        """Share of the MACs that the budget leaves."""
         return min(before, 1.0 - self.removed_macs_fraction)
 
 
@@ -89,7 +87,6 @@ class PruneBestOfRandom(BudgetedStage):
         return StageCost(work=self.draws * size.measured_images * size.macs)
 
     def kept_fraction(self, before: float) -> float:
-        """Share of the MACs that the budget leaves."""
         return min(before, 1.0 - self.removed_macs_fraction)
 
 

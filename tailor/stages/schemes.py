@@ -32,5 +32,4 @@ class TrainGates(Stage):
     rule: GroupRule
 
     def cost(self, size: Size) -> StageCost:
-        """Every training image, forward and backward, in every epoch."""
         return size.training_cost(self.training.epochs, size.train_images)

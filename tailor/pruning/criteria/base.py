@@ -13,11 +13,7 @@ from tailor.stages import Placement
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Scoring:
-    """A model to be scored; fields that the criterion does not declare are None.
-
-    >>> sorted(Scoring.__annotations__)
-    ['batch_size', 'found', 'placement', 'ranks', 'samples', 'seed', 'state']
-    """
+    """A model to be scored; fields that the criterion does not declare are None."""
 
     state: ModelState
     found: tuple[Group, ...]
