@@ -14,7 +14,7 @@ from transtailor.shell import command as to_type
 from transtailor.terminal import printable, say
 
 if TYPE_CHECKING:
-    from tailor.gpu_check.row import Check, CheckRow
+    from tailor.gpu_check import Check, CheckRow
     from tailor.parallel.process_group import ProcessGroup
 
 COLUMNS = ("check", "compared", "tolerance", "found", "result", "s")
@@ -54,7 +54,7 @@ def run(arguments: argparse.Namespace, out: TextIO) -> int:
 
 def rows_of(checks: "Iterable[Check]", ranks: "ProcessGroup", folder: Path) -> "Iterator[CheckRow]":
     """The rows of checks; a check that raises is a row, too."""
-    from tailor.gpu_check.row import CheckRow
+    from tailor.gpu_check import CheckRow
 
     for check in checks:
         place = folder / check.__name__

@@ -16,7 +16,7 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from tailor.gpu_check.row import CheckRow
+from tailor.gpu_check import CheckRow
 from tailor.gpu_check.training import ShortTraining
 from tailor.model.state import weights
 from tailor.parallel.process_group import ProcessGroup, join, leave

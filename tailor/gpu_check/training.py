@@ -14,7 +14,7 @@ from tailor.core.errors import Paused, TrainingError
 from tailor.data import task_data
 from tailor.data.device_images import DeviceImages
 from tailor.execution.memory import memory_explained
-from tailor.gpu_check.row import CheckRow
+from tailor.gpu_check import CheckRow
 from tailor.networks import building
 from tailor.parallel.norm import set_norms
 from tailor.parallel.process_group import ProcessGroup

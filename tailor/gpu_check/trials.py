@@ -12,7 +12,7 @@ from tailor.config.trial import TrialConfig
 from tailor.core.errors import Paused
 from tailor.execution.cache import Cache
 from tailor.execution.runner import Result, StageEvent, run_trial
-from tailor.gpu_check.row import CheckRow
+from tailor.gpu_check import CheckRow
 from tailor.gpu_check.training import pause_after
 from tailor.parallel.process_group import ProcessGroup
 from tailor.stage_execution import StageContext, compute
