@@ -52,11 +52,11 @@ NOT_PASTED: Mapping[str, str] = {
         " hpc/doctor/login.py:Doctor._clear hpc/doctor/login.py:Doctor._end hpc/doctor/login.py:Doctor._shared"
         " hpc/doctor/login.py:Doctor._on_the_login_node hpc/doctor/login.py:Doctor._signal.check"
         " hpc/doctor/login.py:Doctor._walltime hpc/doctor/login.py:_rights_finding hpc/doctor/torch_check.py:_gpus"
-        " hpc/slurm/first_site.py:ask_cluster hpc/slurm/first_site.py:site_text hpc/slurm/jobs.py:ask"
+        " hpc/slurm/first_site.py:ask_cluster hpc/slurm/jobs.py:ask"
         " hpc/slurm/jobs.py:submit",
-        NONE: "results/store/parts.py:read_manifest results/store/schema.py:"
+        NONE: "results/store/parts.py:read_manifest"
         " sweeps/driver/driver.py:_backend sweeps/driver/quota.py:why_pause sweeps/spec/expand.py:_place"
-        " transtailor/__main__.py: hpc/ray/stranger.py:_request sweeps/followed_run.py:FollowedRun.save_model",
+        " hpc/ray/stranger.py:_request sweeps/followed_run.py:FollowedRun.save_model",
         "a number in the place of a percentage; test_bad_input.py has it": "transtailor/validation.py:_percentage"
         " transtailor/validation.py:fraction",
         "a package that the environment of the tests has": "sweeps/search/samplers.py:_optuna",
