@@ -6,15 +6,13 @@ transtailor status --help
 """
 
 import transtailor.start  # first: it checks that the rooms are ours  # isort: skip
-import json
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass
 from importlib import import_module
 from io import StringIO
-from pathlib import Path
 
 import click
 from click.shell_completion import CompletionItem
@@ -23,6 +21,7 @@ import transtailor
 from transtailor.exit_codes import INTERRUPTED, SUCCESS
 from transtailor.shell import COMMAND
 
+SWEEPS, RESULTS, TRIALS, CLUSTERS = "Sweeps", "Results", "Single trials, models and data", "Clusters"
 COMPLETION = f'Completion in bash: eval "$(_{COMMAND.upper()}_COMPLETE=bash_source {COMMAND})"; zsh and fish alike.'
 
 
@@ -37,16 +36,79 @@ class Entry:
     example: str  # arguments after the name of the command
 
 
-def _entries() -> Iterator[tuple[str, Entry]]:
-    """Yield the name of each command and its entry, from `commands.json`; most have the same name in their room."""
-    table = json.loads(Path(__file__).with_name("commands.json").read_bytes())
-    for group, commands in table.items():
-        for name, facts in commands.items():
-            words = facts.pop("words", name.removeprefix("trial ").removeprefix("model ").split())
-            yield name, Entry(group=group, words=tuple(words), **facts)
+def _entries(group: str, main: str, commands: Mapping[str, tuple[str, str]]) -> dict[str, Entry]:
+    """Entries of commands that have the same name in their room."""
+    return {
+        name: Entry(group, text, main, tuple(name.removeprefix("trial ").removeprefix("model ").split()), example)
+        for name, (text, example) in commands.items()
+    }
 
 
-ENTRIES = dict(_entries())
+LAUNCH = "sweeps.commands.launch"
+ENTRIES = {
+    "run": Entry(SWEEPS, "run a sweep; the same command resumes it", LAUNCH, (), "demo"),
+    "plan": Entry(SWEEPS, "show the trials and the cost of a sweep; run nothing", LAUNCH, ("--plan",), "demo"),
+    **_entries(
+        SWEEPS,
+        "sweeps.__main__",
+        {
+            "status": ("the state of a run", "runs/demo"),
+            "logs": ("the logs of a trial, or of the jobs of a run", "runs/demo 3f2a"),
+            "stop": ("end a run cleanly", "runs/demo"),
+            "cancel": ("end the SLURM jobs of a run at once", "runs/demo"),
+            "retry": ("try failed trials of a run again", "runs/demo --failed"),
+            "explain": ("why two trials differ", "3f2a 81bc"),
+            "replay": ("make every decision of a search again", "runs/search"),
+            "reproduce": ("run one trial again and save its sub-model", "runs/demo 3f2a --save models"),
+            "time": ("measure the latency of a run's sub-models here", "runs/demo"),
+            "clean": ("remove what a run or a cache no longer needs", "runs/demo --dry-run"),
+        },
+    ),
+    **_entries(
+        RESULTS,
+        "results.__main__",
+        {
+            "report": ("write a run's page of figures and tables", "runs/demo"),
+            "serve": ("the page in your browser, live while the sweep runs", "runs/demo"),
+            "query": ("query a run's tables in SQL", "runs/demo 'SELECT status, count(*) FROM trials GROUP BY ALL'"),
+            "best": ("the best sub-model under a limit", "runs/demo --under macs=0.8"),
+            "compare": ("compare every arm with one of them, paired by seed", "runs/demo --against fine_tune"),
+            "table": ("methods x data sets, as for a paper", "runs/demo --format latex"),
+            "effects": ("which settings matter", "runs/demo"),
+            "power": ("how many more seeds would settle a comparison", "runs/demo --against fine_tune"),
+            "stops": ("what each stop rule would have chosen", "runs/demo"),
+            "front": ("which arms are worth their cost", "runs/demo --cost params"),
+            "images": ("two arms on the same test images", "runs/demo transtailor fine_tune"),
+            "diff": ("what differs between two runs or two trials", "runs/demo runs/more_seeds"),
+            "export": ("a run's tables as CSV, or for TensorBoard, MLflow, W&B", "runs/demo --to csv"),
+            "compact": ("merge the many files of a run's tables", "runs/demo"),
+        },
+    ),
+    **_entries(
+        TRIALS,
+        "tailor.__main__",
+        {
+            "trial run": ("run one trial without a sweep", "trial.toml --save models"),
+            "trial plan": ("the stages of one trial; runs nothing", "trial.toml"),
+            "model export": ("a saved sub-model as a program for plain torch, or as ONNX", "models/point_1 --to onnx"),
+            "model time": ("latency and memory of a saved sub-model here", "models/point_1"),
+            "data prepare": ("make a data set of a folder or an archive", "mine --from photographs --to datasets"),
+            "data check": ("verify a prepared data set", "datasets/mine"),
+            "fetch": ("download weights, for nodes without a network", "trial.toml"),
+            "check-gpu": ("check that a GPU computes what the CPU computes", "--device cpu"),
+        },
+    ),
+    **_entries(
+        CLUSTERS,
+        "hpc.__main__",
+        {
+            "init": ("read this cluster's settings and write a first site file", "--name mycluster"),
+            "doctor": ("check what a sweep needs at a site", "--site mycluster"),
+            "sites": ("the sites that have a name", ""),
+            "script": ("the text of a job for a site", "mycluster -- nvidia-smi"),
+        },
+    ),
+}  # fmt: skip
 GROUPS = {"trial": "one trial without a sweep", "model": "saved sub-models", "data": "data sets of your own images"}
 
 
