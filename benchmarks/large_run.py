@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 from benchmarks.process import Taken, taken
 from benchmarks.record import RESULTS, ROOT, Cell, Measured, spread, verdict, write
-from results.store.reader import ABOUT_TRIALS
+from sweeps.commands.status import READ
 
 COLUMNS = (
     "what", "trials", "files", "runs", "wall_s", "wall_s_quartiles", "cpu_s", "times_the_scan", "peak_memory_gb",
@@ -46,7 +46,7 @@ class Asked:
 
 ASKED = (
     Asked(what="report", words=("-m", "results", "report"), goal_s=20.0, goal_gb=1.0),
-    Asked(what="status", words=("-m", "sweeps", "status"), goal_s=2.0, tables=ABOUT_TRIALS),
+    Asked(what="status", words=("-m", "sweeps", "status"), goal_s=1.5, tables=READ),
 )
 
 

@@ -42,11 +42,11 @@ class Asked:
 
 
 ASKED = (
-    Asked(what="--plan", trials=10_000, runs=3, goal_s=3.0),
-    Asked(what="--plan", trials=100_000, runs=1, goal_s=20.0, goal_gb=2.0),
+    Asked(what="--plan", trials=10_000, runs=3, goal_s=2.8),
+    Asked(what="--plan", trials=100_000, runs=1, goal_s=25.0, goal_gb=0.5),
 )
 QUICK = (Asked(what="--plan", trials=1_000, runs=1, goal_s=3.0),)
-AGAIN = Asked(what="launched again, all finished, until it says so", trials=10_000, runs=3, goal_s=5.0)
+AGAIN = Asked(what="launched again, all finished, until it says so", trials=10_000, runs=3, goal_s=3.5)
 QUICK_AGAIN = Asked(what=AGAIN.what, trials=1_000, runs=1, goal_s=AGAIN.goal_s)
 
 

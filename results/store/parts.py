@@ -8,6 +8,7 @@
 A part that the manifest names is never opened here, so each row is read once, also while the part still exists.
 """
 
+import re
 import stat
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ from transtailor.documents import read_json
 
 MANIFEST_FORMAT = 2  # 2 has the merged files below tables/
 REFUSED_SHOWN = 3
+NAMED_BY_A_WRITER = re.compile(r"\d{8}T\d{6}\.\d{6}-")  # with the moment of the last rows
 _LOCAL = LocalFileSystem()  # else Arrow looks up the file system of each of thousands of files
 
 

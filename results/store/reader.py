@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 import pyarrow as pa
 
 from results.errors import ResultsError
-from results.store.parts import Part, parts_of
+from results.store.parts import NAMED_BY_A_WRITER, Part, parts_of
 from results.store.schema import TABLES
 from results.store.views import (
     COMPARED_POINTS,
@@ -164,12 +164,15 @@ class Run:
         self.close()
 
 
-def load(run: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> Run:
+def load(run: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], tables: Iterable[str] = TABLES) -> Run:
     """Open the run in a folder, or all runs in a list of folders as one, for reading; nothing is written.
 
     With a list, each table begins with a column `run`: the folder's name, or its path as given if two names are equal.
     Tables have the rows of every run, also those of a trial that is in several. `measured_points` and `compared_points`
     have each operating point of such a trial once, as it was written last.
+
+    Args:
+        tables: only these are opened, which is faster where there are thousands of files; all others have no rows.
 
     Raises:
         ResultsError: a folder is no run or is listed twice, the list is empty, or a part is torn, foreign or from a
@@ -193,7 +196,7 @@ def load(run: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> Run:
         paths, several = _named([Path(run)]), False
     else:
         paths, several = _named([Path(one) for one in run]), True
-    return _loaded(paths, TABLES, several=several)
+    return _loaded(paths, tuple(tables), several=several)
 
 
 def python_values(answer: pa.Table | pa.ChunkedArray) -> list[Any]:
@@ -210,16 +213,12 @@ def python_values(answer: pa.Table | pa.ChunkedArray) -> list[Any]:
 
 
 def finished_trial_ids(run: str | os.PathLike[str]) -> set[str]:
-    """Return the ids of the finished trials; reads no other table, so it is fast for a large run.
-
-    Raises:
-        ResultsError: as `load`.
-    """
-    with _loaded(_named([Path(run)]), ["trials"], several=False) as trials:
+    """Return the ids of the finished trials. Raises as `load`."""
+    with load(run, ["trials"]) as trials:
         return {row["trial_id"] for row in trials.rows("SELECT trial_id FROM trials WHERE status = 'finished'")}
 
 
-def _loaded(paths: dict[str, Path], tables: Iterable[str], *, several: bool) -> Run:
+def _loaded(paths: dict[str, Path], tables: Sequence[str], *, several: bool) -> Run:
     """Open these tables of the runs; all others are empty. Raises as `load`."""
     import duckdb
 
@@ -238,10 +237,11 @@ def _loaded(paths: dict[str, Path], tables: Iterable[str], *, several: bool) -> 
 def last_written_us(run: Run) -> int | None:
     """Return when the last row about trials was written, in microseconds since 1970; None without rows.
 
-    It reads all rows, replaced ones too, which is cheap and gives the same: the row written last is never replaced.
+    Only the newest part of each table that was loaded is read, and files that were not named by a writer: the name of a
+    part begins with the moment of its rows, that of a merged file with that of the last ones.
     """
     asked = " UNION ALL ".join(
-        f"SELECT max(written_at) AS written_at FROM ({all_rows(TABLES[name], run.parts[name])})"
+        f"SELECT max(written_at) AS written_at FROM ({all_rows(TABLES[name], _newest(run.parts[name]))})"
         for name in ABOUT_TRIALS
         if run.parts[name]
     )
@@ -251,6 +251,13 @@ def last_written_us(run: Run) -> int | None:
     (row,) = run.rows(f"SELECT epoch_us(max(written_at)) AS last_us FROM ({asked})")
     last_us: int | None = row["last_us"]
     return last_us
+
+
+def _newest(parts: Sequence[Part]) -> list[Part]:
+    """The last part by name, and those whose names say no moment."""
+    named = [part for part in parts if NAMED_BY_A_WRITER.match(part.path.name)]
+    others = [part for part in parts if not NAMED_BY_A_WRITER.match(part.path.name)]
+    return others + sorted(named, key=lambda part: part.path.name)[-1:]
 
 
 def _named(paths: Sequence[Path]) -> dict[str, Path]:
@@ -281,17 +288,16 @@ def _connected(found: dict[str, dict[str, list[Part]]], *, several: bool) -> "du
     )
     connection.execute(points + LAST_OF_ALL_RUNS if several else points)
     connection.execute(COMPARED_POINTS)
-    _lock(
-        connection,
-        {part.path.absolute().parent for tables in found.values() for parts in tables.values() for part in parts},
-    )
+    _lock(connection, {part.path.parent for tables in found.values() for parts in tables.values() for part in parts})
     return connection
 
 
 def _lock(connection: "duckdb.DuckDBPyConnection", folders: set[Path]) -> None:
     """Restrict queries: from now on they read only files below these folders, write none, and change no setting."""
     # DuckDB compares file names as written in views (pattern characters in brackets) and as it opens them.
-    allowed = ", ".join(name for folder in sorted(folders) for name in (literal(str(folder)), file_pattern(folder)))
+    allowed = ", ".join(
+        name for folder in sorted(folders) for name in (literal(str(folder.absolute())), file_pattern(folder))
+    )
     connection.execute("SET temp_directory = ''")  # else DuckDB spills to .tmp in the current folder
     connection.execute("SET python_enable_replacements = false")  # names in a query are not variables of this process
     connection.execute(f"SET allowed_directories = [{allowed}]")

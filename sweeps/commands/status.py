@@ -16,6 +16,7 @@ from sweeps.slurm.cluster_run import ClusterRun
 from transtailor.shell import rerun
 
 FAILURES_SHOWN = 10
+READ = ("planned", "trials", "attempts", "operating_points", "events")
 
 BEST = """
 SELECT label, network, dataset, replace(metric, '_', ' ') AS metric, validation_score AS score,
@@ -64,7 +65,8 @@ def status(run: RunFolder) -> Iterator[Part]:
     record = open_run(run)
     holder = holder_of(run.lock)  # before the rows, so that trials that end in between are seen as ended
     now = datetime.now(UTC)
-    with load(run.path) as rows:
+    with load(run.path, READ) as rows:
+        rows.hold("trials", "attempts")  # which several queries read, often from thousands of parts
         running, counts = _running(record, rows, is_run=holder is not None)
         yield _headline(run, record, holder, counts, now)
         last_us = last_written_us(rows)
@@ -108,7 +110,7 @@ def _jobs(run: RunFolder) -> Iterator[str]:
 def count_trials(run: RunFolder) -> dict[str, int]:
     """How many trials of a run are finished, running, waiting and failed. Raises as `status`."""
     record, is_run = open_run(run), holder_of(run.lock) is not None
-    with load(run.path) as rows:
+    with load(run.path, ("trials", "attempts")) as rows:
         return _running(record, rows, is_run=is_run)[1]
 
 

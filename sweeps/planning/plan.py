@@ -5,10 +5,11 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Any
 
 from sweeps.errors import SpecError
-from sweeps.spec.expand import Expanded, Tuning, expand
+from sweeps.spec.expand import Combination, Expanded, Tuning, expand
 from sweeps.spec.json_settings import JsonSettings
 from sweeps.spec.printed_rows import PrintedRow
 from sweeps.spec.resources import Resources
@@ -20,10 +21,11 @@ from tailor.execution.weights_check import refuse_missing
 from tailor.stages import canonical_json
 from transtailor.names import nearest
 
+BATCH_TRIALS = 1000
 ONE_MACHINE_SITES = ("local", "serial")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class PlannedTrial:
     """A trial to run."""
 
@@ -109,23 +111,23 @@ def make_plan(spec: Spec, choose: Callable[[], Iterable[Expanded]] | None = None
     """
     imports = load_modules(spec.imports)
     trials: dict[str, PlannedTrial] = {}
-    origins: dict[str, Expanded] = {}
+    origins: dict[str, Combination] = {}
     warnings: dict[str, None] = {}
     data_sha256: dict[str, str] = {}
     known: PlannedStages = {}
-    for expanded in expand(spec) if choose is None else choose():
+    for expanded in _in_batches(expand(spec) if choose is None else choose()):
         data_sha256[expanded.config.data.name] = expanded.config.data.sha256
         trial = _planned(expanded.config, expanded.settings, expanded.label, expanded.tuning, known)
         warnings |= dict.fromkeys(expanded.config.warnings())
         if trial.trial_id in trials:
-            first = origins[trial.trial_id]
+            first = trials[trial.trial_id].label
             raise SpecError(
                 f"{spec.where}: two trials with one id {trial.trial_id}, because they have the same settings:\n"
-                f"  {first.combination.origin} ({first.label})\n  {expanded.combination.origin} ({expanded.label})\n"
+                f"  {origins[trial.trial_id].origin} ({first})\n  {expanded.combination.origin} ({expanded.label})\n"
                 "leave one out, or make them differ in a setting that counts"
             )
         trials[trial.trial_id] = trial
-        origins[trial.trial_id] = expanded
+        origins[trial.trial_id] = expanded.combination
     return Plan(
         name=spec.name,
         trials=tuple(trials.values()),
@@ -149,6 +151,13 @@ def up_to(trial: PlannedTrial, rung: Rung | None) -> PlannedTrial:
     if rung is None:
         return trial
     return replace(trial, stages=dry_run(trial.settings.parse(), rung=rung).stages, rung=rung, whole=trial.all_stages)
+
+
+def _in_batches(trials: Iterable[Expanded]) -> Iterator[Expanded]:
+    """Yield the trials, a thousand at a time: alternating between two kinds of work takes the processor's caches."""
+    waiting = iter(trials)
+    while batch := [*islice(waiting, BATCH_TRIALS)]:
+        yield from batch
 
 
 def no_sharing(plan: Plan) -> Plan:

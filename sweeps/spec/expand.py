@@ -11,6 +11,7 @@ from sweeps.errors import SpecError
 from sweeps.spec.axes import check_apart, overlap, own_rate
 from sweeps.spec.json_settings import JsonSettings
 from sweeps.spec.nested import merge_tables, set_value
+from sweeps.spec.sections import Sections
 from sweeps.spec.spec import Spec, Variant
 from sweeps.spec.toml_text import set_option, toml_value
 from tailor.config.parsing import parse_trial
@@ -43,46 +44,46 @@ class Expanded:
         return self.combination.tuning
 
 
-def expand(spec: Spec) -> list[Expanded]:
-    """Return all trials of a spec: variants outermost, then the axes in order, the settings of [tuning] innermost.
+def expand(spec: Spec) -> Iterator[Expanded]:
+    """Yield all trials of a spec: variants outermost, then the axes in order, the settings of [tuning] innermost.
 
     Raises:
         ConfigError: an invalid trial (unknown key, impossible value).
         SpecError: no trials, an exclusion that matches no trial or only some settings of [tuning], a `--set` that
-            changes no trial.
+            changes no trial; after the last trial.
     """
     exclusions = [_Exclusion(pattern, number) for number, pattern in enumerate(spec.exclude, start=1)]
-    trials = []
-    kept: Counter[str] = Counter()
-    seen: list[Expanded] = []
+    sections = Sections()
+    kept: Counter[str | None] = Counter()  # trials by their origin without [tuning]; None: there is none
+    seen: list[dict[str, Any]] = []  # for messages about exclusions
+    written: list[dict[str, Any]] = []  # for those about --set
     for number, variant in enumerate(spec.variants or [Variant()], start=1):
         for combination in _crossed(spec, variant, number if spec.variants else None):
             # Match the settings as written first, since impossible combinations may be excluded.
             is_excluded = _any_matches(exclusions, combination.raw, variant.label)
             try:
-                trial = _parsed(spec, combination, variant.label)
+                trial = _parsed(spec, combination, variant.label, sections)
             except ConfigError:
                 if is_excluded:
                     continue
                 raise
-            seen.append(trial)
+            if exclusions:
+                seen.append(trial.settings.values | {"label": trial.label})
             if not _any_matches(exclusions, trial.settings.values, trial.label) and not is_excluded:
-                trials.append(trial)
-                if combination.tuning is not None:
-                    kept[combination.untuned] += 1
-    for exclusion in exclusions:
-        if not exclusion.used:
-            exclusion.refuse(spec.where, [trial.settings.values | {"label": trial.label} for trial in seen])
-    if not trials:
+                kept[None if combination.tuning is None else combination.untuned] += 1
+                if spec.assignments:
+                    written.append(combination.raw)
+                yield trial
+    _check_used(spec, exclusions, seen)
+    if not kept:
         raise SpecError(
             f"{spec.where} [[exclude]]: every trial is excluded, so no trials are left to run; remove an exclusion"
         )
-    _check_equal_tuning(spec, kept)
-    _check_reached(spec, [trial.combination.raw for trial in trials])
-    return trials
+    _check_equal_tuning(spec, {untuned: count for untuned, count in kept.items() if untuned is not None})
+    _check_reached(spec, written)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Combination:
     """One combination of the axes."""
 
@@ -150,7 +151,7 @@ def expand_one(spec: Spec, number: int, point: Mapping[str, Any]) -> Expanded | 
     exclusions = [_Exclusion(pattern, place) for place, pattern in enumerate(spec.exclude, start=1)]
     if _any_matches(exclusions, crossed.raw, variant.label):
         return None
-    trial = _parsed(spec, crossed, variant.label)
+    trial = _parsed(spec, crossed, variant.label, Sections())
     return None if _any_matches(exclusions, trial.settings.values, trial.label) else trial
 
 
@@ -207,13 +208,10 @@ def _check_axes_apart(spec: Spec, variant: Variant, where: str) -> None:
             raise SpecError(f"{where} {key}: is an axis too, so what the variant gives has no effect; leave one out")
 
 
-def _parsed(spec: Spec, combination: Combination, label: str | None) -> Expanded:
-    config = parse_trial(combination.raw, lambda keys: _place(spec, combination, keys))
+def _parsed(spec: Spec, combination: Combination, label: str | None, sections: Sections) -> Expanded:
+    config = parse_trial(sections.parse(combination.raw), lambda keys: _place(spec, combination, keys))
     return Expanded(
-        label=label or config.method.label(),
-        config=config,
-        settings=JsonSettings(config.model_dump(mode="json")),
-        combination=combination,
+        label=label or config.method.label(), config=config, settings=sections.write(config), combination=combination
     )
 
 
@@ -232,6 +230,12 @@ def _place(spec: Spec, combination: Combination, keys: Sequence[str]) -> str:
         if line is not None and line != find_line(text, place):
             return f"{spec.where} {'[trial]' if place == ('trial',) else combination.origin}, line {line}"
     return f"{spec.where} {combination.origin}"
+
+
+def _check_used(spec: Spec, exclusions: list["_Exclusion"], trials: list[dict[str, Any]]) -> None:
+    for exclusion in exclusions:
+        if not exclusion.used:
+            exclusion.refuse(spec.where, trials)
 
 
 class _Exclusion:

@@ -6,7 +6,7 @@ from typing import Any
 from tailor.config.trial import TrialConfig
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class JsonSettings:
     """A `TrialConfig` as plain JSON values, defaults included; no module of the user is needed to read them."""
 

@@ -65,6 +65,29 @@ def test_the_last_row_is_the_last_of_any_trial(tmp_path: Path) -> None:
         assert last_written_us(run) == later["moment_us"] > 2_000_000
 
 
+def test_the_last_row_is_in_the_last_part_or_in_one_that_no_writer_named(tmp_path: Path, trial_row: Row) -> None:
+    writer = Writer(tmp_path / "tables")
+    for trial_id in "abc":
+        last = writer.write("trials", [trial_row(trial_id=trial_id)])
+    assert last is not None
+    for path in (last, last.with_name("0.parquet")):  # a name that says nothing, and sorts before all others
+        with load(tmp_path) as run:
+            (newest,) = run.rows("SELECT epoch_us(written_at) AS last_us FROM trials WHERE trial_id = 'c'")
+            assert last_written_us(run) == newest["last_us"]
+        path.rename(last.with_name("0.parquet"))
+
+
+def test_tables_that_nobody_asks_for_are_not_opened(tmp_path: Path, trial_row: Row) -> None:
+    Writer(tmp_path / "tables").write("trials", [trial_row()])
+    (tmp_path / "tables" / "epochs").mkdir()
+    (tmp_path / "tables" / "epochs" / "torn.parquet").write_bytes(b"PAR1")
+    with load(tmp_path, ["trials"]) as run:
+        assert run.rows("SELECT count(*) AS rows FROM trials") == [{"rows": 1}]
+        assert run.rows("SELECT * FROM epochs") == []
+    with pytest.raises(ResultsError, match="torn"):
+        load(tmp_path)
+
+
 def test_parts_of_the_same_moment_go_by_name_in_both_ways_of_reading(tmp_path: Path, trial_row: Row) -> None:
     schema = arrow_schema(TABLES["trials"])
     folder = tmp_path / "tables" / "trials"

@@ -66,7 +66,7 @@ def fields(trial: PlannedTrial) -> tuple[object, ...]:
 
 def check(spec: Spec) -> int:
     """Compare at most 150 trials, from the whole of the plan; returns how many stages they share."""
-    plan, expanded = make_plan(spec), expand(spec)
+    plan, expanded = make_plan(spec), list(expand(spec))
     step = max(1, len(expanded) // 150)
     for trial, one in islice(zip(plan.trials, expanded, strict=True), 0, None, step):
         assert fields(trial) == planned_alone(one.combination.raw, one.label)

@@ -143,7 +143,7 @@ def test_rates_of_the_bench_are_chosen_on_other_seeds_and_can_be_fixed(root: Pat
     rates, bench = (load_spec(SPECS / f"transfer_pruning_{name}.toml") for name in ("rates", "bench"))
     assert not set(rates.axes["seed"]) & set(bench.axes["seed"]) and not bench.tuning
     grid = rates.tuning["rate"]
-    trials = expand(given("transfer_pruning_rates.toml", root))
+    trials = list(expand(given("transfer_pruning_rates.toml", root)))
     labels = sorted({trial.label for trial in trials})
     others = {"head_only": "optimisation.head_learning_rate", "pac_net": "method.calibrate_learning_rate"}
     lines = [f'name = "fixed"\nextends = "{SPECS}/transfer_pruning_bench.toml"\n[axes]\nrate = {grid}']
@@ -153,9 +153,9 @@ def test_rates_of_the_bench_are_chosen_on_other_seeds_and_can_be_fixed(root: Pat
         lines += [f'[[exclude]]\nlabel = "{label}"\n{others.get(label, "optimisation.learning_rate")} = {left}']
     (tmp_path / "fixed.toml").write_text("\n".join(lines))
     one_set = ["axes.seed=[0]", f"trial.data.root={root}", 'axes.data=[{ name = "cub200", train_images = 5394 }]']
-    fixed = expand(load_spec(tmp_path / "fixed.toml", one_set))
+    fixed = list(expand(load_spec(tmp_path / "fixed.toml", one_set)))
     assert {trial.label for trial in fixed} == set(labels)
-    assert len(fixed) == len(expand(load_spec(SPECS / "transfer_pruning_bench.toml", one_set)))
+    assert len(fixed) == len(list(expand(load_spec(SPECS / "transfer_pruning_bench.toml", one_set))))
 
 
 def test_the_arms_of_the_photographs_study_train_for_as_many_epochs(root: Path) -> None:
@@ -198,15 +198,15 @@ def test_what_a_paper_prints_twice_is_the_same_number() -> None:
 @pytest.mark.parametrize("name", [name for name in SHIPPED if needs_data(load_spec(SPECS / name))])
 def test_data_that_are_not_there_are_asked_for(name: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"no such data set: .* data\.root = ROOT, after: .* data prepare \w+ --from"):
-        expand(load_spec(SPECS / name))
+        list(expand(load_spec(SPECS / name)))
     with pytest.raises(ConfigError, match=r"no data set .* is prepared in .* data prepare"):
-        expand(given(name, tmp_path))
+        list(expand(given(name, tmp_path)))
 
 
 def test_a_source_task_and_weights_that_are_not_there_are_asked_for(root: Path, sourceless: Path) -> None:
     for name in ("pac_net_resnet18.toml", "transfer_pruning_bench.toml"):
         with pytest.raises(ConfigError, match="has no source task"):
-            expand(given(name, sourceless))
+            list(expand(given(name, sourceless)))
     trials = [trial.config for trial in expand(given("transtailor_vgg16.toml", root))]
     with pytest.raises(ConfigError, match="fetch VGG16_Weights.IMAGENET1K_V1"):
         refuse_missing(trials)

@@ -44,7 +44,7 @@ label = "prune taylor"
 seed = [3]
 method.removed_macs_fraction = 0.4
 """)
-    trials = expand(load_spec(path))
+    trials = list(expand(load_spec(path)))
     assert [
         (t.label, t.config.network, t.config.seed, getattr(t.config.method, "removed_macs_fraction", None))
         for t in trials
@@ -112,8 +112,15 @@ def test_ten_seeds_are_the_embedded_sweep_and_seven_seeds_more() -> None:
     assert len(ten) * 3 == len(three) * 10
 
 
+def test_equal_sections_of_trials_are_one_object() -> None:
+    trials = list(expand(load_spec(EMBEDDED_SPEC)))
+    for name in ("data", "source", "optimisation", "pruning"):
+        sections = [trial.settings.values[name] for trial in trials]
+        assert len({id(section) for section in sections}) == len({repr(section) for section in sections})
+
+
 def test_the_embedded_sweep_is_what_the_readme_promises() -> None:
-    trials = expand(load_spec(EMBEDDED_SPEC))
+    trials = list(expand(load_spec(EMBEDDED_SPEC)))
     labels = {trial.label for trial in trials}
     prunes = {f"prune {criterion}" for criterion in ("l1", "taylor", "random")}
     assert labels == {"transtailor", "fine_tune", "fine_tune 70 epochs", "head_only"} | prunes
@@ -214,9 +221,9 @@ method.steps = [2, 4]
 method.step_macs_fraction = [0.1, 0.3]
 """
     with pytest.raises(ConfigError, match="steps x step_macs_fraction"):
-        expand(load_spec(write_spec(text)))
+        list(expand(load_spec(write_spec(text))))
     exclusion = "[[exclude]]\nmethod = { steps = 4, step_macs_fraction = 0.3 }\n"
-    assert len(expand(load_spec(write_spec(text + exclusion)))) == 3
+    assert len(list(expand(load_spec(write_spec(text + exclusion))))) == 3
 
 
 def test_a_default_can_be_excluded_too(write_spec: WriteSpec) -> None:
@@ -230,4 +237,4 @@ def test_numbers_and_truth_values_are_told_apart(write_spec: WriteSpec) -> None:
         'name = "b"\n[trial]\nmethod.name = "transtailor"\n[axes]\nseed = [0, 1]\n[[exclude]]\nmethod.stop_early = 0\n'
     )
     with pytest.raises(SpecError, match="method.stop_early: matches no trial"):
-        expand(load_spec(write_spec(text)))
+        list(expand(load_spec(write_spec(text))))

@@ -46,4 +46,4 @@ def test_a_spec_that_is_written_ties_them_too(write_spec: WriteSpec, tmp_path: P
 def test_what_cannot_be_tied_is_refused(text: str, message: str, write_spec: WriteSpec) -> None:
     path = write_spec(f'name = "tied"\n{text}\n[trial.method]\nname = "head_only"\n')
     with pytest.raises(SpecError, match=message):
-        expand(load_spec(path))
+        list(expand(load_spec(path)))

@@ -34,7 +34,7 @@ SETTINGS = [(rate, decay) for rate in (0.0005, 0.005) for decay in (0.0, 0.005, 
 
 
 def test_every_arm_has_every_setting_in_the_same_order(write_spec: WriteSpec) -> None:
-    trials = expand(load_spec(write_spec(SPEC)))
+    trials = list(expand(load_spec(write_spec(SPEC))))
     assert len(trials) == 3 * 2 * 6
     arms: dict[tuple[str, int], list[tuple[float, float]]] = {}
     for trial in trials:
@@ -150,11 +150,11 @@ BAD = {
 def test_unequal_tuning_is_refused(write_spec: WriteSpec, case: str) -> None:
     text, words = BAD[case]
     with pytest.raises(SpecError, match=words):
-        expand(load_spec(write_spec(text)))
+        list(expand(load_spec(write_spec(text))))
 
 
 def test_an_arm_may_be_excluded_whole(write_spec: WriteSpec) -> None:
-    trials = expand(load_spec(write_spec(SPEC + "[[exclude]]\nmethod.criterion = 'random'\nseed = 1\n")))
+    trials = list(expand(load_spec(write_spec(SPEC + "[[exclude]]\nmethod.criterion = 'random'\nseed = 1\n"))))
     assert len(trials) == 5 * 6
 
 
@@ -179,7 +179,7 @@ OWN = {
 @pytest.mark.parametrize("table", ["tuning", "axes"])
 def test_a_rate_is_the_one_that_the_arm_reads(table: str, write_spec: WriteSpec) -> None:
     """Each arm has the same grid, and each value is other work: it is in the key of a stage."""
-    trials = expand(load_spec(write_spec(RATES.replace("[tuning]", f"[{table}]"))))
+    trials = list(expand(load_spec(write_spec(RATES.replace("[tuning]", f"[{table}]")))))
     assert [trial.label for trial in trials] == [label for label in OWN for _ in range(2)]
     last = set()
     for number, trial in enumerate(trials):
@@ -217,7 +217,7 @@ def test_a_rate_that_is_set_twice_or_of_no_method_is_refused(
     text: str, words: str | None, write_spec: WriteSpec
 ) -> None:
     if words is None:
-        assert len(expand(load_spec(write_spec(text)))) == 6
+        assert len(list(expand(load_spec(write_spec(text))))) == 6
         return
     with pytest.raises(SpecError, match=words):
-        expand(load_spec(write_spec(text)))
+        list(expand(load_spec(write_spec(text))))
