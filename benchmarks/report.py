@@ -110,13 +110,9 @@ def _page(what: str, run: Path, times: int, mb: float | None, cpu_s: float | Non
 
 
 def _until(browser: Browser, condition: str) -> None:
-    """Asks until an expression holds; while a page is loaded anew there is no answer."""
-    while True:
-        try:
-            if browser.run(f"Boolean({condition})"):
-                return
-        except AssertionError:
-            continue
+    """Asks until an expression holds."""
+    while not browser.poll(f"Boolean({condition})"):
+        pass
 
 
 def _new_rows(browser: Browser, run: Path, times: int) -> list[float]:

@@ -241,10 +241,11 @@ def compare(pairs: Sequence[tuple[Arm, Arm]]) -> Pairing:
 
 def against_baseline(arms: Sequence[Arm]) -> list[tuple[Arm, Arm]]:
     """Pair each arm with full fine-tuning of its problem, by label; problems without it are left out."""
+    baselines = {problem: baseline_of(arms, problem) for problem in {arm.problem for arm in arms}}
     return [
         (arm, baseline)
         for arm in sorted(arms, key=lambda arm: (arm.problem, arm.label, budget_order(arm.asked)))
-        if (baseline := baseline_of(arms, arm.problem)) is not None and arm is not baseline
+        if (baseline := baselines[arm.problem]) is not None and arm is not baseline
     ]
 
 

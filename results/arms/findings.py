@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from results.arms import comparison, tuning
-from results.arms.comparison import Arm, EnvironmentsByTrial, Point, Problem, Setting
+from results.arms.comparison import Arm, EnvironmentsByTrial, Pairing, Point, Problem, Setting
 from results.arms.tuning import Tried
 from results.store.reader import Run
 from results.store.views import literal
@@ -29,6 +30,12 @@ class Findings:
     methods: Mapping[str, str]  # label -> method, of the plan and of the points
     scales: Mapping[Problem, Scale]  # how the scores of each problem are written
     problems: list[Problem]  # those with test scores, in order
+
+    @cached_property
+    def against_baseline(self) -> list[tuple[Arm, Arm, Pairing]]:
+        """Each arm with a test score, full fine-tuning in its problem, and the two compared; by problem and label."""
+        pairs = comparison.against_baseline([arm for arm in self.arms if arm.test.mean is not None])
+        return [(arm, baseline, comparison.compare([(arm, baseline)])) for arm, baseline in pairs]
 
 
 LABELS = "SELECT label, method FROM planned UNION SELECT label, method FROM operating_points ORDER BY ALL"

@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from results.arms import comparison
-from results.arms.comparison import Pairing, Problem, budget_order
+from results.arms.comparison import POINTS, Pairing, Problem, budget_order
 from results.arms.findings import Findings
 from results.plot.chart import Chart, Spec
 from results.plot.style import WIDTH, label_channels, names_width, order_labels, quantity, row_axis, told
@@ -18,16 +17,16 @@ _MOST_BUDGETS = 4
 
 def differences(found: Findings, problem: Problem) -> Chart | None:
     """Differences in the test score to full fine-tuning; None where no arm can be compared with it."""
-    pairs = [pair for pair in comparison.against_baseline(found.arms) if pair[0].problem == problem]
-    pairings = [one for one in map(comparison.compare, ([pair] for pair in pairs)) if one.result.difference.n]
+    compared = [one for one in found.against_baseline if one[0].problem == problem]
+    pairings = [pairing for _, _, pairing in compared if pairing.result.difference.n]
     if not pairings:
         return None
-    baseline = comparison.baselines_of(found.arms, problem)[0]
+    baseline = compared[0][1]
     scale = SCALES[baseline.metric]
     budgets = _budgets(pairings)
     rows = [
         (arm.label, arm.asked, seed, score, other.test_by_seed[seed], score - other.test_by_seed[seed])
-        for arm, other in pairs
+        for arm, other, _ in compared
         for seed, score in sorted(arm.test_by_seed.items())
         if seed in other.test_by_seed
     ]
@@ -60,7 +59,7 @@ def differences(found: Findings, problem: Problem) -> Chart | None:
     return Chart(
         f"{problem}: difference in test {scale.noun} to {baseline}{scale.difference_axis_unit}",
         spec,
-        Answer(_COLUMNS, rows, comparison.POINTS.strip()),
+        Answer(_COLUMNS, rows, POINTS.strip()),
         {"panel": panel},
         {"means": means},
         " ".join(notes),

@@ -212,7 +212,8 @@ def page_of(run: Run, renew_s: float | None = None, *, apart: str | None = None)
 
 
 def _tiles(run: Run, counts: dict[str, Any]) -> list[tuple[str, str]]:
-    tiles = [(f"{counts[name]:,}", f"trials {name}") for name in ("planned", "finished", "failed", "missing")]
+    states = ("planned", "finished", "failed", "missing")
+    tiles = [(f"{counts[name]:,}", f"trial{'' if counts[name] == 1 else 's'} {name}") for name in states]
     spent, saved = costs.hours(run)
     unit = time_unit(run)
     for hours, what in ((spent, "computed"), (saved, "saved by sharing")):

@@ -5,12 +5,15 @@ import hashlib
 import hmac
 import secrets
 import socket
+import sys
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import resources
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote
 
 from results.errors import ResultsError
@@ -18,18 +21,21 @@ from results.report.page import hash_source, page_of, policy_of, render
 from results.report.point_pages import PointPages
 from results.store.parts import merged_folder, tables_folder
 from results.store.reader import load
+from transtailor.waiting import WaitedTooLong, wait_for
 
 ADDRESS = "127.0.0.1"
 _TOKEN_BYTES = 24
 _LIMIT_S = 20.0  # for a reader that sends nothing
+_NEWER_S = 10.0  # a question for newer rows is answered then, although there are none
 
 
 class ReportServer(ThreadingHTTPServer):
     """Answers four questions, to readers that name this host and have the token.
 
     `/` is a page without data: its script takes the token from the address behind "#", which no browser sends and no
-    log has, and puts it into the head of what it asks then. `/page` is the report, `/version` changes when rows come,
-    `/points?QUESTION` has some of the operating points, where they are too many for the page.
+    log has, and puts it into the head of what it asks then. `/page` is the report that was made last. `/version?KNOWN`
+    is answered when the rows are not those of this version any more and their report is made; until then, the reader
+    has the one before. `/points?QUESTION` has some of the operating points, where they are too many for the page.
 
     Attributes:
         token: 24 random bytes, new in each server.
@@ -43,7 +49,7 @@ class ReportServer(ThreadingHTTPServer):
         self._page: tuple[str, str] | None = None
         self._points: PointPages | None = None
         self._rendering = threading.Lock()
-        self.page()  # a run that cannot be read is refused before anything listens
+        self.renew()  # a run that cannot be read is refused before anything listens
         super().__init__((ADDRESS, port), _Handler)
         self.hosts = {f"{ADDRESS}:{self.server_port}", f"localhost:{self.server_port}"}
 
@@ -52,17 +58,31 @@ class ReportServer(ThreadingHTTPServer):
         """What opens the report in a browser on this machine."""
         return f"http://{ADDRESS}:{self.server_port}/#token={self.token}"
 
-    def version(self) -> str:
-        """A text that changes when a file of the run's tables comes or goes."""
-        folders = [folder for run in self.runs for folder in (tables_folder(run), merged_folder(run))]
+    def _version(self) -> str:
+        """A text that changes when a file of the run's tables comes or goes; empty when a run has gone."""
+        try:
+            folders = [folder for run in self.runs for folder in (tables_folder(run), merged_folder(run))]
+        except ResultsError:
+            return ""
         names = sorted(str(path) for folder in folders for path in folder.rglob("*.parquet"))
         return hashlib.sha256("\n".join(names).encode(errors="replace")).hexdigest()
 
     def page(self) -> tuple[str, str]:
-        """The version and the report; rendered once for each version. Raises ResultsError: a part cannot be read."""
+        """The version and the report of the last rows that could be read. Raises ResultsError: there is none."""
+        return self._page or self.renew()
+
+    def newer(self, known: str) -> str:
+        """Wait until the rows are not those of this version, at most `_NEWER_S`; render, and return their version."""
+        with suppress(WaitedTooLong):
+            wait_for(lambda: self._version() != known, "new rows", _NEWER_S, tell=None)
+        return self.renew()[0]
+
+    def renew(self) -> tuple[str, str]:
+        """Render the report, once for each version, and return both. Raises ResultsError: a part cannot be read."""
         with self._rendering:
-            version = self.version()
+            version = self._version()
             if self._page is None or self._page[0] != version:
+                self._page = None
                 before, run = self._points, load(self.runs if len(self.runs) > 1 else self.runs[0])
                 try:
                     text, self._points = render(page_of(run, apart=self.apart), live=True), PointPages(run)
@@ -79,6 +99,11 @@ class ReportServer(ThreadingHTTPServer):
         assert self._points
         return self._points.answer(question)
 
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing of a reader who has gone, as one does who loads the page again."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
 
 class _Handler(BaseHTTPRequestHandler):
     server: ReportServer
@@ -92,22 +117,24 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(HTTPStatus.OK, _opening(), html=True)
         elif not hmac.compare_digest(self._given().encode(), self.server.token.encode()):
             self._answer(HTTPStatus.UNAUTHORIZED, "the token is missing or wrong: open the link that serve printed")
-        elif self.path == "/version":
-            self._answer(HTTPStatus.OK, self.server.version())
-        elif self.path == "/page":
-            try:
-                version, text = self.server.page()
-            except ResultsError as error:
-                self._answer(HTTPStatus.INTERNAL_SERVER_ERROR, str(error))
-            else:
-                self._answer(HTTPStatus.OK, text, version=version)
-        elif self.path.startswith("/points?"):
-            try:
-                self._answer(HTTPStatus.OK, self.server.points(unquote(self.path.partition("?")[2])))
-            except ResultsError as error:
-                self._answer(HTTPStatus.BAD_REQUEST, str(error))
         else:
-            self._answer(HTTPStatus.NOT_FOUND, "there is / and nothing else")
+            self._tell(*self.path.split("?", 1))
+
+    def _tell(self, path: str, question: str = "") -> None:
+        """Answer a reader who has the token."""
+        try:
+            if path == "/version":
+                self._answer(HTTPStatus.OK, self.server.newer(question))
+            elif path == "/page":
+                version, text = self.server.page()
+                self._answer(HTTPStatus.OK, text, version=version)
+            elif path == "/points":
+                self._answer(HTTPStatus.OK, self.server.points(unquote(question)))
+            else:
+                self._answer(HTTPStatus.NOT_FOUND, "there is / and nothing else")
+        except ResultsError as error:
+            is_asked = path == "/points"  # then the question is wrong
+            self._answer(HTTPStatus.BAD_REQUEST if is_asked else HTTPStatus.INTERNAL_SERVER_ERROR, str(error))
 
     def log_message(self, format: str, *args: object) -> None:
         """Write no log."""

@@ -47,9 +47,10 @@ const EMBED = (rows = 0) => ({
   renderer: rows > CANVAS_ABOVE ? "canvas" : "svg", tooltip: { disableDefaultStyle: true },
 });
 
-// The specification for a place of this width. Panels are beside each other where there is room for two.
+// The specification for a place of this width: there is room for one or two panels beside each other, and some names.
 function fitted(spec, width) {
-  const made = structuredClone(spec), left = (made.usermeta || {}).left;
+  const fit = (key, one) => (key === "legend" && one ? { ...one, columns: Math.min(6, Math.ceil(width / 120)) } : one);
+  const made = JSON.parse(JSON.stringify(spec), fit), left = (made.usermeta || {}).left;
   const inside = (columns) => Math.max(140, Math.floor((width - (left || 0)) / columns) - (left ? 24 : MARGIN));
   if (made.concat) {
     if (width < ONE_COLUMN_BELOW) made.columns = 1;

@@ -4,6 +4,7 @@ import base64
 import contextlib
 import json
 import os
+import select
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -27,6 +28,7 @@ class Browser:
     def __init__(self, process: subprocess.Popen[bytes], to: int, from_: int) -> None:
         self._process, self._to, self._from = process, to, from_
         self._rest, self._number, self._session = b"", 0, ""
+        self._limit_s: float | None = None  # for the next thing that the browser says
         self._events: list[dict[str, Any]] = []
         self.complaints: list[str] = []
         self.requests: list[str] = []
@@ -57,6 +59,16 @@ class Browser:
         if "exceptionDetails" in answer:
             raise AssertionError(f"{script}: {answer['exceptionDetails']}")
         return answer["result"].get("value")
+
+    def poll(self, script: str) -> Any:
+        """The value of an expression; None while the page is loaded anew, when a question can stay without answer."""
+        self._limit_s = 3.0
+        try:
+            return self.run(script)
+        except (AssertionError, TimeoutError):
+            return None
+        finally:
+            self._limit_s = None
 
     def point(self, x: float, y: float, kind: str = "mouseMoved") -> None:
         """Moves the mouse there, or presses it; then waits for the next picture."""
@@ -120,6 +132,8 @@ class Browser:
 
     def _next(self) -> dict[str, Any]:
         while b"\0" not in self._rest:
+            if not select.select([self._from], [], [], self._limit_s)[0]:
+                raise TimeoutError
             read = os.read(self._from, 1 << 20)
             if not read:
                 raise AssertionError(f"chromium ended with {self._process.wait()}")

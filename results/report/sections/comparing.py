@@ -44,8 +44,8 @@ def overview(found: Findings) -> list[ArmsTable]:
     made = []
     for problem in found.problems:
         arms = [arm for arm in found.arms if arm.problem == problem]
-        tested = [arm for arm in arms if arm.test.mean is not None]
-        pairs = {id(arm): comparison.compare([(arm, other)]) for arm, other in comparison.against_baseline(tested)}
+        compared = [one for one in found.against_baseline if one[0].problem == problem]
+        pairs = {id(arm): pairing for arm, _, pairing in compared}
         best: dict[str, float] = {}
         for arm in arms:
             best[arm.label] = max(arm.test.mean or 0.0, best.get(arm.label, -math.inf))
@@ -69,8 +69,7 @@ def overview(found: Findings) -> list[ArmsTable]:
                 rows.append(_arm_row(places, label, (NOTHING,) * 9, count, is_first=True))
         mark = SCALES[arms[0].metric].mark if arms else "%"
         columns = ("rank", "removed %", f"validation {mark}", f"test {mark}", "95%", "n", "diff.", "95%", "it says")
-        baseline = comparison.baseline_of(tested, problem)
-        title = f"{problem}, difference to {baseline}" if baseline else str(problem)
+        title = f"{problem}, difference to {compared[0][1]}" if compared else str(problem)
         made.append(ArmsTable(title, columns, rows))
     return made
 
@@ -166,7 +165,7 @@ def tuning_section(found: Findings) -> Section | None:
 
 def baseline_section(found: Findings) -> Section:
     """Compare all arms with full fine-tuning, in a figure and a table for each problem."""
-    pairings = [comparison.compare([pair]) for pair in comparison.against_baseline(found.arms)]
+    pairings = [pairing for _, _, pairing in found.against_baseline]
     text = "Paired by seed on the test split: small dots are seeds, large ones their mean with its 95% interval."
     text += " Full dots are settled differences, rings are not."
     if len(pairings) > 1:

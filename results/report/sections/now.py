@@ -18,11 +18,12 @@ FROM planned LEFT JOIN ended USING (network, label) WHERE trial_id NOT IN (SELEC
 """A trial to come is expected to take as long as the mean of its arm that has ended, else as the mean of all."""
 RUNNING = """
 SELECT coalesce(array_to_string(list_sort(list_distinct(nodes)), ' + '), host) AS machine, label AS arm, seed,
-    trial_id, attempt, started_at AS since
+    trial_id, attempt, strftime(started_at, '%Y-%m-%d %H:%M:%S UTC') AS since
 FROM attempts LEFT JOIN planned USING (trial_id) WHERE attempts.status = 'running' ORDER BY ALL
 """
 LAST_EVENTS = """
-SELECT happened_at AS "at", kind, node, slots, detail FROM events ORDER BY happened_at DESC, number DESC LIMIT 8
+SELECT strftime(happened_at, '%Y-%m-%d %H:%M:%S UTC') AS "at", kind, node, slots, detail FROM events
+ORDER BY happened_at DESC, number DESC LIMIT 8
 """
 
 
@@ -39,8 +40,8 @@ def section(found: Findings) -> Section | None:
             f", or {hours_text(row['hours_to_come'] / max(row['running'], 1), unit)} with {row['running']} at once"
         )
         made.blocks.append(Words(
-            f"The trials that have ended took {hours_text(row['hours'], unit)}. The {row['missing']} that are to come"
-            f" are expected to take {hours_text(row['hours_to_come'], unit)}{at_once if row['running'] else ''}."
+            f"The trials that have ended took {hours_text(row['hours'], unit)}. Still to come: {row['missing']},"
+            f" expected to take {hours_text(row['hours_to_come'], unit)}{at_once if row['running'] else ''}."
         ))  # fmt: skip
     counts = trial_counts(run)
     for problem in found.problems:

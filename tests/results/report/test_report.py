@@ -65,7 +65,7 @@ def test_a_report_is_renewed_until_the_run_has_ended(tmp_path: Path, synthetic: 
     pages = [path.read_text() for path in watch(tmp_path, 7.0, wait)]
     assert waited == [7.0]
     assert ['data-renew-s="7.0"' in page for page in pages] == [True, False]
-    assert ["1 trials missing" in text_of(page) for page in pages] == [True, False]
+    assert ["1 trial missing" in text_of(page) for page in pages] == [True, False]
 
 
 @pytest.mark.parametrize("seconds", ["0", "-3", "nan", "inf"])
@@ -169,7 +169,7 @@ def test_missing_and_failed_trials_stand_with_their_error(tmp_path: Path, synthe
     ends = {("transtailor", 0): "missing", ("fine_tune", 1): "failed"}
     synthetic(end=lambda label, seed: ends.get((label, seed), "finished")).write(tmp_path)
     text = text_of(write_report(tmp_path).read_text())
-    assert "6 trials planned · 4 trials finished · 1 trials failed · 1 trials missing" in text
+    assert "6 trials planned · 4 trials finished · 1 trial failed · 1 trial missing" in text
     assert "Planned trials that have neither finished nor failed: 1 of 6." in text
     assert "RuntimeError: out of memory" in text[text.index("Missing and failed trials") :]
 

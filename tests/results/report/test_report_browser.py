@@ -398,7 +398,7 @@ def test_an_address_leads_to_a_trial_and_what_users_wrote_stays_text(browser: Br
 LIKE_SQL = "'; DROP TABLE trials; --"
 LIKE_MARKUP = "**bold** [a](http://a.example) `b` {{ 7 * 7 }} $x$ &lt;"
 ODD: dict[str, tuple[dict[str, Any], str]] = {
-    "half a run": ({"end": lambda _label, seed: "finished" if seed else "missing"}, "The 2 that are to come"),
+    "half a run": ({"end": lambda _label, seed: "finished" if seed else "missing"}, "Still to come: 2"),
     "no finished trial": ({"end": lambda _label, _seed: "missing"}, "neither finished nor failed: 6 of 6"),
     "all failed": ({"end": lambda _label, _seed: "failed"}, "Trials that failed: 6"),
     "one seed": ({"seeds": (0,)}, "Cannot settle it: "),

@@ -5,6 +5,7 @@ import shutil
 import tempfile
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,16 @@ from urllib.parse import quote
 import pytest
 
 from results.__main__ import main
-from results.report import point_pages
+from results.report import point_pages, serve
 from results.report.elements import blocks
 from results.report.serve import ADDRESS, ReportServer, serve_lines
+from results.store.reader import load
+from results.store.writer import Writer
 from tests.install import no_chromium
-from tests.results.chromium import IS_LEFT_OUT, chromium
+from tests.results.chromium import IS_LEFT_OUT, Browser, chromium
+from transtailor.waiting import wait_for
+
+LIMIT_S = 300.0
 
 
 @pytest.fixture
@@ -40,6 +46,11 @@ def answer(server: ReportServer, path: str, method: str = "GET", **headers: str)
 
 def token(server: ReportServer) -> dict[str, str]:
     return {"Authorization": f"Bearer {server.token}"}
+
+
+def until(browser: Browser, condition: str) -> None:
+    """Waits until an expression holds."""
+    wait_for(lambda: browser.poll(f"Boolean({condition})"), condition, LIMIT_S)
 
 
 def test_a_reader_with_the_token_gets_the_report(server: ReportServer) -> None:
@@ -76,18 +87,45 @@ def test_there_is_get_and_nothing_else(server: ReportServer, method: str) -> Non
     assert answer(server, "/page", method, **token(server))[0] == 501
 
 
-def test_new_rows_are_in_the_next_page(server: ReportServer, synthetic: Any) -> None:
-    _, before, _ = answer(server, "/version", **token(server))
-    synthetic(seeds=(1,), test_images=20).write(server.runs[0])
-    assert answer(server, "/version", **token(server))[1] != before
-    assert "4 trials planned" in answer(server, "/page", **token(server))[1]
+def test_who_asks_for_newer_rows_is_answered_when_their_page_is_made(server: ReportServer) -> None:
+    _, page, headers = answer(server, "/page", **token(server))
+    assert ">2 trials planned" in page
+    with load(server.runs[0]) as run:
+        (row,) = run.rows("SELECT * EXCLUDE (written_at) FROM planned LIMIT 1")
+    with ThreadPoolExecutor(1) as reader:
+        asked = reader.submit(answer, server, f"/version?{headers['X-Version']}", **token(server))
+        Writer(server.runs[0] / "tables").write("planned", [row | {"trial_id": "0" * 16}])
+        status, version, _ = asked.result()
+    assert status == 200 and version != headers["X-Version"]
+    _, page, headers = answer(server, "/page", **token(server))
+    assert ">3 trials planned" in page and headers["X-Version"] == version
+
+
+def test_who_asks_for_newer_rows_of_a_run_that_rests_is_told_so(
+    server: ReportServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serve, "_NEWER_S", 0.3)
+    _, _, headers = answer(server, "/page", **token(server))
+    assert answer(server, f"/version?{headers['X-Version']}", **token(server))[:2] == (200, headers["X-Version"])
+
+
+def test_a_reader_who_goes_away_leaves_no_trace(server: ReportServer, capfd: pytest.CaptureFixture[str]) -> None:
+    """A page that is loaded again while the server answers, as a browser does it."""
+    for error in (BrokenPipeError(), ValueError("a fault of ours")):
+        try:
+            raise error
+        except (BrokenPipeError, ValueError):
+            server.handle_error(None, (ADDRESS, 1))
+    said = capfd.readouterr().err
+    assert "a fault of ours" in said and "BrokenPipe" not in said
 
 
 def test_a_part_that_disappears_or_is_torn_is_explained(server: ReportServer) -> None:
     part = next(server.runs[0].glob("tables/trials/*.parquet"))
     part.with_name("z.parquet").write_bytes(part.read_bytes()[:100])
-    status, text, _ = answer(server, "/page", **token(server))
-    assert status == 500 and "z.parquet" in text
+    for path in ("/version", "/page"):
+        status, text, _ = answer(server, path, **token(server))
+        assert status == 500 and "z.parquet" in text
     part.with_name("z.parquet").unlink()
     assert answer(server, "/page", **token(server))[0] == 200
 
@@ -119,12 +157,12 @@ def test_points_are_answered_to_who_has_the_token(server: ReportServer) -> None:
 
 def test_a_part_that_is_gone_is_no_blank_page(server: ReportServer) -> None:
     """Of the rows that are left a page is made, and what was answered before can still be asked for."""
-    answer(server, "/page", **token(server))
     shutil.rmtree(server.runs[0] / "tables" / "predictions")
+    answer(server, "/version", **token(server))
     status, text, _ = answer(server, "/page", **token(server))
     assert status == 200 and "No test predictions yet." in text
     (server.runs[0] / "tables").rename(server.runs[0] / "gone")
-    status, text, _ = answer(server, "/page", **token(server))
+    status, text, _ = answer(server, "/version", **token(server))
     assert status == 500 and "tables" in text
     (server.runs[0] / "gone").rename(server.runs[0] / "tables")
 
@@ -133,15 +171,14 @@ def test_a_part_that_is_gone_is_no_blank_page(server: ReportServer) -> None:
 @pytest.mark.skipif(IS_LEFT_OUT, reason=str(no_chromium()))
 def test_a_browser_is_told_what_cannot_be_read_and_goes_on_when_it_can(server: ReportServer) -> None:
     tables, gone = server.runs[0] / "tables", server.runs[0] / "gone"
-    wait = "new Promise(done => {{ const look = () => {} ? done() : setTimeout(look, 50); look(); }})"
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, chromium(Path(folder)) as browser:
-        tables.rename(gone)
         browser.call("Page.navigate", url=server.link)
         browser.wait_for("Page.loadEventFired")
-        browser.run(wait.format("document.body.innerText.includes('tables')"))
+        until(browser, "document.querySelector('figure[data-drawn]')")
+        tables.rename(gone)
+        until(browser, "document.querySelector('#state')?.textContent.includes('tables')")
         gone.rename(tables)
-        browser.wait_for("Page.loadEventFired")
-        browser.run(wait.format("document.querySelector('figure[data-drawn]')"))
+        until(browser, "document.querySelector('figure[data-drawn]')")
 
 
 @pytest.mark.slow
@@ -153,15 +190,15 @@ def test_points_that_the_page_leaves_out_come_when_they_are_scrolled_to(
     monkeypatch.setattr(blocks, "MOST_ROWS", 20)
     monkeypatch.setattr(point_pages, "PAGE_ROWS", 30)
     synthetic(seeds=range(1, 16), test_images=5).write(server.runs[0])
+    server.renew()
     count = "document.querySelector('#points .count')?.textContent"
     scores = "Array.from(document.querySelectorAll('#points tbody tr[aria-rowindex] td:nth-child(7)'))"
-    wait = "new Promise(done => {{ const look = () => {} ? done() : setTimeout(look, 50); look(); }})"
     drawn = "new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => done(0))))"  # after the scroll
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, chromium(Path(folder)) as browser:
         browser.size(1280, 800)
         browser.call("Page.navigate", url=server.link)
         browser.wait_for("Page.loadEventFired")
-        browser.run(wait.format(f"{count} === '80 of 80 operating points'"))
+        until(browser, f"{count} === '80 of 80 operating points'")
         seen = set(browser.run(f"{scores}.map(one => one.parentNode.getAttribute('aria-rowindex'))"))
         while "81" not in seen:
             browser.run(f"document.querySelector('#points .rows').scrollTop += 200; {drawn}")
@@ -170,25 +207,23 @@ def test_points_that_the_page_leaves_out_come_when_they_are_scrolled_to(
         shown = [float(one) for one in browser.run(f"{scores}.map(one => one.textContent)")]
         assert shown == sorted(shown, reverse=True)
         browser.run("document.querySelector('button.arm[data-label=fine_tune]').click()")
-        browser.run(wait.format(f"{count} === '16 of 80 operating points'"))
+        until(browser, f"{count} === '16 of 80 operating points'")
         assert browser.complaints == []
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(IS_LEFT_OUT, reason=str(no_chromium()))
 def test_a_browser_follows_new_rows_and_keeps_what_was_chosen(server: ReportServer, synthetic: Any) -> None:
-    wait = "new Promise(done => {{ const look = () => {} ? done() : setTimeout(look, 50); look(); }})"
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, chromium(Path(folder)) as browser:
         browser.size(1280, 800)
         browser.call("Page.navigate", url=server.link)
         browser.wait_for("Page.loadEventFired")
-        browser.run(wait.format("document.querySelector('figure[data-drawn]')"))
+        until(browser, "document.querySelector('figure[data-drawn]')")
         assert "token" not in browser.run("location.href")
         browser.run("document.querySelector('button.arm[data-label=transtailor]').click(); window.old = true; 0")
         synthetic(seeds=(1,), test_images=20).write(server.runs[0])
-        while browser.run("window.old"):  # the page that was written before has such an event, too
-            browser.wait_for("Page.loadEventFired")
-        browser.run(wait.format("document.querySelector('figure[data-drawn]')"))
-        assert "4 trials planned" in browser.run("document.body.textContent")
+        until(browser, "!window.old && document.querySelector('figure[data-drawn]')")
+        until(browser, "document.body.textContent.includes('4 trials planned')")
+        until(browser, "document.querySelector('figure[data-drawn]')")
         assert browser.run("document.querySelector('button.arm[aria-pressed=true]').dataset.label") == "transtailor"
         assert browser.complaints == []
