@@ -221,8 +221,8 @@ def _timed(work: Callable[[], object]) -> float:
 NOTES = (
     "The runs are made up by `tests/results/many_trials.py`: every table is filled. 10,000 trials are in"
     " [large_run](large_run.md). The goal for writing is held against processor time, of all threads together.",
-    "New rows: from a durable row to a browser that shows it, with its main figure drawn; the page asks twice a"
-    " second.",
+    "New rows: from a durable row to a browser that shows it, with its main figure drawn; the server looks for new"
+    " rows five times a second and answers when their page is made.",
     "In the browser: processor time of the page's main thread until the table shows the rows inside the brush; for an"
     " arm until the second frame after the click, with the dots painted again. The points are those of the smallest run"
     " again and again, scattered.",
