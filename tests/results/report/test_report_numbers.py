@@ -147,7 +147,9 @@ def test_a_sweep_that_runs_tells_what_is_to_come_and_the_best_so_far(tmp_path: P
     ends = {("transtailor", 2): "missing", ("fine_tune", 2): "missing"}
     synthetic(end=lambda label, seed: ends.get((label, seed), "finished")).write(tmp_path)
     said = text_of(write_report(tmp_path).read_text())
-    (took, left) = re.findall(r"have ended took ([\d.]+) minutes\. The 2 .*? to take ([\d.]+) minutes", said)[0]
+    (took, left) = re.findall(
+        r"have ended took ([\d.]+) minutes\. Still to come: 2, expected to take ([\d.]+) minutes", said
+    )[0]
     assert (float(took), float(left)) == (pytest.approx(6.0), pytest.approx(3.0))
     with load(tmp_path) as opened:
         best = opened.rows("SELECT label, asked_removed_macs_fraction AS asked, avg(validation_score) AS score"
