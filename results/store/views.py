@@ -1,6 +1,5 @@
 """The SQL of the views of a run: of each table the last row of each key, and what is computed from several tables."""
 
-import os
 from pathlib import Path
 
 from results.store.parts import Part
@@ -117,8 +116,7 @@ def quoted(name: str) -> str:
 
 def file_pattern(path: Path) -> str:
     """Quote a path for DuckDB, which takes it for a pattern: pattern characters are put in brackets."""
-    # Not `path.absolute()`, which takes longer than opening a small part does.
-    return literal(os.path.join(os.getcwd(), path).translate(_NO_PATTERN))  # noqa: PTH109, PTH118
+    return literal(str(path.absolute()).translate(_NO_PATTERN))
 
 
 def literal(value: str) -> str:
